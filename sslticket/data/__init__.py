@@ -1,0 +1,1 @@
+"""Images: which ones, where they lie, and how they reach the network."""

@@ -1,0 +1,103 @@
+"""Augmentation described as data: what a view is, and the random numbers one batch of it needs.
+
+The numbers are drawn here, for the whole global batch, and handed to whichever loader applies them. So an augmentation is a
+pure function of (seed, step, place in the batch): it survives a restart, does not depend on the number of processes, and
+means the same in every loader.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from sslticket.errors import BadInput
+from sslticket.randomness import generator
+
+TRIES = 10  # windows that a random resized crop proposes before it falls back to the centre, as torchvision does
+
+
+class Draws(NamedTuple):
+    """The random numbers of one view of B images; a loader turns them into pixels."""
+
+    area: np.ndarray  # (B, TRIES) float32, proposed fraction of the image's area; (B, 0) unless crop is "resized"
+    ratio: np.ndarray  # (B, TRIES) float32, proposed width / height; (B, 0) unless crop is "resized"
+    place: np.ndarray  # (B, 2) float32 in [0, 1): where the window lies between the top / left and bottom / right ends
+    flip: np.ndarray  # (B,) bool, mirror left to right
+
+    def part(self, rows: slice) -> "Draws":
+        """The draws of some of the batch's images."""
+        return Draws(*(values[rows] for values in self))
+
+
+class Window(NamedTuple):
+    """A crop in pixels of the (resized or padded) image, each (B,) int64."""
+
+    top: np.ndarray
+    left: np.ndarray
+    height: np.ndarray
+    width: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """One view of an image: resize, crop, mirror, in this order; the loader normalises last.
+
+    Attributes:
+        size: side of the square that comes out, in pixels.
+        crop: "center"; "pad", a random `size` square of the image padded with black by `pad`; or "resized", a window of
+            random area and shape resized to `size` (Szegedy et al. 2015, as in torchvision's RandomResizedCrop).
+        resize: the short side the image is brought to before a center or pad crop; None leaves it as it is.
+        pad: black pixels added on each side before a "pad" crop.
+        scale: smallest and largest fraction of the area that a "resized" crop takes.
+        ratio: narrowest and widest width / height that a "resized" crop takes.
+        flip: mirror half of the images left to right.
+    """
+
+    size: int
+    crop: Literal["center", "pad", "resized"] = "center"
+    resize: int | None = None
+    pad: int = 0
+    scale: tuple[float, float] = (0.08, 1.0)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    flip: bool = False
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise BadInput(f"an image size of {self.size} pixels is too small; give at least 1")
+
+    def resized(self, size: int) -> "View":
+        """The same view at another output size; the resize before it and the padding keep their proportions."""
+        resize = None if self.resize is None else round(self.resize * size / self.size)
+        pad = round(self.pad * size / self.size)
+        return View(
+            size=size, crop=self.crop, resize=resize, pad=pad, scale=self.scale, ratio=self.ratio, flip=self.flip
+        )
+
+    def draw(self, count: int, seed: int, *path: str | int) -> Draws:
+        """The random numbers for `count` images, a pure function of the seed and the path (step, number of the view)."""
+        numbers = generator(seed, *path)
+        tries = TRIES if self.crop == "resized" else 0
+        area = numbers.uniform(*self.scale, (count, tries))
+        ratio = np.exp(numbers.uniform(*np.log(self.ratio), (count, tries)))
+        place = numbers.random((count, 2), dtype=np.float32)
+        flip = numbers.random(count) < 0.5 if self.flip else np.zeros(count, bool)
+        return Draws(area.astype(np.float32), ratio.astype(np.float32), place, flip)
+
+    def resized_crop(self, height: np.ndarray, width: np.ndarray, draws: Draws) -> Window:
+        """The windows of a "resized" crop in images of these heights and widths, (B,) each.
+
+        The first proposed window that fits is taken; where none does, the largest central one within `ratio`.
+        """
+        full_height, full_width = height.astype(np.float32)[:, None], width.astype(np.float32)[:, None]
+        area = draws.area * (full_height * full_width)
+        tall, wide = np.floor(np.sqrt(area / draws.ratio) + 0.5), np.floor(np.sqrt(area * draws.ratio) + 0.5)
+        fits = (tall >= 1) & (tall <= full_height) & (wide >= 1) & (wide <= full_width)
+        chosen, any_fits = fits.argmax(axis=1), fits.any(axis=1)
+        each = np.arange(len(chosen))
+        widest, tallest = np.floor(height * self.ratio[1] + 0.5), np.floor(width / self.ratio[0] + 0.5)
+        tall = np.where(any_fits, tall[each, chosen], np.minimum(height, tallest)).astype(np.int64)
+        wide = np.where(any_fits, wide[each, chosen], np.minimum(width, widest)).astype(np.int64)
+        place = np.where(any_fits[:, None], draws.place, np.float32(0.5))
+        top = np.floor(place[:, 0] * (height - tall + 1)).astype(np.int64)
+        left = np.floor(place[:, 1] * (width - wide + 1)).astype(np.int64)
+        return Window(top, left, tall, wide)

@@ -1,0 +1,35 @@
+"""Real images for the tests that ask for them; nothing here makes synthetic ones."""
+
+import os
+import tarfile
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def test_data() -> Path:
+    """The folder of real images that SSLTICKET_TEST_DATA names; the test is skipped, saying so, without it."""
+    folder = os.environ.get("SSLTICKET_TEST_DATA")
+    if not folder:
+        pytest.skip("set SSLTICKET_TEST_DATA to the folder of real test images")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def photographs(test_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """1,000 full-size ImageNet photographs, one a class, as an ImageNet root: train/<wnid>/*.JPEG and val -> train."""
+    root = tmp_path_factory.mktemp("data") / "imagenet"
+    with tarfile.open(test_data / "imagenet-1000.tar") as archive:
+        archive.extractall(root, filter="data")
+    (root / "val").symlink_to("train")
+    return root
+
+
+@pytest.fixture(scope="session")
+def cifar10(test_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """CIFAR-10 as folders of small JPEGs: train/<class>/*.jpg, test/<class>/*.jpg."""
+    root = tmp_path_factory.mktemp("data") / "cifar10"
+    with tarfile.open(test_data / "cifar10-jpeg.tar.xz") as archive:
+        archive.extractall(root, filter="data")
+    return root
