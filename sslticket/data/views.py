@@ -1,8 +1,8 @@
 """Augmentation described as data: what a view is, and the random numbers one batch of it needs.
 
-The numbers are drawn here, for the whole global batch, and handed to whichever loader applies them. So an augmentation is a
-pure function of (seed, step, place in the batch): it survives a restart, does not depend on the number of processes, and
-means the same in every loader.
+The numbers are drawn here, for the whole global batch, and handed to whichever loader applies them. So an augmentation
+is a pure function of (seed, step, place in the batch): it survives a restart, does not depend on the number of
+processes, and means the same in every loader.
 """
 
 from dataclasses import dataclass
@@ -74,7 +74,7 @@ class View:
         )
 
     def draw(self, count: int, seed: int, *path: str | int) -> Draws:
-        """The random numbers for `count` images, a pure function of the seed and the path (step, number of the view)."""
+        """The random numbers for `count` images, a pure function of the seed and the path (step, view)."""
         numbers = generator(seed, *path)
         tries = TRIES if self.crop == "resized" else 0
         area = numbers.uniform(*self.scale, (count, tries))

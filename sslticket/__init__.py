@@ -1,0 +1,1 @@
+"""Lottery tickets from limited or no supervision."""
