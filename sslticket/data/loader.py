@@ -12,15 +12,15 @@ class Batch(NamedTuple):
 
     views: tuple[Tensor, ...]  # each (B, C, H, W) float32, normalised
     label: Tensor  # (B,) int64, -1 = label hidden
-    index: Tensor  # (B,) int64, row in the manifest
+    row: Tensor  # (B,) int64, row in the manifest
 
     def chunks(self, count: int) -> Iterator["Batch"]:
         """The batch in `count` parts, for gradient accumulation."""
         parts = [torch.chunk(view, count) for view in self.views]
-        for views, label, index in zip(
-            zip(*parts, strict=True), self.label.chunk(count), self.index.chunk(count), strict=True
+        for views, label, row in zip(
+            zip(*parts, strict=True), self.label.chunk(count), self.row.chunk(count), strict=True
         ):
-            yield Batch(views, label, index)
+            yield Batch(views, label, row)
 
 
 class Loader(Protocol):

@@ -5,6 +5,7 @@ is a pure function of (seed, step, place in the batch): it survives a restart, d
 processes, and means the same in every loader.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -77,8 +78,8 @@ class View:
         """The random numbers for `count` images, a pure function of the seed and the path (step, view)."""
         numbers = generator(seed, *path)
         tries = TRIES if self.crop == "resized" else 0
-        area = numbers.uniform(*self.scale, (count, tries))
-        ratio = np.exp(numbers.uniform(*np.log(self.ratio), (count, tries)))
+        area = numbers.uniform(self.scale[0], self.scale[1], (count, tries))
+        ratio = np.exp(numbers.uniform(math.log(self.ratio[0]), math.log(self.ratio[1]), (count, tries)))
         place = numbers.random((count, 2), dtype=np.float32)
         flip = numbers.random(count) < 0.5 if self.flip else np.zeros(count, bool)
         return Draws(area.astype(np.float32), ratio.astype(np.float32), place, flip)

@@ -1,0 +1,38 @@
+"""Files that are there whole or not at all."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path`; what was written there is flushed to disk and renamed into place at the end.
+
+    If the block fails, nothing is left. The temporary name starts with a dot and holds the process id, so a killed
+    writer's remains are never taken for a file of ours, and two writers do not meet.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.parent / f".{path.name}.{os.getpid()}.part"
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write one readable JSON object, whole."""
+    with written_whole(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+
+
+def write_row(path: Path, row: Mapping[str, Any]) -> None:
+    """Write one measurement as a JSON-lines file of its own, whole: one file per measurement needs no locking."""
+    with written_whole(path) as temporary:
+        temporary.write_text(json.dumps(row) + "\n", encoding="utf-8")

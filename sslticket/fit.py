@@ -1,0 +1,102 @@
+"""How a network is trained: length, batch, optimiser and learning rate, as data; nothing here knows torch."""
+
+from dataclasses import dataclass, replace
+
+from sslticket.errors import BadInput
+from sslticket.units import Clock, Span
+
+
+@dataclass(frozen=True, kw_only=True)
+class SGD:
+    """Stochastic gradient descent; weight decay is a plain L2 penalty on all weights, as in the papers."""
+
+    lr: float
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    nesterov: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adam:
+    """Adam (Kingma & Ba 2015) with torch's defaults; weight decay is an L2 penalty added to the gradient."""
+
+    lr: float
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 1e-4
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The learning rate, a pure function of the samples seen.
+
+    Attributes:
+        lr: the rate after warmup and before the first drop.
+        warmup: samples over which the rate rises linearly from 0.
+        drops: samples seen at which the rate is divided by 10.
+    """
+
+    lr: float
+    warmup: float
+    drops: tuple[float, ...]
+
+    def at(self, samples: float) -> float:
+        """The rate of the step at whose end `samples` have been seen; so no step is taken at rate 0."""
+        rising = min(1.0, samples / self.warmup) if self.warmup else 1.0
+        # A drop at epoch 30 takes effect with the first step that goes beyond epoch 30.
+        passed = sum(samples > drop * (1 + 1e-12) for drop in self.drops)
+        return self.lr * rising * 0.1**passed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    """One training.
+
+    Attributes:
+        length: of the whole training ("90ep", "2500it", "3840000samples").
+        batch_size: images in a global batch, all processes together.
+        optimizer: SGD or Adam with its learning rate and weight decay.
+        warmup: over which the learning rate rises linearly from 0.
+        drops: when the learning rate is divided by 10.
+    """
+
+    length: str
+    batch_size: int
+    optimizer: SGD | Adam
+    warmup: str = "0ep"
+    drops: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise BadInput(f"a batch of {self.batch_size} images is too small; give --batch-size at least 1")
+        if Span.parse(self.length).unit == "%":
+            raise BadInput(
+                f"a length of {self.length} is a share of itself; write it like 90ep, 2500it or 100000samples"
+            )
+        if not self.optimizer.lr > 0:
+            raise BadInput(f"a learning rate of {self.optimizer.lr:g} cannot train; give --lr above 0")
+        for span in (self.warmup, *self.drops):
+            Span.parse(span)
+
+    def clock(self, set_size: int) -> Clock:
+        """Steps and samples of this training on a set of `set_size` images."""
+        return Clock(Span.parse(self.length), self.batch_size, set_size)
+
+    def schedule(self, set_size: int) -> Schedule:
+        """The learning rate of this training on a set of `set_size` images."""
+        clock = self.clock(set_size)
+        return Schedule(
+            lr=self.optimizer.lr,
+            warmup=clock.samples(Span.parse(self.warmup)),
+            drops=tuple(clock.samples(Span.parse(drop)) for drop in self.drops),
+        )
+
+    def stretched(self, length: str) -> "Fit":
+        """The same training at another length: warmup and drops keep their share of it where the units allow."""
+        whole = Span.parse(self.length)
+
+        def share(text: str) -> str:
+            span = Span.parse(text)
+            return f"{100 * span.amount / whole.amount:.10g}%" if span.unit == whole.unit and whole.amount else text
+
+        drops = tuple(share(drop) for drop in self.drops)
+        return replace(self, length=length, warmup=share(self.warmup), drops=drops)

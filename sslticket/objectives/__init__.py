@@ -1,0 +1,1 @@
+"""What a network learns while tickets are searched; one objective a file."""

@@ -1,0 +1,36 @@
+"""Class labels."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sslticket.data.loader import Batch
+from sslticket.objectives.base import Network, Objective
+
+
+@dataclass(frozen=True)
+class Supervised(Objective):
+    """Cross-entropy on class labels with one linear layer; also the fixed task of every evaluation."""
+
+    def heads(self, backbone: nn.Module, features: int, classes: int) -> nn.Module:
+        """One linear layer, (B, features) -> (B, classes)."""
+        return nn.Linear(features, classes)
+
+    def loss(self, net: Network, batch: Batch, progress: float) -> dict[str, Tensor]:
+        """Mean cross-entropy."""
+        return {"labels": F.cross_entropy(self._logits(net, batch), batch.label)}
+
+    def metrics(self, net: Network, batch: Batch) -> dict[str, Tensor]:
+        """top1, top5 (1 where the label is among the highest 1 or 5 logits) and loss, each (B,)."""
+        logits = self._logits(net, batch).float()
+        best = logits.topk(min(5, logits.shape[1]), dim=1).indices
+        hit = best == batch.label[:, None]
+        loss = F.cross_entropy(logits, batch.label, reduction="none")
+        return {"top1": hit[:, 0].float(), "top5": hit.any(dim=1).float(), "loss": loss}
+
+    @staticmethod
+    def _logits(net: Network, batch: Batch) -> Tensor:
+        logits: Tensor = net.heads(net.backbone(torch.cat(batch.views)))
+        return logits
