@@ -43,7 +43,7 @@ class Schedule:
         """The rate of the step at whose end `samples` have been seen; so no step is taken at rate 0."""
         rising = min(1.0, samples / self.warmup) if self.warmup else 1.0
         # A drop at epoch 30 takes effect with the first step that goes beyond epoch 30.
-        passed = sum(samples > drop * (1 + 1e-12) for drop in self.drops)
+        passed = sum(samples > drop * (1 + 1e-9) for drop in self.drops)
         return self.lr * rising * 0.1**passed
 
 

@@ -45,6 +45,11 @@ class Data:
         if self.subset_list is not None and self.subset != 1:
             raise BadInput("--subset and --subset-list both choose images; give one of them")
 
+    def view(self, standard: View) -> View:
+        """The training view, or another of the dataset's standard views, at this image size."""
+        view = self.augment or standard
+        return view if self.image_size is None else view.resized(self.image_size)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:

@@ -34,7 +34,7 @@ class Ticket:
         weights: W_k, all backbone parameters and buffers; pruned entries are 0.
         level: how many times the search pruned; 0 is the dense network.
         recipe: the recipe that found it, as JSON values.
-        provenance: dataset and subset with the manifest's hash, seeds, samples seen at k, versions, commit; JSON values.
+        provenance: data with the manifest's hash, seeds, samples seen at k, versions, commit, as JSON values.
     """
 
     mask: Mask
@@ -185,7 +185,7 @@ def _digest(header: dict[str, Any], tensors: dict[str, Tensor]) -> str:
     digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
     for name in sorted(tensors):
         digest.update(f"{name} {tensors[name].dtype} {list(tensors[name].shape)}".encode())
-        digest.update(tensors[name].contiguous().view(-1).view(torch.uint8).numpy())
+        digest.update(tensors[name].contiguous().view(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()[:16]
 
 

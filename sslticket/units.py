@@ -62,7 +62,7 @@ class Clock:
     def steps(self, span: Span) -> int:
         """Optimiser steps: up to the end of the first step at which at least this many samples have been seen."""
         # The slack keeps 0.1ep of 1,000 images at 100 a batch from becoming two steps through rounding.
-        return math.ceil(self.samples(span) / self.batch_size - 1e-9)
+        return math.ceil(self.samples(span) / self.batch_size - 1e-6)
 
     @property
     def total(self) -> int:

@@ -102,3 +102,24 @@ class View:
         top = np.floor(place[:, 0] * (height - tall + 1)).astype(np.int64)
         left = np.floor(place[:, 1] * (width - wide + 1)).astype(np.int64)
         return Window(top, left, tall, wide)
+
+    def short_side(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of an image after `resize`, the long side rounded down as in torchvision."""
+        if self.resize is None:
+            return height, width
+        short = min(height, width)
+        return self.resize * height // short, self.resize * width // short
+
+    def square_crop(self, height: int, width: int, draws: Draws) -> Window:
+        """The windows of a "pad" or "center" crop in images of this size; they may reach beyond it, into black."""
+        side = np.full(len(draws.flip), self.size)
+        return Window(self._start(height, draws.place[:, 0]), self._start(width, draws.place[:, 1]), side, side)
+
+    def _start(self, length: int, place: np.ndarray) -> np.ndarray:
+        pad = self.pad if self.crop == "pad" else 0
+        spare = length + 2 * pad - self.size
+        missing, spare = max(-spare, 0), max(spare, 0)
+        # Half to even, as torchvision's center crop rounds.
+        middle = np.full(len(place), spare // 2 + (spare % 4 == 3))
+        first = np.floor(place * np.float64(spare + 1)).astype(np.int64) if self.crop == "pad" else middle
+        return first - pad - missing // 2

@@ -42,7 +42,7 @@ class RotNet(Objective):
         return {"rotation": F.cross_entropy(net.heads(net.backbone(turned)), classes)}
 
     def metrics(self, net: Network, batch: Batch) -> dict[str, Tensor]:
-        """rotation accuracy and loss, each (B,): means over an image's four turns."""
+        """Rotation accuracy and loss, each (B,): means over an image's four turns."""
         turned, classes = four_turns(batch.views[0])
         logits = net.heads(net.backbone(turned)).float()
         right = (logits.argmax(dim=1) == classes).float().view(TURNS, -1)

@@ -1,0 +1,123 @@
+"""`sslticket evaluate | report | inspect`. Imports that take time wait until a command needs them."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from sslticket.cli import flags
+from sslticket.cli.outcome import finish
+from sslticket.errors import BadInput
+from sslticket.machine import Machine
+
+_ABOUT = """Lottery tickets from limited or no supervision.
+
+A search is a recipe that is run as a script, for instance
+    accelerate launch recipes/rotnet_resnet50.py --subset 0.1
+and leaves tickets in runs/<key>. The commands here score, draw and show them."""
+
+
+def main() -> None:
+    """The `sslticket` command."""
+    finish(lambda: _main(sys.argv[1:]))
+
+
+def _main(words: Sequence[str]) -> None:
+    parser = flags.Parser(prog="sslticket", description=_ABOUT)
+    parser.add_argument("--version", action="store_true", help="print the version")
+    commands = parser.add_subparsers(metavar="COMMAND")
+    for add in (_add_evaluate, _add_report, _add_inspect):
+        add(commands)
+    given = parser.parse_args(words)
+    if given.version:
+        from importlib.metadata import version
+
+        print(f"sslticket {version('sslticket')}")
+    elif hasattr(given, "command"):
+        given.command(given)
+    else:
+        parser.print_help()
+
+
+def _add_evaluate(commands: "argparse._SubParsersAction[flags.Parser]") -> None:
+    parser = commands.add_parser(
+        "evaluate",
+        help="score tickets, and random ones beside them, under fixed supervised protocols",
+        description="Train each ticket from its W_k with a new head under a fixed supervised protocol, measure it, and "
+        "write one row a ticket, control, protocol and seed. Rows that are there are not measured again. On several "
+        "processes: accelerate launch -m sslticket evaluate ...",
+    )
+    parser.add_argument("tickets", nargs="+", type=Path, help="folders of runs, such as runs/<key>, or ticket files")
+    parser.add_argument("--protocol", nargs="+", required=True, metavar="NAME", help="imagenet, cifar10, digits, ...")
+    parser.add_argument("--controls", nargs="*", default=[], metavar="NAME", help="random, local, preserved [none]")
+    parser.add_argument("--seeds", nargs="+", metavar="SEED", help="such as 0 1 2 or 0-5 [the protocol's own]")
+    parser.add_argument("--levels", nargs="+", metavar="LEVEL", help="such as 0 3 6 or 0-6 [all]")
+    parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="of the passes [fp32]")
+    flags.add(parser, Machine())
+    parser.set_defaults(command=_evaluate)
+
+
+def _add_report(commands: "argparse._SubParsersAction[flags.Parser]") -> None:
+    parser = commands.add_parser(
+        "report",
+        help="draw accuracy against density from the rows of runs",
+        description="Read the rows below the given folders and write one self-contained page and a PNG beside it.",
+    )
+    parser.add_argument("runs", nargs="+", type=Path, help="folders of runs")
+    parser.add_argument("-o", "--output", type=Path, default=Path("report.html"), help="the page [report.html]")
+    parser.set_defaults(command=_report)
+
+
+def _add_inspect(commands: "argparse._SubParsersAction[flags.Parser]") -> None:
+    parser = commands.add_parser("inspect", help="print what a ticket holds and where it comes from")
+    parser.add_argument("ticket", type=Path, help="a .safetensors file that a search wrote")
+    parser.set_defaults(command=_inspect)
+
+
+def _evaluate(given: argparse.Namespace) -> None:
+    from sslticket.evaluation import protocols, tasks
+    from sslticket.evaluation.controls import check
+
+    chosen = [protocols.find(name) for name in given.protocol]
+    for name in given.controls:
+        check(name)
+    paths = tasks.tickets(given.tickets, None if given.levels is None else _numbers(given.levels, "--levels"))
+    seeds = None if given.seeds is None else _numbers(given.seeds, "--seeds")
+    matrix = tasks.matrix(paths, given.controls, chosen, seeds)
+
+    from sslticket.evaluation.evaluate import evaluate
+    from sslticket.training.workbench import Workbench
+
+    bench = Workbench.on(flags.override(Machine(), vars(given)), given.precision)
+    done = sum(1 for _ in evaluate(matrix, bench))
+    if bench.first:
+        skipped = f", {len(matrix) - done} were there already" if done < len(matrix) else ""
+        print(f"{done} rows measured{skipped}")
+        print(f"next: sslticket report {' '.join(map(str, given.tickets))} -o report.html")
+
+
+def _report(given: argparse.Namespace) -> None:
+    from sslticket import report
+    from sslticket.report import table
+
+    written = report.write(given.runs, given.output)
+    print(table.text(table.summary(table.rows(given.runs))))
+    print(f"figure: {written.png}\nreport: {written.html}")
+
+
+def _inspect(given: argparse.Namespace) -> None:
+    from sslticket.cli.inspect import describe
+    from sslticket.ticket import Ticket
+
+    print(describe(Ticket.load(given.ticket), given.ticket))
+
+
+def _numbers(words: Sequence[str], flag: str) -> list[int]:
+    """Numbers and ranges: "0 2 4-6" is 0, 2, 4, 5, 6."""
+    numbers: list[int] = []
+    for word in words:
+        first, dash, last = word.partition("-")
+        if not first.isdigit() or (dash and not last.isdigit()):
+            raise BadInput(f"{flag} {word!r} is no number or range; write it like 0 1 2 or 0-5")
+        numbers += range(int(first), int(last or first) + 1)
+    return numbers

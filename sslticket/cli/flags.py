@@ -1,0 +1,122 @@
+"""Flags from dataclasses: every field of a recipe is a flag of the same name, flat."""
+
+import argparse
+import dataclasses
+import types
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import Field
+from pathlib import Path
+from typing import Any, Literal, NoReturn, TypeVar, get_args, get_origin
+
+from sslticket.errors import BadInput, unknown
+
+Tree = TypeVar("Tree")
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse whose errors are one line with the nearest known flag."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **settings)
+
+    def error(self, message: str) -> NoReturn:
+        """Raise argparse's complaint in place of printing a page of usage."""
+        raise BadInput(f"{message}; {self.prog} --help lists the flags")
+
+    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
+        """The parsed flags; an unknown one is answered with the nearest that there is."""
+        parsed, rest = self.parse_known_args(args, namespace)
+        for word in rest:
+            if word.startswith("-"):
+                raise unknown(
+                    "flag", word.split("=")[0], [flag for flag in self._option_string_actions if "--" in flag]
+                )
+            raise BadInput(f"unexpected argument {word!r}; {self.prog} --help lists the flags")
+        return parsed
+
+
+def add(parser: argparse.ArgumentParser, tree: object) -> None:
+    """One flag for each leaf field of a tree of dataclasses; the tree's values are the defaults.
+
+    Fields whose type cannot be written on a command line (a view, a mapping) are left to the recipe file.
+    """
+    group = parser.add_argument_group(type(tree).__name__.lower())
+    for owner, field, kind in _leaves(tree):
+        default = getattr(owner, field.name)
+        settings: dict[str, Any] = {
+            "default": argparse.SUPPRESS,
+            "help": f"{_explain(owner, field.name)} [{_text(default)}]",
+        }
+        inner = _optional(kind)
+        if inner is bool:
+            settings["action"] = argparse.BooleanOptionalAction
+        elif get_origin(inner) is Literal:
+            settings["choices"] = get_args(inner)
+        elif get_origin(inner) is tuple:
+            settings |= {"nargs": "*", "type": get_args(inner)[0], "metavar": field.name.upper()}
+        else:
+            settings |= {"type": inner, "metavar": inner.__name__.upper()}
+        group.add_argument(f"--{field.name.replace('_', '-')}", **settings)
+
+
+def override(tree: Tree, flags: Mapping[str, Any]) -> Tree:
+    """A copy of the tree with the fields that were given as flags; every dataclass checks its values anew."""
+    changes: dict[str, Any] = {}
+    for field in dataclasses.fields(tree):  # type: ignore[arg-type]  # any dataclass instance
+        value = getattr(tree, field.name)
+        if field.name in flags:
+            given = flags[field.name]
+            changes[field.name] = tuple(given) if isinstance(given, list) else given
+        elif dataclasses.is_dataclass(value):
+            changes[field.name] = override(value, flags)
+    return dataclasses.replace(tree, **changes)  # type: ignore[type-var]  # any dataclass instance
+
+
+def _leaves(tree: object) -> Iterator[tuple[object, Field[Any], Any]]:
+    hints = typing.get_type_hints(type(tree), localns=_LATER)
+    for field in dataclasses.fields(tree):  # type: ignore[arg-type]  # any dataclass instance
+        value, kind = getattr(tree, field.name), hints[field.name]
+        if dataclasses.is_dataclass(value) and not hasattr(value, "draw"):
+            yield from _leaves(value)
+        elif _writable(_optional(kind)):
+            yield tree, field, kind
+
+
+# Types that recipe.py names without importing them; their values are walked, so the types do not matter.
+_LATER: dict[str, Any] = {"Objective": object, "Search": object}
+
+
+def _optional(kind: Any) -> Any:
+    if get_origin(kind) in (typing.Union, types.UnionType):
+        inner = [part for part in get_args(kind) if part is not type(None)]
+        return inner[0] if len(inner) == 1 else kind
+    return kind
+
+
+def _writable(kind: Any) -> bool:
+    if get_origin(kind) is tuple:
+        return get_args(kind)[0] in (str, int, float)
+    return get_origin(kind) is Literal or kind in (str, int, float, bool, Path)
+
+
+def _explain(owner: object, name: str) -> str:
+    """The field's line in its class's docstring, under Attributes."""
+    lines = (type(owner).__doc__ or "").splitlines()
+    found, text = False, []
+    for line in lines:
+        words = line.strip()
+        if words.startswith(f"{name}: "):
+            found = True
+            words = words.removeprefix(f"{name}: ")
+        elif found and (not words or not line.startswith(" " * 12)):
+            break
+        if found:
+            text.append(words)
+    return " ".join(text).rstrip(".").replace("%", "%%") or name.replace("_", " ")
+
+
+def _text(value: object) -> str:
+    if isinstance(value, tuple):
+        return " ".join(map(str, value)).replace("%", "%%") or "none"
+    return "none" if value is None else str(value).replace("%", "%%")

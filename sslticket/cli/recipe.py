@@ -1,0 +1,55 @@
+"""A recipe file as a command: flags, then the search."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from sslticket.cli import flags
+from sslticket.cli.outcome import finish
+from sslticket.machine import Machine
+from sslticket.recipe import Recipe
+
+
+def run(recipe: Recipe) -> None:
+    """What a recipe file calls: read the flags, check everything, search, and leave the process."""
+    finish(lambda: _run(recipe, sys.argv[1:]))
+
+
+def _run(recipe: Recipe, words: Sequence[str]) -> None:
+    given = vars(_parser(recipe).parse_args(words))
+    recipe, machine = resolve(recipe, given), flags.override(Machine(), given)
+    from sslticket.search.plan import plan  # after --help, which needs neither networks nor data
+
+    planned = plan(recipe, machine, given["out"], trial="length" in given and "rewind" not in given)
+    if planned.notice:
+        print(f"note: {planned.notice}", file=sys.stderr)
+    if given["dry_run"]:
+        print(planned.text())
+        return
+    from sslticket.search.run import run as search  # imports accelerate, which a dry run does not need
+
+    bad = search(planned, machine)
+    for path, reason in sorted(bad.items())[:10]:
+        print(f"skipped {path}: {reason}")
+    print(f"{len(bad):,} images could not be read" if bad else "every image could be read")
+    print(f"tickets of levels 0 to {planned.levels}: {planned.folder.path / 'tickets'}")
+    print(f"next: sslticket evaluate {planned.folder.path} --protocol {recipe.data.dataset}")
+
+
+def resolve(recipe: Recipe, given: dict[str, object]) -> Recipe:
+    """The recipe with the given flags in it; a length alone stretches warmup and drops with it."""
+    from dataclasses import replace
+
+    if isinstance(length := given.get("length"), str):
+        recipe = replace(recipe, fit=recipe.fit.stretched(length))
+    return flags.override(recipe, given)
+
+
+def _parser(recipe: Recipe) -> flags.Parser:
+    main = sys.modules["__main__"]
+    parser = flags.Parser(prog=Path(sys.argv[0]).name, description=main.__doc__)
+    flags.add(parser, recipe)
+    flags.add(parser, Machine())
+    parser.add_argument("--out", type=Path, default=Path("runs"), metavar="PATH", help="folder of all runs [runs]")
+    parser.add_argument("--dry-run", action="store_true", help="print the resolved recipe and its steps; train nothing")
+    return parser

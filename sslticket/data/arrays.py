@@ -1,0 +1,135 @@
+"""Readers of the formats in which small image sets are published: CIFAR's python files and MNIST's idx files."""
+
+import gzip
+import io
+import math
+import pickle
+import struct
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from sslticket.errors import BadInput
+
+
+def _dtype(kind: str, align: int = 0, copy: int = 0) -> np.dtype:
+    # CIFAR's files were written by numpy 1 under Python 2 and hold 0 and 1, where numpy now insists on bool.
+    return np.dtype(kind, bool(align), bool(copy))
+
+
+_ALLOWED = {
+    ("numpy", "ndarray"): np.ndarray,
+    ("numpy", "dtype"): _dtype,
+    # numpy has no public name for the function that its own arrays are unpickled with.
+    ("numpy.core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
+    ("numpy._core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
+}
+
+
+class _ArraysOnly(pickle.Unpickler):
+    """Builds numpy arrays and plain values; any other name in a pickle, and so any code, is refused."""
+
+    def find_class(self, module: str, name: str) -> object:
+        if (module, name) not in _ALLOWED:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no image file needs")
+        return _ALLOWED[module, name]
+
+
+def read_pickle(path: Path) -> dict[str, object]:
+    """The dictionary in one of CIFAR's python files, its byte strings decoded; runs no code from the file.
+
+    Raises:
+        BadInput: if the file cannot be read, is damaged, or holds anything but arrays and plain values.
+    """
+    try:
+        content = _ArraysOnly(io.BytesIO(path.read_bytes()), encoding="latin1").load()
+    except OSError as error:
+        raise BadInput(f"cannot read {path}: {error.strerror}") from error
+    except Exception as error:  # a damaged pickle can raise nearly anything
+        raise BadInput(f"{path} is damaged or no CIFAR file ({_one_line(error)}); download it again") from error
+    if not isinstance(content, dict):
+        raise BadInput(f"{path} is no CIFAR file: it holds a {type(content).__name__}, not a dictionary")
+    return {key.decode() if isinstance(key, bytes) else str(key): value for key, value in content.items()}
+
+
+def read_cifar(
+    folder: Path, files: Sequence[str], label_key: str, names: tuple[str, str]
+) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    """Images, labels and class names from CIFAR's python files (Krizhevsky 2009).
+
+    Args:
+        folder: holds the files.
+        files: the split's files, in order.
+        label_key: "labels" or "fine_labels".
+        names: the file with the class names, and its key.
+
+    Returns:
+        (N, 32, 32, 3) uint8, (N,) int64, and the class names.
+
+    Raises:
+        BadInput: naming the file, if one is missing or damaged.
+    """
+    parts = [_cifar_part(folder / file, label_key) for file in files]
+    meta = read_pickle(folder / names[0]).get(names[1])
+    if not isinstance(meta, list) or not meta:
+        raise BadInput(f"{folder / names[0]} is no CIFAR file: it has no list {names[1]!r}")
+    classes = tuple(name.decode() if isinstance(name, bytes) else str(name) for name in meta)
+    images, labels = (np.concatenate(column) for column in zip(*parts, strict=True))
+    _check_labels(folder, labels, len(classes))
+    return images, labels, classes
+
+
+def _cifar_part(path: Path, label_key: str) -> tuple[np.ndarray, np.ndarray]:
+    content = read_pickle(path)
+    data, labels = content.get("data"), content.get(label_key)
+    fits = isinstance(data, np.ndarray) and isinstance(labels, list) and data.shape == (len(labels), 3 * 32 * 32)
+    if not isinstance(data, np.ndarray) or not fits or data.dtype != np.uint8:
+        raise BadInput(f"{path} is no CIFAR file: it needs 'data' of N x 3072 bytes and N {label_key!r}")
+    return data.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), np.array(labels, np.int64)
+
+
+def read_idx(images: Path, labels: Path, classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Images and labels from a pair of idx files, gzipped or not (LeCun et al., the MNIST page).
+
+    Returns:
+        (N, H, W, 1) uint8 and (N,) int64.
+
+    Raises:
+        BadInput: naming the file, if one is missing, truncated or not what its header says.
+    """
+    pixels, numbers = _idx(images, 3), _idx(labels, 1)
+    if len(pixels) != len(numbers):
+        raise BadInput(f"{images} has {len(pixels)} images but {labels} has {len(numbers)} labels; download them again")
+    _check_labels(labels, numbers, classes)
+    return pixels[..., None], numbers.astype(np.int64)
+
+
+def _idx(path: Path, dimensions: int) -> np.ndarray:
+    try:
+        content = path.read_bytes()
+        if path.suffix == ".gz":
+            content = gzip.decompress(content)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise BadInput(f"{path} is truncated or damaged ({_one_line(error)}); download it again") from error
+    except OSError as error:
+        raise BadInput(f"cannot read {path}: {error.strerror}") from error
+    start = 4 + 4 * dimensions
+    magic = bytes((0, 0, 8, dimensions))  # 8 says unsigned bytes
+    if len(content) < start or content[:4] != magic:
+        raise BadInput(f"{path} is no idx file of {dimensions}-dimensional bytes: it starts {content[:4].hex(' ')}")
+    shape = struct.unpack(f">{dimensions}I", content[4:start])
+    if len(content) - start != math.prod(shape):
+        size = " x ".join(map(str, shape))
+        raise BadInput(f"{path} holds {len(content) - start} bytes, not {size} as it says; download it again")
+    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+
+
+def _check_labels(path: Path, labels: np.ndarray, classes: int) -> None:
+    if len(labels) == 0 or labels.min() < 0 or labels.max() >= classes:
+        raise BadInput(f"{path} needs labels from 0 to {classes - 1}; download it again")
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,51 @@
+"""Images that cannot be read: named once, counted, and too many of them an error."""
+
+import logging
+from collections.abc import Mapping
+
+from sslticket.errors import BadInput
+
+log = logging.getLogger("sslticket")
+
+
+class BadImages(dict[str, str]):
+    """Paths of unreadable images and why."""
+
+    def __init__(self, dataset: str, limit: int, known: Mapping[str, str]) -> None:
+        """Starts with the ones already known.
+
+        Args:
+            dataset: name for the error.
+            limit: how many there may be.
+            known: path to reason.
+
+        Raises:
+            BadInput: if these are too many already.
+        """
+        super().__init__(known)
+        self._dataset, self._limit = dataset, limit
+        self._check()
+
+    def add(self, found: Mapping[str, str]) -> None:
+        """Name and remember more of them.
+
+        Raises:
+            BadInput: if there are now more than `limit`.
+        """
+        name_bad(found)
+        self.update(found)
+        self._check()
+
+    def _check(self) -> None:
+        if len(self) > self._limit:
+            first = "; ".join(f"{path}: {reason}" for path, reason in list(self.items())[:3])
+            raise BadInput(
+                f"{len(self)} images of {self._dataset} cannot be read, {self._limit} are allowed ({first}); "
+                "repair or remove them, or raise --max-bad-images"
+            )
+
+
+def name_bad(found: Mapping[str, str]) -> None:
+    """One line in the log for each unreadable image."""
+    for path, reason in found.items():
+        log.warning("skipped image %s: %s", path, reason)

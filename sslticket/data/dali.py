@@ -1,0 +1,223 @@
+"""Image files to normalised crops through NVIDIA DALI, on CPU or GPU; the only module that knows DALI."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.dlpack import from_dlpack
+
+from sslticket.data.views import TRIES, Draws, View
+from sslticket.errors import BadInput
+
+try:
+    from nvidia.dali import Pipeline, fn, types
+    from nvidia.dali import math as dali_math
+except ImportError as missing:
+    raise BadInput(
+        f"image files are read through NVIDIA DALI, which cannot be imported ({' '.join(str(missing).split())}); "
+        "pip install nvidia-dali-cuda130"
+    ) from missing
+
+Node = Any  # DALI has no types
+
+
+class Feed(NamedTuple):
+    """What one batch is made of."""
+
+    paths: list[str]
+    rows: np.ndarray  # (B,) int64, handed through
+    draws: tuple[Draws, ...]  # one per view
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """How image files become tensors.
+
+    Attributes:
+        views: what to cut from each image.
+        mean, std: by channel, pixels from 0 to 1.
+        device: where the tensors are wanted; on a CUDA device the JPEGs are decoded there too.
+        threads: for reading and decoding.
+        channels_last: memory format of the tensors.
+    """
+
+    views: tuple[View, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    device: torch.device
+    threads: int
+    channels_last: bool = False
+
+    def run(
+        self, feed: Callable[[int], Feed], count: int, largest: int
+    ) -> Iterator[tuple[tuple[Tensor, ...], np.ndarray]]:
+        """The views, (B, C, H, W) float32 each, and rows, (B,) int64, of `feed(0)` to `feed(count - 1)`.
+
+        Args:
+            feed: called ahead of time; each may be of another size.
+            count: of batches.
+            largest: images in the largest batch.
+
+        Raises:
+            RuntimeError: at the first batch that has an image which cannot be read.
+        """
+        pipe = self._pipeline(largest, 2)
+        with pipe:
+            path, row, *numbers = fn.external_source(
+                source=_Supply(self.views, feed, count),
+                num_outputs=2 + sum(map(_count, self.views)),
+                batch=True,
+                batch_info=True,
+            )
+            pipe.set_outputs(row, *self._graph(fn.io.file.read(path), numbers))
+        for _ in range(count):
+            rows, *views = pipe.run()
+            yield tuple(self._tensor(view) for view in views), np.array(rows.as_tensor())
+
+    def unreadable(self, paths: Sequence[Path]) -> dict[Path, str]:
+        """Those of the images that cannot be read, and why."""
+        bad, left = {}, list(paths)
+        while left:
+            pipe = self._pipeline(1, 1)
+            with pipe:
+                files = [np.frombuffer(os.fsencode(path), np.uint8) for path in left]
+                raw = fn.io.file.read(fn.external_source(source=[[file] for file in files], batch=True))
+                # Like the real pipeline: a file whose size can be told may still be undecodable.
+                pipe.set_outputs(fn.peek_image_shape(raw), fn.decoders.image(raw, device=self._decoding))
+            while left:
+                path = left.pop(0)
+                try:
+                    pipe.run()
+                except RuntimeError:
+                    bad[path] = _reason(path)
+                    break
+        return bad
+
+    @property
+    def _decoding(self) -> str:
+        return "mixed" if self.device.type == "cuda" else "cpu"
+
+    def _pipeline(self, batch_size: int, queue: int) -> Pipeline:
+        device = (self.device.index or 0) if self.device.type == "cuda" else None
+        return Pipeline(batch_size, self.threads, device, prefetch_queue_depth=queue)
+
+    def _graph(self, raw: Node, numbers: list[Node]) -> Iterator[Node]:
+        """One output per view; an image is decoded once, and only the part that is needed where there is one view."""
+        shape = fn.peek_image_shape(raw)[0:2]
+        kind = types.RGB if len(self.mean) == 3 else types.GRAY
+        decode = {"device": self._decoding, "output_type": kind}
+        part = len(self.views) == 1 and self.views[0].crop == "resized"
+        whole = None if part else fn.decoders.image(raw, **decode)
+        for view in self.views:
+            own, numbers = numbers[: _count(view)], numbers[_count(view) :]
+            place, flip = own[-2:]
+            if view.crop == "resized":
+                start, size = resized_window(view, shape, *own[:3])
+                window = {"start": start, "shape": size, "axes": [0, 1]}
+                image = fn.decoders.image_slice(raw, **decode, **window) if part else fn.slice(whole, **window)
+                image = fn.resize(image, size=[view.size, view.size])
+            else:
+                image, resized = whole, shape
+                if view.resize is not None:
+                    resized = view.resize * shape // dali_math.min(shape[0], shape[1])
+                    image = fn.resize(image, size=fn.cast(resized, dtype=types.FLOAT))
+                image = fn.slice(
+                    image,
+                    start=square_start(view, resized, place),
+                    shape=[view.size, view.size],
+                    axes=[0, 1],
+                    out_of_bounds_policy="pad",
+                )
+            yield fn.crop_mirror_normalize(
+                image,
+                mirror=flip,
+                mean=[255 * value for value in self.mean],
+                std=[255 * value for value in self.std],
+                output_layout="HWC" if self.channels_last else "CHW",
+            )
+
+    def _tensor(self, batch: Node) -> Tensor:
+        # DALI's executor gives each batch memory of its own, so it can be handed over without a copy. On CUDA the
+        # exchange orders DALI's work before torch's on the current stream.
+        tensor = from_dlpack(batch.as_tensor())
+        return tensor.permute(0, 3, 1, 2) if self.channels_last else tensor
+
+
+def resized_window(view: View, shape: Node, area: Node, ratio: Node, place: Node) -> tuple[Node, Node]:
+    """`View.resized_crop` in DALI's arithmetic.
+
+    Args:
+        view: the view.
+        shape: (2,) height and width of the image.
+        area: (TRIES,) float32, as in `Draws`.
+        ratio: (TRIES,) float32, as in `Draws`.
+        place: (2,) float64.
+
+    Returns:
+        Top and left, height and width: (2,) int32 each.
+    """
+    sides = fn.cast(shape, dtype=types.FLOAT)
+    height, width = sides[0], sides[1]
+    pixels = area * (height * width)
+    tall, wide = (dali_math.floor(dali_math.sqrt(side) + 0.5) for side in (pixels / ratio, pixels * ratio))
+    fits = (tall >= 1.0) & (tall <= height) & (wide >= 1.0) & (wide <= width)
+    turns = fits * types.Constant(np.arange(TRIES, 0, -1, dtype=np.int32))
+    highest = fn.reductions.max(turns, axes=[0])
+    first = fits & (turns == highest)
+    any_fits = highest > 0
+    none_fits = 1 - any_fits
+    size = fn.stack(*(fn.reductions.sum(first * side, axes=[0]) for side in (tall, wide)))
+    narrowest, widest = (types.Constant(value, types.FLOAT64) for value in view.ratio)
+    tallest = dali_math.floor(width / narrowest + 0.5)
+    size += none_fits * fn.stack(
+        dali_math.min(height, tallest), dali_math.min(width, dali_math.floor(height * widest + 0.5))
+    )
+    start = dali_math.floor((place * any_fits + 0.5 * none_fits) * (shape - size + 1))
+    return fn.cast(start, dtype=types.INT32), fn.cast(size, dtype=types.INT32)
+
+
+def square_start(view: View, shape: Node, place: Node) -> Node:
+    """Top and left of `View.square_crop` in DALI's arithmetic, (2,) int32, for an image of `shape` (2,) int64."""
+    pad = view.pad if view.crop == "pad" else 0
+    spare, missing = dali_math.max(shape + (2 * pad - view.size), 0), dali_math.max(view.size - 2 * pad - shape, 0)
+    middle = spare // 2 + (spare - 4 * (spare // 4) == 3)
+    first = dali_math.floor(place * (spare + 1)) if view.crop == "pad" else middle
+    return fn.cast(first - pad - missing // 2, dtype=types.INT32)
+
+
+@dataclass(frozen=True)
+class _Supply:
+    """The source of a pipeline: a batch's paths, rows and random numbers, by the pipeline's own count of batches."""
+
+    views: tuple[View, ...]
+    feed: Callable[[int], Feed]
+    count: int
+
+    def __call__(self, info: Node) -> list[Any]:
+        if info.iteration >= self.count:
+            raise StopIteration
+        feed = self.feed(info.iteration)
+        arrays: list[Any] = [[np.frombuffer(os.fsencode(path), np.uint8) for path in feed.paths], feed.rows]
+        for view, draws in zip(self.views, feed.draws, strict=True):
+            arrays += [draws.area, draws.ratio] if view.crop == "resized" else []
+            # In double precision, as numpy multiplies it: a place of nearly 1 must not be rounded up to the far end.
+            arrays += [draws.place.astype(np.float64), draws.flip.astype(np.int32)]
+        return arrays
+
+
+def _count(view: View) -> int:
+    """Arrays of random numbers that a view takes: two, and area and ratio."""
+    return 4 if view.crop == "resized" else 2
+
+
+def _reason(path: Path) -> str:
+    # DALI's own words are many lines for one file and name no cause for another.
+    try:
+        return "the file is empty" if path.stat().st_size == 0 else "truncated, damaged or no image that DALI can read"
+    except OSError as error:
+        return error.strerror or str(error)

@@ -1,0 +1,191 @@
+"""The list of a data set's images and their labels; subsets are operations on this list."""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from sslticket.errors import BadInput
+from sslticket.randomness import generator
+
+
+@dataclass(frozen=True, eq=False)
+class Manifest:
+    """Which images there are, in order, and what they show.
+
+    Attributes:
+        frame: one row per image: `label` int64; `item` int64, its place in the image array, where there is one; `file`,
+            its path relative to `root`, where it has one.
+        classes: the class names, by label.
+        dataset: name in the catalogue.
+        split: "train" or "eval".
+        root: the folder that `file` is relative to; None for arrays.
+    """
+
+    frame: pd.DataFrame
+    classes: tuple[str, ...]
+    dataset: str
+    split: str
+    root: Path | None
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    @cached_property
+    def labels(self) -> np.ndarray:
+        """The label of every row, (N,) int64."""
+        return self.frame["label"].to_numpy(np.int64)
+
+    @property
+    def items(self) -> np.ndarray:
+        """Every row's place in the image array, (N,) int64."""
+        return self.frame["item"].to_numpy(np.int64)
+
+    def path(self, row: int) -> Path:
+        """Where the image of a row lies."""
+        assert self.root is not None, "images of an array have no path"
+        return self.root / str(self.frame["file"].iloc[row])
+
+    def counts(self) -> np.ndarray:
+        """Images in each class, (classes,) int64."""
+        return np.bincount(self.labels, minlength=len(self.classes))
+
+    @cached_property
+    def hash(self) -> str:
+        """16 hexadecimal digits that name this list of images and labels, wherever the images lie."""
+        digest = hashlib.sha256("\n".join((self.dataset, *self.classes, "")).encode())
+        if "file" in self.frame:
+            digest.update("\n".join(self.frame["file"]).encode("utf-8", "surrogateescape"))
+        else:
+            digest.update(self.items.astype("<i8").tobytes())
+        digest.update(self.labels.astype("<i8").tobytes())
+        return digest.hexdigest()[:16]
+
+    def subset(self, fraction: float, by: Literal["samples", "classes"] = "samples", *, seed: int) -> "Manifest":
+        """A part of the images that is nested in every larger part drawn with the same seed.
+
+        By samples, each class keeps `fraction` of its images, rounded half up. By classes, `fraction` of the classes
+        keep all their images, and labels are numbered anew in the old order. Which images are taken depends on their
+        names and the seed, not on the order of the rows.
+
+        Args:
+            fraction: in (0, 1].
+            by: what is counted.
+            seed: of the `subset` stream.
+
+        Raises:
+            BadInput: if the fraction is out of range or leaves a class, or all of them, empty.
+        """
+        if not 0 < fraction <= 1:
+            raise BadInput(f"a subset of {fraction} is not possible; give --subset a fraction above 0 and at most 1")
+        if fraction == 1:
+            return self
+        if by == "samples":
+            return self._only(self._stratified(fraction, seed))
+        keep = _half_up(fraction, len(self.classes))
+        if keep == 0:
+            raise BadInput(
+                f"--subset {fraction} by classes leaves none of the {len(self.classes)} classes of {self.dataset}; "
+                f"give at least --subset {_at_least_half(len(self.classes))}"
+            )
+        # Sorted first, so that the choice does not depend on the order in which the classes are numbered.
+        names = sorted(self.classes)
+        chosen = generator(seed, "subset", "classes").permutation(len(names))[:keep]
+        return self.of_classes(names[place] for place in chosen)
+
+    def of_classes(self, names: Iterable[str]) -> "Manifest":
+        """All images of the named classes, their labels numbered anew in the old order."""
+        wanted = set(names)
+        old = np.array([label for label, name in enumerate(self.classes) if name in wanted], np.int64)
+        assert len(old) == len(wanted), f"classes {sorted(wanted - set(self.classes))} are not in {self.dataset}"
+        new = np.full(len(self.classes), -1, np.int64)
+        new[old] = np.arange(len(old))
+        part = self._only(np.flatnonzero(new[self.labels] >= 0))
+        classes = tuple(self.classes[label] for label in old)
+        return replace(part, frame=part.frame.assign(label=new[part.labels]), classes=classes)
+
+    def restricted_to(self, list_file: Path) -> "Manifest":
+        """The images named in a text file, one per line, by bare file name or by path below the split's folder.
+
+        The published 1% and 10% lists of ImageNet (Chen et al. 2020, SimCLR) are such files.
+
+        Raises:
+            BadInput: if the list cannot be read, names images that are not here, or leaves a class empty.
+        """
+        if "file" not in self.frame:
+            raise BadInput(f"{self.dataset} is an array whose images have no names; --subset-list needs image files")
+        try:
+            lines = list_file.read_text().split("\n")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not a text file"
+            raise BadInput(f"cannot read the subset list {list_file}: {reason}") from error
+        above = f"{self.root.name}/" if self.root else "./"
+        names = pd.Index([line.strip().removeprefix(above) for line in lines if line.strip()]).drop_duplicates()
+        if names.empty:
+            raise BadInput(f"the subset list {list_file} is empty; it needs one file name per line")
+        files = self.frame["file"]
+        bare = pd.Series([file.rpartition("/")[2] for file in files])
+        found, unclear = names.isin(files) | names.isin(bare), names[names.isin(bare[bare.duplicated()])]
+        if not found.all():
+            raise BadInput(
+                f"{(~found).sum()} of the {len(names)} images in {list_file} are not in {self.dataset} at {self.root}: "
+                f"{_some(names[~found])}"
+            )
+        if len(unclear):
+            raise BadInput(
+                f"{len(unclear)} names in {list_file} fit several images ({_some(unclear)}); write them as class/name"
+            )
+        part = self._only(np.flatnonzero(files.isin(names) | bare.isin(names)))
+        empty = np.flatnonzero(part.counts() == 0)
+        if len(empty):
+            raise BadInput(
+                f"the subset list {list_file} leaves {len(empty)} of the {len(self.classes)} classes empty: "
+                f"{_some([self.classes[label] for label in empty])}; add an image of each"
+            )
+        return part
+
+    def _only(self, rows: np.ndarray) -> "Manifest":
+        return replace(self, frame=self.frame.iloc[rows].reset_index(drop=True))
+
+    def _stratified(self, fraction: float, seed: int) -> np.ndarray:
+        """Rows of a stratified part, ascending."""
+        counts = self.counts()
+        keep = [_half_up(fraction, int(count)) for count in counts]
+        if min(keep) == 0:
+            label = int(counts.argmin())
+            least = "" if counts[label] == 0 else f"; give at least --subset {_at_least_half(int(counts[label]))}"
+            raise BadInput(
+                f"--subset {fraction} leaves class {self.classes[label]!r} of {self.dataset} empty: it has "
+                f"{counts[label]} images{least}, or whole classes with --subset-by classes"
+            )
+        identity = (self.frame["file"] if "file" in self.frame else self.frame["item"]).to_numpy()
+        by_class = np.split(np.argsort(self.labels, kind="stable"), np.cumsum(counts)[:-1])
+        chosen = []
+        for name, rows, count in zip(self.classes, by_class, keep, strict=True):
+            named = rows[np.argsort(identity[rows], kind="stable")]
+            chosen.append(named[generator(seed, "subset", name).permutation(len(named))[:count]])
+        return np.sort(np.concatenate(chosen))
+
+
+def _half_up(fraction: float, count: int) -> int:
+    """`fraction * count`, rounded half up in the decimal digits that the user wrote."""
+    exact = Fraction(str(fraction))
+    return (2 * exact.numerator * count + exact.denominator) // (2 * exact.denominator)
+
+
+def _at_least_half(count: int) -> str:
+    """The smallest fraction, to three digits, of which `count` times rounds up to 1."""
+    digits = 10 ** (len(str(count)) + 2)
+    return f"{-(-digits // (2 * count)) / digits:g}"
+
+
+def _some(names: Iterable[str]) -> str:
+    """The first three names, and whether there are more."""
+    listed = list(names)
+    return ", ".join(listed[:3]) + (", ..." if len(listed) > 3 else "")

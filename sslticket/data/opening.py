@@ -1,0 +1,165 @@
+"""Opening a split of a data set: where it lies, what is in it, and the loader that makes batches of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import pandas as pd
+
+from sslticket.data import places
+from sslticket.data.arrays import read_cifar, read_idx
+from sslticket.data.bad import BadImages, name_bad
+from sslticket.data.catalogue import Cifar, Dataset, Idx, dataset
+from sslticket.data.folders import class_folders, listing
+from sslticket.data.manifest import Manifest
+from sslticket.data.order import Order
+from sslticket.data.packing import packed
+from sslticket.data.views import View
+
+if TYPE_CHECKING:
+    import torch
+
+    from sslticket.data.loader import Loader
+
+Split = Literal["train", "eval"]
+DIGITS_SEED = 0  # of the one split into 80% training and 20% evaluation images that digits, published whole, has here
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A split of a data set, found; `dataclasses.replace` its manifest to use a part of it.
+
+    Attributes:
+        dataset: the catalogue's entry.
+        manifest: the images to use.
+        images: the whole split's pixels, (N, H, W, C) uint8; None where the images are files.
+        bad: images that could not be read and are not in the manifest, by path, and why.
+    """
+
+    dataset: Dataset
+    manifest: Manifest
+    images: np.ndarray | None = None
+    bad: Mapping[str, str] = field(default_factory=dict)
+
+
+def open_split(name: str, split: Split, data_root: Path | None = None) -> Source:
+    """Find a data set and open one of its splits; needs no torch, and decodes no image files that are not packed.
+
+    Args:
+        name: in the catalogue.
+        split: "train" or "eval".
+        data_root: where it lies; None looks in $SSLTICKET_DATA and the system's places, then downloads what torchvision
+            can download. Sets that come inside a package are taken from there all the same.
+
+    Raises:
+        BadInput: if the name is unknown, nothing is found (naming every place looked at), or files are damaged.
+    """
+    entry = dataset(name)
+    if entry.layout == "sklearn":
+        return _digits(entry, split)
+    where = places.find(entry, data_root)
+    if where.layout == "folders":
+        return _folders(entry, split, where.folder)
+    return _arrays(entry, split, where.folder)
+
+
+def loader(
+    source: Source,
+    views: tuple[View, ...],
+    order: Order,
+    *,
+    augment_seed: int,
+    device: "torch.device",
+    threads: int,
+    max_bad_images: int,
+    channels_last: bool = False,
+) -> "Loader":
+    """Batches of the source's images: from the device's own memory for arrays, through DALI for files.
+
+    Args:
+        source: the images.
+        views: what to make of each image, one tensor in the batch per view.
+        order: which images make up a global batch, and this process's share.
+        augment_seed: of the `augment` stream.
+        device: where the batches are wanted.
+        threads: for reading and decoding.
+        max_bad_images: how many images may be unreadable before that is an error.
+        channels_last: memory format of the batches.
+
+    Raises:
+        BadInput: if more images are unreadable, or DALI is not installed.
+    """
+    bad = BadImages(source.dataset.name, max_bad_images, source.bad)
+    mean, std = source.dataset.mean, source.dataset.std
+    # Imported here, so that a dry run, which only opens splits, needs neither torch nor DALI.
+    if source.images is None:
+        from sslticket.data.dali import Decoder
+        from sslticket.data.files import FileLoader
+
+        decoder = Decoder(views, mean, std, device, threads, channels_last)
+        return FileLoader(source.manifest, decoder, order, augment_seed=augment_seed, bad=bad)
+    from sslticket.data.resident import ResidentLoader
+
+    return ResidentLoader(
+        source.images,
+        source.manifest,
+        views,
+        order,
+        colours=(mean, std),
+        augment_seed=augment_seed,
+        device=device,
+        channels_last=channels_last,
+        bad=bad,
+    )
+
+
+def _digits(entry: Dataset, split: Split) -> Source:
+    """scikit-learn's digits, pixels of 0 to 16 spread over 0 to 255."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    # 255 / 16 is no whole number: halves are rounded up.
+    images = np.floor(digits.images * 255 / 16 + 0.5).astype(np.uint8)[..., None]
+    whole = _of_arrays(entry, "train", images, digits.target.astype(np.int64), entry.class_names)
+    items = whole.manifest.subset(0.8, seed=DIGITS_SEED).items
+    if split == "eval":
+        items = np.setdiff1d(np.arange(len(images)), items)
+    return _of_arrays(entry, split, images[items], digits.target[items].astype(np.int64), entry.class_names)
+
+
+def _arrays(entry: Dataset, split: Split, folder: Path) -> Source:
+    layout = entry.layout
+    if isinstance(layout, Cifar):
+        files = layout.train if split == "train" else layout.eval
+        return _of_arrays(entry, split, *read_cifar(folder, files, layout.labels, layout.names))
+    assert isinstance(layout, Idx), f"{entry.name} has no arrays to read"
+    images, labels = (places.plain_or_gz(folder / file) for file in (layout.train if split == "train" else layout.eval))
+    pixels, numbers = read_idx(images, labels, len(entry.class_names))
+    return _of_arrays(entry, split, pixels, numbers, entry.class_names)
+
+
+def _of_arrays(
+    entry: Dataset, split: Split, images: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]
+) -> Source:
+    frame = pd.DataFrame({"item": np.arange(len(images)), "label": labels})
+    return Source(entry, Manifest(frame, classes, entry.name, split, None), images)
+
+
+def _folders(entry: Dataset, split: Split, folder: Path) -> Source:
+    train = places.split_folder(entry, "train", folder)
+    root = train if split == "train" else places.split_folder(entry, "eval", folder)
+    if root is None:
+        raise places.no_split(entry, split, folder)
+    # Both splits number the classes alike, even where one lacks some of them.
+    found = listing(root, tuple(class_folders(train)) if train else None)
+    frame = pd.DataFrame({"file": found.files, "label": found.labels})
+    if entry.kind == "files":
+        return Source(entry, Manifest(frame, found.classes, entry.name, split, root))
+    images, reasons = packed(found, entry.eval.size, entry.channels)
+    frame = frame[~frame["file"].isin(list(reasons))].reset_index(drop=True)
+    frame = frame.assign(item=np.arange(len(frame)))
+    bad = {str(root / file): reason for file, reason in reasons.items()}
+    name_bad(bad)
+    return Source(entry, Manifest(frame, found.classes, entry.name, split, root), images, bad)

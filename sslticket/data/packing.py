@@ -1,0 +1,111 @@
+"""Small images in class folders, decoded once and kept as one array."""
+
+import hashlib
+import json
+import os
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from sslticket.data.folders import Listing
+from sslticket.errors import BadInput
+
+_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "PPM", "TIFF")  # what DALI decodes too, whatever a file is called
+
+
+def packed(images: Listing, size: int, channels: int) -> tuple[np.ndarray, dict[str, str]]:
+    """Small images decoded once and kept as one array in the cache folder.
+
+    Other sizes than `size` are scaled and cropped to it. EXIF orientation is applied.
+
+    Args:
+        images: what to decode.
+        size: side of the square images, in pixels.
+        channels: 3 for RGB, 1 for gray.
+
+    Returns:
+        The readable images in the listing's order, (N, size, size, channels) uint8, read from the disk as needed; and
+        why each of the others could not be read, by relative path.
+
+    Raises:
+        BadInput: if not one image can be read, or the cache folder cannot be written.
+    """
+    place = cache_folder() / "packed" / f"{_key(images, size, channels)}.npy"
+    notes = place.with_suffix(".json")
+    if not place.exists():
+        pixels, bad = _decoded(images, size, channels)
+        if len(bad) == len(images.files):
+            name, reason = next(iter(bad.items()))
+            raise BadInput(f"none of the {len(bad)} images in {images.root} can be read; the first, {name}: {reason}")
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            _write(notes, json.dumps(bad).encode())
+            _write(place, pixels)
+        except OSError as error:
+            raise BadInput(
+                f"cannot keep the packed images in {place.parent}: {error.strerror}; set SSLTICKET_CACHE to a folder "
+                "that can be written"
+            ) from error
+    return np.load(place, mmap_mode="r"), json.loads(notes.read_text())
+
+
+def cache_folder() -> Path:
+    """Where packed and downloaded images are kept: $SSLTICKET_CACHE, or .cache/sslticket in the home folder."""
+    return Path(os.environ.get("SSLTICKET_CACHE") or "~/.cache/sslticket").expanduser()
+
+
+def _key(images: Listing, size: int, channels: int) -> str:
+    digest = hashlib.sha256(f"{size} {channels}\n".encode())
+    for file in images.files:
+        try:
+            status = (images.root / file).stat()
+            line = f"{file} {status.st_size} {status.st_mtime_ns}\n"
+        except OSError:
+            line = f"{file} unreadable\n"
+        digest.update(line.encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()[:16]
+
+
+def _decoded(images: Listing, size: int, channels: int) -> tuple[np.ndarray, dict[str, str]]:
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        paths = [images.root / file for file in images.files]
+        outcomes = list(pool.map(partial(_decode, size=size, mode="RGB" if channels == 3 else "L"), paths))
+    bad = {file: outcome for file, outcome in zip(images.files, outcomes, strict=True) if isinstance(outcome, str)}
+    pixels = [outcome for outcome in outcomes if not isinstance(outcome, str)]
+    shape = (len(pixels), size, size, channels)
+    return (np.stack(pixels) if pixels else np.empty(shape, np.uint8)).reshape(shape), bad
+
+
+def _decode(path: Path, size: int, mode: str) -> np.ndarray | str:
+    """The pixels, or why there are none."""
+    try:
+        with Image.open(path, formats=_FORMATS) as image:
+            upright = ImageOps.exif_transpose(image).convert(mode)
+        if upright.size != (size, size):
+            upright = ImageOps.fit(upright, (size, size), Image.Resampling.BILINEAR)
+        return np.asarray(upright)
+    except UnidentifiedImageError:
+        return "the file is empty" if path.stat().st_size == 0 else "not an image, or damaged at its start"
+    except OSError as error:
+        return error.strerror or str(error)
+    except (ValueError, SyntaxError, Image.DecompressionBombError) as error:  # what PIL raises for damaged headers
+        return str(error)
+
+
+def _write(place: Path, content: np.ndarray | bytes) -> None:
+    """Write to a name of its own first, so that nobody ever reads half a file."""
+    with tempfile.NamedTemporaryFile(dir=place.parent, prefix=place.name, delete=False) as file:
+        try:
+            if isinstance(content, bytes):
+                file.write(content)
+            else:
+                np.save(file, content)
+            file.close()
+            Path(file.name).replace(place)
+        except BaseException:
+            Path(file.name).unlink(missing_ok=True)
+            raise

@@ -1,0 +1,1 @@
+"""Fixed supervised protocols that score tickets beside random ones."""

@@ -1,0 +1,72 @@
+"""The matrix of measurements: which tickets, beside which controls, under which protocols, with which seeds."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sslticket.errors import BadInput
+from sslticket.evaluation.protocols import Protocol
+
+
+@dataclass(frozen=True)
+class Task:
+    """One measurement: a ticket file, or a control of it, under a protocol with a seed."""
+
+    path: Path
+    control: str  # "ticket" for the ticket itself
+    protocol: Protocol
+    seed: int
+
+    @property
+    def row(self) -> Path:
+        """The file of its row; a run's rows lie beside its tickets' folder, a lone ticket's beside the ticket."""
+        folder = self.path.parent.parent if self.path.parent.name == "tickets" else self.path.parent
+        name = f"{self.path.stem}.{self.control}.{self.protocol.name}.seed{self.seed}.jsonl"
+        return folder / "rows" / name
+
+    def is_done(self, ticket_hash: str) -> bool:
+        """Whether the row is there and is about this very ticket, not about an earlier file of the same name."""
+        if not self.row.exists():
+            return False
+        try:
+            return bool(json.loads(self.row.read_text(encoding="utf-8"))["ticket_hash"] == ticket_hash)
+        except (ValueError, KeyError, TypeError):
+            raise BadInput(f"{self.row} is damaged; delete it and run the same command again") from None
+
+
+def tickets(places: Sequence[Path], levels: Sequence[int] | None = None) -> list[Path]:
+    """Ticket files: those given, and those of the runs below the folders given, in the order of their names.
+
+    Raises:
+        BadInput: for a place that does not exist or holds no ticket.
+    """
+    found: list[Path] = []
+    for place in places:
+        if not place.exists():
+            raise BadInput(f"there is nothing at {place}; give ticket files or folders of runs")
+        here = [place] if place.is_file() else sorted(place.glob("**/tickets/*.safetensors"))
+        if not here:
+            raise BadInput(f"{place} holds no tickets; give a run's folder, such as runs/<key>, or a ticket file")
+        found += [path for path in here if place.is_file() or levels is None or _level(path) in levels]
+    if not found:
+        raise BadInput(f"no ticket has one of the levels {' '.join(map(str, levels or ()))}; give other --levels")
+    return list(dict.fromkeys(found))
+
+
+def matrix(
+    paths: Sequence[Path], controls: Sequence[str], protocols: Sequence[Protocol], seeds: Sequence[int] | None
+) -> list[Task]:
+    """Every measurement that was asked for; `seeds` None takes each protocol's own."""
+    return [
+        Task(path, kind, protocol, seed)
+        for protocol in protocols
+        for path in paths
+        for kind in ("ticket", *controls)
+        for seed in (protocol.seeds if seeds is None else seeds)
+    ]
+
+
+def _level(path: Path) -> int:
+    digits = path.stem.removeprefix("level-")
+    return int(digits) if digits.isdigit() else -1

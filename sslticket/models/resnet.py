@@ -1,0 +1,134 @@
+"""Residual networks in their ImageNet and CIFAR forms (He et al. 2016), under torchvision's parameter names.
+
+torchvision has only the ImageNet form, and importing it costs more than building a ResNet-50 here; its state
+dicts (classification layer left out) load into these networks and give the same features.
+"""
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def _conv(inward: int, outward: int, size: int, stride: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(inward, outward, size, stride, padding=size // 2, bias=False)
+
+
+def _shortcut(inward: int, outward: int, stride: int) -> nn.Sequential | None:
+    if stride == 1 and inward == outward:
+        return None
+    return nn.Sequential(_conv(inward, outward, 1, stride), nn.BatchNorm2d(outward))
+
+
+class Basic(nn.Module):
+    """Two 3x3 convolutions around a shortcut."""
+
+    expansion = 1
+
+    def __init__(self, inward: int, width: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = _conv(inward, width, 3, stride)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = _conv(width, width, 3)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.downsample = _shortcut(inward, width, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, inward, H, W) -> (B, width * expansion, H / stride, W / stride)."""
+        out = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        out = self.bn2(self.conv2(out))
+        out += x if self.downsample is None else self.downsample(x)
+        return F.relu(out, inplace=True)
+
+
+class Bottleneck(nn.Module):
+    """1x1, 3x3 and 1x1 convolutions around a shortcut; the 3x3 one carries the stride, as in torchvision ("v1.5")."""
+
+    expansion = 4
+
+    def __init__(self, inward: int, width: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = _conv(inward, width, 1)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = _conv(width, width, 3, stride)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.conv3 = _conv(width, width * self.expansion, 1)
+        self.bn3 = nn.BatchNorm2d(width * self.expansion)
+        self.downsample = _shortcut(inward, width * self.expansion, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, inward, H, W) -> (B, width * expansion, H / stride, W / stride)."""
+        out = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        out = F.relu(self.bn2(self.conv2(out)), inplace=True)
+        out = self.bn3(self.conv3(out))
+        out += x if self.downsample is None else self.downsample(x)
+        return F.relu(out, inplace=True)
+
+
+class ResNet(nn.Module):
+    """A stem, stages `layer1`, `layer2`, ... each half as large as the one before, and a global average pool.
+
+    Args:
+        channels: of the images.
+        block: what the stages are made of.
+        depths: blocks in each stage.
+        widths: of each stage's 3x3 convolutions; features are the last one times the block's expansion.
+        small_images: take the CIFAR stem, a 3x3 convolution at full size, for ImageNet's 7x7 at stride 2 and max pool.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        block: type[Basic] | type[Bottleneck],
+        depths: Sequence[int],
+        widths: Sequence[int],
+        *,
+        small_images: bool,
+    ) -> None:
+        super().__init__()
+        width = widths[0]
+        self.conv1 = _conv(channels, width, 3) if small_images else _conv(channels, width, 7, stride=2)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.maxpool = nn.Identity() if small_images else nn.MaxPool2d(3, stride=2, padding=1)
+        self.stages = [f"layer{number}" for number in range(1, len(depths) + 1)]
+        for name, depth, inner in zip(self.stages, depths, widths, strict=True):
+            blocks = []
+            for place in range(depth):
+                blocks.append(block(width, inner, stride=2 if place == 0 and name != "layer1" else 1))
+                width = inner * block.expansion
+            self.add_module(name, nn.Sequential(*blocks))
+        for module in self.modules():
+            # Batch norm starts at 1 and 0 everywhere: the papers' networks don't zero the last one of a block.
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, channels, H, W) -> (B, F)."""
+        x = self.maxpool(F.relu(self.bn1(self.conv1(x)), inplace=True))
+        for stage in self.stages:
+            x = getattr(self, stage)(x)
+        return x.mean(dim=(2, 3))
+
+
+def resnet50(channels: int, image_size: int) -> ResNet:
+    """ResNet-50, ImageNet form: 2048 features, 23,454,912 convolution weights."""
+    return ResNet(channels, Bottleneck, (3, 4, 6, 3), (64, 128, 256, 512), small_images=False)
+
+
+def resnet18(channels: int, image_size: int) -> ResNet:
+    """ResNet-18, ImageNet form: 512 features."""
+    return ResNet(channels, Basic, (2, 2, 2, 2), (64, 128, 256, 512), small_images=False)
+
+
+def resnet18_cifar(channels: int, image_size: int) -> ResNet:
+    """ResNet-18, CIFAR form: 512 features."""
+    return ResNet(channels, Basic, (2, 2, 2, 2), (64, 128, 256, 512), small_images=True)
+
+
+def resnet20(channels: int, image_size: int) -> ResNet:
+    """The 20-layer CIFAR ResNet, "Resnet-18" in the lottery-ticket papers: 64 features.
+
+    270,256 convolution weights, of which 267,696 are in 3x3 convolutions and the rest in the two 1x1 shortcuts
+    that Continuous Sparsification (section 4.2) leaves dense.
+    """
+    return ResNet(channels, Basic, (3, 3, 3), (16, 32, 64), small_images=True)

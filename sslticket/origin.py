@@ -1,0 +1,45 @@
+"""Where a measurement comes from: commit, library versions, command and device."""
+
+import os
+import shlex
+import subprocess
+import sys
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+_LIBRARIES = ("sslticket", "torch", "torchvision", "timm", "accelerate", "nvidia-dali-cuda130", "numpy")
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Versions of Python and of the libraries that a result depends on; those not installed are left out."""
+    found = {"python": ".".join(map(str, sys.version_info[:3]))}
+    for library in _LIBRARIES:
+        try:
+            found[library] = version(library)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+@cache
+def commit() -> str:
+    """The commit of the checkout that sslticket runs from, with "+changes" if files differ; "" outside a checkout."""
+    here = Path(__file__).resolve().parent
+    git = ["git", "-C", str(here)]
+    try:
+        head = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True)
+        changed = subprocess.run(
+            [*git, "status", "--porcelain", "--untracked-files=no"], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return head.stdout.strip() + ("+changes" if changed.stdout.strip() else "")
+
+
+def command() -> str:
+    """The command line of this process, as one could type it again; paths below the working folder are relative."""
+    script = Path(sys.argv[0])
+    name = script.name if os.access(script, os.X_OK) else os.path.relpath(script)
+    return shlex.join([name, *sys.argv[1:]])

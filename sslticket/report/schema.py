@@ -1,0 +1,73 @@
+"""What a row holds: one JSON object a line, written by searches ("level") and evaluations ("score")."""
+
+from typing import Any
+
+_TEXT, _WHOLE, _NUMBER = str, int, (int, float)
+
+SHARED: dict[str, Any] = {
+    "run": _TEXT,  # key of the run that found the ticket
+    "objective": _TEXT,
+    "model": _TEXT,
+    "source": _TEXT,  # dataset the ticket was found on
+    "subset": _NUMBER,  # fraction of it
+    "subset_by": _TEXT,  # samples or classes
+    "level": _WHOLE,  # 0 = dense
+    "density": _NUMBER,  # fraction of the prunable weights that remain
+    "ticket_hash": _TEXT,
+    "search_seed": _WHOLE,
+    "loss": _NUMBER,  # training loss at the end of a level; test loss of a score
+    "samples": _WHOLE,  # source images seen by this training
+    "seconds": _NUMBER,
+    "steps": _WHOLE,
+    "command": _TEXT,
+    "commit": _TEXT,
+    "versions": dict,  # library -> version
+    "data_hash": _TEXT,
+    "device": _TEXT,
+    "precision": _TEXT,
+}
+"""Keys of every row, and their types."""
+
+SCORE: dict[str, Any] = {
+    "control": _TEXT,
+    "protocol": _TEXT,
+    "target": _TEXT,  # dataset of the protocol
+    "seed": _WHOLE,
+    "top1": _NUMBER,  # fraction
+    "top5": _NUMBER,
+}
+"""Further keys of a row that scores a ticket, or a control of it, under a protocol."""
+
+LEVEL: dict[str, Any] = {
+    "metrics": dict,  # name -> number: does the search's own task get learnt?
+    "search_samples": _WHOLE,  # samples seen by the search up to the end of this level
+    "layers": dict,  # layer -> [kept, total]
+    "bad_images": _WHOLE,
+}
+"""Further keys of a row that tells of one trained level of a search."""
+
+KINDS = {"score": SHARED | SCORE, "level": SHARED | LEVEL}
+COLUMNS = ["kind", *(SHARED | SCORE | LEVEL)]
+
+CONTROLS = ("ticket", "preserved", "local", "random")
+"""The ticket itself; weights drawn anew in its mask; its mask permuted within each layer; and over all layers."""
+
+
+def wrong(row: Any) -> str | None:
+    """What keeps `row`, decoded JSON, from being a row; None for a good one."""
+    if not isinstance(row, dict) or row.get("kind") not in KINDS:
+        return f"is no row of a known kind ({' or '.join(KINDS)})"
+    wanted = KINDS[row["kind"]]
+    if lacking := [key for key in wanted if key not in row]:
+        return f"lacks {', '.join(lacking)}"
+    for key, kind in wanted.items():
+        if not isinstance(row[key], kind):
+            return f"has {key} {row[key]!r}, which is of the wrong type"
+    for key in ("density", "subset", "top1", "top5"):
+        if not 0 <= row.get(key, 1) <= 1:
+            return f"has {key} {row[key]!r}, which is no fraction from 0 to 1"
+    if row["density"] == 0:
+        return "has density 0; a ticket keeps at least one weight"
+    if row.get("control", "ticket") not in CONTROLS:
+        return f"has control {row['control']!r}, which is none of {', '.join(CONTROLS)}"
+    return None

@@ -1,0 +1,1 @@
+"""Searches for tickets; each reads like its paper's algorithm box."""

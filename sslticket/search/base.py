@@ -1,0 +1,51 @@
+"""What a search is."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sslticket.units import Clock
+
+if TYPE_CHECKING:  # the lab trains, and so imports torch's whole family
+    from sslticket.search.lab import Lab
+    from sslticket.ticket import Ticket
+
+
+@dataclass(frozen=True)
+class Stages:
+    """What a search will do, known before it starts.
+
+    Attributes:
+        rewind: optimiser step at whose end W_k is taken.
+        steps: optimiser steps of the dense training, and of each training after it.
+        kept: weights that remain in the ticket of each level; the first is the dense network.
+    """
+
+    rewind: int
+    steps: tuple[int, ...]
+    kept: tuple[int, ...]
+
+    def cost(self, level: int) -> int:
+        """Optimiser steps that the search has taken when it knows the ticket of this level."""
+        return self.rewind if level == 0 else sum(self.steps[:level])
+
+
+class Search(ABC):
+    """A way to find tickets; a frozen dataclass of hyper-parameters."""
+
+    @abstractmethod
+    def stages(self, clock: Clock, total: int) -> Stages:
+        """The plan for one training's clock and `total` prunable weights.
+
+        Raises:
+            BadInput: if the search cannot be done: W_k beyond the end, or a level that leaves no weight.
+        """
+
+    @abstractmethod
+    def brought_within(self, clock: Clock) -> "Search":
+        """The same search with W_k moved into a training that ends before it; for trials on a laptop."""
+
+    @abstractmethod
+    def tickets(self, lab: "Lab") -> Iterator["Ticket"]:
+        """The tickets, densest first; what the lab already has is not trained again."""

@@ -1,0 +1,97 @@
+"""A run's folder: what a search leaves behind, and what it finds there when it is started again.
+
+    runs/<key>/
+        recipe.json                     the resolved recipe, the data's hash, command, commit
+        early.safetensors               the whole net and the optimiser at W_k
+        tickets/level-00.safetensors    one ticket a level, level 0 is the dense network
+        rows/search.level-00.jsonl      what finding it cost and showed
+        rows/level-00.ticket.cifar10.seed0.jsonl    what an evaluation measured
+
+Every file is renamed into place whole, so a file that is there is finished.
+"""
+
+import fcntl
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sslticket import origin
+from sslticket.errors import BadInput
+from sslticket.files import write_json
+from sslticket.recipe import Recipe
+
+
+class RunFolder:
+    """The folder of one recipe on one set of images."""
+
+    def __init__(self, out: Path, recipe: Recipe, data_hash: str) -> None:
+        """Looks at what is there and writes nothing.
+
+        Raises:
+            BadInput: if the folder holds the run of another recipe or of other data.
+        """
+        self.path = out / recipe.key
+        self._content: dict[str, Any] = {"recipe": recipe.to_dict(), "data_hash": data_hash}
+        if (out / "recipe.json").exists():
+            raise BadInput(f"{out} is itself the folder of a run; give its parent, --out {out.parent}")
+        if out.exists() and not out.is_dir():
+            raise BadInput(f"{out} is a file; give a folder with --out")
+        there = self._read()
+        for name, value in self._content.items():
+            if there is not None and there.get(name) != value:
+                what = "recipe" if name == "recipe" else "set of images"
+                raise BadInput(f"{self.path} holds the run of another {what}; give another folder with --out")
+
+    def _read(self) -> dict[str, Any] | None:
+        path = self.path / "recipe.json"
+        if not path.exists():
+            # A run killed at its very start leaves a folder with nothing but a lock and unfinished files.
+            if self.path.exists() and any(not there.name.startswith(".") for there in self.path.iterdir()):
+                raise BadInput(f"{self.path} holds files but no recipe.json; give another folder with --out")
+            return None
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:
+            content = None
+        if not isinstance(content, dict):
+            raise BadInput(f"{path} is damaged; move {self.path} away or give another folder with --out")
+        return content
+
+    @contextmanager
+    def opened(self, writes: bool) -> Iterator[None]:
+        """Make the folder and hold it against a second writer; the system lets go of it whenever the process ends.
+
+        Args:
+            writes: this process writes here; the others of a distributed run only read.
+
+        Raises:
+            BadInput: if another process is searching in it.
+        """
+        if not writes:
+            yield
+            return
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / ".lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise BadInput(f"another process is searching in {self.path}; wait for it or give --out") from None
+            if not (self.path / "recipe.json").exists():
+                origins = {"command": origin.command(), "commit": origin.commit(), "versions": origin.versions()}
+                write_json(self.path / "recipe.json", self._content | origins)
+            yield
+
+    @property
+    def early(self) -> Path:
+        """The snapshot at W_k."""
+        return self.path / "early.safetensors"
+
+    def ticket(self, level: int) -> Path:
+        """The ticket of a level."""
+        return self.path / "tickets" / f"level-{level:02d}.safetensors"
+
+    def row(self, level: int) -> Path:
+        """What finding the ticket of a level cost."""
+        return self.path / "rows" / f"search.level-{level:02d}.jsonl"

@@ -1,0 +1,193 @@
+"""What a search may do: reach W_k, train a ticket, keep a ticket; what the folder has is not done again."""
+
+import time
+from typing import Any
+
+from torch import nn
+
+from sslticket import origin
+from sslticket.data.opening import Source
+from sslticket.errors import BadInput
+from sslticket.files import write_row
+from sslticket.masking import gate
+from sslticket.masking.mask import Mask, State, prunable
+from sslticket.randomness import derive
+from sslticket.search.plan import Plan
+from sslticket.ticket import Ticket
+from sslticket.training import checkpoint
+from sslticket.training.loop import Loop
+from sslticket.training.measure import measure
+from sslticket.training.net import Net
+from sslticket.training.progress import Progress
+from sslticket.training.workbench import Workbench
+
+
+class Lab:
+    """The means of one search: a net, its images, and the folder where tickets are kept."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        bench: Workbench,
+        net: Net,
+        wrapped: nn.Module,
+        *,
+        evaluation: Source | None,
+        progress: Progress,
+    ) -> None:
+        self._plan, self._bench, self._net, self._wrapped = plan, bench, net, wrapped
+        self._recipe, self._stages, self._folder, self._training = plan.recipe, plan.stages, plan.folder, plan.source
+        self._evaluation, self._progress = evaluation, progress
+        self._measured: dict[str, Any] = {}
+        self.bad_images: dict[str, str] = dict(plan.source.bad)
+
+    def dense_mask(self) -> Mask:
+        """The mask of ones."""
+        return Mask.ones_like(gate.stored(self._net.backbone), prunable(self._net.backbone))
+
+    def found(self, level: int) -> Ticket | None:
+        """The ticket of a level that is finished."""
+        path = self._folder.ticket(level)
+        return Ticket.load(path) if path.exists() else None
+
+    def reach_rewind_point(self) -> None:
+        """Train the dense net from its initialisation to step k and keep everything at that point."""
+        # The ticket of level 0 is written after the snapshot, so where it is, the snapshot is too.
+        if self._folder.ticket(0).exists():
+            return
+        loop = self._loop(level=0)
+        self._run(loop, 0, self._stages.rewind, level=0)
+        if self._bench.first:
+            checkpoint.save(self._folder.early, loop, self._stages.rewind, self._bench.accelerator)
+        self._bench.accelerator.wait_for_everyone()
+
+    def train(self, ticket: Ticket) -> State:
+        """Train a ticket from W_k to the end; returns the backbone's weights there.
+
+        The dense network goes on where it was at step k, optimiser and all; every later ticket starts there with a
+        fresh optimiser, and with data in a new order.
+        """
+        loop = self._loop(ticket.level)
+        if ticket.level == 0:
+            start = checkpoint.restore(self._folder.early, loop, self._bench.accelerator)
+            assert start == self._stages.rewind
+        else:
+            gate.write(self._net, checkpoint.load_net(self._folder.early))
+        gate.set_mask(self._net.backbone, ticket.mask)
+        self._run(loop, self._stages.rewind, self._stages.steps[0], level=ticket.level)
+        return gate.read(self._net.backbone)
+
+    def keep(self, level: int, mask: Mask) -> Ticket:
+        """Write the ticket of a level, the mask with W_k; its row goes first, so none is ever missing."""
+        if self._bench.first:
+            early = checkpoint.load_net(self._folder.early)
+            weights = {
+                name.removeprefix("backbone."): value for name, value in early.items() if name.startswith("backbone.")
+            }
+            provenance = self._provenance(level)
+            ticket = Ticket.make(mask, weights, level=level, recipe=self._recipe.to_dict(), provenance=provenance)
+            write_row(self._folder.row(level), self._row(ticket))
+            ticket.save(self._folder.ticket(level))
+        self._bench.accelerator.wait_for_everyone()
+        kept = self.found(level)
+        if kept is None:
+            raise BadInput(
+                f"{self._folder.ticket(level)} is not visible to all processes; give --out on a shared folder"
+            )
+        return kept
+
+    def summary(self, level: int) -> str:
+        """What training showed on the way to a ticket, in one line; "already there" for one that was found."""
+        if not self._measured:
+            return "already there"
+        metrics = "".join(
+            f", {name} {value:.4g}" for name, value in self._measured["metrics"].items() if name != "loss"
+        )
+        return f"loss {self._measured['loss']:.4g}{metrics}, {self._measured['seconds']:.0f} s"
+
+    def _loop(self, level: int) -> Loop:
+        recipe, source = self._recipe, self._training
+        seeds = recipe.seeds
+        self._batches = self._bench.loader(
+            source,
+            recipe.data.view(source.dataset.train),
+            batch_size=recipe.fit.batch_size,
+            order=derive(seeds.order, level),
+            augment=derive(seeds.augment, level),
+        )
+        return self._bench.loop(
+            self._net,
+            self._wrapped,
+            self._batches,
+            recipe.fit,
+            set_size=len(source.manifest),
+            seed=derive(seeds.augment, level),
+            progress=self._progress,
+        )
+
+    def _run(self, loop: Loop, start: int, stop: int, level: int) -> None:
+        """Train, and remember what the row of the ticket that follows will say."""
+        self._progress.task(f"level {level + 1}/{len(self._stages.steps)}", self._stages.steps[0])
+        began = time.monotonic()
+        loop.run(start, stop)
+        seconds = time.monotonic() - began
+        self.bad_images |= self._bench.bad_images(self._batches)
+        self._measured = {
+            "loss": loop.loss,
+            "seconds": round(seconds, 3),
+            "steps": stop - start,
+            "samples": (stop - start) * self._recipe.fit.batch_size,
+            "metrics": self._metrics(),
+        }
+
+    def _metrics(self) -> dict[str, float]:
+        """The objective's metrics on the evaluation split, where the dataset has one."""
+        if self._evaluation is None:
+            return {}
+        source, size = self._evaluation, self._recipe.data.image_size
+        view = source.dataset.eval if size is None else source.dataset.eval.resized(size)
+        batches = self._bench.loader(source, view, batch_size=self._recipe.fit.batch_size, order=0, augment=0)
+        return measure(self._bench.accelerator, self._net, batches)
+
+    def _provenance(self, level: int) -> dict[str, Any]:
+        """Where the ticket comes from; nothing in it depends on the clock, so a repeated search repeats the file."""
+        manifest = self._training.manifest
+        recipe = self._recipe
+        return {
+            "dataset": manifest.dataset,
+            "images": len(manifest),
+            "classes": len(manifest.classes),
+            "data_hash": manifest.hash,
+            "objective": recipe.objective.name,
+            "seed": recipe.seed,
+            "rewind_samples": self._stages.rewind * recipe.fit.batch_size,
+            "search_samples": self._plan.samples(level),
+            "versions": origin.versions(),
+            "commit": origin.commit(),
+        }
+
+    def _row(self, ticket: Ticket) -> dict[str, Any]:
+        recipe = self._recipe
+        return {
+            "kind": "level",
+            "run": self._folder.path.name,
+            "objective": recipe.objective.name,
+            "model": recipe.model,
+            "source": recipe.data.dataset,
+            "subset": recipe.data.subset,
+            "subset_by": recipe.data.subset_by,
+            "level": ticket.level,
+            "density": ticket.mask.density,
+            "ticket_hash": ticket.hash,
+            "search_seed": recipe.seed,
+            **self._measured,
+            "search_samples": ticket.provenance["search_samples"],
+            "layers": {name: list(count) for name, count in ticket.mask.counts().items()},
+            "bad_images": len(self.bad_images),
+            "command": origin.command(),
+            "commit": origin.commit(),
+            "versions": origin.versions(),
+            "data_hash": ticket.provenance["data_hash"],
+            "device": self._bench.device_name,
+            "precision": recipe.precision,
+        }

@@ -1,0 +1,113 @@
+"""A search that is checked and counted before anything is written."""
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sslticket import models
+from sslticket.data.opening import Source, open_split
+from sslticket.machine import Machine
+from sslticket.masking.mask import prunable
+from sslticket.recipe import Recipe
+from sslticket.search.base import Stages
+from sslticket.search.folder import RunFolder
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A search that has passed every check and has not written anything yet.
+
+    Attributes:
+        recipe: as resolved from file and flags.
+        source: the training images, already the subset.
+        whole: images in the training set before the subset.
+        stages: steps and survivors of every level.
+        folder: where the tickets will lie.
+        prunable: number of weights that may be pruned.
+        notice: what was adapted to the flags, "" for nothing.
+    """
+
+    recipe: Recipe
+    source: Source
+    whole: int
+    stages: Stages
+    folder: RunFolder
+    prunable: int
+    notice: str
+
+    def samples(self, level: int) -> int:
+        """Samples that the search has seen when it knows the ticket of this level."""
+        return self.stages.cost(level) * self.recipe.fit.batch_size
+
+    @property
+    def levels(self) -> int:
+        """The level of the last ticket."""
+        return len(self.stages.kept) - 1
+
+    def text(self) -> str:
+        """The resolved recipe and what it comes to, for a person."""
+        recipe, stages, manifest = self.recipe, self.stages, self.source.manifest
+        clock, counts = recipe.fit.clock(len(manifest)), manifest.counts()
+        steps = stages.cost(self.levels)
+        after = f", then {stages.steps[1]:,} a level" if len(stages.steps) > 1 else ""
+        lines = dict(_flat(recipe.to_dict())) | {
+            "run folder": self.folder.path,
+            "images": f"{len(manifest):,} of {self.whole:,}, hash {manifest.hash}",
+            "classes": f"{len(manifest.classes):,}, of {min(counts):,} to {max(counts):,} images",
+            "training": f"{clock.length} = {clock.total:,} steps = {clock.total * clock.batch_size:,} samples",
+            "W_k": f"after step {stages.rewind:,} = {stages.rewind * clock.batch_size:,} samples "
+            f"= {stages.rewind / clock.total:.1%} of training",
+            "weights": f"{self.prunable:,} prunable; {stages.kept[-1]:,} remain at level {self.levels}, "
+            f"a density of {stages.kept[-1] / self.prunable:.3%}",
+            "steps": f"{stages.steps[0]:,} dense{after}; {steps:,} in all = {self.samples(self.levels):,} samples",
+        }
+        width = max(map(len, lines)) + 2
+        return "\n".join(f"{name:<{width}}{value}" for name, value in lines.items())
+
+
+def plan(recipe: Recipe, machine: Machine, out: Path, *, trial: bool = False) -> Plan:
+    """Check a recipe against the data, the network and the output folder.
+
+    Args:
+        recipe: as resolved from file and flags.
+        machine: where the data lies.
+        out: folder of all runs.
+        trial: a length was given without a rewind point; one that lies beyond the end is then brought within.
+
+    Raises:
+        BadInput: naming what does not fit and the fix; nothing has been written.
+    """
+    source = open_split(recipe.data.dataset, "train", machine.data_root)
+    manifest, whole = source.manifest, len(source.manifest)
+    if recipe.data.subset_list is not None:
+        manifest = manifest.restricted_to(recipe.data.subset_list)
+    elif recipe.data.subset < 1:
+        manifest = manifest.subset(recipe.data.subset, by=recipe.data.subset_by, seed=recipe.seeds.subset)
+    source = dataclasses.replace(source, manifest=manifest)
+    clock = recipe.fit.clock(len(manifest))
+    search = recipe.search.brought_within(clock) if trial else recipe.search
+    notice = ""
+    if search != recipe.search:
+        notice = f"the rewind point lies beyond {clock.length}; this trial uses {search}"
+        recipe = dataclasses.replace(recipe, search=search)
+    count = _prunable_weights(recipe, source)
+    folder = RunFolder(out, recipe, manifest.hash)
+    return Plan(recipe, source, whole, search.stages(clock, count), folder, count, notice)
+
+
+def _prunable_weights(recipe: Recipe, source: Source) -> int:
+    view = recipe.data.view(source.dataset.train)
+    backbone = models.build(recipe.model, channels=source.dataset.channels, image_size=view.size)
+    return sum(backbone.get_parameter(name).numel() for name in prunable(backbone))
+
+
+def _flat(tree: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The recipe's fields by the names that their flags have."""
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            yield name, value["is"]
+            yield from _flat({key: inner for key, inner in value.items() if key != "is"})
+        elif value is not None and name != "is":
+            yield name, " ".join(map(str, value)) if isinstance(value, list) else value

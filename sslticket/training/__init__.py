@@ -1,0 +1,1 @@
+"""One net, one loop, exact snapshots."""

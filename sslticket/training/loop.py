@@ -1,0 +1,104 @@
+"""The only training loop."""
+
+import math
+import time
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from accelerate import Accelerator
+from accelerate.optimizer import AcceleratedOptimizer
+from torch import Tensor, nn
+
+from sslticket.data.loader import Loader
+from sslticket.errors import Diverged
+from sslticket.fit import Fit
+from sslticket.randomness import derive
+from sslticket.training.net import Net
+from sslticket.training.optim import optimizer
+from sslticket.training.progress import Progress
+
+_LOOK_EVERY = 1.0  # seconds between looks at the losses; a look waits for the device
+
+
+class Loop:
+    """Trains one net on one loader, from any step to any later one.
+
+    Attributes:
+        net: the net itself, without the wrappers that distributed training and mixed precision put around it.
+        loss: the loss at the last look.
+    """
+
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        net: Net,
+        wrapped: nn.Module,
+        loader: Loader,
+        fit: Fit,
+        *,
+        set_size: int,
+        seed: int,
+        accumulate: int = 1,
+        progress: Progress,
+    ) -> None:
+        self.net, self.loss = net, math.nan
+        self._accelerator, self._wrapped, self._loader = accelerator, wrapped, loader
+        self._schedule, self._clock = fit.schedule(set_size), fit.clock(set_size)
+        self._seed, self._parts, self._progress = seed, accumulate, progress
+        # Not `prepare_optimizer`: the accelerator would keep every level's optimiser alive.
+        self.optimizer = AcceleratedOptimizer(
+            optimizer(fit.optimizer, net.parameters()), scaler=accelerator.scaler, device_placement=False
+        )
+
+    def run(self, start: int, stop: int) -> None:
+        """Take the optimiser steps `start` to `stop - 1`.
+
+        Raises:
+            Diverged: at the first non-finite loss.
+        """
+        self.net.train()
+        losses: list[Tensor] = []
+        looked = time.monotonic()
+        for step, batch in zip(range(start, stop), self._loader.train(start, stop), strict=True):
+            # Dropout and whatever else draws from torch's generator: a function of the step, so nothing of it is saved.
+            torch.manual_seed(derive(self._seed, "torch", step, self._accelerator.process_index))
+            for group in self.optimizer.param_groups:
+                group["lr"] = self._rate(step)
+            self.optimizer.zero_grad()
+            progress = step / self._clock.total
+            loss = torch.zeros((), device=self._accelerator.device)
+            for part, chunk in enumerate(batch.chunks(self._parts)):
+                with self._unsynchronised(part < self._parts - 1):
+                    terms = self._wrapped(chunk, progress)
+                    total = torch.stack(list(terms.values())).sum() / self._parts
+                    self._accelerator.backward(total)
+                loss += total.detach()
+            self.optimizer.step()
+            losses.append(loss)
+            self._progress.advance(step + 1, self._clock.batch_size)
+            if time.monotonic() - looked > _LOOK_EVERY:
+                self._look(losses, step)
+                losses, looked = [], time.monotonic()
+        self._look(losses, stop - 1)
+
+    def _rate(self, step: int) -> float:
+        return self._schedule.at((step + 1) * self._clock.batch_size)
+
+    def _unsynchronised(self, quiet: bool) -> AbstractContextManager[None]:
+        """Gradients are shared between processes only with the last part of a batch."""
+        context: AbstractContextManager[None] = self._accelerator.no_sync(self._wrapped) if quiet else nullcontext()
+        return context
+
+    def _look(self, losses: list[Tensor], last: int) -> None:
+        for step, loss in enumerate(torch.stack(losses).tolist() if losses else [], last + 1 - len(losses)):
+            if not math.isfinite(loss):
+                before = (
+                    f"the last finite loss was {self.loss:.6g}" if math.isfinite(self.loss) else "no loss was finite"
+                )
+                raise Diverged(
+                    f"the loss is {loss} at step {step + 1} of {self._clock.total} with learning rate "
+                    f"{self._rate(step):.4g}; {before}; try a smaller --lr"
+                )
+            self.loss = loss
+        if losses:
+            self._progress.loss(self.loss)

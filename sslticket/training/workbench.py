@@ -1,0 +1,129 @@
+"""What every training needs beside net and data: the accelerator, and loaders and loops built for it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+
+from sslticket.data.loader import Loader
+from sslticket.data.opening import Source, loader
+from sslticket.data.order import Order
+from sslticket.data.views import View
+from sslticket.errors import BadInput
+from sslticket.fit import Fit
+from sslticket.machine import Machine
+from sslticket.recipe import Precision
+from sslticket.training.loop import Loop
+from sslticket.training.net import Net
+from sslticket.training.progress import Progress
+
+_MIXED = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
+
+
+@dataclass
+class Workbench:
+    """Builds trainings on the machine at hand, alike for searches and evaluations."""
+
+    machine: Machine
+    precision: Precision
+    accelerator: Accelerator
+
+    @classmethod
+    def on(cls, machine: Machine, precision: Precision) -> "Workbench":
+        """The workbench of this process, whatever launched it.
+
+        Raises:
+            BadInput: if the device cannot compute at this precision.
+        """
+        try:
+            accelerator = Accelerator(mixed_precision=_MIXED[precision])
+        except ValueError as error:
+            raise BadInput(f"--precision {precision} does not work here: {str(error).splitlines()[0]}") from error
+        return cls(machine, precision, accelerator)
+
+    @property
+    def first(self) -> bool:
+        """Whether this process writes files and talks; the others only compute."""
+        return bool(self.accelerator.is_main_process)
+
+    def check_batch(self, batch_size: int) -> None:
+        """Whether a global batch can be shared by the processes and cut into the parts they accumulate.
+
+        Raises:
+            BadInput: naming the multiple that would do.
+        """
+        processes, parts = self.accelerator.num_processes, self.machine.accumulate
+        if batch_size % (processes * parts):
+            raise BadInput(
+                f"a batch of {batch_size} cannot be shared by {processes} processes in {parts} parts each; "
+                f"give --batch-size a multiple of {processes * parts}"
+            )
+
+    def loader(self, source: Source, view: View, *, batch_size: int, order: int, augment: int) -> Loader:
+        """Batches of one view of the source's images, this process's share."""
+        processes = self.accelerator.num_processes
+        return loader(
+            source,
+            (view,),
+            Order(len(source.manifest), batch_size, order, rank=self.accelerator.process_index, world=processes),
+            augment_seed=augment,
+            device=self.accelerator.device,
+            threads=self.machine.decoders,
+            max_bad_images=self.machine.max_bad_images,
+            channels_last=self.machine.channels_last,
+        )
+
+    @contextmanager
+    def prepared(self, net: Net) -> Iterator[torch.nn.Module]:
+        """The net on its device, in the wrappers that distribution and mixed precision need, until the block ends."""
+        if self.machine.channels_last:
+            net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks this form
+        if self.machine.compile:
+            net.backbone.compile()
+        wrapped: torch.nn.Module = self.accelerator.prepare_model(net)
+        try:
+            yield wrapped
+        finally:
+            self.accelerator.free_memory()
+
+    def loop(
+        self,
+        net: Net,
+        wrapped: torch.nn.Module,
+        batches: Loader,
+        fit: Fit,
+        *,
+        set_size: int,
+        seed: int,
+        progress: Progress,
+    ) -> Loop:
+        """The training of a prepared net, with a fresh optimiser."""
+        return Loop(
+            self.accelerator,
+            net,
+            wrapped,
+            batches,
+            fit,
+            set_size=set_size,
+            seed=seed,
+            accumulate=self.machine.accumulate,
+            progress=progress,
+        )
+
+    def bad_images(self, *loaders: Loader) -> dict[str, str]:
+        """Images that any process could not read, with the reasons."""
+        found = [dict(batches.bad) for batches in loaders]
+        return {path: reason for part in gather_object(found) for path, reason in part.items()}
+
+    @property
+    def device_name(self) -> str:
+        """What computed, for the rows."""
+        processes = self.accelerator.num_processes
+        device = self.accelerator.device
+        name = (
+            torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"
+        )
+        return f"{processes} x {name}" if processes > 1 else name

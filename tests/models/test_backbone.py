@@ -1,0 +1,109 @@
+"""Names that the papers' networks don't have, images of other kinds, and what `features` leaves alone."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from sslticket import models
+from sslticket.errors import BadInput
+
+
+@pytest.mark.parametrize(
+    ("name", "channels", "image_size", "features"),
+    [
+        ("test_vit", 1, 64, 64),  # timm alone; its position embedding fits one image size only
+        ("test_resnet", 3, 64, 96),  # timm alone, any image size
+        ("shufflenet_v2_x0_5", 1, 32, 1024),  # torchvision alone, a linear layer last
+        ("squeezenet1_1", 1, 64, 512),  # torchvision alone, a convolution for a classification layer
+    ],
+)
+def test_names_of_timm_and_torchvision(name: str, channels: int, image_size: int, features: int) -> None:
+    backbone = models.build(name, channels=channels, image_size=image_size)
+    assert backbone.training
+    assert backbone(torch.rand(2, channels, image_size, image_size)).shape == (2, features)
+    assert models.features(backbone, channels=channels, image_size=image_size) == features
+
+
+def test_without_auxiliary_heads_or_classification_layer() -> None:
+    from torchvision.models import get_model
+
+    with torch.device("meta"):
+        whole = get_model("googlenet", weights=None, init_weights=False, aux_logits=True).state_dict()
+    backbone = models.build("googlenet", image_size=64)
+    assert set(backbone.state_dict()) == {key for key in whole if not key.startswith(("fc.", "aux"))}
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet20", "vgg19", "conv3", "lenet300", "alexnet"])
+def test_grey_images(name: str) -> None:
+    backbone = models.build(name, channels=1, image_size=64)
+    first = next(iter(backbone.parameters()))
+    assert first.shape[1] in (1, 64 * 64)
+    assert backbone(torch.rand(2, 1, 64, 64)).ndim == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("resnet-50", "unknown model 'resnet-50'; did you mean resnet50 or"),
+        ("vgg-19", "unknown model 'vgg-19'; did you mean vgg19 or"),
+        ("squeezenet", "did you mean squeezenet1"),  # torchvision alone
+        ("vit_tiny_patch16", "did you mean vit_tiny_patch16_"),  # timm alone
+        ("????", "known: alexnet, conv3, conv6, lenet300, resnet18, "),
+    ],
+)
+def test_an_unknown_name_is_answered_with_the_nearest(name: str, message: str) -> None:
+    with pytest.raises(BadInput) as raised:
+        models.build(name)
+    assert message in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(("name", "smallest"), [("alexnet", 63), ("vgg19", 16), ("conv3", 4), ("conv6", 8)])
+def test_images_too_small_for_a_papers_network(name: str, smallest: int) -> None:
+    backbone = models.build(name, image_size=smallest)
+    models.features(backbone, channels=3, image_size=smallest)
+    with pytest.raises(RuntimeError):
+        models.features(backbone, channels=3, image_size=smallest - 1)
+    with pytest.raises(BadInput, match=f"too small for {name}; {smallest} pixels are enough"):
+        models.build(name, image_size=smallest - 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "image_size", "message"),
+    [
+        ("squeezenet1_1", 8, "8-pixel images are too small for squeezenet1_1; 32 pixels are enough"),
+        ("test_vit", 8, "test_vit cannot work with 8-pixel images: "),
+        ("vit_b_16", 30, "vit_b_16 cannot be built for 30-pixel images: Input shape indivisible by patch size"),
+        ("resnet18", 0, "no image has 3 channels and 0 pixels"),
+    ],
+)
+def test_image_sizes_that_a_network_cannot_take(name: str, image_size: int, message: str) -> None:
+    with pytest.raises(BadInput) as raised:
+        models.build(name, image_size=image_size)
+    assert str(raised.value).startswith(message)
+    assert "\n" not in str(raised.value)
+
+
+class Noise(nn.Module):
+    """Draws random numbers whatever its mode, as a stochastic mask does."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + torch.rand_like(x)
+
+
+def test_asking_for_features_changes_nothing() -> None:
+    backbone = nn.Sequential(Noise(), models.build("resnet20", image_size=32))
+    backbone[1].layer2.eval()
+    before = {key: value.clone() for key, value in backbone.state_dict().items()}
+    modes = [module.training for module in backbone.modules()]
+    state = torch.get_rng_state()
+    assert models.features(backbone, channels=3, image_size=32) == 64
+    assert torch.equal(torch.get_rng_state(), state)
+    assert [module.training for module in backbone.modules()] == modes
+    assert all(torch.equal(value, before[key]) for key, value in backbone.state_dict().items())
+    assert all(parameter.grad is None for parameter in backbone.parameters())
+
+
+def test_a_network_without_one_vector_per_image_is_refused() -> None:
+    with pytest.raises(BadInput, match="gives no vector of features per image"):
+        models.features(nn.Sequential(nn.Conv2d(3, 4, 3)), channels=3, image_size=8)

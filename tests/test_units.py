@@ -1,0 +1,80 @@
+import pytest
+
+from sslticket.errors import BadInput
+from sslticket.fit import SGD, Fit
+from sslticket.units import Clock, Span
+
+IMAGENET = 1_281_167
+
+
+@pytest.mark.parametrize(
+    ("set_size", "batch_size", "length", "updates", "share"),
+    [
+        (1_280_000, 1536, "90ep", 2500, 0.033),
+        (384_000, 1536, "200ep", 2500, 0.05),
+        (128_000, 768, "200ep", 5000, 0.15),
+        (12_800, 768, "1000ep", 5000, 0.30),
+    ],
+)
+def test_the_papers_rewind_point_is_its_table_1(
+    set_size: int, batch_size: int, length: str, updates: int, share: float
+) -> None:
+    clock = Clock(Span.parse(length), batch_size, set_size)
+    rewind = Span.parse("3840000samples")
+    assert clock.steps(rewind) == updates
+    assert clock.samples(rewind) / clock.samples(clock.length) == pytest.approx(share, abs=0.0005)
+
+
+def test_steps_reach_at_least_the_samples_and_no_step_more() -> None:
+    clock = Clock(Span.parse("90ep"), 1536, IMAGENET)
+    assert (clock.total - 1) * 1536 < 90 * IMAGENET <= clock.total * 1536
+    assert Clock(Span.parse("0.1ep"), 100, 1000).total == 1
+    assert Clock(Span.parse("3ep"), 64, 10).total == 1, "an epoch smaller than a batch still counts its samples"
+    assert Clock(Span.parse("40it"), 16, 1000).steps(Span.parse("10%")) == 4
+
+
+@pytest.mark.parametrize("text", ["90", "ep", "-3ep", "2.5it", "3epochs", "", "1e6samples"])
+def test_what_is_no_length_is_refused_in_one_line(text: str) -> None:
+    with pytest.raises(BadInput, match=r"write it like 90ep|can be fractions") as caught:
+        Span.parse(text)
+    assert "\n" not in str(caught.value)
+
+
+def fit(**changes: object) -> Fit:
+    settings = {
+        "length": "90ep",
+        "batch_size": 1536,
+        "optimizer": SGD(lr=1.0),
+        "warmup": "5ep",
+        "drops": ("50ep", "65ep", "80ep"),
+    }
+    return Fit(**(settings | changes))  # type: ignore[arg-type]
+
+
+def test_the_rate_rises_over_warmup_and_falls_by_ten_after_each_drop() -> None:
+    at = fit().schedule(IMAGENET).at
+    assert at(2.5 * IMAGENET) == pytest.approx(0.5)
+    assert at(5 * IMAGENET) == pytest.approx(1.0)
+    assert at(50 * IMAGENET) == 1.0
+    assert at(50 * IMAGENET + 1536) == pytest.approx(0.1)
+    assert at(65.1 * IMAGENET) == pytest.approx(0.01)
+    assert at(90 * IMAGENET) == pytest.approx(0.001)
+    assert at(1536) > 0, "the first step is not lost"
+
+
+def test_a_stretched_training_keeps_the_places_of_warmup_and_drops() -> None:
+    short = fit().stretched("18it")
+    assert short.length == "18it"
+    at = short.schedule(1000).at
+    clock = short.clock(1000)
+    assert at(1 * 1536) == pytest.approx(1.0), "5 of 90 epochs are 1 of 18 steps"
+    assert [step for step in range(1, 19) if at(step * 1536) < at((step - 1) * 1536) and step > 1] == [11, 14, 17]
+    assert clock.total == 18
+
+
+@pytest.mark.parametrize(
+    "changes", [{"batch_size": 0}, {"length": "10%"}, {"drops": ("30",)}, {"optimizer": SGD(lr=0.0)}]
+)
+def test_a_training_that_cannot_be_is_refused(changes: dict[str, object]) -> None:
+    with pytest.raises(BadInput):
+        fit(**changes)
