@@ -1,21 +1,33 @@
 # Two commands matter to a newcomer: `make demo` and `make test`. Each first makes .venv if it is not there yet.
 PYTHON ?= python3
-BIN    := .venv/bin
 DATA   ?= digits
-export PATH := $(CURDIR)/$(BIN):$(PATH)
+RUNS   := runs/demo-$(DATA)
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .PHONY: demo test check bench clean
 
-.venv/installed: pyproject.toml
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
-	touch $@
+demo: .venv/installed
+	python recipes/supervised_digits.py --dataset $(DATA) --out $(RUNS)
+	python recipes/rotnet_digits.py --dataset $(DATA) --out $(RUNS)
+	sslticket evaluate $(RUNS)/supervised-* --protocol $(DATA) --controls random
+	sslticket evaluate $(RUNS)/rotnet-* --protocol $(DATA)
+	sslticket report $(RUNS) --output $(RUNS)/report.html
+
+test: check
+	python -m pytest
 
 check: .venv/installed
 	ruff check .
 	ruff format --check .
 	mypy
 
-test: check
-	python -m pytest
+bench: .venv/installed
+	python benchmarks/bench.py
+
+.venv/installed: pyproject.toml
+	$(PYTHON) -m venv .venv
+	python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf .venv runs .mypy_cache .pytest_cache .ruff_cache *.egg-info

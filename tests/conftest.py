@@ -5,6 +5,10 @@ import tarfile
 from pathlib import Path
 
 import pytest
+import torch
+
+# The nets here are tiny: a second thread costs more than it gives.
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

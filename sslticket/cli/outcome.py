@@ -15,9 +15,8 @@ def finish(command: Callable[[], None]) -> NoReturn:
     try:
         command()
     except (BadInput, Diverged) as error:
-        # Launched processes all meet the same bad input; one of them says so.
-        if os.environ.get("LOCAL_RANK", "0") == "0" or isinstance(error, Diverged):
-            print(f"error: {error}", file=sys.stderr, flush=True)
+        rank = os.environ.get("RANK", "0")
+        print(f"error: {error}" if rank == "0" else f"error in process {rank}: {error}", file=sys.stderr, flush=True)
         sys.exit(2 if isinstance(error, BadInput) else 3)
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from the last finished level", file=sys.stderr)

@@ -1,5 +1,6 @@
 """A recipe file as a command: flags, then the search."""
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +22,8 @@ def _run(recipe: Recipe, words: Sequence[str]) -> None:
     from sslticket.search.plan import plan  # after --help, which needs neither networks nor data
 
     planned = plan(recipe, machine, given["out"], trial="length" in given and "rewind" not in given)
-    if planned.notice:
+    first = os.environ.get("RANK", "0") == "0"
+    if planned.notice and first:
         print(f"note: {planned.notice}", file=sys.stderr)
     if given["dry_run"]:
         print(planned.text())
@@ -29,6 +31,8 @@ def _run(recipe: Recipe, words: Sequence[str]) -> None:
     from sslticket.search.run import run as search  # imports accelerate, which a dry run does not need
 
     bad = search(planned, machine)
+    if not first:
+        return
     for path, reason in sorted(bad.items())[:10]:
         print(f"skipped {path}: {reason}")
     print(f"{len(bad):,} images could not be read" if bad else "every image could be read")

@@ -25,6 +25,9 @@ except ImportError as missing:
 
 Node = Any  # DALI has no types
 
+# The fields of `Draws` that a crop looks at.
+_DRAWN = {"resized": ("area", "ratio", "place", "flip"), "pad": ("place", "flip"), "center": ("flip",)}
+
 
 class Feed(NamedTuple):
     """What one batch is made of."""
@@ -70,11 +73,11 @@ class Decoder:
         with pipe:
             path, row, *numbers = fn.external_source(
                 source=_Supply(self.views, feed, count),
-                num_outputs=2 + sum(map(_count, self.views)),
+                num_outputs=2 + sum(len(_DRAWN[view.crop]) for view in self.views),
                 batch=True,
                 batch_info=True,
             )
-            pipe.set_outputs(row, *self._graph(fn.io.file.read(path), numbers))
+            pipe.set_outputs(row, *self._graph(fn.io.file.read(path), iter(numbers)))
         for _ in range(count):
             rows, *views = pipe.run()
             yield tuple(self._tensor(view) for view in views), np.array(rows.as_tensor())
@@ -106,7 +109,7 @@ class Decoder:
         device = (self.device.index or 0) if self.device.type == "cuda" else None
         return Pipeline(batch_size, self.threads, device, prefetch_queue_depth=queue)
 
-    def _graph(self, raw: Node, numbers: list[Node]) -> Iterator[Node]:
+    def _graph(self, raw: Node, numbers: Iterator[Node]) -> Iterator[Node]:
         """One output per view; an image is decoded once, and only the part that is needed where there is one view."""
         shape = fn.peek_image_shape(raw)[0:2]
         kind = types.RGB if len(self.mean) == 3 else types.GRAY
@@ -114,10 +117,9 @@ class Decoder:
         part = len(self.views) == 1 and self.views[0].crop == "resized"
         whole = None if part else fn.decoders.image(raw, **decode)
         for view in self.views:
-            own, numbers = numbers[: _count(view)], numbers[_count(view) :]
-            place, flip = own[-2:]
+            drawn = {name: next(numbers) for name in _DRAWN[view.crop]}
             if view.crop == "resized":
-                start, size = resized_window(view, shape, *own[:3])
+                start, size = resized_window(view, shape, drawn["area"], drawn["ratio"], drawn["place"])
                 window = {"start": start, "shape": size, "axes": [0, 1]}
                 image = fn.decoders.image_slice(raw, **decode, **window) if part else fn.slice(whole, **window)
                 image = fn.resize(image, size=[view.size, view.size])
@@ -128,14 +130,14 @@ class Decoder:
                     image = fn.resize(image, size=fn.cast(resized, dtype=types.FLOAT))
                 image = fn.slice(
                     image,
-                    start=square_start(view, resized, place),
+                    start=square_start(view, resized, drawn.get("place")),
                     shape=[view.size, view.size],
                     axes=[0, 1],
                     out_of_bounds_policy="pad",
                 )
             yield fn.crop_mirror_normalize(
                 image,
-                mirror=flip,
+                mirror=drawn["flip"],
                 mean=[255 * value for value in self.mean],
                 std=[255 * value for value in self.std],
                 output_layout="HWC" if self.channels_last else "CHW",
@@ -156,7 +158,7 @@ def resized_window(view: View, shape: Node, area: Node, ratio: Node, place: Node
         shape: (2,) height and width of the image.
         area: (TRIES,) float32, as in `Draws`.
         ratio: (TRIES,) float32, as in `Draws`.
-        place: (2,) float64.
+        place: (2,) float32, as in `Draws`.
 
     Returns:
         Top and left, height and width: (2,) int32 each.
@@ -172,21 +174,20 @@ def resized_window(view: View, shape: Node, area: Node, ratio: Node, place: Node
     any_fits = highest > 0
     none_fits = 1 - any_fits
     size = fn.stack(*(fn.reductions.sum(first * side, axes=[0]) for side in (tall, wide)))
-    narrowest, widest = (types.Constant(value, types.FLOAT64) for value in view.ratio)
-    tallest = dali_math.floor(width / narrowest + 0.5)
-    size += none_fits * fn.stack(
-        dali_math.min(height, tallest), dali_math.min(width, dali_math.floor(height * widest + 0.5))
-    )
-    start = dali_math.floor((place * any_fits + 0.5 * none_fits) * (shape - size + 1))
+    tallest, widest = (dali_math.floor(side + 0.5) for side in (width / view.ratio[0], height * view.ratio[1]))
+    size += none_fits * fn.stack(dali_math.min(height, tallest), dali_math.min(width, widest))
+    # In double precision, as numpy multiplies it: a place of nearly 1 must not be rounded up to the far end.
+    exact = fn.cast(place, dtype=types.FLOAT64)
+    start = dali_math.floor((exact * any_fits + 0.5 * none_fits) * (shape - size + 1))
     return fn.cast(start, dtype=types.INT32), fn.cast(size, dtype=types.INT32)
 
 
-def square_start(view: View, shape: Node, place: Node) -> Node:
+def square_start(view: View, shape: Node, place: Node | None) -> Node:
     """Top and left of `View.square_crop` in DALI's arithmetic, (2,) int32, for an image of `shape` (2,) int64."""
     pad = view.pad if view.crop == "pad" else 0
     spare, missing = dali_math.max(shape + (2 * pad - view.size), 0), dali_math.max(view.size - 2 * pad - shape, 0)
     middle = spare // 2 + (spare - 4 * (spare // 4) == 3)
-    first = dali_math.floor(place * (spare + 1)) if view.crop == "pad" else middle
+    first = middle if place is None else dali_math.floor(fn.cast(place, dtype=types.FLOAT64) * (spare + 1))
     return fn.cast(first - pad - missing // 2, dtype=types.INT32)
 
 
@@ -204,15 +205,12 @@ class _Supply:
         feed = self.feed(info.iteration)
         arrays: list[Any] = [[np.frombuffer(os.fsencode(path), np.uint8) for path in feed.paths], feed.rows]
         for view, draws in zip(self.views, feed.draws, strict=True):
-            arrays += [draws.area, draws.ratio] if view.crop == "resized" else []
-            # In double precision, as numpy multiplies it: a place of nearly 1 must not be rounded up to the far end.
-            arrays += [draws.place.astype(np.float64), draws.flip.astype(np.int32)]
+            arrays += [_as_dali_takes_it(getattr(draws, name)) for name in _DRAWN[view.crop]]
         return arrays
 
 
-def _count(view: View) -> int:
-    """Arrays of random numbers that a view takes: two, and area and ratio."""
-    return 4 if view.crop == "resized" else 2
+def _as_dali_takes_it(numbers: np.ndarray) -> np.ndarray:
+    return numbers.astype(np.int32) if numbers.dtype == bool else numbers
 
 
 def _reason(path: Path) -> str:

@@ -29,7 +29,7 @@ class FileLoader:
         """See `opening.loader`."""
         assert order.length == len(manifest), "the order is of another set of images"
         self._manifest, self._decoder, self._order, self._seed = manifest, decoder, order, augment_seed
-        self._labels = torch.from_numpy(manifest.labels)
+        self._labels = torch.tensor(manifest.labels)
         self._each = order.batch_size // order.world
         self._bad, self._bad_rows = bad, np.empty(0, np.int64)
 

@@ -35,7 +35,7 @@ class ResidentLoader:
         """See `opening.loader`; `colours` are mean and standard deviation by channel, pixels from 0 to 1."""
         assert order.length == len(manifest), "the order is of another set of images"
         self._order, self._seed, self._bad, self._device = order, augment_seed, bad, device
-        self._labels = torch.from_numpy(manifest.labels).to(device)
+        self._labels = torch.tensor(manifest.labels).to(device)
         # Only the subset's images go to the device, and only once, however many views are cut from them.
         pixels = torch.from_numpy(images[manifest.items]).to(device).permute(0, 3, 1, 2).contiguous()
         self._cutters = tuple(_cutter(view, pixels) for view in views)

@@ -46,14 +46,16 @@ class Mask(Mapping[str, Tensor]):
         Raises:
             BadInput: if fewer than `keep` weights survive in `within`, `keep` is not positive, or a score is NaN.
         """
-        flat = np.concatenate([_survivors(scores[name], alive) for name, alive in within.items()])
-        chosen = _highest(flat, keep)
-        layers, start = {}, 0
+        values = {name: scores[name].detach().to("cpu").numpy() for name in within}
+        threshold, ties = _threshold(np.concatenate([_survivors(values[name], within[name]) for name in within]), keep)
+        layers = {}
         for name, alive in within.items():
-            stop = start + int(alive.sum())
-            layer = torch.zeros_like(alive)
-            layer[alive] = torch.from_numpy(chosen[start:stop])
-            layers[name], start = layer, stop
+            layer = alive.numpy() & (values[name] > threshold)
+            if ties:
+                equal = np.flatnonzero(alive.numpy() & (values[name] == threshold))[:ties]
+                layer.flat[equal] = True
+                ties -= len(equal)
+            layers[name] = torch.from_numpy(layer)
         return cls(layers)
 
     @classmethod
@@ -107,21 +109,21 @@ def kept(total: int, density: float) -> int:
     return round(total * density)
 
 
-def _survivors(scores: Tensor, alive: Tensor) -> np.ndarray:
-    values = scores.detach().to("cpu").flatten().numpy()
-    return values if bool(alive.all()) else values[alive.flatten().numpy()]
+def _survivors(values: np.ndarray, alive: Tensor) -> np.ndarray:
+    return values.ravel() if bool(alive.all()) else values[alive.numpy()]
 
 
-def _highest(values: np.ndarray, keep: int) -> np.ndarray:
-    """Bool array that is True at exactly `keep` of the highest values; a partition, so linear in their number."""
-    if not 1 <= keep <= len(values):
+def _threshold(values: np.ndarray, keep: int) -> tuple[np.floating, int]:
+    """The lowest of the `keep` highest values, and how many that equal it are among them; reorders `values`.
+
+    A partition, so linear in their number.
+    """
+    first = len(values) - keep
+    if not 0 <= first < len(values):
         raise BadInput(f"cannot keep {keep} of {len(values)} weights; give fewer levels or a smaller rate")
+    values.partition(first)
+    threshold, highest = values[first], values[first:]
     # The partition puts NaN last, above every number, so one look at its top tells.
-    parted = np.partition(values, len(values) - keep)
-    if np.isnan(parted[len(values) - keep :]).any():
+    if np.isnan(highest).any():
         raise BadInput("a score is not a number, so no weights can be ranked; look for a diverged training")
-    threshold = parted[len(values) - keep]
-    chosen: np.ndarray = values > threshold
-    ties = np.flatnonzero(values == threshold)
-    chosen[ties[: keep - np.count_nonzero(chosen)]] = True
-    return chosen
+    return threshold, np.count_nonzero(highest == threshold)

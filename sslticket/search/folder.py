@@ -73,11 +73,13 @@ class RunFolder:
             yield
             return
         self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / ".lock").open("w") as lock:
+        with (self.path / ".lock").open("a") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 raise BadInput(f"another process is searching in {self.path}; wait for it or give --out") from None
+            for remains in self.path.rglob(".*.part"):  # of a writer that was killed; nobody else writes now
+                remains.unlink()
             if not (self.path / "recipe.json").exists():
                 origins = {"command": origin.command(), "commit": origin.commit(), "versions": origin.versions()}
                 write_json(self.path / "recipe.json", self._content | origins)

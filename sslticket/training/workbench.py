@@ -1,5 +1,6 @@
 """What every training needs beside net and data: the accelerator, and loaders and loops built for it."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -39,9 +40,11 @@ class Workbench:
             BadInput: if the device cannot compute at this precision.
         """
         try:
-            accelerator = Accelerator(mixed_precision=_MIXED[precision])
+            # Left to itself, accelerate would run launched CPU processes side by side, each on its own.
+            accelerator = Accelerator(mixed_precision=_MIXED[precision], cpu=not torch.accelerator.is_available())
         except ValueError as error:
             raise BadInput(f"--precision {precision} does not work here: {str(error).splitlines()[0]}") from error
+        assert accelerator.num_processes == int(os.environ.get("WORLD_SIZE", "1")), "launched processes do not meet"
         return cls(machine, precision, accelerator)
 
     @property

@@ -1,0 +1,47 @@
+"""The real images that some benchmarks need, unpacked once a run."""
+
+import os
+import tarfile
+import tempfile
+from functools import cached_property
+from pathlib import Path
+
+
+class NoImages(Exception):
+    """Says which images a benchmark lacks."""
+
+
+class Images:
+    """The archives in the folder that SSLTICKET_TEST_DATA names, unpacked into a temporary folder when first asked for."""
+
+    def __init__(self) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="sslticket-bench-")
+
+    @cached_property
+    def photographs(self) -> Path:
+        """1,000 full-size ImageNet photographs, train/<wnid>/*.JPEG."""
+        return self._unpacked("imagenet-1000.tar", "imagenet")
+
+    @cached_property
+    def cifar10(self) -> Path:
+        """CIFAR-10, train/<class>/*.jpg and test/<class>/*.jpg."""
+        return self._unpacked("cifar10-jpeg.tar.xz", "cifar10")
+
+    def close(self) -> None:
+        """Delete what was unpacked."""
+        self._folder.cleanup()
+
+    @property
+    def scratch(self) -> Path:
+        """A folder that is deleted at the end."""
+        return Path(self._folder.name)
+
+    def _unpacked(self, archive: str, name: str) -> Path:
+        home = os.environ.get("SSLTICKET_TEST_DATA")
+        if not home:
+            raise NoImages("set SSLTICKET_TEST_DATA")
+        if not (Path(home) / archive).is_file():
+            raise NoImages(f"no {archive} in SSLTICKET_TEST_DATA")
+        with tarfile.open(Path(home) / archive) as file:
+            file.extractall(self.scratch / name, filter="data")
+        return self.scratch / name

@@ -1,0 +1,91 @@
+"""CIFAR-10 batches: the whole set in memory, augmented a batch at a time, against image by image in worker processes."""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from unittest.mock import patch
+
+import numpy as np
+import torch
+from compare import Line, in_turn, middle, ratio
+from images import Images
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms import v2
+
+from sslticket.data import opening
+from sslticket.data.opening import Source
+from sslticket.data.order import Order
+
+_BATCH, _OURS, _THEIRS = 512, 50, 20  # batches a round: as many as take each about two seconds
+_AT_LEAST = 40_000
+
+
+class _Arrays(Dataset[tuple[Tensor, int]]):
+    """As torchvision's CIFAR10 does it: an array becomes a PIL image, and that a tensor."""
+
+    def __init__(self, source: Source) -> None:
+        assert source.images is not None
+        self._images, self._labels = np.asarray(source.images), source.manifest.labels
+        about, view = source.dataset, source.dataset.train
+        self._transform = v2.Compose(
+            [
+                v2.RandomCrop(view.size, padding=view.pad),
+                v2.RandomHorizontalFlip(),
+                v2.ToImage(),
+                v2.ToDtype(torch.float32, scale=True),
+                v2.Normalize(about.mean, about.std),
+            ]
+        )
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return self._transform(Image.fromarray(self._images[index])), int(self._labels[index])
+
+
+def lines(images: Images) -> list[Line]:
+    """Pad, crop, flip and normalise."""
+    root = images.cifar10
+    with patch.dict(os.environ, SSLTICKET_CACHE=str(images.scratch / "cache")):
+        source = opening.open_split("cifar10", "train", root)
+    loader = opening.loader(
+        source,
+        (source.dataset.train,),
+        Order(len(source.manifest), _BATCH, seed=0),
+        augment_seed=0,
+        device=torch.device("cpu"),
+        threads=2,
+        max_bad_images=0,
+    )
+    theirs = DataLoader(_Arrays(source), _BATCH, shuffle=True, num_workers=2, persistent_workers=True)
+    figures = in_turn(
+        {"ours": _rate(lambda: loader.train(0, _OURS + 1), _OURS), "torch": _rate(lambda: iter(theirs), _THEIRS)}, 5
+    )
+    speed = middle(figures, "ours")
+    return [
+        Line(
+            f"CIFAR-10 training batches of {_BATCH} from memory",
+            f"{speed:,.0f} images/s",
+            f"{middle(figures, 'torch'):,.0f} images/s DataLoader, 2 workers",
+            f"{ratio(figures, 'ours', 'torch'):.1f}x faster",
+            f">= {_AT_LEAST:,} images/s",
+            speed >= _AT_LEAST,
+        )
+    ]
+
+
+def _rate(start: Callable[[], Iterator[object]], batches: int) -> Callable[[], float]:
+    """Images a second from the first batch to `batches` later: neither side's starting up counts."""
+
+    def measured() -> float:
+        source = start()
+        next(source)
+        began = time.perf_counter()
+        for _ in range(batches):
+            next(source)
+        return batches * _BATCH / (time.perf_counter() - began)
+
+    return measured

@@ -1,0 +1,167 @@
+"""What a recipe's command line accepts, resolves and refuses, in this process; exit codes are in test_exit.py."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from sslticket.cli import recipe as command
+from sslticket.errors import BadInput
+from sslticket.recipe import Recipe
+
+ROOT = Path(__file__).parents[2]
+RECIPES = sorted(path.stem for path in (ROOT / "recipes").glob("*.py"))
+
+
+def load(name: str) -> Recipe:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "recipes" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    found = module.recipe
+    assert isinstance(found, Recipe)
+    return found
+
+
+def run(name: str, *words: object) -> None:
+    command._run(load(name), [str(word) for word in words])
+
+
+CONTRACT = (
+    "model dataset data-root subset subset-by length batch-size lr weight-decay levels rate rewind seed out precision"
+)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_has_the_flags_of_the_contract(name: str) -> None:
+    flags = command._parser(load(name))._option_string_actions
+    promised = [f"--{flag}" for flag in [*CONTRACT.split(), "subset-list", "max-bad-images", "dry-run"]]
+    assert [flag for flag in promised if flag not in flags] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "lr", "decay", "batch", "length", "drops"),
+    [
+        ("rotnet_resnet50", 1.0, 1e-5, 1536, "90ep", ("50ep", "65ep", "80ep")),
+        ("supervised_resnet50", 0.1, 1e-4, 1536, "90ep", ("50ep", "65ep", "80ep")),
+        *[
+            (f"{objective}_{model}_cifar10", 1e-3, 1e-4, 512, "160ep", ("80ep", "120ep"))
+            for objective in ("rotnet", "supervised")
+            for model in ("resnet18", "vgg19")
+        ],
+    ],
+)
+def test_recipes_carry_the_papers_settings(
+    name: str, lr: float, decay: float, batch: int, length: str, drops: tuple[str, ...]
+) -> None:
+    """Finding Winning Tickets with Limited (or No) Supervision, Appendix A."""
+    fit = load(name).fit
+    assert (fit.optimizer.lr, fit.optimizer.weight_decay, fit.batch_size) == (lr, decay, batch)
+    assert (fit.length, fit.drops) == (length, drops)
+    assert fit.warmup == ("5ep" if name == "rotnet_resnet50" else "0ep")
+    search = load(name).to_dict()["search"]
+    rewind = "3840000samples" if "resnet50" in name else "1ep"
+    assert (search["levels"], search["rate"], search["rewind"]) == (30, 0.2, rewind)
+
+
+def test_a_dry_run_says_what_would_happen_and_writes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("rotnet_digits", "--dry-run", "--out", tmp_path / "runs", "--length", "40it", "--levels", 2, "--subset", 0.5)
+    text = capsys.readouterr().out
+    assert " of 1,438, hash " in text
+    assert "after step 30 = 3,840 samples = 75.0% of training" in text
+    assert "3,492 remain at level 2" in text
+    assert "40 dense, then 10 a level; 50 in all" in text
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_length_alone_brings_the_rewind_point_within(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run("rotnet_digits", "--dry-run", "--length", "20it", "--out", tmp_path)
+    printed = capsys.readouterr()
+    assert "after step 2 = 256 samples" in printed.out
+    assert "beyond 20it" in printed.err
+    with pytest.raises(BadInput, match="give a longer --length or an earlier --rewind"):
+        run("rotnet_digits", "--dry-run", "--length", "20it", "--rewind", "30it")
+
+
+def test_the_key_follows_every_setting_and_nothing_else() -> None:
+    base = load("rotnet_digits")
+    keys = {
+        command.resolve(base, given).key
+        for given in (
+            {},
+            {"seed": 1},
+            {"lr": 0.1},
+            {"subset": 0.5},
+            {"rate": 0.2},
+            {"length": "90it"},
+            {"model": "lenet300"},
+        )
+    }
+    assert len(keys) == 7
+    assert command.resolve(base, {"data_root": "/elsewhere"}).key == base.key
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--subst", "0.1"], r"unknown flag '--subst'; did you mean --subset"),
+        (["--model", "resnet5"], r"unknown model 'resnet5'; did you mean .*resnet50"),
+        (["--dataset", "digts"], r"unknown dataset 'digts'; did you mean digits"),
+        (["--subset", "0"], r"give --subset in \(0, 1\]"),
+        (["--subset", "1.5"], r"give --subset in \(0, 1\]"),
+        (["--subset", "0.001"], r"--subset"),
+        (["--subset", "ten"], r"argument --subset: invalid float value: 'ten'"),
+        (["--subset-by", "colour"], r"invalid choice: 'colour'"),
+        (["--length", "ninety"], r"write it like 90ep"),
+        (["--length", "6it", "--rewind", "6it"], r"not longer than the rewind point"),
+        (["--levels", "40"], r"give --levels 14 or less"),
+        (["--levels", "0"], r"at least 1"),
+        (["--rate", "1"], r"between 0 and 1"),
+        (["--lr", "0"], r"give --lr above 0"),
+        (["--batch-size", "0"], r"at least 1"),
+        (["--dataset", "imagenet", "--data-root", "/nowhere"], r"no images of imagenet found; looked in /nowhere"),
+        (["--dataset", "folder"], r"--data-root"),
+        (["extra"], r"unexpected argument 'extra'"),
+    ],
+)
+def test_bad_input_gets_one_line_that_names_the_fix_and_nothing_is_written(
+    tmp_path: Path, words: list[str], message: str
+) -> None:
+    with pytest.raises(BadInput, match=message) as caught:
+        run("rotnet_digits", "--out", tmp_path / "runs", *words)
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_folder_of_another_run_is_refused(tmp_path: Path) -> None:
+    short = ["--length", "4it", "--levels", 1, "--batch-size", 16]
+    run("rotnet_digits", "--out", tmp_path, *short)
+    (folder,) = tmp_path.iterdir()
+    with pytest.raises(BadInput, match="is itself the folder of a run"):
+        run("rotnet_digits", "--out", folder, *short)
+    content = (folder / "recipe.json").read_text()
+    (folder / "recipe.json").write_text(content.replace('"seed": 0', '"seed": 9'))
+    with pytest.raises(BadInput, match="holds the run of another recipe"):
+        run("rotnet_digits", "--out", tmp_path, *short)
+    (folder / "recipe.json").write_text(content[:50])
+    with pytest.raises(BadInput, match="is damaged; move"):
+        run("rotnet_digits", "--out", tmp_path, *short)
+    (folder / "recipe.json").unlink()
+    with pytest.raises(BadInput, match="holds files but no recipe"):
+        run("rotnet_digits", "--out", tmp_path, *short)
+
+
+def test_two_searches_do_not_write_in_one_folder(tmp_path: Path) -> None:
+    import fcntl
+
+    short = ["--length", "4it", "--levels", 1, "--batch-size", 16, "--out", tmp_path]
+    run("rotnet_digits", *short)
+    (folder,) = tmp_path.iterdir()
+    with (folder / ".lock").open("a") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(BadInput, match="another process is searching"):
+            run("rotnet_digits", *short)
+    run("rotnet_digits", *short)

@@ -1,0 +1,136 @@
+import gzip
+import pickle
+import struct
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pytest
+
+from sslticket.data.arrays import read_cifar, read_idx, read_pickle
+from sslticket.data.opening import open_split
+
+Refused = Callable[..., AbstractContextManager[None]]
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (10, 32, 32, 3), np.uint8)
+LABELS = [3, 8, 8, 0, 6, 6, 1, 6, 3, 1]
+
+
+class _Python2(pickle._Pickler):
+    """Writes byte strings and numpy's booleans as Python 2 and numpy 1 did when CIFAR was published."""
+
+    dispatch: ClassVar = {
+        **pickle._Pickler.dispatch,
+        bytes: lambda self, value: self.write(b"T" + struct.pack("<i", len(value)) + value),
+        bool: lambda self, value: self.write(b"K\x01" if value else b"K\x00"),
+    }
+
+
+def write_pickle(path: Path, content: object) -> None:
+    with path.open("wb") as file:
+        _Python2(file, protocol=2).dump(content)
+    path.write_bytes(path.read_bytes().replace(b"numpy._core.multiarray", b"numpy.core.multiarray"))
+
+
+def write_cifar10(folder: Path) -> Path:
+    """Ten images: two in each training file, and the first two again for evaluation."""
+    folder.mkdir(parents=True)
+    flat = IMAGES.transpose(0, 3, 1, 2).reshape(10, -1)
+    for number in range(6):
+        name = f"data_batch_{number + 1}" if number < 5 else "test_batch"
+        part = slice(2 * (number % 5), 2 * (number % 5) + 2)
+        write_pickle(folder / name, {b"data": flat[part], b"labels": LABELS[part]})
+    names = [b"airplane", b"automobile", b"bird", b"cat", b"deer", b"dog", b"frog", b"horse", b"ship", b"truck"]
+    write_pickle(folder / "batches.meta", {b"label_names": names})
+    return folder
+
+
+def write_idx(path: Path, values: np.ndarray) -> None:
+    content = bytes((0, 0, 8, values.ndim)) + struct.pack(f">{values.ndim}I", *values.shape) + values.tobytes()
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+
+
+def test_cifars_python_files_give_back_pixels_labels_and_names(tmp_path: Path) -> None:
+    write_cifar10(tmp_path / "cifar-10-batches-py")
+    train, held_out = open_split("cifar10", "train", tmp_path), open_split("cifar10", "eval", tmp_path)
+    np.testing.assert_array_equal(train.images, IMAGES)
+    np.testing.assert_array_equal(train.manifest.labels, LABELS)
+    np.testing.assert_array_equal(held_out.images, IMAGES[:2])
+    assert train.manifest.classes[8] == "ship"
+
+
+def test_a_pickle_that_would_run_code_is_refused(tmp_path: Path, refused: Refused) -> None:
+    class Malicious:
+        def __reduce__(self) -> tuple[object, ...]:
+            return Path.touch, (tmp_path / "it ran",)
+
+    (tmp_path / "data_batch_1").write_bytes(pickle.dumps({"data": Malicious()}))
+    with refused(str(tmp_path / "data_batch_1"), "damaged or no CIFAR file"):
+        read_pickle(tmp_path / "data_batch_1")
+    assert not (tmp_path / "it ran").exists()
+
+
+def test_truncated_and_foreign_cifar_files_are_named(tmp_path: Path, refused: Refused) -> None:
+    folder = write_cifar10(tmp_path / "cifar-10-batches-py")
+    one = folder / "data_batch_1"
+    whole = one.read_bytes()
+    for length in (0, 10, len(whole) // 2, len(whole) - 1):
+        one.write_bytes(whole[:length])
+        with refused(str(one)):
+            read_cifar(folder, ["data_batch_1"], "labels", ("batches.meta", "label_names"))
+    write_pickle(one, {b"data": IMAGES, b"labels": LABELS})
+    with refused(str(one), "3072"):
+        read_cifar(folder, ["data_batch_1"], "labels", ("batches.meta", "label_names"))
+    one.unlink()
+    with refused(str(one), "No such file"):
+        open_split("cifar10", "train", tmp_path)
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+@pytest.mark.parametrize("folder", [".", "MNIST/raw"])
+def test_idx_files_are_read_wherever_torchvision_or_the_reader_puts_them(
+    tmp_path: Path, folder: str, suffix: str
+) -> None:
+    (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+    images = IMAGES[:, :28, :28, 0]
+    write_idx(tmp_path / folder / f"train-images-idx3-ubyte{suffix}", images)
+    write_idx(tmp_path / folder / f"train-labels-idx1-ubyte{suffix}", np.array(LABELS, np.uint8))
+    source = open_split("mnist", "train", tmp_path)
+    np.testing.assert_array_equal(source.images, images[..., None])
+    np.testing.assert_array_equal(source.manifest.labels, LABELS)
+
+
+def test_damaged_idx_files_are_named(tmp_path: Path, refused: Refused) -> None:
+    images, labels = tmp_path / "images.gz", tmp_path / "labels"
+    write_idx(images, IMAGES[..., 0])
+    write_idx(labels, np.array(LABELS, np.uint8))
+    assert read_idx(images, labels, 10)[0].shape == (10, 32, 32, 1)
+    with refused(str(labels), "labels from 0 to 7"):
+        read_idx(images, labels, 8)
+    with refused(str(images), "no idx file of 1-dimensional bytes", "00 00 08 03"):
+        read_idx(images, images, 10)
+    write_idx(labels, np.array(LABELS[:9], np.uint8))
+    with refused("10 images", "9 labels"):
+        read_idx(images, labels, 10)
+    labels.write_bytes(labels.read_bytes()[:-1])
+    with refused(str(labels), "holds 8 bytes, not 9"):
+        read_idx(images, labels, 10)
+    images.write_bytes(images.read_bytes()[:500])
+    with refused(str(images), "truncated or damaged"):
+        read_idx(images, labels, 10)
+    images.write_text("not gzip at all")
+    with refused(str(images), "truncated or damaged"):
+        read_idx(images, labels, 10)
+
+
+@pytest.mark.data
+def test_fashion_mnist_is_whole(test_data: Path) -> None:
+    for split, count in (("train", 60_000), ("eval", 10_000)):
+        source = open_split("fashion_mnist", split, test_data / "fashion-mnist")
+        assert source.images.shape == (count, 28, 28, 1)
+        assert source.manifest.counts().tolist() == [count // 10] * 10
+        if split == "train":
+            pixels = source.images / 255
+            assert (round(pixels.mean(), 4), round(pixels.std(), 4)) == (*source.dataset.mean, *source.dataset.std)

@@ -1,0 +1,195 @@
+"""Photographs through DALI: what is cut from them, and files that cannot be read."""
+
+import os
+import shutil
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from nvidia.dali import Pipeline, fn
+from PIL import Image, ImageOps
+from torchvision.transforms import v2
+
+from sslticket.data.catalogue import DATASETS
+from sslticket.data.dali import resized_window, square_start
+from sslticket.data.files import FileLoader
+from sslticket.data.loader import Loader
+from sslticket.data.opening import loader, open_split
+from sslticket.data.order import Order
+from sslticket.data.views import View
+
+Refused = Callable[..., AbstractContextManager[None]]
+
+CPU = torch.device("cpu")
+IMAGENET = DATASETS["imagenet"]
+STD = torch.tensor(IMAGENET.std)[:, None, None]
+MEAN = torch.tensor(IMAGENET.mean)[:, None, None]
+
+
+def photos(root: Path, *views: View, batch: int = 6, bad: int = 100, rank: int = 0, world: int = 1) -> Loader:
+    source = open_split("imagenet", "train", root)
+    order = Order(len(source.manifest), batch, 2, rank, world)
+    return loader(source, views, order, augment_seed=3, device=CPU, threads=2, max_bad_images=bad)
+
+
+def levels(view: torch.Tensor) -> torch.Tensor:
+    """Undoes the normalisation: 0 to 255."""
+    return (view * STD + MEAN) * 255
+
+
+def upright(path: Path) -> Image.Image:
+    with Image.open(path) as image:
+        return ImageOps.exif_transpose(image).convert("RGB")
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        View(size=224, crop="resized"),
+        View(size=8, crop="resized", scale=(0.9, 1.0), ratio=(0.98, 1.02)),
+        View(size=224),
+        View(size=224, crop="pad", pad=7),
+    ],
+)
+def test_windows_in_dalis_arithmetic_are_those_of_the_view(view: View) -> None:
+    sides = np.random.default_rng(0).integers(1, 600, (500, 2))
+    draws = view.draw(500, 1)
+    # The largest place below 1 must not lead beyond the last window.
+    draws.place[:20] = np.nextafter(np.float32(1), np.float32(0))
+    names = {"resized": ("area", "ratio", "place"), "pad": ("place",), "center": ()}[view.crop]
+    given = (sides, *(getattr(draws, name) for name in names))
+    pipe = Pipeline(500, 1, None)
+    with pipe:
+        shape, *numbers = fn.external_source(lambda: given, num_outputs=len(given))
+        if view.crop == "resized":
+            pipe.set_outputs(*resized_window(view, shape, *numbers))
+        else:
+            pipe.set_outputs(square_start(view, shape, *(numbers or [None])))
+    start, *size = (np.array(output.as_tensor()) for output in pipe.run())
+    if view.crop == "resized":
+        expected = view.resized_crop(sides[:, 0], sides[:, 1], draws)
+        np.testing.assert_array_equal(size[0], np.stack([expected.height, expected.width], 1))
+        assert (start + size[0] <= sides).all()
+    else:
+        each = [view.square_crop(*side, draws.part(slice(row, row + 1))) for row, side in enumerate(sides)]
+        expected = [np.concatenate(column) for column in zip(*each, strict=True)]
+    np.testing.assert_array_equal(start, np.stack(expected[:2], 1))
+
+
+@pytest.mark.data
+def test_the_evaluation_view_is_torchvisions(few_photographs: Path) -> None:
+    transform = v2.Compose([v2.Resize(256, antialias=True), v2.CenterCrop(224), v2.PILToTensor()])
+    worst = []
+    manifest = open_split("imagenet", "train", few_photographs).manifest
+    for batch in photos(few_photographs, IMAGENET.eval).once():
+        for view, row in zip(batch.views[0], batch.row, strict=True):
+            difference = (levels(view) - transform(upright(manifest.path(int(row))))).abs()
+            worst.append(difference.max())
+            assert difference.mean() < 0.35
+    # PIL rounds to whole shades between its two passes, DALI does not.
+    assert len(worst) == 30
+    assert max(worst) < 3
+
+
+@pytest.mark.data
+def test_training_crops_are_torchvisions_of_the_same_windows(few_photographs: Path) -> None:
+    view = IMAGENET.train
+    manifest = open_split("imagenet", "train", few_photographs).manifest
+    for step, batch in enumerate(photos(few_photographs, view).train(0, 5)):
+        draws = view.draw(6, 3, step, 0)
+        images = [upright(manifest.path(int(row))) for row in batch.row]
+        window = view.resized_crop(
+            *(np.array([getattr(i, side) for i in images]) for side in ("height", "width")), draws
+        )
+        for place, image in enumerate(images):
+            top, left, height, width = (int(side[place]) for side in window)
+            crop = image.crop((left, top, left + width, top + height)).resize((224, 224), Image.Resampling.BILINEAR)
+            crop = ImageOps.mirror(crop) if draws.flip[place] else crop
+            difference = (levels(batch.views[0][place]) - torch.from_numpy(np.array(crop)).permute(2, 0, 1)).abs()
+            # Chroma at the very edge of a crop depends on pixels outside it, which a partial decoding may not see.
+            assert difference.mean() < 0.5
+            assert difference.quantile(0.999) < 4
+
+
+@pytest.mark.data
+def test_more_views_do_not_change_the_first(few_photographs: Path) -> None:
+    small = View(size=96, crop="resized", flip=True)
+    (alone,) = photos(few_photographs, small).train(0, 1)
+    (both,) = photos(few_photographs, small, small).train(0, 1)
+    difference = (levels(alone.views[0]) - levels(both.views[0])).abs()
+    assert difference.mean() < 0.05
+    assert not torch.equal(both.views[0], both.views[1])
+
+
+@pytest.fixture
+def spoilt(few_photographs: Path, tmp_path: Path) -> Path:
+    """The photographs with four bad ones among them and a fifth that vanishes after the listing."""
+    root = tmp_path / "imagenet"
+    shutil.copytree(few_photographs / "train", root / "train")
+    paths = sorted((root / "train").glob("*/*"))
+    paths[3].write_bytes(paths[3].read_bytes()[:5000])
+    paths[8].write_bytes(b"")
+    paths[15].write_text("<html>not found</html>")
+    Image.open(paths[20]).save(paths[20], format="GIF")
+    return root
+
+
+def kinds(bad: Loader) -> list[tuple[int, str]]:
+    paths = sorted(Path(next(iter(bad.bad))).parents[1].glob("*/*"))
+    return sorted((paths.index(Path(name)), reason) for name, reason in bad.bad.items())
+
+
+@pytest.mark.data
+def test_bad_images_are_named_and_left_out(spoilt: Path, caplog: pytest.LogCaptureFixture) -> None:
+    images = photos(spoilt, IMAGENET.eval)
+    rows = torch.cat([batch.row for batch in images.once()]).tolist()
+    assert rows == [row for row in range(30) if row not in (3, 8, 15, 20)]
+    damaged = "truncated, damaged or no image that DALI can read"
+    assert kinds(images) == [(3, damaged), (8, "the file is empty"), (15, damaged), (20, damaged)]
+    assert len(caplog.messages) == 4
+    assert all(name in caplog.text for name in images.bad)
+    again = torch.cat([batch.row for batch in images.once()]).tolist()
+    assert again == rows
+
+
+@pytest.mark.data
+def test_in_training_the_next_readable_image_takes_the_place(spoilt: Path) -> None:
+    images = photos(spoilt, View(size=32, crop="resized"))
+    whole = list(images.train(0, 12))
+    stream = np.concatenate([Order(30, 6, 2).rows(step) for step in range(14)])
+    expected = [next(row for row in stream[place:] if row not in (3, 8, 15, 20)) for place in range(72)]
+    assert torch.cat([batch.row for batch in whole]).tolist() == expected
+    # A run that starts later, or on more processes, meets the bad images at other moments and sees the same batches.
+    for later in (1, 7):
+        for one, other in zip(
+            whole[later:], photos(spoilt, View(size=32, crop="resized")).train(later, 12), strict=True
+        ):
+            assert torch.equal(one.views[0], other.views[0])
+            assert torch.equal(one.label, other.label)
+    for rank in (0, 1):
+        part = photos(spoilt, View(size=32, crop="resized"), rank=rank, world=2).train(0, 12)
+        for one, other in zip(whole, part, strict=True):
+            assert torch.equal(one.views[0][3 * rank : 3 * rank + 3], other.views[0])
+
+
+@pytest.mark.data
+def test_too_many_bad_images_end_the_run(spoilt: Path, refused: Refused) -> None:
+    with refused("4 images of imagenet", "3 are allowed", "--max-bad-images", ".JPEG"):
+        list(photos(spoilt, IMAGENET.eval, bad=3).once())
+    for path in (spoilt / "train").glob("*/*"):
+        path.write_bytes(b"")
+    with refused("none of the 30 images"):
+        list(photos(spoilt, IMAGENET.train).train(0, 1))
+
+
+@pytest.mark.data
+def test_files_that_vanish_are_named(spoilt: Path) -> None:
+    images = photos(spoilt, IMAGENET.eval)
+    assert isinstance(images, FileLoader)
+    sorted((spoilt / "train").glob("*/*"))[29].unlink()
+    list(images.once())
+    (name,) = [name for name, reason in images.bad.items() if reason == os.strerror(2)]
+    assert not Path(name).exists()

@@ -1,0 +1,122 @@
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from sslticket.data.manifest import Manifest
+
+Refused = Callable[..., AbstractContextManager[None]]
+
+
+def manifest(*counts: int, root: Path | None = Path("/somewhere/train")) -> Manifest:
+    classes = tuple(f"n{label:03}" for label in range(len(counts)))
+    labels = np.repeat(np.arange(len(counts)), counts)
+    files = [f"{classes[label]}/{classes[label]}_{place}.JPEG" for place, label in enumerate(labels)]
+    return Manifest(pd.DataFrame({"file": files, "label": labels}), classes, "imagenet", "train", root)
+
+
+def files(part: Manifest) -> set[str]:
+    return set(part.frame["file"])
+
+
+def test_every_class_keeps_its_share_rounded_half_up() -> None:
+    whole = manifest(1300, 732, 50, 5)
+    assert whole.subset(0.1, seed=1).counts().tolist() == [130, 73, 5, 1]
+    # 0.29 * 50 is 14.499999999999998 in floating point and 14.5 on paper.
+    assert whole.subset(0.29, seed=1).counts().tolist() == [377, 212, 15, 1]
+
+
+def test_smaller_subsets_lie_within_larger_ones() -> None:
+    whole = manifest(300, 200, 100)
+    one, ten, thirty = (files(whole.subset(share, seed=3)) for share in (0.01, 0.1, 0.3))
+    assert one < ten < thirty < files(whole)
+    assert one != files(whole.subset(0.01, seed=4))
+
+
+def test_the_choice_does_not_depend_on_the_order_of_the_rows() -> None:
+    whole = manifest(30, 20)
+    mixed = Manifest(whole.frame.sample(frac=1, random_state=0), whole.classes, whole.dataset, "train", whole.root)
+    assert files(mixed.subset(0.3, seed=0)) == files(whole.subset(0.3, seed=0))
+
+
+def test_labels_still_belong_to_their_files() -> None:
+    part = manifest(30, 20, 10).subset(0.5, seed=0)
+    assert all(
+        file.startswith(part.classes[label]) for file, label in zip(part.frame["file"], part.labels, strict=True)
+    )
+
+
+def test_whole_classes_are_nested_and_numbered_anew_in_the_old_order() -> None:
+    whole = manifest(*range(1, 41))
+    tenth, half = (whole.subset(share, "classes", seed=5) for share in (0.1, 0.5))
+    assert len(tenth.classes) == 4
+    assert set(tenth.classes) < set(half.classes)
+    for part in (tenth, half):
+        assert list(part.classes) == sorted(part.classes)
+        expected = [int(name[1:]) + 1 for name in part.classes]
+        assert part.counts().tolist() == expected
+        assert {file.split("/")[0] for file in part.frame["file"][part.labels == 2]} == {part.classes[2]}
+
+
+def test_another_split_can_be_brought_to_the_same_classes() -> None:
+    classes = manifest(*range(1, 41)).subset(0.1, "classes", seed=5).classes
+    held_out = manifest(*[3] * 40).of_classes(classes)
+    assert held_out.classes == classes
+    assert held_out.counts().tolist() == [3] * 4
+
+
+def test_the_whole_set_is_a_subset_of_itself() -> None:
+    whole = manifest(3, 2)
+    assert whole.subset(1.0, seed=9).hash == whole.subset(1.0, "classes", seed=9).hash == whole.hash
+
+
+def test_the_hash_names_images_and_labels_wherever_they_lie() -> None:
+    whole = manifest(3, 2)
+    assert whole.hash == manifest(3, 2, root=Path("/elsewhere")).hash == "328d76253ddcb811"
+    others = [
+        manifest(2, 3),
+        whole.subset(0.5, seed=0),
+        Manifest(whole.frame.assign(label=[0, 0, 1, 1, 0]), whole.classes, whole.dataset, "train", whole.root),
+    ]
+    assert len({whole.hash, *(other.hash for other in others)}) == 4
+
+
+@pytest.mark.parametrize("fraction", [0.0, -0.1, 1.01, float("nan")])
+def test_fractions_out_of_range_are_refused(fraction: float, refused: Refused) -> None:
+    with refused("--subset", "above 0 and at most 1"):
+        manifest(3, 2).subset(fraction, seed=0)
+
+
+def test_an_emptied_class_is_named_with_the_fraction_that_would_do(refused: Refused) -> None:
+    whole = manifest(300, 13)
+    with refused("'n001'", "13 images", "--subset 0.0385", "--subset-by classes"):
+        whole.subset(0.03, seed=0)
+    assert whole.subset(0.0385, seed=0).counts().tolist() == [12, 1]
+    with refused("none of the 2 classes", "--subset 0.25"):
+        whole.subset(0.2, "classes", seed=0)
+
+
+def test_a_published_list_takes_bare_names_and_paths(tmp_path: Path, refused: Refused) -> None:
+    names = tmp_path / "1percent.txt"
+    names.write_text("n000_0.JPEG\nn001/n001_4.JPEG\ntrain/n001/n001_3.JPEG\n\n")
+    part = manifest(3, 2).restricted_to(names)
+    assert files(part) == {"n000/n000_0.JPEG", "n001/n001_4.JPEG", "n001/n001_3.JPEG"}
+    assert part.counts().tolist() == [1, 2]
+    with refused("leaves 1 of the 3 classes empty", "n002"):
+        manifest(3, 2, 1).restricted_to(names)
+
+
+def test_names_that_a_list_should_not_have_are_counted_and_shown(tmp_path: Path, refused: Refused) -> None:
+    names = tmp_path / "list.txt"
+    names.write_text("n000_0.JPEG\nn009_1.JPEG\nn009_2.JPEG\nn001/n000_0.JPEG\n")
+    with refused("3 of the 4 images", "n009_1.JPEG", "n001/n000_0.JPEG"):
+        manifest(3, 2).restricted_to(names)
+    twins = Manifest(pd.DataFrame({"file": ["a/1.png", "b/1.png"], "label": [0, 1]}), ("a", "b"), "x", "train", None)
+    names.write_text("1.png\n")
+    with refused("fit several images", "1.png"):
+        twins.restricted_to(names)
+    with refused("cannot read the subset list", "none.txt"):
+        twins.restricted_to(tmp_path / "none.txt")

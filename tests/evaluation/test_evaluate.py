@@ -1,0 +1,112 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from sslticket.errors import BadInput
+from sslticket.evaluation import protocols, tasks
+from sslticket.evaluation.evaluate import evaluate
+from sslticket.evaluation.protocols import CIFAR10, IMAGENET, Protocol
+from sslticket.files import write_row
+from sslticket.fit import SGD, Fit
+from sslticket.machine import Machine
+from sslticket.objectives.rotnet import RotNet
+from sslticket.report.schema import wrong
+from sslticket.training.workbench import Workbench
+from tests.runs import recipe, search
+
+SHORT = Protocol(name="short", dataset="digits", fit=Fit(length="60it", batch_size=128, optimizer=SGD(lr=0.1)))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return search(tmp_path_factory.mktemp("runs"), recipe(RotNet())).folder.path
+
+
+def measured(run: Path, controls: list[str], seeds: list[int], levels: list[int]) -> list[dict[str, object]]:
+    paths = tasks.tickets([run], levels)
+    return list(evaluate(tasks.matrix(paths, controls, [SHORT], seeds), Workbench.on(Machine(), "fp32")))
+
+
+def test_a_ticket_found_without_labels_learns_them_under_the_protocol(run: Path) -> None:
+    (row,) = measured(run, [], [0], [1])
+    assert wrong(row) is None, "a row that the report refuses"
+    assert row["top1"] > 0.8, "chance is 0.1; this is 0.93 to 0.96"  # type: ignore[operator]
+    assert row["objective"] == "rotnet"
+    assert (row["steps"], row["samples"]) == (60, 60 * 128)
+    assert row["density"] == pytest.approx(0.5, abs=1e-4)
+
+
+def test_done_rows_are_not_measured_again_unless_the_ticket_is_another(run: Path) -> None:
+    first = measured(run, ["random"], [3], [2])
+    assert [row["control"] for row in first] == ["ticket", "random"]
+    assert measured(run, ["random"], [3], [2]) == []
+    path = run / "rows" / "level-02.ticket.short.seed3.jsonl"
+    row = json.loads(path.read_text())
+    write_row(path, row | {"ticket_hash": "of an earlier file"})
+    (again,) = measured(run, ["random"], [3], [2])
+    assert {name: again[name] for name in ("top1", "loss")} == {name: row[name] for name in ("top1", "loss")}
+    path.write_text(path.read_text()[:20])
+    with pytest.raises(BadInput, match="is damaged; delete it"):
+        measured(run, ["random"], [3], [2])
+    path.unlink()
+
+
+def test_the_same_random_ticket_stands_beside_every_objective(run: Path, tmp_path: Path) -> None:
+    """A random ticket depends on the density and the seed only, not on the ticket it mirrors."""
+    other = search(tmp_path, recipe(seed=4)).folder.path
+    rows = [
+        row for folder in (run, other) for row in measured(folder, ["random"], [0], [3]) if row["control"] != "ticket"
+    ]
+    assert len(rows) == 2
+    assert rows[0]["top1"] == rows[1]["top1"]
+    assert rows[0]["loss"] == rows[1]["loss"]
+
+
+def test_protocols_are_the_papers() -> None:
+    assert IMAGENET.fit_for("alexnet").batch_size == 4096
+    assert IMAGENET.fit_for("resnet50").batch_size == 1536
+    schedule = IMAGENET.fit_for("resnet50").schedule(1_281_167)
+    assert [round(schedule.at(epoch * 1_281_167 + 1), 10) for epoch in (0, 49, 50, 65, 80)] == [
+        *(0.1, 0.1, 0.01, 0.001, 0.0001)
+    ]
+    assert CIFAR10.fit.clock(50_000).total == -(-160 * 50_000 // 512)
+    assert protocols.find("imagenet-trial").fit.clock(1_281_167).total == 6
+    with pytest.raises(BadInput, match="did you mean cifar10"):
+        protocols.find("cifar")
+
+
+def test_tickets_are_found_below_folders_and_bad_places_are_named(run: Path, tmp_path: Path) -> None:
+    assert [path.stem for path in tasks.tickets([run.parent], [0, 2])] == ["level-00", "level-02"]
+    lone = run / "tickets" / "level-03.safetensors"
+    assert tasks.tickets([lone, run], [3]) == [lone]
+    with pytest.raises(BadInput, match="nothing at"):
+        tasks.tickets([tmp_path / "nowhere"])
+    with pytest.raises(BadInput, match="holds no tickets"):
+        tasks.tickets([tmp_path])
+    with pytest.raises(BadInput, match="no ticket has one of the levels 9"):
+        tasks.tickets([run], [9])
+
+
+def test_a_ticket_for_other_images_is_refused(run: Path, test_data: Path) -> None:
+    fashion = replace(SHORT, name="grey", dataset="cifar10")
+    matrix = tasks.matrix(tasks.tickets([run], [1]), [], [fashion], [0])
+    bench = Workbench.on(Machine(data_root=test_data / "nowhere"), "fp32")
+    with pytest.raises(BadInput, match="no images of cifar10 found"):
+        next(evaluate(matrix, bench))
+
+
+def test_weights_of_a_random_ticket_are_not_the_searchs_own(run: Path) -> None:
+    """The trap: under a seed that the search had too, 'drawn anew' would be the search's own W_0."""
+    from sslticket.masking import gate
+    from sslticket.objectives.supervised import Supervised
+    from sslticket.randomness import Seeds, derive
+    from sslticket.training.net import Net
+
+    weights = [
+        gate.read(Net.build("conv3", Supervised(), channels=1, image_size=8, classes=10, seed=seeds.init).backbone)
+        for seeds in (Seeds.of(0), Seeds.of(derive(0, "evaluation")))
+    ]
+    assert not torch.equal(weights[0]["features.0.weight"], weights[1]["features.0.weight"])

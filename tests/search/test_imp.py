@@ -1,0 +1,162 @@
+import dataclasses
+import itertools
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from sslticket.data.opening import open_split
+from sslticket.errors import BadInput
+from sslticket.masking import gate
+from sslticket.masking.criteria import magnitude
+from sslticket.masking.mask import Mask
+from sslticket.objectives.rotnet import RotNet
+from sslticket.objectives.supervised import Supervised
+from sslticket.search.imp import IMP
+from sslticket.training import checkpoint
+from sslticket.training.net import Net
+from sslticket.units import Clock, Span
+from tests.runs import BATCH, REWIND, STEPS, recipe, search, tickets
+
+TOTAL = 13_968  # prunable weights of conv3 on one channel: 3x3x(16 + 16x32 + 32x32)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return search(tmp_path_factory.mktemp("runs")).folder.path
+
+
+def test_every_level_keeps_exactly_its_share_of_the_total_and_masks_nest(tmp_path: Path) -> None:
+    found = tickets(search(tmp_path))
+    assert [ticket.mask.survivors for ticket in found] == [round(TOTAL * 0.5**level) for level in range(4)]
+    assert found[0].mask.density == 1
+    for denser, sparser in itertools.pairwise(found):
+        assert sparser.mask.is_within(denser.mask)
+
+
+def test_every_ticket_holds_the_same_early_weights_times_its_mask(run: Path) -> None:
+    from sslticket.ticket import Ticket
+
+    found = [Ticket.load(path) for path in sorted((run / "tickets").iterdir())]
+    early = found[0].weights
+    for ticket in found:
+        for name, value in ticket.weights.items():
+            mask = ticket.mask.layers.get(name)
+            assert torch.equal(value, early[name] if mask is None else early[name] * mask)
+    assert found[0].provenance["rewind_samples"] == REWIND * BATCH
+    assert found[3].provenance["search_samples"] == (REWIND + 3 * (STEPS - REWIND)) * BATCH
+
+
+def test_early_weights_are_those_of_a_plain_training_stopped_at_k(run: Path) -> None:
+    """W_k by hand: plain torch, no gates, no accelerate, on the batches that the order names."""
+    which = recipe()
+    source = open_split("digits", "train")
+    net = Net.build("conv3", Supervised(), channels=1, image_size=8, classes=10, seed=which.seeds.init)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4)
+    from sslticket.data.opening import loader
+    from sslticket.data.order import Order
+    from sslticket.randomness import derive
+
+    batches = loader(
+        source,
+        (source.dataset.train,),
+        Order(len(source.manifest), BATCH, derive(which.seeds.order, 0)),
+        augment_seed=derive(which.seeds.augment, 0),
+        device=torch.device("cpu"),
+        threads=1,
+        max_bad_images=0,
+    )
+    net.train()
+    for batch in batches.train(0, REWIND):
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(net.heads(net.backbone(batch.views[0])), batch.label).backward()
+        optimizer.step()
+    expected, early = gate.read(net), checkpoint.load_net(run / "early.safetensors")
+    assert expected.keys() == early.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(early[name], value, rtol=1e-5, atol=1e-6)
+
+
+def test_running_the_command_again_changes_no_byte(run: Path) -> None:
+    before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in run.rglob("*") if path.is_file()}
+    search(run.parent)
+    after = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in run.rglob("*") if path.is_file()}
+    assert after == before
+
+
+@pytest.mark.parametrize("lost", [1, 2, 3])
+@pytest.mark.parametrize("objective", [Supervised(), RotNet()], ids=["supervised", "rotnet"])
+def test_a_search_cut_off_between_levels_ends_with_the_same_bytes(
+    tmp_path: Path, objective: Supervised | RotNet, lost: int
+) -> None:
+    which = recipe(objective, momentum=lost != 2)
+    whole = search(tmp_path / "whole", which).folder
+    cut = search(tmp_path / "cut", which).folder
+    for level in range(lost, 4):
+        cut.ticket(level).unlink()
+    search(tmp_path / "cut", which)
+    for level in range(4):
+        assert cut.ticket(level).read_bytes() == whole.ticket(level).read_bytes(), f"level {level}"
+
+
+def test_what_is_half_written_is_never_taken_for_whole(tmp_path: Path) -> None:
+    folder = search(tmp_path).folder
+    whole = folder.ticket(2).read_bytes()
+    folder.ticket(2).unlink()
+    folder.ticket(3).unlink()
+    (folder.path / "tickets" / ".level-02.safetensors.123.part").write_bytes(whole[:100])
+    search(tmp_path)
+    assert folder.ticket(2).read_bytes() == whole
+    folder.ticket(1).write_bytes(folder.ticket(1).read_bytes()[:-1])
+    with pytest.raises(BadInput, match="copy it anew"):
+        search(tmp_path)
+
+
+def test_seed_and_objective_change_what_they_should(tmp_path: Path) -> None:
+    base, rotnet, other = (tickets(search(tmp_path, which)) for which in (recipe(), recipe(RotNet()), recipe(seed=1)))
+    assert not base[3].mask.equals(rotnet[3].mask)
+    assert not base[3].mask.equals(other[3].mask)
+    nets = [
+        Net.build("conv3", objective, channels=1, image_size=8, classes=10, seed=5)
+        for objective in (Supervised(), RotNet())
+    ]
+    first, second = (gate.read(net.backbone) for net in nets)
+    assert all(torch.equal(first[name], second[name]) for name in first), "the same W_0 whatever the objective"
+
+
+def test_the_rows_say_what_each_ticket_cost(run: Path) -> None:
+    rows = [json.loads(path.read_text()) for path in sorted((run / "rows").glob("search.*"))]
+    assert [row["steps"] for row in rows] == [REWIND] + [STEPS - REWIND] * 3
+    assert [row["search_samples"] for row in rows] == [64, 192, 320, 448]
+    assert [row["density"] for row in rows] == pytest.approx([1, 0.5, 0.25, 0.125], abs=1e-4)
+    assert all(0 <= row["metrics"]["top1"] <= 1 and row["bad_images"] == 0 for row in rows)
+    assert sum(kept for kept, _ in rows[2]["layers"].values()) == round(TOTAL / 4)
+
+
+def test_per_layer_pruning_gives_every_layer_the_same_density(tmp_path: Path) -> None:
+    which = recipe(search=IMP(levels=2, rate=0.5, rewind="1it", scope="layer"))
+    mask = tickets(search(tmp_path, which))[2].mask
+    assert all(kept == round(total / 4) for kept, total in mask.counts().values())
+
+
+def test_pruning_keeps_the_largest_trained_weights() -> None:
+    trained = {"a": torch.tensor([0.1, -0.9, 0.3, -0.2])}
+    mask = Mask.top(magnitude(trained, ["a"]), keep=2, within=Mask.ones_like(trained, ["a"]))
+    assert mask["a"].tolist() == [False, True, True, False]
+
+
+def test_a_rewind_point_beyond_the_end_and_too_many_levels_are_refused() -> None:
+    clock = Clock(Span.parse("40it"), 16, 1000)
+    with pytest.raises(BadInput, match="not longer than the rewind point of 3840000samples"):
+        IMP(rewind="3840000samples").stages(clock, 1000)
+    with pytest.raises(BadInput, match="give --levels 14 or less"):
+        IMP(rate=0.5, levels=30, rewind="1it").stages(clock, TOTAL)
+    assert IMP(rewind="3840000samples").brought_within(clock).stages(clock, TOTAL).rewind == 4
+    assert IMP(rewind="39it").brought_within(clock) == IMP(rewind="39it")
+
+
+def test_one_seed_can_be_varied_alone() -> None:
+    seeds = recipe().seeds
+    assert len(set(dataclasses.astuple(seeds))) == 5
+    assert dataclasses.replace(seeds, order=7).init == seeds.init

@@ -1,0 +1,168 @@
+import json
+import struct
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from sslticket import models
+from sslticket.errors import BadInput
+from sslticket.masking import gate
+from sslticket.masking.mask import Mask, prunable
+from sslticket.ticket import Ticket
+
+
+def make(density: float = 0.1, model: str = "resnet20") -> Ticket:
+    torch.manual_seed(0)
+    backbone = models.build(model, channels=3, image_size=32)
+    state = gate.read(backbone)
+    names = prunable(backbone)
+    scores = {name: torch.rand_like(state[name]) for name in names}
+    whole = Mask.ones_like(state, names)
+    mask = Mask.top(scores, keep=round(whole.total * density), within=whole)
+    return Ticket.make(mask, state, level=3, recipe={"model": model}, provenance={"seed": 0})
+
+
+@pytest.mark.parametrize("density", [1.0, 0.5, 0.02])
+def test_a_ticket_read_back_is_the_same_bit_for_bit(tmp_path: Path, density: float) -> None:
+    ticket, path = make(density), tmp_path / "ticket.safetensors"
+    ticket.save(path)
+    back = Ticket.load(path)
+    assert back.mask.equals(ticket.mask)
+    assert list(back.weights) == list(ticket.weights)
+    for name, value in ticket.weights.items():
+        assert torch.equal(back.weights[name], value)
+        assert back.weights[name].dtype == value.dtype
+    assert (back.level, back.recipe, back.provenance, back.hash) == (3, {"model": "resnet20"}, {"seed": 0}, ticket.hash)
+    again = tmp_path / "again.safetensors"
+    back.save(again)
+    assert again.read_bytes() == path.read_bytes()
+
+
+def test_weights_are_early_weights_times_mask() -> None:
+    ticket = make(0.3)
+    torch.manual_seed(0)
+    early = gate.read(models.build("resnet20", channels=3, image_size=32))
+    for name, value in ticket.weights.items():
+        expected = early[name] * ticket.mask[name] if name in ticket.mask else early[name]
+        assert torch.equal(value, expected)
+
+
+def test_a_resnet50_ticket_at_one_percent_is_at_most_2_mb(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    state = gate.read(backbone := models.build("resnet50"))
+    names = prunable(backbone)
+    whole = Mask.ones_like(state, names)
+    mask = Mask.top({n: torch.rand_like(state[n]) for n in names}, keep=round(whole.total * 0.01), within=whole)
+    path = tmp_path / "ticket.safetensors"
+    Ticket.make(mask, state, level=21, recipe={}, provenance={}).save(path)
+    assert path.stat().st_size <= 2_000_000
+    assert Ticket.load(path).mask.equals(mask)
+
+
+def test_it_applies_to_somebody_elses_network_and_stays_sparse_in_training() -> None:
+    from torchvision.models import resnet18
+
+    ticket = make(0.05, model="resnet18")
+    model = resnet18(weights=None, num_classes=7)
+    head = model.fc.weight.detach().clone()
+    assert ticket.apply(model) is model
+    assert torch.equal(model.fc.weight, head), "the classification layer is theirs"
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-3)
+    model(torch.randn(2, 3, 64, 64)).square().sum().backward()
+    optimizer.step()
+    after = gate.read(model)
+    for name, layer in ticket.mask.items():
+        assert not after[name][~layer].any()
+        assert not torch.equal(after[name], ticket.weights[name])
+
+
+def test_it_is_refused_by_other_networks() -> None:
+    ticket = make()
+    with pytest.raises(BadInput, match="another model: it has no"):
+        ticket.apply(models.build("lenet300", channels=3, image_size=32))
+    with pytest.raises(BadInput, match=r"another model: conv1\.weight is"):
+        ticket.apply(models.build("resnet20", channels=1, image_size=32))
+    bigger = models.build("resnet20", channels=3, image_size=32)
+    bigger.add_module("extra", nn.Conv2d(3, 3, 3))
+    with pytest.raises(BadInput, match=r"does not know the convolution extra\.weight"):
+        ticket.apply(bigger)
+
+
+def rewritten(path: Path, change: object) -> None:
+    """The file with its header and tensors changed, still a whole safetensors file."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        header = json.loads(file.metadata()["sslticket"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    change(header, tensors)  # type: ignore[operator]
+    save_file(tensors, path, metadata={"sslticket": json.dumps(header)})
+
+
+KEPT = "kept/conv1.weight"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda header, tensors: tensors[KEPT].add_(1),
+        lambda header, tensors: tensors.__setitem__(KEPT, tensors[KEPT][:-1].clone()),
+        lambda header, tensors: tensors.__setitem__(KEPT, tensors[KEPT].double()),
+        lambda header, tensors: tensors.pop(KEPT),
+        lambda header, tensors: tensors.__setitem__("whole/spare", torch.zeros(1)),
+        lambda header, tensors: tensors["mask/conv1.weight"].bitwise_xor_(1),
+        lambda header, tensors: header["layers"]["conv1.weight"].__setitem__("shape", [16, 3, 3, 4]),
+        lambda header, tensors: header.__setitem__("level", 4),
+        lambda header, tensors: header.__setitem__("density", 0.5),
+        lambda header, tensors: header.pop("order"),
+        lambda header, tensors: header.pop("hash"),
+        lambda header, tensors: header["recipe"].__setitem__("model", "resnet50"),
+    ],
+)
+def test_a_changed_file_is_refused_in_one_line(tmp_path: Path, change: object) -> None:
+    path = tmp_path / "ticket.safetensors"
+    make().save(path)
+    rewritten(path, change)
+    with pytest.raises(BadInput, match="damaged ticket") as caught:
+        Ticket.load(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_no_ticket_is_named_as_what_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "ticket.safetensors"
+    make().save(path)
+    whole = path.read_bytes()
+    for cut in (0, 5, 100, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:cut])
+        with pytest.raises(BadInput, match=r"no whole safetensors file|damaged"):
+            Ticket.load(path)
+    path.write_bytes(struct.pack("<Q", 2**60) + whole[8:])
+    with pytest.raises(BadInput, match="no whole safetensors file"):
+        Ticket.load(path)
+    save_file({"a": torch.zeros(1)}, path)
+    with pytest.raises(BadInput, match="no ticket of sslticket"):
+        Ticket.load(path)
+    save_file({"a": torch.zeros(1)}, path, metadata={"sslticket": '{"format": 99}'})
+    with pytest.raises(BadInput, match="format 99"):
+        Ticket.load(path)
+    with pytest.raises(BadInput, match="there is no ticket at"):
+        Ticket.load(tmp_path / "nowhere.safetensors")
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "ticket.safetensors"
+    make(0.5).save(path)
+    before = path.read_bytes()
+
+    def full(tensors: object, target: Path, metadata: object) -> None:
+        target.write_bytes(b"half")
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr("sslticket.ticket.save_file", full)
+    with pytest.raises(OSError, match="no space"):
+        make(0.1).save(path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
