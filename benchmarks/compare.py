@@ -1,8 +1,8 @@
-"""Ours against the alternative: measured in turn in one run, since a ratio survives a busy machine and a figure does not."""
+"""Ours against the alternative, in turn and in one run: a ratio survives a busy machine, a figure does not."""
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 Figures = dict[str, list[float]]
@@ -21,7 +21,7 @@ class Line:
 
 
 def in_turn(contenders: dict[str, Callable[[], float]], repeats: int, *, warm: int = 1) -> Figures:
-    """The figures that each contender returns in `repeats` rounds A B C, A B C, ..., after `warm` rounds that don't count."""
+    """What each contender returns in `repeats` rounds A B C, A B C, ..., after `warm` rounds that don't count."""
     figures: Figures = {name: [] for name in contenders}
     for number in range(-warm, repeats):
         for name, contender in contenders.items():
@@ -38,6 +38,22 @@ def seconds(work: Callable[[], object]) -> Callable[[], float]:
         start = time.perf_counter()
         work()
         return time.perf_counter() - start
+
+    return measured
+
+
+def rate(start: Callable[[], Iterable[object]], batch_size: int) -> Callable[[], float]:
+    """A contender whose figure is images a second from the first batch to the last: starting up does not count.
+
+    It takes all batches, so that no worker is still busy when the next contender's turn comes.
+    """
+
+    def measured() -> float:
+        batches = iter(start())
+        next(batches)
+        began = time.perf_counter()
+        count = sum(1 for _ in batches)
+        return count * batch_size / (time.perf_counter() - began)
 
     return measured
 

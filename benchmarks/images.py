@@ -12,7 +12,7 @@ class NoImages(Exception):
 
 
 class Images:
-    """The archives in the folder that SSLTICKET_TEST_DATA names, unpacked into a temporary folder when first asked for."""
+    """The archives in the folder that SSLTICKET_TEST_DATA names, unpacked when first asked for."""
 
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="sslticket-bench-")

@@ -1,18 +1,16 @@
-"""CIFAR-10 batches: the whole set in memory, augmented a batch at a time, against image by image in worker processes."""
+"""CIFAR-10 batches: from memory and augmented a batch at a time, against image by image in worker processes."""
 
 import os
-import time
-from collections.abc import Callable, Iterator
 from unittest.mock import patch
 
 import numpy as np
 import torch
-from compare import Line, in_turn, middle, ratio
+from compare import Line, in_turn, middle, rate, ratio
 from images import Images
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
-from torchvision.transforms import v2
+from torch.utils.data import DataLoader, Dataset, RandomSampler
+from torchvision import transforms
 
 from sslticket.data import opening
 from sslticket.data.opening import Source
@@ -29,13 +27,12 @@ class _Arrays(Dataset[tuple[Tensor, int]]):
         assert source.images is not None
         self._images, self._labels = np.asarray(source.images), source.manifest.labels
         about, view = source.dataset, source.dataset.train
-        self._transform = v2.Compose(
+        self._transform = transforms.Compose(
             [
-                v2.RandomCrop(view.size, padding=view.pad),
-                v2.RandomHorizontalFlip(),
-                v2.ToImage(),
-                v2.ToDtype(torch.float32, scale=True),
-                v2.Normalize(about.mean, about.std),
+                transforms.RandomCrop(view.size, padding=view.pad),
+                transforms.RandomHorizontalFlip(),
+                transforms.ToTensor(),
+                transforms.Normalize(about.mean, about.std),
             ]
         )
 
@@ -60,9 +57,16 @@ def lines(images: Images) -> list[Line]:
         threads=2,
         max_bad_images=0,
     )
-    theirs = DataLoader(_Arrays(source), _BATCH, shuffle=True, num_workers=2, persistent_workers=True)
+    arrays = _Arrays(source)
+    theirs = DataLoader(
+        arrays,
+        _BATCH,
+        sampler=RandomSampler(arrays, num_samples=_BATCH * (_THEIRS + 1)),
+        num_workers=2,
+        persistent_workers=True,
+    )
     figures = in_turn(
-        {"ours": _rate(lambda: loader.train(0, _OURS + 1), _OURS), "torch": _rate(lambda: iter(theirs), _THEIRS)}, 5
+        {"ours": rate(lambda: loader.train(0, _OURS + 1), _BATCH), "torch": rate(lambda: iter(theirs), _BATCH)}, 5
     )
     speed = middle(figures, "ours")
     return [
@@ -75,17 +79,3 @@ def lines(images: Images) -> list[Line]:
             speed >= _AT_LEAST,
         )
     ]
-
-
-def _rate(start: Callable[[], Iterator[object]], batches: int) -> Callable[[], float]:
-    """Images a second from the first batch to `batches` later: neither side's starting up counts."""
-
-    def measured() -> float:
-        source = start()
-        next(source)
-        began = time.perf_counter()
-        for _ in range(batches):
-            next(source)
-        return batches * _BATCH / (time.perf_counter() - began)
-
-    return measured

@@ -29,9 +29,7 @@ def lines(images: Images) -> list[Line]:
         missing = [Line("recipe --dry-run", f"not measured: {reason}")]
     figures = in_turn({name: _process(arguments) for name, arguments in commands.items()}, _REPEATS)
     bare, alone = middle(figures, "torch"), middle(figures, "sslticket --help")
-    help_line = Line(
-        "sslticket --help", f"{alone:.2f} s", "", "", f"< {_HELP_AT_MOST} s", alone < _HELP_AT_MOST
-    )
+    help_line = Line("sslticket --help", f"{alone:.2f} s", "", "", f"< {_HELP_AT_MOST} s", alone < _HELP_AT_MOST)
     found = [help_line]
     for name in [name for name in commands if name.startswith("recipe")]:
         whole = middle(figures, name)

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-# The nets here are tiny: a second thread costs more than it gives.
+# The nets here are tiny: a second thread gains little on a quiet machine and loses tenfold on a busy one.
 torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the commands that tests start
 
 
 @pytest.fixture(scope="session")

@@ -106,8 +106,10 @@ class Decoder:
         return "mixed" if self.device.type == "cuda" else "cpu"
 
     def _pipeline(self, batch_size: int, queue: int) -> Pipeline:
-        device = (self.device.index or 0) if self.device.type == "cuda" else None
-        return Pipeline(batch_size, self.threads, device, prefetch_queue_depth=queue)
+        number = None
+        if self.device.type == "cuda":
+            number = torch.cuda.current_device() if self.device.index is None else self.device.index
+        return Pipeline(batch_size, self.threads, number, prefetch_queue_depth=queue)
 
     def _graph(self, raw: Node, numbers: Iterator[Node]) -> Iterator[Node]:
         """One output per view; an image is decoded once, and only the part that is needed where there is one view."""

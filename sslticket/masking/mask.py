@@ -46,13 +46,15 @@ class Mask(Mapping[str, Tensor]):
         Raises:
             BadInput: if fewer than `keep` weights survive in `within`, `keep` is not positive, or a score is NaN.
         """
+        # In numpy, whose passes over bytes and whose partition are several times faster than torch's on a CPU.
         values = {name: scores[name].detach().to("cpu").numpy() for name in within}
-        threshold, ties = _threshold(np.concatenate([_survivors(values[name], within[name]) for name in within]), keep)
+        alive = {name: layer.numpy() for name, layer in within.items()}
+        threshold, ties = _threshold(np.concatenate([_survivors(values[name], alive[name]) for name in within]), keep)
         layers = {}
-        for name, alive in within.items():
-            layer = alive.numpy() & (values[name] > threshold)
+        for name in within:
+            layer = (values[name] > threshold) & alive[name]
             if ties:
-                equal = np.flatnonzero(alive.numpy() & (values[name] == threshold))[:ties]
+                equal = np.flatnonzero((values[name] == threshold) & alive[name])[:ties]
                 layer.flat[equal] = True
                 ties -= len(equal)
             layers[name] = torch.from_numpy(layer)
@@ -84,7 +86,7 @@ class Mask(Mapping[str, Tensor]):
     @property
     def survivors(self) -> int:
         """Number of weights that remain."""
-        return sum(int(layer.sum()) for layer in self.values())
+        return sum(_count(layer) for layer in self.values())
 
     @property
     def density(self) -> float:
@@ -93,7 +95,7 @@ class Mask(Mapping[str, Tensor]):
 
     def counts(self) -> dict[str, tuple[int, int]]:
         """For each layer the weights that remain and all there are."""
-        return {name: (int(layer.sum()), layer.numel()) for name, layer in self.items()}
+        return {name: (_count(layer), layer.numel()) for name, layer in self.items()}
 
     def equals(self, other: "Mask") -> bool:
         """Whether both keep the same weights of the same layers."""
@@ -109,12 +111,17 @@ def kept(total: int, density: float) -> int:
     return round(total * density)
 
 
-def _survivors(values: np.ndarray, alive: Tensor) -> np.ndarray:
-    return values.ravel() if bool(alive.all()) else values[alive.numpy()]
+def _count(layer: Tensor) -> int:
+    # A hundred times faster than the sum, which torch takes over 64-bit copies.
+    return int(np.count_nonzero(layer.numpy()))
+
+
+def _survivors(values: np.ndarray, alive: np.ndarray) -> np.ndarray:
+    return values.ravel() if alive.all() else values.ravel()[np.flatnonzero(alive)]
 
 
 def _threshold(values: np.ndarray, keep: int) -> tuple[np.floating, int]:
-    """The lowest of the `keep` highest values, and how many that equal it are among them; reorders `values`.
+    """The lowest of the `keep` highest values, and how many of those equal it; reorders `values`.
 
     A partition, so linear in their number.
     """
@@ -126,4 +133,4 @@ def _threshold(values: np.ndarray, keep: int) -> tuple[np.floating, int]:
     # The partition puts NaN last, above every number, so one look at its top tells.
     if np.isnan(highest).any():
         raise BadInput("a score is not a number, so no weights can be ranked; look for a diverged training")
-    return threshold, np.count_nonzero(highest == threshold)
+    return threshold, int(np.count_nonzero(highest == threshold))

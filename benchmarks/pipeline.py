@@ -1,0 +1,111 @@
+"""ImageNet training batches from JPEG files: random resized crops of 224 pixels, mirrored, normalised, by two threads.
+
+The alternatives are torchvision's, with two worker processes: PIL, as in PyTorch's ImageNet example, and tensors
+decoded by torchvision.io.
+"""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from compare import Line, in_turn, middle, rate, ratio
+from images import Images
+from torch import Tensor
+from torch.utils.data import DataLoader, RandomSampler
+from torchvision import transforms
+from torchvision.datasets import ImageFolder
+from torchvision.io import ImageReadMode, decode_image
+from torchvision.transforms import v2
+
+from sslticket.data import opening
+from sslticket.data.catalogue import Dataset
+from sslticket.data.order import Order
+from sslticket.objectives.rotnet import four_turns
+
+_BATCH, _BATCHES, _REPEATS = 64, 16, 5
+_PIL_AT_LEAST, _TENSORS_AT_LEAST, _TURNS_AT_MOST = 1.8, 1.3, 1.1
+
+
+def lines(images: Images) -> list[Line]:
+    """Against both alternatives, and what RotNet's four turns add."""
+    source = opening.open_split("imagenet", "train", images.photographs)
+    loader = opening.loader(
+        source,
+        (source.dataset.train,),
+        Order(len(source.manifest), _BATCH, seed=0),
+        augment_seed=0,
+        device=torch.device("cpu"),
+        threads=2,
+        max_bad_images=0,
+    )
+    folder = str(images.photographs / "train")
+    pil = _batches(ImageFolder(folder, _pil_transform(source.dataset)))
+    tensors = _batches(ImageFolder(folder, _tensor_transform(source.dataset), loader=_decoded))
+
+    def turned() -> Iterator[tuple[Tensor, Tensor]]:
+        return (four_turns(batch.views[0]) for batch in loader.train(0, _BATCHES))
+
+    figures = in_turn(
+        {
+            "ours": rate(lambda: loader.train(0, _BATCHES), _BATCH),
+            "PIL": rate(lambda: pil, _BATCH),
+            "tensors": rate(lambda: tensors, _BATCH),
+            "turned": rate(turned, _BATCH),
+        },
+        _REPEATS,
+    )
+    ours, slower = f"{middle(figures, 'ours'):,.0f} images/s", ratio(figures, "ours", "turned")
+    return [
+        _faster(figures, ours, "PIL", "DataLoader, PIL", _PIL_AT_LEAST),
+        _faster(figures, ours, "tensors", "DataLoader, torchvision.io", _TENSORS_AT_LEAST),
+        Line(
+            "RotNet: the same and the four turns",
+            f"{middle(figures, 'turned'):,.0f} images/s",
+            f"{ours} without the turns",
+            f"{slower - 1:+.0%} time",
+            f"<= {_TURNS_AT_MOST - 1:+.0%}",
+            slower <= _TURNS_AT_MOST,
+        ),
+    ]
+
+
+def _faster(figures: dict[str, list[float]], ours: str, other: str, name: str, at_least: float) -> Line:
+    faster = ratio(figures, "ours", other)
+    return Line(
+        f"ImageNet training batches of {_BATCH}, 1,000 photographs",
+        ours,
+        f"{middle(figures, other):,.0f} images/s {name}",
+        f"{faster:.2f}x faster",
+        f">= {at_least}x",
+        faster >= at_least,
+    )
+
+
+def _batches(dataset: ImageFolder) -> DataLoader[tuple[Tensor, Tensor]]:
+    sampler = RandomSampler(dataset, num_samples=_BATCH * _BATCHES)
+    return DataLoader(dataset, _BATCH, sampler=sampler, num_workers=2, persistent_workers=True)
+
+
+def _pil_transform(about: Dataset) -> Callable[[object], Tensor]:
+    return transforms.Compose(
+        [
+            transforms.RandomResizedCrop(about.train.size),
+            transforms.RandomHorizontalFlip(),
+            transforms.ToTensor(),
+            transforms.Normalize(about.mean, about.std),
+        ]
+    )
+
+
+def _tensor_transform(about: Dataset) -> Callable[[object], Tensor]:
+    return v2.Compose(
+        [
+            v2.RandomResizedCrop(about.train.size, antialias=True),
+            v2.RandomHorizontalFlip(),
+            v2.ToDtype(torch.float32, scale=True),
+            v2.Normalize(about.mean, about.std),
+        ]
+    )
+
+
+def _decoded(path: str) -> Tensor:
+    return decode_image(path, mode=ImageReadMode.RGB)
