@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 Figures = dict[str, list[float]]
 
+_ENOUGH, _FEWEST = 45.0, 3  # seconds, rounds
+
 
 @dataclass(frozen=True)
 class Line:
@@ -21,9 +23,15 @@ class Line:
 
 
 def in_turn(contenders: dict[str, Callable[[], float]], repeats: int, *, warm: int = 1) -> Figures:
-    """What each contender returns in `repeats` rounds A B C, A B C, ..., after `warm` rounds that don't count."""
+    """What each contender returns in rounds A B C, A B C, ..., after `warm` rounds that don't count.
+
+    `repeats` rounds, or fewer where a slow or busy machine needs longer than `_ENOUGH` for them.
+    """
     figures: Figures = {name: [] for name in contenders}
+    began = time.monotonic()
     for number in range(-warm, repeats):
+        if number >= _FEWEST and time.monotonic() - began > _ENOUGH:
+            break
         for name, contender in contenders.items():
             figure = contender()
             if number >= 0:

@@ -12,10 +12,10 @@ recipe = Recipe(
     data=Data(dataset="digits"),
     objective=Supervised(),
     fit=Fit(
-        length="150it",
+        length="200it",
         batch_size=128,
         optimizer=Adam(lr=3e-3, weight_decay=0.0),
-        drops=("100it", "130it"),
+        drops=("140it", "180it"),
     ),
     search=IMP(levels=6, rate=0.5, rewind="30it"),
 )

@@ -52,13 +52,17 @@ def split_folder(dataset: Dataset, split: Literal["train", "eval"], folder: Path
     return None
 
 
-def no_split(dataset: Dataset, split: Literal["train", "eval"], folder: Path) -> BadInput:
+class MissingSplit(BadInput):
+    """The data set is there, but not this split of it."""
+
+
+def no_split(dataset: Dataset, split: Literal["train", "eval"], folder: Path) -> MissingSplit:
     """An error for a split that is not in the data set's folder."""
     names = dataset.train_folders if split == "train" else dataset.eval_folders
     flat = [name for name in names if (folder / name).is_dir()]
     have = f"{flat[0]}/ holds no class folders" if flat else f"it has no {' or '.join(f'{name}/' for name in names)}"
     what = "training" if split == "train" else "evaluation"
-    return BadInput(f"{folder} has no {what} images: {have}; put them in {names[0]}/<class>/")
+    return MissingSplit(f"{folder} has no {what} images: {have}; put them in {names[0]}/<class>/")
 
 
 def plain_or_gz(path: Path) -> Path:

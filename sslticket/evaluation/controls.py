@@ -56,5 +56,8 @@ def _permuted(layers: Mapping[str, Tensor], seed: int, stream: str) -> dict[str,
     survivors = sum(int(layer.sum()) for layer in layers.values())
     flat = np.zeros(total, bool)
     flat[generator(seed, "mask", stream).choice(total, survivors, replace=False, shuffle=False)] = True
-    parts = torch.from_numpy(flat).split([layer.numel() for layer in layers.values()])
-    return {name: part.view(layer.shape).clone() for (name, layer), part in zip(layers.items(), parts, strict=True)}
+    ends = np.cumsum([layer.numel() for layer in layers.values()])[:-1]
+    return {
+        name: torch.from_numpy(part.reshape(layer.shape))
+        for (name, layer), part in zip(layers.items(), np.split(flat, ends), strict=True)
+    }

@@ -59,7 +59,7 @@ CIFAR10 = Protocol(
 DIGITS = Protocol(
     name="digits",
     dataset="digits",
-    fit=Fit(length="150it", batch_size=128, optimizer=Adam(lr=3e-3, weight_decay=0.0), drops=("100it", "130it")),
+    fit=Fit(length="200it", batch_size=128, optimizer=Adam(lr=3e-3, weight_decay=0.0), drops=("140it", "180it")),
 )
 FASHION_MNIST = replace(DIGITS, name="fashion_mnist", dataset="fashion_mnist")
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sslticket.errors import BadInput
+from sslticket.files import written_whole
 
 
 class Written(NamedTuple):
@@ -32,13 +33,7 @@ def write(folders: Sequence[Path], output: Path) -> Written:
     if summary.empty:
         raise table.nothing(folders, "score rows")
     written = Written(output, output.with_suffix(".png"))
-    output.parent.mkdir(parents=True, exist_ok=True)
-    _replace(written.png, figures.png(figures.curves(summary)))
-    _replace(written.html, page.render(frame, summary).encode())
+    with written_whole(written.png) as png, written_whole(written.html) as html:
+        png.write_bytes(figures.png(figures.curves(summary)))
+        html.write_text(page.render(frame, summary), encoding="utf-8")
     return written
-
-
-def _replace(path: Path, content: bytes) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(content)
-    partial.replace(path)

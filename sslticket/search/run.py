@@ -1,7 +1,9 @@
 """A planned search, run to its end."""
 
+from dataclasses import replace
+
 from sslticket.data.opening import Source, open_split
-from sslticket.errors import BadInput
+from sslticket.data.places import MissingSplit
 from sslticket.machine import Machine
 from sslticket.search.lab import Lab
 from sslticket.search.plan import Plan
@@ -48,6 +50,6 @@ def _evaluation(plan: Plan, machine: Machine) -> Source | None:
     """The split on which the objective's own metrics are reported; a search does without where there is none."""
     try:
         source = open_split(plan.recipe.data.dataset, "eval", machine.data_root)
-    except BadInput:
+    except MissingSplit:
         return None
-    return source if len(source.manifest.classes) == len(plan.source.manifest.classes) else None
+    return replace(source, manifest=source.manifest.of_classes(plan.source.manifest.classes))

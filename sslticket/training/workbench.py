@@ -83,7 +83,7 @@ class Workbench:
     def prepared(self, net: Net) -> Iterator[torch.nn.Module]:
         """The net on its device, in the wrappers that distribution and mixed precision need, until the block ends."""
         if self.machine.channels_last:
-            net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks this form
+            net.to(memory_format=torch.channels_last)
         if self.machine.compile:
             net.backbone.compile()
         wrapped: torch.nn.Module = self.accelerator.prepare_model(net)

@@ -47,7 +47,7 @@ def test_a_diverged_search_says_where_and_leaves_no_ticket(tmp_path: Path) -> No
     assert done.returncode == 3
     last = done.stderr.splitlines()[-1]
     assert last.startswith("error: the loss is ")
-    assert "of 150 with learning rate 1e+30; the last finite loss was" in last
+    assert "of 200 with learning rate 1e+30; the last finite loss was" in last
     assert tree(tmp_path) == {}
     assert not list(tmp_path.rglob("*.safetensors"))
 
