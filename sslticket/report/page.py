@@ -114,7 +114,7 @@ def _cost(levels: pd.DataFrame) -> str:
             [
                 str(run),
                 f"{100 * last['subset']:g}% of {'the classes of ' * (last['subset_by'] == 'classes')}{last['source']}",
-                str(len(own)),
+                str(own["level"].max()),
                 f"{own['search_samples'].max():,.0f}",
                 f"{own['steps'].sum():,}",
                 _time(own["seconds"].sum()),
@@ -128,8 +128,11 @@ def _cost(levels: pd.DataFrame) -> str:
 
 
 def _change(own: pd.DataFrame) -> str:
-    """How the search's own measures went from its first level to its last, "rotation accuracy 0.93 → 0.71"."""
-    first, last = own.iloc[0], own.iloc[-1]
+    """How the search's own measures went from the dense training to the last, "rotation accuracy 0.93 → 0.71"."""
+    trained = own[own["level"] > 0]  # the row of level 0 tells of the few steps up to W_k
+    if trained.empty:
+        return ""
+    first, last = trained.iloc[0], trained.iloc[-1]
     before, after = ({"loss": row["loss"], **row["metrics"]} for row in (first, last))
     return ", ".join(f"{name} {before[name]:.3g} → {after[name]:.3g}" for name in before if name in after)
 

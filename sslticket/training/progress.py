@@ -23,7 +23,7 @@ class Progress:
             disable=not show,
             file=sys.stderr,
         )
-        self._task = ""
+        self._task, self._steps = "", 0
 
     def task(self, name: str, steps: int) -> None:
         """Say what is being trained and over how many steps."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import gather_object
 
 from sslticket.data.loader import Loader
@@ -39,6 +40,8 @@ class Workbench:
         Raises:
             BadInput: if the device cannot compute at this precision.
         """
+        # The accelerator's state is global and keeps the first precision it was given; each workbench has its own.
+        AcceleratorState._reset_state()
         try:
             # Left to itself, accelerate would run launched CPU processes side by side, each on its own.
             accelerator = Accelerator(mixed_precision=_MIXED[precision], cpu=not torch.accelerator.is_available())

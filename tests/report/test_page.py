@@ -64,7 +64,7 @@ def test_headline_compares_at_the_sparsest_common_density(page):
 
 def test_search_cost_adds_up_the_levels(page):
     words = " ".join(re.findall(r"<t[hd][^>]*>([^<]*)</t[hd]>", page.read_text("utf-8")))
-    assert "rotnet-1 100% of digits 4 5,120 40 10.0 s 0 loss 0.1 → 0.1, rotation accuracy 0.93 → 0.93" in words
+    assert "rotnet-1 100% of digits 3 5,120 40 10.0 s 0 loss 0.1 → 0.1, rotation accuracy 0.93 → 0.93" in words
 
 
 def test_every_number_says_how_it_was_made(page):

@@ -1,0 +1,153 @@
+import math
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from sslticket.data.loader import Batch
+from sslticket.errors import BadInput, Diverged
+from sslticket.fit import SGD, Adam, Fit
+from sslticket.machine import Machine
+from sslticket.masking import gate
+from sslticket.objectives.base import Network
+from sslticket.objectives.supervised import Supervised
+from sslticket.training import checkpoint
+from sslticket.training.loop import Loop
+from sslticket.training.measure import measure
+from sslticket.training.net import Net
+from sslticket.training.progress import Progress
+from sslticket.training.workbench import Workbench
+
+COUNT, BATCH, LENGTH = 40, 16, 12
+
+
+class Numbers:
+    """Random 8x8 "images" with labels: for arithmetic only."""
+
+    bad: dict[str, str] = {}  # noqa: RUF012
+
+    def train(self, start: int, stop: int) -> Iterator[Batch]:
+        for step in range(start, stop):
+            generator = torch.Generator().manual_seed(step)
+            images = torch.randn(BATCH, 1, 8, 8, generator=generator)
+            label = torch.randint(10, (BATCH,), generator=generator)
+            yield Batch((images,), label, torch.arange(BATCH))
+
+    def once(self) -> Iterator[Batch]:
+        images = torch.randn(COUNT, 1, 8, 8, generator=torch.Generator().manual_seed(99))
+        label = torch.arange(COUNT) % 10
+        for first in range(0, COUNT, BATCH):
+            rows = slice(first, first + BATCH)
+            yield Batch((images[rows],), label[rows], torch.arange(COUNT)[rows])
+
+
+def build(model: str = "lenet300") -> Net:
+    return Net.build(model, Supervised(), channels=1, image_size=8, classes=10, seed=3)
+
+
+def loop(bench: Workbench, net: Net, wrapped: nn.Module, optimizer: SGD | Adam | None = None) -> Loop:
+    fit = Fit(length=f"{LENGTH}it", batch_size=BATCH, optimizer=optimizer or SGD(lr=0.05), drops=("8it",))
+    return bench.loop(net, wrapped, Numbers(), fit, set_size=COUNT, seed=0, progress=Progress(0, show=False))
+
+
+def trained(model: str = "lenet300", **machine: object) -> dict[str, Tensor]:
+    bench, net = Workbench.on(Machine(**machine), "fp32"), build(model)  # type: ignore[arg-type]
+    with bench.prepared(net) as wrapped:
+        loop(bench, net, wrapped).run(0, LENGTH)
+    return gate.read(net)
+
+
+def test_gradients_accumulated_over_parts_are_those_of_the_whole_batch() -> None:
+    whole, parts = trained(), trained(accumulate=4)
+    for name, value in whole.items():
+        torch.testing.assert_close(parts[name], value, rtol=1e-4, atol=1e-6)
+
+
+def test_memory_layout_does_not_change_what_is_learnt() -> None:
+    plain, last = trained("conv3"), trained("conv3", channels_last=True)
+    for name, value in plain.items():
+        torch.testing.assert_close(last[name], value, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("optimizer", [SGD(lr=0.05, nesterov=True), Adam(lr=1e-3)], ids=["sgd", "adam"])
+@pytest.mark.parametrize("stop", [1, 5])
+def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(
+    tmp_path: pytest.TempPathFactory, optimizer: SGD | Adam, stop: int
+) -> None:
+    bench, path = Workbench.on(Machine(), "fp32"), tmp_path / "snapshot.safetensors"  # type: ignore[operator]
+    straight, first, second = build("conv3"), build("conv3"), build("conv3")
+    with bench.prepared(straight) as wrapped:
+        loop(bench, straight, wrapped, optimizer).run(0, LENGTH)
+    with bench.prepared(first) as wrapped:
+        half = loop(bench, first, wrapped, optimizer)
+        half.run(0, stop)
+        checkpoint.save(path, half, stop, bench.accelerator)
+    with bench.prepared(second) as wrapped:
+        rest = loop(bench, second, wrapped, optimizer)
+        assert checkpoint.restore(path, rest, bench.accelerator) == stop
+        rest.run(stop, LENGTH)
+    for name, value in gate.read(straight).items():
+        assert torch.equal(gate.read(second)[name], value), name
+    path.write_bytes(path.read_bytes()[:-7])
+    with pytest.raises(BadInput, match="no whole snapshot; delete it"):
+        checkpoint.load_net(path)
+
+
+class TurnsBad(Supervised):
+    """Finite until the step whose images it is told."""
+
+    def loss(self, net: Network, batch: Batch, progress: float) -> dict[str, Tensor]:
+        terms = super().loss(net, batch, progress)
+        return {"labels": terms["labels"] * (math.nan if progress == 9 / LENGTH else 1)}
+
+
+def test_a_loss_that_is_not_finite_names_step_rate_and_last_finite_loss() -> None:
+    bench = Workbench.on(Machine(), "fp32")
+    net = Net.build("lenet300", TurnsBad(), channels=1, image_size=8, classes=10, seed=3)
+    reference = build()
+    with bench.prepared(reference) as wrapped:
+        before = loop(bench, reference, wrapped)
+        before.run(0, 9)
+    with bench.prepared(net) as wrapped, pytest.raises(Diverged) as caught:
+        loop(bench, net, wrapped).run(0, LENGTH)
+    text = str(caught.value)
+    assert text.startswith(f"the loss is nan at step 10 of {LENGTH} with learning rate 0.005;")
+    assert f"the last finite loss was {before.loss:.6g}" in text
+
+
+def test_metrics_are_means_over_images_not_over_batches() -> None:
+    bench, net = Workbench.on(Machine(), "fp32"), build()
+    (whole,) = (
+        Batch(
+            (torch.cat([batch.views[0] for batch in Numbers().once()]),), torch.arange(COUNT) % 10, torch.arange(COUNT)
+        )
+        for _ in range(1)
+    )
+    net.eval()
+    with torch.no_grad():
+        expected = {name: value.mean().item() for name, value in net.objective.metrics(net, whole).items()}
+    assert measure(bench.accelerator, net, Numbers()) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="float16 works on an accelerator")
+def test_a_precision_that_the_device_lacks_is_refused() -> None:
+    with pytest.raises(BadInput, match="--precision fp16 does not work here"):
+        Workbench.on(Machine(), "fp16")
+
+
+def test_bfloat16_passes_leave_float32_weights() -> None:
+    bench, net = Workbench.on(Machine(), "bf16"), build("conv3")
+    with bench.prepared(net) as wrapped:
+        training = loop(bench, net, wrapped)
+        training.run(0, LENGTH)
+    assert math.isfinite(training.loss)
+    assert {value.dtype for value in gate.read(net).values()} == {torch.float32, torch.int64}
+    exact = trained("conv3")
+    changed = [name for name, value in gate.read(net).items() if not torch.equal(value, exact[name])]
+    assert changed, "the passes were not in bfloat16"
+
+
+def test_a_batch_that_the_parts_do_not_divide_is_refused() -> None:
+    with pytest.raises(BadInput, match="give --batch-size a multiple of 3"):
+        Workbench.on(Machine(accumulate=3), "fp32").check_batch(16)
