@@ -40,6 +40,8 @@ class Workbench:
         Raises:
             BadInput: if the device cannot compute at this precision.
         """
+        if precision == "fp16" and not torch.accelerator.is_available():
+            raise BadInput("--precision fp16 does not work here: it needs a GPU; give bf16 or fp32")
         # The accelerator's state is global and keeps the first precision it was given; each workbench has its own.
         AcceleratorState._reset_state()
         try:
