@@ -13,7 +13,6 @@ import platform
 import sys
 import time
 
-import torch
 from compare import Line, text
 from images import Images, NoImages
 
@@ -27,7 +26,10 @@ def main(names: list[str]) -> int:
     if strange := [name for name in names if name not in TOPICS]:
         print(f"error: unknown topic {strange[0]!r}; known: {', '.join(TOPICS)}", file=sys.stderr)
         return 2
-    torch.set_num_threads(2)
+    # Before torch is imported. By default a thread of OpenMP that waits spins for milliseconds, and on a busy machine
+    # takes the processor from the very thread that it waits for.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("OMP_NUM_THREADS", "2")
     print(f"{len(os.sched_getaffinity(0))} cores, load {os.getloadavg()[0]:.1f}, {_processor()}; {platform.platform()}")
     print(", ".join(f"{library} {number}" for library, number in origin.versions().items()))
     print(f"commit {origin.commit() or 'unknown: not a checkout'}\n", flush=True)

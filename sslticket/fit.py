@@ -8,7 +8,14 @@ from sslticket.units import Clock, Span
 
 @dataclass(frozen=True, kw_only=True)
 class SGD:
-    """Stochastic gradient descent; weight decay is a plain L2 penalty on all weights, as in the papers."""
+    """Stochastic gradient descent; weight decay is a plain L2 penalty on all weights, as in the papers.
+
+    Attributes:
+        lr: the learning rate after warmup and before the first drop.
+        momentum: of the gradient's running sum.
+        weight_decay: factor of the L2 penalty.
+        nesterov: look ahead by the momentum.
+    """
 
     lr: float
     momentum: float = 0.9
@@ -18,7 +25,13 @@ class SGD:
 
 @dataclass(frozen=True, kw_only=True)
 class Adam:
-    """Adam (Kingma & Ba 2015) with torch's defaults; weight decay is an L2 penalty added to the gradient."""
+    """Adam (Kingma & Ba 2015) with torch's defaults; weight decay is an L2 penalty added to the gradient.
+
+    Attributes:
+        lr: the learning rate after warmup and before the first drop.
+        betas: decay of the running means of the gradient and of its square.
+        weight_decay: factor of the L2 penalty.
+    """
 
     lr: float
     betas: tuple[float, float] = (0.9, 0.999)

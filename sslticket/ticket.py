@@ -129,14 +129,12 @@ class Ticket:
             BadInput: if the file is missing, cut short, changed, of a newer format, or no ticket.
         """
         header, tensors = _read(Path(path))
-        try:
-            ticket = cls._unpacked(header, tensors)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise BadInput(f"{path} is a damaged ticket: {_short(error)}; find it again or copy it anew") from error
-        stated = header.pop("hash", None)
-        if stated != _digest(header, tensors) or header["density"] != ticket.mask.density:
+        if header.pop("hash", None) != _digest(header, tensors):
             raise BadInput(f"{path} is a damaged ticket: its content does not match its hash; copy it anew")
-        return ticket
+        try:
+            return cls._unpacked(header, tensors)
+        except (KeyError, TypeError, ValueError, AttributeError, MemoryError, OverflowError) as error:
+            raise BadInput(f"{path} is a damaged ticket: {_short(error)}; find it again or copy it anew") from error
 
     @classmethod
     def _unpacked(cls, header: dict[str, Any], tensors: dict[str, Tensor]) -> "Ticket":
@@ -155,13 +153,17 @@ class Ticket:
                 raise ValueError(f"{name} has a mask of {data.dtype} and weights of {values.dtype}")
             alive = torch.from_numpy(unpack(layer["coding"], data.numpy(), int(np.prod(shape, dtype=np.int64))))
             if not int(alive.sum()) == layer["kept"] == len(values):
-                raise ValueError(f"{name} has {int(alive.sum())} survivors and {len(values)} weights for them")
+                counts = f"{int(alive.sum())} in its mask, {layer['kept']} in the header, {len(values)} weights"
+                raise ValueError(f"the survivors of {name} differ: {counts}")
             whole = torch.zeros(alive.numel(), dtype=values.dtype)
             whole[alive] = values
             weights[name], masks[name] = whole.view(shape), alive.view(shape)
         if odd := tensors.keys() ^ expected:
             raise ValueError(f"{min(odd)} is listed or stored, but not both")
-        return cls(Mask(masks), weights, int(header["level"]), dict(header["recipe"]), dict(header["provenance"]))
+        mask = Mask(masks)
+        if header["density"] != mask.density:
+            raise ValueError(f"a density of {header['density']} in the header and {mask.density} in the masks")
+        return cls(mask, weights, int(header["level"]), dict(header["recipe"]), dict(header["provenance"]))
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -11,7 +11,7 @@ from sslticket import models
 from sslticket.errors import BadInput
 from sslticket.masking import gate
 from sslticket.masking.mask import Mask, prunable
-from sslticket.ticket import Ticket
+from sslticket.ticket import Ticket, _digest
 
 
 def make(density: float = 0.1, model: str = "resnet20") -> Ticket:
@@ -91,41 +91,56 @@ def test_it_is_refused_by_other_networks() -> None:
         ticket.apply(bigger)
 
 
-def rewritten(path: Path, change: object) -> None:
-    """The file with its header and tensors changed, still a whole safetensors file."""
+def rewritten(path: Path, change: object, *, rehash: bool = False) -> None:
+    """The file with its header and tensors changed, still a whole safetensors file; `rehash` forges the hash too."""
     from safetensors import safe_open
 
     with safe_open(path, framework="pt") as file:
         header = json.loads(file.metadata()["sslticket"])
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     change(header, tensors)  # type: ignore[operator]
+    if rehash:
+        header.pop("hash", None)
+        header["hash"] = _digest(header, tensors)
     save_file(tensors, path, metadata={"sslticket": json.dumps(header)})
 
 
 KEPT = "kept/conv1.weight"
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda header, tensors: tensors[KEPT].add_(1),
-        lambda header, tensors: tensors.__setitem__(KEPT, tensors[KEPT][:-1].clone()),
-        lambda header, tensors: tensors.__setitem__(KEPT, tensors[KEPT].double()),
-        lambda header, tensors: tensors.pop(KEPT),
-        lambda header, tensors: tensors.__setitem__("whole/spare", torch.zeros(1)),
-        lambda header, tensors: tensors["mask/conv1.weight"].bitwise_xor_(1),
-        lambda header, tensors: header["layers"]["conv1.weight"].__setitem__("shape", [16, 3, 3, 4]),
-        lambda header, tensors: header.__setitem__("level", 4),
-        lambda header, tensors: header.__setitem__("density", 0.5),
-        lambda header, tensors: header.pop("order"),
-        lambda header, tensors: header.pop("hash"),
-        lambda header, tensors: header["recipe"].__setitem__("model", "resnet50"),
-    ],
+# A forged hash can hide these: whole, other tickets.
+HONEST = (
+    lambda header, tensors: tensors[KEPT].add_(1),
+    lambda header, tensors: header.__setitem__("level", 4),
+    lambda header, tensors: header["recipe"].__setitem__("model", "resnet50"),
 )
-def test_a_changed_file_is_refused_in_one_line(tmp_path: Path, change: object) -> None:
+DAMAGE = (
+    lambda header, tensors: tensors.__setitem__(KEPT, tensors[KEPT][:-1].clone()),
+    lambda header, tensors: tensors.__setitem__(KEPT, tensors[KEPT].long()),
+    lambda header, tensors: tensors.pop(KEPT),
+    lambda header, tensors: tensors.__setitem__("whole/spare", torch.zeros(1)),
+    lambda header, tensors: tensors["mask/conv1.weight"].fill_(255),
+    lambda header, tensors: header["layers"]["conv1.weight"].__setitem__("shape", [16, 3, 3, 400]),
+    lambda header, tensors: header["layers"]["conv1.weight"].__setitem__("shape", [2**61]),
+    lambda header, tensors: header["layers"]["conv1.weight"].__setitem__("kept", 1),
+    lambda header, tensors: header["layers"]["conv1.weight"].__setitem__("coding", "runs"),
+    lambda header, tensors: header.__setitem__("density", 0.5),
+    lambda header, tensors: header.pop("density"),
+    lambda header, tensors: header.pop("order"),
+    lambda header, tensors: header.pop("layers"),
+    lambda header, tensors: header.__setitem__("recipe", 5),
+)
+
+
+@pytest.mark.parametrize("change", [*HONEST, *DAMAGE])
+@pytest.mark.parametrize("rehash", [False, True], ids=["changed", "forged"])
+def test_a_changed_file_is_refused_in_one_line(tmp_path: Path, change: object, rehash: bool) -> None:
     path = tmp_path / "ticket.safetensors"
     make().save(path)
-    rewritten(path, change)
+    rewritten(path, change, rehash=rehash)
+    if rehash and change in HONEST:
+        assert Ticket.load(path).hash
+        return
     with pytest.raises(BadInput, match="damaged ticket") as caught:
         Ticket.load(path)
     assert "\n" not in str(caught.value)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sslticket.cli import flags
 from sslticket.cli.outcome import finish
+from sslticket.evaluation.protocols import PROTOCOLS
 from sslticket.machine import Machine
 from sslticket.recipe import Recipe
 
@@ -37,7 +38,8 @@ def _run(recipe: Recipe, words: Sequence[str]) -> None:
         print(f"skipped {path}: {reason}")
     print(f"{len(bad):,} images could not be read" if bad else "every image could be read")
     print(f"tickets of levels 0 to {planned.levels}: {planned.folder.path / 'tickets'}")
-    print(f"next: sslticket evaluate {planned.folder.path} --protocol {recipe.data.dataset}")
+    if recipe.data.dataset in {protocol.name for protocol in PROTOCOLS}:
+        print(f"next: sslticket evaluate {planned.folder.path} --protocol {recipe.data.dataset} --controls random")
 
 
 def resolve(recipe: Recipe, given: dict[str, object]) -> Recipe:

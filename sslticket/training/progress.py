@@ -17,6 +17,9 @@ class Progress:
             initial=done,
             unit=" samples",
             unit_scale=True,
+            # tqdm's own format would turn a slow rate into seconds a sample.
+            bar_format="{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, "
+            "{rate_noinv_fmt}{postfix}]",
             dynamic_ncols=True,
             mininterval=interval,
             maxinterval=max(interval, 10.0),
