@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.utils import prune
 
 from sslticket import models
-from sslticket.masking.criteria import magnitude
+from sslticket.masking.criteria import Magnitude
 from sslticket.masking.mask import Mask, State, kept, prunable
 
 _DENSITY, _RATE = 0.2, 0.2
@@ -50,7 +50,7 @@ def _compared(what: str, state: State, density: float, within: Mask, net: nn.Mod
 
 
 def _select(state: State, density: float, within: Mask) -> Mask:
-    return Mask.top(magnitude(state, list(within)), keep=kept(within.total, density), within=within)
+    return Mask.top(Magnitude().scores(state, list(within)), keep=kept(within.total, density), within=within)
 
 
 def _pruning(net: nn.Module, names: list[str], amount: float) -> Callable[[], float]:

@@ -1,11 +1,11 @@
 """Iterative magnitude pruning with rewinding."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 from sslticket.errors import BadInput
-from sslticket.masking.criteria import magnitude
+from sslticket.masking.criteria import Criterion, Magnitude
 from sslticket.masking.mask import Mask, State, kept
 from sslticket.search.base import Search, Stages
 from sslticket.units import Clock, Span
@@ -24,12 +24,14 @@ class IMP(Search):
         rate: fraction of the remaining weights pruned each time.
         rewind: when in the dense training W_k is taken ("3ep", "500it", "3840000samples", or "15%" of it).
         scope: rank all weights together, or each layer's on their own.
+        criterion: by what weights are ranked.
     """
 
     levels: int = 30
     rate: float = 0.2
     rewind: str = "1ep"
     scope: Literal["global", "layer"] = "global"
+    criterion: Criterion = field(default_factory=Magnitude)
 
     def __post_init__(self) -> None:
         if self.levels < 1:
@@ -73,7 +75,7 @@ class IMP(Search):
             yield ticket
 
     def _prune(self, trained: State, level: int, mask: Mask) -> Mask:
-        scores = magnitude(trained, list(mask))
+        scores = self.criterion.scores(trained, list(mask))
         if self.scope == "layer":
             return Mask.top_per_layer(scores, density=self.density(level), within=mask)
         return Mask.top(scores, keep=kept(mask.total, self.density(level)), within=mask)

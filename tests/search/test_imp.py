@@ -1,6 +1,7 @@
 import dataclasses
 import itertools
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from sslticket.data.opening import open_split
 from sslticket.errors import BadInput
 from sslticket.masking import gate
-from sslticket.masking.criteria import magnitude
+from sslticket.masking.criteria import Criterion, Magnitude
 from sslticket.masking.mask import Mask
 from sslticket.objectives.rotnet import RotNet
 from sslticket.objectives.supervised import Supervised
@@ -142,7 +143,7 @@ def test_per_layer_pruning_gives_every_layer_the_same_density(tmp_path: Path) ->
 
 def test_pruning_keeps_the_largest_trained_weights() -> None:
     trained = {"a": torch.tensor([0.1, -0.9, 0.3, -0.2])}
-    mask = Mask.top(magnitude(trained, ["a"]), keep=2, within=Mask.ones_like(trained, ["a"]))
+    mask = Mask.top(Magnitude().scores(trained, ["a"]), keep=2, within=Mask.ones_like(trained, ["a"]))
     assert mask["a"].tolist() == [False, True, True, False]
 
 
@@ -160,3 +161,19 @@ def test_one_seed_can_be_varied_alone() -> None:
     seeds = recipe().seeds
     assert len(set(dataclasses.astuple(seeds))) == 5
     assert dataclasses.replace(seeds, order=7).init == seeds.init
+
+
+@dataclasses.dataclass(frozen=True)
+class Smallest(Criterion):
+    """Keeps the smallest weights: a criterion as somebody would write it in a recipe."""
+
+    def scores(self, trained: Mapping[str, torch.Tensor], names: Sequence[str]) -> dict[str, torch.Tensor]:
+        return {name: -trained[name].abs() for name in names}
+
+
+def test_another_criterion_finds_other_tickets_in_a_folder_of_its_own(tmp_path: Path) -> None:
+    usual = search(tmp_path, recipe(search=IMP(levels=1, rate=0.5, rewind="1it")))
+    other = search(tmp_path, recipe(search=IMP(levels=1, rate=0.5, rewind="1it", criterion=Smallest())))
+    kept, left = tickets(usual)[1].mask, tickets(other)[1].mask
+    assert not any((kept[name] & left[name]).any() for name in kept), "largest half and smallest half"
+    assert usual.folder.path != other.folder.path
