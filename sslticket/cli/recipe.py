@@ -38,8 +38,9 @@ def _run(recipe: Recipe, words: Sequence[str]) -> None:
         print(f"skipped {path}: {reason}")
     print(f"{len(bad):,} images could not be read" if bad else "every image could be read")
     print(f"tickets of levels 0 to {planned.levels}: {planned.folder.path / 'tickets'}")
-    if recipe.data.dataset in {protocol.name for protocol in PROTOCOLS}:
-        print(f"next: sslticket evaluate {planned.folder.path} --protocol {recipe.data.dataset} --controls random")
+    for protocol in PROTOCOLS:
+        if protocol.dataset == recipe.data.dataset:
+            print(f"next: sslticket evaluate {planned.folder.path} --protocol {protocol.name} --controls random")
 
 
 def resolve(recipe: Recipe, given: dict[str, object]) -> Recipe:

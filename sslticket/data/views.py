@@ -6,7 +6,7 @@ processes, and means the same in every loader.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -67,12 +67,15 @@ class View:
             raise BadInput(f"an image size of {self.size} pixels is too small; give at least 1")
 
     def resized(self, size: int) -> "View":
-        """The same view at another output size; the resize before it and the padding keep their proportions."""
-        resize = None if self.resize is None else round(self.resize * size / self.size)
-        pad = round(self.pad * size / self.size)
-        return View(
-            size=size, crop=self.crop, resize=resize, pad=pad, scale=self.scale, ratio=self.ratio, flip=self.flip
-        )
+        """The same view at another output size: what it shows of an image stays the same.
+
+        So the resize before the crop and the padding keep their proportions, and a view that took images as they are,
+        whose size is the images', resizes them first.
+        """
+        if size == self.size or self.crop == "resized":
+            return replace(self, size=size)
+        before = self.size if self.resize is None else self.resize
+        return replace(self, size=size, resize=round(before * size / self.size), pad=round(self.pad * size / self.size))
 
     def draw(self, count: int, seed: int, *path: str | int) -> Draws:
         """The random numbers for `count` images, a pure function of the seed and the path (step, view)."""

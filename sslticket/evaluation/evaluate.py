@@ -4,10 +4,11 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from sslticket import origin
 from sslticket.data.opening import Source, open_split
+from sslticket.data.views import View
 from sslticket.errors import BadInput
 from sslticket.evaluation.controls import control
 from sslticket.evaluation.protocols import Protocol
@@ -47,6 +48,11 @@ class Splits:
             )
         return cls(training, evaluation)
 
+    def view(self, kind: Literal["train", "eval"], size: int | None) -> View:
+        """The dataset's own view, at another image size where the protocol has one."""
+        view = self.training.dataset.train if kind == "train" else self.training.dataset.eval
+        return view if size is None else view.resized(size)
+
 
 def evaluate(tasks: Sequence[Task], bench: Workbench) -> Iterator[dict[str, Any]]:
     """Do what is not done yet, one row at a time; each is written before it is yielded.
@@ -80,13 +86,14 @@ def score(task: Task, ticket: Ticket, splits: Splits, bench: Workbench, progress
     """
     # A stream of its own: under a seed that a search had too, a random ticket must not get that search's weights.
     seeds = Seeds.of(derive(task.seed, "evaluation"))
-    dataset, manifest = splits.training.dataset, splits.training.manifest
+    manifest, channels = splits.training.manifest, splits.training.dataset.channels
+    augmented, plain = (splits.view(kind, task.protocol.image_size) for kind in ("train", "eval"))
     fit = task.protocol.fit_for(ticket.recipe["model"])
     net = Net.build(
         ticket.recipe["model"],
         Supervised(),
-        channels=dataset.channels,
-        image_size=dataset.train.size,
+        channels=channels,
+        image_size=augmented.size,
         classes=len(manifest.classes),
         seed=seeds.init,
     )
@@ -97,13 +104,13 @@ def score(task: Task, ticket: Ticket, splits: Splits, bench: Workbench, progress
     steps = fit.clock(len(manifest)).total
     with bench.prepared(net) as wrapped:
         batches = bench.loader(
-            splits.training, dataset.train, batch_size=fit.batch_size, order=seeds.order, augment=seeds.augment
+            splits.training, augmented, batch_size=fit.batch_size, order=seeds.order, augment=seeds.augment
         )
         loop = bench.loop(net, wrapped, batches, fit, set_size=len(manifest), seed=seeds.augment, progress=progress)
         began = time.monotonic()
         loop.run(0, steps)
         seconds = time.monotonic() - began
-        held_out = bench.loader(splits.evaluation, dataset.eval, batch_size=fit.batch_size, order=0, augment=0)
+        held_out = bench.loader(splits.evaluation, plain, batch_size=fit.batch_size, order=0, augment=0)
         metrics = measure(bench.accelerator, net, held_out)
         bad = bench.bad_images(batches, held_out)
     return (

@@ -19,6 +19,7 @@ class Protocol:
         dataset: trained on its whole training split, measured on its evaluation split.
         fit: how every model is trained.
         fits: how some models are trained otherwise, by model name.
+        image_size: side in pixels of what the network sees; None for the dataset's own.
         seeds: drawn from when none are asked for; they vary head, order, augmentation and the random tickets.
     """
 
@@ -26,6 +27,7 @@ class Protocol:
     dataset: str
     fit: Fit
     fits: Mapping[str, Fit] = field(default_factory=dict, hash=False)
+    image_size: int | None = None
     seeds: tuple[int, ...] = (0, 1, 2)
 
     def fit_for(self, model: str) -> Fit:
@@ -56,22 +58,22 @@ CIFAR10 = Protocol(
 )
 
 # Small enough for a demonstration on two processor cores; our own settings.
-DIGITS = Protocol(
-    name="digits",
+DIGITS_DEMO = Protocol(
+    name="digits-demo",
     dataset="digits",
     fit=Fit(length="200it", batch_size=128, optimizer=Adam(lr=3e-3, weight_decay=0.0), drops=("140it", "180it")),
 )
-FASHION_MNIST = replace(DIGITS, name="fashion_mnist", dataset="fashion_mnist")
+FASHION_MNIST_DEMO = replace(DIGITS_DEMO, name="fashion_mnist-demo", dataset="fashion_mnist", image_size=14)
 
 
 def _trial(protocol: Protocol) -> Protocol:
     """Six steps of eight images: shows that everything runs before a cluster is booked; its scores mean nothing."""
     fit = replace(protocol.fit.stretched("6it"), batch_size=8)
-    return Protocol(name=f"{protocol.name}-trial", dataset=protocol.dataset, fit=fit, seeds=(0,))
+    return replace(protocol, name=f"{protocol.name}-trial", fit=fit, fits={}, seeds=(0,))
 
 
-PROTOCOLS = (IMAGENET, CIFAR10, DIGITS, FASHION_MNIST)
-_BY_NAME = {protocol.name: protocol for protocol in (*PROTOCOLS, *map(_trial, PROTOCOLS))}
+PROTOCOLS = (IMAGENET, CIFAR10, DIGITS_DEMO, FASHION_MNIST_DEMO)
+_BY_NAME = {protocol.name: protocol for protocol in (*PROTOCOLS, _trial(IMAGENET), _trial(CIFAR10))}
 
 
 def find(name: str) -> Protocol:
