@@ -2,7 +2,7 @@
 PYTHON ?= python3
 DATA   ?= digits
 RUNS   := runs/demo-$(DATA)
-SIZE_fashion_mnist := --image-size 14  # a quarter of the pixels: five minutes on two cores are the limit
+SIZE_fashion_mnist := --image-size 12  # a fifth of the pixels: five minutes on two cores are the limit
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .PHONY: demo test check bench clean

@@ -29,11 +29,18 @@ class Parser(argparse.ArgumentParser):
         parsed, rest = self.parse_known_args(args, namespace)
         for word in rest:
             if word.startswith("-"):
-                raise unknown(
-                    "flag", word.split("=")[0], [flag for flag in self._option_string_actions if "--" in flag]
-                )
+                raise unknown("flag", word.split("=")[0], _known(self))
             raise BadInput(f"unexpected argument {word!r}; {self.prog} --help lists the flags")
         return parsed
+
+
+def _known(parser: argparse.ArgumentParser) -> list[str]:
+    """The long flags of a parser and of its commands."""
+    found = [flag for flag in parser._option_string_actions if flag.startswith("--")]
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            found += [flag for command in action.choices.values() for flag in _known(command)]
+    return found
 
 
 def add(parser: argparse.ArgumentParser, tree: object) -> None:

@@ -63,7 +63,7 @@ DIGITS_DEMO = Protocol(
     dataset="digits",
     fit=Fit(length="200it", batch_size=128, optimizer=Adam(lr=3e-3, weight_decay=0.0), drops=("140it", "180it")),
 )
-FASHION_MNIST_DEMO = replace(DIGITS_DEMO, name="fashion_mnist-demo", dataset="fashion_mnist", image_size=14)
+FASHION_MNIST_DEMO = replace(DIGITS_DEMO, name="fashion_mnist-demo", dataset="fashion_mnist", image_size=12)
 
 
 def _trial(protocol: Protocol) -> Protocol:

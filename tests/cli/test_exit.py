@@ -16,10 +16,11 @@ SHORT = ["--length", "6it", "--levels", "2", "--batch-size", "8"]
 
 
 def command(*words: object, **variables: str) -> subprocess.CompletedProcess[str]:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     return subprocess.run(
         [str(word) for word in words],
         cwd=ROOT,
-        env=os.environ | variables,
+        env=os.environ | {"PATH": path} | variables,
         capture_output=True,
         text=True,
         timeout=280,
@@ -91,24 +92,57 @@ def test_two_processes_find_the_ticket_that_one_finds(tmp_path: Path) -> None:
         assert differ <= 0.001 * ours.mask.total
 
 
+@pytest.fixture
+def few(photographs: Path, tmp_path: Path) -> Path:
+    """A dozen photographs of a class each, and beside each a truncated one; whole ones only for evaluation."""
+    root = tmp_path / "imagenet"
+    for photograph in sorted(photographs.glob("train/*/*.JPEG"))[:12]:
+        for split in ("train", "val"):
+            folder = root / split / photograph.parent.name
+            folder.mkdir(parents=True)
+            (folder / photograph.name).symlink_to(photograph)
+        (root / "train" / photograph.parent.name / "cut_off.JPEG").write_bytes(photograph.read_bytes()[:5000])
+    return root
+
+
 @pytest.mark.data
 @pytest.mark.slow
-def test_the_main_job_runs_on_real_photographs(photographs: Path, tmp_path: Path) -> None:
-    launched = command(
-        *("accelerate", "launch", "recipes/rotnet_resnet50.py", "--subset", "0.1", "--subset-by", "classes"),
-        *("--data-root", photographs, "--out", tmp_path, "--image-size", "64", *SHORT),
+def test_the_main_job_runs_on_real_photographs_from_search_to_report(few: Path, tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    searched = command(
+        *("accelerate", "launch", "recipes/rotnet_resnet50.py", "--subset", "0.5", "--subset-by", "classes"),
+        *("--length", "6it", "--levels", "2", "--batch-size", "8", "--image-size", "64"),
+        *("--data-root", few, "--out", runs),
     )
-    assert launched.returncode == 0, launched.stderr[-2000:]
-    (run,) = tmp_path.iterdir()
+    assert searched.returncode == 0, searched.stderr[-2000:]
+    assert "6 images could not be read" in searched.stdout
+    assert searched.stdout.count("cut_off.JPEG: ") == 6, "each is named"
+    (run,) = runs.iterdir()
     found = [Ticket.load(path) for path in sorted((run / "tickets").iterdir())]
     assert [ticket.mask.survivors for ticket in found] == [round(23_454_912 * 0.8**level) for level in range(3)]
-    assert found[2].provenance["images"] == 100
+    assert (found[2].provenance["images"], found[2].provenance["classes"]) == (12, 6)
     scored = command(
-        *("sslticket", "evaluate", run, "--protocol", "imagenet-trial", "--controls", "random", "--levels", "2"),
-        *("--data-root", photographs.parent / "few"),
+        *("sslticket", "evaluate", run, "--protocol", "imagenet-trial", "--levels", "2", "--data-root", few),
     )
-    assert scored.returncode == 2
-    assert "few" in scored.stderr
+    assert scored.returncode == 0, scored.stderr[-2000:]
+    page = tmp_path / "report.html"
+    drawn = command("sslticket", "report", runs, "-o", page)
+    assert drawn.returncode == 0, drawn.stderr[-2000:]
+    assert "rotnet 50% of classes" in page.read_text(encoding="utf-8")
+    assert drawn.stdout.splitlines()[-1] == f"report: {page}"
+
+
+@pytest.mark.data
+def test_more_bad_images_than_allowed_end_a_search(few: Path, tmp_path: Path) -> None:
+    done = recipe(
+        "rotnet_resnet50", *SHORT, "--image-size", 32, "--max-bad-images", 3, "--data-root", few, "--out", tmp_path
+    )
+    assert done.returncode == 2
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("error: ")
+    assert "of imagenet cannot be read, 3 are allowed" in last
+    assert "or raise --max-bad-images" in last
+    assert not list(tmp_path.glob("*/tickets/*"))
 
 
 def test_help_of_the_command_needs_no_torch() -> None:

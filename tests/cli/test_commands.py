@@ -1,0 +1,98 @@
+"""`sslticket evaluate`, `report` and `inspect` in this process."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from sslticket.cli.commands import _main, _numbers
+from sslticket.errors import BadInput
+from sslticket.recipe import Data
+from sslticket.ticket import Ticket
+from tests.runs import recipe, search
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return search(tmp_path_factory.mktemp("runs")).folder.path
+
+
+def sslticket(*words: object) -> None:
+    _main([str(word) for word in words])
+
+
+def test_from_tickets_to_a_report(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = shutil.copytree(run, tmp_path / run.name)
+    words = (
+        "evaluate",
+        folder,
+        "--protocol",
+        "digits-demo",
+        "--levels",
+        "0",
+        "3",
+        "--seeds",
+        "0-1",
+        "--controls",
+        "random",
+    )
+    sslticket(*words)
+    assert "8 rows measured\n" in capsys.readouterr().out
+    sslticket(*words)
+    assert "0 rows measured, 8 were there already" in capsys.readouterr().out
+    sslticket("report", tmp_path, "-o", tmp_path / "page.html")
+    printed = capsys.readouterr().out
+    assert "supervised" in printed
+    assert "n = 2" in printed
+    assert printed.endswith(f"report: {tmp_path / 'page.html'}\n")
+    assert (tmp_path / "page.png").stat().st_size > 10_000
+
+
+def test_inspect_tells_everything_about_a_ticket(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = run / "tickets" / "level-02.safetensors"
+    sslticket("inspect", path)
+    text = capsys.readouterr().out
+    ticket = Ticket.load(path)
+    assert f"{path}, {path.stat().st_size:,} bytes, hash {ticket.hash}" in text
+    assert "2, density 25.0000%: 3,492 of 13,968 prunable weights" in text
+    assert "after 64 samples; the search saw 320" in text
+    for name, (kept, total) in ticket.mask.counts().items():
+        (line,) = (line for line in text.splitlines() if line.startswith(name))
+        assert line.split()[1:4] == [f"{kept:,}", f"{total:,}", f"{kept / total:.3%}"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["evaluate", "{run}", "--protocol", "digit"], "unknown protocol 'digit'; did you mean digits-demo"),
+        (["evaluate", "{run}", "--protocol", "digits-demo", "--controls", "rndom"], "did you mean random"),
+        (["evaluate", "{run}", "--protocol", "digits-demo", "--seeds", "a-b"], "write it like 0 1 2 or 0-5"),
+        (["evaluate", "{run}"], "required: --protocol"),
+        (["evaluate", "/nowhere", "--protocol", "cifar10"], "there is nothing at /nowhere"),
+        (["inspect", "/nowhere"], "there is no ticket at /nowhere"),
+        (["report", "{run}", "-o", "page.pdf"], r"ends in \.html"),
+        (["report", "{run}", "--outptu", "x.html"], "unknown flag '--outptu'; did you mean --output"),
+        (["evalute", "{run}"], "evalute"),
+    ],
+)
+def test_bad_input_is_one_line(run: Path, words: list[str], message: str) -> None:
+    with pytest.raises(BadInput, match=message) as caught:
+        sslticket(*[word.format(run=run) for word in words])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.data
+def test_a_ticket_for_another_model_is_refused(
+    tmp_path: Path, test_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "fashion_mnist").symlink_to(test_data / "fashion-mnist")
+    monkeypatch.setenv("SSLTICKET_DATA", str(tmp_path / "data"))
+    lenet = search(tmp_path / "runs", recipe(model="lenet300", data=Data(dataset="digits"))).folder.path
+    with pytest.raises(BadInput, match=r"another model: .* is \(300, 64\) in the ticket and \(300, 144\) in the model"):
+        sslticket("evaluate", lenet, "--protocol", "fashion_mnist-demo", "--levels", 1)
+    assert not list((lenet / "rows").glob("level-*"))
+
+
+def test_numbers_and_ranges() -> None:
+    assert _numbers(["0", "2", "4-6"], "--seeds") == [0, 2, 4, 5, 6]
