@@ -4,6 +4,8 @@ DATA   ?= digits
 RUNS   := runs/demo-$(DATA)
 SIZE_fashion_mnist := --image-size 12  # a fifth of the pixels: five minutes on two cores are the limit
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
+# Threads that wait without spinning: where other work shares the cores, spinning ones are many times slower.
+export OMP_WAIT_POLICY ?= PASSIVE
 
 .PHONY: demo test check bench clean
 

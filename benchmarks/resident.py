@@ -61,12 +61,12 @@ def lines(images: Images) -> list[Line]:
     theirs = DataLoader(
         arrays,
         _BATCH,
-        sampler=RandomSampler(arrays, num_samples=_BATCH * (_THEIRS + 1)),
+        sampler=RandomSampler(arrays, num_samples=_BATCH * _THEIRS),
         num_workers=2,
         persistent_workers=True,
     )
     figures = in_turn(
-        {"ours": rate(lambda: loader.train(0, _OURS + 1), _BATCH), "torch": rate(lambda: iter(theirs), _BATCH)}, 5
+        {"ours": rate(lambda: loader.train(0, _OURS), _BATCH), "torch": rate(lambda: iter(theirs), _BATCH)}, 5
     )
     speed = middle(figures, "ours")
     return [
