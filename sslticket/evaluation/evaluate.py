@@ -70,7 +70,8 @@ def evaluate(tasks: Sequence[Task], bench: Workbench) -> Iterator[dict[str, Any]
     clocks = {task: fits[task].clock(len(splits[task.protocol.name].training.manifest)) for task in left}
     with Progress(sum(clock.total * clock.batch_size for clock in clocks.values()), show=bench.first) as progress:
         for number, task in enumerate(left, 1):
-            label = f"{number}/{len(left)} {task.path.stem} {task.control} {task.protocol.name} seed {task.seed}"
+            protocol = f" {task.protocol.name}" if len(splits) > 1 else ""  # the line has to fit a terminal
+            label = f"{number}/{len(left)} {task.path.stem} {task.control}{protocol} seed {task.seed}"
             progress.task(label, clocks[task].total)
             row = score(task, tickets[task.path], splits[task.protocol.name], bench, progress)
             if bench.first:
