@@ -40,4 +40,4 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 def write_row(path: Path, row: Mapping[str, Any]) -> None:
     """Write one measurement as a JSON-lines file of its own, whole: one file per measurement needs no locking."""
     with written_whole(path) as temporary:
-        temporary.write_text(json.dumps(row) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(row, allow_nan=False) + "\n", encoding="utf-8")

@@ -116,7 +116,7 @@ def score(task: Task, ticket: Ticket, splits: Splits, bench: Workbench, progress
         bad = bench.bad_images(batches, held_out)
     return (
         _row(task, ticket, splits)
-        | metrics
+        | {"loss": None, **metrics}
         | {
             "samples": steps * fit.batch_size,
             "steps": steps,

@@ -15,7 +15,7 @@ SHARED: dict[str, Any] = {
     "density": _NUMBER,  # fraction of the prunable weights that remain
     "ticket_hash": _TEXT,
     "search_seed": _WHOLE,
-    "loss": _NUMBER,  # training loss at the end of a level; test loss of a score
+    "loss": (*_NUMBER, type(None)),  # last of the training for a level, None where none was; test loss of a score
     "samples": _WHOLE,  # source images seen by this training
     "seconds": _NUMBER,
     "steps": _WHOLE,

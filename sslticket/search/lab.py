@@ -103,7 +103,8 @@ class Lab:
         metrics = "".join(
             f", {name} {value:.4g}" for name, value in self._measured["metrics"].items() if name != "loss"
         )
-        return f"loss {self._measured['loss']:.4g}{metrics}, {self._measured['seconds']:.0f} s"
+        loss = "untrained" if self._measured["loss"] is None else f"loss {self._measured['loss']:.4g}"
+        return f"{loss}{metrics}, {self._measured['seconds']:.0f} s"
 
     def _loop(self, level: int) -> Loop:
         recipe, source = self._recipe, self._training
@@ -133,7 +134,7 @@ class Lab:
         seconds = time.monotonic() - began
         self.bad_images |= self._bench.bad_images(self._batches)
         self._measured = {
-            "loss": loop.loss,
+            "loss": loop.loss if stop > start else None,  # W_k may be the initialisation itself
             "seconds": round(seconds, 3),
             "steps": stop - start,
             "samples": (stop - start) * self._recipe.fit.batch_size,

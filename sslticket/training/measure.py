@@ -1,5 +1,7 @@
 """A net's metrics over a whole set."""
 
+import math
+
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast
@@ -10,7 +12,10 @@ from sslticket.training.net import Net
 
 @torch.no_grad()
 def measure(accelerator: Accelerator, net: Net, loader: Loader) -> dict[str, float]:
-    """Mean of each of the objective's metrics over every image of the loader's set, all processes together."""
+    """Mean of each of the objective's metrics over every image of the loader's set, all processes together.
+
+    A mean that is not finite, as a loss of a net that overflows, is left out: JSON has no word for it.
+    """
     net.eval()
     # Running statistics differ between processes; the first one's are those that tickets are made of.
     for buffer in net.buffers():
@@ -25,4 +30,5 @@ def measure(accelerator: Accelerator, net: Net, loader: Loader) -> dict[str, flo
         count += len(batch.row)
     names = sorted(sums)
     totals = accelerator.reduce(torch.stack([count, *(sums[name] for name in names)]), reduction="sum").tolist()
-    return {name: total / totals[0] for name, total in zip(names, totals[1:], strict=True)}
+    means = {name: total / totals[0] for name, total in zip(names, totals[1:], strict=True)}
+    return {name: mean for name, mean in means.items() if math.isfinite(mean)}

@@ -14,6 +14,7 @@ from sslticket.masking.criteria import Criterion, Magnitude
 from sslticket.masking.mask import Mask
 from sslticket.objectives.rotnet import RotNet
 from sslticket.objectives.supervised import Supervised
+from sslticket.report.schema import wrong
 from sslticket.search.imp import IMP
 from sslticket.training import checkpoint
 from sslticket.training.net import Net
@@ -133,6 +134,18 @@ def test_the_rows_say_what_each_ticket_cost(run: Path) -> None:
     assert [row["density"] for row in rows] == pytest.approx([1, 0.5, 0.25, 0.125], abs=1e-4)
     assert all(0 <= row["metrics"]["top1"] <= 1 and row["bad_images"] == 0 for row in rows)
     assert sum(kept for kept, _ in rows[2]["layers"].values()) == round(TOTAL / 4)
+
+
+def test_rewinding_to_the_start_resets_to_the_initialisation(tmp_path: Path) -> None:
+    planned = search(tmp_path, recipe(search=IMP(levels=1, rate=0.5, rewind="0it")))
+    start = Net.build("conv3", Supervised(), channels=1, image_size=8, classes=10, seed=recipe().seeds.init)
+    initial = gate.read(start.backbone)
+    dense, sparse = tickets(planned)
+    assert all(torch.equal(dense.weights[name], value) for name, value in initial.items())
+    name = "features.4.weight"
+    assert torch.equal(sparse.weights[name], initial[name] * sparse.mask[name])
+    row = json.loads(planned.folder.row(0).read_text(), parse_constant=pytest.fail)
+    assert (row["loss"], row["steps"], wrong(row)) == (None, 0, None)
 
 
 def test_per_layer_pruning_gives_every_layer_the_same_density(tmp_path: Path) -> None:
