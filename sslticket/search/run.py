@@ -47,9 +47,15 @@ def run(plan: Plan, machine: Machine) -> dict[str, str]:
 
 
 def _evaluation(plan: Plan, machine: Machine) -> Source | None:
-    """The split on which the objective's own metrics are reported; a search does without where there is none."""
+    """The split on which the objective's own metrics are reported.
+
+    A search does without where the dataset has none, and where a whole training sees fewer images than it holds: there
+    the metrics of a trial would take longer than the trial.
+    """
     try:
         source = open_split(plan.recipe.data.dataset, "eval", machine.data_root)
     except MissingSplit:
         return None
-    return replace(source, manifest=source.manifest.of_classes(plan.source.manifest.classes))
+    manifest = source.manifest.of_classes(plan.source.manifest.classes)
+    clock = plan.recipe.fit.clock(len(plan.source.manifest))
+    return replace(source, manifest=manifest) if clock.total * clock.batch_size >= len(manifest) else None
