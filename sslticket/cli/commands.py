@@ -43,12 +43,18 @@ def _add_evaluate(commands: "argparse._SubParsersAction[flags.Parser]") -> None:
     parser = commands.add_parser(
         "evaluate",
         help="score tickets, and random ones beside them, under fixed supervised protocols",
-        description="Train each ticket from its W_k with a new head under a fixed supervised protocol, measure it, and "
-        "write one row a ticket, control, protocol and seed. Rows that are there are not measured again. On several "
-        "processes: accelerate launch -m sslticket evaluate ...",
+        description="Train each ticket from its W_k with a new head under a fixed supervised protocol, measure it, and\n"
+        "write one row a ticket, control, protocol and seed. Rows that are there are not measured again.\n"
+        "On several processes: accelerate launch -m sslticket evaluate ...",
     )
     parser.add_argument("tickets", nargs="+", type=Path, help="folders of runs, such as runs/<key>, or ticket files")
-    parser.add_argument("--protocol", nargs="+", required=True, metavar="NAME", help="imagenet, cifar10, digits, ...")
+    parser.add_argument(
+        "--protocol",
+        nargs="+",
+        required=True,
+        metavar="NAME",
+        help="imagenet, cifar10, digits-demo, imagenet-trial, ...",
+    )
     parser.add_argument("--controls", nargs="*", default=[], metavar="NAME", help="random, local, preserved [none]")
     parser.add_argument("--seeds", nargs="+", metavar="SEED", help="such as 0 1 2 or 0-5 [the protocol's own]")
     parser.add_argument("--levels", nargs="+", metavar="LEVEL", help="such as 0 3 6 or 0-6 [all]")

@@ -88,13 +88,14 @@ def plan(recipe: Recipe, machine: Machine, out: Path, *, trial: bool = False) ->
     source = dataclasses.replace(source, manifest=manifest)
     clock = recipe.fit.clock(len(manifest))
     search = recipe.search.brought_within(clock) if trial else recipe.search
-    notice = ""
-    if search != recipe.search:
-        notice = f"the rewind point lies beyond {clock.length}; this trial uses {search}"
-        recipe = dataclasses.replace(recipe, search=search)
+    moved = search != recipe.search
+    recipe = dataclasses.replace(recipe, search=search)
     count = _prunable_weights(recipe, source)
-    folder = RunFolder(out, recipe, manifest.hash)
-    return Plan(recipe, source, whole, search.stages(clock, count), folder, count, notice)
+    stages = search.stages(clock, count)
+    notice = (
+        f"the rewind point lies beyond {clock.length}; this trial takes W_k at step {stages.rewind}" if moved else ""
+    )
+    return Plan(recipe, source, whole, stages, RunFolder(out, recipe, manifest.hash), count, notice)
 
 
 def _prunable_weights(recipe: Recipe, source: Source) -> int:
@@ -107,7 +108,8 @@ def _flat(tree: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     """The recipe's fields by the names that their flags have."""
     for name, value in tree.items():
         if isinstance(value, dict):
-            yield name, value["is"]
+            if value["is"].lower() != name:  # "fit: Fit" says nothing, "objective: RotNet" does
+                yield name, value["is"]
             yield from _flat({key: inner for key, inner in value.items() if key != "is"})
         elif value is not None and name != "is":
             yield name, " ".join(map(str, value)) if isinstance(value, list) else value
