@@ -43,8 +43,8 @@ def _add_evaluate(commands: "argparse._SubParsersAction[flags.Parser]") -> None:
     parser = commands.add_parser(
         "evaluate",
         help="score tickets, and random ones beside them, under fixed supervised protocols",
-        description="Train each ticket from its W_k with a new head under a fixed supervised protocol, measure it, and\n"
-        "write one row a ticket, control, protocol and seed. Rows that are there are not measured again.\n"
+        description="Train each ticket from its W_k with a new head under a fixed supervised protocol, measure it,\n"
+        "and write one row a ticket, control, protocol and seed. Rows that are there are not measured again.\n"
         "On several processes: accelerate launch -m sslticket evaluate ...",
     )
     parser.add_argument("tickets", nargs="+", type=Path, help="folders of runs, such as runs/<key>, or ticket files")
