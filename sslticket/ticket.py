@@ -91,11 +91,11 @@ class Ticket:
         header, tensors = self._packed()
         return _digest(header, tensors)
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path | str) -> None:
         """Write the ticket as one safetensors file, whole or not at all."""
         header, tensors = self._packed()
         header["hash"] = _digest(header, tensors)
-        with written_whole(path) as temporary:
+        with written_whole(Path(path)) as temporary:
             save_file(tensors, temporary, metadata={"sslticket": json.dumps(header)})
 
     def _packed(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
