@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -87,9 +88,16 @@ class Recipe:
     @property
     def key(self) -> str:
         """Names the run folder: objective, model, dataset and a hash of every field."""
-        text = json.dumps(self.to_dict(), sort_keys=True)
-        digest = hashlib.sha256(text.encode()).hexdigest()[:8]
-        return f"{self.objective.name}-{self.model}-{self.data.dataset}-{digest}".replace("/", "_")
+        return f"{self.objective.name}-{self.model}-{self.data.dataset}-{_digest(self.to_dict())}".replace("/", "_")
+
+
+def family(recipe: Mapping[str, Any]) -> str:
+    """8 hex digits that replicates share: of a recipe as `to_dict` gives it, all but the seed."""
+    return _digest({name: value for name, value in recipe.items() if name != "seed"})
+
+
+def _digest(tree: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def _plain(value: object) -> object:

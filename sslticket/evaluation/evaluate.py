@@ -17,6 +17,7 @@ from sslticket.files import write_row
 from sslticket.masking import gate
 from sslticket.objectives.supervised import Supervised
 from sslticket.randomness import Seeds, derive
+from sslticket.recipe import family
 from sslticket.ticket import Ticket
 from sslticket.training.measure import measure
 from sslticket.training.net import Net
@@ -138,6 +139,7 @@ def _row(task: Task, ticket: Ticket, splits: Splits) -> dict[str, Any]:
     return {
         "kind": "score",
         "run": task.row.parent.parent.name,
+        "recipe": family(recipe),
         "objective": came["objective"],
         "model": recipe["model"],
         "source": came["dataset"],

@@ -6,6 +6,7 @@ _TEXT, _WHOLE, _NUMBER = str, int, (int, float)
 
 SHARED: dict[str, Any] = {
     "run": _TEXT,  # key of the run that found the ticket
+    "recipe": _TEXT,  # hash of all its settings but the seed: replicates share it
     "objective": _TEXT,
     "model": _TEXT,
     "source": _TEXT,  # dataset the ticket was found on

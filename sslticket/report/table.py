@@ -101,10 +101,9 @@ def _rounded(density: float) -> float:
 def _series(frame: pd.DataFrame) -> "pd.Series[str]":
     """The name of each score row's series, as short as tells the series of this frame apart."""
     same = ["model", "objective", "source", "subset", "subset_by"]
-    runs = frame.drop_duplicates("run")
-    # Runs that share even the seed can differ in their recipe alone: these must not be pooled like repeats.
-    clash = runs[runs.duplicated([*same, "search_seed"], keep=False)].set_index(same).index
-    recipes = {run for run, key in zip(runs["run"], runs.set_index(same).index, strict=True) if key in clash}
+    # Repeats of a recipe under other seeds are pooled; other recipes that these columns do not tell apart are not.
+    recipes = frame.drop_duplicates([*same, "recipe"])
+    clash = set(recipes.loc[recipes.duplicated(same, keep=False), "recipe"])
     scores = frame[frame["kind"] == "score"]
     sources = scores.groupby(PANEL)["source"].transform("nunique")
 
@@ -116,8 +115,8 @@ def _series(frame: pd.DataFrame) -> "pd.Series[str]":
             text += f" {100 * row['subset']:g}%" + (" of classes" if row["subset_by"] == "classes" else "")
         if sources > 1:
             text += f" from {row['source']}"
-        if row["run"] in recipes:
-            text += f" ({row['run'].rsplit('-', 1)[-1]})"
+        if row["recipe"] in clash:
+            text += f" ({row['recipe']})"
         return text if row["control"] == "ticket" else f"{text}, {row['control']}"
 
     names = [name(row, each) for row, each in zip(scores.to_dict("records"), sources, strict=True)]

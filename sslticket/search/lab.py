@@ -12,6 +12,7 @@ from sslticket.files import write_row
 from sslticket.masking import gate
 from sslticket.masking.mask import Mask, State, prunable
 from sslticket.randomness import derive
+from sslticket.recipe import family
 from sslticket.search.plan import Plan
 from sslticket.ticket import Ticket
 from sslticket.training import checkpoint
@@ -172,6 +173,7 @@ class Lab:
         return {
             "kind": "level",
             "run": self._folder.path.name,
+            "recipe": family(ticket.recipe),
             "objective": recipe.objective.name,
             "model": recipe.model,
             "source": recipe.data.dataset,

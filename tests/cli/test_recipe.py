@@ -7,7 +7,7 @@ import pytest
 
 from sslticket.cli import recipe as command
 from sslticket.errors import BadInput
-from sslticket.recipe import Recipe
+from sslticket.recipe import Recipe, family
 
 ROOT = Path(__file__).parents[2]
 RECIPES = sorted(path.stem for path in (ROOT / "recipes").glob("*.py"))
@@ -102,6 +102,8 @@ def test_the_key_follows_every_setting_and_nothing_else() -> None:
     }
     assert len(keys) == 7
     assert command.resolve(base, {"data_root": "/elsewhere"}).key == base.key
+    other, seeded = command.resolve(base, {"lr": 0.1}), command.resolve(base, {"seed": 1})
+    assert family(seeded.to_dict()) == family(base.to_dict()) != family(other.to_dict())
 
 
 @pytest.mark.parametrize(

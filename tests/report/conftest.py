@@ -9,6 +9,7 @@ import pytest
 
 SHARED: dict[str, Any] = {
     "run": "rotnet-conv-digits-3f2a9c01",
+    "recipe": "aa11bb22",
     "objective": "rotnet",
     "model": "conv",
     "source": "digits",

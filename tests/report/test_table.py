@@ -64,8 +64,11 @@ def test_searches_that_differ_in_their_seed_are_one_series(runs, score):
 
 
 def test_searches_that_differ_in_their_recipe_are_not_pooled(runs, score):
-    series = summary(runs(score(run="a-1", top1=0.8), score(run="a-2", top1=0.9)))
-    assert dict(zip(series["series"], series["top1"], strict=True)) == {"rotnet (1)": 0.8, "rotnet (2)": 0.9}
+    """Whether their seeds are the same or not."""
+    for seed in (0, 1):
+        rows = score(run="a-1", recipe="one", top1=0.8), score(run="a-2", recipe="two", search_seed=seed, top1=0.9)
+        series = summary(runs(*rows))
+        assert dict(zip(series["series"], series["top1"], strict=True)) == {"rotnet (one)": 0.8, "rotnet (two)": 0.9}
 
 
 def test_what_a_ticket_was_found_on_makes_its_own_series(runs, score):
