@@ -7,6 +7,7 @@ import sys
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 _LIBRARIES = ("sslticket", "torch", "torchvision", "timm", "accelerate", "nvidia-dali-cuda130", "numpy")
 
@@ -43,3 +44,8 @@ def command() -> str:
     script = Path(sys.argv[0])
     name = script.name if os.access(script, os.X_OK) else os.path.relpath(script)
     return shlex.join([name, *sys.argv[1:]])
+
+
+def stamp() -> dict[str, Any]:
+    """All three, as rows and run folders carry them."""
+    return {"command": command(), "commit": commit(), "versions": versions()}

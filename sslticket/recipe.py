@@ -48,8 +48,7 @@ class Data:
 
     def view(self, standard: View) -> View:
         """The training view, or another of the dataset's standard views, at this image size."""
-        view = self.augment or standard
-        return view if self.image_size is None else view.resized(self.image_size)
+        return (self.augment or standard).resized(self.image_size)
 
 
 @dataclass(frozen=True, kw_only=True)

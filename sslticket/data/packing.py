@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -13,6 +12,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from sslticket.data.folders import Listing
 from sslticket.errors import BadInput
+from sslticket.files import write_json, written_whole
 
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "PPM", "TIFF")  # what DALI decodes too, whatever a file is called
 
@@ -42,9 +42,9 @@ def packed(images: Listing, size: int, channels: int) -> tuple[np.ndarray, dict[
             name, reason = next(iter(bad.items()))
             raise BadInput(f"none of the {len(bad)} images in {images.root} can be read; the first, {name}: {reason}")
         try:
-            place.parent.mkdir(parents=True, exist_ok=True)
-            _write(notes, json.dumps(bad).encode())
-            _write(place, pixels)
+            write_json(notes, bad)
+            with written_whole(place) as temporary, temporary.open("wb") as file:
+                np.save(file, pixels)
         except OSError as error:
             raise BadInput(
                 f"cannot keep the packed images in {place.parent}: {error.strerror}; set SSLTICKET_CACHE to a folder "
@@ -94,18 +94,3 @@ def _decode(path: Path, size: int, mode: str) -> np.ndarray | str:
         return error.strerror or str(error)
     except (ValueError, SyntaxError, Image.DecompressionBombError) as error:  # what PIL raises for damaged headers
         return str(error)
-
-
-def _write(place: Path, content: np.ndarray | bytes) -> None:
-    """Write to a name of its own first, so that nobody ever reads half a file."""
-    with tempfile.NamedTemporaryFile(dir=place.parent, prefix=place.name, delete=False) as file:
-        try:
-            if isinstance(content, bytes):
-                file.write(content)
-            else:
-                np.save(file, content)
-            file.close()
-            Path(file.name).replace(place)
-        except BaseException:
-            Path(file.name).unlink(missing_ok=True)
-            raise

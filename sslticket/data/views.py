@@ -66,13 +66,15 @@ class View:
         if self.size < 1:
             raise BadInput(f"an image size of {self.size} pixels is too small; give at least 1")
 
-    def resized(self, size: int) -> "View":
-        """The same view at another output size: what it shows of an image stays the same.
+    def resized(self, size: int | None) -> "View":
+        """The same view at another output size, or this one for None: what it shows of an image stays the same.
 
         So the resize before the crop and the padding keep their proportions, and a view that took images as they are,
         whose size is the images', resizes them first.
         """
-        if size == self.size or self.crop == "resized":
+        if size is None or size == self.size:
+            return self
+        if self.crop == "resized":
             return replace(self, size=size)
         before = self.size if self.resize is None else self.resize
         return replace(self, size=size, resize=round(before * size / self.size), pad=round(self.pad * size / self.size))

@@ -4,11 +4,10 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from sslticket import origin
 from sslticket.data.opening import Source, open_split
-from sslticket.data.views import View
 from sslticket.errors import BadInput
 from sslticket.evaluation.controls import control
 from sslticket.evaluation.protocols import Protocol
@@ -49,11 +48,6 @@ class Splits:
             )
         return cls(training, evaluation)
 
-    def view(self, kind: Literal["train", "eval"], size: int | None) -> View:
-        """The dataset's own view, at another image size where the protocol has one."""
-        view = self.training.dataset.train if kind == "train" else self.training.dataset.eval
-        return view if size is None else view.resized(size)
-
 
 def evaluate(tasks: Sequence[Task], bench: Workbench) -> Iterator[dict[str, Any]]:
     """Do what is not done yet, one row at a time; each is written before it is yielded.
@@ -93,13 +87,14 @@ def score(task: Task, ticket: Ticket, splits: Splits, bench: Workbench, progress
     """
     # A stream of its own: under a seed that a search had too, a random ticket must not get that search's weights.
     seeds = Seeds.of(derive(task.seed, "evaluation"))
-    manifest, channels = splits.training.manifest, splits.training.dataset.channels
-    augmented, plain = (splits.view(kind, task.protocol.image_size) for kind in ("train", "eval"))
+    manifest = splits.training.manifest
+    dataset = splits.training.dataset
+    augmented, plain = (view.resized(task.protocol.image_size) for view in (dataset.train, dataset.eval))
     fit = task.protocol.fit_for(ticket.recipe["model"])
     net = Net.build(
         ticket.recipe["model"],
         Supervised(),
-        channels=channels,
+        channels=dataset.channels,
         image_size=augmented.size,
         classes=len(manifest.classes),
         seed=seeds.init,
@@ -154,8 +149,6 @@ def _row(task: Task, ticket: Ticket, splits: Splits) -> dict[str, Any]:
         "protocol": task.protocol.name,
         "target": task.protocol.dataset,
         "seed": task.seed,
-        "command": origin.command(),
-        "commit": origin.commit(),
-        "versions": origin.versions(),
+        **origin.stamp(),
         "data_hash": splits.training.manifest.hash,
     }

@@ -81,8 +81,7 @@ class RunFolder:
             for remains in self.path.rglob(".*.part"):  # of a writer that was killed; nobody else writes now
                 remains.unlink()
             if not (self.path / "recipe.json").exists():
-                origins = {"command": origin.command(), "commit": origin.commit(), "versions": origin.versions()}
-                write_json(self.path / "recipe.json", self._content | origins)
+                write_json(self.path / "recipe.json", self._content | origin.stamp())
             yield
 
     @property

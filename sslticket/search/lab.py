@@ -146,8 +146,8 @@ class Lab:
         """The objective's metrics on the evaluation split, where the dataset has one."""
         if self._evaluation is None:
             return {}
-        source, size = self._evaluation, self._recipe.data.image_size
-        view = source.dataset.eval if size is None else source.dataset.eval.resized(size)
+        source = self._evaluation
+        view = source.dataset.eval.resized(self._recipe.data.image_size)
         batches = self._bench.loader(source, view, batch_size=self._recipe.fit.batch_size, order=0, augment=0)
         return measure(self._bench.accelerator, self._net, batches)
 
@@ -187,9 +187,7 @@ class Lab:
             "search_samples": ticket.provenance["search_samples"],
             "layers": {name: list(count) for name, count in ticket.mask.counts().items()},
             "bad_images": len(self.bad_images),
-            "command": origin.command(),
-            "commit": origin.commit(),
-            "versions": origin.versions(),
+            **origin.stamp(),
             "data_hash": ticket.provenance["data_hash"],
             "device": self._bench.device_name,
             "precision": recipe.precision,
