@@ -1,8 +1,9 @@
 """Image files to normalised crops through NVIDIA DALI, on CPU or GPU; the only module that knows DALI."""
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
+from sslticket.data.painting import Finish
 from sslticket.data.views import TRIES, Draws, View
 from sslticket.errors import BadInput
 
@@ -69,18 +71,23 @@ class Decoder:
         Raises:
             RuntimeError: at the first batch that has an image which cannot be read.
         """
-        pipe = self._pipeline(largest, 2)
+        pipe, supply = self._pipeline(largest, 2), _Supply(self.views, feed, count)
         with pipe:
             path, row, *numbers = fn.external_source(
-                source=_Supply(self.views, feed, count),
+                source=supply,
                 num_outputs=2 + sum(len(_DRAWN[view.crop]) for view in self.views),
                 batch=True,
                 batch_info=True,
             )
             pipe.set_outputs(row, *self._graph(fn.io.file.read(path), iter(numbers)))
+        finish = Finish.of(self.mean, self.std, self.device)
         for _ in range(count):
             rows, *views = pipe.run()
-            yield tuple(self._tensor(view) for view in views), np.array(rows.as_tensor())
+            finished = tuple(
+                finish(self._tensor(pixels), view, draws) if view.effects else self._tensor(pixels)
+                for pixels, view, draws in zip(views, self.views, supply.ahead.popleft(), strict=True)
+            )
+            yield finished, np.array(rows.as_tensor())
 
     def unreadable(self, paths: Sequence[Path]) -> dict[Path, str]:
         """Those of the images that cannot be read, and why."""
@@ -137,13 +144,10 @@ class Decoder:
                     axes=[0, 1],
                     out_of_bounds_policy="pad",
                 )
-            yield fn.crop_mirror_normalize(
-                image,
-                mirror=drawn["flip"],
-                mean=[255 * value for value in self.mean],
-                std=[255 * value for value in self.std],
-                output_layout="HWC" if self.channels_last else "CHW",
-            )
+            # With effects to come, pixels stay as they are: normalising is the last thing that happens to them.
+            mean, std = ([0.0], [1.0]) if view.effects else (_shades(self.mean), _shades(self.std))
+            layout = "HWC" if self.channels_last else "CHW"
+            yield fn.crop_mirror_normalize(image, mirror=drawn["flip"], mean=mean, std=std, output_layout=layout)
 
     def _tensor(self, batch: Node) -> Tensor:
         # DALI's executor gives each batch memory of its own, so it can be handed over without a copy. On CUDA the
@@ -195,20 +199,30 @@ def square_start(view: View, shape: Node, place: Node | None) -> Node:
 
 @dataclass(frozen=True)
 class _Supply:
-    """The source of a pipeline: a batch's paths, rows and random numbers, by the pipeline's own count of batches."""
+    """The source of a pipeline: a batch's paths, rows and random numbers, by the pipeline's own count of batches.
+
+    Attributes:
+        ahead: the draws of the batches that the pipeline has asked for and not yet delivered, oldest first.
+    """
 
     views: tuple[View, ...]
     feed: Callable[[int], Feed]
     count: int
+    ahead: deque[tuple[Draws, ...]] = field(default_factory=deque)
 
     def __call__(self, info: Node) -> list[Any]:
         if info.iteration >= self.count:
             raise StopIteration
         feed = self.feed(info.iteration)
+        self.ahead.append(feed.draws)
         arrays: list[Any] = [[np.frombuffer(os.fsencode(path), np.uint8) for path in feed.paths], feed.rows]
         for view, draws in zip(self.views, feed.draws, strict=True):
             arrays += [_as_dali_takes_it(getattr(draws, name)) for name in _DRAWN[view.crop]]
         return arrays
+
+
+def _shades(values: tuple[float, ...]) -> list[float]:
+    return [255 * value for value in values]
 
 
 def _as_dali_takes_it(numbers: np.ndarray) -> np.ndarray:

@@ -13,6 +13,7 @@ from sslticket.data.bad import BadImages
 from sslticket.data.loader import Batch
 from sslticket.data.manifest import Manifest
 from sslticket.data.order import Order
+from sslticket.data.painting import Finish
 from sslticket.data.views import Draws, View
 
 
@@ -39,11 +40,7 @@ class ResidentLoader:
         # Only the subset's images go to the device, and only once, however many views are cut from them.
         pixels = torch.from_numpy(images[manifest.items]).to(device).permute(0, 3, 1, 2).contiguous()
         self._cutters = tuple(_cutter(view, pixels) for view in views)
-        # In float32 from the start, and multiplied, as DALI does it, so that both loaders agree to the bit.
-        mean, std = (255 * np.array(values) for values in colours)
-        self._mean, self._scale = (
-            torch.tensor(values, dtype=torch.float32, device=device).view(-1, 1, 1) for values in (mean, 1 / std)
-        )
+        self._finish = Finish.of(*colours, device)
         self._format = torch.channels_last if channels_last else torch.contiguous_format
 
     @property
@@ -69,9 +66,9 @@ class ResidentLoader:
         index = torch.from_numpy(rows).to(self._device)
         views = []
         for number, cutter in enumerate(self._cutters):
-            pixels = cutter(index, cutter.view.draw(drawn, self._seed, step, number).part(share))
-            pixels = pixels.contiguous(memory_format=self._format)
-            views.append(torch.sub(pixels, self._mean).mul_(self._scale))
+            draws = cutter.view.draw(drawn, self._seed, step, number).part(share)
+            pixels = cutter(index, draws).contiguous(memory_format=self._format)
+            views.append(self._finish(pixels, cutter.view, draws))
         return Batch(tuple(views), self._labels[index], index)
 
 

@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from sslticket.data.effects import Drawn, Effect
 from sslticket.errors import BadInput
 from sslticket.randomness import generator
 
@@ -24,10 +25,13 @@ class Draws(NamedTuple):
     ratio: np.ndarray  # (B, TRIES) float32, proposed width / height; (B, 0) unless crop is "resized"
     place: np.ndarray  # (B, 2) float32 in [0, 1): where the window lies between the top / left and bottom / right ends
     flip: np.ndarray  # (B,) bool, mirror left to right
+    effects: tuple[Drawn, ...] = ()  # one for each of the view's effects
 
     def part(self, rows: slice) -> "Draws":
         """The draws of some of the batch's images."""
-        return Draws(*(values[rows] for values in self))
+        *crop, effects = self
+        parts = tuple({name: values[rows] for name, values in drawn.items()} for drawn in effects)
+        return Draws(*(values[rows] for values in crop), parts)
 
 
 class Window(NamedTuple):
@@ -41,7 +45,7 @@ class Window(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """One view of an image: resize, crop, mirror, in this order; the loader normalises last.
+    """One view of an image: resize, crop, mirror, effects, in this order; the loader normalises last.
 
     Attributes:
         size: side of the square that comes out, in pixels.
@@ -52,6 +56,7 @@ class View:
         scale: smallest and largest fraction of the area that a "resized" crop takes.
         ratio: narrowest and widest width / height that a "resized" crop takes.
         flip: mirror half of the images left to right.
+        effects: what is done to the crop after that, in this order.
     """
 
     size: int
@@ -61,6 +66,7 @@ class View:
     scale: tuple[float, float] = (0.08, 1.0)
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
     flip: bool = False
+    effects: tuple[Effect, ...] = ()
 
     def __post_init__(self) -> None:
         if self.size < 1:
@@ -74,10 +80,12 @@ class View:
         """
         if size is None or size == self.size:
             return self
+        factor = size / self.size
+        effects = tuple(effect.scaled(factor) for effect in self.effects)
         if self.crop == "resized":
-            return replace(self, size=size)
+            return replace(self, size=size, effects=effects)
         before = self.size if self.resize is None else self.resize
-        return replace(self, size=size, resize=round(before * size / self.size), pad=round(self.pad * size / self.size))
+        return replace(self, size=size, resize=round(before * factor), pad=round(self.pad * factor), effects=effects)
 
     def draw(self, count: int, seed: int, *path: str | int) -> Draws:
         """The random numbers for `count` images, a pure function of the seed and the path (step, view)."""
@@ -87,7 +95,8 @@ class View:
         ratio = np.exp(numbers.uniform(math.log(self.ratio[0]), math.log(self.ratio[1]), (count, tries)))
         place = numbers.random((count, 2), dtype=np.float32)
         flip = numbers.random(count) < 0.5 if self.flip else np.zeros(count, bool)
-        return Draws(area.astype(np.float32), ratio.astype(np.float32), place, flip)
+        effects = tuple(effect.draw(numbers, count) for effect in self.effects)
+        return Draws(area.astype(np.float32), ratio.astype(np.float32), place, flip, effects)
 
     def resized_crop(self, height: np.ndarray, width: np.ndarray, draws: Draws) -> Window:
         """The windows of a "resized" crop in images of these heights and widths, (B,) each.

@@ -40,6 +40,26 @@ def attach(backbone: nn.Module, names: Iterable[str]) -> None:
             parametrize.register_parametrization(module, tensor, HardGate(weight))
 
 
+class Follower(nn.Module):
+    """Holds a copy of a gated backbone that is always as sparse as the backbone itself.
+
+    Attributes:
+        backbone: the copy.
+    """
+
+    def __init__(self, backbone: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+
+def set_mask_everywhere(net: nn.Module, mask: Mask) -> None:
+    """Set the mask on the net's `backbone` and on the copies of it that followers anywhere in the net hold."""
+    set_mask(net.get_submodule("backbone"), mask)
+    for module in net.modules():
+        if isinstance(module, Follower):
+            set_mask(module.backbone, mask)
+
+
 @torch.no_grad()
 def set_mask(backbone: nn.Module, mask: Mask) -> None:
     """Make the gates keep what the mask keeps; what it prunes becomes 0 in the stored weights too.

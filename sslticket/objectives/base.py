@@ -1,11 +1,13 @@
 """What an objective is."""
 
 from abc import ABC, abstractmethod
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from torch import Tensor, nn
 
 from sslticket.data.loader import Batch
+from sslticket.data.views import View
+from sslticket.errors import BadInput
 
 
 class Network(Protocol):
@@ -25,12 +27,41 @@ class Objective(ABC):
 
     What has state (layers, momentum encoders, queues) belongs into the module that `heads` returns, so that checkpoints
     and distributed training need no special case.
+
+    Attributes:
+        needs_labels: whether every training image must have a label.
+        compares: how many views of an image its loss compares; its metrics see the augmented training views where that
+            is more than one, and else the plain evaluation view.
     """
+
+    needs_labels: ClassVar[bool] = False
+    compares: ClassVar[int] = 1
 
     @property
     def name(self) -> str:
         """Short name in run folders and reports."""
         return type(self).__name__.lower()
+
+    @property
+    def labelled_share(self) -> float | None:
+        """The share of each batch that is drawn from the labelled images alone; None draws all from one stream."""
+        return None
+
+    def views(self, standard: View) -> tuple[View, ...]:
+        """What the network is shown of each image, made from the dataset's standard training view."""
+        return (standard,)
+
+    def check(self, batch_size: int, views: int) -> None:
+        """Whether it can be trained on batches of this many images, one process's part, and views of each.
+
+        Raises:
+            BadInput: naming what is needed.
+        """
+        if views < self.compares:
+            raise BadInput(
+                f"{self.name} compares {self.compares} views of an image and gets {views}; "
+                "give Data(augment=...) as many views or leave it out"
+            )
 
     @abstractmethod
     def heads(self, backbone: nn.Module, features: int, classes: int) -> nn.Module:
@@ -40,6 +71,20 @@ class Objective(ABC):
     def loss(self, net: Network, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Named loss terms, each a scalar; their sum is minimised. `progress` runs from 0 to 1 over the training."""
 
+    def after_step(self, net: Network, progress: float) -> None:  # noqa: B027  # most objectives do nothing here
+        """What follows each optimiser step, such as moving a momentum encoder; without gradients."""
+
+    def collapsed_loss(self, batch_size: int) -> float | None:
+        """The loss of an embedding that is the same for all images, where such a loss can be told; else None.
+
+        Training stops where the loss stays at exactly this value.
+        """
+        return None
+
     @abstractmethod
     def metrics(self, net: Network, batch: Batch) -> dict[str, Tensor]:
         """Is the task learnt? Named values per image, each (B,) float; their mean over a set is reported."""
+
+    def shown(self, batch: Batch) -> dict[str, Tensor]:
+        """What the network sees of a batch, for people to look at: name -> (B, C, H, W), normalised."""
+        return {f"view {number}": view for number, view in enumerate(batch.views, 1)}

@@ -48,3 +48,8 @@ class RotNet(Objective):
         right = (logits.argmax(dim=1) == classes).float().view(TURNS, -1)
         loss = F.cross_entropy(logits, classes, reduction="none").view(TURNS, -1)
         return {"rotation accuracy": right.mean(dim=0), "loss": loss.mean(dim=0)}
+
+    def shown(self, batch: Batch) -> dict[str, Tensor]:
+        """The four turns."""
+        turned, _ = four_turns(batch.views[0])
+        return {f"turned {90 * turn}": view for turn, view in enumerate(turned.chunk(TURNS))}

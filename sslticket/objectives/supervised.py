@@ -1,6 +1,7 @@
 """Class labels."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -12,6 +13,8 @@ from sslticket.objectives.base import Network, Objective
 @dataclass(frozen=True)
 class Supervised(Objective):
     """Cross-entropy on class labels with one linear layer; also the fixed task of every evaluation."""
+
+    needs_labels: ClassVar[bool] = True
 
     def heads(self, backbone: nn.Module, features: int, classes: int) -> nn.Module:
         """One linear layer, (B, features) -> (B, classes)."""

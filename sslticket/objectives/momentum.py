@@ -1,0 +1,35 @@
+"""Copies of a net that follow it slowly: the target or key encoder of several objectives."""
+
+import copy
+import math
+
+import torch
+from torch import nn
+
+from sslticket.masking.gate import Follower
+
+
+class Momentum(Follower):
+    """An exponential moving average of a backbone and its projection (He et al. 2020, MoCo, section 3.3).
+
+    Its weights get no gradient. The backbone's gates are copied with it, and masks set on the backbone fall on the copy
+    too (`Follower`), so a ticket's target network is as sparse as the ticket.
+    """
+
+    def __init__(self, backbone: nn.Module, projection: nn.Module) -> None:
+        super().__init__(copy.deepcopy(backbone))
+        self.projection = copy.deepcopy(projection)
+        self.requires_grad_(False)
+
+    @torch.no_grad()
+    def follow(self, backbone: nn.Module, projection: nn.Module, momentum: float) -> None:
+        """Every weight becomes `momentum * own + (1 - momentum) * theirs`; batch statistics are its own."""
+        own = (*self.backbone.parameters(), *self.projection.parameters())
+        theirs = (*backbone.parameters(), *projection.parameters())
+        for mine, other in zip(own, theirs, strict=True):
+            mine.lerp_(other, 1 - momentum)
+
+
+def rising(start: float, progress: float) -> float:
+    """A momentum that rises from `start` to 1 along half a cosine over the training (Grill et al. 2020, BYOL)."""
+    return 1 - (1 - start) * (math.cos(math.pi * progress) + 1) / 2
