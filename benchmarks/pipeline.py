@@ -73,10 +73,10 @@ def lines(images: Images) -> list[Line]:
 
 def _loader(source: opening.Source, recipe: str) -> Loader:
     """The loader of a recipe, on its own view of the images."""
-    data = runpy.run_path(str(_RECIPES / f"{recipe}.py"))["recipe"].data
+    chosen = runpy.run_path(str(_RECIPES / f"{recipe}.py"))["recipe"]
     return opening.loader(
         source,
-        (data.view(source.dataset.train),),
+        chosen.views(source.dataset.train),
         Order(len(source.manifest), _BATCH, seed=0),
         augment_seed=0,
         device=torch.device("cpu"),

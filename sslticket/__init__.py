@@ -8,43 +8,92 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sslticket.cli.recipe import run
+    from sslticket.data.effects import Blur, Grayscale, HSVNoise, Jitter, Rotate, Solarize
     from sslticket.data.views import View
     from sslticket.errors import BadInput, Diverged
-    from sslticket.fit import SGD, Adam, Fit
+    from sslticket.fit import LARS, SGD, Adam, Fit, RMSprop
+    from sslticket.objectives.barlowtwins import BarlowTwins
+    from sslticket.objectives.byol import BYOL
+    from sslticket.objectives.dino import DINO
+    from sslticket.objectives.exemplar import Exemplar
+    from sslticket.objectives.mocov2 import MoCoV2
     from sslticket.objectives.rotnet import RotNet
+    from sslticket.objectives.s4l import S4LExemplar, S4LRotation
+    from sslticket.objectives.simclr import SimCLR
+    from sslticket.objectives.simsiam import SimSiam
     from sslticket.objectives.supervised import Supervised
+    from sslticket.objectives.swav import SwAV
+    from sslticket.objectives.vicreg import VICReg
     from sslticket.recipe import Data, Recipe
     from sslticket.search.imp import IMP
     from sslticket.ticket import Ticket
 
 _HOMES = {
     "Adam": "fit",
+    "BYOL": "objectives.byol",
     "BadInput": "errors",
+    "BarlowTwins": "objectives.barlowtwins",
+    "Blur": "data.effects",
+    "DINO": "objectives.dino",
     "Data": "recipe",
     "Diverged": "errors",
+    "Exemplar": "objectives.exemplar",
     "Fit": "fit",
+    "Grayscale": "data.effects",
+    "HSVNoise": "data.effects",
     "IMP": "search.imp",
+    "Jitter": "data.effects",
+    "LARS": "fit",
+    "MoCoV2": "objectives.mocov2",
+    "RMSprop": "fit",
     "Recipe": "recipe",
     "RotNet": "objectives.rotnet",
+    "Rotate": "data.effects",
+    "S4LExemplar": "objectives.s4l",
+    "S4LRotation": "objectives.s4l",
     "SGD": "fit",
+    "SimCLR": "objectives.simclr",
+    "SimSiam": "objectives.simsiam",
+    "Solarize": "data.effects",
     "Supervised": "objectives.supervised",
+    "SwAV": "objectives.swav",
     "Ticket": "ticket",
+    "VICReg": "objectives.vicreg",
     "View": "data.views",
     "run": "cli.recipe",
 }
 
 __all__ = [
+    "BYOL",
+    "DINO",
     "IMP",
+    "LARS",
     "SGD",
     "Adam",
     "BadInput",
+    "BarlowTwins",
+    "Blur",
     "Data",
     "Diverged",
+    "Exemplar",
     "Fit",
+    "Grayscale",
+    "HSVNoise",
+    "Jitter",
+    "MoCoV2",
+    "RMSprop",
     "Recipe",
     "RotNet",
+    "Rotate",
+    "S4LExemplar",
+    "S4LRotation",
+    "SimCLR",
+    "SimSiam",
+    "Solarize",
     "Supervised",
+    "SwAV",
     "Ticket",
+    "VICReg",
     "View",
     "run",
 ]

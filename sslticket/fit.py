@@ -1,6 +1,8 @@
 """How a network is trained: length, batch, optimiser and learning rate, as data; nothing here knows torch."""
 
+import math
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from sslticket.errors import BadInput
 from sslticket.units import Clock, Span
@@ -38,26 +40,80 @@ class Adam:
     weight_decay: float = 1e-4
 
 
+@dataclass(frozen=True, kw_only=True)
+class RMSprop:
+    """RMSprop with torch's defaults; weight decay is an L2 penalty added to the gradient.
+
+    Attributes:
+        lr: the learning rate after warmup and before the first drop.
+        alpha: decay of the running mean of the gradient's square.
+        momentum: of the normalised gradient's running sum.
+        weight_decay: factor of the L2 penalty.
+    """
+
+    lr: float
+    alpha: float = 0.99
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class LARS:
+    """SGD whose rate is scaled for each tensor by the norms of weight and gradient (You et al. 2017); lightly's.
+
+    Biases and batch norm get neither the scaling nor weight decay, as in SimCLR and after.
+
+    Attributes:
+        lr: the learning rate after warmup and before the first drop.
+        momentum: of the gradient's running sum.
+        weight_decay: factor of the L2 penalty on weights.
+        trust: the trust coefficient.
+    """
+
+    lr: float
+    momentum: float = 0.9
+    weight_decay: float = 1e-6
+    trust: float = 0.001
+
+
+Optimizer = SGD | Adam | RMSprop | LARS
+Decay = Literal["drops", "cosine", "linear", "exponential"]
+
+
 @dataclass(frozen=True)
 class Schedule:
     """The learning rate, a pure function of the samples seen.
 
     Attributes:
-        lr: the rate after warmup and before the first drop.
+        lr: the rate after warmup and before any decay.
         warmup: samples over which the rate rises linearly from 0.
         drops: samples seen at which the rate is divided by 10.
+        decay: "drops" for these alone, or the curve from `lr` at the end of warmup to `last` at the end of training.
+        last: the rate at the end of a curve.
+        end: samples of the whole training.
     """
 
     lr: float
     warmup: float
     drops: tuple[float, ...]
+    decay: Decay = "drops"
+    last: float = 0.0
+    end: float = math.inf
 
     def at(self, samples: float) -> float:
         """The rate of the step at whose end `samples` have been seen; so no step is taken at rate 0."""
         rising = min(1.0, samples / self.warmup) if self.warmup else 1.0
-        # A drop at epoch 30 takes effect with the first step that goes beyond epoch 30.
-        passed = sum(samples > drop * (1 + 1e-9) for drop in self.drops)
-        return self.lr * rising * 0.1**passed
+        if self.decay == "drops":
+            # A drop at epoch 30 takes effect with the first step that goes beyond epoch 30.
+            passed = sum(samples > drop * (1 + 1e-9) for drop in self.drops)
+            return self.lr * rising * 0.1**passed
+        if rising < 1:
+            return self.lr * rising
+        past = min(1.0, (samples - self.warmup) / (self.end - self.warmup))
+        if self.decay == "exponential":
+            return float(self.lr * (self.last / self.lr) ** past)
+        left = 1 - past if self.decay == "linear" else (1 + math.cos(math.pi * past)) / 2
+        return self.last + (self.lr - self.last) * left
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,16 +123,20 @@ class Fit:
     Attributes:
         length: of the whole training ("90ep", "2500it", "3840000samples").
         batch_size: images in a global batch, all processes together.
-        optimizer: SGD or Adam with its learning rate and weight decay.
+        optimizer: SGD, Adam, RMSprop or LARS with its learning rate and weight decay.
         warmup: over which the learning rate rises linearly from 0.
         drops: when the learning rate is divided by 10.
+        decay: how the learning rate falls after warmup: at the drops, or along a curve down to the last rate.
+        last_lr: the learning rate at the end of a curve.
     """
 
     length: str
     batch_size: int
-    optimizer: SGD | Adam
+    optimizer: Optimizer
     warmup: str = "0ep"
     drops: tuple[str, ...] = ()
+    decay: Decay = "drops"
+    last_lr: float = 0.0
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -87,6 +147,12 @@ class Fit:
             )
         if not self.optimizer.lr > 0:
             raise BadInput(f"a learning rate of {self.optimizer.lr:g} cannot train; give --lr above 0")
+        if self.decay != "drops" and self.drops:
+            raise BadInput(f"--drops have no place in a {self.decay} decay; give --decay drops or no --drops")
+        if not 0 <= self.last_lr < self.optimizer.lr or (self.decay == "exponential" and self.last_lr == 0):
+            raise BadInput(
+                f"a rate of {self.last_lr:g} ends no {self.decay} decay; give --last-lr above 0 and below --lr"
+            )
         for span in (self.warmup, *self.drops):
             Span.parse(span)
 
@@ -101,6 +167,9 @@ class Fit:
             lr=self.optimizer.lr,
             warmup=clock.samples(Span.parse(self.warmup)),
             drops=tuple(clock.samples(Span.parse(drop)) for drop in self.drops),
+            decay=self.decay,
+            last=self.last_lr,
+            end=clock.total * clock.batch_size,
         )
 
     def stretched(self, length: str) -> "Fit":

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sslticket.errors import BadInput
+from sslticket.units import Span
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +19,8 @@ class Machine:
         channels_last: memory layout of images and weights; faster on GPUs with tensor cores.
         compile: compile the backbone with torch.compile.
         max_bad_images: unreadable images that are skipped before a run gives up.
+        probe: how often the accuracy of a nearest-neighbour probe on the frozen features is measured in a training,
+            such as "10ep" or "500it", and at its end; None never does.
     """
 
     data_root: Path | None = None
@@ -26,12 +29,19 @@ class Machine:
     channels_last: bool = False
     compile: bool = False
     max_bad_images: int = 100
+    probe: str | None = None
 
     def __post_init__(self) -> None:
         if self.accumulate < 1 or (self.threads is not None and self.threads < 1):
             raise BadInput("--accumulate and --threads count from 1")
         if self.max_bad_images < 0:
             raise BadInput("--max-bad-images cannot be negative; 0 stops at the first unreadable image")
+        if self.probe is not None and Span.parse(self.probe).amount <= 0:
+            raise BadInput(f"a probe every {self.probe} never ends; give --probe a length such as 10ep")
+
+    def part(self, batch_size: int) -> int:
+        """Images of a global batch that go through the network at once, in this process."""
+        return batch_size // (int(os.environ.get("WORLD_SIZE", "1")) * self.accumulate)
 
     @property
     def decoders(self) -> int:

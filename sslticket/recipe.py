@@ -29,26 +29,34 @@ class Data:
         subset: fraction of the training set, in (0, 1]; nested and stratified.
         subset_by: keep this fraction of each class's images, or of the classes with all their images.
         subset_list: file with one image name a line, a published list, in place of a fraction.
+        labels: fraction of each class's images whose labels are known, in (0, 1]; the images that this subset has.
+        labels_list: file with the names of the labelled images, in place of a fraction.
+        shuffle_labels: fraction of the images whose labels are permuted among themselves, in [0, 1].
         image_size: side in pixels of what the network sees; None for the dataset's own.
-        augment: the training view; None for the dataset's own.
+        augment: the training view, or a view for each copy of an image; None for the objective's and dataset's own.
     """
 
     dataset: str
     subset: float = 1.0
     subset_by: Literal["samples", "classes"] = "samples"
     subset_list: Path | None = None
+    labels: float = 1.0
+    labels_list: Path | None = None
+    shuffle_labels: float = 0.0
     image_size: int | None = None
-    augment: View | None = None
+    augment: View | tuple[View, ...] | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.subset <= 1:
             raise BadInput(f"a subset of {self.subset:g} is no fraction of the images; give --subset in (0, 1]")
         if self.subset_list is not None and self.subset != 1:
             raise BadInput("--subset and --subset-list both choose images; give one of them")
-
-    def view(self, standard: View) -> View:
-        """The training view, or another of the dataset's standard views, at this image size."""
-        return (self.augment or standard).resized(self.image_size)
+        if not 0 < self.labels <= 1:
+            raise BadInput(f"labels of {self.labels:g} of the images cannot be; give --labels in (0, 1]")
+        if self.labels_list is not None and self.labels != 1:
+            raise BadInput("--labels and --labels-list both choose labelled images; give one of them")
+        if not 0 <= self.shuffle_labels <= 1:
+            raise BadInput(f"{self.shuffle_labels:g} is no share of the images; give --shuffle-labels in [0, 1]")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +81,17 @@ class Recipe:
     seed: int = 0
     precision: Precision = "fp32"
 
+    def views(self, standard: View) -> tuple[View, ...]:
+        """What the network is shown of each image in training, from the dataset's standard training view."""
+        size, given = self.data.image_size, self.data.augment
+        if given is None:
+            return self.objective.views(standard.resized(size))
+        views = (given,) if isinstance(given, View) else given
+        # Smaller views, as local crops, keep their proportion to the first.
+        return tuple(
+            view.resized(None if size is None else max(1, round(size * view.size / views[0].size))) for view in views
+        )
+
     @property
     def seeds(self) -> Seeds:
         """One seed for each thing that chance decides."""
@@ -85,9 +104,14 @@ class Recipe:
         return tree
 
     @property
+    def task(self) -> str:
+        """What is learnt, in a word for folders, rows and reports."""
+        return f"{self.objective.name}{'-shuffled' if self.data.shuffle_labels else ''}"
+
+    @property
     def key(self) -> str:
         """Names the run folder: objective, model, dataset and a hash of every field."""
-        return f"{self.objective.name}-{self.model}-{self.data.dataset}-{_digest(self.to_dict())}".replace("/", "_")
+        return f"{self.task}-{self.model}-{self.data.dataset}-{_digest(self.to_dict())}".replace("/", "_")
 
 
 def family(recipe: Mapping[str, Any]) -> str:

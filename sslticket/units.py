@@ -45,7 +45,7 @@ class Clock:
     Attributes:
         length: the whole training; not in percent.
         batch_size: images in a global batch.
-        set_size: images in the training set.
+        set_size: images in the training set; with two streams, samples of both while the labelled one is seen once.
     """
 
     length: Span

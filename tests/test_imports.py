@@ -9,8 +9,8 @@ ROOT = Path(__file__).parent.parent / "sslticket"
 
 FLOORS = (
     ("errors",),
-    ("randomness", "units", "files", "origin", "machine"),
-    ("fit", "data", "models", "masking"),
+    ("randomness", "units", "files", "origin"),
+    ("machine", "fit", "data", "models", "masking"),
     ("recipe", "ticket"),
     ("objectives",),
     ("training",),
@@ -18,7 +18,19 @@ FLOORS = (
     ("cli",),
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
-PURE = ("units", "fit", "recipe", "files", "errors", "randomness", "machine", "origin", "data.manifest", "data.views")
+PURE = (
+    "units",
+    "fit",
+    "recipe",
+    "files",
+    "errors",
+    "randomness",
+    "machine",
+    "origin",
+    "data.manifest",
+    "data.views",
+    "data.effects",
+)
 
 
 def imported(path: Path) -> set[str]:

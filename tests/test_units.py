@@ -1,3 +1,5 @@
+import math
+
 import pytest
 
 from sslticket.errors import BadInput
@@ -62,6 +64,24 @@ def test_the_rate_rises_over_warmup_and_falls_by_ten_after_each_drop() -> None:
     assert at(1536) > 0, "the first step is not lost"
 
 
+@pytest.mark.parametrize(
+    ("decay", "half_way"), [("cosine", 0.55), ("linear", 0.55), ("exponential", math.sqrt(1.0 * 0.1))]
+)
+def test_a_curve_leads_from_the_end_of_warmup_to_the_last_rate(decay: str, half_way: float) -> None:
+    at = fit(drops=(), warmup="10ep", decay=decay, last_lr=0.1).schedule(IMAGENET).at
+    assert at(5 * IMAGENET) == pytest.approx(0.5)
+    assert at(10 * IMAGENET) == pytest.approx(1.0)
+    assert at(50 * IMAGENET) == pytest.approx(half_way, rel=1e-4)
+    assert at(90 * IMAGENET) == pytest.approx(0.1, rel=1e-4)
+    rates = [at(epoch * IMAGENET) for epoch in range(10, 91)]
+    assert rates == sorted(rates, reverse=True)
+
+
+def test_a_cosine_is_steepest_in_the_middle() -> None:
+    at = fit(drops=(), warmup="0ep", decay="cosine").schedule(IMAGENET).at
+    assert at(22.5 * IMAGENET) == pytest.approx((1 + math.cos(math.pi / 4)) / 2, rel=1e-4)
+
+
 def test_a_stretched_training_keeps_the_places_of_warmup_and_drops() -> None:
     short = fit().stretched("18it")
     assert short.length == "18it"
@@ -73,7 +93,16 @@ def test_a_stretched_training_keeps_the_places_of_warmup_and_drops() -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"batch_size": 0}, {"length": "10%"}, {"drops": ("30",)}, {"optimizer": SGD(lr=0.0)}]
+    "changes",
+    [
+        {"batch_size": 0},
+        {"length": "10%"},
+        {"drops": ("30",)},
+        {"optimizer": SGD(lr=0.0)},
+        {"decay": "cosine"},
+        {"decay": "exponential", "drops": ()},
+        {"decay": "linear", "drops": (), "last_lr": 1.0},
+    ],
 )
 def test_a_training_that_cannot_be_is_refused(changes: dict[str, object]) -> None:
     with pytest.raises(BadInput):

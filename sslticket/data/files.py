@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Generator, Iterator, Mapping
 from functools import partial
-from itertools import count
 
 import numpy as np
 import torch
@@ -68,10 +67,12 @@ class FileLoader:
         return done
 
     def _find_bad(self, rows: np.ndarray) -> None:
-        paths = {self._manifest.path(int(row)): int(row) for row in rows}
-        found = self._decoder.unreadable(list(paths))
-        self._bad_rows = np.union1d(self._bad_rows, [paths[path] for path in found])
-        self._bad.add({str(path): reason for path, reason in found.items()})
+        paths = dict.fromkeys(self._manifest.path(int(row)) for row in rows)
+        found = {str(path): reason for path, reason in self._decoder.unreadable(list(paths)).items()}
+        # By path: in a set with two streams an image has two rows.
+        all_paths = f"{self._manifest.root}/" + self._manifest.frame["file"]
+        self._bad_rows = np.union1d(self._bad_rows, np.flatnonzero(all_paths.isin(list(found))))
+        self._bad.add(found)
         if len(self._bad_rows) == len(self._manifest):
             raise BadInput(f"none of the {len(self._manifest)} images in {self._manifest.root} can be read")
 
@@ -79,17 +80,8 @@ class FileLoader:
         step, share = start + batch, self._order.share
         rows = self._order.rows(step)[share]
         for place in np.flatnonzero(np.isin(rows, self._bad_rows)):
-            rows[place] = self._next_readable(step * self._order.batch_size + share.start + int(place))
+            rows[place] = self._order.stand_in(step, share.start + int(place), self._bad_rows)
         return self._feed(rows, self._order.batch_size, share, step)
-
-    def _next_readable(self, place: int) -> int:
-        """The first row after this place in the endless shuffled stream that is not known to be bad."""
-        for later in count(place + 1):
-            step, within = divmod(later, self._order.batch_size)
-            row = int(self._order.rows(step)[within])
-            if row not in self._bad_rows:
-                return row
-        raise AssertionError("the stream is endless")
 
     def _plain(self, batches: list[np.ndarray], batch: int) -> Feed:
         rows = batches[batch]

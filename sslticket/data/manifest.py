@@ -20,8 +20,8 @@ class Manifest:
     """Which images there are, in order, and what they show.
 
     Attributes:
-        frame: one row per image: `label` int64; `item` int64, its place in the image array, where there is one; `file`,
-            its path relative to `root`, where it has one.
+        frame: one row per image: `label` int64, -1 where it is hidden; `item` int64, its place in the image array,
+            where there is one; `file`, its path relative to `root`, where it has one.
         classes: the class names, by label.
         dataset: name in the catalogue.
         split: "train" or "eval".
@@ -53,8 +53,8 @@ class Manifest:
         return self.root / str(self.frame["file"].iloc[row])
 
     def counts(self) -> np.ndarray:
-        """Images in each class, (classes,) int64."""
-        return np.bincount(self.labels, minlength=len(self.classes))
+        """Images in each class, (classes,) int64; those with a hidden label are not counted."""
+        return np.bincount(self.labels[self.labels >= 0], minlength=len(self.classes))
 
     @cached_property
     def hash(self) -> str:
@@ -87,7 +87,7 @@ class Manifest:
         if fraction == 1:
             return self
         if by == "samples":
-            return self._only(self._stratified(fraction, seed))
+            return self._only(self.stratified(fraction, seed))
         keep = _half_up(fraction, len(self.classes))
         if keep == 0:
             raise BadInput(
@@ -110,6 +110,10 @@ class Manifest:
         classes = tuple(self.classes[label] for label in old)
         return replace(part, frame=part.frame.assign(label=new[part.labels]), classes=classes)
 
+    def thinned(self, most: int) -> "Manifest":
+        """At most so many of the images, evenly spaced."""
+        return self if len(self) <= most else self._only(np.arange(most) * len(self) // most)
+
     def restricted_to(self, list_file: Path) -> "Manifest":
         """The images named in a text file, one per line, by bare file name or by path below the split's folder.
 
@@ -118,6 +122,10 @@ class Manifest:
         Raises:
             BadInput: if the list cannot be read, names images that are not here, or leaves a class empty.
         """
+        return self._only(self.listed(list_file))
+
+    def listed(self, list_file: Path) -> np.ndarray:
+        """Rows, ascending, of the images that `restricted_to` keeps."""
         if "file" not in self.frame:
             raise BadInput(f"{self.dataset} is an array whose images have no names; --subset-list needs image files")
         try:
@@ -141,28 +149,26 @@ class Manifest:
             raise BadInput(
                 f"{len(unclear)} names in {list_file} fit several images ({_some(unclear)}); write them as class/name"
             )
-        part = self._only(np.flatnonzero(files.isin(names) | bare.isin(names)))
-        empty = np.flatnonzero(part.counts() == 0)
+        rows = np.flatnonzero(files.isin(names) | bare.isin(names))
+        empty = np.flatnonzero(np.bincount(self.labels[rows], minlength=len(self.classes)) == 0)
         if len(empty):
             raise BadInput(
                 f"the subset list {list_file} leaves {len(empty)} of the {len(self.classes)} classes empty: "
                 f"{_some([self.classes[label] for label in empty])}; add an image of each"
             )
-        return part
+        return rows
 
-    def _only(self, rows: np.ndarray) -> "Manifest":
-        return replace(self, frame=self.frame.iloc[rows].reset_index(drop=True))
-
-    def _stratified(self, fraction: float, seed: int) -> np.ndarray:
-        """Rows of a stratified part, ascending."""
+    def stratified(self, fraction: float, seed: int, flag: str = "--subset") -> np.ndarray:
+        """Rows, ascending, of the images that `subset` by samples keeps; `flag` is named where that is impossible."""
         counts = self.counts()
         keep = [_half_up(fraction, int(count)) for count in counts]
         if min(keep) == 0:
             label = int(counts.argmin())
-            least = "" if counts[label] == 0 else f"; give at least --subset {_at_least_half(int(counts[label]))}"
+            least = "" if counts[label] == 0 else f"; give at least {flag} {_at_least_half(int(counts[label]))}"
+            classes = ", or whole classes with --subset-by classes" if flag == "--subset" else ""
             raise BadInput(
-                f"--subset {fraction} leaves class {self.classes[label]!r} of {self.dataset} empty: it has "
-                f"{counts[label]} images{least}, or whole classes with --subset-by classes"
+                f"{flag} {fraction} leaves class {self.classes[label]!r} of {self.dataset} empty: it has "
+                f"{counts[label]} images{least}{classes}"
             )
         identity = (self.frame["file"] if "file" in self.frame else self.frame["item"]).to_numpy()
         by_class = np.split(np.argsort(self.labels, kind="stable"), np.cumsum(counts)[:-1])
@@ -171,6 +177,9 @@ class Manifest:
             named = rows[np.argsort(identity[rows], kind="stable")]
             chosen.append(named[generator(seed, "subset", name).permutation(len(named))[:count]])
         return np.sort(np.concatenate(chosen))
+
+    def _only(self, rows: np.ndarray) -> "Manifest":
+        return replace(self, frame=self.frame.iloc[rows].reset_index(drop=True))
 
 
 def _half_up(fraction: float, count: int) -> int:

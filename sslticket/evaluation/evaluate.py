@@ -106,13 +106,13 @@ def score(task: Task, ticket: Ticket, splits: Splits, bench: Workbench, progress
     steps = fit.clock(len(manifest)).total
     with bench.prepared(net) as wrapped:
         batches = bench.loader(
-            splits.training, augmented, batch_size=fit.batch_size, order=seeds.order, augment=seeds.augment
+            splits.training, (augmented,), batch_size=fit.batch_size, order=seeds.order, augment=seeds.augment
         )
         loop = bench.loop(net, wrapped, batches, fit, set_size=len(manifest), seed=seeds.augment, progress=progress)
         began = time.monotonic()
         loop.run(0, steps)
         seconds = time.monotonic() - began
-        held_out = bench.loader(splits.evaluation, plain, batch_size=fit.batch_size, order=0, augment=0)
+        held_out = bench.loader(splits.evaluation, (plain,), batch_size=fit.batch_size, order=0, augment=0)
         metrics = measure(bench.accelerator, net, held_out)
         bad = bench.bad_images(batches, held_out)
     return (

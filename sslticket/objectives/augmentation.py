@@ -23,7 +23,10 @@ def distorted(
         standard: the dataset's training view; its size and mirroring are kept.
         scale: smallest and largest fraction of the image's area.
         jitter: brightness, contrast, saturation and hue.
-        jitter_chance, grayscale, blur, solarize: the probability of each.
+        jitter_chance: probability of the jitter.
+        grayscale: probability of losing all colour.
+        blur: probability of a Gaussian blur; images too small for one get none.
+        solarize: probability of turning light shades into their negatives.
         share: the crop's side as a share of the standard view's, for small local crops.
     """
     brightness, contrast, saturation, hue = jitter

@@ -16,7 +16,7 @@ def gathered(values: Tensor) -> Tensor:
         return values
     from torch.distributed.nn.functional import all_gather  # not on every platform
 
-    return torch.cat(all_gather(values.contiguous()))
+    return torch.cat(all_gather(values.contiguous()))  # type: ignore[no-untyped-call]
 
 
 def gathered_labels(values: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ import copy
 import math
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sslticket.masking.gate import Follower
 
@@ -20,6 +20,12 @@ class Momentum(Follower):
         super().__init__(copy.deepcopy(backbone))
         self.projection = copy.deepcopy(projection)
         self.requires_grad_(False)
+
+    @torch.no_grad()
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (B, C, H, W) -> projections (B, D), without gradients."""
+        projection: Tensor = self.projection(self.backbone(images))
+        return projection
 
     @torch.no_grad()
     def follow(self, backbone: nn.Module, projection: nn.Module, momentum: float) -> None:

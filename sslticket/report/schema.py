@@ -41,6 +41,7 @@ SCORE: dict[str, Any] = {
 
 LEVEL: dict[str, Any] = {
     "metrics": dict,  # name -> number: does the search's own task get learnt?
+    "probe": dict,  # step -> accuracy of the nearest-neighbour probe, a fraction; empty where none was asked for
     "search_samples": _WHOLE,  # samples seen by the search up to the end of this level
     "layers": dict,  # layer -> [kept, total]
     "bad_images": _WHOLE,

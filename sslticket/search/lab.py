@@ -1,12 +1,12 @@
 """What a search may do: reach W_k, train a ticket, keep a ticket; what the folder has is not done again."""
 
 import time
+from itertools import pairwise
 from typing import Any
 
 from torch import nn
 
 from sslticket import origin
-from sslticket.data.opening import Source
 from sslticket.errors import BadInput
 from sslticket.files import write_row
 from sslticket.masking import gate
@@ -14,10 +14,10 @@ from sslticket.masking.mask import Mask, State, prunable
 from sslticket.randomness import derive
 from sslticket.recipe import family
 from sslticket.search.plan import Plan
+from sslticket.search.watch import Watch
 from sslticket.ticket import Ticket
 from sslticket.training import checkpoint
 from sslticket.training.loop import Loop
-from sslticket.training.measure import measure
 from sslticket.training.net import Net
 from sslticket.training.progress import Progress
 from sslticket.training.workbench import Workbench
@@ -32,15 +32,14 @@ class Lab:
         bench: Workbench,
         net: Net,
         wrapped: nn.Module,
-        *,
-        evaluation: Source | None,
+        watch: Watch,
         progress: Progress,
     ) -> None:
         self._plan, self._bench, self._net, self._wrapped = plan, bench, net, wrapped
-        self._recipe, self._stages, self._folder, self._training = plan.recipe, plan.stages, plan.folder, plan.source
-        self._evaluation, self._progress = evaluation, progress
+        self._recipe, self._stages, self._folder, self._images = plan.recipe, plan.stages, plan.folder, plan.images
+        self._watch, self._progress = watch, progress
         self._measured: dict[str, Any] = {}
-        self.bad_images: dict[str, str] = dict(plan.source.bad)
+        self.bad_images: dict[str, str] = dict(plan.images.source.bad)
 
     def dense_mask(self) -> Mask:
         """The mask of ones."""
@@ -74,7 +73,7 @@ class Lab:
             assert start == self._stages.rewind
         else:
             gate.write(self._net, checkpoint.load_net(self._folder.early))
-        gate.set_mask(self._net.backbone, ticket.mask)
+        gate.set_mask_everywhere(self._net, ticket.mask)
         self._run(loop, self._stages.rewind, self._stages.steps[0], level=ticket.level)
         return gate.read(self._net.backbone)
 
@@ -101,28 +100,30 @@ class Lab:
         """What training showed on the way to a ticket, in one line; "already there" for one that was found."""
         if not self._measured:
             return "already there"
-        metrics = "".join(
-            f", {name} {value:.4g}" for name, value in self._measured["metrics"].items() if name != "loss"
-        )
+        shown = {name: value for name, value in self._measured["metrics"].items() if name != "loss"}
+        if self._measured["probe"]:
+            shown["nearest neighbours"] = list(self._measured["probe"].values())[-1]
+        metrics = "".join(f", {name} {value:.4g}" for name, value in shown.items())
         loss = "untrained" if self._measured["loss"] is None else f"loss {self._measured['loss']:.4g}"
         return f"{loss}{metrics}, {self._measured['seconds']:.0f} s"
 
     def _loop(self, level: int) -> Loop:
-        recipe, source = self._recipe, self._training
+        recipe, images = self._recipe, self._images
         seeds = recipe.seeds
         self._batches = self._bench.loader(
-            source,
-            recipe.data.view(source.dataset.train),
+            images.source,
+            images.views,
             batch_size=recipe.fit.batch_size,
             order=derive(seeds.order, level),
             augment=derive(seeds.augment, level),
+            labelled=images.labelled,
         )
         return self._bench.loop(
             self._net,
             self._wrapped,
             self._batches,
             recipe.fit,
-            set_size=len(source.manifest),
+            set_size=images.epoch(recipe.fit.batch_size),
             seed=derive(seeds.augment, level),
             progress=self._progress,
         )
@@ -130,37 +131,41 @@ class Lab:
     def _run(self, loop: Loop, start: int, stop: int, level: int) -> None:
         """Train, and remember what the row of the ticket that follows will say."""
         self._progress.task(f"level {level + 1}/{len(self._stages.steps)}", self._stages.steps[0])
-        began = time.monotonic()
-        loop.run(start, stop)
-        seconds = time.monotonic() - began
+        seconds, probed = 0.0, {}
+        for first, last in pairwise(self._looks(start, stop)):
+            began = time.monotonic()
+            loop.run(first, last)
+            seconds += time.monotonic() - began
+            if self._watch.every is not None:
+                probed[last] = round(self._watch.probe(), 6)
+                self._progress.probe(probed[last])
         self.bad_images |= self._bench.bad_images(self._batches)
         self._measured = {
             "loss": loop.loss if stop > start else None,  # W_k may be the initialisation itself
             "seconds": round(seconds, 3),
             "steps": stop - start,
             "samples": (stop - start) * self._recipe.fit.batch_size,
-            "metrics": self._metrics(),
+            "metrics": self._watch.metrics(),
+            "probe": probed,
         }
 
-    def _metrics(self) -> dict[str, float]:
-        """The objective's metrics on the evaluation split, where the dataset has one."""
-        if self._evaluation is None:
-            return {}
-        source = self._evaluation
-        view = source.dataset.eval.resized(self._recipe.data.image_size)
-        batches = self._bench.loader(source, view, batch_size=self._recipe.fit.batch_size, order=0, augment=0)
-        return measure(self._bench.accelerator, self._net, batches)
+    def _looks(self, start: int, stop: int) -> list[int]:
+        """The steps between which nothing is looked at: from start to stop, and every probe's."""
+        every = self._watch.every or stop + 1
+        return [start, *range((start // every + 1) * every, stop, every), *[stop] * (stop > start)]
 
     def _provenance(self, level: int) -> dict[str, Any]:
         """Where the ticket comes from; nothing in it depends on the clock, so a repeated search repeats the file."""
-        manifest = self._training.manifest
-        recipe = self._recipe
+        manifest, true = self._images.source.manifest, self._images.true.manifest
+        recipe, permutation = self._recipe, self._images.permutation
+        shuffled = {} if permutation is None else {"permutation": permutation}
         return {
             "dataset": manifest.dataset,
-            "images": len(manifest),
+            "images": len(true),
+            **shuffled,
             "classes": len(manifest.classes),
             "data_hash": manifest.hash,
-            "objective": recipe.objective.name,
+            "objective": recipe.task,
             "seed": recipe.seed,
             "rewind_samples": self._stages.rewind * recipe.fit.batch_size,
             "search_samples": self._plan.samples(level),
@@ -174,7 +179,7 @@ class Lab:
             "kind": "level",
             "run": self._folder.path.name,
             "recipe": family(ticket.recipe),
-            "objective": recipe.objective.name,
+            "objective": recipe.task,
             "model": recipe.model,
             "source": recipe.data.dataset,
             "subset": recipe.data.subset,

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from sslticket import models
-from sslticket.data.opening import Source, open_split
+from sslticket.errors import BadInput
 from sslticket.machine import Machine
 from sslticket.masking.mask import prunable
 from sslticket.recipe import Recipe
 from sslticket.search.base import Stages
 from sslticket.search.folder import RunFolder
+from sslticket.search.images import Images
+from sslticket.units import Clock
 
 
 @dataclass(frozen=True)
@@ -21,8 +23,7 @@ class Plan:
 
     Attributes:
         recipe: as resolved from file and flags.
-        source: the training images, already the subset.
-        whole: images in the training set before the subset.
+        images: what is trained on.
         stages: steps and survivors of every level.
         folder: where the tickets will lie.
         prunable: number of weights that may be pruned.
@@ -30,8 +31,7 @@ class Plan:
     """
 
     recipe: Recipe
-    source: Source
-    whole: int
+    images: Images
     stages: Stages
     folder: RunFolder
     prunable: int
@@ -42,20 +42,30 @@ class Plan:
         return self.stages.cost(level) * self.recipe.fit.batch_size
 
     @property
+    def clock(self) -> Clock:
+        """Of one training, in full length."""
+        return self.recipe.fit.clock(self.images.epoch(self.recipe.fit.batch_size))
+
+    @property
     def levels(self) -> int:
         """The level of the last ticket."""
         return len(self.stages.kept) - 1
 
     def text(self) -> str:
         """The resolved recipe and what it comes to, for a person."""
-        recipe, stages, manifest = self.recipe, self.stages, self.source.manifest
-        clock, counts = recipe.fit.clock(len(manifest)), manifest.counts()
+        recipe, stages, manifest = self.recipe, self.stages, self.images.true.manifest
+        clock, counts = self.clock, manifest.counts()
         steps = stages.cost(self.levels)
         after = f", then {stages.steps[1]:,} a level" if len(stages.steps) > 1 else ""
+        labelled = self.images.labelled
+        known = (
+            {"labelled": f"{labelled.length:,} images, {labelled.places(clock.batch_size)} a batch"} if labelled else {}
+        )
         lines = dict(_flat(recipe.to_dict())) | {
             "run folder": self.folder.path,
-            "images": f"{len(manifest):,} of {self.whole:,}, hash {manifest.hash}",
+            "images": f"{len(manifest):,} of {self.images.whole:,}, hash {self.images.source.manifest.hash}",
             "classes": f"{len(manifest.classes):,}, of {min(counts):,} to {max(counts):,} images",
+            **known,
             "training": f"{clock.length} = {clock.total:,} steps = {clock.total * clock.batch_size:,} samples",
             "W_k": f"after step {stages.rewind:,} = {stages.rewind * clock.batch_size:,} samples "
             f"= {stages.rewind / clock.total:.1%} of training",
@@ -79,28 +89,33 @@ def plan(recipe: Recipe, machine: Machine, out: Path, *, trial: bool = False) ->
     Raises:
         BadInput: naming what does not fit and the fix; nothing has been written.
     """
-    source = open_split(recipe.data.dataset, "train", machine.data_root)
-    manifest, whole = source.manifest, len(source.manifest)
-    if recipe.data.subset_list is not None:
-        manifest = manifest.restricted_to(recipe.data.subset_list)
-    elif recipe.data.subset < 1:
-        manifest = manifest.subset(recipe.data.subset, by=recipe.data.subset_by, seed=recipe.seeds.subset)
-    source = dataclasses.replace(source, manifest=manifest)
-    clock = recipe.fit.clock(len(manifest))
+    images = Images.of(recipe, machine)
+    recipe.objective.check(machine.part(recipe.fit.batch_size), len(images.views))
+    clock = recipe.fit.clock(images.epoch(recipe.fit.batch_size))
     search = recipe.search.brought_within(clock) if trial else recipe.search
     moved = search != recipe.search
     recipe = dataclasses.replace(recipe, search=search)
-    count = _prunable_weights(recipe, source)
+    count = _prunable_weights(recipe, images)
     stages = search.stages(clock, count)
     notice = (
         f"the rewind point lies beyond {clock.length}; this trial takes W_k at step {stages.rewind}" if moved else ""
     )
-    return Plan(recipe, source, whole, stages, RunFolder(out, recipe, manifest.hash), count, notice)
+    folder = RunFolder(out, recipe, images.source.manifest.hash)
+    return Plan(recipe, images, stages, folder, count, notice)
 
 
-def _prunable_weights(recipe: Recipe, source: Source) -> int:
-    view = recipe.data.view(source.dataset.train)
-    backbone = models.build(recipe.model, channels=source.dataset.channels, image_size=view.size)
+def _prunable_weights(recipe: Recipe, images: Images) -> int:
+    sizes, channels = {view.size for view in images.views}, images.source.dataset.channels
+    first = images.views[0].size
+    backbone = models.build(recipe.model, channels=channels, image_size=first)
+    for size in sizes - {first}:
+        if models.features(backbone, channels=channels, image_size=size) != models.features(
+            backbone, channels=channels, image_size=first
+        ):
+            raise BadInput(
+                f"{recipe.model} takes images of {first} pixels only, and the smallest views have {min(sizes)}; "
+                "give a --model that pools globally, or an objective without small crops"
+            )
     return sum(backbone.get_parameter(name).numel() for name in prunable(backbone))
 
 

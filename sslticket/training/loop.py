@@ -18,6 +18,7 @@ from sslticket.training.optim import optimizer
 from sslticket.training.progress import Progress
 
 _LOOK_EVERY = 1.0  # seconds between looks at the losses; a look waits for the device
+_STUCK, _SAME = 100, 1e-5  # steps in a row at the loss of a collapsed embedding, up to this difference
 
 
 class Loop:
@@ -41,7 +42,7 @@ class Loop:
         accumulate: int = 1,
         progress: Progress,
     ) -> None:
-        self.net, self.loss = net, math.nan
+        self.net, self.loss, self._stuck = net, math.nan, 0
         self._accelerator, self._wrapped, self._loader = accelerator, wrapped, loader
         self._schedule, self._clock = fit.schedule(set_size), fit.clock(set_size)
         self._seed, self._parts, self._progress = seed, accumulate, progress
@@ -54,7 +55,7 @@ class Loop:
         """Take the optimiser steps `start` to `stop - 1`.
 
         Raises:
-            Diverged: at the first non-finite loss.
+            Diverged: at the first non-finite loss, or where an embedding has collapsed.
         """
         self.net.train()
         losses: list[Tensor] = []
@@ -74,6 +75,7 @@ class Loop:
                     self._accelerator.backward(total)
                 loss += total.detach()
             self.optimizer.step()
+            self.net.objective.after_step(self.net, progress)
             losses.append(loss)
             self._progress.advance(step + 1, self._clock.batch_size)
             if time.monotonic() - looked > _LOOK_EVERY:
@@ -89,6 +91,17 @@ class Loop:
         context: AbstractContextManager[None] = self._accelerator.no_sync(self._wrapped) if quiet else nullcontext()
         return context
 
+    def _watch_collapse(self, loss: float, step: int) -> None:
+        """Count the steps in a row whose loss is that of an embedding which is the same for all images."""
+        collapsed = self.net.objective.collapsed_loss(self._clock.batch_size // self._parts)
+        same = collapsed is not None and abs(loss - collapsed) < _SAME * max(1.0, abs(collapsed))
+        self._stuck = self._stuck + 1 if same else 0
+        if self._stuck >= _STUCK:
+            raise Diverged(
+                f"{self.net.objective.name} has collapsed: for {_STUCK} steps up to step {step + 1} the loss is "
+                f"{loss:.6g}, that of an embedding which is the same for all images; try a smaller --lr"
+            )
+
     def _look(self, losses: list[Tensor], last: int) -> None:
         for step, loss in enumerate(torch.stack(losses).tolist() if losses else [], last + 1 - len(losses)):
             if not math.isfinite(loss):
@@ -100,5 +113,6 @@ class Loop:
                     f"{self._rate(step):.4g}; {before}; try a smaller --lr"
                 )
             self.loss = loss
+            self._watch_collapse(loss, step)
         if losses:
             self._progress.loss(self.loss)

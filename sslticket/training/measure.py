@@ -10,6 +10,12 @@ from sslticket.data.loader import Loader
 from sslticket.training.net import Net
 
 
+def share_buffers(net: Net) -> None:
+    """Running statistics differ between processes; all take the first one's, which tickets are made of."""
+    for buffer in net.buffers():
+        buffer.copy_(broadcast(buffer))
+
+
 @torch.no_grad()
 def measure(accelerator: Accelerator, net: Net, loader: Loader) -> dict[str, float]:
     """Mean of each of the objective's metrics over every image of the loader's set, all processes together.
@@ -17,9 +23,7 @@ def measure(accelerator: Accelerator, net: Net, loader: Loader) -> dict[str, flo
     A mean that is not finite, as a loss of a net that overflows, is left out: JSON has no word for it.
     """
     net.eval()
-    # Running statistics differ between processes; the first one's are those that tickets are made of.
-    for buffer in net.buffers():
-        buffer.copy_(broadcast(buffer))
+    share_buffers(net)
     sums: dict[str, torch.Tensor] = {}
     count = torch.zeros((), dtype=torch.float64, device=accelerator.device)
     for batch in loader.once():

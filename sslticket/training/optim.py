@@ -5,15 +5,18 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from sslticket.fit import SGD, Adam
+from sslticket.fit import LARS, SGD, Adam, Optimizer
 
 
-def optimizer(spec: SGD | Adam, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """The torch optimiser for a description; weight decay falls on all parameters, as in the papers.
+def optimizer(spec: Optimizer, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    """The torch optimiser for a description, for the parameters that are trained.
 
+    Weight decay falls on all of them, as in the papers; LARS leaves biases and batch norm out, as its own papers do.
     The fused implementations update all tensors in one call, on CPU and GPU.
     """
-    chosen = list(parameters)
+    chosen = [parameter for parameter in parameters if parameter.requires_grad]
+    if isinstance(spec, LARS):
+        return _lars(spec, chosen)
     if isinstance(spec, SGD):
         return torch.optim.SGD(
             chosen,
@@ -23,4 +26,23 @@ def optimizer(spec: SGD | Adam, parameters: Iterable[nn.Parameter]) -> torch.opt
             nesterov=spec.nesterov,
             fused=True,
         )
-    return torch.optim.Adam(chosen, lr=spec.lr, betas=spec.betas, weight_decay=spec.weight_decay, fused=True)
+    if isinstance(spec, Adam):
+        return torch.optim.Adam(chosen, lr=spec.lr, betas=spec.betas, weight_decay=spec.weight_decay, fused=True)
+    return torch.optim.RMSprop(
+        chosen, lr=spec.lr, alpha=spec.alpha, momentum=spec.momentum, weight_decay=spec.weight_decay
+    )
+
+
+def _lars(spec: LARS, chosen: list[nn.Parameter]) -> torch.optim.Optimizer:
+    from lightly.utils import lars  # takes seconds, and few recipes use its optimiser
+
+    scaled = {"params": [parameter for parameter in chosen if parameter.dim() > 1]}
+    plain = {"params": [parameter for parameter in chosen if parameter.dim() <= 1], "weight_decay": 0.0}
+    found: torch.optim.Optimizer = lars.LARS(
+        [scaled, plain],
+        lr=spec.lr,
+        momentum=spec.momentum,
+        weight_decay=spec.weight_decay,
+        trust_coefficient=spec.trust,
+    )
+    return found

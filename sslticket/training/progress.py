@@ -26,7 +26,7 @@ class Progress:
             disable=not show,
             file=sys.stderr,
         )
-        self._task, self._steps = "", 0
+        self._task, self._steps, self._probed = "", 0, ""
 
     def task(self, name: str, steps: int) -> None:
         """Say what is being trained and over how many steps."""
@@ -39,7 +39,11 @@ class Progress:
 
     def loss(self, value: float) -> None:
         """The latest loss."""
-        self._bar.set_postfix_str(f"loss {value:.4g}", refresh=False)
+        self._bar.set_postfix_str(f"loss {value:.4g}{self._probed}", refresh=False)
+
+    def probe(self, accuracy: float) -> None:
+        """The latest accuracy of the nearest-neighbour probe, a fraction."""
+        self._probed = f", nearest neighbours {accuracy:.1%}"
 
     def note(self, text: str) -> None:
         """A line above the bar."""

@@ -12,7 +12,7 @@ from accelerate.utils import gather_object
 
 from sslticket.data.loader import Loader
 from sslticket.data.opening import Source, loader
-from sslticket.data.order import Order
+from sslticket.data.order import Labelled, Order
 from sslticket.data.views import View
 from sslticket.errors import BadInput
 from sslticket.fit import Fit
@@ -70,13 +70,22 @@ class Workbench:
                 f"give --batch-size a multiple of {processes * parts}"
             )
 
-    def loader(self, source: Source, view: View, *, batch_size: int, order: int, augment: int) -> Loader:
-        """Batches of one view of the source's images, this process's share."""
+    def loader(
+        self,
+        source: Source,
+        views: tuple[View, ...],
+        *,
+        batch_size: int,
+        order: int,
+        augment: int,
+        labelled: Labelled | None = None,
+    ) -> Loader:
+        """Batches of these views of the source's images, this process's share."""
         processes = self.accelerator.num_processes
         return loader(
             source,
-            (view,),
-            Order(len(source.manifest), batch_size, order, rank=self.accelerator.process_index, world=processes),
+            views,
+            Order(len(source.manifest), batch_size, order, self.accelerator.process_index, processes, labelled),
             augment_seed=augment,
             device=self.accelerator.device,
             threads=self.machine.decoders,

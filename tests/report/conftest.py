@@ -42,6 +42,7 @@ SCORE = {
 LEVEL = {
     "kind": "level",
     "metrics": {"rotation accuracy": 0.93},
+    "probe": {},
     "search_samples": 3840,
     "layers": {"first": [9, 10], "last": [16, 90]},
     "bad_images": 0,

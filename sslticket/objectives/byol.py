@@ -1,0 +1,108 @@
+"""BYOL: predict what a slow copy of the network makes of the other view; no negatives (Grill et al. 2020)."""
+
+from dataclasses import dataclass
+from typing import ClassVar, cast
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sslticket.data.loader import Batch
+from sslticket.data.views import View
+from sslticket.errors import BadInput
+from sslticket.objectives.augmentation import distorted
+from sslticket.objectives.base import Network, Objective
+from sslticket.objectives.momentum import Momentum, rising
+from sslticket.objectives.retrieval import retrieval
+
+
+class _Heads(nn.Module):
+    """The projection, the prediction, and the target network."""
+
+    def __init__(self, backbone: nn.Module, projection: nn.Module, prediction: nn.Module) -> None:
+        super().__init__()
+        self.projection = projection
+        self.prediction = prediction
+        self.momentum = Momentum(backbone, projection)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BYOL(Objective):
+    """Squared distance of unit predictions and unit targets, both ways (equation 2 and section 3.1).
+
+    The target network follows the trained one more and more slowly. The paper normalises over the batch of all devices
+    (section 3.3); here batch norm sees one process's part.
+
+    Attributes:
+        ema: share of its weights that the target network keeps at the first step; it rises to 1 (section 3.2).
+        hidden: units of the hidden layers of projection and prediction (section 3.2).
+        dim: outputs of both (section 3.2).
+    """
+
+    compares: ClassVar[int] = 2
+
+    ema: float = 0.996
+    hidden: int = 4096
+    dim: int = 256
+
+    def __post_init__(self) -> None:
+        if self.dim < 1 or self.hidden < 1:
+            raise BadInput(
+                f"{self.hidden} hidden units and {self.dim} dimensions hold nothing; give --hidden and --dim at least 1"
+            )
+        if not 0 <= self.ema <= 1:
+            raise BadInput(f"a target network cannot keep {self.ema:g} of its weights; give --ema in [0, 1]")
+
+    def views(self, standard: View) -> tuple[View, ...]:
+        """One view always blurred, the other seldom blurred and sometimes solarised (table 6)."""
+        colours = (0.4, 0.4, 0.2, 0.1)
+        blurred = distorted(standard, jitter=colours, blur=1.0)
+        return blurred, distorted(standard, jitter=colours, blur=0.1, solarize=0.2)
+
+    def check(self, batch_size: int, views: int) -> None:
+        """See the base class; batch norm in the heads needs more than one image."""
+        super().check(batch_size, views)
+        if batch_size < 2:
+            raise BadInput(
+                f"byol normalises over the batch and needs at least 2 images at a time, and gets {batch_size}; "
+                "give a larger --batch-size, or fewer processes or parts (--accumulate)"
+            )
+
+    def heads(self, backbone: nn.Module, features: int, classes: int) -> nn.Module:
+        """Projection (B, features) -> (B, dim), prediction (B, dim) -> (B, dim), and the target network."""
+        from lightly.models.modules.heads import BYOLPredictionHead, BYOLProjectionHead
+
+        projection = BYOLProjectionHead(features, self.hidden, self.dim)
+        return _Heads(backbone, projection, BYOLPredictionHead(self.dim, self.hidden, self.dim))
+
+    def loss(self, net: Network, batch: Batch, progress: float) -> dict[str, Tensor]:
+        """The mean over the images, from 0 to 8."""
+        one, other = self._projections(net, batch)
+        return {"prediction": self._distance(net, batch, one, other).mean()}
+
+    def after_step(self, net: Network, progress: float) -> None:
+        """The target network follows."""
+        heads = cast(_Heads, net.heads)
+        heads.momentum.follow(net.backbone, heads.projection, rising(self.ema, progress))
+
+    def collapsed_loss(self, batch_size: int) -> float:
+        """0, the least there is: what is always the same is always predicted."""
+        return 0.0
+
+    def metrics(self, net: Network, batch: Batch) -> dict[str, Tensor]:
+        """Retrieval of the trained network's projections and the loss, each (B,)."""
+        one, other = self._projections(net, batch)
+        return retrieval(one, other) | {"loss": self._distance(net, batch, one, other)}
+
+    @staticmethod
+    def _projections(net: Network, batch: Batch) -> tuple[Tensor, Tensor]:
+        """(B, dim) each; view by view, so that batch norm sees one augmentation at a time, as in the paper's."""
+        projection = cast(_Heads, net.heads).projection
+        return projection(net.backbone(batch.views[0])), projection(net.backbone(batch.views[1]))
+
+    @staticmethod
+    def _distance(net: Network, batch: Batch, one: Tensor, other: Tensor) -> Tensor:
+        """The loss of each image, (B,): |p - t|^2 of unit vectors is 2 - 2 cos(p, t)."""
+        heads = cast(_Heads, net.heads)
+        forth = F.cosine_similarity(heads.prediction(one).float(), heads.momentum(batch.views[1]).float())
+        back = F.cosine_similarity(heads.prediction(other).float(), heads.momentum(batch.views[0]).float())
+        return 4 - 2 * (forth + back)

@@ -1,0 +1,156 @@
+"""MoCo v2: the other view of the same image against a queue of earlier images (Chen et al. 2020, He et al. 2020)."""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch import distributed as dist
+
+from sslticket.data.loader import Batch
+from sslticket.data.views import View
+from sslticket.errors import BadInput
+from sslticket.objectives.augmentation import distorted
+from sslticket.objectives.base import Network, Objective
+from sslticket.objectives.gathering import gathered
+from sslticket.objectives.momentum import Momentum
+from sslticket.objectives.retrieval import retrieval
+
+
+class _Heads(nn.Module):
+    """The projection, the encoder of the keys, and the queue of the last keys.
+
+    Our own queue: lightly's memory bank is in no checkpoint (its buffers are not persistent), and where it wraps around
+    it drops what is left of a batch.
+
+    Attributes:
+        queue: (K, dim) float32 of unit length; random at first.
+        oldest: () int64, the row of the queue that is replaced next.
+    """
+
+    queue: Tensor
+    oldest: Tensor
+
+    def __init__(self, backbone: nn.Module, projection: nn.Module, queue: int, dim: int) -> None:
+        super().__init__()
+        self.projection = projection
+        self.momentum = Momentum(backbone, projection)
+        self.register_buffer("queue", F.normalize(torch.randn(queue, dim), dim=1))
+        self.register_buffer("oldest", torch.zeros((), dtype=torch.int64))
+
+    @torch.no_grad()
+    def keys(self, images: Tensor) -> Tensor:
+        """Images (B, C, H, W) -> unit keys (B, dim), float32."""
+        several = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+        if not (several and self.training):
+            return F.normalize(self.momentum(images).float(), dim=1)
+        from lightly.models.utils import batch_shuffle, batch_unshuffle
+
+        images, order = batch_shuffle(images.contiguous(), distributed=True)
+        keys = F.normalize(self.momentum(images).float(), dim=1)
+        return cast(Tensor, batch_unshuffle(keys, order, distributed=True))
+
+    @torch.no_grad()
+    def enqueue(self, keys: Tensor) -> None:
+        """Replace the oldest keys by these, (N, dim)."""
+        size = len(self.queue)
+        keys = keys[-size:]
+        # A tensor all along: the number itself would have to come from the device, which then waits.
+        rows = (self.oldest + torch.arange(len(keys), device=keys.device)) % size
+        self.queue[rows] = keys
+        self.oldest.copy_((self.oldest + len(keys)) % size)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MoCoV2(Objective):
+    """Cross-entropy of a query's own key among the keys in the queue (He et al. 2020, equation 1).
+
+    The key encoder follows the trained one slowly. Where several processes train, its images are shuffled over them, so
+    that batch norm does not give a query's key away (section 3.3), and the keys of all processes enter the queue. A
+    queue longer than the training set holds an image's own earlier keys as negatives: shorten it for small sets.
+
+    Attributes:
+        temperature: of the softmax over similarities (MoCo v2, table 1 and section 3).
+        dim: outputs of the projection, whose hidden layer is as wide as the features (MoCo v2, section 3).
+        queue: keys in the queue (MoCo, section 4).
+        ema: share of its weights that the key encoder keeps at each step (MoCo, section 3.2).
+    """
+
+    compares: ClassVar[int] = 2
+
+    temperature: float = 0.2
+    dim: int = 128
+    queue: int = 65536
+    ema: float = 0.999
+
+    def __post_init__(self) -> None:
+        if self.temperature <= 0:
+            raise BadInput(f"a temperature of {self.temperature:g} ranks nothing; give --temperature above 0")
+        if self.dim < 1 or self.queue < 1:
+            raise BadInput(
+                f"a queue of {self.queue} keys in {self.dim} dimensions is empty; give --queue and --dim at least 1"
+            )
+        if not 0 <= self.ema <= 1:
+            raise BadInput(f"an encoder cannot keep {self.ema:g} of its weights; give --ema in [0, 1]")
+
+    def views(self, standard: View) -> tuple[View, ...]:
+        """Query and key with the same augmentation (MoCo v2, section 3; its published code for the numbers)."""
+        view = distorted(standard, scale=(0.2, 1.0), blur=0.5)
+        return view, view
+
+    def check(self, batch_size: int, views: int) -> None:
+        """See the base class; a batch must fit into the queue."""
+        super().check(batch_size, views)
+        if batch_size > self.queue:
+            raise BadInput(
+                f"a queue of {self.queue} keys cannot hold a batch of {batch_size}; "
+                f"give --queue at least {batch_size} or a smaller --batch-size"
+            )
+
+    def heads(self, backbone: nn.Module, features: int, classes: int) -> nn.Module:
+        """The projection, two linear layers (B, features) -> (B, dim), with key encoder and queue."""
+        from lightly.models.modules.heads import MoCoProjectionHead
+
+        return _Heads(backbone, MoCoProjectionHead(features, features, self.dim), self.queue, self.dim)
+
+    def loss(self, net: Network, batch: Batch, progress: float) -> dict[str, Tensor]:
+        """Mean cross-entropy; afterwards the batch's keys are in the queue."""
+        heads = cast(_Heads, net.heads)
+        queries = self._queries(net, batch.views[0])
+        keys = heads.keys(batch.views[1])
+        # The backward pass needs the queue as it was here.
+        loss = self._against(queries, keys, heads.queue.clone()).mean()
+        with torch.no_grad():
+            heads.enqueue(gathered(keys))
+        return {"contrast": loss}
+
+    def after_step(self, net: Network, progress: float) -> None:
+        """The key encoder follows."""
+        heads = cast(_Heads, net.heads)
+        heads.momentum.follow(net.backbone, heads.projection, self.ema)
+
+    def collapsed_loss(self, batch_size: int) -> float:
+        """log(K + 1): every key in the queue is as near as the right one, once such keys fill it."""
+        return math.log(self.queue + 1)
+
+    def metrics(self, net: Network, batch: Batch) -> dict[str, Tensor]:
+        """Retrieval of keys by queries and the loss against the queue, each (B,)."""
+        heads = cast(_Heads, net.heads)
+        queries, keys = self._queries(net, batch.views[0]), heads.keys(batch.views[1])
+        return retrieval(queries, keys) | {"loss": self._against(queries, keys, heads.queue)}
+
+    @staticmethod
+    def _queries(net: Network, images: Tensor) -> Tensor:
+        """Unit queries (B, dim), float32."""
+        return F.normalize(cast(_Heads, net.heads).projection(net.backbone(images)).float(), dim=1)
+
+    def _against(self, queries: Tensor, keys: Tensor, queue: Tensor) -> Tensor:
+        """Cross-entropy of each query's own key, (B,)."""
+        # Similarities over a small temperature are too coarse in 16 bits.
+        with torch.autocast(queries.device.type, enabled=False):
+            own = (queries * keys).sum(dim=1, keepdim=True)
+            logits = torch.cat([own, queries @ queue.T], dim=1) / self.temperature
+            first = torch.zeros(len(logits), dtype=torch.int64, device=logits.device)
+            return F.cross_entropy(logits, first, reduction="none")

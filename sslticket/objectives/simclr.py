@@ -1,0 +1,96 @@
+"""SimCLR: the other view of the same image among all views of the batch (Chen et al. 2020)."""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, Literal, cast
+
+import torch
+from torch import Tensor, nn
+
+from sslticket.data.loader import Batch
+from sslticket.data.views import View
+from sslticket.errors import BadInput
+from sslticket.objectives.augmentation import distorted
+from sslticket.objectives.base import Network, Objective
+from sslticket.objectives.gathering import gathered
+from sslticket.objectives.retrieval import retrieval
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimCLR(Objective):
+    """NT-Xent over the 2B views of a batch, those of all processes together; defaults are the ImageNet ones.
+
+    The paper normalises over the batch of all devices (section 2.2); here batch norm sees one process's part.
+
+    Attributes:
+        temperature: of the softmax over similarities; 0.1 for ImageNet (table 5), 0.5 for CIFAR-10 (B.9).
+        dim: outputs of the projection, whose hidden layer is as wide as the features (section 2.1).
+        strength: of the colour jitter; 1 for ImageNet, 0.5 for CIFAR-10 (appendix A and B.9).
+    """
+
+    compares: ClassVar[int] = 2
+
+    temperature: float = 0.1
+    dim: int = 128
+    strength: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.temperature <= 0:
+            raise BadInput(f"a temperature of {self.temperature:g} ranks nothing; give --temperature above 0")
+        if self.dim < 1:
+            raise BadInput(f"a projection to {self.dim} dimensions holds nothing; give --dim at least 1")
+        if not 0 <= self.strength <= 2.5:  # at 2.5 the hue is shifted by up to half the colour circle: all of it
+            raise BadInput(f"a jitter strength of {self.strength:g} is out of range; give --strength in [0, 2.5]")
+
+    def views(self, standard: View) -> tuple[View, ...]:
+        """Two views with the same augmentation (appendix A)."""
+        strong, hue = 0.8 * self.strength, 0.2 * self.strength
+        view = distorted(standard, jitter=(strong, strong, strong, hue), blur=0.5)
+        return view, view
+
+    def check(self, batch_size: int, views: int) -> None:
+        """See the base class; an image alone has no negatives."""
+        super().check(batch_size, views)
+        if batch_size < 2:
+            raise BadInput(
+                f"simclr tells an image from others and needs at least 2 at a time, and gets {batch_size}; "
+                "give a larger --batch-size, or fewer processes or parts (--accumulate)"
+            )
+
+    def heads(self, backbone: nn.Module, features: int, classes: int) -> nn.Module:
+        """The projection, (B, features) -> (B, dim): two linear layers, each with batch norm."""
+        from lightly.models.modules.heads import SimCLRProjectionHead
+
+        return cast(nn.Module, SimCLRProjectionHead(features, features, self.dim))
+
+    def loss(self, net: Network, batch: Batch, progress: float) -> dict[str, Tensor]:
+        """NT-Xent, the mean over all views of all processes."""
+        one, other = self._projections(net, batch)
+        # Not lightly's own gathering: the loss would be that of this process's rows, and with it the logged value.
+        return {"contrast": self._nt_xent(gathered(one), gathered(other), "mean")}
+
+    def collapsed_loss(self, batch_size: int) -> float:
+        """log(2B - 1): every view is as near as the right one. B are the images of all processes in one loss."""
+        return math.log(2 * batch_size - 1)
+
+    def metrics(self, net: Network, batch: Batch) -> dict[str, Tensor]:
+        """Retrieval of the projections and the loss among the views of this batch, each (B,)."""
+        one, other = self._projections(net, batch)
+        loss = self._nt_xent(one, other, "none").view(2, -1).mean(dim=0)
+        return retrieval(one, other) | {"loss": loss}
+
+    @staticmethod
+    def _projections(net: Network, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Both (B, dim) float32. One forward pass, so that batch norm sees all views together, as in the paper's."""
+        one, other = net.heads(net.backbone(torch.cat(batch.views[:2]))).float().chunk(2)
+        return one, other
+
+    def _nt_xent(self, one: Tensor, other: Tensor, reduction: Literal["mean", "none"]) -> Tensor:
+        """A scalar, or (2B,): the rows of the first views, then those of the second."""
+        from lightly.loss import NTXentLoss
+
+        criterion = NTXentLoss(temperature=self.temperature)
+        criterion.cross_entropy.reduction = reduction
+        # Similarities over a small temperature are too coarse in 16 bits.
+        with torch.autocast(one.device.type, enabled=False):
+            return cast(Tensor, criterion(one, other))

@@ -1,0 +1,88 @@
+"""The images that a recipe's tickets are found on: subset, known labels, shuffled labels."""
+
+import hashlib
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from sslticket.data import labels
+from sslticket.data.manifest import Manifest
+from sslticket.data.opening import Source, open_split
+from sslticket.data.order import Labelled
+from sslticket.data.views import View
+from sslticket.errors import BadInput
+from sslticket.machine import Machine
+from sslticket.recipe import Recipe
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """What a search trains on.
+
+    Attributes:
+        source: the training images, with the labels that the objective may know.
+        true: the subset with its true labels, each image once; for looking on, never for training.
+        whole: images in the training set before the subset.
+        labelled: the labelled stream, where the objective draws from two.
+        views: what the network is shown of each image.
+        permutation: where labels were shuffled: seed, share and hash; for a ticket's provenance.
+    """
+
+    source: Source
+    true: Source
+    whole: int
+    labelled: Labelled | None
+    views: tuple[View, ...]
+    permutation: dict[str, Any] | None
+
+    @classmethod
+    def of(cls, recipe: Recipe, machine: Machine) -> "Images":
+        """Open the training split and apply what the recipe says of it.
+
+        Raises:
+            BadInput: if the data is missing, a class is left empty, or the objective cannot work with these labels.
+        """
+        data, objective = recipe.data, recipe.objective
+        opened = open_split(data.dataset, "train", machine.data_root)
+        true = _subset(recipe, opened.manifest)
+        manifest, labelled, permutation = true, None, None
+        if data.shuffle_labels:
+            manifest = labels.shuffled(true, data.shuffle_labels, seed=recipe.seeds.labels)
+            digest = hashlib.sha256(manifest.labels.astype("<i8").tobytes()).hexdigest()[:16]
+            permutation = {"seed": recipe.seeds.labels, "share": data.shuffle_labels, "hash": digest}
+        known = _known(recipe, manifest)
+        if objective.labelled_share is not None:
+            labelled = Labelled(len(known), objective.labelled_share)
+            manifest = labels.two_streams(manifest, known)
+        elif len(known) < len(manifest):
+            if objective.needs_labels:
+                raise BadInput(
+                    f"{objective.name} needs every image's label, and {len(known):,} of {len(manifest):,} are known; "
+                    "give --subset in place of --labels, or an objective that does without labels"
+                )
+            manifest = labels.only(manifest, known)
+        views = recipe.views(opened.dataset.train)
+        source, with_truth = (replace(opened, manifest=which) for which in (manifest, true))
+        return cls(source, with_truth, len(opened.manifest), labelled, views, permutation)
+
+    def epoch(self, batch_size: int) -> int:
+        """Samples in an epoch: the images, or what two streams show while the labelled one is seen once."""
+        return len(self.source.manifest) if self.labelled is None else self.labelled.epoch(batch_size)
+
+
+def _subset(recipe: Recipe, manifest: Manifest) -> Manifest:
+    data = recipe.data
+    if data.subset_list is not None:
+        return manifest.restricted_to(data.subset_list)
+    return manifest.subset(data.subset, by=data.subset_by, seed=recipe.seeds.subset) if data.subset < 1 else manifest
+
+
+def _known(recipe: Recipe, manifest: Manifest) -> np.ndarray:
+    """Rows whose labels may be used: under one seed, those that a subset of this size has."""
+    data = recipe.data
+    if data.labels_list is not None:
+        return manifest.listed(data.labels_list)
+    if data.labels < 1:
+        return manifest.stratified(data.labels, recipe.seeds.subset, "--labels")
+    return np.arange(len(manifest))
