@@ -78,3 +78,16 @@ def test_a_state_of_another_network_is_refused() -> None:
     wider[4] = nn.Linear(16, 5)
     with pytest.raises(BadInput, match=r"4.bias is \(5,\) there and \(3,\) here"):
         gate.write(net, wider.state_dict())
+
+
+def test_a_mask_falls_on_the_copies_that_follow_the_backbone() -> None:
+    backbone, mask = gated()
+    net = nn.ModuleDict(
+        {"backbone": backbone, "heads": nn.ModuleDict({"target": gate.Follower(copy.deepcopy(backbone))})}
+    )
+    gate.set_mask_everywhere(net, mask)
+    for part in ("backbone", "heads.target.backbone"):
+        stored = gate.stored(net.get_submodule(part))
+        for name, layer in mask.items():
+            assert not stored[name][~layer].any()
+            assert stored[name][layer].abs().min() > 0

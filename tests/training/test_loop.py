@@ -1,5 +1,6 @@
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -151,3 +152,33 @@ def test_bfloat16_passes_leave_float32_weights() -> None:
 def test_a_batch_that_the_parts_do_not_divide_is_refused() -> None:
     with pytest.raises(BadInput, match="give --batch-size a multiple of 3"):
         Workbench.on(Machine(accumulate=3), "fp32").check_batch(16)
+
+
+@dataclass(frozen=True)
+class Collapses(Supervised):
+    """At the loss of a collapsed embedding from a step on, and for one step before it."""
+
+    from_step: int = 5
+
+    def loss(self, net: Network, batch: Batch, progress: float) -> dict[str, Tensor]:
+        step = round(progress * 200)
+        value = super().loss(net, batch, progress)["labels"]
+        return {"labels": 0 * value + (0.5 if step == 2 or step >= self.from_step else 0.49)}
+
+    def collapsed_loss(self, batch_size: int) -> float:
+        assert batch_size == BATCH
+        return 0.5
+
+
+@pytest.mark.parametrize("from_step", [5, 150])
+def test_a_collapsed_embedding_stops_the_training_once_it_stays(from_step: int) -> None:
+    bench = Workbench.on(Machine(), "fp32")
+    net = Net.build("lenet300", Collapses(from_step), channels=1, image_size=8, classes=10, seed=3)
+    fit = Fit(length="200it", batch_size=BATCH, optimizer=SGD(lr=0.05))
+    with bench.prepared(net) as wrapped:
+        training = bench.loop(net, wrapped, Numbers(), fit, set_size=COUNT, seed=0, progress=Progress(0, show=False))
+        if from_step == 150:
+            training.run(0, 200)  # fifty steps are no proof
+        else:
+            with pytest.raises(Diverged, match=r"has collapsed: for 100 steps up to step 105 .* 0\.5, .* smaller --lr"):
+                training.run(0, 200)

@@ -1,0 +1,71 @@
+"""What a recipe makes of the images: labels hidden and shuffled; and looking on with a probe."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sslticket.data.views import View
+from sslticket.errors import BadInput
+from sslticket.machine import Machine
+from sslticket.objectives.rotnet import RotNet
+from sslticket.objectives.supervised import Supervised
+from sslticket.recipe import Data
+from sslticket.search.images import Images
+from sslticket.search.plan import plan
+from sslticket.search.run import run
+from tests.runs import recipe, search, tickets
+
+
+def test_shuffled_labels_are_told_by_the_ticket_and_repeat_with_the_seed(tmp_path: Path) -> None:
+    which = recipe(data=Data(dataset="digits", shuffle_labels=1.0))
+    images = Images.of(which, Machine())
+    plain = Images.of(recipe(), Machine())
+    assert np.array_equal(images.source.manifest.counts(), plain.source.manifest.counts())
+    assert images.true.manifest.hash == plain.source.manifest.hash != images.source.manifest.hash
+    assert "supervised-shuffled-conv3" in which.key
+    found = tickets(search(tmp_path, which))[-1].provenance
+    assert found["permutation"] == images.permutation
+    assert found["permutation"]["seed"] == which.seeds.labels
+    assert found["data_hash"] == images.source.manifest.hash
+    other = Images.of(replace(which, seed=1), Machine())
+    assert other.permutation is not None
+    assert other.permutation["hash"] != found["permutation"]["hash"]
+
+
+def test_an_objective_that_needs_labels_gets_them_all_or_is_refused() -> None:
+    partly = Data(dataset="digits", labels=0.1)
+    with pytest.raises(BadInput, match="supervised needs every image's label, and 145 of 1,438 are known; give --sub"):
+        Images.of(recipe(Supervised(), data=partly), Machine())
+    hidden = Images.of(recipe(RotNet(), data=partly), Machine())
+    assert np.count_nonzero(hidden.source.manifest.labels >= 0) == 145
+    assert np.count_nonzero(hidden.true.manifest.labels >= 0) == 1438
+
+
+@pytest.mark.parametrize("bad", [{"labels": 0.0}, {"labels": 1.5}, {"shuffle_labels": -0.1}, {"shuffle_labels": 2.0}])
+def test_shares_beyond_all_images_are_refused(bad: dict[str, float]) -> None:
+    with pytest.raises(BadInput, match="give --"):
+        Data(dataset="digits", **bad)  # type: ignore[arg-type]
+
+
+def test_given_views_take_the_place_of_the_objective_s_own() -> None:
+    large, small = View(size=32, crop="resized"), View(size=16, crop="resized")
+    which = recipe(data=Data(dataset="digits", augment=(large, small), image_size=8))
+    assert [view.size for view in which.views(View(size=8))] == [8, 4]
+    assert recipe(data=Data(dataset="digits", augment=large)).views(View(size=8)) == (large,)
+
+
+def test_a_probe_tells_what_the_features_know_and_changes_nothing(tmp_path: Path) -> None:
+    which = recipe(RotNet())
+    plain = search(tmp_path / "plain", which)
+    machine = Machine(probe="2it")
+    probed = plan(which, machine, tmp_path / "probed")
+    run(probed, machine)
+    for one, other in zip(tickets(plain), tickets(probed), strict=True):
+        assert one.hash == other.hash
+    rows = [json.loads(probed.folder.row(level).read_text()) for level in range(4)]
+    assert [list(row["probe"]) for row in rows] == [["2"], ["4", "6"], ["4", "6"], ["4", "6"]]
+    # Ten classes; even an untrained net's features tell most digits apart.
+    assert all(0.5 < accuracy <= 1 for row in rows for accuracy in row["probe"].values())
