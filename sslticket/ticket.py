@@ -16,6 +16,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from sslticket import hub
+from sslticket.data.inputs import Inputs
 from sslticket.errors import BadInput
 from sslticket.files import written_whole
 from sslticket.masking import gate
@@ -70,20 +72,29 @@ class Ticket:
         """
         theirs = gate.stored(model)
         if missing := [name for name in self.weights if name not in theirs]:
-            raise BadInput(f"this ticket is for another model: it has no {missing[0]} ({len(missing)} tensors missing)")
+            count = f"({len(missing)} tensors missing)"
+            raise BadInput(f"this ticket is for another model: it has no {missing[0]} {count}{self._meant}")
         for name, value in self.weights.items():
             if theirs[name].shape != value.shape:
                 raise BadInput(
                     f"this ticket is for another model: {name} is {tuple(value.shape)} in the ticket "
-                    f"and {tuple(theirs[name].shape)} in the model"
+                    f"and {tuple(theirs[name].shape)} in the model{self._meant}"
                 )
         known = self.mask.keys()
         if extra := [name for name in prunable(model) if name not in known and theirs[name].dim() > 2]:
-            raise BadInput(f"this ticket is for another model: it does not know the convolution {extra[0]}")
+            raise BadInput(f"this ticket is for another model: it does not know the convolution {extra[0]}{self._meant}")
         gate.attach(model, self.mask)
         gate.write(model, theirs | self.weights)
         gate.set_mask(model, self.mask)
         return model
+
+    @property
+    def _meant(self) -> str:
+        """The model and the images that the ticket is for, as the end of a complaint."""
+        if "model" not in self.recipe:
+            return ""
+        inputs = Inputs.of(self.recipe)
+        return f"; it is for {self.recipe['model']}" + (f" and {inputs}" if inputs else "")
 
     @property
     def hash(self) -> str:
@@ -125,10 +136,14 @@ class Ticket:
     def load(cls, path: Path | str) -> "Ticket":
         """Read and check a ticket: format, names, shapes, counts, dtypes and hash; pickle is never used.
 
+        Args:
+            path: a ticket file, a folder that `sslticket export` wrote, or either on the Hugging Face Hub,
+                `hf://user/name[@revision][/path]`.
+
         Raises:
             BadInput: if the file is missing, cut short, changed, of a newer format, or no ticket.
         """
-        header, tensors = _read(Path(path))
+        header, tensors = _read(hub.file_of(path))
         if header.pop("hash", None) != _digest(header, tensors):
             raise BadInput(f"{path} is a damaged ticket: its content does not match its hash; copy it anew")
         try:

@@ -1,0 +1,119 @@
+"""Where a ticket's file lies: at a path, in an exported folder, or in a repository of the Hugging Face Hub."""
+
+import filecmp
+import re
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+from sslticket.errors import BadInput
+from sslticket.files import written_whole
+
+TICKET = "ticket.safetensors"
+"""The ticket's name in an exported folder."""
+
+# A path loses one of the two slashes. A revision has slashes only as refs/pr/1 or refs/convert/x.
+_NAME = re.compile(r"hf:/{1,2}([\w.-]+/[\w.-]+)(?:@(refs/\w+/[\w.-]+|[^/@]+))?(?:/(.+?))?/?")
+
+
+class Name(NamedTuple):
+    """A ticket on the Hub: `hf://user/name[@revision][/path]`.
+
+    Attributes:
+        repo: "user/name".
+        revision: branch, tag or commit; None for the newest.
+        file: its path in the repository.
+    """
+
+    repo: str
+    revision: str | None
+    file: str
+
+    def __str__(self) -> str:
+        return f"hf://{self.repo}{f'@{self.revision}' if self.revision else ''}/{self.file}"
+
+
+def is_name(place: Path | str) -> bool:
+    """Whether a place is meant to be on the Hub."""
+    return str(place).startswith("hf:/")
+
+
+def parse(place: Path | str) -> Name:
+    """What a name on the Hub says; a path that does not end in .safetensors is an exported folder's.
+
+    Raises:
+        BadInput: if it is no such name.
+    """
+    match = _NAME.fullmatch(str(place))
+    if match is None or any(part in ("", ".", "..") for part in (match[3] or "ticket").split("/")):
+        raise BadInput(f"{place} is no name on the Hugging Face Hub; write it hf://user/name[@revision][/path]")
+    repo, revision, path = match.groups()
+    if path is None:
+        return Name(repo, revision, TICKET)
+    return Name(repo, revision, path if path.endswith(".safetensors") else f"{path}/{TICKET}")
+
+
+def file_of(place: Path | str) -> Path:
+    """The ticket file that a path, an exported folder or a name on the Hub means; it is not opened.
+
+    Raises:
+        BadInput: for a folder without a ticket of its own, or one on the Hub that cannot be fetched.
+    """
+    if is_name(place):
+        return fetched(parse(place))
+    path = Path(place)
+    if not path.is_dir():
+        return path
+    if (path / TICKET).is_file():
+        return path / TICKET
+    if found := sorted(path.glob("tickets/*.safetensors")):
+        raise BadInput(f"{path} is the folder of a run with {len(found)} tickets; give one of them, such as {found[-1]}")
+    raise BadInput(f"{path} is no exported ticket, it holds no {TICKET}; give a folder that sslticket export wrote")
+
+
+def fetched(name: Name) -> Path:
+    """The file in the Hub's cache on this machine, downloaded where it is not there yet.
+
+    Raises:
+        BadInput: if there is no such file, it may not be read, or the Hub cannot be reached.
+    """
+    try:
+        from huggingface_hub import errors, hf_hub_download
+    except ImportError:
+        raise BadInput(f"{name} needs a package that is not installed; pip install huggingface_hub") from None
+    try:
+        return Path(hf_hub_download(name.repo, name.file, revision=name.revision, library_name="sslticket"))
+    except errors.GatedRepoError:
+        fix = f"accept its terms on https://huggingface.co/{name.repo} and run `hf auth login`"
+        raise BadInput(f"{name} is for those who accept the terms of its owner; {fix}") from None
+    except errors.RepositoryNotFoundError:
+        fix = "check the name, or run `hf auth login`"
+        raise BadInput(f"the Hugging Face Hub has no repository {name.repo}, or a private one; {fix}") from None
+    except errors.RevisionNotFoundError:
+        raise BadInput(f"{name.repo} has no revision {name.revision}; give a branch, a tag or a commit of it") from None
+    except errors.LocalEntryNotFoundError:
+        fix = f"where there is a network, run `hf download {name.repo} {name.file}`, and give the file that it prints"
+        raise BadInput(f"{name} is not on this machine, and the Hugging Face Hub cannot be reached; {fix}") from None
+    except errors.EntryNotFoundError:
+        fix = "write hf://user/name/path for a file or an exported folder in it"
+        raise BadInput(f"{name.repo} has no file {name.file}; {fix}") from None
+    # The Hub's own error is also one of the library that carries it over the network, whichever that is.
+    except (OSError, ValueError, *errors.HfHubHTTPError.__bases__) as error:
+        why = str(error).partition("\n")[0] or type(error).__name__
+        raise BadInput(f"{name} cannot be fetched ({why}); try again, or download it and give the file") from None
+
+
+def kept(place: Path | str, out: Path) -> Path:
+    """A copy below `out` of a ticket on the Hub, so that rows can lie beside it: none belong into the Hub's cache.
+
+    Raises:
+        BadInput: if it cannot be fetched.
+    """
+    name = parse(place)
+    source = fetched(name)
+    revision = f"@{name.revision.replace('/', '--')}" if name.revision else ""
+    copy = out / f"{name.repo.replace('/', '--')}{revision}" / name.file
+    if not copy.is_file() or not filecmp.cmp(source, copy, shallow=False):
+        with written_whole(copy) as temporary:
+            shutil.copyfile(source, temporary)
+    return copy

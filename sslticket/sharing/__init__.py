@@ -1,0 +1,1 @@
+"""Tickets for others: a folder for the Hugging Face Hub, and plain state dicts."""

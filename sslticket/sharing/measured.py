@@ -1,0 +1,78 @@
+"""What the rows beside a ticket say of it and of its search: curves, tables, scores and the command."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from sslticket.recipe import family
+from sslticket.report import figures, table
+from sslticket.ticket import Ticket
+
+
+class Score(NamedTuple):
+    """Mean top-1, a fraction, of `n` trainings from this very ticket under a protocol."""
+
+    protocol: str
+    target: str
+    top1: float
+    n: int
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What is known; all of it empty where nothing was measured.
+
+    Attributes:
+        curve: accuracy against density of the ticket's whole search, a PNG.
+        tables: the same in numbers, a caption and a Markdown table each.
+        scores: of this ticket.
+        command: that found it.
+    """
+
+    curve: bytes = b""
+    tables: tuple[tuple[str, str], ...] = ()
+    scores: tuple[Score, ...] = ()
+    command: str = ""
+
+    @classmethod
+    def of(cls, ticket: Ticket, file: Path) -> "Measured":
+        """Read the rows of the run that a ticket's file lies in, or those beside a lone file.
+
+        Raises:
+            BadInput: if a row is damaged.
+        """
+        run = file.parent.parent if file.parent.name == "tickets" else file.parent
+        if not any((run / "rows").glob("[!.]*.jsonl")):
+            return cls()
+        frame = table.rows([run / "rows"])
+        # Other files may have had this name, and beside a lone file there may be rows of others.
+        frame = frame[frame["recipe"] == family(ticket.recipe)]
+        frame = frame[(frame["level"] != ticket.level) | (frame["ticket_hash"] == ticket.hash)]
+        own = frame[frame["ticket_hash"] == ticket.hash]
+        commands = own[own["kind"] == "level"]["command"]
+        command = "" if commands.empty else str(commands.iloc[0])
+        if not (frame["kind"] == "score").any():
+            return cls(command=command)
+        summary = table.summary(frame)
+        panels = [panel for _, panel in summary.groupby(table.PANEL, sort=False)]
+        return cls(
+            figures.png(figures.curves(summary)),
+            tuple((table.caption(panel), _markdown(table.grid(panel))) for panel in panels),
+            tuple(_scores(own[(own["kind"] == "score") & (own["control"] == "ticket")])),
+            command,
+        )
+
+
+def _scores(rows: pd.DataFrame) -> Iterator[Score]:
+    for (protocol, target), same in rows.groupby(["protocol", "target"]):
+        yield Score(str(protocol), str(target), float(same["top1"].mean()), len(same))
+
+
+def _markdown(cells: pd.DataFrame) -> str:
+    head = ["weights left", *map(str, cells.columns)]
+    body = [[f"{table.percent(density)}%", *line] for density, line in zip(cells.index, cells.to_numpy(), strict=True)]
+    lines = [head, ["---:"] * len(head), *body]
+    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
