@@ -40,6 +40,7 @@ def folder_written_whole(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f".{path.name}.{os.getpid()}.part"
+    shutil.rmtree(temporary, ignore_errors=True)  # a killed writer's remains may have our number
     temporary.mkdir()
     try:
         yield temporary

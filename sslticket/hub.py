@@ -4,7 +4,7 @@ import filecmp
 import re
 import shutil
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from sslticket.errors import BadInput
 from sslticket.files import written_whole
@@ -67,7 +67,9 @@ def file_of(place: Path | str) -> Path:
     if (path / TICKET).is_file():
         return path / TICKET
     if found := sorted(path.glob("tickets/*.safetensors")):
-        raise BadInput(f"{path} is the folder of a run with {len(found)} tickets; give one of them, such as {found[-1]}")
+        raise BadInput(
+            f"{path} is the folder of a run with {len(found)} tickets; give one of them, such as {found[-1]}"
+        )
     raise BadInput(f"{path} is no exported ticket, it holds no {TICKET}; give a folder that sslticket export wrote")
 
 
@@ -81,6 +83,8 @@ def fetched(name: Name) -> Path:
         from huggingface_hub import errors, hf_hub_download
     except ImportError:
         raise BadInput(f"{name} needs a package that is not installed; pip install huggingface_hub") from None
+    # Its first base is the error of the library that carries everything over the network, whichever that is.
+    carrying = cast(tuple[type[Exception], ...], errors.HfHubHTTPError.__bases__)
     try:
         return Path(hf_hub_download(name.repo, name.file, revision=name.revision, library_name="sslticket"))
     except errors.GatedRepoError:
@@ -97,8 +101,7 @@ def fetched(name: Name) -> Path:
     except errors.EntryNotFoundError:
         fix = "write hf://user/name/path for a file or an exported folder in it"
         raise BadInput(f"{name.repo} has no file {name.file}; {fix}") from None
-    # The Hub's own error is also one of the library that carries it over the network, whichever that is.
-    except (OSError, ValueError, *errors.HfHubHTTPError.__bases__) as error:
+    except (OSError, ValueError, *carrying) as error:
         why = str(error).partition("\n")[0] or type(error).__name__
         raise BadInput(f"{name} cannot be fetched ({why}); try again, or download it and give the file") from None
 

@@ -82,7 +82,9 @@ class Ticket:
                 )
         known = self.mask.keys()
         if extra := [name for name in prunable(model) if name not in known and theirs[name].dim() > 2]:
-            raise BadInput(f"this ticket is for another model: it does not know the convolution {extra[0]}{self._meant}")
+            raise BadInput(
+                f"this ticket is for another model: it does not know the convolution {extra[0]}{self._meant}"
+            )
         gate.attach(model, self.mask)
         gate.write(model, theirs | self.weights)
         gate.set_mask(model, self.mask)

@@ -10,11 +10,12 @@ ROOT = Path(__file__).parent.parent / "sslticket"
 FLOORS = (
     ("errors",),
     ("randomness", "units", "files", "origin"),
-    ("machine", "fit", "data", "models", "masking"),
+    ("machine", "hub", "fit", "data", "models", "masking"),
     ("recipe", "ticket"),
     ("objectives",),
     ("training",),
     ("search", "evaluation", "report"),
+    ("sharing",),
     ("cli",),
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
@@ -27,6 +28,8 @@ PURE = (
     "randomness",
     "machine",
     "origin",
+    "hub",
+    "data.inputs",
     "data.manifest",
     "data.views",
     "data.effects",

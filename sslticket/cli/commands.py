@@ -1,10 +1,11 @@
-"""`sslticket evaluate | report | inspect | show`. Imports that take time wait until a command needs them."""
+"""`sslticket evaluate | report | inspect | export | show`. Imports that take time wait until a command needs them."""
 
 import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from sslticket import hub
 from sslticket.cli import flags
 from sslticket.cli.outcome import finish
 from sslticket.errors import BadInput
@@ -16,6 +17,8 @@ A search is a recipe that is run as a script, for instance
     accelerate launch recipes/rotnet_resnet50.py --subset 0.1
 and leaves tickets in runs/<key>. The commands here score, draw and show them."""
 
+_TICKET = "a .safetensors file that a search wrote, an exported folder, or hf://USER/NAME[@REVISION][/PATH]"
+
 
 def main() -> None:
     """The `sslticket` command."""
@@ -26,7 +29,7 @@ def _main(words: Sequence[str]) -> None:
     parser = flags.Parser(prog="sslticket", description=_ABOUT)
     parser.add_argument("--version", action="store_true", help="print the version")
     commands = parser.add_subparsers(metavar="COMMAND")
-    for add in (_add_evaluate, _add_report, _add_inspect, _add_show):
+    for add in (_add_evaluate, _add_report, _add_inspect, _add_export, _add_show):
         add(commands)
     given = parser.parse_args(words)
     if given.version:
@@ -47,7 +50,9 @@ def _add_evaluate(commands: "argparse._SubParsersAction[flags.Parser]") -> None:
         "and write one row a ticket, control, protocol and seed. Rows that are there are not measured again.\n"
         "On several processes: accelerate launch -m sslticket evaluate ...",
     )
-    parser.add_argument("tickets", nargs="+", type=Path, help="folders of runs, such as runs/<key>, or ticket files")
+    parser.add_argument(
+        "tickets", nargs="+", type=Path, help="folders of runs, such as runs/<key>, ticket files, or hf://USER/NAME"
+    )
     parser.add_argument(
         "--protocol",
         nargs="+",
@@ -58,6 +63,13 @@ def _add_evaluate(commands: "argparse._SubParsersAction[flags.Parser]") -> None:
     parser.add_argument("--controls", nargs="*", default=[], metavar="NAME", help="random, local, preserved [none]")
     parser.add_argument("--seeds", nargs="+", metavar="SEED", help="such as 0 1 2 or 0-5 [the protocol's own]")
     parser.add_argument("--levels", nargs="+", metavar="LEVEL", help="such as 0 3 6 or 0-6 [all]")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("runs"),
+        metavar="PATH",
+        help="where tickets named hf:// are kept, with their rows; other rows lie beside their tickets [runs]",
+    )
     parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="of the passes [fp32]")
     flags.add(parser, Machine())
     parser.set_defaults(command=_evaluate)
@@ -76,8 +88,29 @@ def _add_report(commands: "argparse._SubParsersAction[flags.Parser]") -> None:
 
 def _add_inspect(commands: "argparse._SubParsersAction[flags.Parser]") -> None:
     parser = commands.add_parser("inspect", help="print what a ticket holds and where it comes from")
-    parser.add_argument("ticket", type=Path, help="a .safetensors file that a search wrote")
+    parser.add_argument("ticket", help=_TICKET)
     parser.set_defaults(command=_inspect)
+
+
+def _add_export(commands: "argparse._SubParsersAction[flags.Parser]") -> None:
+    parser = commands.add_parser(
+        "export",
+        help="write a ticket for the Hugging Face Hub, or as a state dict",
+        description="Write a folder for the Hugging Face Hub: the ticket, its weights as a plain state dict, a model\n"
+        "card with accuracy against density, and config.json. Where OUT ends in .safetensors, .pt or .pth, write a\n"
+        "state dict with the mask applied. Nothing that is there is replaced.",
+    )
+    parser.add_argument("ticket", metavar="TICKET", help=_TICKET)
+    parser.add_argument("out", metavar="OUT", type=Path, help="a new folder, or a file's name with such an ending")
+    parser.add_argument(
+        "--format",
+        choices=("plain", "prune"),
+        help="of a state dict: W_k x mask, or <weight>_orig and <weight>_mask as torch.nn.utils.prune has them [plain]",
+    )
+    parser.add_argument(
+        "--data-licence", metavar="TEXT", help="of the images, for the card, such as 'CC BY 4.0' [the catalogue's]"
+    )
+    parser.set_defaults(command=_export)
 
 
 def _add_show(commands: "argparse._SubParsersAction[flags.Parser]") -> None:
@@ -108,7 +141,8 @@ def _evaluate(given: argparse.Namespace) -> None:
     chosen = [protocols.find(name) for name in given.protocol]
     for name in given.controls:
         check(name)
-    paths = tasks.tickets(given.tickets, None if given.levels is None else _numbers(given.levels, "--levels"))
+    places = [hub.kept(place, given.out) if hub.is_name(place) else place for place in given.tickets]
+    paths = tasks.tickets(places, None if given.levels is None else _numbers(given.levels, "--levels"))
     seeds = None if given.seeds is None else _numbers(given.seeds, "--seeds")
     matrix = tasks.matrix(paths, given.controls, chosen, seeds)
 
@@ -120,7 +154,8 @@ def _evaluate(given: argparse.Namespace) -> None:
     if bench.first:
         skipped = f", {len(matrix) - done} were there already" if done < len(matrix) else ""
         print(f"{done} rows measured{skipped}")
-        print(f"next: sslticket report {' '.join(map(str, given.tickets))} -o report.html")
+        folders = dict.fromkeys(place if place.is_dir() else tasks.home(place) for place in places)
+        print(f"next: sslticket report {' '.join(map(str, folders))} -o report.html")
 
 
 def _report(given: argparse.Namespace) -> None:
@@ -136,7 +171,14 @@ def _inspect(given: argparse.Namespace) -> None:
     from sslticket.cli.inspect import describe
     from sslticket.ticket import Ticket
 
-    print(describe(Ticket.load(given.ticket), given.ticket))
+    file = hub.file_of(given.ticket)
+    print(describe(Ticket.load(file), given.ticket, file.stat().st_size))
+
+
+def _export(given: argparse.Namespace) -> None:
+    from sslticket.sharing.export import export
+
+    print(export(given.ticket, given.out, layout=given.format, licence=given.data_licence))
 
 
 def _show(given: argparse.Namespace) -> None:

@@ -1,29 +1,22 @@
 """A ticket, readably."""
 
-from pathlib import Path
-
+from sslticket.sharing.facts import facts
 from sslticket.ticket import Ticket
 
 
-def describe(ticket: Ticket, path: Path) -> str:
-    """What the ticket is, where it comes from, and how dense each layer is."""
-    recipe, came = ticket.recipe, ticket.provenance
-    data = recipe["data"]
-    subset = "" if data["subset"] == 1 else f", {data['subset']:.3g} of the {data['subset_by']}"
-    facts = {
-        "ticket": f"{path}, {path.stat().st_size:,} bytes, hash {ticket.hash}",
-        "model": recipe["model"],
-        "objective": came["objective"],
-        "data": f"{came['dataset']}{subset}: {came['images']:,} images, {came['classes']:,} classes, "
-        f"hash {came['data_hash']}",
-        "level": f"{ticket.level}, density {ticket.mask.density:.4%}: {ticket.mask.survivors:,} of "
-        f"{ticket.mask.total:,} prunable weights",
-        "W_k": f"after {came['rewind_samples']:,} samples; the search saw {came['search_samples']:,}",
-        "seed": came["seed"],
-        "made by": f"{came['commit'] or 'no checkout'}; "
-        + ", ".join(f"{library} {number}" for library, number in came["versions"].items()),
-    }
-    lines = [f"{name:<10}{value}" for name, value in facts.items()]
+def describe(ticket: Ticket, place: str, size: int) -> str:
+    """What the ticket is, where it comes from, and how dense each layer is.
+
+    Args:
+        ticket: read from there.
+        place: as it was named.
+        size: of its file, in bytes.
+
+    Raises:
+        BadInput: if no search wrote it, so that it does not tell.
+    """
+    told = {"ticket": f"{place}, {size:,} bytes, hash {ticket.hash}"} | facts(ticket)
+    lines = [f"{name:<10}{value}" for name, value in told.items()]
     counts = ticket.mask.counts()
     width = max(map(len, counts))
     lines += ["", f"{'layer':<{width}}  {'kept':>12}  {'of':>12}  density"]

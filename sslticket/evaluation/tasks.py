@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from sslticket import hub
 from sslticket.errors import BadInput
 from sslticket.evaluation.protocols import Protocol
 
@@ -20,10 +21,9 @@ class Task:
 
     @property
     def row(self) -> Path:
-        """The file of its row; a run's rows lie beside its tickets' folder, a lone ticket's beside the ticket."""
-        folder = self.path.parent.parent if self.path.parent.name == "tickets" else self.path.parent
+        """The file of its row."""
         name = f"{self.path.stem}.{self.control}.{self.protocol.name}.seed{self.seed}.jsonl"
-        return folder / "rows" / name
+        return home(self.path) / "rows" / name
 
     def is_done(self, ticket_hash: str) -> bool:
         """Whether the row is there and is about this very ticket, not about an earlier file of the same name."""
@@ -35,8 +35,13 @@ class Task:
             raise BadInput(f"{self.row} is damaged; delete it and run the same command again") from None
 
 
+def home(path: Path) -> Path:
+    """The folder in which a ticket's rows lie: beside its run's tickets' folder, or beside a lone ticket."""
+    return path.parent.parent if path.parent.name == "tickets" else path.parent
+
+
 def tickets(places: Sequence[Path], levels: Sequence[int] | None = None) -> list[Path]:
-    """Ticket files: those given, and those of the runs below the folders given, in the order of their names.
+    """Ticket files: those given, as files or exported folders, and those of the runs below the folders given.
 
     Raises:
         BadInput: for a place that does not exist or holds no ticket.
@@ -45,10 +50,11 @@ def tickets(places: Sequence[Path], levels: Sequence[int] | None = None) -> list
     for place in places:
         if not place.exists():
             raise BadInput(f"there is nothing at {place}; give ticket files or folders of runs")
-        here = [place] if place.is_file() else sorted(place.glob("**/tickets/*.safetensors"))
+        lone = place if place.is_file() else place / hub.TICKET
+        here = [lone] if lone.is_file() else sorted(place.glob("**/tickets/*.safetensors"))
         if not here:
             raise BadInput(f"{place} holds no tickets; give a run's folder, such as runs/<key>, or a ticket file")
-        found += [path for path in here if place.is_file() or levels is None or _level(path) in levels]
+        found += [path for path in here if path == lone or levels is None or _level(path) in levels]
     if not found:
         raise BadInput(f"no ticket has one of the levels {' '.join(map(str, levels or ()))}; give other --levels")
     return list(dict.fromkeys(found))

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from sslticket.evaluation import tasks
 from sslticket.recipe import family
 from sslticket.report import figures, table
 from sslticket.ticket import Ticket
@@ -44,7 +45,7 @@ class Measured:
         Raises:
             BadInput: if a row is damaged.
         """
-        run = file.parent.parent if file.parent.name == "tickets" else file.parent
+        run = tasks.home(file)
         if not any((run / "rows").glob("[!.]*.jsonl")):
             return cls()
         frame = table.rows([run / "rows"])

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -57,7 +58,7 @@ def timm_arguments(ticket: Ticket) -> Mapping[str, int] | None:
     channels = {} if inputs is None or inputs.channels == 3 else {"in_chans": inputs.channels}
     for size in ({}, {} if inputs is None else {"img_size": inputs.image_size}):
         arguments = channels | size
-        if _fits(ticket, lambda arguments=arguments: timm.create_model(name, num_classes=0, **arguments)):
+        if _fits(ticket, partial(timm.create_model, name, num_classes=0, **arguments)):
             return arguments
     return None
 
@@ -74,7 +75,9 @@ def _torchvision(ticket: Ticket) -> Construction | None:
 def _ours(ticket: Ticket) -> Construction:
     inputs = Inputs.of(ticket.recipe)
     told = f", channels={inputs.channels}, image_size={inputs.image_size}" if inputs else ""
-    return Construction("from sslticket import models", _quoted(f"models.build({ticket.recipe['model']!r}{told})"), False)
+    return Construction(
+        "from sslticket import models", _quoted(f"models.build({ticket.recipe['model']!r}{told})"), False
+    )
 
 
 def _quoted(call: str) -> str:
