@@ -4,7 +4,7 @@ import filecmp
 import re
 import shutil
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 from sslticket.errors import BadInput
 from sslticket.files import written_whole
@@ -83,8 +83,6 @@ def fetched(name: Name) -> Path:
         from huggingface_hub import errors, hf_hub_download
     except ImportError:
         raise BadInput(f"{name} needs a package that is not installed; pip install huggingface_hub") from None
-    # Its first base is the error of the library that carries everything over the network, whichever that is.
-    carrying = cast(tuple[type[Exception], ...], errors.HfHubHTTPError.__bases__)
     try:
         return Path(hf_hub_download(name.repo, name.file, revision=name.revision, library_name="sslticket"))
     except errors.GatedRepoError:
@@ -97,11 +95,12 @@ def fetched(name: Name) -> Path:
         raise BadInput(f"{name.repo} has no revision {name.revision}; give a branch, a tag or a commit of it") from None
     except errors.LocalEntryNotFoundError:
         fix = f"where there is a network, run `hf download {name.repo} {name.file}`, and give the file that it prints"
-        raise BadInput(f"{name} is not on this machine, and the Hugging Face Hub cannot be reached; {fix}") from None
+        raise BadInput(f"{name} is not on this machine, and the Hugging Face Hub gave no answer; {fix}") from None
     except errors.EntryNotFoundError:
         fix = "write hf://user/name/path for a file or an exported folder in it"
         raise BadInput(f"{name.repo} has no file {name.file}; {fix}") from None
-    except (OSError, ValueError, *carrying) as error:
+    # HTTPError is that of the library beneath huggingface_hub, which has changed with its versions.
+    except (ValueError, errors.HTTPError, OSError) as error:  # type: ignore[attr-defined]
         why = str(error).partition("\n")[0] or type(error).__name__
         raise BadInput(f"{name} cannot be fetched ({why}); try again, or download it and give the file") from None
 
