@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sslticket import hub
-from sslticket.cli import flags
+from sslticket.cli import export, flags
 from sslticket.cli.outcome import finish
 from sslticket.errors import BadInput
 from sslticket.machine import Machine
@@ -16,8 +16,6 @@ _ABOUT = """Lottery tickets from limited or no supervision.
 A search is a recipe that is run as a script, for instance
     accelerate launch recipes/rotnet_resnet50.py --subset 0.1
 and leaves tickets in runs/<key>. The commands here score, draw and show them."""
-
-_TICKET = "a .safetensors file that a search wrote, an exported folder, or hf://USER/NAME[@REVISION][/PATH]"
 
 
 def main() -> None:
@@ -29,7 +27,7 @@ def _main(words: Sequence[str]) -> None:
     parser = flags.Parser(prog="sslticket", description=_ABOUT)
     parser.add_argument("--version", action="store_true", help="print the version")
     commands = parser.add_subparsers(metavar="COMMAND")
-    for add in (_add_evaluate, _add_report, _add_inspect, _add_export, _add_show):
+    for add in (_add_evaluate, _add_report, _add_inspect, export.add, _add_show):
         add(commands)
     given = parser.parse_args(words)
     if given.version:
@@ -88,29 +86,8 @@ def _add_report(commands: "argparse._SubParsersAction[flags.Parser]") -> None:
 
 def _add_inspect(commands: "argparse._SubParsersAction[flags.Parser]") -> None:
     parser = commands.add_parser("inspect", help="print what a ticket holds and where it comes from")
-    parser.add_argument("ticket", help=_TICKET)
+    parser.add_argument("ticket", help=export.TICKET)
     parser.set_defaults(command=_inspect)
-
-
-def _add_export(commands: "argparse._SubParsersAction[flags.Parser]") -> None:
-    parser = commands.add_parser(
-        "export",
-        help="write a ticket for the Hugging Face Hub, or as a state dict",
-        description="Write a folder for the Hugging Face Hub: the ticket, its weights as a plain state dict, a model\n"
-        "card with accuracy against density, and config.json. Where OUT ends in .safetensors, .pt or .pth, write a\n"
-        "state dict with the mask applied. Nothing that is there is replaced.",
-    )
-    parser.add_argument("ticket", metavar="TICKET", help=_TICKET)
-    parser.add_argument("out", metavar="OUT", type=Path, help="a new folder, or a file's name with such an ending")
-    parser.add_argument(
-        "--format",
-        choices=("plain", "prune"),
-        help="of a state dict: W_k x mask, or <weight>_orig and <weight>_mask as torch.nn.utils.prune has them [plain]",
-    )
-    parser.add_argument(
-        "--data-licence", metavar="TEXT", help="of the images, for the card, such as 'CC BY 4.0' [the catalogue's]"
-    )
-    parser.set_defaults(command=_export)
 
 
 def _add_show(commands: "argparse._SubParsersAction[flags.Parser]") -> None:
@@ -173,12 +150,6 @@ def _inspect(given: argparse.Namespace) -> None:
 
     file = hub.file_of(given.ticket)
     print(describe(Ticket.load(file), given.ticket, file.stat().st_size))
-
-
-def _export(given: argparse.Namespace) -> None:
-    from sslticket.sharing.export import export
-
-    print(export(given.ticket, given.out, layout=given.format, licence=given.data_licence))
 
 
 def _show(given: argparse.Namespace) -> None:

@@ -80,3 +80,13 @@ def test_bad_names_and_formats(ticket: Ticket, tmp_path: Path) -> None:
     export(file, tmp_path / "state.safetensors")
     with pytest.raises(BadInput, match="no ticket of sslticket"):
         Ticket.load(tmp_path / "state.safetensors")
+
+
+def test_another_model_or_input_size_is_named() -> None:
+    ticket = made("lenet300", "digits", channels=1, image_size=8)
+    with pytest.raises(
+        BadInput, match=r"is \(300, 64\) .* and \(300, 144\) .*; it is for lenet300 and gray images of 8 by 8"
+    ):
+        ticket.apply(models.build("lenet300", channels=1, image_size=12))
+    with pytest.raises(BadInput, match=r"it has no .*; it is for lenet300 and gray images of 8 by 8 pixels"):
+        ticket.apply(models.build("resnet20", channels=1, image_size=8))
