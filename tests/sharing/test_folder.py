@@ -65,13 +65,20 @@ def test_the_card_says_what_was_measured_and_how_it_was_found(run: Path, file: P
     assert "(curve.png)" in text
 
 
-def test_rows_of_an_earlier_ticket_of_the_same_name_are_left_out(run: Path, tmp_path: Path) -> None:
+def test_rows_of_an_earlier_ticket_of_the_same_name_and_of_other_recipes_are_left_out(
+    run: Path, tmp_path: Path
+) -> None:
     copy = shutil.copytree(run, tmp_path / "run")
     for path in (copy / "rows").glob("level-03.ticket.*"):
         write_row(path, json.loads(path.read_text()) | {"ticket_hash": "of another", "top1": 0.123})
+    for path in (copy / "rows").glob("level-00.ticket.*"):
+        write_row(path, json.loads(path.read_text()) | {"recipe": "another", "top1": 0.987})
     export(copy / "tickets" / "level-03.safetensors", tmp_path / "out")
     assert "model-index" not in front_matter(tmp_path / "out")
-    assert "12.3" not in (tmp_path / "out" / "README.md").read_text()
+    text = (tmp_path / "out" / "README.md").read_text()
+    assert "12.3" not in text
+    assert "98.7" not in text
+    assert "| 100% |" in text, "the random tickets' rows are there"
 
 
 def test_a_lone_ticket_has_no_curve_and_its_card_says_so(file: Path, tmp_path: Path) -> None:
@@ -120,8 +127,12 @@ def test_the_cards_lines_make_the_network_with_its_weights(
 def test_timm_makes_its_networks_from_the_folder(tmp_path: Path) -> None:
     import timm
 
-    for model in ("test_resnet", "resnet18"):
-        ticket = made(model, "mnist", channels=1)
+    for model, dataset, channels in (
+        ("test_resnet", "mnist", 1),
+        ("resnet18", "cifar10", 3),
+        ("test_vit", "cifar10", 3),
+    ):
+        ticket = made(model, dataset, channels=channels)
         ticket.save(tmp_path / "ticket.safetensors")
         export(tmp_path / "ticket.safetensors", tmp_path / model)
         state = timm.create_model(f"local-dir:{tmp_path / model}", pretrained=True).state_dict()
