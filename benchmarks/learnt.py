@@ -87,13 +87,19 @@ def main(names: list[str], data_root: Path | None, out: Path) -> int:
         print(f"error: unknown objective {strange[0]!r}; known: {', '.join(TASKS)}", file=sys.stderr)
         return 2
     machine = Machine(data_root=data_root, probe=f"{STEPS}it")
-    print(
-        f"conv3, {_PIXELS} pixels, {STEPS} steps of {BATCH} images, Adam 1e-3 with a cosine, seeds {SEEDS}; commit {origin.commit()}\n"
+    how = f"conv3, {_PIXELS} pixels, {STEPS} steps of {BATCH} images, Adam 1e-3 with a cosine, seeds {SEEDS}"
+    print(f"{how}; commit {origin.commit()}\n")
+    heads = (
+        "objective",
+        "its own metric, %",
+        "chance",
+        "untrained",
+        "trained",
+        "neighbours, %, untrained",
+        "trained",
+        "s",
     )
-    print(
-        "| objective | its own metric, % | chance | untrained | trained | nearest neighbours, %, untrained | trained | s |"
-    )
-    print("|---|---|---|---|---|---|---|---|", flush=True)
+    print(f"| {' | '.join(heads)} |\n{'|---' * len(heads)}|", flush=True)
     for name in names or TASKS:
         found = [measured(name, seed, machine, out) for seed in SEEDS]
         cells = [
