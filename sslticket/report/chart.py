@@ -73,7 +73,9 @@ class Axis:
 
     def ticks(self, low: float, high: float) -> list[tuple[float, str]]:
         """Round values within the range, few enough to read, and their words."""
-        found = _log_ticks(low, high) if self.log else _linear_ticks(low, high)
+        found = _log_ticks(low, high) if self.log else []
+        if len(found) < 2:
+            found = _linear_ticks(low, high)
         return [(value, self.words(value)) for value in found]
 
     def words(self, value: float) -> str:

@@ -5,12 +5,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sslticket.report import statistics
+from sslticket.report import resampling, statistics
 from sslticket.report.statistics import PANEL
 
 COLUMNS = [
     *(*PANEL, "series", "against", "density", "difference", "low", "high"),
-    *("paired_by", "pairs", "n", "n_against", "verdict"),
+    *("p", "paired_by", "pairs", "n", "n_against", "verdict"),
 ]
 
 
@@ -22,8 +22,9 @@ def comparisons(frame: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         One row per panel, series, `against` and density (densest first) with `difference`, `low`, `high` (fractions;
-        the bounds of the 95% interval, missing for too few), `paired_by` ("search and evaluation seed", "evaluation
-        seed" or ""), `pairs`, `n` and `n_against` (trainings of each side) and `verdict`.
+        the bounds of the 95% interval, missing for too few), `p` (of the permutation test), `paired_by` ("search and
+        evaluation seed", "evaluation seed" or ""), `pairs`, `n` and `n_against` (trainings of each side) and
+        `verdict`.
     """
     scores = statistics.trainings(statistics.named(frame))
     scores = scores[scores["control"].isin(["ticket", "random"])]
@@ -67,17 +68,18 @@ def _compare(own: pd.DataFrame, other: pd.DataFrame) -> dict[str, Any]:
     differences = (one - two).dropna().to_numpy(np.float64)
     paired_by = "evaluation seed" if random else "search and evaluation seed"
     if len(differences) > 1 or len(one) == len(two) == len(differences) == 1:
-        interval = statistics.paired(differences)
+        found = resampling.paired(differences)
     else:
-        interval = statistics.unpaired(own["top1"].to_numpy(np.float64), other["top1"].to_numpy(np.float64))
+        found = resampling.unpaired(own["top1"].to_numpy(np.float64), other["top1"].to_numpy(np.float64))
         differences, paired_by = differences[:0], ""
     return {
-        "difference": interval.difference,
-        "low": interval.low,
-        "high": interval.high,
+        "difference": found.mean,
+        "low": found.low,
+        "high": found.high,
+        "p": found.p,
         "paired_by": paired_by,
         "pairs": len(differences),
         "n": len(own),
         "n_against": len(other),
-        "verdict": interval.verdict,
+        "verdict": found.verdict,
     }

@@ -67,8 +67,9 @@ class Content:
 
     @cached_property
     def panels(self) -> list[Panel]:
-        """One for each protocol, target and model."""
+        """One for each protocol, target and model; those first whose tickets were found on the target itself."""
         groups = [own for _, own in self.summary.groupby(PANEL, sort=False)]
+        groups.sort(key=lambda own: not (own["source"] == own["target"]).any())
         return [Panel(number, own, self._compared(own), self.costs) for number, own in enumerate(groups)]
 
     def _compared(self, own: pd.DataFrame) -> pd.DataFrame:

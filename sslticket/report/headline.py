@@ -46,25 +46,31 @@ def _few(common: pd.DataFrame) -> pd.DataFrame:
 
 
 def _part(row: dict[Any, Any]) -> str:
-    best = f"the best of {row['of']} " if row["of"] > 1 else ""
-    return f"<b>{text.spread(row['top1'], row['top1_sd'])}%</b> from {best}{escape(row['series'])} tickets"
+    name = escape(row["series"])
+    if row["of"] > 1:
+        name = f"the best of {row['of']} {_kind(row)} kinds ({name}) of"
+    return f"<b>{text.spread(row['top1'], row['top1_sd'])}%</b> from {name} tickets"
+
+
+def _kind(row: dict[Any, Any]) -> str:
+    if row["control"] == "random":
+        return "random"
+    return "label-agnostic" if label_agnostic(row["objective"]) else "labelled"
 
 
 def _tile(row: dict[Any, Any], look: Look) -> str:
     mean, _, sd = text.spread(row["top1"], row["top1_sd"]).partition(" ")
-    if row["control"] == "random":
-        kind = "random tickets"
-    else:
-        kind = "label-agnostic" if label_agnostic(row["objective"]) else "needs labels"
     return (
         f'<li class="card s{look.place}"><span>{swatch(look)} {escape(row["series"])}</span>'
         f"<strong>{mean}%{f' <small>{sd}</small>' if sd else ''}</strong>"
-        f'<span class="soft">{kind}, {text.trainings(row["n"], row["searches"])}</span></li>'
+        f'<span class="soft">{_kind(row)}, {text.trainings(row["n"], row["searches"])}</span></li>'
     )
 
 
 def _findings(panel: Panel) -> str:
     found = panel.comparisons[panel.comparisons["density"] == panel.density]
+    # What the report is about comes first: label-agnostic against labels.
+    found = found.loc[(found["against"] == "random").sort_values(kind="stable").index]
     items = "".join(f"<li>{finding(row)}</li>" for row in found.to_dict("records"))
     if not items:
         return ""
@@ -78,7 +84,9 @@ def finding(row: dict[Any, Any]) -> str:
         basis = f"{row['pairs']} pair{'s' * (row['pairs'] != 1)} by {row['paired_by']}"
     else:
         basis = f"{row['n']} and {row['n_against']} trainings, unpaired"
-    told = "" if math.isnan(row["low"]) else f"95% interval {text.interval(row['low'], row['high'])}; "
+    told = (
+        "" if math.isnan(row["low"]) else f"95% interval {text.interval(row['low'], row['high'])}, p = {row['p']:.2g}; "
+    )
     return (
         f"{escape(row['series'])} less {escape(row['against'])}: <b>{text.points(row['difference'])} points</b> "
         f'<span class="soft">({told}{basis})</span>: {_VERDICTS[row["verdict"]]}'

@@ -48,16 +48,21 @@ def _digest(text: str) -> str:
 
 def _style(content: Content) -> str:
     """The style sheet, and what depends on the rows: each series' colour and switch."""
+    # Between the sixth shade and the seventh is a gap: no text could be read there, dark or light.
+    alphas = [0.04, 0.13, 0.22, 0.3, 0.39, 0.48, 0.56, 0.8, 0.9, 1.0]
+    assert len(alphas) == html.SHADES
     shades = [
-        f".h{step}{{background:rgb(var(--heat) / {0.06 + 0.94 * step / (html.SHADES - 1):.2f})!important}}"
-        for step in range(html.SHADES)
+        f".heat td.h{step}{{background:rgb(var(--heat) / {alpha}){';color:var(--deep)' if alpha > 0.7 else ''}}}"
+        for step, alpha in enumerate(alphas)
     ]
     series = [
         f".s{look.place}{{--s:var(--{'random' if look.colour is None else f'c{look.colour}'})}}"
         f"main:has(#t{look.place}:not(:checked)) .chart .s{look.place}{{display:none}}"
         for look in content.looks.values()
     ]
-    return _file("page.css") + "\n".join([*shades, *series])
+    # Bands of many series would hide the lines.
+    band = f":root{{--band:{0.14 if len(series) <= 4 else 0.07}}}"
+    return _file("page.css") + "\n".join([*shades, *series, band])
 
 
 def _legend(content: Content) -> str:
@@ -151,11 +156,15 @@ def _compared(panel: Panel) -> str:
     body = [
         [
             *(f"{row['series']} less {row['against']}", f"{text.percent(row['density'])}%"),
-            *(text.points(row["difference"]), text.interval(row["low"], row["high"]), str(row["n"])),
-            *(str(row["n_against"]), f"{row['pairs']} by {row['paired_by']}" if row["pairs"] else "none"),
+            *(text.points(row["difference"]), text.interval(row["low"], row["high"]), f"{row['p']:.2g}"),
+            *(
+                str(row["n"]),
+                str(row["n_against"]),
+                f"{row['pairs']} by {row['paired_by']}" if row["pairs"] else "none",
+            ),
             row["verdict"],
         ]
         for row in panel.comparisons.to_dict("records")
     ]
-    head = ["Series", "Weights left", "Difference", "95% interval", "n", "n against", "Pairs", "Verdict"]
-    return html.table("Differences of mean top-1, in points", head, body, words=(0, 6, 7))
+    head = ["Series", "Weights left", "Difference", "95% interval", "p", "n", "n against", "Pairs", "Verdict"]
+    return html.table("Differences of mean top-1, in points", head, body, words=(0, 7, 8))

@@ -99,7 +99,19 @@ def metrics(levels: pd.DataFrame) -> Iterator[Chart]:
                 for row in curve.to_dict("records")
             )
             drawn.append(Curve(str(name), points))
-        yield Chart(f"metric-{number}", f"{model}: {metric}", DENSITY, Axis(str(metric)), tuple(drawn))
+        yield Chart(
+            f"metric-{number}",
+            f"{model}: {metric}",
+            DENSITY,
+            Axis(str(metric)),
+            tuple(drawn),
+            bounds=_bounds(str(metric)),
+        )
+
+
+def _bounds(metric: str) -> tuple[float, float]:
+    """Where a band must end: accuracies are fractions."""
+    return (0, 1) if metric.startswith("top") or "accuracy" in metric else (-math.inf, math.inf)
 
 
 def _measures(metrics: dict[str, float], probe: object) -> dict[str, float]:

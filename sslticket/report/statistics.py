@@ -1,21 +1,15 @@
-"""Trainings pooled into series, their means and spreads, and whether two series differ."""
+"""Trainings pooled into series, and their means and spreads."""
 
 import math
 from collections.abc import Hashable
-from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from sslticket.report import schema
 
-Floats = npt.NDArray[np.float64]
-
 PANEL = ["protocol", "target", "model"]
 """Numbers may be compared, and are drawn in one picture, where these agree."""
-RESAMPLES = 10_000
 
 
 def label_agnostic(objective: str) -> bool:
@@ -108,55 +102,3 @@ def sparsest_common(panel: pd.DataFrame) -> pd.DataFrame:
     here = main[main["density"] == (shared.index.min() if len(shared) else math.nan)]
     place = ~here["objective"].map(label_agnostic) + 2 * (here["control"] == "random")
     return here.loc[place.sort_values(kind="stable").index]
-
-
-class Interval(NamedTuple):
-    """A difference of two means and its 95% percentile bootstrap interval."""
-
-    difference: float  # first less second, in the unit of what was given
-    low: float  # NaN where there are too few to resample
-    high: float
-    least_p: float  # the smallest two-sided p that an exact test could reach with so few: below 0.05 or none can tell
-
-    @property
-    def verdict(self) -> str:
-        """Whether the two differ: "more", "less", "no difference shown" or "too few to tell"."""
-        if math.isnan(self.low) or self.least_p >= 0.05:
-            return "too few to tell"
-        if self.low <= 0 <= self.high:
-            return "no difference shown"
-        return "more" if self.difference > 0 else "less"
-
-
-def paired(differences: Floats) -> Interval:
-    """The mean of differences of pairs, resampled pair by pair.
-
-    With n pairs, a sign test cannot get below p = 2 / 2**n: six are the fewest that can tell.
-    """
-    n = len(differences)
-    low, high = _percentiles(differences[_resamples(n, 0)].mean(axis=1)) if n > 1 else (math.nan, math.nan)
-    return Interval(float(differences.mean()), low, high, 2 / 2**n)
-
-
-def unpaired(first: Floats, second: Floats) -> Interval:
-    """The difference of two means, each side resampled by itself.
-
-    A permutation test cannot get below p = 2 / C(n + m, n): four on each side are the fewest that can tell.
-    """
-    low = high = math.nan
-    if min(len(first), len(second)) > 1:
-        one, other = (side[_resamples(len(side), turn)].mean(axis=1) for turn, side in enumerate((first, second)))
-        low, high = _percentiles(one - other)
-    ways = math.comb(len(first) + len(second), len(first))
-    return Interval(float(first.mean() - second.mean()), low, high, 2 / ways)
-
-
-@cache
-def _resamples(n: int, stream: int) -> npt.NDArray[np.int64]:
-    """(RESAMPLES, n) places drawn with replacement; the same for every comparison, so that a report repeats itself."""
-    return np.random.default_rng([0, stream]).integers(n, size=(RESAMPLES, n))
-
-
-def _percentiles(means: Floats) -> tuple[float, float]:
-    low, high = np.quantile(means, [0.025, 0.975])
-    return float(low), float(high)

@@ -71,7 +71,7 @@ def _frame(chart: Chart, x: Place, y: Place, width: int, height: int) -> list[st
     # On a phone, neighbours would write over one another.
     room = min((abs(x(one) - x(other)) for (one, _), (other, _) in pairwise(ticks)), default=math.inf)
     longest = max((len(words) for _, words in ticks), default=0)
-    every = math.ceil((7 * longest + 6) / room)
+    every = max(1, math.ceil((7 * longest + 6) / room))
     for place, (value, words) in enumerate(ticks):
         at = f"{x(value):.1f}"
         told = f'<text x="{at}" y="{bottom + 18}" text-anchor="middle">{words}</text>' if place % every == 0 else ""
