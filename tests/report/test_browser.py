@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from chromium import Chromium, Page
 from PIL import Image
 
 from sslticket import report
+from tests.report.chromium import Chromium, Page
 
 pytestmark = pytest.mark.browser
 
