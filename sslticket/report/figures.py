@@ -127,7 +127,7 @@ def heat(drawn: Heat) -> Figure:
         axes.set_xticks(range(shape[1]), drawn.columns, **slant)
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
-        axes.set_title(drawn.title)
+        figure.suptitle(drawn.title, x=0.01, ha="left", fontsize=10, wrap=True)
     return figure
 
 

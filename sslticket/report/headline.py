@@ -47,9 +47,8 @@ def _few(common: pd.DataFrame) -> pd.DataFrame:
 
 def _part(row: dict[Any, Any]) -> str:
     name = escape(row["series"])
-    if row["of"] > 1:
-        name = f"the best of {row['of']} {_kind(row)} kinds ({name}) of"
-    return f"<b>{text.spread(row['top1'], row['top1_sd'])}%</b> from {name} tickets"
+    source = f"{_kind(row)} tickets ({name}, the best of {row['of']})" if row["of"] > 1 else f"{name} tickets"
+    return f"<b>{text.spread(row['top1'], row['top1_sd'])}%</b> from {source}"
 
 
 def _kind(row: dict[Any, Any]) -> str:
@@ -97,5 +96,5 @@ _VERDICTS = {
     "more": "<b>more</b>.",
     "less": "<b>less</b>.",
     "no difference shown": "no difference shown.",
-    "too few to tell": "too few to tell.",
+    "too few to tell": "too few trainings to tell.",
 }

@@ -64,7 +64,8 @@ def bargain(panel: Panel) -> str:
         body.append(line)
     head = ["Tickets", "Images seen", "Time", "Steps"]
     head += [f"Images, {labels.iloc[0]['series']} ÷ this"] if len(labels) else []
-    return html.table(f"Cost of the tickets of {text.percent(panel.density)}%, ringed above", head, body)
+    caption = f"What the tickets of {text.percent(panel.density)}%, ringed in the chart of cost, took to find"
+    return html.details("Cost of the headline's tickets", html.table(caption, head, body))
 
 
 def _times(reference: float, own: float) -> str:

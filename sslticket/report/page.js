@@ -28,7 +28,7 @@ const tip = document.getElementById("tip");
 let told = null;
 
 function tell(point) {
-  if (point === told) return;
+  if (point === told && tip.hidden === !point) return;
   told?.classList.remove("on");
   told = point;
   tip.hidden = !point;
@@ -90,7 +90,8 @@ for (const chart of all("svg.chart")) {
   });
 }
 
-addEventListener("scroll", () => tell(null), { passive: true });
+// What was told stays the place from which the arrow keys go on.
+addEventListener("scroll", () => { tip.hidden = true; }, { passive: true });
 
 /* The table of all means: sorted by a column, filtered by words, each mean opened into its trainings. */
 

@@ -116,11 +116,12 @@ def _panel(panel: Panel, content: Content) -> str:
         _table(text.grid(panel.summary), text.caption(panel.summary))
         + html.details("Top-5", _table(text.grid(top5), "Mean top-5 in %"))
         + (html.details("Differences and their intervals", _compared(panel)) if len(panel.comparisons) else "")
+        + making.bargain(panel)
     )
     small = "".join(html.card(_small(each, content)) for each in panel.differences())
     costs = [(unit, _small(each, content)) for unit, each in panel.cost().items()]
     if costs:
-        small += html.card(html.pick("Cost in", costs) + making.bargain(panel))
+        small += html.card(html.pick("Cost in", costs))
     return (
         f"<article><h3>{escape(_title(panel))}</h3>{html.card(drawn)}"
         f'<div class="grid">{small}</div>{html.card(tables)}</article>'

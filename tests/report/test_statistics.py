@@ -1,9 +1,13 @@
+import importlib
 import math
+import pkgutil
 from itertools import product
 from pathlib import Path
 
 import pytest
 
+from sslticket import objectives
+from sslticket.objectives.base import Objective
 from sslticket.report import statistics, table
 
 
@@ -114,6 +118,16 @@ def test_sparsest_density_that_all_series_have(runs, score):
     common = statistics.sparsest_common(summary(folder))
     assert list(common["series"]) == ["rotnet", "supervised", "random"]
     assert set(common["density"]) == {0.25}
+
+
+def test_objectives_that_need_labels_are_not_called_label_agnostic():
+    for module in pkgutil.iter_modules(objectives.__path__):
+        importlib.import_module(f"{objectives.__name__}.{module.name}")
+    needy = {kind.__name__.lower() for kind in Objective.__subclasses__() if kind.needs_labels}
+    assert "supervised" in needy
+    assert not any(statistics.label_agnostic(name) for name in needy)
+    assert not statistics.label_agnostic("supervised-shuffled")
+    assert statistics.label_agnostic("rotnet")
 
 
 def test_replicates_are_counted_by_training_and_by_search(runs, score):
