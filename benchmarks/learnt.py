@@ -60,7 +60,7 @@ TASKS: dict[str, tuple[Objective, Data, str, float]] = {
     "VICReg": (VICReg(hidden=256, dim=256), _TENTH, *_RETRIEVAL),
     # At the published sharpness of 0.05 the codes of so small a batch stay uniform, and nothing is learnt.
     "SwAV": (SwAV(hidden=256, prototypes=100, sharpness=0.02), _TENTH, *_RETRIEVAL),
-    # Without batch norm so narrow a head hardly lets a gradient through.
+    # Without batch norm in so narrow a head little is learnt.
     "DINO": (DINO(hidden=256, bottleneck=64, outputs=256, ema=0.99, head_norm=True), _TENTH, *_RETRIEVAL),
 }
 
