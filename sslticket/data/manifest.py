@@ -21,11 +21,14 @@ class Manifest:
 
     Attributes:
         frame: one row per image: `label` int64, -1 where it is hidden; `item` int64, its place in the image array,
-            where there is one; `file`, its path relative to `root`, where it has one.
+            where there is one; `file`, its path relative to `root`, where it has one; `archive`, `offset` and `size`,
+            int64, its place in one of the `archives`, where it is inside one.
         classes: the class names, by label.
         dataset: name in the catalogue.
         split: "train" or "eval".
-        root: the folder that `file` is relative to; None for arrays.
+        root: the folder, or the archive, that `file` is relative to; None for arrays.
+        archives: the tar files that the images are in; none where they are files of their own.
+        form: what was done to the images, such as resizing; "" for the images as they are published.
     """
 
     frame: pd.DataFrame
@@ -33,6 +36,8 @@ class Manifest:
     dataset: str
     split: str
     root: Path | None
+    archives: tuple[Path, ...] = ()
+    form: str = ""
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -41,6 +46,11 @@ class Manifest:
     def labels(self) -> np.ndarray:
         """The label of every row, (N,) int64."""
         return self.frame["label"].to_numpy(np.int64)
+
+    @property
+    def places(self) -> np.ndarray:
+        """Every row's archive, offset and size, (N, 3) int64."""
+        return self.frame[["archive", "offset", "size"]].to_numpy(np.int64)
 
     @property
     def items(self) -> np.ndarray:
@@ -59,7 +69,8 @@ class Manifest:
     @cached_property
     def hash(self) -> str:
         """16 hexadecimal digits that name this list of images and labels, wherever the images lie."""
-        digest = hashlib.sha256("\n".join((self.dataset, *self.classes, "")).encode())
+        form = (self.form,) if self.form else ()
+        digest = hashlib.sha256("\n".join((self.dataset, *form, *self.classes, "")).encode())
         if "file" in self.frame:
             digest.update("\n".join(self.frame["file"]).encode("utf-8", "surrogateescape"))
         else:
