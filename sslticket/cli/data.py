@@ -34,7 +34,7 @@ def add(commands: "argparse._SubParsersAction[flags.Parser]") -> None:
     pack = own.add_parser(
         "pack",
         help="write tar shards of images shrunk to a given short side",
-        description="Write WebDataset shards with DALI's index that are read with --data-root OUT. Images with a longer\n"
+        description="Write WebDataset shards with DALI's index, to be read with --data-root OUT. Images with a longer\n"
         "short side are shrunk and become JPEGs; others are taken as they are. Interrupted, the same command goes on.",
     )
     pack.add_argument("name", help="such as imagenet; sslticket data list shows all")

@@ -1,7 +1,7 @@
 """The list of a data set's images and their labels; subsets are operations on this list."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
@@ -24,7 +24,7 @@ class Manifest:
             where there is one; `file`, its path relative to `root`, where it has one; `archive`, `offset` and `size`,
             int64, its place in one of the `archives`, where it is inside one.
         classes: the class names, by label.
-        dataset: name in the catalogue.
+        dataset: name in the catalogue, with the half's letter where it is one.
         split: "train" or "eval".
         root: the folder, or the archive, that `file` is relative to; None for arrays.
         archives: the tar files that the images are in; none where they are files of their own.
@@ -98,7 +98,7 @@ class Manifest:
         if fraction == 1:
             return self
         if by == "samples":
-            return self._only(self.stratified(fraction, seed))
+            return self.at(self.stratified(fraction, seed))
         keep = _half_up(fraction, len(self.classes))
         if keep == 0:
             raise BadInput(
@@ -117,13 +117,13 @@ class Manifest:
         assert len(old) == len(wanted), f"classes {sorted(wanted - set(self.classes))} are not in {self.dataset}"
         new = np.full(len(self.classes), -1, np.int64)
         new[old] = np.arange(len(old))
-        part = self._only(np.flatnonzero(new[self.labels] >= 0))
+        part = self.at(np.flatnonzero(new[self.labels] >= 0))
         classes = tuple(self.classes[label] for label in old)
         return replace(part, frame=part.frame.assign(label=new[part.labels]), classes=classes)
 
     def thinned(self, most: int) -> "Manifest":
         """At most so many of the images, evenly spaced."""
-        return self if len(self) <= most else self._only(np.arange(most) * len(self) // most)
+        return self if len(self) <= most else self.at(np.arange(most) * len(self) // most)
 
     def restricted_to(self, list_file: Path) -> "Manifest":
         """The images named in a text file, one per line, by bare file name or by path below the split's folder.
@@ -133,7 +133,7 @@ class Manifest:
         Raises:
             BadInput: if the list cannot be read, names images that are not here, or leaves a class empty.
         """
-        return self._only(self.listed(list_file))
+        return self.at(self.listed(list_file))
 
     def listed(self, list_file: Path) -> np.ndarray:
         """Rows, ascending, of the images that `restricted_to` keeps."""
@@ -181,15 +181,21 @@ class Manifest:
                 f"{flag} {fraction} leaves class {self.classes[label]!r} of {self.dataset} empty: it has "
                 f"{counts[label]} images{least}{classes}"
             )
-        identity = (self.frame["file"] if "file" in self.frame else self.frame["item"]).to_numpy()
-        by_class = np.split(np.argsort(self.labels, kind="stable"), np.cumsum(counts)[:-1])
-        chosen = []
-        for name, rows, count in zip(self.classes, by_class, keep, strict=True):
-            named = rows[np.argsort(identity[rows], kind="stable")]
-            chosen.append(named[generator(seed, "subset", name).permutation(len(named))[:count]])
+        chosen = [
+            rows[generator(seed, "subset", name).permutation(len(rows))[:count]]
+            for (name, rows), count in zip(self.by_class(), keep, strict=True)
+        ]
         return np.sort(np.concatenate(chosen))
 
-    def _only(self, rows: np.ndarray) -> "Manifest":
+    def by_class(self) -> Iterator[tuple[str, np.ndarray]]:
+        """Every class and its rows in the order of the images' names: a draw from them does not depend on the rows'."""
+        identity = (self.frame["file"] if "file" in self.frame else self.frame["item"]).to_numpy()
+        by_label = np.split(np.argsort(self.labels, kind="stable"), np.cumsum(self.counts())[:-1])
+        for name, rows in zip(self.classes, by_label, strict=True):
+            yield name, rows[np.argsort(identity[rows], kind="stable")]
+
+    def at(self, rows: np.ndarray) -> "Manifest":
+        """The images of these rows."""
         return replace(self, frame=self.frame.iloc[rows].reset_index(drop=True))
 
 

@@ -59,12 +59,12 @@ def verify(
     for split in SPLITS:
         try:
             sources[split] = open_split(name, split, data_root)
+        except places.MissingSplit as error:
+            yield Finding(str(error), good=entry.images is None)
         except BadInput as error:
             yield Finding(str(error), good=False)
     for split, source in sources.items():
         yield from _counts(entry, split, source)
-    if len(sources) == len(SPLITS):
-        yield from _classes(*(source.manifest.counts() for source in sources.values()), sources["train"])
     for split, source in sources.items():
         yield from _decoded(split, source, decode, threads, stage)
 
@@ -84,17 +84,11 @@ def _counts(entry: Dataset, split: Split, source: Source) -> Iterator[Finding]:
     found = f"{split}: {images:,} images of {classes:,} classes, {counts.min():,} to {counts.max():,} each"
     published = None if entry.images is None else entry.images[SPLITS.index(split)]
     same = published in (None, images) and entry.classes in (None, classes)
-    if not same:
+    if published is not None and not same:
         found += f"; published are {published:,} images of {entry.classes:,} classes"
     yield Finding(found, good=same)
-
-
-def _classes(train: np.ndarray, held_out: np.ndarray, source: Source) -> Iterator[Finding]:
-    """Both splits number their classes alike."""
-    for label, name in enumerate(source.manifest.classes[: len(held_out)]):
-        for split, counts in (("train", train), ("eval", held_out)):
-            if counts[label] == 0:
-                yield Finding(f"{split}: class {name!r} has no images", good=False)
+    for label in np.flatnonzero(counts == 0):
+        yield Finding(f"{split}: class {source.manifest.classes[label]!r} has no images", good=False)
 
 
 def _decoded(split: Split, source: Source, most: int | None, threads: int, stage: Stage) -> Iterator[Finding]:
