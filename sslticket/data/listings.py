@@ -58,7 +58,7 @@ def kept(place: Path, stamp: Stamp, make: Callable[[], dict[str, np.ndarray]]) -
     path = cache_folder() / "lists" / f"{name}.npz"
     state = np.frombuffer(stamp.text.encode("utf-8", "surrogateescape"), np.uint8)
     try:
-        with np.load(path) as content:
+        with path.open("rb") as file, np.load(file) as content:
             if np.array_equal(content["state"], state):
                 return {name: content[name] for name in content.files if name != "state"}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):

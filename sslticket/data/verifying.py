@@ -10,6 +10,9 @@ import numpy as np
 from sslticket.data import checksums, places
 from sslticket.data.catalogue import dataset
 from sslticket.data.dataset import Dataset, Split
+from sslticket.data.filelists import class_names
+from sslticket.data.ilsvrc import Devkit
+from sslticket.data.layouts import Ilsvrc, Lists
 from sslticket.data.opening import Source, loader, open_split
 from sslticket.data.order import Order
 from sslticket.errors import BadInput
@@ -55,6 +58,7 @@ def verify(
         raise places.nowhere(entry, data_root)
     if found and md5:
         yield from _sums(entry, found.folder, stage)
+    known = _class_names(entry, found.folder) if found else None
     sources = {}
     for split in SPLITS:
         try:
@@ -65,6 +69,7 @@ def verify(
             yield Finding(str(error), good=False)
     for split, source in sources.items():
         yield from _counts(entry, split, source)
+        yield from _names(split, source, known)
     for split, source in sources.items():
         yield from _decoded(split, source, decode, threads, stage)
 
@@ -91,6 +96,24 @@ def _counts(entry: Dataset, split: Split, source: Source) -> Iterator[Finding]:
         yield Finding(f"{split}: class {source.manifest.classes[label]!r} has no images", good=False)
 
 
+def _class_names(entry: Dataset, folder: Path) -> tuple[str, ...] | None:
+    """The published classes, where something in the folder tells them."""
+    if isinstance(entry.layout, Ilsvrc) and (kit := Devkit.of(folder, entry.layout)):
+        return tuple(kit.wnids.values())
+    if isinstance(entry.layout, Lists) and (folder / entry.layout.classes).is_file():
+        return class_names(folder, entry.layout)
+    return None
+
+
+def _names(split: Split, source: Source, known: tuple[str, ...] | None) -> Iterator[Finding]:
+    if known is None:
+        return
+    for name in sorted(set(source.manifest.classes) - set(known)):
+        yield Finding(f"{split}: folder {name!r} is none of the published classes", good=False)
+    for name in sorted(set(known) - set(source.manifest.classes)):
+        yield Finding(f"{split}: class {name!r} is missing", good=False)
+
+
 def _decoded(split: Split, source: Source, most: int | None, threads: int, stage: Stage) -> Iterator[Finding]:
     bad = dict(source.bad)
     manifest = source.manifest if most is None else source.manifest.thinned(most)
@@ -110,6 +133,6 @@ def _decoded(split: Split, source: Source, most: int | None, threads: int, stage
         for batch in images.once():
             advance(len(batch.row))
         bad |= images.bad
-    what = "is in memory, whole" if source.images is not None else f"{len(manifest):,} images decoded"
+    what = "kept whole in memory" if source.images is not None else f"{len(manifest):,} images decoded"
     yield Finding(f"{split}: {what}, {len(bad):,} cannot be read", good=not bad)
     yield from (Finding(f"{path}: {reason}", good=False) for path, reason in sorted(bad.items()))
