@@ -70,6 +70,6 @@ def few_cifar(test_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test reads or leaves anything in the home folder's cache, or finds data sets that happen to be on the machine."""
+    """No test reads or fills the home folder's cache, or finds data sets that happen to be on the machine."""
     monkeypatch.setenv("SSLTICKET_CACHE", str(tmp_path_factory.mktemp("cache")))
     monkeypatch.delenv("SSLTICKET_DATA", raising=False)

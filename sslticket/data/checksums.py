@@ -100,6 +100,6 @@ def check(path: Path, expected: tuple[str, ...], advance: Callable[[int], object
         raise BadInput(f"cannot read {path}: {error.strerror}") from error
     if digest.hexdigest() not in expected:
         raise BadInput(
-            f"{path} has the MD5 sum {digest.hexdigest()}, the official file {expected[0]}; it is truncated, damaged or "
-            "another file: download it again"
+            f"{path} has the MD5 sum {digest.hexdigest()}, the official file {expected[0]}; it is truncated, damaged "
+            "or another file: download it again"
         )
