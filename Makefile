@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # Threads that wait without spinning: where other work shares the cores, spinning ones are many times slower.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench pictures clean
 
 # The demonstration's net is tiny: a second thread gains little on a quiet machine and loses tenfold on a busy one.
 demo: export OMP_NUM_THREADS = 1
@@ -28,6 +28,9 @@ check: .venv/installed
 
 bench: .venv/installed
 	python benchmarks/bench.py
+
+pictures: .venv/installed
+	python docs/objectives/pictures.py
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv || { rm -rf .venv; echo "error: no venv; apt install python3-venv" >&2; exit 2; }

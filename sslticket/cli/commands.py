@@ -1,4 +1,4 @@
-"""`sslticket evaluate | report | inspect | data`. Imports that take time wait until a command needs them."""
+"""`sslticket evaluate | report | inspect | show | data`. Imports that take time wait until a command needs them."""
 
 import argparse
 import sys
@@ -26,7 +26,7 @@ def _main(words: Sequence[str]) -> None:
     parser = flags.Parser(prog="sslticket", description=_ABOUT)
     parser.add_argument("--version", action="store_true", help="print the version")
     commands = parser.add_subparsers(metavar="COMMAND")
-    for add in (_add_evaluate, _add_report, _add_inspect, data.add):
+    for add in (_add_evaluate, _add_report, _add_inspect, _add_show, data.add):
         add(commands)
     given = parser.parse_args(words)
     if given.version:
@@ -80,6 +80,27 @@ def _add_inspect(commands: "argparse._SubParsersAction[flags.Parser]") -> None:
     parser.set_defaults(command=_inspect)
 
 
+def _add_show(commands: "argparse._SubParsersAction[flags.Parser]") -> None:
+    parser = commands.add_parser(
+        "show",
+        help="draw what the network sees of the first images under a recipe",
+        description="Write a contact sheet of the first images of the first batch, one a row: as evaluations see it,\n"
+        "then each view that the objective looks at. After RECIPE, every flag of the recipe may follow.",
+    )
+    _sheet_flags(parser)
+    parser.add_argument("recipe", type=Path, metavar="RECIPE", help="a recipe file, recipes/rotnet_resnet50.py")
+    parser.add_argument("flags", nargs=argparse.REMAINDER, metavar="...", help="of this command or of the recipe")
+    parser.set_defaults(command=_show)
+
+
+def _sheet_flags(parser: flags.Parser) -> None:
+    """The flags of a contact sheet, which may stand on either side of the recipe's name."""
+    sheet = parser.add_argument_group("sheet")
+    sheet.add_argument("-o", "--output", type=Path, default=Path("views.png"), help="the picture [views.png]")
+    sheet.add_argument("--images", type=int, default=6, help="of the batch, one a row [6]")
+    sheet.add_argument("--sheet-width", type=int, default=1920, metavar="PIXELS", help="at most [1920]")
+
+
 def _evaluate(given: argparse.Namespace) -> None:
     from sslticket.evaluation import protocols, tasks
     from sslticket.evaluation.controls import check
@@ -116,6 +137,19 @@ def _inspect(given: argparse.Namespace) -> None:
     from sslticket.ticket import Ticket
 
     print(describe(Ticket.load(given.ticket), given.ticket))
+
+
+def _show(given: argparse.Namespace) -> None:
+    from sslticket.cli import recipe, show
+
+    found = recipe.load(given.recipe)
+    parser = flags.Parser(prog=f"sslticket show {given.recipe}")
+    _sheet_flags(parser)
+    recipe.add_settings(parser, found)
+    before = argparse.Namespace(output=given.output, images=given.images, sheet_width=given.sheet_width)
+    words = vars(parser.parse_args(given.flags, before))
+    resolved, machine = recipe.resolve(found, words), flags.override(Machine(), words)
+    print(show.show(resolved, machine, before.output, images=before.images, width=before.sheet_width))
 
 
 def _numbers(words: Sequence[str], flag: str) -> list[int]:

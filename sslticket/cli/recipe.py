@@ -2,11 +2,14 @@
 
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 
 from sslticket.cli import flags
 from sslticket.cli.outcome import finish
+from sslticket.errors import BadInput
 from sslticket.evaluation.protocols import PROTOCOLS
 from sslticket.machine import Machine
 from sslticket.recipe import Recipe
@@ -53,11 +56,47 @@ def resolve(recipe: Recipe, given: dict[str, object]) -> Recipe:
     return flags.override(recipe, given)
 
 
+def load(path: Path) -> Recipe:
+    """The recipe that a file defines under the name `recipe`; the file is imported, so its search does not start.
+
+    Raises:
+        BadInput: if there is no such file, if it cannot be imported, or if it defines no recipe.
+    """
+    if not path.is_file() or path.suffix != ".py":
+        raise BadInput(f"there is no recipe at {path}; give a Python file such as recipes/rotnet_resnet50.py")
+    # As for a script: its neighbours can be imported. And dataclasses look for their module by its name.
+    sys.path.insert(0, str(path.parent.resolve()))
+    module = sys.modules[f"_recipe_{path.stem}"] = ModuleType(f"_recipe_{path.stem}")
+    module.__file__ = str(path)
+    try:
+        exec(compile(path.read_bytes(), str(path), "exec"), module.__dict__)  # an import would leave compiled files
+    except (Exception, SystemExit) as error:
+        raise BadInput(f"{path} cannot be imported: {_reason(error, path)}") from error
+    recipe = getattr(module, "recipe", None)
+    if not isinstance(recipe, Recipe):
+        raise BadInput(f"{path} defines no recipe; a recipe file has a line that starts with: recipe = Recipe(")
+    return recipe
+
+
+def add_settings(parser: flags.Parser, recipe: Recipe) -> None:
+    """The flags of what a recipe decides, and of the machine."""
+    flags.add(parser, recipe)
+    flags.add(parser, Machine())
+
+
 def _parser(recipe: Recipe) -> flags.Parser:
     main = sys.modules["__main__"]
     parser = flags.Parser(prog=Path(sys.argv[0]).name, description=main.__doc__)
-    flags.add(parser, recipe)
-    flags.add(parser, Machine())
+    add_settings(parser, recipe)
     parser.add_argument("--out", type=Path, default=Path("runs"), metavar="PATH", help="folder of all runs [runs]")
     parser.add_argument("--dry-run", action="store_true", help="print the resolved recipe and its steps; train nothing")
     return parser
+
+
+def _reason(error: BaseException, path: Path) -> str:
+    """One line: what went wrong, and where in the file if it was there."""
+    if isinstance(error, SystemExit):
+        return 'it ends the program; put run(recipe) below if __name__ == "__main__":'
+    text = " ".join(str(error).split()) or type(error).__name__
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    return f"{text} (line {lines[-1]})" if lines else text

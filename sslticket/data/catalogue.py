@@ -19,7 +19,7 @@ _CLOTHES = (
     *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
 )
 
-# With the normalisation of ImageNet, as the networks that its authors published.
+# Views and normalisation are ImageNet's, so that tickets of one set see the other as they saw their own.
 _PLACES365 = Dataset(
     name="places365",
     classes=365,

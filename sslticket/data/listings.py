@@ -66,8 +66,8 @@ def kept(place: Path, stamp: Stamp, make: Callable[[], dict[str, np.ndarray]]) -
     made = make()
     if time.time() - stamp.latest > _SETTLED:
         try:
-            with written_whole(path) as temporary, temporary.open("wb") as file:
-                np.savez(file, allow_pickle=False, state=state, **made)
+            with written_whole(path) as temporary, temporary.open("wb") as target:
+                np.savez(target, allow_pickle=False, state=state, **made)
         except OSError as error:
             log.info("the list of %s is not kept, %s: %s", place, path, error.strerror)
     return made

@@ -29,9 +29,8 @@ class Draws(NamedTuple):
 
     def part(self, rows: slice) -> "Draws":
         """The draws of some of the batch's images."""
-        *crop, effects = self
-        parts = tuple({name: values[rows] for name, values in drawn.items()} for drawn in effects)
-        return Draws(*(values[rows] for values in crop), parts)
+        effects = tuple({name: values[rows] for name, values in drawn.items()} for drawn in self.effects)
+        return Draws(self.area[rows], self.ratio[rows], self.place[rows], self.flip[rows], effects)
 
 
 class Window(NamedTuple):

@@ -100,6 +100,14 @@ def features(backbone: nn.Module, *, channels: int, image_size: int) -> int:
     return output.shape[1]
 
 
+def takes(backbone: nn.Module, *, channels: int, image_size: int) -> bool:
+    """Whether the backbone works with square images of this size too."""
+    try:
+        return features(backbone, channels=channels, image_size=image_size) > 0
+    except _REFUSALS:
+        return False
+
+
 def _check(name: str, backbone: nn.Module, channels: int, image_size: int) -> None:
     try:
         features(backbone, channels=channels, image_size=image_size)

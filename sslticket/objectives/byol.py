@@ -29,13 +29,13 @@ class _Heads(nn.Module):
 class BYOL(Objective):
     """Squared distance of unit predictions and unit targets, both ways (equation 2 and section 3.1).
 
-    The target network follows the trained one more and more slowly. The paper normalises over the batch of all devices
-    (section 3.3); here batch norm sees one process's part.
+    The target network follows the trained one more and more slowly. The published code normalises over the batch of
+    all devices; here batch norm sees one process's part.
 
     Attributes:
-        ema: share of its weights that the target network keeps at the first step; it rises to 1 (section 3.2).
-        hidden: units of the hidden layers of projection and prediction (section 3.2).
-        dim: outputs of both (section 3.2).
+        ema: share of its weights that the target network keeps at the first step; it rises to 1 (section 3.3).
+        hidden: units of the hidden layers of projection and prediction (section 3.3).
+        dim: outputs of both (section 3.3).
     """
 
     compares: ClassVar[int] = 2

@@ -1,5 +1,7 @@
 """Batches of all processes joined, gradients included."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch import distributed as dist
@@ -12,17 +14,37 @@ def gathered(values: Tensor) -> Tensor:
     processes, as distributed training does, a loss over all gathered values has the gradient that one process with the
     whole batch would have.
     """
-    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
-        return values
-    from torch.distributed.nn.functional import all_gather  # not on every platform
-
-    return torch.cat(all_gather(values.contiguous()))  # type: ignore[no-untyped-call]
+    joined: Tensor = _Joined.apply(values) if several() else values
+    return joined
 
 
 def gathered_labels(values: Tensor) -> Tensor:
     """The same without gradients, for whole numbers."""
-    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
-        return values
+    return _all(values) if several() else values
+
+
+class _Joined(torch.autograd.Function):
+    """Ours, since torch's own function with gradients has moved between the versions that are supported."""
+
+    @staticmethod
+    def forward(context: Any, values: Tensor) -> Tensor:
+        context.count = len(values)
+        return _all(values)
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> Tensor:
+        total = gradients[0].contiguous()
+        dist.all_reduce(total)
+        return total.narrow(0, dist.get_rank() * context.count, context.count)
+
+
+def several() -> bool:
+    """Whether other processes train too."""
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def _all(values: Tensor) -> Tensor:
+    values = values.contiguous()  # before the buffers are made: they would else inherit another order of memory
     parts = [torch.empty_like(values) for _ in range(dist.get_world_size())]
-    dist.all_gather(parts, values.contiguous())
+    dist.all_gather(parts, values)
     return torch.cat(parts)

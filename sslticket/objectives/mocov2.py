@@ -7,14 +7,13 @@ from typing import ClassVar, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch import distributed as dist
 
 from sslticket.data.loader import Batch
 from sslticket.data.views import View
 from sslticket.errors import BadInput
 from sslticket.objectives.augmentation import distorted
 from sslticket.objectives.base import Network, Objective
-from sslticket.objectives.gathering import gathered
+from sslticket.objectives.gathering import gathered, several
 from sslticket.objectives.momentum import Momentum
 from sslticket.objectives.retrieval import retrieval
 
@@ -43,8 +42,7 @@ class _Heads(nn.Module):
     @torch.no_grad()
     def keys(self, images: Tensor) -> Tensor:
         """Images (B, C, H, W) -> unit keys (B, dim), float32."""
-        several = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
-        if not (several and self.training):
+        if not (several() and self.training):
             return F.normalize(self.momentum(images).float(), dim=1)
         from lightly.models.utils import batch_shuffle, batch_unshuffle
 
@@ -72,9 +70,9 @@ class MoCoV2(Objective):
     queue longer than the training set holds an image's own earlier keys as negatives: shorten it for small sets.
 
     Attributes:
-        temperature: of the softmax over similarities (MoCo v2, table 1 and section 3).
+        temperature: of the softmax over similarities (MoCo v2, section 3).
         dim: outputs of the projection, whose hidden layer is as wide as the features (MoCo v2, section 3).
-        queue: keys in the queue (MoCo, section 4).
+        queue: keys in the queue (MoCo, section 4.1).
         ema: share of its weights that the key encoder keeps at each step (MoCo, section 3.2).
     """
 

@@ -10,7 +10,7 @@ from sslticket.masking.gate import Follower
 
 
 class Momentum(Follower):
-    """An exponential moving average of a backbone and its projection (He et al. 2020, MoCo, section 3.3).
+    """An exponential moving average of a backbone and its projection (He et al. 2020, MoCo, section 3.2).
 
     Its weights get no gradient. The backbone's gates are copied with it, and masks set on the backbone fall on the copy
     too (`Follower`), so a ticket's target network is as sparse as the ticket.

@@ -16,7 +16,9 @@ def retrieval(one: Tensor, other: Tensor) -> dict[str, Tensor]:
         `retrieval top1`: 1 where the nearest of the B second views is of the same image (chance 1 / B);
         `positive similarity` to it; and `negative similarity`, the mean to the others. Each (B,).
     """
-    similar = F.normalize(one.float(), dim=1) @ F.normalize(other.float(), dim=1).T
+    # In full precision under mixed precision too: rounding would decide which of two near neighbours is nearer.
+    with torch.autocast(one.device.type, enabled=False):
+        similar = F.normalize(one.float(), dim=1) @ F.normalize(other.float(), dim=1).T
     same = similar.diagonal()
     found = similar.argmax(dim=1) == torch.arange(len(one), device=one.device)
     others = (similar.sum(dim=1) - same) / max(1, len(one) - 1)

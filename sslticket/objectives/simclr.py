@@ -24,7 +24,7 @@ class SimCLR(Objective):
 
     Attributes:
         temperature: of the softmax over similarities; 0.1 for ImageNet (table 5), 0.5 for CIFAR-10 (B.9).
-        dim: outputs of the projection, whose hidden layer is as wide as the features (section 2.1).
+        dim: outputs of the projection, whose hidden layer is as wide as the features (section 2.3).
         strength: of the colour jitter; 1 for ImageNet, 0.5 for CIFAR-10 (appendix A and B.9).
     """
 

@@ -25,10 +25,10 @@ class _Heads(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class SimSiam(Objective):
-    """Negative cosine similarity of prediction and projection, both ways (equation 2).
+    """Negative cosine similarity of prediction and projection, both ways (equation 4).
 
-    The paper synchronises batch norm over devices and keeps the prediction's learning rate constant (section 3 and
-    appendix A); here batch norm sees one process's part, and one schedule serves all layers.
+    The paper synchronises batch norm over devices and keeps the prediction's learning rate constant (sections 3
+    and 4.2); here batch norm sees one process's part, and one schedule serves all layers.
 
     Attributes:
         dim: units of the projection's three layers, and outputs of the prediction (section 3).
@@ -48,7 +48,7 @@ class SimSiam(Objective):
             )
 
     def views(self, standard: View) -> tuple[View, ...]:
-        """Two views with the augmentation of MoCo v2 (section 3)."""
+        """Two views with the augmentation of MoCo v2 (appendix A)."""
         view = distorted(standard, scale=(0.2, 1.0), blur=0.5)
         return view, view
 

@@ -132,7 +132,7 @@ class Lab:
         """Train, and remember what the row of the ticket that follows will say."""
         self._progress.task(f"level {level + 1}/{len(self._stages.steps)}", self._stages.steps[0])
         seconds, probed = 0.0, {}
-        for first, last in pairwise(self._looks(start, stop)):
+        for first, last in pairwise([start, *self._looks(start, stop)]):
             began = time.monotonic()
             loop.run(first, last)
             seconds += time.monotonic() - began
@@ -150,9 +150,9 @@ class Lab:
         }
 
     def _looks(self, start: int, stop: int) -> list[int]:
-        """The steps between which nothing is looked at: from start to stop, and every probe's."""
+        """The steps after which to look: every probe's, and the last."""
         every = self._watch.every or stop + 1
-        return [start, *range((start // every + 1) * every, stop, every), *[stop] * (stop > start)]
+        return [*range((start // every + 1) * every, stop, every), stop]
 
     def _provenance(self, level: int) -> dict[str, Any]:
         """Where the ticket comes from; nothing in it depends on the clock, so a repeated search repeats the file."""

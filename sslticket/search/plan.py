@@ -108,13 +108,11 @@ def _prunable_weights(recipe: Recipe, images: Images) -> int:
     sizes, channels = {view.size for view in images.views}, images.source.dataset.channels
     first = images.views[0].size
     backbone = models.build(recipe.model, channels=channels, image_size=first)
-    for size in sizes - {first}:
-        if models.features(backbone, channels=channels, image_size=size) != models.features(
-            backbone, channels=channels, image_size=first
-        ):
+    for size in sorted(sizes - {first}):
+        if not models.takes(backbone, channels=channels, image_size=size):
             raise BadInput(
-                f"{recipe.model} takes images of {first} pixels only, and the smallest views have {min(sizes)}; "
-                "give a --model that pools globally, or an objective without small crops"
+                f"{recipe.model} cannot take views of {size} pixels beside those of {first}; give --local-crops 0, "
+                "a larger --image-size, or a --model that pools globally"
             )
     return sum(backbone.get_parameter(name).numel() for name in prunable(backbone))
 

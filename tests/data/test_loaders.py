@@ -11,6 +11,7 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from sslticket.data.catalogue import DATASETS
+from sslticket.data.effects import Blur, Grayscale, HSVNoise, Jitter, Rotate, Solarize
 from sslticket.data.loader import Batch, Loader
 from sslticket.data.manifest import Manifest
 from sslticket.data.opening import Source, loader, open_split
@@ -18,7 +19,15 @@ from sslticket.data.order import Order
 from sslticket.data.views import View
 
 CPU = torch.device("cpu")
-TRAIN = (View(size=32, crop="pad", pad=2, flip=True), View(size=24, crop="resized", flip=True))
+EFFECTS = (
+    Rotate(degrees=20, chance=0.5),
+    Jitter(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, chance=0.8),
+    HSVNoise(chance=0.3),
+    Grayscale(chance=0.2),
+    Blur(kernel=5, chance=0.5),
+    Solarize(chance=0.2),
+)
+TRAIN = (View(size=32, crop="pad", pad=2, flip=True), View(size=24, crop="resized", flip=True, effects=EFFECTS))
 EVAL = DATASETS["cifar10"].eval
 
 pytestmark = pytest.mark.data
@@ -133,6 +142,17 @@ def test_both_loaders_augment_alike(few_cifar: Path) -> None:
         assert max(level.max() for level in enlarged) < 1.1  # one shade, where a half was rounded the other way
         # Shrinking, DALI repeats the pixels at the edge where PIL and torchvision, and so we, do without.
         assert shrunk[0].mean() < 0.1
+
+
+def test_both_loaders_paint_the_same_pixels_to_the_bit(few_cifar: Path) -> None:
+    views = (View(size=32, crop="pad", pad=2, flip=True, effects=EFFECTS), View(size=40, effects=EFFECTS[::-1]))
+    for one, other in zip(
+        batches(resident(few_cifar), views).train(0, 3), batches(files(few_cifar), views).train(0, 3), strict=True
+    ):
+        assert equal(one, other)
+        # What was painted differs from what was not.
+        (plain,) = batches(resident(few_cifar), (replace(views[0], effects=()),)).train(0, 1)
+        assert not torch.equal(one.views[0], plain.views[0])
 
 
 def test_resized_crops_in_memory_are_torchvisions(few_cifar: Path) -> None:

@@ -1,0 +1,139 @@
+"""Exemplar: views of one image lie nearer to each other than to views of other images (Dosovitskiy et al. 2016)."""
+
+import math
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sslticket.data.effects import Effect, HSVNoise, Rotate
+from sslticket.data.loader import Batch
+from sslticket.data.views import View
+from sslticket.errors import BadInput, unknown
+from sslticket.objectives.base import Network, Objective
+from sslticket.objectives.gathering import gathered, gathered_labels
+from sslticket.objectives.triplets import all_triplets, hardest_triplets
+
+MARGIN = 0.5  # cosine distance; Doersch & Zisserman 2017, section 3
+Mining = Literal["all", "hard"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exemplar(Objective):
+    """A triplet margin loss over all triplets in a batch, as Doersch & Zisserman 2017 replaced the original's classes.
+
+    An anchor and a positive are two views of one image, a negative is a view of any other image in the batch, those of
+    other processes included; images that are the same row of the set are one image. Views are the dataset's standard
+    view (crop of random place and size, mirrored) plus a rotation, then colours, in the ranges of Dosovitskiy et al.
+    2016, section 3. Their scale (0.7 to 1.4) and translation (0.2) are the standard crop's here: our source paper puts
+    colour augmentation and small rotations "on top of" it (appendix A). The colours come after the rotation, so a shift
+    of the value also falls on the corners that a rotation leaves black.
+
+    Attributes:
+        copies: views of each image.
+        dim: length of the embedding.
+        mining: "all" triplets with a margin of 0.5 in cosine distance, or of each anchor the "hard"est with a soft
+            margin in Euclidean distance, as in S4L.
+        degrees: the largest rotation to either side.
+    """
+
+    compares: ClassVar[int] = 2
+
+    copies: int = 2
+    dim: int = 1000
+    mining: Mining = "all"
+    degrees: float = 20.0
+
+    def __post_init__(self) -> None:
+        if self.copies < 2:
+            raise BadInput(f"{self.copies} view of an image has no positive; give --copies of at least 2")
+        if self.dim < 1:
+            raise BadInput(f"an embedding of length {self.dim} cannot be; give --dim of at least 1")
+        if self.mining not in get_args(Mining):
+            raise unknown("mining", self.mining, get_args(Mining))
+        if not 0 <= self.degrees <= 180:
+            raise BadInput(f"rotations by up to {self.degrees:g} degrees cannot be; give --degrees in [0, 180]")
+
+    def views(self, standard: View) -> tuple[View, ...]:
+        """`copies` views of the same kind, each with random numbers of its own."""
+        turning: tuple[Effect, ...] = (Rotate(degrees=self.degrees),) if self.degrees else ()
+        return (replace(standard, effects=(*standard.effects, *turning, HSVNoise())),) * self.copies
+
+    def check(self, batch_size: int, views: int) -> None:
+        """See the base class; a part of a batch needs two images."""
+        super().check(batch_size, views)
+        if batch_size < 2:
+            raise BadInput(
+                f"{self.name} needs another image for a negative, and a part of a batch has {batch_size}; "
+                "give a larger --batch-size or a smaller --accumulate"
+            )
+
+    def heads(self, backbone: nn.Module, features: int, classes: int) -> nn.Module:
+        """One linear layer, (V * B, features) -> (V * B, dim); the data's classes do not matter."""
+        return nn.Linear(features, self.dim)
+
+    def loss(self, net: Network, batch: Batch, progress: float) -> dict[str, Tensor]:
+        """The mean over the triplets in the batches of all processes joined; one forward pass for all views."""
+        embedded = net.heads(net.backbone(torch.cat(batch.views)))
+        image = batch.row.repeat(len(batch.views))
+        return {"triplets": self.triplets(gathered(embedded), gathered_labels(image))}
+
+    def triplets(self, embedded: Tensor, image: Tensor) -> Tensor:
+        """The mean loss of all triplets, or of the mined ones; 0 where there is none.
+
+        Args:
+            embedded: (N, dim), views of an image anywhere among them.
+            image: (N,) int64, equal for embeddings of one image.
+
+        Returns:
+            A scalar.
+        """
+        if not len(image):
+            return embedded.sum()  # 0, and a gradient of 0
+        if self.mining == "hard":
+            losses = hardest_triplets(embedded, image)
+            return losses.sum() / max(1, len(losses))
+        sums, _, triplets = all_triplets(embedded, image, MARGIN)
+        return sums.sum() / triplets.sum().clamp(min=1)
+
+    def collapsed_loss(self, batch_size: int) -> float | None:
+        """The margin, or that of a soft margin."""
+        return math.log(2) if self.mining == "hard" else MARGIN
+
+    def metrics(self, net: Network, batch: Batch) -> dict[str, Tensor]:
+        """How far views of one image are told from others, within the batch; each (B,), and 0 for a single image.
+
+        Returns:
+            `retrieval top1`: 1 where the nearest to the image's first view, by cosine, is another view of it;
+            `active triplets`: the share of triplets whose negative is not farther by the margin (by 0 with hard
+            mining) than the positive; `positive distance` and `negative distance`: mean cosine distances, from 0 to 2;
+            `loss`. All but the first are means over the image's views as anchors.
+        """
+        embedded = net.heads(net.backbone(torch.cat(batch.views))).float()
+        image, count = batch.row.repeat(len(batch.views)), len(batch.row)
+        sums, active, triplets = all_triplets(embedded, image, 0.0 if self.mining == "hard" else MARGIN)
+        possible = triplets.clamp(min=1)
+        losses = hardest_triplets(embedded, image) if self.mining == "hard" else sums / possible
+        distance, same = _distances(embedded), image[:, None] == image
+        # The distance to oneself is 0.
+        positive = (distance * same).sum(dim=1) / (same.sum(dim=1) - 1)
+        negative = (distance * ~same).sum(dim=1) / (~same).sum(dim=1).clamp(min=1)
+        nearest = distance.fill_diagonal_(torch.inf).argmin(dim=1, keepdim=True)
+        found = same.gather(1, nearest).squeeze(1) & (triplets > 0)
+        by_anchor = {
+            "active triplets": active / possible,
+            "positive distance": positive,
+            "negative distance": negative,
+            "loss": losses if len(losses) else torch.zeros_like(positive),
+        }
+        means = {name: values.view(-1, count).mean(dim=0) for name, values in by_anchor.items()}
+        return {"retrieval top1": found[:count].float()} | means
+
+
+def _distances(embedded: Tensor) -> Tensor:
+    """Cosine distances, (N, D) -> (N, N)."""
+    with torch.autocast(embedded.device.type, enabled=False):
+        unit = F.normalize(embedded, dim=1)
+        return (1 - unit @ unit.T).fill_diagonal_(0)

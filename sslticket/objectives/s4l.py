@@ -1,0 +1,201 @@
+"""S4L: class labels of some images and a task without labels on all of them (Zhai et al. 2019)."""
+
+from abc import abstractmethod
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sslticket.data.loader import Batch
+from sslticket.data.views import View
+from sslticket.errors import BadInput
+from sslticket.objectives.base import Network, Objective
+from sslticket.objectives.exemplar import Exemplar
+from sslticket.objectives.gathering import gathered, gathered_labels
+from sslticket.objectives.rotnet import TURNS, RotNet, four_turns
+
+_HIDDEN = -1  # the label of an image of the unlabelled stream
+
+
+@dataclass(frozen=True, kw_only=True)
+class S4L(Objective):
+    """What both forms share: two streams in a batch, two linear heads on the features of one joined forward pass.
+
+    The unlabelled stream is all images, those with labels included but theirs hidden. The loss is the labels' plus
+    `weight` times the mean of the other task's two losses, one for each stream (released code, github.com/
+    google-research/s4l), so the streams weigh the same whatever their shares.
+
+    Attributes:
+        share: of each batch, the part drawn from the labelled images; 256 of 512 published.
+        weight: of the task without labels, beside the class labels.
+    """
+
+    share: float = 0.5
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share < 1:
+            raise BadInput(f"a batch cannot be labelled images by {self.share:g}; give --share between 0 and 1")
+        if self.weight < 0:
+            raise BadInput(f"a weight of {self.weight:g} would unlearn the task; give --weight of at least 0")
+
+    @property
+    def labelled_share(self) -> float:
+        """See the base class."""
+        return self.share
+
+    @property
+    @abstractmethod
+    def _each(self) -> int:
+        """The images that a part of a batch needs of each stream."""
+
+    def check(self, batch_size: int, views: int) -> None:
+        """See the base class; a part of a batch needs images of both streams."""
+        super().check(batch_size, views)
+        labelled = self.share * batch_size
+        if round(min(labelled, batch_size - labelled), 6) < self._each:
+            raise BadInput(
+                f"{self.name} needs {self._each} labelled and {self._each} unlabelled images in every part of a batch, "
+                f"and --share {self.share:g} of {batch_size} is {labelled:g}; give a --share nearer to 0.5, a larger "
+                "--batch-size or a smaller --accumulate"
+            )
+
+    def _joined(self, net: Network, images: Tensor, task: str) -> tuple[Tensor, Tensor]:
+        """Class logits (N, classes) and the other head's output (N, ...) of one forward pass."""
+        assert isinstance(net.heads, nn.ModuleDict), "heads() returned one"
+        features = net.backbone(images)
+        return net.heads["labels"](features), net.heads[task](features)
+
+
+def _known(logits: Tensor, label: Tensor) -> Tensor:
+    """Mean cross-entropy over the images with a label; 0 where there is none.
+
+    Args:
+        logits: (N, classes).
+        label: (N,) int64, -1 where hidden. Nothing is picked out by them, which would wait for the device.
+    """
+    total = F.cross_entropy(logits, label, ignore_index=_HIDDEN, reduction="sum")
+    return total / (label != _HIDDEN).sum().clamp(min=1)
+
+
+def _top(logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+    """Is the label the highest, or among the five highest, of the logits (B, classes)? Each (B,) float."""
+    hit = logits.topk(min(5, logits.shape[1]), dim=1).indices == label[:, None]
+    return hit[:, 0].float(), hit.any(dim=1).float()
+
+
+@dataclass(frozen=True, kw_only=True)
+class S4LRotation(S4L):
+    """Class labels and RotNet: both on all four turns of an image, the labels as far as they are known (section 3).
+
+    Attributes:
+        share: of each batch, the part drawn from the labelled images; 256 of 512 published.
+        weight: of the rotation loss, beside the class labels.
+    """
+
+    @property
+    def name(self) -> str:
+        """See the base class."""
+        return "s4l-rotation"
+
+    @property
+    def _each(self) -> int:
+        return 1
+
+    def heads(self, backbone: nn.Module, features: int, classes: int) -> nn.Module:
+        """Two linear layers: `labels`, (4B, classes), and `rotation`, (4B, 4)."""
+        return nn.ModuleDict({"labels": nn.Linear(features, classes), "rotation": nn.Linear(features, TURNS)})
+
+    def loss(self, net: Network, batch: Batch, progress: float) -> dict[str, Tensor]:
+        """`labels`, over the turns of labelled images, and `rotation`, weighted: the mean of both streams' means."""
+        turned, turn = four_turns(batch.views[0])
+        labels, rotation = self._joined(net, turned, "rotation")
+        label = batch.label.repeat(TURNS)
+        streams = [_known(rotation, turn.where(of, _HIDDEN)) for of in (label != _HIDDEN, label == _HIDDEN)]
+        return {"labels": _known(labels, label), "rotation": self.weight * torch.stack(streams).mean()}
+
+    def metrics(self, net: Network, batch: Batch) -> dict[str, Tensor]:
+        """On plain images with their true labels; each (B,).
+
+        Returns:
+            `top1` and `top5` of the upright image; both `of four turns`, by the mean of their logits; `rotation
+            accuracy`; and `loss`, that of a labelled image in training.
+        """
+        turned, turn = four_turns(batch.views[0])
+        labels, rotation = (logits.float() for logits in self._joined(net, turned, "rotation"))
+        by_turn = labels.view(TURNS, len(batch.row), -1)
+        top1, top5 = _top(by_turn[0], batch.label)
+        mean1, mean5 = _top(by_turn.mean(dim=0), batch.label)
+        known = F.cross_entropy(labels, batch.label.repeat(TURNS), reduction="none")
+        turns = F.cross_entropy(rotation, turn, reduction="none")
+        right = (rotation.argmax(dim=1) == turn).float()
+        return {
+            "top1": top1,
+            "top5": top5,
+            "top1 of four turns": mean1,
+            "top5 of four turns": mean5,
+            "rotation accuracy": right.view(TURNS, -1).mean(dim=0),
+            "loss": (known + self.weight * turns).view(TURNS, -1).mean(dim=0),
+        }
+
+    def shown(self, batch: Batch) -> dict[str, Tensor]:
+        """The four turns."""
+        return RotNet().shown(batch)
+
+
+@dataclass(frozen=True, kw_only=True)
+class S4LExemplar(S4L):
+    """Class labels and Exemplar: both on all views of an image, the labels as far as they are known (section 3).
+
+    Published: 8 views with colour noise and without rotations, hardest triplets with a soft margin. Each stream has
+    triplets of its own, as in the released code: an image may be in both, and would else be its own negative. Metrics
+    need the plain view, since top-1 is of plain images, so `compares` is 1, and only `check` asks for two views.
+
+    Attributes:
+        share: of each batch, the part drawn from the labelled images; 256 of 512 published.
+        weight: of the triplet loss, beside the class labels.
+        exemplar: views, embedding and triplets.
+    """
+
+    exemplar: Exemplar = field(default=Exemplar(copies=8, mining="hard", degrees=0.0))
+
+    @property
+    def name(self) -> str:
+        """See the base class."""
+        return "s4l-exemplar"
+
+    @property
+    def _each(self) -> int:
+        return 2
+
+    def views(self, standard: View) -> tuple[View, ...]:
+        """Those of `exemplar`."""
+        return self.exemplar.views(standard)
+
+    def check(self, batch_size: int, views: int) -> None:
+        """See the base class; the triplets need two views of an image, and two images of each stream."""
+        self.exemplar.check(batch_size, views)
+        super().check(batch_size, views)
+
+    def heads(self, backbone: nn.Module, features: int, classes: int) -> nn.Module:
+        """Two linear layers: `labels`, (V * B, classes), and `exemplar`, (V * B, dim)."""
+        embedding = self.exemplar.heads(backbone, features, classes)
+        return nn.ModuleDict({"labels": nn.Linear(features, classes), "exemplar": embedding})
+
+    def loss(self, net: Network, batch: Batch, progress: float) -> dict[str, Tensor]:
+        """`labels`, over the views of labelled images, and `triplets`, weighted: the mean of both streams' losses."""
+        copies = len(batch.views)
+        labels, embedded = self._joined(net, torch.cat(batch.views), "exemplar")
+        label = batch.label.repeat(copies)
+        everything, image = gathered(embedded), gathered_labels(batch.row.repeat(copies))
+        known = gathered_labels(label) != _HIDDEN
+        # Picking out a stream waits for the device; so does the miner, several times.
+        streams = [self.exemplar.triplets(everything[of], image[of]) for of in (known, ~known)]
+        return {"labels": _known(labels, label), "triplets": self.weight * torch.stack(streams).mean()}
+
+    def metrics(self, net: Network, batch: Batch) -> dict[str, Tensor]:
+        """`top1`, `top5` and `loss`, of the labels alone, on plain images with their true labels; each (B,)."""
+        labels, _ = (output.float() for output in self._joined(net, batch.views[0], "exemplar"))
+        top1, top5 = _top(labels, batch.label)
+        return {"top1": top1, "top5": top5, "loss": F.cross_entropy(labels, batch.label, reduction="none")}

@@ -1,0 +1,133 @@
+"""SwAV: predict a view's assignment to prototypes from the image's other views (Caron et al. 2020)."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch import distributed as dist
+
+from sslticket.data.loader import Batch
+from sslticket.data.views import View
+from sslticket.errors import BadInput
+from sslticket.objectives.augmentation import distorted
+from sslticket.objectives.base import Network, Objective
+from sslticket.objectives.crops import GLOBAL, LOCAL_SHARE, forward_by_size, local_count
+from sslticket.objectives.prototypes import Prototypes
+from sslticket.objectives.retrieval import retrieval
+
+_SHARPEST = 0.012  # exp(1 / sharpness) must be a float32
+
+
+class _Heads(nn.Module):
+    """The projection, the prototypes, and lightly's loss, which has no state."""
+
+    def __init__(self, projection: nn.Module, prototypes: Prototypes, criterion: nn.Module) -> None:
+        super().__init__()
+        self.projection, self.prototypes, self.criterion = projection, prototypes, criterion
+
+
+@dataclass(frozen=True, kw_only=True)
+class SwAV(Objective):
+    """Cross-entropy of every view's softmax over prototypes with the codes of the image's two global views.
+
+    Codes are soft assignments that use all prototypes equally, found by Sinkhorn's iterations over the images of all
+    processes. There is no queue of earlier images, which the paper adds for batches of 256: of batches far smaller than
+    the number of prototypes, take fewer prototypes.
+
+    Attributes:
+        hidden: units of the projection's hidden layer (the authors' code).
+        dim: outputs of the projection (appendix A.1).
+        prototypes: how many there are (appendix C.1).
+        temperature: of the softmax over prototypes (appendix A.1).
+        sharpness: of the codes, the paper's epsilon; smaller is sharper (appendix A.1).
+        sinkhorn_steps: iterations that balance the codes (section 3.1).
+        frozen_for: share of the training in which the prototypes stay as they were drawn; the first epoch (appendix
+            A.1) of 100, the shortest training in the paper.
+        local_crops: small views of an image; by default 6 (the authors' scripts), or 0 where the training images are
+            smaller than 64 pixels.
+    """
+
+    compares: ClassVar[int] = 2
+
+    hidden: int = 2048
+    dim: int = 128
+    prototypes: int = 3000
+    temperature: float = 0.1
+    sharpness: float = 0.05
+    sinkhorn_steps: int = 3
+    frozen_for: float = 0.01
+    local_crops: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.hidden < 1 or self.dim < 1 or self.prototypes < 2:
+            raise BadInput(
+                f"{self.hidden} hidden units, {self.dim} dimensions and {self.prototypes} prototypes tell "
+                "nothing apart; give --hidden and --dim at least 1 and --prototypes at least 2"
+            )
+        if self.temperature <= 0:
+            raise BadInput(f"a temperature of {self.temperature:g} ranks nothing; give --temperature above 0")
+        if self.sharpness < _SHARPEST or self.sinkhorn_steps < 1:
+            raise BadInput(
+                f"codes cannot be balanced by {self.sinkhorn_steps} steps at a sharpness of {self.sharpness:g}; "
+                f"give --sinkhorn-steps at least 1 and --sharpness at least {_SHARPEST:g}"
+            )
+        if not 0 <= self.frozen_for <= 1:
+            raise BadInput(f"{self.frozen_for:g} is no share of the training; give --frozen-for in [0, 1]")
+
+    def views(self, standard: View) -> tuple[View, ...]:
+        """Two global and `local_crops` local views (appendix A.2; A.7 where there are no local ones)."""
+        count = local_count(standard, self.local_crops, published=6)
+        view = partial(distorted, standard, jitter=(0.8, 0.8, 0.8, 0.2), blur=0.5)
+        large = view(scale=(0.14, 1.0) if count else (0.08, 1.0))
+        return (large,) * GLOBAL + (view(scale=(0.05, 0.14), share=LOCAL_SHARE),) * count
+
+    def check(self, batch_size: int, views: int) -> None:
+        """See the base class; a single image belongs to all prototypes equally."""
+        super().check(batch_size, views)
+        if batch_size < 2:
+            raise BadInput(
+                f"swav shares out images among prototypes and needs at least 2 at a time, and gets {batch_size}; "
+                "give a larger --batch-size, or fewer processes or parts (--accumulate)"
+            )
+
+    def heads(self, backbone: nn.Module, features: int, classes: int) -> nn.Module:
+        """The projection, (B, features) -> (B, dim), and the prototypes, (B, dim) -> (B, prototypes)."""
+        from lightly.loss import SwaVLoss
+        from lightly.models.modules.heads import SwaVProjectionHead
+
+        projection = SwaVProjectionHead(features, self.hidden, self.dim)
+        criterion = SwaVLoss(self.temperature, self.sinkhorn_steps, self.sharpness, dist.is_available())
+        # Not lightly's prototypes: those have a bias, which the authors' have not.
+        drawn = nn.Linear(self.dim, self.prototypes, bias=False).weight
+        return _Heads(projection, Prototypes(F.normalize(drawn, dim=1)), criterion)
+
+    def loss(self, net: Network, batch: Batch, progress: float) -> dict[str, Tensor]:
+        """Mean over the pairs of a global view's codes and another view's prediction."""
+        heads = cast(_Heads, net.heads)
+        if progress >= self.frozen_for:
+            heads.prototypes.release()
+        projected = self._projections(net, batch.views)
+        # Codes are exponentials of 20 times a cosine: 16 bits do not hold them.
+        with torch.autocast(projected.device.type, enabled=False):
+            scores = F.linear(projected, heads.prototypes()).chunk(len(batch.views))
+            return {"swapped": heads.criterion(list(scores[:GLOBAL]), list(scores[GLOBAL:])).squeeze()}
+
+    @torch.no_grad()
+    def after_step(self, net: Network, progress: float) -> None:
+        """Prototypes that have moved go back to the unit sphere."""
+        moved = cast(_Heads, net.heads).prototypes.weight
+        moved.copy_(F.normalize(moved, dim=1))
+
+    def metrics(self, net: Network, batch: Batch) -> dict[str, Tensor]:
+        """Retrieval of the projections, each (B,)."""
+        one, other = self._projections(net, batch.views[:GLOBAL]).chunk(GLOBAL)
+        return retrieval(one, other)
+
+    @staticmethod
+    def _projections(net: Network, views: tuple[Tensor, ...]) -> Tensor:
+        """(V * B, dim) float32 of unit length."""
+        projected = cast(_Heads, net.heads).projection(forward_by_size(net.backbone, views))
+        return F.normalize(projected.float(), dim=1)

@@ -1,0 +1,86 @@
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+import numpy as np
+import pytest
+
+from sslticket.data.effects import Blur, Grayscale, HSVNoise, Jitter, Rotate, Solarize
+from sslticket.data.views import View
+
+Refused = Callable[..., AbstractContextManager[None]]
+ALL = (
+    Rotate(degrees=20),
+    Jitter(brightness=0.4, contrast=1.5, saturation=0.2, hue=0.1),
+    HSVNoise(),
+    Grayscale(chance=0.2),
+    Blur(chance=0.5),
+    Solarize(),
+)
+
+
+@pytest.mark.parametrize("chance", [-0.1, 1.5, float("nan")])
+def test_a_chance_is_a_probability(refused: Refused, chance: float) -> None:
+    with refused(f"{chance:g}", "Grayscale", "[0, 1]"):
+        Grayscale(chance=chance)
+
+
+@pytest.mark.parametrize("wrong", [{"kernel": 4}, {"kernel": -1}, {"sigma": (0.0, 1.0)}, {"sigma": (2.0, 1.0)}])
+def test_a_blur_that_cannot_be_is_refused(refused: Refused, wrong: dict[str, object]) -> None:
+    (name, value), *_ = wrong.items()
+    with refused(f"{name}={value}", "odd kernel", "sigma"):
+        Blur(**wrong)
+
+
+def test_at_another_size_lengths_follow_and_nothing_else() -> None:
+    assert Blur(sigma=(0.1, 2.0), kernel=23, chance=0.5).scaled(2) == Blur(sigma=(0.2, 4.0), kernel=45, chance=0.5)
+    assert Blur(sigma=(1.0, 2.0), kernel=23).scaled(0.25) == Blur(sigma=(0.25, 0.5), kernel=7)
+    others = [effect for effect in ALL if not isinstance(effect, Blur)]
+    assert [effect.scaled(3) for effect in others] == others
+    assert View(size=224, effects=ALL).resized(448).effects == tuple(effect.scaled(2) for effect in ALL)
+
+
+def test_numbers_stay_in_their_ranges_and_fill_them() -> None:
+    drawn = [effect.draw(np.random.default_rng(0), 4000) for effect in ALL]
+    rotate, jitter, noise, _, blur, _ = drawn
+    for values, low, high in (
+        (rotate["angle"], -20, 20),
+        (jitter["brightness"], 0.6, 1.4),
+        (jitter["contrast"], 0, 2.5),  # from 1 - 1.5, but a factor is never negative
+        (jitter["saturation"], 0.8, 1.2),
+        (jitter["hue"], -0.1, 0.1),
+        (np.log2(noise["power"]), -2, 2),
+        (np.log2(noise["factor"]), -0.5, 0.5),
+        (noise["shift"], -0.1, 0.1),
+        (noise["hue"], -0.1, 0.1),
+        (blur["sigma"], 0.1, 2),
+    ):
+        edge = 0.01 * (high - low)
+        assert low - 1e-6 <= values.min() < low + edge
+        assert high - edge < values.max() <= high + 1e-6
+        # A uniform number's mean; five of its standard deviations.
+        assert values.mean() == pytest.approx((low + high) / 2, abs=5 * (high - low) / np.sqrt(12 * 4000))
+
+
+def test_each_image_has_its_own_chance_and_order() -> None:
+    for effect in ALL:
+        on = effect.draw(np.random.default_rng(0), 4000)["on"]
+        assert on.mean() == pytest.approx(effect.chance, abs=5 * np.sqrt(effect.chance * (1 - effect.chance) / 4000))
+    order = ALL[1].draw(np.random.default_rng(0), 24_000)["order"]
+    kinds, counts = np.unique(order, axis=0, return_counts=True)
+    assert len(kinds) == 24
+    assert abs(counts - 1000).max() < 160  # five standard deviations
+
+
+def test_effects_do_not_change_where_the_crop_is() -> None:
+    plain, painted = (View(size=32, crop="resized", flip=True, effects=effects).draw(8, 1, 7) for effects in ((), ALL))
+    for one, other in zip(plain[:4], painted[:4], strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_part_of_the_draws_is_its_images_draws() -> None:
+    whole = View(size=32, effects=ALL).draw(8, 1, 7)
+    part = whole.part(slice(2, 5))
+    for one, other in zip(part.effects, whole.effects, strict=True):
+        assert one.keys() == other.keys()
+        for name in one:
+            np.testing.assert_array_equal(one[name], other[name][2:5])

@@ -1,0 +1,45 @@
+"""The objectives' pages say what the code does: every setting with its default, and no link into nothing."""
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+
+import sslticket
+from sslticket.objectives.base import Objective
+from sslticket.objectives.s4l import S4L
+
+DOCS = Path(__file__).parents[1] / "docs"
+PAGES = {path.stem: path for path in (DOCS / "objectives").glob("*.md")}
+OBJECTIVES = [
+    found
+    for name in sslticket.__all__
+    if isinstance(found := getattr(sslticket, name), type) and issubclass(found, Objective)
+]
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda objective: objective.__name__)
+def test_a_page_lists_every_setting_with_its_default(objective: type[Objective]) -> None:
+    name = "s4l" if issubclass(objective, S4L) else objective.__name__.lower()
+    text = PAGES[name].read_text()
+    listed = re.findall(r"^\| `(\w+)` \| `(.*?)` \|", text, re.MULTILINE)
+    for field in dataclasses.fields(objective):  # type: ignore[arg-type]
+        default = str(field.default)
+        if dataclasses.is_dataclass(field.default):
+            changed = [
+                f"{each.name}={getattr(field.default, each.name)!r}"
+                for each in dataclasses.fields(field.default)
+                if getattr(field.default, each.name) != each.default
+            ]
+            default = f"{type(field.default).__name__}({', '.join(changed)})"
+        assert (field.name, default) in listed
+
+
+@pytest.mark.parametrize("page", [DOCS / "objectives.md", *PAGES.values()], ids=lambda page: page.stem)
+def test_links_and_recipes_are_there(page: Path) -> None:
+    text = page.read_text()
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", text):
+        assert (page.parent / target).exists(), target
+    for name in re.findall(r"`(\w+_(?:resnet50|alexnet|digits|vgg19_cifar10|resnet18_cifar10)\w*)`", text):
+        assert (DOCS.parent / "recipes" / f"{name}.py").exists(), name
