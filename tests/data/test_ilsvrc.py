@@ -107,6 +107,14 @@ def test_archives_hold_what_the_folders_hold(forms: Path, split: str) -> None:
 
 
 @pytest.mark.data
+def test_published_lists_name_images_in_archives_too(forms: Path, tmp_path: Path) -> None:
+    manifest = open_split("imagenet", "train", forms / "archives").manifest
+    chosen = list(manifest.frame["file"])[::2]
+    (tmp_path / "list.txt").write_text("\n".join(["train/" + chosen[0], *(Path(file).name for file in chosen[1:])]))
+    assert list(manifest.restricted_to(tmp_path / "list.txt").frame["file"]) == chosen
+
+
+@pytest.mark.data
 def test_batches_are_the_same_from_archives_and_from_folders(forms: Path) -> None:
     view = View(size=64, crop="resized", flip=True)
     for one, other in zip(batches(forms / "folders", view, 9), batches(forms / "archives", view, 9), strict=True):

@@ -1,8 +1,10 @@
 """SVHN's MATLAB files, written here with scikit-learn's digits at four times their size."""
 
+import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -54,6 +56,36 @@ def test_a_missing_part_is_named(root: Path, refused: Refused) -> None:
     assert len(open_split("svhn", "train", root).manifest) == 20
     with refused(str(root / "extra_32x32.mat"), "No such file"):
         open_split("svhn_extra", "train", root)
+
+
+class Published:
+    """Stands in for torchvision's class, which downloads one split a call."""
+
+    files: ClassVar[dict[str, Path]] = {}
+
+    def __init__(self, root: Path, split: str, download: bool) -> None:
+        assert download
+        Path(root).mkdir(exist_ok=True)
+        if split not in self.files:
+            raise OSError("connection lost")
+        shutil.copy(self.files[split], root)
+
+
+def test_a_download_fetches_every_part_or_leaves_nothing(
+    root: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, refused: Refused
+) -> None:
+    home = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("SSLTICKET_DATA", str(home))
+    monkeypatch.setattr("torchvision.datasets.SVHN", Published)
+    monkeypatch.setattr(Published, "files", {"train": root / "train_32x32.mat", "extra": root / "extra_32x32.mat"})
+    with refused("the download to", "connection lost"):
+        open_split("svhn_extra", "train")
+    assert list(home.iterdir()) == []
+    monkeypatch.setitem(Published.files, "test", root / "test_32x32.mat")
+    assert len(open_split("svhn_extra", "train").manifest) == 50
+    assert sorted(path.name for path in (home / "svhn_extra").iterdir()) == [
+        *("extra_32x32.mat", "test_32x32.mat", "train_32x32.mat")
+    ]
 
 
 def test_truncated_and_foreign_files_are_named(root: Path, refused: Refused) -> None:
