@@ -1,6 +1,6 @@
 """Is a data set whole? Its counts against the catalogue's, its official files' MD5 sums, and its images decoded."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -92,8 +92,8 @@ def _counts(entry: Dataset, split: Split, source: Source) -> Iterator[Finding]:
     if published is not None and not same:
         found += f"; published are {published:,} images of {entry.classes:,} classes"
     yield Finding(found, good=same)
-    for label in np.flatnonzero(counts == 0):
-        yield Finding(f"{split}: class {source.manifest.classes[label]!r} has no images", good=False)
+    if empty := [source.manifest.classes[label] for label in np.flatnonzero(counts == 0)]:
+        yield Finding(f"{split}: no images of {_some(empty)}", good=False)
 
 
 def _class_names(entry: Dataset, folder: Path) -> tuple[str, ...] | None:
@@ -108,10 +108,17 @@ def _class_names(entry: Dataset, folder: Path) -> tuple[str, ...] | None:
 def _names(split: Split, source: Source, known: tuple[str, ...] | None) -> Iterator[Finding]:
     if known is None:
         return
-    for name in sorted(set(source.manifest.classes) - set(known)):
-        yield Finding(f"{split}: folder {name!r} is none of the published classes", good=False)
-    for name in sorted(set(known) - set(source.manifest.classes)):
-        yield Finding(f"{split}: class {name!r} is missing", good=False)
+    if strange := set(source.manifest.classes) - set(known):
+        yield Finding(f"{split}: none of the published classes: {_some(strange)}", good=False)
+    if missing := set(known) - set(source.manifest.classes):
+        yield Finding(f"{split}: missing: {_some(missing)}", good=False)
+
+
+def _some(classes: Iterable[str]) -> str:
+    """The first ten names, and how many more there are; a terminal should not scroll by with a thousand."""
+    names = sorted(classes)
+    more = f" and {len(names) - 10:,} more" if len(names) > 10 else ""
+    return f"{'class' if len(names) == 1 else 'classes'} {', '.join(names[:10])}{more}"
 
 
 def _decoded(split: Split, source: Source, most: int | None, threads: int, stage: Stage) -> Iterator[Finding]:

@@ -88,9 +88,9 @@ def write(path: Path, content: bytes) -> None:
     path.write_bytes(content)
 
 
-def batches(root: Path, view: View, count: int) -> list[Batch]:
+def batches(root: Path, view: View, count: int, rank: int = 0, world: int = 1) -> list[Batch]:
     source = open_split("imagenet", "train", root)
-    order = Order(len(source.manifest), 6, 2)
+    order = Order(len(source.manifest), 6, 2, rank, world)
     images = loader(source, (view,), order, augment_seed=3, device=torch.device("cpu"), threads=2, max_bad_images=3)
     return list(images.train(0, count))
 
@@ -120,6 +120,10 @@ def test_batches_are_the_same_from_archives_and_from_folders(forms: Path) -> Non
     for one, other in zip(batches(forms / "folders", view, 9), batches(forms / "archives", view, 9), strict=True):
         assert torch.equal(one.views[0], other.views[0])
         assert torch.equal(one.label, other.label)
+    for one, other in zip(
+        batches(forms / "folders", view, 4), batches(forms / "archives", view, 4, rank=1, world=2), strict=True
+    ):
+        assert torch.equal(one.views[0][3:], other.views[0])
 
 
 @pytest.mark.data
