@@ -1,4 +1,4 @@
-"""`sslticket evaluate | report | rows | inspect | show | data`. Imports that take time wait until a command needs them."""
+"""`sslticket evaluate | report | rows | inspect | show | data`. Slow imports wait until a command needs them."""
 
 import argparse
 import sys

@@ -154,7 +154,8 @@ def _of_arrays(
 
 
 def _files(entry: Dataset, split: Split, found: Listing) -> Source:
-    frame = pd.DataFrame({"file": found.files, "label": found.labels})
+    # Objects: pyarrow's strings cannot hold a name that is no UTF-8.
+    frame = pd.DataFrame({"file": pd.Series(found.files, dtype=object), "label": found.labels})
     if found.places is not None:
         frame[["archive", "offset", "size"]] = found.places
     manifest = Manifest(frame, found.classes, entry.name, split, found.root, found.archives, found.form)

@@ -19,7 +19,7 @@ from sslticket.data.folders import Listing
 from sslticket.errors import BadInput, one_line
 
 FORMAT = 1
-_COLUMNS = {"file": "str", "label": "int64", "shard": "int64", "offset": "int64", "size": "int64"}
+_COLUMNS = {"file": "object", "label": "int64", "shard": "int64", "offset": "int64", "size": "int64"}
 
 
 def holds_pack(folder: Path, dataset: str) -> bool:

@@ -1,6 +1,7 @@
 """Photographs packed into shards, and read back."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -212,6 +213,17 @@ def test_a_folder_of_something_else_is_left_alone(
         )
     assert (shards / "pack.json").read_bytes() == before
     assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.data
+def test_names_that_are_no_text_survive(few_photographs: Path, tmp_path: Path) -> None:
+    odd = tmp_path / "data/train/a" / os.fsdecode(b'caf\xe9, "1".jpg')
+    odd.parent.mkdir(parents=True)
+    shutil.copy(next((few_photographs / "train").glob("*/*")), odd)
+    manifest = open_split("folder", "train", tmp_path / "data").manifest
+    begin([manifest], tmp_path / "out", HOW)
+    pack(manifest, tmp_path / "out", HOW, lambda _: None)
+    assert list(open_split("folder", "train", tmp_path / "out").manifest.frame["file"]) == [f"a/{odd.name}"]
 
 
 @pytest.mark.parametrize(
