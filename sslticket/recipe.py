@@ -26,7 +26,8 @@ class Data:
 
     Attributes:
         dataset: a name from the catalogue, or "folder" for any folder of class folders.
-        subset: fraction of the training set, in (0, 1]; nested and stratified.
+        half: "a" or "b", one of two fixed halves of each class's training images; None for all of them.
+        subset: fraction of the training set, or of its half, in (0, 1]; nested and stratified.
         subset_by: keep this fraction of each class's images, or of the classes with all their images.
         subset_list: file with one image name a line, a published list, in place of a fraction.
         labels: fraction of each class's images whose labels are known, in (0, 1]; the images that this subset has.
@@ -37,6 +38,7 @@ class Data:
     """
 
     dataset: str
+    half: Literal["a", "b"] | None = None
     subset: float = 1.0
     subset_by: Literal["samples", "classes"] = "samples"
     subset_list: Path | None = None
@@ -57,6 +59,11 @@ class Data:
             raise BadInput("--labels and --labels-list both choose labelled images; give one of them")
         if not 0 <= self.shuffle_labels <= 1:
             raise BadInput(f"{self.shuffle_labels:g} is no share of the images; give --shuffle-labels in [0, 1]")
+
+    @property
+    def name(self) -> str:
+        """Of the images: the dataset's, with its half's letter, as in cifar10a."""
+        return f"{self.dataset}{self.half or ''}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +118,7 @@ class Recipe:
     @property
     def key(self) -> str:
         """Names the run folder: objective, model, dataset and a hash of every field."""
-        return f"{self.task}-{self.model}-{self.data.dataset}-{_digest(self.to_dict())}".replace("/", "_")
+        return f"{self.task}-{self.model}-{self.data.name}-{_digest(self.to_dict())}".replace("/", "_")
 
 
 def family(recipe: Mapping[str, Any]) -> str:

@@ -1,11 +1,11 @@
-"""`sslticket evaluate | report | inspect | show`. Imports that take time wait until a command needs them."""
+"""`sslticket evaluate | report | inspect | show | data`. Imports that take time wait until a command needs them."""
 
 import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from sslticket.cli import flags
+from sslticket.cli import data, flags
 from sslticket.cli.outcome import finish
 from sslticket.errors import BadInput
 from sslticket.machine import Machine
@@ -26,7 +26,7 @@ def _main(words: Sequence[str]) -> None:
     parser = flags.Parser(prog="sslticket", description=_ABOUT)
     parser.add_argument("--version", action="store_true", help="print the version")
     commands = parser.add_subparsers(metavar="COMMAND")
-    for add in (_add_evaluate, _add_report, _add_inspect, _add_show):
+    for add in (_add_evaluate, _add_report, _add_inspect, _add_show, data.add):
         add(commands)
     given = parser.parse_args(words)
     if given.version:

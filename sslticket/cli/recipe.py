@@ -41,8 +41,9 @@ def _run(recipe: Recipe, words: Sequence[str]) -> None:
         print(f"skipped {path}: {reason}")
     print(f"{len(bad):,} images could not be read" if bad else "every image could be read")
     print(f"tickets of levels 0 to {planned.levels}: {planned.folder.path / 'tickets'}")
+    other_half = {"a": "b", "b": "a", None: None}[recipe.data.half]
     for protocol in PROTOCOLS:
-        if protocol.dataset == recipe.data.dataset:
+        if protocol.dataset == recipe.data.dataset and protocol.half == other_half:
             print(f"next: sslticket evaluate {planned.folder.path} --protocol {protocol.name} --controls random")
 
 

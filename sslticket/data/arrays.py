@@ -1,4 +1,4 @@
-"""Readers of the formats in which small image sets are published: CIFAR's python files and MNIST's idx files."""
+"""Readers of the formats in which small image sets are published: CIFAR's python files, MNIST's idx, SVHN's mat."""
 
 import gzip
 import io
@@ -124,6 +124,38 @@ def _idx(path: Path, dimensions: int) -> np.ndarray:
         size = " x ".join(map(str, shape))
         raise BadInput(f"{path} holds {len(content) - start} bytes, not {size} as it says; download it again")
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+
+
+def read_svhn(paths: Sequence[Path]) -> tuple[np.ndarray, np.ndarray]:
+    """Images and labels from SVHN's MATLAB files of cropped digits, which call the digit 0 class 10.
+
+    Returns:
+        (N, 32, 32, 3) uint8 and (N,) int64 from 0 to 9, the files' images one after the other.
+
+    Raises:
+        BadInput: naming the file, if one is missing, truncated or no such file.
+    """
+    images, labels = zip(*map(_svhn_part, paths), strict=True)
+    return np.concatenate(images), np.concatenate(labels)
+
+
+def _svhn_part(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    from scipy.io import loadmat  # takes longer to import than the other sets take to read
+
+    try:
+        content = loadmat(path, variable_names=["X", "y"])
+    except Exception as error:  # a damaged file can raise nearly anything
+        if isinstance(error, OSError) and error.strerror:
+            raise BadInput(f"cannot read {path}: {error.strerror}") from error
+        raise BadInput(f"{path} is truncated or damaged ({_one_line(error)}); download it again") from error
+    pixels, numbers = content.get("X"), content.get("y")
+    whole = isinstance(pixels, np.ndarray) and isinstance(numbers, np.ndarray)
+    if not whole or pixels.dtype != np.uint8 or pixels.shape != (32, 32, 3, numbers.size):
+        raise BadInput(f"{path} is no SVHN file: it needs X of 32 x 32 x 3 x N bytes and N labels y; download it again")
+    labels = numbers.ravel().astype(np.int64)
+    if labels.size == 0 or labels.min() < 1 or labels.max() > 10:
+        raise BadInput(f"{path} needs labels from 1 to 10, where 10 is the digit 0; download it again")
+    return pixels.transpose(3, 0, 1, 2), labels % 10
 
 
 def _check_labels(path: Path, labels: np.ndarray, classes: int) -> None:

@@ -2,11 +2,12 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from sslticket import origin
+from sslticket.data.halves import half
 from sslticket.data.opening import Source, open_split
 from sslticket.errors import BadInput
 from sslticket.evaluation.controls import control
@@ -39,6 +40,8 @@ class Splits:
             BadInput: if one is missing, or their classes differ.
         """
         training = open_split(protocol.dataset, "train", data_root)
+        if protocol.half is not None:
+            training = replace(training, manifest=half(training.manifest, protocol.half))
         evaluation = open_split(protocol.dataset, "eval", data_root)
         if training.manifest.classes != evaluation.manifest.classes:
             odd = set(training.manifest.classes) ^ set(evaluation.manifest.classes)
@@ -147,7 +150,7 @@ def _row(task: Task, ticket: Ticket, splits: Splits) -> dict[str, Any]:
         "search_samples": came["search_samples"],
         "control": task.control,
         "protocol": task.protocol.name,
-        "target": task.protocol.dataset,
+        "target": splits.training.manifest.dataset,
         "seed": task.seed,
         **origin.stamp(),
         "data_hash": splits.training.manifest.hash,

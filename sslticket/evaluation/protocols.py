@@ -5,6 +5,7 @@ Each trains a ticket from its W_k with a new head, the schedule at 0 and full le
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from sslticket.errors import unknown
 from sslticket.fit import SGD, Adam, Fit
@@ -16,7 +17,8 @@ class Protocol:
 
     Attributes:
         name: on the command line and in the rows.
-        dataset: trained on its whole training split, measured on its evaluation split.
+        dataset: trained on its training split, measured on its whole evaluation split.
+        half: of the training split that is trained on; None for the whole.
         fit: how every model is trained.
         fits: how some models are trained otherwise, by model name.
         image_size: side in pixels of what the network sees; None for the dataset's own.
@@ -25,6 +27,7 @@ class Protocol:
 
     name: str
     dataset: str
+    half: Literal["a", "b"] | None = None
     fit: Fit
     fits: Mapping[str, Fit] = field(default_factory=dict, hash=False)
     image_size: int | None = None
@@ -57,6 +60,11 @@ CIFAR10 = Protocol(
     fit=Fit(length="160ep", batch_size=512, optimizer=Adam(lr=1e-3, weight_decay=1e-4), drops=("80ep", "120ep")),
 )
 
+# One ticket to win them all, section 4.2: tickets of one half of the training images, scored on the other. The fit is
+# the whole set's, so each has half as many steps.
+CIFAR10A = replace(CIFAR10, name="cifar10a", half="a")
+CIFAR10B = replace(CIFAR10, name="cifar10b", half="b")
+
 # Small enough for a demonstration on two processor cores; our own settings.
 DIGITS_DEMO = Protocol(
     name="digits-demo",
@@ -72,7 +80,7 @@ def _trial(protocol: Protocol) -> Protocol:
     return replace(protocol, name=f"{protocol.name}-trial", fit=fit, fits={}, seeds=(0,))
 
 
-PROTOCOLS = (IMAGENET, CIFAR10, DIGITS_DEMO, FASHION_MNIST_DEMO)
+PROTOCOLS = (IMAGENET, CIFAR10, CIFAR10A, CIFAR10B, DIGITS_DEMO, FASHION_MNIST_DEMO)
 _BY_NAME = {protocol.name: protocol for protocol in (*PROTOCOLS, _trial(IMAGENET), _trial(CIFAR10))}
 
 

@@ -159,9 +159,11 @@ class Lab:
         manifest, true = self._images.source.manifest, self._images.true.manifest
         recipe, permutation = self._recipe, self._images.permutation
         shuffled = {} if permutation is None else {"permutation": permutation}
+        half = {} if self._images.half is None else {"half": self._images.half}
         return {
             "dataset": manifest.dataset,
             "images": len(true),
+            **half,
             **shuffled,
             "classes": len(manifest.classes),
             "data_hash": manifest.hash,
@@ -181,7 +183,7 @@ class Lab:
             "recipe": family(ticket.recipe),
             "objective": recipe.task,
             "model": recipe.model,
-            "source": recipe.data.dataset,
+            "source": recipe.data.name,
             "subset": recipe.data.subset,
             "subset_by": recipe.data.subset_by,
             "level": ticket.level,
