@@ -51,8 +51,9 @@ LEVEL: dict[str, Any] = {
 KINDS = {"score": SHARED | SCORE, "level": SHARED | LEVEL}
 COLUMNS = ["kind", *(SHARED | SCORE | LEVEL)]
 
-CONTROLS = ("ticket", "preserved", "local", "random")
-"""The ticket itself; weights drawn anew in its mask; its mask permuted within each layer; and over all layers."""
+CONTROLS = ("ticket", "preserved", "local", "random", "adjusted")
+"""The ticket itself; weights drawn anew in its mask; its mask permuted within each layer; over all layers; and a mask
+drawn among the weights that do not go to zero by themselves."""
 
 
 def wrong(row: Any) -> str | None:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from sslticket.cli.commands import _main, _numbers
+from sslticket.cli.commands import _main
+from sslticket.cli.evaluate import numbers
 from sslticket.errors import BadInput
 from sslticket.recipe import Data
 from sslticket.ticket import Ticket
@@ -95,4 +96,4 @@ def test_a_ticket_for_another_model_is_refused(
 
 
 def test_numbers_and_ranges() -> None:
-    assert _numbers(["0", "2", "4-6"], "--seeds") == [0, 2, 4, 5, 6]
+    assert numbers(["0", "2", "4-6"], "--seeds") == [0, 2, 4, 5, 6]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tests.recipes import FOLDER
 
 from sslticket.cli import sheet
 from sslticket.cli import show as command
@@ -23,7 +24,6 @@ from sslticket.objectives.simclr import SimCLR
 from sslticket.randomness import derive
 from sslticket.recipe import Data, Recipe
 from sslticket.search.images import Images
-from tests.recipes import FOLDER
 from tests.runs import recipe
 
 GAP, HEADING = 8, 30  # pixels between pictures, and above the first row

@@ -26,7 +26,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def measured(run: Path, controls: list[str], seeds: list[int], levels: list[int]) -> list[dict[str, object]]:
-    paths = tasks.tickets([run], levels)
+    paths = tasks.tickets([run], tasks.Levels(tuple(levels)))
     return list(evaluate(tasks.matrix(paths, controls, [SHORT], seeds), Workbench.on(Machine(), "fp32")))
 
 
@@ -79,20 +79,20 @@ def test_protocols_are_the_papers() -> None:
 
 
 def test_tickets_are_found_below_folders_and_bad_places_are_named(run: Path, tmp_path: Path) -> None:
-    assert [path.stem for path in tasks.tickets([run.parent], [0, 2])] == ["level-00", "level-02"]
+    assert [path.stem for path in tasks.tickets([run.parent], tasks.Levels((0, 2)))] == ["level-00", "level-02"]
     lone = run / "tickets" / "level-03.safetensors"
-    assert tasks.tickets([lone, run], [3]) == [lone]
+    assert tasks.tickets([lone, run], tasks.Levels((3,))) == [lone]
     with pytest.raises(BadInput, match="nothing at"):
         tasks.tickets([tmp_path / "nowhere"])
     with pytest.raises(BadInput, match="holds no tickets"):
         tasks.tickets([tmp_path])
     with pytest.raises(BadInput, match="no ticket has one of the levels 9"):
-        tasks.tickets([run], [9])
+        tasks.tickets([run], tasks.Levels((9,)))
 
 
 def test_a_ticket_for_other_images_is_refused(run: Path, test_data: Path) -> None:
     fashion = replace(SHORT, name="grey", dataset="cifar10")
-    matrix = tasks.matrix(tasks.tickets([run], [1]), [], [fashion], [0])
+    matrix = tasks.matrix(tasks.tickets([run], tasks.Levels((1,))), [], [fashion], [0])
     bench = Workbench.on(Machine(data_root=test_data / "nowhere"), "fp32")
     with pytest.raises(BadInput, match="no images of cifar10 found"):
         next(evaluate(matrix, bench))
