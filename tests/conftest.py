@@ -2,6 +2,7 @@
 
 import os
 import tarfile
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -37,4 +38,19 @@ def cifar10(test_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("data") / "cifar10"
     with tarfile.open(test_data / "cifar10-jpeg.tar.xz") as archive:
         archive.extractall(root, filter="data")
+    return root
+
+
+@pytest.fixture(scope="session")
+def few_cifar(test_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first 6 CIFAR-10 images of each class as train/<class>/*.jpg and the first 6 as test/<class>/*.jpg."""
+    root = tmp_path_factory.mktemp("cifar")
+    taken: Counter[str] = Counter()
+
+    def first(member: tarfile.TarInfo, path: str) -> tarfile.TarInfo | None:
+        taken[folder := str(Path(member.name).parent)] += member.isfile()
+        return None if member.isfile() and taken[folder] > 6 else tarfile.data_filter(member, path)
+
+    with tarfile.open(test_data / "cifar10-jpeg.tar.xz") as archive:
+        archive.extractall(root, filter=first)
     return root

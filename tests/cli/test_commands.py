@@ -49,6 +49,15 @@ def test_from_tickets_to_a_report(run: Path, tmp_path: Path, capsys: pytest.Capt
     assert (tmp_path / "page.png").stat().st_size > 10_000
 
 
+def test_a_dry_run_tells_what_is_left_and_trains_nothing(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sslticket(
+        "evaluate", run, "--protocol", "digits-demo", "--controls", "random", "random", "--seeds", "0-1", "--dry-run"
+    )
+    printed = capsys.readouterr().out
+    assert "16 rows, 0 done\nleft: 16 trainings, 409,600 samples, training time unknown\n" in printed
+    assert not list((run / "rows").glob("level-*"))
+
+
 def test_inspect_tells_everything_about_a_ticket(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = run / "tickets" / "level-02.safetensors"
     sslticket("inspect", path)

@@ -1,7 +1,6 @@
 """Small pieces of the real data sets, and the one way in which bad input is refused."""
 
 import tarfile
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -37,21 +36,6 @@ def few_photographs(test_data: Path, tmp_path_factory: pytest.TempPathFactory) -
         special = [member for member in members if "n02951585" in member.name or "n02096051" in member.name]
         archive.extractall(root, members=members[:28] + special, filter="data")
     (root / "val").symlink_to("train")
-    return root
-
-
-@pytest.fixture(scope="session")
-def few_cifar(test_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The first 6 CIFAR-10 images of each class as train/<class>/*.jpg and the first 6 as test/<class>/*.jpg."""
-    root = tmp_path_factory.mktemp("cifar")
-    taken: Counter[str] = Counter()
-
-    def first(member: tarfile.TarInfo, path: str) -> tarfile.TarInfo | None:
-        taken[folder := str(Path(member.name).parent)] += member.isfile()
-        return None if member.isfile() and taken[folder] > 6 else tarfile.data_filter(member, path)
-
-    with tarfile.open(test_data / "cifar10-jpeg.tar.xz") as archive:
-        archive.extractall(root, filter=first)
     return root
 
 
