@@ -160,6 +160,7 @@ def test_the_outlook_counts_and_times_what_is_left_and_writes_nothing(runs: Path
     assert "unknown" in text("another device")
 
 
+@pytest.mark.slow
 def test_two_commands_at_once_share_the_rows(runs: Path) -> None:
     words = ["evaluate", str(runs), "--protocol", "digits-demo", "--levels", "1-2", "--controls", "random", "adjusted"]
     command = [sys.executable, "-m", "sslticket", *words, "--seeds", "0"]
