@@ -25,7 +25,7 @@ def _main(words: Sequence[str]) -> None:
     parser = flags.Parser(prog="sslticket", description=_ABOUT)
     parser.add_argument("--version", action="store_true", help="print the version")
     commands = parser.add_subparsers(metavar="COMMAND")
-    for add in (evaluate.add, watch.add, _add_report, _add_inspect, _add_show, data.add):
+    for add in (evaluate.add, watch.add, _add_report, _add_rows, _add_inspect, _add_show, data.add):
         add(commands)
     given = parser.parse_args(words)
     if given.version:
@@ -42,11 +42,29 @@ def _add_report(commands: "argparse._SubParsersAction[flags.Parser]") -> None:
     parser = commands.add_parser(
         "report",
         help="draw accuracy against density from the rows of runs",
-        description="Read the rows below the given folders and write one self-contained page and a PNG beside it.",
+        description="Read the rows below the given folders and write one self-contained page and a PNG beside it;\n"
+        "on request each figure as a file and the means as a LaTeX table.",
     )
     parser.add_argument("runs", nargs="+", type=Path, help="folders of runs")
     parser.add_argument("-o", "--output", type=Path, default=Path("report.html"), help="the page [report.html]")
+    parser.add_argument("--figures", type=Path, metavar="DIR", help="a folder for each figure as a file [none]")
+    parser.add_argument("--format", choices=("png", "pdf", "svg"), default="pdf", help="of these files [pdf]")
+    parser.add_argument("--latex", type=Path, metavar="TABLE.tex", help="the means as a table for LaTeX [none]")
     parser.set_defaults(command=_report)
+
+
+def _add_rows(commands: "argparse._SubParsersAction[flags.Parser]") -> None:
+    parser = commands.add_parser(
+        "rows",
+        help="put the rows of runs into one table for other programs",
+        description="Read the rows below the given folders and write them as one tidy table, a line for each\n"
+        "measurement; docs/report.md tells its columns.",
+    )
+    parser.add_argument("runs", nargs="+", type=Path, help="folders of runs")
+    parser.add_argument(
+        "-o", "--output", type=Path, default=Path("rows.csv"), help="a name ending in .parquet or .csv [rows.csv]"
+    )
+    parser.set_defaults(command=_rows)
 
 
 def _add_inspect(commands: "argparse._SubParsersAction[flags.Parser]") -> None:
@@ -78,11 +96,20 @@ def _sheet_flags(parser: flags.Parser) -> None:
 
 def _report(given: argparse.Namespace) -> None:
     from sslticket import report
+
+    written = report.write(given.runs, given.output, figures=given.figures, kind=given.format, latex=given.latex)
+    print(written.text)
+    if written.figures:
+        print(f"figures: {len(written.figures)} in {given.figures}")
+    if written.latex:
+        print(f"table: {written.latex}")
+    print(f"figure: {written.png}\nreport: {written.html}")
+
+
+def _rows(given: argparse.Namespace) -> None:
     from sslticket.report import table
 
-    written = report.write(given.runs, given.output)
-    print(table.text(table.summary(table.rows(given.runs))))
-    print(f"figure: {written.png}\nreport: {written.html}")
+    print(f"table: {given.output}, {table.export(given.runs, given.output):,} rows")
 
 
 def _inspect(given: argparse.Namespace) -> None:

@@ -1,4 +1,4 @@
-"""`sslticket evaluate`, `report` and `inspect` in this process."""
+"""`sslticket evaluate`, `report`, `rows` and `inspect` in this process."""
 
 import shutil
 from pathlib import Path
@@ -47,6 +47,18 @@ def test_from_tickets_to_a_report(run: Path, tmp_path: Path, capsys: pytest.Capt
     assert "n = 2" in printed
     assert printed.endswith(f"report: {tmp_path / 'page.html'}\n")
     assert (tmp_path / "page.png").stat().st_size > 10_000
+    figures, table = tmp_path / "figures", tmp_path / "table.tex"
+    sslticket(
+        "report", tmp_path, "-o", tmp_path / "page.html", "--figures", figures, "--format", "svg", "--latex", table
+    )
+    printed = capsys.readouterr().out.splitlines()
+    drawn = [path.suffix for path in figures.iterdir()]
+    assert set(drawn) == {".svg"}
+    assert printed[-4:-2] == [f"figures: {len(drawn)} in {figures}", f"table: {table}"]
+    assert r"\caption{Top-1 in \% of conv3 on digits (protocol digits-demo)" in table.read_text()
+    sslticket("rows", tmp_path, "-o", tmp_path / "rows.csv")
+    assert capsys.readouterr().out == f"table: {tmp_path / 'rows.csv'}, 12 rows\n"
+    assert len((tmp_path / "rows.csv").read_text().splitlines()) == 13
 
 
 def test_a_dry_run_tells_what_is_left_and_trains_nothing(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -81,6 +93,9 @@ def test_inspect_tells_everything_about_a_ticket(run: Path, capsys: pytest.Captu
         (["evaluate", "/nowhere", "--protocol", "cifar10"], "there is nothing at /nowhere"),
         (["inspect", "/nowhere"], "there is no ticket at /nowhere"),
         (["report", "{run}", "-o", "page.pdf"], r"ends in \.html"),
+        (["report", "{run}", "--latex", "table.txt"], r"ends in \.tex"),
+        (["rows", "{run}", "-o", "rows.xls"], r"\.parquet or \.csv"),
+        (["rows", "/nowhere"], "no folder /nowhere"),
         (["report", "{run}", "--outptu", "x.html"], "unknown flag '--outptu'; did you mean --output"),
         (["evalute", "{run}"], "evalute"),
     ],
