@@ -17,7 +17,6 @@ def add(commands: "argparse._SubParsersAction[flags.Parser]") -> None:
     parser = commands.add_parser("data", help="list data sets, verify one, or pack one into shards of smaller images")
     own = parser.add_subparsers(metavar="COMMAND", required=True)
     listing = own.add_parser("list", help="the known data sets, and where each was found")
-    _add_root(listing)
     listing.set_defaults(command=_list)
     verify = own.add_parser(
         "verify",
@@ -56,7 +55,7 @@ def _list(given: argparse.Namespace) -> None:
 
     rows = [("name", "train / evaluation", "classes", "channels", "licence", "found")]
     for entry in DATASETS.values():
-        here = None if entry.layout == "sklearn" else places.look(entry, given.data_root)
+        here = None if entry.layout == "sklearn" else places.look(entry, None)
         found = "inside scikit-learn" if entry.layout == "sklearn" else str(here.folder) if here else "not found"
         images = " / ".join(f"{count:,}" for count in entry.images) if entry.images else "yours"
         classes = f"{entry.classes:,}" if entry.classes else "yours"

@@ -12,7 +12,7 @@ from typing import IO, NamedTuple, TypeVar
 
 import numpy as np
 
-from sslticket.errors import BadInput
+from sslticket.errors import BadInput, one_line
 
 _BLOCK = 512
 _AHEAD = 2  # batches whose images are read while the one before them is decoded
@@ -61,7 +61,9 @@ def _walk(file: IO[bytes], path: Path, within: Member | None = None) -> list[Mem
                 end = entry.offset_data + -(-entry.size // _BLOCK) * _BLOCK
                 entries.append(entry)
     except tarfile.TarError as error:
-        raise BadInput(f"{where} is truncated, damaged or no tar file ({error}); download it again") from error
+        raise BadInput(
+            f"{where} is truncated, damaged or no tar file ({one_line(error)}); download it again"
+        ) from error
     # tarfile takes a header that is cut off or damaged for the end; the real end is a block of zeros.
     file.seek(end)
     if not entries or file.read(_BLOCK) != bytes(_BLOCK):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sslticket.errors import BadInput
+from sslticket.errors import BadInput, one_line
 
 
 def _dtype(kind: str, align: int = 0, copy: int = 0) -> np.dtype:
@@ -48,7 +48,7 @@ def read_pickle(path: Path) -> dict[str, object]:
     except OSError as error:
         raise BadInput(f"cannot read {path}: {error.strerror}") from error
     except Exception as error:  # a damaged pickle can raise nearly anything
-        raise BadInput(f"{path} is damaged or no CIFAR file ({_one_line(error)}); download it again") from error
+        raise BadInput(f"{path} is damaged or no CIFAR file ({one_line(error)}); download it again") from error
     if not isinstance(content, dict):
         raise BadInput(f"{path} is no CIFAR file: it holds a {type(content).__name__}, not a dictionary")
     return {key.decode() if isinstance(key, bytes) else str(key): value for key, value in content.items()}
@@ -112,7 +112,7 @@ def _idx(path: Path, dimensions: int) -> np.ndarray:
         if path.suffix == ".gz":
             content = gzip.decompress(content)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise BadInput(f"{path} is truncated or damaged ({_one_line(error)}); download it again") from error
+        raise BadInput(f"{path} is truncated or damaged ({one_line(error)}); download it again") from error
     except OSError as error:
         raise BadInput(f"cannot read {path}: {error.strerror}") from error
     start = 4 + 4 * dimensions
@@ -143,11 +143,12 @@ def _svhn_part(path: Path) -> tuple[np.ndarray, np.ndarray]:
     from scipy.io import loadmat  # takes longer to import than the other sets take to read
 
     try:
-        content = loadmat(path, variable_names=["X", "y"])
+        with path.open("rb") as file:
+            content = loadmat(file, variable_names=["X", "y"])
     except Exception as error:  # a damaged file can raise nearly anything
         if isinstance(error, OSError) and error.strerror:
             raise BadInput(f"cannot read {path}: {error.strerror}") from error
-        raise BadInput(f"{path} is truncated or damaged ({_one_line(error)}); download it again") from error
+        raise BadInput(f"{path} is truncated or damaged ({one_line(error)}); download it again") from error
     pixels, numbers = content.get("X"), content.get("y")
     whole = isinstance(pixels, np.ndarray) and isinstance(numbers, np.ndarray)
     if not whole or pixels.dtype != np.uint8 or pixels.shape != (32, 32, 3, numbers.size):
@@ -161,7 +162,3 @@ def _svhn_part(path: Path) -> tuple[np.ndarray, np.ndarray]:
 def _check_labels(path: Path, labels: np.ndarray, classes: int) -> None:
     if len(labels) == 0 or labels.min() < 0 or labels.max() >= classes:
         raise BadInput(f"{path} needs labels from 0 to {classes - 1}; download it again")
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

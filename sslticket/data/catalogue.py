@@ -19,7 +19,7 @@ _CLOTHES = (
     *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
 )
 
-# With the normalisation of ImageNet, as the networks that its authors published.
+# Views and normalisation are ImageNet's, so that tickets of one set see the other as they saw their own.
 _PLACES365 = Dataset(
     name="places365",
     classes=365,
@@ -70,20 +70,6 @@ _ALL = (
     ),
     _PLACES365,
     replace(_PLACES365, name="places365_small", layout=Lists("data_256_standard", "val_256")),
-    Dataset(
-        # Views and normalisation are ImageNet's, so that tickets of one set see the other as they saw their own.
-        name="places365",
-        classes=365,
-        channels=3,
-        mean=_IMAGENET_MEAN,
-        std=_IMAGENET_STD,
-        train=_IMAGENET_TRAIN,
-        eval=_IMAGENET_EVAL,
-        kind="files",
-        layout="folders",
-        home="http://places2.csail.mit.edu/download.html",
-        licence="non-commercial research",
-    ),
     Dataset(
         name="folder",
         classes=None,

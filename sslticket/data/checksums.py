@@ -61,20 +61,30 @@ MD5 = {
     },
 }
 MD5["svhn_extra"] = MD5["svhn"]
+_DEBIAN = {
+    "t10k-images-idx3-ubyte.gz": "f78720b4224f21cce2f2ccf2d7a94c9a",
+    "t10k-labels-idx1-ubyte.gz": "0d30e22e447f3c33dab9ed536400ac01",
+    "train-images-idx3-ubyte.gz": "cf8536b0aa1a6ac5fa3f23001093305c",
+    "train-labels-idx1-ubyte.gz": "10bea18fdb374794d4bb42e356e600c9",
+}
+"""The same files as Debian's package dataset-fashion-mnist compresses them."""
 
 
-def official(dataset: str, folder: Path) -> dict[Path, str]:
-    """The official files of a data set that lie in a folder, and the MD5 sum that each should have."""
-    wanted = {folder / name: digest for name, digest in MD5.get(dataset, {}).items()}
-    return {path: digest for path, digest in wanted.items() if path.is_file()}
+def official(dataset: str, folder: Path) -> dict[Path, tuple[str, ...]]:
+    """The official files of a data set that lie in a folder, and the MD5 sums that each may have."""
+    found = {folder / name: [digest] for name, digest in MD5.get(dataset, {}).items() if (folder / name).is_file()}
+    if dataset == "fashion_mnist":
+        for path, digests in found.items():
+            digests.append(_DEBIAN[path.name])
+    return {path: tuple(digests) for path, digests in found.items()}
 
 
-def check(path: Path, expected: str, advance: Callable[[int], object]) -> None:
+def check(path: Path, expected: tuple[str, ...], advance: Callable[[int], object]) -> None:
     """Compare a file's MD5 sum.
 
     Args:
         path: the file.
-        expected: 32 hexadecimal digits.
+        expected: the sums it may have, 32 hexadecimal digits each, the official one first.
         advance: called with the number of bytes read.
 
     Raises:
@@ -88,8 +98,8 @@ def check(path: Path, expected: str, advance: Callable[[int], object]) -> None:
                 advance(len(chunk))
     except OSError as error:
         raise BadInput(f"cannot read {path}: {error.strerror}") from error
-    if digest.hexdigest() != expected:
+    if digest.hexdigest() not in expected:
         raise BadInput(
-            f"{path} has the MD5 sum {digest.hexdigest()}, the official file {expected}; it is truncated, damaged or "
-            "another file: download it again"
+            f"{path} has the MD5 sum {digest.hexdigest()}, the official file {expected[0]}; it is truncated, damaged "
+            "or another file: download it again"
         )

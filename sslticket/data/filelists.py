@@ -18,10 +18,7 @@ def listed(folder: Path, layout: Lists, split: Split, order: tuple[str, ...] | N
     Raises:
         BadInput: if a list is missing, cut short, or names a class that there is not; or the images' folder is missing.
     """
-    names, numbers = _pairs(folder / layout.classes)
-    classes = tuple(_class(name) for name in names)
-    if numbers != list(range(len(classes))):
-        raise BadInput(f"{folder / layout.classes} does not number its classes from 0 on; download it again")
+    classes = class_names(folder, layout)
     path = folder / (layout.train if split == "train" else layout.eval)
     root = folder / (layout.train_images if split == "train" else layout.eval_images)
     if not root.is_dir():
@@ -41,9 +38,16 @@ def listed(folder: Path, layout: Lists, split: Split, order: tuple[str, ...] | N
     return Listing(root, order or classes, [file.lstrip("/") for file in files], place[labels])
 
 
-def _class(name: str) -> str:
-    """The name that the class's folder has where the set is published in class folders."""
-    return name.strip("/").partition("/")[2].replace("/", "-")
+def class_names(folder: Path, layout: Lists) -> tuple[str, ...]:
+    """The classes in the official order, by the names that their folders have where the set is in class folders.
+
+    Raises:
+        BadInput: if their list is missing or damaged.
+    """
+    names, numbers = _pairs(folder / layout.classes)
+    if numbers != list(range(len(names))):
+        raise BadInput(f"{folder / layout.classes} does not number its classes from 0 on; download it again")
+    return tuple(name.strip("/").partition("/")[2].replace("/", "-") for name in names)
 
 
 def _pairs(path: Path) -> tuple[list[str], list[int]]:

@@ -2,6 +2,7 @@
 
 import io
 import tarfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from sslticket.data.archives import Member, members
 from sslticket.data.folders import Listing, image_names
 from sslticket.data.layouts import Ilsvrc
 from sslticket.data.listings import Stamp, joined, kept, split
-from sslticket.errors import BadInput
+from sslticket.errors import BadInput, one_line
 
 
 @dataclass(frozen=True)
@@ -44,12 +45,12 @@ class Devkit:
         if not archive.is_file():
             return None
         try:
-            with tarfile.open(archive) as kit:
+            with tarfile.open(archive, "r:gz") as kit:
                 files = [kit.extractfile(name) for name in (layout.meta, layout.truth)]
                 contents = [file.read() if file else b"" for file in files]
-        except (OSError, EOFError, KeyError, tarfile.TarError) as error:
+        except (OSError, EOFError, KeyError, tarfile.TarError, zlib.error) as error:
             raise BadInput(
-                f"{archive} is truncated, damaged or another archive ({error}); download it again"
+                f"{archive} is truncated, damaged or another archive ({one_line(error)}); download it again"
             ) from error
         return cls._read(archive, *contents)
 
@@ -65,7 +66,9 @@ class Devkit:
             }
             numbers = tuple(int(line) for line in truth.split())
         except Exception as error:  # a damaged MATLAB file can raise nearly anything
-            raise BadInput(f"the development kit in {place} is damaged ({error}); download it again") from error
+            raise BadInput(
+                f"the development kit in {place} is damaged ({one_line(error)}); download it again"
+            ) from error
         if not numbers or not set(numbers) <= wnids.keys():
             strange = min(set(numbers) - wnids.keys(), default="nothing")
             raise BadInput(

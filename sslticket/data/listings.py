@@ -58,7 +58,7 @@ def kept(place: Path, stamp: Stamp, make: Callable[[], dict[str, np.ndarray]]) -
     path = cache_folder() / "lists" / f"{name}.npz"
     state = np.frombuffer(stamp.text.encode("utf-8", "surrogateescape"), np.uint8)
     try:
-        with np.load(path) as content:
+        with path.open("rb") as file, np.load(file) as content:
             if np.array_equal(content["state"], state):
                 return {name: content[name] for name in content.files if name != "state"}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
@@ -66,8 +66,8 @@ def kept(place: Path, stamp: Stamp, make: Callable[[], dict[str, np.ndarray]]) -
     made = make()
     if time.time() - stamp.latest > _SETTLED:
         try:
-            with written_whole(path) as temporary, temporary.open("wb") as file:
-                np.savez(file, allow_pickle=False, state=state, **made)
+            with written_whole(path) as temporary, temporary.open("wb") as target:
+                np.savez(target, allow_pickle=False, state=state, **made)
         except OSError as error:
             log.info("the list of %s is not kept, %s: %s", place, path, error.strerror)
     return made

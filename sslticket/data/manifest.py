@@ -144,7 +144,8 @@ class Manifest:
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is not a text file"
             raise BadInput(f"cannot read the subset list {list_file}: {reason}") from error
-        above = f"{self.root.name}/" if self.root else "./"
+        # An archive's own name is in no list.
+        above = "train/" if self.archives else f"{self.root.name}/" if self.root else "./"
         names = pd.Index([line.strip().removeprefix(above) for line in lines if line.strip()]).drop_duplicates()
         if names.empty:
             raise BadInput(f"the subset list {list_file} is empty; it needs one file name per line")

@@ -13,7 +13,7 @@ from sslticket.data.folders import class_folders, image_names
 from sslticket.data.layouts import Ilsvrc, Lists
 from sslticket.data.listings import cache_folder
 from sslticket.data.shards import holds_pack
-from sslticket.errors import BadInput
+from sslticket.errors import BadInput, one_line
 
 
 class Found(NamedTuple):
@@ -74,9 +74,13 @@ def no_split(dataset: Dataset, split: Split, folder: Path) -> MissingSplit:
     have = f"{flat[0]}/ holds no class folders" if flat else f"it has no {' or '.join(f'{name}/' for name in names)}"
     what = "training" if split == "train" else "evaluation"
     fix = f"put them in {names[0]}/<class>/"
-    if isinstance(dataset.layout, Ilsvrc):
-        layout = dataset.layout
+    layout = dataset.layout
+    if isinstance(layout, Ilsvrc):
         fix += f" or put {layout.train} there" if split == "train" else f", or put {layout.devkit} beside them"
+    if isinstance(layout, Lists):
+        fix += (
+            f", or unpack them to {layout.train_images if split == 'train' else layout.eval_images}/ beside their lists"
+        )
     return MissingSplit(f"{folder} has no {what} images: {have}; {fix}")
 
 
@@ -156,10 +160,9 @@ def _download(dataset: Dataset, looked: list[Path]) -> Found:
     except (ImportError, OSError, RuntimeError) as error:
         if found := _held(dataset, target):  # another process was quicker
             return found
-        reason = " ".join(str(error).split()) or type(error).__name__
         raise BadInput(
             f"no images of {dataset.name} found in {_seen(dataset, looked)}, and the download to {target} failed "
-            f"({reason}); get them from {dataset.home} and give their folder with --data-root"
+            f"({one_line(error)}); get them from {dataset.home} and give their folder with --data-root"
         ) from error
     found = _held(dataset, target)
     assert found, f"torchvision left {target} in a layout unknown here"

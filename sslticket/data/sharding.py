@@ -16,7 +16,7 @@ from sslticket.data.bad import name_bad
 from sslticket.data.decoding import FORMATS, UNREADABLE, upright
 from sslticket.data.manifest import Manifest
 from sslticket.data.shards import FORMAT, open_pack, read_settings
-from sslticket.errors import BadInput
+from sslticket.errors import BadInput, one_line
 from sslticket.files import write_json, written_whole
 from sslticket.randomness import generator
 
@@ -188,5 +188,5 @@ def _shrunk(content: bytes, how: Packing) -> tuple[bytes, str, str]:
         written = io.BytesIO()
         pixels.resize((width, height), Image.Resampling.BICUBIC).save(written, "JPEG", quality=how.quality)
     except UNREADABLE as error:
-        return content, "jpg", str(error) or type(error).__name__
+        return content, "jpg", one_line(error)
     return written.getvalue(), "jpg", ""

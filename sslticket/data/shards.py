@@ -16,7 +16,7 @@ import pandas as pd
 
 from sslticket.data.dataset import Split
 from sslticket.data.folders import Listing
-from sslticket.errors import BadInput
+from sslticket.errors import BadInput, one_line
 
 FORMAT = 1
 _COLUMNS = {"file": "str", "label": "int64", "shard": "int64", "offset": "int64", "size": "int64"}
@@ -62,7 +62,9 @@ def open_pack(folder: Path, split: Split) -> Listing | None:
             raise ValueError(f"it has {len(frame)} rows, not {about['images']}")
         classes = tuple(about["classes"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BadInput(f"{root / 'manifest.csv'} or split.json is damaged ({error}); copy or pack it anew") from error
+        raise BadInput(
+            f"{root / 'manifest.csv'} or split.json is damaged ({one_line(error)}); copy or pack it anew"
+        ) from error
     places = frame[["shard", "offset", "size"]].to_numpy()
     form = f"short side {settings['short_side']}, quality {settings['quality']}"
     return Listing(root, classes, list(frame["file"]), frame["label"].to_numpy(), paths, places, form)
@@ -80,7 +82,7 @@ def _json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise BadInput(f"{path} is damaged ({error}); copy it anew or pack again") from error
+        raise BadInput(f"{path} is damaged ({one_line(error)}); copy it anew or pack again") from error
     if not isinstance(content, dict):
         raise BadInput(f"{path} is damaged; copy it anew or pack again")
     return content

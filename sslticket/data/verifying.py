@@ -1,6 +1,6 @@
 """Is a data set whole? Its counts against the catalogue's, its official files' MD5 sums, and its images decoded."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -10,6 +10,9 @@ import numpy as np
 from sslticket.data import checksums, places
 from sslticket.data.catalogue import dataset
 from sslticket.data.dataset import Dataset, Split
+from sslticket.data.filelists import class_names
+from sslticket.data.ilsvrc import Devkit
+from sslticket.data.layouts import Ilsvrc, Lists
 from sslticket.data.opening import Source, loader, open_split
 from sslticket.data.order import Order
 from sslticket.errors import BadInput
@@ -55,6 +58,7 @@ def verify(
         raise places.nowhere(entry, data_root)
     if found and md5:
         yield from _sums(entry, found.folder, stage)
+    known = _class_names(entry, found.folder) if found else None
     sources = {}
     for split in SPLITS:
         try:
@@ -65,6 +69,7 @@ def verify(
             yield Finding(str(error), good=False)
     for split, source in sources.items():
         yield from _counts(entry, split, source)
+        yield from _names(split, source, known)
     for split, source in sources.items():
         yield from _decoded(split, source, decode, threads, stage)
 
@@ -87,8 +92,33 @@ def _counts(entry: Dataset, split: Split, source: Source) -> Iterator[Finding]:
     if published is not None and not same:
         found += f"; published are {published:,} images of {entry.classes:,} classes"
     yield Finding(found, good=same)
-    for label in np.flatnonzero(counts == 0):
-        yield Finding(f"{split}: class {source.manifest.classes[label]!r} has no images", good=False)
+    if empty := [source.manifest.classes[label] for label in np.flatnonzero(counts == 0)]:
+        yield Finding(f"{split}: no images of {_some(empty)}", good=False)
+
+
+def _class_names(entry: Dataset, folder: Path) -> tuple[str, ...] | None:
+    """The published classes, where something in the folder tells them."""
+    if isinstance(entry.layout, Ilsvrc) and (kit := Devkit.of(folder, entry.layout)):
+        return tuple(kit.wnids.values())
+    if isinstance(entry.layout, Lists) and (folder / entry.layout.classes).is_file():
+        return class_names(folder, entry.layout)
+    return None
+
+
+def _names(split: Split, source: Source, known: tuple[str, ...] | None) -> Iterator[Finding]:
+    if known is None:
+        return
+    if strange := set(source.manifest.classes) - set(known):
+        yield Finding(f"{split}: none of the published classes: {_some(strange)}", good=False)
+    if missing := set(known) - set(source.manifest.classes):
+        yield Finding(f"{split}: missing: {_some(missing)}", good=False)
+
+
+def _some(classes: Iterable[str]) -> str:
+    """The first ten names, and how many more there are; a terminal should not scroll by with a thousand."""
+    names = sorted(classes)
+    more = f" and {len(names) - 10:,} more" if len(names) > 10 else ""
+    return f"{'class' if len(names) == 1 else 'classes'} {', '.join(names[:10])}{more}"
 
 
 def _decoded(split: Split, source: Source, most: int | None, threads: int, stage: Stage) -> Iterator[Finding]:
@@ -110,6 +140,6 @@ def _decoded(split: Split, source: Source, most: int | None, threads: int, stage
         for batch in images.once():
             advance(len(batch.row))
         bad |= images.bad
-    what = "is in memory, whole" if source.images is not None else f"{len(manifest):,} images decoded"
+    what = "kept whole in memory" if source.images is not None else f"{len(manifest):,} images decoded"
     yield Finding(f"{split}: {what}, {len(bad):,} cannot be read", good=not bad)
     yield from (Finding(f"{path}: {reason}", good=False) for path, reason in sorted(bad.items()))

@@ -128,3 +128,14 @@ def test_two_searches_do_not_write_in_one_folder(tmp_path: Path) -> None:
         with pytest.raises(BadInput, match="another process is searching"):
             run("rotnet_digits", *short)
     run("rotnet_digits", *short)
+
+
+@pytest.mark.data
+def test_the_next_step_after_one_half_is_the_other(
+    few_cifar: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("--dataset", "cifar10", "--image-size", 12, "--length", "4it", "--batch-size", 8, "--levels", 1)
+    run("supervised_digits", *words, "--half", "a", "--data-root", few_cifar, "--out", tmp_path)
+    assert "--protocol cifar10b --controls random" in capsys.readouterr().out
+    with pytest.raises(BadInput, match="--half"):
+        run("supervised_digits", "--half", "c")

@@ -9,7 +9,7 @@ import torch
 from sslticket.data.order import Order
 from sslticket.errors import BadInput
 from sslticket.evaluation import protocols, tasks
-from sslticket.evaluation.evaluate import evaluate
+from sslticket.evaluation.evaluate import Splits, evaluate
 from sslticket.evaluation.protocols import CIFAR10, IMAGENET, Protocol
 from sslticket.files import write_row
 from sslticket.fit import SGD, Fit
@@ -84,6 +84,18 @@ def test_protocols_are_the_papers() -> None:
     assert protocols.find("imagenet-trial").fit.clock(1_281_167).total == 6
     with pytest.raises(BadInput, match="did you mean cifar10"):
         protocols.find("cifar")
+
+
+def test_a_protocol_may_train_on_one_half_and_measures_on_every_evaluation_image(run: Path) -> None:
+    on_half = replace(SHORT, name="half", half="b", fit=replace(SHORT.fit, length="2ep"))
+    splits = Splits.open(on_half, None)
+    assert (len(splits.training.manifest), len(splits.evaluation.manifest)) == (717, 359)
+    (row,) = evaluate(tasks.matrix(tasks.tickets([run], [1]), [], [on_half], [0]), Workbench.on(Machine(), "fp32"))
+    assert wrong(row) is None
+    assert row["target"] == "digitsb"
+    assert row["data_hash"] == splits.training.manifest.hash
+    assert row["steps"] == -(-2 * 717 // 128)
+    assert (protocols.find("cifar10b").half, protocols.find("cifar10b").fit) == ("b", CIFAR10.fit)
 
 
 def test_tickets_are_found_below_folders_and_bad_places_are_named(run: Path, tmp_path: Path) -> None:

@@ -44,6 +44,25 @@ def test_an_objective_that_needs_labels_gets_them_all_or_is_refused() -> None:
     assert np.count_nonzero(hidden.true.manifest.labels >= 0) == 1438
 
 
+def test_a_ticket_tells_its_half_and_another_seed_changes_nothing_about_it(tmp_path: Path) -> None:
+    which = recipe(data=Data(dataset="digits", half="a", subset=0.5))
+    planned = search(tmp_path, which)
+    found = tickets(planned)[-1].provenance
+    assert found["dataset"] == "digitsa"
+    assert found["half"] == planned.images.half
+    assert (found["half"]["which"], found["half"]["images"], found["images"]) == ("a", 721, 364)
+    rows = [json.loads(planned.folder.row(level).read_text()) for level in range(4)]
+    assert {row["source"] for row in rows} == {"digitsa"}
+    assert "-digitsa-" in planned.folder.path.name
+    other = Images.of(replace(which, seed=1), Machine())
+    assert other.half == found["half"]
+    assert other.source.manifest.hash != found["data_hash"]
+    b = Images.of(recipe(data=Data(dataset="digits", half="b")), Machine())
+    assert b.half is not None
+    assert b.half["hash"] != found["half"]["hash"]
+    assert not set(b.source.manifest.items) & set(planned.images.source.manifest.items)
+
+
 @pytest.mark.parametrize("bad", [{"labels": 0.0}, {"labels": 1.5}, {"shuffle_labels": -0.1}, {"shuffle_labels": 2.0}])
 def test_shares_beyond_all_images_are_refused(bad: dict[str, float]) -> None:
     with pytest.raises(BadInput, match="give --"):
