@@ -49,13 +49,14 @@ class Entrant:
         data = ticket.recipe["data"]
         source = dataset(data["dataset"])
         own = data["image_size"] or _seen(data["augment"]) or source.train.size
+        channels = data.get("channels") or source.channels
         for protocol in targets.values():
             size = image_size(protocol)
             if size != own:
-                _check(ticket, path, protocol.name, source.channels, sizes=(own, size))
+                _check(ticket, path, protocol.name, channels, sizes=(own, size))
         mask = ticket.mask
-        about = _about(path, ticket)
-        return cls(ticket.hash, ticket.recipe["model"], source.channels, mask.survivors, mask.total, about)
+        about = _about(path, ticket) | {"channels": channels}
+        return cls(ticket.hash, ticket.recipe["model"], channels, mask.survivors, mask.total, about)
 
 
 def _seen(augment: Any) -> int | None:
