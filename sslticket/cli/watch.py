@@ -63,7 +63,7 @@ def view(folders: Sequence[Path]) -> list[str]:
         tickets += len(list((run / "tickets").glob("*.safetensors")))
         rows += found.total()
         working += sum(each.silent is None for each in told)
-    return [*lines, f"{tickets:,} tickets, {rows:,} rows, {working} processes at work"]
+    return [*lines, f"{tickets:,} tickets, {rows:,} rows, {working} at work"]
 
 
 def _runs(folders: Sequence[Path]) -> list[Path]:

@@ -63,7 +63,7 @@ def test_tickets_rows_and_processes_of_each_run(run: Path, tmp_path: Path) -> No
         "(elsewhere:1, not heard of for 3 min 20 s)",
         "  running  level 4/4 step 1,200/3,000, 5,234 samples/s, loss 0.8123, nearest neighbours 41.2%, "
         f"1 min 20 s left ({TOLD.host}:1)",
-        "3 tickets, 4 rows, 2 processes at work",
+        "3 tickets, 4 rows, 2 at work",
     ]
 
 
@@ -72,7 +72,7 @@ def test_a_finished_search_and_output_that_is_no_terminal(run: Path, capsys: pyt
     assert capsys.readouterr().out.splitlines() == [
         str(run),
         "  search   4 of 4 tickets, done",
-        "4 tickets, 0 rows, 0 processes at work",
+        "4 tickets, 0 rows, 0 at work",
     ]
 
 
