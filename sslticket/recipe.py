@@ -34,6 +34,7 @@ class Data:
         labels_list: file with the names of the labelled images, in place of a fraction.
         shuffle_labels: fraction of the images whose labels are permuted among themselves, in [0, 1].
         image_size: side in pixels of what the network sees; None for the dataset's own.
+        channels: 3 to show grey images as colour ones, 1 for the reverse; None for the dataset's own.
         augment: the training view, or a view for each copy of an image; None for the objective's and dataset's own.
     """
 
@@ -46,6 +47,7 @@ class Data:
     labels_list: Path | None = None
     shuffle_labels: float = 0.0
     image_size: int | None = None
+    channels: int | None = None
     augment: View | tuple[View, ...] | None = None
 
     def __post_init__(self) -> None:
@@ -53,6 +55,8 @@ class Data:
             raise BadInput(f"a subset of {self.subset:g} is no fraction of the images; give --subset in (0, 1]")
         if self.subset_list is not None and self.subset != 1:
             raise BadInput("--subset and --subset-list both choose images; give one of them")
+        if self.channels not in (None, 1, 3):
+            raise BadInput(f"no images of {self.channels} channels can be made; give --channels 1 or 3")
         if not 0 < self.labels <= 1:
             raise BadInput(f"labels of {self.labels:g} of the images cannot be; give --labels in (0, 1]")
         if self.labels_list is not None and self.labels != 1:

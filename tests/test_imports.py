@@ -10,7 +10,7 @@ ROOT = Path(__file__).parent.parent / "sslticket"
 FLOORS = (
     ("errors",),
     ("randomness", "units", "files", "origin"),
-    ("machine", "fit", "data", "models", "masking"),
+    ("machine", "status", "fit", "data", "models", "masking"),
     ("recipe", "ticket"),
     ("objectives",),
     ("training",),
@@ -23,6 +23,7 @@ PURE = (
     "fit",
     "recipe",
     "files",
+    "status",
     "errors",
     "randomness",
     "machine",

@@ -1,13 +1,12 @@
-"""`sslticket evaluate | report | rows | inspect | show | data`. Slow imports wait until a command needs them."""
+"""The `sslticket` command and its subcommands. Imports that take time wait until a command needs them."""
 
 import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from sslticket.cli import data, flags
+from sslticket.cli import data, evaluate, flags, watch
 from sslticket.cli.outcome import finish
-from sslticket.errors import BadInput
 from sslticket.machine import Machine
 
 _ABOUT = """Lottery tickets from limited or no supervision.
@@ -26,7 +25,7 @@ def _main(words: Sequence[str]) -> None:
     parser = flags.Parser(prog="sslticket", description=_ABOUT)
     parser.add_argument("--version", action="store_true", help="print the version")
     commands = parser.add_subparsers(metavar="COMMAND")
-    for add in (_add_evaluate, _add_report, _add_rows, _add_inspect, _add_show, data.add):
+    for add in (evaluate.add, watch.add, _add_report, _add_rows, _add_inspect, _add_show, data.add):
         add(commands)
     given = parser.parse_args(words)
     if given.version:
@@ -37,30 +36,6 @@ def _main(words: Sequence[str]) -> None:
         given.command(given)
     else:
         parser.print_help()
-
-
-def _add_evaluate(commands: "argparse._SubParsersAction[flags.Parser]") -> None:
-    parser = commands.add_parser(
-        "evaluate",
-        help="score tickets, and random ones beside them, under fixed supervised protocols",
-        description="Train each ticket from its W_k with a new head under a fixed supervised protocol, measure it,\n"
-        "and write one row a ticket, control, protocol and seed. Rows that are there are not measured again.\n"
-        "On several processes: accelerate launch -m sslticket evaluate ...",
-    )
-    parser.add_argument("tickets", nargs="+", type=Path, help="folders of runs, such as runs/<key>, or ticket files")
-    parser.add_argument(
-        "--protocol",
-        nargs="+",
-        required=True,
-        metavar="NAME",
-        help="imagenet, cifar10, digits-demo, imagenet-trial, ...",
-    )
-    parser.add_argument("--controls", nargs="*", default=[], metavar="NAME", help="random, local, preserved [none]")
-    parser.add_argument("--seeds", nargs="+", metavar="SEED", help="such as 0 1 2 or 0-5 [the protocol's own]")
-    parser.add_argument("--levels", nargs="+", metavar="LEVEL", help="such as 0 3 6 or 0-6 [all]")
-    parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="of the passes [fp32]")
-    flags.add(parser, Machine())
-    parser.set_defaults(command=_evaluate)
 
 
 def _add_report(commands: "argparse._SubParsersAction[flags.Parser]") -> None:
@@ -119,28 +94,6 @@ def _sheet_flags(parser: flags.Parser) -> None:
     sheet.add_argument("--sheet-width", type=int, default=1920, metavar="PIXELS", help="at most [1920]")
 
 
-def _evaluate(given: argparse.Namespace) -> None:
-    from sslticket.evaluation import protocols, tasks
-    from sslticket.evaluation.controls import check
-
-    chosen = [protocols.find(name) for name in given.protocol]
-    for name in given.controls:
-        check(name)
-    paths = tasks.tickets(given.tickets, None if given.levels is None else _numbers(given.levels, "--levels"))
-    seeds = None if given.seeds is None else _numbers(given.seeds, "--seeds")
-    matrix = tasks.matrix(paths, given.controls, chosen, seeds)
-
-    from sslticket.evaluation.evaluate import evaluate
-    from sslticket.training.workbench import Workbench
-
-    bench = Workbench.on(flags.override(Machine(), vars(given)), given.precision)
-    done = sum(1 for _ in evaluate(matrix, bench))
-    if bench.first:
-        skipped = f", {len(matrix) - done} were there already" if done < len(matrix) else ""
-        print(f"{done} rows measured{skipped}")
-        print(f"next: sslticket report {' '.join(map(str, given.tickets))} -o report.html")
-
-
 def _report(given: argparse.Namespace) -> None:
     from sslticket import report
 
@@ -177,14 +130,3 @@ def _show(given: argparse.Namespace) -> None:
     words = vars(parser.parse_args(given.flags, before))
     resolved, machine = recipe.resolve(found, words), flags.override(Machine(), words)
     print(show.show(resolved, machine, before.output, images=before.images, width=before.sheet_width))
-
-
-def _numbers(words: Sequence[str], flag: str) -> list[int]:
-    """Numbers and ranges: "0 2 4-6" is 0, 2, 4, 5, 6."""
-    numbers: list[int] = []
-    for word in words:
-        first, dash, last = word.partition("-")
-        if not first.isdigit() or (dash and not last.isdigit()):
-            raise BadInput(f"{flag} {word!r} is no number or range; write it like 0 1 2 or 0-5")
-        numbers += range(int(first), int(last or first) + 1)
-    return numbers

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from sslticket.report import html, statistics, text
+from sslticket.report import html, schema, statistics, text
 from sslticket.report.chart import brief, duration
 from sslticket.report.content import Content, Panel
 from sslticket.report.statistics import PANEL
@@ -109,7 +109,7 @@ def data(content: Content) -> str:
     means: dict[tuple[Any, ...], list[list[Any]]] = {}
     for row in scores.sort_values(["search_seed", "seed"]).to_dict("records"):
         how = tuple(str(row[key]) for key in ("run", "command", "commit", "data_hash"))
-        search = None if row["control"] == "random" else row["search_seed"]
+        search = None if row["control"] in schema.SHARED_CONTROLS else row["search_seed"]
         training = [search, int(row["seed"]), row["top1"], makings.setdefault(how, len(makings))]
         means.setdefault(tuple(row[key] for key in _MEAN), []).append(training)
     ordered = [means[tuple(row)] for row in content.summary[_MEAN].itertuples(index=False)]

@@ -38,6 +38,9 @@ SCORE: dict[str, Any] = {
     "seed": _WHOLE,
     "top1": _NUMBER,  # fraction
     "top5": _NUMBER,
+    "channels": _WHOLE,  # of the images as the network saw them
+    "natural_density": _NUMBER,  # of "adjusted": fraction of the dense network's weights that training leaves
+    "control_density": _NUMBER,  # of "adjusted": of its own mask, which is never denser than the natural one
 }
 """Further keys of a row that scores a ticket, or a control of it, under a protocol."""
 
@@ -52,11 +55,15 @@ LEVEL: dict[str, Any] = {
 
 KINDS = {"score": SHARED | SCORE, "level": SHARED | LEVEL}
 COLUMNS = ["kind", *(SHARED | SCORE | LEVEL)]
-OPTIONAL = ("probe",)
-"""Keys that rows written before they were thought of lack."""
+OPTIONAL = ("probe", "channels", "natural_density", "control_density")
+"""Keys that rows written before they were thought of lack, or that only some controls have."""
 
-CONTROLS = ("ticket", "preserved", "local", "random")
-"""The ticket itself; weights drawn anew in its mask; its mask permuted within each layer; and over all layers."""
+CONTROLS = ("ticket", "preserved", "local", "random", "adjusted")
+"""The ticket itself; weights drawn anew in its mask; its mask permuted within each layer; over all layers; and a mask
+drawn among the weights that do not go to zero by themselves."""
+
+SHARED_CONTROLS = ("random", "adjusted")
+"""Controls that owe nothing to the run whose densities they copy: all runs share them."""
 
 WITH_LABELS = ("supervised", "s4l")
 """Objectives that need labels; tickets of all others are called label-agnostic."""
@@ -72,7 +79,7 @@ def wrong(row: Any) -> str | None:
     for key, kind in wanted.items():
         if key in row and not isinstance(row[key], kind):
             return f"has {key} {row[key]!r}, which is of the wrong type"
-    for key in ("density", "subset", "top1", "top5"):
+    for key in ("density", "subset", "top1", "top5", "natural_density", "control_density"):
         if not 0 <= row.get(key, 1) <= 1:
             return f"has {key} {row[key]!r}, which is no fraction from 0 to 1"
     if row["density"] == 0:

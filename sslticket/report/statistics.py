@@ -21,8 +21,9 @@ def named(frame: pd.DataFrame) -> pd.DataFrame:
     """The frame of `table.rows` with two more columns, and densities rounded so that replicates share them.
 
     `tickets` names what found the tickets, as briefly as tells those of one model apart: objective, subset, source
-    and, where these do not do, recipe. `series` is that with the control, or "random": a globally permuted mask with
-    weights drawn anew owes nothing to the run whose density it copies, so all runs share this control.
+    and, where these do not do, recipe. `series` is that with the control, or the control alone where all runs share
+    it: a globally permuted mask with weights drawn anew owes nothing to the run whose density it copies. Networks of
+    grey images have a shared control of their own where there are networks of colour images too.
     """
     same = ["model", "objective", "source", "subset", "subset_by"]
     # Repeats of a recipe under other seeds are pooled; other recipes that these columns do not tell apart are not.
@@ -42,7 +43,10 @@ def named(frame: pd.DataFrame) -> pd.DataFrame:
     frame = frame.assign(tickets=tickets, density=frame["density"].map(_rounded))
     plain = frame["control"].isna() | (frame["control"] == "ticket")
     series = frame["tickets"].where(plain, frame["tickets"] + ", " + frame["control"].fillna(""))
-    return frame.assign(series=series.mask(frame["control"] == "random", "random"))
+    channels = frame.groupby(PANEL, dropna=False)["channels"]
+    grey = (channels.transform("nunique") > 1) & (frame["channels"] == 1)
+    shared = frame["control"].fillna("") + grey.map({True: ", grey images", False: ""})
+    return frame.assign(series=series.mask(frame["control"].isin(schema.SHARED_CONTROLS), shared))
 
 
 def _rounded(density: float) -> float:
@@ -53,11 +57,11 @@ def _rounded(density: float) -> float:
 def trainings(frame: pd.DataFrame) -> pd.DataFrame:
     """The score rows of a frame of `named`, each training once, though two runs list it or a run folder was copied."""
     scores = frame[frame["kind"] == "score"]
-    is_random = scores["control"] == "random"
-    blank = scores[["objective", "source"]].mask(is_random, "")
+    is_shared = scores["control"].isin(schema.SHARED_CONTROLS)
+    blank = scores[["objective", "source"]].mask(is_shared, "")
     scores = scores.assign(objective=blank["objective"], source=blank["source"])
-    shared = scores[is_random].drop_duplicates([*PANEL, "density", "seed"])
-    own = scores[~is_random].drop_duplicates([*PANEL, "run", "control", "level", "seed", "ticket_hash"])
+    shared = scores[is_shared].drop_duplicates([*PANEL, "series", "density", "seed"])
+    own = scores[~is_shared].drop_duplicates([*PANEL, "run", "control", "level", "seed", "ticket_hash"])
     return pd.concat([own, shared])
 
 
@@ -67,15 +71,15 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     Returns:
         One row per protocol, target, model, series and density, densest first, with `top1`, `top5` (means, fractions),
         `top1_sd` (standard deviation over trainings with n - 1; missing for one), `n` (trainings), `searches` (search
-        seeds among them; 0 for random tickets, which no search finds), `level` (the lowest that has this density),
-        and `tickets`, `objective`, `source`, `subset` and `control` of the series (empty where it is "random").
+        seeds among them; 0 for shared controls, which no search finds), `level` (the lowest that has this density),
+        and `tickets`, `objective`, `source`, `subset` and `control` of the series (empty where it is shared).
     """
     scores = trainings(named(frame))
-    is_random = scores["control"] == "random"
+    is_shared = scores["control"].isin(schema.SHARED_CONTROLS)
     scores = scores.assign(
-        tickets=scores["tickets"].mask(is_random, ""),
-        subset=scores["subset"].mask(is_random, 1.0),
-        search_seed=scores["search_seed"].mask(is_random),
+        tickets=scores["tickets"].mask(is_shared, ""),
+        subset=scores["subset"].mask(is_shared, 1.0),
+        search_seed=scores["search_seed"].mask(is_shared),
     )
     keys = [*PANEL, "series", "tickets", "objective", "source", "subset", "control", "density"]
     means = scores.groupby(keys, as_index=False).agg(

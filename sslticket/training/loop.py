@@ -122,4 +122,4 @@ class Loop:
             self.loss = loss
             self._watch_collapse(loss, step)
         if losses:
-            self._progress.loss(self.loss)
+            self._progress.loss(self.loss, self._rate(last))

@@ -9,6 +9,7 @@ import pytest
 
 from sslticket.data.views import View
 from sslticket.errors import BadInput
+from sslticket.fit import SGD, Fit
 from sslticket.machine import Machine
 from sslticket.objectives.rotnet import RotNet
 from sslticket.objectives.supervised import Supervised
@@ -88,3 +89,13 @@ def test_a_probe_tells_what_the_features_know_and_changes_nothing(tmp_path: Path
     assert [list(row["probe"]) for row in rows] == [["2"], ["4", "6"], ["4", "6"], ["4", "6"]]
     # Ten classes; even an untrained net's features tell most digits apart.
     assert all(0.5 < accuracy <= 1 for row in rows for accuracy in row["probe"].values())
+
+
+def test_grey_images_can_be_shown_in_colour(tmp_path: Path) -> None:
+    long = Fit(length="6it", batch_size=64, optimizer=SGD(lr=0.1))  # sees more images than there are to measure
+    found = search(tmp_path, recipe(data=Data(dataset="digits", channels=3), fit=long))
+    assert tickets(found)[1].weights["features.0.weight"].shape == (16, 3, 3, 3)
+    row = json.loads(found.folder.row(1).read_text())
+    assert 0 < row["metrics"]["top1"] <= 1, "the evaluation images are in colour too"
+    with pytest.raises(BadInput, match="give --channels 1 or 3"):
+        Data(dataset="digits", channels=2)
