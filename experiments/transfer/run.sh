@@ -12,6 +12,7 @@ search() { # NAME RECIPE FLAGS...
     shift 2
     python "$here/$recipe.py" --seed "$seed" --out "$OUT/$name/seed$seed" "$@"
 }
+search shuffled supervised_adam --shuffle-labels 1
 for task in supervised rotnet; do
     search cifar10-adam ${task}_adam
     search cifar10-sgd ${task}_sgd
@@ -19,11 +20,13 @@ for task in supervised rotnet; do
     search fashion ${task}_adam --dataset fashion_mnist --channels 3
 done
 
-score() { # NAME PROTOCOLS CONTROLS
-    sslticket evaluate "$OUT/$1/seed$seed" --protocol $2 --controls $3 --seeds "$seed" --levels 0 2 4 6
+score() { # NAME PROTOCOLS CONTROLS [LEVELS]
+    sslticket evaluate "$OUT/$1/seed$seed" --protocol $2 --controls $3 --seeds "$seed" --levels ${4:-0 2 4 6}
 }
-score cifar10-adam "cifar10-small" "random adjusted preserved local"
+score cifar10-adam "cifar10-small" "random adjusted"
 score cifar10-adam "cifar10-small-sgd fashion_mnist-small" "random"
-score cifar10-sgd "cifar10-small-sgd cifar10-small" "random"
+score cifar10-sgd "cifar10-small-sgd" "random"
 score cifar10a "cifar10b-small" "random"
 score fashion "fashion_mnist-small cifar10-small" "random"
+score shuffled "cifar10-small" "random"
+score cifar10-adam "cifar10-small" "preserved local" "4 6"

@@ -129,7 +129,7 @@ DIGITS_DEMO = Protocol(
 FASHION_MNIST_DEMO = replace(DIGITS_DEMO, name="fashion_mnist-demo", dataset="fashion_mnist", image_size=12)
 
 # Transfer on two processor cores, each with Adam and with SGD; our own settings.
-_FEW_STEPS = Fit(length="200it", batch_size=128, optimizer=Adam(lr=3e-3, weight_decay=1e-4), drops=("140it", "180it"))
+_FEW_STEPS = Fit(length="200it", batch_size=64, optimizer=Adam(lr=3e-3, weight_decay=1e-4), drops=("140it", "180it"))
 
 
 def _small(dataset: str, half: Half | None = None) -> tuple[Protocol, Protocol]:
