@@ -24,8 +24,9 @@ def evaluate(tasks: Sequence[Task], bench: Workbench) -> Iterator[dict[str, Any]
         BadInput: if a ticket is damaged or for another model, or data is missing.
         Diverged: if a loss is not finite.
     """
+    matrix = Matrix.of(tasks, bench.machine.data_root, bench.precision)
     with Progress(0, show=bench.first) as progress:
-        hand = _Hand(Matrix.of(tasks, bench.machine.data_root, bench.precision), bench, progress)
+        hand = _Hand(matrix, bench, progress)
         left, waited = hand.left(), False
         for batch_size in {training.batch_size for training in left}:
             bench.check_batch(batch_size)
@@ -109,7 +110,7 @@ class _Hand:
         return self._matrix.gallery.splits(training.like.protocol, training.channels)
 
     def _tell(self, training: Training) -> None:
-        """Say what is trained, and the how manieth row it is; the line has to fit a terminal."""
+        """Say what is trained, and which row it is; the line has to fit a terminal."""
         like, total = training.like, len(self._matrix.tasks)
         if training.control == NATURAL:
             name = f"dense {training.model} for natural zeros"

@@ -90,7 +90,9 @@ def test_a_protocol_may_train_on_one_half_and_measures_on_every_evaluation_image
     on_half = replace(SHORT, name="half", half="b", fit=replace(SHORT.fit, length="2ep"))
     splits = Splits.open(on_half, None)
     assert (len(splits.training.manifest), len(splits.evaluation.manifest)) == (717, 359)
-    (row,) = evaluate(tasks.matrix(tasks.tickets([run], [1]), [], [on_half], [0]), Workbench.on(Machine(), "fp32"))
+    (row,) = evaluate(
+        tasks.matrix(tasks.tickets([run], tasks.Levels((1,))), [], [on_half], [0]), Workbench.on(Machine(), "fp32")
+    )
     assert wrong(row) is None
     assert row["target"] == "digitsb"
     assert row["data_hash"] == splits.training.manifest.hash
