@@ -19,7 +19,7 @@ from torchvision.io import ImageReadMode, decode_image
 from torchvision.transforms import v2
 
 from sslticket.data import opening
-from sslticket.data.catalogue import Dataset
+from sslticket.data.dataset import Dataset
 from sslticket.data.loader import Loader
 from sslticket.data.order import Order
 from sslticket.objectives.rotnet import four_turns

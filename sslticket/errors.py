@@ -18,3 +18,8 @@ def unknown(kind: str, name: str, allowed: Iterable[str]) -> BadInput:
     near = get_close_matches(name, choices, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(choices)}"
     return BadInput(f"unknown {kind} {name!r}; {hint}")
+
+
+def one_line(error: Exception) -> str:
+    """What an error says, in one line; its kind, where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__

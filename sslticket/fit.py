@@ -47,12 +47,14 @@ class RMSprop:
     Attributes:
         lr: the learning rate after warmup and before the first drop.
         alpha: decay of the running mean of the gradient's square.
+        eps: added to the root of that mean.
         momentum: of the normalised gradient's running sum.
         weight_decay: factor of the L2 penalty.
     """
 
     lr: float
     alpha: float = 0.99
+    eps: float = 1e-8
     momentum: float = 0.0
     weight_decay: float = 0.0
 
@@ -68,12 +70,14 @@ class LARS:
         momentum: of the gradient's running sum.
         weight_decay: factor of the L2 penalty on weights.
         trust: the trust coefficient.
+        bias_lr: the learning rate of biases and batch norm, which follows the same schedule; None for the same rate.
     """
 
     lr: float
     momentum: float = 0.9
     weight_decay: float = 1e-6
     trust: float = 0.001
+    bias_lr: float | None = None
 
 
 Optimizer = SGD | Adam | RMSprop | LARS
@@ -128,6 +132,7 @@ class Fit:
         drops: when the learning rate is divided by 10.
         decay: how the learning rate falls after warmup: at the drops, or along a curve down to the last rate.
         last_lr: the learning rate at the end of a curve.
+        clip: the largest norm of the gradient of all weights together; a longer one is scaled down. None never does.
     """
 
     length: str
@@ -137,6 +142,7 @@ class Fit:
     drops: tuple[str, ...] = ()
     decay: Decay = "drops"
     last_lr: float = 0.0
+    clip: float | None = None
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -153,6 +159,8 @@ class Fit:
             raise BadInput(
                 f"a rate of {self.last_lr:g} ends no {self.decay} decay; give --last-lr above 0 and below --lr"
             )
+        if self.clip is not None and not self.clip > 0:
+            raise BadInput(f"gradients cannot be clipped to a norm of {self.clip:g}; give --clip above 0")
         for span in (self.warmup, *self.drops):
             Span.parse(span)
 

@@ -21,6 +21,7 @@ class Machine:
         max_bad_images: unreadable images that are skipped before a run gives up.
         probe: how often the accuracy of a nearest-neighbour probe on the frozen features is measured in a training,
             such as "10ep" or "500it", and at its end; None never does.
+        tensorboard: write TensorBoard's event files to the run's folder.
     """
 
     data_root: Path | None = None
@@ -30,6 +31,7 @@ class Machine:
     compile: bool = False
     max_bad_images: int = 100
     probe: str | None = None
+    tensorboard: bool = False
 
     def __post_init__(self) -> None:
         if self.accumulate < 1 or (self.threads is not None and self.threads < 1):

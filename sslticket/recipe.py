@@ -26,17 +26,20 @@ class Data:
 
     Attributes:
         dataset: a name from the catalogue, or "folder" for any folder of class folders.
-        subset: fraction of the training set, in (0, 1]; nested and stratified.
+        half: "a" or "b", one of two fixed halves of each class's training images; None for all of them.
+        subset: fraction of the training set, or of its half, in (0, 1]; nested and stratified.
         subset_by: keep this fraction of each class's images, or of the classes with all their images.
         subset_list: file with one image name a line, a published list, in place of a fraction.
         labels: fraction of each class's images whose labels are known, in (0, 1]; the images that this subset has.
         labels_list: file with the names of the labelled images, in place of a fraction.
         shuffle_labels: fraction of the images whose labels are permuted among themselves, in [0, 1].
         image_size: side in pixels of what the network sees; None for the dataset's own.
+        channels: 3 to show grey images as colour ones, 1 for the reverse; None for the dataset's own.
         augment: the training view, or a view for each copy of an image; None for the objective's and dataset's own.
     """
 
     dataset: str
+    half: Literal["a", "b"] | None = None
     subset: float = 1.0
     subset_by: Literal["samples", "classes"] = "samples"
     subset_list: Path | None = None
@@ -44,6 +47,7 @@ class Data:
     labels_list: Path | None = None
     shuffle_labels: float = 0.0
     image_size: int | None = None
+    channels: int | None = None
     augment: View | tuple[View, ...] | None = None
 
     def __post_init__(self) -> None:
@@ -51,12 +55,19 @@ class Data:
             raise BadInput(f"a subset of {self.subset:g} is no fraction of the images; give --subset in (0, 1]")
         if self.subset_list is not None and self.subset != 1:
             raise BadInput("--subset and --subset-list both choose images; give one of them")
+        if self.channels not in (None, 1, 3):
+            raise BadInput(f"no images of {self.channels} channels can be made; give --channels 1 or 3")
         if not 0 < self.labels <= 1:
             raise BadInput(f"labels of {self.labels:g} of the images cannot be; give --labels in (0, 1]")
         if self.labels_list is not None and self.labels != 1:
             raise BadInput("--labels and --labels-list both choose labelled images; give one of them")
         if not 0 <= self.shuffle_labels <= 1:
             raise BadInput(f"{self.shuffle_labels:g} is no share of the images; give --shuffle-labels in [0, 1]")
+
+    @property
+    def name(self) -> str:
+        """Of the images: the dataset's, with its half's letter, as in cifar10a."""
+        return f"{self.dataset}{self.half or ''}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +122,7 @@ class Recipe:
     @property
     def key(self) -> str:
         """Names the run folder: objective, model, dataset and a hash of every field."""
-        return f"{self.task}-{self.model}-{self.data.dataset}-{_digest(self.to_dict())}".replace("/", "_")
+        return f"{self.task}-{self.model}-{self.data.name}-{_digest(self.to_dict())}".replace("/", "_")
 
 
 def family(recipe: Mapping[str, Any]) -> str:

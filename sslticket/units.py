@@ -68,3 +68,15 @@ class Clock:
     def total(self) -> int:
         """Optimiser steps of the whole training."""
         return self.steps(self.length)
+
+
+def duration(seconds: float) -> str:
+    """A length of time to two units: "45 s", "3 min 20 s", "2 h 05 min", "4 d 12 h"."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    if whole < 86_400:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole // 86_400} d {whole % 86_400 // 3600} h"

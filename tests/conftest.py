@@ -2,6 +2,7 @@
 
 import os
 import tarfile
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -38,3 +39,37 @@ def cifar10(test_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with tarfile.open(test_data / "cifar10-jpeg.tar.xz") as archive:
         archive.extractall(root, filter="data")
     return root
+
+
+@pytest.fixture(scope="session")
+def few_photographs(test_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """30 photographs as train/<wnid>/*.JPEG and val -> train; one lies on its side by its EXIF tag, one is gray."""
+    root = tmp_path_factory.mktemp("photographs")
+    with tarfile.open(test_data / "imagenet-1000.tar") as archive:
+        members = [member for member in archive if member.isfile()]
+        special = [member for member in members if "n02951585" in member.name or "n02096051" in member.name]
+        archive.extractall(root, members=members[:28] + special, filter="data")
+    (root / "val").symlink_to("train")
+    return root
+
+
+@pytest.fixture(scope="session")
+def few_cifar(test_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first 6 CIFAR-10 images of each class as train/<class>/*.jpg and the first 6 as test/<class>/*.jpg."""
+    root = tmp_path_factory.mktemp("cifar")
+    taken: Counter[str] = Counter()
+
+    def first(member: tarfile.TarInfo, path: str) -> tarfile.TarInfo | None:
+        taken[folder := str(Path(member.name).parent)] += member.isfile()
+        return None if member.isfile() and taken[folder] > 6 else tarfile.data_filter(member, path)
+
+    with tarfile.open(test_data / "cifar10-jpeg.tar.xz") as archive:
+        archive.extractall(root, filter=first)
+    return root
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads or fills the home folder's cache, or finds data sets that happen to be on the machine."""
+    monkeypatch.setenv("SSLTICKET_CACHE", str(tmp_path_factory.mktemp("cache")))
+    monkeypatch.delenv("SSLTICKET_DATA", raising=False)

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parent.parent / "sslticket"
 FLOORS = (
     ("errors",),
     ("randomness", "units", "files", "origin"),
-    ("machine", "hub", "fit", "data", "models", "masking"),
+    ("machine", "status", "hub", "fit", "data", "models", "masking"),
     ("recipe", "ticket"),
     ("objectives",),
     ("training",),
@@ -24,6 +24,7 @@ PURE = (
     "fit",
     "recipe",
     "files",
+    "status",
     "errors",
     "randomness",
     "machine",

@@ -4,7 +4,7 @@ import pytest
 
 from sslticket.errors import BadInput
 from sslticket.fit import SGD, Fit
-from sslticket.units import Clock, Span
+from sslticket.units import Clock, Span, duration
 
 IMAGENET = 1_281_167
 
@@ -107,3 +107,14 @@ def test_a_stretched_training_keeps_the_places_of_warmup_and_drops() -> None:
 def test_a_training_that_cannot_be_is_refused(changes: dict[str, object]) -> None:
     with pytest.raises(BadInput):
         fit(**changes)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        *((0.4, "0 s"), (59.4, "59 s"), (59.6, "1 min 00 s"), (200, "3 min 20 s"), (7500, "2 h 05 min")),
+        (4.5 * 86_400, "4 d 12 h"),
+    ],
+)
+def test_durations_are_told_to_two_units(seconds: float, text: str) -> None:
+    assert duration(seconds) == text

@@ -1,4 +1,4 @@
-"""`sslticket evaluate | report | inspect | export | show`. Imports that take time wait until a command needs them."""
+"""The `sslticket` command and its subcommands. Imports that take time wait until a command needs them."""
 
 import argparse
 import sys
@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sslticket import hub
-from sslticket.cli import export, flags
+from sslticket.cli import data, evaluate, export, flags, watch
 from sslticket.cli.outcome import finish
-from sslticket.errors import BadInput
 from sslticket.machine import Machine
 
 _ABOUT = """Lottery tickets from limited or no supervision.
@@ -27,7 +26,8 @@ def _main(words: Sequence[str]) -> None:
     parser = flags.Parser(prog="sslticket", description=_ABOUT)
     parser.add_argument("--version", action="store_true", help="print the version")
     commands = parser.add_subparsers(metavar="COMMAND")
-    for add in (_add_evaluate, _add_report, _add_inspect, export.add, _add_show):
+    reports = (_add_report, _add_rows, _add_inspect)
+    for add in (evaluate.add, watch.add, *reports, export.add, _add_show, data.add):
         add(commands)
     given = parser.parse_args(words)
     if given.version:
@@ -40,48 +40,33 @@ def _main(words: Sequence[str]) -> None:
         parser.print_help()
 
 
-def _add_evaluate(commands: "argparse._SubParsersAction[flags.Parser]") -> None:
-    parser = commands.add_parser(
-        "evaluate",
-        help="score tickets, and random ones beside them, under fixed supervised protocols",
-        description="Train each ticket from its W_k with a new head under a fixed supervised protocol, measure it,\n"
-        "and write one row a ticket, control, protocol and seed. Rows that are there are not measured again.\n"
-        "On several processes: accelerate launch -m sslticket evaluate ...",
-    )
-    parser.add_argument(
-        "tickets", nargs="+", type=Path, help="folders of runs, such as runs/<key>, ticket files, or hf://USER/NAME"
-    )
-    parser.add_argument(
-        "--protocol",
-        nargs="+",
-        required=True,
-        metavar="NAME",
-        help="imagenet, cifar10, digits-demo, imagenet-trial, ...",
-    )
-    parser.add_argument("--controls", nargs="*", default=[], metavar="NAME", help="random, local, preserved [none]")
-    parser.add_argument("--seeds", nargs="+", metavar="SEED", help="such as 0 1 2 or 0-5 [the protocol's own]")
-    parser.add_argument("--levels", nargs="+", metavar="LEVEL", help="such as 0 3 6 or 0-6 [all]")
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=Path("runs"),
-        metavar="PATH",
-        help="where tickets named hf:// are kept, with their rows; other rows lie beside their tickets [runs]",
-    )
-    parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="of the passes [fp32]")
-    flags.add(parser, Machine())
-    parser.set_defaults(command=_evaluate)
-
-
 def _add_report(commands: "argparse._SubParsersAction[flags.Parser]") -> None:
     parser = commands.add_parser(
         "report",
         help="draw accuracy against density from the rows of runs",
-        description="Read the rows below the given folders and write one self-contained page and a PNG beside it.",
+        description="Read the rows below the given folders and write one self-contained page and a PNG beside it;\n"
+        "on request each figure as a file and the means as a LaTeX table.",
     )
     parser.add_argument("runs", nargs="+", type=Path, help="folders of runs")
     parser.add_argument("-o", "--output", type=Path, default=Path("report.html"), help="the page [report.html]")
+    parser.add_argument("--figures", type=Path, metavar="DIR", help="a folder for each figure as a file [none]")
+    parser.add_argument("--format", choices=("png", "pdf", "svg"), default="pdf", help="of these files [pdf]")
+    parser.add_argument("--latex", type=Path, metavar="TABLE.tex", help="the means as a table for LaTeX [none]")
     parser.set_defaults(command=_report)
+
+
+def _add_rows(commands: "argparse._SubParsersAction[flags.Parser]") -> None:
+    parser = commands.add_parser(
+        "rows",
+        help="put the rows of runs into one table for other programs",
+        description="Read the rows below the given folders and write them as one tidy table, a line for each\n"
+        "measurement; docs/report.md tells its columns.",
+    )
+    parser.add_argument("runs", nargs="+", type=Path, help="folders of runs")
+    parser.add_argument(
+        "-o", "--output", type=Path, default=Path("rows.csv"), help="a name ending in .parquet or .csv [rows.csv]"
+    )
+    parser.set_defaults(command=_rows)
 
 
 def _add_inspect(commands: "argparse._SubParsersAction[flags.Parser]") -> None:
@@ -111,37 +96,22 @@ def _sheet_flags(parser: flags.Parser) -> None:
     sheet.add_argument("--sheet-width", type=int, default=1920, metavar="PIXELS", help="at most [1920]")
 
 
-def _evaluate(given: argparse.Namespace) -> None:
-    from sslticket.evaluation import protocols, tasks
-    from sslticket.evaluation.controls import check
-
-    chosen = [protocols.find(name) for name in given.protocol]
-    for name in given.controls:
-        check(name)
-    places = [hub.kept(place, given.out) if hub.is_name(place) else place for place in given.tickets]
-    paths = tasks.tickets(places, None if given.levels is None else _numbers(given.levels, "--levels"))
-    seeds = None if given.seeds is None else _numbers(given.seeds, "--seeds")
-    matrix = tasks.matrix(paths, given.controls, chosen, seeds)
-
-    from sslticket.evaluation.evaluate import evaluate
-    from sslticket.training.workbench import Workbench
-
-    bench = Workbench.on(flags.override(Machine(), vars(given)), given.precision)
-    done = sum(1 for _ in evaluate(matrix, bench))
-    if bench.first:
-        skipped = f", {len(matrix) - done} were there already" if done < len(matrix) else ""
-        print(f"{done} rows measured{skipped}")
-        folders = dict.fromkeys(place if place.is_dir() else tasks.home(place) for place in places)
-        print(f"next: sslticket report {' '.join(map(str, folders))} -o report.html")
-
-
 def _report(given: argparse.Namespace) -> None:
     from sslticket import report
+
+    written = report.write(given.runs, given.output, figures=given.figures, kind=given.format, latex=given.latex)
+    print(written.text)
+    if written.figures:
+        print(f"figures: {len(written.figures)} in {given.figures}")
+    if written.latex:
+        print(f"table: {written.latex}")
+    print(f"figure: {written.png}\nreport: {written.html}")
+
+
+def _rows(given: argparse.Namespace) -> None:
     from sslticket.report import table
 
-    written = report.write(given.runs, given.output)
-    print(table.text(table.summary(table.rows(given.runs))))
-    print(f"figure: {written.png}\nreport: {written.html}")
+    print(f"table: {given.output}, {table.export(given.runs, given.output):,} rows")
 
 
 def _inspect(given: argparse.Namespace) -> None:
@@ -163,14 +133,3 @@ def _show(given: argparse.Namespace) -> None:
     words = vars(parser.parse_args(given.flags, before))
     resolved, machine = recipe.resolve(found, words), flags.override(Machine(), words)
     print(show.show(resolved, machine, before.output, images=before.images, width=before.sheet_width))
-
-
-def _numbers(words: Sequence[str], flag: str) -> list[int]:
-    """Numbers and ranges: "0 2 4-6" is 0, 2, 4, 5, 6."""
-    numbers: list[int] = []
-    for word in words:
-        first, dash, last = word.partition("-")
-        if not first.isdigit() or (dash and not last.isdigit()):
-            raise BadInput(f"{flag} {word!r} is no number or range; write it like 0 1 2 or 0-5")
-        numbers += range(int(first), int(last or first) + 1)
-    return numbers

@@ -41,9 +41,10 @@ def _run(recipe: Recipe, words: Sequence[str]) -> None:
         print(f"skipped {path}: {reason}")
     print(f"{len(bad):,} images could not be read" if bad else "every image could be read")
     print(f"tickets of levels 0 to {planned.levels}: {planned.folder.path / 'tickets'}")
-    for protocol in PROTOCOLS:
-        if protocol.dataset == recipe.data.dataset:
-            print(f"next: sslticket evaluate {planned.folder.path} --protocol {protocol.name} --controls random")
+    other_half = {"a": "b", "b": "a", None: None}[recipe.data.half]
+    fitting = [each for each in PROTOCOLS if (each.dataset, each.half) == (recipe.data.dataset, other_half)]
+    for protocol in fitting[:1]:
+        print(f"next: sslticket evaluate {planned.folder.path} --protocol {protocol.name} --controls random")
 
 
 def resolve(recipe: Recipe, given: dict[str, object]) -> Recipe:

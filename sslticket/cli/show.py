@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from sslticket.cli import sheet
-from sslticket.data.catalogue import Dataset
+from sslticket.data.dataset import Dataset
 from sslticket.data.loader import Batch
 from sslticket.data.opening import loader
 from sslticket.data.order import Order

@@ -1,4 +1,4 @@
-"""Readers of the formats in which small image sets are published: CIFAR's python files and MNIST's idx files."""
+"""Readers of the formats in which small image sets are published: CIFAR's python files, MNIST's idx, SVHN's mat."""
 
 import gzip
 import io
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sslticket.errors import BadInput
+from sslticket.errors import BadInput, one_line
 
 
 def _dtype(kind: str, align: int = 0, copy: int = 0) -> np.dtype:
@@ -48,7 +48,7 @@ def read_pickle(path: Path) -> dict[str, object]:
     except OSError as error:
         raise BadInput(f"cannot read {path}: {error.strerror}") from error
     except Exception as error:  # a damaged pickle can raise nearly anything
-        raise BadInput(f"{path} is damaged or no CIFAR file ({_one_line(error)}); download it again") from error
+        raise BadInput(f"{path} is damaged or no CIFAR file ({one_line(error)}); download it again") from error
     if not isinstance(content, dict):
         raise BadInput(f"{path} is no CIFAR file: it holds a {type(content).__name__}, not a dictionary")
     return {key.decode() if isinstance(key, bytes) else str(key): value for key, value in content.items()}
@@ -112,7 +112,7 @@ def _idx(path: Path, dimensions: int) -> np.ndarray:
         if path.suffix == ".gz":
             content = gzip.decompress(content)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise BadInput(f"{path} is truncated or damaged ({_one_line(error)}); download it again") from error
+        raise BadInput(f"{path} is truncated or damaged ({one_line(error)}); download it again") from error
     except OSError as error:
         raise BadInput(f"cannot read {path}: {error.strerror}") from error
     start = 4 + 4 * dimensions
@@ -126,10 +126,39 @@ def _idx(path: Path, dimensions: int) -> np.ndarray:
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
 
 
+def read_svhn(paths: Sequence[Path]) -> tuple[np.ndarray, np.ndarray]:
+    """Images and labels from SVHN's MATLAB files of cropped digits, which call the digit 0 class 10.
+
+    Returns:
+        (N, 32, 32, 3) uint8 and (N,) int64 from 0 to 9, the files' images one after the other.
+
+    Raises:
+        BadInput: naming the file, if one is missing, truncated or no such file.
+    """
+    images, labels = zip(*map(_svhn_part, paths), strict=True)
+    return np.concatenate(images), np.concatenate(labels)
+
+
+def _svhn_part(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    from scipy.io import loadmat  # takes longer to import than the other sets take to read
+
+    try:
+        with path.open("rb") as file:
+            content = loadmat(file, variable_names=["X", "y"])
+    except Exception as error:  # a damaged file can raise nearly anything
+        if isinstance(error, OSError) and error.strerror:
+            raise BadInput(f"cannot read {path}: {error.strerror}") from error
+        raise BadInput(f"{path} is truncated or damaged ({one_line(error)}); download it again") from error
+    pixels, numbers = content.get("X"), content.get("y")
+    whole = isinstance(pixels, np.ndarray) and isinstance(numbers, np.ndarray)
+    if not whole or pixels.dtype != np.uint8 or pixels.shape != (32, 32, 3, numbers.size):
+        raise BadInput(f"{path} is no SVHN file: it needs X of 32 x 32 x 3 x N bytes and N labels y; download it again")
+    labels = numbers.ravel().astype(np.int64)
+    if labels.size == 0 or labels.min() < 1 or labels.max() > 10:
+        raise BadInput(f"{path} needs labels from 1 to 10, where 10 is the digit 0; download it again")
+    return pixels.transpose(3, 0, 1, 2), labels % 10
+
+
 def _check_labels(path: Path, labels: np.ndarray, classes: int) -> None:
     if len(labels) == 0 or labels.min() < 0 or labels.max() >= classes:
         raise BadInput(f"{path} needs labels from 0 to {classes - 1}; download it again")
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

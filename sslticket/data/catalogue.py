@@ -1,78 +1,11 @@
 """The known data sets. To add one, add an entry."""
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import replace
 
+from sslticket.data.dataset import Dataset
+from sslticket.data.layouts import Cifar, Idx, Ilsvrc, Lists, Mat
 from sslticket.data.views import View
 from sslticket.errors import unknown
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cifar:
-    """Python files as in Krizhevsky 2009.
-
-    Attributes:
-        folder: what the archive unpacks to.
-        train, eval: a split's files in it.
-        labels: the key of the labels.
-        names: the file with the class names, and its key.
-    """
-
-    folder: str
-    train: tuple[str, ...]
-    eval: tuple[str, ...]
-    labels: str
-    names: tuple[str, str]
-
-
-@dataclass(frozen=True)
-class Idx:
-    """MNIST's idx files; `folder` is where torchvision's download puts them."""
-
-    folder: str
-    train: tuple[str, str] = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte")
-    eval: tuple[str, str] = ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Dataset:
-    """What has to be known of a data set before its images are found.
-
-    Attributes:
-        name: as on the command line.
-        classes: how many there are, where the set itself fixes that.
-        channels: 3 for RGB, 1 for gray.
-        mean, std: of the training images, by channel, pixels from 0 to 1.
-        train: the training view, unless a recipe says otherwise.
-        eval: the evaluation view.
-        kind: "files" are decoded as they are needed, through DALI; "arrays" are small enough to be kept whole.
-        layout: how the set is published: "folders" of class folders, CIFAR's or idx files, or inside "sklearn". A set
-            of arrays may lie in folders of class folders instead.
-        train_folders, eval_folders: names that a split's folder of class folders may have; "." is the data root itself.
-        class_names: where the files don't hold them.
-        torchvision: the class there that can download it.
-        system: a folder where the operating system's packages put it.
-        home: where it is described.
-        licence: in a few words.
-    """
-
-    name: str
-    classes: int | None
-    channels: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    train: View
-    eval: View
-    kind: Literal["files", "arrays"]
-    layout: Cifar | Idx | Literal["folders", "sklearn"]
-    train_folders: tuple[str, ...] = ("train",)
-    eval_folders: tuple[str, ...] = ("val", "validation", "test")
-    class_names: tuple[str, ...] = ()
-    torchvision: str | None = None
-    system: str | None = None
-    home: str
-    licence: str
-
 
 # The normalisation and evaluation crop that nearly all ImageNet numbers are published with; training crops as in
 # Szegedy et al. 2015, as appendix A of "Finding Winning Tickets with Limited (or No) Supervision" says in words.
@@ -86,6 +19,40 @@ _CLOTHES = (
     *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
 )
 
+# Views and normalisation are ImageNet's, so that tickets of one set see the other as they saw their own.
+_PLACES365 = Dataset(
+    name="places365",
+    classes=365,
+    channels=3,
+    mean=_IMAGENET_MEAN,
+    std=_IMAGENET_STD,
+    train=_IMAGENET_TRAIN,
+    eval=_IMAGENET_EVAL,
+    kind="files",
+    images=(1_803_460, 36_500),
+    layout=Lists("data_large_standard", "val_large"),
+    home="http://places2.csail.mit.edu/download.html",
+    licence="non-commercial research",
+)
+# Digits may not be mirrored; the 2-pixel padding is CIFAR's.
+_SVHN = Dataset(
+    name="svhn",
+    classes=10,
+    channels=3,
+    mean=(0.4377, 0.4438, 0.4728),
+    std=(0.1980, 0.2010, 0.1970),
+    train=View(size=32, crop="pad", pad=2),
+    eval=View(size=32),
+    kind="arrays",
+    images=(73_257, 26_032),
+    layout=Mat(),
+    torchvision="SVHN",
+    torchvision_splits=("train", "test"),
+    class_names=_DIGITS,
+    home="http://ufldl.stanford.edu/housenumbers",
+    licence="non-commercial",
+)
+
 _ALL = (
     Dataset(
         name="imagenet",
@@ -96,24 +63,13 @@ _ALL = (
         train=_IMAGENET_TRAIN,
         eval=_IMAGENET_EVAL,
         kind="files",
-        layout="folders",
+        images=(1_281_167, 50_000),
+        layout=Ilsvrc(),
         home="https://www.image-net.org/download.php",
         licence="non-commercial research",
     ),
-    Dataset(
-        # Views and normalisation are ImageNet's, so that tickets of one set see the other as they saw their own.
-        name="places365",
-        classes=365,
-        channels=3,
-        mean=_IMAGENET_MEAN,
-        std=_IMAGENET_STD,
-        train=_IMAGENET_TRAIN,
-        eval=_IMAGENET_EVAL,
-        kind="files",
-        layout="folders",
-        home="http://places2.csail.mit.edu/download.html",
-        licence="non-commercial research",
-    ),
+    _PLACES365,
+    replace(_PLACES365, name="places365_small", layout=Lists("data_256_standard", "val_256")),
     Dataset(
         name="folder",
         classes=None,
@@ -137,6 +93,7 @@ _ALL = (
         train=_CIFAR_TRAIN,
         eval=_CIFAR_EVAL,
         kind="arrays",
+        images=(50_000, 10_000),
         layout=Cifar(
             folder="cifar-10-batches-py",
             train=("data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5"),
@@ -157,6 +114,7 @@ _ALL = (
         train=_CIFAR_TRAIN,
         eval=_CIFAR_EVAL,
         kind="arrays",
+        images=(50_000, 10_000),
         layout=Cifar(
             folder="cifar-100-python",
             train=("train",),
@@ -168,6 +126,14 @@ _ALL = (
         home="https://www.cs.toronto.edu/~kriz/cifar.html",
         licence="research",
     ),
+    _SVHN,
+    replace(
+        _SVHN,  # its mean and deviation too, so that a network may go from one to the other
+        name="svhn_extra",
+        images=(604_388, 26_032),
+        layout=Mat(train=("train_32x32.mat", "extra_32x32.mat")),
+        torchvision_splits=("train", "extra", "test"),
+    ),
     Dataset(
         # No augmentation, as in Frankle & Carbin 2019, whose LeNet it is for; digits may not be mirrored.
         name="mnist",
@@ -178,6 +144,7 @@ _ALL = (
         train=View(size=28),
         eval=View(size=28),
         kind="arrays",
+        images=(60_000, 10_000),
         layout=Idx("MNIST/raw"),
         torchvision="MNIST",
         class_names=_DIGITS,
@@ -194,6 +161,7 @@ _ALL = (
         train=View(size=28, crop="pad", pad=2, flip=True),
         eval=View(size=28),
         kind="arrays",
+        images=(60_000, 10_000),
         layout=Idx("FashionMNIST/raw"),
         torchvision="FashionMNIST",
         class_names=_CLOTHES,
@@ -211,6 +179,7 @@ _ALL = (
         train=View(size=8),
         eval=View(size=8),
         kind="arrays",
+        images=(1_438, 359),
         layout="sklearn",
         class_names=_DIGITS,
         home="https://archive.ics.uci.edu/dataset/80/optical+recognition+of+handwritten+digits",

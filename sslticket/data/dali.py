@@ -2,7 +2,7 @@
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -37,6 +37,12 @@ class Feed(NamedTuple):
     paths: list[str]
     rows: np.ndarray  # (B,) int64, handed through
     draws: tuple[Draws, ...]  # one per view
+    encoded: list[np.ndarray] | None = None  # each file's bytes, uint8, where they are not to be read from `paths`
+
+    @property
+    def raw(self) -> list[np.ndarray]:
+        """What the pipeline is given for each image: its bytes, or its path's."""
+        return [path_bytes(path) for path in self.paths] if self.encoded is None else self.encoded
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,7 @@ class Decoder:
         device: where the tensors are wanted; on a CUDA device the JPEGs are decoded there too.
         threads: for reading and decoding.
         channels_last: memory format of the tensors.
+        encoded: the feed holds the images' bytes; else they are read from its paths.
     """
 
     views: tuple[View, ...]
@@ -57,6 +64,7 @@ class Decoder:
     device: torch.device
     threads: int
     channels_last: bool = False
+    encoded: bool = False
 
     def run(
         self, feed: Callable[[int], Feed], count: int, largest: int
@@ -73,13 +81,13 @@ class Decoder:
         """
         pipe, supply = self._pipeline(largest, 2), _Supply(self.views, feed, count)
         with pipe:
-            path, row, *numbers = fn.external_source(
+            given, row, *numbers = fn.external_source(
                 source=supply,
                 num_outputs=2 + sum(len(_DRAWN[view.crop]) for view in self.views),
                 batch=True,
                 batch_info=True,
             )
-            pipe.set_outputs(row, *self._graph(fn.io.file.read(path), iter(numbers)))
+            pipe.set_outputs(row, *self._graph(self._bytes(given), iter(numbers)))
         finish = Finish.of(self.mean, self.std, self.device)
         for _ in range(count):
             rows, *views = pipe.run()
@@ -89,14 +97,13 @@ class Decoder:
             )
             yield finished, np.array(rows.as_tensor())
 
-    def unreadable(self, paths: Sequence[Path]) -> dict[Path, str]:
-        """Those of the images that cannot be read, and why."""
-        bad, left = {}, list(paths)
+    def unreadable(self, images: Mapping[Path, np.ndarray]) -> dict[Path, str]:
+        """Those of the images that cannot be read, and why; each path with what a feed's `raw` holds for it."""
+        bad, left = {}, list(images)
         while left:
             pipe = self._pipeline(1, 1)
             with pipe:
-                files = [np.frombuffer(os.fsencode(path), np.uint8) for path in left]
-                raw = fn.io.file.read(fn.external_source(source=[[file] for file in files], batch=True))
+                raw = self._bytes(fn.external_source(source=[[images[path]] for path in left], batch=True))
                 # Like the real pipeline: a file whose size can be told may still be undecodable.
                 pipe.set_outputs(fn.peek_image_shape(raw), fn.decoders.image(raw, device=self._decoding))
             while left:
@@ -104,9 +111,12 @@ class Decoder:
                 try:
                     pipe.run()
                 except RuntimeError:
-                    bad[path] = _reason(path)
+                    bad[path] = _reason(path, images[path] if self.encoded else None)
                     break
         return bad
+
+    def _bytes(self, given: Node) -> Node:
+        return given if self.encoded else fn.io.file.read(given)
 
     @property
     def _decoding(self) -> str:
@@ -215,7 +225,7 @@ class _Supply:
             raise StopIteration
         feed = self.feed(info.iteration)
         self.ahead.append(feed.draws)
-        arrays: list[Any] = [[np.frombuffer(os.fsencode(path), np.uint8) for path in feed.paths], feed.rows]
+        arrays: list[Any] = [feed.raw, feed.rows]
         for view, draws in zip(self.views, feed.draws, strict=True):
             arrays += [_as_dali_takes_it(getattr(draws, name)) for name in _DRAWN[view.crop]]
         return arrays
@@ -229,9 +239,15 @@ def _as_dali_takes_it(numbers: np.ndarray) -> np.ndarray:
     return numbers.astype(np.int32) if numbers.dtype == bool else numbers
 
 
-def _reason(path: Path) -> str:
+def path_bytes(path: str) -> np.ndarray:
+    """A path as DALI takes it, uint8."""
+    return np.frombuffer(os.fsencode(path), np.uint8)
+
+
+def _reason(path: Path, encoded: np.ndarray | None) -> str:
     # DALI's own words are many lines for one file and name no cause for another.
     try:
-        return "the file is empty" if path.stat().st_size == 0 else "truncated, damaged or no image that DALI can read"
+        size = path.stat().st_size if encoded is None else encoded.size
     except OSError as error:
         return error.strerror or str(error)
+    return "truncated, damaged or no image that DALI can read" if size else "the file is empty"

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Generator, Iterator, Mapping
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
 
+from sslticket.data.archives import Archives
 from sslticket.data.bad import BadImages
 from sslticket.data.dali import Decoder, Feed
 from sslticket.data.loader import Batch
@@ -31,6 +33,8 @@ class FileLoader:
         self._labels = torch.tensor(manifest.labels)
         self._each = order.batch_size // order.world
         self._bad, self._bad_rows = bad, np.empty(0, np.int64)
+        self._archives = Archives(manifest.archives) if manifest.archives else None
+        self._places = manifest.places if manifest.archives else None
 
     @property
     def bad(self) -> Mapping[str, str]:
@@ -55,20 +59,33 @@ class FileLoader:
         done, known = 0, len(self._bad)
         device = self._decoder.device
         try:
-            for views, rows in self._decoder.run(feed, batches, self._each):
+            for views, rows in self._decoder.run(self._read(feed, batches), batches, self._each):
                 index = torch.from_numpy(rows)
                 yield Batch(views, self._labels[index].to(device), index.to(device))
                 done += 1
         except RuntimeError:
-            self._find_bad(feed(done).rows)
+            self._find_bad(self._read(lambda _: feed(done), 1)(0))
             # Another pass over the same loader may have found them since these batches were asked for.
             if len(self._bad) == known:
                 raise
         return done
 
-    def _find_bad(self, rows: np.ndarray) -> None:
-        paths = dict.fromkeys(self._manifest.path(int(row)) for row in rows)
-        found = {str(path): reason for path, reason in self._decoder.unreadable(list(paths)).items()}
+    def _read(self, feed: Callable[[int], Feed], batches: int) -> Callable[[int], Feed]:
+        """The same feed, with the images' bytes in it where they are inside archives."""
+        if self._archives is None or self._places is None:
+            return feed
+        places = self._places
+        ahead = self._archives.ahead(feed, lambda plain: places[plain.rows], batches)
+
+        def read(batch: int) -> Feed:
+            plain, encoded = ahead(batch)
+            return plain._replace(encoded=encoded)
+
+        return read
+
+    def _find_bad(self, feed: Feed) -> None:
+        images = dict(zip(map(Path, feed.paths), feed.raw, strict=True))
+        found = {str(path): reason for path, reason in self._decoder.unreadable(images).items()}
         # By path: in a set with two streams an image has two rows.
         all_paths = f"{self._manifest.root}/" + self._manifest.frame["file"]
         self._bad_rows = np.union1d(self._bad_rows, np.flatnonzero(all_paths.isin(list(found))))

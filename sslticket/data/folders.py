@@ -1,4 +1,4 @@
-"""Folders of class folders: which images are in them."""
+"""Which images there are: a list of them, and how folders of class folders are listed."""
 
 import os
 from dataclasses import dataclass
@@ -13,19 +13,25 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".pbm", ".
 
 @dataclass(frozen=True)
 class Listing:
-    """The images in a folder of class folders, by class and name.
+    """Images and what they show; in a folder of class folders, by class and name.
 
     Attributes:
-        root: the folder.
-        classes: the class folders' names, sorted.
+        root: the folder, or the archive.
+        classes: the classes' names.
         files: paths relative to `root`, with forward slashes.
         labels: (N,) int64, places in `classes`.
+        archives: the tar files that the images are in; none where they are files of their own.
+        places: (N, 3) int64, each image's archive, offset and size; None where they are files of their own.
+        form: what was done to the images; "" for the images as they are published.
     """
 
     root: Path
     classes: tuple[str, ...]
     files: list[str]
     labels: np.ndarray
+    archives: tuple[Path, ...] = ()
+    places: np.ndarray | None = None
+    form: str = ""
 
 
 def class_folders(root: Path) -> list[str]:
@@ -52,7 +58,7 @@ def listing(root: Path, classes: tuple[str, ...] | None = None) -> Listing:
         raise BadInput(
             f"{root} has class {strange[0]!r}, which the training images do not; remove or rename that folder"
         )
-    names = [_images(root / name) for name in found]
+    names = [image_names(root / name) for name in found]
     if not any(names):
         raise BadInput(f"no images in {root}; it needs a folder per class with files named {' '.join(SUFFIXES)}")
     for name, images in zip(found, names, strict=True):
@@ -66,7 +72,8 @@ def listing(root: Path, classes: tuple[str, ...] | None = None) -> Listing:
     return Listing(root, order, files, labels)
 
 
-def _images(folder: Path) -> list[str]:
+def image_names(folder: Path) -> list[str]:
+    """Names of the images directly in a folder, by their suffix, sorted."""
     with os.scandir(folder) as entries:
         names = (entry.name for entry in entries)
         return sorted(name for name in names if name.lower().endswith(SUFFIXES) and not name.startswith("."))

@@ -14,7 +14,7 @@ class Inputs:
     Attributes:
         channels: 3 for RGB, 1 for gray.
         image_size: side in pixels.
-        mean, std: by channel, with which they are normalised.
+        mean, std: by channel, with which they are normalised; empty for colour images that were made gray.
     """
 
     channels: int
@@ -32,7 +32,11 @@ class Inputs:
         augment = data.get("augment")
         first = augment[0] if isinstance(augment, list) else augment
         size = data.get("image_size") or (first["size"] if first else dataset.train.size)
-        return cls(dataset.channels, size, dataset.mean, dataset.std)
+        channels = data.get("channels") or dataset.channels
+        if channels == dataset.channels:
+            return cls(channels, size, dataset.mean, dataset.std)
+        repeated = channels if dataset.channels == 1 else 0
+        return cls(channels, size, dataset.mean * repeated, dataset.std * repeated)
 
     def __str__(self) -> str:
         kind = {1: "gray ", 3: "RGB "}.get(self.channels, "")

@@ -1,7 +1,7 @@
 """The list of a data set's images and their labels; subsets are operations on this list."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
@@ -21,11 +21,14 @@ class Manifest:
 
     Attributes:
         frame: one row per image: `label` int64, -1 where it is hidden; `item` int64, its place in the image array,
-            where there is one; `file`, its path relative to `root`, where it has one.
+            where there is one; `file`, its path relative to `root`, where it has one; `archive`, `offset` and `size`,
+            int64, its place in one of the `archives`, where it is inside one.
         classes: the class names, by label.
-        dataset: name in the catalogue.
+        dataset: name in the catalogue, with the half's letter where it is one.
         split: "train" or "eval".
-        root: the folder that `file` is relative to; None for arrays.
+        root: the folder, or the archive, that `file` is relative to; None for arrays.
+        archives: the tar files that the images are in; none where they are files of their own.
+        form: what was done to the images, such as resizing; "" for the images as they are published.
     """
 
     frame: pd.DataFrame
@@ -33,6 +36,8 @@ class Manifest:
     dataset: str
     split: str
     root: Path | None
+    archives: tuple[Path, ...] = ()
+    form: str = ""
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -41,6 +46,11 @@ class Manifest:
     def labels(self) -> np.ndarray:
         """The label of every row, (N,) int64."""
         return self.frame["label"].to_numpy(np.int64)
+
+    @property
+    def places(self) -> np.ndarray:
+        """Every row's archive, offset and size, (N, 3) int64."""
+        return self.frame[["archive", "offset", "size"]].to_numpy(np.int64)
 
     @property
     def items(self) -> np.ndarray:
@@ -59,7 +69,8 @@ class Manifest:
     @cached_property
     def hash(self) -> str:
         """16 hexadecimal digits that name this list of images and labels, wherever the images lie."""
-        digest = hashlib.sha256("\n".join((self.dataset, *self.classes, "")).encode())
+        form = (self.form,) if self.form else ()
+        digest = hashlib.sha256("\n".join((self.dataset, *form, *self.classes, "")).encode())
         if "file" in self.frame:
             digest.update("\n".join(self.frame["file"]).encode("utf-8", "surrogateescape"))
         else:
@@ -87,7 +98,7 @@ class Manifest:
         if fraction == 1:
             return self
         if by == "samples":
-            return self._only(self.stratified(fraction, seed))
+            return self.at(self.stratified(fraction, seed))
         keep = _half_up(fraction, len(self.classes))
         if keep == 0:
             raise BadInput(
@@ -106,13 +117,13 @@ class Manifest:
         assert len(old) == len(wanted), f"classes {sorted(wanted - set(self.classes))} are not in {self.dataset}"
         new = np.full(len(self.classes), -1, np.int64)
         new[old] = np.arange(len(old))
-        part = self._only(np.flatnonzero(new[self.labels] >= 0))
+        part = self.at(np.flatnonzero(new[self.labels] >= 0))
         classes = tuple(self.classes[label] for label in old)
         return replace(part, frame=part.frame.assign(label=new[part.labels]), classes=classes)
 
     def thinned(self, most: int) -> "Manifest":
         """At most so many of the images, evenly spaced."""
-        return self if len(self) <= most else self._only(np.arange(most) * len(self) // most)
+        return self if len(self) <= most else self.at(np.arange(most) * len(self) // most)
 
     def restricted_to(self, list_file: Path) -> "Manifest":
         """The images named in a text file, one per line, by bare file name or by path below the split's folder.
@@ -122,7 +133,7 @@ class Manifest:
         Raises:
             BadInput: if the list cannot be read, names images that are not here, or leaves a class empty.
         """
-        return self._only(self.listed(list_file))
+        return self.at(self.listed(list_file))
 
     def listed(self, list_file: Path) -> np.ndarray:
         """Rows, ascending, of the images that `restricted_to` keeps."""
@@ -133,7 +144,8 @@ class Manifest:
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is not a text file"
             raise BadInput(f"cannot read the subset list {list_file}: {reason}") from error
-        above = f"{self.root.name}/" if self.root else "./"
+        # An archive's own name is in no list.
+        above = "train/" if self.archives else f"{self.root.name}/" if self.root else "./"
         names = pd.Index([line.strip().removeprefix(above) for line in lines if line.strip()]).drop_duplicates()
         if names.empty:
             raise BadInput(f"the subset list {list_file} is empty; it needs one file name per line")
@@ -170,15 +182,21 @@ class Manifest:
                 f"{flag} {fraction} leaves class {self.classes[label]!r} of {self.dataset} empty: it has "
                 f"{counts[label]} images{least}{classes}"
             )
-        identity = (self.frame["file"] if "file" in self.frame else self.frame["item"]).to_numpy()
-        by_class = np.split(np.argsort(self.labels, kind="stable"), np.cumsum(counts)[:-1])
-        chosen = []
-        for name, rows, count in zip(self.classes, by_class, keep, strict=True):
-            named = rows[np.argsort(identity[rows], kind="stable")]
-            chosen.append(named[generator(seed, "subset", name).permutation(len(named))[:count]])
+        chosen = [
+            rows[generator(seed, "subset", name).permutation(len(rows))[:count]]
+            for (name, rows), count in zip(self.by_class(), keep, strict=True)
+        ]
         return np.sort(np.concatenate(chosen))
 
-    def _only(self, rows: np.ndarray) -> "Manifest":
+    def by_class(self) -> Iterator[tuple[str, np.ndarray]]:
+        """Every class and its rows in the order of the images' names: a draw from them does not depend on the rows'."""
+        identity = (self.frame["file"] if "file" in self.frame else self.frame["item"]).to_numpy()
+        by_label = np.split(np.argsort(self.labels, kind="stable"), np.cumsum(self.counts())[:-1])
+        for name, rows in zip(self.classes, by_label, strict=True):
+            yield name, rows[np.argsort(identity[rows], kind="stable")]
+
+    def at(self, rows: np.ndarray) -> "Manifest":
+        """The images of these rows."""
         return replace(self, frame=self.frame.iloc[rows].reset_index(drop=True))
 
 

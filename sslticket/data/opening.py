@@ -1,21 +1,24 @@
 """Opening a split of a data set: where it lies, what is in it, and the loader that makes batches of it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from sslticket.data import places
-from sslticket.data.arrays import read_cifar, read_idx
+from sslticket.data.arrays import read_cifar, read_idx, read_svhn
 from sslticket.data.bad import BadImages, name_bad
-from sslticket.data.catalogue import Cifar, Dataset, Idx, dataset
-from sslticket.data.folders import class_folders, listing
+from sslticket.data.catalogue import dataset
+from sslticket.data.dataset import Dataset, Split
+from sslticket.data.folders import Listing
+from sslticket.data.layouts import Cifar, Idx, Mat
 from sslticket.data.manifest import Manifest
 from sslticket.data.order import Order
 from sslticket.data.packing import packed
+from sslticket.data.splits import split_listing
 from sslticket.data.views import View
 
 if TYPE_CHECKING:
@@ -23,7 +26,6 @@ if TYPE_CHECKING:
 
     from sslticket.data.loader import Loader
 
-Split = Literal["train", "eval"]
 DIGITS_SEED = 0  # of the one split into 80% training and 20% evaluation images that digits, published whole, has here
 
 
@@ -60,9 +62,9 @@ def open_split(name: str, split: Split, data_root: Path | None = None) -> Source
     if entry.layout == "sklearn":
         return _digits(entry, split)
     where = places.find(entry, data_root)
-    if where.layout == "folders":
-        return _folders(entry, split, where.folder)
-    return _arrays(entry, split, where.folder)
+    if where.layout == "arrays":
+        return _arrays(entry, split, where.folder)
+    return _files(entry, split, split_listing(entry, split, where))
 
 
 def loader(
@@ -98,7 +100,8 @@ def loader(
         from sslticket.data.dali import Decoder
         from sslticket.data.files import FileLoader
 
-        decoder = Decoder(views, mean, std, device, threads, channels_last)
+        encoded = bool(source.manifest.archives)
+        decoder = Decoder(views, mean, std, device, threads, channels_last, encoded)
         return FileLoader(source.manifest, decoder, order, augment_seed=augment_seed, bad=bad)
     from sslticket.data.resident import ResidentLoader
 
@@ -134,6 +137,9 @@ def _arrays(entry: Dataset, split: Split, folder: Path) -> Source:
     if isinstance(layout, Cifar):
         files = layout.train if split == "train" else layout.eval
         return _of_arrays(entry, split, *read_cifar(folder, files, layout.labels, layout.names))
+    if isinstance(layout, Mat):
+        paths = [folder / file for file in (layout.train if split == "train" else layout.eval)]
+        return _of_arrays(entry, split, *read_svhn(paths), entry.class_names)
     assert isinstance(layout, Idx), f"{entry.name} has no arrays to read"
     images, labels = (places.plain_or_gz(folder / file) for file in (layout.train if split == "train" else layout.eval))
     pixels, numbers = read_idx(images, labels, len(entry.class_names))
@@ -147,19 +153,17 @@ def _of_arrays(
     return Source(entry, Manifest(frame, classes, entry.name, split, None), images)
 
 
-def _folders(entry: Dataset, split: Split, folder: Path) -> Source:
-    train = places.split_folder(entry, "train", folder)
-    root = train if split == "train" else places.split_folder(entry, "eval", folder)
-    if root is None:
-        raise places.no_split(entry, split, folder)
-    # Both splits number the classes alike, even where one lacks some of them.
-    found = listing(root, tuple(class_folders(train)) if train else None)
-    frame = pd.DataFrame({"file": found.files, "label": found.labels})
+def _files(entry: Dataset, split: Split, found: Listing) -> Source:
+    # Objects: pyarrow's strings cannot hold a name that is no UTF-8.
+    frame = pd.DataFrame({"file": pd.Series(found.files, dtype=object), "label": found.labels})
+    if found.places is not None:
+        frame[["archive", "offset", "size"]] = found.places
+    manifest = Manifest(frame, found.classes, entry.name, split, found.root, found.archives, found.form)
     if entry.kind == "files":
-        return Source(entry, Manifest(frame, found.classes, entry.name, split, root))
+        return Source(entry, manifest)
     images, reasons = packed(found, entry.eval.size, entry.channels)
     frame = frame[~frame["file"].isin(list(reasons))].reset_index(drop=True)
     frame = frame.assign(item=np.arange(len(frame)))
-    bad = {str(root / file): reason for file, reason in reasons.items()}
+    bad = {str(found.root / file): reason for file, reason in reasons.items()}
     name_bad(bad)
-    return Source(entry, Manifest(frame, found.classes, entry.name, split, root), images, bad)
+    return Source(entry, replace(manifest, frame=frame), images, bad)

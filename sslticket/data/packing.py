@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from sslticket.data.decoding import FORMATS, UNREADABLE, upright
 from sslticket.data.folders import Listing
+from sslticket.data.listings import cache_folder
 from sslticket.errors import BadInput
 from sslticket.files import write_json, written_whole
-
-_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "PPM", "TIFF")  # what DALI decodes too, whatever a file is called
 
 
 def packed(images: Listing, size: int, channels: int) -> tuple[np.ndarray, dict[str, str]]:
@@ -53,11 +53,6 @@ def packed(images: Listing, size: int, channels: int) -> tuple[np.ndarray, dict[
     return np.load(place, mmap_mode="r"), json.loads(notes.read_text())
 
 
-def cache_folder() -> Path:
-    """Where packed and downloaded images are kept: $SSLTICKET_CACHE, or .cache/sslticket in the home folder."""
-    return Path(os.environ.get("SSLTICKET_CACHE") or "~/.cache/sslticket").expanduser()
-
-
 def _key(images: Listing, size: int, channels: int) -> str:
     digest = hashlib.sha256(f"{size} {channels}\n".encode())
     for file in images.files:
@@ -83,14 +78,12 @@ def _decoded(images: Listing, size: int, channels: int) -> tuple[np.ndarray, dic
 def _decode(path: Path, size: int, mode: str) -> np.ndarray | str:
     """The pixels, or why there are none."""
     try:
-        with Image.open(path, formats=_FORMATS) as image:
-            upright = ImageOps.exif_transpose(image).convert(mode)
-        if upright.size != (size, size):
-            upright = ImageOps.fit(upright, (size, size), Image.Resampling.BILINEAR)
-        return np.asarray(upright)
+        with Image.open(path, formats=FORMATS) as image:
+            pixels = upright(image).convert(mode)
+        if pixels.size != (size, size):
+            pixels = ImageOps.fit(pixels, (size, size), Image.Resampling.BILINEAR)
+        return np.asarray(pixels)
     except UnidentifiedImageError:
         return "the file is empty" if path.stat().st_size == 0 else "not an image, or damaged at its start"
-    except OSError as error:
-        return error.strerror or str(error)
-    except (ValueError, SyntaxError, Image.DecompressionBombError) as error:  # what PIL raises for damaged headers
-        return str(error)
+    except UNREADABLE as error:
+        return (error.strerror if isinstance(error, OSError) else None) or str(error)

@@ -1,23 +1,26 @@
 """Where a data set's files are looked for, and their download where torchvision can do it."""
 
 import contextlib
+import functools
 import io
 import os
 import tempfile
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from sslticket.data.catalogue import Cifar, Dataset, Idx
-from sslticket.data.folders import class_folders
-from sslticket.data.packing import cache_folder
-from sslticket.errors import BadInput
+from sslticket.data.dataset import Dataset, Split
+from sslticket.data.folders import class_folders, image_names
+from sslticket.data.layouts import Ilsvrc, Lists
+from sslticket.data.listings import cache_folder
+from sslticket.data.shards import holds_pack
+from sslticket.errors import BadInput, one_line
 
 
 class Found(NamedTuple):
     """A folder that holds a data set, and how."""
 
     folder: Path
-    layout: Literal["folders", "arrays"]
+    layout: Literal["files", "arrays", "shards"]
 
 
 def find(dataset: Dataset, data_root: Path | None) -> Found:
@@ -30,19 +33,27 @@ def find(dataset: Dataset, data_root: Path | None) -> Found:
     Raises:
         BadInput: naming every place looked at and how to get the set, if it is in none of them.
     """
-    looked = _places(dataset, data_root)
-    for place in looked:
-        if found := _held(dataset, place):
-            return found
+    if found := look(dataset, data_root):
+        return found
     if data_root is None and dataset.torchvision:
-        return _download(dataset, looked)
-    raise BadInput(
-        f"no images of {dataset.name} found; looked in {_seen(dataset, looked)}; get them from {dataset.home} and give "
-        f"their folder with --data-root or put it in $SSLTICKET_DATA/{dataset.name}"
+        return _download(dataset, _places(dataset, None))
+    raise nowhere(dataset, data_root)
+
+
+def nowhere(dataset: Dataset, data_root: Path | None) -> BadInput:
+    """An error that names every place looked at and how to get the set."""
+    return BadInput(
+        f"no images of {dataset.name} found; looked in {_seen(dataset, _places(dataset, data_root))}; get them from "
+        f"{dataset.home} and give their folder with --data-root or put it in $SSLTICKET_DATA/{dataset.name}"
     )
 
 
-def split_folder(dataset: Dataset, split: Literal["train", "eval"], folder: Path) -> Path | None:
+def look(dataset: Dataset, data_root: Path | None) -> Found | None:
+    """The folder that holds the data set, if it is there already."""
+    return next((found for place in _places(dataset, data_root) if (found := _held(dataset, place))), None)
+
+
+def split_folder(dataset: Dataset, split: Split, folder: Path) -> Path | None:
     """The folder of class folders of a split, if it has any."""
     for name in dataset.train_folders if split == "train" else dataset.eval_folders:
         found = class_folders(folder / name)
@@ -56,13 +67,29 @@ class MissingSplit(BadInput):
     """The data set is there, but not this split of it."""
 
 
-def no_split(dataset: Dataset, split: Literal["train", "eval"], folder: Path) -> MissingSplit:
+def no_split(dataset: Dataset, split: Split, folder: Path) -> MissingSplit:
     """An error for a split that is not in the data set's folder."""
     names = dataset.train_folders if split == "train" else dataset.eval_folders
     flat = [name for name in names if (folder / name).is_dir()]
     have = f"{flat[0]}/ holds no class folders" if flat else f"it has no {' or '.join(f'{name}/' for name in names)}"
     what = "training" if split == "train" else "evaluation"
-    return MissingSplit(f"{folder} has no {what} images: {have}; put them in {names[0]}/<class>/")
+    fix = f"put them in {names[0]}/<class>/"
+    layout = dataset.layout
+    if isinstance(layout, Ilsvrc):
+        fix += f" or put {layout.train} there" if split == "train" else f", or put {layout.devkit} beside them"
+    if isinstance(layout, Lists):
+        fix += (
+            f", or unpack them to {layout.train_images if split == 'train' else layout.eval_images}/ beside their lists"
+        )
+    return MissingSplit(f"{folder} has no {what} images: {have}; {fix}")
+
+
+def flat_folder(dataset: Dataset, folder: Path) -> Path | None:
+    """The folder of evaluation images that are in no class folders, if there is one."""
+    for name in dataset.eval_folders:
+        if (folder / name).is_dir() and not class_folders(folder / name) and image_names(folder / name):
+            return folder / name
+    return None
 
 
 def plain_or_gz(path: Path) -> Path:
@@ -82,20 +109,22 @@ def _places(dataset: Dataset, data_root: Path | None) -> list[Path]:
 
 def _held(dataset: Dataset, place: Path) -> Found | None:
     layout = dataset.layout
-    if isinstance(layout, Cifar):
-        names = {*layout.train, *layout.eval}
-    elif isinstance(layout, Idx):
-        names = {name + end for name in (*layout.train, *layout.eval) for end in ("", ".gz")}
-    else:
-        names = set()
-    inside = () if isinstance(layout, str) else (layout.folder, ".", "raw")
-    for folder in (place / name for name in inside):
-        # CIFAR-100 has files called train and test, like the folders that small images may lie in.
-        if any((folder / name).is_file() for name in names):
-            return Found(folder, "arrays")
-    splits: tuple[Literal["train", "eval"], ...] = ("train", "eval")
+    if holds_pack(place, dataset.name):
+        return Found(place, "shards")
+    if isinstance(layout, (Ilsvrc, Lists)):
+        needed = (
+            (layout.train, layout.eval) if isinstance(layout, Ilsvrc) else (layout.train_images, layout.eval_images)
+        )
+        if any((place / name).exists() for name in needed):
+            return Found(place, "files")
+    elif not isinstance(layout, str):
+        for folder in (place / name for name in (layout.folder, ".", "raw")):
+            # CIFAR-100 has files called train and test, like the folders that small images may lie in.
+            if any((folder / name).is_file() for name in layout.files):
+                return Found(folder, "arrays")
+    splits: tuple[Split, ...] = ("train", "eval")
     if any(split_folder(dataset, split, place) for split in splits):
-        return Found(place, "folders")
+        return Found(place, "files")
     return None
 
 
@@ -103,6 +132,10 @@ def _seen(dataset: Dataset, looked: list[Path]) -> str:
     if not looked:
         return "no place, as SSLTICKET_DATA is not set"
     lacks = "no class folders with images in train/" if dataset.kind == "files" else "none of its files in it"
+    if isinstance(dataset.layout, Ilsvrc):
+        lacks += f" and no {dataset.layout.train}"
+    if isinstance(dataset.layout, Lists):
+        lacks += f" and no folder {dataset.layout.train_images}"
     states = {place: lacks if place.is_dir() else "not a folder" if place.exists() else "not there" for place in looked}
     return ", ".join(f"{place} ({state})" for place, state in states.items())
 
@@ -117,16 +150,19 @@ def _download(dataset: Dataset, looked: list[Path]) -> Found:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{dataset.name}-") as folder:
             partial = Path(folder) / dataset.name
+            download = functools.partial(
+                getattr(torchvision.datasets, str(dataset.torchvision)), partial, download=True
+            )
             with contextlib.redirect_stdout(io.StringIO()):
-                getattr(torchvision.datasets, str(dataset.torchvision))(partial, download=True)
+                for options in [{"split": name} for name in dataset.torchvision_splits] or [{}]:
+                    download(**options)
             partial.rename(target)
     except (ImportError, OSError, RuntimeError) as error:
         if found := _held(dataset, target):  # another process was quicker
             return found
-        reason = " ".join(str(error).split()) or type(error).__name__
         raise BadInput(
             f"no images of {dataset.name} found in {_seen(dataset, looked)}, and the download to {target} failed "
-            f"({reason}); get them from {dataset.home} and give their folder with --data-root"
+            f"({one_line(error)}); get them from {dataset.home} and give their folder with --data-root"
         ) from error
     found = _held(dataset, target)
     assert found, f"torchvision left {target} in a layout unknown here"

@@ -1,154 +1,120 @@
-"""Scores: a task is trained and measured, and becomes a row."""
+"""The matrix, done: each row is claimed, trained and measured once, by whichever process comes first."""
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from contextlib import ExitStack
 from typing import Any
 
-from sslticket import origin
-from sslticket.data.opening import Source, open_split
-from sslticket.errors import BadInput
-from sslticket.evaluation.controls import control
-from sslticket.evaluation.protocols import Protocol
+from sslticket.evaluation.claims import claimed
+from sslticket.evaluation.images import Splits
+from sslticket.evaluation.matrix import NATURAL, Matrix, Training
+from sslticket.evaluation.score import Examiner
 from sslticket.evaluation.tasks import Task
 from sslticket.files import write_row
-from sslticket.masking import gate
-from sslticket.objectives.supervised import Supervised
-from sslticket.randomness import Seeds, derive
-from sslticket.recipe import family
-from sslticket.ticket import Ticket
-from sslticket.training.measure import measure
-from sslticket.training.net import Net
 from sslticket.training.progress import Progress
 from sslticket.training.workbench import Workbench
 
-
-@dataclass(frozen=True)
-class Splits:
-    """A protocol's two sets of images."""
-
-    training: Source
-    evaluation: Source
-
-    @classmethod
-    def open(cls, protocol: Protocol, data_root: Path | None) -> "Splits":
-        """Find both sets.
-
-        Raises:
-            BadInput: if one is missing, or their classes differ.
-        """
-        training = open_split(protocol.dataset, "train", data_root)
-        evaluation = open_split(protocol.dataset, "eval", data_root)
-        if training.manifest.classes != evaluation.manifest.classes:
-            odd = set(training.manifest.classes) ^ set(evaluation.manifest.classes)
-            raise BadInput(
-                f"the training and evaluation images of {protocol.dataset} have different classes, {min(odd)!r} is in "
-                "one only; check the data"
-            )
-        return cls(training, evaluation)
+_WAIT = 2.0  # seconds between looks at what other processes have finished
 
 
 def evaluate(tasks: Sequence[Task], bench: Workbench) -> Iterator[dict[str, Any]]:
-    """Do what is not done yet, one row at a time; each is written before it is yielded.
+    """Do what is not done yet, and wait for what other processes are doing; each row is written before it is yielded.
 
     Raises:
         BadInput: if a ticket is damaged or for another model, or data is missing.
         Diverged: if a loss is not finite.
     """
-    # Every ticket is checked before the first is trained; they are not all kept, a dense one takes 94 MB.
-    hashes, models = {}, {}
-    for path in dict.fromkeys(task.path for task in tasks):
-        ticket = Ticket.load(path)
-        hashes[path], models[path] = ticket.hash, ticket.recipe["model"]
-    left = [task for task in tasks if not task.is_done(hashes[task.path])]
-    fits = {task: task.protocol.fit_for(models[task.path]) for task in left}
-    for fit in fits.values():
-        bench.check_batch(fit.batch_size)
-    protocols = {task.protocol.name: task.protocol for task in left}
-    splits = {name: Splits.open(protocol, bench.machine.data_root) for name, protocol in protocols.items()}
-    clocks = {task: fits[task].clock(len(splits[task.protocol.name].training.manifest)) for task in left}
-    with Progress(sum(clock.total * clock.batch_size for clock in clocks.values()), show=bench.first) as progress:
-        for number, task in enumerate(left, 1):
-            protocol = f" {task.protocol.name}" if len(splits) > 1 else ""  # the line has to fit a terminal
-            label = f"{number}/{len(left)} {task.path.stem} {task.control}{protocol} seed {task.seed}"
-            progress.task(label, clocks[task].total)
-            row = score(task, Ticket.load(task.path), splits[task.protocol.name], bench, progress)
-            if bench.first:
-                write_row(task.row, row)
-            yield row
+    matrix = Matrix.of(tasks, bench.machine.data_root, bench.precision)
+    with Progress(0, show=bench.first) as progress:
+        hand = _Hand(matrix, bench, progress)
+        left, waited = hand.left(), False
+        for batch_size in {training.batch_size for training in left}:
+            bench.check_batch(batch_size)
+        while left:
+            idle = True
+            for number, training in enumerate(left):
+                progress.remaining(sum(each.samples for each in left[number:]))
+                rows = hand.do(training)
+                idle = idle and rows is None
+                yield from rows or ()
+            left = hand.left()
+            if left and idle:
+                count = sum(len(training.rows) for training in left)
+                if not waited:
+                    progress.note(f"waiting for other processes, which have {count} of these rows in hand")
+                waited = True
+                time.sleep(_WAIT)
 
 
-def score(task: Task, ticket: Ticket, splits: Splits, bench: Workbench, progress: Progress) -> dict[str, Any]:
-    """Train a ticket, or a control of it, from its W_k with a new head, and measure it on every evaluation image.
+class _Hand:
+    """This process's part in the work.
 
-    Returns:
-        The row: top1, top5 (fractions), loss (nats), samples, steps, seconds of training, and where all of it is from.
+    Where files decide, the first of several launched processes looks and the others follow: they must not disagree.
     """
-    # A stream of its own: under a seed that a search had too, a random ticket must not get that search's weights.
-    seeds = Seeds.of(derive(task.seed, "evaluation"))
-    manifest = splits.training.manifest
-    dataset = splits.training.dataset
-    augmented, plain = (view.resized(task.protocol.image_size) for view in (dataset.train, dataset.eval))
-    fit = task.protocol.fit_for(ticket.recipe["model"])
-    net = Net.build(
-        ticket.recipe["model"],
-        Supervised(),
-        channels=dataset.channels,
-        image_size=augmented.size,
-        classes=len(manifest.classes),
-        seed=seeds.init,
-    )
-    start = ticket
-    if task.control != "ticket":
-        start = control(ticket, task.control, initial=gate.read(net.backbone), seed=derive(seeds.init, "control"))
-    start.apply(net.backbone)
-    steps = fit.clock(len(manifest)).total
-    with bench.prepared(net) as wrapped:
-        batches = bench.loader(
-            splits.training, (augmented,), batch_size=fit.batch_size, order=seeds.order, augment=seeds.augment
-        )
-        loop = bench.loop(net, wrapped, batches, fit, set_size=len(manifest), seed=seeds.augment, progress=progress)
-        began = time.monotonic()
-        loop.run(0, steps)
-        seconds = time.monotonic() - began
-        held_out = bench.loader(splits.evaluation, (plain,), batch_size=fit.batch_size, order=0, augment=0)
-        metrics = measure(bench.accelerator, net, held_out)
-        bad = bench.bad_images(batches, held_out)
-    return (
-        _row(task, ticket, splits)
-        | {"loss": None, **metrics}
-        | {
-            "samples": steps * fit.batch_size,
-            "steps": steps,
-            "seconds": round(seconds, 3),
-            "bad_images": len(bad),
-            "device": bench.device_name,
-            "precision": bench.precision,
-        }
-    )
 
+    def __init__(self, matrix: Matrix, bench: Workbench, progress: Progress) -> None:
+        self._matrix, self._bench, self._progress = matrix, bench, progress
+        self._examiner = Examiner(bench, progress)
 
-def _row(task: Task, ticket: Ticket, splits: Splits) -> dict[str, Any]:
-    recipe, came = ticket.recipe, ticket.provenance
-    return {
-        "kind": "score",
-        "run": task.row.parent.parent.name,
-        "recipe": family(recipe),
-        "objective": came["objective"],
-        "model": recipe["model"],
-        "source": came["dataset"],
-        "subset": recipe["data"]["subset"],
-        "subset_by": recipe["data"]["subset_by"],
-        "level": ticket.level,
-        "density": ticket.mask.density,
-        "ticket_hash": ticket.hash,
-        "search_seed": came["seed"],
-        "search_samples": came["search_samples"],
-        "control": task.control,
-        "protocol": task.protocol.name,
-        "target": task.protocol.dataset,
-        "seed": task.seed,
-        **origin.stamp(),
-        "data_hash": splits.training.manifest.hash,
-    }
+    def left(self) -> list[Training]:
+        """What has to be trained."""
+        return self._bench.agreed(self._matrix.trainings() if self._bench.first else [])
+
+    def do(self, training: Training) -> list[dict[str, Any]] | None:
+        """Train, measure and write; returns the rows, or None where others have them in hand.
+
+        Natural zeros have no rows.
+        """
+        if self._bench.agreed(training.waits):
+            return None
+        if training.control == NATURAL:
+            return self._natural(training)
+        with ExitStack() as held:
+            mine: list[Task] = []
+            if self._bench.first:
+                taken = held.enter_context(claimed([task.row for task in training.rows]))
+                # Another process may have finished some since we looked.
+                mine = [task for task in training.rows if task.row in taken and not self._matrix.is_done(task)]
+            mine = self._bench.agreed(mine)
+            if not mine:
+                return None
+            measured = self._bench.agreed(self._matrix.measured(training) if self._bench.first else None)
+            if measured is None:
+                self._tell(training)
+                measured = self._examiner.score(training, self._splits(training))
+            rows = [self._matrix.about(task) | measured for task in mine]
+            for task, row in zip(mine, rows, strict=True):
+                if self._bench.first:
+                    write_row(task.row, row)
+            return rows
+
+    def _natural(self, training: Training) -> list[dict[str, Any]] | None:
+        file = training.natural
+        assert file is not None, "natural zeros have a file"
+        with ExitStack() as held:
+            free = False
+            if self._bench.first:
+                free = bool(held.enter_context(claimed([file]))) and not file.exists()
+            if not self._bench.agreed(free):
+                return None
+            self._tell(training)
+            natural = self._examiner.natural(training, self._splits(training))
+            if self._bench.first:
+                natural.save(file)
+                protocol, density = training.like.protocol.name, natural.mask.density
+                self._progress.note(f"{training.model} under {protocol}: {density:.3%} of the weights are not zero")
+            self._bench.accelerator.wait_for_everyone()
+        return []
+
+    def _splits(self, training: Training) -> Splits:
+        return self._matrix.gallery.splits(training.like.protocol, training.channels)
+
+    def _tell(self, training: Training) -> None:
+        """Say what is trained, and which row it is; the line has to fit a terminal."""
+        like, total = training.like, len(self._matrix.tasks)
+        if training.control == NATURAL:
+            name = f"dense {training.model} for natural zeros"
+        else:
+            done = total - len(self._matrix.left())
+            name = f"{done + 1}/{total} {like.path.stem} {training.control}"
+        self._progress.task(f"{name} {like.protocol.name} seed {like.seed}", training.steps)

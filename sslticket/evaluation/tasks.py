@@ -20,10 +20,19 @@ class Task:
     seed: int
 
     @property
+    def run(self) -> Path:
+        """The folder of its run."""
+        return run_of(self.path)
+
+    @property
+    def name(self) -> str:
+        """Of its row's file, and of what else belongs to it."""
+        return f"{self.path.stem}.{self.control}.{self.protocol.name}.seed{self.seed}"
+
+    @property
     def row(self) -> Path:
         """The file of its row."""
-        name = f"{self.path.stem}.{self.control}.{self.protocol.name}.seed{self.seed}.jsonl"
-        return home(self.path) / "rows" / name
+        return self.run / "rows" / f"{self.name}.jsonl"
 
     def is_done(self, ticket_hash: str) -> bool:
         """Whether the row is there and is about this very ticket, not about an earlier file of the same name."""
@@ -35,12 +44,41 @@ class Task:
             raise BadInput(f"{self.row} is damaged; delete it and run the same command again") from None
 
 
-def home(path: Path) -> Path:
-    """The folder in which a ticket's rows lie: beside its run's tickets' folder, or beside a lone ticket."""
+def run_of(path: Path) -> Path:
+    """The folder of a ticket file's run; a lone ticket's is the one that it lies in."""
     return path.parent.parent if path.parent.name == "tickets" else path.parent
 
 
-def tickets(places: Sequence[Path], levels: Sequence[int] | None = None) -> list[Path]:
+@dataclass(frozen=True)
+class Levels:
+    """Which levels of a run are evaluated.
+
+    Attributes:
+        given: these; None for all.
+        usual: those up to the sixth, and then every third (Morcos et al. 2019, Appendix A.1), of all.
+    """
+
+    given: tuple[int, ...] | None = None
+    usual: bool = False
+
+    def takes(self, level: int) -> bool:
+        """Whether tickets of this level are evaluated."""
+        if self.usual:
+            return level <= 6 or level % 3 == 0
+        return self.given is None or level in self.given
+
+
+ALL = Levels()
+USUAL = Levels(usual=True)
+
+
+def left_out(places: Sequence[Path], levels: Levels) -> list[int]:
+    """Levels of the runs below the folders given that are not evaluated, ascending."""
+    found = {_level(path) for place in places for path in place.glob("**/tickets/*.safetensors")}
+    return sorted(level for level in found if not levels.takes(level))
+
+
+def tickets(places: Sequence[Path], levels: Levels = ALL) -> list[Path]:
     """Ticket files: those given, as files or exported folders, and those of the runs below the folders given.
 
     Raises:
@@ -54,9 +92,9 @@ def tickets(places: Sequence[Path], levels: Sequence[int] | None = None) -> list
         here = [lone] if lone.is_file() else sorted(place.glob("**/tickets/*.safetensors"))
         if not here:
             raise BadInput(f"{place} holds no tickets; give a run's folder, such as runs/<key>, or a ticket file")
-        found += [path for path in here if path == lone or levels is None or _level(path) in levels]
+        found += [path for path in here if path == lone or levels.takes(_level(path))]
     if not found:
-        raise BadInput(f"no ticket has one of the levels {' '.join(map(str, levels or ()))}; give other --levels")
+        raise BadInput(f"no ticket has one of the levels {' '.join(map(str, levels.given or ()))}; give other --levels")
     return list(dict.fromkeys(found))
 
 

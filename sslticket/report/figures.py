@@ -1,27 +1,21 @@
-"""Accuracy against density, and density per layer: matplotlib figures, as PNG bytes or as SVG to set into a page."""
+"""Charts and heat maps as files for a paper, by matplotlib: PNG, PDF or SVG, the same bytes for the same rows."""
 
 import io
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import matplotlib
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, NullLocator
 
-from sslticket.report.table import PANEL, percent
+from sslticket.report.chart import COLOURS, RANDOM, Axis, Chart, Curve, Heat, Look, extent
 
-INK, RULE, RANDOM = "#1b1f24", "#d5dae0", "#6b7280"
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-"""For everyone's eyes: Okabe and Ito 2008, "Color Universal Design"; grey is kept for the random baseline."""
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-# A control of a series has its colour with another line.
-LINES = {"ticket": "-", "preserved": "--", "local": ":", "random": "-"}
+FORMATS = ("png", "pdf", "svg")
+INK, RULE = "#1b1f24", "#d5dae0"
 
 _STYLE: dict[Any, Any] = {
     "axes.edgecolor": RULE,
@@ -33,7 +27,9 @@ _STYLE: dict[Any, Any] = {
     "font.size": 9,
     "grid.color": RULE,
     "grid.linewidth": 0.6,
+    "pdf.fonttype": 42,  # letters that can be searched and copied
     "svg.fonttype": "none",
+    "svg.hashsalt": "sslticket",
     "text.color": INK,
     "text.parse_math": False,  # names are data: a dollar sign in one is a dollar sign
     "xtick.color": RULE,
@@ -43,156 +39,119 @@ _STYLE: dict[Any, Any] = {
 }
 
 
-def curves(summary: pd.DataFrame, width: float = 7.2, height: float = 4.0) -> Figure:
-    """Top-1 against density, one panel for each protocol, target and model of a `table.summary`.
-
-    The dense network is at the left and densities fall to the right on a log axis. Lines are means, bands one standard
-    deviation either way; the dashed line is the dense network's mean, the supervised one's where there is one.
+def charts(drawn: Sequence[Chart], looks: Mapping[str, Look], width: float = 7.2, height: float = 4.0) -> Figure:
+    """Charts side by side, two to a line.
 
     Args:
-        summary: from `table.summary`.
-        width: of a panel, in inches.
-        height: of a panel, in inches.
+        drawn: what to draw.
+        looks: of each series, from `chart.looks`.
+        width: of one chart, in inches.
+        height: of one chart, in inches.
     """
-    panels = [panel for _, panel in summary.groupby(PANEL, sort=False)]
-    across = min(2, len(panels))
-    down = math.ceil(len(panels) / across)
+    across = min(2, len(drawn))
+    down = math.ceil(len(drawn) / across)
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(width * across, height * down), layout="constrained")
-        for place, panel in enumerate(panels, start=1):
-            _panel(figure.add_subplot(down, across, place), panel)
+        for place, chart in enumerate(drawn, start=1):
+            _chart(figure.add_subplot(down, across, place), chart, looks)
     return figure
 
 
-def _panel(axes: Axes, panel: pd.DataFrame) -> None:
-    first = panel.iloc[0]
-    looks = _looks(panel)
-    for name, curve in panel.groupby("series", sort=False):
-        colour, marker = looks[str(name)]
-        density, mean = curve["density"].to_numpy(), 100 * curve["top1"].to_numpy()
-        sd = 100 * curve["top1_sd"].fillna(0).to_numpy()
-        control = curve["control"].iloc[0]
-        face = colour if control in ("ticket", "random") else "none"
-        axes.fill_between(density, mean - sd, mean + sd, color=colour, alpha=0.18, linewidth=0)
-        axes.plot(
-            density, mean, LINES[control], color=colour, marker=marker, markersize=4.5, markerfacecolor=face, label=name
-        )
-    dense = panel[(panel["density"] == 1) & (panel["control"] == "ticket")]
-    if len(dense):
-        axes.axhline(100 * dense["top1"].iloc[0], color=INK, linewidth=0.8, linestyle=(0, (4, 4)), zorder=1)
-        place = (1, 100 * dense["top1"].iloc[0])
-        axes.annotate("dense", place, (0, 2), ("axes fraction", "data"), "offset points", ha="right", fontsize=8)
-    axes.set_xscale("log")
-    axes.xaxis.set_major_locator(FixedLocator(_ticks(panel["density"].min())))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda density, _: f"{percent(density)}%"))
-    axes.invert_xaxis()
-    axes.set_xlabel("weights remaining (log scale)")
-    axes.set_ylabel(f"top-1 on {first['target']}, %")
+def _chart(axes: Axes, chart: Chart, looks: Mapping[str, Look]) -> None:
+    for curve in chart.curves:
+        _curve(axes, chart, curve, looks[curve.series])
+    across, down = extent(chart)
+    if chart.level:
+        value, word = chart.level
+        axes.axhline(value, color=INK, linewidth=0.8, linestyle=(0, (4, 4)), zorder=1)
+        axes.annotate(word, (1, value), (0, 2), ("axes fraction", "data"), "offset points", ha="right", fontsize=8)
+    if chart.x.log:
+        axes.set_xscale("log")
+    axes.set_xlim(*(across[::-1] if chart.x.kind == "density" else across))
+    axes.set_ylim(*down)
+    _ticks(axes.xaxis, chart.x, across)
+    _ticks(axes.yaxis, chart.y, down)
+    axes.set_xlabel(chart.x.label)
+    axes.set_ylabel(chart.y.label)
     axes.grid(axis="y")
     axes.legend(loc="best", frameon=False, handlelength=2.6)
-    counts = sorted(panel["n"].unique())
-    repeats = f"n = {counts[0]}" + (f" to {counts[-1]}" if len(counts) > 1 else "")
-    axes.set_title(f"{first['model']} on {first['target']} (mean ± sd, {repeats})")
+    axes.set_title(chart.title)
 
 
-def _ticks(least: float) -> list[float]:
-    """100%, 50%, 20%, 10%, 5% ... down to the sparsest; only the tens where that would be too many to read."""
-    decades = range(math.floor(math.log10(least)), 1)
-    subs = (1, 2, 5) if len(decades) <= 4 else (1,)
-    return [sub * 10.0**power for power in decades for sub in subs if least * 0.9 <= sub * 10.0**power <= 1]
+def _curve(axes: Axes, chart: Chart, curve: Curve, look: Look) -> None:
+    colour = RANDOM if look.colour is None else COLOURS[look.colour]
+    x, y = ([getattr(point, name) for point in curve.points] for name in ("x", "y"))
+    held = [point for point in curve.points if not math.isnan(point.low)]
+    low, high = ([getattr(point, name) for point in held] for name in ("low", "high"))
+    bounds = np.clip([low, high], *chart.bounds)
+    axes.fill_between([point.x for point in held], *bounds, color=colour, alpha=0.16, linewidth=0)
+    dash = look.dash if curve.dash is None else curve.dash
+    style: Any = (0, tuple(float(part) / 1.5 for part in dash.split())) if dash else "-"
+    face = "none" if look.hollow else colour
+    name = curve.series if curve.dash in (None, "") else f"{curve.series}, last"
+    axes.plot(x, y, color=colour, linestyle=style, marker=look.marker, markersize=4.5, markerfacecolor=face, label=name)
+    ringed = [(point.x, point.y) for point in curve.points if point.stressed]
+    if ringed:
+        xs, ys = zip(*ringed, strict=True)
+        axes.scatter(xs, ys, s=90, facecolors="none", edgecolors=INK, linewidths=1)
 
 
-def _looks(panel: pd.DataFrame) -> dict[str, tuple[str, str]]:
-    """Colour and marker of each series; a control takes the colour of the tickets that it is a control of."""
-    looks: dict[str, tuple[str, str]] = {}
-    kinds = panel.drop_duplicates("series")[["series", "control"]].itertuples(index=False)
-    bases: dict[str, str] = {}
-    for place, (series, control) in enumerate(kinds):
-        base = series.removesuffix(f", {control}")
-        if control != "random":
-            bases.setdefault(base, COLOURS[len(bases) % len(COLOURS)])
-        looks[series] = bases.get(base, RANDOM), MARKERS[place % len(MARKERS)]
-    return looks
+def _ticks(axis: Any, scale: Axis, ends: tuple[float, float]) -> None:
+    ticks = scale.ticks(*ends)
+    axis.set_major_locator(FixedLocator([value for value, _ in ticks]))
+    axis.set_ticklabels([words for _, words in ticks])
+    axis.set_minor_locator(NullLocator())
 
 
-def layers(levels: pd.DataFrame) -> Figure:
-    """The density of each layer (down, in the network's order) in each ticket (across) of one run's level rows.
-
-    A layer that lost every weight is orange: the network is cut there.
-    """
-    records = levels.sort_values("density", ascending=False).to_dict("records")
-    kept: dict[float, dict[str, tuple[int, int]]] = {row["density"]: row["layers"] for row in records}
-    names = list(next(iter(kept.values())))
-    density = np.array([[layer[name][0] / layer[name][1] for layer in kept.values()] for name in names])
-    few = density.size <= 12 * 12 and len(kept) <= 12
-    row = 0.24 if few else 0.16
+def heat(drawn: Heat) -> Figure:
+    """A heat map; a cell to be marked is orange, one without a value grey."""
+    shape = len(drawn.rows), len(drawn.columns)
+    shades = np.full((*shape, 4), matplotlib.colors.to_rgba("#f0f2f4"))
+    for place, (_, shade) in _cells(drawn):
+        marked = math.isnan(shade)
+        shades[place] = matplotlib.colors.to_rgba(COLOURS[1]) if marked else matplotlib.colormaps["Blues"](0.9 * shade)
+    few = shape[1] <= 12
+    longest = max(len(told) for _, (told, _) in _cells(drawn))
+    column = 0.075 * longest + 0.12 if few else 0.2
+    size = max(4.6, 1.6 + column * shape[1]), 1.0 + (0.26 if few else 0.16) * shape[0]
     with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(max(4.6, 1.4 + 0.2 * len(kept)), 0.9 + row * len(names)), layout="constrained")
+        figure = Figure(figsize=size, layout="constrained")
         axes = figure.add_subplot()
-        colours = matplotlib.colormaps["Blues"].with_extremes(bad=COLOURS[1])
-        scale = LogNorm(min(0.1, density[density > 0].min()), 1)
-        # An image is far smaller in the page than a path for each cell.
-        masked = np.ma.masked_equal(density, 0)
-        image = axes.imshow(masked, cmap=colours, norm=scale, aspect="auto", interpolation="none")
+        axes.imshow(shades, aspect="auto", interpolation="none")
         if few:
-            _annotate(axes, density, scale)
-        else:
-            bar = figure.colorbar(
-                image, ax=axes, format=FuncFormatter(lambda value, _: f"{percent(value)}%"), aspect=50
-            )
-            bar.outline.set_visible(False)
-            bar.ax.yaxis.set_minor_locator(NullLocator())
-        axes.set_yticks(range(len(names)), names, fontsize=8 if few else 6.5)
-        slant: dict[str, Any] = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if len(kept) > 7 else {}
-        axes.set_xticks(range(len(kept)), [percent(each) for each in kept], **slant)
+            for (down, across), (told, shade) in _cells(drawn):
+                colour = "#ffffff" if shade > 0.55 else "#000000"
+                axes.text(across, down, told, ha="center", va="center", fontsize=7, color=colour)
+        axes.set_yticks(range(shape[0]), drawn.rows, fontsize=8 if few else 6.5)
+        slant: dict[str, Any] = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if shape[1] > 7 else {}
+        axes.set_xticks(range(shape[1]), drawn.columns, **slant)
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
-        axes.set_xlabel("weights remaining in all layers together, %")
+        figure.suptitle(drawn.title, x=0.01, ha="left", fontsize=10, wrap=True)
     return figure
 
 
-def _annotate(axes: Axes, density: np.ndarray, scale: LogNorm) -> None:
-    for (down, across), value in np.ndenumerate(density):
-        colour = "#ffffff" if value and scale(value) > 0.55 else "#000000"
-        axes.text(across, down, percent(value), ha="center", va="center", fontsize=7, color=colour)
+def _cells(drawn: Heat) -> Iterator[tuple[tuple[int, int], tuple[str, float]]]:
+    for down, line in enumerate(drawn.cells):
+        for across, cell in enumerate(line):
+            if cell is not None:
+                yield (down, across), cell
 
 
-def png(figure: Figure) -> bytes:
-    """The figure as a PNG at 150 dots an inch on white."""
-    content = io.BytesIO()
+def content(figure: Figure, kind: str) -> bytes:
+    """The figure as a file of one of FORMATS: a PNG of 150 dots an inch, letters that stay letters in the others."""
+    written = io.BytesIO()
+    # What a file says of its making would make the same figure another file tomorrow.
+    silent: dict[str, dict[str, Any]] = {
+        "png": {"Software": None},
+        "pdf": {"CreationDate": None, "Producer": None, "Creator": None},
+        "svg": {"Date": None, "Creator": None},
+    }
     with matplotlib.rc_context(_STYLE):
-        figure.savefig(content, format="png", dpi=150, metadata={"Software": None})
-    return content.getvalue()
+        figure.savefig(written, format=kind, dpi=150, metadata=silent[kind])
+    return written.getvalue()
 
 
-def svg(figure: Figure, name: str, label: str) -> str:
-    """The figure as an <svg> element for an HTML page, the same for the same figure.
-
-    Text stays text, the background is clear, and the figure's own colours become CSS variables (`--c-0072b2`), so that
-    the page decides how they look in the dark.
-
-    Args:
-        figure: what to draw.
-        name: makes the ids in it differ from those of the page's other figures.
-        label: what a screen reader says, already escaped.
-    """
-    content = io.StringIO()
-    without = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}):
-        figure.savefig(content, format="svg", transparent=True, metadata=without)
-    text = content.getvalue()
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    # Namespaces mean nothing inside HTML; ids that nothing refers to would only clash with the next figure's.
-    text = re.sub(r' xmlns(:\w+)?="[^"]*"', "", text)
-    used = set(re.findall(r"[\"(]#([\w-]+)[\")]", text))
-    text = re.sub(r' id="([^"]*)"', lambda match: match[0] if match[1] in used else "", text)
-    head = r'<svg [^>]*?(viewBox="[^"]*")[^>]*>'
-    text = re.sub(head, lambda match: f'<svg {match[1]} role="img" aria-label="{label}">', text, count=1)
-    return _themed(text, (INK, RULE, RANDOM, *COLOURS))
-
-
-def _themed(text: str, colours: Sequence[str]) -> str:
-    pattern = "|".join(colours)
-    return re.sub(pattern, lambda match: f"var(--c-{match[0][1:]}, {match[0]})", text)
+def filename(name: str, kind: str) -> str:
+    """The name of a figure's file, without signs that a file system or a paper's source would stumble over."""
+    return f"{re.sub(r'[^A-Za-z0-9.]+', '-', name).strip('-.')}.{kind}"

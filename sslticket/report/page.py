@@ -1,163 +1,171 @@
-"""One self-contained HTML page from the rows: no script, nothing fetched, every value escaped."""
+"""One self-contained HTML page from the rows: nothing fetched, every value escaped, whole without its script."""
 
-import json
+import base64
+import hashlib
 import math
-from collections.abc import Sequence
 from html import escape
 from importlib import resources
 from string import Template
 
 import pandas as pd
 
-from sslticket.report import figures, table
+from sslticket.report import html, making, svg, text
+from sslticket.report.accuracy import usual
+from sslticket.report.chart import Chart, Heat
+from sslticket.report.content import Content, Panel
+from sslticket.report.headline import headline, sentence
+
+WIDE, NARROW = (1080, 420), (360, 310)
+"""Sizes of charts in CSS pixels: text is as large in both, on a desktop's screen and on a phone's."""
 
 
-def render(frame: pd.DataFrame, summary: pd.DataFrame) -> str:
-    """The page for the rows of `table.rows` and their `table.summary`; the same rows give the same text."""
-    panels = [panel for _, panel in summary.groupby(table.PANEL, sort=False)]
-    levels = frame[frame["kind"] == "level"].drop_duplicates(["run", "level"])
-    first, *more = map(_sentence, panels)
-    template = Template(resources.files(__package__).joinpath("page.html").read_text("utf-8"))
-    return template.substitute(
-        title=escape("Tickets: " + ", ".join(map(_where, panels))),
-        headline=f"<h1>{first}</h1>{''.join(f'<p>{sentence}</p>' for sentence in more)}",
-        panels="".join(_panel(panel, f"curves-{place}", len(panels) > 1) for place, panel in enumerate(panels)),
-        layers=_layers(levels),
-        cost=_cost(levels),
-        made=_made(frame),
+def render(content: Content) -> str:
+    """The page; the same rows give the same text."""
+    first, *more = content.panels
+    others = "".join(f"<p>{sentence(panel)}</p>" for panel in more)
+    style, script = _style(content), _file("page.js")
+    return Template(_file("page.html")).substitute(
+        policy=f"default-src 'none'; base-uri 'none'; form-action 'none'; img-src data:; "
+        f"style-src '{_digest(style)}'; script-src '{_digest(script)}'",
+        title=escape("Tickets: " + ", ".join(dict.fromkeys(text.where(panel.summary) for panel in content.panels))),
+        style=style,
+        headline=headline(first, content.looks) + (html.details(f"{len(more)} more", others) if more else ""),
+        legend=_legend(content),
+        sections="".join(_sections(content)),
+        footer=escape(making.footer(content)),
+        data=making.data(content),
+        script=script,
     )
 
 
-def _where(panel: pd.DataFrame) -> str:
-    return f"{panel['model'].iloc[0]} on {panel['target'].iloc[0]}"
+def _file(name: str) -> str:
+    return resources.files(__package__).joinpath(name).read_text("utf-8")
 
 
-def _sentence(panel: pd.DataFrame) -> str:
-    where, common = escape(_where(panel)), table.sparsest_common(panel)
-    if common.empty:
-        names = escape(", ".join(panel.loc[panel["control"].isin(["ticket", "random"]), "series"].unique()))
-        return f"{where}: no density was measured for each of {names}, so no one number compares them."
-    counts = common["n"].unique()
-    parts = [
-        f"<b>{table.spread(row['top1'], row['top1_sd'])}%</b> from {escape(row['series'])} tickets"
-        + (f" (n = {row['n']})" if len(counts) > 1 else "")
-        for row in common.to_dict("records")
+def _digest(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _style(content: Content) -> str:
+    """The style sheet, and what depends on the rows: each series' colour and switch."""
+    # Between the sixth shade and the seventh is a gap: no text could be read there, dark or light.
+    alphas = [0.04, 0.13, 0.22, 0.3, 0.39, 0.48, 0.56, 0.8, 0.9, 1.0]
+    assert len(alphas) == html.SHADES
+    shades = [
+        f".heat td.h{step}{{background:rgb(var(--heat) / {alpha}){';color:var(--deep)' if alpha > 0.7 else ''}}}"
+        for step, alpha in enumerate(alphas)
     ]
-    joined = " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
-    each = f" (n = {counts[0]}{' each' if len(parts) > 1 else ''})" if len(counts) == 1 else ""
-    return f"With {table.percent(common['density'].iloc[0])}% of its weights, {where} reaches {joined}{each}."
+    series = [
+        f".s{look.place}{{--s:var(--{'random' if look.colour is None else f'c{look.colour}'})}}"
+        f"main:has(#t{look.place}:not(:checked)) .chart .s{look.place}{{display:none}}"
+        for look in content.looks.values()
+    ]
+    # Bands of many series would hide the lines.
+    band = f":root{{--band:{0.14 if len(series) <= 4 else 0.07}}}"
+    return _file("page.css") + "\n".join([*shades, *series, band])
 
 
-def _panel(panel: pd.DataFrame, name: str, titled: bool) -> str:
-    title = f"{_where(panel)}, protocol {panel['protocol'].iloc[0]}" if titled else "Top-1 against density"
-    series = ", ".join(panel["series"].unique())
-    label = escape(f"Top-1 of {_where(panel)} against density for {series}; the table below has the numbers")
+def _legend(content: Content) -> str:
+    labels = "".join(
+        f'<label><input type="checkbox" id="t{look.place}" checked>{svg.swatch(look)}{escape(name)}</label>'
+        for name, look in content.looks.items()
+    )
+    return f'<div class="legend" role="group" aria-label="Series shown in the charts">{labels}</div>'
+
+
+def _sections(content: Content) -> list[str]:
+    panels = [(_title(panel), _panel(panel, content)) for panel in content.panels]
+    return [
+        html.section("accuracy", "Accuracy against density", html.pick("Measured:", panels), _READING),
+        html.section("transfer", "Transfer", _transfer(content), _TRANSFER),
+        html.section("learnt", "What the searches learnt", _grid(content.learnt, content), _LEARNT),
+        html.section("layers", "Density of each layer", _heats("Tickets:", content.layers), _LAYERS),
+        html.section("searches", "Search cost", making.searches(content)),
+        html.section("all", "All numbers", making.numbers(content), _NUMBERS),
+        html.section("made", "How each number was made", making.made(content)),
+    ]
+
+
+_READING = (
+    "Lines are means, bands one standard deviation over trainings; in differences, bands are 95% bootstrap intervals. "
+    "The dashed line is the dense network, or what is compared with."
+)
+_TRANSFER = (
+    "A row for what tickets were found by, a column for each protocol, shaded from its least to its greatest mean."
+)
+_LEARNT = "Each search's own measures after each training, against the density of the network that was trained."
+_LAYERS = (
+    "What remains of each layer, in %, the input at the top, from the dense network to the sparsest ticket; "
+    "shades are logarithmic. Orange: a layer that lost every weight."
+)
+_NUMBERS = "Every mean of the report. A heading sorts; the number of trainings opens those that the mean is of."
+
+
+def _title(panel: Panel) -> str:
+    return f"{text.where(panel.summary)}, protocol {panel.summary['protocol'].iloc[0]}"
+
+
+def _panel(panel: Panel, content: Content) -> str:
+    chart = panel.accuracy()
     drawn = "".join(
-        f'<div class="{kind}">{figures.svg(figures.curves(panel, *size), f"{name}-{kind}", label)}</div>'
-        for kind, size in {"wide": (7.6, 4.0), "narrow": (3.9, 3.9)}.items()
+        f'<div class="{kind}">{svg.draw(chart, content.looks, *size)}</div>'
+        for kind, size in {"wide": WIDE, "narrow": NARROW}.items()
     )
-    top5 = panel.assign(top1=panel["top5"], top1_sd=math.nan)
+    top5 = panel.summary.assign(top1=panel.summary["top5"], top1_sd=math.nan)
+    tables = (
+        _table(text.grid(panel.summary), text.caption(panel.summary))
+        + html.details("Top-5", _table(text.grid(top5), "Mean top-5 in %"))
+        + (html.details("Differences and their intervals", _compared(panel)) if len(panel.comparisons) else "")
+        + making.bargain(panel)
+    )
+    small = "".join(html.card(_small(each, content)) for each in panel.differences())
+    costs = [(unit, _small(each, content)) for unit, each in panel.cost().items()]
+    if costs:
+        small += html.card(html.pick("Cost in", costs))
     return (
-        f"<section><h2>{escape(title)}</h2>"
-        f'<p class="soft">Lines are means, bands ±1 standard deviation over trainings; '
-        f"the dashed line is the dense network.</p>"
-        f'<div class="card">{drawn}</div>'
-        f'<div class="card">{_grid(table.grid(panel), table.caption(panel))}'
-        f"<details><summary>Top-5</summary>{_grid(table.grid(top5), 'Mean top-5 in %')}</details></div></section>"
+        f"<article><h3>{escape(_title(panel))}</h3>{html.card(drawn)}"
+        f'<div class="grid">{small}</div>{html.card(tables)}</article>'
     )
 
 
-def _grid(cells: pd.DataFrame, caption: str) -> str:
-    body = [[f"{table.percent(density)}%", *line] for density, line in zip(cells.index, cells.to_numpy(), strict=True)]
-    return _html(caption, ["Weights left", *cells.columns], body)
+def _small(chart: Chart, content: Content) -> str:
+    return svg.draw(chart, content.looks, *NARROW)
 
 
-def _html(caption: str, head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
-    columns = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
-    lines = "".join(
-        f'<tr><th scope="row">{escape(first)}</th>{"".join(f"<td>{escape(cell)}</td>" for cell in rest)}</tr>'
-        for first, *rest in body
-    )
-    # A region that takes the focus can be scrolled with the keyboard.
-    return (
-        f'<div class="scroll" role="region" tabindex="0" aria-label="{escape(caption)}"><table>'
-        f"<caption><span>{escape(caption)}</span></caption><thead><tr>{columns}</tr></thead><tbody>{lines}</tbody></table></div>"
-    )
+def _grid(charts: list[Chart], content: Content) -> str:
+    cards = [html.card(f"<h3>{escape(chart.title)}</h3>{_small(chart, content)}") for chart in charts]
+    return f'<div class="grid">{"".join(cards)}</div>' if cards else ""
 
 
-def _layers(levels: pd.DataFrame) -> str:
-    if levels.empty:
+def _transfer(content: Content) -> str:
+    if not content.transfer:
         return ""
-    cards = []
-    for place, (run, own) in enumerate(levels.groupby("run")):
-        label = escape(f"Density of each layer of each ticket of {run}")
-        drawing = figures.svg(figures.layers(own), f"layers-{place}", label)
-        cards.append(f'<div class="card"><h3>{escape(str(run))}</h3>{drawing}</div>')
-    grid = f'<div class="grid">{"".join(cards)}</div>'
-    # Runs beyond a comparison's two or three would push all that follows off the screen.
-    if len(cards) > 4:
-        grid = f"<details><summary>{len(cards)} runs</summary>{grid}</details>"
-    explained = (
-        "What remains of each layer, in %, the input at the top, from the dense network to the sparsest ticket. "
-        "Orange: a layer that lost every weight."
-    )
-    return f'<section><h2>Density of each layer</h2><p class="soft">{explained}</p>{grid}</section>'
+    parts = [(heat.title.partition(":")[0], html.heat(heat)) for _, heat in content.transfer]
+    return html.card(html.pick("Shown:", parts, usual(content.transfer)))
 
 
-def _cost(levels: pd.DataFrame) -> str:
-    if levels.empty:
-        return ""
-    body = []
-    for run, own in levels.sort_values("level").groupby("run"):
-        last = own.iloc[-1]
-        body.append(
-            [
-                str(run),
-                f"{100 * last['subset']:g}% of {'the classes of ' * (last['subset_by'] == 'classes')}{last['source']}",
-                str(own["level"].max()),
-                f"{own['search_samples'].max():,.0f}",
-                f"{own['steps'].sum():,}",
-                _time(own["seconds"].sum()),
-                f"{own['bad_images'].max():.0f}",
-                _change(own),
-            ]
-        )
-    head = ["Run", "Images", "Levels", "Samples seen", "Steps", "Time", "Bad images", "Dense → sparsest"]
-    caption = "What each search cost, and how well its networks learned their own task"
-    return f'<section><h2>Search cost</h2><div class="card cost">{_html(caption, head, body)}</div></section>'
+def _heats(label: str, heats: list[Heat]) -> str:
+    return html.card(html.pick(label, [(heat.title, html.heat(heat)) for heat in heats])) if heats else ""
 
 
-def _change(own: pd.DataFrame) -> str:
-    """How the search's own measures went from the dense training to the last, "rotation accuracy 0.93 → 0.71"."""
-    trained = own[own["level"] > 0]  # the row of level 0 tells of the few steps up to W_k
-    if trained.empty:
-        return ""
-    first, last = trained.iloc[0], trained.iloc[-1]
-    before, after = ({"loss": row["loss"], **row["metrics"]} for row in (first, last))
-    return ", ".join(f"{name} {before[name]:.3g} → {after[name]:.3g}" for name in before if name in after)
+def _table(cells: pd.DataFrame, caption: str) -> str:
+    body = [[f"{text.percent(density)}%", *line] for density, line in zip(cells.index, cells.to_numpy(), strict=True)]
+    return html.table(caption, ["Weights left", *cells.columns], body)
 
 
-def _time(seconds: float) -> str:
-    minutes, hours = seconds / 60, seconds / 3600
-    if hours >= 1:
-        return f"{hours:,.1f} h"
-    return f"{minutes:.1f} min" if minutes >= 1 else f"{seconds:.1f} s"
-
-
-def _made(frame: pd.DataFrame) -> str:
-    """For each run, the commands that made its rows and what they ran on; rows made alike are told together."""
-    alike = ["kind", "command", "commit", "data_hash", "device", "precision", "versions"]
-    frame = frame.assign(versions=frame["versions"].map(lambda each: json.dumps(each, sort_keys=True)))
-    runs = []
-    for run, own in frame.groupby("run"):
-        parts = []
-        for key, made in own.groupby(alike, sort=False):
-            kind, *values = map(str, key)
-            versions = ", ".join(f"{name} {version}" for name, version in json.loads(values.pop()).items())
-            what = "Levels of the search" if kind == "level" else f"Scores ({', '.join(made['protocol'].unique())})"
-            facts = dict(zip(["Command", "Commit", "Data", "Device", "Precision"], values, strict=True))
-            facts |= {"Versions": versions, "Rows": str(len(made))}
-            items = "".join(f"<dt>{name}</dt><dd><code>{escape(fact)}</code></dd>" for name, fact in facts.items())
-            parts.append(f"<h3>{escape(what)}</h3><dl>{items}</dl>")
-        runs.append(f"<details><summary>{escape(str(run))}</summary>{''.join(parts)}</details>")
-    return f'<section><h2>How each number was made</h2><div class="card">{"".join(runs)}</div></section>'
+def _compared(panel: Panel) -> str:
+    body = [
+        [
+            *(f"{row['series']} less {row['against']}", f"{text.percent(row['density'])}%"),
+            *(text.points(row["difference"]), text.interval(row["low"], row["high"]), f"{row['p']:.2g}"),
+            *(
+                str(row["n"]),
+                str(row["n_against"]),
+                f"{row['pairs']} by {row['paired_by']}" if row["pairs"] else "none",
+            ),
+            row["verdict"],
+        ]
+        for row in panel.comparisons.to_dict("records")
+    ]
+    head = ["Series", "Weights left", "Difference", "95% interval", "p", "n", "n against", "Pairs", "Verdict"]
+    return html.table("Differences of mean top-1, in points", head, body, words=(0, 7, 8))

@@ -1,21 +1,20 @@
-"""All rows as one tidy pandas frame, their means and spreads, and the table for the terminal; no torch, no drawing."""
+"""All rows as one tidy pandas frame, and that frame as a file for other programs; no torch, no drawing."""
 
 import json
-import math
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from sslticket.errors import BadInput
+from sslticket.files import written_whole
 from sslticket.report import schema
 
 _REMAKE = "delete the file and run the command that made it again"
-
-MISSING = "\N{EN DASH}"
-PANEL = ["protocol", "target", "model"]
-"""Numbers may be compared, and are drawn in one picture, where these agree."""
+_WHOLE = [key for key, kind in (schema.SHARED | schema.SCORE | schema.LEVEL).items() if kind is int]
+_NESTED = [key for key, kind in (schema.SHARED | schema.SCORE | schema.LEVEL).items() if kind is dict]
 
 
 def nothing(folders: Sequence[Path], what: str = "rows") -> BadInput:
@@ -47,7 +46,11 @@ def rows(folders: Sequence[Path]) -> pd.DataFrame:
 
 
 def _read(file: Path) -> Iterator[dict[str, Any]]:
-    for number, line in enumerate(file.read_bytes().splitlines(), start=1):
+    lines = file.read_bytes().splitlines()
+    # A row file is renamed into place when it is whole, but a disk that fails can still cut it to nothing.
+    if not lines:
+        raise BadInput(f"{file} is empty; {_REMAKE}")
+    for number, line in enumerate(lines, start=1):
         try:
             row = json.loads(line)
         except ValueError:
@@ -57,131 +60,40 @@ def _read(file: Path) -> Iterator[dict[str, Any]]:
         yield row
 
 
-def summary(frame: pd.DataFrame) -> pd.DataFrame:
-    """Mean and spread of every series at every density.
+def export(folders: Sequence[Path], output: Path) -> int:
+    """Write every row below `folders` as one tidy table: a line for each measurement, a column for each key.
 
-    A series is what one curve shows: the tickets that one objective found on one source and subset, or one control of
-    these, or "random": a globally permuted mask with weights drawn anew owes nothing to the run whose density it
-    copies, so all runs share this control, and a training that several of them list counts once.
+    Keys that hold names and values (`versions`, `metrics`, `probe`, `layers`) become JSON text. A row that a copied
+    run folder repeats is written once. The same rows give the same table, and the file appears whole or not at all.
+
+    Args:
+        folders: of runs.
+        output: a name that ends in .csv, or in .parquet, which needs pyarrow.
 
     Returns:
-        One row per protocol, target, model, series and density, densest first, with `top1`, `top5` (means, fractions),
-        `top1_sd` (standard deviation with n - 1; missing for one training), `n` (trainings), `level` (the lowest that
-        has this density), and `objective`, `source` and `control` of the series (the first two empty for "random").
+        The number of rows written.
+
+    Raises:
+        BadInput: for another ending, where pyarrow is missing, or as `rows` does.
     """
-    scores = frame[frame["kind"] == "score"]
-    scores = scores.assign(series=_series(frame).loc[scores.index], density=scores["density"].map(_rounded))
-    is_random = scores["control"] == "random"
-    scores.loc[is_random, ["objective", "source"]] = ""
-    shared = scores[is_random].drop_duplicates([*PANEL, "density", "seed"])
-    # A copied run folder repeats its rows.
-    own = scores[~is_random].drop_duplicates([*PANEL, "run", "control", "level", "seed", "ticket_hash"])
-    keys = [*PANEL, "series", "objective", "source", "control", "density"]
-    means = (
-        pd.concat([own, shared])
-        .groupby(keys, as_index=False)
-        .agg(
-            level=("level", "min"),
-            top1=("top1", "mean"),
-            top1_sd=("top1", "std"),
-            top5=("top5", "mean"),
-            n=("top1", "size"),
-        )
-    )
-    means["place"] = means["control"].map(schema.CONTROLS.index) * 2 + (means["objective"] != "supervised")
-    means = means.sort_values([*PANEL, "place", "series", "density"], ascending=[True] * 5 + [False])
-    return means.drop(columns="place").reset_index(drop=True)
+    if output.suffix not in (".csv", ".parquet") or output.is_dir():
+        raise BadInput(f"{output} is no name for a table; give -o a file name that ends in .parquet or .csv")
+    if output.suffix == ".parquet" and find_spec("pyarrow") is None:
+        raise BadInput(f"{output} needs pyarrow; `pip install pyarrow`, or give -o a file name that ends in .csv")
+    frame = flat(rows(folders))
+    with written_whole(output) as temporary:
+        if output.suffix == ".csv":
+            frame.to_csv(temporary, index=False, lineterminator="\n")
+        else:
+            frame.to_parquet(temporary, index=False, engine="pyarrow")
+    return len(frame)
 
 
-def _rounded(density: float) -> float:
-    # Runs of one model at one rate agree to far more digits than this; different levels differ in the first two.
-    return float(f"{density:.4g}")
+def flat(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame of `rows` with plain columns only: text, float64, and Int64 where whole numbers may be missing."""
+    nested = {key: frame[key].map(_text, na_action="ignore") for key in _NESTED}
+    return frame.assign(**nested).astype(dict.fromkeys(_WHOLE, "Int64")).drop_duplicates(ignore_index=True)
 
 
-def _series(frame: pd.DataFrame) -> "pd.Series[str]":
-    """The name of each score row's series, as short as tells the series of this frame apart."""
-    same = ["model", "objective", "source", "subset", "subset_by"]
-    # Repeats of a recipe under other seeds are pooled; other recipes that these columns do not tell apart are not.
-    recipes = frame.drop_duplicates([*same, "recipe"])
-    clash = set(recipes.loc[recipes.duplicated(same, keep=False), "recipe"])
-    scores = frame[frame["kind"] == "score"]
-    sources = scores.groupby(PANEL)["source"].transform("nunique")
-
-    def name(row: dict[Hashable, Any], sources: int) -> str:
-        if row["control"] == "random":
-            return "random"
-        text = str(row["objective"])
-        if row["subset"] < 1:
-            text += f" {100 * row['subset']:g}%" + (" of classes" if row["subset_by"] == "classes" else "")
-        if sources > 1:
-            text += f" from {row['source']}"
-        if row["recipe"] in clash:
-            text += f" ({row['recipe']})"
-        return text if row["control"] == "ticket" else f"{text}, {row['control']}"
-
-    names = [name(row, each) for row, each in zip(scores.to_dict("records"), sources, strict=True)]
-    return pd.Series(names, index=scores.index, dtype=object)
-
-
-def sparsest_common(panel: pd.DataFrame) -> pd.DataFrame:
-    """The rows of a panel's tickets and random tickets at the sparsest density that all of them have; maybe none.
-
-    Label-agnostic series come first, then supervised ones, then random.
-    """
-    main = panel[panel["control"].isin(["ticket", "random"])]
-    shared = main.groupby("density")["series"].nunique()
-    shared = shared[shared == main["series"].nunique()]
-    here = main[main["density"] == (shared.index.min() if len(shared) else math.nan)]
-    place = (here["objective"] == "supervised") + 2 * (here["control"] == "random")
-    return here.loc[place.sort_values(kind="stable").index]
-
-
-def percent(density: float) -> str:
-    """A density in per cent to three digits: "100", "51.2", "1.07"."""
-    return f"{100 * density:.3g}"
-
-
-def spread(mean: float, sd: float) -> str:
-    """A fraction and its standard deviation in per cent: "97.2 ± 0.3", or "97.2" for a single training."""
-    return f"{100 * mean:.1f}" if math.isnan(sd) else f"{100 * mean:.1f} ± {100 * sd:.1f}"
-
-
-def grid(panel: pd.DataFrame) -> pd.DataFrame:
-    """One panel of a summary as cells of text: densities down (densest first), series across, "–" for unmeasured.
-
-    Where not all cells have the same n, a column's name tells it, or each cell of a column that mixes them.
-    """
-    columns = {}
-    for name, series in panel.groupby("series", sort=False):
-        counts = series["n"].unique()
-        told = "" if panel["n"].nunique() == 1 or len(counts) > 1 else f" (n={counts[0]})"
-        columns[f"{name}{told}"] = {
-            row["density"]: spread(row["top1"], row["top1_sd"]) + (f" (n={row['n']})" if len(counts) > 1 else "")
-            for row in series.to_dict("records")
-        }
-    return pd.DataFrame(columns).sort_index(ascending=False).fillna(MISSING)
-
-
-def caption(panel: pd.DataFrame) -> str:
-    """What a panel's numbers are, in one line."""
-    first, counts = panel.iloc[0], panel["n"].unique()
-    repeats = f", n = {counts[0]}" if len(counts) == 1 else ""
-    where = f"{first['model']} on {first['target']} (protocol {first['protocol']})"
-    return f"Top-1 in % of {where}: mean ± standard deviation{repeats}"
-
-
-def text(summary: pd.DataFrame) -> str:
-    """The summary for the terminal: for every protocol and model a table, densities in per cent of the weights."""
-    tables = []
-    for _, panel in summary.groupby(PANEL, sort=False):
-        cells = grid(panel)
-        columns = [["density", *(f"{percent(density)}%" for density in cells.index)]]
-        columns += [[name, *cells[name]] for name in cells.columns]
-        widths = [max(map(len, column)) for column in columns]
-        columns = [
-            [cell.rjust(width) for cell in (column[0], "-" * width, *column[1:])]
-            for column, width in zip(columns, widths, strict=True)
-        ]
-        lines = ["  ".join(line) for line in zip(*columns, strict=True)]
-        tables.append("\n".join([caption(panel), "", *lines]))
-    return "\n\n".join(tables)
+def _text(value: dict[str, Any]) -> str:
+    return json.dumps(value, ensure_ascii=False)

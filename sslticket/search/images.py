@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from sslticket.data import labels
+from sslticket.data import halves, labels
+from sslticket.data.channels import in_channels
 from sslticket.data.manifest import Manifest
 from sslticket.data.opening import Source, open_split
 from sslticket.data.order import Labelled
@@ -27,6 +28,7 @@ class Images:
         labelled: the labelled stream, where the objective draws from two.
         views: what the network is shown of each image.
         permutation: where labels were shuffled: seed, share and hash; for a ticket's provenance.
+        half: of one half of the set: which, seed, images and hash; for a ticket's provenance.
     """
 
     source: Source
@@ -35,6 +37,7 @@ class Images:
     labelled: Labelled | None
     views: tuple[View, ...]
     permutation: dict[str, Any] | None
+    half: dict[str, Any] | None = None
 
     @classmethod
     def of(cls, recipe: Recipe, machine: Machine) -> "Images":
@@ -45,7 +48,9 @@ class Images:
         """
         data, objective = recipe.data, recipe.objective
         opened = open_split(data.dataset, "train", machine.data_root)
-        true = _subset(recipe, opened.manifest)
+        opened = opened if data.channels is None else in_channels(opened, data.channels)
+        one = opened.manifest if data.half is None else halves.half(opened.manifest, data.half)
+        true = _subset(recipe, one)
         manifest, labelled, permutation = true, None, None
         if data.shuffle_labels:
             manifest = labels.shuffled(true, data.shuffle_labels, seed=recipe.seeds.labels)
@@ -64,7 +69,8 @@ class Images:
             manifest = labels.only(manifest, known)
         views = recipe.views(opened.dataset.train)
         source, with_truth = (replace(opened, manifest=which) for which in (manifest, true))
-        return cls(source, with_truth, len(opened.manifest), labelled, views, permutation)
+        told = None if data.half is None else halves.told(one, data.half)
+        return cls(source, with_truth, len(opened.manifest), labelled, views, permutation, told)
 
     def epoch(self, batch_size: int) -> int:
         """Samples in an epoch: the images, or what two streams show while the labelled one is seen once."""

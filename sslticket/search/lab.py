@@ -56,7 +56,7 @@ class Lab:
         if self._folder.ticket(0).exists():
             return
         loop = self._loop(level=0)
-        self._run(loop, 0, self._stages.rewind, level=0)
+        self._run(loop, 0, self._stages.rewind, level=0, finds=0)
         if self._bench.first:
             checkpoint.save(self._folder.early, loop, self._stages.rewind, self._bench.accelerator)
         self._bench.accelerator.wait_for_everyone()
@@ -74,7 +74,7 @@ class Lab:
         else:
             gate.write(self._net, checkpoint.load_net(self._folder.early))
         gate.set_mask_everywhere(self._net, ticket.mask)
-        self._run(loop, self._stages.rewind, self._stages.steps[0], level=ticket.level)
+        self._run(loop, self._stages.rewind, self._stages.steps[0], level=ticket.level, finds=ticket.level + 1)
         return gate.read(self._net.backbone)
 
     def keep(self, level: int, mask: Mask) -> Ticket:
@@ -128,24 +128,27 @@ class Lab:
             progress=self._progress,
         )
 
-    def _run(self, loop: Loop, start: int, stop: int, level: int) -> None:
-        """Train, and remember what the row of the ticket that follows will say."""
+    def _run(self, loop: Loop, start: int, stop: int, *, level: int, finds: int) -> None:
+        """Train at a level, and remember what the row of the ticket that it finds will say."""
         self._progress.task(f"level {level + 1}/{len(self._stages.steps)}", self._stages.steps[0])
         seconds, probed = 0.0, {}
-        for first, last in pairwise([start, *self._looks(start, stop)]):
-            began = time.monotonic()
-            loop.run(first, last)
-            seconds += time.monotonic() - began
-            if self._watch.every is not None:
-                probed[last] = round(self._watch.probe(), 6)
-                self._progress.probe(probed[last])
+        with self._progress.heard_by(*self._bench.listeners(self._folder.path, f"search.level-{finds:02d}")):
+            for first, last in pairwise([start, *self._looks(start, stop)]):
+                began = time.monotonic()
+                loop.run(first, last)
+                seconds += time.monotonic() - began
+                if self._watch.every is not None:
+                    probed[last] = round(self._watch.probe(), 6)
+                    self._progress.probe(probed[last])
+            metrics = self._watch.metrics()
+            self._progress.measured(metrics)
         self.bad_images |= self._bench.bad_images(self._batches)
         self._measured = {
             "loss": loop.loss if stop > start else None,  # W_k may be the initialisation itself
             "seconds": round(seconds, 3),
             "steps": stop - start,
             "samples": (stop - start) * self._recipe.fit.batch_size,
-            "metrics": self._watch.metrics(),
+            "metrics": metrics,
             "probe": probed,
         }
 
@@ -159,9 +162,11 @@ class Lab:
         manifest, true = self._images.source.manifest, self._images.true.manifest
         recipe, permutation = self._recipe, self._images.permutation
         shuffled = {} if permutation is None else {"permutation": permutation}
+        half = {} if self._images.half is None else {"half": self._images.half}
         return {
             "dataset": manifest.dataset,
             "images": len(true),
+            **half,
             **shuffled,
             "classes": len(manifest.classes),
             "data_hash": manifest.hash,
@@ -181,7 +186,7 @@ class Lab:
             "recipe": family(ticket.recipe),
             "objective": recipe.task,
             "model": recipe.model,
-            "source": recipe.data.dataset,
+            "source": recipe.data.name,
             "subset": recipe.data.subset,
             "subset_by": recipe.data.subset_by,
             "level": ticket.level,

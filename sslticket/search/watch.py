@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from sslticket.data.channels import in_channels
 from sslticket.data.loader import Loader
 from sslticket.data.opening import Source, open_split
 from sslticket.data.places import MissingSplit
@@ -81,4 +82,5 @@ def _evaluation(plan: Plan, bench: Workbench) -> Source | None:
         source = open_split(plan.recipe.data.dataset, "eval", bench.machine.data_root)
     except MissingSplit:
         return None
+    source = in_channels(source, plan.images.source.dataset.channels)
     return replace(source, manifest=source.manifest.of_classes(plan.images.true.manifest.classes))

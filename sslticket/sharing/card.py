@@ -7,7 +7,7 @@ from pathlib import PurePath
 from typing import Any
 
 from sslticket.hub import TICKET
-from sslticket.report.table import percent
+from sslticket.report.text import percent
 from sslticket.sharing.facts import facts
 from sslticket.sharing.licence import Licence
 from sslticket.sharing.measured import Measured

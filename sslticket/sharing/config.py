@@ -29,10 +29,10 @@ def _timm(ticket: Ticket, inputs: Inputs | None) -> dict[str, Any]:
     arguments = timm_arguments(ticket)
     if arguments is None:
         return {}
-    images = {}
+    images: dict[str, Any] = {}
     if inputs:
         size = [inputs.channels, inputs.image_size, inputs.image_size]
-        images = {"input_size": size, "mean": inputs.mean, "std": inputs.std}
+        images = {"input_size": size} | ({"mean": inputs.mean, "std": inputs.std} if inputs.mean else {})
     return {
         "architecture": ticket.recipe["model"],
         "num_classes": 0,

@@ -59,7 +59,7 @@ def _folder(place: Path | str, out: Path, licence: str | None) -> str:
     file = hub.file_of(place)
     ticket = Ticket.load(file)
     told = facts(ticket)
-    which = Licence.of(ticket.provenance["dataset"], licence)
+    which = Licence.of(ticket.recipe["data"]["dataset"], licence)
     measured = Measured.of(ticket, file)
     text = card.Card(ticket, which, measured, construction(ticket)).text()
     with _writing(out), folder_written_whole(target) as folder:

@@ -9,7 +9,8 @@ import pandas as pd
 
 from sslticket.evaluation import tasks
 from sslticket.recipe import family
-from sslticket.report import figures, table
+from sslticket.report import figures, table, text
+from sslticket.report.content import Content
 from sslticket.ticket import Ticket
 
 
@@ -45,7 +46,7 @@ class Measured:
         Raises:
             BadInput: if a row is damaged.
         """
-        run = tasks.home(file)
+        run = tasks.run_of(file)
         if not any((run / "rows").glob("[!.]*.jsonl")):
             return cls()
         frame = table.rows([run / "rows"])
@@ -57,11 +58,11 @@ class Measured:
         command = "" if commands.empty else str(commands.iloc[0])
         if not (frame["kind"] == "score").any():
             return cls(command=command)
-        summary = table.summary(frame)
-        panels = [panel for _, panel in summary.groupby(table.PANEL, sort=False)]
+        content = Content(frame)
+        charts = figures.charts([panel.accuracy() for panel in content.panels], content.looks)
         return cls(
-            figures.png(figures.curves(summary)),
-            tuple((table.caption(panel), _markdown(table.grid(panel))) for panel in panels),
+            figures.content(charts, "png"),
+            tuple((text.caption(panel.summary), _markdown(text.grid(panel.summary))) for panel in content.panels),
             tuple(_scores(own[(own["kind"] == "score") & (own["control"] == "ticket")])),
             command,
         )
@@ -74,6 +75,6 @@ def _scores(rows: pd.DataFrame) -> Iterator[Score]:
 
 def _markdown(cells: pd.DataFrame) -> str:
     head = ["weights left", *map(str, cells.columns)]
-    body = [[f"{table.percent(density)}%", *line] for density, line in zip(cells.index, cells.to_numpy(), strict=True)]
+    body = [[f"{text.percent(density)}%", *line] for density, line in zip(cells.index, cells.to_numpy(), strict=True)]
     lines = [head, ["---:"] * len(head), *body]
     return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)

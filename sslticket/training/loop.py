@@ -45,6 +45,7 @@ class Loop:
         self.net, self.loss, self._stuck = net, math.nan, 0
         self._accelerator, self._wrapped, self._loader = accelerator, wrapped, loader
         self._schedule, self._clock = fit.schedule(set_size), fit.clock(set_size)
+        self._longest = fit.clip
         self._seed, self._parts, self._progress = seed, accumulate, progress
         # Not `prepare_optimizer`: the accelerator would keep every level's optimiser alive.
         self.optimizer = AcceleratedOptimizer(
@@ -64,7 +65,7 @@ class Loop:
             # Dropout and whatever else draws from torch's generator: a function of the step, so nothing of it is saved.
             torch.manual_seed(derive(self._seed, "torch", step, self._accelerator.process_index))
             for group in self.optimizer.param_groups:
-                group["lr"] = self._rate(step)
+                group["lr"] = self._rate(step) * group.get("share", 1.0)
             self.optimizer.zero_grad()
             progress = step / self._clock.total
             loss = torch.zeros((), device=self._accelerator.device)
@@ -74,6 +75,7 @@ class Loop:
                     total = torch.stack(list(terms.values())).sum() / self._parts
                     self._accelerator.backward(total)
                 loss += total.detach()
+            self._clip()
             self.optimizer.step()
             self.net.objective.after_step(self.net, progress)
             losses.append(loss)
@@ -82,6 +84,11 @@ class Loop:
                 self._look(losses, step)
                 losses, looked = [], time.monotonic()
         self._look(losses, stop - 1)
+
+    def _clip(self) -> None:
+        if self._longest is not None:
+            self._accelerator.unscale_gradients(self.optimizer)
+            nn.utils.clip_grad_norm_(self.net.parameters(), self._longest)
 
     def _rate(self, step: int) -> float:
         return self._schedule.at((step + 1) * self._clock.batch_size)
@@ -115,4 +122,4 @@ class Loop:
             self.loss = loss
             self._watch_collapse(loss, step)
         if losses:
-            self._progress.loss(self.loss)
+            self._progress.loss(self.loss, self._rate(last))

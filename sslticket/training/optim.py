@@ -11,6 +11,8 @@ from sslticket.fit import LARS, SGD, Adam, Optimizer
 def optimizer(spec: Optimizer, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
     """The torch optimiser for a description, for the parameters that are trained.
 
+    A group's "share", where it has one, is what its learning rate is of the schedule's.
+
     Weight decay falls on all of them, as in the papers; LARS leaves biases and batch norm out, as its own papers do.
     The fused implementations update all tensors in one call, on CPU and GPU.
     """
@@ -29,7 +31,7 @@ def optimizer(spec: Optimizer, parameters: Iterable[nn.Parameter]) -> torch.opti
     if isinstance(spec, Adam):
         return torch.optim.Adam(chosen, lr=spec.lr, betas=spec.betas, weight_decay=spec.weight_decay, fused=True)
     return torch.optim.RMSprop(
-        chosen, lr=spec.lr, alpha=spec.alpha, momentum=spec.momentum, weight_decay=spec.weight_decay
+        chosen, lr=spec.lr, alpha=spec.alpha, eps=spec.eps, momentum=spec.momentum, weight_decay=spec.weight_decay
     )
 
 
@@ -37,7 +39,9 @@ def _lars(spec: LARS, chosen: list[nn.Parameter]) -> torch.optim.Optimizer:
     from lightly.utils import lars  # takes seconds, and few recipes use its optimiser
 
     scaled = {"params": [parameter for parameter in chosen if parameter.dim() > 1]}
-    plain = {"params": [parameter for parameter in chosen if parameter.dim() <= 1], "weight_decay": 0.0}
+    share = 1.0 if spec.bias_lr is None else spec.bias_lr / spec.lr
+    biases = [parameter for parameter in chosen if parameter.dim() <= 1]
+    plain = {"params": biases, "weight_decay": 0.0, "share": share}
     found: torch.optim.Optimizer = lars.LARS(
         [scaled, plain],
         lr=spec.lr,

@@ -1,9 +1,51 @@
-"""Live progress on the terminal: level, step, samples a second, loss, time left."""
+"""Live progress: on the terminal, and to whoever else listens."""
 
 import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from types import TracebackType
 
 from tqdm import tqdm
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """What a training shows at one moment.
+
+    Attributes:
+        task: what is trained, for a person.
+        step: optimiser steps taken.
+        steps: of the whole training.
+        samples: source images seen in this training.
+        rate: source images a second since the last look.
+        loss: of the last step.
+        lr: the learning rate of the last step.
+        left: seconds until the whole search or matrix is done, at this rate.
+    """
+
+    task: str
+    step: int
+    steps: int
+    samples: int
+    rate: float
+    loss: float
+    lr: float
+    left: float
+
+
+class Listener:
+    """Is told what a training shows; does nothing with it."""
+
+    def look(self, look: Look) -> None:
+        """About once a second."""
+
+    def measured(self, samples: int, values: Mapping[str, float]) -> None:
+        """Metrics by name, or the accuracy of the probe, after so many samples of this training."""
+
+    def close(self) -> None:
+        """The training has ended, in whatever way."""
 
 
 class Progress:
@@ -27,23 +69,69 @@ class Progress:
             file=sys.stderr,
         )
         self._task, self._steps, self._probed = "", 0, ""
+        self._step, self._samples, self._batch, self._left = 0, 0, 0, samples - done
+        self._fresh, self._since = 0, time.monotonic()
+        self._listeners: tuple[Listener, ...] = ()
+
+    @contextmanager
+    def heard_by(self, *listeners: Listener) -> Iterator[None]:
+        """Listeners to the training inside this block."""
+        self._listeners = listeners
+        try:
+            yield
+        finally:
+            self._listeners = ()
+            for listener in listeners:
+                listener.close()
 
     def task(self, name: str, steps: int) -> None:
         """Say what is being trained and over how many steps."""
-        self._task, self._steps = name, steps
+        self._task, self._steps, self._probed = name, steps, ""
+        self._fresh, self._since = 0, time.monotonic()
+
+    def remaining(self, samples: int) -> None:
+        """So many samples are left now, whatever was left before: others may have done a part."""
+        self._left = samples
+        self._bar.total = self._bar.n + samples
 
     def advance(self, step: int, samples: int) -> None:
         """One step of `samples` images is done."""
+        self._step, self._samples = step, step * samples
+        self._fresh, self._left = self._fresh + samples, self._left - samples
         self._bar.set_description_str(f"{self._task} step {step}/{self._steps}", refresh=False)
         self._bar.update(samples)
 
-    def loss(self, value: float) -> None:
-        """The latest loss."""
+    def loss(self, value: float, lr: float) -> None:
+        """The latest loss, and the learning rate with which it came."""
         self._bar.set_postfix_str(f"loss {value:.4g}{self._probed}", refresh=False)
+        if not self._listeners:
+            return
+        now = time.monotonic()
+        rate = self._fresh / max(now - self._since, 1e-9)
+        self._fresh, self._since = 0, now
+        look = Look(
+            task=self._task,
+            step=self._step,
+            steps=self._steps,
+            samples=self._samples,
+            rate=rate,
+            loss=value,
+            lr=lr,
+            left=max(0, self._left) / max(rate, 1e-9),
+        )
+        for listener in self._listeners:
+            listener.look(look)
 
     def probe(self, accuracy: float) -> None:
         """The latest accuracy of the nearest-neighbour probe, a fraction."""
         self._probed = f", nearest neighbours {accuracy:.1%}"
+        self.measured({"probe": accuracy})
+
+    def measured(self, values: Mapping[str, float]) -> None:
+        """Metrics of the training as it stands; time that they took is no training's."""
+        for listener in self._listeners:
+            listener.measured(self._samples, values)
+        self._fresh, self._since = 0, time.monotonic()
 
     def note(self, text: str) -> None:
         """A line above the bar."""

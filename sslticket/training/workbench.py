@@ -4,11 +4,13 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import gather_object
+from accelerate.utils import broadcast_object_list, gather_object
 
 from sslticket.data.loader import Loader
 from sslticket.data.opening import Source, loader
@@ -18,10 +20,12 @@ from sslticket.errors import BadInput
 from sslticket.fit import Fit
 from sslticket.machine import Machine
 from sslticket.recipe import Precision
+from sslticket.training.listeners import StatusFile, TensorBoard, writer
 from sslticket.training.loop import Loop
 from sslticket.training.net import Net
-from sslticket.training.progress import Progress
+from sslticket.training.progress import Listener, Progress
 
+Value = TypeVar("Value")
 _MIXED = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 
 
@@ -38,8 +42,10 @@ class Workbench:
         """The workbench of this process, whatever launched it.
 
         Raises:
-            BadInput: if the device cannot compute at this precision.
+            BadInput: if the device cannot compute at this precision, or TensorBoard was asked for and is not there.
         """
+        if machine.tensorboard:
+            writer()
         if precision == "fp16" and not torch.accelerator.is_available():
             raise BadInput("--precision fp16 does not work here: it needs a GPU; give bf16 or fp32")
         # The accelerator's state is global and keeps the first precision it was given; each workbench has its own.
@@ -129,6 +135,18 @@ class Workbench:
             accumulate=self.machine.accumulate,
             progress=progress,
         )
+
+    def agreed(self, value: Value) -> Value:
+        """The first process's value, on all of them: where files decide, one looks and the others follow."""
+        found: Value = broadcast_object_list([value])[0]
+        return found
+
+    def listeners(self, run: Path, name: str) -> tuple[Listener, ...]:
+        """Who listens to a training of this name in a run's folder: on the first process only."""
+        if not self.first:
+            return ()
+        board = (TensorBoard(run / "tensorboard" / name),) if self.machine.tensorboard else ()
+        return (StatusFile(run), *board)
 
     def bad_images(self, *loaders: Loader) -> dict[str, str]:
         """Images that any process could not read, with the reasons."""

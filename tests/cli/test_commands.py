@@ -1,11 +1,12 @@
-"""`sslticket evaluate`, `report` and `inspect` in this process."""
+"""`sslticket evaluate`, `report`, `rows` and `inspect` in this process."""
 
 import shutil
 from pathlib import Path
 
 import pytest
 
-from sslticket.cli.commands import _main, _numbers
+from sslticket.cli.commands import _main
+from sslticket.cli.evaluate import numbers
 from sslticket.errors import BadInput
 from sslticket.recipe import Data
 from sslticket.ticket import Ticket
@@ -46,6 +47,27 @@ def test_from_tickets_to_a_report(run: Path, tmp_path: Path, capsys: pytest.Capt
     assert "n = 2" in printed
     assert printed.endswith(f"report: {tmp_path / 'page.html'}\n")
     assert (tmp_path / "page.png").stat().st_size > 10_000
+    figures, table = tmp_path / "figures", tmp_path / "table.tex"
+    sslticket(
+        "report", tmp_path, "-o", tmp_path / "page.html", "--figures", figures, "--format", "svg", "--latex", table
+    )
+    printed = capsys.readouterr().out.splitlines()
+    drawn = [path.suffix for path in figures.iterdir()]
+    assert set(drawn) == {".svg"}
+    assert printed[-4:-2] == [f"figures: {len(drawn)} in {figures}", f"table: {table}"]
+    assert r"\caption{Top-1 in \% of conv3 on digits (protocol digits-demo)" in table.read_text()
+    sslticket("rows", tmp_path, "-o", tmp_path / "rows.csv")
+    assert capsys.readouterr().out == f"table: {tmp_path / 'rows.csv'}, 12 rows\n"
+    assert len((tmp_path / "rows.csv").read_text().splitlines()) == 13
+
+
+def test_a_dry_run_tells_what_is_left_and_trains_nothing(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sslticket(
+        "evaluate", run, "--protocol", "digits-demo", "--controls", "random", "random", "--seeds", "0-1", "--dry-run"
+    )
+    printed = capsys.readouterr().out
+    assert "16 rows, 0 done\nleft: 16 trainings, 409,600 samples, training time unknown\n" in printed
+    assert not list((run / "rows").glob("level-*"))
 
 
 def test_inspect_tells_everything_about_a_ticket(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -76,6 +98,9 @@ def test_inspect_tells_everything_about_a_ticket(run: Path, capsys: pytest.Captu
         (["inspect", "{run}"], "the folder of a run with 4 tickets"),
         (["inspect", "hf://nobody"], "write it hf://user/name"),
         (["report", "{run}", "-o", "page.pdf"], r"ends in \.html"),
+        (["report", "{run}", "--latex", "table.txt"], r"ends in \.tex"),
+        (["rows", "{run}", "-o", "rows.xls"], r"\.parquet or \.csv"),
+        (["rows", "/nowhere"], "no folder /nowhere"),
         (["report", "{run}", "--outptu", "x.html"], "unknown flag '--outptu'; did you mean --output"),
         (["evalute", "{run}"], "evalute"),
     ],
@@ -94,10 +119,12 @@ def test_a_ticket_for_another_model_is_refused(
     (tmp_path / "data" / "fashion_mnist").symlink_to(test_data / "fashion-mnist")
     monkeypatch.setenv("SSLTICKET_DATA", str(tmp_path / "data"))
     lenet = search(tmp_path / "runs", recipe(model="lenet300", data=Data(dataset="digits"))).folder.path
-    with pytest.raises(BadInput, match=r"another model: .* is \(300, 64\) in the ticket and \(300, 144\) in the model"):
+    with pytest.raises(
+        BadInput, match=r"images of 8 pixels, and fashion_mnist-demo shows 12: fc1\.weight of lenet300 is \(300, 64\)"
+    ):
         sslticket("evaluate", lenet, "--protocol", "fashion_mnist-demo", "--levels", 1)
     assert not list((lenet / "rows").glob("level-*"))
 
 
 def test_numbers_and_ranges() -> None:
-    assert _numbers(["0", "2", "4-6"], "--seeds") == [0, 2, 4, 5, 6]
+    assert numbers(["0", "2", "4-6"], "--seeds") == [0, 2, 4, 5, 6]

@@ -1,27 +1,13 @@
 """What a recipe's command line accepts, resolves and refuses, in this process; exit codes are in test_exit.py."""
 
-import importlib.util
 from pathlib import Path
 
 import pytest
 
 from sslticket.cli import recipe as command
 from sslticket.errors import BadInput
-from sslticket.recipe import Recipe, family
-
-ROOT = Path(__file__).parents[2]
-RECIPES = sorted(path.stem for path in (ROOT / "recipes").glob("*.py"))
-
-
-def load(name: str) -> Recipe:
-    spec = importlib.util.spec_from_file_location(name, ROOT / "recipes" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    found = module.recipe
-    assert isinstance(found, Recipe)
-    return found
+from sslticket.recipe import family
+from tests.recipes import RECIPES, load
 
 
 def run(name: str, *words: object) -> None:
@@ -38,31 +24,6 @@ def test_every_recipe_has_the_flags_of_the_contract(name: str) -> None:
     flags = command._parser(load(name))._option_string_actions
     promised = [f"--{flag}" for flag in [*CONTRACT.split(), "subset-list", "max-bad-images", "dry-run"]]
     assert [flag for flag in promised if flag not in flags] == []
-
-
-@pytest.mark.parametrize(
-    ("name", "lr", "decay", "batch", "length", "drops"),
-    [
-        ("rotnet_resnet50", 1.0, 1e-5, 1536, "90ep", ("50ep", "65ep", "80ep")),
-        ("supervised_resnet50", 0.1, 1e-4, 1536, "90ep", ("50ep", "65ep", "80ep")),
-        *[
-            (f"{objective}_{model}_cifar10", 1e-3, 1e-4, 512, "160ep", ("80ep", "120ep"))
-            for objective in ("rotnet", "supervised")
-            for model in ("resnet18", "vgg19")
-        ],
-    ],
-)
-def test_recipes_carry_the_papers_settings(
-    name: str, lr: float, decay: float, batch: int, length: str, drops: tuple[str, ...]
-) -> None:
-    """Finding Winning Tickets with Limited (or No) Supervision, Appendix A."""
-    fit = load(name).fit
-    assert (fit.optimizer.lr, fit.optimizer.weight_decay, fit.batch_size) == (lr, decay, batch)
-    assert (fit.length, fit.drops) == (length, drops)
-    assert fit.warmup == ("5ep" if name == "rotnet_resnet50" else "0ep")
-    search = load(name).to_dict()["search"]
-    rewind = "3840000samples" if "resnet50" in name else "1ep"
-    assert (search["levels"], search["rate"], search["rewind"]) == (30, 0.2, rewind)
 
 
 def test_a_dry_run_says_what_would_happen_and_writes_nothing(
@@ -167,3 +128,14 @@ def test_two_searches_do_not_write_in_one_folder(tmp_path: Path) -> None:
         with pytest.raises(BadInput, match="another process is searching"):
             run("rotnet_digits", *short)
     run("rotnet_digits", *short)
+
+
+@pytest.mark.data
+def test_the_next_step_after_one_half_is_the_other(
+    few_cifar: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("--dataset", "cifar10", "--image-size", 12, "--length", "4it", "--batch-size", 8, "--levels", 1)
+    run("supervised_digits", *words, "--half", "a", "--data-root", few_cifar, "--out", tmp_path)
+    assert "--protocol cifar10b --controls random" in capsys.readouterr().out
+    with pytest.raises(BadInput, match="--half"):
+        run("supervised_digits", "--half", "c")

@@ -29,7 +29,7 @@ def test_what_is_nowhere_names_every_place(tmp_path: Path, refused: Refused, mon
     with refused(f"{tmp_path / 'gone'} (not there)", f"{tmp_path / 'gone' / 'imagenet'} (not there)", "--data-root"):
         open_split("imagenet", "train", tmp_path / "gone")
     (tmp_path / "imagenet").mkdir()
-    with refused(f"{tmp_path / 'imagenet'} (no class folders with images in train/)"):
+    with refused(f"{tmp_path / 'imagenet'} (no class folders with images in train/ and no ILSVRC2012_img_train.tar)"):
         open_split("imagenet", "train", tmp_path)
     with refused("SSLTICKET_DATA is not set", "image-net.org"):
         open_split("imagenet", "train")

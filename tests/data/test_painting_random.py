@@ -23,6 +23,7 @@ pytestmark = pytest.mark.data
             Jitter(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, chance=0.8),
             v2.RandomApply([v2.ColorJitter(0.4, 0.4, 0.4, 0.1)], 0.8),
         ),
+        (Jitter(brightness=0.4), v2.ColorJitter(brightness=0.4)),
         (Jitter(contrast=0.4), v2.ColorJitter(contrast=0.4)),
         (Jitter(saturation=0.4), v2.ColorJitter(saturation=0.4)),
         (Jitter(hue=0.1), v2.ColorJitter(hue=0.1)),

@@ -2,18 +2,26 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from sslticket.data.order import Order
 from sslticket.errors import BadInput
 from sslticket.evaluation import protocols, tasks
-from sslticket.evaluation.evaluate import evaluate
+from sslticket.evaluation.evaluate import Splits, evaluate
 from sslticket.evaluation.protocols import CIFAR10, IMAGENET, Protocol
 from sslticket.files import write_row
 from sslticket.fit import SGD, Fit
 from sslticket.machine import Machine
+from sslticket.masking import gate
 from sslticket.objectives.rotnet import RotNet
+from sslticket.objectives.supervised import Supervised
+from sslticket.randomness import Seeds, derive
+from sslticket.recipe import family
 from sslticket.report.schema import wrong
+from sslticket.ticket import Ticket
+from sslticket.training.net import Net
 from sslticket.training.workbench import Workbench
 from tests.runs import recipe, search
 
@@ -26,7 +34,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def measured(run: Path, controls: list[str], seeds: list[int], levels: list[int]) -> list[dict[str, object]]:
-    paths = tasks.tickets([run], levels)
+    paths = tasks.tickets([run], tasks.Levels(tuple(levels)))
     return list(evaluate(tasks.matrix(paths, controls, [SHORT], seeds), Workbench.on(Machine(), "fp32")))
 
 
@@ -78,21 +86,69 @@ def test_protocols_are_the_papers() -> None:
         protocols.find("cifar")
 
 
+def test_a_protocol_may_train_on_one_half_and_measures_on_every_evaluation_image(run: Path) -> None:
+    on_half = replace(SHORT, name="half", half="b", fit=replace(SHORT.fit, length="2ep"))
+    splits = Splits.open(on_half, None)
+    assert (len(splits.training.manifest), len(splits.evaluation.manifest)) == (717, 359)
+    (row,) = evaluate(
+        tasks.matrix(tasks.tickets([run], tasks.Levels((1,))), [], [on_half], [0]), Workbench.on(Machine(), "fp32")
+    )
+    assert wrong(row) is None
+    assert row["target"] == "digitsb"
+    assert row["data_hash"] == splits.training.manifest.hash
+    assert row["steps"] == -(-2 * 717 // 128)
+    assert (protocols.find("cifar10b").half, protocols.find("cifar10b").fit) == ("b", CIFAR10.fit)
+
+
 def test_tickets_are_found_below_folders_and_bad_places_are_named(run: Path, tmp_path: Path) -> None:
-    assert [path.stem for path in tasks.tickets([run.parent], [0, 2])] == ["level-00", "level-02"]
+    assert [path.stem for path in tasks.tickets([run.parent], tasks.Levels((0, 2)))] == ["level-00", "level-02"]
     lone = run / "tickets" / "level-03.safetensors"
-    assert tasks.tickets([lone, run], [3]) == [lone]
+    assert tasks.tickets([lone, run], tasks.Levels((3,))) == [lone]
     with pytest.raises(BadInput, match="nothing at"):
         tasks.tickets([tmp_path / "nowhere"])
     with pytest.raises(BadInput, match="holds no tickets"):
         tasks.tickets([tmp_path])
     with pytest.raises(BadInput, match="no ticket has one of the levels 9"):
-        tasks.tickets([run], [9])
+        tasks.tickets([run], tasks.Levels((9,)))
+
+
+def test_levels_are_those_up_to_the_sixth_and_every_third_unless_said_otherwise(tmp_path: Path) -> None:
+    for level in range(31):
+        path = tmp_path / "run" / "tickets" / f"level-{level:02d}.safetensors"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    usual = [*range(7), 9, 12, 15, 18, 21, 24, 27, 30]
+    assert [int(path.stem[-2:]) for path in tasks.tickets([tmp_path], tasks.USUAL)] == usual
+    assert tasks.left_out([tmp_path], tasks.USUAL) == sorted(set(range(31)) - set(usual))
+    assert len(tasks.tickets([tmp_path])) == 31
+    assert tasks.tickets([path.parent / "level-08.safetensors"], tasks.USUAL), "a ticket that is named is taken"
+
+
+def test_a_seed_decides_head_order_augmentation_and_random_weights(run: Path) -> None:
+    rows = measured(run, ["random"], [0, 1], [2])
+    assert len({row["loss"] for row in rows}) == 4
+    first, second = (Seeds.of(derive(seed, "evaluation")) for seed in (0, 1))
+    nets = [
+        Net.build("conv3", Supervised(), channels=1, image_size=8, classes=10, seed=seeds.init)
+        for seeds in (first, second)
+    ]
+    for ours, theirs in zip(*(net.heads.parameters() for net in nets), strict=True):
+        assert not torch.equal(ours, theirs)
+    assert not np.array_equal(*(Order(100, 32, seeds.order).rows(0) for seeds in (first, second)))
+    assert len({*vars(first).values(), *vars(second).values()}) == 10
+
+
+def test_replicates_of_a_search_differ_in_weights_and_share_their_family(run: Path, tmp_path: Path) -> None:
+    other = search(tmp_path, recipe(RotNet(), seed=1)).folder.path
+    ours, theirs = (Ticket.load(folder / "tickets" / "level-01.safetensors") for folder in (run, other))
+    assert not ours.mask.equals(theirs.mask)
+    assert family(ours.recipe) == family(theirs.recipe)
+    assert (ours.recipe["seed"], theirs.recipe["seed"]) == (0, 1)
 
 
 def test_a_ticket_for_other_images_is_refused(run: Path, test_data: Path) -> None:
     fashion = replace(SHORT, name="grey", dataset="cifar10")
-    matrix = tasks.matrix(tasks.tickets([run], [1]), [], [fashion], [0])
+    matrix = tasks.matrix(tasks.tickets([run], tasks.Levels((1,))), [], [fashion], [0])
     bench = Workbench.on(Machine(data_root=test_data / "nowhere"), "fp32")
     with pytest.raises(BadInput, match="no images of cifar10 found"):
         next(evaluate(matrix, bench))
@@ -100,11 +156,6 @@ def test_a_ticket_for_other_images_is_refused(run: Path, test_data: Path) -> Non
 
 def test_weights_of_a_random_ticket_are_not_the_searchs_own(run: Path) -> None:
     """The trap: under a seed that the search had too, 'drawn anew' would be the search's own W_0."""
-    from sslticket.masking import gate
-    from sslticket.objectives.supervised import Supervised
-    from sslticket.randomness import Seeds, derive
-    from sslticket.training.net import Net
-
     weights = [
         gate.read(Net.build("conv3", Supervised(), channels=1, image_size=8, classes=10, seed=seeds.init).backbone)
         for seeds in (Seeds.of(0), Seeds.of(derive(0, "evaluation")))

@@ -49,16 +49,31 @@ LEVEL = {
 }
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def score() -> Callable[..., dict[str, Any]]:
     """A row that scores a ticket, with some keys changed."""
     return lambda **changes: SHARED | SCORE | changes
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def level() -> Callable[..., dict[str, Any]]:
     """A row of a search's level, with some keys changed."""
     return lambda **changes: SHARED | LEVEL | changes
+
+
+@pytest.fixture(scope="session")
+def searched(score, level) -> list[dict[str, Any]]:
+    """Rows of two objectives and the random control at four densities with two seeds, and of their searches."""
+    rows = []
+    for depth in range(4):
+        for objective, drop in [("rotnet", 0.02), ("supervised", 0.01)]:
+            same = {"run": f"{objective}-1", "objective": objective, "level": depth, "density": 0.5**depth}
+            layers = {"first": [9 if depth else 10, 10], "last": [int(90 * 0.5**depth) * (depth < 3), 90]}
+            rows.append(level(**same, layers=layers, search_samples=1280 * (depth + 1), loss=0.1))
+            for seed in (0, 1):
+                rows.append(score(**same, seed=seed, top1=0.98 - drop * depth + 0.01 * seed))
+                rows.append(score(**same, seed=seed, top1=0.98 - 0.1 * depth - 0.02 * seed, control="random"))
+    return rows
 
 
 @pytest.fixture
@@ -72,3 +87,9 @@ def runs(tmp_path: Path) -> Callable[..., Path]:
         return tmp_path / "runs"
 
     return write
+
+
+@pytest.fixture
+def folder(runs, searched) -> Path:
+    """The rows of `searched`, in files."""
+    return runs(*searched)

@@ -3,104 +3,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from sslticket.errors import BadInput
-from sslticket.report import table
+from sslticket.report import schema, table
 
 
-def summary(folder: Path):
-    return table.summary(table.rows([folder]))
-
-
-def only(folder: Path):
-    [row] = summary(folder).to_dict("records")
-    return row
-
-
-def test_mean_and_spread_by_hand(runs, score):
-    folder = runs(*(score(seed=seed, top1=top1, top5=0.99) for seed, top1 in enumerate([0.90, 0.92, 0.97])))
-    row = only(folder)
-    assert row["n"] == 3
-    assert row["top1"] == pytest.approx(0.93)
-    assert row["top1_sd"] == pytest.approx(math.sqrt((0.03**2 + 0.01**2 + 0.04**2) / 2))
-    assert row["top5"] == pytest.approx(0.99)
-
-
-def test_one_training_has_no_spread(runs, score):
-    row = only(runs(score()))
-    assert row["n"] == 1
-    assert math.isnan(row["top1_sd"])
-
-
-def test_random_control_that_two_runs_list_counts_once(runs, score):
-    def random(**changes):
-        return score(control="random", **changes)
-
-    own = [random(run="rotnet-1", ticket_hash="r", seed=seed, top1=top1) for seed, top1 in [(0, 0.5), (1, 0.7)]]
-    other = [
-        random(run="labels-1", objective="supervised", ticket_hash="l", seed=seed, top1=top1)
-        for seed, top1 in [(0, 0.5), (1, 0.7), (2, 0.9)]
-    ]
-    row = only(runs(*own, *other))
-    assert (row["series"], row["n"]) == ("random", 3)
-    assert row["top1"] == pytest.approx(0.7)
-    assert row["top1_sd"] == pytest.approx(0.2)
-
-
-def test_random_controls_of_other_densities_and_protocols_stay_apart(runs, score):
-    folder = runs(
-        score(control="random", top1=0.5),
-        score(control="random", level=3, density=0.125, top1=0.3),
-        score(control="random", protocol="transfer", top1=0.1),
-    )
-    assert list(summary(folder)["top1"]) == [0.5, 0.3, 0.1]
-
-
-def test_searches_that_differ_in_their_seed_are_one_series(runs, score):
-    row = only(runs(score(run="a-1", top1=0.8), score(run="a-2", search_seed=1, ticket_hash="b", top1=0.9)))
-    assert (row["series"], row["n"]) == ("rotnet", 2)
-    assert row["top1"] == pytest.approx(0.85)
-
-
-def test_searches_that_differ_in_their_recipe_are_not_pooled(runs, score):
-    """Whether their seeds are the same or not."""
-    for seed in (0, 1):
-        rows = score(run="a-1", recipe="one", top1=0.8), score(run="a-2", recipe="two", search_seed=seed, top1=0.9)
-        series = summary(runs(*rows))
-        assert dict(zip(series["series"], series["top1"], strict=True)) == {"rotnet (one)": 0.8, "rotnet (two)": 0.9}
-
-
-def test_what_a_ticket_was_found_on_makes_its_own_series(runs, score):
-    folder = runs(
-        score(run="a"),
-        score(run="b", subset=0.1),
-        score(run="c", subset=0.1, subset_by="classes"),
-        score(run="d", source="cifar10"),
-    )
-    assert set(summary(folder)["series"]) == {
-        "rotnet from digits",
-        "rotnet 10% from digits",
-        "rotnet 10% of classes from digits",
-        "rotnet from cifar10",
-    }
-
-
-def test_series_are_ordered_from_tickets_to_random(runs, score):
-    folder = runs(
-        score(control="random"),
-        score(control="local"),
-        score(),
-        score(control="preserved"),
-        score(run="s", objective="supervised"),
-    )
-    assert list(summary(folder)["series"]) == ["supervised", "rotnet", "rotnet, preserved", "rotnet, local", "random"]
-
-
-def test_a_folder_within_a_folder_or_a_copied_run_counts_once(runs, score):
+def test_a_folder_within_a_folder_is_read_once(runs, score):
     folder = runs(score(), score(seed=1))
-    runs(score(), score(seed=1), file="copy/rows/rows.jsonl")
-    assert table.summary(table.rows([folder, folder / "a"]))["n"].tolist() == [2]
+    assert table.rows([folder, folder / "a"])["seed"].tolist() == [0, 1]
 
 
 def test_only_whole_row_files_are_read(runs, score):
@@ -109,39 +21,6 @@ def test_only_whole_row_files_are_read(runs, score):
     runs(score(seed=2), file="a/rows/half.jsonl.tmp")
     runs(score(seed=3), file="a/log.jsonl")
     assert table.rows([folder])["seed"].tolist() == [0]
-
-
-def test_sparsest_density_that_all_series_have(runs, score):
-    def curve(levels, **changes):
-        return [score(level=level, density=0.5**level, ticket_hash=str(level), **changes) for level in levels]
-
-    folder = runs(
-        *curve([0, 1, 2, 3]),
-        *curve([0, 1, 2, 4], run="s", objective="supervised"),
-        *curve([1, 2, 3, 4], control="random"),
-        *curve([1], control="preserved"),
-    )
-    common = table.sparsest_common(summary(folder))
-    assert list(common["series"]) == ["rotnet", "supervised", "random"]
-    assert set(common["density"]) == {0.25}
-
-
-def test_text_for_the_terminal(runs, score):
-    folder = runs(
-        score(level=0, density=1.0, top1=0.99),
-        score(level=0, density=1.0, top1=0.98, seed=1),
-        score(level=5, density=0.03125, top1=0.95),
-        score(level=5, density=0.03125, top1=0.97, seed=1),
-        score(level=5, density=0.03125, top1=0.7, control="random"),
-    )
-    assert table.text(summary(folder)).splitlines() == [
-        "Top-1 in % of conv on digits (protocol digits): mean ± standard deviation",
-        "",
-        "density  rotnet (n=2)  random (n=1)",
-        "-------  ------------  ------------",
-        "   100%    98.5 ± 0.7             \N{EN DASH}",
-        "  3.12%    96.0 ± 1.4          70.0",
-    ]
 
 
 @pytest.mark.parametrize(
@@ -153,6 +32,7 @@ def test_text_for_the_terminal(runs, score):
         ({"seed": "0"}, "seed '0'"),
         ({"density": 0.0}, "at least one weight"),
         ({"control": "shuffled"}, "ticket, preserved, local, random"),
+        ({"versions": {"torch": 2.11}}, "2.11 for 'torch' in its versions"),
     ],
 )
 def test_a_bad_row_is_named_with_file_and_line(runs, score, changes, named):
@@ -168,6 +48,35 @@ def test_a_line_cut_short_is_named(runs, score, line):
         file.write(line + b"\n")
     with pytest.raises(BadInput, match=r"rows\.jsonl, line 2 is no"):
         table.rows([folder])
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"layers": {"first": [3]}}, r"\[3\] for 'first' in its layers"),
+        ({"layers": {"first": [11, 10]}}, r"\[11, 10\] for 'first'"),
+        ({"layers": {"first": 0.5}}, "0.5 for 'first'"),
+        ({"metrics": {"loss": "low"}}, "'low' for 'loss' in its metrics"),
+        ({"metrics": {"loss": math.inf}}, "inf for 'loss'"),
+        ({"probe": {"10": 61.0}}, "61.0 for '10' in its probe"),
+        ({"probe": {"end": 0.6}}, "0.6 for 'end'"),
+    ],
+)
+def test_a_bad_level_row_is_named_too(runs, level, changes, named):
+    with pytest.raises(BadInput, match=rf"line 1 has {named}"):
+        table.rows([runs(level(**changes))])
+
+
+def test_a_file_that_a_failing_disk_emptied_is_named(runs, score):
+    folder = runs(score())
+    (folder / "a/rows/level-01.ticket.jsonl").touch()
+    with pytest.raises(BadInput, match=r"level-01\.ticket\.jsonl is empty; delete"):
+        table.rows([folder])
+
+
+def test_a_level_row_from_before_there_were_probes_is_read(runs, level):
+    old = {key: value for key, value in level().items() if key != "probe"}
+    assert table.rows([runs(old)])["probe"].isna().all()
 
 
 def test_missing_keys_are_named(runs, score):
@@ -186,3 +95,57 @@ def test_folders_without_rows_are_named_with_the_command_that_makes_rows(tmp_pat
 def test_tables_need_neither_torch_nor_matplotlib():
     code = "import sys, sslticket.report.table; print({'torch', 'matplotlib'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
+
+
+def read(path: Path) -> pd.DataFrame:
+    return pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_an_exported_table_holds_every_value_of_every_row_once(runs, score, level, tmp_path, ending):
+    if ending == "parquet":
+        pytest.importorskip("pyarrow", reason="no pyarrow here; pip install pyarrow")
+    rows = [score(top1=0.1 + 0.2, seed=3), score(objective='a,"b"\n\u00b5'), level(level=12, loss=None)]
+    folder = runs(*rows)
+    runs(*rows[:2], file="copy/rows/rows.jsonl")
+    output = tmp_path / f"rows.{ending}"
+    assert table.export([folder], output) == 3
+    back = read(output)
+    assert list(back.columns) == schema.COLUMNS
+    first = back[back["seed"] == 3].iloc[0]
+    assert first["top1"] == 0.1 + 0.2
+    assert first["versions"] == '{"torch": "2.11"}'
+    assert set(back["objective"]) == {"rotnet", 'a,"b"\n\u00b5'}
+    told = back[back["kind"] == "level"].iloc[0]
+    assert (told["level"], told["layers"]) == (12, '{"first": [9, 10], "last": [16, 90]}')
+    assert pd.isna(told["seed"])
+    assert pd.isna(told["loss"])
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == [output.name]
+
+
+def test_whole_numbers_stay_whole_in_text(runs, score, level, tmp_path):
+    table.export([runs(score(seed=3), level())], tmp_path / "rows.csv")
+    assert set(pd.read_csv(tmp_path / "rows.csv", dtype=str)["seed"].dropna()) == {"3"}
+
+
+def test_tables_of_other_kinds_are_refused_by_name(runs, score, tmp_path):
+    with pytest.raises(BadInput, match=r"rows\.xlsx is no name for a table; .*\.parquet or \.csv"):
+        table.export([runs(score())], tmp_path / "rows.xlsx")
+
+
+def test_without_pyarrow_one_line_says_what_to_install(runs, score, tmp_path, monkeypatch):
+    monkeypatch.setattr(table, "find_spec", lambda name: None)
+    with pytest.raises(BadInput, match=r"rows\.parquet needs pyarrow; `pip install pyarrow`"):
+        table.export([runs(score())], tmp_path / "rows.parquet")
+
+
+def test_the_documented_schema_is_the_schema():
+    """Key, type and kind of row, as docs/report.md tells them."""
+    names = {str: "text", int: "whole number", dict: "names and values", (int, float): "number"}
+    names[(int, float, type(None))] = "number or nothing"
+    wanted = {"kind": ("text", "both")}
+    for of, keys in {"both": schema.SHARED, "score": schema.SCORE, "level": schema.LEVEL}.items():
+        wanted |= {key: (names[kind], of) for key, kind in keys.items()}
+    text = (Path(__file__).parents[2] / "docs/report.md").read_text("utf-8")
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("| `")]
+    assert {name.strip("`"): (kind, of) for name, kind, of, meaning in lines if meaning} == wanted

@@ -9,6 +9,7 @@ import pytest
 
 from sslticket.data.views import View
 from sslticket.errors import BadInput
+from sslticket.fit import SGD, Fit
 from sslticket.machine import Machine
 from sslticket.objectives.rotnet import RotNet
 from sslticket.objectives.supervised import Supervised
@@ -44,6 +45,25 @@ def test_an_objective_that_needs_labels_gets_them_all_or_is_refused() -> None:
     assert np.count_nonzero(hidden.true.manifest.labels >= 0) == 1438
 
 
+def test_a_ticket_tells_its_half_and_another_seed_changes_nothing_about_it(tmp_path: Path) -> None:
+    which = recipe(data=Data(dataset="digits", half="a", subset=0.5))
+    planned = search(tmp_path, which)
+    found = tickets(planned)[-1].provenance
+    assert found["dataset"] == "digitsa"
+    assert found["half"] == planned.images.half
+    assert (found["half"]["which"], found["half"]["images"], found["images"]) == ("a", 721, 364)
+    rows = [json.loads(planned.folder.row(level).read_text()) for level in range(4)]
+    assert {row["source"] for row in rows} == {"digitsa"}
+    assert "-digitsa-" in planned.folder.path.name
+    other = Images.of(replace(which, seed=1), Machine())
+    assert other.half == found["half"]
+    assert other.source.manifest.hash != found["data_hash"]
+    b = Images.of(recipe(data=Data(dataset="digits", half="b")), Machine())
+    assert b.half is not None
+    assert b.half["hash"] != found["half"]["hash"]
+    assert not set(b.source.manifest.items) & set(planned.images.source.manifest.items)
+
+
 @pytest.mark.parametrize("bad", [{"labels": 0.0}, {"labels": 1.5}, {"shuffle_labels": -0.1}, {"shuffle_labels": 2.0}])
 def test_shares_beyond_all_images_are_refused(bad: dict[str, float]) -> None:
     with pytest.raises(BadInput, match="give --"):
@@ -69,3 +89,13 @@ def test_a_probe_tells_what_the_features_know_and_changes_nothing(tmp_path: Path
     assert [list(row["probe"]) for row in rows] == [["2"], ["4", "6"], ["4", "6"], ["4", "6"]]
     # Ten classes; even an untrained net's features tell most digits apart.
     assert all(0.5 < accuracy <= 1 for row in rows for accuracy in row["probe"].values())
+
+
+def test_grey_images_can_be_shown_in_colour(tmp_path: Path) -> None:
+    long = Fit(length="6it", batch_size=64, optimizer=SGD(lr=0.1))  # sees more images than there are to measure
+    found = search(tmp_path, recipe(data=Data(dataset="digits", channels=3), fit=long))
+    assert tickets(found)[1].weights["features.0.weight"].shape == (16, 3, 3, 3)
+    row = json.loads(found.folder.row(1).read_text())
+    assert 0 < row["metrics"]["top1"] <= 1, "the evaluation images are in colour too"
+    with pytest.raises(BadInput, match="give --channels 1 or 3"):
+        Data(dataset="digits", channels=2)

@@ -26,7 +26,7 @@ COMMAND = "/home/me/recipes/mine.py --data-root /secret/digits --out=../there --
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A search on digits with two measurements of its first and its last ticket."""
     folder = search(tmp_path_factory.mktemp("runs"), recipe(RotNet())).folder.path
-    matrix = tasks.matrix(tasks.tickets([folder], [0, 3]), ["random"], [SHORT], [0, 1])
+    matrix = tasks.matrix(tasks.tickets([folder], tasks.Levels((0, 3))), ["random"], [SHORT], [0, 1])
     assert len(list(evaluate(matrix, Workbench.on(Machine(), "fp32")))) == 8
     row = folder / "rows" / "search.level-03.jsonl"
     write_row(row, json.loads(row.read_text()) | {"command": COMMAND})

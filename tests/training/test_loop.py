@@ -154,6 +154,18 @@ def test_a_batch_that_the_parts_do_not_divide_is_refused() -> None:
         Workbench.on(Machine(accumulate=3), "fp32").check_batch(16)
 
 
+def test_a_gradient_is_clipped_to_its_longest_norm_and_a_share_of_the_rate_is_taken() -> None:
+    bench, net = Workbench.on(Machine(), "fp32"), build()
+    before = {name: value.clone() for name, value in net.named_parameters()}
+    fit = Fit(length="1it", batch_size=BATCH, optimizer=SGD(lr=0.5, momentum=0.0, weight_decay=0.0), clip=0.01)
+    with bench.prepared(net) as wrapped:
+        training = bench.loop(net, wrapped, Numbers(), fit, set_size=COUNT, seed=0, progress=Progress(0, show=False))
+        training.optimizer.param_groups[0]["share"] = 0.5
+        training.run(0, 1)
+    moved = torch.cat([(value - before[name]).flatten() for name, value in net.named_parameters()])
+    assert moved.norm().item() == pytest.approx(0.5 * 0.5 * 0.01, rel=1e-4)
+
+
 @dataclass(frozen=True)
 class Collapses(Supervised):
     """At the loss of a collapsed embedding from a step on, and for one step before it."""

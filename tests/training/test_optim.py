@@ -30,6 +30,11 @@ def test_lars_scales_weights_by_their_norms_and_leaves_biases_alone() -> None:
     torch.testing.assert_close(parameter.detach(), bias - 0.5 * gradient[0])
 
 
+def test_biases_may_have_a_share_of_the_rate_under_lars() -> None:
+    groups = optimizer(LARS(lr=1.6, bias_lr=0.0384), [nn.Parameter(torch.ones(2, 2)), nn.Parameter(torch.ones(2))])
+    assert [group.get("share", 1.0) for group in groups.param_groups] == pytest.approx([1.0, 0.024])
+
+
 def test_rmsprop_divides_by_the_running_root() -> None:
     weight, gradient = torch.tensor([1.0, -2.0]), torch.tensor([0.5, 3.0])
     expected = weight - 0.01 * gradient / (0.1 * gradient**2).sqrt()

@@ -1,0 +1,30 @@
+"""Low-shot supervised tickets in ResNet-50: 1% of ImageNet's classes.
+
+Finds     winning tickets from 1% of the classes, with all their images; W_k after 300 epochs, 5,000 updates, 30% of
+          training.
+Source    Finding Winning Tickets with Limited (or No) Supervision, section 4.2, Table 1 and Appendix A, "ImageNet
+          Labels - 1% of classes".
+Colours   S4L's noise (Zhai et al. 2019) on top of the standard augmentation.
+Run       accelerate launch recipes/supervised_resnet50_classes1.py
+Cost      not measured yet.
+Accuracy  not measured yet.
+"""
+
+from sslticket import IMP, SGD, Data, Fit, HSVNoise, Recipe, Supervised, View, run
+
+noisy = View(size=224, crop="resized", flip=True, effects=(HSVNoise(),))
+recipe = Recipe(
+    model="resnet50",
+    data=Data(dataset="imagenet", subset=0.01, subset_by="classes", augment=noisy),
+    objective=Supervised(),
+    fit=Fit(
+        length="1000ep",
+        batch_size=768,
+        optimizer=SGD(lr=0.01, weight_decay=3e-3),
+        drops=("700ep", "800ep", "900ep"),
+    ),
+    search=IMP(levels=30, rate=0.2, rewind="3840000samples"),
+)
+
+if __name__ == "__main__":
+    run(recipe)

@@ -1,0 +1,27 @@
+"""Tickets to carry to other data sets, in VGG-19 with SGD: class labels on ImageNet or Places365.
+
+Finds     winning tickets of one large source data set, of 31 densities from 100% to 0.12%; the paper takes six seeds.
+Source    One Ticket to Win Them All (Morcos et al. 2019), section 4.2 and Appendix A.1.
+Others    --dataset places365, all else the same.
+Run       accelerate launch recipes/transfer_vgg19_imagenet.py --dataset places365
+Cost      not measured yet.
+Accuracy  not measured yet.
+"""
+
+from sslticket import IMP, SGD, Data, Fit, Recipe, Supervised, run
+
+recipe = Recipe(
+    model="vgg19",
+    data=Data(dataset="imagenet"),
+    objective=Supervised(),
+    fit=Fit(
+        length="160ep",
+        batch_size=512,
+        optimizer=SGD(lr=0.1, weight_decay=1e-4),
+        drops=("80ep", "120ep"),
+    ),
+    search=IMP(levels=30, rate=0.2, rewind="3ep"),
+)
+
+if __name__ == "__main__":
+    run(recipe)

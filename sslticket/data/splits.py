@@ -1,0 +1,59 @@
+"""The images of one split of a data set of files, in whichever of its forms it is there."""
+
+from pathlib import Path
+
+from sslticket.data import places
+from sslticket.data.dataset import Dataset, Split
+from sslticket.data.filelists import listed
+from sslticket.data.folders import Listing, class_folders
+from sslticket.data.ilsvrc import Devkit, evaluation, training
+from sslticket.data.layouts import Ilsvrc, Lists
+from sslticket.data.listings import kept_listing
+from sslticket.data.shards import open_pack
+
+
+def split_listing(entry: Dataset, split: Split, found: places.Found) -> Listing:
+    """A split's images, as resized shards, class folders, or in the form in which the set is published.
+
+    Both splits number the classes alike, even where one lacks some of them.
+
+    Raises:
+        BadInput: if the split is not there (`places.MissingSplit`), or files are damaged.
+    """
+    folder = found.folder
+    if found.layout == "shards":
+        pack = open_pack(folder, split)
+        if pack is None:
+            raise places.no_split(entry, split, folder)
+        return pack
+    train = places.split_folder(entry, "train", folder)
+    own = train if split == "train" else places.split_folder(entry, "eval", folder)
+    if own is not None:
+        return kept_listing(own, _classes(entry, folder, train))
+    if isinstance(entry.layout, Lists) and (folder / _images(entry.layout, split)).is_dir():
+        return listed(folder, entry.layout, split, _classes(entry, folder, train))
+    if isinstance(entry.layout, Ilsvrc) and (published := _ilsvrc(entry, entry.layout, split, folder, train)):
+        return published
+    raise places.no_split(entry, split, folder)
+
+
+def _images(layout: Lists, split: Split) -> str:
+    return layout.train_images if split == "train" else layout.eval_images
+
+
+def _classes(entry: Dataset, folder: Path, train: Path | None) -> tuple[str, ...] | None:
+    """The training images' classes, if they are there."""
+    if train is not None:
+        return tuple(class_folders(train))
+    if isinstance(entry.layout, Ilsvrc) and (archive := folder / entry.layout.train).is_file():
+        return training(archive).classes
+    return None
+
+
+def _ilsvrc(entry: Dataset, layout: Ilsvrc, split: Split, folder: Path, train: Path | None) -> Listing | None:
+    if split == "train":
+        return training(folder / layout.train) if (folder / layout.train).is_file() else None
+    archive = folder / layout.eval
+    place = places.flat_folder(entry, folder) or (archive if archive.is_file() else None)
+    kit = Devkit.of(folder, layout)
+    return evaluation(place, kit, _classes(entry, folder, train)) if place and kit else None

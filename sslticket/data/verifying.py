@@ -1,0 +1,145 @@
+"""Is a data set whole? Its counts against the catalogue's, its official files' MD5 sums, and its images decoded."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from sslticket.data import checksums, places
+from sslticket.data.catalogue import dataset
+from sslticket.data.dataset import Dataset, Split
+from sslticket.data.filelists import class_names
+from sslticket.data.ilsvrc import Devkit
+from sslticket.data.layouts import Ilsvrc, Lists
+from sslticket.data.opening import Source, loader, open_split
+from sslticket.data.order import Order
+from sslticket.errors import BadInput
+
+_DECODED_AT_ONCE = 64
+SPLITS: tuple[Split, ...] = ("train", "eval")
+
+Stage = Callable[[str, int], Callable[[int], object]]
+"""Called with what begins and how much of it there is; returns what is called with how much is done."""
+
+
+class Finding(NamedTuple):
+    """One thing that was looked at.
+
+    Attributes:
+        text: what it is, in a line.
+        good: whether it is as it should be.
+    """
+
+    text: str
+    good: bool
+
+
+def verify(
+    name: str, data_root: Path | None, *, decode: int | None, md5: bool, threads: int, stage: Stage
+) -> Iterator[Finding]:
+    """Look at a data set that is there; nothing is downloaded.
+
+    Args:
+        name: in the catalogue.
+        data_root: where it lies; None looks in the usual places.
+        decode: images of each split to decode, evenly spread; None decodes all.
+        md5: compare the MD5 sums of the official files that are there.
+        threads: for decoding.
+        stage: told what goes on.
+
+    Raises:
+        BadInput: if the set is nowhere, or DALI is not installed and images are to be decoded.
+    """
+    entry = dataset(name)
+    found = None if entry.layout == "sklearn" else places.look(entry, data_root)
+    if found is None and entry.layout != "sklearn":
+        raise places.nowhere(entry, data_root)
+    if found and md5:
+        yield from _sums(entry, found.folder, stage)
+    known = _class_names(entry, found.folder) if found else None
+    sources = {}
+    for split in SPLITS:
+        try:
+            sources[split] = open_split(name, split, data_root)
+        except places.MissingSplit as error:
+            yield Finding(str(error), good=entry.images is None)
+        except BadInput as error:
+            yield Finding(str(error), good=False)
+    for split, source in sources.items():
+        yield from _counts(entry, split, source)
+        yield from _names(split, source, known)
+    for split, source in sources.items():
+        yield from _decoded(split, source, decode, threads, stage)
+
+
+def _sums(entry: Dataset, folder: Path, stage: Stage) -> Iterator[Finding]:
+    for path, expected in checksums.official(entry.name, folder).items():
+        try:
+            checksums.check(path, expected, stage(path.name, path.stat().st_size))
+            yield Finding(f"{path} has the official MD5 sum", good=True)
+        except BadInput as error:
+            yield Finding(str(error), good=False)
+
+
+def _counts(entry: Dataset, split: Split, source: Source) -> Iterator[Finding]:
+    counts = source.manifest.counts()
+    images, classes = len(source.manifest) + len(source.bad), len(counts)
+    found = f"{split}: {images:,} images of {classes:,} classes, {counts.min():,} to {counts.max():,} each"
+    published = None if entry.images is None else entry.images[SPLITS.index(split)]
+    same = published in (None, images) and entry.classes in (None, classes)
+    if published is not None and not same:
+        found += f"; published are {published:,} images of {entry.classes:,} classes"
+    yield Finding(found, good=same)
+    if empty := [source.manifest.classes[label] for label in np.flatnonzero(counts == 0)]:
+        yield Finding(f"{split}: no images of {_some(empty)}", good=False)
+
+
+def _class_names(entry: Dataset, folder: Path) -> tuple[str, ...] | None:
+    """The published classes, where something in the folder tells them."""
+    if isinstance(entry.layout, Ilsvrc) and (kit := Devkit.of(folder, entry.layout)):
+        return tuple(kit.wnids.values())
+    if isinstance(entry.layout, Lists) and (folder / entry.layout.classes).is_file():
+        return class_names(folder, entry.layout)
+    return None
+
+
+def _names(split: Split, source: Source, known: tuple[str, ...] | None) -> Iterator[Finding]:
+    if known is None:
+        return
+    if strange := set(source.manifest.classes) - set(known):
+        yield Finding(f"{split}: none of the published classes: {_some(strange)}", good=False)
+    if missing := set(known) - set(source.manifest.classes):
+        yield Finding(f"{split}: missing: {_some(missing)}", good=False)
+
+
+def _some(classes: Iterable[str]) -> str:
+    """The first ten names, and how many more there are; a terminal should not scroll by with a thousand."""
+    names = sorted(classes)
+    more = f" and {len(names) - 10:,} more" if len(names) > 10 else ""
+    return f"{'class' if len(names) == 1 else 'classes'} {', '.join(names[:10])}{more}"
+
+
+def _decoded(split: Split, source: Source, most: int | None, threads: int, stage: Stage) -> Iterator[Finding]:
+    bad = dict(source.bad)
+    manifest = source.manifest if most is None else source.manifest.thinned(most)
+    if source.images is None and len(manifest):
+        import torch  # counting alone needs neither torch nor DALI
+
+        images = loader(
+            replace(source, manifest=manifest),
+            (source.dataset.eval,),
+            Order(len(manifest), min(_DECODED_AT_ONCE, len(manifest)), 0),
+            augment_seed=0,
+            device=torch.device("cpu"),
+            threads=threads,
+            max_bad_images=len(source.manifest),
+        )
+        advance = stage(f"{split} images", len(manifest))
+        for batch in images.once():
+            advance(len(batch.row))
+        bad |= images.bad
+    what = "kept whole in memory" if source.images is not None else f"{len(manifest):,} images decoded"
+    yield Finding(f"{split}: {what}, {len(bad):,} cannot be read", good=not bad)
+    yield from (Finding(f"{path}: {reason}", good=False) for path, reason in sorted(bad.items()))

@@ -1,0 +1,103 @@
+"""What has to be known of a ticket file while its weights are not in memory: a dense ResNet-50's take 94 MB."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sslticket import models
+from sslticket.data.catalogue import dataset
+from sslticket.errors import BadInput
+from sslticket.evaluation.pace import image_size
+from sslticket.evaluation.protocols import Protocol
+from sslticket.evaluation.tasks import run_of
+from sslticket.recipe import family
+from sslticket.ticket import Ticket
+
+
+@dataclass(frozen=True, eq=False)
+class Entrant:
+    """A ticket that is evaluated.
+
+    Attributes:
+        hash: the ticket's.
+        model: its network.
+        channels: of the images that it was found on, so of its first layer.
+        kept: weights that remain.
+        total: prunable weights.
+        about: what each of its rows says of it.
+    """
+
+    hash: str
+    model: str
+    channels: int
+    kept: int
+    total: int
+    about: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, path: Path, targets: Mapping[str, Protocol]) -> "Entrant":
+        """Load a ticket, and see whether its network takes the images of all its protocols.
+
+        Raises:
+            BadInput: if it is damaged, or was found on images of another size and its network takes no other.
+        """
+        ticket = Ticket.load(path)
+        data = ticket.recipe["data"]
+        source = dataset(data["dataset"])
+        own = data["image_size"] or _seen(data["augment"]) or source.train.size
+        channels = data.get("channels") or source.channels
+        for protocol in targets.values():
+            size = image_size(protocol)
+            if size != own:
+                _check(ticket, path, protocol.name, channels, sizes=(own, size))
+        mask = ticket.mask
+        about = _about(path, ticket) | {"channels": channels}
+        return cls(ticket.hash, ticket.recipe["model"], channels, mask.survivors, mask.total, about)
+
+
+def _seen(augment: Any) -> int | None:
+    """The size of a recipe's own training view."""
+    first = augment[0] if isinstance(augment, list) else augment
+    return None if first is None else int(first["size"])
+
+
+def _check(ticket: Ticket, path: Path, protocol: str, channels: int, *, sizes: tuple[int, int]) -> None:
+    model, (own, size) = ticket.recipe["model"], sizes
+    shapes = _shapes(model, channels, size)
+    for name, value in ticket.weights.items():
+        if shapes.get(name, value.shape) != value.shape:
+            raise BadInput(
+                f"{path} was found on images of {own} pixels, and {protocol} shows {size}: {name} of {model} is "
+                f"{tuple(value.shape)} there and {tuple(shapes[name])} here; give a protocol of {own} pixels, or "
+                "tickets of a network that pools globally"
+            )
+
+
+@cache
+def _shapes(model: str, channels: int, size: int) -> dict[str, torch.Size]:
+    with torch.random.fork_rng():
+        backbone = models.build(model, channels=channels, image_size=size)
+    return {name: value.shape for name, value in backbone.state_dict().items()}
+
+
+def _about(path: Path, ticket: Ticket) -> dict[str, Any]:
+    recipe, came = ticket.recipe, ticket.provenance
+    return {
+        "kind": "score",
+        "run": run_of(path).name,
+        "recipe": family(recipe),
+        "objective": came["objective"],
+        "model": recipe["model"],
+        "source": came["dataset"],
+        "subset": recipe["data"]["subset"],
+        "subset_by": recipe["data"]["subset_by"],
+        "level": ticket.level,
+        "density": ticket.mask.density,
+        "ticket_hash": ticket.hash,
+        "search_seed": came["seed"],
+        "search_samples": came["search_samples"],
+    }

@@ -1,0 +1,196 @@
+"""The matrix as work: which rows are not there yet, and the trainings that fill them."""
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sslticket.evaluation.entrants import Entrant
+from sslticket.evaluation.images import Gallery
+from sslticket.evaluation.natural import Natural
+from sslticket.evaluation.tasks import Task
+from sslticket.fit import Fit
+
+NATURAL = "natural"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """One training under a protocol.
+
+    Attributes:
+        control: "ticket", one of the controls, or "natural" for the dense network that shows natural zeros.
+        rows: what it fills: more than one where a control owes nothing to the tickets that it stands beside.
+        like: a row's task, which gives protocol and seed; of "natural", one that needs it.
+        model: the network.
+        channels: of the images.
+        steps: optimiser steps.
+        batch_size: images in a step.
+        donor: a row that this very training has filled before.
+        natural: of "adjusted" and "natural", the file with the natural mask, there or to be written.
+    """
+
+    control: str
+    rows: tuple[Task, ...] = ()
+    like: Task
+    model: str
+    channels: int
+    steps: int
+    batch_size: int
+    donor: Path | None = None
+    natural: Path | None = None
+
+    @property
+    def samples(self) -> int:
+        """Source images that it sees; none where its measurement is there already."""
+        return 0 if self.donor else self.steps * self.batch_size
+
+    @property
+    def waits(self) -> bool:
+        """Whether the natural mask that it needs is not there yet."""
+        return self.control == "adjusted" and self.natural is not None and not self.natural.exists()
+
+
+@dataclass(frozen=True, eq=False)
+class Matrix:
+    """Checked rows to be.
+
+    Attributes:
+        tasks: all of them, done or not.
+        entrants: the tickets, by file.
+        gallery: the images.
+        precision: of the passes.
+    """
+
+    tasks: Sequence[Task]
+    entrants: Mapping[Path, Entrant]
+    gallery: Gallery
+    precision: str
+    _natural: dict[Path, int] = field(default_factory=dict)  # weights that remain, by file
+
+    @classmethod
+    def of(cls, tasks: Sequence[Task], data_root: Path | None, precision: str) -> "Matrix":
+        """Check every ticket and open all images before anything is trained.
+
+        Raises:
+            BadInput: if a ticket is damaged or does not fit its protocols' images, or data is missing.
+        """
+        targets = {
+            path: {task.protocol.name: task.protocol for task in tasks if task.path == path}
+            for path in dict.fromkeys(task.path for task in tasks)
+        }
+        entrants = {path: Entrant.read(path, protocols) for path, protocols in targets.items()}
+        matrix = cls(tasks, entrants, Gallery(data_root), precision)
+        for task in matrix.left():
+            matrix.gallery.splits(task.protocol, entrants[task.path].channels)
+        return matrix
+
+    def left(self) -> list[Task]:
+        """Rows that are not there, or are about earlier tickets of these names.
+
+        Raises:
+            BadInput: if a row is damaged.
+        """
+        return [task for task in self.tasks if not self.is_done(task)]
+
+    def is_done(self, task: Task) -> bool:
+        """Whether its row is there, about this very ticket."""
+        return task.is_done(self.entrants[task.path].hash)
+
+    def trainings(self) -> list[Training]:
+        """What has to be done for the rows that are left, tickets first, and natural masks before what needs them."""
+        left = set(self.left())
+        groups: dict[tuple[object, ...], list[Task]] = defaultdict(list)
+        for task in self.tasks:
+            groups[self._identity(task)].append(task)
+        found = [self._training(group, left) for group in groups.values() if not left.isdisjoint(group)]
+        naturals = {each.natural: self._natural_training(each) for each in found if each.waits}
+        found.sort(key=lambda each: (each.control != "ticket", each.control == "adjusted"))
+        first = [each for each in found if each.control != "adjusted"]
+        return [*first, *naturals.values(), *found[len(first) :]]
+
+    def about(self, task: Task) -> dict[str, Any]:
+        """What a row says beside what was measured."""
+        target = self.gallery.splits(task.protocol, self.entrants[task.path].channels).training.manifest.dataset
+        own = {"control": task.control, "protocol": task.protocol.name, "target": target, "seed": task.seed}
+        return dict(self.entrants[task.path].about) | own
+
+    def measured(self, training: Training) -> dict[str, Any] | None:
+        """What this very training has shown before, from the donor's row; None where there is none."""
+        if training.donor is None:
+            return None
+        row = json.loads(training.donor.read_text(encoding="utf-8"))
+        return {name: value for name, value in row.items() if name not in self.about(training.like)}
+
+    def _identity(self, task: Task) -> tuple[object, ...]:
+        """Rows that agree in this are filled by one training.
+
+        A random ticket owes nothing to the ticket that it stands beside but the number of its weights, and a dense
+        network drawn anew is the same under every control but the adjusted.
+        """
+        entrant = self.entrants[task.path]
+        where = (task.protocol.name, task.seed, entrant.model, entrant.channels, entrant.total)
+        if task.control == "adjusted":
+            natural = self._natural_kept(self._natural_file(task))
+            return (*where, "adjusted", entrant.kept if natural is None else min(entrant.kept, natural))
+        if task.control != "ticket" and (task.control == "random" or entrant.kept == entrant.total):
+            return (*where, "random", entrant.kept)
+        return (*where, task.control, entrant.hash)
+
+    def _training(self, group: Sequence[Task], left: set[Task]) -> Training:
+        rows = tuple(task for task in group if task in left)
+        like, entrant = rows[0], self.entrants[rows[0].path]
+        done = (task.row for task in group if task not in left)
+        fit, steps = self._fit(like)
+        return Training(
+            control=like.control,
+            rows=rows,
+            like=like,
+            model=entrant.model,
+            channels=entrant.channels,
+            steps=steps,
+            batch_size=fit.batch_size,
+            donor=next((row for row in done if _precision(row) == self.precision), None),
+            natural=self._natural_file(like) if like.control == "adjusted" else None,
+        )
+
+    def _natural_training(self, needs: Training) -> Training:
+        return Training(
+            control=NATURAL,
+            like=needs.like,
+            model=needs.model,
+            channels=needs.channels,
+            steps=needs.steps,
+            batch_size=needs.batch_size,
+            natural=needs.natural,
+        )
+
+    def _fit(self, task: Task) -> tuple[Fit, int]:
+        entrant = self.entrants[task.path]
+        fit = task.protocol.fit_for(entrant.model)
+        images = len(self.gallery.splits(task.protocol, entrant.channels).training.manifest)
+        return fit, fit.clock(images).total
+
+    def _natural_file(self, task: Task) -> Path:
+        """Of any run of the matrix with this network; where none has it yet, of the first."""
+        entrant = self.entrants[task.path]
+        name = f"{entrant.model.replace('/', '_')}.{task.protocol.name}.seed{task.seed}.safetensors"
+        alike = (
+            other.run
+            for other in self.tasks
+            if (mine := self.entrants[other.path]).model == entrant.model
+            and (mine.channels, mine.total) == (entrant.channels, entrant.total)
+        )
+        files = [run / "natural" / name for run in dict.fromkeys(alike)]
+        return next((file for file in files if file.exists()), files[0])
+
+    def _natural_kept(self, file: Path) -> int | None:
+        if file not in self._natural and file.exists():
+            self._natural[file] = Natural.load(file).mask.survivors
+        return self._natural.get(file)
+
+
+def _precision(row: Path) -> Any:
+    return json.loads(row.read_text(encoding="utf-8")).get("precision")

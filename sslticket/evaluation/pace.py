@@ -1,0 +1,54 @@
+"""How long a training will take, from how long others took."""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from sslticket.data.catalogue import dataset
+from sslticket.errors import BadInput
+from sslticket.evaluation import protocols
+from sslticket.evaluation.protocols import Protocol
+
+
+def image_size(protocol: Protocol) -> int:
+    """The side in pixels of what a network is shown in training."""
+    return protocol.views(dataset(protocol.dataset))[0].size
+
+
+class Pace:
+    """Images a second that a device has trained on, by model; from the rows that are there."""
+
+    def __init__(self, runs: Iterable[Path], device: str, precision: str) -> None:
+        """Reads the rows of these runs' folders that this device has measured at this precision."""
+        named, sized = defaultdict(list), defaultdict(list)
+        for row in _scores(runs):
+            if (row["device"], row["precision"]) != (device, precision) or not row["seconds"]:
+                continue
+            rate = row["samples"] / row["seconds"]
+            named[row["model"], row["protocol"]].append(rate)
+            try:
+                sized[row["model"], image_size(protocols.find(row["protocol"]))].append(rate)
+            except BadInput:  # a protocol of an older version
+                continue
+        self._named, self._sized = named, sized
+
+    def rate(self, model: str, protocol: Protocol) -> float | None:
+        """Source images a second under this protocol, or else on images of its size; None where none was measured."""
+        found = self._named.get((model, protocol.name)) or self._sized.get((model, image_size(protocol)))
+        return median(found) if found else None
+
+
+def _scores(runs: Iterable[Path]) -> Iterator[dict[str, Any]]:
+    """The rows that score tickets; what cannot be read is for others to complain about."""
+    for run in runs:
+        for file in sorted((run / "rows").glob("level-*.jsonl")):
+            try:
+                row = json.loads(file.read_text(encoding="utf-8"))
+            except (OSError, ValueError):
+                continue
+            wanted = ("device", "precision", "samples", "seconds", "model", "protocol")
+            if isinstance(row, dict) and all(key in row for key in wanted):
+                yield row

@@ -1,0 +1,110 @@
+"""Everything that a report draws, computed once from the rows: for the page and for the files beside it."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import pandas as pd
+
+from sslticket.report import accuracy, comparison, searches, statistics
+from sslticket.report.chart import Chart, Heat, Look, looks
+from sslticket.report.statistics import PANEL
+
+
+@dataclass(frozen=True)
+class Panel:
+    """What may be compared: the numbers of one protocol, target and model."""
+
+    number: int
+    summary: pd.DataFrame  # the rows of `statistics.summary`
+    comparisons: pd.DataFrame  # those of `comparison.comparisons`
+    costs: pd.DataFrame  # from `searches.costs`, of all models
+
+    @cached_property
+    def common(self) -> pd.DataFrame:
+        """The rows at the sparsest density that all series have; maybe none."""
+        return statistics.sparsest_common(self.summary)
+
+    @property
+    def density(self) -> float:
+        """The sparsest density that all series have; NaN where there is none."""
+        return float(self.common["density"].iloc[0]) if len(self.common) else math.nan
+
+    def accuracy(self) -> Chart:
+        """Top-1 against density."""
+        return accuracy.curves(self.summary, self.number)
+
+    def differences(self) -> Iterator[Chart]:
+        """Gains on supervised and on random tickets, where there are such."""
+        random = self.comparisons["against"] == "random"
+        for own in (self.comparisons[~random], self.comparisons[random]):
+            if len(own):
+                yield accuracy.differences(own, self.number)
+
+    def cost(self) -> dict[str, Chart]:
+        """Top-1 against what the search cost, by unit; empty where no row tells."""
+        return dict(searches.cost(self.summary, self.costs, self.number, self.density))
+
+
+class Content:
+    """All charts and heat maps of a frame of `table.rows`."""
+
+    def __init__(self, frame: pd.DataFrame) -> None:
+        self.named = statistics.named(frame)
+        self.summary = statistics.summary(frame)
+        self.levels = searches.levels(self.named)
+        self.comparisons = comparison.comparisons(frame)
+        self.costs = searches.costs(self.levels)
+
+    @cached_property
+    def looks(self) -> dict[str, Look]:
+        """The look of each series; of tickets that were never scored, too."""
+        scored = self.summary[["series", "tickets", "control"]].drop_duplicates("series")
+        known = [(str(name), str(tickets), str(control)) for name, tickets, control in scored.itertuples(index=False)]
+        unscored = [name for name in self.levels["tickets"].unique() if name not in set(scored["series"])]
+        return looks([*known, *((name, name, "ticket") for name in unscored)])
+
+    @cached_property
+    def panels(self) -> list[Panel]:
+        """One for each protocol, target and model; those first whose tickets were found on the target itself."""
+        groups = [own for _, own in self.summary.groupby(PANEL, sort=False)]
+        groups.sort(key=lambda own: not (own["source"] == own["target"]).any())
+        return [Panel(number, own, self._compared(own), self.costs) for number, own in enumerate(groups)]
+
+    def _compared(self, own: pd.DataFrame) -> pd.DataFrame:
+        first = own.iloc[0]
+        same = [self.comparisons[key] == first[key] for key in PANEL]
+        found = self.comparisons[same[0] & same[1] & same[2]]
+        places = found["series"].map({name: place for place, name in enumerate(self.looks)})
+        ordered: pd.DataFrame = found.loc[places.sort_values(kind="stable").index]
+        return ordered
+
+    @cached_property
+    def transfer(self) -> list[tuple[float, Heat]]:
+        """Matrices of tickets and protocols, for each model and density."""
+        return list(accuracy.transfer(self.summary))
+
+    @cached_property
+    def learnt(self) -> list[Chart]:
+        """What the searches' networks learnt of their own tasks."""
+        return [*searches.metrics(self.levels), *searches.probes(self.levels)]
+
+    @cached_property
+    def layers(self) -> list[Heat]:
+        """The density of each layer."""
+        return list(searches.layers(self.levels))
+
+    def charts(self) -> Iterator[Chart]:
+        """Every chart."""
+        for panel in self.panels:
+            yield panel.accuracy()
+            yield from panel.differences()
+            yield from panel.cost().values()
+        yield from self.learnt
+
+    def heats(self) -> Iterator[Heat]:
+        """Every heat map."""
+        for _, heat in self.transfer:
+            yield heat
+        yield from self.layers

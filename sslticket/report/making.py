@@ -1,0 +1,142 @@
+"""Tables of what was measured and how: searches and their cost, every mean, and the commands behind them."""
+
+import json
+import math
+from html import escape
+from typing import Any
+
+import pandas as pd
+
+from sslticket.report import html, schema, statistics, text
+from sslticket.report.chart import brief, duration
+from sslticket.report.content import Content, Panel
+from sslticket.report.statistics import PANEL
+
+_ALIKE = ["kind", "command", "commit", "data_hash", "device", "precision", "versions"]
+_MEAN = [*PANEL, "series", "density"]
+
+
+def searches(content: Content) -> str:
+    """What each search cost, and how its own measures went; "" without level rows."""
+    body = []
+    for run, own in content.levels.groupby("run"):
+        last = own.iloc[-1]
+        body.append(
+            [
+                str(run),
+                f"{100 * last['subset']:g}% of {'the classes of ' * (last['subset_by'] == 'classes')}{last['source']}",
+                str(last["search_seed"]),
+                str(own["level"].max()),
+                f"{last['cost_samples']:,.0f}",
+                f"{last['cost_steps']:,.0f}",
+                duration(last["cost_seconds"]),
+                f"{own['bad_images'].max():.0f}",
+                _change(own),
+            ]
+        )
+    head = ["Run", "Images", "Seed", "Levels", "Images seen", "Steps", "Time", "Bad images", "Dense → sparsest"]
+    caption = "What each search cost, and how well its networks learned their own task"
+    return html.card(html.table(caption, head, body, words=(0, 1, 8)), "cost") if body else ""
+
+
+def _change(own: pd.DataFrame) -> str:
+    """How the search's own measures went from the dense training to the last, "rotation accuracy 0.93 → 0.71"."""
+    trained = own[own["level"] > 0]  # the row of level 0 tells of the few steps up to W_k
+    if trained.empty:
+        return ""
+    first, last = trained.iloc[0], trained.iloc[-1]
+    before, after = ({"loss": row["loss"], **row["metrics"]} for row in (first, last))
+    return ", ".join(f"{name} {before[name]:.3g} → {after[name]:.3g}" for name in before if name in after)
+
+
+def bargain(panel: Panel) -> str:
+    """What the ringed tickets cost, and how many times less than the supervised ones; "" where no row tells."""
+    own = panel.common[panel.common["control"] == "ticket"] if len(panel.common) else panel.common
+    own = own.merge(panel.costs, on=["model", "tickets", "density"])
+    if own.empty:
+        return ""
+    labels = own[own["objective"] == "supervised"].sort_values(["subset", "series"], ascending=[False, True])
+    body = []
+    for row in own.to_dict("records"):
+        line = [row["series"], brief(row["cost_samples"]), duration(row["cost_seconds"]), brief(row["cost_steps"])]
+        if len(labels):
+            line.append(_times(labels.iloc[0]["cost_samples"], row["cost_samples"]))
+        body.append(line)
+    head = ["Tickets", "Images seen", "Time", "Steps"]
+    head += [f"Images, {labels.iloc[0]['series']} ÷ this"] if len(labels) else []
+    caption = f"What the tickets of {text.percent(panel.density)}%, ringed in the chart of cost, took to find"
+    return html.details("Cost of the headline's tickets", html.table(caption, head, body))
+
+
+def _times(reference: float, own: float) -> str:
+    return f"{reference / own:.3g}\N{MULTIPLICATION SIGN}" if own else text.MISSING
+
+
+def numbers(content: Content) -> str:
+    """The table of all means, which the page's script sorts and filters."""
+    head = [*("Series", "Model", "Protocol", "Weights left", "Top-1, %", "± sd", "Top-5, %", "Searches", "Trainings")]
+    texts = {0, 1, 2}
+    kinds = ["" if place in texts else ' class="num"' for place in range(len(head))]
+    columns = "".join(f'<th scope="col"{kind}>{name}</th>' for kind, name in zip(kinds, head, strict=True))
+    lines = "".join(map(_line, range(len(content.summary)), content.summary.to_dict("records")))
+    tools = (
+        '<div class="tools"><label hidden>Filter <input type="search" id="filter" placeholder="words, such as '
+        'random 1.56%"></label><span class="soft" id="count" role="status"></span></div>'
+    )
+    caption = "Mean top-1 and top-5 of every series at every density"
+    return html.card(
+        f'{tools}<div class="scroll tall" role="region" tabindex="0" aria-label="{caption}">'
+        f'<table class="words" id="numbers"><caption><span>{caption}</span></caption><thead><tr>{columns}</tr></thead>'
+        f"<tbody>{lines}</tbody></table></div>"
+    )
+
+
+def _line(place: int, row: dict[Any, Any]) -> str:
+    sd = text.MISSING if math.isnan(row["top1_sd"]) else f"{100 * row['top1_sd']:.2f}"
+    numbers = [f"{text.percent(row['density'])}%", f"{100 * row['top1']:.2f}", sd, f"{100 * row['top5']:.2f}"]
+    numbers += [str(row["searches"] or text.MISSING), str(row["n"])]
+    cells = "".join(f'<td class="num">{each}</td>' for each in numbers)
+    return (
+        f'<tr data-mean="{place}"><th scope="row">{escape(row["series"])}</th><td>{escape(row["model"])}</td>'
+        f"<td>{escape(row['protocol'])}</td>{cells}</tr>"
+    )
+
+
+def data(content: Content) -> str:
+    """The trainings that each mean is of, as JSON that no value can end early."""
+    scores = statistics.trainings(content.named)
+    makings: dict[tuple[str, ...], int] = {}
+    means: dict[tuple[Any, ...], list[list[Any]]] = {}
+    for row in scores.sort_values(["search_seed", "seed"]).to_dict("records"):
+        how = tuple(str(row[key]) for key in ("run", "command", "commit", "data_hash"))
+        search = None if row["control"] in schema.SHARED_CONTROLS else row["search_seed"]
+        training = [search, int(row["seed"]), row["top1"], makings.setdefault(how, len(makings))]
+        means.setdefault(tuple(row[key] for key in _MEAN), []).append(training)
+    ordered = [means[tuple(row)] for row in content.summary[_MEAN].itertuples(index=False)]
+    found = json.dumps({"made": list(makings), "means": ordered}, separators=(",", ":"), allow_nan=False)
+    return found.replace("<", "\\u003c")
+
+
+def made(content: Content) -> str:
+    """For each run, the commands that made its rows and what they ran on; rows made alike are told together."""
+    frame = content.named
+    frame = frame.assign(versions=frame["versions"].map(lambda each: json.dumps(each, sort_keys=True)))
+    runs = []
+    for run, own in frame.groupby("run"):
+        parts = []
+        for key, alike in own.groupby(_ALIKE, sort=False):
+            kind, *values = map(str, key)
+            versions = ", ".join(f"{name} {version}" for name, version in json.loads(values.pop()).items())
+            what = "Levels of the search" if kind == "level" else f"Scores ({', '.join(alike['protocol'].unique())})"
+            facts = dict(zip(["Command", "Commit", "Data", "Device", "Precision"], values, strict=True))
+            facts |= {"Versions": versions, "Rows": str(len(alike))}
+            items = "".join(f"<dt>{name}</dt><dd><code>{escape(fact)}</code></dd>" for name, fact in facts.items())
+            parts.append(f"<h3>{escape(what)}</h3><dl>{items}</dl>")
+        runs.append(html.details(str(run), "".join(parts)))
+    return html.card("".join(runs))
+
+
+def footer(content: Content) -> str:
+    """What the page was drawn from."""
+    frame = content.named
+    return f"Drawn by sslticket from {len(frame):,} rows of {frame['run'].nunique():,} runs."

@@ -1,0 +1,169 @@
+// Without this script the page has every figure and number; with it they can be pointed at, picked, sorted and filtered.
+"use strict";
+
+const all = (selector, within = document) => [...within.querySelectorAll(selector)];
+
+const make = (name, properties = {}, ...children) => {
+  const element = Object.assign(document.createElement(name), properties);
+  element.append(...children);
+  return element;
+};
+
+/* Pickers: of the parts of a .pick one is shown, chosen from a list. */
+
+for (const pick of all(".pick")) {
+  const parts = [...pick.children].filter((part) => part.dataset.pick !== undefined);
+  if (parts.length < 2) continue;
+  const select = make("select", {}, ...parts.map((part, place) => new Option(part.dataset.pick, place)));
+  const show = () => parts.forEach((part, place) => { part.hidden = place !== Number(select.value); });
+  select.value = pick.dataset.first || 0;
+  select.addEventListener("change", show);
+  pick.prepend(make("label", { className: "choice" }, `${pick.dataset.label} `, select));
+  show();
+}
+
+/* Charts: the point nearest to the pointer, or the one the arrow keys lead to, tells its values. */
+
+const tip = document.getElementById("tip");
+let told = null;
+
+function tell(point) {
+  if (point === told && tip.hidden === !point) return;
+  told?.classList.remove("on");
+  told = point;
+  tip.hidden = !point;
+  if (!point) return;
+  point.classList.add("on");
+  tip.textContent = point.getAttribute("aria-label");
+  const spot = point.getBoundingClientRect();
+  const box = tip.getBoundingClientRect();
+  const left = Math.min(Math.max(8, spot.left + spot.width / 2 - box.width / 2), innerWidth - box.width - 8);
+  tip.style.left = `${left}px`;
+  tip.style.top = `${spot.top > box.height + 14 ? spot.top - box.height - 8 : spot.bottom + 8}px`;
+}
+
+const place = (point) => [Number(point.dataset.x), Number(point.dataset.y)];
+
+function nearest(points, x, y, stretch = 1) {
+  const far = (point) => Math.hypot(place(point)[0] - x, (place(point)[1] - y) * stretch);
+  return points.reduce((best, point) => (best && far(best) <= far(point) ? best : point), null);
+}
+
+function step(points, key) {
+  if (!told || !points.includes(told)) return points[0] || null;
+  const [x, y] = place(told);
+  const along = key === "ArrowLeft" || key === "ArrowRight";
+  const own = points.filter((point) => (point.parentNode === told.parentNode) === along && point !== told);
+  const ahead = own.filter((point) => {
+    const [other, height] = place(point);
+    return { ArrowLeft: other < x, ArrowRight: other > x, ArrowUp: height <= y, ArrowDown: height > y }[key];
+  });
+  return nearest(ahead, x, y, along ? 1 : 0.2) || told;
+}
+
+for (const chart of all("svg.chart")) {
+  const points = all(".pt", chart);
+  for (const point of points) {
+    const title = point.querySelector("title");
+    point.setAttribute("role", "img");
+    point.setAttribute("aria-label", title.textContent);
+    title.remove(); // or the browser would tell it a second time
+  }
+  const shown = () => points.filter((point) => getComputedStyle(point.parentNode).display !== "none");
+  chart.setAttribute("tabindex", "0");
+  const point = (event) => {
+    const box = chart.getBoundingClientRect();
+    const scale = chart.viewBox.baseVal.width / box.width;
+    const [x, y] = [(event.clientX - box.left) * scale, (event.clientY - box.top) * scale];
+    const found = nearest(shown(), x, y);
+    tell(found && Math.hypot(place(found)[0] - x, place(found)[1] - y) < 40 ? found : null);
+  };
+  chart.addEventListener("pointermove", point);
+  chart.addEventListener("pointerdown", point);
+  chart.addEventListener("pointerleave", () => tell(null));
+  chart.addEventListener("blur", () => tell(null));
+  chart.addEventListener("keydown", (event) => {
+    if (event.key === "Escape") tell(null);
+    if (!event.key.startsWith("Arrow")) return;
+    event.preventDefault();
+    tell(step(shown(), event.key));
+  });
+}
+
+// What was told stays the place from which the arrow keys go on.
+addEventListener("scroll", () => { tip.hidden = true; }, { passive: true });
+
+/* The table of all means: sorted by a column, filtered by words, each mean opened into its trainings. */
+
+const numbers = document.getElementById("numbers");
+const body = numbers.tBodies[0];
+const lines = [...body.rows];
+const heads = all("thead th", numbers);
+const trainings = JSON.parse(document.getElementById("trainings").textContent);
+
+function sort(column) {
+  const head = heads[column];
+  const falling = head.ariaSort === "ascending";
+  heads.forEach((each) => each.removeAttribute("aria-sort"));
+  head.setAttribute("aria-sort", falling ? "descending" : "ascending");
+  const numeric = head.classList.contains("num");
+  const value = (line) => (numeric ? parseFloat(line.cells[column].textContent) : line.cells[column].textContent);
+  const keys = new Map(lines.map((line) => [line, value(line)]));
+  const compare = (one, other) => {
+    const [a, b] = [keys.get(one), keys.get(other)];
+    // What was not measured stays at the end either way.
+    if (numeric && (Number.isNaN(a) || Number.isNaN(b))) return Number.isNaN(a) - Number.isNaN(b);
+    return (numeric ? a - b : a.localeCompare(b, "en", { numeric: true })) * (falling ? -1 : 1);
+  };
+  lines.sort(compare);
+  closed();
+  body.append(...lines);
+}
+
+function closed() {
+  all("tr.opened", body).forEach((each) => each.remove());
+  all("button[aria-expanded]", body).forEach((each) => each.setAttribute("aria-expanded", "false"));
+}
+
+heads.forEach((head, column) => {
+  const button = make("button", { type: "button" }, ...head.childNodes);
+  button.addEventListener("click", () => sort(column));
+  head.append(button);
+});
+
+const filter = document.getElementById("filter");
+const count = document.getElementById("count");
+filter.closest("label").hidden = false;
+filter.addEventListener("input", () => {
+  closed();
+  const words = filter.value.toLowerCase().split(/\s+/);
+  lines.forEach((line) => {
+    const text = [...line.cells].map((cell) => cell.textContent).join(" ").toLowerCase();
+    line.hidden = !words.every((word) => text.includes(word));
+  });
+  count.textContent = `${lines.filter((line) => !line.hidden).length} of ${lines.length} shown`;
+});
+
+function opened(line) {
+  const columns = ["Search seed", "Seed", "Top-1, %", "Run", "Command", "Commit", "Data"];
+  const cells = (name, words) => words.map((each) => make(name, { textContent: each ?? "–" }));
+  const rows = trainings.means[line.dataset.mean].map(([search, seed, top1, made]) =>
+    make("tr", {}, ...cells("td", [search, seed, (100 * top1).toFixed(2), ...trainings.made[made]])));
+  const table = make("table", {}, make("thead", {}, make("tr", {}, ...cells("th", columns))), make("tbody", {}, ...rows));
+  const cell = make("td", { colSpan: heads.length }, make("div", { className: "scroll", tabIndex: 0 }, table));
+  return make("tr", { className: "opened" }, cell);
+}
+
+for (const line of lines) {
+  const cell = line.cells[line.cells.length - 1];
+  const button = make("button", { type: "button" }, ...cell.childNodes);
+  button.setAttribute("aria-expanded", "false");
+  button.setAttribute("aria-label", `${button.textContent} trainings: how this number was made`);
+  button.addEventListener("click", () => {
+    const open = button.getAttribute("aria-expanded") === "true";
+    button.setAttribute("aria-expanded", String(!open));
+    if (open) line.nextElementSibling.remove();
+    else line.after(opened(line));
+  });
+  cell.append(button);
+}

@@ -1,0 +1,82 @@
+"""What a process is doing, in a small file that it renews every few seconds; `sslticket watch` reads it."""
+
+import json
+import os
+import socket
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from sslticket.files import write_json
+
+FOLDER = ".status"
+SILENT = 120.0  # seconds without a word after which a process on another machine is taken for dead
+
+
+@dataclass(frozen=True, kw_only=True)
+class Status:
+    """One moment of a training.
+
+    Attributes:
+        task: what is trained, for a person.
+        step: optimiser steps taken.
+        steps: of the whole training.
+        rate: source images a second.
+        loss: the latest.
+        probe: the latest accuracy of the nearest-neighbour probe, a fraction; None where there is none.
+        left: seconds until everything that the process was asked for is done; None where that cannot be told.
+        host: the machine.
+        pid: the process.
+        time: of writing, seconds since 1970.
+    """
+
+    task: str
+    step: int
+    steps: int
+    rate: float
+    loss: float
+    probe: float | None
+    left: float | None
+    host: str
+    pid: int
+    time: float
+
+    def write(self, path: Path) -> None:
+        """Renew the file."""
+        write_json(path, asdict(self))
+
+    @property
+    def silent(self) -> float | None:
+        """Seconds since a process that has died, or gives no sign of life, wrote this; None for one at work."""
+        age = time.time() - self.time
+        dead = age > SILENT if self.host != socket.gethostname() else not _runs(self.pid)
+        return max(0.0, age) if dead else None
+
+
+def read(folder: Path) -> list[Status]:
+    """What the processes that work in a run's folder wrote last, in the order of their names.
+
+    Damaged files are left out: the next word of their process mends them.
+    """
+    found = []
+    for path in sorted((folder / FOLDER).glob("*.json")):
+        try:
+            found.append(Status(**json.loads(path.read_text(encoding="utf-8"))))
+        except (OSError, ValueError, TypeError):
+            continue
+    return found
+
+
+def own(folder: Path) -> Path:
+    """The status file of this process in a run's folder."""
+    return folder / FOLDER / f"{socket.gethostname()}.{os.getpid()}.json"
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True

@@ -1,0 +1,171 @@
+"""The recipes carry the papers' settings, and those come to the papers' numbers of updates."""
+
+import math
+from pathlib import Path
+
+import pytest
+
+from sslticket.data.catalogue import dataset
+from sslticket.data.views import View
+from sslticket.units import Span
+from tests.recipes import FOLDER, RECIPES, load
+
+IMAGES = {"imagenet": 1_281_167, "places365": 1_803_460, "cifar10": 50_000, "mnist": 60_000}
+_TABLE = [line.split() for line in Path(__file__).with_name("published.txt").read_text().splitlines()]
+_COLUMNS, *_ROWS = [row for row in _TABLE if row and row[0] != "#"]
+PUBLISHED = {row[0]: dict(zip(_COLUMNS, row, strict=True)) for row in _ROWS}
+OURS = ["rotnet_digits", "supervised_digits"]
+
+
+def epoch(name: str) -> int:
+    """Samples that a recipe's training set shows in an epoch, by arithmetic."""
+    row = PUBLISHED[name]
+    kind, _, share = row["part"].partition(":")
+    images = round(IMAGES[row["data"]] * float(share or 1))
+    return 2 * images if kind == "labels" else images
+
+
+def described(view: View) -> tuple[object, ...]:
+    return view.size, view.crop, view.pad, view.flip, [type(effect).__name__ for effect in view.effects]
+
+
+def test_every_recipe_of_a_paper_has_its_row() -> None:
+    assert sorted([*PUBLISHED, *OURS]) == RECIPES
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_recipe_carries_the_papers_settings(name: str) -> None:
+    row, recipe = PUBLISHED[name], load(name)
+    fit, data, search = recipe.fit, recipe.data, recipe.to_dict()["search"]
+    optimizer, unit = fit.optimizer, "ep" if row["length"].endswith("ep") else "it"
+    assert (recipe.model, data.dataset, type(recipe.objective).__name__) == (
+        row["model"],
+        row["data"],
+        row["objective"],
+    )
+    assert (fit.length, fit.batch_size) == (row["length"], int(row["batch"]))
+    assert type(optimizer).__name__ == row["optimizer"]
+    assert (optimizer.lr, optimizer.weight_decay) == (float(row["lr"]), float(row["wd"]))
+    assert Span.parse(fit.warmup).amount == float(row["warmup"])
+    assert getattr(optimizer, "momentum", 0.9) == 0.9
+    curve, _, last = row["falls"].partition(":")
+    if last:
+        assert (fit.decay, fit.last_lr) == (curve, float(last))
+    else:
+        assert fit.decay == "drops"
+        assert fit.drops == tuple(f"{drop}{unit}" for drop in curve.split("/") if drop != "-")
+    assert f"{search['levels']}x{search['rate']}" == row["search"]
+    assert search["rewind"] == row["rewind"].replace("3.84M", "3840000samples")
+    assert search["scope"] == ("layer" if recipe.model == "lenet300" else "global")
+    kind, _, share = row["part"].partition(":")
+    assert data.subset == (float(share) if kind in ("samples", "classes") else 1)
+    assert data.subset_by == ("classes" if kind == "classes" else "samples")
+    assert data.labels == (float(share) if kind == "labels" else 1)
+    assert data.shuffle_labels == (kind == "shuffled")
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_rate_rises_and_falls_where_the_paper_says(name: str) -> None:
+    row, fit, images = PUBLISHED[name], load(name).fit, epoch(name)
+    rate, batch = fit.schedule(images).at, int(row["batch"])
+    unit = images if row["length"].endswith("ep") else batch
+    lr, warm, (curve, _, last) = float(row["lr"]), float(row["warmup"]) * unit, row["falls"].partition(":")
+    assert rate(warm or batch) == pytest.approx(lr, rel=1e-4)
+    if warm:
+        assert rate(warm / 2) == pytest.approx(lr / 2)
+        assert rate(batch) == pytest.approx(lr * batch / warm)
+    if last:
+        end = fit.clock(images).total * batch
+        middle = {"exponential": math.sqrt(lr * float(last))}.get(curve, (lr + float(last)) / 2)
+        assert rate((warm + end) / 2) == pytest.approx(middle)
+        assert rate(end) == pytest.approx(float(last))
+        return
+    for passed, drop in enumerate(float(part) * unit for part in curve.split("/") if part != "-"):
+        assert rate(drop) == pytest.approx(lr / 10**passed)
+        assert rate(drop + batch) == pytest.approx(lr / 10 ** (passed + 1))
+
+
+@pytest.mark.parametrize(
+    ("share", "epochs", "updates", "percent"),
+    [("", 3, 2500, 3.3), ("30", 10, 2500, 5.0), ("10", 30, 5000, 15.0), ("1", 300, 5000, 30.0)],
+)
+@pytest.mark.parametrize("by", ["samples", "classes"])
+def test_w_k_is_where_table_1_has_it(by: str, share: str, epochs: int, updates: int, percent: float) -> None:
+    """Finding Winning Tickets with Limited (or No) Supervision, Table 1, whose samples are about 3 x 1,280,000."""
+    name = f"supervised_resnet50_{by}{share}" if share else "supervised_resnet50"
+    recipe, images = load(name), epoch(name)
+    clock, rewind = recipe.fit.clock(images), Span.parse(recipe.to_dict()["search"]["rewind"])
+    assert clock.steps(rewind) == updates
+    assert clock.samples(rewind) == 3 * 1_280_000
+    assert round(clock.samples(rewind) / images) == epochs
+    assert 100 * updates / clock.total == pytest.approx(percent, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("name", "updates", "percent"),
+    [
+        # An epoch of S4L is a pass of the 128,117 labelled images, of which a step has 1,024; W_k counts both streams.
+        ("s4l_resnet50", 1875, 7.5),
+        ("exemplar_resnet50", 2500, 10.0),
+        ("rotnet_alexnet", 469, 3.3),
+        # Morcos et al.: 3 epochs of 90.
+        ("transfer_resnet50_imagenet", 7507, 3.3),
+        # Stabilizing the Lottery Ticket Hypothesis, section 5: "4.4%, 3.5%, and 6.6% into training".
+        ("stabilizing_resnet50_oneshot", 5005, 4.4),
+        ("stabilizing_inception_oneshot", 7507, 3.5),
+        ("stabilizing_squeezenet_oneshot", 12512, 6.65),
+        ("stabilizing_vgg19_cifar10_standard", 100, 0.1),
+    ],
+)
+def test_other_rewind_points(name: str, updates: int, percent: float) -> None:
+    recipe = load(name)
+    clock = recipe.fit.clock(epoch(name))
+    assert clock.steps(Span.parse(recipe.to_dict()["search"]["rewind"])) == updates
+    assert 100 * updates / clock.total == pytest.approx(percent, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        # ImageNet: random sizes and shapes, mirrored; the noise of S4L where there is 1% of the labels.
+        (["supervised_resnet50", "supervised_resnet50_samples10", "s4l_resnet50"], (224, "resized", 0, True, [])),
+        (
+            ["supervised_resnet50_samples1", "supervised_resnet50_classes1"],
+            (224, "resized", 0, True, ["HSVNoise"]),
+        ),
+        (["stabilizing_inception_oneshot"], (299, "resized", 0, True, [])),
+        (["exemplar_resnet50"], (224, "resized", 0, True, ["Rotate", "HSVNoise"])),
+        # CIFAR-10: padded by 2 in the one paper and by 4 in the others; shuffled labels without augmentation.
+        (["supervised_vgg19_cifar10", "rotnet_resnet18_cifar10"], (32, "pad", 2, True, [])),
+        (["exemplar_vgg19_cifar10"], (32, "pad", 2, True, ["Rotate", "HSVNoise"])),
+        (["shuffled_vgg19_cifar10", "shuffled_resnet18_cifar10"], (32, "center", 0, False, [])),
+        (["transfer_vgg19_cifar10", "stabilizing_resnet20_cifar10_low"], (32, "pad", 4, True, [])),
+        (["stabilizing_lenet300_mnist"], (28, "center", 0, False, [])),
+    ],
+)
+def test_the_network_sees_what_the_paper_says(names: list[str], expected: tuple[object, ...]) -> None:
+    for name in names:
+        recipe = load(name)
+        for view in recipe.views(dataset(recipe.data.dataset).train):
+            assert described(view) == expected
+
+
+def test_what_published_settings_say_of_objectives_for_so_short_a_training() -> None:
+    """The authors' presets for 100 epochs; prototypes and last layers stay for the first of them."""
+    byol, swav, dino = (load(f"{name}_resnet50") for name in ("byol", "swav", "dino"))
+    assert byol.to_dict()["objective"]["ema"] == 0.99
+    for recipe in (swav, dino):
+        assert recipe.to_dict()["objective"]["frozen_for"] * Span.parse(recipe.fit.length).amount == 1
+
+
+def test_the_list_of_recipes_names_each_with_what_it_trains() -> None:
+    cells = [[cell.strip() for cell in line.split("|")] for line in (FOLDER / "README.md").read_text().splitlines()]
+    listed = {row[1]: row[2:5] for row in cells if len(row) > 5 and row[1].startswith("[")}
+    for name in RECIPES:
+        recipe = load(name)
+        assert listed.pop(f"[{name}]({name}.py)") == [
+            recipe.model,
+            recipe.data.dataset,
+            type(recipe.objective).__name__,
+        ]
+    assert listed == {}

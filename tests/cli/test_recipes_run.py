@@ -1,0 +1,88 @@
+"""Every recipe, run for two steps on a few photographs, leaves a ticket that can be loaded and is as sparse as asked.
+
+Small here: images, batches, heads and queues that are thousands wide, and networks of many millions of weights, each of
+which at most one recipe runs. As in the file: objective, views, optimiser, subsets and search.
+"""
+
+import dataclasses
+import shutil
+import tarfile
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import pytest
+import torch
+
+from sslticket.cli import recipe as command
+from sslticket.ticket import Ticket
+from tests.recipes import RECIPES, load
+
+CLASSES, EACH = 4, 5
+LARGE = {
+    "inception_v3": "stabilizing_inception_oneshot",
+    "resnet18_cifar": "shuffled_resnet18_cifar10",
+    "resnet50": "s4l_resnet50",
+    "vgg19": "transfer_vgg19_cifar10_adam",
+}
+STAND_IN = "resnet20"  # has a hundredth of their weights
+HUGE = ("alexnet",)  # coding its 57 million weights takes longer than all the others together
+PIXELS = {"inception_v3": 75}  # the least that it takes
+# Widths that cost memory; and one small crop, where images as small as these would have none.
+SMALL = {"hidden": 32, "dim": 16, "outputs": 16, "predictor": 16, "prototypes": 8, "queue": 16, "local_crops": 1}
+
+
+@pytest.fixture(scope="module")
+def folders(test_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """20 photographs in 4 class folders; they stand in for any data set but digits, small or large, colour or gray."""
+    root = tmp_path_factory.mktemp("photographs")
+    with tarfile.open(test_data / "imagenet-1000.tar") as archive:
+        files = (member for member in archive if member.isfile())
+        for number, member in enumerate(islice(files, CLASSES * EACH)):
+            member.name = f"train/class{number % CLASSES}/{number}.JPEG"
+            archive.extract(member, root, filter="data")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SSLTICKET_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield root
+
+
+def two_steps(name: str, model: str, folders: Path, out: Path) -> None:
+    recipe = load(name)
+    words = f"--length 2it --levels 1 --batch-size 4 --threads 1 --model {model}".split()
+    words += ["--out", str(out), "--data-root", str(folders)]
+    for field in dataclasses.fields(recipe.objective):
+        if field.name in SMALL:
+            words += [f"--{field.name.replace('_', '-')}", str(SMALL[field.name])]
+    if recipe.data.dataset in ("imagenet", "places365"):
+        words += ["--image-size", str(PIXELS.get(model, 32))]
+    if recipe.data.subset < 1:
+        words += ["--subset", "0.5"]  # 1% of five images is none
+    if recipe.data.labels < 1:
+        words += ["--labels", "0.5"]
+    command._run(recipe, words)
+    (file,) = out.glob("*/tickets/*1.safetensors")
+    ticket, dense = Ticket.load(file), Ticket.load(next(out.glob("*/tickets/*0.safetensors")))
+    assert ticket.level == 1
+    rate = recipe.to_dict()["search"]["rate"]
+    pruned = sum(int((~layer).sum()) for layer in ticket.mask.values())
+    assert pruned == pytest.approx(rate * dense.mask.total, abs=len(dense.mask))
+    assert all(torch.isfinite(weights).all() for weights in ticket.weights.values())
+    if recipe.data.dataset != "digits":  # it is not made of the folders
+        found = {"samples": CLASSES * 3, "classes": CLASSES // 2 * EACH}[recipe.data.subset_by]
+        assert ticket.provenance["images"] == (found if recipe.data.subset < 1 else CLASSES * EACH)
+    shutil.rmtree(out)
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("name", RECIPES)
+def test_two_steps_of_a_recipe_leave_a_ticket(name: str, folders: Path, tmp_path: Path) -> None:
+    model = load(name).model
+    two_steps(name, STAND_IN if model in (*LARGE, *HUGE) else model, folders, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.data
+@pytest.mark.parametrize("model", LARGE)
+def test_two_steps_of_a_large_network_leave_a_ticket(model: str, folders: Path, tmp_path: Path) -> None:
+    assert load(LARGE[model]).model == model
+    two_steps(LARGE[model], model, folders, tmp_path)

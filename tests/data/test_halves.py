@@ -1,0 +1,55 @@
+"""CIFAR-10a and CIFAR-10b: two halves that are always the same."""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from sslticket.data.halves import half
+from sslticket.data.manifest import Manifest
+from tests.data.test_manifest import Refused, files, manifest
+
+
+def cifar10() -> Manifest:
+    """CIFAR-10's training labels are of any order; what a half takes depends on the places in the array alone."""
+    labels = np.random.default_rng(0).permutation(np.repeat(np.arange(10), 5000))
+    frame = pd.DataFrame({"item": np.arange(50_000), "label": labels})
+    return Manifest(frame, tuple("0123456789"), "cifar10", "train", None)
+
+
+def test_the_halves_of_cifar10_have_2500_images_of_each_class_and_nothing_in_common() -> None:
+    whole = cifar10()
+    a, b = half(whole, "a"), half(whole, "b")
+    assert a.counts().tolist() == b.counts().tolist() == [2500] * 10
+    assert sorted([*a.items, *b.items]) == list(range(50_000))
+    for part in (a, b):
+        np.testing.assert_array_equal(part.labels, whole.labels[part.items])
+    assert (a.dataset, b.dataset) == ("cifar10a", "cifar10b")
+
+
+def test_they_are_the_same_for_ever_and_in_any_order_of_the_rows() -> None:
+    whole = manifest(11, 8)
+    assert half(whole, "a").hash == "0f1666b6be040483"
+    mixed = dataclasses.replace(whole, frame=whole.frame.sample(frac=1, random_state=0))
+    assert files(half(mixed, "a")) == files(half(whole, "a"))
+
+
+def test_the_odd_image_goes_to_a() -> None:
+    whole = manifest(11, 8, 2)
+    assert half(whole, "a").counts().tolist() == [6, 4, 1]
+    assert half(whole, "b").counts().tolist() == [5, 4, 1]
+    assert files(half(whole, "a")) | files(half(whole, "b")) == files(whole)
+
+
+def test_a_single_image_has_no_halves(refused: Refused) -> None:
+    with refused("class 'n001' of imagenet has 1 image", "--half"):
+        half(manifest(4, 1), "b")
+
+
+@pytest.mark.parametrize("which", ["a", "b"])
+def test_a_subset_of_a_half_lies_within_it(which: str) -> None:
+    part = half(manifest(40, 20), which)
+    tenth = part.subset(0.1, seed=3)
+    assert files(tenth) < files(part)
+    assert tenth.counts().tolist() == [2, 1]

@@ -1,0 +1,214 @@
+"""ImageNet as it is downloaded: a tar file of tar files, evaluation images in no class folders, a development kit."""
+
+import io
+import shutil
+import tarfile
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.io import savemat
+
+from sslticket.data.loader import Batch
+from sslticket.data.opening import loader, open_split
+from sslticket.data.order import Order
+from sslticket.data.places import MissingSplit
+from sslticket.data.views import View
+
+Refused = Callable[..., AbstractContextManager[None]]
+
+TRAIN, VAL, KIT = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar", "ILSVRC2012_devkit_t12.tar.gz"
+INSIDE = "ILSVRC2012_devkit_t12/data"
+
+
+def tar(files: dict[str, bytes], mode: str = "w") -> bytes:
+    written = io.BytesIO()
+    with tarfile.open(fileobj=written, mode=mode) as archive:
+        for name, content in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+    return written.getvalue()
+
+
+def kit(wnids: list[str], truth: list[int]) -> dict[str, bytes]:
+    """A development kit's two files. Numbers are not in the order of names, and inner nodes have higher ones."""
+    numbers = {wnid: len(wnids) - place for place, wnid in enumerate(wnids)}
+    kinds = [("ILSVRC2012_ID", "f8"), ("WNID", "O"), ("words", "O"), ("num_children", "f8")]
+    leaves = [(number, wnid, "a thing", 0) for wnid, number in numbers.items()]
+    synsets = np.array([*leaves, (len(wnids) + 1, "n00001740", "entity", 2)], dtype=kinds)
+    meta = io.BytesIO()
+    savemat(meta, {"synsets": synsets[:, None]})
+    chosen = "".join(f"{numbers[wnids[place]]}\n" for place in truth)
+    return {f"{INSIDE}/meta.mat": meta.getvalue(), f"{INSIDE}/ILSVRC2012_validation_ground_truth.txt": chosen.encode()}
+
+
+@pytest.fixture(scope="session")
+def forms(few_photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same seven classes of photographs as `folders`, as the `archives` that are downloaded, and `flat`."""
+    root = tmp_path_factory.mktemp("forms")
+    chosen = sorted((few_photographs / "train").glob("*/*"))[-14:]
+    groups = [chosen[place : place + 2] for place in range(0, 14, 2)]
+    wnids = [group[0].parent.name for group in groups]
+    images = {
+        wnid: {f"{wnid}_{i}.JPEG": path.read_bytes() for i, path in enumerate(group)}
+        for wnid, group in zip(wnids, groups, strict=True)
+    }
+    truth = [6, 0, 3, 3, 1, 5, 2, 4]
+    val = {
+        f"ILSVRC2012_val_{i:08d}.JPEG": images[wnids[place]][f"{wnids[place]}_{i % 2}.JPEG"]
+        for i, place in enumerate(truth, 1)
+    }
+    for wnid in wnids:
+        for name, content in images[wnid].items():
+            write(root / "folders/train" / wnid / name, content)
+    for place, (name, content) in zip(truth, val.items(), strict=True):
+        write(root / "folders/val" / wnids[place] / name, content)
+        write(root / "flat/val" / name, content)
+    shutil.copytree(root / "folders/train", root / "flat/train")
+    mixed = [wnids[place] for place in (3, 0, 6, 1, 5, 2, 4)]
+    write(root / "archives" / TRAIN, tar({f"{wnid}.tar": tar(images[wnid]) for wnid in mixed}))
+    write(root / "archives" / VAL, tar(dict(reversed(val.items()))))
+    for home in ("archives", "flat"):
+        write(root / home / KIT, tar(kit(wnids, truth), "w:gz"))
+    return root
+
+
+@pytest.fixture
+def own(forms: Path, tmp_path: Path) -> Path:
+    """The archives, to be spoilt."""
+    return Path(shutil.copytree(forms / "archives", tmp_path / "imagenet"))
+
+
+def write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+
+
+def batches(root: Path, view: View, count: int, rank: int = 0, world: int = 1) -> list[Batch]:
+    source = open_split("imagenet", "train", root)
+    order = Order(len(source.manifest), 6, 2, rank, world)
+    images = loader(source, (view,), order, augment_seed=3, device=torch.device("cpu"), threads=2, max_bad_images=3)
+    return list(images.train(0, count))
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("split", ["train", "eval"])
+def test_archives_hold_what_the_folders_hold(forms: Path, split: str) -> None:
+    folders, archives = (open_split("imagenet", split, forms / form).manifest for form in ("folders", "archives"))
+    assert archives.hash == folders.hash
+    for row in range(len(folders)):
+        archive, offset, size = archives.places[row]
+        inside = archives.archives[archive].read_bytes()[offset : offset + size]
+        assert inside == folders.path(row).read_bytes()
+
+
+@pytest.mark.data
+def test_published_lists_name_images_in_archives_too(forms: Path, tmp_path: Path) -> None:
+    manifest = open_split("imagenet", "train", forms / "archives").manifest
+    chosen = list(manifest.frame["file"])[::2]
+    (tmp_path / "list.txt").write_text("\n".join(["train/" + chosen[0], *(Path(file).name for file in chosen[1:])]))
+    assert list(manifest.restricted_to(tmp_path / "list.txt").frame["file"]) == chosen
+
+
+@pytest.mark.data
+def test_batches_are_the_same_from_archives_and_from_folders(forms: Path) -> None:
+    view = View(size=64, crop="resized", flip=True)
+    for one, other in zip(batches(forms / "folders", view, 9), batches(forms / "archives", view, 9), strict=True):
+        assert torch.equal(one.views[0], other.views[0])
+        assert torch.equal(one.label, other.label)
+    for one, other in zip(
+        batches(forms / "folders", view, 4), batches(forms / "archives", view, 4, rank=1, world=2), strict=True
+    ):
+        assert torch.equal(one.views[0][3:], other.views[0])
+
+
+@pytest.mark.data
+def test_a_flat_folder_is_labelled_by_the_ground_truth(forms: Path, tmp_path: Path) -> None:
+    known = open_split("imagenet", "eval", forms / "folders").manifest
+    for unpacked in (False, True):
+        root = tmp_path / str(unpacked)
+        shutil.copytree(forms / "flat", root)
+        if unpacked:
+            with tarfile.open(root / KIT) as archive:
+                archive.extractall(root, filter="data")
+            (root / KIT).unlink()
+        flat = open_split("imagenet", "eval", root).manifest
+        assert flat.classes == known.classes
+        assert flat.labels.tolist() == known.labels.tolist()
+        assert [flat.path(row).name for row in range(8)] == [known.path(row).name for row in range(8)]
+        assert flat.path(0).read_bytes() == known.path(0).read_bytes()
+
+
+@pytest.mark.data
+def test_without_the_kit_evaluation_images_are_missing_and_training_ones_are_not(own: Path) -> None:
+    (own / KIT).unlink()
+    assert len(open_split("imagenet", "train", own).manifest) == 14
+    with pytest.raises(MissingSplit, match=f"put {KIT} beside them"):
+        open_split("imagenet", "eval", own)
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(("name", "split"), [(TRAIN, "train"), (VAL, "eval"), (KIT, "eval")])
+def test_truncated_archives_are_named(own: Path, refused: Refused, name: str, split: str) -> None:
+    whole = (own / name).read_bytes()
+    ends = {0, 300, 512, 700, len(whole) // 3, len(whole) // 2 // 512 * 512}
+    if name != KIT:
+        with tarfile.open(own / name) as archive:  # cut exactly where a file ends, and before the end mark
+            ends |= {member.offset for member in archive} - {0}
+            ends.add(archive.offset)
+    for end in sorted(end for end in ends if end < len(whole)):
+        (own / name).write_bytes(whole[:end])
+        with refused(str(own / name), "download it again"):
+            open_split("imagenet", split, own)
+    (own / name).write_text("<html>please log in</html>")
+    with refused(str(own / name)):
+        open_split("imagenet", split, own)
+
+
+@pytest.mark.data
+def test_a_damaged_class_within_the_archive_is_named(own: Path, refused: Refused) -> None:
+    with tarfile.open(own / TRAIN) as archive:
+        third = archive.getmembers()[2]
+    whole = bytearray((own / TRAIN).read_bytes())
+    whole[third.offset_data + 100 : third.offset_data + 300] = bytes(200)
+    (own / TRAIN).write_bytes(whole)
+    with refused(str(own / TRAIN), third.name, "download it again"):
+        open_split("imagenet", "train", own)
+
+
+@pytest.mark.data
+def test_kits_that_do_not_fit_the_images_are_refused(own: Path, refused: Refused) -> None:
+    wnids = list(open_split("imagenet", "train", own).manifest.classes)
+    cases = {
+        "tells what 7 show": kit(wnids, [0] * 7),
+        "has class 'n99999999', which the training images do not": kit([*wnids[:-1], "n99999999"], [6] * 8),
+        "holds 40, which is none of its 7 classes": kit(wnids, [0] * 8)
+        | {f"{INSIDE}/ILSVRC2012_validation_ground_truth.txt": b"40\n" * 8},
+        "is damaged": {**kit(wnids, [0] * 8), f"{INSIDE}/meta.mat": b"no matrix"},
+        "another archive": {"readme.txt": b"no kit"},
+    }
+    for words, files in cases.items():
+        (own / KIT).write_bytes(tar(files, "w:gz"))
+        with refused(words):
+            open_split("imagenet", "eval", own)
+
+
+@pytest.mark.data
+def test_a_bad_image_in_an_archive_is_named_and_replaced_as_one_in_a_folder(own: Path, tmp_path: Path) -> None:
+    manifest = open_split("imagenet", "train", own).manifest
+    _, offset, size = manifest.places[4]
+    whole = bytearray((own / TRAIN).read_bytes())
+    whole[offset : offset + size] = bytes(size)
+    (own / TRAIN).write_bytes(whole)
+    for row in range(len(manifest)):
+        place, length = manifest.places[row, 1:]
+        write(tmp_path / "folders/train" / manifest.frame["file"][row], bytes(whole[place : place + length]))
+    view = View(size=32, crop="resized")
+    for one, other in zip(batches(tmp_path / "folders", view, 5), batches(own, view, 5), strict=True):
+        assert torch.equal(one.row, other.row)
+        assert torch.equal(one.views[0], other.views[0])
+        assert 4 not in one.row

@@ -1,0 +1,110 @@
+import io
+import math
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sslticket import report
+from sslticket.errors import BadInput
+from sslticket.report import figures, table
+from sslticket.report.chart import Axis, brief, duration, looks
+from sslticket.report.content import Content
+
+
+@pytest.fixture
+def content(folder) -> Content:
+    return Content(table.rows([folder]))
+
+
+def test_curves_draw_the_means_densest_first_on_a_log_axis(content):
+    [axes] = figures.charts([content.panels[0].accuracy()], content.looks).axes
+    drawn = {line.get_label(): line.get_xydata() for line in axes.lines}
+    densities = [1, 0.5, 0.25, 0.125]
+    np.testing.assert_allclose(drawn["rotnet"], list(zip(densities, [98.5, 96.5, 94.5, 92.5], strict=True)))
+    np.testing.assert_allclose(drawn["random"], list(zip(densities, [97, 87, 77, 67], strict=True)))
+    assert axes.get_xscale() == "log"
+    assert axes.get_xlim()[0] > 1 > 0.125 > axes.get_xlim()[1]
+    band = axes.collections[0].get_paths()[0].vertices[:, 1]
+    assert band.max() == pytest.approx(99.5 + 100 * np.std([0.98, 0.99], ddof=1), abs=1.1)
+
+
+def test_differences_draw_the_gain_and_its_interval(content):
+    against_labels, against_random = content.panels[0].differences()
+    [curve] = against_labels.curves
+    assert [point.y for point in curve.points] == pytest.approx([0, -1, -2, -3])
+    assert [curve.series for curve in against_random.curves] == ["supervised", "rotnet"]
+    # Pairs by hand: tickets less random are 0.08 (0.01 + 0.07) and 0.11 (0.02 + 0.09) at level 1.
+    point = against_random.curves[1].points[1]
+    assert (point.low, point.y, point.high) == pytest.approx((8, 9.5, 11))
+
+
+def test_heat_maps_draw_what_remains_of_each_layer_and_mark_the_empty(content):
+    first, _ = content.layers
+    assert first.rows == ("first", "last")
+    assert [[told for told, _ in line] for line in first.cells] == [
+        ["100", "90", "90", "90"],
+        ["100", "50", "24.4", "0"],
+    ]
+    assert [math.isnan(shade) for _, shade in first.cells[1]] == [False, False, False, True]
+    [axes] = figures.heat(first).axes
+    drawn = axes.images[0].get_array()
+    np.testing.assert_allclose(drawn[1, 3, :3], [0xD5 / 255, 0x5E / 255, 0], atol=1e-6)
+    assert drawn[1, :3, 0].tolist() == sorted(drawn[1, :3, 0])  # the less is left, the paler
+
+
+@pytest.mark.parametrize("kind", figures.FORMATS)
+def test_every_figure_of_the_page_is_a_file(runs, searched, tmp_path, kind):
+    folder = runs(*(row for row in searched if row["run"] == "rotnet-1"))
+    content = Content(table.rows([folder]))
+    starts = {"png": b"\x89PNG", "pdf": b"%PDF", "svg": b"<?xml"}
+    written = report.write([folder], tmp_path / "report.html", figures=tmp_path / "figures", kind=kind).figures
+    assert sorted(written) == sorted((tmp_path / "figures").iterdir())
+    assert len(written) == len([*content.charts(), *content.heats()]) >= 7
+    assert all(path.read_bytes().startswith(starts[kind]) for path in written)
+    # The same figure is the same file, so that a paper's repository shows what changed.
+    chart = content.panels[0].accuracy()
+    again = figures.content(figures.charts([chart], content.looks), kind)
+    assert (tmp_path / "figures" / figures.filename(chart.name, kind)).read_bytes() == again
+
+
+def test_a_file_in_place_of_the_folder_of_figures_is_named(folder, tmp_path):
+    (tmp_path / "taken").touch()
+    with pytest.raises(BadInput, match=r"taken is a file; give --figures the name of a folder"):
+        report.write([folder], tmp_path / "report.html", figures=tmp_path / "taken")
+
+
+def test_names_of_files_hold_no_signs_that_lead_elsewhere():
+    assert figures.filename("transfer-../a b:c-51.2", "pdf") == "transfer-..-a-b-c-51.2.pdf"
+
+
+def test_the_picture_beside_the_page_is_not_blank(folder, tmp_path):
+    picture = Image.open(io.BytesIO(report.write([folder], tmp_path / "report.html").png.read_bytes())).convert("RGB")
+    colours = {colour for count, colour in picture.getcolors(1 << 24) if count > 100}
+    assert {(0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00), (0x6B, 0x72, 0x80)} <= colours
+
+
+def test_ticks_are_round_and_few():
+    log, linear = Axis("", "density", log=True), Axis("")
+    assert [words for _, words in log.ticks(0.02, 1)] == ["2%", "5%", "10%", "20%", "50%", "100%"]
+    assert [words for _, words in log.ticks(0.0008, 1)] == ["0.1%", "1%", "10%", "100%"]
+    assert [value for value, _ in linear.ticks(83, 99)] == [85, 90, 95]
+    assert [value for value, _ in linear.ticks(86, 99)] == [87.5, 90, 92.5, 95, 97.5]
+    assert [words for _, words in linear.ticks(-0.3, 0.5)] == ["\N{MINUS SIGN}0.2", "0", "0.2", "0.4"]
+
+
+def test_a_control_has_the_colour_of_its_tickets_with_another_line():
+    found = looks([("a", "a", "ticket"), ("b", "b", "ticket"), ("b, local", "b", "local"), ("random", "", "random")])
+    assert [look.colour for look in found.values()] == [0, 1, 1, None]
+    assert found["b"].dash != found["b, local"].dash
+    assert len({look.marker for look in found.values()}) == 4
+
+
+@pytest.mark.parametrize(("count", "words"), [(640, "640"), (38_400, "38.4k"), (999_999, "1M"), (1.2e9, "1.2G")])
+def test_counts_are_brief(count, words):
+    assert brief(count) == words
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(9.5, "9.5 s"), (90, "1.5 min"), (7200, "2 h"), (9e6, "2,500 h")])
+def test_times_have_the_unit_that_suits_them(seconds, words):
+    assert duration(seconds) == words

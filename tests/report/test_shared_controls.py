@@ -1,0 +1,46 @@
+"""Controls that owe nothing to a run are pooled over runs; those of grey and of colour networks are kept apart."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from sslticket.report import schema, statistics
+
+Row = Callable[..., dict[str, Any]]
+
+
+def summary(rows: list[dict[str, Any]]) -> dict[str, dict[Any, Any]]:
+    found = statistics.summary(pd.DataFrame(rows, columns=schema.COLUMNS))
+    return {row["series"]: row for row in found.to_dict("records")}
+
+
+@pytest.mark.parametrize("control", schema.SHARED_CONTROLS)
+def test_a_training_that_two_runs_list_counts_once(score: Row, control: str) -> None:
+    rows = [
+        score(run=run, objective=objective, control=control, seed=seed, top1=0.5 + 0.1 * seed, search_seed=search)
+        for run, objective, search in (("a", "rotnet", 0), ("b", "supervised", 1))
+        for seed in (0, 1)
+    ]
+    assert [schema.wrong(row) for row in rows] == [None] * 4
+    (row,) = summary(rows).values()
+    assert (row["series"], row["n"], row["searches"], row["objective"]) == (control, 2, 0, "")
+    assert row["top1"] == pytest.approx(0.55)
+
+
+def test_grey_networks_have_a_control_of_their_own_beside_colour_ones(score: Row) -> None:
+    rows = [
+        score(run=str(channels), control="random", channels=channels, top1=top1)
+        for channels, top1 in ((1, 0.3), (3, 0.5))
+    ]
+    found = summary(rows)
+    assert {name: row["top1"] for name, row in found.items()} == {"random": 0.5, "random, grey images": 0.3}
+    assert list(summary(rows[:1])) == ["random"]
+
+
+def test_densities_of_an_adjusted_control_are_fractions(score: Row) -> None:
+    assert schema.wrong(score(control="adjusted", natural_density=0.155, control_density=0.1)) is None
+    fault = schema.wrong(score(control="adjusted", natural_density=15.5))
+    assert fault is not None
+    assert "natural_density 15.5, which is no fraction" in fault

@@ -1,0 +1,146 @@
+import importlib
+import math
+import pkgutil
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+from sslticket import objectives
+from sslticket.objectives.base import Objective
+from sslticket.report import statistics, table
+
+
+def summary(folder: Path):
+    return statistics.summary(table.rows([folder]))
+
+
+def only(folder: Path):
+    [row] = summary(folder).to_dict("records")
+    return row
+
+
+def test_mean_and_spread_by_hand(runs, score):
+    folder = runs(*(score(seed=seed, top1=top1, top5=0.99) for seed, top1 in enumerate([0.90, 0.92, 0.97])))
+    row = only(folder)
+    assert row["n"] == 3
+    assert row["top1"] == pytest.approx(0.93)
+    assert row["top1_sd"] == pytest.approx(math.sqrt((0.03**2 + 0.01**2 + 0.04**2) / 2))
+    assert row["top5"] == pytest.approx(0.99)
+
+
+def test_one_training_has_no_spread(runs, score):
+    row = only(runs(score()))
+    assert row["n"] == 1
+    assert math.isnan(row["top1_sd"])
+
+
+def test_random_control_that_two_runs_list_counts_once(runs, score):
+    def random(**changes):
+        return score(control="random", **changes)
+
+    own = [random(run="rotnet-1", ticket_hash="r", seed=seed, top1=top1) for seed, top1 in [(0, 0.5), (1, 0.7)]]
+    other = [
+        random(run="labels-1", objective="supervised", ticket_hash="l", seed=seed, top1=top1)
+        for seed, top1 in [(0, 0.5), (1, 0.7), (2, 0.9)]
+    ]
+    row = only(runs(*own, *other))
+    assert (row["series"], row["n"]) == ("random", 3)
+    assert row["top1"] == pytest.approx(0.7)
+    assert row["top1_sd"] == pytest.approx(0.2)
+
+
+def test_random_controls_of_other_densities_and_protocols_stay_apart(runs, score):
+    folder = runs(
+        score(control="random", top1=0.5),
+        score(control="random", level=3, density=0.125, top1=0.3),
+        score(control="random", protocol="transfer", top1=0.1),
+    )
+    assert list(summary(folder)["top1"]) == [0.5, 0.3, 0.1]
+
+
+def test_searches_that_differ_in_their_seed_are_one_series(runs, score):
+    row = only(runs(score(run="a-1", top1=0.8), score(run="a-2", search_seed=1, ticket_hash="b", top1=0.9)))
+    assert (row["series"], row["n"]) == ("rotnet", 2)
+    assert row["top1"] == pytest.approx(0.85)
+
+
+def test_searches_that_differ_in_their_recipe_are_not_pooled(runs, score):
+    """Whether their seeds are the same or not."""
+    for seed in (0, 1):
+        rows = score(run="a-1", recipe="one", top1=0.8), score(run="a-2", recipe="two", search_seed=seed, top1=0.9)
+        series = summary(runs(*rows))
+        assert dict(zip(series["series"], series["top1"], strict=True)) == {"rotnet (one)": 0.8, "rotnet (two)": 0.9}
+
+
+def test_what_a_ticket_was_found_on_makes_its_own_series(runs, score):
+    folder = runs(
+        score(run="a"),
+        score(run="b", subset=0.1),
+        score(run="c", subset=0.1, subset_by="classes"),
+        score(run="d", source="cifar10"),
+    )
+    assert set(summary(folder)["series"]) == {
+        "rotnet from digits",
+        "rotnet 10% from digits",
+        "rotnet 10% of classes from digits",
+        "rotnet from cifar10",
+    }
+
+
+def test_series_are_ordered_from_tickets_to_random(runs, score):
+    folder = runs(
+        score(control="random"),
+        score(control="local"),
+        score(),
+        score(control="preserved"),
+        score(run="s", objective="supervised"),
+    )
+    assert list(summary(folder)["series"]) == ["supervised", "rotnet", "rotnet, preserved", "rotnet, local", "random"]
+
+
+def test_a_folder_within_a_folder_or_a_copied_run_counts_once(runs, score):
+    folder = runs(score(), score(seed=1))
+    runs(score(), score(seed=1), file="copy/rows/rows.jsonl")
+    assert statistics.summary(table.rows([folder, folder / "a"]))["n"].tolist() == [2]
+
+
+def test_sparsest_density_that_all_series_have(runs, score):
+    def curve(levels, **changes):
+        return [score(level=level, density=0.5**level, ticket_hash=str(level), **changes) for level in levels]
+
+    folder = runs(
+        *curve([0, 1, 2, 3]),
+        *curve([0, 1, 2, 4], run="s", objective="supervised"),
+        *curve([1, 2, 3, 4], control="random"),
+        *curve([1], control="preserved"),
+    )
+    common = statistics.sparsest_common(summary(folder))
+    assert list(common["series"]) == ["rotnet", "supervised", "random"]
+    assert set(common["density"]) == {0.25}
+
+
+def test_objectives_that_need_labels_are_not_called_label_agnostic():
+    for module in pkgutil.iter_modules(objectives.__path__):
+        importlib.import_module(f"{objectives.__name__}.{module.name}")
+    needy = {kind.__name__.lower() for kind in Objective.__subclasses__() if kind.needs_labels}
+    assert "supervised" in needy
+    assert not any(statistics.label_agnostic(name) for name in needy)
+    assert not statistics.label_agnostic("supervised-shuffled")
+    assert statistics.label_agnostic("rotnet")
+
+
+def test_replicates_are_counted_by_training_and_by_search(runs, score):
+    rows = [
+        score(run=f"a-{search}", search_seed=search, seed=seed, ticket_hash=str(search))
+        for search, seed in product(range(3), range(2))
+    ]
+    row = only(runs(*rows))
+    assert (row["n"], row["searches"]) == (6, 3)
+    assert only(runs(score(control="random"), score(control="random", seed=1)))["searches"] == 0
+
+
+def test_a_source_is_named_wherever_its_model_has_several(runs, score):
+    """Also under a protocol that scored tickets of one source only: a series keeps its name across protocols."""
+    folder = runs(score(run="a", protocol="one"), score(run="b", protocol="two", source="cifar10"))
+    assert set(summary(folder)["series"]) == {"rotnet from digits", "rotnet from cifar10"}

@@ -1,0 +1,127 @@
+"""Who listens to a training hears what it shows; the status file is there while it trains."""
+
+import math
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from sslticket import status
+from sslticket.errors import BadInput, Diverged
+from sslticket.fit import SGD, Fit
+from sslticket.machine import Machine
+from sslticket.search.plan import plan
+from sslticket.search.run import run
+from sslticket.training import loop as loops
+from sslticket.training.listeners import StatusFile
+from sslticket.training.progress import Listener, Look, Progress
+from sslticket.training.workbench import Workbench
+from tests.runs import recipe
+
+
+class Ear(Listener):
+    def __init__(self) -> None:
+        self.looks: list[Look] = []
+        self.values: list[tuple[int, Mapping[str, float]]] = []
+        self.closed = False
+
+    def look(self, look: Look) -> None:
+        self.looks.append(look)
+
+    def measured(self, samples: int, values: Mapping[str, float]) -> None:
+        self.values.append((samples, values))
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_listeners_hear_step_samples_loss_and_rate_of_their_training_only() -> None:
+    ear = Ear()
+    with Progress(300, show=False) as progress:
+        progress.task("first", 10)
+        progress.advance(1, 20)
+        progress.loss(2.0, 0.1)
+        with progress.heard_by(ear):
+            progress.task("second", 5)
+            for step in (1, 2, 3):
+                progress.advance(step, 20)
+            progress.loss(1.5, 0.01)
+            progress.probe(0.25)
+        progress.loss(1.0, 0.01)
+    (look,) = ear.looks
+    assert (look.task, look.step, look.steps, look.samples) == ("second", 3, 5, 60)
+    assert (look.loss, look.lr) == (1.5, 0.01)
+    # 300 samples in all, of which the first training saw 20 and this one 60 so far.
+    assert look.left * look.rate == pytest.approx(220)
+    assert ear.values == [(60, {"probe": 0.25})]
+    assert ear.closed
+
+
+def look(**changes: object) -> Look:
+    shown = {
+        "task": "level 1/3",
+        "step": 4,
+        "steps": 6,
+        "samples": 128,
+        "rate": 99.5,
+        "loss": 2.0,
+        "lr": 0.1,
+        "left": 9.0,
+    }
+    return Look(**(shown | changes))  # type: ignore[arg-type]
+
+
+def test_the_status_file_tells_what_goes_on_and_goes_in_the_end(tmp_path: Path) -> None:
+    file = StatusFile(tmp_path)
+    file.measured(64, {"probe": 0.5, "top1": 0.4})
+    file.look(look())
+    file.look(look(step=5))  # too soon to be written
+    (told,) = status.read(tmp_path)
+    assert (told.task, told.step, told.steps, told.rate, told.probe, told.left) == ("level 1/3", 4, 6, 99.5, 0.5, 9.0)
+    assert told.silent is None
+    status.own(tmp_path).write_text("{half", encoding="utf-8")
+    assert status.read(tmp_path) == []
+    file.close()
+    assert list((tmp_path / status.FOLDER).iterdir()) == []
+
+
+def test_a_diverged_training_leaves_no_status_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loops, "_LOOK_EVERY", 0.0)
+    fit = Fit(length="20it", batch_size=32, optimizer=SGD(lr=1e30))
+    planned = plan(recipe(fit=fit), Machine(), tmp_path)
+    with pytest.raises(Diverged):
+        run(planned, Machine())
+    assert list((planned.folder.path / status.FOLDER).glob("*")) == []
+
+
+def test_without_the_package_tensorboard_is_refused_before_anything_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(BadInput, match=r"pip install 'sslticket\[tensorboard\]'") as caught:
+        Workbench.on(Machine(tensorboard=True), "fp32")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of TensorBoard's own imports
+def test_tensorboards_files_hold_each_value_against_the_samples_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    monkeypatch.setattr(loops, "_LOOK_EVERY", -1.0)  # a look at every step
+    machine = Machine(tensorboard=True, probe="3it")
+    planned = plan(
+        recipe(fit=Fit(length="6it", batch_size=300, optimizer=SGD(lr=0.1), drops=("4it",))), machine, tmp_path
+    )
+    run(planned, machine)
+    folders = sorted(path.name for path in (planned.folder.path / "tensorboard").iterdir())
+    assert folders == [f"search.level-{level:02d}" for level in range(4)]
+    read = accumulator.EventAccumulator(str(planned.folder.path / "tensorboard" / "search.level-01"))
+    read.Reload()
+    scalars = {name: [(each.step, each.value) for each in read.Scalars(name)] for name in read.Tags()["scalars"]}
+    assert [samples for samples, _ in scalars["loss"]] == [900, 1200, 1500, 1800]  # W_k is at step 2
+    assert [value for _, value in scalars["lr"]] == pytest.approx([0.1, 0.1, 0.01, 0.01])
+    assert [samples for samples, _ in scalars["probe"]] == [900, 1800]
+    ((samples, top1),) = scalars["metrics/top1"]
+    assert samples == 1800
+    assert 0 < top1 <= 1
+    assert all(math.isfinite(value) for _, value in scalars["samples a second"])
