@@ -40,7 +40,7 @@ from sslticket.objectives.swav import SwAV
 from sslticket.objectives.vicreg import VICReg
 from sslticket.training.net import Net
 
-_BATCH, _BATCHES, _ROUNDS = 32, 8, 3
+_BATCH, _BATCHES, _ROUNDS = 32, 20, 3
 _AT_LEAST = 1.8
 _STEP_IMAGES = 32  # source images of a step
 # MoCo v2's views are SimSiam's, and Barlow Twins' are BYOL's; RotNet and S4L-Rotation see the supervised view.
