@@ -2,7 +2,7 @@
 
 Run       python benchmarks/bench.py [TOPIC ...]
 Needs     SSLTICKET_TEST_DATA for the lines about images; without it they say so.
-Cost      4 minutes on two cores that do nothing else.
+Cost      12 minutes on two cores that do nothing else, 8 of them for the objectives.
 
 Contenders take turns and a ratio is the median over the rounds, so ratios hold on a busy machine; figures do not.
 """
