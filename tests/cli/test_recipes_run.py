@@ -40,7 +40,7 @@ def folders(test_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         files = (member for member in archive if member.isfile())
         for number, member in enumerate(islice(files, CLASSES * EACH)):
             member.name = f"train/class{number % CLASSES}/{number}.JPEG"
-            archive.extract(member, root, filter="data")
+            archive.extract(member, root)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SSLTICKET_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield root
