@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sslticket.data.labels import HIDDEN
 from sslticket.data.loader import Batch
 from sslticket.data.views import View
 from sslticket.errors import BadInput
@@ -14,8 +15,6 @@ from sslticket.objectives.base import Network, Objective
 from sslticket.objectives.exemplar import Exemplar
 from sslticket.objectives.gathering import gathered, gathered_labels
 from sslticket.objectives.rotnet import TURNS, RotNet, four_turns
-
-_HIDDEN = -1  # the label of an image of the unlabelled stream
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,8 +74,8 @@ def _known(logits: Tensor, label: Tensor) -> Tensor:
         logits: (N, classes).
         label: (N,) int64, -1 where hidden. Nothing is picked out by them, which would wait for the device.
     """
-    total = F.cross_entropy(logits, label, ignore_index=_HIDDEN, reduction="sum")
-    return total / (label != _HIDDEN).sum().clamp(min=1)
+    total = F.cross_entropy(logits, label, ignore_index=HIDDEN, reduction="sum")
+    return total / (label != HIDDEN).sum().clamp(min=1)
 
 
 def _top(logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
@@ -112,7 +111,7 @@ class S4LRotation(S4L):
         turned, turn = four_turns(batch.views[0])
         labels, rotation = self._joined(net, turned, "rotation")
         label = batch.label.repeat(TURNS)
-        streams = [_known(rotation, turn.where(of, _HIDDEN)) for of in (label != _HIDDEN, label == _HIDDEN)]
+        streams = [_known(rotation, turn.where(of, HIDDEN)) for of in (label != HIDDEN, label == HIDDEN)]
         return {"labels": _known(labels, label), "rotation": self.weight * torch.stack(streams).mean()}
 
     def metrics(self, net: Network, batch: Batch) -> dict[str, Tensor]:
@@ -189,7 +188,7 @@ class S4LExemplar(S4L):
         labels, embedded = self._joined(net, torch.cat(batch.views), "exemplar")
         label = batch.label.repeat(copies)
         everything, image = gathered(embedded), gathered_labels(batch.row.repeat(copies))
-        known = gathered_labels(label) != _HIDDEN
+        known = gathered_labels(label) != HIDDEN
         # Picking out a stream waits for the device; so does the miner, several times.
         streams = [self.exemplar.triplets(everything[of], image[of]) for of in (known, ~known)]
         return {"labels": _known(labels, label), "triplets": self.weight * torch.stack(streams).mean()}
