@@ -12,6 +12,12 @@ if TYPE_CHECKING:
     from sslticket.data.views import View
     from sslticket.errors import BadInput, Diverged
     from sslticket.fit import LARS, SGD, Adam, Fit, RMSprop
+    from sslticket.masking.criteria.erk import ERK
+    from sslticket.masking.criteria.grasp import GraSP
+    from sslticket.masking.criteria.magnitude import Magnitude
+    from sslticket.masking.criteria.random import Random
+    from sslticket.masking.criteria.snip import SNIP
+    from sslticket.masking.criteria.synflow import SynFlow
     from sslticket.objectives.barlowtwins import BarlowTwins
     from sslticket.objectives.byol import BYOL
     from sslticket.objectives.dino import DINO
@@ -26,6 +32,7 @@ if TYPE_CHECKING:
     from sslticket.objectives.vicreg import VICReg
     from sslticket.recipe import Data, Recipe
     from sslticket.search.imp import IMP
+    from sslticket.search.oneshot import OneShot
     from sslticket.ticket import Ticket
 
 _HOMES = {
@@ -37,26 +44,33 @@ _HOMES = {
     "DINO": "objectives.dino",
     "Data": "recipe",
     "Diverged": "errors",
+    "ERK": "masking.criteria.erk",
     "Exemplar": "objectives.exemplar",
     "Fit": "fit",
+    "GraSP": "masking.criteria.grasp",
     "Grayscale": "data.effects",
     "HSVNoise": "data.effects",
     "IMP": "search.imp",
     "Jitter": "data.effects",
     "LARS": "fit",
+    "Magnitude": "masking.criteria.magnitude",
     "MoCoV2": "objectives.mocov2",
+    "OneShot": "search.oneshot",
     "RMSprop": "fit",
+    "Random": "masking.criteria.random",
     "Recipe": "recipe",
     "RotNet": "objectives.rotnet",
     "Rotate": "data.effects",
     "S4LExemplar": "objectives.s4l",
     "S4LRotation": "objectives.s4l",
     "SGD": "fit",
+    "SNIP": "masking.criteria.snip",
     "SimCLR": "objectives.simclr",
     "SimSiam": "objectives.simsiam",
     "Solarize": "data.effects",
     "Supervised": "objectives.supervised",
     "SwAV": "objectives.swav",
+    "SynFlow": "masking.criteria.synflow",
     "Ticket": "ticket",
     "VICReg": "objectives.vicreg",
     "View": "data.views",
@@ -66,9 +80,11 @@ _HOMES = {
 __all__ = [
     "BYOL",
     "DINO",
+    "ERK",
     "IMP",
     "LARS",
     "SGD",
+    "SNIP",
     "Adam",
     "BadInput",
     "BarlowTwins",
@@ -77,11 +93,15 @@ __all__ = [
     "Diverged",
     "Exemplar",
     "Fit",
+    "GraSP",
     "Grayscale",
     "HSVNoise",
     "Jitter",
+    "Magnitude",
     "MoCoV2",
+    "OneShot",
     "RMSprop",
+    "Random",
     "Recipe",
     "RotNet",
     "Rotate",
@@ -92,6 +112,7 @@ __all__ = [
     "Solarize",
     "Supervised",
     "SwAV",
+    "SynFlow",
     "Ticket",
     "VICReg",
     "View",

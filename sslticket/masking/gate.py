@@ -81,6 +81,11 @@ def stored(backbone: nn.Module) -> State:
     }
 
 
+def originals(backbone: nn.Module, names: Iterable[str]) -> dict[str, Tensor]:
+    """The stored parameters of these gated weights, with which autograd's graphs begin."""
+    return {name: _parametrization(backbone, name)[1] for name in names}
+
+
 @torch.no_grad()
 def read(backbone: nn.Module) -> State:
     """A CPU copy of the effective parameters and buffers, under clean names."""

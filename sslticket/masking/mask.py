@@ -97,6 +97,11 @@ class Mask(Mapping[str, Tensor]):
         """For each layer the weights that remain and all there are."""
         return {name: (_count(layer), layer.numel()) for name, layer in self.items()}
 
+    @property
+    def emptied(self) -> list[str]:
+        """Layers that keep no weight."""
+        return [name for name, (left, _) in self.counts().items() if not left]
+
     def equals(self, other: "Mask") -> bool:
         """Whether both keep the same weights of the same layers."""
         return list(self) == list(other) and all(torch.equal(self[name], other[name]) for name in self)

@@ -2,15 +2,17 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from sslticket.errors import BadInput
-from sslticket.masking.criteria import Criterion, Magnitude
-from sslticket.masking.mask import Mask, State, kept
-from sslticket.search.base import Search, Stages
+from sslticket.masking.criteria.base import Criterion
+from sslticket.masking.criteria.magnitude import Magnitude
+from sslticket.search.base import Search, Stages, check_rungs, rewind_step, survivors
+from sslticket.search.cut import Scope, cut
 from sslticket.units import Clock, Span
 
 if TYPE_CHECKING:
+    from sslticket.masking.mask import Mask
+    from sslticket.objectives.base import Objective
     from sslticket.search.lab import Lab
     from sslticket.ticket import Ticket
 
@@ -30,14 +32,11 @@ class IMP(Search):
     levels: int = 30
     rate: float = 0.2
     rewind: str = "1ep"
-    scope: Literal["global", "layer"] = "global"
+    scope: Scope = "global"
     criterion: Criterion = field(default_factory=Magnitude)
 
     def __post_init__(self) -> None:
-        if self.levels < 1:
-            raise BadInput(f"a search of {self.levels} levels finds nothing; give --levels at least 1")
-        if not 0 < self.rate < 1:
-            raise BadInput(f"a rate of {self.rate:g} prunes nothing or everything; give --rate between 0 and 1")
+        check_rungs(self.levels, self.rate)
         Span.parse(self.rewind)
 
     def density(self, level: int) -> float:
@@ -46,20 +45,17 @@ class IMP(Search):
 
     def stages(self, clock: Clock, total: int) -> Stages:
         """See the base class."""
-        rewind = clock.steps(Span.parse(self.rewind))
-        if rewind >= clock.total:
-            raise BadInput(
-                f"a length of {clock.length} is {clock.total:,} steps, not longer than the rewind point of "
-                f"{self.rewind}, {rewind:,} steps; give a longer --length or an earlier --rewind, such as --rewind 10%"
-            )
-        counts = tuple(kept(total, self.density(level)) for level in range(self.levels + 1))
-        if counts[-1] < 1:
-            enough = sum(count >= 1 for count in counts) - 1
-            raise BadInput(
-                f"{self.levels} levels at rate {self.rate:g} leave none of {total:,} weights; "
-                f"give --levels {enough} or less"
-            )
+        rewind = rewind_step(clock, self.rewind)
+        counts = survivors(total, self.levels, self.rate)
         return Stages(rewind, (clock.total, *[clock.total - rewind] * (self.levels - 1)), counts)
+
+    def check(self, objective: "Objective") -> None:
+        """See the base class."""
+        self.criterion.check(self.scope, objective.logits)
+
+    def scoring_samples(self, level: int, batch_size: int, classes: int) -> int:
+        """See the base class; every level scores anew."""
+        return level * self.criterion.samples(batch_size, classes)
 
     def brought_within(self, clock: Clock) -> "IMP":
         """See the base class; W_k is then taken after a tenth of the training."""
@@ -71,11 +67,9 @@ class IMP(Search):
         ticket = lab.found(0) or lab.keep(0, lab.dense_mask())
         yield ticket
         for level in range(1, self.levels + 1):
-            ticket = lab.found(level) or lab.keep(level, self._prune(lab.train(ticket), level, ticket.mask))
+            ticket = lab.found(level) or lab.keep(level, self._prune(lab, ticket, level))
             yield ticket
 
-    def _prune(self, trained: State, level: int, mask: Mask) -> Mask:
-        scores = self.criterion.scores(trained, list(mask))
-        if self.scope == "layer":
-            return Mask.top_per_layer(scores, density=self.density(level), within=mask)
-        return Mask.top(scores, keep=kept(mask.total, self.density(level)), within=mask)
+    def _prune(self, lab: "Lab", ticket: "Ticket", level: int) -> "Mask":
+        lab.train(ticket)
+        return cut(lab, self.criterion, ticket.mask, density=self.density(level), scope=self.scope)

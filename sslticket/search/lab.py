@@ -1,4 +1,4 @@
-"""What a search may do: reach W_k, train a ticket, keep a ticket; what the folder has is not done again."""
+"""What a search may do: reach W_k, train, score weights, keep a ticket; what the folder has is not done again."""
 
 import time
 from itertools import pairwise
@@ -10,10 +10,12 @@ from sslticket import origin
 from sslticket.errors import BadInput
 from sslticket.files import write_row
 from sslticket.masking import gate
+from sslticket.masking.criteria.base import Criterion, Scores
 from sslticket.masking.mask import Mask, State, prunable
 from sslticket.randomness import derive
 from sslticket.recipe import family
 from sslticket.search.plan import Plan
+from sslticket.search.scoring import Scoring
 from sslticket.search.watch import Watch
 from sslticket.ticket import Ticket
 from sslticket.training import checkpoint
@@ -21,6 +23,9 @@ from sslticket.training.loop import Loop
 from sslticket.training.net import Net
 from sslticket.training.progress import Progress
 from sslticket.training.workbench import Workbench
+
+# What a ticket's row says where nothing was trained for it.
+_IDLE: dict[str, Any] = {"loss": None, "seconds": 0.0, "steps": 0, "samples": 0, "metrics": {}, "probe": {}}
 
 
 class Lab:
@@ -38,7 +43,8 @@ class Lab:
         self._plan, self._bench, self._net, self._wrapped = plan, bench, net, wrapped
         self._recipe, self._stages, self._folder, self._images = plan.recipe, plan.stages, plan.folder, plan.images
         self._watch, self._progress = watch, progress
-        self._measured: dict[str, Any] = {}
+        self._scoring, self._step = Scoring(plan, bench, net, progress), 0
+        self._measured, self._told = dict(_IDLE), dict[str, Any]()  # since the last ticket was kept, and until then
         self.bad_images: dict[str, str] = dict(plan.images.source.bad)
 
     def dense_mask(self) -> Mask:
@@ -48,7 +54,8 @@ class Lab:
     def found(self, level: int) -> Ticket | None:
         """The ticket of a level that is finished."""
         path = self._folder.ticket(level)
-        return Ticket.load(path) if path.exists() else None
+        # One process looks: another might not see yet, or see already, what a third has just written.
+        return Ticket.load(path) if self._bench.agreed(path.exists()) else None
 
     def reach_rewind_point(self) -> None:
         """Train the dense net from its initialisation to step k and keep everything at that point."""
@@ -72,13 +79,32 @@ class Lab:
             start = checkpoint.restore(self._folder.early, loop, self._bench.accelerator)
             assert start == self._stages.rewind
         else:
-            gate.write(self._net, checkpoint.load_net(self._folder.early))
+            self.rewind()
         gate.set_mask_everywhere(self._net, ticket.mask)
         self._run(loop, self._stages.rewind, self._stages.steps[0], level=ticket.level, finds=ticket.level + 1)
         return gate.read(self._net.backbone)
 
+    def rewind(self) -> None:
+        """Bring the net, heads included, to W_k."""
+        gate.write(self._net, checkpoint.load_net(self._folder.early))
+        self._step = self._stages.rewind
+
+    def scores(self, criterion: Criterion, mask: Mask) -> Scores:
+        """What a criterion says of the net's weights as they stand, under a mask; the net stays as it is.
+
+        Raises:
+            BadInput: if the scores rank no weights.
+        """
+        began = time.monotonic()
+        scores = self._scoring.scores(criterion, mask, self._step)
+        self.bad_images |= self._scoring.bad_images
+        self._measured["samples"] += self._scoring.samples(criterion)
+        self._measured["seconds"] = round(self._measured["seconds"] + time.monotonic() - began, 3)
+        return scores
+
     def keep(self, level: int, mask: Mask) -> Ticket:
         """Write the ticket of a level, the mask with W_k; its row goes first, so none is ever missing."""
+        self._told, self._measured = self._measured, dict(_IDLE)
         if self._bench.first:
             early = checkpoint.load_net(self._folder.early)
             weights = {
@@ -89,23 +115,23 @@ class Lab:
             write_row(self._folder.row(level), self._row(ticket))
             ticket.save(self._folder.ticket(level))
         self._bench.accelerator.wait_for_everyone()
-        kept = self.found(level)
-        if kept is None:
+        if not self._folder.ticket(level).exists():
             raise BadInput(
                 f"{self._folder.ticket(level)} is not visible to all processes; give --out on a shared folder"
             )
-        return kept
+        return Ticket.load(self._folder.ticket(level))
 
     def summary(self, level: int) -> str:
         """What training showed on the way to a ticket, in one line; "already there" for one that was found."""
-        if not self._measured:
+        if not self._told:
             return "already there"
-        shown = {name: value for name, value in self._measured["metrics"].items() if name != "loss"}
-        if self._measured["probe"]:
-            shown["nearest neighbours"] = list(self._measured["probe"].values())[-1]
+        shown = {name: value for name, value in self._told["metrics"].items() if name != "loss"}
+        if self._told["probe"]:
+            shown["nearest neighbours"] = list(self._told["probe"].values())[-1]
         metrics = "".join(f", {name} {value:.4g}" for name, value in shown.items())
-        loss = "untrained" if self._measured["loss"] is None else f"loss {self._measured['loss']:.4g}"
-        return f"{loss}{metrics}, {self._measured['seconds']:.0f} s"
+        untrained = "no further training" if level else "untrained"
+        loss = untrained if self._told["loss"] is None else f"loss {self._told['loss']:.4g}"
+        return f"{loss}{metrics}, {self._told['seconds']:.0f} s"
 
     def _loop(self, level: int) -> Loop:
         recipe, images = self._recipe, self._images
@@ -143,6 +169,7 @@ class Lab:
             metrics = self._watch.metrics()
             self._progress.measured(metrics)
         self.bad_images |= self._bench.bad_images(self._batches)
+        self._step = stop
         self._measured = {
             "loss": loop.loss if stop > start else None,  # W_k may be the initialisation itself
             "seconds": round(seconds, 3),
@@ -193,7 +220,7 @@ class Lab:
             "density": ticket.mask.density,
             "ticket_hash": ticket.hash,
             "search_seed": recipe.seed,
-            **self._measured,
+            **self._told,
             "search_samples": ticket.provenance["search_samples"],
             "layers": {name: list(count) for name, count in ticket.mask.counts().items()},
             "bad_images": len(self.bad_images),

@@ -39,7 +39,12 @@ class Plan:
 
     def samples(self, level: int) -> int:
         """Samples that the search has seen when it knows the ticket of this level."""
-        return self.stages.cost(level) * self.recipe.fit.batch_size
+        return self.stages.cost(level) * self.recipe.fit.batch_size + self.scoring_samples(level)
+
+    def scoring_samples(self, level: int) -> int:
+        """Those of them that were only looked at for scores."""
+        classes = len(self.images.source.manifest.classes)
+        return self.recipe.search.scoring_samples(level, self.recipe.fit.batch_size, classes)
 
     @property
     def clock(self) -> Clock:
@@ -57,6 +62,8 @@ class Plan:
         clock, counts = self.clock, manifest.counts()
         steps = stages.cost(self.levels)
         after = f", then {stages.steps[1]:,} a level" if len(stages.steps) > 1 else ""
+        scoring = self.scoring_samples(self.levels)
+        scored = f", and {scoring:,} for scores" if scoring else ""
         labelled = self.images.labelled
         known = (
             {"labelled": f"{labelled.length:,} images, {labelled.places(clock.batch_size)} a batch"} if labelled else {}
@@ -71,7 +78,7 @@ class Plan:
             f"= {stages.rewind / clock.total:.1%} of training",
             "weights": f"{self.prunable:,} prunable; {stages.kept[-1]:,} remain at level {self.levels}, "
             f"a density of {stages.kept[-1] / self.prunable:.3%}",
-            "steps": f"{stages.steps[0]:,} dense{after}; {steps:,} in all = {self.samples(self.levels):,} samples",
+            "steps": f"{stages.steps[0]:,} dense{after}; {steps:,} in all = {steps * clock.batch_size:,} samples{scored}",
         }
         width = max(map(len, lines)) + 2
         return "\n".join(f"{name:<{width}}{value}" for name, value in lines.items())
@@ -90,6 +97,7 @@ def plan(recipe: Recipe, machine: Machine, out: Path, *, trial: bool = False) ->
         BadInput: naming what does not fit and the fix; nothing has been written.
     """
     images = Images.of(recipe, machine)
+    recipe.search.check(recipe.objective)
     recipe.objective.check(machine.part(recipe.fit.batch_size), len(images.views))
     clock = recipe.fit.clock(images.epoch(recipe.fit.batch_size))
     search = recipe.search.brought_within(clock) if trial else recipe.search

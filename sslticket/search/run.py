@@ -39,4 +39,7 @@ def run(plan: Plan, machine: Machine) -> dict[str, str]:
         lab = Lab(plan, bench, net, wrapped, Watch(plan, bench, net), progress)
         for ticket in recipe.search.tickets(lab):
             progress.note(f"level {ticket.level}: density {ticket.mask.density:.3%}, {lab.summary(ticket.level)}")
+            if emptied := ticket.mask.emptied:
+                names = ", ".join(emptied[:3]) + (f" and {len(emptied) - 3} more" if len(emptied) > 3 else "")
+                progress.note(f"note: level {ticket.level} keeps no weight of {names}; nothing passes through there")
     return lab.bad_images
