@@ -61,6 +61,7 @@ class Plan:
         recipe, stages, manifest = self.recipe, self.stages, self.images.true.manifest
         clock, counts = self.clock, manifest.counts()
         steps = stages.cost(self.levels)
+        seen = steps * clock.batch_size
         after = f", then {stages.steps[1]:,} a level" if len(stages.steps) > 1 else ""
         scoring = self.scoring_samples(self.levels)
         scored = f", and {scoring:,} for scores" if scoring else ""
@@ -78,7 +79,7 @@ class Plan:
             f"= {stages.rewind / clock.total:.1%} of training",
             "weights": f"{self.prunable:,} prunable; {stages.kept[-1]:,} remain at level {self.levels}, "
             f"a density of {stages.kept[-1] / self.prunable:.3%}",
-            "steps": f"{stages.steps[0]:,} dense{after}; {steps:,} in all = {steps * clock.batch_size:,} samples{scored}",
+            "steps": f"{stages.steps[0]:,} dense{after}; {steps:,} in all = {seen:,} samples{scored}",
         }
         width = max(map(len, lines)) + 2
         return "\n".join(f"{name:<{width}}{value}" for name, value in lines.items())

@@ -18,8 +18,8 @@ class SynFlow(Criterion):
     """|w dR/dw|, with R the sum of the backbone's outputs for an image of ones.
 
     Weights and buffers are taken at their absolute values, on a copy in float64, which a deep network's flow does not
-    overflow; batch norm and dropout work as in evaluation. No image is looked at. Scores into and out of a hidden layer have equal sums, so that no layer is emptied
-    where rounds are many (Tanaka et al. 2020, theorems 1 to 3).
+    overflow; batch norm and dropout work as in evaluation. No image is looked at. Scores into and out of a hidden layer
+    have equal sums, so that no layer is emptied where rounds are many (Tanaka et al. 2020, theorems 1 to 3).
 
     Attributes:
         rounds: in how many rounds weights are pruned (Tanaka et al. 2020, algorithm 1; 100 in their experiments).
