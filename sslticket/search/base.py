@@ -18,17 +18,19 @@ class Stages:
 
     Attributes:
         rewind: optimiser step at whose end W_k is taken.
-        steps: optimiser steps of the dense training, and of each training after it.
-        kept: weights that remain in the ticket of each level; the first is the dense network.
+        costs: optimiser steps that the search has taken, at most, when it knows the ticket of each level; the first is
+            the dense network's, which is known at W_k.
+        kept: weights that remain in the ticket of each level; None where the search itself finds how many.
     """
 
     rewind: int
-    steps: tuple[int, ...]
-    kept: tuple[int, ...]
+    costs: tuple[int, ...]
+    kept: tuple[int, ...] | None
 
-    def cost(self, level: int) -> int:
-        """Optimiser steps that the search has taken when it knows the ticket of this level."""
-        return self.rewind if level == 0 else sum(self.steps[:level])
+    @property
+    def levels(self) -> int:
+        """The level of the last ticket."""
+        return len(self.costs) - 1
 
 
 class Search(ABC):

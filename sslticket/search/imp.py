@@ -59,7 +59,8 @@ class IMP(Search):
                 f"{self.levels} levels at rate {self.rate:g} leave none of {total:,} weights; "
                 f"give --levels {enough} or less"
             )
-        return Stages(rewind, (clock.total, *[clock.total - rewind] * (self.levels - 1)), counts)
+        after = clock.total - rewind
+        return Stages(rewind, tuple(rewind + after * level for level in range(self.levels + 1)), counts)
 
     def brought_within(self, clock: Clock) -> "IMP":
         """See the base class; W_k is then taken after a tenth of the training."""

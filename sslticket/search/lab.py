@@ -39,6 +39,7 @@ class Lab:
         self._recipe, self._stages, self._folder, self._images = plan.recipe, plan.stages, plan.folder, plan.images
         self._watch, self._progress = watch, progress
         self._measured: dict[str, Any] = {}
+        self._spent = 0  # samples that the search has seen up to the last ticket that it found or kept
         self.bad_images: dict[str, str] = dict(plan.images.source.bad)
 
     def dense_mask(self) -> Mask:
@@ -48,7 +49,11 @@ class Lab:
     def found(self, level: int) -> Ticket | None:
         """The ticket of a level that is finished."""
         path = self._folder.ticket(level)
-        return Ticket.load(path) if path.exists() else None
+        if not path.exists():
+            return None
+        ticket = Ticket.load(path)
+        self._spent = int(ticket.provenance["search_samples"])
+        return ticket
 
     def reach_rewind_point(self) -> None:
         """Train the dense net from its initialisation to step k and keep everything at that point."""
@@ -61,33 +66,57 @@ class Lab:
             checkpoint.save(self._folder.early, loop, self._stages.rewind, self._bench.accelerator)
         self._bench.accelerator.wait_for_everyone()
 
-    def train(self, ticket: Ticket) -> State:
-        """Train a ticket from W_k to the end; returns the backbone's weights there.
+    def train(self, ticket: Ticket, *, carried: bool = False, start: int | None = None) -> State:
+        """Train a ticket to the end; returns the backbone's weights there.
 
-        The dense network goes on where it was at step k, optimiser and all; every later ticket starts there with a
-        fresh optimiser, and with data in a new order.
+        The dense network goes on where it was at step k, optimiser and all; every later ticket starts with a fresh
+        optimiser, and with data in a new order.
+
+        Args:
+            ticket: of the level that is trained.
+            carried: from the net that `carry` kept for this level, in place of W_k.
+            start: the step at which training begins; None for k.
         """
         loop = self._loop(ticket.level)
+        start = self._stages.rewind if start is None else start
         if ticket.level == 0:
-            start = checkpoint.restore(self._folder.early, loop, self._bench.accelerator)
-            assert start == self._stages.rewind
+            there = checkpoint.restore(self._folder.early, loop, self._bench.accelerator)
+            assert start == there, "the dense network goes on where it was"
         else:
-            gate.write(self._net, checkpoint.load_net(self._folder.early))
+            kept = self._folder.carried(ticket.level) if carried else self._folder.early
+            gate.write(self._net, checkpoint.load_net(kept))
         gate.set_mask_everywhere(self._net, ticket.mask)
-        self._run(loop, self._stages.rewind, self._stages.steps[0], level=ticket.level, finds=ticket.level + 1)
+        self._run(loop, start, self._plan.clock.total, level=ticket.level, finds=ticket.level + 1)
         return gate.read(self._net.backbone)
 
-    def keep(self, level: int, mask: Mask) -> Ticket:
-        """Write the ticket of a level, the mask with W_k; its row goes first, so none is ever missing."""
+    def carry(self, level: int) -> None:
+        """Keep the whole net as it is, for the training of this level's ticket; call it before that one is kept.
+
+        So where the ticket is, its net is too. What was kept for earlier levels goes when the ticket is there.
+        """
         if self._bench.first:
-            early = checkpoint.load_net(self._folder.early)
-            weights = {
-                name.removeprefix("backbone."): value for name, value in early.items() if name.startswith("backbone.")
-            }
-            provenance = self._provenance(level)
+            checkpoint.save_net(self._folder.carried(level), self._net)
+        self._bench.accelerator.wait_for_everyone()
+
+    def keep(self, level: int, mask: Mask, weights: State | None = None) -> Ticket:
+        """Write the ticket of a level; its row goes first, so none is ever missing.
+
+        Args:
+            level: of the ticket.
+            mask: its mask.
+            weights: of the backbone; None for W_k.
+        """
+        if self._bench.first:
+            if weights is None:
+                early = checkpoint.load_net(self._folder.early)
+                own = (name for name in early if name.startswith("backbone."))
+                weights = {name.removeprefix("backbone."): early[name] for name in own}
+            provenance = self._provenance()
             ticket = Ticket.make(mask, weights, level=level, recipe=self._recipe.to_dict(), provenance=provenance)
             write_row(self._folder.row(level), self._row(ticket))
             ticket.save(self._folder.ticket(level))
+            for earlier in range(level):
+                self._folder.carried(earlier).unlink(missing_ok=True)
         self._bench.accelerator.wait_for_everyone()
         kept = self.found(level)
         if kept is None:
@@ -130,7 +159,7 @@ class Lab:
 
     def _run(self, loop: Loop, start: int, stop: int, *, level: int, finds: int) -> None:
         """Train at a level, and remember what the row of the ticket that it finds will say."""
-        self._progress.task(f"level {level + 1}/{len(self._stages.steps)}", self._stages.steps[0])
+        self._progress.task(f"level {level + 1}/{self._stages.levels}", self._plan.clock.total)
         seconds, probed = 0.0, {}
         with self._progress.heard_by(*self._bench.listeners(self._folder.path, f"search.level-{finds:02d}")):
             for first, last in pairwise([start, *self._looks(start, stop)]):
@@ -151,13 +180,14 @@ class Lab:
             "metrics": metrics,
             "probe": probed,
         }
+        self._spent += self._measured["samples"]
 
     def _looks(self, start: int, stop: int) -> list[int]:
         """The steps after which to look: every probe's, and the last."""
         every = self._watch.every or stop + 1
         return [*range((start // every + 1) * every, stop, every), stop]
 
-    def _provenance(self, level: int) -> dict[str, Any]:
+    def _provenance(self) -> dict[str, Any]:
         """Where the ticket comes from; nothing in it depends on the clock, so a repeated search repeats the file."""
         manifest, true = self._images.source.manifest, self._images.true.manifest
         recipe, permutation = self._recipe, self._images.permutation
@@ -173,7 +203,7 @@ class Lab:
             "objective": recipe.task,
             "seed": recipe.seed,
             "rewind_samples": self._stages.rewind * recipe.fit.batch_size,
-            "search_samples": self._plan.samples(level),
+            "search_samples": self._spent,
             "versions": origin.versions(),
             "commit": origin.commit(),
         }

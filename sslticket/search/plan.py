@@ -38,8 +38,8 @@ class Plan:
     notice: str
 
     def samples(self, level: int) -> int:
-        """Samples that the search has seen when it knows the ticket of this level."""
-        return self.stages.cost(level) * self.recipe.fit.batch_size
+        """Samples that the search has seen, at most, when it knows the ticket of this level."""
+        return self.stages.costs[level] * self.recipe.fit.batch_size
 
     @property
     def clock(self) -> Clock:
@@ -49,14 +49,18 @@ class Plan:
     @property
     def levels(self) -> int:
         """The level of the last ticket."""
-        return len(self.stages.kept) - 1
+        return self.stages.levels
 
     def text(self) -> str:
         """The resolved recipe and what it comes to, for a person."""
         recipe, stages, manifest = self.recipe, self.stages, self.images.true.manifest
         clock, counts = self.clock, manifest.counts()
-        steps = stages.cost(self.levels)
-        after = f", then {stages.steps[1]:,} a level" if len(stages.steps) > 1 else ""
+        steps = stages.costs[-1]
+        after = f", then {stages.costs[2] - stages.costs[1]:,} a level" if stages.levels > 1 else ""
+        left = "as many as the search finds remain"
+        if stages.kept is not None:
+            share = stages.kept[-1] / self.prunable
+            left = f"{stages.kept[-1]:,} remain at level {self.levels}, a density of {share:.3%}"
         labelled = self.images.labelled
         known = (
             {"labelled": f"{labelled.length:,} images, {labelled.places(clock.batch_size)} a batch"} if labelled else {}
@@ -69,9 +73,8 @@ class Plan:
             "training": f"{clock.length} = {clock.total:,} steps = {clock.total * clock.batch_size:,} samples",
             "W_k": f"after step {stages.rewind:,} = {stages.rewind * clock.batch_size:,} samples "
             f"= {stages.rewind / clock.total:.1%} of training",
-            "weights": f"{self.prunable:,} prunable; {stages.kept[-1]:,} remain at level {self.levels}, "
-            f"a density of {stages.kept[-1] / self.prunable:.3%}",
-            "steps": f"{stages.steps[0]:,} dense{after}; {steps:,} in all = {self.samples(self.levels):,} samples",
+            "weights": f"{self.prunable:,} prunable; {left}",
+            "steps": f"{stages.costs[1]:,} dense{after}; {steps:,} in all = {self.samples(self.levels):,} samples",
         }
         width = max(map(len, lines)) + 2
         return "\n".join(f"{name:<{width}}{value}" for name, value in lines.items())

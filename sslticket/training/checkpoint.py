@@ -11,7 +11,7 @@ import torch
 from accelerate import Accelerator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from sslticket.errors import BadInput
 from sslticket.files import written_whole
@@ -29,6 +29,13 @@ def save(path: Path, loop: Loop, step: int, accelerator: Accelerator) -> None:
     scaler = accelerator.scaler.state_dict() if accelerator.scaler is not None else None
     with written_whole(path) as temporary:
         save_file(tensors, temporary, metadata={"snapshot": json.dumps({"step": step, "scaler": scaler})})
+
+
+def save_net(path: Path, net: nn.Module) -> None:
+    """Write the weights and buffers of a net alone, heads included; call it on the first process only."""
+    tensors = {f"net/{name}": value for name, value in gate.read(net).items()}
+    with written_whole(path) as temporary:
+        save_file(tensors, temporary, metadata={"snapshot": json.dumps({})})
 
 
 def load_net(path: Path) -> State:
