@@ -6,7 +6,6 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from accelerate import Accelerator
-from accelerate.optimizer import AcceleratedOptimizer
 from torch import Tensor, nn
 
 from sslticket.data.loader import Loader
@@ -47,10 +46,8 @@ class Loop:
         self._schedule, self._clock = fit.schedule(set_size), fit.clock(set_size)
         self._longest = fit.clip
         self._seed, self._parts, self._progress = seed, accumulate, progress
-        # Not `prepare_optimizer`: the accelerator would keep every level's optimiser alive.
-        self.optimizer = AcceleratedOptimizer(
-            optimizer(fit.optimizer, net.parameters()), scaler=accelerator.scaler, device_placement=False
-        )
+        # Not accelerate's: it looks for a package on disk in every step, and would keep every level's optimiser alive.
+        self.optimizer = optimizer(fit.optimizer, net.parameters())
 
     def run(self, start: int, stop: int) -> None:
         """Take the optimiser steps `start` to `stop - 1`.
@@ -76,7 +73,7 @@ class Loop:
                     self._accelerator.backward(total)
                 loss += total.detach()
             self._clip()
-            self.optimizer.step()
+            self._step()
             self.net.objective.after_step(self.net, progress)
             losses.append(loss)
             self._progress.advance(step + 1, self._clock.batch_size)
@@ -90,6 +87,13 @@ class Loop:
         torch.default_generator.manual_seed(seed)
         if (device := self._accelerator.device).type != "cpu":
             torch.get_device_module(device).manual_seed(seed)
+
+    def _step(self) -> None:
+        if (scaler := self._accelerator.scaler) is None:
+            self.optimizer.step()
+        else:
+            scaler.step(self.optimizer)
+            scaler.update()
 
     def _clip(self) -> None:
         if self._longest is not None:
