@@ -40,6 +40,17 @@ def attach(backbone: nn.Module, names: Iterable[str]) -> None:
             parametrize.register_parametrization(module, tensor, HardGate(weight))
 
 
+def gated(backbone: nn.Module) -> list[str]:
+    """Names of the weights that have a gate."""
+    return [
+        f"{path}.{tensor}" if path else tensor
+        for path, module in backbone.named_modules()
+        if parametrize.is_parametrized(module)
+        for tensor, gates in cast(nn.ModuleDict, module.parametrizations).items()
+        if isinstance(cast(parametrize.ParametrizationList, gates)[0], HardGate)
+    ]
+
+
 class Follower(nn.Module):
     """Holds a copy of a gated backbone that is always as sparse as the backbone itself.
 

@@ -1,5 +1,7 @@
 """The network that is trained: a gated backbone and an objective's heads."""
 
+from collections.abc import Callable, Iterable
+
 import torch
 from torch import Tensor, nn
 
@@ -26,16 +28,24 @@ class Net(nn.Module):
 
     @classmethod
     def build(
-        cls, model: str, objective: Objective, *, channels: int, image_size: int, classes: int, seed: int
+        cls,
+        model: str,
+        objective: Objective,
+        *,
+        channels: int,
+        image_size: int,
+        classes: int,
+        seed: int,
+        gated: Callable[[nn.Module], Iterable[str]] = prunable,
     ) -> "Net":
-        """A net drawn anew from the seed of the `init` stream, with open gates on all prunable weights.
+        """A net drawn anew from the seed of the `init` stream, with open gates on the weights that `gated` names.
 
         Backbone and heads have streams of their own: a backbone's weights do not depend on the objective.
         """
         with torch.random.fork_rng():
             torch.manual_seed(derive(seed, "backbone"))
             backbone = models.build(model, channels=channels, image_size=image_size)
-            gate.attach(backbone, prunable(backbone))
+            gate.attach(backbone, gated(backbone))
             features = models.features(backbone, channels=channels, image_size=image_size)
             torch.manual_seed(derive(seed, "heads"))
             heads = objective.heads(backbone, features, classes)
