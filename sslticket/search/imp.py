@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from sslticket.errors import BadInput
 from sslticket.masking.criteria import Criterion, Magnitude
 from sslticket.masking.mask import Mask, State, kept
-from sslticket.search.base import Search, Stages
+from sslticket.search.base import Search, Stages, rewind_step
 from sslticket.units import Clock, Span
 
 if TYPE_CHECKING:
@@ -46,12 +46,7 @@ class IMP(Search):
 
     def stages(self, clock: Clock, total: int) -> Stages:
         """See the base class."""
-        rewind = clock.steps(Span.parse(self.rewind))
-        if rewind >= clock.total:
-            raise BadInput(
-                f"a length of {clock.length} is {clock.total:,} steps, not longer than the rewind point of "
-                f"{self.rewind}, {rewind:,} steps; give a longer --length or an earlier --rewind, such as --rewind 10%"
-            )
+        rewind = rewind_step(self.rewind, clock)
         counts = tuple(kept(total, self.density(level)) for level in range(self.levels + 1))
         if counts[-1] < 1:
             enough = sum(count >= 1 for count in counts) - 1

@@ -96,6 +96,7 @@ def plan(recipe: Recipe, machine: Machine, out: Path, *, trial: bool = False) ->
     recipe.objective.check(machine.part(recipe.fit.batch_size), len(images.views))
     clock = recipe.fit.clock(images.epoch(recipe.fit.batch_size))
     search = recipe.search.brought_within(clock) if trial else recipe.search
+    search.learning(recipe.fit, clock)
     moved = search != recipe.search
     recipe = dataclasses.replace(recipe, search=search)
     count = _prunable_weights(recipe, images)
