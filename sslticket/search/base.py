@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
+from sslticket.errors import BadInput
 from sslticket.fit import Fit
 from sslticket.masking.layers import layers
 from sslticket.masking.mask import Mask
-from sslticket.units import Clock
+from sslticket.units import Clock, Span
 
 if TYPE_CHECKING:  # the lab trains, and so imports torch's whole family
     from sslticket.search.lab import Lab
     from sslticket.ticket import Ticket
+    from sslticket.training.learning import Learning
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,29 @@ class Search(ABC):
     def brought_within(self, clock: Clock) -> "Search":
         """The same search with W_k moved into a training that ends before it; for trials on a laptop."""
 
+    def learning(self, fit: Fit, clock: Clock) -> "Learning | None":
+        """How masks are learnt in training; None where they are fixed in every training.
+
+        Raises:
+            BadInput: if they cannot be learnt so in this training.
+        """
+        return None
+
     @abstractmethod
     def tickets(self, lab: "Lab") -> Iterator["Ticket"]:
         """The tickets, densest first; what the lab already has is not trained again."""
+
+
+def rewind_step(rewind: str, clock: Clock) -> int:
+    """The step at whose end W_k is taken.
+
+    Raises:
+        BadInput: if the training ends before.
+    """
+    step = clock.steps(Span.parse(rewind))
+    if step >= clock.total:
+        raise BadInput(
+            f"a length of {clock.length} is {clock.total:,} steps, not longer than the rewind point of "
+            f"{rewind}, {step:,} steps; give a longer --length or an earlier --rewind, such as --rewind 10%"
+        )
+    return step

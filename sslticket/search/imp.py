@@ -9,7 +9,7 @@ from sslticket.fit import Fit
 from sslticket.masking.criteria import Criterion, Magnitude
 from sslticket.masking.mask import Mask
 from sslticket.search import settling
-from sslticket.search.base import Search, Stages
+from sslticket.search.base import Search, Stages, rewind_step
 from sslticket.search.selection import Selection
 from sslticket.search.settling import Settling
 from sslticket.units import Clock, Span
@@ -77,12 +77,7 @@ class IMP(Search):
 
     def stages(self, clock: Clock, dense: Mask) -> Stages:
         """See the base class."""
-        rewind = clock.steps(Span.parse(self.rewind))
-        if rewind >= clock.total:
-            raise BadInput(
-                f"a length of {clock.length} is {clock.total:,} steps, not longer than the rewind point of "
-                f"{self.rewind}, {rewind:,} steps; give a longer --length or an earlier --rewind, such as --rewind 10%"
-            )
+        rewind = rewind_step(self.rewind, clock)
         if self.settled is not None and (looks := self._looks(clock)) <= self.settled_window:
             raise BadInput(
                 f"a level has {looks} looks {self.settled_every} apart, and --settled-window {self.settled_window} "

@@ -1,6 +1,7 @@
 """What a search may do: reach W_k, train a ticket, keep a ticket; what the folder has is not done again."""
 
 import time
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -42,6 +43,19 @@ class Lab:
         self._spent = 0  # samples that the search has seen up to the last ticket that it found or kept
         self.bad_images: dict[str, str] = dict(plan.images.source.bad)
 
+    @property
+    def net(self) -> Net:
+        """What is trained."""
+        return self._net
+
+    def seed(self, *path: str | int) -> int:
+        """Of something that the search draws for itself."""
+        return derive(self._recipe.seed, "search", *path)
+
+    def note(self, text: str) -> None:
+        """Say something to who looks on."""
+        self._progress.note(text)
+
     def dense_mask(self) -> Mask:
         """The mask of ones."""
         return Mask.ones_like(gate.stored(self._net.backbone), self._recipe.search.layers(self._net.backbone))
@@ -82,7 +96,8 @@ class Lab:
         """Train a ticket to the end; returns the backbone's weights there.
 
         The dense network goes on where it was at step k, optimiser and all; every later ticket starts with a fresh
-        optimiser, and with data in a new order.
+        optimiser, and with data in a new order. Masks that are learnt go on from what `carry` kept for the level, and
+        close what that had pruned for good, not what the ticket lacks.
 
         Args:
             ticket: of the level that is trained.
@@ -107,45 +122,55 @@ class Lab:
                     "and beyond and run the same command again"
                 )
             gate.write(self._net, checkpoint.load_net(kept))
-        gate.set_mask_everywhere(self._net, ticket.mask)
+            loop.begins = start
+        closed = ticket.mask
+        if self._net.learning is not None:
+            if ticket.level:
+                gate.write_scores(self._net, checkpoint.load_scores(self._folder.carried(ticket.level)))
+            closed = gate.masks(self._net.backbone)
+        gate.set_mask_everywhere(self._net, closed)
         self._run(loop, start, self._plan.clock.total, level=ticket.level, finds=ticket.level + 1, settling=settling)
         return self.weights()
 
     def carry(self, level: int) -> None:
         """Keep the whole net as it is, for the training of this level's ticket; call it before that one is kept.
 
-        So where the ticket is, its net is too. What was kept for earlier levels goes when the ticket is there.
+        So where the ticket is, its net is too. What was kept for earlier levels goes when the ticket is there, but for
+        the one before: the last ticket can be found again.
         """
         if self._bench.first:
             checkpoint.save_net(self._folder.carried(level), self._net)
         self._bench.accelerator.wait_for_everyone()
 
-    def keep(self, level: int, mask: Mask, weights: State | None = None) -> Ticket:
+    def keep(
+        self, level: int, mask: Mask, weights: State | None = None, *, told: Mapping[str, Any] | None = None
+    ) -> Ticket:
         """Write the ticket of a level; its row goes first, so none is ever missing.
 
         Args:
             level: of the ticket.
             mask: its mask.
             weights: of the backbone; None for W_k.
+            told: what else its provenance and its row say.
         """
         if self._bench.first:
             kind: Literal["early", "trained"] = "early" if weights is None else "trained"
-            told = record.provenance(self._plan, weights=kind, samples=self._spent)
+            provenance = record.provenance(self._plan, weights=kind, samples=self._spent) | dict(told or {})
             if weights is None:
                 early = checkpoint.load_net(self._folder.early)
                 own = (name for name in early if name.startswith("backbone."))
                 weights = {name.removeprefix("backbone."): early[name] for name in own}
-            ticket = Ticket.make(mask, weights, level=level, recipe=self._recipe.to_dict(), provenance=told)
+            ticket = Ticket.make(mask, weights, level=level, recipe=self._recipe.to_dict(), provenance=provenance)
             row = record.row(
                 self._plan,
                 ticket,
-                self._measured,
+                self._measured | dict(told or {}),
                 bad_images=len(self.bad_images),
                 device=self._bench.device_name,
             )
             write_row(self._folder.row(level), row)
             ticket.save(self._folder.ticket(level))
-            for earlier in range(level):
+            for earlier in range(level - 1):
                 self._folder.carried(earlier).unlink(missing_ok=True)
         self._bench.accelerator.wait_for_everyone()
         kept = self.found(level)

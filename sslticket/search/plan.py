@@ -107,6 +107,7 @@ def plan(recipe: Recipe, machine: Machine, out: Path, *, trial: bool = False) ->
     changes = _changes(recipe.search, search)
     recipe = dataclasses.replace(recipe, search=search)
     search.check(recipe.fit)
+    search.learning(recipe.fit, clock)
     backbone = _backbone(recipe, images)
     dense = Mask.ones_like(dict(backbone.named_parameters()), search.layers(backbone))
     stages = search.stages(clock, dense)

@@ -66,6 +66,7 @@ def row(plan: Plan, ticket: Ticket, measured: Mapping[str, Any], *, bad_images: 
         "search_seed": recipe.seed,
         **measured,
         "search_samples": ticket.provenance["search_samples"],
+        "search_epochs": ticket.provenance["search_samples"] / plan.clock.set_size,
         "layers": {name: list(count) for name, count in ticket.mask.counts().items()},
         "bad_images": bad_images,
         **origin.stamp(),

@@ -31,6 +31,7 @@ def run(plan: Plan, machine: Machine) -> dict[str, str]:
         classes=len(images.source.manifest.classes),
         seed=recipe.seeds.init,
         gated=recipe.search.layers,
+        learning=recipe.search.learning(recipe.fit, plan.clock),
     )
     done = max(
         (plan.samples(level) for level in range(plan.levels + 1) if plan.folder.ticket(level).exists()), default=0
