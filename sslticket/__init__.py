@@ -31,8 +31,11 @@ if TYPE_CHECKING:
     from sslticket.objectives.swav import SwAV
     from sslticket.objectives.vicreg import VICReg
     from sslticket.recipe import Data, Recipe
+    from sslticket.search.continuous import ContinuousSparsification
+    from sslticket.search.edgepopup import EdgePopup
     from sslticket.search.imp import IMP
     from sslticket.search.oneshot import OneShot
+    from sslticket.search.stochastic import StochasticSparsification
     from sslticket.ticket import Ticket
 
 _HOMES = {
@@ -41,10 +44,12 @@ _HOMES = {
     "BadInput": "errors",
     "BarlowTwins": "objectives.barlowtwins",
     "Blur": "data.effects",
+    "ContinuousSparsification": "search.continuous",
     "DINO": "objectives.dino",
     "Data": "recipe",
     "Diverged": "errors",
     "ERK": "masking.criteria.erk",
+    "EdgePopup": "search.edgepopup",
     "Exemplar": "objectives.exemplar",
     "Fit": "fit",
     "GraSP": "masking.criteria.grasp",
@@ -68,6 +73,7 @@ _HOMES = {
     "SimCLR": "objectives.simclr",
     "SimSiam": "objectives.simsiam",
     "Solarize": "data.effects",
+    "StochasticSparsification": "search.stochastic",
     "Supervised": "objectives.supervised",
     "SwAV": "objectives.swav",
     "SynFlow": "masking.criteria.synflow",
@@ -89,8 +95,10 @@ __all__ = [
     "BadInput",
     "BarlowTwins",
     "Blur",
+    "ContinuousSparsification",
     "Data",
     "Diverged",
+    "EdgePopup",
     "Exemplar",
     "Fit",
     "GraSP",
@@ -110,6 +118,7 @@ __all__ = [
     "SimCLR",
     "SimSiam",
     "Solarize",
+    "StochasticSparsification",
     "Supervised",
     "SwAV",
     "SynFlow",

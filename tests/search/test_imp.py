@@ -11,6 +11,7 @@ from sslticket.data.opening import open_split
 from sslticket.errors import BadInput
 from sslticket.masking import gate
 from sslticket.masking.criteria.base import Criterion, Subject
+from sslticket.masking.mask import Mask
 from sslticket.objectives.rotnet import RotNet
 from sslticket.objectives.supervised import Supervised
 from sslticket.report.schema import wrong
@@ -163,13 +164,17 @@ def test_per_layer_pruning_gives_every_layer_the_same_density(tmp_path: Path) ->
     assert all(kept == round(total / 4) for kept, total in mask.counts().values())
 
 
+def ones(*sizes: int) -> Mask:
+    return Mask({f"layer{number}": torch.ones(size, dtype=torch.bool) for number, size in enumerate(sizes)})
+
+
 def test_a_rewind_point_beyond_the_end_and_too_many_levels_are_refused() -> None:
     clock = Clock(Span.parse("40it"), 16, 1000)
     with pytest.raises(BadInput, match="not longer than the rewind point of 3840000samples"):
-        IMP(rewind="3840000samples").stages(clock, 1000)
+        IMP(rewind="3840000samples").stages(clock, ones(1000))
     with pytest.raises(BadInput, match="give --levels 14 or less"):
-        IMP(rate=0.5, levels=30, rewind="1it").stages(clock, TOTAL)
-    assert IMP(rewind="3840000samples").brought_within(clock).stages(clock, TOTAL).rewind == 4
+        IMP(rate=0.5, levels=30, rewind="1it").stages(clock, ones(TOTAL))
+    assert IMP(rewind="3840000samples").brought_within(clock).stages(clock, ones(TOTAL)).rewind == 4
     assert IMP(rewind="39it").brought_within(clock) == IMP(rewind="39it")
 
 

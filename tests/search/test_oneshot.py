@@ -3,6 +3,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from sslticket.errors import BadInput
 from sslticket.masking import gate
@@ -105,27 +106,18 @@ def test_rows_count_images_of_the_one_training_and_of_scores(
     assert [row["steps"] for row in found] == steps
     assert [row["samples"] for row in found] == samples
     assert [row["search_samples"] for row in found] == known
-    assert [planned.samples(level) for level in range(4)] == known
+    assert [planned.samples(level) for level in range(4)] == known, "as planned"
     assert [wrong(row) for row in found] == [None] * 4
     assert all(not row["metrics"] for row in found if not row["steps"]), "of no training, nothing is told"
     assert [ticket.mask.survivors for ticket in tickets(planned)] == [round(TOTAL * 0.5**level) for level in range(4)]
 
 
-def test_a_mask_that_cuts_the_network_is_told_with_the_layer(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    planned = search(tmp_path, recipe(search=oneshot(rate=0.9999, levels=1)))
-    emptied = tickets(planned)[1].mask.emptied
-    assert emptied
-    assert f"note: level 1 keeps no weight of {', '.join(emptied)}" in capsys.readouterr().err
-
-
 def test_what_cannot_be_is_refused_before_anything_is_written(tmp_path: Path) -> None:
-    clock = Clock(Span.parse("40it"), 16, 1000)
+    clock, dense = Clock(Span.parse("40it"), 16, 1000), Mask({"layer": torch.ones(TOTAL, dtype=torch.bool)})
     with pytest.raises(BadInput, match="leave none of 13,968 weights; give --levels 14 or less"):
-        oneshot(levels=30).stages(clock, TOTAL)
+        oneshot(levels=30).stages(clock, dense)
     with pytest.raises(BadInput, match="not longer than the rewind point of 40it"):
-        oneshot(rewind="40it").stages(clock, TOTAL)
+        oneshot(rewind="40it").stages(clock, dense)
     with pytest.raises(BadInput, match="give --levels at least 1"):
         oneshot(levels=0)
     with pytest.raises(BadInput, match="give --logit-temperature 1"):

@@ -1,14 +1,17 @@
 """Small gated networks whose losses are given by hand."""
 
 from collections.abc import Callable, Iterator
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
 
 from sslticket.masking import gate
-from sslticket.masking.criteria.base import Scores, Subject
+from sslticket.masking.criteria.base import Criterion, Scores, Subject
 from sslticket.masking.mask import Mask, prunable
-from sslticket.search.cut import Scope, cut
+from sslticket.search.cut import cut
+from sslticket.search.lab import Lab
+from sslticket.search.selection import Selection
 
 
 def subject(
@@ -38,15 +41,17 @@ class Bench:
     def __init__(self, about: Subject) -> None:
         self._subject = about
 
-    def scores(self, criterion: object, mask: Mask) -> Scores:
+    def scores(self, criterion: Criterion, mask: Mask) -> Scores:
         gate.set_mask(self._subject.backbone, mask)
-        return criterion.scores(self._subject, list(mask))  # type: ignore[attr-defined]
+        return criterion.scores(self._subject, list(mask))
 
 
-def cut_down(about: Subject, criterion: object, density: float, scope: Scope = "global") -> Mask:
+def cut_down(
+    about: Subject, criterion: Criterion, density: float, scope: Literal["global", "layer"] = "global"
+) -> Mask:
     """What the criterion keeps of the dense network, in all its rounds."""
-    bench = Bench(about)
-    return cut(bench, criterion, ones(about.backbone), density=density, scope=scope)  # type: ignore[arg-type]
+    selection, bench = Selection(rate=1 - density, scope=scope), cast(Lab, Bench(about))
+    return cut(bench, criterion, selection, ones(about.backbone), start=0, level=1)
 
 
 def linear(*layers: list[list[float]]) -> nn.Sequential:
