@@ -121,9 +121,7 @@ def test_a_level_is_a_plain_training_at_these_rates(retrain: Retrain, killed: tu
 def test_a_carried_net_that_is_gone_is_missed_by_name(tmp_path: Path) -> None:
     planned = search(tmp_path, going_on("rate"))
     planned.folder.ticket(2).unlink()
-    with pytest.raises(
-        BadInput, match=r"carried-01\.safetensors, from which level 1 is trained on, is gone; delete the"
-    ):
+    with pytest.raises(BadInput, match=r"carried-01\.safetensors, from which level 1 is trained on, is gone; delete"):
         search(tmp_path, going_on("rate"))
     planned.folder.ticket(1).unlink()
     search(tmp_path, going_on("rate"))
