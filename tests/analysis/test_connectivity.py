@@ -134,6 +134,6 @@ def test_recalibration_restores_the_statistics_of_a_training_that_has_come_to_re
         recalibrate(ends.bench.accelerator, net, ends.examiner.training_images(exam).train(0, 20))
     assert len(layers) == 3
     for layer, (mean, variance) in zip(layers, before, strict=True):
-        # Running means are over about ten batches of 64 images: of 20 sigma, one.
-        assert ((layer.running_mean - mean) / variance.sqrt()).abs().max() < 0.2
-        assert (layer.running_var / variance).log().abs().max() < 0.25
+        # What is left is chance: running means are over about ten batches. Two trainings were 0.02 and 0.1 off.
+        assert ((layer.running_mean - mean) / variance.sqrt()).abs().max() < 0.05
+        assert (layer.running_var / variance).log().abs().max() < 0.2
