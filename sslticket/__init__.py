@@ -25,7 +25,10 @@ if TYPE_CHECKING:
     from sslticket.objectives.swav import SwAV
     from sslticket.objectives.vicreg import VICReg
     from sslticket.recipe import Data, Recipe
+    from sslticket.search.continuous import ContinuousSparsification
+    from sslticket.search.edgepopup import EdgePopup
     from sslticket.search.imp import IMP
+    from sslticket.search.stochastic import StochasticSparsification
     from sslticket.ticket import Ticket
 
 _HOMES = {
@@ -34,9 +37,11 @@ _HOMES = {
     "BadInput": "errors",
     "BarlowTwins": "objectives.barlowtwins",
     "Blur": "data.effects",
+    "ContinuousSparsification": "search.continuous",
     "DINO": "objectives.dino",
     "Data": "recipe",
     "Diverged": "errors",
+    "EdgePopup": "search.edgepopup",
     "Exemplar": "objectives.exemplar",
     "Fit": "fit",
     "Grayscale": "data.effects",
@@ -55,6 +60,7 @@ _HOMES = {
     "SimCLR": "objectives.simclr",
     "SimSiam": "objectives.simsiam",
     "Solarize": "data.effects",
+    "StochasticSparsification": "search.stochastic",
     "Supervised": "objectives.supervised",
     "SwAV": "objectives.swav",
     "Ticket": "ticket",
@@ -73,8 +79,10 @@ __all__ = [
     "BadInput",
     "BarlowTwins",
     "Blur",
+    "ContinuousSparsification",
     "Data",
     "Diverged",
+    "EdgePopup",
     "Exemplar",
     "Fit",
     "Grayscale",
@@ -90,6 +98,7 @@ __all__ = [
     "SimCLR",
     "SimSiam",
     "Solarize",
+    "StochasticSparsification",
     "Supervised",
     "SwAV",
     "Ticket",
