@@ -112,5 +112,6 @@ def _about(path: Path, ticket: Ticket) -> dict[str, Any]:
         "within": described(recipe["search"]),
         "ticket_hash": ticket.hash,
         "search_seed": came["seed"],
+        "rewind_samples": came["rewind_samples"],
         "search_samples": came["search_samples"],
     }
