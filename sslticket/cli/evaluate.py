@@ -51,7 +51,7 @@ def add(commands: "argparse._SubParsersAction[flags.Parser]") -> None:
     )
     parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="of the passes [fp32]")
     parser.add_argument("--dry-run", action="store_true", help="print what is done and what is left; train nothing")
-    flags.add(parser, Machine())
+    flags.add(parser, Machine(), without=("probe",))  # it looks on at searches only
     parser.set_defaults(command=_evaluate)
 
 
@@ -116,5 +116,8 @@ def numbers(words: Sequence[str], flag: str) -> list[int]:
         first, dash, last = word.partition("-")
         if not first.isdigit() or (dash and not last.isdigit()):
             raise BadInput(f"{flag} {word!r} is no number or range; write it like 0 1 2 or 0-5")
-        found += range(int(first), int(last or first) + 1)
+        some = range(int(first), int(last or first) + 1)
+        if not some:
+            raise BadInput(f"{flag} {word!r} is an empty range; write it like {last}-{first}")
+        found += some
     return list(dict.fromkeys(found))
