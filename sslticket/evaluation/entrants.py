@@ -14,7 +14,7 @@ from sslticket.errors import BadInput
 from sslticket.evaluation.pace import image_size
 from sslticket.evaluation.protocols import Protocol
 from sslticket.evaluation.tasks import run_of
-from sslticket.recipe import family
+from sslticket.recipe import family, search_name, settings
 from sslticket.ticket import Ticket
 
 
@@ -55,8 +55,8 @@ class Entrant:
             if size != own:
                 _check(ticket, path, protocol.name, channels, sizes=(own, size))
         mask = ticket.mask
-        about = _about(path, ticket) | {"channels": channels}
-        return cls(ticket.hash, ticket.recipe["model"], channels, mask.survivors, mask.total, about)
+        told = {"kind": "score", **about(path, ticket), "channels": channels}
+        return cls(ticket.hash, ticket.recipe["model"], channels, mask.survivors, mask.total, told)
 
 
 def _seen(augment: Any) -> int | None:
@@ -84,10 +84,15 @@ def _shapes(model: str, channels: int, size: int) -> dict[str, torch.Size]:
     return {name: value.shape for name, value in backbone.state_dict().items()}
 
 
-def _about(path: Path, ticket: Ticket) -> dict[str, Any]:
+def about(path: Path, ticket: Ticket) -> dict[str, Any]:
+    """What every row about a ticket says of it.
+
+    Args:
+        path: of its file, whose folder is its run's.
+        ticket: read from there.
+    """
     recipe, came = ticket.recipe, ticket.provenance
     return {
-        "kind": "score",
         "run": run_of(path).name,
         "recipe": family(recipe),
         "objective": came["objective"],
@@ -99,5 +104,8 @@ def _about(path: Path, ticket: Ticket) -> dict[str, Any]:
         "density": ticket.mask.density,
         "ticket_hash": ticket.hash,
         "search_seed": came["seed"],
+        "search": search_name(recipe),
+        "settings": settings(recipe),
+        "rewind_samples": came["rewind_samples"],
         "search_samples": came["search_samples"],
     }

@@ -12,7 +12,7 @@ from sslticket.files import write_row
 from sslticket.masking import gate
 from sslticket.masking.mask import Mask, State, prunable
 from sslticket.randomness import derive
-from sslticket.recipe import family
+from sslticket.recipe import family, search_name, settings
 from sslticket.search.plan import Plan
 from sslticket.search.watch import Watch
 from sslticket.ticket import Ticket
@@ -193,6 +193,9 @@ class Lab:
             "density": ticket.mask.density,
             "ticket_hash": ticket.hash,
             "search_seed": recipe.seed,
+            "search": search_name(ticket.recipe),
+            "settings": settings(ticket.recipe),
+            "rewind_samples": ticket.provenance["rewind_samples"],
             **self._measured,
             "search_samples": ticket.provenance["search_samples"],
             "layers": {name: list(count) for name, count in ticket.mask.counts().items()},

@@ -1,16 +1,14 @@
 """A search that is checked and counted before anything is written."""
 
 import dataclasses
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from sslticket import models
 from sslticket.errors import BadInput
 from sslticket.machine import Machine
 from sslticket.masking.mask import prunable
-from sslticket.recipe import Recipe
+from sslticket.recipe import Recipe, flat
 from sslticket.search.base import Stages
 from sslticket.search.folder import RunFolder
 from sslticket.search.images import Images
@@ -61,7 +59,7 @@ class Plan:
         known = (
             {"labelled": f"{labelled.length:,} images, {labelled.places(clock.batch_size)} a batch"} if labelled else {}
         )
-        lines = dict(_flat(recipe.to_dict())) | {
+        lines = dict(flat(recipe.to_dict())) | {
             "run folder": self.folder.path,
             "images": f"{len(manifest):,} of {self.images.whole:,}, hash {self.images.source.manifest.hash}",
             "classes": f"{len(manifest.classes):,}, of {min(counts):,} to {max(counts):,} images",
@@ -115,14 +113,3 @@ def _prunable_weights(recipe: Recipe, images: Images) -> int:
                 "a larger --image-size, or a --model that pools globally"
             )
     return sum(backbone.get_parameter(name).numel() for name in prunable(backbone))
-
-
-def _flat(tree: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """The recipe's fields by the names that their flags have."""
-    for name, value in tree.items():
-        if isinstance(value, dict):
-            if value["is"].lower() != name:  # "fit: Fit" says nothing, "objective: RotNet" does
-                yield name, value["is"]
-            yield from _flat({key: inner for key, inner in value.items() if key != "is"})
-        elif value is not None and name != "is":
-            yield name, " ".join(map(str, value)) if isinstance(value, list) else value

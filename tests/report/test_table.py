@@ -26,7 +26,7 @@ def test_only_whole_row_files_are_read(runs, score):
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"kind": "scores"}, "score or level"),
+        ({"kind": "scores"}, "score, level, stability"),
         ({"top1": 97.2}, "top1 97.2, which is no fraction"),
         ({"top1": math.nan}, "top1 nan"),
         ({"seed": "0"}, "seed '0'"),
