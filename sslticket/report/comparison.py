@@ -48,8 +48,8 @@ def _references(panel: pd.DataFrame, own: pd.DataFrame) -> list[str]:
     first = own.iloc[0]
     labels = panel[(panel["objective"] == "supervised") & (panel["source"] == first["source"])]
     # Tickets of other objectives are compared with those found the same way, supervised ones with the usual search's.
-    search = "IMP" if first["objective"] == "supervised" else first["search"]
-    labels = labels.assign(other_search=labels["search"] != search, other=labels["variant"] != first["variant"])
+    search, variant = ("IMP", "") if first["objective"] == "supervised" else (first["search"], first["variant"])
+    labels = labels.assign(other_search=labels["search"] != search, other=labels["variant"] != variant)
     labels = labels.sort_values(["subset", "other_search", "other", "series"], ascending=[False, True, True, True])
     chosen = [*labels["series"].head(1), *panel.loc[panel["control"] == "random", "series"].head(1)]
     return [each for each in chosen if each != own["series"].iloc[0]]

@@ -19,6 +19,8 @@ def named(frame: pd.DataFrame) -> pd.DataFrame:
     A name is the objective, the subset and, where a model has several, the source; then, in brackets, the search,
     where a model has several, and the fewest settings of the recipe that tell those apart which are still alike.
     Recipes of rows that hold no settings are told apart by their hash. Seeds are never in a name.
+
+    `search` and `settings` are filled in where any row of a recipe has them; else they are "" and None.
     """
     recipes = _recipes(frame)
     sources, searches = (_several(recipes, key) for key in ("source", "search"))
@@ -31,20 +33,21 @@ def named(frame: pd.DataFrame) -> pd.DataFrame:
         for key, variant in zip(keys, variants, strict=True):
             model = recipes[key]["model"]
             names[key] = _words(recipes[key], model in sources, model in searches, variant)
-    found = [names[key] for key in frame[_KEY].itertuples(index=False, name=None)]
-    return frame.assign(tickets=[name for name, _ in found], variant=[variant for _, variant in found])
+    keys = list(frame[_KEY].itertuples(index=False, name=None))
+    told = {name: pd.Series([recipes[key][name] for key in keys], frame.index, object) for name in _TOLD}
+    return frame.assign(tickets=[names[key][0] for key in keys], variant=[names[key][1] for key in keys], **told)
 
 
 _KEY = [*SAME, "recipe"]
+_TOLD = ["search", "settings"]
 
 
 def _recipes(frame: pd.DataFrame) -> dict[Any, dict[str, Any]]:
     """Each recipe, with the search and the settings that any of its rows tells; "" and None where none does."""
     keys = frame[_KEY].drop_duplicates().itertuples(index=False, name=None)
-    found: dict[Any, dict[str, Any]] = {
-        key: dict(zip(_KEY, key, strict=True)) | {"search": "", "settings": None} for key in keys
-    }
-    for name in ("search", "settings"):
+    unknown = {"search": "", "settings": None}
+    found: dict[Any, dict[str, Any]] = {key: dict(zip(_KEY, key, strict=True)) | unknown for key in keys}
+    for name in _TOLD:
         told = frame[frame[name].notna()].drop_duplicates(_KEY)
         for *key, value in told[[*_KEY, name]].itertuples(index=False, name=None):
             found[tuple(key)][name] = value
