@@ -15,7 +15,7 @@ _POINT = ["alpha", "error", "loss", "error_recalibrated", "loss_recalibrated"]
 _EXPLAINED = (
     "Two copies of a ticket are trained on the data in different orders, and networks on the straight line between "
     "them are measured. The barrier is the highest error on the line less the mean of its ends. Hollow, dotted: a "
-    "random mask with the same density of each layer. Recalibrated: batch norm's statistics are taken anew at each place."
+    "random mask with the same density of each layer. Recalibrated: with batch norm's statistics taken anew."
 )
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -58,7 +59,7 @@ def _places(own: pd.DataFrame) -> list[float]:
     return sorted(own["density"].unique(), reverse=True)
 
 
-def _column(here: "pd.Series[dict[str, list[int]]]", names: Sequence[str]) -> list[float]:
+def _column(here: "pd.Series[Any]", names: Sequence[str]) -> list[float]:
     return [float(np.mean([row[name][0] / row[name][1] for row in here])) for name in names]
 
 

@@ -1,6 +1,7 @@
 """Charts of trained weights by magnitude: the histogram, and how many do not vanish by themselves."""
 
-import json
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -44,7 +45,7 @@ def _natural(panel: pd.DataFrame, number: int, where: str) -> Chart:
 
 def _histogram(here: pd.DataFrame, place: str, where: str) -> Chart:
     zeros = here["zeros"] / here["layers"].map(lambda layers: sum(total for _, total in layers.values()))
-    curves = means(_shares(here), "middle", MAGNITUDE, "share", "% of the weights:", by=("series", "bins"), bare=True)
+    curves = means(_shares(here), "middle", MAGNITUDE, "share", "% of the weights:", bare=True)
     return Chart(
         name=f"magnitudes-{place}",
         title=f"{where}: magnitudes, beside {100 * zeros.mean():.3g}% of exactly 0",
@@ -57,12 +58,17 @@ def _histogram(here: pd.DataFrame, place: str, where: str) -> Chart:
 
 
 def _shares(here: pd.DataFrame) -> pd.DataFrame:
-    """A line for each bin of each row. Rows with other bins, which cannot be averaged, have a name in `bins`."""
-    known: dict[str, str] = {}
-    long = []
-    for row in here.to_dict("records"):
-        bins = known.setdefault(json.dumps(row["bins"]), f"{len(row['counts'])} bins" if known else "")
-        total = sum(all_ for _, all_ in row["layers"].values())
-        edges = zip(row["bins"], row["bins"][1:], row["counts"], strict=False)
-        long += [(row["series"], bins, (low + high) / 2, 100 * count / total) for low, high, count in edges]
-    return pd.DataFrame(long, columns=["series", "bins", "middle", "share"])
+    """A line for each bin of each row: bins reach as far as a row has weights, and beyond it has none."""
+    found = []
+    for series, own in here.groupby("series", sort=False):
+        shares = pd.DataFrame([_row(each) for each in own.to_dict("records")]).fillna(0.0)
+        long = shares.melt(var_name="middle", value_name="share")
+        found.append(long.assign(series=series))
+    return pd.concat(found)
+
+
+def _row(row: dict[Any, Any]) -> dict[float, float]:
+    """The middle of each bin, and the share of the weights in it, in %."""
+    total = sum(whole for _, whole in row["layers"].values())
+    middles = [round((low + high) / 2, 4) for low, high in pairwise(row["bins"])]
+    return {middle: 100 * count / total for middle, count in zip(middles, row["counts"], strict=True)}

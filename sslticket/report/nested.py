@@ -36,7 +36,10 @@ def _number(value: Any) -> bool:
 
 def _of(value: Any) -> bool:
     """Whether it is [some, all of them]."""
-    return isinstance(value, list) and [type(count) for count in value] == [int, int] and 0 <= value[0] <= value[1] > 0
+    if not isinstance(value, list) or [type(count) for count in value] != [int, int]:
+        return False
+    some, everything = value
+    return bool(0 <= some <= everything > 0)
 
 
 def _shared(value: Any) -> bool:
@@ -44,7 +47,7 @@ def _shared(value: Any) -> bool:
     if not isinstance(value, list) or len(value) != 3 or not all(map(_number, value)):
         return False
     both, either, chance = value
-    return 0 <= both <= either and 0 <= chance <= 1
+    return bool(0 <= both <= either and 0 <= chance <= 1)
 
 
 _NESTED: dict[str, Callable[[str, Any], bool]] = {
@@ -60,8 +63,8 @@ _LISTS: dict[str, Callable[[Any], bool]] = {
     "points": lambda point: (
         isinstance(point, list)
         and len(point) == 5
-        and all(map(_number, point[:3]))
-        and all(value is None or _number(value) for value in point[3:])
+        and _number(point[0])
+        and all(value is None or _number(value) for value in point[1:])
         and 0 <= point[0] <= 1
     ),
     "bins": _number,

@@ -1,6 +1,8 @@
 """Charts and heat maps of how much the masks of tickets have in common, beside what chance gives."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any
 
 import pandas as pd
 
@@ -41,15 +43,17 @@ def _pairs(own: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
     found = []
     for row in own.to_dict("records"):
         one, other = row["tickets"], names.get(row["other_run"], row["other_objective"])
+        ends = {key: (row[key], row[f"other_{key}"]) for key in ("level", "density")}
         if (other, -row["other_density"]) < (one, -row["density"]):
-            turned = {key: row[f"other_{key}"] for key in ("run", "level", "density")}
-            row |= {f"other_{key}": row[key] for key in turned} | turned
+            ends = {key: (second, first) for key, (first, second) in ends.items()}
             one, other = other, one
-        found.append(row | {"pair": f"{one} \N{MULTIPLICATION SIGN} {other}, {_kinship(row)}"})
+        turned: dict[str, Any] = {key: end for key, (end, _) in ends.items()}
+        turned |= {f"other_{key}": end for key, (_, end) in ends.items()}
+        found.append({**row, **turned, "pair": f"{one} \N{MULTIPLICATION SIGN} {other}, {_kinship(row)}"})
     return pd.DataFrame(found, columns=[*own.columns, "pair"]).sort_values("pair", kind="stable")
 
 
-def _kinship(row: dict[str, object]) -> str:
+def _kinship(row: dict[Any, Any]) -> str:
     if row["run"] == row["other_run"]:
         return "of one search"
     return "same seed" if row["search_seed"] == row["other_seed"] else "other seeds"
@@ -59,16 +63,13 @@ def _chart(same: pd.DataFrame, number: int, model: str) -> Chart:
     # Searches that come to densities of their own have one for both tickets only on average.
     same = same.assign(middle=[float(f"{each:.4g}") for each in (same["density"] + same["other_density"]) / 2])
     percents = same.assign(**{key: 100 * same[key].astype(float) for key in ("jaccard", "chance")})
-    drawn = {"by": ("pair",), "x": "middle", "axis": DENSITY}
+    index = partial(means, percents, "middle", DENSITY, what="Jaccard index in %", by=("pair",))
     return Chart(
         name=f"overlap-{number}",
         title=f"{model}: overlap of masks of the same level",
         x=DENSITY,
         y=Axis("Jaccard index, %"),
-        curves=(
-            *means(percents, y="jaccard", what="Jaccard index in %", **drawn),
-            *means(percents, y="chance", what="Jaccard index in %", dash="3 3", called="chance", bare=True, **drawn),
-        ),
+        curves=(*index("jaccard"), *index("chance", dash="3 3", called="chance", bare=True)),
         bounds=(0, 100),
     )
 

@@ -70,10 +70,10 @@ STABILITY: dict[str, Any] = {
 
 CONNECTIVITY: dict[str, Any] = {
     "control": _TEXT,
-    "points": list,  # [alpha, error, loss, recalibrated error, recalibrated loss]; the last two may be None
-    "barrier": _NUMBER,  # of the error
+    "points": list,  # [alpha, error, loss, recalibrated error, recalibrated loss]; None where one is not finite
+    "barrier": _MAYBE,  # of the error; None where no number can be given, as for all four
     "barrier_recalibrated": _MAYBE,
-    "loss_barrier": _NUMBER,
+    "loss_barrier": _MAYBE,
     "loss_barrier_recalibrated": _MAYBE,
 }
 """Of a row that tells how error and loss run on the line between two trainings of a ticket or of a control."""
@@ -135,8 +135,10 @@ SHARED_CONTROLS = ("random", "adjusted")
 WITH_LABELS = ("supervised", "s4l")
 """Objectives that need labels; tickets of all others are called label-agnostic."""
 
-_FRACTIONS = ("density", "subset", "top1", "top5", "dense_top1", "natural_density", "control_density", "other_density")
-_FRACTIONS += ("jaccard", "chance")
+_FRACTIONS = (
+    *("density", "subset", "top1", "top5", "dense_top1", "natural_density", "control_density"),
+    *("other_density", "jaccard", "chance"),
+)
 
 
 def wrong(row: Any) -> str | None:

@@ -83,9 +83,9 @@ def _frame(chart: Chart, x: Place, y: Place, width: int, height: int) -> list[st
         parts.append(f'<path class="level" d="M{LEFT} {height_of:.1f}H{right}"/>')
         parts.append(f'<text class="axis" x="{right}" y="{height_of - 5:.1f}" text-anchor="end">{word}</text>')
     if chart.upright:
-        at, word = x(chart.upright[0]), escape(chart.upright[1])
-        parts.append(f'<path class="level" d="M{at:.1f} {TOP}V{bottom}"/>')
-        parts.append(f'<text class="axis" x="{at + 5:.1f}" y="{TOP + 10}">{word}</text>')
+        across_of, word = x(chart.upright[0]), escape(chart.upright[1])
+        parts.append(f'<path class="level" d="M{across_of:.1f} {TOP}V{bottom}"/>')
+        parts.append(f'<text class="axis" x="{across_of + 5:.1f}" y="{TOP + 10}">{word}</text>')
     return parts
 
 

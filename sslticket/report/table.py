@@ -63,8 +63,9 @@ def _read(file: Path) -> Iterator[dict[str, Any]]:
 def export(folders: Sequence[Path], output: Path) -> int:
     """Write every row below `folders` as one tidy table: a line for each measurement, a column for each key.
 
-    Keys that hold names and values, or lists (`versions`, `layers`, `points`, ...), become JSON text. A row that a copied
-    run folder repeats is written once. The same rows give the same table, and the file appears whole or not at all.
+    Keys that hold names and values (`versions`, `layers`, ...) or lists (`points`, ...) become JSON text. A row that a
+    copied run folder repeats is written once. The same rows give the same table, and the file appears whole or not at
+    all.
 
     Args:
         folders: of runs.
