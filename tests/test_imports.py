@@ -15,7 +15,7 @@ FLOORS = (
     ("objectives",),
     ("training",),
     ("search", "evaluation", "report"),
-    ("sharing",),
+    ("sharing", "analysis"),
     ("cli",),
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

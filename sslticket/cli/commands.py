@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sslticket import hub
-from sslticket.cli import data, evaluate, export, flags, watch
+from sslticket.cli import analyse, data, evaluate, export, flags, watch
 from sslticket.cli.outcome import finish
 from sslticket.machine import Machine
 
@@ -27,7 +27,7 @@ def _main(words: Sequence[str]) -> None:
     parser.add_argument("--version", action="store_true", help="print the version")
     commands = parser.add_subparsers(metavar="COMMAND")
     reports = (_add_report, _add_rows, _add_inspect)
-    for add in (evaluate.add, watch.add, *reports, export.add, _add_show, data.add):
+    for add in (evaluate.add, analyse.add, watch.add, *reports, export.add, _add_show, data.add):
         add(commands)
     given = parser.parse_args(words)
     if given.version:

@@ -1,6 +1,5 @@
 """The matrix, done: each row is claimed, trained and measured once, by whichever process comes first."""
 
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -10,11 +9,10 @@ from sslticket.evaluation.images import Splits
 from sslticket.evaluation.matrix import NATURAL, Matrix, Training
 from sslticket.evaluation.score import Examiner
 from sslticket.evaluation.tasks import Task
+from sslticket.evaluation.turns import in_turns
 from sslticket.files import write_row
 from sslticket.training.progress import Progress
 from sslticket.training.workbench import Workbench
-
-_WAIT = 2.0  # seconds between looks at what other processes have finished
 
 
 def evaluate(tasks: Sequence[Task], bench: Workbench) -> Iterator[dict[str, Any]]:
@@ -27,23 +25,15 @@ def evaluate(tasks: Sequence[Task], bench: Workbench) -> Iterator[dict[str, Any]
     matrix = Matrix.of(tasks, bench.machine.data_root, bench.precision)
     with Progress(0, show=bench.first) as progress:
         hand = _Hand(matrix, bench, progress)
-        left, waited = hand.left(), False
-        for batch_size in {training.batch_size for training in left}:
+        for batch_size in {training.batch_size for training in hand.left()}:
             bench.check_batch(batch_size)
-        while left:
-            idle = True
-            for number, training in enumerate(left):
-                progress.remaining(sum(each.samples for each in left[number:]))
-                rows = hand.do(training)
-                idle = idle and rows is None
-                yield from rows or ()
-            left = hand.left()
-            if left and idle:
-                count = sum(len(training.rows) for training in left)
-                if not waited:
-                    progress.note(f"waiting for other processes, which have {count} of these rows in hand")
-                waited = True
-                time.sleep(_WAIT)
+        yield from in_turns(
+            hand.left,
+            hand.do,
+            progress,
+            samples=lambda left: sum(training.samples for training in left),
+            rows=lambda left: sum(len(training.rows) for training in left),
+        )
 
 
 class _Hand:

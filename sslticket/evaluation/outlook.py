@@ -42,7 +42,7 @@ def outlook(matrix: Matrix, pace: Pace) -> str:
     ]
     if shared:
         ends.append(f"{shared:,} rows share the training of another")
-    return "\n".join([_table(lines), *ends])
+    return "\n".join([table(lines), *ends])
 
 
 def _time(trainings: Sequence[Training], pace: Pace) -> str:
@@ -56,8 +56,8 @@ def _time(trainings: Sequence[Training], pace: Pace) -> str:
     return f"about {duration(seconds)}" if seconds else "none"
 
 
-def _table(lines: Sequence[Sequence[str]]) -> str:
-    """Text to the left, numbers to the right."""
+def table(lines: Sequence[Sequence[str]]) -> str:
+    """Lines of columns of one width: the first two, text, to the left, and the numbers to the right."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join(

@@ -1,15 +1,19 @@
-"""One training of the matrix: a ticket, a control of it, or the dense network that shows natural zeros."""
+"""Trainings under a protocol: a ticket, a control of it, or the dense network that shows natural zeros."""
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sslticket import origin
+from sslticket.data.loader import Loader
 from sslticket.errors import BadInput
 from sslticket.evaluation.controls import control
 from sslticket.evaluation.images import Splits
 from sslticket.evaluation.matrix import Training
 from sslticket.evaluation.natural import Natural
+from sslticket.evaluation.protocols import Protocol
+from sslticket.fit import Fit
 from sslticket.masking import gate
 from sslticket.masking.mask import Mask, prunable
 from sslticket.objectives.supervised import Supervised
@@ -19,6 +23,60 @@ from sslticket.training.measure import measure
 from sslticket.training.net import Net
 from sslticket.training.progress import Progress
 from sslticket.training.workbench import Workbench
+
+
+def seeds_of(seed: int) -> Seeds:
+    """What chance decides under a protocol's seed.
+
+    A stream of its own: under a seed that a search had too, a random ticket must not get that search's weights.
+    """
+    return Seeds.of(derive(seed, "evaluation"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exam:
+    """One training under a protocol.
+
+    Attributes:
+        protocol: how it is trained and measured.
+        model: the network.
+        channels: of the images.
+        splits: the protocol's images, with so many channels.
+        seeds: of head and weights, order and augmentation.
+        start: the optimiser step at which it begins, with the protocol's learning rate and images of that step.
+        run: the folder in which it can be watched.
+        name: by which it is known there.
+    """
+
+    protocol: Protocol
+    model: str
+    channels: int
+    splits: Splits
+    seeds: Seeds
+    start: int = 0
+    run: Path
+    name: str
+
+    @property
+    def fit(self) -> Fit:
+        """How this model is trained."""
+        return self.protocol.fit_for(self.model)
+
+    @property
+    def stop(self) -> int:
+        """Optimiser steps of the protocol's whole training."""
+        return self.fit.clock(len(self.splits.training.manifest)).total
+
+    def net(self) -> Net:
+        """Backbone and head drawn anew."""
+        return Net.build(
+            self.model,
+            Supervised(),
+            channels=self.channels,
+            image_size=self.protocol.views(self.splits.training.dataset)[0].size,
+            classes=len(self.splits.training.manifest.classes),
+            seed=self.seeds.init,
+        )
 
 
 class Examiner:
@@ -31,25 +89,23 @@ class Examiner:
         """Train a ticket, or a control of it, from its W_k with a new head, and measure it.
 
         Returns:
-            What was measured: top1, top5 (fractions), loss (nats), samples, steps, seconds of training, and where they
-            are from; of an adjusted control the densities of its mask and of the natural one.
+            What was measured, see `train`; of an adjusted control also the densities of its mask and of the natural
+            one.
 
         Raises:
             BadInput: if the ticket is for another model.
             Diverged: if a loss is not finite.
         """
-        # A stream of its own: under a seed that a search had too, a random ticket must not get that search's weights.
-        seeds = Seeds.of(derive(training.like.seed, "evaluation"))
-        net = _net(training, splits, seeds)
+        exam = _exam(training, splits, seeds_of(training.like.seed), training.like.run, training.like.name)
+        net, told = exam.net(), {}
         start = ticket = Ticket.load(training.like.path)
-        told = {}
         if training.control != "ticket":
             natural = _natural(training.natural, splits) if training.natural else None
-            initial, seed = gate.read(net.backbone), derive(seeds.init, "control")
+            initial, seed = gate.read(net.backbone), control_seed(exam.seeds)
             start = control(ticket, training.control, initial=initial, seed=seed, natural=natural)
             told = {"natural_density": natural.density, "control_density": start.mask.density} if natural else {}
         start.apply(net.backbone)
-        return self._trained(net, training, splits, seeds, training.like.run, training.like.name) | told
+        return self.train(net, exam) | told
 
     def natural(self, training: Training, splits: Splits) -> Natural:
         """Train the dense network to the protocol's end, from weights of a stream of its own.
@@ -58,38 +114,42 @@ class Examiner:
             BadInput: if all weights are zero there.
             Diverged: if a loss is not finite.
         """
-        assert training.natural is not None, "natural zeros have a file"
-        seeds = Seeds.of(derive(training.like.seed, "natural"))
-        net = _net(training, splits, seeds)
-        measured = self._trained(net, training, splits, seeds, training.natural.parents[1], training.natural.stem)
+        file = training.natural
+        assert file is not None, "natural zeros have a file"
+        exam = _exam(training, splits, Seeds.of(derive(training.like.seed, "natural")), file.parents[1], file.stem)
+        net = exam.net()
+        measured = self.train(net, exam)
         told = {"model": training.model, "protocol": training.like.protocol.name, "seed": training.like.seed}
         return Natural.of(gate.read(net.backbone), prunable(net.backbone), told | measured)
 
-    def _trained(
-        self, net: Net, training: Training, splits: Splits, seeds: Seeds, run: Path, name: str
-    ) -> dict[str, Any]:
-        bench, manifest, protocol = self._bench, splits.training.manifest, training.like.protocol
-        augmented, plain = protocol.views(splits.training.dataset)
-        fit = protocol.fit_for(training.model)
-        with bench.prepared(net) as wrapped, self._progress.heard_by(*bench.listeners(run, name)):
-            batches = bench.loader(
-                splits.training, (augmented,), batch_size=fit.batch_size, order=seeds.order, augment=seeds.augment
-            )
+    def train(self, net: Net, exam: Exam) -> dict[str, Any]:
+        """Train a net to the protocol's end, and measure it.
+
+        Returns:
+            top1, top5 (fractions), loss (nats), samples, steps, seconds of training, and where they are from.
+
+        Raises:
+            Diverged: if a loss is not finite.
+        """
+        bench, fit, steps = self._bench, exam.fit, exam.stop - exam.start
+        manifest = exam.splits.training.manifest
+        with bench.prepared(net) as wrapped, self._progress.heard_by(*bench.listeners(exam.run, exam.name)):
+            batches = self.training_images(exam)
             loop = bench.loop(
-                net, wrapped, batches, fit, set_size=len(manifest), seed=seeds.augment, progress=self._progress
+                net, wrapped, batches, fit, set_size=len(manifest), seed=exam.seeds.augment, progress=self._progress
             )
             began = time.monotonic()
-            loop.run(0, training.steps)
+            loop.run(exam.start, exam.stop)
             seconds = time.monotonic() - began
-            held_out = bench.loader(splits.evaluation, (plain,), batch_size=fit.batch_size, order=0, augment=0)
+            held_out = self.evaluation_images(exam)
             metrics = measure(bench.accelerator, net, held_out)
             self._progress.measured(metrics)
             bad = bench.bad_images(batches, held_out)
         return {
             "loss": None,
             **metrics,
-            "samples": training.steps * fit.batch_size,
-            "steps": training.steps,
+            "samples": steps * fit.batch_size,
+            "steps": steps,
             "seconds": round(seconds, 3),
             "bad_images": len(bad),
             "device": bench.device_name,
@@ -98,6 +158,36 @@ class Examiner:
             "data_hash": manifest.hash,
         }
 
+    def training_images(self, exam: Exam) -> Loader:
+        """Augmented batches, in the order of the exam's seeds."""
+        view, _ = exam.protocol.views(exam.splits.training.dataset)
+        order, augment = exam.seeds.order, exam.seeds.augment
+        return self._bench.loader(
+            exam.splits.training, (view,), batch_size=exam.fit.batch_size, order=order, augment=augment
+        )
+
+    def evaluation_images(self, exam: Exam) -> Loader:
+        """Every evaluation image, plain."""
+        _, view = exam.protocol.views(exam.splits.training.dataset)
+        return self._bench.loader(exam.splits.evaluation, (view,), batch_size=exam.fit.batch_size, order=0, augment=0)
+
+
+def control_seed(seeds: Seeds) -> int:
+    """From which a control's mask is drawn."""
+    return derive(seeds.init, "control")
+
+
+def _exam(training: Training, splits: Splits, seeds: Seeds, run: Path, name: str) -> Exam:
+    return Exam(
+        protocol=training.like.protocol,
+        model=training.model,
+        channels=training.channels,
+        splits=splits,
+        seeds=seeds,
+        run=run,
+        name=name,
+    )
+
 
 def _natural(file: Path, splits: Splits) -> Mask:
     """The natural mask, which must be of these very images."""
@@ -105,14 +195,3 @@ def _natural(file: Path, splits: Splits) -> Mask:
     if natural.told["data_hash"] != splits.training.manifest.hash:
         raise BadInput(f"{file} is of other images; delete it and run the same command again")
     return natural.mask
-
-
-def _net(training: Training, splits: Splits, seeds: Seeds) -> Net:
-    return Net.build(
-        training.model,
-        Supervised(),
-        channels=training.channels,
-        image_size=training.like.protocol.views(splits.training.dataset)[0].size,
-        classes=len(splits.training.manifest.classes),
-        seed=seeds.init,
-    )

@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sslticket import hub
 from sslticket.errors import BadInput
@@ -36,12 +37,24 @@ class Task:
 
     def is_done(self, ticket_hash: str) -> bool:
         """Whether the row is there and is about this very ticket, not about an earlier file of the same name."""
-        if not self.row.exists():
-            return False
-        try:
-            return bool(json.loads(self.row.read_text(encoding="utf-8"))["ticket_hash"] == ticket_hash)
-        except (ValueError, KeyError, TypeError):
-            raise BadInput(f"{self.row} is damaged; delete it and run the same command again") from None
+        row = row_of(self.row)
+        return row is not None and row["ticket_hash"] == ticket_hash
+
+
+def row_of(path: Path) -> dict[str, Any] | None:
+    """The row in a file; None where there is no file.
+
+    Raises:
+        BadInput: if it is no row about a ticket.
+    """
+    if not path.exists():
+        return None
+    try:
+        row: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        row["ticket_hash"]
+    except (ValueError, KeyError, TypeError):
+        raise BadInput(f"{path} is damaged; delete it and run the same command again") from None
+    return row
 
 
 def run_of(path: Path) -> Path:

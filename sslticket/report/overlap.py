@@ -43,12 +43,11 @@ def _pairs(own: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
     found = []
     for row in own.to_dict("records"):
         one, other = row["tickets"], names.get(row["other_run"], row["other_objective"])
-        ends = {key: (row[key], row[f"other_{key}"]) for key in ("level", "density")}
+        turned: dict[str, Any] = {}
         if (other, -row["other_density"]) < (one, -row["density"]):
-            ends = {key: (second, first) for key, (first, second) in ends.items()}
+            for key in ("level", "density"):
+                turned |= {key: row[f"other_{key}"], f"other_{key}": row[key]}
             one, other = other, one
-        turned: dict[str, Any] = {key: end for key, (end, _) in ends.items()}
-        turned |= {f"other_{key}": end for key, (_, end) in ends.items()}
         found.append({**row, **turned, "pair": f"{one} \N{MULTIPLICATION SIGN} {other}, {_kinship(row)}"})
     return pd.DataFrame(found, columns=[*own.columns, "pair"]).sort_values("pair", kind="stable")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sslticket.cli.commands import _main
-from sslticket.cli.evaluate import numbers
+from sslticket.cli.selection import numbers
 from sslticket.errors import BadInput
 from sslticket.recipe import Data
 from sslticket.ticket import Ticket

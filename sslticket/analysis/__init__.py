@@ -1,0 +1,1 @@
+"""What tickets are like, beyond what they score: each analysis makes rows from finished tickets."""

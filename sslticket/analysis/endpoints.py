@@ -1,0 +1,155 @@
+"""The ends of trainings: whole networks, kept so that analyses share them and a killed command goes on.
+
+They are a cache and may be deleted at any time.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from sslticket.analysis.subjects import Course, subnetwork
+from sslticket.errors import BadInput
+from sslticket.evaluation.claims import claimed
+from sslticket.evaluation.images import Gallery
+from sslticket.evaluation.score import Exam, Examiner, seeds_of
+from sslticket.files import written_whole
+from sslticket.masking import gate
+from sslticket.masking.mask import State
+from sslticket.randomness import Seeds, derive
+from sslticket.training.progress import Progress
+from sslticket.training.workbench import Workbench
+
+
+@dataclass(frozen=True, eq=False)
+class Endpoint:
+    """A network at the end of its training.
+
+    Attributes:
+        state: all its parameters and buffers, backbone and head, under clean names; pruned entries are 0.
+        told: what was measured there, as the training's score row would tell it, and where it is from.
+    """
+
+    state: State
+    told: Mapping[str, Any]
+
+    @property
+    def backbone(self) -> State:
+        """The backbone's part, under the names that tickets have."""
+        own = "backbone."
+        return {name.removeprefix(own): value for name, value in self.state.items() if name.startswith(own)}
+
+    def save(self, path: Path) -> None:
+        """Write the endpoint, whole or not at all."""
+        with written_whole(path) as temporary:
+            save_file(self.state, temporary, metadata={"endpoint": json.dumps(dict(self.told))})
+
+
+class Endpoints:
+    """Trains networks to the end, or reads where they ended.
+
+    Attributes:
+        bench: where they are trained.
+        examiner: how.
+    """
+
+    def __init__(self, gallery: Gallery, bench: Workbench, progress: Progress) -> None:
+        self.bench, self.examiner = bench, Examiner(bench, progress)
+        self._gallery, self._progress = gallery, progress
+
+    def reach(self, course: Course) -> bool:
+        """Train to the end where that is neither done nor in another process's hands; returns whether it is done.
+
+        Raises:
+            Diverged: if a loss is not finite.
+        """
+        with ExitStack() as held:
+            there = free = False
+            if self.bench.first:
+                free = bool(held.enter_context(claimed([course.file])))
+                there = course.file.exists()
+            there, free = self.bench.agreed((there, free))
+            if free and not there:
+                self._train(course)
+            return there or free
+
+    def read(self, course: Course) -> Endpoint:
+        """What `reach` left.
+
+        Raises:
+            BadInput: if the file is damaged, or of other images.
+        """
+        return self._checked(course, _read(course.file, whole=True))
+
+    def told(self, course: Course) -> Mapping[str, Any]:
+        """What was measured there; the weights are not read.
+
+        Raises:
+            BadInput: if the file is damaged, or of other images.
+        """
+        return self._checked(course, _read(course.file, whole=False)).told
+
+    def exam(self, course: Course) -> Exam:
+        """The training as the examiner takes it."""
+        task = course.task
+        return Exam(
+            protocol=task.protocol,
+            model=course.model,
+            channels=course.channels,
+            splits=self._gallery.splits(task.protocol, course.channels),
+            seeds=_seeds(task.seed, course.order),
+            start=course.start,
+            run=task.run,
+            name=f"endpoint.{course.name}",
+        )
+
+    def _train(self, course: Course) -> None:
+        task, exam = course.task, self.exam(course)
+        net = exam.net()
+        subnetwork(task).apply(net.backbone)
+        what = f"{task.path.stem} {task.control} {task.protocol.name} seed {task.seed} order {course.order}"
+        self._progress.task(what, course.stop)
+        told = self.examiner.train(net, exam)
+        if self.bench.first:
+            Endpoint(gate.read(net), told).save(course.file)
+        self.bench.accelerator.wait_for_everyone()
+
+    def _checked(self, course: Course, endpoint: Endpoint) -> Endpoint:
+        images = self._gallery.splits(course.task.protocol, course.channels).training.manifest
+        if endpoint.told["data_hash"] != images.hash:
+            raise BadInput(f"{course.file} is of other images; delete it and run the same command again")
+        return endpoint
+
+
+def left(courses: Iterable[Course]) -> list[Course]:
+    """Those that are not trained yet, each once."""
+    return [course for course in {course.file: course for course in courses}.values() if not course.file.exists()]
+
+
+def _seeds(seed: int, order: int) -> Seeds:
+    """Orders differ in the images' order and augmentation; head and masks are the seed's.
+
+    The first order is that of an evaluation with this seed.
+    """
+    own = seeds_of(seed)
+    if order == 0:
+        return own
+    other = Seeds.of(derive(seed, "evaluation", "order", order))
+    return replace(own, order=other.order, augment=other.augment)
+
+
+def _read(path: Path, *, whole: bool) -> Endpoint:
+    try:
+        with safe_open(path, framework="pt") as file:
+            told = dict(json.loads(file.metadata()["endpoint"]))
+            names = file.keys() if whole else ()
+            state = {name: file.get_tensor(name) for name in names}
+            told["data_hash"]
+            return Endpoint(state, told)
+    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
+        raise BadInput(f"{path} is damaged; delete it and run the same command again") from error

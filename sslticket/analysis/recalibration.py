@@ -1,0 +1,45 @@
+"""Batch-norm statistics measured anew: those of an interpolated network are nobody's."""
+
+from collections.abc import Iterable
+
+import torch
+from accelerate import Accelerator
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from sslticket.data.loader import Batch
+from sslticket.training.net import Net
+
+IMAGES = 10_000
+"""On how many training images statistics are measured, up to whole batches; once each where a set has fewer. Ours."""
+
+
+def normalised(net: Net) -> list[_BatchNorm]:
+    """The layers of the backbone that keep running statistics."""
+    return [
+        module for module in net.backbone.modules() if isinstance(module, _BatchNorm) and module.track_running_stats
+    ]
+
+
+@torch.no_grad()
+def recalibrate(accelerator: Accelerator, net: Net, batches: Iterable[Batch]) -> None:
+    """Set all running statistics to their means over the batches, those of all processes together.
+
+    Means and variances are a batch's own, as in training; each batch counts as much as every other. Whatever else
+    behaves otherwise in training, such as dropout, is as in evaluation.
+    """
+    layers = normalised(net)
+    momenta = [layer.momentum for layer in layers]
+    net.eval()
+    for layer in layers:
+        layer.reset_running_stats()
+        layer.momentum = None  # torch then takes the mean over all batches
+        layer.train()
+    for batch in batches:
+        with accelerator.autocast():
+            net.backbone(batch.views[0])
+    for layer, momentum in zip(layers, momenta, strict=True):
+        layer.momentum = momentum
+        for statistic in (layer.running_mean, layer.running_var):
+            assert isinstance(statistic, torch.Tensor), "normalised layers have both"
+            statistic.copy_(accelerator.reduce(statistic, reduction="mean"))
+    net.eval()

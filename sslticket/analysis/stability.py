@@ -1,0 +1,114 @@
+"""How near two trainings of a subnetwork end: with the network it is cut from, and with another order of the data."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+from torch import Tensor
+
+from sslticket.analysis.analyse import Analysis, analyse
+from sslticket.analysis.endpoints import Endpoints
+from sslticket.analysis.subjects import Course, Subject, subnetwork
+from sslticket.evaluation.protocols import Protocol
+from sslticket.evaluation.tasks import matrix
+from sslticket.masking.mask import Mask
+from sslticket.training.workbench import Workbench
+
+
+class Apart(NamedTuple):
+    """How far two trained networks are apart, over the survivors of a mask.
+
+    Attributes:
+        distance: L2.
+        angle: between the two vectors of survivors, degrees.
+    """
+
+    distance: float
+    angle: float
+
+
+@dataclass(frozen=True)
+class Stability(Analysis):
+    """Stability to pruning and to data order (Stabilizing the Lottery Ticket Hypothesis, section 2 and Appendix B).
+
+    To pruning: d(A(W_k, u), A(m * W_k, u)), of the dense network and the subnetwork trained in one order. To data
+    order: d(A(m * W_k, u), A(m * W_k, u')), of the subnetwork trained in two.
+    """
+
+    kind: ClassVar[str] = "stability"
+    beside_dense: ClassVar[bool] = True
+
+    def courses(self, subject: Subject) -> Sequence[Course]:
+        """See the base class."""
+        assert subject.dense is not None
+        return subject.dense, subject.course, subject.reordered(1)
+
+    def measure(self, subject: Subject, ends: Endpoints) -> dict[str, Any]:
+        """See the base class; two networks are in memory at a time, and the mask."""
+        dense, first, second = self.courses(subject)
+        mask = subnetwork(subject.task).mask
+        one = ends.read(first).backbone
+        order = apart(one, ends.read(second).backbone, mask)
+        pruning = apart(one, ends.read(dense).backbone, mask)
+        return {
+            "order_distance": order.distance,
+            "order_angle": order.angle,
+            "pruning_distance": pruning.distance,
+            "pruning_angle": pruning.angle,
+            "top1": (ends.told(first)["top1"] + ends.told(second)["top1"]) / 2,
+            "dense_top1": ends.told(dense)["top1"],
+        }
+
+    def line(self, row: Mapping[str, Any]) -> str:
+        """See the base class."""
+        order, pruning = (
+            f"{row[f'{what}_distance']:.3g} apart at {row[f'{what}_angle']:.1f} degrees"
+            for what in ("order", "pruning")
+        )
+        return f"data order {order}, pruning {pruning}, top-1 {row['top1']:.1%}, dense {row['dense_top1']:.1%}"
+
+
+def stability(
+    paths: Sequence[Any],
+    protocol: Protocol,
+    seeds: Sequence[int] | None,
+    bench: Workbench,
+    *,
+    controls: Sequence[str] = (),
+) -> Iterator[dict[str, Any]]:
+    """Rows of these tickets' stabilities, each written before it is yielded; those that are there are not.
+
+    Args:
+        paths: of ticket files.
+        protocol: under which networks are trained.
+        seeds: one row each; None for the protocol's own.
+        bench: where they are trained.
+        controls: ("local",) for a random subnetwork beside each ticket.
+
+    Raises:
+        BadInput: if a ticket cannot be analysed, or data is missing.
+        Diverged: if a loss is not finite.
+    """
+    return analyse(Stability(), matrix(paths, controls, [protocol], seeds), bench)
+
+
+def apart(one: Mapping[str, Tensor], other: Mapping[str, Tensor], mask: Mask) -> Apart:
+    """Distance and angle over the mask's survivors: the prunable weights that it keeps, without head and batch norm.
+
+    In float64, and a layer at a time. The angle is arccos of the cosine, by way of the half angle's tangent, which
+    loses no digits where the cosine is near 1 (Kahan): of a vector with itself it is exactly 0.
+    """
+    layers = [(name, layer) for name, layer in mask.items()]
+
+    def norm(scale: float, other_scale: float) -> float:
+        """Of scale * one + other_scale * other."""
+        squares = 0.0
+        for name, layer in layers:
+            mine, theirs = (state[name][layer].double() for state in (one, other))
+            squares += float((scale * mine + other_scale * theirs).square().sum())
+        return math.sqrt(squares)
+
+    mine, theirs = norm(1, 0), norm(0, 1)
+    angle = 2 * math.atan2(norm(theirs, -mine), norm(theirs, mine))
+    return Apart(norm(1, -1), math.degrees(angle))

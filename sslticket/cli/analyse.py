@@ -1,0 +1,115 @@
+"""`sslticket analyse`: a subcommand for each analysis."""
+
+import argparse
+from typing import TYPE_CHECKING
+
+from sslticket.cli import flags, selection
+from sslticket.machine import Machine
+
+if TYPE_CHECKING:
+    from sslticket.analysis.analyse import Analysis
+
+
+def add(commands: "argparse._SubParsersAction[flags.Parser]") -> None:
+    """The command and its subcommands."""
+    parser = commands.add_parser(
+        "analyse",
+        help="stability, connectivity and weight magnitudes of tickets",
+        description="Measure what tickets are like, and write one row a ticket, control, protocol and seed.\n"
+        "docs/analyses.md says what each analysis computes.",
+    )
+    analyses = parser.add_subparsers(metavar="ANALYSIS", required=True)
+    for add_analysis in (_add_stability, _add_connectivity, _add_magnitudes):
+        add_analysis(analyses)
+
+
+def _add_stability(analyses: "argparse._SubParsersAction[flags.Parser]") -> None:
+    parser = analyses.add_parser(
+        "stability",
+        help="how near trainings of a subnetwork end, to the dense network's and to each other",
+        description="Train the dense network from W_k, and each ticket from W_k in two orders of the data, to the end\n"
+        "of a protocol, and write the distances and angles between the ticket's surviving weights there.",
+    )
+    _add_flags(parser)
+    _add_controls(parser)
+    parser.set_defaults(command=_stability)
+
+
+def _add_connectivity(analyses: "argparse._SubParsersAction[flags.Parser]") -> None:
+    parser = analyses.add_parser(
+        "connectivity",
+        help="error and loss on the line between two trainings of a ticket",
+        description="Train each ticket from W_k in two orders of the data to the end of a protocol, and measure error\n"
+        "and loss on the line between both ends, with and without batch-norm statistics recalibrated.",
+    )
+    _add_flags(parser)
+    _add_controls(parser)
+    parser.add_argument("--points", type=int, default=11, help="on the line, both ends among them [11]")
+    parser.set_defaults(command=_connectivity)
+
+
+def _add_magnitudes(analyses: "argparse._SubParsersAction[flags.Parser]") -> None:
+    parser = analyses.add_parser(
+        "magnitudes",
+        help="weights that training takes to zero by itself, and the histogram of all",
+        description="Train the dense network from W_k to the end of a protocol, and write the histogram of the\n"
+        "magnitudes of its weights, and the share above machine precision.",
+    )
+    _add_flags(parser, levels="0, the dense network")
+    parser.set_defaults(command=_magnitudes)
+
+
+def _add_flags(parser: flags.Parser, levels: str = selection.USUAL) -> None:
+    selection.add(parser, levels=levels)
+    flags.add(parser, Machine())
+
+
+def _add_controls(parser: flags.Parser) -> None:
+    help_ = "local: a random subnetwork of the same W_k, as dense in every layer, beside each ticket [none]"
+    parser.add_argument("--controls", nargs="*", default=[], metavar="NAME", help=help_)
+
+
+def _stability(given: argparse.Namespace) -> None:
+    from sslticket.analysis.stability import Stability
+
+    _analyse(Stability(), given)
+
+
+def _connectivity(given: argparse.Namespace) -> None:
+    from sslticket.analysis.connectivity import Connectivity
+
+    _analyse(Connectivity(given.points), given)
+
+
+def _magnitudes(given: argparse.Namespace) -> None:
+    from sslticket.analysis.magnitudes import Magnitudes
+
+    _analyse(Magnitudes(), argparse.Namespace(**{"controls": [], **vars(given), "levels": given.levels or ["0"]}))
+
+
+def _analyse(analysis: "Analysis", given: argparse.Namespace) -> None:
+    """Do an analysis that trains, or say what it would do."""
+    from sslticket.analysis.analyse import Survey, analyse
+    from sslticket.analysis.outlook import outlook
+    from sslticket.evaluation import protocols, tasks
+    from sslticket.evaluation.pace import Pace
+    from sslticket.training.workbench import Workbench
+
+    chosen = [protocols.find(name) for name in dict.fromkeys(given.protocol)]
+    places, levels = selection.places(given), selection.levels(given.levels)
+    paths = tasks.tickets(places, levels)
+    wanted = tasks.matrix(paths, list(dict.fromkeys(given.controls)), chosen, selection.seeds(given.seeds))
+    bench = Workbench.on(flags.override(Machine(), vars(given)), given.precision)
+    out = tasks.left_out(places, levels) if levels == tasks.USUAL else []
+    if out and bench.first:
+        print(f"levels left out: {' '.join(map(str, out))}; --levels all takes them too")
+    if given.dry_run:
+        pace = Pace(dict.fromkeys(task.run for task in wanted), bench.device_name, bench.precision)
+        if bench.first:
+            print(outlook(Survey.of(analysis, wanted, bench.machine.data_root, bench.precision), pace))
+        return
+    rows = list(analyse(analysis, wanted, bench))
+    if bench.first:
+        for row in rows:
+            print(f"{row['run']} level {row['level']} {row['control']} seed {row['seed']}: {analysis.line(row)}")
+        print(f"{len(rows)} rows measured, {len(wanted) - len(rows)} were there already")
