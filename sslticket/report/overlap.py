@@ -46,7 +46,7 @@ def _pairs(own: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
         turned: dict[str, Any] = {}
         if (other, -row["other_density"]) < (one, -row["density"]):
             for key in ("level", "density"):
-                turned |= {key: row[f"other_{key}"], f"other_{key}": row[key]}
+                turned[key], turned[f"other_{key}"] = row[f"other_{key}"], row[key]
             one, other = other, one
         found.append({**row, **turned, "pair": f"{one} \N{MULTIPLICATION SIGN} {other}, {_kinship(row)}"})
     return pd.DataFrame(found, columns=[*own.columns, "pair"]).sort_values("pair", kind="stable")
