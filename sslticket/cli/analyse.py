@@ -65,8 +65,8 @@ def _add_overlap(analyses: "argparse._SubParsersAction[flags.Parser]") -> None:
     parser = analyses.add_parser(
         "overlap",
         help="how much the masks of tickets have in common, beside what chance gives",
-        description="Compare the masks of tickets of the same network, and write one row a pair: the Jaccard index, of\n"
-        "all weights and of each layer, and its expectation for random masks with the same density of each layer.",
+        description="Compare the masks of tickets of one network, and write one row a pair: the Jaccard index of all\n"
+        "weights and of each layer, and what random masks with the same density of each layer are expected to have.",
     )
     selection.add_tickets(parser, levels="all")
     parser.add_argument(
@@ -134,10 +134,10 @@ def _overlap(given: argparse.Namespace) -> None:
 def _channels(given: argparse.Namespace) -> None:
     from sslticket.analysis.channels import channels, line
 
-    count = 0
-    for count, row in enumerate(channels(_paths(given)), start=1):
+    paths = _paths(given)
+    for row in channels(paths):
         print(f"{row['run']} level {row['level']}: {line(row)}")
-    print(f"{count} rows written")
+    print(f"{len(paths)} rows written")
 
 
 def _rewind(given: argparse.Namespace) -> None:

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from sslticket.report import section, text
+from sslticket.report import section
 from sslticket.report.accuracy import DENSITY
 from sslticket.report.chart import Axis, Chart
 from sslticket.report.curves import means
@@ -25,11 +25,10 @@ def build(frame: pd.DataFrame) -> Section | None:
     barriers, lines = [], []
     for number, (name, panel) in enumerate(section.panels(own)):
         barriers.append(Choice(name, tuple(filter(None, (_barrier(panel, way, number, name) for way in _WAYS)))))
-        points = _points(panel)
-        for density, here in sorted(points.groupby("density"), key=lambda each: -float(str(each[0]))):
-            weights = f"{text.percent(float(str(density)))}%"
-            place, title = f"{number}-{weights}", f"{name}, {weights} of the weights"
-            lines.append(Choice(title, tuple(filter(None, (_line(here, way, place, title) for way in _WAYS)))))
+        for place, (weights, here) in enumerate(section.densities(_points(panel))):
+            title = f"{name}, {weights} of the weights"
+            charts = (_line(here, way, f"{number}-{place}", title) for way in _WAYS)
+            lines.append(Choice(title, tuple(filter(None, charts))))
     picks = (Pick("Barrier:", tuple(barriers)), Pick("Along the line:", tuple(lines)))
     return Section("connectivity", "Linear mode connectivity", _EXPLAINED, picks) if barriers else None
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sslticket.report import section, text
+from sslticket.report import section
 from sslticket.report.accuracy import DENSITY
 from sslticket.report.chart import Axis, Chart
 from sslticket.report.curves import means
@@ -28,12 +28,12 @@ def build(frame: pd.DataFrame) -> Section | None:
     naturals, shapes = [], []
     for number, (name, panel) in enumerate(section.panels(own)):
         naturals.append(Choice(name, (_natural(panel, number, name),)))
-        for density, here in sorted(panel.groupby("density"), key=lambda each: -float(str(each[0]))):
-            weights = f"{text.percent(float(str(density)))}%"
+        for place, (weights, here) in enumerate(section.densities(panel)):
             title = f"{name}, {weights} of the weights"
-            shapes.append(Choice(title, (_histogram(here, f"{number}-{weights}", title),)))
+            if here["counts"].map(len).any():
+                shapes.append(Choice(title, (_histogram(here, f"{number}-{place}", title),)))
     picks = (Pick("Histogram:", tuple(shapes)), Pick("Natural density:", tuple(naturals)))
-    return Section("magnitudes", "Natural sparsity", _EXPLAINED, picks) if shapes else None
+    return Section("magnitudes", "Natural sparsity", _EXPLAINED, picks) if naturals else None
 
 
 def _natural(panel: pd.DataFrame, number: int, where: str) -> Chart:

@@ -3,7 +3,7 @@
 import base64
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 from importlib import resources
 from string import Template
@@ -143,8 +143,13 @@ def _small(chart: Chart, content: Content) -> str:
     return svg.draw(chart, content.looks, *NARROW)
 
 
-def _grid(charts: list[Chart], content: Content) -> str:
-    cards = [html.card(f"<h3>{escape(chart.title)}</h3>{_small(chart, content)}") for chart in charts]
+def _grid(charts: Sequence[Chart], content: Content, of: str = "") -> str:
+    """Small charts side by side, below their titles; `of`, with which all begin, is hidden where a list says it."""
+    cards = []
+    for chart in charts:
+        said = f'<span class="of">{escape(of)}</span>' if of and chart.title.startswith(of) else ""
+        title = f"{said}{escape(chart.title.removeprefix(of))}"
+        cards.append(html.card(f"<h3>{title}</h3>{_small(chart, content)}"))
     return f'<div class="grid">{"".join(cards)}</div>' if cards else ""
 
 
@@ -159,7 +164,9 @@ def _analysis(part: Section, content: Content) -> str:
 
 
 def _choice(choice: Choice, content: Content) -> str:
-    return _grid(list(choice.charts), content) + "".join(html.card(html.heat(heat)) for heat in choice.heats)
+    return _grid(choice.charts, content, f"{choice.name}: ") + "".join(
+        html.card(html.heat(heat)) for heat in choice.heats
+    )
 
 
 def _transfer(content: Content) -> str:

@@ -5,7 +5,7 @@ import json
 
 import pandas as pd
 
-from sslticket.report import schema, section, stability, statistics, text
+from sslticket.report import schema, section, stability, statistics
 from sslticket.report.chart import Axis, Chart
 from sslticket.report.curves import means
 from sslticket.report.section import Choice, Pick, Section
@@ -48,10 +48,9 @@ def build(frame: pd.DataFrame) -> Section | None:
     own = own.assign(place=own["rewind_samples"].clip(lower=axis.zero))
     choices = []
     for number, (where, panel) in enumerate(section.panels(own)):
-        for density, here in sorted(panel.groupby("density"), key=lambda each: -float(str(each[0]))):
-            weights = f"{text.percent(float(str(density)))}%"
-            name, title = f"{number}-{weights}", f"{where}, {weights} of the weights"
-            choices.append(Choice(title, tuple(_charts(here, axis, name, title))))
+        for place, (weights, here) in enumerate(section.densities(panel)):
+            title = f"{where}, {weights} of the weights"
+            choices.append(Choice(title, tuple(_charts(here, axis, f"{number}-{place}", title))))
     looked = own[["series", "tickets", "control"]].drop_duplicates("series").sort_values(["tickets", "control"])
     order = looked.loc[(looked["control"] != "ticket").sort_values(kind="stable").index]
     series = tuple((str(name), str(tickets), str(control)) for name, tickets, control in order.itertuples(index=False))

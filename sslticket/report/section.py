@@ -7,6 +7,7 @@ import pandas as pd
 
 from sslticket.report.chart import Chart, Heat
 from sslticket.report.statistics import PANEL
+from sslticket.report.text import percent
 
 _ONCE = ["run", "level", "ticket_hash", "control", "protocol", "target", "seed", "other_run", "other_hash"]
 
@@ -68,3 +69,10 @@ def panels(own: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     """Rows that may be drawn in one picture, and what they were measured on."""
     for (protocol, target, model), panel in own.groupby(PANEL):
         yield f"{model} on {target}, protocol {protocol}", panel
+
+
+def densities(own: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Rows of about the same density, in words and densest first; with grey and colour images it differs a little."""
+    about = own["density"].map(lambda density: float(f"{density:.2g}"))
+    for _, here in sorted(own.groupby(about), key=lambda each: -float(str(each[0]))):
+        yield f"{percent(here['density'].mean())}%", here

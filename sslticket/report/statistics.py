@@ -86,7 +86,8 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
         n=("top1", "size"),
         searches=("search_seed", "nunique"),
     )
-    means["place"] = means["control"].map(schema.CONTROLS.index) * 2 + (means["objective"] != "supervised")
+    kinds = zip(means["control"], means["objective"], strict=True)
+    means["place"] = [2 * schema.CONTROLS.index(control) + (objective != "supervised") for control, objective in kinds]
     means = means.sort_values([*PANEL, "place", "series", "density"], ascending=[True] * 5 + [False])
     return means.drop(columns="place").reset_index(drop=True)
 
