@@ -78,7 +78,11 @@ def _chart(axes: Axes, chart: Chart, looks: Mapping[str, Look]) -> None:
     axes.set_xlabel(chart.x.label)
     axes.set_ylabel(chart.y.label)
     axes.grid(axis="y")
-    axes.legend(loc="best", frameon=False, handlelength=2.6)
+    # Of many series no corner is free.
+    place: dict[str, Any] = (
+        {"loc": "upper left", "bbox_to_anchor": (1, 1)} if len(chart.curves) > 8 else {"loc": "best"}
+    )
+    axes.legend(**place, frameon=False, handlelength=2.6)
     axes.set_title(chart.title)
 
 

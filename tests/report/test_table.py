@@ -140,12 +140,13 @@ def test_without_pyarrow_one_line_says_what_to_install(runs, score, tmp_path, mo
 
 
 def test_the_documented_schema_is_the_schema():
-    """Key, type and kind of row, as docs/report.md tells them."""
-    names = {str: "text", int: "whole number", dict: "names and values", (int, float): "number"}
+    """Key, type and kinds of row, as docs/report.md tells them."""
+    names = {str: "text", int: "whole number", dict: "names and values", list: "list", (int, float): "number"}
     names[(int, float, type(None))] = "number or nothing"
-    wanted = {"kind": ("text", "both")}
-    for of, keys in {"both": schema.SHARED, "score": schema.SCORE, "level": schema.LEVEL}.items():
-        wanted |= {key: (names[kind], of) for key, kind in keys.items()}
+    wanted = {"kind": ("text", "all")}
+    for key, kind in schema.KEYS.items():
+        having = [name for name, keys in schema.KINDS.items() if key in keys]
+        wanted[key] = names[kind], "all" if len(having) == len(schema.KINDS) else ", ".join(having)
     text = (Path(__file__).parents[2] / "docs/report.md").read_text("utf-8")
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("| `")]
     assert {name.strip("`"): (kind, of) for name, kind, of, meaning in lines if meaning} == wanted
