@@ -115,13 +115,7 @@ def analyse(analysis: Analysis, tasks: Sequence[Task], bench: Workbench) -> Iter
         hand = _Hand(survey, bench, progress)
         for batch_size in {subject.course.batch_size for subject in hand.left()}:
             bench.check_batch(batch_size)
-        yield from in_turns(
-            hand.left,
-            hand.do,
-            progress,
-            samples=lambda some: sum(course.samples for course in survey.trainings(some)),
-            rows=len,
-        )
+        yield from in_turns(hand.left, hand.do, progress, samples=lambda _: hand.samples, rows=len)
 
 
 class _Hand:
@@ -130,9 +124,18 @@ class _Hand:
     def __init__(self, survey: Survey, bench: Workbench, progress: Progress) -> None:
         self._survey, self._bench = survey, bench
         self._ends = Endpoints(survey.gallery, bench, progress)
+        self._todo: dict[Path, int] = {}  # samples of each training that is left
 
     def left(self) -> list[Subject]:
-        return self._bench.agreed(self._survey.left() if self._bench.first else [])
+        """What has no row yet."""
+        found = self._bench.agreed(self._survey.left() if self._bench.first else [])
+        self._todo = {course.file: course.samples for course in self._survey.trainings(found)}
+        return found
+
+    @property
+    def samples(self) -> int:
+        """Source images that are left to be seen."""
+        return sum(self._todo.values())
 
     def do(self, subject: Subject) -> list[dict[str, Any]] | None:
         """Train, measure and write; None where others have the row, or a training that it rests on, in hand."""
@@ -146,13 +149,19 @@ class _Hand:
             if not self._bench.agreed(mine):
                 return None
             # Each that is free is trained, also where another has to be waited for.
-            there = [self._ends.reach(course) for course in courses]
+            there = [self._reached(course) for course in courses]
             if not all(there):
                 return None
             row = self._survey.about(subject) | analysis.measure(subject, self._ends) | self._cost(courses)
             if self._bench.first:
                 write_row(file, row)
             return [row]
+
+    def _reached(self, course: Course) -> bool:
+        there = self._ends.reach(course)
+        if there:
+            self._todo.pop(course.file, None)
+        return there
 
     def _cost(self, courses: Sequence[Course]) -> dict[str, Any]:
         """What the trainings that a row rests on took together, whoever did them and when."""

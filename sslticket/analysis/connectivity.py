@@ -53,7 +53,8 @@ class Connectivity(Analysis):
         """See the base class; two networks are in memory beside the one that is measured."""
         one, other = (ends.read(course).state for course in self.courses(subject))
         bench, exam = ends.bench, ends.exam(subject.course)
-        net, points = exam.net(), []
+        net, points, task = exam.net(), [], subject.task
+        ends.progress.task(f"the line of {task.path.stem} {task.control} seed {task.seed}", self.points)
         with bench.prepared(net):
             held_out, training = ends.examiner.evaluation_images(exam), ends.examiner.training_images(exam)
             steps = math.ceil(min(IMAGES, len(exam.splits.training.manifest)) / exam.fit.batch_size)
@@ -64,6 +65,7 @@ class Connectivity(Analysis):
                     recalibrate(bench.accelerator, net, training.train(0, steps))
                     again = _scores(bench.accelerator, net, held_out)
                 points.append([alpha, *plain, *again])
+                ends.progress.advance(len(points), 0)
         _, errors, losses, recalibrated_errors, recalibrated_losses = zip(*points, strict=True)
         return {
             "points": points,

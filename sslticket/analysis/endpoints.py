@@ -56,11 +56,12 @@ class Endpoints:
     Attributes:
         bench: where they are trained.
         examiner: how.
+        progress: is told.
     """
 
     def __init__(self, gallery: Gallery, bench: Workbench, progress: Progress) -> None:
-        self.bench, self.examiner = bench, Examiner(bench, progress)
-        self._gallery, self._progress = gallery, progress
+        self.bench, self.examiner, self.progress = bench, Examiner(bench, progress), progress
+        self._gallery = gallery
 
     def reach(self, course: Course) -> bool:
         """Train to the end where that is neither done nor in another process's hands; returns whether it is done.
@@ -113,7 +114,7 @@ class Endpoints:
         net = exam.net()
         subnetwork(task).apply(net.backbone)
         what = f"{task.path.stem} {task.control} {task.protocol.name} seed {task.seed} order {course.order}"
-        self._progress.task(what, course.stop)
+        self.progress.task(what, course.stop)
         told = self.examiner.train(net, exam)
         if self.bench.first:
             Endpoint(gate.read(net), told).save(course.file)

@@ -125,17 +125,23 @@ def dense_beside(path: Path) -> Path:
     beside = path.with_name(DENSE)
     if not beside.is_file():
         raise BadInput(f"{path} needs the dense network of its search, {DENSE}, beside it; give a whole run's folder")
-    ticket, dense = Ticket.load(path), Ticket.load(beside)
-    for name, value in ticket.weights.items():
-        early = dense.weights.get(name, value[:0])
-        if early.shape == value.shape and name in ticket.mask:
-            early = early * ticket.mask[name]
-        if not torch.equal(early, value):
-            raise BadInput(
-                f"{path} does not start from the W_k of {beside}: {name} differs; stability and random subnetworks "
-                "need tickets that are rewound to one W_k"
-            )
+    if odd := _differs(Ticket.load(path), Ticket.load(beside)):
+        raise BadInput(
+            f"{path} does not start from the W_k of {beside}: {odd} differs; stability and random subnetworks need "
+            "tickets that are rewound to one W_k"
+        )
     return beside
+
+
+def _differs(ticket: Ticket, dense: Ticket) -> str | None:
+    """The first tensor in which a ticket is not the dense network with its mask."""
+    for name, value in ticket.weights.items():
+        early = dense.weights.get(name)
+        if early is not None and early.shape == value.shape and name in ticket.mask:
+            early = early * ticket.mask[name]
+        if early is None or not torch.equal(early, value):
+            return name
+    return None
 
 
 def subnetwork(task: Task) -> Ticket:

@@ -1,0 +1,169 @@
+"""Distances and angles by hand, and the stabilities of tickets that a real search found."""
+
+import json
+import math
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from sslticket.analysis.endpoints import Endpoints
+from sslticket.analysis.stability import apart, stability
+from sslticket.analysis.subjects import subjects, subnetwork
+from sslticket.errors import BadInput
+from sslticket.evaluation.evaluate import evaluate
+from sslticket.evaluation.images import Gallery
+from sslticket.evaluation.protocols import Protocol
+from sslticket.evaluation.tasks import Levels, Task, matrix, tickets
+from sslticket.fit import SGD, Fit
+from sslticket.machine import Machine
+from sslticket.masking.mask import Mask
+from sslticket.search.imp import IMP
+from sslticket.ticket import Ticket
+from sslticket.training.progress import Progress
+from sslticket.training.workbench import Workbench
+from tests.runs import recipe, search
+
+SHORT = Protocol(name="short", dataset="digits", fit=Fit(length="8it", batch_size=64, optimizer=SGD(lr=0.1)))
+ROW_KEYS = ("order_distance", "order_angle", "pruning_distance", "pruning_angle", "top1", "dense_top1")
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return search(tmp_path_factory.mktemp("runs")).folder.path
+
+
+@pytest.fixture
+def run(found: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(found, tmp_path / found.name)
+
+
+def bench() -> Workbench:
+    return Workbench.on(Machine(), "fp32")
+
+
+def at(run: Path, *levels: int) -> list[Path]:
+    return tickets([run], Levels(levels))
+
+
+def test_distance_and_angle_are_those_of_the_surviving_weights() -> None:
+    mask = Mask({"a": torch.tensor([True, True, False]), "b": torch.tensor([[True]])})
+    one = {"a": torch.tensor([3.0, 0.0, 9.0]), "b": torch.tensor([[4.0]]), "norm": torch.tensor([1.0])}
+    other = {"a": torch.tensor([0.0, 5.0, -9.0]), "b": torch.tensor([[0.0]]), "norm": torch.tensor([8.0])}
+    assert apart(one, other, mask) == pytest.approx((math.sqrt(50), 90.0), abs=1e-12)
+    half = {"a": torch.tensor([1.5, 0.0, 1.0]), "b": torch.tensor([[2.0]])}
+    assert apart(one, half, mask) == pytest.approx((2.5, 0.0), abs=1e-12)
+    against = {"a": torch.tensor([-3.0, 0.0, 9.0]), "b": torch.tensor([[-4.0]])}
+    assert apart(one, against, mask) == pytest.approx((10.0, 180.0), abs=1e-12)
+    sixty = {"a": torch.tensor([1.0, 0.0, 0.0]), "b": torch.tensor([[math.sqrt(3)]])}
+    along = {"a": torch.tensor([1.0, 0.0, 0.0]), "b": torch.tensor([[0.0]])}
+    assert apart(sixty, along, mask).angle == pytest.approx(60.0, abs=1e-5)
+    assert apart(one, one, mask) == (0.0, 0.0), "arccos of a rounded cosine would be off"
+
+
+def test_a_tiny_angle_keeps_its_digits() -> None:
+    mask = Mask({"a": torch.ones(2, dtype=torch.bool)})
+    near = {"a": torch.tensor([1.0, 1e-9])}
+    assert apart({"a": torch.tensor([1.0, 0.0])}, near, mask).angle == pytest.approx(math.degrees(1e-9), rel=1e-6)
+
+
+def test_rows_tell_both_stabilities_of_a_ticket_and_of_the_random_subnetwork(run: Path) -> None:
+    rows = list(stability(at(run, 0, 2), SHORT, [0], bench(), controls=["local"]))
+    by = {(row["level"], row["control"]): row for row in rows}
+    assert by.keys() == {(0, "ticket"), (0, "local"), (2, "ticket"), (2, "local")}
+    for row in rows:
+        assert row["kind"] == "stability"
+        assert row["rewind_samples"] == 2 * 32
+        assert row["order_distance"] > 0
+        assert 0 < row["order_angle"] < 180
+    whole, sparse, random = by[0, "ticket"], by[2, "ticket"], by[2, "local"]
+    # The dense network is its own subnetwork, and a mask of ones has no random one beside it.
+    assert (whole["pruning_distance"], whole["pruning_angle"]) == (0, 0)
+    assert {key: by[0, "local"][key] for key in ROW_KEYS} == {key: whole[key] for key in ROW_KEYS}
+    assert min(sparse["pruning_distance"], random["pruning_distance"]) > 0
+    assert sparse["order_distance"] != random["order_distance"]
+    assert sparse["dense_top1"] == random["dense_top1"] == whole["dense_top1"]
+    # W_k after 64 samples is step 1 of a protocol with batches of 64: 7 of 8 steps are left, for each of 3 trainings.
+    assert (sparse["steps"], sparse["samples"]) == (3 * 7, 3 * 7 * 64)
+    assert (whole["steps"], whole["samples"]) == (2 * 7, 2 * 7 * 64)
+    written = [json.loads(path.read_text()) for path in (run / "rows").glob("*.stability*.jsonl")]
+    assert sorted(map(str, written)) == sorted(map(str, rows))
+    assert list(stability(at(run, 0, 2), SHORT, [0], bench(), controls=["local"])) == []
+
+
+def test_trainings_are_shared_and_the_same_when_repeated(run: Path) -> None:
+    """Two orders of each subnetwork and one of the dense network; deleted ones are trained again, to the same bits."""
+    (row,) = stability(at(run, 2), SHORT, [0], bench())
+    kept = {path: path.read_bytes() for path in (run / "endpoints").iterdir()}
+    assert len(kept) == 3
+    list(stability(at(run, 2), SHORT, [0], bench(), controls=["local"]))
+    list(stability(at(run, 3), SHORT, [0], bench()))
+    assert len(list((run / "endpoints").iterdir())) == 3 + 2 + 2
+    shutil.rmtree(run / "endpoints")
+    next((run / "rows").glob("level-02.stability.*")).unlink()
+    (again,) = stability(at(run, 2), SHORT, [0], bench())
+    assert {key: again[key] for key in ROW_KEYS} == {key: row[key] for key in ROW_KEYS}
+
+
+def test_orders_share_head_and_mask_and_end_elsewhere(run: Path) -> None:
+    (path,) = at(run, 2)
+    gallery = Gallery(None)
+    (subject,) = subjects([Task(path, "local", SHORT, 3)], gallery, "fp32", dense=True)
+    assert subject.dense is not None
+    with Progress(0, show=False) as progress:
+        ends = Endpoints(gallery, bench(), progress)
+        courses = (subject.course, subject.reordered(1), subject.dense)
+        heads = [ends.exam(course).net().heads.state_dict() for course in courses]
+        assert all(torch.equal(head["weight"], heads[0]["weight"]) for head in heads)
+        assert all(ends.reach(course) for course in courses)
+        one, other, _ = (ends.read(course).backbone for course in courses)
+    dense, random = Ticket.load(path.with_name("level-00.safetensors")), subnetwork(subject.task)
+    assert random.mask.counts() == Ticket.load(path).mask.counts()
+    assert not random.mask.equals(Ticket.load(path).mask)
+    for name, layer in random.mask.items():
+        assert torch.equal(random.weights[name], dense.weights[name] * layer), "weights of W_k, drawn anew nowhere"
+        assert not one[name][~layer].any()
+        assert not torch.equal(one[name], other[name])
+
+
+def test_from_the_initialisation_in_the_first_order_it_is_the_evaluations_training(tmp_path: Path) -> None:
+    run = search(tmp_path, recipe(search=IMP(levels=1, rate=0.5, rewind="0it"))).folder.path
+    (score,) = evaluate(matrix(at(run, 1), (), [SHORT], [0]), bench())
+    list(stability(at(run, 1), SHORT, [0], bench()))
+    gallery = Gallery(None)
+    (subject,) = subjects([Task(at(run, 1)[0], "ticket", SHORT, 0)], gallery, "fp32", dense=False)
+    with Progress(0, show=False) as progress:
+        told = Endpoints(gallery, bench(), progress).told(subject.course)
+    keys = ("top1", "top5", "loss", "steps", "samples", "data_hash")
+    assert {key: told[key] for key in keys} == {key: score[key] for key in keys}
+
+
+def test_what_cannot_be_analysed_is_named_before_anything_is_trained(run: Path, tmp_path: Path) -> None:
+    early = Protocol(name="early", dataset="digits", fit=Fit(length="1it", batch_size=64, optimizer=SGD(lr=0.1)))
+    with pytest.raises(BadInput, match="is rewound to 64 samples, step 1 of early, which has 1 steps; give a longer"):
+        list(stability(at(run, 2), early, [0], bench()))
+    with pytest.raises(BadInput, match="unknown control of an analysis 'random'; known: local"):
+        list(stability(at(run, 2), SHORT, [0], bench(), controls=["random"]))
+    lone = tmp_path / "lone" / "level-02.safetensors"
+    lone.parent.mkdir()
+    shutil.copy(at(run, 2)[0], lone)
+    with pytest.raises(BadInput, match=r"needs the dense network of its search, level-00\.safetensors, beside it"):
+        list(stability([lone], SHORT, [0], bench()))
+    other = search(tmp_path, recipe(seed=1)).folder.path
+    shutil.copy(other / "tickets" / "level-00.safetensors", lone.parent)
+    with pytest.raises(BadInput, match=r"does not start from the W_k of .*: features\.0\.\w+ differs"):
+        list(stability([lone], SHORT, [0], bench()))
+    assert not list(tmp_path.rglob("endpoints"))
+
+
+def test_a_cached_endpoint_of_other_images_or_a_damaged_one_is_refused(run: Path) -> None:
+    halved = Protocol(name="short", dataset="digits", half="a", fit=SHORT.fit)
+    list(stability(at(run, 2), halved, [0], bench()))
+    next((run / "rows").glob("*.stability.*")).unlink()
+    with pytest.raises(BadInput, match="is of other images; delete it and run the same command again"):
+        list(stability(at(run, 2), SHORT, [0], bench()))
+    for path in (run / "endpoints").iterdir():
+        path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(BadInput, match="is damaged; delete it and run the same command again"):
+        list(stability(at(run, 2), SHORT, [0], bench()))
