@@ -24,9 +24,11 @@ def named(frame: pd.DataFrame) -> pd.DataFrame:
     """
     recipes = _recipes(frame)
     sources, searches = (_several(recipes, key) for key in ("source", "search"))
+    # Where one does not tell its search, the search tells nobody apart.
+    silent = {key[:-1] for key, recipe in recipes.items() if not recipe["search"]}
     alike: dict[Any, list[Any]] = defaultdict(list)
     for key, recipe in recipes.items():
-        alike[tuple(recipe[name] for name in (*SAME, "search"))].append(key)
+        alike[key[:-1], "" if key[:-1] in silent else recipe["search"]].append(key)
     names = {}
     for keys in alike.values():
         variants = _variants([recipes[key]["settings"] for key in keys], [recipes[key]["recipe"] for key in keys])

@@ -36,7 +36,8 @@ def sweeps(frame: pd.DataFrame) -> pd.DataFrame:
     anew = held.assign(settings=pd.Series(settings, held.index), recipe=recipes, density=held["exact"])
     named = statistics.named(anew)
     varied = named.groupby(["model", "tickets"])["rewind_samples"].transform("nunique") > 1
-    return named[varied].assign(rewind_samples=named["rewind_samples"].astype(float))
+    own = named[varied]
+    return own.assign(rewind_samples=own["rewind_samples"].astype(float))
 
 
 def build(frame: pd.DataFrame) -> Section | None:

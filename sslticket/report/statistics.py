@@ -26,11 +26,11 @@ def named(frame: pd.DataFrame) -> pd.DataFrame:
     come to densities of their own, it is the mean of those of a level, so that a level stays one point.
     """
     frame = naming.named(frame)
-    plain = frame["control"].isna() | (frame["control"] == "ticket")
-    series = frame["tickets"].where(plain, frame["tickets"] + ", " + frame["control"].fillna(""))
+    control = frame["control"].astype(object).where(frame["control"].notna(), "")
+    series = frame["tickets"].where(control.isin(["", "ticket"]), frame["tickets"] + ", " + control)
     channels = frame.groupby(PANEL, dropna=False)["channels"]
     grey = (channels.transform("nunique") > 1) & (frame["channels"] == 1)
-    shared = frame["control"].fillna("") + grey.map({True: ", grey images", False: ""})
+    shared = control + grey.map({True: ", grey images", False: ""})
     return frame.assign(
         series=series.mask(frame["control"].isin(schema.SHARED_CONTROLS), shared),
         exact=frame["density"].map(_rounded),
