@@ -9,7 +9,6 @@ from images import Images
 from sslticket import SGD, Supervised, models
 from sslticket.data.loader import Batch
 from sslticket.masking import gate
-from sslticket.masking.criteria import Magnitude
 from sslticket.masking.mask import Mask, kept, prunable
 from sslticket.training.net import Net
 from sslticket.training.optim import optimizer
@@ -23,7 +22,7 @@ def lines(images: Images) -> list[Line]:
     gated = Net.build("resnet20", Supervised(), channels=3, image_size=32, classes=10, seed=0)
     weights = gate.read(gated.backbone)
     ones = Mask.ones_like(weights, prunable(gated.backbone))
-    mask = Mask.top(Magnitude().scores(weights, list(ones)), keep=kept(ones.total, _DENSITY), within=ones)
+    mask = Mask.top({name: weights[name].abs() for name in ones}, keep=kept(ones.total, _DENSITY), within=ones)
     gate.set_mask(gated.backbone, mask)
     backbone = models.build("resnet20", image_size=32)
     plain = Net(backbone, Supervised().heads(backbone, 64, 10), Supervised())

@@ -10,7 +10,6 @@ from torch import nn
 from torch.nn.utils import prune
 
 from sslticket import models
-from sslticket.masking.criteria import Magnitude
 from sslticket.masking.mask import Mask, State, kept, prunable
 
 _DENSITY, _RATE = 0.2, 0.2
@@ -54,7 +53,7 @@ def _compared(
 
 
 def _select(state: State, density: float, within: Mask) -> Mask:
-    return Mask.top(Magnitude().scores(state, list(within)), keep=kept(within.total, density), within=within)
+    return Mask.top({name: state[name].abs() for name in within}, keep=kept(within.total, density), within=within)
 
 
 def _pruning(net: nn.Module, names: list[str], amount: float) -> Callable[[], float]:

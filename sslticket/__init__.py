@@ -12,6 +12,12 @@ if TYPE_CHECKING:
     from sslticket.data.views import View
     from sslticket.errors import BadInput, Diverged
     from sslticket.fit import LARS, SGD, Adam, Fit, RMSprop
+    from sslticket.masking.criteria.erk import ERK
+    from sslticket.masking.criteria.grasp import GraSP
+    from sslticket.masking.criteria.magnitude import Magnitude
+    from sslticket.masking.criteria.random import Random
+    from sslticket.masking.criteria.snip import SNIP
+    from sslticket.masking.criteria.synflow import SynFlow
     from sslticket.objectives.barlowtwins import BarlowTwins
     from sslticket.objectives.byol import BYOL
     from sslticket.objectives.dino import DINO
@@ -25,7 +31,11 @@ if TYPE_CHECKING:
     from sslticket.objectives.swav import SwAV
     from sslticket.objectives.vicreg import VICReg
     from sslticket.recipe import Data, Recipe
+    from sslticket.search.continuous import ContinuousSparsification
+    from sslticket.search.edgepopup import EdgePopup
     from sslticket.search.imp import IMP
+    from sslticket.search.oneshot import OneShot
+    from sslticket.search.stochastic import StochasticSparsification
     from sslticket.ticket import Ticket
 
 _HOMES = {
@@ -34,29 +44,39 @@ _HOMES = {
     "BadInput": "errors",
     "BarlowTwins": "objectives.barlowtwins",
     "Blur": "data.effects",
+    "ContinuousSparsification": "search.continuous",
     "DINO": "objectives.dino",
     "Data": "recipe",
     "Diverged": "errors",
+    "ERK": "masking.criteria.erk",
+    "EdgePopup": "search.edgepopup",
     "Exemplar": "objectives.exemplar",
     "Fit": "fit",
+    "GraSP": "masking.criteria.grasp",
     "Grayscale": "data.effects",
     "HSVNoise": "data.effects",
     "IMP": "search.imp",
     "Jitter": "data.effects",
     "LARS": "fit",
+    "Magnitude": "masking.criteria.magnitude",
     "MoCoV2": "objectives.mocov2",
+    "OneShot": "search.oneshot",
     "RMSprop": "fit",
+    "Random": "masking.criteria.random",
     "Recipe": "recipe",
     "RotNet": "objectives.rotnet",
     "Rotate": "data.effects",
     "S4LExemplar": "objectives.s4l",
     "S4LRotation": "objectives.s4l",
     "SGD": "fit",
+    "SNIP": "masking.criteria.snip",
     "SimCLR": "objectives.simclr",
     "SimSiam": "objectives.simsiam",
     "Solarize": "data.effects",
+    "StochasticSparsification": "search.stochastic",
     "Supervised": "objectives.supervised",
     "SwAV": "objectives.swav",
+    "SynFlow": "masking.criteria.synflow",
     "Ticket": "ticket",
     "VICReg": "objectives.vicreg",
     "View": "data.views",
@@ -66,22 +86,30 @@ _HOMES = {
 __all__ = [
     "BYOL",
     "DINO",
+    "ERK",
     "IMP",
     "LARS",
     "SGD",
+    "SNIP",
     "Adam",
     "BadInput",
     "BarlowTwins",
     "Blur",
+    "ContinuousSparsification",
     "Data",
     "Diverged",
+    "EdgePopup",
     "Exemplar",
     "Fit",
+    "GraSP",
     "Grayscale",
     "HSVNoise",
     "Jitter",
+    "Magnitude",
     "MoCoV2",
+    "OneShot",
     "RMSprop",
+    "Random",
     "Recipe",
     "RotNet",
     "Rotate",
@@ -90,8 +118,10 @@ __all__ = [
     "SimCLR",
     "SimSiam",
     "Solarize",
+    "StochasticSparsification",
     "Supervised",
     "SwAV",
+    "SynFlow",
     "Ticket",
     "VICReg",
     "View",

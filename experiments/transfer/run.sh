@@ -13,6 +13,7 @@ search() { # NAME RECIPE FLAGS...
     python "$here/$recipe.py" --seed "$seed" --out "$OUT/$name/seed$seed" "$@"
 }
 search shuffled supervised_adam --shuffle-labels 1
+search layer supervised_adam --scope layer
 for task in supervised rotnet; do
     search cifar10-adam ${task}_adam
     search cifar10-sgd ${task}_sgd
@@ -25,8 +26,9 @@ score() { # NAME PROTOCOLS CONTROLS [LEVELS]
 }
 score cifar10-adam "cifar10-small" "random adjusted"
 score cifar10-adam "cifar10-small-sgd fashion_mnist-small" "random"
-score cifar10-sgd "cifar10-small-sgd" "random"
+score cifar10-sgd "cifar10-small-sgd cifar10-small" "random"
 score cifar10a "cifar10b-small" "random"
 score fashion "fashion_mnist-small cifar10-small" "random"
 score shuffled "cifar10-small" "random"
+score layer "cifar10-small" "local"
 score cifar10-adam "cifar10-small" "preserved local" "4 6"

@@ -82,8 +82,9 @@ def _runs(folders: Sequence[Path]) -> list[Path]:
 def _tickets(run: Path) -> list[str]:
     """How far the search is."""
     try:
-        levels = json.loads((run / "recipe.json").read_text(encoding="utf-8"))["recipe"]["search"]["levels"]
-    except (OSError, ValueError, KeyError, TypeError):
+        search = json.loads((run / "recipe.json").read_text(encoding="utf-8"))["recipe"]["search"]
+        levels = search.get("levels") or search.get("rounds") or 1  # a search that says neither finds one ticket
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return []  # a lone ticket's folder
     there = len(list((run / "tickets").glob("level-*.safetensors")))
     state = "done" if there > levels else f"{levels + 1 - there} left"

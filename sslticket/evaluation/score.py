@@ -100,7 +100,7 @@ class Examiner:
         net, told = exam.net(), {}
         start = ticket = Ticket.load(training.like.path)
         if training.control != "ticket":
-            natural = _natural(training.natural, splits) if training.natural else None
+            natural = _natural(training.natural, splits, ticket) if training.natural else None
             initial, seed = gate.read(net.backbone), control_seed(exam.seeds)
             start = control(ticket, training.control, initial=initial, seed=seed, natural=natural)
             told = {"natural_density": natural.density, "control_density": start.mask.density} if natural else {}
@@ -189,9 +189,15 @@ def _exam(training: Training, splits: Splits, seeds: Seeds, run: Path, name: str
     )
 
 
-def _natural(file: Path, splits: Splits) -> Mask:
-    """The natural mask, which must be of these very images."""
+def _natural(file: Path, splits: Splits, ticket: Ticket) -> Mask:
+    """The natural mask of the layers that the ticket's search might prune; it must be of these very images."""
     natural = Natural.load(file)
     if natural.told["data_hash"] != splits.training.manifest.hash:
         raise BadInput(f"{file} is of other images; delete it and run the same command again")
-    return natural.mask
+    mask = natural.mask.only(ticket.mask)
+    if not mask.survivors:
+        raise BadInput(
+            f"every weight that the search might prune has gone to zero in {file}; there is no adjusted random "
+            "baseline; leave --controls adjusted out"
+        )
+    return mask

@@ -2,10 +2,11 @@
 
 A gate is a parametrization of one weight. Gates stay attached as long as the backbone lives: removing one from a deep
 copy would break the original (the generated class is shared), and `state_dict` keys change under them. So whoever wants
-a gated backbone's state asks `read` and `write` here, which speak clean names only.
+a gated backbone's state asks `read` and `write` here, which speak clean names only. What gates learn themselves is no
+part of that state: `scores` and `write_scores` are for snapshots.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import cast
 
 import torch
@@ -13,31 +14,30 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from sslticket.errors import BadInput
+from sslticket.masking.gates.base import Gate, HardGate, LearntGate
 from sslticket.masking.mask import Mask, State
 
-
-class HardGate(nn.Module):
-    """Multiplies a weight by a fixed binary mask, so that pruned entries have no value and no gradient."""
-
-    mask: Tensor
-
-    def __init__(self, weight: Tensor) -> None:
-        super().__init__()
-        # Kept in the weight's own dtype: a bool would be converted again in every forward.
-        self.register_buffer("mask", torch.ones_like(weight), persistent=False)
-
-    def forward(self, weight: Tensor) -> Tensor:
-        """The weight with its pruned entries at exactly 0, same shape."""
-        return weight * self.mask
+_PREFIX, _WEIGHT = "parametrizations.", ".original"  # torch's names around a gate and the weight behind it
 
 
-def attach(backbone: nn.Module, names: Iterable[str]) -> None:
-    """Put an open gate on each of these weights that has none yet."""
+def attach(backbone: nn.Module, names: Iterable[str], make: Callable[[Tensor], Gate] = HardGate) -> None:
+    """Put an open gate on each of these weights that has none yet; `make` turns a weight into its gate."""
     for name in names:
         module, tensor = _owner(backbone, name)
         if not parametrize.is_parametrized(module, tensor):
             weight = cast(Tensor, getattr(module, tensor))
-            parametrize.register_parametrization(module, tensor, HardGate(weight))
+            parametrize.register_parametrization(module, tensor, make(weight.detach()))
+
+
+def gated(backbone: nn.Module) -> list[str]:
+    """Names of the weights that have a gate."""
+    return [
+        f"{path}.{tensor}" if path else tensor
+        for path, module in backbone.named_modules()
+        if parametrize.is_parametrized(module)
+        for tensor, gates in cast(nn.ModuleDict, module.parametrizations).items()
+        if isinstance(cast(parametrize.ParametrizationList, gates)[0], HardGate)
+    ]
 
 
 class Follower(nn.Module):
@@ -54,10 +54,14 @@ class Follower(nn.Module):
 
 def set_mask_everywhere(net: nn.Module, mask: Mask) -> None:
     """Set the mask on the net's `backbone` and on the copies of it that followers anywhere in the net hold."""
-    set_mask(net.get_submodule("backbone"), mask)
-    for module in net.modules():
-        if isinstance(module, Follower):
-            set_mask(module.backbone, mask)
+    for backbone in backbones(net):
+        set_mask(backbone, mask)
+
+
+def backbones(net: nn.Module) -> Iterator[nn.Module]:
+    """The net's `backbone` and the copies of it that followers anywhere in the net hold."""
+    yield net.get_submodule("backbone")
+    yield from (module.backbone for module in net.modules() if isinstance(module, Follower))
 
 
 @torch.no_grad()
@@ -76,18 +80,68 @@ def set_mask(backbone: nn.Module, mask: Mask) -> None:
 def stored(backbone: nn.Module) -> State:
     """The stored parameters and buffers themselves, not copies, under the names of the backbone without gates."""
     return {
-        name.replace("parametrizations.", "").removesuffix(".original"): value
+        name.replace(_PREFIX, "").removesuffix(_WEIGHT): value
         for name, value in backbone.state_dict().items()
+        if _PREFIX not in name or name.endswith(_WEIGHT)
     }
+
+
+def originals(backbone: nn.Module, names: Iterable[str]) -> dict[str, Tensor]:
+    """The stored parameters of these gated weights, with which autograd's graphs begin."""
+    return {name: _parametrization(backbone, name)[1] for name in names}
+
+
+def learnt(net: nn.Module) -> dict[str, LearntGate]:
+    """The gates in a net or a backbone that learn their masks, by the names of their weights."""
+    return {
+        name.replace(_PREFIX, "").rpartition(".")[0]: module
+        for name, module in net.named_modules()
+        if isinstance(module, LearntGate)
+    }
+
+
+def scores(net: nn.Module) -> State:
+    """What the learning gates of a net hold, not copies: NAME.score, and NAME.mask for what they pruned for good."""
+    found = learnt(net)
+    return {f"{name}.{part}": getattr(gate, part) for name, gate in found.items() for part in ("score", "mask")}
+
+
+@torch.no_grad()
+def write_scores(net: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Set what `scores` names.
+
+    Raises:
+        BadInput: if the state is not of these gates.
+    """
+    targets = scores(net)
+    if targets.keys() != state.keys():
+        raise BadInput(f"this state has {len(state)} tensors of gates where the net has {len(targets)}")
+    for name, target in targets.items():
+        target.copy_(state[name])
+
+
+def masks(backbone: nn.Module) -> Mask:
+    """What is not pruned for good, of all gates of a backbone."""
+    return Mask(
+        {
+            name.replace(_PREFIX, "").rpartition(".")[0]: gate.mask.detach().cpu() > 0
+            for name, gate in backbone.named_modules()
+            if isinstance(gate, Gate)
+        }
+    )
 
 
 @torch.no_grad()
 def read(backbone: nn.Module) -> State:
-    """A CPU copy of the effective parameters and buffers, under clean names."""
+    """A CPU copy of the parameters and buffers under clean names, 0 where a weight is pruned.
+
+    A mask that is still learnt is not in the weights.
+    """
     state: State = {}
     for name, value in stored(backbone).items():
         module, tensor = _owner(backbone, name)
-        effective = getattr(module, tensor) if parametrize.is_parametrized(module, tensor) else value
+        gated = parametrize.is_parametrized(module, tensor)
+        effective = value * _parametrization(backbone, name)[0].mask if gated else value
         state[name] = effective.detach().to("cpu", copy=True).contiguous()
     return state
 
@@ -114,8 +168,8 @@ def _owner(backbone: nn.Module, name: str) -> tuple[nn.Module, str]:
     return backbone.get_submodule(module), tensor
 
 
-def _parametrization(backbone: nn.Module, name: str) -> tuple[HardGate, Tensor]:
+def _parametrization(backbone: nn.Module, name: str) -> tuple[Gate, Tensor]:
     module, tensor = _owner(backbone, name)
     parametrizations = cast(nn.ModuleDict, module.parametrizations)
     gates = cast(parametrize.ParametrizationList, parametrizations[tensor])
-    return cast(HardGate, gates[0]), gates.original
+    return cast(Gate, gates[0]), gates.original

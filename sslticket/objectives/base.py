@@ -32,10 +32,13 @@ class Objective(ABC):
         needs_labels: whether every training image must have a label.
         compares: how many views of an image its loss compares; its metrics see the augmented training views where that
             is more than one, and else the plain evaluation view.
+        logits: whether the module that `heads` returns gives logits, of which the loss is the cross-entropy, so that
+            dividing its output by a temperature makes sense (GraSP does).
     """
 
     needs_labels: ClassVar[bool] = False
     compares: ClassVar[int] = 1
+    logits: ClassVar[bool] = False
 
     @property
     def name(self) -> str:

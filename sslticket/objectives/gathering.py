@@ -28,14 +28,25 @@ class _Joined(torch.autograd.Function):
 
     @staticmethod
     def forward(context: Any, values: Tensor) -> Tensor:
-        context.count = len(values)
         return _all(values)
 
     @staticmethod
-    def backward(context: Any, *gradients: Tensor) -> Tensor:
-        total = gradients[0].contiguous()
+    def backward(context: Any, *gradients: Tensor) -> Any:
+        return _Own.apply(*gradients)
+
+
+class _Own(torch.autograd.Function):
+    """This process's part of the sum over all processes. Each of the two is the other's gradient, for second ones."""
+
+    @staticmethod
+    def forward(context: Any, values: Tensor) -> Tensor:
+        total = values.clone(memory_format=torch.contiguous_format)
         dist.all_reduce(total)
-        return total.narrow(0, dist.get_rank() * context.count, context.count)
+        return total.chunk(dist.get_world_size())[dist.get_rank()].clone()
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> Any:
+        return _Joined.apply(*gradients)
 
 
 def several() -> bool:

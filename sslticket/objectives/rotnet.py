@@ -1,6 +1,7 @@
 """RotNet: which of four turns was applied to the image (Gidaris et al. 2018)."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -31,6 +32,8 @@ class RotNet(Objective):
     All four copies, not one random turn, as in the original paper (section 3); batch size and samples seen count source
     images.
     """
+
+    logits: ClassVar[bool] = True
 
     def heads(self, backbone: nn.Module, features: int, classes: int) -> nn.Module:
         """One linear layer, (4B, features) -> (4B, 4); the data's classes do not matter."""

@@ -15,6 +15,7 @@ class Supervised(Objective):
     """Cross-entropy on class labels with one linear layer; also the fixed task of every evaluation."""
 
     needs_labels: ClassVar[bool] = True
+    logits: ClassVar[bool] = True
 
     def heads(self, backbone: nn.Module, features: int, classes: int) -> nn.Module:
         """One linear layer, (B, features) -> (B, classes)."""

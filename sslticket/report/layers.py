@@ -70,7 +70,7 @@ def _heat(
     of = f": mean of {searches} searches" if searches > 1 else ""
     return Heat(
         name=name,
-        title=f"{own['model'].iloc[0]}, {own['tickets'].iloc[0]}{of}",
+        title=f"{section.network(own)}, {own['tickets'].iloc[0]}{of}",
         corner="layer",
         rows=tuple(own[key].iloc[0]),
         columns=tuple(f"{text.percent(density)}%" for density in _places(own)),

@@ -76,7 +76,7 @@ def _charts(same: pd.DataFrame, number: int) -> Iterator[Choice]:
     mirrored = same[same["tickets"] != same["other"]]
     both = pd.concat([same, mirrored.assign(tickets=mirrored["other"], other=mirrored["tickets"])])
     for place, (name, own) in enumerate(both.groupby("tickets")):
-        model = own["model"].iloc[0]
+        model = section.network(own)
         charts = [
             _chart(here, f"overlap-{number}-{place}-{related}", f"{model}, {name}: beside others, {related}")
             for related, here in sorted(own.groupby("searches"), reverse=True, key=lambda each: str(each[0]))
@@ -108,7 +108,7 @@ def _matrices(same: pd.DataFrame, number: int) -> Iterator[Heat]:
         weights = f"{text.percent(own['density'].mean())}%"
         yield Heat(
             name=f"overlap-all-{number}-{level}-{related}",
-            title=f"{own['model'].iloc[0]} with {weights} of its weights, {related}",
+            title=f"{section.network(own)} with {weights} of its weights, {related}",
             corner="tickets",
             rows=tuple(names),
             columns=tuple(names),
@@ -123,7 +123,7 @@ def _layers(same: pd.DataFrame, number: int) -> Iterator[Heat]:
         columns = [own.loc[own["density"] == density, "layers"] for density in densities]
         yield Heat(
             name=f"overlap-layers-{number}-{place}",
-            title=f"{own['model'].iloc[0]}, {pair}",
+            title=f"{section.network(own)}, {pair}",
             corner="layer",
             rows=tuple(own["layers"].iloc[0]),
             columns=tuple(f"{text.percent(density)}%" for density in densities),
@@ -149,7 +149,7 @@ def _levels(here: pd.DataFrame, number: int) -> Iterator[Heat]:
         rows, columns = (sorted(own[key].unique(), reverse=True) for key in ("density", "other_density"))
         yield Heat(
             name=f"overlap-levels-{number}-{place}",
-            title=f"{own['model'].iloc[0]}, {pair}, across levels",
+            title=f"{section.network(own)}, {pair}, across levels",
             corner="density",
             rows=tuple(f"{text.percent(density)}%" for density in rows),
             columns=tuple(f"{text.percent(density)}%" for density in columns),

@@ -17,6 +17,7 @@ SHARED: dict[str, Any] = {
     "subset_by": _TEXT,  # samples or classes
     "level": _WHOLE,  # 0 = dense
     "density": _NUMBER,  # fraction of the prunable weights that remain
+    "within": _TEXT,  # which layers might be pruned, "up to conv3"; "" for all
     "ticket_hash": _TEXT,
     "search_seed": _WHOLE,
     "search": _TEXT,  # how it was searched: "IMP", "OneShot SNIP"
@@ -51,7 +52,9 @@ SCORE: dict[str, Any] = {
 LEVEL: dict[str, Any] = {
     "metrics": dict,  # name -> number: does the search's own task get learnt?
     "probe": dict,  # step -> accuracy of the nearest-neighbour probe, a fraction; empty where none was asked for
+    "saved_samples": _WHOLE,  # that the training did not see, since its mask had settled
     "search_samples": _WHOLE,  # samples seen by the search up to the end of this level
+    "search_epochs": _NUMBER,  # the same in passes over the images
     "layers": dict,  # layer -> [kept, total]
     "bad_images": _WHOLE,
 }
@@ -120,7 +123,10 @@ KINDS: dict[str, dict[str, Any]] = {
 KEYS: dict[str, Any] = {key: kind for keys in KINDS.values() for key, kind in keys.items()}
 """Those of all kinds; a key has one type wherever it is."""
 COLUMNS = ["kind", *KEYS]
-OPTIONAL = ("search", "settings", "rewind_samples", "probe", "channels", "control_density")
+OPTIONAL = (
+    *("within", "search", "settings", "rewind_samples", "saved_samples", "search_epochs", "probe", "channels"),
+    "control_density",
+)
 """Keys that rows written before they were thought of lack, or that only some controls have."""
 LACKING = {"score": ("natural_density",)}
 """Keys that are optional in one kind of row only."""

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from sslticket.report import text
 from sslticket.report.chart import Chart, Heat
 from sslticket.report.statistics import PANEL
-from sslticket.report.text import percent
 
 _ONCE = ["run", "level", "ticket_hash", "control", "protocol", "target", "seed", "other_run", "other_hash"]
 
@@ -67,12 +67,17 @@ def rows(frame: pd.DataFrame, kind: str) -> pd.DataFrame:
 
 def panels(own: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     """Rows that may be drawn in one picture, and what they were measured on."""
-    for (protocol, target, model), panel in own.groupby(PANEL):
-        yield f"{model} on {target}, protocol {protocol}", panel
+    for _, panel in own.groupby(PANEL):
+        yield f"{text.where(panel)}, protocol {panel['protocol'].iloc[0]}", panel
+
+
+def network(own: pd.DataFrame) -> str:
+    """The network of rows of one, pruned where."""
+    return text.network(own["model"].iloc[0], own["within"].iloc[0])
 
 
 def densities(own: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     """Rows of about the same density, in words and densest first; with grey and colour images it differs a little."""
     about = own["density"].map(lambda density: float(f"{density:.2g}"))
     for _, here in sorted(own.groupby(about), key=lambda each: -float(str(each[0]))):
-        yield f"{percent(here['density'].mean())}%", here
+        yield f"{text.percent(here['density'].mean())}%", here

@@ -6,8 +6,8 @@ import pandas as pd
 
 from sslticket.report import naming, schema
 
-PANEL = ["protocol", "target", "model"]
-"""Numbers may be compared, and are drawn in one picture, where these agree."""
+PANEL = ["protocol", "target", "model", "within"]
+"""Numbers may be compared, and are drawn in one picture, where these agree: densities are of the same layers."""
 
 
 def label_agnostic(objective: str) -> bool:
@@ -25,7 +25,8 @@ def named(frame: pd.DataFrame) -> pd.DataFrame:
     `exact` is the density rounded so that replicates share it. So is `density`, but where the searches of a series
     come to densities of their own, it is the mean of those of a level, so that a level stays one point.
     """
-    frame = naming.named(frame)
+    # Rows that were written before there were such limits tell of none.
+    frame = naming.named(frame.assign(within=frame["within"].astype(object).where(frame["within"].notna(), "")))
     control = frame["control"].astype(object).where(frame["control"].notna(), "")
     series = frame["tickets"].where(control.isin(["", "ticket"]), frame["tickets"] + ", " + control)
     channels = frame.groupby(PANEL, dropna=False)["channels"]
@@ -88,7 +89,7 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     )
     kinds = zip(means["control"], means["objective"], strict=True)
     means["place"] = [2 * schema.CONTROLS.index(control) + (objective != "supervised") for control, objective in kinds]
-    means = means.sort_values([*PANEL, "place", "series", "density"], ascending=[True] * 5 + [False])
+    means = means.sort_values([*PANEL, "place", "series", "density"], ascending=[True] * (len(PANEL) + 2) + [False])
     return means.drop(columns="place").reset_index(drop=True)
 
 

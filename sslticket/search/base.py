@@ -5,11 +5,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sslticket.units import Clock
+from torch import nn
+
+from sslticket.errors import BadInput
+from sslticket.fit import Fit
+from sslticket.masking.layers import layers
+from sslticket.masking.mask import Mask
+from sslticket.units import Clock, Span
 
 if TYPE_CHECKING:  # the lab trains, and so imports torch's whole family
+    from sslticket.objectives.base import Objective
     from sslticket.search.lab import Lab
     from sslticket.ticket import Ticket
+    from sslticket.training.learning import Learning
 
 
 @dataclass(frozen=True)
@@ -18,34 +26,88 @@ class Stages:
 
     Attributes:
         rewind: optimiser step at whose end W_k is taken.
-        steps: optimiser steps of the dense training, and of each training after it.
-        kept: weights that remain in the ticket of each level; the first is the dense network.
+        costs: optimiser steps that the search has taken, at most, when it knows the ticket of each level; the first is
+            the dense network's, which is known at W_k.
+        kept: weights that remain in the ticket of each level; None where the search itself finds how many.
     """
 
     rewind: int
-    steps: tuple[int, ...]
-    kept: tuple[int, ...]
+    costs: tuple[int, ...]
+    kept: tuple[int, ...] | None
 
-    def cost(self, level: int) -> int:
-        """Optimiser steps that the search has taken when it knows the ticket of this level."""
-        return self.rewind if level == 0 else sum(self.steps[:level])
+    @property
+    def levels(self) -> int:
+        """The level of the last ticket."""
+        return len(self.costs) - 1
 
 
+@dataclass(frozen=True, kw_only=True)
 class Search(ABC):
-    """A way to find tickets; a frozen dataclass of hyper-parameters."""
+    """A way to find tickets; a frozen dataclass of hyper-parameters.
+
+    Attributes:
+        prune_up_to: the last layer that may be pruned, all later ones stay dense: "conv3" for the third convolution in
+            the network's order, or a layer's name; None for all layers.
+        exclude: layers that stay dense, by names or by patterns such as "*.downsample.*".
+    """
+
+    prune_up_to: str | None = None
+    exclude: tuple[str, ...] = ()
+
+    def layers(self, backbone: nn.Module) -> list[str]:
+        """Names of the weights that may be pruned; masks, densities and controls are over these.
+
+        Raises:
+            BadInput: if the depth limit or an exclusion names no layer, or no layer is left.
+        """
+        return layers(backbone, prune_up_to=self.prune_up_to, exclude=self.exclude)
+
+    def check(self, fit: Fit, objective: "Objective") -> None:  # noqa: B027  # most searches work with every training
+        """Whether the search can be done with trainings of this kind.
+
+        Raises:
+            BadInput: naming the flag to change.
+        """
 
     @abstractmethod
-    def stages(self, clock: Clock, total: int) -> Stages:
-        """The plan for one training's clock and `total` prunable weights.
+    def stages(self, clock: Clock, dense: Mask) -> Stages:
+        """The plan for one training's clock and the mask of all weights that may be pruned.
 
         Raises:
             BadInput: if the search cannot be done: W_k beyond the end, or a level that leaves no weight.
         """
 
+    def scoring_samples(self, level: int, clock: Clock, classes: int) -> int:
+        """Images looked at for scores alone, at most, when the ticket of this level is known, counted each time."""
+        return 0
+
     @abstractmethod
     def brought_within(self, clock: Clock) -> "Search":
         """The same search with W_k moved into a training that ends before it; for trials on a laptop."""
 
+    def learning(self, fit: Fit, clock: Clock) -> "Learning | None":
+        """How masks are learnt in training; None where they are fixed in every training.
+
+        Raises:
+            BadInput: if they cannot be learnt so in this training.
+        """
+        return None
+
     @abstractmethod
     def tickets(self, lab: "Lab") -> Iterator["Ticket"]:
         """The tickets, densest first; what the lab already has is not trained again."""
+
+
+def rewind_step(rewind: str, clock: Clock) -> int:
+    """The step at whose end W_k is taken.
+
+    Raises:
+        BadInput: if the training ends before.
+    """
+    step = clock.steps(Span.parse(rewind))
+    if step >= clock.total:
+        raise BadInput(
+            f"a length of {clock.length} is {clock.total:,} steps, not longer than the rewind point of "
+            f"{rewind}, {step:,} steps; give a longer --length or an earlier --rewind, such as --rewind 10%"
+        )
+    return step

@@ -3,6 +3,7 @@
     runs/<key>/
         recipe.json                     the resolved recipe, the data's hash, command, commit
         early.safetensors               the whole net and the optimiser at W_k
+        carried-01.safetensors          the whole net at the end of a level, where the next does not start at W_k
         tickets/level-00.safetensors    one ticket a level, level 0 is the dense network
         rows/search.level-00.jsonl      what finding it cost and showed
         rows/level-00.ticket.cifar10.seed0.jsonl    what an evaluation measured
@@ -88,6 +89,10 @@ class RunFolder:
     def early(self) -> Path:
         """The snapshot at W_k."""
         return self.path / "early.safetensors"
+
+    def carried(self, level: int) -> Path:
+        """The whole net from which the ticket of a level is trained, in searches that do not go back to W_k."""
+        return self.path / f"carried-{level:02d}.safetensors"
 
     def ticket(self, level: int) -> Path:
         """The ticket of a level."""

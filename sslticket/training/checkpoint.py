@@ -11,7 +11,7 @@ import torch
 from accelerate import Accelerator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from sslticket.errors import BadInput
 from sslticket.files import written_whole
@@ -22,7 +22,7 @@ from sslticket.training.loop import Loop
 
 def save(path: Path, loop: Loop, step: int, accelerator: Accelerator) -> None:
     """Write net, optimiser and the number of steps taken; call it on the first process only."""
-    tensors = {f"net/{name}": value for name, value in gate.read(loop.net).items()}
+    tensors = _tensors(loop.net)
     for number, values in loop.optimizer.state_dict()["state"].items():
         for name, value in values.items():
             tensors[f"optimizer/{number}/{name}"] = torch.as_tensor(value).detach().to("cpu", copy=True).contiguous()
@@ -31,17 +31,27 @@ def save(path: Path, loop: Loop, step: int, accelerator: Accelerator) -> None:
         save_file(tensors, temporary, metadata={"snapshot": json.dumps({"step": step, "scaler": scaler})})
 
 
+def save_net(path: Path, net: nn.Module) -> None:
+    """Write a net alone, heads and learnt masks included; call it on the first process only."""
+    with written_whole(path) as temporary:
+        save_file(_tensors(net), temporary, metadata={"snapshot": json.dumps({})})
+
+
 def load_net(path: Path) -> State:
     """The weights and buffers of the whole net at the snapshot, heads included, under clean names."""
-    return {name.removeprefix("net/"): value for name, value in _read(path)[0].items() if name.startswith("net/")}
+    return _part(_read(path)[0], "net/")
+
+
+def load_scores(path: Path) -> State:
+    """What gates had learnt of their masks at the snapshot, as `gate.scores` names it; nothing of other gates."""
+    return _part(_read(path)[0], "scores/")
 
 
 def restore(path: Path, loop: Loop, accelerator: Accelerator) -> int:
     """Bring net and optimiser to where the snapshot was taken; returns the number of steps taken until then."""
     tensors, header = _read(path)
-    gate.write(
-        loop.net, {name.removeprefix("net/"): value for name, value in tensors.items() if name.startswith("net/")}
-    )
+    gate.write(loop.net, _part(tensors, "net/"))
+    gate.write_scores(loop.net, _part(tensors, "scores/"))
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         if name.startswith("optimizer/"):
@@ -55,7 +65,22 @@ def restore(path: Path, loop: Loop, accelerator: Accelerator) -> int:
     return step
 
 
+def _tensors(net: nn.Module) -> State:
+    scores = {f"scores/{name}": value.detach().to("cpu", copy=True) for name, value in gate.scores(net).items()}
+    return {f"net/{name}": value for name, value in gate.read(net).items()} | {
+        name: value.contiguous() for name, value in scores.items()
+    }
+
+
+def _part(tensors: State, prefix: str) -> State:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
 def _read(path: Path) -> tuple[State, dict[str, Any]]:
+    if not path.exists():
+        raise BadInput(
+            f"{path} is gone, and what starts there cannot be found; move {path.parent} away and run it anew"
+        )
     try:
         with safe_open(path, framework="pt") as file:
             header = json.loads(file.metadata()["snapshot"])

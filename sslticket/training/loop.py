@@ -6,15 +6,16 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from accelerate import Accelerator
-from accelerate.optimizer import AcceleratedOptimizer
 from torch import Tensor, nn
 
 from sslticket.data.loader import Loader
 from sslticket.errors import Diverged
 from sslticket.fit import Fit
+from sslticket.masking import gate
 from sslticket.randomness import derive
+from sslticket.training.learning import PENALTY
 from sslticket.training.net import Net
-from sslticket.training.optim import optimizer
+from sslticket.training.optim import optimizer_of
 from sslticket.training.progress import Progress
 
 _LOOK_EVERY = 1.0  # seconds between looks at the losses; a look waits for the device
@@ -26,7 +27,8 @@ class Loop:
 
     Attributes:
         net: the net itself, without the wrappers that distributed training and mixed precision put around it.
-        loss: the loss at the last look.
+        loss: the objective's loss at the last look.
+        begins: the step from which masks that are learnt count their progress: the first of the search's round.
     """
 
     def __init__(
@@ -42,15 +44,15 @@ class Loop:
         accumulate: int = 1,
         progress: Progress,
     ) -> None:
-        self.net, self.loss, self._stuck = net, math.nan, 0
+        self.net, self.loss, self._stuck, self.begins = net, math.nan, 0, 0
         self._accelerator, self._wrapped, self._loader = accelerator, wrapped, loader
         self._schedule, self._clock = fit.schedule(set_size), fit.clock(set_size)
         self._longest = fit.clip
         self._seed, self._parts, self._progress = seed, accumulate, progress
-        # Not `prepare_optimizer`: the accelerator would keep every level's optimiser alive.
-        self.optimizer = AcceleratedOptimizer(
-            optimizer(fit.optimizer, net.parameters()), scaler=accelerator.scaler, device_placement=False
-        )
+        # Not accelerate's: it looks for a package on disk in every step, and would keep every level's optimiser alive.
+        self.optimizer = optimizer_of(net, fit.optimizer)
+        # Those of momentum encoders too, under the same names: what is drawn for a step is the same in all copies.
+        self._gates = [pair for backbone in gate.backbones(net) for pair in gate.learnt(backbone).items()]
 
     def run(self, start: int, stop: int) -> None:
         """Take the optimiser steps `start` to `stop - 1`.
@@ -63,20 +65,22 @@ class Loop:
         looked = time.monotonic()
         for step, batch in zip(range(start, stop), self._loader.train(start, stop), strict=True):
             # Dropout and whatever else draws from torch's generator: a function of the step, so nothing of it is saved.
-            torch.manual_seed(derive(self._seed, "torch", step, self._accelerator.process_index))
+            self._reseed(derive(self._seed, "torch", step, self._accelerator.process_index))
             for group in self.optimizer.param_groups:
                 group["lr"] = self._rate(step) * group.get("share", 1.0)
+            self._begin(step)
             self.optimizer.zero_grad()
             progress = step / self._clock.total
             loss = torch.zeros((), device=self._accelerator.device)
             for part, chunk in enumerate(batch.chunks(self._parts)):
                 with self._unsynchronised(part < self._parts - 1):
                     terms = self._wrapped(chunk, progress)
-                    total = torch.stack(list(terms.values())).sum() / self._parts
-                    self._accelerator.backward(total)
-                loss += total.detach()
+                    penalty = terms.pop(PENALTY, None)
+                    task = torch.stack(list(terms.values())).sum() / self._parts
+                    self._accelerator.backward(task if penalty is None else task + penalty / self._parts)
+                loss += task.detach()
             self._clip()
-            self.optimizer.step()
+            self._step()
             self.net.objective.after_step(self.net, progress)
             losses.append(loss)
             self._progress.advance(step + 1, self._clock.batch_size)
@@ -85,10 +89,29 @@ class Loop:
                 losses, looked = [], time.monotonic()
         self._look(losses, stop - 1)
 
+    def _reseed(self, seed: int) -> None:
+        """Not `torch.manual_seed`: without a GPU it formats a stack trace for each kind of device, a third of a ms."""
+        torch.default_generator.manual_seed(seed)
+        if (device := self._accelerator.device).type != "cpu":
+            torch.get_device_module(device).manual_seed(seed)
+
+    def _step(self) -> None:
+        if (scaler := self._accelerator.scaler) is None:
+            self.optimizer.step()
+        else:
+            scaler.step(self.optimizer)
+            scaler.update()
+
+    def _begin(self, step: int) -> None:
+        """Tell the gates that learn their masks which step comes."""
+        progress, seed = (step - self.begins) / (self._clock.total - self.begins), derive(self._seed, "gates", step)
+        for name, one in self._gates:
+            one.begin(progress, derive(seed, name))
+
     def _clip(self) -> None:
         if self._longest is not None:
             self._accelerator.unscale_gradients(self.optimizer)
-            nn.utils.clip_grad_norm_(self.net.parameters(), self._longest)
+            nn.utils.clip_grad_norm_(self.net.weights(), self._longest)
 
     def _rate(self, step: int) -> float:
         return self._schedule.at((step + 1) * self._clock.batch_size)

@@ -6,6 +6,22 @@ import torch
 from torch import nn
 
 from sslticket.fit import LARS, SGD, Adam, Optimizer
+from sslticket.masking import gate
+from sslticket.training.joined import Joined
+from sslticket.training.net import Net
+
+
+def optimizer_of(net: Net, spec: Optimizer) -> torch.optim.Optimizer:
+    """The optimiser of a net: of its weights as described, and of the scores of a mask that it learns as that says.
+
+    No weight decay falls on scores (Savarese et al. 2019, section 4.2); weights that are frozen are left out.
+    """
+    if net.learning is None:
+        return optimizer(spec, net.parameters())
+    scores = optimizer(net.learning.optimizer, (one.score for one in gate.learnt(net).values()))
+    for group in scores.param_groups:
+        group["share"] = net.learning.optimizer.lr / spec.lr
+    return scores if net.learning.frozen else Joined(optimizer(spec, net.weights()), scores)
 
 
 def optimizer(spec: Optimizer, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:

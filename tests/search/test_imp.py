@@ -1,7 +1,7 @@
 import dataclasses
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -10,7 +10,7 @@ import torch
 from sslticket.data.opening import open_split
 from sslticket.errors import BadInput
 from sslticket.masking import gate
-from sslticket.masking.criteria import Criterion, Magnitude
+from sslticket.masking.criteria.base import Criterion, Subject
 from sslticket.masking.mask import Mask
 from sslticket.objectives.rotnet import RotNet
 from sslticket.objectives.supervised import Supervised
@@ -165,19 +165,17 @@ def test_per_layer_pruning_gives_every_layer_the_same_density(tmp_path: Path) ->
     assert all(kept == round(total / 4) for kept, total in mask.counts().values())
 
 
-def test_pruning_keeps_the_largest_trained_weights() -> None:
-    trained = {"a": torch.tensor([0.1, -0.9, 0.3, -0.2])}
-    mask = Mask.top(Magnitude().scores(trained, ["a"]), keep=2, within=Mask.ones_like(trained, ["a"]))
-    assert mask["a"].tolist() == [False, True, True, False]
+def ones(*sizes: int) -> Mask:
+    return Mask({f"layer{number}": torch.ones(size, dtype=torch.bool) for number, size in enumerate(sizes)})
 
 
 def test_a_rewind_point_beyond_the_end_and_too_many_levels_are_refused() -> None:
     clock = Clock(Span.parse("40it"), 16, 1000)
     with pytest.raises(BadInput, match="not longer than the rewind point of 3840000samples"):
-        IMP(rewind="3840000samples").stages(clock, 1000)
+        IMP(rewind="3840000samples").stages(clock, ones(1000))
     with pytest.raises(BadInput, match="give --levels 14 or less"):
-        IMP(rate=0.5, levels=30, rewind="1it").stages(clock, TOTAL)
-    assert IMP(rewind="3840000samples").brought_within(clock).stages(clock, TOTAL).rewind == 4
+        IMP(rate=0.5, levels=30, rewind="1it").stages(clock, ones(TOTAL))
+    assert IMP(rewind="3840000samples").brought_within(clock).stages(clock, ones(TOTAL)).rewind == 4
     assert IMP(rewind="39it").brought_within(clock) == IMP(rewind="39it")
 
 
@@ -191,8 +189,8 @@ def test_one_seed_can_be_varied_alone() -> None:
 class Smallest(Criterion):
     """Keeps the smallest weights: a criterion as somebody would write it in a recipe."""
 
-    def scores(self, trained: Mapping[str, torch.Tensor], names: Sequence[str]) -> dict[str, torch.Tensor]:
-        return {name: -trained[name].abs() for name in names}
+    def scores(self, subject: Subject, names: Sequence[str]) -> dict[str, torch.Tensor]:
+        return {name: -gate.stored(subject.backbone)[name].abs() for name in names}
 
 
 def test_another_criterion_finds_other_tickets_in_a_folder_of_its_own(tmp_path: Path) -> None:

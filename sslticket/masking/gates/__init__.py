@@ -1,0 +1,1 @@
+"""Gates of several kinds: modules that stand between one weight and the layer that uses it."""

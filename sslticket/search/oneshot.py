@@ -1,0 +1,109 @@
+"""One-shot pruning: at the rewind point, before any further training, or at the end of one."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from functools import cache
+from typing import TYPE_CHECKING, Literal
+
+from sslticket.errors import BadInput
+from sslticket.fit import Fit
+from sslticket.masking.criteria.base import Criterion, Scores
+from sslticket.masking.criteria.magnitude import Magnitude
+from sslticket.masking.mask import Mask
+from sslticket.search.base import Search, Stages, rewind_step
+from sslticket.search.cut import cut
+from sslticket.search.selection import Selection
+from sslticket.units import Clock, Span
+
+if TYPE_CHECKING:
+    from sslticket.objectives.base import Objective
+    from sslticket.search.lab import Lab
+    from sslticket.ticket import Ticket
+
+
+@dataclass(frozen=True, kw_only=True)
+class OneShot(Search):
+    """Cut every level's mask from the dense network in one go; tickets have W_k. docs/criteria.md tells more.
+
+    Densities are those of `IMP` with the same levels and rates. Magnitudes at the end are one-shot pruning with
+    rewinding (Frankle et al. 2019, figure 8); other criteria at the start, with `rewind="0it"`, are pruning at
+    initialisation (Lee et al. 2019).
+
+    Attributes:
+        levels: number of sparse tickets.
+        rate: fraction of its weights that each lacks of the one before: the density is (1 - rate)^level.
+        linear_rate: the same for linear layers, which are then ranked apart from convolutions; None for one rate.
+        rewind: when in the dense training W_k is taken ("0it", "3ep", "3840000samples", or "15%" of it).
+        scope: rank all weights together, or each layer's on their own.
+        min_per_layer: weights that stay in each layer, or all where it has fewer.
+        scored: the network whose weights are scored: at W_k ("start"), or at the end of the dense training ("end").
+        criterion: by what weights are ranked.
+    """
+
+    levels: int = 30
+    rate: float = 0.2
+    linear_rate: float | None = None
+    rewind: str = "1ep"
+    scope: Literal["global", "layer"] = "global"
+    min_per_layer: int = 0
+    scored: Literal["start", "end"] = "end"
+    criterion: Criterion = field(default_factory=Magnitude)
+
+    def __post_init__(self) -> None:
+        if self.levels < 1:
+            raise BadInput(f"a search of {self.levels} levels finds nothing; give --levels at least 1")
+        if self.scored not in ("start", "end"):
+            raise BadInput(f"no network is scored at {self.scored!r}; give --scored start or end")
+        Span.parse(self.rewind)
+        _ = self.selection  # which checks the rates
+
+    @property
+    def selection(self) -> Selection:
+        """How many weights each level keeps."""
+        return Selection(
+            rate=self.rate, linear_rate=self.linear_rate, scope=self.scope, min_per_layer=self.min_per_layer
+        )
+
+    def check(self, fit: Fit, objective: "Objective") -> None:
+        """See the base class."""
+        self.criterion.check(self.scope, objective.logits)
+
+    def stages(self, clock: Clock, dense: Mask) -> Stages:
+        """See the base class; all sparse tickets come from the one dense training, or from its part up to W_k."""
+        rewind = rewind_step(self.rewind, clock)
+        self.selection.check(dense, self.levels)
+        trained = rewind if self.scored == "start" else clock.total
+        counts = tuple(self.selection.kept(dense, level) for level in range(self.levels + 1))
+        return Stages(rewind, (rewind, *[trained] * self.levels), counts)
+
+    def scoring_samples(self, level: int, clock: Clock, classes: int) -> int:
+        """See the base class; no level needs the scores of another."""
+        return self.criterion.samples(clock.batch_size, classes) if level else 0
+
+    def brought_within(self, clock: Clock) -> "OneShot":
+        """See the base class; W_k is then taken after a tenth of the training."""
+        return self if clock.steps(Span.parse(self.rewind)) < clock.total else replace(self, rewind="10%")
+
+    def tickets(self, lab: "Lab") -> Iterator["Ticket"]:
+        """See the base class."""
+        lab.reach_rewind_point()
+        dense = lab.found(0) or lab.keep(0, lab.dense_mask())
+        yield dense
+        early = lab.spent
+
+        @cache
+        def first() -> tuple[Scores, int]:
+            """Scores of the dense network, and what they cost: for all levels, and not before one asks for them."""
+            lab.spent = early
+            if self.scored == "end":
+                lab.train(dense)
+            else:
+                lab.rewind()
+            return lab.scores(self.criterion, dense.mask), lab.spent
+
+        for level in range(1, self.levels + 1):
+            yield lab.found(level) or lab.keep(level, self._cut(lab, dense.mask, level, *first()))
+
+    def _cut(self, lab: "Lab", dense: Mask, level: int, first: Scores, spent: int) -> Mask:
+        lab.spent = spent  # what other levels' rounds cost is no part of this one's
+        return cut(lab, self.criterion, self.selection, dense, start=0, level=level, first=first)

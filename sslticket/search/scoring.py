@@ -1,0 +1,179 @@
+"""Scores of a net's weights: the images that they are taken from, and the net left as it was."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from sslticket.data.loader import Loader
+from sslticket.errors import BadInput
+from sslticket.masking import gate
+from sslticket.masking.criteria.base import Criterion, Scores, Subject
+from sslticket.masking.mask import Mask
+from sslticket.randomness import derive
+from sslticket.search.plan import Plan
+from sslticket.training.measure import share_buffers
+from sslticket.training.net import Net
+from sslticket.training.progress import Progress
+from sslticket.training.workbench import Workbench
+
+
+class Scoring:
+    """Lets criteria look at a net, at any moment of a search.
+
+    Scoring images are the first batches of a training stream of their own: subset, views and augmentation are the
+    search's, order and augmentation have another seed, and every level and round sees the same. They are shared by the
+    processes and cut into parts as in training, and precision is that of training too; only float16 gives way to
+    float32, since its small gradients vanish without the scaling that belongs to an optimiser.
+
+    Attributes:
+        bad_images: that could not be read, with reasons.
+    """
+
+    def __init__(self, plan: Plan, bench: Workbench, net: Net, progress: Progress) -> None:
+        self._plan, self._bench, self._net, self._progress = plan, bench, net, progress
+        self._seed = derive(plan.recipe.seed, "scores")
+        self.bad_images: dict[str, str] = {}
+
+    def samples(self, criterion: Criterion) -> int:
+        """Images that one call of `scores` looks at, counted each time."""
+        return criterion.passes * self._count(criterion) * self._plan.recipe.fit.batch_size
+
+    def scores(self, criterion: Criterion, mask: Mask, step: int) -> Scores:
+        """What the criterion says of the net as it stands after this step, under a mask; the net stays as it is.
+
+        Raises:
+            BadInput: if the scores rank no weights, or the objective has no loss on a batch.
+        """
+        count, passes = self._count(criterion), 0
+        with _untouched(self._net) as put_back, self._eagerly():
+            share_buffers(self._net)  # each process has seen other images, and all must come to one mask
+
+            def losses(temperature: float) -> Iterator[Tensor]:
+                nonlocal passes
+                passes += 1
+                put_back()  # a pass moves statistics and queues, and each shall find the same
+                gate.set_mask_everywhere(self._net, mask)
+                yield from self._losses(count, step, temperature)
+
+            gate.set_mask_everywhere(self._net, mask)
+            self._net.train()
+            scores = criterion.scores(self._subject(losses), list(mask))
+        if count:
+            self.bad_images |= self._bench.bad_images(self._batches)
+        _check(criterion, passes, scores)
+        return scores
+
+    def _count(self, criterion: Criterion) -> int:
+        return criterion.batches(self._plan.recipe.fit.batch_size, len(self._plan.images.source.manifest.classes))
+
+    def _subject(self, losses: Callable[[float], Iterator[Tensor]]) -> Subject:
+        images, accelerator = self._plan.images, self._bench.accelerator
+        return Subject(
+            self._net.backbone,
+            channels=images.source.dataset.channels,
+            image_size=images.views[0].size,
+            seed=self._seed,
+            losses=losses,
+            reduce=lambda tensor: accelerator.reduce(tensor, reduction="mean"),
+        )
+
+    @cached_property
+    def _batches(self) -> Loader:
+        recipe, images = self._plan.recipe, self._plan.images
+        return self._bench.loader(
+            images.source,
+            images.views,
+            batch_size=recipe.fit.batch_size,
+            order=derive(recipe.seeds.order, "scores"),
+            augment=derive(recipe.seeds.augment, "scores"),
+            labelled=images.labelled,
+        )
+
+    def _losses(self, count: int, step: int, temperature: float) -> Iterator[Tensor]:
+        """The loss of each part of each batch, divided by the number of parts."""
+        net, parts, total = self._net, self._bench.machine.accumulate, self._plan.clock.total
+        self._progress.task("scores", count)
+        for number, batch in enumerate(self._batches.train(0, count)):
+            torch.manual_seed(derive(self._seed, "torch", number, self._bench.accelerator.process_index))
+            for chunk in batch.chunks(parts):
+                with self._precisely(), _divided(net.heads, temperature):
+                    # Not through the wrappers: those of distributed training wait for gradients that nobody asks for.
+                    terms = net.objective.loss(net, chunk, min(step, total - 1) / total)
+                loss = torch.stack(list(terms.values())).sum() / parts
+                if not loss.requires_grad:
+                    raise BadInput(
+                        f"{net.objective.name} has no loss on batch {number + 1} of the scoring images; "
+                        "give a larger --batch-size, or a criterion that looks at none, such as SynFlow"
+                    )
+                yield loss
+            self._progress.advance(number + 1, self._plan.recipe.fit.batch_size)
+
+    def _precisely(self) -> AbstractContextManager[None]:
+        half = self._bench.precision == "fp16"
+        context: AbstractContextManager[None] = nullcontext() if half else self._bench.accelerator.autocast()
+        return context
+
+    def _eagerly(self) -> AbstractContextManager[None]:
+        """Without torch.compile, which knows no second derivatives, and would take longer than the scores."""
+        context: AbstractContextManager[None] = (
+            torch.compiler.set_stance("force_eager") if self._bench.machine.compile else nullcontext()
+        )
+        return context
+
+
+@contextmanager
+def _untouched(net: Net) -> Iterator[Callable[[], None]]:
+    """Puts every weight, buffer, mode and random state back at the end; weights and buffers also whenever called."""
+    before = {name: value.detach().clone() for name, value in _tensors(net)}
+    modes = [(module, module.training) for module in net.modules()]
+
+    @torch.no_grad()
+    def put_back() -> None:
+        for name, value in _tensors(net):
+            value.copy_(before[name])
+
+    device = next(net.parameters()).device
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        try:
+            yield put_back
+        finally:
+            put_back()
+            for module, training in modes:
+                module.training = training
+
+
+def _tensors(net: Net) -> list[tuple[str, Tensor]]:
+    return [*net.named_parameters(), *net.named_buffers()]
+
+
+@contextmanager
+def _divided(heads: nn.Module, temperature: float) -> Iterator[None]:
+    """The heads' output divided by a temperature."""
+    if temperature == 1:
+        yield
+        return
+    hook = heads.register_forward_hook(lambda module, given, logits: logits / temperature)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def _check(criterion: Criterion, passes: int, scores: Scores) -> None:
+    name = type(criterion).__name__
+    if passes != criterion.passes:
+        raise BadInput(
+            f"{name} went {passes} times over the scoring images, and rows would count {criterion.passes}; "
+            f"write passes = {passes} in its class"
+        )
+    if not all(bool(score.isfinite().all()) for score in scores.values()):
+        raise BadInput(
+            f"{name} gives scores that are not finite, so no weights can be ranked; look for a diverged training"
+        )
+    if not any(bool(score.any()) for score in scores.values()):
+        raise BadInput(
+            f"{name} scores every weight 0, so none can be ranked; give more --score-images or another --rewind"
+        )
