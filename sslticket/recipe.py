@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -132,6 +132,40 @@ class Recipe:
 def family(recipe: Mapping[str, Any]) -> str:
     """8 hex digits that replicates share: of a recipe as `to_dict` gives it, all but the seed."""
     return _digest({name: value for name, value in recipe.items() if name != "seed"})
+
+
+def search_name(recipe: Mapping[str, Any]) -> str:
+    """How tickets are searched, in a word or two: of a recipe as `to_dict` gives it, "IMP" or "OneShot SNIP"."""
+    search = recipe["search"]
+    criterion = (search.get("criterion") or {}).get("is", "")
+    # The M of IMP is the magnitude.
+    return f"{search['is']} {criterion}".strip() if (search["is"], criterion) != ("IMP", "Magnitude") else "IMP"
+
+
+def settings(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """What may tell a recipe from others of its model, by the names of the flags; those of the search come first.
+
+    Args:
+        recipe: as `to_dict` gives it. Its seed and its model, which rows have as keys of their own, are left out.
+    """
+    first = {name: recipe[name] for name in ("search", "objective", "fit", "data")}
+    told = dict(flat(first | dict(recipe)))
+    return {name: value for name, value in told.items() if name not in ("seed", "model")}
+
+
+def flat(tree: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The fields of a recipe, or of a part of it, by the names that their flags have; those that are None are left out.
+
+    Args:
+        tree: as `to_dict` gives it.
+    """
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            if value["is"].lower() != name:  # "fit: Fit" says nothing, "objective: RotNet" does
+                yield name, value["is"]
+            yield from flat({key: inner for key, inner in value.items() if key != "is"})
+        elif value is not None and name != "is":
+            yield name, " ".join(map(str, value)) if isinstance(value, list) else value
 
 
 def _digest(tree: Mapping[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """`sslticket analyse`: a subcommand for each analysis."""
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sslticket.cli import flags, selection
@@ -14,12 +15,13 @@ def add(commands: "argparse._SubParsersAction[flags.Parser]") -> None:
     """The command and its subcommands."""
     parser = commands.add_parser(
         "analyse",
-        help="stability, connectivity and weight magnitudes of tickets",
+        help="what tickets are like: stability, connectivity, magnitudes, overlap of masks, channels, rewind points",
         description="Measure what tickets are like, and write one row a ticket, control, protocol and seed.\n"
         "docs/analyses.md says what each analysis computes.",
     )
     analyses = parser.add_subparsers(metavar="ANALYSIS", required=True)
-    for add_analysis in (_add_stability, _add_connectivity, _add_magnitudes):
+    trained = (_add_stability, _add_connectivity, _add_magnitudes)
+    for add_analysis in (*trained, _add_overlap, _add_channels, _add_rewind):
         add_analysis(analyses)
 
 
@@ -59,6 +61,41 @@ def _add_magnitudes(analyses: "argparse._SubParsersAction[flags.Parser]") -> Non
     parser.set_defaults(command=_magnitudes)
 
 
+def _add_overlap(analyses: "argparse._SubParsersAction[flags.Parser]") -> None:
+    parser = analyses.add_parser(
+        "overlap",
+        help="how much the masks of tickets have in common, beside what chance gives",
+        description="Compare the masks of tickets of one network, and write one row a pair: the Jaccard index of all\n"
+        "weights and of each layer, and what random masks with the same density of each layer are expected to have.",
+    )
+    selection.add_tickets(parser, levels="all")
+    parser.add_argument(
+        "--pairs", choices=("level", "all"), default="level", help="of tickets of the same level, or all [level]"
+    )
+    parser.set_defaults(command=_overlap)
+
+
+def _add_channels(analyses: "argparse._SubParsersAction[flags.Parser]") -> None:
+    parser = analyses.add_parser(
+        "channels",
+        help="density of each layer, and output channels that lost every weight",
+        description="Count what is left of each layer of each ticket, and its dead output channels; one row a ticket.",
+    )
+    selection.add_tickets(parser, levels="all")
+    parser.set_defaults(command=_channels)
+
+
+def _add_rewind(analyses: "argparse._SubParsersAction[flags.Parser]") -> None:
+    parser = analyses.add_parser(
+        "rewind",
+        help="accuracy and stability by rewind point, from the rows of runs",
+        description="Read the rows below the given folders and print, of searches that differ in their rewind point\n"
+        "only, top-1 and stability by the images seen at W_k and by density. Trains nothing and writes nothing.",
+    )
+    parser.add_argument("runs", nargs="+", type=Path, help="folders of runs")
+    parser.set_defaults(command=_rewind)
+
+
 def _add_flags(parser: flags.Parser, levels: str = selection.USUAL) -> None:
     selection.add(parser, levels=levels)
     flags.add(parser, Machine(), without=("probe",))  # it looks on at searches only
@@ -85,6 +122,34 @@ def _magnitudes(given: argparse.Namespace) -> None:
     from sslticket.analysis.magnitudes import Magnitudes
 
     _analyse(Magnitudes(), argparse.Namespace(**{"controls": [], **vars(given), "levels": given.levels or ["0"]}))
+
+
+def _overlap(given: argparse.Namespace) -> None:
+    from sslticket.analysis.overlap import overlaps, summary
+
+    rows = list(overlaps(_paths(given), across_levels=given.pairs == "all"))
+    print(f"{summary(rows)}\n{len(rows)} rows written")
+
+
+def _channels(given: argparse.Namespace) -> None:
+    from sslticket.analysis.channels import channels, line
+
+    paths = _paths(given)
+    for row in channels(paths):
+        print(f"{row['run']} level {row['level']}: {line(row)}")
+    print(f"{len(paths)} rows written")
+
+
+def _rewind(given: argparse.Namespace) -> None:
+    from sslticket.analysis.rewind import rewind
+
+    print(rewind(given.runs))
+
+
+def _paths(given: argparse.Namespace) -> list[Path]:
+    from sslticket.evaluation import tasks
+
+    return tasks.tickets(selection.places(given), selection.levels(given.levels or ["all"]))
 
 
 def _analyse(analysis: "Analysis", given: argparse.Namespace) -> None:

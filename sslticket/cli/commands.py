@@ -100,7 +100,8 @@ def _report(given: argparse.Namespace) -> None:
     from sslticket import report
 
     written = report.write(given.runs, given.output, figures=given.figures, kind=given.format, latex=given.latex)
-    print(written.text)
+    if written.text:
+        print(written.text)
     if written.figures:
         print(f"figures: {len(written.figures)} in {given.figures}")
     if written.latex:

@@ -15,7 +15,7 @@ from sslticket.evaluation.pace import image_size
 from sslticket.evaluation.protocols import Protocol
 from sslticket.evaluation.tasks import run_of
 from sslticket.masking.layers import described
-from sslticket.recipe import family
+from sslticket.recipe import family, search_name, settings
 from sslticket.ticket import Ticket
 
 
@@ -67,7 +67,7 @@ class Entrant:
             total=ticket.mask.total,
             layers=tuple(ticket.mask),
             size=sum(value.numel() for value in ticket.weights.values()),
-            about=_about(path, ticket) | {"channels": channels},
+            about={"kind": "score", **about(path, ticket), "channels": channels},
         )
 
 
@@ -96,10 +96,15 @@ def _shapes(model: str, channels: int, size: int) -> dict[str, torch.Size]:
     return {name: value.shape for name, value in backbone.state_dict().items()}
 
 
-def _about(path: Path, ticket: Ticket) -> dict[str, Any]:
+def about(path: Path, ticket: Ticket) -> dict[str, Any]:
+    """What every row about a ticket says of it.
+
+    Args:
+        path: of its file, whose folder is its run's.
+        ticket: read from there.
+    """
     recipe, came = ticket.recipe, ticket.provenance
     return {
-        "kind": "score",
         "run": run_of(path).name,
         "recipe": family(recipe),
         "objective": came["objective"],
@@ -112,6 +117,8 @@ def _about(path: Path, ticket: Ticket) -> dict[str, Any]:
         "within": described(recipe["search"]),
         "ticket_hash": ticket.hash,
         "search_seed": came["seed"],
+        "search": search_name(recipe),
+        "settings": settings(recipe),
         "rewind_samples": came["rewind_samples"],
         "search_samples": came["search_samples"],
     }

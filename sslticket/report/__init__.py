@@ -32,6 +32,8 @@ def write(
 ) -> Written:
     """Draw all rows below `folders` as the page `output` and, beside it, the curves as a PNG of the same stem.
 
+    Where nothing was scored, the PNG has the first figures of the analyses.
+
     Each file appears whole or not at all, none where one of them cannot be made, and the same rows give the same bytes.
 
     Args:
@@ -55,7 +57,7 @@ def write(
     from sslticket.report.content import Content
 
     frame = table.rows(folders)
-    if not (frame["kind"] == "score").any():
+    if (frame["kind"] == "level").all():
         raise table.nothing(folders, "score rows")
     content = Content(frame)
     drawn: list[Path] = []
@@ -79,7 +81,10 @@ def write(
 def _curves(content: "Content") -> bytes:
     from sslticket.report import figures
 
-    return figures.content(figures.charts([panel.accuracy() for panel in content.panels], content.looks), "png")
+    drawn = [panel.accuracy() for panel in content.panels] or list(content.charts())[:4]
+    if drawn:
+        return figures.content(figures.charts(drawn, content.looks), "png")
+    return figures.content(figures.heat(next(content.heats())), "png")
 
 
 def _figures(content: "Content", kind: str) -> Iterator[tuple[str, bytes]]:

@@ -26,19 +26,21 @@ class Look:
     hollow: bool
 
 
-def looks(series: Sequence[tuple[str, str, str]]) -> dict[str, Look]:
+def looks(series: Sequence[tuple[str, str, str]], first: int = 0) -> dict[str, Look]:
     """The look of each series: a control takes the colour of the tickets that it is a control of.
 
     Args:
         series: name, tickets and control of each, as a `statistics.summary` has them, in order.
+        first: the place of the first.
     """
     colours: dict[str, int] = {}
     found: dict[str, Look] = {}
-    for place, (name, tickets, control) in enumerate(series):
+    for number, (name, tickets, control) in enumerate(series):
         is_random = control == "random"
         colour = None if is_random else colours.setdefault(tickets, len(colours)) % len(COLOURS)
         hollow = control not in ("ticket", "random")
-        found[name] = Look(place, colour, MARKERS[place % len(MARKERS)], DASHES.get(control, ""), hollow)
+        marker = MARKERS[number % len(MARKERS)]
+        found[name] = Look(first + number, colour, marker, DASHES.get(control, ""), hollow)
     return found
 
 
@@ -61,6 +63,8 @@ class Curve:
     series: str
     points: tuple[Point, ...]
     dash: str | None = None
+    called: str = ""  # beside the series' name, in a file's legend
+    bare: bool = False  # without markers
 
 
 @dataclass(frozen=True)
@@ -70,16 +74,21 @@ class Axis:
     label: str
     kind: Literal["density", "count", "seconds", "value"] = "value"
     log: bool = False
+    zero: float = 0.0  # where a log axis has its 0, which lies at no place of its own; 0 for an axis without
 
     def ticks(self, low: float, high: float) -> list[tuple[float, str]]:
         """Round values within the range, few enough to read, and their words."""
         found = _log_ticks(low, high) if self.log else []
         if len(found) < 2:
             found = _linear_ticks(low, high)
+        if self.zero:
+            found = [self.zero, *(value for value in found if value > 2 * self.zero)]
         return [(value, self.words(value)) for value in found]
 
     def words(self, value: float) -> str:
         """A value of this axis, briefly."""
+        if self.zero and value <= self.zero:
+            return "0"
         if self.kind == "density":
             return f"{percent(value)}%"
         if self.kind == "seconds":
@@ -99,6 +108,7 @@ class Chart:
     y: Axis
     curves: tuple[Curve, ...]
     level: tuple[float, str] | None = None  # a dashed line across and its word
+    upright: tuple[float, str] | None = None  # one from the bottom to the top
     bounds: tuple[float, float] = (-math.inf, math.inf)  # that y cannot leave
 
 
@@ -125,6 +135,7 @@ def extent(chart: Chart) -> tuple[tuple[float, float], tuple[float, float]]:
         if not math.isnan(value)
     ]
     ys += [chart.level[0]] if chart.level else []
+    xs += [chart.upright[0]] if chart.upright else []
     low, high = min(ys), max(ys)
     room = 0.05 * (high - low) or 0.05 * abs(high) or 1
     return _range(xs, chart.x.log), (max(low - room, chart.bounds[0]), min(high + room, chart.bounds[1]))

@@ -18,7 +18,7 @@ def comparisons(frame: pd.DataFrame) -> pd.DataFrame:
     """Each series of tickets less its reference, at each density that both have, from the frame of `table.rows`.
 
     The references are "random" and, for tickets that are not the reference themselves, the supervised tickets of the
-    same source with the largest subset.
+    same source with the largest subset; of several such, those found by the same search in the same variant.
 
     Returns:
         One row per panel, series, `against` and density (densest first) with `difference`, `low`, `high` (fractions;
@@ -45,8 +45,12 @@ def comparisons(frame: pd.DataFrame) -> pd.DataFrame:
 def _references(panel: pd.DataFrame, own: pd.DataFrame) -> list[str]:
     if own["control"].iloc[0] == "random":
         return []
-    labels = panel[(panel["objective"] == "supervised") & (panel["source"] == own["source"].iloc[0])]
-    labels = labels.sort_values(["subset", "series"], ascending=[False, True])
+    first = own.iloc[0]
+    labels = panel[(panel["objective"] == "supervised") & (panel["source"] == first["source"])]
+    # Tickets of other objectives are compared with those found the same way, supervised ones with the usual search's.
+    search, variant = ("IMP", "") if first["objective"] == "supervised" else (first["search"], first["variant"])
+    labels = labels.assign(other_search=labels["search"] != search, other=labels["variant"] != variant)
+    labels = labels.sort_values(["subset", "other_search", "other", "series"], ascending=[False, True, True, True])
     chosen = [*labels["series"].head(1), *panel.loc[panel["control"] == "random", "series"].head(1)]
     return [each for each in chosen if each != own["series"].iloc[0]]
 

@@ -7,8 +7,22 @@ from functools import cached_property
 
 import pandas as pd
 
-from sslticket.report import accuracy, comparison, searches, statistics
+from sslticket.report import (
+    accuracy,
+    comparison,
+    connectivity,
+    layers,
+    magnitudes,
+    overlap,
+    rewinding,
+    searches,
+    section,
+    stability,
+    statistics,
+    text,
+)
 from sslticket.report.chart import Chart, Heat, Look, looks
+from sslticket.report.section import Section
 from sslticket.report.statistics import PANEL
 
 
@@ -58,12 +72,29 @@ class Content:
         self.costs = searches.costs(self.levels)
 
     @cached_property
+    def shared(self) -> dict[str, Look]:
+        """The look of each series that several parts of the page have; of tickets that were never scored, too."""
+        measured = self.named[self.named["protocol"].notna() & (self.named["kind"] != "score")]
+        searched = self.levels.assign(series=self.levels["tickets"], control="ticket")
+        names = [each[["series", "tickets", "control"]] for each in (self.summary, searched, measured)]
+        series = pd.concat(names).drop_duplicates("series").itertuples(index=False)
+        return looks([(str(name), str(tickets), str(control)) for name, tickets, control in series])
+
+    @cached_property
     def looks(self) -> dict[str, Look]:
-        """The look of each series; of tickets that were never scored, too."""
-        scored = self.summary[["series", "tickets", "control"]].drop_duplicates("series")
-        known = [(str(name), str(tickets), str(control)) for name, tickets, control in scored.itertuples(index=False)]
-        unscored = [name for name in self.levels["tickets"].unique() if name not in set(scored["series"])]
-        return looks([*known, *((name, name, "ticket") for name in unscored)])
+        """The look of every series."""
+        found = self.shared
+        for part in self.analyses:
+            found = found | looks([each for each in part.series if each[0] not in found], first=len(found))
+        return found
+
+    @cached_property
+    def places(self) -> list[str]:
+        """The networks and the images of the panels, or where nothing was scored, those of the tickets."""
+        if self.panels:
+            return list(dict.fromkeys(text.where(panel.summary) for panel in self.panels))
+        found = self.named[["model", "source"]].drop_duplicates().itertuples(index=False)
+        return [f"{model} on {source}" for model, source in found]
 
     @cached_property
     def panels(self) -> list[Panel]:
@@ -75,7 +106,7 @@ class Content:
     def _compared(self, own: pd.DataFrame) -> pd.DataFrame:
         first = own.iloc[0]
         found = self.comparisons[(self.comparisons[PANEL] == first[PANEL]).all(axis=1)]
-        places = found["series"].map({name: place for place, name in enumerate(self.looks)})
+        places = found["series"].map({name: place for place, name in enumerate(self.shared)})
         ordered: pd.DataFrame = found.loc[places.sort_values(kind="stable").index]
         return ordered
 
@@ -91,8 +122,15 @@ class Content:
 
     @cached_property
     def layers(self) -> list[Heat]:
-        """The density of each layer."""
-        return list(searches.layers(self.levels))
+        """The density of each layer; of tickets without level rows, from the analysis of their channels."""
+        found = pd.concat([self.levels, section.rows(self.named, "channels")])
+        return list(layers.densities(found.drop_duplicates(["run", "level"])))
+
+    @cached_property
+    def analyses(self) -> list[Section]:
+        """A section for each analysis that has rows."""
+        kinds = (rewinding, stability, connectivity, magnitudes, overlap, layers)
+        return [found for kind in kinds if (found := kind.build(self.named))]
 
     def charts(self) -> Iterator[Chart]:
         """Every chart."""
@@ -101,9 +139,13 @@ class Content:
             yield from panel.differences()
             yield from panel.cost().values()
         yield from self.learnt
+        for part in self.analyses:
+            yield from part.charts()
 
     def heats(self) -> Iterator[Heat]:
         """Every heat map."""
         for _, heat in self.transfer:
             yield heat
         yield from self.layers
+        for part in self.analyses:
+            yield from part.heats()

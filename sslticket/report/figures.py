@@ -65,6 +65,10 @@ def _chart(axes: Axes, chart: Chart, looks: Mapping[str, Look]) -> None:
         value, word = chart.level
         axes.axhline(value, color=INK, linewidth=0.8, linestyle=(0, (4, 4)), zorder=1)
         axes.annotate(word, (1, value), (0, 2), ("axes fraction", "data"), "offset points", ha="right", fontsize=8)
+    if chart.upright:
+        value, word = chart.upright
+        axes.axvline(value, color=INK, linewidth=0.8, linestyle=(0, (4, 4)), zorder=1)
+        axes.annotate(word, (value, 1), (3, -8), ("data", "axes fraction"), "offset points", fontsize=8)
     if chart.x.log:
         axes.set_xscale("log")
     axes.set_xlim(*(across[::-1] if chart.x.kind == "density" else across))
@@ -74,7 +78,11 @@ def _chart(axes: Axes, chart: Chart, looks: Mapping[str, Look]) -> None:
     axes.set_xlabel(chart.x.label)
     axes.set_ylabel(chart.y.label)
     axes.grid(axis="y")
-    axes.legend(loc="best", frameon=False, handlelength=2.6)
+    # Of many series no corner is free.
+    place: dict[str, Any] = (
+        {"loc": "upper left", "bbox_to_anchor": (1, 1)} if len(chart.curves) > 8 else {"loc": "best"}
+    )
+    axes.legend(**place, frameon=False, handlelength=2.6)
     axes.set_title(chart.title)
 
 
@@ -88,8 +96,9 @@ def _curve(axes: Axes, chart: Chart, curve: Curve, look: Look) -> None:
     dash = look.dash if curve.dash is None else curve.dash
     style: Any = (0, tuple(float(part) / 1.5 for part in dash.split())) if dash else "-"
     face = "none" if look.hollow else colour
-    name = curve.series if curve.dash in (None, "") else f"{curve.series}, last"
-    axes.plot(x, y, color=colour, linestyle=style, marker=look.marker, markersize=4.5, markerfacecolor=face, label=name)
+    name = f"{curve.series}, {curve.called}" if curve.called else curve.series
+    marker = "" if curve.bare else look.marker
+    axes.plot(x, y, color=colour, linestyle=style, marker=marker, markersize=4.5, markerfacecolor=face, label=name)
     ringed = [(point.x, point.y) for point in curve.points if point.stressed]
     if ringed:
         xs, ys = zip(*ringed, strict=True)

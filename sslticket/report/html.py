@@ -30,13 +30,15 @@ def details(summary: str, inner: str) -> str:
 
 
 def pick(label: str, parts: Sequence[tuple[str, str]], first: int = 0) -> str:
-    """Parts of which a script shows one, named in a list; without it they follow one another.
+    """Parts of which a script shows one, named in a list; without it they follow one another. "" for no parts.
 
     Args:
         label: of the list.
         parts: name and content of each.
         first: the place of the one to show first.
     """
+    if not parts:
+        return ""
     inner = "".join(f'<div data-pick="{escape(name)}">{part}</div>' for name, part in parts)
     return f'<div class="pick" data-label="{escape(label)}" data-first="{first}">{inner}</div>'
 

@@ -73,7 +73,9 @@ def _times(reference: float, own: float) -> str:
 
 
 def numbers(content: Content) -> str:
-    """The table of all means, which the page's script sorts and filters."""
+    """The table of all means, which the page's script sorts and filters; "" without scores."""
+    if content.summary.empty:
+        return ""
     head = [*("Series", "Model", "Protocol", "Weights left", "Top-1, %", "± sd", "Top-5, %", "Searches", "Trainings")]
     texts = {0, 1, 2}
     kinds = ["" if place in texts else ' class="num"' for place in range(len(head))]
@@ -118,6 +120,18 @@ def data(content: Content) -> str:
     return found.replace("<", "\\u003c")
 
 
+_KINDS = {
+    "score": "Scores",
+    "level": "Levels of the search",
+    "stability": "Stability",
+    "connectivity": "Linear mode connectivity",
+    "magnitudes": "Magnitudes",
+    "overlap": "Overlap of masks",
+    "channels": "Layers and channels",
+}
+assert _KINDS.keys() == schema.KINDS.keys()
+
+
 def made(content: Content) -> str:
     """For each run, the commands that made its rows and what they ran on; rows made alike are told together."""
     frame = content.named
@@ -128,7 +142,9 @@ def made(content: Content) -> str:
         for key, alike in own.groupby(_ALIKE, sort=False):
             kind, *values = map(str, key)
             versions = ", ".join(f"{name} {version}" for name, version in json.loads(values.pop()).items())
-            what = "Levels of the search" if kind == "level" else f"Scores ({', '.join(alike['protocol'].unique())})"
+            what = _KINDS[kind]
+            if len(protocols := alike["protocol"].dropna().unique()):
+                what += f" ({', '.join(protocols)})"
             facts = dict(zip(["Command", "Commit", "Data", "Device", "Precision"], values, strict=True))
             facts |= {"Versions": versions, "Rows": str(len(alike))}
             items = "".join(f"<dt>{name}</dt><dd><code>{escape(fact)}</code></dd>" for name, fact in facts.items())

@@ -95,75 +95,79 @@ addEventListener("scroll", () => { tip.hidden = true; }, { passive: true });
 
 /* The table of all means: sorted by a column, filtered by words, each mean opened into its trainings. */
 
+function table(numbers) {
+  const body = numbers.tBodies[0];
+  const lines = [...body.rows];
+  const heads = all("thead th", numbers);
+  const trainings = JSON.parse(document.getElementById("trainings").textContent);
+
+  function sort(column) {
+    const head = heads[column];
+    const falling = head.ariaSort === "ascending";
+    heads.forEach((each) => each.removeAttribute("aria-sort"));
+    head.setAttribute("aria-sort", falling ? "descending" : "ascending");
+    const numeric = head.classList.contains("num");
+    const value = (line) => (numeric ? parseFloat(line.cells[column].textContent) : line.cells[column].textContent);
+    const keys = new Map(lines.map((line) => [line, value(line)]));
+    const compare = (one, other) => {
+      const [a, b] = [keys.get(one), keys.get(other)];
+      // What was not measured stays at the end either way.
+      if (numeric && (Number.isNaN(a) || Number.isNaN(b))) return Number.isNaN(a) - Number.isNaN(b);
+      return (numeric ? a - b : a.localeCompare(b, "en", { numeric: true })) * (falling ? -1 : 1);
+    };
+    lines.sort(compare);
+    closed();
+    body.append(...lines);
+  }
+
+  function closed() {
+    all("tr.opened", body).forEach((each) => each.remove());
+    all("button[aria-expanded]", body).forEach((each) => each.setAttribute("aria-expanded", "false"));
+  }
+
+  heads.forEach((head, column) => {
+    const button = make("button", { type: "button" }, ...head.childNodes);
+    button.addEventListener("click", () => sort(column));
+    head.append(button);
+  });
+
+  const filter = document.getElementById("filter");
+  const count = document.getElementById("count");
+  filter.closest("label").hidden = false;
+  filter.addEventListener("input", () => {
+    closed();
+    const words = filter.value.toLowerCase().split(/\s+/);
+    lines.forEach((line) => {
+      const text = [...line.cells].map((cell) => cell.textContent).join(" ").toLowerCase();
+      line.hidden = !words.every((word) => text.includes(word));
+    });
+    count.textContent = `${lines.filter((line) => !line.hidden).length} of ${lines.length} shown`;
+  });
+
+  function opened(line) {
+    const columns = ["Search seed", "Seed", "Top-1, %", "Run", "Command", "Commit", "Data"];
+    const cells = (name, words) => words.map((each) => make(name, { textContent: each ?? "–" }));
+    const rows = trainings.means[line.dataset.mean].map(([search, seed, top1, made]) =>
+      make("tr", {}, ...cells("td", [search, seed, (100 * top1).toFixed(2), ...trainings.made[made]])));
+    const table = make("table", {}, make("thead", {}, make("tr", {}, ...cells("th", columns))), make("tbody", {}, ...rows));
+    const cell = make("td", { colSpan: heads.length }, make("div", { className: "scroll", tabIndex: 0 }, table));
+    return make("tr", { className: "opened" }, cell);
+  }
+
+  for (const line of lines) {
+    const cell = line.cells[line.cells.length - 1];
+    const button = make("button", { type: "button" }, ...cell.childNodes);
+    button.setAttribute("aria-expanded", "false");
+    button.setAttribute("aria-label", `${button.textContent} trainings: how this number was made`);
+    button.addEventListener("click", () => {
+      const open = button.getAttribute("aria-expanded") === "true";
+      button.setAttribute("aria-expanded", String(!open));
+      if (open) line.nextElementSibling.remove();
+      else line.after(opened(line));
+    });
+    cell.append(button);
+  }
+}
+
 const numbers = document.getElementById("numbers");
-const body = numbers.tBodies[0];
-const lines = [...body.rows];
-const heads = all("thead th", numbers);
-const trainings = JSON.parse(document.getElementById("trainings").textContent);
-
-function sort(column) {
-  const head = heads[column];
-  const falling = head.ariaSort === "ascending";
-  heads.forEach((each) => each.removeAttribute("aria-sort"));
-  head.setAttribute("aria-sort", falling ? "descending" : "ascending");
-  const numeric = head.classList.contains("num");
-  const value = (line) => (numeric ? parseFloat(line.cells[column].textContent) : line.cells[column].textContent);
-  const keys = new Map(lines.map((line) => [line, value(line)]));
-  const compare = (one, other) => {
-    const [a, b] = [keys.get(one), keys.get(other)];
-    // What was not measured stays at the end either way.
-    if (numeric && (Number.isNaN(a) || Number.isNaN(b))) return Number.isNaN(a) - Number.isNaN(b);
-    return (numeric ? a - b : a.localeCompare(b, "en", { numeric: true })) * (falling ? -1 : 1);
-  };
-  lines.sort(compare);
-  closed();
-  body.append(...lines);
-}
-
-function closed() {
-  all("tr.opened", body).forEach((each) => each.remove());
-  all("button[aria-expanded]", body).forEach((each) => each.setAttribute("aria-expanded", "false"));
-}
-
-heads.forEach((head, column) => {
-  const button = make("button", { type: "button" }, ...head.childNodes);
-  button.addEventListener("click", () => sort(column));
-  head.append(button);
-});
-
-const filter = document.getElementById("filter");
-const count = document.getElementById("count");
-filter.closest("label").hidden = false;
-filter.addEventListener("input", () => {
-  closed();
-  const words = filter.value.toLowerCase().split(/\s+/);
-  lines.forEach((line) => {
-    const text = [...line.cells].map((cell) => cell.textContent).join(" ").toLowerCase();
-    line.hidden = !words.every((word) => text.includes(word));
-  });
-  count.textContent = `${lines.filter((line) => !line.hidden).length} of ${lines.length} shown`;
-});
-
-function opened(line) {
-  const columns = ["Search seed", "Seed", "Top-1, %", "Run", "Command", "Commit", "Data"];
-  const cells = (name, words) => words.map((each) => make(name, { textContent: each ?? "–" }));
-  const rows = trainings.means[line.dataset.mean].map(([search, seed, top1, made]) =>
-    make("tr", {}, ...cells("td", [search, seed, (100 * top1).toFixed(2), ...trainings.made[made]])));
-  const table = make("table", {}, make("thead", {}, make("tr", {}, ...cells("th", columns))), make("tbody", {}, ...rows));
-  const cell = make("td", { colSpan: heads.length }, make("div", { className: "scroll", tabIndex: 0 }, table));
-  return make("tr", { className: "opened" }, cell);
-}
-
-for (const line of lines) {
-  const cell = line.cells[line.cells.length - 1];
-  const button = make("button", { type: "button" }, ...cell.childNodes);
-  button.setAttribute("aria-expanded", "false");
-  button.setAttribute("aria-label", `${button.textContent} trainings: how this number was made`);
-  button.addEventListener("click", () => {
-    const open = button.getAttribute("aria-expanded") === "true";
-    button.setAttribute("aria-expanded", String(!open));
-    if (open) line.nextElementSibling.remove();
-    else line.after(opened(line));
-  });
-  cell.append(button);
-}
+if (numbers) table(numbers);

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import math
+from collections.abc import Mapping, Sequence
 from html import escape
 from importlib import resources
 from string import Template
@@ -11,9 +12,10 @@ import pandas as pd
 
 from sslticket.report import html, making, svg, text
 from sslticket.report.accuracy import usual
-from sslticket.report.chart import Chart, Heat
+from sslticket.report.chart import Chart, Heat, Look
 from sslticket.report.content import Content, Panel
 from sslticket.report.headline import headline, sentence
+from sslticket.report.section import Choice, Section
 
 WIDE, NARROW = (1080, 420), (360, 310)
 """Sizes of charts in CSS pixels: text is as large in both, on a desktop's screen and on a phone's."""
@@ -21,21 +23,27 @@ WIDE, NARROW = (1080, 420), (360, 310)
 
 def render(content: Content) -> str:
     """The page; the same rows give the same text."""
-    first, *more = content.panels
-    others = "".join(f"<p>{sentence(panel)}</p>" for panel in more)
     style, script = _style(content), _file("page.js")
     return Template(_file("page.html")).substitute(
         policy=f"default-src 'none'; base-uri 'none'; form-action 'none'; img-src data:; "
         f"style-src '{_digest(style)}'; script-src '{_digest(script)}'",
-        title=escape("Tickets: " + ", ".join(dict.fromkeys(text.where(panel.summary) for panel in content.panels))),
+        title=escape(f"Tickets: {', '.join(content.places)}"),
         style=style,
-        headline=headline(first, content.looks) + (html.details(f"{len(more)} more", others) if more else ""),
-        legend=_legend(content),
+        headline=_headline(content),
+        legend=_legend(content.shared, "Series shown in the charts"),
         sections="".join(_sections(content)),
         footer=escape(making.footer(content)),
         data=making.data(content),
         script=script,
     )
+
+
+def _headline(content: Content) -> str:
+    if not content.panels:
+        return f"<h1>{escape(', '.join(content.places))}: tickets analysed, none scored.</h1>"
+    first, *more = content.panels
+    others = "".join(f"<p>{sentence(panel)}</p>" for panel in more)
+    return headline(first, content.looks) + (html.details(f"{len(more)} more", others) if more else "")
 
 
 def _file(name: str) -> str:
@@ -65,12 +73,14 @@ def _style(content: Content) -> str:
     return _file("page.css") + "\n".join([*shades, *series, band])
 
 
-def _legend(content: Content) -> str:
+def _legend(looks: Mapping[str, Look], label: str, kind: str = "") -> str:
+    if not looks:
+        return ""
     labels = "".join(
         f'<label><input type="checkbox" id="t{look.place}" checked>{svg.swatch(look)}{escape(name)}</label>'
-        for name, look in content.looks.items()
+        for name, look in looks.items()
     )
-    return f'<div class="legend" role="group" aria-label="Series shown in the charts">{labels}</div>'
+    return f'<div class="{f"legend {kind}".strip()}" role="group" aria-label="{escape(label)}">{labels}</div>'
 
 
 def _sections(content: Content) -> list[str]:
@@ -80,6 +90,7 @@ def _sections(content: Content) -> list[str]:
         html.section("transfer", "Transfer", _transfer(content), _TRANSFER),
         html.section("learnt", "What the searches learnt", _grid(content.learnt, content), _LEARNT),
         html.section("layers", "Density of each layer", _heats("Tickets:", content.layers), _LAYERS),
+        *(_analysis(part, content) for part in content.analyses),
         html.section("searches", "Search cost", making.searches(content)),
         html.section("all", "All numbers", making.numbers(content), _NUMBERS),
         html.section("made", "How each number was made", making.made(content)),
@@ -132,9 +143,30 @@ def _small(chart: Chart, content: Content) -> str:
     return svg.draw(chart, content.looks, *NARROW)
 
 
-def _grid(charts: list[Chart], content: Content) -> str:
-    cards = [html.card(f"<h3>{escape(chart.title)}</h3>{_small(chart, content)}") for chart in charts]
+def _grid(charts: Sequence[Chart], content: Content, of: str = "") -> str:
+    """Small charts side by side, below their titles; `of`, with which all begin, is hidden where a list says it."""
+    cards = []
+    for chart in charts:
+        said = f'<span class="of">{escape(of)}</span>' if of and chart.title.startswith(of) else ""
+        title = f"{said}{escape(chart.title.removeprefix(of))}"
+        cards.append(html.card(f"<h3>{title}</h3>{_small(chart, content)}"))
     return f'<div class="grid">{"".join(cards)}</div>' if cards else ""
+
+
+def _analysis(part: Section, content: Content) -> str:
+    own = {name: content.looks[name] for name, *_ in part.series if name not in content.shared}
+    picks = [
+        html.pick(pick.label, [(choice.name, _choice(choice, content)) for choice in pick.choices])
+        for pick in part.picks
+    ]
+    legend = _legend(own, f"Series of {part.title}", "here")
+    return html.section(part.name, part.title, legend + "".join(picks), part.explained)
+
+
+def _choice(choice: Choice, content: Content) -> str:
+    return _grid(choice.charts, content, f"{choice.name}: ") + "".join(
+        html.card(html.heat(heat)) for heat in choice.heats
+    )
 
 
 def _transfer(content: Content) -> str:

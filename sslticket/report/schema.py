@@ -1,10 +1,11 @@
-"""What a row holds: one JSON object a line, written by searches ("level") and evaluations ("score")."""
+"""What a row holds: one JSON object a line, written by searches, evaluations and analyses."""
 
-import math
-from collections.abc import Callable
 from typing import Any
 
+from sslticket.report import nested
+
 _TEXT, _WHOLE, _NUMBER = str, int, (int, float)
+_MAYBE = (int, float, type(None))
 
 SHARED: dict[str, Any] = {
     "run": _TEXT,  # key of the run that found the ticket
@@ -19,10 +20,9 @@ SHARED: dict[str, Any] = {
     "within": _TEXT,  # which layers might be pruned, "up to conv3"; "" for all
     "ticket_hash": _TEXT,
     "search_seed": _WHOLE,
-    "loss": (*_NUMBER, type(None)),  # last of the training for a level, None where none was; test loss of a score
-    "samples": _WHOLE,  # source images seen by this training
-    "seconds": _NUMBER,
-    "steps": _WHOLE,
+    "search": _TEXT,  # how it was searched: "IMP", "OneShot SNIP"
+    "settings": dict,  # of the recipe, by the names of its flags
+    "rewind_samples": _WHOLE,  # source images seen at W_k
     "command": _TEXT,
     "commit": _TEXT,
     "versions": dict,  # library -> version
@@ -32,33 +32,104 @@ SHARED: dict[str, Any] = {
 }
 """Keys of every row, and their types."""
 
+TRAINED: dict[str, Any] = {"samples": _WHOLE, "seconds": _NUMBER, "steps": _WHOLE}
+"""What a training took; `samples` are source images."""
+TARGET: dict[str, Any] = {"protocol": _TEXT, "target": _TEXT, "seed": _WHOLE}
+"""Under which protocol, on which dataset of it, with which seed."""
+LOSS: dict[str, Any] = {"loss": _MAYBE}
+"""Last of the training for a level, None where there was none; on the evaluation images for a score."""
+
 SCORE: dict[str, Any] = {
     "control": _TEXT,
-    "protocol": _TEXT,
-    "target": _TEXT,  # dataset of the protocol
-    "seed": _WHOLE,
     "top1": _NUMBER,  # fraction
     "top5": _NUMBER,
     "channels": _WHOLE,  # of the images as the network saw them
     "natural_density": _NUMBER,  # of "adjusted": fraction of the dense network's weights that training leaves
     "control_density": _NUMBER,  # of "adjusted": of its own mask, which is never denser than the natural one
 }
-"""Further keys of a row that scores a ticket, or a control of it, under a protocol."""
+"""Of a row that scores a ticket, or a control of it, under a protocol."""
 
 LEVEL: dict[str, Any] = {
     "metrics": dict,  # name -> number: does the search's own task get learnt?
     "probe": dict,  # step -> accuracy of the nearest-neighbour probe, a fraction; empty where none was asked for
     "saved_samples": _WHOLE,  # that the training did not see, since its mask had settled
     "search_samples": _WHOLE,  # samples seen by the search up to the end of this level
+    "search_epochs": _NUMBER,  # the same in passes over the images
     "layers": dict,  # layer -> [kept, total]
     "bad_images": _WHOLE,
 }
-"""Further keys of a row that tells of one trained level of a search."""
+"""Of a row that tells of one trained level of a search."""
 
-KINDS = {"score": SHARED | SCORE, "level": SHARED | LEVEL}
-COLUMNS = ["kind", *(SHARED | SCORE | LEVEL)]
-OPTIONAL = ("within", "saved_samples", "probe", "channels", "natural_density", "control_density")
+STABILITY: dict[str, Any] = {
+    "control": _TEXT,
+    "order_distance": _NUMBER,  # L2, between two trainings of the subnetwork in different orders of the data
+    "order_angle": _NUMBER,  # degrees
+    "pruning_distance": _NUMBER,  # L2, between the subnetwork of the trained dense network and the trained subnetwork
+    "pruning_angle": _NUMBER,
+    "top1": _NUMBER,  # mean of the two trainings of the subnetwork
+    "dense_top1": _NUMBER,
+}
+"""Of a row that tells how stable a ticket, or a control of it, is to pruning and to the order of the data."""
+
+CONNECTIVITY: dict[str, Any] = {
+    "control": _TEXT,
+    "points": list,  # [alpha, error, loss, recalibrated error, recalibrated loss]; None where one is not finite
+    "barrier": _MAYBE,  # of the error; None where no number can be given, as for all four
+    "barrier_recalibrated": _MAYBE,
+    "loss_barrier": _MAYBE,
+    "loss_barrier_recalibrated": _MAYBE,
+}
+"""Of a row that tells how error and loss run on the line between two trainings of a ticket or of a control."""
+
+MAGNITUDES: dict[str, Any] = {
+    "natural_density": _NUMBER,  # fraction of the prunable weights above machine precision at the end of training
+    "layers": dict,  # layer -> [above, total]
+    "bins": list,  # edges of log10 |w|, ascending
+    "counts": list,  # weights in each bin
+    "zeros": _WHOLE,  # weights of exactly 0, in no bin
+}
+"""Of a row with the weights of a trained ticket by their magnitude."""
+
+OVERLAP: dict[str, Any] = {
+    "other_run": _TEXT,
+    "other_objective": _TEXT,
+    "other_level": _WHOLE,
+    "other_density": _NUMBER,
+    "other_hash": _TEXT,
+    "other_seed": _WHOLE,
+    "jaccard": _NUMBER,  # weights that both keep, of those that either keeps
+    "chance": _NUMBER,  # expected of independent random masks with the same density of each layer
+    "layers": dict,  # layer -> [both keep, either keeps, chance]
+}
+"""Of a row that compares the masks of two tickets."""
+
+CHANNELS: dict[str, Any] = {
+    "layers": dict,  # layer -> [kept, total]
+    "dead": dict,  # layer -> [output channels that lost every weight, output channels]
+}
+"""Of a row that tells what is left of a ticket's layers."""
+
+KINDS: dict[str, dict[str, Any]] = {
+    "score": SHARED | LOSS | TRAINED | TARGET | SCORE,
+    "level": SHARED | LOSS | TRAINED | LEVEL,
+    "stability": SHARED | TRAINED | TARGET | STABILITY,
+    "connectivity": SHARED | TRAINED | TARGET | CONNECTIVITY,
+    "magnitudes": SHARED | TARGET | MAGNITUDES,
+    "overlap": SHARED | OVERLAP,
+    "channels": SHARED | CHANNELS,
+}
+"""The keys of each kind of row, and their types."""
+
+KEYS: dict[str, Any] = {key: kind for keys in KINDS.values() for key, kind in keys.items()}
+"""Those of all kinds; a key has one type wherever it is."""
+COLUMNS = ["kind", *KEYS]
+OPTIONAL = (
+    *("within", "search", "settings", "rewind_samples", "saved_samples", "search_epochs", "probe", "channels"),
+    "control_density",
+)
 """Keys that rows written before they were thought of lack, or that only some controls have."""
+LACKING = {"score": ("natural_density",)}
+"""Keys that are optional in one kind of row only."""
 
 CONTROLS = ("ticket", "preserved", "local", "random", "adjusted")
 """The ticket itself; weights drawn anew in its mask; its mask permuted within each layer; over all layers; and a mask
@@ -70,40 +141,28 @@ SHARED_CONTROLS = ("random", "adjusted")
 WITH_LABELS = ("supervised", "s4l")
 """Objectives that need labels; tickets of all others are called label-agnostic."""
 
+_FRACTIONS = (
+    *("density", "subset", "top1", "top5", "dense_top1", "natural_density", "control_density"),
+    *("other_density", "jaccard", "chance"),
+)
+
 
 def wrong(row: Any) -> str | None:
     """What keeps `row`, decoded JSON, from being a row; None for a good one."""
     if not isinstance(row, dict) or row.get("kind") not in KINDS:
-        return f"is no row of a known kind ({' or '.join(KINDS)})"
+        return f"is no row of a known kind ({', '.join(KINDS)})"
     wanted = KINDS[row["kind"]]
-    if lacking := [key for key in wanted if key not in row and key not in OPTIONAL]:
+    optional = (*OPTIONAL, *LACKING.get(row["kind"], ()))
+    if lacking := [key for key in wanted if key not in row and key not in optional]:
         return f"lacks {', '.join(lacking)}"
     for key, kind in wanted.items():
         if key in row and not isinstance(row[key], kind):
             return f"has {key} {row[key]!r}, which is of the wrong type"
-    for key in ("density", "subset", "top1", "top5", "natural_density", "control_density"):
+    for key in _FRACTIONS:
         if not 0 <= row.get(key, 1) <= 1:
             return f"has {key} {row[key]!r}, which is no fraction from 0 to 1"
     if row["density"] == 0:
         return "has density 0; a ticket keeps at least one weight"
     if row.get("control", "ticket") not in CONTROLS:
         return f"has control {row['control']!r}, which is none of {', '.join(CONTROLS)}"
-    for key, good in _NESTED.items():
-        for name, value in row.get(key, {}).items():
-            if not good(name, value):
-                return f"has {value!r} for {name!r} in its {key}, which cannot be"
-    return None
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, _NUMBER) and math.isfinite(value)
-
-
-_NESTED: dict[str, Callable[[str, Any], bool]] = {
-    "versions": lambda _, value: isinstance(value, str),
-    "metrics": lambda _, value: _number(value),
-    "probe": lambda step, value: step.isdigit() and _number(value) and 0 <= value <= 1,
-    "layers": lambda _, value: (
-        isinstance(value, list) and [type(count) for count in value] == [int, int] and 0 <= value[0] <= value[1] > 0
-    ),
-}
+    return nested.wrong(row, wanted)

@@ -1,14 +1,13 @@
-"""Charts and heat maps of searches: what they cost, what their networks learnt, what is left of each layer."""
+"""Charts of searches: what they cost, and what their networks learnt."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
-import numpy as np
 import pandas as pd
 
 from sslticket.report import text
 from sslticket.report.accuracy import DENSITY
-from sslticket.report.chart import Axis, Chart, Curve, Heat, Point
+from sslticket.report.chart import Axis, Chart, Curve, Point
 
 COSTS = {
     "samples": Axis("images seen by the search (log scale)", "count", log=True),
@@ -136,37 +135,6 @@ def probes(levels: pd.DataFrame) -> Iterator[Chart]:
                     )
                     for step, value in sorted((int(str(step)), value) for step, value in probed.items())
                 )
-                drawn.append(Curve(str(name), points, dash))
+                drawn.append(Curve(str(name), points, dash, "last" if dash else ""))
         x, y = Axis("step of the training", "count"), Axis("nearest neighbours' accuracy, %")
         yield Chart(f"probe-{number}", f"{model}: probe during training", x, y, tuple(drawn), bounds=(0, 100))
-
-
-def layers(levels: pd.DataFrame) -> Iterator[Heat]:
-    """The density of each layer (down, in the network's order) in each ticket (across), a map for each recipe.
-
-    Numbers are means over the recipe's searches, in %. Shades are logarithmic. A layer that lost every weight in each
-    of them has the shade NaN: the network is cut there.
-    """
-    for number, ((model, name), own) in enumerate(levels.groupby(["model", "tickets"])):
-        names = list(own["layers"].iloc[0])
-        densities = sorted(own["density"].unique(), reverse=True)
-        left = np.array([_left(own[own["density"] == density], names) for density in densities]).T
-        least = math.log(min(0.1, left[left > 0].min()))
-        shades = np.where(left > 0, 1 - np.log(left, where=left > 0, out=np.zeros_like(left)) / least, math.nan)
-        searches = own["run"].nunique()
-        yield Heat(
-            name=f"layers-{number}",
-            title=f"{model}, {name}" + (f": mean of {searches} searches" if searches > 1 else ""),
-            corner="layer",
-            rows=tuple(names),
-            columns=tuple(f"{text.percent(density)}%" for density in densities),
-            cells=tuple(
-                tuple((text.percent(value), float(shade)) for value, shade in zip(*line, strict=True))
-                for line in zip(left, shades, strict=True)
-            ),
-        )
-
-
-def _left(here: pd.DataFrame, names: Sequence[str]) -> list[float]:
-    """What remains of each layer, a mean over the rows of one density."""
-    return [float(np.mean([row[name][0] / row[name][1] for row in here["layers"]])) for name in names]

@@ -1,12 +1,10 @@
 """Trainings pooled into series, and their means and spreads."""
 
 import math
-from collections.abc import Hashable
-from typing import Any
 
 import pandas as pd
 
-from sslticket.report import schema
+from sslticket.report import naming, schema
 
 PANEL = ["protocol", "target", "model", "within"]
 """Numbers may be compared, and are drawn in one picture, where these agree: densities are of the same layers."""
@@ -18,37 +16,34 @@ def label_agnostic(objective: str) -> bool:
 
 
 def named(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame of `table.rows` with two more columns, and densities rounded so that replicates share them.
+    """The frame of `table.rows` with `tickets` and `variant` of `naming.named`, `series`, `exact` and `density`.
 
-    `tickets` names what found the tickets, as briefly as tells those of one model apart: objective, subset, source
-    and, where these do not do, recipe. `series` is that with the control, or the control alone where all runs share
-    it: a globally permuted mask with weights drawn anew owes nothing to the run whose density it copies. Networks of
-    grey images have a shared control of their own where there are networks of colour images too.
+    `series` is the name of the tickets with the control, or the control alone where all runs share it: a globally
+    permuted mask with weights drawn anew owes nothing to the run whose density it copies. Networks of grey images have
+    a shared control of their own where there are networks of colour images too.
+
+    `exact` is the density rounded so that replicates share it. So is `density`, but where the searches of a series
+    come to densities of their own, it is the mean of those of a level, so that a level stays one point.
     """
-    same = ["model", "objective", "source", "subset", "subset_by"]
     # Rows that were written before there were such limits tell of none.
-    frame = frame.assign(within=frame["within"].astype(object).fillna(""))
-    # Repeats of a recipe under other seeds are pooled; other recipes that these columns do not tell apart are not.
-    recipes = frame.drop_duplicates([*same, "recipe"])
-    clash = set(recipes.loc[recipes.duplicated(same, keep=False), "recipe"])
-    sources = frame.groupby("model")["source"].transform("nunique")
-
-    def name(row: dict[Hashable, Any], sources: int) -> str:
-        text = str(row["objective"])
-        if row["subset"] < 1:
-            text += f" {100 * row['subset']:g}%" + (" of classes" if row["subset_by"] == "classes" else "")
-        if sources > 1:
-            text += f" from {row['source']}"
-        return f"{text} ({row['recipe']})" if row["recipe"] in clash else text
-
-    tickets = [name(row, each) for row, each in zip(frame[[*same, "recipe"]].to_dict("records"), sources, strict=True)]
-    frame = frame.assign(tickets=tickets, density=frame["density"].map(_rounded))
-    plain = frame["control"].isna() | (frame["control"] == "ticket")
-    series = frame["tickets"].where(plain, frame["tickets"] + ", " + frame["control"].fillna(""))
+    frame = naming.named(frame.assign(within=frame["within"].astype(object).where(frame["within"].notna(), "")))
+    control = frame["control"].astype(object).where(frame["control"].notna(), "")
+    series = frame["tickets"].where(control.isin(["", "ticket"]), frame["tickets"] + ", " + control)
     channels = frame.groupby(PANEL, dropna=False)["channels"]
     grey = (channels.transform("nunique") > 1) & (frame["channels"] == 1)
-    shared = frame["control"].fillna("") + grey.map({True: ", grey images", False: ""})
-    return frame.assign(series=series.mask(frame["control"].isin(schema.SHARED_CONTROLS), shared))
+    shared = control + grey.map({True: ", grey images", False: ""})
+    return frame.assign(
+        series=series.mask(frame["control"].isin(schema.SHARED_CONTROLS), shared),
+        exact=frame["density"].map(_rounded),
+        density=_pooled(frame),
+    )
+
+
+def _pooled(frame: pd.DataFrame) -> "pd.Series[float]":
+    level = ["model", "tickets", "level"]
+    found = frame.drop_duplicates([*level, "ticket_hash"]).groupby(level)["density"].agg(["mean", "min", "max"])
+    own = found.map(_rounded).loc[pd.MultiIndex.from_frame(frame[level])].set_index(frame.index)
+    return frame["density"].map(_rounded).mask(own["min"] < own["max"], own["mean"])
 
 
 def _rounded(density: float) -> float:
@@ -62,7 +57,7 @@ def trainings(frame: pd.DataFrame) -> pd.DataFrame:
     is_shared = scores["control"].isin(schema.SHARED_CONTROLS)
     blank = scores[["objective", "source"]].mask(is_shared, "")
     scores = scores.assign(objective=blank["objective"], source=blank["source"])
-    shared = scores[is_shared].drop_duplicates([*PANEL, "series", "density", "seed"])
+    shared = scores[is_shared].drop_duplicates([*PANEL, "series", "exact", "seed"])
     own = scores[~is_shared].drop_duplicates([*PANEL, "run", "control", "level", "seed", "ticket_hash"])
     return pd.concat([own, shared])
 
@@ -92,7 +87,8 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
         n=("top1", "size"),
         searches=("search_seed", "nunique"),
     )
-    means["place"] = means["control"].map(schema.CONTROLS.index) * 2 + (means["objective"] != "supervised")
+    kinds = zip(means["control"], means["objective"], strict=True)
+    means["place"] = [2 * schema.CONTROLS.index(control) + (objective != "supervised") for control, objective in kinds]
     means = means.sort_values([*PANEL, "place", "series", "density"], ascending=[True] * (len(PANEL) + 2) + [False])
     return means.drop(columns="place").reset_index(drop=True)
 

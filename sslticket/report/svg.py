@@ -82,6 +82,10 @@ def _frame(chart: Chart, x: Place, y: Place, width: int, height: int) -> list[st
         height_of, word = y(chart.level[0]), escape(chart.level[1])
         parts.append(f'<path class="level" d="M{LEFT} {height_of:.1f}H{right}"/>')
         parts.append(f'<text class="axis" x="{right}" y="{height_of - 5:.1f}" text-anchor="end">{word}</text>')
+    if chart.upright:
+        across_of, word = x(chart.upright[0]), escape(chart.upright[1])
+        parts.append(f'<path class="level" d="M{across_of:.1f} {TOP}V{bottom}"/>')
+        parts.append(f'<text class="axis" x="{across_of + 5:.1f}" y="{TOP + 10}">{word}</text>')
     return parts
 
 
@@ -90,7 +94,7 @@ def _curve(chart: Chart, curve: Curve, look: Look, x: Place, y: Place) -> str:
     line = "L".join(f"{x(point.x):.1f} {y(point.y):.1f}" for point in curve.points)
     dashed = f' stroke-dasharray="{dash}"' if dash else ""
     band = _band(chart, curve, x, y)
-    points = "".join(_point(point, look, x(point.x), y(point.y)) for point in curve.points)
+    points = "".join(_point(point, look, x(point.x), y(point.y), bare=curve.bare) for point in curve.points)
     return f'<g class="s{look.place}">{band}<path class="stroke" d="M{line}"{dashed}/>{points}</g>'
 
 
@@ -104,12 +108,12 @@ def _band(chart: Chart, curve: Curve, x: Place, y: Place) -> str:
     return f'<path class="band" d="M{"L".join(ups + downs)}z"/>'
 
 
-def _point(point: Point, look: Look, x: float, y: float) -> str:
+def _point(point: Point, look: Look, x: float, y: float, *, bare: bool) -> str:
     ring = f'<circle class="ring" cx="{x:.1f}" cy="{y:.1f}" r="8.5"/>' if point.stressed else ""
-    shape = f"{ring}{_marker(look, x, y)}<title>{escape(point.told)}</title>"
+    shape = f"{ring}{_marker(look, x, y, bare=bare)}<title>{escape(point.told)}</title>"
     return f'<g class="pt" data-x="{x:.1f}" data-y="{y:.1f}">{shape}</g>'
 
 
-def _marker(look: Look, x: float, y: float) -> str:
-    kind = "mark hollow" if look.hollow else "mark"
+def _marker(look: Look, x: float, y: float, *, bare: bool = False) -> str:
+    kind = "mark bare" if bare else "mark hollow" if look.hollow else "mark"
     return f'<path class="{kind}" transform="translate({x:.1f} {y:.1f})" d="{_SHAPES[look.marker]}"/>'

@@ -13,8 +13,8 @@ from sslticket.errors import BadInput
 from sslticket.files import written_whole
 from sslticket.report import schema
 
-_WHOLE = [key for key, kind in (schema.SHARED | schema.SCORE | schema.LEVEL).items() if kind is int]
-_NESTED = [key for key, kind in (schema.SHARED | schema.SCORE | schema.LEVEL).items() if kind is dict]
+_WHOLE = [key for key, kind in schema.KEYS.items() if kind is int]
+_NESTED = [key for key, kind in schema.KEYS.items() if kind in (dict, list)]
 
 
 def nothing(folders: Sequence[Path], what: str = "rows") -> BadInput:
@@ -26,7 +26,7 @@ def nothing(folders: Sequence[Path], what: str = "rows") -> BadInput:
 def rows(folders: Sequence[Path]) -> pd.DataFrame:
     """Every row below `folders`, one measurement each, with a column for every key; what a kind lacks is missing.
 
-    Rows of both kinds are in one frame: `frame[frame.kind == "score"]` picks one. Their order depends on what they
+    Rows of all kinds are in one frame: `frame[frame.kind == "score"]` picks one. Their order depends on what they
     say, not on where they were found.
 
     Raises:
@@ -41,7 +41,7 @@ def rows(folders: Sequence[Path]) -> pd.DataFrame:
     if not found:
         raise nothing(folders)
     frame = pd.DataFrame(found, columns=schema.COLUMNS)
-    order = ["run", "kind", "protocol", "level", "control", "seed", "search_seed", "ticket_hash"]
+    order = ["run", "kind", "protocol", "level", "control", "seed", "search_seed", "ticket_hash", "other_hash"]
     return frame.sort_values(order, kind="stable", ignore_index=True)
 
 
@@ -71,8 +71,9 @@ def _remade(file: Path) -> str:
 def export(folders: Sequence[Path], output: Path) -> int:
     """Write every row below `folders` as one tidy table: a line for each measurement, a column for each key.
 
-    Keys that hold names and values (`versions`, `metrics`, `probe`, `layers`) become JSON text. A row that a copied
-    run folder repeats is written once. The same rows give the same table, and the file appears whole or not at all.
+    Keys that hold names and values (`versions`, `layers`, ...) or lists (`points`, ...) become JSON text. A row that a
+    copied run folder repeats is written once. The same rows give the same table, and the file appears whole or not at
+    all.
 
     Args:
         folders: of runs.
@@ -103,5 +104,5 @@ def flat(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(**nested).astype(dict.fromkeys(_WHOLE, "Int64")).drop_duplicates(ignore_index=True)
 
 
-def _text(value: dict[str, Any]) -> str:
+def _text(value: dict[str, Any] | list[Any]) -> str:
     return json.dumps(value, ensure_ascii=False)

@@ -1,6 +1,7 @@
 """Numbers as words: cells, tables for the terminal and for LaTeX."""
 
 import math
+from collections.abc import Sequence
 
 import pandas as pd
 
@@ -49,15 +50,15 @@ def grid(panel: pd.DataFrame) -> pd.DataFrame:
 
     Where not all cells have the same n, a column's name tells it, or each cell of a column that mixes them.
     """
-    columns = {}
+    found = {}
     for name, series in panel.groupby("series", sort=False):
         counts = series["n"].unique()
         told = "" if panel["n"].nunique() == 1 or len(counts) > 1 else f" (n={counts[0]})"
-        columns[f"{name}{told}"] = {
+        found[f"{name}{told}"] = {
             row["density"]: spread(row["top1"], row["top1_sd"]) + (f" (n={row['n']})" if len(counts) > 1 else "")
             for row in series.to_dict("records")
         }
-    return pd.DataFrame(columns).sort_index(ascending=False).fillna(MISSING)
+    return pd.DataFrame(found).sort_index(ascending=False).fillna(MISSING)
 
 
 def where(panel: pd.DataFrame) -> str:
@@ -84,16 +85,20 @@ def terminal(summary: pd.DataFrame) -> str:
     tables = []
     for _, panel in summary.groupby(PANEL, sort=False):
         cells = grid(panel)
-        columns = [["density", *(f"{percent(density)}%" for density in cells.index)]]
-        columns += [[name, *cells[name]] for name in cells.columns]
-        widths = [max(map(len, column)) for column in columns]
-        columns = [
-            [cell.rjust(width) for cell in (column[0], "-" * width, *column[1:])]
-            for column, width in zip(columns, widths, strict=True)
-        ]
-        lines = ["  ".join(line) for line in zip(*columns, strict=True)]
-        tables.append("\n".join([caption(panel), "", *lines]))
+        told = [["density", *(f"{percent(density)}%" for density in cells.index)]]
+        told += [[name, *cells[name]] for name in cells.columns]
+        tables.append(f"{caption(panel)}\n\n{columns(told)}")
     return "\n\n".join(tables)
+
+
+def columns(cells: Sequence[Sequence[str]]) -> str:
+    """Columns, each with its heading first, set to the right and with a rule below the headings."""
+    widths = [max(map(len, column)) for column in cells]
+    ruled = [
+        [cell.rjust(width) for cell in (column[0], "-" * width, *column[1:])]
+        for column, width in zip(cells, widths, strict=True)
+    ]
+    return "\n".join("  ".join(line) for line in zip(*ruled, strict=True))
 
 
 def latex(summary: pd.DataFrame) -> str:

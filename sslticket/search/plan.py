@@ -1,10 +1,8 @@
 """A search that is checked and counted before anything is written."""
 
 import dataclasses
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
@@ -13,7 +11,7 @@ from sslticket.errors import BadInput
 from sslticket.machine import Machine
 from sslticket.masking.layers import described
 from sslticket.masking.mask import Mask, prunable
-from sslticket.recipe import Recipe
+from sslticket.recipe import Recipe, flat
 from sslticket.search.base import Search, Stages
 from sslticket.search.folder import RunFolder
 from sslticket.search.images import Images
@@ -80,7 +78,7 @@ class Plan:
         known = (
             {"labelled": f"{labelled.length:,} images, {labelled.places(clock.batch_size)} a batch"} if labelled else {}
         )
-        lines = dict(_flat(recipe.to_dict())) | {
+        lines = dict(flat(recipe.to_dict())) | {
             "run folder": self.folder.path,
             "images": f"{len(manifest):,} of {self.images.whole:,}, hash {self.images.source.manifest.hash}",
             "classes": f"{len(manifest.classes):,}, of {min(counts):,} to {max(counts):,} images",
@@ -147,14 +145,3 @@ def _changes(given: Search, taken: Search) -> str:
         for field in dataclasses.fields(given)
     ]
     return " and ".join(f"--{name} {new} in place of {old}" for name, old, new in pairs if old != new)
-
-
-def _flat(tree: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """The recipe's fields by the names that their flags have."""
-    for name, value in tree.items():
-        if isinstance(value, dict):
-            if value["is"].lower() != name:  # "fit: Fit" says nothing, "objective: RotNet" does
-                yield name, value["is"]
-            yield from _flat({key: inner for key, inner in value.items() if key != "is"})
-        elif value is not None and name != "is":
-            yield name, " ".join(map(str, value)) if isinstance(value, list) else value

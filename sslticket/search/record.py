@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from sslticket import origin
 from sslticket.masking.layers import described
-from sslticket.recipe import family
+from sslticket.recipe import family, search_name, settings
 from sslticket.search.plan import Plan
 from sslticket.ticket import Ticket
 
@@ -64,6 +64,9 @@ def row(plan: Plan, ticket: Ticket, measured: Mapping[str, Any], *, bad_images: 
         "within": described(ticket.recipe["search"]),
         "ticket_hash": ticket.hash,
         "search_seed": recipe.seed,
+        "search": search_name(ticket.recipe),
+        "settings": settings(ticket.recipe),
+        "rewind_samples": ticket.provenance["rewind_samples"],
         **measured,
         "search_samples": ticket.provenance["search_samples"],
         "search_epochs": ticket.provenance["search_samples"] / plan.clock.set_size,

@@ -48,6 +48,18 @@ def test_a_dry_run_tells_what_is_done_and_left_and_trainings_are_counted_once(
     assert lines[1].startswith(f"digits-demo ticket 2 0 4 {4 * 199 * 128:,} about"), "the dense training is there"
 
 
+def test_masks_are_compared_and_counted_without_training(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sslticket("analyse", "overlap", run, "--pairs", "all", "--levels", "1-2")
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    # A quarter of the weights are within a half of them.
+    assert lines[1].startswith("supervised supervised one 1 2 0.500 ")
+    assert lines[2] == "1 rows written"
+    sslticket("analyse", "channels", run)
+    printed = capsys.readouterr().out.splitlines()
+    assert "level 0: density 100.000%, 0 of " in printed[0]
+    assert printed[-1] == "4 rows written"
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -59,6 +71,11 @@ def test_a_dry_run_tells_what_is_done_and_left_and_trainings_are_counted_once(
         (["connectivity", "{run}", "--protocol", "digits-demo", "--points", "1"], "give --points at least 3"),
         (["magnitudes", "{run}", "--protocol", "digits-demo", "--levels", "x"], "write it like 0 1 2 or 0-5"),
         (["connectivity", "{run}", "--protocol", "digits-demo", "--pints", "3"], "did you mean --points"),
+        (["overlap", "{run}"], "of 4 tickets no two are sparse and of one network and level; give the folders of"),
+        (["overlap", "{run}", "--pairs", "levels"], "invalid choice: 'levels'"),
+        (["channels", "{run}/nowhere"], "there is nothing at .*nowhere; give ticket files or folders of runs"),
+        (["rewind", "{run}"], "no scores below .* differ in their rewind point only; search with several --rewind"),
+        (["rewind", "{run}/nowhere"], "no folder .*nowhere"),
     ],
 )
 def test_bad_input_is_one_line(run: Path, words: list[str], message: str) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from sslticket.cli import recipe as command
 from sslticket.errors import BadInput
-from sslticket.recipe import family
+from sslticket.recipe import family, search_name, settings
 from tests.recipes import RECIPES, load
 
 
@@ -65,6 +65,33 @@ def test_the_key_follows_every_setting_and_nothing_else() -> None:
     assert command.resolve(base, {"data_root": "/elsewhere"}).key == base.key
     other, seeded = command.resolve(base, {"lr": 0.1}), command.resolve(base, {"seed": 1})
     assert family(seeded.to_dict()) == family(base.to_dict()) != family(other.to_dict())
+
+
+def test_settings_are_told_by_their_flags_those_of_the_search_first() -> None:
+    base = load("rotnet_digits")
+    told, other = settings(base.to_dict()), settings(command.resolve(base, {"lr": 0.125, "seed": 7}).to_dict())
+    assert next(iter(told)) == "search"
+    assert list(told).index("rewind") < list(told).index("lr") < list(told).index("dataset")
+    assert {name: (told[name], other[name]) for name in told if told[name] != other[name]} == {"lr": (0.003, 0.125)}
+    assert not {"seed", "model"} & set(told)
+    assert {f"--{name.replace('_', '-')}" for name in told} - {"--search", "--criterion", "--objective"} <= {
+        *command._parser(base)._option_string_actions,
+        "--optimizer",
+    }
+
+
+@pytest.mark.parametrize(
+    ("search", "name"),
+    [
+        ({"is": "IMP", "criterion": {"is": "Magnitude"}}, "IMP"),
+        ({"is": "IMP", "criterion": {"is": "Taylor"}}, "IMP Taylor"),
+        ({"is": "OneShot", "criterion": {"is": "SNIP"}}, "OneShot SNIP"),
+        ({"is": "OneShot", "criterion": {"is": "Magnitude"}}, "OneShot Magnitude"),
+        ({"is": "ContinuousSparsification"}, "ContinuousSparsification"),
+    ],
+)
+def test_a_search_is_named_by_itself_and_by_its_criterion(search: dict[str, object], name: str) -> None:
+    assert search_name({"search": search}) == name
 
 
 @pytest.mark.parametrize(

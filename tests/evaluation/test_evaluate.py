@@ -23,7 +23,7 @@ from sslticket.report.schema import wrong
 from sslticket.ticket import Ticket
 from sslticket.training.net import Net
 from sslticket.training.workbench import Workbench
-from tests.runs import recipe, search
+from tests.runs import BATCH, REWIND, recipe, search
 
 SHORT = Protocol(name="short", dataset="digits", fit=Fit(length="60it", batch_size=128, optimizer=SGD(lr=0.1)))
 
@@ -43,6 +43,8 @@ def test_a_ticket_found_without_labels_learns_them_under_the_protocol(run: Path)
     assert wrong(row) is None, "a row that the report refuses"
     assert row["top1"] > 0.8, "chance is 0.1; this is 0.93 to 0.96"  # type: ignore[operator]
     assert row["objective"] == "rotnet"
+    assert (row["search"], row["rewind_samples"]) == ("IMP", REWIND * BATCH)
+    assert row["settings"]["rewind"] == f"{REWIND}it"  # type: ignore[index]
     assert (row["steps"], row["samples"]) == (60, 60 * 128)
     assert row["density"] == pytest.approx(0.5, abs=1e-4)
 

@@ -3,12 +3,14 @@
 import json
 import re
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from sslticket import report
+from tests.report import analysed
 from tests.report.chromium import Chromium, Page
 
 pytestmark = pytest.mark.browser
@@ -38,6 +40,15 @@ def page(browser, file) -> Iterator[Page]:
     yield shown
     assert shown.complaints() == []
     assert shown.requests() == [file.as_uri()]
+
+
+@pytest.fixture(scope="module")
+def analyses(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page with the figures of every analysis."""
+    folder = tmp_path_factory.mktemp("analyses")
+    (folder / "rows").mkdir()
+    (folder / "rows/all.jsonl").write_text("".join(json.dumps(each) + "\n" for each in analysed.rows()))
+    return report.write([folder], folder / "report.html").html
 
 
 def shown(page: Page, selector: str) -> int:
@@ -154,9 +165,63 @@ def test_everything_that_acts_can_be_reached_with_the_keyboard_and_shows_it(page
 
 
 @pytest.mark.parametrize("width", [390, 768, 1280])
-def test_the_page_need_not_be_scrolled_sideways(browser, file, width):
-    page = browser.page(file, width=width)
-    assert page.ask("document.documentElement.scrollWidth") <= width
+def test_the_page_need_not_be_scrolled_sideways(browser, file, analyses, width):
+    for page in (browser.page(file, width=width), browser.page(analyses, width=width)):
+        assert page.ask("document.documentElement.scrollWidth") <= width
+
+
+def test_every_analysis_is_drawn_and_nothing_complains(browser, analyses):
+    page = browser.page(analyses)
+    for part in ("rewinding", "stability", "connectivity", "magnitudes", "overlap"):
+        assert shown(page, f"#{part} .chart") >= 2
+        assert shown(page, f"#{part} .chart .stroke") >= 2
+    assert shown(page, "#overlap table.heat") == 2
+    assert shown(page, "#dead table.heat td.cut") == 1
+    assert page.complaints() == []
+    assert page.requests() == [analyses.as_uri()]
+
+
+def test_a_part_with_series_of_its_own_has_switches_of_its_own(browser, analyses):
+    page = browser.page(analyses)
+    switches = "[...document.querySelectorAll('#rewinding .legend label')]"
+    assert page.ask(f"{switches}.map(each => each.textContent)") == [
+        "rotnet",
+        "supervised",
+        "rotnet, local",
+        "supervised, local",
+    ]
+    own, others = "#rewinding .chart .stroke", "#stability .chart .stroke"
+    before, elsewhere = shown(page, own), shown(page, others)
+    page.click("#rewinding .legend input")
+    assert shown(page, own) == before * 3 // 4
+    assert shown(page, others) == elsewhere
+
+
+def test_a_place_without_a_marker_tells_its_value_too(browser, analyses):
+    page = browser.page(analyses)
+    page.ask("[...document.querySelectorAll('#magnitudes .chart')].find(each => each.getClientRects().length).focus()")
+    page.press("ArrowRight")
+    assert "at \N{MINUS SIGN}7.5: % of the weights: 5" in page.ask("document.getElementById('tip').innerText")
+
+
+def test_what_a_list_says_is_not_said_again(browser, analyses):
+    page = browser.page(analyses)
+    assert page.ask("document.querySelector('#connectivity .pick:last-child select').value") == "0"
+    titles = "[...document.querySelectorAll('#connectivity .pick:last-child h3')].filter(e => e.offsetHeight)"
+    assert page.ask(f"{titles}.map(each => each.innerText)") == ["Error, as it is", "Error, batch norm recalibrated"]
+    whole = browser.page(analyses).ask("document.querySelector('#stability h3').innerText")
+    assert whole == "conv on digits, protocol digits: distance from the pruned dense network"
+
+
+def test_a_page_of_analyses_alone_works(browser, tmp_path):
+    (tmp_path / "rows").mkdir()
+    rows = [each for each in analysed.rows() if each["kind"] not in ("score", "level")]
+    (tmp_path / "rows/all.jsonl").write_text("".join(json.dumps(each) + "\n" for each in rows))
+    page = browser.page(report.write([tmp_path], tmp_path / "report.html").html)
+    assert page.complaints() == []
+    page.point("#stability .pt")
+    assert page.ask("document.getElementById('tip').innerText").endswith("n = 2")
+    assert shown(page, "#numbers") == 0
 
 
 def test_without_scripts_all_panels_figures_and_numbers_are_there(browser, file, tmp_path):
@@ -178,7 +243,7 @@ def test_the_page_is_drawn_in_the_colours_of_its_scheme(browser, file, tmp_path,
     assert counts[first] > 500
 
 
-def test_text_can_be_told_from_what_is_behind_it(browser, file):
+def test_text_can_be_told_from_what_is_behind_it(browser, file, analyses):
     """Contrast of at least 4.5 (WCAG 2.2, 1.4.3) of all text in tables and paragraphs, in both schemes."""
     script = """(() => {
       const light = ([r, g, b]) => [r, g, b].map(v => v / 255)
@@ -212,8 +277,8 @@ def test_text_can_be_told_from_what_is_behind_it(browser, file):
       }
       return found;
     })()"""
-    for dark in (False, True):
-        assert browser.page(file, dark=dark).ask(script) == []
+    for path, dark in product((file, analyses), (False, True)):
+        assert browser.page(path, dark=dark).ask(script) == []
 
 
 def test_colours_of_series_can_be_told_from_the_card(file):

@@ -1,3 +1,4 @@
+import json
 import math
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import pytest
 
 from sslticket.errors import BadInput
 from sslticket.report import schema, table
+from tests.report import analysed
 
 
 def test_a_folder_within_a_folder_is_read_once(runs, score):
@@ -26,7 +28,7 @@ def test_only_whole_row_files_are_read(runs, score):
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"kind": "scores"}, "score or level"),
+        ({"kind": "scores"}, "score, level, stability"),
         ({"top1": 97.2}, "top1 97.2, which is no fraction"),
         ({"top1": math.nan}, "top1 nan"),
         ({"seed": "0"}, "seed '0'"),
@@ -72,6 +74,41 @@ def test_a_damaged_row_of_a_search_comes_back_only_with_its_training(runs, level
 def test_a_bad_level_row_is_named_too(runs, level, changes, named):
     with pytest.raises(BadInput, match=rf"line 1 has {named}"):
         table.rows([runs(level(**changes))])
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "named"),
+    [
+        (analysed.OVERLAP, {"jaccard": 1.5}, "jaccard 1.5, which is no fraction"),
+        (analysed.OVERLAP, {"layers": {"first": [9, 8, 0.4]}}, r"\[9, 8, 0.4\] for 'first' in its layers"),
+        (analysed.OVERLAP, {"layers": {"first": [4, 8]}}, r"\[4, 8\] for 'first'"),
+        (analysed.CHANNELS, {"dead": {"first": [3, 2]}}, r"\[3, 2\] for 'first' in its dead"),
+        (analysed.MAGNITUDES, {"bins": [-8.0, -7.0]}, "2 edges of bins for 4 counts"),
+        (analysed.MAGNITUDES, {"bins": [-8.0, -7.0, -7.0, -1.0, 0.0]}, "bins that do not ascend"),
+        (analysed.MAGNITUDES, {"counts": [5, 15, 5, -50]}, "-50 among its counts"),
+        (analysed.CONNECTIVITY, {"points": [[0.0, 0.1, 0.4, 0.1]]}, r"\[0.0, 0.1, 0.4, 0.1\] among its points"),
+        (analysed.CONNECTIVITY, {"points": [[1.5, 0.1, 0.4, 0.1, 0.4]]}, r"\[1.5, .*\] among its points"),
+        (analysed.STABILITY, {"order_angle": None}, "order_angle None, which is of the wrong type"),
+        (analysed.STABILITY, {"settings": {"lr": [0.1]}}, r"\[0.1\] for 'lr' in its settings"),
+    ],
+)
+def test_a_bad_row_of_an_analysis_is_named_too(runs, kind, changes, named):
+    with pytest.raises(BadInput, match=rf"line 1 has {named}"):
+        table.rows([runs(analysed.row(kind, **changes))])
+
+
+def test_rows_of_every_analysis_are_exported_with_what_is_nested_as_json(runs, tmp_path):
+    kinds = (analysed.STABILITY, analysed.CONNECTIVITY, analysed.MAGNITUDES, analysed.OVERLAP, analysed.CHANNELS)
+    told = {"search": "IMP", "settings": {"rewind": "1ep"}, "rewind_samples": 640}
+    assert table.export([runs(*(analysed.row(kind, **told) for kind in kinds))], tmp_path / "rows.csv") == 5
+    back = pd.read_csv(tmp_path / "rows.csv").set_index("kind")
+    assert set(back["settings"]) == {'{"rewind": "1ep"}'}
+    assert set(back["rewind_samples"]) == {640}
+    for kind in kinds:
+        for key, value in kind.items():
+            if key != "kind":
+                found = back.loc[kind["kind"], key]
+                assert (json.loads(found) if isinstance(value, (dict, list)) else found) == value or pd.isna(found)
 
 
 def test_a_file_that_a_failing_disk_emptied_is_named(runs, score):
@@ -147,12 +184,13 @@ def test_without_pyarrow_one_line_says_what_to_install(runs, score, tmp_path, mo
 
 
 def test_the_documented_schema_is_the_schema():
-    """Key, type and kind of row, as docs/report.md tells them."""
-    names = {str: "text", int: "whole number", dict: "names and values", (int, float): "number"}
+    """Key, type and kinds of row, as docs/report.md tells them."""
+    names = {str: "text", int: "whole number", dict: "names and values", list: "list", (int, float): "number"}
     names[(int, float, type(None))] = "number or nothing"
-    wanted = {"kind": ("text", "both")}
-    for of, keys in {"both": schema.SHARED, "score": schema.SCORE, "level": schema.LEVEL}.items():
-        wanted |= {key: (names[kind], of) for key, kind in keys.items()}
+    wanted = {"kind": ("text", "all")}
+    for key, kind in schema.KEYS.items():
+        having = [name for name, keys in schema.KINDS.items() if key in keys]
+        wanted[key] = names[kind], "all" if len(having) == len(schema.KINDS) else ", ".join(having)
     text = (Path(__file__).parents[2] / "docs/report.md").read_text("utf-8")
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("| `")]
     assert {name.strip("`"): (kind, of) for name, kind, of, meaning in lines if meaning} == wanted

@@ -134,6 +134,7 @@ def test_the_rows_say_what_each_ticket_cost(run: Path) -> None:
     assert [row["density"] for row in rows] == pytest.approx([1, 0.5, 0.25, 0.125], abs=1e-4)
     assert [row["bad_images"] for row in rows] == [0] * 4
     assert sum(kept for kept, _ in rows[2]["layers"].values()) == round(TOTAL / 4)
+    assert {(row["search"], row["settings"]["rate"], row["rewind_samples"]) for row in rows} == {("IMP", 0.5, 64)}
 
 
 def test_own_metrics_are_measured_unless_that_takes_longer_than_a_trial(tmp_path: Path) -> None:

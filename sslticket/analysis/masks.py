@@ -1,0 +1,19 @@
+"""What rows say that tell of a ticket's mask alone."""
+
+from pathlib import Path
+from typing import Any
+
+from sslticket import origin
+from sslticket.evaluation.entrants import about
+from sslticket.ticket import Ticket
+
+
+def said(path: Path, ticket: Ticket) -> dict[str, Any]:
+    """All but what is measured; nothing is trained for it, so images and precision are those of the search.
+
+    Args:
+        path: of the ticket's file.
+        ticket: read from there.
+    """
+    came = {"data_hash": ticket.provenance["data_hash"], "device": "cpu", "precision": ticket.recipe["precision"]}
+    return about(path, ticket) | came | origin.stamp()

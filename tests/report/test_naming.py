@@ -1,0 +1,111 @@
+"""Tickets are told apart by the fewest words that do."""
+
+import pandas as pd
+import pytest
+
+from sslticket.report import comparison, naming, schema, statistics
+from tests.report.analysed import LEVEL, SCORE, Row, row
+
+
+def found(recipe: str, **changes: object) -> Row:
+    """A row of a recipe with IMP's settings, some of them changed."""
+    settings = {"search": "IMP", "rate": 0.2, "rewind": "1ep", "scope": "global", "lr": 0.1, "batch_size": 64}
+    own = {key: value for key, value in changes.items() if key not in row(SCORE)}
+    shown = {"search": own.get("search", "IMP"), "settings": settings | own, "run": recipe, "recipe": recipe}
+    return row(SCORE, **shown | {key: value for key, value in changes.items() if key not in own})
+
+
+def names(*rows: Row) -> list[str]:
+    return naming.named(pd.DataFrame(rows, columns=schema.COLUMNS))["tickets"].tolist()
+
+
+def test_a_single_recipe_is_its_objective() -> None:
+    assert names(found("a"), found("a", search_seed=1), found("b", objective="supervised")) == ["rotnet"] * 2 + [
+        "supervised"
+    ]
+
+
+def test_searches_are_named_throughout_a_network_that_has_several() -> None:
+    rows = found("a"), found("b", search="OneShot SNIP"), found("c", objective="supervised"), found("d", model="vgg")
+    assert names(*rows) == ["rotnet (IMP)", "rotnet (OneShot SNIP)", "supervised (IMP)", "rotnet"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"rewind": "0it"}, ("rewind 1ep", "rewind 0it")),
+        ({"scope": "layer"}, ("scope global", "scope layer")),
+        ({"rewind": "3ep", "lr": 0.01, "batch_size": 8}, ("rewind 1ep", "rewind 3ep")),  # one is enough
+        ({"batch_size": 8}, ("batch size 64", "batch size 8")),
+        ({"warmup": True}, ("", "warmup")),
+        ({"warmup": False}, ("", "no warmup")),
+        ({"lr": 1e-05}, ("lr 0.1", "lr 1e-05")),
+    ],
+)
+def test_the_setting_that_differs_is_named(changes: Row, told: tuple[str, str]) -> None:
+    assert names(found("a"), found("b", **changes)) == [f"rotnet ({each})" if each else "rotnet" for each in told]
+
+
+def test_as_few_settings_as_tell_all_apart() -> None:
+    rows = [found(f"{rate}{rewind}", rate=rate, rewind=rewind) for rate in (0.2, 0.5) for rewind in ("0it", "1ep")]
+    assert names(*rows) == [f"rotnet (rate {rate}, rewind {at})" for rate in (0.2, 0.5) for at in ("0it", "1ep")]
+
+
+def test_other_objectives_have_no_need_of_what_differs_in_one() -> None:
+    rows = found("a"), found("b", rewind="0it"), found("c", objective="supervised", rewind="0it")
+    assert names(*rows) == ["rotnet (rewind 1ep)", "rotnet (rewind 0it)", "supervised"]
+
+
+def test_recipes_without_settings_have_their_hashes() -> None:
+    old = [{key: value for key, value in found(name).items() if key not in ("settings", "search")} for name in "ab"]
+    assert names(*old) == ["rotnet (a)", "rotnet (b)"]
+    assert names(old[0], found("c", rewind="0it")) == ["rotnet (a)", "rotnet (c)"]
+
+
+def test_a_row_that_tells_tells_for_all_of_its_recipe() -> None:
+    old = {key: value for key, value in found("a").items() if key not in ("settings", "search")}
+    assert names(old, found("a"), found("b", rewind="0it")) == ["rotnet (rewind 1ep)"] * 2 + ["rotnet (rewind 0it)"]
+
+
+def test_what_more_than_four_settings_tell_apart_has_hashes() -> None:
+    """2 to the power of 5 recipes of all combinations of five settings."""
+    rows = [found(f"{code:05b}", **{f"s{place}": str(code >> place & 1) for place in range(5)}) for code in range(32)]
+    assert names(*rows)[5] == "rotnet (00101)"
+
+
+def test_label_agnostic_tickets_are_compared_with_labelled_ones_found_the_same_way() -> None:
+    rows = [
+        found(f"{objective}{search}{rewind}", objective=objective, search=search, rewind=rewind)
+        for objective in ("rotnet", "supervised")
+        for search in ("IMP", "CS")
+        for rewind in ("0it", "1ep")
+    ]
+    pairs = comparison.comparisons(pd.DataFrame(rows, columns=schema.COLUMNS))
+    assert {tuple(pair) for pair in pairs[["series", "against"]].to_numpy()} == {
+        *((f"rotnet ({way})", f"supervised ({way})") for way in ("IMP, rewind 0it", "IMP, rewind 1ep")),
+        *((f"rotnet ({way})", f"supervised ({way})") for way in ("CS, rewind 0it", "CS, rewind 1ep")),
+        # Supervised tickets of other searches and settings: with the first of IMP.
+        *((f"supervised ({way})", "supervised (IMP, rewind 0it)") for way in ("IMP, rewind 1ep", "CS, rewind 0it")),
+        ("supervised (CS, rewind 1ep)", "supervised (IMP, rewind 0it)"),
+    }
+
+
+def test_densities_that_searches_come_to_are_pooled_by_level() -> None:
+    """As of Continuous Sparsification; a random ticket of each of these densities counts as a training."""
+    rows = [
+        found("cs", search="CS", search_seed=seed, density=density, ticket_hash=str(seed), top1=top1, control=control)
+        for seed, density, top1 in ((0, 0.2, 0.8), (1, 0.3, 0.6))
+        for control in ("ticket", "random")
+    ]
+    means = statistics.summary(pd.DataFrame(rows, columns=schema.COLUMNS))
+    assert means[["series", "density", "top1", "n"]].to_numpy().tolist() == [
+        ["rotnet", 0.25, pytest.approx(0.7), 2],
+        ["random", 0.25, pytest.approx(0.7), 2],
+    ]
+
+
+def test_rows_of_levels_and_of_scores_are_of_one_series() -> None:
+    told = {key: found("a")[key] for key in ("run", "recipe", "search", "settings")}
+    assert names(found("a"), row(LEVEL, **told), found("b", rewind="0it")) == ["rotnet (rewind 1ep)"] * 2 + [
+        "rotnet (rewind 0it)"
+    ]
