@@ -132,8 +132,9 @@ def heat(drawn: Heat) -> Figure:
                 colour = "#ffffff" if shade > 0.55 else "#000000"
                 axes.text(across, down, told, ha="center", va="center", fontsize=7, color=colour)
         axes.set_yticks(range(shape[0]), drawn.rows, fontsize=8 if few else 6.5)
-        slant: dict[str, Any] = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if shape[1] > 7 else {}
-        axes.set_xticks(range(shape[1]), drawn.columns, **slant)
+        wide = 0.085 * max(map(len, drawn.columns)) > column  # names beside each other would touch
+        slant: dict[str, Any] = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
+        axes.set_xticks(range(shape[1]), drawn.columns, **(slant if wide else {}))
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
         figure.suptitle(drawn.title, x=0.01, ha="left", fontsize=10, wrap=True)
