@@ -109,7 +109,7 @@ def _about(path: Path, ticket: Ticket) -> dict[str, Any]:
         "subset_by": recipe["data"]["subset_by"],
         "level": ticket.level,
         "density": ticket.mask.density,
-        "within": described(recipe["search"]),
+        "within": described(recipe),
         "ticket_hash": ticket.hash,
         "search_seed": came["seed"],
         "search_samples": came["search_samples"],

@@ -92,7 +92,8 @@ class IMP(Search):
         after = clock.total - rewind
         levels = range(self.levels + 1)
         counts = tuple(self.selection.kept(dense, level) for level in levels)
-        return Stages(rewind, tuple(rewind + after * level for level in levels), counts)
+        costs = tuple(rewind + after * level for level in levels)
+        return Stages(rewind, costs, counts, exact=self.settled is None)
 
     def brought_within(self, clock: Clock) -> "IMP":
         """See the base class; W_k is then taken after a tenth of the training, and looks are 1% of it apart."""

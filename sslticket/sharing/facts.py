@@ -25,7 +25,7 @@ def _facts(ticket: Ticket) -> dict[str, str]:
     recipe, came, mask = ticket.recipe, ticket.provenance, ticket.mask
     data, inputs = recipe["data"], Inputs.of(recipe)
     subset = "" if data["subset"] == 1 else f", {data['subset']:.3g} of the {data['subset_by']}"
-    which = described(recipe["search"])
+    which = described(recipe)
     start = f"after {came['rewind_samples']:,} samples"
     if came.get("weights") == "trained":
         start = f"{start}, but the weights are those with which level {ticket.level - 1} ended"
