@@ -114,7 +114,7 @@ def about(path: Path, ticket: Ticket) -> dict[str, Any]:
         "subset_by": recipe["data"]["subset_by"],
         "level": ticket.level,
         "density": ticket.mask.density,
-        "within": described(recipe["search"]),
+        "within": described(recipe),
         "ticket_hash": ticket.hash,
         "search_seed": came["seed"],
         "search": search_name(recipe),

@@ -38,8 +38,9 @@ def layers(backbone: nn.Module, *, prune_up_to: str | None = None, exclude: Sequ
     return [weights[name] for name in chosen]
 
 
-def described(search: Mapping[str, Any]) -> str:
-    """Which layers may be pruned, in words: of a search as recipes have it in JSON; "" where all may."""
+def described(recipe: Mapping[str, Any]) -> str:
+    """Which layers the search of a recipe, in JSON values, may prune, in words; "" where it may prune all."""
+    search = recipe.get("search", {})
     up_to, exclude = search.get("prune_up_to"), search.get("exclude")
     depth = [] if up_to is None else [f"up to {up_to}"]
     return ", ".join([*depth, *([f"without {' '.join(exclude)}"] if exclude else [])])

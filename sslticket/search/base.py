@@ -29,11 +29,13 @@ class Stages:
         costs: optimiser steps that the search has taken, at most, when it knows the ticket of each level; the first is
             the dense network's, which is known at W_k.
         kept: weights that remain in the ticket of each level; None where the search itself finds how many.
+        exact: costs are what will be spent; False where they are only the most.
     """
 
     rewind: int
     costs: tuple[int, ...]
     kept: tuple[int, ...] | None
+    exact: bool = True
 
     @property
     def levels(self) -> int:

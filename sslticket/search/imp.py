@@ -69,7 +69,8 @@ class IMP(Ranked):
                 f"needs {self.settled_window + 1}; give a shorter --settled-every, such as 1%, or a smaller window"
             )
         after = clock.total - rewind
-        return Stages(rewind, tuple(rewind + after * level for level in range(self.levels + 1)), self.counts(dense))
+        costs = tuple(rewind + after * level for level in range(self.levels + 1))
+        return Stages(rewind, costs, self.counts(dense), exact=self.settled is None)
 
     def scoring_samples(self, level: int, clock: Clock, classes: int) -> int:
         """See the base class; every level scores anew, and so does every look at whether it has settled."""

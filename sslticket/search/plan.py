@@ -65,12 +65,13 @@ class Plan:
         clock, counts = self.clock, manifest.counts()
         steps = stages.costs[-1]
         after = f", then {stages.costs[2] - stages.costs[1]:,} a level" if stages.levels > 1 else ""
+        most = "" if stages.exact else "at most "
         left = "as many as the search finds remain"
         if stages.kept is not None:
             share = stages.kept[-1] / self.prunable
             left = f"{stages.kept[-1]:,} remain at level {self.levels}, a density of {share:.3%}"
         may = f"{self.prunable:,} prunable"
-        if which := described(recipe.to_dict()["search"]):
+        if which := described(recipe.to_dict()):
             may = f"{self.prunable:,} of {self.weights:,} may be pruned, {which}"
         scoring = self.scoring_samples(self.levels)
         scored = f", {scoring:,} of them for scores" if scoring else ""
@@ -87,8 +88,8 @@ class Plan:
             "W_k": f"after step {stages.rewind:,} = {stages.rewind * clock.batch_size:,} samples "
             f"= {stages.rewind / clock.total:.1%} of training",
             "weights": f"{may}; {left}",
-            "steps": f"{stages.costs[1]:,} dense{after}; {steps:,} in all = {self.samples(self.levels):,} samples"
-            f"{scored}",
+            "steps": f"{stages.costs[1]:,} dense{after}; {most}{steps:,} in all "
+            f"= {self.samples(self.levels):,} samples{scored}",
         }
         width = max(map(len, lines)) + 2
         return "\n".join(f"{name:<{width}}{value}" for name, value in lines.items())

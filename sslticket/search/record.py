@@ -61,7 +61,7 @@ def row(plan: Plan, ticket: Ticket, measured: Mapping[str, Any], *, bad_images: 
         "subset_by": recipe.data.subset_by,
         "level": ticket.level,
         "density": ticket.mask.density,
-        "within": described(ticket.recipe["search"]),
+        "within": described(ticket.recipe),
         "ticket_hash": ticket.hash,
         "search_seed": recipe.seed,
         "search": search_name(ticket.recipe),

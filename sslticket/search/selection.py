@@ -76,7 +76,7 @@ class Selection:
             if counts[-1] < 1:
                 raise BadInput(
                     f"{levels} levels at rate {part.rate:g} leave none of {part.mask.total:,} {kind}; "
-                    f"give --levels {_last(counts, 1)} or less"
+                    f"give {_last(counts, 1)}"
                 )
             needed = sum(min(self.min_per_layer, layer.numel()) for layer in part.mask.values())
             if self.scope == "global" and counts[-1] < needed:
@@ -84,8 +84,8 @@ class Selection:
                 less = f", or --min-per-layer {fits} or less" if fits else ""
                 raise BadInput(
                     f"level {levels} keeps {counts[-1]:,} of {part.mask.total:,} {kind}, and --min-per-layer "
-                    f"{self.min_per_layer} needs {needed:,} in {len(part.mask)} layers; give --levels "
-                    f"{_last(counts, needed)} or less{less}"
+                    f"{self.min_per_layer} needs {needed:,} in {len(part.mask)} layers; give "
+                    f"{_last(counts, needed)}{less}"
                 )
 
     def _keep(self, layers: Mask, part: Part, level: float) -> int:
@@ -116,6 +116,7 @@ class Selection:
             yield from (part.mask.only([name]) for name in part.mask)
 
 
-def _last(counts: list[int], needed: int) -> int:
-    """The last level that keeps so many; levels before it keep more."""
-    return sum(count >= needed for count in counts) - 1
+def _last(counts: list[int], needed: int) -> str:
+    """What to give for all levels to keep so many; each keeps less than the one before."""
+    last = sum(count >= needed for count in counts) - 1
+    return f"--levels {last} or less" if last else "a smaller rate"

@@ -28,7 +28,7 @@ def facts(ticket: Ticket) -> dict[str, str]:
 def _facts(ticket: Ticket) -> dict[str, str]:
     recipe, came, mask = ticket.recipe, ticket.provenance, ticket.mask
     data, inputs = recipe["data"], Inputs.of(recipe)
-    labels, which = _labels(data, came), described(recipe["search"])
+    labels, which = _labels(data, came), described(recipe)
     start = f"after {came['rewind_samples']:,} samples"
     if came.get("weights") == "trained":
         start = f"{start}, but the weights are those with which level {ticket.level - 1} ended"

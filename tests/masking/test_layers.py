@@ -80,6 +80,9 @@ def test_a_network_without_convolutions_has_a_depth_by_name_only() -> None:
 
 
 def test_words_for_what_may_be_pruned() -> None:
-    assert described({"prune_up_to": "conv3", "exclude": ["a", "b.*"]}) == "up to conv3, without a b.*"
-    assert described({"exclude": ["a"]}) == "without a"
-    assert described({"levels": 3}) == described({"prune_up_to": None, "exclude": []}) == ""
+    def words(**search: object) -> str:
+        return described({"search": search})
+
+    assert words(prune_up_to="conv3", exclude=["a", "b.*"]) == "up to conv3, without a b.*"
+    assert words(exclude=["a"]) == "without a"
+    assert words(levels=3) == words(prune_up_to=None, exclude=[]) == described({}) == ""
