@@ -1,6 +1,7 @@
 """What a recipe makes of the images: labels hidden and shuffled; and looking on with a probe."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -44,6 +45,28 @@ def test_classes_without_images_are_named_before_training(tmp_path: Path, caplog
     assert caplog.messages == ["no training images of classes bird, deer, dog, horse, truck in cifar10"]
     with pytest.raises(BadInput, match=r"no images of class 'bird', so --subset 0\.5"):
         Images.of(replace(which, data=Data(dataset="cifar10", subset=0.5)), machine)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        Data(dataset="digits", half="b", subset=0.3),
+        Data(dataset="digits", subset=0.4, subset_by="classes"),
+        pytest.param(
+            Data(dataset="digits", shuffle_labels=1.0), marks=pytest.mark.xfail(raises=AssertionError, strict=True)
+        ),
+    ],
+    ids=["samples of a half", "classes", "other labels are other data"],
+)
+def test_the_images_are_found_again_from_the_ticket_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: Data
+) -> None:
+    folder = search(tmp_path, recipe(data=data, seed=7)).folder.path
+    monkeypatch.chdir(folder / "tickets")
+    page = (Path(__file__).parents[2] / "docs" / "ticket-format.md").read_text()
+    found = re.search(r"## The images that .*?```python\n(.*?)```", page, re.DOTALL)
+    assert found is not None
+    exec(found[1], {})
 
 
 def test_an_objective_that_needs_labels_gets_them_all_or_is_refused() -> None:
