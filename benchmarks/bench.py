@@ -18,7 +18,17 @@ from images import Images, NoImages
 
 from sslticket import origin
 
-TOPICS = ("selection", "ticket_file", "mask_cost", "gate_cost", "startup", "resident", "pipeline", "objectives")
+TOPICS = (
+    "selection",
+    "ticket_file",
+    "mask_cost",
+    "gate_cost",
+    "criteria",
+    "startup",
+    "resident",
+    "pipeline",
+    "objectives",
+)
 
 
 def main(names: list[str]) -> int:

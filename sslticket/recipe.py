@@ -54,13 +54,17 @@ class Data:
         if not 0 < self.subset <= 1:
             raise BadInput(f"a subset of {self.subset:g} is no fraction of the images; give --subset in (0, 1]")
         if self.subset_list is not None and self.subset != 1:
-            raise BadInput("--subset and --subset-list both choose images; give one of them")
+            raise BadInput(
+                "--subset and --subset-list both choose images; give one of them, or --subset 1 with the list"
+            )
         if self.channels not in (None, 1, 3):
             raise BadInput(f"no images of {self.channels} channels can be made; give --channels 1 or 3")
         if not 0 < self.labels <= 1:
             raise BadInput(f"labels of {self.labels:g} of the images cannot be; give --labels in (0, 1]")
         if self.labels_list is not None and self.labels != 1:
-            raise BadInput("--labels and --labels-list both choose labelled images; give one of them")
+            raise BadInput(
+                "--labels and --labels-list both choose labelled images; give one of them, or --labels 1 with the list"
+            )
         if not 0 <= self.shuffle_labels <= 1:
             raise BadInput(f"{self.shuffle_labels:g} is no share of the images; give --shuffle-labels in [0, 1]")
 

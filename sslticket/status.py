@@ -4,6 +4,7 @@ import json
 import os
 import socket
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -58,18 +59,27 @@ def read(folder: Path) -> list[Status]:
 
     Damaged files are left out: the next word of their process mends them.
     """
-    found = []
-    for path in sorted((folder / FOLDER).glob("*.json")):
-        try:
-            found.append(Status(**json.loads(path.read_text(encoding="utf-8"))))
-        except (OSError, ValueError, TypeError):
-            continue
-    return found
+    return [told for _, told in _files(folder)]
+
+
+def forget_dead(folder: Path) -> None:
+    """Delete what processes that are gone left in a run's folder; for one that takes up their work."""
+    for path, told in _files(folder):
+        if told.silent is not None:
+            path.unlink(missing_ok=True)
 
 
 def own(folder: Path) -> Path:
     """The status file of this process in a run's folder."""
     return folder / FOLDER / f"{socket.gethostname()}.{os.getpid()}.json"
+
+
+def _files(folder: Path) -> Iterator[tuple[Path, Status]]:
+    for path in sorted((folder / FOLDER).glob("*.json")):
+        try:
+            yield path, Status(**json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            continue
 
 
 def _runs(pid: int) -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import sslticket
+from sslticket.masking.criteria.base import Criterion
 from sslticket.objectives.base import Objective
 from sslticket.objectives.s4l import S4L
 
@@ -36,7 +37,25 @@ def test_a_page_lists_every_setting_with_its_default(objective: type[Objective])
         assert (field.name, default) in listed
 
 
-@pytest.mark.parametrize("page", [DOCS / "objectives.md", *PAGES.values()], ids=lambda page: page.stem)
+def test_the_criteria_page_lists_every_setting_with_its_default() -> None:
+    found = {name: getattr(sslticket, name) for name in sslticket.__all__}
+    criteria = {name: each for name, each in found.items() if isinstance(each, type) and issubclass(each, Criterion)}
+    text = (DOCS / "criteria.md").read_text()
+    listed = {
+        (name, field, default)
+        for field, names, default in re.findall(r"^\| `(\w+)` \| (.*?) \| `(.*?)` \|", text, re.MULTILINE)
+        for name in re.findall(r"`(\w+)`", names)
+    }
+    fields = {
+        (name, each.name, str(each.default)) for name, one in criteria.items() for each in dataclasses.fields(one)
+    }
+    assert listed == fields
+    assert all(f"| `{name}()` |" in text for name in criteria)
+
+
+@pytest.mark.parametrize(
+    "page", [DOCS / "criteria.md", DOCS / "objectives.md", *PAGES.values()], ids=lambda page: page.stem
+)
 def test_links_and_recipes_are_there(page: Path) -> None:
     text = page.read_text()
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", text):

@@ -98,7 +98,7 @@ def _add_rewind(analyses: "argparse._SubParsersAction[flags.Parser]") -> None:
 
 def _add_flags(parser: flags.Parser, levels: str = selection.USUAL) -> None:
     selection.add(parser, levels=levels)
-    flags.add(parser, Machine())
+    flags.add(parser, Machine(), without=("probe",))  # it looks on at searches only
 
 
 def _add_controls(parser: flags.Parser) -> None:

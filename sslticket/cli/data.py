@@ -66,6 +66,7 @@ def _list(given: argparse.Namespace) -> None:
 
 
 def _verify(given: argparse.Namespace) -> None:
+    from sslticket.data.catalogue import dataset
     from sslticket.data.verifying import verify
 
     if given.decode != "all" and not given.decode.isdigit():
@@ -84,7 +85,8 @@ def _verify(given: argparse.Namespace) -> None:
         problems += not finding.good
     if problems:
         raise BadInput(f"{given.name} has {problems} problem{'s' if problems > 1 else ''}, named above")
-    print(f"{given.name} is as it was published" if given.decode == "all" else f"no problem found in {given.name}")
+    published = given.decode == "all" and not given.no_md5 and dataset(given.name).images is not None
+    print(f"{given.name} is as it was published" if published else f"no problem found in {given.name}")
 
 
 def _pack(given: argparse.Namespace) -> None:

@@ -25,7 +25,7 @@ def add(commands: "argparse._SubParsersAction[flags.Parser]") -> None:
     parser.add_argument(
         "--controls", nargs="*", default=[], metavar="NAME", help="random, preserved, local, adjusted [none]"
     )
-    flags.add(parser, Machine())
+    flags.add(parser, Machine(), without=("probe",))  # it looks on at searches only
     parser.set_defaults(command=_evaluate)
 
 

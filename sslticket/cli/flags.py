@@ -4,7 +4,7 @@ import argparse
 import dataclasses
 import types
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import Field
 from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeVar, get_args, get_origin
@@ -43,13 +43,15 @@ def _known(parser: argparse.ArgumentParser) -> list[str]:
     return found
 
 
-def add(parser: argparse.ArgumentParser, tree: object) -> None:
-    """One flag for each leaf field of a tree of dataclasses; the tree's values are the defaults.
+def add(parser: argparse.ArgumentParser, tree: object, *, without: Collection[str] = ()) -> None:
+    """One flag for each leaf field of a tree of dataclasses but those `without`; the tree's values are the defaults.
 
     Fields whose type cannot be written on a command line (a view, a mapping) are left to the recipe file.
     """
     group = parser.add_argument_group(type(tree).__name__.lower())
     for owner, field, kind in _leaves(tree):
+        if field.name in without:
+            continue
         default = getattr(owner, field.name)
         settings: dict[str, Any] = {
             "default": argparse.SUPPRESS,

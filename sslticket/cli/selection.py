@@ -89,5 +89,8 @@ def numbers(words: Sequence[str], flag: str) -> list[int]:
         first, dash, last = word.partition("-")
         if not first.isdigit() or (dash and not last.isdigit()):
             raise BadInput(f"{flag} {word!r} is no number or range; write it like 0 1 2 or 0-5")
-        found += range(int(first), int(last or first) + 1)
+        some = range(int(first), int(last or first) + 1)
+        if not some:
+            raise BadInput(f"{flag} {word!r} is an empty range; write it like {last}-{first}")
+        found += some
     return list(dict.fromkeys(found))

@@ -100,9 +100,14 @@ def _scores(run: Path) -> Counter[tuple[str, str]]:
 
 def _rows(found: Counter[tuple[str, str]]) -> list[str]:
     by_protocol: dict[str, list[str]] = {}
-    for (protocol, control), count in sorted(found.items(), key=lambda item: (item[0][0], item[0][1] != "ticket")):
+    for (protocol, control), count in sorted(found.items(), key=_ticket_first):
         by_protocol.setdefault(protocol, []).append(f"{control} {count:,}")
     return [f"  rows     {protocol}: {', '.join(counts)}" for protocol, counts in by_protocol.items()]
+
+
+def _ticket_first(item: tuple[tuple[str, str], int]) -> tuple[str, bool, str]:
+    (protocol, control), _ = item
+    return protocol, control != "ticket", control
 
 
 def _process(told: Status) -> str:

@@ -46,7 +46,7 @@ def read_pickle(path: Path) -> dict[str, object]:
     try:
         content = _ArraysOnly(io.BytesIO(path.read_bytes()), encoding="latin1").load()
     except OSError as error:
-        raise BadInput(f"cannot read {path}: {error.strerror}") from error
+        raise _unread(path, error) from error
     except Exception as error:  # a damaged pickle can raise nearly anything
         raise BadInput(f"{path} is damaged or no CIFAR file ({one_line(error)}); download it again") from error
     if not isinstance(content, dict):
@@ -71,23 +71,22 @@ def read_cifar(
     Raises:
         BadInput: naming the file, if one is missing or damaged.
     """
-    parts = [_cifar_part(folder / file, label_key) for file in files]
     meta = read_pickle(folder / names[0]).get(names[1])
     if not isinstance(meta, list) or not meta:
         raise BadInput(f"{folder / names[0]} is no CIFAR file: it has no list {names[1]!r}")
     classes = tuple(name.decode() if isinstance(name, bytes) else str(name) for name in meta)
+    parts = [_cifar_part(folder / file, label_key, len(classes)) for file in files]
     images, labels = (np.concatenate(column) for column in zip(*parts, strict=True))
-    _check_labels(folder, labels, len(classes))
     return images, labels, classes
 
 
-def _cifar_part(path: Path, label_key: str) -> tuple[np.ndarray, np.ndarray]:
+def _cifar_part(path: Path, label_key: str, classes: int) -> tuple[np.ndarray, np.ndarray]:
     content = read_pickle(path)
     data, labels = content.get("data"), content.get(label_key)
     fits = isinstance(data, np.ndarray) and isinstance(labels, list) and data.shape == (len(labels), 3 * 32 * 32)
     if not isinstance(data, np.ndarray) or not fits or data.dtype != np.uint8:
         raise BadInput(f"{path} is no CIFAR file: it needs 'data' of N x 3072 bytes and N {label_key!r}")
-    return data.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), np.array(labels, np.int64)
+    return data.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), _labels(path, np.array(labels), 0, classes - 1)
 
 
 def read_idx(images: Path, labels: Path, classes: int) -> tuple[np.ndarray, np.ndarray]:
@@ -102,8 +101,7 @@ def read_idx(images: Path, labels: Path, classes: int) -> tuple[np.ndarray, np.n
     pixels, numbers = _idx(images, 3), _idx(labels, 1)
     if len(pixels) != len(numbers):
         raise BadInput(f"{images} has {len(pixels)} images but {labels} has {len(numbers)} labels; download them again")
-    _check_labels(labels, numbers, classes)
-    return pixels[..., None], numbers.astype(np.int64)
+    return pixels[..., None], _labels(labels, numbers, 0, classes - 1)
 
 
 def _idx(path: Path, dimensions: int) -> np.ndarray:
@@ -114,11 +112,12 @@ def _idx(path: Path, dimensions: int) -> np.ndarray:
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise BadInput(f"{path} is truncated or damaged ({one_line(error)}); download it again") from error
     except OSError as error:
-        raise BadInput(f"cannot read {path}: {error.strerror}") from error
+        raise _unread(path, error) from error
     start = 4 + 4 * dimensions
     magic = bytes((0, 0, 8, dimensions))  # 8 says unsigned bytes
     if len(content) < start or content[:4] != magic:
-        raise BadInput(f"{path} is no idx file of {dimensions}-dimensional bytes: it starts {content[:4].hex(' ')}")
+        found = f"it starts {content[:4].hex(' ')}" if content else "it is empty"
+        raise BadInput(f"{path} is no idx file of {dimensions}-dimensional bytes: {found}; download it again")
     shape = struct.unpack(f">{dimensions}I", content[4:start])
     if len(content) - start != math.prod(shape):
         size = " x ".join(map(str, shape))
@@ -147,18 +146,30 @@ def _svhn_part(path: Path) -> tuple[np.ndarray, np.ndarray]:
             content = loadmat(file, variable_names=["X", "y"])
     except Exception as error:  # a damaged file can raise nearly anything
         if isinstance(error, OSError) and error.strerror:
-            raise BadInput(f"cannot read {path}: {error.strerror}") from error
+            raise _unread(path, error) from error
         raise BadInput(f"{path} is truncated or damaged ({one_line(error)}); download it again") from error
     pixels, numbers = content.get("X"), content.get("y")
     whole = isinstance(pixels, np.ndarray) and isinstance(numbers, np.ndarray)
     if not whole or pixels.dtype != np.uint8 or pixels.shape != (32, 32, 3, numbers.size):
         raise BadInput(f"{path} is no SVHN file: it needs X of 32 x 32 x 3 x N bytes and N labels y; download it again")
-    labels = numbers.ravel().astype(np.int64)
-    if labels.size == 0 or labels.min() < 1 or labels.max() > 10:
-        raise BadInput(f"{path} needs labels from 1 to 10, where 10 is the digit 0; download it again")
-    return pixels.transpose(3, 0, 1, 2), labels % 10
+    return pixels.transpose(3, 0, 1, 2), _labels(path, numbers.ravel(), 1, 10) % 10
 
 
-def _check_labels(path: Path, labels: np.ndarray, classes: int) -> None:
-    if len(labels) == 0 or labels.min() < 0 or labels.max() >= classes:
-        raise BadInput(f"{path} needs labels from 0 to {classes - 1}; download it again")
+def _labels(path: Path, labels: np.ndarray, first: int, last: int) -> np.ndarray:
+    """The labels as int64, if each is a whole number from `first` to `last`."""
+    if labels.size == 0 or labels.dtype.kind not in "iuf":
+        found = f"labels of the type {labels.dtype}" if labels.size else "no labels"
+        raise BadInput(f"{path} has {found}; it needs whole numbers from {first} to {last}; download it again")
+    wrong = np.flatnonzero(~((labels >= first) & (labels <= last) & (labels % 1 == 0)))
+    if wrong.size:
+        image = int(wrong[0])
+        raise BadInput(
+            f"{path} gives image {image} the label {labels[image]}; labels are whole numbers from {first} to {last}; "
+            "download it again"
+        )
+    return labels.astype(np.int64)
+
+
+def _unread(path: Path, error: OSError) -> BadInput:
+    fix = "download it again" if isinstance(error, FileNotFoundError) else "make it readable"
+    return BadInput(f"cannot read {path}: {error.strerror}; {fix}")

@@ -1,8 +1,9 @@
-"""Images that cannot be read: named once, counted, and too many of them an error."""
+"""Images that cannot be read: named once, counted, and too many of them an error. And classes without images."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
+from sslticket.data.manifest import Manifest
 from sslticket.errors import BadInput
 
 log = logging.getLogger("sslticket")
@@ -49,3 +50,17 @@ def name_bad(found: Mapping[str, str]) -> None:
     """One line in the log for each unreadable image."""
     for path, reason in found.items():
         log.warning("skipped image %s: %s", path, reason)
+
+
+def name_empty(manifest: Manifest) -> None:
+    """A line in the log if classes have no images: a file may be damaged, or only a part of the set be there."""
+    if empty := manifest.empty:
+        what = "training" if manifest.split == "train" else "evaluation"
+        log.warning("no %s images of %s in %s", what, some_classes(empty), manifest.dataset)
+
+
+def some_classes(names: Iterable[str]) -> str:
+    """The first ten, and how many more there are; a terminal should not scroll by with a thousand."""
+    listed = sorted(names)
+    more = f" and {len(listed) - 10:,} more" if len(listed) > 10 else ""
+    return f"{'class' if len(listed) == 1 else 'classes'} {', '.join(listed[:10])}{more}"

@@ -16,26 +16,33 @@ def listed(folder: Path, layout: Lists, split: Split, order: tuple[str, ...] | N
     Whether each file is there is not looked at: 1.8 million looks take minutes.
 
     Raises:
-        BadInput: if a list is missing, cut short, or names a class that there is not; or the images' folder is missing.
+        BadInput: if a list is missing, cut short, or names a class that there is not, or that is not the one in whose
+            folder the image lies; or the images' folder is missing.
     """
-    classes = class_names(folder, layout)
+    folders = _class_folders(folder, layout)
+    classes = tuple(map(_class_name, folders))
     path = folder / (layout.train if split == "train" else layout.eval)
     root = folder / (layout.train_images if split == "train" else layout.eval_images)
     if not root.is_dir():
         raise BadInput(f"{path} lists the images of {root}, which is no folder; unpack its archive there")
-    files, labels = _pairs(path)
-    wrong = [(file, label) for file, label in zip(files, labels, strict=True) if not 0 <= label < len(classes)]
-    if wrong:
-        raise BadInput(
-            f"{path} gives {wrong[0][0]} class {wrong[0][1]}; there are 0 to {len(classes) - 1}; download it again"
-        )
+    names, labels = _pairs(path)
+    files = [name.lstrip("/") for name in names]
+    for name, file, label in zip(names, files, labels, strict=True):
+        if not 0 <= label < len(classes):
+            raise BadInput(f"{path} gives {name} class {label}; there are 0 to {len(classes) - 1}; download it again")
+        # Training images lie in their class's folder, so a number that was cut short cannot pass for another class.
+        if split == "train" and not file.startswith(folders[label]):
+            raise BadInput(
+                f"{path} gives {name} class {label}, whose folder is {folders[label]}; download it again, and "
+                f"{layout.classes}"
+            )
     if order is not None and set(order) != set(classes):
         odd = min(set(order) ^ set(classes))
         raise BadInput(
             f"{root} and the training images in class folders differ in the class {odd!r}; check the folders"
         )
     place = np.array([(order or classes).index(name) for name in classes], np.int64)
-    return Listing(root, order or classes, [file.lstrip("/") for file in files], place[labels])
+    return Listing(root, order or classes, files, place[labels])
 
 
 def class_names(folder: Path, layout: Lists) -> tuple[str, ...]:
@@ -44,10 +51,19 @@ def class_names(folder: Path, layout: Lists) -> tuple[str, ...]:
     Raises:
         BadInput: if their list is missing or damaged.
     """
+    return tuple(map(_class_name, _class_folders(folder, layout)))
+
+
+def _class_folders(folder: Path, layout: Lists) -> list[str]:
+    """The classes' folders among the images, such as "a/apartment_building/outdoor/"."""
     names, numbers = _pairs(folder / layout.classes)
     if numbers != list(range(len(names))):
         raise BadInput(f"{folder / layout.classes} does not number its classes from 0 on; download it again")
-    return tuple(name.strip("/").partition("/")[2].replace("/", "-") for name in names)
+    return [f"{name.strip('/')}/" for name in names]
+
+
+def _class_name(folder: str) -> str:
+    return folder.rstrip("/").partition("/")[2].replace("/", "-")
 
 
 def _pairs(path: Path) -> tuple[list[str], list[int]]:

@@ -66,6 +66,11 @@ class Manifest:
         """Images in each class, (classes,) int64; those with a hidden label are not counted."""
         return np.bincount(self.labels[self.labels >= 0], minlength=len(self.classes))
 
+    @property
+    def empty(self) -> list[str]:
+        """Classes of which there is no image."""
+        return [self.classes[label] for label in np.flatnonzero(self.counts() == 0)]
+
     @cached_property
     def hash(self) -> str:
         """16 hexadecimal digits that name this list of images and labels, wherever the images lie."""
@@ -162,11 +167,10 @@ class Manifest:
                 f"{len(unclear)} names in {list_file} fit several images ({_some(unclear)}); write them as class/name"
             )
         rows = np.flatnonzero(files.isin(names) | bare.isin(names))
-        empty = np.flatnonzero(np.bincount(self.labels[rows], minlength=len(self.classes)) == 0)
-        if len(empty):
+        if empty := self.at(rows).empty:
             raise BadInput(
                 f"the subset list {list_file} leaves {len(empty)} of the {len(self.classes)} classes empty: "
-                f"{_some([self.classes[label] for label in empty])}; add an image of each"
+                f"{_some(empty)}; add an image of each"
             )
         return rows
 
@@ -176,11 +180,15 @@ class Manifest:
         keep = [_half_up(fraction, int(count)) for count in counts]
         if min(keep) == 0:
             label = int(counts.argmin())
-            least = "" if counts[label] == 0 else f"; give at least {flag} {_at_least_half(int(counts[label]))}"
+            if counts[label] == 0:
+                raise BadInput(
+                    f"{self.dataset} has no images of class {self.classes[label]!r}, so {flag} {fraction} cannot take "
+                    "a part of each class; complete the data (sslticket data verify)"
+                )
             classes = ", or whole classes with --subset-by classes" if flag == "--subset" else ""
             raise BadInput(
                 f"{flag} {fraction} leaves class {self.classes[label]!r} of {self.dataset} empty: it has "
-                f"{counts[label]} images{least}{classes}"
+                f"{counts[label]} images; give at least {flag} {_at_least_half(int(counts[label]))}{classes}"
             )
         chosen = [
             rows[generator(seed, "subset", name).permutation(len(rows))[:count]]

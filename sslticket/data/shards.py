@@ -45,12 +45,12 @@ def open_pack(folder: Path, split: Split) -> Listing | None:
     Raises:
         BadInput: if the split was not packed to its end, or a shard is missing or truncated.
     """
-    root = folder / split
-    if not root.is_dir():
+    root, settings = folder / split, read_settings(folder)
+    if split not in settings.get("images", ()):
         return None
     if not (root / "split.json").is_file():
         raise BadInput(f"{root} was not packed to its end; give the same sslticket data pack command again")
-    about, settings = _json(root / "split.json"), read_settings(folder)
+    about = _json(root / "split.json")
     try:
         paths = tuple(root / name for name in about["shards"])
         for path, size in zip(paths, about["shards"].values(), strict=True):
@@ -61,6 +61,8 @@ def open_pack(folder: Path, split: Split) -> Listing | None:
         if list(frame) != list(_COLUMNS) or len(frame) != about["images"]:
             raise ValueError(f"it has {len(frame)} rows, not {about['images']}")
         classes = tuple(about["classes"])
+    except BadInput:
+        raise
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadInput(
             f"{root / 'manifest.csv'} or split.json is damaged ({one_line(error)}); copy or pack it anew"

@@ -24,7 +24,8 @@ def split_listing(entry: Dataset, split: Split, found: places.Found) -> Listing:
     if found.layout == "shards":
         pack = open_pack(folder, split)
         if pack is None:
-            raise places.no_split(entry, split, folder)
+            what = "training" if split == "train" else "evaluation"
+            raise places.MissingSplit(f"{folder} has no {what} images, as there were none to pack; pack the whole set")
         return pack
     train = places.split_folder(entry, "train", folder)
     own = train if split == "train" else places.split_folder(entry, "eval", folder)

@@ -1,13 +1,12 @@
 """Is a data set whole? Its counts against the catalogue's, its official files' MD5 sums, and its images decoded."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
 from sslticket.data import checksums, places
+from sslticket.data.bad import some_classes
 from sslticket.data.catalogue import dataset
 from sslticket.data.dataset import Dataset, Split
 from sslticket.data.filelists import class_names
@@ -58,15 +57,18 @@ def verify(
         raise places.nowhere(entry, data_root)
     if found and md5:
         yield from _sums(entry, found.folder, stage)
-    known = _class_names(entry, found.folder) if found else None
-    sources = {}
+    known, sources = None, {}
+    errors: dict[str, bool] = {}  # by text: a damaged file may stand in the way of both splits
+    try:
+        known = _class_names(entry, found.folder) if found else None
+    except BadInput as error:
+        errors[str(error)] = False
     for split in SPLITS:
         try:
             sources[split] = open_split(name, split, data_root)
-        except places.MissingSplit as error:
-            yield Finding(str(error), good=entry.images is None)
         except BadInput as error:
-            yield Finding(str(error), good=False)
+            errors[str(error)] = isinstance(error, places.MissingSplit) and entry.images is None
+    yield from (Finding(*error) for error in errors.items())
     for split, source in sources.items():
         yield from _counts(entry, split, source)
         yield from _names(split, source, known)
@@ -92,8 +94,8 @@ def _counts(entry: Dataset, split: Split, source: Source) -> Iterator[Finding]:
     if published is not None and not same:
         found += f"; published are {published:,} images of {entry.classes:,} classes"
     yield Finding(found, good=same)
-    if empty := [source.manifest.classes[label] for label in np.flatnonzero(counts == 0)]:
-        yield Finding(f"{split}: no images of {_some(empty)}", good=False)
+    if empty := source.manifest.empty:
+        yield Finding(f"{split}: no images of {some_classes(empty)}", good=False)
 
 
 def _class_names(entry: Dataset, folder: Path) -> tuple[str, ...] | None:
@@ -109,19 +111,14 @@ def _names(split: Split, source: Source, known: tuple[str, ...] | None) -> Itera
     if known is None:
         return
     if strange := set(source.manifest.classes) - set(known):
-        yield Finding(f"{split}: none of the published classes: {_some(strange)}", good=False)
+        yield Finding(f"{split}: none of the published classes: {some_classes(strange)}", good=False)
     if missing := set(known) - set(source.manifest.classes):
-        yield Finding(f"{split}: missing: {_some(missing)}", good=False)
-
-
-def _some(classes: Iterable[str]) -> str:
-    """The first ten names, and how many more there are; a terminal should not scroll by with a thousand."""
-    names = sorted(classes)
-    more = f" and {len(names) - 10:,} more" if len(names) > 10 else ""
-    return f"{'class' if len(names) == 1 else 'classes'} {', '.join(names[:10])}{more}"
+        yield Finding(f"{split}: missing: {some_classes(missing)}", good=False)
 
 
 def _decoded(split: Split, source: Source, most: int | None, threads: int, stage: Stage) -> Iterator[Finding]:
+    if source.images is None and most == 0:
+        return
     bad = dict(source.bad)
     manifest = source.manifest if most is None else source.manifest.thinned(most)
     if source.images is None and len(manifest):

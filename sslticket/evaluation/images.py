@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from sslticket.data.bad import name_empty
 from sslticket.data.channels import in_channels
 from sslticket.data.halves import half
 from sslticket.data.opening import Source, open_split
@@ -34,6 +35,8 @@ class Splits:
                 f"the training and evaluation images of {protocol.dataset} have different classes, {min(odd)!r} is in "
                 "one only; check the data"
             )
+        name_empty(training.manifest)
+        name_empty(evaluation.manifest)
         return cls(training, evaluation)
 
     def in_channels(self, channels: int) -> "Splits":

@@ -1,6 +1,7 @@
 """All rows as one tidy pandas frame, and that frame as a file for other programs; no torch, no drawing."""
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,7 +13,6 @@ from sslticket.errors import BadInput
 from sslticket.files import written_whole
 from sslticket.report import schema
 
-_REMAKE = "delete the file and run the command that made it again"
 _WHOLE = [key for key, kind in schema.KEYS.items() if kind is int]
 _NESTED = [key for key, kind in schema.KEYS.items() if kind in (dict, list)]
 
@@ -49,15 +49,23 @@ def _read(file: Path) -> Iterator[dict[str, Any]]:
     lines = file.read_bytes().splitlines()
     # A row file is renamed into place when it is whole, but a disk that fails can still cut it to nothing.
     if not lines:
-        raise BadInput(f"{file} is empty; {_REMAKE}")
+        raise BadInput(f"{file} is empty; {_remade(file)}")
     for number, line in enumerate(lines, start=1):
         try:
             row = json.loads(line)
         except ValueError:
-            raise BadInput(f"{file}, line {number} is no JSON; {_REMAKE}") from None
+            raise BadInput(f"{file}, line {number} is no JSON; {_remade(file)}") from None
         if fault := schema.wrong(row):
-            raise BadInput(f"{file}, line {number} {fault}; {_REMAKE}")
+            raise BadInput(f"{file}, line {number} {fault}; {_remade(file)}")
         yield row
+
+
+def _remade(file: Path) -> str:
+    """How to get a damaged row again."""
+    if level := re.fullmatch(r"search\.(level-\d+)\.jsonl", file.name):
+        later = f"the tickets of {level[1]} and later levels"
+        return f"delete the file and, to have its training measured again, {later}, and run the search again"
+    return "delete the file and run the command that made it again"
 
 
 def export(folders: Sequence[Path], output: Path) -> int:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from sslticket.data import halves, labels
+from sslticket.data.bad import name_empty
 from sslticket.data.channels import in_channels
 from sslticket.data.manifest import Manifest
 from sslticket.data.opening import Source, open_split
@@ -48,6 +49,7 @@ class Images:
         """
         data, objective = recipe.data, recipe.objective
         opened = open_split(data.dataset, "train", machine.data_root)
+        name_empty(opened.manifest)
         opened = opened if data.channels is None else in_channels(opened, data.channels)
         one = opened.manifest if data.half is None else halves.half(opened.manifest, data.half)
         true = _subset(recipe, one)

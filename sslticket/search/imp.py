@@ -1,18 +1,16 @@
 """Iterative magnitude pruning with rewinding, and its variants; docs/imp.md tells of each."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from sslticket.errors import BadInput
 from sslticket.fit import Fit
-from sslticket.masking.criteria.base import Criterion
-from sslticket.masking.criteria.magnitude import Magnitude
 from sslticket.masking.mask import Mask
 from sslticket.search import settling
-from sslticket.search.base import Search, Stages, rewind_step
+from sslticket.search.base import Stages, rewind_step
 from sslticket.search.cut import cut
-from sslticket.search.selection import Selection
+from sslticket.search.ranked import Ranked
 from sslticket.search.settling import Settling
 from sslticket.units import Clock, Span
 
@@ -23,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class IMP(Search):
+class IMP(Ranked):
     """Train, prune the smallest weights, rewind to W_k, and again (Frankle et al. 2019, Algorithm 1).
 
     Attributes:
@@ -42,37 +40,20 @@ class IMP(Search):
         settled_every: between two looks.
     """
 
-    levels: int = 30
-    rate: float = 0.2
-    linear_rate: float | None = None
-    rewind: str = "1ep"
     retrain: Literal["rewind", "rate", "finetune"] = "rewind"
-    scope: Literal["global", "layer"] = "global"
-    min_per_layer: int = 0
-    criterion: Criterion = field(default_factory=Magnitude)
     settled: float | None = None
     settled_window: int = 5
     settled_every: str = "1ep"
 
     def __post_init__(self) -> None:
-        if self.levels < 1:
-            raise BadInput(f"a search of {self.levels} levels finds nothing; give --levels at least 1")
+        super().__post_init__()
         if self.retrain not in ("rewind", "rate", "finetune"):
             raise BadInput(f"no ticket is trained on by {self.retrain!r}; give --retrain rewind, rate or finetune")
-        Span.parse(self.rewind)
         settling.check(self.settled, self.settled_window, self.settled_every)
-        _ = self.selection  # which checks the rates
-
-    @property
-    def selection(self) -> Selection:
-        """How many weights each level keeps."""
-        return Selection(
-            rate=self.rate, linear_rate=self.linear_rate, scope=self.scope, min_per_layer=self.min_per_layer
-        )
 
     def check(self, fit: Fit, objective: "Objective") -> None:
         """See the base class."""
-        self.criterion.check(self.scope, objective.logits)
+        super().check(fit, objective)
         if self.retrain == "finetune" and fit.decay != "drops" and not fit.last_lr:
             raise BadInput(
                 f"--retrain finetune trains at the last rate, and a {fit.decay} decay ends at 0; "
@@ -87,11 +68,8 @@ class IMP(Search):
                 f"a level has {looks} looks {self.settled_every} apart, and --settled-window {self.settled_window} "
                 f"needs {self.settled_window + 1}; give a shorter --settled-every, such as 1%, or a smaller window"
             )
-        self.selection.check(dense, self.levels)
         after = clock.total - rewind
-        levels = range(self.levels + 1)
-        counts = tuple(self.selection.kept(dense, level) for level in levels)
-        return Stages(rewind, tuple(rewind + after * level for level in levels), counts)
+        return Stages(rewind, tuple(rewind + after * level for level in range(self.levels + 1)), self.counts(dense))
 
     def scoring_samples(self, level: int, clock: Clock, classes: int) -> int:
         """See the base class; every level scores anew, and so does every look at whether it has settled."""

@@ -1,28 +1,25 @@
 """One-shot pruning: at the rewind point, before any further training, or at the end of one."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Literal
 
 from sslticket.errors import BadInput
-from sslticket.fit import Fit
-from sslticket.masking.criteria.base import Criterion, Scores
-from sslticket.masking.criteria.magnitude import Magnitude
+from sslticket.masking.criteria.base import Scores
 from sslticket.masking.mask import Mask
-from sslticket.search.base import Search, Stages, rewind_step
+from sslticket.search.base import Stages, rewind_step
 from sslticket.search.cut import cut
-from sslticket.search.selection import Selection
+from sslticket.search.ranked import Ranked
 from sslticket.units import Clock, Span
 
 if TYPE_CHECKING:
-    from sslticket.objectives.base import Objective
     from sslticket.search.lab import Lab
     from sslticket.ticket import Ticket
 
 
 @dataclass(frozen=True, kw_only=True)
-class OneShot(Search):
+class OneShot(Ranked):
     """Cut every level's mask from the dense network in one go; tickets have W_k. docs/criteria.md tells more.
 
     Densities are those of `IMP` with the same levels and rates. Magnitudes at the end are one-shot pruning with
@@ -40,41 +37,18 @@ class OneShot(Search):
         criterion: by what weights are ranked.
     """
 
-    levels: int = 30
-    rate: float = 0.2
-    linear_rate: float | None = None
-    rewind: str = "1ep"
-    scope: Literal["global", "layer"] = "global"
-    min_per_layer: int = 0
     scored: Literal["start", "end"] = "end"
-    criterion: Criterion = field(default_factory=Magnitude)
 
     def __post_init__(self) -> None:
-        if self.levels < 1:
-            raise BadInput(f"a search of {self.levels} levels finds nothing; give --levels at least 1")
+        super().__post_init__()
         if self.scored not in ("start", "end"):
             raise BadInput(f"no network is scored at {self.scored!r}; give --scored start or end")
-        Span.parse(self.rewind)
-        _ = self.selection  # which checks the rates
-
-    @property
-    def selection(self) -> Selection:
-        """How many weights each level keeps."""
-        return Selection(
-            rate=self.rate, linear_rate=self.linear_rate, scope=self.scope, min_per_layer=self.min_per_layer
-        )
-
-    def check(self, fit: Fit, objective: "Objective") -> None:
-        """See the base class."""
-        self.criterion.check(self.scope, objective.logits)
 
     def stages(self, clock: Clock, dense: Mask) -> Stages:
         """See the base class; all sparse tickets come from the one dense training, or from its part up to W_k."""
         rewind = rewind_step(self.rewind, clock)
-        self.selection.check(dense, self.levels)
         trained = rewind if self.scored == "start" else clock.total
-        counts = tuple(self.selection.kept(dense, level) for level in range(self.levels + 1))
-        return Stages(rewind, (rewind, *[trained] * self.levels), counts)
+        return Stages(rewind, (rewind, *[trained] * self.levels), self.counts(dense))
 
     def scoring_samples(self, level: int, clock: Clock, classes: int) -> int:
         """See the base class; no level needs the scores of another."""

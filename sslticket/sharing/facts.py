@@ -1,5 +1,9 @@
 """What a ticket is and where it comes from, in words."""
 
+from collections.abc import Mapping
+from pathlib import PurePath
+from typing import Any
+
 from sslticket.data.inputs import Inputs
 from sslticket.errors import BadInput
 from sslticket.masking.layers import described
@@ -24,16 +28,16 @@ def facts(ticket: Ticket) -> dict[str, str]:
 def _facts(ticket: Ticket) -> dict[str, str]:
     recipe, came, mask = ticket.recipe, ticket.provenance, ticket.mask
     data, inputs = recipe["data"], Inputs.of(recipe)
-    subset = "" if data["subset"] == 1 else f", {data['subset']:.3g} of the {data['subset_by']}"
-    which = described(recipe["search"])
+    labels, which = _labels(data, came), described(recipe["search"])
     start = f"after {came['rewind_samples']:,} samples"
     if came.get("weights") == "trained":
         start = f"{start}, but the weights are those with which level {ticket.level - 1} ended"
     return {
         "model": recipe["model"] + (f", {inputs}" if inputs else ""),
         "objective": came["objective"],
-        "data": f"{came['dataset']}{subset}: {came['images']:,} images, {came['classes']:,} classes, "
+        "data": f"{came['dataset']}{_part(data)}: {came['images']:,} images, {came['classes']:,} classes, "
         f"hash {came['data_hash']}",
+        **({"labels": labels} if labels else {}),
         "level": f"{ticket.level}, density {mask.density:.4%}: {mask.survivors:,} of {mask.total:,} prunable weights"
         + (f"; pruned {which}" if which else ""),
         "W_k": f"{start}; the search saw {came['search_samples']:,}",
@@ -41,3 +45,24 @@ def _facts(ticket: Ticket) -> dict[str, str]:
         "made by": f"{came['commit'] or 'no checkout'}; "
         + ", ".join(f"{library} {number}" for library, number in came["versions"].items()),
     }
+
+
+def _part(data: Mapping[str, Any]) -> str:
+    """Which of the set's training images; tickets of earlier versions do not know of all these settings."""
+    half = f", half {data['half']} of {data['dataset']}" if data.get("half") else ""
+    if data.get("subset_list"):
+        return f"{half}, the images in {PurePath(data['subset_list']).name}"
+    return half + ("" if data["subset"] == 1 else f", {data['subset']:.3g} of the {data['subset_by']}")
+
+
+def _labels(data: Mapping[str, Any], came: Mapping[str, Any]) -> str:
+    """What was done to the labels; "" where they are all known and true."""
+    said = []
+    if data.get("labels_list"):
+        said.append(f"known of the images in {PurePath(data['labels_list']).name}")
+    elif data.get("labels", 1) != 1:
+        said.append(f"known of {data['labels']:.3g} of each class's images")
+    if data.get("shuffle_labels"):
+        permuted = came["permutation"]["hash"]
+        said.append(f"{data['shuffle_labels']:.3g} of them permuted at random, permutation's hash {permuted}")
+    return "; ".join(said)

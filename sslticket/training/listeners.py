@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sslticket.errors import BadInput
-from sslticket.status import Status, own
+from sslticket.status import Status, forget_dead, own
 from sslticket.training.progress import Listener, Look
 
 _EVERY = 3.0  # seconds between two words: each flushes a file to disk
@@ -18,6 +18,8 @@ class StatusFile(Listener):
     """Keeps the status file of this process in a run's folder; the file goes when the training ends."""
 
     def __init__(self, folder: Path) -> None:
+        """Deletes the files of processes that are gone."""
+        forget_dead(folder)
         self._path, self._last = own(folder), -_EVERY
         self._probe: float | None = None
 

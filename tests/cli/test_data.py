@@ -84,11 +84,32 @@ def test_every_bad_image_and_every_strange_class_is_named(
 
 
 @pytest.mark.data
+def test_a_damaged_file_is_named_once_and_hides_nothing_else(
+    few_photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(few_photographs / "train", tmp_path / "train")
+    shutil.copytree(few_photographs / "train", tmp_path / "val")
+    next((tmp_path / "val").glob("*/*")).write_bytes(b"")
+    (tmp_path / KIT).write_bytes(b"cut")
+    with pytest.raises(BadInput, match="imagenet has 5 problems"):
+        sslticket("data", "verify", "imagenet", "--data-root", tmp_path, "--decode", "all", "--no-md5")
+    found = problems(capsys)
+    assert sum(str(tmp_path / KIT) in line for line in found) == 1
+    assert sum("the file is empty" in line for line in found) == 1
+    folder = write_cifar10(tmp_path / "cifar-10-batches-py")
+    (folder / "batches.meta").unlink()
+    with pytest.raises(BadInput, match="cifar10 has 1 problem, named above"):
+        sslticket("data", "verify", "cifar10", "--data-root", folder, "--no-md5")
+
+
+@pytest.mark.data
 def test_own_images_without_evaluation_images_are_no_problem(
     few_photographs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sslticket("data", "verify", "folder", "--data-root", few_photographs / "train", "--decode", "5")
-    assert "5 images decoded, 0 cannot be read" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "5 images decoded, 0 cannot be read" in printed
+    assert printed.endswith("no problem found in folder\n")  # nothing was published of them
 
 
 @pytest.mark.data

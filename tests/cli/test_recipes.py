@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,19 @@ _TABLE = [line.split() for line in Path(__file__).with_name("published.txt").rea
 _COLUMNS, *_ROWS = [row for row in _TABLE if row and row[0] != "#"]
 PUBLISHED = {row[0]: dict(zip(_COLUMNS, row, strict=True)) for row in _ROWS}
 OURS = ["rotnet_digits", "supervised_digits"]
+BY_LAYER = ("stabilizing_lenet300_mnist", "continuous_conv6_cifar10_imp")
+
+
+def ranked(search: dict[str, Any]) -> str:
+    linear = "" if search["linear_rate"] is None else f"/{search['linear_rate']}"
+    return f"{search['levels']}x{search['rate']}{linear}"
+
+
+def learnt(search: dict[str, Any]) -> str:
+    """The numbers as the table has them."""
+    kind, last = ("cs", "final_temperature") if "final_temperature" in search else ("iss", "score_lr")
+    score, penalty = (f"{search[each]:g}".replace("e-0", "e-") for each in ("initial_score", "penalty"))
+    return f"{kind}:{search['rounds']}:{score}:{penalty}:{search[last]:g}{':*' if search['frozen'] else ''}"
 
 
 def epoch(name: str) -> int:
@@ -54,9 +68,9 @@ def test_a_recipe_carries_the_papers_settings(name: str) -> None:
     else:
         assert fit.decay == "drops"
         assert fit.drops == tuple(f"{drop}{unit}" for drop in curve.split("/") if drop != "-")
-    assert f"{search['levels']}x{search['rate']}" == row["search"]
+    assert (ranked(search) if "levels" in search else learnt(search)) == row["search"]
     assert search["rewind"] == row["rewind"].replace("3.84M", "3840000samples")
-    assert search["scope"] == ("layer" if recipe.model == "lenet300" else "global")
+    assert search.get("scope", "global") == ("layer" if name in BY_LAYER else "global")
     kind, _, share = row["part"].partition(":")
     assert data.subset == (float(share) if kind in ("samples", "classes") else 1)
     assert data.subset_by == ("classes" if kind == "classes" else "samples")
@@ -139,7 +153,11 @@ def test_other_rewind_points(name: str, updates: int, percent: float) -> None:
         (["supervised_vgg19_cifar10", "rotnet_resnet18_cifar10"], (32, "pad", 2, True, [])),
         (["exemplar_vgg19_cifar10"], (32, "pad", 2, True, ["Rotate", "HSVNoise"])),
         (["shuffled_vgg19_cifar10", "shuffled_resnet18_cifar10"], (32, "center", 0, False, [])),
-        (["transfer_vgg19_cifar10", "stabilizing_resnet20_cifar10_low"], (32, "pad", 4, True, [])),
+        (
+            ["transfer_vgg19_cifar10", "stabilizing_resnet20_cifar10_low", "continuous_resnet20_cifar10"],
+            (32, "pad", 4, True, []),
+        ),
+        (["continuous_conv6_cifar10", "continuous_conv6_cifar10_imp"], (32, "center", 0, False, [])),
         (["stabilizing_lenet300_mnist"], (28, "center", 0, False, [])),
     ],
 )

@@ -48,7 +48,9 @@ def folders(test_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 def two_steps(name: str, model: str, folders: Path, out: Path) -> None:
     recipe = load(name)
-    words = f"--length 2it --levels 1 --batch-size 4 --threads 1 --model {model}".split()
+    search = recipe.to_dict()["search"]
+    count = "--levels" if "levels" in search else "--rounds"
+    words = f"--length 2it {count} 1 --batch-size 4 --threads 1 --model {model}".split()
     words += ["--out", str(out), "--data-root", str(folders)]
     for field in dataclasses.fields(recipe.objective):
         if field.name in SMALL:
@@ -63,9 +65,13 @@ def two_steps(name: str, model: str, folders: Path, out: Path) -> None:
     (file,) = out.glob("*/tickets/*1.safetensors")
     ticket, dense = Ticket.load(file), Ticket.load(next(out.glob("*/tickets/*0.safetensors")))
     assert ticket.level == 1
-    rate = recipe.to_dict()["search"]["rate"]
     pruned = sum(int((~layer).sum()) for layer in ticket.mask.values())
-    assert pruned == pytest.approx(rate * dense.mask.total, abs=len(dense.mask))
+    if rate := search.get("rate"):
+        rates = {name: rate if layer.dim() > 2 else search["linear_rate"] or rate for name, layer in dense.mask.items()}
+        expected = sum(rates[name] * layer.numel() for name, layer in dense.mask.items())
+        assert pruned == pytest.approx(expected, abs=len(dense.mask))
+    else:
+        assert 0 < pruned < dense.mask.total
     assert all(torch.isfinite(weights).all() for weights in ticket.weights.values())
     if recipe.data.dataset != "digits":  # it is not made of the folders
         found = {"samples": CLASSES * 3, "classes": CLASSES // 2 * EACH}[recipe.data.subset_by]

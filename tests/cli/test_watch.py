@@ -65,6 +65,21 @@ def test_tickets_rows_and_processes_of_each_run(run: Path, tmp_path: Path) -> No
         f"1 min 20 s left ({TOLD.host}:1)",
         "3 tickets, 4 rows, 2 at work",
     ]
+    status.forget_dead(folder)
+    assert [each.silent for each in status.read(folder)] == [None, None]
+
+
+def test_a_search_that_goes_on_takes_the_place_of_the_killed_one(tmp_path: Path) -> None:
+    folder = search(tmp_path, recipe()).folder.path
+    (folder / "tickets" / "level-03.safetensors").unlink()
+    told(folder, "dead", pid=2**30, time=time.time() - 65)
+    assert len(view([tmp_path])) == 4
+    search(tmp_path, recipe())
+    assert view([tmp_path]) == [
+        str(folder),
+        "  search   4 of 4 tickets, done",
+        "4 tickets, 0 rows, 0 at work",
+    ]
 
 
 def test_a_finished_search_and_output_that_is_no_terminal(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -61,6 +61,22 @@ def test_cifars_python_files_give_back_pixels_labels_and_names(tmp_path: Path) -
     assert train.manifest.classes[8] == "ship"
 
 
+def test_labels_that_are_none_are_named_with_their_image(tmp_path: Path, refused: Refused) -> None:
+    folder = write_cifar10(tmp_path / "cifar-10-batches-py")
+    flat = IMAGES[:2].transpose(0, 3, 1, 2).reshape(2, -1)
+    cases = {
+        "gives image 1 the label 10; labels are whole numbers from 0 to 9": [3, 10],
+        "gives image 0 the label -1": [-1, 3],
+        "gives image 1 the label 2.5": [3.0, 2.5],
+        "gives image 0 the label nan": [float("nan"), 3.0],
+        "labels of the type <U3; it needs whole numbers from 0 to 9": [b"cat", b"dog"],
+    }
+    for words, labels in cases.items():
+        write_pickle(folder / "data_batch_3", {b"data": flat, b"labels": labels})
+        with refused(str(folder / "data_batch_3"), words, "download it again"):
+            open_split("cifar10", "train", tmp_path)
+
+
 def test_a_pickle_that_would_run_code_is_refused(tmp_path: Path, refused: Refused) -> None:
     class Malicious:
         def __reduce__(self) -> tuple[object, ...]:
@@ -84,7 +100,7 @@ def test_truncated_and_foreign_cifar_files_are_named(tmp_path: Path, refused: Re
     with refused(str(one), "3072"):
         read_cifar(folder, ["data_batch_1"], "labels", ("batches.meta", "label_names"))
     one.unlink()
-    with refused(str(one), "No such file"):
+    with refused(str(one), "No such file", "download it again"):
         open_split("cifar10", "train", tmp_path)
 
 
@@ -107,7 +123,7 @@ def test_damaged_idx_files_are_named(tmp_path: Path, refused: Refused) -> None:
     write_idx(images, IMAGES[..., 0])
     write_idx(labels, np.array(LABELS, np.uint8))
     assert read_idx(images, labels, 10)[0].shape == (10, 32, 32, 1)
-    with refused(str(labels), "labels from 0 to 7"):
+    with refused(str(labels), "gives image 1 the label 8; labels are whole numbers from 0 to 7"):
         read_idx(images, labels, 8)
     with refused(str(images), "no idx file of 1-dimensional bytes", "00 00 08 03"):
         read_idx(images, images, 10)
@@ -119,6 +135,9 @@ def test_damaged_idx_files_are_named(tmp_path: Path, refused: Refused) -> None:
         read_idx(images, labels, 10)
     images.write_bytes(images.read_bytes()[:500])
     with refused(str(images), "truncated or damaged"):
+        read_idx(images, labels, 10)
+    images.write_bytes(gzip.compress(b""))
+    with refused(str(images), "is empty", "download it again"):
         read_idx(images, labels, 10)
     images.write_text("not gzip at all")
     with refused(str(images), "truncated or damaged"):

@@ -73,6 +73,9 @@ def test_lists_that_are_damaged_are_named(root: Path, refused: Refused) -> None:
     train.write_text("/b/bar/00000001.jpg 3\n")
     with refused(str(train), "/b/bar/00000001.jpg class 3", "0 to 2"):
         open_split("places365", "train", root)
+    train.write_text("\n".join([*TRAIN, "/b/bar/00000002.jpg 0"]))  # as if it were 01 and cut short
+    with refused(str(train), "/b/bar/00000002.jpg class 0, whose folder is a/airfield/"):
+        open_split("places365", "train", root)
     for content in (b"", b"\xff\xd8\xff\xe0 no text"):
         train.write_bytes(content)
         with refused(str(train), "download it again"):

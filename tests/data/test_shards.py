@@ -152,6 +152,8 @@ def test_packing_goes_on_where_it_stopped_and_ends_with_the_same_bytes(
     (out / "train/shard-00002.tar").unlink()
     (out / "train/shard-00003.idx").unlink()
     shutil.rmtree(out / "eval")
+    with refused(str(out / "eval"), "not packed to its end", "again"):
+        open_split("imagenet", "eval", out)
     packed(originals, out)
     names = {path.relative_to(out) for path in out.rglob("*")}
     assert names == {path.relative_to(shards) for path in shards.rglob("*")}
@@ -173,7 +175,7 @@ def test_damaged_shards_are_named(shards: Path, tmp_path: Path, refused: Refused
     tar = out / "train/shard-00001.tar"
     whole = tar.read_bytes()
     tar.write_bytes(whole[:-1])
-    with refused(str(tar), f"has {len(whole) - 1:,} bytes, not {len(whole):,}"):
+    with refused(f"shard {tar} has {len(whole) - 1:,} bytes, not {len(whole):,}; copy it anew"):
         open_split("imagenet", "train", out)
     tar.unlink()
     with refused(str(tar), "is missing"):

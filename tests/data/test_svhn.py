@@ -103,5 +103,5 @@ def test_truncated_and_foreign_files_are_named(root: Path, refused: Refused) -> 
 @pytest.mark.parametrize("wrong", [0, 11])
 def test_labels_out_of_range_are_refused(root: Path, refused: Refused, wrong: int) -> None:
     write_svhn(root / "train_32x32.mat", slice(0, 3), np.array([1, wrong, 10]))
-    with refused(str(root / "train_32x32.mat"), "labels from 1 to 10"):
+    with refused(str(root / "train_32x32.mat"), "labels are whole numbers from 1 to 10"):
         open_split("svhn", "train", root)

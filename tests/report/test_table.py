@@ -52,6 +52,13 @@ def test_a_line_cut_short_is_named(runs, score, line):
         table.rows([folder])
 
 
+def test_a_damaged_row_of_a_search_comes_back_only_with_its_training(runs, level):
+    folder = runs(level(), file="a/rows/search.level-03.jsonl")
+    (folder / "a/rows/search.level-03.jsonl").write_text('{"kind": "le')
+    with pytest.raises(BadInput, match=r"level-03\.jsonl, line 1 is no JSON; .* the tickets of level-03 and later"):
+        table.rows([folder])
+
+
 @pytest.mark.parametrize(
     ("changes", "named"),
     [

@@ -17,6 +17,7 @@ from sslticket.recipe import Data
 from sslticket.search.images import Images
 from sslticket.search.plan import plan
 from sslticket.search.run import run
+from tests.data.test_arrays import write_cifar10
 from tests.runs import recipe, search, tickets
 
 
@@ -34,6 +35,15 @@ def test_shuffled_labels_are_told_by_the_ticket_and_repeat_with_the_seed(tmp_pat
     other = Images.of(replace(which, seed=1), Machine())
     assert other.permutation is not None
     assert other.permutation["hash"] != found["permutation"]["hash"]
+
+
+def test_classes_without_images_are_named_before_training(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_cifar10(tmp_path / "cifar-10-batches-py")
+    machine, which = Machine(data_root=tmp_path), recipe(data=Data(dataset="cifar10"))
+    Images.of(which, machine)
+    assert caplog.messages == ["no training images of classes bird, deer, dog, horse, truck in cifar10"]
+    with pytest.raises(BadInput, match=r"no images of class 'bird', so --subset 0\.5"):
+        Images.of(replace(which, data=Data(dataset="cifar10", subset=0.5)), machine)
 
 
 def test_an_objective_that_needs_labels_gets_them_all_or_is_refused() -> None:

@@ -11,7 +11,7 @@ from sslticket.data.order import Order
 from sslticket.errors import BadInput
 from sslticket.fit import LARS, SGD, Fit
 from sslticket.masking import gate
-from sslticket.masking.criteria import Magnitude
+from sslticket.masking.criteria.magnitude import Magnitude
 from sslticket.masking.mask import State
 from sslticket.objectives.supervised import Supervised
 from sslticket.randomness import derive

@@ -1,7 +1,7 @@
 """A level ends when the mask that it would draw has settled, and nothing else changes."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,7 +10,8 @@ import torch
 
 from sslticket.errors import BadInput
 from sslticket.machine import Machine
-from sslticket.masking.criteria import Criterion
+from sslticket.masking import gate
+from sslticket.masking.criteria.base import Criterion, Subject
 from sslticket.masking.mask import Mask
 from sslticket.search.imp import IMP
 from sslticket.search.plan import Plan, plan
@@ -26,8 +27,9 @@ EARLY = IMP(levels=3, rate=0.5, rewind=f"{REWIND}it", settled=0.1, settled_windo
 class Constant(Criterion):
     """Keeps the last weights whatever they are, so its mask is settled from the start."""
 
-    def scores(self, trained: Mapping[str, torch.Tensor], names: Sequence[str]) -> dict[str, torch.Tensor]:
-        return {name: torch.arange(trained[name].numel()).view(trained[name].shape).float() for name in names}
+    def scores(self, subject: Subject, names: Sequence[str]) -> dict[str, torch.Tensor]:
+        shapes = {name: weight.shape for name, weight in gate.stored(subject.backbone).items()}
+        return {name: torch.arange(shapes[name].numel()).view(shapes[name]).float() for name in names}
 
 
 def rows(planned: Plan) -> list[dict[str, object]]:

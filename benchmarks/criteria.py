@@ -1,0 +1,66 @@
+"""What scores before training need in memory, against the training that follows them.
+
+Each contender is a whole search in a process of its own, with its loader, its snapshot and its tickets, and the figure
+is the most memory that the process ever held.
+"""
+
+import json
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from compare import Line, in_turn, middle, ratio
+from images import Images
+
+_BATCH = 32  # of the 128 that are common: those would need 12 GB, and their ratio is nearer to 1
+_AT_MOST = 1.1
+
+
+def lines(images: Images) -> list[Line]:
+    """SNIP on one batch for ResNet-50 at 224 pixels, against two training steps with momentum on batches as large."""
+    figures = in_turn({name: _process(name, images) for name in ("SNIP", "training")}, 1, warm=0)
+    more = ratio(figures, "SNIP", "training")
+    return [
+        Line(
+            f"memory of SNIP, ResNet-50, 224 pixels, one batch of {_BATCH}",
+            f"{middle(figures, 'SNIP'):.2f} GB",
+            f"{middle(figures, 'training'):.2f} GB training steps",
+            f"{more - 1:+.1%}",
+            f"<= {_AT_MOST - 1:+.0%}",
+            more <= _AT_MOST,
+        )
+    ]
+
+
+def _process(name: str, images: Images) -> Callable[[], float]:
+    command = [sys.executable, __file__, name, str(images.photographs), str(images.scratch / f"criteria-{name}")]
+
+    def peak() -> float:
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        return float(json.loads(done.stdout))
+
+    return peak
+
+
+def _search(name: str, root: Path, out: Path) -> None:
+    """Search as a recipe does, then print the most memory that was held, in GB."""
+    from sslticket import SGD, SNIP, Data, Fit, Magnitude, OneShot, Recipe, Supervised
+    from sslticket.machine import Machine
+    from sslticket.search.plan import plan
+    from sslticket.search.run import run
+
+    if name == "SNIP":
+        search = OneShot(levels=1, rate=0.9, rewind="0it", scored="start", criterion=SNIP(score_images=_BATCH))
+    else:
+        search = OneShot(levels=1, rate=0.9, rewind="0it", scored="end", criterion=Magnitude())
+    fit = Fit(length="2it", batch_size=_BATCH, optimizer=SGD(lr=0.1))
+    machine = Machine(data_root=root)
+    recipe = Recipe(model="resnet50", data=Data(dataset="imagenet"), objective=Supervised(), fit=fit, search=search)
+    run(plan(recipe, machine, out), machine)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9)  # Linux counts in KiB
+
+
+if __name__ == "__main__":
+    _search(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]))

@@ -1,0 +1,179 @@
+"""Searches that learn their masks, end to end on digits."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from sslticket.errors import BadInput
+from sslticket.machine import Machine
+from sslticket.masking import gate
+from sslticket.objectives.base import Objective
+from sslticket.objectives.byol import BYOL
+from sslticket.objectives.mocov2 import MoCoV2
+from sslticket.objectives.rotnet import RotNet
+from sslticket.objectives.supervised import Supervised
+from sslticket.recipe import Data
+from sslticket.report.schema import wrong
+from sslticket.search.base import Search
+from sslticket.search.continuous import ContinuousSparsification
+from sslticket.search.edgepopup import EdgePopup
+from sslticket.search.lab import Lab
+from sslticket.search.plan import plan
+from sslticket.search.stochastic import StochasticSparsification
+from sslticket.training import checkpoint
+from sslticket.training.net import Net
+from tests.runs import BATCH, REWIND, STEPS, recipe, search, tickets
+
+TOTAL = 13_968  # prunable weights of conv3 on one channel
+CS = ContinuousSparsification(rounds=3, rewind=f"{REWIND}it", initial_score=0.0, penalty=1e-6, final_temperature=20.0)
+ISS = StochasticSparsification(rounds=3, rewind=f"{REWIND}it")
+SEARCHES: dict[str, Search] = {
+    "cs": CS,
+    "cs-rewound": replace(CS, rewind_weights=True),
+    "cs-released": replace(CS, divided=True, scaled_reset=False),
+    "cs-frozen": replace(CS, rounds=1, frozen=True, score_optimizer="adam", score_lr=0.01),
+    "iss": ISS,
+    "supermask": StochasticSparsification(rounds=1, rewind="0it", frozen=True, score_lr=100.0, initial_score=0.0),
+    "edge-popup": EdgePopup(density=0.3),
+}
+
+
+@pytest.mark.parametrize("kind", SEARCHES)
+def test_any_of_them_finds_tickets_with_rotations(tmp_path: Path, kind: str) -> None:
+    planned = search(tmp_path, recipe(RotNet(), search=SEARCHES[kind]))
+    found = tickets(planned)
+    assert found[0].mask.density == 1
+    for ticket in found[1:]:
+        assert 0 < ticket.mask.density < 1
+        for name, value in ticket.weights.items():
+            early = found[0].weights[name]
+            mask = ticket.mask.layers.get(name)
+            assert torch.equal(value, early if mask is None else early.where(mask, 0.0)), "W_k, whatever was learnt"
+    rows = [json.loads(planned.folder.row(level).read_text()) for level in range(planned.levels + 1)]
+    rewinds = kind in ("cs-rewound", "iss")
+    k = 0 if kind in ("supermask", "edge-popup") else REWIND
+    steps = [k, STEPS - k, *(STEPS - k if rewinds else STEPS for _ in found[2:])]
+    assert [row["steps"] for row in rows] == steps
+    spent = [BATCH * sum(steps[: level + 1]) for level in range(len(steps))]
+    assert [row["search_samples"] for row in rows] == spent == [planned.samples(level) for level in range(len(found))]
+    assert rows[-1]["search_epochs"] == pytest.approx(spent[-1] / 1438)
+    for row, ticket in zip(rows[1:], found[1:], strict=True):
+        assert row["undecided"] == ticket.provenance["undecided"]
+        assert 0 <= row["undecided"] <= TOTAL
+        assert wrong(row) is None
+    assert "undecided" not in rows[0]
+
+
+def test_edge_popup_keeps_its_share_of_every_layer_of_the_initialisation(tmp_path: Path) -> None:
+    dense, popped = tickets(search(tmp_path, recipe(search=EdgePopup(density=0.3))))
+    assert [kept for kept, _ in popped.mask.counts().values()] == [
+        round(0.3 * 144),
+        round(0.3 * 4608),
+        round(0.3 * 9216),
+    ]
+    start = Net.build("conv3", Supervised(), channels=1, image_size=8, classes=10, seed=recipe().seeds.init)
+    initial = gate.read(start.backbone)
+    assert all(torch.equal(dense.weights[name], value) for name, value in initial.items())
+
+
+def test_rounds_of_continuous_sparsification_go_on_by_the_reset_rule(tmp_path: Path) -> None:
+    """What is carried to the next round is min(beta_T s_T, s_0), and the ticket is [s_T > 0]."""
+    which = recipe(search=replace(CS, initial_score=0.01, rounds=2))
+    planned = search(tmp_path, which)
+    carried = load_file(planned.folder.carried(1))
+    for name, layer in tickets(planned)[1].mask.items():
+        score = carried[f"scores/backbone.{name}.score"]
+        assert score.max() <= 0.01 + 1e-9
+        assert torch.equal(score > 0, layer)
+        removed = score[~layer]
+        # Before the reset, a score that fell below 0 in six steps was a twentieth of this.
+        assert removed.numel() == 0 or removed.min() < -0.01
+        assert carried[f"scores/backbone.{name}.mask"].all(), "none is removed for good: it may come back"
+
+
+def test_stochastic_sparsification_removes_for_good_what_fell_and_keeps_the_other_scores(tmp_path: Path) -> None:
+    found = search(tmp_path, recipe(search=replace(ISS, rounds=2)))
+    carried = load_file(found.folder.carried(1))
+    second = tickets(found)[2].mask
+    for name in second:
+        score, mask = (carried[f"scores/backbone.{name}.{part}"] for part in ("score", "mask"))
+        assert torch.equal(mask > 0, score >= 1)
+        assert 0.1 < mask.mean() < 0.9
+        assert score[mask > 0].max() > 1
+        assert not (second[name] & (mask == 0)).any()
+
+
+@pytest.mark.parametrize("sampled", [True, False])
+def test_a_stochastic_ticket_is_drawn_or_likely(tmp_path: Path, sampled: bool) -> None:
+    first = tickets(search(tmp_path, recipe(search=replace(ISS, rounds=1, sampled=sampled))))[1].mask
+    share = first.density
+    if sampled:
+        assert 0.6 < share < 0.8, "about sigma(1)"
+    else:
+        assert share > 0.9, "few fall below 0 in six steps"
+
+
+@pytest.mark.parametrize(
+    ("kind", "objective"),
+    [("cs", MoCoV2(queue=96)), ("iss", MoCoV2(queue=96)), ("cs-rewound", Supervised()), ("edge-popup", RotNet())],
+    ids=["cs-mocov2", "iss-mocov2", "cs-rewound", "edge-popup"],
+)
+def test_a_search_cut_off_anywhere_ends_with_the_same_bytes(tmp_path: Path, kind: str, objective: Objective) -> None:
+    which = recipe(objective, search=SEARCHES[kind], data=Data(dataset="digits", image_size=16))
+    whole = search(tmp_path / "whole", which)
+    paths = [whole.folder.ticket(level) for level in range(whole.levels + 1)]
+    cut = plan(which, Machine(), tmp_path / "cut")
+    stopped_after(cut, whole.levels // 2)
+    search(tmp_path / "cut", which)
+    for level, path in enumerate(paths):
+        assert cut.folder.ticket(level).read_bytes() == path.read_bytes(), f"level {level}"
+    last = paths[-1].read_bytes()
+    for path in (paths[-1], whole.folder.row(whole.levels)):
+        path.unlink()
+    search(tmp_path / "whole", which)
+    assert paths[-1].read_bytes() == last
+
+
+def stopped_after(planned: Any, level: int) -> None:
+    """A search whose process ends in the round after this level, just before its ticket is written."""
+    from sslticket.search.run import run
+
+    class Killed(Exception):
+        pass
+
+    kept = Lab.keep
+
+    def keep(self: Lab, number: int, *words: Any, **named: Any) -> Any:
+        if number > level:
+            raise Killed
+        return kept(self, number, *words, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Lab, "keep", keep)
+        with pytest.raises(Killed):
+            run(planned, Machine())
+
+
+def test_a_net_that_is_gone_is_named(tmp_path: Path) -> None:
+    planned = search(tmp_path, recipe(search=CS))
+    for level in (2, 3):
+        planned.folder.ticket(level).unlink()
+    with pytest.raises(BadInput, match=r"carried-01.safetensors is gone, .* move .* away"):
+        search(tmp_path, recipe(search=CS))
+
+
+@pytest.mark.parametrize("kind", ["cs", "iss"])
+def test_target_networks_search_too(tmp_path: Path, kind: str) -> None:
+    which = recipe(BYOL(hidden=16, dim=8, ema=0.9), search=SEARCHES[kind], data=Data(dataset="digits", image_size=16))
+    planned = search(tmp_path, which)
+    carried = checkpoint.load_scores(planned.folder.carried(2))
+    for name in tickets(planned)[1].mask:
+        own, target = (carried[f"{part}.{name}.score"] for part in ("backbone", "heads.momentum.backbone"))
+        assert not torch.equal(own, target)
+        own, target = (carried[f"{part}.{name}.mask"] for part in ("backbone", "heads.momentum.backbone"))
+        assert torch.equal(own, target)

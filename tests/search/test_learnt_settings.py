@@ -1,0 +1,123 @@
+"""What searches that learn their masks take, and what they refuse."""
+
+from dataclasses import fields, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import torch
+
+import sslticket
+from sslticket.errors import BadInput
+from sslticket.fit import LARS, SGD, Adam, Fit
+from sslticket.machine import Machine
+from sslticket.masking import gate
+from sslticket.masking.gates.soft import SoftGate
+from sslticket.objectives.base import Objective
+from sslticket.objectives.supervised import Supervised
+from sslticket.recipe import Data
+from sslticket.search.continuous import ContinuousSparsification
+from sslticket.search.edgepopup import EdgePopup
+from sslticket.search.lab import Lab
+from sslticket.search.learnt import report
+from sslticket.search.stochastic import StochasticSparsification
+from sslticket.training.net import Net
+from sslticket.units import Clock, Span
+from tests.runs import recipe, search
+
+CLOCK = Clock(Span.parse("40it"), 16, 1000)
+CS = ContinuousSparsification(rounds=3, rewind="2it", final_temperature=20.0)
+ISS = StochasticSparsification(rounds=3, rewind="2it")
+
+
+def test_a_temperature_by_the_epoch_has_as_many_stairs_as_epochs() -> None:
+    by_epoch = replace(CS, anneal="epoch", rewind="0it")
+    fit = Fit(length="3ep", batch_size=32, optimizer=SGD(lr=0.1))
+    learning = by_epoch.learning(fit, fit.clock(96))
+    one = learning.gate(torch.zeros(1, 1))
+    assert isinstance(one, SoftGate)
+    seen = []
+    for step in range(9):
+        one.begin(step / 9, 0)
+        seen.append(one.temperature.item())
+    assert seen == pytest.approx([1.0] * 3 + [20**0.5] * 3 + [20.0] * 3)
+    with pytest.raises(BadInput, match=r"rises once an epoch never does .* give --anneal step"):
+        by_epoch.stages(Fit(length="2it", batch_size=32, optimizer=SGD(lr=0.1)).clock(96), 1000)
+
+
+def test_scores_have_an_optimiser_of_their_own_without_weight_decay() -> None:
+    fit = Fit(length="10it", batch_size=32, optimizer=SGD(lr=0.1, weight_decay=1e-4, nesterov=True))
+    clock = fit.clock(100)
+    assert CS.learning(fit, clock).optimizer == SGD(lr=0.1, weight_decay=0.0, nesterov=True)
+    assert ISS.learning(fit, clock).optimizer == SGD(lr=20.0, weight_decay=0.0)
+    assert replace(CS, score_optimizer="adam", score_lr=3e-4).learning(fit, clock).optimizer == Adam(
+        lr=3e-4, weight_decay=0.0
+    )
+    with pytest.raises(BadInput, match="LARS cannot train scores; give --score-optimizer sgd or adam"):
+        CS.learning(replace(fit, optimizer=LARS(lr=1.0)), clock)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: ContinuousSparsification(final_temperature=1.0), "give --final-temperature above 1"),
+        (lambda: ContinuousSparsification(final_temperature=float("nan")), "give --final-temperature above 1"),
+        (lambda: ContinuousSparsification(rounds=0), "give --rounds at least 1"),
+        (lambda: StochasticSparsification(penalty=-1e-8), "give --penalty 0 or more"),
+        (lambda: StochasticSparsification(initial_score=1e3), "give --initial-score from -50 to 50"),
+        (lambda: StochasticSparsification(score_lr=0.0), "give --score-lr above 0"),
+        (lambda: EdgePopup(score_lr=-1.0), "give --score-lr above 0"),
+        (lambda: EdgePopup(density=1.0), "give --density between 0 and 1"),
+        (lambda: EdgePopup(density=0.0), "give --density between 0 and 1"),
+        (lambda: ContinuousSparsification(rewind="soon"), "no length of training"),
+        (lambda: ContinuousSparsification(rewind="2ep").stages(CLOCK, 1000), "not longer than the rewind point of 2ep"),
+    ],
+)
+def test_what_cannot_be_searched_is_refused_before_anything_starts(make: Any, message: str) -> None:
+    with pytest.raises(BadInput, match=message) as caught:
+        make()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_trial_brings_the_rewind_point_within_and_counts_its_rounds() -> None:
+    for which in (ContinuousSparsification(rounds=3), StochasticSparsification(rounds=3)):
+        assert which.brought_within(CLOCK).stages(CLOCK, 1000).rewind == 4
+    assert ContinuousSparsification(rounds=3, rewind="10%").stages(CLOCK, 1000).costs == (4, 40, 80, 120)
+    rewound = ContinuousSparsification(rounds=3, rewind="10%", rewind_weights=True)
+    assert rewound.stages(CLOCK, 1000).costs == (4, 40, 76, 112)
+    assert EdgePopup().brought_within(CLOCK).stages(CLOCK, 1000).costs == (0, 40)
+
+
+def test_a_mask_that_keeps_nothing_ends_the_search_and_an_empty_layer_is_told(tmp_path: Path) -> None:
+    with pytest.raises(
+        BadInput, match=r"level 1 keeps none of 13,968 weights; give a higher --initial-score or a lower"
+    ):
+        search(tmp_path, recipe(search=replace(CS, initial_score=-1.0)))
+    net = Net.build(
+        "conv3", Supervised(), channels=1, image_size=8, classes=10, seed=0, learning=CS.learning(recipe().fit, CLOCK)
+    )
+    gates = gate.learnt(net.backbone)
+    with torch.no_grad():
+        for one in gates.values():
+            one.score.fill_(1.0)
+        gates["features.0.weight"].score.fill_(-1.0)
+        gates["features.4.weight"].score.view(-1)[:7] = 1e-3
+    notes: list[str] = []
+    lab = cast(Lab, SimpleNamespace(net=net, note=notes.append))
+    assert report(lab, CS.mask(net, 0), 2, "a higher --initial-score") == {"undecided": 7}
+    assert notes == [
+        "level 2: 7 of 13,968 weights are neither kept nor removed for sure",
+        "level 2 keeps nothing of features.0.weight; a higher --initial-score would",
+    ]
+    assert CS.mask(net, 0).counts()["features.0.weight"] == (0, 144)
+
+
+def test_no_flag_means_two_things() -> None:
+    """A recipe's flags are flat: fields of a search may not be named as those of what stands beside it."""
+    exported = [getattr(sslticket, name) for name in sslticket.__all__]
+    beside = [Data, Machine, Fit, LARS, SGD, Adam]
+    beside += [one for one in exported if isinstance(one, type) and issubclass(one, Objective)]
+    taken = {field.name for one in beside for field in fields(one)}
+    for one in (ContinuousSparsification, StochasticSparsification, EdgePopup):
+        assert not taken & {field.name for field in fields(one)}
