@@ -81,6 +81,8 @@ class Axis:
         found = _log_ticks(low, high) if self.log else []
         if len(found) < 2:
             found = _linear_ticks(low, high)
+        if self.kind == "density":
+            found = [value for value in found if value <= 1]
         if self.zero:
             found = [self.zero, *(value for value in found if value > 2 * self.zero)]
         return [(value, self.words(value)) for value in found]

@@ -37,12 +37,12 @@ class Panel:
 
     @cached_property
     def common(self) -> pd.DataFrame:
-        """The rows at the sparsest density that all series have; maybe none."""
+        """The rows at the sparsest density that all series have, or most; maybe none."""
         return statistics.sparsest_common(self.summary)
 
     @property
     def density(self) -> float:
-        """The sparsest density that all series have; NaN where there is none."""
+        """The sparsest density that all series have, or most; NaN where no two share one."""
         return float(self.common["density"].iloc[0]) if len(self.common) else math.nan
 
     def accuracy(self) -> Chart:

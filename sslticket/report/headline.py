@@ -30,10 +30,19 @@ def sentence(panel: Panel) -> str:
     if common.empty:
         main = panel.summary[panel.summary["control"].isin(["ticket", "random"])]
         names = escape(", ".join(main["series"].unique()))
-        return f"{where}: no density was measured for each of {names}, so no one number compares them."
+        return f"{where}: no density was measured for any two of {names}, so no one number compares them."
     parts = [_part(row) for row in _few(common).to_dict("records")]
     joined = " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
-    return f"With {text.percent(panel.density)}% of its weights, {where} reaches {joined}."
+    return f"With {text.percent(panel.density)}% of its weights, {where} reaches {joined}.{_absent(panel)}"
+
+
+def _absent(panel: Panel) -> str:
+    """The tickets that were not measured at this density."""
+    main = panel.summary[panel.summary["control"].isin(["ticket", "random"])]
+    names = [name for name in main["series"].unique() if name not in set(panel.common["series"])]
+    if len(names) > _MANY:
+        return f" {len(names)} other series were not measured there."
+    return f" Not measured there: {escape(', '.join(names))}." if names else ""
 
 
 def _few(common: pd.DataFrame) -> pd.DataFrame:

@@ -94,13 +94,16 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def sparsest_common(panel: pd.DataFrame) -> pd.DataFrame:
-    """The rows of a panel's tickets and random tickets at the sparsest density that all of them have; maybe none.
+    """The rows of a panel's tickets and random tickets at the sparsest density that all of them have, or most.
+
+    None where no two share one: searches that come to densities of their own need not meet others.
 
     Label-agnostic series come first, then those that need labels, then random.
     """
     main = panel[panel["control"].isin(["ticket", "random"])]
     shared = main.groupby("density")["series"].nunique()
-    shared = shared[shared == main["series"].nunique()]
+    shared = shared[shared == shared.max()] if main["series"].nunique() == 1 or shared.max() > 1 else shared[:0]
     here = main[main["density"] == (shared.index.min() if len(shared) else math.nan)]
-    place = ~here["objective"].map(label_agnostic) + 2 * (here["control"] == "random")
-    return here.loc[place.sort_values(kind="stable").index]
+    kinds = zip(here["objective"], here["control"], strict=True)
+    place = [(not label_agnostic(objective)) + 2 * (control == "random") for objective, control in kinds]
+    return here.loc[pd.Series(place, here.index, int).sort_values(kind="stable").index]

@@ -88,6 +88,7 @@ def test_ticks_are_round_and_few():
     log, linear = Axis("", "density", log=True), Axis("")
     assert [words for _, words in log.ticks(0.02, 1)] == ["2%", "5%", "10%", "20%", "50%", "100%"]
     assert [words for _, words in log.ticks(0.0008, 1)] == ["0.1%", "1%", "10%", "100%"]
+    assert [words for _, words in log.ticks(0.67, 1.5)] == ["80%", "100%"]  # around the dense network alone
     assert [value for value, _ in linear.ticks(83, 99)] == [85, 90, 95]
     assert [value for value, _ in linear.ticks(86, 99)] == [87.5, 90, 92.5, 95, 97.5]
     assert [words for _, words in linear.ticks(-0.3, 0.5)] == ["\N{MINUS SIGN}0.2", "0", "0.2", "0.4"]

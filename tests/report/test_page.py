@@ -46,6 +46,15 @@ def test_headline_compares_at_the_sparsest_common_density(page):
     )
 
 
+def test_the_headline_says_who_was_not_measured_where_the_others_were(runs, searched, score, tmp_path):
+    own = score(run="cs", objective="byol", density=0.04, level=1, ticket_hash="cs")
+    words = Seen(report.write([runs(*searched, own)], tmp_path / "report.html").html.read_text("utf-8")).text
+    assert "and 67.0 ± 1.4% from random tickets. Not measured there: byol." in " ".join(words.split())
+    other = score(run="x", objective="supervised", density=0.5, level=1, ticket_hash="x")
+    words = Seen(report.write([runs(own, other)], tmp_path / "report.html").html.read_text("utf-8")).text
+    assert "no density was measured for any two of supervised, byol, so no one number compares them." in words
+
+
 def test_search_cost_adds_up_the_levels(page):
     words = " ".join(re.findall(r"<t[hd][^>]*>([^<]*)</t[hd]>", page.read_text("utf-8")))
     assert "rotnet-1 100% of digits 0 3 5,120 40 10 s 0 loss 0.1 → 0.1, rotation accuracy 0.93 → 0.93" in words

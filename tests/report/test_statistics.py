@@ -120,6 +120,16 @@ def test_sparsest_density_that_all_series_have(runs, score):
     assert set(common["density"]) == {0.25}
 
 
+def test_a_series_with_densities_of_its_own_does_not_keep_the_others_from_being_compared(runs, score):
+    def one(run, density):
+        return score(run=run, objective=run, density=density, ticket_hash=f"{run}{density}", level=int(1 / density))
+
+    both = [one(run, density) for run in ("rotnet", "supervised") for density in (0.5, 0.25)]
+    common = statistics.sparsest_common(summary(runs(*both, one("byol", 0.1), one("byol", 0.5 / 3))))
+    assert list(zip(common["series"], common["density"], strict=True)) == [("rotnet", 0.25), ("supervised", 0.25)]
+    assert statistics.sparsest_common(summary(runs(one("rotnet", 0.5), one("byol", 0.25)))).empty
+
+
 def test_objectives_that_need_labels_are_not_called_label_agnostic():
     for module in pkgutil.iter_modules(objectives.__path__):
         importlib.import_module(f"{objectives.__name__}.{module.name}")
