@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Mapping
-from itertools import pairwise
 from typing import Any, Literal
 
 from torch import nn
@@ -17,6 +16,7 @@ from sslticket.search import record
 from sslticket.search.plan import Plan
 from sslticket.search.scoring import Scoring
 from sslticket.search.settling import Settling
+from sslticket.search.trainings import Trainings
 from sslticket.search.watch import Watch
 from sslticket.ticket import Ticket
 from sslticket.training import checkpoint
@@ -54,10 +54,11 @@ class Lab:
         watch: Watch,
         progress: Progress,
     ) -> None:
-        self._plan, self._bench, self._net, self._wrapped = plan, bench, net, wrapped
-        self._recipe, self._stages, self._folder, self._images = plan.recipe, plan.stages, plan.folder, plan.images
-        self._watch, self._progress = watch, progress
-        self._scoring, self._step = Scoring(plan, bench, net, progress), 0
+        self._plan, self._bench, self._net = plan, bench, net
+        self._recipe, self._stages, self._folder = plan.recipe, plan.stages, plan.folder
+        self._progress = progress
+        self._trainings = Trainings(plan, bench, net, wrapped, watch, progress)
+        self._scoring = Scoring(plan, bench, net, progress)
         self._measured, self._shown = dict(_IDLE), dict[str, Any]()  # since the last ticket was kept; until then
         self.spent = 0
         self.bad_images: dict[str, str] = dict(plan.images.source.bad)
@@ -98,7 +99,7 @@ class Lab:
         # The ticket of level 0 is written after the snapshot, so where it is, the snapshot is too.
         if self._folder.ticket(0).exists():
             return
-        loop = self._loop(level=0)
+        loop = self._trainings.loop(level=0)
         self._run(loop, 0, self._stages.rewind, level=0, finds=0)
         if self._bench.first:
             checkpoint.save(self._folder.early, loop, self._stages.rewind, self._bench.accelerator)
@@ -129,7 +130,7 @@ class Lab:
         Raises:
             BadInput: if the net that was carried is gone.
         """
-        loop = self._loop(ticket.level, finetune and ticket.level > 0)
+        loop = self._trainings.loop(ticket.level, finetune and ticket.level > 0)
         start = self._stages.rewind if start is None else start
         if ticket.level == 0:
             there = checkpoint.restore(self._folder.early, loop, self._bench.accelerator)
@@ -155,7 +156,7 @@ class Lab:
     def rewind(self) -> None:
         """Bring the net, heads included, to W_k."""
         gate.write(self._net, checkpoint.load_net(self._folder.early))
-        self._step = self._stages.rewind
+        self._trainings.step = self._stages.rewind
 
     def scores(self, criterion: Criterion, mask: Mask) -> Scores:
         """What a criterion says of the net's weights as they stand, under a mask; the net stays as it is.
@@ -164,7 +165,7 @@ class Lab:
             BadInput: if the scores rank no weights.
         """
         began, samples = time.monotonic(), self._scoring.samples(criterion)
-        scores = self._scoring.scores(criterion, mask, self._step)
+        scores = self._scoring.scores(criterion, mask, self._trainings.step)
         self.bad_images |= self._scoring.bad_images
         self.spent += samples
         self._measured["samples"] += samples
@@ -219,82 +220,14 @@ class Lab:
 
     def summary(self, level: int) -> str:
         """What training showed on the way to a ticket, in one line; "already there" for one that was found."""
-        if not self._shown:
-            return "already there"
-        shown = {name: value for name, value in self._shown["metrics"].items() if name != "loss"}
-        if self._shown["probe"]:
-            shown["nearest neighbours"] = list(self._shown["probe"].values())[-1]
-        metrics = "".join(f", {name} {value:.4g}" for name, value in shown.items())
-        untrained = "no further training" if level else "untrained"
-        loss = untrained if self._shown["loss"] is None else f"loss {self._shown['loss']:.4g}"
-        saved = self._shown["saved_samples"]
-        settled = f", settled with {saved:,} samples saved" if saved else ""
-        return f"{loss}{metrics}{settled}, {self._shown['seconds']:.0f} s"
-
-    def _loop(self, level: int, finetune: bool = False) -> Loop:
-        recipe, images = self._recipe, self._images
-        set_size = images.epoch(recipe.fit.batch_size)
-        seeds = recipe.seeds
-        self._batches = self._bench.loader(
-            images.source,
-            images.views,
-            batch_size=recipe.fit.batch_size,
-            order=derive(seeds.order, level),
-            augment=derive(seeds.augment, level),
-            labelled=images.labelled,
-        )
-        return self._bench.loop(
-            self._net,
-            self._wrapped,
-            self._batches,
-            recipe.fit.finetuned(set_size) if finetune else recipe.fit,
-            set_size=set_size,
-            seed=derive(seeds.augment, level),
-            progress=self._progress,
-        )
+        return record.summary(self._shown, level) if self._shown else "already there"
 
     def _run(
         self, loop: Loop, start: int, stop: int, *, level: int, finds: int, settling: Settling | None = None
     ) -> None:
-        """Train at a level, and remember what the row of the ticket that it finds will say."""
-        self._progress.task(f"level {level + 1}/{self._stages.levels}", self._plan.clock.total)
-        with self._progress.heard_by(*self._bench.listeners(self._folder.path, f"search.level-{finds:02d}")):
-            reached, seconds, probed = self._train(loop, start, stop, settling)
-            metrics = self._watch.metrics()
-            self._progress.measured(metrics)
-        self.bad_images |= self._bench.bad_images(self._batches)
-        batch_size = self._recipe.fit.batch_size
-        self._measured = {
-            "loss": loop.loss if stop > start else None,  # W_k may be the initialisation itself
-            "seconds": round(seconds, 3),
-            "steps": reached - start,
-            "samples": (reached - start) * batch_size + self._measured["samples"],  # and what looks at the mask saw
-            "saved_samples": (stop - reached) * batch_size,
-            "metrics": metrics,
-            "probe": probed,
-        }
-        self.spent += (reached - start) * batch_size
-        if reached < stop:
-            self._progress.remaining(self._plan.samples(self._plan.levels) - self._plan.samples(finds))
-
-    def _train(
-        self, loop: Loop, start: int, stop: int, settling: Settling | None
-    ) -> tuple[int, float, dict[int, float]]:
-        """Train until the end or until the mask has settled; the step reached, seconds, and what the probe saw."""
-        probes = self._watch.steps(start, stop)
-        looks = settling.steps(self._plan.clock, start, stop) if settling else []
-        seconds, probed = 0.0, {}
-        for first, last in pairwise([start, *sorted({*probes, *looks}), stop]):
-            began = time.monotonic()
-            loop.run(first, last)
-            self._step = last
-            ended = last == stop
-            if settling and last in looks:
-                ended = self._bench.agreed(settling.look())  # one process decides for all: they must not part
-            seconds += time.monotonic() - began
-            if self._watch.every is not None and (ended or last in probes):
-                probed[last] = round(self._watch.probe(), 6)
-                self._progress.probe(probed[last])
-            if ended:
-                break
-        return last, seconds, probed
+        """Train, and remember what the row of the ticket that this finds will say."""
+        trained = self._trainings.run(loop, start, stop, level=level, finds=finds, settling=settling)
+        self.bad_images |= self._trainings.bad_images
+        self.spent += trained["samples"]
+        # What looks at a settling mask saw is counted already.
+        self._measured = trained | {"samples": trained["samples"] + self._measured["samples"]}

@@ -77,3 +77,16 @@ def row(plan: Plan, ticket: Ticket, measured: Mapping[str, Any], *, bad_images: 
         "device": device,
         "precision": recipe.precision,
     }
+
+
+def summary(measured: Mapping[str, Any], level: int) -> str:
+    """What the training for a level showed, in one line."""
+    shown = {name: value for name, value in measured["metrics"].items() if name != "loss"}
+    if measured["probe"]:
+        shown["nearest neighbours"] = list(measured["probe"].values())[-1]
+    metrics = "".join(f", {name} {value:.4g}" for name, value in shown.items())
+    untrained = "no further training" if level else "untrained"
+    loss = untrained if measured["loss"] is None else f"loss {measured['loss']:.4g}"
+    saved = measured["saved_samples"]
+    settled = f", settled with {saved:,} samples saved" if saved else ""
+    return f"{loss}{metrics}{settled}, {measured['seconds']:.0f} s"
