@@ -3,25 +3,28 @@
 import json
 import os
 import shutil
+import socket
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 # The only way to learn the mask is to set it; done once, before there are threads.
 _UMASK = os.umask(0o077)
 os.umask(_UMASK)
+_ABANDONED = 3600.0  # seconds without a write
 
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`; what was written there is flushed to disk and renamed into place at the end.
 
-    If the block fails, nothing is left. The temporary name starts with a dot and holds the process id, so a killed
-    writer's remains are never taken for a file of ours, and two writers do not meet.
+    If the block fails, nothing is left. The temporary name starts with a dot and holds machine and process, so a killed
+    writer's remains are never taken for a file of ours, and two writers on a shared file system do not meet.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f".{path.name}.{os.getpid()}.part"
+    temporary = _unfinished(path)
     try:
         yield temporary
         with temporary.open("rb") as file:
@@ -39,7 +42,7 @@ def folder_written_whole(path: Path) -> Iterator[Path]:
     `path` may be there only as an empty folder. If the block fails, nothing is left.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f".{path.name}.{os.getpid()}.part"
+    temporary = _unfinished(path)
     shutil.rmtree(temporary, ignore_errors=True)  # a killed writer's remains may have our number
     temporary.mkdir()
     try:
@@ -50,6 +53,34 @@ def folder_written_whole(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _unfinished(path: Path) -> Path:
+    return path.parent / f".{path.name}.{socket.gethostname()}.{os.getpid()}.part"
+
+
+def sweep(folder: Path) -> None:
+    """Delete what writers that are gone left unfinished below a folder, in which others may be at work.
+
+    A writer is gone if its process ran on this machine and is no more, or has written nothing for an hour.
+    """
+    for path in filter(Path.is_file, folder.rglob(".*.part")):
+        with suppress(FileNotFoundError):  # renamed into place meanwhile
+            pid = path.name.split(".")[-2]
+            here = pid.isdigit() and path.name.endswith(f".{socket.gethostname()}.{pid}.part")
+            if (here and not runs(int(pid))) or time.time() - path.stat().st_mtime > _ABANDONED:
+                path.unlink()
+
+
+def runs(pid: int) -> bool:
+    """Whether there is such a process on this machine."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from sslticket.files import write_json
+from sslticket.files import runs, write_json
 
 FOLDER = ".status"
 SILENT = 120.0  # seconds without a word after which a process on another machine is taken for dead
@@ -50,7 +50,7 @@ class Status:
     def silent(self) -> float | None:
         """Seconds since a process that has died, or gives no sign of life, wrote this; None for one at work."""
         age = time.time() - self.time
-        dead = age > SILENT if self.host != socket.gethostname() else not _runs(self.pid)
+        dead = age > SILENT if self.host != socket.gethostname() else not runs(self.pid)
         return max(0.0, age) if dead else None
 
 
@@ -80,13 +80,3 @@ def _files(folder: Path) -> Iterator[tuple[Path, Status]]:
             yield path, Status(**json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):
             continue
-
-
-def _runs(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # somebody else's
-        return True
-    return True

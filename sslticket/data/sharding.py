@@ -17,7 +17,7 @@ from sslticket.data.decoding import FORMATS, UNREADABLE, upright
 from sslticket.data.manifest import Manifest
 from sslticket.data.shards import FORMAT, open_pack, read_settings
 from sslticket.errors import BadInput, one_line
-from sslticket.files import write_json, written_whole
+from sslticket.files import sweep, write_json, written_whole
 from sslticket.randomness import generator
 
 _MOST_SHARDS = 500  # of a split; a loader keeps them all open, and 1,024 open files are what a process may have
@@ -66,6 +66,7 @@ def begin(manifests: Iterable[Manifest], out: Path, how: Packing) -> None:
     if (out / "pack.json").is_file():
         if read_settings(out) != settings:
             raise BadInput(f"{out} holds shards of other images or with other settings; give another folder")
+        sweep(out)
         return
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise BadInput(f"{out} is there and holds no shards of sslticket; give a new or an empty folder")

@@ -20,7 +20,7 @@ from typing import Any
 
 from sslticket import origin
 from sslticket.errors import BadInput
-from sslticket.files import write_json
+from sslticket.files import sweep, write_json
 from sslticket.recipe import Recipe
 
 
@@ -79,8 +79,7 @@ class RunFolder:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 raise BadInput(f"another process is searching in {self.path}; wait for it or give --out") from None
-            for remains in self.path.rglob(".*.part"):  # of a writer that was killed; nobody else writes now
-                remains.unlink()
+            sweep(self.path)
             if not (self.path / "recipe.json").exists():
                 write_json(self.path / "recipe.json", self._content | origin.stamp())
             yield

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import socket
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from io import BytesIO
@@ -151,6 +152,7 @@ def test_packing_goes_on_where_it_stopped_and_ends_with_the_same_bytes(
         open_split("imagenet", "train", out)
     (out / "train/shard-00002.tar").unlink()
     (out / "train/shard-00003.idx").unlink()
+    (out / f"train/.shard-00002.tar.{socket.gethostname()}.{2**30}.part").write_bytes(b"of a killed packing")
     shutil.rmtree(out / "eval")
     with refused(str(out / "eval"), "not packed to its end", "again"):
         open_split("imagenet", "eval", out)
