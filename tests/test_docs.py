@@ -1,4 +1,4 @@
-"""The objectives' pages say what the code does: every setting with its default, and no link into nothing."""
+"""The pages on objectives and learnt masks say what the code does: every setting with its default, no dead link."""
 
 import dataclasses
 import re
@@ -36,7 +36,17 @@ def test_a_page_lists_every_setting_with_its_default(objective: type[Objective])
         assert (field.name, default) in listed
 
 
-@pytest.mark.parametrize("page", [DOCS / "objectives.md", *PAGES.values()], ids=lambda page: page.stem)
+@pytest.mark.parametrize("name", ["ContinuousSparsification", "StochasticSparsification", "EdgePopup"])
+def test_learnt_masks_list_every_setting_with_its_default(name: str) -> None:
+    section = (DOCS / "learnt-masks.md").read_text().split(f"\n## {name}\n")[1].split("\n## ")[0]
+    listed = re.findall(r"^\| `(\w+)` \| `(.*?)` \|", section, re.MULTILINE)
+    fields = dataclasses.fields(getattr(sslticket, name))
+    assert sorted(listed) == sorted((field.name, str(field.default)) for field in fields)
+
+
+@pytest.mark.parametrize(
+    "page", [DOCS / "objectives.md", DOCS / "learnt-masks.md", *PAGES.values()], ids=lambda page: page.stem
+)
 def test_links_and_recipes_are_there(page: Path) -> None:
     text = page.read_text()
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", text):

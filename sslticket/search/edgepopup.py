@@ -27,7 +27,7 @@ class EdgePopup(Search):
     One training, one ticket. Its weights are W_0, since none is ever trained.
 
     Attributes:
-        density: fraction of each layer's weights that is kept (half did best in the paper's figure 3).
+        density: fraction of each layer's weights that is kept (about half does best in the paper).
         score_optimizer: of the scores: "same" as the weights', SGD with momentum 0.9, or Adam; never with weight decay.
         score_lr: the scores' learning rate, which follows the schedule in proportion (0.1 in the paper's code); None
             for that of the weights, which has no other use here.
