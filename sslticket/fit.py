@@ -180,6 +180,15 @@ class Fit:
             end=clock.total * clock.batch_size,
         )
 
+    def finetuned(self, set_size: int) -> "Fit":
+        """The same training with the rate of its last step throughout; each tensor keeps its share of that."""
+        clock = self.clock(set_size)
+        last = self.schedule(set_size).at(clock.total * clock.batch_size)
+        optimizer = replace(self.optimizer, lr=last)
+        if isinstance(optimizer, LARS) and optimizer.bias_lr is not None:
+            optimizer = replace(optimizer, bias_lr=optimizer.bias_lr * last / self.optimizer.lr)
+        return replace(self, optimizer=optimizer, warmup="0ep", drops=(), decay="drops", last_lr=0.0)
+
     def stretched(self, length: str) -> "Fit":
         """The same training at another length: warmup and drops keep their share of it where the units allow."""
         whole = Span.parse(self.length)

@@ -32,8 +32,9 @@ class Ticket:
     """A sparse trainable network.
 
     Attributes:
-        mask: which prunable weights survive.
-        weights: W_k, all backbone parameters and buffers; pruned entries are 0.
+        mask: which survive of the weights that the search might prune; all others are in `weights` as they are.
+        weights: W_k, or trained ones where the search goes on from these: all backbone parameters and buffers; pruned
+            entries are 0.
         level: how many times the search pruned; 0 is the dense network.
         recipe: the recipe that found it, as JSON values.
         provenance: data with the manifest's hash, seeds, samples seen at k, versions, commit, as JSON values.
@@ -80,14 +81,16 @@ class Ticket:
                     f"this ticket is for another model: {name} is {tuple(value.shape)} in the ticket "
                     f"and {tuple(theirs[name].shape)} in the model{self._meant}"
                 )
-        known = self.mask.keys()
-        if extra := [name for name in prunable(model) if name not in known and theirs[name].dim() > 2]:
+        if extra := [name for name in prunable(model) if name not in self.weights and theirs[name].dim() > 2]:
             raise BadInput(
                 f"this ticket is for another model: it does not know the convolution {extra[0]}{self._meant}"
             )
         gate.attach(model, self.mask)
         gate.write(model, theirs | self.weights)
-        gate.set_mask(model, self.mask)
+        # A ticket that was applied before may have pruned layers that are whole in this one.
+        whole = [name for name in gate.gated(model) if name in self.weights and name not in self.mask]
+        others = Mask.ones_like(self.weights, whole)
+        gate.set_mask(model, Mask(self.mask.layers | others.layers))
         return model
 
     @property

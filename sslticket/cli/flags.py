@@ -108,8 +108,8 @@ def _writable(kind: Any) -> bool:
 
 
 def _explain(owner: object, name: str) -> str:
-    """The field's line in its class's docstring, under Attributes."""
-    lines = (type(owner).__doc__ or "").splitlines()
+    """The field's line under Attributes, in the docstring of its class or of one that this is derived from."""
+    lines = [line for kind in type(owner).__mro__ for line in (kind.__doc__ or "").splitlines()]
     found, text = False, []
     for line in lines:
         words = line.strip()

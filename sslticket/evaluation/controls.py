@@ -12,7 +12,7 @@ from sslticket.randomness import generator
 from sslticket.ticket import Ticket
 
 CONTROLS = {
-    "random": "mask permuted over all prunable weights, weights drawn anew: the papers' random ticket",
+    "random": "mask permuted over all layers that the search pruned, weights drawn anew: the papers' random ticket",
     "local": "mask permuted within each layer, weights drawn anew",
     "preserved": "the ticket's mask, weights drawn anew",
     "adjusted": "mask drawn among the weights that do not go to zero by themselves, weights drawn anew",
@@ -46,7 +46,8 @@ def control(
         kind: one of CONTROLS.
         initial: a backbone drawn anew, W_0 of the control, batch norm included; not the ticket's weights.
         seed: from which the permutation is drawn.
-        natural: for `adjusted`, the weights of the dense network that are not zero at convergence.
+        natural: for `adjusted`, the weights of the dense network that are not zero at convergence, of the ticket's
+            layers. What the search might not prune, no control prunes.
 
     Raises:
         BadInput: for an unknown kind.

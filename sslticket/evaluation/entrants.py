@@ -14,6 +14,7 @@ from sslticket.errors import BadInput
 from sslticket.evaluation.pace import image_size
 from sslticket.evaluation.protocols import Protocol
 from sslticket.evaluation.tasks import run_of
+from sslticket.masking.layers import described
 from sslticket.recipe import family
 from sslticket.ticket import Ticket
 
@@ -26,8 +27,10 @@ class Entrant:
         hash: the ticket's.
         model: its network.
         channels: of the images that it was found on, so of its first layer.
-        kept: weights that remain.
-        total: prunable weights.
+        kept: weights that remain of those that the search might prune.
+        total: weights that it might prune.
+        layers: in which these are.
+        size: all parameters and buffers of the network.
         about: what each of its rows says of it.
     """
 
@@ -36,6 +39,8 @@ class Entrant:
     channels: int
     kept: int
     total: int
+    layers: tuple[str, ...]
+    size: int
     about: Mapping[str, Any]
 
     @classmethod
@@ -54,9 +59,16 @@ class Entrant:
             size = image_size(protocol)
             if size != own:
                 _check(ticket, path, protocol.name, channels, sizes=(own, size))
-        mask = ticket.mask
-        about = _about(path, ticket) | {"channels": channels}
-        return cls(ticket.hash, ticket.recipe["model"], channels, mask.survivors, mask.total, about)
+        return cls(
+            hash=ticket.hash,
+            model=ticket.recipe["model"],
+            channels=channels,
+            kept=ticket.mask.survivors,
+            total=ticket.mask.total,
+            layers=tuple(ticket.mask),
+            size=sum(value.numel() for value in ticket.weights.values()),
+            about=_about(path, ticket) | {"channels": channels},
+        )
 
 
 def _seen(augment: Any) -> int | None:
@@ -97,6 +109,7 @@ def _about(path: Path, ticket: Ticket) -> dict[str, Any]:
         "subset_by": recipe["data"]["subset_by"],
         "level": ticket.level,
         "density": ticket.mask.density,
+        "within": described(recipe),
         "ticket_hash": ticket.hash,
         "search_seed": came["seed"],
         "search_samples": came["search_samples"],

@@ -68,7 +68,7 @@ class Matrix:
     entrants: Mapping[Path, Entrant]
     gallery: Gallery
     precision: str
-    _natural: dict[Path, int] = field(default_factory=dict)  # weights that remain, by file
+    _natural: dict[tuple[Path, tuple[str, ...]], int] = field(default_factory=dict)  # what is left, by file and layers
 
     @classmethod
     def of(cls, tasks: Sequence[Task], data_root: Path | None, precision: str) -> "Matrix":
@@ -127,13 +127,13 @@ class Matrix:
     def _identity(self, task: Task) -> tuple[object, ...]:
         """Rows that agree in this are filled by one training.
 
-        A random ticket owes nothing to the ticket that it stands beside but the number of its weights, and a dense
-        network drawn anew is the same under every control but the adjusted.
+        A random ticket owes nothing to the ticket that it stands beside but its layers and the number of its weights,
+        and a dense network drawn anew is the same under every control but the adjusted.
         """
         entrant = self.entrants[task.path]
-        where = (task.protocol.name, task.seed, entrant.model, entrant.channels, entrant.total)
+        where = (task.protocol.name, task.seed, entrant.model, entrant.channels, entrant.size, entrant.layers)
         if task.control == "adjusted":
-            natural = self._natural_kept(self._natural_file(task))
+            natural = self._natural_kept(self._natural_file(task), entrant.layers)
             return (*where, "adjusted", entrant.kept if natural is None else min(entrant.kept, natural))
         if task.control != "ticket" and (task.control == "random" or entrant.kept == entrant.total):
             return (*where, "random", entrant.kept)
@@ -181,15 +181,15 @@ class Matrix:
             other.run
             for other in self.tasks
             if (mine := self.entrants[other.path]).model == entrant.model
-            and (mine.channels, mine.total) == (entrant.channels, entrant.total)
+            and (mine.channels, mine.size) == (entrant.channels, entrant.size)
         )
         files = [run / "natural" / name for run in dict.fromkeys(alike)]
         return next((file for file in files if file.exists()), files[0])
 
-    def _natural_kept(self, file: Path) -> int | None:
-        if file not in self._natural and file.exists():
-            self._natural[file] = Natural.load(file).mask.survivors
-        return self._natural.get(file)
+    def _natural_kept(self, file: Path, layers: tuple[str, ...]) -> int | None:
+        if (file, layers) not in self._natural and file.exists():
+            self._natural[file, layers] = Natural.load(file).mask.only(layers).survivors
+        return self._natural.get((file, layers))
 
 
 def _precision(row: Path) -> Any:

@@ -44,7 +44,7 @@ class Examiner:
         start = ticket = Ticket.load(training.like.path)
         told = {}
         if training.control != "ticket":
-            natural = _natural(training.natural, splits) if training.natural else None
+            natural = _natural(training.natural, splits, ticket) if training.natural else None
             initial, seed = gate.read(net.backbone), derive(seeds.init, "control")
             start = control(ticket, training.control, initial=initial, seed=seed, natural=natural)
             told = {"natural_density": natural.density, "control_density": start.mask.density} if natural else {}
@@ -99,12 +99,18 @@ class Examiner:
         }
 
 
-def _natural(file: Path, splits: Splits) -> Mask:
-    """The natural mask, which must be of these very images."""
+def _natural(file: Path, splits: Splits, ticket: Ticket) -> Mask:
+    """The natural mask of the layers that the ticket's search might prune; it must be of these very images."""
     natural = Natural.load(file)
     if natural.told["data_hash"] != splits.training.manifest.hash:
         raise BadInput(f"{file} is of other images; delete it and run the same command again")
-    return natural.mask
+    mask = natural.mask.only(ticket.mask)
+    if not mask.survivors:
+        raise BadInput(
+            f"every weight that the search might prune has gone to zero in {file}; there is no adjusted random "
+            "baseline; leave --controls adjusted out"
+        )
+    return mask
 
 
 def _net(training: Training, splits: Splits, seeds: Seeds) -> Net:

@@ -1,6 +1,6 @@
 """Binary masks over the prunable weights of a backbone, and the one function that selects survivors."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ from sslticket.errors import BadInput
 
 State = dict[str, Tensor]  # backbone parameters and buffers by their clean names; heads never enter
 
-_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
 def prunable(backbone: nn.Module) -> list[str]:
@@ -22,7 +22,7 @@ def prunable(backbone: nn.Module) -> list[str]:
     return [
         f"{name}.weight" if name else "weight"
         for name, module in backbone.named_modules()
-        if isinstance(module, (*_CONVOLUTIONS, nn.Linear))
+        if isinstance(module, (*CONVOLUTIONS, nn.Linear))
     ]
 
 
@@ -38,14 +38,24 @@ class Mask(Mapping[str, Tensor]):
         return cls({name: torch.ones_like(state[name], dtype=torch.bool, device="cpu") for name in names})
 
     @classmethod
-    def top(cls, scores: Mapping[str, Tensor], *, keep: int, within: "Mask") -> "Mask":
+    def top(cls, scores: Mapping[str, Tensor], *, keep: int, within: "Mask", at_least: int = 0) -> "Mask":
         """Exactly the `keep` highest scores of all layers together, among the survivors of `within`.
 
         Ties go to the earlier weight: layers in the order of `within`, then the flattened index.
 
+        Args:
+            scores: of every weight.
+            keep: how many weights survive.
+            within: the mask before.
+            at_least: so many of each layer are among them, its highest, or all where it has fewer; the rest are the
+                highest of what is left.
+
         Raises:
-            BadInput: if fewer than `keep` weights survive in `within`, `keep` is not positive, or a score is NaN.
+            BadInput: if fewer than `keep` weights survive in `within`, `keep` is not positive or too few for
+                `at_least`, or a score is NaN.
         """
+        if at_least:
+            return cls._top_of_each(scores, keep, within, at_least)
         # In numpy, whose passes over bytes and whose partition are several times faster than torch's on a CPU.
         values = {name: scores[name].detach().to("cpu").numpy() for name in within}
         alive = {name: layer.numpy() for name, layer in within.items()}
@@ -61,6 +71,23 @@ class Mask(Mapping[str, Tensor]):
         return cls(layers)
 
     @classmethod
+    def _top_of_each(cls, scores: Mapping[str, Tensor], keep: int, within: "Mask", at_least: int) -> "Mask":
+        first: dict[str, Tensor] = {}
+        for name, alive in within.items():
+            own = min(at_least, _count(alive))
+            first[name] = cls.top(scores, keep=own, within=cls({name: alive}))[name] if own else alive
+        left = keep - cls(first).survivors
+        if left < 0:
+            raise BadInput(
+                f"{keep:,} weights are too few for {at_least:,} in each of {len(first)} layers; give fewer levels, a "
+                "smaller rate, or a smaller minimum"
+            )
+        if left == 0:
+            return cls(first)
+        rest = cls.top(scores, keep=left, within=cls({name: within[name] & ~first[name] for name in within}))
+        return cls({name: first[name] | rest[name] for name in within})
+
+    @classmethod
     def top_per_layer(cls, scores: Mapping[str, Tensor], *, density: float, within: "Mask") -> "Mask":
         """In each layer exactly `round(size * density)` of its weights with the highest scores, at least one."""
         layers: dict[str, Tensor] = {}
@@ -68,6 +95,10 @@ class Mask(Mapping[str, Tensor]):
             keep = max(1, kept(alive.numel(), density))
             layers |= cls.top(scores, keep=keep, within=cls({name: alive})).layers
         return cls(layers)
+
+    def only(self, names: Iterable[str]) -> "Mask":
+        """The mask of these layers alone."""
+        return Mask({name: self[name] for name in names})
 
     def __getitem__(self, name: str) -> Tensor:
         return self.layers[name]
@@ -96,6 +127,11 @@ class Mask(Mapping[str, Tensor]):
     def counts(self) -> dict[str, tuple[int, int]]:
         """For each layer the weights that remain and all there are."""
         return {name: (_count(layer), layer.numel()) for name, layer in self.items()}
+
+    @property
+    def emptied(self) -> list[str]:
+        """Layers that keep no weight."""
+        return [name for name, (left, _) in self.counts().items() if not left]
 
     def equals(self, other: "Mask") -> bool:
         """Whether both keep the same weights of the same layers."""

@@ -77,7 +77,8 @@ def transfer(summary: pd.DataFrame) -> Iterator[tuple[float, Heat]]:
     A column is shaded from its least to its greatest mean, since targets are not equally hard.
     """
     main = summary[summary["control"].isin(["ticket", "random"])]
-    for model, own in main.groupby("model"):
+    for number, ((network, within), own) in enumerate(main.groupby(["model", "within"])):
+        model, place = text.network(str(network), str(within)), f"-{number}" if within else ""
         if own["protocol"].nunique() < 2:
             continue
         # All matrices of a model have the same shape, so that the eye keeps its place from one to the next.
@@ -86,7 +87,7 @@ def transfer(summary: pd.DataFrame) -> Iterator[tuple[float, Heat]]:
             yield (
                 float(str(density)),
                 Heat(
-                    name=f"transfer-{model}-{text.percent(float(str(density)))}",
+                    name=f"transfer-{network}{place}-{text.percent(float(str(density)))}",
                     title=f"{model} with {text.percent(float(str(density)))}% of its weights: top-1 in %",
                     corner="tickets",
                     rows=tuple(series),

@@ -39,7 +39,7 @@ def comparisons(frame: pd.DataFrame) -> pd.DataFrame:
                 ]
     ordered = pd.DataFrame(found, columns=COLUMNS)
     by = [*PANEL, "series", "against", "density"]
-    return ordered.sort_values(by, ascending=[True] * 5 + [False], ignore_index=True)
+    return ordered.sort_values(by, ascending=[True] * (len(PANEL) + 2) + [False], ignore_index=True)
 
 
 def _references(panel: pd.DataFrame, own: pd.DataFrame) -> list[str]:

@@ -14,7 +14,7 @@ from sslticket.report.statistics import PANEL
 
 @dataclass(frozen=True)
 class Panel:
-    """What may be compared: the numbers of one protocol, target and model."""
+    """What may be compared: the numbers of one protocol, target and model, in the same layers."""
 
     number: int
     summary: pd.DataFrame  # the rows of `statistics.summary`
@@ -74,8 +74,7 @@ class Content:
 
     def _compared(self, own: pd.DataFrame) -> pd.DataFrame:
         first = own.iloc[0]
-        same = [self.comparisons[key] == first[key] for key in PANEL]
-        found = self.comparisons[same[0] & same[1] & same[2]]
+        found = self.comparisons[(self.comparisons[PANEL] == first[PANEL]).all(axis=1)]
         places = found["series"].map({name: place for place, name in enumerate(self.looks)})
         ordered: pd.DataFrame = found.loc[places.sort_values(kind="stable").index]
         return ordered

@@ -96,8 +96,9 @@ def _line(place: int, row: dict[Any, Any]) -> str:
     numbers = [f"{text.percent(row['density'])}%", f"{100 * row['top1']:.2f}", sd, f"{100 * row['top5']:.2f}"]
     numbers += [str(row["searches"] or text.MISSING), str(row["n"])]
     cells = "".join(f'<td class="num">{each}</td>' for each in numbers)
+    network = text.network(row["model"], row["within"])
     return (
-        f'<tr data-mean="{place}"><th scope="row">{escape(row["series"])}</th><td>{escape(row["model"])}</td>'
+        f'<tr data-mean="{place}"><th scope="row">{escape(row["series"])}</th><td>{escape(network)}</td>'
         f"<td>{escape(row['protocol'])}</td>{cells}</tr>"
     )
 

@@ -16,6 +16,7 @@ SHARED: dict[str, Any] = {
     "subset_by": _TEXT,  # samples or classes
     "level": _WHOLE,  # 0 = dense
     "density": _NUMBER,  # fraction of the prunable weights that remain
+    "within": _TEXT,  # which layers might be pruned, "up to conv3"; "" for all
     "ticket_hash": _TEXT,
     "search_seed": _WHOLE,
     "loss": (*_NUMBER, type(None)),  # last of the training for a level, None where none was; test loss of a score
@@ -47,6 +48,7 @@ SCORE: dict[str, Any] = {
 LEVEL: dict[str, Any] = {
     "metrics": dict,  # name -> number: does the search's own task get learnt?
     "probe": dict,  # step -> accuracy of the nearest-neighbour probe, a fraction; empty where none was asked for
+    "saved_samples": _WHOLE,  # that the training did not see, since its mask had settled
     "search_samples": _WHOLE,  # samples seen by the search up to the end of this level
     "layers": dict,  # layer -> [kept, total]
     "bad_images": _WHOLE,
@@ -55,7 +57,7 @@ LEVEL: dict[str, Any] = {
 
 KINDS = {"score": SHARED | SCORE, "level": SHARED | LEVEL}
 COLUMNS = ["kind", *(SHARED | SCORE | LEVEL)]
-OPTIONAL = ("probe", "channels", "natural_density", "control_density")
+OPTIONAL = ("within", "saved_samples", "probe", "channels", "natural_density", "control_density")
 """Keys that rows written before they were thought of lack, or that only some controls have."""
 
 CONTROLS = ("ticket", "preserved", "local", "random", "adjusted")

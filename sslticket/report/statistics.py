@@ -8,8 +8,8 @@ import pandas as pd
 
 from sslticket.report import schema
 
-PANEL = ["protocol", "target", "model"]
-"""Numbers may be compared, and are drawn in one picture, where these agree."""
+PANEL = ["protocol", "target", "model", "within"]
+"""Numbers may be compared, and are drawn in one picture, where these agree: densities are of the same layers."""
 
 
 def label_agnostic(objective: str) -> bool:
@@ -26,6 +26,8 @@ def named(frame: pd.DataFrame) -> pd.DataFrame:
     grey images have a shared control of their own where there are networks of colour images too.
     """
     same = ["model", "objective", "source", "subset", "subset_by"]
+    # Rows that were written before there were such limits tell of none.
+    frame = frame.assign(within=frame["within"].astype(object).fillna(""))
     # Repeats of a recipe under other seeds are pooled; other recipes that these columns do not tell apart are not.
     recipes = frame.drop_duplicates([*same, "recipe"])
     clash = set(recipes.loc[recipes.duplicated(same, keep=False), "recipe"])
@@ -91,7 +93,7 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
         searches=("search_seed", "nunique"),
     )
     means["place"] = means["control"].map(schema.CONTROLS.index) * 2 + (means["objective"] != "supervised")
-    means = means.sort_values([*PANEL, "place", "series", "density"], ascending=[True] * 5 + [False])
+    means = means.sort_values([*PANEL, "place", "series", "density"], ascending=[True] * (len(PANEL) + 2) + [False])
     return means.drop(columns="place").reset_index(drop=True)
 
 

@@ -61,8 +61,14 @@ def grid(panel: pd.DataFrame) -> pd.DataFrame:
 
 
 def where(panel: pd.DataFrame) -> str:
-    """The network and the images that a panel's numbers are of."""
-    return f"{panel['model'].iloc[0]} on {panel['target'].iloc[0]}"
+    """The network, pruned where, and the images that a panel's numbers are of."""
+    first = panel.iloc[0]
+    return f"{network(first['model'], first['within'])} on {first['target']}"
+
+
+def network(model: str, within: str) -> str:
+    """A network, with the layers that might be pruned where these are not all."""
+    return f"{model} pruned {within}" if within else model
 
 
 def caption(panel: pd.DataFrame) -> str:

@@ -5,8 +5,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from torch import nn
+
 from sslticket.errors import BadInput
 from sslticket.fit import Fit
+from sslticket.masking.layers import layers
+from sslticket.masking.mask import Mask
 from sslticket.units import Clock, Span
 
 if TYPE_CHECKING:  # the lab trains, and so imports torch's whole family
@@ -24,11 +28,13 @@ class Stages:
         costs: optimiser steps that the search has taken, at most, when it knows the ticket of each level; the first is
             the dense network's, which is known at W_k.
         kept: weights that remain in the ticket of each level; None where the search itself finds how many.
+        exact: costs are what will be spent; False where they are only the most.
     """
 
     rewind: int
     costs: tuple[int, ...]
     kept: tuple[int, ...] | None
+    exact: bool = True
 
     @property
     def levels(self) -> int:
@@ -36,12 +42,37 @@ class Stages:
         return len(self.costs) - 1
 
 
+@dataclass(frozen=True, kw_only=True)
 class Search(ABC):
-    """A way to find tickets; a frozen dataclass of hyper-parameters."""
+    """A way to find tickets; a frozen dataclass of hyper-parameters.
+
+    Attributes:
+        prune_up_to: the last layer that may be pruned, all later ones stay dense: "conv3" for the third convolution in
+            the network's order, or a layer's name; None for all layers.
+        exclude: layers that stay dense, by names or by patterns such as "*.downsample.*".
+    """
+
+    prune_up_to: str | None = None
+    exclude: tuple[str, ...] = ()
+
+    def layers(self, backbone: nn.Module) -> list[str]:
+        """Names of the weights that may be pruned; masks, densities and controls are over these.
+
+        Raises:
+            BadInput: if the depth limit or an exclusion names no layer, or no layer is left.
+        """
+        return layers(backbone, prune_up_to=self.prune_up_to, exclude=self.exclude)
+
+    def check(self, fit: Fit) -> None:  # noqa: B027  # most searches work with every training
+        """Whether the search can be done with trainings of this kind.
+
+        Raises:
+            BadInput: naming the flag to change.
+        """
 
     @abstractmethod
-    def stages(self, clock: Clock, total: int) -> Stages:
-        """The plan for one training's clock and `total` prunable weights.
+    def stages(self, clock: Clock, dense: Mask) -> Stages:
+        """The plan for one training's clock and the mask of all weights that may be pruned.
 
         Raises:
             BadInput: if the search cannot be done: W_k beyond the end, or a level that leaves no weight.

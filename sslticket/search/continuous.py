@@ -65,9 +65,9 @@ class ContinuousSparsification(Rounds):
         """See the base class."""
         return self.rewind_weights
 
-    def stages(self, clock: Clock, total: int) -> Stages:
+    def stages(self, clock: Clock, dense: Mask) -> Stages:
         """See the base class."""
-        stages = super().stages(clock, total)
+        stages = super().stages(clock, dense)
         if self.anneal == "epoch" and _epochs(clock) < 2:
             raise BadInput(
                 f"a temperature that rises once an epoch never does in a round of {clock.length}; "

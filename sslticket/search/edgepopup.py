@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from sslticket.errors import BadInput
 from sslticket.fit import Fit
 from sslticket.masking import gate
-from sslticket.masking.gates.topk import TopKGate
+from sslticket.masking.gates.topk import TopKGate, many
 from sslticket.masking.mask import Mask
 from sslticket.search.base import Search, Stages
 from sslticket.search.learnt import ScoreOptimizer, check_rate, report, score_optimizer
@@ -42,9 +42,10 @@ class EdgePopup(Search):
             raise BadInput(f"a density of {self.density:g} leaves nothing to choose; give --density between 0 and 1")
         check_rate(self.score_lr)
 
-    def stages(self, clock: Clock, total: int) -> Stages:
+    def stages(self, clock: Clock, dense: Mask) -> Stages:
         """See the base class."""
-        return Stages(0, (0, clock.total), None)
+        count = sum(many(layer.numel(), self.density) for layer in dense.values())
+        return Stages(0, (0, clock.total), (dense.total, count))
 
     def brought_within(self, clock: Clock) -> "EdgePopup":
         """See the base class; W_0 is within every training."""

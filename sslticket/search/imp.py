@@ -1,13 +1,17 @@
-"""Iterative magnitude pruning with rewinding."""
+"""Iterative magnitude pruning with rewinding, and its variants; docs/imp.md tells of each."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 from sslticket.errors import BadInput
+from sslticket.fit import Fit
 from sslticket.masking.criteria import Criterion, Magnitude
-from sslticket.masking.mask import Mask, State, kept
+from sslticket.masking.mask import Mask
+from sslticket.search import settling
 from sslticket.search.base import Search, Stages, rewind_step
+from sslticket.search.selection import Selection
+from sslticket.search.settling import Settling
 from sslticket.units import Clock, Span
 
 if TYPE_CHECKING:
@@ -22,56 +26,107 @@ class IMP(Search):
     Attributes:
         levels: how many times to prune.
         rate: fraction of the remaining weights pruned each time.
+        linear_rate: the same for linear layers, which are then ranked apart from convolutions; None for one rate.
         rewind: when in the dense training W_k is taken ("3ep", "500it", "3840000samples", or "15%" of it).
+        retrain: how a ticket is trained on: weights and learning rate go back to k ("rewind"); the learning rate alone
+            does ("rate"); neither does, and the last rate stays ("finetune").
         scope: rank all weights together, or each layer's on their own.
+        min_per_layer: weights that stay in each layer, or all where it has fewer.
         criterion: by what weights are ranked.
+        settled: a level ends when the mask that it would draw is nearer than this to those of the last looks; None to
+            train every level to its end.
+        settled_window: looks back with which the mask is compared.
+        settled_every: between two looks.
     """
 
     levels: int = 30
     rate: float = 0.2
+    linear_rate: float | None = None
     rewind: str = "1ep"
+    retrain: Literal["rewind", "rate", "finetune"] = "rewind"
     scope: Literal["global", "layer"] = "global"
+    min_per_layer: int = 0
     criterion: Criterion = field(default_factory=Magnitude)
+    settled: float | None = None
+    settled_window: int = 5
+    settled_every: str = "1ep"
 
     def __post_init__(self) -> None:
         if self.levels < 1:
             raise BadInput(f"a search of {self.levels} levels finds nothing; give --levels at least 1")
-        if not 0 < self.rate < 1:
-            raise BadInput(f"a rate of {self.rate:g} prunes nothing or everything; give --rate between 0 and 1")
+        if self.retrain not in ("rewind", "rate", "finetune"):
+            raise BadInput(f"no ticket is trained on by {self.retrain!r}; give --retrain rewind, rate or finetune")
         Span.parse(self.rewind)
+        settling.check(self.settled, self.settled_window, self.settled_every)
+        _ = self.selection  # which checks the rates
 
-    def density(self, level: int) -> float:
-        """Fraction of the prunable weights that the ticket of this level keeps."""
-        return (1 - self.rate) ** level
+    @property
+    def selection(self) -> Selection:
+        """How many weights each level keeps."""
+        return Selection(
+            rate=self.rate, linear_rate=self.linear_rate, scope=self.scope, min_per_layer=self.min_per_layer
+        )
 
-    def stages(self, clock: Clock, total: int) -> Stages:
+    def check(self, fit: Fit) -> None:
+        """See the base class."""
+        if self.retrain == "finetune" and fit.decay != "drops" and not fit.last_lr:
+            raise BadInput(
+                f"--retrain finetune trains at the last rate, and a {fit.decay} decay ends at 0; "
+                "give --last-lr above 0, or --retrain rate"
+            )
+
+    def stages(self, clock: Clock, dense: Mask) -> Stages:
         """See the base class."""
         rewind = rewind_step(self.rewind, clock)
-        counts = tuple(kept(total, self.density(level)) for level in range(self.levels + 1))
-        if counts[-1] < 1:
-            enough = sum(count >= 1 for count in counts) - 1
+        if self.settled is not None and (looks := self._looks(clock)) <= self.settled_window:
             raise BadInput(
-                f"{self.levels} levels at rate {self.rate:g} leave none of {total:,} weights; "
-                f"give --levels {enough} or less"
+                f"a level has {looks} looks {self.settled_every} apart, and --settled-window {self.settled_window} "
+                f"needs {self.settled_window + 1}; give a shorter --settled-every, such as 1%, or a smaller window"
             )
+        self.selection.check(dense, self.levels)
         after = clock.total - rewind
-        return Stages(rewind, tuple(rewind + after * level for level in range(self.levels + 1)), counts)
+        levels = range(self.levels + 1)
+        counts = tuple(self.selection.kept(dense, level) for level in levels)
+        costs = tuple(rewind + after * level for level in levels)
+        return Stages(rewind, costs, counts, exact=self.settled is None)
 
     def brought_within(self, clock: Clock) -> "IMP":
-        """See the base class; W_k is then taken after a tenth of the training."""
-        return self if clock.steps(Span.parse(self.rewind)) < clock.total else replace(self, rewind="10%")
+        """See the base class; W_k is then taken after a tenth of the training, and looks are 1% of it apart."""
+        late = clock.steps(Span.parse(self.rewind)) >= clock.total
+        within = replace(self, rewind="10%") if late else self
+        rare = self.settled is not None and within._looks(clock) <= self.settled_window
+        return replace(within, settled_every="1%") if rare else within
 
     def tickets(self, lab: "Lab") -> Iterator["Ticket"]:
         """See the base class."""
         lab.reach_rewind_point()
         ticket = lab.found(0) or lab.keep(0, lab.dense_mask())
         yield ticket
-        for level in range(1, self.levels + 1):
-            ticket = lab.found(level) or lab.keep(level, self._prune(lab.train(ticket), level, ticket.mask))
+        for _ in range(self.levels):
+            ticket = lab.found(ticket.level + 1) or self._next(lab, ticket)
             yield ticket
 
-    def _prune(self, trained: State, level: int, mask: Mask) -> Mask:
-        scores = self.criterion.scores(trained, list(mask))
-        if self.scope == "layer":
-            return Mask.top_per_layer(scores, density=self.density(level), within=mask)
-        return Mask.top(scores, keep=kept(mask.total, self.density(level)), within=mask)
+    def _next(self, lab: "Lab", ticket: "Ticket") -> "Ticket":
+        level = ticket.level + 1
+
+        def draw() -> Mask:
+            scores = self.criterion.scores(lab.weights(), list(ticket.mask))
+            return self.selection.draw(scores, level, ticket.mask)
+
+        watched = None if self.settled is None else self._settling(draw, self.settled)
+        goes_on = self.retrain != "rewind"
+        trained = lab.train(ticket, carried=goes_on, finetune=self.retrain == "finetune", settling=watched)
+        mask = draw()
+        if not goes_on:
+            return lab.keep(level, mask)
+        if level < self.levels:
+            lab.carry(level)
+        return lab.keep(level, mask, weights=trained)
+
+    def _settling(self, draw: Callable[[], Mask], bound: float) -> Settling:
+        return Settling(draw, bound=bound, window=self.settled_window, every=Span.parse(self.settled_every))
+
+    def _looks(self, clock: Clock) -> int:
+        """How many a level has before its end."""
+        start = clock.steps(Span.parse(self.rewind))
+        return len(settling.steps(Span.parse(self.settled_every), clock, start, clock.total))

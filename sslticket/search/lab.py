@@ -1,20 +1,20 @@
 """What a search may do: reach W_k, train a ticket, keep a ticket; what the folder has is not done again."""
 
 import time
-from collections.abc import Mapping
 from itertools import pairwise
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 from torch import nn
 
-from sslticket import origin
 from sslticket.errors import BadInput
 from sslticket.files import write_row
 from sslticket.masking import gate
-from sslticket.masking.mask import Mask, State, prunable
+from sslticket.masking.mask import Mask, State
 from sslticket.randomness import derive
-from sslticket.recipe import family
+from sslticket.search import record
 from sslticket.search.plan import Plan
+from sslticket.search.settling import Settling
 from sslticket.search.watch import Watch
 from sslticket.ticket import Ticket
 from sslticket.training import checkpoint
@@ -58,7 +58,11 @@ class Lab:
 
     def dense_mask(self) -> Mask:
         """The mask of ones."""
-        return Mask.ones_like(gate.stored(self._net.backbone), prunable(self._net.backbone))
+        return Mask.ones_like(gate.stored(self._net.backbone), self._recipe.search.layers(self._net.backbone))
+
+    def weights(self) -> State:
+        """The backbone's weights as they are now."""
+        return gate.read(self._net.backbone)
 
     def found(self, level: int) -> Ticket | None:
         """The ticket of a level that is finished."""
@@ -80,7 +84,15 @@ class Lab:
             checkpoint.save(self._folder.early, loop, self._stages.rewind, self._bench.accelerator)
         self._bench.accelerator.wait_for_everyone()
 
-    def train(self, ticket: Ticket, *, carried: bool = False, start: int | None = None) -> State:
+    def train(
+        self,
+        ticket: Ticket,
+        *,
+        carried: bool = False,
+        start: int | None = None,
+        finetune: bool = False,
+        settling: Settling | None = None,
+    ) -> State:
         """Train a ticket to the end; returns the backbone's weights there.
 
         The dense network goes on where it was at step k, optimiser and all; every later ticket starts with a fresh
@@ -91,37 +103,50 @@ class Lab:
             ticket: of the level that is trained.
             carried: from the net that `carry` kept for this level, in place of W_k.
             start: the step at which training begins; None for k.
+            finetune: a ticket that was carried is trained at the last rate of the schedule.
+            settling: ends the training early.
+
+        Raises:
+            BadInput: if what was kept for this level is gone.
         """
-        loop = self._loop(ticket.level)
+        loop = self._loop(ticket.level, finetune and ticket.level > 0)
         start = self._stages.rewind if start is None else start
         if ticket.level == 0:
             there = checkpoint.restore(self._folder.early, loop, self._bench.accelerator)
             assert start == there, "the dense network goes on where it was"
         else:
             kept = self._folder.carried(ticket.level) if carried else self._folder.early
-            gate.write(self._net, checkpoint.load_net(kept))
+            gate.write(self._net, checkpoint.load_net(self._there(kept, ticket.level)))
             loop.begins = start
         closed = ticket.mask
         if self._net.learning is not None:
             if ticket.level:
-                gate.write_scores(self._net, checkpoint.load_scores(self._folder.carried(ticket.level)))
+                kept = self._there(self._folder.carried(ticket.level), ticket.level)
+                gate.write_scores(self._net, checkpoint.load_scores(kept))
             closed = gate.masks(self._net.backbone)
         gate.set_mask_everywhere(self._net, closed)
-        self._run(loop, start, self._plan.clock.total, level=ticket.level, finds=ticket.level + 1)
-        return gate.read(self._net.backbone)
+        self._run(loop, start, self._plan.clock.total, level=ticket.level, finds=ticket.level + 1, settling=settling)
+        return self.weights()
+
+    def _there(self, kept: Path, level: int) -> Path:
+        if not kept.exists():
+            raise BadInput(
+                f"{kept}, from which level {level} is trained on, is gone; delete the tickets of level 1 and beyond "
+                "and run the same command again"
+            )
+        return kept
 
     def carry(self, level: int) -> None:
         """Keep the whole net as it is, for the training of this level's ticket; call it before that one is kept.
 
-        So where the ticket is, its net is too. What was kept for earlier levels goes when the ticket is there, but for
-        the one before: the last ticket can be found again.
+        So where the ticket is, its net is too. What was kept for earlier levels goes when the ticket is there.
         """
         if self._bench.first:
             checkpoint.save_net(self._folder.carried(level), self._net)
         self._bench.accelerator.wait_for_everyone()
 
     def keep(
-        self, level: int, mask: Mask, weights: State | None = None, *, told: Mapping[str, Any] | None = None
+        self, level: int, mask: Mask, weights: State | None = None, *, told: dict[str, Any] | None = None
     ) -> Ticket:
         """Write the ticket of a level; its row goes first, so none is ever missing.
 
@@ -132,15 +157,25 @@ class Lab:
             told: what else its provenance and its row say.
         """
         if self._bench.first:
+            kind: Literal["early", "trained"] = "early" if weights is None else "trained"
+            provenance = record.provenance(self._plan, weights=kind, samples=self._spent)
             if weights is None:
                 early = checkpoint.load_net(self._folder.early)
                 own = (name for name in early if name.startswith("backbone."))
                 weights = {name.removeprefix("backbone."): early[name] for name in own}
-            provenance = self._provenance() | dict(told or {})
-            ticket = Ticket.make(mask, weights, level=level, recipe=self._recipe.to_dict(), provenance=provenance)
-            write_row(self._folder.row(level), self._row(ticket) | dict(told or {}))
+            ticket = Ticket.make(
+                mask, weights, level=level, recipe=self._recipe.to_dict(), provenance=provenance | (told or {})
+            )
+            row = record.row(
+                self._plan,
+                ticket,
+                self._measured | (told or {}),
+                bad_images=len(self.bad_images),
+                device=self._bench.device_name,
+            )
+            write_row(self._folder.row(level), row)
             ticket.save(self._folder.ticket(level))
-            for earlier in range(level - 1):
+            for earlier in range(level):
                 self._folder.carried(earlier).unlink(missing_ok=True)
         self._bench.accelerator.wait_for_everyone()
         kept = self.found(level)
@@ -159,10 +194,13 @@ class Lab:
             shown["nearest neighbours"] = list(self._measured["probe"].values())[-1]
         metrics = "".join(f", {name} {value:.4g}" for name, value in shown.items())
         loss = "untrained" if self._measured["loss"] is None else f"loss {self._measured['loss']:.4g}"
-        return f"{loss}{metrics}, {self._measured['seconds']:.0f} s"
+        saved = self._measured["saved_samples"]
+        settled = f", settled with {saved:,} samples saved" if saved else ""
+        return f"{loss}{metrics}{settled}, {self._measured['seconds']:.0f} s"
 
-    def _loop(self, level: int) -> Loop:
+    def _loop(self, level: int, finetune: bool = False) -> Loop:
         recipe, images = self._recipe, self._images
+        set_size = images.epoch(recipe.fit.batch_size)
         seeds = recipe.seeds
         self._batches = self._bench.loader(
             images.source,
@@ -176,85 +214,53 @@ class Lab:
             self._net,
             self._wrapped,
             self._batches,
-            recipe.fit,
-            set_size=images.epoch(recipe.fit.batch_size),
+            recipe.fit.finetuned(set_size) if finetune else recipe.fit,
+            set_size=set_size,
             seed=derive(seeds.augment, level),
             progress=self._progress,
         )
 
-    def _run(self, loop: Loop, start: int, stop: int, *, level: int, finds: int) -> None:
+    def _run(
+        self, loop: Loop, start: int, stop: int, *, level: int, finds: int, settling: Settling | None = None
+    ) -> None:
         """Train at a level, and remember what the row of the ticket that it finds will say."""
         self._progress.task(f"level {level + 1}/{self._stages.levels}", self._plan.clock.total)
-        seconds, probed = 0.0, {}
         with self._progress.heard_by(*self._bench.listeners(self._folder.path, f"search.level-{finds:02d}")):
-            for first, last in pairwise([start, *self._looks(start, stop)]):
-                began = time.monotonic()
-                loop.run(first, last)
-                seconds += time.monotonic() - began
-                if self._watch.every is not None:
-                    probed[last] = round(self._watch.probe(), 6)
-                    self._progress.probe(probed[last])
+            reached, seconds, probed = self._train(loop, start, stop, settling)
             metrics = self._watch.metrics()
             self._progress.measured(metrics)
         self.bad_images |= self._bench.bad_images(self._batches)
+        batch_size = self._recipe.fit.batch_size
         self._measured = {
             "loss": loop.loss if stop > start else None,  # W_k may be the initialisation itself
             "seconds": round(seconds, 3),
-            "steps": stop - start,
-            "samples": (stop - start) * self._recipe.fit.batch_size,
+            "steps": reached - start,
+            "samples": (reached - start) * batch_size,
+            "saved_samples": (stop - reached) * batch_size,
             "metrics": metrics,
             "probe": probed,
         }
         self._spent += self._measured["samples"]
+        if reached < stop:
+            self._progress.remaining(self._plan.samples(self._plan.levels) - self._plan.samples(finds))
 
-    def _looks(self, start: int, stop: int) -> list[int]:
-        """The steps after which to look: every probe's, and the last."""
-        every = self._watch.every or stop + 1
-        return [*range((start // every + 1) * every, stop, every), stop]
-
-    def _provenance(self) -> dict[str, Any]:
-        """Where the ticket comes from; nothing in it depends on the clock, so a repeated search repeats the file."""
-        manifest, true = self._images.source.manifest, self._images.true.manifest
-        recipe, permutation = self._recipe, self._images.permutation
-        shuffled = {} if permutation is None else {"permutation": permutation}
-        half = {} if self._images.half is None else {"half": self._images.half}
-        return {
-            "dataset": manifest.dataset,
-            "images": len(true),
-            **half,
-            **shuffled,
-            "classes": len(manifest.classes),
-            "data_hash": manifest.hash,
-            "objective": recipe.task,
-            "seed": recipe.seed,
-            "rewind_samples": self._stages.rewind * recipe.fit.batch_size,
-            "search_samples": self._spent,
-            "versions": origin.versions(),
-            "commit": origin.commit(),
-        }
-
-    def _row(self, ticket: Ticket) -> dict[str, Any]:
-        recipe = self._recipe
-        return {
-            "kind": "level",
-            "run": self._folder.path.name,
-            "recipe": family(ticket.recipe),
-            "objective": recipe.task,
-            "model": recipe.model,
-            "source": recipe.data.name,
-            "subset": recipe.data.subset,
-            "subset_by": recipe.data.subset_by,
-            "level": ticket.level,
-            "density": ticket.mask.density,
-            "ticket_hash": ticket.hash,
-            "search_seed": recipe.seed,
-            **self._measured,
-            "search_samples": ticket.provenance["search_samples"],
-            "search_epochs": ticket.provenance["search_samples"] / self._plan.clock.set_size,
-            "layers": {name: list(count) for name, count in ticket.mask.counts().items()},
-            "bad_images": len(self.bad_images),
-            **origin.stamp(),
-            "data_hash": ticket.provenance["data_hash"],
-            "device": self._bench.device_name,
-            "precision": recipe.precision,
-        }
+    def _train(
+        self, loop: Loop, start: int, stop: int, settling: Settling | None
+    ) -> tuple[int, float, dict[int, float]]:
+        """Train until the end or until the mask has settled; the step reached, seconds, and what the probe saw."""
+        probes = self._watch.steps(start, stop)
+        looks = settling.steps(self._plan.clock, start, stop) if settling else []
+        seconds, probed = 0.0, {}
+        for first, last in pairwise([start, *sorted({*probes, *looks}), stop]):
+            began = time.monotonic()
+            loop.run(first, last)
+            ended = last == stop
+            if settling and last in looks:
+                ended = self._bench.agreed(settling.look())  # one process decides for all: they must not part
+            seconds += time.monotonic() - began
+            if self._watch.every is not None and (ended or last in probes):
+                probed[last] = round(self._watch.probe(), 6)
+                self._progress.probe(probed[last])
+            if ended:
+                break
+        return last, seconds, probed

@@ -6,12 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from sslticket import models
 from sslticket.errors import BadInput
 from sslticket.machine import Machine
-from sslticket.masking.mask import prunable
+from sslticket.masking.layers import described
+from sslticket.masking.mask import Mask, prunable
 from sslticket.recipe import Recipe
-from sslticket.search.base import Stages
+from sslticket.search.base import Search, Stages
 from sslticket.search.folder import RunFolder
 from sslticket.search.images import Images
 from sslticket.units import Clock
@@ -27,6 +30,7 @@ class Plan:
         stages: steps and survivors of every level.
         folder: where the tickets will lie.
         prunable: number of weights that may be pruned.
+        weights: how many convolutional and linear weights the network has.
         notice: what was adapted to the flags, "" for nothing.
     """
 
@@ -35,6 +39,7 @@ class Plan:
     stages: Stages
     folder: RunFolder
     prunable: int
+    weights: int
     notice: str
 
     def samples(self, level: int) -> int:
@@ -57,10 +62,14 @@ class Plan:
         clock, counts = self.clock, manifest.counts()
         steps = stages.costs[-1]
         after = f", then {stages.costs[2] - stages.costs[1]:,} a level" if stages.levels > 1 else ""
+        most = "" if stages.exact else "at most "
         left = "as many as the search finds remain"
         if stages.kept is not None:
             share = stages.kept[-1] / self.prunable
             left = f"{stages.kept[-1]:,} remain at level {self.levels}, a density of {share:.3%}"
+        may = f"{self.prunable:,} prunable"
+        if which := described(recipe.to_dict()):
+            may = f"{self.prunable:,} of {self.weights:,} may be pruned, {which}"
         labelled = self.images.labelled
         known = (
             {"labelled": f"{labelled.length:,} images, {labelled.places(clock.batch_size)} a batch"} if labelled else {}
@@ -73,8 +82,9 @@ class Plan:
             "training": f"{clock.length} = {clock.total:,} steps = {clock.total * clock.batch_size:,} samples",
             "W_k": f"after step {stages.rewind:,} = {stages.rewind * clock.batch_size:,} samples "
             f"= {stages.rewind / clock.total:.1%} of training",
-            "weights": f"{self.prunable:,} prunable; {left}",
-            "steps": f"{stages.costs[1]:,} dense{after}; {steps:,} in all = {self.samples(self.levels):,} samples",
+            "weights": f"{may}; {left}",
+            "steps": f"{stages.costs[1]:,} dense{after}; {most}{steps:,} in all "
+            f"= {self.samples(self.levels):,} samples",
         }
         width = max(map(len, lines)) + 2
         return "\n".join(f"{name:<{width}}{value}" for name, value in lines.items())
@@ -96,19 +106,22 @@ def plan(recipe: Recipe, machine: Machine, out: Path, *, trial: bool = False) ->
     recipe.objective.check(machine.part(recipe.fit.batch_size), len(images.views))
     clock = recipe.fit.clock(images.epoch(recipe.fit.batch_size))
     search = recipe.search.brought_within(clock) if trial else recipe.search
-    search.learning(recipe.fit, clock)
-    moved = search != recipe.search
+    changes = _changes(recipe.search, search)
     recipe = dataclasses.replace(recipe, search=search)
-    count = _prunable_weights(recipe, images)
-    stages = search.stages(clock, count)
+    search.check(recipe.fit)
+    search.learning(recipe.fit, clock)
+    backbone = _backbone(recipe, images)
+    dense = Mask.ones_like(dict(backbone.named_parameters()), search.layers(backbone))
+    stages = search.stages(clock, dense)
+    weights = sum(backbone.get_parameter(name).numel() for name in prunable(backbone))
     notice = (
-        f"the rewind point lies beyond {clock.length}; this trial takes W_k at step {stages.rewind}" if moved else ""
+        f"{clock.length} is short: this trial has {changes} and takes W_k at step {stages.rewind}" if changes else ""
     )
     folder = RunFolder(out, recipe, images.source.manifest.hash)
-    return Plan(recipe, images, stages, folder, count, notice)
+    return Plan(recipe, images, stages, folder, dense.total, weights, notice)
 
 
-def _prunable_weights(recipe: Recipe, images: Images) -> int:
+def _backbone(recipe: Recipe, images: Images) -> nn.Module:
     sizes, channels = {view.size for view in images.views}, images.source.dataset.channels
     first = images.views[0].size
     backbone = models.build(recipe.model, channels=channels, image_size=first)
@@ -118,7 +131,16 @@ def _prunable_weights(recipe: Recipe, images: Images) -> int:
                 f"{recipe.model} cannot take views of {size} pixels beside those of {first}; give --local-crops 0, "
                 "a larger --image-size, or a --model that pools globally"
             )
-    return sum(backbone.get_parameter(name).numel() for name in prunable(backbone))
+    return backbone
+
+
+def _changes(given: Search, taken: Search) -> str:
+    """The flags of a search that a trial changes, with what they were."""
+    pairs = [
+        (field.name.replace("_", "-"), getattr(given, field.name), getattr(taken, field.name))
+        for field in dataclasses.fields(given)
+    ]
+    return " and ".join(f"--{name} {new} in place of {old}" for name, old, new in pairs if old != new)
 
 
 def _flat(tree: dict[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -40,6 +40,11 @@ class Watch:
                 f"--probe needs evaluation images, and {plan.recipe.data.dataset} has none; add them or leave it out"
             )
 
+    def steps(self, start: int, stop: int) -> list[int]:
+        """The steps between these two after which to probe."""
+        every = self.every or stop + 1
+        return list(range((start // every + 1) * every, stop, every))
+
     def metrics(self) -> dict[str, float]:
         """The objective's metrics on the evaluation images; nothing where there are none.
 

@@ -20,7 +20,7 @@ CONFIG = "config.json"
 
 _PLACES = ("/", "../", "~/")
 _NOT = """
-- No trained network. The weights are early ones, W_k: train from them. What is measured above is what such a training
+- No trained network. {weights}: train from them. What is measured above is what such a training
   reached, under the protocol named there and no other.
 - No classifier. It has no classification layer; yours starts as you draw it.
 - Not faster by itself. Pruned weights are zeros in dense tensors.
@@ -80,8 +80,10 @@ def _front_matter(card: Card) -> str:
 def _sections(card: Card) -> Iterator[str]:
     mask = card.ticket.mask
     yield f"# {_plain(card.title)}"
+    trained = card.ticket.provenance.get("weights") == "trained"
+    weights = "the weights, trained before the last pruning," if trained else "the early weights W_k"
     yield (
-        "A lottery ticket: a binary mask and the early weights W_k from which the sparse network trains. "
+        f"A lottery ticket: a binary mask and {weights} from which the sparse network trains. "
         f"{mask.survivors:,} of {mask.total:,} prunable weights are left."
     )
     told = {**facts(card.ticket), "ticket's hash": card.ticket.hash}
@@ -90,9 +92,10 @@ def _sections(card: Card) -> Iterator[str]:
     yield "## Accuracy against density"
     yield from _accuracy(card.measured)
     yield _finding(card)
+    left = "The last pruning took a part of what was trained" if trained else "The weights are early ones, W_k"
     link = f" Their home, which has the last word: {card.licence.link}" if card.licence.link else ""
     yield f"## Licence of the images\n\n{_plain(card.licence.text)}.{link}\n\nNo image is in this folder."
-    yield f"## What it is not\n{_NOT.rstrip()}"
+    yield f"## What it is not\n{_NOT.rstrip().format(weights=left)}"
 
 
 def _loading(card: Card) -> str:
@@ -102,7 +105,7 @@ def _loading(card: Card) -> str:
         load = "odd = model.load_state_dict(state, strict=False)  # the state has no classification layer"
     return f"""## Load it
 
-`{TICKET}` has the mask, W_k and where both come from; with it, pruned weights stay at zero while the network trains:
+`{TICKET}` has the mask, the weights and where both come from; with it, pruned weights stay 0 while the network trains:
 
 ```python
 from sslticket import Ticket
@@ -112,7 +115,7 @@ folder = "."  # this folder, or its name on the Hub: "hf://USER/NAME"
 model = Ticket.load(folder).apply({make.call})
 ```
 
-`{MODEL}` is W_k times the mask as a plain state dict. What is loaded from it is sparse, and nothing keeps it sparse:
+`{MODEL}` is those weights times the mask as a plain state dict. It is sparse, and nothing keeps it sparse:
 
 ```python
 from safetensors.torch import load_file

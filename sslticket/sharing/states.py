@@ -22,7 +22,7 @@ def plain(ticket: Ticket) -> State:
 
 
 def prune(ticket: Ticket) -> State:
-    """The state of a backbone whose prunable weights went through `torch.nn.utils.prune`.
+    """The state of a backbone whose prunable weights, those of the mask, went through `torch.nn.utils.prune`.
 
     Each of them is two tensors: `<name>_orig`, W_k x mask, and `<name>_mask`, 1 for a survivor, in the weight's dtype
     (as `prune.custom_from_mask` keeps it). What W_k was where it is pruned, a ticket does not know.

@@ -1,5 +1,7 @@
 """The network that is trained: a gated backbone and an objective's heads."""
 
+from collections.abc import Callable, Iterable
+
 import torch
 from torch import Tensor, nn
 
@@ -48,9 +50,10 @@ class Net(nn.Module):
         image_size: int,
         classes: int,
         seed: int,
+        gated: Callable[[nn.Module], Iterable[str]] = prunable,
         learning: Learning | None = None,
     ) -> "Net":
-        """A net drawn anew from the seed of the `init` stream, with open gates on all prunable weights.
+        """A net drawn anew from the seed of the `init` stream, with open gates on the weights that `gated` names.
 
         Backbone, scores and heads have streams of their own: a backbone's weights depend neither on the objective nor
         on how its mask is found.
@@ -59,7 +62,7 @@ class Net(nn.Module):
             torch.manual_seed(derive(seed, "backbone"))
             backbone = models.build(model, channels=channels, image_size=image_size)
             torch.manual_seed(derive(seed, "scores"))
-            gate.attach(backbone, prunable(backbone), HardGate if learning is None else learning.gate)
+            gate.attach(backbone, gated(backbone), HardGate if learning is None else learning.gate)
             features = models.features(backbone, channels=channels, image_size=image_size)
             torch.manual_seed(derive(seed, "heads"))
             heads = objective.heads(backbone, features, classes)

@@ -74,3 +74,31 @@ def half(scores: Tensor) -> list[int]:
 def test_double_precision_scores_are_ranked_in_double_precision() -> None:
     close = torch.tensor([1.0, 1.0 + 1e-12, 1.0, 1.0 + 1e-12], dtype=torch.float64)
     assert half(close) == [False, True, False, True]
+
+
+def test_each_layer_keeps_its_minimum_and_the_total_is_exact() -> None:
+    generator = torch.Generator().manual_seed(1)
+    mask = ones(3, 50, 200)
+    scores = {f"layer{place}": torch.rand(size, generator=generator) + place for place, size in enumerate((3, 50, 200))}
+    assert list(Mask.top(scores, keep=40, within=mask).counts().values()) == [(0, 3), (0, 50), (40, 200)]
+    least = Mask.top(scores, keep=40, within=mask, at_least=5)
+    assert list(least.counts().values()) == [(3, 3), (5, 50), (32, 200)]
+    for name, layer in least.items():
+        kept_scores, lost = scores[name][layer], scores[name][~layer]
+        assert not len(lost) or kept_scores.min() >= lost.max(), "the highest of each layer"
+    assert Mask.top(scores, keep=13, within=mask, at_least=5).survivors == 13
+    with pytest.raises(BadInput, match="12 weights are too few for 5 in each of 3 layers"):
+        Mask.top(scores, keep=12, within=mask, at_least=5)
+
+
+def test_a_minimum_that_binds_nowhere_changes_nothing() -> None:
+    generator = torch.Generator().manual_seed(2)
+    scores = {"layer0": torch.rand(100, generator=generator), "layer1": torch.rand(80, generator=generator)}
+    plain = Mask.top(scores, keep=60, within=ones(100, 80))
+    assert Mask.top(scores, keep=60, within=ones(100, 80), at_least=5).equals(plain)
+
+
+def test_a_minimum_brings_nothing_back() -> None:
+    within = Mask({"layer0": torch.tensor([True, False, False]), "layer1": torch.tensor([True, True, True])})
+    scores = {"layer0": torch.tensor([1.0, 9.0, 9.0]), "layer1": torch.tensor([2.0, 3.0, 4.0])}
+    assert bits(Mask.top(scores, keep=3, within=within, at_least=2)) == [[1, 0, 0], [0, 1, 1]]

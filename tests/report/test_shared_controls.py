@@ -6,7 +6,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from sslticket.report import schema, statistics
+from sslticket.report import schema, statistics, text
+from sslticket.report.content import Content
 
 Row = Callable[..., dict[str, Any]]
 
@@ -44,3 +45,26 @@ def test_densities_of_an_adjusted_control_are_fractions(score: Row) -> None:
     fault = schema.wrong(score(control="adjusted", natural_density=15.5))
     assert fault is not None
     assert "natural_density 15.5, which is no fraction" in fault
+
+
+def test_random_tickets_of_a_depth_limited_search_are_not_those_of_the_whole_network(score: Row) -> None:
+    """Their densities are of other layers, so neither are they pooled nor compared, nor drawn in one picture."""
+    limit = {"within": "up to conv11", "recipe": "cc33dd44"}
+    rows = [
+        score(**changes, run=run, control=control, seed=seed, top1=top1 + 0.01 * seed)
+        for run, changes, scores in (("a", {}, (0.9, 0.3)), ("b", limit, (0.95, 0.5)))
+        for control, top1 in zip(("ticket", "random"), scores, strict=True)
+        for seed in (0, 1)
+    ]
+    frame = pd.DataFrame(rows, columns=schema.COLUMNS)
+    content = Content(frame)
+    assert {text.where(panel.summary) for panel in content.panels} == {
+        "conv on digits",
+        "conv pruned up to conv11 on digits",
+    }
+    for panel in content.panels:
+        random = panel.summary[panel.summary["control"] == "random"]
+        limited = bool(panel.summary["within"].iloc[0])
+        assert list(random["n"]) == [2]
+        assert list(random["top1"]) == [pytest.approx(0.505 if limited else 0.305)]
+        assert list(panel.comparisons["difference"]) == [pytest.approx(0.45 if limited else 0.6)]

@@ -170,13 +170,17 @@ def test_pruning_keeps_the_largest_trained_weights() -> None:
     assert mask["a"].tolist() == [False, True, True, False]
 
 
+def ones(*sizes: int) -> Mask:
+    return Mask({f"layer{number}": torch.ones(size, dtype=torch.bool) for number, size in enumerate(sizes)})
+
+
 def test_a_rewind_point_beyond_the_end_and_too_many_levels_are_refused() -> None:
     clock = Clock(Span.parse("40it"), 16, 1000)
     with pytest.raises(BadInput, match="not longer than the rewind point of 3840000samples"):
-        IMP(rewind="3840000samples").stages(clock, 1000)
+        IMP(rewind="3840000samples").stages(clock, ones(1000))
     with pytest.raises(BadInput, match="give --levels 14 or less"):
-        IMP(rate=0.5, levels=30, rewind="1it").stages(clock, TOTAL)
-    assert IMP(rewind="3840000samples").brought_within(clock).stages(clock, TOTAL).rewind == 4
+        IMP(rate=0.5, levels=30, rewind="1it").stages(clock, ones(TOTAL))
+    assert IMP(rewind="3840000samples").brought_within(clock).stages(clock, ones(TOTAL)).rewind == 4
     assert IMP(rewind="39it").brought_within(clock) == IMP(rewind="39it")
 
 

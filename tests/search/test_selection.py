@@ -1,0 +1,147 @@
+"""How many weights a level keeps, for separate rates, layers on their own, and a minimum in each layer."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from sslticket.errors import BadInput
+from sslticket.fit import SGD, Fit
+from sslticket.masking.mask import Mask
+from sslticket.recipe import Data
+from sslticket.search.imp import IMP
+from sslticket.search.selection import Selection
+from sslticket.units import Clock, Span
+from tests.runs import BATCH, recipe, search, tickets
+
+CLOCK = Clock(Span.parse("40it"), 16, 1000)
+CONV6 = {  # shapes of Conv-6 on 8-pixel grey images
+    **{f"conv{n}": (out, inward, 3, 3) for n, (inward, out) in enumerate(((1, 64), (64, 64), (64, 128), (128, 128)))},
+    "fc1": (256, 256),
+    "fc2": (256, 256),
+}
+
+
+def ones(shapes: dict[str, tuple[int, ...]]) -> Mask:
+    return Mask({name: torch.ones(shape, dtype=torch.bool) for name, shape in shapes.items()})
+
+
+def scores(mask: Mask) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    # Linear weights are smaller, as in a real network: ranked with the convolutions' they would go first.
+    return {
+        name: torch.rand(layer.shape, generator=generator) * (0.1 if layer.dim() == 2 else 1)
+        for name, layer in mask.items()
+    }
+
+
+def test_each_kind_of_layer_loses_its_own_share_of_its_own_total() -> None:
+    """Continuous Sparsification, section 4.1: 15% of Conv-6's convolutions and 20% of its linear weights a round."""
+    mask = dense = ones(CONV6)
+    rule, given = Selection(rate=0.15, linear_rate=0.2), scores(dense)
+    for level in range(1, 11):
+        smaller = rule.draw(given, level, mask)
+        counts = smaller.counts()
+        linear, convolutions = (
+            sum(counts[name][0] for name in CONV6 if name.startswith(kind)) for kind in ("fc", "conv")
+        )
+        total = sum(layer.numel() for name, layer in dense.items() if name.startswith("conv"))
+        assert convolutions == round(total * 0.85**level)
+        assert linear == round(2 * 65_536 * 0.8**level)
+        assert smaller.survivors == rule.kept(dense, level)
+        assert smaller.is_within(mask)
+        mask = smaller
+
+
+def test_with_one_rate_for_both_small_linear_weights_go_first() -> None:
+    dense = ones(CONV6)
+    counts = Selection(rate=0.2).draw(scores(dense), 1, dense).counts()
+    assert counts["fc1"][0] < 0.6 * 65_536
+
+
+def test_conv6_finds_tickets_with_separate_rates(tmp_path: Path) -> None:
+    which = recipe(
+        model="conv6",
+        fit=Fit(length="2it", batch_size=BATCH, optimizer=SGD(lr=0.01)),
+        search=IMP(levels=1, rate=0.15, linear_rate=0.2, rewind="1it"),
+    )
+    counts = tickets(search(tmp_path, which))[1].mask.counts()
+    linear = [counts[name] for name in counts if name.startswith("classifier")]
+    convolutions = [counts[name] for name in counts if name.startswith("features")]
+    assert sum(kept for kept, _ in linear) == round(0.8 * sum(total for _, total in linear))
+    assert sum(kept for kept, _ in convolutions) == round(0.85 * sum(total for _, total in convolutions))
+
+
+def test_layers_on_their_own_have_the_rate_of_their_kind_and_their_minimum() -> None:
+    dense = ones({"conv0": (10, 2, 1, 1), "conv1": (100, 2, 1, 1), "fc": (10, 30)})
+    rule = Selection(rate=0.5, linear_rate=0.9, scope="layer", min_per_layer=4)
+    for level, kept in ((1, [10, 100, 30]), (3, [4, 25, 4]), (9, [4, 4, 4])):
+        counts = rule.draw(scores(dense), level, dense).counts()
+        assert [left for left, _ in counts.values()] == kept
+        assert rule.kept(dense, level) == sum(kept)
+
+
+def test_the_plan_tells_what_the_tickets_keep(tmp_path: Path) -> None:
+    for rule in (IMP(levels=2, rate=0.5, rewind="1it", scope="layer", min_per_layer=50), IMP(levels=2, rewind="1it")):
+        planned = search(tmp_path, recipe(search=rule))
+        assert planned.stages.kept == tuple(ticket.mask.survivors for ticket in tickets(planned))
+
+
+def test_a_minimum_saves_the_layer_that_would_vanish(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def found(**settings: int) -> Mask:
+        # In a narrow layer with small weights none is among the largest 0.04%.
+        rule = IMP(levels=1, rate=0.9996, rewind="1it", **settings)  # type: ignore[arg-type]
+        return tickets(search(tmp_path, recipe(search=rule, data=Data(dataset="digits"))))[1].mask
+
+    plain = found()
+    said = capsys.readouterr().err
+    names = [name.removesuffix(".weight") for name in plain.emptied]
+    assert names, "the test needs a layer that vanishes"
+    assert f"level 1: at density 0.043% no weight is left in {', '.join(names)}; --min-per-layer 1 keeps" in said
+    kept = found(min_per_layer=2)
+    assert "no weight is left" not in capsys.readouterr().err
+    assert kept.survivors == plain.survivors == 6
+    assert min(left for left, _ in kept.counts().values()) >= 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "answer"),
+    [
+        ({"rate": 1.0}, "a rate of 1 prunes nothing or everything; give --rate between 0 and 1"),
+        ({"linear_rate": 0.0}, "a rate of 0 prunes nothing or everything; give --linear-rate between"),
+        ({"min_per_layer": -1}, "no layer can keep -1 weights; give --min-per-layer 0 or more"),
+        ({"retrain": "again"}, "give --retrain rewind, rate or finetune"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(settings: dict[str, float], answer: str) -> None:
+    with pytest.raises(BadInput, match=answer):
+        IMP(**settings)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("settings", "answer"),
+    [
+        # 1,000 weights in two layers: level 4 keeps 62, level 3 125.
+        (
+            {"levels": 4, "min_per_layer": 40},
+            "level 4 keeps 62 of 1,000 weights, and --min-per-layer 40 needs 80 in 2 layers; "
+            "give --levels 3 or less, or --min-per-layer 31 or less",
+        ),
+        (
+            {"levels": 9, "linear_rate": 0.9},
+            "9 levels at rate 0.9 leave none of 200 linear weights; give --levels 2 or less",
+        ),
+    ],
+)
+def test_a_density_that_cannot_be_reached_is_refused(settings: dict[str, int], answer: str) -> None:
+    dense = ones({"conv": (80, 10, 1, 1), "fc": (10, 20)})
+    with pytest.raises(BadInput, match=answer):
+        IMP(rate=0.5, rewind="1it", **settings).stages(CLOCK, dense)  # type: ignore[arg-type]
+    assert IMP(rate=0.5, rewind="1it", levels=4, min_per_layer=31).stages(CLOCK, dense).levels == 4
+
+
+def test_a_rate_for_linear_layers_needs_both_kinds() -> None:
+    rule = IMP(rate=0.5, linear_rate=0.2, levels=1, rewind="1it")
+    for shapes, lacking in (({"fc": (10, 20)}, "convolution"), ({"conv": (8, 8, 1, 1)}, "linear layer")):
+        with pytest.raises(BadInput, match=f"no {lacking} may be pruned; leave it out"):
+            rule.stages(CLOCK, ones(shapes))  # type: ignore[arg-type]

@@ -1,0 +1,127 @@
+"""A level ends when the mask that it would draw has settled, and nothing else changes."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from sslticket.errors import BadInput
+from sslticket.machine import Machine
+from sslticket.masking.criteria import Criterion
+from sslticket.masking.mask import Mask
+from sslticket.search.imp import IMP
+from sslticket.search.plan import Plan, plan
+from sslticket.search.run import run
+from sslticket.search.settling import Settling, distance
+from sslticket.units import Clock, Span
+from tests.runs import BATCH, REWIND, STEPS, recipe, search, tickets
+
+EARLY = IMP(levels=3, rate=0.5, rewind=f"{REWIND}it", settled=0.1, settled_window=1, settled_every="1it")
+
+
+@dataclass(frozen=True)
+class Constant(Criterion):
+    """Keeps the last weights whatever they are, so its mask is settled from the start."""
+
+    def scores(self, trained: Mapping[str, torch.Tensor], names: Sequence[str]) -> dict[str, torch.Tensor]:
+        return {name: torch.arange(trained[name].numel()).view(trained[name].shape).float() for name in names}
+
+
+def rows(planned: Plan) -> list[dict[str, object]]:
+    return [json.loads(planned.folder.row(level).read_text()) for level in range(planned.levels + 1)]
+
+
+def mask(*alive: int) -> Mask:
+    return Mask({"a": torch.tensor([place in alive for place in range(6)]), "b": torch.ones(2, dtype=torch.bool)})
+
+
+def test_distance_is_the_share_of_survivors_that_differ() -> None:
+    assert distance(mask(0, 1), mask(0, 1)) == 0
+    assert distance(mask(0, 1), mask(1, 2)) == pytest.approx(1 / 4)
+    assert distance(mask(0, 1), mask(2, 3)) == pytest.approx(2 / 4)
+
+
+def test_a_mask_is_settled_when_it_is_near_those_of_all_last_looks() -> None:
+    drawn = iter([(0, 1), (0, 2), (0, 1), (0, 1), (0, 2), (0, 2), (0, 2)])
+    settling = Settling(lambda: mask(*next(drawn)), bound=0.2, window=2, every=Span.parse("1it"))
+    # Neighbours that differ are a quarter apart; the fourth mask is near the third, but not near the second.
+    assert [settling.look() for _ in range(7)] == [False, False, False, False, False, False, True]
+
+
+@pytest.mark.parametrize("window", [1, 2])
+def test_a_constant_mask_stops_each_level_after_window_and_one_looks(tmp_path: Path, window: int) -> None:
+    planned = search(tmp_path, recipe(search=replace(EARLY, criterion=Constant(), settled_window=window)))
+    used, found = window + 1, rows(planned)
+    assert [row["steps"] for row in found] == [REWIND, used, used, used]
+    assert [row["samples"] for row in found] == [BATCH * REWIND, *[BATCH * used] * 3]
+    assert [row["saved_samples"] for row in found] == [0, *[BATCH * (STEPS - REWIND - used)] * 3]
+    spent = [BATCH * (REWIND + level * used) for level in range(4)]
+    assert [row["search_samples"] for row in found] == spent
+    assert [ticket.provenance["search_samples"] for ticket in tickets(planned)] == spent
+
+
+def test_a_level_that_ends_early_is_the_training_cut_there(tmp_path: Path) -> None:
+    usual = recipe()
+    cut = tickets(search(tmp_path, replace(usual, fit=replace(usual.fit, length=f"{REWIND + 2}it"))))
+    # Every mask is nearer than this bound to every other.
+    early = search(tmp_path, recipe(search=replace(EARLY, settled=0.999999)))
+    assert [row["steps"] for row in rows(early)] == [REWIND, 2, 2, 2]
+    for one, other in zip(tickets(early), cut, strict=True):
+        assert one.mask.equals(other.mask)
+        assert all(torch.equal(one.weights[name], value) for name, value in other.weights.items())
+
+
+def test_masks_that_move_are_trained_to_the_end(tmp_path: Path) -> None:
+    plain = search(tmp_path, recipe(search=IMP(levels=3, rate=0.5, rewind=f"{REWIND}it")))
+    moving = search(tmp_path, recipe(search=replace(EARLY, settled=1e-6)))
+    assert [row["saved_samples"] for row in rows(moving)] == [0] * 4
+    for one, other in zip(tickets(moving), tickets(plain), strict=True):
+        assert one.mask.equals(other.mask), "looking on changes nothing"
+
+
+@pytest.mark.parametrize("lost", [1, 3])
+def test_a_search_that_is_taken_up_again_stops_where_it_stopped(tmp_path: Path, lost: int) -> None:
+    which = recipe(search=replace(EARLY, settled=0.999999))
+    planned = search(tmp_path, which)
+    folder = planned.folder
+    before = [folder.ticket(level).read_bytes() for level in range(4)]
+    for level in range(lost, 4):
+        folder.ticket(level).unlink()
+    search(tmp_path, which)
+    assert [folder.ticket(level).read_bytes() for level in range(4)] == before
+
+
+def test_a_probe_sees_the_end_of_a_level_that_ends_early(tmp_path: Path) -> None:
+    machine = Machine(probe="3it")
+    planned = plan(recipe(search=replace(EARLY, settled=0.999999)), machine, tmp_path)
+    run(planned, machine)
+    assert [list(row["probe"]) for row in rows(planned)] == [["2"], *[["3", "4"]] * 3]  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize(
+    ("settings", "answer"),
+    [
+        ({"settled": 0.0}, r"none is bound by 0; give --settled in \(0, 1\)"),
+        ({"settled": 1.0}, r"none is bound by 1; give --settled in \(0, 1\)"),
+        ({"settled_window": 0}, "give --settled-window 1 or more"),
+        ({"settled_every": "0it"}, "give --settled-every above 0"),
+        ({"settled_every": "often"}, "is no length of training"),
+    ],
+)
+def test_looks_that_cannot_be_are_refused(settings: dict[str, float], answer: str) -> None:
+    with pytest.raises(BadInput, match=answer):
+        IMP(**settings)  # type: ignore[arg-type]
+
+
+def test_a_level_too_short_for_its_looks_is_refused_and_a_trial_looks_more_often() -> None:
+    clock = Clock(Span.parse("40it"), 16, 1000)
+    dense = Mask({"a": torch.ones(1000, dtype=torch.bool)})
+    rule = IMP(levels=2, rewind="4it", settled=0.1, settled_every="10it")
+    with pytest.raises(BadInput, match="a level has 3 looks 10it apart, and --settled-window 5 needs 6; give a"):
+        rule.stages(clock, dense)
+    assert rule.brought_within(clock) == replace(rule, settled_every="1%")
+    assert rule.brought_within(clock).stages(clock, dense).rewind == 4
+    assert replace(rule, settled_every="5it").brought_within(clock) == replace(rule, settled_every="5it")
