@@ -1,4 +1,4 @@
-"""The objectives' pages say what the code does: every setting with its default, and no link into nothing."""
+"""The pages on objectives and learnt masks say what the code does: every setting with its default, no dead link."""
 
 import dataclasses
 import re
@@ -10,6 +10,7 @@ import sslticket
 from sslticket.masking.criteria.base import Criterion
 from sslticket.objectives.base import Objective
 from sslticket.objectives.s4l import S4L
+from sslticket.search.base import Search
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = {path.stem: path for path in (DOCS / "objectives").glob("*.md")}
@@ -53,8 +54,19 @@ def test_the_criteria_page_lists_every_setting_with_its_default() -> None:
     assert all(f"| `{name}()` |" in text for name in criteria)
 
 
+@pytest.mark.parametrize("name", ["ContinuousSparsification", "StochasticSparsification", "EdgePopup"])
+def test_learnt_masks_list_every_setting_with_its_default(name: str) -> None:
+    section = (DOCS / "learnt-masks.md").read_text().split(f"\n## {name}\n")[1].split("\n## ")[0]
+    listed = re.findall(r"^\| `(\w+)` \| `(.*?)` \|", section, re.MULTILINE)
+    shared = {field.name for field in dataclasses.fields(Search)}
+    fields = [field for field in dataclasses.fields(getattr(sslticket, name)) if field.name not in shared]
+    assert sorted(listed) == sorted((field.name, str(field.default)) for field in fields)
+
+
 @pytest.mark.parametrize(
-    "page", [DOCS / "criteria.md", DOCS / "objectives.md", *PAGES.values()], ids=lambda page: page.stem
+    "page",
+    [*(DOCS / f"{name}.md" for name in ("criteria", "learnt-masks", "objectives")), *PAGES.values()],
+    ids=lambda page: page.stem,
 )
 def test_links_and_recipes_are_there(page: Path) -> None:
     text = page.read_text()

@@ -36,7 +36,7 @@ def gated(backbone: nn.Module) -> list[str]:
         for path, module in backbone.named_modules()
         if parametrize.is_parametrized(module)
         for tensor, gates in cast(nn.ModuleDict, module.parametrizations).items()
-        if isinstance(cast(parametrize.ParametrizationList, gates)[0], HardGate)
+        if isinstance(cast(parametrize.ParametrizationList, gates)[0], Gate)
     ]
 
 
@@ -121,14 +121,8 @@ def write_scores(net: nn.Module, state: Mapping[str, Tensor]) -> None:
 
 
 def masks(backbone: nn.Module) -> Mask:
-    """What is not pruned for good, of all gates of a backbone."""
-    return Mask(
-        {
-            name.replace(_PREFIX, "").rpartition(".")[0]: gate.mask.detach().cpu() > 0
-            for name, gate in backbone.named_modules()
-            if isinstance(gate, Gate)
-        }
-    )
+    """What is not pruned for good of the weights of a backbone that have a gate."""
+    return Mask({name: _parametrization(backbone, name)[0].mask.detach().cpu() > 0 for name in gated(backbone)})
 
 
 @torch.no_grad()

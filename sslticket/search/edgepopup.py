@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from sslticket.errors import BadInput
 from sslticket.fit import Fit
 from sslticket.masking import gate
-from sslticket.masking.gates.topk import TopKGate
+from sslticket.masking.gates.topk import TopKGate, many
 from sslticket.masking.mask import Mask
 from sslticket.search.base import Search, Stages
 from sslticket.search.learnt import ScoreOptimizer, check_rate, report, score_optimizer
@@ -27,7 +27,7 @@ class EdgePopup(Search):
     One training, one ticket. Its weights are W_0, since none is ever trained.
 
     Attributes:
-        density: fraction of each layer's weights that is kept (half did best in the paper's figure 3).
+        density: fraction of each layer's weights that is kept (about half does best in the paper).
         score_optimizer: of the scores: "same" as the weights', SGD with momentum 0.9, or Adam; never with weight decay.
         score_lr: the scores' learning rate, which follows the schedule in proportion (0.1 in the paper's code); None
             for that of the weights, which has no other use here.
@@ -44,7 +44,8 @@ class EdgePopup(Search):
 
     def stages(self, clock: Clock, dense: Mask) -> Stages:
         """See the base class."""
-        return Stages(0, (0, clock.total), None)
+        count = sum(many(layer.numel(), self.density) for layer in dense.values())
+        return Stages(0, (0, clock.total), (dense.total, count))
 
     def brought_within(self, clock: Clock) -> "EdgePopup":
         """See the base class; W_0 is within every training."""

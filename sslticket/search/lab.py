@@ -1,7 +1,7 @@
 """What a search may do: reach W_k, train, score weights, keep a ticket; what the folder has is not done again."""
 
 import time
-from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 from torch import nn
@@ -128,7 +128,7 @@ class Lab:
             settling: ends the training early.
 
         Raises:
-            BadInput: if the net that was carried is gone.
+            BadInput: if what was kept for this level is gone.
         """
         loop = self._trainings.loop(ticket.level, finetune and ticket.level > 0)
         start = self._stages.rewind if start is None else start
@@ -137,17 +137,13 @@ class Lab:
             assert start == there, "the dense network goes on where it was"
         else:
             kept = self._folder.carried(ticket.level) if carried else self._folder.early
-            if not kept.exists():
-                raise BadInput(
-                    f"{kept}, from which level {ticket.level} is trained on, is gone; delete the tickets of level 1 "
-                    "and beyond and run the same command again"
-                )
-            gate.write(self._net, checkpoint.load_net(kept))
+            gate.write(self._net, checkpoint.load_net(self._there(kept, ticket.level)))
             loop.begins = start
         closed = ticket.mask
         if self._net.learning is not None:
             if ticket.level:
-                gate.write_scores(self._net, checkpoint.load_scores(self._folder.carried(ticket.level)))
+                kept = self._there(self._folder.carried(ticket.level), ticket.level)
+                gate.write_scores(self._net, checkpoint.load_scores(kept))
             closed = gate.masks(self._net.backbone)
         gate.set_mask_everywhere(self._net, closed)
         self._run(loop, start, self._plan.clock.total, level=ticket.level, finds=ticket.level + 1, settling=settling)
@@ -172,18 +168,25 @@ class Lab:
         self._measured["seconds"] = round(self._measured["seconds"] + time.monotonic() - began, 3)
         return scores
 
+    def _there(self, kept: Path, level: int) -> Path:
+        if not kept.exists():
+            raise BadInput(
+                f"{kept}, from which level {level} is trained on, is gone; delete the tickets of level 1 and beyond "
+                "and run the same command again"
+            )
+        return kept
+
     def carry(self, level: int) -> None:
         """Keep the whole net as it is, for the training of this level's ticket; call it before that one is kept.
 
-        So where the ticket is, its net is too. What was kept for earlier levels goes when the ticket is there, but for
-        the one before: the last ticket can be found again.
+        So where the ticket is, its net is too. What was kept for earlier levels goes when the ticket is there.
         """
         if self._bench.first:
             checkpoint.save_net(self._folder.carried(level), self._net)
         self._bench.accelerator.wait_for_everyone()
 
     def keep(
-        self, level: int, mask: Mask, weights: State | None = None, *, told: Mapping[str, Any] | None = None
+        self, level: int, mask: Mask, weights: State | None = None, *, told: dict[str, Any] | None = None
     ) -> Ticket:
         """Write the ticket of a level; its row goes first, so none is ever missing.
 
@@ -211,7 +214,7 @@ class Lab:
             )
             write_row(self._folder.row(level), row)
             ticket.save(self._folder.ticket(level))
-            for earlier in range(level - 1):
+            for earlier in range(level):
                 self._folder.carried(earlier).unlink(missing_ok=True)
         self._bench.accelerator.wait_for_everyone()
         if not (path := self._folder.ticket(level)).exists():

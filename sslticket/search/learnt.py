@@ -126,7 +126,7 @@ def score_optimizer(kind: ScoreOptimizer, lr: float | None, fit: Fit) -> Optimiz
 
 
 def report(lab: "Lab", mask: Mask, level: int, fix: str) -> dict[str, Any]:
-    """Say what a mask leaves undecided and which layers it empties; returns what the ticket's row and provenance tell.
+    """Say how much a mask leaves undecided; returns what the ticket's row and provenance tell of it.
 
     Args:
         lab: whose net has learnt it.
@@ -142,6 +142,4 @@ def report(lab: "Lab", mask: Mask, level: int, fix: str) -> dict[str, Any]:
     undecided = sum(one.undecided for one in gate.learnt(lab.net.backbone).values())
     if undecided:
         lab.note(f"level {level}: {undecided:,} of {mask.total:,} weights are neither kept nor removed for sure")
-    if empty := [name for name, (kept, _) in mask.counts().items() if not kept]:
-        lab.note(f"level {level} keeps nothing of {', '.join(empty)}; {fix} would")
     return {"undecided": undecided}

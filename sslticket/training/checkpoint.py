@@ -77,10 +77,6 @@ def _part(tensors: State, prefix: str) -> State:
 
 
 def _read(path: Path) -> tuple[State, dict[str, Any]]:
-    if not path.exists():
-        raise BadInput(
-            f"{path} is gone, and what starts there cannot be found; move {path.parent} away and run it anew"
-        )
     try:
         with safe_open(path, framework="pt") as file:
             header = json.loads(file.metadata()["snapshot"])

@@ -149,5 +149,5 @@ def test_fine_tuning_keeps_the_rate_of_the_last_step(fit: Fit, last: float) -> N
 def test_a_last_rate_of_nothing_tunes_nothing() -> None:
     cosine = Fit(length="9ep", batch_size=50, optimizer=SGD(lr=0.1), decay="cosine")
     with pytest.raises(BadInput, match="a cosine decay ends at 0; give --last-lr above 0, or --retrain rate"):
-        IMP(retrain="finetune").check(cosine)
-    IMP(retrain="rate").check(cosine)
+        IMP(retrain="finetune").check(cosine, Supervised())
+    IMP(retrain="rate").check(cosine, Supervised())

@@ -9,6 +9,11 @@ from sslticket.masking.gates.base import LearntGate
 from sslticket.masking.mask import kept
 
 
+def many(size: int, density: float) -> int:
+    """How many of a layer's weights are kept, at least one."""
+    return max(1, kept(size, density))
+
+
 class TopKGate(LearntGate):
     """Keeps the entries of a weight with the highest |s|, a fixed share of them (Ramanujan et al. 2020, section 3.2).
 
@@ -26,7 +31,7 @@ class TopKGate(LearntGate):
         scores = torch.empty_like(weight)
         nn.init.kaiming_uniform_(scores, a=math.sqrt(5))
         super().__init__(weight, scores)
-        self._keep = max(1, kept(weight.numel(), density))
+        self._keep = many(weight.numel(), density)
         self.register_buffer("drawn", torch.ones_like(weight), persistent=False)
 
     def begin(self, progress: float, seed: int) -> None:
