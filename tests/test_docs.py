@@ -55,3 +55,13 @@ def test_links_and_recipes_are_there(page: Path) -> None:
         assert (page.parent / target).exists(), target
     for name in re.findall(r"`(\w+_(?:resnet50|alexnet|digits|vgg19_cifar10|resnet18_cifar10)\w*)`", text):
         assert (DOCS.parent / "recipes" / f"{name}.py").exists(), name
+
+
+def test_the_page_of_imp_lists_every_setting_with_its_flag_and_default() -> None:
+    page = (DOCS / "imp.md").read_text()
+    listed = re.findall(r"^\| `(\w+)` \| (\S+|\(recipe file\)) \| (\S+) \|", page, re.MULTILINE)
+    for field in dataclasses.fields(sslticket.IMP):
+        flag = f"`--{field.name.replace('_', '-')}`" if field.name != "criterion" else "(recipe file)"
+        default = "`Magnitude()`" if field.name == "criterion" else str(field.default or "none")
+        default = "0" if field.default == 0 else "none" if field.default == () else default
+        assert (field.name, flag, default) in listed

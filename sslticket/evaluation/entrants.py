@@ -65,7 +65,7 @@ class Entrant:
             channels=channels,
             kept=ticket.mask.survivors,
             total=ticket.mask.total,
-            layers=tuple(ticket.mask),
+            layers=tuple(sorted(ticket.mask)),
             size=sum(value.numel() for value in ticket.weights.values()),
             about=_about(path, ticket) | {"channels": channels},
         )

@@ -87,15 +87,6 @@ class Mask(Mapping[str, Tensor]):
         rest = cls.top(scores, keep=left, within=cls({name: within[name] & ~first[name] for name in within}))
         return cls({name: first[name] | rest[name] for name in within})
 
-    @classmethod
-    def top_per_layer(cls, scores: Mapping[str, Tensor], *, density: float, within: "Mask") -> "Mask":
-        """In each layer exactly `round(size * density)` of its weights with the highest scores, at least one."""
-        layers: dict[str, Tensor] = {}
-        for name, alive in within.items():
-            keep = max(1, kept(alive.numel(), density))
-            layers |= cls.top(scores, keep=keep, within=cls({name: alive})).layers
-        return cls(layers)
-
     def only(self, names: Iterable[str]) -> "Mask":
         """The mask of these layers alone."""
         return Mask({name: self[name] for name in names})

@@ -159,12 +159,12 @@ class Lab:
         if self._bench.first:
             kind: Literal["early", "trained"] = "early" if weights is None else "trained"
             provenance = record.provenance(self._plan, weights=kind, samples=self._spent)
-            if weights is None:
-                early = checkpoint.load_net(self._folder.early)
-                own = (name for name in early if name.startswith("backbone."))
-                weights = {name.removeprefix("backbone."): early[name] for name in own}
+            early = checkpoint.load_net(self._folder.early)
+            names = [name.removeprefix("backbone.") for name in early if name.startswith("backbone.")]
+            # In one order whatever they are: the mask of a random ticket is drawn over the layers as they come.
+            own = {name: early[f"backbone.{name}"] if weights is None else weights[name] for name in names}
             ticket = Ticket.make(
-                mask, weights, level=level, recipe=self._recipe.to_dict(), provenance=provenance | (told or {})
+                mask, own, level=level, recipe=self._recipe.to_dict(), provenance=provenance | (told or {})
             )
             row = record.row(
                 self._plan,

@@ -47,14 +47,6 @@ def test_masks_of_a_search_nest_with_counts_from_the_total() -> None:
         mask = smaller
 
 
-def test_per_layer_every_layer_has_the_same_density() -> None:
-    scores = {"layer0": torch.arange(10.0), "layer1": 100 + torch.arange(20.0)}
-    mask = Mask.top_per_layer(scores, density=0.3, within=ones(10, 20))
-    assert mask.counts() == {"layer0": (3, 10), "layer1": (6, 20)}
-    assert mask["layer0"].nonzero().flatten().tolist() == [7, 8, 9]
-    assert Mask.top_per_layer(scores, density=0.01, within=ones(10, 20)).counts()["layer0"] == (1, 10)
-
-
 def test_a_score_that_is_not_a_number_is_refused() -> None:
     with pytest.raises(BadInput, match="not a number"):
         Mask.top({"layer0": torch.tensor([1.0, float("nan"), 2.0])}, keep=2, within=ones(3))

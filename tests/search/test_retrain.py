@@ -83,6 +83,7 @@ def test_weights_stay_where_the_level_before_left_them(killed: tuple[Path, State
         assert torch.equal(value, end[name] if mask is None else end[name] * mask)
     plain = tickets(search(killed[0], recipe(search=IMP(levels=1, rate=0.5, rewind=f"{REWIND}it"))))
     assert first.mask.equals(plain[1].mask), "the dense training is the same"
+    assert list(first.weights) == list(plain[1].weights), "or random tickets of the two would differ"
     assert all(torch.equal(dense.weights[name], value) for name, value in plain[0].weights.items())
     assert [ticket.provenance["weights"] for ticket in (dense, first, second)] == ["early", "trained", "trained"]
     assert {ticket.provenance["rewind_samples"] for ticket in (dense, first, second)} == {REWIND * BATCH}

@@ -81,6 +81,13 @@ def test_layers_on_their_own_have_the_rate_of_their_kind_and_their_minimum() -> 
         assert rule.kept(dense, level) == sum(kept)
 
 
+def test_a_layer_on_its_own_keeps_its_highest_scores() -> None:
+    given = {"a": torch.arange(10.0), "b": 100 + torch.arange(20.0)}
+    drawn = Selection(rate=0.7, scope="layer").draw(given, 1, ones({"a": (10,), "b": (20,)}))
+    assert drawn.counts() == {"a": (3, 10), "b": (6, 20)}
+    assert drawn["a"].nonzero().flatten().tolist() == [7, 8, 9]
+
+
 def test_the_plan_tells_what_the_tickets_keep(tmp_path: Path) -> None:
     for rule in (IMP(levels=2, rate=0.5, rewind="1it", scope="layer", min_per_layer=50), IMP(levels=2, rewind="1it")):
         planned = search(tmp_path, recipe(search=rule))
