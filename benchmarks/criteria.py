@@ -14,7 +14,7 @@ from pathlib import Path
 from compare import Line, in_turn, middle, ratio
 from images import Images
 
-_BATCH = 32  # of the 128 that are common: those would need 12 GB, and their ratio is nearer to 1
+_BATCH = 128  # for which both need 13 GB
 _AT_MOST = 1.1
 
 
