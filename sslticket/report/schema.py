@@ -55,6 +55,7 @@ LEVEL: dict[str, Any] = {
     "saved_samples": _WHOLE,  # that the training did not see, since its mask had settled
     "search_samples": _WHOLE,  # samples seen by the search up to the end of this level
     "search_epochs": _NUMBER,  # the same in passes over the images
+    "undecided": _WHOLE,  # weights that a learnt mask neither keeps nor removes for sure
     "layers": dict,  # layer -> [kept, total]
     "bad_images": _WHOLE,
 }
@@ -125,7 +126,7 @@ KEYS: dict[str, Any] = {key: kind for keys in KINDS.values() for key, kind in ke
 COLUMNS = ["kind", *KEYS]
 OPTIONAL = (
     *("within", "search", "settings", "rewind_samples", "saved_samples", "search_epochs", "probe", "channels"),
-    "control_density",
+    *("control_density", "undecided"),
 )
 """Keys that rows written before they were thought of lack, or that only some controls have."""
 LACKING = {"score": ("natural_density",)}
