@@ -26,15 +26,30 @@ SHARED: dict[str, Any] = {
     "command": _TEXT,
     "commit": _TEXT,
     "versions": dict,  # library -> version
-    "data_hash": _TEXT,
+    "source_hash": _TEXT,  # hash of the whole training set the ticket was found on, before any subset was drawn
+    "effective_density": _NUMBER,  # fraction of the prunable weights that lie on a path from input to output
+    "data_hash": _TEXT,  # hash of the images that were trained on
     "device": _TEXT,
     "precision": _TEXT,
 }
 """Keys of every row, and their types."""
 
-TRAINED: dict[str, Any] = {"samples": _WHOLE, "seconds": _NUMBER, "steps": _WHOLE}
-"""What a training took; `samples` are source images."""
-TARGET: dict[str, Any] = {"protocol": _TEXT, "target": _TEXT, "seed": _WHOLE}
+TRAINED: dict[str, Any] = {
+    "samples": _WHOLE,  # source images
+    "seconds": _NUMBER,
+    "steps": _WHOLE,
+    "forward_images": _WHOLE,  # images that went forward through a backbone: four a source image for RotNet
+    "backward_images": _WHOLE,  # those of them that gradients went back through
+}
+"""What a training took."""
+TARGET: dict[str, Any] = {
+    "protocol": _TEXT,
+    "protocol_hash": _TEXT,  # of all settings of the protocol for this model
+    "start": _TEXT,  # where its schedule starts: "0", or "k" to train T - k steps from W_k
+    "head": _TEXT,  # "own" where the classification layer of W_k is part of the ticket, "new" where it is drawn anew
+    "target": _TEXT,
+    "seed": _WHOLE,
+}
 """Under which protocol, on which dataset of it, with which seed."""
 LOSS: dict[str, Any] = {"loss": _MAYBE}
 """Last of the training for a level, None where there was none; on the evaluation images for a score."""
@@ -44,12 +59,17 @@ SCORE: dict[str, Any] = {
     "top1": _NUMBER,  # fraction
     "top5": _NUMBER,
     "channels": _WHOLE,  # of the images as the network saw them
+    "eval_hash": _TEXT,  # hash of the evaluation images
+    "replicate": _WHOLE,  # of a control: the search seed for which its weights and its mask were drawn
     "natural_density": _NUMBER,  # of "adjusted": fraction of the dense network's weights that training leaves
     "control_density": _NUMBER,  # of "adjusted": of its own mask, which is never denser than the natural one
 }
 """Of a row that scores a ticket, or a control of it, under a protocol."""
 
 LEVEL: dict[str, Any] = {
+    "trained_level": _WHOLE,  # the ticket whose training found this one, which loss, metrics and probe are of
+    "trained_density": _NUMBER,  # its density
+    "search_forward_images": _WHOLE,  # forward images of the search up to the end of this level
     "metrics": dict,  # name -> number: does the search's own task get learnt?
     "probe": dict,  # step -> accuracy of the nearest-neighbour probe, a fraction; empty where none was asked for
     "saved_samples": _WHOLE,  # that the training did not see, since its mask had settled
@@ -126,15 +146,18 @@ KEYS: dict[str, Any] = {key: kind for keys in KINDS.values() for key, kind in ke
 COLUMNS = ["kind", *KEYS]
 OPTIONAL = (
     *("within", "search", "settings", "rewind_samples", "saved_samples", "search_epochs", "probe", "channels"),
-    *("control_density", "undecided"),
+    *("control_density", "undecided", "source_hash", "effective_density", "forward_images", "backward_images"),
+    *("protocol_hash", "start", "head", "eval_hash", "replicate", "trained_level", "trained_density"),
+    "search_forward_images",
 )
 """Keys that rows written before they were thought of lack, or that only some controls have."""
 LACKING = {"score": ("natural_density",)}
 """Keys that are optional in one kind of row only."""
 
-CONTROLS = ("ticket", "preserved", "local", "random", "adjusted")
-"""The ticket itself; weights drawn anew in its mask; its mask permuted within each layer; over all layers; and a mask
-drawn among the weights that do not go to zero by themselves."""
+CONTROLS = ("ticket", "reset", "permuted", "preserved", "local", "random", "adjusted")
+"""The ticket itself; W_0 in its mask; W_k in its mask permuted over all layers; weights drawn anew in its mask, in its
+mask permuted within each layer, over all layers, and in a mask drawn among the weights that do not go to zero by
+themselves."""
 
 SHARED_CONTROLS = ("random", "adjusted")
 """Controls that owe nothing to the run whose densities they copy: all runs share them."""
@@ -144,7 +167,7 @@ WITH_LABELS = ("supervised", "s4l")
 
 _FRACTIONS = (
     *("density", "subset", "top1", "top5", "dense_top1", "natural_density", "control_density"),
-    *("other_density", "jaccard", "chance"),
+    *("other_density", "jaccard", "chance", "effective_density", "trained_density"),
 )
 
 

@@ -33,7 +33,7 @@ def test_only_whole_row_files_are_read(runs, score):
         ({"top1": math.nan}, "top1 nan"),
         ({"seed": "0"}, "seed '0'"),
         ({"density": 0.0}, "at least one weight"),
-        ({"control": "shuffled"}, "ticket, preserved, local, random"),
+        ({"control": "shuffled"}, "ticket, reset, permuted, preserved, local, random"),
         ({"versions": {"torch": 2.11}}, "2.11 for 'torch' in its versions"),
     ],
 )
