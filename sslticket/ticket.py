@@ -5,8 +5,9 @@ docs/ticket-format.md describes the file byte by byte.
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,12 @@ from sslticket.masking import gate
 from sslticket.masking.mask import Mask, State, prunable
 from sslticket.masking.packing import pack, unpack
 
-FORMAT = 1
+FORMATS = (1, 2)
+"""Versions of the file that can be read. Format 2 has the classification layer of W_k beside the backbone; a ticket
+without one is still written as format 1, byte for byte as before."""
+
+INITIAL = "initial.safetensors"
+"""The file in a run's folder that holds W_0 as a dense ticket, from which the control `reset` is made."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +45,9 @@ class Ticket:
         level: how many times the search pruned; 0 is the dense network.
         recipe: the recipe that found it, as JSON values.
         provenance: data with the manifest's hash, seeds, samples seen at k, versions, commit, as JSON values.
+        head: the classification layer that goes with the weights, as the objective trained it: `weight` (classes,
+            features) and `bias` (classes,). Empty where the objective tells no classes, and in tickets of format 1.
+            "Stabilizing the Lottery Ticket Hypothesis" counts it as a part of W_k.
     """
 
     mask: Mask
@@ -46,6 +55,7 @@ class Ticket:
     level: int
     recipe: dict[str, Any]
     provenance: dict[str, Any]
+    head: State = field(default_factory=dict)
 
     @classmethod
     def make(
@@ -56,22 +66,28 @@ class Ticket:
         level: int,
         recipe: dict[str, Any],
         provenance: dict[str, Any],
+        head: Mapping[str, Tensor] | None = None,
     ) -> "Ticket":
         """A ticket whose weights are W_k x mask."""
         masked = {
             name: value.where(mask[name], torch.zeros_like(value)) if name in mask else value.clone()
             for name, value in weights.items()
         }
-        return cls(mask, masked, level, recipe, provenance)
+        return cls(mask, masked, level, recipe, provenance, {name: each.clone() for name, each in (head or {}).items()})
 
-    def apply(self, model: nn.Module) -> nn.Module:
+    def apply(self, model: nn.Module, head: nn.Module | None = None) -> nn.Module:
         """Load W_k into somebody else's model and keep the pruned weights at 0 while it trains; returns the model.
 
-        The model's own classification layer, which a ticket does not hold, stays as it is.
+        Args:
+            model: the network; its own classification layer stays as it is.
+            head: the classification layer that gets the ticket's own, such as `model.fc`; None to leave it.
 
         Raises:
-            BadInput: if the model lacks tensors of the ticket, has them in other shapes, or has further convolutions.
+            BadInput: if the model lacks tensors of the ticket, has them in other shapes, or has further convolutions;
+                or if a head is given that the ticket has none for. Nothing has been loaded then.
         """
+        if head is not None:
+            self._check_head(head)
         theirs = gate.stored(model)
         if missing := [name for name in self.weights if name not in theirs]:
             count = f"({len(missing)} tensors missing)"
@@ -92,7 +108,21 @@ class Ticket:
         whole = [name for name in gate.gated(model) if name in self.weights and name not in self.mask]
         others = Mask.ones_like(self.weights, whole)
         gate.set_mask(model, Mask(self.mask.layers | others.layers))
+        if head is not None:
+            gate.write(head, self.head)
         return model
+
+    def _check_head(self, head: nn.Module) -> None:
+        if not self.head:
+            raise BadInput("this ticket holds no classification layer; leave head out and draw a new one")
+        theirs, ours = (
+            {name: tuple(value.shape) for name, value in of.items()} for of in (gate.stored(head), self.head)
+        )
+        if theirs != ours:
+            raise BadInput(
+                f"this ticket's classification layer has {ours} and the model's has {theirs}; leave head out, or give "
+                "a layer of the same classes and features"
+            )
 
     @property
     def _meant(self) -> str:
@@ -127,8 +157,9 @@ class Ticket:
             layers[name] = {"shape": list(value.shape), "kept": int(alive.sum()), "coding": coding}
             tensors[f"mask/{name}"] = torch.from_numpy(data)
             tensors[f"kept/{name}"] = value.flatten()[alive]
-        header = {
-            "format": FORMAT,
+        tensors |= {f"head/{name}": value.contiguous() for name, value in self.head.items()}
+        header: dict[str, Any] = {
+            "format": 2 if self.head else 1,
             "level": self.level,
             "density": self.mask.density,
             "recipe": self.recipe,
@@ -136,7 +167,7 @@ class Ticket:
             "layers": layers,
             "order": list(self.weights),
         }
-        return header, tensors
+        return header | ({"head": list(self.head)} if self.head else {}), tensors
 
     @classmethod
     def load(cls, path: Path | str) -> "Ticket":
@@ -182,29 +213,57 @@ class Ticket:
             whole = torch.zeros(alive.numel(), dtype=values.dtype)
             whole[alive] = values
             weights[name], masks[name] = whole.view(shape), alive.view(shape)
+        head = {name: tensors[f"head/{name}"] for name in header.get("head", ())}
+        expected |= {f"head/{name}" for name in head}
         if odd := tensors.keys() ^ expected:
             raise ValueError(f"{min(odd)} is listed or stored, but not both")
         mask = Mask(masks)
         if header["density"] != mask.density:
             raise ValueError(f"a density of {header['density']} in the header and {mask.density} in the masks")
-        return cls(mask, weights, int(header["level"]), dict(header["recipe"]), dict(header["provenance"]))
+        return cls(mask, weights, int(header["level"]), dict(header["recipe"]), dict(header["provenance"]), head)
+
+    @classmethod
+    def header(cls, path: Path | str) -> Mapping[str, Any]:
+        """What a ticket tells of itself, without its tensors and unchecked: level, density, recipe, provenance, head.
+
+        Raises:
+            BadInput: if the file is missing, cut short, of a newer format, or no ticket.
+        """
+        file = hub.file_of(path)
+        with _opened(file) as opened:
+            return _header(file, opened)
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    with _opened(path) as file:
+        header = _header(path, file)
+        return header, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     if not path.is_file():
         raise BadInput(f"there is no ticket at {path}; give the path of a .safetensors file that a search wrote")
     try:
         with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {})["sslticket"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
-    except KeyError:
-        raise BadInput(f"{path} is a safetensors file, but no ticket of sslticket") from None
+            yield file
+    except BadInput:
+        raise
     except (SafetensorError, ValueError, OSError) as error:
         raise BadInput(f"{path} is no whole safetensors file ({_short(error)}); copy it anew") from error
-    if not isinstance(header, dict) or header.get("format") != FORMAT:
+
+
+def _header(path: Path, file: Any) -> dict[str, Any]:
+    """The ticket's part of an open file's metadata."""
+    try:
+        header = json.loads((file.metadata() or {})["sslticket"])
+    except KeyError:
+        raise BadInput(f"{path} is a safetensors file, but no ticket of sslticket") from None
+    if not isinstance(header, dict) or header.get("format") not in FORMATS:
         found = header.get("format") if isinstance(header, dict) else None
-        raise BadInput(f"{path} has ticket format {found}, this version reads format {FORMAT}; update sslticket")
-    return header, tensors
+        known = " and ".join(map(str, FORMATS))
+        raise BadInput(f"{path} has ticket format {found}, this version reads formats {known}; update sslticket")
+    return header
 
 
 def _digest(header: dict[str, Any], tensors: dict[str, Tensor]) -> str:

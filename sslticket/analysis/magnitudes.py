@@ -1,25 +1,19 @@
 """How large trained weights are, and how many are zero by nature: those that training takes to zero by itself."""
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
-from torch import Tensor
-
 from sslticket.analysis.analyse import Analysis, analyse
 from sslticket.analysis.endpoints import Endpoints
 from sslticket.analysis.subjects import Course, Subject
-from sslticket.evaluation.natural import MACHINE_PRECISION
 from sslticket.evaluation.protocols import Protocol
 from sslticket.evaluation.tasks import matrix
+from sslticket.masking.magnitudes import MACHINE_PRECISION
+from sslticket.masking.magnitudes import measured as magnitudes_of
 from sslticket.ticket import Ticket
 from sslticket.training.workbench import Workbench
-
-BIN = 0.1
-"""Width of a bin in log10|w|; ours. An edge lies at machine precision, so the counts above it are natural weights."""
 
 
 @dataclass(frozen=True)
@@ -39,14 +33,7 @@ class Magnitudes(Analysis):
         """See the base class."""
         end = ends.read(subject.course)
         names = list(Ticket.load(subject.task.path).mask)
-        layers = {name: (above(end.backbone[name]), end.backbone[name].numel()) for name in names}
-        kept, total = (sum(counts) for counts in zip(*layers.values(), strict=True))
-        return {
-            "natural_density": kept / total,
-            "layers": {name: list(counts) for name, counts in layers.items()},
-            **histogram([end.backbone[name] for name in names]),
-            "top1": end.told["top1"],
-        }
+        return {**magnitudes_of(end.backbone, names), "top1": end.told["top1"]}
 
     def line(self, row: Mapping[str, Any]) -> str:
         """See the base class."""
@@ -70,34 +57,3 @@ def magnitudes(
         Diverged: if a loss is not finite.
     """
     return analyse(Magnitudes(), matrix(paths, (), [protocol], seeds), bench)
-
-
-def above(weights: Tensor) -> int:
-    """How many are above machine precision."""
-    return int((weights.abs() > MACHINE_PRECISION).sum())
-
-
-def histogram(layers: Sequence[Tensor]) -> dict[str, Any]:
-    """Weights by the logarithm of their magnitudes.
-
-    Returns:
-        bins: the n + 1 edges of log10|w|; counts: n numbers of weights, each above its lower edge and up to its upper
-        one; zeros: weights that are exactly 0 and have no logarithm.
-    """
-    places: dict[int, int] = {}
-    zeros = 0
-    for layer in layers:
-        magnitudes = layer.detach().abs().double().numpy().ravel()
-        alive = magnitudes[magnitudes > 0]
-        zeros += len(magnitudes) - len(alive)
-        numbers, counts = np.unique(np.ceil(np.log10(alive / MACHINE_PRECISION) / BIN).astype(int), return_counts=True)
-        for number, count in zip(numbers.tolist(), counts.tolist(), strict=True):
-            places[number] = places.get(number, 0) + count
-    if not places:
-        return {"bins": [], "counts": [], "zeros": zeros}
-    first, last, zero = min(places), max(places), math.log10(MACHINE_PRECISION)
-    return {
-        "bins": [round(zero + BIN * number, 6) for number in range(first - 1, last + 1)],
-        "counts": [places.get(number, 0) for number in range(first, last + 1)],
-        "zeros": zeros,
-    }

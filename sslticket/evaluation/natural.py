@@ -14,11 +14,8 @@ from torch import Tensor
 
 from sslticket.errors import BadInput
 from sslticket.files import written_whole
+from sslticket.masking.magnitudes import MACHINE_PRECISION
 from sslticket.masking.mask import Mask
-
-MACHINE_PRECISION = float(torch.finfo(torch.float32).eps)
-"""A weight of at most this magnitude, 1.19e-7, is a zero: "thresholding at machine precision value" (Finding Winning
-Tickets with Limited (or No) Supervision, Figure 6). The paper gives no number; its networks, as ours, are float32."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -70,6 +70,14 @@ class Objective(ABC):
     def heads(self, backbone: nn.Module, features: int, classes: int) -> nn.Module:
         """The layers that the objective adds to a backbone with `features` outputs, for data of `classes` classes."""
 
+    def classifier(self, heads: nn.Module) -> nn.Module | None:
+        """The layer of `heads` that tells the classes of the images from the backbone's features, (B, F) -> (B, C).
+
+        It is kept in tickets, so that an evaluation on the same classes can start from it. None where no classes are
+        learnt.
+        """
+        return None
+
     @abstractmethod
     def loss(self, net: Network, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Named loss terms, each a scalar; their sum is minimised. `progress` runs from 0 to 1 over the training."""

@@ -60,6 +60,11 @@ class S4L(Objective):
                 "--batch-size or a smaller --accumulate"
             )
 
+    def classifier(self, heads: nn.Module) -> nn.Module:
+        """See the base class."""
+        assert isinstance(heads, nn.ModuleDict), "heads() returned one"
+        return heads["labels"]
+
     def _joined(self, net: Network, images: Tensor, task: str) -> tuple[Tensor, Tensor]:
         """Class logits (N, classes) and the other head's output (N, ...) of one forward pass."""
         assert isinstance(net.heads, nn.ModuleDict), "heads() returned one"

@@ -21,6 +21,10 @@ class Supervised(Objective):
         """One linear layer, (B, features) -> (B, classes)."""
         return nn.Linear(features, classes)
 
+    def classifier(self, heads: nn.Module) -> nn.Module:
+        """See the base class."""
+        return heads
+
     def loss(self, net: Network, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Mean cross-entropy."""
         return {"labels": F.cross_entropy(self._logits(net, batch), batch.label)}

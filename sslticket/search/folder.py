@@ -2,10 +2,12 @@
 
     runs/<key>/
         recipe.json                     the resolved recipe, the data's hash, command, commit
+        initial.safetensors             W_0, as a ticket that is dense and rewound to the start
         early.safetensors               the whole net and the optimiser at W_k
         carried-01.safetensors          the whole net at the end of a level, where the next does not start at W_k
         tickets/level-00.safetensors    one ticket a level, level 0 is the dense network
         rows/search.level-00.jsonl      what finding it cost and showed
+        rows/level-00.magnitudes.search.seed0.jsonl    the weights of the search's own dense network at its end
         rows/level-00.ticket.cifar10.seed0.jsonl    what an evaluation measured
 
 Every file is renamed into place whole, so a file that is there is finished.
@@ -22,6 +24,7 @@ from sslticket import origin
 from sslticket.errors import BadInput
 from sslticket.files import sweep, write_json
 from sslticket.recipe import Recipe
+from sslticket.ticket import INITIAL
 
 
 class RunFolder:
@@ -85,6 +88,11 @@ class RunFolder:
             yield
 
     @property
+    def initial(self) -> Path:
+        """W_0, with the classification layer as it was drawn."""
+        return self.path / INITIAL
+
+    @property
     def early(self) -> Path:
         """The snapshot at W_k."""
         return self.path / "early.safetensors"
@@ -100,3 +108,7 @@ class RunFolder:
     def row(self, level: int) -> Path:
         """What finding the ticket of a level cost."""
         return self.path / "rows" / f"search.level-{level:02d}.jsonl"
+
+    def magnitudes(self, seed: int) -> Path:
+        """How large the weights of the search's own dense network are at the end of its training."""
+        return self.path / "rows" / f"level-00.magnitudes.search.seed{seed}.jsonl"

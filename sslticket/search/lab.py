@@ -30,6 +30,8 @@ _IDLE: dict[str, Any] = {
     "seconds": 0.0,
     "steps": 0,
     "samples": 0,
+    "forward_images": 0,
+    "backward_images": 0,
     "saved_samples": 0,
     "metrics": {},
     "probe": {},
@@ -41,7 +43,7 @@ class Lab:
     """The means of one search: a net, its images, and the folder where tickets are kept.
 
     Attributes:
-        spent: samples that the search has seen up to now, or up to the ticket that it found last.
+        spent: what the search has cost up to now, or up to the ticket that it found last.
         bad_images: that could not be read, with reasons.
     """
 
@@ -60,7 +62,7 @@ class Lab:
         self._trainings = Trainings(plan, bench, net, wrapped, watch, progress)
         self._scoring = Scoring(plan, bench, net, progress)
         self._measured, self._shown = dict(_IDLE), dict[str, Any]()  # since the last ticket was kept; until then
-        self.spent = 0
+        self.spent = record.Spent()
         self.bad_images: dict[str, str] = dict(plan.images.source.bad)
 
     @property
@@ -91,7 +93,7 @@ class Lab:
         if not self._bench.agreed(path.exists()):
             return None
         ticket = Ticket.load(path)
-        self.spent = int(ticket.provenance["search_samples"])
+        self.spent = record.Spent.up_to(ticket)
         return ticket
 
     def reach_rewind_point(self) -> None:
@@ -99,11 +101,34 @@ class Lab:
         # The ticket of level 0 is written after the snapshot, so where it is, the snapshot is too.
         if self._folder.ticket(0).exists():
             return
+        self._keep_initial()
         loop = self._trainings.loop(level=0)
         self._run(loop, 0, self._stages.rewind, level=0, finds=0)
         if self._bench.first:
             checkpoint.save(self._folder.early, loop, self._stages.rewind, self._bench.accelerator)
         self._bench.accelerator.wait_for_everyone()
+
+    def _keep_initial(self) -> None:
+        """Keep W_0 for the control `reset`; on another machine or under another torch no seed brings it back."""
+        if self._bench.first and not self._folder.initial.exists():
+            provenance = record.provenance(self._plan, weights="initial", spent=record.Spent(), rewind=0)
+            Ticket.make(
+                self.dense_mask(),
+                self.weights(),
+                level=0,
+                recipe=self._recipe.to_dict(),
+                provenance=provenance,
+                head=self._head(),
+            ).save(self._folder.initial)
+
+    def _head(self, state: State | None = None) -> State:
+        """The layer that tells classes, as it stands or in a snapshot of the whole net; empty where there is none."""
+        layer = self._net.classifier
+        if layer is None:
+            return {}
+        path = next(path for path, module in self._net.named_modules() if module is layer)
+        whole = gate.read(self._net) if state is None else state
+        return {name: whole[f"{path}.{name}"] for name in layer.state_dict()}
 
     def train(
         self,
@@ -147,7 +172,19 @@ class Lab:
             closed = gate.masks(self._net.backbone)
         gate.set_mask_everywhere(self._net, closed)
         self._run(loop, start, self._plan.clock.total, level=ticket.level, finds=ticket.level + 1, settling=settling)
+        self._measured |= {"trained_level": ticket.level, "trained_density": self._measured_density(ticket)}
+        if ticket.level == 0 and self._net.learning is None and self._bench.first:
+            path = self._folder.magnitudes(self._recipe.seed)
+            row = record.magnitudes(self._plan, ticket, self.weights(), device=self._bench.device_name)
+            write_row(path, row)
         return self.weights()
+
+    def _measured_density(self, ticket: Ticket) -> float:
+        """Of the network that metrics are of: a mask that is still learnt is measured as it stands at the end."""
+        found = gate.learnt(self._net.backbone)
+        if not found:
+            return ticket.mask.density
+        return Mask({name: one.chosen().cpu() for name, one in found.items()}).density
 
     def rewind(self) -> None:
         """Bring the net, heads included, to W_k."""
@@ -160,11 +197,13 @@ class Lab:
         Raises:
             BadInput: if the scores rank no weights.
         """
-        began, samples = time.monotonic(), self._scoring.samples(criterion)
+        began, samples, forward = time.monotonic(), self._scoring.samples(criterion), self._scoring.forward_images
         scores = self._scoring.scores(criterion, mask, self._trainings.step)
         self.bad_images |= self._scoring.bad_images
-        self.spent += samples
+        forward = self._scoring.forward_images - forward
+        self.spent = self.spent.plus(samples, forward)
         self._measured["samples"] += samples
+        self._measured["forward_images"] += forward
         self._measured["seconds"] = round(self._measured["seconds"] + time.monotonic() - began, 3)
         return scores
 
@@ -199,12 +238,19 @@ class Lab:
         self._shown, self._measured = self._measured, dict(_IDLE)
         if self._bench.first:
             kind: Literal["early", "trained"] = "early" if weights is None else "trained"
-            provenance = record.provenance(self._plan, weights=kind, samples=self.spent) | dict(told or {})
+            provenance = record.provenance(self._plan, weights=kind, spent=self.spent) | dict(told or {})
             early = checkpoint.load_net(self._folder.early)
             names = [name.removeprefix("backbone.") for name in early if name.startswith("backbone.")]
             # In one order whatever they are: the mask of a random ticket is drawn over the layers as they come.
             own = {name: early[f"backbone.{name}"] if weights is None else weights[name] for name in names}
-            ticket = Ticket.make(mask, own, level=level, recipe=self._recipe.to_dict(), provenance=provenance)
+            ticket = Ticket.make(
+                mask,
+                own,
+                level=level,
+                recipe=self._recipe.to_dict(),
+                provenance=provenance,
+                head=self._head(early if weights is None else None),
+            )
             row = record.row(
                 self._plan,
                 ticket,
@@ -231,6 +277,8 @@ class Lab:
         """Train, and remember what the row of the ticket that this finds will say."""
         trained = self._trainings.run(loop, start, stop, level=level, finds=finds, settling=settling)
         self.bad_images |= self._trainings.bad_images
-        self.spent += trained["samples"]
+        self.spent = self.spent.plus(trained["samples"], trained["forward_images"])
         # What looks at a settling mask saw is counted already.
-        self._measured = trained | {"samples": trained["samples"] + self._measured["samples"]}
+        self._measured = trained | {
+            name: trained[name] + self._measured[name] for name in ("samples", "forward_images")
+        }

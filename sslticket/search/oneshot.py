@@ -15,6 +15,7 @@ from sslticket.units import Clock, Span
 
 if TYPE_CHECKING:
     from sslticket.search.lab import Lab
+    from sslticket.search.record import Spent
     from sslticket.ticket import Ticket
 
 
@@ -66,7 +67,7 @@ class OneShot(Ranked):
         early = lab.spent
 
         @cache
-        def first() -> tuple[Scores, int]:
+        def first() -> "tuple[Scores, Spent]":
             """Scores of the dense network, and what they cost: for all levels, and not before one asks for them."""
             lab.spent = early
             if self.scored == "end":
@@ -78,6 +79,6 @@ class OneShot(Ranked):
         for level in range(1, self.levels + 1):
             yield lab.found(level) or lab.keep(level, self._cut(lab, dense.mask, level, *first()))
 
-    def _cut(self, lab: "Lab", dense: Mask, level: int, first: Scores, spent: int) -> Mask:
+    def _cut(self, lab: "Lab", dense: Mask, level: int, first: Scores, spent: "Spent") -> Mask:
         lab.spent = spent  # what other levels' rounds cost is no part of this one's
         return cut(lab, self.criterion, self.selection, dense, start=0, level=level, first=first)

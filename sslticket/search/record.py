@@ -1,22 +1,54 @@
 """What a search writes about a ticket: its provenance, and the row of its level."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from sslticket import origin
+from sslticket.masking import magnitudes as weights_by_magnitude
 from sslticket.masking.layers import described
+from sslticket.masking.mask import State
 from sslticket.recipe import family, search_name, settings
 from sslticket.search.plan import Plan
 from sslticket.ticket import Ticket
 
 
-def provenance(plan: Plan, *, weights: Literal["early", "trained"], samples: int) -> dict[str, Any]:
+class Spent(NamedTuple):
+    """What a search has cost.
+
+    Attributes:
+        samples: source images seen, each time.
+        forward_images: images that went forward through the backbone, each time; None where an older version, which
+            did not count them, has found some of the tickets.
+    """
+
+    samples: int = 0
+    forward_images: int | None = 0
+
+    @classmethod
+    def up_to(cls, ticket: Ticket) -> "Spent":
+        """Up to the moment when a ticket was found."""
+        return cls(int(ticket.provenance["search_samples"]), ticket.provenance.get("search_forward_images"))
+
+    def plus(self, samples: int, forward_images: int) -> "Spent":
+        """With more of both."""
+        forward = None if self.forward_images is None else self.forward_images + forward_images
+        return Spent(self.samples + samples, forward)
+
+
+def provenance(
+    plan: Plan,
+    *,
+    weights: Literal["initial", "early", "trained"],
+    spent: Spent,
+    rewind: int | None = None,
+) -> dict[str, Any]:
     """Where a ticket comes from; nothing in it depends on the clock, so a repeated search repeats the file.
 
     Args:
         plan: of the search.
-        weights: "early" for W_k, "trained" for those that the level before ended with.
-        samples: that the search has seen so far.
+        weights: "initial" for W_0, "early" for W_k, "trained" for those that the level before ended with.
+        spent: what the search has cost so far.
+        rewind: the step whose weights these are; None for the plan's.
     """
     images, recipe = plan.images, plan.recipe
     manifest = images.source.manifest
@@ -31,9 +63,10 @@ def provenance(plan: Plan, *, weights: Literal["early", "trained"], samples: int
         "data_hash": manifest.hash,
         "objective": recipe.task,
         "seed": recipe.seed,
-        "rewind_samples": plan.stages.rewind * recipe.fit.batch_size,
+        "rewind_samples": (plan.stages.rewind if rewind is None else rewind) * recipe.fit.batch_size,
         "weights": weights,
-        "search_samples": samples,
+        "search_samples": spent.samples,
+        **({} if spent.forward_images is None else {"search_forward_images": spent.forward_images}),
         "versions": origin.versions(),
         "commit": origin.commit(),
     }
@@ -49,9 +82,38 @@ def row(plan: Plan, ticket: Ticket, measured: Mapping[str, Any], *, bad_images: 
         bad_images: that could not be read so far.
         device: what computed.
     """
+    forward = ticket.provenance.get("search_forward_images")
+    return {
+        **_about(plan, ticket, "level"),
+        **measured,
+        "search_samples": ticket.provenance["search_samples"],
+        **({} if forward is None else {"search_forward_images": forward}),
+        "search_epochs": ticket.provenance["search_samples"] / plan.clock.set_size,
+        "layers": {name: list(count) for name, count in ticket.mask.counts().items()},
+        "bad_images": bad_images,
+        "device": device,
+    }
+
+
+def magnitudes(plan: Plan, ticket: Ticket, trained: State, *, device: str) -> dict[str, Any]:
+    """How large the weights of the search's own dense network are at the end of its training, by its own objective.
+
+    Args:
+        plan: of the search.
+        ticket: of level 0.
+        trained: the backbone's weights at the end.
+        device: what computed.
+    """
+    target = {"protocol": "search", "start": "0", "target": plan.recipe.data.name, "seed": plan.recipe.seed}
+    of = _about(plan, ticket, "magnitudes")
+    return {**of, **target, **weights_by_magnitude.measured(trained, list(ticket.mask)), "device": device}
+
+
+def _about(plan: Plan, ticket: Ticket, kind: str) -> dict[str, Any]:
+    """What every row of a search says of the ticket that it is about."""
     recipe = plan.recipe
     return {
-        "kind": "level",
+        "kind": kind,
         "run": plan.folder.path.name,
         "recipe": family(ticket.recipe),
         "objective": recipe.task,
@@ -67,26 +129,28 @@ def row(plan: Plan, ticket: Ticket, measured: Mapping[str, Any], *, bad_images: 
         "search": search_name(ticket.recipe),
         "settings": settings(ticket.recipe),
         "rewind_samples": ticket.provenance["rewind_samples"],
-        **measured,
-        "search_samples": ticket.provenance["search_samples"],
-        "search_epochs": ticket.provenance["search_samples"] / plan.clock.set_size,
-        "layers": {name: list(count) for name, count in ticket.mask.counts().items()},
-        "bad_images": bad_images,
         **origin.stamp(),
         "data_hash": ticket.provenance["data_hash"],
-        "device": device,
         "precision": recipe.precision,
     }
 
 
 def summary(measured: Mapping[str, Any], level: int) -> str:
-    """What the training for a level showed, in one line."""
+    """What the training that found the ticket of a level showed, in one line that says which network was trained.
+
+    Args:
+        measured: in that training.
+        level: of the ticket that it found.
+    """
     shown = {name: value for name, value in measured["metrics"].items() if name != "loss"}
     if measured["probe"]:
         shown["nearest neighbours"] = list(measured["probe"].values())[-1]
     metrics = "".join(f", {name} {value:.4g}" for name, value in shown.items())
-    untrained = "no further training" if level else "untrained"
-    loss = untrained if measured["loss"] is None else f"loss {measured['loss']:.4g}"
+    if measured["loss"] is None:
+        return f"{'no further training' if level else 'untrained'}{metrics}, {measured['seconds']:.0f} s"
+    # What was trained is the network before the pruning: its scores are not those of the ticket that it led to.
+    density = measured.get("trained_density", 1.0)
+    trained = "the dense network, trained to W_k" if not level else f"found by training at density {density:.3%}"
     saved = measured["saved_samples"]
     settled = f", settled with {saved:,} samples saved" if saved else ""
-    return f"{loss}{metrics}{settled}, {measured['seconds']:.0f} s"
+    return f"{trained}: loss {measured['loss']:.4g}{metrics}{settled}, {measured['seconds']:.0f} s"

@@ -30,12 +30,14 @@ class Scoring:
 
     Attributes:
         bad_images: that could not be read, with reasons.
+        forward_images: that went forward through the backbone for scores so far, in all processes together.
     """
 
     def __init__(self, plan: Plan, bench: Workbench, net: Net, progress: Progress) -> None:
         self._plan, self._bench, self._net, self._progress = plan, bench, net, progress
         self._seed = derive(plan.recipe.seed, "scores")
         self.bad_images: dict[str, str] = {}
+        self.forward_images = 0
 
     def samples(self, criterion: Criterion) -> int:
         """Images that one call of `scores` looks at, counted each time."""
@@ -47,7 +49,7 @@ class Scoring:
         Raises:
             BadInput: if the scores rank no weights, or the objective has no loss on a batch.
         """
-        count, passes = self._count(criterion), 0
+        count, passes, forward = self._count(criterion), 0, self._net.passes.forward
         with _untouched(self._net) as put_back, self._eagerly():
             share_buffers(self._net)  # each process has seen other images, and all must come to one mask
 
@@ -63,6 +65,7 @@ class Scoring:
             scores = criterion.scores(self._subject(losses), list(mask))
         if count:
             self.bad_images |= self._bench.bad_images(self._batches)
+            self.forward_images += (self._net.passes.forward - forward) * self._bench.accelerator.num_processes
         _check(criterion, passes, scores)
         return scores
 

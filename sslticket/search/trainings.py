@@ -87,6 +87,8 @@ class Trainings:
             "seconds": round(seconds, 3),
             "steps": reached - start,
             "samples": (reached - start) * batch_size,
+            "forward_images": loop.forward_images,
+            "backward_images": loop.backward_images,
             "saved_samples": (stop - reached) * batch_size,
             "metrics": metrics,
             "probe": probed,

@@ -29,6 +29,8 @@ class Loop:
         net: the net itself, without the wrappers that distributed training and mixed precision put around it.
         loss: the objective's loss at the last look.
         begins: the step from which masks that are learnt count their progress: the first of the search's round.
+        forward_images: images that went forward through the backbone and its copies, in all processes together.
+        backward_images: those of them that gradients went back through.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class Loop:
         progress: Progress,
     ) -> None:
         self.net, self.loss, self._stuck, self.begins = net, math.nan, 0, 0
+        self.forward_images = self.backward_images = 0
         self._accelerator, self._wrapped, self._loader = accelerator, wrapped, loader
         self._schedule, self._clock = fit.schedule(set_size), fit.clock(set_size)
         self._longest = fit.clip
@@ -61,6 +64,7 @@ class Loop:
             Diverged: at the first non-finite loss, or where an embedding has collapsed.
         """
         self.net.train()
+        forward, backward = self.net.passes.forward, self.net.passes.backward
         losses: list[Tensor] = []
         looked = time.monotonic()
         for step, batch in zip(range(start, stop), self._loader.train(start, stop), strict=True):
@@ -87,6 +91,9 @@ class Loop:
             if time.monotonic() - looked > _LOOK_EVERY:
                 self._look(losses, step)
                 losses, looked = [], time.monotonic()
+        # Every process has as large a share of each batch.
+        self.forward_images += (self.net.passes.forward - forward) * self._accelerator.num_processes
+        self.backward_images += (self.net.passes.backward - backward) * self._accelerator.num_processes
         self._look(losses, stop - 1)
 
     def _reseed(self, seed: int) -> None:

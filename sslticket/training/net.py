@@ -13,10 +13,15 @@ from sslticket.masking.mask import prunable
 from sslticket.objectives.base import Objective
 from sslticket.randomness import derive
 from sslticket.training.learning import PENALTY, Learning
+from sslticket.training.passes import Passes
 
 
 class Net(nn.Module):
-    """Backbone and heads; its forward returns the loss terms, so that whatever wraps a module wraps all of it."""
+    """Backbone and heads; its forward returns the loss terms, so that whatever wraps a module wraps all of it.
+
+    Attributes:
+        passes: counts the images that go through the backbone and its copies.
+    """
 
     def __init__(
         self, backbone: nn.Module, heads: nn.Module, objective: Objective, learning: Learning | None = None
@@ -27,6 +32,7 @@ class Net(nn.Module):
         self.objective = objective
         self.learning = learning
         self._gates = tuple(gate.learnt(backbone).values())
+        self.passes = Passes(self)
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """The objective's named loss terms, each a scalar, and the penalty of a mask that is learnt with one."""
@@ -34,6 +40,11 @@ class Net(nn.Module):
         if self.learning is not None and self.learning.penalty:
             terms[PENALTY] = self.learning.penalty * torch.stack([one.penalty() for one in self._gates]).sum()
         return terms
+
+    @property
+    def classifier(self) -> nn.Module | None:
+        """The layer that tells the classes of the images; None where the objective learns none."""
+        return self.objective.classifier(self.heads)
 
     def weights(self) -> list[nn.Parameter]:
         """All parameters but the scores of learnt masks."""

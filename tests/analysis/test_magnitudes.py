@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from sslticket.analysis.magnitudes import BIN, above, histogram, magnitudes
-from sslticket.evaluation.natural import MACHINE_PRECISION
+from sslticket.analysis.magnitudes import magnitudes
 from sslticket.evaluation.protocols import Protocol
 from sslticket.evaluation.tasks import Levels, tickets
 from sslticket.fit import SGD, Fit
 from sslticket.machine import Machine
+from sslticket.masking.magnitudes import BIN, MACHINE_PRECISION, above, histogram
 from sslticket.training.workbench import Workbench
 from tests.runs import search
 

@@ -8,8 +8,9 @@ import torch
 from sslticket import models
 from sslticket.errors import BadInput
 from sslticket.evaluation.controls import control, thinned
-from sslticket.evaluation.natural import MACHINE_PRECISION, Natural
+from sslticket.evaluation.natural import Natural
 from sslticket.masking import gate
+from sslticket.masking.magnitudes import MACHINE_PRECISION
 from sslticket.masking.mask import Mask, prunable
 from sslticket.ticket import Ticket
 
