@@ -14,8 +14,8 @@ demo: export OMP_NUM_THREADS = 1
 demo: .venv/installed
 	python recipes/supervised_digits.py --dataset $(DATA) $(SIZE_$(DATA)) --out $(RUNS)
 	python recipes/rotnet_digits.py --dataset $(DATA) $(SIZE_$(DATA)) --out $(RUNS)
-	sslticket evaluate $(RUNS)/supervised-* --protocol $(DATA)-demo --controls random
-	sslticket evaluate $(RUNS)/rotnet-* --protocol $(DATA)-demo
+	sslticket evaluate $(RUNS)/supervised-* --protocol $(DATA)-demo --seeds 0-2 --controls random
+	sslticket evaluate $(RUNS)/rotnet-* --protocol $(DATA)-demo --seeds 0-2
 	sslticket report $(RUNS) --output $(RUNS)/report.html
 
 test: check

@@ -1,9 +1,11 @@
 """How a network is trained: length, batch, optimiser and learning rate, as data; nothing here knows torch."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
+from sslticket import plain
 from sslticket.errors import BadInput
 from sslticket.units import Clock, Span
 
@@ -81,6 +83,7 @@ class LARS:
 
 
 Optimizer = SGD | Adam | RMSprop | LARS
+OPTIMIZERS: Mapping[str, type[Optimizer]] = {kind.__name__: kind for kind in (SGD, Adam, RMSprop, LARS)}
 Decay = Literal["drops", "cosine", "linear", "exponential"]
 
 
@@ -163,6 +166,16 @@ class Fit:
             raise BadInput(f"gradients cannot be clipped to a norm of {self.clip:g}; give --clip above 0")
         for span in (self.warmup, *self.drops):
             Span.parse(span)
+
+    @classmethod
+    def from_dict(cls, tree: Mapping[str, Any]) -> "Fit":
+        """The training that a recipe's JSON values describe; those of earlier versions may lack later fields.
+
+        Raises:
+            BadInput: naming the optimiser or the field that is unknown, or what cannot be.
+        """
+        optimizer = plain.read(tree.get("optimizer"), OPTIMIZERS, "optimizer")
+        return plain.read({**tree, "optimizer": optimizer}, {"Fit": cls}, "training")
 
     def clock(self, set_size: int) -> Clock:
         """Steps and samples of this training on a set of `set_size` images."""

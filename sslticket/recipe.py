@@ -1,13 +1,11 @@
 """A recipe: everything that decides which tickets come out, as one tree of frozen dataclasses; no torch."""
 
-import dataclasses
-import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from sslticket import plain
 from sslticket.data.views import View
 from sslticket.errors import BadInput
 from sslticket.fit import Fit
@@ -114,8 +112,7 @@ class Recipe:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values; the objective and the search, with their class names, say which ones they are."""
-        tree = _plain(self)
-        assert isinstance(tree, dict)
+        tree: dict[str, Any] = plain.values(self)
         return tree
 
     @property
@@ -126,12 +123,12 @@ class Recipe:
     @property
     def key(self) -> str:
         """Names the run folder: objective, model, dataset and a hash of every field."""
-        return f"{self.task}-{self.model}-{self.data.name}-{_digest(self.to_dict())}".replace("/", "_")
+        return f"{self.task}-{self.model}-{self.data.name}-{plain.digest(self.to_dict())}".replace("/", "_")
 
 
 def family(recipe: Mapping[str, Any]) -> str:
     """8 hex digits that replicates share: of a recipe as `to_dict` gives it, all but the seed."""
-    return _digest({name: value for name, value in recipe.items() if name != "seed"})
+    return plain.digest({name: value for name, value in recipe.items() if name != "seed"})
 
 
 def search_name(recipe: Mapping[str, Any]) -> str:
@@ -166,16 +163,3 @@ def flat(tree: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield from flat({key: inner for key, inner in value.items() if key != "is"})
         elif value is not None and name != "is":
             yield name, " ".join(map(str, value)) if isinstance(value, list) else value
-
-
-def _digest(tree: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:8]
-
-
-def _plain(value: object) -> object:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-        return {"is": type(value).__name__, **fields}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return str(value) if isinstance(value, Path) else value

@@ -9,7 +9,7 @@ ROOT = Path(__file__).parent.parent / "sslticket"
 
 FLOORS = (
     ("errors",),
-    ("randomness", "units", "files", "origin"),
+    ("randomness", "units", "files", "origin", "plain"),
     ("machine", "status", "hub", "fit", "data", "models", "masking"),
     ("recipe", "ticket"),
     ("objectives",),
@@ -21,6 +21,7 @@ FLOORS = (
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 PURE = (
     "units",
+    "plain",
     "fit",
     "recipe",
     "files",

@@ -39,10 +39,10 @@ conv3() {
     for rewind in 0 10 60 100; do
         search conv3-imp conv3-rewind$rewind --rewind ${rewind}it
         score conv3-rewind$rewind cifar10-small "4 6"
-        analyse stability conv3-rewind$rewind cifar10-small "6" --controls local
+        analyse stability conv3-rewind$rewind cifar10-small@k "6" --controls local
     done
-    analyse stability conv3-imp cifar10-small "2 4 6" --controls local
-    analyse connectivity conv3-imp cifar10-small "0 4 6" --controls local
+    analyse stability conv3-imp cifar10-small@k "2 4 6" --controls local
+    analyse connectivity conv3-imp cifar10-small@k "0 4 6" --controls local
 }
 
 lenet() {

@@ -83,7 +83,11 @@ class Survey:
             BadInput: if the row is damaged.
         """
         row = row_of(self.analysis.row_file(subject.task))
-        return row is not None and row["ticket_hash"] == subject.entrant.hash and self.analysis.has(row)
+        if row is None or row["ticket_hash"] != subject.entrant.hash:
+            return False
+        # Earlier versions started every training at the rewind point, and did not say so.
+        told, clock = row.get("start", "k"), subject.task.protocol.start
+        return (told == clock or not row["rewind_samples"]) and self.analysis.has(row)
 
     def left(self) -> list[Subject]:
         """Those whose rows are not done."""
@@ -100,6 +104,7 @@ class Survey:
             self.gallery.splits(subject.task.protocol, subject.entrant.channels).training.manifest,
         )
         own = {"control": task.control, "protocol": task.protocol.name, "target": manifest.dataset, "seed": task.seed}
+        own |= {"protocol_hash": task.protocol.hash_for(subject.entrant.model), "start": task.protocol.start}
         return dict(subject.entrant.about) | {"kind": self.analysis.kind} | own | {"data_hash": manifest.hash}
 
 

@@ -10,11 +10,9 @@ from sslticket.errors import BadInput, unknown
 from sslticket.evaluation.controls import control
 from sslticket.evaluation.entrants import Entrant
 from sslticket.evaluation.images import Gallery
-from sslticket.evaluation.protocols import Protocol
 from sslticket.evaluation.score import control_seed, seeds_of
 from sslticket.evaluation.tasks import Task, run_of
 from sslticket.ticket import Ticket
-from sslticket.units import Span
 
 LOCAL = "local"
 """A random subnetwork: the ticket's mask permuted within each layer, over the dense network's W_k."""
@@ -34,7 +32,8 @@ class Course:
         precision: of the passes.
         model: the network.
         channels: of the images.
-        start: the step of the protocol that the rewind point corresponds to.
+        rewind_samples: source images that W_k has seen.
+        start: the step of the protocol at which training begins: 0, or that of the rewind point.
         stop: the protocol's last step.
     """
 
@@ -44,14 +43,19 @@ class Course:
     precision: str
     model: str
     channels: int
+    rewind_samples: int
     start: int
     stop: int
 
     @property
     def name(self) -> str:
-        """All that decides where the training ends, but for the images."""
-        protocol = f"{self.task.protocol.name}.seed{self.task.seed}.order{self.order}"
-        return f"{self.hash}.{self.task.control}.{protocol}.{self.precision}"
+        """All that decides where the training ends, but for the images.
+
+        One that starts at the rewind point is named as earlier versions did, which knew no other.
+        """
+        protocol = f"{self.task.protocol.base}.seed{self.task.seed}.order{self.order}"
+        clock = ".start0" if self.rewind_samples and self.task.protocol.start == "0" else ""
+        return f"{self.hash}.{self.task.control}.{protocol}.{self.precision}{clock}"
 
     @property
     def file(self) -> Path:
@@ -100,8 +104,9 @@ def subjects(tasks: Sequence[Task], gallery: Gallery, precision: str, *, dense: 
         dense: whether the dense network is trained beside each.
 
     Raises:
-        BadInput: if a ticket is damaged, does not fit the images, is rewound to beyond a protocol's end, or has no
-            dense network of the same W_k beside it where one is needed; for an unknown control; or if data is missing.
+        BadInput: if a ticket is damaged, does not fit the images, is rewound to beyond the end of a protocol that
+            starts there, or has no dense network of the same W_k beside it where one is needed; for an unknown
+            control; or if data is missing.
     """
     for task in tasks:
         if task.control not in ("ticket", LOCAL):
@@ -176,7 +181,11 @@ def _subject(task: Task, entrants: Mapping[Path, Entrant], gallery: Gallery, pre
 
 def _course(task: Task, entrant: Entrant, gallery: Gallery, precision: str) -> Course:
     images = gallery.splits(task.protocol, entrant.channels).training.manifest
-    start, stop = _steps(task.path, task.protocol, entrant, len(images))
+    rewound = entrant.about["rewind_samples"]
+    try:
+        start, stop = task.protocol.steps(entrant.model, rewound, len(images))
+    except BadInput as error:
+        raise BadInput(f"{task.path}: {error}") from error
     return Course(
         task=task,
         hash=entrant.hash,
@@ -184,18 +193,7 @@ def _course(task: Task, entrant: Entrant, gallery: Gallery, precision: str) -> C
         precision=precision,
         model=entrant.model,
         channels=entrant.channels,
+        rewind_samples=rewound,
         start=start,
         stop=stop,
     )
-
-
-def _steps(path: Path, protocol: Protocol, entrant: Entrant, images: int) -> tuple[int, int]:
-    """The steps at which training starts and stops: of T steps, the T - k after the rewind point."""
-    clock, rewound = protocol.fit_for(entrant.model).clock(images), entrant.about["rewind_samples"]
-    start, stop = clock.steps(Span(rewound, "samples")), clock.total
-    if start >= stop:
-        raise BadInput(
-            f"{path} is rewound to {rewound:,} samples, step {start:,} of {protocol.name}, which has {stop:,} steps; "
-            "give a longer --protocol, or search with an earlier --rewind"
-        )
-    return start, stop

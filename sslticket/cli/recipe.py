@@ -10,7 +10,7 @@ from types import ModuleType
 from sslticket.cli import flags
 from sslticket.cli.outcome import finish
 from sslticket.errors import BadInput
-from sslticket.evaluation.protocols import PROTOCOLS
+from sslticket.evaluation.proposal import proposed
 from sslticket.machine import Machine
 from sslticket.recipe import Recipe
 
@@ -41,9 +41,7 @@ def _run(recipe: Recipe, words: Sequence[str]) -> None:
         print(f"skipped {path}: {reason}")
     print(f"{len(bad):,} images could not be read" if bad else "every image could be read")
     print(f"tickets of levels 0 to {planned.levels}: {planned.folder.path / 'tickets'}")
-    other_half = {"a": "b", "b": "a", None: None}[recipe.data.half]
-    fitting = [each for each in PROTOCOLS if (each.dataset, each.half) == (recipe.data.dataset, other_half)]
-    for protocol in fitting[:1]:
+    if protocol := proposed(recipe.to_dict()):
         print(f"next: sslticket evaluate {planned.folder.path} --protocol {protocol.name} --controls random")
 
 

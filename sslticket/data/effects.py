@@ -6,6 +6,7 @@ which an image gets it, on its own.
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -162,3 +163,9 @@ class Solarize(Effect):
 
     def _draw(self, numbers: np.random.Generator, count: int) -> Drawn:
         return {}
+
+
+EFFECTS: Mapping[str, type[Effect]] = {
+    kind.__name__: kind for kind in (Rotate, Jitter, HSVNoise, Grayscale, Blur, Solarize)
+}
+"""Those that JSON values may name."""

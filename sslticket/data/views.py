@@ -6,12 +6,14 @@ processes, and means the same in every loader.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from sslticket.data.effects import Drawn, Effect
+from sslticket import plain
+from sslticket.data.effects import EFFECTS, Drawn, Effect
 from sslticket.errors import BadInput
 from sslticket.randomness import generator
 
@@ -70,6 +72,16 @@ class View:
     def __post_init__(self) -> None:
         if self.size < 1:
             raise BadInput(f"an image size of {self.size} pixels is too small; give at least 1")
+
+    @classmethod
+    def from_dict(cls, tree: Mapping[str, Any]) -> "View":
+        """The view that a recipe's JSON values describe; those of earlier versions may lack later fields.
+
+        Raises:
+            BadInput: naming the effect or the field that is unknown, or what cannot be.
+        """
+        effects = tuple(plain.read(effect, EFFECTS, "effect") for effect in tree.get("effects", ()))
+        return plain.read({**tree, "effects": effects}, {"View": cls}, "view")
 
     def resized(self, size: int | None) -> "View":
         """The same view at another output size, or this one for None: what it shows of an image stays the same.

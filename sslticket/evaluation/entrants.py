@@ -48,7 +48,8 @@ class Entrant:
         """Load a ticket, and see whether its network takes the images of all its protocols.
 
         Raises:
-            BadInput: if it is damaged, or was found on images of another size and its network takes no other.
+            BadInput: if it is damaged, was found on images of another size and its network takes no other, or is of a
+                network that a protocol is not for.
         """
         ticket = Ticket.load(path)
         data = ticket.recipe["data"]
@@ -56,6 +57,7 @@ class Entrant:
         own = data["image_size"] or _seen(data["augment"]) or source.train.size
         channels = data.get("channels") or source.channels
         for protocol in targets.values():
+            protocol.fit_for(ticket.recipe["model"])
             size = image_size(protocol)
             if size != own:
                 _check(ticket, path, protocol.name, channels, sizes=(own, size))

@@ -45,11 +45,11 @@ class Splits:
 
 
 class Gallery:
-    """Opens each protocol's images once, and turns them once for each number of channels."""
+    """Opens each set, or half of it, once for all protocols, and turns it once for each number of channels."""
 
     def __init__(self, data_root: Path | None) -> None:
         self._data_root = data_root
-        self._open: dict[tuple[str, int | None], Splits] = {}
+        self._open: dict[tuple[str, str | None, int | None], Splits] = {}
 
     def splits(self, protocol: Protocol, channels: int) -> Splits:
         """The protocol's images with so many channels.
@@ -57,8 +57,9 @@ class Gallery:
         Raises:
             BadInput: if they are not there, or cannot have these channels.
         """
-        for key in ((protocol.name, None), (protocol.name, channels)):
-            if key not in self._open:
-                whole = self._open.get((protocol.name, None))
-                self._open[key] = whole.in_channels(channels) if whole else Splits.open(protocol, self._data_root)
-        return self._open[protocol.name, channels]
+        whole, turned = ((protocol.dataset, protocol.half, each) for each in (None, channels))
+        if whole not in self._open:
+            self._open[whole] = Splits.open(protocol, self._data_root)
+        if turned not in self._open:
+            self._open[turned] = self._open[whole].in_channels(channels)
+        return self._open[turned]

@@ -1,19 +1,25 @@
 """The fixed evaluation settings; never on the command line, for a protocol that can be bent is no yardstick.
 
-Each trains a ticket from its W_k with a new head, the schedule at 0 and full length, whatever found the ticket. What
-makes a difference is in the name: `cifar10-sgd` and `cifar10-adam` are two protocols.
+Each trains a ticket from its W_k with a new head, whatever found the ticket: the whole schedule, or the part of it
+that lies after the rewind point. What makes a difference is in the name: `cifar10-sgd` and `cifar10-adam` are two
+protocols, `cifar10` and `cifar10@k` are one with two clocks.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal, get_args
 
+from sslticket import plain
+from sslticket.data.catalogue import dataset
 from sslticket.data.dataset import Dataset
 from sslticket.data.views import View
-from sslticket.errors import unknown
-from sslticket.fit import SGD, Adam, Fit, Optimizer
+from sslticket.errors import BadInput, one_line, unknown
+from sslticket.fit import SGD, Adam, Fit, Optimizer, RMSprop
+from sslticket.units import Span
 
 Half = Literal["a", "b"]
+Start = Literal["0", "k"]
+OWN = "own"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,8 +30,11 @@ class Protocol:
         name: on the command line and in the rows.
         dataset: trained on its training split, measured on its whole evaluation split.
         half: of the training split that is trained on; None for the whole.
+        models: that it is for; empty for any.
         fit: how every model is trained.
         fits: how some models are trained otherwise, by model name.
+        start: where the schedule starts: "0", so that W_k is trained for all T steps, or "k", at the rewind point, so
+            that T - k steps are left.
         image_size: side in pixels of what the network sees; None for the dataset's own.
         train: the training view; None for the dataset's own.
         eval: the evaluation view; None for the dataset's own.
@@ -35,20 +44,85 @@ class Protocol:
     name: str
     dataset: str
     half: Half | None = None
+    models: tuple[str, ...] = ()
     fit: Fit
     fits: Mapping[str, Fit] = field(default_factory=dict, hash=False)
+    start: Start = "0"
     image_size: int | None = None
     train: View | None = None
     eval: View | None = None
-    seeds: tuple[int, ...] = (0, 1, 2)
+    seeds: tuple[int, ...] = tuple(range(6))
+
+    @property
+    def base(self) -> str:
+        """The name without a clock: "cifar10" of "cifar10@k"."""
+        return self.name.partition("@")[0]
+
+    def takes(self, model: str) -> bool:
+        """Whether it is for this model."""
+        return not self.models or model in self.models
 
     def fit_for(self, model: str) -> Fit:
-        """How a model is trained under this protocol."""
+        """How a model is trained under this protocol.
+
+        Raises:
+            BadInput: if it is for other models, naming the protocols of these images that are for this one.
+        """
+        if not self.takes(model):
+            others = [each.name for each in PROTOCOLS if _same_images(each, self) and each.takes(model)]
+            raise BadInput(
+                f"protocol {self.name} is for {' or '.join(self.models)}, not for {model}; give --protocol "
+                f"{' or '.join([*others, OWN])}"
+            )
         return self.fits.get(model, self.fit)
+
+    def steps(self, model: str, rewind_samples: int, images: int) -> tuple[int, int]:
+        """The optimiser steps at which the training of a ticket starts and stops.
+
+        Args:
+            model: the ticket's.
+            rewind_samples: source images that its W_k has seen.
+            images: in the training split, or in its half.
+
+        Raises:
+            BadInput: if the protocol is for other models, or if its schedule starts at W_k and ends before.
+        """
+        clock = self.fit_for(model).clock(images)
+        start = clock.steps(Span(rewind_samples, "samples")) if self.start == "k" else 0
+        if start >= clock.total:
+            raise BadInput(
+                f"a ticket that is rewound to {rewind_samples:,} samples is at step {start:,} of {self.name}, which "
+                f"has {clock.total:,} steps; give a longer --protocol, --protocol {self.base}@0, or search with an "
+                "earlier --rewind"
+            )
+        return start, clock.total
 
     def views(self, entry: Dataset) -> tuple[View, View]:
         """What the network is shown of the dataset's images: in training, and when it is measured."""
         return (self.train or entry.train).resized(self.image_size), (self.eval or entry.eval).resized(self.image_size)
+
+    def hash_for(self, model: str) -> str:
+        """8 hex digits over all settings that decide a model's training; what the protocol is called is none of them.
+
+        A setting that is off (None, False, 0 or empty) is left out, so that one that a later version adds, off by
+        default, leaves the hash as it is.
+        """
+        entry = dataset(self.dataset)
+        train, shown = self.views(entry)
+        settings = {"fit": self.fit_for(model), "train": train, "eval": shown, "mean": entry.mean, "std": entry.std}
+        told = {name: plain.values(value) for name, value in settings.items()}
+        return plain.digest(_on({"dataset": self.dataset, "half": self.half, "start": self.start, **told}))
+
+
+def _on(tree: Any) -> Any:
+    """JSON values without the fields that are off."""
+    if isinstance(tree, list):
+        return [_on(value) for value in tree]
+    return {name: _on(value) for name, value in tree.items() if value} if isinstance(tree, dict) else tree
+
+
+def _same_images(one: Protocol, other: Protocol) -> bool:
+    return (one.dataset, one.half) == (other.dataset, other.half)
 
 
 # Finding Winning Tickets with Limited (or No) Supervision, Appendix A: "ImageNet Labels - full dataset".
@@ -90,10 +164,12 @@ MNIST = Protocol(
     name="mnist",
     dataset="mnist",
     fit=Fit(length="50000it", batch_size=60, optimizer=Adam(lr=1.2e-3, weight_decay=0.0)),
+    start="k",
 )
 
-# The same on the images that are as small and harder; what a newcomer can run to its end on two processor cores.
-FASHION_MNIST = replace(MNIST, name="fashion_mnist", dataset="fashion_mnist")
+# The same on the images that are as small and harder; what a newcomer can run to its end on two processor cores. The
+# data set and so the clock are ours: for all steps, as under most protocols.
+FASHION_MNIST = replace(MNIST, name="fashion_mnist", dataset="fashion_mnist", start="0")
 
 # One ticket to win them all, Appendix A.1. Networks that it does not have are trained as its VGG-19. The small images'
 # augmentation is that of its reproducibility report (section 3.3): on all four sets, flips and 32-pixel crops of the
@@ -111,7 +187,6 @@ def _morcos(dataset: str, optimizer: str, half: Half | None = None) -> Protocol:
         half=half,
         fit=vgg19,
         fits={"resnet50": replace(vgg19, length="90ep", drops=("50ep", "65ep", "80ep"))},
-        seeds=tuple(range(6)),
         train=None if large else _CROPPED,
         eval=None if large else _WHOLE,
     )
@@ -122,6 +197,64 @@ _TARGETS: tuple[tuple[str, Half | None], ...] = (
     *(("cifar100", None), ("imagenet", None), ("places365", None)),
 )
 MORCOS = tuple(_morcos(dataset, optimizer, half) for optimizer in _OPTIMIZERS for dataset, half in _TARGETS)
+
+
+def _for_one(
+    name: str, fit: Fit, train: View | None = None, *, start: Start = "k", image_size: int | None = None
+) -> Protocol:
+    """A paper's training of one network; DATASET-MODEL is its name, and what tells it from others of that."""
+    where, model = name.split("-")[:2]
+    # What the papers crop from a margin or leave as it is has the images' own size.
+    shown = None if train is None else _WHOLE
+    return Protocol(
+        name=name, dataset=where, models=(model,), fit=fit, start=start, image_size=image_size, train=train, eval=shown
+    )
+
+
+def _sgd(lr: float, weight_decay: float = 1e-4) -> SGD:
+    return SGD(lr=lr, weight_decay=weight_decay)
+
+
+# Stabilizing the Lottery Ticket Hypothesis, figures 2 and 6: "we train a subnetwork rewound to iteration k for T* - k
+# iterations". Its "Resnet-18" of 274K weights is the 20-layer ResNet. Figure 2 has the drops of the two networks in
+# each other's rows (56K lies beyond 30K). Weight decay, flips and shifts are those of the papers that it follows, see
+# recipes/stabilizing_*.py.
+_RESNET20 = Fit(length="30000it", batch_size=128, optimizer=_sgd(0.1), drops=("20000it", "25000it"))
+_VGG19 = Fit(length="112000it", batch_size=64, optimizer=_sgd(0.1), drops=("56000it", "84000it"))
+_RMSPROP = RMSprop(lr=0.66, alpha=0.9, eps=1.0, momentum=0.9)
+STABILIZING = (
+    _for_one("cifar10-resnet20", _RESNET20, _CROPPED),
+    _for_one("cifar10-resnet20-low", replace(_RESNET20, optimizer=_sgd(0.01)), _CROPPED),
+    _for_one("cifar10-resnet20-warmup", replace(_RESNET20, optimizer=_sgd(0.03), warmup="20000it"), _CROPPED),
+    _for_one("cifar10-vgg19", _VGG19, _CROPPED),
+    _for_one("cifar10-vgg19-low", replace(_VGG19, optimizer=_sgd(0.01)), _CROPPED),
+    _for_one("cifar10-vgg19-warmup", replace(_VGG19, warmup="10000it"), _CROPPED),
+    _for_one(
+        "imagenet-resnet50",
+        Fit(length="90ep", batch_size=1024, optimizer=_sgd(0.4), warmup="5ep", drops=("30ep", "60ep", "80ep")),
+    ),
+    _for_one(
+        "imagenet-inception_v3",
+        Fit(length="171ep", batch_size=1024, optimizer=_sgd(0.03, 4e-5), decay="linear", last_lr=0.005),
+        image_size=299,
+    ),
+    _for_one(
+        "imagenet-squeezenet1_0",
+        Fit(length="150ep", batch_size=1024, optimizer=_RMSPROP, decay="exponential", last_lr=6.6e-5),
+    ),
+)
+
+# Winning the Lottery with Continuous Sparsification, sections 4.1 and 4.2. Tickets start from W_0 in Conv-6, and in its
+# "ResNet-18", the same 20-layer one, from epoch 2. The paper does not say for how long they train; its authors' code
+# does so for all 85 epochs. 100 epochs are those of its supermasks, whose weights it never trains: what training them
+# for as long adds.
+_CONV6 = Fit(length="40ep", batch_size=60, optimizer=Adam(lr=3e-4, weight_decay=0.0))
+_85EP = replace(_RESNET20, length="85ep", drops=("56ep", "71ep"))
+CONTINUOUS = (
+    _for_one("cifar10-conv6", _CONV6, _WHOLE, start="0"),
+    _for_one("cifar10-conv6-100ep", replace(_CONV6, length="100ep"), _WHOLE, start="0"),
+    _for_one("cifar10-resnet20-85ep", _85EP, _CROPPED, start="0"),
+)
 
 # Small enough for a demonstration on two processor cores; our own settings.
 DIGITS_DEMO = Protocol(
@@ -151,22 +284,85 @@ def _trial(protocol: Protocol) -> Protocol:
     return replace(protocol, name=f"{protocol.name}-trial", fit=fit, fits={}, seeds=(0,))
 
 
-# The first of a data set is the one that a search on it suggests.
+# Of each data set the main paper's comes first: a search proposes it where none has the search's own settings.
 PROTOCOLS = (
     *(IMAGENET, PLACES365, CIFAR10, CIFAR10A, CIFAR10B, MNIST, FASHION_MNIST),
-    *(DIGITS_DEMO, FASHION_MNIST_DEMO, *SMALL, *MORCOS),
+    *(DIGITS_DEMO, FASHION_MNIST_DEMO, *SMALL, *MORCOS, *STABILIZING, *CONTINUOUS),
 )
 _BY_NAME = {protocol.name: protocol for protocol in (*PROTOCOLS, _trial(IMAGENET), _trial(CIFAR10))}
 
 
 def find(name: str) -> Protocol:
-    """The protocol of this name.
+    """The protocol of this name; "NAME@k" and "NAME@0" have its settings and that clock.
 
     Raises:
-        BadInput: naming the nearest that there are.
+        BadInput: naming the nearest that there are; or for "own", which every ticket has another of.
     """
-    if name not in _BY_NAME:
+    base, _, _ = name.partition("@")
+    if base == OWN:
+        raise BadInput(
+            f"protocol {name} is each ticket's own recipe, and no ticket is given here; give a protocol's name, such "
+            "as --protocol cifar10"
+        )
+    if base not in _BY_NAME:
         # A data set has several: its own are what was meant, however near another's name is.
-        own = [known for known in _BY_NAME if known.startswith(f"{name}-")]
-        raise unknown("protocol", name, own or _BY_NAME)
-    return _BY_NAME[name]
+        own = [known for known in _BY_NAME if known.startswith(f"{base}-")]
+        raise unknown("protocol", base, own or _BY_NAME)
+    return _clocked(_BY_NAME[base], name)
+
+
+def resolve(name: str, recipe: Mapping[str, Any]) -> Protocol:
+    """The protocol of this name for a ticket; "own" and "own@k" are its recipe's.
+
+    Args:
+        name: as `find` takes it, or "own".
+        recipe: the ticket's, as `Recipe.to_dict` gives it.
+
+    Raises:
+        BadInput: see `find` and `own`.
+    """
+    return _clocked(own(recipe), name) if name.partition("@")[0] == OWN else find(name)
+
+
+def _clocked(protocol: Protocol, name: str) -> Protocol:
+    """The protocol with the clock that the name has; with its own one, it keeps its plain name: rows have one name."""
+    _, at, clock = name.partition("@")
+    if not at:
+        return protocol
+    start = next((known for known in get_args(Start) if known == clock), None)
+    if start is None:
+        raise BadInput(f"protocol {name} starts neither at 0 nor at k; give {protocol.name}@0 or {protocol.name}@k")
+    return protocol if start == protocol.start else replace(protocol, name=name, start=start)
+
+
+def own(recipe: Mapping[str, Any]) -> Protocol:
+    """A recipe's own training, with class labels, on all training images of its data set or of its half.
+
+    The training view is the recipe's, the first where it has one for each copy of an image, else the data set's
+    standard one. Measured is what that view shows without chance: the data set's evaluation view, or, of a view that
+    keeps the image's scale, the plain crop. Both have the recipe's size.
+
+    Args:
+        recipe: as `Recipe.to_dict` gives it, or gave it in an earlier version.
+
+    Raises:
+        BadInput: if the recipe has settings that are unknown here, or lacks some.
+    """
+    try:
+        data, fit = recipe["data"], Fit.from_dict(recipe["fit"])
+        half, size, augment = (data.get(name) for name in ("half", "image_size", "augment"))
+        entry, first = dataset(data["dataset"]), augment[0] if isinstance(augment, list) else augment
+        train = None if first is None else View.from_dict(first)
+        shown = None if train is None else _measured(train, entry)
+        return Protocol(name=OWN, dataset=entry.name, half=half, fit=fit, image_size=size, train=train, eval=shown)
+    except (BadInput, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise BadInput(
+            f"--protocol {OWN} cannot follow the ticket's recipe ({one_line(error)}); give another --protocol"
+        ) from error
+
+
+def _measured(train: View, entry: Dataset) -> View:
+    """The evaluation view that belongs to a training view."""
+    if train.crop == "resized":
+        return entry.eval.resized(train.size)
+    return View(size=train.size, resize=train.resize)

@@ -26,7 +26,9 @@ from sslticket.training.progress import Progress
 from sslticket.training.workbench import Workbench
 from tests.runs import recipe, search
 
-SHORT = Protocol(name="short", dataset="digits", fit=Fit(length="60it", batch_size=64, optimizer=SGD(lr=0.1)))
+SHORT = Protocol(
+    name="short", dataset="digits", fit=Fit(length="60it", batch_size=64, optimizer=SGD(lr=0.1)), start="k"
+)
 
 
 @pytest.fixture(scope="module")

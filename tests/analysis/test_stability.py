@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,13 +20,15 @@ from sslticket.evaluation.tasks import Levels, Task, matrix, tickets
 from sslticket.fit import SGD, Fit
 from sslticket.machine import Machine
 from sslticket.masking.mask import Mask
+from sslticket.report.schema import wrong
 from sslticket.search.imp import IMP
 from sslticket.ticket import Ticket
 from sslticket.training.progress import Progress
 from sslticket.training.workbench import Workbench
 from tests.runs import recipe, search
 
-SHORT = Protocol(name="short", dataset="digits", fit=Fit(length="8it", batch_size=64, optimizer=SGD(lr=0.1)))
+SHORT = Protocol(name="short", dataset="digits", fit=Fit(length="8it", batch_size=64, optimizer=SGD(lr=0.1)), start="k")
+WHOLE = replace(SHORT, name="short@0", start="0")
 ROW_KEYS = ("order_distance", "order_angle", "pruning_distance", "pruning_angle", "top1", "dense_top1")
 
 
@@ -106,6 +109,38 @@ def test_trainings_are_shared_and_the_same_when_repeated(run: Path) -> None:
     assert {key: again[key] for key in ROW_KEYS} == {key: row[key] for key in ROW_KEYS}
 
 
+def test_each_clock_has_trainings_and_rows_of_its_own(run: Path) -> None:
+    (late,) = stability(at(run, 2), SHORT, [0], bench())
+    ends = {path.name for path in (run / "endpoints").iterdir()}
+    # What earlier versions, which knew no other clock, called them.
+    dense, ticket = (Ticket.load(path).hash for path in at(run, 0, 2))
+    assert ends == {
+        f"{which}.ticket.short.seed0.order{order}.fp32.safetensors"
+        for which, order in ((ticket, 0), (ticket, 1), (dense, 0))
+    }
+    (whole,) = stability(at(run, 2), WHOLE, [0], bench())
+    assert (late["steps"], whole["steps"]) == (3 * 7, 3 * 8)
+    assert {key for key in ROW_KEYS if late[key] == whole[key]} <= {"top1", "dense_top1"}
+    assert [(row["protocol"], row["start"]) for row in (late, whole)] == [("short", "k"), ("short@0", "0")]
+    assert len({row["protocol_hash"] for row in (late, whole)}) == 2
+    assert {path.name for path in (run / "endpoints").iterdir()} - ends == {
+        end.replace(".fp32.", ".fp32.start0.") for end in ends
+    }
+    assert [wrong(row) for row in (late, whole)] == [None, None]
+
+
+def test_rows_of_earlier_versions_are_of_trainings_from_the_rewind_point(run: Path) -> None:
+    list(stability(at(run, 2), SHORT, [0], bench()))
+    (file,) = (run / "rows").glob("*.stability.*")
+    old = {
+        name: value for name, value in json.loads(file.read_text()).items() if name not in ("start", "protocol_hash")
+    }
+    file.write_text(json.dumps(old))
+    assert list(stability(at(run, 2), SHORT, [0], bench())) == []
+    (row,) = stability(at(run, 2), replace(WHOLE, name="short"), [0], bench())
+    assert (row["start"], row["steps"]) == ("0", 3 * 8)
+
+
 def test_orders_share_head_and_mask_and_end_elsewhere(run: Path) -> None:
     (path,) = at(run, 2)
     gallery = Gallery(None)
@@ -129,6 +164,7 @@ def test_orders_share_head_and_mask_and_end_elsewhere(run: Path) -> None:
 
 def test_from_the_initialisation_in_the_first_order_it_is_the_evaluations_training(tmp_path: Path) -> None:
     run = search(tmp_path, recipe(search=IMP(levels=1, rate=0.5, rewind="0it"))).folder.path
+    # Step 0 is the rewind point, so both clocks are one.
     (score,) = evaluate(matrix(at(run, 1), (), [SHORT], [0]), bench())
     list(stability(at(run, 1), SHORT, [0], bench()))
     gallery = Gallery(None)
@@ -140,9 +176,15 @@ def test_from_the_initialisation_in_the_first_order_it_is_the_evaluations_traini
 
 
 def test_what_cannot_be_analysed_is_named_before_anything_is_trained(run: Path, tmp_path: Path) -> None:
-    early = Protocol(name="early", dataset="digits", fit=Fit(length="1it", batch_size=64, optimizer=SGD(lr=0.1)))
-    with pytest.raises(BadInput, match="is rewound to 64 samples, step 1 of early, which has 1 steps; give a longer"):
+    early = replace(SHORT, name="early", fit=replace(SHORT.fit, length="1it"))
+    with pytest.raises(
+        BadInput, match=r"level-02.* rewound to 64 samples is at step 1 of early, which has 1 steps; give .*early@0"
+    ):
         list(stability(at(run, 2), early, [0], bench()))
+    with pytest.raises(
+        BadInput, match="protocol short is for conv6 or resnet20, not for conv3; give --protocol digits"
+    ):
+        list(stability(at(run, 2), replace(SHORT, models=("conv6", "resnet20")), [0], bench()))
     with pytest.raises(BadInput, match="unknown control of an analysis 'random'; known: local"):
         list(stability(at(run, 2), SHORT, [0], bench(), controls=["random"]))
     lone = tmp_path / "lone" / "level-02.safetensors"
@@ -158,7 +200,7 @@ def test_what_cannot_be_analysed_is_named_before_anything_is_trained(run: Path, 
 
 
 def test_a_cached_endpoint_of_other_images_or_a_damaged_one_is_refused(run: Path) -> None:
-    halved = Protocol(name="short", dataset="digits", half="a", fit=SHORT.fit)
+    halved = replace(SHORT, half="a")
     list(stability(at(run, 2), halved, [0], bench()))
     next((run / "rows").glob("*.stability.*")).unlink()
     with pytest.raises(BadInput, match="is of other images; delete it and run the same command again"):

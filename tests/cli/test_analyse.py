@@ -30,22 +30,34 @@ def sslticket(*words: object) -> None:
 def test_a_dry_run_tells_what_is_done_and_left_and_trainings_are_counted_once(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ("analyse", "stability", run, "--protocol", "digits-demo", "--seeds", "0", "--levels", "1-2", "--controls")
+    words = (
+        "analyse",
+        "stability",
+        run,
+        "--protocol",
+        "digits-demo@k",
+        "--seeds",
+        "0",
+        "--levels",
+        "1-2",
+        "--controls",
+    )
     sslticket(*words, "local", "--dry-run")
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
-    # W_k after 64 samples is step 1 of 200 steps of 128 images. Tickets: two orders each, and the dense network once.
-    assert lines[1] == f"digits-demo ticket 2 0 5 {5 * 199 * 128:,} unknown"
-    assert lines[2] == f"digits-demo local 2 0 4 {4 * 199 * 128:,} unknown"
+    # W_k after 64 samples is step 1 of 200 steps of 128 images, where training starts at k. Tickets: two orders each,
+    # and the dense network once.
+    assert lines[1] == f"digits-demo@k ticket 2 0 5 {5 * 199 * 128:,} unknown"
+    assert lines[2] == f"digits-demo@k local 2 0 4 {4 * 199 * 128:,} unknown"
     assert lines[3:] == ["4 rows, 0 done", f"left: 9 trainings, {9 * 199 * 128:,} samples, training time unknown"]
     assert not (run / "endpoints").exists()
     assert not list((run / "rows").glob("*stability*"))
-    sslticket("analyse", "magnitudes", run, "--protocol", "digits-demo", "--seeds", "0")
+    sslticket("analyse", "magnitudes", run, "--protocol", "digits-demo@k", "--seeds", "0")
     printed = capsys.readouterr().out
     assert "level 0 ticket seed 0: 100.00% of 13,968 weights are above 1.19e-07" in printed
     assert printed.endswith("1 rows measured, 0 were there already\n")
     sslticket(*words, "--dry-run")
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
-    assert lines[1].startswith(f"digits-demo ticket 2 0 4 {4 * 199 * 128:,} about"), "the dense training is there"
+    assert lines[1].startswith(f"digits-demo@k ticket 2 0 4 {4 * 199 * 128:,} about"), "the dense training is there"
 
 
 def test_masks_are_compared_and_counted_without_training(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -159,6 +159,12 @@ def test_two_searches_do_not_write_in_one_folder(tmp_path: Path) -> None:
     run("rotnet_digits", *short)
 
 
+def test_the_next_step_is_the_training_that_the_search_had(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run("supervised_digits", "--length", "4it", "--levels", 1, "--out", tmp_path)
+    (found,) = tmp_path.iterdir()
+    assert f"next: sslticket evaluate {found} --protocol own --controls random" in capsys.readouterr().out
+
+
 @pytest.mark.data
 def test_the_next_step_after_one_half_is_the_other(
     few_cifar: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -1,10 +1,18 @@
+import json
+from dataclasses import replace
+
 import pytest
 
 from sslticket.data.catalogue import dataset
+from sslticket.data.views import View
 from sslticket.errors import BadInput
 from sslticket.evaluation import protocols
+from sslticket.evaluation.images import Gallery
+from sslticket.evaluation.proposal import proposed
 from sslticket.evaluation.protocols import PROTOCOLS
 from sslticket.fit import SGD, Adam
+from sslticket.objectives.supervised import Supervised
+from tests.recipes import RECIPES, load
 
 TRANSFER = ("fashion_mnist", "svhn", "cifar10", "cifar10a", "cifar10b", "cifar100", "imagenet", "places365")
 
@@ -61,3 +69,192 @@ def test_every_name_is_found_once_and_says_optimiser_and_half() -> None:
 def test_a_data_sets_name_alone_is_answered_with_its_protocols() -> None:
     with pytest.raises(BadInput, match="did you mean cifar100-sgd or cifar100-adam"):
         protocols.find("cifar100")
+
+
+def test_the_protocols_of_one_network_are_the_recipes_of_it() -> None:
+    """Every published recipe whose training a protocol has: fit and views, of training and of measuring."""
+    seen = set()
+    for name in RECIPES:
+        recipe = load(name)
+        protocol = proposed(recipe.to_dict())
+        assert protocol is not None, name
+        few = recipe.data.subset < 1 or recipe.data.labels < 1
+        if type(recipe.objective) is not Supervised or few or recipe.data.shuffle_labels:
+            continue
+        seen.add(protocol.name)
+        entry = dataset(recipe.data.dataset)
+        train, plain = protocol.views(entry)
+        assert protocol.fit_for(recipe.model) == recipe.fit, name
+        assert (train,) == recipe.views(entry.train), name
+        assert (plain.size, plain.crop, plain.flip, plain.effects) == (train.size, "center", False, ()), name
+        assert not protocol.models or protocol.models == (recipe.model,)
+    assert {protocol.name for protocol in PROTOCOLS if protocol.models} <= seen
+    assert {"imagenet", "places365", "cifar10", "mnist", "imagenet-sgd", "cifar10-sgd", "cifar10-adam"} <= seen
+
+
+def test_networks_of_other_sizes_see_what_theirs_do() -> None:
+    train, plain = protocols.find("imagenet-inception_v3").views(dataset("imagenet"))
+    # 299 of 342 pixels, as 224 of 256.
+    assert (train.size, train.crop, plain.size, plain.resize) == (299, "resized", 299, 342)
+
+
+def test_a_name_says_which_network_a_protocol_is_for() -> None:
+    for protocol in PROTOCOLS:
+        if protocol.models:
+            (model,) = protocol.models
+            assert protocol.name.split("-")[:2] == [protocol.dataset, model]
+        assert "." not in protocol.name, "names of rows and endpoints are told apart by dots"
+
+
+def test_a_protocol_of_one_network_refuses_others_and_names_what_fits() -> None:
+    with pytest.raises(
+        BadInput, match=r"cifar10-vgg19-low is for vgg19, not for resnet20; give --protocol cifar10 or "
+    ) as told:
+        protocols.find("cifar10-vgg19-low").fit_for("resnet20")
+    offered = str(told.value).partition("--protocol ")[2].split(" or ")
+    assert {"cifar10-sgd", "cifar10-resnet20-low", "cifar10-resnet20-85ep", "own"} < set(offered)
+    assert all(protocols.find(name).takes("resnet20") for name in offered if name != "own")
+    assert "\n" not in str(told.value)
+
+
+def test_the_protocols_of_the_paper_that_trains_what_is_left_start_at_the_rewind_point() -> None:
+    assert {protocol.name for protocol in PROTOCOLS if protocol.start == "k"} == {
+        "mnist",
+        *(f"cifar10-{model}{schedule}" for model in ("resnet20", "vgg19") for schedule in ("", "-low", "-warmup")),
+        *(f"imagenet-{model}" for model in ("resnet50", "inception_v3", "squeezenet1_0")),
+    }
+
+
+def test_a_suffix_gives_the_other_clock_and_the_own_one_no_other_name() -> None:
+    whole, late = protocols.find("cifar10"), protocols.find("cifar10@k")
+    assert late == replace(whole, name="cifar10@k", start="k")
+    assert protocols.find("cifar10@0") == whole
+    assert protocols.find("mnist@k") == protocols.find("mnist")
+    assert (protocols.find("mnist@0").start, protocols.find("mnist@0").base) == ("0", "mnist")
+    assert protocols.find("imagenet-trial@k").seeds == (0,)
+    with pytest.raises(BadInput, match="cifar10@1 starts neither at 0 nor at k; give cifar10@0 or cifar10@k"):
+        protocols.find("cifar10@1")
+    with pytest.raises(BadInput, match="unknown protocol 'cifar100'; did you mean cifar100-sgd or cifar100-adam"):
+        protocols.find("cifar100@k")
+
+
+def test_the_steps_of_both_clocks() -> None:
+    """Stabilizing the Lottery Ticket Hypothesis: T* - k iterations, of 30K after 500, and of 90 epochs after 6."""
+    standard = protocols.find("cifar10-resnet20")
+    assert standard.steps("resnet20", 500 * 128, 50_000) == (500, 30_000)
+    assert protocols.find("cifar10-resnet20@0").steps("resnet20", 500 * 128, 50_000) == (0, 30_000)
+    # Of a search with other batches: 780 steps of 128 are 195 of 512, and the step within which they end counts whole.
+    assert protocols.find("cifar10@k").steps("vgg19", 780 * 128, 50_000) == (195, 15_625)
+    assert protocols.find("cifar10@k").steps("vgg19", 780 * 128 + 1, 50_000) == (196, 15_625)
+    assert protocols.find("imagenet-resnet50").steps("resnet50", 6 * 1_281_167, 1_281_167) == (7507, 112_603)
+    assert protocols.find("imagenet").steps("alexnet", 3_840_000, 1_281_167) == (0, 28_151)
+
+
+def test_a_rewind_point_beyond_the_end_leaves_nothing_to_train() -> None:
+    late = protocols.find("cifar10-trial@k")
+    with pytest.raises(
+        BadInput, match=r"48 samples is at step 6 of cifar10-trial@k, which has 6 .*cifar10-trial@0, or"
+    ):
+        late.steps("vgg19", 48, 50_000)
+    assert late.steps("vgg19", 47 - 8, 50_000) == (5, 6)
+    assert protocols.find("cifar10-trial").steps("vgg19", 48, 50_000) == (0, 6)
+
+
+def test_the_hash_is_the_same_in_every_version() -> None:
+    """Rows carry it: a number that changes here says that old and new rows are of different trainings."""
+    pinned = {
+        ("imagenet", "alexnet"): "34a56679",
+        ("imagenet", "resnet50"): "32c50f53",
+        ("cifar10", "vgg19"): "f2647fcc",
+        ("cifar10b-sgd", "resnet50"): "1d023d66",
+        ("cifar10-resnet20-warmup", "resnet20"): "2281f2ee",
+        ("imagenet-squeezenet1_0", "squeezenet1_0"): "bfb264f5",
+        ("mnist", "lenet300"): "34568b3c",
+        ("cifar10-small@k", "conv3"): "1661d33f",
+    }
+    assert {(name, model): protocols.find(name).hash_for(model) for name, model in pinned} == pinned
+
+
+def test_the_hash_follows_every_setting_of_a_training_and_nothing_else() -> None:
+    base = protocols.find("cifar10")
+    changed = [
+        replace(base, dataset="cifar100"),
+        replace(base, half="a"),
+        replace(base, start="k"),
+        replace(base, image_size=16),
+        replace(base, train=View(size=32)),
+        replace(base, eval=View(size=32, resize=36)),
+        replace(base, fit=replace(base.fit, warmup="1ep")),
+        replace(base, fit=replace(base.fit, clip=1.0)),
+        replace(base, fit=replace(base.fit, optimizer=SGD(lr=1e-3))),
+        replace(base, fits={"vgg19": replace(base.fit, batch_size=256)}),
+    ]
+    hashes = [each.hash_for("vgg19") for each in (base, *changed)]
+    assert len(set(hashes)) == len(hashes)
+    assert changed[-1].hash_for("resnet50") == base.hash_for("resnet50")
+    same = replace(base, name="else", seeds=(7,), models=("vgg19",), image_size=32, train=dataset("cifar10").train)
+    assert same.hash_for("vgg19") == base.hash_for("vgg19")
+
+
+def test_own_is_the_recipes_training_with_labels() -> None:
+    for name in RECIPES:
+        recipe = load(name)
+        mine = protocols.own(json.loads(json.dumps(recipe.to_dict())))
+        assert (mine.name, mine.start, mine.seeds, mine.models) == ("own", "0", (0, 1, 2, 3, 4, 5), ())
+        assert mine.fit_for(recipe.model) == recipe.fit
+        entry = dataset(recipe.data.dataset)
+        seen = replace(recipe, objective=Supervised()).views(entry.train)
+        assert mine.views(entry)[0] == seen[0]
+        assert mine.views(entry)[1] == entry.eval.resized(seen[0].size)
+
+
+def test_own_views_follow_size_half_and_augmentation() -> None:
+    recipe = load("stabilizing_resnet20_cifar10_low")
+    data = replace(recipe.data, image_size=16, half="b", augment=(recipe.data.augment, View(size=8)))
+    mine = protocols.own(replace(recipe, data=data).to_dict())
+    train, plain = mine.views(dataset("cifar10"))
+    assert mine.half == "b"
+    assert (train.size, train.resize, train.pad, train.flip) == (16, 16, 2, True)
+    assert (plain.size, plain.resize, plain.crop) == (16, 16, "center")
+    # Fashion-MNIST's 28 pixels in a black margin, in training and when measured: enlarged, clothes would be larger.
+    fashion = replace(recipe, data=replace(recipe.data, dataset="fashion_mnist"))
+    _, plain = protocols.own(fashion.to_dict()).views(dataset("fashion_mnist"))
+    assert plain == View(size=32) == protocols.find("fashion_mnist-sgd").views(dataset("fashion_mnist"))[1]
+    # A crop of any scale is measured as the data set is.
+    large = replace(recipe, data=replace(recipe.data, dataset="imagenet", augment=View(size=112, crop="resized")))
+    assert protocols.own(large.to_dict()).views(dataset("imagenet"))[1] == View(size=112, resize=128)
+
+
+def test_own_of_earlier_versions_and_of_strangers() -> None:
+    tree = load("supervised_resnet18_cifar10").to_dict()
+    old = {**tree, "data": {"dataset": "cifar10"}}
+    assert protocols.own(old) == protocols.own(tree)
+    with pytest.raises(BadInput, match=r"own cannot follow .*unknown optimizer 'Lion'.*give another --protocol"):
+        protocols.own({**tree, "fit": {**tree["fit"], "optimizer": {"is": "Lion", "lr": 0.1}}})
+    with pytest.raises(BadInput, match=r"own cannot follow .*unknown dataset 'cifar11'; did you mean cifar10"):
+        protocols.own({**tree, "data": {"dataset": "cifar11"}})
+    with pytest.raises(BadInput, match=r"own cannot follow .*'fit'"):
+        protocols.own({"data": tree["data"]})
+
+
+def test_own_needs_a_ticket() -> None:
+    for name in ("own", "own@k"):
+        with pytest.raises(BadInput, match=f"protocol {name} is each ticket's own recipe"):
+            protocols.find(name)
+    recipe = load("rotnet_resnet50").to_dict()
+    assert protocols.resolve("own", recipe) == protocols.resolve("own@0", recipe) == protocols.own(recipe)
+    assert protocols.resolve("own@k", recipe) == replace(protocols.own(recipe), name="own@k", start="k")
+    assert protocols.resolve("imagenet@k", recipe) == protocols.find("imagenet@k")
+
+
+def test_six_seeds_but_for_trials() -> None:
+    assert {protocol.seeds for protocol in PROTOCOLS} == {(0, 1, 2, 3, 4, 5)}
+    assert {protocols.find(f"{name}-trial").seeds for name in ("cifar10", "imagenet")} == {(0,)}
+
+
+def test_protocols_of_one_set_share_its_images() -> None:
+    gallery = Gallery(None)
+    one = protocols.find("digits-demo")
+    mine = protocols.own(load("supervised_digits").to_dict())
+    assert gallery.splits(one, 1) is gallery.splits(mine, 1) is gallery.splits(replace(one, start="k"), 1)
+    assert len(gallery.splits(replace(mine, half="a"), 1).training.manifest) < 800

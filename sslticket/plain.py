@@ -1,0 +1,56 @@
+"""Settings as JSON values and back: frozen dataclasses of numbers, words, lists and further such dataclasses."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sslticket.errors import BadInput, one_line, unknown
+
+T = TypeVar("T")
+
+
+def values(settings: object) -> Any:
+    """JSON values; a dataclass becomes its fields, and its name under "is"."""
+    if dataclasses.is_dataclass(settings) and not isinstance(settings, type):
+        fields = {field.name: values(getattr(settings, field.name)) for field in dataclasses.fields(settings)}
+        return {"is": type(settings).__name__, **fields}
+    if isinstance(settings, (list, tuple)):
+        return [values(item) for item in settings]
+    return str(settings) if isinstance(settings, Path) else settings
+
+
+def read(tree: object, kinds: Mapping[str, type[T]], what: str) -> T:
+    """The dataclass that JSON values of `values` describe; fields that they lack keep their defaults.
+
+    Args:
+        tree: the values; dataclasses in it have been read before. Lists become tuples.
+        kinds: the classes that may be described, by their names.
+        what: they are, in a complaint.
+
+    Raises:
+        BadInput: naming the class or the field that is unknown, or what else the class cannot be made of.
+    """
+    if not isinstance(tree, Mapping):
+        raise BadInput(f"{tree!r} describes no {what}")
+    name = str(tree.get("is"))
+    if name not in kinds:
+        raise unknown(what, name, kinds)
+    kind = kinds[name]
+    known = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]  # no type says "a dataclass"
+    given = {key: tuple(value) if isinstance(value, list) else value for key, value in tree.items() if key != "is"}
+    if odd := [key for key in given if key not in known]:
+        raise unknown(f"field of {name}", odd[0], known)
+    try:
+        return kind(**given)
+    except BadInput:
+        raise
+    except (TypeError, ValueError, AttributeError) as error:
+        raise BadInput(f"these values make no {what} {name}: {one_line(error)}") from error
+
+
+def digest(tree: object) -> str:
+    """8 hex digits over JSON values; the order of keys does not matter."""
+    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:8]

@@ -1,0 +1,83 @@
+"""Settings that have been JSON come back as they were, and what is unknown is named."""
+
+import inspect
+import json
+from typing import Any
+
+import pytest
+
+from sslticket import plain
+from sslticket.data import effects
+from sslticket.data.effects import EFFECTS, Blur, Effect, HSVNoise, Jitter, Rotate
+from sslticket.data.views import View
+from sslticket.errors import BadInput
+from sslticket.fit import LARS, SGD, Adam, Fit
+from tests.recipes import RECIPES, load
+
+
+def through_json(settings: object) -> Any:
+    return json.loads(json.dumps(plain.values(settings)))
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipes_training_and_views_come_back(name: str) -> None:
+    recipe = load(name)
+    assert Fit.from_dict(through_json(recipe)["fit"]) == recipe.fit
+    for view in recipe.views(View(size=32, crop="resized")):
+        assert View.from_dict(through_json(view)) == view
+
+
+def test_nested_values_come_back_with_their_types() -> None:
+    view = View(
+        size=24,
+        resize=28,
+        scale=(0.2, 0.9),
+        effects=(Rotate(degrees=3.5), Jitter(chance=0.5, hue=0.1), HSVNoise(), Blur(sigma=(0.5, 1.5), kernel=5)),
+    )
+    assert View.from_dict(through_json(view)) == view
+    assert hash(View.from_dict(through_json(view))) == hash(view), "lists have become tuples"
+    fit = Fit(length="3ep", batch_size=8, optimizer=LARS(lr=2.0, bias_lr=0.5), decay="cosine", clip=1.5)
+    assert Fit.from_dict(through_json(fit)) == fit
+
+
+def test_every_effect_can_be_named() -> None:
+    own = [each for _, each in inspect.getmembers(effects, inspect.isclass) if issubclass(each, Effect)]
+    assert {*EFFECTS.values()} == {each for each in own if not inspect.isabstract(each)}
+
+
+def test_recipes_of_earlier_versions_lack_later_settings() -> None:
+    old = {"is": "Fit", "length": "90ep", "batch_size": 8, "optimizer": {"is": "SGD", "lr": 0.1}}
+    assert Fit.from_dict(old) == Fit(length="90ep", batch_size=8, optimizer=SGD(lr=0.1))
+    assert View.from_dict({"is": "View", "size": 32}) == View(size=32)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"optimizer": {"is": "Adma", "lr": 0.1}}, "unknown optimizer 'Adma'; did you mean Adam"),
+        (
+            {"optimizer": {"is": "Adam", "lr": 0.1, "beta": [0.9, 0.99]}},
+            "unknown field of Adam 'beta'; did you mean betas",
+        ),
+        ({"optimizer": "SGD"}, "'SGD' describes no optimizer"),
+        ({"optimizer": {"is": "SGD", "momentum": 0.9}}, "make no optimizer SGD: .*'lr'"),
+        ({"lenght": "3ep"}, "unknown field of Fit 'lenght'; did you mean length"),
+        ({"batch_size": "many"}, "make no training Fit: .*str"),
+        ({"length": "10%"}, "a share of itself"),
+    ],
+)
+def test_what_makes_no_training_is_named(change: dict[str, Any], message: str) -> None:
+    fit = through_json(Fit(length="3ep", batch_size=8, optimizer=Adam(lr=0.1)))
+    with pytest.raises(BadInput, match=message):
+        Fit.from_dict(fit | change)
+
+
+def test_what_makes_no_view_is_named() -> None:
+    with pytest.raises(BadInput, match="unknown effect 'Solarise'; did you mean Solarize"):
+        View.from_dict({"is": "View", "size": 8, "effects": [{"is": "Solarise"}]})
+    with pytest.raises(BadInput, match=r"unknown field of View 'padding'; .*pad"):
+        View.from_dict({"is": "View", "size": 8, "padding": 2})
+    with pytest.raises(BadInput, match="unknown view 'Sight'"):
+        View.from_dict({"is": "Sight", "size": 8})
+    with pytest.raises(BadInput, match="an image size of 0 pixels"):
+        View.from_dict({"is": "View", "size": 0})
