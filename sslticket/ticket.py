@@ -234,6 +234,11 @@ class Ticket:
             return _header(file, opened)
 
 
+def run_of(path: Path) -> Path:
+    """The folder of a ticket file's run; a lone ticket's is the one that it lies in."""
+    return path.parent.parent if path.parent.name == "tickets" else path.parent
+
+
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     with _opened(path) as file:
         header = _header(path, file)

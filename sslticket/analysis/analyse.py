@@ -49,7 +49,7 @@ class Analysis(ABC):
     def row_file(self, task: Task) -> Path:
         """Where a task's row lies."""
         kind = self.kind if task.control == "ticket" else f"{self.kind}-{task.control}"
-        return task.run / "rows" / f"{task.path.stem}.{kind}.{task.protocol.name}.seed{task.seed}.jsonl"
+        return task.run / "rows" / f"{task.path.stem}.{kind}.{task.protocol.name}.{task.variant}seed{task.seed}.jsonl"
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +87,8 @@ class Survey:
             return False
         # Earlier versions started every training at the rewind point, and did not say so.
         told, clock = row.get("start", "k"), subject.task.protocol.start
-        return (told == clock or not row["rewind_samples"]) and self.analysis.has(row)
+        own = subject.task.control == "ticket" or "replicate" in row
+        return own and (told == clock or not row["rewind_samples"]) and self.analysis.has(row)
 
     def left(self) -> list[Subject]:
         """Those whose rows are not done."""
@@ -105,7 +106,9 @@ class Survey:
         )
         own = {"control": task.control, "protocol": task.protocol.name, "target": manifest.dataset, "seed": task.seed}
         own |= {"protocol_hash": task.protocol.hash_for(subject.entrant.model), "start": task.protocol.start}
-        return dict(subject.entrant.about) | {"kind": self.analysis.kind} | own | {"data_hash": manifest.hash}
+        own |= {"head": task.head, "data_hash": manifest.hash}
+        drawn = {} if task.control == "ticket" else {"replicate": subject.entrant.seed}
+        return dict(subject.entrant.about) | {"kind": self.analysis.kind} | own | drawn
 
 
 def analyse(analysis: Analysis, tasks: Sequence[Task], bench: Workbench) -> Iterator[dict[str, Any]]:

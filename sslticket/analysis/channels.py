@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from sslticket.analysis.masks import said
-from sslticket.evaluation.tasks import run_of
 from sslticket.files import write_row
 from sslticket.masking.mask import Mask
-from sslticket.ticket import Ticket
+from sslticket.ticket import Ticket, run_of
 
 
 def dead(mask: Mask) -> dict[str, tuple[int, int]]:

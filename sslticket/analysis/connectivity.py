@@ -14,11 +14,10 @@ from torch import Tensor
 from sslticket.analysis.analyse import Analysis, analyse
 from sslticket.analysis.endpoints import Endpoints
 from sslticket.analysis.recalibration import IMAGES, normalised, recalibrate
-from sslticket.analysis.subjects import Course, Subject
+from sslticket.analysis.subjects import Course, Subject, wanted
 from sslticket.data.loader import Loader
 from sslticket.errors import BadInput
 from sslticket.evaluation.protocols import Protocol
-from sslticket.evaluation.tasks import matrix
 from sslticket.masking import gate
 from sslticket.masking.mask import State
 from sslticket.training.measure import measure
@@ -104,7 +103,7 @@ def connectivity(
         BadInput: if a ticket cannot be analysed, or data is missing.
         Diverged: if a loss is not finite.
     """
-    return analyse(Connectivity(points), matrix(paths, controls, [protocol], seeds), bench)
+    return analyse(Connectivity(points), wanted(paths, controls, [protocol], seeds), bench)
 
 
 def between(one: Mapping[str, Tensor], other: Mapping[str, Tensor], alpha: float) -> State:

@@ -112,7 +112,7 @@ class Endpoints:
     def _train(self, course: Course) -> None:
         task, exam = course.task, self.exam(course)
         net = exam.net()
-        subnetwork(task).apply(net.backbone)
+        subnetwork(task).apply(net.backbone, net.heads if task.head == "own" else None)
         what = f"{task.path.stem} {task.control} {task.protocol.name} seed {task.seed} order {course.order}"
         self.progress.task(what, course.stop)
         told = self.examiner.train(net, exam)

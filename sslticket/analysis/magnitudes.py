@@ -7,9 +7,8 @@ from typing import Any, ClassVar
 
 from sslticket.analysis.analyse import Analysis, analyse
 from sslticket.analysis.endpoints import Endpoints
-from sslticket.analysis.subjects import Course, Subject
+from sslticket.analysis.subjects import Course, Subject, wanted
 from sslticket.evaluation.protocols import Protocol
-from sslticket.evaluation.tasks import matrix
 from sslticket.masking.magnitudes import MACHINE_PRECISION
 from sslticket.masking.magnitudes import measured as magnitudes_of
 from sslticket.ticket import Ticket
@@ -56,4 +55,4 @@ def magnitudes(
         BadInput: if a ticket cannot be analysed, or data is missing.
         Diverged: if a loss is not finite.
     """
-    return analyse(Magnitudes(), matrix(paths, (), [protocol], seeds), bench)
+    return analyse(Magnitudes(), wanted(paths, (), [protocol], seeds), bench)

@@ -12,10 +12,9 @@ import numpy as np
 from sslticket.analysis.masks import said
 from sslticket.errors import BadInput
 from sslticket.evaluation.outlook import table
-from sslticket.evaluation.tasks import run_of
 from sslticket.files import write_row
 from sslticket.masking.mask import Mask
-from sslticket.ticket import Ticket
+from sslticket.ticket import Ticket, run_of
 
 _HELD = 32
 """Masks in memory at a time: as bits, so many take what the float32 weights of one network take."""

@@ -9,9 +9,8 @@ from torch import Tensor
 
 from sslticket.analysis.analyse import Analysis, analyse
 from sslticket.analysis.endpoints import Endpoints
-from sslticket.analysis.subjects import Course, Subject, subnetwork
+from sslticket.analysis.subjects import Course, Subject, subnetwork, wanted
 from sslticket.evaluation.protocols import Protocol
-from sslticket.evaluation.tasks import matrix
 from sslticket.masking.mask import Mask
 from sslticket.training.workbench import Workbench
 
@@ -90,7 +89,7 @@ def stability(
         BadInput: if a ticket cannot be analysed, or data is missing.
         Diverged: if a loss is not finite.
     """
-    return analyse(Stability(), matrix(paths, controls, [protocol], seeds), bench)
+    return analyse(Stability(), wanted(paths, controls, [protocol], seeds), bench)
 
 
 def apart(one: Mapping[str, Tensor], other: Mapping[str, Tensor], mask: Mask) -> Apart:

@@ -4,21 +4,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
-
 from sslticket.errors import BadInput, unknown
-from sslticket.evaluation.controls import control
+from sslticket.evaluation.controls import DENSE, control, dense_beside
 from sslticket.evaluation.entrants import Entrant
 from sslticket.evaluation.images import Gallery
-from sslticket.evaluation.score import control_seed, seeds_of
-from sslticket.evaluation.tasks import Task, run_of
-from sslticket.ticket import Ticket
+from sslticket.evaluation.protocols import Protocol
+from sslticket.evaluation.score import control_seed, replicated, seeds_of
+from sslticket.evaluation.tasks import Head, Task, matrix
+from sslticket.ticket import Ticket, run_of
 
 LOCAL = "local"
 """A random subnetwork: the ticket's mask permuted within each layer, over the dense network's W_k."""
-
-DENSE = "level-00.safetensors"
-"""The dense network at W_k, beside the tickets of its search."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,9 +49,11 @@ class Course:
 
         One that starts at the rewind point is named as earlier versions did, which knew no other.
         """
-        protocol = f"{self.task.protocol.base}.seed{self.task.seed}.order{self.order}"
+        protocol = f"{self.task.protocol.base}.{self.task.variant}seed{self.task.seed}.order{self.order}"
         clock = ".start0" if self.rewind_samples and self.task.protocol.start == "0" else ""
-        return f"{self.hash}.{self.task.control}.{protocol}.{self.precision}{clock}"
+        # Earlier versions drew one random subnetwork for all replicates of a search.
+        control = self.task.control if self.task.control == "ticket" else f"{self.task.control}-replicate"
+        return f"{self.hash}.{control}.{protocol}.{self.precision}{clock}"
 
     @property
     def file(self) -> Path:
@@ -94,6 +92,20 @@ class Subject:
         return replace(self.course, order=order)
 
 
+def wanted(
+    paths: Sequence[Path],
+    controls: Sequence[str],
+    protocols: Sequence[Protocol | str],
+    seeds: Sequence[int] | None,
+    heads: Sequence[Head] | None = None,
+) -> list[Task]:
+    """The rows that an analysis of these tickets has, see `evaluation.tasks.matrix`.
+
+    A random subnetwork of an analysis has the ticket's W_k, so its classification layer too.
+    """
+    return matrix(paths, controls, protocols, seeds, heads, beside=False, anew=())
+
+
 def subjects(tasks: Sequence[Task], gallery: Gallery, precision: str, *, dense: bool) -> list[Subject]:
     """What these tasks are about; of their tickets one or two are in memory at a time.
 
@@ -121,46 +133,20 @@ def subjects(tasks: Sequence[Task], gallery: Gallery, precision: str, *, dense: 
     return [_subject(task, entrants, gallery, precision, dense) for task in tasks]
 
 
-def dense_beside(path: Path) -> Path:
-    """The file of the dense network from whose W_k a ticket trains.
-
-    Raises:
-        BadInput: if it is not there, or has other early weights.
-    """
-    beside = path.with_name(DENSE)
-    if not beside.is_file():
-        raise BadInput(f"{path} needs the dense network of its search, {DENSE}, beside it; give a whole run's folder")
-    if odd := _differs(Ticket.load(path), Ticket.load(beside)):
-        raise BadInput(
-            f"{path} does not start from the W_k of {beside}: {odd} differs; stability and random subnetworks need "
-            "tickets that are rewound to one W_k"
-        )
-    return beside
-
-
-def _differs(ticket: Ticket, dense: Ticket) -> str | None:
-    """The first tensor in which a ticket is not the dense network with its mask."""
-    for name, value in ticket.weights.items():
-        early = dense.weights.get(name)
-        if early is not None and early.shape == value.shape and name in ticket.mask:
-            early = early * ticket.mask[name]
-        if early is None or not torch.equal(early, value):
-            return name
-    return None
-
-
 def subnetwork(task: Task) -> Ticket:
     """The sparse network that a task is about: a ticket file's, or the random one in its place.
 
     The random one's mask has the ticket's survivors in every layer, at places that the seed draws, and its weights are
     the dense network's at W_k, the same that the ticket has (Stabilizing the Lottery Ticket Hypothesis, section 2: "a
-    random mask m of a given size with the same layer-wise proportions").
+    random mask m of a given size with the same layer-wise proportions"), as is its classification layer. Replicates of
+    a search have random subnetworks of their own.
     """
     ticket = Ticket.load(task.path)
     if task.control == "ticket":
         return ticket
     dense = Ticket.load(task.path.with_name(DENSE))
-    return control(ticket, LOCAL, initial=dense.weights, seed=control_seed(seeds_of(task.seed)))
+    seeds = replicated(seeds_of(task.seed), ticket.provenance["seed"])
+    return control(ticket, LOCAL, initial=dense.weights, seed=control_seed(seeds), head=ticket.head)
 
 
 def _runs(tasks: Sequence[Task]) -> list[Path]:

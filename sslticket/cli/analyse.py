@@ -156,25 +156,26 @@ def _analyse(analysis: "Analysis", given: argparse.Namespace) -> None:
     """Do an analysis that trains, or say what it would do."""
     from sslticket.analysis.analyse import Survey, analyse
     from sslticket.analysis.outlook import outlook
-    from sslticket.evaluation import protocols, tasks
+    from sslticket.analysis.subjects import wanted
+    from sslticket.evaluation import tasks
     from sslticket.evaluation.pace import Pace
     from sslticket.training.workbench import Workbench
 
-    chosen = [protocols.find(name) for name in dict.fromkeys(given.protocol)]
     places, levels = selection.places(given), selection.levels(given.levels)
     paths = tasks.tickets(places, levels)
-    wanted = tasks.matrix(paths, list(dict.fromkeys(given.controls)), chosen, selection.seeds(given.seeds))
+    controls, chosen = (list(dict.fromkeys(names)) for names in (given.controls, given.protocol))
+    asked = wanted(paths, controls, chosen, selection.seeds(given.seeds), given.head)
     bench = Workbench.on(flags.override(Machine(), vars(given)), given.precision)
     out = tasks.left_out(places, levels) if levels == tasks.USUAL else []
     if out and bench.first:
         print(f"levels left out: {' '.join(map(str, out))}; --levels all takes them too")
     if given.dry_run:
-        pace = Pace(dict.fromkeys(task.run for task in wanted), bench.device_name, bench.precision)
+        pace = Pace(dict.fromkeys(task.run for task in asked), bench.device_name, bench.precision)
         if bench.first:
-            print(outlook(Survey.of(analysis, wanted, bench.machine.data_root, bench.precision), pace))
+            print(outlook(Survey.of(analysis, asked, bench.machine.data_root, bench.precision), pace))
         return
-    rows = list(analyse(analysis, wanted, bench))
+    rows = list(analyse(analysis, asked, bench))
     if bench.first:
         for row in rows:
             print(f"{row['run']} level {row['level']} {row['control']} seed {row['seed']}: {analysis.line(row)}")
-        print(f"{len(rows)} rows measured, {len(wanted) - len(rows)} were there already")
+        print(f"{len(rows)} rows measured, {len(asked) - len(rows)} were there already")

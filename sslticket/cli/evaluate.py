@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 from sslticket.cli import flags, selection
 from sslticket.machine import Machine
 
+CONTROLS = ("random", "preserved", "local", "adjusted", "reset", "permuted")
+
 if TYPE_CHECKING:
     from sslticket.evaluation.tasks import Task
     from sslticket.training.workbench import Workbench
@@ -16,29 +18,28 @@ def add(commands: "argparse._SubParsersAction[flags.Parser]") -> None:
     parser = commands.add_parser(
         "evaluate",
         help="score tickets, and random ones beside them, under fixed supervised protocols",
-        description="Train each ticket from its W_k with a new head under a fixed supervised protocol, measure it,\n"
-        "and write one row a ticket, control, protocol and seed. Rows that are there are not measured again; the\n"
-        "same command in several processes shares the work.\n"
+        description="Train each ticket from its W_k under a fixed supervised protocol, with its own classification\n"
+        "layer where it was found on the same task and else with a new one, measure it, and write one row a\n"
+        "ticket, control, protocol, head and seed. Rows that are there are not measured again; the same\n"
+        "command in several processes shares the work.\n"
         "On several devices: accelerate launch -m sslticket evaluate ...",
     )
     selection.add(parser)
-    parser.add_argument(
-        "--controls", nargs="*", default=[], metavar="NAME", help="random, preserved, local, adjusted [none]"
-    )
+    parser.add_argument("--controls", nargs="*", default=[], metavar="NAME", help=f"{', '.join(CONTROLS)} [none]")
     flags.add(parser, Machine(), without=("probe",))  # it looks on at searches only
     parser.set_defaults(command=_evaluate)
 
 
 def _evaluate(given: argparse.Namespace) -> None:
-    from sslticket.evaluation import protocols, tasks
+    from sslticket.evaluation import tasks
     from sslticket.evaluation.controls import check
 
-    chosen = [protocols.find(name) for name in dict.fromkeys(given.protocol)]
     for name in given.controls:
         check(name)
     levels, places = selection.levels(given.levels), selection.places(given)
     paths = tasks.tickets(places, levels)
-    matrix = tasks.matrix(paths, list(dict.fromkeys(given.controls)), chosen, selection.seeds(given.seeds))
+    controls, chosen = (list(dict.fromkeys(names)) for names in (given.controls, given.protocol))
+    matrix = tasks.matrix(paths, controls, chosen, selection.seeds(given.seeds), given.head)
 
     from sslticket.training.workbench import Workbench
 
@@ -55,7 +56,9 @@ def _evaluate(given: argparse.Namespace) -> None:
     if bench.first:
         skipped = f", {len(matrix) - done} were there already" if done < len(matrix) else ""
         print(f"{done} rows measured{skipped}")
-        folders = dict.fromkeys(place if place.is_dir() else tasks.run_of(place) for place in places)
+        from sslticket.ticket import run_of
+
+        folders = dict.fromkeys(place if place.is_dir() else run_of(place) for place in places)
         print(f"next: sslticket report {' '.join(map(str, folders))} -o report.html")
 
 

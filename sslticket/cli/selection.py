@@ -23,7 +23,15 @@ def add(parser: flags.Parser, *, levels: str = USUAL) -> None:
         nargs="+",
         required=True,
         metavar="NAME",
-        help="imagenet, cifar10, svhn-sgd, digits-demo, ...; docs/evaluation.md has them all",
+        help="imagenet, cifar10, svhn-sgd, digits-demo, ..., or own for each ticket's own fit; @k after a "
+        "name starts its schedule at the rewind point; docs/evaluation.md has them all",
+    )
+    parser.add_argument(
+        "--head",
+        nargs="+",
+        choices=("own", "new"),
+        help="go on from the ticket's own classification layer, or draw a new one, or each in turn [own where the "
+        "ticket was found on the protocol's task]",
     )
     parser.add_argument("--seeds", nargs="+", metavar="SEED", help="such as 0 1 2 or 0-5 [the protocol's own]")
     parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="of the passes [fp32]")

@@ -1,22 +1,30 @@
-"""Random tickets: what a ticket is compared with. Each draws its weights anew and differs in where the mask lies."""
+"""Controls: what a ticket is compared with. Each differs from it in where the mask lies or in what the weights are."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sslticket.errors import unknown
+from sslticket.errors import BadInput, unknown
 from sslticket.masking.mask import Mask
 from sslticket.randomness import generator
-from sslticket.ticket import Ticket
+from sslticket.ticket import INITIAL, Ticket, run_of
 
 CONTROLS = {
     "random": "mask permuted over all layers that the search pruned, weights drawn anew: the papers' random ticket",
     "local": "mask permuted within each layer, weights drawn anew",
     "preserved": "the ticket's mask, weights drawn anew",
     "adjusted": "mask drawn among the weights that do not go to zero by themselves, weights drawn anew",
+    "reset": "the ticket's mask, weights W_0 of its own search",
+    "permuted": "mask permuted over all layers that the search pruned, weights W_k of its own search",
 }
+DRAWN_ANEW = ("random", "local", "preserved", "adjusted")
+"""Controls that have neither the ticket's weights nor its classification layer."""
+
+DENSE = "level-00.safetensors"
+"""The dense network at W_k, beside the tickets of its search."""
 
 
 def check(kind: str) -> None:
@@ -29,10 +37,78 @@ def check(kind: str) -> None:
         raise unknown("control", kind, CONTROLS)
 
 
+def weights_beside(path: Path, kind: str) -> Ticket | None:
+    """The dense network whose weights a control of a ticket has: W_0 or W_k of its search; None where drawn anew.
+
+    Args:
+        path: of the ticket's file, in the folder of its run.
+        kind: one of CONTROLS.
+
+    Raises:
+        BadInput: if the search has not kept it, or the ticket does not start from it.
+    """
+    if kind == "permuted":
+        return Ticket.load(dense_beside(path))
+    if kind != "reset":
+        return None
+    initial, ticket = run_of(path) / INITIAL, Ticket.load(path)
+    if ticket.provenance.get("rewind_samples") == 0 and ticket.provenance.get("weights", "early") == "early":
+        return Ticket.load(dense_beside(path))  # its W_k is W_0
+    if not initial.is_file():
+        raise BadInput(
+            f"the control reset of {path} needs W_0, and there is no {initial}, which older searches did not keep; "
+            "give a whole run's folder, search anew, or leave reset out"
+        )
+    found = Ticket.load(initial)
+    if {name: value.shape for name, value in found.weights.items()} != {
+        name: value.shape for name, value in ticket.weights.items()
+    } or found.provenance["seed"] != ticket.provenance["seed"]:
+        raise BadInput(f"{initial} is of another search than {path}; give a whole run's folder, or leave reset out")
+    return found
+
+
+def dense_beside(path: Path) -> Path:
+    """The file of the dense network from whose W_k a ticket trains.
+
+    Raises:
+        BadInput: if it is not there, or has other early weights.
+    """
+    beside = path.with_name(DENSE)
+    if not beside.is_file():
+        raise BadInput(f"{path} needs the dense network of its search, {DENSE}, beside it; give a whole run's folder")
+    if odd := _differs(Ticket.load(path), Ticket.load(beside)):
+        raise BadInput(
+            f"{path} does not start from the W_k of {beside}: {odd} differs; stability, permuted controls and "
+            "random subnetworks need tickets that are rewound to one W_k"
+        )
+    return beside
+
+
+def _differs(ticket: Ticket, dense: Ticket) -> str | None:
+    """The first tensor in which a ticket is not the dense network with its mask."""
+    for name, value in ticket.weights.items():
+        early = dense.weights.get(name)
+        if early is not None and early.shape == value.shape and name in ticket.mask:
+            early = early * ticket.mask[name]
+        if early is None or not torch.equal(early, value):
+            return name
+    return None
+
+
 def control(
-    ticket: Ticket, kind: str, *, initial: Mapping[str, Tensor], seed: int, natural: Mask | None = None
+    ticket: Ticket,
+    kind: str,
+    *,
+    initial: Mapping[str, Tensor],
+    seed: int,
+    natural: Mask | None = None,
+    head: Mapping[str, Tensor] | None = None,
 ) -> Ticket:
-    """The random ticket of a kind that mirrors a ticket (Morcos et al. 2019, section 3.1 and Figure A1).
+    """The control of a kind that mirrors a ticket (Morcos et al. 2019, section 3.1 and Figure A1).
+
+    `reset` is the winning ticket of Frankle & Carbin 2019, which goes back to W_0; beside a rewound one it shows what
+    the first k steps are worth. `permuted` shows what the mask's place is worth with the very weights that the ticket
+    has.
 
     The adjusted one is of "Finding Winning Tickets with Limited (or No) Supervision", section 4.5: "when less than 15%
     of the weights remain", which is as many as its networks keep by themselves, the random baseline starts "by applying
@@ -44,16 +120,18 @@ def control(
     Args:
         ticket: gives the number of weights that remain, and for `local` and `preserved` where.
         kind: one of CONTROLS.
-        initial: a backbone drawn anew, W_0 of the control, batch norm included; not the ticket's weights.
+        initial: the dense backbone that the mask is laid on, batch norm included: drawn anew, and not the ticket's
+            weights; for `reset` W_0 and for `permuted` W_k of the ticket's search.
         seed: from which the permutation is drawn.
         natural: for `adjusted`, the weights of the dense network that are not zero at convergence, of the ticket's
             layers. What the search might not prune, no control prunes.
+        head: the classification layer that goes with `initial`, where there is one.
 
     Raises:
         BadInput: for an unknown kind.
     """
     check(kind)
-    if kind == "preserved":
+    if kind in ("preserved", "reset"):
         mask = ticket.mask
     elif kind == "local":
         mask = Mask({name: _permuted({name: layer}, seed, name)[name] for name, layer in ticket.mask.items()})
@@ -62,7 +140,8 @@ def control(
         mask = thinned(natural, ticket.mask.survivors, seed)
     else:
         mask = Mask(_permuted(dict(ticket.mask), seed, "all"))
-    return Ticket.make(mask, initial, level=ticket.level, recipe=ticket.recipe, provenance=ticket.provenance)
+    recipe, provenance = ticket.recipe, ticket.provenance
+    return Ticket.make(mask, initial, level=ticket.level, recipe=recipe, provenance=provenance, head=head)
 
 
 def thinned(mask: Mask, keep: int, seed: int) -> Mask:

@@ -13,10 +13,9 @@ from sslticket.data.catalogue import dataset
 from sslticket.errors import BadInput
 from sslticket.evaluation.pace import image_size
 from sslticket.evaluation.protocols import Protocol
-from sslticket.evaluation.tasks import run_of
 from sslticket.masking.layers import described
 from sslticket.recipe import family, search_name, settings
-from sslticket.ticket import Ticket
+from sslticket.ticket import Ticket, run_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +30,8 @@ class Entrant:
         total: weights that it might prune.
         layers: in which these are.
         size: all parameters and buffers of the network.
+        rewound: source images that its search had seen at W_k.
+        seed: of its search.
         about: what each of its rows says of it.
     """
 
@@ -41,6 +42,8 @@ class Entrant:
     total: int
     layers: tuple[str, ...]
     size: int
+    rewound: int
+    seed: int
     about: Mapping[str, Any]
 
     @classmethod
@@ -69,6 +72,8 @@ class Entrant:
             total=ticket.mask.total,
             layers=tuple(sorted(ticket.mask)),
             size=sum(value.numel() for value in ticket.weights.values()),
+            rewound=ticket.provenance["rewind_samples"],
+            seed=ticket.provenance["seed"],
             about={"kind": "score", **about(path, ticket), "channels": channels},
         )
 

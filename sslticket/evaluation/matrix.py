@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sslticket.evaluation.controls import DRAWN_ANEW, weights_beside
 from sslticket.evaluation.entrants import Entrant
 from sslticket.evaluation.images import Gallery
 from sslticket.evaluation.natural import Natural
 from sslticket.evaluation.tasks import Task
-from sslticket.fit import Fit
 
 NATURAL = "natural"
 
@@ -26,7 +26,9 @@ class Training:
         like: a row's task, which gives protocol and seed; of "natural", one that needs it.
         model: the network.
         channels: of the images.
+        start: the step of the protocol at which it begins.
         steps: optimiser steps.
+        replicate: the seed of the search for which a control is drawn.
         batch_size: images in a step.
         donor: a row that this very training has filled before.
         natural: of "adjusted" and "natural", the file with the natural mask, there or to be written.
@@ -37,8 +39,10 @@ class Training:
     like: Task
     model: str
     channels: int
+    start: int
     steps: int
     batch_size: int
+    replicate: int
     donor: Path | None = None
     natural: Path | None = None
 
@@ -85,6 +89,9 @@ class Matrix:
         matrix = cls(tasks, entrants, Gallery(data_root), precision)
         for task in matrix.left():
             matrix.gallery.splits(task.protocol, entrants[task.path].channels)
+            matrix.span(task)
+        for path, kind in dict.fromkeys((task.path, task.control) for task in matrix.left()):
+            weights_beside(path, kind)
         return matrix
 
     def left(self) -> list[Task]:
@@ -97,7 +104,18 @@ class Matrix:
 
     def is_done(self, task: Task) -> bool:
         """Whether its row is there, about this very ticket."""
-        return task.is_done(self.entrants[task.path].hash)
+        entrant = self.entrants[task.path]
+        return task.is_done(entrant.hash, task.protocol.hash_for(entrant.model))
+
+    def span(self, task: Task) -> tuple[int, int]:
+        """The steps of its protocol at which a task's training starts and stops.
+
+        Raises:
+            BadInput: if the protocol goes on from W_k and ends before it.
+        """
+        entrant = self.entrants[task.path]
+        images = len(self.gallery.splits(task.protocol, entrant.channels).training.manifest)
+        return task.protocol.steps(entrant.model, entrant.rewound, images)
 
     def trainings(self) -> list[Training]:
         """What has to be done for the rows that are left, tickets first, and natural masks before what needs them."""
@@ -114,8 +132,18 @@ class Matrix:
     def about(self, task: Task) -> dict[str, Any]:
         """What a row says beside what was measured."""
         target = self.gallery.splits(task.protocol, self.entrants[task.path].channels).training.manifest.dataset
-        own = {"control": task.control, "protocol": task.protocol.name, "target": target, "seed": task.seed}
-        return dict(self.entrants[task.path].about) | own
+        entrant = self.entrants[task.path]
+        own = {
+            "control": task.control,
+            "protocol": task.protocol.name,
+            "protocol_hash": task.protocol.hash_for(entrant.model),
+            "start": task.protocol.start,
+            "head": task.head,
+            "target": target,
+            "seed": task.seed,
+        }
+        drawn = {} if task.control == "ticket" else {"replicate": entrant.seed}
+        return dict(entrant.about) | own | drawn
 
     def measured(self, training: Training) -> dict[str, Any] | None:
         """What this very training has shown before, from the donor's row; None where there is none."""
@@ -127,31 +155,38 @@ class Matrix:
     def _identity(self, task: Task) -> tuple[object, ...]:
         """Rows that agree in this are filled by one training.
 
-        A random ticket owes nothing to the ticket that it stands beside but its layers and the number of its weights,
-        and a dense network drawn anew is the same under every control but the adjusted.
+        A random ticket owes nothing to the ticket that it stands beside but its layers, the number of its weights and
+        the seed of its search: replicates have random tickets of their own. A dense network drawn anew is the same
+        under every control but the adjusted, and one with W_k is the ticket.
         """
-        entrant = self.entrants[task.path]
-        where = (task.protocol.name, task.seed, entrant.model, entrant.channels, entrant.size, entrant.layers)
+        entrant, protocol = self.entrants[task.path], task.protocol
+        network = (entrant.model, entrant.channels, entrant.size, entrant.layers)
+        where = (protocol.name, protocol.hash_for(entrant.model), self.span(task), task.seed, task.head, network)
+        if task.control not in DRAWN_ANEW:
+            dense = task.control == "permuted" and entrant.kept == entrant.total
+            return (*where, "ticket" if dense else task.control, entrant.hash)
         if task.control == "adjusted":
             natural = self._natural_kept(self._natural_file(task), entrant.layers)
-            return (*where, "adjusted", entrant.kept if natural is None else min(entrant.kept, natural))
-        if task.control != "ticket" and (task.control == "random" or entrant.kept == entrant.total):
-            return (*where, "random", entrant.kept)
+            return (*where, entrant.seed, "adjusted", entrant.kept if natural is None else min(entrant.kept, natural))
+        if task.control == "random" or entrant.kept == entrant.total:
+            return (*where, entrant.seed, "random", entrant.kept)
         return (*where, task.control, entrant.hash)
 
     def _training(self, group: Sequence[Task], left: set[Task]) -> Training:
         rows = tuple(task for task in group if task in left)
         like, entrant = rows[0], self.entrants[rows[0].path]
         done = (task.row for task in group if task not in left)
-        fit, steps = self._fit(like)
+        start, stop = self.span(like)
         return Training(
             control=like.control,
             rows=rows,
             like=like,
             model=entrant.model,
             channels=entrant.channels,
-            steps=steps,
-            batch_size=fit.batch_size,
+            start=start,
+            steps=stop - start,
+            batch_size=like.protocol.fit_for(entrant.model).batch_size,
+            replicate=entrant.seed,
             donor=next((row for row in done if _precision(row) == self.precision), None),
             natural=self._natural_file(like) if like.control == "adjusted" else None,
         )
@@ -162,21 +197,19 @@ class Matrix:
             like=needs.like,
             model=needs.model,
             channels=needs.channels,
-            steps=needs.steps,
+            start=0,
+            steps=needs.start + needs.steps,  # it starts from W_0, whatever the protocol does
             batch_size=needs.batch_size,
+            replicate=needs.replicate,
             natural=needs.natural,
         )
 
-    def _fit(self, task: Task) -> tuple[Fit, int]:
-        entrant = self.entrants[task.path]
-        fit = task.protocol.fit_for(entrant.model)
-        images = len(self.gallery.splits(task.protocol, entrant.channels).training.manifest)
-        return fit, fit.clock(images).total
-
     def _natural_file(self, task: Task) -> Path:
         """Of any run of the matrix with this network; where none has it yet, of the first."""
-        entrant = self.entrants[task.path]
-        name = f"{entrant.model.replace('/', '_')}.{task.protocol.name}.seed{task.seed}.safetensors"
+        entrant, protocol = self.entrants[task.path], task.protocol
+        # A ticket's own protocol has one name for all recipes.
+        under = f"{protocol.name}-{protocol.hash_for(entrant.model)}" if protocol.base == "own" else protocol.name
+        name = f"{entrant.model.replace('/', '_')}.{under}.seed{task.seed}.safetensors"
         alike = (
             other.run
             for other in self.tasks

@@ -1,14 +1,14 @@
 """Trainings under a protocol: a ticket, a control of it, or the dense network that shows natural zeros."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from sslticket import origin
 from sslticket.data.loader import Loader
 from sslticket.errors import BadInput
-from sslticket.evaluation.controls import control
+from sslticket.evaluation.controls import DRAWN_ANEW, control, weights_beside
 from sslticket.evaluation.images import Splits
 from sslticket.evaluation.matrix import Training
 from sslticket.evaluation.natural import Natural
@@ -86,7 +86,7 @@ class Examiner:
         self._bench, self._progress = bench, progress
 
     def score(self, training: Training, splits: Splits) -> dict[str, Any]:
-        """Train a ticket, or a control of it, from its W_k with a new head, and measure it.
+        """Train a ticket, or a control of it, from its weights, with its own head or a new one, and measure it.
 
         Returns:
             What was measured, see `train`; of an adjusted control also the densities of its mask and of the natural
@@ -96,15 +96,25 @@ class Examiner:
             BadInput: if the ticket is for another model.
             Diverged: if a loss is not finite.
         """
-        exam = _exam(training, splits, seeds_of(training.like.seed), training.like.run, training.like.name)
+        task = training.like
+        seeds = seeds_of(task.seed)
+        drawn = replicated(seeds, training.replicate)
+        exam = _exam(training, splits, drawn if training.control in DRAWN_ANEW else seeds, task.run, task.name)
         net, told = exam.net(), {}
-        start = ticket = Ticket.load(training.like.path)
+        start = ticket = Ticket.load(task.path)
         if training.control != "ticket":
+            beside = weights_beside(task.path, training.control)
             natural = _natural(training.natural, splits, ticket) if training.natural else None
-            initial, seed = gate.read(net.backbone), control_seed(exam.seeds)
-            start = control(ticket, training.control, initial=initial, seed=seed, natural=natural)
+            start = control(
+                ticket,
+                training.control,
+                initial=gate.read(net.backbone) if beside is None else beside.weights,
+                seed=control_seed(drawn),
+                natural=natural,
+                head=None if beside is None else beside.head,
+            )
             told = {"natural_density": natural.density, "control_density": start.mask.density} if natural else {}
-        start.apply(net.backbone)
+        start.apply(net.backbone, net.heads if task.head == "own" else None)
         return self.train(net, exam) | told
 
     def natural(self, training: Training, splits: Splits) -> Natural:
@@ -150,12 +160,15 @@ class Examiner:
             **metrics,
             "samples": steps * fit.batch_size,
             "steps": steps,
+            "forward_images": loop.forward_images,
+            "backward_images": loop.backward_images,
             "seconds": round(seconds, 3),
             "bad_images": len(bad),
             "device": bench.device_name,
             "precision": bench.precision,
             **origin.stamp(),
             "data_hash": manifest.hash,
+            "eval_hash": exam.splits.evaluation.manifest.hash,
         }
 
     def training_images(self, exam: Exam) -> Loader:
@@ -172,6 +185,15 @@ class Examiner:
         return self._bench.loader(exam.splits.evaluation, (view,), batch_size=exam.fit.batch_size, order=0, augment=0)
 
 
+def replicated(seeds: Seeds, replicate: int) -> Seeds:
+    """Seeds of what is drawn for the search with this seed; order and augmentation stay the ticket's.
+
+    Replicates of a search have controls of their own: one that all shared would count once, however many searches it
+    stood beside.
+    """
+    return replace(seeds, init=derive(seeds.init, "replicate", replicate))
+
+
 def control_seed(seeds: Seeds) -> int:
     """From which a control's mask is drawn."""
     return derive(seeds.init, "control")
@@ -184,6 +206,7 @@ def _exam(training: Training, splits: Splits, seeds: Seeds, run: Path, name: str
         channels=training.channels,
         splits=splits,
         seeds=seeds,
+        start=training.start,
         run=run,
         name=name,
     )

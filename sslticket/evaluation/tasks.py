@@ -1,24 +1,37 @@
 """The matrix of measurements: which tickets, beside which controls, under which protocols, with which seeds."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from sslticket import hub
 from sslticket.errors import BadInput
-from sslticket.evaluation.protocols import Protocol
+from sslticket.evaluation.controls import DRAWN_ANEW
+from sslticket.evaluation.protocols import Protocol, resolve
+from sslticket.ticket import Ticket, run_of
+
+Head = Literal["own", "new"]
 
 
 @dataclass(frozen=True)
 class Task:
-    """One measurement: a ticket file, or a control of it, under a protocol with a seed."""
+    """One measurement: a ticket file, or a control of it, under a protocol with a seed.
+
+    Attributes:
+        path: of the ticket's file.
+        control: "ticket" for the ticket itself.
+        protocol: how it is trained and measured.
+        seed: of the evaluation.
+        head: whether the classification layer that belongs to the weights is trained on, or a new one is drawn.
+    """
 
     path: Path
-    control: str  # "ticket" for the ticket itself
+    control: str
     protocol: Protocol
     seed: int
+    head: Head = "new"
 
     @property
     def run(self) -> Path:
@@ -28,17 +41,31 @@ class Task:
     @property
     def name(self) -> str:
         """Of its row's file, and of what else belongs to it."""
-        return f"{self.path.stem}.{self.control}.{self.protocol.name}.seed{self.seed}"
+        return f"{self.path.stem}.{self.control}.{self.protocol.name}.{self.variant}seed{self.seed}"
+
+    @property
+    def variant(self) -> str:
+        """What file names say of the head: nothing of a new one, as before heads were kept."""
+        return "own-head." if self.head == "own" else ""
 
     @property
     def row(self) -> Path:
         """The file of its row."""
         return self.run / "rows" / f"{self.name}.jsonl"
 
-    def is_done(self, ticket_hash: str) -> bool:
-        """Whether the row is there and is about this very ticket, not about an earlier file of the same name."""
+    def is_done(self, ticket_hash: str, protocol_hash: str) -> bool:
+        """Whether the row is there, about this very ticket under these very settings.
+
+        A control's row must also say for which search it was drawn: those of older versions were shared by all
+        replicates of a search, which makes any number of them one.
+        """
         row = row_of(self.row)
-        return row is not None and row["ticket_hash"] == ticket_hash
+        return (
+            row is not None
+            and row["ticket_hash"] == ticket_hash
+            and row.get("protocol_hash", protocol_hash) == protocol_hash
+            and (self.control == "ticket" or "replicate" in row)
+        )
 
 
 def row_of(path: Path) -> dict[str, Any] | None:
@@ -55,11 +82,6 @@ def row_of(path: Path) -> dict[str, Any] | None:
     except (ValueError, KeyError, TypeError):
         raise BadInput(f"{path} is damaged; delete it and run the same command again") from None
     return row
-
-
-def run_of(path: Path) -> Path:
-    """The folder of a ticket file's run; a lone ticket's is the one that it lies in."""
-    return path.parent.parent if path.parent.name == "tickets" else path.parent
 
 
 @dataclass(frozen=True)
@@ -112,16 +134,78 @@ def tickets(places: Sequence[Path], levels: Levels = ALL) -> list[Path]:
 
 
 def matrix(
-    paths: Sequence[Path], controls: Sequence[str], protocols: Sequence[Protocol], seeds: Sequence[int] | None
+    paths: Sequence[Path],
+    controls: Sequence[str],
+    protocols: Sequence[Protocol | str],
+    seeds: Sequence[int] | None,
+    heads: Sequence[Head] | None = None,
+    *,
+    beside: bool = True,
+    anew: Collection[str] = DRAWN_ANEW,
 ) -> list[Task]:
-    """Every measurement that was asked for; `seeds` None takes each protocol's own."""
-    return [
-        Task(path, kind, protocol, seed)
-        for protocol in protocols
-        for path in paths
-        for kind in ("ticket", *controls)
-        for seed in (protocol.seeds if seeds is None else seeds)
-    ]
+    """Every measurement that was asked for.
+
+    Args:
+        paths: of ticket files.
+        controls: beside each ticket.
+        protocols: themselves, or by name; "own" is each ticket's own.
+        seeds: of the evaluation; None takes each protocol's own.
+        heads: with which tickets are trained. None takes a ticket's own where it was found on the protocol's task, and
+            else a new one; controls whose weights are drawn anew have a new one always.
+        beside: where `heads` is None and only some tickets have a head of their own, take these with a new one too, so
+            that like can be compared with like.
+        anew: the controls that have none of the ticket's weights, and so no head of its own.
+
+    Raises:
+        BadInput: if a ticket is damaged, or is to have a head of its own and has none for this task.
+    """
+    headers = {path: Ticket.header(path) for path in paths}
+    found: list[Task] = []
+    for which in protocols:
+        targets = {path: resolve(which, headers[path]["recipe"]) if isinstance(which, str) else which for path in paths}
+        own = {path for path in paths if shares_task(headers[path], targets[path])}
+        if heads is not None and "own" in heads and len(own) < len(paths):
+            lacking = next(path for path in paths if path not in own)
+            raise BadInput(
+                f"{lacking} has no classification layer for the classes of {targets[lacking].name}; give --head new, "
+                "or leave --head out to train each ticket with its own where it has one"
+            )
+        mixed = beside and len(own) < len(paths)
+        found += [
+            Task(path, kind, targets[path], seed, head)
+            for path in paths
+            for kind in ("ticket", *controls)
+            for head in (("new",) if kind in anew else _heads(path in own, mixed, heads))
+            for seed in (targets[path].seeds if seeds is None else seeds)
+        ]
+    return found
+
+
+def shares_task(header: Mapping[str, Any], protocol: Protocol) -> bool:
+    """Whether a ticket was found on the task that a protocol trains: the same classes of the same images' kind.
+
+    Then its classification layer is a part of it ("Stabilizing the Lottery Ticket Hypothesis" keeps the last layer in
+    W_k); for transfers a new one is drawn ("One ticket to win them all", section 3.2).
+
+    Args:
+        header: of the ticket.
+        protocol: under which it is trained.
+    """
+    data = header["recipe"].get("data", {})
+    return (
+        bool(header.get("head"))
+        and (data["dataset"], data.get("half")) == (protocol.dataset, protocol.half)
+        and not data.get("shuffle_labels")
+        and not (data.get("subset_by") == "classes" and data["subset"] < 1)
+    )
+
+
+def _heads(own: bool, mixed: bool, given: Sequence[Head] | None) -> Sequence[Head]:
+    if given is not None:
+        return given
+    if not own:
+        return ("new",)
+    return ("own", "new") if mixed else ("own",)
 
 
 def _level(path: Path) -> int:

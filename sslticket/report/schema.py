@@ -83,6 +83,7 @@ LEVEL: dict[str, Any] = {
 
 STABILITY: dict[str, Any] = {
     "control": _TEXT,
+    "replicate": _WHOLE,
     "order_distance": _NUMBER,  # L2, between two trainings of the subnetwork in different orders of the data
     "order_angle": _NUMBER,  # degrees
     "pruning_distance": _NUMBER,  # L2, between the subnetwork of the trained dense network and the trained subnetwork
@@ -94,6 +95,7 @@ STABILITY: dict[str, Any] = {
 
 CONNECTIVITY: dict[str, Any] = {
     "control": _TEXT,
+    "replicate": _WHOLE,
     "points": list,  # [alpha, error, loss, recalibrated error, recalibrated loss]; None where one is not finite
     "barrier": _MAYBE,  # of the error; None where no number can be given, as for all four
     "barrier_recalibrated": _MAYBE,

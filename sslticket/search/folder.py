@@ -7,7 +7,7 @@
         carried-01.safetensors          the whole net at the end of a level, where the next does not start at W_k
         tickets/level-00.safetensors    one ticket a level, level 0 is the dense network
         rows/search.level-00.jsonl      what finding it cost and showed
-        rows/level-00.magnitudes.search.seed0.jsonl    the weights of the search's own dense network at its end
+        rows/search.magnitudes.jsonl    how large the weights of its own dense network are at the end
         rows/level-00.ticket.cifar10.seed0.jsonl    what an evaluation measured
 
 Every file is renamed into place whole, so a file that is there is finished.
@@ -109,6 +109,7 @@ class RunFolder:
         """What finding the ticket of a level cost."""
         return self.path / "rows" / f"search.level-{level:02d}.jsonl"
 
-    def magnitudes(self, seed: int) -> Path:
+    @property
+    def magnitudes(self) -> Path:
         """How large the weights of the search's own dense network are at the end of its training."""
-        return self.path / "rows" / f"level-00.magnitudes.search.seed{seed}.jsonl"
+        return self.path / "rows" / "search.magnitudes.jsonl"

@@ -174,9 +174,8 @@ class Lab:
         self._run(loop, start, self._plan.clock.total, level=ticket.level, finds=ticket.level + 1, settling=settling)
         self._measured |= {"trained_level": ticket.level, "trained_density": self._measured_density(ticket)}
         if ticket.level == 0 and self._net.learning is None and self._bench.first:
-            path = self._folder.magnitudes(self._recipe.seed)
             row = record.magnitudes(self._plan, ticket, self.weights(), device=self._bench.device_name)
-            write_row(path, row)
+            write_row(self._folder.magnitudes, row)
         return self.weights()
 
     def _measured_density(self, ticket: Ticket) -> float:

@@ -7,11 +7,10 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from sslticket.evaluation import tasks
 from sslticket.recipe import family
 from sslticket.report import figures, table, text
 from sslticket.report.content import Content
-from sslticket.ticket import Ticket
+from sslticket.ticket import Ticket, run_of
 
 
 class Score(NamedTuple):
@@ -46,7 +45,7 @@ class Measured:
         Raises:
             BadInput: if a row is damaged.
         """
-        run = tasks.run_of(file)
+        run = run_of(file)
         if not any((run / "rows").glob("[!.]*.jsonl")):
             return cls()
         frame = table.rows([run / "rows"])

@@ -64,7 +64,8 @@ def test_a_row_has_the_ends_own_scores_at_its_ends(run: Path) -> None:
     (row,) = connectivity(tickets([run], Levels((1,))), SHORT, [0], bench(), points=5)
     assert [point[0] for point in row["points"]] == [0, 0.25, 0.5, 0.75, 1]
     gallery = Gallery(None)
-    (subject,) = subjects([Task(tickets([run], Levels((1,)))[0], "ticket", SHORT, 0)], gallery, "fp32", dense=False)
+    task = Task(tickets([run], Levels((1,)))[0], "ticket", SHORT, 0, "own")
+    (subject,) = subjects([task], gallery, "fp32", dense=False)
     with Progress(0, show=False) as progress:
         ends = Endpoints(gallery, bench(), progress)
         told = [ends.told(course) for course in (subject.course, subject.reordered(1))]

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from sslticket.analysis.analyse import analyse
 from sslticket.analysis.endpoints import Endpoints
-from sslticket.analysis.stability import apart, stability
-from sslticket.analysis.subjects import subjects, subnetwork
+from sslticket.analysis.stability import Stability, apart, stability
+from sslticket.analysis.subjects import subjects, subnetwork, wanted
 from sslticket.errors import BadInput
 from sslticket.evaluation.evaluate import evaluate
 from sslticket.evaluation.images import Gallery
@@ -110,7 +111,7 @@ def test_trainings_are_shared_and_the_same_when_repeated(run: Path) -> None:
 
 
 def test_each_clock_has_trainings_and_rows_of_its_own(run: Path) -> None:
-    (late,) = stability(at(run, 2), SHORT, [0], bench())
+    (late,) = analyse(Stability(), wanted(at(run, 2), [], [SHORT], [0], ["new"]), bench())
     ends = {path.name for path in (run / "endpoints").iterdir()}
     # What earlier versions, which knew no other clock, called them.
     dense, ticket = (Ticket.load(path).hash for path in at(run, 0, 2))
@@ -118,7 +119,7 @@ def test_each_clock_has_trainings_and_rows_of_its_own(run: Path) -> None:
         f"{which}.ticket.short.seed0.order{order}.fp32.safetensors"
         for which, order in ((ticket, 0), (ticket, 1), (dense, 0))
     }
-    (whole,) = stability(at(run, 2), WHOLE, [0], bench())
+    (whole,) = analyse(Stability(), wanted(at(run, 2), [], [WHOLE], [0], ["new"]), bench())
     assert (late["steps"], whole["steps"]) == (3 * 7, 3 * 8)
     assert {key for key in ROW_KEYS if late[key] == whole[key]} <= {"top1", "dense_top1"}
     assert [(row["protocol"], row["start"]) for row in (late, whole)] == [("short", "k"), ("short@0", "0")]
@@ -168,7 +169,7 @@ def test_from_the_initialisation_in_the_first_order_it_is_the_evaluations_traini
     (score,) = evaluate(matrix(at(run, 1), (), [SHORT], [0]), bench())
     list(stability(at(run, 1), SHORT, [0], bench()))
     gallery = Gallery(None)
-    (subject,) = subjects([Task(at(run, 1)[0], "ticket", SHORT, 0)], gallery, "fp32", dense=False)
+    (subject,) = subjects([Task(at(run, 1)[0], "ticket", SHORT, 0, "own")], gallery, "fp32", dense=False)
     with Progress(0, show=False) as progress:
         told = Endpoints(gallery, bench(), progress).told(subject.course)
     keys = ("top1", "top5", "loss", "steps", "samples", "data_hash")
@@ -203,9 +204,32 @@ def test_a_cached_endpoint_of_other_images_or_a_damaged_one_is_refused(run: Path
     halved = replace(SHORT, half="a")
     list(stability(at(run, 2), halved, [0], bench()))
     next((run / "rows").glob("*.stability.*")).unlink()
+    other = replace(SHORT, half="b")
     with pytest.raises(BadInput, match="is of other images; delete it and run the same command again"):
-        list(stability(at(run, 2), SHORT, [0], bench()))
+        list(stability(at(run, 2), other, [0], bench()))
     for path in (run / "endpoints").iterdir():
         path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(BadInput, match="is damaged; delete it and run the same command again"):
-        list(stability(at(run, 2), SHORT, [0], bench()))
+        list(stability(at(run, 2), other, [0], bench()))
+
+
+def test_subnetworks_of_one_task_keep_the_classification_layer_of_w_k(run: Path) -> None:
+    rows = list(stability(at(run, 2), SHORT, [0], bench(), controls=["local"]))
+    assert [(row["control"], row["head"], row.get("replicate")) for row in rows] == [
+        *(("ticket", "own", None), ("local", "own", 0))
+    ]
+    assert [wrong(row) for row in rows] == [None, None]
+    task = Task(at(run, 2)[0], "local", SHORT, 0, "own")
+    ticket, random = Ticket.load(task.path), subnetwork(task)
+    assert torch.equal(random.head["weight"], ticket.head["weight"])
+
+
+def test_replicates_have_random_subnetworks_of_their_own(tmp_path: Path) -> None:
+    """Two searches whose tickets keep as many weights of each layer: masks of the random ones must still differ."""
+    masks = []
+    for seed in (0, 1):
+        which = recipe(seed=seed, search=IMP(levels=1, rate=0.5, rewind="1it", scope="layer"))
+        run = search(tmp_path, which).folder.path
+        masks.append(subnetwork(Task(at(run, 1)[0], "local", SHORT, 0)).mask)
+    assert masks[0].counts() == masks[1].counts()
+    assert not masks[0].equals(masks[1])

@@ -57,8 +57,8 @@ def test_from_tickets_to_a_report(run: Path, tmp_path: Path, capsys: pytest.Capt
     assert printed[-4:-2] == [f"figures: {len(drawn)} in {figures}", f"table: {table}"]
     assert r"\caption{Top-1 in \% of conv3 on digits (protocol digits-demo)" in table.read_text()
     sslticket("rows", tmp_path, "-o", tmp_path / "rows.csv")
-    assert capsys.readouterr().out == f"table: {tmp_path / 'rows.csv'}, 12 rows\n"
-    assert len((tmp_path / "rows.csv").read_text().splitlines()) == 13
+    assert capsys.readouterr().out == f"table: {tmp_path / 'rows.csv'}, 13 rows\n"
+    assert len((tmp_path / "rows.csv").read_text().splitlines()) == 14
 
 
 def test_a_dry_run_tells_what_is_left_and_trains_nothing(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -25,6 +25,7 @@ from sslticket.machine import Machine
 from sslticket.masking.mask import Mask
 from sslticket.recipe import Data
 from sslticket.report.schema import wrong
+from sslticket.search.imp import IMP
 from sslticket.ticket import Ticket
 from sslticket.training.workbench import Workbench
 from tests.runs import recipe, search
@@ -34,10 +35,10 @@ SHORT = Protocol(name="short", dataset="digits", fit=Fit(length="4it", batch_siz
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two replicates of a search of three levels on digits."""
+    """Two searches of three levels on digits, which differ in their rewind point and share their seed."""
     out = tmp_path_factory.mktemp("runs")
-    for seed in (0, 1):
-        search(out, recipe(seed=seed))
+    for rewind in ("2it", "3it"):
+        search(out, recipe(search=IMP(levels=3, rate=0.5, rewind=rewind)))
     return out
 
 
@@ -87,7 +88,7 @@ def test_a_row_of_another_run_is_reused_in_a_later_invocation(runs: Path) -> Non
     assert trainings(both) == {"ticket": 1}
     again = [row for row in measured(both) if row["control"] == "random"]
     assert [each["run"] for each in again] == [second.name]
-    own = {"run", "search_seed", "ticket_hash", "recipe"}
+    own = {"run", "ticket_hash", "recipe", "settings", "rewind_samples", "search_samples"}
     assert {name: value for name, value in again[0].items() if name not in own} == {
         name: value for name, value in row.items() if name not in own
     }

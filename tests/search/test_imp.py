@@ -128,7 +128,7 @@ def test_seed_and_objective_change_what_they_should(tmp_path: Path) -> None:
 
 
 def test_the_rows_say_what_each_ticket_cost(run: Path) -> None:
-    rows = [json.loads(path.read_text()) for path in sorted((run / "rows").glob("search.*"))]
+    rows = [json.loads(path.read_text()) for path in sorted((run / "rows").glob("search.level-*"))]
     assert [row["steps"] for row in rows] == [REWIND] + [STEPS - REWIND] * 3
     assert [row["search_samples"] for row in rows] == [64, 192, 320, 448]
     assert [row["density"] for row in rows] == pytest.approx([1, 0.5, 0.25, 0.125], abs=1e-4)

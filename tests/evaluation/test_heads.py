@@ -1,0 +1,189 @@
+"""The classification layer as a part of the ticket, controls that keep weights, and controls of replicates."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from sslticket.errors import BadInput
+from sslticket.evaluation import score, tasks
+from sslticket.evaluation.controls import weights_beside
+from sslticket.evaluation.evaluate import evaluate
+from sslticket.evaluation.protocols import Protocol
+from sslticket.fit import SGD, Fit
+from sslticket.machine import Machine
+from sslticket.masking import gate
+from sslticket.objectives.rotnet import RotNet
+from sslticket.recipe import Data
+from sslticket.report.schema import wrong
+from sslticket.search.imp import IMP
+from sslticket.ticket import INITIAL, Ticket
+from sslticket.training.net import Net
+from sslticket.training.workbench import Workbench
+from tests.runs import BATCH, REWIND, recipe, search
+
+SHORT = Protocol(name="short", dataset="digits", fit=Fit(length="8it", batch_size=128, optimizer=SGD(lr=0.1)))
+ONE = IMP(levels=2, rate=0.5, rewind=f"{REWIND}it")
+
+
+@pytest.fixture(scope="module")
+def labels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return search(tmp_path_factory.mktemp("labels"), recipe(search=ONE)).folder.path
+
+
+@pytest.fixture(scope="module")
+def turns(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return search(tmp_path_factory.mktemp("turns"), recipe(RotNet(), search=ONE)).folder.path
+
+
+def paths(*runs: Path, level: int = 1) -> list[Path]:
+    return tasks.tickets(list(runs), tasks.Levels((level,)))
+
+
+def heads(rows: list[tasks.Task]) -> list[tuple[str, str]]:
+    return [(task.control, task.head) for task in rows]
+
+
+def measured(rows: list[tasks.Task]) -> list[dict[str, object]]:
+    return list(evaluate(rows, Workbench.on(Machine(), "fp32")))
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Net, int, int]]:
+    """The net, and first and last step, of every training under a protocol as it begins."""
+    found: list[tuple[Net, int, int]] = []
+    train = score.Examiner.train
+
+    def watched(self: score.Examiner, net: Net, exam: score.Exam) -> dict[str, object]:
+        copy = exam.net()
+        gate.write(copy, gate.read(net))
+        found.append((copy, exam.start, exam.stop))
+        return train(self, net, exam)
+
+    monkeypatch.setattr(score.Examiner, "train", watched)
+    return found
+
+
+def test_by_default_the_head_is_the_tickets_own_on_its_task_and_new_elsewhere(labels: Path, turns: Path) -> None:
+    assert heads(tasks.matrix(paths(labels), ["random", "reset"], [SHORT], [0])) == [
+        *(("ticket", "own"), ("random", "new"), ("reset", "own"))
+    ]
+    assert heads(tasks.matrix(paths(turns), ["random"], [SHORT], [0])) == [("ticket", "new"), ("random", "new")]
+    transfer = replace(SHORT, name="moved", dataset="mnist")
+    half = replace(SHORT, name="half", half="a")
+    for protocol in (transfer, half):
+        assert heads(tasks.matrix(paths(labels), [], [protocol], [0])) == [("ticket", "new")]
+
+
+def test_objectives_that_are_compared_are_also_scored_alike(labels: Path, turns: Path) -> None:
+    rows = tasks.matrix(paths(labels, turns), ["random"], [SHORT], [0])
+    assert heads(rows) == [
+        *(("ticket", "own"), ("ticket", "new"), ("random", "new")),
+        *(("ticket", "new"), ("random", "new")),
+    ]
+    assert len({task.row for task in rows}) == len(rows)
+    alone = tasks.matrix(paths(labels, turns), [], [SHORT], [0], beside=False)
+    assert heads(alone) == [("ticket", "own"), ("ticket", "new")]
+
+
+def test_a_head_that_is_asked_for_and_not_there_is_refused(labels: Path, turns: Path) -> None:
+    assert heads(tasks.matrix(paths(labels), [], [SHORT], [0], ["new"])) == [("ticket", "new")]
+    with pytest.raises(BadInput, match=r"has no classification layer for the classes of short; give --head new"):
+        tasks.matrix(paths(labels, turns), [], [SHORT], [0], ["own"])
+
+
+def test_shuffled_labels_and_fewer_classes_are_other_tasks(tmp_path: Path) -> None:
+    shuffled = search(tmp_path, recipe(search=ONE, data=Data(dataset="digits", shuffle_labels=1.0))).folder.path
+    classes = search(
+        tmp_path, recipe(search=ONE, data=Data(dataset="digits", subset=0.5, subset_by="classes"))
+    ).folder.path
+    for run in (shuffled, classes):
+        assert Ticket.load(paths(run)[0]).head, "it has one"
+        assert heads(tasks.matrix(paths(run), [], [SHORT], [0])) == [("ticket", "new")]
+
+
+def test_what_is_trained_is_what_the_row_says(labels: Path, started: list[tuple[Net, int, int]]) -> None:
+    ticket, initial = Ticket.load(paths(labels)[0]), Ticket.load(labels / INITIAL)
+    rows = measured(tasks.matrix(paths(labels), ["reset", "permuted"], [SHORT], [0], ["own", "new"]))
+    assert [wrong(row) for row in rows] == [None] * 6
+    dense = Ticket.load(labels / "tickets" / "level-00.safetensors")
+    nets = {(row["control"], row["head"]): net for row, (net, _, _) in zip(rows, started, strict=True)}
+    assert len(nets) == 6
+    new = nets["ticket", "new"].heads.weight
+    sources = {"ticket": (ticket, ticket), "reset": (initial, initial), "permuted": (dense, ticket)}
+    for control, (weights, head) in sources.items():
+        assert torch.equal(nets[control, "own"].heads.weight, head.head["weight"])
+        assert torch.equal(nets[control, "new"].heads.weight, new), "one new head under one seed"
+        state = gate.read(nets[control, "own"].backbone)
+        for name, mask in ticket.mask.items():
+            alive = state[name] != 0
+            assert torch.equal(state[name], weights.weights[name] * alive)
+            if control != "permuted":
+                assert torch.equal(alive, mask)
+    placed = [gate.read(nets["permuted", head].backbone) for head in ("own", "new")]
+    survivors = [sum(int((state[name] != 0).sum()) for name in ticket.mask) for state in placed]
+    assert survivors == [ticket.mask.survivors] * 2
+    assert any(not torch.equal(placed[0][name] != 0, mask) for name, mask in ticket.mask.items())
+
+
+def test_the_head_of_a_ticket_helps_on_its_own_task_at_once(labels: Path) -> None:
+    """Kept and thrown away must differ, or the layer was not used."""
+    rows = measured(tasks.matrix(paths(labels, level=2), [], [replace(SHORT, name="once")], [0], ["own", "new"]))
+    assert rows[0]["loss"] != rows[1]["loss"]
+
+
+def test_a_schedule_from_k_has_t_minus_k_steps(labels: Path, started: list[tuple[Net, int, int]]) -> None:
+    both = [replace(SHORT, name="clock"), replace(SHORT, name="clock@k", start="k")]
+    rows = measured(tasks.matrix(paths(labels), [], both, [0]))
+    first = -(-REWIND * BATCH // 128)
+    assert [(begins, stops) for _, begins, stops in started] == [(0, 8), (first, 8)]
+    assert [(row["start"], row["steps"], row["samples"]) for row in rows] == [
+        *(("0", 8, 8 * 128), ("k", 8 - first, (8 - first) * 128))
+    ]
+    assert rows[0]["protocol_hash"] != rows[1]["protocol_hash"]
+
+
+def test_replicates_have_random_tickets_of_their_own_that_objectives_share(tmp_path: Path) -> None:
+    runs = [
+        search(tmp_path, recipe(objective, seed=seed, search=ONE)).folder.path
+        for seed in (0, 1)
+        for objective in (None, RotNet())
+    ]
+    rows = tasks.matrix(paths(*runs), ["random"], [SHORT], [0])
+    written = [row for row in measured(rows) if row["control"] == "random"]
+    assert [row["replicate"] for row in written] == [row["search_seed"] for row in written]
+    losses = {(row["replicate"], row["loss"]) for row in written}
+    assert len(written) == 4
+    assert len(losses) == 2, "one a search seed, shared by both objectives"
+    assert len({loss for _, loss in losses}) == 2
+
+
+def test_a_control_row_that_all_replicates_shared_is_measured_anew(labels: Path) -> None:
+    task = tasks.matrix(paths(labels), ["random"], [replace(SHORT, name="older")], [0])[1:]
+    (row,) = measured(task)
+    assert measured(task) == []
+    task[0].row.write_text(json.dumps({key: value for key, value in row.items() if key != "replicate"}))
+    (again,) = measured(task)
+    assert (again["loss"], again["replicate"]) == (row["loss"], 0)
+
+
+def test_a_row_under_other_settings_of_a_protocol_of_the_same_name_is_measured_anew(labels: Path) -> None:
+    protocol = replace(SHORT, name="changed")
+    assert len(measured(tasks.matrix(paths(labels), [], [protocol], [0]))) == 1
+    longer = replace(protocol, fit=replace(SHORT.fit, length="9it"))
+    (row,) = measured(tasks.matrix(paths(labels), [], [longer], [0]))
+    assert row["steps"] == 9
+
+
+def test_weights_that_a_search_has_not_kept_are_named(labels: Path, tmp_path: Path) -> None:
+    lone = tmp_path / "run" / "tickets" / "level-01.safetensors"
+    lone.parent.mkdir(parents=True)
+    lone.write_bytes(paths(labels)[0].read_bytes())
+    with pytest.raises(BadInput, match=r"control reset of .*level-01\.safetensors needs W_0"):
+        weights_beside(lone, "reset")
+    with pytest.raises(BadInput, match=r"needs the dense network of its search, level-00\.safetensors"):
+        weights_beside(lone, "permuted")
+    with pytest.raises(BadInput, match=r"needs W_0"):
+        measured(tasks.matrix([lone], ["reset"], [SHORT], [0]))
