@@ -11,11 +11,19 @@ from sslticket.errors import BadInput, one_line, unknown
 
 T = TypeVar("T")
 
+ADDED = {"added": True}
+"""Metadata of fields that a class had once done without: while such a field has its default it is left out of the
+values, so that keys, families and folders of runs stay what they were before the field was there."""
+
 
 def values(settings: object) -> Any:
     """JSON values; a dataclass becomes its fields, and its name under "is"."""
     if dataclasses.is_dataclass(settings) and not isinstance(settings, type):
-        fields = {field.name: values(getattr(settings, field.name)) for field in dataclasses.fields(settings)}
+        fields = {
+            field.name: values(value)
+            for field in dataclasses.fields(settings)
+            if (value := getattr(settings, field.name)) != field.default or not field.metadata.get("added")
+        }
         return {"is": type(settings).__name__, **fields}
     if isinstance(settings, (list, tuple)):
         return [values(item) for item in settings]

@@ -110,6 +110,10 @@ class Ticket:
         gate.set_mask(model, Mask(self.mask.layers | others.layers))
         if head is not None:
             gate.write(head, self.head)
+            if "head_kept" in self.provenance:  # a supermask's: drawn weights are never 0, so what is 0 is pruned
+                masked = Mask({name: self.head[name] != 0 for name in prunable(head)})
+                gate.attach(head, masked)
+                gate.set_mask(head, masked)
         return model
 
     def _check_head(self, head: nn.Module) -> None:

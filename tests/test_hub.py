@@ -172,8 +172,8 @@ def test_rows_of_a_ticket_on_the_hub_lie_in_out_and_not_in_the_cache(
     assert f"next: sslticket report {out / 'me--ticket@v1'} {out / 'me--ticket'} -o" in capsys.readouterr().out
     rows = sorted(path.relative_to(out).as_posix() for path in out.rglob("*.jsonl"))
     assert rows == [
-        "me--ticket/rows/level-02.ticket.short.seed0.jsonl",
-        "me--ticket@v1/rows/ticket.ticket.short.seed0.jsonl",
+        "me--ticket/rows/level-02.ticket.short.own-head.seed0.jsonl",
+        "me--ticket@v1/rows/ticket.ticket.short.own-head.seed0.jsonl",
     ]
     assert not list((tmp_path / "cache").rglob("*.jsonl"))
     _main(words)
@@ -205,4 +205,4 @@ def test_inspect_and_export_take_a_name(file: Path, tmp_path: Path, capsys: pyte
 def test_an_exported_folder_is_evaluated_as_a_lone_ticket(short: str, file: Path, tmp_path: Path) -> None:
     _main(["export", str(file), str(tmp_path / "out")])
     _main(["evaluate", str(tmp_path / "out"), "--protocol", short, "--seeds", "0", "--levels", "7"])
-    assert [path.name for path in (tmp_path / "out" / "rows").iterdir()] == ["ticket.ticket.short.seed0.jsonl"]
+    assert [path.name for path in (tmp_path / "out" / "rows").iterdir()] == ["ticket.ticket.short.own-head.seed0.jsonl"]

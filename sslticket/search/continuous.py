@@ -38,6 +38,8 @@ class ContinuousSparsification(Rounds):
         divided: divide the mask by sigma(s_0), as the released code.
         scaled_reset: multiply scores by beta_T before the next round, as the paper; the released code does not.
         frozen: train scores only; weights and heads stay as they were drawn.
+        masked_head: with frozen weights, the classification layer is drawn Xavier-normal with biases of 0 and masked
+            like every other layer (section 4.1 after Zhou et al. 2019, whose Conv-6 has a mask on all of them).
     """
 
     rounds: int = 5
@@ -85,7 +87,13 @@ class ContinuousSparsification(Rounds):
             divided=self.divided,
         )
         chosen = score_optimizer(self.score_optimizer, self.score_lr, fit)
-        return Learning(gate=make, optimizer=chosen, penalty=self.penalty, frozen=self.frozen)
+        return Learning(
+            gate=make,
+            optimizer=chosen,
+            penalty=self.penalty,
+            frozen=self.frozen,
+            masked_head=bool(self.masked_head),
+        )
 
     def mask(self, net: "Net", seed: int) -> Mask:
         """See the base class: b(s_T)."""

@@ -1,7 +1,7 @@
 """Edge-popup: the highest scores of each layer, over weights that are never trained."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -10,8 +10,9 @@ from sslticket.fit import Fit
 from sslticket.masking import gate
 from sslticket.masking.gates.topk import TopKGate, many
 from sslticket.masking.mask import Mask
+from sslticket.plain import ADDED
 from sslticket.search.base import Search, Stages
-from sslticket.search.learnt import ScoreOptimizer, check_rate, report, score_optimizer
+from sslticket.search.learnt import ScoreOptimizer, check_rate, mask_head, report, score_optimizer
 from sslticket.training.learning import Learning
 from sslticket.units import Clock
 
@@ -31,16 +32,19 @@ class EdgePopup(Search):
         score_optimizer: of the scores: "same" as the weights', SGD with momentum 0.9, or Adam; never with weight decay.
         score_lr: the scores' learning rate, which follows the schedule in proportion (0.1 in the paper's code); None
             for that of the weights, which has no other use here.
+        masked_head: the classification layer is drawn Xavier-normal with biases of 0 and masked like every other layer.
     """
 
     density: float = 0.5
     score_optimizer: ScoreOptimizer = "sgd"
     score_lr: float | None = 0.1
+    masked_head: bool | None = field(default=None, metadata=ADDED)
 
     def __post_init__(self) -> None:
         if not 0 < self.density < 1:
             raise BadInput(f"a density of {self.density:g} leaves nothing to choose; give --density between 0 and 1")
         check_rate(self.score_lr)
+        mask_head(self, frozen=True)
 
     def stages(self, clock: Clock, dense: Mask) -> Stages:
         """See the base class."""
@@ -54,7 +58,8 @@ class EdgePopup(Search):
     def learning(self, fit: Fit, clock: Clock) -> Learning:
         """See the base class."""
         chosen = score_optimizer(self.score_optimizer, self.score_lr, fit)
-        return Learning(gate=partial(TopKGate, density=self.density), optimizer=chosen, frozen=True)
+        make = partial(TopKGate, density=self.density)
+        return Learning(gate=make, optimizer=chosen, frozen=True, masked_head=bool(self.masked_head))
 
     def tickets(self, lab: "Lab") -> Iterator["Ticket"]:
         """See the base class."""

@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 from typing import Any, Literal
 
-from torch import nn
+from torch import Tensor, nn
 
 from sslticket.errors import BadInput
 from sslticket.files import write_row
@@ -128,7 +128,11 @@ class Lab:
             return {}
         path = next(path for path, module in self._net.named_modules() if module is layer)
         whole = gate.read(self._net) if state is None else state
-        return {name: whole[f"{path}.{name}"] for name in layer.state_dict()}
+        return {name: whole[f"{path}.{name}"] for name in gate.stored(layer)}
+
+    def _head_mask(self) -> dict[str, Tensor]:
+        """What a search keeps of a classification layer that it masks too; empty where it does not."""
+        return {name: one.chosen().cpu() for name, one in self._net.head_gates.items()}
 
     def train(
         self,
@@ -241,6 +245,13 @@ class Lab:
             early = checkpoint.load_net(self._folder.early)
             names = [name.removeprefix("backbone.") for name in early if name.startswith("backbone.")]
             # In one order whatever they are: the mask of a random ticket is drawn over the layers as they come.
+            head = self._head(early if weights is None else None)
+            if level and head and (chosen := self._head_mask()):
+                head |= {name: head[name] * layer for name, layer in chosen.items()}
+                kept, total = (
+                    sum(int(count(layer)) for layer in chosen.values()) for count in (Tensor.sum, Tensor.numel)
+                )
+                provenance |= {"head_kept": kept, "head_total": total}
             own = {name: early[f"backbone.{name}"] if weights is None else weights[name] for name in names}
             ticket = Ticket.make(
                 mask,
@@ -248,7 +259,7 @@ class Lab:
                 level=level,
                 recipe=self._recipe.to_dict(),
                 provenance=provenance,
-                head=self._head(early if weights is None else None),
+                head=head,
             )
             row = record.row(
                 self._plan,

@@ -2,13 +2,14 @@
 
 from abc import abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from sslticket.errors import BadInput
 from sslticket.fit import LARS, SGD, Adam, Fit, Optimizer
 from sslticket.masking import gate
 from sslticket.masking.mask import Mask
+from sslticket.plain import ADDED
 from sslticket.search.base import Search, Stages, rewind_step
 from sslticket.units import Clock, Span
 
@@ -33,6 +34,8 @@ class Rounds(Search):
         score_optimizer: of the scores: "same" as the weights', SGD with momentum 0.9, or Adam; never with weight decay.
         score_lr: the scores' learning rate, which follows the schedule in proportion; None for that of the weights.
         frozen: train scores only; weights and heads stay as they were drawn.
+        masked_head: with frozen weights, the classification layer is drawn Xavier-normal with biases of 0 and masked
+            like every other layer (section 4.1 after Zhou et al. 2019, whose Conv-6 has a mask on all of them).
     """
 
     rounds: int
@@ -42,6 +45,7 @@ class Rounds(Search):
     score_optimizer: ScoreOptimizer
     score_lr: float | None
     frozen: bool = False
+    masked_head: bool | None = field(default=None, metadata=ADDED)
 
     def __post_init__(self) -> None:
         if self.rounds < 1:
@@ -53,6 +57,7 @@ class Rounds(Search):
         if not 0 <= self.penalty < float("inf"):
             raise BadInput(f"a penalty of {self.penalty:g} makes nothing sparse; give --penalty 0 or more")
         check_rate(self.score_lr)
+        mask_head(self, self.frozen)
         Span.parse(self.rewind)
 
     @property
@@ -97,6 +102,18 @@ class Rounds(Search):
             self.reset(lab.net)
             lab.carry(level)
         return lab.keep(level, mask, told=told)
+
+
+def mask_head(search: Any, frozen: bool) -> None:
+    """Fill in whether a search masks the classification layer: a supermask does, unless it is told not to.
+
+    Raises:
+        BadInput: if weights are trained and it is to be masked all the same.
+    """
+    if frozen and search.masked_head is None:
+        object.__setattr__(search, "masked_head", True)
+    if search.masked_head and not frozen:
+        raise BadInput("--masked-head is for weights that are never trained; give --frozen too, or --no-masked-head")
 
 
 def check_rate(lr: float | None) -> None:

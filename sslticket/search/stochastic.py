@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from torch import nn
+
 from sslticket.fit import Fit
 from sslticket.masking import gate
 from sslticket.masking.gates.stochastic import StochasticGate
@@ -34,6 +36,8 @@ class StochasticSparsification(Rounds):
         sampled: a ticket's mask is drawn from the probabilities, as in Algorithm 2; else weights likelier kept than not
             are kept.
         frozen: train scores only; weights and heads stay as they were drawn.
+        masked_head: with frozen weights, the classification layer is drawn Xavier-normal with biases of 0 and masked
+            like every other layer (section 4.1 after Zhou et al. 2019, whose Conv-6 has a mask on all of them).
     """
 
     rounds: int = 30
@@ -53,7 +57,13 @@ class StochasticSparsification(Rounds):
         """See the base class."""
         chosen = score_optimizer(self.score_optimizer, self.score_lr, fit)
         make = partial(StochasticGate, initial=self.initial_score)
-        return Learning(gate=make, optimizer=chosen, penalty=self.penalty, frozen=self.frozen)
+        return Learning(
+            gate=make,
+            optimizer=chosen,
+            penalty=self.penalty,
+            frozen=self.frozen,
+            masked_head=bool(self.masked_head),
+        )
 
     def mask(self, net: "Net", seed: int) -> Mask:
         """See the base class: m ~ Bernoulli(sigma(s_T)), or [sigma(s_T) > 0.5]."""
@@ -65,8 +75,14 @@ class StochasticSparsification(Rounds):
 
     def reset(self, net: "Net") -> None:
         """See the base class; what is removed from the backbone is removed from momentum encoders too."""
-        layers = {}
-        for name, one in gate.learnt(net.backbone).items():
-            assert isinstance(one, StochasticGate), "the net was built with this search's gates"
-            layers[name] = one.survivors().cpu()
-        gate.set_mask_everywhere(net, Mask(layers))
+        gate.set_mask_everywhere(net, _survivors(net.backbone))
+        if net.head_gates:
+            gate.set_mask(net.heads, _survivors(net.heads))
+
+
+def _survivors(module: nn.Module) -> Mask:
+    layers = {}
+    for name, one in gate.learnt(module).items():
+        assert isinstance(one, StochasticGate), "the net was built with this search's gates"
+        layers[name] = one.survivors().cpu()
+    return Mask(layers)

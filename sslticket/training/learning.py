@@ -22,9 +22,11 @@ class Learning:
         penalty: lambda, the weight of the sum of all masks in the loss.
         frozen: weights and heads stay as they were drawn, and only scores are trained; the statistics of batch norm are
             estimated as always.
+        masked_head: the classification layer is drawn and masked as every other layer is.
     """
 
     gate: Callable[[Tensor], LearntGate]
     optimizer: Optimizer
     penalty: float = 0.0
     frozen: bool = False
+    masked_head: bool = False

@@ -56,6 +56,7 @@ class Loop:
         self.optimizer = optimizer_of(net, fit.optimizer)
         # Those of momentum encoders too, under the same names: what is drawn for a step is the same in all copies.
         self._gates = [pair for backbone in gate.backbones(net) for pair in gate.learnt(backbone).items()]
+        self._gates += [(f"heads.{name}", one) for name, one in net.head_gates.items()]
 
     def run(self, start: int, stop: int) -> None:
         """Take the optimiser steps `start` to `stop - 1`.

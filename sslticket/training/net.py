@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from sslticket import models
 from sslticket.data.loader import Batch
 from sslticket.masking import gate
-from sslticket.masking.gates.base import HardGate
+from sslticket.masking.gates.base import HardGate, LearntGate
 from sslticket.masking.mask import prunable
 from sslticket.objectives.base import Objective
 from sslticket.randomness import derive
@@ -31,7 +31,7 @@ class Net(nn.Module):
         self.heads = heads
         self.objective = objective
         self.learning = learning
-        self._gates = tuple(gate.learnt(backbone).values())
+        self._gates = (*gate.learnt(backbone).values(), *self.head_gates.values())
         self.passes = Passes(self)
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
@@ -40,6 +40,11 @@ class Net(nn.Module):
         if self.learning is not None and self.learning.penalty:
             terms[PENALTY] = self.learning.penalty * torch.stack([one.penalty() for one in self._gates]).sum()
         return terms
+
+    @property
+    def head_gates(self) -> dict[str, LearntGate]:
+        """The gate of a classification layer whose mask is learnt, as a supermask's is, by the name of its weight."""
+        return gate.learnt(self.heads) if isinstance(self.heads, nn.Linear) else {}
 
     @property
     def classifier(self) -> nn.Module | None:
@@ -77,6 +82,12 @@ class Net(nn.Module):
             features = models.features(backbone, channels=channels, image_size=image_size)
             torch.manual_seed(derive(seed, "heads"))
             heads = objective.heads(backbone, features, classes)
+            if learning is not None and learning.masked_head and isinstance(heads, nn.Linear):
+                # Drawn as the layers before it; torch's own drawing is for layers that will be trained.
+                nn.init.xavier_normal_(heads.weight)
+                nn.init.zeros_(heads.bias)
+                torch.manual_seed(derive(seed, "scores", "heads"))
+                gate.attach(heads, prunable(heads), learning.gate)
         net = cls(backbone, heads, objective, learning)
         if learning is not None and learning.frozen:
             for parameter in net.weights():

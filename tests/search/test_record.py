@@ -1,6 +1,7 @@
 """What a search leaves beside masks and weights: the head, W_0, and rows that say whose numbers they tell."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,16 +13,23 @@ from sslticket.masking import gate
 from sslticket.masking.magnitudes import measured
 from sslticket.objectives.rotnet import RotNet
 from sslticket.objectives.s4l import S4LRotation
+from sslticket.objectives.supervised import Supervised
 from sslticket.recipe import Data
 from sslticket.report.schema import wrong
+from sslticket.search.base import Search
+from sslticket.search.continuous import ContinuousSparsification
 from sslticket.search.edgepopup import EdgePopup
 from sslticket.search.imp import IMP
 from sslticket.search.oneshot import OneShot
 from sslticket.search.plan import Plan
+from sslticket.search.stochastic import StochasticSparsification
 from sslticket.ticket import Ticket
 from sslticket.training import checkpoint
 from sslticket.training.net import Net
 from tests.runs import BATCH, REWIND, recipe, search, tickets
+
+CONTINUOUS = ContinuousSparsification(rounds=1, rewind="0it", final_temperature=500.0, score_lr=2.0, frozen=True)
+STOCHASTIC = StochasticSparsification(rounds=1, rewind="0it", initial_score=0.0, score_lr=100.0, frozen=True)
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +117,39 @@ def test_the_console_says_whose_scores_it_shows(tmp_path: Path, capsys: pytest.C
 def test_metrics_of_a_learnt_mask_are_those_of_the_binary_network(tmp_path: Path) -> None:
     told = rows(search(tmp_path, recipe(search=EdgePopup(density=0.25))))
     assert told[1]["trained_density"] == pytest.approx(0.25, abs=0.001)
+
+
+@pytest.mark.parametrize(
+    "kind", [EdgePopup(density=0.25), CONTINUOUS, STOCHASTIC], ids=lambda kind: type(kind).__name__
+)
+def test_a_supermask_masks_the_classification_layer_and_trains_nothing_of_it(tmp_path: Path, kind: Search) -> None:
+    """Savarese et al. 2019, section 4.1, after Zhou et al. 2019: every layer of Conv-6 has a mask."""
+    planned = search(tmp_path, recipe(search=kind))
+    early = checkpoint.load_net(planned.folder.early)
+    weight, bias = early["heads.weight"], early["heads.bias"]
+    assert not bias.any()
+    assert weight.std() == pytest.approx((2 / (32 + 10)) ** 0.5, rel=0.15), "Xavier-normal"
+    ticket = tickets(planned)[1]
+    kept = ticket.head["weight"] != 0
+    assert 0 < kept.sum() < kept.numel()
+    assert torch.equal(ticket.head["weight"], weight * kept)
+    assert (ticket.provenance["head_kept"], ticket.provenance["head_total"]) == (int(kept.sum()), 320)
+    # Whoever trains the ticket on with its own layer trains what is left of it.
+    net = Net.build("conv3", Supervised(), channels=1, image_size=8, classes=10, seed=3)
+    ticket.apply(net.backbone, net.heads)
+    net.heads(torch.ones(2, 32)).sum().backward()
+    (gradient,) = (value.grad for name, value in net.heads.named_parameters() if "weight" in name)
+    assert gradient is not None
+    assert torch.equal(gradient != 0, kept)
+
+
+def test_a_mask_over_the_head_is_in_the_key_and_only_for_weights_that_are_not_trained() -> None:
+    trained, frozen = (recipe(search=replace(CONTINUOUS, frozen=each, masked_head=None)) for each in (False, True))
+    assert "masked_head" not in trained.to_dict()["search"]
+    assert frozen.to_dict()["search"]["masked_head"] is True
+    assert frozen.key != recipe(search=replace(CONTINUOUS, masked_head=False)).key
+    with pytest.raises(BadInput, match="--masked-head is for weights that are never trained"):
+        replace(CONTINUOUS, frozen=False, masked_head=True)
 
 
 def test_one_shot_tickets_were_all_found_by_the_dense_training(tmp_path: Path) -> None:
