@@ -50,7 +50,7 @@ class Course:
     @property
     def name(self) -> str:
         """All that decides where the training ends, but for the images."""
-        protocol = f"{self.task.protocol.name}.seed{self.task.seed}.order{self.order}"
+        protocol = f"{self.task.protocol.label}.seed{self.task.seed}.order{self.order}"
         return f"{self.hash}.{self.task.control}.{protocol}.{self.precision}"
 
     @property

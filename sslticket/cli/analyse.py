@@ -156,11 +156,11 @@ def _analyse(analysis: "Analysis", given: argparse.Namespace) -> None:
     """Do an analysis that trains, or say what it would do."""
     from sslticket.analysis.analyse import Survey, analyse
     from sslticket.analysis.outlook import outlook
-    from sslticket.evaluation import protocols, tasks
+    from sslticket.evaluation import tasks
     from sslticket.evaluation.pace import Pace
     from sslticket.training.workbench import Workbench
 
-    chosen = [protocols.find(name) for name in dict.fromkeys(given.protocol)]
+    chosen = selection.protocols(given)
     places, levels = selection.places(given), selection.levels(given.levels)
     paths = tasks.tickets(places, levels)
     wanted = tasks.matrix(paths, list(dict.fromkeys(given.controls)), chosen, selection.seeds(given.seeds))

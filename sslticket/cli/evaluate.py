@@ -30,10 +30,10 @@ def add(commands: "argparse._SubParsersAction[flags.Parser]") -> None:
 
 
 def _evaluate(given: argparse.Namespace) -> None:
-    from sslticket.evaluation import protocols, tasks
+    from sslticket.evaluation import tasks
     from sslticket.evaluation.controls import check
 
-    chosen = [protocols.find(name) for name in dict.fromkeys(given.protocol)]
+    chosen = selection.protocols(given)
     for name in given.controls:
         check(name)
     levels, places = selection.levels(given.levels), selection.places(given)

@@ -1,6 +1,7 @@
 """A recipe file as a command: flags, then the search."""
 
 import os
+import shlex
 import sys
 import traceback
 from collections.abc import Sequence
@@ -44,7 +45,8 @@ def _run(recipe: Recipe, words: Sequence[str]) -> None:
     other_half = {"a": "b", "b": "a", None: None}[recipe.data.half]
     fitting = [each for each in PROTOCOLS if (each.dataset, each.half) == (recipe.data.dataset, other_half)]
     for protocol in fitting[:1]:
-        print(f"next: sslticket evaluate {planned.folder.path} --protocol {protocol.name} --controls random")
+        part = f" --part {shlex.quote(recipe.data.part)}" if recipe.data.part else ""
+        print(f"next: sslticket evaluate {planned.folder.path} --protocol {protocol.name}{part} --controls random")
 
 
 def resolve(recipe: Recipe, given: dict[str, object]) -> Recipe:

@@ -10,6 +10,7 @@ from sslticket.cli import flags
 from sslticket.errors import BadInput
 
 if TYPE_CHECKING:
+    from sslticket.evaluation.protocols import Protocol
     from sslticket.evaluation.tasks import Levels
 
 USUAL = "0-6, then every third"
@@ -24,6 +25,11 @@ def add(parser: flags.Parser, *, levels: str = USUAL) -> None:
         required=True,
         metavar="NAME",
         help="imagenet, cifar10, svhn-sgd, digits-demo, ...; docs/evaluation.md has them all",
+    )
+    parser.add_argument(
+        "--part",
+        metavar="NAME",
+        help="what the protocol's images are if they are not the whole official set, such as flowers102 [none]",
     )
     parser.add_argument("--seeds", nargs="+", metavar="SEED", help="such as 0 1 2 or 0-5 [the protocol's own]")
     parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="of the passes [fp32]")
@@ -54,6 +60,23 @@ def places(given: argparse.Namespace) -> list[Path]:
         BadInput: if one cannot be fetched.
     """
     return [hub.kept(place, given.out) if hub.is_name(place) else place for place in given.tickets]
+
+
+def protocols(given: argparse.Namespace) -> "list[Protocol]":
+    """What --protocol says, each once, on the part of its data set that --part names.
+
+    Raises:
+        BadInput: for an unknown protocol, or what cannot name a part.
+    """
+    from dataclasses import replace
+
+    from sslticket.data.names import check_part
+    from sslticket.evaluation.protocols import find
+
+    chosen = [find(name) for name in dict.fromkeys(given.protocol)]
+    for protocol in chosen:
+        check_part(protocol.dataset, given.part)
+    return [replace(protocol, part=given.part) for protocol in chosen]
 
 
 def levels(words: Sequence[str] | None) -> "Levels":

@@ -110,6 +110,7 @@ def about(path: Path, ticket: Ticket) -> dict[str, Any]:
         "objective": came["objective"],
         "model": recipe["model"],
         "source": came["dataset"],
+        **({"source_hash": came["source_hash"]} if came.get("source_hash") else {}),
         "subset": recipe["data"]["subset"],
         "subset_by": recipe["data"]["subset_by"],
         "level": ticket.level,

@@ -10,7 +10,7 @@ from typing import Any
 from sslticket.evaluation.entrants import Entrant
 from sslticket.evaluation.images import Gallery
 from sslticket.evaluation.natural import Natural
-from sslticket.evaluation.tasks import Task
+from sslticket.evaluation.tasks import Task, row_of
 from sslticket.fit import Fit
 
 NATURAL = "natural"
@@ -83,8 +83,9 @@ class Matrix:
         }
         entrants = {path: Entrant.read(path, protocols) for path, protocols in targets.items()}
         matrix = cls(tasks, entrants, Gallery(data_root), precision)
-        for task in matrix.left():
-            matrix.gallery.splits(task.protocol, entrants[task.path].channels)
+        for task in tasks:
+            row = row_of(task.row) if matrix.is_done(task) else None
+            matrix.gallery.check(task.protocol, entrants[task.path].channels, row, task.row)
         return matrix
 
     def left(self) -> list[Task]:
@@ -113,7 +114,7 @@ class Matrix:
 
     def about(self, task: Task) -> dict[str, Any]:
         """What a row says beside what was measured."""
-        target = self.gallery.splits(task.protocol, self.entrants[task.path].channels).training.manifest.dataset
+        target = self.gallery.splits(task.protocol, self.entrants[task.path].channels).training.manifest.name
         own = {"control": task.control, "protocol": task.protocol.name, "target": target, "seed": task.seed}
         return dict(self.entrants[task.path].about) | own
 
@@ -122,7 +123,9 @@ class Matrix:
         if training.donor is None:
             return None
         row = json.loads(training.donor.read_text(encoding="utf-8"))
-        return {name: value for name, value in row.items() if name not in self.about(training.like)}
+        # Of the donor's own ticket, which may tell what older ones do not.
+        about = {"source_hash", *self.about(training.like)}
+        return {name: value for name, value in row.items() if name not in about}
 
     def _identity(self, task: Task) -> tuple[object, ...]:
         """Rows that agree in this are filled by one training.
@@ -131,7 +134,7 @@ class Matrix:
         and a dense network drawn anew is the same under every control but the adjusted.
         """
         entrant = self.entrants[task.path]
-        where = (task.protocol.name, task.seed, entrant.model, entrant.channels, entrant.size, entrant.layers)
+        where = (task.protocol.label, task.seed, entrant.model, entrant.channels, entrant.size, entrant.layers)
         if task.control == "adjusted":
             natural = self._natural_kept(self._natural_file(task), entrant.layers)
             return (*where, "adjusted", entrant.kept if natural is None else min(entrant.kept, natural))
@@ -176,7 +179,7 @@ class Matrix:
     def _natural_file(self, task: Task) -> Path:
         """Of any run of the matrix with this network; where none has it yet, of the first."""
         entrant = self.entrants[task.path]
-        name = f"{entrant.model.replace('/', '_')}.{task.protocol.name}.seed{task.seed}.safetensors"
+        name = f"{entrant.model.replace('/', '_')}.{task.protocol.label}.seed{task.seed}.safetensors"
         alike = (
             other.run
             for other in self.tasks

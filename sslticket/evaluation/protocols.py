@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from sslticket.data.dataset import Dataset
+from sslticket.data.names import in_paths
 from sslticket.data.views import View
 from sslticket.errors import unknown
 from sslticket.fit import SGD, Adam, Fit, Optimizer
@@ -30,6 +31,7 @@ class Protocol:
         train: the training view; None for the dataset's own.
         eval: the evaluation view; None for the dataset's own.
         seeds: drawn from when none are asked for; they vary head, order, augmentation and the random tickets.
+        part: what the images are if they are not the whole official set; told by a row's target, and no setting.
     """
 
     name: str
@@ -41,6 +43,12 @@ class Protocol:
     train: View | None = None
     eval: View | None = None
     seeds: tuple[int, ...] = (0, 1, 2)
+    part: str | None = None
+
+    @property
+    def label(self) -> str:
+        """Its name and the part's, for files' names: rows on a part and on the whole set lie side by side."""
+        return self.name if self.part is None else f"{self.name}-{in_paths(self.part)}"
 
     def fit_for(self, model: str) -> Fit:
         """How a model is trained under this protocol."""

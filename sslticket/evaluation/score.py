@@ -156,6 +156,7 @@ class Examiner:
             "precision": bench.precision,
             **origin.stamp(),
             "data_hash": manifest.hash,
+            "eval_hash": exam.splits.evaluation.manifest.hash,
         }
 
     def training_images(self, exam: Exam) -> Loader:

@@ -28,7 +28,7 @@ class Task:
     @property
     def name(self) -> str:
         """Of its row's file, and of what else belongs to it."""
-        return f"{self.path.stem}.{self.control}.{self.protocol.name}.seed{self.seed}"
+        return f"{self.path.stem}.{self.control}.{self.protocol.label}.seed{self.seed}"
 
     @property
     def row(self) -> Path:

@@ -23,11 +23,13 @@ def provenance(plan: Plan, *, weights: Literal["early", "trained"], samples: int
     shuffled = {} if images.permutation is None else {"permutation": images.permutation}
     half = {} if images.half is None else {"half": images.half}
     return {
-        "dataset": manifest.dataset,
+        "dataset": recipe.data.name,
         "images": len(images.true.manifest),
         **half,
         **shuffled,
         "classes": len(manifest.classes),
+        "classes_hash": manifest.classes_hash,
+        "source_hash": images.source_hash,
         "data_hash": manifest.hash,
         "objective": recipe.task,
         "seed": recipe.seed,
@@ -73,6 +75,7 @@ def row(plan: Plan, ticket: Ticket, measured: Mapping[str, Any], *, bad_images: 
         "layers": {name: list(count) for name, count in ticket.mask.counts().items()},
         "bad_images": bad_images,
         **origin.stamp(),
+        "source_hash": ticket.provenance["source_hash"],
         "data_hash": ticket.provenance["data_hash"],
         "device": device,
         "precision": recipe.precision,

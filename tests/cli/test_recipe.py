@@ -164,7 +164,7 @@ def test_the_next_step_after_one_half_is_the_other(
     few_cifar: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ("--dataset", "cifar10", "--image-size", 12, "--length", "4it", "--batch-size", 8, "--levels", 1)
-    run("supervised_digits", *words, "--half", "a", "--data-root", few_cifar, "--out", tmp_path)
-    assert "--protocol cifar10b --controls random" in capsys.readouterr().out
+    run("supervised_digits", *words, "--half", "a", "--part", "6 each", "--data-root", few_cifar, "--out", tmp_path)
+    assert "--protocol cifar10b --part '6 each' --controls random" in capsys.readouterr().out
     with pytest.raises(BadInput, match="--half"):
         run("supervised_digits", "--half", "c")
