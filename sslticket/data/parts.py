@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from sslticket.data.catalogue import DATASETS
 from sslticket.data.dataset import Dataset, Split
 from sslticket.data.manifest import list_names
 from sslticket.data.names import check_part, in_paths
@@ -98,8 +99,13 @@ def images_hash(source: Source, lists: Iterable[Path] = ()) -> str:
 
 
 def folder_name(source: Source) -> str:
-    """What a folder of one's own images is called: its last name, without the "train" that every one has."""
+    """What a folder of one's own images is called: its own name, or the name above that where it is "train".
+
+    One that has the name of a known set, or of a half of one, is "folder-imagenet": nobody knows that it is that set.
+    """
     assert source.manifest.root is not None, "one's own images are files"
     root = source.manifest.root.absolute()  # not resolved: a link's name is the one that people chose
     own = root.parent if root.name in source.dataset.train_folders else root
-    return in_paths(own.name) or source.dataset.name
+    name = in_paths(own.name)
+    known = name in DATASETS or (name[-1:] in ("a", "b") and name[:-1] in DATASETS)
+    return "-".join(filter(None, ["folder" if known or not name else "", name]))

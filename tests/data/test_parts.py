@@ -11,6 +11,7 @@ import pytest
 from sslticket.data import names, parts
 from sslticket.data.catalogue import DATASETS
 from sslticket.data.opening import Source, open_split
+from sslticket.data.sharding import Packing, begin, pack
 from tests.digits import write_digits
 
 Refused = Callable[..., AbstractContextManager[None]]
@@ -68,6 +69,20 @@ def test_classes_count_where_they_have_images_and_images_where_they_cannot_be_re
     assert parts.checked([damaged], None)[0].manifest.name == "digits"
 
 
+def test_shards_have_the_counts_of_what_was_packed(tmp_path: Path) -> None:
+    root, out, how = write_digits(tmp_path / "few", train=3, val=2), tmp_path / "packed", Packing(short_side=4)
+    originals = both("imagenet", root)
+    begin([source.manifest for source in originals], out, how)
+    for source in originals:
+        pack(source.manifest, out, how, lambda done: None)
+    small = {"classes": 10, "images": (30, 20)}
+    whole = [replace(source, dataset=replace(source.dataset, **small)) for source in both("imagenet", out)]
+    found = parts.checked(whole, None)
+    assert [parts.counts(source) for source in found] == [(30, 10), (20, 10)]
+    assert found[0].manifest.hash != originals[0].manifest.hash, "their pixels are others"
+    assert parts.images_hash(found[0]) not in (parts.images_hash(originals[0]), parts.images_hash(found[1]))
+
+
 @pytest.mark.parametrize("part", ["flowers102", "1 image a class", "v1.2_small-ish", "x" * 40])
 def test_parts_are_called_in_a_few_plain_words(part: str) -> None:
     names.check_part("imagenet", part)
@@ -113,5 +128,8 @@ def test_a_folder_is_called_by_its_own_name(tmp_path: Path, monkeypatch: pytest.
     root = write_digits(tmp_path / "My flowers (2)", train=1)
     assert parts.folder_name(open_split("folder", "train", root)) == "My-flowers-2"
     assert parts.folder_name(open_split("folder", "train", root / "train")) == "My-flowers-2"
+    for name in ("imagenet", "cifar10b"):
+        known = open_split("folder", "train", write_digits(tmp_path / name, train=1))
+        assert parts.folder_name(known) == f"folder-{name}", "it need not be the known set"
     monkeypatch.chdir(root)
     assert parts.folder_name(open_split("folder", "train", Path())) == "My-flowers-2"
