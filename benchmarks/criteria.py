@@ -56,8 +56,8 @@ def _search(name: str, root: Path, out: Path) -> None:
     else:
         search = OneShot(levels=1, rate=0.9, rewind="0it", scored="end", criterion=Magnitude())
     fit = Fit(length="2it", batch_size=_BATCH, optimizer=SGD(lr=0.1))
-    machine = Machine(data_root=root)
-    recipe = Recipe(model="resnet50", data=Data(dataset="imagenet"), objective=Supervised(), fit=fit, search=search)
+    machine, data = Machine(data_root=root), Data(dataset="imagenet", part="1 image a class")
+    recipe = Recipe(model="resnet50", data=data, objective=Supervised(), fit=fit, search=search)
     run(plan(recipe, machine, out), machine)
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9)  # Linux counts in KiB
 

@@ -23,7 +23,8 @@ def lines(images: Images) -> list[Line]:
     missing: list[Line] = []
     try:
         trial = ["--length", "6it", "--levels", "2", "--batch-size", "8", "--dry-run"]
-        where = ["--data-root", str(images.photographs), "--out", str(images.scratch / "runs")]
+        where = ["--data-root", str(images.photographs), "--part", "1 image a class"]
+        where += ["--out", str(images.scratch / "runs")]
         commands["recipe --dry-run"] = [str(_RECIPE), *trial, *where]
     except NoImages as reason:
         missing = [Line("recipe --dry-run", f"not measured: {reason}")]

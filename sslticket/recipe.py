@@ -1,11 +1,12 @@
 """A recipe: everything that decides which tickets come out, as one tree of frozen dataclasses; no torch."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from sslticket import plain
+from sslticket.data.names import check_part, in_paths, named
 from sslticket.data.views import View
 from sslticket.errors import BadInput
 from sslticket.fit import Fit
@@ -19,27 +20,45 @@ Precision = Literal["fp32", "bf16", "fp16"]
 
 
 @dataclass(frozen=True, kw_only=True)
+class Origin:
+    """Which images a run is about, where the data set's name does not say it; found when they are opened.
+
+    Attributes:
+        folder: name of the folder of one's own images; None for a set of the catalogue.
+        images_hash: 16 hexadecimal digits by which other images are told apart, whatever the seed.
+    """
+
+    folder: str | None = None
+    images_hash: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Data:
     """The images that tickets are found on.
 
     Attributes:
         dataset: a name from the catalogue, or "folder" for any folder of class folders.
+        part: what the images are if they are not the whole official set, in a few words such as "flowers102".
         half: "a" or "b", one of two fixed halves of each class's training images; None for all of them.
         subset: fraction of the training set, or of its half, in (0, 1]; nested and stratified.
-        subset_by: keep this fraction of each class's images, or of the classes with all their images.
+        subset_by: keep this fraction of each class's images, of all images drawn without a look at their labels, or of
+            the classes with all their images.
         subset_list: file with one image name a line, a published list, in place of a fraction.
-        labels: fraction of each class's images whose labels are known, in (0, 1]; the images that this subset has.
+        labels: fraction of each class's images whose labels are known, in (0, 1]; the images that this subset has, by
+            samples.
         labels_list: file with the names of the labelled images, in place of a fraction.
         shuffle_labels: fraction of the images whose labels are permuted among themselves, in [0, 1].
         image_size: side in pixels of what the network sees; None for the dataset's own.
         channels: 3 to show grey images as colour ones, 1 for the reverse; None for the dataset's own.
         augment: the training view, or a view for each copy of an image; None for the objective's and dataset's own.
+        origin: which images these are, where the settings above do not tell; filled in when they are opened.
     """
 
     dataset: str
+    part: str | None = field(default=None, metadata=plain.ADDED)
     half: Literal["a", "b"] | None = None
     subset: float = 1.0
-    subset_by: Literal["samples", "classes"] = "samples"
+    subset_by: Literal["samples", "random", "classes"] = "samples"
     subset_list: Path | None = None
     labels: float = 1.0
     labels_list: Path | None = None
@@ -47,8 +66,10 @@ class Data:
     image_size: int | None = None
     channels: int | None = None
     augment: View | tuple[View, ...] | None = None
+    origin: Origin | None = field(default=None, metadata=plain.ADDED)
 
     def __post_init__(self) -> None:
+        check_part(self.dataset, self.part)
         if not 0 < self.subset <= 1:
             raise BadInput(f"a subset of {self.subset:g} is no fraction of the images; give --subset in (0, 1]")
         if self.subset_list is not None and self.subset != 1:
@@ -68,8 +89,19 @@ class Data:
 
     @property
     def name(self) -> str:
-        """Of the images: the dataset's, with its half's letter, as in cifar10a."""
-        return f"{self.dataset}{self.half or ''}"
+        """Of the images: "cifar10", its half "cifar10a", a part "imagenet[flowers102]".
+
+        Of one's own images, once they are open, the folder's name and digits of their hash: "flowers[1a2b3c4d]".
+        """
+        own = self.origin and self.origin.folder
+        which = self.origin.images_hash[:8] if self.origin and own else self.part
+        return named(f"{own or self.dataset}{self.half or ''}", which)
+
+    @property
+    def label(self) -> str:
+        """The same for the names of folders, which have a hash anyway: "imagenet-flowers102", "flowers"."""
+        own = self.origin and self.origin.folder
+        return in_paths(named(f"{own or self.dataset}{self.half or ''}", self.part))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +155,7 @@ class Recipe:
     @property
     def key(self) -> str:
         """Names the run folder: objective, model, dataset and a hash of every field."""
-        return f"{self.task}-{self.model}-{self.data.name}-{plain.digest(self.to_dict())}".replace("/", "_")
+        return f"{self.task}-{self.model}-{self.data.label}-{plain.digest(self.to_dict())}".replace("/", "_")
 
 
 def family(recipe: Mapping[str, Any]) -> str:

@@ -49,7 +49,7 @@ class Analysis(ABC):
     def row_file(self, task: Task) -> Path:
         """Where a task's row lies."""
         kind = self.kind if task.control == "ticket" else f"{self.kind}-{task.control}"
-        return task.run / "rows" / f"{task.path.stem}.{kind}.{task.protocol.name}.{task.variant}seed{task.seed}.jsonl"
+        return task.run / "rows" / f"{task.path.stem}.{kind}.{task.protocol.label}.{task.variant}seed{task.seed}.jsonl"
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +74,12 @@ class Survey:
             BadInput: see `subjects`.
         """
         gallery = Gallery(data_root)
-        return cls(analysis, subjects(tasks, gallery, precision, dense=analysis.beside_dense), gallery)
+        survey = cls(analysis, subjects(tasks, gallery, precision, dense=analysis.beside_dense), gallery)
+        for subject in survey.subjects:
+            task, file = subject.task, analysis.row_file(subject.task)
+            row = row_of(file) if survey.is_done(subject) else None
+            gallery.check(task.protocol, subject.entrant.channels, row, file)
+        return survey
 
     def is_done(self, subject: Subject) -> bool:
         """Whether its row is there, about this very ticket.
@@ -104,7 +109,7 @@ class Survey:
             subject.task,
             self.gallery.splits(subject.task.protocol, subject.entrant.channels).training.manifest,
         )
-        own = {"control": task.control, "protocol": task.protocol.name, "target": manifest.dataset, "seed": task.seed}
+        own = {"control": task.control, "protocol": task.protocol.name, "target": manifest.name, "seed": task.seed}
         own |= {"protocol_hash": task.protocol.hash_for(subject.entrant.model), "start": task.protocol.start}
         own |= {"head": task.head, "data_hash": manifest.hash}
         drawn = {} if task.control == "ticket" else {"replicate": subject.entrant.seed}

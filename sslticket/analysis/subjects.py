@@ -49,11 +49,12 @@ class Course:
 
         One that starts at the rewind point is named as earlier versions did, which knew no other.
         """
-        protocol = f"{self.task.protocol.base}.{self.task.variant}seed{self.task.seed}.order{self.order}"
+        protocol = self.task.protocol.label_of(self.task.protocol.base)
+        how = f"{protocol}.{self.task.variant}seed{self.task.seed}.order{self.order}"
         clock = ".start0" if self.rewind_samples and self.task.protocol.start == "0" else ""
         # Earlier versions drew one random subnetwork for all replicates of a search.
         control = self.task.control if self.task.control == "ticket" else f"{self.task.control}-replicate"
-        return f"{self.hash}.{control}.{protocol}.{self.precision}{clock}"
+        return f"{self.hash}.{control}.{how}.{self.precision}{clock}"
 
     @property
     def file(self) -> Path:
@@ -98,12 +99,13 @@ def wanted(
     protocols: Sequence[Protocol | str],
     seeds: Sequence[int] | None,
     heads: Sequence[Head] | None = None,
+    part: str | None = None,
 ) -> list[Task]:
     """The rows that an analysis of these tickets has, see `evaluation.tasks.matrix`.
 
     A random subnetwork of an analysis has the ticket's W_k, so its classification layer too.
     """
-    return matrix(paths, controls, protocols, seeds, heads, beside=False, anew=())
+    return matrix(paths, controls, protocols, seeds, heads, part, beside=False, anew=())
 
 
 def subjects(tasks: Sequence[Task], gallery: Gallery, precision: str, *, dense: bool) -> list[Subject]:

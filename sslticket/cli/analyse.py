@@ -163,8 +163,8 @@ def _analyse(analysis: "Analysis", given: argparse.Namespace) -> None:
 
     places, levels = selection.places(given), selection.levels(given.levels)
     paths = tasks.tickets(places, levels)
-    controls, chosen = (list(dict.fromkeys(names)) for names in (given.controls, given.protocol))
-    asked = wanted(paths, controls, chosen, selection.seeds(given.seeds), given.head)
+    controls, chosen = list(dict.fromkeys(given.controls)), selection.protocols(given)
+    asked = wanted(paths, controls, chosen, selection.seeds(given.seeds), given.head, given.part)
     bench = Workbench.on(flags.override(Machine(), vars(given)), given.precision)
     out = tasks.left_out(places, levels) if levels == tasks.USUAL else []
     if out and bench.first:

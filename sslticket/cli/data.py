@@ -91,6 +91,7 @@ def _verify(given: argparse.Namespace) -> None:
 
 def _pack(given: argparse.Namespace) -> None:
     from sslticket.data.opening import open_split
+    from sslticket.data.parts import differs, is_whole
     from sslticket.data.places import MissingSplit
     from sslticket.data.sharding import Packing, begin, pack
 
@@ -102,6 +103,9 @@ def _pack(given: argparse.Namespace) -> None:
         print(f"note: {error}", file=sys.stderr)
     if sources[0].images is not None:
         raise BadInput(f"{given.name} is kept whole in memory; there is nothing to pack, use it as it is")
+    for source in sources:
+        if not is_whole(source):
+            print(f"note: {differs(source)}; runs on these shards need --part NAME", file=sys.stderr)
     manifests = [source.manifest for source in sources]
     begin(manifests, given.out, how)
     for manifest in manifests:

@@ -34,12 +34,13 @@ def _evaluate(given: argparse.Namespace) -> None:
     from sslticket.evaluation import tasks
     from sslticket.evaluation.controls import check
 
+    chosen = selection.protocols(given)
     for name in given.controls:
         check(name)
     levels, places = selection.levels(given.levels), selection.places(given)
     paths = tasks.tickets(places, levels)
-    controls, chosen = (list(dict.fromkeys(names)) for names in (given.controls, given.protocol))
-    matrix = tasks.matrix(paths, controls, chosen, selection.seeds(given.seeds), given.head)
+    controls = list(dict.fromkeys(given.controls))
+    matrix = tasks.matrix(paths, controls, chosen, selection.seeds(given.seeds), given.head, given.part)
 
     from sslticket.training.workbench import Workbench
 

@@ -1,6 +1,7 @@
 """A recipe file as a command: flags, then the search."""
 
 import os
+import shlex
 import sys
 import traceback
 from collections.abc import Sequence
@@ -42,7 +43,8 @@ def _run(recipe: Recipe, words: Sequence[str]) -> None:
     print(f"{len(bad):,} images could not be read" if bad else "every image could be read")
     print(f"tickets of levels 0 to {planned.levels}: {planned.folder.path / 'tickets'}")
     if protocol := proposed(recipe.to_dict()):
-        print(f"next: sslticket evaluate {planned.folder.path} --protocol {protocol.name} --controls random")
+        part = f" --part {shlex.quote(recipe.data.part)}" if recipe.data.part else ""
+        print(f"next: sslticket evaluate {planned.folder.path} --protocol {protocol.name}{part} --controls random")
 
 
 def resolve(recipe: Recipe, given: dict[str, object]) -> Recipe:

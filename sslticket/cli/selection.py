@@ -33,6 +33,11 @@ def add(parser: flags.Parser, *, levels: str = USUAL) -> None:
         help="go on from the ticket's own classification layer, or draw a new one, or each in turn [own where the "
         "ticket was found on the protocol's task]",
     )
+    parser.add_argument(
+        "--part",
+        metavar="NAME",
+        help="what the protocol's images are if they are not the whole official set, such as flowers102 [none]",
+    )
     parser.add_argument("--seeds", nargs="+", metavar="SEED", help="such as 0 1 2 or 0-5 [the protocol's own]")
     parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="of the passes [fp32]")
     parser.add_argument("--dry-run", action="store_true", help="print what is done and what is left; train nothing")
@@ -62,6 +67,22 @@ def places(given: argparse.Namespace) -> list[Path]:
         BadInput: if one cannot be fetched.
     """
     return [hub.kept(place, given.out) if hub.is_name(place) else place for place in given.tickets]
+
+
+def protocols(given: argparse.Namespace) -> list[str]:
+    """What --protocol says, each once.
+
+    Raises:
+        BadInput: for an unknown protocol, or what cannot name a part.
+    """
+    from sslticket.data.names import check_part
+    from sslticket.evaluation.protocols import OWN, find
+
+    chosen = list(dict.fromkeys(given.protocol))
+    for name in chosen:
+        if name.partition("@")[0] != OWN:  # which only a ticket can tell
+            check_part(find(name).dataset, given.part)
+    return chosen
 
 
 def levels(words: Sequence[str] | None) -> "Levels":

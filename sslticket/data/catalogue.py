@@ -1,4 +1,8 @@
-"""The known data sets. To add one, add an entry."""
+"""The known data sets. To add one, add an entry.
+
+Its counts of images and classes are the official ones, and each says where they are published: a set with other counts
+is refused wherever it is opened under its name, unless the user says what part of it is there.
+"""
 
 from dataclasses import replace
 
@@ -29,7 +33,7 @@ _PLACES365 = Dataset(
     train=_IMAGENET_TRAIN,
     eval=_IMAGENET_EVAL,
     kind="files",
-    images=(1_803_460, 36_500),
+    images=(1_803_460, 36_500),  # its home page; the training images also in Zhou et al. 2017, section 3
     layout=Lists("data_large_standard", "val_large"),
     home="http://places2.csail.mit.edu/download.html",
     licence="non-commercial research",
@@ -44,7 +48,7 @@ _SVHN = Dataset(
     train=View(size=32, crop="pad", pad=2),
     eval=View(size=32),
     kind="arrays",
-    images=(73_257, 26_032),
+    images=(73_257, 26_032),  # its home page
     layout=Mat(),
     torchvision="SVHN",
     torchvision_splits=("train", "test"),
@@ -63,7 +67,7 @@ _ALL = (
         train=_IMAGENET_TRAIN,
         eval=_IMAGENET_EVAL,
         kind="files",
-        images=(1_281_167, 50_000),
+        images=(1_281_167, 50_000),  # Russakovsky et al. 2015, Table 2
         layout=Ilsvrc(),
         home="https://www.image-net.org/download.php",
         licence="non-commercial research",
@@ -93,7 +97,7 @@ _ALL = (
         train=_CIFAR_TRAIN,
         eval=_CIFAR_EVAL,
         kind="arrays",
-        images=(50_000, 10_000),
+        images=(50_000, 10_000),  # its home page
         layout=Cifar(
             folder="cifar-10-batches-py",
             train=("data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5"),
@@ -114,7 +118,7 @@ _ALL = (
         train=_CIFAR_TRAIN,
         eval=_CIFAR_EVAL,
         kind="arrays",
-        images=(50_000, 10_000),
+        images=(50_000, 10_000),  # its home page
         layout=Cifar(
             folder="cifar-100-python",
             train=("train",),
@@ -130,7 +134,7 @@ _ALL = (
     replace(
         _SVHN,  # its mean and deviation too, so that a network may go from one to the other
         name="svhn_extra",
-        images=(604_388, 26_032),
+        images=(604_388, 26_032),  # its home page: the 73,257 and 531,131 more
         layout=Mat(train=("train_32x32.mat", "extra_32x32.mat")),
         torchvision_splits=("train", "extra", "test"),
     ),
@@ -144,7 +148,7 @@ _ALL = (
         train=View(size=28),
         eval=View(size=28),
         kind="arrays",
-        images=(60_000, 10_000),
+        images=(60_000, 10_000),  # LeCun, Cortes and Burges, its home page
         layout=Idx("MNIST/raw"),
         torchvision="MNIST",
         class_names=_DIGITS,
@@ -161,7 +165,7 @@ _ALL = (
         train=View(size=28, crop="pad", pad=2, flip=True),
         eval=View(size=28),
         kind="arrays",
-        images=(60_000, 10_000),
+        images=(60_000, 10_000),  # Xiao et al. 2017, section 2
         layout=Idx("FashionMNIST/raw"),
         torchvision="FashionMNIST",
         class_names=_CLOTHES,
@@ -179,7 +183,7 @@ _ALL = (
         train=View(size=8),
         eval=View(size=8),
         kind="arrays",
-        images=(1_438, 359),
+        images=(1_438, 359),  # our division of the 1,797 that scikit-learn has
         layout="sklearn",
         class_names=_DIGITS,
         home="https://archive.ics.uci.edu/dataset/80/optical+recognition+of+handwritten+digits",

@@ -21,7 +21,8 @@ class Dataset:
         train: the training view, unless a recipe says otherwise.
         eval: the evaluation view.
         kind: "files" are decoded as they are needed, through DALI; "arrays" are small enough to be kept whole.
-        images: how many training and evaluation images were published; None where the set itself does not fix that.
+        images: how many training and evaluation images there are officially; None where the set itself does not fix
+            that.
         layout: how the set is published: "folders" of class folders, files of a certain kind, or inside "sklearn". Any
             but the last may lie in folders of class folders instead.
         train_folders, eval_folders: names that a split's folder of class folders may have; "." is the data root itself.

@@ -1,6 +1,7 @@
 """The list of a data set's images and their labels; subsets are operations on this list."""
 
 import hashlib
+import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -11,8 +12,12 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from sslticket.data.names import named
 from sslticket.errors import BadInput
 from sslticket.randomness import generator
+
+SubsetBy = Literal["samples", "random", "classes"]
+"""How a fraction is taken: of each class's images, of all images whatever they show, or of the classes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +34,7 @@ class Manifest:
         root: the folder, or the archive, that `file` is relative to; None for arrays.
         archives: the tar files that the images are in; none where they are files of their own.
         form: what was done to the images, such as resizing; "" for the images as they are published.
+        part: what the user calls these images, where they are not the whole official set.
     """
 
     frame: pd.DataFrame
@@ -38,6 +44,7 @@ class Manifest:
     root: Path | None
     archives: tuple[Path, ...] = ()
     form: str = ""
+    part: str | None = None
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -71,6 +78,16 @@ class Manifest:
         """Classes of which there is no image."""
         return [self.classes[label] for label in np.flatnonzero(self.counts() == 0)]
 
+    @property
+    def name(self) -> str:
+        """Of the images, for rows and people: "imagenet", "cifar10a", "imagenet[flowers102]"."""
+        return named(self.dataset, self.part)
+
+    @property
+    def classes_hash(self) -> str:
+        """16 hexadecimal digits over the classes' names in their order: whether a label means the same elsewhere."""
+        return hashlib.sha256(json.dumps(self.classes).encode()).hexdigest()[:16]
+
     @cached_property
     def hash(self) -> str:
         """16 hexadecimal digits that name this list of images and labels, wherever the images lie."""
@@ -83,12 +100,13 @@ class Manifest:
         digest.update(self.labels.astype("<i8").tobytes())
         return digest.hexdigest()[:16]
 
-    def subset(self, fraction: float, by: Literal["samples", "classes"] = "samples", *, seed: int) -> "Manifest":
+    def subset(self, fraction: float, by: SubsetBy = "samples", *, seed: int) -> "Manifest":
         """A part of the images that is nested in every larger part drawn with the same seed.
 
-        By samples, each class keeps `fraction` of its images, rounded half up. By classes, `fraction` of the classes
-        keep all their images, and labels are numbered anew in the old order. Which images are taken depends on their
-        names and the seed, not on the order of the rows.
+        By samples, each class keeps `fraction` of its images, rounded half up, so labels are used for balance. At
+        random, `fraction` of all images, rounded half up and at least one, are drawn uniformly, and labels have no part
+        in it. By classes, `fraction` of the classes keep all their images, and labels are numbered anew in the old
+        order. Which images are taken depends on their names and the seed, not on the order of the rows.
 
         Args:
             fraction: in (0, 1].
@@ -104,6 +122,10 @@ class Manifest:
             return self
         if by == "samples":
             return self.at(self.stratified(fraction, seed))
+        if by == "random":
+            rows = np.argsort(self._identity, kind="stable")
+            count = max(1, _half_up(fraction, len(rows)))
+            return self.at(np.sort(rows[generator(seed, "subset", "random").permutation(len(rows))[:count]]))
         keep = _half_up(fraction, len(self.classes))
         if keep == 0:
             raise BadInput(
@@ -144,14 +166,10 @@ class Manifest:
         """Rows, ascending, of the images that `restricted_to` keeps."""
         if "file" not in self.frame:
             raise BadInput(f"{self.dataset} is an array whose images have no names; --subset-list needs image files")
-        try:
-            lines = list_file.read_text().split("\n")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not a text file"
-            raise BadInput(f"cannot read the subset list {list_file}: {reason}") from error
+        lines = list_names(list_file)
         # An archive's own name is in no list.
         above = "train/" if self.archives else f"{self.root.name}/" if self.root else "./"
-        names = pd.Index([line.strip().removeprefix(above) for line in lines if line.strip()]).drop_duplicates()
+        names = pd.Index([line.removeprefix(above) for line in lines]).drop_duplicates()
         if names.empty:
             raise BadInput(f"the subset list {list_file} is empty; it needs one file name per line")
         files = self.frame["file"]
@@ -198,14 +216,33 @@ class Manifest:
 
     def by_class(self) -> Iterator[tuple[str, np.ndarray]]:
         """Every class and its rows in the order of the images' names: a draw from them does not depend on the rows'."""
-        identity = (self.frame["file"] if "file" in self.frame else self.frame["item"]).to_numpy()
+        identity = self._identity
         by_label = np.split(np.argsort(self.labels, kind="stable"), np.cumsum(self.counts())[:-1])
         for name, rows in zip(self.classes, by_label, strict=True):
             yield name, rows[np.argsort(identity[rows], kind="stable")]
 
+    @property
+    def _identity(self) -> np.ndarray:
+        """What names each image, whatever its row: its file, or its place in the array."""
+        return (self.frame["file"] if "file" in self.frame else self.frame["item"]).to_numpy()
+
     def at(self, rows: np.ndarray) -> "Manifest":
         """The images of these rows."""
         return replace(self, frame=self.frame.iloc[rows].reset_index(drop=True))
+
+
+def list_names(path: Path) -> list[str]:
+    """The lines of a list of images, without empty ones.
+
+    Raises:
+        BadInput: if it cannot be read.
+    """
+    try:
+        lines = path.read_text().split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not a text file"
+        raise BadInput(f"cannot read the subset list {path}: {reason}") from error
+    return [line.strip() for line in lines if line.strip()]
 
 
 def _half_up(fraction: float, count: int) -> int:

@@ -11,10 +11,10 @@ from pathlib import Path
 import pandas as pd
 from PIL import Image
 
-from sslticket.data.archives import Archives
 from sslticket.data.bad import name_bad
 from sslticket.data.decoding import FORMATS, UNREADABLE, upright
 from sslticket.data.manifest import Manifest
+from sslticket.data.reading import reader
 from sslticket.data.shards import FORMAT, open_pack, read_settings
 from sslticket.errors import BadInput, one_line
 from sslticket.files import sweep, write_json, written_whole
@@ -125,7 +125,7 @@ def _write_shard(manifest: Manifest, rows: list[int], path: Path, how: Packing) 
     bad, lines = {}, []
     threads = os.cpu_count() or 1
     with ThreadPoolExecutor(threads) as pool, written_whole(path) as temporary:
-        read = _reader(manifest)
+        read = reader(manifest)
 
         def shrunk(row: int) -> tuple[bytes, str, str]:
             return _shrunk(read(row), how)
@@ -158,21 +158,6 @@ def _index(path: Path) -> list[tuple[int, int]]:
     """Offset and size of every image in a shard, from its index."""
     lines = path.with_suffix(".idx").read_text().splitlines()[1:]
     return [(int(offset), int(size)) for _, offset, size, *_ in (line.split() for line in lines)]
-
-
-def _reader(manifest: Manifest) -> Callable[[int], bytes]:
-    """Reads the image of a row; nothing, where it cannot be read."""
-    if manifest.archives:
-        archives, places = Archives(manifest.archives), manifest.places
-        return lambda row: archives.read(*places[row].tolist()).tobytes()
-
-    def read(row: int) -> bytes:
-        try:
-            return manifest.path(row).read_bytes()
-        except OSError:
-            return b""
-
-    return read
 
 
 def _shrunk(content: bytes, how: Packing) -> tuple[bytes, str, str]:

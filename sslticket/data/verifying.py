@@ -14,10 +14,10 @@ from sslticket.data.ilsvrc import Devkit
 from sslticket.data.layouts import Ilsvrc, Lists
 from sslticket.data.opening import Source, loader, open_split
 from sslticket.data.order import Order
+from sslticket.data.parts import SPLITS, counts, is_whole, published
 from sslticket.errors import BadInput
 
 _DECODED_AT_ONCE = 64
-SPLITS: tuple[Split, ...] = ("train", "eval")
 
 Stage = Callable[[str, int], Callable[[int], object]]
 """Called with what begins and how much of it there is; returns what is called with how much is done."""
@@ -86,14 +86,11 @@ def _sums(entry: Dataset, folder: Path, stage: Stage) -> Iterator[Finding]:
 
 
 def _counts(entry: Dataset, split: Split, source: Source) -> Iterator[Finding]:
-    counts = source.manifest.counts()
-    images, classes = len(source.manifest) + len(source.bad), len(counts)
-    found = f"{split}: {images:,} images of {classes:,} classes, {counts.min():,} to {counts.max():,} each"
-    published = None if entry.images is None else entry.images[SPLITS.index(split)]
-    same = published in (None, images) and entry.classes in (None, classes)
-    if published is not None and not same:
-        found += f"; published are {published:,} images of {entry.classes:,} classes"
-    yield Finding(found, good=same)
+    each, (images, _) = source.manifest.counts(), counts(source)
+    found = f"{split}: {images:,} images of {len(each):,} classes, {each.min():,} to {each.max():,} each"
+    if not (whole := is_whole(source)):
+        found += f"; published are {published(entry, split):,} images of {entry.classes:,} classes"
+    yield Finding(found, good=whole)
     if empty := source.manifest.empty:
         yield Finding(f"{split}: no images of {some_classes(empty)}", good=False)
 

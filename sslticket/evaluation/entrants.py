@@ -32,6 +32,7 @@ class Entrant:
         size: all parameters and buffers of the network.
         rewound: source images that its search had seen at W_k.
         seed: of its search.
+        classes_hash: of the names of the classes that its search saw, in order; None in older tickets.
         about: what each of its rows says of it.
     """
 
@@ -44,6 +45,7 @@ class Entrant:
     size: int
     rewound: int
     seed: int
+    classes_hash: str | None
     about: Mapping[str, Any]
 
     @classmethod
@@ -74,6 +76,7 @@ class Entrant:
             size=sum(value.numel() for value in ticket.weights.values()),
             rewound=ticket.provenance["rewind_samples"],
             seed=ticket.provenance["seed"],
+            classes_hash=ticket.provenance.get("classes_hash"),
             about={"kind": "score", **about(path, ticket), "channels": channels},
         )
 
@@ -117,6 +120,7 @@ def about(path: Path, ticket: Ticket) -> dict[str, Any]:
         "objective": came["objective"],
         "model": recipe["model"],
         "source": came["dataset"],
+        **({"source_hash": came["source_hash"]} if came.get("source_hash") else {}),
         "subset": recipe["data"]["subset"],
         "subset_by": recipe["data"]["subset_by"],
         "level": ticket.level,

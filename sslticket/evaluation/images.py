@@ -1,12 +1,15 @@
 """The images of a protocol, as a ticket's network takes them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from sslticket.data.bad import name_empty
 from sslticket.data.channels import in_channels
 from sslticket.data.halves import half
 from sslticket.data.opening import Source, open_split
+from sslticket.data.parts import SPLITS, checked
 from sslticket.errors import BadInput
 from sslticket.evaluation.protocols import Protocol
 
@@ -23,12 +26,12 @@ class Splits:
         """Find both sets.
 
         Raises:
-            BadInput: if one is missing, or their classes differ.
+            BadInput: if one is missing or not the official one, or their classes differ.
         """
-        training = open_split(protocol.dataset, "train", data_root)
+        both = [open_split(protocol.dataset, split, data_root) for split in SPLITS]
+        training, evaluation = checked(both, protocol.part)
         if protocol.half is not None:
             training = replace(training, manifest=half(training.manifest, protocol.half))
-        evaluation = open_split(protocol.dataset, "eval", data_root)
         if training.manifest.classes != evaluation.manifest.classes:
             odd = set(training.manifest.classes) ^ set(evaluation.manifest.classes)
             raise BadInput(
@@ -49,7 +52,7 @@ class Gallery:
 
     def __init__(self, data_root: Path | None) -> None:
         self._data_root = data_root
-        self._open: dict[tuple[str, str | None, int | None], Splits] = {}
+        self._open: dict[tuple[str, str | None, str | None, int | None], Splits] = {}
 
     def splits(self, protocol: Protocol, channels: int) -> Splits:
         """The protocol's images with so many channels.
@@ -57,9 +60,30 @@ class Gallery:
         Raises:
             BadInput: if they are not there, or cannot have these channels.
         """
-        whole, turned = ((protocol.dataset, protocol.half, each) for each in (None, channels))
+        whole, turned = ((protocol.dataset, protocol.part, protocol.half, each) for each in (None, channels))
         if whole not in self._open:
             self._open[whole] = Splits.open(protocol, self._data_root)
         if turned not in self._open:
             self._open[turned] = self._open[whole].in_channels(channels)
         return self._open[turned]
+
+    def check(self, protocol: Protocol, channels: int, row: Mapping[str, Any] | None, path: Path) -> None:
+        """Whether a row that is there already is about the protocol's images as they are here.
+
+        What is measured needs no images any more, so where they cannot be opened, it stands.
+
+        Raises:
+            BadInput: if there is no row and the images cannot be opened, or the row is about others.
+        """
+        try:
+            manifest = self.splits(protocol, channels).training.manifest
+        except BadInput:
+            if row is None:
+                raise
+            return
+        if row is not None and row.get("data_hash", manifest.hash) != manifest.hash:
+            raise BadInput(
+                f"{path} was measured on other images of {row.get('target', manifest.name)}, with the hash "
+                f"{row['data_hash']} and not {manifest.hash}; give the --data-root of those, name these with --part, "
+                "or move that row away"
+            )

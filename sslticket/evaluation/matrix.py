@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sslticket.errors import BadInput
 from sslticket.evaluation.controls import DRAWN_ANEW, weights_beside
 from sslticket.evaluation.entrants import Entrant
 from sslticket.evaluation.images import Gallery
 from sslticket.evaluation.natural import Natural
-from sslticket.evaluation.tasks import Task
+from sslticket.evaluation.protocols import OWN
+from sslticket.evaluation.tasks import Task, row_of
 
 NATURAL = "natural"
 
@@ -87,9 +89,11 @@ class Matrix:
         }
         entrants = {path: Entrant.read(path, protocols) for path, protocols in targets.items()}
         matrix = cls(tasks, entrants, Gallery(data_root), precision)
-        for task in matrix.left():
-            matrix.gallery.splits(task.protocol, entrants[task.path].channels)
-            matrix.span(task)
+        for task in tasks:
+            row = row_of(task.row) if matrix.is_done(task) else None
+            matrix.gallery.check(task.protocol, entrants[task.path].channels, row, task.row)
+            if row is None:
+                matrix.check(task)
         for path, kind in dict.fromkeys((task.path, task.control) for task in matrix.left()):
             weights_beside(path, kind)
         return matrix
@@ -106,6 +110,21 @@ class Matrix:
         """Whether its row is there, about this very ticket."""
         entrant = self.entrants[task.path]
         return task.is_done(entrant.hash, task.protocol.hash_for(entrant.model))
+
+    def check(self, task: Task) -> None:
+        """Whether a task can be done.
+
+        Raises:
+            BadInput: if its protocol goes on from W_k and ends before it, or the ticket's classification layer, which
+                is to be trained on, tells other classes.
+        """
+        self.span(task)
+        entrant = self.entrants[task.path]
+        manifest = self.gallery.splits(task.protocol, entrant.channels).training.manifest
+        if task.head == "own" and entrant.classes_hash not in (None, manifest.classes_hash):
+            raise BadInput(
+                f"the classification layer of {task.path} tells other classes than {manifest.name} has; give --head new"
+            )
 
     def span(self, task: Task) -> tuple[int, int]:
         """The steps of its protocol at which a task's training starts and stops.
@@ -131,7 +150,7 @@ class Matrix:
 
     def about(self, task: Task) -> dict[str, Any]:
         """What a row says beside what was measured."""
-        target = self.gallery.splits(task.protocol, self.entrants[task.path].channels).training.manifest.dataset
+        target = self.gallery.splits(task.protocol, self.entrants[task.path].channels).training.manifest.name
         entrant = self.entrants[task.path]
         own = {
             "control": task.control,
@@ -150,7 +169,9 @@ class Matrix:
         if training.donor is None:
             return None
         row = json.loads(training.donor.read_text(encoding="utf-8"))
-        return {name: value for name, value in row.items() if name not in self.about(training.like)}
+        # Of the donor's own ticket, which may tell what older ones do not.
+        about = {"source_hash", *self.about(training.like)}
+        return {name: value for name, value in row.items() if name not in about}
 
     def _identity(self, task: Task) -> tuple[object, ...]:
         """Rows that agree in this are filled by one training.
@@ -161,7 +182,8 @@ class Matrix:
         """
         entrant, protocol = self.entrants[task.path], task.protocol
         network = (entrant.model, entrant.channels, entrant.size, entrant.layers)
-        where = (protocol.name, protocol.hash_for(entrant.model), self.span(task), task.seed, task.head, network)
+        begins = entrant.rewound if protocol.start == "k" else 0
+        where = (protocol.label, protocol.hash_for(entrant.model), begins, task.seed, task.head, network)
         if task.control not in DRAWN_ANEW:
             dense = task.control == "permuted" and entrant.kept == entrant.total
             return (*where, "ticket" if dense else task.control, entrant.hash)
@@ -208,7 +230,7 @@ class Matrix:
         """Of any run of the matrix with this network; where none has it yet, of the first."""
         entrant, protocol = self.entrants[task.path], task.protocol
         # A ticket's own protocol has one name for all recipes.
-        under = f"{protocol.name}-{protocol.hash_for(entrant.model)}" if protocol.base == "own" else protocol.name
+        under = f"{protocol.label}-{protocol.hash_for(entrant.model)}" if protocol.base == OWN else protocol.label
         name = f"{entrant.model.replace('/', '_')}.{under}.seed{task.seed}.safetensors"
         alike = (
             other.run

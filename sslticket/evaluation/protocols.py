@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 from sslticket import plain
 from sslticket.data.catalogue import dataset
 from sslticket.data.dataset import Dataset
+from sslticket.data.names import in_paths
 from sslticket.data.views import View
 from sslticket.errors import BadInput, one_line, unknown
 from sslticket.fit import SGD, Adam, Fit, Optimizer, RMSprop
@@ -39,6 +40,7 @@ class Protocol:
         train: the training view; None for the dataset's own.
         eval: the evaluation view; None for the dataset's own.
         seeds: drawn from when none are asked for; they vary head, order, augmentation and the random tickets.
+        part: what the images are if they are not the whole official set; told by a row's target, and no setting.
     """
 
     name: str
@@ -52,11 +54,21 @@ class Protocol:
     train: View | None = None
     eval: View | None = None
     seeds: tuple[int, ...] = tuple(range(6))
+    part: str | None = None
 
     @property
     def base(self) -> str:
         """The name without a clock: "cifar10" of "cifar10@k"."""
         return self.name.partition("@")[0]
+
+    @property
+    def label(self) -> str:
+        """Its name and the part's, for files' names: rows on a part and on the whole set lie side by side."""
+        return self.label_of(self.name)
+
+    def label_of(self, name: str) -> str:
+        """A name with the part's."""
+        return name if self.part is None else f"{name}-{in_paths(self.part)}"
 
     def takes(self, model: str) -> bool:
         """Whether it is for this model."""

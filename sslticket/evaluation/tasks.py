@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -41,7 +41,7 @@ class Task:
     @property
     def name(self) -> str:
         """Of its row's file, and of what else belongs to it."""
-        return f"{self.path.stem}.{self.control}.{self.protocol.name}.{self.variant}seed{self.seed}"
+        return f"{self.path.stem}.{self.control}.{self.protocol.label}.{self.variant}seed{self.seed}"
 
     @property
     def variant(self) -> str:
@@ -139,6 +139,7 @@ def matrix(
     protocols: Sequence[Protocol | str],
     seeds: Sequence[int] | None,
     heads: Sequence[Head] | None = None,
+    part: str | None = None,
     *,
     beside: bool = True,
     anew: Collection[str] = DRAWN_ANEW,
@@ -152,6 +153,7 @@ def matrix(
         seeds: of the evaluation; None takes each protocol's own.
         heads: with which tickets are trained. None takes a ticket's own where it was found on the protocol's task, and
             else a new one; controls whose weights are drawn anew have a new one always.
+        part: what the images of protocols that are given by name are, if they are not the whole official set.
         beside: where `heads` is None and only some tickets have a head of their own, take these with a new one too, so
             that like can be compared with like.
         anew: the controls that have none of the ticket's weights, and so no head of its own.
@@ -162,7 +164,10 @@ def matrix(
     headers = {path: Ticket.header(path) for path in paths}
     found: list[Task] = []
     for which in protocols:
-        targets = {path: resolve(which, headers[path]["recipe"]) if isinstance(which, str) else which for path in paths}
+        targets = {
+            path: replace(resolve(which, headers[path]["recipe"]), part=part) if isinstance(which, str) else which
+            for path in paths
+        }
         own = {path for path in paths if shares_task(headers[path], targets[path])}
         if heads is not None and "own" in heads and len(own) < len(paths):
             lacking = next(path for path in paths if path not in own)
@@ -194,7 +199,7 @@ def shares_task(header: Mapping[str, Any], protocol: Protocol) -> bool:
     data = header["recipe"].get("data", {})
     return (
         bool(header.get("head"))
-        and (data["dataset"], data.get("half")) == (protocol.dataset, protocol.half)
+        and (data["dataset"], data.get("part"), data.get("half")) == (protocol.dataset, protocol.part, protocol.half)
         and not data.get("shuffle_labels")
         and not (data.get("subset_by") == "classes" and data["subset"] < 1)
     )

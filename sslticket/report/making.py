@@ -15,6 +15,8 @@ from sslticket.report.statistics import PANEL
 _ALIKE = ["kind", "command", "commit", "data_hash", "device", "precision", "versions"]
 _MEAN = [*PANEL, "series", "density"]
 
+_OF = {"classes": "the classes of ", "random": "the images, whatever they show, of "}
+
 
 def searches(content: Content) -> str:
     """What each search cost, and how its own measures went; "" without level rows."""
@@ -24,7 +26,7 @@ def searches(content: Content) -> str:
         body.append(
             [
                 str(run),
-                f"{100 * last['subset']:g}% of {'the classes of ' * (last['subset_by'] == 'classes')}{last['source']}",
+                f"{100 * last['subset']:g}% of {_OF.get(last['subset_by'], '')}{last['source']}",
                 str(last["search_seed"]),
                 str(own["level"].max()),
                 f"{last['cost_samples']:,.0f}",

@@ -9,6 +9,8 @@ import pandas as pd
 
 SAME = ["model", "objective", "source", "subset", "subset_by"]
 """What the first words of a name tell, within a model."""
+_DRAWN = {"classes": " of classes", "random": " at random"}
+"""What a share is of, or how it was drawn; nothing for a share of each class's images."""
 _MOST = 4
 """Settings that a name takes at most; where so many do not tell recipes apart, their hashes do."""
 
@@ -67,7 +69,7 @@ def _several(recipes: Mapping[Any, Mapping[str, Any]], key: str) -> set[str]:
 def _words(recipe: Mapping[str, Any], source: bool, search: bool, variant: str) -> tuple[str, str]:
     words = str(recipe["objective"])
     if recipe["subset"] < 1:
-        words += f" {100 * recipe['subset']:g}%" + (" of classes" if recipe["subset_by"] == "classes" else "")
+        words += f" {100 * recipe['subset']:g}%{_DRAWN.get(recipe['subset_by'], '')}"
     if source:
         words += f" from {recipe['source']}"
     told = ", ".join(filter(None, [recipe["search"] if search else "", variant]))

@@ -14,7 +14,7 @@ SHARED: dict[str, Any] = {
     "model": _TEXT,
     "source": _TEXT,  # dataset the ticket was found on
     "subset": _NUMBER,  # fraction of it
-    "subset_by": _TEXT,  # samples or classes
+    "subset_by": _TEXT,  # samples, random or classes
     "level": _WHOLE,  # 0 = dense
     "density": _NUMBER,  # fraction of the prunable weights that remain
     "within": _TEXT,  # which layers might be pruned, "up to conv3"; "" for all

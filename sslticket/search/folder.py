@@ -17,13 +17,14 @@ import fcntl
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from sslticket import origin
 from sslticket.errors import BadInput
 from sslticket.files import sweep, write_json
-from sslticket.recipe import Recipe
+from sslticket.recipe import Origin, Recipe
 from sslticket.ticket import INITIAL
 
 
@@ -42,26 +43,11 @@ class RunFolder:
             raise BadInput(f"{out} is itself the folder of a run; give its parent, --out {out.parent}")
         if out.exists() and not out.is_dir():
             raise BadInput(f"{out} is a file; give a folder with --out")
-        there = self._read()
+        there = _read(self.path)
         for name, value in self._content.items():
             if there is not None and there.get(name) != value:
                 what = "recipe" if name == "recipe" else "set of images"
                 raise BadInput(f"{self.path} holds the run of another {what}; give another folder with --out")
-
-    def _read(self) -> dict[str, Any] | None:
-        path = self.path / "recipe.json"
-        if not path.exists():
-            # A run killed at its very start leaves a folder with nothing but a lock and unfinished files.
-            if self.path.exists() and any(not there.name.startswith(".") for there in self.path.iterdir()):
-                raise BadInput(f"{self.path} holds files but no recipe.json; give another folder with --out")
-            return None
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError:
-            content = None
-        if not isinstance(content, dict):
-            raise BadInput(f"{path} is damaged; move {self.path} away or give another folder with --out")
-        return content
 
     @contextmanager
     def opened(self, writes: bool) -> Iterator[None]:
@@ -113,3 +99,41 @@ class RunFolder:
     def magnitudes(self) -> Path:
         """How large the weights of the search's own dense network are at the end of its training."""
         return self.path / "rows" / "search.magnitudes.jsonl"
+
+
+def identified(recipe: Recipe, origin: Origin | None, out: Path, data_hash: str) -> Recipe:
+    """The recipe with what tells its images from others, so that its key names a folder of these images alone.
+
+    A run that began when recipes did not tell it keeps its folder and goes on there, if it is of these images.
+
+    Args:
+        recipe: as resolved from file and flags.
+        origin: what tells its images apart; None where the settings do.
+        out: folder of all runs.
+        data_hash: of the images that are trained on.
+
+    Raises:
+        BadInput: if the earlier run's recipe.json is damaged.
+    """
+    if origin is None:
+        return recipe
+    earlier = _read(out / recipe.key) or {}
+    if (earlier.get("recipe"), earlier.get("data_hash")) == (recipe.to_dict(), data_hash):
+        return recipe
+    return replace(recipe, data=replace(recipe.data, origin=origin))
+
+
+def _read(folder: Path) -> dict[str, Any] | None:
+    path = folder / "recipe.json"
+    if not path.exists():
+        # A run killed at its very start leaves a folder with nothing but a lock and unfinished files.
+        if folder.exists() and any(not there.name.startswith(".") for there in folder.iterdir()):
+            raise BadInput(f"{folder} holds files but no recipe.json; give another folder with --out")
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        content = None
+    if not isinstance(content, dict):
+        raise BadInput(f"{path} is damaged; move {folder} away or give another folder with --out")
+    return content

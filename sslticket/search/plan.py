@@ -13,7 +13,7 @@ from sslticket.masking.layers import described
 from sslticket.masking.mask import Mask, prunable
 from sslticket.recipe import Recipe, flat
 from sslticket.search.base import Search, Stages
-from sslticket.search.folder import RunFolder
+from sslticket.search.folder import RunFolder, identified
 from sslticket.search.images import Images
 from sslticket.units import Clock
 
@@ -122,6 +122,7 @@ def plan(recipe: Recipe, machine: Machine, out: Path, *, trial: bool = False) ->
     notice = (
         f"{clock.length} is short: this trial has {changes} and takes W_k at step {stages.rewind}" if changes else ""
     )
+    recipe = identified(recipe, images.origin, out, images.source.manifest.hash)
     folder = RunFolder(out, recipe, images.source.manifest.hash)
     return Plan(recipe, images, stages, folder, dense.total, weights, notice)
 

@@ -55,11 +55,13 @@ def provenance(
     shuffled = {} if images.permutation is None else {"permutation": images.permutation}
     half = {} if images.half is None else {"half": images.half}
     return {
-        "dataset": manifest.dataset,
+        "dataset": recipe.data.name,
         "images": len(images.true.manifest),
         **half,
         **shuffled,
         "classes": len(manifest.classes),
+        "classes_hash": manifest.classes_hash,
+        "source_hash": images.source_hash,
         "data_hash": manifest.hash,
         "objective": recipe.task,
         "seed": recipe.seed,
@@ -130,6 +132,7 @@ def _about(plan: Plan, ticket: Ticket, kind: str) -> dict[str, Any]:
         "settings": settings(ticket.recipe),
         "rewind_samples": ticket.provenance["rewind_samples"],
         **origin.stamp(),
+        "source_hash": plan.images.source_hash,
         "data_hash": ticket.provenance["data_hash"],
         "precision": recipe.precision,
     }

@@ -1,5 +1,6 @@
 """Whole commands in processes of their own: exit codes, kills, two processes, and the main job on photographs."""
 
+import json
 import os
 import signal
 import subprocess
@@ -50,7 +51,7 @@ def test_a_diverged_search_says_where_and_leaves_no_ticket(tmp_path: Path) -> No
     assert last.startswith("error: the loss is ")
     assert "of 200 with learning rate 1e+30; the last finite loss was" in last
     assert tree(tmp_path) == {}
-    assert not list(tmp_path.rglob("*.safetensors"))
+    assert not list(tmp_path.rglob("level-*.safetensors"))
 
 
 def test_killed_at_any_moment_and_started_again_it_ends_with_the_same_tickets(tmp_path: Path) -> None:
@@ -112,7 +113,7 @@ def test_the_main_job_runs_on_real_photographs_from_search_to_report(few: Path, 
     searched = command(
         *("accelerate", "launch", "recipes/rotnet_resnet50.py", "--subset", "0.5", "--subset-by", "classes"),
         *("--length", "6it", "--levels", "2", "--batch-size", "8", "--image-size", "64"),
-        *("--data-root", few, "--out", runs),
+        *("--part", "12 classes", "--data-root", few, "--out", runs),
     )
     assert searched.returncode == 0, searched.stderr[-2000:]
     assert "6 images could not be read" in searched.stdout
@@ -122,20 +123,25 @@ def test_the_main_job_runs_on_real_photographs_from_search_to_report(few: Path, 
     assert [ticket.mask.survivors for ticket in found] == [round(23_454_912 * 0.8**level) for level in range(3)]
     assert (found[2].provenance["images"], found[2].provenance["classes"]) == (12, 6)
     scored = command(
-        *("sslticket", "evaluate", run, "--protocol", "imagenet-trial", "--levels", "2", "--data-root", few),
+        *("sslticket", "evaluate", run, "--protocol", "imagenet-trial", "--levels", "2"),
+        *("--part", "12 classes", "--data-root", few),
     )
     assert scored.returncode == 0, scored.stderr[-2000:]
     page = tmp_path / "report.html"
     drawn = command("sslticket", "report", runs, "-o", page)
     assert drawn.returncode == 0, drawn.stderr[-2000:]
     assert "rotnet 50% of classes" in page.read_text(encoding="utf-8")
+    assert "imagenet[12 classes]" in page.read_text(encoding="utf-8")
+    (row,) = [json.loads(path.read_text()) for path in run.glob("rows/level-*.jsonl")]
+    assert (row["source"], row["target"], row["protocol"]) == (*["imagenet[12 classes]"] * 2, "imagenet-trial")
     assert drawn.stdout.splitlines()[-1] == f"report: {page}"
 
 
 @pytest.mark.data
 def test_more_bad_images_than_allowed_end_a_search(few: Path, tmp_path: Path) -> None:
     done = recipe(
-        "rotnet_resnet50", *SHORT, "--image-size", 32, "--max-bad-images", 3, "--data-root", few, "--out", tmp_path
+        *("rotnet_resnet50", *SHORT, "--image-size", 32, "--max-bad-images", 3),
+        *("--part", "12 classes", "--data-root", few, "--out", tmp_path),
     )
     assert done.returncode == 2
     last = done.stderr.splitlines()[-1]

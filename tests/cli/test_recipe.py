@@ -1,12 +1,13 @@
 """What a recipe's command line accepts, resolves and refuses, in this process; exit codes are in test_exit.py."""
 
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from sslticket.cli import recipe as command
 from sslticket.errors import BadInput
-from sslticket.recipe import family, search_name, settings
+from sslticket.recipe import Data, family, search_name, settings
 from sslticket.search.ranked import Ranked
 from tests.recipes import RECIPES, load
 
@@ -67,6 +68,32 @@ def test_the_key_follows_every_setting_and_nothing_else() -> None:
     assert command.resolve(base, {"data_root": "/elsewhere"}).key == base.key
     other, seeded = command.resolve(base, {"lr": 0.1}), command.resolve(base, {"seed": 1})
     assert family(seeded.to_dict()) == family(base.to_dict()) != family(other.to_dict())
+
+
+def test_keys_are_what_they_were_before_fields_were_added() -> None:
+    keys = {name: load(name).key for name in ("rotnet_digits", "rotnet_resnet50", "rotnet_resnet18_cifar10")}
+    assert keys == {
+        "rotnet_digits": "rotnet-conv3-digits-10fc1377",
+        "rotnet_resnet50": "rotnet-resnet50-imagenet-afe7e22b",
+        "rotnet_resnet18_cifar10": "rotnet-resnet18_cifar-cifar10-95191db2",
+    }
+    data = load("rotnet_resnet50").to_dict()["data"]
+    added = {each.name for each in fields(Data) if each.metadata.get("added")}
+    assert {"part", "origin"} <= added
+    assert not added & set(data)
+    assert data["half"] is None, "fields that were always there stay"
+
+
+def test_a_part_is_in_the_key_and_in_the_names() -> None:
+    base = load("rotnet_resnet50")
+    part = command.resolve(base, {"part": "1 image a class", "half": "a"})
+    assert part.data.name == "imageneta[1 image a class]"
+    assert part.key.startswith("rotnet-resnet50-imageneta-1-image-a-class-")
+    assert part.to_dict()["data"]["part"] == settings(part.to_dict())["part"] == "1 image a class"
+    others = [command.resolve(base, {"part": name, "half": "a"}) for name in (None, "1-image-a-class")]
+    assert len({family(each.to_dict()) for each in (part, *others)}) == 3
+    with pytest.raises(BadInput, match="leave --part out"):
+        command.resolve(base, {"part": "flowers102", "dataset": "folder"})
 
 
 def test_settings_are_told_by_their_flags_those_of_the_search_first() -> None:
@@ -170,7 +197,7 @@ def test_the_next_step_after_one_half_is_the_other(
     few_cifar: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ("--dataset", "cifar10", "--image-size", 12, "--length", "4it", "--batch-size", 8, "--levels", 1)
-    run("supervised_digits", *words, "--half", "a", "--data-root", few_cifar, "--out", tmp_path)
-    assert "--protocol cifar10b --controls random" in capsys.readouterr().out
+    run("supervised_digits", *words, "--half", "a", "--part", "6 each", "--data-root", few_cifar, "--out", tmp_path)
+    assert "--protocol cifar10b --part '6 each' --controls random" in capsys.readouterr().out
     with pytest.raises(BadInput, match="--half"):
         run("supervised_digits", "--half", "c")

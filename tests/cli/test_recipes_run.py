@@ -55,6 +55,8 @@ def two_steps(name: str, model: str, folders: Path, out: Path) -> None:
     for field in dataclasses.fields(recipe.objective):
         if field.name in SMALL:
             words += [f"--{field.name.replace('_', '-')}", str(SMALL[field.name])]
+    if recipe.data.dataset != "digits":  # it is not made of the folders
+        words += ["--part", "20 photographs"]
     if recipe.data.dataset in ("imagenet", "places365"):
         words += ["--image-size", str(PIXELS.get(model, 32))]
     if recipe.data.subset < 1:
@@ -73,7 +75,7 @@ def two_steps(name: str, model: str, folders: Path, out: Path) -> None:
     else:
         assert 0 < pruned < dense.mask.total
     assert all(torch.isfinite(weights).all() for weights in ticket.weights.values())
-    if recipe.data.dataset != "digits":  # it is not made of the folders
+    if recipe.data.dataset != "digits":
         found = {"samples": CLASSES * 3, "classes": CLASSES // 2 * EACH}[recipe.data.subset_by]
         assert ticket.provenance["images"] == (found if recipe.data.subset < 1 else CLASSES * EACH)
     shutil.rmtree(out)

@@ -82,7 +82,7 @@ def test_digits_are_those_of_the_set_in_the_order_of_the_search(
 @pytest.mark.data
 def test_turns_of_photographs_are_turned_and_views_are_those_of_the_first_batch(tmp_path: Path, cifar: Path) -> None:
     path = tmp_path / "views.png"
-    words = ("--batch-size", 16, "--data-root", cifar, "--images", 3, "--output", path)
+    words = ("--batch-size", 16, "--data-root", cifar, "--part", "20", "--images", 3, "--output", path)
     sslticket("show", FOLDER / "rotnet_resnet18_cifar10.py", *words)
     source, seeds = open_split("cifar10", "train", cifar), recipe().seeds
     whole = loader(

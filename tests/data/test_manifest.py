@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,35 @@ def test_the_choice_does_not_depend_on_the_order_of_the_rows() -> None:
     assert files(mixed.subset(0.3, seed=0)) == files(whole.subset(0.3, seed=0))
 
 
+def test_a_random_part_is_nested_and_balances_nothing() -> None:
+    whole = manifest(3000, 2000, 1000)
+    one, ten, thirty = (whole.subset(share, "random", seed=3) for share in (0.01, 0.1, 0.3))
+    assert files(one) < files(ten) < files(thirty) < files(whole)
+    assert (len(one), len(ten), len(thirty)) == (60, 600, 1800)
+    assert files(one) != files(whole.subset(0.01, "random", seed=4))
+    counts, balanced = ten.counts(), whole.subset(0.1, seed=3).counts()
+    assert balanced.tolist() == [300, 200, 100]
+    # Drawn without replacement, the counts are hypergeometric: standard deviations of 11.6, 10.9 and 8.7 images.
+    assert 0 < abs(counts - balanced).max() < 40
+    assert len({tuple(whole.subset(0.1, "random", seed=seed).counts()) for seed in range(20)}) > 15
+
+
+def test_a_random_part_knows_neither_labels_nor_the_order_of_the_rows() -> None:
+    whole = manifest(30, 20)
+    labels = np.random.default_rng(0).permutation(whole.labels)
+    other = Manifest(whole.frame.assign(label=labels), whole.classes, whole.dataset, "train", whole.root)
+    mixed = Manifest(whole.frame.sample(frac=1, random_state=0), whole.classes, whole.dataset, "train", whole.root)
+    found = files(whole.subset(0.3, "random", seed=0))
+    assert found == files(other.subset(0.3, "random", seed=0)) == files(mixed.subset(0.3, "random", seed=0))
+    assert files(other.subset(0.3, seed=0)) != files(whole.subset(0.3, seed=0)), "by samples, labels matter"
+
+
+def test_a_random_part_has_at_least_an_image_and_may_leave_classes_empty() -> None:
+    (only,) = files(manifest(3, 2).subset(0.01, "random", seed=0))
+    assert only in files(manifest(3, 2))
+    assert manifest(300, 1, 1, 1).subset(0.1, "random", seed=0).counts().tolist()[0] >= 28
+
+
 def test_labels_still_belong_to_their_files() -> None:
     part = manifest(30, 20, 10).subset(0.5, seed=0)
     assert all(
@@ -82,6 +112,14 @@ def test_the_hash_names_images_and_labels_wherever_they_lie() -> None:
         Manifest(whole.frame.assign(label=[0, 0, 1, 1, 0]), whole.classes, whole.dataset, "train", whole.root),
     ]
     assert len({whole.hash, *(other.hash for other in others)}) == 4
+
+
+def test_the_classes_hash_follows_their_names_and_their_order_and_nothing_else() -> None:
+    whole = manifest(3, 2)
+    assert whole.classes_hash == manifest(7, 1, root=None).classes_hash == "7f0891981cc24703"
+    others = [manifest(3, 2, 1), replace(whole, classes=("n001", "n000")), replace(whole, classes=("n000n001",))]
+    assert len({whole.classes_hash, *(other.classes_hash for other in others)}) == 4
+    assert len(whole.classes_hash) == 16
 
 
 @pytest.mark.parametrize("fraction", [0.0, -0.1, 1.01, float("nan")])

@@ -184,8 +184,8 @@ def test_grey_tickets_on_colour_targets_and_back(
     (tmp_path / "data" / "cifar10").symlink_to(few_cifar)
     monkeypatch.setenv("SSLTICKET_DATA", str(tmp_path / "data"))
     search(tmp_path / "runs", recipe())
-    search(tmp_path / "runs", recipe(data=Data(dataset="cifar10", image_size=16)))
-    target = replace(SHORT, name="colour", dataset="cifar10", image_size=8)
+    search(tmp_path / "runs", recipe(data=Data(dataset="cifar10", part="6 each", image_size=16)))
+    target = replace(SHORT, name="colour", dataset="cifar10", part="6 each", image_size=8)
     paths = tasks.tickets([tmp_path / "runs"], tasks.Levels((1,)))
     written = measured(tasks.matrix(paths, ["random"], [SHORT, target], [0]))
     scores = {(row["source"], row["target"], row["control"]): row["loss"] for row in written}

@@ -25,6 +25,11 @@ def test_a_single_recipe_is_its_objective() -> None:
     ]
 
 
+def test_how_a_share_was_drawn_is_named() -> None:
+    rows = [found(by, subset=0.1, subset_by=by) for by in ("samples", "random", "classes")]
+    assert names(*rows) == ["rotnet 10%", "rotnet 10% at random", "rotnet 10% of classes"]
+
+
 def test_searches_are_named_throughout_a_network_that_has_several() -> None:
     rows = found("a"), found("b", search="OneShot SNIP"), found("c", objective="supervised"), found("d", model="vgg")
     assert names(*rows) == ["rotnet (IMP)", "rotnet (OneShot SNIP)", "supervised (IMP)", "rotnet"]

@@ -4,21 +4,24 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from sslticket.data.opening import open_split
 from sslticket.data.views import View
 from sslticket.errors import BadInput
 from sslticket.fit import SGD, Fit
 from sslticket.machine import Machine
 from sslticket.objectives.rotnet import RotNet
 from sslticket.objectives.supervised import Supervised
-from sslticket.recipe import Data
+from sslticket.recipe import Data, Recipe, family
 from sslticket.search.images import Images
-from sslticket.search.plan import plan
+from sslticket.search.plan import Plan, plan
 from sslticket.search.run import run
 from tests.data.test_arrays import write_cifar10
+from tests.digits import write_digits
 from tests.runs import recipe, search, tickets
 
 
@@ -40,11 +43,11 @@ def test_shuffled_labels_are_told_by_the_ticket_and_repeat_with_the_seed(tmp_pat
 
 def test_classes_without_images_are_named_before_training(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     write_cifar10(tmp_path / "cifar-10-batches-py")
-    machine, which = Machine(data_root=tmp_path), recipe(data=Data(dataset="cifar10"))
+    machine, which = Machine(data_root=tmp_path), recipe(data=Data(dataset="cifar10", part="10 images"))
     Images.of(which, machine)
     assert caplog.messages == ["no training images of classes bird, deer, dog, horse, truck in cifar10"]
     with pytest.raises(BadInput, match=r"no images of class 'bird', so --subset 0\.5"):
-        Images.of(replace(which, data=Data(dataset="cifar10", subset=0.5)), machine)
+        Images.of(replace(which, data=Data(dataset="cifar10", part="10 images", subset=0.5)), machine)
 
 
 @pytest.mark.parametrize(
@@ -52,11 +55,12 @@ def test_classes_without_images_are_named_before_training(tmp_path: Path, caplog
     [
         Data(dataset="digits", half="b", subset=0.3),
         Data(dataset="digits", subset=0.4, subset_by="classes"),
+        Data(dataset="digits", half="a", subset=0.1, subset_by="random"),
         pytest.param(
             Data(dataset="digits", shuffle_labels=1.0), marks=pytest.mark.xfail(raises=AssertionError, strict=True)
         ),
     ],
-    ids=["samples of a half", "classes", "other labels are other data"],
+    ids=["samples of a half", "classes", "images at random", "other labels are other data"],
 )
 def test_the_images_are_found_again_from_the_ticket_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: Data
@@ -132,3 +136,99 @@ def test_grey_images_can_be_shown_in_colour(tmp_path: Path) -> None:
     assert 0 < row["metrics"]["top1"] <= 1, "the evaluation images are in colour too"
     with pytest.raises(BadInput, match="give --channels 1 or 3"):
         Data(dataset="digits", channels=2)
+
+
+def rows(planned: Plan) -> list[dict[str, Any]]:
+    return [json.loads(planned.folder.row(level).read_text()) for level in range(planned.levels + 1)]
+
+
+def in_folder(**changes: Any) -> Recipe:
+    """A search on 8 x 8 images of a folder of one's own."""
+    return recipe(data=Data(**{"dataset": "folder", "image_size": 8} | changes))
+
+
+def test_two_folders_under_the_same_flags_are_two_runs(tmp_path: Path) -> None:
+    homes = [tmp_path / home / "flowers" for home in ("one", "other")]
+    found = []
+    for first, root in enumerate(homes):
+        write_digits(root, train=4, first=4 * first)
+        planned = plan(in_folder(), Machine(data_root=root), tmp_path / "runs")
+        run(planned, Machine(data_root=root))
+        found.append(planned)
+    assert all(re.fullmatch("supervised-conv3-flowers-[0-9a-f]{8}", each.folder.path.name) for each in found)
+    told = [(row["run"], row["recipe"], row["source"]) for each in found for row in rows(each)]
+    for column in zip(*told, strict=True):
+        assert len(set(column)) == 2
+    for each in found:
+        digits = each.recipe.data.origin.images_hash[:8]
+        assert {row["source"] for row in rows(each)} == {f"flowers[{digits}]"}
+        assert tickets(each)[-1].provenance["dataset"] == f"flowers[{digits}]"
+    again = plan(in_folder(), Machine(data_root=homes[0]), tmp_path / "runs")
+    assert again.folder.path == found[0].folder.path
+
+
+def test_replicates_of_a_folder_s_subset_are_one_family_of_one_source(tmp_path: Path) -> None:
+    machine = Machine(data_root=write_digits(tmp_path / "flowers", train=8))
+    which = in_folder(subset=0.5)
+    one, other = (plan(replace(which, seed=seed), machine, tmp_path) for seed in (0, 1))
+    assert one.images.source.manifest.hash != other.images.source.manifest.hash
+    assert one.images.source_hash == other.images.source_hash
+    assert one.recipe.data == other.recipe.data
+    assert family(one.recipe.to_dict()) == family(other.recipe.to_dict())
+    assert one.folder.path != other.folder.path
+
+
+@pytest.mark.parametrize("same", [True, False], ids=["these images", "other images"])
+def test_a_run_of_a_folder_s_former_name_goes_on_if_its_images_are_these(tmp_path: Path, same: bool) -> None:
+    machine = Machine(data_root=write_digits(tmp_path / "flowers", train=4))
+    which, out = in_folder(), tmp_path / "runs"
+    new = plan(which, machine, out)
+    former = out / which.key
+    assert former.name == "supervised-conv3-folder-b7f5dcaf", "as it was called before"
+    former.mkdir(parents=True)
+    data_hash = new.images.source.manifest.hash if same else "0" * 16
+    (former / "recipe.json").write_text(json.dumps({"recipe": which.to_dict(), "data_hash": data_hash}))
+    planned = plan(which, machine, out)
+    assert planned.folder.path == (former if same else new.folder.path)
+    run(planned, machine)
+    assert {row["source"] for row in rows(planned)} == {"folder" if same else new.recipe.data.name}
+    assert {row["run"] for row in rows(planned)} == {planned.folder.path.name}
+
+
+def test_other_lists_under_one_path_and_other_parts_of_one_name_are_other_runs(tmp_path: Path) -> None:
+    machine = Machine(data_root=write_digits(tmp_path / "one", train=4))
+    other = Machine(data_root=write_digits(tmp_path / "other", train=4, first=4))
+    chosen, part = tmp_path / "list.txt", Data(dataset="mnist", part="4 a class", image_size=8)
+    found = [plan(recipe(data=part), each, tmp_path) for each in (machine, other)]
+    for number in (0, 1):
+        chosen.write_text("\n".join(f"{label}/{number}.png" for label in range(10)))
+        found.append(plan(recipe(data=replace(part, subset_list=chosen)), machine, tmp_path))
+    assert len({each.folder.path for each in found}) == 4
+    assert len({family(each.recipe.to_dict()) for each in found}) == 4
+    assert all(each.folder.path.name.startswith("supervised-conv3-mnist-4-a-class-") for each in found)
+    assert {each.recipe.data.name for each in found} == {"mnist[4 a class]"}
+
+
+def test_a_search_looks_at_the_counts_of_both_splits(tmp_path: Path) -> None:
+    part = Data(dataset="mnist", image_size=8)
+    machine = Machine(data_root=write_digits(tmp_path / "few", train=4, val=1))
+    with pytest.raises(BadInput, match=r"40 training images of 10 classes, and officially 60,000 of 10; .*--part NAME"):
+        Images.of(recipe(data=part), machine)
+    found = plan(recipe(data=replace(part, part="4 a class", half="a")), machine, tmp_path / "runs")
+    assert found.recipe.data.name == "mnista[4 a class]"
+    assert len(found.images.true.manifest) == 20, "the half of what passed the check"
+    with pytest.raises(BadInput, match="digits is whole"):
+        Images.of(recipe(data=Data(dataset="digits", part="most")), Machine())
+
+
+def test_rows_and_tickets_tell_the_whole_set_and_the_classes(tmp_path: Path) -> None:
+    whole = open_split("digits", "train").manifest
+    changes: list[dict[str, Any]] = [{}, {"half": "b"}, {"subset": 0.5}, {"shuffle_labels": 1.0}, {"channels": 3}]
+    for seed, change in enumerate(changes):
+        images = Images.of(recipe(data=Data(dataset="digits", **change), seed=seed), Machine())
+        assert images.source_hash == whole.hash
+    planned = search(tmp_path, recipe(data=Data(dataset="digits", subset=0.4, subset_by="classes")))
+    assert {row["source_hash"] for row in rows(planned)} == {whole.hash}
+    found = tickets(planned)[-1].provenance
+    assert (found["source_hash"], found["data_hash"]) == (whole.hash, planned.images.source.manifest.hash)
+    assert found["classes_hash"] == planned.images.source.manifest.classes_hash != whole.classes_hash

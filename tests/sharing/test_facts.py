@@ -16,6 +16,8 @@ from tests.sharing.conftest import made
         ({"half": None, "subset_list": None, "labels": 1.0}, {}, "cifar10, 0.1 of the samples: 5,000 images", None),
         ({"half": "b"}, {"dataset": "cifar10b"}, "cifar10b, half b of cifar10, 0.1 of the samples: 5,000", None),
         ({"subset": 0.3, "subset_by": "classes"}, {}, "cifar10, 0.3 of the classes: 5,000 images", None),
+        ({"subset_by": "random"}, {}, "cifar10, 0.1 of the images, drawn without their labels: 5,000 images", None),
+        ({"part": "few"}, {"dataset": "cifar10[few]"}, "cifar10[few], 0.1 of the samples: 5,000 images", None),
         ({"subset": 1.0, "subset_list": "/home/me/1percent.txt"}, {}, "cifar10, the images in 1percent.txt: 5", None),
         ({"subset": 1.0, "labels": 0.1}, {}, "cifar10: 5,000 images", "known of 0.1 of each class's images"),
         ({"labels_list": "lists/10.txt"}, {}, "cifar10, 0.1 of", "known of the images in 10.txt"),
