@@ -57,8 +57,8 @@ def test_the_card_says_what_was_measured_and_how_it_was_found(run: Path, file: P
     assert {"lottery-ticket", "sparse", "rotnet", "digits"} <= set(about["tags"])  # type: ignore[call-overload]
     assert (about["license"], about["library_name"]) == ("cc-by-4.0", "sslticket")
     text = (folder / "README.md").read_text()
-    sd = abs(top1[0] - top1[1]) / 2**0.5
-    assert f"| 12.5% | {100 * mean:.1f} ± {100 * sd:.1f} |" in text
+    # Two trainings of one search say nothing of another search's luck, so there is no spread.
+    assert f"| 12.5% | {100 * mean:.1f} |" in text
     assert "\n    mine.py --data-root digits --out=there --subset 0.5\n" in text
     assert Ticket.load(file).hash in text
     assert (folder / "curve.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
