@@ -169,8 +169,9 @@ CONTROL_WORDS = {
     "permuted": "W_k in the ticket's mask permuted over all layers",
     "preserved": "weights drawn anew in the ticket's mask",
     "local": "weights drawn anew in the ticket's mask permuted within each layer",
-    "random": "weights drawn anew in a mask permuted over all layers; one for all searches",
-    "adjusted": "weights drawn anew in a mask among those that do not go to zero by themselves; one for all searches",
+    "random": "weights drawn anew in a mask permuted over all layers; one for all searches of a seed",
+    "adjusted": "weights drawn anew in a mask among those that do not go to zero by themselves; one for all searches "
+    "of a seed",
 }
 """What a score's controls are, for a person."""
 
