@@ -26,7 +26,8 @@ def rewind(folders: Sequence[Path]) -> str:
             "search with several --rewind and evaluate the tickets (rows that do not tell their settings are left out)"
         )
     return "\n\n".join(
-        f"{what} of {series}, {where}, by images seen at W_k and by density: mean ± standard deviation (n)\n\n{cells}"
+        f"{what} of {series}, {where}, by images seen at W_k and by density: "
+        f"mean ± standard deviation over searches (n)\n\n{cells}"
         for where, panel in section.panels(own)
         for series, curve in panel.groupby("series")
         for what, cells in _tables(curve)
@@ -44,7 +45,10 @@ def _tables(curve: pd.DataFrame) -> Iterator[tuple[str, str]]:
 
 def _table(curve: pd.DataFrame, value: str, digits: str) -> str:
     """Rewind points down, the earliest first, and densities across, the densest first."""
-    found = curve.assign(value=curve[value].astype(float)).groupby(["rewind_samples", "density"])["value"]
+    curve = curve.assign(value=curve[value].astype(float))
+    # Trainings of one search are averaged first: the spread is one over searches.
+    searches = curve.groupby(["rewind_samples", "density", "unit"])["value"].mean()
+    found = searches.groupby(level=["rewind_samples", "density"])
     cells = {at: _cell(*each, digits=digits) for at, *each in found.agg(["mean", "std", "size"]).itertuples(name=None)}
     points, densities = sorted(curve["rewind_samples"].unique()), sorted(curve["density"].unique(), reverse=True)
     columns = [["W_k", *(f"{point:,.0f}" for point in points)]]

@@ -102,6 +102,7 @@ def _report(given: argparse.Namespace) -> None:
     written = report.write(given.runs, given.output, figures=given.figures, kind=given.format, latex=given.latex)
     if written.text:
         print(written.text)
+    _print_notes(written.notes)
     if written.figures:
         print(f"figures: {len(written.figures)} in {given.figures}")
     if written.latex:
@@ -112,7 +113,14 @@ def _report(given: argparse.Namespace) -> None:
 def _rows(given: argparse.Namespace) -> None:
     from sslticket.report import table
 
-    print(f"table: {given.output}, {table.export(given.runs, given.output):,} rows")
+    exported = table.export(given.runs, given.output)
+    _print_notes(exported.notes)
+    print(f"table: {given.output}, {exported.rows:,} rows")
+
+
+def _print_notes(notes: Sequence[str]) -> None:
+    for note in notes:
+        print(f"note: {note}")
 
 
 def _inspect(given: argparse.Namespace) -> None:

@@ -13,13 +13,14 @@ if TYPE_CHECKING:
 
 
 class Written(NamedTuple):
-    """What a report left: its files, and its table of means as text for the terminal."""
+    """What a report left: its files, its table of means as text for the terminal, and what its reader must know."""
 
     html: Path
     png: Path
     figures: tuple[Path, ...]
     latex: Path | None
     text: str
+    notes: tuple[str, ...]
 
 
 def write(
@@ -75,7 +76,7 @@ def write(
         png = output.with_suffix(".png")
         put(png, _curves(content))
         put(output, page.render(content).encode())
-    return Written(output, png, tuple(drawn), latex, text.terminal(content.summary))
+    return Written(output, png, tuple(drawn), latex, text.terminal(content.summary), content.notes)
 
 
 def _curves(content: "Content") -> bytes:

@@ -1,5 +1,6 @@
 """Charts and heat maps of scores: top-1 against density, differences of series, and tickets that moved elsewhere."""
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ DENSITY = Axis("weights remaining (log scale)", "density", log=True)
 
 
 def curves(panel: pd.DataFrame, number: int) -> Chart:
-    """Top-1 of each series of a panel against density: means, with a band of one standard deviation either way.
+    """Top-1 of each series of a panel against density: means, with a band of one standard deviation over searches.
 
     Args:
         panel: the rows of a `statistics.summary` of one protocol, target and model.
@@ -22,13 +23,14 @@ def curves(panel: pd.DataFrame, number: int) -> Chart:
     for name, own in panel.groupby("series", sort=False):
         drawn.append(Curve(str(name), tuple(_point(str(name), row) for row in own.to_dict("records"))))
     dense = panel[(panel["density"] == 1) & (panel["control"] == "ticket")]
+    of = f", {dense['series'].iloc[0]}" if len(dense) > 1 else ""
     return Chart(
         name=f"accuracy-{number}",
         title=f"{text.where(panel)}: top-1 against density",
         x=DENSITY,
         y=Axis(f"top-1 on {panel['target'].iloc[0]}, %"),
         curves=tuple(drawn),
-        level=(100 * float(dense["top1"].iloc[0]), "dense") if len(dense) else None,
+        level=(100 * float(dense["top1"].iloc[0]), f"dense{of}") if len(dense) else None,
         bounds=(0, 100),
     )
 
@@ -36,7 +38,10 @@ def curves(panel: pd.DataFrame, number: int) -> Chart:
 def _point(series: str, row: dict[Any, Any]) -> Point:
     mean, sd = 100 * row["top1"], 100 * row["top1_sd"]
     at = f"{series} at {text.percent(row['density'])}%: {text.spread(row['top1'], row['top1_sd'])}%"
-    return Point(row["density"], mean, f"{at}, {text.trainings(row['n'], row['searches'])}", mean - sd, mean + sd)
+    interval = "" if math.isnan(row["low"]) else f", 95% interval {100 * row['low']:.1f} to {100 * row['high']:.1f}%"
+    told = f"{at}{interval}, {text.basis(row['n'], row['what'], row['trainings'])}"
+    told += text.effective(row["effective"], row["cut"], row["n"])
+    return Point(row["density"], mean, told, mean - sd, mean + sd)
 
 
 def differences(found: pd.DataFrame, number: int) -> Chart:
@@ -53,7 +58,7 @@ def differences(found: pd.DataFrame, number: int) -> Chart:
                 row["density"],
                 100 * row["difference"],
                 f"{name} less {against} at {text.percent(row['density'])}%: {text.points(row['difference'])} points, "
-                f"95% interval {text.interval(row['low'], row['high'])}: {row['verdict']}",
+                f"95% interval {text.interval(row['low'], row['high'])}: {text.verdict(row)}",
                 100 * row["low"],
                 100 * row["high"],
             )
@@ -79,6 +84,7 @@ def transfer(summary: pd.DataFrame) -> Iterator[tuple[float, Heat]]:
     main = summary[summary["control"].isin(["ticket", "random"])]
     for number, ((network, within), own) in enumerate(main.groupby(["model", "within"])):
         model, place = text.network(str(network), str(within)), f"-{number}" if within else ""
+        own = own.assign(protocol=_protocols(own))
         if own["protocol"].nunique() < 2:
             continue
         # All matrices of a model have the same shape, so that the eye keeps its place from one to the next.
@@ -95,6 +101,12 @@ def transfer(summary: pd.DataFrame) -> Iterator[tuple[float, Heat]]:
                     cells=_matrix(here, list(series), list(protocols)),
                 ),
             )
+
+
+def _protocols(own: pd.DataFrame) -> "pd.Series[str]":
+    """The names of the columns: protocols, with the target where one has several, and what else tells panels apart."""
+    targets = own.groupby("protocol")["target"].transform("nunique") > 1
+    return own["protocol"] + (" on " + own["target"]).where(targets, "") + own["apart"].map(text.beside)
 
 
 def _matrix(

@@ -11,7 +11,16 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b37c00", "#3f8fc0")
 """For everyone's eyes: Okabe and Ito 2008, "Color Universal Design", its last two darker to be seen on white."""
 RANDOM = "#6b7280"
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-DASHES = {"ticket": "", "preserved": "6 3", "local": "2 3", "adjusted": "8 3 2 3"}
+DASHES = {
+    "ticket": "",
+    "preserved": "6 3",
+    "local": "2 3",
+    "adjusted": "8 3 2 3",
+    "reset": "12 3",
+    "permuted": "6 3 2 3 2 3",
+}
+AGAIN = "14 2 3 2"
+"""The line of further tickets of one colour: with another head or precision."""
 """A control of a series has its colour with another line, as in SVG's stroke-dasharray."""
 
 
@@ -35,12 +44,15 @@ def looks(series: Sequence[tuple[str, str, str]], first: int = 0) -> dict[str, L
     """
     colours: dict[str, int] = {}
     found: dict[str, Look] = {}
+    drawn: set[str] = set()
     for number, (name, tickets, control) in enumerate(series):
         is_random = control == "random"
         colour = None if is_random else colours.setdefault(tickets, len(colours)) % len(COLOURS)
         hollow = control not in ("ticket", "random")
         marker = MARKERS[number % len(MARKERS)]
-        found[name] = Look(first + number, colour, marker, DASHES.get(control, ""), hollow)
+        dash = AGAIN if control == "ticket" and tickets in drawn else DASHES.get(control, "")
+        drawn |= {tickets} if control == "ticket" else set()
+        found[name] = Look(first + number, colour, marker, dash, hollow)
     return found
 
 
@@ -139,7 +151,9 @@ def extent(chart: Chart) -> tuple[tuple[float, float], tuple[float, float]]:
     ys += [chart.level[0]] if chart.level else []
     xs += [chart.upright[0]] if chart.upright else []
     low, high = min(ys), max(ys)
-    room = 0.05 * (high - low) or 0.05 * abs(high) or 1
+    # What differs in its last digits only is drawn as one value.
+    apart = high - low if high - low > 1e-9 * max(abs(low), abs(high)) else 0.0
+    room = 0.05 * apart or 0.05 * abs(high) or 1
     return _range(xs, chart.x.log), (max(low - room, chart.bounds[0]), min(high + room, chart.bounds[1]))
 
 

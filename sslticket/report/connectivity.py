@@ -43,8 +43,9 @@ def _barrier(panel: pd.DataFrame, way: str, number: int, where: str) -> Chart | 
 
 def _points(panel: pd.DataFrame) -> pd.DataFrame:
     """A line for each measured network, errors in %."""
-    long = [(row["series"], row["density"], *point) for row in panel.to_dict("records") for point in row["points"]]
-    found = pd.DataFrame(long, columns=["series", "density", *_POINT])
+    same = ["series", "unit", "density", "cut", "effective_density"]
+    long = [(*(row[key] for key in same), *point) for row in panel.to_dict("records") for point in row["points"]]
+    found = pd.DataFrame(long, columns=[*same, *_POINT])
     return found.assign(**{name: 100 * found[name].astype(float) for name in ("error", "error_recalibrated")})
 
 

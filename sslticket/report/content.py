@@ -13,6 +13,7 @@ from sslticket.report import (
     connectivity,
     layers,
     magnitudes,
+    notes,
     overlap,
     rewinding,
     searches,
@@ -28,7 +29,7 @@ from sslticket.report.statistics import PANEL
 
 @dataclass(frozen=True)
 class Panel:
-    """What may be compared: the numbers of one protocol, target and model, in the same layers."""
+    """What may be compared: the numbers of one protocol, target and model, in the same layers, see `PANEL`."""
 
     number: int
     summary: pd.DataFrame  # the rows of `statistics.summary`
@@ -39,6 +40,12 @@ class Panel:
     def common(self) -> pd.DataFrame:
         """The rows at the sparsest density that all series have, or most; maybe none."""
         return statistics.sparsest_common(self.summary)
+
+    @cached_property
+    def beside(self) -> pd.DataFrame:
+        """The rows of other tickets at that density: with their own head, which are not alike."""
+        held = self.summary["density"].eq(self.density) & (self.summary["control"] == "ticket")
+        return self.summary[held & ~self.summary["series"].isin(self.common["series"])]
 
     @property
     def density(self) -> float:
@@ -70,6 +77,11 @@ class Content:
         self.levels = searches.levels(self.named)
         self.comparisons = comparison.comparisons(frame)
         self.costs = searches.costs(self.levels)
+
+    @cached_property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader must know, a sentence each."""
+        return tuple(notes.notes(self.named))
 
     @cached_property
     def shared(self) -> dict[str, Look]:
@@ -124,7 +136,7 @@ class Content:
     def layers(self) -> list[Heat]:
         """The density of each layer; of tickets without level rows, from the analysis of their channels."""
         found = pd.concat([self.levels, section.rows(self.named, "channels")])
-        return list(layers.densities(found.drop_duplicates(["run", "level"])))
+        return list(layers.densities(found.drop_duplicates(["tickets", "run", "level"])))
 
     @cached_property
     def analyses(self) -> list[Section]:

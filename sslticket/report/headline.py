@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from sslticket.report import html, text
+from sslticket.report import html, statistics, text
 from sslticket.report.chart import Look
 from sslticket.report.content import Panel
 from sslticket.report.statistics import label_agnostic
@@ -20,7 +20,8 @@ def headline(panel: Panel, looks: dict[str, Look]) -> str:
     common = panel.common
     if common.empty:
         return f"<h1>{sentence(panel)}</h1>"
-    tiles = "".join(_tile(row, looks[row["series"]]) for row in common.to_dict("records"))
+    shown = pd.concat([common, panel.beside])
+    tiles = "".join(_tile(row, looks[row["series"]]) for row in shown.to_dict("records"))
     return f'<h1>{sentence(panel)}</h1><ul class="tiles">{tiles}</ul>{_findings(panel)}'
 
 
@@ -28,18 +29,30 @@ def sentence(panel: Panel) -> str:
     """One sentence, as HTML."""
     where, common = escape(text.where(panel.summary)), panel.common
     if common.empty:
-        main = panel.summary[panel.summary["control"].isin(["ticket", "random"])]
-        names = escape(", ".join(main["series"].unique()))
+        names = escape(", ".join(statistics.alike(panel.summary)["series"].unique()))
         return f"{where}: no density was measured for any two of {names}, so no one number compares them."
     parts = [_part(row) for row in _few(common).to_dict("records")]
     joined = " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
-    return f"With {text.percent(panel.density)}% of its weights, {where} reaches {joined}.{_absent(panel)}"
+    return (
+        f"With {text.percent(panel.density)}% of its weights, {where} reaches {joined}.{_beside(panel)}{_absent(panel)}"
+    )
+
+
+def _beside(panel: Panel) -> str:
+    """Tickets that start with their own head are no match for those that cannot."""
+    told = [f"{escape(row['series'])} <b>{_percent(row)}</b>" for row in panel.beside.to_dict("records")]
+    return f" Beside them: {', '.join(told)}." if 0 < len(told) <= _MANY else ""
+
+
+def _percent(row: dict[Any, Any]) -> str:
+    return f"{text.spread(row['top1'], row['top1_sd'])}%"
 
 
 def _absent(panel: Panel) -> str:
     """The tickets that were not measured at this density."""
-    main = panel.summary[panel.summary["control"].isin(["ticket", "random"])]
-    names = [name for name in main["series"].unique() if name not in set(panel.common["series"])]
+    names = [
+        name for name in statistics.alike(panel.summary)["series"].unique() if name not in set(panel.common["series"])
+    ]
     if len(names) > _MANY:
         return f" {len(names)} other series were not measured there."
     return f" Not measured there: {escape(', '.join(names))}." if names else ""
@@ -57,7 +70,7 @@ def _few(common: pd.DataFrame) -> pd.DataFrame:
 def _part(row: dict[Any, Any]) -> str:
     name = escape(row["series"])
     source = f"{_kind(row)} tickets ({name}, the best of {row['of']})" if row["of"] > 1 else f"{name} tickets"
-    return f"<b>{text.spread(row['top1'], row['top1_sd'])}%</b> from {source}"
+    return f"<b>{_percent(row)}</b> from {source}"
 
 
 def _kind(row: dict[Any, Any]) -> str:
@@ -67,11 +80,13 @@ def _kind(row: dict[Any, Any]) -> str:
 
 
 def _tile(row: dict[Any, Any], look: Look) -> str:
+    basis = text.basis(row["n"], row["what"], row["trainings"])
+    warned = text.effective(row["effective"], row["cut"], row["n"])
     mean, _, sd = text.spread(row["top1"], row["top1_sd"]).partition(" ")
     return (
         f'<li class="card s{look.place}"><span>{swatch(look)} {escape(row["series"])}</span>'
         f"<strong>{mean}%{f' <small>{sd}</small>' if sd else ''}</strong>"
-        f'<span class="soft">{_kind(row)}, {text.trainings(row["n"], row["searches"])}</span></li>'
+        f'<span class="soft">{_kind(row)}, {basis}{warned}</span></li>'
     )
 
 
@@ -87,17 +102,16 @@ def _findings(panel: Panel) -> str:
 
 
 def finding(row: dict[Any, Any]) -> str:
-    """A comparison in a sentence, as HTML: "rotnet less supervised: −5.8 points (95% interval ...; 6 pairs ...)."."""
-    if row["paired_by"]:
-        basis = f"{row['pairs']} pair{'s' * (row['pairs'] != 1)} by {row['paired_by']}"
-    else:
-        basis = f"{row['n']} and {row['n_against']} trainings, unpaired"
-    told = (
-        "" if math.isnan(row["low"]) else f"95% interval {text.interval(row['low'], row['high'])}, p = {row['p']:.2g}; "
-    )
+    """A comparison in a sentence, as HTML: "rotnet less supervised: −5.8 points (95% interval ...)."."""
+    what = "draws" if row["against"].startswith("random") else "searches"
+    basis = f"{text.basis(row['n'], 'search', row['n'])} against {row['n_against']} {what}"
+    told = ""
+    if not math.isnan(row["low"]):
+        corrected = f" corrected for {row['densities']} densities" if row["densities"] > 1 else ""
+        told = f"95% interval {text.interval(row['low'], row['high'])}, p = {row['p']:.2g}{corrected}; "
     return (
         f"{escape(row['series'])} less {escape(row['against'])}: <b>{text.points(row['difference'])} points</b> "
-        f'<span class="soft">({told}{basis})</span>: {_VERDICTS[row["verdict"]]}'
+        f'<span class="soft">({told}{basis})</span>: {_VERDICTS.get(row["verdict"], f"{text.verdict(row)}.")}'
     )
 
 
@@ -105,5 +119,4 @@ _VERDICTS = {
     "more": "<b>more</b>.",
     "less": "<b>less</b>.",
     "no difference shown": "no difference shown.",
-    "too few to tell": "too few trainings to tell.",
 }

@@ -1,8 +1,7 @@
 """Heat maps of layers: what is left of each, and how many of its output channels lost every weight."""
 
 import math
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -50,23 +49,21 @@ def _recipes(rows: pd.DataFrame) -> Iterator[pd.DataFrame]:
 
 
 def _shares(own: pd.DataFrame, key: str) -> npt.NDArray[np.float64]:
-    """(layers, densities): of `key`, names to [some, all], means over the rows of a density, densest first."""
+    """(layers, densities): of `key`, names to [some, all], means over the searches at a density, densest first."""
     names = list(own[key].iloc[0])
-    return np.array([_column(own.loc[own["density"] == density, key], names) for density in _places(own)]).T
+    shares = pd.DataFrame([[row[name][0] / row[name][1] for name in names] for row in own[key]], own.index)
+    searches = shares.groupby([own["density"], own["unit"]]).mean()
+    return searches.groupby(level="density").mean().loc[_places(own)].to_numpy(np.float64).T
 
 
 def _places(own: pd.DataFrame) -> list[float]:
     return sorted(own["density"].unique(), reverse=True)
 
 
-def _column(here: "pd.Series[Any]", names: Sequence[str]) -> list[float]:
-    return [float(np.mean([row[name][0] / row[name][1] for row in here])) for name in names]
-
-
 def _heat(
     own: pd.DataFrame, key: str, name: str, values: npt.NDArray[np.float64], shades: npt.NDArray[np.float64]
 ) -> Heat:
-    searches = own["run"].nunique()
+    searches = own["unit"].nunique()
     of = f": mean of {searches} searches" if searches > 1 else ""
     return Heat(
         name=name,

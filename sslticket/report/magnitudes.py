@@ -45,10 +45,12 @@ def _natural(panel: pd.DataFrame, number: int, where: str) -> Chart:
 
 def _histogram(here: pd.DataFrame, place: str, where: str) -> Chart:
     zeros = here["zeros"] / here["layers"].map(lambda layers: sum(total for _, total in layers.values()))
+    zeros = zeros.groupby([here["series"], here["unit"]]).mean().groupby(level=0).mean()
+    ends = " to ".join(dict.fromkeys(f"{100 * end:.3g}" for end in (zeros.min(), zeros.max())))
     curves = means(_shares(here), "middle", MAGNITUDE, "share", "% of the weights:", bare=True)
     return Chart(
         name=f"magnitudes-{place}",
-        title=f"{where}: magnitudes, beside {100 * zeros.mean():.3g}% of exactly 0",
+        title=f"{where}: magnitudes, beside {ends}% of exactly 0",
         x=MAGNITUDE,
         y=Axis("% of the weights in a bin"),
         curves=curves,
@@ -62,7 +64,7 @@ def _shares(here: pd.DataFrame) -> pd.DataFrame:
     found = []
     for series, own in here.groupby("series", sort=False):
         shares = pd.DataFrame([_row(each) for each in own.to_dict("records")]).fillna(0.0)
-        long = shares.melt(var_name="middle", value_name="share")
+        long = shares.assign(unit=list(own["unit"])).melt("unit", var_name="middle", value_name="share")
         found.append(long.assign(series=series))
     return pd.concat(found)
 

@@ -7,9 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from sslticket.report import html, schema, statistics, text
+from sslticket.report import html, notes, statistics, text
 from sslticket.report.chart import brief, duration
 from sslticket.report.content import Content, Panel
+from sslticket.report.searches import COSTS, WORDS
 from sslticket.report.statistics import PANEL
 
 _ALIKE = ["kind", "command", "commit", "data_hash", "device", "precision", "versions"]
@@ -21,7 +22,7 @@ _OF = {"classes": "the classes of ", "random": "the images, whatever they show, 
 def searches(content: Content) -> str:
     """What each search cost, and how its own measures went; "" without level rows."""
     body = []
-    for run, own in content.levels.groupby("run"):
+    for (run, _), own in content.levels.groupby(["run", "tickets"]):
         last = own.iloc[-1]
         body.append(
             [
@@ -29,45 +30,70 @@ def searches(content: Content) -> str:
                 f"{100 * last['subset']:g}% of {_OF.get(last['subset_by'], '')}{last['source']}",
                 str(last["search_seed"]),
                 str(own["level"].max()),
-                f"{last['cost_samples']:,.0f}",
+                _count(last["cost_forward_images"]),
+                _count(last["cost_samples"]),
                 f"{last['cost_steps']:,.0f}",
                 duration(last["cost_seconds"]),
                 f"{own['bad_images'].max():.0f}",
                 _change(own),
             ]
         )
-    head = ["Run", "Images", "Seed", "Levels", "Images seen", "Steps", "Time", "Bad images", "Dense → sparsest"]
+    head = ["Run", "Found on", "Seed", "Levels", "Images through the network", "Source images", "Steps", "Time"]
+    head += ["Bad images", "First → last training"]
     caption = "What each search cost, and how well its networks learned their own task"
-    return html.card(html.table(caption, head, body, words=(0, 1, 8)), "cost") if body else ""
+    return html.card(html.table(caption, head, body, words=(0, 1, 9)), "cost") if body else ""
+
+
+def _count(value: float) -> str:
+    return text.MISSING if math.isnan(value) else f"{value:,.0f}"
 
 
 def _change(own: pd.DataFrame) -> str:
-    """How the search's own measures went from the dense training to the last, "rotation accuracy 0.93 → 0.71"."""
-    trained = own[own["level"] > 0]  # the row of level 0 tells of the few steps up to W_k
+    """How the search's own measures went, "with 100% → 25% of the weights: rotation accuracy 0.93 → 0.71"."""
+    trained = own[own["trained"].notna()]  # the row of level 0 tells of the few steps up to W_k
     if trained.empty:
         return ""
     first, last = trained.iloc[0], trained.iloc[-1]
     before, after = ({"loss": row["loss"], **row["metrics"]} for row in (first, last))
-    return ", ".join(f"{name} {before[name]:.3g} → {after[name]:.3g}" for name in before if name in after)
+    ends = " → ".join(dict.fromkeys(f"{text.percent(row['trained'])}%" for row in (first, last)))
+    held = [name for name in before if name in after and before[name] is not None and after[name] is not None]
+    if not held:
+        return ""
+    return f"with {ends} of the weights: " + ", ".join(
+        f"{name} {before[name]:.3g} → {after[name]:.3g}" for name in held
+    )
 
 
 def bargain(panel: Panel) -> str:
     """What the ringed tickets cost, and how many times less than the supervised ones; "" where no row tells."""
     own = panel.common[panel.common["control"] == "ticket"] if len(panel.common) else panel.common
-    own = own.merge(panel.costs, on=["model", "tickets", "density"])
+    own = own.drop_duplicates("tickets").merge(panel.costs, on=["model", "tickets", "density"])
     if own.empty:
         return ""
     labels = own[own["objective"] == "supervised"].sort_values(["subset", "series"], ascending=[False, True])
+    # Older rows tell source images only, whose number of views differs between objectives.
+    unit = "forward_images" if own["cost_forward_images"].notna().all() else "samples"
+    told = [each for each in COSTS if own[f"cost_{each}"].notna().any()]
     body = []
     for row in own.to_dict("records"):
-        line = [row["series"], brief(row["cost_samples"]), duration(row["cost_seconds"]), brief(row["cost_steps"])]
+        line = [row["tickets"], *(_cost(each, row[f"cost_{each}"]) for each in told)]
         if len(labels):
-            line.append(_times(labels.iloc[0]["cost_samples"], row["cost_samples"]))
+            line.append(_times(labels.iloc[0][f"cost_{unit}"], row[f"cost_{unit}"]))
         body.append(line)
-    head = ["Tickets", "Images seen", "Time", "Steps"]
-    head += [f"Images, {labels.iloc[0]['series']} ÷ this"] if len(labels) else []
+    head = ["Tickets", *(_capital(WORDS[each]) for each in told)]
+    head += [f"{_capital(WORDS[unit])}, {labels.iloc[0]['tickets']} ÷ this"] if len(labels) else []
     caption = f"What the tickets of {text.percent(panel.density)}%, ringed in the chart of cost, took to find"
     return html.details("Cost of the headline's tickets", html.table(caption, head, body))
+
+
+def _cost(unit: str, value: float) -> str:
+    if math.isnan(value):
+        return text.MISSING
+    return duration(value) if unit == "seconds" else brief(value)
+
+
+def _capital(words: str) -> str:
+    return words[0].upper() + words[1:]
 
 
 def _times(reference: float, own: float) -> str:
@@ -78,7 +104,20 @@ def numbers(content: Content) -> str:
     """The table of all means, which the page's script sorts and filters; "" without scores."""
     if content.summary.empty:
         return ""
-    head = [*("Series", "Model", "Protocol", "Weights left", "Top-1, %", "± sd", "Top-5, %", "Searches", "Trainings")]
+    head = [
+        *(
+            "Series",
+            "Model",
+            "Protocol",
+            "Weights left",
+            "Top-1, %",
+            "± sd",
+            "95% interval",
+            "Top-5, %",
+            "n",
+            "Trainings",
+        )
+    ]
     texts = {0, 1, 2}
     kinds = ["" if place in texts else ' class="num"' for place in range(len(head))]
     columns = "".join(f'<th scope="col"{kind}>{name}</th>' for kind, name in zip(kinds, head, strict=True))
@@ -87,7 +126,7 @@ def numbers(content: Content) -> str:
         '<div class="tools"><label hidden>Filter <input type="search" id="filter" placeholder="words, such as '
         'random 1.56%"></label><span class="soft" id="count" role="status"></span></div>'
     )
-    caption = "Mean top-1 and top-5 of every series at every density"
+    caption = "Mean top-1 and top-5 of every series at every density; n counts searches, and of controls the draws"
     return html.card(
         f'{tools}<div class="scroll tall" role="region" tabindex="0" aria-label="{caption}">'
         f'<table class="words" id="numbers"><caption><span>{caption}</span></caption><thead><tr>{columns}</tr></thead>'
@@ -97,13 +136,14 @@ def numbers(content: Content) -> str:
 
 def _line(place: int, row: dict[Any, Any]) -> str:
     sd = text.MISSING if math.isnan(row["top1_sd"]) else f"{100 * row['top1_sd']:.2f}"
-    numbers = [f"{text.percent(row['density'])}%", f"{100 * row['top1']:.2f}", sd, f"{100 * row['top5']:.2f}"]
-    numbers += [str(row["searches"] or text.MISSING), str(row["n"])]
+    ends = text.MISSING if math.isnan(row["low"]) else f"{100 * row['low']:.2f} to {100 * row['high']:.2f}"
+    numbers = [f"{text.percent(row['density'])}%", f"{100 * row['top1']:.2f}", sd, ends, f"{100 * row['top5']:.2f}"]
+    numbers += [str(row["n"]), str(row["trainings"])]
     cells = "".join(f'<td class="num">{each}</td>' for each in numbers)
     network = text.network(row["model"], row["within"])
     return (
         f'<tr data-mean="{place}"><th scope="row">{escape(row["series"])}</th><td>{escape(network)}</td>'
-        f"<td>{escape(row['protocol'])}</td>{cells}</tr>"
+        f"<td>{escape(row['protocol'] + text.beside(row['apart']))}</td>{cells}</tr>"
     )
 
 
@@ -114,24 +154,13 @@ def data(content: Content) -> str:
     means: dict[tuple[Any, ...], list[list[Any]]] = {}
     for row in scores.sort_values(["search_seed", "seed"]).to_dict("records"):
         how = tuple(str(row[key]) for key in ("run", "command", "commit", "data_hash"))
-        search = None if row["control"] in schema.SHARED_CONTROLS else row["search_seed"]
+        search = row["search_seed"] if row["unit"].startswith("search") else row["replicate"]
+        search = None if pd.isna(search) else int(search)
         training = [search, int(row["seed"]), row["top1"], makings.setdefault(how, len(makings))]
         means.setdefault(tuple(row[key] for key in _MEAN), []).append(training)
     ordered = [means[tuple(row)] for row in content.summary[_MEAN].itertuples(index=False)]
     found = json.dumps({"made": list(makings), "means": ordered}, separators=(",", ":"), allow_nan=False)
     return found.replace("<", "\\u003c")
-
-
-_KINDS = {
-    "score": "Scores",
-    "level": "Levels of the search",
-    "stability": "Stability",
-    "connectivity": "Linear mode connectivity",
-    "magnitudes": "Magnitudes",
-    "overlap": "Overlap of masks",
-    "channels": "Layers and channels",
-}
-assert _KINDS.keys() == schema.KINDS.keys()
 
 
 def made(content: Content) -> str:
@@ -144,7 +173,7 @@ def made(content: Content) -> str:
         for key, alike in own.groupby(_ALIKE, sort=False):
             kind, *values = map(str, key)
             versions = ", ".join(f"{name} {version}" for name, version in json.loads(values.pop()).items())
-            what = _KINDS[kind]
+            what = notes.KINDS[kind]
             if len(protocols := alike["protocol"].dropna().unique()):
                 what += f" ({', '.join(protocols)})"
             facts = dict(zip(["Command", "Commit", "Data", "Device", "Precision"], values, strict=True))

@@ -7,6 +7,8 @@ from typing import Any
 
 import pandas as pd
 
+from sslticket.report import identity
+
 SAME = ["model", "objective", "source", "subset", "subset_by"]
 """What the first words of a name tell, within a model."""
 _DRAWN = {"classes": " of classes", "random": " at random"}
@@ -16,11 +18,12 @@ _MOST = 4
 
 
 def named(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame of `table.rows` with the columns `tickets`, what found them, and `variant`, the part in brackets.
+    """The frame of `identity.completed` with the columns `tickets`, what found them, and `variant`.
 
     A name is the objective, the subset and, where a model has several, the source; then, in brackets, the search,
-    where a model has several, and the fewest settings of the recipe that tell those apart which are still alike.
-    Recipes of rows that hold no settings are told apart by their hash. Seeds are never in a name.
+    where a model has several, and the fewest settings of the recipe that tell those apart which are still alike; these
+    two are `variant`. Recipes of rows that hold no settings are told apart by their hash. Last come the images, where
+    searches of one recipe were of several. Seeds are never in a name.
 
     `search` and `settings` are filled in where any row of a recipe has them; else they are "" and None.
     """
@@ -31,15 +34,30 @@ def named(frame: pd.DataFrame) -> pd.DataFrame:
     alike: dict[Any, list[Any]] = defaultdict(list)
     for key, recipe in recipes.items():
         alike[key[:-1], "" if key[:-1] in silent else recipe["search"]].append(key)
+    images = {key: list(own["images"].unique()) for key, own in frame.groupby(_KEY)}
     names = {}
     for keys in alike.values():
         variants = _variants([recipes[key]["settings"] for key in keys], [recipes[key]["recipe"] for key in keys])
         for key, variant in zip(keys, variants, strict=True):
             model = recipes[key]["model"]
-            names[key] = _words(recipes[key], model in sources, model in searches, variant)
-    keys = list(frame[_KEY].itertuples(index=False, name=None))
-    told = {name: pd.Series([recipes[key][name] for key in keys], frame.index, object) for name in _TOLD}
+            way = ", ".join(filter(None, [recipes[key]["search"] if model in searches else "", variant]))
+            words = _words(recipes[key], model in sources)
+            for seen, brief in _images(images[key]):
+                names[*key, seen] = _bracketed(words, way, brief), way
+    keys = list(frame[[*_KEY, "images"]].itertuples(index=False, name=None))
+    told = {name: pd.Series([recipes[key[:-1]][name] for key in keys], frame.index, object) for name in _TOLD}
     return frame.assign(tickets=[names[key][0] for key in keys], variant=[names[key][1] for key in keys], **told)
+
+
+def _images(values: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Each set of images that searches of one recipe saw, and the words that tell it from the others."""
+    for seen, brief in identity.brief(values).items():
+        yield seen, f"images {brief}" if len(values) > 1 else ""
+
+
+def _bracketed(words: str, *told: str) -> str:
+    inner = ", ".join(filter(None, told))
+    return f"{words} ({inner})" if inner else words
 
 
 _KEY = [*SAME, "recipe"]
@@ -66,14 +84,11 @@ def _several(recipes: Mapping[Any, Mapping[str, Any]], key: str) -> set[str]:
     return {model for model, values in told.items() if len(values) > 1}
 
 
-def _words(recipe: Mapping[str, Any], source: bool, search: bool, variant: str) -> tuple[str, str]:
+def _words(recipe: Mapping[str, Any], source: bool) -> str:
     words = str(recipe["objective"])
     if recipe["subset"] < 1:
         words += f" {100 * recipe['subset']:g}%{_DRAWN.get(recipe['subset_by'], '')}"
-    if source:
-        words += f" from {recipe['source']}"
-    told = ", ".join(filter(None, [recipe["search"] if search else "", variant]))
-    return (f"{words} ({told})" if told else words), told
+    return words + (f" from {recipe['source']}" if source else "")
 
 
 def _variants(settings: Sequence[dict[str, Any] | None], recipes: Sequence[str]) -> Iterator[str]:

@@ -45,12 +45,17 @@ def _pairs(own: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
 
     Of two names the one that comes first is `tickets`, and of two of one name the denser ticket.
     """
-    known = frame[["run", "level", "tickets", "density"]].drop_duplicates(["run", "level"])
-    others = {(run, level): rest for run, level, *rest in known.itertuples(index=False, name=None)}
+    # Folders of several places may share a name, so the other ticket is known by its file, if any row is about it.
+    known = frame[["run", "level", "ticket_hash", "tickets", "density"]].drop_duplicates()
+    lines = list(known.itertuples(index=False, name=None))
+    others: dict[tuple[Any, ...], tuple[Any, Any]] = {}
+    for run, level, ticket, *rest in lines[::-1]:
+        others[run, level] = others[run, level, ticket] = rest[0], rest[1]
     found: Rows = []
     for row in own.to_dict("records"):
         unknown = row["other_objective"], float(f"{row['other_density']:.4g}")
-        row["other"], row["other_density"] = others.get((row["other_run"], row["other_level"]), unknown)
+        at = row["other_run"], row["other_level"]
+        row["other"], row["other_density"] = others.get((*at, row["other_hash"]), others.get(at, unknown))
         if (row["other"], -row["other_density"]) < (row["tickets"], -row["density"]):
             row |= _turned(row)
         row["searches"] = _related(row)
@@ -60,8 +65,8 @@ def _pairs(own: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _turned(row: dict[Hashable, Any]) -> dict[Hashable, Any]:
-    """The names, levels and densities of the two, exchanged."""
-    two = {"tickets": "other", "level": "other_level", "density": "other_density"}
+    """The names, levels, densities and seeds of the two, exchanged."""
+    two = {"tickets": "other", "level": "other_level", "density": "other_density", "search_seed": "other_seed"}
     return {key: row[other] for key, other in two.items()} | {other: row[key] for key, other in two.items()}
 
 
@@ -72,9 +77,13 @@ def _related(row: dict[Hashable, Any]) -> str:
 
 
 def _charts(same: pd.DataFrame, number: int) -> Iterator[Choice]:
-    """For each ticket the overlap with all others of its level, those that share its seed by themselves."""
-    mirrored = same[same["tickets"] != same["other"]]
-    both = pd.concat([same, mirrored.assign(tickets=mirrored["other"], other=mirrored["tickets"])])
+    """For each ticket the overlap with all others of its level, those that share its seed by themselves.
+
+    A search may be in several pairs: their mean is what it counts with.
+    """
+    turned = same.assign(tickets=same["other"], other=same["tickets"], search_seed=same["other_seed"])
+    both = pd.concat([same, turned])
+    both = both.assign(unit="search " + both["search_seed"].astype(int).astype(str))
     for place, (name, own) in enumerate(both.groupby("tickets")):
         model = section.network(own)
         charts = [
@@ -85,8 +94,8 @@ def _charts(same: pd.DataFrame, number: int) -> Iterator[Choice]:
 
 
 def _chart(here: pd.DataFrame, name: str, title: str) -> Chart:
-    percents = here.assign(**{key: 100 * here[key].astype(float) for key in ("jaccard", "chance")})
-    index = partial(means, percents, "density", DENSITY, what="Jaccard index in %", by=("other",))
+    percents = here.assign(cut=False, **{key: 100 * here[key].astype(float) for key in ("jaccard", "chance")})
+    index = partial(means, percents, "density", DENSITY, what="Jaccard index in %", by=("other",), row="pair")
     return Chart(
         name=name,
         title=title,

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import math
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from importlib import resources
@@ -10,15 +11,19 @@ from string import Template
 
 import pandas as pd
 
-from sslticket.report import html, making, svg, text
+from sslticket.report import html, making, schema, svg, text
 from sslticket.report.accuracy import usual
 from sslticket.report.chart import Chart, Heat, Look
 from sslticket.report.content import Content, Panel
 from sslticket.report.headline import headline, sentence
+from sslticket.report.searches import WORDS
 from sslticket.report.section import Choice, Section
 
 WIDE, NARROW = (1080, 420), (360, 310)
 """Sizes of charts in CSS pixels: text is as large in both, on a desktop's screen and on a phone's."""
+
+
+_FEW = 6  # notes that are shown unasked
 
 
 def render(content: Content) -> str:
@@ -86,6 +91,7 @@ def _legend(looks: Mapping[str, Look], label: str, kind: str = "") -> str:
 def _sections(content: Content) -> list[str]:
     panels = [(_title(panel), _panel(panel, content)) for panel in content.panels]
     return [
+        html.section("notes", "Notes", _notes(content)),
         html.section("accuracy", "Accuracy against density", html.pick("Measured:", panels), _READING),
         html.section("transfer", "Transfer", _transfer(content), _TRANSFER),
         html.section("learnt", "What the searches learnt", _grid(content.learnt, content), _LEARNT),
@@ -98,18 +104,25 @@ def _sections(content: Content) -> list[str]:
 
 
 _READING = (
-    "Lines are means, bands one standard deviation over trainings; in differences, bands are 95% bootstrap intervals. "
-    "The dashed line is the dense network, or what is compared with."
+    "Lines are means, bands one standard deviation over searches: trainings of one search are averaged first. In "
+    "differences, bands are 95% intervals (Welch's t) of each density by itself. The dashed line is the dense network, "
+    "or what is compared with."
 )
 _TRANSFER = (
     "A row for what tickets were found by, a column for each protocol, shaded from its least to its greatest mean."
 )
-_LEARNT = "Each search's own measures after each training, against the density of the network that was trained."
+_LEARNT = (
+    "Each search's own measures at the end of each of its trainings, against the density of the network that was "
+    "trained there: not the ticket that came of it, but what it was cut from."
+)
 _LAYERS = (
     "What remains of each layer, in %, the input at the top, from the dense network to the sparsest ticket; "
     "shades are logarithmic. Orange: a layer that lost every weight."
 )
-_NUMBERS = "Every mean of the report. A heading sorts; the number of trainings opens those that the mean is of."
+_NUMBERS = (
+    "Every mean of the report, over searches, and of controls over draws. A heading sorts; the number of trainings "
+    "opens those that the mean is of."
+)
 
 
 def _title(panel: Panel) -> str:
@@ -130,13 +143,29 @@ def _panel(panel: Panel, content: Content) -> str:
         + making.bargain(panel)
     )
     small = "".join(html.card(_small(each, content)) for each in panel.differences())
-    costs = [(unit, _small(each, content)) for unit, each in panel.cost().items()]
+    costs = [(WORDS[unit], _small(each, content)) for unit, each in panel.cost().items()]
     if costs:
         small += html.card(html.pick("Cost in", costs))
     return (
         f"<article><h3>{escape(_title(panel))}</h3>{html.card(drawn)}"
-        f'<div class="grid">{small}</div>{html.card(tables)}</article>'
+        f'{_controls(panel)}<div class="grid">{small}</div>{html.card(tables)}</article>'
     )
+
+
+def _controls(panel: Panel) -> str:
+    """What the controls are that this panel has."""
+    found = [control for control in schema.CONTROL_WORDS if control in set(panel.summary["control"])]
+    told = "; ".join(f"{control}: {schema.CONTROL_WORDS[control]}" for control in found)
+    return f'<p class="soft">Controls. {escape(told)}.</p>' if found else ""
+
+
+def _notes(content: Content) -> str:
+    """What was split, and what differs all the same; what is to be typed is set as code."""
+    told = [re.sub("`([^`]*)`", r"<code>\1</code>", escape(note)) for note in content.notes]
+    listed = f'<ul class="notes">{"".join(f"<li>{note}</li>" for note in told)}</ul>'
+    if len(told) > _FEW:
+        return html.card(html.details(f"{len(told)} notes", listed))
+    return html.card(listed) if told else ""
 
 
 def _small(chart: Chart, content: Content) -> str:
@@ -190,14 +219,15 @@ def _compared(panel: Panel) -> str:
         [
             *(f"{row['series']} less {row['against']}", f"{text.percent(row['density'])}%"),
             *(text.points(row["difference"]), text.interval(row["low"], row["high"]), f"{row['p']:.2g}"),
-            *(
-                str(row["n"]),
-                str(row["n_against"]),
-                f"{row['pairs']} by {row['paired_by']}" if row["pairs"] else "none",
-            ),
-            row["verdict"],
+            *(str(row["n"]), str(row["n_against"]), str(row["trainings"]), str(row["trainings_against"])),
+            text.verdict(row),
         ]
         for row in panel.comparisons.to_dict("records")
     ]
-    head = ["Series", "Weights left", "Difference", "95% interval", "p", "n", "n against", "Pairs", "Verdict"]
-    return html.table("Differences of mean top-1, in points", head, body, words=(0, 7, 8))
+    head = ["Series", "Weights left", "Difference", "95% interval", "p", "n", "n against"]
+    head += ["Trainings", "Trainings against", "Verdict"]
+    caption = (
+        "Differences of mean top-1 in points; n counts searches, of random tickets draws; p is corrected for the "
+        "number of densities (Holm)"
+    )
+    return html.table(caption, head, body, words=(0, 9))

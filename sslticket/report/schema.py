@@ -143,6 +143,11 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 """The keys of each kind of row, and their types."""
 
+OLD_HEAD = "new"
+"""How rows that do not tell their `head` were made."""
+OLD_STARTS = {kind: "0" if kind == "score" else "k" for kind, keys in KINDS.items() if "start" in keys}
+"""How rows that do not tell their `start` were made."""
+
 KEYS: dict[str, Any] = {key: kind for keys in KINDS.values() for key, kind in keys.items()}
 """Those of all kinds; a key has one type wherever it is."""
 COLUMNS = ["kind", *KEYS]
@@ -160,6 +165,20 @@ CONTROLS = ("ticket", "reset", "permuted", "preserved", "local", "random", "adju
 """The ticket itself; W_0 in its mask; W_k in its mask permuted over all layers; weights drawn anew in its mask, in its
 mask permuted within each layer, over all layers, and in a mask drawn among the weights that do not go to zero by
 themselves."""
+
+CONTROL_WORDS = {
+    "reset": "W_0, the initialisation, in the ticket's mask",
+    "permuted": "W_k in the ticket's mask permuted over all layers",
+    "preserved": "weights drawn anew in the ticket's mask",
+    "local": "weights drawn anew in the ticket's mask permuted within each layer",
+    "random": "weights drawn anew in a mask permuted over all layers; one for all searches of a seed",
+    "adjusted": "weights drawn anew in a mask among those that do not go to zero by themselves; one for all searches "
+    "of a seed",
+}
+"""What a score's controls are, for a person."""
+
+OWNED_CONTROLS = ("reset", "permuted")
+"""Controls of scores that keep a search's own weights; of all others they are drawn."""
 
 SHARED_CONTROLS = ("random", "adjusted")
 """Controls that owe nothing to the run whose densities they copy: all runs share them."""

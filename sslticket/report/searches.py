@@ -6,40 +6,62 @@ from collections.abc import Iterator
 import pandas as pd
 
 from sslticket.report import text
-from sslticket.report.accuracy import DENSITY
 from sslticket.report.chart import Axis, Chart, Curve, Point
+from sslticket.report.curves import means
 
 COSTS = {
-    "samples": Axis("images seen by the search (log scale)", "count", log=True),
+    "forward_images": Axis("images through the network (log scale)", "count", log=True),
+    "samples": Axis("source images seen by the search (log scale)", "count", log=True),
     "seconds": Axis("time of the search's trainings (log scale)", "seconds", log=True),
     "steps": Axis("steps of the search (log scale)", "count", log=True),
 }
+WORDS = {
+    "forward_images": "images through the network",
+    "samples": "source images",
+    "seconds": "time",
+    "steps": "steps",
+}
+"""What a search cost: a source image goes through the network once for each of its views, four times for RotNet."""
+TRAINED = Axis("weights of the network that was trained (log scale)", "density", log=True)
 
 
 def levels(frame: pd.DataFrame) -> pd.DataFrame:
     """The level rows of a frame of `statistics.named`, each once, with the cost of the search up to each of them.
 
     Returns:
-        The rows with `cost_samples`, `cost_seconds` and `cost_steps`, summed over the trainings that led to the
-        ticket, and `trained`, the density of the network that was trained: the row of level L tells of the training
-        of the ticket of level L - 1 (missing for level 0, the steps up to W_k).
+        The rows with `cost_forward_images` (missing for older rows), `cost_samples`, `cost_seconds` and `cost_steps`,
+        summed over the trainings that led to the ticket, and `trained`, the density of the network whose training found
+        it, which `loss`, `metrics` and `probe` are of: as the row tells, else that of the level before; missing for
+        level 0, the steps up to W_k.
     """
-    own = frame[frame["kind"] == "level"].drop_duplicates(["run", "level"]).sort_values(["run", "level"])
-    runs = own.groupby("run")
-    follows = runs["level"].diff() == 1
+    search = ["tickets", "run"]
+    own = frame[frame["kind"] == "level"].drop_duplicates([*search, "level"]).sort_values([*search, "level"])
+    runs = own.groupby(search)
+    before = runs["density"].shift().where(runs["level"].diff() == 1)
+    # The density of a level may be a mean over searches, to which that of a single one is no neighbour.
+    told = own[[*search, "trained_level"]].merge(
+        own[[*search, "level", "density"]].rename(columns={"level": "trained_level"}),
+        on=[*search, "trained_level"],
+        how="left",
+    )
+    trained = pd.Series(told["density"].to_numpy(float), own.index).fillna(own["trained_density"].astype(float))
     return own.assign(
+        cost_forward_images=own["search_forward_images"].astype(float),
         cost_samples=own["search_samples"].astype(float),
         cost_seconds=runs["seconds"].cumsum(),
         cost_steps=runs["steps"].cumsum(),
-        trained=runs["density"].shift().where(follows),
+        trained=trained.fillna(before).where(own["level"] > 0),
     )
 
 
 def costs(levels: pd.DataFrame) -> pd.DataFrame:
-    """Mean cost of a ticket over the searches of a recipe: one row per model, tickets and density."""
+    """Mean cost of a ticket over the searches of a recipe: one row per model, tickets and density.
+
+    A cost that one of the searches does not tell is missing.
+    """
     keys = ["model", "tickets", "density"]
-    means = {f"cost_{unit}": (f"cost_{unit}", "mean") for unit in COSTS}
-    return levels.groupby(keys, as_index=False).agg(**means)
+    found = {f"cost_{unit}": (f"cost_{unit}", lambda each: each.mean(skipna=False)) for unit in COSTS}
+    return levels.groupby(keys, as_index=False).agg(**found)
 
 
 def cost(panel: pd.DataFrame, costs: pd.DataFrame, number: int, stressed: float) -> Iterator[tuple[str, Chart]]:
@@ -61,49 +83,35 @@ def cost(panel: pd.DataFrame, costs: pd.DataFrame, number: int, stressed: float)
                     row[f"cost_{unit}"],
                     100 * row["top1"],
                     f"{name} at {text.percent(row['density'])}%: {text.spread(row['top1'], row['top1_sd'])}% after "
-                    f"{axis.words(row[f'cost_{unit}'])}{'' if unit == 'seconds' else f' {unit}'}",
+                    f"{axis.words(row[f'cost_{unit}'])}{'' if unit == 'seconds' else f' {WORDS[unit]}'}",
                     stressed=row["density"] == stressed,
                 )
                 for row in series.to_dict("records")
             )
             drawn.append(Curve(str(name), points))
         if drawn:
-            title = f"{text.where(panel)}: top-1 against {unit} of the search"
+            title = f"{text.where(panel)}: top-1 against the search's {WORDS[unit]}"
             y = Axis(f"top-1 on {panel['target'].iloc[0]}, %")
             yield unit, Chart(f"cost-{unit}-{number}", title, axis, y, tuple(drawn), bounds=(0, 100))
 
 
 def metrics(levels: pd.DataFrame) -> Iterator[Chart]:
-    """Each measure that searches took of their own networks, and the probe's last value, against density."""
+    """Each measure that searches took of their own networks, and the probe's last value, against what was trained."""
     trained = levels[levels["trained"].notna()]
     long = [
-        (row["model"], name, row["tickets"], row["trained"], value)
+        (row["model"], name, row["tickets"], row["unit"], row["trained"], value)
         for row in trained.to_dict("records")
         for name, value in _measures(row["metrics"], row["probe"]).items()
     ]
-    frame = pd.DataFrame(long, columns=["model", "metric", "tickets", "density", "value"])
+    frame = pd.DataFrame(long, columns=["model", "metric", "tickets", "unit", "trained", "value"])
+    frame = frame.sort_values("tickets", kind="stable")
     for number, ((model, metric), own) in enumerate(frame.groupby(["model", "metric"])):
-        means = own.groupby(["tickets", "density"])["value"].agg(["mean", "std", "size"]).reset_index()
-        drawn = []
-        for name, curve in means.sort_values("density", ascending=False).groupby("tickets"):
-            points = tuple(
-                Point(
-                    row["density"],
-                    row["mean"],
-                    f"{name} at {text.percent(row['density'])}%: {metric} {row['mean']:.4g}, "
-                    f"{row['size']} search{'es' * (row['size'] > 1)}",
-                    row["mean"] - row["std"],
-                    row["mean"] + row["std"],
-                )
-                for row in curve.to_dict("records")
-            )
-            drawn.append(Curve(str(name), points))
         yield Chart(
             f"metric-{number}",
             f"{model}: {metric}",
-            DENSITY,
+            TRAINED,
             Axis(str(metric)),
-            tuple(drawn),
+            means(own, "trained", TRAINED, "value", f"the trained network's {metric}", by=("tickets",), row="ticket"),
             bounds=_bounds(str(metric)),
         )
 
@@ -119,22 +127,27 @@ def _measures(metrics: dict[str, float], probe: object) -> dict[str, float]:
 
 
 def probes(levels: pd.DataFrame) -> Iterator[Chart]:
-    """The probe's accuracy during the first training of each search and, dashed, during its last."""
+    """The probe's accuracy in the training of each search's densest network and, dashed, in that of its sparsest."""
     trained = levels[levels["trained"].notna() & levels["probe"].map(bool, na_action="ignore").eq(True)]
     for number, (model, own) in enumerate(trained.groupby("model")):
-        drawn = []
+        x, y = Axis("step of the training", "count"), Axis("nearest neighbours' accuracy, %")
+        drawn: list[Curve] = []
         for name, series in own.groupby("tickets"):
             ends = {series["trained"].max(): "", series["trained"].min(): "6 3"}
             for density, dash in sorted(ends.items(), reverse=True):
-                probed = pd.DataFrame(list(series.loc[series["trained"] == density, "probe"])).mean()
-                points = tuple(
-                    Point(
-                        float(step),
-                        100 * value,
-                        f"{name} with {text.percent(density)}% of the weights, step {step}: {100 * value:.1f}%",
-                    )
-                    for step, value in sorted((int(str(step)), value) for step, value in probed.items())
+                at = f"{text.percent(density)}% of the weights"
+                steps = _steps(series[series["trained"] == density].assign(tickets=name))
+                drawn += means(
+                    steps, "step", x, "value", "accuracy in %", by=("tickets",), dash=dash, called=at, row="ticket"
                 )
-                drawn.append(Curve(str(name), points, dash, "last" if dash else ""))
-        x, y = Axis("step of the training", "count"), Axis("nearest neighbours' accuracy, %")
         yield Chart(f"probe-{number}", f"{model}: probe during training", x, y, tuple(drawn), bounds=(0, 100))
+
+
+def _steps(rows: pd.DataFrame) -> pd.DataFrame:
+    """A line for each value of each row's probe."""
+    long = [
+        (row["tickets"], row["unit"], int(step), 100 * value)
+        for row in rows.to_dict("records")
+        for step, value in row["probe"].items()
+    ]
+    return pd.DataFrame(long, columns=["tickets", "unit", "step", "value"])

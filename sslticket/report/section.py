@@ -9,7 +9,7 @@ from sslticket.report import text
 from sslticket.report.chart import Chart, Heat
 from sslticket.report.statistics import PANEL
 
-_ONCE = ["run", "level", "ticket_hash", "control", "protocol", "target", "seed", "other_run", "other_hash"]
+_ONCE = [*PANEL, "series", "unit", "run", "level", "ticket_hash", "seed", "other_run", "other_hash"]
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,13 @@ import re
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from sslticket.errors import BadInput
 from sslticket.files import written_whole
-from sslticket.report import schema
+from sslticket.report import notes, schema
 
 _WHOLE = [key for key, kind in schema.KEYS.items() if kind is int]
 _NESTED = [key for key, kind in schema.KEYS.items() if kind in (dict, list)]
@@ -68,7 +68,14 @@ def _remade(file: Path) -> str:
     return "delete the file and run the command that made it again"
 
 
-def export(folders: Sequence[Path], output: Path) -> int:
+class Exported(NamedTuple):
+    """A table that was written: its lines, and what a reader of them must know, a sentence each."""
+
+    rows: int
+    notes: tuple[str, ...]
+
+
+def export(folders: Sequence[Path], output: Path) -> Exported:
     """Write every row below `folders` as one tidy table: a line for each measurement, a column for each key.
 
     Keys that hold names and values (`versions`, `layers`, ...) or lists (`points`, ...) become JSON text. A row that a
@@ -79,9 +86,6 @@ def export(folders: Sequence[Path], output: Path) -> int:
         folders: of runs.
         output: a name that ends in .csv, or in .parquet, which needs pyarrow.
 
-    Returns:
-        The number of rows written.
-
     Raises:
         BadInput: for another ending, where pyarrow is missing, or as `rows` does.
     """
@@ -89,13 +93,14 @@ def export(folders: Sequence[Path], output: Path) -> int:
         raise BadInput(f"{output} is no name for a table; give -o a file name that ends in .parquet or .csv")
     if output.suffix == ".parquet" and find_spec("pyarrow") is None:
         raise BadInput(f"{output} needs pyarrow; `pip install pyarrow`, or give -o a file name that ends in .csv")
-    frame = flat(rows(folders))
+    found = rows(folders)
+    frame = flat(found)
     with written_whole(output) as temporary:
         if output.suffix == ".csv":
             frame.to_csv(temporary, index=False, lineterminator="\n")
         else:
             frame.to_parquet(temporary, index=False, engine="pyarrow")
-    return len(frame)
+    return Exported(len(frame), tuple(notes.of(found)))
 
 
 def flat(frame: pd.DataFrame) -> pd.DataFrame:

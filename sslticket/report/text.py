@@ -1,7 +1,8 @@
 """Numbers as words: cells, tables for the terminal and for LaTeX."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -39,16 +40,40 @@ def interval(low: float, high: float) -> str:
     return MISSING if math.isnan(low) else f"{points(low)} to {points(high)}"
 
 
-def trainings(n: int, searches: int) -> str:
-    """How often something was measured: "6 trainings of 3 searches"."""
-    told = f"{n} training{'s' * (n != 1)}"
-    return f"{told} of {searches} search{'es' * (searches != 1)}" if searches else told
+def verdict(row: Mapping[Any, Any]) -> str:
+    """That of a row of `comparison.comparisons`, with the reason: "too few to tell: one search"."""
+    return f"{row['verdict']}: {row['why']}" if row["why"] else str(row["verdict"])
+
+
+def basis(n: int, what: str, rows: int, row: str = "training") -> str:
+    """What a mean rests on: "3 searches", "3 searches, 6 trainings".
+
+    Args:
+        n: how many are independent.
+        what: these are, "search" or "draw".
+        rows: how often they were measured.
+        row: what a measurement is.
+    """
+    told = f"{n} {what}{('es' if what.endswith('ch') else 's') * (n != 1)}"
+    return told if rows == n else f"{told}, {rows} {row}{'s' * (rows != 1)}"
+
+
+def effective(least: float, cut: int, n: int) -> str:
+    """A warning of the weights that are on no path from input to output; "" where none of the searches needs it.
+
+    Args:
+        least: effective density of the searches.
+        cut: of how many searches it is 0 or below half of the density.
+        n: how many searches there are.
+    """
+    where = f" in {cut} of {n}" if n > 1 else ""
+    return f", effective density {percent(least)}%{where}" if cut else ""
 
 
 def grid(panel: pd.DataFrame) -> pd.DataFrame:
     """One panel of a summary as cells of text: densities down (densest first), series across, "–" for unmeasured.
 
-    Where not all cells have the same n, a column's name tells it, or each cell of a column that mixes them.
+    n counts searches. Where not all cells have the same, a column's name tells it, or each cell of one that mixes them.
     """
     found = {}
     for name, series in panel.groupby("series", sort=False):
@@ -62,9 +87,14 @@ def grid(panel: pd.DataFrame) -> pd.DataFrame:
 
 
 def where(panel: pd.DataFrame) -> str:
-    """The network, pruned where, and the images that a panel's numbers are of."""
+    """The network, pruned where, the images that a panel's numbers are of, and what tells it from others of those."""
     first = panel.iloc[0]
-    return f"{network(first['model'], first['within'])} on {first['target']}"
+    return f"{network(first['model'], first['within'])} on {first['target']}{beside(first['apart'])}"
+
+
+def beside(apart: str) -> str:
+    """What tells panels apart, in brackets: " (start k)"; "" for nothing."""
+    return f" ({apart})" if apart else ""
 
 
 def network(model: str, within: str) -> str:
@@ -76,8 +106,10 @@ def caption(panel: pd.DataFrame) -> str:
     """What a panel's numbers are, in one line."""
     counts = panel["n"].unique()
     repeats = f", n = {counts[0]}" if len(counts) == 1 else ""
-    of = f"{where(panel)} (protocol {panel['protocol'].iloc[0]})"
-    return f"Top-1 in % of {of}: mean ± standard deviation{repeats}"
+    first = panel.iloc[0]
+    place = ", ".join(filter(None, [f"protocol {first['protocol']}", first["apart"]]))
+    of = f"{network(first['model'], first['within'])} on {first['target']} ({place})"
+    return f"Top-1 in % of {of}: mean ± standard deviation over searches{repeats}"
 
 
 def terminal(summary: pd.DataFrame) -> str:

@@ -62,14 +62,18 @@ class Measured:
         return cls(
             figures.content(charts, "png"),
             tuple((text.caption(panel.summary), _markdown(text.grid(panel.summary))) for panel in content.panels),
-            tuple(_scores(own[(own["kind"] == "score") & (own["control"] == "ticket")])),
+            tuple(_scores(content.named[content.named["ticket_hash"] == ticket.hash])),
             command,
         )
 
 
 def _scores(rows: pd.DataFrame) -> Iterator[Score]:
-    for (protocol, target), same in rows.groupby(["protocol", "target"]):
-        yield Score(str(protocol), str(target), float(same["top1"].mean()), len(same))
+    own = rows[(rows["kind"] == "score") & (rows["control"] == "ticket")]
+    # Other starts, heads and precisions are other measurements, which their names tell apart.
+    for (*names, apart, series, tickets), same in own.groupby(["protocol", "target", "apart", "series", "tickets"]):
+        protocol, target = map(str, names)
+        told = ", ".join(filter(None, [str(apart), str(series).removeprefix(str(tickets)).lstrip(", ")]))
+        yield Score(protocol + text.beside(told), target, float(same["top1"].mean()), len(same))
 
 
 def _markdown(cells: pd.DataFrame) -> str:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -63,16 +64,18 @@ def level() -> Callable[..., dict[str, Any]]:
 
 @pytest.fixture(scope="session")
 def searched(score, level) -> list[dict[str, Any]]:
-    """Rows of two objectives and the random control at four densities with two seeds, and of their searches."""
+    """Rows of two objectives and the random control at four densities, of two searches each and of one training of
+    each of their tickets."""
     rows = []
-    for depth in range(4):
-        for objective, drop in [("rotnet", 0.02), ("supervised", 0.01)]:
-            same = {"run": f"{objective}-1", "objective": objective, "level": depth, "density": 0.5**depth}
-            layers = {"first": [9 if depth else 10, 10], "last": [int(90 * 0.5**depth) * (depth < 3), 90]}
-            rows.append(level(**same, layers=layers, search_samples=1280 * (depth + 1), loss=0.1))
-            for seed in (0, 1):
-                rows.append(score(**same, seed=seed, top1=0.98 - drop * depth + 0.01 * seed))
-                rows.append(score(**same, seed=seed, top1=0.98 - 0.1 * depth - 0.02 * seed, control="random"))
+    for depth, (objective, drop), seed in product(range(4), {"rotnet": 0.02, "supervised": 0.01}.items(), (0, 1)):
+        run = f"{objective}-{seed}"
+        same = {"run": run, "objective": objective, "level": depth, "density": 0.5**depth}
+        same |= {"search_seed": seed, "ticket_hash": f"{run}-{depth}"}
+        layers = {"first": [9 if depth else 10, 10], "last": [int(90 * 0.5**depth) * (depth < 3), 90]}
+        rows.append(level(**same, layers=layers, search_samples=1280 * (depth + 1), loss=0.1))
+        rows.append(score(**same, seed=seed, top1=0.98 - drop * depth + 0.01 * seed))
+        drawn = {"control": "random", "replicate": seed}
+        rows.append(score(**same, **drawn, seed=seed, top1=0.98 - 0.1 * depth - 0.02 * seed))
     return rows
 
 

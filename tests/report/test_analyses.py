@@ -4,6 +4,7 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -43,11 +44,45 @@ def points(chart: Chart) -> dict[str, list[tuple[float, float]]]:
 
 
 def test_curves_are_means_with_one_standard_deviation() -> None:
-    rows = pd.DataFrame({"series": ["a"] * 3, "x": [1, 1, 2], "y": [3.0, 5.0, None]})
+    """Over searches: two trainings of the first count with their mean, 3."""
+    units = ["search 0", "search 0", "search 1", "search 1"]
+    rows = pd.DataFrame({"series": ["a"] * 4, "unit": units, "x": [1, 1, 1, 2], "y": [0.0, 6.0, 5.0, None]})
     [curve] = means(rows, "x", Axis(""), "y", "what")
     [point] = curve.points
     assert (point.x, point.y, point.low, point.high) == pytest.approx((1, 4, 4 - math.sqrt(2), 4 + math.sqrt(2)))
-    assert point.told == "a at 1: what 4 ± 1.4, n = 2"
+    assert point.told == "a at 1: what 4 ± 1.4, 2 searches, 3 trainings"
+
+
+def test_one_search_has_no_spread_however_often_it_is_measured() -> None:
+    part = stability.build(frame(*(row(STABILITY, seed=seed, order_angle=10.0 * seed) for seed in range(4))))
+    assert part is not None
+    point = next(chart for chart in part.charts() if "order_angle" in chart.name).curves[0].points[0]
+    assert (point.y, math.isnan(point.low)) == (15, True)
+    assert point.told.endswith("15, 1 search, 4 trainings")
+
+
+def test_a_search_that_is_in_several_pairs_counts_once() -> None:
+    """Three searches, three pairs of 10%, 20% and 60%: as each sees them 15%, 35% and 40%."""
+    rows = [
+        row(OVERLAP, run=f"r{a}", search_seed=a, other_seed=b, jaccard=jaccard, other_run=f"r{b}", other_hash=str(b))
+        | {"other_objective": "rotnet"}
+        for a, b, jaccard in ((0, 1, 0.1), (0, 2, 0.2), (1, 2, 0.6))
+    ]
+    part = overlap.build(frame(*rows))
+    assert part is not None
+    point = next(part.charts()).curves[0].points[0]
+    assert point.y == pytest.approx(30)
+    assert point.high - point.y == pytest.approx(np.std([15, 35, 40], ddof=1))
+    assert point.told.endswith("3 searches, 6 pairs")
+
+
+def test_a_cut_ticket_says_so_at_its_point() -> None:
+    told = [(0, 0.25), (1, 0.1), (2, 0.2)]
+    rows = [row(STABILITY, search_seed=seed, effective_density=effective) for seed, effective in told]
+    part = stability.build(frame(*rows))
+    assert part is not None
+    first = next(part.charts()).curves[0].points[0]
+    assert first.told.endswith(", 3 searches, effective density 10% in 1 of 3")
 
 
 def test_stability_is_drawn_for_tickets_and_random_masks() -> None:
@@ -138,7 +173,10 @@ def test_a_layer_that_both_masks_emptied_has_no_overlap() -> None:
 
 
 def test_dead_channels_are_shares_and_a_dead_layer_is_marked() -> None:
-    rows = [row(CHANNELS, run=run, dead={"x": [0, 4], "y": [8, 8], "z": [run == "b", 1]}) for run in ("a", "b")]
+    rows = [
+        row(CHANNELS, run=run, search_seed=seed, dead={"x": [0, 4], "y": [8, 8], "z": [run == "b", 1]})
+        for seed, run in enumerate("ab")
+    ]
     rows = [each | {"dead": {name: [int(some), of] for name, (some, of) in each["dead"].items()}} for each in rows]
     part = layers.build(frame(*rows))
     assert part is not None

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from sslticket import report
-from tests.report import analysed
+from tests.report import analysed, conditions
 from tests.report.chromium import Chromium, Page
 
 pytestmark = pytest.mark.browser
@@ -90,7 +90,7 @@ def test_a_series_is_switched_off_and_on_in_every_chart(page):
 def test_a_point_tells_its_value_to_the_mouse(page):
     page.point("article .wide .pt[aria-label^='supervised at 12.5%']")
     assert page.ask("document.getElementById('tip').innerText") == (
-        "supervised at 12.5%: 95.5 ± 0.7%, 2 trainings of 1 search"
+        "supervised at 12.5%: 95.5 ± 0.7%, 95% interval 89.1 to 101.9%, 2 searches"
     )
     page.point("h1")
     assert page.ask("document.getElementById('tip').hidden")
@@ -220,7 +220,7 @@ def test_a_page_of_analyses_alone_works(browser, tmp_path):
     page = browser.page(report.write([tmp_path], tmp_path / "report.html").html)
     assert page.complaints() == []
     page.point("#stability .pt")
-    assert page.ask("document.getElementById('tip').innerText").endswith("n = 2")
+    assert page.ask("document.getElementById('tip').innerText").endswith("± 0, 2 searches")
     assert shown(page, "#numbers") == 0
 
 
@@ -294,3 +294,45 @@ def test_colours_of_series_can_be_told_from_the_card(file):
         for colour in re.findall(r"#([0-9a-f]{6})", colours):
             one, two = sorted((light(card), light(colour)))
             assert (two + 0.05) / (one + 0.05) >= 3, colour
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of rows with all conditions and controls there are."""
+    folder = tmp_path_factory.mktemp("conditions")
+    (folder / "rows").mkdir()
+    (folder / "rows/all.jsonl").write_text("".join(json.dumps(each) + "\n" for each in conditions.rows()))
+    return report.write([folder], folder / "report.html").html
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_heads_starts_and_controls_are_told_apart(browser, told, width):
+    page = browser.page(told, width=width)
+    assert page.complaints() == []
+    assert page.ask("document.documentElement.scrollWidth") <= width
+    names = page.ask("[...document.querySelectorAll('.legend label')].map(each => each.textContent)")
+    assert names == [
+        *("supervised", "supervised, own head", "rotnet"),
+        *(f"{objective}, {control}" for control in conditions.OWN for objective in ("supervised", "rotnet")),
+        *("random", "adjusted"),
+    ]
+    assert page.ask("[...document.querySelectorAll('#accuracy option')].slice(0, 2).map(each => each.textContent)") == [
+        "conv on digits (start 0), protocol digits",
+        "conv on digits (start k), protocol digits",
+    ]
+    assert shown(page, "#notes li") == 4
+
+
+def test_a_cut_ticket_says_so_to_the_mouse(browser, told):
+    page = browser.page(told)
+    page.point("article .wide .pt[aria-label^='rotnet at 6.25%']")
+    assert page.ask("document.getElementById('tip').innerText").endswith(
+        "6 searches, 18 trainings, effective density 0% in 2 of 6"
+    )
+
+
+def test_verdicts_of_six_searches_are_told_with_their_corrected_p(browser, told):
+    page = browser.page(told)
+    items = page.ask("[...document.querySelectorAll('.findings li')].map(each => each.innerText)")
+    assert len(items) == 4
+    assert all("p = 0.011 corrected for 5 densities; 6 searches against 6" in each for each in items)

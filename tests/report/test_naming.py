@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from sslticket.report import comparison, naming, schema, statistics
+from sslticket.report import comparison, schema, statistics
 from tests.report.analysed import LEVEL, SCORE, Row, row
 
 
@@ -16,7 +16,7 @@ def found(recipe: str, **changes: object) -> Row:
 
 
 def names(*rows: Row) -> list[str]:
-    return naming.named(pd.DataFrame(rows, columns=schema.COLUMNS))["tickets"].tolist()
+    return statistics.named(pd.DataFrame(rows, columns=schema.COLUMNS))["tickets"].tolist()
 
 
 def test_a_single_recipe_is_its_objective() -> None:
@@ -96,11 +96,11 @@ def test_label_agnostic_tickets_are_compared_with_labelled_ones_found_the_same_w
 
 
 def test_densities_that_searches_come_to_are_pooled_by_level() -> None:
-    """As of Continuous Sparsification; a random ticket of each of these densities counts as a training."""
+    """As of Continuous Sparsification; so is what is drawn for each of their searches."""
     rows = [
-        found("cs", search="CS", search_seed=seed, density=density, ticket_hash=str(seed), top1=top1, control=control)
+        found("cs", search="CS", search_seed=seed, density=density, ticket_hash=str(seed), top1=top1) | drawn
         for seed, density, top1 in ((0, 0.2, 0.8), (1, 0.3, 0.6))
-        for control in ("ticket", "random")
+        for drawn in ({}, {"control": "random", "replicate": seed})
     ]
     means = statistics.summary(pd.DataFrame(rows, columns=schema.COLUMNS))
     assert means[["series", "density", "top1", "n"]].to_numpy().tolist() == [

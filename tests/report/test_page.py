@@ -57,13 +57,15 @@ def test_the_headline_says_who_was_not_measured_where_the_others_were(runs, sear
 
 def test_search_cost_adds_up_the_levels(page):
     words = " ".join(re.findall(r"<t[hd][^>]*>([^<]*)</t[hd]>", page.read_text("utf-8")))
-    assert "rotnet-1 100% of digits 0 3 5,120 40 10 s 0 loss 0.1 → 0.1, rotation accuracy 0.93 → 0.93" in words
+    # Older rows do not tell how often these images went through the network.
+    measures = "with 100% → 25% of the weights: loss 0.1 → 0.1, rotation accuracy 0.93 → 0.93"
+    assert f"rotnet-1 100% of digits 1 3 \N{EN DASH} 5,120 40 10 s 0 {measures}" in words
 
 
 def test_every_number_says_how_it_was_made(page):
     text = Seen(page.read_text("utf-8")).text
     for fact in ("sslticket evaluate runs", "0123abc", "8d3f", "torch 2.11", "cpu"):
-        assert text.count(fact) >= 4  # two runs, each with its levels and its scores
+        assert text.count(fact) >= 8  # four runs, each with its levels and its scores
 
 
 def test_same_rows_give_the_same_bytes_wherever_they_lie(runs, score, tmp_path):
@@ -160,7 +162,28 @@ def test_five_times_faster_is_told_and_drawn(runs, score, level, tmp_path):
     page = report.write([runs(*rows)], tmp_path / "report.html").html
     assert "rotnet 1.28k 5 s 20 5\N{MULTIPLICATION SIGN}" in cells(page)
     assert "supervised 6.4k 5 s 20 1\N{MULTIPLICATION SIGN}" in cells(page)
-    assert "rotnet at 50%: 90.0% after 1.28k samples" in page.read_text("utf-8")
+    assert "rotnet at 50%: 90.0% after 1.28k source images" in page.read_text("utf-8")
+    assert "Source images, supervised ÷ this" in cells(page)
+
+
+def test_what_goes_through_the_network_is_the_cost_where_rows_tell_it(runs, score, level, tmp_path):
+    """RotNet sees each source image four times: a quarter of the source images cost as much as labels."""
+    rows = []
+    for objective, (samples, views) in {"rotnet": (1280, 4), "supervised": (5120, 1)}.items():
+        for depth in (0, 1):
+            same = {"run": objective, "objective": objective, "level": depth, "density": 0.5**depth}
+            cost = {"search_samples": samples * depth, "search_forward_images": samples * views * depth}
+            rows += [score(**same), level(**same, **cost)]
+    page = report.write([runs(*rows)], tmp_path / "report.html").html
+    assert "rotnet 5.12k 1.28k 5 s 20 1\N{MULTIPLICATION SIGN}" in cells(page)
+    assert "Images through the network, supervised ÷ this" in cells(page)
+    assert "rotnet at 50%: 90.0% after 5.12k images through the network" in page.read_text("utf-8")
+    # One search that does not tell it makes images through the network no common measure.
+    rows[3].pop("search_forward_images")
+    assert rows[3]["kind"] == "level"
+    page = report.write([runs(*rows)], tmp_path / "report.html").html
+    assert "rotnet \N{EN DASH} 1.28k 5 s 20 4\N{MULTIPLICATION SIGN}" in cells(page)
+    assert "Source images, supervised ÷ this" in cells(page)
 
 
 def test_tickets_found_here_and_scored_there_are_a_matrix(runs, score, tmp_path):
@@ -186,7 +209,10 @@ def test_one_protocol_makes_no_transfer(page):
 
 
 def test_layers_are_means_over_the_searches_of_a_recipe_and_a_cut_is_marked(runs, score, level, tmp_path):
-    layers = [{"run": "a", "layers": {"x": [1, 2], "y": [0, 9]}}, {"run": "b", "layers": {"x": [2, 2], "y": [0, 9]}}]
+    layers = [
+        {"run": run, "search_seed": seed, "layers": {"x": [kept, 2], "y": [0, 9]}}
+        for seed, (run, kept) in enumerate({"a": 1, "b": 2}.items())
+    ]
     page = report.write([runs(score(), *(level(**each) for each in layers))], tmp_path / "report.html").html
     text = page.read_text("utf-8")
     assert re.search(r'>x</th><td class="h\d">75</td></tr>', text)
@@ -195,14 +221,68 @@ def test_layers_are_means_over_the_searches_of_a_recipe_and_a_cut_is_marked(runs
 
 
 def test_measures_belong_to_the_density_that_was_trained(runs, score, level, tmp_path):
-    """The row of level 1 tells of the dense training, after which half of the weights were pruned."""
+    """An older row of level 1 tells of the dense training, after which half of the weights were pruned."""
     told = {"metrics": {"rotation accuracy": 0.75}, "probe": {"5": 0.25, "10": 0.5}}
     rows = [level(level=0, density=1.0), level(level=1, density=0.5, **told)]
     text = report.write([runs(score(), *rows)], tmp_path / "report.html").html.read_text("utf-8")
-    titles = re.findall("<title>(rotnet [^<]*)</title>", text)
-    assert "rotnet at 100%: rotation accuracy 0.75, 1 search" in titles
-    assert "rotnet at 100%: nearest neighbours 0.5, 1 search" in titles
-    assert "rotnet with 100% of the weights, step 5: 25.0%" in titles
+    titles = re.findall("<title>(rotnet[^<]*)</title>", text)
+    assert "rotnet at 100%: the trained network&#x27;s rotation accuracy 0.75, 1 search" in titles
+    assert "rotnet at 100%: the trained network&#x27;s nearest neighbours 0.5, 1 search" in titles
+    assert "rotnet, 100% of the weights at 5: accuracy in % 25, 1 search" in titles
+
+
+def test_measures_of_a_search_that_cuts_all_from_one_training_are_of_that(runs, score, level, tmp_path):
+    """Rows tell it: both tickets come of the dense network's training, the next of theirs of another."""
+    dense = {"trained_level": 0, "trained_density": 1.0}
+    rows = [
+        level(level=0, density=1.0, trained_density=1.0),
+        level(level=1, density=0.5, metrics={"accuracy": 0.75}, **dense),
+        level(level=2, density=0.25, metrics={"accuracy": 0.75}, **dense),
+        level(level=3, density=0.125, metrics={"accuracy": 0.5}, trained_level=1, trained_density=0.5),
+    ]
+    text = report.write([runs(score(), *rows)], tmp_path / "report.html").html.read_text("utf-8")
+    titles = [each for each in re.findall("<title>(rotnet [^<]*)</title>", text) if "trained network" in each]
+    assert titles == [
+        "rotnet at 100%: the trained network&#x27;s accuracy 0.75, 1 search, 2 tickets",
+        "rotnet at 50%: the trained network&#x27;s accuracy 0.5, 1 search",
+    ]
+    assert "weights of the network that was trained" in text
+
+
+def test_a_cut_network_is_told_in_a_note_at_its_point_and_in_its_tile(runs, score, tmp_path):
+    tickets = [score(seed=seed, effective_density=0.0) for seed in (0, 1)]
+    random = score(control="random", replicate=0, effective_density=0.12)
+    fine = score(run="s", objective="supervised", effective_density=0.125)
+    text = report.write([runs(*tickets, random, fine)], tmp_path / "report.html").html.read_text("utf-8")
+    words = " ".join(Seen(text).text.split())
+    start = "few of the weights left lie on a path from input to output. The effective density is only"
+    assert f"rotnet of conv: {start} 0% at level 2 (25%). With 0%, nothing of an image reaches the output." in words
+    assert f"random of conv: {start} 12% at level 2 (25%)." in words
+    assert "supervised of conv" not in words
+    assert "<title>rotnet at 25%: 90.0%, 1 search, 2 trainings, effective density 0%</title>" in text
+    assert "<title>supervised at 25%: 90.0%, 1 search</title>" in text
+    assert "label-agnostic, 1 search, 2 trainings, effective density 0%" in words
+
+
+def test_tickets_with_their_own_head_stand_beside_in_the_headline(runs, score, tmp_path):
+    rows = [
+        score(head="new"),
+        score(run="s", objective="supervised", head="new", top1=0.8),
+        score(run="s", objective="supervised", head="own", top1=0.95),
+        score(head="new", control="random", top1=0.1),
+    ]
+    words = Seen(report.write([runs(*rows)], tmp_path / "report.html").html.read_text("utf-8")).text
+    assert (
+        "reaches 90.0% from rotnet tickets, 80.0% from supervised tickets and 10.0% from random tickets. "
+        "Beside them: supervised, own head 95.0%." in words
+    )
+
+
+def test_controls_are_explained_where_they_are(runs, score, tmp_path):
+    rows = [score(control=control, replicate=0) for control in ("ticket", "reset", "permuted")]
+    words = Seen(report.write([runs(*rows)], tmp_path / "report.html").html.read_text("utf-8")).text
+    assert "reset: W_0, the initialisation, in the ticket's mask; permuted: W_k in the ticket's mask" in words
+    assert "preserved: " not in words
 
 
 def test_rows_without_levels_or_with_levels_without_scores_of_theirs_are_drawn(runs, score, level, tmp_path):
@@ -212,7 +292,7 @@ def test_rows_without_levels_or_with_levels_without_scores_of_theirs_are_drawn(r
         del row["probe"]  # as rows were written before there were probes
     text = report.write([runs(score(), *old)], tmp_path / "2.html").html.read_text("utf-8")
     assert "conv, byol" in text
-    assert "byol at 100%: rotation accuracy 0.93" in text
+    assert "byol at 100%: the trained network&#x27;s rotation accuracy 0.93" in text
 
 
 def test_many_series_are_told_by_the_best_of_each_kind(runs, score, tmp_path):

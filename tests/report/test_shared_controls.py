@@ -26,8 +26,39 @@ def test_a_training_that_two_runs_list_counts_once(score: Row, control: str) -> 
     ]
     assert [schema.wrong(row) for row in rows] == [None] * 4
     (row,) = summary(rows).values()
-    assert (row["series"], row["n"], row["searches"], row["objective"]) == (control, 2, 0, "")
+    # They do not tell for which search they were drawn, as older rows do not: each seed is a draw.
+    assert (row["series"], row["n"], row["what"], row["objective"]) == (control, 2, "draw", "")
     assert row["top1"] == pytest.approx(0.55)
+
+
+@pytest.mark.parametrize("control", schema.SHARED_CONTROLS)
+def test_what_was_drawn_for_one_search_counts_once_with_its_mean(score: Row, control: str) -> None:
+    """Two runs with the seeds 0 and 1 each list the trainings of what was drawn for these."""
+    rows = [
+        score(
+            run=f"{objective}{draw}", objective=objective, control=control, replicate=draw, seed=seed, search_seed=draw
+        )
+        | {"top1": 0.5 + 0.2 * draw + 0.1 * seed}
+        for objective in ("rotnet", "supervised")
+        for draw in (0, 1)
+        for seed in (0, 1)
+    ]
+    (row,) = summary(rows).values()
+    assert (row["n"], row["trainings"]) == (2, 4)
+    assert row["top1"] == pytest.approx(0.65)
+    assert row["top1_sd"] == pytest.approx(0.2 / 2**0.5)
+
+
+@pytest.mark.parametrize("control", ["preserved", "local", "permuted", "reset"])
+def test_controls_of_a_search_belong_to_it(score: Row, control: str) -> None:
+    rows = [
+        score(run=run, objective=run, control=control, replicate=0, top1=top1)
+        for run, top1 in (("rotnet", 0.9), ("supervised", 0.5))
+    ]
+    assert {name: row["top1"] for name, row in summary(rows).items()} == {
+        f"rotnet, {control}": 0.9,
+        f"supervised, {control}": 0.5,
+    }
 
 
 def test_grey_networks_have_a_control_of_their_own_beside_colour_ones(score: Row) -> None:

@@ -21,18 +21,31 @@ def only(folder: Path):
 
 
 def test_mean_and_spread_by_hand(runs, score):
-    folder = runs(*(score(seed=seed, top1=top1, top5=0.99) for seed, top1 in enumerate([0.90, 0.92, 0.97])))
+    """Over searches: the trainings of the last, 96% and 98%, count with their mean."""
+    tops = [(0, 0, 0.90), (1, 0, 0.92), (2, 0, 0.96), (2, 1, 0.98)]
+    folder = runs(
+        *(
+            score(search_seed=search, ticket_hash=f"{search}", seed=seed, top1=top1, top5=0.99)
+            for search, seed, top1 in tops
+        )
+    )
     row = only(folder)
-    assert row["n"] == 3
+    assert (row["n"], row["what"], row["trainings"]) == (3, "search", 4)
     assert row["top1"] == pytest.approx(0.93)
     assert row["top1_sd"] == pytest.approx(math.sqrt((0.03**2 + 0.01**2 + 0.04**2) / 2))
     assert row["top5"] == pytest.approx(0.99)
 
+    # Student's t of two degrees of freedom is 4.303.
+    reach = 4.3027 * row["top1_sd"] / math.sqrt(3)
+    assert (row["low"], row["high"]) == pytest.approx((0.93 - reach, 0.93 + reach), abs=1e-5)
 
-def test_one_training_has_no_spread(runs, score):
-    row = only(runs(score()))
-    assert row["n"] == 1
+
+def test_one_search_has_no_spread_however_often_it_is_scored(runs, score):
+    row = only(runs(*(score(seed=seed, top1=0.9 + seed / 100) for seed in range(6))))
+    assert (row["n"], row["trainings"]) == (1, 6)
+    assert row["top1"] == pytest.approx(0.925)
     assert math.isnan(row["top1_sd"])
+    assert math.isnan(row["low"])
 
 
 def test_random_control_that_two_runs_list_counts_once(runs, score):
@@ -102,7 +115,7 @@ def test_series_are_ordered_from_tickets_to_random(runs, score):
 def test_a_folder_within_a_folder_or_a_copied_run_counts_once(runs, score):
     folder = runs(score(), score(seed=1))
     runs(score(), score(seed=1), file="copy/rows/rows.jsonl")
-    assert statistics.summary(table.rows([folder, folder / "a"]))["n"].tolist() == [2]
+    assert statistics.summary(table.rows([folder, folder / "a"]))["trainings"].tolist() == [2]
 
 
 def test_sparsest_density_that_all_series_have(runs, score):
@@ -146,8 +159,36 @@ def test_replicates_are_counted_by_training_and_by_search(runs, score):
         for search, seed in product(range(3), range(2))
     ]
     row = only(runs(*rows))
-    assert (row["n"], row["searches"]) == (6, 3)
-    assert only(runs(score(control="random"), score(control="random", seed=1)))["searches"] == 0
+    assert (row["n"], row["trainings"]) == (3, 6)
+
+
+def test_older_controls_of_a_search_are_draws_of_their_evaluation_seed(runs, score):
+    """The same random weights, drawn with the evaluation seed, were trained for all searches."""
+    rows = [
+        score(control="preserved", run=f"a-{search}", search_seed=search, seed=seed, ticket_hash=str(search))
+        for search, seed in product(range(6), range(2))
+    ]
+    row = only(runs(*rows))
+    assert (row["n"], row["what"], row["trainings"]) == (2, "draw", 12)
+    row = only(runs(*(each | {"replicate": each["search_seed"]} for each in rows)))
+    assert (row["n"], row["what"], row["trainings"]) == (6, "draw", 12)
+
+
+def test_the_headline_is_of_new_heads_where_there_are_some(runs, score):
+    def both(own_level):
+        return [
+            score(head="new", run="s", objective="supervised"),
+            score(head="own", run="s", objective="supervised", level=own_level, density=0.5**own_level),
+            score(head="new"),
+            score(head="new", control="random"),
+        ]
+
+    for level in (2, 3):
+        common = statistics.sparsest_common(summary(runs(*both(level))))
+        assert list(common["series"]) == ["rotnet", "supervised", "random"]
+        assert set(common["density"]) == {0.25}
+    alone = statistics.sparsest_common(summary(runs(*(row for row in both(2) if row["head"] == "own"))))
+    assert list(alone["series"]) == ["supervised, own head"]
 
 
 def test_a_source_is_named_wherever_its_model_has_several(runs, score):

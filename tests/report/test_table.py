@@ -100,7 +100,7 @@ def test_a_bad_row_of_an_analysis_is_named_too(runs, kind, changes, named):
 def test_rows_of_every_analysis_are_exported_with_what_is_nested_as_json(runs, tmp_path):
     kinds = (analysed.STABILITY, analysed.CONNECTIVITY, analysed.MAGNITUDES, analysed.OVERLAP, analysed.CHANNELS)
     told = {"search": "IMP", "settings": {"rewind": "1ep"}, "rewind_samples": 640}
-    assert table.export([runs(*(analysed.row(kind, **told) for kind in kinds))], tmp_path / "rows.csv") == 5
+    assert table.export([runs(*(analysed.row(kind, **told) for kind in kinds))], tmp_path / "rows.csv").rows == 5
     back = pd.read_csv(tmp_path / "rows.csv").set_index("kind")
     assert set(back["settings"]) == {'{"rewind": "1ep"}'}
     assert set(back["rewind_samples"]) == {640}
@@ -153,7 +153,7 @@ def test_an_exported_table_holds_every_value_of_every_row_once(runs, score, leve
     folder = runs(*rows)
     runs(*rows[:2], file="copy/rows/rows.jsonl")
     output = tmp_path / f"rows.{ending}"
-    assert table.export([folder], output) == 3
+    assert table.export([folder], output).rows == 3
     back = read(output)
     assert list(back.columns) == schema.COLUMNS
     first = back[back["seed"] == 3].iloc[0]

@@ -11,13 +11,13 @@ def summary(runs, score):
 def test_text_for_the_terminal(summary, score):
     found = summary(
         score(level=0, density=1.0, top1=0.99),
-        score(level=0, density=1.0, top1=0.98, seed=1),
+        score(level=0, density=1.0, top1=0.98, search_seed=1),
         score(level=5, density=0.03125, top1=0.95),
-        score(level=5, density=0.03125, top1=0.97, seed=1),
+        score(level=5, density=0.03125, top1=0.97, search_seed=1),
         score(level=5, density=0.03125, top1=0.7, control="random"),
     )
     assert text.terminal(found).splitlines() == [
-        "Top-1 in % of conv on digits (protocol digits): mean ± standard deviation",
+        "Top-1 in % of conv on digits (protocol digits): mean ± standard deviation over searches",
         "",
         "density  rotnet (n=2)  random (n=1)",
         "-------  ------------  ------------",
@@ -29,14 +29,14 @@ def test_text_for_the_terminal(summary, score):
 def test_the_latex_table_is_whole_and_sets_names_as_they_are(summary, score):
     found = summary(
         score(top1=0.981, model="conv_3", objective=r"a&b\x{50%}"),
-        score(top1=0.979, model="conv_3", objective=r"a&b\x{50%}", seed=1),
+        score(top1=0.979, model="conv_3", objective=r"a&b\x{50%}", search_seed=1),
         score(level=0, density=1.0, model="conv_3", control="random"),
     )
     assert text.latex(found).splitlines() == [
         r"% \usepackage{booktabs}",
         r"\begin{table}",
         r"\centering",
-        r"\caption{Top-1 in \% of conv\_3 on digits (protocol digits): mean $\pm$ standard deviation.}",
+        r"\caption{Top-1 in \% of conv\_3 on digits (protocol digits): mean $\pm$ standard deviation over searches.}",
         r"\begin{tabular}{rrr}",
         r"\toprule",
         r"Weights left & a\&b\textbackslash{}x\{50\%\} (n=2) & random (n=1) \\",

@@ -57,8 +57,8 @@ def test_the_card_says_what_was_measured_and_how_it_was_found(run: Path, file: P
     assert {"lottery-ticket", "sparse", "rotnet", "digits"} <= set(about["tags"])  # type: ignore[call-overload]
     assert (about["license"], about["library_name"]) == ("cc-by-4.0", "sslticket")
     text = (folder / "README.md").read_text()
-    sd = abs(top1[0] - top1[1]) / 2**0.5
-    assert f"| 12.5% | {100 * mean:.1f} ± {100 * sd:.1f} |" in text
+    # Two trainings of one search say nothing of another search's luck, so there is no spread.
+    assert f"| 12.5% | {100 * mean:.1f} |" in text
     assert "\n    mine.py --data-root digits --out=there --subset 0.5\n" in text
     assert Ticket.load(file).hash in text
     assert (folder / "curve.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
@@ -70,13 +70,13 @@ def test_rows_of_an_earlier_ticket_of_the_same_name_and_of_other_recipes_are_lef
 ) -> None:
     copy = shutil.copytree(run, tmp_path / "run")
     for path in (copy / "rows").glob("level-03.ticket.*"):
-        write_row(path, json.loads(path.read_text()) | {"ticket_hash": "of another", "top1": 0.123})
+        write_row(path, json.loads(path.read_text()) | {"ticket_hash": "of another", "top1": 0.6543})
     for path in (copy / "rows").glob("level-00.ticket.*"):
         write_row(path, json.loads(path.read_text()) | {"recipe": "another", "top1": 0.987})
     export(copy / "tickets" / "level-03.safetensors", tmp_path / "out")
     assert "model-index" not in front_matter(tmp_path / "out")
     text = (tmp_path / "out" / "README.md").read_text()
-    assert "12.3" not in text
+    assert "65.4" not in text
     assert "98.7" not in text
     assert "| 100% |" in text, "the random tickets' rows are there"
 
