@@ -14,6 +14,7 @@ from sslticket.errors import BadInput
 from sslticket.evaluation.pace import image_size
 from sslticket.evaluation.protocols import Protocol
 from sslticket.evaluation.tasks import run_of
+from sslticket.masking.acting import Acting
 from sslticket.masking.layers import described
 from sslticket.recipe import family, search_name, settings
 from sslticket.ticket import Ticket
@@ -48,7 +49,8 @@ class Entrant:
         """Load a ticket, and see whether its network takes the images of all its protocols.
 
         Raises:
-            BadInput: if it is damaged, or was found on images of another size and its network takes no other.
+            BadInput: if it is damaged, was found on images of another size and its network takes no other, or its mask
+                is not what acts in its network.
         """
         ticket = Ticket.load(path)
         data = ticket.recipe["data"]
@@ -59,6 +61,10 @@ class Entrant:
             size = image_size(protocol)
             if size != own:
                 _check(ticket, path, protocol.name, channels, sizes=(own, size))
+        try:
+            _acting(ticket.recipe["model"], channels, own).check(ticket.recipe["model"], list(ticket.mask))
+        except BadInput as error:
+            raise BadInput(f"{path} is no sparse network: {error}") from error
         return cls(
             hash=ticket.hash,
             model=ticket.recipe["model"],
@@ -94,6 +100,13 @@ def _shapes(model: str, channels: int, size: int) -> dict[str, torch.Size]:
     with torch.random.fork_rng():
         backbone = models.build(model, channels=channels, image_size=size)
     return {name: value.shape for name, value in backbone.state_dict().items()}
+
+
+@cache
+def _acting(model: str, channels: int, size: int) -> Acting:
+    with torch.random.fork_rng():
+        backbone = models.build(model, channels=channels, image_size=size)
+    return Acting.of(backbone, channels=channels, image_size=size)
 
 
 def about(path: Path, ticket: Ticket) -> dict[str, Any]:

@@ -39,13 +39,16 @@ def provenance(plan: Plan, *, weights: Literal["early", "trained"], samples: int
     }
 
 
-def row(plan: Plan, ticket: Ticket, measured: Mapping[str, Any], *, bad_images: int, device: str) -> dict[str, Any]:
+def row(
+    plan: Plan, ticket: Ticket, measured: Mapping[str, Any], *, effective: float, bad_images: int, device: str
+) -> dict[str, Any]:
     """What finding a ticket cost and showed.
 
     Args:
         plan: of the search.
         ticket: of the level.
         measured: in the training that found it.
+        effective: fraction of the prunable weights that lie on a path from the image to the features.
         bad_images: that could not be read so far.
         device: what computed.
     """
@@ -61,6 +64,7 @@ def row(plan: Plan, ticket: Ticket, measured: Mapping[str, Any], *, bad_images: 
         "subset_by": recipe.data.subset_by,
         "level": ticket.level,
         "density": ticket.mask.density,
+        "effective_density": effective,
         "within": described(ticket.recipe),
         "ticket_hash": ticket.hash,
         "search_seed": recipe.seed,
