@@ -17,6 +17,7 @@ from sslticket.report.schema import wrong
 from sslticket.search.imp import IMP
 from sslticket.search.plan import plan
 from sslticket.search.selection import Selection
+from sslticket.ticket import Ticket
 from sslticket.units import Clock, Span
 from tests.runs import BATCH, recipe, search, tickets
 
@@ -199,3 +200,14 @@ def test_a_rate_for_linear_layers_needs_both_kinds() -> None:
     for shapes, lacking in (({"fc": (10, 20)}, "convolution"), ({"conv": (8, 8, 1, 1)}, "linear layer")):
         with pytest.raises(BadInput, match=f"no {lacking} may be pruned; leave it out"):
             rule.stages(CLOCK, ones(shapes))  # type: ignore[arg-type]
+
+
+def test_a_search_of_other_layers_is_not_gone_on_with(tmp_path: Path) -> None:
+    """As those of networks whose attention earlier versions left dense."""
+    rule = IMP(levels=1, rate=0.5, rewind="1it")
+    path = search(tmp_path, recipe(search=rule)).folder.ticket(0)
+    ticket = Ticket.load(path)
+    fewer = ticket.mask.only(list(ticket.mask)[1:])
+    Ticket.make(fewer, ticket.weights, level=0, recipe=ticket.recipe, provenance=ticket.provenance).save(path)
+    with pytest.raises(BadInput, match=r"level-00.safetensors has a mask of other layers .* give another --out"):
+        search(tmp_path, recipe(search=rule))
