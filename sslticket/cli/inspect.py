@@ -1,13 +1,19 @@
 """A ticket, readably."""
 
-from torch import Tensor
+from torch import Tensor, nn
 
+from sslticket import models
+from sslticket.data.inputs import Inputs
+from sslticket.errors import BadInput
+from sslticket.masking.acting import Acting
+from sslticket.masking.layers import shortened
+from sslticket.masking.paths import effective
 from sslticket.sharing.facts import facts
 from sslticket.ticket import Ticket
 
 
 def describe(ticket: Ticket, place: str, size: int) -> str:
-    """What the ticket is, where it comes from, and how dense each layer is.
+    """What the ticket is, where it comes from, how dense it is as a whole, and how dense each layer is.
 
     Args:
         ticket: read from there.
@@ -18,9 +24,10 @@ def describe(ticket: Ticket, place: str, size: int) -> str:
         BadInput: if no search wrote it, so that it does not tell.
     """
     told = {"ticket": f"{place}, {size:,} bytes, hash {ticket.hash}"} | facts(ticket)
-    lines = [f"{name:<10}{value}" for name, value in told.items()]
+    network, dense = _network(ticket)
+    lines = [f"{name:<10}{value}" for name, value in (told | network).items()]
     counts = ticket.mask.counts()
-    whole = {name: len(value.flatten()) for name, value in ticket.weights.items() if _is_layer(name, value)}
+    whole = {name: value.numel() for name, value in ticket.weights.items() if name in dense or _is_layer(name, value)}
     layers = [name for name in ticket.weights if name in counts or name in whole]
     width = max(map(len, layers))
     lines += ["", f"{'layer':<{width}}  {'kept':>12}  {'of':>12}  density"]
@@ -32,6 +39,36 @@ def describe(ticket: Ticket, place: str, size: int) -> str:
         bar = "█" * round(20 * alive / total)
         lines.append(f"{name:<{width}}  {alive:>12,}  {total:>12,}  {alive / total:>8.3%}  {bar}".rstrip())
     return "\n".join(lines)
+
+
+def _network(ticket: Ticket) -> tuple[dict[str, str], tuple[str, ...]]:
+    """What only the network itself tells, and its dense matrices; nothing where it cannot be made here."""
+    inputs = Inputs.of(ticket.recipe)
+    if inputs is None:
+        return {}, ()
+    model, images = ticket.recipe["model"], {"channels": inputs.channels, "image_size": inputs.image_size}
+    try:
+        backbone = models.build(model, **images)
+        ticket.apply(models.build(model, **images))  # the ticket may be for another version of the network
+    except BadInput:
+        return {}, ()
+    acting = Acting.of(backbone, **images)
+    told = {"all": _whole(ticket, backbone, acting.dense)}
+    try:
+        acting.check(model, list(ticket.mask))
+    except BadInput as error:
+        return told | {"effective": str(error)}, acting.dense
+    found = effective(backbone, ticket.mask, **images).survivors
+    cut = "" if found else "; nothing gets through"
+    on_paths = f"{found:,} weights lie on a path from the image to the features{cut}"
+    return told | {"effective": f"density {found / ticket.mask.total:.4%}: {on_paths}"}, acting.dense
+
+
+def _whole(ticket: Ticket, backbone: nn.Module, dense: tuple[str, ...]) -> str:
+    parameters, mask = sum(parameter.numel() for parameter in backbone.parameters()), ticket.mask
+    left = parameters - mask.total + mask.survivors
+    told = f"density {left / parameters:.4%}: {left:,} of {parameters:,} parameters of the backbone"
+    return f"{told}; dense matrices: {shortened(dense)}" if dense else told
 
 
 def _is_layer(name: str, value: Tensor) -> bool:

@@ -13,6 +13,7 @@ from sslticket.data.catalogue import dataset
 from sslticket.errors import BadInput
 from sslticket.evaluation.pace import image_size
 from sslticket.evaluation.protocols import Protocol
+from sslticket.masking.acting import Acting
 from sslticket.masking.layers import described
 from sslticket.recipe import family, search_name, settings
 from sslticket.ticket import Ticket, run_of
@@ -53,8 +54,8 @@ class Entrant:
         """Load a ticket, and see whether its network takes the images of all its protocols.
 
         Raises:
-            BadInput: if it is damaged, was found on images of another size and its network takes no other, or is of a
-                network that a protocol is not for.
+            BadInput: if it is damaged, was found on images of another size and its network takes no other, is of a
+                network that a protocol is not for, or has a mask that is not what acts in its network.
         """
         ticket = Ticket.load(path)
         data = ticket.recipe["data"]
@@ -66,6 +67,10 @@ class Entrant:
             size = image_size(protocol)
             if size != own:
                 _check(ticket, path, protocol.name, channels, sizes=(own, size))
+        try:
+            _acting(ticket.recipe["model"], channels, own).check(ticket.recipe["model"], list(ticket.mask))
+        except BadInput as error:
+            raise BadInput(f"{path} is no sparse network: {error}") from error
         return cls(
             hash=ticket.hash,
             model=ticket.recipe["model"],
@@ -104,6 +109,13 @@ def _shapes(model: str, channels: int, size: int) -> dict[str, torch.Size]:
     with torch.random.fork_rng():
         backbone = models.build(model, channels=channels, image_size=size)
     return {name: value.shape for name, value in backbone.state_dict().items()}
+
+
+@cache
+def _acting(model: str, channels: int, size: int) -> Acting:
+    with torch.random.fork_rng():
+        backbone = models.build(model, channels=channels, image_size=size)
+    return Acting.of(backbone, channels=channels, image_size=size)
 
 
 def about(path: Path, ticket: Ticket) -> dict[str, Any]:

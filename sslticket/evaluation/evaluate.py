@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 from sslticket.evaluation.claims import claimed
@@ -45,6 +46,7 @@ class _Hand:
     def __init__(self, matrix: Matrix, bench: Workbench, progress: Progress) -> None:
         self._matrix, self._bench, self._progress = matrix, bench, progress
         self._examiner = Examiner(bench, progress)
+        self._cut: set[tuple[Path, str]] = set()
 
     def left(self) -> list[Training]:
         """What has to be trained."""
@@ -72,6 +74,7 @@ class _Hand:
             if measured is None:
                 self._tell(training)
                 measured = self._examiner.score(training, self._splits(training))
+                self._warn(training, measured)
             rows = [self._matrix.about(task) | measured for task in mine]
             for task, row in zip(mine, rows, strict=True):
                 if self._bench.first:
@@ -98,6 +101,17 @@ class _Hand:
 
     def _splits(self, training: Training) -> Splits:
         return self._matrix.gallery.splits(training.like.protocol, training.channels)
+
+    def _warn(self, training: Training, measured: dict[str, Any]) -> None:
+        """Say once of a ticket, or a control of it, that its network is cut: it scores as chance does."""
+        name = (training.like.path, training.control)
+        if measured["effective_density"] or name in self._cut:
+            return
+        self._cut.add(name)
+        self._progress.note(
+            f"{training.like.path.stem} {training.control}: no path leads from the image to the features; its score is "
+            "chance"
+        )
 
     def _tell(self, training: Training) -> None:
         """Say what is trained, and which row it is; the line has to fit a terminal."""

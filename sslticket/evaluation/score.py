@@ -16,6 +16,7 @@ from sslticket.evaluation.protocols import Protocol
 from sslticket.fit import Fit
 from sslticket.masking import gate
 from sslticket.masking.mask import Mask, prunable
+from sslticket.masking.paths import Paths
 from sslticket.objectives.supervised import Supervised
 from sslticket.randomness import Seeds, derive
 from sslticket.ticket import Ticket
@@ -84,13 +85,14 @@ class Examiner:
 
     def __init__(self, bench: Workbench, progress: Progress) -> None:
         self._bench, self._progress = bench, progress
+        self._paths: dict[tuple[str, int, int], Paths] = {}
 
     def score(self, training: Training, splits: Splits) -> dict[str, Any]:
         """Train a ticket, or a control of it, from its weights, with its own head or a new one, and measure it.
 
         Returns:
-            What was measured, see `train`; of an adjusted control also the densities of its mask and of the natural
-            one.
+            What was measured, see `train`; the effective density of the mask; of an adjusted control also the densities
+            of its mask and of the natural one.
 
         Raises:
             BadInput: if the ticket is for another model.
@@ -115,7 +117,15 @@ class Examiner:
             )
             told = {"natural_density": natural.density, "control_density": start.mask.density} if natural else {}
         start.apply(net.backbone, net.heads if task.head == "own" else None)
+        told["effective_density"] = self._effective(start.mask, net, exam)
         return self.train(net, exam) | told
+
+    def _effective(self, mask: Mask, net: Net, exam: Exam) -> float:
+        """Fraction of the weights that lie on a path from the image to the features."""
+        size = exam.protocol.views(exam.splits.training.dataset)[0].size
+        if (key := (exam.model, exam.channels, size)) not in self._paths:
+            self._paths[key] = Paths.of(net.backbone, channels=exam.channels, image_size=size)
+        return self._paths[key].effective(mask).survivors / mask.total
 
     def natural(self, training: Training, splits: Splits) -> Natural:
         """Train the dense network to the protocol's end, from weights of a stream of its own.

@@ -79,11 +79,14 @@ def set_mask(backbone: nn.Module, mask: Mask) -> None:
 
 def stored(backbone: nn.Module) -> State:
     """The stored parameters and buffers themselves, not copies, under the names of the backbone without gates."""
-    return {
-        name.replace(_PREFIX, "").removesuffix(_WEIGHT): value
-        for name, value in backbone.state_dict().items()
-        if _PREFIX not in name or name.endswith(_WEIGHT)
-    }
+    return {own: value for name, value in backbone.state_dict().items() if (own := clean(name)) is not None}
+
+
+def clean(name: str) -> str | None:
+    """A parameter's or buffer's name in a backbone without gates; None for what belongs to a gate itself."""
+    if _PREFIX not in name:
+        return name
+    return name.replace(_PREFIX, "").removesuffix(_WEIGHT) if name.endswith(_WEIGHT) else None
 
 
 def originals(backbone: nn.Module, names: Iterable[str]) -> dict[str, Tensor]:

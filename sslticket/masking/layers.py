@@ -38,6 +38,12 @@ def layers(backbone: nn.Module, *, prune_up_to: str | None = None, exclude: Sequ
     return [weights[name] for name in chosen]
 
 
+def shortened(names: Sequence[str], shown: int = 5) -> str:
+    """The first of some names of weights, without their ending, and how many more there are; it fits a terminal."""
+    first = ", ".join(name.removesuffix(".weight") for name in names[:shown])
+    return first + (f" and {len(names) - shown} more" if len(names) > shown else "")
+
+
 def described(recipe: Mapping[str, Any]) -> str:
     """Which layers the search of a recipe, in JSON values, may prune, in words; "" where it may prune all."""
     search = recipe.get("search", {})
@@ -48,7 +54,7 @@ def described(recipe: Mapping[str, Any]) -> str:
 
 def _named(backbone: nn.Module, names: Sequence[str], prune_up_to: str) -> str:
     if counted := re.fullmatch(r"conv(\d+)", prune_up_to):
-        convolutions = [name for name in names if isinstance(backbone.get_submodule(name), CONVOLUTIONS)]
+        convolutions = [name for name in names if _is_convolution(backbone, name)]
         if 1 <= int(counted[1]) <= len(convolutions):
             return convolutions[int(counted[1]) - 1]
         there = f"conv1 to conv{len(convolutions)}" if convolutions else "a linear layer, there are no convolutions"
@@ -56,6 +62,11 @@ def _named(backbone: nn.Module, names: Sequence[str], prune_up_to: str) -> str:
     if prune_up_to not in names:
         raise BadInput(f"--prune-up-to {prune_up_to} names no layer; {_hint(prune_up_to, names)}")
     return prune_up_to
+
+
+def _is_convolution(backbone: nn.Module, name: str) -> bool:
+    # The names of an attention's weights are no module's.
+    return isinstance(dict(backbone.named_modules()).get(name), CONVOLUTIONS)
 
 
 def _hint(given: str, names: Sequence[str]) -> str:

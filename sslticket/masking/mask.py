@@ -2,28 +2,51 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from sslticket.errors import BadInput
+from sslticket.masking.gates.base import Gate
 
 State = dict[str, Tensor]  # backbone parameters and buffers by their clean names; heads never enter
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
-def prunable(backbone: nn.Module) -> list[str]:
-    """Names of the weights that may be pruned: those of convolutional and linear layers, never biases or batch norm.
+_PROJECTIONS = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")  # of PyTorch's attention
 
-    The classification layer is a head and no part of the backbone, so it is left out (Morcos et al. 2019, A.1).
+
+def prunable(backbone: nn.Module) -> list[str]:
+    """Names of the weights that may be pruned: of convolutions, linear layers and PyTorch's attention, in its order.
+
+    Never biases or batch norm. The classification layer is a head and no part of the backbone, so it is left out
+    (Morcos et al. 2019, A.1). `Acting` tells what else activations are multiplied by.
     """
     return [
-        f"{name}.weight" if name else "weight"
-        for name, module in backbone.named_modules()
-        if isinstance(module, (*CONVOLUTIONS, nn.Linear))
+        f"{path}.{weight}" if path else weight
+        for path, module in backbone.named_modules()
+        for weight in _weights(module)
     ]
+
+
+def _weights(module: nn.Module) -> list[str]:
+    if isinstance(module, (*CONVOLUTIONS, nn.Linear)):
+        names: tuple[str, ...] = ("weight",)
+    else:
+        names = _PROJECTIONS if isinstance(module, nn.MultiheadAttention) else ()
+    return [name for name in names if _is_stored(module, name)]
+
+
+def _is_stored(module: nn.Module, name: str) -> bool:
+    """Whether a weight is a parameter, gated or not, and is not computed from others as by `weight_norm`."""
+    if not parametrize.is_parametrized(module, name):
+        return dict(module.named_parameters(recurse=False)).get(name) is not None
+    steps = cast(nn.ModuleDict, module.parametrizations)[name]
+    return isinstance(cast(nn.ModuleList, steps)[0], Gate)
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +111,17 @@ class Mask(Mapping[str, Tensor]):
         return cls({name: first[name] | rest[name] for name in within})
 
     def only(self, names: Iterable[str]) -> "Mask":
-        """The mask of these layers alone."""
+        """The mask of these layers alone.
+
+        Raises:
+            BadInput: if it lacks one of them.
+        """
+        names = list(names)
+        if lacking := [name for name in names if name not in self]:
+            raise BadInput(
+                f"a mask of {len(self)} layers lacks {lacking[0]}: it is of another model or of an earlier version; "
+                "delete its file and run the same command again"
+            )
         return Mask({name: self[name] for name in names})
 
     def __getitem__(self, name: str) -> Tensor:

@@ -1,6 +1,8 @@
 """What a search may do: reach W_k, train, score weights, keep a ticket; what the folder has is not done again."""
 
+import json
 import time
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,6 +13,7 @@ from sslticket.files import write_row
 from sslticket.masking import gate
 from sslticket.masking.criteria.base import Criterion, Scores
 from sslticket.masking.mask import Mask, State
+from sslticket.masking.paths import Paths
 from sslticket.randomness import derive
 from sslticket.search import record
 from sslticket.search.plan import Plan
@@ -93,6 +96,8 @@ class Lab:
         if not self._bench.agreed(path.exists()):
             return None
         ticket = Ticket.load(path)
+        if set(ticket.mask) != set(self._recipe.search.layers(self._net.backbone)):
+            raise BadInput(f"{path} has a mask of other layers than this version prunes; give another --out")
         self.spent = record.Spent.up_to(ticket)
         return ticket
 
@@ -265,6 +270,7 @@ class Lab:
                 self._plan,
                 ticket,
                 self._shown | dict(told or {}),
+                effective=self._paths.effective(mask).survivors / mask.total,
                 bad_images=len(self.bad_images),
                 device=self._bench.device_name,
             )
@@ -276,6 +282,18 @@ class Lab:
         if not (path := self._folder.ticket(level)).exists():
             raise BadInput(f"{path} is not visible to all processes; give --out on a shared folder")
         return Ticket.load(path)
+
+    def effective(self, level: int) -> float | None:
+        """Fraction of the weights on a path from the image to the features, which rows of earlier versions lack."""
+        path = self._folder.row(level)
+        row = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        found: float | None = row.get("effective_density")
+        return found
+
+    @cached_property
+    def _paths(self) -> Paths:
+        images = self._plan.images
+        return Paths.of(self._net.backbone, channels=images.source.dataset.channels, image_size=images.views[0].size)
 
     def summary(self, level: int) -> str:
         """What training showed on the way to a ticket, in one line; "already there" for one that was found."""

@@ -9,7 +9,8 @@ from torch import nn
 from sslticket import models
 from sslticket.errors import BadInput
 from sslticket.machine import Machine
-from sslticket.masking.layers import described
+from sslticket.masking.acting import Acting
+from sslticket.masking.layers import described, shortened
 from sslticket.masking.mask import Mask, prunable
 from sslticket.recipe import Recipe, flat
 from sslticket.search.base import Search, Stages
@@ -28,7 +29,9 @@ class Plan:
         stages: steps and survivors of every level.
         folder: where the tickets will lie.
         prunable: number of weights that may be pruned.
-        weights: how many convolutional and linear weights the network has.
+        weights: how many weights of the network are of kinds that may be pruned.
+        parameters: of the backbone, in all.
+        dense: matrices that activations are multiplied by and that no search prunes, by name.
         notice: what was adapted to the flags, "" for nothing.
     """
 
@@ -38,6 +41,8 @@ class Plan:
     folder: RunFolder
     prunable: int
     weights: int
+    parameters: int
+    dense: tuple[str, ...]
     notice: str
 
     def samples(self, level: int) -> int:
@@ -88,11 +93,20 @@ class Plan:
             "W_k": f"after step {stages.rewind:,} = {stages.rewind * clock.batch_size:,} samples "
             f"= {stages.rewind / clock.total:.1%} of training",
             "weights": f"{may}; {left}",
+            "parameters": self._parameters(),
             "steps": f"{stages.costs[1]:,} dense{after}; {most}{steps:,} in all "
             f"= {self.samples(self.levels):,} samples{scored}",
         }
         width = max(map(len, lines)) + 2
         return "\n".join(f"{name:<{width}}{value}" for name, value in lines.items())
+
+    def _parameters(self) -> str:
+        """How much of the whole backbone a mask is about."""
+        told = f"{self.parameters:,} in the backbone, {self.prunable / self.parameters:.2%} of them in the masks"
+        if self.stages.kept is not None:
+            whole = self.stages.kept[-1] + self.parameters - self.prunable
+            told = f"{told}; over all of them level {self.levels} has a density of {whole / self.parameters:.3%}"
+        return f"{told}; dense matrices: {shortened(self.dense)}" if self.dense else told
 
 
 def plan(recipe: Recipe, machine: Machine, out: Path, *, trial: bool = False) -> Plan:
@@ -116,15 +130,19 @@ def plan(recipe: Recipe, machine: Machine, out: Path, *, trial: bool = False) ->
     search.check(recipe.fit, recipe.objective)
     search.learning(recipe.fit, clock)
     backbone = _backbone(recipe, images)
-    dense = Mask.ones_like(dict(backbone.named_parameters()), search.layers(backbone))
+    names = search.layers(backbone)
+    acting = Acting.of(backbone, channels=images.source.dataset.channels, image_size=images.views[0].size)
+    acting.check(recipe.model, names)
+    dense = Mask.ones_like(dict(backbone.named_parameters()), names)
     stages = search.stages(clock, dense)
     weights = sum(backbone.get_parameter(name).numel() for name in prunable(backbone))
     notice = (
         f"{clock.length} is short: this trial has {changes} and takes W_k at step {stages.rewind}" if changes else ""
     )
     recipe = identified(recipe, images.origin, out, images.source.manifest.hash)
+    parameters = sum(parameter.numel() for parameter in backbone.parameters())
     folder = RunFolder(out, recipe, images.source.manifest.hash)
-    return Plan(recipe, images, stages, folder, dense.total, weights, notice)
+    return Plan(recipe, images, stages, folder, dense.total, weights, parameters, acting.dense, notice)
 
 
 def _backbone(recipe: Recipe, images: Images) -> nn.Module:

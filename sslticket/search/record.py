@@ -74,13 +74,16 @@ def provenance(
     }
 
 
-def row(plan: Plan, ticket: Ticket, measured: Mapping[str, Any], *, bad_images: int, device: str) -> dict[str, Any]:
+def row(
+    plan: Plan, ticket: Ticket, measured: Mapping[str, Any], *, effective: float, bad_images: int, device: str
+) -> dict[str, Any]:
     """What finding a ticket cost and showed.
 
     Args:
         plan: of the search.
         ticket: of the level.
         measured: in the training that found it.
+        effective: fraction of the prunable weights that lie on a path from the image to the features.
         bad_images: that could not be read so far.
         device: what computed.
     """
@@ -88,6 +91,7 @@ def row(plan: Plan, ticket: Ticket, measured: Mapping[str, Any], *, bad_images: 
     return {
         **_about(plan, ticket, "level"),
         **measured,
+        "effective_density": effective,
         "search_samples": ticket.provenance["search_samples"],
         **({} if forward is None else {"search_forward_images": forward}),
         "search_epochs": ticket.provenance["search_samples"] / plan.clock.set_size,

@@ -1,6 +1,7 @@
 """A planned search, run to its end."""
 
 from sslticket.machine import Machine
+from sslticket.masking.layers import shortened
 from sslticket.search.lab import Lab
 from sslticket.search.plan import Plan
 from sslticket.search.watch import Watch
@@ -9,7 +10,7 @@ from sslticket.training.net import Net
 from sslticket.training.progress import Progress
 from sslticket.training.workbench import Workbench
 
-_SHOWN = 5  # emptied layers named in a note, which has to fit a terminal
+_HALF = 0.5  # of a ticket's weights: where fewer lie on a path, its density is not what it seems
 
 
 def run(plan: Plan, machine: Machine) -> dict[str, str]:
@@ -42,17 +43,38 @@ def run(plan: Plan, machine: Machine) -> dict[str, str]:
         Progress(plan.samples(plan.levels), done=done, show=bench.first) as progress,
     ):
         lab = Lab(plan, bench, net, wrapped, Watch(plan, bench, net), progress)
+        thin = False
         for ticket in recipe.search.tickets(lab):
             progress.note(f"level {ticket.level}: density {ticket.mask.density:.3%}, {lab.summary(ticket.level)}")
             if ticket.mask.emptied:
                 progress.note(_emptied(ticket))
+            effective = lab.effective(ticket.level)
+            if effective == 0:
+                progress.note(_cut(ticket))
+            elif effective is not None and effective < _HALF * ticket.mask.density and not thin:
+                progress.note(_thin(ticket, effective))
+                thin = True  # and later levels are hardly better
     return lab.bad_images
 
 
 def _emptied(ticket: Ticket) -> str:
     """That layers have lost every weight, which cuts a network that has no way around them."""
-    names = [name.removesuffix(".weight") for name in ticket.mask.emptied]
-    shown = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+    shown = shortened(ticket.mask.emptied)
     # Only a search that counts can be told how many to keep.
     fix = "; --min-per-layer 1 keeps a weight in each" if "min_per_layer" in ticket.recipe["search"] else ""
     return f"level {ticket.level}: at density {ticket.mask.density:.3%} no weight is left in {shown}{fix}"
+
+
+def _cut(ticket: Ticket) -> str:
+    """That nothing gets through the network although weights are left."""
+    spread = " or --scope layer" if ticket.recipe["search"].get("scope") == "global" else ""
+    return (
+        f"level {ticket.level}: at density {ticket.mask.density:.3%} no path leads from the image to the features, so "
+        f"nothing can be learnt; give fewer --levels{spread}"
+    )
+
+
+def _thin(ticket: Ticket, effective: float) -> str:
+    """That most of the weights that are left can do nothing."""
+    at = f"level {ticket.level}: at density {ticket.mask.density:.3%}"
+    return f"{at} only {effective:.3%} of the weights are on a path to the features"

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from sslticket import models
 from sslticket.cli.commands import _main
 from sslticket.cli.selection import numbers
 from sslticket.errors import BadInput
+from sslticket.masking.paths import effective
 from sslticket.recipe import Data
 from sslticket.ticket import Ticket
 from tests.runs import recipe, search
@@ -78,6 +80,11 @@ def test_inspect_tells_everything_about_a_ticket(run: Path, capsys: pytest.Captu
     assert f"{path}, {path.stat().st_size:,} bytes, hash {ticket.hash}" in text
     assert "2, density 25.0000%: 3,492 of 13,968 prunable weights" in text
     assert "after 64 samples; the search saw 320" in text
+    whole = (3_492 + 240) / 14_208  # with biases and batch norm
+    assert f"all       density {whole:.4%}: 3,732 of 14,208 parameters of the backbone\n" in text
+    alive = effective(models.build("conv3", channels=1, image_size=8), ticket.mask, channels=1, image_size=8)
+    on = f"{alive.survivors:,} weights lie on a path from the image to the features\n"
+    assert f"effective density {alive.survivors / 13_968:.4%}: {on}" in text
     for name, (kept, total) in ticket.mask.counts().items():
         (line,) = (line for line in text.splitlines() if line.startswith(name))
         assert line.split()[1:4] == [f"{kept:,}", f"{total:,}", f"{kept / total:.3%}"]

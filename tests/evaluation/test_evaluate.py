@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from sslticket import models
+from sslticket.cli.inspect import describe
 from sslticket.data.order import Order
 from sslticket.errors import BadInput
 from sslticket.evaluation import protocols, tasks
@@ -15,11 +17,13 @@ from sslticket.files import write_row
 from sslticket.fit import SGD, Fit
 from sslticket.machine import Machine
 from sslticket.masking import gate
+from sslticket.masking.mask import Mask, prunable
 from sslticket.objectives.rotnet import RotNet
 from sslticket.objectives.supervised import Supervised
 from sslticket.randomness import Seeds, derive
-from sslticket.recipe import family
+from sslticket.recipe import Data, family
 from sslticket.report.schema import wrong
+from sslticket.search.imp import IMP
 from sslticket.ticket import Ticket
 from sslticket.training.net import Net
 from sslticket.training.workbench import Workbench
@@ -73,6 +77,52 @@ def test_the_same_random_ticket_stands_beside_every_objective(run: Path, tmp_pat
     assert len(rows) == 2
     assert rows[0]["top1"] == rows[1]["top1"]
     assert rows[0]["loss"] == rows[1]["loss"]
+
+
+def test_rows_tell_how_much_of_their_own_mask_lies_on_a_path(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A ticket of which each layer has weights that do not meet, and its controls, of which some do."""
+    layers = {
+        "features.0.weight": (16, 1, 3, 3),
+        "features.4.weight": (32, 16, 3, 3),
+        "features.8.weight": (32, 32, 3, 3),
+    }
+    found = search(tmp_path, recipe(search=IMP(levels=1, rate=0.5, rewind="2it")))
+    path = found.folder.ticket(1)
+    ticket = Ticket.load(path)
+    mask = {name: torch.zeros(shape, dtype=torch.bool) for name, shape in layers.items()}
+    mask["features.0.weight"][0] = True
+    mask["features.4.weight"][0, 1:] = True  # of all channels but the one that the first layer fills
+    mask["features.8.weight"][:, 0] = True
+    weights = gate.read(Net.build("conv3", Supervised(), channels=1, image_size=8, classes=10, seed=0).backbone)
+    cut = Ticket.make(Mask(mask), weights, level=1, recipe=ticket.recipe, provenance=ticket.provenance)
+    cut.save(path)
+    rows = {row["control"]: row for row in measured(path.parents[1], ["preserved", "local", "random"], [0], [1])}
+    said = capsys.readouterr().err
+    assert rows["ticket"]["effective_density"] == rows["preserved"]["effective_density"] == 0
+    assert rows["ticket"]["density"] == cut.mask.density
+    for kind in ("ticket", "preserved"):
+        assert said.count(f"level-01 {kind}: no path leads from the image to the features; its score is chance") == 1
+    for kind in ("local", "random"):
+        assert 0 < rows[kind]["effective_density"] <= cut.mask.density  # type: ignore[operator]
+        assert f"level-01 {kind}: no path" not in said
+    assert all(wrong(row) is None for row in rows.values())
+
+
+def test_tickets_of_networks_that_no_mask_thins_are_refused_in_a_line(tmp_path: Path) -> None:
+    """Such as earlier versions found."""
+    backbone = models.build("test_nfnet", channels=3, image_size=64)
+    state = gate.read(backbone)
+    described = recipe(model="test_nfnet", data=Data(dataset="digits", image_size=64, channels=3)).to_dict()
+    found = search(tmp_path, recipe(search=IMP(levels=1, rate=0.5, rewind="2it")))
+    path, mask = found.folder.ticket(1), Mask.ones_like(state, prunable(backbone))
+    came = Ticket.load(path).provenance
+    Ticket.make(mask, state, level=1, recipe=described, provenance=came).save(path)
+    with pytest.raises(BadInput, match="is no sparse network: masks do not act in test_nfnet") as refusal:
+        measured(path.parents[1], [], [0], [1])
+    assert "\n" not in str(refusal.value)
+    assert "masks do not act in test_nfnet" in describe(Ticket.load(path), "there", 1)
 
 
 def test_protocols_are_the_papers() -> None:

@@ -94,3 +94,8 @@ def test_a_minimum_brings_nothing_back() -> None:
     within = Mask({"layer0": torch.tensor([True, False, False]), "layer1": torch.tensor([True, True, True])})
     scores = {"layer0": torch.tensor([1.0, 9.0, 9.0]), "layer1": torch.tensor([2.0, 3.0, 4.0])}
     assert bits(Mask.top(scores, keep=3, within=within, at_least=2)) == [[1, 0, 0], [0, 1, 1]]
+
+
+def test_a_mask_without_a_layer_says_so() -> None:
+    with pytest.raises(BadInput, match=r"a mask of 1 layers lacks b: .* delete its file"):
+        Mask({"a": torch.ones(2, dtype=torch.bool)}).only(["a", "b"])
