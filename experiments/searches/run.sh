@@ -28,7 +28,7 @@ conv3() {
         search conv3-$name conv3-$name
         score conv3-$name cifar10-small "0 2 4 6"
     done
-    score conv3-imp cifar10-small "2 4 6" random preserved
+    score conv3-imp cifar10-small "2 4 6" random preserved reset
     for name in cs iss edgepopup supermask-cs supermask-ss; do
         search conv3-$name conv3-$name
     done
