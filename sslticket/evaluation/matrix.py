@@ -227,16 +227,19 @@ class Matrix:
         )
 
     def _natural_file(self, task: Task) -> Path:
-        """Of any run of the matrix with this network; where none has it yet, of the first."""
+        """Of any run of the matrix with this network and search seed; where none has it yet, of the first.
+
+        Replicates have natural zeros of their own, as they have random tickets.
+        """
         entrant, protocol = self.entrants[task.path], task.protocol
         # A ticket's own protocol has one name for all recipes.
         under = f"{protocol.label}-{protocol.hash_for(entrant.model)}" if protocol.base == OWN else protocol.label
-        name = f"{entrant.model.replace('/', '_')}.{under}.seed{task.seed}.safetensors"
+        name = f"{entrant.model.replace('/', '_')}.{under}.seed{task.seed}.search{entrant.seed}.safetensors"
         alike = (
             other.run
             for other in self.tasks
             if (mine := self.entrants[other.path]).model == entrant.model
-            and (mine.channels, mine.size) == (entrant.channels, entrant.size)
+            and (mine.channels, mine.size, mine.seed) == (entrant.channels, entrant.size, entrant.seed)
         )
         files = [run / "natural" / name for run in dict.fromkeys(alike)]
         return next((file for file in files if file.exists()), files[0])

@@ -136,7 +136,8 @@ class Examiner:
         """
         file = training.natural
         assert file is not None, "natural zeros have a file"
-        exam = _exam(training, splits, Seeds.of(derive(training.like.seed, "natural")), file.parents[1], file.stem)
+        seeds = replicated(Seeds.of(derive(training.like.seed, "natural")), training.replicate)
+        exam = _exam(training, splits, seeds, file.parents[1], file.stem)
         net = exam.net()
         measured = self.train(net, exam)
         told = {"model": training.model, "protocol": training.like.protocol.name, "seed": training.like.seed}

@@ -100,7 +100,7 @@ def test_the_natural_mask_is_found_once_and_what_it_leaves_equal_is_trained_once
     assert trainings(rows) == {"ticket": 8, "adjusted": 4, NATURAL: 1}
     file = next(each for each in Matrix.of(rows, None, "fp32").trainings() if each.control == NATURAL).natural
     assert file is not None
-    assert file.name == "conv3.short.seed0.safetensors"
+    assert file.name == "conv3.short.seed0.search0.safetensors"
     (row, *_) = measured(rows_of(next(runs.iterdir()), "adjusted", levels=(1,)))
     (made,) = runs.rglob("natural/*.safetensors")
     assert row["density"] == pytest.approx(0.5, abs=1e-4)
