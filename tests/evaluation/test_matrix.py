@@ -134,7 +134,7 @@ def test_a_natural_mask_of_other_images_is_refused(runs: Path) -> None:
     replace(whole, told=whole.told | {"data_hash": "0" * 16}).save(made)
     for old in runs.rglob("*.adjusted.*.jsonl"):
         old.unlink()
-    with pytest.raises(BadInput, match=r"conv3\.short\.seed0\.safetensors is of other images; delete it"):
+    with pytest.raises(BadInput, match=r"conv3\.short\.seed0\.search0\.safetensors is of other images; delete it"):
         measured(rows)
 
 
