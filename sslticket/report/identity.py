@@ -22,6 +22,8 @@ CONDITIONS = {
     "eval_hash": "evaluation images {}",
 }
 """What must be the same behind those names, and the words for it where it is not."""
+OWN_TRAINING = "search"
+"""The protocol of rows about a search's own dense training."""
 _SEARCH = ["model", "objective", "source", "subset", "subset_by", "recipe"]
 _LEAST = 4  # digits of a hash that a name shows
 
@@ -101,6 +103,9 @@ def settled(own: pd.DataFrame) -> pd.DataFrame:
     found = {}
     for key in CONDITIONS:
         values = own[key].astype(object).where(own[key].notna(), "")
+        if key == "data_hash":
+            # Of a search's own training it is that of a subset or of shuffled labels, which the seed draws.
+            values = values.where(own["protocol"] != OWN_TRAINING, own["images"])
         others = set(values) - {""}
         both = (values == "").groupby(series).nunique().max() > 1
         found[key] = values.replace("", next(iter(others))) if len(others) == 1 and not both else values

@@ -264,3 +264,14 @@ def test_panels_of_one_name_say_what_tells_them_apart() -> None:
         "conv on digits (start 0): top-1 against density",
         "conv on digits (start k): top-1 against density",
     }
+
+
+def test_searches_own_trainings_are_pooled_by_the_whole_set_and_not_by_what_the_seed_drew() -> None:
+    """Subsets and shuffled labels are drawn by the seed, so replicates trained on other `data_hash`es."""
+    own = {"protocol": "search", "source_hash": "aaaa"}
+    rows = [
+        row(MAGNITUDES, ticket_hash=drawn, search_seed=seed, data_hash=drawn, **own) for seed, drawn in enumerate("bc")
+    ]
+    other = row(MAGNITUDES, ticket_hash="d", search_seed=2, data_hash="d", **(own | {"source_hash": "eeee"}))
+    assert set(statistics.named(frame(*rows))["apart"]) == {""}
+    assert len(set(statistics.named(frame(*rows, other))["apart"])) == 2
