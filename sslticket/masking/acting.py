@@ -33,6 +33,11 @@ class Acting:
     idle: tuple[str, ...]
 
     @classmethod
+    def whole(cls) -> "Acting":
+        """Of a network of which it is known that every matrix may be pruned and every weight acts as it is."""
+        return cls((), {}, ())
+
+    @classmethod
     def of(cls, backbone: nn.Module, *, channels: int, image_size: int) -> "Acting":
         """Try a random mask on a backbone's forward pass; the backbone stays as it is.
 

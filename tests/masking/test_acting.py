@@ -97,6 +97,12 @@ def tried(model: str) -> tuple[nn.Module, int, Acting]:
     return net, size, Acting.of(net, channels=3, image_size=size)
 
 
+@pytest.mark.parametrize("model", models.KNOWN)
+def test_the_papers_networks_are_whole_so_that_searches_need_not_try_them(model: str) -> None:
+    """`Acting.whole` is what plans and evaluations take of them without a look."""
+    assert tried(model)[2] == Acting.whole()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("model", WHOLE)
 def test_the_told_density_is_what_acts(model: str) -> None:
