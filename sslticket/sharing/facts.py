@@ -41,10 +41,18 @@ def _facts(ticket: Ticket) -> dict[str, str]:
         "level": f"{ticket.level}, density {mask.density:.4%}: {mask.survivors:,} of {mask.total:,} prunable weights"
         + (f"; pruned {which}" if which else ""),
         "W_k": f"{start}; the search saw {came['search_samples']:,}",
+        **({"head": _head(ticket)} if ticket.head else {}),
         "seed": str(came["seed"]),
         "made by": f"{came['commit'] or 'no checkout'}; "
         + ", ".join(f"{library} {number}" for library, number in came["versions"].items()),
     }
+
+
+def _head(ticket: Ticket) -> str:
+    classes = f"the classification layer of {len(ticket.head['weight']):,} classes at the same step"
+    came = ticket.provenance
+    masked = f", {came['head_kept']:,} of {came['head_total']:,} weights" if "head_kept" in came else ""
+    return classes + masked
 
 
 def _part(data: Mapping[str, Any]) -> str:

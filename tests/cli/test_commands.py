@@ -80,6 +80,7 @@ def test_inspect_tells_everything_about_a_ticket(run: Path, capsys: pytest.Captu
     assert f"{path}, {path.stat().st_size:,} bytes, hash {ticket.hash}" in text
     assert "2, density 25.0000%: 3,492 of 13,968 prunable weights" in text
     assert "after 64 samples; the search saw 320" in text
+    assert "the classification layer of 10 classes at the same step" in text
     whole = (3_492 + 240) / 14_208  # with biases and batch norm
     assert f"all       density {whole:.4%}: 3,732 of 14,208 parameters of the backbone\n" in text
     alive = effective(models.build("conv3", channels=1, image_size=8), ticket.mask, channels=1, image_size=8)
