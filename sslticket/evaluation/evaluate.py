@@ -121,4 +121,4 @@ class _Hand:
         else:
             done = total - len(self._matrix.left())
             name = f"{done + 1}/{total} {like.path.stem} {training.control}"
-        self._progress.task(f"{name} {like.protocol.name} seed {like.seed}", training.steps)
+        self._progress.task(f"{name} {like.protocol.name} seed {like.seed}", training.start + training.steps)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from sslticket.evaluation.matrix import NATURAL, Matrix, Training
 from sslticket.evaluation.pace import Pace
+from sslticket.evaluation.tasks import Task
 from sslticket.units import duration
 
 _HEAD = ("protocol", "control", "rows", "done", "trainings", "steps each", "samples", "training time")
@@ -16,16 +17,16 @@ def outlook(matrix: Matrix, pace: Pace) -> str:
     measured no row of the model, under the protocol or on images of its size.
     """
     left, trainings = set(matrix.left()), matrix.trainings()
-    kinds = [(task.protocol.name, task.control) for task in matrix.tasks]
-    kinds += [(each.like.protocol.name, each.control) for each in trainings]
+    kinds = [_kind(task, task.control) for task in matrix.tasks]
+    kinds += [_kind(each.like, each.control) for each in trainings]
     lines = [_HEAD]
     for protocol, control in dict.fromkeys(kinds):
-        rows = [task for task in matrix.tasks if (task.protocol.name, task.control) == (protocol, control)]
-        own = [each for each in trainings if (each.like.protocol.name, each.control) == (protocol, control)]
+        rows = [task for task in matrix.tasks if _kind(task, task.control) == (protocol, control)]
+        own = [each for each in trainings if _kind(each.like, each.control) == (protocol, control)]
         lines.append(
             (
                 protocol,
-                "dense, for natural zeros" if control == NATURAL else control,
+                control,
                 f"{len(rows):,}",
                 f"{len(rows) - len(left.intersection(rows)):,}",
                 f"{len(own):,}",
@@ -43,6 +44,13 @@ def outlook(matrix: Matrix, pace: Pace) -> str:
     if shared:
         ends.append(f"{shared:,} rows share the training of another")
     return "\n".join([table(lines), *ends])
+
+
+def _kind(task: Task, control: str) -> tuple[str, str]:
+    """A line's protocol and control, in words."""
+    if control == NATURAL:
+        return task.protocol.name, "dense, for natural zeros"
+    return task.protocol.name, control + (", own head" if task.head == "own" else "")
 
 
 def _time(trainings: Sequence[Training], pace: Pace) -> str:

@@ -147,7 +147,7 @@ def test_the_outlook_counts_and_times_what_is_left_and_writes_nothing(runs: Path
 
     device = Workbench.on(Machine(), "fp32").device_name
     lines = [" ".join(line.split()) for line in text(device).splitlines()]
-    assert lines[1] == "short ticket 4 0 4 4 512 unknown"
+    assert lines[1] == "short ticket, own head 4 0 4 4 512 unknown"
     assert lines[4] == "short dense, for natural zeros 0 0 1 4 128 unknown"
     assert lines[5] == "12 rows, 0 done"
     assert lines[7] == "4 rows share the training of another"
@@ -157,7 +157,7 @@ def test_the_outlook_counts_and_times_what_is_left_and_writes_nothing(runs: Path
         content = json.loads(row.read_text())
         row.write_text(json.dumps(content | {"seconds": 1.28, "samples": 128}))  # 100 images a second
     lines = [" ".join(line.split()) for line in text(device).splitlines()]
-    assert lines[1] == "short ticket 4 2 2 4 256 about 3 s"
+    assert lines[1] == "short ticket, own head 4 2 2 4 256 about 3 s"
     assert "unknown" in text("another device")
 
 
