@@ -14,7 +14,7 @@ class Diverged(ArithmeticError):
 
 def unknown(kind: str, name: str, allowed: Iterable[str]) -> BadInput:
     """An error for a `name` that is none of the `allowed`, naming the nearest ones, or all where none is near."""
-    choices = sorted(allowed)
+    choices = sorted(set(allowed))
     near = get_close_matches(name, choices, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(choices)}"
     return BadInput(f"unknown {kind} {name!r}; {hint}")

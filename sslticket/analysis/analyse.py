@@ -183,6 +183,11 @@ class _Hand:
             "steps": sum(each["steps"] for each in told),
             "samples": sum(each["samples"] for each in told),
             "seconds": round(sum(each["seconds"] for each in told), 3),
+            **{
+                name: sum(each[name] for each in told)
+                for name in ("forward_images", "backward_images")
+                if all(name in each for each in told)  # older endpoints do not tell
+            },
             "device": "; ".join(dict.fromkeys(each["device"] for each in told)),
             "precision": self._bench.precision,
             **origin.stamp(),

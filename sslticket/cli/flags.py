@@ -29,7 +29,9 @@ class Parser(argparse.ArgumentParser):
         parsed, rest = self.parse_known_args(args, namespace)
         for word in rest:
             if word.startswith("-"):
-                raise unknown("flag", word.split("=")[0], _known(self))
+                flag = word.split("=")[0]
+                # It may be one of another command: that is no hint here.
+                raise unknown("flag", flag, set(_known(self)) - {flag})
             raise BadInput(f"unexpected argument {word!r}; {self.prog} --help lists the flags")
         return parsed
 

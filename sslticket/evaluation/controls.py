@@ -60,10 +60,12 @@ def weights_beside(path: Path, kind: str) -> Ticket | None:
             "give a whole run's folder, search anew, or leave reset out"
         )
     found = Ticket.load(initial)
-    if {name: value.shape for name, value in found.weights.items()} != {
-        name: value.shape for name, value in ticket.weights.items()
-    } or found.provenance["seed"] != ticket.provenance["seed"]:
-        raise BadInput(f"{initial} is of another search than {path}; give a whole run's folder, or leave reset out")
+    weights, rewound = found.provenance.get("weights"), found.provenance.get("rewind_samples")
+    if (weights, rewound, found.recipe) != ("initial", 0, ticket.recipe):
+        raise BadInput(
+            f"{initial} does not hold W_0 of the search of {path}; give the run's folder as the search left it, or "
+            "leave reset out"
+        )
     return found
 
 
@@ -75,7 +77,10 @@ def dense_beside(path: Path) -> Path:
     """
     beside = path.with_name(DENSE)
     if not beside.is_file():
-        raise BadInput(f"{path} needs the dense network of its search, {DENSE}, beside it; give a whole run's folder")
+        raise BadInput(
+            f"{path} needs the dense network of its search, {DENSE}, beside it; give a whole run's folder, or do "
+            "without permuted controls, stability and random subnetworks"
+        )
     if odd := _differs(Ticket.load(path), Ticket.load(beside)):
         raise BadInput(
             f"{path} does not start from the W_k of {beside}: {odd} differs; stability, permuted controls and "
@@ -141,6 +146,9 @@ def control(
     else:
         mask = Mask(_permuted(dict(ticket.mask), seed, "all"))
     recipe, provenance = ticket.recipe, ticket.provenance
+    if head and "head_kept" in provenance:
+        # Of a supermask's classification layer is left what its ticket keeps: only the backbone's mask is permuted.
+        head = {name: value * (ticket.head[name] != 0) if name == "weight" else value for name, value in head.items()}
     return Ticket.make(mask, initial, level=ticket.level, recipe=recipe, provenance=provenance, head=head)
 
 

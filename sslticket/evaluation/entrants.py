@@ -33,6 +33,7 @@ class Entrant:
         size: all parameters and buffers of the network.
         rewound: source images that its search had seen at W_k.
         seed: of its search.
+        head: the shapes of its classification layer's tensors; empty where it has none.
         classes_hash: of the names of the classes that its search saw, in order; None in older tickets.
         about: what each of its rows says of it.
     """
@@ -46,6 +47,7 @@ class Entrant:
     size: int
     rewound: int
     seed: int
+    head: Mapping[str, tuple[int, ...]]
     classes_hash: str | None
     about: Mapping[str, Any]
 
@@ -81,6 +83,7 @@ class Entrant:
             size=sum(value.numel() for value in ticket.weights.values()),
             rewound=ticket.provenance["rewind_samples"],
             seed=ticket.provenance["seed"],
+            head={name: tuple(value.shape) for name, value in ticket.head.items()},
             classes_hash=ticket.provenance.get("classes_hash"),
             about={"kind": "score", **about(path, ticket), "channels": channels},
         )

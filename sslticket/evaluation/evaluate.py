@@ -26,6 +26,9 @@ def evaluate(tasks: Sequence[Task], bench: Workbench) -> Iterator[dict[str, Any]
     matrix = Matrix.of(tasks, bench.machine.data_root, bench.precision)
     with Progress(0, show=bench.first) as progress:
         hand = _Hand(matrix, bench, progress)
+        if others := matrix.measured_otherwise():
+            told = ", ".join(f"{count} at {precision}" for precision, count in others.items())
+            progress.note(f"rows that are there stay, though not measured at {bench.precision}: {told}")
         for batch_size in {training.batch_size for training in hand.left()}:
             bench.check_batch(batch_size)
         yield from in_turns(

@@ -76,14 +76,15 @@ class Gallery:
             BadInput: if there is no row and the images cannot be opened, or the row is about others.
         """
         try:
-            manifest = self.splits(protocol, channels).training.manifest
+            splits = self.splits(protocol, channels)
         except BadInput:
             if row is None:
                 raise
             return
-        if row is not None and row.get("data_hash", manifest.hash) != manifest.hash:
-            raise BadInput(
-                f"{path} was measured on other images of {row.get('target', manifest.name)}, with the hash "
-                f"{row['data_hash']} and not {manifest.hash}; give the --data-root of those, name these with --part, "
-                "or move that row away"
-            )
+        for key, manifest in (("data_hash", splits.training.manifest), ("eval_hash", splits.evaluation.manifest)):
+            if row is not None and row.get(key, manifest.hash) != manifest.hash:
+                raise BadInput(
+                    f"{path} was measured on other images of {row.get('target', manifest.name)}, with the hash "
+                    f"{row[key]} and not {manifest.hash}; give the --data-root of those, name these with --part, "
+                    "or move that row away"
+                )

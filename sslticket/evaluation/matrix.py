@@ -1,7 +1,7 @@
 """The matrix as work: which rows are not there yet, and the trainings that fill them."""
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -111,6 +111,13 @@ class Matrix:
         entrant = self.entrants[task.path]
         return task.is_done(entrant.hash, task.protocol.hash_for(entrant.model))
 
+    def measured_otherwise(self) -> Counter[str]:
+        """How many rows are there that were measured at another precision, by that."""
+        rows = (row_of(task.row) for task in self.tasks if self.is_done(task))
+        found = Counter(str(row["precision"]) for row in rows if row is not None and "precision" in row)
+        del found[self.precision]
+        return found
+
     def check(self, task: Task) -> None:
         """Whether a task can be done.
 
@@ -121,9 +128,14 @@ class Matrix:
         self.span(task)
         entrant = self.entrants[task.path]
         manifest = self.gallery.splits(task.protocol, entrant.channels).training.manifest
-        if task.head == "own" and entrant.classes_hash not in (None, manifest.classes_hash):
+        if task.head != "own":
+            return
+        classes = len(manifest.classes)
+        shapes = [entrant.head.get(name, (0,))[0] for name in ("weight", "bias")]
+        if shapes != [classes] * 2 or entrant.classes_hash not in (None, manifest.classes_hash):
             raise BadInput(
-                f"the classification layer of {task.path} tells other classes than {manifest.name} has; give --head new"
+                f"the classification layer of {task.path} tells other classes than the {classes} of {manifest.name}; "
+                "give --head new"
             )
 
     def span(self, task: Task) -> tuple[int, int]:
@@ -134,7 +146,11 @@ class Matrix:
         """
         entrant = self.entrants[task.path]
         images = len(self.gallery.splits(task.protocol, entrant.channels).training.manifest)
-        return task.protocol.steps(entrant.model, entrant.rewound, images)
+        return task.protocol.steps(entrant.model, self._seen(task), images)
+
+    def _seen(self, task: Task) -> int:
+        """Source images that the weights of a task have seen: W_0, to which `reset` goes back, none."""
+        return 0 if task.control == "reset" else self.entrants[task.path].rewound
 
     def trainings(self) -> list[Training]:
         """What has to be done for the rows that are left, tickets first, and natural masks before what needs them."""
@@ -182,7 +198,7 @@ class Matrix:
         """
         entrant, protocol = self.entrants[task.path], task.protocol
         network = (entrant.model, entrant.channels, entrant.size, entrant.layers)
-        begins = entrant.rewound if protocol.start == "k" else 0
+        begins = self._seen(task) if protocol.start == "k" else 0
         where = (protocol.label, protocol.hash_for(entrant.model), begins, task.seed, task.head, network)
         if task.control not in DRAWN_ANEW:
             dense = task.control == "permuted" and entrant.kept == entrant.total

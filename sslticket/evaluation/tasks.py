@@ -64,6 +64,7 @@ class Task:
             row is not None
             and row["ticket_hash"] == ticket_hash
             and row.get("protocol_hash", protocol_hash) == protocol_hash
+            and row.get("start", "0") == self.protocol.start
             and (self.control == "ticket" or "replicate" in row)
         )
 
@@ -161,7 +162,7 @@ def matrix(
     Raises:
         BadInput: if a ticket is damaged, or is to have a head of its own and has none for this task.
     """
-    headers = {path: Ticket.header(path) for path in paths}
+    headers = {path: _header(path) for path in paths}
     found: list[Task] = []
     for which in protocols:
         targets = {
@@ -169,11 +170,11 @@ def matrix(
             for path in paths
         }
         own = {path for path in paths if shares_task(headers[path], targets[path])}
-        if heads is not None and "own" in heads and len(own) < len(paths):
-            lacking = next(path for path in paths if path not in own)
+        lacking = [path for path in paths if not headers[path].get("head")]
+        if heads is not None and "own" in heads and lacking:
             raise BadInput(
-                f"{lacking} has no classification layer for the classes of {targets[lacking].name}; give --head new, "
-                "or leave --head out to train each ticket with its own where it has one"
+                f"{lacking[0]} holds no classification layer; give --head new, or leave --head out to train each "
+                "ticket with its own where it has one"
             )
         mixed = beside and len(own) < len(paths)
         found += [
@@ -183,7 +184,8 @@ def matrix(
             for head in (("new",) if kind in anew else _heads(path in own, mixed, heads))
             for seed in (targets[path].seeds if seeds is None else seeds)
         ]
-    return found
+    # Two names may be of one protocol, as cifar10 and cifar10@0 are.
+    return list(dict.fromkeys(found))
 
 
 def shares_task(header: Mapping[str, Any], protocol: Protocol) -> bool:
@@ -203,6 +205,20 @@ def shares_task(header: Mapping[str, Any], protocol: Protocol) -> bool:
         and not data.get("shuffle_labels")
         and not (data.get("subset_by") == "classes" and data["subset"] < 1)
     )
+
+
+def _header(path: Path) -> Mapping[str, Any]:
+    """What a ticket tells of itself, if it tells what an evaluation has to know.
+
+    Raises:
+        BadInput: if it is damaged, or no search wrote it.
+    """
+    header = Ticket.header(path)
+    recipe, came = header.get("recipe"), header.get("provenance")
+    told = isinstance(recipe, dict) and isinstance(recipe.get("data"), dict) and "dataset" in recipe["data"]
+    if not (told and isinstance(came, dict) and {"seed", "rewind_samples", "objective"} <= came.keys()):
+        raise BadInput(f"{path} does not tell where it is from, so it cannot be scored; give one that a search wrote")
+    return header
 
 
 def _heads(own: bool, mixed: bool, given: Sequence[Head] | None) -> Sequence[Head]:

@@ -99,7 +99,8 @@ def settled(own: pd.DataFrame) -> pd.DataFrame:
 
     It is a value of its own where others have several, or where rows of one series tell it and others do not.
     """
-    series = own["tickets"].mask(own["control"].isin(schema.SHARED_CONTROLS), own["control"])
+    control = own["control"].astype(object).where(own["control"].notna(), "")
+    series = own["tickets"].mask(control.isin(schema.SHARED_CONTROLS), "") + "," + control + "," + own["head"]
     found = {}
     for key in CONDITIONS:
         values = own[key].astype(object).where(own[key].notna(), "")

@@ -111,6 +111,8 @@ def _variants(settings: Sequence[dict[str, Any] | None], recipes: Sequence[str])
 
 def _setting(name: str, value: Any) -> str:
     words = name.replace("_", " ")
+    if value == "":
+        return f"no {words}"
     if isinstance(value, bool):
         return words if value else f"no {words}"
     return f"{words} {value:g}" if isinstance(value, float) else f"{words} {value}"

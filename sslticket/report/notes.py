@@ -97,8 +97,16 @@ def _panels(frame: pd.DataFrame) -> Iterator[str]:
             yield (
                 f"{KINDS[kind]} of {text.network(own['model'].iloc[0], own['within'].iloc[0])} under {protocol} are "
                 f"split, and not compared across the parts, since they differ in {_and(differ)}: "
-                f"{'; '.join(sorted(own['apart'].unique()))}."
+                f"{'; '.join(sorted(own['apart'].unique()))}.{_remedy(known)}"
             )
+
+
+def _remedy(known: pd.DataFrame) -> str:
+    """What to do with rows of one series of which only some tell a condition."""
+    lacking = [f"`{key}`" for key in known if (known[key] == "").any() and known[key].nunique() > 1]
+    if not lacking:
+        return ""
+    return f" Older rows do not tell {_and(lacking)}; move them away, and `sslticket evaluate` measures them anew."
 
 
 def _unsaid(frame: pd.DataFrame) -> Iterator[str]:

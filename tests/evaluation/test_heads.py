@@ -1,6 +1,7 @@
 """The classification layer as a part of the ticket, controls that keep weights, and controls of replicates."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from sslticket.errors import BadInput
 from sslticket.evaluation import score, tasks
 from sslticket.evaluation.controls import weights_beside
 from sslticket.evaluation.evaluate import evaluate
+from sslticket.evaluation.matrix import Matrix
 from sslticket.evaluation.protocols import Protocol
 from sslticket.fit import SGD, Fit
 from sslticket.machine import Machine
@@ -18,6 +20,7 @@ from sslticket.masking import gate
 from sslticket.objectives.rotnet import RotNet
 from sslticket.recipe import Data
 from sslticket.report.schema import wrong
+from sslticket.search.edgepopup import EdgePopup
 from sslticket.search.imp import IMP
 from sslticket.ticket import INITIAL, Ticket
 from sslticket.training.net import Net
@@ -90,8 +93,36 @@ def test_objectives_that_are_compared_are_also_scored_alike(labels: Path, turns:
 
 def test_a_head_that_is_asked_for_and_not_there_is_refused(labels: Path, turns: Path) -> None:
     assert heads(tasks.matrix(paths(labels), [], [SHORT], [0], ["new"])) == [("ticket", "new")]
-    with pytest.raises(BadInput, match=r"has no classification layer for the classes of short; give --head new"):
+    with pytest.raises(BadInput, match=r"level-01\.safetensors holds no classification layer; give --head new"):
         tasks.matrix(paths(labels, turns), [], [SHORT], [0], ["own"])
+    (task,) = tasks.matrix(paths(labels), [], [replace(SHORT, name="half", half="a")], [0], ["own"])
+    assert measured([task])[0]["head"] == "own", "what is asked for is done where the classes are the same"
+
+
+def test_a_head_of_other_classes_is_refused_before_anything_is_trained(labels: Path, tmp_path: Path) -> None:
+    ticket = Ticket.load(paths(labels)[0])
+    path = tmp_path / "run" / "tickets" / "level-01.safetensors"
+    for head, came in (
+        ({"weight": torch.zeros(5, 32), "bias": torch.zeros(5)}, {}),
+        ({"weight": torch.zeros(10, 32)}, {}),
+        (ticket.head, {"classes_hash": "of others"}),
+    ):
+        replace(ticket, head=head, provenance=ticket.provenance | came).save(path)
+        rows = tasks.matrix([path], [], [SHORT], [0])
+        with pytest.raises(BadInput, match=r"tells other classes than the 10 of digits; give --head new"):
+            Matrix.of(rows, None, "fp32")
+
+
+def test_tickets_that_do_not_tell_where_they_are_from_are_refused_in_a_line(labels: Path, tmp_path: Path) -> None:
+    ticket = Ticket.load(paths(labels)[0])
+    for lacking in ({"recipe": {}}, {"recipe": {"data": {}}}, {"provenance": {}}):
+        replace(ticket, **lacking).save(tmp_path / "lone.safetensors")
+        with pytest.raises(BadInput, match="does not tell where it is from"):
+            tasks.matrix([tmp_path / "lone.safetensors"], [], [SHORT], [0])
+
+
+def test_two_names_of_one_protocol_are_one_row(labels: Path) -> None:
+    assert len(tasks.matrix(paths(labels), [], ["digits-demo", "digits-demo@0"], [0], ["own", "own"])) == 1
 
 
 def test_shuffled_labels_and_fewer_classes_are_other_tasks(tmp_path: Path) -> None:
@@ -139,6 +170,8 @@ def test_a_schedule_from_k_has_t_minus_k_steps(labels: Path, started: list[tuple
     rows = measured(tasks.matrix(paths(labels), [], both, [0]))
     first = -(-REWIND * BATCH // 128)
     assert [(begins, stops) for _, begins, stops in started] == [(0, 8), (first, 8)]
+    measured(tasks.matrix(paths(labels), ["reset"], both[1:], [0]))
+    assert started[-1][1:] == (0, 8), "W_0 has seen nothing, so it starts at 0 on either clock"
     assert [(row["start"], row["steps"], row["samples"]) for row in rows] == [
         *(("0", 8, 8 * 128), ("k", 8 - first, (8 - first) * 128))
     ]
@@ -175,6 +208,45 @@ def test_a_row_under_other_settings_of_a_protocol_of_the_same_name_is_measured_a
     longer = replace(protocol, fit=replace(SHORT.fit, length="9it"))
     (row,) = measured(tasks.matrix(paths(labels), [], [longer], [0]))
     assert row["steps"] == 9
+
+
+def test_an_older_row_of_another_clock_is_not_taken_for_done(labels: Path) -> None:
+    """Scores were of schedules that start at 0 before protocols had a clock; some have another now."""
+    (task,) = tasks.matrix(paths(labels), [], [replace(SHORT, name="moved", start="k")], [0])
+    (row,) = measured([task])
+    old = {key: value for key, value in row.items() if key not in ("start", "protocol_hash")}
+    task.row.write_text(json.dumps(old | {"steps": 8}))
+    assert measured([task])[0]["start"] == "k"
+
+
+def test_rows_of_another_precision_stay_and_are_told(labels: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = tasks.matrix(paths(labels), [], [replace(SHORT, name="precise")], [0])
+    measured(rows)
+    assert list(evaluate(rows, Workbench.on(Machine(), "bf16"))) == []
+    assert "though not measured at bf16: 1 at fp32" in capsys.readouterr().err
+
+
+def test_a_supermasks_controls_keep_what_it_keeps_of_its_classification_layer(
+    tmp_path: Path, started: list[tuple[Net, int, int]]
+) -> None:
+    run = search(tmp_path, recipe(search=EdgePopup(density=0.25))).folder.path
+    ticket, reset, permuted = measured(tasks.matrix(paths(run), ["reset", "permuted"], [SHORT], [0], ["own"]))
+    kept = Ticket.load(paths(run)[0]).head["weight"] != 0
+    assert 0 < kept.sum() < kept.numel()
+    for net, _, _ in started:
+        assert torch.equal(net.heads.weight != 0, kept)
+    keys = ("top1", "loss")
+    assert {key: ticket[key] for key in keys} == {key: reset[key] for key in keys}, "its weights are W_0"
+    assert permuted["loss"] != ticket["loss"]
+
+
+def test_what_does_not_hold_w_0_of_the_search_is_no_reset(labels: Path, turns: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(labels / "tickets", run / "tickets")
+    for wrong_one in (labels / "tickets" / "level-00.safetensors", turns / INITIAL):
+        shutil.copy(wrong_one, run / INITIAL)
+        with pytest.raises(BadInput, match=r"does not hold W_0 of the search"):
+            weights_beside(paths(run)[0], "reset")
 
 
 def test_weights_that_a_search_has_not_kept_are_named(labels: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Intervals hold the truth and tests keep their promise, on searches that were each evaluated several times."""
 
 import math
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -134,3 +135,15 @@ def test_a_difference_that_is_there_is_found_at_every_density() -> None:
         p, least = inference.corrected(found.p, np.full(11, found.least_p))
         verdicts = {inference.verdict(*each) for each in zip(found.mean, p, least, strict=True)}
         assert verdicts == {"more"}
+
+
+def test_deals_that_give_the_very_difference_are_counted_also_of_accuracies_that_are_no_binary_fractions() -> None:
+    """Counts of 359 images: of such, many deals give the difference that was seen, which whole numbers tell exactly."""
+    chance = np.random.default_rng(5)
+    for _ in range(40):
+        first, second = chance.integers(340, 352, 6), chance.integers(338, 350, 6)
+        both, seen = np.concatenate([first, second]), abs(int(first.sum() - second.sum()))
+        far = [abs(2 * int(both[list(deal)].sum()) - int(both.sum())) >= seen for deal in combinations(range(12), 6)]
+        one, two = first / 359, second / 359
+        welch = stats.ttest_ind(one, two, equal_var=False).pvalue
+        assert inference.difference(one, two).p == pytest.approx(max(sum(far) / 924, welch), abs=1e-12)
