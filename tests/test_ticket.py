@@ -181,3 +181,26 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path, mon
         make(0.1).save(path)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_ticket_without_a_head_is_the_file_that_it_was_before_heads_were_kept(tmp_path: Path) -> None:
+    """The example of docs/ticket-format.md, whose hash was written down when there was format 1 alone."""
+    alive = torch.zeros(20, dtype=torch.bool)
+    alive[[0, 1, 4, 9, 10, 19]] = True
+    weights = {"weight": torch.arange(1.0, 21.0).view(4, 5), "bias": torch.zeros(4)}
+    mask, told = Mask({"weight": alive.view(4, 5)}), {"recipe": {"model": "example"}, "provenance": {"seed": 0}}
+    plain = Ticket.make(mask, weights, level=3, **told)
+    plain.save(tmp_path / "plain.safetensors")
+    assert (plain.hash, (tmp_path / "plain.safetensors").stat().st_size) == ("8a6bd3e1d0cd1db6", 547)
+    assert Ticket.header(tmp_path / "plain.safetensors")["format"] == 1
+    head = {"weight": torch.ones(2, 4), "bias": torch.zeros(2)}
+    Ticket.make(mask, weights, level=3, head=head, **told).save(tmp_path / "whole.safetensors")
+    whole = Ticket.load(tmp_path / "whole.safetensors")
+    assert Ticket.header(tmp_path / "whole.safetensors")["format"] == 2
+    assert whole.head.keys() == head.keys()
+    assert torch.equal(whole.head["weight"], head["weight"])
+    whole.save(tmp_path / "again.safetensors")
+    Ticket.load(tmp_path / "plain.safetensors").save(tmp_path / "plain-again.safetensors")
+    for name in ("whole", "plain"):
+        again = {"whole": "again", "plain": "plain-again"}[name]
+        assert (tmp_path / f"{name}.safetensors").read_bytes() == (tmp_path / f"{again}.safetensors").read_bytes()
