@@ -348,7 +348,7 @@ def _clocked(protocol: Protocol, name: str) -> Protocol:
 
 
 def own(recipe: Mapping[str, Any]) -> Protocol:
-    """A recipe's own training, with class labels, on all training images of its data set or of its half.
+    """A recipe's own training, with class labels, on all training images of its data set, or of its part or half.
 
     The training view is the recipe's, the first where it has one for each copy of an image, else the data set's
     standard one. Measured is what that view shows without chance: the data set's evaluation view, or, of a view that
@@ -362,11 +362,13 @@ def own(recipe: Mapping[str, Any]) -> Protocol:
     """
     try:
         data, fit = recipe["data"], Fit.from_dict(recipe["fit"])
-        half, size, augment = (data.get(name) for name in ("half", "image_size", "augment"))
+        part, half, size, augment = (data.get(name) for name in ("part", "half", "image_size", "augment"))
         entry, first = dataset(data["dataset"]), augment[0] if isinstance(augment, list) else augment
         train = None if first is None else View.from_dict(first)
         shown = None if train is None else _measured(train, entry)
-        return Protocol(name=OWN, dataset=entry.name, half=half, fit=fit, image_size=size, train=train, eval=shown)
+        return Protocol(
+            name=OWN, dataset=entry.name, part=part, half=half, fit=fit, image_size=size, train=train, eval=shown
+        )
     except (BadInput, KeyError, TypeError, AttributeError, IndexError) as error:
         raise BadInput(
             f"--protocol {OWN} cannot follow the ticket's recipe ({one_line(error)}); give another --protocol"

@@ -166,8 +166,7 @@ def matrix(
     found: list[Task] = []
     for which in protocols:
         targets = {
-            path: replace(resolve(which, headers[path]["recipe"]), part=part) if isinstance(which, str) else which
-            for path in paths
+            path: _target(which, headers[path]["recipe"], part) if isinstance(which, str) else which for path in paths
         }
         own = {path for path in paths if shares_task(headers[path], targets[path])}
         lacking = [path for path in paths if not headers[path].get("head")]
@@ -205,6 +204,12 @@ def shares_task(header: Mapping[str, Any], protocol: Protocol) -> bool:
         and not data.get("shuffle_labels")
         and not (data.get("subset_by") == "classes" and data["subset"] < 1)
     )
+
+
+def _target(name: str, recipe: Mapping[str, Any], part: str | None) -> Protocol:
+    """The protocol of this name for a ticket, on a part of its images; "own" is on the recipe's part if none is given."""
+    found = resolve(name, recipe)
+    return found if part is None else replace(found, part=part)
 
 
 def _header(path: Path) -> Mapping[str, Any]:

@@ -259,3 +259,14 @@ def test_weights_that_a_search_has_not_kept_are_named(labels: Path, tmp_path: Pa
         weights_beside(lone, "permuted")
     with pytest.raises(BadInput, match=r"needs W_0"):
         measured(tasks.matrix([lone], ["reset"], [SHORT], [0]))
+
+
+def test_a_tickets_own_protocol_is_on_the_part_that_it_was_found_on(labels: Path, tmp_path: Path) -> None:
+    ticket = Ticket.load(paths(labels)[0])
+    path = tmp_path / "run" / "tickets" / "level-01.safetensors"
+    data = ticket.recipe["data"] | {"dataset": "cifar10", "part": "few"}
+    replace(ticket, recipe=ticket.recipe | {"data": data}).save(path)
+    (own,) = tasks.matrix([path], [], ["own"], [0])
+    assert (own.protocol.part, own.head) == ("few", "own")
+    (other,) = tasks.matrix([path], [], ["own"], [0], None, "others")
+    assert (other.protocol.part, other.head) == ("others", "new")
