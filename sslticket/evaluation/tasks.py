@@ -207,7 +207,7 @@ def shares_task(header: Mapping[str, Any], protocol: Protocol) -> bool:
 
 
 def _target(name: str, recipe: Mapping[str, Any], part: str | None) -> Protocol:
-    """The protocol of this name for a ticket, on a part of its images; "own" is on the recipe's part if none is given."""
+    """The protocol of this name for a ticket, on a part of its images; "own" is on the recipe's where none is given."""
     found = resolve(name, recipe)
     return found if part is None else replace(found, part=part)
 
