@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from sslticket.machine import Machine
 from sslticket.objectives.barlowtwins import BarlowTwins
 from sslticket.objectives.base import Objective
 from sslticket.objectives.byol import BYOL
@@ -16,6 +17,8 @@ from sslticket.objectives.simsiam import SimSiam
 from sslticket.objectives.supervised import Supervised
 from sslticket.report.schema import wrong
 from sslticket.search.imp import IMP
+from sslticket.search.plan import plan
+from sslticket.search.run import run
 from tests.runs import BATCH, REWIND, STEPS, recipe, search, tickets
 
 
@@ -44,3 +47,11 @@ def test_an_image_counts_as_often_as_it_goes_through_a_backbone(tmp_path, object
     assert [row["backward_images"] for row in rows] == [backward * BATCH * each for each in steps]
     assert rows[1]["search_forward_images"] == forward * BATCH * STEPS
     assert tickets(planned)[1].provenance["search_forward_images"] == forward * BATCH * STEPS
+
+
+@pytest.mark.slow
+def test_a_compiled_backbone_counts_as_often(tmp_path):
+    which = recipe(RotNet(), search=IMP(levels=1, rate=0.5, rewind=f"{REWIND}it"))
+    planned = plan(which, Machine(compile=True), tmp_path)
+    run(planned, Machine(compile=True))
+    assert json.loads(planned.folder.row(1).read_text())["search_forward_images"] == 4 * BATCH * STEPS
