@@ -51,6 +51,18 @@ def optimizer(spec: Optimizer, parameters: Iterable[nn.Parameter]) -> torch.opti
     )
 
 
+def lay_out(optimizer: torch.optim.Optimizer) -> None:
+    """Bring state that was read from a file into its parameter's memory layout; call it after each loading.
+
+    Fused kernels walk parameter, gradient and state as they lie in memory, side by side: under channels-last a state in
+    another order is another weight's on a CPU, and refused on CUDA.
+    """
+    for parameter, values in optimizer.state.items():
+        for name, value in values.items():
+            if value.shape == parameter.shape and value.stride() != parameter.stride():
+                values[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+
+
 def _lars(spec: LARS, chosen: list[nn.Parameter]) -> torch.optim.Optimizer:
     from lightly.utils import lars  # takes seconds, and few recipes use its optimiser
 
