@@ -15,7 +15,7 @@ from sslticket.masking import gate
 from sslticket.randomness import derive
 from sslticket.training.learning import PENALTY
 from sslticket.training.net import Net
-from sslticket.training.optim import optimizer_of
+from sslticket.training.optim import optimizer_of, start
 from sslticket.training.progress import Progress
 
 _LOOK_EVERY = 1.0  # seconds between looks at the losses; a look waits for the device
@@ -54,6 +54,8 @@ class Loop:
         self._seed, self._parts, self._progress = seed, accumulate, progress
         # Not accelerate's: it looks for a package on disk in every step, and would keep every level's optimiser alive.
         self.optimizer = optimizer_of(net, fit.optimizer)
+        if accelerator.scaler is not None:
+            start(self.optimizer)
         # Those of momentum encoders too, under the same names: what is drawn for a step is the same in all copies.
         self._gates = [pair for backbone in gate.backbones(net) for pair in gate.learnt(backbone).items()]
         self._gates += [(f"heads.{name}", one) for name, one in net.head_gates.items()]

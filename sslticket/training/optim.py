@@ -51,6 +51,20 @@ def optimizer(spec: Optimizer, parameters: Iterable[nn.Parameter]) -> torch.opti
     )
 
 
+def start(optimizer: torch.optim.Optimizer) -> None:
+    """Give SGD's momentum its zeros where it has none yet; for optimisers whose first step may be skipped.
+
+    Fused SGD takes fresh memory for it at its first step, which fills it. Where loss scaling skips that step on the
+    device the memory stays what it was, and the second step would add it to the weights. Others need no start: Adam's
+    means begin as zeros, and RMSprop's and LARS's steps are skipped before they are called.
+    """
+    for part in optimizer.parts if isinstance(optimizer, Joined) else (optimizer,):
+        if isinstance(part, torch.optim.SGD):
+            for group in part.param_groups:
+                for parameter in group["params"] if group["momentum"] else ():
+                    part.state[parameter].setdefault("momentum_buffer", torch.zeros_like(parameter))
+
+
 def lay_out(optimizer: torch.optim.Optimizer) -> None:
     """Bring state that was read from a file into its parameter's memory layout; call it after each loading.
 

@@ -124,6 +124,9 @@ class Workbench:
         progress: Progress,
     ) -> Loop:
         """The training of a prepared net, with a fresh optimiser."""
+        if self.accelerator.scaler is not None:
+            # One a training: what a level has taught it must not reach the next, or a restart would not repeat it.
+            self.accelerator.scaler = torch.amp.GradScaler(self.accelerator.device.type)
         return Loop(
             self.accelerator,
             net,
