@@ -1,4 +1,7 @@
-"""Where and how a run computes: none of it decides which tickets come out, so none of it is in a recipe's key."""
+"""Where and how a run computes: none of it decides which tickets come out, so none of it is in a recipe's key.
+
+What changes the rounding is told in every row all the same, see `sslticket.training.numerics`.
+"""
 
 import os
 from dataclasses import dataclass
@@ -16,8 +19,11 @@ class Machine:
         data_root: folder of the dataset; None looks in $SSLTICKET_DATA and the system's places.
         threads: that decode images, per process; None for the processors there are, shared by the local processes.
         accumulate: parts in which a process's share of a batch goes through the network, to save memory.
-        channels_last: memory layout of images and weights; faster on GPUs with tensor cores.
-        compile: compile the backbone with torch.compile.
+        exact: turn off what is fast but rounds otherwise, and a GPU takes by itself: bf16, channels-last, TF32, the
+            search for cuDNN's fastest algorithms, compiling and CUDA graphs. What other flags ask for they get.
+        channels_last: memory layout of images and weights; faster on GPUs with tensor cores. None for yes on CUDA.
+        compile: compile network, heads and slow copies with torch.compile. None for yes on CUDA, where a training has
+            10,000 steps or more, so that it pays.
         max_bad_images: unreadable images that are skipped before a run gives up.
         probe: how often the accuracy of a nearest-neighbour probe on the frozen features is measured in a training,
             such as "10ep" or "500it", and at its end; None never does.
@@ -27,8 +33,9 @@ class Machine:
     data_root: Path | None = None
     threads: int | None = None
     accumulate: int = 1
-    channels_last: bool = False
-    compile: bool = False
+    exact: bool = False
+    channels_last: bool | None = None
+    compile: bool | None = None
     max_bad_images: int = 100
     probe: str | None = None
     tensorboard: bool = False

@@ -15,6 +15,7 @@ from sslticket.evaluation.images import Gallery
 from sslticket.evaluation.tasks import Task, row_of
 from sslticket.evaluation.turns import in_turns
 from sslticket.files import write_row
+from sslticket.training.numerics import Numerics, computed
 from sslticket.training.progress import Progress
 from sslticket.training.workbench import Workbench
 
@@ -67,14 +68,14 @@ class Survey:
     gallery: Gallery
 
     @classmethod
-    def of(cls, analysis: Analysis, tasks: Sequence[Task], data_root: Path | None, precision: str) -> "Survey":
+    def of(cls, analysis: Analysis, tasks: Sequence[Task], data_root: Path | None, numerics: Numerics) -> "Survey":
         """Check every ticket and open all images before anything is trained.
 
         Raises:
             BadInput: see `subjects`.
         """
         gallery = Gallery(data_root)
-        survey = cls(analysis, subjects(tasks, gallery, precision, dense=analysis.beside_dense), gallery)
+        survey = cls(analysis, subjects(tasks, gallery, numerics, dense=analysis.beside_dense), gallery)
         for subject in survey.subjects:
             task, file = subject.task, analysis.row_file(subject.task)
             row = row_of(file) if survey.is_done(subject) else None
@@ -123,7 +124,7 @@ def analyse(analysis: Analysis, tasks: Sequence[Task], bench: Workbench) -> Iter
         BadInput: if a ticket cannot be analysed, see `subjects`, or data is missing.
         Diverged: if a loss is not finite.
     """
-    survey = Survey.of(analysis, tasks, bench.machine.data_root, bench.precision)
+    survey = Survey.of(analysis, tasks, bench.machine.data_root, bench.numerics)
     with Progress(0, show=bench.first) as progress:
         hand = _Hand(survey, bench, progress)
         for batch_size in {subject.course.batch_size for subject in hand.left()}:
@@ -190,5 +191,6 @@ class _Hand:
             },
             "device": "; ".join(dict.fromkeys(each["device"] for each in told)),
             "precision": self._bench.precision,
+            "numerics": "; ".join(dict.fromkeys(map(computed, told))),
             **origin.stamp(),
         }

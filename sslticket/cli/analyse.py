@@ -170,9 +170,10 @@ def _analyse(analysis: "Analysis", given: argparse.Namespace) -> None:
     if out and bench.first:
         print(f"levels left out: {' '.join(map(str, out))}; --levels all takes them too")
     if given.dry_run:
-        pace = Pace(dict.fromkeys(task.run for task in asked), bench.device_name, bench.precision)
+        pace = Pace(dict.fromkeys(task.run for task in asked), bench.device_name, bench.numerics)
         if bench.first:
-            print(outlook(Survey.of(analysis, asked, bench.machine.data_root, bench.precision), pace))
+            print(outlook(Survey.of(analysis, asked, bench.machine.data_root, bench.numerics), pace))
+            print(f"numerics: {bench.numerics.said}")
         return
     rows = list(analyse(analysis, asked, bench))
     if bench.first:

@@ -23,12 +23,13 @@ def evaluate(tasks: Sequence[Task], bench: Workbench) -> Iterator[dict[str, Any]
         BadInput: if a ticket is damaged or for another model, or data is missing.
         Diverged: if a loss is not finite.
     """
-    matrix = Matrix.of(tasks, bench.machine.data_root, bench.precision)
+    matrix = Matrix.of(tasks, bench.machine.data_root, bench.numerics)
     with Progress(0, show=bench.first) as progress:
         hand = _Hand(matrix, bench, progress)
         if others := matrix.measured_otherwise():
-            told = ", ".join(f"{count} at {precision}" for precision, count in others.items())
-            progress.note(f"rows that are there stay, though not measured at {bench.precision}: {told}")
+            told = ", ".join(f"{count} at {there}" for (there, _), count in others.items())
+            now = " or ".join(dict.fromkeys(now for _, now in others))
+            progress.note(f"rows that are there stay, though not measured at {now}: {told}")
         for batch_size in {training.batch_size for training in hand.left()}:
             bench.check_batch(batch_size)
         yield from in_turns(

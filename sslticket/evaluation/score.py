@@ -153,8 +153,9 @@ class Examiner:
             Diverged: if a loss is not finite.
         """
         bench, fit, steps = self._bench, exam.fit, exam.stop - exam.start
+        numerics = str(bench.numerics.over(steps))
         manifest = exam.splits.training.manifest
-        with bench.prepared(net) as wrapped, self._progress.heard_by(*bench.listeners(exam.run, exam.name)):
+        with bench.prepared(net, steps) as wrapped, self._progress.heard_by(*bench.listeners(exam.run, exam.name)):
             batches = self.training_images(exam)
             loop = bench.loop(
                 net, wrapped, batches, fit, set_size=len(manifest), seed=exam.seeds.augment, progress=self._progress
@@ -177,6 +178,7 @@ class Examiner:
             "bad_images": len(bad),
             "device": bench.device_name,
             "precision": bench.precision,
+            "numerics": numerics,
             **origin.stamp(),
             "data_hash": manifest.hash,
             "eval_hash": exam.splits.evaluation.manifest.hash,

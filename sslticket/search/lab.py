@@ -61,7 +61,7 @@ class Lab:
     ) -> None:
         self._plan, self._bench, self._net = plan, bench, net
         self._recipe, self._stages, self._folder = plan.recipe, plan.stages, plan.folder
-        self._progress = progress
+        self._progress, self._numerics = progress, str(bench.numerics.over(plan.steps))
         self._trainings = Trainings(plan, bench, net, wrapped, watch, progress)
         self._scoring = Scoring(plan, bench, net, progress)
         self._measured, self._shown = dict(_IDLE), dict[str, Any]()  # since the last ticket was kept; until then
@@ -116,7 +116,9 @@ class Lab:
     def _keep_initial(self) -> None:
         """Keep W_0 for the control `reset`; on another machine or under another torch no seed brings it back."""
         if self._bench.first and not self._folder.initial.exists():
-            provenance = record.provenance(self._plan, weights="initial", spent=record.Spent(), rewind=0)
+            provenance = record.provenance(
+                self._plan, weights="initial", spent=record.Spent(), numerics=self._numerics, rewind=0
+            )
             Ticket.make(
                 self.dense_mask(),
                 self.weights(),
@@ -183,7 +185,8 @@ class Lab:
         self._run(loop, start, self._plan.clock.total, level=ticket.level, finds=ticket.level + 1, settling=settling)
         self._measured |= {"trained_level": ticket.level, "trained_density": self._measured_density(ticket)}
         if ticket.level == 0 and self._net.learning is None and self._bench.first:
-            row = record.magnitudes(self._plan, ticket, self.weights(), device=self._bench.device_name)
+            where = {"device": self._bench.device_name, "numerics": self._numerics}
+            row = record.magnitudes(self._plan, ticket, self.weights(), **where)
             write_row(self._folder.magnitudes, row)
         return self.weights()
 
@@ -246,7 +249,9 @@ class Lab:
         self._shown, self._measured = self._measured, dict(_IDLE)
         if self._bench.first:
             kind: Literal["early", "trained"] = "early" if weights is None else "trained"
-            provenance = record.provenance(self._plan, weights=kind, spent=self.spent) | dict(told or {})
+            provenance = record.provenance(self._plan, weights=kind, spent=self.spent, numerics=self._numerics) | dict(
+                told or {}
+            )
             early = checkpoint.load_net(self._folder.early)
             names = [name.removeprefix("backbone.") for name in early if name.startswith("backbone.")]
             # In one order whatever they are: the mask of a random ticket is drawn over the layers as they come.
@@ -273,6 +278,7 @@ class Lab:
                 effective=self._paths.effective(mask).survivors / mask.total,
                 bad_images=len(self.bad_images),
                 device=self._bench.device_name,
+                numerics=self._numerics,
             )
             write_row(self._folder.row(level), row)
             ticket.save(self._folder.ticket(level))

@@ -16,6 +16,7 @@ from sslticket.recipe import Recipe, flat
 from sslticket.search.base import Search, Stages
 from sslticket.search.folder import RunFolder, identified
 from sslticket.search.images import Images
+from sslticket.training.numerics import Numerics, resolved
 from sslticket.units import Clock
 
 
@@ -33,6 +34,7 @@ class Plan:
         parameters: of the backbone, in all.
         dense: matrices that activations are multiplied by and that no search prunes, by name.
         notice: what was adapted to the flags, "" for nothing.
+        numerics: how it computes on this machine.
     """
 
     recipe: Recipe
@@ -44,6 +46,12 @@ class Plan:
     parameters: int
     dense: tuple[str, ...]
     notice: str
+    numerics: Numerics
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of all its trainings together, at most."""
+        return self.stages.costs[-1]
 
     def samples(self, level: int) -> int:
         """Samples that the search has seen, at most, when it knows the ticket of this level."""
@@ -68,7 +76,6 @@ class Plan:
         """The resolved recipe and what it comes to, for a person."""
         recipe, stages, manifest = self.recipe, self.stages, self.images.true.manifest
         clock, counts = self.clock, manifest.counts()
-        steps = stages.costs[-1]
         after = f", then {stages.costs[2] - stages.costs[1]:,} a level" if stages.levels > 1 else ""
         most = "" if stages.exact else "at most "
         left = "as many as the search finds remain"
@@ -94,8 +101,9 @@ class Plan:
             f"= {stages.rewind / clock.total:.1%} of training",
             "weights": f"{may}; {left}",
             "parameters": self._parameters(),
-            "steps": f"{stages.costs[1]:,} dense{after}; {most}{steps:,} in all "
+            "steps": f"{stages.costs[1]:,} dense{after}; {most}{self.steps:,} in all "
             f"= {self.samples(self.levels):,} samples{scored}",
+            "numerics": str(self.numerics),
         }
         width = max(map(len, lines)) + 2
         return "\n".join(f"{name:<{width}}{value}" for name, value in lines.items())
@@ -114,13 +122,14 @@ def plan(recipe: Recipe, machine: Machine, out: Path, *, trial: bool = False) ->
 
     Args:
         recipe: as resolved from file and flags.
-        machine: where the data lies.
+        machine: where the data lies, and how it computes.
         out: folder of all runs.
         trial: a length was given without a rewind point; one that lies beyond the end is then brought within.
 
     Raises:
         BadInput: naming what does not fit and the fix; nothing has been written.
     """
+    recipe = resolved(recipe, machine)
     images = Images.of(recipe, machine)
     recipe.objective.check(machine.part(recipe.fit.batch_size), len(images.views))
     clock = recipe.fit.clock(images.epoch(recipe.fit.batch_size))
@@ -144,7 +153,8 @@ def plan(recipe: Recipe, machine: Machine, out: Path, *, trial: bool = False) ->
     recipe = identified(recipe, images.origin, out, images.source.manifest.hash)
     parameters = sum(parameter.numel() for parameter in backbone.parameters())
     folder = RunFolder(out, recipe, images.source.manifest.hash)
-    return Plan(recipe, images, stages, folder, dense.total, weights, parameters, acting.dense, notice)
+    numerics = Numerics.of(machine, recipe.precision).over(stages.costs[-1])
+    return Plan(recipe, images, stages, folder, dense.total, weights, parameters, acting.dense, notice, numerics)
 
 
 def _backbone(recipe: Recipe, images: Images) -> nn.Module:

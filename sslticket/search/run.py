@@ -39,7 +39,7 @@ def run(plan: Plan, machine: Machine) -> dict[str, str]:
     )
     with (
         plan.folder.opened(bench.first),
-        bench.prepared(net) as wrapped,
+        bench.prepared(net, plan.steps) as wrapped,
         Progress(plan.samples(plan.levels), done=done, show=bench.first) as progress,
     ):
         lab = Lab(plan, bench, net, wrapped, Watch(plan, bench, net), progress)

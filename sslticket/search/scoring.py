@@ -122,7 +122,7 @@ class Scoring:
     def _eagerly(self) -> AbstractContextManager[None]:
         """Without torch.compile, which knows no second derivatives, and would take longer than the scores."""
         context: AbstractContextManager[None] = (
-            torch.compiler.set_stance("force_eager") if self._bench.machine.compile else nullcontext()
+            torch.compiler.set_stance("force_eager") if self._bench.numerics.compiled is not False else nullcontext()
         )
         return context
 

@@ -23,6 +23,7 @@ from sslticket.recipe import Precision
 from sslticket.training.listeners import StatusFile, TensorBoard, writer
 from sslticket.training.loop import Loop
 from sslticket.training.net import Net
+from sslticket.training.numerics import Numerics, compile_parts
 from sslticket.training.progress import Listener, Progress
 
 Value = TypeVar("Value")
@@ -38,8 +39,12 @@ class Workbench:
     accelerator: Accelerator
 
     @classmethod
-    def on(cls, machine: Machine, precision: Precision) -> "Workbench":
-        """The workbench of this process, whatever launched it.
+    def on(cls, machine: Machine, precision: Precision | None) -> "Workbench":
+        """The workbench of this process, whatever launched it; torch's settings of the process become the machine's.
+
+        Args:
+            machine: at hand.
+            precision: of the passes; None for the device's own.
 
         Raises:
             BadInput: if the device cannot compute at this precision, or TensorBoard was asked for and is not there.
@@ -48,15 +53,26 @@ class Workbench:
             writer()
         if precision == "fp16" and not torch.accelerator.is_available():
             raise BadInput("--precision fp16 does not work here: it needs a GPU; give bf16 or fp32")
+        numerics = Numerics.of(machine, precision)
         # The accelerator's state is global and keeps the first precision it was given; each workbench has its own.
         AcceleratorState._reset_state()
         try:
             # Left to itself, accelerate would run launched CPU processes side by side, each on its own.
-            accelerator = Accelerator(mixed_precision=_MIXED[precision], cpu=not torch.accelerator.is_available())
+            accelerator = Accelerator(
+                mixed_precision=_MIXED[numerics.precision], cpu=not torch.accelerator.is_available()
+            )
         except ValueError as error:
-            raise BadInput(f"--precision {precision} does not work here: {str(error).splitlines()[0]}") from error
+            raise BadInput(
+                f"--precision {numerics.precision} does not work here: {str(error).splitlines()[0]}"
+            ) from error
         assert accelerator.num_processes == int(os.environ.get("WORLD_SIZE", "1")), "launched processes do not meet"
-        return cls(machine, precision, accelerator)
+        numerics.apply()
+        return cls(machine, numerics.precision, accelerator)
+
+    @property
+    def numerics(self) -> Numerics:
+        """How trainings compute here, whatever their length."""
+        return Numerics.of(self.machine, self.precision)
 
     @property
     def first(self) -> bool:
@@ -96,16 +112,22 @@ class Workbench:
             device=self.accelerator.device,
             threads=self.machine.decoders,
             max_bad_images=self.machine.max_bad_images,
-            channels_last=self.machine.channels_last,
+            channels_last=self.numerics.channels_last,
         )
 
     @contextmanager
-    def prepared(self, net: Net) -> Iterator[torch.nn.Module]:
-        """The net on its device, in the wrappers that distribution and mixed precision need, until the block ends."""
-        if self.machine.channels_last:
+    def prepared(self, net: Net, steps: int = 0) -> Iterator[torch.nn.Module]:
+        """The net on its device, in the wrappers that distribution and mixed precision need, until the block ends.
+
+        Args:
+            net: as drawn; it is compiled where that is asked for, or pays.
+            steps: that it will be trained, all in all.
+        """
+        numerics = self.numerics.over(steps)
+        if numerics.channels_last:
             net.to(memory_format=torch.channels_last)
-        if self.machine.compile:
-            net.backbone.compile()
+        if numerics.compiled:
+            compile_parts(net)
         wrapped: torch.nn.Module = self.accelerator.prepare_model(net)
         try:
             yield wrapped

@@ -7,8 +7,10 @@ import pytest
 
 from sslticket.cli import recipe as command
 from sslticket.errors import BadInput
+from sslticket.machine import Machine
 from sslticket.recipe import Data, family, search_name, settings
 from sslticket.search.ranked import Ranked
+from sslticket.training.numerics import resolved
 from tests.recipes import RECIPES, load
 
 
@@ -71,7 +73,8 @@ def test_the_key_follows_every_setting_and_nothing_else() -> None:
 
 
 def test_keys_are_what_they_were_before_fields_were_added() -> None:
-    keys = {name: load(name).key for name in ("rotnet_digits", "rotnet_resnet50", "rotnet_resnet18_cifar10")}
+    names = ("rotnet_digits", "rotnet_resnet50", "rotnet_resnet18_cifar10")
+    keys = {name: resolved(load(name), Machine(exact=True)).key for name in names}
     assert keys == {
         "rotnet_digits": "rotnet-conv3-digits-10fc1377",
         "rotnet_resnet50": "rotnet-resnet50-imagenet-afe7e22b",
