@@ -197,6 +197,7 @@ def test_heads_and_slow_copies_are_compiled_too_as_they_are_called(objective: Ob
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # torch hides it, unless warnings are errors
 @pytest.mark.parametrize("objective", [RotNet(), BYOL(hidden=32, dim=16), SimCLR(dim=16)], ids=lambda each: each.name)
 def test_a_compiled_search_learns_what_an_eager_one_does(tmp_path: Path, objective: Objective) -> None:
     found = []
