@@ -13,8 +13,8 @@ _LOW = (
 )
 _FULL = (
     "exp log log2 log10 log1p expm1 pow.Tensor_Scalar pow.Tensor_Tensor rsqrt reciprocal layer_norm norm.Scalar "
-    "norm.ScalarOpt_dim cosine_similarity nll_loss nll_loss_nd kl_div l1_loss mse_loss smooth_l1_loss softplus logsumexp "
-    "softmax.int log_softmax.int cumsum linalg_vector_norm sum sum.dim_IntList prod cdist"
+    "norm.ScalarOpt_dim cosine_similarity nll_loss nll_loss_nd kl_div l1_loss mse_loss smooth_l1_loss softplus "
+    "logsumexp softmax.int log_softmax.int cumsum linalg_vector_norm sum sum.dim_IntList prod cdist"
 )
 _LIBRARIES: list[torch.library.Library] = []  # what is registered lasts as long as these
 

@@ -1,20 +1,26 @@
 """The searches, evaluations and analyses on the pretend accelerator."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
+from unittest import mock
 
-import accelerate.accelerator
 import pytest
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState, PartialState
+from accelerate.state import AcceleratorState
 
 from tests.device import pretend
 
+Device = Callable[[], AbstractContextManager[pretend.Pretend]]
+
 
 @pytest.fixture
-def accelerator(monkeypatch: pytest.MonkeyPatch) -> Iterator[pretend.Pretend]:
-    """The pretend accelerator: what is computed in this test is computed there; nothing may be refused by it."""
+def device(monkeypatch: pytest.MonkeyPatch) -> Device:
+    """Enters the pretend accelerator: what is computed inside its block is computed there.
+
+    Nothing may be refused there, also where somebody catches the error.
+    """
     if reason := pretend.missing():
         pytest.skip(reason)
     made = Accelerator.__init__
@@ -27,18 +33,36 @@ def accelerator(monkeypatch: pytest.MonkeyPatch) -> Iterator[pretend.Pretend]:
             self.state._mixed_precision, self.native_amp = "fp16", True
             self.scaler = torch.amp.GradScaler(pretend.NAME)
 
-    monkeypatch.setattr(accelerate.accelerator.Accelerator, "__init__", make)
-    monkeypatch.setenv("ACCELERATE_TORCH_DEVICE", pretend.NAME)
-    _forget()
-    try:
-        with pretend.Pretend() as there:
+    @contextmanager
+    def plugged_in() -> Iterator[pretend.Pretend]:
+        # Accelerate keeps the first device that it was given.
+        AcceleratorState._reset_state(reset_partial_state=True)
+        with (
+            mock.patch.dict("os.environ", ACCELERATE_TORCH_DEVICE=pretend.NAME),
+            mock.patch.object(Accelerator, "__init__", make),
+            pretend.Pretend() as there,
+        ):
             yield there
-    finally:
-        _forget()
-    assert not there.mixed, there.mixed
+        AcceleratorState._reset_state(reset_partial_state=True)
+        assert not there.mixed, there.mixed
+
+    yield plugged_in
+    AcceleratorState._reset_state(reset_partial_state=True)  # where the block ended with an error
 
 
-def _forget() -> None:
-    """Accelerate keeps the first device that it was given."""
-    AcceleratorState._reset_state(reset_partial_state=True)
-    assert not PartialState._shared_state
+@pytest.fixture
+def overflowing(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Gradients in float16 overflow while they are scaled by more than 2**15: at the first step, where it is 2**16.
+
+    Filled with the scales that there were.
+    """
+    scaled, scales = torch.amp.GradScaler.scale, list[float]()
+
+    def scale(self: torch.amp.GradScaler, outputs: Any) -> Any:
+        large = scaled(self, outputs)
+        now = pretend.raw(self._scale)
+        scales.extend([float(now)] if now > 2**15 else [])
+        return large * torch.inf if now > 2**15 else large
+
+    monkeypatch.setattr(torch.amp.GradScaler, "scale", scale)
+    return scales

@@ -1,28 +1,28 @@
 """A pretend accelerator in pure Python: its results are the CPU's, its refusals and its waits are CUDA's.
 
-A tensor on it holds its numbers in a CPU tensor behind a wrapper. An operation that mixes it with a CPU tensor raises as
-on CUDA, fused optimisers refuse unequal strides, memory that nobody has written holds NaN, and every operation that
+A tensor on it holds its numbers in a CPU tensor behind a wrapper. An operation that mixes it with a CPU tensor raises
+as on CUDA, fused optimisers refuse unequal strides, memory that nobody has written holds NaN, and every operation that
 launches kernels or makes the host wait is counted with its place in the code. The device's name is `sim`; it is torch's
-PrivateUse1, of which a process can have one. It is there only while a `Pretend` is entered: before and after, the process
-has no accelerator.
+PrivateUse1, of which a process can have one. It is there only while a `Pretend` is entered: before and after, the
+process has no accelerator.
 
-What it cannot show: speed, streams, real numerics, several devices, and code that runs for `device.type == "cuda"` alone.
+What it cannot show: speed, streams, real numerics, several devices, and code that runs for `device.type == "cuda"`
+alone.
 """
 
 import math
 import sys
 import types
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 from unittest import mock
 
 import torch
 from torch import Tensor
-from torch.utils import _pytree as pytree
 from torch.utils import backend_registration
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
 
@@ -46,6 +46,7 @@ _WAITS = {
     aten.multinomial.default,
     aten._linalg_check_errors.default,
 }
+_COPIES = {aten.copy_.default, aten._to_copy.default}
 _ANSWERS = {aten._local_scalar_dense.default, aten.equal.default}  # of these the host gets no tensor
 _EMPTY = {
     aten.empty.memory_format,
@@ -202,6 +203,12 @@ class PretendTensor(Tensor):
         return _run(func, args, kwargs or {})
 
 
+def raw(tensor: Tensor | None) -> Tensor:
+    """A tensor's numbers, without waiting for them."""
+    assert tensor is not None
+    return tensor.raw if isinstance(tensor, PretendTensor) else tensor
+
+
 class Pretend(TorchDispatchMode):
     """The device is there inside its block, and what happens on it is counted.
 
@@ -309,7 +316,8 @@ class Graph:
             Refused: if the host would wait, or copies something to the device or from it.
         """
         accelerator = Pretend.now
-        assert accelerator is not None and accelerator.capturing is None, "a capture needs the device, for itself"
+        assert accelerator is not None, "a capture needs the device"
+        assert accelerator.capturing is None, "one graph is captured at a time"
         accelerator.capturing, self._steps = self, []
         try:
             yield
@@ -318,17 +326,18 @@ class Graph:
 
     def replay(self) -> None:
         """Do it all again: one launch."""
-        assert self._steps and Pretend.now is not None, "nothing was captured"
+        assert Pretend.now is not None, "a graph is gone with its device"
+        assert self._steps, "nothing was captured"
         Pretend.now.launch("replay")
         for step in self._steps:
             again = step.func(*step.args, **step.kwargs)
-            for old, new in zip(pytree.tree_leaves(step.out), pytree.tree_leaves(again), strict=True):
-                if isinstance(old, Tensor) and old is not new:
+            for old, new in zip(_tensors(step.out), _tensors(again), strict=True):
+                if old is not new:
                     old.copy_(new)
 
     def note(self, func: Any, args: Any, kwargs: dict[str, Any], out: Any) -> None:
         """Write an operation down."""
-        if isinstance(kwargs.get("generator"), torch.Generator):
+        if any(isinstance(each, torch._C.Generator) for each in (*args, *kwargs.values())):
             raise Refused(f"{func} at {place()} draws from a generator that a graph does not know")
         self._steps.append(_Recorded(func, args, kwargs, out))
 
@@ -360,32 +369,35 @@ def _run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     """Any operation, on the device or beside it."""
     accelerator = Pretend.now
     assert accelerator is not None, f"{func} on the device that is gone"
-    tensors = [leaf for leaf in pytree.arg_tree_leaves(*args, **kwargs) if isinstance(leaf, Tensor)]
+    if func is aten._copy_from.default:
+        func, args = aten.copy_.default, (args[1], args[0], *args[2:])
+    tensors = _tensors((args, kwargs))
     ours = [tensor for tensor in tensors if isinstance(tensor, PretendTensor)]
     target = kwargs.get("device")
     wanted = bool(ours) if target is None else torch.device(target).type == NAME
     if not ours and not wanted:
         return func(*args, **kwargs)
-    if func in (aten.copy_.default, aten._to_copy.default):
+    facts = _facts(func)
+    if func in _COPIES:
         _carry(accelerator, func, args, kwargs, wanted)
     else:
-        _check(accelerator, func, args, ours, [tensor for tensor in tensors if not isinstance(tensor, PretendTensor)])
+        if len(ours) < len(tensors) or facts.name.startswith("_fused"):
+            _check(accelerator, func, args, ours, [each for each in tensors if not isinstance(each, PretendTensor)])
         if _waits(func, args, kwargs):
             accelerator.wait(str(func))
-        if func not in _FREE and func not in _ANSWERS and not _is_view(func):
-            accelerator.launch(func, _launches(func, args))
+        if not facts.free:
+            accelerator.launch(func, _launches(func, args) if facts.lists else 1)
 
-    def raw(leaf: Any) -> Any:
-        if isinstance(leaf, PretendTensor):
-            return leaf.raw
+    def numbers(tensor: Tensor) -> Tensor:
+        if isinstance(tensor, PretendTensor):
+            return tensor.raw
         # A number of the host is baked into a graph, whatever becomes of it.
-        return leaf.clone() if isinstance(leaf, Tensor) and accelerator.capturing else leaf
+        return tensor.clone() if accelerator.capturing else tensor
 
-    own = {name: torch.device("cpu") if name == "device" else value for name, value in kwargs.items()}
-    own = {name: value for name, value in own.items() if name not in ("pin_memory", "non_blocking")}
-    args_raw, kwargs_raw = pytree.tree_map(raw, (args, own))
-    if func is aten.copy_.default:
-        args_raw = args_raw[:2]
+    own = {name: value for name, value in kwargs.items() if name not in ("pin_memory", "non_blocking")}
+    if target is not None:
+        own["device"] = torch.device("cpu")
+    args_raw, kwargs_raw = _mapped(numbers, (args[:2] if func is aten.copy_.default else args, own))
     out = func(*args_raw, **kwargs_raw)
     if func is aten._to_copy.default and any(out is tensor.raw for tensor in ours):
         out = out.clone()
@@ -393,21 +405,71 @@ def _run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         return out
     if func in _EMPTY and out.is_floating_point():
         out.fill_(math.nan)
-    if accelerator.capturing is not None and not _is_view(func):
+    if accelerator.capturing is not None and not facts.view:
         accelerator.capturing.note(func, args_raw, kwargs_raw, out)
-    known = {id(tensor.raw): tensor for tensor in ours}
-
-    def wrap(leaf: Any) -> Any:
-        return known[id(leaf)] if id(leaf) in known else PretendTensor(leaf) if isinstance(leaf, Tensor) else leaf
-
-    wrapped = pytree.tree_map(wrap, out)
     if func is aten.copy_.default:
         return args[0]
+    known = {id(tensor.raw): tensor for tensor in ours}
+    wrapped = _mapped(lambda tensor: known.get(id(tensor)) if id(tensor) in known else PretendTensor(tensor), out)
     if func is aten.scalar_tensor.default:
         wrapped.of_host = True
-    if torch.Tag.inplace_view in func.tags or not ours:
+    if not facts.aliases or torch.Tag.inplace_view in func.tags or not ours:
         return wrapped
     return return_and_correct_aliasing(func, args, kwargs, wrapped)
+
+
+def _run_unseen(func: Any, *args: Any, **kwargs: Any) -> Any:
+    return _run(func, args, kwargs)
+
+
+def _mapped(change: Callable[[Tensor], Any], tree: Any) -> Any:
+    """What `change` makes of every tensor in the arguments or the results of an operation."""
+    if isinstance(tree, Tensor):
+        return change(tree)
+    if isinstance(tree, (list, tuple)):
+        return type(tree)([_mapped(change, each) for each in tree])
+    return {name: _mapped(change, each) for name, each in tree.items()} if isinstance(tree, dict) else tree
+
+
+def _tensors(tree: Any) -> list[Tensor]:
+    found: list[Tensor] = []
+    _mapped(found.append, tree)
+    return found
+
+
+class _Facts(NamedTuple):
+    """Of an operation.
+
+    Attributes:
+        name: without the overload's.
+        view: its results share memory with its operands.
+        aliases: they do, or are operands themselves.
+        written: numbers of the arguments that it changes.
+        lists: it works on lists of tensors.
+        free: no kernel is launched for it.
+    """
+
+    name: str
+    view: bool
+    aliases: bool
+    written: frozenset[int]
+    lists: bool
+    free: bool
+
+
+@cache
+def _facts(func: Any) -> _Facts:
+    name, returns = func.overloadpacket.__name__, [each.alias_info for each in func._schema.returns]
+    view = any(alias is not None and not alias.is_write for alias in returns)
+    arguments = [each.alias_info for each in func._schema.arguments]
+    return _Facts(
+        name,
+        view,
+        any(alias is not None for alias in returns),
+        frozenset(number for number, alias in enumerate(arguments) if alias is not None and alias.is_write),
+        name.startswith(("_foreach", "_fused", "_amp_foreach")),
+        view or func in _FREE or func in _ANSWERS,
+    )
 
 
 def _carry(accelerator: Pretend, func: Any, args: Any, kwargs: dict[str, Any], wanted: bool) -> None:
@@ -427,12 +489,8 @@ def _check(accelerator: Pretend, func: Any, args: Any, ours: list[Any], others: 
     Raises:
         Mixed: telling the operands.
     """
-    name = func.overloadpacket.__name__
-    written = {
-        id(given)
-        for argument, given in zip(func._schema.arguments, args, strict=False)
-        if argument.alias_info is not None and argument.alias_info.is_write
-    }
+    name, facts = func.overloadpacket.__name__, _facts(func)
+    written = {id(given) for number, given in enumerate(args) if number in facts.written}
     indices = {id(index) for index in args[1] or ()} if name in ("index", "index_put", "index_put_") else set()
     takes = torch.Tag.pointwise in func.tags or name.startswith(("_foreach", "_fused", "fill", "index_put", "where"))
     for other in others if ours else ():
@@ -465,15 +523,8 @@ def _waits(func: Any, args: Any, kwargs: dict[str, Any]) -> bool:
     return func in _WAITS
 
 
-@cache
-def _is_view(func: Any) -> bool:
-    return any(returned.alias_info is not None and not returned.alias_info.is_write for returned in func._schema.returns)
-
-
 def _launches(func: Any, args: Any) -> int:
     """Kernels of one operation: of one over lists, as many as it takes."""
-    if not func.overloadpacket.__name__.startswith(("_foreach", "_fused", "_amp_foreach")):
-        return 1
     lists = [given for given in args if isinstance(given, (list, tuple)) and given and isinstance(given[0], Tensor)]
     blocks = sum(math.ceil(tensor.numel() / _ENTRIES) for tensor in lists[0])
     return max(1, math.ceil(len(lists[0]) / _TENSORS[min(len(lists), 5) - 1]), math.ceil(blocks / _BLOCKS))
@@ -483,3 +534,7 @@ if missing() is None:
     # Before any backward pass of the process: autograd starts a thread for each device at its first, and only then.
     backend_registration._setup_privateuseone_for_python_backend(NAME, _Backend(f"torch.{NAME}"))
     autocasting.register(NAME)
+    # Where torch goes past Python's own dispatch, as `torch.tensor` does with a device.
+    _LIBRARY = torch.library.Library("aten", "IMPL")
+    for _func in (aten.empty_strided.default, aten.empty.memory_format, aten._copy_from.default):
+        _LIBRARY.impl(_func, partial(_run_unseen, _func), "PrivateUse1")
