@@ -80,7 +80,7 @@ def _first(recipe: Recipe, machine: Machine, images: Images, count: int) -> tupl
 def _shown(recipe: Recipe, batch: Batch) -> dict[str, Tensor]:
     """What the objective looks at; what it draws itself, it draws from the training's seed of step 0."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive(derive(recipe.seeds.augment, 0), "torch", 0, 0))
+        torch.default_generator.manual_seed(derive(derive(recipe.seeds.augment, 0), "torch", 0, 0))
         return recipe.objective.shown(batch)
 
 

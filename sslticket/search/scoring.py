@@ -14,6 +14,7 @@ from sslticket.masking.criteria.base import Criterion, Scores, Subject
 from sslticket.masking.mask import Mask
 from sslticket.randomness import derive
 from sslticket.search.plan import Plan
+from sslticket.training.chance import reseed, undisturbed
 from sslticket.training.measure import share_buffers
 from sslticket.training.net import Net
 from sslticket.training.progress import Progress
@@ -98,9 +99,10 @@ class Scoring:
     def _losses(self, count: int, step: int, temperature: float) -> Iterator[Tensor]:
         """The loss of each part of each batch, divided by the number of parts."""
         net, parts, total = self._net, self._bench.machine.accumulate, self._plan.clock.total
+        accelerator = self._bench.accelerator
         self._progress.task("scores", count)
         for number, batch in enumerate(self._batches.train(0, count)):
-            torch.manual_seed(derive(self._seed, "torch", number, self._bench.accelerator.process_index))
+            reseed(derive(self._seed, "torch", number, accelerator.process_index), accelerator.device)
             for chunk in batch.chunks(parts):
                 with self._precisely(), _divided(net.heads, temperature):
                     # Not through the wrappers: those of distributed training wait for gradients that nobody asks for.
@@ -138,8 +140,7 @@ def _untouched(net: Net) -> Iterator[Callable[[], None]]:
         for name, value in _tensors(net):
             value.copy_(before[name])
 
-    device = next(net.parameters()).device
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with undisturbed(next(net.parameters()).device):
         try:
             yield put_back
         finally:

@@ -13,6 +13,7 @@ from sslticket.errors import Diverged
 from sslticket.fit import Fit
 from sslticket.masking import gate
 from sslticket.randomness import derive
+from sslticket.training.chance import reseed
 from sslticket.training.learning import PENALTY
 from sslticket.training.net import Net
 from sslticket.training.optim import optimizer_of, start
@@ -72,7 +73,7 @@ class Loop:
         looked = time.monotonic()
         for step, batch in zip(range(start, stop), self._loader.train(start, stop), strict=True):
             # Dropout and whatever else draws from torch's generator: a function of the step, so nothing of it is saved.
-            self._reseed(derive(self._seed, "torch", step, self._accelerator.process_index))
+            reseed(derive(self._seed, "torch", step, self._accelerator.process_index), self._accelerator.device)
             for group in self.optimizer.param_groups:
                 group["lr"] = self._rate(step) * group.get("share", 1.0)
             self._begin(step)
@@ -98,12 +99,6 @@ class Loop:
         self.forward_images += (self.net.passes.forward - forward) * self._accelerator.num_processes
         self.backward_images += (self.net.passes.backward - backward) * self._accelerator.num_processes
         self._look(losses, stop - 1)
-
-    def _reseed(self, seed: int) -> None:
-        """Not `torch.manual_seed`: without a GPU it formats a stack trace for each kind of device, a third of a ms."""
-        torch.default_generator.manual_seed(seed)
-        if (device := self._accelerator.device).type != "cpu":
-            torch.get_device_module(device).manual_seed(seed)
 
     def _step(self) -> None:
         if (scaler := self._accelerator.scaler) is None:

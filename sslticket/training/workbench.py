@@ -184,6 +184,8 @@ class Workbench:
         processes = self.accelerator.num_processes
         device = self.accelerator.device
         name = (
-            torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"
+            f"cpu, {torch.get_num_threads()} threads"
+            if device.type == "cpu"
+            else torch.get_device_module(device).get_device_name(device)
         )
         return f"{processes} x {name}" if processes > 1 else name
