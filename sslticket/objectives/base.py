@@ -34,11 +34,14 @@ class Objective(ABC):
             is more than one, and else the plain evaluation view.
         logits: whether the module that `heads` returns gives logits, of which the loss is the cross-entropy, so that
             dividing its output by a temperature makes sense (GraSP does).
+        steady: whether its loss does the same operations in every step, whatever the progress, with no number that the
+            host computes, so that a step can be launched as a graph (`sslticket.training.replay`).
     """
 
     needs_labels: ClassVar[bool] = False
     compares: ClassVar[int] = 1
     logits: ClassVar[bool] = False
+    steady: ClassVar[bool] = False
 
     @property
     def name(self) -> str:

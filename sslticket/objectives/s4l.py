@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -97,6 +98,8 @@ class S4LRotation(S4L):
         share: of each batch, the part drawn from the labelled images; 256 of 512 published.
         weight: of the rotation loss, beside the class labels.
     """
+
+    steady: ClassVar[bool] = True
 
     @property
     def name(self) -> str:

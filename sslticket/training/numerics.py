@@ -98,6 +98,11 @@ def compile_parts(net: nn.Module) -> None:
         part.compile()
 
 
+def is_compiled(net: nn.Module) -> bool:
+    """Whether `compile_parts` has seen it."""
+    return net.get_submodule("backbone")._compiled_call_impl is not None
+
+
 def _stacks(module: nn.Module) -> Iterator[nn.Module]:
     """The largest parts that are called whole and have several layers: one alone leaves nothing to join."""
     if isinstance(module, Follower) or type(module).forward is nn.Module.forward:

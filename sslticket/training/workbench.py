@@ -23,8 +23,9 @@ from sslticket.recipe import Precision
 from sslticket.training.listeners import StatusFile, TensorBoard, writer
 from sslticket.training.loop import Loop
 from sslticket.training.net import Net
-from sslticket.training.numerics import Numerics, compile_parts
+from sslticket.training.numerics import Numerics, compile_parts, is_compiled
 from sslticket.training.progress import Listener, Progress
+from sslticket.training.replay import graph_for
 
 Value = TypeVar("Value")
 _MIXED = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
@@ -159,7 +160,13 @@ class Workbench:
             seed=seed,
             accumulate=self.machine.accumulate,
             progress=progress,
+            graph=graph_for(self.accelerator.device, net, batches, fit) if self._may_replay(net) else None,
         )
+
+    def _may_replay(self, net: Net) -> bool:
+        """Whether steps may be launched as graphs: one process and one part, without a scaler and as the net is."""
+        alone = self.accelerator.num_processes == self.machine.accumulate == 1
+        return alone and not self.machine.exact and self.accelerator.scaler is None and not is_compiled(net)
 
     def agreed(self, value: Value) -> Value:
         """The first process's value, on all of them: where files decide, one looks and the others follow."""
