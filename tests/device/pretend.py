@@ -300,13 +300,14 @@ class _Recorded(NamedTuple):
 class Graph:
     """Work that is written down once and done again by one launch, as a CUDA graph.
 
-    Everything that runs on the device inside `capture` is done and written down, with the very tensors that it read and
-    wrote. `replay` does it again on these: whoever wants other inputs copies them into the old ones. Numbers of the
-    host stay as they were at the capture. Python code is not run again, so what it counts or decides stays too.
+    What runs on the device inside `capture` is written down, with the very tensors that it read and wrote, and not
+    done. `replay` does it on these: whoever wants other inputs copies them into the old ones. Numbers of the host stay
+    as they were at the capture. Python code is not run again, so what it counts or decides stays too.
     """
 
     def __init__(self) -> None:
         self._steps: list[_Recorded] = []
+        self._before: dict[int, tuple[torch.UntypedStorage, torch.UntypedStorage]] = {}
 
     @contextmanager
     def capture(self) -> Iterator[None]:
@@ -318,11 +319,16 @@ class Graph:
         accelerator = Pretend.now
         assert accelerator is not None, "a capture needs the device"
         assert accelerator.capturing is None, "one graph is captured at a time"
-        accelerator.capturing, self._steps = self, []
+        accelerator.capturing, self._steps, drawn = self, [], torch.get_rng_state()
         try:
             yield
         finally:
             accelerator.capturing = None
+            # To know what it would do it was done.
+            for storage, before in self._before.values():
+                storage.copy_(before)
+            self._before.clear()
+            torch.set_rng_state(drawn)
 
     def replay(self) -> None:
         """Do it all again: one launch."""
@@ -334,6 +340,11 @@ class Graph:
             for old, new in zip(_tensors(step.out), _tensors(again), strict=True):
                 if old is not new:
                     old.copy_(new)
+
+    def keep(self, tensors: list[Tensor]) -> None:
+        """Remember memory as it is before something is written to it."""
+        for storage in (tensor.untyped_storage() for tensor in tensors):
+            self._before.setdefault(storage.data_ptr(), (storage, storage.clone()))
 
     def note(self, func: Any, args: Any, kwargs: dict[str, Any], out: Any) -> None:
         """Write an operation down."""
@@ -398,6 +409,8 @@ def _run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     if target is not None:
         own["device"] = torch.device("cpu")
     args_raw, kwargs_raw = _mapped(numbers, (args[:2] if func is aten.copy_.default else args, own))
+    if accelerator.capturing is not None:
+        accelerator.capturing.keep(_tensors([each for number, each in enumerate(args_raw) if number in facts.written]))
     out = func(*args_raw, **kwargs_raw)
     if func is aten._to_copy.default and any(out is tensor.raw for tensor in ours):
         out = out.clone()
