@@ -22,8 +22,8 @@ class Machine:
         exact: turn off what is fast but rounds otherwise, and a GPU takes by itself: bf16, channels-last, TF32, the
             search for cuDNN's fastest algorithms, compiling and CUDA graphs. What other flags ask for they get.
         channels_last: memory layout of images and weights; faster on GPUs with tensor cores. None for yes on CUDA.
-        compile: compile network, heads and slow copies with torch.compile. None for yes on CUDA, where a training has
-            10,000 steps or more, so that it pays.
+        compile: compile network, heads and slow copies with torch.compile. None for yes on CUDA, where it pays: in a
+            training of 10,000 steps or more, whose steps are not launched as graphs.
         max_bad_images: unreadable images that are skipped before a run gives up.
         probe: how often the accuracy of a nearest-neighbour probe on the frozen features is measured in a training,
             such as "10ep" or "500it", and at its end; None never does.

@@ -153,7 +153,7 @@ class Examiner:
             Diverged: if a loss is not finite.
         """
         bench, fit, steps = self._bench, exam.fit, exam.stop - exam.start
-        numerics = str(bench.numerics.over(steps))
+        numerics = str(bench.numerics_of(net, steps))
         manifest = exam.splits.training.manifest
         with bench.prepared(net, steps) as wrapped, self._progress.heard_by(*bench.listeners(exam.run, exam.name)):
             batches = self.training_images(exam)

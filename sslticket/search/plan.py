@@ -16,7 +16,7 @@ from sslticket.recipe import Recipe, flat
 from sslticket.search.base import Search, Stages
 from sslticket.search.folder import RunFolder, identified
 from sslticket.search.images import Images
-from sslticket.training.numerics import Numerics, resolved
+from sslticket.training.numerics import Numerics, resolved, size_of
 from sslticket.units import Clock
 
 
@@ -153,7 +153,9 @@ def plan(recipe: Recipe, machine: Machine, out: Path, *, trial: bool = False) ->
     recipe = identified(recipe, images.origin, out, images.source.manifest.hash)
     parameters = sum(parameter.numel() for parameter in backbone.parameters())
     folder = RunFolder(out, recipe, images.source.manifest.hash)
-    numerics = Numerics.of(machine, recipe.precision).over(stages.costs[-1])
+    numerics = Numerics.of(machine, recipe.precision).over(
+        stages.costs[-1], size=size_of(backbone), steady=recipe.objective.steady
+    )
     return Plan(recipe, images, stages, folder, dense.total, weights, parameters, acting.dense, notice, numerics)
 
 

@@ -17,12 +17,11 @@ from sslticket.data.loader import Batch, Loader
 from sslticket.data.resident import ResidentLoader
 from sslticket.errors import one_line
 from sslticket.fit import SGD, Adam, Fit
+from sslticket.training import numerics
 from sslticket.training.net import Net
+from sslticket.training.numerics import size_of
 from sslticket.training.passes import Passes
 
-SMALL = 5_000_000
-"""Parameters up to which a network is small: the papers' Conv-2 has 4.3 million, ResNet-20 0.27. A larger one keeps a
-GPU busy for longer than its launches take, and a graph holds the memory of a step for as long as a training lasts."""
 _WARM = 3  # steps before: libraries choose their algorithms, and the optimiser makes its state
 
 
@@ -77,7 +76,7 @@ def graph_for(device: torch.device, net: Net, batches: Loader, fit: Fit) -> Call
         net.objective.steady
         and isinstance(batches, ResidentLoader)
         and all(isinstance(each, SGD | Adam) for each in optimizers)
-        and sum(parameter.numel() for parameter in net.parameters()) <= SMALL
+        and size_of(net.backbone) <= numerics.SMALL
     )
     return GRAPHS.get(device.type) if fits else None
 

@@ -23,7 +23,7 @@ from sslticket.recipe import Precision
 from sslticket.training.listeners import StatusFile, TensorBoard, writer
 from sslticket.training.loop import Loop
 from sslticket.training.net import Net
-from sslticket.training.numerics import Numerics, compile_parts, is_compiled
+from sslticket.training.numerics import Numerics, compile_parts, is_compiled, size_of
 from sslticket.training.progress import Listener, Progress
 from sslticket.training.replay import graph_for
 
@@ -72,8 +72,12 @@ class Workbench:
 
     @property
     def numerics(self) -> Numerics:
-        """How trainings compute here, whatever their length."""
+        """How trainings compute here, before it is known which."""
         return Numerics.of(self.machine, self.precision)
+
+    def numerics_of(self, net: Net, steps: int) -> Numerics:
+        """How a net's training of so many steps, all in all, computes here."""
+        return self.numerics.over(steps, size=size_of(net.backbone), steady=net.objective.steady)
 
     @property
     def first(self) -> bool:
@@ -124,7 +128,7 @@ class Workbench:
             net: as drawn; it is compiled where that is asked for, or pays.
             steps: that it will be trained, all in all.
         """
-        numerics = self.numerics.over(steps)
+        numerics = self.numerics_of(net, steps)
         if numerics.channels_last:
             net.to(memory_format=torch.channels_last)
         if numerics.compiled:

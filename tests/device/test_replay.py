@@ -18,7 +18,7 @@ from sslticket.recipe import Recipe
 from sslticket.search.plan import plan
 from sslticket.search.run import run
 from sslticket.ticket import Ticket
-from sslticket.training import loop, replay
+from sslticket.training import loop, numerics, replay
 from sslticket.training.loop import Loop
 from sslticket.training.progress import Progress
 from tests.device import cases, pretend
@@ -99,10 +99,7 @@ RECIPES: dict[str, Recipe] = {
     "S4L": cases.recipe("s4l-rotation", steps=STEPS),
     "dropout": replace(cases.recipe(steps=STEPS), objective=Dropping()),
     "settling": cases.recipe(steps=STEPS, search=cases.SEARCHES["IMP with settling"]),
-    **{
-        name: cases.recipe(steps=STEPS, search=cases.SEARCHES[name])
-        for name in ("CS", "ISS", "edge-popup")
-    },
+    **{name: cases.recipe(steps=STEPS, search=cases.SEARCHES[name]) for name in ("CS", "ISS", "edge-popup")},
 }
 
 
@@ -181,7 +178,7 @@ def test_steps_that_are_not_alike_or_shall_be_exact_have_no_graph(
 
 
 def test_large_networks_have_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, device: Device) -> None:
-    monkeypatch.setattr(replay, "SMALL", 1000)
+    monkeypatch.setattr(numerics, "SMALL", 1000)
     with device():
         found(cases.recipe(), tmp_path)
     assert not Counted.launched
