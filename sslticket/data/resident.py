@@ -18,9 +18,10 @@ from sslticket.data.order import Order
 from sslticket.data.painting import Finish, Stroke, strokes
 from sslticket.data.views import Draws, View
 
-# Away from the CPU, batches are made together as long as their views hold no more numbers than this, 16 MiB of float32:
-# what a kernel does to a few small images takes less time than its launch.
-_TOGETHER = 2**22
+# Away from the CPU, up to so many batches are made together as long as their views hold no more numbers than this, 32
+# MiB of float32: what a kernel does to a few small images takes less time than its launch. Not more batches, since the
+# device soon has nothing to do while the host draws the numbers for many.
+_BATCHES, _TOGETHER = 16, 2**23
 
 
 class ResidentLoader:
@@ -82,7 +83,8 @@ class ResidentLoader:
         if not self._bulk:
             return 1
         images = self._order.batch_size // self._order.world
-        return max(1, _TOGETHER // (images * self._channels * sum(view.size**2 for view in self._views)))
+        numbers = images * self._channels * sum(view.size**2 for view in self._views)
+        return min(_BATCHES, max(1, _TOGETHER // numbers))
 
     def _batches(self, rows: list[np.ndarray], drawn: int, share: slice, steps: Sequence[int | str]) -> Iterator[Batch]:
         """Batches of these rows, as many in each, whose random numbers are a share of those drawn for each step."""
@@ -170,18 +172,20 @@ class _ResizedCutter:
         self._view, self._pixels = view, pixels
 
     def numbers(self, draws: Draws) -> tuple[np.ndarray, ...]:
-        """The lines of the windows' rows and columns, see `_line`."""
+        """The lines of the windows' rows, then those of their columns, see `_line`; (2, 5, B) float32."""
         height, width = (np.full(len(draws.flip), side) for side in self._pixels.shape[2:])
         window, size = self._view.resized_crop(height, width, draws), self._view.size
-        down = _line(window.top, window.height, np.zeros_like(draws.flip), size)
-        return down, _line(window.left, window.width, draws.flip, size)
+        rows = _line(window.top, window.height, np.zeros_like(draws.flip), size)
+        return (np.stack((rows, _line(window.left, window.width, draws.flip, size))),)
 
-    def __call__(self, index: Tensor, down: Tensor, across: Tensor) -> Tensor:
+    def __call__(self, index: Tensor, lines: Tensor) -> Tensor:
         """Whole numbers from 0 to 255 as float32, (B, C, size, size)."""
-        height, width = self._pixels.shape[2:]
-        rows = _triangle(down, height, self._view.size)
-        columns = _triangle(across, width, self._view.size)
-        return (rows[:, None] @ self._pixels[index].float() @ columns.mT[:, None]).round_()
+        sides, size = self._pixels.shape[2:], self._view.size
+        if sides[0] == sides[1]:
+            down, across = _triangle(lines.transpose(0, 1).flatten(1), sides[0], size).chunk(2)
+        else:
+            down, across = (_triangle(line, side, size) for line, side in zip(lines, sides, strict=True))
+        return (down[:, None] @ self._pixels[index].float() @ across.mT[:, None]).round_()
 
 
 def _cutter(view: View, pixels: Tensor) -> _SquareCutter | _ResizedCutter:
