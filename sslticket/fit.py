@@ -63,7 +63,7 @@ class RMSprop:
 
 @dataclass(frozen=True, kw_only=True)
 class LARS:
-    """SGD whose rate is scaled for each tensor by the norms of weight and gradient (You et al. 2017); lightly's.
+    """SGD whose rate is scaled for each tensor by the norms of weight and gradient (You et al. 2017).
 
     Biases and batch norm get neither the scaling nor weight decay, as in SimCLR and after.
 

@@ -93,8 +93,7 @@ class Exemplar(Objective):
         if not len(image):
             return embedded.sum()  # 0, and a gradient of 0
         if self.mining == "hard":
-            losses = hardest_triplets(embedded, image)
-            return losses.sum() / max(1, len(losses))
+            return hardest_triplets(embedded, image).sum() / len(image)
         sums, _, triplets = all_triplets(embedded, image, MARGIN)
         return sums.sum() / triplets.sum().clamp(min=1)
 
@@ -126,7 +125,7 @@ class Exemplar(Objective):
             "active triplets": active / possible,
             "positive distance": positive,
             "negative distance": negative,
-            "loss": losses if len(losses) else torch.zeros_like(positive),
+            "loss": losses,
         }
         means = {name: values.view(-1, count).mean(dim=0) for name, values in by_anchor.items()}
         return {"retrieval top1": found[:count].float()} | means

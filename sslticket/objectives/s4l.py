@@ -196,9 +196,13 @@ class S4LExemplar(S4L):
         labels, embedded = self._joined(net, torch.cat(batch.views), "exemplar")
         label = batch.label.repeat(copies)
         everything, image = gathered(embedded), gathered_labels(batch.row.repeat(copies))
-        known = gathered_labels(label) != HIDDEN
-        # Picking out a stream waits for the device; so does the miner, several times.
-        streams = [self.exemplar.triplets(everything[of], image[of]) for of in (known, ~known)]
+        hidden = gathered_labels(label) == HIDDEN
+        # The labelled first, each stream in its order. How many they are is the one thing that the device is asked for.
+        order, count = hidden.sort(stable=True).indices, int((~hidden).sum())
+        streams = [
+            self.exemplar.triplets(everything.index_select(0, of), image.index_select(0, of))
+            for of in (order[:count], order[count:])
+        ]
         return {"labels": _known(labels, label), "triplets": self.weight * torch.stack(streams).mean()}
 
     def metrics(self, net: Network, batch: Batch) -> dict[str, Tensor]:

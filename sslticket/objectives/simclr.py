@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sslticket.data.loader import Batch
@@ -66,7 +67,6 @@ class SimCLR(Objective):
     def loss(self, net: Network, batch: Batch, progress: float) -> dict[str, Tensor]:
         """NT-Xent, the mean over all views of all processes."""
         one, other = self._projections(net, batch)
-        # Not lightly's own gathering: the loss would be that of this process's rows, and with it the logged value.
         return {"contrast": self._nt_xent(gathered(one), gathered(other), "mean")}
 
     def collapsed_loss(self, batch_size: int) -> float:
@@ -86,11 +86,20 @@ class SimCLR(Objective):
         return one, other
 
     def _nt_xent(self, one: Tensor, other: Tensor, reduction: Literal["mean", "none"]) -> Tensor:
-        """A scalar, or (2B,): the rows of the first views, then those of the second."""
-        from lightly.loss import NTXentLoss
+        """A scalar, or (2B,): the rows of the first views, then those of the second.
 
-        criterion = NTXentLoss(temperature=self.temperature)
-        criterion.cross_entropy.reduction = reduction
+        To the bit that of lightly, which picks the similarities to other views by a mask of booleans and so waits for
+        the device four times; gathered by lightly, it would be that of this process's rows, and so would the logs.
+        """
+        count = len(one)
         # Similarities over a small temperature are too coarse in 16 bits.
         with torch.autocast(one.device.type, enabled=False):
-            return cast(Tensor, criterion(one, other))
+            one, other = F.normalize(one, dim=1), F.normalize(other, dim=1)
+            pairs = ((one, one), (one, other), (other, one), (other, other))
+            own, forth, back, same = (torch.einsum("nc,mc->nm", *pair) for pair in pairs)
+            # Without the diagonals, which come every B + 1 numbers.
+            apart = torch.stack((own, same)).flatten(1)[:, 1:].view(2, count - 1, count + 1)[:, :, :-1]
+            across = torch.stack((forth, back))
+            logits = torch.cat((across, apart.reshape(2, count, count - 1)), dim=2).flatten(0, 1) / self.temperature
+            right = torch.arange(count, device=one.device).repeat(2)
+            return F.cross_entropy(logits, right, reduction=reduction)
