@@ -1,6 +1,6 @@
 """Scores of a net's weights: the images that they are taken from, and the net left as it was."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
 
@@ -173,11 +173,17 @@ def _check(criterion: Criterion, passes: int, scores: Scores) -> None:
             f"{name} went {passes} times over the scoring images, and rows would count {criterion.passes}; "
             f"write passes = {passes} in its class"
         )
-    if not all(bool(score.isfinite().all()) for score in scores.values()):
+    if not _all(score.isfinite().all() for score in scores.values()):
         raise BadInput(
             f"{name} gives scores that are not finite, so no weights can be ranked; look for a diverged training"
         )
-    if not any(bool(score.any()) for score in scores.values()):
+    if _all(~score.any() for score in scores.values()):
         raise BadInput(
             f"{name} scores every weight 0, so none can be ranked; give more --score-images or another --rewind"
         )
+
+
+def _all(answers: Iterable[Tensor]) -> bool:
+    """Whether all are true, with one wait for the device; a criterion may score layers on the CPU."""
+    first, *rest = answers
+    return bool(torch.stack([first, *(answer.to(first.device) for answer in rest)]).all())
