@@ -28,6 +28,7 @@ class Machine:
         probe: how often the accuracy of a nearest-neighbour probe on the frozen features is measured in a training,
             such as "10ep" or "500it", and at its end; None never does.
         tensorboard: write TensorBoard's event files to the run's folder.
+        timeout: minutes without a sign of life after which a process, of several, is given up and all others end.
     """
 
     data_root: Path | None = None
@@ -39,6 +40,7 @@ class Machine:
     max_bad_images: int = 100
     probe: str | None = None
     tensorboard: bool = False
+    timeout: float = 5.0
 
     def __post_init__(self) -> None:
         if self.accumulate < 1 or (self.threads is not None and self.threads < 1):
@@ -47,6 +49,8 @@ class Machine:
             raise BadInput("--max-bad-images cannot be negative; 0 stops at the first unreadable image")
         if self.probe is not None and Span.parse(self.probe).amount <= 0:
             raise BadInput(f"a probe every {self.probe} never ends; give --probe a length such as 10ep")
+        if not 0 < self.timeout < float("inf"):
+            raise BadInput(f"no process can be waited for {self.timeout:g} minutes; give --timeout above 0, such as 5")
 
     def part(self, batch_size: int) -> int:
         """Images of a global batch that go through the network at once, in this process."""
