@@ -29,8 +29,8 @@ def evaluate(tasks: Sequence[Task], bench: Workbench) -> Iterator[dict[str, Any]
         if others := matrix.measured_otherwise():
             told = ", ".join(f"{count} at {precision}" for precision, count in others.items())
             progress.note(f"rows that are there stay, though not measured at {bench.precision}: {told}")
-        for batch_size in {training.batch_size for training in hand.left()}:
-            bench.check_batch(batch_size)
+        for training in hand.left():
+            bench.check_batch(training.like.protocol.fit_for(training.model))
         yield from in_turns(
             hand.left,
             hand.do,

@@ -34,11 +34,15 @@ class Objective(ABC):
             is more than one, and else the plain evaluation view.
         logits: whether the module that `heads` returns gives logits, of which the loss is the cross-entropy, so that
             dividing its output by a temperature makes sense (GraSP does).
+        whole_batch: whether its loss compares the images of a batch with each other, so that a process's share goes
+            through the network whole. Batch norm then normalises ghost batches within it; each is the images that lie
+            together, of all views, which have to lie one after the other.
     """
 
     needs_labels: ClassVar[bool] = False
     compares: ClassVar[int] = 1
     logits: ClassVar[bool] = False
+    whole_batch: ClassVar[bool] = False
 
     @property
     def name(self) -> str:

@@ -22,7 +22,6 @@ def run(plan: Plan, machine: Machine) -> dict[str, str]:
     """
     recipe = plan.recipe
     bench = Workbench.on(machine, recipe.precision)
-    bench.check_batch(recipe.fit.batch_size)
     images = plan.images
     net = Net.build(
         recipe.model,
@@ -34,6 +33,7 @@ def run(plan: Plan, machine: Machine) -> dict[str, str]:
         gated=recipe.search.layers,
         learning=recipe.search.learning(recipe.fit, plan.clock),
     )
+    bench.parts(net, recipe.fit)  # which refuses what cannot be, before anything is written
     done = max(
         (plan.samples(level) for level in range(plan.levels + 1) if plan.folder.ticket(level).exists()), default=0
     )

@@ -17,6 +17,7 @@ from sslticket.training.learning import PENALTY
 from sslticket.training.net import Net
 from sslticket.training.optim import optimizer_of
 from sslticket.training.progress import Progress
+from sslticket.training.running import Running
 
 _LOOK_EVERY = 1.0  # seconds between looks at the losses; a look waits for the device
 _STUCK, _SAME = 100, 1e-5  # steps in a row at the loss of a collapsed embedding, up to this difference
@@ -43,7 +44,7 @@ class Loop:
         *,
         set_size: int,
         seed: int,
-        accumulate: int = 1,
+        parts: int = 1,
         progress: Progress,
     ) -> None:
         self.net, self.loss, self._stuck, self.begins = net, math.nan, 0, 0
@@ -51,7 +52,8 @@ class Loop:
         self._accelerator, self._wrapped, self._loader = accelerator, wrapped, loader
         self._schedule, self._clock = fit.schedule(set_size), fit.clock(set_size)
         self._longest = fit.clip
-        self._seed, self._parts, self._progress = seed, accumulate, progress
+        self._seed, self._parts, self._progress = seed, parts, progress
+        self._running = Running(net, parts)
         # Not accelerate's: it looks for a package on disk in every step, and would keep every level's optimiser alive.
         self.optimizer = optimizer_of(net, fit.optimizer)
         # Those of momentum encoders too, under the same names: what is drawn for a step is the same in all copies.
@@ -69,21 +71,25 @@ class Loop:
         losses: list[Tensor] = []
         looked = time.monotonic()
         for step, batch in zip(range(start, stop), self._loader.train(start, stop), strict=True):
-            # Dropout and whatever else draws from torch's generator: a function of the step, so nothing of it is saved.
-            self._reseed(derive(self._seed, "torch", step, self._accelerator.process_index))
             for group in self.optimizer.param_groups:
                 group["lr"] = self._rate(step) * group.get("share", 1.0)
             self._begin(step)
             self.optimizer.zero_grad()
             progress = step / self._clock.total
             loss = torch.zeros((), device=self._accelerator.device)
+            self._running.begin()
             for part, chunk in enumerate(batch.chunks(self._parts)):
+                # Dropout and whatever else draws from torch's generator: a function of the step and of the part's place
+                # in the global batch, so nothing of it is saved, and as many processes draw the same.
+                place = self._accelerator.process_index * self._parts + part
+                self._reseed(derive(self._seed, "torch", step, place))
                 with self._unsynchronised(part < self._parts - 1):
                     terms = self._wrapped(chunk, progress)
                     penalty = terms.pop(PENALTY, None)
                     task = torch.stack(list(terms.values())).sum() / self._parts
                     self._accelerator.backward(task if penalty is None else task + penalty / self._parts)
                 loss += task.detach()
+                self._running.seen(part)
             self._clip()
             self._step()
             self.net.objective.after_step(self.net, progress)

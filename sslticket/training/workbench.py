@@ -10,7 +10,7 @@ from typing import TypeVar
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import broadcast_object_list, gather_object
+from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list, gather_object
 
 from sslticket.data.loader import Loader
 from sslticket.data.opening import Source, loader
@@ -19,6 +19,7 @@ from sslticket.data.views import View
 from sslticket.errors import BadInput
 from sslticket.fit import Fit
 from sslticket.machine import Machine
+from sslticket.objectives import batchnorm
 from sslticket.recipe import Precision
 from sslticket.training.listeners import StatusFile, TensorBoard, writer
 from sslticket.training.loop import Loop
@@ -52,7 +53,12 @@ class Workbench:
         AcceleratorState._reset_state()
         try:
             # Left to itself, accelerate would run launched CPU processes side by side, each on its own.
-            accelerator = Accelerator(mixed_precision=_MIXED[precision], cpu=not torch.accelerator.is_available())
+            accelerator = Accelerator(
+                mixed_precision=_MIXED[precision],
+                cpu=not torch.accelerator.is_available(),
+                # Running statistics are each process's own until they are shared, by their means.
+                kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+            )
         except ValueError as error:
             raise BadInput(f"--precision {precision} does not work here: {str(error).splitlines()[0]}") from error
         assert accelerator.num_processes == int(os.environ.get("WORLD_SIZE", "1")), "launched processes do not meet"
@@ -63,18 +69,36 @@ class Workbench:
         """Whether this process writes files and talks; the others only compute."""
         return bool(self.accelerator.is_main_process)
 
-    def check_batch(self, batch_size: int) -> None:
-        """Whether a global batch can be shared by the processes and cut into the parts they accumulate.
+    def parts(self, net: Net, fit: Fit) -> int:
+        """In how many parts this process's share of a global batch goes through a net, in training and for scores.
 
         Raises:
-            BadInput: naming the multiple that would do.
+            BadInput: if the batch cannot be shared or cut so, naming what would do.
         """
-        processes, parts = self.accelerator.num_processes, self.machine.accumulate
-        if batch_size % (processes * parts):
-            raise BadInput(
-                f"a batch of {batch_size} cannot be shared by {processes} processes in {parts} parts each; "
-                f"give --batch-size a multiple of {processes * parts}"
-            )
+        normalised, objective = bool(batchnorm.layers(net)), net.objective
+        return self.machine.parts(
+            fit.batch_size, fit.ghost_batch, objective.name, whole=objective.whole_batch, normalised=normalised
+        )
+
+    def check_batch(self, fit: Fit) -> None:
+        """Whether a global batch of labelled images can be shared by the processes, before there is a net.
+
+        Raises:
+            BadInput: naming what would do.
+        """
+        self.machine.parts(fit.batch_size, fit.ghost_batch, "supervised", whole=False, normalised=False)
+
+    def arranged(self, net: Net, fit: Fit) -> int:
+        """Let a net's batch norm see what the training says, however many processes there are; returns `parts`."""
+        parts, whole = self.parts(net, fit), net.objective.whole_batch
+        batchnorm.arrange(
+            net,
+            batch_size=fit.batch_size,
+            ghost_batch=fit.ghost_batch,
+            processes=self.accelerator.num_processes,
+            whole=whole,
+        )
+        return parts
 
     def loader(
         self,
@@ -111,6 +135,7 @@ class Workbench:
             yield wrapped
         finally:
             self.accelerator.free_memory()
+            batchnorm.plain(net)
 
     def loop(
         self,
@@ -123,7 +148,11 @@ class Workbench:
         seed: int,
         progress: Progress,
     ) -> Loop:
-        """The training of a prepared net, with a fresh optimiser."""
+        """The training of a prepared net, with a fresh optimiser.
+
+        Raises:
+            BadInput: if the batch cannot be shared or cut so, see `parts`.
+        """
         return Loop(
             self.accelerator,
             net,
@@ -132,7 +161,7 @@ class Workbench:
             fit,
             set_size=set_size,
             seed=seed,
-            accumulate=self.machine.accumulate,
+            parts=self.arranged(net, fit),
             progress=progress,
         )
 
