@@ -130,8 +130,8 @@ def analyse(analysis: Analysis, tasks: Sequence[Task], bench: Workbench) -> Iter
     bench.compare(facts(rows, survey.gallery, bench.precision))
     with Progress(0, show=bench.first) as progress:
         hand = _Hand(survey, bench, progress)
-        for batch_size in {subject.course.batch_size for subject in hand.left()}:
-            bench.check_batch(batch_size)
+        for subject in hand.left():
+            bench.check_batch(subject.task.protocol.fit_for(subject.entrant.model))
         yield from in_turns(hand.left, hand.do, progress, samples=lambda _: hand.samples, rows=len)
 
 

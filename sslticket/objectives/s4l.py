@@ -58,7 +58,7 @@ class S4L(Objective):
             raise BadInput(
                 f"{self.name} needs {self._each} labelled and {self._each} unlabelled images in every part of a batch, "
                 f"and --share {self.share:g} of {batch_size} is {labelled:g}; give a --share nearer to 0.5, a larger "
-                "--batch-size or a smaller --accumulate"
+                "--batch-size or --ghost-batch, or fewer processes"
             )
 
     def classifier(self, heads: nn.Module) -> nn.Module:
@@ -164,6 +164,8 @@ class S4LExemplar(S4L):
         weight: of the triplet loss, beside the class labels.
         exemplar: views, embedding and triplets.
     """
+
+    whole_batch: ClassVar[bool] = True
 
     exemplar: Exemplar = field(default=Exemplar(copies=8, mining="hard", degrees=0.0))
 

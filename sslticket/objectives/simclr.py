@@ -21,7 +21,7 @@ from sslticket.objectives.retrieval import retrieval
 class SimCLR(Objective):
     """NT-Xent over the 2B views of a batch, those of all processes together; defaults are the ImageNet ones.
 
-    The paper normalises over the batch of all devices (section 2.2); here batch norm sees one process's part.
+    The paper normalises over the batch of all devices (section 2.2), as batch norm does here without a ghost batch.
 
     Attributes:
         temperature: of the softmax over similarities; 0.1 for ImageNet (table 5), 0.5 for CIFAR-10 (B.9).
@@ -30,6 +30,7 @@ class SimCLR(Objective):
     """
 
     compares: ClassVar[int] = 2
+    whole_batch: ClassVar[bool] = True
 
     temperature: float = 0.1
     dim: int = 128
@@ -55,7 +56,7 @@ class SimCLR(Objective):
         if batch_size < 2:
             raise BadInput(
                 f"simclr tells an image from others and needs at least 2 at a time, and gets {batch_size}; "
-                "give a larger --batch-size, or fewer processes or parts (--accumulate)"
+                "give a larger --batch-size, or fewer processes"
             )
 
     def heads(self, backbone: nn.Module, features: int, classes: int) -> nn.Module:

@@ -32,7 +32,7 @@ class VICReg(Objective):
 
     s is their mean squared difference; v the mean of `max(0, 1 - standard deviation)` over outputs and views; c the
     squared covariances of different outputs, summed, divided by their number, and summed over views (equations 1 to 6).
-    The authors normalise over the batch of all devices too; here batch norm in the net sees one process's part.
+    The authors normalise over the batch of all devices too, as batch norm in the net does here without a ghost batch.
 
     Attributes:
         hidden: units of the projection's two hidden layers (section 4.2).
@@ -43,6 +43,7 @@ class VICReg(Objective):
     """
 
     compares: ClassVar[int] = 2
+    whole_batch: ClassVar[bool] = True
 
     hidden: int = 8192
     dim: int = 8192
@@ -72,7 +73,7 @@ class VICReg(Objective):
         if batch_size < 2:
             raise BadInput(
                 f"vicreg takes variances over images and needs at least 2 at a time, and gets {batch_size}; "
-                "give a larger --batch-size, or fewer processes or parts (--accumulate)"
+                "give a larger --batch-size, or fewer processes"
             )
 
     def heads(self, backbone: nn.Module, features: int, classes: int) -> nn.Module:

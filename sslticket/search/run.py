@@ -27,7 +27,6 @@ def run(plan: Plan, machine: Machine) -> dict[str, str]:
     """
     recipe = plan.recipe
     bench = Workbench.on(machine, recipe.precision)
-    bench.check_batch(recipe.fit.batch_size)
     images = plan.images
     net = Net.build(
         recipe.model,
@@ -39,6 +38,7 @@ def run(plan: Plan, machine: Machine) -> dict[str, str]:
         gated=recipe.search.layers,
         learning=recipe.search.learning(recipe.fit, plan.clock),
     )
+    bench.parts(net, recipe.fit)  # which refuses what cannot be, before anything is written
     watch = Watch(plan, bench, net)
     bench.compare(_facts(plan, watch))
     there = bench.sights(lambda: [level for level in range(plan.levels + 1) if plan.folder.ticket(level).exists()])

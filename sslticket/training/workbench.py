@@ -27,6 +27,7 @@ from sslticket.data.views import View
 from sslticket.errors import BadInput
 from sslticket.fit import Fit
 from sslticket.machine import Machine
+from sslticket.objectives import batchnorm
 from sslticket.recipe import Precision
 from sslticket.training.agreement import Fact, difference, program, settings
 from sslticket.training.listeners import StatusFile, TensorBoard, writer
@@ -105,18 +106,36 @@ class Workbench:
         """Whether this process writes files and talks; the others only compute."""
         return bool(self.accelerator.is_main_process)
 
-    def check_batch(self, batch_size: int) -> None:
-        """Whether a global batch can be shared by the processes and cut into the parts they accumulate.
+    def parts(self, net: Net, fit: Fit) -> int:
+        """In how many parts this process's share of a global batch goes through a net, in training and for scores.
 
         Raises:
-            BadInput: naming the multiple that would do.
+            BadInput: if the batch cannot be shared or cut so, naming what would do.
         """
-        processes, parts = self.accelerator.num_processes, self.machine.accumulate
-        if batch_size % (processes * parts):
-            raise BadInput(
-                f"a batch of {batch_size} cannot be shared by {processes} processes in {parts} parts each; "
-                f"give --batch-size a multiple of {processes * parts}"
-            )
+        normalised, objective = bool(batchnorm.layers(net)), net.objective
+        return self.machine.parts(
+            fit.batch_size, fit.ghost_batch, objective.name, whole=objective.whole_batch, normalised=normalised
+        )
+
+    def check_batch(self, fit: Fit) -> None:
+        """Whether a global batch of labelled images can be shared by the processes, before there is a net.
+
+        Raises:
+            BadInput: naming what would do.
+        """
+        self.machine.parts(fit.batch_size, fit.ghost_batch, "supervised", whole=False, normalised=False)
+
+    def arranged(self, net: Net, fit: Fit) -> int:
+        """Let a net's batch norm see what the training says, however many processes there are; returns `parts`."""
+        parts, whole = self.parts(net, fit), net.objective.whole_batch
+        batchnorm.arrange(
+            net,
+            batch_size=fit.batch_size,
+            ghost_batch=fit.ghost_batch,
+            processes=self.accelerator.num_processes,
+            whole=whole,
+        )
+        return parts
 
     def loader(
         self,
@@ -162,6 +181,7 @@ class Workbench:
             yield wrapped
         finally:
             self.accelerator.free_memory()
+            batchnorm.plain(net)
 
     def loop(
         self,
@@ -174,10 +194,16 @@ class Workbench:
         seed: int,
         progress: Progress,
     ) -> Loop:
-        """The training of a prepared net, with a fresh optimiser."""
+        """The training of a prepared net, with a fresh optimiser.
+
+        Raises:
+            BadInput: if the batch cannot be shared or cut so, see `parts`.
+        """
         if self.accelerator.scaler is not None:
             # One a training: what a level has taught it must not reach the next, or a restart would not repeat it.
             self.accelerator.scaler = torch.amp.GradScaler(self.accelerator.device.type)
+        parts = self.arranged(net, fit)
+        replayed = parts == 1 and self._may_replay(net)
         return Loop(
             self.accelerator,
             net,
@@ -186,15 +212,19 @@ class Workbench:
             fit,
             set_size=set_size,
             seed=seed,
-            accumulate=self.machine.accumulate,
+            parts=parts,
             progress=progress,
-            graph=graph_for(self.accelerator.device, net, batches, fit) if self._may_replay(net) else None,
+            graph=graph_for(self.accelerator.device, net, batches, fit) if replayed else None,
         )
 
     def _may_replay(self, net: Net) -> bool:
-        """Whether steps may be launched as graphs: one process and one part, without a scaler and as the net is."""
-        alone = self.accelerator.num_processes == self.machine.accumulate == 1
-        return alone and not self.machine.exact and self.accelerator.scaler is None and not is_compiled(net)
+        """Whether steps of one part may be launched as graphs: in one process, without a scaler, and as the net is."""
+        return (
+            self.accelerator.num_processes == 1
+            and not self.machine.exact
+            and self.accelerator.scaler is None
+            and not is_compiled(net)
+        )
 
     def agreed(self, value: Value) -> Value:
         """The first process's value, on all of them: where files decide, one looks and the others follow."""
