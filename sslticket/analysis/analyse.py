@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from sslticket import origin
 from sslticket.analysis.endpoints import Endpoints, left
 from sslticket.analysis.subjects import Course, Subject, subjects
+from sslticket.evaluation.agreement import facts
 from sslticket.evaluation.claims import claimed
 from sslticket.evaluation.images import Gallery
 from sslticket.evaluation.tasks import Task, row_of
@@ -125,10 +126,12 @@ def analyse(analysis: Analysis, tasks: Sequence[Task], bench: Workbench) -> Iter
         Diverged: if a loss is not finite.
     """
     survey = Survey.of(analysis, tasks, bench.machine.data_root, bench.numerics)
+    rows = [(subject.task, subject.entrant) for subject in survey.subjects]
+    bench.compare(facts(rows, survey.gallery, bench.precision))
     with Progress(0, show=bench.first) as progress:
         hand = _Hand(survey, bench, progress)
-        for batch_size in {subject.course.batch_size for subject in hand.left()}:
-            bench.check_batch(batch_size)
+        for subject in hand.left():
+            bench.check_batch(subject.task.protocol.fit_for(subject.entrant.model))
         yield from in_turns(hand.left, hand.do, progress, samples=lambda _: hand.samples, rows=len)
 
 
@@ -143,7 +146,8 @@ class _Hand:
     def left(self) -> list[Subject]:
         """What has no row yet."""
         found = self._bench.agreed(self._survey.left() if self._bench.first else [])
-        self._todo = {course.file: course.samples for course in self._survey.trainings(found)}
+        if self._bench.first:
+            self._todo = {course.file: course.samples for course in self._survey.trainings(found)}
         return found
 
     @property

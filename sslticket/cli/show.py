@@ -44,7 +44,10 @@ def show(recipe: Recipe, machine: Machine, output: Path, *, images: int, width: 
             f"give --images from 1 to {recipe.fit.batch_size}"
         )
     chosen = Images.of(recipe, machine)
-    recipe.objective.check(machine.part(recipe.fit.batch_size), len(chosen.views))
+    fit, objective = recipe.fit, recipe.objective
+    whole = objective.whole_batch
+    part = machine.part(fit.batch_size, fit.ghost_batch, objective.name, whole=whole, normalised=False)
+    objective.check(part, len(chosen.views))
     plain, batch = _first(recipe, machine, chosen, images)
     dataset, classes = chosen.source.dataset, chosen.source.manifest.classes
     views = {"image": plain} | _shown(recipe, batch)

@@ -104,14 +104,14 @@ class Lab:
     def reach_rewind_point(self) -> None:
         """Train the dense net from its initialisation to step k and keep everything at that point."""
         # The ticket of level 0 is written after the snapshot, so where it is, the snapshot is too.
-        if self._folder.ticket(0).exists():
+        if self._bench.agreed(self._folder.ticket(0).exists()):
             return
         self._keep_initial()
         loop = self._trainings.loop(level=0)
         self._run(loop, 0, self._stages.rewind, level=0, finds=0)
         if self._bench.first:
             checkpoint.save(self._folder.early, loop, self._stages.rewind, self._bench.accelerator)
-        self._bench.accelerator.wait_for_everyone()
+        self._bench.shared(self._folder.early)
 
     def _keep_initial(self) -> None:
         """Keep W_0 for the control `reset`; on another machine or under another torch no seed brings it back."""
@@ -219,11 +219,12 @@ class Lab:
         return scores
 
     def _there(self, kept: Path, level: int) -> Path:
-        if not kept.exists():
+        if not self._bench.agreed(kept.exists()):
             raise BadInput(
                 f"{kept}, from which level {level} is trained on, is gone; delete the tickets of level 1 and beyond "
                 "and run the same command again"
             )
+        self._bench.shared(kept)
         return kept
 
     def carry(self, level: int) -> None:
@@ -233,7 +234,7 @@ class Lab:
         """
         if self._bench.first:
             checkpoint.save_net(self._folder.carried(level), self._net)
-        self._bench.accelerator.wait_for_everyone()
+        self._bench.shared(self._folder.carried(level))
 
     def keep(
         self, level: int, mask: Mask, weights: State | None = None, *, told: dict[str, Any] | None = None
@@ -284,13 +285,16 @@ class Lab:
             ticket.save(self._folder.ticket(level))
             for earlier in range(level):
                 self._folder.carried(earlier).unlink(missing_ok=True)
-        self._bench.accelerator.wait_for_everyone()
-        if not (path := self._folder.ticket(level)).exists():
-            raise BadInput(f"{path} is not visible to all processes; give --out on a shared folder")
-        return Ticket.load(path)
+        self._bench.shared(self._folder.ticket(level))
+        return Ticket.load(self._folder.ticket(level))
 
     def effective(self, level: int) -> float | None:
-        """Fraction of the weights on a path from the image to the features, which rows of earlier versions lack."""
+        """Fraction of the weights on a path from the image to the features, which rows of earlier versions lack.
+
+        Only the first process looks: it is for who looks on.
+        """
+        if not self._bench.first:
+            return None
         path = self._folder.row(level)
         row = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         found: float | None = row.get("effective_density")

@@ -12,6 +12,7 @@ from sslticket.machine import Machine
 from sslticket.masking.acting import Acting
 from sslticket.masking.layers import described, shortened
 from sslticket.masking.mask import Mask, prunable
+from sslticket.objectives import batchnorm
 from sslticket.recipe import Recipe, flat
 from sslticket.search.base import Search, Stages
 from sslticket.search.folder import RunFolder, identified
@@ -131,7 +132,6 @@ def plan(recipe: Recipe, machine: Machine, out: Path, *, trial: bool = False) ->
     """
     recipe = resolved(recipe, machine)
     images = Images.of(recipe, machine)
-    recipe.objective.check(machine.part(recipe.fit.batch_size), len(images.views))
     clock = recipe.fit.clock(images.epoch(recipe.fit.batch_size))
     search = recipe.search.brought_within(clock) if trial else recipe.search
     changes = _changes(recipe.search, search)
@@ -139,6 +139,11 @@ def plan(recipe: Recipe, machine: Machine, out: Path, *, trial: bool = False) ->
     search.check(recipe.fit, recipe.objective)
     search.learning(recipe.fit, clock)
     backbone = _backbone(recipe, images)
+    fit, objective = recipe.fit, recipe.objective
+    # Heads may have batch norm too, which shows when they are built.
+    normalised, whole = bool(batchnorm.layers(backbone)), objective.whole_batch
+    part = machine.part(fit.batch_size, fit.ghost_batch, objective.name, whole=whole, normalised=normalised)
+    objective.check(part, len(images.views))
     names = search.layers(backbone)
     acting = Acting.whole()
     if recipe.model not in models.KNOWN:  # tests try those, so that a dry run need not

@@ -1,11 +1,16 @@
 """A planned search, run to its end."""
 
+from dataclasses import replace
+
+from sslticket.errors import BadInput
 from sslticket.machine import Machine
 from sslticket.masking.layers import shortened
+from sslticket.recipe import flat
 from sslticket.search.lab import Lab
 from sslticket.search.plan import Plan
 from sslticket.search.watch import Watch
 from sslticket.ticket import Ticket
+from sslticket.training.agreement import Fact, flag
 from sslticket.training.net import Net
 from sslticket.training.progress import Progress
 from sslticket.training.workbench import Workbench
@@ -22,7 +27,6 @@ def run(plan: Plan, machine: Machine) -> dict[str, str]:
     """
     recipe = plan.recipe
     bench = Workbench.on(machine, recipe.precision)
-    bench.check_batch(recipe.fit.batch_size)
     images = plan.images
     net = Net.build(
         recipe.model,
@@ -34,15 +38,22 @@ def run(plan: Plan, machine: Machine) -> dict[str, str]:
         gated=recipe.search.layers,
         learning=recipe.search.learning(recipe.fit, plan.clock),
     )
-    done = max(
-        (plan.samples(level) for level in range(plan.levels + 1) if plan.folder.ticket(level).exists()), default=0
-    )
+    bench.parts(net, recipe.fit)  # which refuses what cannot be, before anything is written
+    watch = Watch(plan, bench, net)
+    bench.compare(_facts(plan, watch))
+    there = bench.sights(lambda: [level for level in range(plan.levels + 1) if plan.folder.ticket(level).exists()])
+    if odd := [rank for rank, levels in enumerate(there) if levels != there[0]]:
+        raise BadInput(
+            f"process {odd[0]} sees {len(there[odd[0]])} tickets in {plan.folder.path}, and process 0 {len(there[0])}; "
+            "give --out on a folder that all machines share"
+        )
+    done = max((plan.samples(level) for level in there[0]), default=0)
     with (
         plan.folder.opened(bench.first),
         bench.prepared(net, plan.steps) as wrapped,
         Progress(plan.samples(plan.levels), done=done, show=bench.first) as progress,
     ):
-        lab = Lab(plan, bench, net, wrapped, Watch(plan, bench, net), progress)
+        lab = Lab(plan, bench, net, wrapped, watch, progress)
         thin = False
         for ticket in recipe.search.tickets(lab):
             progress.note(f"level {ticket.level}: density {ticket.mask.density:.3%}, {lab.summary(ticket.level)}")
@@ -55,6 +66,22 @@ def run(plan: Plan, machine: Machine) -> dict[str, str]:
                 progress.note(_thin(ticket, effective))
                 thin = True  # and later levels are hardly better
     return lab.bad_images
+
+
+def _facts(plan: Plan, watch: Watch) -> dict[str, Fact]:
+    """What all processes must have before them alike."""
+    # What tells own images apart is in the recipe too, and would only be told as a hash.
+    told = replace(plan.recipe, data=replace(plan.recipe.data, origin=None)).to_dict()
+    images, fix = plan.images.source.manifest, "--data-root must show the same images to all"
+    looked = "no evaluation images"
+    if (evaluation := watch.evaluation) is not None:
+        looked = f"{len(evaluation.manifest):,} evaluation images with the hash {evaluation.manifest.hash}"
+    return {
+        **{name: flag(name, value) for name, value in flat(told)},
+        "training images": Fact(f"sees {len(images):,} training images with the hash {images.hash}", fix),
+        "evaluation images": Fact(f"sees {looked}", fix),
+        "out": Fact(f"writes to {plan.folder.path.absolute()}", "give the same --out to every process"),
+    }
 
 
 def _emptied(ticket: Ticket) -> str:

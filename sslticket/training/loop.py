@@ -20,6 +20,7 @@ from sslticket.training.net import Net
 from sslticket.training.optim import optimizer_of, start
 from sslticket.training.progress import Progress
 from sslticket.training.replay import Graph, Replay, Uncapturable
+from sslticket.training.running import Running
 
 _LOOK_EVERY = 1.0  # seconds between looks at the losses; a look waits for the device
 _STUCK, _SAME = 100, 1e-5  # steps in a row at the loss of a collapsed embedding, up to this difference
@@ -46,7 +47,7 @@ class Loop:
         *,
         set_size: int,
         seed: int,
-        accumulate: int = 1,
+        parts: int = 1,
         progress: Progress,
         graph: Callable[[], Graph] | None = None,
     ) -> None:
@@ -55,7 +56,8 @@ class Loop:
         self._accelerator, self._wrapped, self._loader = accelerator, wrapped, loader
         self._schedule, self._clock = fit.schedule(set_size), fit.clock(set_size)
         self._longest = fit.clip
-        self._seed, self._parts, self._progress = seed, accumulate, progress
+        self._seed, self._parts, self._progress = seed, parts, progress
+        self._running = Running(net, parts)
         # Not accelerate's: it looks for a package on disk in every step, and would keep every level's optimiser alive.
         self.optimizer = optimizer_of(net, fit.optimizer)
         if accelerator.scaler is not None:
@@ -91,34 +93,41 @@ class Loop:
 
     def _taken(self, batch: Batch, step: int, progress: float) -> Tensor:
         """Take a step, by a graph where that can be; its loss, ()."""
-        self._reseed(step)
         if self._replay is not None:
+            self._reseed(step)
             try:
                 return self._replay(self._take, batch, progress, self.net.passes)
             except Uncapturable as reason:
                 self._replay = None
                 self._progress.note(f"steps are launched kernel by kernel, since no graph can hold one: {reason}")
-                self._reseed(step)
-        return self._take(batch, progress)
+        return self._take(batch, progress, step)
 
-    def _take(self, batch: Batch, progress: float) -> Tensor:
-        """What the device does in a step; its loss, ()."""
+    def _take(self, batch: Batch, progress: float, step: int | None = None) -> Tensor:
+        """What the device does in a step; its loss, (). Without the step, generators stay as they are seeded."""
         self.optimizer.zero_grad()
         loss = torch.zeros((), device=self._accelerator.device)
+        self._running.begin()
         for part, chunk in enumerate(batch.chunks(self._parts)):
+            if step is not None:
+                self._reseed(step, part)
             with self._unsynchronised(part < self._parts - 1):
                 terms = self._wrapped(chunk, progress)
                 penalty = terms.pop(PENALTY, None)
                 task = torch.stack(list(terms.values())).sum() / self._parts
                 self._accelerator.backward(task if penalty is None else task + penalty / self._parts)
             loss += task.detach()
+            self._running.seen(part)
         self._clip()
         self._step()
         return loss
 
-    def _reseed(self, step: int) -> None:
-        """Dropout and whatever else draws from torch's generator: a function of the step, so nothing of it is saved."""
-        reseed(derive(self._seed, "torch", step, self._accelerator.process_index), self._accelerator.device)
+    def _reseed(self, step: int, part: int = 0) -> None:
+        """Dropout and whatever else draws from torch's generator: a function of the step and of the part's place in it.
+
+        So nothing of it is saved, and one process in many parts draws what as many processes draw.
+        """
+        place = self._accelerator.process_index * self._parts + part
+        reseed(derive(self._seed, "torch", step, place), self._accelerator.device)
 
     def _step(self) -> None:
         if (scaler := self._accelerator.scaler) is None:

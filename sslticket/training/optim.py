@@ -1,13 +1,16 @@
 """Optimisers from their description."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import nn
 
-from sslticket.fit import LARS, SGD, Adam, Optimizer
+from sslticket import fit
+from sslticket.fit import SGD, Adam, Optimizer
 from sslticket.masking import gate
 from sslticket.training.joined import Joined
+from sslticket.training.lars import LARS
 from sslticket.training.net import Net
 
 
@@ -30,10 +33,11 @@ def optimizer(spec: Optimizer, parameters: Iterable[nn.Parameter]) -> torch.opti
     A group's "share", where it has one, is what its learning rate is of the schedule's.
 
     Weight decay falls on all of them, as in the papers; LARS leaves biases and batch norm out, as its own papers do.
-    The fused implementations update all tensors in one call, on CPU and GPU.
+    The fused implementations update all tensors in one call, on CPU and GPU; those without one take all tensors through
+    an operation before the next one.
     """
     chosen = [parameter for parameter in parameters if parameter.requires_grad]
-    if isinstance(spec, LARS):
+    if isinstance(spec, fit.LARS):
         return _lars(spec, chosen)
     if isinstance(spec, SGD):
         return torch.optim.SGD(
@@ -47,7 +51,13 @@ def optimizer(spec: Optimizer, parameters: Iterable[nn.Parameter]) -> torch.opti
     if isinstance(spec, Adam):
         return torch.optim.Adam(chosen, lr=spec.lr, betas=spec.betas, weight_decay=spec.weight_decay, fused=True)
     return torch.optim.RMSprop(
-        chosen, lr=spec.lr, alpha=spec.alpha, eps=spec.eps, momentum=spec.momentum, weight_decay=spec.weight_decay
+        chosen,
+        lr=spec.lr,
+        alpha=spec.alpha,
+        eps=spec.eps,
+        momentum=spec.momentum,
+        weight_decay=spec.weight_decay,
+        foreach=True,
     )
 
 
@@ -77,18 +87,9 @@ def lay_out(optimizer: torch.optim.Optimizer) -> None:
                 values[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
-def _lars(spec: LARS, chosen: list[nn.Parameter]) -> torch.optim.Optimizer:
-    from lightly.utils import lars  # takes seconds, and few recipes use its optimiser
-
-    scaled = {"params": [parameter for parameter in chosen if parameter.dim() > 1]}
+def _lars(spec: fit.LARS, chosen: list[nn.Parameter]) -> torch.optim.Optimizer:
+    scaled: dict[str, Any] = {"params": [parameter for parameter in chosen if parameter.dim() > 1]}
     share = 1.0 if spec.bias_lr is None else spec.bias_lr / spec.lr
     biases = [parameter for parameter in chosen if parameter.dim() <= 1]
-    plain = {"params": biases, "weight_decay": 0.0, "share": share}
-    found: torch.optim.Optimizer = lars.LARS(
-        [scaled, plain],
-        lr=spec.lr,
-        momentum=spec.momentum,
-        weight_decay=spec.weight_decay,
-        trust_coefficient=spec.trust,
-    )
-    return found
+    plain: dict[str, Any] = {"params": biases, "weight_decay": 0.0, "share": share}
+    return LARS([scaled, plain], lr=spec.lr, momentum=spec.momentum, weight_decay=spec.weight_decay, trust=spec.trust)

@@ -74,12 +74,17 @@ def test_the_key_follows_every_setting_and_nothing_else() -> None:
 
 def test_keys_are_what_they_were_before_fields_were_added() -> None:
     names = ("rotnet_digits", "rotnet_resnet50", "rotnet_resnet18_cifar10")
-    keys = {name: resolved(load(name), Machine(exact=True)).key for name in names}
+    # A ghost batch as large as the batch is what there was before there were any.
+    recipes = {name: command.resolve(load(name), {"ghost_batch": 1536}) for name in names}
+    keys = {name: resolved(recipe, Machine(exact=True)).key for name, recipe in recipes.items()}
     assert keys == {
         "rotnet_digits": "rotnet-conv3-digits-10fc1377",
         "rotnet_resnet50": "rotnet-resnet50-imagenet-afe7e22b",
         "rotnet_resnet18_cifar10": "rotnet-resnet18_cifar-cifar10-95191db2",
     }
+    assert resolved(load("rotnet_resnet50"), Machine(exact=True)).key == "rotnet-resnet50-imagenet-c5542e69", (
+        "with the paper's 96 images a GPU"
+    )
     data = load("rotnet_resnet50").to_dict()["data"]
     added = {each.name for each in fields(Data) if each.metadata.get("added")}
     assert {"part", "origin"} <= added

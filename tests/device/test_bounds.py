@@ -5,13 +5,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
+from sslticket.analysis.recalibration import recalibrate
+from sslticket.data.loader import Batch
 from sslticket.data.views import View
+from sslticket.objectives.supervised import Supervised
 from sslticket.recipe import Recipe
+from sslticket.search import scoring
 from sslticket.search.plan import plan
 from sslticket.search.run import run
 from sslticket.training import loop
+from sslticket.training.net import Net
 from sslticket.training.progress import Progress
+from sslticket.training.workbench import Workbench
 from tests.device import cases
 from tests.device.conftest import Device
 from tests.device.pretend import Pretend, Tally
@@ -128,3 +135,20 @@ def test_a_step_of_simclr_launches_no_more_kernels(steps: Callable[[Recipe], lis
     assert worst.kernels.total() <= SIMCLR_KERNELS, "\n".join(
         f"{count} x {what}" for what, count in worst.kernels.most_common()
     )
+
+
+def test_statistics_are_recalibrated_without_a_wait(device: Device) -> None:
+    with device() as accelerator:
+        bench = Workbench.on(cases.MACHINE, "fp32")
+        net = Net.build("conv3", Supervised(), channels=1, image_size=8, classes=10, seed=0).to("sim")
+        given = [Batch((torch.rand(4, 1, 8, 8).to("sim"),), *torch.arange(4).to("sim").expand(2, 4))] * 3
+        before = accelerator.mark()
+        recalibrate(bench.accelerator, net, given)
+        assert not accelerator.mark().since(before).waits
+
+
+def test_scores_are_looked_at_with_one_wait_however_many_layers(device: Device) -> None:
+    with device() as accelerator:
+        found = {str(number): torch.ones(3, device="sim") for number in range(5)}
+        scoring._check(cases.CRITERIA["magnitude"], 0, found)
+        assert accelerator.tally.waits.total() == 2, "whether they are finite, and whether all are 0"
