@@ -31,6 +31,7 @@ from tests.device import autocasting
 
 NAME = "sim"
 aten = torch.ops.aten
+_LIBRARY = torch.library.Library("aten", "IMPL")  # what is registered lasts as long as this
 _ROOT, _HANDOVER = str(Path(sslticket.__file__).parent), "handover.py"
 
 # What waits for the device in CUDA's implementation: the host needs a number, or a size, before it can go on.
@@ -93,6 +94,16 @@ def missing() -> str | None:
     if not hasattr(backend_registration, "_setup_privateuseone_for_python_backend"):
         return f"torch {torch.__version__} has no backends in Python"
     return None
+
+
+@cache
+def _register() -> None:
+    """Make the device known to torch; it stays known as long as the process lives, and is available only at times."""
+    backend_registration._setup_privateuseone_for_python_backend(NAME, _Backend(f"torch.{NAME}"))
+    autocasting.register(NAME)
+    # Where torch goes past Python's own dispatch, as `torch.tensor` does with a device.
+    for func in (aten.empty_strided.default, aten.empty.memory_format, aten._copy_from.default):
+        _LIBRARY.impl(func, partial(_run_unseen, func), "PrivateUse1")
 
 
 class _Backend(types.ModuleType):
@@ -263,6 +274,7 @@ class Pretend(TorchDispatchMode):
 
     def __enter__(self) -> "Pretend":
         assert Pretend.now is None, "there is one device"
+        _register()
         Pretend.now = self
         pinned: dict[int, Tensor] = {}  # kept alive, so that no other tensor has its memory
 
@@ -271,6 +283,8 @@ class Pretend(TorchDispatchMode):
             pinned[copy.untyped_storage().data_ptr()] = copy
             return copy
 
+        # Autograd has a thread for each device that there was when it ran first, and asks for this one's.
+        self._held.enter_context(torch.autograd.set_multithreading_enabled(False))
         self._held.enter_context(mock.patch.object(torch, "Generator", _Generator))
         self._held.enter_context(mock.patch.object(Tensor, "pin_memory", pin_memory))
         self._held.enter_context(
@@ -541,13 +555,3 @@ def _launches(func: Any, args: Any) -> int:
     lists = [given for given in args if isinstance(given, (list, tuple)) and given and isinstance(given[0], Tensor)]
     blocks = sum(math.ceil(tensor.numel() / _ENTRIES) for tensor in lists[0])
     return max(1, math.ceil(len(lists[0]) / _TENSORS[min(len(lists), 5) - 1]), math.ceil(blocks / _BLOCKS))
-
-
-if missing() is None:
-    # Before any backward pass of the process: autograd starts a thread for each device at its first, and only then.
-    backend_registration._setup_privateuseone_for_python_backend(NAME, _Backend(f"torch.{NAME}"))
-    autocasting.register(NAME)
-    # Where torch goes past Python's own dispatch, as `torch.tensor` does with a device.
-    _LIBRARY = torch.library.Library("aten", "IMPL")
-    for _func in (aten.empty_strided.default, aten.empty.memory_format, aten._copy_from.default):
-        _LIBRARY.impl(_func, partial(_run_unseen, _func), "PrivateUse1")
