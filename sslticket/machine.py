@@ -73,19 +73,7 @@ class Machine:
         Raises:
             BadInput: if the batch cannot be shared or cut so, naming what would do.
         """
-        share, odd = divmod(batch, self.processes)
-        if odd:
-            raise BadInput(
-                f"a batch of {batch} cannot be shared by {self.processes} processes; give --batch-size a multiple of "
-                f"{self.processes}"
-            )
-        if ghost is not None and share % ghost:
-            counts = [count for count in range(1, batch // ghost + 1) if batch // ghost % count == 0]
-            raise BadInput(
-                f"a batch of {batch} in ghost batches of {ghost} cannot be shared by {self.processes} processes; start "
-                f"{' or '.join(map(str, counts))} (--num_processes)"
-            )
-        given = self.accumulate or 1
+        share, given = self._share(batch, ghost), self.accumulate or 1
         if whole and given > 1:
             raise BadInput(
                 f"{task} compares the images of a batch, so --accumulate must be 1, got {given}; leave it out, and "
@@ -109,6 +97,22 @@ class Machine:
                 f"recipe say what it sees, such as --ghost-batch {share // given}"
             )
         return given
+
+    def _share(self, batch: int, ghost: int | None) -> int:
+        """Images of a global batch that are this process's."""
+        share, odd = divmod(batch, self.processes)
+        if odd:
+            raise BadInput(
+                f"a batch of {batch} cannot be shared by {self.processes} processes; give --batch-size a multiple of "
+                f"{self.processes}"
+            )
+        if ghost is not None and share % ghost:
+            counts = [count for count in range(1, batch // ghost + 1) if batch // ghost % count == 0]
+            raise BadInput(
+                f"a batch of {batch} in ghost batches of {ghost} cannot be shared by {self.processes} processes; start "
+                f"{' or '.join(map(str, counts))} (--num_processes)"
+            )
+        return share
 
     def part(self, batch: int, ghost: int | None, task: str, *, whole: bool, normalised: bool) -> int:
         """Images of a global batch that an objective sees at once, in this process; see `parts`."""
