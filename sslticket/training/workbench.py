@@ -59,7 +59,8 @@ class Workbench:
         """
         if machine.tensorboard:
             writer()
-        processes.check()
+        if not torch.distributed.is_initialized():  # who starts processes by other means has done that too
+            processes.check()
         processes.patience(machine.timeout * 60)
         if precision == "fp16" and not torch.accelerator.is_available():
             raise BadInput("--precision fp16 does not work here: it needs a GPU; give bf16 or fp32")
