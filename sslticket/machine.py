@@ -15,7 +15,8 @@ class Machine:
     Attributes:
         data_root: folder of the dataset; None looks in $SSLTICKET_DATA and the system's places.
         threads: that decode images, per process; None for the processors there are, shared by the local processes.
-        accumulate: parts in which a process's share of a batch goes through the network, to save memory.
+        accumulate: parts in which a process's share of a batch goes through the network, to save memory; None for as
+            many as the device's memory asks for, where that changes nothing.
         channels_last: memory layout of images and weights; faster on GPUs with tensor cores.
         compile: compile the backbone with torch.compile.
         max_bad_images: unreadable images that are skipped before a run gives up.
@@ -26,7 +27,7 @@ class Machine:
 
     data_root: Path | None = None
     threads: int | None = None
-    accumulate: int = 1
+    accumulate: int | None = None
     channels_last: bool = False
     compile: bool = False
     max_bad_images: int = 100
@@ -34,7 +35,7 @@ class Machine:
     tensorboard: bool = False
 
     def __post_init__(self) -> None:
-        if self.accumulate < 1 or (self.threads is not None and self.threads < 1):
+        if any(count is not None and count < 1 for count in (self.accumulate, self.threads)):
             raise BadInput("--accumulate and --threads count from 1")
         if self.max_bad_images < 0:
             raise BadInput("--max-bad-images cannot be negative; 0 stops at the first unreadable image")
@@ -43,7 +44,7 @@ class Machine:
 
     def part(self, batch_size: int) -> int:
         """Images of a global batch that go through the network at once, in this process."""
-        return batch_size // (int(os.environ.get("WORLD_SIZE", "1")) * self.accumulate)
+        return batch_size // (int(os.environ.get("WORLD_SIZE", "1")) * (self.accumulate or 1))
 
     @property
     def decoders(self) -> int:

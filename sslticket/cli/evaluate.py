@@ -65,9 +65,15 @@ def _evaluate(given: argparse.Namespace) -> None:
 
 def _print_outlook(rows: "list[Task]", bench: "Workbench") -> None:
     from sslticket.evaluation.matrix import Matrix
+    from sslticket.evaluation.memory import Memory
     from sslticket.evaluation.outlook import outlook
     from sslticket.evaluation.pace import Pace
 
     if bench.first:
         pace = Pace(dict.fromkeys(task.run for task in rows), bench.device_name, bench.precision)
-        print(outlook(Matrix.of(rows, bench.machine.data_root, bench.precision), pace))
+        matrix = Matrix.of(rows, bench.machine.data_root, bench.precision)
+        print(outlook(matrix, pace))
+        trainings = [each for each in matrix.trainings() if each.samples]
+        kinds = dict.fromkeys((each.like.protocol, each.model, each.channels) for each in trainings)
+        for line in Memory(bench).lines(kinds, matrix.gallery):
+            print(line)

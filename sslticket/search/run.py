@@ -6,7 +6,7 @@ from sslticket.search.lab import Lab
 from sslticket.search.plan import Plan
 from sslticket.search.watch import Watch
 from sslticket.ticket import Ticket
-from sslticket.training.net import Net
+from sslticket.training.memory import Needs, Room, smallest_parts
 from sslticket.training.progress import Progress
 from sslticket.training.workbench import Workbench
 
@@ -21,19 +21,12 @@ def run(plan: Plan, machine: Machine) -> dict[str, str]:
         Diverged: if a loss is not finite.
     """
     recipe = plan.recipe
+    needs = plan.needs  # told while this process is alone: an objective may gather from the others
     bench = Workbench.on(machine, recipe.precision)
     bench.check_batch(recipe.fit.batch_size)
-    images = plan.images
-    net = Net.build(
-        recipe.model,
-        recipe.objective,
-        channels=images.source.dataset.channels,
-        image_size=images.views[0].size,
-        classes=len(images.source.manifest.classes),
-        seed=recipe.seeds.init,
-        gated=recipe.search.layers,
-        learning=recipe.search.learning(recipe.fit, plan.clock),
-    )
+    if needs is not None and not plan.folder.ticket(plan.levels).exists():
+        _check_memory(plan, needs, bench)
+    net = plan.net()
     done = max(
         (plan.samples(level) for level in range(plan.levels + 1) if plan.folder.ticket(level).exists()), default=0
     )
@@ -55,6 +48,21 @@ def run(plan: Plan, machine: Machine) -> dict[str, str]:
                 progress.note(_thin(ticket, effective))
                 thin = True  # and later levels are hardly better
     return lab.bad_images
+
+
+def _check_memory(plan: Plan, needs: Needs, bench: Workbench) -> None:
+    """Whether a part of a batch fits on the device.
+
+    Raises:
+        BadInput: if not, with what would help.
+    """
+    room = Room.on(bench.accelerator.device)
+    if room is None:
+        return
+    fitting = plan.part // smallest_parts(needs, plan.part, room.free)
+    fixes = [f"--ghost-batch {fitting} (another recipe)"] if fitting < plan.part else []
+    fixes += ["--precision bf16 (another recipe)"] if bench.precision == "fp32" else []
+    room.check(needs.need(plan.part), *fixes, "more processes", "a smaller --image-size")
 
 
 def _emptied(ticket: Ticket) -> str:

@@ -97,7 +97,7 @@ class Scoring:
 
     def _losses(self, count: int, step: int, temperature: float) -> Iterator[Tensor]:
         """The loss of each part of each batch, divided by the number of parts."""
-        net, parts, total = self._net, self._bench.machine.accumulate, self._plan.clock.total
+        net, parts, total = self._net, self._bench.machine.accumulate or 1, self._plan.clock.total
         self._progress.task("scores", count)
         for number, batch in enumerate(self._batches.train(0, count)):
             torch.manual_seed(derive(self._seed, "torch", number, self._bench.accelerator.process_index))

@@ -69,12 +69,17 @@ class Workbench:
         Raises:
             BadInput: naming the multiple that would do.
         """
-        processes, parts = self.accelerator.num_processes, self.machine.accumulate
+        processes, parts = self.accelerator.num_processes, self.machine.accumulate or 1
         if batch_size % (processes * parts):
             raise BadInput(
                 f"a batch of {batch_size} cannot be shared by {processes} processes in {parts} parts each; "
                 f"give --batch-size a multiple of {processes * parts}"
             )
+
+    def part(self, batch_size: int) -> int:
+        """Source images of a global batch that go through the network at once, in this process."""
+        processes: int = self.accelerator.num_processes
+        return batch_size // (processes * (self.machine.accumulate or 1))
 
     def loader(
         self,
@@ -132,7 +137,7 @@ class Workbench:
             fit,
             set_size=set_size,
             seed=seed,
-            accumulate=self.machine.accumulate,
+            accumulate=self.machine.accumulate or 1,
             progress=progress,
         )
 
