@@ -17,6 +17,7 @@ recipe = Recipe(
     fit=Fit(
         length="30ep",
         batch_size=4096,
+        ghost_batch=256,
         optimizer=SGD(lr=0.1, weight_decay=1e-4),
         drops=("20ep",),
     ),

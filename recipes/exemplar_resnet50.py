@@ -17,6 +17,7 @@ recipe = Recipe(
     fit=Fit(
         length="30ep",
         batch_size=1536,
+        ghost_batch=48,
         optimizer=SGD(lr=1.0, weight_decay=1e-5),
         drops=("20ep", "25ep"),
     ),

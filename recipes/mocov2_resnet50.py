@@ -16,6 +16,7 @@ recipe = Recipe(
     fit=Fit(
         length="200ep",
         batch_size=256,
+        ghost_batch=32,
         optimizer=SGD(lr=0.03, weight_decay=1e-4),
         decay="cosine",
     ),

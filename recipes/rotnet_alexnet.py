@@ -17,6 +17,7 @@ recipe = Recipe(
     fit=Fit(
         length="90ep",
         batch_size=8192,
+        ghost_batch=512,
         optimizer=SGD(lr=0.5, weight_decay=1e-5),
         warmup="2ep",
         drops=("30ep", "60ep"),

@@ -16,6 +16,7 @@ recipe = Recipe(
     fit=Fit(
         length="90ep",
         batch_size=1536,
+        ghost_batch=96,
         optimizer=SGD(lr=1.0, weight_decay=1e-5),
         warmup="5ep",
         drops=("50ep", "65ep", "80ep"),

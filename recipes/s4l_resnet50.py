@@ -19,6 +19,7 @@ recipe = Recipe(
     fit=Fit(
         length="200ep",
         batch_size=2048,
+        ghost_batch=64,
         optimizer=SGD(lr=0.1, weight_decay=3e-4),
         warmup="5ep",
         drops=("140ep", "160ep", "180ep"),

@@ -17,6 +17,7 @@ recipe = Recipe(
     fit=Fit(
         length="90ep",
         batch_size=4096,
+        ghost_batch=512,
         optimizer=SGD(lr=0.4, weight_decay=1e-4),
         drops=("30ep", "60ep"),
     ),

@@ -20,6 +20,7 @@ recipe = Recipe(
     fit=Fit(
         length="1000ep",
         batch_size=768,
+        ghost_batch=96,
         optimizer=SGD(lr=0.01, weight_decay=3e-3),
         drops=("700ep", "800ep", "900ep"),
     ),

@@ -18,6 +18,7 @@ recipe = Recipe(
     fit=Fit(
         length="200ep",
         batch_size=768,
+        ghost_batch=96,
         optimizer=SGD(lr=0.3, weight_decay=3e-4),
         warmup="5ep",
         drops=("140ep", "160ep", "180ep"),

@@ -18,6 +18,7 @@ recipe = Recipe(
     fit=Fit(
         length="200ep",
         batch_size=1536,
+        ghost_batch=96,
         optimizer=SGD(lr=0.03, weight_decay=1e-3),
         warmup="5ep",
         drops=("140ep", "160ep", "180ep"),

@@ -17,6 +17,7 @@ recipe = Recipe(
     fit=Fit(
         length="90ep",
         batch_size=2048,
+        ghost_batch=128,
         optimizer=SGD(lr=0.1, weight_decay=1e-4),
         drops=("50ep", "65ep", "80ep"),
     ),

@@ -18,6 +18,7 @@ recipe = Recipe(
     fit=Fit(
         length="160ep",
         batch_size=512,
+        ghost_batch=256,
         optimizer=SGD(lr=0.1, weight_decay=1e-4),
         drops=("80ep", "120ep"),
     ),

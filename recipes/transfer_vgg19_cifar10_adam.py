@@ -19,6 +19,7 @@ recipe = Recipe(
     fit=Fit(
         length="160ep",
         batch_size=512,
+        ghost_batch=256,
         optimizer=Adam(lr=3e-4, weight_decay=1e-4),
         drops=("80ep", "120ep"),
     ),

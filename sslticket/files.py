@@ -1,12 +1,13 @@
 """Files that are there whole or not at all."""
 
+import fcntl
 import json
 import os
 import shutil
 import socket
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,20 @@ def runs(pid: int) -> bool:
     except PermissionError:  # somebody else's
         return True
     return True
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Be the only process that makes a file until the block ends; others that come here wait, and then look again.
+
+    Where the folder cannot be written, or its file system has no locks, nobody waits.
+    """
+    with ExitStack() as held:
+        with suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock = held.enter_context((path.parent / f".{path.name}.lock").open("a"))
+            fcntl.flock(lock, fcntl.LOCK_EX)  # the system lets go of it whenever the process ends
+        yield
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

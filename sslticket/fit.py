@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from sslticket import plain
@@ -63,7 +63,7 @@ class RMSprop:
 
 @dataclass(frozen=True, kw_only=True)
 class LARS:
-    """SGD whose rate is scaled for each tensor by the norms of weight and gradient (You et al. 2017); lightly's.
+    """SGD whose rate is scaled for each tensor by the norms of weight and gradient (You et al. 2017).
 
     Biases and batch norm get neither the scaling nor weight decay, as in SimCLR and after.
 
@@ -130,6 +130,8 @@ class Fit:
     Attributes:
         length: of the whole training ("90ep", "2500it", "3840000samples").
         batch_size: images in a global batch, all processes together.
+        ghost_batch: images of it whose statistics batch norm takes together in training, as a GPU's were in the papers;
+            None for the whole batch, however many processes share it.
         optimizer: SGD, Adam, RMSprop or LARS with its learning rate and weight decay.
         warmup: over which the learning rate rises linearly from 0.
         drops: when the learning rate is divided by 10.
@@ -146,10 +148,12 @@ class Fit:
     decay: Decay = "drops"
     last_lr: float = 0.0
     clip: float | None = None
+    ghost_batch: int | None = field(default=None, metadata=plain.ADDED)
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
             raise BadInput(f"a batch of {self.batch_size} images is too small; give --batch-size at least 1")
+        self._check_ghosts()
         if Span.parse(self.length).unit == "%":
             raise BadInput(
                 f"a length of {self.length} is a share of itself; write it like 90ep, 2500it or 100000samples"
@@ -166,6 +170,19 @@ class Fit:
             raise BadInput(f"gradients cannot be clipped to a norm of {self.clip:g}; give --clip above 0")
         for span in (self.warmup, *self.drops):
             Span.parse(span)
+
+    def _check_ghosts(self) -> None:
+        if self.ghost_batch is None:
+            return
+        if self.ghost_batch < 2:
+            raise BadInput(f"{self.ghost_batch} images have no statistics; --ghost-batch must be 2 or more")
+        if self.ghost_batch >= self.batch_size:
+            object.__setattr__(self, "ghost_batch", None)  # which is the same, and has one key
+        elif self.batch_size % self.ghost_batch:
+            raise BadInput(
+                f"a batch of {self.batch_size} cannot be cut into ghost batches of {self.ghost_batch}; give "
+                f"--batch-size a multiple of {self.ghost_batch}, or another --ghost-batch"
+            )
 
     @classmethod
     def from_dict(cls, tree: Mapping[str, Any]) -> "Fit":

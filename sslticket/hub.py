@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sslticket.errors import BadInput
-from sslticket.files import written_whole
+from sslticket.files import locked, written_whole
 
 TICKET = "ticket.safetensors"
 """The ticket's name in an exported folder."""
@@ -115,7 +115,8 @@ def kept(place: Path | str, out: Path) -> Path:
     source = fetched(name)
     revision = f"@{name.revision.replace('/', '--')}" if name.revision else ""
     copy = out / f"{name.repo.replace('/', '--')}{revision}" / name.file
-    if not copy.is_file() or not filecmp.cmp(source, copy, shallow=False):
-        with written_whole(copy) as temporary:
-            shutil.copyfile(source, temporary)
+    with locked(copy):
+        if not copy.is_file() or not filecmp.cmp(source, copy, shallow=False):
+            with written_whole(copy) as temporary:
+                shutil.copyfile(source, temporary)
     return copy

@@ -1,5 +1,6 @@
 """Where a measurement comes from: commit, library versions, command and device."""
 
+import hashlib
 import os
 import shlex
 import subprocess
@@ -37,6 +38,19 @@ def commit() -> str:
     except (OSError, subprocess.CalledProcessError):
         return ""
     return head.stdout.strip() + ("+changes" if changed.stdout.strip() else "")
+
+
+@cache
+def code() -> str:
+    """16 hexadecimal digits over our own files and the script that runs, wherever they lie."""
+    here, digest = Path(__file__).resolve().parent, hashlib.sha256()
+    files = {str(path.relative_to(here)): path for path in here.rglob("*.py")}
+    script = Path(sys.argv[0])
+    if script.suffix == ".py" and script.is_file():
+        files["script"] = script
+    for name, path in sorted(files.items()):
+        digest.update(f"{name}\n".encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def command() -> str:

@@ -115,7 +115,8 @@ class Recipe:
         fit: how it is trained.
         search: how weights are pruned and rewound.
         seed: from which initialisation, order, augmentation and subset are drawn.
-        precision: of the forward and backward pass; weights are float32 throughout.
+        precision: of the forward and backward pass; weights are float32 throughout. None for the device's own: bf16
+            on CUDA, fp32 elsewhere and with --exact; the key tells which.
     """
 
     model: str
@@ -124,7 +125,7 @@ class Recipe:
     fit: Fit
     search: "Search"
     seed: int = 0
-    precision: Precision = "fp32"
+    precision: Precision | None = None
 
     def views(self, standard: View) -> tuple[View, ...]:
         """What the network is shown of each image in training, from the dataset's standard training view."""

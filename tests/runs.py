@@ -24,6 +24,7 @@ def recipe(objective: Objective | None = None, *, momentum: bool = True, **chang
         "objective": objective or Supervised(),
         "fit": Fit(length=f"{STEPS}it", batch_size=BATCH, optimizer=optimizer, drops=("4it",)),
         "search": IMP(levels=3, rate=0.5, rewind=f"{REWIND}it"),
+        "precision": "fp32",  # whatever the device's own is: bits are compared
     }
     return Recipe(**(settings | changes))  # type: ignore[arg-type]
 

@@ -9,7 +9,7 @@ ROOT = Path(__file__).parent.parent / "sslticket"
 
 FLOORS = (
     ("errors",),
-    ("randomness", "units", "files", "origin", "plain"),
+    ("randomness", "units", "files", "origin", "plain", "processes"),
     ("machine", "status", "hub", "fit", "data", "models", "masking"),
     ("recipe", "ticket"),
     ("objectives",),
@@ -30,6 +30,7 @@ PURE = (
     "randomness",
     "machine",
     "origin",
+    "processes",
     "hub",
     "data.inputs",
     "data.manifest",

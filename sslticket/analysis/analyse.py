@@ -10,11 +10,13 @@ from typing import Any, ClassVar
 from sslticket import origin
 from sslticket.analysis.endpoints import Endpoints, left
 from sslticket.analysis.subjects import Course, Subject, subjects
+from sslticket.evaluation.agreement import facts
 from sslticket.evaluation.claims import claimed
 from sslticket.evaluation.images import Gallery
 from sslticket.evaluation.tasks import Task, row_of
 from sslticket.evaluation.turns import in_turns
 from sslticket.files import write_row
+from sslticket.training.numerics import Numerics, computed
 from sslticket.training.progress import Progress
 from sslticket.training.workbench import Workbench
 
@@ -67,14 +69,14 @@ class Survey:
     gallery: Gallery
 
     @classmethod
-    def of(cls, analysis: Analysis, tasks: Sequence[Task], data_root: Path | None, precision: str) -> "Survey":
+    def of(cls, analysis: Analysis, tasks: Sequence[Task], data_root: Path | None, numerics: Numerics) -> "Survey":
         """Check every ticket and open all images before anything is trained.
 
         Raises:
             BadInput: see `subjects`.
         """
         gallery = Gallery(data_root)
-        survey = cls(analysis, subjects(tasks, gallery, precision, dense=analysis.beside_dense), gallery)
+        survey = cls(analysis, subjects(tasks, gallery, numerics, dense=analysis.beside_dense), gallery)
         for subject in survey.subjects:
             task, file = subject.task, analysis.row_file(subject.task)
             row = row_of(file) if survey.is_done(subject) else None
@@ -123,11 +125,13 @@ def analyse(analysis: Analysis, tasks: Sequence[Task], bench: Workbench) -> Iter
         BadInput: if a ticket cannot be analysed, see `subjects`, or data is missing.
         Diverged: if a loss is not finite.
     """
-    survey = Survey.of(analysis, tasks, bench.machine.data_root, bench.precision)
+    survey = Survey.of(analysis, tasks, bench.machine.data_root, bench.numerics)
+    rows = [(subject.task, subject.entrant) for subject in survey.subjects]
+    bench.compare(facts(rows, survey.gallery, bench.precision))
     with Progress(0, show=bench.first) as progress:
         hand = _Hand(survey, bench, progress)
-        for batch_size in {subject.course.batch_size for subject in hand.left()}:
-            bench.check_batch(batch_size)
+        for subject in hand.left():
+            bench.check_batch(subject.task.protocol.fit_for(subject.entrant.model))
         yield from in_turns(hand.left, hand.do, progress, samples=lambda _: hand.samples, rows=len)
 
 
@@ -142,7 +146,8 @@ class _Hand:
     def left(self) -> list[Subject]:
         """What has no row yet."""
         found = self._bench.agreed(self._survey.left() if self._bench.first else [])
-        self._todo = {course.file: course.samples for course in self._survey.trainings(found)}
+        if self._bench.first:
+            self._todo = {course.file: course.samples for course in self._survey.trainings(found)}
         return found
 
     @property
@@ -190,5 +195,6 @@ class _Hand:
             },
             "device": "; ".join(dict.fromkeys(each["device"] for each in told)),
             "precision": self._bench.precision,
+            "numerics": "; ".join(dict.fromkeys(map(computed, told))),
             **origin.stamp(),
         }

@@ -9,11 +9,12 @@ from sslticket.ticket import Ticket
 
 
 def said(path: Path, ticket: Ticket) -> dict[str, Any]:
-    """All but what is measured; nothing is trained for it, so images and precision are those of the search.
+    """All but what is measured; nothing is trained for it, so images and numerics are those of the search.
 
     Args:
         path: of the ticket's file.
         ticket: read from there.
     """
-    came = {"data_hash": ticket.provenance["data_hash"], "device": "cpu", "precision": ticket.recipe["precision"]}
-    return about(path, ticket) | came | origin.stamp()
+    precision = ticket.recipe["precision"]
+    how = {"device": "cpu", "precision": precision, "numerics": ticket.provenance.get("numerics", precision)}
+    return about(path, ticket) | {"data_hash": ticket.provenance["data_hash"], **how} | origin.stamp()

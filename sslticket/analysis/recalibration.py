@@ -32,9 +32,11 @@ def recalibrate(accelerator: Accelerator, net: Net, batches: Iterable[Batch]) ->
     net.eval()
     for layer in layers:
         layer.reset_running_stats()
-        layer.momentum = None  # torch then takes the mean over all batches
         layer.train()
-    for batch in batches:
+    for number, batch in enumerate(batches, 1):
+        for layer in layers:
+            # The mean over all batches, as without a momentum; torch would then ask the device for the number.
+            layer.momentum = 1 / number
         with accelerator.autocast():
             net.backbone(batch.views[0])
     for layer, momentum in zip(layers, momenta, strict=True):

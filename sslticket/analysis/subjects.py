@@ -12,6 +12,7 @@ from sslticket.evaluation.protocols import Protocol
 from sslticket.evaluation.score import control_seed, replicated, seeds_of
 from sslticket.evaluation.tasks import Head, Task, matrix
 from sslticket.ticket import Ticket, run_of
+from sslticket.training.numerics import Numerics
 
 LOCAL = "local"
 """A random subnetwork: the ticket's mask permuted within each layer, over the dense network's W_k."""
@@ -25,7 +26,7 @@ class Course:
         task: the ticket, or the random subnetwork in its place, with protocol and seed.
         hash: the ticket's.
         order: which of the orders in which the seed shows the images.
-        precision: of the passes.
+        numerics: how it computes.
         model: the network.
         channels: of the images.
         rewind_samples: source images that W_k has seen.
@@ -36,7 +37,7 @@ class Course:
     task: Task
     hash: str
     order: int
-    precision: str
+    numerics: str
     model: str
     channels: int
     rewind_samples: int
@@ -54,7 +55,7 @@ class Course:
         clock = ".start0" if self.rewind_samples and self.task.protocol.start == "0" else ""
         # Earlier versions drew one random subnetwork for all replicates of a search.
         control = self.task.control if self.task.control == "ticket" else f"{self.task.control}-replicate"
-        return f"{self.hash}.{control}.{how}.{self.precision}{clock}"
+        return f"{self.hash}.{control}.{how}.{self.numerics.replace(' ', '-')}{clock}"
 
     @property
     def file(self) -> Path:
@@ -108,13 +109,13 @@ def wanted(
     return matrix(paths, controls, protocols, seeds, heads, part, beside=False, anew=())
 
 
-def subjects(tasks: Sequence[Task], gallery: Gallery, precision: str, *, dense: bool) -> list[Subject]:
+def subjects(tasks: Sequence[Task], gallery: Gallery, numerics: Numerics, *, dense: bool) -> list[Subject]:
     """What these tasks are about; of their tickets one or two are in memory at a time.
 
     Args:
         tasks: whose control is "ticket" or "local".
         gallery: the protocols' images.
-        precision: of the passes.
+        numerics: how the trainings compute.
         dense: whether the dense network is trained beside each.
 
     Raises:
@@ -132,7 +133,7 @@ def subjects(tasks: Sequence[Task], gallery: Gallery, precision: str, *, dense: 
             beside = dense_beside(path)
             if beside not in entrants:
                 entrants[beside] = Entrant.read(beside, protocols[run_of(path)])
-    return [_subject(task, entrants, gallery, precision, dense) for task in tasks]
+    return [_subject(task, entrants, gallery, numerics, dense) for task in tasks]
 
 
 def subnetwork(task: Task) -> Ticket:
@@ -155,19 +156,21 @@ def _runs(tasks: Sequence[Task]) -> list[Path]:
     return list(dict.fromkeys(task.run for task in tasks))
 
 
-def _subject(task: Task, entrants: Mapping[Path, Entrant], gallery: Gallery, precision: str, dense: bool) -> Subject:
+def _subject(
+    task: Task, entrants: Mapping[Path, Entrant], gallery: Gallery, numerics: Numerics, dense: bool
+) -> Subject:
     entrant = entrants[task.path]
     whole = entrant.kept == entrant.total
     # A mask of ones has no random one beside it.
-    own = _course(replace(task, control="ticket") if whole else task, entrant, gallery, precision)
+    own = _course(replace(task, control="ticket") if whole else task, entrant, gallery, numerics)
     if not dense:
         return Subject(task, entrant, own, None)
     start = task.path if whole else task.path.with_name(DENSE)
-    beside = _course(replace(task, path=start, control="ticket"), entrants[start], gallery, precision)
+    beside = _course(replace(task, path=start, control="ticket"), entrants[start], gallery, numerics)
     return Subject(task, entrant, own, beside)
 
 
-def _course(task: Task, entrant: Entrant, gallery: Gallery, precision: str) -> Course:
+def _course(task: Task, entrant: Entrant, gallery: Gallery, numerics: Numerics) -> Course:
     images = gallery.splits(task.protocol, entrant.channels).training.manifest
     rewound = entrant.about["rewind_samples"]
     try:
@@ -178,7 +181,7 @@ def _course(task: Task, entrant: Entrant, gallery: Gallery, precision: str) -> C
         task=task,
         hash=entrant.hash,
         order=0,
-        precision=precision,
+        numerics=str(numerics.over(stop - start)),
         model=entrant.model,
         channels=entrant.channels,
         rewind_samples=rewound,

@@ -171,10 +171,11 @@ def _analyse(analysis: "Analysis", given: argparse.Namespace) -> None:
     if out and bench.first:
         print(f"levels left out: {' '.join(map(str, out))}; --levels all takes them too")
     if given.dry_run:
-        pace = Pace(dict.fromkeys(task.run for task in asked), bench.device_name, bench.precision)
+        pace = Pace(dict.fromkeys(task.run for task in asked), bench.device_name, bench.numerics)
         if bench.first:
-            survey = Survey.of(analysis, asked, bench.machine.data_root, bench.precision)
+            survey = Survey.of(analysis, asked, bench.machine.data_root, bench.numerics)
             print(outlook(survey, pace))
+            print(f"numerics: {bench.numerics.said}")
             courses = survey.trainings(survey.left())
             kinds = dict.fromkeys((each.task.protocol, each.model, each.channels) for each in courses)
             for line in Memory(bench).lines(kinds, survey.gallery):

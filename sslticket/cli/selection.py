@@ -39,7 +39,9 @@ def add(parser: flags.Parser, *, levels: str = USUAL) -> None:
         help="what the protocol's images are if they are not the whole official set, such as flowers102 [none]",
     )
     parser.add_argument("--seeds", nargs="+", metavar="SEED", help="such as 0 1 2 or 0-5 [the protocol's own]")
-    parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="of the passes [fp32]")
+    parser.add_argument(
+        "--precision", choices=("fp32", "bf16", "fp16"), help="of the passes [bf16 on CUDA without --exact, else fp32]"
+    )
     parser.add_argument("--dry-run", action="store_true", help="print what is done and what is left; train nothing")
 
 

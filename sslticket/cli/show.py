@@ -44,7 +44,10 @@ def show(recipe: Recipe, machine: Machine, output: Path, *, images: int, width: 
             f"give --images from 1 to {recipe.fit.batch_size}"
         )
     chosen = Images.of(recipe, machine)
-    recipe.objective.check(machine.part(recipe.fit.batch_size), len(chosen.views))
+    fit, objective = recipe.fit, recipe.objective
+    whole = objective.whole_batch
+    part = machine.part(fit.batch_size, fit.ghost_batch, objective.name, whole=whole, normalised=False)
+    objective.check(part, len(chosen.views))
     plain, batch = _first(recipe, machine, chosen, images)
     dataset, classes = chosen.source.dataset, chosen.source.manifest.classes
     views = {"image": plain} | _shown(recipe, batch)
@@ -80,7 +83,7 @@ def _first(recipe: Recipe, machine: Machine, images: Images, count: int) -> tupl
 def _shown(recipe: Recipe, batch: Batch) -> dict[str, Tensor]:
     """What the objective looks at; what it draws itself, it draws from the training's seed of step 0."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive(derive(recipe.seeds.augment, 0), "torch", 0, 0))
+        torch.default_generator.manual_seed(derive(derive(recipe.seeds.augment, 0), "torch", 0, 0))
         return recipe.objective.shown(batch)
 
 

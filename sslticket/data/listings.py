@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from sslticket.data.folders import Listing, class_folders, listing
-from sslticket.files import written_whole
+from sslticket.files import locked, written_whole
 
 log = logging.getLogger("sslticket")
 
@@ -57,20 +57,30 @@ def kept(place: Path, stamp: Stamp, make: Callable[[], dict[str, np.ndarray]]) -
     name = hashlib.sha256(str(place.resolve()).encode("utf-8", "surrogateescape")).hexdigest()[:16]
     path = cache_folder() / "lists" / f"{name}.npz"
     state = np.frombuffer(stamp.text.encode("utf-8", "surrogateescape"), np.uint8)
+    if there := _there(path, state):
+        return there
+    with locked(path):  # one process makes it, for those beside it too
+        if there := _there(path, state):
+            return there
+        made = make()
+        if time.time() - stamp.latest > _SETTLED:
+            try:
+                with written_whole(path) as temporary, temporary.open("wb") as target:
+                    np.savez(target, allow_pickle=False, state=state, **made)
+            except OSError as error:
+                log.info("the list of %s is not kept, %s: %s", place, path, error.strerror)
+        return made
+
+
+def _there(path: Path, state: np.ndarray) -> dict[str, np.ndarray] | None:
+    """The arrays in a file, if they are of this state."""
     try:
         with path.open("rb") as file, np.load(file) as content:
             if np.array_equal(content["state"], state):
                 return {name: content[name] for name in content.files if name != "state"}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         pass  # none yet, or one that is damaged: it is only a copy
-    made = make()
-    if time.time() - stamp.latest > _SETTLED:
-        try:
-            with written_whole(path) as temporary, temporary.open("wb") as target:
-                np.savez(target, allow_pickle=False, state=state, **made)
-        except OSError as error:
-            log.info("the list of %s is not kept, %s: %s", place, path, error.strerror)
-    return made
+    return None
 
 
 def joined(names: Iterable[str]) -> np.ndarray:

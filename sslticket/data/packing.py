@@ -14,7 +14,7 @@ from sslticket.data.decoding import FORMATS, UNREADABLE, upright
 from sslticket.data.folders import Listing
 from sslticket.data.listings import cache_folder
 from sslticket.errors import BadInput
-from sslticket.files import write_json, written_whole
+from sslticket.files import locked, write_json, written_whole
 
 
 def packed(images: Listing, size: int, channels: int) -> tuple[np.ndarray, dict[str, str]]:
@@ -37,20 +37,26 @@ def packed(images: Listing, size: int, channels: int) -> tuple[np.ndarray, dict[
     place = cache_folder() / "packed" / f"{_key(images, size, channels)}.npy"
     notes = place.with_suffix(".json")
     if not place.exists():
-        pixels, bad = _decoded(images, size, channels)
-        if len(bad) == len(images.files):
-            name, reason = next(iter(bad.items()))
-            raise BadInput(f"none of the {len(bad)} images in {images.root} can be read; the first, {name}: {reason}")
-        try:
-            write_json(notes, bad)
-            with written_whole(place) as temporary, temporary.open("wb") as file:
-                np.save(file, pixels)
-        except OSError as error:
-            raise BadInput(
-                f"cannot keep the packed images in {place.parent}: {error.strerror}; set SSLTICKET_CACHE to a folder "
-                "that can be written"
-            ) from error
+        with locked(place):  # one process decodes, for those beside it too
+            if not place.exists():
+                _pack(images, size, channels, place, notes)
     return np.load(place, mmap_mode="r"), json.loads(notes.read_text())
+
+
+def _pack(images: Listing, size: int, channels: int, place: Path, notes: Path) -> None:
+    pixels, bad = _decoded(images, size, channels)
+    if len(bad) == len(images.files):
+        name, reason = next(iter(bad.items()))
+        raise BadInput(f"none of the {len(bad)} images in {images.root} can be read; the first, {name}: {reason}")
+    try:
+        write_json(notes, bad)
+        with written_whole(place) as temporary, temporary.open("wb") as file:
+            np.save(file, pixels)
+    except OSError as error:
+        raise BadInput(
+            f"cannot keep the packed images in {place.parent}: {error.strerror}; set SSLTICKET_CACHE to a folder "
+            "that can be written"
+        ) from error
 
 
 def _key(images: Listing, size: int, channels: int) -> str:

@@ -1,13 +1,15 @@
-"""Effects on pixels, a batch at a time, on whatever device the batch is on; the same code for every loader.
+"""Effects on pixels, a batch at a time, on whatever device the batch is on; the same arithmetic for every loader.
 
 Done by torch after the crop and not inside DALI: DALI's hue is not torchvision's, its operations have one order for all
-images of a batch, and the resident loader needs them too. On a GPU they run there; nothing is copied.
+images of a batch, and the resident loader needs them too. On a GPU they run there: what was drawn for a batch becomes
+`Stroke`s on the host, whose numbers go over in one copy, so that nothing is looked up on the device and nobody waits.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,11 +17,31 @@ from torch import Tensor
 
 from sslticket.data import colours
 from sslticket.data.effects import Blur, Drawn, Effect, Grayscale, HSVNoise, Jitter, Rotate, Solarize
-from sslticket.data.geometry import blurred, rotated
+from sslticket.data.geometry import blurred, gridded, rotated, tapped
+from sslticket.data.handover import together
 from sslticket.data.views import Draws, View
 
 # On a CPU, images are worked on in parts that stay in a core's cache, large images alone; measured. In numbers:
 _AT_ONCE, _LARGE = 2**19, 2**15
+
+
+class Stroke(NamedTuple):
+    """One change to some or all images of a batch.
+
+    Attributes:
+        change: of (B, C, H, W) pixels, which it may overwrite, and the numbers.
+        numbers: of the B images that are changed.
+        rows: which images of the batch these are, int64; None for all.
+    """
+
+    change: Callable[..., Tensor]
+    numbers: tuple[np.ndarray, ...] = ()
+    rows: np.ndarray | None = None
+
+    @property
+    def arrays(self) -> tuple[np.ndarray, ...]:
+        """What must be where the pixels are."""
+        return self.numbers if self.rows is None else (self.rows, *self.numbers)
 
 
 @dataclass(frozen=True)
@@ -44,16 +66,21 @@ class Finish:
         """Pixels of 0 to 255, (B, C, H, W) of any real dtype -> float32 of the same shape and memory format."""
         if not view.effects:
             return torch.sub(pixels, self.mean).mul_(self.scale)
+        if pixels.is_cpu:
+            return _in_parts(pixels.float(), draws, view, lambda planes: planes.sub_(self.mean).mul_(self.scale))
+        wanted = strokes(view, draws, pixels.shape, at_once=True)
+        numbers = together([array for stroke in wanted for array in stroke.arrays], pixels.device)
+        return self.painted(pixels, wanted, iter(numbers))
 
-        def finished(part: Tensor, drawn: Draws) -> None:
-            _paint(part, drawn, view)
-            part.sub_(self.mean).mul_(self.scale)
-
-        return _in_parts(pixels.float(), draws, finished)
+    def painted(self, pixels: Tensor, wanted: Sequence[Stroke], numbers: Iterator[Tensor]) -> Tensor:
+        """The same with strokes whose arrays are there already, in their order; the whole batch at once."""
+        planes = _paint(pixels.float().contiguous(), wanted, numbers).sub_(self.mean).mul_(self.scale)
+        same = planes.stride() == pixels.stride()
+        return planes if same else torch.empty_like(pixels, dtype=torch.float32).copy_(planes)
 
 
 def painted(pixels: Tensor, view: View, draws: Draws) -> Tensor:
-    """The view's effects, one after the other.
+    """The view's effects, one after the other, without normalisation.
 
     Args:
         pixels: (B, C, H, W) float32 of 0 to 255, C 3 or 1; changed in place.
@@ -63,19 +90,37 @@ def painted(pixels: Tensor, view: View, draws: Draws) -> Tensor:
     Returns:
         `pixels`, still of 0 to 255.
     """
-    return _in_parts(pixels, draws, partial(_paint, view=view))
+    return _in_parts(pixels, draws, view, lambda planes: planes)
 
 
-def _in_parts(pixels: Tensor, draws: Draws, change: Callable[[Tensor, Draws], None]) -> Tensor:
-    at_once = len(pixels)
-    if pixels.is_cpu:
-        at_once = 1 if pixels[0].numel() > _LARGE else _AT_ONCE // pixels[0].numel()
-    with _one_thread() if pixels.is_cpu else nullcontext():
+def strokes(view: View, draws: Draws, shape: Sequence[int], *, at_once: bool) -> list[Stroke]:
+    """What a view's effects do to a batch; a change of no image is none.
+
+    Args:
+        view: with the effects.
+        draws: of the batch's B images.
+        shape: of the batch, (B, C, H, W).
+        at_once: few operations on the whole batch, as a GPU likes it, instead of many on few images each, as a CPU
+            does. The results are the same to the bit.
+    """
+    found: list[Stroke] = []
+    for effect, drawn in zip(view.effects, draws.effects, strict=True):
+        if isinstance(effect, Jitter):
+            found += _jitter_at_once(effect, drawn, shape[1]) if at_once else _jitter_by_turn(effect, drawn)
+        else:
+            found += _some(drawn["on"], drawn, partial(_stroke, effect, shape))
+    return found
+
+
+def _in_parts(pixels: Tensor, draws: Draws, view: View, last: Callable[[Tensor], Tensor]) -> Tensor:
+    at_once = 1 if pixels[0].numel() > _LARGE else _AT_ONCE // pixels[0].numel()
+    with _one_thread():
         for rows in (slice(start, start + at_once) for start in range(0, len(pixels), at_once)):
             part = pixels[rows]
-            planes = part.contiguous()  # channel by channel, as nearly every effect works
-            change(planes, draws.part(rows))
-            part.copy_(planes)
+            wanted = strokes(view, draws.part(rows), part.shape, at_once=False)
+            numbers = together([array for stroke in wanted for array in stroke.arrays], pixels.device)
+            # Channel by channel, as nearly every effect works.
+            part.copy_(last(_paint(part.contiguous(), wanted, iter(numbers))))
     return pixels
 
 
@@ -91,54 +136,89 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _paint(pixels: Tensor, draws: Draws, view: View) -> None:
-    for effect, drawn in zip(view.effects, draws.effects, strict=True):
-        _change(pixels, np.flatnonzero(drawn["on"]), drawn, partial(_with, effect))
+def _paint(pixels: Tensor, wanted: Sequence[Stroke], numbers: Iterator[Tensor]) -> Tensor:
+    """One stroke after the other, with their arrays in their order; `pixels` may be overwritten."""
+    for stroke in wanted:
+        if stroke.rows is None:
+            pixels = stroke.change(pixels, *(next(numbers) for _ in stroke.numbers))
+        else:
+            # Which images these are was known on the host: nothing has to be counted on the device.
+            index = next(numbers)
+            some = stroke.change(pixels.index_select(0, index), *(next(numbers) for _ in stroke.numbers))
+            pixels.index_copy_(0, index, some)
+    return pixels
 
 
-def _change(pixels: Tensor, rows: np.ndarray, drawn: Drawn, change: Callable[[Tensor, Drawn], Tensor]) -> None:
-    """Changes these images in place, the others not at all."""
-    if len(rows) == len(pixels):
-        pixels.copy_(change(pixels, drawn))
-    elif len(rows):
-        index = torch.from_numpy(rows).to(pixels.device)
-        some = {name: values[rows] for name, values in drawn.items()}
-        pixels.index_copy_(0, index, change(pixels.index_select(0, index), some))
+def _some(on: np.ndarray, drawn: Drawn, stroke: Callable[[Drawn], Stroke]) -> list[Stroke]:
+    """The stroke for these of the images, (B,) bool, the others left alone."""
+    rows = np.flatnonzero(on)
+    if len(rows) == len(on):
+        return [stroke(drawn)]
+    return [stroke({name: values[rows] for name, values in drawn.items()})._replace(rows=rows)] if len(rows) else []
 
 
-def _with(effect: Effect, pixels: Tensor, drawn: Drawn) -> Tensor:
-    """All the images with one effect; they may be changed in place."""
+def _stroke(effect: Effect, shape: Sequence[int], drawn: Drawn) -> Stroke:
+    """All images with one effect."""
+    height, width = shape[2:]
     match effect:
         case Rotate():
-            return rotated(pixels, drawn["angle"])
-        case Jitter():
-            return _jittered(pixels, effect, drawn)
+            return Stroke(rotated, gridded(drawn["angle"], height, width))
         case HSVNoise():
-            return colours.hsv_noise(pixels, drawn["power"], drawn["factor"], drawn["shift"], drawn["hue"])
+            powers = (drawn["power"], drawn["factor"], drawn["shift"])
+            return Stroke(colours.hsv_noise, (*powers, *colours.turned(drawn["hue"])))
         case Grayscale():
-            return colours.grayscale(pixels)
+            return Stroke(colours.grayscale)
         case Blur():
-            return blurred(pixels, drawn["sigma"], effect.kernel)
+            return Stroke(blurred, tapped(drawn["sigma"], effect.kernel, height, width))
         case Solarize():
-            return colours.solarize(pixels, effect.threshold)
+            return Stroke(partial(colours.solarize, threshold=effect.threshold))
     raise AssertionError(f"{type(effect).__name__} cannot be painted")
 
 
-_JITTER = {  # in the order that `Jitter` numbers them
+_JITTER: dict[str, Callable[..., Tensor]] = {  # in the order that `Jitter` numbers them
     "brightness": colours.brightness,
     "contrast": colours.contrast,
     "saturation": colours.saturation,
     "hue": colours.hue,
 }
+_HUE = list(_JITTER).index("hue")
 
 
-def _jittered(pixels: Tensor, effect: Jitter, drawn: Drawn) -> Tensor:
+def _jitter_by_turn(effect: Jitter, drawn: Drawn) -> list[Stroke]:
+    found: list[Stroke] = []
     for turn in drawn["order"].T:
         for number, name in enumerate(_JITTER):
             if getattr(effect, name):
-                _change(pixels, np.flatnonzero(turn == number), drawn, partial(_with_one_of_four, name))
-    return pixels
+                found += _some(drawn["on"] & (turn == number), drawn, partial(_one_of_four, name))
+    return found
 
 
-def _with_one_of_four(name: str, pixels: Tensor, drawn: Drawn) -> Tensor:
-    return _JITTER[name](pixels, drawn[name])
+def _one_of_four(name: str, drawn: Drawn) -> Stroke:
+    return Stroke(_JITTER[name], colours.turned(drawn[name]) if name == "hue" else (drawn[name],))
+
+
+def _jitter_at_once(effect: Jitter, drawn: Drawn, channels: int) -> list[Stroke]:
+    """Up to three blends, the hue of all images, and up to three blends again.
+
+    An image has three blends in all, in its own order, some before its hue and the others after. What it does not have
+    at a place is a blend or a turn that changes no bit.
+    """
+    order = drawn["order"]
+    turns = np.arange(order.shape[1])
+    of_hue = (order == _HUE).argmax(axis=1)[:, None] if effect.hue else len(turns)
+    wanted = drawn["on"][:, None] & np.isin(order, [n for n, name in enumerate(_JITTER) if getattr(effect, name)])
+    found = _blends(drawn, wanted & (turns < of_hue), channels)
+    if effect.hue:
+        found.append(Stroke(colours.hue, colours.turned(np.where(drawn["on"], drawn["hue"], np.float32(0)))))
+    return found + _blends(drawn, wanted & (turns > of_hue), channels)
+
+
+def _blends(drawn: Drawn, wanted: np.ndarray, channels: int) -> list[Stroke]:
+    """The blends of these turns, (B, 4) bool: each image's first together, then each image's second, and so on."""
+    factors = np.stack([drawn[name] for name in _JITTER])
+    found, place = [], wanted.cumsum(axis=1)
+    for number in range(1, int(place.max(initial=0)) + 1):
+        here = wanted & (place == number)
+        which = drawn["order"][np.arange(len(here)), here.argmax(axis=1)]
+        found.append(Stroke(colours.blended, (colours.blend(factors, which, here.any(axis=1), channels),)))
+    return found

@@ -14,6 +14,7 @@ from sslticket.data.layouts import Ilsvrc, Lists
 from sslticket.data.listings import cache_folder
 from sslticket.data.shards import holds_pack
 from sslticket.errors import BadInput, one_line
+from sslticket.files import locked
 
 
 class Found(NamedTuple):
@@ -141,9 +142,15 @@ def _seen(dataset: Dataset, looked: list[Path]) -> str:
 
 
 def _download(dataset: Dataset, looked: list[Path]) -> Found:
-    """Fetch into another folder first, then rename, so that half a download is never taken for a whole one."""
+    """Fetch what is not there yet; of several processes one does."""
     home = os.environ.get("SSLTICKET_DATA")
     target = (Path(home).expanduser() if home else cache_folder()) / dataset.name
+    with locked(target):
+        return _held(dataset, target) or _fetch(dataset, looked, target)
+
+
+def _fetch(dataset: Dataset, looked: list[Path], target: Path) -> Found:
+    """Fetch into another folder first, then rename, so that half a download is never taken for a whole one."""
     try:
         import torchvision
 

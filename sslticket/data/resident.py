@@ -1,8 +1,9 @@
-"""Small image sets, kept whole on the device as bytes and augmented there a batch at a time."""
+"""Small image sets, kept whole on the device as bytes and augmented there, a batch or several at a time."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -10,11 +11,17 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sslticket.data.bad import BadImages
+from sslticket.data.handover import together
 from sslticket.data.loader import Batch
 from sslticket.data.manifest import Manifest
 from sslticket.data.order import Order
-from sslticket.data.painting import Finish
+from sslticket.data.painting import Finish, Stroke, strokes
 from sslticket.data.views import Draws, View
+
+# Away from the CPU, up to so many batches are made together as long as their views hold no more numbers than this, 32
+# MiB of float32: what a kernel does to a few small images takes less time than its launch. Not more batches, since the
+# device soon has nothing to do while the host draws the numbers for many.
+_BATCHES, _TOGETHER = 16, 2**23
 
 
 class ResidentLoader:
@@ -39,7 +46,13 @@ class ResidentLoader:
         self._labels = torch.tensor(manifest.labels).to(device)
         # Only the subset's images go to the device, and only once, however many views are cut from them.
         pixels = torch.from_numpy(images[manifest.items]).to(device).permute(0, 3, 1, 2).contiguous()
-        self._cutters = tuple(_cutter(view, pixels) for view in views)
+        self._cutters = {view: _cutter(view, pixels) for view in views}
+        self._views, self._channels = views, pixels.shape[1]
+        self._bulk = _in_bulk(device)
+        # Equal views, which differ in the numbers that are drawn for them.
+        self._alike = [[n for n, view in enumerate(views) if view == one] for one in self._cutters]
+        if not self._bulk:
+            self._alike = [[number] for number in range(len(views))]
         self._finish = Finish.of(*colours, device)
         self._format = torch.channels_last if channels_last else torch.contiguous_format
 
@@ -50,9 +63,11 @@ class ResidentLoader:
 
     def train(self, start: int, stop: int) -> Iterator[Batch]:
         """This process's share of the augmented global batches `start` to `stop - 1`."""
-        for step in range(start, stop):
-            share = self._order.share
-            yield self._batch(self._order.rows(step)[share], self._order.batch_size, share, step)
+        share, at_once = self._order.share, self._at_once
+        for first in range(start, stop, at_once):
+            steps = range(first, min(first + at_once, stop))
+            rows = [self._order.rows(step)[share] for step in steps]
+            yield from self._batches(rows, self._order.batch_size, share, steps)
 
     def once(self) -> Iterator[Batch]:
         """This process's share of one pass over the set, in order; the last batch is short."""
@@ -60,28 +75,74 @@ class ResidentLoader:
         each = self._order.batch_size // self._order.world
         for number, part in enumerate(np.split(rows, range(each, len(rows), each))):
             if len(part):
-                yield self._batch(part, len(part), slice(None), f"once {number}")
+                yield from self._batches([part], len(part), slice(None), [f"once {number}"])
 
-    def _batch(self, rows: np.ndarray, drawn: int, share: slice, step: int | str) -> Batch:
-        index = torch.from_numpy(rows).to(self._device)
-        views = []
-        for number, cutter in enumerate(self._cutters):
-            draws = cutter.view.draw(drawn, self._seed, step, number).part(share)
-            pixels = cutter(index, draws).contiguous(memory_format=self._format)
-            views.append(self._finish(pixels, cutter.view, draws))
-        return Batch(tuple(views), self._labels[index], index)
+    @property
+    def _at_once(self) -> int:
+        """Batches that are made together; an image looks the same whichever others are made with it."""
+        if not self._bulk:
+            return 1
+        images = self._order.batch_size // self._order.world
+        numbers = images * self._channels * sum(view.size**2 for view in self._views)
+        return min(_BATCHES, max(1, _TOGETHER // numbers))
+
+    def _batches(self, rows: list[np.ndarray], drawn: int, share: slice, steps: Sequence[int | str]) -> Iterator[Batch]:
+        """Batches of these rows, as many in each, whose random numbers are a share of those drawn for each step."""
+        each = len(rows[0])
+        jobs = [self._job(rows, alike, drawn, share, steps) for alike in self._alike]
+        arrays = [np.concatenate(rows), *(array for job in jobs for array in job.arrays)]
+        index, *there = together(arrays, self._device)
+        numbers, labels = iter(there), self._labels[index]
+        made: dict[int, tuple[Tensor, ...]] = {}
+        for alike, job in zip(self._alike, jobs, strict=True):
+            views = self._made(job, index.repeat(len(alike)), numbers).chunk(len(alike))
+            made |= {number: torch.split(view, each) for number, view in zip(alike, views, strict=True)}
+        for step, (label, row) in enumerate(zip(torch.split(labels, each), torch.split(index, each), strict=True)):
+            yield Batch(tuple(made[number][step] for number in range(len(made))), label, row)
+
+    def _job(
+        self, rows: list[np.ndarray], alike: list[int], drawn: int, share: slice, steps: Sequence[int | str]
+    ) -> "_Job":
+        """Equal views of the batches: all of the first view, then all of the second."""
+        view = self._views[alike[0]]
+        draws = Draws.joined(
+            [view.draw(drawn, self._seed, step, number).part(share) for number in alike for step in steps]
+        )
+        shape = (len(draws.flip), self._channels, view.size, view.size)
+        wanted = strokes(view, draws, shape, at_once=True) if self._bulk else []  # else each part has its own
+        return _Job(view, draws, self._cutters[view].numbers(draws), wanted)
+
+    def _made(self, job: "_Job", index: Tensor, numbers: Iterator[Tensor]) -> Tensor:
+        crops = self._cutters[job.view](index, *(next(numbers) for _ in job.cut))
+        if job.strokes:
+            return self._finish.painted(crops, job.strokes, numbers).contiguous(memory_format=self._format)
+        return self._finish(crops.contiguous(memory_format=self._format), job.view, job.draws)
+
+
+def _in_bulk(device: torch.device) -> bool:
+    """Whether equal views, and several batches, are made at once there; a CPU works best on what fits its cache."""
+    return device.type != "cpu"
+
+
+class _Job(NamedTuple):
+    """What the host knows of views that are made together."""
+
+    view: View
+    draws: Draws
+    cut: tuple[np.ndarray, ...]  # what the cutter needs
+    strokes: list[Stroke]
+
+    @property
+    def arrays(self) -> list[np.ndarray]:
+        return [*self.cut, *(array for stroke in self.strokes for array in stroke.arrays)]
 
 
 class _SquareCutter:
-    """Cuts "center" and "pad" crops.
-
-    Attributes:
-        view: what it cuts.
-    """
+    """Cuts "center" and "pad" crops."""
 
     def __init__(self, view: View, pixels: Tensor) -> None:
         """Takes the whole set's bytes, (N, C, H, W)."""
-        self.view = view
+        self._view = view
         self._height, self._width = view.short_side(*pixels.shape[2:])
         pixels = _resized(pixels, self._height, self._width)
         pad = view.pad if view.crop == "pad" else 0
@@ -91,40 +152,39 @@ class _SquareCutter:
         # Every window of every image, (N, tops, lefts, C, size, size), without a copy.
         self._windows = padded.unfold(2, view.size, 1).unfold(3, view.size, 1).permute(0, 2, 3, 1, 4, 5)
 
-    def __call__(self, index: Tensor, draws: Draws) -> Tensor:
+    def numbers(self, draws: Draws) -> tuple[np.ndarray, ...]:
+        """Top and left of the windows, and where images are mirrored at all, which."""
+        window = self._view.square_crop(self._height, self._width, draws)
+        top, left = (first + margin for first, margin in zip((window.top, window.left), self._margins, strict=True))
+        return (top, left, draws.flip) if self._view.flip else (top, left)
+
+    def __call__(self, index: Tensor, top: Tensor, left: Tensor, flip: Tensor | None = None) -> Tensor:
         """Bytes, (B, C, size, size)."""
-        window = self.view.square_crop(self._height, self._width, draws)
-        top, left = (
-            torch.from_numpy(first + margin).to(index.device)
-            for first, margin in zip((window.top, window.left), self._margins, strict=True)
-        )
         crops = self._windows[index, top, left]
-        if not self.view.flip:
-            return crops
-        flip = torch.from_numpy(draws.flip).to(index.device)
-        return torch.where(flip[:, None, None, None], crops.flip(3), crops)
+        return crops if flip is None else torch.where(flip[:, None, None, None], crops.flip(3), crops)
 
 
 class _ResizedCutter:
-    """Cuts "resized" crops: each is two small matrix products, with the triangle filter that antialiases.
-
-    Attributes:
-        view: what it cuts.
-    """
+    """Cuts "resized" crops: each is two small matrix products, with the triangle filter that antialiases."""
 
     def __init__(self, view: View, pixels: Tensor) -> None:
         """Takes the whole set's bytes, (N, C, H, W)."""
-        self.view, self._pixels = view, pixels
+        self._view, self._pixels = view, pixels
 
-    def __call__(self, index: Tensor, draws: Draws) -> Tensor:
+    def numbers(self, draws: Draws) -> tuple[np.ndarray, ...]:
+        """The lines of the windows' rows, then those of their columns, see `_line`; (2, 5, B) float32."""
+        height, width = (np.full(len(draws.flip), side) for side in self._pixels.shape[2:])
+        window, size = self._view.resized_crop(height, width, draws), self._view.size
+        rows = _line(window.top, window.height, np.zeros_like(draws.flip), size)
+        return (np.stack((rows, _line(window.left, window.width, draws.flip, size))),)
+
+    def __call__(self, index: Tensor, lines: Tensor) -> Tensor:
         """Whole numbers from 0 to 255 as float32, (B, C, size, size)."""
-        height, width = (np.full(len(index), side) for side in self._pixels.shape[2:])
-        window = self.view.resized_crop(height, width, draws)
-        top, left, tall, wide = (torch.from_numpy(side).to(index.device) for side in window)
-        down = _triangle(top, tall, self._pixels.shape[2], self.view.size)
-        across = _triangle(left, wide, self._pixels.shape[3], self.view.size)
-        flip = torch.from_numpy(draws.flip).to(index.device)
-        across = torch.where(flip[:, None, None], across.flip(1), across)
+        sides, size = self._pixels.shape[2:], self._view.size
+        if sides[0] == sides[1]:
+            down, across = _triangle(lines.transpose(0, 1).flatten(1), sides[0], size).chunk(2)
+        else:
+            down, across = (_triangle(line, side, size) for line, side in zip(lines, sides, strict=True))
         return (down[:, None] @ self._pixels[index].float() @ across.mT[:, None]).round_()
 
 
@@ -132,17 +192,35 @@ def _cutter(view: View, pixels: Tensor) -> _SquareCutter | _ResizedCutter:
     return _ResizedCutter(view, pixels) if view.crop == "resized" else _SquareCutter(view, pixels)
 
 
-def _triangle(start: Tensor, length: Tensor, side: int, size: int) -> Tensor:
+def _line(start: np.ndarray, length: np.ndarray, flip: np.ndarray, size: int) -> np.ndarray:
+    """What `_triangle` is told of windows along one direction.
+
+    Args:
+        start: first pixel of the window, (B,).
+        length: pixels of the window, (B,).
+        flip: whether it is mirrored, (B,) bool.
+        size: output pixels.
+
+    Returns:
+        (5, B) float32: start, length, the scale of a window to its output, the first output pixel's centre and the way
+        to the next one's in output pixels.
+    """
+    scale = length.astype(np.float32) / np.float32(size)
+    first, way = np.where(flip, size - 0.5, 0.5), np.where(flip, -1, 1)
+    return np.stack((start, length, scale, first, way)).astype(np.float32)
+
+
+def _triangle(line: Tensor, side: int, size: int) -> Tensor:
     """Weights that resize pixels `start` to `start + length` of a line of `side` to `size`, (B, size, side).
 
     The filter is PIL's and DALI's bilinear one: a triangle as wide as two output pixels when shrinking, else as two
     input pixels, cut off at the window's ends.
     """
-    scale = (length / size)[:, None, None]
-    place = torch.arange(side, device=start.device) - start[:, None, None]
-    centre = (torch.arange(size, device=start.device)[:, None] + 0.5) * scale
-    weights = (1 - (place + 0.5 - centre).abs() / scale.clamp(min=1)).clamp(min=0)
-    weights *= (place >= 0) & (place < length[:, None, None])
+    start, length, scale, first, way = line[:, :, None, None].unbind()
+    place = torch.arange(0.5, side, device=line.device) - start  # from the window's start to the pixel's centre
+    centre = (first + torch.arange(float(size), device=line.device)[:, None] * way) * scale
+    weights = (1 - (place - centre).abs() / scale.clamp(min=1)).clamp(min=0)
+    weights *= (place > 0) & (place < length)
     return weights / weights.sum(2, keepdim=True)
 
 

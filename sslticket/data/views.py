@@ -6,7 +6,7 @@ processes, and means the same in every loader.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
@@ -33,6 +33,18 @@ class Draws(NamedTuple):
         """The draws of some of the batch's images."""
         effects = tuple({name: values[rows] for name, values in drawn.items()} for drawn in self.effects)
         return Draws(self.area[rows], self.ratio[rows], self.place[rows], self.flip[rows], effects)
+
+    @classmethod
+    def joined(cls, parts: Sequence["Draws"]) -> "Draws":
+        """The draws of several batches of one view as those of a single batch."""
+        if len(parts) == 1:
+            return parts[0]
+        effects = tuple(
+            {name: np.concatenate([drawn[name] for drawn in same]) for name in same[0]}
+            for same in zip(*(part.effects for part in parts), strict=True)
+        )
+        area, ratio, place, flip = (np.concatenate(same) for same in zip(*(part[:4] for part in parts), strict=True))
+        return cls(area, ratio, place, flip, effects)
 
 
 class Window(NamedTuple):

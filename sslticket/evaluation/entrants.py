@@ -109,7 +109,7 @@ def _check(ticket: Ticket, path: Path, protocol: str, channels: int, *, sizes: t
 
 @cache
 def _shapes(model: str, channels: int, size: int) -> dict[str, torch.Size]:
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         backbone = models.build(model, channels=channels, image_size=size)
     return {name: value.shape for name, value in backbone.state_dict().items()}
 
@@ -118,7 +118,7 @@ def _shapes(model: str, channels: int, size: int) -> dict[str, torch.Size]:
 def _acting(model: str, channels: int, size: int) -> Acting:
     if model in models.KNOWN:  # tests try those
         return Acting.whole()
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         backbone = models.build(model, channels=channels, image_size=size)
     return Acting.of(backbone, channels=channels, image_size=size)
 

@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from sslticket.evaluation.agreement import facts
 from sslticket.evaluation.claims import claimed
 from sslticket.evaluation.images import Splits
 from sslticket.evaluation.matrix import NATURAL, Matrix, Training
@@ -23,14 +24,17 @@ def evaluate(tasks: Sequence[Task], bench: Workbench) -> Iterator[dict[str, Any]
         BadInput: if a ticket is damaged or for another model, or data is missing.
         Diverged: if a loss is not finite.
     """
-    matrix = Matrix.of(tasks, bench.machine.data_root, bench.precision)
+    matrix = Matrix.of(tasks, bench.machine.data_root, bench.numerics)
+    rows = [(task, matrix.entrants[task.path]) for task in tasks]
+    bench.compare(facts(rows, matrix.gallery, bench.precision))
     with Progress(0, show=bench.first) as progress:
         hand = _Hand(matrix, bench, progress)
         if others := matrix.measured_otherwise():
-            told = ", ".join(f"{count} at {precision}" for precision, count in others.items())
-            progress.note(f"rows that are there stay, though not measured at {bench.precision}: {told}")
-        for batch_size in {training.batch_size for training in hand.left()}:
-            bench.check_batch(batch_size)
+            told = ", ".join(f"{count} at {there}" for (there, _), count in others.items())
+            now = " or ".join(dict.fromkeys(now for _, now in others))
+            progress.note(f"rows that are there stay, though not measured at {now}: {told}")
+        for training in hand.left():
+            bench.check_batch(training.like.protocol.fit_for(training.model))
         yield from in_turns(
             hand.left,
             hand.do,
@@ -76,6 +80,8 @@ class _Hand:
             measured = self._bench.agreed(self._matrix.measured(training) if self._bench.first else None)
             if measured is None:
                 self._tell(training)
+                if training.natural is not None:
+                    self._bench.shared(training.natural)
                 measured = self._examiner.score(training, self._splits(training))
                 self._warn(training, measured)
             rows = [self._matrix.about(task) | measured for task in mine]
@@ -99,7 +105,7 @@ class _Hand:
                 natural.save(file)
                 protocol, density = training.like.protocol.name, natural.mask.density
                 self._progress.note(f"{training.model} under {protocol}: {density:.3%} of the weights are not zero")
-            self._bench.accelerator.wait_for_everyone()
+            self._bench.shared(file)
         return []
 
     def _splits(self, training: Training) -> Splits:
@@ -118,6 +124,8 @@ class _Hand:
 
     def _tell(self, training: Training) -> None:
         """Say what is trained, and which row it is; the line has to fit a terminal."""
+        if not self._bench.first:
+            return
         like, total = training.like, len(self._matrix.tasks)
         if training.control == NATURAL:
             name = f"dense {training.model} for natural zeros"

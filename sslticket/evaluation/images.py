@@ -67,6 +67,17 @@ class Gallery:
             self._open[turned] = self._open[whole].in_channels(channels)
         return self._open[turned]
 
+    def told(self) -> list[str]:
+        """How many images of each set are open, with their hashes, for a person; in the order of their names."""
+        found = [
+            f"{len(splits.training.manifest):,} training and {len(splits.evaluation.manifest):,} evaluation images of "
+            f"{splits.training.manifest.name} with the hashes {splits.training.manifest.hash} and "
+            f"{splits.evaluation.manifest.hash}"
+            for (*_, channels), splits in self._open.items()
+            if channels is None
+        ]
+        return sorted(found)
+
     def check(self, protocol: Protocol, channels: int, row: Mapping[str, Any] | None, path: Path) -> None:
         """Whether a row that is there already is about the protocol's images as they are here.
 

@@ -14,6 +14,7 @@ from sslticket.evaluation.images import Gallery
 from sslticket.evaluation.natural import Natural
 from sslticket.evaluation.protocols import OWN
 from sslticket.evaluation.tasks import Task, row_of
+from sslticket.training.numerics import Numerics, computed
 
 NATURAL = "natural"
 
@@ -67,17 +68,17 @@ class Matrix:
         tasks: all of them, done or not.
         entrants: the tickets, by file.
         gallery: the images.
-        precision: of the passes.
+        numerics: how the trainings compute.
     """
 
     tasks: Sequence[Task]
     entrants: Mapping[Path, Entrant]
     gallery: Gallery
-    precision: str
+    numerics: Numerics
     _natural: dict[tuple[Path, tuple[str, ...]], int] = field(default_factory=dict)  # what is left, by file and layers
 
     @classmethod
-    def of(cls, tasks: Sequence[Task], data_root: Path | None, precision: str) -> "Matrix":
+    def of(cls, tasks: Sequence[Task], data_root: Path | None, numerics: Numerics) -> "Matrix":
         """Check every ticket and open all images before anything is trained.
 
         Raises:
@@ -88,7 +89,7 @@ class Matrix:
             for path in dict.fromkeys(task.path for task in tasks)
         }
         entrants = {path: Entrant.read(path, protocols) for path, protocols in targets.items()}
-        matrix = cls(tasks, entrants, Gallery(data_root), precision)
+        matrix = cls(tasks, entrants, Gallery(data_root), numerics)
         for task in tasks:
             row = row_of(task.row) if matrix.is_done(task) else None
             matrix.gallery.check(task.protocol, entrants[task.path].channels, row, task.row)
@@ -111,12 +112,16 @@ class Matrix:
         entrant = self.entrants[task.path]
         return task.is_done(entrant.hash, task.protocol.hash_for(entrant.model))
 
-    def measured_otherwise(self) -> Counter[str]:
-        """How many rows are there that were measured at another precision, by that."""
-        rows = (row_of(task.row) for task in self.tasks if self.is_done(task))
-        found = Counter(str(row["precision"]) for row in rows if row is not None and "precision" in row)
-        del found[self.precision]
-        return found
+    def measured_otherwise(self) -> Counter[tuple[str, str]]:
+        """How many rows are there that were computed otherwise than they would be now: by that, and by this."""
+        found: Counter[tuple[str, str]] = Counter()
+        for task in self.tasks:
+            row = row_of(task.row) if self.is_done(task) else None
+            if row is not None and "precision" in row:
+                start, stop = self.span(task)
+                told, now = computed(row), str(self.numerics.over(stop - start))
+                found[told, now] += told != now
+        return +found
 
     def check(self, task: Task) -> None:
         """Whether a task can be done.
@@ -225,7 +230,7 @@ class Matrix:
             steps=stop - start,
             batch_size=like.protocol.fit_for(entrant.model).batch_size,
             replicate=entrant.seed,
-            donor=next((row for row in done if _precision(row) == self.precision), None),
+            donor=next((row for row in done if _computed(row) == str(self.numerics.over(stop - start))), None),
             natural=self._natural_file(like) if like.control == "adjusted" else None,
         )
 
@@ -266,5 +271,5 @@ class Matrix:
         return self._natural.get((file, layers))
 
 
-def _precision(row: Path) -> Any:
-    return json.loads(row.read_text(encoding="utf-8")).get("precision")
+def _computed(row: Path) -> str:
+    return computed(json.loads(row.read_text(encoding="utf-8")))

@@ -19,17 +19,12 @@ class Memory:
         self._bench = bench
         self._found: dict[Kind, Needs | None] = {}
 
-    def check(self, protocol: Protocol, model: str, splits: Splits) -> None:
-        """Whether a training fits on the device.
-
-        Raises:
-            BadInput: if not, with what would help.
-        """
-        needs, room = self._needs(protocol, model, splits), Room.on(self._bench.accelerator.device)
-        if needs is None or room is None:
-            return
-        fixes = ["--precision bf16"] if self._bench.precision == "fp32" else []
-        room.check(needs.need(self._part(protocol, model)), *fixes, "more processes")
+    def needs(self, protocol: Protocol, model: str, splits: Splits) -> Needs | None:
+        """Of a training; None where that shows only when it runs."""
+        kind = (protocol, model, splits.training.dataset.channels)
+        if kind not in self._found:
+            self._found[kind] = self._measured(protocol, model, splits)
+        return self._found[kind]
 
     def lines(self, kinds: Iterable[Kind], gallery: Gallery) -> list[str]:
         """A line for each kind of training, for a person."""
@@ -41,21 +36,14 @@ class Memory:
 
     def _told(self, kind: Kind, gallery: Gallery) -> str:
         protocol, model, channels = kind
-        needs = self._needs(protocol, model, gallery.splits(protocol, channels))
+        needs, device = self.needs(protocol, model, gallery.splits(protocol, channels)), self._bench.accelerator.device
         if needs is None:
             return "known only when it runs"
-        need, device = needs.need(self._part(protocol, model)), self._bench.accelerator.device
+        fit = protocol.fit_for(model)
+        part = self._bench.machine.part(fit.batch_size, fit.ghost_batch, protocol.name, whole=False, normalised=False)
+        need = needs.need(part)
         room = None if device.type == "cpu" else Room.on(device)
         return str(need) if room is None else room.beside(need)
-
-    def _part(self, protocol: Protocol, model: str) -> int:
-        return self._bench.part(protocol.fit_for(model).batch_size)
-
-    def _needs(self, protocol: Protocol, model: str, splits: Splits) -> Needs | None:
-        kind = (protocol, model, splits.training.dataset.channels)
-        if kind not in self._found:
-            self._found[kind] = self._measured(protocol, model, splits)
-        return self._found[kind]
 
     def _measured(self, protocol: Protocol, model: str, splits: Splits) -> Needs | None:
         source = splits.training

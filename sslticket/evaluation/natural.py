@@ -24,8 +24,8 @@ class Natural:
 
     Attributes:
         mask: weights above machine precision survive.
-        told: where it comes from, as JSON values: model, protocol, seed, data_hash, precision, and the dense network's
-            scores.
+        told: where it comes from, as JSON values: model, protocol, seed, data_hash, how it computed, and the dense
+            network's scores.
     """
 
     mask: Mask

@@ -11,6 +11,7 @@ from sslticket.data.catalogue import dataset
 from sslticket.errors import BadInput
 from sslticket.evaluation import protocols
 from sslticket.evaluation.protocols import Protocol
+from sslticket.training.numerics import Numerics, computed
 
 
 def image_size(protocol: Protocol) -> int:
@@ -21,23 +22,27 @@ def image_size(protocol: Protocol) -> int:
 class Pace:
     """Images a second that a device has trained on, by model; from the rows that are there."""
 
-    def __init__(self, runs: Iterable[Path], device: str, precision: str) -> None:
-        """Reads the rows of these runs' folders that this device has measured at this precision."""
+    def __init__(self, runs: Iterable[Path], device: str, numerics: Numerics) -> None:
+        """Reads the rows of these runs' folders that this device has measured; `numerics` is how it computes now."""
         named, sized = defaultdict(list), defaultdict(list)
         for row in _scores(runs):
-            if (row["device"], row["precision"]) != (device, precision) or not row["seconds"]:
+            if row["device"] != device or not row["seconds"]:
                 continue
-            rate = row["samples"] / row["seconds"]
-            named[row["model"], row["protocol"]].append(rate)
+            rate, how = row["samples"] / row["seconds"], computed(row)
+            named[how, row["model"], row["protocol"]].append(rate)
             try:
-                sized[row["model"], image_size(protocols.find(row["protocol"]))].append(rate)
+                sized[how, row["model"], image_size(protocols.find(row["protocol"]))].append(rate)
             except BadInput:  # a protocol of an older version
                 continue
-        self._named, self._sized = named, sized
+        self._named, self._sized, self._numerics = named, sized, numerics
 
-    def rate(self, model: str, protocol: Protocol) -> float | None:
-        """Source images a second under this protocol, or else on images of its size; None where none was measured."""
-        found = self._named.get((model, protocol.name)) or self._sized.get((model, image_size(protocol)))
+    def rate(self, model: str, protocol: Protocol, steps: int) -> float | None:
+        """Source images a second in a training of so many steps under this protocol, or else on images of its size.
+
+        None where nothing was measured that computed alike.
+        """
+        how = str(self._numerics.over(steps))
+        found = self._named.get((how, model, protocol.name)) or self._sized.get((how, model, image_size(protocol)))
         return median(found) if found else None
 
 

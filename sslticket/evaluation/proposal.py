@@ -55,6 +55,6 @@ def _takes_size(recipe: Mapping[str, Any], inputs: Inputs, size: int) -> bool:
 
     from sslticket import models
 
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         backbone = models.build(recipe["model"], channels=inputs.channels, image_size=inputs.image_size)
     return models.takes(backbone, channels=inputs.channels, image_size=size)

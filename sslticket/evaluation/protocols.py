@@ -144,11 +144,18 @@ IMAGENET = Protocol(
     fit=Fit(
         length="90ep",
         batch_size=1536,
+        ghost_batch=96,
         optimizer=SGD(lr=0.1, weight_decay=1e-4),
         drops=("50ep", "65ep", "80ep"),
     ),
     fits={
-        "alexnet": Fit(length="90ep", batch_size=4096, optimizer=SGD(lr=0.4, weight_decay=1e-4), drops=("30ep", "60ep"))
+        "alexnet": Fit(
+            length="90ep",
+            batch_size=4096,
+            ghost_batch=512,
+            optimizer=SGD(lr=0.4, weight_decay=1e-4),
+            drops=("30ep", "60ep"),
+        )
     },
 )
 
@@ -168,7 +175,7 @@ CIFAR10B = replace(CIFAR10, name="cifar10b", half="b")
 PLACES365 = Protocol(
     name="places365",
     dataset="places365",
-    fit=replace(IMAGENET.fit, batch_size=2048),
+    fit=replace(IMAGENET.fit, batch_size=2048, ghost_batch=128),
 )
 
 # Stabilizing the Lottery Ticket Hypothesis, Figure 2: LeNet on MNIST.
@@ -192,7 +199,9 @@ _CROPPED, _WHOLE = View(size=32, crop="pad", pad=4, flip=True), View(size=32)
 
 def _morcos(dataset: str, optimizer: str, half: Half | None = None) -> Protocol:
     large = dataset in ("imagenet", "places365")
-    vgg19 = Fit(length="160ep", batch_size=512, optimizer=_OPTIMIZERS[optimizer], drops=("80ep", "120ep"))
+    # "Batch sizes of 512 parallelized across" 16 GPUs for the large images, and 2 for the small ones.
+    ghost, chosen = 512 // (16 if large else 2), _OPTIMIZERS[optimizer]
+    vgg19 = Fit(length="160ep", batch_size=512, ghost_batch=ghost, optimizer=chosen, drops=("80ep", "120ep"))
     return Protocol(
         name=f"{dataset}{half or ''}-{optimizer}",
         dataset=dataset,

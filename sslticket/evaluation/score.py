@@ -155,10 +155,12 @@ class Examiner:
             BadInput: if the device's memory is too small for it.
             Diverged: if a loss is not finite.
         """
-        self._memory.check(exam.protocol, exam.model, exam.splits)
         bench, fit, steps = self._bench, exam.fit, exam.stop - exam.start
+        numerics = str(bench.numerics.over(steps))
         manifest = exam.splits.training.manifest
-        with bench.prepared(net) as wrapped, self._progress.heard_by(*bench.listeners(exam.run, exam.name)):
+        if told := bench.make_room(net, fit, self._memory.needs(exam.protocol, exam.model, exam.splits)):
+            self._progress.note(told)
+        with bench.prepared(net, steps) as wrapped, self._progress.heard_by(*bench.listeners(exam.run, exam.name)):
             batches = self.training_images(exam)
             loop = bench.loop(
                 net, wrapped, batches, fit, set_size=len(manifest), seed=exam.seeds.augment, progress=self._progress
@@ -181,6 +183,7 @@ class Examiner:
             "bad_images": len(bad),
             "device": bench.device_name,
             "precision": bench.precision,
+            "numerics": numerics,
             **origin.stamp(),
             "data_hash": manifest.hash,
             "eval_hash": exam.splits.evaluation.manifest.hash,

@@ -89,8 +89,9 @@ def features(backbone: nn.Module, *, channels: int, image_size: int) -> int:
     zeros = torch.zeros(1, channels, image_size, image_size, device=weight.device, dtype=weight.dtype)
     modes = [(module, module.training) for module in backbone.modules()]
     backbone.eval()
+    drawing = [] if weight.is_cpu else [weight.device]
     try:
-        with torch.random.fork_rng(devices=[weight.device] if weight.is_cuda else []), torch.no_grad():
+        with torch.random.fork_rng(drawing, device_type=weight.device.type), torch.no_grad():
             output = backbone(zeros)
     finally:
         for module, training in modes:

@@ -27,8 +27,8 @@ class _Heads(nn.Module):
 class BarlowTwins(Objective):
     """`sum_i (1 - C_ii)^2 + redundancy * sum_{i != j} C_ij^2`, C the (dim, dim) cross-correlation of two views.
 
-    Correlations are taken over the images of all processes. The authors normalise over the batch of all devices too;
-    here batch norm in the net sees one process's part.
+    Correlations are taken over the images of all processes. The authors normalise over the batch of all devices too, as
+    batch norm in the net does here without a ghost batch.
 
     Attributes:
         hidden: units of the projection's two hidden layers (section 2.2).
@@ -37,6 +37,7 @@ class BarlowTwins(Objective):
     """
 
     compares: ClassVar[int] = 2
+    whole_batch: ClassVar[bool] = True
 
     hidden: int = 8192
     dim: int = 8192
@@ -62,7 +63,7 @@ class BarlowTwins(Objective):
         if batch_size < 2:
             raise BadInput(
                 f"barlowtwins correlates over images and needs at least 2 at a time, and gets {batch_size}; "
-                "give a larger --batch-size, or fewer processes or parts (--accumulate)"
+                "give a larger --batch-size, or fewer processes"
             )
 
     def heads(self, backbone: nn.Module, features: int, classes: int) -> nn.Module:

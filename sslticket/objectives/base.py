@@ -34,11 +34,18 @@ class Objective(ABC):
             is more than one, and else the plain evaluation view.
         logits: whether the module that `heads` returns gives logits, of which the loss is the cross-entropy, so that
             dividing its output by a temperature makes sense (GraSP does).
+        steady: whether its loss does the same operations in every step, whatever the progress, with no number that the
+            host computes, so that a step can be launched as a graph (`sslticket.training.replay`).
+        whole_batch: whether its loss compares the images of a batch with each other, so that a process's share goes
+            through the network whole. Batch norm then normalises ghost batches within it; each is the images that lie
+            together, of all views, which have to lie one after the other.
     """
 
     needs_labels: ClassVar[bool] = False
     compares: ClassVar[int] = 1
     logits: ClassVar[bool] = False
+    steady: ClassVar[bool] = False
+    whole_batch: ClassVar[bool] = False
 
     @property
     def name(self) -> str:

@@ -30,7 +30,7 @@ class BYOL(Objective):
     """Squared distance of unit predictions and unit targets, both ways (equation 2 and section 3.1).
 
     The target network follows the trained one more and more slowly. The published code normalises over the batch of
-    all devices; here batch norm sees one process's part.
+    all devices, as batch norm does here without a ghost batch. No image is compared with another but by batch norm.
 
     Attributes:
         ema: share of its weights that the target network keeps at the first step; it rises to 1 (section 3.3).
@@ -64,7 +64,7 @@ class BYOL(Objective):
         if batch_size < 2:
             raise BadInput(
                 f"byol normalises over the batch and needs at least 2 images at a time, and gets {batch_size}; "
-                "give a larger --batch-size, or fewer processes or parts (--accumulate)"
+                "give a larger --batch-size, or fewer processes"
             )
 
     def heads(self, backbone: nn.Module, features: int, classes: int) -> nn.Module:

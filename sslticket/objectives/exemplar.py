@@ -40,6 +40,7 @@ class Exemplar(Objective):
     """
 
     compares: ClassVar[int] = 2
+    whole_batch: ClassVar[bool] = True
 
     copies: int = 2
     dim: int = 1000
@@ -62,12 +63,12 @@ class Exemplar(Objective):
         return (replace(standard, effects=(*standard.effects, *turning, HSVNoise())),) * self.copies
 
     def check(self, batch_size: int, views: int) -> None:
-        """See the base class; a part of a batch needs two images."""
+        """See the base class; a share of a batch needs two images."""
         super().check(batch_size, views)
         if batch_size < 2:
             raise BadInput(
-                f"{self.name} needs another image for a negative, and a part of a batch has {batch_size}; "
-                "give a larger --batch-size or a smaller --accumulate"
+                f"{self.name} needs another image for a negative, and gets {batch_size} at a time; "
+                "give a larger --batch-size, or fewer processes"
             )
 
     def heads(self, backbone: nn.Module, features: int, classes: int) -> nn.Module:
@@ -93,8 +94,7 @@ class Exemplar(Objective):
         if not len(image):
             return embedded.sum()  # 0, and a gradient of 0
         if self.mining == "hard":
-            losses = hardest_triplets(embedded, image)
-            return losses.sum() / max(1, len(losses))
+            return hardest_triplets(embedded, image).sum() / len(image)
         sums, _, triplets = all_triplets(embedded, image, MARGIN)
         return sums.sum() / triplets.sum().clamp(min=1)
 
@@ -126,7 +126,7 @@ class Exemplar(Objective):
             "active triplets": active / possible,
             "positive distance": positive,
             "negative distance": negative,
-            "loss": losses if len(losses) else torch.zeros_like(positive),
+            "loss": losses,
         }
         means = {name: values.view(-1, count).mean(dim=0) for name, values in by_anchor.items()}
         return {"retrieval top1": found[:count].float()} | means

@@ -27,10 +27,13 @@ class _Heads(nn.Module):
     Attributes:
         queue: (K, dim) float32 of unit length; random at first.
         oldest: () int64, the row of the queue that is replaced next.
+        ghosts: parts of a batch, in all processes, that batch norm sees apart; None where nobody said, and each process
+            has its own.
     """
 
     queue: Tensor
     oldest: Tensor
+    ghosts: int | None = None
 
     def __init__(self, backbone: nn.Module, projection: nn.Module, queue: int, dim: int) -> None:
         super().__init__()
@@ -40,15 +43,27 @@ class _Heads(nn.Module):
         self.register_buffer("oldest", torch.zeros((), dtype=torch.int64))
 
     @torch.no_grad()
-    def keys(self, images: Tensor) -> Tensor:
-        """Images (B, C, H, W) -> unit keys (B, dim), float32."""
-        if not (several() and self.training):
-            return F.normalize(self.momentum(images).float(), dim=1)
-        from lightly.models.utils import batch_shuffle, batch_unshuffle
+    def shuffled(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Images (B, C, H, W) as the key encoder sees them, and what brings their keys back in order.
 
-        images, order = batch_shuffle(images.contiguous(), distributed=True)
+        The order is drawn by the first process, from torch's generator.
+        """
+        apart = several() if self.ghosts is None else self.ghosts > 1
+        if not (apart and self.training):
+            return images, None
+        from lightly.models.utils import batch_shuffle
+
+        return cast(tuple[Tensor, Tensor], batch_shuffle(images.contiguous(), distributed=several()))
+
+    @torch.no_grad()
+    def keys(self, images: Tensor, order: Tensor | None) -> Tensor:
+        """What `shuffled` gave -> unit keys (B, dim), float32, in order."""
         keys = F.normalize(self.momentum(images).float(), dim=1)
-        return cast(Tensor, batch_unshuffle(keys, order, distributed=True))
+        if order is None:
+            return keys
+        from lightly.models.utils import batch_unshuffle
+
+        return cast(Tensor, batch_unshuffle(keys, order, distributed=several()))
 
     @torch.no_grad()
     def enqueue(self, keys: Tensor) -> None:
@@ -65,9 +80,10 @@ class _Heads(nn.Module):
 class MoCoV2(Objective):
     """Cross-entropy of a query's own key among the keys in the queue (He et al. 2020, equation 1).
 
-    The key encoder follows the trained one slowly. Where several processes train, its images are shuffled over them, so
-    that batch norm does not give a query's key away (section 3.3), and the keys of all processes enter the queue. A
-    queue longer than the training set holds an image's own earlier keys as negatives: shorten it for small sets.
+    The key encoder follows the trained one slowly. Its images are shuffled over the ghost batches, of all processes, so
+    that batch norm does not give a query's key away (section 3.3), and the keys of the whole batch enter the queue at
+    once: both need the batch whole. Where batch norm sees all of it, nothing is given away or shuffled. A queue longer
+    than the training set holds an image's own earlier keys as negatives: shorten it for small sets.
 
     Attributes:
         temperature: of the softmax over similarities (MoCo v2, section 3).
@@ -77,6 +93,7 @@ class MoCoV2(Objective):
     """
 
     compares: ClassVar[int] = 2
+    whole_batch: ClassVar[bool] = True
 
     temperature: float = 0.2
     dim: int = 128
@@ -116,8 +133,10 @@ class MoCoV2(Objective):
     def loss(self, net: Network, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Mean cross-entropy; afterwards the batch's keys are in the queue."""
         heads = cast(_Heads, net.heads)
+        # First, so that the order is the first number drawn in a step, whatever dropout draws.
+        images, order = heads.shuffled(batch.views[1])
         queries = self._queries(net, batch.views[0])
-        keys = heads.keys(batch.views[1])
+        keys = heads.keys(images, order)
         # The backward pass needs the queue as it was here.
         loss = self._against(queries, keys, heads.queue.clone()).mean()
         with torch.no_grad():
@@ -136,7 +155,7 @@ class MoCoV2(Objective):
     def metrics(self, net: Network, batch: Batch) -> dict[str, Tensor]:
         """Retrieval of keys by queries and the loss against the queue, each (B,)."""
         heads = cast(_Heads, net.heads)
-        queries, keys = self._queries(net, batch.views[0]), heads.keys(batch.views[1])
+        queries, keys = self._queries(net, batch.views[0]), heads.keys(batch.views[1], None)
         return retrieval(queries, keys) | {"loss": self._against(queries, keys, heads.queue)}
 
     @staticmethod

@@ -32,8 +32,7 @@ class Momentum(Follower):
         """Every weight becomes `momentum * own + (1 - momentum) * theirs`; batch statistics are its own."""
         own = (*self.backbone.parameters(), *self.projection.parameters())
         theirs = (*backbone.parameters(), *projection.parameters())
-        for mine, other in zip(own, theirs, strict=True):
-            mine.lerp_(other, 1 - momentum)
+        torch._foreach_lerp_(own, theirs, 1 - momentum)
 
 
 def rising(start: float, progress: float) -> float:

@@ -34,6 +34,7 @@ class RotNet(Objective):
     """
 
     logits: ClassVar[bool] = True
+    steady: ClassVar[bool] = True
 
     def heads(self, backbone: nn.Module, features: int, classes: int) -> nn.Module:
         """One linear layer, (4B, features) -> (4B, 4); the data's classes do not matter."""

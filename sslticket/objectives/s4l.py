@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -57,7 +58,7 @@ class S4L(Objective):
             raise BadInput(
                 f"{self.name} needs {self._each} labelled and {self._each} unlabelled images in every part of a batch, "
                 f"and --share {self.share:g} of {batch_size} is {labelled:g}; give a --share nearer to 0.5, a larger "
-                "--batch-size or a smaller --accumulate"
+                "--batch-size or --ghost-batch, or fewer processes"
             )
 
     def classifier(self, heads: nn.Module) -> nn.Module:
@@ -97,6 +98,8 @@ class S4LRotation(S4L):
         share: of each batch, the part drawn from the labelled images; 256 of 512 published.
         weight: of the rotation loss, beside the class labels.
     """
+
+    steady: ClassVar[bool] = True
 
     @property
     def name(self) -> str:
@@ -162,6 +165,8 @@ class S4LExemplar(S4L):
         exemplar: views, embedding and triplets.
     """
 
+    whole_batch: ClassVar[bool] = True
+
     exemplar: Exemplar = field(default=Exemplar(copies=8, mining="hard", degrees=0.0))
 
     @property
@@ -193,9 +198,13 @@ class S4LExemplar(S4L):
         labels, embedded = self._joined(net, torch.cat(batch.views), "exemplar")
         label = batch.label.repeat(copies)
         everything, image = gathered(embedded), gathered_labels(batch.row.repeat(copies))
-        known = gathered_labels(label) != HIDDEN
-        # Picking out a stream waits for the device; so does the miner, several times.
-        streams = [self.exemplar.triplets(everything[of], image[of]) for of in (known, ~known)]
+        hidden = gathered_labels(label) == HIDDEN
+        # The labelled first, each stream in its order. How many they are is the one thing that the device is asked for.
+        order, count = hidden.sort(stable=True).indices, int((~hidden).sum())
+        streams = [
+            self.exemplar.triplets(everything.index_select(0, of), image.index_select(0, of))
+            for of in (order[:count], order[count:])
+        ]
         return {"labels": _known(labels, label), "triplets": self.weight * torch.stack(streams).mean()}
 
     def metrics(self, net: Network, batch: Batch) -> dict[str, Tensor]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sslticket.data.loader import Batch
@@ -20,7 +21,7 @@ from sslticket.objectives.retrieval import retrieval
 class SimCLR(Objective):
     """NT-Xent over the 2B views of a batch, those of all processes together; defaults are the ImageNet ones.
 
-    The paper normalises over the batch of all devices (section 2.2); here batch norm sees one process's part.
+    The paper normalises over the batch of all devices (section 2.2), as batch norm does here without a ghost batch.
 
     Attributes:
         temperature: of the softmax over similarities; 0.1 for ImageNet (table 5), 0.5 for CIFAR-10 (B.9).
@@ -29,6 +30,7 @@ class SimCLR(Objective):
     """
 
     compares: ClassVar[int] = 2
+    whole_batch: ClassVar[bool] = True
 
     temperature: float = 0.1
     dim: int = 128
@@ -54,7 +56,7 @@ class SimCLR(Objective):
         if batch_size < 2:
             raise BadInput(
                 f"simclr tells an image from others and needs at least 2 at a time, and gets {batch_size}; "
-                "give a larger --batch-size, or fewer processes or parts (--accumulate)"
+                "give a larger --batch-size, or fewer processes"
             )
 
     def heads(self, backbone: nn.Module, features: int, classes: int) -> nn.Module:
@@ -66,7 +68,6 @@ class SimCLR(Objective):
     def loss(self, net: Network, batch: Batch, progress: float) -> dict[str, Tensor]:
         """NT-Xent, the mean over all views of all processes."""
         one, other = self._projections(net, batch)
-        # Not lightly's own gathering: the loss would be that of this process's rows, and with it the logged value.
         return {"contrast": self._nt_xent(gathered(one), gathered(other), "mean")}
 
     def collapsed_loss(self, batch_size: int) -> float:
@@ -86,11 +87,20 @@ class SimCLR(Objective):
         return one, other
 
     def _nt_xent(self, one: Tensor, other: Tensor, reduction: Literal["mean", "none"]) -> Tensor:
-        """A scalar, or (2B,): the rows of the first views, then those of the second."""
-        from lightly.loss import NTXentLoss
+        """A scalar, or (2B,): the rows of the first views, then those of the second.
 
-        criterion = NTXentLoss(temperature=self.temperature)
-        criterion.cross_entropy.reduction = reduction
+        To the bit that of lightly, which picks the similarities to other views by a mask of booleans and so waits for
+        the device four times; gathered by lightly, it would be that of this process's rows, and so would the logs.
+        """
+        count = len(one)
         # Similarities over a small temperature are too coarse in 16 bits.
         with torch.autocast(one.device.type, enabled=False):
-            return cast(Tensor, criterion(one, other))
+            one, other = F.normalize(one, dim=1), F.normalize(other, dim=1)
+            pairs = ((one, one), (one, other), (other, one), (other, other))
+            own, forth, back, same = (torch.einsum("nc,mc->nm", *pair) for pair in pairs)
+            # Without the diagonals, which come every B + 1 numbers.
+            apart = torch.stack((own, same)).flatten(1)[:, 1:].view(2, count - 1, count + 1)[:, :, :-1]
+            across = torch.stack((forth, back))
+            logits = torch.cat((across, apart.reshape(2, count, count - 1)), dim=2).flatten(0, 1) / self.temperature
+            right = torch.arange(count, device=one.device).repeat(2)
+            return F.cross_entropy(logits, right, reduction=reduction)

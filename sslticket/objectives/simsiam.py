@@ -27,8 +27,8 @@ class _Heads(nn.Module):
 class SimSiam(Objective):
     """Negative cosine similarity of prediction and projection, both ways (equation 4).
 
-    The paper synchronises batch norm over devices and keeps the prediction's learning rate constant (sections 3
-    and 4.2); here batch norm sees one process's part, and one schedule serves all layers.
+    The paper synchronises batch norm over devices (section 3), as is done here without a ghost batch, and keeps the
+    prediction's learning rate constant (section 4.2); here one schedule serves all layers.
 
     Attributes:
         dim: units of the projection's three layers, and outputs of the prediction (section 3).
@@ -58,7 +58,7 @@ class SimSiam(Objective):
         if batch_size < 2:
             raise BadInput(
                 f"simsiam normalises over the batch and needs at least 2 images at a time, and gets {batch_size}; "
-                "give a larger --batch-size, or fewer processes or parts (--accumulate)"
+                "give a larger --batch-size, or fewer processes"
             )
 
     def heads(self, backbone: nn.Module, features: int, classes: int) -> nn.Module:

@@ -16,6 +16,7 @@ class Supervised(Objective):
 
     needs_labels: ClassVar[bool] = True
     logits: ClassVar[bool] = True
+    steady: ClassVar[bool] = True
 
     def heads(self, backbone: nn.Module, features: int, classes: int) -> nn.Module:
         """One linear layer, (B, features) -> (B, classes)."""

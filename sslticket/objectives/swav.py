@@ -51,6 +51,7 @@ class SwAV(Objective):
     """
 
     compares: ClassVar[int] = 2
+    whole_batch: ClassVar[bool] = True
 
     hidden: int = 2048
     dim: int = 128
@@ -90,7 +91,7 @@ class SwAV(Objective):
         if batch_size < 2:
             raise BadInput(
                 f"swav shares out images among prototypes and needs at least 2 at a time, and gets {batch_size}; "
-                "give a larger --batch-size, or fewer processes or parts (--accumulate)"
+                "give a larger --batch-size, or fewer processes"
             )
 
     def heads(self, backbone: nn.Module, features: int, classes: int) -> nn.Module:

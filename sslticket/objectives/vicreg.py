@@ -19,11 +19,11 @@ _EPSILON = 1e-4  # added to the variance below the root (section 4.1)
 
 
 class _Heads(nn.Module):
-    """The projection, which the paper calls the expander, and lightly's loss, which has no state."""
+    """The projection, which the paper calls the expander."""
 
-    def __init__(self, projection: nn.Module, criterion: nn.Module) -> None:
+    def __init__(self, projection: nn.Module) -> None:
         super().__init__()
-        self.projection, self.criterion = projection, criterion
+        self.projection = projection
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,7 @@ class VICReg(Objective):
 
     s is their mean squared difference; v the mean of `max(0, 1 - standard deviation)` over outputs and views; c the
     squared covariances of different outputs, summed, divided by their number, and summed over views (equations 1 to 6).
-    The authors normalise over the batch of all devices too; here batch norm in the net sees one process's part.
+    The authors normalise over the batch of all devices too, as batch norm in the net does here without a ghost batch.
 
     Attributes:
         hidden: units of the projection's two hidden layers (section 4.2).
@@ -43,6 +43,7 @@ class VICReg(Objective):
     """
 
     compares: ClassVar[int] = 2
+    whole_batch: ClassVar[bool] = True
 
     hidden: int = 8192
     dim: int = 8192
@@ -72,23 +73,26 @@ class VICReg(Objective):
         if batch_size < 2:
             raise BadInput(
                 f"vicreg takes variances over images and needs at least 2 at a time, and gets {batch_size}; "
-                "give a larger --batch-size, or fewer processes or parts (--accumulate)"
+                "give a larger --batch-size, or fewer processes"
             )
 
     def heads(self, backbone: nn.Module, features: int, classes: int) -> nn.Module:
         """The projection, three layers, (B, features) -> (B, dim)."""
-        from lightly.loss import VICRegLoss
         from lightly.models.modules.heads import VICRegProjectionHead
 
-        projection = VICRegProjectionHead(features, self.hidden, self.dim)
-        return _Heads(projection, VICRegLoss(self.invariance, self.variance, self.covariance, eps=_EPSILON))
+        return _Heads(VICRegProjectionHead(features, self.hidden, self.dim))
 
     def loss(self, net: Network, batch: Batch, progress: float) -> dict[str, Tensor]:
         """The weighted sum of the three terms over the images of all processes."""
+        from lightly.loss.vicreg_loss import invariance_loss, variance_loss
+
         one, other = (gathered(projected) for projected in self._projections(net, batch))
         # The sum over dim^2 entries is too coarse in 16 bits.
         with torch.autocast(one.device.type, enabled=False):
-            return {"vicreg": cast(_Heads, net.heads).criterion(one, other)}
+            invariance = invariance_loss(one, other)
+            variance = 0.5 * (variance_loss(one, eps=_EPSILON) + variance_loss(other, eps=_EPSILON))
+            covariance = _covariance(one) + _covariance(other)
+            return {"vicreg": self.invariance * invariance + self.variance * variance + self.covariance * covariance}
 
     def collapsed_loss(self, batch_size: int) -> float:
         """Views agree and nothing covaries, but nothing varies either."""
@@ -103,3 +107,16 @@ class VICReg(Objective):
         """(B, dim) float32 each; view by view, so that batch norm sees one augmentation at a time, as the authors'."""
         projection = cast(_Heads, net.heads).projection
         return projection(net.backbone(batch.views[0])).float(), projection(net.backbone(batch.views[1])).float()
+
+
+def _covariance(embedded: Tensor) -> Tensor:
+    """The squared covariances of different outputs, summed and divided by their number; (N, dim) -> a scalar.
+
+    To the bit lightly's, which picks the entries off the diagonal by a mask of booleans and so waits for the device.
+    """
+    count, dim = embedded.shape
+    centred = embedded - embedded.mean(dim=0)
+    matrix = torch.einsum("bc,bd->cd", centred, centred) / (count - 1)
+    # The diagonal comes every dim + 1 numbers.
+    apart = matrix.flatten()[:-1].view(dim - 1, dim + 1)[:, 1:]
+    return apart.pow(2).flatten().sum(-1) / dim

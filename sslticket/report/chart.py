@@ -20,7 +20,7 @@ DASHES = {
     "permuted": "6 3 2 3 2 3",
 }
 AGAIN = "14 2 3 2"
-"""The line of further tickets of one colour: with another head or precision."""
+"""The line of further tickets of one colour: with another head or other numerics."""
 """A control of a series has its colour with another line, as in SVG's stroke-dasharray."""
 
 

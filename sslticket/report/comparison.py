@@ -29,7 +29,7 @@ def comparisons(frame: pd.DataFrame) -> pd.DataFrame:
     """
     scores = statistics.trainings(statistics.named(frame))
     scores = scores[scores["control"].isin(["ticket", "random"])]
-    keys = [*PANEL, "series", *KINSHIP, "control", "head", "precision", "density"]
+    keys = [*PANEL, "series", *KINSHIP, "control", "head", "numerics", "density"]
     found: list[dict[str, Any]] = []
     for key, panel in statistics.searches(scores, keys).groupby(PANEL):
         groups = dict(iter(panel.groupby("series")))
@@ -60,14 +60,14 @@ def _references(panel: pd.DataFrame, own: "pd.Series[Any]") -> list[str]:
     search, variant = ("IMP", "") if own["objective"] == "supervised" else (own["search"], own["variant"])
     labels = labels[labels["head"] == own["head"]].assign(
         other_images=lambda each: each["images"] != own["images"],
-        other_precision=lambda each: each["precision"] != own["precision"],
+        other_numerics=lambda each: each["numerics"] != own["numerics"],
         other_search=lambda each: each["search"] != search,
         other=lambda each: each["variant"] != variant,
     )
-    order = ["other_images", "other_precision", "subset", "other_search", "other", "series"]
+    order = ["other_images", "other_numerics", "subset", "other_search", "other", "series"]
     labels = labels.sort_values(order, ascending=[True, True, False, True, True, True])
     random = panel[panel["control"] == "random"]
-    random = random.assign(other=random["precision"] != own["precision"]).sort_values(["other", "series"])
+    random = random.assign(other=random["numerics"] != own["numerics"]).sort_values(["other", "series"])
     chosen = [*labels["series"].head(1), *random["series"].head(1)]
     return [each for each in chosen if each != own["series"]]
 

@@ -1,4 +1,4 @@
-"""What rows must have in common before they are pooled or compared: images, protocol's settings, start, precision.
+"""What rows must have in common before they are pooled or compared: images, protocol's settings, start, numerics.
 
 Names alone do not tell: two folders of images are both called "folder", and a protocol's settings may have changed.
 """
@@ -31,14 +31,16 @@ _LEAST = 4  # digits of a hash that a name shows
 def completed(frame: pd.DataFrame) -> pd.DataFrame:
     """The frame of `table.rows` with what older rows leave unsaid.
 
-    `within` is "" for all layers, `head` "new", `start` "0" for scores and "k" for analyses. `images` is the
-    `source_hash`, "" where no row of the ticket tells it and nothing speaks against that it is that of all others.
+    `within` is "" for all layers, `head` "new", `start` "0" for scores and "k" for analyses, `numerics` the precision,
+    which is all that they tell of them. `images` is the `source_hash`, "" where no row of the ticket tells it and
+    nothing speaks against that it is that of all others.
     """
     heads, starts = (frame[key].astype(object) for key in ("head", "start"))
-    within = frame["within"].astype(object)
+    within, numerics = (frame[key].astype(object) for key in ("within", "numerics"))
     return frame.assign(
         within=within.where(within.notna(), ""),
         head=heads.where(heads.notna(), schema.OLD_HEAD),
+        numerics=numerics.where(numerics.notna(), frame["precision"]),
         start=starts.where(starts.notna(), frame["kind"].map(schema.OLD_STARTS)),
         images=_images(frame),
     )

@@ -13,7 +13,7 @@ from sslticket.report.content import Content, Panel
 from sslticket.report.searches import COSTS, WORDS
 from sslticket.report.statistics import PANEL
 
-_ALIKE = ["kind", "command", "commit", "data_hash", "device", "precision", "versions"]
+_ALIKE = ["kind", "command", "commit", "data_hash", "device", "numerics", "versions"]
 _MEAN = [*PANEL, "series", "density"]
 
 _OF = {"classes": "the classes of ", "random": "the images, whatever they show, of "}
@@ -176,7 +176,7 @@ def made(content: Content) -> str:
             what = notes.KINDS[kind]
             if len(protocols := alike["protocol"].dropna().unique()):
                 what += f" ({', '.join(protocols)})"
-            facts = dict(zip(["Command", "Commit", "Data", "Device", "Precision"], values, strict=True))
+            facts = dict(zip(["Command", "Commit", "Data", "Device", "Numerics"], values, strict=True))
             facts |= {"Versions": versions, "Rows": str(len(alike))}
             items = "".join(f"<dt>{name}</dt><dd><code>{escape(fact)}</code></dd>" for name, fact in facts.items())
             parts.append(f"<h3>{escape(what)}</h3><dl>{items}</dl>")

@@ -32,7 +32,7 @@ _MANY = 6
 
 def notes(frame: pd.DataFrame) -> list[str]:
     """Sentences about a frame of `statistics.named`; what stands in backquotes is to be typed."""
-    parts = (_heads, _cut, _images, _panels, _unsaid, _precisions, _code)
+    parts = (_heads, _cut, _images, _panels, _unsaid, _numerics, _code)
     return list(dict.fromkeys(sentence for part in parts for sentence in part(frame)))
 
 
@@ -122,13 +122,13 @@ def _unsaid(frame: pd.DataFrame) -> Iterator[str]:
             )
 
 
-def _precisions(frame: pd.DataFrame) -> Iterator[str]:
+def _numerics(frame: pd.DataFrame) -> Iterator[str]:
     """Numbers that are drawn together though their trainings did not compute alike."""
     for (kind, protocol, *_), own in _places(frame):
-        if own.groupby("apart")["precision"].nunique().max() > 1:
+        if own.groupby("apart")["numerics"].nunique().max() > 1:
             yield (
                 f"{KINDS[kind]} of {text.network(own['model'].iloc[0], own['within'].iloc[0])} under {protocol} "
-                f"differ in precision: {_by(own, 'precision', 'series')}."
+                f"differ in how numbers were computed: {_by(own, 'numerics', 'series')}."
             )
 
 

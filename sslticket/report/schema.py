@@ -31,6 +31,7 @@ SHARED: dict[str, Any] = {
     "data_hash": _TEXT,  # hash of the images that were trained on
     "device": _TEXT,
     "precision": _TEXT,
+    "numerics": _TEXT,  # "bf16 tf32 channels-last compiled": all that decides how it rounds
 }
 """Keys of every row, and their types."""
 
@@ -155,7 +156,7 @@ OPTIONAL = (
     *("within", "search", "settings", "rewind_samples", "saved_samples", "search_epochs", "probe", "channels"),
     *("control_density", "undecided", "source_hash", "effective_density", "forward_images", "backward_images"),
     *("protocol_hash", "start", "head", "eval_hash", "replicate", "trained_level", "trained_density"),
-    "search_forward_images",
+    *("search_forward_images", "numerics"),
 )
 """Keys that rows written before they were thought of lack, or that only some controls have."""
 LACKING = {"score": ("natural_density",)}

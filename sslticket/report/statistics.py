@@ -25,7 +25,7 @@ def named(frame: pd.DataFrame) -> pd.DataFrame:
     Beside the columns of `identity.completed` and `naming.named` these are:
 
     `apart`: what tells panels of the same names apart, see `identity.apart`.
-    `series`: the name of the tickets with the head, where it is the ticket's own, the precision, where there are
+    `series`: the name of the tickets with the head, where it is the ticket's own, the numerics, where there are
     several, and the control; or the control alone where all runs share it, since its mask and weights owe nothing to
     the run whose density it copies. Networks of grey images have a shared control of their own where there are networks
     of colour images too.
@@ -54,11 +54,11 @@ def _series(frame: pd.DataFrame) -> "pd.Series[str]":
     own = ((frame["head"] == "own") & frame["kind"].isin(identity.TARGETED)).map({True: ", own head", False: ""})
     plain = control.isin(["", "ticket"]) | is_shared
     series = base + own + (", " + control).mask(plain, "")
-    # A series that has two precisions in one panel is told apart everywhere, so that it keeps its names.
-    mixed = identity.several(frame.assign(series=series), ["kind", *PANEL, "series"], "precision")
+    # A series that was computed in two ways in one panel is told apart everywhere, so that it keeps its names.
+    mixed = identity.several(frame.assign(series=series), ["kind", *PANEL, "series"], "numerics")
     mixed &= frame["kind"].isin(identity.TARGETED)
     mixed = mixed.groupby(series).transform("any") & frame["kind"].isin(identity.TARGETED)
-    return series + (", " + frame["precision"]).where(mixed, "")
+    return series + (", " + frame["numerics"]).where(mixed, "")
 
 
 def _units(frame: pd.DataFrame) -> "pd.Series[str]":
@@ -115,9 +115,9 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
         mean; missing for one), `n` (searches, or draws of a control), `what` of these it counts, `trainings`, `level`
         (the lowest that has this density), `effective` (the least effective density, missing where no row tells) and
         `cut` (of how many searches it is 0 or below half of the density), and `KINSHIP`, `control`, `head` and
-        `precision` of the series.
+        `numerics` of the series.
     """
-    keys = [*PANEL, "series", *KINSHIP, "control", "head", "precision", "density"]
+    keys = [*PANEL, "series", *KINSHIP, "control", "head", "numerics", "density"]
     scores = trainings(named(frame))
     own = searches(scores, keys)
     means = own.groupby(keys, as_index=False, dropna=False).agg(

@@ -61,7 +61,7 @@ class Lab:
     ) -> None:
         self._plan, self._bench, self._net = plan, bench, net
         self._recipe, self._stages, self._folder = plan.recipe, plan.stages, plan.folder
-        self._progress = progress
+        self._progress, self._numerics = progress, str(bench.numerics.over(plan.steps))
         self._trainings = Trainings(plan, bench, net, wrapped, watch, progress)
         self._scoring = Scoring(plan, bench, net, progress)
         self._measured, self._shown = dict(_IDLE), dict[str, Any]()  # since the last ticket was kept; until then
@@ -104,19 +104,21 @@ class Lab:
     def reach_rewind_point(self) -> None:
         """Train the dense net from its initialisation to step k and keep everything at that point."""
         # The ticket of level 0 is written after the snapshot, so where it is, the snapshot is too.
-        if self._folder.ticket(0).exists():
+        if self._bench.agreed(self._folder.ticket(0).exists()):
             return
         self._keep_initial()
         loop = self._trainings.loop(level=0)
         self._run(loop, 0, self._stages.rewind, level=0, finds=0)
         if self._bench.first:
             checkpoint.save(self._folder.early, loop, self._stages.rewind, self._bench.accelerator)
-        self._bench.accelerator.wait_for_everyone()
+        self._bench.shared(self._folder.early)
 
     def _keep_initial(self) -> None:
         """Keep W_0 for the control `reset`; on another machine or under another torch no seed brings it back."""
         if self._bench.first and not self._folder.initial.exists():
-            provenance = record.provenance(self._plan, weights="initial", spent=record.Spent(), rewind=0)
+            provenance = record.provenance(
+                self._plan, weights="initial", spent=record.Spent(), numerics=self._numerics, rewind=0
+            )
             Ticket.make(
                 self.dense_mask(),
                 self.weights(),
@@ -183,7 +185,8 @@ class Lab:
         self._run(loop, start, self._plan.clock.total, level=ticket.level, finds=ticket.level + 1, settling=settling)
         self._measured |= {"trained_level": ticket.level, "trained_density": self._measured_density(ticket)}
         if ticket.level == 0 and self._net.learning is None and self._bench.first:
-            row = record.magnitudes(self._plan, ticket, self.weights(), device=self._bench.device_name)
+            where = {"device": self._bench.device_name, "numerics": self._numerics}
+            row = record.magnitudes(self._plan, ticket, self.weights(), **where)
             write_row(self._folder.magnitudes, row)
         return self.weights()
 
@@ -216,11 +219,12 @@ class Lab:
         return scores
 
     def _there(self, kept: Path, level: int) -> Path:
-        if not kept.exists():
+        if not self._bench.agreed(kept.exists()):
             raise BadInput(
                 f"{kept}, from which level {level} is trained on, is gone; delete the tickets of level 1 and beyond "
                 "and run the same command again"
             )
+        self._bench.shared(kept)
         return kept
 
     def carry(self, level: int) -> None:
@@ -230,7 +234,7 @@ class Lab:
         """
         if self._bench.first:
             checkpoint.save_net(self._folder.carried(level), self._net)
-        self._bench.accelerator.wait_for_everyone()
+        self._bench.shared(self._folder.carried(level))
 
     def keep(
         self, level: int, mask: Mask, weights: State | None = None, *, told: dict[str, Any] | None = None
@@ -246,7 +250,9 @@ class Lab:
         self._shown, self._measured = self._measured, dict(_IDLE)
         if self._bench.first:
             kind: Literal["early", "trained"] = "early" if weights is None else "trained"
-            provenance = record.provenance(self._plan, weights=kind, spent=self.spent) | dict(told or {})
+            provenance = record.provenance(self._plan, weights=kind, spent=self.spent, numerics=self._numerics) | dict(
+                told or {}
+            )
             early = checkpoint.load_net(self._folder.early)
             names = [name.removeprefix("backbone.") for name in early if name.startswith("backbone.")]
             # In one order whatever they are: the mask of a random ticket is drawn over the layers as they come.
@@ -273,18 +279,22 @@ class Lab:
                 effective=self._paths.effective(mask).survivors / mask.total,
                 bad_images=len(self.bad_images),
                 device=self._bench.device_name,
+                numerics=self._numerics,
             )
             write_row(self._folder.row(level), row)
             ticket.save(self._folder.ticket(level))
             for earlier in range(level):
                 self._folder.carried(earlier).unlink(missing_ok=True)
-        self._bench.accelerator.wait_for_everyone()
-        if not (path := self._folder.ticket(level)).exists():
-            raise BadInput(f"{path} is not visible to all processes; give --out on a shared folder")
-        return Ticket.load(path)
+        self._bench.shared(self._folder.ticket(level))
+        return Ticket.load(self._folder.ticket(level))
 
     def effective(self, level: int) -> float | None:
-        """Fraction of the weights on a path from the image to the features, which rows of earlier versions lack."""
+        """Fraction of the weights on a path from the image to the features, which rows of earlier versions lack.
+
+        Only the first process looks: it is for who looks on.
+        """
+        if not self._bench.first:
+            return None
         path = self._folder.row(level)
         row = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         found: float | None = row.get("effective_density")

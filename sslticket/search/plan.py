@@ -15,6 +15,7 @@ from sslticket.machine import Machine
 from sslticket.masking.acting import Acting
 from sslticket.masking.layers import described, shortened
 from sslticket.masking.mask import Mask, prunable
+from sslticket.objectives import batchnorm
 from sslticket.recipe import Recipe, flat
 from sslticket.search.base import Search, Stages
 from sslticket.search.folder import RunFolder, identified
@@ -22,6 +23,7 @@ from sslticket.search.images import Images
 from sslticket.training.blank import Blank
 from sslticket.training.memory import Needs, Room, Unmeasured, resident
 from sslticket.training.net import Net
+from sslticket.training.numerics import Numerics, resolved
 from sslticket.units import Clock
 
 
@@ -40,6 +42,7 @@ class Plan:
         dense: matrices that activations are multiplied by and that no search prunes, by name.
         notice: what was adapted to the flags, "" for nothing.
         part: source images that go through the network at once, in one process.
+        numerics: how it computes on this machine.
     """
 
     recipe: Recipe
@@ -52,6 +55,12 @@ class Plan:
     dense: tuple[str, ...]
     notice: str
     part: int
+    numerics: Numerics
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of all its trainings together, at most."""
+        return self.stages.costs[-1]
 
     def net(self, kind: type[Net] = Net) -> Net:
         """The net that is trained, of any kind of net, drawn anew."""
@@ -75,7 +84,7 @@ class Plan:
                 self.net,
                 images.views,
                 self.recipe.fit,
-                self.recipe.precision,
+                self.numerics.precision,
                 channels=images.source.dataset.channels,
                 labelled=images.labelled,
                 resident=resident(images.source, images.views),
@@ -107,7 +116,6 @@ class Plan:
         """The resolved recipe and what it comes to, for a person."""
         recipe, stages, manifest = self.recipe, self.stages, self.images.true.manifest
         clock, counts = self.clock, manifest.counts()
-        steps = stages.costs[-1]
         after = f", then {stages.costs[2] - stages.costs[1]:,} a level" if stages.levels > 1 else ""
         most = "" if stages.exact else "at most "
         left = "as many as the search finds remain"
@@ -133,8 +141,9 @@ class Plan:
             f"= {stages.rewind / clock.total:.1%} of training",
             "weights": f"{may}; {left}",
             "parameters": self._parameters(),
-            "steps": f"{stages.costs[1]:,} dense{after}; {most}{steps:,} in all "
+            "steps": f"{stages.costs[1]:,} dense{after}; {most}{self.steps:,} in all "
             f"= {self.samples(self.levels):,} samples{scored}",
+            "numerics": str(self.numerics),
             "memory": self._memory(),
         }
         width = max(map(len, lines)) + 2
@@ -162,15 +171,15 @@ def plan(recipe: Recipe, machine: Machine, out: Path, *, trial: bool = False) ->
 
     Args:
         recipe: as resolved from file and flags.
-        machine: where the data lies.
+        machine: where the data lies, and how it computes.
         out: folder of all runs.
         trial: a length was given without a rewind point; one that lies beyond the end is then brought within.
 
     Raises:
         BadInput: naming what does not fit and the fix; nothing has been written.
     """
+    recipe = resolved(recipe, machine)
     images = Images.of(recipe, machine)
-    recipe.objective.check(machine.part(recipe.fit.batch_size), len(images.views))
     clock = recipe.fit.clock(images.epoch(recipe.fit.batch_size))
     search = recipe.search.brought_within(clock) if trial else recipe.search
     changes = _changes(recipe.search, search)
@@ -178,6 +187,11 @@ def plan(recipe: Recipe, machine: Machine, out: Path, *, trial: bool = False) ->
     search.check(recipe.fit, recipe.objective)
     search.learning(recipe.fit, clock)
     backbone = _backbone(recipe, images)
+    fit, objective = recipe.fit, recipe.objective
+    # Heads may have batch norm too, which shows when they are built.
+    normalised, whole = bool(batchnorm.layers(backbone)), objective.whole_batch
+    part = machine.part(fit.batch_size, fit.ghost_batch, objective.name, whole=whole, normalised=normalised)
+    objective.check(part, len(images.views))
     names = search.layers(backbone)
     acting = Acting.whole()
     if recipe.model not in models.KNOWN:  # tests try those, so that a dry run need not
@@ -192,8 +206,9 @@ def plan(recipe: Recipe, machine: Machine, out: Path, *, trial: bool = False) ->
     recipe = identified(recipe, images.origin, out, images.source.manifest.hash)
     parameters = sum(parameter.numel() for parameter in backbone.parameters())
     folder = RunFolder(out, recipe, images.source.manifest.hash)
-    part = machine.part(recipe.fit.batch_size)
-    return Plan(recipe, images, stages, folder, dense.total, weights, parameters, acting.dense, notice, part)
+    numerics = Numerics.of(machine, recipe.precision).over(stages.costs[-1])
+    told = (dense.total, weights, parameters, acting.dense, notice)
+    return Plan(recipe, images, stages, folder, *told, part, numerics)
 
 
 def _backbone(recipe: Recipe, images: Images) -> nn.Module:

@@ -40,6 +40,7 @@ def provenance(
     *,
     weights: Literal["initial", "early", "trained"],
     spent: Spent,
+    numerics: str,
     rewind: int | None = None,
 ) -> dict[str, Any]:
     """Where a ticket comes from; nothing in it depends on the clock, so a repeated search repeats the file.
@@ -48,6 +49,7 @@ def provenance(
         plan: of the search.
         weights: "initial" for W_0, "early" for W_k, "trained" for those that the level before ended with.
         spent: what the search has cost so far.
+        numerics: how the trainings computed that led to it.
         rewind: the step whose weights these are; None for the plan's.
     """
     images, recipe = plan.images, plan.recipe
@@ -69,13 +71,21 @@ def provenance(
         "weights": weights,
         "search_samples": spent.samples,
         **({} if spent.forward_images is None else {"search_forward_images": spent.forward_images}),
+        "numerics": numerics,
         "versions": origin.versions(),
         "commit": origin.commit(),
     }
 
 
 def row(
-    plan: Plan, ticket: Ticket, measured: Mapping[str, Any], *, effective: float, bad_images: int, device: str
+    plan: Plan,
+    ticket: Ticket,
+    measured: Mapping[str, Any],
+    *,
+    effective: float,
+    bad_images: int,
+    device: str,
+    numerics: str,
 ) -> dict[str, Any]:
     """What finding a ticket cost and showed.
 
@@ -86,6 +96,7 @@ def row(
         effective: fraction of the prunable weights that lie on a path from the image to the features.
         bad_images: that could not be read so far.
         device: what computed.
+        numerics: and how.
     """
     forward = ticket.provenance.get("search_forward_images")
     return {
@@ -98,10 +109,11 @@ def row(
         "layers": {name: list(count) for name, count in ticket.mask.counts().items()},
         "bad_images": bad_images,
         "device": device,
+        "numerics": numerics,
     }
 
 
-def magnitudes(plan: Plan, ticket: Ticket, trained: State, *, device: str) -> dict[str, Any]:
+def magnitudes(plan: Plan, ticket: Ticket, trained: State, *, device: str, numerics: str) -> dict[str, Any]:
     """How large the weights of the search's own dense network are at the end of its training, by its own objective.
 
     Args:
@@ -109,10 +121,12 @@ def magnitudes(plan: Plan, ticket: Ticket, trained: State, *, device: str) -> di
         ticket: of level 0.
         trained: the backbone's weights at the end.
         device: what computed.
+        numerics: and how.
     """
     target = {"protocol": "search", "start": "0", "target": plan.recipe.data.name, "seed": plan.recipe.seed}
     of = _about(plan, ticket, "magnitudes")
-    return {**of, **target, **weights_by_magnitude.measured(trained, list(ticket.mask)), "device": device}
+    where = {"device": device, "numerics": numerics}
+    return {**of, **target, **weights_by_magnitude.measured(trained, list(ticket.mask)), **where}
 
 
 def _about(plan: Plan, ticket: Ticket, kind: str) -> dict[str, Any]:

@@ -1,12 +1,16 @@
 """A planned search, run to its end."""
 
+from dataclasses import replace
+
+from sslticket.errors import BadInput
 from sslticket.machine import Machine
 from sslticket.masking.layers import shortened
+from sslticket.recipe import flat
 from sslticket.search.lab import Lab
 from sslticket.search.plan import Plan
 from sslticket.search.watch import Watch
 from sslticket.ticket import Ticket
-from sslticket.training.memory import Needs, Room, smallest_parts
+from sslticket.training.agreement import Fact, flag
 from sslticket.training.progress import Progress
 from sslticket.training.workbench import Workbench
 
@@ -23,19 +27,26 @@ def run(plan: Plan, machine: Machine) -> dict[str, str]:
     recipe = plan.recipe
     needs = plan.needs  # told while this process is alone: an objective may gather from the others
     bench = Workbench.on(machine, recipe.precision)
-    bench.check_batch(recipe.fit.batch_size)
-    if needs is not None and not plan.folder.ticket(plan.levels).exists():
-        _check_memory(plan, needs, bench)
     net = plan.net()
-    done = max(
-        (plan.samples(level) for level in range(plan.levels + 1) if plan.folder.ticket(level).exists()), default=0
-    )
+    bench.parts(net, recipe.fit)  # which refuses what cannot be, before anything is written
+    watch = Watch(plan, bench, net)
+    bench.compare(_facts(plan, watch))
+    there = bench.sights(lambda: [level for level in range(plan.levels + 1) if plan.folder.ticket(level).exists()])
+    if odd := [rank for rank, levels in enumerate(there) if levels != there[0]]:
+        raise BadInput(
+            f"process {odd[0]} sees {len(there[odd[0]])} tickets in {plan.folder.path}, and process 0 {len(there[0])}; "
+            "give --out on a folder that all machines share"
+        )
+    done = max((plan.samples(level) for level in there[0]), default=0)
+    told = "" if plan.levels in there[0] else bench.make_room(net, recipe.fit, needs, recipe=True)
     with (
         plan.folder.opened(bench.first),
-        bench.prepared(net) as wrapped,
+        bench.prepared(net, plan.steps) as wrapped,
         Progress(plan.samples(plan.levels), done=done, show=bench.first) as progress,
     ):
-        lab = Lab(plan, bench, net, wrapped, Watch(plan, bench, net), progress)
+        if told:
+            progress.note(told)
+        lab = Lab(plan, bench, net, wrapped, watch, progress)
         thin = False
         for ticket in recipe.search.tickets(lab):
             progress.note(f"level {ticket.level}: density {ticket.mask.density:.3%}, {lab.summary(ticket.level)}")
@@ -50,19 +61,20 @@ def run(plan: Plan, machine: Machine) -> dict[str, str]:
     return lab.bad_images
 
 
-def _check_memory(plan: Plan, needs: Needs, bench: Workbench) -> None:
-    """Whether a part of a batch fits on the device.
-
-    Raises:
-        BadInput: if not, with what would help.
-    """
-    room = Room.on(bench.accelerator.device)
-    if room is None:
-        return
-    fitting = plan.part // smallest_parts(needs, plan.part, room.free)
-    fixes = [f"--ghost-batch {fitting} (another recipe)"] if fitting < plan.part else []
-    fixes += ["--precision bf16 (another recipe)"] if bench.precision == "fp32" else []
-    room.check(needs.need(plan.part), *fixes, "more processes", "a smaller --image-size")
+def _facts(plan: Plan, watch: Watch) -> dict[str, Fact]:
+    """What all processes must have before them alike."""
+    # What tells own images apart is in the recipe too, and would only be told as a hash.
+    told = replace(plan.recipe, data=replace(plan.recipe.data, origin=None)).to_dict()
+    images, fix = plan.images.source.manifest, "--data-root must show the same images to all"
+    looked = "no evaluation images"
+    if (evaluation := watch.evaluation) is not None:
+        looked = f"{len(evaluation.manifest):,} evaluation images with the hash {evaluation.manifest.hash}"
+    return {
+        **{name: flag(name, value) for name, value in flat(told)},
+        "training images": Fact(f"sees {len(images):,} training images with the hash {images.hash}", fix),
+        "evaluation images": Fact(f"sees {looked}", fix),
+        "out": Fact(f"writes to {plan.folder.path.absolute()}", "give the same --out to every process"),
+    }
 
 
 def _emptied(ticket: Ticket) -> str:

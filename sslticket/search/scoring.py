@@ -1,6 +1,6 @@
 """Scores of a net's weights: the images that they are taken from, and the net left as it was."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
 
@@ -12,8 +12,10 @@ from sslticket.errors import BadInput
 from sslticket.masking import gate
 from sslticket.masking.criteria.base import Criterion, Scores, Subject
 from sslticket.masking.mask import Mask
+from sslticket.objectives import batchnorm
 from sslticket.randomness import derive
 from sslticket.search.plan import Plan
+from sslticket.training.chance import reseed, undisturbed
 from sslticket.training.measure import share_buffers
 from sslticket.training.net import Net
 from sslticket.training.progress import Progress
@@ -50,7 +52,8 @@ class Scoring:
             BadInput: if the scores rank no weights, or the objective has no loss on a batch.
         """
         count, passes, forward = self._count(criterion), 0, self._net.passes.forward
-        with _untouched(self._net) as put_back, self._eagerly():
+        parts = self._bench.arranged(self._net, self._plan.recipe.fit)
+        with _untouched(self._net) as put_back, self._eagerly(), batchnorm.twice_differentiable(self._net):
             share_buffers(self._net)  # each process has seen other images, and all must come to one mask
 
             def losses(temperature: float) -> Iterator[Tensor]:
@@ -58,7 +61,7 @@ class Scoring:
                 passes += 1
                 put_back()  # a pass moves statistics and queues, and each shall find the same
                 gate.set_mask_everywhere(self._net, mask)
-                yield from self._losses(count, step, temperature)
+                yield from self._losses(count, parts, step, temperature)
 
             gate.set_mask_everywhere(self._net, mask)
             self._net.train()
@@ -95,13 +98,14 @@ class Scoring:
             labelled=images.labelled,
         )
 
-    def _losses(self, count: int, step: int, temperature: float) -> Iterator[Tensor]:
+    def _losses(self, count: int, parts: int, step: int, temperature: float) -> Iterator[Tensor]:
         """The loss of each part of each batch, divided by the number of parts."""
-        net, parts, total = self._net, self._bench.machine.accumulate or 1, self._plan.clock.total
+        net, total, accelerator = self._net, self._plan.clock.total, self._bench.accelerator
         self._progress.task("scores", count)
         for number, batch in enumerate(self._batches.train(0, count)):
-            torch.manual_seed(derive(self._seed, "torch", number, self._bench.accelerator.process_index))
-            for chunk in batch.chunks(parts):
+            for part, chunk in enumerate(batch.chunks(parts)):
+                place = accelerator.process_index * parts + part
+                reseed(derive(self._seed, "torch", number, place), accelerator.device)
                 with self._precisely(), _divided(net.heads, temperature):
                     # Not through the wrappers: those of distributed training wait for gradients that nobody asks for.
                     terms = net.objective.loss(net, chunk, min(step, total - 1) / total)
@@ -122,7 +126,7 @@ class Scoring:
     def _eagerly(self) -> AbstractContextManager[None]:
         """Without torch.compile, which knows no second derivatives, and would take longer than the scores."""
         context: AbstractContextManager[None] = (
-            torch.compiler.set_stance("force_eager") if self._bench.machine.compile else nullcontext()
+            torch.compiler.set_stance("force_eager") if self._bench.numerics.compiled is not False else nullcontext()
         )
         return context
 
@@ -138,8 +142,7 @@ def _untouched(net: Net) -> Iterator[Callable[[], None]]:
         for name, value in _tensors(net):
             value.copy_(before[name])
 
-    device = next(net.parameters()).device
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with undisturbed(next(net.parameters()).device):
         try:
             yield put_back
         finally:
@@ -172,11 +175,17 @@ def _check(criterion: Criterion, passes: int, scores: Scores) -> None:
             f"{name} went {passes} times over the scoring images, and rows would count {criterion.passes}; "
             f"write passes = {passes} in its class"
         )
-    if not all(bool(score.isfinite().all()) for score in scores.values()):
+    if not _all(score.isfinite().all() for score in scores.values()):
         raise BadInput(
             f"{name} gives scores that are not finite, so no weights can be ranked; look for a diverged training"
         )
-    if not any(bool(score.any()) for score in scores.values()):
+    if _all(~score.any() for score in scores.values()):
         raise BadInput(
             f"{name} scores every weight 0, so none can be ranked; give more --score-images or another --rewind"
         )
+
+
+def _all(answers: Iterable[Tensor]) -> bool:
+    """Whether all are true, with one wait for the device; a criterion may score layers on the CPU."""
+    first, *rest = answers
+    return bool(torch.stack([first, *(answer.to(first.device) for answer in rest)]).all())

@@ -11,6 +11,7 @@ from sslticket.search.plan import Plan
 from sslticket.search.settling import Settling
 from sslticket.search.watch import Watch
 from sslticket.training.loop import Loop
+from sslticket.training.measure import share_buffers
 from sslticket.training.net import Net
 from sslticket.training.progress import Progress
 from sslticket.training.workbench import Workbench
@@ -76,6 +77,7 @@ class Trainings:
         self._progress.task(f"level {level + 1}/{self._plan.levels}", self._plan.clock.total)
         with self._progress.heard_by(*self._bench.listeners(self._plan.folder.path, f"search.level-{finds:02d}")):
             reached, seconds, probed = self._train(loop, start, stop, settling)
+            share_buffers(self._net)  # what is kept from here on is the first process's
             metrics = self._watch.metrics()
             self._progress.measured(metrics)
         self.bad_images |= self._bench.bad_images(self._batches)

@@ -23,6 +23,7 @@ class Watch:
 
     Attributes:
         every: optimiser steps between two probes; None where there are none.
+        evaluation: the evaluation images, the subset's classes of them; None where the dataset has none.
     """
 
     def __init__(self, plan: Plan, bench: Workbench, net: Net) -> None:
@@ -34,8 +35,8 @@ class Watch:
         self._plan, self._bench, self._net = plan, bench, net
         probe = bench.machine.probe
         self.every = None if probe is None else max(1, plan.clock.steps(Span.parse(probe)))
-        self._evaluation = _evaluation(plan, bench)
-        if self.every is not None and self._evaluation is None:
+        self.evaluation = _evaluation(plan, bench)
+        if self.every is not None and self.evaluation is None:
             raise BadInput(
                 f"--probe needs evaluation images, and {plan.recipe.data.dataset} has none; add them or leave it out"
             )
@@ -52,7 +53,7 @@ class Watch:
         where a whole training sees fewer images than there are to measure: they would take longer than the training.
         """
         images, objective = self._plan.images, self._plan.recipe.objective
-        source = images.source if images.permutation else self._evaluation
+        source = images.source if images.permutation else self.evaluation
         clock = self._plan.clock
         if source is None or clock.total * clock.batch_size < len(source.manifest):
             return {}
@@ -61,8 +62,8 @@ class Watch:
 
     def probe(self) -> float:
         """Top-1 accuracy of the nearest-neighbour vote on the evaluation images, a fraction."""
-        assert self._evaluation is not None, "there are no evaluation images to probe with"
-        true, evaluation = self._plan.images.true, self._evaluation
+        assert self.evaluation is not None, "there are no evaluation images to probe with"
+        true, evaluation = self._plan.images.true, self.evaluation
         bank = replace(true, manifest=true.manifest.thinned(_BANK))
         queries = replace(evaluation, manifest=evaluation.manifest.thinned(_QUERIES))
         return nearest_neighbours(

@@ -69,7 +69,7 @@ class Measured:
 
 def _scores(rows: pd.DataFrame) -> Iterator[Score]:
     own = rows[(rows["kind"] == "score") & (rows["control"] == "ticket")]
-    # Other starts, heads and precisions are other measurements, which their names tell apart.
+    # Other starts, heads and numerics are other measurements, which their names tell apart.
     for (*names, apart, series, tickets), same in own.groupby(["protocol", "target", "apart", "series", "tickets"]):
         protocol, target = map(str, names)
         told = ", ".join(filter(None, [str(apart), str(series).removeprefix(str(tickets)).lstrip(", ")]))

@@ -18,6 +18,7 @@ from sslticket.files import written_whole
 from sslticket.masking import gate
 from sslticket.masking.mask import State
 from sslticket.training.loop import Loop
+from sslticket.training.optim import lay_out, start
 
 
 def save(path: Path, loop: Loop, step: int, accelerator: Accelerator) -> None:
@@ -59,8 +60,11 @@ def restore(path: Path, loop: Loop, accelerator: Accelerator) -> int:
             state.setdefault(int(number), {})[entry] = value
     groups = loop.optimizer.state_dict()["param_groups"]
     loop.optimizer.load_state_dict({"state": state, "param_groups": groups})
-    if accelerator.scaler is not None and header["scaler"] is not None:
-        accelerator.scaler.load_state_dict(header["scaler"])
+    lay_out(loop.optimizer)
+    if accelerator.scaler is not None:
+        start(loop.optimizer)
+        if header["scaler"] is not None:
+            accelerator.scaler.load_state_dict(header["scaler"])
     step: int = header["step"]
     return step
 

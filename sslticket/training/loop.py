@@ -2,21 +2,25 @@
 
 import math
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from sslticket.data.loader import Loader
+from sslticket.data.loader import Batch, Loader
 from sslticket.errors import Diverged
 from sslticket.fit import Fit
 from sslticket.masking import gate
 from sslticket.randomness import derive
+from sslticket.training.chance import reseed
 from sslticket.training.learning import PENALTY
 from sslticket.training.net import Net
-from sslticket.training.optim import optimizer_of
+from sslticket.training.optim import optimizer_of, start
 from sslticket.training.progress import Progress
+from sslticket.training.replay import Graph, Replay
+from sslticket.training.running import Running
 
 _LOOK_EVERY = 1.0  # seconds between looks at the losses; a look waits for the device
 _STUCK, _SAME = 100, 1e-5  # steps in a row at the loss of a collapsed embedding, up to this difference
@@ -43,17 +47,22 @@ class Loop:
         *,
         set_size: int,
         seed: int,
-        accumulate: int = 1,
+        parts: int = 1,
         progress: Progress,
+        graph: Callable[[], Graph] | None = None,
     ) -> None:
         self.net, self.loss, self._stuck, self.begins = net, math.nan, 0, 0
         self.forward_images = self.backward_images = 0
         self._accelerator, self._wrapped, self._loader = accelerator, wrapped, loader
         self._schedule, self._clock = fit.schedule(set_size), fit.clock(set_size)
         self._longest = fit.clip
-        self._seed, self._parts, self._progress = seed, accumulate, progress
+        self._seed, self._parts, self._progress = seed, parts, progress
+        self._running = Running(net, parts)
         # Not accelerate's: it looks for a package on disk in every step, and would keep every level's optimiser alive.
         self.optimizer = optimizer_of(net, fit.optimizer)
+        if accelerator.scaler is not None:
+            start(self.optimizer)
+        self._replay = None if graph is None else Replay(graph, self.optimizer, accelerator.device)
         # Those of momentum encoders too, under the same names: what is drawn for a step is the same in all copies.
         self._gates = [pair for backbone in gate.backbones(net) for pair in gate.learnt(backbone).items()]
         self._gates += [(f"heads.{name}", one) for name, one in net.head_gates.items()]
@@ -69,25 +78,10 @@ class Loop:
         losses: list[Tensor] = []
         looked = time.monotonic()
         for step, batch in zip(range(start, stop), self._loader.train(start, stop), strict=True):
-            # Dropout and whatever else draws from torch's generator: a function of the step, so nothing of it is saved.
-            self._reseed(derive(self._seed, "torch", step, self._accelerator.process_index))
-            for group in self.optimizer.param_groups:
-                group["lr"] = self._rate(step) * group.get("share", 1.0)
             self._begin(step)
-            self.optimizer.zero_grad()
             progress = step / self._clock.total
-            loss = torch.zeros((), device=self._accelerator.device)
-            for part, chunk in enumerate(batch.chunks(self._parts)):
-                with self._unsynchronised(part < self._parts - 1):
-                    terms = self._wrapped(chunk, progress)
-                    penalty = terms.pop(PENALTY, None)
-                    task = torch.stack(list(terms.values())).sum() / self._parts
-                    self._accelerator.backward(task if penalty is None else task + penalty / self._parts)
-                loss += task.detach()
-            self._clip()
-            self._step()
+            losses.append(self._taken(batch, step, progress))
             self.net.objective.after_step(self.net, progress)
-            losses.append(loss)
             self._progress.advance(step + 1, self._clock.batch_size)
             if time.monotonic() - looked > _LOOK_EVERY:
                 self._look(losses, step)
@@ -97,11 +91,43 @@ class Loop:
         self.backward_images += (self.net.passes.backward - backward) * self._accelerator.num_processes
         self._look(losses, stop - 1)
 
-    def _reseed(self, seed: int) -> None:
-        """Not `torch.manual_seed`: without a GPU it formats a stack trace for each kind of device, a third of a ms."""
-        torch.default_generator.manual_seed(seed)
-        if (device := self._accelerator.device).type != "cpu":
-            torch.get_device_module(device).manual_seed(seed)
+    def _taken(self, batch: Batch, step: int, progress: float) -> Tensor:
+        """Take a step, by a graph where that can be; its loss, ()."""
+        if self._replay is not None:
+            self._reseed(step)
+            try:
+                return self._replay(self._take, batch, progress, self.net.passes)
+            except RuntimeError as error:
+                self._replay = None
+                self._progress.note(f"steps are launched kernel by kernel, since a graph cannot hold one: {error}")
+        return self._take(batch, progress, step)
+
+    def _take(self, batch: Batch, progress: float, step: int | None = None) -> Tensor:
+        """What the device does in a step; its loss, (). Without the step, generators stay as they are seeded."""
+        self.optimizer.zero_grad()
+        loss = torch.zeros((), device=self._accelerator.device)
+        self._running.begin()
+        for part, chunk in enumerate(batch.chunks(self._parts)):
+            if step is not None:
+                self._reseed(step, part)
+            with self._unsynchronised(part < self._parts - 1):
+                terms = self._wrapped(chunk, progress)
+                penalty = terms.pop(PENALTY, None)
+                task = torch.stack(list(terms.values())).sum() / self._parts
+                self._accelerator.backward(task if penalty is None else task + penalty / self._parts)
+            loss += task.detach()
+            self._running.seen(part)
+        self._clip()
+        self._step()
+        return loss
+
+    def _reseed(self, step: int, part: int = 0) -> None:
+        """Dropout and whatever else draws from torch's generator: a function of the step and of the part's place in it.
+
+        So nothing of it is saved, and one process in many parts draws what as many processes draw.
+        """
+        place = self._accelerator.process_index * self._parts + part
+        reseed(derive(self._seed, "torch", step, place), self._accelerator.device)
 
     def _step(self) -> None:
         if (scaler := self._accelerator.scaler) is None:
@@ -111,7 +137,13 @@ class Loop:
             scaler.update()
 
     def _begin(self, step: int) -> None:
-        """Tell the gates that learn their masks which step comes."""
+        """Set the learning rates, and tell the gates that learn their masks which step comes."""
+        for group in self.optimizer.param_groups:
+            rate = self._rate(step) * group.get("share", 1.0)
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
         progress, seed = (step - self.begins) / (self._clock.total - self.begins), derive(self._seed, "gates", step)
         for name, one in self._gates:
             one.begin(progress, derive(seed, name))

@@ -4,16 +4,32 @@ import math
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast
+from accelerate.utils import broadcast, reduce
 
 from sslticket.data.loader import Loader
+from sslticket.objectives.gathering import several
 from sslticket.training.net import Net
 
 
+@torch.no_grad()
 def share_buffers(net: Net) -> None:
-    """Running statistics differ between processes; all take the first one's, which tickets are made of."""
-    for buffer in net.buffers():
-        buffer.copy_(broadcast(buffer))
+    """Running statistics become their means over the processes, other buffers the first process's.
+
+    To be called wherever a net's state is looked at or kept: in training each process moves its own, towards the
+    statistics of its own images. They are exponential means, and so the mean of theirs is that of all images.
+    """
+    if not several():
+        return
+    named = dict(net.named_buffers())
+    own = [value for name, value in named.items() if name.rpartition(".")[2] in ("running_mean", "running_var")]
+    if own:
+        joined = reduce(torch.cat([value.flatten().double() for value in own]), reduction="mean")
+        for value, mean in zip(own, joined.split([value.numel() for value in own]), strict=True):
+            value.copy_(mean.view_as(value))
+    taken = {id(value) for value in own}
+    for value in named.values():
+        if id(value) not in taken:
+            value.copy_(broadcast(value))
 
 
 @torch.no_grad()

@@ -78,19 +78,19 @@ class Net(nn.Module):
         Backbone, scores and heads have streams of their own: a backbone's weights depend neither on the objective nor
         on how its mask is found.
         """
-        with torch.random.fork_rng():
-            torch.manual_seed(derive(seed, "backbone"))
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(derive(seed, "backbone"))
             backbone = models.build(model, channels=channels, image_size=image_size)
-            torch.manual_seed(derive(seed, "scores"))
+            torch.default_generator.manual_seed(derive(seed, "scores"))
             gate.attach(backbone, gated(backbone), HardGate if learning is None else learning.gate)
             features = models.features(backbone, channels=channels, image_size=image_size)
-            torch.manual_seed(derive(seed, "heads"))
+            torch.default_generator.manual_seed(derive(seed, "heads"))
             heads = objective.heads(backbone, features, classes)
             if learning is not None and learning.masked_head and isinstance(heads, nn.Linear):
                 # Drawn as the layers before it; torch's own drawing is for layers that will be trained.
                 nn.init.xavier_normal_(heads.weight)
                 nn.init.zeros_(heads.bias)
-                torch.manual_seed(derive(seed, "scores", "heads"))
+                torch.default_generator.manual_seed(derive(seed, "scores", "heads"))
                 gate.attach(heads, prunable(heads), learning.gate)
         net = cls(backbone, heads, objective, learning)
         if learning is not None and learning.frozen:

@@ -1,13 +1,16 @@
 """Optimisers from their description."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import nn
 
-from sslticket.fit import LARS, SGD, Adam, Optimizer
+from sslticket import fit
+from sslticket.fit import SGD, Adam, Optimizer
 from sslticket.masking import gate
 from sslticket.training.joined import Joined
+from sslticket.training.lars import LARS
 from sslticket.training.net import Net
 
 
@@ -30,10 +33,11 @@ def optimizer(spec: Optimizer, parameters: Iterable[nn.Parameter]) -> torch.opti
     A group's "share", where it has one, is what its learning rate is of the schedule's.
 
     Weight decay falls on all of them, as in the papers; LARS leaves biases and batch norm out, as its own papers do.
-    The fused implementations update all tensors in one call, on CPU and GPU.
+    The fused implementations update all tensors in one call, on CPU and GPU; those without one take all tensors through
+    an operation before the next one.
     """
     chosen = [parameter for parameter in parameters if parameter.requires_grad]
-    if isinstance(spec, LARS):
+    if isinstance(spec, fit.LARS):
         return _lars(spec, chosen)
     if isinstance(spec, SGD):
         return torch.optim.SGD(
@@ -47,22 +51,45 @@ def optimizer(spec: Optimizer, parameters: Iterable[nn.Parameter]) -> torch.opti
     if isinstance(spec, Adam):
         return torch.optim.Adam(chosen, lr=spec.lr, betas=spec.betas, weight_decay=spec.weight_decay, fused=True)
     return torch.optim.RMSprop(
-        chosen, lr=spec.lr, alpha=spec.alpha, eps=spec.eps, momentum=spec.momentum, weight_decay=spec.weight_decay
-    )
-
-
-def _lars(spec: LARS, chosen: list[nn.Parameter]) -> torch.optim.Optimizer:
-    from lightly.utils import lars  # takes seconds, and few recipes use its optimiser
-
-    scaled = {"params": [parameter for parameter in chosen if parameter.dim() > 1]}
-    share = 1.0 if spec.bias_lr is None else spec.bias_lr / spec.lr
-    biases = [parameter for parameter in chosen if parameter.dim() <= 1]
-    plain = {"params": biases, "weight_decay": 0.0, "share": share}
-    found: torch.optim.Optimizer = lars.LARS(
-        [scaled, plain],
+        chosen,
         lr=spec.lr,
+        alpha=spec.alpha,
+        eps=spec.eps,
         momentum=spec.momentum,
         weight_decay=spec.weight_decay,
-        trust_coefficient=spec.trust,
+        foreach=True,
     )
-    return found
+
+
+def start(optimizer: torch.optim.Optimizer) -> None:
+    """Give SGD's momentum its zeros where it has none yet; for optimisers whose first step may be skipped.
+
+    Fused SGD takes fresh memory for it at its first step, which fills it. Where loss scaling skips that step on the
+    device the memory stays what it was, and the second step would add it to the weights. Others need no start: Adam's
+    means begin as zeros, and RMSprop's and LARS's steps are skipped before they are called.
+    """
+    for part in optimizer.parts if isinstance(optimizer, Joined) else (optimizer,):
+        if isinstance(part, torch.optim.SGD):
+            for group in part.param_groups:
+                for parameter in group["params"] if group["momentum"] else ():
+                    part.state[parameter].setdefault("momentum_buffer", torch.zeros_like(parameter))
+
+
+def lay_out(optimizer: torch.optim.Optimizer) -> None:
+    """Bring state that was read from a file into its parameter's memory layout; call it after each loading.
+
+    Fused kernels walk parameter, gradient and state as they lie in memory, side by side: under channels-last a state in
+    another order is another weight's on a CPU, and refused on CUDA.
+    """
+    for parameter, values in optimizer.state.items():
+        for name, value in values.items():
+            if value.shape == parameter.shape and value.stride() != parameter.stride():
+                values[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+
+
+def _lars(spec: fit.LARS, chosen: list[nn.Parameter]) -> torch.optim.Optimizer:
+    scaled: dict[str, Any] = {"params": [parameter for parameter in chosen if parameter.dim() > 1]}
+    share = 1.0 if spec.bias_lr is None else spec.bias_lr / spec.lr
+    biases = [parameter for parameter in chosen if parameter.dim() <= 1]
+    plain: dict[str, Any] = {"params": biases, "weight_decay": 0.0, "share": share}
+    return LARS([scaled, plain], lr=spec.lr, momentum=spec.momentum, weight_decay=spec.weight_decay, trust=spec.trust)

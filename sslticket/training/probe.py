@@ -49,6 +49,8 @@ def _features(accelerator: Accelerator, net: Net, images: Tensor, label: Tensor)
 
 def _joined(accelerator: Accelerator, parts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     """Features (N, F) and labels (N,) of all processes, whose shares may differ in length."""
-    mine = tuple(torch.cat(column).cpu() for column in zip(*parts, strict=True))
-    features, labels = zip(*gather_object([mine]), strict=True)
-    return torch.cat(features).to(accelerator.device), torch.cat(labels).to(accelerator.device)
+    features, labels = (torch.cat(column) for column in zip(*parts, strict=True))
+    if accelerator.num_processes > 1:
+        everyone = zip(*gather_object([(features.cpu(), labels.cpu())]), strict=True)
+        features, labels = (torch.cat(column).to(accelerator.device) for column in everyone)
+    return features, labels

@@ -22,6 +22,7 @@ from sslticket.machine import Machine
 from sslticket.masking import gate
 from sslticket.objectives.supervised import Supervised
 from sslticket.training.net import Net
+from sslticket.training.numerics import Numerics
 from sslticket.training.progress import Progress
 from sslticket.training.workbench import Workbench
 from tests.runs import recipe, search
@@ -65,7 +66,7 @@ def test_a_row_has_the_ends_own_scores_at_its_ends(run: Path) -> None:
     assert [point[0] for point in row["points"]] == [0, 0.25, 0.5, 0.75, 1]
     gallery = Gallery(None)
     task = Task(tickets([run], Levels((1,)))[0], "ticket", SHORT, 0, "own")
-    (subject,) = subjects([task], gallery, "fp32", dense=False)
+    (subject,) = subjects([task], gallery, Numerics(precision="fp32"), dense=False)
     with Progress(0, show=False) as progress:
         ends = Endpoints(gallery, bench(), progress)
         told = [ends.told(course) for course in (subject.course, subject.reordered(1))]
@@ -123,7 +124,7 @@ def test_recalibration_restores_the_statistics_of_a_training_that_has_come_to_re
     fit = Fit(length="70it", batch_size=64, optimizer=SGD(lr=0.1), drops=("20it", "21it", "22it", "23it"))
     task = Task(tickets([run], Levels((0,)))[0], "ticket", Protocol(name="rests", dataset="digits", fit=fit), 0)
     gallery = Gallery(None)
-    (subject,) = subjects([task], gallery, "fp32", dense=False)
+    (subject,) = subjects([task], gallery, Numerics(precision="fp32"), dense=False)
     with Progress(0, show=False) as progress:
         ends = Endpoints(gallery, bench(), progress)
         assert ends.reach(subject.course)

@@ -24,6 +24,7 @@ from sslticket.masking.mask import Mask
 from sslticket.report.schema import wrong
 from sslticket.search.imp import IMP
 from sslticket.ticket import Ticket
+from sslticket.training.numerics import Numerics
 from sslticket.training.progress import Progress
 from sslticket.training.workbench import Workbench
 from tests.runs import recipe, search
@@ -145,7 +146,7 @@ def test_rows_of_earlier_versions_are_of_trainings_from_the_rewind_point(run: Pa
 def test_orders_share_head_and_mask_and_end_elsewhere(run: Path) -> None:
     (path,) = at(run, 2)
     gallery = Gallery(None)
-    (subject,) = subjects([Task(path, "local", SHORT, 3)], gallery, "fp32", dense=True)
+    (subject,) = subjects([Task(path, "local", SHORT, 3)], gallery, Numerics(precision="fp32"), dense=True)
     assert subject.dense is not None
     with Progress(0, show=False) as progress:
         ends = Endpoints(gallery, bench(), progress)
@@ -169,7 +170,9 @@ def test_from_the_initialisation_in_the_first_order_it_is_the_evaluations_traini
     (score,) = evaluate(matrix(at(run, 1), (), [SHORT], [0]), bench())
     list(stability(at(run, 1), SHORT, [0], bench()))
     gallery = Gallery(None)
-    (subject,) = subjects([Task(at(run, 1)[0], "ticket", SHORT, 0, "own")], gallery, "fp32", dense=False)
+    (subject,) = subjects(
+        [Task(at(run, 1)[0], "ticket", SHORT, 0, "own")], gallery, Numerics(precision="fp32"), dense=False
+    )
     with Progress(0, show=False) as progress:
         told = Endpoints(gallery, bench(), progress).told(subject.course)
     keys = ("top1", "top5", "loss", "steps", "samples", "data_hash")

@@ -10,6 +10,8 @@ import pytest
 
 from sslticket.cli.commands import _main
 from sslticket.errors import BadInput
+from sslticket.machine import Machine
+from sslticket.training.numerics import Numerics
 from tests.runs import search
 
 
@@ -48,7 +50,8 @@ def test_a_dry_run_tells_what_is_done_and_left_and_trainings_are_counted_once(
     # and the dense network once.
     assert lines[1] == f"digits-demo@k ticket 2 0 5 {5 * 199 * 128:,} unknown"
     assert lines[2] == f"digits-demo@k local 2 0 4 {4 * 199 * 128:,} unknown"
-    assert lines[3:] == ["4 rows, 0 done", f"left: 9 trainings, {9 * 199 * 128:,} samples, training time unknown"]
+    left = f"left: 9 trainings, {9 * 199 * 128:,} samples, training time unknown"
+    assert lines[3:] == ["4 rows, 0 done", left, f"numerics: {Numerics.of(Machine(), None)}"]
     assert not (run / "endpoints").exists()
     assert not list((run / "rows").glob("*stability*"))
     sslticket("analyse", "magnitudes", run, "--protocol", "digits-demo@k", "--seeds", "0")

@@ -7,8 +7,10 @@ import pytest
 
 from sslticket.cli import recipe as command
 from sslticket.errors import BadInput
+from sslticket.machine import Machine
 from sslticket.recipe import Data, family, search_name, settings
 from sslticket.search.ranked import Ranked
+from sslticket.training.numerics import resolved
 from tests.recipes import RECIPES, load
 
 
@@ -71,12 +73,18 @@ def test_the_key_follows_every_setting_and_nothing_else() -> None:
 
 
 def test_keys_are_what_they_were_before_fields_were_added() -> None:
-    keys = {name: load(name).key for name in ("rotnet_digits", "rotnet_resnet50", "rotnet_resnet18_cifar10")}
+    names = ("rotnet_digits", "rotnet_resnet50", "rotnet_resnet18_cifar10")
+    # A ghost batch as large as the batch is what there was before there were any.
+    recipes = {name: command.resolve(load(name), {"ghost_batch": 1536}) for name in names}
+    keys = {name: resolved(recipe, Machine(exact=True)).key for name, recipe in recipes.items()}
     assert keys == {
         "rotnet_digits": "rotnet-conv3-digits-10fc1377",
         "rotnet_resnet50": "rotnet-resnet50-imagenet-afe7e22b",
         "rotnet_resnet18_cifar10": "rotnet-resnet18_cifar-cifar10-95191db2",
     }
+    assert resolved(load("rotnet_resnet50"), Machine(exact=True)).key == "rotnet-resnet50-imagenet-c5542e69", (
+        "with the paper's 96 images a GPU"
+    )
     data = load("rotnet_resnet50").to_dict()["data"]
     added = {each.name for each in fields(Data) if each.metadata.get("added")}
     assert {"part", "origin"} <= added

@@ -71,6 +71,22 @@ def test_batches_hold_what_the_contract_says(few_cifar: Path, kind: Callable[[Pa
     np.testing.assert_array_equal(batch.label, source.manifest.labels[batch.row])
 
 
+@pytest.mark.parametrize("together", [1, 40_000, 2**22])
+@pytest.mark.parametrize("rank", [0, 1])
+def test_batches_that_are_made_at_once_are_those_made_one_by_one(
+    few_cifar: Path, monkeypatch: pytest.MonkeyPatch, together: int, rank: int
+) -> None:
+    """As on a GPU: several steps, and equal views, in one go."""
+    views = (TRAIN[1], TRAIN[0], TRAIN[1], EVAL)
+    expected = batches(resident(few_cifar), views, rank=rank, world=2)
+    monkeypatch.setattr("sslticket.data.resident._in_bulk", lambda device: True)
+    monkeypatch.setattr("sslticket.data.resident._TOGETHER", together)
+    found = batches(resident(few_cifar), views, rank=rank, world=2)
+    assert all(map(equal, found.train(3, 12), expected.train(3, 12)))
+    assert all(map(equal, found.once(), expected.once()))
+    assert len(list(found.train(3, 12))) == 9
+
+
 @KINDS
 def test_any_step_can_be_started_at(few_cifar: Path, kind: Callable[[Path], Source]) -> None:
     source = kind(few_cifar)

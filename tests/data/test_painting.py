@@ -15,9 +15,10 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as theirs
 
 from sslticket.data.effects import Blur, Drawn, Effect, Grayscale, HSVNoise, Jitter, Rotate, Solarize
+from sslticket.data.handover import together
 from sslticket.data.opening import open_split
-from sslticket.data.painting import Finish, painted
-from sslticket.data.views import View
+from sslticket.data.painting import Finish, painted, strokes
+from sslticket.data.views import Draws, View
 
 pytestmark = pytest.mark.data
 
@@ -173,6 +174,43 @@ def test_painted_pixels_are_normalised_like_others(images: Tensor) -> None:
     draws = view.draw(len(images), 3)
     expected = finish(painted(images.clone(), view, draws), replace(view, effects=()), draws)
     assert torch.equal(finish(images.clone(), view, draws), expected)
+
+
+def all_at_once(finish: Finish, pixels: Tensor, view: View, draws: Draws) -> Tensor:
+    """As on a GPU: few operations on the whole batch."""
+    wanted = strokes(view, draws, pixels.shape, at_once=True)
+    numbers = together([array for stroke in wanted for array in stroke.arrays], pixels.device)
+    return finish.painted(pixels.clone(memory_format=torch.preserve_format), wanted, iter(numbers))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(
+    "effects",
+    [
+        *((effect,) for effect in ALL),
+        *((replace(effect, chance=0.4),) for effect in ALL),
+        (Jitter(contrast=0.5, hue=0.3),),
+        (Jitter(brightness=0.5, saturation=0.5, chance=0.6),),
+        (HSVNoise(), Blur(), STRONG),  # the shades that come to the jitter may lie a little beyond 255
+        tuple(replace(effect, chance=0.7) for effect in ALL),
+    ],
+)
+def test_painting_a_batch_at_once_changes_no_bit(small: Tensor, effects: tuple[Effect, ...], channels: int) -> None:
+    images = small[:, :channels].contiguous(memory_format=torch.channels_last)
+    finish = Finish.of((0.4, 0.5, 0.6)[:channels], (0.1, 0.2, 0.3)[:channels], torch.device("cpu"))
+    view = View(size=32, effects=effects)
+    for seed in range(3):
+        draws = view.draw(len(images), seed)
+        found = all_at_once(finish, images, view, draws)
+        assert torch.equal(found, finish(images.clone(memory_format=torch.preserve_format), view, draws))
+        assert found.stride() == images.stride()
+
+
+def test_a_jitter_of_a_whole_batch_is_at_most_six_blends_and_one_hue(small: Tensor) -> None:
+    view = View(size=32, effects=(replace(STRONG, chance=0.8),))
+    wanted = strokes(view, view.draw(len(small), 3), small.shape, at_once=True)
+    assert len(wanted) == 7
+    assert all(stroke.rows is None for stroke in wanted)
 
 
 def test_channels_last_changes_the_memory_alone(images: Tensor) -> None:

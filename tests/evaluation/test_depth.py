@@ -25,6 +25,7 @@ from sslticket.report.schema import wrong
 from sslticket.search.imp import IMP
 from sslticket.search.plan import Plan, plan
 from sslticket.ticket import Ticket
+from sslticket.training.numerics import Numerics
 from sslticket.training.workbench import Workbench
 from tests.runs import recipe, search, tickets
 
@@ -141,5 +142,5 @@ def test_random_tickets_of_other_layers_are_other_trainings(found: Plan, tmp_pat
         ticket = Ticket.make(mask, whole.weights, level=1, recipe=whole.recipe, provenance=whole.provenance)
         ticket.save(tmp_path / run / "tickets" / "level-01.safetensors")
     rows = tasks.matrix(tasks.tickets([tmp_path]), ["random", "adjusted"], [SHORT], [0])
-    counts = Counter(each.control for each in Matrix.of(rows, None, "fp32").trainings())
+    counts = Counter(each.control for each in Matrix.of(rows, None, Numerics(precision="fp32")).trainings())
     assert counts == {"ticket": 3, "random": 2, "adjusted": 2, "natural": 1}

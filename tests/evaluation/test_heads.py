@@ -24,6 +24,7 @@ from sslticket.search.edgepopup import EdgePopup
 from sslticket.search.imp import IMP
 from sslticket.ticket import INITIAL, Ticket
 from sslticket.training.net import Net
+from sslticket.training.numerics import Numerics
 from sslticket.training.workbench import Workbench
 from tests.runs import BATCH, REWIND, recipe, search
 
@@ -110,7 +111,7 @@ def test_a_head_of_other_classes_is_refused_before_anything_is_trained(labels: P
         replace(ticket, head=head, provenance=ticket.provenance | came).save(path)
         rows = tasks.matrix([path], [], [SHORT], [0])
         with pytest.raises(BadInput, match=r"tells other classes than the 10 of digits; give --head new"):
-            Matrix.of(rows, None, "fp32")
+            Matrix.of(rows, None, Numerics(precision="fp32"))
 
 
 def test_tickets_that_do_not_tell_where_they_are_from_are_refused_in_a_line(labels: Path, tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from sslticket.recipe import Data
 from sslticket.report.schema import wrong
 from sslticket.search.imp import IMP
 from sslticket.ticket import Ticket
+from sslticket.training.numerics import Numerics
 from sslticket.training.workbench import Workbench
 from tests.runs import recipe, search
 
@@ -56,7 +57,9 @@ def measured(rows: list[Task]) -> list[dict[str, Any]]:
 
 
 def trainings(rows: list[Task]) -> Counter[str]:
-    return Counter(each.control for each in Matrix.of(rows, None, "fp32").trainings() if each.samples)
+    return Counter(
+        each.control for each in Matrix.of(rows, None, Numerics(precision="fp32")).trainings() if each.samples
+    )
 
 
 def test_what_owes_nothing_to_a_ticket_is_trained_once(runs: Path) -> None:
@@ -98,7 +101,9 @@ def test_a_row_of_another_run_is_reused_in_a_later_invocation(runs: Path) -> Non
 def test_the_natural_mask_is_found_once_and_what_it_leaves_equal_is_trained_once(runs: Path) -> None:
     rows = rows_of(runs, "adjusted", levels=(0, 1, 2, 3))
     assert trainings(rows) == {"ticket": 8, "adjusted": 4, NATURAL: 1}
-    file = next(each for each in Matrix.of(rows, None, "fp32").trainings() if each.control == NATURAL).natural
+    file = next(
+        each for each in Matrix.of(rows, None, Numerics(precision="fp32")).trainings() if each.control == NATURAL
+    ).natural
     assert file is not None
     assert file.name == "conv3.short.seed0.search0.safetensors"
     (row, *_) = measured(rows_of(next(runs.iterdir()), "adjusted", levels=(1,)))
@@ -143,7 +148,10 @@ def test_the_outlook_counts_and_times_what_is_left_and_writes_nothing(runs: Path
     before = sorted(runs.rglob("*"))
 
     def text(device: str) -> str:
-        return outlook(Matrix.of(rows, None, "fp32"), Pace([task.run for task in rows], device, "fp32"))
+        return outlook(
+            Matrix.of(rows, None, Numerics(precision="fp32")),
+            Pace([task.run for task in rows], device, Numerics(precision="fp32")),
+        )
 
     device = Workbench.on(Machine(), "fp32").device_name
     lines = [" ".join(line.split()) for line in text(device).splitlines()]

@@ -22,6 +22,7 @@ from sslticket.fit import SGD, Fit
 from sslticket.machine import Machine
 from sslticket.report.schema import wrong
 from sslticket.ticket import Ticket
+from sslticket.training.numerics import Numerics
 from sslticket.training.workbench import Workbench
 from tests.digits import write_digits
 from tests.runs import search
@@ -105,9 +106,9 @@ def test_an_analysis_looks_at_the_images_likewise(run: Path, tmp_path: Path) -> 
     (row,) = analyse(Magnitudes(), rows_of(run, long), Workbench.on(Machine(data_root=few), "fp32"))
     assert (row["target"], row["protocol"]) == ("mnist[4 a class]", "small")
     with pytest.raises(BadInput, match="was measured on other images"):
-        Survey.of(Magnitudes(), rows_of(run, long), more, "fp32")
+        Survey.of(Magnitudes(), rows_of(run, long), more, Numerics(precision="fp32"))
     with pytest.raises(BadInput, match="--part NAME"):
-        Survey.of(Magnitudes(), rows_of(run, replace(long, part=None)), few, "fp32")
+        Survey.of(Magnitudes(), rows_of(run, replace(long, part=None)), few, Numerics(precision="fp32"))
 
 
 @pytest.mark.parametrize("command", [["evaluate"], ["analyse", "magnitudes"]])

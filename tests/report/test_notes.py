@@ -54,7 +54,9 @@ def test_images_that_differ_behind_one_name_are_told() -> None:
 
 def test_precisions_that_differ_are_told() -> None:
     rows = [row(SCORE, precision="bf16"), row(SCORE, run="s", objective="supervised", precision="fp32")]
-    assert told(*rows) == ["Scores of conv under digits differ in precision: bf16: rotnet; fp32: supervised."]
+    assert told(*rows) == [
+        "Scores of conv under digits differ in how numbers were computed: bf16: rotnet; fp32: supervised."
+    ]
 
 
 @pytest.mark.parametrize("kind", [SCORE, LEVEL, STABILITY])

@@ -2,13 +2,13 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sslticket.errors import BadInput
 from sslticket.machine import Machine
@@ -125,7 +125,7 @@ def test_the_temperature_divides_logits() -> None:
 
 
 def test_parts_of_a_batch_give_the_scores_of_the_whole() -> None:
-    """LeNet has no batch norm, whose statistics are a part's own."""
+    """LeNet has no batch norm, so a batch may be cut into any parts."""
     for criterion in (SNIP(), GraSP()):
         whole, parts = (built(scored_by(criterion, model="lenet300"), Machine(accumulate=count)) for count in (1, 4))
         expected, found = (scoring.scores(criterion, half, step=1) for _, scoring, half in (whole, parts))
@@ -179,19 +179,11 @@ def test_an_objective_without_a_loss_on_a_batch_is_named() -> None:
 BOTH = [(Supervised(), SNIP()), (Supervised(), GraSP()), (VICReg(hidden=12, dim=6), GraSP(logit_temperature=1.0))]
 
 
-def without_batch_norm(which: Recipe) -> tuple[Net, Scoring, Mask]:
-    net, scoring, half = built(which)
-    for module in list(net.modules()):
-        for name, child in module.named_children():
-            if isinstance(child, nn.BatchNorm1d):
-                setattr(module, name, nn.Identity())
-    return net, scoring, half
-
-
 def scores_of_all() -> Iterator[Scores]:
     for objective, criterion in BOTH:
-        _, scoring, half = without_batch_norm(scored_by(criterion, objective, model="lenet300"))
-        yield scoring.scores(criterion, half, step=1)
+        for fit in (recipe().fit, replace(recipe().fit, ghost_batch=8)):
+            _, scoring, half = built(scored_by(criterion, objective, fit=fit))
+            yield scoring.scores(criterion, half, step=1)
 
 
 def process(rank: int, folder: str) -> None:
@@ -204,7 +196,7 @@ def process(rank: int, folder: str) -> None:
 
 
 def test_two_processes_give_the_scores_of_one_and_agree_to_the_bit(tmp_path: Path) -> None:
-    """VICReg's loss looks at both processes' images, so its second derivatives go from one to the other."""
+    """VICReg's loss looks at both processes' images, as batch norm does, so second derivatives go to the other one."""
     torch.multiprocessing.spawn(process, (str(tmp_path),), nprocs=2)
     first, second = (torch.load(tmp_path / str(rank)) for rank in range(2))
     for mine, theirs, alone in zip(first, second, scores_of_all(), strict=True):

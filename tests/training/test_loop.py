@@ -150,8 +150,9 @@ def test_bfloat16_passes_leave_float32_weights() -> None:
 
 
 def test_a_batch_that_the_parts_do_not_divide_is_refused() -> None:
+    fit = Fit(length="1it", batch_size=16, optimizer=SGD(lr=0.1))
     with pytest.raises(BadInput, match="give --batch-size a multiple of 3"):
-        Workbench.on(Machine(accumulate=3), "fp32").check_batch(16)
+        Workbench.on(Machine(accumulate=3), "fp32").check_batch(fit)
 
 
 def test_a_gradient_is_clipped_to_its_longest_norm_and_a_share_of_the_rate_is_taken() -> None:

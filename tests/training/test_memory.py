@@ -18,6 +18,8 @@ from sslticket.data.order import Labelled, Order
 from sslticket.data.resident import ResidentLoader
 from sslticket.data.views import View
 from sslticket.errors import BadInput
+from sslticket.evaluation import tasks
+from sslticket.evaluation.evaluate import evaluate
 from sslticket.fit import LARS, SGD, Adam, Fit, Optimizer, RMSprop
 from sslticket.machine import Machine
 from sslticket.objectives.base import Network, Objective
@@ -245,14 +247,42 @@ def test_too_little_memory_is_one_line_with_both_numbers() -> None:
     Room("NVIDIA H100", 528 * 10**9).check(need, "nothing")
 
 
+def small(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
+    """Let the device have so much memory."""
+    monkeypatch.setattr(Room, "on", classmethod(lambda cls, device: cls("a small device", free)))
+
+
 def test_a_search_that_cannot_fit_ends_before_its_first_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    planned = plan(recipe(RotNet()), Machine(), tmp_path)
+    planned = plan(recipe(RotNet(), model="resnet20"), Machine(), tmp_path)
     assert planned.needs is not None
-    small = planned.needs.need(8).total
-    monkeypatch.setattr(Room, "on", classmethod(lambda cls, device: cls("a small device", small)))
-    with pytest.raises(BadInput, match=r"a part of 32 images needs .* give --ghost-batch 8 \(another recipe\)"):
+    small(monkeypatch, planned.needs.need(8).total)
+    with pytest.raises(BadInput, match=r"a part of 32 images needs .* give --ghost-batch 8 \(another recipe\), "):
         run(planned, Machine())
     assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_without_batch_norm_a_share_goes_in_as_many_parts_as_memory_asks_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    which = recipe(model="lenet300", search=IMP(levels=1, rate=0.5, rewind="2it"))
+    whole = tickets(search(tmp_path / "whole", which))
+    planned = plan(which, Machine(), tmp_path / "parts")
+    assert planned.needs is not None
+    small(monkeypatch, planned.needs.need(8).total)
+    run(planned, Machine())
+    assert "a share of 32 images goes through the network in 4 parts" in capsys.readouterr().err
+    for ours, theirs in zip(whole, tickets(planned), strict=True):
+        assert sum(int((ours.mask[name] ^ theirs.mask[name]).sum()) for name in ours.mask) <= 0.001 * ours.mask.total
+    with pytest.raises(BadInput, match="a part of 32 images needs"):
+        run(plan(which, Machine(accumulate=1), tmp_path / "given"), Machine(accumulate=1))
+
+
+def test_an_evaluation_that_cannot_fit_ends_with_what_helps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    searched = search(tmp_path, recipe(search=IMP(levels=1, rate=0.5, rewind="2it")))
+    rows = tasks.matrix([searched.folder.ticket(1)], [], ["digits-demo"], [0])
+    small(monkeypatch, 1000)
+    with pytest.raises(BadInput, match=r"images needs .* give more processes, --precision bf16 or a device with"):
+        list(evaluate(rows, Workbench.on(Machine(), "fp32")))
 
 
 class Picky(RotNet):
@@ -303,5 +333,5 @@ def test_a_dry_run_tells_what_a_training_needs(tmp_path: Path) -> None:
     text = plan(recipe(RotNet(), data=Data(dataset="digits")), Machine(), tmp_path).text()
     (line,) = [line for line in text.splitlines() if line.startswith("memory")]
     assert " a device for a part of 32 images: activations " in line
-    parts = plan(recipe(RotNet()), Machine(accumulate=4), tmp_path).text()
-    assert " a device for a part of 8 images: " in parts
+    fit = Fit(length="6it", batch_size=32, optimizer=SGD(lr=0.1), ghost_batch=8)
+    assert " a device for a part of 8 images: " in plan(recipe(RotNet(), fit=fit), Machine(), tmp_path).text()

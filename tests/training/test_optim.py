@@ -1,7 +1,10 @@
 """Optimisers, against their definitions by hand."""
 
+import copy
+
 import pytest
 import torch
+from lightly.utils import lars as lightly
 from torch import nn
 
 from sslticket.fit import LARS, Adam, RMSprop
@@ -33,6 +36,101 @@ def test_lars_scales_weights_by_their_norms_and_leaves_biases_alone() -> None:
 def test_biases_may_have_a_share_of_the_rate_under_lars() -> None:
     groups = optimizer(LARS(lr=1.6, bias_lr=0.0384), [nn.Parameter(torch.ones(2, 2)), nn.Parameter(torch.ones(2))])
     assert [group.get("share", 1.0) for group in groups.param_groups] == pytest.approx([1.0, 0.024])
+
+
+def weights() -> list[nn.Parameter]:
+    """Two layers with biases, a layer of zeros, and one that never gets a gradient but of zeros."""
+    numbers = torch.Generator().manual_seed(0)
+    shapes = [(8, 3, 3, 3), (8,), (4, 8), (4,), (5, 5), (5, 6)]
+    drawn = [nn.Parameter(torch.randn(shape, generator=numbers)) for shape in shapes]
+    drawn[0] = nn.Parameter(drawn[0].detach().contiguous(memory_format=torch.channels_last))
+    with torch.no_grad():
+        drawn[4].zero_()
+    return drawn
+
+
+def gradients(parameters: list[nn.Parameter], step: int) -> None:
+    numbers = torch.Generator().manual_seed(step + 1)
+    for parameter in parameters:
+        parameter.grad = torch.randn(parameter.shape, generator=numbers)
+    parameters[5].grad = torch.zeros_like(parameters[5])
+    if step == 0:
+        parameters[2].grad = None
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize("decay", [0.0, 1e-6, 0.1])
+def test_lars_is_lightlys_to_the_bit_and_keeps_the_same(momentum: float, decay: float) -> None:
+    ours, theirs = weights(), weights()
+    chosen = optimizer(LARS(lr=0.3, momentum=momentum, weight_decay=decay, trust=0.01), ours)
+    flat = [parameter for parameter in theirs if parameter.dim() <= 1]
+    groups = [
+        {"params": [parameter for parameter in theirs if parameter.dim() > 1]},
+        {"params": flat, "weight_decay": 0.0},
+    ]
+    reference = lightly.LARS(groups, lr=0.3, momentum=momentum, weight_decay=decay, trust_coefficient=0.01)
+    for step in range(4):
+        gradients(ours, step), gradients(theirs, step)
+        chosen.step(), reference.step()
+        for mine, other in zip(ours, theirs, strict=True):
+            assert torch.equal(mine, other)
+    kept, expected = chosen.state_dict()["state"], reference.state_dict()["state"]
+    assert kept.keys() == expected.keys()
+    for number, state in expected.items():
+        assert kept[number].keys() == state.keys()
+        assert all(torch.equal(kept[number][name], state[name]) for name in state)
+
+
+def test_lars_goes_on_from_what_lightlys_had_kept() -> None:
+    ours, theirs = weights(), weights()
+    groups = [{"params": [theirs[0], theirs[2], theirs[4], theirs[5]]}, {"params": [theirs[1], theirs[3]]}]
+    reference = lightly.LARS(groups, lr=0.3, momentum=0.9, weight_decay=0.1)
+    reference.param_groups[1]["weight_decay"] = 0.0
+    for step in range(2):
+        gradients(theirs, step)
+        reference.step()
+    with torch.no_grad():
+        for mine, other in zip(ours, theirs, strict=True):
+            mine.copy_(other)
+    chosen = optimizer(LARS(lr=0.3, weight_decay=0.1), ours)
+    state = copy.deepcopy(reference.state_dict()["state"])
+    chosen.load_state_dict({"state": state, "param_groups": chosen.state_dict()["param_groups"]})
+    gradients(ours, 2), gradients(theirs, 2)
+    chosen.step(), reference.step()
+    assert all(torch.equal(mine, other) for mine, other in zip(ours, theirs, strict=True))
+
+
+def test_what_lars_keeps_lies_in_memory_as_the_weights_do() -> None:
+    ours = weights()
+    chosen = optimizer(LARS(lr=0.3), ours)
+    gradients(ours, 1)
+    chosen.step()
+    assert not ours[0].is_contiguous()
+    assert all(chosen.state[one]["momentum_buffer"].stride() == one.stride() for one in ours)
+
+
+def test_a_step_that_loss_scaling_skips_leaves_lars_as_it_was() -> None:
+    ours = weights()
+    before = [parameter.detach().clone() for parameter in ours]
+    chosen = optimizer(LARS(lr=0.3), ours)
+    scaler = torch.amp.GradScaler("cpu", init_scale=1.0)
+    gradients(ours, 1)
+    ours[1].grad[3] = torch.inf
+    scaler.scale(torch.zeros(()))
+    scaler.step(chosen)
+    scaler.update()
+    assert all(torch.equal(mine, other) for mine, other in zip(ours, before, strict=True))
+    assert not chosen.state
+
+
+def test_rmsprop_takes_all_tensors_at_once_to_the_bit() -> None:
+    ours, theirs = weights(), weights()
+    chosen = optimizer(RMSprop(lr=0.01, momentum=0.5, weight_decay=0.1), ours)
+    reference = torch.optim.RMSprop(theirs, lr=0.01, momentum=0.5, weight_decay=0.1, foreach=False)
+    for step in range(4):
+        gradients(ours, step), gradients(theirs, step)
+        chosen.step(), reference.step()
+        assert all(torch.equal(mine, other) for mine, other in zip(ours, theirs, strict=True))
 
 
 def test_rmsprop_divides_by_the_running_root() -> None:

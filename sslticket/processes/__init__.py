@@ -1,0 +1,85 @@
+"""The processes that a launcher started for one command: they meet before anything else, and end together."""
+
+import os
+import time
+from typing import TYPE_CHECKING
+
+from sslticket.errors import BadInput
+
+if TYPE_CHECKING:
+    from sslticket.processes.watch import Watch
+
+_NEEDED = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+
+_watch: "Watch | None" = None
+
+
+def rank() -> int:
+    """The number of this process, from 0."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def world() -> int:
+    """How many processes the launcher started, on all machines together."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def check() -> None:
+    """Whether the environment is one that a launcher of several processes makes, or that of a single process.
+
+    Raises:
+        BadInput: naming the launcher to take.
+    """
+    given = os.environ
+    # Launched for more than one process, but on CPUs, accelerate leaves these two behind and starts a single one.
+    if "WORLD_SIZE" not in given and {"ACCELERATE_USE_CPU", "MASTER_ADDR"} <= given.keys():
+        raise BadInput(
+            "accelerate launch was asked for several processes and starts a single one, as it does on CPUs; give "
+            "torchrun --nproc-per-node N in place of accelerate launch, or --num_processes 1 (and unset MASTER_ADDR)"
+        )
+    if not given.get("WORLD_SIZE", "1").isdigit():
+        raise BadInput(f"WORLD_SIZE is {given['WORLD_SIZE']!r} and no number of processes; use torchrun")
+    if world() > 1 and (lacking := [name for name in _NEEDED if not given.get(name)]):
+        raise BadInput(
+            f"WORLD_SIZE tells of {world()} processes, and {', '.join(lacking)} is not set, so they cannot meet; start "
+            "them with accelerate launch or torchrun, or unset WORLD_SIZE for a single process"
+        )
+
+
+def meet() -> None:
+    """Find the other processes, and from now on end when one of them ends before its work is done.
+
+    Raises:
+        BadInput: if they do not meet.
+    """
+    global _watch
+    check()
+    if world() > 1:
+        from sslticket.processes.watch import Watch
+
+        _watch = Watch(rank(), world())
+        _watch.start()
+        _watch.met.wait()  # whoever does not come ends all that wait
+
+
+def patience(seconds: float) -> None:
+    """After how long without a sign of life a process is given up; at first it is five minutes."""
+    if _watch is not None:
+        _watch.patience = seconds
+
+
+def wait_for_word(seconds: float = 1.0) -> None:
+    """Before an error is told: where it is only an echo of another process's end, this process ends here, silent."""
+    if _watch is not None:
+        time.sleep(seconds)
+
+
+def leave(code: int, told: str = "") -> None:
+    """Tell the others that this process ends now.
+
+    Args:
+        code: its exit code; where it is not 0 the others end with it too.
+        told: what it has told of it, in one line.
+    """
+    if _watch is not None:
+        _watch.leave(code, told)

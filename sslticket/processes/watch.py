@@ -1,0 +1,228 @@
+"""Who watches that all processes live.
+
+Every process holds a connection to process 0, over which each says once a second that it lives. The system closes the
+connection of a process that ends, however it ends, so the others know at once, without waiting for a collective
+operation to time out; of a machine that is gone the system tells within half a minute. A process that ends on purpose
+says so, and why, before.
+"""
+
+import json
+import os
+import secrets
+import selectors
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any
+
+from sslticket.errors import BadInput, one_line
+from sslticket.processes.line import WORD, Line
+
+MEETING = 300.0  # seconds in which all have to come; a cluster's file system may take minutes over torch's libraries
+_BEAT = 1.0  # seconds between two signs of life
+_LATE = 5.0  # seconds between two of our own beats that tell that this process was held up itself
+_ENDED = 128 + signal.SIGTERM
+_AGAIN = "run the same command again: what is finished stays, and it goes on from there"
+
+
+class Watch(threading.Thread):
+    """Holds the lines, in a thread of its own: the main one may be inside an operation that waits for all.
+
+    Attributes:
+        patience: seconds without a sign of life after which a process is given up.
+        met: is set when all have come.
+    """
+
+    def __init__(self, rank: int, world: int) -> None:
+        """Process 0 opens a door, and every other comes to it.
+
+        Raises:
+            BadInput: if this process cannot reach process 0.
+        """
+        super().__init__(daemon=True, name="processes")
+        self.patience, self.met = MEETING, threading.Event()
+        self._rank, self._world, self._host = rank, world, socket.gethostname()
+        self._leader = os.environ["LOCAL_RANK"] == "0"  # tells its machine's log what happens
+        self._leaving, self._terminated, self._began = False, 0.0, time.monotonic()
+        self._selector, self._lines, self._seal = selectors.DefaultSelector(), dict[int, Line](), ""
+        self._hear_signals()
+        self._store = _store(rank)
+        if self._rank == 0:
+            self._open()
+        else:
+            self._come()
+
+    def _hear_signals(self) -> None:
+        """SIGTERM ends a process as it always does, but not before the reason for it could come over a line.
+
+        The launcher sends it to all as soon as one process has ended. Python's own handlers would wait for the
+        operation that the main thread is in.
+        """
+        bell, wire = socket.socketpair()
+        bell.setblocking(False)
+        wire.setblocking(False)
+        signal.signal(signal.SIGTERM, lambda number, frame: None)
+        signal.set_wakeup_fd(wire.fileno(), warn_on_full_buffer=False)
+        self._wire = wire
+        self._selector.register(bell, selectors.EVENT_READ, lambda: self._rung(bell))
+
+    def _rung(self, bell: socket.socket) -> None:
+        if signal.SIGTERM in bell.recv(4096) and not self._terminated:
+            self._terminated = time.monotonic()
+
+    def _open(self) -> None:
+        try:
+            door = socket.create_server(("", 0), family=socket.AF_INET6, dualstack_ipv6=True, backlog=1024)
+        except (OSError, ValueError):
+            door = socket.create_server(("", 0), backlog=1024)
+        self._seal = secrets.token_hex(8)
+        self._store.set("door", json.dumps([door.getsockname()[1], self._seal, self._host]))
+        self._selector.register(door, selectors.EVENT_READ, lambda: self._opened(door))
+
+    def _opened(self, door: socket.socket) -> None:
+        with suppress(OSError):
+            self._hold(Line(door.accept()[0]))
+
+    def _come(self) -> None:
+        address = os.environ["MASTER_ADDR"]
+        try:
+            port, seal, host = json.loads(self._store.get("door"))
+            line = Line(socket.create_connection((address, port), timeout=30.0), 0, host)
+        except (OSError, RuntimeError, ValueError) as error:
+            raise BadInput(
+                f"process {self._rank} does not reach process 0 at {address} ({one_line(error)}); let the machines "
+                "reach each other, at any port"
+            ) from error
+        line.say(rank=self._rank, seal=seal, host=self._host)
+        self._lines[0] = line
+        self._hold(line)
+
+    def _hold(self, line: Line) -> None:
+        self._selector.register(line.connection, selectors.EVENT_READ, lambda: self._listen(line))
+
+    def run(self) -> None:
+        """Listen until the process ends."""
+        before = time.monotonic()
+        while True:
+            for key, _ in self._selector.select(_BEAT / 10 if self._terminated else _BEAT):
+                act: Callable[[], None] = key.data
+                act()
+            now = time.monotonic()
+            if self._terminated and now - self._terminated > WORD:
+                self._farewell(_ENDED, "was ended by SIGTERM", told=False)
+                self._exit(_ENDED)
+            if now - before < _BEAT:
+                continue
+            if now - before > _LATE:  # all may have spoken in the meantime
+                for line in self._lines.values():
+                    line.heard = now
+            before = now
+            self._beat(now)
+
+    def _beat(self, now: float) -> None:
+        for line in [line for line in self._lines.values() if not line.left]:
+            line.say()
+            if now - line.heard > self.patience:
+                self._end(line.rank, line.host, f"has given no sign of life for {self.patience / 60:.3g} minutes")
+        if self._rank == 0 and not self.met.is_set() and now - self._began > MEETING:
+            late = next(each for each in range(1, self._world) if each not in self._lines)
+            self._end(late, "", f"has not come within {MEETING / 60:.3g} minutes")
+
+    def _listen(self, line: Line) -> None:
+        words = line.read()
+        for word in words or ():
+            if line.rank is None:
+                if word.get("seal") != self._seal:  # none of us
+                    words = None
+                    break
+                line.rank, line.host = int(word["rank"]), str(word["host"])
+                self._lines[line.rank] = line
+                if len(self._lines) == self._world - 1:
+                    self._begin()
+            elif "all" in word:
+                self.met.set()
+            elif "gone" in word:  # process 0 tells who ended, itself or another
+                line.left = line.left or word["gone"] == line.rank
+                if word["code"]:
+                    self._end(word["gone"], word["host"], word["why"], code=word["code"], told=word["told"])
+        if words is None:
+            self._selector.unregister(line.connection)
+            line.connection.close()
+            if line.rank is not None and not line.left:
+                self._end(line.rank, line.host, "has ended without a word, as one that is killed or out of memory does")
+
+    def _begin(self) -> None:
+        for line in self._lines.values():
+            line.say(all=True)
+        self.met.set()
+
+    def _end(self, gone: int | None, host: str, why: str, *, code: int = 1, told: bool = False) -> None:
+        """End this process, since another has ended.
+
+        Args:
+            gone: which one.
+            host: its machine; "" where that is not known.
+            why: in words; what it told itself, where it did.
+            code: to end with.
+            told: it has told it itself, on its own machine.
+        """
+        if self._leaving:
+            return
+        if self._rank == 0:
+            for line in self._lines.values():
+                line.say(gone=gone, host=host, why=why, code=code, told=told)
+        speaks = self._leader or (gone == 0 and self._rank == 1)
+        if code == _ENDED and self._terminated:  # a scheduler ends them all
+            speaks = False
+        where = f" on {host}" if host else ""
+        if told and speaks and host != self._host:
+            self._tell(f"error in process {gone}{where}: {why}")
+        elif not told and speaks:
+            self._tell(f"error: process {gone}{where} {why}; all others end with it; {_AGAIN}")
+        self._exit(code)
+
+    def leave(self, code: int, told: str) -> None:
+        """Say that this process ends; called by the main thread."""
+        self._leaving = True
+        self._farewell(code, told, told=True)
+
+    def _farewell(self, code: int, why: str, *, told: bool) -> None:
+        for line in list(self._lines.values()):
+            line.say(gone=self._rank, host=self._host, why=why, code=code, told=told)
+
+    @staticmethod
+    def _tell(text: str) -> None:
+        # Below a bar that is being drawn. Not by way of sys.stderr, whose lock the main thread may hold.
+        os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, f"\n{text}\n".encode(errors="replace"))
+
+    def _exit(self, code: int) -> None:
+        if not self._leaving:
+            os._exit(code)
+
+
+def _store(rank: int) -> Any:
+    """What the launcher's address and port hold: torchrun keeps it, or process 0 does."""
+    from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
+
+    kept = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    address, port = os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"]
+    try:
+        store = TCPStore(
+            address,
+            int(port),
+            is_master=rank == 0 and not kept,
+            timeout=timedelta(seconds=MEETING),
+            wait_for_workers=False,
+            multi_tenant=True,
+        )
+    except (RuntimeError, ValueError) as error:
+        raise BadInput(
+            f"process {rank} cannot meet the others at {address}:{port} ({one_line(error)}); give MASTER_ADDR and "
+            "MASTER_PORT of machine 0 and a port that is free there, or let a launcher do it"
+        ) from error
+    return PrefixStore(f"sslticket/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)

@@ -1,0 +1,128 @@
+"""A step of a small network as one launch: what the device does is written down once, and then done again and again.
+
+The host takes five to ten times as long to launch a small network's kernels as a GPU takes to run them. A graph of them
+is launched at once. It reads and writes the same memory each time, so images and learning rates are copied into the
+memory that it was written down with. Python code runs no more: what it counts is counted here, and what it decides has
+to be the same in every step (`Objective.steady`).
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from sslticket.data.loader import Batch, Loader
+from sslticket.data.resident import ResidentLoader
+from sslticket.fit import SGD, Adam, Fit
+from sslticket.training.net import Net
+from sslticket.training.passes import Passes
+
+SMALL = 5_000_000
+"""Parameters up to which a network is small: the papers' Conv-2 has 4.3 million, ResNet-20 0.27. A larger one keeps a GPU
+busy for longer than its launches take, and a graph holds the memory of a step for as long as a training lasts."""
+_WARM = 3  # steps before: libraries choose their algorithms, and the optimiser makes its state
+
+
+class Graph(Protocol):
+    """Work of a device that can be launched as one."""
+
+    def capture(self) -> AbstractContextManager[None]:
+        """Writes down what is called inside; nothing of it is done.
+
+        Raises:
+            RuntimeError: inside or at the end, where something cannot be written down.
+        """
+
+    def replay(self) -> None:
+        """Does what was written down."""
+
+
+class CudaGraph:
+    """CUDA's own."""
+
+    def __init__(self) -> None:
+        self._graph = torch.cuda.CUDAGraph()
+
+    @contextmanager
+    def capture(self) -> Iterator[None]:
+        """See the protocol."""
+        # Other threads may talk to the device meanwhile.
+        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
+            yield
+
+    def replay(self) -> None:
+        """See the protocol."""
+        self._graph.replay()
+
+
+GRAPHS: dict[str, Callable[[], Graph]] = {"cuda": CudaGraph}
+"""By the type of a device."""
+
+
+def graph_for(device: torch.device, net: Net, batches: Loader, fit: Fit) -> Callable[[], Graph] | None:
+    """What makes the graph of a training, where the device has graphs and this training's steps are alike and small."""
+    optimizers = [fit.optimizer] if net.learning is None else [fit.optimizer, net.learning.optimizer]
+    fits = (
+        net.objective.steady
+        and isinstance(batches, ResidentLoader)
+        and all(isinstance(each, SGD | Adam) for each in optimizers)
+        and sum(parameter.numel() for parameter in net.parameters()) <= SMALL
+    )
+    return GRAPHS.get(device.type) if fits else None
+
+
+class Replay:
+    """The steps of one training: the first few as they are, and then by a graph."""
+
+    def __init__(self, make: Callable[[], Graph], optimizer: torch.optim.Optimizer, device: torch.device) -> None:
+        """Makes learning rates of the optimiser tensors on the device, which a graph can read anew in each step."""
+        self._make, self._warm = make, _WARM
+        self._graph: Graph | None = None
+        for group in optimizer.param_groups:
+            group["lr"] = torch.full((), float(group["lr"]), device=device)
+            if "capturable" in group:
+                group["capturable"] = True
+
+    def __call__(self, take: Callable[[Batch, float], Tensor], batch: Batch, progress: float, passes: Passes) -> Tensor:
+        """The loss of a step, which `take` would return, (); and all that it does.
+
+        Args:
+            take: the step; what it does depends on the batch, and not on the progress.
+            batch: its images, as many as in all steps.
+            progress: of the training.
+            passes: that `take` counts.
+
+        Raises:
+            RuntimeError: if the step cannot be written down. Nothing of it has been done, but random numbers may have
+                been drawn and gradients are to be made anew.
+        """
+        if self._warm:
+            self._warm -= 1
+            return take(batch, progress)
+        before = passes.forward, passes.backward
+        if self._graph is None:
+            try:
+                self._graph = self._written_down(take, batch, progress)
+            except RuntimeError:
+                passes.forward, passes.backward = before
+                raise
+            self._counts = passes.forward - before[0], passes.backward - before[1]
+        else:
+            passes.forward, passes.backward = (sum(pair) for pair in zip(before, self._counts, strict=True))
+            for old, new in zip(_tensors(self._batch), _tensors(batch), strict=True):
+                old.copy_(new)
+        self._graph.replay()
+        return self._loss.clone()
+
+    def _written_down(self, take: Callable[[Batch, float], Tensor], batch: Batch, progress: float) -> Graph:
+        self._batch = Batch(tuple(view.clone() for view in batch.views), batch.label.clone(), batch.row.clone())
+        graph = self._make()
+        with graph.capture():
+            self._loss = take(self._batch, progress)
+        return graph
+
+
+def _tensors(batch: Batch) -> tuple[Tensor, ...]:
+    return (*batch.views, batch.label, batch.row)

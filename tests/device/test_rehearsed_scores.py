@@ -1,0 +1,68 @@
+"""Evaluation and analyses on the pretend accelerator: the rows are the CPU's."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sslticket.analysis.connectivity import connectivity
+from sslticket.analysis.magnitudes import magnitudes
+from sslticket.analysis.stability import stability
+from sslticket.evaluation.evaluate import evaluate
+from sslticket.evaluation.protocols import Protocol
+from sslticket.evaluation.tasks import Levels, matrix, tickets
+from sslticket.fit import SGD, Fit
+from sslticket.search.plan import plan
+from sslticket.search.run import run
+from sslticket.training.workbench import Workbench
+from tests.device import cases
+from tests.device.conftest import Device
+
+# A strong decay takes weights to zero, of which there have to be some for the adjusted control.
+SHORT = Protocol(
+    name="short", dataset="digits", fit=Fit(length="6it", batch_size=48, optimizer=SGD(lr=0.1, weight_decay=1.0))
+)
+OWN = ("seconds", "device", "commit", "time", "host", "started", "finished")  # of where and when it was computed
+
+Rows = Callable[[list[Path], Workbench], Iterator[dict[str, Any]]]
+
+MEASURES: dict[str, Rows] = {
+    "scores": lambda paths, bench: evaluate(matrix(paths, ["random", "local", "adjusted"], [SHORT], [0]), bench),
+    "stability": lambda paths, bench: stability(paths[1:], SHORT, [0], bench, controls=("local",)),
+    "connectivity": lambda paths, bench: connectivity(paths[1:], SHORT, [0], bench, points=3),
+    "magnitudes": lambda paths, bench: magnitudes(paths[:1], SHORT, [0], bench),
+}
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    planned = plan(
+        cases.recipe("rotnet", search=cases.imp(levels=1)), cases.MACHINE, tmp_path_factory.mktemp("searched")
+    )
+    run(planned, cases.MACHINE)
+    return planned.folder.path
+
+
+def measured(found: Path, out: Path, rows: Rows) -> list[dict[str, Any]]:
+    copied = shutil.copytree(found, out / found.name)
+    told = rows(tickets([copied], Levels((0, 1))), Workbench.on(cases.MACHINE, "fp32"))
+    return [{name: value for name, value in row.items() if name not in OWN} for row in told]
+
+
+@pytest.mark.parametrize("what", MEASURES)
+def test_every_measure_gives_the_rows_of_the_cpu(found: Path, tmp_path: Path, device: Device, what: str) -> None:
+    expected = measured(found, tmp_path / "cpu", MEASURES[what])
+    assert expected
+    with device():
+        assert measured(found, tmp_path / "there", MEASURES[what]) == expected
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_scores_in_half_precision_are_measured(found: Path, tmp_path: Path, device: Device, precision: Any) -> None:
+    paths = tickets([shutil.copytree(found, tmp_path / found.name)], Levels((1,)))
+    with device():
+        (row,) = evaluate(matrix(paths, [], [SHORT], [0]), Workbench.on(cases.MACHINE, precision))
+    assert 0 <= row["top1"] <= 1
+    assert row["device"] == "a pretend accelerator"

@@ -1,0 +1,201 @@
+"""Many tiny searches, evaluations and analyses in one go, for tests that start it in several processes and in one.
+
+    torchrun --nproc-per-node 2 tests/together/many.py FOLDER
+
+Each process writes FOLDER/<rank>.json: what it held whenever a ticket was kept, the rows that it got, and how many
+collective operations of each kind a training step had.
+"""
+
+import hashlib
+import json
+import sys
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sslticket import (
+    BYOL,
+    DINO,
+    ERK,
+    IMP,
+    SNIP,
+    BarlowTwins,
+    ContinuousSparsification,
+    Data,
+    EdgePopup,
+    Exemplar,
+    GraSP,
+    MoCoV2,
+    OneShot,
+    Random,
+    RotNet,
+    S4LExemplar,
+    S4LRotation,
+    SimCLR,
+    SimSiam,
+    StochasticSparsification,
+    Supervised,
+    SwAV,
+    SynFlow,
+    VICReg,
+    processes,
+)
+from sslticket.analysis.connectivity import connectivity
+from sslticket.analysis.magnitudes import magnitudes
+from sslticket.analysis.stability import stability
+from sslticket.cli.outcome import finish
+from sslticket.evaluation import tasks
+from sslticket.evaluation.controls import CONTROLS
+from sslticket.evaluation.evaluate import evaluate
+from sslticket.evaluation.protocols import Protocol
+from sslticket.fit import SGD, Fit
+from sslticket.machine import Machine
+from sslticket.masking.mask import Mask
+from sslticket.objectives.base import Objective
+from sslticket.recipe import Recipe
+from sslticket.search.base import Search
+from sslticket.search.lab import Lab
+from sslticket.search.plan import plan
+from sslticket.search.run import run
+from sslticket.ticket import Ticket
+from sslticket.training.loop import Loop
+from sslticket.training.workbench import Workbench
+
+BATCH = 24  # can be shared by two and by three
+FIT = Fit(length="6it", batch_size=BATCH, optimizer=SGD(lr=0.02))
+LEVELS = IMP(levels=2, rate=0.5, rewind="2it")
+AT_START = OneShot(levels=1, rate=0.5, rewind="2it", scored="start")
+SHORT = Protocol(name="short", dataset="digits", fit=FIT, start="k", seeds=(0,))
+
+WITHOUT_NORM: dict[str, Objective] = {
+    "supervised": Supervised(),
+    "rotnet": RotNet(),
+    "exemplar": Exemplar(dim=16, mining="hard"),
+    "mocov2": MoCoV2(dim=16, queue=64),
+    "dino": DINO(hidden=16, bottleneck=8, outputs=16, frozen_for=0.5),
+}
+"""Objectives whose heads have no batch norm: with a network that has none, several processes learn what one does."""
+
+OBJECTIVES = WITHOUT_NORM | {
+    "exemplar all": Exemplar(dim=16),
+    "s4l rotation": S4LRotation(),
+    "s4l exemplar": S4LExemplar(exemplar=Exemplar(copies=2, degrees=0.0, dim=16)),
+    "simclr": SimCLR(dim=16),
+    "byol": BYOL(hidden=16, dim=8),
+    "simsiam": SimSiam(dim=16, predictor=8),
+    "barlowtwins": BarlowTwins(hidden=16, dim=8),
+    "vicreg": VICReg(hidden=16, dim=8),
+    "swav": SwAV(hidden=16, dim=8, prototypes=10),
+}
+
+_CS = ContinuousSparsification(rounds=2, rewind="2it", final_temperature=20.0)
+SEARCHES: dict[str, Search] = {
+    "rate": replace(LEVELS, retrain="rate"),
+    "finetune": replace(LEVELS, retrain="finetune"),
+    "settled": replace(LEVELS, levels=1, settled=0.9, settled_window=1, settled_every="1it"),
+    "oneshot": OneShot(levels=2, rate=0.5, rewind="2it"),
+    "random": replace(AT_START, criterion=Random()),
+    "erk": replace(AT_START, criterion=ERK()),
+    "snip": replace(AT_START, criterion=SNIP(score_images=BATCH)),
+    "grasp": replace(AT_START, criterion=GraSP(score_images=BATCH)),
+    "synflow": replace(AT_START, criterion=SynFlow(rounds=3)),
+    "cs": _CS,
+    "cs rewound": replace(_CS, rewind_weights=True),
+    "cs frozen": replace(_CS, rounds=1, frozen=True),
+    "iss": StochasticSparsification(rounds=2, rewind="2it"),
+    "supermask": StochasticSparsification(rounds=1, rewind="0it", frozen=True),
+    "edgepopup": EdgePopup(density=0.5),
+}
+
+
+def recipe(model: str, objective: Objective, search: Search) -> Recipe:
+    labels = 0.5 if objective.labelled_share is not None else 1.0
+    fit = replace(FIT, drops=("4it",))  # a schedule that does not end at 0, which finetune needs
+    data = Data(dataset="digits", labels=labels)
+    return Recipe(model=model, data=data, objective=objective, fit=fit, search=search)
+
+
+SAME = {f"{name}, lenet300": recipe("lenet300", objective, LEVELS) for name, objective in WITHOUT_NORM.items()} | {
+    f"supervised, {name}": recipe("lenet300", Supervised(), search) for name, search in SEARCHES.items()
+}
+"""Searches whose tickets do not depend on how many processes share a batch, but for rounding."""
+
+ALL = SAME | {name: recipe("conv3", objective, LEVELS) for name, objective in OBJECTIVES.items()}
+COUNTED = ("rotnet", "mocov2")
+
+
+def searched(which: Recipe, out: Path, machine: Machine | None = None) -> Path:
+    planned = plan(which, machine or Machine(), out)
+    run(planned, machine or Machine())
+    return planned.folder.path
+
+
+def found(folder: Path) -> list[Ticket]:
+    return [Ticket.load(path) for path in sorted(folder.glob("tickets/*"))]
+
+
+def spied(held: list[str]) -> Callable[..., Ticket]:
+    """What keeps a ticket, after noting what this process would have kept: mask and weights, not statistics."""
+    keep = Lab.keep
+
+    def noting(lab: Lab, level: int, mask: Mask, weights: Any = None, **told: Any) -> Ticket:
+        digest = hashlib.sha256(str(level).encode())
+        for name, value in [*mask.items(), *lab.net.named_parameters()]:
+            digest.update(name.encode() + value.detach().cpu().numpy().tobytes())
+        held.append(digest.hexdigest())
+        return keep(lab, level, mask, weights, **told)
+
+    return noting
+
+
+def counted(counts: Counter[str]) -> Callable[[Loop, int, int], None]:
+    """What trains, while noting the collective operations in it, and how many numbers they broadcast.
+
+    Not in the first steps: once, after the very first, distributed training agrees on the order of the gradients.
+    """
+    real = Loop.run
+
+    def noting(loop: Loop, start: int, stop: int) -> None:
+        if start == 0:
+            return real(loop, start, stop)
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], record_shapes=True) as profile:
+            real(loop, start, stop)
+        counts["steps"] += stop - start
+        for event in profile.events() or ():
+            if event.name.startswith("gloo:"):
+                counts[event.name] += 1
+                if event.name == "gloo:broadcast":
+                    counts["numbers broadcast"] += sum(torch.Size(shape).numel() for shape in event.input_shapes)
+        return None
+
+    return noting
+
+
+def _many(folder: Path) -> None:
+    told: dict[str, Any] = {"held": {}, "counts": {}}
+    keep, train = Lab.keep, Loop.run
+    for name, which in ALL.items():
+        held: list[str] = []
+        counts: Counter[str] = Counter()
+        Lab.keep = spied(held)  # type: ignore[method-assign]
+        if name in COUNTED:
+            Loop.run = counted(counts)  # type: ignore[method-assign]
+        searched(which, folder / "runs" / name)
+        Lab.keep, Loop.run = keep, train  # type: ignore[method-assign]
+        told["held"][name] = held
+        told["counts"][name] = counts
+    bench = Workbench.on(Machine(), "fp32")
+    paths = tasks.tickets([folder / "runs" / "supervised"], tasks.Levels((1,)))
+    told["rows"] = list(evaluate(tasks.matrix(paths, list(CONTROLS), [SHORT], None), bench))
+    for analysis in (stability, connectivity, magnitudes):
+        told["rows"] += list(analysis(paths, SHORT, None, bench))
+    (folder / f"{processes.rank()}.json").write_text(json.dumps(told))
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    finish(lambda: _many(Path(sys.argv[1])))

@@ -1,0 +1,362 @@
+"""Ghost batches: what batch norm sees, and so what is learnt, is the same however a batch is shared and cut."""
+
+import copy
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm.layers
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from sslticket.data.loader import Batch
+from sslticket.errors import BadInput
+from sslticket.fit import SGD, Fit
+from sslticket.machine import Machine
+from sslticket.masking import gate
+from sslticket.objectives import batchnorm
+from sslticket.objectives.base import Objective
+from sslticket.objectives.exemplar import Exemplar
+from sslticket.objectives.mocov2 import MoCoV2
+from sslticket.objectives.simclr import SimCLR
+from sslticket.objectives.simsiam import SimSiam
+from sslticket.objectives.supervised import Supervised
+from sslticket.recipe import Recipe
+from sslticket.search.imp import IMP
+from sslticket.search.plan import plan
+from sslticket.search.run import run
+from sslticket.ticket import Ticket
+from sslticket.training.measure import share_buffers
+from sslticket.training.net import Net
+from sslticket.training.progress import Progress
+from sslticket.training.running import Running
+from sslticket.training.workbench import Workbench
+from tests import runs
+
+BATCH, STEPS, PROCESSES = 32, 5, 2
+FIT = Fit(length=f"{STEPS}it", batch_size=BATCH, optimizer=SGD(lr=0.05))
+GHOSTS = replace(FIT, ghost_batch=8)
+
+
+class Holds(nn.Module):
+    """As a net holds its backbone."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.backbone, self.heads = nn.Sequential(layer), nn.Identity()
+
+    def forward(self, values: Tensor) -> Tensor:
+        found: Tensor = self.backbone(values)
+        return found
+
+
+LAYERS: dict[str, tuple[Callable[[], _BatchNorm], tuple[int, ...]]] = {
+    "2d": (lambda: nn.BatchNorm2d(5), (4, 3)),
+    "1d": (lambda: nn.BatchNorm1d(5), ()),
+    "1d of sequences": (lambda: nn.BatchNorm1d(5), (7,)),
+    "mean over all": (lambda: nn.BatchNorm2d(5, momentum=None), (4, 3)),
+    "without weights": (lambda: nn.BatchNorm2d(5, affine=False), (4, 3)),
+    "without statistics": (lambda: nn.BatchNorm2d(5, track_running_stats=False), (4, 3)),
+    "timm": (lambda: timm.layers.BatchNormAct2d(5, act_layer=nn.GELU), (4, 3)),
+}
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize("views", [1, 3])
+@pytest.mark.parametrize("last", [False, True])
+def test_each_group_is_normalised_as_torch_normalises_it_alone(kind: str, views: int, last: bool) -> None:
+    """Of 12 images in 3 groups; every view of an image is in its group, and running statistics move once."""
+    make, size = LAYERS[kind]
+    torch.manual_seed(0)
+    layer = make()
+    if layer.affine:
+        nn.init.normal_(layer.weight), nn.init.normal_(layer.bias)
+    ours, theirs = Holds(copy.deepcopy(layer)), [copy.deepcopy(layer) for _ in range(3)]
+    batchnorm.arrange(ours, batch_size=12, ghost_batch=4, processes=1, whole=True)
+    for _ in range(2):
+        values = 3 + 2 * torch.randn(views * 12, 5, *size)
+        if last and values.dim() == 4:
+            values = values.contiguous(memory_format=torch.channels_last)
+        mine, other = values.clone().requires_grad_(), values.clone().requires_grad_()
+        found, expected = ours(mine), torch.empty_like(values)
+        for number, alone in enumerate(theirs):
+            rows = [view * 12 + number * 4 + image for view in range(views) for image in range(4)]
+            expected[rows] = alone(other[rows])
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+        assert found.is_contiguous(memory_format=torch.channels_last) == (values.dim() == 4 and last)
+        away = torch.randn_like(found)
+        (found * away).sum().backward(), (expected * away).sum().backward()
+        torch.testing.assert_close(mine.grad, other.grad, rtol=1e-3, atol=1e-4)
+    (mine,) = batchnorm.layers(ours)
+    for name in ("weight", "bias") if layer.affine else ():
+        sums = sum(getattr(alone, name).grad for alone in theirs)
+        torch.testing.assert_close(getattr(mine, name).grad, sums, rtol=1e-4, atol=1e-4)
+    for name, value in mine.named_buffers():
+        mean = torch.stack([dict(alone.named_buffers())[name].double() for alone in theirs]).mean(dim=0)
+        torch.testing.assert_close(value.double(), mean, rtol=1e-5, atol=1e-6)
+
+
+def test_a_layer_that_sees_a_row_for_each_patch_keeps_images_together() -> None:
+    class Patches(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = nn.BatchNorm1d(5)
+
+        def forward(self, values: Tensor) -> Tensor:  # (B, patches, 5)
+            found: Tensor = self.norm(values.flatten(0, 1)).reshape_as(values)
+            return found
+
+    net, values = Holds(Patches()), torch.randn(2 * 6, 7, 5)
+    batchnorm.arrange(net, batch_size=6, ghost_batch=3, processes=1, whole=True)
+    rows = [3, 4, 5, 9, 10, 11]
+    expected = nn.BatchNorm1d(5)(values[rows].flatten(0, 1)).view(6, 7, 5)
+    torch.testing.assert_close(net(values)[rows], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_evaluation_names_and_what_is_put_back_are_a_plain_layers() -> None:
+    net, values = Holds(nn.BatchNorm2d(5)), torch.randn(8, 5, 2, 2)
+    other, names = copy.deepcopy(net), list(net.state_dict())
+    batchnorm.arrange(net, batch_size=8, ghost_batch=4, processes=1, whole=True)
+    assert list(net.state_dict()) == names
+    assert not torch.allclose(net(values), other(values))
+    other.load_state_dict(net.state_dict())
+    assert torch.equal(net.eval()(values), other.eval()(values))
+    batchnorm.plain(net)
+    assert type(batchnorm.layers(net)[0]) is nn.BatchNorm2d
+    assert torch.equal(net.train()(values), other.train()(values))
+    assert not net.backbone._forward_pre_hooks
+
+
+def test_on_a_gpu_the_statistics_of_all_processes_are_left_to_torchs_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a GPU: torch's layer takes any device's images where there is one process."""
+    net = Holds(timm.layers.BatchNormAct2d(5, act_layer=nn.GELU)).to("meta")
+    batchnorm.arrange(net, batch_size=8, ghost_batch=None, processes=2, whole=False)
+    called = []
+    forward = nn.SyncBatchNorm.forward
+    monkeypatch.setattr(nn.SyncBatchNorm, "forward", lambda *given: called.append(1) or forward(*given))
+    assert net(torch.empty(4, 5, 3, 3, device="meta")).shape == (4, 5, 3, 3)
+    assert called
+    monkeypatch.undo()
+    with batchnorm.twice_differentiable(net):
+        assert net(torch.empty(4, 5, 3, 3, device="meta")).shape == (4, 5, 3, 3)
+    assert len(called) == 1
+
+
+def test_a_layer_that_does_more_than_batch_norm_is_refused() -> None:
+    class Odd(nn.BatchNorm2d):
+        def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+            return 2 * super().forward(input)
+
+    with pytest.raises(BadInput, match=r"a layer of the network is a Odd, .* give another --model"):
+        batchnorm.arrange(Holds(Odd(3)), batch_size=8, ghost_batch=4, processes=1, whole=True)
+
+
+def test_running_statistics_move_once_a_step_by_the_mean_of_its_parts() -> None:
+    net, alone = Holds(nn.BatchNorm1d(5)), [nn.BatchNorm1d(5) for _ in range(3)]
+    running = Running(net, 3)
+    for _ in range(2):
+        running.begin()
+        for number, part in enumerate(torch.randn(12, 5).chunk(3)):
+            torch.testing.assert_close(net(part), alone[number](part))
+            running.seen(number)
+    for name, value in batchnorm.layers(net)[0].named_buffers():
+        mean = torch.stack([dict(each.named_buffers())[name].double() for each in alone]).mean(dim=0)
+        torch.testing.assert_close(value.double(), mean, rtol=1e-5, atol=1e-6)
+
+
+def test_a_ghost_batch_as_large_as_the_batch_is_none_and_has_no_key() -> None:
+    recipe = runs.recipe(fit=FIT)
+    assert replace(FIT, ghost_batch=BATCH) == replace(FIT, ghost_batch=2 * BATCH) == FIT
+    assert replace(GHOSTS, batch_size=4) == replace(FIT, batch_size=4)
+    assert "ghost_batch" not in recipe.to_dict()["fit"]
+    assert replace(recipe, fit=GHOSTS).key != recipe.key
+    assert Fit.from_dict(replace(recipe, fit=GHOSTS).to_dict()["fit"]) == GHOSTS
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [
+        (1, "1 images have no statistics; --ghost-batch must be 2 or more"),
+        (12, "a batch of 32 cannot be cut into ghost batches of 12; give --batch-size a multiple of 12, or another"),
+    ],
+)
+def test_ghost_batches_that_cannot_be_are_refused(size: int, text: str) -> None:
+    with pytest.raises(BadInput, match=text):
+        replace(FIT, ghost_batch=size)
+
+
+def parts(machine: Machine, fit: Fit, objective: Objective | None = None, *, normalised: bool = True) -> int:
+    objective = objective or Supervised()
+    whole = objective.whole_batch
+    return machine.parts(fit.batch_size, fit.ghost_batch, objective.name, whole=whole, normalised=normalised)
+
+
+def test_the_parts_of_a_share_follow_from_the_ghost_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [parts(Machine(), fit) for fit in (FIT, GHOSTS)] == [1, 4]
+    assert parts(Machine(accumulate=4), GHOSTS) == 4
+    assert parts(Machine(accumulate=2), FIT, normalised=False) == 2
+    assert [parts(Machine(), GHOSTS, objective) for objective in (SimCLR(), MoCoV2(), SimSiam())] == [1, 1, 4]
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    assert [parts(Machine(), fit) for fit in (FIT, GHOSTS, replace(FIT, ghost_batch=4))] == [1, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("accumulate", "processes", "fit", "objective", "text"),
+    [
+        (2, 1, FIT, Supervised(), "must be 1 where batch norm sees the whole batch, got 2; .* --ghost-batch 16"),
+        (2, 1, GHOSTS, Supervised(), "must be 4 for a share of 32 in ghost batches of 8, got 2; leave it out"),
+        (1, 1, GHOSTS, Supervised(), "must be 4 for a share of 32 in ghost batches of 8, got 1; leave it out"),
+        (2, 1, GHOSTS, SimCLR(), "simclr compares the images of a batch, so --accumulate must be 1, got 2; leave"),
+        (None, 8, GHOSTS, Supervised(), "ghost batches of 8 cannot be shared by 8 processes; start 1 or 2 or 4 "),
+        (
+            None,
+            3,
+            FIT,
+            Supervised(),
+            "a batch of 32 cannot be shared by 3 processes; give --batch-size a mult",
+        ),
+    ],
+)
+def test_settings_of_the_machine_that_would_change_what_is_learnt_are_refused(
+    monkeypatch: pytest.MonkeyPatch, accumulate: int | None, processes: int, fit: Fit, objective: Objective, text: str
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", str(processes))
+    with pytest.raises(BadInput, match=text) as told:
+        parts(Machine(accumulate=accumulate), fit, objective)
+    assert "\n" not in str(told.value)
+
+
+def test_accumulation_with_batch_norm_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    """Also where only the heads have it."""
+    with pytest.raises(BadInput, match="--accumulate must be 1 where batch norm sees"):
+        plan(runs.recipe(fit=FIT), Machine(accumulate=2), tmp_path)
+    planned = plan(runs.recipe(SimSiam(dim=8, predictor=4), model="lenet300"), Machine(accumulate=2), tmp_path)
+    with pytest.raises(BadInput, match="--accumulate must be 1 where batch norm sees"):
+        run(planned, Machine(accumulate=2))
+    assert not list(tmp_path.iterdir())
+
+
+class Numbers:
+    """Random "images" of a global batch, of which each process takes its share."""
+
+    bad: dict[str, str] = {}  # noqa: RUF012
+
+    def __init__(self, rank: int = 0, processes: int = 1) -> None:
+        each = BATCH // processes
+        self.rows = slice(rank * each, (rank + 1) * each)
+
+    def train(self, start: int, stop: int) -> Iterator[Batch]:
+        for step in range(start, stop):
+            noise = torch.Generator().manual_seed(step)
+            shift = torch.linspace(-2, 2, BATCH).view(-1, 1, 1, 1)  # so that parts have other statistics than the whole
+            views = [shift + torch.randn(BATCH, 1, 8, 8, generator=noise) for _ in range(2)]
+            label = torch.randint(10, (BATCH,), generator=noise)
+            yield Batch(tuple(view[self.rows] for view in views), label[self.rows], torch.arange(BATCH)[self.rows])
+
+
+def dropping(net: Net) -> Net:
+    """Dropout behind each activation of the backbone."""
+    for number, layer in enumerate(net.backbone.features):  # type: ignore[union-attr,arg-type]
+        if isinstance(layer, nn.ReLU):
+            net.backbone.features[number] = nn.Sequential(layer, nn.Dropout(0.3))  # type: ignore[index,operator]
+    return net
+
+
+LOOPS: dict[str, tuple[Objective, Fit, bool]] = {
+    "labels with dropout": (Supervised(), GHOSTS, True),
+    "labels over all": (Supervised(), FIT, False),
+    "simsiam": (SimSiam(dim=8, predictor=4), GHOSTS, False),
+    "simsiam over all": (SimSiam(dim=8, predictor=4), FIT, False),
+    "simclr": (SimCLR(dim=6), GHOSTS, False),
+    "simclr over all": (SimCLR(dim=6), FIT, False),
+    "simclr of two": (SimCLR(dim=6), replace(FIT, ghost_batch=16), False),
+    "exemplar": (Exemplar(dim=6), GHOSTS, False),
+    "mocov2": (MoCoV2(dim=6, queue=64, ema=0.9), GHOSTS, False),
+    "mocov2 over all": (MoCoV2(dim=6, queue=64, ema=0.9), FIT, False),
+}
+
+
+def looped(name: str, rank: int = 0, processes: int = 1) -> dict[str, Tensor]:
+    """Everything that a net holds after a few steps."""
+    objective, fit, drops = LOOPS[name]
+    net = Net.build("conv3", objective, channels=1, image_size=8, classes=10, seed=3)
+    net = dropping(net) if drops else net
+    bench = Workbench.on(Machine(), "fp32")
+    with bench.prepared(net) as wrapped:
+        quiet = Progress(0, show=False)
+        batches = Numbers(rank, processes)
+        bench.loop(net, wrapped, batches, fit, set_size=BATCH, seed=0, progress=quiet).run(0, STEPS)
+    share_buffers(net)
+    return gate.read(net)
+
+
+SEARCHES: dict[str, Recipe] = {
+    "ghosts": runs.recipe(fit=GHOSTS, search=IMP(levels=1, rate=0.5, rewind="2it")),
+    "over all": runs.recipe(fit=FIT, search=IMP(levels=1, rate=0.5, rewind="2it")),
+    "resnet": runs.recipe(model="resnet20", fit=GHOSTS, search=IMP(levels=1, rate=0.2, rewind="2it")),
+}
+
+
+def searched(name: str, out: Path) -> None:
+    planned = plan(SEARCHES[name], Machine(), out)
+    run(planned, Machine())
+
+
+def process(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    meeting = f"file://{folder}/meeting"
+    torch.distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=2)
+    found = {name: looped(name, rank, PROCESSES) for name in LOOPS}
+    torch.save(found, f"{folder}/{rank}.pt")
+    for name in SEARCHES:
+        searched(name, Path(folder, "two"))
+    torch.distributed.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What two processes have left."""
+    folder = tmp_path_factory.mktemp("ghost")
+    torch.multiprocessing.spawn(process, (str(folder),), nprocs=PROCESSES)
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LOOPS)
+def test_two_processes_learn_what_one_learns(two: Path, name: str) -> None:
+    """One in four parts or groups, two in two each; or batch norm sees all, in two processes as in one."""
+    first, second = (torch.load(two / f"{rank}.pt")[name] for rank in range(PROCESSES))
+    for key, value in looped(name).items():
+        assert torch.equal(first[key], second[key]), key
+        torch.testing.assert_close(first[key], value, rtol=1e-3, atol=1e-4, msg=lambda text, key=key: f"{key}: {text}")
+
+
+@pytest.mark.parametrize("name", ["simclr", "labels with dropout"])
+def test_what_batch_norm_sees_matters(name: str) -> None:
+    """Else the tests above would be none."""
+    objective, fit, drops = LOOPS[name]
+    LOOPS["other"] = (objective, replace(fit, ghost_batch=16), drops)
+    try:
+        one, other = looped(name), looped("other")
+    finally:
+        del LOOPS["other"]
+    assert not all(torch.allclose(value, other[key], rtol=1e-2, atol=1e-2) for key, value in one.items())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SEARCHES)
+def test_two_processes_find_the_tickets_that_one_finds(two: Path, tmp_path: Path, name: str) -> None:
+    searched(name, tmp_path)
+    (run_folder,) = tmp_path.iterdir()
+    for file in sorted(run_folder.glob("tickets/*")):
+        ours, theirs = Ticket.load(file), Ticket.load(two / "two" / run_folder.name / "tickets" / file.name)
+        for key, value in ours.weights.items():
+            both: Any = (ours.mask[key] & theirs.mask[key]) if key in ours.mask else ...
+            torch.testing.assert_close(value[both], theirs.weights[key][both], rtol=1e-3, atol=1e-4)
+        differ = sum(int((ours.mask[key] ^ theirs.mask[key]).sum()) for key in ours.mask)
+        assert differ <= 0.001 * ours.mask.total

@@ -1,0 +1,214 @@
+"""Fast by default on CUDA and exact on request; what decides the rounding is told by rows, tickets and dry runs."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from sslticket.analysis.magnitudes import magnitudes
+from sslticket.cli import recipe as command
+from sslticket.evaluation import tasks
+from sslticket.evaluation.evaluate import evaluate
+from sslticket.evaluation.matrix import Matrix
+from sslticket.evaluation.pace import Pace
+from sslticket.evaluation.protocols import Protocol
+from sslticket.fit import SGD, Fit
+from sslticket.machine import Machine
+from sslticket.objectives.base import Objective
+from sslticket.objectives.byol import BYOL
+from sslticket.objectives.dino import DINO
+from sslticket.objectives.mocov2 import MoCoV2
+from sslticket.objectives.rotnet import RotNet
+from sslticket.objectives.simclr import SimCLR
+from sslticket.objectives.supervised import Supervised
+from sslticket.recipe import Precision
+from sslticket.search.imp import IMP
+from sslticket.search.plan import plan
+from sslticket.search.run import run
+from sslticket.ticket import Ticket
+from sslticket.training import numerics
+from sslticket.training.net import Net
+from sslticket.training.numerics import PAYS, Numerics
+from sslticket.training.workbench import Workbench
+from tests.runs import recipe, search, tickets
+
+SHORT = Protocol(name="short", dataset="digits", fit=Fit(length="8it", batch_size=128, optimizer=SGD(lr=0.1)))
+ONE = IMP(levels=1, rate=0.5, rewind="2it")
+LAST = Machine(channels_last=True)
+
+
+@pytest.fixture
+def cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Decisions as on a CUDA device that knows bfloat16."""
+    monkeypatch.setattr(numerics, "_device", lambda: "cuda")
+    monkeypatch.setattr(numerics, "_knows_bfloat16", lambda: True)
+
+
+@pytest.fixture
+def settings_kept() -> Iterator[None]:
+    """What torch keeps for the process is put back."""
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark
+    yield
+    torch.set_float32_matmul_precision(before[0])
+    _, torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark = before
+
+
+@pytest.mark.parametrize(
+    ("machine", "precision", "steps", "told"),
+    [
+        (Machine(), None, PAYS - 1, "bf16 tf32 channels-last"),
+        (Machine(), None, PAYS, "bf16 tf32 channels-last compiled"),
+        (Machine(compile=True), None, 1, "bf16 tf32 channels-last compiled"),
+        (Machine(compile=False), "fp16", PAYS, "fp16 tf32 channels-last"),
+        (Machine(channels_last=False), "fp32", 1, "fp32 tf32"),
+        (Machine(exact=True), None, PAYS, "fp32"),
+        (Machine(exact=True), "bf16", PAYS, "bf16"),
+        (Machine(exact=True, channels_last=True, compile=True), None, 1, "fp32 channels-last compiled"),
+    ],
+)
+@pytest.mark.usefixtures("cuda")
+def test_on_cuda_what_is_left_open_is_fast(
+    machine: Machine, precision: Precision | None, steps: int, told: str
+) -> None:
+    assert str(Numerics.of(machine, precision).over(steps)) == told
+
+
+@pytest.mark.usefixtures("cuda")
+def test_a_gpu_without_bfloat16_stays_at_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(numerics, "_knows_bfloat16", lambda: False)
+    assert str(Numerics.of(Machine(), None).over(1)) == "fp32 tf32 channels-last"
+
+
+def test_a_cpu_is_exact_unless_it_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")  # also on a machine that has a GPU
+    assert str(Numerics.of(Machine(), None).over(PAYS)) == "fp32"
+    assert str(Numerics.of(LAST, "bf16").over(PAYS)) == "bf16 channels-last"
+    assert str(Numerics.of(Machine(compile=True), None).over(1)) == "fp32 compiled"
+
+
+@pytest.mark.usefixtures("cuda", "settings_kept")
+def test_the_process_is_set_and_set_back_and_torch_compile_can_read_it() -> None:
+    for machine, products, fast in ((Machine(), "high", True), (Machine(exact=True), "highest", False)) * 2:
+        Numerics.of(machine, None).apply()
+        assert torch.get_float32_matmul_precision() == products
+        assert (torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark) == (fast, fast)
+        assert torch.backends.cuda.matmul.allow_tf32 == fast
+
+
+def test_the_devices_own_precision_is_a_word_in_the_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(numerics, "_device", lambda: "cpu")
+    open_, given = recipe(precision=None), recipe(precision="fp32")
+    assert plan(open_, Machine(), tmp_path).folder.path == plan(given, Machine(), tmp_path).folder.path
+    assert plan(open_, Machine(), tmp_path).recipe.precision == "fp32"
+    monkeypatch.setattr(numerics, "_device", lambda: "cuda")
+    monkeypatch.setattr(numerics, "_knows_bfloat16", lambda: True)
+    fast, exact = (plan(open_, machine, tmp_path) for machine in (Machine(), Machine(exact=True)))
+    assert fast.folder.path == plan(replace(given, precision="bf16"), Machine(), tmp_path).folder.path
+    assert exact.folder.path == plan(given, Machine(), tmp_path).folder.path
+    assert "numerics        bf16 tf32 channels-last\n" in f"{fast.text()}\n"
+
+
+def test_flags_turn_on_and_off_what_is_left_open() -> None:
+    which = recipe()
+    read = command._parser(which).parse_args
+    for words, expected in (
+        ([], Machine()),
+        (["--exact", "--no-compile"], Machine(exact=True, compile=False)),
+        (["--channels-last", "--compile"], Machine(channels_last=True, compile=True)),
+    ):
+        assert command.flags.override(Machine(), vars(read(words))) == expected
+
+
+def test_rows_and_tickets_tell_it_and_a_run_goes_on_in_another_way(tmp_path: Path) -> None:
+    which = recipe(search=IMP(levels=2, rate=0.5, rewind="2it"))
+    first = search(tmp_path, which)
+    for level in (1, 2):
+        first.folder.ticket(level).unlink()
+    second = plan(which, LAST, tmp_path)
+    assert second.folder.path == first.folder.path
+    run(second, LAST)
+    told = [ticket.provenance["numerics"] for ticket in tickets(second)]
+    assert told == ["fp32", "fp32 channels-last", "fp32 channels-last"]
+    assert [json.loads(second.folder.row(level).read_text())["numerics"] for level in range(3)] == told
+    assert json.loads(second.folder.magnitudes.read_text())["numerics"] == "fp32 channels-last"
+    assert Ticket.load(second.folder.initial).provenance["numerics"] == "fp32"
+
+
+def test_evaluations_and_analyses_tell_it_and_do_not_take_one_for_the_other(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = [search(tmp_path, recipe(objective, search=ONE)).folder.path for objective in (Supervised(), RotNet())]
+    # The random ticket of both is one training.
+    rows = [tasks.matrix(tasks.tickets([at], tasks.Levels((1,))), ["random"], [SHORT], [0], ["new"]) for at in runs]
+    plain, last = Workbench.on(Machine(), "fp32"), Workbench.on(LAST, "fp32")
+    assert {row["numerics"] for row in evaluate(rows[0], plain)} == {"fp32"}
+    both = [*rows[0], *rows[1]]
+    donors = [
+        [each.donor for each in Matrix.of(both, None, bench.numerics).trainings() if each.control == "random"]
+        for bench in (plain, last)
+    ]
+    assert donors == [[rows[0][1].row], [None]]
+    found = list(evaluate(both, last))
+    assert {(row["control"], row["numerics"]) for row in found} == {
+        ("ticket", "fp32 channels-last"),
+        ("random", "fp32 channels-last"),
+    }
+    assert "though not measured at fp32 channels-last: 2 at fp32" in capsys.readouterr().err
+    paces = [Pace(runs, plain.device_name, bench.numerics).rate("conv3", SHORT, 8) for bench in (plain, last)]
+    assert None not in paces
+    assert Pace(runs, plain.device_name, Numerics(precision="bf16")).rate("conv3", SHORT, 8) is None
+    dense = tasks.tickets(runs[:1], tasks.Levels((0,)))
+    (row,) = magnitudes(dense, SHORT, [0], last)
+    assert row["numerics"] == "fp32 channels-last"
+    (endpoint,) = (runs[0] / "endpoints").iterdir()
+    assert endpoint.name.endswith(".fp32-channels-last.start0.safetensors")
+
+
+def compiled(net: nn.Module) -> set[str]:
+    return {name for name, module in net.named_modules() if module._compiled_call_impl is not None}
+
+
+@pytest.mark.parametrize(
+    ("objective", "parts"),
+    [
+        (Supervised(), set()),  # one layer alone leaves nothing to join
+        (SimCLR(dim=16), {"heads"}),
+        (
+            BYOL(hidden=32, dim=16),
+            {"heads.projection", "heads.prediction", "heads.momentum.backbone", "heads.momentum.projection"},
+        ),
+        (MoCoV2(dim=16, queue=64), {"heads.projection", "heads.momentum.backbone", "heads.momentum.projection"}),
+        (
+            DINO(hidden=32, bottleneck=16, outputs=32),
+            {"heads.student", "heads.momentum.backbone", "heads.momentum.projection"},
+        ),
+    ],
+    ids=lambda value: value.name if isinstance(value, Objective) else "",
+)
+def test_heads_and_slow_copies_are_compiled_too_as_they_are_called(objective: Objective, parts: set[str]) -> None:
+    bench = Workbench.on(Machine(compile=True), "fp32")
+    net = Net.build("conv3", objective, channels=1, image_size=8, classes=10, seed=0)
+    with bench.prepared(net):
+        assert compiled(net) == {"backbone"} | parts
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # torch hides it, unless warnings are errors
+@pytest.mark.parametrize("objective", [RotNet(), BYOL(hidden=32, dim=16), SimCLR(dim=16)], ids=lambda each: each.name)
+def test_a_compiled_search_learns_what_an_eager_one_does(tmp_path: Path, objective: Objective) -> None:
+    found = []
+    for compile_ in (False, True):
+        machine = Machine(compile=compile_)
+        planned = plan(recipe(objective, search=ONE), machine, tmp_path / str(compile_))
+        run(planned, machine)
+        found.append(tickets(planned))
+    (early, eager), (early_made, made) = found
+    assert made.provenance["numerics"] == "fp32 compiled"
+    differ = sum(int((layer & ~made.mask[name]).sum()) for name, layer in eager.mask.items())
+    assert differ / eager.mask.survivors < 0.005
+    for name, value in early.weights.items():
+        torch.testing.assert_close(early_made.weights[name], value, rtol=1e-3, atol=1e-4)
