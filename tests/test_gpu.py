@@ -30,17 +30,15 @@ pytestmark = [
 ]
 
 LIGHTLY = {"simclr", "mocov2", "byol", "simsiam", "barlowtwins", "vicreg", "swav", "dino"}
-MINERS = {"exemplar-hard", "s4l-exemplar"}
 EXACT = Machine(exact=True)
 PLAIN = Machine(compile=False)
 SILENT = ("supervised", "shuffled", "rotnet", "s4l-rotation")  # no wait in a step; the others have at most two
 
 
 def named(objective: str) -> str:
-    """The objective, if the packages that it needs are here; else the test is skipped and says which is missing."""
-    for needs, package in ((LIGHTLY, "lightly"), (MINERS, "pytorch_metric_learning")):
-        if objective in needs and find_spec(package) is None:
-            pytest.skip(f"{objective} needs {package}")
+    """The objective, if the package that its heads come from is here; else the test is skipped and says which."""
+    if objective in LIGHTLY and find_spec("lightly") is None:
+        pytest.skip(f"{objective} needs lightly")
     return objective
 
 
@@ -82,8 +80,6 @@ def test_every_search_finds_tickets(tmp_path: Path, search: str) -> None:
 def test_another_memory_layout_finds_the_same_masks_but_for_rounding(
     tmp_path: Path, optimizer: str, precision: str
 ) -> None:
-    if optimizer == "LARS" and find_spec("lightly") is None:
-        pytest.skip("LARS needs lightly")
     which = cases.recipe(optimizer=optimizer, precision=precision)  # type: ignore[arg-type]
     rows, columns = (
         found(tmp_path / str(last), which, Machine(exact=True, channels_last=last)) for last in (False, True)
@@ -97,8 +93,6 @@ def test_another_memory_layout_finds_the_same_masks_but_for_rounding(
 def test_a_first_step_that_overflows_in_float16_is_skipped(
     tmp_path: Path, optimizer: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if optimizer == "LARS" and find_spec("lightly") is None:
-        pytest.skip("LARS needs lightly")
     monkeypatch.setattr(
         torch.amp, "GradScaler", partial(torch.amp.GradScaler, init_scale=2.0**30, backoff_factor=2.0**-15)
     )
