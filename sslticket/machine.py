@@ -21,7 +21,7 @@ class Machine:
         data_root: folder of the dataset; None looks in $SSLTICKET_DATA and the system's places.
         threads: that decode images, per process; None for the processors there are, shared by the local processes.
         accumulate: parts in which a process's share of a batch goes through the network, to save memory; None for what
-            the recipe's ghost batch asks for, or one.
+            the recipe's ghost batch asks for, or for as many as the device's memory does where that changes nothing.
         exact: turn off what is fast but rounds otherwise, and a GPU takes by itself: bf16, channels-last, TF32, the
             search for cuDNN's fastest algorithms, compiling and CUDA graphs. What other flags ask for they get.
         channels_last: memory layout of images and weights; faster on GPUs with tensor cores. None for yes on CUDA.

@@ -158,6 +158,7 @@ def _analyse(analysis: "Analysis", given: argparse.Namespace) -> None:
     from sslticket.analysis.outlook import outlook
     from sslticket.analysis.subjects import wanted
     from sslticket.evaluation import tasks
+    from sslticket.evaluation.memory import Memory
     from sslticket.evaluation.pace import Pace
     from sslticket.training.workbench import Workbench
 
@@ -172,8 +173,13 @@ def _analyse(analysis: "Analysis", given: argparse.Namespace) -> None:
     if given.dry_run:
         pace = Pace(dict.fromkeys(task.run for task in asked), bench.device_name)
         if bench.first:
-            print(outlook(Survey.of(analysis, asked, bench.machine.data_root, bench.numerics), pace))
+            survey = Survey.of(analysis, asked, bench.machine.data_root, bench.numerics)
+            print(outlook(survey, pace))
             print(f"numerics: {bench.numerics.said}")
+            courses = survey.trainings(survey.left())
+            kinds = dict.fromkeys((each.task.protocol, each.model, each.channels) for each in courses)
+            for line in Memory(bench).lines(kinds, survey.gallery):
+                print(line)
         return
     rows = list(analyse(analysis, asked, bench))
     if bench.first:

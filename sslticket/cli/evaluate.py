@@ -65,10 +65,16 @@ def _evaluate(given: argparse.Namespace) -> None:
 
 def _print_outlook(rows: "list[Task]", bench: "Workbench") -> None:
     from sslticket.evaluation.matrix import Matrix
+    from sslticket.evaluation.memory import Memory
     from sslticket.evaluation.outlook import outlook
     from sslticket.evaluation.pace import Pace
 
     if bench.first:
         pace = Pace(dict.fromkeys(task.run for task in rows), bench.device_name)
-        print(outlook(Matrix.of(rows, bench.machine.data_root, bench.numerics), pace))
+        matrix = Matrix.of(rows, bench.machine.data_root, bench.numerics)
+        print(outlook(matrix, pace))
         print(f"numerics: {bench.numerics.said}")
+        trainings = [each for each in matrix.trainings() if each.samples]
+        kinds = dict.fromkeys((each.like.protocol, each.model, each.channels) for each in trainings)
+        for line in Memory(bench).lines(kinds, matrix.gallery):
+            print(line)

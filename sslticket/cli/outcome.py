@@ -8,13 +8,14 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from sslticket import processes
-from sslticket.errors import BadInput, Diverged
+from sslticket.errors import BadInput, Diverged, out_of_memory
 
 
 def finish(command: Callable[[], None]) -> NoReturn:
-    """Run a command and leave: 0 done, 2 bad input, 3 diverged, 130 interrupted; other errors are ours and traced.
+    """Run a command and leave: 0 done, 2 bad input or too little memory, 3 diverged, 130 interrupted.
 
-    Of several launched processes, all end when one does, and where all meet the same error, the first tells it.
+    Other errors are ours and traced. Of several launched processes, all end when one does, and where all meet the same
+    error, the first tells it.
     """
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     rank = processes.rank()
@@ -37,6 +38,9 @@ def finish(command: Callable[[], None]) -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         _leave(141, "nobody reads what it writes")
     except Exception as error:
+        if told := out_of_memory(error):
+            print(f"error in process {rank}: {told}" if rank else f"error: {told}", file=sys.stderr, flush=True)
+            _leave(2, told)
         if processes.world() == 1:
             raise
         processes.wait_for_word(5.0)  # operations of all fail where one has gone

@@ -13,7 +13,7 @@ from sslticket.data.handover import together
 from sslticket.data.loader import Batch
 from sslticket.data.manifest import Manifest
 from sslticket.data.order import Order
-from sslticket.errors import BadInput
+from sslticket.errors import BadInput, is_out_of_memory
 
 
 class FileLoader:
@@ -63,7 +63,9 @@ class FileLoader:
                 label, row = together([self._labels[rows], rows], device)
                 yield Batch(views, label, row)
                 done += 1
-        except RuntimeError:
+        except RuntimeError as error:
+            if is_out_of_memory(error):  # each image alone might fail for the same reason, and would count as bad
+                raise
             self._find_bad(self._read(lambda _: feed(done), 1)(0))
             # Another pass over the same loader may have found them since these batches were asked for.
             if len(self._bad) == known:

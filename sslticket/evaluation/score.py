@@ -11,6 +11,7 @@ from sslticket.errors import BadInput
 from sslticket.evaluation.controls import DRAWN_ANEW, control, weights_beside
 from sslticket.evaluation.images import Splits
 from sslticket.evaluation.matrix import Training
+from sslticket.evaluation.memory import Memory
 from sslticket.evaluation.natural import Natural
 from sslticket.evaluation.protocols import Protocol
 from sslticket.fit import Fit
@@ -86,6 +87,7 @@ class Examiner:
     def __init__(self, bench: Workbench, progress: Progress) -> None:
         self._bench, self._progress = bench, progress
         self._paths: dict[tuple[str, int, int], Paths] = {}
+        self._memory = Memory(bench)
 
     def score(self, training: Training, splits: Splits) -> dict[str, Any]:
         """Train a ticket, or a control of it, from its weights, with its own head or a new one, and measure it.
@@ -150,11 +152,14 @@ class Examiner:
             top1, top5 (fractions), loss (nats), samples, steps, seconds of training, and where they are from.
 
         Raises:
+            BadInput: if the device's memory is too small for it.
             Diverged: if a loss is not finite.
         """
         bench, fit, steps = self._bench, exam.fit, exam.stop - exam.start
         numerics = str(bench.numerics_of(net, steps))
         manifest = exam.splits.training.manifest
+        if told := bench.make_room(net, fit, self._memory.needs(exam.protocol, exam.model, exam.splits)):
+            self._progress.note(told)
         with bench.prepared(net, steps) as wrapped, self._progress.heard_by(*bench.listeners(exam.run, exam.name)):
             batches = self.training_images(exam)
             loop = bench.loop(

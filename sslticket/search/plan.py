@@ -1,9 +1,12 @@
 """A search that is checked and counted before anything is written."""
 
 import dataclasses
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from sslticket import models
@@ -17,6 +20,9 @@ from sslticket.recipe import Recipe, flat
 from sslticket.search.base import Search, Stages
 from sslticket.search.folder import RunFolder, identified
 from sslticket.search.images import Images
+from sslticket.training.blank import Blank
+from sslticket.training.memory import Needs, Room, Unmeasured, resident
+from sslticket.training.net import Net
 from sslticket.training.numerics import Numerics, resolved, size_of
 from sslticket.units import Clock
 
@@ -35,6 +41,7 @@ class Plan:
         parameters: of the backbone, in all.
         dense: matrices that activations are multiplied by and that no search prunes, by name.
         notice: what was adapted to the flags, "" for nothing.
+        part: source images that go through the network at once, in one process.
         numerics: how it computes on this machine.
     """
 
@@ -47,12 +54,44 @@ class Plan:
     parameters: int
     dense: tuple[str, ...]
     notice: str
+    part: int
     numerics: Numerics
 
     @property
     def steps(self) -> int:
         """Optimiser steps of all its trainings together, at most."""
         return self.stages.costs[-1]
+
+    def net(self, kind: type[Net] = Net) -> Net:
+        """The net that is trained, of any kind of net, drawn anew."""
+        return kind.build(
+            self.recipe.model,
+            self.recipe.objective,
+            channels=self.images.source.dataset.channels,
+            image_size=self.images.views[0].size,
+            classes=len(self.images.source.manifest.classes),
+            seed=self.recipe.seeds.init,
+            gated=self.recipe.search.layers,
+            learning=self.recipe.search.learning(self.recipe.fit, self.clock),
+        )
+
+    @cached_property
+    def needs(self) -> Needs | None:
+        """What a training of the search needs of its device's memory; None where that shows only when it runs."""
+        images = self.images
+        try:
+            return Needs.of(
+                self.net,
+                images.views,
+                self.recipe.fit,
+                self.numerics.precision,
+                channels=images.source.dataset.channels,
+                labelled=images.labelled,
+                resident=resident(images.source, images.views),
+                gpu=torch.cuda.is_available(),
+            )
+        except Unmeasured:
+            return None
 
     def samples(self, level: int) -> int:
         """Samples that the search has seen, at most, when it knows the ticket of this level."""
@@ -105,9 +144,18 @@ class Plan:
             "steps": f"{stages.costs[1]:,} dense{after}; {most}{self.steps:,} in all "
             f"= {self.samples(self.levels):,} samples{scored}",
             "numerics": str(self.numerics),
+            "memory": self._memory(),
         }
         width = max(map(len, lines)) + 2
         return "\n".join(f"{name:<{width}}{value}" for name, value in lines.items())
+
+    def _memory(self) -> str:
+        """What a training takes of a device, beside what a GPU here has."""
+        if self.needs is None:
+            return "known only when it runs"
+        room = Room.on(torch.device("cuda")) if torch.cuda.is_available() else None
+        need = self.needs.need(self.part)
+        return str(need) if room is None else room.beside(need)
 
     def _parameters(self) -> str:
         """How much of the whole backbone a mask is about."""
@@ -161,19 +209,24 @@ def plan(recipe: Recipe, machine: Machine, out: Path, *, trial: bool = False) ->
     numerics = Numerics.of(machine, recipe.precision).over(
         stages.costs[-1], size=size_of(backbone), steady=recipe.objective.steady
     )
-    return Plan(recipe, images, stages, folder, dense.total, weights, parameters, acting.dense, notice, numerics)
+    told = (dense.total, weights, parameters, acting.dense, notice)
+    return Plan(recipe, images, stages, folder, *told, part, numerics)
 
 
 def _backbone(recipe: Recipe, images: Images) -> nn.Module:
     sizes, channels = {view.size for view in images.views}, images.source.dataset.channels
     first = images.views[0].size
-    backbone = models.build(recipe.model, channels=channels, image_size=first)
-    for size in sorted(sizes - {first}):
-        if not models.takes(backbone, channels=channels, image_size=size):
-            raise BadInput(
-                f"{recipe.model} cannot take views of {size} pixels beside those of {first}; give --local-crops 0, "
-                "a larger --image-size, or a --model that pools globally"
-            )
+    # Of the papers' networks only names and shapes are asked here; weights are drawn when they are trained.
+    with Blank() if recipe.model in models.KNOWN else nullcontext():
+        backbone = models.build(recipe.model, channels=channels, image_size=first)
+        refused = [
+            size for size in sorted(sizes - {first}) if not models.takes(backbone, channels=channels, image_size=size)
+        ]
+    if refused:
+        raise BadInput(
+            f"{recipe.model} cannot take views of {refused[0]} pixels beside those of {first}; give --local-crops 0, "
+            "a larger --image-size, or a --model that pools globally"
+        )
     return backbone
 
 

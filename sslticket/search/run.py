@@ -11,7 +11,6 @@ from sslticket.search.plan import Plan
 from sslticket.search.watch import Watch
 from sslticket.ticket import Ticket
 from sslticket.training.agreement import Fact, flag
-from sslticket.training.net import Net
 from sslticket.training.progress import Progress
 from sslticket.training.workbench import Workbench
 
@@ -26,18 +25,9 @@ def run(plan: Plan, machine: Machine) -> dict[str, str]:
         Diverged: if a loss is not finite.
     """
     recipe = plan.recipe
+    needs = plan.needs  # told while this process is alone: an objective may gather from the others
     bench = Workbench.on(machine, recipe.precision)
-    images = plan.images
-    net = Net.build(
-        recipe.model,
-        recipe.objective,
-        channels=images.source.dataset.channels,
-        image_size=images.views[0].size,
-        classes=len(images.source.manifest.classes),
-        seed=recipe.seeds.init,
-        gated=recipe.search.layers,
-        learning=recipe.search.learning(recipe.fit, plan.clock),
-    )
+    net = plan.net()
     bench.parts(net, recipe.fit)  # which refuses what cannot be, before anything is written
     watch = Watch(plan, bench, net)
     bench.compare(_facts(plan, watch))
@@ -48,11 +38,14 @@ def run(plan: Plan, machine: Machine) -> dict[str, str]:
             "give --out on a folder that all machines share"
         )
     done = max((plan.samples(level) for level in there[0]), default=0)
+    told = "" if plan.levels in there[0] else bench.make_room(net, recipe.fit, needs, recipe=True)
     with (
         plan.folder.opened(bench.first),
         bench.prepared(net, plan.steps) as wrapped,
         Progress(plan.samples(plan.levels), done=done, show=bench.first) as progress,
     ):
+        if told:
+            progress.note(told)
         lab = Lab(plan, bench, net, wrapped, watch, progress)
         thin = False
         for ticket in recipe.search.tickets(lab):

@@ -1,6 +1,7 @@
 """The network that is trained: a gated backbone and an objective's heads."""
 
 from collections.abc import Callable, Iterable
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +22,10 @@ class Net(nn.Module):
 
     Attributes:
         passes: counts the images that go through the backbone and its copies.
+        counter: what it is made by.
     """
+
+    counter: ClassVar[type[Passes]] = Passes
 
     def __init__(
         self, backbone: nn.Module, heads: nn.Module, objective: Objective, learning: Learning | None = None
@@ -32,7 +36,7 @@ class Net(nn.Module):
         self.objective = objective
         self.learning = learning
         self._gates = (*gate.learnt(backbone).values(), *self.head_gates.values())
-        self.passes = Passes(self)
+        self.passes = self.counter(self)
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """The objective's named loss terms, each a scalar, and the penalty of a mask that is learnt with one."""

@@ -23,10 +23,10 @@ class Passes:
         """Counts from now on, as long as the net lives."""
         self.forward = self.backward = 0
         for backbone in gate.backbones(net):
-            backbone.register_forward_hook(self._count)
+            # Numbers that a compiled graph changed would be guards of it, and every step would compile another. Not as
+            # a decorator: it imports the compiler, for which not even a dry run has the time.
+            backbone.register_forward_hook(torch.compiler.disable(self._count))  # type: ignore[no-untyped-call]
 
-    # Numbers that a compiled graph changed would be guards of it, and every step would compile another.
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _count(self, module: nn.Module, given: Any, output: Tensor) -> None:
         self.forward += len(output)
         self.backward += len(output) if output.requires_grad else 0

@@ -33,6 +33,7 @@ from sslticket.recipe import Precision
 from sslticket.training.agreement import Fact, difference, program, settings
 from sslticket.training.listeners import StatusFile, TensorBoard, writer
 from sslticket.training.loop import Loop
+from sslticket.training.memory import Needs, Room, images, smallest_parts
 from sslticket.training.net import Net
 from sslticket.training.numerics import Numerics, compile_parts, is_compiled, size_of
 from sslticket.training.progress import Listener, Progress
@@ -46,11 +47,19 @@ _STUCK = 30.0  # minutes that an operation of all processes may take; nobody wor
 
 @dataclass
 class Workbench:
-    """Builds trainings on the machine at hand, alike for searches and evaluations."""
+    """Builds trainings on the machine at hand, alike for searches and evaluations.
+
+    Attributes:
+        machine: its settings.
+        precision: of the passes.
+        accelerator: of this process.
+        cut: parts in which a share goes through the network for want of memory, where nothing else says it.
+    """
 
     machine: Machine
     precision: Precision
     accelerator: Accelerator
+    cut: int | None = None
 
     @classmethod
     def on(cls, machine: Machine, precision: Precision | None) -> "Workbench":
@@ -115,9 +124,49 @@ class Workbench:
             BadInput: if the batch cannot be shared or cut so, naming what would do.
         """
         normalised, objective = bool(batchnorm.layers(net)), net.objective
-        return self.machine.parts(
+        parts = self.machine.parts(
             fit.batch_size, fit.ghost_batch, objective.name, whole=objective.whole_batch, normalised=normalised
         )
+        return self.cut if self.cut is not None and self._may_cut(net, fit) else parts
+
+    def _may_cut(self, net: Net, fit: Fit) -> bool:
+        """Whether the number of parts is nobody's but the device's: nothing gives it, and it changes nothing."""
+        given = self.machine.accumulate is not None or fit.ghost_batch is not None
+        return not (given or net.objective.whole_batch or batchnorm.layers(net))
+
+    def make_room(self, net: Net, fit: Fit, needs: Needs | None, *, recipe: bool = False) -> str:
+        """See that a training fits on this process's device, in parts that are small enough where they may be.
+
+        Args:
+            net: that is trained; not on the device yet.
+            fit: how.
+            needs: what it needs; None where nobody can tell.
+            recipe: it is a recipe's, which has flags; a protocol has none.
+
+        Returns:
+            What was decided, for a person, or "".
+
+        Raises:
+            BadInput: if it does not fit, with what would help.
+        """
+        self.cut = None
+        room = Room.on(self.accelerator.device)
+        if needs is None or room is None:
+            return ""
+        share = fit.batch_size // self.accelerator.num_processes
+        parts, fitting = self.parts(net, fit), smallest_parts(needs, share, room.free)
+        if self._may_cut(net, fit):
+            # All processes alike: dropout draws for each part by its number.
+            self.cut = parts = max(gather_object([fitting]))
+        fixes = ["more processes"] if share > 1 else []
+        fits = needs.need(share // fitting).total <= room.free
+        if recipe and fits and not net.objective.whole_batch:
+            fixes.insert(0, f"--ghost-batch {share // fitting} (another recipe)")
+        if self.precision == "fp32":
+            fixes.append("--precision bf16")
+        room.check(needs.need(share // parts), *fixes, "a device with more memory")
+        told = f"a share of {images(share)} goes through the network in {parts} parts, which the device's memory holds"
+        return told if self.cut is not None and parts > 1 else ""
 
     def check_batch(self, fit: Fit) -> None:
         """Whether a global batch of labelled images can be shared by the processes, before there is a net.
