@@ -21,11 +21,17 @@ def normalised(net: Net) -> list[_BatchNorm]:
 
 
 @torch.no_grad()
-def recalibrate(accelerator: Accelerator, net: Net, batches: Iterable[Batch]) -> None:
+def recalibrate(accelerator: Accelerator, net: Net, batches: Iterable[Batch], parts: int = 1) -> None:
     """Set all running statistics to their means over the batches, those of all processes together.
 
-    Means and variances are a batch's own, as in training; each batch counts as much as every other. Whatever else
-    behaves otherwise in training, such as dropout, is as in evaluation.
+    Means and variances are a part's own, as in training; each counts as much as every other. Whatever else behaves
+    otherwise in training, such as dropout, is as in evaluation.
+
+    Args:
+        accelerator: of the process.
+        net: as `Workbench.arranged` leaves it.
+        batches: this process's share of each.
+        parts: in which a share goes through the network in training.
     """
     layers = normalised(net)
     momenta = [layer.momentum for layer in layers]
@@ -34,7 +40,7 @@ def recalibrate(accelerator: Accelerator, net: Net, batches: Iterable[Batch]) ->
         layer.reset_running_stats()
         layer.momentum = None  # torch then takes the mean over all batches
         layer.train()
-    for batch in batches:
+    for batch in (part for batch in batches for part in batch.chunks(parts)):
         with accelerator.autocast():
             net.backbone(batch.views[0])
     for layer, momentum in zip(layers, momenta, strict=True):
