@@ -40,9 +40,9 @@ def recalibrate(accelerator: Accelerator, net: Net, batches: Iterable[Batch], pa
         layer.reset_running_stats()
         layer.momentum = None  # torch then takes the mean over all batches
         layer.train()
-    for batch in (part for batch in batches for part in batch.chunks(parts)):
+    for part in (each for batch in batches for each in batch.chunks(parts)):
         with accelerator.autocast():
-            net.backbone(batch.views[0])
+            net.backbone(part.views[0])
     for layer, momentum in zip(layers, momenta, strict=True):
         layer.momentum = momentum
         for statistic in (layer.running_mean, layer.running_var):
