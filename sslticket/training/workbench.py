@@ -1,6 +1,7 @@
 """What every training needs beside net and data: the accelerator, and loaders and loops built for it."""
 
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -130,7 +131,10 @@ class Workbench:
             net.to(memory_format=torch.channels_last)
         if self.machine.compile:
             net.backbone.compile()
-        wrapped: torch.nn.Module = self.accelerator.prepare_model(net)
+        with warnings.catch_warnings():
+            # Newer torch has another name for it, which older ones and accelerate do not know.
+            warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
+            wrapped: torch.nn.Module = self.accelerator.prepare_model(net)
         try:
             yield wrapped
         finally:
