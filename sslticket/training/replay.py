@@ -85,7 +85,10 @@ class Replay:
     """The steps of one training: the first few as they are, and then by a graph."""
 
     def __init__(self, make: Callable[[], Graph], optimizer: torch.optim.Optimizer, device: torch.device) -> None:
-        """Makes learning rates of the optimiser tensors on the device, which a graph can read anew in each step."""
+        """Makes learning rates of the optimiser tensors on the device, which a graph can read anew in each step.
+
+        They are float32 there, as torch's kernels want them, and not the host's float64.
+        """
         self._make, self._warm, self._optimizer = make, _WARM, optimizer
         self._graph: Graph | None = None
         for group in optimizer.param_groups:
