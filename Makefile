@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # Threads that wait without spinning: where other work shares the cores, spinning ones are many times slower.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo test check bench pictures clean
+.PHONY: demo test check bench bench-gpu pictures clean
 
 # Six searches of each kind, for a verdict is about searches and needs as many. Labels and RotNet run side by side, and so do
 # two evaluations that share the rows; what the second of two prints is in a file. The demonstration's net is tiny: a second
@@ -37,6 +37,10 @@ check: .venv/installed
 
 bench: .venv/installed
 	python benchmarks/bench.py
+
+# On a machine with a card; SMALL=1 goes the same way on a CPU.
+bench-gpu: .venv/installed
+	python benchmarks/gpu.py $(if $(SMALL),--small)
 
 pictures: .venv/installed
 	python docs/objectives/pictures.py

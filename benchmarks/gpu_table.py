@@ -25,13 +25,14 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         lines.append("Small form: these numbers mean nothing.")
     ceilings = [f"{row['name']} {row['rate'] / 1e12:,.1f} TFLOP/s" for row in rows if row["kind"] == "ceiling"]
     lines += ["", f"Ceilings: {'; '.join(ceilings)}."]
-    lines += [f"Tests: {row['last']}." for row in rows if row["kind"] == "tests" and "last" in row]
+    for row in (row for row in rows if row["kind"] == "tests" and "ended" in row):
+        counts = ", ".join(f"{row[how]} {how}" for how in ("passed", "failed", "error", "skipped"))
+        lines += ["", f"Tests: {counts}; {row['ended']}.", *(f"- `{odd}`" for odd in row["odd"])]
     lines += ["", *_HEAD, *(_line(row) for row in rows if row["kind"] == "step" and "ms" in row)]
     others = [row for row in rows if row["kind"] == "loader" and "images" in row]
     lines += [f"\n{row['name']}: {row['images']:,.0f} images/s." for row in others]
-    odd = [
-        f"- {row['name']}: {row.get('failed') or row['skipped']}" for row in rows if {"failed", "skipped"} & row.keys()
-    ]
+    without = [row for row in rows if {"failed", "skipped"} & row.keys() and "ended" not in row]
+    odd = [f"- {row['name']}: {row.get('failed') or row['skipped']}" for row in without]
     return "\n".join(lines + (["", "Not measured:", "", *odd] if odd else []))
 
 

@@ -59,9 +59,9 @@ def differing(ours: Ticket, theirs: Ticket) -> float:
     return odd / ours.mask.survivors
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
 @pytest.mark.parametrize("objective", cases.OBJECTIVES)
-def test_every_objective_finds_tickets_at_every_precision(tmp_path: Path, objective: str, precision: str) -> None:
+def test_every_objective_finds_tickets_in_half_precision(tmp_path: Path, objective: str, precision: str) -> None:
     tickets = found(tmp_path, cases.recipe(named(objective), precision=precision))  # type: ignore[arg-type]
     assert len(tickets) == 3
     assert tickets[2].mask.survivors == round(tickets[0].mask.total * 0.25)

@@ -1,0 +1,44 @@
+"""The measurement on a GPU goes its whole way on a CPU, in its small form, and its rows become a table."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parents[1] / "benchmarks" / "gpu.py"
+
+
+def bench(*words: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(SCRIPT), *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
+
+
+@pytest.mark.slow
+def test_the_small_form_measures_every_case_and_makes_a_table(tmp_path: Path) -> None:
+    done = bench("--small", "--out", tmp_path, "--minutes", "8")
+    assert done.returncode == 0, done.stderr[-2000:]
+    rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [json.loads(line) for line in done.stdout.splitlines()] == rows, "printed as they go"
+    assert [row["failed"] for row in rows if "failed" in row and row["kind"] != "tests"] == []
+    steps = {row["name"]: row for row in rows if row["kind"] == "step"}
+    assert len(steps) > 15
+    assert {"ResNet-50, RotNet, bf16", "LeNet, labels, fp32", "ResNet-18 of CIFAR, CS, bf16"} <= steps.keys()
+    assert all(row["images"] > 0 for row in steps.values() if "skipped" not in row)
+    (tests,) = (row for row in rows if row["kind"] == "tests")
+    assert tests["ended"] == "ended with code 0"
+    assert tests["failed"] == 0
+    assert tests["passed"] + tests["skipped"] > 50
+    table = bench("--table", tmp_path / "rows.jsonl").stdout
+    assert "Small form: these numbers mean nothing." in table
+    for name in (name for name, row in steps.items() if "ms" in row):
+        assert f"| {name} | 4 of 32 |" in table
+
+
+def test_what_time_was_too_short_for_is_named(tmp_path: Path) -> None:
+    done = bench("--small", "--out", tmp_path, "--minutes", "0")
+    assert done.returncode == 0, done.stderr[-2000:]
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert {row.get("skipped") for row in rows if row["kind"] == "step"} == {"out of time"}
+    assert "- LeNet, labels, fp32: out of time" in bench("--table", tmp_path / "rows.jsonl").stdout
