@@ -105,7 +105,7 @@ class Loop:
     def _take(self, batch: Batch, progress: float, step: int | None = None) -> Tensor:
         """What the device does in a step; its loss, (). Without the step, generators stay as they are seeded."""
         self.optimizer.zero_grad()
-        loss = torch.zeros((), device=self._accelerator.device)
+        losses: list[Tensor] = []
         self._running.begin()
         for part, chunk in enumerate(batch.chunks(self._parts)):
             if step is not None:
@@ -113,13 +113,17 @@ class Loop:
             with self._unsynchronised(part < self._parts - 1):
                 terms = self._wrapped(chunk, progress)
                 penalty = terms.pop(PENALTY, None)
-                task = torch.stack(list(terms.values())).sum() / self._parts
-                self._accelerator.backward(task if penalty is None else task + penalty / self._parts)
-            loss += task.detach()
+                task = self._share(_sum(list(terms.values())))
+                self._accelerator.backward(task if penalty is None else task + self._share(penalty))
+            losses.append(task.detach())
             self._running.seen(part)
         self._clip()
         self._step()
-        return loss
+        return _sum(losses)
+
+    def _share(self, value: Tensor) -> Tensor:
+        """A part's share of a mean over all parts; of one part the value itself, without a launch."""
+        return value if self._parts == 1 else value / self._parts
 
     def _reseed(self, step: int, part: int = 0) -> None:
         """Dropout and whatever else draws from torch's generator: a function of the step and of the part's place in it.
@@ -186,3 +190,8 @@ class Loop:
             self._watch_collapse(loss, step)
         if losses:
             self._progress.loss(self.loss, self._rate(last))
+
+
+def _sum(values: list[Tensor]) -> Tensor:
+    """Of scalars; of one the value itself, without a launch."""
+    return values[0] if len(values) == 1 else torch.stack(values).sum()
