@@ -1,8 +1,8 @@
 """Where and how a run computes: none of it decides which tickets come out, so none of it is in a recipe's key.
 
-What changes the rounding is told in every row all the same, see `sslticket.training.numerics`. What batch norm sees of a
-batch would be decided here, by the number of processes and of parts; so a recipe says it (`Fit.ghost_batch`), and parts
-follow.
+What changes the rounding is told in every row all the same, see `sslticket.training.numerics`. What batch norm sees of
+a batch would be decided here, by the number of processes and of parts; so a recipe says it (`Fit.ghost_batch`), and
+parts follow.
 """
 
 import os
@@ -25,8 +25,8 @@ class Machine:
         exact: turn off what is fast but rounds otherwise, and a GPU takes by itself: bf16, channels-last, TF32, the
             search for cuDNN's fastest algorithms, compiling and CUDA graphs. What other flags ask for they get.
         channels_last: memory layout of images and weights; faster on GPUs with tensor cores. None for yes on CUDA.
-        compile: compile network, heads and slow copies with torch.compile. None for yes on CUDA, where a training has
-            10,000 steps or more, so that it pays.
+        compile: compile network, heads and slow copies with torch.compile. None for yes on CUDA, where it pays: in a
+            training of 10,000 steps or more, whose steps are not launched as graphs.
         max_bad_images: unreadable images that are skipped before a run gives up.
         probe: how often the accuracy of a nearest-neighbour probe on the frozen features is measured in a training,
             such as "10ep" or "500it", and at its end; None never does.
@@ -73,19 +73,7 @@ class Machine:
         Raises:
             BadInput: if the batch cannot be shared or cut so, naming what would do.
         """
-        share, odd = divmod(batch, self.processes)
-        if odd:
-            raise BadInput(
-                f"a batch of {batch} cannot be shared by {self.processes} processes; give --batch-size a multiple of "
-                f"{self.processes}"
-            )
-        if ghost is not None and share % ghost:
-            counts = [count for count in range(1, batch // ghost + 1) if batch // ghost % count == 0]
-            raise BadInput(
-                f"a batch of {batch} in ghost batches of {ghost} cannot be shared by {self.processes} processes; start "
-                f"{' or '.join(map(str, counts))} (--num_processes)"
-            )
-        given = self.accumulate or 1
+        share, given = self._share(batch, ghost), self.accumulate or 1
         if whole and given > 1:
             raise BadInput(
                 f"{task} compares the images of a batch, so --accumulate must be 1, got {given}; leave it out, and "
@@ -109,6 +97,22 @@ class Machine:
                 f"recipe say what it sees, such as --ghost-batch {share // given}"
             )
         return given
+
+    def _share(self, batch: int, ghost: int | None) -> int:
+        """Images of a global batch that are this process's."""
+        share, odd = divmod(batch, self.processes)
+        if odd:
+            raise BadInput(
+                f"a batch of {batch} cannot be shared by {self.processes} processes; give --batch-size a multiple of "
+                f"{self.processes}"
+            )
+        if ghost is not None and share % ghost:
+            counts = [count for count in range(1, batch // ghost + 1) if batch // ghost % count == 0]
+            raise BadInput(
+                f"a batch of {batch} in ghost batches of {ghost} cannot be shared by {self.processes} processes; start "
+                f"{' or '.join(map(str, counts))} (--num_processes)"
+            )
+        return share
 
     def part(self, batch: int, ghost: int | None, task: str, *, whole: bool, normalised: bool) -> int:
         """Images of a global batch that an objective sees at once, in this process; see `parts`."""

@@ -1,7 +1,7 @@
 """Linear mode connectivity: what lies on the line between two trainings that share a ticket."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,7 +15,7 @@ from sslticket.analysis.analyse import Analysis, analyse
 from sslticket.analysis.endpoints import Endpoints
 from sslticket.analysis.recalibration import IMAGES, normalised, recalibrate
 from sslticket.analysis.subjects import Course, Subject, wanted
-from sslticket.data.loader import Batch, Loader
+from sslticket.data.loader import Loader
 from sslticket.errors import BadInput
 from sslticket.evaluation.protocols import Protocol
 from sslticket.masking import gate
@@ -62,7 +62,7 @@ class Connectivity(Analysis):
                 gate.write(net, between(one, other, alpha))
                 plain = again = _scores(bench.accelerator, net, held_out)
                 if normalised(net):
-                    recalibrate(bench.accelerator, net, _parts(training.train(0, steps), parts))
+                    recalibrate(bench.accelerator, net, training.train(0, steps), parts)
                     again = _scores(bench.accelerator, net, held_out)
                 points.append([alpha, *plain, *again])
                 ends.progress.advance(len(points), 0)
@@ -119,12 +119,6 @@ def barrier(values: Sequence[float | None]) -> float | None:
     """The highest value on the line above the mean of its ends; None where a value is not finite."""
     finite = [value for value in values if value is not None]
     return max(finite) - (finite[0] + finite[-1]) / 2 if len(finite) == len(values) else None
-
-
-def _parts(batches: Iterable[Batch], count: int) -> Iterator[Batch]:
-    """Each batch in as many parts, the images that batch norm sees together in training."""
-    for batch in batches:
-        yield from batch.chunks(count)
 
 
 def _scores(accelerator: Accelerator, net: Net, images: Loader) -> tuple[float, float | None]:

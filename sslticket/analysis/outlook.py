@@ -42,7 +42,7 @@ def _time(trainings: Sequence[Course], pace: Pace) -> str:
     """Training alone: measuring comes on top."""
     seconds = 0.0
     for course in trainings:
-        rate = pace.rate(course.model, course.task.protocol, course.stop - course.start)
+        rate = pace.rate(course.model, course.task.protocol, course.numerics)
         if rate is None:
             return "unknown"
         seconds += course.samples / rate

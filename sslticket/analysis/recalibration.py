@@ -21,11 +21,17 @@ def normalised(net: Net) -> list[_BatchNorm]:
 
 
 @torch.no_grad()
-def recalibrate(accelerator: Accelerator, net: Net, batches: Iterable[Batch]) -> None:
+def recalibrate(accelerator: Accelerator, net: Net, batches: Iterable[Batch], parts: int = 1) -> None:
     """Set all running statistics to their means over the batches, those of all processes together.
 
-    Means and variances are a batch's own, as in training; each batch counts as much as every other. Whatever else
-    behaves otherwise in training, such as dropout, is as in evaluation.
+    Means and variances are a part's own, as in training; each counts as much as every other. Whatever else behaves
+    otherwise in training, such as dropout, is as in evaluation.
+
+    Args:
+        accelerator: of the process.
+        net: as `Workbench.arranged` leaves it.
+        batches: this process's share of each.
+        parts: in which a share goes through the network in training.
     """
     layers = normalised(net)
     momenta = [layer.momentum for layer in layers]
@@ -33,12 +39,13 @@ def recalibrate(accelerator: Accelerator, net: Net, batches: Iterable[Batch]) ->
     for layer in layers:
         layer.reset_running_stats()
         layer.train()
-    for number, batch in enumerate(batches, 1):
+    every = (part for batch in batches for part in batch.chunks(parts))
+    for number, part in enumerate(every, 1):
         for layer in layers:
             # The mean over all batches, as without a momentum; torch would then ask the device for the number.
             layer.momentum = 1 / number
         with accelerator.autocast():
-            net.backbone(batch.views[0])
+            net.backbone(part.views[0])
     for layer, momentum in zip(layers, momenta, strict=True):
         layer.momentum = momentum
         for statistic in (layer.running_mean, layer.running_var):

@@ -11,6 +11,7 @@ from sslticket.evaluation.images import Gallery
 from sslticket.evaluation.protocols import Protocol
 from sslticket.evaluation.score import control_seed, replicated, seeds_of
 from sslticket.evaluation.tasks import Head, Task, matrix
+from sslticket.objectives.supervised import Supervised
 from sslticket.ticket import Ticket, run_of
 from sslticket.training.numerics import Numerics
 
@@ -181,7 +182,7 @@ def _course(task: Task, entrant: Entrant, gallery: Gallery, numerics: Numerics) 
         task=task,
         hash=entrant.hash,
         order=0,
-        numerics=str(numerics.over(stop - start)),
+        numerics=str(numerics.over(stop - start, size=entrant.size, steady=Supervised.steady)),
         model=entrant.model,
         channels=entrant.channels,
         rewind_samples=rewound,

@@ -171,7 +171,7 @@ def _analyse(analysis: "Analysis", given: argparse.Namespace) -> None:
     if out and bench.first:
         print(f"levels left out: {' '.join(map(str, out))}; --levels all takes them too")
     if given.dry_run:
-        pace = Pace(dict.fromkeys(task.run for task in asked), bench.device_name, bench.numerics)
+        pace = Pace(dict.fromkeys(task.run for task in asked), bench.device_name)
         if bench.first:
             survey = Survey.of(analysis, asked, bench.machine.data_root, bench.numerics)
             print(outlook(survey, pace))

@@ -70,7 +70,7 @@ def _print_outlook(rows: "list[Task]", bench: "Workbench") -> None:
     from sslticket.evaluation.pace import Pace
 
     if bench.first:
-        pace = Pace(dict.fromkeys(task.run for task in rows), bench.device_name, bench.numerics)
+        pace = Pace(dict.fromkeys(task.run for task in rows), bench.device_name)
         matrix = Matrix.of(rows, bench.machine.data_root, bench.numerics)
         print(outlook(matrix, pace))
         print(f"numerics: {bench.numerics.said}")

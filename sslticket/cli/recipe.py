@@ -31,7 +31,8 @@ def _run(recipe: Recipe, words: Sequence[str]) -> None:
     if planned.notice and first:
         print(f"note: {planned.notice}", file=sys.stderr)
     if given["dry_run"]:
-        print(planned.text())
+        if first:
+            print(planned.text())
         return
     from sslticket.search.run import run as search  # imports accelerate, which a dry run does not need
 

@@ -88,14 +88,20 @@ class Decoder:
                 batch_info=True,
             )
             pipe.set_outputs(row, *self._graph(self._bytes(given), iter(numbers)))
-        finish = Finish.of(self.mean, self.std, self.device)
+        finish, lent = Finish.of(self.mean, self.std, self.device), _Lent()
         for _ in range(count):
+            # The host waits for DALI here, which is two batches ahead, and not for what torch has still to do.
             rows, *views = pipe.run()
-            finished = tuple(
-                finish(self._tensor(pixels), view, draws) if view.effects else self._tensor(pixels)
-                for pixels, view, draws in zip(views, self.views, supply.ahead.popleft(), strict=True)
+            pixels = lent.taken([from_dlpack(batch.as_tensor()) for batch in views], self.device)
+            if self.channels_last:
+                pixels = [each.permute(0, 3, 1, 2) for each in pixels]
+            yield (
+                tuple(
+                    finish(each, view, draws) if view.effects else each
+                    for each, view, draws in zip(pixels, self.views, supply.ahead.popleft(), strict=True)
+                ),
+                np.array(rows.as_tensor()),
             )
-            yield finished, np.array(rows.as_tensor())
 
     def unreadable(self, images: Mapping[Path, np.ndarray]) -> dict[Path, str]:
         """Those of the images that cannot be read, and why; each path with what a feed's `raw` holds for it."""
@@ -159,11 +165,30 @@ class Decoder:
             layout = "HWC" if self.channels_last else "CHW"
             yield fn.crop_mirror_normalize(image, mirror=drawn["flip"], mean=mean, std=std, output_layout=layout)
 
-    def _tensor(self, batch: Node) -> Tensor:
-        # DALI's executor gives each batch memory of its own, so it can be handed over without a copy. On CUDA the
-        # exchange orders DALI's work before torch's on the current stream.
-        tensor = from_dlpack(batch.as_tensor())
-        return tensor.permute(0, 3, 1, 2) if self.channels_last else tensor
+
+class _Lent:
+    """Batches in DALI's memory on CUDA, kept until torch has copied them.
+
+    The exchange without a copy orders DALI's work before torch's, but nothing orders torch's before DALI's next: once
+    Python forgets a batch, DALI's own stream may write the next one into its memory, while kernels that read it wait in
+    torch's stream, since the host does not wait for them. `Tensor.record_stream` is no help: it does nothing for memory
+    that is not torch's own allocator's. So torch copies a batch, which takes a thousandth of a training step, and the
+    batch is forgotten after an event that follows the copy.
+    """
+
+    def __init__(self) -> None:
+        self._kept: deque[tuple[torch.cuda.Event, list[Tensor]]] = deque()
+
+    def taken(self, batch: list[Tensor], device: torch.device) -> list[Tensor]:
+        """The tensors of one batch on the device, in torch's own memory there; on a CPU they stay where they are."""
+        if device.type != "cuda":
+            return [tensor.to(device) for tensor in batch]
+        while self._kept and self._kept[0][0].query():  # type: ignore[no-untyped-call]
+            self._kept.popleft()
+        copies, copied = [tensor.clone() for tensor in batch], torch.cuda.Event()  # type: ignore[no-untyped-call]
+        copied.record(torch.cuda.current_stream(device))
+        self._kept.append((copied, batch))
+        return copies
 
 
 def resized_window(view: View, shape: Node, area: Node, ratio: Node, place: Node) -> tuple[Node, Node]:

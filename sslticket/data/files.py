@@ -5,11 +5,11 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from sslticket.data.archives import Archives
 from sslticket.data.bad import BadImages
 from sslticket.data.dali import Decoder, Feed
+from sslticket.data.handover import together
 from sslticket.data.loader import Batch
 from sslticket.data.manifest import Manifest
 from sslticket.data.order import Order
@@ -30,7 +30,7 @@ class FileLoader:
         """See `opening.loader`."""
         assert order.length == len(manifest), "the order is of another set of images"
         self._manifest, self._decoder, self._order, self._seed = manifest, decoder, order, augment_seed
-        self._labels = torch.tensor(manifest.labels)
+        self._labels = np.asarray(manifest.labels)
         self._each = order.batch_size // order.world
         self._bad, self._bad_rows = bad, np.empty(0, np.int64)
         self._archives = Archives(manifest.archives) if manifest.archives else None
@@ -60,8 +60,8 @@ class FileLoader:
         device = self._decoder.device
         try:
             for views, rows in self._decoder.run(self._read(feed, batches), batches, self._each):
-                index = torch.from_numpy(rows)
-                yield Batch(views, self._labels[index].to(device), index.to(device))
+                label, row = together([self._labels[rows], rows], device)
+                yield Batch(views, label, row)
                 done += 1
         except RuntimeError as error:
             if is_out_of_memory(error):  # each image alone might fail for the same reason, and would count as bad

@@ -140,7 +140,9 @@ def _paint(pixels: Tensor, wanted: Sequence[Stroke], numbers: Iterator[Tensor]) 
     """One stroke after the other, with their arrays in their order; `pixels` may be overwritten."""
     for stroke in wanted:
         if stroke.rows is None:
-            pixels = stroke.change(pixels, *(next(numbers) for _ in stroke.numbers))
+            changed = stroke.change(pixels, *(next(numbers) for _ in stroke.numbers))
+            # On a CPU, memory that is in the cache is better than fresh memory.
+            pixels = pixels.copy_(changed) if pixels.is_cpu and changed is not pixels else changed
         else:
             # Which images these are was known on the host: nothing has to be counted on the device.
             index = next(numbers)

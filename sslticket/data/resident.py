@@ -46,13 +46,8 @@ class ResidentLoader:
         self._labels = torch.tensor(manifest.labels).to(device)
         # Only the subset's images go to the device, and only once, however many views are cut from them.
         pixels = torch.from_numpy(images[manifest.items]).to(device).permute(0, 3, 1, 2).contiguous()
-        self._cutters = {view: _cutter(view, pixels) for view in views}
-        self._views, self._channels = views, pixels.shape[1]
-        self._bulk = _in_bulk(device)
-        # Equal views, which differ in the numbers that are drawn for them.
-        self._alike = [[n for n, view in enumerate(views) if view == one] for one in self._cutters]
-        if not self._bulk:
-            self._alike = [[number] for number in range(len(views))]
+        self._views, self._channels, self._bulk = views, pixels.shape[1], _in_bulk(device)
+        self._sorts = list(_sorts(views, pixels, self._bulk))
         self._finish = Finish.of(*colours, device)
         self._format = torch.channels_last if channels_last else torch.contiguous_format
 
@@ -88,35 +83,34 @@ class ResidentLoader:
 
     def _batches(self, rows: list[np.ndarray], drawn: int, share: slice, steps: Sequence[int | str]) -> Iterator[Batch]:
         """Batches of these rows, as many in each, whose random numbers are a share of those drawn for each step."""
-        each = len(rows[0])
-        jobs = [self._job(rows, alike, drawn, share, steps) for alike in self._alike]
-        arrays = [np.concatenate(rows), *(array for job in jobs for array in job.arrays)]
+        jobs = [self._job(sort, drawn, share, steps) for sort in self._sorts]
+        wanted = rows[0] if len(rows) == 1 else np.concatenate(rows)
+        arrays = [wanted, *(array for job in jobs for array in job.arrays)]
         index, *there = together(arrays, self._device)
         numbers, labels = iter(there), self._labels[index]
-        made: dict[int, tuple[Tensor, ...]] = {}
-        for alike, job in zip(self._alike, jobs, strict=True):
-            views = self._made(job, index.repeat(len(alike)), numbers).chunk(len(alike))
-            made |= {number: torch.split(view, each) for number, view in zip(alike, views, strict=True)}
-        for step, (label, row) in enumerate(zip(torch.split(labels, each), torch.split(index, each), strict=True)):
-            yield Batch(tuple(made[number][step] for number in range(len(made))), label, row)
+        made: dict[int, Sequence[Tensor]] = {}
+        for sort, job in zip(self._sorts, jobs, strict=True):
+            parts = _parts(self._made(sort, job, index, numbers), len(sort.places) * len(steps))
+            made |= {place: parts[n * len(steps) : (n + 1) * len(steps)] for n, place in enumerate(sort.places)}
+        for step, (label, row) in enumerate(zip(_parts(labels, len(steps)), _parts(index, len(steps)), strict=True)):
+            yield Batch(tuple(made[place][step] for place in range(len(made))), label, row)
 
-    def _job(
-        self, rows: list[np.ndarray], alike: list[int], drawn: int, share: slice, steps: Sequence[int | str]
-    ) -> "_Job":
+    def _job(self, sort: "_Sort", drawn: int, share: slice, steps: Sequence[int | str]) -> "_Job":
         """Equal views of the batches: all of the first view, then all of the second."""
-        view = self._views[alike[0]]
+        view = sort.view
         draws = Draws.joined(
-            [view.draw(drawn, self._seed, step, number).part(share) for number in alike for step in steps]
+            [view.draw(drawn, self._seed, step, place).part(share) for place in sort.places for step in steps]
         )
         shape = (len(draws.flip), self._channels, view.size, view.size)
         wanted = strokes(view, draws, shape, at_once=True) if self._bulk else []  # else each part has its own
-        return _Job(view, draws, self._cutters[view].numbers(draws), wanted)
+        return _Job(draws, sort.cutter.numbers(draws), wanted)
 
-    def _made(self, job: "_Job", index: Tensor, numbers: Iterator[Tensor]) -> Tensor:
-        crops = self._cutters[job.view](index, *(next(numbers) for _ in job.cut))
+    def _made(self, sort: "_Sort", job: "_Job", index: Tensor, numbers: Iterator[Tensor]) -> Tensor:
+        index = index if len(sort.places) == 1 else index.repeat(len(sort.places))
+        crops = sort.cutter(index, *(next(numbers) for _ in job.cut))
         if job.strokes:
             return self._finish.painted(crops, job.strokes, numbers).contiguous(memory_format=self._format)
-        return self._finish(crops.contiguous(memory_format=self._format), job.view, job.draws)
+        return self._finish(crops.contiguous(memory_format=self._format), sort.view, job.draws)
 
 
 def _in_bulk(device: torch.device) -> bool:
@@ -124,10 +118,28 @@ def _in_bulk(device: torch.device) -> bool:
     return device.type != "cpu"
 
 
-class _Job(NamedTuple):
-    """What the host knows of views that are made together."""
+class _Sort(NamedTuple):
+    """Views that are made together: they are equal, and differ in the numbers that are drawn for them."""
 
     view: View
+    places: list[int]  # among all views
+    cutter: "_SquareCutter | _ResizedCutter"
+
+
+def _sorts(views: tuple[View, ...], pixels: Tensor, bulk: bool) -> Iterator[_Sort]:
+    for view in dict.fromkeys(views):
+        places, cutter = [place for place, one in enumerate(views) if one == view], _cutter(view, pixels)
+        yield from (_Sort(view, some, cutter) for some in ([places] if bulk else [[place] for place in places]))
+
+
+def _parts(values: Tensor, count: int) -> Sequence[Tensor]:
+    """The values cut into so many equal parts."""
+    return (values,) if count == 1 else values.chunk(count)
+
+
+class _Job(NamedTuple):
+    """What the host knows of them before anything is on the device."""
+
     draws: Draws
     cut: tuple[np.ndarray, ...]  # what the cutter needs
     strokes: list[Stroke]

@@ -14,6 +14,7 @@ from sslticket.evaluation.images import Gallery
 from sslticket.evaluation.natural import Natural
 from sslticket.evaluation.protocols import OWN
 from sslticket.evaluation.tasks import Task, row_of
+from sslticket.objectives.supervised import Supervised
 from sslticket.training.numerics import Numerics, computed
 
 NATURAL = "natural"
@@ -33,6 +34,7 @@ class Training:
         steps: optimiser steps.
         replicate: the seed of the search for which a control is drawn.
         batch_size: images in a step.
+        numerics: how it computes.
         donor: a row that this very training has filled before.
         natural: of "adjusted" and "natural", the file with the natural mask, there or to be written.
     """
@@ -45,6 +47,7 @@ class Training:
     start: int
     steps: int
     batch_size: int
+    numerics: str
     replicate: int
     donor: Path | None = None
     natural: Path | None = None
@@ -118,8 +121,7 @@ class Matrix:
         for task in self.tasks:
             row = row_of(task.row) if self.is_done(task) else None
             if row is not None and "precision" in row:
-                start, stop = self.span(task)
-                told, now = computed(row), str(self.numerics.over(stop - start))
+                told, now = computed(row), self._computes(task)
                 found[told, now] += told != now
         return +found
 
@@ -152,6 +154,11 @@ class Matrix:
         entrant = self.entrants[task.path]
         images = len(self.gallery.splits(task.protocol, entrant.channels).training.manifest)
         return task.protocol.steps(entrant.model, self._seen(task), images)
+
+    def _computes(self, task: Task) -> str:
+        """How a task's training computes."""
+        start, stop = self.span(task)
+        return str(self.numerics.over(stop - start, size=self.entrants[task.path].size, steady=Supervised.steady))
 
     def _seen(self, task: Task) -> int:
         """Source images that the weights of a task have seen: W_0, to which `reset` goes back, none."""
@@ -219,7 +226,7 @@ class Matrix:
         rows = tuple(task for task in group if task in left)
         like, entrant = rows[0], self.entrants[rows[0].path]
         done = (task.row for task in group if task not in left)
-        start, stop = self.span(like)
+        (start, stop), numerics = self.span(like), self._computes(like)
         return Training(
             control=like.control,
             rows=rows,
@@ -229,8 +236,9 @@ class Matrix:
             start=start,
             steps=stop - start,
             batch_size=like.protocol.fit_for(entrant.model).batch_size,
+            numerics=numerics,
             replicate=entrant.seed,
-            donor=next((row for row in done if _computed(row) == str(self.numerics.over(stop - start))), None),
+            donor=next((row for row in done if _computed(row) == numerics), None),
             natural=self._natural_file(like) if like.control == "adjusted" else None,
         )
 
@@ -243,6 +251,7 @@ class Matrix:
             start=0,
             steps=needs.start + needs.steps,  # it starts from W_0, whatever the protocol does
             batch_size=needs.batch_size,
+            numerics=needs.numerics,
             replicate=needs.replicate,
             natural=needs.natural,
         )

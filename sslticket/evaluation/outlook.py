@@ -57,7 +57,7 @@ def _time(trainings: Sequence[Training], pace: Pace) -> str:
     """Training alone: measuring and loading come on top."""
     seconds = 0.0
     for training in trainings:
-        rate = pace.rate(training.model, training.like.protocol, training.steps)
+        rate = pace.rate(training.model, training.like.protocol, training.numerics)
         if rate is None and training.samples:
             return "unknown"
         seconds += training.samples / (rate or 1)

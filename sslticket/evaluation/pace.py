@@ -11,7 +11,7 @@ from sslticket.data.catalogue import dataset
 from sslticket.errors import BadInput
 from sslticket.evaluation import protocols
 from sslticket.evaluation.protocols import Protocol
-from sslticket.training.numerics import Numerics, computed
+from sslticket.training.numerics import computed
 
 
 def image_size(protocol: Protocol) -> int:
@@ -22,8 +22,8 @@ def image_size(protocol: Protocol) -> int:
 class Pace:
     """Images a second that a device has trained on, by model; from the rows that are there."""
 
-    def __init__(self, runs: Iterable[Path], device: str, numerics: Numerics) -> None:
-        """Reads the rows of these runs' folders that this device has measured; `numerics` is how it computes now."""
+    def __init__(self, runs: Iterable[Path], device: str) -> None:
+        """Reads the rows of these runs' folders that this device has measured."""
         named, sized = defaultdict(list), defaultdict(list)
         for row in _scores(runs):
             if row["device"] != device or not row["seconds"]:
@@ -34,15 +34,15 @@ class Pace:
                 sized[how, row["model"], image_size(protocols.find(row["protocol"]))].append(rate)
             except BadInput:  # a protocol of an older version
                 continue
-        self._named, self._sized, self._numerics = named, sized, numerics
+        self._named, self._sized = named, sized
 
-    def rate(self, model: str, protocol: Protocol, steps: int) -> float | None:
-        """Source images a second in a training of so many steps under this protocol, or else on images of its size.
+    def rate(self, model: str, protocol: Protocol, numerics: str) -> float | None:
+        """Source images a second of what computes so under this protocol, or else on images of its size.
 
-        None where nothing was measured that computed alike.
+        None where none was measured.
         """
-        how = str(self._numerics.over(steps))
-        found = self._named.get((how, model, protocol.name)) or self._sized.get((how, model, image_size(protocol)))
+        size = image_size(protocol)
+        found = self._named.get((numerics, model, protocol.name)) or self._sized.get((numerics, model, size))
         return median(found) if found else None
 
 

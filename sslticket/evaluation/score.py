@@ -156,7 +156,7 @@ class Examiner:
             Diverged: if a loss is not finite.
         """
         bench, fit, steps = self._bench, exam.fit, exam.stop - exam.start
-        numerics = str(bench.numerics.over(steps))
+        numerics = str(bench.numerics_of(net, steps))
         manifest = exam.splits.training.manifest
         if told := bench.make_room(net, fit, self._memory.needs(exam.protocol, exam.model, exam.splits)):
             self._progress.note(told)

@@ -68,6 +68,12 @@ def patience(seconds: float) -> None:
         _watch.patience = seconds
 
 
+def assemble() -> None:
+    """Wait until all processes have come here, however long one works alone before; who is gone ends that."""
+    if _watch is not None:
+        _watch.assemble()
+
+
 def wait_for_word(seconds: float = 1.0) -> None:
     """Before an error is told: where it is only an echo of another process's end, this process ends here, silent."""
     if _watch is not None:

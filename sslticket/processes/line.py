@@ -2,6 +2,7 @@
 
 import json
 import socket
+import threading
 import time
 from contextlib import suppress
 from typing import Any
@@ -21,7 +22,7 @@ class Line:
 
     def __init__(self, connection: socket.socket, rank: int | None = None, host: str = "") -> None:
         self.connection, self.rank, self.host, self.left = connection, rank, host, False
-        self.heard, self._rest = time.monotonic(), b""
+        self.heard, self._rest, self._one = time.monotonic(), b"", threading.Lock()
         connection.settimeout(WORD)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         # A machine that is gone closes nothing: the system asks for it, and waits for its answers half a minute.
@@ -32,7 +33,7 @@ class Line:
 
     def say(self, **words: Any) -> None:
         """Send these words; without any it is a sign of life."""
-        with suppress(OSError):  # who is gone is told by what cannot be read any more
+        with suppress(OSError), self._one:  # who is gone is told by what cannot be read any more
             self.connection.sendall(json.dumps(words).encode() + b"\n")
 
     def read(self) -> list[dict[str, Any]] | None:

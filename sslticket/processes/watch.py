@@ -50,6 +50,8 @@ class Watch(threading.Thread):
         self._leader = os.environ["LOCAL_RANK"] == "0"  # tells its machine's log what happens
         self._leaving, self._terminated, self._began = False, 0.0, time.monotonic()
         self._selector, self._lines, self._seal = selectors.DefaultSelector(), dict[int, Line](), ""
+        self._here, self._reached = dict.fromkeys(range(world), 0), 0
+        self._change = threading.Condition()
         self._hear_signals()
         self._store = _store(rank)
         if self._rank == 0:
@@ -146,6 +148,8 @@ class Watch(threading.Thread):
                     self._begin()
             elif "all" in word:
                 self.met.set()
+            elif "here" in word:
+                self._arrive(line.rank, word["here"])
             elif "gone" in word:  # process 0 tells who ended, itself or another
                 line.left = line.left or word["gone"] == line.rank
                 if word["code"]:
@@ -155,6 +159,26 @@ class Watch(threading.Thread):
             line.connection.close()
             if line.rank is not None and not line.left:
                 self._end(line.rank, line.host, "has ended without a word, as one that is killed or out of memory does")
+
+    def assemble(self) -> None:
+        """Wait for all processes to call this as often as this one has; called by the main thread."""
+        point = self._here[self._rank] + 1
+        if self._rank:
+            self._lines[0].say(here=point)
+        self._arrive(self._rank, point)
+        with self._change:
+            self._change.wait_for(lambda: self._reached >= point)
+
+    def _arrive(self, rank: int, point: int) -> None:
+        """A process has come to a point; process 0 tells all when the last has, and the others believe it."""
+        with self._change:
+            self._here[rank] = point
+            everyone = min(self._here.values()) if self._rank == 0 else self._here[0]
+            if everyone > self._reached:
+                self._reached = everyone
+                self._change.notify_all()
+                for line in self._lines.values() if self._rank == 0 else ():
+                    line.say(here=everyone)
 
     def _begin(self) -> None:
         for line in self._lines.values():

@@ -23,7 +23,7 @@ from sslticket.search.images import Images
 from sslticket.training.blank import Blank
 from sslticket.training.memory import Needs, Room, Unmeasured, resident
 from sslticket.training.net import Net
-from sslticket.training.numerics import Numerics, resolved
+from sslticket.training.numerics import Numerics, resolved, size_of
 from sslticket.units import Clock
 
 
@@ -206,7 +206,9 @@ def plan(recipe: Recipe, machine: Machine, out: Path, *, trial: bool = False) ->
     recipe = identified(recipe, images.origin, out, images.source.manifest.hash)
     parameters = sum(parameter.numel() for parameter in backbone.parameters())
     folder = RunFolder(out, recipe, images.source.manifest.hash)
-    numerics = Numerics.of(machine, recipe.precision).over(stages.costs[-1])
+    numerics = Numerics.of(machine, recipe.precision).over(
+        stages.costs[-1], size=size_of(backbone), steady=recipe.objective.steady
+    )
     told = (dense.total, weights, parameters, acting.dense, notice)
     return Plan(recipe, images, stages, folder, *told, part, numerics)
 

@@ -53,9 +53,14 @@ class LARS(torch.optim.Optimizer):
             torch._foreach_mul_([*chain(*sums)], momentum)
             torch._foreach_add_([*chain(*sums)], [*chain(*steps)])
             steps = sums
+        of_rate: dict[float, tuple[list[Tensor], list[Tensor]]] = {}
         for tensors, step, group in zip(moved, steps, self.param_groups, strict=True):
+            alike = of_rate.setdefault(group["lr"], ([], []))
+            alike[0].extend(tensors)
+            alike[1].extend(step)
+        for lr, (tensors, step) in of_rate.items():
             if tensors:
-                torch._foreach_add_(tensors, step, alpha=-group["lr"])
+                torch._foreach_add_(tensors, step, alpha=-lr)
 
     def _sum(self, tensor: Tensor) -> Tensor:
         """The running sum, in the memory order of the tensor itself."""

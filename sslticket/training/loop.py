@@ -19,7 +19,7 @@ from sslticket.training.learning import PENALTY
 from sslticket.training.net import Net
 from sslticket.training.optim import optimizer_of, start
 from sslticket.training.progress import Progress
-from sslticket.training.replay import Graph, Replay
+from sslticket.training.replay import Graph, Replay, Uncapturable
 from sslticket.training.running import Running
 
 _LOOK_EVERY = 1.0  # seconds between looks at the losses; a look waits for the device
@@ -97,9 +97,9 @@ class Loop:
             self._reseed(step)
             try:
                 return self._replay(self._take, batch, progress, self.net.passes)
-            except RuntimeError as error:
+            except Uncapturable as reason:
                 self._replay = None
-                self._progress.note(f"steps are launched kernel by kernel, since a graph cannot hold one: {error}")
+                self._progress.note(f"steps are launched kernel by kernel, since no graph can hold one: {reason}")
         return self._take(batch, progress, step)
 
     def _take(self, batch: Batch, progress: float, step: int | None = None) -> Tensor:

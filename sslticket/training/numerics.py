@@ -10,13 +10,18 @@ import torch
 from torch import nn
 
 from sslticket.machine import Machine
-from sslticket.masking.gate import Follower
+from sslticket.masking import gate
 from sslticket.recipe import Precision, Recipe
 
 PAYS = 10_000
 """Steps of a training from which on compiling pays, where nobody says whether to compile. Estimated, not measured on a
 GPU: compiling a network forward and backward takes about a minute, and saves 5 to 10 ms of a step, whether that is a
 tenth of a large network's 100 ms or most of the time that the host needs to launch a small one's kernels."""
+SMALL = 5_000_000
+"""Entries of a backbone up to which it is small: the papers' Conv-2 has 4.3 million, ResNet-20 0.27. Its step is over
+before the host has launched the next one's kernels, so it is launched as a graph where that can be
+(`sslticket.training.replay`), and not compiled. A larger one keeps a GPU busy, and its graph would hold the memory of a
+step for as long as a training lasts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,8 +32,7 @@ class Numerics:
         precision: of the forward and backward pass; weights are float32 throughout.
         tf32: what stays float32 in products is rounded to TF32, and cuDNN takes the fastest of its algorithms.
         channels_last: images and weights lie in memory in NHWC order.
-        compiled: network, heads and slow copies run as torch.compile makes them; None where the training is long
-            enough.
+        compiled: network, heads and slow copies run as torch.compile makes them; None where that pays.
     """
 
     precision: Precision
@@ -52,9 +56,16 @@ class Numerics:
             compiled=(None if fast else False) if machine.compile is None else machine.compile,
         )
 
-    def over(self, steps: int) -> "Numerics":
-        """Those of a training of so many optimiser steps."""
-        return replace(self, compiled=steps >= PAYS) if self.compiled is None else self
+    def over(self, steps: int, *, size: int, steady: bool) -> "Numerics":
+        """Those of one training.
+
+        Args:
+            steps: of the optimiser, in all.
+            size: parameters and buffers of the backbone.
+            steady: whether its objective does the same in every step, see `Objective.steady`.
+        """
+        pays = steps >= PAYS and not (steady and size <= SMALL)
+        return replace(self, compiled=pays) if self.compiled is None else self
 
     def apply(self) -> None:
         """Set what torch keeps for the whole process; on a CPU there is nothing to set.
@@ -74,7 +85,7 @@ class Numerics:
     @property
     def said(self) -> str:
         """For a person who is told before trainings have a length."""
-        return f"{self}, and compiled in trainings of {PAYS:,} steps or more" if self.compiled is None else str(self)
+        return f"{self}, and compiled where it pays" if self.compiled is None else str(self)
 
     def __str__(self) -> str:
         """In words for rows and people, such as "bf16 tf32 channels-last compiled"; of a CPU's default "fp32"."""
@@ -103,9 +114,14 @@ def is_compiled(net: nn.Module) -> bool:
     return net.get_submodule("backbone")._compiled_call_impl is not None
 
 
+def size_of(backbone: nn.Module) -> int:
+    """Its parameters and buffers, gates and their scores left out."""
+    return sum(value.numel() for value in gate.stored(backbone).values())
+
+
 def _stacks(module: nn.Module) -> Iterator[nn.Module]:
     """The largest parts that are called whole and have several layers: one alone leaves nothing to join."""
-    if isinstance(module, Follower) or type(module).forward is nn.Module.forward:
+    if isinstance(module, gate.Follower) or type(module).forward is nn.Module.forward:
         for child in module.children():
             yield from _stacks(child)
     elif any(True for _ in module.children()) and any(True for _ in module.parameters()):

@@ -15,14 +15,18 @@ from torch import Tensor
 
 from sslticket.data.loader import Batch, Loader
 from sslticket.data.resident import ResidentLoader
+from sslticket.errors import one_line
 from sslticket.fit import SGD, Adam, Fit
+from sslticket.training import numerics
 from sslticket.training.net import Net
+from sslticket.training.numerics import size_of
 from sslticket.training.passes import Passes
 
-SMALL = 5_000_000
-"""Parameters up to which a network is small: the papers' Conv-2 has 4.3 million, ResNet-20 0.27. A larger one keeps a GPU
-busy for longer than its launches take, and a graph holds the memory of a step for as long as a training lasts."""
 _WARM = 3  # steps before: libraries choose their algorithms, and the optimiser makes its state
+
+
+class Uncapturable(Exception):
+    """A step cannot be written down, for the reason that is told."""
 
 
 class Graph(Protocol):
@@ -48,9 +52,13 @@ class CudaGraph:
     @contextmanager
     def capture(self) -> Iterator[None]:
         """See the protocol."""
-        # Other threads may talk to the device meanwhile.
-        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
-            yield
+        stream = torch.cuda.current_stream()
+        try:
+            # Other threads may talk to the device meanwhile.
+            with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
+                yield
+        finally:
+            torch.cuda.set_stream(stream)  # torch leaves its own in place where a capture fails
 
     def replay(self) -> None:
         """See the protocol."""
@@ -68,7 +76,7 @@ def graph_for(device: torch.device, net: Net, batches: Loader, fit: Fit) -> Call
         net.objective.steady
         and isinstance(batches, ResidentLoader)
         and all(isinstance(each, SGD | Adam) for each in optimizers)
-        and sum(parameter.numel() for parameter in net.parameters()) <= SMALL
+        and size_of(net.backbone) <= numerics.SMALL
     )
     return GRAPHS.get(device.type) if fits else None
 
@@ -77,13 +85,14 @@ class Replay:
     """The steps of one training: the first few as they are, and then by a graph."""
 
     def __init__(self, make: Callable[[], Graph], optimizer: torch.optim.Optimizer, device: torch.device) -> None:
-        """Makes learning rates of the optimiser tensors on the device, which a graph can read anew in each step."""
-        self._make, self._warm = make, _WARM
+        """Makes learning rates of the optimiser tensors on the device, which a graph can read anew in each step.
+
+        They are float32 there, as torch's kernels want them, and not the host's float64.
+        """
+        self._make, self._warm, self._optimizer = make, _WARM, optimizer
         self._graph: Graph | None = None
         for group in optimizer.param_groups:
             group["lr"] = torch.full((), float(group["lr"]), device=device)
-            if "capturable" in group:
-                group["capturable"] = True
 
     def __call__(self, take: Callable[[Batch, float], Tensor], batch: Batch, progress: float, passes: Passes) -> Tensor:
         """The loss of a step, which `take` would return, (); and all that it does.
@@ -95,8 +104,7 @@ class Replay:
             passes: that `take` counts.
 
         Raises:
-            RuntimeError: if the step cannot be written down. Nothing of it has been done, but random numbers may have
-                been drawn and gradients are to be made anew.
+            Uncapturable: nothing of the step has been done, but random numbers may have been drawn for it.
         """
         if self._warm:
             self._warm -= 1
@@ -105,9 +113,9 @@ class Replay:
         if self._graph is None:
             try:
                 self._graph = self._written_down(take, batch, progress)
-            except RuntimeError:
+            except RuntimeError as error:
                 passes.forward, passes.backward = before
-                raise
+                raise Uncapturable(one_line(error)) from error
             self._counts = passes.forward - before[0], passes.backward - before[1]
         else:
             passes.forward, passes.backward = (sum(pair) for pair in zip(before, self._counts, strict=True))
@@ -119,9 +127,20 @@ class Replay:
     def _written_down(self, take: Callable[[Batch, float], Tensor], batch: Batch, progress: float) -> Graph:
         self._batch = Batch(tuple(view.clone() for view in batch.views), batch.label.clone(), batch.row.clone())
         graph = self._make()
-        with graph.capture():
-            self._loss = take(self._batch, progress)
+        self._capturable(True)
+        try:
+            with graph.capture():
+                self._loss = take(self._batch, progress)
+        except RuntimeError:
+            self._capturable(False)
+            raise
         return graph
+
+    def _capturable(self, now: bool) -> None:
+        """Adam wants to be told, and warns of it where it takes a step by itself."""
+        for group in self._optimizer.param_groups:
+            if "capturable" in group:
+                group["capturable"] = now
 
 
 def _tensors(batch: Batch) -> tuple[Tensor, ...]:

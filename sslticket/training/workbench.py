@@ -15,6 +15,7 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import (
     DistributedDataParallelKwargs,
     InitProcessGroupKwargs,
+    KwargsHandler,
     broadcast_object_list,
     gather_object,
 )
@@ -34,19 +35,14 @@ from sslticket.training.listeners import StatusFile, TensorBoard, writer
 from sslticket.training.loop import Loop
 from sslticket.training.memory import Needs, Room, images, smallest_parts
 from sslticket.training.net import Net
-from sslticket.training.numerics import Numerics, compile_parts, is_compiled
+from sslticket.training.numerics import Numerics, compile_parts, is_compiled, size_of
 from sslticket.training.progress import Listener, Progress
 from sslticket.training.replay import graph_for
 
 Value = TypeVar("Value")
 _MIXED = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 _LAG = 90.0  # seconds until all machines see a file that one of them has written: NFS looks again after up to 60
-_TOGETHER = (
-    # Masks, and all that a step changes beside them, are equal by construction, or one process's own until measured.
-    DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True),
-    # One may work alone for long, as when it packs a set. Of processes that are gone `processes` tells, and at once.
-    InitProcessGroupKwargs(timeout=timedelta(hours=6)),
-)
+_STUCK = 30.0  # minutes that an operation of all processes may take; nobody works alone meanwhile
 
 
 @dataclass
@@ -79,7 +75,8 @@ class Workbench:
         """
         if machine.tensorboard:
             writer()
-        processes.check()
+        if not torch.distributed.is_initialized():  # who starts processes by other means has done that too
+            processes.check()
         processes.patience(machine.timeout * 60)
         if precision == "fp16" and not torch.accelerator.is_available():
             raise BadInput("--precision fp16 does not work here: it needs a GPU; give bf16 or fp32")
@@ -88,10 +85,11 @@ class Workbench:
         AcceleratorState._reset_state()
         try:
             # Left to itself, accelerate would run launched CPU processes side by side, each on its own.
+            processes.assemble()
             accelerator = Accelerator(
                 mixed_precision=_MIXED[numerics.precision],
                 cpu=not torch.accelerator.is_available(),
-                kwargs_handlers=list(_TOGETHER),
+                kwargs_handlers=_together(machine),
             )
         except ValueError as error:
             raise BadInput(
@@ -107,8 +105,12 @@ class Workbench:
 
     @property
     def numerics(self) -> Numerics:
-        """How trainings compute here, whatever their length."""
+        """How trainings compute here, before it is known which."""
         return Numerics.of(self.machine, self.precision)
+
+    def numerics_of(self, net: Net, steps: int) -> Numerics:
+        """How a net's training of so many steps, all in all, computes here."""
+        return self.numerics.over(steps, size=size_of(net.backbone), steady=net.objective.steady)
 
     @property
     def first(self) -> bool:
@@ -217,7 +219,7 @@ class Workbench:
             net: as drawn; it is compiled where that is asked for, or pays.
             steps: that it will be trained, all in all.
         """
-        numerics = self.numerics.over(steps)
+        numerics = self.numerics_of(net, steps)
         if numerics.channels_last:
             net.to(memory_format=torch.channels_last)
         if numerics.compiled:
@@ -277,7 +279,14 @@ class Workbench:
 
     def agreed(self, value: Value) -> Value:
         """The first process's value, on all of them: where files decide, one looks and the others follow."""
+        processes.assemble()
         found: Value = broadcast_object_list([value])[0]
+        return found
+
+    def gathered(self, value: Value) -> list[Value]:
+        """The values of all processes, by rank, on each of them."""
+        processes.assemble()
+        found: list[Value] = gather_object([value])
         return found
 
     def compare(self, facts: Mapping[str, Fact]) -> None:
@@ -291,7 +300,7 @@ class Workbench:
         """
         if self.accelerator.num_processes == 1:
             return
-        told = gather_object([program() | settings(self.machine) | dict(facts)])
+        told = self.gathered(program() | settings(self.machine) | dict(facts))
         if odd := difference(told):
             raise BadInput(odd)
 
@@ -299,7 +308,7 @@ class Workbench:
         """What each process sees, by rank, when all see the same, or when that has taken too long."""
         late = time.monotonic() + _LAG
         while True:
-            seen: list[Value] = gather_object([look()])
+            seen = self.gathered(look())
             if all(one == seen[0] for one in seen) or self.agreed(time.monotonic() > late):
                 return seen
             time.sleep(1.0)
@@ -322,8 +331,8 @@ class Workbench:
 
     def bad_images(self, *loaders: Loader) -> dict[str, str]:
         """Images that any process could not read, with the reasons."""
-        found = [dict(batches.bad) for batches in loaders]
-        return {path: reason for part in gather_object(found) for path, reason in part.items()}
+        found = self.gathered([dict(batches.bad) for batches in loaders])
+        return {path: reason for own in found for part in own for path, reason in part.items()}
 
     @property
     def device_name(self) -> str:
@@ -336,3 +345,13 @@ class Workbench:
             else torch.get_device_module(device).get_device_name(device)
         )
         return f"{processes} x {name}" if processes > 1 else name
+
+
+def _together(machine: Machine) -> list[KwargsHandler]:
+    """How processes train together."""
+    return [
+        # Masks, and what else a step changes, are equal by construction, or one process's own until they are shared.
+        DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True),
+        # Of processes that are gone `processes` tells, and at once. This is for networks that are.
+        InitProcessGroupKwargs(timeout=timedelta(minutes=max(_STUCK, machine.timeout))),
+    ]

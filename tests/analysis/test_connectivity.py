@@ -107,13 +107,16 @@ class Doubling(nn.Module):
         return normed
 
 
-def test_recalibrated_statistics_are_means_over_batches() -> None:
+@pytest.mark.parametrize("parts", [1, 2])
+def test_recalibrated_statistics_are_means_over_batches_or_their_parts(parts: int) -> None:
     net = Net(Doubling(), nn.Identity(), Supervised())
     images = (torch.tensor([[1.0, 0.0], [3.0, 0.0]]), torch.tensor([[5.0, 2.0], [5.0, 4.0]]))
     batches = [Batch((view,), torch.zeros(2, dtype=torch.int64), torch.arange(2)) for view in images]
     (layer,) = normalised(net)
     layer.running_mean.fill_(99)
-    recalibrate(Accelerator(cpu=True), net, batches)
+    if parts == 2:
+        batches = [Batch((torch.cat(images),), torch.zeros(4, dtype=torch.int64), torch.arange(4))]
+    recalibrate(Accelerator(cpu=True), net, batches, parts)
     # Twice the pixels: means 4 and 10, unbiased variances 8 and 0; and 0 and 6, 0 and 8.
     assert layer.running_mean.tolist() == [7, 3]
     assert layer.running_var.tolist() == [4, 4]

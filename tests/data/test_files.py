@@ -15,6 +15,7 @@ from torchvision.transforms import v2
 
 from sslticket.data.catalogue import DATASETS
 from sslticket.data.dali import resized_window, square_start
+from sslticket.data.effects import Blur
 from sslticket.data.files import FileLoader
 from sslticket.data.loader import Loader
 from sslticket.data.opening import loader, open_split
@@ -193,3 +194,34 @@ def test_files_that_vanish_are_named(spoilt: Path) -> None:
     list(images.once())
     (name,) = [name for name, reason in images.bad.items() if reason == os.strerror(2)]
     assert not Path(name).exists()
+
+
+@pytest.mark.gpu
+@pytest.mark.data
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("effects", [(), (Blur(kernel=5, chance=0.5),)])
+def test_a_batch_that_torch_reads_late_is_not_overwritten(few_photographs: Path, effects: tuple[Blur, ...]) -> None:
+    """The host runs ahead of a busy device and forgets each batch before the kernels that read it have begun."""
+    source = open_split("imagenet", "train", few_photographs)
+    device = torch.device("cuda")
+
+    def sums(late: bool) -> list[float]:
+        found = []
+        batches = loader(
+            source,
+            (View(size=224, crop="resized", effects=effects),),
+            Order(len(source.manifest), 6, 2),
+            augment_seed=3,
+            device=device,
+            threads=2,
+            max_bad_images=0,
+        )
+        for batch in batches.train(0, 12):
+            if late:
+                torch.cuda._sleep(100_000_000)
+            else:
+                torch.cuda.synchronize()
+            found.append(batch.views[0].double().sum())
+        return torch.stack(found).tolist()
+
+    assert sums(late=True) == sums(late=False)

@@ -30,7 +30,8 @@ from sslticket.search.imp import IMP
 from sslticket.search.oneshot import OneShot
 from sslticket.search.stochastic import StochasticSparsification
 
-STEPS, REWIND, BATCH = 8, 2, 48  # as many images as it takes for the objectives' metrics to be measured too
+STEPS, REWIND, BATCH = 5, 1, 32
+MEASURED = 72  # images in a batch with which the objective's metrics are measured too: the training sees enough
 MACHINE = Machine(accumulate=1, channels_last=False, compile=False)
 
 OBJECTIVES: dict[str, Objective] = {

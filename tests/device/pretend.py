@@ -31,6 +31,7 @@ from tests.device import autocasting
 
 NAME = "sim"
 aten = torch.ops.aten
+_LIBRARY = torch.library.Library("aten", "IMPL")  # what is registered lasts as long as this
 _ROOT, _HANDOVER = str(Path(sslticket.__file__).parent), "handover.py"
 
 # What waits for the device in CUDA's implementation: the host needs a number, or a size, before it can go on.
@@ -93,6 +94,16 @@ def missing() -> str | None:
     if not hasattr(backend_registration, "_setup_privateuseone_for_python_backend"):
         return f"torch {torch.__version__} has no backends in Python"
     return None
+
+
+@cache
+def _register() -> None:
+    """Make the device known to torch; it stays known as long as the process lives, and is available only at times."""
+    backend_registration._setup_privateuseone_for_python_backend(NAME, _Backend(f"torch.{NAME}"))
+    autocasting.register(NAME)
+    # Where torch goes past Python's own dispatch, as `torch.tensor` does with a device.
+    for func in (aten.empty_strided.default, aten.empty.memory_format, aten._copy_from.default):
+        _LIBRARY.impl(func, partial(_run_unseen, func), "PrivateUse1")
 
 
 class _Backend(types.ModuleType):
@@ -263,6 +274,7 @@ class Pretend(TorchDispatchMode):
 
     def __enter__(self) -> "Pretend":
         assert Pretend.now is None, "there is one device"
+        _register()
         Pretend.now = self
         pinned: dict[int, Tensor] = {}  # kept alive, so that no other tensor has its memory
 
@@ -271,6 +283,8 @@ class Pretend(TorchDispatchMode):
             pinned[copy.untyped_storage().data_ptr()] = copy
             return copy
 
+        # Autograd has a thread for each device that there was when it ran first, and asks for this one's.
+        self._held.enter_context(torch.autograd.set_multithreading_enabled(False))
         self._held.enter_context(mock.patch.object(torch, "Generator", _Generator))
         self._held.enter_context(mock.patch.object(Tensor, "pin_memory", pin_memory))
         self._held.enter_context(
@@ -300,13 +314,14 @@ class _Recorded(NamedTuple):
 class Graph:
     """Work that is written down once and done again by one launch, as a CUDA graph.
 
-    Everything that runs on the device inside `capture` is done and written down, with the very tensors that it read and
-    wrote. `replay` does it again on these: whoever wants other inputs copies them into the old ones. Numbers of the
-    host stay as they were at the capture. Python code is not run again, so what it counts or decides stays too.
+    What runs on the device inside `capture` is written down, with the very tensors that it read and wrote, and not
+    done. `replay` does it on these: whoever wants other inputs copies them into the old ones. Numbers of the host stay
+    as they were at the capture. Python code is not run again, so what it counts or decides stays too.
     """
 
     def __init__(self) -> None:
         self._steps: list[_Recorded] = []
+        self._before: dict[int, tuple[torch.UntypedStorage, torch.UntypedStorage]] = {}
 
     @contextmanager
     def capture(self) -> Iterator[None]:
@@ -318,11 +333,16 @@ class Graph:
         accelerator = Pretend.now
         assert accelerator is not None, "a capture needs the device"
         assert accelerator.capturing is None, "one graph is captured at a time"
-        accelerator.capturing, self._steps = self, []
+        accelerator.capturing, self._steps, drawn = self, [], torch.get_rng_state()
         try:
             yield
         finally:
             accelerator.capturing = None
+            # To know what it would do it was done.
+            for storage, before in self._before.values():
+                storage.copy_(before)
+            self._before.clear()
+            torch.set_rng_state(drawn)
 
     def replay(self) -> None:
         """Do it all again: one launch."""
@@ -334,6 +354,11 @@ class Graph:
             for old, new in zip(_tensors(step.out), _tensors(again), strict=True):
                 if old is not new:
                     old.copy_(new)
+
+    def keep(self, tensors: list[Tensor]) -> None:
+        """Remember memory as it is before something is written to it."""
+        for storage in (tensor.untyped_storage() for tensor in tensors):
+            self._before.setdefault(storage.data_ptr(), (storage, storage.clone()))
 
     def note(self, func: Any, args: Any, kwargs: dict[str, Any], out: Any) -> None:
         """Write an operation down."""
@@ -398,6 +423,8 @@ def _run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     if target is not None:
         own["device"] = torch.device("cpu")
     args_raw, kwargs_raw = _mapped(numbers, (args[:2] if func is aten.copy_.default else args, own))
+    if accelerator.capturing is not None:
+        accelerator.capturing.keep(_tensors([each for number, each in enumerate(args_raw) if number in facts.written]))
     out = func(*args_raw, **kwargs_raw)
     if func is aten._to_copy.default and any(out is tensor.raw for tensor in ours):
         out = out.clone()
@@ -528,13 +555,3 @@ def _launches(func: Any, args: Any) -> int:
     lists = [given for given in args if isinstance(given, (list, tuple)) and given and isinstance(given[0], Tensor)]
     blocks = sum(math.ceil(tensor.numel() / _ENTRIES) for tensor in lists[0])
     return max(1, math.ceil(len(lists[0]) / _TENSORS[min(len(lists), 5) - 1]), math.ceil(blocks / _BLOCKS))
-
-
-if missing() is None:
-    # Before any backward pass of the process: autograd starts a thread for each device at its first, and only then.
-    backend_registration._setup_privateuseone_for_python_backend(NAME, _Backend(f"torch.{NAME}"))
-    autocasting.register(NAME)
-    # Where torch goes past Python's own dispatch, as `torch.tensor` does with a device.
-    _LIBRARY = torch.library.Library("aten", "IMPL")
-    for _func in (aten.empty_strided.default, aten.empty.memory_format, aten._copy_from.default):
-        _LIBRARY.impl(_func, partial(_run_unseen, _func), "PrivateUse1")

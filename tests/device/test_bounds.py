@@ -23,8 +23,6 @@ from tests.device import cases
 from tests.device.conftest import Device
 from tests.device.pretend import Pretend, Tally
 
-MEND = pytest.mark.xfail(strict=True, reason="the loaders, the objectives and LARS still wait")
-
 PAD, RESIZED = View(size=16, crop="pad", pad=2, flip=True), View(size=16, crop="resized", flip=True)
 
 # Waits of the host in a step on images that are kept on the device, by what is learnt and how images are cut. Looking
@@ -93,7 +91,6 @@ def assert_within(found: list[Tally], waits: int) -> None:
     assert worst.waits.total() <= waits, "\n".join(f"{count} x {what}" for what, count in worst.waits.items())
 
 
-@MEND
 @pytest.mark.parametrize(("objective", "view"), WAITS)
 def test_the_host_waits_no_oftener_in_a_step(
     steps: Callable[[Recipe], list[Tally]], objective: str, view: View | None
@@ -105,20 +102,17 @@ def test_the_host_waits_no_oftener_in_a_step(
     assert_within(steps(which), WAITS[objective, view])
 
 
-@MEND
 @pytest.mark.parametrize("search", SEARCHES)
 def test_learning_a_mask_makes_the_host_wait_no_oftener(steps: Callable[[Recipe], list[Tally]], search: str) -> None:
     which = cases.recipe(search=cases.SEARCHES.get(search, cases.imp()), precision="bf16")
     assert_within(steps(which), SEARCHES[search])
 
 
-@MEND
 @pytest.mark.parametrize("optimizer", cases.OPTIMIZERS)
 def test_no_optimiser_makes_the_host_wait(steps: Callable[[Recipe], list[Tally]], optimizer: str) -> None:
     assert_within(steps(cases.recipe(search=cases.imp(levels=1), optimizer=optimizer, clip=1.0)), 0)
 
 
-@MEND
 def test_a_step_of_simclr_launches_no_more_kernels(steps: Callable[[Recipe], list[Tally]]) -> None:
     which = cases.recipe(
         "simclr",

@@ -29,7 +29,7 @@ OWN = ("seconds", "device", "commit", "time", "host", "started", "finished")  # 
 Rows = Callable[[list[Path], Workbench], Iterator[dict[str, Any]]]
 
 MEASURES: dict[str, Rows] = {
-    "scores": lambda paths, bench: evaluate(matrix(paths, ["random", "local", "adjusted"], [SHORT], [0]), bench),
+    "scores": lambda paths, bench: evaluate(matrix(paths[1:], ["random", "local", "adjusted"], [SHORT], [0]), bench),
     "stability": lambda paths, bench: stability(paths[1:], SHORT, [0], bench, controls=("local",)),
     "connectivity": lambda paths, bench: connectivity(paths[1:], SHORT, [0], bench, points=3),
     "magnitudes": lambda paths, bench: magnitudes(paths[:1], SHORT, [0], bench),

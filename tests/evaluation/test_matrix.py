@@ -150,7 +150,7 @@ def test_the_outlook_counts_and_times_what_is_left_and_writes_nothing(runs: Path
     def text(device: str) -> str:
         return outlook(
             Matrix.of(rows, None, Numerics(precision="fp32")),
-            Pace([task.run for task in rows], device, Numerics(precision="fp32")),
+            Pace([task.run for task in rows], device),
         )
 
     device = Workbench.on(Machine(), "fp32").device_name

@@ -8,6 +8,7 @@ from typing import Any, cast
 import pytest
 import torch
 import torch.nn.functional as F
+from lightly.loss import NTXentLoss
 from torch import Tensor, nn
 from torch import distributed as dist
 
@@ -67,6 +68,20 @@ def test_nt_xent_is_minus_the_log_share_of_the_other_view() -> None:
     assert loss.item() == pytest.approx(sum(rows) / len(rows), rel=1e-6)
     each = [(rows[i] + rows[i + count]) / 2 for i in range(count)]
     assert objective.metrics(Embeddings(), data)["loss"].tolist() == pytest.approx(each, rel=1e-6)
+
+
+@pytest.mark.parametrize("count", [2, 5, 64])
+def test_nt_xent_is_lightlys_to_the_bit_in_value_and_gradient(count: int) -> None:
+    numbers = torch.Generator().manual_seed(count)
+    ours = [torch.randn(count, 7, generator=numbers).requires_grad_() for _ in range(2)]
+    theirs = [one.detach().clone().requires_grad_() for one in ours]
+    data = Batch(tuple(one[:, :, None, None] for one in ours), torch.zeros(count), torch.arange(count))
+    (loss,) = SimCLR(temperature=0.3).loss(Embeddings(), data, 0.0).values()
+    # The objective cuts both views out of one tensor.
+    expected = NTXentLoss(temperature=0.3)(*torch.cat(theirs).chunk(2))
+    loss.backward(), expected.backward()
+    assert torch.equal(loss, expected)
+    assert all(torch.equal(one.grad, other.grad) for one, other in zip(ours, theirs, strict=True))
 
 
 def test_a_constant_embedding_has_the_collapsed_loss() -> None:

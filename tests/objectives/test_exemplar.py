@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from pytorch_metric_learning.distances import CosineSimilarity, LpDistance
 from pytorch_metric_learning.losses import TripletMarginLoss
 from pytorch_metric_learning.miners import BatchHardMiner
-from pytorch_metric_learning.reducers import MeanReducer
+from pytorch_metric_learning.reducers import DoNothingReducer, MeanReducer
 from torch import Tensor, nn
 from torch import distributed as dist
 from torch.multiprocessing import spawn
@@ -96,6 +96,32 @@ def test_hard_mining_is_that_of_pytorch_metric_learning_in_value_and_gradient() 
     torch.testing.assert_close(loss, expected)
     loss.backward(), expected.backward()
     torch.testing.assert_close(ours.grad, theirs.grad)
+
+
+@pytest.mark.parametrize("images", [2, 6, 40])
+def test_the_hardest_triplets_are_the_librarys_to_the_bit(images: int) -> None:
+    """Of the same embeddings, which are moved to their mean before any distance is measured."""
+    numbers = torch.Generator().manual_seed(images)
+    ours = torch.randn(3 * images, 9, generator=numbers).requires_grad_()
+    theirs = ours.detach().clone().requires_grad_()
+    image = (torch.arange(images) // 2 * 2 if images > 2 else torch.arange(images)).repeat(3)
+    losses = triplets.hardest_triplets(ours, image)
+    unit = F.normalize(theirs, dim=1)
+    unit = unit - unit.detach().mean(dim=0)
+    distance = LpDistance(normalize_embeddings=False)
+    reference = TripletMarginLoss(margin=0.0, smooth_loss=True, distance=distance, reducer=DoNothingReducer())
+    expected = reference(unit, image, BatchHardMiner(distance=distance)(unit, image))["loss"]["losses"]
+    assert torch.equal(losses, expected)
+    losses.sum().backward(), expected.sum().backward()
+    assert torch.equal(ours.grad, theirs.grad)
+
+
+def test_where_all_are_of_one_image_no_triplet_has_a_loss() -> None:
+    embedded = embeddings().requires_grad_()
+    losses = triplets.hardest_triplets(embedded, torch.full((8,), 3))
+    assert losses.tolist() == [0.0] * 8
+    losses.sum().backward()
+    assert torch.equal(embedded.grad, torch.zeros(8, 5))
 
 
 @pytest.mark.parametrize(("objective", "value"), [(ALL, 0.5), (HARD, math.log(2))])

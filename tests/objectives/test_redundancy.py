@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import pytest
 import torch
+from lightly.loss import VICRegLoss
 from torch import Tensor, nn
 
 from sslticket.data.loader import Batch
@@ -99,6 +100,19 @@ def test_vicreg_weighs_invariance_variance_and_covariance() -> None:
     objective = VICReg(dim=4, invariance=3.0, variance=5.0, covariance=7.0)
     (loss,) = objective.loss(Embeddings(objective), scaled, 0.0).values()
     assert loss.item() == pytest.approx(3 * invariance + 5 * variance + 7 * covariance, rel=1e-5)
+
+
+@pytest.mark.parametrize("dim", [2, 9, 48])
+def test_vicreg_is_lightlys_to_the_bit_in_value_and_gradient(dim: int) -> None:
+    ours = [view.requires_grad_() for view in batch(20, shape=(dim, 1, 1)).views]
+    theirs = [one.detach().clone().requires_grad_() for one in ours]
+    objective = VICReg(dim=dim, invariance=3.0, variance=5.0, covariance=7.0)
+    data = Batch(tuple(ours), torch.zeros(20), torch.arange(20))
+    (loss,) = objective.loss(Embeddings(objective), data, 0.0).values()
+    expected = VICRegLoss(3.0, 5.0, 7.0, eps=1e-4)(*(one.flatten(1) for one in theirs))
+    loss.backward(), expected.backward()
+    assert torch.equal(loss, expected)
+    assert all(torch.equal(one.grad, other.grad) for one, other in zip(ours, theirs, strict=True))
 
 
 @pytest.mark.parametrize("objective", BOTH, ids=IDS)

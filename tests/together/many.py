@@ -124,14 +124,20 @@ SAME = {f"{name}, lenet300": recipe("lenet300", objective, LEVELS) for name, obj
 }
 """Searches whose tickets do not depend on how many processes share a batch, but for rounding."""
 
+IN_PARTS = Machine(accumulate=2)
+PARTS = {
+    "parts, clipped": replace(recipe("lenet300", RotNet(), LEVELS), fit=replace(FIT, clip=0.5)),
+    "parts, frozen": recipe("lenet300", Supervised(), SEARCHES["cs frozen"]),
+}
+"""Searches that several processes do in parts of their share of a batch."""
+
+SAME |= PARTS
 ALL = SAME | {name: recipe("conv3", objective, LEVELS) for name, objective in OBJECTIVES.items()}
 COUNTED = ("rotnet", "mocov2")
 
 
-def searched(which: Recipe, out: Path, machine: Machine | None = None) -> Path:
-    planned = plan(which, machine or Machine(), out)
-    run(planned, machine or Machine())
-    return planned.folder.path
+def searched(which: Recipe, out: Path, machine: Machine) -> None:
+    run(plan(which, machine, out), machine)
 
 
 def found(folder: Path) -> list[Ticket]:
@@ -184,7 +190,7 @@ def _many(folder: Path) -> None:
         Lab.keep = spied(held)  # type: ignore[method-assign]
         if name in COUNTED:
             Loop.run = counted(counts)  # type: ignore[method-assign]
-        searched(which, folder / "runs" / name)
+        searched(which, folder / "runs" / name, IN_PARTS if name in PARTS else Machine())
         Lab.keep, Loop.run = keep, train  # type: ignore[method-assign]
         told["held"][name] = held
         told["counts"][name] = counts

@@ -32,13 +32,14 @@ from sslticket.search.run import run
 from sslticket.ticket import Ticket
 from sslticket.training import numerics
 from sslticket.training.net import Net
-from sslticket.training.numerics import PAYS, Numerics
+from sslticket.training.numerics import PAYS, SMALL, Numerics
 from sslticket.training.workbench import Workbench
 from tests.runs import recipe, search, tickets
 
 SHORT = Protocol(name="short", dataset="digits", fit=Fit(length="8it", batch_size=128, optimizer=SGD(lr=0.1)))
 ONE = IMP(levels=1, rate=0.5, rewind="2it")
 LAST = Machine(channels_last=True)
+LARGE = {"size": SMALL + 1, "steady": True}
 
 
 @pytest.fixture
@@ -59,7 +60,7 @@ def settings_kept() -> Iterator[None]:
 
 @pytest.mark.parametrize(
     ("machine", "precision", "steps", "told"),
-    [
+    [  # of a large network
         (Machine(), None, PAYS - 1, "bf16 tf32 channels-last"),
         (Machine(), None, PAYS, "bf16 tf32 channels-last compiled"),
         (Machine(compile=True), None, 1, "bf16 tf32 channels-last compiled"),
@@ -74,20 +75,27 @@ def settings_kept() -> Iterator[None]:
 def test_on_cuda_what_is_left_open_is_fast(
     machine: Machine, precision: Precision | None, steps: int, told: str
 ) -> None:
-    assert str(Numerics.of(machine, precision).over(steps)) == told
+    assert str(Numerics.of(machine, precision).over(steps, size=SMALL + 1, steady=True)) == told
+
+
+@pytest.mark.parametrize(("steady", "compiled"), [(True, False), (False, True)])
+@pytest.mark.usefixtures("cuda")
+def test_a_small_network_is_compiled_where_no_graph_can_hold_its_steps(steady: bool, compiled: bool) -> None:
+    assert Numerics.of(Machine(), None).over(PAYS, size=SMALL, steady=steady).compiled == compiled
+    assert Numerics.of(Machine(compile=True), None).over(PAYS, size=SMALL, steady=steady).compiled
 
 
 @pytest.mark.usefixtures("cuda")
 def test_a_gpu_without_bfloat16_stays_at_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(numerics, "_knows_bfloat16", lambda: False)
-    assert str(Numerics.of(Machine(), None).over(1)) == "fp32 tf32 channels-last"
+    assert str(Numerics.of(Machine(), None).over(1, **LARGE)) == "fp32 tf32 channels-last"
 
 
 def test_a_cpu_is_exact_unless_it_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")  # also on a machine that has a GPU
-    assert str(Numerics.of(Machine(), None).over(PAYS)) == "fp32"
-    assert str(Numerics.of(LAST, "bf16").over(PAYS)) == "bf16 channels-last"
-    assert str(Numerics.of(Machine(compile=True), None).over(1)) == "fp32 compiled"
+    assert str(Numerics.of(Machine(), None).over(PAYS, **LARGE)) == "fp32"
+    assert str(Numerics.of(LAST, "bf16").over(PAYS, **LARGE)) == "bf16 channels-last"
+    assert str(Numerics.of(Machine(compile=True), None).over(1, **LARGE)) == "fp32 compiled"
 
 
 @pytest.mark.usefixtures("cuda", "settings_kept")
@@ -158,9 +166,9 @@ def test_evaluations_and_analyses_tell_it_and_do_not_take_one_for_the_other(
         ("random", "fp32 channels-last"),
     }
     assert "though not measured at fp32 channels-last: 2 at fp32" in capsys.readouterr().err
-    paces = [Pace(runs, plain.device_name, bench.numerics).rate("conv3", SHORT, 8) for bench in (plain, last)]
-    assert None not in paces
-    assert Pace(runs, plain.device_name, Numerics(precision="bf16")).rate("conv3", SHORT, 8) is None
+    pace = Pace(runs, plain.device_name)
+    told = [pace.rate("conv3", SHORT, how) is not None for how in ("fp32", "fp32 channels-last", "bf16")]
+    assert told == [True, True, False]
     dense = tasks.tickets(runs[:1], tasks.Levels((0,)))
     (row,) = magnitudes(dense, SHORT, [0], last)
     assert row["numerics"] == "fp32 channels-last"

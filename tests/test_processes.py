@@ -1,0 +1,101 @@
+"""What a launcher has set up, and a connection between two processes."""
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from sslticket import processes
+from sslticket.errors import BadInput
+from sslticket.machine import Machine
+from sslticket.processes.line import Line
+from sslticket.training.workbench import Workbench
+
+NAMES = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "ACCELERATE_USE_CPU")
+
+
+@pytest.fixture(autouse=True)
+def plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in NAMES:
+        monkeypatch.delenv(name, raising=False)
+
+
+def given(monkeypatch: pytest.MonkeyPatch, **variables: str) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+
+
+def test_without_a_launcher_there_is_one_process() -> None:
+    processes.meet()
+    assert (processes.rank(), processes.world()) == (0, 1)
+
+
+def test_accelerate_may_launch_one_process_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    given(monkeypatch, ACCELERATE_USE_CPU="True")
+    processes.check()
+
+
+def test_one_process_that_was_to_be_several_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    given(monkeypatch, ACCELERATE_USE_CPU="False", MASTER_ADDR="127.0.0.1", MASTER_PORT="29500")
+    with pytest.raises(BadInput, match="torchrun --nproc-per-node N in place of accelerate launch"):
+        processes.check()
+
+
+def test_several_processes_without_a_meeting_place_are_refused_before_anything_starts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given(monkeypatch, WORLD_SIZE="4", RANK="1", MASTER_ADDR="127.0.0.1")
+    for act in (processes.meet, lambda: Workbench.on(Machine(), "fp32")):
+        with pytest.raises(BadInput, match="4 processes, and LOCAL_RANK, MASTER_PORT is not set"):
+            act()
+
+
+def test_a_number_of_processes_has_to_be_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    given(monkeypatch, WORLD_SIZE="all")
+    with pytest.raises(BadInput, match="WORLD_SIZE is 'all'"):
+        processes.check()
+
+
+def test_a_time_out_has_to_be_one() -> None:
+    with pytest.raises(BadInput, match="--timeout above 0"):
+        Machine(timeout=0)
+
+
+@pytest.fixture
+def ends() -> Iterator[tuple[Line, socket.socket]]:
+    with (
+        socket.create_server(("localhost", 0)) as server,
+        socket.create_connection(server.getsockname()) as other,
+        server.accept()[0] as mine,
+    ):
+        yield Line(mine), other
+
+
+def test_words_arrive_whole_and_in_order_however_they_are_cut(ends: tuple[Line, socket.socket]) -> None:
+    line, other = ends
+    other.sendall(b'{"gone": 2, "code"')
+    assert line.read() == []
+    other.sendall(b': 1}\n{}\n{"all"')
+    assert line.read() == [{"gone": 2, "code": 1}, {}]
+
+
+def test_what_a_process_said_before_it_ended_is_heard(ends: tuple[Line, socket.socket]) -> None:
+    line, other = ends
+    Line(other).say(gone=2, code=0)
+    other.close()
+    assert line.read() == [{"gone": 2, "code": 0}]
+    assert line.read() is None
+
+
+def test_what_does_not_speak_as_we_do_is_none_of_us(ends: tuple[Line, socket.socket]) -> None:
+    line, other = ends
+    other.sendall(b"GET / HTTP/1.1\r\n\r\n")
+    assert line.read() is None
+
+
+def test_who_is_gone_can_be_spoken_to_in_vain(ends: tuple[Line, socket.socket]) -> None:
+    line, other = ends
+    other.close()
+    for _ in range(3):
+        line.say()
+    assert line.read() is None
