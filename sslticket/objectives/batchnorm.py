@@ -110,13 +110,14 @@ class _Arranged(_BatchNorm):
 
     kind: type[_BatchNorm]
     scheme: _Scheme
+    together: Callable[[Tensor], Tensor]  # `_joined`, which stays out of compiled graphs
     process_group = None  # all processes, to torch's own layer
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002  # the base class's name
         """See the base class."""
         if not self.training:
             return super().forward(input)
-        output = self._joined(input) if self.scheme.joined else self._grouped(input)
+        output = self.together(input) if self.scheme.joined else self._grouped(input)
         for name in ("drop", "act"):
             if (after := getattr(self, name, None)) is not None:
                 output = after(output)
@@ -125,7 +126,6 @@ class _Arranged(_BatchNorm):
     def _check_non_zero_input_channels(self, values: Tensor) -> None:
         """Of torch's layer, which calls it."""
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _joined(self, values: Tensor) -> Tensor:
         """Over the images of all processes, which have as many each."""
         if values.device.type != "cpu" and not self.scheme.twice:
@@ -213,7 +213,10 @@ def _same(one: _Scheme, other: _Scheme) -> bool:
 
 def _arranged(kind: type[_BatchNorm]) -> type[_BatchNorm]:
     if kind not in _ARRANGED:  # one class for each, since compiled graphs look at it
-        _ARRANGED[kind] = type(kind.__name__, (_Arranged, kind), {"kind": kind, "__module__": kind.__module__})
+        # Here and not as a decorator: it imports the compiler, for which a dry run, which arranges none, has no time.
+        together = torch.compiler.disable(_Arranged._joined)  # type: ignore[no-untyped-call]
+        own = {"kind": kind, "together": together, "__module__": kind.__module__}
+        _ARRANGED[kind] = type(kind.__name__, (_Arranged, kind), own)
     return _ARRANGED[kind]
 
 

@@ -27,40 +27,12 @@ from torch.utils import backend_registration
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
 
 import sslticket
-from tests.device import autocasting
+from tests.device import autocasting, rules
 
 NAME = "sim"
 aten = torch.ops.aten
 _LIBRARY = torch.library.Library("aten", "IMPL")  # what is registered lasts as long as this
 _ROOT, _HANDOVER = str(Path(sslticket.__file__).parent), "handover.py"
-
-# What waits for the device in CUDA's implementation: the host needs a number, or a size, before it can go on.
-_WAITS = {
-    aten._local_scalar_dense.default,
-    aten.nonzero.default,
-    aten.masked_select.default,
-    aten.equal.default,
-    aten._unique2.default,
-    aten.unique_dim.default,
-    aten.unique_consecutive.default,
-    aten.bincount.default,
-    aten.multinomial.default,
-    aten._linalg_check_errors.default,
-}
-_COPIES = {aten.copy_.default, aten._to_copy.default}
-_ANSWERS = {aten._local_scalar_dense.default, aten.equal.default}  # of these the host gets no tensor
-_EMPTY = {
-    aten.empty.memory_format,
-    aten.empty_like.default,
-    aten.empty_strided.default,
-    aten.new_empty.default,
-    aten.new_empty_strided.default,
-}
-# A number of the host on its way into an operation, of which CUDA makes an argument of the kernel.
-_FREE = {aten.scalar_tensor.default, aten.detach.default, aten.lift_fresh.default, aten._unsafe_view.default, *_EMPTY}
-# A launch over lists takes so many tensors at most, by how many lists there are, and so many blocks of so many entries
-# (torch's MultiTensorApply.cuh).
-_TENSORS, _BLOCKS, _ENTRIES = (110, 64, 48, 36, 30), 320, 65_536
 
 
 class Mixed(RuntimeError):
@@ -402,16 +374,16 @@ def _run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     wanted = bool(ours) if target is None else torch.device(target).type == NAME
     if not ours and not wanted:
         return func(*args, **kwargs)
-    facts = _facts(func)
-    if func in _COPIES:
+    facts = rules.facts_of(func)
+    if func in rules.COPIES:
         _carry(accelerator, func, args, kwargs, wanted)
     else:
         if len(ours) < len(tensors) or facts.name.startswith("_fused"):
             _check(accelerator, func, args, ours, [each for each in tensors if not isinstance(each, PretendTensor)])
-        if _waits(func, args, kwargs):
+        if rules.waits(func, args, kwargs):
             accelerator.wait(str(func))
         if not facts.free:
-            accelerator.launch(func, _launches(func, args) if facts.lists else 1)
+            accelerator.launch(func, rules.launches(func, args) if facts.lists else 1)
 
     def numbers(tensor: Tensor) -> Tensor:
         if isinstance(tensor, PretendTensor):
@@ -428,9 +400,9 @@ def _run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     out = func(*args_raw, **kwargs_raw)
     if func is aten._to_copy.default and any(out is tensor.raw for tensor in ours):
         out = out.clone()
-    if func in _ANSWERS or not wanted:
+    if func in rules.ANSWERS or not wanted:
         return out
-    if func in _EMPTY and out.is_floating_point():
+    if func in rules.EMPTY and out.is_floating_point():
         out.fill_(math.nan)
     if accelerator.capturing is not None and not facts.view:
         accelerator.capturing.note(func, args_raw, kwargs_raw, out)
@@ -464,41 +436,6 @@ def _tensors(tree: Any) -> list[Tensor]:
     return found
 
 
-class _Facts(NamedTuple):
-    """Of an operation.
-
-    Attributes:
-        name: without the overload's.
-        view: its results share memory with its operands.
-        aliases: they do, or are operands themselves.
-        written: numbers of the arguments that it changes.
-        lists: it works on lists of tensors.
-        free: no kernel is launched for it.
-    """
-
-    name: str
-    view: bool
-    aliases: bool
-    written: frozenset[int]
-    lists: bool
-    free: bool
-
-
-@cache
-def _facts(func: Any) -> _Facts:
-    name, returns = func.overloadpacket.__name__, [each.alias_info for each in func._schema.returns]
-    view = any(alias is not None and not alias.is_write for alias in returns)
-    arguments = [each.alias_info for each in func._schema.arguments]
-    return _Facts(
-        name,
-        view,
-        any(alias is not None for alias in returns),
-        frozenset(number for number, alias in enumerate(arguments) if alias is not None and alias.is_write),
-        name.startswith(("_foreach", "_fused", "_amp_foreach")),
-        view or func in _FREE or func in _ANSWERS,
-    )
-
-
 def _carry(accelerator: Pretend, func: Any, args: Any, kwargs: dict[str, Any], wanted: bool) -> None:
     """Count a copy: within the device it is a kernel."""
     there = wanted if func is aten._to_copy.default else isinstance(args[0], PretendTensor)
@@ -516,7 +453,7 @@ def _check(accelerator: Pretend, func: Any, args: Any, ours: list[Any], others: 
     Raises:
         Mixed: telling the operands.
     """
-    name, facts = func.overloadpacket.__name__, _facts(func)
+    name, facts = func.overloadpacket.__name__, rules.facts_of(func)
     written = {id(given) for number, given in enumerate(args) if number in facts.written}
     indices = {id(index) for index in args[1] or ()} if name in ("index", "index_put", "index_put_") else set()
     takes = torch.Tag.pointwise in func.tags or name.startswith(("_foreach", "_fused", "fill", "index_put", "where"))
@@ -529,29 +466,6 @@ def _check(accelerator: Pretend, func: Any, args: Any, ours: list[Any], others: 
     if name.startswith("_fused"):
         lists = [given for given in args if isinstance(given, (list, tuple)) and len(given) == len(args[0])]
         for column in zip(*(each for each in lists if each and each[0].shape == args[0][0].shape), strict=True):
-            if len({_strides(tensor) for tensor in column}) > 1:
+            if len({rules.strides(tensor) for tensor in column}) > 1:
                 told = [tensor.stride() for tensor in column]
                 raise accelerator.refuse(f"{func} of {tuple(column[0].shape)} with strides {told}")
-
-
-def _strides(tensor: Tensor) -> tuple[int, ...]:
-    return tuple(stride for stride, side in zip(tensor.stride(), tensor.shape, strict=True) if side > 1)
-
-
-def _waits(func: Any, args: Any, kwargs: dict[str, Any]) -> bool:
-    """Whether the host has to wait until this operation is done, and all before it."""
-    if func is aten.repeat_interleave.Tensor:
-        return kwargs.get("output_size") is None
-    name = func.overloadpacket.__name__
-    if name in ("index", "index_put", "index_put_", "_index_put_impl_"):
-        by_mask = any(isinstance(index, Tensor) and index.dtype in (torch.bool, torch.uint8) for index in args[1])
-        # With one number of the host this is a masked fill.
-        return by_mask and not (name != "index" and getattr(args[2], "of_host", not args[2].dim()))
-    return func in _WAITS
-
-
-def _launches(func: Any, args: Any) -> int:
-    """Kernels of one operation: of one over lists, as many as it takes."""
-    lists = [given for given in args if isinstance(given, (list, tuple)) and given and isinstance(given[0], Tensor)]
-    blocks = sum(math.ceil(tensor.numel() / _ENTRIES) for tensor in lists[0])
-    return max(1, math.ceil(len(lists[0]) / _TENSORS[min(len(lists), 5) - 1]), math.ceil(blocks / _BLOCKS))

@@ -1,6 +1,8 @@
 """What a training needs of memory, told before it runs, beside what a run on the CPU takes."""
 
 import dataclasses
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -335,3 +337,17 @@ def test_a_dry_run_tells_what_a_training_needs(tmp_path: Path) -> None:
     assert " a device for a part of 32 images: activations " in line
     fit = Fit(length="6it", batch_size=32, optimizer=SGD(lr=0.1), ghost_batch=8)
     assert " a device for a part of 8 images: " in plan(recipe(RotNet(), fit=fit), Machine(), tmp_path).text()
+
+
+def test_a_dry_run_imports_no_compiler() -> None:
+    """It takes longer than all the rest."""
+    root = Path(__file__).parents[2]
+    script = (
+        "import runpy, sys; sys.argv[1:] = ['--dry-run']\n"
+        "try: runpy.run_path('recipes/rotnet_digits.py', run_name='__main__')\n"
+        "except SystemExit: print({'torch._dynamo', 'accelerate', 'sympy'} & sys.modules.keys())"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True, check=True)
+    told, imported = done.stdout.splitlines()[-2:]
+    assert told.startswith("memory ")
+    assert imported == "set()"
