@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 # The only way to learn the mask is to set it; done once, before there are threads.
 _UMASK = os.umask(0o077)
@@ -93,9 +93,26 @@ def locked(path: Path) -> Iterator[None]:
     with ExitStack() as held:
         with suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
-            lock = held.enter_context((path.parent / f".{path.name}.lock").open("a"))
-            fcntl.flock(lock, fcntl.LOCK_EX)  # the system lets go of it whenever the process ends
+            lock = path.parent / f".{path.name}.lock"
+            held.enter_context(_taken(lock))
+            held.callback(lock.unlink, missing_ok=True)  # before it is let go: nothing stays behind
         yield
+
+
+def _taken(lock: Path) -> TextIO:
+    """An open file that this process alone has locked; the system lets go of it whenever the process ends."""
+    while True:
+        file = lock.open("a")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if lock.exists() and os.path.samestat(os.fstat(file.fileno()), lock.stat()):
+                return file
+        except FileNotFoundError:
+            pass
+        except OSError:
+            file.close()
+            raise
+        file.close()  # whoever held it took the file away, and another may be there by now
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

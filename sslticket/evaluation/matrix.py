@@ -121,7 +121,7 @@ class Matrix:
         for task in self.tasks:
             row = row_of(task.row) if self.is_done(task) else None
             if row is not None and "precision" in row:
-                told, now = computed(row), self._computes(task)
+                told, now = computed(row), self._computes(task, row.get("steps", 0))
                 found[told, now] += told != now
         return +found
 
@@ -155,10 +155,9 @@ class Matrix:
         images = len(self.gallery.splits(task.protocol, entrant.channels).training.manifest)
         return task.protocol.steps(entrant.model, self._seen(task), images)
 
-    def _computes(self, task: Task) -> str:
-        """How a task's training computes."""
-        start, stop = self.span(task)
-        return str(self.numerics.over(stop - start, size=self.entrants[task.path].size, steady=Supervised.steady))
+    def _computes(self, task: Task, steps: int) -> str:
+        """How a task's training of so many steps computes."""
+        return str(self.numerics.over(steps, size=self.entrants[task.path].size, steady=Supervised.steady))
 
     def _seen(self, task: Task) -> int:
         """Source images that the weights of a task have seen: W_0, to which `reset` goes back, none."""
@@ -226,7 +225,8 @@ class Matrix:
         rows = tuple(task for task in group if task in left)
         like, entrant = rows[0], self.entrants[rows[0].path]
         done = (task.row for task in group if task not in left)
-        (start, stop), numerics = self.span(like), self._computes(like)
+        start, stop = self.span(like)
+        numerics = self._computes(like, stop - start)
         return Training(
             control=like.control,
             rows=rows,
