@@ -88,7 +88,7 @@ class Machine:
             return share // ghost
         if share % given:
             raise BadInput(
-                f"a batch of {batch} cannot be shared by {self.processes} processes in {given} parts each; "
+                f"--accumulate {given} does not cut the {share} images of a process into equal parts; leave it out, or "
                 f"give --batch-size a multiple of {self.processes * given}"
             )
         if normalised and given > 1:

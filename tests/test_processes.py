@@ -6,12 +6,22 @@ from collections.abc import Iterator
 import pytest
 
 from sslticket import processes
+from sslticket.cli.outcome import finish
 from sslticket.errors import BadInput
 from sslticket.machine import Machine
 from sslticket.processes.line import Line
 from sslticket.training.workbench import Workbench
 
-NAMES = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "ACCELERATE_USE_CPU")
+NAMES = (
+    "WORLD_SIZE",
+    "RANK",
+    "LOCAL_RANK",
+    "MASTER_ADDR",
+    "MASTER_PORT",
+    "ACCELERATE_USE_CPU",
+    "PMI_SIZE",
+    "OMPI_COMM_WORLD_SIZE",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -46,14 +56,38 @@ def test_several_processes_without_a_meeting_place_are_refused_before_anything_s
 ) -> None:
     given(monkeypatch, WORLD_SIZE="4", RANK="1", MASTER_ADDR="127.0.0.1")
     for act in (processes.meet, lambda: Workbench.on(Machine(), "fp32")):
-        with pytest.raises(BadInput, match="4 processes, and LOCAL_RANK, MASTER_PORT is not set"):
+        with pytest.raises(BadInput, match="4 processes, and LOCAL_RANK, MASTER_PORT are not set"):
             act()
 
 
-def test_a_number_of_processes_has_to_be_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    given(monkeypatch, WORLD_SIZE="all")
-    with pytest.raises(BadInput, match="WORLD_SIZE is 'all'"):
+@pytest.mark.parametrize("number", ["all", "0", "-2", ""])
+def test_a_number_of_processes_has_to_be_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: str
+) -> None:
+    given(monkeypatch, WORLD_SIZE=number, RANK="1")
+    with pytest.raises(SystemExit) as ended:
+        finish(lambda: None)
+    assert ended.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: WORLD_SIZE is '{number}' and no number of processes")
+
+
+def test_a_single_process_is_the_first_whatever_number_it_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    given(monkeypatch, RANK="1")
+    assert processes.rank() == 0
+
+
+@pytest.mark.parametrize("name", ["PMI_SIZE", "OMPI_COMM_WORLD_SIZE"])
+def test_processes_of_mpi_are_named_and_only_where_no_launcher_of_ours_is_within(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    given(monkeypatch, **{name: "1"})
+    processes.check()
+    given(monkeypatch, **{name: "2"})
+    with pytest.raises(BadInput, match=f"{name} tells of 2 processes that MPI started"):
         processes.check()
+    given(monkeypatch, WORLD_SIZE="1")
+    processes.check()
 
 
 def test_a_time_out_has_to_be_one() -> None:

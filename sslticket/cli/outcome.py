@@ -54,7 +54,7 @@ def finish(command: Callable[[], None]) -> NoReturn:
 
 def _leave(code: int, told: str = "") -> NoReturn:
     if code == 0:
-        processes.assemble()  # the first must not be gone while others still hear from it
+        processes.assemble_to_end()  # the first must not be gone while others still hear from it
     processes.leave(code, told)
     if processes.world() > 1:
         # Past what libraries do at an end: threads of a process group may wait there for processes that are gone.

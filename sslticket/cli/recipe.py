@@ -1,6 +1,5 @@
 """A recipe file as a command: flags, then the search."""
 
-import os
 import shlex
 import sys
 import traceback
@@ -8,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
+from sslticket import processes
 from sslticket.cli import flags
 from sslticket.cli.outcome import finish
 from sslticket.errors import BadInput
@@ -27,7 +27,7 @@ def _run(recipe: Recipe, words: Sequence[str]) -> None:
     from sslticket.search.plan import plan  # after --help, which needs neither networks nor data
 
     planned = plan(recipe, machine, given["out"], trial="length" in given and "rewind" not in given)
-    first = os.environ.get("RANK", "0") == "0"
+    first = processes.rank() == 0
     if planned.notice and first:
         print(f"note: {planned.notice}", file=sys.stderr)
     if given["dry_run"]:

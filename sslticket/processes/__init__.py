@@ -10,18 +10,21 @@ if TYPE_CHECKING:
     from sslticket.processes.watch import Watch
 
 _NEEDED = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+# What MPI sets for each of its processes, which accelerate on a CPU takes for WORLD_SIZE.
+_MPI = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
 
 _watch: "Watch | None" = None
 
 
 def rank() -> int:
-    """The number of this process, from 0."""
-    return int(os.environ.get("RANK", "0"))
+    """The number of this process, from 0; a single one is 0, whatever its environment says."""
+    return int(os.environ.get("RANK", "0")) if world() > 1 else 0
 
 
 def world() -> int:
-    """How many processes the launcher started, on all machines together."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    """How many processes the launcher started, on all machines together; 1 where it says nothing that `check` takes."""
+    told = os.environ.get("WORLD_SIZE", "1")
+    return max(1, int(told)) if told.isdecimal() else 1
 
 
 def check() -> None:
@@ -37,13 +40,23 @@ def check() -> None:
             "accelerate launch was asked for several processes and starts a single one, as it does on CPUs; give "
             "torchrun --nproc-per-node N in place of accelerate launch, or --num_processes 1 (and unset MASTER_ADDR)"
         )
-    if not given.get("WORLD_SIZE", "1").isdigit():
-        raise BadInput(f"WORLD_SIZE is {given['WORLD_SIZE']!r} and no number of processes; use torchrun")
+    told = given.get("WORLD_SIZE", "1")
+    if not told.isdecimal() or int(told) < 1:
+        raise BadInput(
+            f"WORLD_SIZE is {told!r} and no number of processes; start several with torchrun, or unset it for one"
+        )
     if world() > 1 and (lacking := [name for name in _NEEDED if not given.get(name)]):
         raise BadInput(
-            f"WORLD_SIZE tells of {world()} processes, and {', '.join(lacking)} is not set, so they cannot meet; start "
-            "them with accelerate launch or torchrun, or unset WORLD_SIZE for a single process"
+            f"WORLD_SIZE tells of {world()} processes, and {', '.join(lacking)} {'is' if len(lacking) == 1 else 'are'} "
+            "not set, so they cannot meet; start them with accelerate launch or torchrun, or unset WORLD_SIZE for a "
+            "single process"
         )
+    for name in _MPI if "WORLD_SIZE" not in given else ():
+        if given.get(name, "1") not in ("0", "1"):
+            raise BadInput(
+                f"{name} tells of {given[name]} processes that MPI started, which cannot meet; start them with "
+                f"accelerate launch or torchrun, or unset {name} for a single process"
+            )
 
 
 def meet() -> None:
@@ -71,6 +84,13 @@ def patience(seconds: float) -> None:
 def assemble() -> None:
     """Wait until all processes have come here, however long one works alone before; who is gone ends that."""
     if _watch is not None:
+        _watch.assemble()
+
+
+def assemble_to_end() -> None:
+    """The last `assemble`: whoever leaves while this process has not come so far leaves it alone at its work."""
+    if _watch is not None:
+        _watch.done = True
         _watch.assemble()
 
 

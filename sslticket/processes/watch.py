@@ -27,6 +27,7 @@ MEETING = 300.0  # seconds in which all have to come; a cluster's file system ma
 _BEAT = 1.0  # seconds between two signs of life
 _LATE = 5.0  # seconds between two of our own beats that tell that this process was held up itself
 _ENDED = 128 + signal.SIGTERM
+_FLAGS = "give the same flags to every process"
 _AGAIN = "run the same command again: what is finished stays, and it goes on from there"
 
 
@@ -36,6 +37,7 @@ class Watch(threading.Thread):
     Attributes:
         patience: seconds without a sign of life after which a process is given up.
         met: is set when all have come.
+        done: this process's command has nothing left to do.
     """
 
     def __init__(self, rank: int, world: int) -> None:
@@ -45,7 +47,7 @@ class Watch(threading.Thread):
             BadInput: if this process cannot reach process 0.
         """
         super().__init__(daemon=True, name="processes")
-        self.patience, self.met = MEETING, threading.Event()
+        self.patience, self.met, self.done = MEETING, threading.Event(), False
         self._rank, self._world, self._host = rank, world, socket.gethostname()
         self._leader = os.environ["LOCAL_RANK"] == "0"  # tells its machine's log what happens
         self._leaving, self._terminated, self._began = False, 0.0, time.monotonic()
@@ -153,7 +155,10 @@ class Watch(threading.Thread):
             elif "gone" in word:  # process 0 tells who ended, itself or another
                 line.left = line.left or word["gone"] == line.rank
                 if word["code"]:
-                    self._end(word["gone"], word["host"], word["why"], code=word["code"], told=word["told"])
+                    known = {"code": word["code"], "told": word["told"], "fix": word["fix"]}
+                    self._end(word["gone"], word["host"], word["why"], **known)
+                elif not self.done:  # after --help or --dry-run, which not all were given
+                    self._end(word["gone"], word["host"], "has nothing to do, and others have", code=2, fix=_FLAGS)
         if words is None:
             self._selector.unregister(line.connection)
             line.connection.close()
@@ -185,7 +190,9 @@ class Watch(threading.Thread):
             line.say(all=True)
         self.met.set()
 
-    def _end(self, gone: int | None, host: str, why: str, *, code: int = 1, told: bool = False) -> None:
+    def _end(
+        self, gone: int | None, host: str, why: str, *, code: int = 1, told: bool = False, fix: str = _AGAIN
+    ) -> None:
         """End this process, since another has ended.
 
         Args:
@@ -194,12 +201,13 @@ class Watch(threading.Thread):
             why: in words; what it told itself, where it did.
             code: to end with.
             told: it has told it itself, on its own machine.
+            fix: what to do.
         """
         if self._leaving:
             return
         if self._rank == 0:
             for line in self._lines.values():
-                line.say(gone=gone, host=host, why=why, code=code, told=told)
+                line.say(gone=gone, host=host, why=why, code=code, told=told, fix=fix)
         speaks = self._leader or (gone == 0 and self._rank == 1)
         if code == _ENDED and self._terminated:  # a scheduler ends them all
             speaks = False
@@ -207,7 +215,7 @@ class Watch(threading.Thread):
         if told and speaks and host != self._host:
             self._tell(f"error in process {gone}{where}: {why}")
         elif not told and speaks:
-            self._tell(f"error: process {gone}{where} {why}; all others end with it; {_AGAIN}")
+            self._tell(f"error: process {gone}{where} {why}; all others end with it; {fix}")
         self._exit(code)
 
     def leave(self, code: int, told: str) -> None:
@@ -217,7 +225,7 @@ class Watch(threading.Thread):
 
     def _farewell(self, code: int, why: str, *, told: bool) -> None:
         for line in list(self._lines.values()):
-            line.say(gone=self._rank, host=self._host, why=why, code=code, told=told)
+            line.say(gone=self._rank, host=self._host, why=why, code=code, told=told, fix=_AGAIN)
 
     @staticmethod
     def _tell(text: str) -> None:

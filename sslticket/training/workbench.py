@@ -169,11 +169,18 @@ class Workbench:
         return told if self.cut is not None and parts > 1 else ""
 
     def check_batch(self, fit: Fit) -> None:
-        """Whether a global batch of labelled images can be shared by the processes, before there is a net.
+        """Whether a protocol's batch can be shared by the processes, before there is a net.
 
         Raises:
-            BadInput: naming what would do.
+            BadInput: naming what would do; a protocol has no flags.
         """
+        count = self.accelerator.num_processes
+        if fit.batch_size % count:
+            fewer = next(each for each in range(count - 1, 0, -1) if fit.batch_size % each == 0)
+            raise BadInput(
+                f"the protocol's batch of {fit.batch_size} cannot be shared by {count} processes; start {fewer}, or "
+                "another number that divides it"
+            )
         self.machine.parts(fit.batch_size, fit.ghost_batch, "supervised", whole=False, normalised=False)
 
     def arranged(self, net: Net, fit: Fit) -> int:

@@ -143,6 +143,17 @@ def test_processes_with_other_flags_are_told_apart(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("idle", [0, 1])
+def test_a_process_that_has_nothing_to_do_ends_those_that_have(tmp_path: Path, idle: int) -> None:
+    words = " ".join((sys.executable, *TRIAL, "--out", str(tmp_path / "out")))
+    code, errors = by_rank(2, f"[ $RANK = {idle} ] && exec {words} --dry-run; exec {words}")
+    assert code == 1
+    (line,) = own_lines(errors)
+    told = rf"error: process {idle} on \S+ has nothing to do, and others have; .*; give the same flags to every process"
+    assert re.fullmatch(told, line)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["flags", "file"])
 def test_a_launcher_that_starts_one_process_in_place_of_two_is_found_out(tmp_path: Path, how: str) -> None:
     file = tmp_path / "config.yaml"

@@ -1,9 +1,12 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 import torch
+from accelerate import Accelerator
 from torch import Tensor, nn
 
 from sslticket.data.loader import Batch
@@ -153,6 +156,14 @@ def test_a_batch_that_the_parts_do_not_divide_is_refused() -> None:
     fit = Fit(length="1it", batch_size=16, optimizer=SGD(lr=0.1))
     with pytest.raises(BadInput, match="give --batch-size a multiple of 3"):
         Workbench.on(Machine(accumulate=3), "fp32").check_batch(fit)
+
+
+def test_a_protocols_batch_that_processes_cannot_share_is_refused_with_a_number_that_can() -> None:
+    fit = Fit(length="1it", batch_size=128, optimizer=SGD(lr=0.1))
+    bench = Workbench.on(Machine(), "fp32")
+    bench.accelerator = cast(Accelerator, SimpleNamespace(num_processes=3))
+    with pytest.raises(BadInput, match="the protocol's batch of 128 cannot be shared by 3 processes; start 2, or"):
+        bench.check_batch(fit)
 
 
 def test_a_gradient_is_clipped_to_its_longest_norm_and_a_share_of_the_rate_is_taken() -> None:
