@@ -9,6 +9,7 @@ A row is written as soon as it is measured, and what is left when time is out is
 """
 
 import argparse
+import gc
 import json
 import os
 import platform
@@ -79,6 +80,7 @@ class Bench:
             row |= work()
         except Exception as error:
             row["failed"] = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        gc.collect()  # circles of an earlier case's objects would count in the next one's peak
         if self._gpu:
             torch.cuda.empty_cache()
         self._say(row | {"took": round(time.monotonic() - began, 1)})
