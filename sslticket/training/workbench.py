@@ -147,7 +147,7 @@ class Workbench:
             What was decided, for a person, or "".
 
         Raises:
-            BadInput: if it does not fit, with what would help.
+            BadInput: if it cannot fit, with what would help.
         """
         self.cut = None
         room = Room.on(self.accelerator.device)
@@ -164,7 +164,8 @@ class Workbench:
             fixes.insert(0, f"--ghost-batch {share // fitting} (another recipe)")
         if self.precision == "fp32":
             fixes.append("--precision bf16")
-        room.check(needs.need(share // parts), *fixes, "a device with more memory")
+        if warning := room.check(needs.need(share // parts), *fixes, "a device with more memory"):
+            return warning
         told = f"a share of {images(share)} goes through the network in {parts} parts, which the device's memory holds"
         return told if self.cut is not None and parts > 1 else ""
 
