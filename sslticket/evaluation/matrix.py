@@ -158,7 +158,12 @@ class Matrix:
     def _computes(self, task: Task) -> str:
         """How a task's training computes."""
         start, stop = self.span(task)
-        return str(self.numerics.over(stop - start, size=self.entrants[task.path].size, steady=Supervised.steady))
+        entrant = self.entrants[task.path]
+        fit = task.protocol.fit_for(entrant.model)
+        numerics = self.numerics.over(
+            stop - start, size=entrant.size, steady=Supervised.steady, ghost_batch=fit.ghost_batch
+        )
+        return str(numerics)
 
     def _seen(self, task: Task) -> int:
         """Source images that the weights of a task have seen: W_0, to which `reset` goes back, none."""

@@ -108,9 +108,12 @@ class Workbench:
         """How trainings compute here, before it is known which."""
         return Numerics.of(self.machine, self.precision)
 
-    def numerics_of(self, net: Net, steps: int) -> Numerics:
+    def numerics_of(self, net: Net, steps: int, fit: Fit | None = None) -> Numerics:
         """How a net's training of so many steps, all in all, computes here."""
-        return self.numerics.over(steps, size=size_of(net.backbone), steady=net.objective.steady)
+        ghost_batch = None if fit is None else fit.ghost_batch
+        return self.numerics.over(
+            steps, size=size_of(net.backbone), steady=net.objective.steady, ghost_batch=ghost_batch
+        )
 
     @property
     def first(self) -> bool:
@@ -213,14 +216,15 @@ class Workbench:
         )
 
     @contextmanager
-    def prepared(self, net: Net, steps: int = 0) -> Iterator[torch.nn.Module]:
+    def prepared(self, net: Net, steps: int = 0, fit: Fit | None = None) -> Iterator[torch.nn.Module]:
         """The net on its device, in the wrappers that distribution and mixed precision need, until the block ends.
 
         Args:
             net: as drawn; it is compiled where that is asked for, or pays.
             steps: that it will be trained, all in all.
+            fit: how; None where it will not be.
         """
-        numerics = self.numerics_of(net, steps)
+        numerics = self.numerics_of(net, steps, fit)
         if numerics.channels_last:
             net.to(memory_format=torch.channels_last)
         if numerics.compiled:
