@@ -106,6 +106,7 @@ class Replay:
         """
         self._make, self._warm, self._optimizer = make, _WARM, optimizer
         self._graph: Graph | None = None
+        self._batch: Batch | None = None
         for group in optimizer.param_groups:
             group["lr"] = torch.full((), float(group["lr"]), device=device)
 
@@ -121,13 +122,16 @@ class Replay:
         Raises:
             Uncapturable: nothing of the step has been done, but random numbers may have been drawn for it.
         """
+        # From the first step on in the memory that the graph reads: where images begin at another multiple of a few
+        # bytes cuDNN looks for an algorithm anew, and no capture holds that.
+        held = self._held(batch)
         if self._warm:
             self._warm -= 1
-            return take(batch, progress)
+            return take(held, progress)
         before = passes.forward, passes.backward
         if self._graph is None:
             try:
-                self._graph = self._written_down(take, batch, progress)
+                self._graph = self._written_down(take, held, progress)
             except RuntimeError as error:
                 passes.forward, passes.backward = before
                 # CUDA says at the end that something went wrong before; that is what tells more, in its first line.
@@ -136,18 +140,24 @@ class Replay:
             self._counts = passes.forward - before[0], passes.backward - before[1]
         else:
             passes.forward, passes.backward = (sum(pair) for pair in zip(before, self._counts, strict=True))
-            for old, new in zip(_tensors(self._batch), _tensors(batch), strict=True):
-                old.copy_(new)
         self._graph.replay()
         return self._loss.clone()
 
+    def _held(self, batch: Batch) -> Batch:
+        """The batch in memory that stays the same."""
+        if self._batch is None:
+            self._batch = Batch(tuple(view.clone() for view in batch.views), batch.label.clone(), batch.row.clone())
+        else:
+            for old, new in zip(_tensors(self._batch), _tensors(batch), strict=True):
+                old.copy_(new)
+        return self._batch
+
     def _written_down(self, take: Callable[[Batch, float], Tensor], batch: Batch, progress: float) -> Graph:
-        self._batch = Batch(tuple(view.clone() for view in batch.views), batch.label.clone(), batch.row.clone())
         graph = self._make()
         self._capturable(True)
         try:
             with graph.capture():
-                self._loss = take(self._batch, progress)
+                self._loss = take(batch, progress)
         except RuntimeError:
             self._capturable(False)
             raise

@@ -90,3 +90,20 @@ def test_a_capture_that_succeeds_changes_no_generator(cuda: SimpleNamespace, mon
     assert cuda.stream == "own"
     assert cuda.generator.given is None
     assert not CudaGraph.failed
+
+
+def test_all_steps_see_their_images_in_the_same_memory(cuda: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a library would look for its algorithm again inside the capture."""
+    monkeypatch.setattr(CudaGraph, "replay", lambda self: None)
+    steps = Replay(CudaGraph, torch.optim.SGD([torch.zeros(2, requires_grad=True)], lr=0.1), torch.device("cpu"))
+    seen: list[tuple[int, float]] = []
+
+    def take(batch: Batch, progress: float) -> Tensor:
+        seen.append((batch.views[0].data_ptr(), float(batch.views[0].mean())))
+        return torch.zeros(())
+
+    whole = torch.arange(4.0).view(4, 1, 1, 1).expand(4, 1, 3, 3).contiguous()
+    for view in whole.chunk(4):
+        steps(take, Batch((view,), torch.zeros(1), torch.zeros(1)), 0.0, SimpleNamespace(forward=0, backward=0))
+    assert len({place for place, _ in seen}) == 1
+    assert [mean for _, mean in seen] == [0.0, 1.0, 2.0, 3.0]
