@@ -204,6 +204,8 @@ def main(words: list[str]) -> None:
         print(gpu_table.table([json.loads(line) for line in given.table.read_text(encoding="utf-8").splitlines()]))
         return
     os.environ.setdefault("TQDM_DISABLE", "1")
+    # CUDA before 12.6 crashes where its profiler is taken down and set up again beside graphs.
+    os.environ.setdefault("TEARDOWN_CUPTI", "0")
     if not (torch.cuda.is_available() or given.small):
         sys.exit("error: there is no CUDA device; give --small to go the same way on a CPU")
     Bench(given.out, given.minutes, given.small).run()
