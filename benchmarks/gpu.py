@@ -9,6 +9,7 @@ A row is written as soon as it is measured, and what is left when time is out is
 """
 
 import argparse
+import gc
 import json
 import os
 import platform
@@ -79,6 +80,7 @@ class Bench:
             row |= work()
         except Exception as error:
             row["failed"] = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        gc.collect()  # circles of an earlier case's objects would count in the next one's peak
         if self._gpu:
             torch.cuda.empty_cache()
         self._say(row | {"took": round(time.monotonic() - began, 1)})
@@ -202,6 +204,8 @@ def main(words: list[str]) -> None:
         print(gpu_table.table([json.loads(line) for line in given.table.read_text(encoding="utf-8").splitlines()]))
         return
     os.environ.setdefault("TQDM_DISABLE", "1")
+    # CUDA before 12.6 crashes where its profiler is taken down and set up again beside graphs.
+    os.environ.setdefault("TEARDOWN_CUPTI", "0")
     if not (torch.cuda.is_available() or given.small):
         sys.exit("error: there is no CUDA device; give --small to go the same way on a CPU")
     Bench(given.out, given.minutes, given.small).run()

@@ -22,7 +22,8 @@ def unknown(kind: str, name: str, allowed: Iterable[str]) -> BadInput:
 
 
 # How libraries say it, none of which has a class of its own for it: CUDA and torch on it, torch on a CPU, cuBLAS and
-# cuDNN, and DALI.
+# cuDNN, and DALI. Torch finds no "engine" of cuDNN's where none has room for its workspace; that an operation has none
+# at all does not happen to convolutions of these types.
 _NO_MEMORY = (
     "out of memory",
     "can't allocate memory",
@@ -30,6 +31,7 @@ _NO_MEMORY = (
     "cudaerrormemoryallocation",
     "allocation failed",
     "cannot allocate memory",
+    "unable to find an engine",
 )
 _ASKED = r"ried to allocate ([\d.]+ ?\w+)"
 _DEVICE = r"(GPU \d+) has a total capacity of ([\d.]+ \w+)(?: of which ([\d.]+ \w+) is free)?"
@@ -50,7 +52,7 @@ def out_of_memory(error: BaseException) -> str | None:
     text = " ".join(str(error).split())
     asked, device = re.search(_ASKED, text), re.search(_DEVICE, text)
     told = [f"{asked[1]} more were asked for"] if asked else []
-    where = "a GPU" if re.search("cuda|cublas|cudnn", text, re.IGNORECASE) else "this machine"
+    where = "a GPU" if re.search("cuda|cublas|cudnn|engine", text, re.IGNORECASE) else "this machine"
     if device:
         where = device[1]
         told.append(f"it has {device[2]}" + (f", of which {device[3]} are free" if device[3] else ""))

@@ -26,7 +26,8 @@ class Machine:
             search for cuDNN's fastest algorithms, compiling and CUDA graphs. What other flags ask for they get.
         channels_last: memory layout of images and weights; faster on GPUs with tensor cores. None for yes on CUDA.
         compile: compile network, heads and slow copies with torch.compile. None for yes on CUDA, where it pays: in a
-            training of 10,000 steps or more, whose steps are not launched as graphs.
+            training of 10,000 steps or more, whose steps are not launched as graphs, and whose statistics of batch norm
+            are not shared by several processes.
         max_bad_images: unreadable images that are skipped before a run gives up.
         probe: how often the accuracy of a nearest-neighbour probe on the frozen features is measured in a training,
             such as "10ep" or "500it", and at its end; None never does.

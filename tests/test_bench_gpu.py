@@ -4,8 +4,10 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from torch.autograd import DeviceType
 
 SCRIPT = Path(__file__).parents[1] / "benchmarks" / "gpu.py"
 
@@ -35,6 +37,22 @@ def test_the_small_form_measures_every_case_and_makes_a_table(tmp_path: Path) ->
     assert "Small form: these numbers mean nothing." in table
     for name in (name for name, row in steps.items() if "ms" in row):
         assert f"| {name} | 4 of 32 |" in table
+
+
+def test_only_what_the_device_does_counts_as_a_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(SCRIPT.parent)
+    from gpu_steps import device_events
+
+    def event(name: str, where: DeviceType, marked: bool = False) -> SimpleNamespace:
+        return SimpleNamespace(key=name, device_type=where, is_user_annotation=marked, self_device_time_total=5.0)
+
+    seen = [
+        event("aten::mm", DeviceType.CPU),  # has its kernel's time
+        event("sm90_gemm", DeviceType.CUDA),
+        event("Optimizer.step#SGD.step", DeviceType.CUDA, marked=True),
+        event("Memset (Device)", DeviceType.CUDA),
+    ]
+    assert [one.key for one in device_events(seen)] == ["sm90_gemm", "Memset (Device)"]
 
 
 def test_what_time_was_too_short_for_is_named(tmp_path: Path) -> None:

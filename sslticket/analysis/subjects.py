@@ -178,11 +178,13 @@ def _course(task: Task, entrant: Entrant, gallery: Gallery, numerics: Numerics) 
         start, stop = task.protocol.steps(entrant.model, rewound, len(images))
     except BadInput as error:
         raise BadInput(f"{task.path}: {error}") from error
+    ghost_batch = task.protocol.fit_for(entrant.model).ghost_batch
+    computes = numerics.over(stop - start, size=entrant.size, steady=Supervised.steady, ghost_batch=ghost_batch)
     return Course(
         task=task,
         hash=entrant.hash,
         order=0,
-        numerics=str(numerics.over(stop - start, size=entrant.size, steady=Supervised.steady)),
+        numerics=str(computes),
         model=entrant.model,
         channels=entrant.channels,
         rewind_samples=rewound,

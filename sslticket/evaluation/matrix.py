@@ -157,7 +157,9 @@ class Matrix:
 
     def _computes(self, task: Task, steps: int) -> str:
         """How a task's training of so many steps computes."""
-        return str(self.numerics.over(steps, size=self.entrants[task.path].size, steady=Supervised.steady))
+        entrant = self.entrants[task.path]
+        ghosts = task.protocol.fit_for(entrant.model).ghost_batch
+        return str(self.numerics.over(steps, size=entrant.size, steady=Supervised.steady, ghost_batch=ghosts))
 
     def _seen(self, task: Task) -> int:
         """Source images that the weights of a task have seen: W_0, to which `reset` goes back, none."""

@@ -156,11 +156,11 @@ class Examiner:
             Diverged: if a loss is not finite.
         """
         bench, fit, steps = self._bench, exam.fit, exam.stop - exam.start
-        numerics = str(bench.numerics_of(net, steps))
+        numerics = str(bench.numerics_of(net, steps, fit))
         manifest = exam.splits.training.manifest
         if told := bench.make_room(net, fit, self._memory.needs(exam.protocol, exam.model, exam.splits)):
             self._progress.note(told)
-        with bench.prepared(net, steps) as wrapped, self._progress.heard_by(*bench.listeners(exam.run, exam.name)):
+        with bench.prepared(net, steps, fit) as wrapped, self._progress.heard_by(*bench.listeners(exam.run, exam.name)):
             batches = self.training_images(exam)
             loop = bench.loop(
                 net, wrapped, batches, fit, set_size=len(manifest), seed=exam.seeds.augment, progress=self._progress

@@ -12,12 +12,14 @@ from typing import Any, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch import distributed as dist
+from torch.nn.modules._functions import SyncBatchNorm
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.hooks import RemovableHandle
 
 from sslticket.errors import BadInput
 from sslticket.masking import gate
-from sslticket.objectives.gathering import gathered
+from sslticket.objectives.gathering import gathered, gathered_labels
 
 
 @dataclass
@@ -111,7 +113,6 @@ class _Arranged(_BatchNorm):
     kind: type[_BatchNorm]
     scheme: _Scheme
     together: Callable[[Tensor], Tensor]  # `_joined`, which stays out of compiled graphs
-    process_group = None  # all processes, to torch's own layer
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002  # the base class's name
         """See the base class."""
@@ -123,13 +124,10 @@ class _Arranged(_BatchNorm):
                 output = after(output)
         return output
 
-    def _check_non_zero_input_channels(self, values: Tensor) -> None:
-        """Of torch's layer, which calls it."""
-
     def _joined(self, values: Tensor) -> Tensor:
         """Over the images of all processes, which have as many each."""
-        if values.device.type != "cpu" and not self.scheme.twice:
-            return nn.SyncBatchNorm.forward(cast(nn.SyncBatchNorm, self), values)
+        if values.device.type != "cpu" and not self.scheme.twice and self.momentum is not None:
+            return self._by_kernels(values)
         others = [dim for dim in range(values.dim()) if dim != 1]
         wide = values.to(torch.promote_types(values.dtype, torch.float32))
         var, mean = torch.var_mean(wide, others, correction=0)
@@ -144,6 +142,14 @@ class _Arranged(_BatchNorm):
         shift = shift if self.bias is None else shift + self.bias
         shape = [-1 if dim == 1 else 1 for dim in range(values.dim())]
         return torch.addcmul(shift.view(shape), wide, scale.view(shape)).to(values.dtype)
+
+    def _by_kernels(self, values: Tensor) -> Tensor:
+        """The same by the kernels that torch has for it on GPUs."""
+        tracked = (self.running_mean, self.running_var) if self.track_running_stats else (None, None)
+        if self.track_running_stats and self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(1)
+        output: Tensor = _Together.apply(values, self.weight, self.bias, *tracked, self.eps, self.momentum)
+        return output
 
     def _grouped(self, values: Tensor) -> Tensor:
         """Each group of images as channels of their own, so that one call of torch's function normalises them all."""
@@ -174,6 +180,38 @@ class _Arranged(_BatchNorm):
         factor = 1 / self.num_batches_tracked.float() if self.momentum is None else self.momentum
         for own, new in ((self.running_mean, mean), (self.running_var, var)):
             own.lerp_(new.to(own.dtype), factor)
+
+
+class _Together(SyncBatchNorm):
+    """Torch's own function, whose host waits three times to leave out processes without images; here all have some."""
+
+    @staticmethod
+    def forward(  # type: ignore[override]  # it is given less
+        context: Any,
+        values: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        running_mean: Tensor | None,
+        running_var: Tensor | None,
+        eps: float,
+        momentum: float,
+    ) -> Tensor:
+        if not values.is_contiguous(memory_format=torch.channels_last):
+            values = values.contiguous()
+        found = gathered_labels(torch.cat(torch.batch_norm_stats(values, eps))[None])  # (processes, 2 * C)
+        means, deviations = found.chunk(2, dim=1)
+        counts = means.new_full((len(found),), values.numel() // values.shape[1])
+        mean, deviation = torch.batch_norm_gather_stats_with_counts(
+            values, means, deviations, running_mean, running_var, momentum, eps, counts
+        )
+        # As torch's backward pass expects it.
+        context.save_for_backward(values, weight, mean, deviation, counts.to(torch.int32)[:, None])
+        context.process_group = dist.group.WORLD
+        return torch.batch_norm_elemt(values, weight, bias, mean, deviation, eps)
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> Any:
+        return SyncBatchNorm.backward(context, *gradients)[:7]  # type: ignore[no-untyped-call]
 
 
 _ARRANGED: dict[type[_BatchNorm], type[_BatchNorm]] = {}

@@ -61,7 +61,7 @@ class Lab:
     ) -> None:
         self._plan, self._bench, self._net = plan, bench, net
         self._recipe, self._stages, self._folder = plan.recipe, plan.stages, plan.folder
-        self._progress, self._numerics = progress, str(bench.numerics_of(net, plan.steps))
+        self._progress, self._numerics = progress, str(bench.numerics_of(net, plan.steps, plan.recipe.fit))
         self._trainings = Trainings(plan, bench, net, wrapped, watch, progress)
         self._scoring = Scoring(plan, bench, net, progress)
         self._measured, self._shown = dict(_IDLE), dict[str, Any]()  # since the last ticket was kept; until then

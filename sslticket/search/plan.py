@@ -207,7 +207,10 @@ def plan(recipe: Recipe, machine: Machine, out: Path, *, trial: bool = False) ->
     parameters = sum(parameter.numel() for parameter in backbone.parameters())
     folder = RunFolder(out, recipe, images.source.manifest.hash)
     numerics = Numerics.of(machine, recipe.precision).over(
-        stages.costs[-1], size=size_of(backbone), steady=recipe.objective.steady
+        stages.costs[-1],
+        size=size_of(backbone),
+        steady=recipe.objective.steady,
+        ghost_batch=recipe.fit.ghost_batch,
     )
     told = (dense.total, weights, parameters, acting.dense, notice)
     return Plan(recipe, images, stages, folder, *told, part, numerics)

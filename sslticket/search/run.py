@@ -41,7 +41,7 @@ def run(plan: Plan, machine: Machine) -> dict[str, str]:
     told = "" if plan.levels in there[0] else bench.make_room(net, recipe.fit, needs, recipe=True)
     with (
         plan.folder.opened(bench.first),
-        bench.prepared(net, plan.steps) as wrapped,
+        bench.prepared(net, plan.steps, recipe.fit) as wrapped,
         Progress(plan.samples(plan.levels), done=done, show=bench.first) as progress,
     ):
         if told:

@@ -80,6 +80,15 @@ class Need:
         trained = self.weights + self.gradients + self.optimizer
         return self.activations + trained + self.images + self.workspace
 
+    @property
+    def least(self) -> int:
+        """What it takes at the very least.
+
+        A compiler computes about half of the activations again when they are asked for, activations go as gradients
+        come, and the next batch and the libraries' own memory are guesses.
+        """
+        return self.weights + self.optimizer + max(self.activations // 2, self.gradients)
+
     def __str__(self) -> str:
         kinds = {
             "activations": self.activations,
@@ -251,21 +260,31 @@ class Room:
         """Both, for a person."""
         return f"{need}; {self.device} has {amount(self.free)}"
 
-    def check(self, need: Need, *fixes: str) -> None:
+    def check(self, need: Need, *fixes: str) -> str:
         """Whether it is enough.
+
+        What may be enough is tried: memory that ends is told at the first step, and costs less than the refusal of a
+        training that fits.
 
         Args:
             need: of a training.
             fixes: what would make it smaller, as flags where there are some.
 
+        Returns:
+            A warning with both numbers and the fixes where it may not be, else "".
+
         Raises:
-            BadInput: with both numbers and the fixes.
+            BadInput: with both numbers and the fixes where it cannot be.
         """
-        if need.total > self.free:
-            raise BadInput(
-                f"a part of {images(need.part)} needs {amount(need.total)}, and {self.device} has "
-                f"{amount(self.free)}; give {', '.join(fixes[:-1])}{' or ' if fixes[1:] else ''}{fixes[-1]}"
-            )
+        if need.total <= self.free:
+            return ""
+        fix = f"give {', '.join(fixes[:-1])}{' or ' if fixes[1:] else ''}{fixes[-1]}"
+        told = (
+            f"a part of {images(need.part)} needs {{}}{amount(need.total)}, and {self.device} has {amount(self.free)}"
+        )
+        if need.least > self.free:
+            raise BadInput(f"{told.format('')}; {fix}")
+        return f"{told.format('about ')}; where that is not enough, {fix}"
 
 
 def images(count: int) -> str:

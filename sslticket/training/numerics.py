@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from sslticket import processes
 from sslticket.machine import Machine
 from sslticket.masking import gate
 from sslticket.recipe import Precision, Recipe
@@ -56,15 +57,17 @@ class Numerics:
             compiled=(None if fast else False) if machine.compile is None else machine.compile,
         )
 
-    def over(self, steps: int, *, size: int, steady: bool) -> "Numerics":
+    def over(self, steps: int, *, size: int, steady: bool, ghost_batch: int | None) -> "Numerics":
         """Those of one training.
 
         Args:
             steps: of the optimiser, in all.
             size: parameters and buffers of the backbone.
             steady: whether its objective does the same in every step, see `Objective.steady`.
+            ghost_batch: of the training. Where it is None, several processes share the statistics of batch norm, and
+                at each layer that does so compiled code ends, and other code begins: too little is left to join.
         """
-        pays = steps >= PAYS and not (steady and size <= SMALL)
+        pays = steps >= PAYS and not (steady and size <= SMALL) and not (ghost_batch is None and processes.world() > 1)
         return replace(self, compiled=pays) if self.compiled is None else self
 
     def apply(self) -> None:

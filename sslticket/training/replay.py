@@ -8,14 +8,13 @@ to be the same in every step (`Objective.steady`).
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
 from sslticket.data.loader import Batch, Loader
 from sslticket.data.resident import ResidentLoader
-from sslticket.errors import one_line
 from sslticket.fit import SGD, Adam, Fit
 from sslticket.training import numerics
 from sslticket.training.net import Net
@@ -44,7 +43,14 @@ class Graph(Protocol):
 
 
 class CudaGraph:
-    """CUDA's own."""
+    """CUDA's own.
+
+    Attributes:
+        failed: those whose capture failed in this process. Torch's allocator goes on asking them whose memory is
+            wanted, so they stay.
+    """
+
+    failed: ClassVar[list["CudaGraph"]] = []
 
     def __init__(self) -> None:
         self._graph = torch.cuda.CUDAGraph()
@@ -57,8 +63,13 @@ class CudaGraph:
             # Other threads may talk to the device meanwhile.
             with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
                 yield
-        finally:
-            torch.cuda.set_stream(stream)  # torch leaves its own in place where a capture fails
+        except BaseException:
+            torch.cuda.set_stream(stream)  # torch leaves its own in place
+            self.failed.append(self)
+            # The generator would go on as in a capture, and refuse to draw. What it draws next it is seeded for.
+            device = torch.cuda.current_device()
+            torch.cuda.default_generators[device].graphsafe_set_state(torch.Generator(f"cuda:{device}"))
+            raise
 
     def replay(self) -> None:
         """See the protocol."""
@@ -70,13 +81,17 @@ GRAPHS: dict[str, Callable[[], Graph]] = {"cuda": CudaGraph}
 
 
 def graph_for(device: torch.device, net: Net, batches: Loader, fit: Fit) -> Callable[[], Graph] | None:
-    """What makes the graph of a training, where the device has graphs and this training's steps are alike and small."""
+    """What makes the graph of a training, where the device has graphs and this training's steps are alike and small.
+
+    A capture that failed is not tried again in the same process: the next would fail too, and each leaves something.
+    """
     optimizers = [fit.optimizer] if net.learning is None else [fit.optimizer, net.learning.optimizer]
     fits = (
         net.objective.steady
         and isinstance(batches, ResidentLoader)
         and all(isinstance(each, SGD | Adam) for each in optimizers)
         and size_of(net.backbone) <= numerics.SMALL
+        and not CudaGraph.failed
     )
     return GRAPHS.get(device.type) if fits else None
 
@@ -91,6 +106,7 @@ class Replay:
         """
         self._make, self._warm, self._optimizer = make, _WARM, optimizer
         self._graph: Graph | None = None
+        self._batch: Batch | None = None
         for group in optimizer.param_groups:
             group["lr"] = torch.full((), float(group["lr"]), device=device)
 
@@ -106,31 +122,42 @@ class Replay:
         Raises:
             Uncapturable: nothing of the step has been done, but random numbers may have been drawn for it.
         """
+        # From the first step on in the memory that the graph reads: where images begin at another multiple of a few
+        # bytes cuDNN looks for an algorithm anew, and no capture holds that.
+        held = self._held(batch)
         if self._warm:
             self._warm -= 1
-            return take(batch, progress)
+            return take(held, progress)
         before = passes.forward, passes.backward
         if self._graph is None:
             try:
-                self._graph = self._written_down(take, batch, progress)
+                self._graph = self._written_down(take, held, progress)
             except RuntimeError as error:
                 passes.forward, passes.backward = before
-                raise Uncapturable(one_line(error)) from error
+                # CUDA says at the end that something went wrong before; that is what tells more, in its first line.
+                first = error.__context__ if isinstance(error.__context__, RuntimeError) else error
+                raise Uncapturable(str(first).partition("\n")[0] or type(first).__name__) from error
             self._counts = passes.forward - before[0], passes.backward - before[1]
         else:
             passes.forward, passes.backward = (sum(pair) for pair in zip(before, self._counts, strict=True))
-            for old, new in zip(_tensors(self._batch), _tensors(batch), strict=True):
-                old.copy_(new)
         self._graph.replay()
         return self._loss.clone()
 
+    def _held(self, batch: Batch) -> Batch:
+        """The batch in memory that stays the same."""
+        if self._batch is None:
+            self._batch = Batch(tuple(view.clone() for view in batch.views), batch.label.clone(), batch.row.clone())
+        else:
+            for old, new in zip(_tensors(self._batch), _tensors(batch), strict=True):
+                old.copy_(new)
+        return self._batch
+
     def _written_down(self, take: Callable[[Batch, float], Tensor], batch: Batch, progress: float) -> Graph:
-        self._batch = Batch(tuple(view.clone() for view in batch.views), batch.label.clone(), batch.row.clone())
         graph = self._make()
         self._capturable(True)
         try:
             with graph.capture():
-                self._loss = take(self._batch, progress)
+                self._loss = take(batch, progress)
         except RuntimeError:
             self._capturable(False)
             raise

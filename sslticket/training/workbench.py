@@ -108,9 +108,12 @@ class Workbench:
         """How trainings compute here, before it is known which."""
         return Numerics.of(self.machine, self.precision)
 
-    def numerics_of(self, net: Net, steps: int) -> Numerics:
+    def numerics_of(self, net: Net, steps: int, fit: Fit | None = None) -> Numerics:
         """How a net's training of so many steps, all in all, computes here."""
-        return self.numerics.over(steps, size=size_of(net.backbone), steady=net.objective.steady)
+        ghost_batch = None if fit is None else fit.ghost_batch
+        return self.numerics.over(
+            steps, size=size_of(net.backbone), steady=net.objective.steady, ghost_batch=ghost_batch
+        )
 
     @property
     def first(self) -> bool:
@@ -147,7 +150,7 @@ class Workbench:
             What was decided, for a person, or "".
 
         Raises:
-            BadInput: if it does not fit, with what would help.
+            BadInput: if it cannot fit, with what would help.
         """
         self.cut = None
         room = Room.on(self.accelerator.device)
@@ -164,7 +167,8 @@ class Workbench:
             fixes.insert(0, f"--ghost-batch {share // fitting} (another recipe)")
         if self.precision == "fp32":
             fixes.append("--precision bf16")
-        room.check(needs.need(share // parts), *fixes, "a device with more memory")
+        if warning := room.check(needs.need(share // parts), *fixes, "a device with more memory"):
+            return warning
         told = f"a share of {images(share)} goes through the network in {parts} parts, which the device's memory holds"
         return told if self.cut is not None and parts > 1 else ""
 
@@ -219,14 +223,15 @@ class Workbench:
         )
 
     @contextmanager
-    def prepared(self, net: Net, steps: int = 0) -> Iterator[torch.nn.Module]:
+    def prepared(self, net: Net, steps: int = 0, fit: Fit | None = None) -> Iterator[torch.nn.Module]:
         """The net on its device, in the wrappers that distribution and mixed precision need, until the block ends.
 
         Args:
             net: as drawn; it is compiled where that is asked for, or pays.
             steps: that it will be trained, all in all.
+            fit: how; None where it will not be.
         """
-        numerics = self.numerics_of(net, steps)
+        numerics = self.numerics_of(net, steps, fit)
         if numerics.channels_last:
             net.to(memory_format=torch.channels_last)
         if numerics.compiled:

@@ -27,6 +27,7 @@ HOST = (
     "4000000000000 bytes. Error code 12 (Cannot allocate memory)"
 )
 CUBLAS = "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"
+CUDNN = "FIND was unable to find an engine to execute this computation"
 DALI = (
     "Critical error in pipeline:\nError in MIXED operator `nvidia.dali.fn.decoders.image`:\n"
     "CUDA runtime API error cudaErrorMemoryAllocation (2):\nout of memory"
@@ -44,10 +45,11 @@ FIX = "; give more processes, --precision bf16, --accumulate or --ghost-batch fo
         ),
         (RuntimeError(HOST), "the memory of this machine is not enough (4000000000000 bytes more were asked for)"),
         (RuntimeError(CUBLAS), f"the memory of a GPU is not enough ({CUBLAS})"),
+        (RuntimeError(CUDNN), f"the memory of a GPU is not enough ({CUDNN})"),
         (RuntimeError(DALI), f"the memory of a GPU is not enough ({' '.join(DALI.split())})"),
         (MemoryError(), "the memory of this machine is not enough"),
     ],
-    ids=["GPU", "host", "cuBLAS", "DALI", "Python"],
+    ids=["GPU", "host", "cuBLAS", "cuDNN", "DALI", "Python"],
 )
 def test_every_library_s_words_for_it_become_one_line(error: Exception, start: str) -> None:
     told = out_of_memory(error)

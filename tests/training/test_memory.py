@@ -246,7 +246,31 @@ def test_too_little_memory_is_one_line_with_both_numbers() -> None:
         "a part of 6,144 images needs 528 GB, and NVIDIA H100 has 79.0 GB; "
         "give --ghost-batch 96 (another recipe) or more processes"
     )
-    Room("NVIDIA H100", 528 * 10**9).check(need, "nothing")
+    assert Room("NVIDIA H100", 528 * 10**9).check(need, "nothing") == ""
+
+
+def test_what_may_fit_after_all_is_tried_with_a_warning() -> None:
+    need = Need(256, 80 * 10**9, 10**8, 10**8, 10**8, 10**8, 5 * 10**9)
+    assert need.least == 40 * 10**9 + 2 * 10**8, "a compiler keeps half, and the rest is a guess"
+    assert Room("NVIDIA H100", 79 * 10**9).check(need, "--ghost-batch 128 (another recipe)", "more processes") == (
+        "a part of 256 images needs about 85.4 GB, and NVIDIA H100 has 79.0 GB; where that is not enough, "
+        "give --ghost-batch 128 (another recipe) or more processes"
+    )
+    with pytest.raises(BadInput, match="a part of 256 images needs"):
+        Room("NVIDIA H100", need.least - 1).check(need, "more processes")
+    mostly = Need(1, 10**6, 10**9, 10**9, 10**9, 0, 0)
+    assert mostly.least == 3 * 10**9, "activations are gone where gradients are whole"
+
+
+def test_a_search_that_may_not_fit_says_so_and_is_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    planned = plan(recipe(RotNet(), model="resnet20"), Machine(), tmp_path)
+    assert planned.needs is not None
+    small(monkeypatch, planned.needs.need(32).total - 1)
+    run(planned, Machine())
+    assert "a part of 32 images needs about" in capsys.readouterr().err
+    assert tickets(planned)
 
 
 def small(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
@@ -275,6 +299,7 @@ def test_without_batch_norm_a_share_goes_in_as_many_parts_as_memory_asks_for(
     assert "a share of 32 images goes through the network in 4 parts" in capsys.readouterr().err
     for ours, theirs in zip(whole, tickets(planned), strict=True):
         assert sum(int((ours.mask[name] ^ theirs.mask[name]).sum()) for name in ours.mask) <= 0.001 * ours.mask.total
+    small(monkeypatch, 1000)
     with pytest.raises(BadInput, match="a part of 32 images needs"):
         run(plan(which, Machine(accumulate=1), tmp_path / "given"), Machine(accumulate=1))
 

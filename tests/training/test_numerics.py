@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -39,7 +40,7 @@ from tests.runs import recipe, search, tickets
 SHORT = Protocol(name="short", dataset="digits", fit=Fit(length="8it", batch_size=128, optimizer=SGD(lr=0.1)))
 ONE = IMP(levels=1, rate=0.5, rewind="2it")
 LAST = Machine(channels_last=True)
-LARGE = {"size": SMALL + 1, "steady": True}
+LARGE = {"size": SMALL + 1, "steady": True, "ghost_batch": None}
 
 
 @pytest.fixture
@@ -75,14 +76,23 @@ def settings_kept() -> Iterator[None]:
 def test_on_cuda_what_is_left_open_is_fast(
     machine: Machine, precision: Precision | None, steps: int, told: str
 ) -> None:
-    assert str(Numerics.of(machine, precision).over(steps, size=SMALL + 1, steady=True)) == told
+    assert str(Numerics.of(machine, precision).over(steps, size=SMALL + 1, steady=True, ghost_batch=None)) == told
 
 
 @pytest.mark.parametrize(("steady", "compiled"), [(True, False), (False, True)])
 @pytest.mark.usefixtures("cuda")
 def test_a_small_network_is_compiled_where_no_graph_can_hold_its_steps(steady: bool, compiled: bool) -> None:
-    assert Numerics.of(Machine(), None).over(PAYS, size=SMALL, steady=steady).compiled == compiled
-    assert Numerics.of(Machine(compile=True), None).over(PAYS, size=SMALL, steady=steady).compiled
+    assert Numerics.of(Machine(), None).over(PAYS, size=SMALL, steady=steady, ghost_batch=None).compiled == compiled
+    assert Numerics.of(Machine(compile=True), None).over(PAYS, size=SMALL, steady=steady, ghost_batch=None).compiled
+
+
+@pytest.mark.usefixtures("cuda")
+def test_statistics_that_several_processes_share_are_not_worth_compiling(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    large: dict[str, Any] = {"size": SMALL + 1, "steady": True}
+    assert not Numerics.of(Machine(), None).over(PAYS, **large, ghost_batch=None).compiled
+    assert Numerics.of(Machine(), None).over(PAYS, **large, ghost_batch=96).compiled
+    assert Numerics.of(Machine(compile=True), None).over(PAYS, **large, ghost_batch=None).compiled
 
 
 @pytest.mark.usefixtures("cuda")
