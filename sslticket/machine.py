@@ -94,8 +94,8 @@ class Machine:
             )
         if normalised and given > 1:
             raise BadInput(
-                f"--accumulate must be 1 where batch norm sees the whole batch, got {given}; leave it out, or let the "
-                f"recipe say what it sees, such as --ghost-batch {share // given}"
+                f"--accumulate must be 1 where batch norm sees the whole batch, got {given}; leave it out; what it "
+                f"sees is the recipe's to say, such as --ghost-batch {share // given}"
             )
         return given
 
@@ -111,7 +111,7 @@ class Machine:
             counts = [count for count in range(1, batch // ghost + 1) if batch // ghost % count == 0]
             raise BadInput(
                 f"a batch of {batch} in ghost batches of {ghost} cannot be shared by {self.processes} processes; start "
-                f"{' or '.join(map(str, counts))} (--num_processes)"
+                f"{' or '.join(map(str, counts))} (--nproc-per-node of torchrun, --num_processes of accelerate launch)"
             )
         return share
 

@@ -133,7 +133,7 @@ def _numerics(frame: pd.DataFrame) -> Iterator[str]:
 
 
 def _code(frame: pd.DataFrame) -> Iterator[str]:
-    """Series whose rows were made by several commits, or with several versions of a library: pooled all the same."""
+    """Series of several commits, versions of a library, or searches that computed otherwise: pooled all the same."""
     told: dict[tuple[str, str], list[str]] = {}
     for (kind, *_, series), own in frame.groupby(["kind", *PANEL, "model", "series"], dropna=False):
         for words in _mixed(own):
@@ -146,6 +146,9 @@ def _mixed(own: pd.DataFrame) -> Iterator[str]:
     commits = sorted(own["commit"].unique())
     if len(commits) > 1:
         yield f"{len(commits)} commits ({listed(commits)})"
+    ways = sorted(own["numerics"].unique())
+    if len(ways) > 1 and own["kind"].iloc[0] not in identity.TARGETED:  # of those `_numerics` tells
+        yield f"numbers computed in {len(ways)} ways ({listed(ways)})"
     versions: dict[str, set[str]] = {}
     for each in {tuple(sorted(each.items())) for each in own["versions"]}:
         for library, version in each:
