@@ -63,7 +63,8 @@ def test_searches_that_computed_otherwise_and_are_pooled_are_told() -> None:
     plain = row(LEVEL, numerics="fp32")
     found = told(plain, plain | {"search_seed": 1, "run": "b", "numerics": "fp32 channels-last"})
     assert found == [
-        "Levels of the search of rotnet were made with numbers computed in 2 ways (fp32 and fp32 channels-last), and are pooled."
+        "Levels of the search of rotnet were made with numbers computed in 2 ways (fp32 and fp32 channels-last), and "
+        "are pooled."
     ]
     assert told(plain, plain | {"search_seed": 1, "run": "b"}) == []
 
