@@ -351,11 +351,11 @@ class Workbench:
         """What computed, for the rows."""
         processes = self.accelerator.num_processes
         device = self.accelerator.device
-        name = (
-            f"cpu, {torch.get_num_threads()} threads"
-            if device.type == "cpu"
-            else torch.get_device_module(device).get_device_name(device)
-        )
+        if device.type == "cpu":
+            name = f"cpu, {torch.get_num_threads()} threads"
+        else:  # not every kind of device has names
+            named = getattr(torch.get_device_module(device), "get_device_name", None)
+            name = named(device) if named is not None else device.type
         return f"{processes} x {name}" if processes > 1 else name
 
 
