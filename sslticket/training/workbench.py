@@ -318,12 +318,14 @@ class Workbench:
 
     def sights(self, look: Callable[[], Value]) -> list[Value]:
         """What each process sees, by rank, when all see the same, or when that has taken too long."""
-        late = time.monotonic() + _LAG
+        late, pause = time.monotonic() + _LAG, 0.05
         while True:
+            processes.assemble()  # what one of them writes before it comes here is there when they look
             seen = self.gathered(look())
             if all(one == seen[0] for one in seen) or self.agreed(time.monotonic() > late):
                 return seen
-            time.sleep(1.0)
+            time.sleep(pause)
+            pause = min(1.0, 2 * pause)
 
     def shared(self, path: Path) -> None:
         """Wait until all processes see a file that the first has written.
