@@ -9,6 +9,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from sslticket import processes as launched
 from sslticket.errors import BadInput
 from sslticket.units import Span
 
@@ -59,7 +60,7 @@ class Machine:
     @property
     def processes(self) -> int:
         """That train together, on all machines."""
-        return int(os.environ.get("WORLD_SIZE", "1"))
+        return launched.world()
 
     def parts(self, batch: int, ghost: int | None, task: str, *, whole: bool, normalised: bool) -> int:
         """In how many parts this process's share of a global batch goes through the network.
