@@ -1,6 +1,7 @@
-"""Which images there are: a list of them, and how folders of class folders are listed."""
+"""Which images there are: what a name tells, a list of images, and how folders of class folders are listed."""
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import numpy as np
 from sslticket.errors import BadInput
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".pbm", ".tif", ".tiff")
+_OF_SYSTEMS = ("__MACOSX", "@eaDir", "lost+found", "$RECYCLE.BIN", "System Volume Information")
+"""What macOS, Synology, file systems and Windows put among images: copies, thumbnails and what was thrown away."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,7 @@ class Listing:
         archives: the tar files that the images are in; none where they are files of their own.
         places: (N, 3) int64, each image's archive, offset and size; None where they are files of their own.
         form: what was done to the images; "" for the images as they are published.
+        left_out: what lies among the images and is none of them, as paths below `root`; folders end in "/".
     """
 
     root: Path
@@ -32,6 +36,38 @@ class Listing:
     archives: tuple[Path, ...] = ()
     places: np.ndarray | None = None
     form: str = ""
+    left_out: tuple[str, ...] = ()
+
+
+def is_image(name: str) -> bool:
+    """Whether a path below a split's root is an image's, by its suffix; no part of it may be hidden or a system's own.
+
+    This is the only filter: class folders, flat folders, members of archives and lists all pass through it.
+    """
+    return name.lower().endswith(SUFFIXES) and not is_hidden(name)
+
+
+def is_hidden(name: str) -> bool:
+    """Whether any part of a path is hidden, as ".x" and macOS's "._x" are, or is a system's own, as "__MACOSX" is."""
+    return any(part.startswith(".") or part in _OF_SYSTEMS for part in name.split("/"))
+
+
+def below_root(name: str) -> str | None:
+    """A path as it is called everywhere: "./a//1.jpg" is "a/1.jpg"; None where it leads out of the root."""
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    return None if name.startswith("/") or ".." in parts else "/".join(parts)
+
+
+def left_out(names: Iterable[str]) -> str:
+    """A line about what was found among images and is none: "left out: 2 files that are no images (a/x.txt, ...)".
+
+    It is "" where there is nothing.
+    """
+    listed = sorted(names)
+    if not listed:
+        return ""
+    what = "file that is no image" if len(listed) == 1 else "files that are no images"
+    return f"left out: {len(listed):,} {what} ({', '.join(listed[:3])}{', ...' if len(listed) > 3 else ''})"
 
 
 def class_folders(root: Path) -> list[str]:
@@ -76,4 +112,4 @@ def image_names(folder: Path) -> list[str]:
     """Names of the images directly in a folder, by their suffix, sorted."""
     with os.scandir(folder) as entries:
         names = (entry.name for entry in entries)
-        return sorted(name for name in names if name.lower().endswith(SUFFIXES) and not name.startswith("."))
+        return sorted(name for name in names if is_image(name))
