@@ -104,6 +104,7 @@ _ALL = (
             eval=("test_batch",),
             labels="labels",
             names=("batches.meta", "label_names"),
+            binary=("cifar-10-batches-bin", "batches.meta.txt"),
         ),
         torchvision="CIFAR10",
         home="https://www.cs.toronto.edu/~kriz/cifar.html",
@@ -125,6 +126,7 @@ _ALL = (
             eval=("test",),
             labels="fine_labels",
             names=("meta", "fine_label_names"),
+            binary=("cifar-100-binary", "fine_label_names.txt"),
         ),
         torchvision="CIFAR100",
         home="https://www.cs.toronto.edu/~kriz/cifar.html",
@@ -149,7 +151,7 @@ _ALL = (
         eval=View(size=28),
         kind="arrays",
         images=(60_000, 10_000),  # LeCun, Cortes and Burges, its home page
-        layout=Idx("MNIST/raw"),
+        layout=Idx("MNIST/raw", ("mnist_train.csv", "mnist_test.csv"), "mnist.npz"),
         torchvision="MNIST",
         class_names=_DIGITS,
         home="https://yann.lecun.org/exdb/mnist",
@@ -166,7 +168,7 @@ _ALL = (
         eval=View(size=28),
         kind="arrays",
         images=(60_000, 10_000),  # Xiao et al. 2017, section 2
-        layout=Idx("FashionMNIST/raw"),
+        layout=Idx("FashionMNIST/raw", ("fashion-mnist_train.csv", "fashion-mnist_test.csv")),
         torchvision="FashionMNIST",
         class_names=_CLOTHES,
         system="/usr/share/datasets/fashion-mnist",

@@ -5,13 +5,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Cifar:
-    """Python files as in Krizhevsky 2009.
+    """Python files as in Krizhevsky 2009, or those of the "binary version", which have the same names and an ending.
 
     Attributes:
-        folder: what the archive unpacks to.
+        folder: what the archive of python files unpacks to.
         train, eval: a split's files in it.
         labels: the key of the labels.
         names: the file with the class names, and its key.
+        binary: what the archive of the binary version unpacks to, and the file with the class names there.
     """
 
     folder: str
@@ -19,25 +20,52 @@ class Cifar:
     eval: tuple[str, ...]
     labels: str
     names: tuple[str, str]
+    binary: tuple[str, str]
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """Where the files may lie."""
+        return self.folder, self.binary[0], "."
 
     @property
     def files(self) -> tuple[str, ...]:
         """Any of these shows that the set is there."""
-        return (*self.train, *self.eval)
+        return tuple(name + end for name in (*self.train, *self.eval) for end in ("", ".bin"))
 
 
 @dataclass(frozen=True)
 class Idx:
-    """MNIST's idx files; `folder` is where torchvision's download puts them."""
+    """MNIST's idx files, and other forms of the same arrays.
+
+    Attributes:
+        folder: where torchvision's download puts the idx files.
+        tables: a table of comma-separated pixels for each split.
+        npz: Keras's file of both splits, where it has one.
+        train, eval: a split's idx files; some programs that unpack call them "train-images.idx3-ubyte".
+    """
 
     folder: str
+    tables: tuple[str, str]
+    npz: str | None = None
     train: tuple[str, str] = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte")
     eval: tuple[str, str] = ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 
     @property
+    def folders(self) -> tuple[str, ...]:
+        """Where the files may lie."""
+        return self.folder, ".", "raw"
+
+    @property
     def files(self) -> tuple[str, ...]:
         """Any of these shows that the set is there."""
-        return tuple(name + end for name in (*self.train, *self.eval) for end in ("", ".gz"))
+        idx = tuple(spelled for name in (*self.train, *self.eval) for spelled in self.spellings(name))
+        return (*idx, *self.tables, *filter(None, [self.npz]))
+
+    @staticmethod
+    def spellings(name: str) -> tuple[str, ...]:
+        """What an idx file may be called."""
+        dotted = name.replace("-idx", ".idx")
+        return name, f"{name}.gz", dotted, f"{dotted}.gz"
 
 
 @dataclass(frozen=True)
@@ -46,7 +74,7 @@ class Mat:
 
     train: tuple[str, ...] = ("train_32x32.mat",)
     eval: tuple[str, ...] = ("test_32x32.mat",)
-    folder: str = "."
+    folders: tuple[str, ...] = (".",)
 
     @property
     def files(self) -> tuple[str, ...]:

@@ -93,12 +93,6 @@ def flat_folder(dataset: Dataset, folder: Path) -> Path | None:
     return None
 
 
-def plain_or_gz(path: Path) -> Path:
-    """The file, or its gzipped form where only that is there."""
-    zipped = path.with_name(path.name + ".gz")
-    return zipped if zipped.exists() and not path.exists() else path
-
-
 def _places(dataset: Dataset, data_root: Path | None) -> list[Path]:
     if data_root is not None:
         return [data_root.expanduser(), data_root.expanduser() / dataset.name]
@@ -119,7 +113,7 @@ def _held(dataset: Dataset, place: Path) -> Found | None:
         if any((place / name).exists() for name in needed):
             return Found(place, "files")
     elif not isinstance(layout, str):
-        for folder in (place / name for name in (layout.folder, ".", "raw")):
+        for folder in (place / name for name in layout.folders):
             # CIFAR-100 has files called train and test, like the folders that small images may lie in.
             if any((folder / name).is_file() for name in layout.files):
                 return Found(folder, "arrays")
