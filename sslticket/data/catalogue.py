@@ -22,6 +22,8 @@ _CLOTHES = (
     *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
     *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
 )
+# Where the folders of splits are in Kaggle's archive, and in the first folder of it.
+_KAGGLE = "ILSVRC/Data/CLS-LOC", "Data/CLS-LOC"
 
 # Views and normalisation are ImageNet's, so that tickets of one set see the other as they saw their own.
 _PLACES365 = Dataset(
@@ -69,6 +71,8 @@ _ALL = (
         kind="files",
         images=(1_281_167, 50_000),  # Russakovsky et al. 2015, Table 2
         layout=Ilsvrc(),
+        train_folders=("train", *(f"{above}/train" for above in _KAGGLE)),
+        eval_folders=("val", "validation", "test", *(f"{above}/val" for above in _KAGGLE)),
         home="https://www.image-net.org/download.php",
         licence="non-commercial research",
     ),

@@ -84,21 +84,23 @@ class Mat:
 
 @dataclass(frozen=True)
 class Ilsvrc:
-    """ImageNet's archives as they are downloaded, and the development kit that tells what the evaluation images show.
+    """ImageNet as it is downloaded, and the files that tell what the evaluation images show.
 
     Attributes:
-        train: an archive of archives, one a class.
-        eval: an archive of images in no class folders.
-        devkit: archive of the development kit.
+        train: where the archives of training images lie; the official one is an archive of archives, one a class.
+        eval: where those of the evaluation images lie, in no class folders.
+        devkit: what the names of the development kit's archive and folder begin with.
         meta: in the devkit, the classes and their numbers.
         truth: in the devkit, the number of the class of each evaluation image.
+        lists: folders beside the images in which others put lists of them.
     """
 
-    train: str = "ILSVRC2012_img_train.tar"
-    eval: str = "ILSVRC2012_img_val.tar"
-    devkit: str = "ILSVRC2012_devkit_t12.tar.gz"
-    meta: str = "ILSVRC2012_devkit_t12/data/meta.mat"
-    truth: str = "ILSVRC2012_devkit_t12/data/ILSVRC2012_validation_ground_truth.txt"
+    train: tuple[str, ...] = ("ILSVRC2012_img_train.tar", "train_images_*.tar", "data/train_images_*.tar")
+    eval: tuple[str, ...] = ("ILSVRC2012_img_val.tar", "val_images.tar", "data/val_images.tar")
+    devkit: str = "ILSVRC2012_devkit_t12"
+    meta: str = "meta.mat"
+    truth: str = "ILSVRC2012_validation_ground_truth.txt"
+    lists: tuple[str, ...] = ("val", "caffe_ilsvrc12", "meta")
 
 
 @dataclass(frozen=True)
