@@ -46,7 +46,7 @@ def training(folder: Path, layout: Ilsvrc) -> Listing | None:
     paths = archives(folder, layout.train)
     if not paths:
         return None
-    found, left_out = _members(paths)
+    found, left_out = image_members(paths)
     images = [_Image(*_class_and_name(paths[number], member), (number, *member[1:])) for number, member in found]
     return _listing(paths[0], images, None, paths, left_out)
 
@@ -85,7 +85,7 @@ def evaluation(
         names, left_out = _names(folder)
         found = [(name, (0, 0, 0)) for name in names]
     else:
-        inside, left_out = _members(paths)
+        inside, left_out = image_members(paths)
         found = [(member.name.rpartition("/")[2], (number, *member[1:])) for number, member in inside]
     images, seen = [], dict[int, str]()
     for name, where in found:
@@ -177,7 +177,7 @@ def _names(folder: Path) -> tuple[list[str], tuple[str, ...]]:
     return images, tuple(sorted(set(names) - set(images)))
 
 
-def _members(paths: Sequence[Path]) -> tuple[list[tuple[int, Member]], tuple[str, ...]]:
+def image_members(paths: Sequence[Path]) -> tuple[list[tuple[int, Member]], tuple[str, ...]]:
     """The images in archives, each with its archive's number, and what else they hold."""
     found = [(number, member) for number, path in enumerate(paths) for member in _kept_members(path)]
     left_out = tuple(member.name for _, member in found if not is_image(below_root(member.name) or member.name))

@@ -105,16 +105,36 @@ class Ilsvrc:
 
 @dataclass(frozen=True)
 class Lists:
-    """Places365's lists of files and the folders that its archives unpack to, as torchvision arranges them.
+    """Places365's lists of files and the images that they name, as torchvision arranges them and in other states.
 
     Attributes:
-        train_images, eval_images: folders that the listed names are relative to.
+        train_images, eval_images: folders, or archives that are read in place, that the listed names are relative to.
         train, eval: the lists, a name and a class number a line.
         classes: the list of the classes and their numbers.
+        homes: where the lists may lie; the second is what their archive unpacks to.
     """
 
-    train_images: str
-    eval_images: str
+    train_images: tuple[str, ...]
+    eval_images: tuple[str, ...]
     train: str = "places365_train_standard.txt"
     eval: str = "places365_val.txt"
     classes: str = "categories_places365.txt"
+    homes: tuple[str, ...] = (".", "filelist_places365-standard")
+
+
+@dataclass(frozen=True)
+class Tree:
+    """Tiny-ImageNet's tree: the images of a class in a folder of its folder, and evaluation images in no class folders.
+
+    Attributes:
+        folders: where the folders of the splits may lie; the second is what the archive unpacks to.
+        train, eval: the splits' folders.
+        images: the folder in a class's folder, or in that of the evaluation images.
+        annotations: in the evaluation images' folder, the name and the class of each.
+    """
+
+    folders: tuple[str, ...] = (".", "tiny-imagenet-200")
+    train: str = "train"
+    eval: str = "val"
+    images: str = "images"
+    annotations: str = "val_annotations.txt"

@@ -8,12 +8,14 @@ import tempfile
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from sslticket.data.dataset import Dataset, Split
+from sslticket.data.dataset import SPLITS, Dataset, Split
+from sslticket.data.filelists import images
 from sslticket.data.folders import class_folders
 from sslticket.data.ilsvrc import archives, is_flat_evaluation, is_flat_training
-from sslticket.data.layouts import Ilsvrc, Lists
+from sslticket.data.layouts import Ilsvrc, Lists, Tree
 from sslticket.data.listings import cache_folder
 from sslticket.data.shards import holds_pack
+from sslticket.data.tinyimagenet import holds
 from sslticket.errors import BadInput, one_line
 from sslticket.files import locked
 
@@ -113,17 +115,20 @@ def _held(dataset: Dataset, place: Path) -> Found | None:
         if archives(place, (*layout.train, *layout.eval)):
             return Found(place, "files")
     elif isinstance(layout, Lists):
-        if any((place / name).exists() for name in (layout.train_images, layout.eval_images)):
+        if any(images(place, layout, split) for split in SPLITS):
             return Found(place, "files")
+    elif isinstance(layout, Tree):
+        for folder in (place / name for name in layout.folders):
+            if any(holds(folder, layout, split) or split_folder(dataset, split, folder) for split in SPLITS):
+                return Found(folder, "files")
     elif not isinstance(layout, str):
         for folder in (place / name for name in layout.folders):
             # CIFAR-100 has files called train and test, like the folders that small images may lie in.
             if any((folder / name).is_file() for name in layout.files):
                 return Found(folder, "arrays")
-    splits: tuple[Split, ...] = ("train", "eval")
-    if any(split_folder(dataset, split, place) for split in splits):
+    if any(split_folder(dataset, split, place) for split in SPLITS):
         return Found(place, "files")
-    if isinstance(layout, Ilsvrc) and any(flat_folder(dataset, split, place) for split in splits):
+    if isinstance(layout, Ilsvrc) and any(flat_folder(dataset, split, place) for split in SPLITS):
         return Found(place, "files")
     return None
 
@@ -135,7 +140,7 @@ def _seen(dataset: Dataset, looked: list[Path]) -> str:
     if isinstance(dataset.layout, Ilsvrc):
         lacks += f" and no {dataset.layout.train[0]}"
     if isinstance(dataset.layout, Lists):
-        lacks += f" and no folder {dataset.layout.train_images}"
+        lacks += f" and no folder {dataset.layout.train_images[0]}"
     states = {place: lacks if place.is_dir() else "not a folder" if place.exists() else "not there" for place in looked}
     return ", ".join(f"{place} ({state})" for place, state in states.items())
 

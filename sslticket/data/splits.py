@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from sslticket.data import places
+from sslticket.data import places, tinyimagenet
 from sslticket.data.dataset import Dataset, Split
-from sslticket.data.filelists import listed
+from sslticket.data.filelists import images, listed
 from sslticket.data.folders import Listing, class_folders
 from sslticket.data.ilsvrc import archives, evaluation, flat_training, training
-from sslticket.data.layouts import Ilsvrc, Lists
+from sslticket.data.layouts import Ilsvrc, Lists, Tree
 from sslticket.data.listings import kept_listing
 from sslticket.data.shards import open_pack
 from sslticket.data.truth import Truth
@@ -28,19 +28,17 @@ def split_listing(entry: Dataset, split: Split, found: places.Found) -> Listing:
             what = "training" if split == "train" else "evaluation"
             raise places.MissingSplit(f"{folder} has no {what} images, as there were none to pack; pack the whole set")
         return pack
+    if isinstance(entry.layout, Tree) and tinyimagenet.holds(folder, entry.layout, split):
+        return tinyimagenet.listed(folder, entry.layout, split)
     train = places.split_folder(entry, "train", folder)
     own = train if split == "train" else places.split_folder(entry, "eval", folder)
     if own is not None:
         return kept_listing(own, _classes(entry, folder, train))
-    if isinstance(entry.layout, Lists) and (folder / _images(entry.layout, split)).is_dir():
+    if isinstance(entry.layout, Lists) and images(folder, entry.layout, split):
         return listed(folder, entry.layout, split, _classes(entry, folder, train))
     if isinstance(entry.layout, Ilsvrc) and (published := _ilsvrc(entry, entry.layout, split, folder, train)):
         return published
     raise places.no_split(entry, split, folder)
-
-
-def _images(layout: Lists, split: Split) -> str:
-    return layout.train_images if split == "train" else layout.eval_images
 
 
 def _classes(entry: Dataset, folder: Path, train: Path | None) -> tuple[str, ...] | None:

@@ -8,12 +8,12 @@ from typing import NamedTuple
 from sslticket.data import checksums, places
 from sslticket.data.bad import some_classes
 from sslticket.data.catalogue import dataset
-from sslticket.data.dataset import Dataset, Split
-from sslticket.data.filelists import class_names
+from sslticket.data.dataset import SPLITS, Dataset, Split
+from sslticket.data.filelists import class_names, list_file
 from sslticket.data.layouts import Ilsvrc, Lists
 from sslticket.data.opening import Source, loader, open_split
 from sslticket.data.order import Order
-from sslticket.data.parts import SPLITS, counts, is_whole, published
+from sslticket.data.parts import counts, is_whole, published
 from sslticket.data.truth import Truth
 from sslticket.errors import BadInput
 
@@ -99,7 +99,7 @@ def _class_names(entry: Dataset, folder: Path) -> tuple[str, ...] | None:
     """The published classes, where something in the folder tells them."""
     if isinstance(entry.layout, Ilsvrc) and (truth := Truth.of(folder, entry.layout)):
         return truth.classes
-    if isinstance(entry.layout, Lists) and (folder / entry.layout.classes).is_file():
+    if isinstance(entry.layout, Lists) and list_file(folder, entry.layout, entry.layout.classes).is_file():
         return class_names(folder, entry.layout)
     return None
 
