@@ -4,13 +4,13 @@ import io
 import tarfile
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from sslticket.data.archives import Member, members
-from sslticket.data.folders import Listing, image_names
+from sslticket.data.archives import Held, Member, held
+from sslticket.data.folders import SUFFIXES, Listing, image_names, numbered
 from sslticket.data.layouts import Ilsvrc
 from sslticket.data.listings import Stamp, joined, kept, split
 from sslticket.errors import BadInput, one_line
@@ -80,8 +80,11 @@ class Devkit:
 
 def training(archive: Path) -> Listing:
     """The training images, to be read in place from the archive of archives, as class folders would list them."""
-    found = sorted(_members(archive))
-    return _inside(archive, found, tuple(sorted({member.name.rpartition("/")[0] for member in found})))
+    found, left_out = _held(archive)
+    if loose := next((member.name for member in found if "/" not in member.name), None):
+        raise BadInput(f"{archive} has {loose!r} in no folder or archive of a class, so it has no label; pack it anew")
+    classes = numbered(archive, (member.name.rpartition("/")[0] for member in found), None)
+    return replace(_inside(archive, sorted(found), classes), left_out=tuple(left_out))
 
 
 def evaluation(place: Path, kit: Devkit, classes: tuple[str, ...] | None) -> Listing:
@@ -96,7 +99,7 @@ def evaluation(place: Path, kit: Devkit, classes: tuple[str, ...] | None) -> Lis
         BadInput: if there are not as many images as the kit knows, or a class is not among `classes`.
     """
     order = classes or tuple(sorted(kit.wnids.values()))
-    archived = {Path(member.name).name: member for member in _members(place)} if place.is_file() else {}
+    archived = {Path(member.name).name: member for member in _held(place).images} if place.is_file() else {}
     names = sorted(archived) if archived else image_names(place)
     if len(names) != len(kit.truth):
         raise BadInput(
@@ -121,12 +124,20 @@ def _inside(archive: Path, found: Sequence[Member], classes: tuple[str, ...]) ->
     return Listing(archive, classes, [member.name for member in found], labels, (archive,), places)
 
 
-def _members(archive: Path) -> list[Member]:
-    """The archive's files, from the cache if they were listed before."""
+def _held(archive: Path) -> Held:
+    """The archive's images, from the cache if they were listed before.
+
+    Raises:
+        BadInput: if there are none, or as `archives.held`.
+    """
 
     def make() -> dict[str, np.ndarray]:
-        names, offsets, sizes = zip(*members(archive), strict=True)
-        return {"names": joined(names), "places": np.array([offsets, sizes], np.int64)}
+        images, left_out = held(archive)
+        if not images:
+            raise BadInput(f"no images in {archive}; its members need names with {' '.join(SUFFIXES)}")
+        names, offsets, sizes = zip(*images, strict=True)
+        return {"names": joined(names), "places": np.array([offsets, sizes], np.int64), "left_out": joined(left_out)}
 
     arrays = kept(archive, Stamp.of([archive]), make)
-    return [Member(*each) for each in zip(split(arrays["names"]), *arrays["places"].tolist(), strict=True)]
+    images = [Member(*each) for each in zip(split(arrays["names"]), *arrays["places"].tolist(), strict=True)]
+    return Held(images, split(arrays["left_out"]))
