@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from sslticket.data.dataset import Split
-from sslticket.data.folders import Listing, below_root
-from sslticket.data.ilsvrc import image_members
+from sslticket.data.folders import Listing
+from sslticket.data.ilsvrc import archived
 from sslticket.data.layouts import Lists
 from sslticket.errors import BadInput
 
@@ -73,14 +73,12 @@ def class_names(folder: Path, layout: Lists) -> tuple[str, ...]:
 
 def _inside(archive: Path, path: Path, files: list[str]) -> tuple[np.ndarray, tuple[str, ...]]:
     """Where the listed images are in an archive, (N, 3) int64, and what else it holds."""
-    found, left_out = image_members([archive])
-    names = [below_root(member.name) or member.name for _, member in found]
+    found, left_out = archived([archive], classed=False)
+    names = [member.name for _, member in found]
     tops = {name.partition("/")[0] for name in names}
     # The folder that all lie in, such as data_large/, is in no list.
     top = f"{tops.pop()}/" if len(tops) == 1 and all("/" in name for name in names) else ""
     inside = {name.removeprefix(top): each for name, each in zip(names, found, strict=True)}
-    if len(inside) < len(names):
-        raise BadInput(f"{archive} holds {Counter(names).most_common(1)[0][0]} twice; download it again")
     if missing := next((file for file in files if file not in inside), None):
         raise BadInput(f"{archive} lacks {missing}, which {path} names; download both again")
     places = [(0, member.offset, member.size) for _, member in map(inside.__getitem__, files)]

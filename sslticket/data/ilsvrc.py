@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sslticket.data.archives import Member, members
-from sslticket.data.folders import Listing, below_root, is_image
+from sslticket.data.archives import Held, Member, held
+from sslticket.data.folders import SUFFIXES, Listing, contents, numbered
 from sslticket.data.layouts import Ilsvrc
 from sslticket.data.listings import Stamp, joined, kept, split
 from sslticket.data.truth import Truth, official
@@ -46,7 +46,7 @@ def training(folder: Path, layout: Ilsvrc) -> Listing | None:
     paths = archives(folder, layout.train)
     if not paths:
         return None
-    found, left_out = image_members(paths)
+    found, left_out = archived(paths)
     images = [_Image(*_class_and_name(paths[number], member), (number, *member[1:])) for number, member in found]
     return _listing(paths[0], images, None, paths, left_out)
 
@@ -85,7 +85,7 @@ def evaluation(
         names, left_out = _names(folder)
         found = [(name, (0, 0, 0)) for name in names]
     else:
-        inside, left_out = image_members(paths)
+        inside, left_out = archived(paths)
         found = [(member.name.rpartition("/")[2], (number, *member[1:])) for number, member in inside]
     images, seen = [], dict[int, str]()
     for name, where in found:
@@ -135,7 +135,7 @@ def _listing(
     names = [image.name for image in images]
     if twice := next((one for one, other in pairwise(names) if one == other), None):
         raise BadInput(f"{place} holds {twice} twice; download it again, or take one of them away")
-    order = classes or tuple(sorted({image.wnid for image in images}))
+    order = numbered(place, (image.wnid for image in images), classes)
     number = {name: label for label, name in enumerate(order)}
     labels = np.array([number[image.wnid] for image in images], np.int64)
     places = np.array([image.place for image in images], np.int64) if paths else None
@@ -144,14 +144,13 @@ def _listing(
 
 def _class_and_name(archive: Path, member: Member) -> tuple[str, str]:
     """The name of a training image as class folders have it, and its class."""
-    path = below_root(member.name)
-    *folders, base = (path or member.name).split("/")
-    if (found := _TRAINING.fullmatch(base)) and (found["again"] or not folders or path is None):
+    *folders, base = member.name.split("/")
+    if (found := _TRAINING.fullmatch(base)) and (found["again"] or not folders):
         wnid = _wnid(archive, base)
         return f"{wnid}/{found['name']}{found['end']}", wnid
-    if not folders or path is None:
-        raise BadInput(f"{archive} holds {member.name}, which is in no class's folder or archive; download it again")
-    return f"{folders[-1]}/{base}", folders[-1]
+    if not folders:
+        raise BadInput(f"{archive} has {base!r} in no folder or archive of a class, so it has no label; pack it anew")
+    return member.name, folders[-1]
 
 
 def _wnid(place: Path, name: str) -> str:
@@ -172,24 +171,32 @@ def _official_name(name: str) -> str:
 
 def _names(folder: Path) -> tuple[list[str], tuple[str, ...]]:
     """Names of the images in a folder itself, and of what else is there."""
-    names = sorted(path.name for path in folder.iterdir())
-    images = [name for name in names if is_image(name)]
-    return images, tuple(sorted(set(names) - set(images)))
+    found = contents(folder)
+    return found.images, (*found.others, *(f"{name}/" for name in found.folders))
 
 
-def image_members(paths: Sequence[Path]) -> tuple[list[tuple[int, Member]], tuple[str, ...]]:
-    """The images in archives, each with its archive's number, and what else they hold."""
-    found = [(number, member) for number, path in enumerate(paths) for member in _kept_members(path)]
-    left_out = tuple(member.name for _, member in found if not is_image(below_root(member.name) or member.name))
-    return [each for each in found if is_image(below_root(each[1].name) or each[1].name)], left_out
+def archived(paths: Sequence[Path], *, classed: bool = True) -> tuple[list[tuple[int, Member]], tuple[str, ...]]:
+    """The images in archives, each with its archive's number, and what else they hold; see `archives.held`."""
+    each = [_kept(path, classed) for path in paths]
+    images = [(number, member) for number, one in enumerate(each) for member in one.images]
+    return images, tuple(name for one in each for name in one.left_out)
 
 
-def _kept_members(archive: Path) -> list[Member]:
-    """The archive's files, from the cache if they were listed before."""
+def _kept(archive: Path, classed: bool) -> Held:
+    """The archive's images, from the cache if they were listed before.
+
+    Raises:
+        BadInput: if there are none, or as `archives.held`.
+    """
 
     def make() -> dict[str, np.ndarray]:
-        names, offsets, sizes = zip(*members(archive), strict=True)
-        return {"names": joined(names), "places": np.array([offsets, sizes], np.int64)}
+        images, left_out = held(archive, classed=classed)
+        if not images:
+            raise BadInput(f"no images in {archive}; its members need names with {' '.join(SUFFIXES)}")
+        names, offsets, sizes = zip(*images, strict=True)
+        return {"names": joined(names), "places": np.array([offsets, sizes], np.int64), "left_out": joined(left_out)}
 
-    arrays = kept(archive, Stamp.of([archive]), make)
-    return [Member(*each) for each in zip(split(arrays["names"]), *arrays["places"].tolist(), strict=True)]
+    stamp = Stamp.of([archive])
+    arrays = kept(archive, stamp if classed else Stamp(f"{stamp.text}\nas stored", stamp.latest), make)
+    images = [Member(*each) for each in zip(split(arrays["names"]), *arrays["places"].tolist(), strict=True)]
+    return Held(images, split(arrays["left_out"]))

@@ -39,12 +39,14 @@ class Source:
         manifest: the images to use.
         images: the whole split's pixels, (N, H, W, C) uint8; None where the images are files.
         bad: images that could not be read and are not in the manifest, by path, and why.
+        left_out: what lies among the images and is none of them, as `folders.Listing` has it.
     """
 
     dataset: Dataset
     manifest: Manifest
     images: np.ndarray | None = None
     bad: Mapping[str, str] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
 
 
 def open_split(name: str, split: Split, data_root: Path | None = None) -> Source:
@@ -173,10 +175,10 @@ def _files(entry: Dataset, split: Split, found: Listing) -> Source:
         frame[["archive", "offset", "size"]] = found.places
     manifest = Manifest(frame, found.classes, entry.name, split, found.root, found.archives, found.form)
     if entry.kind == "files":
-        return Source(entry, manifest)
+        return Source(entry, manifest, left_out=found.left_out)
     images, reasons = packed(found, entry.eval.size, entry.channels)
     frame = frame[~frame["file"].isin(list(reasons))].reset_index(drop=True)
     frame = frame.assign(item=np.arange(len(frame)))
     bad = {str(found.root / file): reason for file, reason in reasons.items()}
     name_bad(bad)
-    return Source(entry, replace(manifest, frame=frame), images, bad)
+    return Source(entry, replace(manifest, frame=frame), images, bad, found.left_out)

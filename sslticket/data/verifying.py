@@ -10,6 +10,7 @@ from sslticket.data.bad import some_classes
 from sslticket.data.catalogue import dataset
 from sslticket.data.dataset import SPLITS, Dataset, Split
 from sslticket.data.filelists import class_names, list_file
+from sslticket.data.folders import left_out
 from sslticket.data.layouts import Ilsvrc, Lists
 from sslticket.data.opening import Source, loader, open_split
 from sslticket.data.order import Order
@@ -93,6 +94,8 @@ def _counts(entry: Dataset, split: Split, source: Source) -> Iterator[Finding]:
     yield Finding(found, good=whole)
     if empty := source.manifest.empty:
         yield Finding(f"{split}: no images of {some_classes(empty)}", good=False)
+    if told := left_out(source.left_out):
+        yield Finding(f"{split}: {told}", good=True)
 
 
 def _class_names(entry: Dataset, folder: Path) -> tuple[str, ...] | None:
