@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from sslticket.data.dataset import Split
-from sslticket.data.folders import Listing, class_folders, image_names
+from sslticket.data.folders import Listing, class_folders, contents, image_names, numbered
 from sslticket.data.layouts import Tree
 from sslticket.errors import BadInput
 from sslticket.files import read_bytes
@@ -16,8 +16,15 @@ _LARGEST = 1 << 26  # bytes of the annotations; the published ones have 350 kB
 def holds(folder: Path, layout: Tree, split: Split) -> bool:
     """Whether a split lies there in this form, and not in plain class folders."""
     root = folder / (layout.train if split == "train" else layout.eval)
-    flat = split == "eval" and (root / layout.annotations).is_file() and (root / layout.images).is_dir()
-    return flat or any((root / name / layout.images).is_dir() for name in class_folders(root))
+    return bool(split == "eval" and _flat(root, layout)) or any(
+        (root / name / layout.images).is_dir() for name in class_folders(root)
+    )
+
+
+def _flat(root: Path, layout: Tree) -> list[str]:
+    """The evaluation images that lie in one folder, their classes in a list beside it."""
+    images = root / layout.images
+    return image_names(images) if (root / layout.annotations).is_file() and images.is_dir() else []
 
 
 def listed(folder: Path, layout: Tree, split: Split) -> Listing:
@@ -28,29 +35,28 @@ def listed(folder: Path, layout: Tree, split: Split) -> Listing:
     """
     known = class_folders(folder / layout.train)
     root = folder / (layout.train if split == "train" else layout.eval)
-    if split == "eval" and (root / layout.images).is_dir():
+    left_out: list[str] = []
+    if split == "eval" and (names := _flat(root, layout)):
         told = _annotations(root / layout.annotations)
-        names = image_names(root / layout.images)
         if stray := next((name for name in names if name not in told), None):
             raise BadInput(
                 f"{root / layout.annotations} does not tell what {stray} shows; get it again, or take it away"
             )
         pairs = [(told[name], f"{layout.images}/{name}") for name in names]
+        left_out = [f"{layout.images}/{name}" for name in contents(root / layout.images).others]
     else:
-        images = {
-            name: image_names(root / name / layout.images)
-            for name in class_folders(root)
-            if (root / name / layout.images).is_dir()
-        }
-        if empty := next((name for name in class_folders(root) if not images.get(name)), None):
-            raise BadInput(f"{root / empty / layout.images} holds no images; remove {root / empty} or complete it")
-        pairs = [(name, f"{name}/{layout.images}/{image}") for name, found in images.items() for image in found]
-    pairs.sort()
-    classes = tuple(known or sorted({wnid for wnid, _ in pairs}))
-    if strange := sorted({wnid for wnid, _ in pairs} - set(classes)):
-        raise BadInput(f"{root} has class {strange[0]!r}, which the training images do not; add its training images")
+        pairs = []
+        for name in class_folders(root):
+            inner = contents(root / name / layout.images) if (root / name / layout.images).is_dir() else None
+            if not inner or not inner.images:
+                raise BadInput(f"{root / name / layout.images} has no images; remove {root / name}, or complete it")
+            pairs += [(name, f"{name}/{layout.images}/{image}") for image in inner.images]
+            left_out += [f"{name}/{layout.images}/{other}" for other in inner.others]
+    classes = numbered(root, (wnid for wnid, _ in pairs), tuple(known) or None)
     number = {name: label for label, name in enumerate(classes)}
-    return Listing(root, classes, [file for _, file in pairs], np.array([number[wnid] for wnid, _ in pairs], np.int64))
+    pairs.sort()
+    labels = np.array([number[wnid] for wnid, _ in pairs], np.int64)
+    return Listing(root, classes, [file for _, file in pairs], labels, left_out=tuple(left_out))
 
 
 def _annotations(path: Path) -> dict[str, str]:
