@@ -6,12 +6,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 import numpy as np
 import pandas as pd
 
+from sslticket.data import lists
 from sslticket.data.names import named
 from sslticket.errors import BadInput
 from sslticket.randomness import generator
@@ -153,44 +154,44 @@ class Manifest:
         return self if len(self) <= most else self.at(np.arange(most) * len(self) // most)
 
     def restricted_to(self, list_file: Path) -> "Manifest":
-        """The images named in a text file, one per line, by bare file name or by path below the split's folder.
+        """The images that a text file names, or all images of the classes that it names, labels numbered anew.
 
-        The published 1% and 10% lists of ImageNet (Chen et al. 2020, SimCLR) are such files.
+        The published 1% and 10% lists of ImageNet (Chen et al. 2020, SimCLR) are such files, and so are those of the
+        classes of ImageNet-100. docs/data.md tells all their forms.
 
         Raises:
-            BadInput: if the list cannot be read, names images that are not here, or leaves a class empty.
+            BadInput: if the list cannot be read, names what is not here, or leaves a class empty.
         """
-        return self.at(self.listed(list_file))
+        found = lists.chosen(list_file, self._known)
+        return self.of_classes(found) if isinstance(found, tuple) else self.at(self._in_all_classes(list_file, found))
 
     def listed(self, list_file: Path) -> np.ndarray:
-        """Rows, ascending, of the images that `restricted_to` keeps."""
-        if "file" not in self.frame:
-            raise BadInput(f"{self.dataset} is an array whose images have no names; --subset-list needs image files")
-        lines = list_names(list_file)
-        # An archive's own name is in no list.
-        above = "train/" if self.archives else f"{self.root.name}/" if self.root else "./"
-        names = pd.Index([line.removeprefix(above) for line in lines]).drop_duplicates()
-        if names.empty:
-            raise BadInput(f"the subset list {list_file} is empty; it needs one file name per line")
-        files = self.frame["file"]
-        bare = pd.Series([file.rpartition("/")[2] for file in files])
-        found, unclear = names.isin(files) | names.isin(bare), names[names.isin(bare[bare.duplicated()])]
-        if not found.all():
-            raise BadInput(
-                f"{(~found).sum()} of the {len(names)} images in {list_file} are not in {self.dataset} at {self.root}: "
-                f"{_some(names[~found])}"
-            )
-        if len(unclear):
-            raise BadInput(
-                f"{len(unclear)} names in {list_file} fit several images ({_some(unclear)}); write them as class/name"
-            )
-        rows = np.flatnonzero(files.isin(names) | bare.isin(names))
+        """Rows, ascending, of the images that a list names; of no class there may be none.
+
+        Raises:
+            BadInput: as `restricted_to`.
+        """
+        found = lists.chosen(list_file, self._known)
+        if isinstance(found, tuple):
+            found = np.flatnonzero(np.isin(self.labels, [self.classes.index(name) for name in found]))
+        return self._in_all_classes(list_file, found)
+
+    def _in_all_classes(self, list_file: Path, rows: np.ndarray) -> np.ndarray:
         if empty := self.at(rows).empty:
             raise BadInput(
                 f"the subset list {list_file} leaves {len(empty)} of the {len(self.classes)} classes empty: "
                 f"{_some(empty)}; add an image of each"
             )
         return rows
+
+    @property
+    def _known(self) -> lists.Known:
+        """What a list may name: files, or the numbers of an array's images in the published order, from 0 on."""
+        where = f"{self.dataset} at {self.root}" if self.root else self.dataset
+        roots = [PurePosixPath(root) for root in (self.root.absolute(), self.root.resolve())] if self.root else []
+        if self.root and self.archives:  # an archive's own name is in no list
+            roots.append(PurePosixPath(self.root.absolute().parent / self.split))
+        return lists.Known(list(map(str, self._identity)), self.labels, self.classes, tuple(roots), where)
 
     def stratified(self, fraction: float, seed: int, flag: str = "--subset") -> np.ndarray:
         """Rows, ascending, of the images that `subset` by samples keeps; `flag` is named where that is impossible."""
@@ -229,20 +230,6 @@ class Manifest:
     def at(self, rows: np.ndarray) -> "Manifest":
         """The images of these rows."""
         return replace(self, frame=self.frame.iloc[rows].reset_index(drop=True))
-
-
-def list_names(path: Path) -> list[str]:
-    """The lines of a list of images, without empty ones.
-
-    Raises:
-        BadInput: if it cannot be read.
-    """
-    try:
-        lines = path.read_text().split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not a text file"
-        raise BadInput(f"cannot read the subset list {path}: {reason}") from error
-    return [line.strip() for line in lines if line.strip()]
 
 
 def _half_up(fraction: float, count: int) -> int:
