@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -16,6 +17,8 @@ from sslticket.data import lists
 from sslticket.data.names import named
 from sslticket.errors import BadInput
 from sslticket.randomness import generator
+
+log = logging.getLogger("sslticket")
 
 SubsetBy = Literal["samples", "random", "classes"]
 """How a fraction is taken: of each class's images, of all images whatever they show, or of the classes."""
@@ -104,10 +107,10 @@ class Manifest:
     def subset(self, fraction: float, by: SubsetBy = "samples", *, seed: int) -> "Manifest":
         """A part of the images that is nested in every larger part drawn with the same seed.
 
-        By samples, each class keeps `fraction` of its images, rounded half up, so labels are used for balance. At
-        random, `fraction` of all images, rounded half up and at least one, are drawn uniformly, and labels have no part
-        in it. By classes, `fraction` of the classes keep all their images, and labels are numbered anew in the old
-        order. Which images are taken depends on their names and the seed, not on the order of the rows.
+        By samples, each class keeps `fraction` of its images, rounded half up and at least one, so labels are used for
+        balance. At random, `fraction` of all images, rounded half up and at least one, are drawn uniformly, and labels
+        have no part in it. By classes, `fraction` of the classes keep all their images, and labels are numbered anew in
+        the old order. Which images are taken depends on their names and the seed, not on the order of the rows.
 
         Args:
             fraction: in (0, 1].
@@ -115,7 +118,7 @@ class Manifest:
             seed: of the `subset` stream.
 
         Raises:
-            BadInput: if the fraction is out of range or leaves a class, or all of them, empty.
+            BadInput: if the fraction is out of range, a class has no images, or no class is left.
         """
         if not 0 < fraction <= 1:
             raise BadInput(f"a subset of {fraction} is not possible; give --subset a fraction above 0 and at most 1")
@@ -196,19 +199,44 @@ class Manifest:
     def stratified(self, fraction: float, seed: int, flag: str = "--subset") -> np.ndarray:
         """Rows, ascending, of the images that `subset` by samples keeps; `flag` is named where that is impossible."""
         counts = self.counts()
-        keep = [_half_up(fraction, int(count)) for count in counts]
-        if min(keep) == 0:
-            label = int(counts.argmin())
-            if counts[label] == 0:
-                raise BadInput(
-                    f"{self.dataset} has no images of class {self.classes[label]!r}, so {flag} {fraction} cannot take "
-                    "a part of each class; complete the data (sslticket data verify)"
-                )
-            classes = ", or whole classes with --subset-by classes" if flag == "--subset" else ""
+        if counts.min() == 0:
             raise BadInput(
-                f"{flag} {fraction} leaves class {self.classes[label]!r} of {self.dataset} empty: it has "
-                f"{counts[label]} images; give at least {flag} {_at_least_half(int(counts[label]))}{classes}"
+                f"{self.dataset} has no images of class {self.classes[int(counts.argmin())]!r}, so {flag} {fraction} "
+                "cannot take a part of each class; complete the data (sslticket data verify)"
             )
+        keep = np.array([_half_up(fraction, int(count)) for count in counts])
+        if few := int((keep == 0).sum()):
+            log.warning(
+                "%s %s of %s rounds to no image in %d of %d classes, which keep one each",
+                *(flag, f"{fraction:g}", self.dataset, few, len(keep)),
+            )
+        return self._drawn(keep.clip(min=1), seed)
+
+    def shots(self, count: int, *, seed: int) -> "Manifest":
+        """`count` images of each class, all of them where there are fewer; nested in any larger number.
+
+        They are drawn as `subset` by samples draws, so that of the two the one that keeps fewer of a class keeps images
+        of the other there.
+
+        Raises:
+            BadInput: if that is less than one, or a class has no images.
+        """
+        if count < 1:
+            raise BadInput(f"{count} images of each class train nothing; give --shots 1 or more")
+        if self.empty:
+            raise BadInput(
+                f"{self.dataset} has no images of class {self.empty[0]!r}, so --shots {count} cannot take some of each "
+                "class; complete the data (sslticket data verify)"
+            )
+        if few := int((self.counts() < count).sum()):
+            log.warning(
+                "%d of %d classes of %s have fewer than the %d images of --shots and keep all of theirs",
+                *(few, len(self.classes), self.dataset, count),
+            )
+        return self.at(self._drawn(self.counts().clip(max=count), seed))
+
+    def _drawn(self, keep: np.ndarray, seed: int) -> np.ndarray:
+        """Rows, ascending, of so many images of each class; more of a class are these and others."""
         chosen = [
             rows[generator(seed, "subset", name).permutation(len(rows))[:count]]
             for (name, rows), count in zip(self.by_class(), keep, strict=True)
