@@ -105,7 +105,7 @@ def _pairs(path: Path) -> tuple[list[str], list[int]]:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except OSError as error:
         raise BadInput(
-            f"cannot read {path}: {error.strerror}; it is in Places365's archive of file lists, which belongs beside the "
+            f"cannot read {path}: {error.strerror}; it is in Places365's archive of lists, which belongs beside the "
             f"images; type: cd {shlex.quote(str(path.parent))} && tar -xf filelist_places365-standard.tar"
         ) from error
     except UnicodeDecodeError:

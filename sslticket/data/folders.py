@@ -79,8 +79,10 @@ def left_out(names: Iterable[str]) -> str:
         what = "file that is no image" if len(others) == 1 else "files that are no images"
         said.append(f"{len(others):,} {what} ({_some(others)})")
     if inner:
-        what = "folder within a class folder" if len(inner) == 1 else "folders within class folders"
-        said.append(f"{len(inner):,} {what} ({_some(inner)}), whose images count only directly in the class folder")
+        what = "folder that is no class's" if len(inner) == 1 else "folders that are no class's"
+        said.append(
+            f"{len(inner):,} {what} ({_some(inner)}), with all that is in {'it' if len(inner) == 1 else 'them'}"
+        )
     return f"left out: {'; '.join(said)}" if said else ""
 
 
@@ -171,7 +173,7 @@ def listing(root: Path, classes: tuple[str, ...] | None = None) -> Listing:
         raise BadInput(f"no images in {root}; it needs a folder per class with files named {' '.join(SUFFIXES)}")
     for name, each in zip(found, inner, strict=True):
         if not each.images:
-            raise _without_images(root / name, each.folders)
+            raise _without_images(root / name)
     if top.images:
         raise BadInput(
             f"{root / top.images[0]} lies beside the class folders, so it has no label, as {len(top.images):,} of "
@@ -227,13 +229,14 @@ def _folded(name: str) -> str:
     return unicodedata.normalize("NFC", name).casefold()
 
 
-def _without_images(folder: Path, inner: Sequence[str]) -> BadInput:
+def _without_images(folder: Path) -> BadInput:
     """An error about a class folder without images, which may lie deeper in it."""
-    if deeper := next((name for name in inner if contents(folder / name).images), None):
-        return BadInput(
-            f"class folder {folder} has no images itself, but {folder / deeper} has; move them up into {folder}, or "
-            f"give --data-root {folder} if its folders are the classes"
-        )
+    for deeper, _, names in os.walk(folder):
+        if any(map(is_image, names)):
+            return BadInput(
+                f"class folder {folder} has no images itself, but {deeper} has; move them up into it or, if the "
+                f"folders in {Path(deeper).parent} are the classes, put those in its place"
+            )
     return BadInput(f"class folder {folder} has no images; remove it or put {' '.join(SUFFIXES)} files there")
 
 

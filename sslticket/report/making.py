@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from sslticket.report import html, notes, statistics, text
+from sslticket.report import html, naming, notes, statistics, text
 from sslticket.report.chart import brief, duration
 from sslticket.report.content import Content, Panel
 from sslticket.report.searches import COSTS, WORDS
@@ -27,7 +27,7 @@ def searches(content: Content) -> str:
         body.append(
             [
                 str(run),
-                f"{100 * last['subset']:g}% of {_OF.get(last['subset_by'], '')}{last['source']}",
+                f"{_share(last)} of {_OF.get(last['subset_by'], '')}{last['source']}",
                 str(last["search_seed"]),
                 str(own["level"].max()),
                 _count(last["cost_forward_images"]),
@@ -42,6 +42,11 @@ def searches(content: Content) -> str:
     head += ["Bad images", "First → last training"]
     caption = "What each search cost, and how well its networks learned their own task"
     return html.card(html.table(caption, head, body, words=(0, 1, 9)), "cost") if body else ""
+
+
+def _share(row: "pd.Series[Any]") -> str:
+    count = naming.shots(row["settings"])
+    return f"{count} images a class" if count else f"{100 * row['subset']:g}%"
 
 
 def _count(value: float) -> str:

@@ -60,6 +60,8 @@ def _part(data: Mapping[str, Any]) -> str:
     half = f", half {data['half']} of {data['dataset']}" if data.get("half") else ""
     if data.get("subset_list"):
         return f"{half}, the images in {PurePath(data['subset_list']).name}"
+    if data.get("shots"):
+        return f"{half}, {data['shots']} of each class"
     of = "images, drawn without their labels" if data["subset_by"] == "random" else data["subset_by"]
     return half + ("" if data["subset"] == 1 else f", {data['subset']:.3g} of the {of}")
 
