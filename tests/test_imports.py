@@ -9,7 +9,8 @@ ROOT = Path(__file__).parent.parent / "sslticket"
 
 FLOORS = (
     ("errors",),
-    ("randomness", "units", "files", "origin", "plain", "processes"),
+    ("files",),
+    ("randomness", "units", "origin", "plain", "processes", "tensors"),
     ("machine", "status", "hub", "fit", "data", "models", "masking"),
     ("recipe", "ticket"),
     ("objectives",),
