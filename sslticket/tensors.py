@@ -57,6 +57,8 @@ def read(path: Path, key: str, *, what: str, fix: str, whole: bool = True) -> tu
             raise _damaged(path, f"a tensor is named {name[:80]!r}", fix)
         if value.dtype not in _DTYPES:
             raise _damaged(path, f"{name} has the type {value.dtype}", fix)
+        if not value.numel() and value.dim() != 1:  # a layer that lost every weight has none, in a row
+            raise _damaged(path, f"{name} has the shape {list(value.shape)}", fix)
     own = {name: value for name, value in header.items() if name != "hash"}
     if whole and "hash" in header and header["hash"] != digest(own, tensors):
         raise BadInput(f"{path} is a damaged {what}: its content does not match its hash; {fix}")

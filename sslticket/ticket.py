@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from sslticket import hub
+from sslticket import headers, hub
 from sslticket import tensors as tensorfile
 from sslticket.data.inputs import Inputs
 from sslticket.errors import BadInput, one_line
@@ -24,7 +24,7 @@ from sslticket.files import written_whole
 from sslticket.masking import gate
 from sslticket.masking.mask import Mask, State, prunable
 from sslticket.masking.packing import pack, unpack
-from sslticket.tensors import is_finite, is_name, is_shape, is_whole
+from sslticket.tensors import is_finite, is_shape, is_whole
 
 FORMATS = (1, 2)
 """Versions of the file that can be read. Format 2 has the classification layer of W_k beside the backbone; a ticket
@@ -34,17 +34,6 @@ INITIAL = "initial.safetensors"
 """The file in a run's folder that holds W_0 as a dense ticket, from which the control `reset` is made."""
 
 
-_FIELDS: dict[str, type] = {
-    "format": int,
-    "level": int,
-    "density": float,
-    "recipe": dict,
-    "provenance": dict,
-    "layers": dict,
-    "order": list,
-    "hash": str,
-}
-_HIGHEST = 100_000  # level
 _MOST_WEIGHTS, _TIMES = 1 << 26, 256
 """What masks may cover: 2^26 weights, and 256 more for each byte of the file, as many as a byte of gaps can tell of.
 A layer that lost every weight needs no byte at all, so that a small file could otherwise ask for any memory."""
@@ -264,34 +253,9 @@ def _read(path: Path, *, whole: bool = True) -> tuple[dict[str, Any], dict[str, 
         known = " and ".join(map(str, FORMATS))
         found = str(header.get("format"))[:40]
         raise BadInput(f"{path} has ticket format {found}, this version reads formats {known}; update sslticket")
-    if fault := _wrong(header):
+    if fault := headers.wrong(header):
         raise _damaged(path, fault)
     return header, tensors
-
-
-def _wrong(header: dict[str, Any]) -> str | None:
-    """What keeps a header from being a ticket's; None for a good one."""
-    wanted = _FIELDS if header["format"] == 1 else _FIELDS | {"head": list}
-    if odd := header.keys() ^ wanted.keys():
-        return f"its header has {min(odd)[:80]!r} and should not, or lacks it"
-    for name, kind in wanted.items():
-        if type(header[name]) is not kind:
-            return f"its header has {name} {str(header[name])[:80]!r}, which is of the wrong type"
-    if not 0 <= header["level"] <= _HIGHEST:
-        return f"its level is {header['level']}"
-    for listed in ("order", "head"):
-        names = header.get(listed, [])
-        if unnamed := [name for name in names if not is_name(name)]:
-            return f"a tensor in its {listed} is named {str(unnamed[0])[:80]!r}"
-        if len(set(names)) < len(names):
-            return f"its {listed} names a tensor twice"
-    layers = header["layers"]
-    if not layers or not layers.keys() <= set(header["order"]) or header.get("head") == []:
-        return "its header names no layers, other ones in its order, or an empty head"
-    for name, layer in layers.items():
-        if not isinstance(layer, dict) or layer.keys() != {"shape", "kept", "coding"}:
-            return f"layer {name} is described by {str(layer)[:80]}"
-    return None
 
 
 def _layer(name: str, layer: dict[str, Any], tensors: dict[str, Tensor]) -> tuple[Tensor, Tensor]:

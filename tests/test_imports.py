@@ -11,7 +11,7 @@ FLOORS = (
     ("errors",),
     ("files",),
     ("randomness", "units", "origin", "plain", "processes", "tensors"),
-    ("machine", "status", "hub", "fit", "data", "models", "masking"),
+    ("machine", "status", "hub", "headers", "fit", "data", "models", "masking"),
     ("recipe", "ticket"),
     ("objectives",),
     ("training",),
