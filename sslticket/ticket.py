@@ -251,7 +251,7 @@ def _read(path: Path, *, whole: bool = True) -> tuple[dict[str, Any], dict[str, 
     header, tensors = tensorfile.read(path, "sslticket", what="ticket of sslticket", fix="copy it anew", whole=whole)
     if header.get("format") not in FORMATS:
         known = " and ".join(map(str, FORMATS))
-        found = str(header.get("format"))[:40]
+        found = repr(header.get("format"))[:40]
         raise BadInput(f"{path} has ticket format {found}, this version reads formats {known}; update sslticket")
     if fault := headers.wrong(header):
         raise _damaged(path, fault)

@@ -1,5 +1,6 @@
 """Damage that is drawn: to bytes, and to JSON values that stay JSON."""
 
+import copy
 import json
 import random
 from collections.abc import Callable, Sequence
@@ -149,11 +150,11 @@ _BYTES: Sequence[Callable[[bytearray, random.Random], None]] = (
 
 def changed(value: Any, rng: random.Random) -> Any:
     """A JSON value with one or two of its parts lost, doubled, renamed, exchanged, or made hostile."""
-    value = json.loads(json.dumps(value))
+    value = copy.deepcopy(value)
     for _ in range(rng.choice((1, 1, 2))):
         homes = [node for node in _nodes(value) if node]
         if not homes:
-            return rng.choice(HOSTILE)
+            return copy.deepcopy(rng.choice(HOSTILE))
         home = rng.choice(homes)
         keys = list(home) if isinstance(home, dict) else list(range(len(home)))
         key, what = rng.choice(keys), rng.random()
@@ -166,11 +167,11 @@ def changed(value: Any, rng: random.Random) -> Any:
             else:
                 home.append(home[key])
         elif what < 0.4:
-            home[key] = rng.choice(homes)[...] if False else json.loads(json.dumps(rng.choice(list(_nodes(value)))))
+            home[key] = copy.deepcopy(rng.choice(_nodes(value)))
         elif what < 0.5 and type(home[key]) in (int, float):
             home[key] += rng.choice((1, -1, 0.5, 2**32))
         else:
-            home[key] = rng.choice(HOSTILE)
+            home[key] = copy.deepcopy(rng.choice(HOSTILE))
     return value
 
 
