@@ -4,7 +4,7 @@ import os
 import tarfile
 import weakref
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from threading import Lock
@@ -12,9 +12,12 @@ from typing import IO, NamedTuple, TypeVar
 
 import numpy as np
 
+from sslticket.data.folders import below_root, is_hidden, is_image
 from sslticket.errors import BadInput, one_line
 
 _BLOCK = 512
+_TAR = ".tar"
+_COMPRESSED = (".tar.gz", ".tar.bz2", ".tar.xz", ".tgz", ".zip")  # from which nothing can be read in place
 _AHEAD = 2  # batches whose images are read while the one before them is decoded
 _READERS = 16  # threads that read; they mostly wait for the file system
 
@@ -29,34 +32,53 @@ class Member(NamedTuple):
     size: int
 
 
-def members(path: Path) -> list[Member]:
-    """The files in a tar file that is not compressed, and those in tar files within it, as "inner/name".
+class Held(NamedTuple):
+    """The images in a tar file, called "class/name" where they have a class, and the names of what is left out."""
+
+    images: list[Member]
+    left_out: list[str]
+
+
+def held(path: Path, *, classed: bool = True) -> Held:
+    """The images in a tar file that is not compressed, and those in tar files within it, each of which is a class.
+
+    They pass the filter and have the names that they have in class folders: "./" before a name, the folders above the
+    class folders and an inner archive's own folder are no part of it.
+
+    Args:
+        path: the archive.
+        classed: whether its images lie in class folders, if in any; where a list tells what they show, they need not,
+            and keep all the folders above them in their names.
 
     Raises:
-        BadInput: if it cannot be read, is truncated, or is no tar file.
+        BadInput: if it cannot be read, is truncated, or is no tar file; naming the member, if which image it is, or of
+            which class, is not clear.
     """
     try:
         # Unbuffered: only headers are read, a block each, at places far from one another.
         with path.open("rb", buffering=0) as file:
-            found = []
-            for member in _walk(file, path):
-                if not member.name.endswith(".tar"):
-                    found.append(member)
+            outer, left_out = _walk(file, path)
+            images = []
+            for member in outer:
+                if is_image(member.name):
+                    images.append(member)
                     continue
                 file.seek(member.offset)
-                above = member.name.removesuffix(".tar")
-                found += [inner._replace(name=f"{above}/{inner.name}") for inner in _walk(file, path, member)]
+                inner, others = _walk(file, path, member)
+                images += [_of_class(path, member, each) for each in inner]
+                left_out += others
     except OSError as error:
         raise BadInput(f"cannot read {path}: {error.strerror}") from error
-    return found
+    return Held(_in_class_folders(path, images) if classed else images, left_out)
 
 
-def _walk(file: IO[bytes], path: Path, within: Member | None = None) -> list[Member]:
-    """The files of the archive that starts where `file` stands."""
+def _walk(file: IO[bytes], path: Path, within: Member | None = None) -> Held:
+    """The images and the archives in the archive that starts where `file` stands."""
     where = f"{path}, in {within.name}," if within else f"{path}"
     entries, end = [], 0
     try:
-        with tarfile.open(fileobj=file, mode="r:") as archive:
+        # Names are what was stored, whatever the locale.
+        with tarfile.open(fileobj=file, mode="r:", encoding="utf-8", errors="surrogateescape") as archive:
             for entry in archive:
                 end = entry.offset_data + -(-entry.size // _BLOCK) * _BLOCK
                 entries.append(entry)
@@ -68,7 +90,72 @@ def _walk(file: IO[bytes], path: Path, within: Member | None = None) -> list[Mem
     file.seek(end)
     if not entries or file.read(_BLOCK) != bytes(_BLOCK):
         raise BadInput(f"{where} breaks off after {len(entries)} files; download it again")
-    return [Member(entry.name, entry.offset_data, entry.size) for entry in entries if entry.isfile()]
+    found, left_out = dict[str, Member](), []
+    for entry in entries:
+        name = below_root(entry.name)
+        if entry.isdir():
+            continue
+        if not _is_meant(entry.name.rpartition("/")[2] if name is None else name):
+            left_out.append(f"{within.name}/{entry.name}" if within else entry.name)
+        elif fault := _fault(entry, name, found, within):
+            raise BadInput(f"{where} has {entry.name!r}, {fault}")
+        else:
+            assert name is not None, "a fault otherwise"
+            found[name] = Member(name, entry.offset_data, entry.size)
+    if within and not any(is_image(name) for name in found):
+        raise BadInput(f"{where} has no images; pack the archive anew without it, or with the images of that class")
+    return Held(list(found.values()), left_out)
+
+
+def _is_meant(name: str) -> bool:
+    """Whether a member is an image, or an archive that may hold some."""
+    return is_image(name) or (name.lower().endswith((_TAR, *_COMPRESSED)) and not is_hidden(name))
+
+
+def _fault(entry: tarfile.TarInfo, name: str | None, found: Container[str], within: Member | None) -> str:
+    """Why an image or an archive cannot be taken as it is, and what to do; "" where it can."""
+    if name is None:
+        return "which leads out of the archive; pack it anew with paths below the images' folder"
+    if name in found:
+        return "twice; pack it anew with one of them"
+    if entry.issym() or entry.islnk():
+        return "a link; pack it anew with the images themselves (tar --dereference --hard-dereference)"
+    if not entry.isreg() or entry.issparse():
+        return "which is no regular file; pack it anew with the images themselves, and without tar --sparse"
+    if name.lower().endswith(_COMPRESSED):
+        return "a compressed archive, in which no image can be read in place; unpack it, or pack it anew as .tar"
+    if within and name.lower().endswith(_TAR):
+        return "an archive in an archive in an archive; unpack it, or pack it anew beside the others"
+    return ""
+
+
+def _of_class(path: Path, archive: Member, image: Member) -> Member:
+    """An image in the archive of a class, called as if in the class's folder."""
+    folder = archive.name[: -len(_TAR)]
+    *above, name = image.name.split("/")
+    if above and above[-1] != folder.rpartition("/")[2]:
+        raise BadInput(
+            f"{path}, in {archive.name}, has {image.name!r}, whose folder is not that of the class; pack it anew"
+        )
+    return image._replace(name=f"{folder}/{name}")
+
+
+def _in_class_folders(path: Path, images: Sequence[Member]) -> list[Member]:
+    """The images without the folders above their class folders, if those are the same for all of them."""
+    named, places = dict[str, Member](), set[tuple[str, ...]]()
+    for member in images:
+        parts = member.name.split("/")
+        name = "/".join(parts[-2:])
+        places.add((*parts[:-2], "") if len(parts) > 1 else ())
+        if len(places) > 1 or name in named:
+            first = images[0].name if len(places) > 1 else name
+            raise BadInput(
+                f"{path} has {member.name!r} and {first!r}, "
+                + ("which are one image" if name in named else "which do not both lie in a class's folder")
+                + "; pack it anew with one folder, or archive, per class"
+            )
+        named[name] = member._replace(name=name)
+    return list(named.values())
 
 
 class Archives:

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterable, Mapping
 
+from sslticket.data.folders import left_out
 from sslticket.data.manifest import Manifest
 from sslticket.errors import BadInput
 
@@ -57,6 +58,13 @@ def name_empty(manifest: Manifest) -> None:
     if empty := manifest.empty:
         what = "training" if manifest.split == "train" else "evaluation"
         log.warning("no %s images of %s in %s", what, some_classes(empty), manifest.dataset)
+
+
+def name_left_out(manifest: Manifest, names: Iterable[str]) -> None:
+    """A line in the log about files among the images that are none, as `Source.left_out` has them."""
+    if told := left_out(names):
+        what = "training" if manifest.split == "train" else "evaluation"
+        log.warning("among the %s images of %s, %s", what, manifest.dataset, told)
 
 
 def some_classes(names: Iterable[str]) -> str:

@@ -1,14 +1,21 @@
-"""Which images there are: a list of them, and how folders of class folders are listed."""
+"""Which images there are: what a name tells, a list of images, and how folders of class folders are listed."""
 
 import os
+import unicodedata
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from sslticket.errors import BadInput
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".pbm", ".tif", ".tiff")
+_OF_SYSTEMS = ("__MACOSX", "@eaDir", "lost+found", "$RECYCLE.BIN", "System Volume Information")
+"""What macOS, Synology, file systems and Windows put among images: copies, thumbnails and what was thrown away."""
+_COMPANIONS = ("readme", "license", "licence", "copying", "notice", "authors", "citation", "changelog", "makefile")
+"""Files without a suffix that may lie beside class folders; any other might be what is left of a class's folder."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +30,7 @@ class Listing:
         archives: the tar files that the images are in; none where they are files of their own.
         places: (N, 3) int64, each image's archive, offset and size; None where they are files of their own.
         form: what was done to the images; "" for the images as they are published.
+        left_out: what lies among the images and is none of them, as paths below `root`; folders end in "/".
     """
 
     root: Path
@@ -32,14 +40,116 @@ class Listing:
     archives: tuple[Path, ...] = ()
     places: np.ndarray | None = None
     form: str = ""
+    left_out: tuple[str, ...] = ()
+
+
+def is_image(name: str) -> bool:
+    """Whether a path below a split's root is an image's, by its suffix; no part of it may be hidden or a system's own.
+
+    This is the only filter: class folders, flat folders, members of archives and lists all pass through it.
+    """
+    return name.lower().endswith(SUFFIXES) and not is_hidden(name)
+
+
+def is_hidden(name: str) -> bool:
+    """Whether any part of a path is hidden, as ".x" and macOS's "._x" are, or is a system's own, as "__MACOSX" is."""
+    return any(part.startswith(".") or part in _OF_SYSTEMS for part in name.split("/"))
+
+
+def below_root(name: str) -> str | None:
+    """A path as it is called everywhere: "./a//1.jpg" is "a/1.jpg"; None where it leads out of the root."""
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    return None if name.startswith("/") or ".." in parts else "/".join(parts)
+
+
+def left_out(names: Iterable[str]) -> str:
+    """A line about what was found among images and is none: "left out: 2 files that are no images (a/x.txt, ...)".
+
+    Args:
+        names: as `Listing.left_out`.
+
+    Returns:
+        "" where there is nothing.
+    """
+    listed = sorted(names)
+    inner = [name for name in listed if name.endswith("/") and not is_hidden(name)]
+    others = [name for name in listed if name not in inner]
+    said = []
+    if others:
+        what = "file that is no image" if len(others) == 1 else "files that are no images"
+        said.append(f"{len(others):,} {what} ({_some(others)})")
+    if inner:
+        what = "folder within a class folder" if len(inner) == 1 else "folders within class folders"
+        said.append(f"{len(inner):,} {what} ({_some(inner)}), whose images count only directly in the class folder")
+    return f"left out: {'; '.join(said)}" if said else ""
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+
+
+class Contents(NamedTuple):
+    """What is directly in a folder, by name, each sorted: its folders, its images, and all else that is left out."""
+
+    folders: list[str]
+    images: list[str]
+    others: list[str]
+
+
+def contents(folder: Path) -> Contents:
+    """Look into a folder once; no image is looked at, so links among them and what is no file are found when read.
+
+    Raises:
+        BadInput: if it cannot be read.
+    """
+    found = Contents([], [], [])
+    try:
+        with os.scandir(folder) as entries:
+            for entry in sorted(entries, key=lambda entry: entry.name):
+                # Of an image's name only the kind of the entry is asked for, which takes no look at the file itself.
+                if is_image(entry.name) and not entry.is_dir(follow_symlinks=False):
+                    found.images.append(entry.name)
+                elif not is_hidden(entry.name) and _is_folder(entry):
+                    found.folders.append(entry.name)
+                else:
+                    found.others.append(entry.name)
+    except OSError as error:
+        raise BadInput(f"cannot read the folder {folder}: {error.strerror}; give it the rights to be read") from error
+    return found
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link in a circle, or to where nobody may look
+        return False
 
 
 def class_folders(root: Path) -> list[str]:
-    """Names of the folders in `root`, hidden ones left out, sorted; none where there is no such folder."""
-    if not root.is_dir():
-        return []
-    with os.scandir(root) as entries:
-        return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+    """Names of the folders in `root`, hidden ones left out, sorted; none where there is no such folder.
+
+    Raises:
+        BadInput: if it, or what may be a class folder in it, is a link to what is not there.
+    """
+    if root.is_dir():
+        found = contents(root)
+        for name in found.others:
+            _check_link(root / name)
+        return found.folders
+    _check_link(root)
+    return []
+
+
+def _check_link(path: Path) -> None:
+    """Raise `BadInput` if a path is a link that leads nowhere: what it stood for would be dropped without a word."""
+    if path.is_symlink() and not path.name.startswith("."):
+        try:
+            path.stat()
+        except OSError as error:
+            raise BadInput(
+                f"{path} is a link to {path.readlink()}, which cannot be reached ({error.strerror}); mount or "
+                "restore that, or remove the link"
+            ) from error
 
 
 def listing(root: Path, classes: tuple[str, ...] | None = None) -> Listing:
@@ -50,30 +160,83 @@ def listing(root: Path, classes: tuple[str, ...] | None = None) -> Listing:
         classes: the training split's classes, so that another split gets the same labels; None takes the folders'.
 
     Raises:
-        BadInput: if there are no images, a class has none, or a class is not among `classes`.
+        BadInput: if there are no images, a class has none or is not among `classes`, a folder cannot be read, or an
+            image or what may be a class lies where it has no label.
     """
+    top = contents(root)
     found = class_folders(root)
-    strange = sorted(set(found) - set(classes or found))
-    if strange:
-        raise BadInput(
-            f"{root} has class {strange[0]!r}, which the training images do not; remove or rename that folder"
-        )
-    names = [image_names(root / name) for name in found]
-    if not any(names):
+    order = numbered(root, found, classes)
+    inner = [contents(root / name) for name in found]
+    if not any(each.images or each.folders for each in inner):
         raise BadInput(f"no images in {root}; it needs a folder per class with files named {' '.join(SUFFIXES)}")
-    for name, images in zip(found, names, strict=True):
-        if not images:
+    for name, each in zip(found, inner, strict=True):
+        if not each.images:
+            raise _without_images(root / name, each.folders)
+    if top.images:
+        raise BadInput(
+            f"{root / top.images[0]} lies beside the class folders, so it has no label, as {len(top.images):,} of "
+            f"{root} do; move each to its class folder, or out of {root}"
+        )
+    for name in top.others:
+        if name in order or not (is_hidden(name) or "." in name or name.lower() in _COMPANIONS):
+            raise BadInput(f"{root / name} is no folder, and lies where class folders do; restore or remove it")
+    labels = np.repeat([order.index(name) for name in found], [len(each.images) for each in inner]).astype(np.int64)
+    files = [f"{name}/{image}" for name, each in zip(found, inner, strict=True) for image in each.images]
+    outside = [
+        f"{name}/{other}"
+        for name, each in zip(found, inner, strict=True)
+        for other in (*each.others, *(f"{folder}/" for folder in each.folders))
+    ]
+    return Listing(root, order, files, labels, left_out=(*top.others, *outside))
+
+
+def numbered(root: Path, found: Iterable[str], classes: tuple[str, ...] | None) -> tuple[str, ...]:
+    """The classes in the order of their labels: `classes`, or those found.
+
+    Args:
+        root: where they were found.
+        found: names of classes there.
+        classes: the training split's; None where these are they.
+
+    Raises:
+        BadInput: if one is not among `classes`, or two are the same text, written in two ways.
+    """
+    names = sorted(set(found))
+    spelt: dict[str, str] = {}
+    for name in names:
+        if (other := spelt.setdefault(unicodedata.normalize("NFC", name), name)) != name:
             raise BadInput(
-                f"class folder {root / name} has no images; remove it or put {' '.join(SUFFIXES)} files there"
+                f"{root} has two classes that read {other!r}, composed of other Unicode characters ({other!a}, "
+                f"{name!a}); put their images into one folder"
             )
-    order = classes or tuple(found)
-    labels = np.repeat([order.index(name) for name in found], [len(images) for images in names]).astype(np.int64)
-    files = [f"{name}/{image}" for name, images in zip(found, names, strict=True) for image in images]
-    return Listing(root, order, files, labels)
+    if classes is None:
+        return tuple(names)
+    strange = sorted(set(names) - set(classes))
+    if not strange:
+        return classes
+    alike = [name for name in classes if _folded(name) == _folded(strange[0])]
+    if alike:
+        raise BadInput(
+            f"{root} has class {strange[0]!r}, which the training images call {alike[0]!r} ({strange[0]!a}, "
+            f"{alike[0]!a}); rename that folder"
+        )
+    raise BadInput(f"{root} has class {strange[0]!r}, which the training images do not; remove or rename that folder")
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def _without_images(folder: Path, inner: Sequence[str]) -> BadInput:
+    """An error about a class folder without images, which may lie deeper in it."""
+    if deeper := next((name for name in inner if contents(folder / name).images), None):
+        return BadInput(
+            f"class folder {folder} has no images itself, but {folder / deeper} has; move them up into {folder}, or "
+            f"give --data-root {folder} if its folders are the classes"
+        )
+    return BadInput(f"class folder {folder} has no images; remove it or put {' '.join(SUFFIXES)} files there")
 
 
 def image_names(folder: Path) -> list[str]:
     """Names of the images directly in a folder, by their suffix, sorted."""
-    with os.scandir(folder) as entries:
-        names = (entry.name for entry in entries)
-        return sorted(name for name in names if name.lower().endswith(SUFFIXES) and not name.startswith("."))
+    return contents(folder).images

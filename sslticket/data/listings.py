@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sslticket.data.folders import Listing, class_folders, listing
+from sslticket.data.folders import Listing, class_folders, contents, listing
 from sslticket.files import locked, written_whole
 
 log = logging.getLogger("sslticket")
@@ -19,6 +19,7 @@ log = logging.getLogger("sslticket")
 # A change within the same tick of the file system's clock would go unseen, so what changed just now is not kept. Two
 # seconds is the coarsest clock there is, FAT's.
 _SETTLED = 2.0
+_VERSION = 2  # of what is kept: names are normalised, and what was left out is kept with them
 
 
 def cache_folder() -> Path:
@@ -56,7 +57,7 @@ def kept(place: Path, stamp: Stamp, make: Callable[[], dict[str, np.ndarray]]) -
     """
     name = hashlib.sha256(str(place.resolve()).encode("utf-8", "surrogateescape")).hexdigest()[:16]
     path = cache_folder() / "lists" / f"{name}.npz"
-    state = np.frombuffer(stamp.text.encode("utf-8", "surrogateescape"), np.uint8)
+    state = np.frombuffer(f"{_VERSION}\n{stamp.text}".encode("utf-8", "surrogateescape"), np.uint8)
     if there := _there(path, state):
         return there
     with locked(path):  # one process makes it, for those beside it too
@@ -90,7 +91,7 @@ def joined(names: Iterable[str]) -> np.ndarray:
 
 def split(names: np.ndarray) -> list[str]:
     """The names in such an array."""
-    return names.tobytes().decode("utf-8", "surrogateescape").split("\0")
+    return names.tobytes().decode("utf-8", "surrogateescape").split("\0") if names.size else []
 
 
 def kept_listing(root: Path, classes: tuple[str, ...] | None = None) -> Listing:
@@ -102,10 +103,13 @@ def kept_listing(root: Path, classes: tuple[str, ...] | None = None) -> Listing:
 
     def make() -> dict[str, np.ndarray]:
         found = listing(root, classes)
-        return {"classes": joined(found.classes), "files": joined(found.files), "labels": found.labels}
+        lists = {"classes": found.classes, "files": found.files, "left_out": found.left_out}
+        return {name: joined(names) for name, names in lists.items()} | {"labels": found.labels}
 
-    own = class_folders(root)
+    own, top = class_folders(root), contents(root)
     stamp = Stamp.of(root / name for name in own)
-    order = "" if classes is None else "\n".join(classes)
-    arrays = kept(root, Stamp(f"{stamp.text}\n\n{order}", stamp.latest), make)
-    return Listing(root, tuple(split(arrays["classes"])), split(arrays["files"]), arrays["labels"])
+    # What else is in the root may come and go while no class folder changes.
+    state = "\n\n".join(["\n".join(names) for names in (classes or (), top.images, top.others)])
+    arrays = kept(root, Stamp(f"{stamp.text}\n\n{state}", stamp.latest), make)
+    found, files, left_out = (split(arrays[name]) for name in ("classes", "files", "left_out"))
+    return Listing(root, tuple(found), files, arrays["labels"], left_out=tuple(left_out))

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from sslticket.data import places
-from sslticket.data.arrays import read_cifar, read_idx, read_svhn
+from sslticket.data.arrays import read_cifar, read_cifar_binary, read_idx, read_svhn
 from sslticket.data.bad import BadImages, name_bad
 from sslticket.data.catalogue import dataset
 from sslticket.data.dataset import Dataset, Split
@@ -19,6 +19,7 @@ from sslticket.data.manifest import Manifest
 from sslticket.data.order import Order
 from sslticket.data.packing import packed
 from sslticket.data.splits import split_listing
+from sslticket.data.tables import read_csv, read_npz
 from sslticket.data.views import View
 
 if TYPE_CHECKING:
@@ -38,12 +39,14 @@ class Source:
         manifest: the images to use.
         images: the whole split's pixels, (N, H, W, C) uint8; None where the images are files.
         bad: images that could not be read and are not in the manifest, by path, and why.
+        left_out: what lies among the images and is none of them, as `folders.Listing` has it.
     """
 
     dataset: Dataset
     manifest: Manifest
     images: np.ndarray | None = None
     bad: Mapping[str, str] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
 
 
 def open_split(name: str, split: Split, data_root: Path | None = None) -> Source:
@@ -134,16 +137,28 @@ def _digits(entry: Dataset, split: Split) -> Source:
 
 def _arrays(entry: Dataset, split: Split, folder: Path) -> Source:
     layout = entry.layout
+    assert isinstance(layout, Cifar | Idx | Mat), f"{entry.name} has no arrays to read"
+    files = layout.train if split == "train" else layout.eval
     if isinstance(layout, Cifar):
-        files = layout.train if split == "train" else layout.eval
-        return _of_arrays(entry, split, *read_cifar(folder, files, layout.labels, layout.names))
+        if any((folder / file).is_file() for file in files) or not (folder / f"{files[0]}.bin").is_file():
+            return _of_arrays(entry, split, *read_cifar(folder, files, layout.labels, layout.names))
+        binary = [f"{file}.bin" for file in files]
+        return _of_arrays(entry, split, *read_cifar_binary(folder, binary, layout.binary[1]))
     if isinstance(layout, Mat):
-        paths = [folder / file for file in (layout.train if split == "train" else layout.eval)]
-        return _of_arrays(entry, split, *read_svhn(paths), entry.class_names)
-    assert isinstance(layout, Idx), f"{entry.name} has no arrays to read"
-    images, labels = (places.plain_or_gz(folder / file) for file in (layout.train if split == "train" else layout.eval))
-    pixels, numbers = read_idx(images, labels, len(entry.class_names))
-    return _of_arrays(entry, split, pixels, numbers, entry.class_names)
+        return _of_arrays(entry, split, *read_svhn([folder / file for file in files]), entry.class_names)
+    return _of_arrays(entry, split, *_digit_images(layout, folder, split, len(entry.class_names)), entry.class_names)
+
+
+def _digit_images(layout: Idx, folder: Path, split: Split, classes: int) -> tuple[np.ndarray, np.ndarray]:
+    files = layout.train if split == "train" else layout.eval
+    spelled = [[path for name in layout.spellings(file) if (path := folder / name).is_file()] for file in files]
+    table = folder / layout.tables[split == "eval"]
+    if not any(spelled) and table.is_file():
+        return read_csv(table, classes)
+    if not any(spelled) and layout.npz and (folder / layout.npz).is_file():
+        return read_npz(folder / layout.npz, split, classes)
+    images, labels = (found[0] if found else folder / file for found, file in zip(spelled, files, strict=True))
+    return read_idx(images, labels, classes)
 
 
 def _of_arrays(
@@ -160,10 +175,10 @@ def _files(entry: Dataset, split: Split, found: Listing) -> Source:
         frame[["archive", "offset", "size"]] = found.places
     manifest = Manifest(frame, found.classes, entry.name, split, found.root, found.archives, found.form)
     if entry.kind == "files":
-        return Source(entry, manifest)
+        return Source(entry, manifest, left_out=found.left_out)
     images, reasons = packed(found, entry.eval.size, entry.channels)
     frame = frame[~frame["file"].isin(list(reasons))].reset_index(drop=True)
     frame = frame.assign(item=np.arange(len(frame)))
     bad = {str(found.root / file): reason for file, reason in reasons.items()}
     name_bad(bad)
-    return Source(entry, replace(manifest, frame=frame), images, bad)
+    return Source(entry, replace(manifest, frame=frame), images, bad, found.left_out)

@@ -5,11 +5,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sslticket.data.bad import name_empty
+from sslticket.data.bad import name_empty, name_left_out
 from sslticket.data.channels import in_channels
+from sslticket.data.dataset import SPLITS
 from sslticket.data.halves import half
 from sslticket.data.opening import Source, open_split
-from sslticket.data.parts import SPLITS, checked
+from sslticket.data.parts import checked
 from sslticket.errors import BadInput
 from sslticket.evaluation.protocols import Protocol
 
@@ -38,8 +39,9 @@ class Splits:
                 f"the training and evaluation images of {protocol.dataset} have different classes, {min(odd)!r} is in "
                 "one only; check the data"
             )
-        name_empty(training.manifest)
-        name_empty(evaluation.manifest)
+        for source in (training, evaluation):
+            name_empty(source.manifest)
+            name_left_out(source.manifest, source.left_out)
         return cls(training, evaluation)
 
     def in_channels(self, channels: int) -> "Splits":

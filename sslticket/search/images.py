@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from sslticket.data import halves, labels, parts
-from sslticket.data.bad import name_empty
+from sslticket.data.bad import name_empty, name_left_out
 from sslticket.data.channels import in_channels
 from sslticket.data.manifest import Manifest
 from sslticket.data.opening import Source, open_split
@@ -57,6 +57,7 @@ class Images:
         data, objective = recipe.data, recipe.objective
         opened = _opened(data, machine)
         name_empty(opened.manifest)
+        name_left_out(opened.manifest, opened.left_out)
         origin = _origin(data, opened)
         opened = opened if data.channels is None else in_channels(opened, data.channels)
         one = opened.manifest if data.half is None else halves.half(opened.manifest, data.half)
