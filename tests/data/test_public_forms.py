@@ -171,6 +171,11 @@ def with_kit(make: Callable[[World], None], name: str, mode: str, before: str = 
     return write
 
 
+def zipped_kit(world: World) -> None:
+    archives(world)
+    world.write(f"{KIT}.zip", zipped(kit(world)))
+
+
 def kit_unpacked(*skipped: str) -> Callable[[World], None]:
     def write(world: World) -> None:
         archives(world)
@@ -274,7 +279,6 @@ def hugging_flat(world: World) -> None:
 
 def parquet(
     world: World,
-    split: str,
     name: str,
     images: list[tuple[bytes, str | None]],
     labels: dict[str, list[int]],
@@ -302,7 +306,7 @@ def imagenet_parquet(world: World) -> None:
             # The classes are called in words, so only the images' names tell which they are.
             words = {"label": ["goldfish", "European fire salamander", "bullfrog"]}
             images = [(image, name) for name, image in part]
-            parquet(world, split, f"data/{split}-0000{number}-of-00002.parquet", images, {"label": labels}, words)
+            parquet(world, f"data/{split}-0000{number}-of-00002.parquet", images, {"label": labels}, words)
 
 
 def table_of(home: str, column: str = "image", label: str = "label") -> Callable[[World], None]:
@@ -315,7 +319,7 @@ def table_of(home: str, column: str = "image", label: str = "label") -> Callable
             if label == "fine_label":
                 told["coarse_label"], values["coarse_label"] = ["all"], [0] * len(labels)
             images = [(png(each), None) for each in pixels]
-            parquet(world, split, f"{home}/{word}-00000-of-00001.parquet", images, values, told, column)
+            parquet(world, f"{home}/{word}-00000-of-00001.parquet", images, values, told, column)
 
     return write
 
@@ -458,6 +462,13 @@ def tiny(world: World, home: str = "") -> None:
     world.write(f"{home}test/images/test_0.JPEG", world.eval[0][0])
 
 
+def tiny_parquet(world: World) -> None:
+    for split, word in zip(SPLITS, ("train", "valid"), strict=True):
+        images = [(image, None) for image, _ in world.split(split)]
+        labels = {"label": [WNIDS.index(wnid) for _, wnid in world.split(split)]}
+        parquet(world, f"data/{word}-00000-of-00001-1359597a978bc4fa.parquet", images, labels, {"label": list(WNIDS)})
+
+
 def places(train: str, val: str, lists: str = "") -> Callable[[World], None]:
     def write(world: World) -> None:
         listed = {"train": [], "eval": []}
@@ -555,7 +566,13 @@ FORMS = [
     Form("imagenet", "these as `.tar`", READ, hugging_archives(".tar", "w", "")),
     Form("imagenet", "these unpacked to flat `train/` and `val/`", READ, hugging_flat),
     Form("imagenet", "Hugging Face's parquet", COMMAND, imagenet_parquet),
-    Form("imagenet", "TensorFlow's records", NAMED, empty("train-00000-of-01024", "validation-00000-of-00128")),
+    Form("imagenet", "the kit as `.zip`", COMMAND, zipped_kit),
+    Form(
+        "imagenet",
+        "records of TensorFlow or FFCV, shards of WebDataset",
+        NAMED,
+        empty("train-00000-of-01024", "validation-00000-of-00128"),
+    ),
     Form(
         "places365",
         "the folders and lists as torchvision arranges them",
@@ -596,6 +613,7 @@ FORMS = [
         archived(lambda world: tiny(world, "tiny-imagenet-200/"), "tiny-imagenet-200.zip"),
     ),
     Form("tiny_imagenet", "`train/<wnid>/` and `val/<wnid>/`", READ, folders),
+    Form("tiny_imagenet", "Hugging Face's parquet", COMMAND, tiny_parquet),
     Form("cifar10", "the python version", READ, cifar_python),
     Form("cifar10", "the same saved anew by any Python, in any protocol of pickles", READ, cifar_protocols),
     Form("cifar10", "the binary version", READ, cifar_binary),
@@ -637,6 +655,7 @@ FORMS = [
     ),
     Form("mnist", "Keras's `mnist.npz`", READ, npz),
     Form("mnist", "Kaggle's `mnist_train.csv` and `mnist_test.csv`", READ, csv("mnist")),
+    Form("mnist", "torchvision's older `processed/training.pt`", NAMED, empty("MNIST/processed/training.pt")),
     Form("mnist", "`mnist.pkl.gz`", NAMED, empty("mnist.pkl.gz")),
     Form("mnist", "the `train.csv` of Kaggle's competition", NAMED, empty("train.csv", "test.csv")),
     Form("mnist", "class folders, also in `training/` and `testing/`", READ, picture_folders("training", "testing")),
