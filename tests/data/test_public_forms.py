@@ -28,8 +28,9 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from sslticket.data.dataset import SPLITS
+from sslticket.data.dataset import SPLITS, Split
 from sslticket.data.opening import open_split
+from sslticket.data.places import MissingSplit
 from sslticket.data.reading import reader
 from sslticket.errors import BadInput
 
@@ -89,10 +90,10 @@ def png(pixels: np.ndarray) -> bytes:
     return written.getvalue()
 
 
-def everything(name: str, root: Path) -> dict[str, Counter[tuple[bytes, str]]]:
+def everything(name: str, root: Path, splits: tuple[Split, ...]) -> dict[str, Counter[tuple[bytes, str]]]:
     """Every image's content and class, by split."""
     found = {}
-    for split in SPLITS:
+    for split in splits:
         source = open_split(name, split, root)
         read = reader(source.manifest)
         items = source.manifest.items if source.images is not None else range(len(source.manifest))
@@ -383,6 +384,13 @@ def cifar_binary(world: World) -> None:
     world.write(f"{home}/{'fine_label_names' if hundred else 'batches.meta'}.txt", "\n".join(world.classes) + "\n\n")
 
 
+def kaggle_cifar(world: World) -> None:
+    for number, (pixels, _) in enumerate(world.train):
+        world.write(f"train/{number}.png", png(pixels))
+    lines = [f"{number},{name}" for number, (_, name) in enumerate(world.train)]
+    world.write("trainLabels.csv", "\r\n".join(["id,label", *lines[::-1]]) + "\r\n")
+
+
 def archived(make: Callable[[World], None], name: str) -> Callable[[World], None]:
     """What `make` writes, as an archive of the given name."""
 
@@ -525,6 +533,7 @@ class Form:
     form: str
     outcome: str
     make: Callable[[World], None]
+    splits: tuple[Split, ...] = SPLITS
 
 
 FORMS = [
@@ -623,6 +632,7 @@ FORMS = [
     Form(
         "cifar10", "`cifar-10-binary.tar.gz` as downloaded", COMMAND, archived(cifar_binary, "cifar-10-binary.tar.gz")
     ),
+    Form("cifar10", "Kaggle's `train/` with `trainLabels.csv`", COMMAND, kaggle_cifar, ("train",)),
     Form("cifar10", "the MATLAB version", NAMED, empty("cifar-10-batches-mat/data_batch_1.mat")),
     Form("cifar10", "class folders", READ, picture_folders()),
     Form("cifar10", "Hugging Face's parquet", COMMAND, table_of("plain_text", "img")),
@@ -755,7 +765,7 @@ def test_a_public_form_is_read_or_named_with_its_cure(world: World, form: Form) 
         right = decoded(right)
     if form.outcome != READ:
         with pytest.raises(BadInput) as caught:
-            everything(form.sets, root)
+            everything(form.sets, root, form.splits)
         message = str(caught.value)
         assert "\n" not in message
         assert str(root) in message
@@ -764,10 +774,13 @@ def test_a_public_form_is_read_or_named_with_its_cure(world: World, form: Form) 
             assert "://" in message, "it says where another form is"
             return
         root = cured(message, root)
-    found = everything(form.sets, root)
+    found = everything(form.sets, root, form.splits)
     if form.sets == "fashion_mnist" and form.outcome == COMMAND:  # a folder cannot be called T-shirt/top
         right = {s: Counter({(i, n.replace("/", "-")): k for (i, n), k in each.items()}) for s, each in right.items()}
-    assert found == right
+    assert found == {split: right[split] for split in form.splits}
+    for split in set(SPLITS) - set(form.splits):
+        with pytest.raises(MissingSplit, match="has no evaluation images"):
+            open_split(form.sets, split, root)
 
 
 def cured(message: str, root: Path) -> Path:
