@@ -5,11 +5,14 @@ import json
 import os
 import shutil
 import socket
+import stat
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
+
+from sslticket.errors import BadInput
 
 # The only way to learn the mask is to set it; done once, before there are threads.
 _UMASK = os.umask(0o077)
@@ -113,6 +116,30 @@ def _taken(lock: Path) -> TextIO:
             file.close()
             raise
         file.close()  # whoever held it took the file away, and another may be there by now
+
+
+def read_bytes(path: Path, most: int) -> bytes:
+    """All of a regular file, which is looked at before a byte of it is read.
+
+    Args:
+        path: of the file.
+        most: bytes that it may have.
+
+    Raises:
+        BadInput: if it is a pipe, a device or a folder, or has more bytes.
+        OSError: if it is not there or cannot be read.
+    """
+    # A pipe that nobody writes to would be waited for.
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:  # noqa: PTH123  # no path
+        state = os.fstat(file.fileno())
+        if not stat.S_ISREG(state.st_mode):
+            raise BadInput(f"{path} is no file but a folder, a pipe or a device; give a file")
+        if state.st_size > most:
+            raise BadInput(f"{path} has {state.st_size:,} bytes where at most {most:,} are read; it is another file")
+        content = file.read(most + 1)  # what grows meanwhile, or tells no size, ends here
+    if len(content) > most:
+        raise BadInput(f"{path} has more than the {most:,} bytes that are read; it is another file")
+    return content
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""`sslticket data list | verify | pack`."""
+"""`sslticket data list | verify | pack | unpack`."""
 
 import argparse
 import sys
@@ -43,6 +43,16 @@ def add(commands: "argparse._SubParsersAction[flags.Parser]") -> None:
     pack.add_argument("--quality", type=int, default=95, help="of the JPEGs, 1 to 100 [95]")
     pack.add_argument("--shard-size", type=int, default=10_000, metavar="IMAGES", help="in a tar file [10000]")
     pack.set_defaults(command=_pack)
+    unpack = own.add_parser(
+        "unpack",
+        help="write Hugging Face's parquet tables as class folders",
+        description="Write the images in Hugging Face's parquet tables, byte for byte, to train/<class>/ and\n"
+        "val/<class>/, to be read with --data-root OUT. Interrupted, the same command goes on.",
+    )
+    unpack.add_argument("name", help="such as imagenet; sslticket data list shows all")
+    unpack.add_argument("out", type=Path, help="folder of the images, new")
+    unpack.add_argument("--data-root", type=Path, metavar="PATH", required=True, help="folder of the tables")
+    unpack.set_defaults(command=_unpack)
 
 
 def _add_root(parser: argparse.ArgumentParser) -> None:
@@ -113,6 +123,15 @@ def _pack(given: argparse.Namespace) -> None:
         unreadable = f", {len(bad):,} that cannot be read as they are" if bad else ""
         print(f"{manifest.split}: {len(manifest):,} images packed{unreadable}")
     print(f"next: give --data-root {given.out} in place of the folder of the images")
+
+
+def _unpack(given: argparse.Namespace) -> None:
+    from sslticket.data.catalogue import dataset
+    from sslticket.data.unpacking import unpack
+
+    for split, count in unpack(dataset(given.name), given.data_root, given.out, _stage).items():
+        print(f"{split}: {count:,} images unpacked")
+    print(f"next: give --data-root {given.out} in place of the folder of the tables")
 
 
 def _stage(what: str, total: int) -> Callable[[int], object]:

@@ -39,11 +39,16 @@ class Held(NamedTuple):
     left_out: list[str]
 
 
-def held(path: Path) -> Held:
+def held(path: Path, *, classed: bool = True) -> Held:
     """The images in a tar file that is not compressed, and those in tar files within it, each of which is a class.
 
     They pass the filter and have the names that they have in class folders: "./" before a name, the folders above the
     class folders and an inner archive's own folder are no part of it.
+
+    Args:
+        path: the archive.
+        classed: whether its images lie in class folders, if in any; where a list tells what they show, they need not,
+            and keep all the folders above them in their names.
 
     Raises:
         BadInput: if it cannot be read, is truncated, or is no tar file; naming the member, if which image it is, or of
@@ -64,7 +69,7 @@ def held(path: Path) -> Held:
                 left_out += others
     except OSError as error:
         raise BadInput(f"cannot read {path}: {error.strerror}") from error
-    return Held(_in_class_folders(path, images), left_out)
+    return Held(_in_class_folders(path, images) if classed else images, left_out)
 
 
 def _walk(file: IO[bytes], path: Path, within: Member | None = None) -> Held:

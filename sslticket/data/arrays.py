@@ -1,4 +1,4 @@
-"""Readers of the formats in which small image sets are published: CIFAR's python files, MNIST's idx, SVHN's mat."""
+"""Readers of the formats in which small image sets are published: CIFAR's files, MNIST's idx, SVHN's mat."""
 
 import gzip
 import io
@@ -6,12 +6,17 @@ import math
 import pickle
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from sslticket.data import mat
 from sslticket.errors import BadInput, one_line
+from sslticket.files import read_bytes
+
+_LARGEST = 1 << 33  # bytes of a file that is kept whole; the largest published one, SVHN's extra images, has 1.3e9
 
 
 def _dtype(kind: str, align: int = 0, copy: int = 0) -> np.dtype:
@@ -19,12 +24,51 @@ def _dtype(kind: str, align: int = 0, copy: int = 0) -> np.dtype:
     return np.dtype(kind, bool(align), bool(copy))
 
 
-_ALLOWED = {
+# numpy has no public name for the function that its own arrays are unpickled with.
+_RECONSTRUCT: Any = np.empty(0).__reduce__()[0]
+
+
+def _array(kind: type, shape: tuple[int, ...], code: bytes) -> Any:
+    # An array is always begun empty; another shape could only ask for memory that the file does not fill.
+    if kind is not np.ndarray or shape != (0,):
+        raise pickle.UnpicklingError(f"an array is begun as {kind} of the shape {shape}")
+    return _RECONSTRUCT(kind, shape, code)
+
+
+def _array_of_bytes(content: bytes, dtype: np.dtype, shape: tuple[int, ...], order: str, *_: object) -> np.ndarray:
+    return np.frombuffer(content, dtype).reshape(shape, order="F" if order == "F" else "C")
+
+
+def _number(dtype: np.dtype, content: bytes) -> Any:
+    return np.frombuffer(content, dtype).item()
+
+
+def _bytes_of_text(text: str, encoding: str) -> bytes:
+    # The only way in which protocols 0 to 2 can hold the bytes of Python 3.
+    if encoding != "latin1":
+        raise pickle.UnpicklingError(f"bytes are written as {encoding}")
+    return text.encode("latin1")
+
+
+def _no_bytes() -> bytes:
+    return b""
+
+
+_ALLOWED: dict[tuple[str, str], Callable[..., Any]] = {
     ("numpy", "ndarray"): np.ndarray,
     ("numpy", "dtype"): _dtype,
-    # numpy has no public name for the function that its own arrays are unpickled with.
-    ("numpy.core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
-    ("numpy._core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
+    ("_codecs", "encode"): _bytes_of_text,
+    ("__builtin__", "bytes"): _no_bytes,  # of which these protocols write the empty ones as a call
+    # The first is what numpy 1 says, the second numpy 2.
+    **{
+        (f"numpy.{core}.{module}", name): function
+        for core in ("core", "_core")
+        for module, name, function in (
+            ("multiarray", "_reconstruct", _array),
+            ("multiarray", "scalar", _number),
+            ("numeric", "_frombuffer", _array_of_bytes),
+        )
+    },
 }
 
 
@@ -83,10 +127,45 @@ def read_cifar(
 def _cifar_part(path: Path, label_key: str, classes: int) -> tuple[np.ndarray, np.ndarray]:
     content = read_pickle(path)
     data, labels = content.get("data"), content.get(label_key)
-    fits = isinstance(data, np.ndarray) and isinstance(labels, list) and data.shape == (len(labels), 3 * 32 * 32)
-    if not isinstance(data, np.ndarray) or not fits or data.dtype != np.uint8:
+    pixels, count = (data, len(labels)) if isinstance(labels, list | np.ndarray) else (None, 0)
+    if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.shape != (count, 3 * 32 * 32):
         raise BadInput(f"{path} is no CIFAR file: it needs 'data' of N x 3072 bytes and N {label_key!r}")
-    return data.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), _labels(path, np.array(labels), 0, classes - 1)
+    return pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), checked_labels(path, np.array(labels), 0, classes - 1)
+
+
+def read_cifar_binary(folder: Path, files: Sequence[str], names: str) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    """Images, labels and class names from CIFAR's "binary version" (its home page).
+
+    A record is one byte with the label, or in CIFAR-100 two of which the second is the fine label, and 3,072 bytes of
+    pixels. The number of classes tells which.
+
+    Args:
+        folder: holds the files.
+        files: the split's files, in order.
+        names: the file with the class names, one a line.
+
+    Returns:
+        (N, 32, 32, 3) uint8, (N,) int64, and the class names.
+
+    Raises:
+        BadInput: naming the file, if one is missing, cut short or damaged.
+    """
+    classes = tuple(_content(folder / names).decode("utf-8", "replace").split())
+    if not classes:
+        raise BadInput(f"{folder / names} is empty; it needs the classes' names, one a line: download it again")
+    first = 2 if len(classes) == 100 else 1
+    images, labels = [], []
+    for path in (folder / file for file in files):
+        content = np.frombuffer(_content(path), np.uint8)
+        if content.size == 0 or content.size % (first + 3072):
+            raise BadInput(
+                f"{path} holds {content.size:,} bytes, which is no whole number of images of {first + 3072:,}; "
+                "download it again"
+            )
+        records = content.reshape(-1, first + 3072)
+        images.append(records[:, first:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
+        labels.append(checked_labels(path, records[:, first - 1], 0, len(classes) - 1))
+    return np.concatenate(images), np.concatenate(labels), classes
 
 
 def read_idx(images: Path, labels: Path, classes: int) -> tuple[np.ndarray, np.ndarray]:
@@ -101,7 +180,7 @@ def read_idx(images: Path, labels: Path, classes: int) -> tuple[np.ndarray, np.n
     pixels, numbers = _idx(images, 3), _idx(labels, 1)
     if len(pixels) != len(numbers):
         raise BadInput(f"{images} has {len(pixels)} images but {labels} has {len(numbers)} labels; download them again")
-    return pixels[..., None], _labels(labels, numbers, 0, classes - 1)
+    return pixels[..., None], checked_labels(labels, numbers, 0, classes - 1)
 
 
 def _idx(path: Path, dimensions: int) -> np.ndarray:
@@ -139,23 +218,18 @@ def read_svhn(paths: Sequence[Path]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _svhn_part(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    from scipy.io import loadmat  # takes longer to import than the other sets take to read
-
     try:
-        with path.open("rb") as file:
-            content = loadmat(file, variable_names=["X", "y"])
-    except Exception as error:  # a damaged file can raise nearly anything
-        if isinstance(error, OSError) and error.strerror:
-            raise _unread(path, error) from error
-        raise BadInput(f"{path} is truncated or damaged ({one_line(error)}); download it again") from error
+        content = mat.read(read_bytes(path, _LARGEST), ("X", "y"), path)
+    except OSError as error:
+        raise _unread(path, error) from error
     pixels, numbers = content.get("X"), content.get("y")
     whole = isinstance(pixels, np.ndarray) and isinstance(numbers, np.ndarray)
     if not whole or pixels.dtype != np.uint8 or pixels.shape != (32, 32, 3, numbers.size):
         raise BadInput(f"{path} is no SVHN file: it needs X of 32 x 32 x 3 x N bytes and N labels y; download it again")
-    return pixels.transpose(3, 0, 1, 2), _labels(path, numbers.ravel(), 1, 10) % 10
+    return pixels.transpose(3, 0, 1, 2), checked_labels(path, numbers.ravel(), 1, 10) % 10
 
 
-def _labels(path: Path, labels: np.ndarray, first: int, last: int) -> np.ndarray:
+def checked_labels(path: Path, labels: np.ndarray, first: int, last: int) -> np.ndarray:
     """The labels as int64, if each is a whole number from `first` to `last`."""
     if labels.size == 0 or labels.dtype.kind not in "iuf":
         found = f"labels of the type {labels.dtype}" if labels.size else "no labels"
@@ -168,6 +242,13 @@ def _labels(path: Path, labels: np.ndarray, first: int, last: int) -> np.ndarray
             "download it again"
         )
     return labels.astype(np.int64)
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise _unread(path, error) from error
 
 
 def _unread(path: Path, error: OSError) -> BadInput:

@@ -7,7 +7,7 @@ is refused wherever it is opened under its name, unless the user says what part 
 from dataclasses import replace
 
 from sslticket.data.dataset import Dataset
-from sslticket.data.layouts import Cifar, Idx, Ilsvrc, Lists, Mat
+from sslticket.data.layouts import Cifar, Idx, Ilsvrc, Lists, Mat, Tree
 from sslticket.data.views import View
 from sslticket.errors import unknown
 
@@ -18,10 +18,14 @@ _IMAGENET_TRAIN, _IMAGENET_EVAL = View(size=224, crop="resized", flip=True), Vie
 # The same appendix: flips and fixed-size crops of the image padded by 2.
 _CIFAR_TRAIN, _CIFAR_EVAL = View(size=32, crop="pad", pad=2, flip=True), View(size=32)
 _DIGITS = tuple("0123456789")
+# What those who made pictures of the arrays call the splits.
+_PICTURES = ("train", "training"), ("val", "validation", "test", "testing")
 _CLOTHES = (
     *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
     *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
 )
+# Where the folders of splits are in Kaggle's archive, and in the first folder of it.
+_KAGGLE = "ILSVRC/Data/CLS-LOC", "Data/CLS-LOC"
 
 # Views and normalisation are ImageNet's, so that tickets of one set see the other as they saw their own.
 _PLACES365 = Dataset(
@@ -34,7 +38,10 @@ _PLACES365 = Dataset(
     eval=_IMAGENET_EVAL,
     kind="files",
     images=(1_803_460, 36_500),  # its home page; the training images also in Zhou et al. 2017, section 3
-    layout=Lists("data_large_standard", "val_large"),
+    # torchvision renames the folder that the archive of training images unpacks to.
+    layout=Lists(
+        ("data_large_standard", "data_large", "train_large_places365standard.tar"), ("val_large", "val_large.tar")
+    ),
     home="http://places2.csail.mit.edu/download.html",
     licence="non-commercial research",
 )
@@ -69,11 +76,19 @@ _ALL = (
         kind="files",
         images=(1_281_167, 50_000),  # Russakovsky et al. 2015, Table 2
         layout=Ilsvrc(),
+        train_folders=("train", *(f"{above}/train" for above in _KAGGLE)),
+        eval_folders=("val", "validation", "test", *(f"{above}/val" for above in _KAGGLE)),
         home="https://www.image-net.org/download.php",
         licence="non-commercial research",
     ),
     _PLACES365,
-    replace(_PLACES365, name="places365_small", layout=Lists("data_256_standard", "val_256")),
+    replace(
+        _PLACES365,
+        name="places365_small",
+        layout=Lists(("data_256_standard", "data_256", "train_256_places365standard.tar"), ("val_256", "val_256.tar")),
+        train_folders=("train", "places365_standard/train"),  # the second is what the easy format unpacks to
+        eval_folders=("val", "validation", "test", "places365_standard/val"),
+    ),
     Dataset(
         name="folder",
         classes=None,
@@ -87,6 +102,22 @@ _ALL = (
         train_folders=("train", "."),
         home="your own images",
         licence="your own",
+    ),
+    Dataset(
+        # Mean, deviation, padding and flips are those of GraSP's published code (Wang et al. 2020), as of many others'.
+        name="tiny_imagenet",
+        classes=200,
+        channels=3,
+        mean=(0.4802, 0.4481, 0.3975),
+        std=(0.2770, 0.2691, 0.2821),
+        train=View(size=64, crop="pad", pad=4, flip=True),
+        eval=View(size=64),
+        kind="arrays",
+        images=(100_000, 10_000),  # Le and Yang 2015, section 2; its test images' labels are not published
+        layout=Tree(),
+        eval_folders=("val", "validation"),  # test/ has no labels
+        home="http://cs231n.stanford.edu/tiny-imagenet-200.zip",
+        licence="non-commercial research",
     ),
     Dataset(
         name="cifar10",
@@ -104,6 +135,7 @@ _ALL = (
             eval=("test_batch",),
             labels="labels",
             names=("batches.meta", "label_names"),
+            binary=("cifar-10-batches-bin", "batches.meta.txt"),
         ),
         torchvision="CIFAR10",
         home="https://www.cs.toronto.edu/~kriz/cifar.html",
@@ -125,6 +157,7 @@ _ALL = (
             eval=("test",),
             labels="fine_labels",
             names=("meta", "fine_label_names"),
+            binary=("cifar-100-binary", "fine_label_names.txt"),
         ),
         torchvision="CIFAR100",
         home="https://www.cs.toronto.edu/~kriz/cifar.html",
@@ -149,9 +182,11 @@ _ALL = (
         eval=View(size=28),
         kind="arrays",
         images=(60_000, 10_000),  # LeCun, Cortes and Burges, its home page
-        layout=Idx("MNIST/raw"),
+        layout=Idx("MNIST/raw", ("mnist_train.csv", "mnist_test.csv"), "mnist.npz"),
         torchvision="MNIST",
         class_names=_DIGITS,
+        train_folders=_PICTURES[0],
+        eval_folders=_PICTURES[1],
         home="https://yann.lecun.org/exdb/mnist",
         licence="CC BY-SA 3.0",
     ),
@@ -166,9 +201,11 @@ _ALL = (
         eval=View(size=28),
         kind="arrays",
         images=(60_000, 10_000),  # Xiao et al. 2017, section 2
-        layout=Idx("FashionMNIST/raw"),
+        layout=Idx("FashionMNIST/raw", ("fashion-mnist_train.csv", "fashion-mnist_test.csv")),
         torchvision="FashionMNIST",
         class_names=_CLOTHES,
+        train_folders=_PICTURES[0],
+        eval_folders=_PICTURES[1],
         system="/usr/share/datasets/fashion-mnist",
         home="https://github.com/zalandoresearch/fashion-mnist",
         licence="MIT",

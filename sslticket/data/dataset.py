@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from sslticket.data.layouts import Cifar, Idx, Ilsvrc, Lists, Mat
+from sslticket.data.layouts import Cifar, Idx, Ilsvrc, Lists, Mat, Tree
 from sslticket.data.views import View
 
 Split = Literal["train", "eval"]
+SPLITS: tuple[Split, ...] = ("train", "eval")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +44,7 @@ class Dataset:
     eval: View
     kind: Literal["files", "arrays"]
     images: tuple[int, int] | None = None
-    layout: Cifar | Idx | Mat | Ilsvrc | Lists | Literal["folders", "sklearn"]
+    layout: Cifar | Idx | Mat | Ilsvrc | Lists | Tree | Literal["folders", "sklearn"]
     train_folders: tuple[str, ...] = ("train",)
     eval_folders: tuple[str, ...] = ("val", "validation", "test")
     class_names: tuple[str, ...] = ()

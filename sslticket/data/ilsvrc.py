@@ -1,130 +1,188 @@
-"""ImageNet as it is downloaded: archives read in place, and evaluation images in no class folders."""
+"""ImageNet's images where they are in no class folders: in the published archives, or flat in a folder.
 
-import io
-import tarfile
-import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+What an image shows, its name tells: the class folder in an archive, or the name itself, or, for an evaluation image,
+its number, which the ground truth knows. Neither its place nor the number of images has a part in it.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from sslticket.data.archives import Held, Member, held
-from sslticket.data.folders import SUFFIXES, Listing, image_names, numbered
+from sslticket.data.folders import SUFFIXES, Listing, contents, numbered
 from sslticket.data.layouts import Ilsvrc
 from sslticket.data.listings import Stamp, joined, kept, split
-from sslticket.errors import BadInput, one_line
+from sslticket.data.truth import Truth, official
+from sslticket.errors import BadInput
+
+# "n01440764_10026.JPEG" is the official name, "n01440764_10026_n01440764.JPEG" Hugging Face's.
+_TRAINING = re.compile(r"(?P<name>(?P<wnid>n\d{8})_\d+)(?:_(?P<again>n\d{8}))?(?P<end>\.\w+)")
 
 
-@dataclass(frozen=True)
-class Devkit:
-    """What the development kit tells.
+class _Image(NamedTuple):
+    """An image: the name by which it is known, its class, and where it is, if that is in an archive."""
 
-    Attributes:
-        wnids: the WordNet names of the classes, by their number, from 1 on.
-        truth: the number of the class of each evaluation image, in the order of the images' names.
-    """
-
-    wnids: dict[int, str]
-    truth: tuple[int, ...]
-
-    @classmethod
-    def of(cls, folder: Path, layout: Ilsvrc) -> "Devkit | None":
-        """The kit in a folder, as the archive or unpacked; None where it is not there.
-
-        Raises:
-            BadInput: naming the file, if the kit is damaged.
-        """
-        archive = folder / layout.devkit
-        # Unpacked with its folders, without the first, or the two files alone.
-        homes = [folder / Path(*Path(layout.meta).parts[skip:-1]) for skip in range(len(Path(layout.meta).parts))]
-        names = Path(layout.meta).name, Path(layout.truth).name
-        for home in homes:
-            if all((home / name).is_file() for name in names):
-                return cls._read(home, *((home / name).read_bytes() for name in names))
-        if not archive.is_file():
-            return None
-        try:
-            with tarfile.open(archive, "r:gz") as kit:
-                files = [kit.extractfile(name) for name in (layout.meta, layout.truth)]
-                contents = [file.read() if file else b"" for file in files]
-        except (OSError, EOFError, KeyError, tarfile.TarError, zlib.error) as error:
-            raise BadInput(
-                f"{archive} is truncated, damaged or another archive ({one_line(error)}); download it again"
-            ) from error
-        return cls._read(archive, *contents)
-
-    @classmethod
-    def _read(cls, place: Path, meta: bytes, truth: bytes) -> "Devkit":
-        from scipy.io import loadmat  # takes longer to import than folders take to list
-
-        try:
-            synsets = loadmat(io.BytesIO(meta), squeeze_me=True)["synsets"]
-            leaves = np.atleast_1d(synsets[synsets["num_children"] == 0])
-            wnids = {
-                int(number): str(wnid) for number, wnid in zip(leaves["ILSVRC2012_ID"], leaves["WNID"], strict=True)
-            }
-            numbers = tuple(int(line) for line in truth.split())
-        except Exception as error:  # a damaged MATLAB file can raise nearly anything
-            raise BadInput(
-                f"the development kit in {place} is damaged ({one_line(error)}); download it again"
-            ) from error
-        if not numbers or not set(numbers) <= wnids.keys():
-            strange = min(set(numbers) - wnids.keys(), default="nothing")
-            raise BadInput(
-                f"the ground truth of the development kit in {place} holds {strange}, which is none of its "
-                f"{len(wnids)} classes; download it again"
-            )
-        return cls(wnids, numbers)
+    name: str
+    wnid: str
+    place: tuple[int, int, int] = (0, 0, 0)
 
 
-def training(archive: Path) -> Listing:
-    """The training images, to be read in place from the archive of archives, as class folders would list them."""
-    found, left_out = _held(archive)
-    if loose := next((member.name for member in found if "/" not in member.name), None):
-        raise BadInput(f"{archive} has {loose!r} in no folder or archive of a class, so it has no label; pack it anew")
-    classes = numbered(archive, (member.name.rpartition("/")[0] for member in found), None)
-    return replace(_inside(archive, sorted(found), classes), left_out=tuple(left_out))
+def archives(folder: Path, patterns: Iterable[str]) -> tuple[Path, ...]:
+    """The archives of a split in a folder, in the first of the ways in which they may lie there."""
+    ways = (sorted(path for path in folder.glob(pattern) if path.is_file()) for pattern in patterns)
+    return tuple(next(filter(None, ways), ()))
 
 
-def evaluation(place: Path, kit: Devkit, classes: tuple[str, ...] | None) -> Listing:
-    """The evaluation images, labelled by the development kit, as class folders would list them.
-
-    Args:
-        place: the archive, to be read in place, or the folder that it was unpacked to.
-        kit: its ground truth goes by the order of the images' names.
-        classes: the training images' classes; None takes the kit's.
+def training(folder: Path, layout: Ilsvrc) -> Listing | None:
+    """The training images in a folder's archives, to be read in place, as class folders would list them; None without.
 
     Raises:
-        BadInput: if there are not as many images as the kit knows, or a class is not among `classes`.
+        BadInput: if an archive is damaged, or an image's class cannot be told.
     """
-    order = classes or tuple(sorted(kit.wnids.values()))
-    archived = {Path(member.name).name: member for member in _held(place).images} if place.is_file() else {}
-    names = sorted(archived) if archived else image_names(place)
-    if len(names) != len(kit.truth):
-        raise BadInput(
-            f"{place} has {len(names):,} images, and the development kit tells what {len(kit.truth):,} show; "
-            "download again the one that is not whole"
-        )
-    wnids = [kit.wnids[number] for number in kit.truth]
-    if strange := sorted(set(wnids) - set(order)):
+    paths = archives(folder, layout.train)
+    if not paths:
+        return None
+    found, left_out = archived(paths)
+    images = [_Image(*_class_and_name(paths[number], member), (number, *member[1:])) for number, member in found]
+    return _listing(paths[0], images, None, paths, left_out)
+
+
+def flat_training(folder: Path) -> Listing:
+    """The training images that lie in a folder itself and whose names tell their classes.
+
+    Raises:
+        BadInput: naming a file whose name does not.
+    """
+    names, left_out = _names(folder)
+    images = [_Image(name, _wnid(folder, name)) for name in names]
+    return _listing(folder, images, None, (), left_out)
+
+
+def evaluation(
+    folder: Path | None, paths: Sequence[Path], truth: Truth | None, classes: tuple[str, ...] | None
+) -> Listing | None:
+    """The evaluation images, labelled by the numbers in their names, as class folders would list them.
+
+    Args:
+        folder: that the images lie flat in; None where they are in archives.
+        paths: of the archives, to be read in place.
+        truth: what the images show; None where only their own names can tell it.
+        classes: the training images' classes; None takes the ground truth's.
+
+    Returns:
+        None if the names do not tell what the images show, and nothing else does.
+
+    Raises:
+        BadInput: if an image has no number or one that the ground truth does not know, two have one number, or a class
+            is not among `classes`.
+    """
+    place = folder or paths[0]
+    if folder:
+        names, left_out = _names(folder)
+        found = [(name, (0, 0, 0)) for name in names]
+    else:
+        inside, left_out = archived(paths)
+        found = [(member.name.rpartition("/")[2], (number, *member[1:])) for number, member in inside]
+    images, seen = [], dict[int, str]()
+    for name, where in found:
+        known = official(name)
+        if known is None:
+            raise BadInput(
+                f"{place} has {name}, which is none of ImageNet's evaluation images: their names have a number, such "
+                "as ILSVRC2012_val_00000001.JPEG; take it away"
+            )
+        number, wnid = known
+        if number in seen:
+            raise BadInput(f"{place} has image {number} twice, as {seen[number]} and {name}; take one of them away")
+        seen[number] = name
+        if wnid is None and truth is None:
+            return None
+        told = truth.wnid(name, number) if truth else wnid
+        if wnid not in (None, told):
+            raise BadInput(f"{place} has {name}, which {truth and truth.place} gives class {told}; get both again")
+        images.append(_Image(name if folder else f"{told}/{_official_name(name)}", str(told), where))
+    order = classes or (truth.classes if truth else None)
+    if order and (strange := sorted({image.wnid for image in images} - set(order))):
         raise BadInput(f"{place} has class {strange[0]!r}, which the training images do not; add its training images")
-    pairs = sorted(zip(wnids, names, strict=True))
-    if archived:
-        return _inside(place, [archived[name]._replace(name=f"{wnid}/{name}") for wnid, name in pairs], order)
+    return _listing(place, images, order, () if folder else tuple(paths), left_out)
+
+
+def is_flat_training(folder: Path) -> bool:
+    """Whether images that lie in a folder itself have names that tell their classes."""
+    return folder.is_dir() and any(_TRAINING.fullmatch(path.name) for path in folder.iterdir())
+
+
+def is_flat_evaluation(folder: Path) -> bool:
+    """Whether images that lie in a folder itself have the numbers of evaluation images in their names."""
+    return folder.is_dir() and any(official(path.name) for path in folder.iterdir())
+
+
+def _listing(
+    place: Path,
+    images: list[_Image],
+    classes: tuple[str, ...] | None,
+    paths: tuple[Path, ...],
+    left_out: tuple[str, ...],
+) -> Listing:
+    """Images by class and name; those of one name are refused."""
+    if not images:
+        raise BadInput(f"{place} holds no images; download it again")
+    images = sorted(images, key=lambda image: (image.wnid, image.name))
+    names = [image.name for image in images]
+    if twice := next((one for one, other in pairwise(names) if one == other), None):
+        raise BadInput(f"{place} holds {twice} twice; download it again, or take one of them away")
+    order = numbered(place, (image.wnid for image in images), classes)
     number = {name: label for label, name in enumerate(order)}
-    labels = np.array([number[wnid] for wnid, _ in pairs], np.int64)
-    return Listing(place, order, [name for _, name in pairs], labels)
+    labels = np.array([number[image.wnid] for image in images], np.int64)
+    places = np.array([image.place for image in images], np.int64) if paths else None
+    return Listing(place, order, names, labels, paths, places, left_out=left_out)
 
 
-def _inside(archive: Path, found: Sequence[Member], classes: tuple[str, ...]) -> Listing:
-    number = {name: label for label, name in enumerate(classes)}
-    labels = np.array([number[member.name.rpartition("/")[0]] for member in found], np.int64)
-    places = np.array([(0, member.offset, member.size) for member in found], np.int64)
-    return Listing(archive, classes, [member.name for member in found], labels, (archive,), places)
+def _class_and_name(archive: Path, member: Member) -> tuple[str, str]:
+    """The name of a training image as class folders have it, and its class."""
+    *folders, base = member.name.split("/")
+    if (found := _TRAINING.fullmatch(base)) and (found["again"] or not folders):
+        wnid = _wnid(archive, base)
+        return f"{wnid}/{found['name']}{found['end']}", wnid
+    if not folders:
+        raise BadInput(f"{archive} has {base!r} in no folder or archive of a class, so it has no label; pack it anew")
+    return member.name, folders[-1]
 
 
-def _held(archive: Path) -> Held:
+def _wnid(place: Path, name: str) -> str:
+    found = _TRAINING.fullmatch(name)
+    if not found or found["again"] not in (None, found["wnid"]):
+        raise BadInput(
+            f"{place} has {name}, whose name does not tell one class as n01440764_10026.JPEG does; put it in the "
+            "folder of its class, or take it away"
+        )
+    return found["wnid"]
+
+
+def _official_name(name: str) -> str:
+    """The name without the class that Hugging Face puts behind it."""
+    stem, dot, end = name.rpartition(".")
+    return f"{re.sub(r'_n[0-9]{8}$', '', stem)}{dot}{end}"
+
+
+def _names(folder: Path) -> tuple[list[str], tuple[str, ...]]:
+    """Names of the images in a folder itself, and of what else is there."""
+    found = contents(folder)
+    return found.images, (*found.others, *(f"{name}/" for name in found.folders))
+
+
+def archived(paths: Sequence[Path], *, classed: bool = True) -> tuple[list[tuple[int, Member]], tuple[str, ...]]:
+    """The images in archives, each with its archive's number, and what else they hold; see `archives.held`."""
+    each = [_kept(path, classed) for path in paths]
+    images = [(number, member) for number, one in enumerate(each) for member in one.images]
+    return images, tuple(name for one in each for name in one.left_out)
+
+
+def _kept(archive: Path, classed: bool) -> Held:
     """The archive's images, from the cache if they were listed before.
 
     Raises:
@@ -132,12 +190,13 @@ def _held(archive: Path) -> Held:
     """
 
     def make() -> dict[str, np.ndarray]:
-        images, left_out = held(archive)
+        images, left_out = held(archive, classed=classed)
         if not images:
             raise BadInput(f"no images in {archive}; its members need names with {' '.join(SUFFIXES)}")
         names, offsets, sizes = zip(*images, strict=True)
         return {"names": joined(names), "places": np.array([offsets, sizes], np.int64), "left_out": joined(left_out)}
 
-    arrays = kept(archive, Stamp.of([archive]), make)
+    stamp = Stamp.of([archive])
+    arrays = kept(archive, stamp if classed else Stamp(f"{stamp.text}\nas stored", stamp.latest), make)
     images = [Member(*each) for each in zip(split(arrays["names"]), *arrays["places"].tolist(), strict=True)]
     return Held(images, split(arrays["left_out"]))

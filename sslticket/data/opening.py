@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from sslticket.data import places
-from sslticket.data.arrays import read_cifar, read_idx, read_svhn
+from sslticket.data.arrays import read_cifar, read_cifar_binary, read_idx, read_svhn
 from sslticket.data.bad import BadImages, name_bad
 from sslticket.data.catalogue import dataset
 from sslticket.data.dataset import Dataset, Split
@@ -19,6 +19,7 @@ from sslticket.data.manifest import Manifest
 from sslticket.data.order import Order
 from sslticket.data.packing import packed
 from sslticket.data.splits import split_listing
+from sslticket.data.tables import read_csv, read_npz
 from sslticket.data.views import View
 
 if TYPE_CHECKING:
@@ -136,16 +137,28 @@ def _digits(entry: Dataset, split: Split) -> Source:
 
 def _arrays(entry: Dataset, split: Split, folder: Path) -> Source:
     layout = entry.layout
+    assert isinstance(layout, Cifar | Idx | Mat), f"{entry.name} has no arrays to read"
+    files = layout.train if split == "train" else layout.eval
     if isinstance(layout, Cifar):
-        files = layout.train if split == "train" else layout.eval
-        return _of_arrays(entry, split, *read_cifar(folder, files, layout.labels, layout.names))
+        if any((folder / file).is_file() for file in files) or not (folder / f"{files[0]}.bin").is_file():
+            return _of_arrays(entry, split, *read_cifar(folder, files, layout.labels, layout.names))
+        binary = [f"{file}.bin" for file in files]
+        return _of_arrays(entry, split, *read_cifar_binary(folder, binary, layout.binary[1]))
     if isinstance(layout, Mat):
-        paths = [folder / file for file in (layout.train if split == "train" else layout.eval)]
-        return _of_arrays(entry, split, *read_svhn(paths), entry.class_names)
-    assert isinstance(layout, Idx), f"{entry.name} has no arrays to read"
-    images, labels = (places.plain_or_gz(folder / file) for file in (layout.train if split == "train" else layout.eval))
-    pixels, numbers = read_idx(images, labels, len(entry.class_names))
-    return _of_arrays(entry, split, pixels, numbers, entry.class_names)
+        return _of_arrays(entry, split, *read_svhn([folder / file for file in files]), entry.class_names)
+    return _of_arrays(entry, split, *_digit_images(layout, folder, split, len(entry.class_names)), entry.class_names)
+
+
+def _digit_images(layout: Idx, folder: Path, split: Split, classes: int) -> tuple[np.ndarray, np.ndarray]:
+    files = layout.train if split == "train" else layout.eval
+    spelled = [[path for name in layout.spellings(file) if (path := folder / name).is_file()] for file in files]
+    table = folder / layout.tables[split == "eval"]
+    if not any(spelled) and table.is_file():
+        return read_csv(table, classes)
+    if not any(spelled) and layout.npz and (folder / layout.npz).is_file():
+        return read_npz(folder / layout.npz, split, classes)
+    images, labels = (found[0] if found else folder / file for found, file in zip(spelled, files, strict=True))
+    return read_idx(images, labels, classes)
 
 
 def _of_arrays(

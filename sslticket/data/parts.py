@@ -6,14 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from sslticket.data.catalogue import DATASETS
-from sslticket.data.dataset import Dataset, Split
+from sslticket.data.dataset import Dataset
 from sslticket.data.lists import lines
 from sslticket.data.names import check_part, in_paths
 from sslticket.data.opening import Source
 from sslticket.data.reading import reader
 from sslticket.errors import BadInput
 
-SPLITS: tuple[Split, ...] = ("train", "eval")
 _SAMPLED = 64  # images whose bytes tell two sets with the same names apart; a few milliseconds
 
 

@@ -8,11 +8,15 @@ import tempfile
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from sslticket.data.dataset import Dataset, Split
-from sslticket.data.folders import class_folders, image_names
-from sslticket.data.layouts import Ilsvrc, Lists
+from sslticket.data.cures import cured
+from sslticket.data.dataset import SPLITS, Dataset, Split
+from sslticket.data.filelists import images
+from sslticket.data.folders import class_folders
+from sslticket.data.ilsvrc import archives, is_flat_evaluation, is_flat_training
+from sslticket.data.layouts import Ilsvrc, Lists, Tree
 from sslticket.data.listings import cache_folder
 from sslticket.data.shards import holds_pack
+from sslticket.data.tinyimagenet import holds
 from sslticket.errors import BadInput, one_line
 from sslticket.files import locked
 
@@ -36,13 +40,15 @@ def find(dataset: Dataset, data_root: Path | None) -> Found:
     """
     if found := look(dataset, data_root):
         return found
-    if data_root is None and dataset.torchvision:
+    if data_root is None and dataset.torchvision and not cured(dataset, _places(dataset, None)):
         return _download(dataset, _places(dataset, None))
     raise nowhere(dataset, data_root)
 
 
 def nowhere(dataset: Dataset, data_root: Path | None) -> BadInput:
-    """An error that names every place looked at and how to get the set."""
+    """An error that names every place looked at and how to get the set, or a form there that only needs a command."""
+    if cure := cured(dataset, _places(dataset, data_root)):
+        return BadInput(cure)
     return BadInput(
         f"no images of {dataset.name} found; looked in {_seen(dataset, _places(dataset, data_root))}; get them from "
         f"{dataset.home} and give their folder with --data-root or put it in $SSLTICKET_DATA/{dataset.name}"
@@ -64,12 +70,22 @@ def split_folder(dataset: Dataset, split: Split, folder: Path) -> Path | None:
     return None
 
 
+def flat_folder(dataset: Dataset, split: Split, folder: Path) -> Path | None:
+    """The folder of ImageNet's images of a split that are in no class folders and whose names tell what they are."""
+    names, is_flat = (
+        (dataset.train_folders, is_flat_training) if split == "train" else (dataset.eval_folders, is_flat_evaluation)
+    )
+    return next((folder / name for name in names if is_flat(folder / name)), None)
+
+
 class MissingSplit(BadInput):
     """The data set is there, but not this split of it."""
 
 
 def no_split(dataset: Dataset, split: Split, folder: Path) -> MissingSplit:
     """An error for a split that is not in the data set's folder."""
+    if cure := cured(dataset, [folder]):
+        return MissingSplit(cure)
     names = dataset.train_folders if split == "train" else dataset.eval_folders
     flat = [name for name in names if (folder / name).is_dir()]
     have = f"{flat[0]}/ holds no class folders" if flat else f"it has no {' or '.join(f'{name}/' for name in names)}"
@@ -77,26 +93,14 @@ def no_split(dataset: Dataset, split: Split, folder: Path) -> MissingSplit:
     fix = f"put them in {names[0]}/<class>/"
     layout = dataset.layout
     if isinstance(layout, Ilsvrc):
-        fix += f" or put {layout.train} there" if split == "train" else f", or put {layout.devkit} beside them"
+        fix += (
+            f" or put {layout.train[0]} there" if split == "train" else f", or put {layout.devkit}.tar.gz beside them"
+        )
     if isinstance(layout, Lists):
         fix += (
             f", or unpack them to {layout.train_images if split == 'train' else layout.eval_images}/ beside their lists"
         )
     return MissingSplit(f"{folder} has no {what} images: {have}; {fix}")
-
-
-def flat_folder(dataset: Dataset, folder: Path) -> Path | None:
-    """The folder of evaluation images that are in no class folders, if there is one."""
-    for name in dataset.eval_folders:
-        if (folder / name).is_dir() and not class_folders(folder / name) and image_names(folder / name):
-            return folder / name
-    return None
-
-
-def plain_or_gz(path: Path) -> Path:
-    """The file, or its gzipped form where only that is there."""
-    zipped = path.with_name(path.name + ".gz")
-    return zipped if zipped.exists() and not path.exists() else path
 
 
 def _places(dataset: Dataset, data_root: Path | None) -> list[Path]:
@@ -112,19 +116,24 @@ def _held(dataset: Dataset, place: Path) -> Found | None:
     layout = dataset.layout
     if holds_pack(place, dataset.name):
         return Found(place, "shards")
-    if isinstance(layout, (Ilsvrc, Lists)):
-        needed = (
-            (layout.train, layout.eval) if isinstance(layout, Ilsvrc) else (layout.train_images, layout.eval_images)
-        )
-        if any((place / name).exists() for name in needed):
+    if isinstance(layout, Ilsvrc):
+        if archives(place, (*layout.train, *layout.eval)):
             return Found(place, "files")
+    elif isinstance(layout, Lists):
+        if any(images(place, layout, split) for split in SPLITS):
+            return Found(place, "files")
+    elif isinstance(layout, Tree):
+        for folder in (place / name for name in layout.folders):
+            if any(holds(folder, layout, split) or split_folder(dataset, split, folder) for split in SPLITS):
+                return Found(folder, "files")
     elif not isinstance(layout, str):
-        for folder in (place / name for name in (layout.folder, ".", "raw")):
+        for folder in (place / name for name in layout.folders):
             # CIFAR-100 has files called train and test, like the folders that small images may lie in.
             if any((folder / name).is_file() for name in layout.files):
                 return Found(folder, "arrays")
-    splits: tuple[Split, ...] = ("train", "eval")
-    if any(split_folder(dataset, split, place) for split in splits):
+    if any(split_folder(dataset, split, place) for split in SPLITS):
+        return Found(place, "files")
+    if isinstance(layout, Ilsvrc) and any(flat_folder(dataset, split, place) for split in SPLITS):
         return Found(place, "files")
     return None
 
@@ -134,9 +143,9 @@ def _seen(dataset: Dataset, looked: list[Path]) -> str:
         return "no place, as SSLTICKET_DATA is not set"
     lacks = "no class folders with images in train/" if dataset.kind == "files" else "none of its files in it"
     if isinstance(dataset.layout, Ilsvrc):
-        lacks += f" and no {dataset.layout.train}"
+        lacks += f" and no {dataset.layout.train[0]}"
     if isinstance(dataset.layout, Lists):
-        lacks += f" and no folder {dataset.layout.train_images}"
+        lacks += f" and no folder {dataset.layout.train_images[0]}"
     states = {place: lacks if place.is_dir() else "not a folder" if place.exists() else "not there" for place in looked}
     return ", ".join(f"{place} ({state})" for place, state in states.items())
 

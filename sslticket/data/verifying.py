@@ -8,14 +8,14 @@ from typing import NamedTuple
 from sslticket.data import checksums, places
 from sslticket.data.bad import some_classes
 from sslticket.data.catalogue import dataset
-from sslticket.data.dataset import Dataset, Split
-from sslticket.data.filelists import class_names
+from sslticket.data.dataset import SPLITS, Dataset, Split
+from sslticket.data.filelists import class_names, list_file
 from sslticket.data.folders import left_out
-from sslticket.data.ilsvrc import Devkit
 from sslticket.data.layouts import Ilsvrc, Lists
 from sslticket.data.opening import Source, loader, open_split
 from sslticket.data.order import Order
-from sslticket.data.parts import SPLITS, counts, is_whole, published
+from sslticket.data.parts import counts, is_whole, published
+from sslticket.data.truth import Truth
 from sslticket.errors import BadInput
 
 _DECODED_AT_ONCE = 64
@@ -100,9 +100,9 @@ def _counts(entry: Dataset, split: Split, source: Source) -> Iterator[Finding]:
 
 def _class_names(entry: Dataset, folder: Path) -> tuple[str, ...] | None:
     """The published classes, where something in the folder tells them."""
-    if isinstance(entry.layout, Ilsvrc) and (kit := Devkit.of(folder, entry.layout)):
-        return tuple(kit.wnids.values())
-    if isinstance(entry.layout, Lists) and (folder / entry.layout.classes).is_file():
+    if isinstance(entry.layout, Ilsvrc) and (truth := Truth.of(folder, entry.layout)):
+        return truth.classes
+    if isinstance(entry.layout, Lists) and list_file(folder, entry.layout, entry.layout.classes).is_file():
         return class_names(folder, entry.layout)
     return None
 

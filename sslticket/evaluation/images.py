@@ -7,9 +7,10 @@ from typing import Any
 
 from sslticket.data.bad import name_empty, name_left_out
 from sslticket.data.channels import in_channels
+from sslticket.data.dataset import SPLITS
 from sslticket.data.halves import half
 from sslticket.data.opening import Source, open_split
-from sslticket.data.parts import SPLITS, checked
+from sslticket.data.parts import checked
 from sslticket.errors import BadInput
 from sslticket.evaluation.protocols import Protocol
 

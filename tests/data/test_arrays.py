@@ -153,3 +153,32 @@ def test_fashion_mnist_is_whole(test_data: Path) -> None:
         if split == "train":
             pixels = source.images / 255
             assert (round(pixels.mean(), 4), round(pixels.std(), 4)) == (*source.dataset.mean, *source.dataset.std)
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize("core", [b"numpy.core", b"numpy._core"])
+def test_cifar_saved_anew_is_read_in_every_protocol_of_both_numpys(tmp_path: Path, protocol: int, core: bytes) -> None:
+    folder = write_cifar10(tmp_path / "cifar-10-batches-py")
+    for path in folder.iterdir():
+        content = {key.encode(): value for key, value in read_pickle(path).items()}
+        if b"labels" in content:
+            content |= {b"labels": np.array(content[b"labels"]), b"note": b"", b"more": [np.int64(3), b"\xff"]}
+            content[b"data"] = np.asfortranarray(content[b"data"]) if path.name == "data_batch_2" else content[b"data"]
+        saved = pickle.dumps(content, protocol)
+        # Later protocols write how long each name is, so there the name cannot be replaced.
+        path.write_bytes(saved.replace(b"numpy._core", core) if protocol < 4 else saved)
+    source = open_split("cifar10", "train", tmp_path)
+    np.testing.assert_array_equal(source.images, IMAGES)
+    assert source.manifest.labels.tolist() == LABELS
+
+
+def test_a_pickle_cannot_ask_for_memory_that_its_file_does_not_fill(tmp_path: Path, refused: Refused) -> None:
+    begun = np.empty(0).__reduce__()[0]
+
+    class Large:
+        def __reduce__(self) -> tuple[object, ...]:
+            return begun, (np.ndarray, (1 << 40,), b"b")
+
+    (tmp_path / "data_batch_1").write_bytes(pickle.dumps({"data": Large()}))
+    with refused(str(tmp_path / "data_batch_1"), "begun as"):
+        read_pickle(tmp_path / "data_batch_1")

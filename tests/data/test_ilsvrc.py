@@ -184,7 +184,7 @@ def test_a_damaged_class_within_the_archive_is_named(own: Path, refused: Refused
 def test_kits_that_do_not_fit_the_images_are_refused(own: Path, refused: Refused) -> None:
     wnids = list(open_split("imagenet", "train", own).manifest.classes)
     cases = {
-        "tells what 7 show": kit(wnids, [0] * 7),
+        "tells what 7 evaluation images show, and not what ILSVRC2012_val_00000008.JPEG": kit(wnids, [0] * 7),
         "has class 'n99999999', which the training images do not": kit([*wnids[:-1], "n99999999"], [6] * 8),
         "holds 40, which is none of its 7 classes": kit(wnids, [0] * 8)
         | {f"{INSIDE}/ILSVRC2012_validation_ground_truth.txt": b"40\n" * 8},
@@ -212,3 +212,54 @@ def test_a_bad_image_in_an_archive_is_named_and_replaced_as_one_in_a_folder(own:
         assert torch.equal(one.row, other.row)
         assert torch.equal(one.views[0], other.views[0])
         assert 4 not in one.row
+
+
+@pytest.mark.data
+def test_an_evaluation_image_is_known_by_its_number_and_a_stray_one_is_refused(
+    forms: Path, tmp_path: Path, refused: Refused
+) -> None:
+    root = Path(shutil.copytree(forms / "flat", tmp_path / "imagenet"))
+    whole = open_split("imagenet", "eval", root).manifest
+    known = {file: whole.classes[label] for file, label in zip(whole.frame["file"], whole.labels, strict=True)}
+    lost = root / "val/ILSVRC2012_val_00000001.JPEG"
+    content = lost.read_bytes()
+    lost.unlink()
+    part = open_split("imagenet", "eval", root).manifest
+    assert len(part) == 7
+    assert {file: part.classes[label] for file, label in zip(part.frame["file"], part.labels, strict=True)} == {
+        file: wnid for file, wnid in known.items() if file != lost.name
+    }
+    for name, words in {
+        "preview.jpg": "none of ImageNet's evaluation images",
+        "ILSVRC2012_val_00000003.png": "image 3 twice, as ILSVRC2012_val_00000003.JPEG and ILSVRC2012_val_00000003.png",
+        "ILSVRC2012_val_00000003 copy.JPEG": "image 3 twice",
+        "ILSVRC2012_test_00000001.JPEG": "none of ImageNet's evaluation images",
+    }.items():
+        write(root / "val" / name, content)
+        with refused(str(root / "val"), name, words):
+            open_split("imagenet", "eval", root)
+        (root / "val" / name).unlink()
+        # The number of images is right again, which tells nothing.
+        write(tmp_path / VAL, tar({f"ILSVRC2012_val_{i:08d}.JPEG": content for i in range(2, 9)} | {name: content}))
+        (tmp_path / VAL).replace(root / VAL)
+        (root / "val").rename(root / "away")
+        with refused(str(root / VAL), name, words):
+            open_split("imagenet", "eval", root)
+        (root / "away").rename(root / "val")
+
+
+@pytest.mark.data
+def test_what_is_no_image_in_an_archive_is_left_out_and_an_image_in_no_class_refused(
+    own: Path, refused: Refused
+) -> None:
+    known = open_split("imagenet", "train", own).manifest
+    with tarfile.open(own / TRAIN) as archive:
+        inner = {member.name: archive.extractfile(member).read() for member in archive}
+    (own / TRAIN).write_bytes(tar({"README.txt": b"hello", "._n1.JPEG": b"mac"} | inner))
+    assert open_split("imagenet", "train", own).manifest.hash == known.hash
+    (own / TRAIN).write_bytes(tar({"preview.jpg": b"a stray"} | inner))
+    with refused(str(own / TRAIN), "preview.jpg", "which do not both lie in a class's folder"):
+        open_split("imagenet", "train", own)
+    (own / TRAIN).write_bytes(tar({"preview.jpg": b"a stray"}))
+    with refused(str(own / TRAIN), "preview.jpg", "it has no label"):
+        open_split("imagenet", "train", own)

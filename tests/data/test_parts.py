@@ -10,6 +10,7 @@ import pytest
 
 from sslticket.data import names, parts
 from sslticket.data.catalogue import DATASETS
+from sslticket.data.dataset import SPLITS
 from sslticket.data.opening import Source, open_split
 from sslticket.data.sharding import Packing, begin, pack
 from tests.digits import write_digits
@@ -18,7 +19,7 @@ Refused = Callable[..., AbstractContextManager[None]]
 
 
 def both(name: str, root: Path | None = None) -> list[Source]:
-    return [open_split(name, split, root) for split in parts.SPLITS]
+    return [open_split(name, split, root) for split in SPLITS]
 
 
 def test_the_official_counts_are_those_that_were_published() -> None:
@@ -26,6 +27,7 @@ def test_the_official_counts_are_those_that_were_published() -> None:
         "imagenet": (1000, (1_281_167, 50_000)),
         "places365": (365, (1_803_460, 36_500)),
         "places365_small": (365, (1_803_460, 36_500)),
+        "tiny_imagenet": (200, (100_000, 10_000)),
         "cifar10": (10, (50_000, 10_000)),
         "cifar100": (100, (50_000, 10_000)),
         "svhn": (10, (73_257, 26_032)),

@@ -1,0 +1,133 @@
+"""What ImageNet's evaluation images show, by the number in their names, from whichever published file tells it."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from sslticket.data.devkit import Devkit
+from sslticket.data.layouts import Ilsvrc
+from sslticket.errors import BadInput
+from sslticket.files import read_bytes
+
+_LARGEST = 1 << 28  # bytes of a list; that of the training images has 40 MB
+_OFFICIAL = re.compile(r"ILSVRC2012_val_(\d{8})(?:_(n\d{8}))?(?=$|[^\w])", re.IGNORECASE)
+_WNID = re.compile(r"\bn\d{8}\b")
+
+# A line of each holds an image's name and its class: Kaggle's table, the script that sorts the images into class
+# folders, and Caffe's list, whose classes are numbers unless somebody wrote their names.
+_PAIRS = ("LOC_val_solution.csv", "valprep.sh", "val.txt")
+_SYNSETS = "imagenet_2012_validation_synset_labels.txt"  # TensorFlow's: line n is the class of image n
+# Line n + 1 of each begins with the name of the class that lists call n.
+_ORDERS = ("synsets.txt", "synset_words.txt", "LOC_synset_mapping.txt", "imagenet_lsvrc_2015_synsets.txt")
+
+
+def official(name: str) -> tuple[int, str | None] | None:
+    """The number in an evaluation image's name, and the class where the name has that too; None in another name.
+
+    "ILSVRC2012_val_00000001.JPEG" is the official name, "ILSVRC2012_val_00000001_n01751748.JPEG" Hugging Face's.
+    """
+    found = _OFFICIAL.match(name.rpartition("/")[2])
+    return (int(found[1]), found[2]) if found else None
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The ground truth of the evaluation images.
+
+    Attributes:
+        place: the file or the kit that tells it.
+        wnids: the class of each image, by the number in the image's name.
+        classes: all of them, sorted.
+    """
+
+    place: Path
+    wnids: dict[int, str]
+    classes: tuple[str, ...]
+
+    @classmethod
+    def of(cls, folder: Path, layout: Ilsvrc) -> "Truth | None":
+        """What a folder's files tell: the development kit, or one of the lists that others made of it.
+
+        Raises:
+            BadInput: naming the file, if it is damaged or tells numbers without the classes that they stand for.
+        """
+        if kit := Devkit.of(folder, layout):
+            told = {place: kit.wnids[number] for place, number in enumerate(kit.truth, 1)}
+            return cls(kit.place, told, tuple(sorted(kit.wnids.values())))
+        homes = [folder, *(folder / name for name in layout.lists)]
+        if folder.name in ("ILSVRC", "CLS-LOC"):  # Kaggle's tables lie beside ILSVRC/Data/CLS-LOC
+            homes += folder.absolute().parents[:3]
+        for path in (home / name for name in _PAIRS for home in homes):
+            if path.is_file() and (told := _pairs(path, homes)):
+                return cls(path, told, tuple(sorted(set(told.values()))))
+        for path in (home / _SYNSETS for home in homes):
+            if path.is_file():
+                told = dict(enumerate(_first_words(path), 1))
+                return cls(path, told, tuple(sorted(set(told.values()))))
+        return None
+
+    def wnid(self, name: str, number: int) -> str:
+        """The class of an image.
+
+        Raises:
+            BadInput: if nothing is told of it.
+        """
+        if number not in self.wnids:
+            raise BadInput(
+                f"{self.place} tells what {len(self.wnids):,} evaluation images show, and not what {name} does; "
+                "get the whole file, or take the image away"
+            )
+        return self.wnids[number]
+
+
+def _pairs(path: Path, homes: list[Path]) -> dict[int, str]:
+    """Classes by the images' numbers, from a file whose lines hold a name and a class; other lines tell nothing."""
+    told: dict[int, str] = {}
+    order: list[str] = []
+    for count, line in enumerate(_lines(path), 1):
+        found = re.search(_OFFICIAL.pattern, line, re.IGNORECASE)
+        if not found:
+            continue
+        named = set(_WNID.findall(line.replace(found[0], " "))) | {found[2]} - {None}
+        number = re.search(r"[\s,](\d+)$", line)
+        if not named and number:
+            order = order or _order(path, homes)
+            if int(number[1]) < len(order):
+                named = {order[int(number[1])]}
+        image = int(found[1])
+        if len(named) != 1 or told.get(image) not in (None, *named):
+            raise BadInput(f"{path}, line {count}: {line[:80]!r} does not tell one class of one image; get it again")
+        told[image] = str(*named)
+    return told
+
+
+def _order(path: Path, homes: list[Path]) -> list[str]:
+    """The classes that a list's numbers stand for, which nothing but a list of the classes tells."""
+    for place in (home / name for name in _ORDERS for home in homes):
+        if place.is_file():
+            return _first_words(place)
+    raise BadInput(
+        f"{path} gives classes as numbers, and no list of the classes says what they stand for; put {_ORDERS[0]}, "
+        f"which is published with it, beside it, or if they stand for the sorted folders of the training images: "
+        f"(cd {path.parent}/train && LC_ALL=C ls) > {path.parent}/{_ORDERS[0]}"
+    )
+
+
+def _first_words(path: Path) -> list[str]:
+    """The class that each line of a file begins with."""
+    words = [line.split()[0] for line in _lines(path)]
+    if strange := next((word for word in words if not _WNID.fullmatch(word)), None if words else "nothing"):
+        raise BadInput(f"{path} holds {strange[:40]!r} where a class such as n01440764 belongs; get it again")
+    return words
+
+
+def _lines(path: Path) -> Iterator[str]:
+    """A text file's lines that are not empty."""
+    try:
+        text = read_bytes(path, _LARGEST).decode("utf-8-sig")
+    except OSError as error:
+        raise BadInput(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError:
+        raise BadInput(f"{path} is no text file; get it again") from None
+    return (line.strip() for line in text.splitlines() if line.strip())
