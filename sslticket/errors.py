@@ -4,9 +4,14 @@ import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+from sslticket.escaping import terminal
+
 
 class BadInput(ValueError):
     """What the user gave cannot be used; its one line names the thing and the fix (exit code 2)."""
+
+    def __str__(self) -> str:
+        return terminal(super().__str__())
 
 
 class Diverged(ArithmeticError):
@@ -67,4 +72,4 @@ def out_of_memory(error: BaseException) -> str | None:
 
 def one_line(error: Exception) -> str:
     """What an error says, in one line; its kind, where it says nothing."""
-    return " ".join(str(error).split()) or type(error).__name__
+    return terminal(" ".join(str(error).split())) or type(error).__name__

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from sslticket import hub
 from sslticket.data.inputs import Inputs
 from sslticket.errors import BadInput
+from sslticket.escaping import terminal
 from sslticket.files import written_whole
 from sslticket.masking import gate
 from sslticket.masking.mask import Mask, State, prunable
@@ -34,7 +35,7 @@ INITIAL = "initial.safetensors"
 """The file in a run's folder that holds W_0 as a dense ticket, from which the control `reset` is made."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Ticket:
     """A sparse trainable network.
 
@@ -75,8 +76,29 @@ class Ticket:
         }
         return cls(mask, masked, level, recipe, provenance, {name: each.clone() for name, each in (head or {}).items()})
 
+    @property
+    def density(self) -> float:
+        """The fraction that remains of the weights that the search might prune; rows and reports have the same."""
+        return self.mask.density
+
+    @property
+    def survivors(self) -> int:
+        """How many of these weights remain."""
+        return self.mask.survivors
+
+    def __repr__(self) -> str:
+        """One line: how dense it is, and where it is from as far as it tells."""
+        model, data, task = self.recipe.get("model"), *map(self.provenance.get, ("dataset", "objective"))
+        parts = {"": model, "on ": data, "by ": task}
+        named = " ".join(f"{word}{value}" for word, value in parts.items() if value is not None)
+        left = f"level {self.level}, density {self.density:.4%}: {self.survivors:,} of {self.mask.total:,} weights"
+        return terminal(f"<Ticket {named + ', ' if named else ''}{left}>")
+
     def apply(self, model: nn.Module, head: nn.Module | None = None) -> nn.Module:
         """Load W_k into somebody else's model and keep the pruned weights at 0 while it trains; returns the model.
+
+        The model's `state_dict` and `load_state_dict` keep the plain network's names, so it is saved, copied and loaded
+        as before; `remove` ends it.
 
         Args:
             model: the network; its own classification layer stays as it is.
@@ -114,7 +136,21 @@ class Ticket:
                 masked = Mask({name: self.head[name] != 0 for name in prunable(head)})
                 gate.attach(head, masked)
                 gate.set_mask(head, masked)
+                gate.cleaned(head)
+        gate.cleaned(model)
         return model
+
+    @staticmethod
+    def remove(model: nn.Module) -> nn.Module:
+        """Make a model that a ticket was applied to a plain network again, to deploy or export; returns the model.
+
+        Layers have their own classes and plain weights, exactly 0 where these are pruned. Nothing keeps these at 0 from
+        then on. A copy of the model, made before, stays as it was.
+
+        Raises:
+            BadInput: if a layer has parametrizations beside the ticket's mask.
+        """
+        return gate.released(model)
 
     def _check_head(self, head: nn.Module) -> None:
         if not self.head:

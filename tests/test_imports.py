@@ -8,6 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent / "sslticket"
 
 FLOORS = (
+    ("escaping",),
     ("errors",),
     ("randomness", "units", "files", "origin", "plain", "processes"),
     ("machine", "status", "hub", "fit", "data", "models", "masking"),
@@ -26,6 +27,7 @@ PURE = (
     "recipe",
     "files",
     "status",
+    "escaping",
     "errors",
     "randomness",
     "machine",

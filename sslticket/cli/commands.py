@@ -8,6 +8,7 @@ from pathlib import Path
 from sslticket import hub
 from sslticket.cli import analyse, data, evaluate, export, flags, watch
 from sslticket.cli.outcome import finish
+from sslticket.escaping import block, terminal
 from sslticket.machine import Machine
 
 _ABOUT = """Lottery tickets from limited or no supervision.
@@ -101,7 +102,7 @@ def _report(given: argparse.Namespace) -> None:
 
     written = report.write(given.runs, given.output, figures=given.figures, kind=given.format, latex=given.latex)
     if written.text:
-        print(written.text)
+        print(block(written.text))
     _print_notes(written.notes)
     if written.figures:
         print(f"figures: {len(written.figures)} in {given.figures}")
@@ -120,7 +121,7 @@ def _rows(given: argparse.Namespace) -> None:
 
 def _print_notes(notes: Sequence[str]) -> None:
     for note in notes:
-        print(f"note: {note}")
+        print(f"note: {terminal(note)}")
 
 
 def _inspect(given: argparse.Namespace) -> None:

@@ -1,6 +1,5 @@
 """A recipe file as a command: flags, then the search."""
 
-import shlex
 import sys
 import traceback
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from sslticket import processes
 from sslticket.cli import flags
 from sslticket.cli.outcome import finish
 from sslticket.errors import BadInput
+from sslticket.escaping import block, shell, terminal
 from sslticket.evaluation.proposal import proposed
 from sslticket.machine import Machine
 from sslticket.recipe import Recipe
@@ -29,10 +29,10 @@ def _run(recipe: Recipe, words: Sequence[str]) -> None:
     planned = plan(recipe, machine, given["out"], trial="length" in given and "rewind" not in given)
     first = processes.rank() == 0
     if planned.notice and first:
-        print(f"note: {planned.notice}", file=sys.stderr)
+        print(f"note: {terminal(planned.notice)}", file=sys.stderr)
     if given["dry_run"]:
         if first:
-            print(planned.text())
+            print(block(planned.text()))
         return
     from sslticket.search.run import run as search  # imports accelerate, which a dry run does not need
 
@@ -40,12 +40,13 @@ def _run(recipe: Recipe, words: Sequence[str]) -> None:
     if not first:
         return
     for path, reason in sorted(bad.items())[:10]:
-        print(f"skipped {path}: {reason}")
+        print(terminal(f"skipped {path}: {reason}"))
     print(f"{len(bad):,} images could not be read" if bad else "every image could be read")
     print(f"tickets of levels 0 to {planned.levels}: {planned.folder.path / 'tickets'}")
     if protocol := proposed(recipe.to_dict()):
-        part = f" --part {shlex.quote(recipe.data.part)}" if recipe.data.part else ""
-        print(f"next: sslticket evaluate {planned.folder.path} --protocol {protocol.name}{part} --controls random")
+        part = f" --part {shell(recipe.data.part)}" if recipe.data.part else ""
+        run = shell(str(planned.folder.path))
+        print(f"next: sslticket evaluate {run} --protocol {protocol.name}{part} --controls random")
 
 
 def resolve(recipe: Recipe, given: dict[str, object]) -> Recipe:

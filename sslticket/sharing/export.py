@@ -6,6 +6,7 @@ from pathlib import Path
 
 from sslticket import hub
 from sslticket.errors import BadInput
+from sslticket.escaping import shell
 from sslticket.files import folder_written_whole, write_json
 from sslticket.sharing import card, states
 from sslticket.sharing.config import config
@@ -70,7 +71,7 @@ def _folder(place: Path | str, out: Path, licence: str | None) -> str:
         if measured.curve:
             (folder / card.CURVE).write_bytes(measured.curve)
     curve = "with a curve" if measured.curve else "without a curve: no row of an evaluation lay beside the ticket"
-    return f"{out}\n{told['level']}; {curve}\nread {out / 'README.md'}, then: hf upload USER/NAME {out}"
+    return f"{out}\n{told['level']}; {curve}\nread {out / 'README.md'}, then: hf upload USER/NAME {shell(str(out))}"
 
 
 @contextmanager

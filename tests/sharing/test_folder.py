@@ -13,7 +13,6 @@ from torch import nn
 
 from sslticket.errors import BadInput
 from sslticket.files import write_row
-from sslticket.sharing import card
 from sslticket.sharing.export import export
 from sslticket.ticket import Ticket
 from tests.sharing.conftest import made
@@ -201,7 +200,3 @@ def test_a_ticket_that_tells_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="does not tell where it is from") as caught:
         export(tmp_path / "ticket.safetensors", tmp_path / "out")
     assert "\n" not in str(caught.value)
-
-
-def test_names_in_a_card_are_text() -> None:
-    assert card._cell("<b>|x\ny") == "&lt;b>\\|x y"
