@@ -2,22 +2,30 @@
 
 import fcntl
 import json
+import math
 import os
 import shutil
 import socket
 import stat
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO, TextIO
 
-from sslticket.errors import BadInput
+from sslticket.errors import BadInput, one_line
 
 # The only way to learn the mask is to set it; done once, before there are threads.
 _UMASK = os.umask(0o077)
 os.umask(_UMASK)
 _ABANDONED = 3600.0  # seconds without a write
+
+MOST_JSON = 1 << 22
+"""Bytes of a JSON file, unless more are allowed: ten times the longest recipe's."""
+_DEEPEST = 32  # of JSON: a recipe is nested six times
+_DIGITS = 40
+_FIX = "copy it anew, or delete it and run the command that made it again"
 
 
 @contextmanager
@@ -118,28 +126,129 @@ def _taken(lock: Path) -> TextIO:
         file.close()  # whoever held it took the file away, and another may be there by now
 
 
+@contextmanager
+def regular(path: Path) -> Iterator[tuple[BinaryIO, int]]:
+    """A file that is open for reading, and its size in bytes.
+
+    Raises:
+        BadInput: if it is a folder, or a pipe or a device, which might be waited for for ever.
+        OSError: if it is not there or cannot be read.
+    """
+    with open(path, "rb", opener=_at_once) as file:  # Path.open has no opener
+        state = os.fstat(file.fileno())
+        if not stat.S_ISREG(state.st_mode):
+            raise BadInput(f"{path} is no file but a pipe or a device; give a file")
+        yield file, state.st_size
+
+
+def _at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
 def read_bytes(path: Path, most: int) -> bytes:
-    """All of a regular file, which is looked at before a byte of it is read.
+    """All of a regular file, whose size is looked at before a byte of it is read.
 
     Args:
         path: of the file.
         most: bytes that it may have.
 
     Raises:
-        BadInput: if it is a pipe, a device or a folder, or has more bytes.
+        BadInput: if it is no regular file, or has more bytes.
         OSError: if it is not there or cannot be read.
     """
-    # A pipe that nobody writes to would be waited for.
-    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:  # noqa: PTH123  # no path
-        state = os.fstat(file.fileno())
-        if not stat.S_ISREG(state.st_mode):
-            raise BadInput(f"{path} is no file but a folder, a pipe or a device; give a file")
-        if state.st_size > most:
-            raise BadInput(f"{path} has {state.st_size:,} bytes where at most {most:,} are read; it is another file")
-        content = file.read(most + 1)  # what grows meanwhile, or tells no size, ends here
-    if len(content) > most:
-        raise BadInput(f"{path} has more than the {most:,} bytes that are read; it is another file")
+    with regular(path) as (file, size):
+        # What grows meanwhile, or tells no size, ends here too.
+        content = file.read(most + 1) if size <= most else b""
+    if max(size, len(content)) > most:
+        raise BadInput(f"{path} has more than the {most:,} bytes that such a file may have; it is another file")
     return content
+
+
+def read_json(path: Path, *, most: int = MOST_JSON, finite: bool = True, fix: str = _FIX) -> Any:
+    """The value in a JSON file, by `parse_json`.
+
+    Raises:
+        BadInput: naming the file, if it is too large, no regular file, or no such JSON.
+        OSError: if it is not there or cannot be read.
+    """
+    return parse_json(read_bytes(path, most), str(path), most=most, finite=finite, fix=fix)
+
+
+def parse_json(text: bytes | str, what: str, *, most: int = MOST_JSON, finite: bool = True, fix: str = _FIX) -> Any:
+    """The value of JSON text that may come from anywhere: the only place where JSON is read.
+
+    Args:
+        text: in UTF-8 if it is bytes.
+        what: it is, such as its file, in a complaint.
+        most: bytes or characters that it may have.
+        finite: NaN and infinities are refused.
+        fix: what to do about one that is refused.
+
+    Raises:
+        BadInput: if it is longer, no JSON, nested more than 32 times, holds a key twice, a whole number of more than
+            40 digits, or a character that is none.
+    """
+    try:
+        if len(text) > most:
+            raise ValueError(f"it is longer than {most:,} bytes")
+        plain = text.decode("utf-8-sig") if isinstance(text, bytes) else text
+        value = (_FINITE if finite else _ANY).decode(plain)
+        if plain.count("[") + plain.count("{") > _DEEPEST and _is_deeper(value, _DEEPEST):
+            raise ValueError(f"it is nested more than {_DEEPEST} times")
+        # Names of files that are no UTF-8 hold halves of characters, by the rule of `os.fsdecode`, and no others do.
+        if "\\u" in plain:
+            json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogateescape")
+    except RecursionError:
+        raise BadInput(f"{what} is damaged (it is nested more than {_DEEPEST} times); {fix}") from None
+    except ValueError as error:
+        raise BadInput(f"{what} is damaged ({_why(error)}); {fix}") from None
+    return value
+
+
+def _why(error: ValueError) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return f"byte {error.start} is no UTF-8"
+    if isinstance(error, UnicodeEncodeError):
+        return "it holds half a character"
+    if isinstance(error, json.JSONDecodeError):
+        return f"no JSON: {error.msg} at line {error.lineno}, column {error.colno}"
+    return one_line(error)
+
+
+def _is_deeper(value: Any, most: int) -> bool:
+    level = [value]
+    for _ in range(most + 1):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, (dict, list))
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+    return bool(level)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
+        raise ValueError(f"the key {twice[:80]!r} is in it twice")
+    return found
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > _DIGITS:
+        raise ValueError(f"a number of {len(digits):,} digits")
+    return int(digits)
+
+
+def _number(digits: str) -> float:
+    if math.isfinite(number := float(digits)):
+        return number
+    raise ValueError(f"a number that is not finite, {digits[:40]}")
+
+
+_ANY = json.JSONDecoder(object_pairs_hook=_once, parse_int=_whole)
+_FINITE = json.JSONDecoder(object_pairs_hook=_once, parse_int=_whole, parse_float=_number, parse_constant=_number)
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

@@ -1,6 +1,5 @@
 """What a process is doing, in a small file that it renews every few seconds; `sslticket watch` reads it."""
 
-import json
 import os
 import socket
 import time
@@ -8,9 +7,11 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from sslticket.files import runs, write_json
+from sslticket.files import read_json, runs, write_json
 
 FOLDER = ".status"
+_LONGEST = 1 << 16  # bytes of a file
+_MOST = 1e15  # of any number in it
 SILENT = 120.0  # seconds without a word after which a process on another machine is taken for dead
 
 
@@ -77,6 +78,32 @@ def own(folder: Path) -> Path:
 def _files(folder: Path) -> Iterator[tuple[Path, Status]]:
     for path in sorted((folder / FOLDER).glob("*.json")):
         try:
-            yield path, Status(**json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):
+            # A loss that is no number is written too.
+            told = read_json(path, most=_LONGEST, finite=False)
+        except (OSError, ValueError):
             continue
+        if isinstance(told, dict) and told.keys() == _KINDS.keys() and all(map(_fits, told, told.values())):
+            yield path, Status(**told)
+
+
+_NUMBER = (int, float)
+_KINDS: dict[str, tuple[type, ...]] = {
+    "task": (str,),
+    "step": (int,),
+    "steps": (int,),
+    "rate": _NUMBER,
+    "loss": _NUMBER,
+    "probe": (*_NUMBER, type(None)),
+    "left": (*_NUMBER, type(None)),
+    "host": (str,),
+    "pid": (int,),
+    "time": _NUMBER,
+}
+"""Of a status, in the order in which it is written."""
+
+
+def _fits(name: str, value: object) -> bool:
+    """Whether it is of a field's type, and a number that can be shown; a loss may be none."""
+    if type(value) not in _KINDS[name]:
+        return False
+    return not isinstance(value, _NUMBER) or abs(value) <= _MOST or name == "loss"

@@ -3,10 +3,9 @@
 docs/ticket-format.md describes the file byte by byte.
 """
 
-import hashlib
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,18 +13,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from sslticket import hub
+from sslticket import headers, hub
+from sslticket import tensors as tensorfile
 from sslticket.data.inputs import Inputs
-from sslticket.errors import BadInput
+from sslticket.errors import BadInput, one_line
 from sslticket.escaping import terminal
 from sslticket.files import written_whole
 from sslticket.masking import gate
 from sslticket.masking.mask import Mask, State, prunable
 from sslticket.masking.packing import pack, unpack
+from sslticket.tensors import is_finite, is_shape, is_whole
 
 FORMATS = (1, 2)
 """Versions of the file that can be read. Format 2 has the classification layer of W_k beside the backbone; a ticket
@@ -33,6 +33,11 @@ without one is still written as format 1, byte for byte as before."""
 
 INITIAL = "initial.safetensors"
 """The file in a run's folder that holds W_0 as a dense ticket, from which the control `reset` is made."""
+
+
+_MOST_WEIGHTS, _TIMES = 1 << 26, 256
+"""What masks may cover: 2^26 weights, and 256 more for each byte of the file, as many as a byte of gaps can tell of.
+A layer that lost every weight needs no byte at all, so that a small file could otherwise ask for any memory."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -175,7 +180,7 @@ class Ticket:
     @cached_property
     def hash(self) -> str:
         """16 hex digits over everything the file holds."""
-        return _digest(*self._packed)
+        return tensorfile.digest(*self._packed)
 
     def save(self, path: Path | str) -> None:
         """Write the ticket as one safetensors file, whole or not at all."""
@@ -220,47 +225,45 @@ class Ticket:
         Raises:
             BadInput: if the file is missing, cut short, changed, of a newer format, or no ticket.
         """
-        header, tensors = _read(hub.file_of(path))
-        found = _digest({name: value for name, value in header.items() if name != "hash"}, tensors)
-        if header.get("hash") != found:
-            raise BadInput(f"{path} is a damaged ticket: its content does not match its hash; copy it anew")
+        file = hub.file_of(path)
+        header, tensors = _read(file)
         try:
-            ticket = cls._unpacked(header, tensors)
-        except (KeyError, TypeError, ValueError, AttributeError, MemoryError, OverflowError) as error:
-            raise BadInput(f"{path} is a damaged ticket: {_short(error)}; find it again or copy it anew") from error
-        vars(ticket)["hash"] = found  # it need not be packed again to be named
+            ticket = cls._unpacked(header, tensors, most=_MOST_WEIGHTS + _TIMES * file.stat().st_size)
+        except (KeyError, ValueError) as error:
+            raise _damaged(path, one_line(error)) from None
+        vars(ticket)["hash"] = header["hash"]  # it need not be packed again to be named
         return ticket
 
     @classmethod
-    def _unpacked(cls, header: dict[str, Any], tensors: dict[str, Tensor]) -> "Ticket":
-        weights: State = {}
-        masks: dict[str, Tensor] = {}
-        expected: set[str] = set()
-        for name in header["order"]:
-            if name not in header["layers"]:
-                weights[name] = tensors[f"whole/{name}"]
-                expected.add(f"whole/{name}")
-                continue
-            layer, data, values = header["layers"][name], tensors[f"mask/{name}"], tensors[f"kept/{name}"]
-            expected |= {f"mask/{name}", f"kept/{name}"}
-            shape = tuple(layer["shape"])
-            if data.dtype != torch.uint8 or not values.dtype.is_floating_point:
-                raise ValueError(f"{name} has a mask of {data.dtype} and weights of {values.dtype}")
-            alive = torch.from_numpy(unpack(layer["coding"], data.numpy(), int(np.prod(shape, dtype=np.int64))))
-            if not int(alive.sum()) == layer["kept"] == len(values):
-                counts = f"{int(alive.sum())} in its mask, {layer['kept']} in the header, {len(values)} weights"
-                raise ValueError(f"the survivors of {name} differ: {counts}")
-            whole = torch.zeros(alive.numel(), dtype=values.dtype)
-            whole[alive] = values
-            weights[name], masks[name] = whole.view(shape), alive.view(shape)
-        head = {name: tensors[f"head/{name}"] for name in header.get("head", ())}
-        expected |= {f"head/{name}" for name in head}
+    def _unpacked(cls, header: dict[str, Any], tensors: dict[str, Tensor], most: int) -> "Ticket":
+        """The ticket of a file, whose tensors are as large as they can be; `most` weights can be in its masks."""
+        layers, order, names = header["layers"], header["order"], header.get("head", [])
+        expected = {f"head/{name}" for name in names}
+        for name in order:
+            expected |= {f"mask/{name}", f"kept/{name}"} if name in layers else {f"whole/{name}"}
         if odd := tensors.keys() ^ expected:
             raise ValueError(f"{min(odd)} is listed or stored, but not both")
+        for name, layer in layers.items():
+            if not is_shape(layer["shape"], most):
+                raise ValueError(
+                    f"{name} has the shape {str(layer['shape'])[:80]}, of which such a file has no weights"
+                )
+            most -= math.prod(layer["shape"])
+        for name, value in tensors.items():
+            if not is_finite(value):
+                raise ValueError(f"{name} holds a weight that is not finite")
+        weights: State = {}
+        masks: dict[str, Tensor] = {}
+        for name in order:
+            if name in layers:
+                weights[name], masks[name] = _layer(name, layers[name], tensors)
+            else:
+                weights[name] = tensors[f"whole/{name}"]
         mask = Mask(masks)
         if header["density"] != mask.density:
             raise ValueError(f"a density of {header['density']} in the header and {mask.density} in the masks")
-        return cls(mask, weights, int(header["level"]), dict(header["recipe"]), dict(header["provenance"]), head)
+        head = {name: tensors[f"head/{name}"] for name in names}
+        return cls(mask, weights, header["level"], header["recipe"], header["provenance"], head)
 
     @classmethod
     def header(cls, path: Path | str) -> Mapping[str, Any]:
@@ -269,9 +272,7 @@ class Ticket:
         Raises:
             BadInput: if the file is missing, cut short, of a newer format, or no ticket.
         """
-        file = hub.file_of(path)
-        with _opened(file) as opened:
-            return _header(file, opened)
+        return _read(hub.file_of(path), whole=False)[0]
 
 
 def run_of(path: Path) -> Path:
@@ -279,45 +280,34 @@ def run_of(path: Path) -> Path:
     return path.parent.parent if path.parent.name == "tickets" else path.parent
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    with _opened(path) as file:
-        header = _header(path, file)
-        return header, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    if not path.is_file():
+def _read(path: Path, *, whole: bool = True) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Header and tensors of a ticket file; the header's fields are all there and of their types."""
+    if not path.exists():
         raise BadInput(f"there is no ticket at {path}; give the path of a .safetensors file that a search wrote")
-    try:
-        with safe_open(path, framework="pt") as file:
-            yield file
-    except BadInput:
-        raise
-    except (SafetensorError, ValueError, OSError) as error:
-        raise BadInput(f"{path} is no whole safetensors file ({_short(error)}); copy it anew") from error
-
-
-def _header(path: Path, file: Any) -> dict[str, Any]:
-    """The ticket's part of an open file's metadata."""
-    try:
-        header = json.loads((file.metadata() or {})["sslticket"])
-    except KeyError:
-        raise BadInput(f"{path} is a safetensors file, but no ticket of sslticket") from None
-    if not isinstance(header, dict) or header.get("format") not in FORMATS:
-        found = header.get("format") if isinstance(header, dict) else None
+    header, tensors = tensorfile.read(path, "sslticket", what="ticket of sslticket", fix="copy it anew", whole=whole)
+    if header.get("format") not in FORMATS:
         known = " and ".join(map(str, FORMATS))
+        found = repr(header.get("format"))[:40]
         raise BadInput(f"{path} has ticket format {found}, this version reads formats {known}; update sslticket")
-    return header
+    if fault := headers.wrong(header):
+        raise _damaged(path, fault)
+    return header, tensors
 
 
-def _digest(header: dict[str, Any], tensors: dict[str, Tensor]) -> str:
-    digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
-    for name in sorted(tensors):
-        digest.update(f"{name} {tensors[name].dtype} {list(tensors[name].shape)}".encode())
-        digest.update(tensors[name].contiguous().view(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()[:16]
+def _layer(name: str, layer: dict[str, Any], tensors: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """A layer's weights and its mask, in a shape that has been looked at."""
+    data, values, shape = tensors[f"mask/{name}"], tensors[f"kept/{name}"], layer["shape"]
+    if data.dtype != torch.uint8 or not values.dtype.is_floating_point or data.dim() != 1 or values.dim() != 1:
+        raise ValueError(f"{name} has a mask of {data.dtype} and weights of {values.dtype}, or not in a row")
+    alive = torch.from_numpy(unpack(layer["coding"], data.numpy(), math.prod(shape)))
+    kept = int(np.count_nonzero(alive.numpy()))
+    if not is_whole(layer["kept"], kept, kept) or len(values) != kept:
+        counts = f"{kept} in its mask, {str(layer['kept'])[:40]} in the header, {len(values)} weights"
+        raise ValueError(f"the survivors of {name} differ: {counts}")
+    weights = torch.zeros(alive.numel(), dtype=values.dtype)
+    weights[alive] = values
+    return weights.view(shape), alive.view(shape)
 
 
-def _short(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0]
+def _damaged(path: Path | str, why: str) -> BadInput:
+    return BadInput(f"{path} is a damaged ticket: {why}; find it again or copy it anew")

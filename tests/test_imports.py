@@ -10,8 +10,9 @@ ROOT = Path(__file__).parent.parent / "sslticket"
 FLOORS = (
     ("escaping",),
     ("errors",),
-    ("randomness", "units", "files", "origin", "plain", "processes"),
-    ("machine", "status", "hub", "fit", "data", "models", "masking"),
+    ("files",),
+    ("randomness", "units", "origin", "plain", "processes", "tensors"),
+    ("machine", "status", "hub", "headers", "fit", "data", "models", "masking"),
     ("recipe", "ticket"),
     ("objectives",),
     ("training",),

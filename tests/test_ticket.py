@@ -11,7 +11,8 @@ from sslticket import models
 from sslticket.errors import BadInput
 from sslticket.masking import gate
 from sslticket.masking.mask import Mask, prunable
-from sslticket.ticket import Ticket, _digest
+from sslticket.tensors import digest
+from sslticket.ticket import Ticket
 
 
 def make(density: float = 0.1, model: str = "resnet20") -> Ticket:
@@ -101,7 +102,7 @@ def rewritten(path: Path, change: object, *, rehash: bool = False) -> None:
     change(header, tensors)  # type: ignore[operator]
     if rehash:
         header.pop("hash", None)
-        header["hash"] = _digest(header, tensors)
+        header["hash"] = digest(header, tensors)
     save_file(tensors, path, metadata={"sslticket": json.dumps(header)})
 
 

@@ -95,7 +95,7 @@ class Survey:
         # Earlier versions started every training at the rewind point, and did not say so.
         told, clock = row.get("start", "k"), subject.task.protocol.start
         own = subject.task.control == "ticket" or "replicate" in row
-        return own and (told == clock or not row["rewind_samples"]) and self.analysis.has(row)
+        return own and (told == clock or not row.get("rewind_samples")) and self.analysis.has(row)
 
     def left(self) -> list[Subject]:
         """Those whose rows are not done."""

@@ -3,22 +3,18 @@
 They are a cache and may be deleted at any time.
 """
 
-import json
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-
+from sslticket import tensors
 from sslticket.analysis.subjects import Course, subnetwork
 from sslticket.errors import BadInput
 from sslticket.evaluation.claims import claimed
 from sslticket.evaluation.images import Gallery
 from sslticket.evaluation.score import Exam, Examiner, seeds_of
-from sslticket.files import written_whole
 from sslticket.masking import gate
 from sslticket.masking.mask import State
 from sslticket.randomness import Seeds, derive
@@ -46,8 +42,7 @@ class Endpoint:
 
     def save(self, path: Path) -> None:
         """Write the endpoint, whole or not at all."""
-        with written_whole(path) as temporary:
-            save_file(self.state, temporary, metadata={"endpoint": json.dumps(dict(self.told))})
+        tensors.write(path, "endpoint", self.told, self.state)
 
 
 class Endpoints:
@@ -146,12 +141,9 @@ def _seeds(seed: int, order: int) -> Seeds:
 
 
 def _read(path: Path, *, whole: bool) -> Endpoint:
-    try:
-        with safe_open(path, framework="pt") as file:
-            told = dict(json.loads(file.metadata()["endpoint"]))
-            names = file.keys() if whole else ()
-            state = {name: file.get_tensor(name) for name in names}
-            told["data_hash"]
-            return Endpoint(state, told)
-    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
-        raise BadInput(f"{path} is damaged; delete it and run the same command again") from error
+    fix = "delete it and run the same command again"
+    told, state = tensors.read(path, "endpoint", what="endpoint", fix=fix, whole=whole)
+    if not isinstance(told.get("data_hash"), str):
+        raise BadInput(f"{path} is damaged (it does not tell its images); {fix}")
+    told.pop("hash", None)
+    return Endpoint(state, told)

@@ -1,7 +1,6 @@
 """`sslticket watch`: what searches and evaluations are doing, from their files alone."""
 
 import argparse
-import json
 import shutil
 import sys
 import time
@@ -13,6 +12,7 @@ from sslticket import status
 from sslticket.cli import flags
 from sslticket.errors import BadInput
 from sslticket.escaping import terminal
+from sslticket.files import read_json
 from sslticket.status import Status
 from sslticket.units import duration
 
@@ -83,8 +83,8 @@ def _runs(folders: Sequence[Path]) -> list[Path]:
 def _tickets(run: Path) -> list[str]:
     """How far the search is."""
     try:
-        search = json.loads((run / "recipe.json").read_text(encoding="utf-8"))["recipe"]["search"]
-        levels = search.get("levels") or search.get("rounds") or 1  # a search that says neither finds one ticket
+        search = read_json(run / "recipe.json")["recipe"]["search"]
+        levels = int(search.get("levels") or search.get("rounds") or 1)  # one that says neither finds one ticket
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return []  # a lone ticket's folder
     there = len(list((run / "tickets").glob("level-*.safetensors")))

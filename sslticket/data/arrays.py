@@ -222,9 +222,10 @@ def _svhn_part(path: Path) -> tuple[np.ndarray, np.ndarray]:
         content = mat.read(read_bytes(path, _LARGEST), ("X", "y"), path)
     except OSError as error:
         raise _unread(path, error) from error
-    pixels, numbers = content.get("X"), content.get("y")
+    pixels, numbers = content.get("X", 0), content.get("y", 0)
     whole = isinstance(pixels, np.ndarray) and isinstance(numbers, np.ndarray)
-    if not whole or pixels.dtype != np.uint8 or pixels.shape != (32, 32, 3, numbers.size):
+    fits = whole and pixels.dtype == np.uint8 and pixels.shape == (32, 32, 3, numbers.size)
+    if not fits:
         raise BadInput(f"{path} is no SVHN file: it needs X of 32 x 32 x 3 x N bytes and N labels y; download it again")
     return pixels.transpose(3, 0, 1, 2), checked_labels(path, numbers.ravel(), 1, 10) % 10
 

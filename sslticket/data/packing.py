@@ -1,7 +1,6 @@
 """Small images in class folders, decoded once and kept as one array."""
 
 import hashlib
-import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -14,7 +13,9 @@ from sslticket.data.decoding import FORMATS, UNREADABLE, upright
 from sslticket.data.folders import Listing
 from sslticket.data.listings import cache_folder
 from sslticket.errors import BadInput
-from sslticket.files import locked, write_json, written_whole
+from sslticket.files import locked, read_json, write_json, written_whole
+
+_NOTES = 1 << 30  # bytes of the notes about images that cannot be read, a line each
 
 
 def packed(images: Listing, size: int, channels: int) -> tuple[np.ndarray, dict[str, str]]:
@@ -40,7 +41,7 @@ def packed(images: Listing, size: int, channels: int) -> tuple[np.ndarray, dict[
         with locked(place):  # one process decodes, for those beside it too
             if not place.exists():
                 _pack(images, size, channels, place, notes)
-    return np.load(place, mmap_mode="r"), json.loads(notes.read_text())
+    return np.load(place, mmap_mode="r"), read_json(notes, most=_NOTES)
 
 
 def _pack(images: Listing, size: int, channels: int, place: Path, notes: Path) -> None:

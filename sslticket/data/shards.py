@@ -8,7 +8,6 @@ OUT/train/split.json                classes and shards; written last, so a split
 OUT/eval/...
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,10 @@ import pandas as pd
 from sslticket.data.dataset import Split
 from sslticket.data.folders import Listing
 from sslticket.errors import BadInput, one_line
+from sslticket.files import read_json
 
 FORMAT = 1
+_LONGEST = 1 << 26  # bytes of a file that tells of a split: names of 22,000 classes, and 500 shards
 _COLUMNS = {"file": "object", "label": "int64", "shard": "int64", "offset": "int64", "size": "int64"}
 
 
@@ -81,10 +82,8 @@ def check_size(path: Path, size: int) -> None:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BadInput(f"{path} is damaged ({one_line(error)}); copy it anew or pack again") from error
+    fix = "copy it anew or pack again"
+    content = read_json(path, most=_LONGEST, fix=fix)
     if not isinstance(content, dict):
-        raise BadInput(f"{path} is damaged; copy it anew or pack again")
+        raise BadInput(f"{path} is damaged (it holds no names and values); {fix}")
     return content

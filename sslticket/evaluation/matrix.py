@@ -1,6 +1,5 @@
 """The matrix as work: which rows are not there yet, and the trainings that fill them."""
 
-import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -197,7 +196,7 @@ class Matrix:
         """What this very training has shown before, from the donor's row; None where there is none."""
         if training.donor is None:
             return None
-        row = json.loads(training.donor.read_text(encoding="utf-8"))
+        row = row_of(training.donor) or {}
         # Of the donor's own ticket, which may tell what older ones do not.
         about = {"source_hash", *self.about(training.like)}
         return {name: value for name, value in row.items() if name not in about}
@@ -283,4 +282,4 @@ class Matrix:
 
 
 def _computed(row: Path) -> str:
-    return computed(json.loads(row.read_text(encoding="utf-8")))
+    return computed(row_of(row) or {})

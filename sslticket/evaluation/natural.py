@@ -1,19 +1,17 @@
 """Natural zeros: the weights that training takes to zero by itself, before anything is pruned."""
 
-import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from sslticket.errors import BadInput
-from sslticket.files import written_whole
+from sslticket import tensors
+from sslticket.errors import BadInput, one_line
 from sslticket.masking.magnitudes import MACHINE_PRECISION
 from sslticket.masking.mask import Mask
 
@@ -55,9 +53,8 @@ class Natural:
         """Write the mask, a bit a weight, whole or not at all."""
         bits = {name: torch.from_numpy(np.packbits(layer.numpy())) for name, layer in self.mask.items()}
         shapes = {name: list(layer.shape) for name, layer in self.mask.items()}
-        header = json.dumps({"shapes": shapes, "told": self.told, "density": self.mask.density})
-        with written_whole(path) as temporary:
-            save_file(bits, temporary, metadata={"natural": header})
+        header = {"shapes": shapes, "told": self.told, "density": self.mask.density}
+        tensors.write(path, "natural", header, bits)
 
     @classmethod
     def load(cls, path: Path) -> "Natural":
@@ -66,20 +63,24 @@ class Natural:
         Raises:
             BadInput: if the file is damaged.
         """
+        fix = "delete it and run the same command again"
+        header, bits = tensors.read(path, "natural", what="file of natural zeros", fix=fix)
         try:
-            with safe_open(path, framework="pt") as file:
-                header = json.loads(file.metadata()["natural"])
-                layers = {
-                    name: torch.from_numpy(_unpacked(file.get_tensor(name).numpy(), shape))
-                    for name, shape in header["shapes"].items()
-                }
-            mask = Mask(layers)
-            if mask.density != header["density"]:
+            shapes, told, density = header["shapes"], dict(header["told"]), header["density"]
+            if not shapes or shapes.keys() != bits.keys():
+                raise ValueError("its layers are not the ones that it tells")
+            mask = Mask(
+                {name: torch.from_numpy(_unpacked(bits[name].numpy(), shape)) for name, shape in shapes.items()}
+            )
+            if mask.density != density:
                 raise ValueError("its density is not the one it tells")
-            return cls(mask, dict(header["told"]))
-        except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
-            raise BadInput(f"{path} is damaged; delete it and run the same command again") from error
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise BadInput(f"{path} is damaged ({one_line(error)}); {fix}") from None
+        return cls(mask, told)
 
 
-def _unpacked(bits: np.ndarray, shape: list[int]) -> np.ndarray:
-    return np.unpackbits(bits, count=int(np.prod(shape, dtype=np.int64))).astype(bool).reshape(shape)
+def _unpacked(bits: np.ndarray, shape: object) -> np.ndarray:
+    if bits.dtype != np.uint8 or bits.ndim != 1 or not tensors.is_shape(shape, 8 * len(bits)):
+        raise ValueError(f"{len(bits):,} bytes of bits for the shape {str(shape)[:80]}")
+    sides = cast(list[int], shape)
+    return np.unpackbits(bits, count=math.prod(sides)).view(bool).reshape(sides)

@@ -1,6 +1,5 @@
 """How long a training will take, from how long others took."""
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -11,7 +10,14 @@ from sslticket.data.catalogue import dataset
 from sslticket.errors import BadInput
 from sslticket.evaluation import protocols
 from sslticket.evaluation.protocols import Protocol
+from sslticket.files import read_json
 from sslticket.training.numerics import computed
+
+_WANTED = dict.fromkeys(("device", "precision", "model", "protocol"), (str,)) | {
+    "samples": (int,),
+    "seconds": (int, float),
+}
+"""What a row must tell, and its types."""
 
 
 def image_size(protocol: Protocol) -> int:
@@ -51,9 +57,8 @@ def _scores(runs: Iterable[Path]) -> Iterator[dict[str, Any]]:
     for run in runs:
         for file in sorted((run / "rows").glob("level-*.jsonl")):
             try:
-                row = json.loads(file.read_text(encoding="utf-8"))
+                row = read_json(file)
             except (OSError, ValueError):
                 continue
-            wanted = ("device", "precision", "samples", "seconds", "model", "protocol")
-            if isinstance(row, dict) and all(key in row for key in wanted):
+            if isinstance(row, dict) and all(type(row.get(key)) in kinds for key, kinds in _WANTED.items()):
                 yield row

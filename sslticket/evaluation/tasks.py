@@ -1,6 +1,5 @@
 """The matrix of measurements: which tickets, beside which controls, under which protocols, with which seeds."""
 
-import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from sslticket.data.catalogue import DATASETS
 from sslticket.errors import BadInput
 from sslticket.evaluation.controls import DRAWN_ANEW
 from sslticket.evaluation.protocols import Protocol, resolve
+from sslticket.files import read_json
 from sslticket.ticket import Ticket, run_of
 
 Head = Literal["own", "new"]
@@ -78,11 +78,10 @@ def row_of(path: Path) -> dict[str, Any] | None:
     """
     if not path.exists():
         return None
-    try:
-        row: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        row["ticket_hash"]
-    except (ValueError, KeyError, TypeError):
-        raise BadInput(f"{path} is damaged; delete it and run the same command again") from None
+    fix = "delete it and run the same command again"
+    row = read_json(path, fix=fix)
+    if not isinstance(row, dict) or not isinstance(row.get("ticket_hash"), str):
+        raise BadInput(f"{path} is damaged (it tells of no ticket); {fix}")
     return row
 
 

@@ -19,18 +19,24 @@ def pack(alive: np.ndarray) -> tuple[Coding, np.ndarray]:
     return ("gaps", gaps) if len(gaps) < len(bits) else ("bits", bits)
 
 
-def unpack(coding: str, data: np.ndarray, size: int) -> np.ndarray:
-    """The flat bool array of `size` weights that `pack` coded.
+def unpack(coding: object, data: np.ndarray, size: int) -> np.ndarray:
+    """The flat bool array of `size` weights that `pack` coded; `size` is one that there is memory for.
 
     Raises:
-        ValueError: if the bytes do not describe an array of this size.
+        ValueError: if the bytes do not describe an array of this size, or not in the shorter coding.
     """
+    bits = -(-size // 8)
     if coding == "bits":
-        if len(data) != -(-size // 8) or np.unpackbits(data)[size:].any():
+        if len(data) != bits or np.unpackbits(data[-1:])[(size - 1) % 8 + 1 :].any():
             raise ValueError(f"{len(data)} bytes of bits for {size} weights")
-        return np.unpackbits(data, count=size).astype(bool)
+        alive = np.unpackbits(data, count=size).view(bool)
+        if np.count_nonzero(alive) < bits and len(_gaps(alive)) < bits:
+            raise ValueError(f"bits for {size} weights, of which gaps would tell in fewer")
+        return alive
     if coding != "gaps":
-        raise ValueError(f"a coding named {coding!r}")
+        raise ValueError(f"a coding named {str(coding)[:40]!r}")
+    if len(data) >= bits:
+        raise ValueError(f"{len(data)} bytes of gaps, where {bits} of bits would do")
     ends = np.flatnonzero(data != _ESCAPE)
     if len(data) and (not len(ends) or ends[-1] != len(data) - 1):
         raise ValueError("gaps that end in the middle of one")

@@ -7,6 +7,9 @@ import time
 from contextlib import suppress
 from typing import Any
 
+from sslticket.files import parse_json
+
+_LONGEST = 1 << 20  # bytes of a word
 WORD = 1.0  # seconds in which a word of another process arrives, if there is one
 
 
@@ -41,7 +44,9 @@ class Line:
         try:
             came = self.connection.recv(65536)
             *whole, self._rest = (self._rest + came).split(b"\n")
-            words = [dict(json.loads(line)) for line in whole]
+            words = [dict(parse_json(line, f"a word of {self.host}", most=_LONGEST)) for line in whole]
+            if len(self._rest) > _LONGEST:
+                return None
         except (OSError, ValueError, TypeError):
             return None
         self.heard = time.monotonic()

@@ -21,6 +21,7 @@ from datetime import timedelta
 from typing import Any
 
 from sslticket.errors import BadInput, one_line
+from sslticket.files import parse_json
 from sslticket.processes.line import WORD, Line
 
 MEETING = 300.0  # seconds in which all have to come; a cluster's file system may take minutes over torch's libraries
@@ -95,7 +96,7 @@ class Watch(threading.Thread):
     def _come(self) -> None:
         address = os.environ["MASTER_ADDR"]
         try:
-            port, seal, host = json.loads(self._store.get("door"))
+            port, seal, host = parse_json(self._store.get("door"), "the word of process 0")
             line = Line(socket.create_connection((address, port), timeout=30.0), 0, host)
         except (OSError, RuntimeError, ValueError) as error:
             raise BadInput(

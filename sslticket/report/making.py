@@ -1,6 +1,5 @@
 """Tables of what was measured and how: searches and their cost, every mean, and the commands behind them."""
 
-import json
 import math
 from typing import Any
 
@@ -171,13 +170,13 @@ def data(content: Content) -> str:
 def made(content: Content) -> str:
     """For each run, the commands that made its rows and what they ran on; rows made alike are told together."""
     frame = content.named
-    frame = frame.assign(versions=frame["versions"].map(lambda each: json.dumps(each, sort_keys=True)))
+    frame = frame.assign(versions=frame["versions"].map(_listed))
     runs = []
     for run, own in frame.groupby("run"):
         parts = []
         for key, alike in own.groupby(_ALIKE, sort=False):
             kind, *values = map(str, key)
-            versions = ", ".join(f"{name} {version}" for name, version in json.loads(values.pop()).items())
+            versions = values.pop()
             what = notes.KINDS[kind]
             if len(protocols := alike["protocol"].dropna().unique()):
                 what += f" ({', '.join(protocols)})"
@@ -187,6 +186,10 @@ def made(content: Content) -> str:
             parts.append(f"<h3>{escaped(what)}</h3><dl>{items}</dl>")
         runs.append(html.details(str(run), "".join(parts)))
     return html.card("".join(runs))
+
+
+def _listed(versions: dict[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
 
 
 def footer(content: Content) -> str:

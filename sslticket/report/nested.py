@@ -1,9 +1,11 @@
 """What may be within a row's names and values, and within its lists."""
 
-import math
 from collections.abc import Callable, Collection
 from itertools import pairwise
+from textwrap import shorten
 from typing import Any
+
+_MOST = 1e39  # of any number, be it the loss of a training that has lost its way
 
 
 def wrong(row: dict[str, Any], keys: Collection[str]) -> str | None:
@@ -18,11 +20,11 @@ def wrong(row: dict[str, Any], keys: Collection[str]) -> str | None:
         if key in nested:
             odd = [(name, value) for name, value in row[key].items() if not nested[key](name, value)]
             if odd:
-                return f"has {odd[0][1]!r} for {odd[0][0]!r} in its {key}, which cannot be"
+                return f"has {_shown(odd[0][1])} for {odd[0][0][:80]!r} in its {key}, which cannot be"
         if key in _LISTS:
             odd = [value for value in row[key] if not _LISTS[key](value)]
             if odd:
-                return f"has {odd[0]!r} among its {key}, which cannot be"
+                return f"has {_shown(odd[0])} among its {key}, which cannot be"
     if "bins" in row and len(row["bins"]) != len(row["counts"]) + 1:
         return f"has {len(row['bins'])} edges of bins for {len(row['counts'])} counts"
     if any(low >= high for low, high in pairwise(row.get("bins", []))):
@@ -30,8 +32,12 @@ def wrong(row: dict[str, Any], keys: Collection[str]) -> str | None:
     return None
 
 
+def _shown(value: Any) -> str:
+    return shorten(repr(value), 80, placeholder="...")
+
+
 def _number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and math.isfinite(value)
+    return type(value) in (int, float) and abs(value) <= _MOST  # which NaN is not
 
 
 def _of(value: Any) -> bool:
@@ -39,7 +45,7 @@ def _of(value: Any) -> bool:
     if not isinstance(value, list) or [type(count) for count in value] != [int, int]:
         return False
     some, everything = value
-    return bool(0 <= some <= everything > 0)
+    return bool(0 <= some <= everything > 0 and everything <= _MOST)
 
 
 def _shared(value: Any) -> bool:
@@ -54,7 +60,9 @@ _NESTED: dict[str, Callable[[str, Any], bool]] = {
     "versions": lambda _, value: isinstance(value, str),
     "settings": lambda _, value: isinstance(value, (str, bool)) or _number(value),
     "metrics": lambda _, value: _number(value),
-    "probe": lambda step, value: step.isdigit() and _number(value) and 0 <= value <= 1,
+    "probe": lambda step, value: (
+        step.isascii() and step.isdigit() and len(step) < 16 and _number(value) and 0 <= value <= 1
+    ),
     "layers": lambda _, value: _of(value),
     "dead": lambda _, value: _of(value),
 }
@@ -68,5 +76,5 @@ _LISTS: dict[str, Callable[[Any], bool]] = {
         and 0 <= point[0] <= 1
     ),
     "bins": _number,
-    "counts": lambda count: isinstance(count, int) and count >= 0,
+    "counts": lambda count: type(count) is int and 0 <= count <= _MOST,
 }

@@ -193,22 +193,53 @@ _FRACTIONS = (
 )
 
 
+_SEEDS = ("seed", "search_seed", "other_seed", "replicate")
+_ANGLES = ("order_angle", "pruning_angle")
+_LOSSES = ("loss", "barrier", "barrier_recalibrated", "loss_barrier", "loss_barrier_recalibrated")
+_BOUNDS = (
+    dict.fromkeys(_FRACTIONS, (0.0, 1.0)) | dict.fromkeys(_ANGLES, (0.0, 180.0)) | dict.fromkeys(_LOSSES, (-1e39, 1e39))
+)
+_OTHERS = (0.0, float(2**53))  # counts, seconds and lengths
+_SEED = 2**63  # which the columns of a table hold no more
+
+
 def wrong(row: Any) -> str | None:
     """What keeps `row`, decoded JSON, from being a row; None for a good one."""
-    if not isinstance(row, dict) or row.get("kind") not in KINDS:
+    kind = row.get("kind") if isinstance(row, dict) else None
+    if not isinstance(kind, str) or kind not in KINDS:
         return f"is no row of a known kind ({', '.join(KINDS)})"
-    wanted = KINDS[row["kind"]]
-    optional = (*OPTIONAL, *LACKING.get(row["kind"], ()))
+    wanted = KINDS[kind]
+    optional = (*OPTIONAL, *LACKING.get(kind, ()))
     if lacking := [key for key in wanted if key not in row and key not in optional]:
         return f"lacks {', '.join(lacking)}"
-    for key, kind in wanted.items():
-        if key in row and not isinstance(row[key], kind):
-            return f"has {key} {row[key]!r}, which is of the wrong type"
-    for key in _FRACTIONS:
-        if not 0 <= row.get(key, 1) <= 1:
-            return f"has {key} {row[key]!r}, which is no fraction from 0 to 1"
+    if odd := [key for key in row if key not in KEYS and key != "kind"]:
+        newer = "; a newer version wrote it: update sslticket, or"
+        return f"has {odd[0][:80]!r}, which this version does not know{newer}"
+    for key, types in wanted.items():
+        # Not isinstance: JSON's true is no number.
+        if key in row and type(row[key]) not in (types if isinstance(types, tuple) else (types,)):
+            return f"has {key} {_shown(row[key])}, which is of the wrong type"
+        if key in row and (fault := _beyond(key, row[key])):
+            return f"has {key} {_shown(row[key])}, which {fault}"
     if row["density"] == 0:
         return "has density 0; a ticket keeps at least one weight"
     if row.get("control", "ticket") not in CONTROLS:
-        return f"has control {row['control']!r}, which is none of {', '.join(CONTROLS)}"
+        return f"has control {_shown(row['control'])}, which is none of {', '.join(CONTROLS)}"
     return nested.wrong(row, wanted)
+
+
+def _beyond(key: str, value: Any) -> str | None:
+    """Why a value cannot be that of a key, of whose type it is."""
+    if not isinstance(value, (int, float)):
+        return None
+    if key in _SEEDS:
+        return None if -_SEED <= value < _SEED else "has more than 64 bits"
+    least, most = _BOUNDS.get(key, _OTHERS)
+    if least <= value <= most:
+        return None
+    return "is no fraction from 0 to 1" if (least, most) == (0, 1) else f"is not from {least:g} to {most:g}"
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:80]}..."

@@ -11,9 +11,10 @@ import pandas as pd
 
 from sslticket.errors import BadInput
 from sslticket.escaping import shown, spreadsheet
-from sslticket.files import written_whole
+from sslticket.files import parse_json, read_bytes, written_whole
 from sslticket.report import notes, schema
 
+_LARGEST = 1 << 26  # bytes of a file of rows, which holds one
 _WHOLE = [key for key, kind in schema.KEYS.items() if kind is int]
 _NESTED = [key for key, kind in schema.KEYS.items() if kind in (dict, list)]
 
@@ -47,15 +48,13 @@ def rows(folders: Sequence[Path]) -> pd.DataFrame:
 
 
 def _read(file: Path) -> Iterator[dict[str, Any]]:
-    lines = file.read_bytes().splitlines()
+    lines = read_bytes(file, _LARGEST).split(b"\n")
     # A row file is renamed into place when it is whole, but a disk that fails can still cut it to nothing.
-    if not lines:
+    if lines == [b""]:
         raise BadInput(f"{file} is empty; {_remade(file)}")
-    for number, line in enumerate(lines, start=1):
-        try:
-            row = json.loads(line)
-        except ValueError:
-            raise BadInput(f"{file}, line {number} is no JSON; {_remade(file)}") from None
+    for number, line in enumerate(lines[:-1] if lines[-1] == b"" else lines, start=1):
+        # A number that is none is told with its key, by the schema.
+        row = parse_json(line, f"{file}, line {number}", finite=False, fix=_remade(file))
         if fault := schema.wrong(row):
             raise BadInput(f"{file}, line {number} {fault}; {_remade(file)}")
         yield row

@@ -14,7 +14,6 @@ Every file is renamed into place whole, so a file that is there is finished.
 """
 
 import fcntl
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -23,7 +22,7 @@ from typing import Any
 
 from sslticket import origin
 from sslticket.errors import BadInput
-from sslticket.files import sweep, write_json
+from sslticket.files import read_json, sweep, write_json
 from sslticket.recipe import Origin, Recipe
 from sslticket.ticket import INITIAL
 
@@ -130,10 +129,8 @@ def _read(folder: Path) -> dict[str, Any] | None:
         if folder.exists() and any(not there.name.startswith(".") for there in folder.iterdir()):
             raise BadInput(f"{folder} holds files but no recipe.json; give another folder with --out")
         return None
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        content = None
+    fix = f"move {folder} away or give another folder with --out"
+    content = read_json(path, fix=fix)
     if not isinstance(content, dict):
-        raise BadInput(f"{path} is damaged; move {folder} away or give another folder with --out")
+        raise BadInput(f"{path} is damaged (it holds no names and values); {fix}")
     return content

@@ -1,6 +1,5 @@
 """What a search may do: reach W_k, train, score weights, keep a ticket; what the folder has is not done again."""
 
-import json
 import time
 from functools import cached_property
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from sslticket.errors import BadInput
-from sslticket.files import write_row
+from sslticket.files import read_json, write_row
 from sslticket.masking import gate
 from sslticket.masking.criteria.base import Criterion, Scores
 from sslticket.masking.mask import Mask, State
@@ -296,9 +295,9 @@ class Lab:
         if not self._bench.first:
             return None
         path = self._folder.row(level)
-        row = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        found: float | None = row.get("effective_density")
-        return found
+        row = read_json(path) if path.exists() else {}
+        found = row.get("effective_density") if isinstance(row, dict) else None
+        return found if isinstance(found, float) else None
 
     @cached_property
     def _paths(self) -> Paths:

@@ -3,39 +3,36 @@
 Order, augmentation and dropout are functions of the step, so weights, optimiser and step are all there is to keep.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from sslticket import tensors
 from sslticket.errors import BadInput
-from sslticket.files import written_whole
 from sslticket.masking import gate
 from sslticket.masking.mask import State
 from sslticket.training.loop import Loop
 from sslticket.training.optim import lay_out, start
 
+_FIX = "delete it and run the same command again"
+
 
 def save(path: Path, loop: Loop, step: int, accelerator: Accelerator) -> None:
     """Write net, optimiser and the number of steps taken; call it on the first process only."""
-    tensors = _tensors(loop.net)
+    state = _tensors(loop.net)
     for number, values in loop.optimizer.state_dict()["state"].items():
         for name, value in values.items():
-            tensors[f"optimizer/{number}/{name}"] = torch.as_tensor(value).detach().to("cpu", copy=True).contiguous()
+            state[f"optimizer/{number}/{name}"] = torch.as_tensor(value).detach().to("cpu", copy=True).contiguous()
     scaler = accelerator.scaler.state_dict() if accelerator.scaler is not None else None
-    with written_whole(path) as temporary:
-        save_file(tensors, temporary, metadata={"snapshot": json.dumps({"step": step, "scaler": scaler})})
+    tensors.write(path, "snapshot", {"step": step, "scaler": scaler}, state)
 
 
 def save_net(path: Path, net: nn.Module) -> None:
     """Write a net alone, heads and learnt masks included; call it on the first process only."""
-    with written_whole(path) as temporary:
-        save_file(_tensors(net), temporary, metadata={"snapshot": json.dumps({})})
+    tensors.write(path, "snapshot", {}, _tensors(net))
 
 
 def load_net(path: Path) -> State:
@@ -50,16 +47,21 @@ def load_scores(path: Path) -> State:
 
 def restore(path: Path, loop: Loop, accelerator: Accelerator) -> int:
     """Bring net and optimiser to where the snapshot was taken; returns the number of steps taken until then."""
-    tensors, header = _read(path)
-    gate.write(loop.net, _part(tensors, "net/"))
-    gate.write_scores(loop.net, _part(tensors, "scores/"))
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, value in tensors.items():
-        if name.startswith("optimizer/"):
-            _, number, entry = name.split("/")
-            state.setdefault(int(number), {})[entry] = value
+    stored, header = _read(path)
+    gate.write(loop.net, _part(stored, "net/"))
+    gate.write_scores(loop.net, _part(stored, "scores/"))
     groups = loop.optimizer.state_dict()["param_groups"]
+    known = {str(number): number for group in groups for number in group["params"]}
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in _part(stored, "optimizer/").items():
+        number, _, entry = name.partition("/")
+        if number not in known:
+            raise BadInput(f"{path} is a snapshot of another optimiser; {_FIX}")
+        state.setdefault(known[number], {})[entry] = value
     loop.optimizer.load_state_dict({"state": state, "param_groups": groups})
+    for parameter, values in loop.optimizer.state.items():
+        if any(value.dim() and value.shape != parameter.shape for value in values.values()):
+            raise BadInput(f"{path} is a snapshot of another net's optimiser; {_FIX}")
     lay_out(loop.optimizer)
     if accelerator.scaler is not None:
         start(loop.optimizer)
@@ -81,9 +83,9 @@ def _part(tensors: State, prefix: str) -> State:
 
 
 def _read(path: Path) -> tuple[State, dict[str, Any]]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = json.loads(file.metadata()["snapshot"])
-            return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118  # not a mapping
-    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
-        raise BadInput(f"{path} is no whole snapshot; delete it and run the same command again") from error
+    header, state = tensors.read(path, "snapshot", what="snapshot", fix=_FIX)
+    scaler = header.get("scaler")
+    fits = header.keys() - {"hash"} in ({"step", "scaler"}, set()) and (scaler is None or isinstance(scaler, dict))
+    if not fits or not tensors.is_whole(header.get("step", 0), 0, 1 << 60):
+        raise BadInput(f"{path} is no whole snapshot (it does not tell its step); {_FIX}")
+    return state, header

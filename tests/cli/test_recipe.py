@@ -174,7 +174,7 @@ def test_the_folder_of_another_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="holds the run of another recipe"):
         run("rotnet_digits", "--out", tmp_path, *short)
     (folder / "recipe.json").write_text(content[:50])
-    with pytest.raises(BadInput, match="is damaged; move"):
+    with pytest.raises(BadInput, match=r"is damaged \(no JSON.*\); move"):
         run("rotnet_digits", "--out", tmp_path, *short)
     (folder / "recipe.json").unlink()
     with pytest.raises(BadInput, match="holds files but no recipe"):
