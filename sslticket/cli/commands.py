@@ -18,9 +18,14 @@ A search is a recipe that is run as a script, for instance
 and leaves tickets in runs/<key>. The commands here score, draw and show them."""
 
 
+# Where else a command can write; what the others write lies in the folders of their runs.
+_PLACES = dict.fromkeys(("report", "rows", "show"), "another name with -o") | {"export": "another OUT"}
+
+
 def main() -> None:
     """The `sslticket` command."""
-    finish(lambda: _main(sys.argv[1:]))
+    words = sys.argv[1:]
+    finish(lambda: _main(words), _PLACES.get("".join(words[:1]), "another place"))
 
 
 def _main(words: Sequence[str]) -> None:

@@ -18,7 +18,7 @@ from sslticket.recipe import Recipe
 
 def run(recipe: Recipe) -> None:
     """What a recipe file calls: read the flags, check everything, search, and leave the process."""
-    finish(lambda: _run(recipe, sys.argv[1:]))
+    finish(lambda: _run(recipe, sys.argv[1:]), "another folder with --out")
 
 
 def _run(recipe: Recipe, words: Sequence[str]) -> None:

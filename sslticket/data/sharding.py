@@ -68,7 +68,8 @@ def begin(manifests: Iterable[Manifest], out: Path, how: Packing) -> None:
             raise BadInput(f"{out} holds shards of other images or with other settings; give another folder")
         sweep(out)
         return
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    # A packing that was killed at its very start leaves an unfinished pack.json.
+    if out.exists() and (not out.is_dir() or any(not file.match(".pack.json.*.part") for file in out.iterdir())):
         raise BadInput(f"{out} is there and holds no shards of sslticket; give a new or an empty folder")
     write_json(out / "pack.json", settings)
 

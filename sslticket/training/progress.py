@@ -11,6 +11,7 @@ from tqdm import tqdm
 from tqdm.utils import disp_len, disp_trim
 
 from sslticket.escaping import terminal
+from sslticket.processes import stopping
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +117,7 @@ class Progress:
         self._step, self._samples, self._batch, self._left = 0, 0, 0, samples - done
         self._fresh, self._since = 0, time.monotonic()
         self._listeners: tuple[Listener, ...] = ()
+        stopping.working(self._place)
 
     @contextmanager
     def heard_by(self, *listeners: Listener) -> Iterator[None]:
@@ -128,8 +130,14 @@ class Progress:
             for listener in listeners:
                 listener.close()
 
+    def _place(self) -> str:
+        """Where the training is, for who stops it."""
+        step = f" at step {self._step:,} of {self._steps:,}" if self._step else ""
+        return f"in {self._task}{step}" if self._task else ""
+
     def task(self, name: str, steps: int) -> None:
         """Say what is being trained and over how many steps."""
+        self._step = 0
         self._task, self._steps = terminal(name), steps
         self._bar.task, self._bar.step, self._bar.loss, self._bar.probed = self._task, "", "", ""
         self._fresh, self._since = 0, time.monotonic()
