@@ -9,7 +9,7 @@ ROOT = Path(__file__).parent.parent / "sslticket"
 
 FLOORS = (
     ("errors",),
-    ("randomness", "units", "files", "origin", "plain", "processes"),
+    ("randomness", "units", "files", "origin", "plain", "processes", "surroundings"),
     ("machine", "status", "hub", "fit", "data", "models", "masking"),
     ("recipe", "ticket"),
     ("objectives",),
@@ -31,6 +31,7 @@ PURE = (
     "machine",
     "origin",
     "processes",
+    "surroundings",
     "hub",
     "data.inputs",
     "data.manifest",
