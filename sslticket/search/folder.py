@@ -72,7 +72,7 @@ class RunFolder:
                 raise BadInput(f"another process is searching in {self.path}{fix}") from None
             sweep(self.path)
             if not (self.path / "recipe.json").exists():
-                write_json(self.path / "recipe.json", self._content | origin.stamp())
+                write_json(self.path / "recipe.json", self._content | origin.stamp() | {"code": origin.code()})
             yield
 
     @property
