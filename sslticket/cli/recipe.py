@@ -2,7 +2,7 @@
 
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -23,13 +23,15 @@ def run(recipe: Recipe) -> None:
 
 def _run(recipe: Recipe, words: Sequence[str]) -> None:
     given = vars(_parser(recipe).parse_args(words))
+    notice = scaling(recipe, given)
     recipe, machine = resolve(recipe, given), flags.override(Machine(), given)
     from sslticket.search.plan import plan  # after --help, which needs neither networks nor data
 
     planned = plan(recipe, machine, given["out"], trial="length" in given and "rewind" not in given)
     first = processes.rank() == 0
-    if planned.notice and first:
-        print(f"note: {terminal(planned.notice)}", file=sys.stderr)
+    for note in filter(None, (notice, planned.notice)):
+        if first:
+            print(f"note: {terminal(note)}", file=sys.stderr)
     if given["dry_run"]:
         if first:
             print(block(planned.text()))
@@ -50,12 +52,25 @@ def _run(recipe: Recipe, words: Sequence[str]) -> None:
 
 
 def resolve(recipe: Recipe, given: dict[str, object]) -> Recipe:
-    """The recipe with the given flags in it; a length alone stretches warmup and drops with it."""
+    """The recipe with the given flags in it; a length alone stretches warmup and drops with it, a batch the rate."""
     from dataclasses import replace
 
     if isinstance(length := given.get("length"), str):
         recipe = replace(recipe, fit=recipe.fit.stretched(length))
+    if "lr" not in given and isinstance(batch := given.get("batch_size"), int):
+        recipe = replace(recipe, fit=recipe.fit.rescaled(batch))
     return flags.override(recipe, given)
+
+
+def scaling(recipe: Recipe, given: Mapping[str, object]) -> str:
+    """What a batch that is given without a rate does to the rate, for a person; "" for nothing."""
+    batch, old = given.get("batch_size"), recipe.fit
+    if "lr" in given or not isinstance(batch, int) or batch in (old.batch_size, 0):
+        return ""
+    new = old.rescaled(batch).optimizer
+    if new.lr == old.optimizer.lr:
+        return f"{type(new).__name__}'s lr {new.lr} stays with --batch-size {batch} (give --lr to choose)"
+    return f"lr {old.optimizer.lr} scaled to {new.lr} for --batch-size {batch} (give --lr to choose)"
 
 
 def load(path: Path) -> Recipe:

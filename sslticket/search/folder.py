@@ -21,7 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sslticket import origin
+from sslticket import origin, processes
 from sslticket.errors import BadInput, one_line
 from sslticket.files import read_json, sweep, write_json
 from sslticket.recipe import Origin, Recipe
@@ -67,7 +67,9 @@ class RunFolder:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except (BlockingIOError, PermissionError):  # the latter on some network file systems
-                raise BadInput(f"another process is searching in {self.path}; wait for it or give --out") from None
+                alone = processes.started_alone()
+                fix = f" ({alone})" if alone else "; wait for it or give --out"
+                raise BadInput(f"another process is searching in {self.path}{fix}") from None
             except OSError as error:
                 raise BadInput(
                     f"{self.path} is on a file system that locks no files ({one_line(error)}); give another folder "
@@ -75,7 +77,7 @@ class RunFolder:
                 ) from error
             sweep(self.path)
             if not (self.path / "recipe.json").exists():
-                write_json(self.path / "recipe.json", self._content | origin.stamp())
+                write_json(self.path / "recipe.json", self._content | origin.stamp() | {"code": origin.code()})
             yield
 
     @property
