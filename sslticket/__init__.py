@@ -3,8 +3,12 @@
 Each is imported when it is first asked for, so `import sslticket` costs nothing and `sslticket --help` needs no torch.
 """
 
+import sys
+from contextlib import nullcontext
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from sslticket.processes.stopping import early
 
 if TYPE_CHECKING:
     from sslticket.cli.recipe import run
@@ -132,4 +136,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'sslticket' has no attribute {name!r}")
-    return getattr(import_module(f"sslticket.{_HOMES[name]}"), name)
+    # A recipe that is run as a script is a command from its first line on.
+    script = sys._getframe(1).f_globals.get("__name__") == "__main__"
+    with early() if script else nullcontext():
+        return getattr(import_module(f"sslticket.{_HOMES[name]}"), name)

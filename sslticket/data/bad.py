@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from sslticket.data.folders import left_out
 from sslticket.data.manifest import Manifest
 from sslticket.errors import BadInput
+from sslticket.escaping import terminal
 
 log = logging.getLogger("sslticket")
 
@@ -50,14 +51,14 @@ class BadImages(dict[str, str]):
 def name_bad(found: Mapping[str, str]) -> None:
     """One line in the log for each unreadable image."""
     for path, reason in found.items():
-        log.warning("skipped image %s: %s", path, reason)
+        log.warning("skipped image %s: %s", terminal(path), terminal(reason))
 
 
 def name_empty(manifest: Manifest) -> None:
     """A line in the log if classes have no images: a file may be damaged, or only a part of the set be there."""
     if empty := manifest.empty:
         what = "training" if manifest.split == "train" else "evaluation"
-        log.warning("no %s images of %s in %s", what, some_classes(empty), manifest.dataset)
+        log.warning("no %s images of %s in %s", what, terminal(some_classes(empty)), terminal(manifest.dataset))
 
 
 def name_left_out(manifest: Manifest, names: Iterable[str]) -> None:

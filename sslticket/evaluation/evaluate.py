@@ -33,6 +33,8 @@ def evaluate(tasks: Sequence[Task], bench: Workbench) -> Iterator[dict[str, Any]
             told = ", ".join(f"{count} at {there}" for (there, _), count in others.items())
             now = " or ".join(dict.fromkeys(now for _, now in others))
             progress.note(f"rows that are there stay, though not measured at {now}: {told}")
+        if bench.first and (told := matrix.measured_elsewhere(bench.device_name)):
+            progress.note(told)
         for training in hand.left():
             bench.check_batch(training.like.protocol.fit_for(training.model))
         yield from in_turns(

@@ -1,5 +1,6 @@
 """What a recipe's command line accepts, resolves and refuses, in this process; exit codes are in test_exit.py."""
 
+import re
 from dataclasses import fields
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 
 from sslticket.cli import recipe as command
 from sslticket.errors import BadInput
+from sslticket.fit import LARS, Adam, Fit, Optimizer, RMSprop
 from sslticket.machine import Machine
 from sslticket.recipe import Data, family, search_name, settings
 from sslticket.search.ranked import Ranked
@@ -209,3 +211,47 @@ def test_the_next_step_after_one_half_is_the_other(
     assert "--protocol cifar10b --part '6 each' --controls random" in capsys.readouterr().out
     with pytest.raises(BadInput, match="--half"):
         run("supervised_digits", "--half", "c")
+
+
+def test_a_batch_alone_scales_the_rate_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--dry-run", "--dataset", "digits", "--image-size", "32", "--model", "conv3"]
+    words += ["--length", "40it", "--levels", "1"]
+    run("rotnet_resnet50", *words, "--batch-size", 16, "--out", tmp_path)
+    printed = capsys.readouterr()
+    assert "note: lr 1.0 scaled to 0.0104 for --batch-size 16 (give --lr to choose)" in printed.err.splitlines()
+    assert re.search(r"^lr +0\.0104$", printed.out, re.MULTILINE)
+    run("rotnet_resnet50", *words, "--batch-size", 16, "--lr", 1.0, "--out", tmp_path)
+    assert "scaled" not in capsys.readouterr().err
+    run("rotnet_digits", "--dry-run", "--batch-size", 32, "--out", tmp_path)
+    told = capsys.readouterr().err
+    assert "note: Adam's lr 0.003 stays with --batch-size 32 (give --lr to choose)" in told.splitlines()
+
+
+def test_the_key_holds_the_rate_that_a_batch_has_scaled() -> None:
+    base = load("rotnet_resnet50")
+    scaled = command.resolve(base, {"batch_size": 16})
+    assert scaled.fit.optimizer.lr == 0.0104
+    assert scaled.key == command.resolve(base, {"batch_size": 16, "lr": 0.0104}).key
+    assert scaled.key != command.resolve(base, {"batch_size": 16, "lr": 1.0}).key
+    assert command.resolve(base, {"batch_size": base.fit.batch_size}) == base
+
+
+def test_other_rates_of_a_curve_and_of_biases_scale_with_it_and_those_given_stay() -> None:
+    base = load("barlowtwins_resnet50")
+    fit, scaled = base.fit, command.resolve(base, {"batch_size": base.fit.batch_size // 8}).fit
+    assert isinstance(fit.optimizer, LARS)
+    assert isinstance(scaled.optimizer, LARS)
+    rates = [
+        (fit.optimizer.lr, fit.optimizer.bias_lr, fit.last_lr),
+        (scaled.optimizer.lr, scaled.optimizer.bias_lr, scaled.last_lr),
+    ]
+    assert rates[1] == pytest.approx([each / 8 for each in rates[0]], rel=0.005)
+    given = command.resolve(base, {"batch_size": 256, "bias_lr": 0.5}).fit.optimizer
+    assert isinstance(given, LARS)
+    assert given.bias_lr == 0.5
+
+
+@pytest.mark.parametrize("optimizer", [Adam(lr=0.1), RMSprop(lr=0.1)])
+def test_rates_of_steps_that_do_not_grow_with_the_gradient_stay(optimizer: Optimizer) -> None:
+    fit = Fit(length="4it", batch_size=64, optimizer=optimizer)
+    assert fit.rescaled(8) == fit
