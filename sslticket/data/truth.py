@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from sslticket.errors import BadInput
 from sslticket.files import read_bytes
 
 _LARGEST = 1 << 28  # bytes of a list; that of the training images has 40 MB
+_CLASSES, _EACH = 1000, 50
 _OFFICIAL = re.compile(r"ILSVRC2012_val_(\d{8})(?:_(n\d{8}))?(?=$|[^\w])", re.IGNORECASE)
 _WNID = re.compile(r"\bn\d{8}\b")
 
@@ -55,6 +57,7 @@ class Truth:
         """
         if kit := Devkit.of(folder, layout):
             told = {place: kit.wnids[number] for place, number in enumerate(kit.truth, 1)}
+            _check_lines(kit.place, told, len(kit.wnids))
             return cls(kit.place, told, tuple(sorted(kit.wnids.values())))
         homes = [folder, *(folder / name for name in layout.lists)]
         if folder.name in ("ILSVRC", "CLS-LOC"):  # Kaggle's tables lie beside ILSVRC/Data/CLS-LOC
@@ -65,6 +68,7 @@ class Truth:
         for path in (home / _SYNSETS for home in homes):
             if path.is_file():
                 told = dict(enumerate(_first_words(path), 1))
+                _check_lines(path, told, len(set(told.values())))
                 return cls(path, told, tuple(sorted(set(told.values()))))
         return None
 
@@ -80,6 +84,19 @@ class Truth:
                 "get the whole file, or take the image away"
             )
         return self.wnids[number]
+
+
+def _check_lines(place: Path, told: dict[int, str], classes: int) -> None:
+    """Raise `BadInput` if lines are missing or double where a line's place is all that tells of which image it is.
+
+    Each of the 1,000 classes has 50 evaluation images (Russakovsky et al. 2015, Table 2).
+    """
+    odd = next(((wnid, count) for wnid, count in Counter(told.values()).items() if count != _EACH), None)
+    if classes == _CLASSES and odd:
+        raise BadInput(
+            f"the ground truth in {place} has {odd[1]} images of {odd[0]}, not {_EACH}: lines are missing or double, and "
+            "others tell of other images; download it again"
+        )
 
 
 def _pairs(path: Path, homes: list[Path]) -> dict[int, str]:

@@ -93,3 +93,18 @@ def test_lists_of_other_things_are_named(tmp_path: Path, refused: Refused) -> No
 def test_without_any_list_nothing_is_told(tmp_path: Path) -> None:
     (tmp_path / "val.txt").write_text("cats/1.jpg 0\n")  # of another set
     assert Truth.of(tmp_path, Ilsvrc()) is None
+
+
+def test_a_lost_line_is_seen_where_its_place_is_all_that_tells_of_which_image_it_is(
+    tmp_path: Path, refused: Refused
+) -> None:
+    labels = tmp_path / "imagenet_2012_validation_synset_labels.txt"
+    lines = [f"n{image * 7 % 1000:08d}\n" for image in range(50_000)]
+    labels.write_text("".join(lines))
+    truth = Truth.of(tmp_path, Ilsvrc())
+    assert truth is not None
+    assert truth.wnid("it.JPEG", 3) == "n00000014"
+    for damaged in (lines[:7] + lines[8:], lines[:7] + lines[6:], lines[:-1]):
+        labels.write_text("".join(damaged))
+        with refused(str(labels), "not 50", "lines are missing or double"):
+            Truth.of(tmp_path, Ilsvrc())
