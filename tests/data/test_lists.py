@@ -55,6 +55,8 @@ FORMS: dict[str, list[str]] = {
     "label after a space": [f"{wnid}/{name}.JPEG {WNIDS.index(wnid)}" for wnid, name in PICK],
     "label after a tab": [f"{name}.JPEG\t{WNIDS.index(wnid)}" for wnid, name in PICK],
     "label after a comma": [f"{name}.JPEG, {WNIDS.index(wnid)}" for wnid, name in PICK],
+    "label after a semicolon": [f"{name}.JPEG;{WNIDS.index(wnid)}" for wnid, name in PICK],
+    "more columns": ["path\tclass\tset", *(f"train/{wnid}/{name}.JPEG\t{wnid}\ttrain" for wnid, name in PICK)],
     "label before": [f"{WNIDS.index(wnid)} {wnid}/{name}.JPEG" for wnid, name in PICK],
     "labels of another numbering": [f"{name}.JPEG {100 - WNIDS.index(wnid)}" for wnid, name in PICK],
     "quoted": [f'"{wnid}/{name}.JPEG",{wnid}' for wnid, name in PICK],
@@ -95,6 +97,12 @@ def test_names_may_hold_spaces_commas_and_a_hash(keep: Callable[..., Path]) -> N
     assert len(of(names).restricted_to(keep(*names))) == 3
     assert len(of(names).restricted_to(keep(*(f"{name} {name[0]}" for name in names)))) == 3
     assert len(of(names).restricted_to(keep(*(f'"{name}",{name[0]}' for name in names)))) == 3
+
+
+def test_labels_may_be_classes_whose_names_hold_spaces(keep: Callable[..., Path]) -> None:
+    some = of(["my cats/1.jpg", "my dogs/2.jpg"])
+    for divider in ("\t", ",", " "):
+        assert len(some.restricted_to(keep(*(f"{file[8:]}{divider}{file[:7]}" for file in some.frame["file"])))) == 2
 
 
 def test_text_that_is_composed_otherwise_is_the_same_name(keep: Callable[..., Path]) -> None:
