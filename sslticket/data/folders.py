@@ -182,8 +182,8 @@ def listing(root: Path, classes: tuple[str, ...] | None = None) -> Listing:
         raise BadInput(f"{root / same[0]} and {root / same[1]} are one folder, of two classes; remove a link")
     if top.images:
         raise BadInput(
-            f"{root / top.images[0]} lies beside the class folders, so it has no label, as {len(top.images):,} of "
-            f"{root} do; move each to its class folder, or out of {root}"
+            f"{root / top.images[0]} lies beside the class folders, so it has no label ({len(top.images):,} images "
+            "do); move each to its class folder, or elsewhere"
         )
     for name in top.others:
         if name in order or not (is_hidden(name) or "." in name or name.lower() in _COMPANIONS):

@@ -57,6 +57,8 @@ def lines(path: Path) -> list[Line]:
     Raises:
         BadInput: if it cannot be read, is no text or is empty.
     """
+    if path.exists() and not path.is_file():  # a pipe could be read only once, and by one process
+        raise BadInput(f"cannot read the subset list {path}: it is no regular file; write the list to one")
     try:
         content = path.read_bytes()
     except OSError as error:

@@ -152,7 +152,7 @@ def test_a_folder_that_cannot_be_read_is_named(root: Path, monkeypatch: pytest.M
 def test_images_in_no_class_folder_are_refused(root: Path, refused: Refused) -> None:
     picture(root / "train/9.png")
     picture(root / "train/8.png")
-    with refused(str(root / "train/8.png"), "beside the class folders", "2 of", "move each"):
+    with refused(str(root / "train/8.png"), "beside the class folders", "(2 images do)", "move each"):
         open_split("folder", "train", root)
 
 

@@ -1,5 +1,6 @@
 """Lists of images and of classes, in every form in which people have them."""
 
+import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -203,8 +204,10 @@ def test_files_that_are_no_lists_are_refused(
     (tmp_path / "list.txt").write_bytes(content)
     with refused(str(tmp_path / "list.txt"), words):
         whole.restricted_to(tmp_path / "list.txt")
-    with refused("cannot read", str(tmp_path)):
-        whole.restricted_to(tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    for place in (tmp_path, tmp_path / "pipe"):
+        with refused(f"cannot read the subset list {place}", "no regular file"):
+            whole.restricted_to(place)
 
 
 def test_the_images_hash_does_not_depend_on_spaces_order_and_repetitions(
