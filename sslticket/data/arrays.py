@@ -95,7 +95,11 @@ def read_pickle(path: Path) -> dict[str, object]:
         raise BadInput(f"{path} is damaged or no CIFAR file ({one_line(error)}); download it again") from error
     if not isinstance(content, dict):
         raise BadInput(f"{path} is no CIFAR file: it holds a {type(content).__name__}, not a dictionary")
-    return {key.decode() if isinstance(key, bytes) else str(key): value for key, value in content.items()}
+    return {_text(key): value for key, value in content.items() if isinstance(key, bytes | str)}
+
+
+def _text(words: bytes | str) -> str:
+    return words.decode("utf-8", "replace") if isinstance(words, bytes) else words
 
 
 def read_cifar(
@@ -116,9 +120,9 @@ def read_cifar(
         BadInput: naming the file, if one is missing or damaged.
     """
     meta = read_pickle(folder / names[0]).get(names[1])
-    if not isinstance(meta, list) or not meta:
-        raise BadInput(f"{folder / names[0]} is no CIFAR file: it has no list {names[1]!r}")
-    classes = tuple(name.decode() if isinstance(name, bytes) else str(name) for name in meta)
+    if not isinstance(meta, list) or not meta or not all(isinstance(name, bytes | str) for name in meta):
+        raise BadInput(f"{folder / names[0]} is no CIFAR file: it has no list {names[1]!r} of names; download it again")
+    classes = tuple(map(_text, meta))
     parts = [_cifar_part(folder / file, label_key, len(classes)) for file in files]
     images, labels = (np.concatenate(column) for column in zip(*parts, strict=True))
     return images, labels, classes
@@ -127,10 +131,14 @@ def read_cifar(
 def _cifar_part(path: Path, label_key: str, classes: int) -> tuple[np.ndarray, np.ndarray]:
     content = read_pickle(path)
     data, labels = content.get("data"), content.get(label_key)
-    pixels, count = (data, len(labels)) if isinstance(labels, list | np.ndarray) else (None, 0)
-    if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.shape != (count, 3 * 32 * 32):
+    try:
+        numbers = np.array(labels if isinstance(labels, list | np.ndarray) else [])
+    except ValueError:  # lists of several lengths
+        numbers = np.empty(0)
+    fits = isinstance(data, np.ndarray) and data.dtype == np.uint8 and data.shape == (numbers.size, 3 * 32 * 32)
+    if not isinstance(data, np.ndarray) or not fits or numbers.ndim != 1:
         raise BadInput(f"{path} is no CIFAR file: it needs 'data' of N x 3072 bytes and N {label_key!r}")
-    return pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), checked_labels(path, np.array(labels), 0, classes - 1)
+    return data.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), checked_labels(path, numbers, 0, classes - 1)
 
 
 def read_cifar_binary(folder: Path, files: Sequence[str], names: str) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:

@@ -105,8 +105,8 @@ def _pairs(path: Path) -> tuple[list[str], list[int]]:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except OSError as error:
         raise BadInput(
-            f"cannot read {path}: {error.strerror}; it is in Places365's archive of file lists, which belongs beside "
-            f"the images; type: cd {shlex.quote(str(path.parent))} && tar -xf filelist_places365-standard.tar"
+            f"cannot read {path}: {error.strerror}; it is in Places365's archive of lists, which belongs beside the "
+            f"images; type: cd {shlex.quote(str(path.parent))} && tar -xf filelist_places365-standard.tar"
         ) from error
     except UnicodeDecodeError:
         raise BadInput(f"{path} is no text file; download it again") from None

@@ -47,7 +47,8 @@ def find(dataset: Dataset, data_root: Path | None) -> Found:
 
 def nowhere(dataset: Dataset, data_root: Path | None) -> BadInput:
     """An error that names every place looked at and how to get the set, or a form there that only needs a command."""
-    if cure := cured(dataset, _places(dataset, data_root)):
+    places = _places(dataset, data_root)
+    if cure := cured(dataset, [place.parent if place.is_file() else place for place in places]):
         return BadInput(cure)
     return BadInput(
         f"no images of {dataset.name} found; looked in {_seen(dataset, _places(dataset, data_root))}; get them from "

@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import tarfile
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,13 +16,15 @@ from sslticket.data.bad import name_bad
 from sslticket.data.decoding import Unreadable, upright, whole
 from sslticket.data.manifest import Manifest
 from sslticket.data.reading import reader
-from sslticket.data.shards import FORMAT, open_pack, read_settings
+from sslticket.data.shards import FORMAT, open_pack, read_settings, sum_of
 from sslticket.errors import BadInput
-from sslticket.files import sweep, write_json, written_whole
+from sslticket.files import read_bytes, sweep, write_json, written_whole
 from sslticket.randomness import generator
 
 _MOST_SHARDS = 500  # of a split; a loader keeps them all open, and 1,024 open files are what a process may have
 _SUFFIX = {"JPEG": "jpg", "MPO": "jpg", "PNG": "png", "BMP": "bmp", "WEBP": "webp", "PPM": "ppm", "TIFF": "tif"}
+_LONGEST_INDEX = 1 << 32  # bytes
+_PLACE = re.compile(rb"\S+ ([0-9]{1,15}) ([0-9]{1,15}) ")  # a line of an index: suffix, offset and size of an image
 _SHUFFLED = 0  # seed of the order of the images in the shards: those who read them one after the other need a mixture
 
 
@@ -101,14 +104,15 @@ def pack(manifest: Manifest, out: Path, how: Packing, advance: Callable[[int], o
             if not (path.is_file() and path.with_suffix(".idx").is_file()):
                 bad |= _write_shard(manifest, rows, path, how)
             shards[path.name] = path.stat().st_size
-            for row, (offset, size) in zip(rows, _index(path), strict=True):
+            for row, (offset, size) in zip(rows, _index(path, len(rows)), strict=True):
                 places[row] = (number, offset, size)
             advance(len(rows))
         frame = pd.DataFrame([places[row] for row in range(len(order))], columns=["shard", "offset", "size"])
         frame = pd.concat([manifest.frame[["file", "label"]], frame], axis=1)
         with written_whole(root / "manifest.csv") as temporary:
             frame.to_csv(temporary, index=False, errors="surrogateescape")
-        about = {"images": len(manifest), "classes": list(manifest.classes), "shards": shards}
+        sums = {name: sum_of(root / name) for name in ("manifest.csv", *shards)}
+        about = {"images": len(manifest), "classes": list(manifest.classes), "shards": shards, "sums": sums}
         write_json(root / "split.json", about)
     except OSError as error:
         raise BadInput(
@@ -155,10 +159,14 @@ def _add(archive: tarfile.TarFile, name: str, content: bytes) -> str:
     return f"{name.partition('.')[2]} {header + tarfile.BLOCKSIZE} {len(content)} {name}"
 
 
-def _index(path: Path) -> list[tuple[int, int]]:
+def _index(path: Path, images: int) -> list[tuple[int, int]]:
     """Offset and size of every image in a shard, from its index."""
-    lines = path.with_suffix(".idx").read_text().splitlines()[1:]
-    return [(int(offset), int(size)) for _, offset, size, *_ in (line.split() for line in lines)]
+    index = path.with_suffix(".idx")
+    lines = read_bytes(index, _LONGEST_INDEX).split(b"\n")[1:-1]
+    found = [_PLACE.match(line) for line in lines]
+    if len(lines) != images or None in found:
+        raise BadInput(f"{index} is damaged; delete it and {path.name}, and give the same command again")
+    return [(int(match[1]), int(match[2])) for match in found if match]
 
 
 def _shrunk(content: bytes, how: Packing) -> tuple[bytes, str, str]:

@@ -8,16 +8,19 @@ import json
 import multiprocessing
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from sslticket.data.cures import PARQUET
 from sslticket.data.dataset import SPLITS, Dataset, Split
-from sslticket.data.folders import below_root, is_image
+from sslticket.data.folders import below_root, is_hidden, is_image
 from sslticket.errors import BadInput, one_line
+from sslticket.files import parse_json
 
 _AT_ONCE = 64  # images in memory
 _IMAGES, _LABELS = ("image", "img", "jpg", "png"), ("label", "labels", "fine_label", "cls")
@@ -32,12 +35,12 @@ class Rows:
     Attributes:
         column: that the images are in.
         names: of the images' files, where the table tells them.
-        classes: of the images: names where the table tells them, else numbers as text.
+        classes: of the images: names where the table tells them, else numbers.
     """
 
     column: str
     names: list[str | None]
-    classes: list[str]
+    classes: list[str | int | None]
 
 
 def unpack(
@@ -64,7 +67,8 @@ def unpack(
         raise BadInput(f"{out} is there already; give a new folder")
     part = out.with_name(f"{out.name}.part")
     with _Children() as children:
-        plans = {split: _plan(dataset, split, paths, children) for split, paths in tables.items()}
+        known = dict[str | int | None, str]()
+        plans = {split: _plan(dataset, split, paths, children, known) for split, paths in tables.items()}
         _begin(part, [path for paths in tables.values() for path in paths])
         for split, plan in plans.items():
             root = part / ("train" if split == "train" else "val")
@@ -120,50 +124,53 @@ def _split_word(path: Path) -> str:
 
 
 def _plan(
-    dataset: Dataset, split: Split, paths: Sequence[Path], children: "_Children"
+    dataset: Dataset,
+    split: Split,
+    paths: Sequence[Path],
+    children: "_Children",
+    known: dict[str | int | None, str],
 ) -> list[tuple[Path, str, list[str]]]:
-    """Every table, the column of its images, and what file each of them becomes, below the split's folder."""
+    """Every table, the column of its images, and what file each of them becomes, below the split's folder.
+
+    `known` are the folders of the classes that other splits told, by what their tables call them; it is added to.
+    """
     rows = list(children.each(_look, [(path, dataset.name == "cifar100") for path in paths]))
+    names = [below_root(name.rpartition("/")[2]) if name and is_image(name) else None for e in rows for name in e.names]
+    told = [own for each in rows for own in each.classes]
     by_wnid = dataset.name in ("imagenet", "tiny_imagenet")
-    names = [name for each in rows for name in each.names]
-    told = [below_root(name.rpartition("/")[2]) if name and is_image(name) else None for name in names]
-    classes = [name for each in rows for name in each.classes]
-    if by_wnid:
-        classes = [_wnid(paths[0], name, own) for name, own in zip(told, classes, strict=True)]
-        _check_numbers(paths[0], [name for each in rows for name in each.classes], classes)
-        told = [name and re.sub(r"_n\d{8}(\.\w+)$", r"\1", name) for name in told]
-    elif number := next((name for name in classes if re.fullmatch(r"#-?\d+", name)), None):
-        raise BadInput(
-            f"{paths[0]} gives classes as numbers such as {number[1:]}, and nothing in it tells their names; get the "
-            f"data set with its description, or from {dataset.home}"
-        )
-    files = [f"{wnid}/{name}" for wnid, name in zip(classes, told, strict=True)]
-    if None in told or len(set(files)) < len(files):  # an image without a name of its own is known by its row
-        files = [f"{wnid}/{split}_{row:08d}" for row, wnid in enumerate(classes)]
-    starts = [0]
-    for each in rows:
-        starts.append(starts[-1] + len(each.names))
-    return [
-        (path, each.column, files[start : start + len(each.names)])
-        for path, each, start in zip(paths, rows, starts[:-1], strict=True)
-    ]
+    for own, name in zip(told, names, strict=True):
+        folder = _wnid(own, name) if by_wnid else _folder(own)
+        if folder is None and own not in known:
+            what = "WordNet name such as n01440764" if by_wnid else "name"
+            raise BadInput(
+                f"{paths[0]} calls a class {own!r}, and nothing in it tells the {what} of that; get the tables with "
+                f"their description, or the data set from {dataset.home}"
+            )
+        if folder is not None and known.setdefault(own, folder) != folder:
+            raise BadInput(f"{paths[0]} calls both {known[own]} and {folder} class {own!r}; get it again")
+    if len(set(known.values())) < len(known):
+        twice = Counter(known.values()).most_common(1)[0][0]
+        raise BadInput(f"{paths[0]} and the tables beside it call several classes {twice!r}; get them again")
+    own_names = [re.sub(r"_n\d{8}(\.\w+)$", r"\1", name) if name and by_wnid else name for name in names]
+    files = [f"{known[own]}/{name}" for own, name in zip(told, own_names, strict=True)]
+    if None in names or len(set(files)) < len(files):  # an image without a name of its own is known by its row
+        files = [f"{known[own]}/{split}_{row:08d}" for row, own in enumerate(told)]
+    left = iter(files)
+    return [(path, each.column, list(islice(left, len(each.names)))) for path, each in zip(paths, rows, strict=True)]
 
 
-def _wnid(path: Path, name: str | None, own: str) -> str:
-    """An image's WordNet name: in the table, or in the image's name."""
+def _wnid(own: str | int | None, name: str | None) -> str | None:
+    """A class's WordNet name: the table's own, or that in an image's name."""
     found = _WNID.findall(name or "")
-    if _WNID.fullmatch(own):
-        return own
-    if not found:
-        raise BadInput(f"{path} tells no WordNet name such as n01440764 of {name or 'its images'}; get it again")
-    return str(found[-1])
+    return own if isinstance(own, str) and _WNID.fullmatch(own) else str(found[-1]) if found else None
 
 
-def _check_numbers(path: Path, own: Sequence[str], wnids: Sequence[str]) -> None:
-    """Raise `BadInput` if the table's labels and the images' names do not agree on which images are of one class."""
-    pairs = set(zip(own, wnids, strict=True))
-    if len(pairs) != len({one for one, _ in pairs}) or len(pairs) != len({wnid for _, wnid in pairs}):
-        raise BadInput(f"{path} and the tables beside it give images of one class several labels; get them again")
+def _folder(own: str | int | None) -> str | None:
+    """A class's name as a folder may have it; a number is no name."""
+    if not isinstance(own, str):
+        return None
+    name = own.replace("/", "-")
+    return None if not name or "\0" in name or is_hidden(name) else name
 
 
 def _look(path: Path, fine: bool) -> Rows:
@@ -180,22 +187,17 @@ def _look(path: Path, fine: bool) -> Rows:
     kind = schema.field(column).type
     named = pa.types.is_struct(kind) and kind.get_field_index("path") >= 0
     content = table.read(columns=[label, *([f"{column}.path"] if named else [])])
-    about = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+    about = parse_json((schema.metadata or {}).get(b"huggingface", b"{}"), f"the description in {path}")
     feature = about.get("info", {}).get("features", {}).get(label, {})
     classes = feature.get("names") or []
     values = content[label].to_pylist()
-    if any(isinstance(value, int) and not 0 <= value < len(classes) for value in values) and classes:
+    if classes and any(isinstance(value, int) and not 0 <= value < len(classes) for value in values):
         raise BadInput(f"{path} has labels that are none of its {len(classes)} classes; get it again")
     return Rows(
         column,
-        [each["path"] for each in content[column].to_pylist()] if named else [None] * len(values),
-        [_class(classes[value] if classes and isinstance(value, int) else value) for value in values],
+        [each and each["path"] for each in content[column].to_pylist()] if named else [None] * len(values),
+        [classes[value] if classes and isinstance(value, int) else value for value in values],
     )
-
-
-def _class(value: object) -> str:
-    """A class as a folder's name; a number, which names nothing, is marked."""
-    return f"#{value}" if not isinstance(value, str) else value.replace("/", "-").replace("\0", "").lstrip(".") or "#"
 
 
 def _write(path: Path, column: str, files: Sequence[str], root: Path) -> int:

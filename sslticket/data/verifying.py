@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sslticket.data import checksums, places
+from sslticket.data import checksums, places, shards
 from sslticket.data.archives import Archives
 from sslticket.data.bad import some_classes
 from sslticket.data.catalogue import dataset
@@ -60,6 +60,7 @@ def verify(
         raise places.nowhere(entry, data_root)
     if found and md5:
         yield from _sums(entry, found.folder, stage)
+    packed = found.folder if found and md5 and found.layout == "shards" else None
     known, sources = None, {}
     errors: dict[str, bool] = {}  # by text: a damaged file may stand in the way of both splits
     try:
@@ -75,6 +76,8 @@ def verify(
     for split, source in sources.items():
         yield from _counts(entry, split, source)
         yield from _names(split, source, known)
+        if packed:
+            yield from _packed(split, packed, stage)
     for split, source in sources.items():
         yield from _decoded(split, source, decode, threads, stage)
 
@@ -86,6 +89,16 @@ def _sums(entry: Dataset, folder: Path, stage: Stage) -> Iterator[Finding]:
             yield Finding(f"{path} has the official MD5 sum", good=True)
         except BadInput as error:
             yield Finding(str(error), good=False)
+
+
+def _packed(split: Split, folder: Path, stage: Stage) -> Iterator[Finding]:
+    damage = shards.damage(folder, split, stage)
+    if damage is None:
+        yield Finding(f"{split}: packed by a version that kept no sums; shards are of the right lengths", good=True)
+        return
+    yield from (Finding(text, good=False) for text in damage)
+    if not damage:
+        yield Finding(f"{split}: all shards are what was packed", good=True)
 
 
 def _counts(entry: Dataset, split: Split, source: Source) -> Iterator[Finding]:

@@ -10,6 +10,7 @@ import itertools
 import json
 import pickle
 import re
+import shlex
 import shutil
 import struct
 import subprocess
@@ -27,8 +28,9 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from sslticket.data.dataset import SPLITS
+from sslticket.data.dataset import SPLITS, Split
 from sslticket.data.opening import open_split
+from sslticket.data.places import MissingSplit
 from sslticket.data.reading import reader
 from sslticket.errors import BadInput
 
@@ -88,10 +90,10 @@ def png(pixels: np.ndarray) -> bytes:
     return written.getvalue()
 
 
-def everything(name: str, root: Path) -> dict[str, Counter[tuple[bytes, str]]]:
+def everything(name: str, root: Path, splits: tuple[Split, ...]) -> dict[str, Counter[tuple[bytes, str]]]:
     """Every image's content and class, by split."""
     found = {}
-    for split in SPLITS:
+    for split in splits:
         source = open_split(name, split, root)
         read = reader(source.manifest)
         items = source.manifest.items if source.images is not None else range(len(source.manifest))
@@ -168,6 +170,11 @@ def with_kit(make: Callable[[World], None], name: str, mode: str, before: str = 
         world.write(name, packed({before + file: content for file, content in kit(world).items()}, mode))
 
     return write
+
+
+def zipped_kit(world: World) -> None:
+    archives(world)
+    world.write(f"{KIT}.zip", zipped(kit(world)))
 
 
 def kit_unpacked(*skipped: str) -> Callable[[World], None]:
@@ -273,7 +280,6 @@ def hugging_flat(world: World) -> None:
 
 def parquet(
     world: World,
-    split: str,
     name: str,
     images: list[tuple[bytes, str | None]],
     labels: dict[str, list[int]],
@@ -301,7 +307,7 @@ def imagenet_parquet(world: World) -> None:
             # The classes are called in words, so only the images' names tell which they are.
             words = {"label": ["goldfish", "European fire salamander", "bullfrog"]}
             images = [(image, name) for name, image in part]
-            parquet(world, split, f"data/{split}-0000{number}-of-00002.parquet", images, {"label": labels}, words)
+            parquet(world, f"data/{split}-0000{number}-of-00002.parquet", images, {"label": labels}, words)
 
 
 def table_of(home: str, column: str = "image", label: str = "label") -> Callable[[World], None]:
@@ -314,7 +320,7 @@ def table_of(home: str, column: str = "image", label: str = "label") -> Callable
             if label == "fine_label":
                 told["coarse_label"], values["coarse_label"] = ["all"], [0] * len(labels)
             images = [(png(each), None) for each in pixels]
-            parquet(world, split, f"{home}/{word}-00000-of-00001.parquet", images, values, told, column)
+            parquet(world, f"{home}/{word}-00000-of-00001.parquet", images, values, told, column)
 
     return write
 
@@ -376,6 +382,13 @@ def cifar_binary(world: World) -> None:
             for number in range(5):
                 world.write(f"{home}/data_batch_{number + 1}.bin", b"".join(records[number::5]))
     world.write(f"{home}/{'fine_label_names' if hundred else 'batches.meta'}.txt", "\n".join(world.classes) + "\n\n")
+
+
+def kaggle_cifar(world: World) -> None:
+    for number, (pixels, _) in enumerate(world.train):
+        world.write(f"train/{number}.png", png(pixels))
+    lines = [f"{number},{name}" for number, (_, name) in enumerate(world.train)]
+    world.write("trainLabels.csv", "\r\n".join(["id,label", *lines[::-1]]) + "\r\n")
 
 
 def archived(make: Callable[[World], None], name: str) -> Callable[[World], None]:
@@ -457,6 +470,13 @@ def tiny(world: World, home: str = "") -> None:
     world.write(f"{home}test/images/test_0.JPEG", world.eval[0][0])
 
 
+def tiny_parquet(world: World) -> None:
+    for split, word in zip(SPLITS, ("train", "valid"), strict=True):
+        images = [(image, None) for image, _ in world.split(split)]
+        labels = {"label": [WNIDS.index(wnid) for _, wnid in world.split(split)]}
+        parquet(world, f"data/{word}-00000-of-00001-1359597a978bc4fa.parquet", images, labels, {"label": list(WNIDS)})
+
+
 def places(train: str, val: str, lists: str = "") -> Callable[[World], None]:
     def write(world: World) -> None:
         listed = {"train": [], "eval": []}
@@ -513,6 +533,7 @@ class Form:
     form: str
     outcome: str
     make: Callable[[World], None]
+    splits: tuple[Split, ...] = SPLITS
 
 
 FORMS = [
@@ -554,7 +575,13 @@ FORMS = [
     Form("imagenet", "these as `.tar`", READ, hugging_archives(".tar", "w", "")),
     Form("imagenet", "these unpacked to flat `train/` and `val/`", READ, hugging_flat),
     Form("imagenet", "Hugging Face's parquet", COMMAND, imagenet_parquet),
-    Form("imagenet", "TensorFlow's records", NAMED, empty("train-00000-of-01024", "validation-00000-of-00128")),
+    Form("imagenet", "the kit as `.zip`", COMMAND, zipped_kit),
+    Form(
+        "imagenet",
+        "records of TensorFlow or FFCV, shards of WebDataset",
+        NAMED,
+        empty("train-00000-of-01024", "validation-00000-of-00128"),
+    ),
     Form(
         "places365",
         "the folders and lists as torchvision arranges them",
@@ -595,6 +622,7 @@ FORMS = [
         archived(lambda world: tiny(world, "tiny-imagenet-200/"), "tiny-imagenet-200.zip"),
     ),
     Form("tiny_imagenet", "`train/<wnid>/` and `val/<wnid>/`", READ, folders),
+    Form("tiny_imagenet", "Hugging Face's parquet", COMMAND, tiny_parquet),
     Form("cifar10", "the python version", READ, cifar_python),
     Form("cifar10", "the same saved anew by any Python, in any protocol of pickles", READ, cifar_protocols),
     Form("cifar10", "the binary version", READ, cifar_binary),
@@ -604,6 +632,7 @@ FORMS = [
     Form(
         "cifar10", "`cifar-10-binary.tar.gz` as downloaded", COMMAND, archived(cifar_binary, "cifar-10-binary.tar.gz")
     ),
+    Form("cifar10", "Kaggle's `train/` with `trainLabels.csv`", COMMAND, kaggle_cifar, ("train",)),
     Form("cifar10", "the MATLAB version", NAMED, empty("cifar-10-batches-mat/data_batch_1.mat")),
     Form("cifar10", "class folders", READ, picture_folders()),
     Form("cifar10", "Hugging Face's parquet", COMMAND, table_of("plain_text", "img")),
@@ -636,6 +665,7 @@ FORMS = [
     ),
     Form("mnist", "Keras's `mnist.npz`", READ, npz),
     Form("mnist", "Kaggle's `mnist_train.csv` and `mnist_test.csv`", READ, csv("mnist")),
+    Form("mnist", "torchvision's older `processed/training.pt`", NAMED, empty("MNIST/processed/training.pt")),
     Form("mnist", "`mnist.pkl.gz`", NAMED, empty("mnist.pkl.gz")),
     Form("mnist", "the `train.csv` of Kaggle's competition", NAMED, empty("train.csv", "test.csv")),
     Form("mnist", "class folders, also in `training/` and `testing/`", READ, picture_folders("training", "testing")),
@@ -692,7 +722,7 @@ def world(
 ) -> World:
     """The images of the form's data set; labels are in no order."""
     name = request.param
-    root = tmp_path / "held" / name
+    root = tmp_path / "my data" / name  # commands have to quote it
     root.mkdir(parents=True)
     if name == "tiny_imagenet" or name == "imagenet" or name.startswith("places"):
         classes = tuple(SCENES) if name.startswith("places") else WNIDS
@@ -735,7 +765,7 @@ def test_a_public_form_is_read_or_named_with_its_cure(world: World, form: Form) 
         right = decoded(right)
     if form.outcome != READ:
         with pytest.raises(BadInput) as caught:
-            everything(form.sets, root)
+            everything(form.sets, root, form.splits)
         message = str(caught.value)
         assert "\n" not in message
         assert str(root) in message
@@ -744,21 +774,24 @@ def test_a_public_form_is_read_or_named_with_its_cure(world: World, form: Form) 
             assert "://" in message, "it says where another form is"
             return
         root = cured(message, root)
-    found = everything(form.sets, root)
+    found = everything(form.sets, root, form.splits)
     if form.sets == "fashion_mnist" and form.outcome == COMMAND:  # a folder cannot be called T-shirt/top
         right = {s: Counter({(i, n.replace("/", "-")): k for (i, n), k in each.items()}) for s, each in right.items()}
-    assert found == right
+    assert found == {split: right[split] for split in form.splits}
+    for split in set(SPLITS) - set(form.splits):
+        with pytest.raises(MissingSplit, match="has no evaluation images"):
+            open_split(form.sets, split, root)
 
 
 def cured(message: str, root: Path) -> Path:
     """Types the command that a message tells; returns where the data set is then."""
-    told = re.search(r"(?:type: |the training images: )(.*?)(?:; then give --data-root (\S+))?$", message)
+    told = re.search(r"(?:type: |the training images: )(.*?)(?:; then give --data-root (.*))?$", message)
     assert told, message
     command = re.sub(
         "^python ", f"{sys.executable} ", re.sub("^sslticket ", f"{sys.executable} -m sslticket ", told[1])
     )
     subprocess.run(["bash", "-ec", command], check=True, capture_output=True, text=True, timeout=120)
-    return Path(told[2]) if told[2] else root
+    return Path(*shlex.split(told[2])) if told[2] else root
 
 
 def test_the_readme_lists_these_forms_and_no_others() -> None:

@@ -20,6 +20,7 @@ from sslticket.data.manifest import Manifest
 from sslticket.data.opening import loader, open_split
 from sslticket.data.order import Order
 from sslticket.data.sharding import Packing, begin, pack
+from sslticket.data.verifying import verify
 from sslticket.data.views import View
 
 Refused = Callable[..., AbstractContextManager[None]]
@@ -239,6 +240,80 @@ def test_impossible_settings_are_refused(bad: dict[str, int], refused: Refused) 
 
 
 def test_shards_of_another_set_are_not_taken(tmp_path: Path, refused: Refused) -> None:
-    (tmp_path / "pack.json").write_text(json.dumps({"format": 1, "dataset": "places365"}))
+    other = {"format": 1, "dataset": "places365", "short_side": 9, "quality": 9, "shard_size": 9, "images": {}}
+    (tmp_path / "pack.json").write_text(json.dumps(other))
     with refused("no images of imagenet found"):
         open_split("imagenet", "train", tmp_path)
+
+
+def edited(old: str, new: str) -> Callable[[str], str]:
+    def edit(text: str) -> str:
+        assert old in text
+        return text.replace(old, new, 1)
+
+    return edit
+
+
+def told(**changes: object) -> Callable[[str], str]:
+    return lambda text: json.dumps(json.loads(text) | changes)
+
+
+def last(number: object) -> Callable[[str], str]:
+    """Another size of the last image."""
+    return lambda text: f"{text[: text.rindex(',')]},{number}\n"
+
+
+FORGED = {
+    "a label of no class": ("manifest.csv", edited(",0,", ",-5,")),
+    "a label beyond all classes": ("manifest.csv", edited(",0,", ",99,")),
+    "a label of another class": ("manifest.csv", edited(",0,", ",1,")),
+    "a place beyond its shard": ("manifest.csv", last(99_999_999)),
+    "a place beyond all numbers": ("manifest.csv", last(2**63 - 1)),
+    "a number that is none": ("manifest.csv", last("many")),
+    "a line too few": ("manifest.csv", lambda text: text[: text.rstrip().rindex("\n") + 1]),
+    "images that are no number": ("split.json", told(images=True)),
+    "a class that is there twice": ("split.json", told(classes=["a", "a"])),
+    "a shard elsewhere": ("split.json", edited("shard-00000.tar", "../shard-00000.tar")),
+    "a size that is none": ("split.json", told(shards={"shard-00000.tar": -1})),
+    "shards that are a list": ("split.json", told(shards=[])),
+    "no names": ("split.json", lambda _: "[1]"),
+}
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(("name", "change"), FORGED.values(), ids=FORGED)
+@pytest.mark.parametrize("summed", [True, False], ids=["summed", "older"])
+def test_what_lists_of_shards_tell_is_not_believed(
+    shards: Path, tmp_path: Path, refused: Refused, name: str, change: Callable[[str], str], summed: bool
+) -> None:
+    root = shutil.copytree(shards, tmp_path / "copy", copy_function=os.link)
+    texts = {path: (root / "train" / path).read_text() for path in ("split.json", "manifest.csv")}
+    if not summed:  # as it was before there were sums
+        texts["split.json"] = told(sums=None)(texts["split.json"])
+    texts[name] = change(texts[name])
+    for path, text in texts.items():
+        (root / "train" / path).unlink()
+        (root / "train" / path).write_text(text)
+    if change is FORGED["a label of another class"][1] and not summed:
+        assert len(open_split("imagenet", "train", root).manifest) == 30, "nothing tells"
+        return
+    with refused(str(root / "train"), "pack"):
+        open_split("imagenet", "train", root)
+
+
+@pytest.mark.data
+def test_verifying_finds_a_shard_that_is_not_what_was_packed(shards: Path, tmp_path: Path) -> None:
+    root = shutil.copytree(shards, tmp_path / "copy")
+
+    def found() -> list[str]:
+        looked = verify("imagenet", root, decode=0, md5=True, threads=1, stage=lambda *_: lambda _: None)
+        return [text for text, good in looked if "packed" in text and not good]
+
+    assert found() == []
+    path, split = root / "eval/shard-00001.tar", root / "eval/split.json"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    assert found() == [f"{path} is not what was packed; copy it anew, or pack again"]
+    split.write_text(told(sums=None)(split.read_text()))
+    assert found() == []
