@@ -147,4 +147,4 @@ def _show(given: argparse.Namespace) -> None:
     before = argparse.Namespace(output=given.output, images=given.images, sheet_width=given.sheet_width)
     words = vars(parser.parse_args(given.flags, before))
     resolved, machine = recipe.resolve(found, words), flags.override(Machine(), words)
-    print(show.show(resolved, machine, before.output, images=before.images, width=before.sheet_width))
+    print(block(show.show(resolved, machine, before.output, images=before.images, width=before.sheet_width)))
