@@ -215,17 +215,19 @@ def wrong(row: Any) -> str | None:
     if odd := [key for key in row if key not in KEYS and key != "kind"]:
         newer = "; a newer version wrote it: update sslticket, or"
         return f"has {odd[0][:80]!r}, which this version does not know{newer}"
-    for key, types in wanted.items():
+    # Those of other kinds too, which older versions wrote: all are columns of one table.
+    for key in (key for key in KEYS if key in row):
+        types = KEYS[key]
         # Not isinstance: JSON's true is no number.
-        if key in row and type(row[key]) not in (types if isinstance(types, tuple) else (types,)):
+        if type(row[key]) not in (types if isinstance(types, tuple) else (types,)):
             return f"has {key} {_shown(row[key])}, which is of the wrong type"
-        if key in row and (fault := _beyond(key, row[key])):
+        if fault := _beyond(key, row[key]):
             return f"has {key} {_shown(row[key])}, which {fault}"
     if row["density"] == 0:
         return "has density 0; a ticket keeps at least one weight"
     if row.get("control", "ticket") not in CONTROLS:
         return f"has control {_shown(row['control'])}, which is none of {', '.join(CONTROLS)}"
-    return nested.wrong(row, wanted)
+    return nested.wrong(row, KEYS)
 
 
 def _beyond(key: str, value: Any) -> str | None:
