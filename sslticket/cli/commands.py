@@ -19,7 +19,7 @@ and leaves tickets in runs/<key>. The commands here score, draw and show them.""
 
 
 # Where else a command can write; what the others write lies in the folders of their runs.
-_PLACES = dict.fromkeys(("report", "rows", "show"), "another name with -o") | {"export": "another OUT"}
+_PLACES = dict.fromkeys(("rows", "show"), "another name with -o") | {"export": "another OUT"}
 
 
 def main() -> None:
