@@ -2,14 +2,18 @@
 
 import argparse
 import dataclasses
+import math
+import sys
 import types
 import typing
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import Field
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeVar, get_args, get_origin
 
-from sslticket.errors import BadInput, unknown
+from sslticket.cli import hints
+from sslticket.errors import BadInput
 
 Tree = TypeVar("Tree")
 
@@ -26,23 +30,26 @@ class Parser(argparse.ArgumentParser):
 
     def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
         """The parsed flags; an unknown one is answered with the nearest that there is."""
-        parsed, rest = self.parse_known_args(args, namespace)
+        words = sys.argv[1:] if args is None else list(args)
+        parsed, rest = self.parse_known_args(words, namespace)
         for word in rest:
+            asked = _asked(self, words)
+            known = [flag for flag in asked._option_string_actions if flag.startswith("--")]
             if word.startswith("-"):
-                flag = word.split("=")[0]
-                # It may be one of another command: that is no hint here.
-                raise unknown("flag", flag, set(_known(self)) - {flag})
-            raise BadInput(f"unexpected argument {word!r}; {self.prog} --help lists the flags")
+                raise hints.answer(word, known)
+            fix = hints.misplaced(word, known) or f"{asked.prog} --help lists the flags"
+            raise BadInput(f"unexpected argument {word!r}; {fix}")
         return parsed
 
 
-def _known(parser: argparse.ArgumentParser) -> list[str]:
-    """The long flags of a parser and of its commands."""
-    found = [flag for flag in parser._option_string_actions if flag.startswith("--")]
+def _asked(parser: argparse.ArgumentParser, words: Sequence[str]) -> argparse.ArgumentParser:
+    """The parser of the command that the words name, or of the commands."""
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
-            found += [flag for command in action.choices.values() for flag in _known(command)]
-    return found
+            for place, word in enumerate(words):
+                if word in action.choices:
+                    return _asked(action.choices[word], words[place + 1 :])
+    return parser
 
 
 def add(parser: argparse.ArgumentParser, tree: object, *, without: Collection[str] = ()) -> None:
@@ -65,9 +72,9 @@ def add(parser: argparse.ArgumentParser, tree: object, *, without: Collection[st
         elif get_origin(inner) is Literal:
             settings["choices"] = get_args(inner)
         elif get_origin(inner) is tuple:
-            settings |= {"nargs": "*", "type": get_args(inner)[0], "metavar": field.name.upper()}
+            settings |= {"nargs": "*", "type": _reader(get_args(inner)[0]), "metavar": field.name.upper()}
         else:
-            settings |= {"type": inner, "metavar": inner.__name__.upper()}
+            settings |= {"type": _reader(inner), "metavar": inner.__name__.upper()}
         group.add_argument(f"--{field.name.replace('_', '-')}", **settings)
 
 
@@ -92,6 +99,23 @@ def _leaves(tree: object) -> Iterator[tuple[object, Field[Any], Any]]:
             yield from _leaves(value)
         elif _writable(_optional(kind)):
             yield tree, field, kind
+
+
+def _reader(kind: type) -> Callable[[str], Any]:
+    return _number if kind is float else kind
+
+
+def _number(text: str) -> float:
+    """A number, or a percentage: "10%" is 0.1, to the last bit."""
+    digits = text.strip().removesuffix("%")
+    try:
+        found = Decimal(digits) / 100 if text.strip().endswith("%") else Decimal(digits)
+        number = float(found)
+    except (ArithmeticError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise argparse.ArgumentTypeError(f"must be a number such as 0.1 or 10%, got {text!r}")
+    return number
 
 
 # Types that recipe.py names without importing them; their values are walked, so the types do not matter.

@@ -142,7 +142,15 @@ def test_a_search_is_named_by_itself_and_by_its_criterion(search: dict[str, obje
         (["--subset", "0"], r"give --subset in \(0, 1\]"),
         (["--subset", "1.5"], r"give --subset in \(0, 1\]"),
         (["--subset", "0.001"], r"--subset"),
-        (["--subset", "ten"], r"argument --subset: invalid float value: 'ten'"),
+        (["--subset", "ten"], r"argument --subset: must be a number such as 0.1 or 10%, got 'ten'"),
+        (["--subset", "ten%"], r"argument --subset: must be a number such as 0.1 or 10%, got 'ten%'"),
+        (["--lr", "inf"], r"argument --lr: must be a number .* got 'inf'"),
+        (["--epochs", "90"], r"unknown flag '--epochs'; .* --length 90ep"),
+        (
+            ["/data/imagenet"],
+            r"unexpected argument '/data/imagenet'; if images lie there, write --data-root /data/imagenet",
+        ),
+        (["lr=0.1"], r"unexpected argument 'lr=0.1'; write --lr 0.1"),
         (["--subset-by", "colour"], r"invalid choice: 'colour'"),
         (["--length", "ninety"], r"write it like 90ep"),
         (["--length", "6it", "--rewind", "6it"], r"not longer than the rewind point"),
@@ -255,3 +263,19 @@ def test_other_rates_of_a_curve_and_of_biases_scale_with_it_and_those_given_stay
 def test_rates_of_steps_that_do_not_grow_with_the_gradient_stay(optimizer: Optimizer) -> None:
     fit = Fit(length="4it", batch_size=64, optimizer=optimizer)
     assert fit.rescaled(8) == fit
+
+
+@pytest.mark.parametrize("text", ["0.1", "10%", "10 %", " 10% ", "1e-1", ".1", "1e1%", "10.00%"])
+def test_a_percentage_is_the_fraction_and_has_its_key(text: str) -> None:
+    base = load("rotnet_resnet50")
+    for flag in ("subset", "labels", "shuffle-labels", "rate"):
+        given = vars(command._parser(base).parse_args([f"--{flag}", text]))
+        recipe = command.resolve(base, given)
+        assert recipe.key == command.resolve(base, {flag.replace("-", "_"): 0.1}).key
+
+
+@pytest.mark.parametrize(
+    ("percentage", "fraction"), [("33.3%", 0.333), ("0.7%", 0.007), ("2.9%", 0.029), ("100%", 1.0)]
+)
+def test_a_percentage_is_what_one_would_write_without(percentage: str, fraction: float) -> None:
+    assert command._parser(load("rotnet_digits")).parse_args(["--subset", percentage]).subset == fraction
