@@ -78,6 +78,49 @@ def add(parser: argparse.ArgumentParser, tree: object, *, without: Collection[st
         group.add_argument(f"--{field.name.replace('_', '-')}", **settings)
 
 
+def check(parser: argparse.ArgumentParser, *trees: object) -> None:
+    """Whether each flag of trees of dataclasses would be of one field, and of none that the parser has already.
+
+    Raises:
+        BadInput: naming the field, and both classes that have it.
+    """
+    taken = {action.dest for action in parser._actions}
+    owners: dict[str, list[str]] = {}
+    written = set(taken)
+    for tree in trees:
+        for owner, name, is_flag in _names(tree):
+            owners.setdefault(name, []).append(_named(owner))
+            written |= {name} if is_flag else set()
+    for name, classes in owners.items():
+        flag = f"--{name.replace('_', '-')}"
+        own = next((each for each in classes if "." in each), classes[-1])
+        if name in taken:
+            raise BadInput(f"{own} has a field {name!r}, and {flag} is a flag of the command; rename the field")
+        if name in written and len(classes) > 1:
+            both = " and ".join(classes)
+            raise BadInput(f"{both} have a field {name!r} each, and {flag} must be of one; rename the field of {own}")
+
+
+def _names(tree: object) -> Iterator[tuple[object, str, bool]]:
+    """What fields of a tree are called, by the dataclass that has them, and whether flags are called so."""
+    leaves = {(id(owner), field.name): kind for owner, field, kind in _leaves(tree)}
+    todo = [tree]
+    for owner in todo:
+        for field in dataclasses.fields(owner):  # type: ignore[arg-type]  # any dataclass instance
+            value, kind = getattr(owner, field.name), leaves.get((id(owner), field.name))
+            yield owner, field.name, kind is not None
+            if _optional(kind) is bool:
+                yield owner, f"no_{field.name}", True
+            if dataclasses.is_dataclass(value) and not hasattr(value, "draw"):
+                todo.append(value)
+
+
+def _named(owner: object) -> str:
+    """The class of a dataclass; one that is not ours with its module, "__main__.Mine"."""
+    kind = type(owner)
+    return kind.__name__ if kind.__module__.startswith("sslticket.") else f"{kind.__module__}.{kind.__name__}"
+
+
 def override(tree: Tree, flags: Mapping[str, Any]) -> Tree:
     """A copy of the tree with the fields that were given as flags; every dataclass checks its values anew."""
     changes: dict[str, Any] = {}

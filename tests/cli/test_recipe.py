@@ -1,7 +1,7 @@
 """What a recipe's command line accepts, resolves and refuses, in this process; exit codes are in test_exit.py."""
 
 import re
-from dataclasses import fields
+from dataclasses import field, fields, make_dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +10,7 @@ from sslticket.cli import recipe as command
 from sslticket.errors import BadInput
 from sslticket.fit import LARS, Adam, Fit, Optimizer, RMSprop
 from sslticket.machine import Machine
+from sslticket.objectives.rotnet import RotNet
 from sslticket.recipe import Data, family, search_name, settings
 from sslticket.search.ranked import Ranked
 from sslticket.training.numerics import resolved
@@ -279,3 +280,35 @@ def test_a_percentage_is_the_fraction_and_has_its_key(text: str) -> None:
 )
 def test_a_percentage_is_what_one_would_write_without(percentage: str, fraction: float) -> None:
     assert command._parser(load("rotnet_digits")).parse_args(["--subset", percentage]).subset == fraction
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "value", "told"),
+    [
+        (
+            "rate",
+            float,
+            0.5,
+            r"\.Mine and IMP have a field 'rate' each, and --rate must be of one; rename the field of .*\.Mine$",
+        ),
+        ("seed", int, 3, r"Recipe and .*\.Mine have a field 'seed' each, and --seed must be of one"),
+        ("threads", int, 3, r"\.Mine and Machine have a field 'threads' each"),
+        ("fit", float, 0.5, r"Recipe and .*\.Mine have a field 'fit' each"),
+        ("no_exact", bool, True, r"\.Mine and Machine have a field 'no_exact' each"),
+        ("out", str, "here", r"\.Mine has a field 'out', and --out is a flag of the command; rename the field$"),
+        ("dry_run", dict, {}, r"\.Mine has a field 'dry_run', and --dry-run is a flag of the command"),
+        ("help", str, "none", r"\.Mine has a field 'help', and --help is a flag of the command"),
+    ],
+)
+def test_two_fields_of_one_name_are_one_clear_error(name: str, kind: type, value: object, told: str) -> None:
+    mine = make_dataclass("Mine", [(name, kind, field(default_factory=lambda: value))], bases=(RotNet,), frozen=True)
+    mine.__module__ = "theirs"
+    theirs = replace(load("rotnet_resnet50"), objective=mine())
+    with pytest.raises(BadInput, match=told):
+        command._run(theirs, ["--dry-run"])
+
+
+def test_a_field_of_a_name_that_nobody_else_has_is_a_flag() -> None:
+    mine = make_dataclass("Mine", [("views_apart", int, field(default=3))], bases=(RotNet,), frozen=True)
+    parsed = command._parser(replace(load("rotnet_resnet50"), objective=mine())).parse_args(["--views-apart", "4"])
+    assert parsed.views_apart == 4
