@@ -72,9 +72,8 @@ def _plain(image: Image.Image) -> bool:
     turn = orientation(image)
     if image.format in ("JPEG", "MPO"):
         told = [data for name, data in getattr(image, "applist", ()) if name == "APP1" and data.startswith(b"Exif")]
-        return image.mode in ("L", "RGB") and turn == (
-            _simple_orientation(told[0]) if len(told) == 1 else len(told) + 1
-        )
+        seen = _simple_orientation(told[0]) if told else 1
+        return image.mode in ("L", "RGB") and len(told) <= 1 and turn == seen
     modes = {"PNG": ("1", "L", "LA", "P", "RGB", "RGBA"), "WEBP": ("RGB", "RGBA")}
     return image.mode in modes.get(str(image.format), ()) and turn == 1 and "exif" not in image.info
 
