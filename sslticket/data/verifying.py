@@ -13,10 +13,11 @@ from sslticket.data.catalogue import dataset
 from sslticket.data.dataset import Dataset, Split
 from sslticket.data.filelists import class_names
 from sslticket.data.ilsvrc import Devkit
+from sslticket.data.judging import Kind
 from sslticket.data.layouts import Ilsvrc, Lists
 from sslticket.data.opening import Source, open_split
 from sslticket.data.parts import SPLITS, counts, is_whole, published
-from sslticket.data.verdicts import Kind, Verdicts
+from sslticket.data.verdicts import Verdicts
 from sslticket.errors import BadInput
 
 _JUDGED_AT_ONCE = 64

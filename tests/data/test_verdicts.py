@@ -18,12 +18,13 @@ from PIL import Image
 from sslticket.data import verdicts as module
 from sslticket.data.catalogue import DATASETS
 from sslticket.data.decoding import Unreadable, upright, whole
+from sslticket.data.judging import Kind, Verdict, judge
 from sslticket.data.loader import Loader
 from sslticket.data.manifest import Manifest
 from sslticket.data.opening import loader, open_split
 from sslticket.data.order import Order
 from sslticket.data.sharding import Packing, begin, pack
-from sslticket.data.verdicts import Kind, Verdict, Verdicts, judge
+from sslticket.data.verdicts import Verdicts
 from sslticket.data.views import View
 
 FOLDER = DATASETS["folder"]
