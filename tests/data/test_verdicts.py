@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 from sslticket.data import verdicts as module
+from sslticket.data.bad import counted
 from sslticket.data.catalogue import DATASETS
 from sslticket.data.decoding import Unreadable, upright, whole
 from sslticket.data.judging import Kind, Verdict, judge
@@ -463,3 +464,11 @@ def test_images_in_archives_are_judged_once_too(tmp_path: Path, monkeypatch: pyt
     again = batches(tmp_path / "out", View(size=32), batch=3)
     assert [row for row, _ in shown(again)] == [0, 1]
     assert dict(again.bad) == dict(first.bad)
+
+
+def test_rows_count_what_was_left_out_and_name_it_by_a_hash() -> None:
+    here = counted({"/data/train/a/1.jpg": "empty", "/data/train/b/2.jpg": "a GIF"})
+    assert here["bad_images"] == 2
+    assert here == counted({"/mnt/train/b/2.jpg": "cut", "/mnt/train/a/1.jpg": ""})
+    assert here != counted({"/data/train/a/1.jpg": "empty", "/data/train/b/3.jpg": "a GIF"})
+    assert counted({}) == {"bad_images": 0}
