@@ -136,7 +136,13 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'sslticket' has no attribute {name!r}")
-    # A recipe that is run as a script is a command from its first line on.
-    script = sys._getframe(1).f_globals.get("__name__") == "__main__"
-    with early() if script else nullcontext():
+    with early() if _in_script() else nullcontext():
         return getattr(import_module(f"sslticket.{_HOMES[name]}"), name)
+
+
+def _in_script() -> bool:
+    """Whether a script imports from here: a recipe is a command from its first line on."""
+    frame = sys._getframe(2)
+    while frame.f_back is not None and frame.f_globals["__name__"].startswith("importlib"):
+        frame = frame.f_back
+    return bool(frame.f_globals["__name__"] == "__main__")

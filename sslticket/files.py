@@ -236,10 +236,11 @@ def read_bytes(path: Path, most: int) -> bytes:
         OSError: if it is not there or cannot be read.
     """
     with regular(path) as (file, size):
-        # What grows meanwhile, or tells no size, ends here too.
-        content = file.read(most + 1) if size <= most else b""
-    if max(size, len(content)) > most:
-        raise BadInput(f"{path} has more than the {most:,} bytes that such a file may have; it is another file")
+        if size > most:
+            raise BadInput(f"{path} has more than the {most:,} bytes that such a file may have; it is another file")
+        content = file.read(size + 1)  # memory for so much is taken at once
+    if len(content) > size:
+        raise BadInput(f"{path} grew while it was read; run the same command again when it is whole")
     return content
 
 

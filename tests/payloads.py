@@ -1,4 +1,6 @@
-"""Words that a stranger may write where a name is expected, each meant to act somewhere."""
+"""Words that a stranger may write where a name is expected, each meant to act somewhere, and what a page holds."""
+
+from html.parser import HTMLParser
 
 PAYLOADS = (
     '"); window.pwned = 1; __import__("os").system("true"); ("',
@@ -29,3 +31,22 @@ PAYLOADS = (
     "{braces} {0} %s $title ${title}",
     "",
 )
+
+
+class Seen(HTMLParser):
+    """Collects tags, attributes and text."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.text = ""
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += attrs
+
+    def handle_data(self, data: str) -> None:
+        self.text += data

@@ -1,7 +1,6 @@
 """Words of strangers stay words: in a terminal, a page, a paper, a script, a shell, a spreadsheet, a file's name."""
 
 import ast
-import html.parser
 import json
 import re
 import subprocess
@@ -10,26 +9,7 @@ import pytest
 
 from sslticket import escaping
 from sslticket.errors import BadInput, one_line
-from tests.payloads import PAYLOADS
-
-
-class Seen(html.parser.HTMLParser):
-    """Collects tags, attributes and text."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.attributes: list[tuple[str, str | None]] = []
-        self.text = ""
-        self.feed(page)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.attributes += attrs
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
+from tests.payloads import PAYLOADS, Seen
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,6 @@ ROOT = Path(__file__).parent.parent / "sslticket"
 
 ALLOWED = {
     ("json", "JSONDecoder"): {"files.py"},
-    ("pickle", "Unpickler"): {"data/arrays.py"},
     ("np", "load"): {"data/listings.py", "data/packing.py"},
 }
 """What reads files of others and where it may be, since it is bounded there."""

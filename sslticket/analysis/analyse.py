@@ -11,7 +11,7 @@ from sslticket import origin
 from sslticket.analysis.endpoints import Endpoints, left
 from sslticket.analysis.subjects import Course, Subject, subjects
 from sslticket.evaluation.agreement import facts
-from sslticket.evaluation.claims import claimed
+from sslticket.evaluation.claims import claimed, clear
 from sslticket.evaluation.images import Gallery
 from sslticket.evaluation.tasks import Task, row_of
 from sslticket.evaluation.turns import in_turns
@@ -135,6 +135,8 @@ def analyse(analysis: Analysis, tasks: Sequence[Task], bench: Workbench) -> Iter
     survey = Survey.of(analysis, tasks, bench.machine.data_root, bench.numerics)
     rows = [(subject.task, subject.entrant) for subject in survey.subjects]
     bench.compare(facts(rows, survey.gallery, bench.precision))
+    if bench.first:
+        clear(dict.fromkeys(task.run for task in tasks))
     with Progress(0, show=bench.first) as progress:
         hand = _Hand(survey, bench, progress)
         if bench.first and (told := survey.measured_elsewhere(bench.device_name)):

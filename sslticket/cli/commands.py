@@ -19,7 +19,7 @@ and leaves tickets in runs/<key>. The commands here score, draw and show them.""
 
 
 # Where else a command can write; what the others write lies in the folders of their runs.
-_PLACES = dict.fromkeys(("report", "rows", "show"), "another name with -o") | {"export": "another OUT"}
+_PLACES = dict.fromkeys(("rows", "show"), "another name with -o") | {"export": "another OUT"}
 
 
 def main() -> None:
@@ -147,4 +147,4 @@ def _show(given: argparse.Namespace) -> None:
     before = argparse.Namespace(output=given.output, images=given.images, sheet_width=given.sheet_width)
     words = vars(parser.parse_args(given.flags, before))
     resolved, machine = recipe.resolve(found, words), flags.override(Machine(), words)
-    print(show.show(resolved, machine, before.output, images=before.images, width=before.sheet_width))
+    print(block(show.show(resolved, machine, before.output, images=before.images, width=before.sheet_width)))

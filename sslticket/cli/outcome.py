@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from sslticket import processes
 from sslticket.cli import streams
-from sslticket.errors import BadInput, Diverged, Unwritten, out_of_memory, outside
+from sslticket.errors import BadInput, Diverged, out_of_memory, outside
 from sslticket.processes import stopping
 
 
@@ -46,9 +46,7 @@ def _do(command: Callable[[], None]) -> None:
         if end.code:
             raise
     if refused := streams.drained(sys.stdout):
-        if isinstance(refused, BrokenPipeError):
-            raise refused
-        raise Unwritten(refused.errno, refused.strerror, "standard output")
+        raise refused
 
 
 def _end_with(error: BaseException, place: str) -> None:
@@ -69,8 +67,6 @@ def _end_with(error: BaseException, place: str) -> None:
             processes.wait_for_word()
         _tell(str(error))
         _leave(2 if isinstance(error, BadInput) else 3, str(error))
-    if isinstance(error, OSError) and error.filename is None and (refused := streams.drained(sys.stdout)):
-        error = Unwritten(refused.errno, refused.strerror, "standard output")
     if told := out_of_memory(error) or outside(error, place):
         if rank:
             processes.wait_for_word()

@@ -96,17 +96,23 @@ def load(path: Path) -> Recipe:
 
 
 def add_settings(parser: flags.Parser, recipe: Recipe) -> None:
-    """The flags of what a recipe decides, and of the machine."""
+    """The flags of what a recipe decides, and of the machine.
+
+    Raises:
+        BadInput: if two classes have a field of one name, or one has a field that is a flag of the parser.
+    """
+    machine = Machine()
+    flags.check(parser, recipe, machine)
     flags.add(parser, recipe)
-    flags.add(parser, Machine())
+    flags.add(parser, machine)
 
 
 def _parser(recipe: Recipe) -> flags.Parser:
     main = sys.modules["__main__"]
     parser = flags.Parser(prog=Path(sys.argv[0]).name, description=main.__doc__)
-    add_settings(parser, recipe)
     parser.add_argument("--out", type=Path, default=Path("runs"), metavar="PATH", help="folder of all runs [runs]")
     parser.add_argument("--dry-run", action="store_true", help="print the resolved recipe and its steps; train nothing")
+    add_settings(parser, recipe)
     return parser
 
 

@@ -4,22 +4,25 @@ import codecs
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, suppress
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from typing import Any, TextIO, cast
+
+from sslticket.errors import Unwritten
 
 
 @contextmanager
 def ready() -> Iterator[None]:
-    """Open the streams that are closed, and take every text and, for the log, every disk.
+    """Inside this block both are open and take every text, and the log forgives every disk.
 
     A letter that the terminal's encoding lacks is written as its number. What is told on standard error while a command
-    works is lost where it cannot be written, as on a full disk; the work goes on.
+    works is lost where it cannot be written, as on a full disk; the work goes on. Of standard output that is an error.
     """
     _open()
     before = getattr(sys.stdout, "errors", None)
     _encode(sys.stdout, "sslticket")
     try:
-        with redirect_stderr(cast(TextIO, _Log(sys.stderr))):
+        told, log = _Stream(sys.stdout, "standard output"), _Stream(sys.stderr)
+        with redirect_stdout(cast(TextIO, told)), redirect_stderr(cast(TextIO, log)):
             yield
     finally:
         _encode(sys.stdout, before)
@@ -45,32 +48,36 @@ def drained(stream: TextIO) -> OSError | None:
     return None
 
 
-class _Log:
-    """A stream that forgives a disk that is full or a terminal that is gone; not a reader who has had enough."""
+class _Stream:
+    """A stream whose errors name it, or are forgiven; a reader who has had enough stays one."""
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+    def __init__(self, stream: TextIO, name: str = "") -> None:
+        """Takes a stream, and the name by which its errors are raised; "" for none."""
+        self._stream, self._name = stream, name
 
     def write(self, text: str) -> int:
         """As the stream does, if it can."""
-        try:
-            return self._stream.write(text)
-        except BrokenPipeError:
-            raise
-        except OSError:
-            return len(text)
+        with self._named():
+            self._stream.write(text)
+        return len(text)
 
     def flush(self) -> None:
         """As the stream does, if it can."""
-        try:
+        with self._named():
             self._stream.flush()
-        except BrokenPipeError:
-            raise
-        except OSError:
-            return
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        try:
+            yield
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            if self._name:
+                raise Unwritten(error.errno, error.strerror, self._name) from error
 
 
 def _open() -> None:

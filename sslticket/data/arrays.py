@@ -1,84 +1,21 @@
 """Readers of the formats in which small image sets are published: CIFAR's files, MNIST's idx, SVHN's mat."""
 
 import gzip
-import io
 import math
-import pickle
 import struct
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from sslticket.data import mat
+from sslticket.data import mat, pickles
 from sslticket.errors import BadInput, one_line
-from sslticket.files import read_bytes
+from sslticket.files import read_bytes, regular
 
+# MNIST's images shrink to a fifth. Small files may hold what they like.
+_MOST_TIMES, _FEW = 100, 1 << 26
 _LARGEST = 1 << 33  # bytes of a file that is kept whole; the largest published one, SVHN's extra images, has 1.3e9
-
-
-def _dtype(kind: str, align: int = 0, copy: int = 0) -> np.dtype:
-    # CIFAR's files were written by numpy 1 under Python 2 and hold 0 and 1, where numpy now insists on bool.
-    return np.dtype(kind, bool(align), bool(copy))
-
-
-# numpy has no public name for the function that its own arrays are unpickled with.
-_RECONSTRUCT: Any = np.empty(0).__reduce__()[0]
-
-
-def _array(kind: type, shape: tuple[int, ...], code: bytes) -> Any:
-    # An array is always begun empty; another shape could only ask for memory that the file does not fill.
-    if kind is not np.ndarray or shape != (0,):
-        raise pickle.UnpicklingError(f"an array is begun as {kind} of the shape {shape}")
-    return _RECONSTRUCT(kind, shape, code)
-
-
-def _array_of_bytes(content: bytes, dtype: np.dtype, shape: tuple[int, ...], order: str, *_: object) -> np.ndarray:
-    return np.frombuffer(content, dtype).reshape(shape, order="F" if order == "F" else "C")
-
-
-def _number(dtype: np.dtype, content: bytes) -> Any:
-    return np.frombuffer(content, dtype).item()
-
-
-def _bytes_of_text(text: str, encoding: str) -> bytes:
-    # The only way in which protocols 0 to 2 can hold the bytes of Python 3.
-    if encoding != "latin1":
-        raise pickle.UnpicklingError(f"bytes are written as {encoding}")
-    return text.encode("latin1")
-
-
-def _no_bytes() -> bytes:
-    return b""
-
-
-_ALLOWED: dict[tuple[str, str], Callable[..., Any]] = {
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): _dtype,
-    ("_codecs", "encode"): _bytes_of_text,
-    ("__builtin__", "bytes"): _no_bytes,  # of which these protocols write the empty ones as a call
-    # The first is what numpy 1 says, the second numpy 2.
-    **{
-        (f"numpy.{core}.{module}", name): function
-        for core in ("core", "_core")
-        for module, name, function in (
-            ("multiarray", "_reconstruct", _array),
-            ("multiarray", "scalar", _number),
-            ("numeric", "_frombuffer", _array_of_bytes),
-        )
-    },
-}
-
-
-class _ArraysOnly(pickle.Unpickler):
-    """Builds numpy arrays and plain values; any other name in a pickle, and so any code, is refused."""
-
-    def find_class(self, module: str, name: str) -> object:
-        if (module, name) not in _ALLOWED:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no image file needs")
-        return _ALLOWED[module, name]
 
 
 def read_pickle(path: Path) -> dict[str, object]:
@@ -87,15 +24,7 @@ def read_pickle(path: Path) -> dict[str, object]:
     Raises:
         BadInput: if the file cannot be read, is damaged, or holds anything but arrays and plain values.
     """
-    try:
-        content = _ArraysOnly(io.BytesIO(path.read_bytes()), encoding="latin1").load()
-    except OSError as error:
-        raise _unread(path, error) from error
-    except Exception as error:  # a damaged pickle can raise nearly anything
-        raise BadInput(f"{path} is damaged or no CIFAR file ({one_line(error)}); download it again") from error
-    if not isinstance(content, dict):
-        raise BadInput(f"{path} is no CIFAR file: it holds a {type(content).__name__}, not a dictionary")
-    return {_text(key): value for key, value in content.items() if isinstance(key, bytes | str)}
+    return pickles.read(_content(path), path)
 
 
 def _text(words: bytes | str) -> str:
@@ -131,14 +60,13 @@ def read_cifar(
 def _cifar_part(path: Path, label_key: str, classes: int) -> tuple[np.ndarray, np.ndarray]:
     content = read_pickle(path)
     data, labels = content.get("data"), content.get(label_key)
-    try:
-        numbers = np.array(labels if isinstance(labels, list | np.ndarray) else [])
-    except ValueError:  # lists of several lengths
-        numbers = np.empty(0)
-    fits = isinstance(data, np.ndarray) and data.dtype == np.uint8 and data.shape == (numbers.size, 3 * 32 * 32)
-    if not isinstance(data, np.ndarray) or not fits or numbers.ndim != 1:
+    # Not of words: the longest would decide on the memory of each.
+    plain = isinstance(labels, list) and all(isinstance(label, (int, float)) for label in labels)
+    numbers = np.array(labels if plain or isinstance(labels, np.ndarray) else [])
+    pixels, count = (data, len(numbers)) if numbers.ndim == 1 else (None, 0)
+    if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.shape != (count, 3 * 32 * 32):
         raise BadInput(f"{path} is no CIFAR file: it needs 'data' of N x 3072 bytes and N {label_key!r}")
-    return data.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), checked_labels(path, numbers, 0, classes - 1)
+    return pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), checked_labels(path, numbers, 0, classes - 1)
 
 
 def read_cifar_binary(folder: Path, files: Sequence[str], names: str) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
@@ -192,24 +120,29 @@ def read_idx(images: Path, labels: Path, classes: int) -> tuple[np.ndarray, np.n
 
 
 def _idx(path: Path, dimensions: int) -> np.ndarray:
+    start = 4 + 4 * dimensions
+    magic = bytes((0, 0, 8, dimensions))  # 8 says unsigned bytes
     try:
-        content = path.read_bytes()
-        if path.suffix == ".gz":
-            content = gzip.decompress(content)
+        with regular(path) as (file, size):
+            stream = gzip.GzipFile(fileobj=file) if path.suffix == ".gz" else file
+            head = stream.read(start)
+            if len(head) < start or head[:4] != magic:
+                found = f"it starts {head[:4].hex(' ')}" if head else "it is empty"
+                raise BadInput(f"{path} is no idx file of {dimensions}-dimensional bytes: {found}; download it again")
+            shape = struct.unpack(f">{dimensions}I", head[4:])
+            count = math.prod(shape)
+            # No more is unpacked than there should be, nor than images shrink to so many bytes.
+            most = max(_FEW, _MOST_TIMES * size) if stream is not file else size
+            content = stream.read(count + 1) if count <= min(_LARGEST, most) else b""
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise BadInput(f"{path} is truncated or damaged ({one_line(error)}); download it again") from error
     except OSError as error:
         raise _unread(path, error) from error
-    start = 4 + 4 * dimensions
-    magic = bytes((0, 0, 8, dimensions))  # 8 says unsigned bytes
-    if len(content) < start or content[:4] != magic:
-        found = f"it starts {content[:4].hex(' ')}" if content else "it is empty"
-        raise BadInput(f"{path} is no idx file of {dimensions}-dimensional bytes: {found}; download it again")
-    shape = struct.unpack(f">{dimensions}I", content[4:start])
-    if len(content) - start != math.prod(shape):
-        size = " x ".join(map(str, shape))
-        raise BadInput(f"{path} holds {len(content) - start} bytes, not {size} as it says; download it again")
-    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+    if len(content) != count:
+        sizes = " x ".join(map(str, shape))
+        held = f"more than {count}" if len(content) > count else len(content) or "other"
+        raise BadInput(f"{path} holds {held} bytes, not {sizes} as it says; download it again")
+    return np.frombuffer(content, np.uint8).reshape(shape)
 
 
 def read_svhn(paths: Sequence[Path]) -> tuple[np.ndarray, np.ndarray]:
@@ -226,10 +159,7 @@ def read_svhn(paths: Sequence[Path]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _svhn_part(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    try:
-        content = mat.read(read_bytes(path, _LARGEST), ("X", "y"), path)
-    except OSError as error:
-        raise _unread(path, error) from error
+    content = mat.read(_content(path), ("X", "y"), path)
     pixels, numbers = content.get("X", 0), content.get("y", 0)
     whole = isinstance(pixels, np.ndarray) and isinstance(numbers, np.ndarray)
     fits = whole and pixels.dtype == np.uint8 and pixels.shape == (32, 32, 3, numbers.size)
@@ -255,7 +185,7 @@ def checked_labels(path: Path, labels: np.ndarray, first: int, last: int) -> np.
 
 def _content(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_bytes(path, _LARGEST)
     except OSError as error:
         raise _unread(path, error) from error
 

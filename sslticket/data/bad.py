@@ -1,5 +1,6 @@
 """Images that cannot be read: named once, counted, and too many of them an error. And classes without images."""
 
+import hashlib
 import logging
 from collections.abc import Iterable, Mapping
 
@@ -46,6 +47,19 @@ class BadImages(dict[str, str]):
                 f"{len(self)} images of {self._dataset} cannot be read, {self._limit} are allowed ({first}); "
                 "repair or remove them, or raise --max-bad-images"
             )
+
+
+def counted(bad: Mapping[str, str]) -> dict[str, int | str]:
+    """What rows say of images that could not be read: how many, and where there are any, a hash that names them.
+
+    Args:
+        bad: by path, and why; the hash is of the names and their folders', wherever the data lies.
+    """
+    if not bad:
+        return {"bad_images": 0}
+    names = sorted("/".join(path.split("/")[-2:]) for path in bad)
+    digest = hashlib.sha256("\n".join(names).encode("utf-8", "surrogateescape"))
+    return {"bad_images": len(bad), "bad_hash": digest.hexdigest()[:16]}
 
 
 def name_bad(found: Mapping[str, str]) -> None:

@@ -10,12 +10,12 @@ import numpy as np
 from sslticket.data.archives import Archives
 from sslticket.data.bad import BadImages
 from sslticket.data.dali import Decoder, Feed
-from sslticket.data.decoding import Unreadable
 from sslticket.data.handover import together
+from sslticket.data.judging import Kind
 from sslticket.data.loader import Batch
 from sslticket.data.manifest import Manifest
 from sslticket.data.order import Order
-from sslticket.data.verdicts import Kind, Verdicts
+from sslticket.data.verdicts import Verdicts
 from sslticket.errors import BadInput, is_out_of_memory
 
 _AHEAD = 2  # batches whose images are judged, where they have no verdict yet, before they are asked for
@@ -126,11 +126,10 @@ class FileLoader:
             return feed
         paths, lent = list(feed.paths), list[_InMemory]()
         encoded = None if feed.encoded is None else list(feed.encoded)
-        for place in places:
-            try:
-                content = self._verdicts.ppm(int(feed.rows[place]), "RGB" if len(self._decoder.mean) == 3 else "L")
-            except Unreadable:
-                continue  # it has changed since; DALI refuses it, and then it is judged anew
+        mode = "RGB" if len(self._decoder.mean) == 3 else "L"
+        for place, content in zip(places, self._verdicts.ppms(feed.rows[places].tolist(), mode), strict=True):
+            if content is None:
+                continue  # DALI refuses it too, and then it is judged anew
             if encoded is not None:
                 encoded[place] = np.frombuffer(content, np.uint8)
             else:

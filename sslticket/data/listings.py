@@ -19,7 +19,6 @@ log = logging.getLogger("sslticket")
 # A change within the same tick of the file system's clock would go unseen, so what changed just now is not kept. Two
 # seconds is the coarsest clock there is, FAT's.
 SETTLED = 2.0
-_VERSION = 2  # of what is kept: names are normalised, and what was left out is kept with them
 
 
 def cache_folder() -> Path:
@@ -45,6 +44,9 @@ class Stamp:
         states = [(path, path.stat()) for path in paths]
         text = "\n".join(f"{path.name} {state.st_mtime_ns} {state.st_size}" for path, state in states)
         return cls(text, max((state.st_mtime for _, state in states), default=0.0))
+
+
+_VERSION = 2  # of what is kept: names are normalised, and what was left out is kept with them
 
 
 def kept(place: Path, stamp: Stamp, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:

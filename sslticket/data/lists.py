@@ -1,6 +1,7 @@
 """Lists of images or of classes in text files, in the forms in which people have them."""
 
 import codecs
+import re
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,10 @@ from sslticket.data.folders import is_hidden
 from sslticket.errors import BadInput
 
 _SEVERAL = -1  # in place of a row: more than one image may be meant
-_HEADERS = ("imageid", "image_id", "image", "img", "id", "file", "filename", "file_name", "filepath", "path", "name")
+_HEADING = re.compile(
+    "(image|img|file|path|name|id|index|class|category|wnid|synset|label)(e?s)?[ _]?(id|name|path)?s?", re.IGNORECASE
+)
+_FIRST = 100  # lines that show in which form a list may be
 _MOST = 100  # characters of a line that an error shows
 
 
@@ -53,6 +57,8 @@ def lines(path: Path) -> list[Line]:
     Raises:
         BadInput: if it cannot be read, is no text or is empty.
     """
+    if path.exists() and not path.is_file():  # a pipe could be read only once, and by one process
+        raise BadInput(f"cannot read the subset list {path}: it is no regular file; write the list to one")
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -117,16 +123,13 @@ class _Reading(NamedTuple):
 
 def _read(given: Sequence[Line], index: "_Index") -> _Reading:
     """The list in that form, one for all lines, in which the most lines name something."""
-    best = None
-    for divider, form in _FORMS:
-        if divider and not any(divider in line.text for line in given):
-            continue
-        reading = _in_form(given, form, index)
-        if best is None or len(reading.strange) < len(best.strange):
-            best = reading
-        if not best.strange:
-            break
-    assert best is not None, "the first form suits any list"
+    forms = [form for divider, form in _FORMS if any(divider in line.text for line in given)]
+    # Most forms fit no line at all; the first lines show it, and a list may have a million.
+    forms.sort(key=lambda form: len(_in_form(given[:_FIRST], form, index).strange))
+    readings = (_in_form(given, form, index) for form in forms)
+    best = next(readings)
+    while best.strange and (other := next(readings, None)):
+        best = min(best, other, key=lambda reading: len(reading.strange))
     return best
 
 
@@ -137,8 +140,8 @@ def _in_form(given: Sequence[Line], form: "_Form", index: "_Index") -> _Reading:
         if (row := index.row(name)) is not None:
             found.lines.append(line)
             found.rows.append(row)
-            found.labels.append(label.replace(",", " ").partition(" ")[0])
-        elif not (line.text.startswith("#") or _is_passed_over(name) or (place == 0 and name.lower() in _HEADERS)):
+            found.labels.append(label)
+        elif not (line.text.startswith("#") or _is_passed_over(name) or (place == 0 and _HEADING.fullmatch(name))):
             found.strange.append(line)
             found.strange_names.append(name)
     return found
@@ -170,7 +173,7 @@ def _before(divider: str) -> _Form:
 
 _FORMS: tuple[tuple[str, _Form], ...] = (
     ("", lambda text: (text, "")),
-    *((divider, form(divider)) for divider in ("\t", ",", " ") for form in (_last, _after, _before)),
+    *((divider, form(divider)) for divider in ("\t", ",", ";", " ") for form in (_last, _after, _before)),
 )
 
 
@@ -242,6 +245,8 @@ def _check_labels(path: Path, images: _Reading, known: Known) -> None:
     of_label, of_class = dict[str, tuple[int, Line]](), dict[int, tuple[str, Line]]()
     for line, row, label in zip(images.lines, images.rows, images.labels, strict=True):
         own = int(known.labels[row])
+        if label not in number:  # Kaggle's boxes follow the class
+            label = label.replace(",", " ").partition(" ")[0]
         where = f"{path}, {line}: the image is of class {known.classes[own]!r}, and "
         if not label:
             raise BadInput(f"{where}has no label, as other lines have; add it, or leave all labels out")

@@ -11,6 +11,7 @@ from PIL import Image, ImageOps
 
 from sslticket.data.decoding import Unreadable, upright, whole
 from sslticket.data.folders import Listing
+from sslticket.data.judging import RULES
 from sslticket.data.listings import cache_folder
 from sslticket.errors import BadInput
 from sslticket.files import locked, read_json, write_json, written_whole
@@ -61,7 +62,7 @@ def _pack(images: Listing, size: int, channels: int, place: Path, notes: Path) -
 
 
 def _key(images: Listing, size: int, channels: int) -> str:
-    digest = hashlib.sha256(f"{size} {channels}\n".encode())
+    digest = hashlib.sha256(f"{size} {channels} {RULES}\n".encode())
     for file in images.files:
         try:
             status = (images.root / file).stat()

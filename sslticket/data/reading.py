@@ -10,6 +10,9 @@ from typing import BinaryIO
 from sslticket.data.archives import Archives
 from sslticket.data.manifest import Manifest
 
+LONGEST = 2**28
+"""Bytes of a file that are held in memory: no image needs more, and a file with holes may claim anything."""
+
 
 def opened(path: Path) -> BinaryIO:
     """A regular file, to be read; nothing else is even touched, since a pipe waits for ever and a device may act.
@@ -38,7 +41,7 @@ def why(error: OSError) -> str:
 
 
 def reader(manifest: Manifest) -> Callable[[int], bytes]:
-    """Reads the file of a row's image; nothing, where it cannot be read."""
+    """Reads the file of a row's image, of a very long one the first part; nothing, where it cannot be read."""
     if manifest.archives:
         archives, places = Archives(manifest.archives), manifest.places
         return lambda row: archives.read(*places[row].tolist()).tobytes()
@@ -46,7 +49,7 @@ def reader(manifest: Manifest) -> Callable[[int], bytes]:
     def read(row: int) -> bytes:
         try:
             with opened(manifest.path(row)) as file:
-                return file.read()
+                return file.read(LONGEST)
         except OSError:
             return b""
 

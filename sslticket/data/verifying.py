@@ -13,11 +13,12 @@ from sslticket.data.catalogue import dataset
 from sslticket.data.dataset import SPLITS, Dataset, Split
 from sslticket.data.filelists import class_names, list_file
 from sslticket.data.folders import left_out
+from sslticket.data.judging import Kind
 from sslticket.data.layouts import Ilsvrc, Lists
 from sslticket.data.opening import Source, open_split
 from sslticket.data.parts import counts, is_whole, published
 from sslticket.data.truth import Truth
-from sslticket.data.verdicts import Kind, Verdicts
+from sslticket.data.verdicts import Verdicts
 from sslticket.errors import BadInput
 
 _JUDGED_AT_ONCE = 64

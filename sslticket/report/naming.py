@@ -86,7 +86,8 @@ def _several(recipes: Mapping[Any, Mapping[str, Any]], key: str) -> set[str]:
 
 def shots(settings: Any) -> int | None:
     """Images of each class, where a search took so many; None where it took a share of them, or rows do not tell."""
-    return settings.get("shots") if isinstance(settings, dict) else None
+    count = settings.get("shots") if isinstance(settings, dict) else None
+    return count if isinstance(count, int) else None
 
 
 def _words(recipe: Mapping[str, Any], source: bool) -> str:

@@ -25,8 +25,8 @@ def wrong(row: dict[str, Any], keys: Collection[str]) -> str | None:
             odd = [value for value in row[key] if not _LISTS[key](value)]
             if odd:
                 return f"has {_shown(odd[0])} among its {key}, which cannot be"
-    if "bins" in row and len(row["bins"]) != len(row["counts"]) + 1:
-        return f"has {len(row['bins'])} edges of bins for {len(row['counts'])} counts"
+    if "bins" in row and len(row["bins"]) != len(row.get("counts", [])) + 1:
+        return f"has {len(row['bins'])} edges of bins for {len(row.get('counts', []))} counts"
     if any(low >= high for low, high in pairwise(row.get("bins", []))):
         return "has bins that do not ascend"
     return None

@@ -79,6 +79,7 @@ LEVEL: dict[str, Any] = {
     "undecided": _WHOLE,  # weights that a learnt mask neither keeps nor removes for sure
     "layers": dict,  # layer -> [kept, total]
     "bad_images": _WHOLE,
+    "bad_hash": _TEXT,  # over their names, where there are any
 }
 """Of a row that tells of one trained level of a search."""
 
@@ -156,7 +157,7 @@ OPTIONAL = (
     *("within", "search", "settings", "rewind_samples", "saved_samples", "search_epochs", "probe", "channels"),
     *("control_density", "undecided", "source_hash", "effective_density", "forward_images", "backward_images"),
     *("protocol_hash", "start", "head", "eval_hash", "replicate", "trained_level", "trained_density"),
-    *("search_forward_images", "numerics"),
+    *("search_forward_images", "numerics", "bad_hash"),
 )
 """Keys that rows written before they were thought of lack, or that only some controls have."""
 LACKING = {"score": ("natural_density",)}
@@ -215,17 +216,19 @@ def wrong(row: Any) -> str | None:
     if odd := [key for key in row if key not in KEYS and key != "kind"]:
         newer = "; a newer version wrote it: update sslticket, or"
         return f"has {odd[0][:80]!r}, which this version does not know{newer}"
-    for key, types in wanted.items():
+    # Those of other kinds too, which older versions wrote: all are columns of one table.
+    for key in (key for key in KEYS if key in row):
+        types = KEYS[key]
         # Not isinstance: JSON's true is no number.
-        if key in row and type(row[key]) not in (types if isinstance(types, tuple) else (types,)):
+        if type(row[key]) not in (types if isinstance(types, tuple) else (types,)):
             return f"has {key} {_shown(row[key])}, which is of the wrong type"
-        if key in row and (fault := _beyond(key, row[key])):
+        if fault := _beyond(key, row[key]):
             return f"has {key} {_shown(row[key])}, which {fault}"
     if row["density"] == 0:
         return "has density 0; a ticket keeps at least one weight"
     if row.get("control", "ticket") not in CONTROLS:
         return f"has control {_shown(row['control'])}, which is none of {', '.join(CONTROLS)}"
-    return nested.wrong(row, wanted)
+    return nested.wrong(row, KEYS)
 
 
 def _beyond(key: str, value: Any) -> str | None:

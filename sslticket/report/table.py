@@ -55,6 +55,10 @@ def _read(file: Path) -> Iterator[dict[str, Any]]:
     for number, line in enumerate(lines[:-1] if lines[-1] == b"" else lines, start=1):
         # A number that is none is told with its key, by the schema.
         row = parse_json(line, f"{file}, line {number}", finite=False, fix=_remade(file))
+        if b"\\ud" in line.lower():
+            # Names that are no UTF-8, such as of files in a command: columns of text cannot hold them.
+            whole = json.dumps(row, ensure_ascii=False).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+            row = parse_json(whole, f"{file}, line {number}", finite=False, fix=_remade(file))
         if fault := schema.wrong(row):
             raise BadInput(f"{file}, line {number} {fault}; {_remade(file)}")
         yield row

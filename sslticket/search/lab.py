@@ -283,7 +283,7 @@ class Lab:
                 ticket,
                 self._shown | dict(told or {}),
                 effective=self._paths.effective(mask).survivors / mask.total,
-                bad_images=len(self.bad_images),
+                bad=self.bad_images,
                 device=self._bench.device_name,
                 numerics=self._numerics,
             )

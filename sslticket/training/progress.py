@@ -74,7 +74,9 @@ class _Bar(tqdm):  # type: ignore[type-arg]  # it is generic for type checkers o
                 told |= {"prefix": head, "ncols": None, "bar_format": tail.replace("{bar}", "")}
                 least = disp_len(self.format_meter(**told)) + _LEAST * ("{bar}" in tail)
                 if width is None or least <= width:
-                    return self.format_meter(**told | {"ncols": width, "bar_format": tail})
+                    return self.format_meter(**told | {"ncols": width, "bar_format": tail}).removeprefix(
+                        ": "
+                    )  # before any task
         assert width is not None
         rest = next((each for each in (self._head("", ""), self.loss) if disp_len(each) <= width), "")
         return f"{disp_trim(self.task, max(0, width - disp_len(rest) - 1))} {rest}".strip()

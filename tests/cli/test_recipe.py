@@ -1,7 +1,7 @@
 """What a recipe's command line accepts, resolves and refuses, in this process; exit codes are in test_exit.py."""
 
 import re
-from dataclasses import fields
+from dataclasses import field, fields, make_dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +10,7 @@ from sslticket.cli import recipe as command
 from sslticket.errors import BadInput
 from sslticket.fit import LARS, Adam, Fit, Optimizer, RMSprop
 from sslticket.machine import Machine
+from sslticket.objectives.rotnet import RotNet
 from sslticket.recipe import Data, family, search_name, settings
 from sslticket.search.ranked import Ranked
 from sslticket.training.numerics import resolved
@@ -141,8 +142,17 @@ def test_a_search_is_named_by_itself_and_by_its_criterion(search: dict[str, obje
         (["--dataset", "digts"], r"unknown dataset 'digts'; did you mean digits"),
         (["--subset", "0"], r"give --subset in \(0, 1\]"),
         (["--subset", "1.5"], r"give --subset in \(0, 1\]"),
-        (["--subset", "0.001"], r"--subset"),
-        (["--subset", "ten"], r"argument --subset: invalid float value: 'ten'"),
+        (["--subset", "0.001", "--subset-by", "classes"], r"--subset 0.001 by classes leaves none"),
+        (["--shots", "0"], r"--shots must be at least 1"),
+        (["--subset", "ten"], r"argument --subset: must be a number such as 0.1 or 10%, got 'ten'"),
+        (["--subset", "ten%"], r"argument --subset: must be a number such as 0.1 or 10%, got 'ten%'"),
+        (["--lr", "inf"], r"argument --lr: must be a number .* got 'inf'"),
+        (["--epochs", "90"], r"unknown flag '--epochs'; .* --length 90ep"),
+        (
+            ["/data/imagenet"],
+            r"unexpected argument '/data/imagenet'; if images lie there, write --data-root /data/imagenet",
+        ),
+        (["lr=0.1"], r"unexpected argument 'lr=0.1'; write --lr 0.1"),
         (["--subset-by", "colour"], r"invalid choice: 'colour'"),
         (["--length", "ninety"], r"write it like 90ep"),
         (["--length", "6it", "--rewind", "6it"], r"not longer than the rewind point"),
@@ -255,3 +265,51 @@ def test_other_rates_of_a_curve_and_of_biases_scale_with_it_and_those_given_stay
 def test_rates_of_steps_that_do_not_grow_with_the_gradient_stay(optimizer: Optimizer) -> None:
     fit = Fit(length="4it", batch_size=64, optimizer=optimizer)
     assert fit.rescaled(8) == fit
+
+
+@pytest.mark.parametrize("text", ["0.1", "10%", "10 %", " 10% ", "1e-1", ".1", "1e1%", "10.00%"])
+def test_a_percentage_is_the_fraction_and_has_its_key(text: str) -> None:
+    base = load("rotnet_resnet50")
+    for flag in ("subset", "labels", "shuffle-labels", "rate"):
+        given = vars(command._parser(base).parse_args([f"--{flag}", text]))
+        recipe = command.resolve(base, given)
+        assert recipe.key == command.resolve(base, {flag.replace("-", "_"): 0.1}).key
+
+
+@pytest.mark.parametrize(
+    ("percentage", "fraction"), [("33.3%", 0.333), ("0.7%", 0.007), ("2.9%", 0.029), ("100%", 1.0)]
+)
+def test_a_percentage_is_what_one_would_write_without(percentage: str, fraction: float) -> None:
+    assert command._parser(load("rotnet_digits")).parse_args(["--subset", percentage]).subset == fraction
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "value", "told"),
+    [
+        (
+            "rate",
+            float,
+            0.5,
+            r"\.Mine and IMP have a field 'rate' each, and --rate must be of one; rename the field of .*\.Mine$",
+        ),
+        ("seed", int, 3, r"Recipe and .*\.Mine have a field 'seed' each, and --seed must be of one"),
+        ("threads", int, 3, r"\.Mine and Machine have a field 'threads' each"),
+        ("fit", float, 0.5, r"Recipe and .*\.Mine have a field 'fit' each"),
+        ("no_exact", bool, True, r"\.Mine and Machine have a field 'no_exact' each"),
+        ("out", str, "here", r"\.Mine has a field 'out', and --out is a flag of the command; rename the field$"),
+        ("dry_run", dict, {}, r"\.Mine has a field 'dry_run', and --dry-run is a flag of the command"),
+        ("help", str, "none", r"\.Mine has a field 'help', and --help is a flag of the command"),
+    ],
+)
+def test_two_fields_of_one_name_are_one_clear_error(name: str, kind: type, value: object, told: str) -> None:
+    mine = make_dataclass("Mine", [(name, kind, field(default_factory=lambda: value))], bases=(RotNet,), frozen=True)
+    mine.__module__ = "theirs"
+    theirs = replace(load("rotnet_resnet50"), objective=mine())
+    with pytest.raises(BadInput, match=told):
+        command._run(theirs, ["--dry-run"])
+
+
+def test_a_field_of_a_name_that_nobody_else_has_is_a_flag() -> None:
+    mine = make_dataclass("Mine", [("views_apart", int, field(default=3))], bases=(RotNet,), frozen=True)
+    parsed = command._parser(replace(load("rotnet_resnet50"), objective=mine())).parse_args(["--views-apart", "4"])
+    assert parsed.views_apart == 4

@@ -110,6 +110,12 @@ def test_links_to_class_folders_and_images_are_followed(root: Path) -> None:
     assert files(root) == ["a/1.png", "a/2.png", "a/3.png", "b/1.png", "c/1.png"]
 
 
+def test_a_folder_that_would_be_two_classes_is_refused(root: Path, refused: Refused) -> None:
+    (root / "train/c").symlink_to("a")
+    with refused(f"{root / 'train/a'} and {root / 'train/c'} are one folder"):
+        open_split("folder", "train", root)
+
+
 @pytest.mark.parametrize("kind", ["file", "link to a file", "fifo"])
 def test_what_is_no_folder_where_class_folders_are_is_refused(root: Path, kind: str, refused: Refused) -> None:
     place = root / "train/c"
@@ -146,7 +152,7 @@ def test_a_folder_that_cannot_be_read_is_named(root: Path, monkeypatch: pytest.M
 def test_images_in_no_class_folder_are_refused(root: Path, refused: Refused) -> None:
     picture(root / "train/9.png")
     picture(root / "train/8.png")
-    with refused(str(root / "train/8.png"), "beside the class folders", "2 of", "move each"):
+    with refused(str(root / "train/8.png"), "beside the class folders", "(2 images do)", "move each"):
         open_split("folder", "train", root)
 
 

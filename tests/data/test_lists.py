@@ -1,5 +1,6 @@
 """Lists of images and of classes, in every form in which people have them."""
 
+import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -55,6 +56,8 @@ FORMS: dict[str, list[str]] = {
     "label after a space": [f"{wnid}/{name}.JPEG {WNIDS.index(wnid)}" for wnid, name in PICK],
     "label after a tab": [f"{name}.JPEG\t{WNIDS.index(wnid)}" for wnid, name in PICK],
     "label after a comma": [f"{name}.JPEG, {WNIDS.index(wnid)}" for wnid, name in PICK],
+    "label after a semicolon": [f"{name}.JPEG;{WNIDS.index(wnid)}" for wnid, name in PICK],
+    "more columns": ["path\tclass\tset", *(f"train/{wnid}/{name}.JPEG\t{wnid}\ttrain" for wnid, name in PICK)],
     "label before": [f"{WNIDS.index(wnid)} {wnid}/{name}.JPEG" for wnid, name in PICK],
     "labels of another numbering": [f"{name}.JPEG {100 - WNIDS.index(wnid)}" for wnid, name in PICK],
     "quoted": [f'"{wnid}/{name}.JPEG",{wnid}' for wnid, name in PICK],
@@ -95,6 +98,12 @@ def test_names_may_hold_spaces_commas_and_a_hash(keep: Callable[..., Path]) -> N
     assert len(of(names).restricted_to(keep(*names))) == 3
     assert len(of(names).restricted_to(keep(*(f"{name} {name[0]}" for name in names)))) == 3
     assert len(of(names).restricted_to(keep(*(f'"{name}",{name[0]}' for name in names)))) == 3
+
+
+def test_labels_may_be_classes_whose_names_hold_spaces(keep: Callable[..., Path]) -> None:
+    some = of(["my cats/1.jpg", "my dogs/2.jpg"])
+    for divider in ("\t", ",", " "):
+        assert len(some.restricted_to(keep(*(f"{file[8:]}{divider}{file[:7]}" for file in some.frame["file"])))) == 2
 
 
 def test_text_that_is_composed_otherwise_is_the_same_name(keep: Callable[..., Path]) -> None:
@@ -195,8 +204,10 @@ def test_files_that_are_no_lists_are_refused(
     (tmp_path / "list.txt").write_bytes(content)
     with refused(str(tmp_path / "list.txt"), words):
         whole.restricted_to(tmp_path / "list.txt")
-    with refused("cannot read", str(tmp_path)):
-        whole.restricted_to(tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    for place in (tmp_path, tmp_path / "pipe"):
+        with refused(f"cannot read the subset list {place}", "no regular file"):
+            whole.restricted_to(place)
 
 
 def test_the_images_hash_does_not_depend_on_spaces_order_and_repetitions(

@@ -1,19 +1,43 @@
 """What is fuzzed: a good input of each kind, its damage, and the reader that must refuse or read it."""
 
+import gzip
+import io
 import json
+import pickle
+import struct
+import tarfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from random import Random
 from typing import Any, Protocol
 
+import numpy as np
+import pandas as pd
 import torch
+from scipy.io import savemat
 from torch import Tensor
 
+from sslticket import status
+from sslticket.analysis import endpoints
+from sslticket.cli import watch
+from sslticket.data import archives, arrays, filelists, shards
+from sslticket.data.devkit import Devkit
+from sslticket.data.layouts import Ilsvrc, Lists
+from sslticket.data.manifest import Manifest
+from sslticket.errors import BadInput
+from sslticket.evaluation.natural import Natural
+from sslticket.files import write_json, write_row
 from sslticket.masking.mask import Mask
+from sslticket.report import table
+from sslticket.search import folder as run_folder
 from sslticket.tensors import digest
+from sslticket.tensors import write as write_tensors
 from sslticket.ticket import Ticket
+from sslticket.training import checkpoint
 from tests.fuzz.mutations import changed, damaged, text
+from tests.report.analysed import CHANNELS, CONNECTIVITY, MAGNITUDES, OVERLAP, STABILITY
+from tests.report.conftest import LEVEL, SCORE, SHARED
 
 
 class Reader(Protocol):
@@ -172,4 +196,261 @@ def _change(tensors: dict[str, Tensor], rng: Random) -> None:
         value.view(-1)[rng.randrange(value.numel())] = rng.choice((0, 1, 254, 255, rng.randrange(256)))
 
 
-READERS: dict[str, Callable[[Path], Reader]] = {Tickets.name: Tickets}
+class Files:
+    """Files of another kind, of which one is damaged at a time."""
+
+    other = "another"
+
+    def __init__(self, name: str, folder: Path, read: Callable[[Path], Any]) -> None:
+        """The good files are those that are in the folder."""
+        self.name, self._folder, self._read = name, folder, read
+        self._good = {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+        self._worse: Path | None = None
+        self.before = read(folder)
+        self.fixed: set[str] = set()
+
+    def mutate(self, rng: Random) -> None:
+        if self._worse:
+            self._worse.write_bytes(self._good[self._worse])
+        path = rng.choice([path for path in self._good if path.name not in self.fixed])
+        self._worse, content = path, self._good[path]
+        if path.suffix in (".json", ".jsonl") and rng.random() < 0.7:
+            content = text(changed(json.loads(content), rng)).encode("utf-8", "replace") + b"\n"
+        elif path.suffix == ".safetensors" and rng.random() < 0.5:
+            length = int.from_bytes(content[:8], "little")
+            header = json.loads(content[8 : 8 + length])
+            about = header["__metadata__"]
+            if rng.random() < 0.7:
+                key = rng.choice(list(about))
+                header["__metadata__"] = {key: text(changed(json.loads(about[key]), rng))}
+            else:
+                header = changed(header, rng)
+            told = text(header).encode("utf-8", "replace")
+            content = len(told).to_bytes(8, "little") + told + content[8 + length :]
+        elif path.suffix == ".gz" and rng.random() < 0.7:
+            content = gzip.compress(damaged(gzip.decompress(content), rng), 1)
+        else:
+            content = damaged(content, rng)
+        path.write_bytes(content)
+
+    def read(self) -> Any:
+        return self._read(self._folder)
+
+
+def _rows(folder: Path) -> Files:
+    (folder / "rows").mkdir()
+    kinds = (SCORE, LEVEL, STABILITY, CONNECTIVITY, MAGNITUDES, OVERLAP, CHANNELS)
+    for number, kind in enumerate(kinds):
+        told = {"search": "IMP", "settings": {"lr": 0.1, "rewind": "1ep"}, "rewind_samples": 640, "within": ""}
+        write_row(folder / "rows" / f"{number}.jsonl", SHARED | told | kind)
+
+    def read(folder: Path) -> str:
+        frame = table.flat(table.rows([folder]))
+        return str(frame.to_csv(index=False))
+
+    return Files("row", folder, read)
+
+
+def _recipe(folder: Path) -> Files:
+    content = {"recipe": {"seed": 0, "search": {"is": "IMP", "levels": 8}}, "data_hash": "0123", "command": "x"}
+    write_json(folder / "recipe.json", content)
+    return Files("recipe", folder, run_folder._read)
+
+
+def _status(folder: Path) -> Files:
+    told = status.Status(
+        task="x", step=1, steps=2, rate=3.0, loss=0.5, probe=None, left=9.0, host="h", pid=1, time=1.7e9
+    )
+    told.write(folder / status.FOLDER / "h.1.json")
+
+    def read(folder: Path) -> list[status.Status]:
+        if not (found := status.read(folder)):
+            raise BadInput("left out")
+        assert [(watch._process(each), each.silent) for each in found]
+        return found
+
+    return Files("status", folder, read)
+
+
+def _plain(tensors: dict[str, Tensor]) -> dict[str, list[Any]]:
+    return {name: value.tolist() for name, value in tensors.items()}
+
+
+def _snapshot(folder: Path) -> Files:
+    state = {"net/backbone.conv.weight": torch.arange(6.0), "optimizer/0/step": torch.tensor(3.0)}
+    write_tensors(folder / "early.safetensors", "snapshot", {"step": 3, "scaler": None}, state)
+
+    def read(folder: Path) -> object:
+        state, header = checkpoint._read(folder / "early.safetensors")
+        return _plain(state), header["step"], header["scaler"]
+
+    return Files("snapshot", folder, read)
+
+
+def _natural(folder: Path) -> Files:
+    alive = Mask({"a.weight": torch.arange(12).view(3, 4) % 3 > 0, "b.weight": torch.arange(9) > 2})
+    Natural(alive, {"model": "conv3", "data_hash": "0123"}).save(folder / "natural.safetensors")
+
+    def read(folder: Path) -> object:
+        found = Natural.load(folder / "natural.safetensors")
+        return _plain(found.mask.layers), found.told
+
+    return Files("natural", folder, read)
+
+
+def _endpoint(folder: Path) -> Files:
+    told = {"data_hash": "0123", "top1": 0.5, "layers": {"a": [1, 2]}}
+    endpoints.Endpoint({"backbone.a": torch.arange(5.0)}, told).save(folder / "end.safetensors")
+
+    def read(folder: Path) -> object:
+        found = endpoints._read(folder / "end.safetensors", whole=True)
+        return _plain(found.state), found.told
+
+    return Files("endpoint", folder, read)
+
+
+def _shards(folder: Path) -> Files:
+    root = folder / "train"
+    root.mkdir()
+    with tarfile.open(root / "shard-00000.tar", "w", format=tarfile.USTAR_FORMAT) as archive:
+        lines = []
+        for number in range(4):
+            entry = tarfile.TarInfo(f"{number:09d}.jpg")
+            entry.size = 100
+            lines.append(f"a/{number}.jpg,{number % 2},0,{archive.offset + 512},100")
+            archive.addfile(entry, io.BytesIO(bytes([number]) * 100))
+    (root / "manifest.csv").write_text("\n".join(["file,label,shard,offset,size", *lines, ""]))
+    sizes = {"shard-00000.tar": (root / "shard-00000.tar").stat().st_size}
+    write_json(root / "split.json", {"images": 4, "classes": ["a", "b"], "shards": sizes})
+    settings = {"short_side": 9, "quality": 9, "shard_size": 9, "images": {"train": "0123"}}
+    write_json(folder / "pack.json", {"format": 1, "dataset": "imagenet", **settings})
+
+    def read(folder: Path) -> object:
+        found = shards.open_pack(folder, "train")
+        if found is None:
+            return None
+        assert found.places is not None
+        frame = pd.DataFrame({"file": pd.Series(found.files, dtype=object), "label": found.labels})
+        counts = Manifest(frame, found.classes, "imagenet", "train", found.root, found.archives, found.form).counts()
+        return found.files, found.labels.tolist(), found.classes, found.places.tolist(), found.form, counts.tolist()
+
+    reader = Files("shards", folder, read)
+    reader.fixed = {"shard-00000.tar"}
+    return reader
+
+
+def _idx(folder: Path) -> Files:
+    images, labels = bytes((0, 0, 8, 3)) + struct.pack(">3I", 5, 4, 4), bytes((0, 0, 8, 1)) + struct.pack(">I", 5)
+    (folder / "images.gz").write_bytes(gzip.compress(images + bytes(range(80))))
+    (folder / "labels").write_bytes(labels + bytes(range(5)))
+
+    def read(folder: Path) -> object:
+        return [each.tolist() for each in arrays.read_idx(folder / "images.gz", folder / "labels", 10)]
+
+    return Files("idx", folder, read)
+
+
+def _cifar(folder: Path) -> Files:
+    pixels = np.arange(2 * 3072).astype(np.uint8).reshape(2, 3072)
+    for protocol in range(6):
+        content = {b"data": pixels, b"labels": [1, 0], b"filenames": [b"a.png", b"b.png"], b"n": np.int64(3)}
+        (folder / f"data{protocol}").write_bytes(pickle.dumps(content, protocol))
+    (folder / "batches.meta").write_bytes(pickle.dumps({b"label_names": [b"cat", b"dog"]}, 2))
+    files = [f"data{protocol}" for protocol in range(6)]
+
+    def read(folder: Path) -> object:
+        images, labels, classes = arrays.read_cifar(folder, files, "labels", ("batches.meta", "label_names"))
+        return images.tobytes(), images.shape, labels.tolist(), classes
+
+    return Files("cifar", folder, read)
+
+
+def _svhn(folder: Path) -> Files:
+    pixels = np.arange(2 * 3072).astype(np.uint8).reshape(32, 32, 3, 2)
+    for number, compressed in enumerate((False, True)):
+        savemat(
+            folder / f"{number}.mat", {"X": pixels, "y": np.array([[10], [3]], np.uint8)}, do_compression=compressed
+        )
+
+    def read(folder: Path) -> object:
+        images, labels = arrays.read_svhn([folder / "0.mat", folder / "1.mat"])
+        return images.tobytes(), labels.tolist()
+
+    return Files("svhn", folder, read)
+
+
+def _kit(folder: Path) -> Files:
+    kinds = [("ILSVRC2012_ID", "f8"), ("WNID", "O"), ("words", "O"), ("num_children", "f8"), ("children", "O")]
+    synsets = [(1, "n01", "a", 0, np.empty(0)), (2, "n02", "b", 0, np.empty(0)), (3, "n03", "c", 2, np.array([1, 2]))]
+    layout = Ilsvrc()
+    home = folder / "data"
+    home.mkdir()
+    savemat(home / layout.meta, {"synsets": np.array(synsets, kinds)[:, None]}, do_compression=True)
+    (home / layout.truth).write_text("2\n1\n")
+
+    def read(folder: Path) -> object:
+        found = Devkit.of(folder, layout)
+        return found and (found.wnids, found.truth)
+
+    return Files("kit", folder, read)
+
+
+def _tar(folder: Path) -> Files:
+    for name, inner in (("plain.tar", False), ("nested.tar", True)):
+        written = io.BytesIO()
+        with tarfile.open(fileobj=written, mode="w") as archive:
+            for number in range(3):
+                entry = tarfile.TarInfo(f"n01/n01_{number}.JPEG")
+                entry.size = 60
+                archive.addfile(entry, io.BytesIO(bytes([number]) * 60))
+        if inner:
+            content, written = written.getvalue(), io.BytesIO()
+            with tarfile.open(fileobj=written, mode="w") as archive:
+                entry = tarfile.TarInfo("n01.tar")
+                entry.size = len(content)
+                archive.addfile(entry, io.BytesIO(content))
+        (folder / name).write_bytes(written.getvalue())
+
+    def read(folder: Path) -> object:
+        return [archives.held(folder / name) for name in ("plain.tar", "nested.tar")]
+
+    return Files("tar", folder, read)
+
+
+def _places(folder: Path) -> Files:
+    layout = Lists(("images",), ("images",))
+    (folder / "images").mkdir()
+    (folder / layout.classes).write_text("/a/abbey 0\n/b/bar 1\n")
+    (folder / layout.train).write_text("/a/abbey/1.jpg 0\n/b/bar/2.jpg 1\n")
+
+    def read(folder: Path) -> object:
+        found = filelists.listed(folder, layout, "train")
+        return found.files, found.labels.tolist(), found.classes
+
+    return Files("places", folder, read)
+
+
+def _subset(folder: Path) -> Files:
+    frame = pd.DataFrame({"file": [f"{name}/{number}.jpg" for name in "ab" for number in range(4)]})
+    manifest = Manifest(frame.assign(label=[0] * 4 + [1] * 4), ("a", "b"), "imagenet", "train", folder)
+    (folder / "list.txt").write_text("a/0.jpg\na/2.jpg\nb/1.jpg\n")
+    return Files("subset", folder, lambda folder: manifest.restricted_to(folder / "list.txt").hash)
+
+
+READERS: dict[str, Callable[[Path], Reader]] = {
+    "ticket": Tickets,
+    "row": _rows,
+    "recipe": _recipe,
+    "status": _status,
+    "snapshot": _snapshot,
+    "natural": _natural,
+    "endpoint": _endpoint,
+    "shards": _shards,
+    "idx": _idx,
+    "cifar": _cifar,
+    "svhn": _svhn,
+    "kit": _kit,
+    "tar": _tar,
+    "places": _places,
+    "subset": _subset,
+}

@@ -20,7 +20,9 @@ from sslticket.errors import BadInput
 from tests.fuzz.readers import READERS, Reader
 
 CHUNK = 10_000
-MEMORY = 1 << 30  # bytes beyond those that the process has when it begins
+# Bytes of addresses beyond those that the process has when it begins. Libraries reserve some that they never use.
+MEMORY = 4 << 30
+USED = 1 << 20  # kilobytes that the largest mutation may have taken
 SECONDS = 10
 FOLDER = "/dev/shm"
 
@@ -39,7 +41,7 @@ def attempt(reader: Reader, number: int, seed: int) -> str:
     try:
         return "equal" if reader.read() == reader.before else reader.other
     except BadInput as error:
-        if "\n" in str(error) or len(str(error)) > 4000:
+        if "\n" in str(error) or len(str(error)) > 20_000:
             raise Fault(f"{reader.name} {number}: an error of many lines: {str(error)[:300]!r}") from error
         return "refused"
     except Exception as error:
@@ -51,6 +53,7 @@ def several(name: str, start: int, stop: int, seed: int) -> Counter[str]:
     with tempfile.TemporaryDirectory(dir=FOLDER if Path(FOLDER).is_dir() else None) as folder:
         reader, found = READERS[name](Path(folder)), Counter[str]()
         signal.signal(signal.SIGALRM, _late)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         for number in range(start, stop):
             signal.setitimer(signal.ITIMER_REAL, SECONDS)
             try:
@@ -59,6 +62,8 @@ def several(name: str, start: int, stop: int, seed: int) -> Counter[str]:
                 found[f"FAULT {fault}"] += 1
             finally:
                 signal.setitimer(signal.ITIMER_REAL, 0)
+        if (used := resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) > USED:
+            found[f"FAULT {name} {start} to {stop}: one of these takes {used:,} kB"] += 1
     return found
 
 
@@ -67,7 +72,7 @@ def _late(*_: object) -> None:
 
 
 def limited() -> None:
-    """Let this process have a gigabyte more than it has."""
+    """Let this process have no more than so much more memory than it has."""
     taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (taken + MEMORY, resource.RLIM_INFINITY))
 
