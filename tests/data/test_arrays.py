@@ -212,3 +212,37 @@ def test_damaged_files_of_the_binary_version_are_named(tmp_path: Path, refused: 
     names.unlink()
     with refused(str(names), "No such file"):
         open_split("cifar10", "eval", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    {
+        "an index of memory": (b"\x80\x02}r\xff\xff\xff\x7f.", ""),
+        "bytes beyond the end": (b"\x80\x05\x96" + (2**40).to_bytes(8, "little") + b".", "damaged"),
+        "a name that is deep": (b"\x80\x04N" + b"\x85" * 10**5 + b"\x8c\x01a\x93.", "a name that is no word"),
+        "a key that is deep": (b"\x80\x04}N" + b"\x85" * 10**5 + b"Ns.", "a key that is a tuple"),
+        "a class": (b"cos\nsystem\n.", "it asks for 'os.system'"),
+        "no end": (b"\x80\x02}", "damaged"),
+        "a list in a list": (b"\x80\x02}X\x01\0\0\0a]]as.", "a list within a list"),
+    }.values(),
+)
+def test_forged_pickles_take_neither_memory_nor_the_process(
+    tmp_path: Path, refused: Refused, content: bytes, why: str
+) -> None:
+    (tmp_path / "data_batch_1").write_bytes(content)
+    if not why:
+        assert read_pickle(tmp_path / "data_batch_1") == {}
+        return
+    with refused(str(tmp_path / "data_batch_1"), why, "download it again"):
+        read_pickle(tmp_path / "data_batch_1")
+
+
+def test_a_gzipped_file_is_not_unpacked_beyond_what_its_header_says(tmp_path: Path, refused: Refused) -> None:
+    head = bytes((0, 0, 8, 3)) + struct.pack(">3I", 2, 2, 2)
+    (tmp_path / "labels").write_bytes(bytes((0, 0, 8, 1)) + struct.pack(">I", 2) + bytes(2))
+    (tmp_path / "images.gz").write_bytes(gzip.compress(head + bytes(10**8)))
+    with refused("images.gz", "holds more than 8 bytes, not 2 x 2 x 2"):
+        read_idx(tmp_path / "images.gz", tmp_path / "labels", 10)
+    (tmp_path / "images.gz").write_bytes(gzip.compress(head[:4] + bytes([255] * 12)))
+    with refused("images.gz", "4294967295 x 4294967295 x 4294967295"):
+        read_idx(tmp_path / "images.gz", tmp_path / "labels", 10)
