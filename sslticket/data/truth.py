@@ -94,8 +94,8 @@ def _check_lines(place: Path, told: dict[int, str], classes: int) -> None:
     odd = next(((wnid, count) for wnid, count in Counter(told.values()).items() if count != _EACH), None)
     if classes == _CLASSES and odd:
         raise BadInput(
-            f"the ground truth in {place} has {odd[1]} images of {odd[0]}, not {_EACH}: lines are missing or double, and "
-            "others tell of other images; download it again"
+            f"the ground truth in {place} has {odd[1]} images of {odd[0]}, not {_EACH}: lines are missing or double, "
+            "and others tell of other images; download it again"
         )
 
 
