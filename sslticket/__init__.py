@@ -3,8 +3,12 @@
 Each is imported when it is first asked for, so `import sslticket` costs nothing and `sslticket --help` needs no torch.
 """
 
+import sys
+from contextlib import nullcontext
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from sslticket.processes.stopping import early
 
 if TYPE_CHECKING:
     from sslticket.cli.recipe import run
@@ -132,4 +136,13 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'sslticket' has no attribute {name!r}")
-    return getattr(import_module(f"sslticket.{_HOMES[name]}"), name)
+    with early() if _in_script() else nullcontext():
+        return getattr(import_module(f"sslticket.{_HOMES[name]}"), name)
+
+
+def _in_script() -> bool:
+    """Whether a script imports from here: a recipe is a command from its first line on."""
+    frame = sys._getframe(2)
+    while frame.f_back is not None and frame.f_globals["__name__"].startswith("importlib"):
+        frame = frame.f_back
+    return bool(frame.f_globals["__name__"] == "__main__")

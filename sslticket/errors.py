@@ -1,12 +1,23 @@
 """The two ways a run ends early, how a wrong name is answered, and errors of others that have a fix."""
 
+import errno
+import os
 import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+from sslticket.escaping import terminal
+
 
 class BadInput(ValueError):
     """What the user gave cannot be used; its one line names the thing and the fix (exit code 2)."""
+
+    def __str__(self) -> str:
+        return terminal(super().__str__())
+
+
+class Unwritten(OSError):
+    """A file that cannot be written; `filename` is the one that was meant, whatever it was called on the way."""
 
 
 class Diverged(ArithmeticError):
@@ -65,6 +76,66 @@ def out_of_memory(error: BaseException) -> str | None:
     )
 
 
-def one_line(error: Exception) -> str:
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")  # how safetensors says it
+_FULL, _ROOM = "no space is left on the device", "free some, or give {place}"
+_CLOSED, _OPEN = "permission is denied", "change its permissions, or give {place}"
+_FAILED, _WAIT = "its file system does not answer as it should", "look after it"
+_IN_THE_WAY = "a file lies where a folder has to be"
+_REASONS = {
+    errno.ENOSPC: (_FULL, _ROOM),
+    errno.EDQUOT: ("the quota is used up", _ROOM),
+    errno.EFBIG: ("it would be larger than a file may be", "raise the limit (ulimit -f), or give {place}"),
+    errno.EROFS: ("the file system is read-only", "give {place}"),
+    errno.EACCES: (_CLOSED, _OPEN),
+    errno.EPERM: (_CLOSED, _OPEN),
+    errno.ENAMETOOLONG: ("the name is too long", "give {place}"),
+    errno.ELOOP: ("its symbolic links lead in a circle", "mend them, or give {place}"),
+    errno.ENOTDIR: (_IN_THE_WAY, "move it away, or give {place}"),
+    errno.EEXIST: (_IN_THE_WAY, "move it away, or give {place}"),
+    errno.EISDIR: ("a folder lies where a file has to be", "move it away, or give {place}"),
+    errno.ENOTEMPTY: ("a folder with files lies there", "move it away, or give {place}"),
+    errno.ENOENT: ("it is not there, or is gone", "bring it back, or give {place}"),
+    errno.EMFILE: ("this process may not have so many files open", "raise the limit (ulimit -n)"),
+    errno.ENFILE: ("this machine may not have so many files open", "end other programs"),
+    errno.EAGAIN: ("the system has no more processes, threads or locks to give", "raise the limit (ulimit -u)"),
+    errno.EIO: (_FAILED, _WAIT),
+    errno.ESTALE: (_FAILED, _WAIT),
+    errno.ETIMEDOUT: (_FAILED, _WAIT),
+    errno.EREMOTEIO: (_FAILED, _WAIT),
+}
+
+
+def system_error(error: BaseException) -> int | None:
+    """The number by which the system says why; None where an error is none of the system's, or does not say."""
+    if isinstance(error, OSError):
+        return error.errno
+    if "start new thread" in str(error):  # the only word that Python has for it
+        return errno.EAGAIN
+    told = _OS_ERROR.search(str(error))
+    return int(told[1]) if told else None
+
+
+def outside(error: BaseException, place: str = "another place") -> str | None:
+    """One line about what the system refuses: the file, why, and what helps; None for other errors.
+
+    Args:
+        error: that was raised.
+        place: where else could be written, with the flag if there is one.
+    """
+    if isinstance(error, UnicodeError):
+        return f"{one_line(error)}; save what is read as UTF-8, or set PYTHONUTF8=1"
+    number = system_error(error)
+    if number is None and not isinstance(error, OSError):
+        return None
+    why, fix = _REASONS.get(number or 0, ("", "give {place}"))
+    if not why:
+        why = os.strerror(number) if number else one_line(error)
+    name = getattr(error, "filename", None)
+    what = "" if name is None else f"{os.fsdecode(name) if isinstance(name, bytes) else name}: "
+    wrote = "cannot write " if isinstance(error, Unwritten) else ""
+    return f"{wrote}{what}{why}; {fix.format(place=place)}; the same command goes on from what is finished"
+
+
+def one_line(error: BaseException) -> str:
     """What an error says, in one line; its kind, where it says nothing."""
-    return " ".join(str(error).split()) or type(error).__name__
+    return terminal(" ".join(str(error).split())) or type(error).__name__

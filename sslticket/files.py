@@ -1,9 +1,12 @@
 """Files that are there whole or not at all."""
 
 import fcntl
+import filecmp
+import hashlib
 import json
 import math
 import os
+import re
 import shutil
 import socket
 import stat
@@ -14,12 +17,13 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
-from sslticket.errors import BadInput, one_line
+from sslticket.errors import BadInput, Unwritten, one_line, system_error
 
 # The only way to learn the mask is to set it; done once, before there are threads.
 _UMASK = os.umask(0o077)
 os.umask(_UMASK)
 _ABANDONED = 3600.0  # seconds without a write
+_UNFINISHED = re.compile(r"[^/]+\.\d+\.part")
 
 MOST_JSON = 1 << 22
 """Bytes of a JSON file, unless more are allowed: ten times the longest recipe's."""
@@ -33,42 +37,110 @@ def written_whole(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`; what was written there is flushed to disk and renamed into place at the end.
 
     If the block fails, nothing is left. The temporary name starts with a dot and holds machine and process, so a killed
-    writer's remains are never taken for a file of ours, and two writers on a shared file system do not meet.
+    writer's remains are never taken for a file of ours, and two writers on a shared file system do not meet. The next
+    writer of the file takes such remains away.
+
+    Raises:
+        Unwritten: naming `path`, if the system does not let it be written, whoever wrote in the block.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _unfinished(path)
     try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_UMASK)  # libraries that write for themselves may leave it unreadable to others
-        temporary.replace(path)
+        with _meant(path, temporary):
+            _prepare(path)
+            yield temporary
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            temporary.chmod(0o666 & ~_UMASK)  # libraries that write for themselves may leave it unreadable to others
+            temporary.replace(path)
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # the error that led here is the one to tell
+            temporary.unlink(missing_ok=True)
 
 
 @contextmanager
 def folder_written_whole(path: Path) -> Iterator[Path]:
     """A temporary folder beside `path`; what was written in it is flushed and renamed into place at the end.
 
-    `path` may be there only as an empty folder. If the block fails, nothing is left.
+    If the block fails, nothing is left. `path` may be there as an empty folder, or hold some of the very same files:
+    then the others are put beside them.
+
+    Raises:
+        BadInput: if `path` holds anything else; nothing there is replaced.
+        Unwritten: as `written_whole` does.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _unfinished(path)
-    shutil.rmtree(temporary, ignore_errors=True)  # a killed writer's remains may have our number
-    temporary.mkdir()
     try:
-        yield temporary
-        for file in temporary.iterdir():
-            with file.open("rb") as written:
-                os.fsync(written.fileno())
-        temporary.replace(path)
+        with _meant(path, temporary):
+            _prepare(path)
+            shutil.rmtree(temporary, ignore_errors=True)  # a killed writer's remains may have our number
+            temporary.mkdir()
+            yield temporary
+            for file in temporary.iterdir():
+                with file.open("rb") as written:
+                    os.fsync(written.fileno())
+            if not path.is_dir() or not any(path.iterdir()):
+                temporary.replace(path)
+                return
+            there, made = ({file.name for file in folder.iterdir()} for folder in (path, temporary))
+            same, _, _ = filecmp.cmpfiles(path, temporary, sorted(there & made), shallow=False)
+            if set(same) != there:
+                raise BadInput(f"{path} is there already and not empty; delete it or give another name")
+            for name in sorted(made - there):
+                (temporary / name).replace(path / name)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+@contextmanager
+def _meant(path: Path, temporary: Path) -> Iterator[None]:
+    """Errors of the system name the file that was meant; libraries tell the temporary one's name, or none."""
+    try:
+        yield
+    except Exception as error:
+        number, name = system_error(error), getattr(error, "filename", None)
+        if number is None and not isinstance(error, OSError):
+            raise
+        if name is not None and not _is_ours(name, path, temporary):  # one that was read meanwhile
+            raise
+        number = number or _asked_again(temporary)
+        why = os.strerror(number) if number else one_line(error)
+        raise Unwritten(number, why, str(path)) from error
+
+
+def _is_ours(name: object, path: Path, temporary: Path) -> bool:
+    told = Path(os.fsdecode(name)) if isinstance(name, str | bytes) else Path(str(name))
+    return told in (path, temporary, *path.parents) or temporary in told.parents
+
+
+def _asked_again(path: Path) -> int | None:
+    """Why nothing more can be written to a file; some libraries keep what the system said to themselves."""
+    try:
+        with path.open("ab") as file:
+            file.write(bytes(1 << 20))
+    except OSError as error:
+        return error.errno
+    return None
+
+
 def _unfinished(path: Path) -> Path:
-    return path.parent / f".{path.name}.{socket.gethostname()}.{os.getpid()}.part"
+    return path.parent / f"{_stem(path)}.{socket.gethostname()}.{os.getpid()}.part"
+
+
+def _stem(path: Path) -> str:
+    """What unfinished files of this one begin with; a hash where they would have too long a name, and it has not."""
+    if len(os.fsencode(path.name)) <= 180 or len(os.fsencode(path.name)) > 255:
+        return f".{path.name}"
+    return f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}"
+
+
+def _prepare(path: Path) -> None:
+    """Make the folder of a file that is to be written, and take away what killed writers of it left."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    begins = f"{_stem(path)}."
+    with suppress(OSError):
+        for other in path.parent.iterdir():
+            if other.name.startswith(begins) and _UNFINISHED.fullmatch(other.name.removeprefix(begins)):
+                _drop_abandoned(other)
 
 
 def sweep(folder: Path) -> None:
@@ -76,12 +148,19 @@ def sweep(folder: Path) -> None:
 
     A writer is gone if its process ran on this machine and is no more, or has written nothing for an hour.
     """
-    for path in filter(Path.is_file, folder.rglob(".*.part")):
-        with suppress(FileNotFoundError):  # renamed into place meanwhile
-            pid = path.name.split(".")[-2]
-            here = pid.isdigit() and path.name.endswith(f".{socket.gethostname()}.{pid}.part")
-            if (here and not runs(int(pid))) or time.time() - path.stat().st_mtime > _ABANDONED:
-                path.unlink()
+    for path in list(folder.rglob(".*.part")):
+        if path.is_file() or _UNFINISHED.search(path.name):
+            _drop_abandoned(path)
+
+
+def _drop_abandoned(path: Path) -> None:
+    """Delete an unfinished file or folder if its writer is gone."""
+    with suppress(FileNotFoundError):  # renamed into place meanwhile
+        pid = path.name.split(".")[-2]
+        here = pid.isdigit() and path.name.endswith(f".{socket.gethostname()}.{pid}.part")
+        last = max(file.stat().st_mtime for file in (path, *path.glob("*")))
+        if (here and not runs(int(pid))) or time.time() - last > _ABANDONED:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def runs(pid: int) -> bool:

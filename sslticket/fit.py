@@ -219,6 +219,26 @@ class Fit:
             optimizer = replace(optimizer, bias_lr=optimizer.bias_lr * last / self.optimizer.lr)
         return replace(self, optimizer=optimizer, warmup="0ep", drops=(), decay="drops", last_lr=0.0)
 
+    def rescaled(self, batch_size: int) -> "Fit":
+        """The same training with the rate for another batch: of SGD and LARS it grows as the batch does.
+
+        So a step goes as far for an image whatever the batch (Goyal et al. 2017, section 2.1; You et al. 2017). Steps
+        of Adam and RMSprop do not grow with the gradient, and keep their rate.
+
+        Args:
+            batch_size: images in a global batch, which is not taken over; below 1 there is no rate for it.
+        """
+        if not isinstance(self.optimizer, (SGD, LARS)) or batch_size < 1 or batch_size == self.batch_size:
+            return self
+
+        def scaled(rate: float) -> float:
+            return float(f"{rate * batch_size / self.batch_size:.3g}")  # what is said of it can be typed
+
+        optimizer = replace(self.optimizer, lr=scaled(self.optimizer.lr))
+        if isinstance(optimizer, LARS) and optimizer.bias_lr is not None:
+            optimizer = replace(optimizer, bias_lr=scaled(optimizer.bias_lr))
+        return replace(self, optimizer=optimizer, last_lr=scaled(self.last_lr))
+
     def stretched(self, length: str) -> "Fit":
         """The same training at another length: warmup and drops keep their share of it where the units allow."""
         whole = Span.parse(self.length)

@@ -125,4 +125,4 @@ class Machine:
         """Threads that decode images in this process."""
         if self.threads is not None:
             return self.threads
-        return max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+        return max(1, len(os.sched_getaffinity(0)) // launched.local_world())

@@ -5,6 +5,8 @@ import os
 import shlex
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -58,6 +60,35 @@ def command() -> str:
     script = Path(sys.argv[0])
     name = script.name if os.access(script, os.X_OK) else os.path.relpath(script)
     return shlex.join([name, *sys.argv[1:]])
+
+
+def differences(told: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """What a row tells of where it comes from that is otherwise now, in words; "" where all is the same.
+
+    Args:
+        told: what a row, or a run's recipe.json, says of itself.
+        now: the same of this process: what `stamp` gives, and "device" or "numerics" where they are to be compared.
+    """
+    before, here = _facts(told), _facts(now)
+    apart = [name for name, value in before.items() if name in here and here[name] != value]
+    return ", ".join(f"{name} {before[name]} (now {here[name]})" for name in apart)
+
+
+def apart(rows: Iterable[Mapping[str, Any]], **now: str) -> str:
+    """One line for a person about rows that come from elsewhere than what this process measures; "" if none does."""
+    here = stamp() | now
+    found = Counter(words for row in rows if (words := differences(row, here)))
+    told = "; ".join(f"{count} with {words}" for words, count in found.most_common())
+    return f"rows that are there stay, though measured otherwise: {told}" if told else ""
+
+
+def _facts(told: Mapping[str, Any]) -> dict[str, str]:
+    """By a word for each; outside a checkout nobody knows the commit, and of what is not installed the version."""
+    named = {name: told.get(name) for name in ("commit", "code", "numerics", "device")}
+    versions = told.get("versions")
+    if isinstance(versions, Mapping):
+        named |= {name: versions.get(name, "none") for name in ("python", *_LIBRARIES)}
+    return {name: str(value) for name, value in named.items() if value}
 
 
 def stamp() -> dict[str, Any]:

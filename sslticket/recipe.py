@@ -41,9 +41,10 @@ class Data:
         part: what the images are if they are not the whole official set, in a few words such as "flowers102".
         half: "a" or "b", one of two fixed halves of each class's training images; None for all of them.
         subset: fraction of the training set, or of its half, in (0, 1]; nested and stratified.
+        shots: images of each class, in place of a fraction; classes that have fewer keep them all.
         subset_by: keep this fraction of each class's images, of all images drawn without a look at their labels, or of
             the classes with all their images.
-        subset_list: file with one image name a line, a published list, in place of a fraction.
+        subset_list: file with one image name a line, a published list, or one class a line, in place of a fraction.
         labels: fraction of each class's images whose labels are known, in (0, 1]; the images that this subset has, by
             samples.
         labels_list: file with the names of the labelled images, in place of a fraction.
@@ -58,6 +59,7 @@ class Data:
     part: str | None = field(default=None, metadata=plain.ADDED)
     half: Literal["a", "b"] | None = None
     subset: float = 1.0
+    shots: int | None = field(default=None, metadata=plain.ADDED)
     subset_by: Literal["samples", "random", "classes"] = "samples"
     subset_list: Path | None = None
     labels: float = 1.0
@@ -76,6 +78,14 @@ class Data:
             raise BadInput(
                 "--subset and --subset-list both choose images; give one of them, or --subset 1 with the list"
             )
+        if self.shots is not None:
+            if self.shots < 1:
+                raise BadInput(f"--shots must be at least 1 image of each class, got {self.shots}; give --shots 10")
+            if self.subset != 1 or self.subset_list is not None or self.subset_by != "samples":
+                raise BadInput(
+                    "--shots takes so many images of each class, in place of --subset, --subset-by and --subset-list; "
+                    "give one of them, or --subset 1 with --shots"
+                )
         if self.channels not in (None, 1, 3):
             raise BadInput(f"no images of {self.channels} channels can be made; give --channels 1 or 3")
         if not 0 < self.labels <= 1:

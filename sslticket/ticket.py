@@ -20,6 +20,7 @@ from sslticket import headers, hub
 from sslticket import tensors as tensorfile
 from sslticket.data.inputs import Inputs
 from sslticket.errors import BadInput, one_line
+from sslticket.escaping import terminal
 from sslticket.files import written_whole
 from sslticket.masking import gate
 from sslticket.masking.mask import Mask, State, prunable
@@ -39,7 +40,7 @@ _MOST_WEIGHTS, _TIMES = 1 << 26, 256
 A layer that lost every weight needs no byte at all, so that a small file could otherwise ask for any memory."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Ticket:
     """A sparse trainable network.
 
@@ -80,8 +81,29 @@ class Ticket:
         }
         return cls(mask, masked, level, recipe, provenance, {name: each.clone() for name, each in (head or {}).items()})
 
+    @property
+    def density(self) -> float:
+        """The fraction that remains of the weights that the search might prune; rows and reports have the same."""
+        return self.mask.density
+
+    @property
+    def survivors(self) -> int:
+        """How many of these weights remain."""
+        return self.mask.survivors
+
+    def __repr__(self) -> str:
+        """One line: how dense it is, and where it is from as far as it tells."""
+        model, data, task = self.recipe.get("model"), *map(self.provenance.get, ("dataset", "objective"))
+        parts = {"": model, "on ": data, "by ": task}
+        named = " ".join(f"{word}{value}" for word, value in parts.items() if value is not None)
+        left = f"level {self.level}, density {self.density:.4%}: {self.survivors:,} of {self.mask.total:,} weights"
+        return terminal(f"<Ticket {named + ', ' if named else ''}{left}>")
+
     def apply(self, model: nn.Module, head: nn.Module | None = None) -> nn.Module:
         """Load W_k into somebody else's model and keep the pruned weights at 0 while it trains; returns the model.
+
+        The model's `state_dict` and `load_state_dict` keep the plain network's names, so it is saved, copied and loaded
+        as before; `remove` ends it.
 
         Args:
             model: the network; its own classification layer stays as it is.
@@ -119,7 +141,21 @@ class Ticket:
                 masked = Mask({name: self.head[name] != 0 for name in prunable(head)})
                 gate.attach(head, masked)
                 gate.set_mask(head, masked)
+                gate.cleaned(head)
+        gate.cleaned(model)
         return model
+
+    @staticmethod
+    def remove(model: nn.Module) -> nn.Module:
+        """Make a model that a ticket was applied to a plain network again, to deploy or export; returns the model.
+
+        Layers have their own classes and plain weights, exactly 0 where these are pruned. Nothing keeps these at 0 from
+        then on. A copy of the model, made before, stays as it was.
+
+        Raises:
+            BadInput: if a layer has parametrizations beside the ticket's mask.
+        """
+        return gate.released(model)
 
     def _check_head(self, head: nn.Module) -> None:
         if not self.head:

@@ -8,9 +8,10 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent / "sslticket"
 
 FLOORS = (
+    ("escaping",),
     ("errors",),
     ("files",),
-    ("randomness", "units", "origin", "plain", "processes", "tensors"),
+    ("randomness", "units", "origin", "plain", "processes", "surroundings", "tensors"),
     ("machine", "status", "hub", "headers", "fit", "data", "models", "masking"),
     ("recipe", "ticket"),
     ("objectives",),
@@ -27,11 +28,13 @@ PURE = (
     "recipe",
     "files",
     "status",
+    "escaping",
     "errors",
     "randomness",
     "machine",
     "origin",
     "processes",
+    "surroundings",
     "hub",
     "data.inputs",
     "data.manifest",

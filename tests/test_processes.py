@@ -21,6 +21,8 @@ NAMES = (
     "ACCELERATE_USE_CPU",
     "PMI_SIZE",
     "OMPI_COMM_WORLD_SIZE",
+    "LOCAL_WORLD_SIZE",
+    "SLURM_STEP_NUM_TASKS",
 )
 
 
@@ -133,3 +135,32 @@ def test_who_is_gone_can_be_spoken_to_in_vain(ends: tuple[Line, socket.socket]) 
     for _ in range(3):
         line.say()
     assert line.read() is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("RANK", "x"), ("RANK", "2"), ("LOCAL_RANK", "-1"), ("LOCAL_WORLD_SIZE", "0"), ("MASTER_PORT", "http")],
+)
+def test_numbers_of_a_launcher_have_to_be_some(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    fine = {"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
+    given(monkeypatch, **fine)
+    processes.check()
+    given(monkeypatch, **{name: value})
+    with pytest.raises(BadInput, match=f"^{name} must be a number from .* got '{value}'"):
+        processes.check()
+
+
+def test_a_single_process_decodes_with_all_processors_whatever_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = Machine().decoders
+    given(monkeypatch, LOCAL_WORLD_SIZE="many")
+    assert Machine().decoders == alone
+
+
+def test_processes_that_srun_started_by_themselves_are_told_why_the_folder_is_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert processes.started_alone() == ""
+    given(monkeypatch, SLURM_STEP_NUM_TASKS="4")
+    assert processes.started_alone().startswith("SLURM_STEP_NUM_TASKS=4 tells of 4 processes")
+    given(monkeypatch, WORLD_SIZE="4")
+    assert processes.started_alone() == ""

@@ -1,11 +1,17 @@
 """Files of several writers in one folder."""
 
+import errno
 import os
+import resource
 import socket
 import time
 from pathlib import Path
 
-from sslticket.files import sweep, written_whole
+import numpy as np
+import pytest
+
+from sslticket.errors import BadInput, Unwritten
+from sslticket.files import folder_written_whole, sweep, written_whole
 
 
 def test_what_dead_writers_left_goes_and_what_others_write_stays(tmp_path: Path) -> None:
@@ -32,3 +38,82 @@ def test_what_dead_writers_left_goes_and_what_others_write_stays(tmp_path: Path)
         "b.jsonl",
         *(name for name, stays in names.items() if stays),
     }
+
+
+def test_the_next_writer_takes_away_what_killed_writers_of_the_same_file_left(tmp_path: Path) -> None:
+    host, gone = socket.gethostname(), 2**30
+    (tmp_path / f".out.{host}.{gone}.part").mkdir()
+    (tmp_path / f".out.{host}.{gone}.part" / "a").write_text("half")
+    stays = {f".a.csv.{host}.{os.getppid()}.part", f".b.csv.{host}.{gone}.part", ".a.csv.draft.part", ".a.csv.swp"}
+    for name in (*stays, f".a.csv.{host}.{gone}.part"):
+        (tmp_path / name).write_text("half")
+    with written_whole(tmp_path / "a.csv") as unfinished:
+        unfinished.write_text("whole")
+    with folder_written_whole(tmp_path / "out") as folder:
+        (folder / "a").write_text("whole")
+    assert {path.name for path in tmp_path.iterdir()} == {"a.csv", "out", *stays}
+
+
+def test_a_folder_that_holds_some_of_the_same_files_is_completed_and_any_other_refused(tmp_path: Path) -> None:
+    def write() -> None:
+        with folder_written_whole(tmp_path / "out") as folder:
+            for name in "ab":
+                (folder / name).write_text(name)
+
+    write()
+    write()
+    (tmp_path / "out" / "b").unlink()
+    write()
+    assert (tmp_path / "out" / "b").read_text() == "b"
+    for name, text in (("a", "mine"), ("c", "mine")):
+        (tmp_path / "out" / name).write_text(text)
+        with pytest.raises(BadInput, match="is there already and not empty; delete it or give another name"):
+            write()
+        assert (tmp_path / "out" / name).read_text() == text
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("name", [None, "temporary", "parent"])
+def test_an_error_names_the_file_that_was_meant(tmp_path: Path, name: str | None) -> None:
+    path = tmp_path / "a.csv"
+
+    def fail(unfinished: Path) -> None:
+        unfinished.write_text("half")
+        names = {None: (), "temporary": (str(unfinished),), "parent": (str(tmp_path),)}
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), *names[name])
+
+    with pytest.raises(Unwritten) as refused, written_whole(path) as unfinished:
+        fail(unfinished)
+    assert (refused.value.filename, refused.value.errno) == (str(path), errno.ENOSPC)
+    assert not list(tmp_path.iterdir())
+
+
+def test_errors_of_other_files_and_of_ours_stay_what_they_are(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as missing, written_whole(tmp_path / "a.csv"):
+        (tmp_path / "elsewhere" / "b.csv").read_text()
+    assert missing.value.filename == str(tmp_path / "elsewhere" / "b.csv")
+    with pytest.raises(ZeroDivisionError), written_whole(tmp_path / "a.csv"):
+        1 / 0  # noqa: B018
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_library_that_does_not_say_why_it_cannot_write_has_the_system_asked(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    try:
+        with (
+            pytest.raises(Unwritten) as refused,
+            written_whole(tmp_path / "a.npy") as unfinished,
+            unfinished.open("wb") as file,
+        ):
+            np.save(file, np.zeros(10_000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (refused.value.filename, refused.value.errno) == (str(tmp_path / "a.npy"), errno.EFBIG)
+
+
+def test_a_name_as_long_as_may_be_is_written(tmp_path: Path) -> None:
+    path = tmp_path / ("é" * 120 + ".csv")
+    with written_whole(path) as unfinished:
+        unfinished.write_text("whole")
+    assert [found.name for found in tmp_path.iterdir()] == [path.name]

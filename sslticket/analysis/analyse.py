@@ -11,7 +11,7 @@ from sslticket import origin
 from sslticket.analysis.endpoints import Endpoints, left
 from sslticket.analysis.subjects import Course, Subject, subjects
 from sslticket.evaluation.agreement import facts
-from sslticket.evaluation.claims import claimed
+from sslticket.evaluation.claims import claimed, clear
 from sslticket.evaluation.images import Gallery
 from sslticket.evaluation.tasks import Task, row_of
 from sslticket.evaluation.turns import in_turns
@@ -101,6 +101,13 @@ class Survey:
         """Those whose rows are not done."""
         return [subject for subject in self.subjects if not self.is_done(subject)]
 
+    def measured_elsewhere(self, device: str) -> str:
+        """One line about rows that are there and would now be measured otherwise, or ""."""
+        done = [each for each in self.subjects if self.is_done(each)]
+        ways = {course.numerics for each in done for course in self.analysis.courses(each)}
+        now = {"device": device} | ({"numerics": ways.pop()} if len(ways) == 1 else {})
+        return origin.apart(filter(None, (row_of(self.analysis.row_file(each.task)) for each in done)), **now)
+
     def trainings(self, some: Sequence[Subject]) -> list[Course]:
         """What has to be trained for them; subjects share trainings."""
         return left(course for subject in some for course in self.analysis.courses(subject))
@@ -128,8 +135,12 @@ def analyse(analysis: Analysis, tasks: Sequence[Task], bench: Workbench) -> Iter
     survey = Survey.of(analysis, tasks, bench.machine.data_root, bench.numerics)
     rows = [(subject.task, subject.entrant) for subject in survey.subjects]
     bench.compare(facts(rows, survey.gallery, bench.precision))
+    if bench.first:
+        clear(dict.fromkeys(task.run for task in tasks))
     with Progress(0, show=bench.first) as progress:
         hand = _Hand(survey, bench, progress)
+        if bench.first and (told := survey.measured_elsewhere(bench.device_name)):
+            progress.note(told)
         for subject in hand.left():
             bench.check_batch(subject.task.protocol.fit_for(subject.entrant.model))
         yield from in_turns(hand.left, hand.do, progress, samples=lambda _: hand.samples, rows=len)

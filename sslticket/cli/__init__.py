@@ -1,5 +1,10 @@
 """The command line: `sslticket ...` and every recipe; nothing else parses flags."""
 
-from sslticket.cli.commands import main
+from sslticket.processes.stopping import early
 
-__all__ = ["main"]
+
+def main() -> None:
+    """The `sslticket` command."""
+    with early():
+        from sslticket.cli import commands
+    commands.main()

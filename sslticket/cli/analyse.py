@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sslticket.cli import flags, selection
+from sslticket.escaping import block, terminal
 from sslticket.machine import Machine
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ def _overlap(given: argparse.Namespace) -> None:
     from sslticket.analysis.overlap import overlaps, summary
 
     rows = list(overlaps(_paths(given), across_levels=given.pairs == "all"))
-    print(f"{summary(rows)}\n{len(rows)} rows written")
+    print(f"{block(summary(rows))}\n{len(rows)} rows written")
 
 
 def _channels(given: argparse.Namespace) -> None:
@@ -136,14 +137,14 @@ def _channels(given: argparse.Namespace) -> None:
 
     paths = _paths(given)
     for row in channels(paths):
-        print(f"{row['run']} level {row['level']}: {line(row)}")
+        print(terminal(f"{row['run']} level {row['level']}: {line(row)}"))
     print(f"{len(paths)} rows written")
 
 
 def _rewind(given: argparse.Namespace) -> None:
     from sslticket.analysis.rewind import rewind
 
-    print(rewind(given.runs))
+    print(block(rewind(given.runs)))
 
 
 def _paths(given: argparse.Namespace) -> list[Path]:
@@ -174,15 +175,16 @@ def _analyse(analysis: "Analysis", given: argparse.Namespace) -> None:
         pace = Pace(dict.fromkeys(task.run for task in asked), bench.device_name)
         if bench.first:
             survey = Survey.of(analysis, asked, bench.machine.data_root, bench.numerics)
-            print(outlook(survey, pace))
+            print(block(outlook(survey, pace)))
             print(f"numerics: {bench.numerics.said}")
             courses = survey.trainings(survey.left())
             kinds = dict.fromkeys((each.task.protocol, each.model, each.channels) for each in courses)
             for line in Memory(bench).lines(kinds, survey.gallery):
-                print(line)
+                print(terminal(line))
         return
     rows = list(analyse(analysis, asked, bench))
     if bench.first:
         for row in rows:
-            print(f"{row['run']} level {row['level']} {row['control']} seed {row['seed']}: {analysis.line(row)}")
+            told = f"{row['run']} level {row['level']} {row['control']} seed {row['seed']}: {analysis.line(row)}"
+            print(terminal(told))
         print(f"{len(rows)} rows measured, {len(asked) - len(rows)} were there already")

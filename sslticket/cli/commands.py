@@ -8,6 +8,7 @@ from pathlib import Path
 from sslticket import hub
 from sslticket.cli import analyse, data, evaluate, export, flags, watch
 from sslticket.cli.outcome import finish
+from sslticket.escaping import block, terminal
 from sslticket.machine import Machine
 
 _ABOUT = """Lottery tickets from limited or no supervision.
@@ -17,9 +18,14 @@ A search is a recipe that is run as a script, for instance
 and leaves tickets in runs/<key>. The commands here score, draw and show them."""
 
 
+# Where else a command can write; what the others write lies in the folders of their runs.
+_PLACES = dict.fromkeys(("rows", "show"), "another name with -o") | {"export": "another OUT"}
+
+
 def main() -> None:
     """The `sslticket` command."""
-    finish(lambda: _main(sys.argv[1:]))
+    words = sys.argv[1:]
+    finish(lambda: _main(words), _PLACES.get("".join(words[:1]), "another place"))
 
 
 def _main(words: Sequence[str]) -> None:
@@ -101,7 +107,7 @@ def _report(given: argparse.Namespace) -> None:
 
     written = report.write(given.runs, given.output, figures=given.figures, kind=given.format, latex=given.latex)
     if written.text:
-        print(written.text)
+        print(block(written.text))
     _print_notes(written.notes)
     if written.figures:
         print(f"figures: {len(written.figures)} in {given.figures}")
@@ -120,7 +126,7 @@ def _rows(given: argparse.Namespace) -> None:
 
 def _print_notes(notes: Sequence[str]) -> None:
     for note in notes:
-        print(f"note: {note}")
+        print(f"note: {terminal(note)}")
 
 
 def _inspect(given: argparse.Namespace) -> None:
@@ -141,4 +147,4 @@ def _show(given: argparse.Namespace) -> None:
     before = argparse.Namespace(output=given.output, images=given.images, sheet_width=given.sheet_width)
     words = vars(parser.parse_args(given.flags, before))
     resolved, machine = recipe.resolve(found, words), flags.override(Machine(), words)
-    print(show.show(resolved, machine, before.output, images=before.images, width=before.sheet_width))
+    print(block(show.show(resolved, machine, before.output, images=before.images, width=before.sheet_width)))

@@ -1,4 +1,4 @@
-"""`sslticket data list | verify | pack`."""
+"""`sslticket data list | verify | pack | unpack`."""
 
 import argparse
 import sys
@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from sslticket.cli import flags
 from sslticket.errors import BadInput
+from sslticket.escaping import shell, terminal
 from sslticket.machine import Machine
 
 
@@ -43,6 +44,16 @@ def add(commands: "argparse._SubParsersAction[flags.Parser]") -> None:
     pack.add_argument("--quality", type=int, default=95, help="of the JPEGs, 1 to 100 [95]")
     pack.add_argument("--shard-size", type=int, default=10_000, metavar="IMAGES", help="in a tar file [10000]")
     pack.set_defaults(command=_pack)
+    unpack = own.add_parser(
+        "unpack",
+        help="write Hugging Face's parquet tables as class folders",
+        description="Write the images in Hugging Face's parquet tables, byte for byte, to train/<class>/ and\n"
+        "val/<class>/, to be read with --data-root OUT. Interrupted, the same command goes on.",
+    )
+    unpack.add_argument("name", help="such as imagenet; sslticket data list shows all")
+    unpack.add_argument("out", type=Path, help="folder of the images, new")
+    unpack.add_argument("--data-root", type=Path, metavar="PATH", required=True, help="folder of the tables")
+    unpack.set_defaults(command=_unpack)
 
 
 def _add_root(parser: argparse.ArgumentParser) -> None:
@@ -56,7 +67,9 @@ def _list(given: argparse.Namespace) -> None:
     rows = [("name", "train / evaluation", "classes", "channels", "licence", "found")]
     for entry in DATASETS.values():
         here = None if entry.layout == "sklearn" else places.look(entry, None)
-        found = "inside scikit-learn" if entry.layout == "sklearn" else str(here.folder) if here else "not found"
+        found = (
+            "inside scikit-learn" if entry.layout == "sklearn" else terminal(str(here.folder)) if here else "not found"
+        )
         images = " / ".join(f"{count:,}" for count in entry.images) if entry.images else "yours"
         classes = f"{entry.classes:,}" if entry.classes else "yours"
         rows.append((entry.name, images, classes, str(entry.channels), entry.licence, found))
@@ -81,7 +94,7 @@ def _verify(given: argparse.Namespace) -> None:
         stage=_stage,
     )
     for finding in findings:
-        print(finding.text if finding.good else f"PROBLEM {finding.text}", flush=True)
+        print(terminal(finding.text if finding.good else f"PROBLEM {finding.text}"), flush=True)
         problems += not finding.good
     if problems:
         raise BadInput(f"{given.name} has {problems} problem{'s' if problems > 1 else ''}, named above")
@@ -105,14 +118,23 @@ def _pack(given: argparse.Namespace) -> None:
         raise BadInput(f"{given.name} is kept whole in memory; there is nothing to pack, use it as it is")
     for source in sources:
         if not is_whole(source):
-            print(f"note: {differs(source)}; runs on these shards need --part NAME", file=sys.stderr)
+            print(f"note: {terminal(differs(source))}; runs on these shards need --part NAME", file=sys.stderr)
     manifests = [source.manifest for source in sources]
     begin(manifests, given.out, how)
     for manifest in manifests:
         bad = pack(manifest, given.out, how, _stage(manifest.split, len(manifest)))
         unreadable = f", {len(bad):,} that cannot be read as they are" if bad else ""
         print(f"{manifest.split}: {len(manifest):,} images packed{unreadable}")
-    print(f"next: give --data-root {given.out} in place of the folder of the images")
+    print(f"next: give --data-root {shell(str(given.out))} in place of the folder of the images")
+
+
+def _unpack(given: argparse.Namespace) -> None:
+    from sslticket.data.catalogue import dataset
+    from sslticket.data.unpacking import unpack
+
+    for split, count in unpack(dataset(given.name), given.data_root, given.out, _stage).items():
+        print(f"{split}: {count:,} images unpacked")
+    print(f"next: give --data-root {given.out} in place of the folder of the tables")
 
 
 def _stage(what: str, total: int) -> Callable[[int], object]:

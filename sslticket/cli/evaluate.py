@@ -4,6 +4,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from sslticket.cli import flags, selection
+from sslticket.escaping import block, shell, terminal
 from sslticket.machine import Machine
 
 CONTROLS = ("random", "preserved", "local", "adjusted", "reset", "permuted")
@@ -60,7 +61,7 @@ def _evaluate(given: argparse.Namespace) -> None:
         from sslticket.ticket import run_of
 
         folders = dict.fromkeys(place if place.is_dir() else run_of(place) for place in places)
-        print(f"next: sslticket report {' '.join(map(str, folders))} -o report.html")
+        print(f"next: sslticket report {' '.join(shell(str(folder)) for folder in folders)} -o report.html")
 
 
 def _print_outlook(rows: "list[Task]", bench: "Workbench") -> None:
@@ -72,9 +73,9 @@ def _print_outlook(rows: "list[Task]", bench: "Workbench") -> None:
     if bench.first:
         pace = Pace(dict.fromkeys(task.run for task in rows), bench.device_name)
         matrix = Matrix.of(rows, bench.machine.data_root, bench.numerics)
-        print(outlook(matrix, pace))
+        print(block(outlook(matrix, pace)))
         print(f"numerics: {bench.numerics.said}")
         trainings = [each for each in matrix.trainings() if each.samples]
         kinds = dict.fromkeys((each.like.protocol, each.model, each.channels) for each in trainings)
         for line in Memory(bench).lines(kinds, matrix.gallery):
-            print(line)
+            print(terminal(line))

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from sslticket.cli import flags
+from sslticket.escaping import block
 
 TICKET = "a .safetensors file that a search wrote, an exported folder, or hf://USER/NAME[@REVISION][/PATH]"
 
@@ -33,4 +34,4 @@ def add(commands: "argparse._SubParsersAction[flags.Parser]") -> None:
 def _export(given: argparse.Namespace) -> None:
     from sslticket.sharing.export import export
 
-    print(export(given.ticket, given.out, layout=given.format, licence=given.data_licence))
+    print(block(export(given.ticket, given.out, layout=given.format, licence=given.data_licence)))

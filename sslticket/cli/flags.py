@@ -2,14 +2,18 @@
 
 import argparse
 import dataclasses
+import math
+import sys
 import types
 import typing
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import Field
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeVar, get_args, get_origin
 
-from sslticket.errors import BadInput, unknown
+from sslticket.cli import hints
+from sslticket.errors import BadInput
 
 Tree = TypeVar("Tree")
 
@@ -26,23 +30,26 @@ class Parser(argparse.ArgumentParser):
 
     def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
         """The parsed flags; an unknown one is answered with the nearest that there is."""
-        parsed, rest = self.parse_known_args(args, namespace)
+        words = sys.argv[1:] if args is None else list(args)
+        parsed, rest = self.parse_known_args(words, namespace)
         for word in rest:
+            asked = _asked(self, words)
+            known = [flag for flag in asked._option_string_actions if flag.startswith("--")]
             if word.startswith("-"):
-                flag = word.split("=")[0]
-                # It may be one of another command: that is no hint here.
-                raise unknown("flag", flag, set(_known(self)) - {flag})
-            raise BadInput(f"unexpected argument {word!r}; {self.prog} --help lists the flags")
+                raise hints.answer(word, known)
+            fix = hints.misplaced(word, known) or f"{asked.prog} --help lists the flags"
+            raise BadInput(f"unexpected argument {word!r}; {fix}")
         return parsed
 
 
-def _known(parser: argparse.ArgumentParser) -> list[str]:
-    """The long flags of a parser and of its commands."""
-    found = [flag for flag in parser._option_string_actions if flag.startswith("--")]
+def _asked(parser: argparse.ArgumentParser, words: Sequence[str]) -> argparse.ArgumentParser:
+    """The parser of the command that the words name, or of the commands."""
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
-            found += [flag for command in action.choices.values() for flag in _known(command)]
-    return found
+            for place, word in enumerate(words):
+                if word in action.choices:
+                    return _asked(action.choices[word], words[place + 1 :])
+    return parser
 
 
 def add(parser: argparse.ArgumentParser, tree: object, *, without: Collection[str] = ()) -> None:
@@ -65,10 +72,53 @@ def add(parser: argparse.ArgumentParser, tree: object, *, without: Collection[st
         elif get_origin(inner) is Literal:
             settings["choices"] = get_args(inner)
         elif get_origin(inner) is tuple:
-            settings |= {"nargs": "*", "type": get_args(inner)[0], "metavar": field.name.upper()}
+            settings |= {"nargs": "*", "type": _reader(get_args(inner)[0]), "metavar": field.name.upper()}
         else:
-            settings |= {"type": inner, "metavar": inner.__name__.upper()}
+            settings |= {"type": _reader(inner), "metavar": inner.__name__.upper()}
         group.add_argument(f"--{field.name.replace('_', '-')}", **settings)
+
+
+def check(parser: argparse.ArgumentParser, *trees: object) -> None:
+    """Whether each flag of trees of dataclasses would be of one field, and of none that the parser has already.
+
+    Raises:
+        BadInput: naming the field, and both classes that have it.
+    """
+    taken = {action.dest for action in parser._actions}
+    owners: dict[str, list[str]] = {}
+    written = set(taken)
+    for tree in trees:
+        for owner, name, is_flag in _names(tree):
+            owners.setdefault(name, []).append(_named(owner))
+            written |= {name} if is_flag else set()
+    for name, classes in owners.items():
+        flag = f"--{name.replace('_', '-')}"
+        own = next((each for each in classes if "." in each), classes[-1])
+        if name in taken:
+            raise BadInput(f"{own} has a field {name!r}, and {flag} is a flag of the command; rename the field")
+        if name in written and len(classes) > 1:
+            both = " and ".join(classes)
+            raise BadInput(f"{both} have a field {name!r} each, and {flag} must be of one; rename the field of {own}")
+
+
+def _names(tree: object) -> Iterator[tuple[object, str, bool]]:
+    """What fields of a tree are called, by the dataclass that has them, and whether flags are called so."""
+    leaves = {(id(owner), field.name): kind for owner, field, kind in _leaves(tree)}
+    todo = [tree]
+    for owner in todo:
+        for field in dataclasses.fields(owner):  # type: ignore[arg-type]  # any dataclass instance
+            value, kind = getattr(owner, field.name), leaves.get((id(owner), field.name))
+            yield owner, field.name, kind is not None
+            if _optional(kind) is bool:
+                yield owner, f"no_{field.name}", True
+            if dataclasses.is_dataclass(value) and not hasattr(value, "draw"):
+                todo.append(value)
+
+
+def _named(owner: object) -> str:
+    """The class of a dataclass; one that is not ours with its module, "__main__.Mine"."""
+    kind = type(owner)
+    return kind.__name__ if kind.__module__.startswith("sslticket.") else f"{kind.__module__}.{kind.__name__}"
 
 
 def override(tree: Tree, flags: Mapping[str, Any]) -> Tree:
@@ -92,6 +142,23 @@ def _leaves(tree: object) -> Iterator[tuple[object, Field[Any], Any]]:
             yield from _leaves(value)
         elif _writable(_optional(kind)):
             yield tree, field, kind
+
+
+def _reader(kind: type) -> Callable[[str], Any]:
+    return _number if kind is float else kind
+
+
+def _number(text: str) -> float:
+    """A number, or a percentage: "10%" is 0.1, to the last bit."""
+    digits = text.strip().removesuffix("%")
+    try:
+        found = Decimal(digits) / 100 if text.strip().endswith("%") else Decimal(digits)
+        number = float(found)
+    except (ArithmeticError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise argparse.ArgumentTypeError(f"must be a number such as 0.1 or 10%, got {text!r}")
+    return number
 
 
 # Types that recipe.py names without importing them; their values are walked, so the types do not matter.

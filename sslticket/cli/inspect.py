@@ -5,11 +5,14 @@ from torch import Tensor, nn
 from sslticket import models
 from sslticket.data.inputs import Inputs
 from sslticket.errors import BadInput
+from sslticket.escaping import terminal
 from sslticket.masking.acting import Acting
 from sslticket.masking.layers import shortened
 from sslticket.masking.paths import effective
 from sslticket.sharing.facts import facts
 from sslticket.ticket import Ticket
+
+_MOST = 1024  # pixels a side for which a network is made here: a stranger's ticket must not cost gigabytes
 
 
 def describe(ticket: Ticket, place: str, size: int) -> str:
@@ -25,26 +28,27 @@ def describe(ticket: Ticket, place: str, size: int) -> str:
     """
     told = {"ticket": f"{place}, {size:,} bytes, hash {ticket.hash}"} | facts(ticket)
     network, dense = _network(ticket)
-    lines = [f"{name:<10}{value}" for name, value in (told | network).items()]
+    lines = [f"{name:<10}{terminal(value)}" for name, value in (told | network).items()]
     counts = ticket.mask.counts()
     whole = {name: value.numel() for name, value in ticket.weights.items() if name in dense or _is_layer(name, value)}
     layers = [name for name in ticket.weights if name in counts or name in whole]
-    width = max(map(len, layers))
+    names = {name: terminal(name) for name in layers}
+    width = max(map(len, names.values()), default=0)
     lines += ["", f"{'layer':<{width}}  {'kept':>12}  {'of':>12}  density"]
     for name in layers:
         if name not in counts:
-            lines.append(f"{name:<{width}}  {whole[name]:>12,}  {whole[name]:>12,}  not pruned")
+            lines.append(f"{names[name]:<{width}}  {whole[name]:>12,}  {whole[name]:>12,}  not pruned")
             continue
         alive, total = counts[name]
         bar = "█" * round(20 * alive / total)
-        lines.append(f"{name:<{width}}  {alive:>12,}  {total:>12,}  {alive / total:>8.3%}  {bar}".rstrip())
+        lines.append(f"{names[name]:<{width}}  {alive:>12,}  {total:>12,}  {alive / total:>8.3%}  {bar}".rstrip())
     return "\n".join(lines)
 
 
 def _network(ticket: Ticket) -> tuple[dict[str, str], tuple[str, ...]]:
     """What only the network itself tells, and its dense matrices; nothing where it cannot be made here."""
     inputs = Inputs.of(ticket.recipe)
-    if inputs is None:
+    if inputs is None or inputs.image_size > _MOST:
         return {}, ()
     model, images = ticket.recipe["model"], {"channels": inputs.channels, "image_size": inputs.image_size}
     try:

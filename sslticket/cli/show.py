@@ -13,6 +13,7 @@ from sslticket.data.opening import loader
 from sslticket.data.order import Order
 from sslticket.data.views import View
 from sslticket.errors import BadInput
+from sslticket.escaping import terminal
 from sslticket.files import written_whole
 from sslticket.machine import Machine
 from sslticket.randomness import derive
@@ -52,7 +53,7 @@ def show(recipe: Recipe, machine: Machine, output: Path, *, images: int, width: 
     dataset, classes = chosen.source.dataset, chosen.source.manifest.classes
     views = {"image": plain} | _shown(recipe, batch)
     columns = {name: _pixels(view, dataset) for name, view in views.items()}
-    labels = ["label hidden" if label < 0 else classes[label] for label in batch.label.tolist()]
+    labels = ["label hidden" if label < 0 else terminal(classes[label]) for label in batch.label.tolist()]
     picture = sheet.draw(columns, labels, width)
     with written_whole(output) as temporary:
         picture.save(temporary, "PNG", optimize=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 from sslticket import status
 from sslticket.cli import flags
 from sslticket.errors import BadInput
+from sslticket.escaping import terminal
 from sslticket.files import read_json
 from sslticket.status import Status
 from sslticket.units import duration
@@ -63,7 +64,7 @@ def view(folders: Sequence[Path]) -> list[str]:
         tickets += len(list((run / "tickets").glob("*.safetensors")))
         rows += found.total()
         working += sum(each.silent is None for each in told)
-    return [*lines, f"{tickets:,} tickets, {rows:,} rows, {working} at work"]
+    return [*map(terminal, lines), f"{tickets:,} tickets, {rows:,} rows, {working} at work"]
 
 
 def _runs(folders: Sequence[Path]) -> list[Path]:

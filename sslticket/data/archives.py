@@ -90,12 +90,12 @@ def _walk(file: IO[bytes], path: Path, within: Member | None = None) -> Held:
     file.seek(end)
     if not entries or file.read(_BLOCK) != bytes(_BLOCK):
         raise BadInput(f"{where} breaks off after {len(entries)} files; download it again")
-    found, left_out = dict[str, Member](), []
+    found, left_out, folders = dict[str, Member](), [], dict[str, None]()
     for entry in entries:
         name = below_root(entry.name)
         if entry.isdir():
-            continue
-        if not _is_meant(entry.name.rpartition("/")[2] if name is None else name):
+            folders[f"{name}/"] = None
+        elif not _is_meant(entry.name.rpartition("/")[2] if name is None else name):
             left_out.append(f"{within.name}/{entry.name}" if within else entry.name)
         elif fault := _fault(entry, name, found, within):
             raise BadInput(f"{where} has {entry.name!r}, {fault}")
@@ -104,7 +104,9 @@ def _walk(file: IO[bytes], path: Path, within: Member | None = None) -> Held:
             found[name] = Member(name, entry.offset_data, entry.size)
     if within and not any(is_image(name) for name in found):
         raise BadInput(f"{where} has no images; pack the archive anew without it, or with the images of that class")
-    return Held(list(found.values()), left_out)
+    full = {name[: place + 1] for name in found for place, letter in enumerate(name) if letter == "/"}
+    empty = [name for name in folders if name not in full and not is_hidden(name[:-1])] if found else []
+    return Held(list(found.values()), [*left_out, *empty])
 
 
 def _is_meant(name: str) -> bool:

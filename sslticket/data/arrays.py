@@ -27,6 +27,10 @@ def read_pickle(path: Path) -> dict[str, object]:
     return pickles.read(_content(path), path)
 
 
+def _text(words: bytes | str) -> str:
+    return words.decode("utf-8", "replace") if isinstance(words, bytes) else words
+
+
 def read_cifar(
     folder: Path, files: Sequence[str], label_key: str, names: tuple[str, str]
 ) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
@@ -45,9 +49,9 @@ def read_cifar(
         BadInput: naming the file, if one is missing or damaged.
     """
     meta = read_pickle(folder / names[0]).get(names[1])
-    if not isinstance(meta, list) or not meta:
-        raise BadInput(f"{folder / names[0]} is no CIFAR file: it has no list {names[1]!r}")
-    classes = tuple(name.decode() if isinstance(name, bytes) else str(name) for name in meta)
+    if not isinstance(meta, list) or not meta or not all(isinstance(name, bytes | str) for name in meta):
+        raise BadInput(f"{folder / names[0]} is no CIFAR file: it has no list {names[1]!r} of names; download it again")
+    classes = tuple(map(_text, meta))
     parts = [_cifar_part(folder / file, label_key, len(classes)) for file in files]
     images, labels = (np.concatenate(column) for column in zip(*parts, strict=True))
     return images, labels, classes

@@ -1,11 +1,13 @@
 """Images that cannot be read: named once, counted, and too many of them an error. And classes without images."""
 
+import hashlib
 import logging
 from collections.abc import Iterable, Mapping
 
 from sslticket.data.folders import left_out
 from sslticket.data.manifest import Manifest
 from sslticket.errors import BadInput
+from sslticket.escaping import terminal
 
 log = logging.getLogger("sslticket")
 
@@ -47,17 +49,30 @@ class BadImages(dict[str, str]):
             )
 
 
+def counted(bad: Mapping[str, str]) -> dict[str, int | str]:
+    """What rows say of images that could not be read: how many, and where there are any, a hash that names them.
+
+    Args:
+        bad: by path, and why; the hash is of the names and their folders', wherever the data lies.
+    """
+    if not bad:
+        return {"bad_images": 0}
+    names = sorted("/".join(path.split("/")[-2:]) for path in bad)
+    digest = hashlib.sha256("\n".join(names).encode("utf-8", "surrogateescape"))
+    return {"bad_images": len(bad), "bad_hash": digest.hexdigest()[:16]}
+
+
 def name_bad(found: Mapping[str, str]) -> None:
     """One line in the log for each unreadable image."""
     for path, reason in found.items():
-        log.warning("skipped image %s: %s", path, reason)
+        log.warning("skipped image %s: %s", terminal(path), terminal(reason))
 
 
 def name_empty(manifest: Manifest) -> None:
     """A line in the log if classes have no images: a file may be damaged, or only a part of the set be there."""
     if empty := manifest.empty:
         what = "training" if manifest.split == "train" else "evaluation"
-        log.warning("no %s images of %s in %s", what, some_classes(empty), manifest.dataset)
+        log.warning("no %s images of %s in %s", what, terminal(some_classes(empty)), terminal(manifest.dataset))
 
 
 def name_left_out(manifest: Manifest, names: Iterable[str]) -> None:

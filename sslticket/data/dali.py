@@ -2,9 +2,8 @@
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,6 +37,7 @@ class Feed(NamedTuple):
     rows: np.ndarray  # (B,) int64, handed through
     draws: tuple[Draws, ...]  # one per view
     encoded: list[np.ndarray] | None = None  # each file's bytes, uint8, where they are not to be read from `paths`
+    lent: tuple[object, ...] = ()  # what some of the paths lead to; held until the batch is there
 
     @property
     def raw(self) -> list[np.ndarray]:
@@ -98,28 +98,28 @@ class Decoder:
             yield (
                 tuple(
                     finish(each, view, draws) if view.effects else each
-                    for each, view, draws in zip(pixels, self.views, supply.ahead.popleft(), strict=True)
+                    for each, view, draws in zip(pixels, self.views, supply.ahead.popleft().draws, strict=True)
                 ),
                 np.array(rows.as_tensor()),
             )
 
-    def unreadable(self, images: Mapping[Path, np.ndarray]) -> dict[Path, str]:
-        """Those of the images that cannot be read, and why; each path with what a feed's `raw` holds for it."""
-        bad, left = {}, list(images)
+    def refused(self, raw: Sequence[np.ndarray]) -> list[int]:
+        """The places of those images that DALI does not decode, of what a feed's `raw` holds."""
+        found, left = [], list(range(len(raw)))
         while left:
             pipe = self._pipeline(1, 1)
             with pipe:
-                raw = self._bytes(fn.external_source(source=[[images[path]] for path in left], batch=True))
+                given = self._bytes(fn.external_source(source=[[raw[place]] for place in left], batch=True))
                 # Like the real pipeline: a file whose size can be told may still be undecodable.
-                pipe.set_outputs(fn.peek_image_shape(raw), fn.decoders.image(raw, device=self._decoding))
+                pipe.set_outputs(fn.peek_image_shape(given), fn.decoders.image(given, device=self._decoding))
             while left:
-                path = left.pop(0)
+                place = left.pop(0)
                 try:
                     pipe.run()
                 except RuntimeError:
-                    bad[path] = _reason(path, images[path] if self.encoded else None)
+                    found.append(place)
                     break
-        return bad
+        return found
 
     def _bytes(self, given: Node) -> Node:
         return given if self.encoded else fn.io.file.read(given)
@@ -237,19 +237,19 @@ class _Supply:
     """The source of a pipeline: a batch's paths, rows and random numbers, by the pipeline's own count of batches.
 
     Attributes:
-        ahead: the draws of the batches that the pipeline has asked for and not yet delivered, oldest first.
+        ahead: the batches that the pipeline has asked for and not yet delivered, oldest first.
     """
 
     views: tuple[View, ...]
     feed: Callable[[int], Feed]
     count: int
-    ahead: deque[tuple[Draws, ...]] = field(default_factory=deque)
+    ahead: deque[Feed] = field(default_factory=deque)
 
     def __call__(self, info: Node) -> list[Any]:
         if info.iteration >= self.count:
             raise StopIteration
         feed = self.feed(info.iteration)
-        self.ahead.append(feed.draws)
+        self.ahead.append(feed)
         arrays: list[Any] = [feed.raw, feed.rows]
         for view, draws in zip(self.views, feed.draws, strict=True):
             arrays += [_as_dali_takes_it(getattr(draws, name)) for name in _DRAWN[view.crop]]
@@ -267,12 +267,3 @@ def _as_dali_takes_it(numbers: np.ndarray) -> np.ndarray:
 def path_bytes(path: str) -> np.ndarray:
     """A path as DALI takes it, uint8."""
     return np.frombuffer(os.fsencode(path), np.uint8)
-
-
-def _reason(path: Path, encoded: np.ndarray | None) -> str:
-    # DALI's own words are many lines for one file and name no cause for another.
-    try:
-        size = path.stat().st_size if encoded is None else encoded.size
-    except OSError as error:
-        return error.strerror or str(error)
-    return "truncated, damaged or no image that DALI can read" if size else "the file is empty"

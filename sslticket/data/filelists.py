@@ -1,5 +1,6 @@
 """Places365 as its lists of files describe it."""
 
+import shlex
 from collections import Counter
 from pathlib import Path
 
@@ -103,7 +104,10 @@ def _pairs(path: Path) -> tuple[list[str], list[int]]:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except OSError as error:
-        raise BadInput(f"cannot read {path}: {error.strerror}; it is in Places365's archive of file lists") from error
+        raise BadInput(
+            f"cannot read {path}: {error.strerror}; it is in Places365's archive of lists, which belongs beside the "
+            f"images; type: cd {shlex.quote(str(path.parent))} && tar -xf filelist_places365-standard.tar"
+        ) from error
     except UnicodeDecodeError:
         raise BadInput(f"{path} is no text file; download it again") from None
     names, numbers = [], []

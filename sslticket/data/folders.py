@@ -4,6 +4,7 @@ import os
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,7 +13,7 @@ import numpy as np
 from sslticket.errors import BadInput
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".pbm", ".tif", ".tiff")
-_OF_SYSTEMS = ("__MACOSX", "@eaDir", "lost+found", "$RECYCLE.BIN", "System Volume Information")
+_OF_SYSTEMS = {"__MACOSX", "@eaDir", "lost+found", "$RECYCLE.BIN", "System Volume Information"}
 """What macOS, Synology, file systems and Windows put among images: copies, thumbnails and what was thrown away."""
 _COMPANIONS = ("readme", "license", "licence", "copying", "notice", "authors", "citation", "changelog", "makefile")
 """Files without a suffix that may lie beside class folders; any other might be what is left of a class's folder."""
@@ -53,7 +54,10 @@ def is_image(name: str) -> bool:
 
 def is_hidden(name: str) -> bool:
     """Whether any part of a path is hidden, as ".x" and macOS's "._x" are, or is a system's own, as "__MACOSX" is."""
-    return any(part.startswith(".") or part in _OF_SYSTEMS for part in name.split("/"))
+    # Few names get past the first look, and there may be millions.
+    return (name[:1] == "." or "/" in name or name in _OF_SYSTEMS) and any(
+        part.startswith(".") or part in _OF_SYSTEMS for part in name.split("/")
+    )
 
 
 def below_root(name: str) -> str | None:
@@ -79,8 +83,10 @@ def left_out(names: Iterable[str]) -> str:
         what = "file that is no image" if len(others) == 1 else "files that are no images"
         said.append(f"{len(others):,} {what} ({_some(others)})")
     if inner:
-        what = "folder within a class folder" if len(inner) == 1 else "folders within class folders"
-        said.append(f"{len(inner):,} {what} ({_some(inner)}), whose images count only directly in the class folder")
+        what = "folder that is no class's" if len(inner) == 1 else "folders that are no class's"
+        said.append(
+            f"{len(inner):,} {what} ({_some(inner)}), with all that is in {'it' if len(inner) == 1 else 'them'}"
+        )
     return f"left out: {'; '.join(said)}" if said else ""
 
 
@@ -105,7 +111,7 @@ def contents(folder: Path) -> Contents:
     found = Contents([], [], [])
     try:
         with os.scandir(folder) as entries:
-            for entry in sorted(entries, key=lambda entry: entry.name):
+            for entry in sorted(entries, key=attrgetter("name")):
                 # Of an image's name only the kind of the entry is asked for, which takes no look at the file itself.
                 if is_image(entry.name) and not entry.is_dir(follow_symlinks=False):
                     found.images.append(entry.name)
@@ -171,11 +177,13 @@ def listing(root: Path, classes: tuple[str, ...] | None = None) -> Listing:
         raise BadInput(f"no images in {root}; it needs a folder per class with files named {' '.join(SUFFIXES)}")
     for name, each in zip(found, inner, strict=True):
         if not each.images:
-            raise _without_images(root / name, each.folders)
+            raise _without_images(root / name)
+    if same := _same(root, found):
+        raise BadInput(f"{root / same[0]} and {root / same[1]} are one folder, of two classes; remove a link")
     if top.images:
         raise BadInput(
-            f"{root / top.images[0]} lies beside the class folders, so it has no label, as {len(top.images):,} of "
-            f"{root} do; move each to its class folder, or out of {root}"
+            f"{root / top.images[0]} lies beside the class folders, so it has no label ({len(top.images):,} images "
+            "do); move each to its class folder, or elsewhere"
         )
     for name in top.others:
         if name in order or not (is_hidden(name) or "." in name or name.lower() in _COMPANIONS):
@@ -188,6 +196,16 @@ def listing(root: Path, classes: tuple[str, ...] | None = None) -> Listing:
         for other in (*each.others, *(f"{folder}/" for folder in each.folders))
     ]
     return Listing(root, order, files, labels, left_out=(*top.others, *outside))
+
+
+def _same(root: Path, names: Iterable[str]) -> tuple[str, str] | None:
+    """Two class folders that are one, if there are any: their images would have two labels."""
+    first = dict[tuple[int, int], str]()
+    for name in names:
+        state = (root / name).stat()
+        if (other := first.setdefault((state.st_dev, state.st_ino), name)) != name:
+            return other, name
+    return None
 
 
 def numbered(root: Path, found: Iterable[str], classes: tuple[str, ...] | None) -> tuple[str, ...]:
@@ -227,13 +245,14 @@ def _folded(name: str) -> str:
     return unicodedata.normalize("NFC", name).casefold()
 
 
-def _without_images(folder: Path, inner: Sequence[str]) -> BadInput:
+def _without_images(folder: Path) -> BadInput:
     """An error about a class folder without images, which may lie deeper in it."""
-    if deeper := next((name for name in inner if contents(folder / name).images), None):
-        return BadInput(
-            f"class folder {folder} has no images itself, but {folder / deeper} has; move them up into {folder}, or "
-            f"give --data-root {folder} if its folders are the classes"
-        )
+    for deeper, _, names in os.walk(folder):
+        if any(map(is_image, names)):
+            return BadInput(
+                f"class folder {folder} has no images itself, but {deeper} has; move them up into it or, if the "
+                f"folders in {Path(deeper).parent} are the classes, put those in its place"
+            )
     return BadInput(f"class folder {folder} has no images; remove it or put {' '.join(SUFFIXES)} files there")
 
 

@@ -127,13 +127,14 @@ class Tree:
     """Tiny-ImageNet's tree: the images of a class in a folder of its folder, and evaluation images in no class folders.
 
     Attributes:
-        folders: where the folders of the splits may lie; the second is what the archive unpacks to.
+        folders: where the folders of the splits may lie; the second is what the archive unpacks to, the third what
+            Kaggle's does.
         train, eval: the splits' folders.
         images: the folder in a class's folder, or in that of the evaluation images.
         annotations: in the evaluation images' folder, the name and the class of each.
     """
 
-    folders: tuple[str, ...] = (".", "tiny-imagenet-200")
+    folders: tuple[str, ...] = (".", "tiny-imagenet-200", "tiny-imagenet-200/tiny-imagenet-200")
     train: str = "train"
     eval: str = "val"
     images: str = "images"

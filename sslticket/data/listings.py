@@ -17,8 +17,7 @@ log = logging.getLogger("sslticket")
 
 # A change within the same tick of the file system's clock would go unseen, so what changed just now is not kept. Two
 # seconds is the coarsest clock there is, FAT's.
-_SETTLED = 2.0
-_VERSION = 2  # of what is kept: names are normalised, and what was left out is kept with them
+SETTLED = 2.0
 
 
 def cache_folder() -> Path:
@@ -46,6 +45,9 @@ class Stamp:
         return cls(text, max((state.st_mtime for _, state in states), default=0.0))
 
 
+_VERSION = 2  # of what is kept: names are normalised, and what was left out is kept with them
+
+
 def kept(place: Path, stamp: Stamp, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """Arrays that were made before, or are made now and kept if they can be.
 
@@ -63,7 +65,7 @@ def kept(place: Path, stamp: Stamp, make: Callable[[], dict[str, np.ndarray]]) -
         if there := _there(path, state):
             return there
         made = make()
-        if time.time() - stamp.latest > _SETTLED:
+        if time.time() - stamp.latest > SETTLED:
             try:
                 with written_whole(path) as temporary, temporary.open("wb") as target:
                     np.savez(target, allow_pickle=False, state=state, **made)

@@ -2,19 +2,23 @@
 
 import hashlib
 import json
+import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 import numpy as np
 import pandas as pd
 
+from sslticket.data import lists
 from sslticket.data.names import named
 from sslticket.errors import BadInput
 from sslticket.randomness import generator
+
+log = logging.getLogger("sslticket")
 
 SubsetBy = Literal["samples", "random", "classes"]
 """How a fraction is taken: of each class's images, of all images whatever they show, or of the classes."""
@@ -103,10 +107,10 @@ class Manifest:
     def subset(self, fraction: float, by: SubsetBy = "samples", *, seed: int) -> "Manifest":
         """A part of the images that is nested in every larger part drawn with the same seed.
 
-        By samples, each class keeps `fraction` of its images, rounded half up, so labels are used for balance. At
-        random, `fraction` of all images, rounded half up and at least one, are drawn uniformly, and labels have no part
-        in it. By classes, `fraction` of the classes keep all their images, and labels are numbered anew in the old
-        order. Which images are taken depends on their names and the seed, not on the order of the rows.
+        By samples, each class keeps `fraction` of its images, rounded half up and at least one, so labels are used for
+        balance. At random, `fraction` of all images, rounded half up and at least one, are drawn uniformly, and labels
+        have no part in it. By classes, `fraction` of the classes keep all their images, and labels are numbered anew in
+        the old order. Which images are taken depends on their names and the seed, not on the order of the rows.
 
         Args:
             fraction: in (0, 1].
@@ -114,7 +118,7 @@ class Manifest:
             seed: of the `subset` stream.
 
         Raises:
-            BadInput: if the fraction is out of range or leaves a class, or all of them, empty.
+            BadInput: if the fraction is out of range, a class has no images, or no class is left.
         """
         if not 0 < fraction <= 1:
             raise BadInput(f"a subset of {fraction} is not possible; give --subset a fraction above 0 and at most 1")
@@ -153,38 +157,29 @@ class Manifest:
         return self if len(self) <= most else self.at(np.arange(most) * len(self) // most)
 
     def restricted_to(self, list_file: Path) -> "Manifest":
-        """The images named in a text file, one per line, by bare file name or by path below the split's folder.
+        """The images that a text file names, or all images of the classes that it names, labels numbered anew.
 
-        The published 1% and 10% lists of ImageNet (Chen et al. 2020, SimCLR) are such files.
+        The published 1% and 10% lists of ImageNet (Chen et al. 2020, SimCLR) are such files, and so are those of the
+        classes of ImageNet-100. docs/data.md tells all their forms.
 
         Raises:
-            BadInput: if the list cannot be read, names images that are not here, or leaves a class empty.
+            BadInput: if the list cannot be read, names what is not here, or leaves a class empty.
         """
-        return self.at(self.listed(list_file))
+        found = lists.chosen(list_file, self._known)
+        return self.of_classes(found) if isinstance(found, tuple) else self.at(self._in_all_classes(list_file, found))
 
     def listed(self, list_file: Path) -> np.ndarray:
-        """Rows, ascending, of the images that `restricted_to` keeps."""
-        if "file" not in self.frame:
-            raise BadInput(f"{self.dataset} is an array whose images have no names; --subset-list needs image files")
-        lines = list_names(list_file)
-        # An archive's own name is in no list.
-        above = "train/" if self.archives else f"{self.root.name}/" if self.root else "./"
-        names = pd.Index([line.removeprefix(above) for line in lines]).drop_duplicates()
-        if names.empty:
-            raise BadInput(f"the subset list {list_file} is empty; it needs one file name per line")
-        files = self.frame["file"]
-        bare = pd.Series([file.rpartition("/")[2] for file in files])
-        found, unclear = names.isin(files) | names.isin(bare), names[names.isin(bare[bare.duplicated()])]
-        if not found.all():
-            raise BadInput(
-                f"{(~found).sum()} of the {len(names)} images in {list_file} are not in {self.dataset} at {self.root}: "
-                f"{_some(names[~found])}"
-            )
-        if len(unclear):
-            raise BadInput(
-                f"{len(unclear)} names in {list_file} fit several images ({_some(unclear)}); write them as class/name"
-            )
-        rows = np.flatnonzero(files.isin(names) | bare.isin(names))
+        """Rows, ascending, of the images that a list names; of no class there may be none.
+
+        Raises:
+            BadInput: as `restricted_to`.
+        """
+        found = lists.chosen(list_file, self._known)
+        if isinstance(found, tuple):
+            found = np.flatnonzero(np.isin(self.labels, [self.classes.index(name) for name in found]))
+        return self._in_all_classes(list_file, found)
+
+    def _in_all_classes(self, list_file: Path, rows: np.ndarray) -> np.ndarray:
         if empty := self.at(rows).empty:
             raise BadInput(
                 f"the subset list {list_file} leaves {len(empty)} of the {len(self.classes)} classes empty: "
@@ -192,22 +187,56 @@ class Manifest:
             )
         return rows
 
+    @property
+    def _known(self) -> lists.Known:
+        """What a list may name: files, or the numbers of an array's images in the published order, from 0 on."""
+        where = f"{self.dataset} at {self.root}" if self.root else self.dataset
+        roots = [PurePosixPath(root) for root in (self.root.absolute(), self.root.resolve())] if self.root else []
+        if self.root and self.archives:  # an archive's own name is in no list
+            roots.append(PurePosixPath(self.root.absolute().parent / self.split))
+        return lists.Known(list(map(str, self._identity)), self.labels, self.classes, tuple(roots), where)
+
     def stratified(self, fraction: float, seed: int, flag: str = "--subset") -> np.ndarray:
         """Rows, ascending, of the images that `subset` by samples keeps; `flag` is named where that is impossible."""
         counts = self.counts()
-        keep = [_half_up(fraction, int(count)) for count in counts]
-        if min(keep) == 0:
-            label = int(counts.argmin())
-            if counts[label] == 0:
-                raise BadInput(
-                    f"{self.dataset} has no images of class {self.classes[label]!r}, so {flag} {fraction} cannot take "
-                    "a part of each class; complete the data (sslticket data verify)"
-                )
-            classes = ", or whole classes with --subset-by classes" if flag == "--subset" else ""
+        if counts.min() == 0:
             raise BadInput(
-                f"{flag} {fraction} leaves class {self.classes[label]!r} of {self.dataset} empty: it has "
-                f"{counts[label]} images; give at least {flag} {_at_least_half(int(counts[label]))}{classes}"
+                f"{self.dataset} has no images of class {self.classes[int(counts.argmin())]!r}, so {flag} {fraction} "
+                "cannot take a part of each class; complete the data (sslticket data verify)"
             )
+        keep = np.array([_half_up(fraction, int(count)) for count in counts])
+        if few := int((keep == 0).sum()):
+            log.warning(
+                "%s %s of %s rounds to no image in %d of %d classes, which keep one each",
+                *(flag, f"{fraction:g}", self.dataset, few, len(keep)),
+            )
+        return self._drawn(keep.clip(min=1), seed)
+
+    def shots(self, count: int, *, seed: int) -> "Manifest":
+        """`count` images of each class, all of them where there are fewer; nested in any larger number.
+
+        They are drawn as `subset` by samples draws, so that of the two the one that keeps fewer of a class keeps images
+        of the other there.
+
+        Raises:
+            BadInput: if that is less than one, or a class has no images.
+        """
+        if count < 1:
+            raise BadInput(f"{count} images of each class train nothing; give --shots 1 or more")
+        if self.empty:
+            raise BadInput(
+                f"{self.dataset} has no images of class {self.empty[0]!r}, so --shots {count} cannot take some of each "
+                "class; complete the data (sslticket data verify)"
+            )
+        if few := int((self.counts() < count).sum()):
+            log.warning(
+                "%d of %d classes of %s have fewer than the %d images of --shots and keep all of theirs",
+                *(few, len(self.classes), self.dataset, count),
+            )
+        return self.at(self._drawn(self.counts().clip(max=count), seed))
+
+    def _drawn(self, keep: np.ndarray, seed: int) -> np.ndarray:
+        """Rows, ascending, of so many images of each class; more of a class are these and others."""
         chosen = [
             rows[generator(seed, "subset", name).permutation(len(rows))[:count]]
             for (name, rows), count in zip(self.by_class(), keep, strict=True)
@@ -229,20 +258,6 @@ class Manifest:
     def at(self, rows: np.ndarray) -> "Manifest":
         """The images of these rows."""
         return replace(self, frame=self.frame.iloc[rows].reset_index(drop=True))
-
-
-def list_names(path: Path) -> list[str]:
-    """The lines of a list of images, without empty ones.
-
-    Raises:
-        BadInput: if it cannot be read.
-    """
-    try:
-        lines = path.read_text().split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not a text file"
-        raise BadInput(f"cannot read the subset list {path}: {reason}") from error
-    return [line.strip() for line in lines if line.strip()]
 
 
 def _half_up(fraction: float, count: int) -> int:

@@ -7,10 +7,11 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
-from sslticket.data.decoding import FORMATS, UNREADABLE, upright
+from sslticket.data.decoding import Unreadable, upright, whole
 from sslticket.data.folders import Listing
+from sslticket.data.judging import RULES
 from sslticket.data.listings import cache_folder
 from sslticket.errors import BadInput
 from sslticket.files import locked, read_json, write_json, written_whole
@@ -78,7 +79,7 @@ def _pack(images: Listing, size: int, channels: int, place: Path, notes: Path) -
 
 
 def _key(images: Listing, size: int, channels: int) -> str:
-    digest = hashlib.sha256(f"{size} {channels}\n".encode())
+    digest = hashlib.sha256(f"{size} {channels} {RULES}\n".encode())
     for file in images.files:
         try:
             status = (images.root / file).stat()
@@ -102,12 +103,9 @@ def _decoded(images: Listing, size: int, channels: int) -> tuple[np.ndarray, dic
 def _decode(path: Path, size: int, mode: str) -> np.ndarray | str:
     """The pixels, or why there are none."""
     try:
-        with Image.open(path, formats=FORMATS) as image:
-            pixels = upright(image).convert(mode)
-        if pixels.size != (size, size):
-            pixels = ImageOps.fit(pixels, (size, size), Image.Resampling.BILINEAR)
-        return np.asarray(pixels)
-    except UnidentifiedImageError:
-        return "the file is empty" if path.stat().st_size == 0 else "not an image, or damaged at its start"
-    except UNREADABLE as error:
-        return (error.strerror if isinstance(error, OSError) else None) or str(error)
+        pixels = upright(whole(path)).convert(mode)
+    except Unreadable as error:
+        return str(error)
+    if pixels.size != (size, size):
+        pixels = ImageOps.fit(pixels, (size, size), Image.Resampling.BILINEAR)
+    return np.asarray(pixels)

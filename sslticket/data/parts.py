@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sslticket.data.catalogue import DATASETS
 from sslticket.data.dataset import Dataset
-from sslticket.data.manifest import list_names
+from sslticket.data.lists import lines
 from sslticket.data.names import check_part, in_paths
 from sslticket.data.opening import Source
 from sslticket.data.reading import reader
@@ -93,7 +93,7 @@ def images_hash(source: Source, lists: Iterable[Path] = ()) -> str:
         content = read(row) if source.images is None else source.images[some.items[row]].tobytes()
         digest.update(hashlib.sha256(content).digest())
     for path in lists:
-        digest.update("\n".join(sorted(set(list_names(path)))).encode("utf-8", "surrogateescape") + b"\0")
+        digest.update("\n".join(sorted({line.text for line in lines(path)})).encode("utf-8", "surrogateescape") + b"\0")
     return digest.hexdigest()[:16]
 
 

@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from sslticket.data.cures import cured
 from sslticket.data.dataset import SPLITS, Dataset, Split
 from sslticket.data.filelists import images
 from sslticket.data.folders import class_folders
@@ -39,13 +40,16 @@ def find(dataset: Dataset, data_root: Path | None) -> Found:
     """
     if found := look(dataset, data_root):
         return found
-    if data_root is None and dataset.torchvision:
+    if data_root is None and dataset.torchvision and not cured(dataset, _places(dataset, None)):
         return _download(dataset, _places(dataset, None))
     raise nowhere(dataset, data_root)
 
 
 def nowhere(dataset: Dataset, data_root: Path | None) -> BadInput:
-    """An error that names every place looked at and how to get the set."""
+    """An error that names every place looked at and how to get the set, or a form there that only needs a command."""
+    places = _places(dataset, data_root)
+    if cure := cured(dataset, [place.parent if place.is_file() else place for place in places]):
+        return BadInput(cure)
     return BadInput(
         f"no images of {dataset.name} found; looked in {_seen(dataset, _places(dataset, data_root))}; get them from "
         f"{dataset.home} and give their folder with --data-root or put it in $SSLTICKET_DATA/{dataset.name}"
@@ -81,6 +85,8 @@ class MissingSplit(BadInput):
 
 def no_split(dataset: Dataset, split: Split, folder: Path) -> MissingSplit:
     """An error for a split that is not in the data set's folder."""
+    if cure := cured(dataset, [folder]):
+        return MissingSplit(cure)
     names = dataset.train_folders if split == "train" else dataset.eval_folders
     flat = [name for name in names if (folder / name).is_dir()]
     have = f"{flat[0]}/ holds no class folders" if flat else f"it has no {' or '.join(f'{name}/' for name in names)}"

@@ -13,16 +13,16 @@ import pandas as pd
 from PIL import Image
 
 from sslticket.data.bad import name_bad
-from sslticket.data.decoding import FORMATS, UNREADABLE, upright
+from sslticket.data.decoding import Unreadable, upright, whole
 from sslticket.data.manifest import Manifest
 from sslticket.data.reading import reader
 from sslticket.data.shards import FORMAT, open_pack, read_settings, sum_of
-from sslticket.errors import BadInput, one_line
+from sslticket.errors import BadInput
 from sslticket.files import read_bytes, sweep, write_json, written_whole
 from sslticket.randomness import generator
 
 _MOST_SHARDS = 500  # of a split; a loader keeps them all open, and 1,024 open files are what a process may have
-_SUFFIX = {"JPEG": "jpg", "PNG": "png", "BMP": "bmp", "WEBP": "webp", "PPM": "ppm", "TIFF": "tif"}
+_SUFFIX = {"JPEG": "jpg", "MPO": "jpg", "PNG": "png", "BMP": "bmp", "WEBP": "webp", "PPM": "ppm", "TIFF": "tif"}
 _LONGEST_INDEX = 1 << 32  # bytes
 _PLACE = re.compile(rb"\S+ ([0-9]{1,15}) ([0-9]{1,15}) ")  # a line of an index: suffix, offset and size of an image
 _SHUFFLED = 0  # seed of the order of the images in the shards: those who read them one after the other need a mixture
@@ -71,7 +71,8 @@ def begin(manifests: Iterable[Manifest], out: Path, how: Packing) -> None:
             raise BadInput(f"{out} holds shards of other images or with other settings; give another folder")
         sweep(out)
         return
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    # A packing that was killed at its very start leaves an unfinished pack.json.
+    if out.exists() and (not out.is_dir() or any(not file.match(".pack.json.*.part") for file in out.iterdir())):
         raise BadInput(f"{out} is there and holds no shards of sslticket; give a new or an empty folder")
     write_json(out / "pack.json", settings)
 
@@ -171,16 +172,15 @@ def _index(path: Path, images: int) -> list[tuple[int, int]]:
 def _shrunk(content: bytes, how: Packing) -> tuple[bytes, str, str]:
     """The image to pack, its suffix, and why it could not be read, "" if it could."""
     try:
-        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-            suffix = _SUFFIX[str(image.format)]
-            if min(image.size) <= how.short_side:
-                return content, suffix, ""
-            pixels = upright(image)
-            pixels = pixels if pixels.mode in ("L", "RGB") else pixels.convert("RGB")
-        scale = how.short_side / min(pixels.size)
-        width, height = (max(how.short_side, round(side * scale)) for side in pixels.size)
-        written = io.BytesIO()
-        pixels.resize((width, height), Image.Resampling.BICUBIC).save(written, "JPEG", quality=how.quality)
-    except UNREADABLE as error:
-        return content, "jpg", one_line(error)
+        image = whole(content)
+    except Unreadable as error:
+        return content, "jpg", str(error)
+    if min(image.size) <= how.short_side:
+        return content, _SUFFIX[str(image.format)], ""
+    pixels = upright(image)
+    pixels = pixels if pixels.mode in ("L", "RGB") else pixels.convert("RGB")
+    scale = how.short_side / min(pixels.size)
+    width, height = (max(how.short_side, round(side * scale)) for side in pixels.size)
+    written = io.BytesIO()
+    pixels.resize((width, height), Image.Resampling.BICUBIC).save(written, "JPEG", quality=how.quality)
     return written.getvalue(), "jpg", ""

@@ -1,5 +1,6 @@
 """The images of one split of a data set of files, in whichever of its forms it is there."""
 
+import shlex
 from pathlib import Path
 
 from sslticket.data import places, tinyimagenet
@@ -11,6 +12,7 @@ from sslticket.data.layouts import Ilsvrc, Lists, Tree
 from sslticket.data.listings import kept_listing
 from sslticket.data.shards import open_pack
 from sslticket.data.truth import Truth
+from sslticket.errors import BadInput
 
 
 def split_listing(entry: Dataset, split: Split, found: places.Found) -> Listing:
@@ -33,12 +35,23 @@ def split_listing(entry: Dataset, split: Split, found: places.Found) -> Listing:
     train = places.split_folder(entry, "train", folder)
     own = train if split == "train" else places.split_folder(entry, "eval", folder)
     if own is not None:
+        if isinstance(entry.layout, Ilsvrc):
+            _check_unpacked(own)
         return kept_listing(own, _classes(entry, folder, train))
     if isinstance(entry.layout, Lists) and images(folder, entry.layout, split):
         return listed(folder, entry.layout, split, _classes(entry, folder, train))
     if isinstance(entry.layout, Ilsvrc) and (published := _ilsvrc(entry, entry.layout, split, folder, train)):
         return published
     raise places.no_split(entry, split, folder)
+
+
+def _check_unpacked(root: Path) -> None:
+    """Raise `BadInput` if a class's archive lies among the class folders and its own folder is not there."""
+    if packed := next((path for path in sorted(root.glob("n*.tar")) if not (root / path.stem).is_dir()), None):
+        raise BadInput(
+            f"{packed} is a class that was not unpacked; type: mkdir {shlex.quote(str(packed.with_suffix('')))} && "
+            f"tar -xf {shlex.quote(str(packed))} -C {shlex.quote(str(packed.with_suffix('')))}"
+        )
 
 
 def _classes(entry: Dataset, folder: Path, train: Path | None) -> tuple[str, ...] | None:

@@ -1,6 +1,7 @@
 """What ImageNet's evaluation images show, by the number in their names, from whichever published file tells it."""
 
 import re
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,10 +108,11 @@ def _order(path: Path, homes: list[Path]) -> list[str]:
     for place in (home / name for name in _ORDERS for home in homes):
         if place.is_file():
             return _first_words(place)
+    folder = shlex.quote(str(homes[0]))
     raise BadInput(
         f"{path} gives classes as numbers, and no list of the classes says what they stand for; put {_ORDERS[0]}, "
-        f"which is published with it, beside it, or if they stand for the sorted folders of the training images: "
-        f"(cd {path.parent}/train && LC_ALL=C ls) > {path.parent}/{_ORDERS[0]}"
+        "which is published with it, beside it, or if they stand for the sorted folders of the training images: "
+        f"(cd {folder}/train && LC_ALL=C ls) > {folder}/{_ORDERS[0]}"
     )
 
 

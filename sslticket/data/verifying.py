@@ -1,24 +1,27 @@
 """Is a data set whole? Its counts against the catalogue's, its official files' MD5 sums, and its images decoded."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from sslticket.data import checksums, places, shards
+from sslticket.data.archives import Archives
 from sslticket.data.bad import some_classes
 from sslticket.data.catalogue import dataset
 from sslticket.data.dataset import SPLITS, Dataset, Split
 from sslticket.data.filelists import class_names, list_file
 from sslticket.data.folders import left_out
+from sslticket.data.judging import Kind
 from sslticket.data.layouts import Ilsvrc, Lists
-from sslticket.data.opening import Source, loader, open_split
-from sslticket.data.order import Order
+from sslticket.data.opening import Source, open_split
 from sslticket.data.parts import counts, is_whole, published
 from sslticket.data.truth import Truth
+from sslticket.data.verdicts import Verdicts
 from sslticket.errors import BadInput
 
-_DECODED_AT_ONCE = 64
+_JUDGED_AT_ONCE = 64
 
 Stage = Callable[[str, int], Callable[[int], object]]
 """Called with what begins and how much of it there is; returns what is called with how much is done."""
@@ -50,7 +53,7 @@ def verify(
         stage: told what goes on.
 
     Raises:
-        BadInput: if the set is nowhere, or DALI is not installed and images are to be decoded.
+        BadInput: if the set is nowhere.
     """
     entry = dataset(name)
     found = None if entry.layout == "sklearn" else places.look(entry, data_root)
@@ -132,24 +135,18 @@ def _names(split: Split, source: Source, known: tuple[str, ...] | None) -> Itera
 def _decoded(split: Split, source: Source, most: int | None, threads: int, stage: Stage) -> Iterator[Finding]:
     if source.images is None and most == 0:
         return
-    bad = dict(source.bad)
-    manifest = source.manifest if most is None else source.manifest.thinned(most)
+    bad, pillows, manifest = dict(source.bad), 0, source.manifest if most is None else source.manifest.thinned(most)
     if source.images is None and len(manifest):
-        import torch  # counting alone needs neither torch nor DALI
-
-        images = loader(
-            replace(source, manifest=manifest),
-            (source.dataset.eval,),
-            Order(len(manifest), min(_DECODED_AT_ONCE, len(manifest)), 0),
-            augment_seed=0,
-            device=torch.device("cpu"),
-            threads=threads,
-            max_bad_images=len(source.manifest),
-        )
+        verdicts = Verdicts(manifest, threads, Archives(manifest.archives) if manifest.archives else None)
         advance = stage(f"{split} images", len(manifest))
-        for batch in images.once():
-            advance(len(batch.row))
-        bad |= images.bad
+        for rows in np.split(np.arange(len(manifest)), range(_JUDGED_AT_ONCE, len(manifest), _JUDGED_AT_ONCE)):
+            kinds = verdicts.kinds(rows)
+            bad |= {str(manifest.path(row)): verdicts.reason(row) for row in rows[kinds == Kind.BAD].tolist()}
+            pillows += int((kinds == Kind.PILLOW).sum())
+            advance(len(rows))
+        verdicts.save()
     what = "kept whole in memory" if source.images is not None else f"{len(manifest):,} images decoded"
     yield Finding(f"{split}: {what}, {len(bad):,} cannot be read", good=not bad)
     yield from (Finding(f"{path}: {reason}", good=False) for path, reason in sorted(bad.items()))
+    if pillows:
+        yield Finding(f"{split}: {pillows:,} are of kinds that Pillow decodes, on the CPU", good=True)

@@ -12,12 +12,13 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
 from sslticket.errors import BadInput
+from sslticket.files import sweep
 
 SILENT = 600.0  # seconds without a touch after which another machine's claim is free
 _BEAT = 30.0  # seconds between touches
@@ -50,6 +51,17 @@ def claimed(targets: Sequence[Path]) -> Iterator[list[Path]]:
             # Deleted while it is still locked, so that nobody can take it in between and lose it.
             claim_of(target).unlink(missing_ok=True)
             file.close()
+
+
+def clear(folders: Iterable[Path]) -> None:
+    """Delete what killed processes left in folders of runs: unfinished files, and claims that nobody holds."""
+    for folder in folders:
+        with suppress(OSError):  # where nothing may be deleted, it stays
+            sweep(folder)
+            for path in list(folder.rglob(".*.claim")):
+                if file := _take(path):
+                    path.unlink(missing_ok=True)
+                    file.close()
 
 
 def _take(path: Path) -> TextIO | None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sslticket.evaluation.agreement import facts
-from sslticket.evaluation.claims import claimed
+from sslticket.evaluation.claims import claimed, clear
 from sslticket.evaluation.images import Splits
 from sslticket.evaluation.matrix import NATURAL, Matrix, Training
 from sslticket.evaluation.score import Examiner
@@ -27,12 +27,16 @@ def evaluate(tasks: Sequence[Task], bench: Workbench) -> Iterator[dict[str, Any]
     matrix = Matrix.of(tasks, bench.machine.data_root, bench.numerics)
     rows = [(task, matrix.entrants[task.path]) for task in tasks]
     bench.compare(facts(rows, matrix.gallery, bench.precision))
+    if bench.first:
+        clear(dict.fromkeys(task.run for task in tasks))
     with Progress(0, show=bench.first) as progress:
         hand = _Hand(matrix, bench, progress)
         if others := matrix.measured_otherwise():
             told = ", ".join(f"{count} at {there}" for (there, _), count in others.items())
             now = " or ".join(dict.fromkeys(now for _, now in others))
             progress.note(f"rows that are there stay, though not measured at {now}: {told}")
+        if bench.first and (told := matrix.measured_elsewhere(bench.device_name)):
+            progress.note(told)
         for training in hand.left():
             bench.check_batch(training.like.protocol.fit_for(training.model))
         yield from in_turns(

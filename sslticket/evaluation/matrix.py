@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sslticket import origin
 from sslticket.errors import BadInput
 from sslticket.evaluation.controls import DRAWN_ANEW, weights_beside
 from sslticket.evaluation.entrants import Entrant
@@ -123,6 +124,12 @@ class Matrix:
                 told, now = computed(row), self._computes(task, row.get("steps", 0))
                 found[told, now] += told != now
         return +found
+
+    def measured_elsewhere(self, device: str) -> str:
+        """One line about rows that are there and that other code, other versions or another device measured, or ""."""
+        done = (row_of(task.row) for task in self.tasks if self.is_done(task))
+        # Of numerics `measured_otherwise` tells.
+        return origin.apart(({**row, "numerics": ""} for row in done if row is not None), device=device)
 
     def check(self, task: Task) -> None:
         """Whether a task can be done.

@@ -45,7 +45,9 @@ def _own_or_none(recipe: Mapping[str, Any]) -> Protocol | None:
 def _labelled(recipe: Mapping[str, Any]) -> bool:
     """Whether a search trained with the true labels of all images."""
     data = recipe["data"]
-    parts = (data["subset"], data["labels"]) != (1, 1) or data["subset_list"] or data["labels_list"]
+    parts = (
+        (data["subset"], data["labels"]) != (1, 1) or data["subset_list"] or data["labels_list"] or data.get("shots")
+    )
     return recipe["objective"]["is"] == "Supervised" and not parts and not data["shuffle_labels"]
 
 

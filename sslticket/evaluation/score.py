@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sslticket import origin
+from sslticket.data.bad import counted
 from sslticket.data.loader import Loader
 from sslticket.errors import BadInput
 from sslticket.evaluation.controls import DRAWN_ANEW, control, weights_beside
@@ -180,7 +181,7 @@ class Examiner:
             "forward_images": loop.forward_images,
             "backward_images": loop.backward_images,
             "seconds": round(seconds, 3),
-            "bad_images": len(bad),
+            **counted(bad),
             "device": bench.device_name,
             "precision": bench.precision,
             "numerics": numerics,

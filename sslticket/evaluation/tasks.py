@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sslticket import hub
+from sslticket.data.catalogue import DATASETS
 from sslticket.errors import BadInput
 from sslticket.evaluation.controls import DRAWN_ANEW
 from sslticket.evaluation.protocols import Protocol, resolve
@@ -197,11 +198,14 @@ def shares_task(header: Mapping[str, Any], protocol: Protocol) -> bool:
         protocol: under which it is trained.
     """
     data = header["recipe"].get("data", {})
+    # A list may have chosen classes, as a share of the classes does.
+    classes = DATASETS[protocol.dataset].classes if protocol.part is None else None
     return (
         bool(header.get("head"))
         and (data["dataset"], data.get("part"), data.get("half")) == (protocol.dataset, protocol.part, protocol.half)
         and not data.get("shuffle_labels")
         and not (data.get("subset_by") == "classes" and data["subset"] < 1)
+        and classes in (None, header["provenance"].get("classes", classes))
     )
 
 

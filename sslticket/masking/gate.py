@@ -3,11 +3,12 @@
 A gate is a parametrization of one weight. Gates stay attached as long as the backbone lives: removing one from a deep
 copy would break the original (the generated class is shared), and `state_dict` keys change under them. So whoever wants
 a gated backbone's state asks `read` and `write` here, which speak clean names only. What gates learn themselves is no
-part of that state: `scores` and `write_scores` are for snapshots.
+part of that state: `scores` and `write_scores` are for snapshots. Models of others, to which a ticket was applied, have
+clean names in their own state dicts: `cleaned` sees to it, and `released` takes the gates away.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -87,6 +88,84 @@ def clean(name: str) -> str | None:
     if _PREFIX not in name:
         return name
     return name.replace(_PREFIX, "").removesuffix(_WEIGHT) if name.endswith(_WEIGHT) else None
+
+
+def cleaned(model: nn.Module) -> None:
+    """Let the model's own `state_dict` and `load_state_dict` speak as if it had no gates, which all keep fixed masks.
+
+    Each gated layer has its hooks itself, so that they work below any prefix and in any copy of the model.
+    """
+    for module in model.modules():
+        if _fixed(module) and _give not in module._state_dict_hooks.values():
+            layer: Any = module
+            layer.register_state_dict_post_hook(_give)
+            layer.register_load_state_dict_pre_hook(_take)
+            layer.register_load_state_dict_post_hook(_tell)
+
+
+def _fixed(module: nn.Module) -> dict[str, tuple[HardGate, Tensor]]:
+    """The gates with fixed masks of a layer's own weights, and these weights as they are stored."""
+    if not parametrize.is_parametrized(module):
+        return {}
+    found = cast("Mapping[str, parametrize.ParametrizationList]", module.parametrizations)
+    return {name: (each[0], each.original) for name, each in found.items() if isinstance(each[0], HardGate)}
+
+
+@torch.no_grad()
+def _give(module: nn.Module, state: dict[str, Tensor], prefix: str, metadata: object) -> None:
+    """Put plain names in place of a layer's own, in the order of a layer without gates."""
+    fixed = _fixed(module)
+    if not fixed:
+        return
+    own = {name: state.pop(name) for name in list(state) if name.startswith(prefix)}
+    for tensor, (gate, original) in fixed.items():
+        # An optimiser that makes its own steps, as one that orthogonalises them, may have moved what never acts. Who
+        # writes to a state dict writes to the model, so the tensor itself is given, not a product.
+        original.data.masked_fill_(gate.mask == 0, 0)
+        state[f"{prefix}{tensor}"] = own.pop(f"{prefix}{_PREFIX}{tensor}{_WEIGHT}")
+    state.update(own)
+
+
+def _take(module: nn.Module, state: dict[str, Tensor], prefix: str, *_: object) -> None:
+    """Take plain names; what the mask prunes stays pruned."""
+    for tensor, (gate, _original) in _fixed(module).items():
+        if (value := state.pop(f"{prefix}{tensor}", None)) is not None:
+            fits = value.shape == gate.mask.shape  # torch says so itself where it does not
+            kept = value.masked_fill(gate.mask.to(value.device) == 0, 0) if fits else value
+            state[f"{prefix}{_PREFIX}{tensor}{_WEIGHT}"] = kept
+
+
+def _tell(module: nn.Module, keys: Any) -> None:
+    """Name what is missing as the plain network does."""
+    keys.missing_keys[:] = [clean(name) or name for name in keys.missing_keys]
+
+
+def released(model: nn.Module) -> nn.Module:
+    """Take the gates with fixed masks away: layers have their own classes and plain weights, 0 where these are pruned.
+
+    The weights are the same `Parameter` objects, so an optimiser goes on with them, and nothing keeps zeros at 0. A
+    copy of the model keeps its gates.
+    """
+    for module in model.modules():
+        fixed = _fixed(module)
+        if not fixed:
+            continue
+        all_of_it = cast("Mapping[str, parametrize.ParametrizationList]", module.parametrizations)
+        if any(name not in fixed or len(each) > 1 for name, each in all_of_it.items()):
+            raise BadInput(
+                f"a {parametrize.type_before_parametrizations(module).__name__} of the model has parametrizations "
+                "beside the ticket's mask; remove these with torch.nn.utils.parametrize first"
+            )
+        bare = module._parameters.copy()
+        module._parameters.clear()
+        # The generated class is shared with copies of the layer, so it is left as it is.
+        module.__class__ = parametrize.type_before_parametrizations(module)
+        del module._modules["parametrizations"]
+        for tensor, (gate, original) in fixed.items():
+            original.data.masked_fill_(gate.mask == 0, 0)
+            module.register_parameter(tensor, cast(nn.Parameter, original))
+        module._parameters.update(bare)
+    return model
 
 
 def originals(backbone: nn.Module, names: Iterable[str]) -> dict[str, Tensor]:

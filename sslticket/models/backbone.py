@@ -60,7 +60,7 @@ def build(name: str, *, channels: int = 3, image_size: int = 224) -> nn.Module:
         (B, channels, image_size, image_size) -> (B, F), in training mode.
 
     Raises:
-        BadInput: for an unknown name, or images that the network can't work with.
+        BadInput: for an unknown name, one of trained weights, or images that the network can't work with.
     """
     if channels < 1 or image_size < 1:
         raise BadInput(f"no image has {channels} channels and {image_size} pixels a side; give both at least 1")
@@ -68,6 +68,12 @@ def build(name: str, *, channels: int = 3, image_size: int = 224) -> nn.Module:
         if image_size < network.smallest:
             raise _too_small(name, image_size, network.smallest)
         return network.make(channels, image_size)
+    if (bare := external.without_weights(name)) is not None:
+        known = bare in KNOWN or bare in external.names()
+        raise BadInput(
+            f"{name!r} stands for trained weights, and tickets are searched from a random initialisation; give --model "
+            f"{bare if known else 'the name of a network, such as resnet50'}"
+        )
     try:
         backbone = external.build(name, channels=channels, image_size=image_size)
     except _REFUSALS as error:

@@ -14,6 +14,22 @@ def names() -> list[str]:
     return sorted({*timm.list_models(), *models.list_models(module=models)})
 
 
+def without_weights(name: str) -> str | None:
+    """Of a name that stands for trained weights, the part that names a network; None for a network's own name.
+
+    timm writes weights behind a point, "resnet50.a1_in1k", knows older names that stand for such, and reads others
+    from "hf-hub:user/name" and "local-dir:PATH"; torchvision has a "ResNet50_Weights.IMAGENET1K_V2" for each.
+    """
+    import timm
+
+    weights = timm.models.get_deprecated_models().get(name) or ""
+    if "." in weights:
+        return weights.partition(".")[0]
+    bare = name.rstrip("/").rpartition("/")[2].rpartition(":")[2].partition(".")[0]
+    bare = bare.lower().removesuffix("_weights") if bare.lower().endswith("_weights") else bare
+    return bare if bare != name else None
+
+
 def build(name: str, *, channels: int, image_size: int) -> nn.Module | None:
     """The network without its classification layer, from timm or else from torchvision; None where neither has it."""
     import timm

@@ -10,21 +10,44 @@ if TYPE_CHECKING:
     from sslticket.processes.watch import Watch
 
 _NEEDED = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+_HIGHEST_PORT = 65_535
 # What MPI sets for each of its processes, which accelerate on a CPU takes for WORLD_SIZE.
 _MPI = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
+
+# What others set for each process that they start; they may well be meant to work alone, as in a step that evaluates.
+_STARTERS = ("SLURM_STEP_NUM_TASKS", "PALS_SIZE", "FLUX_JOB_SIZE", "JSM_NAMESPACE_SIZE", *_MPI)
 
 _watch: "Watch | None" = None
 
 
 def rank() -> int:
     """The number of this process, from 0; a single one is 0, whatever its environment says."""
-    return int(os.environ.get("RANK", "0")) if world() > 1 else 0
+    told = os.environ.get("RANK", "0")
+    return int(told) if world() > 1 and told.isdecimal() else 0
 
 
 def world() -> int:
     """How many processes the launcher started, on all machines together; 1 where it says nothing that `check` takes."""
     told = os.environ.get("WORLD_SIZE", "1")
     return max(1, int(told)) if told.isdecimal() else 1
+
+
+def local_world() -> int:
+    """How many of them are on this machine; a single one is alone, whatever its environment says."""
+    told = os.environ.get("LOCAL_WORLD_SIZE", "1")
+    return max(1, int(told)) if world() > 1 and told.isdecimal() else 1
+
+
+def started_alone() -> str:
+    """Where another launcher started several processes that know nothing of each other: that, and the fix; else ""."""
+    for name in _STARTERS if world() == 1 else ():
+        told = os.environ.get(name, "1")
+        if told.isdecimal() and int(told) > 1:
+            return (
+                f"{name}={told} tells of {told} processes, each of which works alone; start them with accelerate "
+                "launch or torchrun"
+            )
+    return ""
 
 
 def check() -> None:
@@ -51,11 +74,34 @@ def check() -> None:
             "not set, so they cannot meet; start them with accelerate launch or torchrun, or unset WORLD_SIZE for a "
             "single process"
         )
+    if world() > 1:
+        _check_numbers()
     for name in _MPI if "WORLD_SIZE" not in given else ():
         if given.get(name, "1") not in ("0", "1"):
             raise BadInput(
                 f"{name} tells of {given[name]} processes that MPI started, which cannot meet; start them with "
                 f"accelerate launch or torchrun, or unset {name} for a single process"
+            )
+
+
+def _check_numbers() -> None:
+    """Whether what a launcher says in numbers can be.
+
+    Raises:
+        BadInput: naming the variable.
+    """
+    ends = {
+        "RANK": (0, world() - 1),
+        "LOCAL_RANK": (0, world() - 1),
+        "LOCAL_WORLD_SIZE": (1, world()),
+        "MASTER_PORT": (1, _HIGHEST_PORT),
+    }
+    for name, (low, high) in ends.items():
+        told = os.environ.get(name)
+        if told is not None and not (told.isdecimal() and low <= int(told) <= high):
+            raise BadInput(
+                f"{name} must be a number from {low} to {high} in one of {world()} processes, got {told!r}; start them "
+                "with accelerate launch or torchrun, or unset WORLD_SIZE for a single process"
             )
 
 

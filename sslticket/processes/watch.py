@@ -22,12 +22,12 @@ from typing import Any
 
 from sslticket.errors import BadInput, one_line
 from sslticket.files import parse_json
+from sslticket.processes import stopping
 from sslticket.processes.line import WORD, Line
 
 MEETING = 300.0  # seconds in which all have to come; a cluster's file system may take minutes over torch's libraries
 _BEAT = 1.0  # seconds between two signs of life
 _LATE = 5.0  # seconds between two of our own beats that tell that this process was held up itself
-_ENDED = 128 + signal.SIGTERM
 _FLAGS = "give the same flags to every process"
 _AGAIN = "run the same command again: what is finished stays, and it goes on from there"
 
@@ -51,7 +51,8 @@ class Watch(threading.Thread):
         self.patience, self.met, self.done = MEETING, threading.Event(), False
         self._rank, self._world, self._host = rank, world, socket.gethostname()
         self._leader = os.environ["LOCAL_RANK"] == "0"  # tells its machine's log what happens
-        self._leaving, self._terminated, self._began = False, 0.0, time.monotonic()
+        self._leaving, self._began = False, time.monotonic()
+        self._signal, self._terminated = 0, 0.0  # which has asked this process to end, and when
         self._selector, self._lines, self._seal = selectors.DefaultSelector(), dict[int, Line](), ""
         self._here, self._reached = dict.fromkeys(range(world), 0), 0
         self._change = threading.Condition()
@@ -63,22 +64,24 @@ class Watch(threading.Thread):
             self._come()
 
     def _hear_signals(self) -> None:
-        """SIGTERM ends a process as it always does, but not before the reason for it could come over a line.
+        """Signals end a process as they always do, but not before the reason for them could come over a line.
 
-        The launcher sends it to all as soon as one process has ended. Python's own handlers would wait for the
+        The launcher sends SIGTERM to all as soon as one process has ended. Python's own handlers would wait for the
         operation that the main thread is in.
         """
         bell, wire = socket.socketpair()
         bell.setblocking(False)
         wire.setblocking(False)
-        signal.signal(signal.SIGTERM, lambda number, frame: None)
+        for each in filter(stopping.hearable, stopping.SIGNALS):
+            signal.signal(each, lambda number, frame: None)
         signal.set_wakeup_fd(wire.fileno(), warn_on_full_buffer=False)
         self._wire = wire
         self._selector.register(bell, selectors.EVENT_READ, lambda: self._rung(bell))
 
     def _rung(self, bell: socket.socket) -> None:
-        if signal.SIGTERM in bell.recv(4096) and not self._terminated:
-            self._terminated = time.monotonic()
+        rung = [number for number in bell.recv(4096) if number in stopping.SIGNALS]
+        if rung and not self._terminated:
+            self._signal, self._terminated = rung[0], time.monotonic()
 
     def _open(self) -> None:
         try:
@@ -119,8 +122,7 @@ class Watch(threading.Thread):
                 act()
             now = time.monotonic()
             if self._terminated and now - self._terminated > WORD:
-                self._farewell(_ENDED, "was ended by SIGTERM", told=False)
-                self._exit(_ENDED)
+                self._stop()
             if now - before < _BEAT:
                 continue
             if now - before > _LATE:  # all may have spoken in the meantime
@@ -210,13 +212,21 @@ class Watch(threading.Thread):
             for line in self._lines.values():
                 line.say(gone=gone, host=host, why=why, code=code, told=told, fix=fix)
         speaks = self._leader or (gone == 0 and self._rank == 1)
-        if code == _ENDED and self._terminated:  # a scheduler ends them all
-            speaks = False
+        if self._terminated and code == 128 + self._signal:  # a scheduler ends them all
+            self._stop()
         where = f" on {host}" if host else ""
         if told and speaks and host != self._host:
             self._tell(f"error in process {gone}{where}: {why}")
         elif not told and speaks:
             self._tell(f"error: process {gone}{where} {why}; all others end with it; {fix}")
+        self._exit(code)
+
+    def _stop(self) -> None:
+        """End this process, since a signal asks for it."""
+        name, code = signal.Signals(self._signal).name, 128 + self._signal
+        self._farewell(code, f"was ended by {name}", told=False)
+        if self._leader:
+            self._tell(stopping.line(self._signal))
         self._exit(code)
 
     def leave(self, code: int, told: str) -> None:
@@ -231,7 +241,8 @@ class Watch(threading.Thread):
     @staticmethod
     def _tell(text: str) -> None:
         # Below a bar that is being drawn. Not by way of sys.stderr, whose lock the main thread may hold.
-        os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, f"\n{text}\n".encode(errors="replace"))
+        with suppress(OSError):  # a log on a full disk keeps no process from its end
+            os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, f"\n{text}\n".encode(errors="replace"))
 
     def _exit(self, code: int) -> None:
         if not self._leaving:

@@ -69,7 +69,8 @@ def write(
 
         if figures:
             for name, made in _figures(content, kind):
-                drawn.append(figures / name)
+                path = figures / name
+                drawn.append(path.with_stem(f"{path.stem}-{len(drawn)}") if path in drawn else path)
                 put(drawn[-1], made)
         if latex:
             put(latex, text.latex(content.summary).encode())

@@ -20,6 +20,7 @@ from sslticket.report import (
     section,
     stability,
     statistics,
+    table,
     text,
 )
 from sslticket.report.chart import Chart, Heat, Look, looks
@@ -72,6 +73,7 @@ class Content:
     """All charts and heat maps of a frame of `table.rows`."""
 
     def __init__(self, frame: pd.DataFrame) -> None:
+        frame = table.readable(frame)
         self.named = statistics.named(frame)
         self.summary = statistics.summary(frame)
         self.levels = searches.levels(self.named)

@@ -2,7 +2,6 @@
 
 import io
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
+from sslticket import escaping
 from sslticket.report.chart import COLOURS, RANDOM, Axis, Chart, Curve, Heat, Look, extent
 
 FORMATS = ("png", "pdf", "svg")
@@ -97,6 +97,7 @@ def _curve(axes: Axes, chart: Chart, curve: Curve, look: Look) -> None:
     style: Any = (0, tuple(float(part) / 1.5 for part in dash.split())) if dash else "-"
     face = "none" if look.hollow else colour
     name = f"{curve.series}, {curve.called}" if curve.called else curve.series
+    name = f" {name}" if name.startswith("_") else name  # else matplotlib leaves it out of the legend
     marker = "" if curve.bare else look.marker
     axes.plot(x, y, color=colour, linestyle=style, marker=marker, markersize=4.5, markerfacecolor=face, label=name)
     ringed = [(point.x, point.y) for point in curve.points if point.stressed]
@@ -164,4 +165,4 @@ def content(figure: Figure, kind: str) -> bytes:
 
 def filename(name: str, kind: str) -> str:
     """The name of a figure's file, without signs that a file system or a paper's source would stumble over."""
-    return f"{re.sub(r'[^A-Za-z0-9.]+', '-', name).strip('-.')}.{kind}"
+    return f"{escaping.filename(name)}.{kind}"

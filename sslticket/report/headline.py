@@ -1,11 +1,11 @@
 """The answer in words: label-agnostic against supervised against random, at the sparsest density that all have."""
 
 import math
-from html import escape
 from typing import Any
 
 import pandas as pd
 
+from sslticket.escaping import html as escaped
 from sslticket.report import html, statistics, text
 from sslticket.report.chart import Look
 from sslticket.report.content import Panel
@@ -27,9 +27,9 @@ def headline(panel: Panel, looks: dict[str, Look]) -> str:
 
 def sentence(panel: Panel) -> str:
     """One sentence, as HTML."""
-    where, common = escape(text.where(panel.summary)), panel.common
+    where, common = escaped(text.where(panel.summary)), panel.common
     if common.empty:
-        names = escape(", ".join(statistics.alike(panel.summary)["series"].unique()))
+        names = escaped(", ".join(statistics.alike(panel.summary)["series"].unique()))
         return f"{where}: no density was measured for any two of {names}, so no one number compares them."
     parts = [_part(row) for row in _few(common).to_dict("records")]
     joined = " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
@@ -40,7 +40,7 @@ def sentence(panel: Panel) -> str:
 
 def _beside(panel: Panel) -> str:
     """Tickets that start with their own head are no match for those that cannot."""
-    told = [f"{escape(row['series'])} <b>{_percent(row)}</b>" for row in panel.beside.to_dict("records")]
+    told = [f"{escaped(row['series'])} <b>{_percent(row)}</b>" for row in panel.beside.to_dict("records")]
     return f" Beside them: {', '.join(told)}." if 0 < len(told) <= _MANY else ""
 
 
@@ -55,7 +55,7 @@ def _absent(panel: Panel) -> str:
     ]
     if len(names) > _MANY:
         return f" {len(names)} other series were not measured there."
-    return f" Not measured there: {escape(', '.join(names))}." if names else ""
+    return f" Not measured there: {escaped(', '.join(names))}." if names else ""
 
 
 def _few(common: pd.DataFrame) -> pd.DataFrame:
@@ -68,7 +68,7 @@ def _few(common: pd.DataFrame) -> pd.DataFrame:
 
 
 def _part(row: dict[Any, Any]) -> str:
-    name = escape(row["series"])
+    name = escaped(row["series"])
     source = f"{_kind(row)} tickets ({name}, the best of {row['of']})" if row["of"] > 1 else f"{name} tickets"
     return f"<b>{_percent(row)}</b> from {source}"
 
@@ -84,7 +84,7 @@ def _tile(row: dict[Any, Any], look: Look) -> str:
     warned = text.effective(row["effective"], row["cut"], row["n"])
     mean, _, sd = text.spread(row["top1"], row["top1_sd"]).partition(" ")
     return (
-        f'<li class="card s{look.place}"><span>{swatch(look)} {escape(row["series"])}</span>'
+        f'<li class="card s{look.place}"><span>{swatch(look)} {escaped(row["series"])}</span>'
         f"<strong>{mean}%{f' <small>{sd}</small>' if sd else ''}</strong>"
         f'<span class="soft">{_kind(row)}, {basis}{warned}</span></li>'
     )
@@ -110,7 +110,7 @@ def finding(row: dict[Any, Any]) -> str:
         corrected = f" corrected for {row['densities']} densities" if row["densities"] > 1 else ""
         told = f"95% interval {text.interval(row['low'], row['high'])}, p = {row['p']:.2g}{corrected}; "
     return (
-        f"{escape(row['series'])} less {escape(row['against'])}: <b>{text.points(row['difference'])} points</b> "
+        f"{escaped(row['series'])} less {escaped(row['against'])}: <b>{text.points(row['difference'])} points</b> "
         f'<span class="soft">({told}{basis})</span>: {_VERDICTS.get(row["verdict"], f"{text.verdict(row)}.")}'
     )
 

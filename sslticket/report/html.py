@@ -2,8 +2,8 @@
 
 import math
 from collections.abc import Collection, Sequence
-from html import escape
 
+from sslticket.escaping import html as escaped
 from sslticket.report.chart import Heat
 from sslticket.report.text import MISSING
 
@@ -20,13 +20,13 @@ def section(name: str, title: str, inner: str, explained: str = "") -> str:
     """A part of the page with a heading, which links can lead to; "" for an empty one."""
     if not inner:
         return ""
-    soft = f'<p class="soft">{escape(explained)}</p>' if explained else ""
-    return f'<section id="{name}"><h2>{escape(title)}</h2>{soft}{inner}</section>'
+    soft = f'<p class="soft">{escaped(explained)}</p>' if explained else ""
+    return f'<section id="{name}"><h2>{escaped(title)}</h2>{soft}{inner}</section>'
 
 
 def details(summary: str, inner: str) -> str:
     """What is unfolded on demand."""
-    return f"<details><summary>{escape(summary)}</summary>{inner}</details>"
+    return f"<details><summary>{escaped(summary)}</summary>{inner}</details>"
 
 
 def pick(label: str, parts: Sequence[tuple[str, str]], first: int = 0) -> str:
@@ -39,8 +39,8 @@ def pick(label: str, parts: Sequence[tuple[str, str]], first: int = 0) -> str:
     """
     if not parts:
         return ""
-    inner = "".join(f'<div data-pick="{escape(name)}">{part}</div>' for name, part in parts)
-    return f'<div class="pick" data-label="{escape(label)}" data-first="{first}">{inner}</div>'
+    inner = "".join(f'<div data-pick="{escaped(name)}">{part}</div>' for name, part in parts)
+    return f'<div class="pick" data-label="{escaped(label)}" data-first="{first}">{inner}</div>'
 
 
 def table(caption: str, head: Sequence[str], body: Sequence[Sequence[str]], words: Collection[int] = ()) -> str:
@@ -52,10 +52,10 @@ def table(caption: str, head: Sequence[str], body: Sequence[Sequence[str]], word
         body: lines of cells.
         words: columns of text, set to the left; all others hold numbers.
     """
-    columns = "".join(f'<th scope="col"{_kind(place, words)}>{escape(name)}</th>' for place, name in enumerate(head))
+    columns = "".join(f'<th scope="col"{_kind(place, words)}>{escaped(name)}</th>' for place, name in enumerate(head))
     lines = "".join(
-        f'<tr><th scope="row">{escape(first)}</th>'
-        + "".join(f"<td{_kind(place, words)}>{escape(cell)}</td>" for place, cell in enumerate(rest, start=1))
+        f'<tr><th scope="row">{escaped(first)}</th>'
+        + "".join(f"<td{_kind(place, words)}>{escaped(cell)}</td>" for place, cell in enumerate(rest, start=1))
         + "</tr>"
         for first, *rest in body
     )
@@ -69,12 +69,12 @@ def _kind(place: int, words: Collection[int]) -> str:
 def heat(heat: Heat) -> str:
     """A heat map as a table of shaded cells."""
     dense = len(heat.columns) > 12 or len(heat.rows) > 12
-    columns = "".join(f'<th scope="col">{escape(name)}</th>' for name in heat.columns)
+    columns = "".join(f'<th scope="col">{escaped(name)}</th>' for name in heat.columns)
     lines = "".join(
-        f'<tr><th scope="row">{escape(name)}</th>{"".join(map(_shaded, cells))}</tr>'
+        f'<tr><th scope="row">{escaped(name)}</th>{"".join(map(_shaded, cells))}</tr>'
         for name, cells in zip(heat.rows, heat.cells, strict=True)
     )
-    inner = f'<thead><tr><th scope="col">{escape(heat.corner)}</th>{columns}</tr></thead><tbody>{lines}</tbody>'
+    inner = f'<thead><tr><th scope="col">{escaped(heat.corner)}</th>{columns}</tr></thead><tbody>{lines}</tbody>'
     return _scroll(heat.title, inner, "heat dense" if dense else "heat", "scroll tall")
 
 
@@ -83,13 +83,13 @@ def _shaded(cell: tuple[str, float] | None) -> str:
         return f"<td>{MISSING}</td>"
     told, shade = cell
     kind = "cut" if math.isnan(shade) else f"h{min(SHADES - 1, max(0, int(shade * SHADES)))}"
-    return f'<td class="{kind}">{escape(told)}</td>'
+    return f'<td class="{kind}">{escaped(told)}</td>'
 
 
 def _scroll(caption: str, inner: str, kind: str, box: str = "scroll") -> str:
     # A region that takes the focus can be scrolled with the keyboard.
     named = f' class="{kind}"' if kind else ""
     return (
-        f'<div class="{box}" role="region" tabindex="0" aria-label="{escape(caption)}"><table{named}>'
-        f"<caption><span>{escape(caption)}</span></caption>{inner}</table></div>"
+        f'<div class="{box}" role="region" tabindex="0" aria-label="{escaped(caption)}"><table{named}>'
+        f"<caption><span>{escaped(caption)}</span></caption>{inner}</table></div>"
     )

@@ -1,13 +1,13 @@
 """Tables of what was measured and how: searches and their cost, every mean, and the commands behind them."""
 
-import json
 import math
-from html import escape
 from typing import Any
 
 import pandas as pd
 
-from sslticket.report import html, notes, statistics, text
+from sslticket.escaping import html as escaped
+from sslticket.escaping import html_json
+from sslticket.report import html, naming, notes, statistics, text
 from sslticket.report.chart import brief, duration
 from sslticket.report.content import Content, Panel
 from sslticket.report.searches import COSTS, WORDS
@@ -27,7 +27,7 @@ def searches(content: Content) -> str:
         body.append(
             [
                 str(run),
-                f"{100 * last['subset']:g}% of {_OF.get(last['subset_by'], '')}{last['source']}",
+                f"{_share(last)} of {_OF.get(last['subset_by'], '')}{last['source']}",
                 str(last["search_seed"]),
                 str(own["level"].max()),
                 _count(last["cost_forward_images"]),
@@ -42,6 +42,11 @@ def searches(content: Content) -> str:
     head += ["Bad images", "First → last training"]
     caption = "What each search cost, and how well its networks learned their own task"
     return html.card(html.table(caption, head, body, words=(0, 1, 9)), "cost") if body else ""
+
+
+def _share(row: "pd.Series[Any]") -> str:
+    count = naming.shots(row["settings"])
+    return f"{count} images a class" if count else f"{100 * row['subset']:g}%"
 
 
 def _count(value: float) -> str:
@@ -142,8 +147,8 @@ def _line(place: int, row: dict[Any, Any]) -> str:
     cells = "".join(f'<td class="num">{each}</td>' for each in numbers)
     network = text.network(row["model"], row["within"])
     return (
-        f'<tr data-mean="{place}"><th scope="row">{escape(row["series"])}</th><td>{escape(network)}</td>'
-        f"<td>{escape(row['protocol'] + text.beside(row['apart']))}</td>{cells}</tr>"
+        f'<tr data-mean="{place}"><th scope="row">{escaped(row["series"])}</th><td>{escaped(network)}</td>'
+        f"<td>{escaped(row['protocol'] + text.beside(row['apart']))}</td>{cells}</tr>"
     )
 
 
@@ -159,8 +164,7 @@ def data(content: Content) -> str:
         training = [search, int(row["seed"]), row["top1"], makings.setdefault(how, len(makings))]
         means.setdefault(tuple(row[key] for key in _MEAN), []).append(training)
     ordered = [means[tuple(row)] for row in content.summary[_MEAN].itertuples(index=False)]
-    found = json.dumps({"made": list(makings), "means": ordered}, separators=(",", ":"), allow_nan=False)
-    return found.replace("<", "\\u003c")
+    return html_json({"made": list(makings), "means": ordered})
 
 
 def made(content: Content) -> str:
@@ -178,8 +182,8 @@ def made(content: Content) -> str:
                 what += f" ({', '.join(protocols)})"
             facts = dict(zip(["Command", "Commit", "Data", "Device", "Numerics"], values, strict=True))
             facts |= {"Versions": versions, "Rows": str(len(alike))}
-            items = "".join(f"<dt>{name}</dt><dd><code>{escape(fact)}</code></dd>" for name, fact in facts.items())
-            parts.append(f"<h3>{escape(what)}</h3><dl>{items}</dl>")
+            items = "".join(f"<dt>{name}</dt><dd><code>{escaped(fact)}</code></dd>" for name, fact in facts.items())
+            parts.append(f"<h3>{escaped(what)}</h3><dl>{items}</dl>")
         runs.append(html.details(str(run), "".join(parts)))
     return html.card("".join(runs))
 

@@ -20,10 +20,10 @@ _MOST = 4
 def named(frame: pd.DataFrame) -> pd.DataFrame:
     """The frame of `identity.completed` with the columns `tickets`, what found them, and `variant`.
 
-    A name is the objective, the subset and, where a model has several, the source; then, in brackets, the search,
-    where a model has several, and the fewest settings of the recipe that tell those apart which are still alike; these
-    two are `variant`. Recipes of rows that hold no settings are told apart by their hash. Last come the images, where
-    searches of one recipe were of several. Seeds are never in a name.
+    A name is the objective, the subset or the shots and, where a model has several, the source; then, in brackets, the
+    search, where a model has several, and the fewest settings of the recipe that tell those apart which are still
+    alike; these two are `variant`. Recipes of rows that hold no settings are told apart by their hash. Last come the
+    images, where searches of one recipe were of several. Seeds are never in a name.
 
     `search` and `settings` are filled in where any row of a recipe has them; else they are "" and None.
     """
@@ -33,7 +33,7 @@ def named(frame: pd.DataFrame) -> pd.DataFrame:
     silent = {key[:-1] for key, recipe in recipes.items() if not recipe["search"]}
     alike: dict[Any, list[Any]] = defaultdict(list)
     for key, recipe in recipes.items():
-        alike[key[:-1], "" if key[:-1] in silent else recipe["search"]].append(key)
+        alike[key[:-1], "" if key[:-1] in silent else recipe["search"], shots(recipe["settings"])].append(key)
     images = {key: list(own["images"].unique()) for key, own in frame.groupby(_KEY)}
     names = {}
     for keys in alike.values():
@@ -84,10 +84,18 @@ def _several(recipes: Mapping[Any, Mapping[str, Any]], key: str) -> set[str]:
     return {model for model, values in told.items() if len(values) > 1}
 
 
+def shots(settings: Any) -> int | None:
+    """Images of each class, where a search took so many; None where it took a share of them, or rows do not tell."""
+    count = settings.get("shots") if isinstance(settings, dict) else None
+    return count if isinstance(count, int) else None
+
+
 def _words(recipe: Mapping[str, Any], source: bool) -> str:
     words = str(recipe["objective"])
     if recipe["subset"] < 1:
         words += f" {100 * recipe['subset']:g}%{_DRAWN.get(recipe['subset_by'], '')}"
+    if count := shots(recipe["settings"]):
+        words += f" {count} shot{'' if count == 1 else 's'}"
     return words + (f" from {recipe['source']}" if source else "")
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from sslticket.escaping import shell
 from sslticket.report import identity, schema, statistics, text
 from sslticket.report.statistics import PANEL
 
@@ -54,7 +55,7 @@ def _heads(frame: pd.DataFrame) -> Iterator[str]:
                 yield (
                     f"{listed(own['series'])}: scored with the own head only ({text.where(panel)}), so "
                     f"{listed(waiting['series'])} cannot be compared with it. For the missing rows: "
-                    f"`sslticket evaluate RUN --protocol {own['protocol'].iloc[0]} --head new` "
+                    f"`sslticket evaluate RUN --protocol {shell(own['protocol'].iloc[0])} --head new` "
                     f"with the folder of {listed(runs)} as RUN."
                 )
 

@@ -5,12 +5,12 @@ import hashlib
 import math
 import re
 from collections.abc import Mapping, Sequence
-from html import escape
 from importlib import resources
 from string import Template
 
 import pandas as pd
 
+from sslticket.escaping import html as escaped
 from sslticket.report import html, making, schema, svg, text
 from sslticket.report.accuracy import usual
 from sslticket.report.chart import Chart, Heat, Look
@@ -32,12 +32,12 @@ def render(content: Content) -> str:
     return Template(_file("page.html")).substitute(
         policy=f"default-src 'none'; base-uri 'none'; form-action 'none'; img-src data:; "
         f"style-src '{_digest(style)}'; script-src '{_digest(script)}'",
-        title=escape(f"Tickets: {', '.join(content.places)}"),
+        title=escaped(f"Tickets: {', '.join(content.places)}"),
         style=style,
         headline=_headline(content),
         legend=_legend(content.shared, "Series shown in the charts"),
         sections="".join(_sections(content)),
-        footer=escape(making.footer(content)),
+        footer=escaped(making.footer(content)),
         data=making.data(content),
         script=script,
     )
@@ -45,7 +45,7 @@ def render(content: Content) -> str:
 
 def _headline(content: Content) -> str:
     if not content.panels:
-        return f"<h1>{escape(', '.join(content.places))}: tickets analysed, none scored.</h1>"
+        return f"<h1>{escaped(', '.join(content.places))}: tickets analysed, none scored.</h1>"
     first, *more = content.panels
     others = "".join(f"<p>{sentence(panel)}</p>" for panel in more)
     return headline(first, content.looks) + (html.details(f"{len(more)} more", others) if more else "")
@@ -82,10 +82,10 @@ def _legend(looks: Mapping[str, Look], label: str, kind: str = "") -> str:
     if not looks:
         return ""
     labels = "".join(
-        f'<label><input type="checkbox" id="t{look.place}" checked>{svg.swatch(look)}{escape(name)}</label>'
+        f'<label><input type="checkbox" id="t{look.place}" checked>{svg.swatch(look)}{escaped(name)}</label>'
         for name, look in looks.items()
     )
-    return f'<div class="{f"legend {kind}".strip()}" role="group" aria-label="{escape(label)}">{labels}</div>'
+    return f'<div class="{f"legend {kind}".strip()}" role="group" aria-label="{escaped(label)}">{labels}</div>'
 
 
 def _sections(content: Content) -> list[str]:
@@ -147,7 +147,7 @@ def _panel(panel: Panel, content: Content) -> str:
     if costs:
         small += html.card(html.pick("Cost in", costs))
     return (
-        f"<article><h3>{escape(_title(panel))}</h3>{html.card(drawn)}"
+        f"<article><h3>{escaped(_title(panel))}</h3>{html.card(drawn)}"
         f'{_controls(panel)}<div class="grid">{small}</div>{html.card(tables)}</article>'
     )
 
@@ -156,12 +156,12 @@ def _controls(panel: Panel) -> str:
     """What the controls are that this panel has."""
     found = [control for control in schema.CONTROL_WORDS if control in set(panel.summary["control"])]
     told = "; ".join(f"{control}: {schema.CONTROL_WORDS[control]}" for control in found)
-    return f'<p class="soft">Controls. {escape(told)}.</p>' if found else ""
+    return f'<p class="soft">Controls. {escaped(told)}.</p>' if found else ""
 
 
 def _notes(content: Content) -> str:
     """What was split, and what differs all the same; what is to be typed is set as code."""
-    told = [re.sub("`([^`]*)`", r"<code>\1</code>", escape(note)) for note in content.notes]
+    told = [re.sub("`([^`]*)`", r"<code>\1</code>", escaped(note)) for note in content.notes]
     listed = f'<ul class="notes">{"".join(f"<li>{note}</li>" for note in told)}</ul>'
     if len(told) > _FEW:
         return html.card(html.details(f"{len(told)} notes", listed))
@@ -176,8 +176,8 @@ def _grid(charts: Sequence[Chart], content: Content, of: str = "") -> str:
     """Small charts side by side, below their titles; `of`, with which all begin, is hidden where a list says it."""
     cards = []
     for chart in charts:
-        said = f'<span class="of">{escape(of)}</span>' if of and chart.title.startswith(of) else ""
-        title = f"{said}{escape(chart.title.removeprefix(of))}"
+        said = f'<span class="of">{escaped(of)}</span>' if of and chart.title.startswith(of) else ""
+        title = f"{said}{escaped(chart.title.removeprefix(of))}"
         cards.append(html.card(f"<h3>{title}</h3>{_small(chart, content)}"))
     return f'<div class="grid">{"".join(cards)}</div>' if cards else ""
 

@@ -79,6 +79,7 @@ LEVEL: dict[str, Any] = {
     "undecided": _WHOLE,  # weights that a learnt mask neither keeps nor removes for sure
     "layers": dict,  # layer -> [kept, total]
     "bad_images": _WHOLE,
+    "bad_hash": _TEXT,  # over their names, where there are any
 }
 """Of a row that tells of one trained level of a search."""
 
@@ -156,7 +157,7 @@ OPTIONAL = (
     *("within", "search", "settings", "rewind_samples", "saved_samples", "search_epochs", "probe", "channels"),
     *("control_density", "undecided", "source_hash", "effective_density", "forward_images", "backward_images"),
     *("protocol_hash", "start", "head", "eval_hash", "replicate", "trained_level", "trained_density"),
-    *("search_forward_images", "numerics"),
+    *("search_forward_images", "numerics", "bad_hash"),
 )
 """Keys that rows written before they were thought of lack, or that only some controls have."""
 LACKING = {"score": ("natural_density",)}

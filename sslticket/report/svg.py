@@ -6,9 +6,9 @@ find, and a page of hundreds of charts has to be written in seconds.
 
 import math
 from collections.abc import Callable, Mapping
-from html import escape
 from itertools import pairwise
 
+from sslticket.escaping import html as escaped
 from sslticket.report.chart import Chart, Curve, Look, Point, extent
 
 LEFT, RIGHT, TOP, BOTTOM = 46, 16, 30, 46
@@ -38,7 +38,7 @@ def draw(chart: Chart, looks: Mapping[str, Look], width: int, height: int) -> st
         *(_curve(chart, curve, looks[curve.series], x, y) for curve in chart.curves),
     ]
     return (
-        f'<svg class="chart" viewBox="0 0 {width} {height}" role="group" aria-label="{escape(chart.title)}">'
+        f'<svg class="chart" viewBox="0 0 {width} {height}" role="group" aria-label="{escaped(chart.title)}">'
         f"{''.join(parts)}</svg>"
     )
 
@@ -62,7 +62,7 @@ def _frame(chart: Chart, x: Place, y: Place, width: int, height: int) -> list[st
     """Grid, ticks, axis titles and the level line."""
     across, down = extent(chart)
     bottom, right = height - BOTTOM, width - RIGHT
-    parts = [f'<text class="axis" x="0" y="14">{escape(chart.y.label)}</text>']
+    parts = [f'<text class="axis" x="0" y="14">{escaped(chart.y.label)}</text>']
     for value, words in chart.y.ticks(*down):
         at = f"{y(value):.1f}"
         parts.append(f'<path class="rule" d="M{LEFT} {at}H{right}"/>')
@@ -77,13 +77,13 @@ def _frame(chart: Chart, x: Place, y: Place, width: int, height: int) -> list[st
         told = f'<text x="{at}" y="{bottom + 18}" text-anchor="middle">{words}</text>' if place % every == 0 else ""
         parts.append(f'<path class="rule" d="M{at} {bottom}v4"/>{told}')
     parts.append(f'<path class="base" d="M{LEFT} {bottom}H{right}"/>')
-    parts.append(f'<text class="axis" x="{right}" y="{height - 6}" text-anchor="end">{escape(chart.x.label)}</text>')
+    parts.append(f'<text class="axis" x="{right}" y="{height - 6}" text-anchor="end">{escaped(chart.x.label)}</text>')
     if chart.level:
-        height_of, word = y(chart.level[0]), escape(chart.level[1])
+        height_of, word = y(chart.level[0]), escaped(chart.level[1])
         parts.append(f'<path class="level" d="M{LEFT} {height_of:.1f}H{right}"/>')
         parts.append(f'<text class="axis" x="{right}" y="{height_of - 5:.1f}" text-anchor="end">{word}</text>')
     if chart.upright:
-        across_of, word = x(chart.upright[0]), escape(chart.upright[1])
+        across_of, word = x(chart.upright[0]), escaped(chart.upright[1])
         parts.append(f'<path class="level" d="M{across_of:.1f} {TOP}V{bottom}"/>')
         parts.append(f'<text class="axis" x="{across_of + 5:.1f}" y="{TOP + 10}">{word}</text>')
     return parts
@@ -110,7 +110,7 @@ def _band(chart: Chart, curve: Curve, x: Place, y: Place) -> str:
 
 def _point(point: Point, look: Look, x: float, y: float, *, bare: bool) -> str:
     ring = f'<circle class="ring" cx="{x:.1f}" cy="{y:.1f}" r="8.5"/>' if point.stressed else ""
-    shape = f"{ring}{_marker(look, x, y, bare=bare)}<title>{escape(point.told)}</title>"
+    shape = f"{ring}{_marker(look, x, y, bare=bare)}<title>{escaped(point.told)}</title>"
     return f'<g class="pt" data-x="{x:.1f}" data-y="{y:.1f}">{shape}</g>'
 
 

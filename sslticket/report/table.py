@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from sslticket.errors import BadInput
+from sslticket.escaping import shown, spreadsheet
 from sslticket.files import parse_json, read_bytes, written_whole
 from sslticket.report import notes, schema
 
@@ -100,7 +101,8 @@ def export(folders: Sequence[Path], output: Path) -> Exported:
     frame = flat(found)
     with written_whole(output) as temporary:
         if output.suffix == ".csv":
-            frame.to_csv(temporary, index=False, lineterminator="\n")
+            cells = frame.assign(**dict(_words(frame, spreadsheet)))
+            cells.to_csv(temporary, index=False, lineterminator="\n")
         else:
             frame.to_parquet(temporary, index=False, engine="pyarrow")
     return Exported(len(frame), tuple(notes.of(found)))
@@ -110,6 +112,18 @@ def flat(frame: pd.DataFrame) -> pd.DataFrame:
     """The frame of `rows` with plain columns only: text, float64, and Int64 where whole numbers may be missing."""
     nested = {key: frame[key].map(_text, na_action="ignore") for key in _NESTED}
     return frame.assign(**nested).astype(dict.fromkeys(_WHOLE, "Int64")).drop_duplicates(ignore_index=True)
+
+
+def readable(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame of `rows` for pictures and pages: what cannot be seen in its words is told."""
+    return frame.assign(**dict(_words(frame, shown)))
+
+
+def _words(frame: pd.DataFrame, way: Callable[[Any], Any]) -> Iterator[tuple[str, pd.Series]]:
+    for key, values in frame.items():
+        if values.dtype == object or pd.api.types.is_string_dtype(values):
+            told = [way(value) if isinstance(value, (str, dict, list)) else value for value in values]
+            yield str(key), pd.Series(told, frame.index, values.dtype)
 
 
 def _text(value: dict[str, Any] | list[Any]) -> str:

@@ -6,18 +6,10 @@ from typing import Any
 
 import pandas as pd
 
+from sslticket import escaping
 from sslticket.report.statistics import PANEL
 
 MISSING = "\N{EN DASH}"
-_LATEX = {
-    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    '"': "''",
-}
 
 
 def percent(density: float) -> str:
@@ -138,7 +130,7 @@ def latex(summary: pd.DataFrame) -> str:
     tables = []
     for _, panel in summary.groupby(PANEL, sort=False):
         cells = grid(panel)
-        head = " & ".join(["Weights left", *map(escaped, cells.columns)])
+        head = " & ".join(["Weights left", *map(escaping.latex, cells.columns)])
         lines = [
             " & ".join([rf"{percent(density)}\,\%", *map(_cell, line)]) + r" \\"
             for density, line in zip(cells.index, cells.to_numpy(), strict=True)
@@ -146,7 +138,7 @@ def latex(summary: pd.DataFrame) -> str:
         tables.append(
             "\n".join(
                 [
-                    *(r"\begin{table}", r"\centering", rf"\caption{{{escaped(caption(panel))}.}}"),
+                    *(r"\begin{table}", r"\centering", rf"\caption{{{escaping.latex(caption(panel))}.}}"),
                     *(rf"\begin{{tabular}}{{r{'r' * len(cells.columns)}}}", r"\toprule", rf"{head} \\", r"\midrule"),
                     *(*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""),
                 ]
@@ -156,9 +148,4 @@ def latex(summary: pd.DataFrame) -> str:
 
 
 def _cell(words: str) -> str:
-    return "--" if words == MISSING else escaped(words)
-
-
-def escaped(words: str) -> str:
-    """Text in which LaTeX sees no command."""
-    return "".join(_LATEX.get(sign, sign) for sign in words).replace("±", r"$\pm$")
+    return "--" if words == MISSING else escaping.latex(words)

@@ -5,6 +5,7 @@
         initial.safetensors             W_0, as a ticket that is dense and rewound to the start
         early.safetensors               the whole net and the optimiser at W_k
         carried-01.safetensors          the whole net at the end of a level, where the next does not start at W_k
+        unreadable.json                 where there are any: images that could not be read, by the level that met them
         tickets/level-00.safetensors    one ticket a level, level 0 is the dense network
         rows/search.level-00.jsonl      what finding it cost and showed
         rows/search.magnitudes.jsonl    how large the weights of its own dense network are at the end
@@ -14,14 +15,14 @@ Every file is renamed into place whole, so a file that is there is finished.
 """
 
 import fcntl
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sslticket import origin
-from sslticket.errors import BadInput
+from sslticket import origin, processes
+from sslticket.errors import BadInput, one_line
 from sslticket.files import read_json, sweep, write_json
 from sslticket.recipe import Origin, Recipe
 from sslticket.ticket import INITIAL
@@ -65,11 +66,18 @@ class RunFolder:
         with (self.path / ".lock").open("a") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise BadInput(f"another process is searching in {self.path}; wait for it or give --out") from None
+            except (BlockingIOError, PermissionError):  # the latter on some network file systems
+                alone = processes.started_alone()
+                fix = f" ({alone})" if alone else "; wait for it or give --out"
+                raise BadInput(f"another process is searching in {self.path}{fix}") from None
+            except OSError as error:
+                raise BadInput(
+                    f"{self.path} is on a file system that locks no files ({one_line(error)}); give another folder "
+                    "with --out"
+                ) from error
             sweep(self.path)
             if not (self.path / "recipe.json").exists():
-                write_json(self.path / "recipe.json", self._content | origin.stamp())
+                write_json(self.path / "recipe.json", self._content | origin.stamp() | {"code": origin.code()})
             yield
 
     @property
@@ -93,6 +101,32 @@ class RunFolder:
     def row(self, level: int) -> Path:
         """What finding the ticket of a level cost."""
         return self.path / "rows" / f"search.level-{level:02d}.jsonl"
+
+    def unreadable(self, level: int) -> dict[str, str]:
+        """Images that could not be read on the way to the ticket of a level, with reasons.
+
+        Raises:
+            BadInput: if the file that tells them is damaged.
+        """
+        return {name: reason for met, found in self._unreadable().items() if met <= level for name, reason in found}
+
+    def keep_unreadable(self, level: int, images: Mapping[str, str]) -> None:
+        """Remember them for the process that goes on from the ticket of this level, before that one is written."""
+        earlier = {met: found for met, found in self._unreadable().items() if met < level}
+        known = {name for found in earlier.values() for name, _ in found}
+        if new := [(name, reason) for name, reason in sorted(images.items()) if name not in known]:
+            told = {f"level-{met:02d}": dict(found) for met, found in (earlier | {level: new}).items()}
+            write_json(self.path / "unreadable.json", told)
+
+    def _unreadable(self) -> dict[int, list[tuple[str, str]]]:
+        path = self.path / "unreadable.json"
+        try:
+            told = read_json(path)
+            return {int(level.removeprefix("level-")): sorted(found.items()) for level, found in told.items()}
+        except FileNotFoundError:
+            return {}
+        except (ValueError, AttributeError) as error:
+            raise BadInput(f"{path} is damaged; delete it and run the same command again") from error
 
     @property
     def magnitudes(self) -> Path:

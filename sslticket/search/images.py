@@ -67,7 +67,7 @@ class Images:
             manifest = labels.shuffled(true, data.shuffle_labels, seed=recipe.seeds.labels)
             digest = hashlib.sha256(manifest.labels.astype("<i8").tobytes()).hexdigest()[:16]
             permutation = {"seed": recipe.seeds.labels, "share": data.shuffle_labels, "hash": digest}
-        known = _known(recipe, manifest)
+        known = _known(recipe, manifest, true)
         if objective.labelled_share is not None:
             labelled = Labelled(len(known), objective.labelled_share)
             manifest = labels.two_streams(manifest, known)
@@ -111,14 +111,16 @@ def _subset(recipe: Recipe, manifest: Manifest) -> Manifest:
     data = recipe.data
     if data.subset_list is not None:
         return manifest.restricted_to(data.subset_list)
+    if data.shots is not None:
+        return manifest.shots(data.shots, seed=recipe.seeds.subset)
     return manifest.subset(data.subset, by=data.subset_by, seed=recipe.seeds.subset) if data.subset < 1 else manifest
 
 
-def _known(recipe: Recipe, manifest: Manifest) -> np.ndarray:
+def _known(recipe: Recipe, manifest: Manifest, true: Manifest) -> np.ndarray:
     """Rows whose labels may be used: under one seed, those that a subset of this size has."""
     data = recipe.data
     if data.labels_list is not None:
-        return manifest.listed(data.labels_list)
+        return true.listed(data.labels_list)  # a list may tell true labels too, whatever becomes of them
     if data.labels < 1:
         return manifest.stratified(data.labels, recipe.seeds.subset, "--labels")
     return np.arange(len(manifest))

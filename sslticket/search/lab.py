@@ -98,6 +98,9 @@ class Lab:
         if set(ticket.mask) != set(self._recipe.search.layers(self._net.backbone)):
             raise BadInput(f"{path} has a mask of other layers than this version prunes; give another --out")
         self.spent = record.Spent.up_to(ticket)
+        if self._bench.first:
+            self.bad_images |= self._folder.unreadable(level)
+            self._drop_carried(level)  # which a process that was killed had not come to
         return ticket
 
     def reach_rewind_point(self) -> None:
@@ -196,6 +199,10 @@ class Lab:
             return ticket.mask.density
         return Mask({name: one.chosen().cpu() for name, one in found.items()}).density
 
+    def told_before(self) -> None:
+        """What was done since the last ticket is what the row of an earlier one tells; the next does not tell it."""
+        self._measured = dict(_IDLE)
+
     def rewind(self) -> None:
         """Bring the net, heads included, to W_k."""
         gate.write(self._net, checkpoint.load_net(self._folder.early))
@@ -276,16 +283,21 @@ class Lab:
                 ticket,
                 self._shown | dict(told or {}),
                 effective=self._paths.effective(mask).survivors / mask.total,
-                bad_images=len(self.bad_images),
+                bad=self.bad_images,
                 device=self._bench.device_name,
                 numerics=self._numerics,
             )
+            self._folder.keep_unreadable(level, self.bad_images)
             write_row(self._folder.row(level), row)
             ticket.save(self._folder.ticket(level))
-            for earlier in range(level):
-                self._folder.carried(earlier).unlink(missing_ok=True)
+            self._drop_carried(level)
         self._bench.shared(self._folder.ticket(level))
         return Ticket.load(self._folder.ticket(level))
+
+    def _drop_carried(self, level: int) -> None:
+        """The ticket of a level is there: the nets from which earlier ones were trained are needed no more."""
+        for earlier in range(level):
+            self._folder.carried(earlier).unlink(missing_ok=True)
 
     def effective(self, level: int) -> float | None:
         """Fraction of the weights on a path from the image to the features, which rows of earlier versions lack.

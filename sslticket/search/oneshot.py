@@ -81,4 +81,6 @@ class OneShot(Ranked):
 
     def _cut(self, lab: "Lab", dense: Mask, level: int, first: Scores, spent: "Spent") -> Mask:
         lab.spent = spent  # what other levels' rounds cost is no part of this one's
+        if level > 1:
+            lab.told_before()  # by the first level's row, also where another process has found that one
         return cut(lab, self.criterion, self.selection, dense, start=0, level=level, first=first)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 from sslticket import origin
+from sslticket.data.bad import counted
 from sslticket.masking import magnitudes as weights_by_magnitude
 from sslticket.masking.layers import described
 from sslticket.masking.mask import State
@@ -83,7 +84,7 @@ def row(
     measured: Mapping[str, Any],
     *,
     effective: float,
-    bad_images: int,
+    bad: Mapping[str, str],
     device: str,
     numerics: str,
 ) -> dict[str, Any]:
@@ -94,7 +95,7 @@ def row(
         ticket: of the level.
         measured: in the training that found it.
         effective: fraction of the prunable weights that lie on a path from the image to the features.
-        bad_images: that could not be read so far.
+        bad: images that could not be read so far, by path, and why.
         device: what computed.
         numerics: and how.
     """
@@ -107,7 +108,7 @@ def row(
         **({} if forward is None else {"search_forward_images": forward}),
         "search_epochs": ticket.provenance["search_samples"] / plan.clock.set_size,
         "layers": {name: list(count) for name, count in ticket.mask.counts().items()},
-        "bad_images": bad_images,
+        **counted(bad),
         "device": device,
         "numerics": numerics,
     }

@@ -8,6 +8,7 @@ from sslticket.masking.layers import shortened
 from sslticket.recipe import flat
 from sslticket.search.lab import Lab
 from sslticket.search.plan import Plan
+from sslticket.search.resuming import changed
 from sslticket.search.watch import Watch
 from sslticket.ticket import Ticket
 from sslticket.training.agreement import Fact, flag
@@ -37,6 +38,10 @@ def run(plan: Plan, machine: Machine) -> dict[str, str]:
             f"process {odd[0]} sees {len(there[odd[0]])} tickets in {plan.folder.path}, and process 0 {len(there[0])}; "
             "give --out on a folder that all machines share"
         )
+    otherwise = ""
+    if bench.first and plan.levels not in there[0]:
+        numerics = str(bench.numerics_of(net, plan.steps, recipe.fit))
+        otherwise = changed(plan.folder, there[0], numerics=numerics, device=bench.device_name)
     done = max((plan.samples(level) for level in there[0]), default=0)
     told = "" if plan.levels in there[0] else bench.make_room(net, recipe.fit, needs, recipe=True)
     with (
@@ -44,8 +49,8 @@ def run(plan: Plan, machine: Machine) -> dict[str, str]:
         bench.prepared(net, plan.steps, recipe.fit) as wrapped,
         Progress(plan.samples(plan.levels), done=done, show=bench.first) as progress,
     ):
-        if told:
-            progress.note(told)
+        for note in filter(None, (otherwise, told)):
+            progress.note(note)
         lab = Lab(plan, bench, net, wrapped, watch, progress)
         thin = False
         for ticket in recipe.search.tickets(lab):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
+from sslticket.escaping import markdown, shell, shown
 from sslticket.hub import TICKET
 from sslticket.report.text import percent
 from sslticket.sharing.facts import facts
@@ -67,10 +68,10 @@ def _front_matter(card: Card) -> str:
     ]
     measured: dict[str, Any] = {"metrics": ["accuracy"], "eval_results": results} if results else {}
     data = ModelCardData(
-        model_name=card.title,
+        model_name=shown(card.title),
         library_name="sslticket",
         pipeline_tag="image-classification" if results else None,
-        tags=list(dict.fromkeys(tags)),
+        tags=shown(list(dict.fromkeys(tags))),
         **card.licence.front_matter,
         **measured,
     )
@@ -79,7 +80,7 @@ def _front_matter(card: Card) -> str:
 
 def _sections(card: Card) -> Iterator[str]:
     mask = card.ticket.mask
-    yield f"# {_plain(card.title)}"
+    yield f"# {markdown(card.title)}"
     trained = card.ticket.provenance.get("weights") == "trained"
     weights = "the weights, trained before the last pruning," if trained else "the early weights W_k"
     yield (
@@ -87,14 +88,14 @@ def _sections(card: Card) -> Iterator[str]:
         f"{mask.survivors:,} of {mask.total:,} prunable weights are left."
     )
     told = {**facts(card.ticket), "ticket's hash": card.ticket.hash}
-    yield "\n".join(["| | |", "|---|---|", *(f"| {name} | {_cell(value)} |" for name, value in told.items())])
+    yield "\n".join(["| | |", "|---|---|", *(f"| {name} | {markdown(value)} |" for name, value in told.items())])
     yield _loading(card)
     yield "## Accuracy against density"
     yield from _accuracy(card.measured)
     yield _finding(card)
     left = "The last pruning took a part of what was trained" if trained else "The weights are early ones, W_k"
     link = f" Their home, which has the last word: {card.licence.link}" if card.licence.link else ""
-    yield f"## Licence of the images\n\n{_plain(card.licence.text)}.{link}\n\nNo image is in this folder."
+    yield f"## Licence of the images\n\n{markdown(card.licence.text)}.{link}\n\nNo image is in this folder."
     yield f"## What it is not\n{_NOT.rstrip().format(weights=left)}"
 
 
@@ -135,34 +136,29 @@ def _accuracy(measured: Measured) -> Iterator[str]:
         return
     yield f"![Top-1 accuracy against the density of the tickets of this search]({CURVE})"
     for caption, cells in measured.tables:
-        yield f"{_plain(caption)}.\n\n{cells}"
+        yield f"{markdown(caption)}.\n\n{cells}"
 
 
 def _finding(card: Card) -> str:
     """Command, commit and data, as far as they are known."""
     came, command = card.ticket.provenance, _without_places(card.measured.command)
     commit = came["commit"] or "unknown"
-    by = f"## How it was found\n\nBy sslticket, commit {commit}, on images with hash {came['data_hash']}"
+    by = f"## How it was found\n\nBy sslticket, commit {markdown(commit)}"
+    by += f", on images with hash {markdown(came['data_hash'])}"
     if not command:
         return f"{by}. The recipe is in `{CONFIG}`."
     # Indented, since a fence could end within the command.
-    shown = "\n".join(f"    {line}" for line in command.splitlines())
-    return f"{by}, by\n\n{shown}\n\nThe recipe is in `{CONFIG}`."
+    return f"{by}, by\n\n    {command}\n\nThe recipe is in `{CONFIG}`."
 
 
 def _without_places(command: str) -> str:
     """A command without the folders of its paths outside the working folder: they mean nothing to others."""
     words = []
-    for word in shlex.split(command):
+    try:
+        typed = shlex.split(command)
+    except ValueError:  # no search wrote this
+        return ""
+    for word in typed:
         flag, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
         words.append(f"{flag}{equals}{PurePath(value).name if value.startswith(_PLACES) else value}")
-    return shlex.join(words)
-
-
-def _plain(text: str) -> str:
-    """Text in which Markdown sees no tag."""
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace("\n", " ")
-
-
-def _cell(text: str) -> str:
-    return _plain(text).replace("|", "\\|")
+    return " ".join(map(shell, words))

@@ -17,12 +17,25 @@ def facts(ticket: Ticket) -> dict[str, str]:
         BadInput: if the ticket does not tell, since no search wrote it.
     """
     try:
+        _check(ticket)
         return _facts(ticket)
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BadInput(
             f"the ticket with hash {ticket.hash} does not tell where it is from ({type(error).__name__}: {error}); "
             "give one that a search wrote"
         ) from error
+
+
+def _check(ticket: Ticket) -> None:
+    """That what others write into files and pages is of the kinds that a search writes, whatever words it holds."""
+    recipe, came, inputs = ticket.recipe, ticket.provenance, Inputs.of(ticket.recipe)
+    words = [recipe["model"], recipe["data"]["dataset"], *(came[key] for key in ("objective", "dataset", "data_hash"))]
+    counts = [came[key] for key in ("images", "classes", "rewind_samples", "search_samples")]
+    counts += [inputs.channels, inputs.image_size] if inputs else []
+    for kind, values in ((str, words), (int, counts)):
+        for value in values:
+            if type(value) is not kind:
+                raise TypeError(f"{str(value)[:40]!r} is no {kind.__name__}")
 
 
 def _facts(ticket: Ticket) -> dict[str, str]:
@@ -60,6 +73,8 @@ def _part(data: Mapping[str, Any]) -> str:
     half = f", half {data['half']} of {data['dataset']}" if data.get("half") else ""
     if data.get("subset_list"):
         return f"{half}, the images in {PurePath(data['subset_list']).name}"
+    if data.get("shots"):
+        return f"{half}, {data['shots']} of each class"
     of = "images, drawn without their labels" if data["subset_by"] == "random" else data["subset_by"]
     return half + ("" if data["subset"] == 1 else f", {data['subset']:.3g} of the {of}")
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from sslticket.escaping import markdown
 from sslticket.recipe import family
 from sslticket.report import figures, table, text
 from sslticket.report.content import Content
@@ -79,5 +80,5 @@ def _scores(rows: pd.DataFrame) -> Iterator[Score]:
 def _markdown(cells: pd.DataFrame) -> str:
     head = ["weights left", *map(str, cells.columns)]
     body = [[f"{text.percent(density)}%", *line] for density, line in zip(cells.index, cells.to_numpy(), strict=True)]
-    lines = [head, ["---:"] * len(head), *body]
-    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
+    lines = [[markdown(cell) for cell in line] for line in (head, *body)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in (lines[0], ["---:"] * len(head), *lines[1:]))

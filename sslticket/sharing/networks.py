@@ -11,6 +11,7 @@ from torch import nn
 
 from sslticket.data.inputs import Inputs
 from sslticket.errors import BadInput
+from sslticket.escaping import python
 from sslticket.models.backbone import KNOWN
 from sslticket.ticket import Ticket
 
@@ -43,8 +44,8 @@ def construction(ticket: Ticket) -> Construction:
     if timm.is_model(name):
         found = timm_arguments(ticket)
         told = "".join(f", {key}={value}" for key, value in (found or {}).items())
-        call = f"timm.create_model({name!r}, num_classes=0{told})"
-        return _ours(ticket) if found is None else Construction("import timm", _quoted(call), False)
+        call = f"timm.create_model({python(name)}, num_classes=0{told})"
+        return _ours(ticket) if found is None else Construction("import timm", call, False)
     return _torchvision(ticket) or _ours(ticket)
 
 
@@ -69,19 +70,14 @@ def _torchvision(ticket: Ticket) -> Construction | None:
     name = ticket.recipe["model"]
     if name not in models.list_models(module=models) or not _fits(ticket, lambda: models.get_model(name, weights=None)):
         return None
-    return Construction("from torchvision.models import get_model", _quoted(f"get_model({name!r})"), True)
+    return Construction("from torchvision.models import get_model", f"get_model({python(name)})", True)
 
 
 def _ours(ticket: Ticket) -> Construction:
     inputs = Inputs.of(ticket.recipe)
     told = f", channels={inputs.channels}, image_size={inputs.image_size}" if inputs else ""
-    return Construction(
-        "from sslticket import models", _quoted(f"models.build({ticket.recipe['model']!r}{told})"), False
-    )
-
-
-def _quoted(call: str) -> str:
-    return call.replace("'", '"')
+    call = f"models.build({python(ticket.recipe['model'])}{told})"
+    return Construction("from sslticket import models", call, False)
 
 
 def _fits(ticket: Ticket, make: Callable[[], Any]) -> bool:

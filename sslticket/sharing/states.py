@@ -1,14 +1,16 @@
 """A ticket as a state dict with its mask applied, for plain PyTorch and for torch.nn.utils.prune."""
 
+import io
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from sslticket.errors import BadInput
-from sslticket.files import written_whole
+from sslticket.files import parse_json, written_whole
 from sslticket.masking.mask import State
 from sslticket.ticket import Ticket
 
@@ -56,8 +58,23 @@ def write(state: Mapping[str, Tensor], path: Path, about: Mapping[str, str]) -> 
         about: further metadata of a safetensors file.
     """
     with written_whole(path) as temporary:
-        if path.suffix == ".safetensors":
-            tensors = {name: value.contiguous() for name, value in state.items()}
-            save_file(tensors, temporary, metadata={"format": "pt", **about})
-        else:
-            torch.save(dict(state), temporary)
+        temporary.write_bytes(content(state, path.suffix, about))
+
+
+def content(state: Mapping[str, Tensor], ending: str, about: Mapping[str, str]) -> bytes:
+    """What `write` writes under a name with this ending; the same whenever it is made."""
+    if ending == ".safetensors":
+        tensors = {name: value.contiguous() for name, value in state.items()}
+        return _ordered(save(tensors, metadata={"format": "pt", **about}))
+    whole = io.BytesIO()
+    torch.save(dict(state), whole)
+    return whole.getvalue()
+
+
+def _ordered(written: bytes) -> bytes:
+    """A safetensors file with its metadata in the order of their names: the library's is another each time."""
+    begin, end = 8, 8 + int.from_bytes(written[:8], "little")
+    header = parse_json(written[begin:end], "what was just made", most=end)
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(end - begin)
+    return written[:begin] + text + written[end:]

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from sslticket import origin
+from sslticket import origin, surroundings
 from sslticket.machine import Machine
 
 _FLAGS = "give the same flags to every process"
@@ -33,6 +33,8 @@ def program() -> dict[str, Fact]:
     facts = {"code": Fact(f"runs code with the hash {origin.code()}", "check out one commit on every machine")}
     for library, version in origin.versions().items():
         facts[library] = Fact(f"has {library} {version}", "install the same versions on every machine")
+    outside = ", ".join(surroundings.told("any")) or "no variable"
+    facts["surroundings"] = Fact(f"has {outside} set that changes rounding", "set the same on every machine")
     return facts
 
 

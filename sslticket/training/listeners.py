@@ -4,6 +4,7 @@ import os
 import socket
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ class StatusFile(Listener):
         if time.monotonic() - self._last < _EVERY:
             return
         self._last = time.monotonic()
-        Status(
+        now = Status(
             task=look.task,
             step=look.step,
             steps=look.steps,
@@ -39,7 +40,9 @@ class StatusFile(Listener):
             host=socket.gethostname(),
             pid=os.getpid(),
             time=time.time(),
-        ).write(self._path)
+        )
+        with suppress(OSError):  # a disk that is full may have room again before there is anything to keep
+            now.write(self._path)
 
     def measured(self, samples: int, values: Mapping[str, float]) -> None:
         """See the base class."""
@@ -47,7 +50,8 @@ class StatusFile(Listener):
 
     def close(self) -> None:
         """See the base class."""
-        self._path.unlink(missing_ok=True)
+        with suppress(OSError):
+            self._path.unlink(missing_ok=True)
 
 
 class TensorBoard(Listener):

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from sslticket import processes
 from sslticket.data.loader import Batch
 from sslticket.data.opening import Source
 from sslticket.data.order import Labelled, Order
@@ -249,7 +250,7 @@ class Room:
                 size = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
             except (ValueError, OSError):
                 return None
-            return cls("this machine", size // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+            return cls("this machine", size // processes.local_world())
         if device.type != "cuda":
             return None
         free, _ = torch.cuda.mem_get_info(device)

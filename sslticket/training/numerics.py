@@ -1,6 +1,5 @@
 """How numbers are computed: fast by default on a GPU, exact on request, and always exact elsewhere."""
 
-import os
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -9,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from sslticket import processes
+from sslticket import processes, surroundings
 from sslticket.machine import Machine
 from sslticket.masking import gate
 from sslticket.recipe import Precision, Recipe
@@ -34,12 +33,14 @@ class Numerics:
         tf32: what stays float32 in products is rounded to TF32, and cuDNN takes the fastest of its algorithms.
         channels_last: images and weights lie in memory in NHWC order.
         compiled: network, heads and slow copies run as torch.compile makes them; None where that pays.
+        outside: variables of the environment that change rounding, as "NAME=value", see `sslticket.surroundings`.
     """
 
     precision: Precision
     tf32: bool = False
     channels_last: bool = False
     compiled: bool | None = False
+    outside: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, machine: Machine, precision: Precision | None) -> "Numerics":
@@ -48,13 +49,18 @@ class Numerics:
         Args:
             machine: whose `exact`, `channels_last` and `compile` are asked.
             precision: as given; None for the device's own.
+
+        Raises:
+            BadInput: if a variable of the environment would act against these settings.
         """
+        surroundings.check()
         fast = _device() == "cuda" and not machine.exact
         return cls(
             precision=("bf16" if fast and _knows_bfloat16() else "fp32") if precision is None else precision,
             tf32=fast,
             channels_last=fast if machine.channels_last is None else machine.channels_last,
             compiled=(None if fast else False) if machine.compile is None else machine.compile,
+            outside=surroundings.told(_device()),
         )
 
     def over(self, steps: int, *, size: int, steady: bool, ghost_batch: int | None) -> "Numerics":
@@ -71,17 +77,17 @@ class Numerics:
         return replace(self, compiled=pays) if self.compiled is None else self
 
     def apply(self) -> None:
-        """Set what torch keeps for the whole process; on a CPU there is nothing to set.
+        """Set what torch keeps for the whole process.
 
-        An exact workbench puts back what a fast one in the same process has set, and torch's own default, by which
-        cuDNN's convolutions are in TF32.
+        An exact workbench puts back what a fast one in the same process has set, what a variable of the environment
+        asks for, and torch's own default, by which cuDNN's convolutions are in TF32.
         """
-        if _device() != "cuda":
-            return
         with warnings.catch_warnings():
             # Some versions advise other settings, of which torch.compile then says that they cannot be read.
             warnings.simplefilter("ignore")
             torch.set_float32_matmul_precision("high" if self.tf32 else "highest")
+            if _device() != "cuda":
+                return
             torch.backends.cudnn.allow_tf32 = self.tf32
         torch.backends.cudnn.benchmark = self.tf32
 
@@ -93,7 +99,8 @@ class Numerics:
     def __str__(self) -> str:
         """In words for rows and people, such as "bf16 tf32 channels-last compiled"; of a CPU's default "fp32"."""
         words = {"tf32": self.tf32, "channels-last": self.channels_last, "compiled": self.compiled}
-        return " ".join([self.precision, *(word for word, holds in words.items() if holds)])
+        outside = (word for word in self.outside if self.compiled or not surroundings.of_compiled(word))
+        return " ".join([self.precision, *(word for word, holds in words.items() if holds), *outside])
 
 
 def computed(row: Mapping[str, Any]) -> str:
@@ -132,9 +139,8 @@ def _stacks(module: nn.Module) -> Iterator[nn.Module]:
 
 
 def _device() -> str:
-    """The type of the device that accelerate will choose."""
-    told = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes", "on", "y", "t")
-    if told or not torch.accelerator.is_available():
+    """The type of the device that is computed on."""
+    if surroundings.cpu_only() or not torch.accelerator.is_available():
         return "cpu"
     found = torch.accelerator.current_accelerator()
     return "cpu" if found is None else found.type

@@ -8,6 +8,10 @@ from dataclasses import dataclass
 from types import TracebackType
 
 from tqdm import tqdm
+from tqdm.utils import disp_len, disp_trim
+
+from sslticket.escaping import terminal
+from sslticket.processes import stopping
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,30 +52,74 @@ class Listener:
         """The training has ended, in whatever way."""
 
 
+class _Bar(tqdm):  # type: ignore[type-arg]  # it is generic for type checkers only
+    """tqdm's bar with the loss at the left, and without what the terminal has no columns for.
+
+    Attributes:
+        task: what is trained.
+        step: and where it is.
+        loss: the latest.
+        probed: the latest of the probe.
+    """
+
+    task, step, loss, probed = "", "", "", ""
+
+    def __str__(self) -> str:
+        """The line, at most as wide as the terminal."""
+        told = dict(self.format_dict)
+        # In the last column some terminals begin a new line.
+        width = told["ncols"] - 1 if told["ncols"] else None
+        for head in dict.fromkeys((self._head(self.task, self.probed), self._head(self.task, ""))):
+            for tail in _TAILS:
+                told |= {"prefix": head, "ncols": None, "bar_format": tail.replace("{bar}", "")}
+                least = disp_len(self.format_meter(**told)) + _LEAST * ("{bar}" in tail)
+                if width is None or least <= width:
+                    return self.format_meter(**told | {"ncols": width, "bar_format": tail}).removeprefix(
+                        ": "
+                    )  # before any task
+        assert width is not None
+        rest = next((each for each in (self._head("", ""), self.loss) if disp_len(each) <= width), "")
+        return f"{disp_trim(self.task, max(0, width - disp_len(rest) - 1))} {rest}".strip()
+
+    def _head(self, task: str, probed: str) -> str:
+        place = f"{task} {self.step}".strip()
+        return ", ".join(filter(None, (place, self.loss, probed)))
+
+
+_TAILS = (
+    "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}]",
+    "{desc}: {percentage:3.0f}%|{bar}| [{elapsed}<{remaining}, {rate_noinv_fmt}]",
+    "{desc}: {percentage:3.0f}%|{bar}| [{elapsed}<{remaining}]",
+    "{desc}: {percentage:3.0f}% [<{remaining}]",
+    "{desc}: {percentage:3.0f}%",
+    "{desc}",
+)
+"""What follows the loss, as far as there is room. tqdm's own would turn a slow rate into seconds a sample."""
+_LEAST = 4  # columns of a bar that is worth being drawn
+
+
 class Progress:
     """One bar over all the samples of a search or a matrix of evaluations; silent on all processes but the first."""
 
     def __init__(self, samples: int, *, done: int = 0, show: bool = True) -> None:
         # On a terminal the bar is redrawn in place; in a log file each redraw is a line, so one every half minute.
         interval = 0.2 if sys.stderr.isatty() else 30.0
-        self._bar = tqdm(
+        self._bar = _Bar(
             total=samples,
             initial=done,
             unit=" samples",
             unit_scale=True,
-            # tqdm's own format would turn a slow rate into seconds a sample.
-            bar_format="{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, "
-            "{rate_noinv_fmt}{postfix}]",
             dynamic_ncols=True,
             mininterval=interval,
             maxinterval=max(interval, 10.0),
             disable=not show,
             file=sys.stderr,
         )
-        self._task, self._steps, self._probed = "", 0, ""
+        self._task, self._steps = "", 0
         self._step, self._samples, self._batch, self._left = 0, 0, 0, samples - done
         self._fresh, self._since = 0, time.monotonic()
         self._listeners: tuple[Listener, ...] = ()
+        stopping.working(self._place)
 
     @contextmanager
     def heard_by(self, *listeners: Listener) -> Iterator[None]:
@@ -84,9 +132,16 @@ class Progress:
             for listener in listeners:
                 listener.close()
 
+    def _place(self) -> str:
+        """Where the training is, for who stops it."""
+        step = f" at step {self._step:,} of {self._steps:,}" if self._step else ""
+        return f"in {self._task}{step}" if self._task else ""
+
     def task(self, name: str, steps: int) -> None:
         """Say what is being trained and over how many steps."""
-        self._task, self._steps, self._probed = name, steps, ""
+        self._step = 0
+        self._task, self._steps = terminal(name), steps
+        self._bar.task, self._bar.step, self._bar.loss, self._bar.probed = self._task, "", "", ""
         self._fresh, self._since = 0, time.monotonic()
 
     def remaining(self, samples: int) -> None:
@@ -98,12 +153,12 @@ class Progress:
         """One step of `samples` images is done."""
         self._step, self._samples = step, step * samples
         self._fresh, self._left = self._fresh + samples, self._left - samples
-        self._bar.set_description_str(f"{self._task} step {step}/{self._steps}", refresh=False)
+        self._bar.step = f"step {step}/{self._steps}"
         self._bar.update(samples)
 
     def loss(self, value: float, lr: float) -> None:
         """The latest loss, and the learning rate with which it came."""
-        self._bar.set_postfix_str(f"loss {value:.4g}{self._probed}", refresh=False)
+        self._bar.loss = f"loss {value:.4g}"
         if not self._listeners:
             return
         now = time.monotonic()
@@ -124,7 +179,7 @@ class Progress:
 
     def probe(self, accuracy: float) -> None:
         """The latest accuracy of the nearest-neighbour probe, a fraction."""
-        self._probed = f", nearest neighbours {accuracy:.1%}"
+        self._bar.probed = f"nearest neighbours {accuracy:.1%}"
         self.measured({"probe": accuracy})
 
     def measured(self, values: Mapping[str, float]) -> None:
@@ -136,7 +191,7 @@ class Progress:
     def note(self, text: str) -> None:
         """A line above the bar."""
         if not self._bar.disable:
-            self._bar.write(text, file=sys.stderr)
+            self._bar.write(terminal(text), file=sys.stderr)
 
     def __enter__(self) -> "Progress":
         return self

@@ -3,7 +3,7 @@
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -20,7 +20,7 @@ from accelerate.utils import (
     gather_object,
 )
 
-from sslticket import processes
+from sslticket import processes, surroundings
 from sslticket.data.loader import Loader
 from sslticket.data.opening import Source, loader
 from sslticket.data.order import Labelled, Order
@@ -86,11 +86,12 @@ class Workbench:
         try:
             # Left to itself, accelerate would run launched CPU processes side by side, each on its own.
             processes.assemble()
-            accelerator = Accelerator(
-                mixed_precision=_MIXED[numerics.precision],
-                cpu=not torch.accelerator.is_available(),
-                kwargs_handlers=_together(machine),
-            )
+            with _hidden():
+                accelerator = Accelerator(
+                    mixed_precision=_MIXED[numerics.precision],
+                    cpu=surroundings.cpu_only() or not torch.accelerator.is_available(),
+                    kwargs_handlers=_together(machine),
+                )
         except ValueError as error:
             raise BadInput(
                 f"--precision {numerics.precision} does not work here: {str(error).splitlines()[0]}"
@@ -239,7 +240,8 @@ class Workbench:
         with warnings.catch_warnings():
             # Newer torch has another name for it, which older ones and accelerate do not know.
             warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
-            wrapped: torch.nn.Module = self.accelerator.prepare_model(net)
+            with _hidden():
+                wrapped: torch.nn.Module = self.accelerator.prepare_model(net)
         try:
             yield wrapped
         finally:
@@ -359,6 +361,11 @@ class Workbench:
             named = getattr(torch.get_device_module(device), "get_device_name", None)
             name = named(device) if named is not None else device.type
         return f"{processes} x {name}" if processes > 1 else name
+
+
+def _hidden() -> AbstractContextManager[None]:
+    """While this lasts, accelerate sees of the environment what we have not decided."""
+    return surroundings.hidden(processes.world() == 1 and not torch.distributed.is_initialized())
 
 
 def _together(machine: Machine) -> list[KwargsHandler]:

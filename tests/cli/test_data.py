@@ -77,7 +77,7 @@ def test_every_bad_image_and_every_strange_class_is_named(
     assert "train: 30 images of 30 classes, 1 to 1 each; published are 1,281,167 images of 1,000 classes" in found
     assert "train: 30 images decoded, 2 cannot be read" in found
     assert f"{paths[3]}: the file is empty" in found
-    assert f"{paths[8]}: truncated, damaged or no image that DALI can read" in found
+    assert [line for line in found if line.startswith(f"{paths[8]}: image file is truncated")]
     with pytest.raises(BadInput):
         sslticket("data", "verify", "imagenet", "--data-root", tmp_path, "--decode", "2")
     assert not [line for line in problems(capsys) if "cannot be read" in line]

@@ -1,13 +1,16 @@
 """What a recipe's command line accepts, resolves and refuses, in this process; exit codes are in test_exit.py."""
 
-from dataclasses import fields
+import re
+from dataclasses import field, fields, make_dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from sslticket.cli import recipe as command
 from sslticket.errors import BadInput
+from sslticket.fit import LARS, Adam, Fit, Optimizer, RMSprop
 from sslticket.machine import Machine
+from sslticket.objectives.rotnet import RotNet
 from sslticket.recipe import Data, family, search_name, settings
 from sslticket.search.ranked import Ranked
 from sslticket.training.numerics import resolved
@@ -139,8 +142,17 @@ def test_a_search_is_named_by_itself_and_by_its_criterion(search: dict[str, obje
         (["--dataset", "digts"], r"unknown dataset 'digts'; did you mean digits"),
         (["--subset", "0"], r"give --subset in \(0, 1\]"),
         (["--subset", "1.5"], r"give --subset in \(0, 1\]"),
-        (["--subset", "0.001"], r"--subset"),
-        (["--subset", "ten"], r"argument --subset: invalid float value: 'ten'"),
+        (["--subset", "0.001", "--subset-by", "classes"], r"--subset 0.001 by classes leaves none"),
+        (["--shots", "0"], r"--shots must be at least 1"),
+        (["--subset", "ten"], r"argument --subset: must be a number such as 0.1 or 10%, got 'ten'"),
+        (["--subset", "ten%"], r"argument --subset: must be a number such as 0.1 or 10%, got 'ten%'"),
+        (["--lr", "inf"], r"argument --lr: must be a number .* got 'inf'"),
+        (["--epochs", "90"], r"unknown flag '--epochs'; .* --length 90ep"),
+        (
+            ["/data/imagenet"],
+            r"unexpected argument '/data/imagenet'; if images lie there, write --data-root /data/imagenet",
+        ),
+        (["lr=0.1"], r"unexpected argument 'lr=0.1'; write --lr 0.1"),
         (["--subset-by", "colour"], r"invalid choice: 'colour'"),
         (["--length", "ninety"], r"write it like 90ep"),
         (["--length", "6it", "--rewind", "6it"], r"not longer than the rewind point"),
@@ -209,3 +221,95 @@ def test_the_next_step_after_one_half_is_the_other(
     assert "--protocol cifar10b --part '6 each' --controls random" in capsys.readouterr().out
     with pytest.raises(BadInput, match="--half"):
         run("supervised_digits", "--half", "c")
+
+
+def test_a_batch_alone_scales_the_rate_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--dry-run", "--dataset", "digits", "--image-size", "32", "--model", "conv3"]
+    words += ["--length", "40it", "--levels", "1"]
+    run("rotnet_resnet50", *words, "--batch-size", 16, "--out", tmp_path)
+    printed = capsys.readouterr()
+    assert "note: lr 1.0 scaled to 0.0104 for --batch-size 16 (give --lr to choose)" in printed.err.splitlines()
+    assert re.search(r"^lr +0\.0104$", printed.out, re.MULTILINE)
+    run("rotnet_resnet50", *words, "--batch-size", 16, "--lr", 1.0, "--out", tmp_path)
+    assert "scaled" not in capsys.readouterr().err
+    run("rotnet_digits", "--dry-run", "--batch-size", 32, "--out", tmp_path)
+    told = capsys.readouterr().err
+    assert "note: Adam's lr 0.003 stays with --batch-size 32 (give --lr to choose)" in told.splitlines()
+
+
+def test_the_key_holds_the_rate_that_a_batch_has_scaled() -> None:
+    base = load("rotnet_resnet50")
+    scaled = command.resolve(base, {"batch_size": 16})
+    assert scaled.fit.optimizer.lr == 0.0104
+    assert scaled.key == command.resolve(base, {"batch_size": 16, "lr": 0.0104}).key
+    assert scaled.key != command.resolve(base, {"batch_size": 16, "lr": 1.0}).key
+    assert command.resolve(base, {"batch_size": base.fit.batch_size}) == base
+
+
+def test_other_rates_of_a_curve_and_of_biases_scale_with_it_and_those_given_stay() -> None:
+    base = load("barlowtwins_resnet50")
+    fit, scaled = base.fit, command.resolve(base, {"batch_size": base.fit.batch_size // 8}).fit
+    assert isinstance(fit.optimizer, LARS)
+    assert isinstance(scaled.optimizer, LARS)
+    rates = [
+        (fit.optimizer.lr, fit.optimizer.bias_lr, fit.last_lr),
+        (scaled.optimizer.lr, scaled.optimizer.bias_lr, scaled.last_lr),
+    ]
+    assert rates[1] == pytest.approx([each / 8 for each in rates[0]], rel=0.005)
+    given = command.resolve(base, {"batch_size": 256, "bias_lr": 0.5}).fit.optimizer
+    assert isinstance(given, LARS)
+    assert given.bias_lr == 0.5
+
+
+@pytest.mark.parametrize("optimizer", [Adam(lr=0.1), RMSprop(lr=0.1)])
+def test_rates_of_steps_that_do_not_grow_with_the_gradient_stay(optimizer: Optimizer) -> None:
+    fit = Fit(length="4it", batch_size=64, optimizer=optimizer)
+    assert fit.rescaled(8) == fit
+
+
+@pytest.mark.parametrize("text", ["0.1", "10%", "10 %", " 10% ", "1e-1", ".1", "1e1%", "10.00%"])
+def test_a_percentage_is_the_fraction_and_has_its_key(text: str) -> None:
+    base = load("rotnet_resnet50")
+    for flag in ("subset", "labels", "shuffle-labels", "rate"):
+        given = vars(command._parser(base).parse_args([f"--{flag}", text]))
+        recipe = command.resolve(base, given)
+        assert recipe.key == command.resolve(base, {flag.replace("-", "_"): 0.1}).key
+
+
+@pytest.mark.parametrize(
+    ("percentage", "fraction"), [("33.3%", 0.333), ("0.7%", 0.007), ("2.9%", 0.029), ("100%", 1.0)]
+)
+def test_a_percentage_is_what_one_would_write_without(percentage: str, fraction: float) -> None:
+    assert command._parser(load("rotnet_digits")).parse_args(["--subset", percentage]).subset == fraction
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "value", "told"),
+    [
+        (
+            "rate",
+            float,
+            0.5,
+            r"\.Mine and IMP have a field 'rate' each, and --rate must be of one; rename the field of .*\.Mine$",
+        ),
+        ("seed", int, 3, r"Recipe and .*\.Mine have a field 'seed' each, and --seed must be of one"),
+        ("threads", int, 3, r"\.Mine and Machine have a field 'threads' each"),
+        ("fit", float, 0.5, r"Recipe and .*\.Mine have a field 'fit' each"),
+        ("no_exact", bool, True, r"\.Mine and Machine have a field 'no_exact' each"),
+        ("out", str, "here", r"\.Mine has a field 'out', and --out is a flag of the command; rename the field$"),
+        ("dry_run", dict, {}, r"\.Mine has a field 'dry_run', and --dry-run is a flag of the command"),
+        ("help", str, "none", r"\.Mine has a field 'help', and --help is a flag of the command"),
+    ],
+)
+def test_two_fields_of_one_name_are_one_clear_error(name: str, kind: type, value: object, told: str) -> None:
+    mine = make_dataclass("Mine", [(name, kind, field(default_factory=lambda: value))], bases=(RotNet,), frozen=True)
+    mine.__module__ = "theirs"
+    theirs = replace(load("rotnet_resnet50"), objective=mine())
+    with pytest.raises(BadInput, match=told):
+        command._run(theirs, ["--dry-run"])
+
+
+def test_a_field_of_a_name_that_nobody_else_has_is_a_flag() -> None:
+    mine = make_dataclass("Mine", [("views_apart", int, field(default=3))], bases=(RotNet,), frozen=True)
+    parsed = command._parser(replace(load("rotnet_resnet50"), objective=mine())).parse_args(["--views-apart", "4"])
+    assert parsed.views_apart == 4

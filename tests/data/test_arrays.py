@@ -216,3 +216,33 @@ def test_a_gzipped_file_is_not_unpacked_beyond_what_its_header_says(tmp_path: Pa
     (tmp_path / "images.gz").write_bytes(gzip.compress(head[:4] + bytes([255] * 12)))
     with refused("images.gz", "4294967295 x 4294967295 x 4294967295"):
         read_idx(tmp_path / "images.gz", tmp_path / "labels", 10)
+
+
+def test_pickles_of_odd_values_are_named(tmp_path: Path, refused: Refused) -> None:
+    folder = write_cifar10(tmp_path / "cifar-10-batches-py")
+    flat = IMAGES[:2].transpose(0, 3, 1, 2).reshape(2, -1)
+    for labels in ([[3], [8, 1]], np.array(3), [[3, 8]], {3: 8}, None):
+        write_pickle(folder / "data_batch_1", {b"data": flat, b"labels": labels, b"\xff\xfe": 0, (1, 2): 0})
+        with refused(str(folder / "data_batch_1"), "no CIFAR file"):
+            open_split("cifar10", "train", tmp_path)
+    for names in ([], [1, 2], [["a"]], "abc"):
+        write_pickle(folder / "batches.meta", {b"label_names": names})
+        with refused(str(folder / "batches.meta"), "label_names"):
+            open_split("cifar10", "train", tmp_path)
+
+
+def test_damaged_files_of_the_binary_version_are_named(tmp_path: Path, refused: Refused) -> None:
+    names = tmp_path / "batches.meta.txt"
+    names.write_text("\n".join("abcdefghij"))
+    test = tmp_path / "test_batch.bin"
+    for content, words in (
+        (b"", "holds 0 bytes"),
+        (bytes(3072), "3,072 bytes, which is no whole number of images of 3,073"),
+        (bytes([10]) + bytes(3072), "gives image 0 the label 10"),
+    ):
+        test.write_bytes(content)
+        with refused(str(test), words, "download it again"):
+            open_split("cifar10", "eval", tmp_path)
+    names.unlink()
+    with refused(str(names), "No such file"):
+        open_split("cifar10", "eval", tmp_path)

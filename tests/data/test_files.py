@@ -148,8 +148,12 @@ def test_bad_images_are_named_and_left_out(spoilt: Path, caplog: pytest.LogCaptu
     images = photos(spoilt, IMAGENET.eval)
     rows = torch.cat([batch.row for batch in images.once()]).tolist()
     assert rows == [row for row in range(30) if row not in (3, 8, 15, 20)]
-    damaged = "truncated, damaged or no image that DALI can read"
-    assert kinds(images) == [(3, damaged), (8, "the file is empty"), (15, damaged), (20, damaged)]
+    assert kinds(images) == [
+        (3, "image file is truncated (2 bytes not processed)"),
+        (8, "the file is empty"),
+        (15, "not an image, or damaged at its start"),
+        (20, "a GIF, which is not read; convert it to PNG"),
+    ]
     assert len(caplog.messages) == 4
     assert all(name in caplog.text for name in images.bad)
     again = torch.cat([batch.row for batch in images.once()]).tolist()

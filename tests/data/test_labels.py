@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from sslticket.data import labels
-from tests.data.test_manifest import Refused, files, manifest
+from tests.data.test_manifest import files, manifest
 
 
 def test_shuffled_labels_keep_every_class_s_count_and_forget_the_images() -> None:
@@ -47,9 +47,10 @@ def test_two_streams_are_the_labelled_images_and_then_all_without_labels() -> No
     assert both.classes == whole.classes
 
 
-def test_a_labelled_share_that_leaves_a_class_without_labels_is_refused(refused: Refused) -> None:
-    with refused("--labels 0.1", "'n001'", "it has 4 images", "give at least --labels 0.125"):
-        manifest(30, 4).stratified(0.1, 0, "--labels")
+def test_a_labelled_share_knows_at_least_one_image_of_each_class(caplog: pytest.LogCaptureFixture) -> None:
+    known = manifest(30, 4).stratified(0.1, 0, "--labels")
+    assert manifest(30, 4).at(known).counts().tolist() == [3, 1]
+    assert caplog.messages == ["--labels 0.1 of imagenet rounds to no image in 1 of 2 classes, which keep one each"]
 
 
 def test_a_thinned_set_is_spread_over_the_classes() -> None:

@@ -128,13 +128,41 @@ def test_fractions_out_of_range_are_refused(fraction: float, refused: Refused) -
         manifest(3, 2).subset(fraction, seed=0)
 
 
-def test_an_emptied_class_is_named_with_the_fraction_that_would_do(refused: Refused) -> None:
-    whole = manifest(300, 13)
-    with refused("'n001'", "13 images", "--subset 0.0385", "--subset-by classes"):
-        whole.subset(0.03, seed=0)
-    assert whole.subset(0.0385, seed=0).counts().tolist() == [12, 1]
+def test_a_class_too_small_for_the_fraction_keeps_one_image_and_that_is_told(
+    refused: Refused, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = manifest(300, 13, 16, 17)
+    assert whole.subset(0.03, seed=0).counts().tolist() == [9, 1, 1, 1]
+    assert caplog.messages == ["--subset 0.03 of imagenet rounds to no image in 2 of 4 classes, which keep one each"]
+    assert files(whole.subset(0.03, seed=0)) < files(whole.subset(0.1, seed=0)) < files(whole.subset(0.5, seed=0))
+    caplog.clear()
+    assert whole.subset(0.0385, seed=0).counts().tolist() == [12, 1, 1, 1]
+    assert not caplog.messages
+    with refused("no images of class 'n001'", "--subset 0.5"):
+        manifest(3, 0).subset(0.5, seed=0)
     with refused("none of the 2 classes", "--subset 0.25"):
-        whole.subset(0.2, "classes", seed=0)
+        manifest(300, 13).subset(0.2, "classes", seed=0)
+
+
+def test_shots_are_so_many_of_each_class_and_lie_within_subsets_and_more_shots(
+    refused: Refused, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = manifest(300, 200, 100, 7)
+    one, five, ten = (whole.shots(count, seed=3) for count in (1, 5, 10))
+    assert [part.counts().tolist() for part in (one, five, ten)] == [[1] * 4, [5] * 4, [10, 10, 10, 7]]
+    assert files(one) < files(five) < files(ten) < files(whole)
+    assert caplog.messages == [
+        "1 of 4 classes of imagenet have fewer than the 10 images of --shots and keep all of theirs"
+    ]
+    assert files(five) < files(manifest(300, 200, 100, 50).subset(0.1, seed=3)) | files(five.of_classes(["n003"]))
+    assert files(manifest(50, 50).shots(5, seed=3)) == files(manifest(50, 50).subset(0.1, seed=3))
+    assert files(five) != files(whole.shots(5, seed=4))
+    mixed = replace(whole, frame=whole.frame.sample(frac=1, random_state=0))
+    assert files(mixed.shots(5, seed=3)) == files(five)
+    with refused("0 images of each class", "--shots"):
+        whole.shots(0, seed=3)
+    with refused("no images of class 'n001'", "--shots 2"):
+        manifest(3, 0).shots(2, seed=3)
 
 
 def test_a_published_list_takes_bare_names_and_paths(tmp_path: Path, refused: Refused) -> None:

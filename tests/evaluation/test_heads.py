@@ -136,6 +136,13 @@ def test_shuffled_labels_and_fewer_classes_are_other_tasks(tmp_path: Path) -> No
         assert heads(tasks.matrix(paths(run), [], [SHORT], [0])) == [("ticket", "new")]
 
 
+@pytest.mark.parametrize(("classes", "shared"), [(10, True), (4, False)])
+def test_a_list_of_classes_makes_another_task(classes: int, shared: bool) -> None:
+    data = {"dataset": "digits", "half": None, "subset": 1.0, "subset_by": "samples", "subset_list": "few.txt"}
+    header = {"recipe": {"data": data}, "head": ["weight"], "provenance": {"classes": classes}}
+    assert tasks.shares_task(header, SHORT) == shared
+
+
 def test_what_is_trained_is_what_the_row_says(labels: Path, started: list[tuple[Net, int, int]]) -> None:
     ticket, initial = Ticket.load(paths(labels)[0]), Ticket.load(labels / INITIAL)
     rows = measured(tasks.matrix(paths(labels), ["reset", "permuted"], [SHORT], [0], ["own", "new"]))

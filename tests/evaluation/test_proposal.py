@@ -76,7 +76,7 @@ def test_a_search_with_labels_and_settings_of_nobody_proposes_its_own() -> None:
     assert name_after("supervised_vgg19_cifar10", dataset="svhn_extra") == "own"
 
 
-@pytest.mark.parametrize("change", [{"subset": 0.5}, {"shuffle_labels": 0.5}])
+@pytest.mark.parametrize("change", [{"subset": 0.5}, {"shots": 5}, {"shuffle_labels": 0.5}])
 def test_a_search_with_few_or_false_labels_proposes_all_true_ones(change: dict[str, object]) -> None:
     assert name_after("supervised_resnet18_cifar10", lr=0.5, **change) == "cifar10"
     assert name_after("supervised_resnet18_cifar10", lr=0.5) == "own"

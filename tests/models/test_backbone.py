@@ -33,6 +33,30 @@ def test_without_auxiliary_heads_or_classification_layer() -> None:
     assert set(backbone.state_dict()) == {key for key in whole if not key.startswith(("fc.", "aux"))}
 
 
+@pytest.mark.parametrize(
+    ("name", "bare"),
+    [
+        ("resnet50.a1_in1k", "resnet50"),
+        ("resnet50.", "resnet50"),
+        ("vit_small_patch16_224.augreg_in21k", "vit_small_patch16_224"),
+        ("vit_base_patch16_224_in21k", "vit_base_patch16_224"),  # an older name of timm's for such weights
+        ("hf_hub:timm/resnet50.a1_in1k", "resnet50"),
+        ("hf-hub:user/their_own", "the name of a network, such as resnet50"),
+        ("timm/resnet18.a1_in1k", "resnet18"),
+        ("local-dir:/data/resnet34", "resnet34"),
+        ("runs/model.pth", "the name of a network, such as resnet50"),
+        ("ResNet50_Weights.IMAGENET1K_V2", "resnet50"),
+        ("Swin_T_Weights", "swin_t"),
+    ],
+)
+def test_a_name_of_trained_weights_is_refused_with_the_name_of_its_network(name: str, bare: str) -> None:
+    with pytest.raises(BadInput) as raised:
+        models.build(name, image_size=32)
+    told = str(raised.value)
+    assert told.startswith(f"{name!r} stands for trained weights, and tickets are searched from a random init")
+    assert told.endswith(f"; give --model {bare}")
+
+
 @pytest.mark.parametrize("name", ["resnet18", "resnet20", "vgg19", "conv3", "lenet300", "alexnet"])
 def test_grey_images(name: str) -> None:
     backbone = models.build(name, channels=1, image_size=64)

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from sslticket import report
+from tests.payloads import PAYLOADS
 from tests.report import analysed, conditions
 from tests.report.chromium import Chromium, Page
 
@@ -336,3 +337,16 @@ def test_verdicts_of_six_searches_are_told_with_their_corrected_p(browser, told)
     items = page.ask("[...document.querySelectorAll('.findings li')].map(each => each.innerText)")
     assert len(items) == 4
     assert all("p = 0.011 corrected for 5 densities; 6 searches against 6" in each for each in items)
+
+
+def test_no_word_of_a_strangers_rows_runs_in_the_page(browser: Chromium, searched, score, tmp_path: Path) -> None:
+    texts = [words for words in PAYLOADS if words and "\ud800" not in words]
+    rows = [score(run=words, objective=words, command=words, commit=words, top1=0.4) for words in texts]
+    (tmp_path / "rows").mkdir()
+    (tmp_path / "rows/all.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*searched, *rows]))
+    page = browser.page(report.write([tmp_path], tmp_path / "report.html").html)
+    page.ask("[...document.querySelectorAll('#numbers tbody button')].forEach(each => each.click())")
+    assert page.ask("typeof window.pwned") == "undefined"
+    assert page.ask("document.querySelectorAll('img, iframe, form, main a').length") == 0
+    assert page.complaints() == []
+    assert len(page.requests()) == 1

@@ -30,6 +30,12 @@ def test_how_a_share_was_drawn_is_named() -> None:
     assert names(*rows) == ["rotnet 10%", "rotnet 10% at random", "rotnet 10% of classes"]
 
 
+def test_shots_are_named_where_a_share_would_be() -> None:
+    rows = found("a"), found("b", shots=1), found("c", shots=5), found("d", shots=5, rewind="0it")
+    told = ["rotnet", "rotnet 1 shot", "rotnet 5 shots (rewind 1ep)", "rotnet 5 shots (rewind 0it)"]
+    assert names(*rows) == told
+
+
 def test_searches_are_named_throughout_a_network_that_has_several() -> None:
     rows = found("a"), found("b", search="OneShot SNIP"), found("c", objective="supervised"), found("d", model="vgg")
     assert names(*rows) == ["rotnet (IMP)", "rotnet (OneShot SNIP)", "supervised (IMP)", "rotnet"]

@@ -62,6 +62,13 @@ def test_search_cost_adds_up_the_levels(page):
     assert f"rotnet-1 100% of digits 1 3 \N{EN DASH} 5,120 40 10 s 0 {measures}" in words
 
 
+def test_a_search_of_shots_says_how_many(runs, level, score, tmp_path):
+    told = {"search": "IMP", "settings": {"shots": 5}}
+    page = report.write([runs(level(**told), score(**told))], tmp_path / "report.html").html.read_text("utf-8")
+    assert "5 images a class of digits" in page
+    assert "rotnet 5 shots" in page
+
+
 def test_every_number_says_how_it_was_made(page):
     text = Seen(page.read_text("utf-8")).text
     for fact in ("sslticket evaluate runs", "0123abc", "8d3f", "torch 2.11", "cpu"):

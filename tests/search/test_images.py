@@ -54,13 +54,14 @@ def test_classes_without_images_are_named_before_training(tmp_path: Path, caplog
     "data",
     [
         Data(dataset="digits", half="b", subset=0.3),
+        Data(dataset="digits", half="a", shots=3),
         Data(dataset="digits", subset=0.4, subset_by="classes"),
         Data(dataset="digits", half="a", subset=0.1, subset_by="random"),
         pytest.param(
             Data(dataset="digits", shuffle_labels=1.0), marks=pytest.mark.xfail(raises=AssertionError, strict=True)
         ),
     ],
-    ids=["samples of a half", "classes", "images at random", "other labels are other data"],
+    ids=["samples of a half", "shots of a half", "classes", "images at random", "other labels are other data"],
 )
 def test_the_images_are_found_again_from_the_ticket_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: Data
@@ -99,6 +100,23 @@ def test_a_ticket_tells_its_half_and_another_seed_changes_nothing_about_it(tmp_p
     assert b.half is not None
     assert b.half["hash"] != found["half"]["hash"]
     assert not set(b.source.manifest.items) & set(planned.images.source.manifest.items)
+
+
+def test_shots_take_the_place_of_a_share_and_only_then_change_the_key() -> None:
+    plain, few = recipe(), recipe(data=Data(dataset="digits", shots=3, labels=0.1))
+    assert "shots" not in plain.to_dict()["data"]
+    images = Images.of(replace(few, objective=RotNet()), Machine())
+    assert images.true.manifest.counts().tolist() == [3] * 10
+    assert np.count_nonzero(images.source.manifest.labels >= 0) == 10, "at least one label of each class is known"
+    assert few.key != replace(few, data=replace(few.data, shots=4)).key
+
+
+@pytest.mark.parametrize("other", [{"subset": 0.1}, {"subset_by": "classes"}, {"subset_list": Path("list.txt")}])
+def test_shots_and_another_choice_of_images_are_refused(other: dict[str, Any]) -> None:
+    with pytest.raises(BadInput, match="--shots"):
+        Data(dataset="digits", shots=3, **other)
+    with pytest.raises(BadInput, match="--shots must be at least 1"):
+        Data(dataset="digits", shots=0)
 
 
 @pytest.mark.parametrize("bad", [{"labels": 0.0}, {"labels": 1.5}, {"shuffle_labels": -0.1}, {"shuffle_labels": 2.0}])

@@ -19,6 +19,7 @@ from tests.sharing.conftest import made
         ({"subset_by": "random"}, {}, "cifar10, 0.1 of the images, drawn without their labels: 5,000 images", None),
         ({"part": "few"}, {"dataset": "cifar10[few]"}, "cifar10[few], 0.1 of the samples: 5,000 images", None),
         ({"subset": 1.0, "subset_list": "/home/me/1percent.txt"}, {}, "cifar10, the images in 1percent.txt: 5", None),
+        ({"subset": 1.0, "shots": 5}, {}, "cifar10, 5 of each class: 5,000 images", None),
         ({"subset": 1.0, "labels": 0.1}, {}, "cifar10: 5,000 images", "known of 0.1 of each class's images"),
         ({"labels_list": "lists/10.txt"}, {}, "cifar10, 0.1 of", "known of the images in 10.txt"),
         ({"shuffle_labels": 0.5}, {"permutation": {"hash": "ff20"}}, "cifar10, 0.1", "0.5 of them permuted"),

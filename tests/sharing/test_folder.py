@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import socket
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,8 @@ import yaml
 from safetensors.torch import load_file
 from torch import nn
 
-from sslticket.errors import BadInput
+from sslticket.errors import BadInput, Unwritten
 from sslticket.files import write_row
-from sslticket.sharing import card
 from sslticket.sharing.export import export
 from sslticket.ticket import Ticket
 from tests.sharing.conftest import made
@@ -146,6 +146,7 @@ def test_what_is_there_is_never_replaced(file: Path, tmp_path: Path, monkeypatch
     folder = tmp_path / "out"
     folder.mkdir()
     export(file, folder)
+    (folder / "README.md").write_text("my own words")
     before = {path: path.read_bytes() for path in folder.iterdir()}
     with pytest.raises(BadInput, match="is there already and not empty; delete it or give another name"):
         export(file, folder)
@@ -168,12 +169,41 @@ def test_a_failed_export_leaves_nothing(file: Path, tmp_path: Path, monkeypatch:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("sslticket.sharing.export.write_json", full)
-    with pytest.raises(BadInput, match=r"cannot be written \(No space left on device\); give another place"):
+    with pytest.raises(Unwritten, match="No space left on device") as refused:
         export(file, tmp_path / "out")
+    assert refused.value.filename == str(tmp_path / "out"), "and not a temporary one's"
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "taken").write_text("a file")
-    with pytest.raises(BadInput, match="cannot be written"):
+    with pytest.raises(Unwritten) as refused:
         export(file, tmp_path / "taken" / "out")
+    assert refused.value.filename == str(tmp_path / "taken" / "out")
+
+
+@pytest.mark.parametrize("left", [{"README.md"}, {"ticket.safetensors", "config.json"}, None], ids=str)
+def test_an_export_that_was_killed_is_finished_by_the_same_command(
+    file: Path, tmp_path: Path, left: set[str] | None
+) -> None:
+    folder = tmp_path / "out"
+    export(file, folder)
+    whole = {path.name: path.read_bytes() for path in folder.iterdir()}
+    remains = tmp_path / f".out.{socket.gethostname()}.{2**30}.part"  # no system has so many processes
+    shutil.copytree(folder, remains)
+    for name in whole.keys() - (whole.keys() if left is None else left):
+        (folder / name).unlink()
+    export(file, folder)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == whole
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+@pytest.mark.parametrize("name", ["out.safetensors", "out.pth"])
+def test_a_state_that_was_written_is_no_hindrance_to_the_same_command(file: Path, tmp_path: Path, name: str) -> None:
+    export(file, tmp_path / name)
+    before = (tmp_path / name).stat()
+    export(file, tmp_path / name)
+    assert (tmp_path / name).stat() == before
+    with pytest.raises(BadInput, match="is there already; delete it"):
+        export(file, tmp_path / name, layout="prune")
+    assert (tmp_path / name).stat() == before
 
 
 def test_only_the_ticket_decides(file: Path, tmp_path: Path) -> None:
@@ -201,7 +231,3 @@ def test_a_ticket_that_tells_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="does not tell where it is from") as caught:
         export(tmp_path / "ticket.safetensors", tmp_path / "out")
     assert "\n" not in str(caught.value)
-
-
-def test_names_in_a_card_are_text() -> None:
-    assert card._cell("<b>|x\ny") == "&lt;b>\\|x y"

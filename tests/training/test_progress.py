@@ -125,3 +125,34 @@ def test_tensorboards_files_hold_each_value_against_the_samples_seen(
     assert samples == 1800
     assert 0 < top1 <= 1
     assert all(math.isfinite(value) for _, value in scalars["samples a second"])
+
+
+LONG = "cifar10-imagenet level-03.ticket preserved seed 0"
+
+
+@pytest.mark.parametrize(
+    ("columns", "task", "line"),
+    [
+        (120, "level 12/21", "level 12/21 step 123/456, loss 2.303, nearest neighbours 12.3%:"),
+        (80, "level 12/21", "level 12/21 step 123/456, loss 2.303, nearest neighbours 12.3%:"),
+        (80, LONG, f"{LONG} step 123/456, loss 2.303"),
+        (40, "level 12/21", "level 12/21 step 123/456, loss 2.303"),
+        (40, LONG, "cifar10-imagen step 123/456, loss 2.303"),
+        (20, LONG, "cifar10- loss 2.303"),
+        (4, LONG, "ci"),
+        (80, "evil\x1b[2J\nname", "evil\\x1b[2J\\nname step 123/456, loss 2.303"),
+    ],
+)
+def test_the_bar_shows_the_loss_within_the_terminals_columns(
+    columns: int, task: str, line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tqdm.std._screen_shape_wrapper", lambda: lambda file: (columns, 24))
+    monkeypatch.delenv("COLUMNS", raising=False)
+    with Progress(10_000) as progress:
+        progress.task(task, 456)
+        progress.advance(123, 64)
+        progress.loss(2.30259, 0.1)
+        progress.probe(0.123)
+        shown = str(progress._bar)
+    assert shown.startswith(line)
+    assert len(shown) < columns

@@ -1,0 +1,80 @@
+"""Tiny-ImageNet's tree: images in a folder of their class's folder, evaluation images with a list of their classes."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from sslticket.data.opening import open_split
+
+Refused = Callable[..., AbstractContextManager[None]]
+
+FISH, SHARK = "n01440764", "n01484850"
+
+
+def picture(path: Path, shade: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (64, 64), (shade, 0, 0)).save(path, "PNG")
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    for number, wnid in enumerate((FISH, SHARK)):
+        picture(tmp_path / f"train/{wnid}/images/{wnid}_0.JPEG", 10 + number)
+        picture(tmp_path / f"val/images/val_{number}.JPEG", 20 + number)
+    (tmp_path / "val/val_annotations.txt").write_text(
+        f"val_1.JPEG\t{FISH}\t0\t0\t9\t9\nval_0.JPEG\t{SHARK}\t0\t0\t9\t9\n"
+    )
+    return tmp_path
+
+
+def shown(root: Path, split: str) -> dict[int, str]:
+    """The class of each image, by its shade."""
+    source = open_split("tiny_imagenet", split, root)
+    classes = [source.manifest.classes[label] for label in source.manifest.labels]
+    shades = [int(source.images[item, 0, 0, 0]) for item in source.manifest.items]
+    return dict(zip(shades, classes, strict=True))
+
+
+def test_evaluation_images_have_the_classes_of_the_list(root: Path) -> None:
+    assert shown(root, "train") == {10: FISH, 11: SHARK}
+    assert shown(root, "eval") == {20: SHARK, 21: FISH}
+    (root / "val/images/val_0.JPEG").unlink()
+    assert shown(root, "eval") == {21: FISH}
+
+
+def test_sorted_into_class_folders_they_have_the_same(root: Path) -> None:
+    for number, wnid in ((0, SHARK), (1, FISH)):
+        (root / f"val/{wnid}/images").mkdir(parents=True)
+        (root / f"val/images/val_{number}.JPEG").rename(root / f"val/{wnid}/images/val_{number}.JPEG")
+    (root / "val/images").rmdir()
+    assert shown(root, "eval") == {20: SHARK, 21: FISH}
+    for number, wnid in ((0, SHARK), (1, FISH)):
+        (root / f"val/{wnid}/images/val_{number}.JPEG").rename(root / f"val/{wnid}/val_{number}.JPEG")
+        (root / f"val/{wnid}/images").rmdir()
+    assert shown(root, "eval") == {20: SHARK, 21: FISH}
+
+
+def test_what_has_no_class_is_refused(root: Path, refused: Refused) -> None:
+    annotations = root / "val/val_annotations.txt"
+    picture(root / "val/images/preview.JPEG", 99)
+    with refused(str(annotations), "does not tell what preview.JPEG shows"):
+        open_split("tiny_imagenet", "eval", root)
+    (root / "val/images/preview.JPEG").unlink()
+    for line in ("val_0.JPEG", f"val_0.JPEG\t{FISH}"):  # the second contradicts the first of its name
+        annotations.write_text(f"val_0.JPEG\t{SHARK}\nval_1.JPEG\t{FISH}\n{line}\n")
+        with refused(str(annotations), "line 3", "does not tell one class"):
+            open_split("tiny_imagenet", "eval", root)
+    annotations.write_text("val_0.JPEG\tn99999999\nval_1.JPEG\tn01440764\n")
+    with refused(str(root / "val"), "'n99999999'"):
+        open_split("tiny_imagenet", "eval", root)
+    (root / f"train/{FISH}/images/{FISH}_0.JPEG").unlink()
+    with refused(str(root / f"train/{FISH}/images"), "has no images"):
+        open_split("tiny_imagenet", "train", root)
+
+
+def test_what_lies_among_the_images_is_told(root: Path) -> None:
+    (root / f"train/{FISH}/images/notes.txt").write_text("no image")
+    assert open_split("tiny_imagenet", "train", root).left_out == (f"{FISH}/images/notes.txt",)

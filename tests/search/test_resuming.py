@@ -1,0 +1,101 @@
+"""A run that goes on with other code, versions or numbers says so, and its rows tell which level had which."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from sslticket import origin
+from sslticket.analysis.analyse import analyse
+from sslticket.analysis.magnitudes import Magnitudes
+from sslticket.evaluation import tasks
+from sslticket.evaluation.evaluate import evaluate
+from sslticket.evaluation.protocols import Protocol
+from sslticket.fit import SGD, Fit
+from sslticket.machine import Machine
+from sslticket.search.imp import IMP
+from sslticket.training.workbench import Workbench
+from tests.runs import recipe, search
+
+
+def rewritten(path: Path, **changes: object) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | changes) + "\n", encoding="utf-8")
+
+
+@pytest.fixture
+def found(tmp_path: Path) -> Path:
+    """The folder of a search of three levels whose last two tickets are gone."""
+    folder = search(tmp_path, recipe(search=IMP(levels=3, rate=0.5, rewind="2it"))).folder
+    for level in (2, 3):
+        folder.ticket(level).unlink()
+    return folder.path
+
+
+def said(capsys: pytest.CaptureFixture[str]) -> str:
+    return next((line for line in capsys.readouterr().err.splitlines() if "goes on otherwise" in line), "")
+
+
+def test_a_search_that_goes_on_with_the_same_says_nothing(found: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    search(found.parent)
+    assert said(capsys) == ""
+
+
+def test_a_search_that_goes_on_with_another_commit_torch_and_threads_says_which_levels_had_which(
+    found: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = origin.versions()
+    for level in (0, 1):
+        rewritten(
+            found / "rows" / f"search.level-0{level}.jsonl", commit="0123456789ab", versions=now | {"torch": "2.0.1"}
+        )
+    rewritten(found / "rows" / "search.level-01.jsonl", device="cpu, 64 threads")
+    capsys.readouterr()
+    search(found.parent)
+    code = f"commit 0123456789ab (now {origin.commit()})"
+    torch = f"torch 2.0.1 (now {now['torch']})"
+    assert f"level 0 with {code}, {torch}; level 1 with {code}, device cpu, 64 threads (now cpu, " in said(capsys)
+    rows = [json.loads((found / "rows" / f"search.level-0{level}.jsonl").read_text()) for level in range(4)]
+    assert [row["versions"]["torch"] for row in rows] == ["2.0.1", "2.0.1", now["torch"], now["torch"]]
+
+
+def test_a_search_that_goes_on_with_files_that_are_not_committed_says_so(
+    found: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rewritten(found / "recipe.json", code="00ff00ff00ff00ff")
+    capsys.readouterr()
+    search(found.parent)
+    assert f"other code or another recipe file (hash 00ff00ff00ff00ff, now {origin.code()})" in said(capsys)
+
+
+def test_a_search_that_is_finished_says_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = search(tmp_path).folder
+    rewritten(folder.row(0), commit="0123456789ab")
+    capsys.readouterr()
+    search(tmp_path)
+    assert said(capsys) == ""
+
+
+def test_rows_of_other_versions_that_stay_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = search(tmp_path, recipe(search=IMP(levels=1, rate=0.5, rewind="2it"))).folder
+    short = Protocol(name="short", dataset="digits", fit=Fit(length="4it", batch_size=32, optimizer=SGD(lr=0.1)))
+    matrix = tasks.matrix(tasks.tickets([folder.path], tasks.Levels((0,))), [], [short], [0], ["new"])
+    bench = Workbench.on(Machine(), "fp32")
+    for do, file in (
+        (lambda: list(evaluate(matrix, bench)), matrix[0].row),
+        (lambda: list(analyse(Magnitudes(), matrix, bench)), Magnitudes().row_file(matrix[0])),
+    ):
+        do()
+        rewritten(file, commit="0123456789ab", versions=origin.versions() | {"timm": "1.0.1"})
+        capsys.readouterr()
+        assert do() == []
+        told = capsys.readouterr().err
+        assert "rows that are there stay, though measured otherwise: 1 with commit 0123456789ab (now" in told
+        assert f"timm 1.0.1 (now {origin.versions()['timm']})" in told
+
+
+def test_what_nobody_knows_is_no_difference() -> None:
+    now = {"commit": "abc", "versions": {"torch": "2.11.0"}, "numerics": "fp32"}
+    assert origin.differences({"commit": "", "versions": {"torch": "2.11.0"}}, now) == ""
+    assert origin.differences({}, now) == ""
+    assert origin.differences({"versions": {"torch": "2.11.0", "timm": "1.0"}}, now) == "timm 1.0 (now none)"

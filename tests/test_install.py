@@ -1,0 +1,43 @@
+"""What an installation from the clone looks like from the folder that holds the clone."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+BUILD = "import sys, setuptools.build_meta as backend; backend.{hook}(sys.argv[1])"
+USE = "import site, sys; site.addsitedir(sys.argv[1]); from sslticket import BadInput, __file__; print(__file__)"
+
+
+def run(folder: Path, *words: str) -> str:
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run([sys.executable, *words], cwd=folder, env=kept, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize("hook", ["build_editable", "build_wheel"])
+def test_the_folder_that_holds_the_clone_does_not_hide_the_package(tmp_path: Path, hook: str) -> None:
+    setuptools = pytest.importorskip("setuptools", minversion="77")
+    assert setuptools.__file__
+    clone, site = tmp_path / "sslticket", tmp_path / "site"
+    clone.mkdir()
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, clone)
+    for name in ("__init__.py", "errors.py"):
+        (clone / "sslticket").mkdir(exist_ok=True)
+        shutil.copy(ROOT / "sslticket" / name, clone / "sslticket")
+    (clone / "benchmarks").mkdir()
+    (clone / "benchmarks" / "other.py").touch()
+    run(clone, "-c", BUILD.format(hook=hook), str(tmp_path))
+    (wheel,) = tmp_path.glob("*.whl")
+    shutil.unpack_archive(wheel, site, "zip")
+    assert not (site / "benchmarks").exists()
+    # Without -S the interpreter's own installation of the package, if there is one, would be asked first.
+    found = run(tmp_path, "-S", "-c", USE, str(site))
+    home = clone if hook == "build_editable" else site
+    assert Path(found) == home / "sslticket" / "__init__.py"
