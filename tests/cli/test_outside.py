@@ -75,6 +75,7 @@ def test_libraries_that_tell_of_the_system_in_words_are_understood() -> None:
     assert str(outside(RuntimeError("can't start new thread"))).startswith("the system has no more processes")
     assert str(outside(OSError("cannot identify image file"))).startswith("cannot identify image file; ")
     assert "set PYTHONUTF8=1" in str(outside(UnicodeDecodeError("ascii", b"\xc3", 0, 1, "ordinal not in range")))
+    assert "set HOME" in str(outside(RuntimeError("Could not determine home directory.")))
     assert outside(RuntimeError("shapes differ")) is None
     assert outside(KeyError("x")) is None
 
