@@ -40,9 +40,17 @@ def rows(folders: Sequence[Path]) -> pd.DataFrame:
     found = [row for file in sorted(files) if not file.name.startswith(".") for row in _read(file)]
     if not found:
         raise nothing(folders)
-    frame = pd.DataFrame(found, columns=schema.COLUMNS)
+    frame = pd.DataFrame(list(map(_as_text, found)), columns=schema.COLUMNS)
     order = ["run", "kind", "protocol", "level", "control", "seed", "search_seed", "ticket_hash", "other_hash"]
     return frame.sort_values(order, kind="stable", ignore_index=True)
+
+
+def _as_text(row: dict[str, Any]) -> dict[str, Any]:
+    """A row whose names pandas takes: bytes of a file's name that were no letters are written as their numbers."""
+    return {
+        name: value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
+        for name, value in row.items()
+    }
 
 
 def _read(file: Path) -> Iterator[dict[str, Any]]:
@@ -97,7 +105,7 @@ def export(folders: Sequence[Path], output: Path) -> Exported:
     frame = flat(found)
     with written_whole(output) as temporary:
         if output.suffix == ".csv":
-            frame.to_csv(temporary, index=False, lineterminator="\n")
+            frame.to_csv(temporary, index=False, lineterminator="\n", errors="backslashreplace")
         else:
             frame.to_parquet(temporary, index=False, engine="pyarrow")
     return Exported(len(frame), tuple(notes.of(found)))
