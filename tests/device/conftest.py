@@ -28,7 +28,9 @@ def device(monkeypatch: pytest.MonkeyPatch) -> Device:
     def make(self: Accelerator, *args: Any, mixed_precision: str = "no", **kwargs: Any) -> None:
         # accelerate knows float16 on devices of its own list alone, and its scaler for CUDA.
         half = mixed_precision == "fp16"
-        made(self, *args, mixed_precision="no" if half else mixed_precision, **kwargs)
+        # Here, since the variable is one of those that accelerate is not shown.
+        with mock.patch.dict("os.environ", ACCELERATE_TORCH_DEVICE=pretend.NAME):
+            made(self, *args, mixed_precision="no" if half else mixed_precision, **kwargs)
         if half:
             self.state._mixed_precision, self.native_amp = "fp16", True
             self.scaler = torch.amp.GradScaler(pretend.NAME)
@@ -38,7 +40,6 @@ def device(monkeypatch: pytest.MonkeyPatch) -> Device:
         # Accelerate keeps the first device that it was given.
         AcceleratorState._reset_state(reset_partial_state=True)
         with (
-            mock.patch.dict("os.environ", ACCELERATE_TORCH_DEVICE=pretend.NAME),
             mock.patch.object(Accelerator, "__init__", make),
             pretend.Pretend() as there,
         ):
