@@ -2,18 +2,22 @@
 
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from sslticket.data.devkit import Devkit
+from sslticket.data.folders import Listing
 from sslticket.data.layouts import Ilsvrc
 from sslticket.errors import BadInput
 from sslticket.files import read_bytes
 
+_CLASSES, _IMAGES = 1_000, 50_000  # of ImageNet's evaluation images (Russakovsky et al. 2015, Table 2)
 _LARGEST = 1 << 28  # bytes of a list; that of the training images has 40 MB
 _OFFICIAL = re.compile(r"ILSVRC2012_val_(\d{8})(?:_(n\d{8}))?(?=$|[^\w])", re.IGNORECASE)
-_WNID = re.compile(r"\bn\d{8}\b")
+WNID = re.compile(r"\bn\d{8}\b")
+"""A class's name: its number in WordNet."""
+
 
 # A line of each holds an image's name and its class: Kaggle's table, the script that sorts the images into class
 # folders, and Caffe's list, whose classes are numbers unless somebody wrote their names.
@@ -54,8 +58,7 @@ class Truth:
             BadInput: naming the file, if it is damaged or tells numbers without the classes that they stand for.
         """
         if kit := Devkit.of(folder, layout):
-            told = {place: kit.wnids[number] for place, number in enumerate(kit.truth, 1)}
-            return cls(kit.place, told, tuple(sorted(kit.wnids.values())))
+            return cls._by_line(kit.place, [kit.wnids[number] for number in kit.truth], kit.wnids.values())
         homes = [folder, *(folder / name for name in layout.lists)]
         if folder.name in ("ILSVRC", "CLS-LOC"):  # Kaggle's tables lie beside ILSVRC/Data/CLS-LOC
             homes += folder.absolute().parents[:3]
@@ -64,9 +67,32 @@ class Truth:
                 return cls(path, told, tuple(sorted(set(told.values()))))
         for path in (home / _SYNSETS for home in homes):
             if path.is_file():
-                told = dict(enumerate(_first_words(path), 1))
-                return cls(path, told, tuple(sorted(set(told.values()))))
+                return cls._by_line(path, _first_words(path))
         return None
+
+    @classmethod
+    def _by_line(cls, place: Path, wnids: list[str], known: Iterable[str] = ()) -> "Truth":
+        """Of a file whose line n is about image n: with a line lost, all that follow would be other images'."""
+        classes = tuple(sorted({*known, *wnids}))
+        if len(classes) == _CLASSES and len(wnids) != _IMAGES:
+            raise BadInput(
+                f"{place} tells what {len(wnids):,} evaluation images show, and there are {_IMAGES:,}; get it again"
+            )
+        return cls(place, dict(enumerate(wnids, 1)), classes)
+
+    def check(self, found: Listing) -> None:
+        """Raise `BadInput` if an evaluation image lies in the folder of another class than its number tells.
+
+        Folders whose names are no numbers of WordNet are of one's own choice.
+        """
+        for file, label in zip(found.files, found.labels.tolist(), strict=True):
+            folder, known = found.classes[label], official(file)
+            told = self.wnids.get(known[0], folder) if known and WNID.fullmatch(folder) else folder
+            if told != folder:
+                raise BadInput(
+                    f"{found.root / file} is of class {told}, as {self.place} tells; sort the images anew, or take "
+                    "away what is wrong"
+                )
 
     def wnid(self, name: str, number: int) -> str:
         """The class of an image.
@@ -86,11 +112,11 @@ def _pairs(path: Path, homes: list[Path]) -> dict[int, str]:
     """Classes by the images' numbers, from a file whose lines hold a name and a class; other lines tell nothing."""
     told: dict[int, str] = {}
     order: list[str] = []
-    for count, line in enumerate(_lines(path), 1):
+    for count, line in enumerate(map(str.strip, _text(path).splitlines()), 1):
         found = re.search(_OFFICIAL.pattern, line, re.IGNORECASE)
         if not found:
             continue
-        named = set(_WNID.findall(line.replace(found[0], " "))) | {found[2]} - {None}
+        named = set(WNID.findall(line.replace(found[0], " "))) | {found[2]} - {None}
         number = re.search(r"[\s,](\d+)$", line)
         if not named and number:
             order = order or _order(path, homes)
@@ -118,18 +144,18 @@ def _order(path: Path, homes: list[Path]) -> list[str]:
 
 def _first_words(path: Path) -> list[str]:
     """The class that each line of a file begins with."""
-    words = [line.split()[0] for line in _lines(path)]
-    if strange := next((word for word in words if not _WNID.fullmatch(word)), None if words else "nothing"):
+    # A line's number is what it is about, so none within may be empty.
+    words = [(line.split() or [""])[0] for line in _text(path).rstrip().splitlines()]
+    strange = next((word for word in words if not WNID.fullmatch(word)), None if words else "nothing")
+    if strange is not None:
         raise BadInput(f"{path} holds {strange[:40]!r} where a class such as n01440764 belongs; get it again")
     return words
 
 
-def _lines(path: Path) -> Iterator[str]:
-    """A text file's lines that are not empty."""
+def _text(path: Path) -> str:
     try:
-        text = read_bytes(path, _LARGEST).decode("utf-8-sig")
+        return read_bytes(path, _LARGEST).decode("utf-8-sig")
     except OSError as error:
         raise BadInput(f"cannot read {path}: {error.strerror}") from error
     except UnicodeDecodeError:
         raise BadInput(f"{path} is no text file; get it again") from None
-    return (line.strip() for line in text.splitlines() if line.strip())

@@ -77,6 +77,7 @@ def test_lists_of_other_things_are_named(tmp_path: Path, refused: Refused) -> No
     for content, words in (
         (b"n01440764\nsalmon\n", "'salmon' where a class such as n01440764 belongs"),
         (b"", "'nothing'"),
+        (b"n01440764\n\nn01484850\n", "holds '' where"),  # what follows would be other images' classes
         (b"\xff\xfe\x00", "is no text file"),
     ):
         labels.write_bytes(content)
@@ -88,6 +89,18 @@ def test_lists_of_other_things_are_named(tmp_path: Path, refused: Refused) -> No
     assert truth.wnid("a", 2) == SHARK
     with refused(str(labels), "what 2 evaluation images show, and not what it.JPEG does"):
         truth.wnid("it.JPEG", 3)
+
+
+def test_a_file_whose_lines_are_numbered_must_have_all_of_them(tmp_path: Path, refused: Refused) -> None:
+    labels = tmp_path / "imagenet_2012_validation_synset_labels.txt"
+    wnids = [f"n{place % 1_000:08d}\n" for place in range(50_000)]
+    labels.write_text("".join(wnids))
+    truth = Truth.of(tmp_path, Ilsvrc())
+    assert truth is not None
+    assert truth.wnid("a", 50_000) == "n00000999"
+    labels.write_text("".join(wnids[:7] + wnids[8:]))
+    with refused(str(labels), "what 49,999 evaluation images show, and there are 50,000"):
+        Truth.of(tmp_path, Ilsvrc())
 
 
 def test_without_any_list_nothing_is_told(tmp_path: Path) -> None:
