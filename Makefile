@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # Threads that wait without spinning: where other work shares the cores, spinning ones are many times slower.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo test check bench bench-gpu pictures clean
+.PHONY: demo test check fuzz bench bench-gpu pictures clean
 
 # Six searches of each kind, for a verdict is about searches and needs as many. Labels and RotNet run side by side, and so do
 # two evaluations that share the rows; what the second of two prints is in a file. The demonstration's net is tiny: a second
@@ -34,6 +34,10 @@ check: .venv/installed
 	ruff check .
 	ruff format --check .
 	mypy
+
+# Hours; it goes on where fuzz.log ends.
+fuzz: .venv/installed
+	python -W ignore -m tests.fuzz.run
 
 bench: .venv/installed
 	python benchmarks/bench.py

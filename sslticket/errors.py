@@ -124,6 +124,8 @@ def outside(error: BaseException, place: str = "another place") -> str | None:
     """
     if isinstance(error, UnicodeError):
         return f"{one_line(error)}; save what is read as UTF-8, or set PYTHONUTF8=1"
+    if "determine home directory" in str(error):  # in a container, for one, a user may have no name either
+        return "this user has no home folder; set HOME, or set SSLTICKET_CACHE and SSLTICKET_DATA to folders"
     number = system_error(error)
     if number is None and not isinstance(error, OSError):
         return None

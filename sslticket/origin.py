@@ -59,7 +59,8 @@ def command() -> str:
     """The command line of this process, as one could type it again; paths below the working folder are relative."""
     script = Path(sys.argv[0])
     name = script.name if os.access(script, os.X_OK) else os.path.relpath(script)
-    return shlex.join([name, *sys.argv[1:]])
+    # Bytes that the locale made no letters of are UTF-8 as a rule; what is none would keep rows out of tables.
+    return shlex.join([name, *sys.argv[1:]]).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def differences(told: Mapping[str, Any], now: Mapping[str, Any]) -> str:

@@ -230,3 +230,15 @@ def test_a_ticket_is_one_short_line_wherever_it_is_shown() -> None:
     told = Ticket(found.mask, found.weights, 1, {"model": "a\x1b"}, {"dataset": "digits", "objective": "rotnet\n"})
     assert repr(told).startswith("<Ticket a\\x1b on digits by rotnet\\n, level 1, ")
     assert repr(Ticket(found.mask, found.weights, 1, {}, {})).startswith("<Ticket level 1, ")
+
+
+def test_torchs_own_removal_leaves_a_plain_network_too() -> None:
+    found = ticket("conv3")
+    model = found.apply(drawn("conv3", 1))
+    for module in list(model.modules()):
+        if parametrize.is_parametrized(module):
+            parametrize.remove_parametrizations(module, "weight", leave_parametrized=True)
+    assert set(model.state_dict()) == set(drawn("conv3").state_dict())
+    model.load_state_dict(drawn("conv3", 2).state_dict())
+    weight = next(iter(found.mask))
+    assert torch.equal(model.state_dict()[weight], drawn("conv3", 2).state_dict()[weight]), "nothing is pruned any more"

@@ -1,4 +1,5 @@
 import json
+import math
 import struct
 from pathlib import Path
 
@@ -130,6 +131,22 @@ DAMAGE = (
     lambda header, tensors: header.pop("order"),
     lambda header, tensors: header.pop("layers"),
     lambda header, tensors: header.__setitem__("recipe", 5),
+    lambda header, tensors: header.__setitem__("level", -1),
+    lambda header, tensors: header.__setitem__("level", True),
+    lambda header, tensors: header.__setitem__("level", 2.0),
+    lambda header, tensors: header.__setitem__("level", 10**30),
+    lambda header, tensors: header.__setitem__("density", 1),
+    lambda header, tensors: header.__setitem__("further", 1),
+    lambda header, tensors: header["recipe"].__setitem__("model", ["resnet20"]),
+    lambda header, tensors: header["provenance"].__setitem__("seed", "0"),
+    lambda header, tensors: header["order"].append(header["order"][0]),
+    lambda header, tensors: header["layers"]["conv1.weight"].__setitem__("shape", []),
+    lambda header, tensors: header["layers"]["conv1.weight"].__setitem__("shape", [16, 3, 3, True]),
+    lambda header, tensors: header["layers"]["conv1.weight"].__setitem__("shape", [-16, -3, 3, 3]),
+    lambda header, tensors: header["layers"]["conv1.weight"].__setitem__("kept", 43.0),
+    lambda header, tensors: tensors.__setitem__("mask/conv1.weight", tensors["mask/conv1.weight"][None]),
+    lambda header, tensors: tensors[KEPT].__setitem__(3, math.nan),
+    lambda header, tensors: tensors["whole/bn1.running_var"].__setitem__(0, math.inf),
 )
 
 
@@ -205,3 +222,58 @@ def test_a_ticket_without_a_head_is_the_file_that_it_was_before_heads_were_kept(
     for name in ("whole", "plain"):
         again = {"whole": "again", "plain": "plain-again"}[name]
         assert (tmp_path / f"{name}.safetensors").read_bytes() == (tmp_path / f"{again}.safetensors").read_bytes()
+
+
+def test_a_weight_that_is_no_number_is_named_with_its_layer(tmp_path: Path) -> None:
+    path = tmp_path / "ticket.safetensors"
+    make().save(path)
+    rewritten(path, lambda header, tensors: tensors[KEPT].__setitem__(3, math.nan), rehash=True)
+    with pytest.raises(BadInput, match=r"kept/conv1\.weight holds a weight that is not finite"):
+        Ticket.load(path)
+
+
+@pytest.mark.parametrize("kind", [torch.complex64, torch.float8_e4m3fn, torch.uint16])
+def test_weights_of_types_that_networks_do_not_have_are_refused(tmp_path: Path, kind: torch.dtype) -> None:
+    path = tmp_path / "ticket.safetensors"
+    make().save(path)
+    rewritten(path, lambda header, tensors: tensors.__setitem__(KEPT, tensors[KEPT].to(kind)))
+    with pytest.raises(BadInput, match=r"no whole safetensors file \(.*\); copy it anew"):
+        Ticket.load(path)
+
+
+def test_a_small_file_cannot_ask_for_memory(tmp_path: Path) -> None:
+    """A layer that lost every weight takes no byte, so that no byte tells how large it is."""
+    path, alive = tmp_path / "ticket.safetensors", torch.ones(3, 2, dtype=torch.bool)
+    weights = {"a": torch.ones(3, 2), "b": torch.ones(4, 2)}
+    told = {"level": 1, "recipe": {}, "provenance": {}}
+    Ticket.make(Mask({"a": alive, "b": torch.zeros(4, 2, dtype=torch.bool)}), weights, **told).save(path)
+    assert Ticket.load(path).mask.density == 6 / 14
+
+    def grow(side: int) -> object:
+        def change(header: dict[str, object], tensors: object) -> None:
+            header["layers"]["b"]["shape"] = [side, 2]  # type: ignore[index]
+            header["density"] = 6 / (6 + 2 * side)
+
+        return change
+
+    rewritten(path, grow(500_000), rehash=True)
+    assert Ticket.load(path).mask["b"].numel() == 10**6
+    rewritten(path, grow(10**9), rehash=True)
+    with pytest.raises(BadInput, match=r"b has the shape \[1000000000, 2\], of which such a file has no weights"):
+        Ticket.load(path)
+
+
+def test_a_mask_in_its_longer_coding_is_refused(tmp_path: Path) -> None:
+    """The hash is over the bytes, so one ticket must have one coding."""
+    path, alive = tmp_path / "ticket.safetensors", torch.zeros(400, dtype=torch.bool)
+    alive[7] = True
+    Ticket.make(Mask({"a": alive}), {"a": torch.ones(400)}, level=1, recipe={}, provenance={}).save(path)
+
+    def lengthen(header: dict[str, object], tensors: dict[str, torch.Tensor]) -> None:
+        header["layers"]["a"]["coding"] = "bits"  # type: ignore[index]
+        tensors["mask/a"] = torch.zeros(50, dtype=torch.uint8)
+        tensors["mask/a"][0] = 1
+
+    rewritten(path, lengthen, rehash=True)
+    with pytest.raises(BadInput, match="of which gaps would tell in fewer"):
+        Ticket.load(path)

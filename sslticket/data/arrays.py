@@ -62,6 +62,10 @@ def _cifar_part(path: Path, label_key: str, classes: int) -> tuple[np.ndarray, n
     data, labels = content.get("data"), content.get(label_key)
     # Not of words: the longest would decide on the memory of each.
     plain = isinstance(labels, list) and all(isinstance(label, (int, float)) for label in labels)
+    if isinstance(labels, list) and not plain:
+        raise BadInput(
+            f"{path} has labels that are no numbers; it needs whole numbers to {classes - 1}; download it again"
+        )
     numbers = np.array(labels if plain or isinstance(labels, np.ndarray) else [])
     pixels, count = (data, len(numbers)) if numbers.ndim == 1 else (None, 0)
     if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.shape != (count, 3 * 32 * 32):

@@ -16,7 +16,7 @@ PARQUET = (
 _UNZIPPED, _UNPACKED = "python -m zipfile -e {file} {folder}", "tar -xf {file} -C {folder}"
 # A class's archive goes when it is unpacked, so the same command goes on after an interruption.
 _CLASSES = (
-    'for f in {above}/n*.tar; do d={folder}/train/$(basename "$f" .tar); mkdir -p "$d" && tar -xf "$f" -C "$d" '
+    'for f in {above}/n[0-9]*.tar; do d={folder}/train/$(basename "$f" .tar); mkdir -p "$d" && tar -xf "$f" -C "$d" '
     '&& rm "$f" || break; done'
 )
 _SORTED = (
@@ -41,6 +41,7 @@ class Cure:
         command: what to type; `{file}` is the file found, `{above}` its folder, `{folder}` the data set's.
         advice: what to do where no command can.
         done: patterns that show that the command was typed before.
+        needs: patterns of which one has to be there too, where the form alone says little.
     """
 
     sets: tuple[str, ...]
@@ -49,6 +50,7 @@ class Cure:
     command: str = ""
     advice: str = ""
     done: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ("*",)
 
 
 CURES = (
@@ -66,18 +68,19 @@ CURES = (
     ),
     Cure(
         ("imagenet",),
-        ("train/n*.tar", "ILSVRC2012_img_train/n*.tar", "n*.tar"),
+        ("train/n[0-9]*.tar", "ILSVRC2012_img_train/n[0-9]*.tar", "n[0-9]*.tar"),
         "the archives of single classes",
         _CLASSES,
     ),
     Cure(("imagenet",), ("imagenet-object-localization-challenge*.zip",), "Kaggle's archive", _UNZIPPED),
-    Cure(("imagenet",), ("imagenet_object_localization*.tar.gz",), "Kaggle's archive", _UNPACKED),
+    Cure(("imagenet",), ("imagenet_object_localization[0-9]*.tar.gz",), "Kaggle's archive", _UNPACKED),
     Cure(
         ("imagenet",),
         ("meta.bin",),
         "torchvision's file of the classes, a pickle that is not opened",
         _SYNSETS,
         done=("imagenet_2012_*.txt",),
+        needs=("ILSVRC2012_img_val.tar", "val/ILSVRC2012_val_*"),
     ),
     Cure(
         ("imagenet",),
@@ -148,17 +151,23 @@ def cured(dataset: Dataset, folders: Iterable[Path]) -> str | None:
     """What a form is that lies in one of the folders and is not read, and what to type; None where there is none."""
     for folder in folders:
         for cure in CURES:
-            if (cure.sets and dataset.name not in cure.sets) or any(any(folder.glob(done)) for done in cure.done):
+            if cure.sets and dataset.name not in cure.sets:
                 continue
-            file = next((path for pattern in cure.files for path in sorted(folder.glob(pattern))), None)
-            if file is not None:
-                whole = folder.absolute()
-                found = {"file": file, "above": file.parent, "folder": folder}
-                found["unpacked"] = whole.with_name(f"{whole.name}-unpacked")
-                quoted = {name: shlex.quote(str(place)) for name, place in found.items()}
-                say = (cure.command or cure.advice).format(name=dataset.name, home=dataset.home, **quoted)
-                then = f"; then give --data-root {quoted['unpacked']}" if cure.files is PARQUET else ""
-                return (
-                    f"{file} is {cure.what}, which is not read as it is; {'type: ' if cure.command else ''}{say}{then}"
-                )
+            file = next(iter(_first(folder, cure.files)), None)
+            if file is not None and _first(folder, cure.needs) and not _first(folder, cure.done):
+                return _told(cure, dataset, folder, file)
     return None
+
+
+def _first(folder: Path, patterns: Iterable[str]) -> list[Path]:
+    """What fits the first of the patterns that anything fits, sorted."""
+    return next(filter(None, (sorted(folder.glob(pattern)) for pattern in patterns)), [])
+
+
+def _told(cure: Cure, dataset: Dataset, folder: Path, file: Path) -> str:
+    unpacked = folder.absolute().with_name(f"{folder.absolute().name}-unpacked")
+    found = {"file": file, "above": file.parent, "folder": folder, "unpacked": unpacked}
+    quoted = {name: shlex.quote(str(place)) for name, place in found.items()}
+    say = (cure.command or cure.advice).format(name=dataset.name, home=dataset.home, **quoted)
+    then = f"; then give --data-root {quoted['unpacked']}" if cure.files is PARQUET else ""
+    return f"{file} is {cure.what}, which is not read as it is; {'type: ' if cure.command else ''}{say}{then}"

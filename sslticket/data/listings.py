@@ -4,7 +4,6 @@ import hashlib
 import logging
 import os
 import time
-import zipfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,7 +80,7 @@ def _there(path: Path, state: np.ndarray) -> dict[str, np.ndarray] | None:
         with path.open("rb") as file, np.load(file) as content:
             if np.array_equal(content["state"], state):
                 return {name: content[name] for name in content.files if name != "state"}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    except Exception:  # a damaged file can raise nearly anything
         pass  # none yet, or one that is damaged: it is only a copy
     return None
 

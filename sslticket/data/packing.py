@@ -38,11 +38,28 @@ def packed(images: Listing, size: int, channels: int) -> tuple[np.ndarray, dict[
     """
     place = cache_folder() / "packed" / f"{_key(images, size, channels)}.npy"
     notes = place.with_suffix(".json")
-    if not place.exists():
+    shape = (size, size, channels)
+    if (there := _there(images, shape, place, notes)) is None:
         with locked(place):  # one process decodes, for those beside it too
-            if not place.exists():
+            if (there := _there(images, shape, place, notes)) is None:
                 _pack(images, size, channels, place, notes)
-    return np.load(place, mmap_mode="r"), read_json(notes, most=_NOTES)
+                there = _there(images, shape, place, notes)
+    if there is None:
+        raise BadInput(f"{place} is not what was written there; look at the disk, or set SSLTICKET_CACHE to another")
+    return there
+
+
+def _there(
+    images: Listing, shape: tuple[int, int, int], place: Path, notes: Path
+) -> tuple[np.ndarray, dict[str, str]] | None:
+    """What was packed before; None where it was not, or is damaged: it is only a copy."""
+    try:
+        pixels, bad = np.load(place, mmap_mode="r", allow_pickle=False), read_json(notes, most=_NOTES)
+    except Exception:  # a damaged array can raise nearly anything
+        return None
+    told = isinstance(bad, dict) and all(isinstance(reason, str) for reason in bad.values())
+    fits = told and bad.keys() <= set(images.files) and isinstance(pixels, np.ndarray) and pixels.dtype == np.uint8
+    return (pixels, bad) if fits and pixels.shape == (len(images.files) - len(bad), *shape) else None
 
 
 def _pack(images: Listing, size: int, channels: int, place: Path, notes: Path) -> None:

@@ -34,7 +34,8 @@ def read(content: bytes, place: Path) -> dict[str, Any]:
         found = _Machine(content).run()
         if not isinstance(found, dict):
             raise ValueError(f"it holds a {type(found).__name__}, not a dictionary")
-        return {key.decode() if isinstance(key, bytes) else str(key): _plain(value) for key, value in found.items()}
+        named = {key.decode() if isinstance(key, bytes) else str(key): value for key, value in found.items()}
+        return {key: _plain(key, value) for key, value in named.items()}
     # pickletools looks for what is missing in vain, at the end of the file as in the stack.
     except (ValueError, TypeError, LookupError, OverflowError) as error:
         raise BadInput(f"{place} is damaged or no CIFAR file ({one_line(error)}); download it again") from error
@@ -258,13 +259,13 @@ def _told(value: object) -> str:
     return repr(value)[:60] if isinstance(value, (str, bytes, int)) else f"a {type(value).__name__}"
 
 
-def _plain(value: Any) -> Any:
+def _plain(key: str, value: Any) -> Any:
     if isinstance(value, _Array):
         return value.value
     if isinstance(value, list):
         if odd := [each for each in value if type(each) not in (int, float, bool, str, bytes)]:
-            raise ValueError(f"a {type(odd[0]).__name__} within a list")
+            raise ValueError(f"{_told(key)} holds a {type(odd[0]).__name__} within a list")
         return value
     if type(value) in (int, float, bool, str, bytes, type(None), np.ndarray):
         return value
-    raise ValueError(f"a {type(value).__name__} among its values")
+    raise ValueError(f"{_told(key)} is a {type(value).__name__}")

@@ -63,7 +63,7 @@ def _check_told(entry: Dataset, folder: Path, found: Listing) -> None:
 
 def _check_unpacked(root: Path) -> None:
     """Raise `BadInput` if a class's archive lies among the class folders and its own folder is not there."""
-    if packed := next((path for path in sorted(root.glob("n*.tar")) if not (root / path.stem).is_dir()), None):
+    if packed := next((path for path in sorted(root.glob("n[0-9]*.tar")) if not (root / path.stem).is_dir()), None):
         raise BadInput(
             f"{packed} is a class that was not unpacked; type: mkdir {shlex.quote(str(packed.with_suffix('')))} && "
             f"tar -xf {shlex.quote(str(packed))} -C {shlex.quote(str(packed.with_suffix('')))}"

@@ -2,7 +2,7 @@
 
 import re
 import shlex
-from collections.abc import Iterable
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +12,8 @@ from sslticket.data.layouts import Ilsvrc
 from sslticket.errors import BadInput
 from sslticket.files import read_bytes
 
-_CLASSES, _IMAGES = 1_000, 50_000  # of ImageNet's evaluation images (Russakovsky et al. 2015, Table 2)
 _LARGEST = 1 << 28  # bytes of a list; that of the training images has 40 MB
+_CLASSES, _EACH = 1000, 50
 _OFFICIAL = re.compile(r"ILSVRC2012_val_(\d{8})(?:_(n\d{8}))?(?=$|[^\w])", re.IGNORECASE)
 WNID = re.compile(r"\bn\d{8}\b")
 """A class's name: its number in WordNet."""
@@ -58,7 +58,9 @@ class Truth:
             BadInput: naming the file, if it is damaged or tells numbers without the classes that they stand for.
         """
         if kit := Devkit.of(folder, layout):
-            return cls._by_line(kit.place, [kit.wnids[number] for number in kit.truth], kit.wnids.values())
+            told = {place: kit.wnids[number] for place, number in enumerate(kit.truth, 1)}
+            _check_lines(kit.place, told, len(kit.wnids))
+            return cls(kit.place, told, tuple(sorted(kit.wnids.values())))
         homes = [folder, *(folder / name for name in layout.lists)]
         if folder.name in ("ILSVRC", "CLS-LOC"):  # Kaggle's tables lie beside ILSVRC/Data/CLS-LOC
             homes += folder.absolute().parents[:3]
@@ -67,18 +69,10 @@ class Truth:
                 return cls(path, told, tuple(sorted(set(told.values()))))
         for path in (home / _SYNSETS for home in homes):
             if path.is_file():
-                return cls._by_line(path, _first_words(path))
+                told = dict(enumerate(_first_words(path), 1))
+                _check_lines(path, told, len(set(told.values())))
+                return cls(path, told, tuple(sorted(set(told.values()))))
         return None
-
-    @classmethod
-    def _by_line(cls, place: Path, wnids: list[str], known: Iterable[str] = ()) -> "Truth":
-        """Of a file whose line n is about image n: with a line lost, all that follow would be other images'."""
-        classes = tuple(sorted({*known, *wnids}))
-        if len(classes) == _CLASSES and len(wnids) != _IMAGES:
-            raise BadInput(
-                f"{place} tells what {len(wnids):,} evaluation images show, and there are {_IMAGES:,}; get it again"
-            )
-        return cls(place, dict(enumerate(wnids, 1)), classes)
 
     def check(self, found: Listing) -> None:
         """Raise `BadInput` if an evaluation image lies in the folder of another class than its number tells.
@@ -106,6 +100,19 @@ class Truth:
                 "get the whole file, or take the image away"
             )
         return self.wnids[number]
+
+
+def _check_lines(place: Path, told: dict[int, str], classes: int) -> None:
+    """Raise `BadInput` if lines are missing or double where a line's place is all that tells of which image it is.
+
+    Each of the 1,000 classes has 50 evaluation images (Russakovsky et al. 2015, Table 2).
+    """
+    odd = next(((wnid, count) for wnid, count in Counter(told.values()).items() if count != _EACH), None)
+    if classes == _CLASSES and odd:
+        raise BadInput(
+            f"the ground truth in {place} has {odd[1]} images of {odd[0]}, not {_EACH}: lines are missing or double, "
+            "and others tell of other images; download it again"
+        )
 
 
 def _pairs(path: Path, homes: list[Path]) -> dict[int, str]:

@@ -73,10 +73,10 @@ def write(
                 drawn.append(path.with_stem(f"{path.stem}-{len(drawn)}") if path in drawn else path)
                 put(drawn[-1], made)
         if latex:
-            put(latex, text.latex(content.summary).encode())
+            put(latex, text.latex(content.summary).encode(errors="backslashreplace"))
         png = output.with_suffix(".png")
         put(png, _curves(content))
-        put(output, page.render(content).encode())
+        put(output, page.render(content).encode(errors="backslashreplace"))
     return Written(output, png, tuple(drawn), latex, text.terminal(content.summary), content.notes)
 
 

@@ -214,8 +214,7 @@ def wrong(row: Any) -> str | None:
     if lacking := [key for key in wanted if key not in row and key not in optional]:
         return f"lacks {', '.join(lacking)}"
     if odd := [key for key in row if key not in KEYS and key != "kind"]:
-        newer = "; a newer version wrote it: update sslticket, or"
-        return f"has {odd[0][:80]!r}, which this version does not know{newer}"
+        return f"has {odd[0][:80]!r}, which only a newer version can have written (update sslticket)"
     # Those of other kinds too, which older versions wrote: all are columns of one table.
     for key in (key for key in KEYS if key in row):
         types = KEYS[key]

@@ -15,6 +15,7 @@ Every file is renamed into place whole, so a file that is there is finished.
 """
 
 import fcntl
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -43,6 +44,13 @@ class RunFolder:
             raise BadInput(f"{out} is itself the folder of a run; give its parent, --out {out.parent}")
         if out.exists() and not out.is_dir():
             raise BadInput(f"{out} is a file; give a folder with --out")
+        try:
+            os.fsencode(out.absolute()).decode()
+        except UnicodeDecodeError:
+            raise BadInput(
+                f"{out} has bytes in its name that are no UTF-8, and tickets there could not be opened; give another "
+                "folder with --out"
+            ) from None
         there = _read(self.path)
         for name, value in self._content.items():
             if there is not None and there.get(name) != value:

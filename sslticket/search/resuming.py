@@ -1,12 +1,12 @@
 """What of a search was found with other code, versions or numbers than those it goes on with."""
 
-import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from sslticket import origin
+from sslticket.files import read_json
 from sslticket.search.folder import RunFolder
 
 
@@ -46,7 +46,7 @@ def _levels(levels: Sequence[int]) -> str:
 def _read(path: Path) -> Mapping[str, Any]:
     """What a file of one JSON object says; nothing where there is none that can be read, which others complain of."""
     with suppress(OSError, ValueError):
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = read_json(path)
         if isinstance(found, dict):
             return found
     return {}

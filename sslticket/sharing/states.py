@@ -10,7 +10,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from sslticket.errors import BadInput
-from sslticket.files import written_whole
+from sslticket.files import parse_json, written_whole
 from sslticket.masking.mask import State
 from sslticket.ticket import Ticket
 
@@ -74,7 +74,7 @@ def content(state: Mapping[str, Tensor], ending: str, about: Mapping[str, str]) 
 def _ordered(written: bytes) -> bytes:
     """A safetensors file with its metadata in the order of their names: the library's is another each time."""
     begin, end = 8, 8 + int.from_bytes(written[:8], "little")
-    header = json.loads(written[begin:end])
+    header = parse_json(written[begin:end], "what was just made", most=end)
     header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(end - begin)
     return written[:begin] + text + written[end:]

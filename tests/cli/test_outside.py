@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 from safetensors import SafetensorError
 
+from sslticket import origin
 from sslticket.cli import commands
 from sslticket.cli.outcome import finish
 from sslticket.cli.recipe import _run, load
-from sslticket.errors import Unwritten, outside
+from sslticket.errors import BadInput, Unwritten, outside
 from sslticket.files import write_row
 from sslticket.machine import Machine
 from sslticket.search.plan import plan
@@ -75,6 +76,7 @@ def test_libraries_that_tell_of_the_system_in_words_are_understood() -> None:
     assert str(outside(RuntimeError("can't start new thread"))).startswith("the system has no more processes")
     assert str(outside(OSError("cannot identify image file"))).startswith("cannot identify image file; ")
     assert "set PYTHONUTF8=1" in str(outside(UnicodeDecodeError("ascii", b"\xc3", 0, 1, "ordinal not in range")))
+    assert "set HOME" in str(outside(RuntimeError("Could not determine home directory.")))
     assert outside(RuntimeError("shapes differ")) is None
     assert outside(KeyError("x")) is None
 
@@ -250,3 +252,21 @@ def test_under_nohup_a_closed_terminal_ends_nothing() -> None:
     done = started(sys.executable, "-c", code)
     assert done.communicate(timeout=60) == ("", "")
     assert done.returncode == 0
+
+
+def test_a_folder_whose_name_is_no_text_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    out = tmp_path / os.fsdecode(b"l\xe4ufe")
+    with pytest.raises(BadInput, match="are no UTF-8, and tickets there could not be opened; give another folder"):
+        plan(recipe(), Machine(), out)
+    assert not out.exists()
+    plan(recipe(), Machine(), tmp_path / "l\xe4ufe")
+
+
+def test_a_command_in_any_locale_is_text_in_rows_and_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["sslticket", os.fsdecode("l\xe4".encode()), "a\udcff"])
+    assert origin.command().endswith("sslticket 'l\xe4' 'a\\xff'")
+    write_row(tmp_path / "runs" / "x" / "rows" / "a.jsonl", SHARED | SCORE | {"command": "sslticket l\udcc3\udca4"})
+    commands._main(["rows", str(tmp_path / "runs"), "-o", str(tmp_path / "rows.csv")])
+    assert "sslticket l\\udcc3\\udca4" in (tmp_path / "rows.csv").read_text(encoding="utf-8")
+    commands._main(["report", str(tmp_path / "runs"), "-o", str(tmp_path / "page.html")])
+    assert (tmp_path / "page.html").read_text(encoding="utf-8")

@@ -69,7 +69,7 @@ def test_labels_that_are_none_are_named_with_their_image(tmp_path: Path, refused
         "gives image 0 the label -1": [-1, 3],
         "gives image 1 the label 2.5": [3.0, 2.5],
         "gives image 0 the label nan": [float("nan"), 3.0],
-        "labels of the type <U3; it needs whole numbers from 0 to 9": [b"cat", b"dog"],
+        "has labels that are no numbers; it needs whole numbers to 9": [b"cat", b"dog"],
     }
     for words, labels in cases.items():
         write_pickle(folder / "data_batch_3", {b"data": flat, b"labels": labels})
@@ -198,12 +198,12 @@ def test_pickles_of_odd_values_are_named(tmp_path: Path, refused: Refused) -> No
     folder = write_cifar10(tmp_path / "cifar-10-batches-py")
     flat = IMAGES[:2].transpose(0, 3, 1, 2).reshape(2, -1)
     for labels in ([[3], [8, 1]], np.array(3), [[3, 8]], {3: 8}, None):
-        write_pickle(folder / "data_batch_1", {b"data": flat, b"labels": labels, b"\xff\xfe": 0, (1, 2): 0})
-        with refused(str(folder / "data_batch_1"), "is no CIFAR file"):
+        write_pickle(folder / "data_batch_1", {b"data": flat, b"labels": labels, b"\xff\xfe": 0})
+        with refused(str(folder / "data_batch_1"), "no CIFAR file"):
             open_split("cifar10", "train", tmp_path)
     for names in ([], [1, 2], [["a"]], "abc"):
         write_pickle(folder / "batches.meta", {b"label_names": names})
-        with refused(str(folder / "batches.meta"), "label_names"):
+        with refused(str(folder / "batches.meta"), "no CIFAR file", "download it again"):
             open_split("cifar10", "train", tmp_path)
 
 
@@ -222,3 +222,37 @@ def test_damaged_files_of_the_binary_version_are_named(tmp_path: Path, refused: 
     names.unlink()
     with refused(str(names), "No such file"):
         open_split("cifar10", "eval", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    {
+        "an index of memory": (b"\x80\x02}r\xff\xff\xff\x7f.", ""),
+        "bytes beyond the end": (b"\x80\x05\x96" + (2**40).to_bytes(8, "little") + b".", "damaged"),
+        "a name that is deep": (b"\x80\x04N" + b"\x85" * 10**5 + b"\x8c\x01a\x93.", "a name that is no word"),
+        "a key that is deep": (b"\x80\x04}N" + b"\x85" * 10**5 + b"Ns.", "a key that is a tuple"),
+        "a class": (b"cos\nsystem\n.", "it asks for 'os.system'"),
+        "no end": (b"\x80\x02}", "damaged"),
+        "a list in a list": (b"\x80\x02}X\x01\0\0\0a]]as.", "a list within a list"),
+    }.values(),
+)
+def test_forged_pickles_take_neither_memory_nor_the_process(
+    tmp_path: Path, refused: Refused, content: bytes, why: str
+) -> None:
+    (tmp_path / "data_batch_1").write_bytes(content)
+    if not why:
+        assert read_pickle(tmp_path / "data_batch_1") == {}
+        return
+    with refused(str(tmp_path / "data_batch_1"), why, "download it again"):
+        read_pickle(tmp_path / "data_batch_1")
+
+
+def test_a_gzipped_file_is_not_unpacked_beyond_what_its_header_says(tmp_path: Path, refused: Refused) -> None:
+    head = bytes((0, 0, 8, 3)) + struct.pack(">3I", 2, 2, 2)
+    (tmp_path / "labels").write_bytes(bytes((0, 0, 8, 1)) + struct.pack(">I", 2) + bytes(2))
+    (tmp_path / "images.gz").write_bytes(gzip.compress(head + bytes(10**8)))
+    with refused("images.gz", "holds more than 8 bytes, not 2 x 2 x 2"):
+        read_idx(tmp_path / "images.gz", tmp_path / "labels", 10)
+    (tmp_path / "images.gz").write_bytes(gzip.compress(head[:4] + bytes([255] * 12)))
+    with refused("images.gz", "4294967295 x 4294967295 x 4294967295"):
+        read_idx(tmp_path / "images.gz", tmp_path / "labels", 10)

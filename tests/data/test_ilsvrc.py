@@ -290,3 +290,20 @@ def test_what_is_no_image_in_an_archive_is_left_out_and_an_image_in_no_class_ref
     (own / TRAIN).write_bytes(tar({"preview.jpg": b"a stray"}))
     with refused(str(own / TRAIN), "preview.jpg", "it has no label"):
         open_split("imagenet", "train", own)
+
+
+@pytest.mark.data
+def test_a_cure_is_told_only_where_it_cures(forms: Path, tmp_path: Path, refused: Refused) -> None:
+    root = Path(shutil.copytree(forms / "flat", tmp_path / "imagenet"))
+    (root / KIT).unlink()
+    write(root / "meta.bin", b"torchvision leaves this beside its class folders too")
+    with refused("meta.bin", "a pickle that is not opened"):
+        open_split("imagenet", "eval", root)
+    shutil.rmtree(root / "val")
+    write(root / "train/notes.tar", b"no class")
+    with pytest.raises(MissingSplit, match="has no evaluation images: it has no val/"):
+        open_split("imagenet", "eval", root)
+    # The archive itself is often given in place of its folder.
+    write(tmp_path / "cifar-10-python.tar.gz", b"")
+    with refused(f"tar -xf {tmp_path / 'cifar-10-python.tar.gz'} -C {tmp_path}"):
+        open_split("cifar10", "train", tmp_path / "cifar-10-python.tar.gz")

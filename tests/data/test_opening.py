@@ -118,6 +118,27 @@ def test_small_images_are_packed_once_without_the_bad_ones(tmp_path: Path, caplo
     assert len(open_split("cifar10", "train", tmp_path).manifest) == 6
 
 
+def test_a_damaged_copy_of_small_images_is_made_anew(tmp_path: Path) -> None:
+    for number, shade in enumerate((10, 20, 30)):
+        picture(tmp_path / f"train/a/{number}.png", shade)
+    (tmp_path / "train/a/1.png").write_bytes(b"")
+
+    def shades() -> list[int]:
+        return open_split("cifar10", "train", tmp_path).images[:, 0, 0, 0].tolist()
+
+    assert shades() == [10, 30]
+    (place,) = Path(os.environ["SSLTICKET_CACHE"]).glob("packed/*.npy")
+    for path, contents in {
+        place: (b"", place.read_bytes()[:300], place.read_bytes().replace(b"(2, 32", b"(1, 32")),
+        place.with_suffix(".json"): (b"", b"[" * 9999, b"[]", b'{"a/1.png": 1}', b'{"other.png": "bad"}', b"{}"),
+    }.items():
+        whole = path.read_bytes()
+        for content in contents:
+            path.write_bytes(content)
+            assert shades() == [10, 30]
+            assert path.read_bytes() == whole
+
+
 def test_a_set_of_unreadable_images_is_refused(tmp_path: Path, refused: Refused) -> None:
     (tmp_path / "train/a").mkdir(parents=True)
     (tmp_path / "train/a/1.png").write_text("no image")

@@ -91,18 +91,21 @@ def test_lists_of_other_things_are_named(tmp_path: Path, refused: Refused) -> No
         truth.wnid("it.JPEG", 3)
 
 
-def test_a_file_whose_lines_are_numbered_must_have_all_of_them(tmp_path: Path, refused: Refused) -> None:
-    labels = tmp_path / "imagenet_2012_validation_synset_labels.txt"
-    wnids = [f"n{place % 1_000:08d}\n" for place in range(50_000)]
-    labels.write_text("".join(wnids))
-    truth = Truth.of(tmp_path, Ilsvrc())
-    assert truth is not None
-    assert truth.wnid("a", 50_000) == "n00000999"
-    labels.write_text("".join(wnids[:7] + wnids[8:]))
-    with refused(str(labels), "what 49,999 evaluation images show, and there are 50,000"):
-        Truth.of(tmp_path, Ilsvrc())
-
-
 def test_without_any_list_nothing_is_told(tmp_path: Path) -> None:
     (tmp_path / "val.txt").write_text("cats/1.jpg 0\n")  # of another set
     assert Truth.of(tmp_path, Ilsvrc()) is None
+
+
+def test_a_lost_line_is_seen_where_its_place_is_all_that_tells_of_which_image_it_is(
+    tmp_path: Path, refused: Refused
+) -> None:
+    labels = tmp_path / "imagenet_2012_validation_synset_labels.txt"
+    lines = [f"n{image * 7 % 1000:08d}\n" for image in range(50_000)]
+    labels.write_text("".join(lines))
+    truth = Truth.of(tmp_path, Ilsvrc())
+    assert truth is not None
+    assert truth.wnid("it.JPEG", 3) == "n00000014"
+    for damaged in (lines[:7] + lines[8:], lines[:7] + lines[6:], lines[:-1]):
+        labels.write_text("".join(damaged))
+        with refused(str(labels), "not 50", "lines are missing or double"):
+            Truth.of(tmp_path, Ilsvrc())
