@@ -106,7 +106,7 @@ def test_a_decoder_without_memory_makes_no_image_a_bad_one(tmp_path: Path, monke
         raise RuntimeError(DALI)
 
     monkeypatch.setattr(Decoder, "run", fails)
-    monkeypatch.setattr(files.FileLoader, "_find_bad", lambda *given: pytest.fail("it looked for bad images"))
+    monkeypatch.setattr(files.Verdicts, "revise", lambda *given: pytest.fail("it looked for bad images"))
     with pytest.raises(RuntimeError, match="cudaErrorMemoryAllocation"):
         next(batches.train(0, 1))
     assert batches.bad == {}

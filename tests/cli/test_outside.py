@@ -267,6 +267,6 @@ def test_a_command_in_any_locale_is_text_in_rows_and_tables(tmp_path: Path, monk
     assert origin.command().endswith("sslticket 'l\xe4' 'a\\xff'")
     write_row(tmp_path / "runs" / "x" / "rows" / "a.jsonl", SHARED | SCORE | {"command": "sslticket l\udcc3\udca4"})
     commands._main(["rows", str(tmp_path / "runs"), "-o", str(tmp_path / "rows.csv")])
-    assert "sslticket l\\udcc3\\udca4" in (tmp_path / "rows.csv").read_text(encoding="utf-8")
+    assert "sslticket l\xe4" in (tmp_path / "rows.csv").read_text(encoding="utf-8")
     commands._main(["report", str(tmp_path / "runs"), "-o", str(tmp_path / "page.html")])
     assert (tmp_path / "page.html").read_text(encoding="utf-8")
