@@ -11,6 +11,9 @@ from sslticket.data.folders import Listing, below_root, is_image
 from sslticket.data.ilsvrc import archived
 from sslticket.data.layouts import Lists
 from sslticket.errors import BadInput
+from sslticket.files import read_bytes
+
+_LARGEST = 1 << 30  # bytes of a list; that of the training images has 80 MB
 
 
 def images(folder: Path, layout: Lists, split: Split) -> Path | None:
@@ -111,7 +114,7 @@ def _class_name(folder: str) -> str:
 
 def _pairs(path: Path) -> tuple[list[str], list[int]]:
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = read_bytes(path, _LARGEST).decode("utf-8-sig").splitlines()
     except OSError as error:
         raise BadInput(
             f"cannot read {path}: {error.strerror}; it is in Places365's archive of lists, which belongs beside the "

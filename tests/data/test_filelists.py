@@ -1,5 +1,6 @@
 """Places365 as its lists of files describe it, and as class folders."""
 
+import os
 import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -83,6 +84,10 @@ def test_lists_that_are_damaged_are_named(root: Path, refused: Refused) -> None:
         train.write_bytes(content)
         with refused(str(train), "download it again"):
             open_split("places365", "train", root)
+    train.unlink()
+    os.mkfifo(train)
+    with refused(str(train), "no file but a pipe"):
+        open_split("places365", "train", root)
     train.unlink()
     with refused(str(train), "No such file"):
         open_split("places365", "train", root)
