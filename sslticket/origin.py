@@ -13,6 +13,11 @@ from pathlib import Path
 from typing import Any
 
 _LIBRARIES = ("sslticket", "torch", "torchvision", "timm", "accelerate", "nvidia-dali-cuda130", "numpy")
+_OTHER_CHECKOUT = (
+    *("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_NAMESPACE", "GIT_PREFIX"),
+    *("GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_CEILING_DIRECTORIES"),
+)
+"""Variables by which git looks at another checkout than the one it is called in."""
 
 
 @cache
@@ -30,16 +35,22 @@ def versions() -> dict[str, str]:
 @cache
 def commit() -> str:
     """The commit of the checkout that sslticket runs from, with "+changes" if files differ; "" outside a checkout."""
-    here = Path(__file__).resolve().parent
-    git = ["git", "-C", str(here)]
     try:
-        head = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True)
-        changed = subprocess.run(
-            [*git, "status", "--porcelain", "--untracked-files=no"], capture_output=True, text=True, check=True
-        )
+        _git(
+            "ls-files", "--error-unmatch", Path(__file__).name
+        )  # an environment in another project's checkout is not it
+        head = _git("rev-parse", "--short=12", "HEAD")
+        changed = _git("status", "--porcelain", "--untracked-files=no")
     except (OSError, subprocess.CalledProcessError):
         return ""
-    return head.stdout.strip() + ("+changes" if changed.stdout.strip() else "")
+    return head + ("+changes" if changed else "")
+
+
+def _git(*words: str) -> str:
+    """What git says of the checkout around this file, whichever its variables name: hooks of others set them."""
+    command = ["git", "-C", str(Path(__file__).resolve().parent), *words]
+    environment = {name: value for name, value in os.environ.items() if name not in _OTHER_CHECKOUT}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.strip()
 
 
 @cache

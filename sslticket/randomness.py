@@ -13,7 +13,7 @@ import numpy as np
 def derive(seed: int, *path: str | int) -> int:
     """A 63-bit seed for the stream that `path` names, for instance `derive(seed, "order", epoch)`."""
     text = "/".join(map(str, (seed, *path)))
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) >> 1
+    return int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()[:8]) >> 1
 
 
 def generator(seed: int, *path: str | int) -> np.random.Generator:

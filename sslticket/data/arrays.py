@@ -128,7 +128,10 @@ def _idx(path: Path, dimensions: int) -> np.ndarray:
     magic = bytes((0, 0, 8, dimensions))  # 8 says unsigned bytes
     try:
         with regular(path) as (file, size):
-            stream = gzip.GzipFile(fileobj=file) if path.suffix == ".gz" else file
+            # Its content says whether it is gzipped: browsers unpack and leave the name, or rename and do not unpack.
+            packed = file.read(2) == b"\x1f\x8b"
+            file.seek(0)
+            stream = gzip.GzipFile(fileobj=file) if packed else file
             head = stream.read(start)
             if len(head) < start or head[:4] != magic:
                 found = f"it starts {head[:4].hex(' ')}" if head else "it is empty"

@@ -50,7 +50,8 @@ class Devkit:
             synsets = mat.read(meta, ("synsets",), place)["synsets"]
             leaves = [synset for synset in synsets if synset["num_children"].item() == 0]
             wnids = {int(synset["ILSVRC2012_ID"].item()): str(synset["WNID"]) for synset in leaves}
-            numbers = tuple(int(line) for line in truth.split())
+            # A line's number is that of its image, so none within may be empty.
+            numbers = tuple(int(line) for line in truth.decode("ascii").rstrip().splitlines())
         except BadInput as error:
             raise BadInput(f"the development kit is damaged: {error}") from error
         except (LookupError, TypeError, ValueError, AttributeError) as error:

@@ -7,10 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from sslticket.data.dataset import Split
-from sslticket.data.folders import Listing
+from sslticket.data.folders import Listing, below_root, is_image
 from sslticket.data.ilsvrc import archived
 from sslticket.data.layouts import Lists
 from sslticket.errors import BadInput
+from sslticket.files import read_bytes
+
+_LARGEST = 1 << 30  # bytes of a list; that of the training images has 80 MB
 
 
 def images(folder: Path, layout: Lists, split: Split) -> Path | None:
@@ -38,9 +41,18 @@ def listed(folder: Path, layout: Lists, split: Split, order: tuple[str, ...] | N
     path = list_file(folder, layout, layout.train if split == "train" else layout.eval)
     root = images(folder, layout, split)
     assert root is not None, "asked for only where the images are"
-    names, labels = _pairs(path)
-    files = [name.lstrip("/") for name in names]
-    for name, file, label in zip(names, files, labels, strict=True):
+    files, labels, others = [], [], []
+    for name, label in zip(*_pairs(path), strict=True):
+        file = name.lstrip("/")
+        if file.startswith(".") or "/." in file or "//" in file:
+            if (inside := below_root(file)) is None:
+                raise BadInput(f"{path} gives {name}, which leads out of {root}; download it again")
+            file = inside
+        if not is_image(file):
+            others.append(name)
+            continue
+        files.append(file)
+        labels.append(label)
         if not 0 <= label < len(classes):
             raise BadInput(f"{path} gives {name} class {label}; there are 0 to {len(classes) - 1}; download it again")
         # Training images lie in their class's folder, so a number that was cut short cannot pass for another class.
@@ -58,9 +70,9 @@ def listed(folder: Path, layout: Lists, split: Split, order: tuple[str, ...] | N
         )
     number = np.array([(order or classes).index(name) for name in classes], np.int64)[labels]
     if root.is_dir():
-        return Listing(root, order or classes, files, number)
+        return Listing(root, order or classes, files, number, left_out=tuple(others))
     places, left_out = _inside(root, path, files)
-    return Listing(root, order or classes, files, number, (root,), places, left_out=left_out)
+    return Listing(root, order or classes, files, number, (root,), places, left_out=(*others, *left_out))
 
 
 def class_names(folder: Path, layout: Lists) -> tuple[str, ...]:
@@ -102,7 +114,7 @@ def _class_name(folder: str) -> str:
 
 def _pairs(path: Path) -> tuple[list[str], list[int]]:
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = read_bytes(path, _LARGEST).decode("utf-8-sig").splitlines()
     except OSError as error:
         raise BadInput(
             f"cannot read {path}: {error.strerror}; it is in Places365's archive of lists, which belongs beside the "

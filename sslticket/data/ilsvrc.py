@@ -16,7 +16,7 @@ from sslticket.data.archives import Held, Member, held
 from sslticket.data.folders import SUFFIXES, Listing, contents, numbered
 from sslticket.data.layouts import Ilsvrc
 from sslticket.data.listings import Stamp, joined, kept, split
-from sslticket.data.truth import Truth, official
+from sslticket.data.truth import WNID, Truth, official
 from sslticket.errors import BadInput
 
 # "n01440764_10026.JPEG" is the official name, "n01440764_10026_n01440764.JPEG" Hugging Face's.
@@ -86,9 +86,10 @@ def evaluation(
         found = [(name, (0, 0, 0)) for name in names]
     else:
         inside, left_out = archived(paths)
-        found = [(member.name.rpartition("/")[2], (number, *member[1:])) for number, member in inside]
+        found = [(member.name, (number, *member[1:])) for number, member in inside]
     images, seen = [], dict[int, str]()
-    for name, where in found:
+    for stored, where in found:
+        above, _, name = stored.rpartition("/")
         known = official(name)
         if known is None:
             raise BadInput(
@@ -96,6 +97,10 @@ def evaluation(
                 "as ILSVRC2012_val_00000001.JPEG; take it away"
             )
         number, wnid = known
+        if WNID.fullmatch(above):  # an archive that was packed anew, of class folders
+            if wnid not in (None, above):
+                raise BadInput(f"{place} has {stored}, whose folder is not that of its class; pack it anew")
+            wnid = above
         if number in seen:
             raise BadInput(f"{place} has image {number} twice, as {seen[number]} and {name}; take one of them away")
         seen[number] = name
@@ -103,7 +108,7 @@ def evaluation(
             return None
         told = truth.wnid(name, number) if truth else wnid
         if wnid not in (None, told):
-            raise BadInput(f"{place} has {name}, which {truth and truth.place} gives class {told}; get both again")
+            raise BadInput(f"{place} has {stored}, which {truth and truth.place} gives class {told}; get both again")
         images.append(_Image(name if folder else f"{told}/{_official_name(name)}", str(told), where))
     order = classes or (truth.classes if truth else None)
     if order and (strange := sorted({image.wnid for image in images} - set(order))):

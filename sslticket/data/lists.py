@@ -87,10 +87,15 @@ def chosen(path: Path, known: Known) -> tuple[str, ...] | np.ndarray:
         BadInput: showing the lines that name nothing or several images, or whose label is another class's.
     """
     given = lines(path)
-    images = _read(given, _Index(known.names, known.roots, stems=True))
+    index = _Index(known.names, known.roots, stems=True)
+    images = _read(given, index)
+    if not images.rows and not images.strange:
+        raise BadInput(f"{path} names nothing, it holds {given[0]} and the like only; it needs a name on each line")
     if not images.rows:
-        classes = _read(given, _Index(known.classes, known.roots, stems=False))
+        index = _Index(known.classes, known.roots, stems=False)
+        classes = _read(given, index)
         if not classes.strange:
+            _check_single(path, classes, index)
             return tuple(dict.fromkeys(known.classes[row] for row in classes.rows))
         if classes.rows:
             raise BadInput(
@@ -107,6 +112,8 @@ def chosen(path: Path, known: Known) -> tuple[str, ...] | np.ndarray:
         raise BadInput(
             f"{len(unclear)} names in {path} fit several images ({_some(unclear)}); write them as class/name"
         )
+    if not set(images.labels) <= set(known.classes):
+        _check_single(path, images, index)
     _check_labels(path, images, known)
     return np.unique(np.array(images.rows, np.int64))
 
@@ -190,6 +197,8 @@ class _Index:
     def row(self, name: str) -> int | None:
         """Its place, `_SEVERAL` where it fits more than one, None where it fits none."""
         plain = _slashes(name)
+        if not plain:  # the stem of a number
+            return None
         called = dict.fromkeys([name, plain, *(plain.removeprefix(head) for head in self._heads)])
         for level, (spell, given) in enumerate(self._spellings):
             if level == len(self._known):
@@ -237,9 +246,18 @@ _SPELLINGS: tuple[tuple[Callable[[str], str], Callable[[str], str]], ...] = (
 """How names are compared, what is known and what is given, one way after the other."""
 
 
+def _check_single(path: Path, reading: _Reading, index: _Index) -> None:
+    """Raise `BadInput` if what stands beside a name, for a label, is another name: it would not be read."""
+    names = {label: re.split(r"[\t,; ]+", label)[0].strip("\"'") for label in set(reading.labels)}
+    others = {label for label, name in names.items() if not name.isdigit() and index.row(name) is not None}
+    for line, row, label in zip(reading.lines, reading.rows, reading.labels, strict=True):
+        if label in others and index.row(names[label]) != row:
+            raise BadInput(f"{path} has several names on one line, {line}; write each on its own")
+
+
 def _check_labels(path: Path, images: _Reading, known: Known) -> None:
     """Raise `BadInput` if the labels beside the images' names do not fit the classes one to one."""
-    if not any(images.labels):
+    if not any(images.labels) or _are_running_numbers(images.labels, known):
         return
     number = {name: place for place, name in enumerate(known.classes)}
     of_label, of_class = dict[str, tuple[int, Line]](), dict[int, tuple[str, Line]]()
@@ -261,6 +279,11 @@ def _check_labels(path: Path, images: _Reading, known: Known) -> None:
         else:
             continue
         raise BadInput(f"{where}{fault}; correct them, or leave all labels out")
+
+
+def _are_running_numbers(labels: Sequence[str], known: Known) -> bool:
+    """Whether they number the images, as in Kaggle's train_cls.txt: no two are alike, and classes are fewer."""
+    return len(known.classes) < len(labels) == len(set(labels)) and all(label.isdigit() for label in labels)
 
 
 def _some(given: Sequence[Line]) -> str:

@@ -96,7 +96,8 @@ class Manifest:
     def hash(self) -> str:
         """16 hexadecimal digits that name this list of images and labels, wherever the images lie."""
         form = (self.form,) if self.form else ()
-        digest = hashlib.sha256("\n".join((self.dataset, *form, *self.classes, "")).encode())
+        about = "\n".join((self.dataset, *form, *self.classes, ""))
+        digest = hashlib.sha256(about.encode("utf-8", "surrogateescape"))
         if "file" in self.frame:
             digest.update("\n".join(self.frame["file"]).encode("utf-8", "surrogateescape"))
         else:

@@ -145,7 +145,11 @@ def _frame(path: Path, about: dict[str, Any]) -> pd.DataFrame:
         raise _damaged(path, "it is not what was packed")
     try:
         frame = pd.read_csv(
-            io.BytesIO(content), dtype=_COLUMNS, keep_default_na=False, encoding_errors="surrogateescape"
+            io.BytesIO(content),
+            dtype=_COLUMNS,
+            keep_default_na=False,
+            encoding_errors="surrogateescape",
+            lineterminator="\n",  # a name may hold a carriage return, which the writer does not quote
         )
     except (ValueError, OverflowError) as error:
         raise _damaged(path, one_line(error)) from None

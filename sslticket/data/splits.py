@@ -1,6 +1,7 @@
 """The images of one split of a data set of files, in whichever of its forms it is there."""
 
 import shlex
+from contextlib import suppress
 from pathlib import Path
 
 from sslticket.data import places, tinyimagenet
@@ -37,12 +38,27 @@ def split_listing(entry: Dataset, split: Split, found: places.Found) -> Listing:
     if own is not None:
         if isinstance(entry.layout, Ilsvrc):
             _check_unpacked(own)
-        return kept_listing(own, _classes(entry, folder, train))
+        listing = kept_listing(own, _classes(entry, folder, train))
+        if split == "eval":
+            _check_told(entry, folder, listing)
+        return listing
     if isinstance(entry.layout, Lists) and images(folder, entry.layout, split):
         return listed(folder, entry.layout, split, _classes(entry, folder, train))
     if isinstance(entry.layout, Ilsvrc) and (published := _ilsvrc(entry, entry.layout, split, folder, train)):
         return published
     raise places.no_split(entry, split, folder)
+
+
+def _check_told(entry: Dataset, folder: Path, found: Listing) -> None:
+    """Raise `BadInput` if an evaluation image's folder is another class's than a published file beside it tells."""
+    truth = None
+    with suppress(BadInput):  # they need not be there, nor whole
+        if isinstance(entry.layout, Ilsvrc):
+            truth = Truth.of(folder, entry.layout)
+    if truth:
+        truth.check(found)
+    if isinstance(entry.layout, Tree):
+        tinyimagenet.check(folder, entry.layout, found)
 
 
 def _check_unpacked(root: Path) -> None:

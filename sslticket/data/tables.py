@@ -13,6 +13,8 @@ from sslticket.data.dataset import Split
 from sslticket.errors import BadInput, one_line
 
 _SIDE = 28
+_LABELS = ("label", "class")
+_HEADING = 1 << 16  # bytes of the first line
 _LARGEST = 1 << 28  # bytes of an array; MNIST's largest has 47 MB
 
 
@@ -39,6 +41,8 @@ def read_npz(path: Path, split: Split, classes: int) -> tuple[np.ndarray, np.nda
 def read_csv(path: Path, classes: int) -> tuple[np.ndarray, np.ndarray]:
     """Images and labels from a table as Kaggle has it: a line for each image, its label and then its 784 pixels.
 
+    The column of the labels is the first, or that which a heading calls so.
+
     Returns:
         (N, 28, 28, 1) uint8 and (N,) int64.
 
@@ -47,13 +51,19 @@ def read_csv(path: Path, classes: int) -> tuple[np.ndarray, np.ndarray]:
     """
     try:
         with path.open(encoding="utf-8") as file:
-            heading = not file.readline(100).partition(",")[0].isdigit()
+            columns = [name.strip().strip('"') for name in file.readline(_HEADING).split(",")]
+        heading = not columns[0].isdigit()
         table = pd.read_csv(path, header=None, skiprows=int(heading), dtype=np.uint8).to_numpy()
     except Exception as error:  # a damaged file can raise nearly anything
         raise BadInput(f"{path} is damaged or no table of images ({one_line(error)}); download it again") from error
     if table.shape[1] != 1 + _SIDE * _SIDE:
         raise BadInput(f"{path} has {table.shape[1]} columns, not a label and 784 pixels; download it again")
-    return table[:, 1:].reshape(-1, _SIDE, _SIDE, 1), checked_labels(path, table[:, 0], 0, classes - 1)
+    # Where there is a heading, it tells which column the labels are, and not its place.
+    found = [place for place, name in enumerate(columns) if name.lower() in _LABELS] if heading else [0]
+    if len(found) != 1:
+        raise BadInput(f"{path} has {len(found)} columns that its heading calls {' or '.join(_LABELS)}, not one")
+    labels, pixels = table[:, found[0]], np.delete(table, found[0], axis=1)
+    return pixels.reshape(-1, _SIDE, _SIDE, 1), checked_labels(path, labels, 0, classes - 1)
 
 
 def _npy(archive: zipfile.ZipFile, name: str) -> np.ndarray:

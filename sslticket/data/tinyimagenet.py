@@ -43,7 +43,9 @@ def listed(folder: Path, layout: Tree, split: Split) -> Listing:
                 f"{root / layout.annotations} does not tell what {stray} shows; get it again, or take it away"
             )
         pairs = [(told[name], f"{layout.images}/{name}") for name in names]
-        left_out = [f"{layout.images}/{name}" for name in contents(root / layout.images).others]
+        flat = contents(root / layout.images)
+        left_out = [f"{layout.images}/{name}" for name in (*flat.others, *(f"{name}/" for name in flat.folders))]
+        left_out += _beside(root, layout, layout.annotations)
     else:
         pairs = []
         for name in class_folders(root):
@@ -52,11 +54,45 @@ def listed(folder: Path, layout: Tree, split: Split) -> Listing:
                 raise BadInput(f"{root / name / layout.images} has no images; remove {root / name}, or complete it")
             pairs += [(name, f"{name}/{layout.images}/{image}") for image in inner.images]
             left_out += [f"{name}/{layout.images}/{other}" for other in inner.others]
+            left_out += [f"{name}/{other}" for other in _beside(root / name, layout, f"{name}_boxes.txt")]
+        left_out += [name for name in contents(root).others if name != layout.annotations]
     classes = numbered(root, (wnid for wnid, _ in pairs), tuple(known) or None)
     number = {name: label for label, name in enumerate(classes)}
     pairs.sort()
     labels = np.array([number[wnid] for wnid, _ in pairs], np.int64)
-    return Listing(root, classes, [file for _, file in pairs], labels, left_out=tuple(left_out))
+    found = Listing(root, classes, [file for _, file in pairs], labels, left_out=tuple(left_out))
+    if split == "eval":
+        check(folder, layout, found)
+    return found
+
+
+def check(folder: Path, layout: Tree, found: Listing) -> None:
+    """Raise `BadInput` if an evaluation image's folder is another class's than the list tells, where there is one."""
+    annotations = folder / layout.eval / layout.annotations
+    told = _annotations(annotations) if annotations.is_file() else {}
+    for file, label in zip(found.files, found.labels.tolist(), strict=True):
+        if (wnid := told.get(file.rpartition("/")[2], found.classes[label])) != found.classes[label]:
+            raise BadInput(
+                f"{found.root / file} is of class {wnid}, as {annotations} tells; sort the images anew, or take away "
+                "what is wrong"
+            )
+
+
+def _beside(folder: Path, layout: Tree, known: str) -> list[str]:
+    """What lies beside the folder of images, without the one file that is published there.
+
+    Raises:
+        BadInput: if that is images.
+    """
+    there = contents(folder)
+    if there.images:
+        raise BadInput(
+            f"{folder / there.images[0]} lies beside {layout.images}/ ({len(there.images):,} images do); move "
+            "them there, or take them away"
+        )
+    return [name for name in there.others if name != known] + [
+        f"{name}/" for name in there.folders if name != layout.images
+    ]
 
 
 def _annotations(path: Path) -> dict[str, str]:

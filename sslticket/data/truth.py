@@ -3,11 +3,11 @@
 import re
 import shlex
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from sslticket.data.devkit import Devkit
+from sslticket.data.folders import Listing
 from sslticket.data.layouts import Ilsvrc
 from sslticket.errors import BadInput
 from sslticket.files import read_bytes
@@ -15,7 +15,9 @@ from sslticket.files import read_bytes
 _LARGEST = 1 << 28  # bytes of a list; that of the training images has 40 MB
 _CLASSES, _EACH = 1000, 50
 _OFFICIAL = re.compile(r"ILSVRC2012_val_(\d{8})(?:_(n\d{8}))?(?=$|[^\w])", re.IGNORECASE)
-_WNID = re.compile(r"\bn\d{8}\b")
+WNID = re.compile(r"\bn\d{8}\b")
+"""A class's name: its number in WordNet."""
+
 
 # A line of each holds an image's name and its class: Kaggle's table, the script that sorts the images into class
 # folders, and Caffe's list, whose classes are numbers unless somebody wrote their names.
@@ -72,6 +74,20 @@ class Truth:
                 return cls(path, told, tuple(sorted(set(told.values()))))
         return None
 
+    def check(self, found: Listing) -> None:
+        """Raise `BadInput` if an evaluation image lies in the folder of another class than its number tells.
+
+        Folders whose names are no numbers of WordNet are of one's own choice.
+        """
+        for file, label in zip(found.files, found.labels.tolist(), strict=True):
+            folder, known = found.classes[label], official(file)
+            told = self.wnids.get(known[0], folder) if known and WNID.fullmatch(folder) else folder
+            if told != folder:
+                raise BadInput(
+                    f"{found.root / file} is of class {told}, as {self.place} tells; sort the images anew, or take "
+                    "away what is wrong"
+                )
+
     def wnid(self, name: str, number: int) -> str:
         """The class of an image.
 
@@ -103,11 +119,11 @@ def _pairs(path: Path, homes: list[Path]) -> dict[int, str]:
     """Classes by the images' numbers, from a file whose lines hold a name and a class; other lines tell nothing."""
     told: dict[int, str] = {}
     order: list[str] = []
-    for count, line in enumerate(_lines(path), 1):
+    for count, line in enumerate(map(str.strip, _text(path).splitlines()), 1):
         found = re.search(_OFFICIAL.pattern, line, re.IGNORECASE)
         if not found:
             continue
-        named = set(_WNID.findall(line.replace(found[0], " "))) | {found[2]} - {None}
+        named = set(WNID.findall(line.replace(found[0], " "))) | {found[2]} - {None}
         number = re.search(r"[\s,](\d+)$", line)
         if not named and number:
             order = order or _order(path, homes)
@@ -135,18 +151,18 @@ def _order(path: Path, homes: list[Path]) -> list[str]:
 
 def _first_words(path: Path) -> list[str]:
     """The class that each line of a file begins with."""
-    words = [line.split()[0] for line in _lines(path)]
-    if strange := next((word for word in words if not _WNID.fullmatch(word)), None if words else "nothing"):
+    # A line's number is what it is about, so none within may be empty.
+    words = [(line.split() or [""])[0] for line in _text(path).rstrip().splitlines()]
+    strange = next((word for word in words if not WNID.fullmatch(word)), None if words else "nothing")
+    if strange is not None:
         raise BadInput(f"{path} holds {strange[:40]!r} where a class such as n01440764 belongs; get it again")
     return words
 
 
-def _lines(path: Path) -> Iterator[str]:
-    """A text file's lines that are not empty."""
+def _text(path: Path) -> str:
     try:
-        text = read_bytes(path, _LARGEST).decode("utf-8-sig")
+        return read_bytes(path, _LARGEST).decode("utf-8-sig")
     except OSError as error:
         raise BadInput(f"cannot read {path}: {error.strerror}") from error
     except UnicodeDecodeError:
         raise BadInput(f"{path} is no text file; get it again") from None
-    return (line.strip() for line in text.splitlines() if line.strip())

@@ -33,8 +33,11 @@ def asked() -> int | None:
 def line(number: int) -> str:
     """What is said at the end by a signal."""
     where = _work() if _work else ""
-    how = "interrupted" if number == signal.SIGINT else f"stopped by {signal.Signals(number).name}"
-    return f"{how}{f' {where}' if where else ''}; the same command goes on from what is finished"
+    return f"{_how(number)}{f' {where}' if where else ''}; the same command goes on from what is finished"
+
+
+def _how(number: int) -> str:
+    return "interrupted" if number == signal.SIGINT else f"stopped by {signal.Signals(number).name}"
 
 
 def hearable(number: int) -> bool:
@@ -68,7 +71,7 @@ def heard(*signals: int) -> Iterator[None]:
 
 @contextmanager
 def early() -> Iterator[None]:
-    """Ctrl-C while a command's libraries are imported, which takes seconds: one line, and nothing was begun.
+    """A signal while a command's libraries are imported, which takes seconds: one line, and nothing was begun.
 
     An exception would be told as a traceback, or lost in code that is no longer Python's. A notebook's or a shell's
     own way to interrupt stays.
@@ -77,11 +80,12 @@ def early() -> Iterator[None]:
     if shell or threading.current_thread() is not threading.main_thread() or not _interrupts():
         yield
         return
-    before = signal.signal(signal.SIGINT, _ended_early)
+    before = {number: signal.signal(number, _ended_early) for number in (signal.SIGINT, *SIGNALS) if hearable(number)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _interrupts() -> bool:
@@ -90,5 +94,5 @@ def _interrupts() -> bool:
 
 def _ended_early(number: int, frame: FrameType | None) -> None:
     if os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK") == "0":
-        os.write(2, b"interrupted before anything was begun\n")
+        os.write(2, f"{_how(number)} before anything was begun\n".encode())
     os._exit(128 + number)

@@ -235,13 +235,15 @@ def test_a_signal_says_where_the_search_is_and_ends_it_with_its_code(tmp_path: P
     assert not list(tmp_path.rglob("*.part"))
 
 
-def test_ctrl_c_while_a_recipes_libraries_are_imported_is_one_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_while_a_recipes_libraries_are_imported_is_one_line(tmp_path: Path, number: signal.Signals) -> None:
     # Its own name for a module that every network needs, so that the moment is certain.
-    (tmp_path / "torch.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGINT)\n")
+    (tmp_path / "torch.py").write_text(f"import os; os.kill(os.getpid(), {int(number)})\n")
+    how = "interrupted" if number == signal.SIGINT else f"stopped by {number.name}"
     environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
     done = started(sys.executable, "recipes/supervised_digits.py", "--out", tmp_path, env=environment)
-    assert done.communicate(timeout=60) == ("", "interrupted before anything was begun\n")
-    assert done.returncode == 130
+    assert done.communicate(timeout=60) == ("", f"{how} before anything was begun\n")
+    assert done.returncode == 128 + number
 
 
 def test_under_nohup_a_closed_terminal_ends_nothing() -> None:

@@ -140,8 +140,18 @@ def test_damaged_idx_files_are_named(tmp_path: Path, refused: Refused) -> None:
     with refused(str(images), "is empty", "download it again"):
         read_idx(images, labels, 10)
     images.write_text("not gzip at all")
-    with refused(str(images), "truncated or damaged"):
+    with refused(str(images), "no idx file of 3-dimensional bytes"):
         read_idx(images, labels, 10)
+
+
+def test_the_content_of_an_idx_file_tells_whether_it_is_gzipped_and_not_its_name(tmp_path: Path) -> None:
+    write_idx(tmp_path / "i.gz", IMAGES[..., 0])
+    write_idx(tmp_path / "i", IMAGES[..., 0])
+    write_idx(tmp_path / "l", np.array(LABELS, np.uint8))
+    (tmp_path / "i.gz").replace(tmp_path / "images")
+    (tmp_path / "i").replace(tmp_path / "images.gz")
+    for name in ("images", "images.gz"):
+        np.testing.assert_array_equal(read_idx(tmp_path / name, tmp_path / "l", 10)[0], IMAGES[..., :1])
 
 
 @pytest.mark.data

@@ -1,5 +1,6 @@
 """Places365 as its lists of files describe it, and as class folders."""
 
+import os
 import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -76,10 +77,17 @@ def test_lists_that_are_damaged_are_named(root: Path, refused: Refused) -> None:
     train.write_text("\n".join([*TRAIN, "/b/bar/00000002.jpg 0"]))  # as if it were 01 and cut short
     with refused(str(train), "/b/bar/00000002.jpg class 0, whose folder is a/airfield/"):
         open_split("places365", "train", root)
+    train.write_text("/../elsewhere/00000001.jpg 0\n")
+    with refused(str(train), "/../elsewhere/00000001.jpg, which leads out of"):
+        open_split("places365", "train", root)
     for content in (b"", b"\xff\xd8\xff\xe0 no text"):
         train.write_bytes(content)
         with refused(str(train), "download it again"):
             open_split("places365", "train", root)
+    train.unlink()
+    os.mkfifo(train)
+    with refused(str(train), "no file but a pipe"):
+        open_split("places365", "train", root)
     train.unlink()
     with refused(str(train), "No such file"):
         open_split("places365", "train", root)
@@ -96,3 +104,15 @@ def test_lists_without_images_say_where_they_belong(tmp_path: Path, refused: Ref
     (tmp_path / "val_large").mkdir()
     with refused("no training images", "data_large_standard"):
         open_split("places365", "train", tmp_path)
+
+
+@pytest.mark.data
+def test_lists_name_images_as_folders_do_and_name_no_others(root: Path) -> None:
+    known = {split: open_split("places365", split, root).manifest.hash for split in ("train", "eval")}
+    lines = [TRAIN[0].replace("/a/", "/./a//"), *TRAIN[1:], "/b/bar/._00000001.jpg 1", "/b/bar/notes.txt 1"]
+    (root / "places365_train_standard.txt").write_text("\n".join(lines))
+    (root / "places365_val.txt").write_text("\n".join([f"./{VAL[0]}", VAL[1], ".Places365_val_00000003.jpg 0"]))
+    train, held_out = (open_split("places365", split, root) for split in ("train", "eval"))
+    assert {"train": train.manifest.hash, "eval": held_out.manifest.hash} == known
+    assert train.left_out == ("/b/bar/._00000001.jpg", "/b/bar/notes.txt")
+    assert held_out.left_out == (".Places365_val_00000003.jpg",)

@@ -5,6 +5,7 @@ import shutil
 import tarfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -246,6 +247,32 @@ def test_an_evaluation_image_is_known_by_its_number_and_a_stray_one_is_refused(
         with refused(str(root / VAL), name, words):
             open_split("imagenet", "eval", root)
         (root / "away").rename(root / "val")
+
+
+@pytest.mark.data
+def test_evaluation_images_in_another_class_than_the_kit_tells_are_refused(
+    forms: Path, own: Path, tmp_path: Path, refused: Refused
+) -> None:
+    known = open_split("imagenet", "eval", own).manifest
+    folders = Path(shutil.copytree(forms / "folders", tmp_path / "folders"))
+    files = {path.relative_to(folders).as_posix(): path for path in sorted((folders / "val").glob("*/*"))}
+    (own / VAL).write_bytes(tar({name: path.read_bytes() for name, path in files.items()}))
+    shutil.move(own / KIT, folders / KIT)
+    for root in (own, folders):  # of class folders: without the kit, and with it
+        assert open_split("imagenet", "eval", root).manifest.hash == known.hash
+    first = next(name for name, other in pairwise(files) if Path(name).parent == Path(other).parent)  # one stays there
+    moved = files[first].rename((folders / max(files)).with_name(files[first].name))
+    told = (f"class {first.split('/')[1]}", str(folders))
+    with refused(str(moved), *told):
+        open_split("imagenet", "eval", folders)
+    (own / VAL).write_bytes(tar({moved.relative_to(folders).as_posix(): moved.read_bytes()}))
+    shutil.copy(folders / KIT, own / KIT)
+    with refused(str(own / VAL), moved.name, told[0]):
+        open_split("imagenet", "eval", own)
+    (own / KIT).unlink()
+    (own / VAL).write_bytes(tar({f"{first.split('/')[1]}/ILSVRC2012_val_00000001_n00000001.JPEG": b"image"}))
+    with refused(str(own / VAL), "whose folder is not that of its class"):
+        open_split("imagenet", "eval", own)
 
 
 @pytest.mark.data

@@ -66,7 +66,7 @@ FORMS: dict[str, list[str]] = {
         "ImageId,PredictionString",
         *(f"{name},{wnid} 13 17 304 230 {wnid} 1 2 3 4" for wnid, name in PICK),
     ],
-    "Kaggle's train_cls.txt": [f"{wnid}/{name} {1 + WNIDS.index(wnid)}" for wnid, name in PICK],
+    "Kaggle's train_cls.txt": [f"{wnid}/{name} {number}" for number, (wnid, name) in enumerate(PICK, 1)],
     "a mark of byte order": ["\ufeff" + PICK[0][1] + ".JPEG", *(f"{name}.JPEG" for _, name in PICK[1:])],
     "a remark": ["# chosen by hand", *(f"{name}.JPEG" for _, name in PICK)],
     "empty lines, spaces and repetitions": ["", *(f"  {name}.JPEG " for _, name in PICK), "", PICK[0][1] + ".JPEG"],
@@ -181,6 +181,30 @@ def test_a_class_that_is_not_there_is_shown_with_its_line(
         whole.restricted_to(keep(f"{WNIDS[0]} tench", "n09999999 nothing", WNIDS[1]))
     with refused("1 of the 2 images", "line 2 'n01443537'"):
         whole.restricted_to(keep(f"{PICK[0][1]}.JPEG", WNIDS[1]))
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [f"{WNIDS[0]},{WNIDS[1]}"],
+        [f"{WNIDS[0]} {WNIDS[1]} {WNIDS[2]}", WNIDS[3]],
+        [",".join(f"{name}.JPEG" for _, name in PICK), f"{PICK[0][1]}.JPEG"],
+        ["; ".join(f"{wnid}/{name}.JPEG" for wnid, name in PICK[:2]), *FORMS["bare names"][2:]],
+    ],
+)
+def test_several_names_on_one_line_are_refused(
+    lines: list[str], whole: Manifest, keep: Callable[..., Path], refused: Refused
+) -> None:
+    with refused("several names on one line, line 1", "each on its own"):
+        whole.restricted_to(keep(*lines))
+
+
+@pytest.mark.parametrize("lines", [["# chosen by hand"], ["image"], ["filename,label"], ["._a.JPEG"]])
+def test_a_list_that_names_nothing_is_refused(
+    lines: list[str], whole: Manifest, keep: Callable[..., Path], refused: Refused
+) -> None:
+    with refused("names nothing", f"line 1 {lines[0]!r}"):
+        whole.restricted_to(keep(*lines))
 
 
 def test_an_array_s_images_are_named_by_their_number(keep: Callable[..., Path], refused: Refused) -> None:

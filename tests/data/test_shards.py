@@ -317,3 +317,17 @@ def test_verifying_finds_a_shard_that_is_not_what_was_packed(shards: Path, tmp_p
     assert found() == [f"{path} is not what was packed; copy it anew, or pack again"]
     split.write_text(told(sums=None)(split.read_text()))
     assert found() == []
+
+
+def test_odd_names_of_images_and_classes_come_back_as_they_are(tmp_path: Path) -> None:
+    names = ["cr\r.png", "line\n.png", "com,ma.png", 'quo"te.png', " NA.png", os.fsdecode(b"caf\xe9.png")]
+    for folder in ("nan", "c,\r\nd", os.fsdecode(b"cl\xe9")):
+        (tmp_path / "images/train" / folder).mkdir(parents=True)
+        for shade, name in enumerate(names):
+            Image.new("L", (9, 9), shade).save(tmp_path / "images/train" / folder / name)
+    manifest = open_split("folder", "train", tmp_path / "images").manifest
+    begin([manifest], tmp_path / "out", HOW)
+    pack(manifest, tmp_path / "out", HOW, lambda _: None)
+    shards = open_split("folder", "train", tmp_path / "out").manifest
+    assert (list(shards.frame["file"]), shards.classes) == (list(manifest.frame["file"]), manifest.classes)
+    assert [part.shots(2, seed=0).counts().tolist() for part in (shards, manifest)] == [[2, 2, 2]] * 2

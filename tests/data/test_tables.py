@@ -61,6 +61,21 @@ def test_a_table_may_have_a_heading(tmp_path: Path, heading: bool, end: str) -> 
     assert source.manifest.labels.tolist() == [3, 1]
 
 
+@pytest.mark.parametrize("place", [0, 5, 784])
+def test_the_heading_tells_which_column_the_labels_are(tmp_path: Path, refused: Refused, place: int) -> None:
+    lines = [[f"pixel{number}" for number in range(784)], *(list(map(str, image.ravel())) for image in IMAGES[:2])]
+    for line, label in zip(lines, ("Label", "3", "1"), strict=True):
+        line.insert(place, label)
+    path = tmp_path / "mnist_test.csv"
+    path.write_text("\n".join(map(",".join, lines)))
+    source = open_split("mnist", "eval", tmp_path)
+    np.testing.assert_array_equal(source.images[..., 0], IMAGES[:2])
+    assert source.manifest.labels.tolist() == [3, 1]
+    path.write_text(path.read_text().replace("Label", "digit"))
+    with refused(str(path), "has 0 columns that its heading calls label or class"):
+        open_split("mnist", "eval", tmp_path)
+
+
 def test_damaged_tables_of_pixels_are_named(tmp_path: Path, refused: Refused) -> None:
     path = tmp_path / "mnist_train.csv"
     row = ["3", *["7"] * 784]

@@ -1,5 +1,6 @@
 """Tiny-ImageNet's tree: images in a folder of their class's folder, evaluation images with a list of their classes."""
 
+import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -57,6 +58,15 @@ def test_sorted_into_class_folders_they_have_the_same(root: Path) -> None:
     assert shown(root, "eval") == {20: SHARK, 21: FISH}
 
 
+@pytest.mark.parametrize("inner", ["images/", ""])
+def test_sorted_otherwise_than_the_list_tells_they_are_refused(root: Path, refused: Refused, inner: str) -> None:
+    for number, wnid in ((0, FISH), (1, SHARK)):
+        picture(root / f"val/{wnid}/{inner}val_{number}.JPEG", 20 + number)
+    shutil.rmtree(root / "val/images")
+    with refused(str(root / f"val/{FISH}/{inner}val_0.JPEG"), f"is of class {SHARK}, as", "val_annotations.txt tells"):
+        open_split("tiny_imagenet", "eval", root)
+
+
 def test_what_has_no_class_is_refused(root: Path, refused: Refused) -> None:
     annotations = root / "val/val_annotations.txt"
     picture(root / "val/images/preview.JPEG", 99)
@@ -77,4 +87,15 @@ def test_what_has_no_class_is_refused(root: Path, refused: Refused) -> None:
 
 def test_what_lies_among_the_images_is_told(root: Path) -> None:
     (root / f"train/{FISH}/images/notes.txt").write_text("no image")
-    assert open_split("tiny_imagenet", "train", root).left_out == (f"{FISH}/images/notes.txt",)
+    (root / f"train/{FISH}/{FISH}_boxes.txt").write_text("published so")
+    (root / f"train/{FISH}/old").mkdir()
+    assert open_split("tiny_imagenet", "train", root).left_out == (f"{FISH}/images/notes.txt", f"{FISH}/old/")
+    picture(root / f"val/{FISH}/val_1.JPEG", 21)
+    assert open_split("tiny_imagenet", "eval", root).left_out == (f"{FISH}/",)
+
+
+@pytest.mark.parametrize(("split", "name"), [("train", f"train/{FISH}/1.JPEG"), ("eval", "val/1.JPEG")])
+def test_images_beside_the_folder_of_images_are_refused(root: Path, refused: Refused, split: str, name: str) -> None:
+    picture(root / name, 99)
+    with refused(str(root / name), "lies beside images/"):
+        open_split("tiny_imagenet", split, root)

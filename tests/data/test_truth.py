@@ -77,6 +77,7 @@ def test_lists_of_other_things_are_named(tmp_path: Path, refused: Refused) -> No
     for content, words in (
         (b"n01440764\nsalmon\n", "'salmon' where a class such as n01440764 belongs"),
         (b"", "'nothing'"),
+        (b"n01440764\n\nn01484850\n", "holds '' where"),  # what follows would be other images' classes
         (b"\xff\xfe\x00", "is no text file"),
     ):
         labels.write_bytes(content)

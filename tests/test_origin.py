@@ -1,0 +1,43 @@
+"""The commit of a row is that of our own checkout, whatever git is told of others."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sslticket import origin
+
+GIT = ["git", "-c", "user.name=somebody", "-c", "user.email=somebody@example.org", "-c", "commit.gpgsign=false"]
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Path:
+    """A checkout of another project, with one commit."""
+    folder = tmp_path / "other"
+    folder.mkdir()
+    (folder / "file").write_text("theirs")
+    for words in (["init", "-q"], ["add", "file"], ["commit", "-q", "-m", "theirs"]):
+        subprocess.run([*GIT, "-C", str(folder), *words], check=True)
+    return folder
+
+
+@pytest.mark.parametrize("name", ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY"])
+def test_variables_that_name_another_checkout_change_no_commit(
+    other: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    if not (ours := origin.commit.__wrapped__()):
+        pytest.skip("not a checkout")
+    place = {"GIT_WORK_TREE": other, "GIT_INDEX_FILE": other / ".git" / "index"}.get(name, other / ".git")
+    monkeypatch.setenv(name, str(place))
+    assert origin.commit.__wrapped__() == ours
+
+
+def test_an_environment_inside_another_checkout_has_not_its_commit(other: Path) -> None:
+    shutil.copytree(Path(origin.__file__).parent, other / "lib" / "sslticket")
+    code = "from sslticket import origin; print(origin.__file__); print(origin.commit())"
+    told = subprocess.run([sys.executable, "-c", code], cwd=other / "lib", env={}, capture_output=True, text=True)
+    place, commit = told.stdout.split("\n")[:2]
+    assert place.startswith(str(other))
+    assert commit == ""
