@@ -143,6 +143,6 @@ def __getattr__(name: str) -> Any:
 def _in_script() -> bool:
     """Whether a script imports from here: a recipe is a command from its first line on."""
     frame = sys._getframe(2)
-    while frame.f_back is not None and frame.f_globals["__name__"].startswith("importlib"):
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("importlib"):
         frame = frame.f_back
-    return bool(frame.f_globals["__name__"] == "__main__")
+    return bool(frame.f_globals.get("__name__") == "__main__")

@@ -28,9 +28,7 @@ def test_the_folder_that_holds_the_clone_does_not_hide_the_package(tmp_path: Pat
     clone.mkdir()
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, clone)
-    for name in ("__init__.py", "errors.py"):
-        (clone / "sslticket").mkdir(exist_ok=True)
-        shutil.copy(ROOT / "sslticket" / name, clone / "sslticket")
+    shutil.copytree(ROOT / "sslticket", clone / "sslticket", ignore=shutil.ignore_patterns("__pycache__"))
     (clone / "benchmarks").mkdir()
     (clone / "benchmarks" / "other.py").touch()
     run(clone, "-c", BUILD.format(hook=hook), str(tmp_path))

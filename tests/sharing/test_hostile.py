@@ -64,11 +64,9 @@ def payloads(file: Path, folder: Path) -> Iterator[tuple[str, Path]]:
         if number % 2:
             made.recipe["data"]["dataset"] = "digits"
         path = folder / f"{number}.safetensors"
-        try:
+        if "\ud800" not in words:  # no reader takes halves of signs
             made.save(path)
-        except UnicodeEncodeError:
-            continue  # no file holds halves of signs
-        yield words, path
+            yield words, path
 
 
 def test_inspect_shows_every_word_and_obeys_none(file: Path, tmp_path: Path) -> None:
@@ -93,10 +91,10 @@ def test_the_names_of_weights_are_words_of_strangers_too(file: Path, tmp_path: P
     mask = type(ticket.mask)({names[name]: layer for name, layer in ticket.mask.items()})
     weights = {names[name]: value for name, value in ticket.weights.items()}
     Ticket(mask, weights, 3, ticket.recipe, ticket.provenance).save(tmp_path / "names.safetensors")
-    code, out, _ = told("inspect", str(tmp_path / "names.safetensors"))
-    assert code == 0
-    harmless(out)
-    assert "\\x1b[2J\\n\\u202e" in out
+    code, out, error = told("inspect", str(tmp_path / "names.safetensors"))
+    assert (code, out) == (2, "")
+    harmless(error)
+    assert "\\x1b[2J\\n\\u202e" in error
 
 
 def blocks(text: str) -> list[str]:
