@@ -63,15 +63,15 @@ _HINTS: tuple[tuple[str, str], ...] = (
     ),
     (
         "device devices gpu gpus gpu-id gpu-ids num-gpus ngpus n-gpus cuda use-cuda no-cuda no-accel cpu use-cpu mps "
-        "accelerator num-devices nproc-per-node num-processes nprocs world-size multiprocessing-distributed "
-        "distributed dist-url dist-backend rank local-rank node-rank nnodes num-nodes num-machines launcher ddp dp "
-        "strategy",
+        "accelerator n-gpu port master-port num-devices nproc-per-node num-processes nprocs world-size "
+        "multiprocessing-distributed distributed dist-url dist-backend rank local-rank node-rank nnodes num-nodes "
+        "num-machines launcher ddp dp strategy",
         _LAUNCH,
     ),
     (
         "wandb use-wandb log-wandb no-wandb wandb-project wandb-entity wandb-name project mlflow comet logger log-dir "
-        "logdir tb tb-dir tensorboard-dir tensorboard-logger log-tensorboard log print-freq print-every log-interval "
-        "log-every log-freq log-frequency progress progress-bar verbose quiet display-interval p v q",
+        "logdir tb tb-dir tensorboard-dir tensorboard-logger log-tensorboard report-to log print-freq print-every "
+        "log-interval log-every log-freq log-frequency progress progress-bar verbose quiet display-interval p v q",
         _WATCH,
     ),
     (
@@ -231,8 +231,17 @@ _HINTS: tuple[tuple[str, str], ...] = (
         "views are set in the recipe file, as in Data(augment=View(...)); `sslticket show RECIPE` draws them",
     ),
     (
-        "force overwrite clobber f",
+        "force overwrite overwrite-output-dir clobber f",
         "what is finished stays; for another run give another --out, or move its folder away",
+    ),
+    (
+        "early-stopping early-stop patience tolerance",
+        "a training has a fixed --length; --settled ends a level of IMP once its mask has settled",
+    ),
+    (
+        "label-smoothing smoothing mixup mixup-alpha cutmix cutmix-alpha ema model-ema ema-decay model-ema-decay "
+        "dropout drop-path",
+        "the papers train without it; an objective of one's own, in a recipe file, may have it (docs/objectives.md)",
     ),
     (
         "debug fast-dev-run smoke smoke-test quick sanity",
@@ -282,6 +291,8 @@ def misplaced(word: str, known: Collection[str]) -> str:
     flag = f"--{name.rpartition('.')[2].replace('_', '-')}"
     if equals and flag in known:
         return f"write {flag} {value}"
+    if equals and (text := HINTS.get(flag.removeprefix("--"))) and flags_of(text) <= {*known}:
+        return text
     if "--data-root" in known and ("/" in word or word in (".", "..")):
         return f"if images lie there, write --data-root {word}"
     return ""

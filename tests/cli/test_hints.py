@@ -84,6 +84,9 @@ def test_no_word_of_others_is_a_flag_of_every_recipe(of_recipes: dict[str, set[s
         ("--lr-milestones", "--drops 50ep"),
         ("--print-freq", "sslticket watch runs"),
         ("--evaluate", "sslticket evaluate runs/KEY --protocol NAME"),
+        ("--label-smoothing", "the papers train without it"),
+        ("--patience", "--settled"),
+        ("--report-to", "--tensorboard"),
         ("--subst", "did you mean --subset"),
     ],
 )
@@ -92,6 +95,11 @@ def test_a_word_of_another_tool_is_answered(typed: str, wanted: str, of_recipes:
     assert told.startswith(f"unknown flag '{typed.split('=')[0]}'; ")
     assert wanted in told
     assert "\n" not in told
+
+
+def test_a_word_of_another_tool_without_dashes_is_answered_too(of_recipes: dict[str, set[str]]) -> None:
+    assert "--length 90ep" in hints.misplaced("trainer.max_epochs=2", of_recipes["rotnet_resnet50"])
+    assert hints.misplaced("nothing.known=2", of_recipes["rotnet_resnet50"]) == ""
 
 
 def test_levels_at_a_rate_end_where_the_hint_says() -> None:
