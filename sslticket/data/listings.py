@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from sslticket.data.folders import Listing, class_folders, contents, listing
-from sslticket.files import locked, written_whole
+from sslticket.files import locked, regular, written_whole
 
 log = logging.getLogger("sslticket")
 
@@ -77,7 +77,7 @@ def kept(place: Path, stamp: Stamp, make: Callable[[], dict[str, np.ndarray]]) -
 def _there(path: Path, state: np.ndarray) -> dict[str, np.ndarray] | None:
     """The arrays in a file, if they are of this state."""
     try:
-        with path.open("rb") as file, np.load(file) as content:
+        with regular(path) as (file, _), np.load(file) as content:
             if np.array_equal(content["state"], state):
                 return {name: content[name] for name in content.files if name != "state"}
     except Exception:  # a damaged file can raise nearly anything

@@ -12,9 +12,11 @@ import numpy as np
 
 from sslticket.data.judging import Kind, Verdict
 from sslticket.data.listings import cache_folder
-from sslticket.files import locked
+from sslticket.files import locked, read_bytes
 
 log = logging.getLogger("sslticket")
+
+_LARGEST = 1 << 32  # bytes of a file, 500 million images
 
 
 class Remembered:
@@ -77,8 +79,9 @@ class Remembered:
         """What is there; damaged remains are taken for hashes of no image."""
         reasons, names = dict[int, str](), set[str]()
         try:
-            content, lines = self._good.read_bytes(), self._bad.read_text("utf-8", "replace").split("\n")
-        except OSError:
+            content = read_bytes(self._good, _LARGEST)
+            lines = read_bytes(self._bad, _LARGEST).decode("utf-8", "replace").split("\n")
+        except (OSError, ValueError):  # none yet, or something else in its place
             content, lines = b"", []
         for key, name, reason in (line.split(" ", 2) for line in lines if line.count(" ") >= 2):
             with suppress(ValueError):
@@ -93,9 +96,13 @@ def _append(path: Path, content: bytes) -> None:
     if not content:
         path.touch()
         return
-    with path.open("ab") as file:
+    with open(path, "ab", opener=_at_once) as file:  # Path.open has no opener
         if path.suffix == ".good":
             file.truncate(file.tell() // 8 * 8)
         elif file.tell():
             content = b"\n" + content
         file.write(content)
+
+
+def _at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK, 0o666)  # a pipe that nobody reads is an error, and not waited for

@@ -127,14 +127,15 @@ class RunFolder:
             write_json(self.path / "unreadable.json", told)
 
     def _unreadable(self) -> dict[int, list[tuple[str, str]]]:
-        path = self.path / "unreadable.json"
+        path, fix = self.path / "unreadable.json", "delete it and run the same command again"
         try:
-            told = read_json(path)
-            return {int(level.removeprefix("level-")): sorted(found.items()) for level, found in told.items()}
+            told = read_json(path, fix=fix)
         except FileNotFoundError:
             return {}
-        except (ValueError, AttributeError) as error:
-            raise BadInput(f"{path} is damaged; delete it and run the same command again") from error
+        try:
+            return {int(level.removeprefix("level-")): sorted(found.items()) for level, found in told.items()}
+        except (ValueError, TypeError, AttributeError) as error:
+            raise BadInput(f"{path} is damaged (it holds no images by level); {fix}") from error
 
     @property
     def magnitudes(self) -> Path:

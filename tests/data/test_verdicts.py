@@ -420,6 +420,12 @@ def test_a_cache_that_cannot_be_written_or_is_damaged_changes_nothing(tmp_path: 
             assert kept(root) == right
             images = batches(root, View(size=32), batch=1)
             assert [row for row, _ in shown(images)] == [0, 1]
+        path.unlink()
+        os.mkfifo(path)  # which who opens it would wait for
+        verdicts = Verdicts(listed(root), 1, None)
+        assert verdicts.kinds(np.arange(3)).tolist() == right
+        verdicts.save()
+        path.unlink()
         path.write_bytes(whole_file)
     assert kept(root) == right
 
