@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from sslticket import plain
 from sslticket.errors import BadInput
@@ -139,6 +139,8 @@ class Fit:
         last_lr: the learning rate at the end of a curve.
         clip: the largest norm of the gradient of all weights together; a longer one is scaled down. None never does.
     """
+
+    stored_name: ClassVar[str] = "Fit"
 
     length: str
     batch_size: int

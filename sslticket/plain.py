@@ -11,20 +11,28 @@ from sslticket.errors import BadInput, one_line, unknown
 
 T = TypeVar("T")
 
-ADDED = {"added": True}
+ADDED: dict[str, object] = {"added": True}
 """Metadata of fields that a class had once done without: while such a field has its default it is left out of the
 values, so that keys, families and folders of runs stay what they were before the field was there."""
+
+
+def stored_as(name: str) -> dict[str, object]:
+    """Metadata of a field that was once called `name`: JSON values keep that name, so that keys stay what they were.
+
+    A class that was once called otherwise has that name as its class attribute `stored_name`.
+    """
+    return {"stored": name}
 
 
 def values(settings: object) -> Any:
     """JSON values; a dataclass becomes its fields, and its name under "is"."""
     if dataclasses.is_dataclass(settings) and not isinstance(settings, type):
         fields = {
-            field.name: values(value)
+            field.metadata.get("stored", field.name): values(value)
             for field in dataclasses.fields(settings)
             if (value := getattr(settings, field.name)) != field.default or not field.metadata.get("added")
         }
-        return {"is": type(settings).__name__, **fields}
+        return {"is": vars(type(settings)).get("stored_name", type(settings).__name__), **fields}
     if isinstance(settings, (list, tuple)):
         return [values(item) for item in settings]
     return str(settings) if isinstance(settings, Path) else settings
@@ -47,10 +55,13 @@ def read(tree: object, kinds: Mapping[str, type[T]], what: str) -> T:
     if name not in kinds:
         raise unknown(what, name, kinds)
     kind = kinds[name]
-    known = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]  # no type says "a dataclass"
-    given = {key: tuple(value) if isinstance(value, list) else value for key, value in tree.items() if key != "is"}
-    if odd := [key for key in given if key not in known]:
-        raise unknown(f"field of {name}", odd[0], known)
+    fields = dataclasses.fields(kind)  # type: ignore[arg-type]  # no type says "a dataclass"
+    names = {field.metadata.get("stored", field.name): field.name for field in fields}
+    if odd := [key for key in tree if key != "is" and key not in names]:
+        raise unknown(f"field of {name}", odd[0], names)
+    given = {
+        names[key]: tuple(value) if isinstance(value, list) else value for key, value in tree.items() if key != "is"
+    }
     try:
         return kind(**given)
     except BadInput:

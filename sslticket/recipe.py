@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from sslticket import plain
 from sslticket.data.names import check_part, in_paths, named
@@ -27,6 +27,8 @@ class Origin:
         folder: name of the folder of one's own images; None for a set of the catalogue.
         images_hash: 16 hexadecimal digits by which other images are told apart, whatever the seed.
     """
+
+    stored_name: ClassVar[str] = "Origin"
 
     folder: str | None = None
     images_hash: str
@@ -68,7 +70,7 @@ class Data:
     image_size: int | None = None
     channels: int | None = None
     augment: View | tuple[View, ...] | None = None
-    origin: Origin | None = field(default=None, metadata=plain.ADDED)
+    origin: Origin | None = field(default=None, metadata=plain.ADDED | plain.stored_as("origin"))
 
     def __post_init__(self) -> None:
         check_part(self.dataset, self.part)
@@ -132,7 +134,7 @@ class Recipe:
     model: str
     data: Data
     objective: "Objective"
-    fit: Fit
+    fit: Fit = field(metadata=plain.stored_as("fit"))
     search: "Search"
     seed: int = 0
     precision: Precision | None = None
