@@ -16,7 +16,7 @@ import time
 from compare import Line, text
 from images import Images, NoImages
 
-from sslticket import origin
+from sslticket import provenance
 
 TOPICS = (
     "selection",
@@ -41,8 +41,8 @@ def main(names: list[str]) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("OMP_NUM_THREADS", "2")
     print(f"{len(os.sched_getaffinity(0))} cores, load {os.getloadavg()[0]:.1f}, {_processor()}; {platform.platform()}")
-    print(", ".join(f"{library} {number}" for library, number in origin.versions().items()))
-    print(f"commit {origin.commit() or 'unknown: not a checkout'}\n", flush=True)
+    print(", ".join(f"{library} {number}" for library, number in provenance.library_versions().items()))
+    print(f"commit {provenance.git_commit() or 'unknown: not a checkout'}\n", flush=True)
     images, lines = Images(), list[Line]()
     try:
         for name in names or TOPICS:

@@ -46,19 +46,19 @@ def _process(name: str, images: Images) -> Callable[[], float]:
 
 def _search(name: str, root: Path, out: Path) -> None:
     """Search as a recipe does, then print the most memory that was held, in GB."""
-    from sslticket import SGD, SNIP, Data, Fit, Magnitude, OneShot, Recipe, Supervised
-    from sslticket.machine import Machine
-    from sslticket.search.plan import plan
-    from sslticket.search.run import run
+    from sslticket import SGD, SNIP, Data, Magnitude, OneShot, Recipe, Supervised, TrainConfig
+    from sslticket.config.runtime import RuntimeConfig
+    from sslticket.search.plan import plan_search
+    from sslticket.search.run_search import run_search
 
     if name == "SNIP":
         search = OneShot(levels=1, rate=0.9, rewind="0it", scored="start", criterion=SNIP(score_images=_BATCH))
     else:
         search = OneShot(levels=1, rate=0.9, rewind="0it", scored="end", criterion=Magnitude())
-    fit = Fit(length="2it", batch_size=_BATCH, optimizer=SGD(lr=0.1))
-    machine, data = Machine(data_root=root), Data(dataset="imagenet", part="1 image a class")
+    fit = TrainConfig(length="2it", batch_size=_BATCH, optimizer=SGD(lr=0.1))
+    machine, data = RuntimeConfig(data_root=root), Data(dataset="imagenet", part="1 image a class")
     recipe = Recipe(model="resnet50", data=data, objective=Supervised(), fit=fit, search=search)
-    run(plan(recipe, machine, out), machine)
+    run_search(plan_search(recipe, machine, out), machine)
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9)  # Linux counts in KiB
 
 

@@ -6,17 +6,17 @@ import torch
 from compare import Line, in_turn, middle, ratio, seconds
 from images import Images
 
-from sslticket import SGD, ContinuousSparsification, Fit, StochasticSparsification, Supervised
+from sslticket import SGD, ContinuousSparsification, StochasticSparsification, Supervised, TrainConfig
 from sslticket.data.loader import Batch
-from sslticket.masking import gate
+from sslticket.pruning import pruned_model
 from sslticket.search.base import Search
 from sslticket.search.imp import IMP
-from sslticket.training.net import Net
-from sslticket.training.optim import optimizer_of
+from sslticket.training.network import MaskedNetwork
+from sslticket.training.optim import build_network_optimizer
 
 _BATCH, _ROUNDS = 128, 60
 _AT_MOST = 1.35
-_FIT = Fit(length="85ep", batch_size=_BATCH, optimizer=SGD(lr=0.1))
+_FIT = TrainConfig(length="85ep", batch_size=_BATCH, optimizer=SGD(lr=0.1))
 
 
 def lines(images: Images) -> list[Line]:
@@ -42,11 +42,13 @@ def lines(images: Images) -> list[Line]:
 def _step(search: Search) -> Callable[[], object]:
     """One optimiser step on noise, as the loop takes it: how long it takes does not depend on what the images show."""
     learning = search.learning(_FIT, _FIT.clock(50_000))
-    net = Net.build("resnet20", Supervised(), channels=3, image_size=32, classes=10, seed=0, learning=learning)
+    net = MaskedNetwork.build(
+        "resnet20", Supervised(), channels=3, image_size=32, classes=10, seed=0, learning=learning
+    )
     noise = torch.Generator().manual_seed(0)
     labels = torch.randint(10, (_BATCH,), generator=noise)
     batch = Batch((torch.randn(_BATCH, 3, 32, 32, generator=noise),), labels, torch.arange(_BATCH))
-    steps, gates = optimizer_of(net.train(), _FIT.optimizer), gate.learnt(net.backbone)
+    steps, gates = build_network_optimizer(net.train(), _FIT.optimizer), pruned_model.learned_gates(net.backbone)
 
     def step() -> None:
         for number, one in enumerate(gates.values()):

@@ -27,9 +27,9 @@ import torch
 from gpu_steps import CASES, Case
 from images import Images, NoImages
 
-from sslticket import origin
-from sslticket.data.opening import loader, open_split
-from sslticket.data.order import Order
+from sslticket import provenance
+from sslticket.data.loader import Sampler
+from sslticket.data.source import make_loader, open_split
 
 ROOT = Path(__file__).parents[1]
 _TESTS = 200.0  # seconds at most
@@ -96,8 +96,8 @@ class Bench:
             "kind": "machine",
             "name": name,
             "memory": torch.cuda.get_device_properties(0).total_memory if self._gpu else None,
-            "versions": origin.versions(),
-            "commit": origin.commit(),
+            "versions": provenance.library_versions(),
+            "commit": provenance.git_commit(),
             "small": self._small,
             "missing": [package for package in ("lightly", "nvidia.dali") if not _there(package)],
         }
@@ -165,10 +165,10 @@ class Bench:
         except NoImages as reason:
             return {"skipped": str(reason)}
         batch, count = (8, 2) if self._small else (256, 20)
-        batches = loader(
+        batches = make_loader(
             source,
             (source.dataset.train,),
-            Order(len(source.manifest), batch, seed=0),
+            Sampler(len(source.manifest), batch, seed=0),
             augment_seed=0,
             device=self._device,
             threads=len(os.sched_getaffinity(0)),

@@ -18,27 +18,25 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from sslticket import models
-from sslticket.data.bad import BadImages
+from sslticket.config.recipe import Precision
+from sslticket.config.runtime import RuntimeConfig
+from sslticket.config.training import LARS, SGD, Optimizer, TrainConfig
+from sslticket.data.augment import View
+from sslticket.data.loader import MemoryLoader, Sampler
 from sslticket.data.manifest import Manifest
-from sslticket.data.order import Order
-from sslticket.data.resident import ResidentLoader
-from sslticket.data.views import View
-from sslticket.fit import LARS, SGD, Fit, Optimizer
-from sslticket.machine import Machine
-from sslticket.masking import gate
-from sslticket.masking.mask import prunable
+from sslticket.data.unreadable import UnreadableImages
 from sslticket.objectives.base import Objective
-from sslticket.objectives.rotnet import RotNet, four_turns
+from sslticket.objectives.rotnet import RotNet, four_rotations
 from sslticket.objectives.simclr import SimCLR
 from sslticket.objectives.supervised import Supervised
-from sslticket.recipe import Precision
+from sslticket.pruning import pruned_model
+from sslticket.pruning.mask import prunable_weights
 from sslticket.search.base import Search
-from sslticket.search.continuous import ContinuousSparsification
-from sslticket.search.stochastic import StochasticSparsification
-from sslticket.training.loop import Loop
-from sslticket.training.net import Net
+from sslticket.search.learned import ContinuousSparsification, StochasticSparsification
+from sslticket.training.engine import Engine
+from sslticket.training.loop import TrainingLoop
+from sslticket.training.network import MaskedNetwork
 from sslticket.training.progress import Progress
-from sslticket.training.workbench import Workbench
 
 _CLASSES, _HALF = 100, {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -83,9 +81,9 @@ class Case:
         return replace(self, model=model, size=32, batch=4, compiled=False, steps=1)
 
     @property
-    def fit(self) -> Fit:
+    def fit(self) -> TrainConfig:
         """The training, far longer than what is measured."""
-        return Fit(length="1000000it", batch_size=self.batch, optimizer=self.optimizer)
+        return TrainConfig(length="1000000it", batch_size=self.batch, optimizer=self.optimizer)
 
 
 def _resnet50() -> Iterator[Case]:
@@ -129,20 +127,20 @@ CASES: tuple[Case, ...] = (
 class Ours:
     """The project's own loop on images that the device keeps."""
 
-    loop: Loop
+    loop: TrainingLoop
     done: int = 0
 
     @classmethod
     @contextmanager
     def of(cls, case: Case) -> Iterator["Ours"]:
         """Ready to train, until the block ends."""
-        machine = Machine(channels_last=case.channels_last, compile=case.compiled, exact=case.exact)
-        bench, count = Workbench.on(machine, case.precision), 2 * case.batch
+        machine = RuntimeConfig(channels_last=case.channels_last, compile=case.compiled, exact=case.exact)
+        bench, count = Engine.on(machine, case.precision), 2 * case.batch
         images = np.random.default_rng(0).integers(0, 256, (count, case.size, case.size, 3), dtype=np.uint8)
         frame = pd.DataFrame({"item": np.arange(count), "label": np.arange(count) % _CLASSES})
         view = View(size=case.size, crop="pad", pad=4, flip=True)
         learning = case.search and case.search.learning(case.fit, case.fit.clock(count))
-        net = Net.build(
+        net = MaskedNetwork.build(
             case.model,
             case.objective,
             channels=3,
@@ -151,16 +149,16 @@ class Ours:
             seed=0,
             learning=learning or None,
         )
-        batches = ResidentLoader(
+        batches = MemoryLoader(
             images,
             Manifest(frame, tuple(map(str, range(_CLASSES))), "noise", "train", None),
             case.objective.views(view),
-            Order(count, case.batch, 1),
+            Sampler(count, case.batch, 1),
             colours=((0.5,) * 3, (0.25,) * 3),
             augment_seed=1,
             device=bench.accelerator.device,
             channels_last=bench.numerics.channels_last,
-            bad=BadImages("noise", 0, {}),
+            bad=UnreadableImages("noise", 0, {}),
         )
         with bench.prepared(net) as wrapped:
             progress = Progress(0, show=False)
@@ -177,10 +175,10 @@ class Plain:
 
     def __init__(self, case: Case, device: torch.device, *, masked: bool = False) -> None:
         layout = torch.channels_last if case.channels_last else torch.contiguous_format
-        backbone = models.build(case.model, channels=3, image_size=case.size)
+        backbone = models.create_model(case.model, channels=3, image_size=case.size)
         if masked:
-            gate.attach(backbone, prunable(backbone))
-        features = models.features(backbone, channels=3, image_size=case.size)
+            pruned_model.attach_gates(backbone, prunable_weights(backbone))
+        features = models.num_features(backbone, channels=3, image_size=case.size)
         self._turned = isinstance(case.objective, RotNet)
         net = nn.Sequential(backbone, nn.Linear(features, 4 if self._turned else _CLASSES))
         self._net = net.to(device, memory_format=layout)  # type: ignore[call-overload]
@@ -204,7 +202,7 @@ class Plain:
     def steps(self, count: int) -> None:
         """Take further steps."""
         for _ in range(count):
-            images, labels = four_turns(self._images) if self._turned else (self._images, self._labels)
+            images, labels = four_rotations(self._images) if self._turned else (self._images, self._labels)
             self._optimizer.zero_grad()
             with self._cast:
                 loss = F.cross_entropy(self._net(images), labels)
@@ -261,7 +259,7 @@ def measured(case: Case, device: torch.device, rates: dict[str, float], rounds: 
 def mask_cost(case: Case, device: torch.device, rounds: int) -> dict[str, Any]:
     """The plain loop with masks on its network, beside the same without; as `measured` tells it."""
     wait: Callable[[], None] = torch.cuda.synchronize if device.type == "cuda" else lambda: None
-    Workbench.on(Machine(), case.precision)  # torch computes as fast as in the other rows
+    Engine.on(RuntimeConfig(), case.precision)  # torch computes as fast as in the other rows
     loops = [Plain(case, device, masked=masked) for masked in (True, False)]
     for loop in loops:
         loop.steps(_warm(case))
@@ -315,9 +313,9 @@ def device_events(events: Iterable[Any]) -> list[Any]:
     return [event for event in events if event.device_type != DeviceType.CPU and not event.is_user_annotation]
 
 
-def _flops(net: Net, case: Case, device: torch.device) -> float:
+def _flops(net: MaskedNetwork, case: Case, device: torch.device) -> float:
     """Operations of matrix products and convolutions that an image takes, forward and backward."""
-    plain = models.build(case.model, channels=3, image_size=case.size).to(device)
+    plain = models.create_model(case.model, channels=3, image_size=case.size).to(device)
     images: Tensor = torch.zeros(2, 3, case.size, case.size, device=device)
     with FlopCounterMode(display=False) as counter:
         plain(images).sum().backward()

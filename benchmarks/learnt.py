@@ -15,8 +15,8 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from sslticket import IMP, Adam, Data, Fit, Recipe, origin
-from sslticket.machine import Machine
+from sslticket import IMP, Adam, Data, Recipe, TrainConfig, provenance
+from sslticket.config.runtime import RuntimeConfig
 from sslticket.objectives.barlowtwins import BarlowTwins
 from sslticket.objectives.base import Objective
 from sslticket.objectives.byol import BYOL
@@ -30,8 +30,8 @@ from sslticket.objectives.simsiam import SimSiam
 from sslticket.objectives.supervised import Supervised
 from sslticket.objectives.swav import SwAV
 from sslticket.objectives.vicreg import VICReg
-from sslticket.search.plan import plan
-from sslticket.search.run import run
+from sslticket.search.plan import plan_search
+from sslticket.search.run_search import run_search
 
 BATCH, STEPS, SEEDS = 128, 300, (0, 1, 2)
 _PIXELS = 16  # a quarter of the time of 32
@@ -68,15 +68,17 @@ TASKS: dict[str, tuple[Objective, Data, str, float]] = {
 def recipe(name: str, seed: int) -> Recipe:
     """W_k at the start and one level: the first row tells of the untrained network, the second of the trained one."""
     objective, data, _, _ = TASKS[name]
-    fit = Fit(length=f"{STEPS}it", batch_size=BATCH, optimizer=Adam(lr=1e-3, weight_decay=1e-4), decay="cosine")
+    fit = TrainConfig(length=f"{STEPS}it", batch_size=BATCH, optimizer=Adam(lr=1e-3, weight_decay=1e-4), decay="cosine")
     search = IMP(levels=1, rate=0.2, rewind="0it")
     return Recipe(model="conv3", data=data, objective=objective, fit=fit, search=search, seed=seed)
 
 
-def measured(name: str, seed: int, machine: Machine, out: Path) -> tuple[dict[str, float], dict[str, float], float]:
+def measured(
+    name: str, seed: int, machine: RuntimeConfig, out: Path
+) -> tuple[dict[str, float], dict[str, float], float]:
     """Metric and probe before and after, and seconds of training."""
-    planned = plan(recipe(name, seed), machine, out)
-    run(planned, machine)
+    planned = plan_search(recipe(name, seed), machine, out)
+    run_search(planned, machine)
     rows = [json.loads(planned.folder.row(level).read_text()) for level in range(2)]
     metric = TASKS[name][2]
     before, after = ({"metric": row["metrics"][metric], "probe": [*row["probe"].values()][-1]} for row in rows)
@@ -88,9 +90,9 @@ def main(names: list[str], data_root: Path | None, out: Path) -> int:
     if strange := [name for name in names if name not in TASKS]:
         print(f"error: unknown objective {strange[0]!r}; known: {', '.join(TASKS)}", file=sys.stderr)
         return 2
-    machine = Machine(data_root=data_root, probe=f"{STEPS}it")
+    machine = RuntimeConfig(data_root=data_root, probe=f"{STEPS}it")
     how = f"conv3, {_PIXELS} pixels, {STEPS} steps of {BATCH} images, Adam 1e-3 with a cosine, seeds {SEEDS}"
-    print(f"{how}; commit {origin.commit()}\n")
+    print(f"{how}; commit {provenance.git_commit()}\n")
     heads = (
         "objective",
         "its own metric, %",

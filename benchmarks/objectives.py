@@ -20,11 +20,9 @@ from torch.utils.data import DataLoader, Dataset, RandomSampler
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
-from sslticket.data import opening
-from sslticket.data.effects import Blur, Effect, Grayscale, HSVNoise, Jitter, Rotate, Solarize
-from sslticket.data.loader import Batch
-from sslticket.data.order import Order
-from sslticket.data.views import View
+from sslticket.data.augment import Blur, Grayscale, HSVNoise, Jitter, Rotate, Solarize, Transform, View
+from sslticket.data.loader import Batch, Sampler
+from sslticket.data.source import DataSource, make_loader, open_split
 from sslticket.objectives.barlowtwins import BarlowTwins
 from sslticket.objectives.base import Objective
 from sslticket.objectives.byol import BYOL
@@ -38,7 +36,7 @@ from sslticket.objectives.simsiam import SimSiam
 from sslticket.objectives.supervised import Supervised
 from sslticket.objectives.swav import SwAV
 from sslticket.objectives.vicreg import VICReg
-from sslticket.training.net import Net
+from sslticket.training.network import MaskedNetwork
 
 _BATCH, _BATCHES, _ROUNDS = 32, 20, 3
 _AT_LEAST = 1.8
@@ -64,16 +62,16 @@ _STEPS: tuple[Objective, ...] = (
 
 def lines(images: Images) -> list[Line]:
     """Two lines an objective."""
-    source = opening.open_split("imagenet", "train", images.photographs)
+    source = open_split("imagenet", "train", images.photographs)
     return [*(_input(source, objective) for objective in _INPUTS), *map(_step, _STEPS)]
 
 
-def _input(source: opening.Source, objective: Objective) -> Line:
+def _input(source: DataSource, objective: Objective) -> Line:
     views = objective.views(source.dataset.train)
-    loader = opening.loader(
+    loader = make_loader(
         source,
         views,
-        Order(len(source.manifest), _BATCH, seed=0),
+        Sampler(len(source.manifest), _BATCH, seed=0),
         augment_seed=0,
         device=torch.device("cpu"),
         threads=2,
@@ -118,7 +116,7 @@ def _transform(view: View, mean: tuple[float, ...], std: tuple[float, ...]) -> C
     return transforms.Compose([*steps, transforms.ToTensor(), transforms.Normalize(mean, std)])
 
 
-def _pil(effect: Effect) -> Callable[[Any], Any]:
+def _pil(effect: Transform) -> Callable[[Any], Any]:
     match effect:
         case Rotate():
             return transforms.RandomRotation(effect.degrees, transforms.InterpolationMode.BILINEAR)
@@ -169,7 +167,7 @@ def _forward_images(objective: Objective, views: int) -> int:
 
 
 def _stepper(objective: Objective, views: int, count: int) -> Callable[[], float]:
-    net = Net.build("resnet20", objective, channels=3, image_size=32, classes=10, seed=0)
+    net = MaskedNetwork.build("resnet20", objective, channels=3, image_size=32, classes=10, seed=0)
     optimizer = torch.optim.SGD([weight for weight in net.parameters() if weight.requires_grad], lr=0.01, fused=True)
     images = tuple(torch.randn(count, 3, 32, 32) for _ in range(views))
     label = torch.arange(count) % 10

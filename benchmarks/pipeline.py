@@ -18,11 +18,10 @@ from torchvision.datasets import ImageFolder
 from torchvision.io import ImageReadMode, decode_image
 from torchvision.transforms import v2
 
-from sslticket.data import opening
-from sslticket.data.dataset import Dataset
-from sslticket.data.loader import Loader
-from sslticket.data.order import Order
-from sslticket.objectives.rotnet import four_turns
+from sslticket.data.datasets.base import Dataset
+from sslticket.data.loader import Loader, Sampler
+from sslticket.data.source import DataSource, make_loader, open_split
+from sslticket.objectives.rotnet import four_rotations
 
 _BATCH, _BATCHES, _REPEATS = 64, 24, 4
 _PIL_AT_LEAST, _TENSORS_AT_LEAST, _ROTNET_AT_MOST = 1.8, 1.3, 1.1
@@ -31,14 +30,14 @@ _RECIPES = Path(__file__).parent.parent / "recipes"
 
 def lines(images: Images) -> list[Line]:
     """Against both alternatives, and what RotNet adds in the loader and after it."""
-    source = opening.open_split("imagenet", "train", images.photographs)
+    source = open_split("imagenet", "train", images.photographs)
     loader, rotnet = _loader(source, "supervised_resnet50"), _loader(source, "rotnet_resnet50")
     folder = str(images.photographs / "train")
     pil = _batches(ImageFolder(folder, _pil_transform(source.dataset)))
     tensors = _batches(ImageFolder(folder, _tensor_transform(source.dataset), loader=_decoded))
 
     def turned() -> Iterator[tuple[Tensor, Tensor]]:
-        return (four_turns(batch.views[0]) for batch in rotnet.train(0, _BATCHES))
+        return (four_rotations(batch.views[0]) for batch in rotnet.train(0, _BATCHES))
 
     figures = in_turn(
         {
@@ -71,13 +70,13 @@ def lines(images: Images) -> list[Line]:
     ]
 
 
-def _loader(source: opening.Source, recipe: str) -> Loader:
+def _loader(source: DataSource, recipe: str) -> Loader:
     """The loader of a recipe, on its own view of the images."""
     chosen = runpy.run_path(str(_RECIPES / f"{recipe}.py"))["recipe"]
-    return opening.loader(
+    return make_loader(
         source,
         chosen.views(source.dataset.train),
-        Order(len(source.manifest), _BATCH, seed=0),
+        Sampler(len(source.manifest), _BATCH, seed=0),
         augment_seed=0,
         device=torch.device("cpu"),
         threads=2,

@@ -12,9 +12,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, RandomSampler
 from torchvision import transforms
 
-from sslticket.data import opening
-from sslticket.data.opening import Source
-from sslticket.data.order import Order
+from sslticket.data.loader import Sampler
+from sslticket.data.source import DataSource, make_loader, open_split
 
 _BATCH, _OURS, _THEIRS = 512, 50, 20  # batches a round: as many as take each about two seconds
 _AT_LEAST = 40_000
@@ -23,7 +22,7 @@ _AT_LEAST = 40_000
 class _Arrays(Dataset[tuple[Tensor, int]]):
     """As torchvision's CIFAR10 does it: an array becomes a PIL image, and that a tensor."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: DataSource) -> None:
         assert source.images is not None
         self._images, self._labels = np.asarray(source.images), source.manifest.labels
         about, view = source.dataset, source.dataset.train
@@ -47,11 +46,11 @@ def lines(images: Images) -> list[Line]:
     """Pad, crop, flip and normalise."""
     root = images.cifar10
     with patch.dict(os.environ, SSLTICKET_CACHE=str(images.scratch / "cache")):
-        source = opening.open_split("cifar10", "train", root)
-    loader = opening.loader(
+        source = open_split("cifar10", "train", root)
+    loader = make_loader(
         source,
         (source.dataset.train,),
-        Order(len(source.manifest), _BATCH, seed=0),
+        Sampler(len(source.manifest), _BATCH, seed=0),
         augment_seed=0,
         device=torch.device("cpu"),
         threads=2,

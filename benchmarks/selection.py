@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.utils import prune
 
 from sslticket import models
-from sslticket.masking.mask import Mask, State, kept, prunable
+from sslticket.pruning.mask import Mask, StateDict, num_kept, prunable_weights
 
 _DENSITY, _RATE = 0.2, 0.2
 _AT_LEAST = 8.0
@@ -20,8 +20,8 @@ _AT_LEAST = 8.0
 def lines(images: Images) -> list[Line]:
     """From all weights to 20% of them at once; then a fifth of those survivors less, as at a level of a search."""
     torch.manual_seed(0)
-    dense = models.build("resnet50")
-    names = prunable(dense)
+    dense = models.create_model("resnet50")
+    names = prunable_weights(dense)
     state = {name: value.detach() for name, value in dense.state_dict().items()}
     ones = Mask.ones_like(state, names)
     sparse = copy.deepcopy(dense)
@@ -36,7 +36,7 @@ def lines(images: Images) -> list[Line]:
 
 
 def _compared(
-    what: str, state: State, density: float, within: Mask, net: nn.Module, amount: float, at_least: float | None
+    what: str, state: StateDict, density: float, within: Mask, net: nn.Module, amount: float, at_least: float | None
 ) -> Line:
     figures = in_turn(
         {"ours": seconds(lambda: _select(state, density, within)), "torch": _pruning(net, list(within), amount)}, 5
@@ -52,8 +52,8 @@ def _compared(
     )
 
 
-def _select(state: State, density: float, within: Mask) -> Mask:
-    return Mask.top({name: state[name].abs() for name in within}, keep=kept(within.total, density), within=within)
+def _select(state: StateDict, density: float, within: Mask) -> Mask:
+    return Mask.top({name: state[name].abs() for name in within}, keep=num_kept(within.total, density), within=within)
 
 
 def _pruning(net: nn.Module, names: list[str], amount: float) -> Callable[[], float]:

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.utils import prune
 
 from sslticket import Ticket, models
-from sslticket.masking.mask import Mask, kept, prunable
+from sslticket.pruning.mask import Mask, num_kept, prunable_weights
 
 _DENSITY = 0.01
 _AT_MOST, _SMALLER = 2e6, 60.0
@@ -62,15 +62,15 @@ def _time(what: str, figures: dict[str, list[float]], other: str) -> Line:
 
 def _ticket() -> Ticket:
     torch.manual_seed(0)
-    state = models.build("resnet50").state_dict()
-    ones = Mask.ones_like(state, prunable(models.build("resnet50")))
-    mask = Mask.top({name: state[name].abs() for name in ones}, keep=kept(ones.total, _DENSITY), within=ones)
+    state = models.create_model("resnet50").state_dict()
+    ones = Mask.ones_like(state, prunable_weights(models.create_model("resnet50")))
+    mask = Mask.top({name: state[name].abs() for name in ones}, keep=num_kept(ones.total, _DENSITY), within=ones)
     return Ticket.make(mask, state, level=21, recipe={}, provenance={})
 
 
 def _loading(load: Callable[[Path, nn.Module], object], path: Path) -> Callable[[], float]:
     def measured() -> float:
-        net = models.build("resnet50")
+        net = models.create_model("resnet50")
         return seconds(lambda: load(path, net))()
 
     return measured

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sslticket import IMP, Adam, BadInput, Data, Fit, Recipe, View, run
+from sslticket import IMP, Adam, BadInput, Data, Recipe, TrainConfig, View, run
 from sslticket.data.loader import Batch
 from sslticket.objectives.base import Network, Objective
 
@@ -92,7 +92,7 @@ recipe = Recipe(
     model="conv3",
     data=Data(dataset="cifar10"),
     objective=RelativePosition(),
-    fit=Fit(length="20ep", batch_size=256, optimizer=Adam(lr=1e-3, weight_decay=0.0), drops=("15ep",)),
+    fit=TrainConfig(length="20ep", batch_size=256, optimizer=Adam(lr=1e-3, weight_decay=0.0), drops=("15ep",)),
     search=IMP(levels=6, rate=0.5, rewind="1ep"),
 )
 

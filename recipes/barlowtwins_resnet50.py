@@ -8,13 +8,13 @@ Cost      not measured yet.
 Accuracy  not measured yet.
 """
 
-from sslticket import IMP, LARS, BarlowTwins, Data, Fit, Recipe, run
+from sslticket import IMP, LARS, BarlowTwins, Data, Recipe, TrainConfig, run
 
 recipe = Recipe(
     model="resnet50",
     data=Data(dataset="imagenet"),
     objective=BarlowTwins(),
-    fit=Fit(
+    fit=TrainConfig(
         length="1000ep",
         batch_size=2048,
         optimizer=LARS(lr=1.6, weight_decay=1.5e-6, bias_lr=0.0384),

@@ -8,13 +8,13 @@ Cost      not measured yet.
 Accuracy  not measured yet.
 """
 
-from sslticket import BYOL, IMP, LARS, Data, Fit, Recipe, run
+from sslticket import BYOL, IMP, LARS, Data, Recipe, TrainConfig, run
 
 recipe = Recipe(
     model="resnet50",
     data=Data(dataset="imagenet"),
     objective=BYOL(ema=0.99),
-    fit=Fit(
+    fit=TrainConfig(
         length="100ep",
         batch_size=4096,
         optimizer=LARS(lr=7.2, weight_decay=1e-6),

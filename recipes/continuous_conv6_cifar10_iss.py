@@ -7,13 +7,13 @@ Cost      not measured yet.
 Accuracy  the paper has curves only; ours not measured yet.
 """
 
-from sslticket import Adam, Data, Fit, Recipe, StochasticSparsification, Supervised, View, run
+from sslticket import Adam, Data, Recipe, StochasticSparsification, Supervised, TrainConfig, View, run
 
 recipe = Recipe(
     model="conv6",
     data=Data(dataset="cifar10", augment=View(size=32)),
     objective=Supervised(),
-    fit=Fit(length="40ep", batch_size=60, optimizer=Adam(lr=3e-4, weight_decay=0.0)),
+    fit=TrainConfig(length="40ep", batch_size=60, optimizer=Adam(lr=3e-4, weight_decay=0.0)),
     search=StochasticSparsification(
         rounds=30,
         rewind="0it",

@@ -7,13 +7,13 @@ Cost      not measured yet.
 Accuracy  the paper's over 75% at over 75% sparsity; ours not measured yet.
 """
 
-from sslticket import Adam, ContinuousSparsification, Data, Fit, Recipe, Supervised, View, run
+from sslticket import Adam, ContinuousSparsification, Data, Recipe, Supervised, TrainConfig, View, run
 
 recipe = Recipe(
     model="conv6",
     data=Data(dataset="cifar10", augment=View(size=32)),
     objective=Supervised(),
-    fit=Fit(length="100ep", batch_size=60, optimizer=Adam(lr=3e-4, weight_decay=0.0)),
+    fit=TrainConfig(length="100ep", batch_size=60, optimizer=Adam(lr=3e-4, weight_decay=0.0)),
     search=ContinuousSparsification(
         rounds=1,
         rewind="0it",

@@ -8,13 +8,13 @@ Cost      not measured yet.
 Accuracy  the paper has curves only; ours not measured yet.
 """
 
-from sslticket import IMP, SGD, Data, Fit, Recipe, Supervised, View, run
+from sslticket import IMP, SGD, Data, Recipe, Supervised, TrainConfig, View, run
 
 recipe = Recipe(
     model="resnet20",
     data=Data(dataset="cifar10", augment=View(size=32, crop="pad", pad=4, flip=True)),
     objective=Supervised(),
-    fit=Fit(
+    fit=TrainConfig(
         length="85ep",
         batch_size=128,
         optimizer=SGD(lr=0.1, weight_decay=1e-4),

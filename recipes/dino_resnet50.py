@@ -10,13 +10,13 @@ Cost      not measured yet.
 Accuracy  not measured yet.
 """
 
-from sslticket import DINO, IMP, SGD, Data, Fit, Recipe, run
+from sslticket import DINO, IMP, SGD, Data, Recipe, TrainConfig, run
 
 recipe = Recipe(
     model="resnet50",
     data=Data(dataset="imagenet"),
     objective=DINO(),
-    fit=Fit(
+    fit=TrainConfig(
         length="100ep",
         batch_size=512,
         optimizer=SGD(lr=0.06, weight_decay=1e-4),

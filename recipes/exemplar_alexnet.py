@@ -8,13 +8,13 @@ Cost      not measured yet.
 Accuracy  not measured yet.
 """
 
-from sslticket import IMP, SGD, Data, Exemplar, Fit, Recipe, run
+from sslticket import IMP, SGD, Data, Exemplar, Recipe, TrainConfig, run
 
 recipe = Recipe(
     model="alexnet",
     data=Data(dataset="imagenet"),
     objective=Exemplar(),
-    fit=Fit(
+    fit=TrainConfig(
         length="30ep",
         batch_size=4096,
         ghost_batch=256,

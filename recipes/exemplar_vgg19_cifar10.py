@@ -8,13 +8,13 @@ Cost      not measured yet.
 Accuracy  not measured yet.
 """
 
-from sslticket import IMP, Adam, Data, Exemplar, Fit, Recipe, run
+from sslticket import IMP, Adam, Data, Exemplar, Recipe, TrainConfig, run
 
 recipe = Recipe(
     model="vgg19",
     data=Data(dataset="cifar10"),
     objective=Exemplar(),
-    fit=Fit(
+    fit=TrainConfig(
         length="180ep",
         batch_size=512,
         optimizer=Adam(lr=3e-4, weight_decay=1e-4),

@@ -7,13 +7,13 @@ Cost      not measured yet.
 Accuracy  not measured yet.
 """
 
-from sslticket import IMP, SGD, Data, Fit, MoCoV2, Recipe, run
+from sslticket import IMP, SGD, Data, MoCoV2, Recipe, TrainConfig, run
 
 recipe = Recipe(
     model="resnet50",
     data=Data(dataset="imagenet"),
     objective=MoCoV2(),
-    fit=Fit(
+    fit=TrainConfig(
         length="200ep",
         batch_size=256,
         ghost_batch=32,

@@ -8,13 +8,13 @@ Cost      not measured yet.
 Accuracy  not measured yet.
 """
 
-from sslticket import IMP, SGD, Data, Fit, Recipe, RotNet, run
+from sslticket import IMP, SGD, Data, Recipe, RotNet, TrainConfig, run
 
 recipe = Recipe(
     model="alexnet",
     data=Data(dataset="imagenet"),
     objective=RotNet(),
-    fit=Fit(
+    fit=TrainConfig(
         length="90ep",
         batch_size=8192,
         ghost_batch=512,

@@ -5,13 +5,13 @@ Source    our own settings, chosen to show the papers' effect in a short time; `
 Run       python recipes/rotnet_digits.py
 """
 
-from sslticket import IMP, Adam, Data, Fit, Recipe, RotNet, run
+from sslticket import IMP, Adam, Data, Recipe, RotNet, TrainConfig, run
 
 recipe = Recipe(
     model="conv3",
     data=Data(dataset="digits"),
     objective=RotNet(),
-    fit=Fit(
+    fit=TrainConfig(
         length="200it",
         batch_size=128,
         optimizer=Adam(lr=3e-3, weight_decay=0.0),

@@ -8,13 +8,13 @@ Cost      not measured yet.
 Accuracy  not measured yet.
 """
 
-from sslticket import IMP, Adam, Data, Fit, Recipe, RotNet, run
+from sslticket import IMP, Adam, Data, Recipe, RotNet, TrainConfig, run
 
 recipe = Recipe(
     model="resnet18_cifar",
     data=Data(dataset="cifar10"),
     objective=RotNet(),
-    fit=Fit(
+    fit=TrainConfig(
         length="160ep",
         batch_size=512,
         optimizer=Adam(lr=1e-3, weight_decay=1e-4),

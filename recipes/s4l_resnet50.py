@@ -10,13 +10,13 @@ Cost      not measured yet.
 Accuracy  not measured yet.
 """
 
-from sslticket import IMP, SGD, Data, Fit, Recipe, S4LRotation, run
+from sslticket import IMP, SGD, Data, Recipe, S4LRotation, TrainConfig, run
 
 recipe = Recipe(
     model="resnet50",
     data=Data(dataset="imagenet", labels=0.1),
     objective=S4LRotation(),
-    fit=Fit(
+    fit=TrainConfig(
         length="200ep",
         batch_size=2048,
         ghost_batch=64,

@@ -7,13 +7,13 @@ Cost      not measured yet.
 Accuracy  not measured yet.
 """
 
-from sslticket import IMP, SGD, Data, Fit, Recipe, SimSiam, run
+from sslticket import IMP, SGD, Data, Recipe, SimSiam, TrainConfig, run
 
 recipe = Recipe(
     model="resnet50",
     data=Data(dataset="imagenet"),
     objective=SimSiam(),
-    fit=Fit(
+    fit=TrainConfig(
         length="100ep",
         batch_size=512,
         optimizer=SGD(lr=0.1, weight_decay=1e-4),

@@ -8,13 +8,13 @@ Cost      not measured yet.
 Accuracy  the paper's dense network 78.1%; ours not measured yet.
 """
 
-from sslticket import IMP, SGD, Data, Fit, Recipe, Supervised, run
+from sslticket import IMP, SGD, Data, Recipe, Supervised, TrainConfig, run
 
 recipe = Recipe(
     model="inception_v3",
     data=Data(dataset="imagenet", image_size=299),
     objective=Supervised(),
-    fit=Fit(
+    fit=TrainConfig(
         length="171ep",
         batch_size=1024,
         optimizer=SGD(lr=0.03, weight_decay=4e-5),

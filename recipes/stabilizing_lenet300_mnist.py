@@ -8,13 +8,13 @@ Cost      not measured yet.
 Accuracy  the paper's dense network 98.0%; ours not measured yet.
 """
 
-from sslticket import IMP, Adam, Data, Fit, Recipe, Supervised, run
+from sslticket import IMP, Adam, Data, Recipe, Supervised, TrainConfig, run
 
 recipe = Recipe(
     model="lenet300",
     data=Data(dataset="mnist"),
     objective=Supervised(),
-    fit=Fit(
+    fit=TrainConfig(
         length="50000it",
         batch_size=60,
         optimizer=Adam(lr=1.2e-3, weight_decay=0.0),

@@ -8,13 +8,13 @@ Cost      not measured yet.
 Accuracy  the paper's dense network about 76%; ours not measured yet.
 """
 
-from sslticket import IMP, SGD, Data, Fit, Recipe, Supervised, run
+from sslticket import IMP, SGD, Data, Recipe, Supervised, TrainConfig, run
 
 recipe = Recipe(
     model="resnet50",
     data=Data(dataset="imagenet"),
     objective=Supervised(),
-    fit=Fit(
+    fit=TrainConfig(
         length="90ep",
         batch_size=1024,
         optimizer=SGD(lr=0.4, weight_decay=1e-4),

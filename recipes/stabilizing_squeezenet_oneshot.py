@@ -8,13 +8,13 @@ Cost      not measured yet.
 Accuracy  not measured yet.
 """
 
-from sslticket import IMP, Data, Fit, Recipe, RMSprop, Supervised, run
+from sslticket import IMP, Data, Recipe, RMSprop, Supervised, TrainConfig, run
 
 recipe = Recipe(
     model="squeezenet1_0",
     data=Data(dataset="imagenet"),
     objective=Supervised(),
-    fit=Fit(
+    fit=TrainConfig(
         length="150ep",
         batch_size=1024,
         optimizer=RMSprop(lr=0.66, alpha=0.9, eps=1.0, momentum=0.9),

@@ -9,14 +9,14 @@ Cost      not measured yet.
 Accuracy  not measured yet.
 """
 
-from sslticket import IMP, SGD, Data, Fit, HSVNoise, Recipe, Supervised, View, run
+from sslticket import IMP, SGD, Data, HSVNoise, Recipe, Supervised, TrainConfig, View, run
 
 noisy = View(size=224, crop="resized", flip=True, effects=(HSVNoise(),))
 recipe = Recipe(
     model="resnet50",
     data=Data(dataset="imagenet", subset=0.01, augment=noisy),
     objective=Supervised(),
-    fit=Fit(
+    fit=TrainConfig(
         length="1000ep",
         batch_size=768,
         ghost_batch=96,

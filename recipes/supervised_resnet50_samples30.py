@@ -8,13 +8,13 @@ Cost      not measured yet.
 Accuracy  not measured yet.
 """
 
-from sslticket import IMP, SGD, Data, Fit, Recipe, Supervised, run
+from sslticket import IMP, SGD, Data, Recipe, Supervised, TrainConfig, run
 
 recipe = Recipe(
     model="resnet50",
     data=Data(dataset="imagenet", subset=0.3),
     objective=Supervised(),
-    fit=Fit(
+    fit=TrainConfig(
         length="200ep",
         batch_size=1536,
         ghost_batch=96,

@@ -8,13 +8,13 @@ Cost      not measured yet.
 Accuracy  not measured yet.
 """
 
-from sslticket import IMP, LARS, Data, Fit, Recipe, SwAV, run
+from sslticket import IMP, LARS, Data, Recipe, SwAV, TrainConfig, run
 
 recipe = Recipe(
     model="resnet50",
     data=Data(dataset="imagenet"),
     objective=SwAV(),
-    fit=Fit(
+    fit=TrainConfig(
         length="100ep",
         batch_size=4096,
         optimizer=LARS(lr=4.8, weight_decay=1e-6),

@@ -9,13 +9,13 @@ Cost      not measured yet.
 Accuracy  not measured yet.
 """
 
-from sslticket import IMP, SGD, Data, Fit, Recipe, Supervised, View, run
+from sslticket import IMP, SGD, Data, Recipe, Supervised, TrainConfig, View, run
 
 recipe = Recipe(
     model="resnet50",
     data=Data(dataset="cifar10", augment=View(size=32, crop="pad", pad=4, flip=True)),
     objective=Supervised(),
-    fit=Fit(
+    fit=TrainConfig(
         length="90ep",
         batch_size=512,
         ghost_batch=256,

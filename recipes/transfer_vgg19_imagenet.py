@@ -8,13 +8,13 @@ Cost      not measured yet.
 Accuracy  not measured yet.
 """
 
-from sslticket import IMP, SGD, Data, Fit, Recipe, Supervised, run
+from sslticket import IMP, SGD, Data, Recipe, Supervised, TrainConfig, run
 
 recipe = Recipe(
     model="vgg19",
     data=Data(dataset="imagenet"),
     objective=Supervised(),
-    fit=Fit(
+    fit=TrainConfig(
         length="160ep",
         batch_size=512,
         ghost_batch=32,

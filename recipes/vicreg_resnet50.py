@@ -8,13 +8,13 @@ Cost      not measured yet.
 Accuracy  not measured yet.
 """
 
-from sslticket import IMP, LARS, Data, Fit, Recipe, VICReg, run
+from sslticket import IMP, LARS, Data, Recipe, TrainConfig, VICReg, run
 
 recipe = Recipe(
     model="resnet50",
     data=Data(dataset="imagenet"),
     objective=VICReg(),
-    fit=Fit(
+    fit=TrainConfig(
         length="100ep",
         batch_size=512,
         optimizer=LARS(lr=0.6, weight_decay=1e-6),

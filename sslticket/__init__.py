@@ -8,20 +8,14 @@ from contextlib import nullcontext
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from sslticket.processes.stopping import early
+from sslticket.processes.signals import quiet_exit_during_imports
 
 if TYPE_CHECKING:
-    from sslticket.cli.recipe import run
-    from sslticket.data.effects import Blur, Grayscale, HSVNoise, Jitter, Rotate, Solarize
-    from sslticket.data.views import View
+    from sslticket.cli.recipe_commands import run
+    from sslticket.config.recipe import Data, Recipe
+    from sslticket.config.training import LARS, SGD, Adam, RMSprop, TrainConfig
+    from sslticket.data.augment import Blur, Grayscale, HSVNoise, Jitter, Rotate, Solarize, View
     from sslticket.errors import BadInput, Diverged
-    from sslticket.fit import LARS, SGD, Adam, Fit, RMSprop
-    from sslticket.masking.criteria.erk import ERK
-    from sslticket.masking.criteria.grasp import GraSP
-    from sslticket.masking.criteria.magnitude import Magnitude
-    from sslticket.masking.criteria.random import Random
-    from sslticket.masking.criteria.snip import SNIP
-    from sslticket.masking.criteria.synflow import SynFlow
     from sslticket.objectives.barlowtwins import BarlowTwins
     from sslticket.objectives.byol import BYOL
     from sslticket.objectives.dino import DINO
@@ -34,57 +28,55 @@ if TYPE_CHECKING:
     from sslticket.objectives.supervised import Supervised
     from sslticket.objectives.swav import SwAV
     from sslticket.objectives.vicreg import VICReg
-    from sslticket.recipe import Data, Recipe
-    from sslticket.search.continuous import ContinuousSparsification
-    from sslticket.search.edgepopup import EdgePopup
+    from sslticket.pruning.criteria import ERK, SNIP, GraSP, Magnitude, Random, SynFlow
     from sslticket.search.imp import IMP
+    from sslticket.search.learned import ContinuousSparsification, EdgePopup, StochasticSparsification
     from sslticket.search.oneshot import OneShot
-    from sslticket.search.stochastic import StochasticSparsification
     from sslticket.ticket import Ticket
 
 _HOMES = {
-    "Adam": "fit",
+    "Adam": "config.training",
     "BYOL": "objectives.byol",
     "BadInput": "errors",
     "BarlowTwins": "objectives.barlowtwins",
-    "Blur": "data.effects",
-    "ContinuousSparsification": "search.continuous",
+    "Blur": "data.augment",
+    "ContinuousSparsification": "search.learned",
     "DINO": "objectives.dino",
-    "Data": "recipe",
+    "Data": "config.recipe",
     "Diverged": "errors",
-    "ERK": "masking.criteria.erk",
-    "EdgePopup": "search.edgepopup",
+    "ERK": "pruning.criteria",
+    "EdgePopup": "search.learned",
     "Exemplar": "objectives.exemplar",
-    "Fit": "fit",
-    "GraSP": "masking.criteria.grasp",
-    "Grayscale": "data.effects",
-    "HSVNoise": "data.effects",
+    "TrainConfig": "config.training",
+    "GraSP": "pruning.criteria",
+    "Grayscale": "data.augment",
+    "HSVNoise": "data.augment",
     "IMP": "search.imp",
-    "Jitter": "data.effects",
-    "LARS": "fit",
-    "Magnitude": "masking.criteria.magnitude",
+    "Jitter": "data.augment",
+    "LARS": "config.training",
+    "Magnitude": "pruning.criteria",
     "MoCoV2": "objectives.mocov2",
     "OneShot": "search.oneshot",
-    "RMSprop": "fit",
-    "Random": "masking.criteria.random",
-    "Recipe": "recipe",
+    "RMSprop": "config.training",
+    "Random": "pruning.criteria",
+    "Recipe": "config.recipe",
     "RotNet": "objectives.rotnet",
-    "Rotate": "data.effects",
+    "Rotate": "data.augment",
     "S4LExemplar": "objectives.s4l",
     "S4LRotation": "objectives.s4l",
-    "SGD": "fit",
-    "SNIP": "masking.criteria.snip",
+    "SGD": "config.training",
+    "SNIP": "pruning.criteria",
     "SimCLR": "objectives.simclr",
     "SimSiam": "objectives.simsiam",
-    "Solarize": "data.effects",
-    "StochasticSparsification": "search.stochastic",
+    "Solarize": "data.augment",
+    "StochasticSparsification": "search.learned",
     "Supervised": "objectives.supervised",
     "SwAV": "objectives.swav",
-    "SynFlow": "masking.criteria.synflow",
+    "SynFlow": "pruning.criteria",
     "Ticket": "ticket",
     "VICReg": "objectives.vicreg",
-    "View": "data.views",
-    "run": "cli.recipe",
+    "View": "data.augment",
+    "run": "cli.recipe_commands",
 }
 
 __all__ = [
@@ -104,7 +96,6 @@ __all__ = [
     "Diverged",
     "EdgePopup",
     "Exemplar",
-    "Fit",
     "GraSP",
     "Grayscale",
     "HSVNoise",
@@ -127,6 +118,7 @@ __all__ = [
     "SwAV",
     "SynFlow",
     "Ticket",
+    "TrainConfig",
     "VICReg",
     "View",
     "run",
@@ -136,7 +128,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'sslticket' has no attribute {name!r}")
-    with early() if _in_script() else nullcontext():
+    with quiet_exit_during_imports() if _in_script() else nullcontext():
         return getattr(import_module(f"sslticket.{_HOMES[name]}"), name)
 
 

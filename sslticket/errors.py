@@ -6,17 +6,17 @@ import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-from sslticket.escaping import terminal
+from sslticket.escaping import escape_terminal
 
 
 class BadInput(ValueError):
     """What the user gave cannot be used; its one line names the thing and the fix (exit code 2)."""
 
     def __str__(self) -> str:
-        return terminal(super().__str__())
+        return escape_terminal(super().__str__())
 
 
-class Unwritten(OSError):
+class WriteError(OSError):
     """A file that cannot be written; `filename` is the one that was meant, whatever it was called on the way."""
 
 
@@ -24,7 +24,7 @@ class Diverged(ArithmeticError):
     """Training produced a non-finite loss; nothing is written from it (exit code 3)."""
 
 
-def unknown(kind: str, name: str, allowed: Iterable[str]) -> BadInput:
+def unknown_name(kind: str, name: str, allowed: Iterable[str]) -> BadInput:
     """An error for a `name` that is none of the `allowed`, naming the nearest ones, or all where none is near."""
     choices = sorted(set(allowed))
     near = get_close_matches(name, choices, n=3, cutoff=0.5)
@@ -44,7 +44,7 @@ _NO_MEMORY = (
     "cannot allocate memory",
     "unable to find an engine",
 )
-_ASKED = r"ried to allocate ([\d.]+ ?\w+)"
+_REQUESTED = r"ried to allocate ([\d.]+ ?\w+)"
 _DEVICE = r"(GPU \d+) has a total capacity of ([\d.]+ \w+)(?: of which ([\d.]+ \w+) is free)?"
 
 
@@ -56,12 +56,12 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
-def out_of_memory(error: BaseException) -> str | None:
+def out_of_memory_message(error: BaseException) -> str | None:
     """One line about memory that is not enough, and what helps; None for other errors."""
     if not is_out_of_memory(error):
         return None
     text = " ".join(str(error).split())
-    asked, device = re.search(_ASKED, text), re.search(_DEVICE, text)
+    asked, device = re.search(_REQUESTED, text), re.search(_DEVICE, text)
     told = [f"{asked[1]} more were asked for"] if asked else []
     where = "a GPU" if re.search("cuda|cublas|cudnn|engine", text, re.IGNORECASE) else "this machine"
     if device:
@@ -77,35 +77,35 @@ def out_of_memory(error: BaseException) -> str | None:
 
 
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")  # how safetensors says it
-_FULL, _ROOM = "no space is left on the device", "free some, or give {place}"
-_CLOSED, _OPEN = "permission is denied", "change its permissions, or give {place}"
-_FAILED, _WAIT = "its file system does not answer as it should", "look after it"
-_IN_THE_WAY = "a file lies where a folder has to be"
+_NO_SPACE, _MAKE_ROOM = "no space is left on the device", "free some, or give {place}"
+_NO_PERMISSION, _CHANGE_PERMISSIONS = "permission is denied", "change its permissions, or give {place}"
+_NO_ANSWER, _CHECK_FILE_SYSTEM = "its file system does not answer as it should", "look after it"
+_FILE_NOT_FOLDER = "a file lies where a folder has to be"
 _REASONS = {
-    errno.ENOSPC: (_FULL, _ROOM),
-    errno.EDQUOT: ("the quota is used up", _ROOM),
+    errno.ENOSPC: (_NO_SPACE, _MAKE_ROOM),
+    errno.EDQUOT: ("the quota is used up", _MAKE_ROOM),
     errno.EFBIG: ("it would be larger than a file may be", "raise the limit (ulimit -f), or give {place}"),
     errno.EROFS: ("the file system is read-only", "give {place}"),
-    errno.EACCES: (_CLOSED, _OPEN),
-    errno.EPERM: (_CLOSED, _OPEN),
+    errno.EACCES: (_NO_PERMISSION, _CHANGE_PERMISSIONS),
+    errno.EPERM: (_NO_PERMISSION, _CHANGE_PERMISSIONS),
     errno.ENAMETOOLONG: ("the name is too long", "give {place}"),
     errno.ELOOP: ("its symbolic links lead in a circle", "mend them, or give {place}"),
-    errno.ENOTDIR: (_IN_THE_WAY, "move it away, or give {place}"),
-    errno.EEXIST: (_IN_THE_WAY, "move it away, or give {place}"),
+    errno.ENOTDIR: (_FILE_NOT_FOLDER, "move it away, or give {place}"),
+    errno.EEXIST: (_FILE_NOT_FOLDER, "move it away, or give {place}"),
     errno.EISDIR: ("a folder lies where a file has to be", "move it away, or give {place}"),
     errno.ENOTEMPTY: ("a folder with files lies there", "move it away, or give {place}"),
     errno.ENOENT: ("it is not there, or is gone", "bring it back, or give {place}"),
     errno.EMFILE: ("this process may not have so many files open", "raise the limit (ulimit -n)"),
     errno.ENFILE: ("this machine may not have so many files open", "end other programs"),
     errno.EAGAIN: ("the system has no more processes, threads or locks to give", "raise the limit (ulimit -u)"),
-    errno.EIO: (_FAILED, _WAIT),
-    errno.ESTALE: (_FAILED, _WAIT),
-    errno.ETIMEDOUT: (_FAILED, _WAIT),
-    errno.EREMOTEIO: (_FAILED, _WAIT),
+    errno.EIO: (_NO_ANSWER, _CHECK_FILE_SYSTEM),
+    errno.ESTALE: (_NO_ANSWER, _CHECK_FILE_SYSTEM),
+    errno.ETIMEDOUT: (_NO_ANSWER, _CHECK_FILE_SYSTEM),
+    errno.EREMOTEIO: (_NO_ANSWER, _CHECK_FILE_SYSTEM),
 }
 
 
-def system_error(error: BaseException) -> int | None:
+def system_errno(error: BaseException) -> int | None:
     """The number by which the system says why; None where an error is none of the system's, or does not say."""
     if isinstance(error, OSError):
         return error.errno
@@ -115,7 +115,7 @@ def system_error(error: BaseException) -> int | None:
     return int(told[1]) if told else None
 
 
-def outside(error: BaseException, place: str = "another place") -> str | None:
+def system_error_message(error: BaseException, place: str = "another place") -> str | None:
     """One line about what the system refuses: the file, why, and what helps; None for other errors.
 
     Args:
@@ -126,7 +126,7 @@ def outside(error: BaseException, place: str = "another place") -> str | None:
         return f"{one_line(error)}; save what is read as UTF-8, or set PYTHONUTF8=1"
     if "determine home directory" in str(error):  # in a container, for one, a user may have no name either
         return "this user has no home folder; set HOME, or set SSLTICKET_CACHE and SSLTICKET_DATA to folders"
-    number = system_error(error)
+    number = system_errno(error)
     if number is None and not isinstance(error, OSError):
         return None
     why, fix = _REASONS.get(number or 0, ("", "give {place}"))
@@ -134,10 +134,10 @@ def outside(error: BaseException, place: str = "another place") -> str | None:
         why = os.strerror(number) if number else one_line(error)
     name = getattr(error, "filename", None)
     what = "" if name is None else f"{os.fsdecode(name) if isinstance(name, bytes) else name}: "
-    wrote = "cannot write " if isinstance(error, Unwritten) else ""
+    wrote = "cannot write " if isinstance(error, WriteError) else ""
     return f"{wrote}{what}{why}; {fix.format(place=place)}; the same command goes on from what is finished"
 
 
 def one_line(error: BaseException) -> str:
     """What an error says, in one line; its kind, where it says nothing."""
-    return terminal(" ".join(str(error).split())) or type(error).__name__
+    return escape_terminal(" ".join(str(error).split())) or type(error).__name__

@@ -26,62 +26,62 @@ _MARKDOWN = {sign: f"\\{sign}" for sign in "\\`*_[]"} | {sign: f"&#{ord(sign)};"
 _MARKDOWN |= {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 # GitHub and the Hub make links of these without brackets, and pictures of ":words:".
 _ADDRESS = re.compile(r":(?=\S)|(?<=\bwww)\.", re.IGNORECASE)
-_BLOCK = re.compile(r"^(\d+(?=[.)](?:\s|$))|(?=[-+#]))")  # begins a list, a heading or a rule
-_NAME = 120  # characters: names of files end at 255 bytes, and an ending and a writer's number are to follow
-_DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(10))}
+_BLOCK_START = re.compile(r"^(\d+(?=[.)](?:\s|$))|(?=[-+#]))")  # begins a list, a heading or a rule
+_MAX_FILENAME = 120  # characters: names of files end at 255 bytes, and an ending and a writer's number are to follow
+_RESERVED_NAMES = {"con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(10))}
 
 
-def terminal(words: str) -> str:
+def escape_terminal(words: str) -> str:
     r"""One line for a terminal, a log or a picture: what cannot be printed is told, "\x1b" for an escape."""
     if words.isprintable():
         return words
     return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in words)
 
 
-def block(text: str) -> str:
+def escape_lines(text: str) -> str:
     """Lines of ours for a terminal, in which words of others may stand."""
-    return "\n".join(map(terminal, text.split("\n")))
+    return "\n".join(map(escape_terminal, text.split("\n")))
 
 
-def shown(value: Any) -> Any:
+def escape_json(value: Any) -> Any:
     """JSON values of which every word is as `terminal` shows it."""
     if isinstance(value, str):
-        return terminal(value)
+        return escape_terminal(value)
     if isinstance(value, dict):
-        return {shown(key): shown(each) for key, each in value.items()}
-    return [shown(each) for each in value] if isinstance(value, (list, tuple)) else value
+        return {escape_json(key): escape_json(each) for key, each in value.items()}
+    return [escape_json(each) for each in value] if isinstance(value, (list, tuple)) else value
 
 
-def markdown(words: str) -> str:
+def escape_markdown(words: str) -> str:
     """One line, or a table's cell, in which Markdown sees no tag, link, emphasis, formula or block."""
-    text = "".join(_MARKDOWN.get(sign, sign) for sign in terminal(words))
+    text = "".join(_MARKDOWN.get(sign, sign) for sign in escape_terminal(words))
     text = _ADDRESS.sub(lambda found: f"&#{ord(found[0])};", text)
-    return _BLOCK.sub(r"\1\\", text.strip())
+    return _BLOCK_START.sub(r"\1\\", text.strip())
 
 
-def html(words: str) -> str:
+def escape_html(words: str) -> str:
     """The text of an element, or an attribute's value in quotation marks."""
-    return escape(terminal(words))
+    return escape(escape_terminal(words))
 
 
-def html_json(value: Any) -> str:
+def json_for_script(value: Any) -> str:
     """A value as JSON that a <script> can hold: no word in it can end the element."""
-    found = json.dumps(shown(value), separators=(",", ":"), allow_nan=False)
+    found = json.dumps(escape_json(value), separators=(",", ":"), allow_nan=False)
     return found.replace("<", "\\u003c")
 
 
-def latex(words: str) -> str:
+def escape_latex(words: str) -> str:
     """Text in which LaTeX sees no command."""
-    return "".join(_LATEX.get(sign, sign) for sign in terminal(words))
+    return "".join(_LATEX.get(sign, sign) for sign in escape_terminal(words))
 
 
-def python(words: str) -> str:
+def python_literal(words: str) -> str:
     """A literal in double quotation marks, ASCII and one line."""
     quoted = ascii(words)
     return quoted if quoted[0] == '"' else '"' + quoted[1:-1].replace('"', '\\"') + '"'
 
 
-def shell(words: str) -> str:
+def shell_quote(words: str) -> str:
     """One word of a command to type in bash or zsh, one line whatever is in it."""
     if words.isprintable():
         return shlex.quote(words)
@@ -90,15 +90,15 @@ def shell(words: str) -> str:
     return f"$'{''.join(plain)}'"
 
 
-def spreadsheet(words: str) -> str:
+def escape_cell(words: str) -> str:
     """A cell of text that no spreadsheet takes for a formula: an apostrophe in front of what begins like one."""
     return f"'{words}" if words[:1] in tuple("=+-@\t\r") else words
 
 
-def filename(words: str) -> str:
+def safe_filename(words: str) -> str:
     """A file's name without its ending: no sign that a file system or a paper's source would stumble over."""
     name = re.sub(r"[^A-Za-z0-9.]+", "-", words).strip("-.")
-    if len(name) > _NAME:
-        name = f"{name[:_NAME]}-{hashlib.sha256(words.encode(errors='replace')).hexdigest()[:8]}"
+    if len(name) > _MAX_FILENAME:
+        name = f"{name[:_MAX_FILENAME]}-{hashlib.sha256(words.encode(errors='replace')).hexdigest()[:8]}"
     first, _, rest = name.partition(".")
-    return f"{first}-{rest}" if first.lower() in _DEVICES else name or "-"
+    return f"{first}-{rest}" if first.lower() in _RESERVED_NAMES else name or "-"

@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sslticket.errors import BadInput
-from sslticket.files import locked, written_whole
+from sslticket.storage.files import atomic_write, file_lock
 
-TICKET = "ticket.safetensors"
+TICKET_FILE = "ticket.safetensors"
 """The ticket's name in an exported folder."""
 
 # A path loses one of the two slashes. A revision has slashes only as refs/pr/1 or refs/convert/x.
-_NAME = re.compile(r"hf:/{1,2}([\w.-]+/[\w.-]+)(?:@(refs/\w+/[\w.-]+|[^/@]+))?(?:/(.+?))?/?")
+_HUB_NAME = re.compile(r"hf:/{1,2}([\w.-]+/[\w.-]+)(?:@(refs/\w+/[\w.-]+|[^/@]+))?(?:/(.+?))?/?")
 
 
-class Name(NamedTuple):
+class HubName(NamedTuple):
     """A ticket on the Hub: `hf://user/name[@revision][/path]`.
 
     Attributes:
@@ -33,47 +33,49 @@ class Name(NamedTuple):
         return f"hf://{self.repo}{f'@{self.revision}' if self.revision else ''}/{self.file}"
 
 
-def is_name(place: Path | str) -> bool:
+def is_hub_name(place: Path | str) -> bool:
     """Whether a place is meant to be on the Hub."""
     return str(place).startswith("hf:/")
 
 
-def parse(place: Path | str) -> Name:
+def parse_hub_name(place: Path | str) -> HubName:
     """What a name on the Hub says; a path that does not end in .safetensors is an exported folder's.
 
     Raises:
         BadInput: if it is no such name.
     """
-    match = _NAME.fullmatch(str(place))
+    match = _HUB_NAME.fullmatch(str(place))
     if match is None or any(part in ("", ".", "..") for part in (match[3] or "ticket").split("/")):
         raise BadInput(f"{place} is no name on the Hugging Face Hub; write it hf://user/name[@revision][/path]")
     repo, revision, path = match.groups()
     if path is None:
-        return Name(repo, revision, TICKET)
-    return Name(repo, revision, path if path.endswith(".safetensors") else f"{path}/{TICKET}")
+        return HubName(repo, revision, TICKET_FILE)
+    return HubName(repo, revision, path if path.endswith(".safetensors") else f"{path}/{TICKET_FILE}")
 
 
-def file_of(place: Path | str) -> Path:
+def resolve_ticket_file(place: Path | str) -> Path:
     """The ticket file that a path, an exported folder or a name on the Hub means; it is not opened.
 
     Raises:
         BadInput: for a folder without a ticket of its own, or one on the Hub that cannot be fetched.
     """
-    if is_name(place):
-        return fetched(parse(place))
+    if is_hub_name(place):
+        return download_from_hub(parse_hub_name(place))
     path = Path(place)
     if not path.is_dir():
         return path
-    if (path / TICKET).is_file():
-        return path / TICKET
+    if (path / TICKET_FILE).is_file():
+        return path / TICKET_FILE
     if found := sorted(path.glob("tickets/*.safetensors")):
         raise BadInput(
             f"{path} is the folder of a run with {len(found)} tickets; give one of them, such as {found[-1]}"
         )
-    raise BadInput(f"{path} is no exported ticket, it holds no {TICKET}; give a folder that sslticket export wrote")
+    raise BadInput(
+        f"{path} is no exported ticket, it holds no {TICKET_FILE}; give a folder that sslticket export wrote"
+    )
 
 
-def fetched(name: Name) -> Path:
+def download_from_hub(name: HubName) -> Path:
     """The file in the Hub's cache on this machine, downloaded where it is not there yet.
 
     Raises:
@@ -105,18 +107,18 @@ def fetched(name: Name) -> Path:
         raise BadInput(f"{name} cannot be fetched ({why}); try again, or download it and give the file") from None
 
 
-def kept(place: Path | str, out: Path) -> Path:
+def copy_from_hub(place: Path | str, out: Path) -> Path:
     """A copy below `out` of a ticket on the Hub, so that rows can lie beside it: none belong into the Hub's cache.
 
     Raises:
         BadInput: if it cannot be fetched.
     """
-    name = parse(place)
-    source = fetched(name)
+    name = parse_hub_name(place)
+    source = download_from_hub(name)
     revision = f"@{name.revision.replace('/', '--')}" if name.revision else ""
     copy = out / f"{name.repo.replace('/', '--')}{revision}" / name.file
-    with locked(copy):
+    with file_lock(copy):
         if not copy.is_file() or not filecmp.cmp(source, copy, shallow=False):
-            with written_whole(copy) as temporary:
+            with atomic_write(copy) as temporary:
                 shutil.copyfile(source, temporary)
     return copy

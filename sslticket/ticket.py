@@ -16,26 +16,91 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from sslticket import headers, hub
-from sslticket import tensors as tensorfile
-from sslticket.data.inputs import Inputs
+from sslticket import hub
+from sslticket.data.datasets.catalogue import InputSpec
 from sslticket.errors import BadInput, one_line
-from sslticket.escaping import terminal
-from sslticket.files import written_whole
-from sslticket.masking import gate
-from sslticket.masking.mask import Mask, State, prunable
-from sslticket.masking.packing import pack, unpack
-from sslticket.tensors import is_finite, is_shape, is_whole
+from sslticket.escaping import escape_terminal
+from sslticket.pruning import pruned_model
+from sslticket.pruning.mask import Mask, StateDict, pack_mask, prunable_weights, unpack_mask
+from sslticket.storage import tensorfile
+from sslticket.storage.files import atomic_write
+from sslticket.storage.tensorfile import is_finite_tensor, is_int_between, is_tensor_name, is_tensor_shape
+
+_HEADER_FIELDS: dict[str, type] = {
+    "format": int,
+    "level": int,
+    "density": float,
+    "recipe": dict,
+    "provenance": dict,
+    "layers": dict,
+    "order": list,
+    "hash": str,
+}
+_MAX_LEVEL = 100_000  # level
+_FieldTypes = Mapping[str, tuple[type, ...]]
+_RECIPE_FIELDS: _FieldTypes = {
+    **dict.fromkeys(("model", "precision"), (str,)),
+    **dict.fromkeys(("data", "fit", "search", "objective"), (dict,)),
+    "seed": (int,),
+}
+_DATA_FIELDS: _FieldTypes = {"dataset": (str,), **dict.fromkeys(("image_size", "channels"), (int, type(None)))}
+_PROVENANCE_FIELDS: _FieldTypes = {
+    **dict.fromkeys(("dataset", "classes_hash", "source_hash", "data_hash", "objective"), (str,)),
+    **dict.fromkeys(("weights", "numerics", "commit"), (str,)),
+    **dict.fromkeys(("images", "classes", "seed", "rewind_samples", "search_samples"), (int,)),
+    **dict.fromkeys(("search_forward_images", "undecided"), (int, type(None))),
+    **dict.fromkeys(("half", "permutation", "versions"), (dict,)),
+}
+"""Fields that those who read a ticket rely on: they may be missing, and a truth value is no number."""
+
+
+def header_fault(header: dict[str, Any]) -> str | None:
+    """What keeps a header from being a ticket's; None for a good one."""
+    wanted = _HEADER_FIELDS if header["format"] == 1 else _HEADER_FIELDS | {"head": list}
+    if differ := header.keys() ^ wanted.keys():
+        return f"its header has {min(differ)[:80]!r} and should not, or lacks it"
+    for name, kind in wanted.items():
+        if type(header[name]) is not kind:
+            return f"its header has {name} {str(header[name])[:80]!r}, which is of the wrong type"
+    if not 0 <= header["level"] <= _MAX_LEVEL:
+        return f"its level is {header['level']}"
+    for listed in ("order", "head"):
+        names = header.get(listed, [])
+        if unnamed := [name for name in names if not is_tensor_name(name)]:
+            return f"a tensor in its {listed} is named {str(unnamed[0])[:80]!r}"
+        if len(set(names)) < len(names):
+            return f"its {listed} names a tensor twice"
+    for tree, known in ((header["recipe"], _RECIPE_FIELDS), (header["recipe"].get("data", {}), _DATA_FIELDS)):
+        if isinstance(tree, dict) and (odd := _wrong_field(tree, known)):
+            return f"its recipe has {odd}"
+    if odd := _wrong_field(header["provenance"], _PROVENANCE_FIELDS):
+        return f"its provenance has {odd}"
+    layers = header["layers"]
+    if not layers or not layers.keys() <= set(header["order"]) or header.get("head") == []:
+        return "its header names no layers, other ones in its order, or an empty head"
+    for name, layer in layers.items():
+        if not isinstance(layer, dict) or layer.keys() != {"shape", "kept", "coding"}:
+            return f"layer {name} is described by {str(layer)[:80]!r}"
+    return None
+
+
+def _wrong_field(tree: Mapping[str, Any], known: _FieldTypes) -> str | None:
+    """The first field of a wrong type."""
+    for name, value in tree.items():
+        if name in known and type(value) not in known[name]:
+            return f"{name} {str(value)[:80]!r}, which is of the wrong type"
+    return None
+
 
 FORMATS = (1, 2)
 """Versions of the file that can be read. Format 2 has the classification layer of W_k beside the backbone; a ticket
 without one is still written as format 1, byte for byte as before."""
 
-INITIAL = "initial.safetensors"
+INITIAL_TICKET = "initial.safetensors"
 """The file in a run's folder that holds W_0 as a dense ticket, from which the control `reset` is made."""
 
 
-_MOST_WEIGHTS, _TIMES = 1 << 26, 256
+_MAX_WEIGHTS, _WEIGHTS_PER_BYTE = 1 << 26, 256
 """What masks may cover: 2^26 weights, and 256 more for each byte of the file, as many as a byte of gaps can tell of.
 A layer that lost every weight needs no byte at all, so that a small file could otherwise ask for any memory."""
 
@@ -57,11 +122,11 @@ class Ticket:
     """
 
     mask: Mask
-    weights: State
+    weights: StateDict
     level: int
     recipe: dict[str, Any]
     provenance: dict[str, Any]
-    head: State = field(default_factory=dict)
+    head: StateDict = field(default_factory=dict)
 
     @classmethod
     def make(
@@ -97,7 +162,7 @@ class Ticket:
         parts = {"": model, "on ": data, "by ": task}
         named = " ".join(f"{word}{value}" for word, value in parts.items() if value is not None)
         left = f"level {self.level}, density {self.density:.4%}: {self.survivors:,} of {self.mask.total:,} weights"
-        return terminal(f"<Ticket {named + ', ' if named else ''}{left}>")
+        return escape_terminal(f"<Ticket {named + ', ' if named else ''}{left}>")
 
     def apply(self, model: nn.Module, head: nn.Module | None = None) -> nn.Module:
         """Load W_k into somebody else's model and keep the pruned weights at 0 while it trains; returns the model.
@@ -115,7 +180,7 @@ class Ticket:
         """
         if head is not None:
             self._check_head(head)
-        theirs = gate.stored(model)
+        theirs = pruned_model.stored_state(model)
         if missing := [name for name in self.weights if name not in theirs]:
             count = f"({len(missing)} tensors missing)"
             raise BadInput(f"this ticket is for another model: it has no {missing[0]} {count}{self._meant}")
@@ -125,24 +190,24 @@ class Ticket:
                     f"this ticket is for another model: {name} is {tuple(value.shape)} in the ticket "
                     f"and {tuple(theirs[name].shape)} in the model{self._meant}"
                 )
-        if extra := [name for name in prunable(model) if name not in self.weights and theirs[name].dim() > 2]:
+        if extra := [name for name in prunable_weights(model) if name not in self.weights and theirs[name].dim() > 2]:
             raise BadInput(
                 f"this ticket is for another model: it does not know the convolution {extra[0]}{self._meant}"
             )
-        gate.attach(model, self.mask)
-        gate.write(model, theirs | self.weights)
+        pruned_model.attach_gates(model, self.mask)
+        pruned_model.write_state(model, theirs | self.weights)
         # A ticket that was applied before may have pruned layers that are whole in this one.
-        whole = [name for name in gate.gated(model) if name in self.weights and name not in self.mask]
+        whole = [name for name in pruned_model.gated_weights(model) if name in self.weights and name not in self.mask]
         others = Mask.ones_like(self.weights, whole)
-        gate.set_mask(model, Mask(self.mask.layers | others.layers))
+        pruned_model.set_mask(model, Mask(self.mask.layers | others.layers))
         if head is not None:
-            gate.write(head, self.head)
+            pruned_model.write_state(head, self.head)
             if "head_kept" in self.provenance:  # a supermask's: drawn weights are never 0, so what is 0 is pruned
-                masked = Mask({name: self.head[name] != 0 for name in prunable(head)})
-                gate.attach(head, masked)
-                gate.set_mask(head, masked)
-                gate.cleaned(head)
-        gate.cleaned(model)
+                masked = Mask({name: self.head[name] != 0 for name in prunable_weights(head)})
+                pruned_model.attach_gates(head, masked)
+                pruned_model.set_mask(head, masked)
+                pruned_model.use_plain_names(head)
+        pruned_model.use_plain_names(model)
         return model
 
     @staticmethod
@@ -155,13 +220,14 @@ class Ticket:
         Raises:
             BadInput: if a layer has parametrizations beside the ticket's mask.
         """
-        return gate.released(model)
+        return pruned_model.remove_gates(model)
 
     def _check_head(self, head: nn.Module) -> None:
         if not self.head:
             raise BadInput("this ticket holds no classification layer; leave head out and draw a new one")
         theirs, ours = (
-            {name: tuple(value.shape) for name, value in of.items()} for of in (gate.stored(head), self.head)
+            {name: tuple(value.shape) for name, value in of.items()}
+            for of in (pruned_model.stored_state(head), self.head)
         )
         if theirs != ours:
             raise BadInput(
@@ -174,18 +240,18 @@ class Ticket:
         """The model and the images that the ticket is for, as the end of a complaint."""
         if "model" not in self.recipe:
             return ""
-        inputs = Inputs.of(self.recipe)
+        inputs = InputSpec.of(self.recipe)
         return f"; it is for {self.recipe['model']}" + (f" and {inputs}" if inputs else "")
 
     @cached_property
     def hash(self) -> str:
         """16 hex digits over everything the file holds."""
-        return tensorfile.digest(*self._packed)
+        return tensorfile.tensors_hash(*self._packed)
 
     def save(self, path: Path | str) -> None:
         """Write the ticket as one safetensors file, whole or not at all."""
         header, tensors = self._packed
-        with written_whole(Path(path)) as temporary:
+        with atomic_write(Path(path)) as temporary:
             save_file(tensors, temporary, metadata={"sslticket": json.dumps(header | {"hash": self.hash})})
 
     @cached_property
@@ -198,7 +264,7 @@ class Ticket:
                 tensors[f"whole/{name}"] = value.contiguous()
                 continue
             alive = self.mask[name].flatten()
-            coding, data = pack(alive.numpy())
+            coding, data = pack_mask(alive.numpy())
             layers[name] = {"shape": list(value.shape), "kept": int(alive.sum()), "coding": coding}
             tensors[f"mask/{name}"] = torch.from_numpy(data)
             tensors[f"kept/{name}"] = value.flatten()[alive]
@@ -225,12 +291,12 @@ class Ticket:
         Raises:
             BadInput: if the file is missing, cut short, changed, of a newer format, or no ticket.
         """
-        file = hub.file_of(path)
-        header, tensors = _read(file)
+        file = hub.resolve_ticket_file(path)
+        header, tensors = _read_ticket_file(file)
         try:
-            ticket = cls._unpacked(header, tensors, most=_MOST_WEIGHTS + _TIMES * file.stat().st_size)
+            ticket = cls._unpacked(header, tensors, most=_MAX_WEIGHTS + _WEIGHTS_PER_BYTE * file.stat().st_size)
         except (KeyError, ValueError) as error:
-            raise _damaged(path, one_line(error)) from None
+            raise _damaged_ticket(path, one_line(error)) from None
         vars(ticket)["hash"] = header["hash"]  # it need not be packed again to be named
         return ticket
 
@@ -244,19 +310,19 @@ class Ticket:
         if odd := tensors.keys() ^ expected:
             raise ValueError(f"{min(odd)} is listed or stored, but not both")
         for name, layer in layers.items():
-            if not is_shape(layer["shape"], most):
+            if not is_tensor_shape(layer["shape"], most):
                 raise ValueError(
                     f"{name} has the shape {str(layer['shape'])[:80]}, of which such a file has no weights"
                 )
             most -= math.prod(layer["shape"])
         for name, value in tensors.items():
-            if not is_finite(value):
+            if not is_finite_tensor(value):
                 raise ValueError(f"{name} holds a weight that is not finite")
-        weights: State = {}
+        weights: StateDict = {}
         masks: dict[str, Tensor] = {}
         for name in order:
             if name in layers:
-                weights[name], masks[name] = _layer(name, layers[name], tensors)
+                weights[name], masks[name] = _unpack_layer(name, layers[name], tensors)
             else:
                 weights[name] = tensors[f"whole/{name}"]
         mask = Mask(masks)
@@ -272,36 +338,38 @@ class Ticket:
         Raises:
             BadInput: if the file is missing, cut short, of a newer format, or no ticket.
         """
-        return _read(hub.file_of(path), whole=False)[0]
+        return _read_ticket_file(hub.resolve_ticket_file(path), whole=False)[0]
 
 
-def run_of(path: Path) -> Path:
+def run_folder_of(path: Path) -> Path:
     """The folder of a ticket file's run; a lone ticket's is the one that it lies in."""
     return path.parent.parent if path.parent.name == "tickets" else path.parent
 
 
-def _read(path: Path, *, whole: bool = True) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def _read_ticket_file(path: Path, *, whole: bool = True) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Header and tensors of a ticket file; the header's fields are all there and of their types."""
     if not path.exists():
         raise BadInput(f"there is no ticket at {path}; give the path of a .safetensors file that a search wrote")
-    header, tensors = tensorfile.read(path, "sslticket", what="ticket of sslticket", fix="copy it anew", whole=whole)
+    header, tensors = tensorfile.read_tensor_file(
+        path, "sslticket", what="ticket of sslticket", fix="copy it anew", whole=whole
+    )
     if header.get("format") not in FORMATS:
         known = " and ".join(map(str, FORMATS))
         found = repr(header.get("format"))[:40]
         raise BadInput(f"{path} has ticket format {found}, this version reads formats {known}; update sslticket")
-    if fault := headers.wrong(header):
-        raise _damaged(path, fault)
+    if fault := header_fault(header):
+        raise _damaged_ticket(path, fault)
     return header, tensors
 
 
-def _layer(name: str, layer: dict[str, Any], tensors: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+def _unpack_layer(name: str, layer: dict[str, Any], tensors: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
     """A layer's weights and its mask, in a shape that has been looked at."""
     data, values, shape = tensors[f"mask/{name}"], tensors[f"kept/{name}"], layer["shape"]
     if data.dtype != torch.uint8 or not values.dtype.is_floating_point or data.dim() != 1 or values.dim() != 1:
         raise ValueError(f"{name} has a mask of {data.dtype} and weights of {values.dtype}, or not in a row")
-    alive = torch.from_numpy(unpack(layer["coding"], data.numpy(), math.prod(shape)))
+    alive = torch.from_numpy(unpack_mask(layer["coding"], data.numpy(), math.prod(shape)))
     kept = int(np.count_nonzero(alive.numpy()))
-    if not is_whole(layer["kept"], kept, kept) or len(values) != kept:
+    if not is_int_between(layer["kept"], kept, kept) or len(values) != kept:
         counts = f"{kept} in its mask, {str(layer['kept'])[:40]} in the header, {len(values)} weights"
         raise ValueError(f"the survivors of {name} differ: {counts}")
     weights = torch.zeros(alive.numel(), dtype=values.dtype)
@@ -309,5 +377,5 @@ def _layer(name: str, layer: dict[str, Any], tensors: dict[str, Tensor]) -> tupl
     return weights.view(shape), alive.view(shape)
 
 
-def _damaged(path: Path | str, why: str) -> BadInput:
+def _damaged_ticket(path: Path | str, why: str) -> BadInput:
     return BadInput(f"{path} is a damaged ticket: {why}; find it again or copy it anew")

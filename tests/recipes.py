@@ -3,7 +3,7 @@
 import importlib.util
 from pathlib import Path
 
-from sslticket.recipe import Recipe
+from sslticket.config.recipe import Recipe
 
 FOLDER = Path(__file__).parents[1] / "recipes"
 RECIPES = sorted(path.stem for path in FOLDER.glob("*.py"))

@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from sslticket.fit import SGD, Adam, Fit
-from sslticket.machine import Machine
+from sslticket.config.recipe import Data, Recipe
+from sslticket.config.runtime import RuntimeConfig
+from sslticket.config.training import SGD, Adam, TrainConfig
 from sslticket.objectives.base import Objective
 from sslticket.objectives.supervised import Supervised
-from sslticket.recipe import Data, Recipe
 from sslticket.search.imp import IMP
-from sslticket.search.plan import Plan, plan
-from sslticket.search.run import run
+from sslticket.search.plan import SearchPlan, plan_search
+from sslticket.search.run_search import run_search
 from sslticket.ticket import Ticket
 
 STEPS, REWIND, BATCH = 6, 2, 32
@@ -22,20 +22,20 @@ def recipe(objective: Objective | None = None, *, momentum: bool = True, **chang
         "model": "conv3",
         "data": Data(dataset="digits"),
         "objective": objective or Supervised(),
-        "fit": Fit(length=f"{STEPS}it", batch_size=BATCH, optimizer=optimizer, drops=("4it",)),
+        "fit": TrainConfig(length=f"{STEPS}it", batch_size=BATCH, optimizer=optimizer, drops=("4it",)),
         "search": IMP(levels=3, rate=0.5, rewind=f"{REWIND}it"),
         "precision": "fp32",  # whatever the device's own is: bits are compared
     }
     return Recipe(**(settings | changes))  # type: ignore[arg-type]
 
 
-def search(out: Path, which: Recipe | None = None) -> Plan:
+def search(out: Path, which: Recipe | None = None) -> SearchPlan:
     """Run a search to its end."""
-    planned = plan(which or recipe(), Machine(), out)
-    run(planned, Machine())
+    planned = plan_search(which or recipe(), RuntimeConfig(), out)
+    run_search(planned, RuntimeConfig())
     return planned
 
 
-def tickets(planned: Plan) -> list[Ticket]:
+def tickets(planned: SearchPlan) -> list[Ticket]:
     """Its tickets, as they lie on disk."""
     return [Ticket.load(planned.folder.ticket(level)) for level in range(planned.levels + 1)]

@@ -13,8 +13,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from sslticket import models
 from sslticket.errors import BadInput
-from sslticket.masking import gate
-from sslticket.masking.mask import Mask, prunable
+from sslticket.pruning import pruned_model
+from sslticket.pruning.mask import Mask, prunable_weights
 from sslticket.ticket import Ticket
 
 
@@ -34,7 +34,7 @@ class Attentive(nn.Module):
 
 
 MAKE: dict[str, Callable[[], nn.Module]] = {
-    "conv3": lambda: models.build("conv3", channels=1, image_size=8),
+    "conv3": lambda: models.create_model("conv3", channels=1, image_size=8),
     "attention": Attentive,
 }
 
@@ -45,9 +45,9 @@ def drawn(name: str, seed: int = 0) -> nn.Module:
 
 
 def ticket(name: str, seed: int = 0, density: float = 0.2) -> Ticket:
-    state = gate.read(backbone := drawn(name))
+    state = pruned_model.read_state(backbone := drawn(name))
     torch.manual_seed(seed)
-    names = prunable(backbone)
+    names = prunable_weights(backbone)
     whole = Mask.ones_like(state, names)
     mask = Mask.top({n: torch.rand_like(state[n]) for n in names}, keep=round(whole.total * density), within=whole)
     return Ticket.make(mask, state, level=1, recipe={"model": name}, provenance={})
@@ -110,7 +110,9 @@ def test_what_does_not_fit_is_named_as_the_plain_network_names_it() -> None:
 def test_states_of_earlier_versions_with_the_names_of_parametrizations_load() -> None:
     model = ticket("conv3").apply(drawn("conv3", 1))
     old = {
-        f"{name.removesuffix('weight')}parametrizations.weight.original" if name in prunable(model) else name: value
+        f"{name.removesuffix('weight')}parametrizations.weight.original"
+        if name in prunable_weights(model)
+        else name: value
         for name, value in model.state_dict().items()
     }
     other = ticket("conv3").apply(drawn("conv3", 2))
@@ -198,7 +200,7 @@ def test_a_released_model_is_the_plain_network_again(name: str) -> None:
     assert torch.equal(torch.load(written, weights_only=False)(images), told)
     again = ticket(name, seed=9)
     again.apply(model)
-    assert torch.equal(gate.masks(model)[next(iter(again.mask))], next(iter(again.mask.values())))
+    assert torch.equal(pruned_model.current_mask(model)[next(iter(again.mask))], next(iter(again.mask.values())))
     assert list(model.state_dict()) == list(state)
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 import sslticket
-from sslticket.masking.criteria.base import Criterion
 from sslticket.objectives.base import Objective
 from sslticket.objectives.s4l import S4L
+from sslticket.pruning.criteria import Criterion
 from sslticket.search.base import Search
 
 DOCS = Path(__file__).parents[1] / "docs"

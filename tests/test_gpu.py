@@ -12,17 +12,16 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 
-from sslticket.data.loader import Loader
-from sslticket.data.opening import loader, open_split
-from sslticket.data.order import Order
+from sslticket.config.recipe import Recipe
+from sslticket.config.runtime import RuntimeConfig
+from sslticket.data.loader import Loader, Sampler
+from sslticket.data.source import make_loader, open_split
 from sslticket.errors import is_out_of_memory
-from sslticket.machine import Machine
-from sslticket.recipe import Recipe
-from sslticket.search.plan import plan
-from sslticket.search.run import run
+from sslticket.search.plan import plan_search
+from sslticket.search.run_search import run_search
 from sslticket.ticket import Ticket
-from sslticket.training import replay
-from sslticket.training.loop import Loop
+from sslticket.training import numerics
+from sslticket.training.loop import TrainingLoop
 from tests.device import cases
 
 pytestmark = [
@@ -33,8 +32,8 @@ pytestmark = [
 ]
 
 LIGHTLY = {"simclr", "mocov2", "byol", "simsiam", "barlowtwins", "vicreg", "swav", "dino"}
-EXACT = Machine(exact=True)
-PLAIN = Machine(compile=False)
+EXACT = RuntimeConfig(exact=True)
+PLAIN = RuntimeConfig(compile=False)
 SILENT = ("supervised", "shuffled", "rotnet", "s4l-rotation")  # no wait in a step; the others have at most two
 
 
@@ -53,10 +52,10 @@ def named(objective: str) -> str:
     return objective
 
 
-def found(out: Path, recipe: Recipe, machine: Machine = PLAIN) -> list[Ticket]:
+def found(out: Path, recipe: Recipe, machine: RuntimeConfig = PLAIN) -> list[Ticket]:
     """The tickets of a whole search."""
-    planned = plan(recipe, machine, out)
-    run(planned, machine)
+    planned = plan_search(recipe, machine, out)
+    run_search(planned, machine)
     return [Ticket.load(planned.folder.ticket(level)) for level in range(planned.levels + 1)]
 
 
@@ -93,7 +92,7 @@ def test_another_memory_layout_finds_the_same_masks_but_for_rounding(
 ) -> None:
     which = cases.recipe(optimizer=optimizer, precision=precision)  # type: ignore[arg-type]
     rows, columns = (
-        found(tmp_path / str(last), which, Machine(exact=True, channels_last=last)) for last in (False, True)
+        found(tmp_path / str(last), which, RuntimeConfig(exact=True, channels_last=last)) for last in (False, True)
     )
     assert differing(rows[0], columns[0]) == 0
     assert differing(rows[1], columns[1]) < (0.002 if precision == "fp32" else 0.02), "7.6% where momentum was moved"
@@ -115,8 +114,8 @@ def test_exact_is_what_the_cpu_finds_but_for_rounding(tmp_path: Path, monkeypatc
     monkeypatch.setenv("ACCELERATE_USE_CPU", "1")
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
     AcceleratorState._reset_state(reset_partial_state=True)
-    planned = plan(cases.recipe(precision="fp32"), EXACT, tmp_path / "cpu")
-    run(planned, EXACT)
+    planned = plan_search(cases.recipe(precision="fp32"), EXACT, tmp_path / "cpu")
+    run_search(planned, EXACT)
     assert json.loads(planned.folder.row(1).read_text())["device"].startswith("cpu")
     theirs = [Ticket.load(planned.folder.ticket(level)) for level in range(planned.levels + 1)]
     assert differing(ours[0], theirs[0]) == 0
@@ -124,17 +123,17 @@ def test_exact_is_what_the_cpu_finds_but_for_rounding(tmp_path: Path, monkeypatc
 
 
 def test_rows_say_how_fast_numbers_were_computed(tmp_path: Path) -> None:
-    planned = plan(cases.recipe(precision="bf16"), PLAIN, tmp_path)
-    run(planned, PLAIN)
+    planned = plan_search(cases.recipe(precision="bf16"), PLAIN, tmp_path)
+    run_search(planned, PLAIN)
     assert json.loads(planned.folder.row(1).read_text())["numerics"] == "bf16 tf32 channels-last"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("objective", ["rotnet", "byol"])
 def test_compiled_parts_find_tickets_and_count_their_passes(tmp_path: Path, objective: str) -> None:
-    machine = Machine(compile=True)
-    planned = plan(cases.recipe(named(objective), precision="bf16"), machine, tmp_path)
-    run(planned, machine)
+    machine = RuntimeConfig(compile=True)
+    planned = plan_search(cases.recipe(named(objective), precision="bf16"), machine, tmp_path)
+    run_search(planned, machine)
     row = json.loads(planned.folder.row(1).read_text())
     assert row["search_forward_images"] == 4 * cases.BATCH * cases.STEPS
     assert row["numerics"] == "bf16 tf32 channels-last compiled"
@@ -142,9 +141,9 @@ def test_compiled_parts_find_tickets_and_count_their_passes(tmp_path: Path, obje
 
 def test_a_step_that_is_launched_as_a_graph_is_the_step_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     which = cases.recipe(precision="fp32", steps=12)
-    machine = Machine(channels_last=False, compile=False)
+    machine = RuntimeConfig(channels_last=False, compile=False)
     ours = found(tmp_path / "graph", which, machine)
-    monkeypatch.setattr(replay, "GRAPHS", {})
+    monkeypatch.setattr(numerics, "GRAPH_CLASSES", {})
     theirs = found(tmp_path / "kernels", which, machine)
     assert differing(ours[1], theirs[1]) < 0.002
 
@@ -152,14 +151,14 @@ def test_a_step_that_is_launched_as_a_graph_is_the_step_itself(tmp_path: Path, m
 @contextmanager
 def watched(monkeypatch: pytest.MonkeyPatch, mode: str) -> Iterator[None]:
     """Torch complains of waits in the block, as `mode` says, but not where losses are looked at."""
-    look = Loop._look
+    look = TrainingLoop._look
 
-    def quiet(self: Loop, losses: list[torch.Tensor], last: int) -> None:
+    def quiet(self: TrainingLoop, losses: list[torch.Tensor], last: int) -> None:
         torch.cuda.set_sync_debug_mode("default")
         look(self, losses, last)
         torch.cuda.set_sync_debug_mode(mode)
 
-    monkeypatch.setattr(Loop, "_look", quiet)
+    monkeypatch.setattr(TrainingLoop, "_look", quiet)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it says once that it does not see everything
@@ -167,14 +166,14 @@ def watched(monkeypatch: pytest.MonkeyPatch, mode: str) -> Iterator[None]:
         yield
     finally:
         torch.cuda.set_sync_debug_mode("default")
-        monkeypatch.setattr(Loop, "_look", look)
+        monkeypatch.setattr(TrainingLoop, "_look", look)
 
 
 @pytest.mark.parametrize("objective", cases.OBJECTIVES)
 def test_the_host_hardly_waits_in_a_step(tmp_path: Path, objective: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    steps, taken, silent = 8, Loop.run, named(objective) in SILENT
+    steps, taken, silent = 8, TrainingLoop.run, named(objective) in SILENT
 
-    def counted(self: Loop, start: int, stop: int) -> None:
+    def counted(self: TrainingLoop, start: int, stop: int) -> None:
         taken(self, start, start + steps)  # the optimiser makes its state, and libraries choose their algorithms
         with warnings.catch_warnings(record=True) as said, watched(monkeypatch, "error" if silent else "warn"):
             warnings.simplefilter("always")
@@ -183,21 +182,21 @@ def test_the_host_hardly_waits_in_a_step(tmp_path: Path, objective: str, monkeyp
         assert len(waits) <= 2 * steps, waits[:3]
         raise KeyboardInterrupt  # enough of this search
 
-    monkeypatch.setattr(Loop, "run", counted)
-    planned = plan(cases.recipe(objective, precision="bf16", steps=3 * steps), PLAIN, tmp_path)
+    monkeypatch.setattr(TrainingLoop, "run", counted)
+    planned = plan_search(cases.recipe(objective, precision="bf16", steps=3 * steps), PLAIN, tmp_path)
     with pytest.raises(KeyboardInterrupt):
-        run(planned, PLAIN)
+        run_search(planned, PLAIN)
 
 
 @pytest.mark.parametrize("objective", ["supervised", "rotnet", "mocov2"])
 def test_what_is_told_of_memory_is_enough_and_not_far_from_what_is_taken(tmp_path: Path, objective: str) -> None:
     which = cases.recipe(named(objective), model="resnet18_cifar", batch_size=512, precision="fp32")
-    planned = plan(which, PLAIN, tmp_path)
+    planned = plan_search(which, PLAIN, tmp_path)
     assert planned.needs is not None
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
-    run(planned, PLAIN)
+    run_search(planned, PLAIN)
     taken, told = torch.cuda.max_memory_allocated() - before, planned.needs.need(planned.part)
     assert taken < told.total
     assert told.total - told.workspace < 1.3 * taken
@@ -212,10 +211,10 @@ def test_too_large_a_tensor_is_known_as_too_little_memory() -> None:
 def batches(name: str, root: Path | None, device: str, kind: str) -> Loader:
     source = open_split(name, "train", root)
     view = source.dataset.train if kind == "train" else source.dataset.eval
-    return loader(
+    return make_loader(
         source,
         (view,),
-        Order(len(source.manifest), 32, seed=1),
+        Sampler(len(source.manifest), 32, seed=1),
         augment_seed=2,
         device=torch.device(device),
         threads=2,

@@ -11,12 +11,12 @@ import pytest
 from huggingface_hub import constants
 
 from sslticket import hub
-from sslticket.cli.commands import _main
+from sslticket.cli.commands import run_command
+from sslticket.config.training import SGD, TrainConfig
 from sslticket.errors import BadInput
 from sslticket.evaluation import protocols
 from sslticket.evaluation.protocols import Protocol
-from sslticket.files import written_whole
-from sslticket.fit import SGD, Fit
+from sslticket.storage.files import atomic_write
 from sslticket.ticket import Ticket
 from tests.runs import search
 
@@ -71,7 +71,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> str:
     """A protocol of six steps on digits."""
-    fit = Fit(length="6it", batch_size=32, optimizer=SGD(lr=0.1))
+    fit = TrainConfig(length="6it", batch_size=32, optimizer=SGD(lr=0.1))
     monkeypatch.setitem(protocols._BY_NAME, "short", Protocol(name="short", dataset="digits", fit=fit))
     return "short"
 
@@ -168,7 +168,7 @@ def test_rows_of_a_ticket_on_the_hub_lie_in_out_and_not_in_the_cache(
     out = tmp_path / "out"
     words = ["evaluate", "hf://me/ticket@v1", "hf://me/ticket/tickets/level-02.safetensors"]
     words += ["--protocol", short, "--seeds", "0", "--out", str(out)]
-    _main(words)
+    run_command(words)
     assert f"next: sslticket report {out / 'me--ticket@v1'} {out / 'me--ticket'} -o" in capsys.readouterr().out
     rows = sorted(path.relative_to(out).as_posix() for path in out.rglob("*.jsonl"))
     assert rows == [
@@ -176,33 +176,33 @@ def test_rows_of_a_ticket_on_the_hub_lie_in_out_and_not_in_the_cache(
         "me--ticket@v1/rows/ticket.ticket.short.own-head.seed0.jsonl",
     ]
     assert not list((tmp_path / "cache").rglob("*.jsonl"))
-    _main(words)
+    run_command(words)
     assert "0 rows measured, 2 were there already" in capsys.readouterr().out
 
 
 def test_a_copy_follows_the_hub(served: dict[str, bytes], tmp_path: Path) -> None:
-    copy = hub.kept("hf://me/ticket", tmp_path / "out")
+    copy = hub.copy_from_hub("hf://me/ticket", tmp_path / "out")
     before = copy.read_bytes()
-    with written_whole(copy) as temporary:
+    with atomic_write(copy) as temporary:
         temporary.write_bytes(b"changed here")
-    assert hub.kept("hf://me/ticket", tmp_path / "out").read_bytes() == before
+    assert hub.copy_from_hub("hf://me/ticket", tmp_path / "out").read_bytes() == before
     newer = served["me/ticket/resolve/v1/ticket.safetensors"]
     served["me/ticket/resolve/main/ticket.safetensors"] = newer
     shutil.rmtree(tmp_path / "cache")  # this Hub gives all its commits one name
-    assert hub.kept("hf://me/ticket", tmp_path / "out").read_bytes() == newer
+    assert hub.copy_from_hub("hf://me/ticket", tmp_path / "out").read_bytes() == newer
 
 
 @pytest.mark.usefixtures("served")
 def test_inspect_and_export_take_a_name(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    _main(["inspect", "hf://me/ticket"])
+    run_command(["inspect", "hf://me/ticket"])
     assert f"hf://me/ticket, {file.stat().st_size:,} bytes, hash {Ticket.load(file).hash}" in capsys.readouterr().out
-    _main(["export", "hf://me/ticket", str(tmp_path / "out")])
+    run_command(["export", "hf://me/ticket", str(tmp_path / "out")])
     assert (tmp_path / "out" / "ticket.safetensors").read_bytes() == file.read_bytes()
-    _main(["inspect", str(tmp_path / "out")])
+    run_command(["inspect", str(tmp_path / "out")])
     assert f"{tmp_path / 'out'}, {file.stat().st_size:,} bytes" in capsys.readouterr().out
 
 
 def test_an_exported_folder_is_evaluated_as_a_lone_ticket(short: str, file: Path, tmp_path: Path) -> None:
-    _main(["export", str(file), str(tmp_path / "out")])
-    _main(["evaluate", str(tmp_path / "out"), "--protocol", short, "--seeds", "0", "--levels", "7"])
+    run_command(["export", str(file), str(tmp_path / "out")])
+    run_command(["evaluate", str(tmp_path / "out"), "--protocol", short, "--seeds", "0", "--levels", "7"])
     assert [path.name for path in (tmp_path / "out" / "rows").iterdir()] == ["ticket.ticket.short.own-head.seed0.jsonl"]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sslticket import origin
+from sslticket import provenance
 
 GIT = ["git", "-c", "user.name=somebody", "-c", "user.email=somebody@example.org", "-c", "commit.gpgsign=false"]
 
@@ -27,16 +27,16 @@ def other(tmp_path: Path) -> Path:
 def test_variables_that_name_another_checkout_change_no_commit(
     other: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    if not (ours := origin.commit.__wrapped__()):
+    if not (ours := provenance.git_commit.__wrapped__()):
         pytest.skip("not a checkout")
     place = {"GIT_WORK_TREE": other, "GIT_INDEX_FILE": other / ".git" / "index"}.get(name, other / ".git")
     monkeypatch.setenv(name, str(place))
-    assert origin.commit.__wrapped__() == ours
+    assert provenance.git_commit.__wrapped__() == ours
 
 
 def test_an_environment_inside_another_checkout_has_not_its_commit(other: Path) -> None:
-    shutil.copytree(Path(origin.__file__).parent, other / "lib" / "sslticket")
-    code = "from sslticket import origin; print(origin.__file__); print(origin.commit())"
+    shutil.copytree(Path(provenance.__file__).parent, other / "lib" / "sslticket")
+    code = "from sslticket import provenance; print(provenance.__file__); print(provenance.git_commit())"
     told = subprocess.run([sys.executable, "-c", code], cwd=other / "lib", env={}, capture_output=True, text=True)
     place, commit = told.stdout.split("\n")[:2]
     assert place.startswith(str(other))

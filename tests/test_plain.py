@@ -6,23 +6,22 @@ from typing import Any
 
 import pytest
 
-from sslticket import plain
-from sslticket.data import effects
-from sslticket.data.effects import EFFECTS, Blur, Effect, HSVNoise, Jitter, Rotate
-from sslticket.data.views import View
+from sslticket import registry
+from sslticket.config.training import LARS, SGD, Adam, TrainConfig
+from sslticket.data import augment
+from sslticket.data.augment import TRANSFORMS, Blur, HSVNoise, Jitter, Rotate, Transform, View
 from sslticket.errors import BadInput
-from sslticket.fit import LARS, SGD, Adam, Fit
 from tests.recipes import RECIPES, load
 
 
 def through_json(settings: object) -> Any:
-    return json.loads(json.dumps(plain.values(settings)))
+    return json.loads(json.dumps(registry.settings_to_json(settings)))
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipes_training_and_views_come_back(name: str) -> None:
     recipe = load(name)
-    assert Fit.from_dict(through_json(recipe)["fit"]) == recipe.fit
+    assert TrainConfig.from_dict(through_json(recipe)["fit"]) == recipe.fit
     for view in recipe.views(View(size=32, crop="resized")):
         assert View.from_dict(through_json(view)) == view
 
@@ -36,18 +35,18 @@ def test_nested_values_come_back_with_their_types() -> None:
     )
     assert View.from_dict(through_json(view)) == view
     assert hash(View.from_dict(through_json(view))) == hash(view), "lists have become tuples"
-    fit = Fit(length="3ep", batch_size=8, optimizer=LARS(lr=2.0, bias_lr=0.5), decay="cosine", clip=1.5)
-    assert Fit.from_dict(through_json(fit)) == fit
+    fit = TrainConfig(length="3ep", batch_size=8, optimizer=LARS(lr=2.0, bias_lr=0.5), decay="cosine", clip=1.5)
+    assert TrainConfig.from_dict(through_json(fit)) == fit
 
 
 def test_every_effect_can_be_named() -> None:
-    own = [each for _, each in inspect.getmembers(effects, inspect.isclass) if issubclass(each, Effect)]
-    assert {*EFFECTS.values()} == {each for each in own if not inspect.isabstract(each)}
+    own = [each for _, each in inspect.getmembers(augment, inspect.isclass) if issubclass(each, Transform)]
+    assert {*TRANSFORMS.values()} == {each for each in own if not inspect.isabstract(each)}
 
 
 def test_recipes_of_earlier_versions_lack_later_settings() -> None:
     old = {"is": "Fit", "length": "90ep", "batch_size": 8, "optimizer": {"is": "SGD", "lr": 0.1}}
-    assert Fit.from_dict(old) == Fit(length="90ep", batch_size=8, optimizer=SGD(lr=0.1))
+    assert TrainConfig.from_dict(old) == TrainConfig(length="90ep", batch_size=8, optimizer=SGD(lr=0.1))
     assert View.from_dict({"is": "View", "size": 32}) == View(size=32)
 
 
@@ -67,9 +66,9 @@ def test_recipes_of_earlier_versions_lack_later_settings() -> None:
     ],
 )
 def test_what_makes_no_training_is_named(change: dict[str, Any], message: str) -> None:
-    fit = through_json(Fit(length="3ep", batch_size=8, optimizer=Adam(lr=0.1)))
+    fit = through_json(TrainConfig(length="3ep", batch_size=8, optimizer=Adam(lr=0.1)))
     with pytest.raises(BadInput, match=message):
-        Fit.from_dict(fit | change)
+        TrainConfig.from_dict(fit | change)
 
 
 def test_what_makes_no_view_is_named() -> None:

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 import pytest
 
 from sslticket import processes
-from sslticket.cli.outcome import finish
+from sslticket.cli.exit_status import run_and_exit
+from sslticket.config.runtime import RuntimeConfig
 from sslticket.errors import BadInput
-from sslticket.machine import Machine
-from sslticket.processes.line import Line
-from sslticket.training.workbench import Workbench
+from sslticket.processes.watchdog import Connection
+from sslticket.training.engine import Engine
 
 NAMES = (
     "WORLD_SIZE",
@@ -38,26 +38,26 @@ def given(monkeypatch: pytest.MonkeyPatch, **variables: str) -> None:
 
 
 def test_without_a_launcher_there_is_one_process() -> None:
-    processes.meet()
-    assert (processes.rank(), processes.world()) == (0, 1)
+    processes.rendezvous()
+    assert (processes.rank(), processes.world_size()) == (0, 1)
 
 
 def test_accelerate_may_launch_one_process_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     given(monkeypatch, ACCELERATE_USE_CPU="True")
-    processes.check()
+    processes.check_launch()
 
 
 def test_one_process_that_was_to_be_several_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     given(monkeypatch, ACCELERATE_USE_CPU="False", MASTER_ADDR="127.0.0.1", MASTER_PORT="29500")
     with pytest.raises(BadInput, match="torchrun --nproc-per-node N in place of accelerate launch"):
-        processes.check()
+        processes.check_launch()
 
 
 def test_several_processes_without_a_meeting_place_are_refused_before_anything_starts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     given(monkeypatch, WORLD_SIZE="4", RANK="1", MASTER_ADDR="127.0.0.1")
-    for act in (processes.meet, lambda: Workbench.on(Machine(), "fp32")):
+    for act in (processes.rendezvous, lambda: Engine.on(RuntimeConfig(), "fp32")):
         with pytest.raises(BadInput, match="4 processes, and LOCAL_RANK, MASTER_PORT are not set"):
             act()
 
@@ -68,7 +68,7 @@ def test_a_number_of_processes_has_to_be_one(
 ) -> None:
     given(monkeypatch, WORLD_SIZE=number, RANK="1")
     with pytest.raises(SystemExit) as ended:
-        finish(lambda: None)
+        run_and_exit(lambda: None)
     assert ended.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"error: WORLD_SIZE is '{number}' and no number of processes")
@@ -84,30 +84,30 @@ def test_processes_of_mpi_are_named_and_only_where_no_launcher_of_ours_is_within
     monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     given(monkeypatch, **{name: "1"})
-    processes.check()
+    processes.check_launch()
     given(monkeypatch, **{name: "2"})
     with pytest.raises(BadInput, match=f"{name} tells of 2 processes that MPI started"):
-        processes.check()
+        processes.check_launch()
     given(monkeypatch, WORLD_SIZE="1")
-    processes.check()
+    processes.check_launch()
 
 
 def test_a_time_out_has_to_be_one() -> None:
     with pytest.raises(BadInput, match="--timeout above 0"):
-        Machine(timeout=0)
+        RuntimeConfig(timeout=0)
 
 
 @pytest.fixture
-def ends() -> Iterator[tuple[Line, socket.socket]]:
+def ends() -> Iterator[tuple[Connection, socket.socket]]:
     with (
         socket.create_server(("localhost", 0)) as server,
         socket.create_connection(server.getsockname()) as other,
         server.accept()[0] as mine,
     ):
-        yield Line(mine), other
+        yield Connection(mine), other
 
 
-def test_words_arrive_whole_and_in_order_however_they_are_cut(ends: tuple[Line, socket.socket]) -> None:
+def test_words_arrive_whole_and_in_order_however_they_are_cut(ends: tuple[Connection, socket.socket]) -> None:
     line, other = ends
     other.sendall(b'{"gone": 2, "code"')
     assert line.read() == []
@@ -115,21 +115,21 @@ def test_words_arrive_whole_and_in_order_however_they_are_cut(ends: tuple[Line, 
     assert line.read() == [{"gone": 2, "code": 1}, {}]
 
 
-def test_what_a_process_said_before_it_ended_is_heard(ends: tuple[Line, socket.socket]) -> None:
+def test_what_a_process_said_before_it_ended_is_heard(ends: tuple[Connection, socket.socket]) -> None:
     line, other = ends
-    Line(other).say(gone=2, code=0)
+    Connection(other).say(gone=2, code=0)
     other.close()
     assert line.read() == [{"gone": 2, "code": 0}]
     assert line.read() is None
 
 
-def test_what_does_not_speak_as_we_do_is_none_of_us(ends: tuple[Line, socket.socket]) -> None:
+def test_what_does_not_speak_as_we_do_is_none_of_us(ends: tuple[Connection, socket.socket]) -> None:
     line, other = ends
     other.sendall(b"GET / HTTP/1.1\r\n\r\n")
     assert line.read() is None
 
 
-def test_who_is_gone_can_be_spoken_to_in_vain(ends: tuple[Line, socket.socket]) -> None:
+def test_who_is_gone_can_be_spoken_to_in_vain(ends: tuple[Connection, socket.socket]) -> None:
     line, other = ends
     other.close()
     for _ in range(3):
@@ -144,23 +144,23 @@ def test_who_is_gone_can_be_spoken_to_in_vain(ends: tuple[Line, socket.socket]) 
 def test_numbers_of_a_launcher_have_to_be_some(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     fine = {"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
     given(monkeypatch, **fine)
-    processes.check()
+    processes.check_launch()
     given(monkeypatch, **{name: value})
     with pytest.raises(BadInput, match=f"^{name} must be a number from .* got '{value}'"):
-        processes.check()
+        processes.check_launch()
 
 
 def test_a_single_process_decodes_with_all_processors_whatever_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    alone = Machine().decoders
+    alone = RuntimeConfig().decoders
     given(monkeypatch, LOCAL_WORLD_SIZE="many")
-    assert Machine().decoders == alone
+    assert RuntimeConfig().decoders == alone
 
 
 def test_processes_that_srun_started_by_themselves_are_told_why_the_folder_is_taken(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert processes.started_alone() == ""
+    assert processes.separate_launch_note() == ""
     given(monkeypatch, SLURM_STEP_NUM_TASKS="4")
-    assert processes.started_alone().startswith("SLURM_STEP_NUM_TASKS=4 tells of 4 processes")
+    assert processes.separate_launch_note().startswith("SLURM_STEP_NUM_TASKS=4 tells of 4 processes")
     given(monkeypatch, WORLD_SIZE="4")
-    assert processes.started_alone() == ""
+    assert processes.separate_launch_note() == ""

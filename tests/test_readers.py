@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from sslticket.errors import BadInput
-from sslticket.files import MOST_JSON, parse_json, read_bytes, read_json
+from sslticket.storage.files import MAX_JSON_BYTES, parse_json, read_bytes, read_json
 
 ROOT = Path(__file__).parent.parent / "sslticket"
 
 ALLOWED = {
     ("json", "JSONDecoder"): {"files.py"},
-    ("np", "load"): {"data/listings.py", "data/packing.py"},
+    ("np", "load"): {"data/datasets/folders.py", "data/decode.py"},
 }
 """What reads files of others and where it may be, since it is bounded there."""
 READERS = {
@@ -53,7 +53,7 @@ BAD = {
     "another coding": ("[1]".encode("utf-16"), "byte 0 is no UTF-8"),
     "cut short": (b'{"a": 1', "line 1, column"),
     "nothing": (b"", "no JSON"),
-    "too long": (b" " * (MOST_JSON + 1), "longer than"),
+    "too long": (b" " * (MAX_JSON_BYTES + 1), "longer than"),
 }
 
 

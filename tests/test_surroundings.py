@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from sslticket import surroundings
+from sslticket.config import runtime
+from sslticket.config.runtime import RuntimeConfig
 from sslticket.errors import BadInput
-from sslticket.machine import Machine
 from sslticket.training.numerics import Numerics
 
 # What accelerate reads and no number here depends on: devices that somebody chooses and rows name, trackers, clouds,
@@ -33,11 +33,11 @@ ELSEWHERE = (
 STEP = """
 import torch
 from sslticket import RotNet
-from sslticket.machine import Machine
-from sslticket.training.net import Net
-from sslticket.training.workbench import Workbench
-bench = Workbench.on(Machine(), None)
-net = Net.build("conv3", RotNet(), channels=1, image_size=8, classes=10, seed=0)
+from sslticket.config.runtime import RuntimeConfig
+from sslticket.training.network import MaskedNetwork
+from sslticket.training.engine import Engine
+bench = Engine.on(RuntimeConfig(), None)
+net = MaskedNetwork.build("conv3", RotNet(), channels=1, image_size=8, classes=10, seed=0)
 bias = net.get_parameter("heads.bias")
 torch.nn.init.zeros_(bias)
 with bench.prepared(net) as wrapped:
@@ -75,7 +75,12 @@ HOSTILE = {
 
 @pytest.fixture(autouse=True)
 def plain(monkeypatch: pytest.MonkeyPatch) -> None:
-    known = (*surroundings.HIDDEN, *surroundings.REFUSED, *surroundings.TOLD, *surroundings.TOLD_OF_COMPILED)
+    known = (
+        *runtime.HIDDEN_VARIABLES,
+        *runtime.REFUSED_VARIABLES,
+        *runtime.RECORDED_VARIABLES,
+        *runtime.RECORDED_IF_COMPILED,
+    )
     for name in list(os.environ):
         if any(fnmatchcase(name, pattern) for pattern in known):
             monkeypatch.delenv(name)
@@ -107,16 +112,16 @@ def test_every_variable_that_accelerate_reads_is_accounted_for() -> None:
             text = path.read_text(encoding="utf-8")
             found |= {*reads.findall(text), *prefixes.findall(text)}
     assert {"ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "ACCELERATE_DYNAMO_", "RANK"} <= found
-    known = (*surroundings.HIDDEN, *surroundings.LAUNCHED, *ELSEWHERE)
+    known = (*runtime.HIDDEN_VARIABLES, *runtime.LAUNCHER_VARIABLES, *ELSEWHERE)
     assert [name for name in sorted(found) if not any(fnmatchcase(name, each) for each in known)] == []
 
 
-@pytest.mark.parametrize("name", surroundings.REFUSED)
+@pytest.mark.parametrize("name", runtime.REFUSED_VARIABLES)
 def test_what_would_act_against_a_flag_is_refused_by_its_name(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     value = "BF16" if name.endswith("MODE") else "1"
     monkeypatch.setenv(name, value)
     with pytest.raises(BadInput, match=f"^{name}={value} is set; .*unset it$"):
-        Numerics.of(Machine(), None)
+        Numerics.of(RuntimeConfig(), None)
 
 
 @pytest.mark.parametrize(
@@ -124,60 +129,60 @@ def test_what_would_act_against_a_flag_is_refused_by_its_name(name: str, monkeyp
 )
 def test_a_variable_that_asks_for_nothing_is_none(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, value)
-    surroundings.check()
+    runtime.check_environment()
 
 
 @pytest.mark.parametrize("name", ["ACCELERATE_USE_CPU", "ACCELERATE_DEBUG_MODE", "FORK_LAUNCHED", "TIMM_FUSED_ATTN"])
 def test_a_word_that_a_library_cannot_read_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, "perhaps")
     with pytest.raises(BadInput, match=f"^{name} must be .*, got 'perhaps'; unset it$"):
-        Numerics.of(Machine(), None)
+        Numerics.of(RuntimeConfig(), None)
 
 
 def test_what_rounds_otherwise_is_in_the_numerics_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert str(Numerics.of(Machine(), "fp32")) == "fp32"
+    assert str(Numerics.of(RuntimeConfig(), "fp32")) == "fp32"
     monkeypatch.setenv("ATEN_CPU_CAPABILITY", "default")
     monkeypatch.setenv("JSIMD_FORCENONE", "1")
     monkeypatch.setenv("TORCHINDUCTOR_MAX_AUTOTUNE", "1")
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "/tmp/cache")
-    assert str(Numerics.of(Machine(), "fp32")) == "fp32 ATEN_CPU_CAPABILITY=default JSIMD_FORCENONE=1"
+    assert str(Numerics.of(RuntimeConfig(), "fp32")) == "fp32 ATEN_CPU_CAPABILITY=default JSIMD_FORCENONE=1"
     compiled = "fp32 compiled ATEN_CPU_CAPABILITY=default JSIMD_FORCENONE=1 TORCHINDUCTOR_MAX_AUTOTUNE=1"
-    assert str(Numerics.of(Machine(compile=True), "fp32")) == compiled
+    assert str(Numerics.of(RuntimeConfig(compile=True), "fp32")) == compiled
 
 
 def test_threads_of_mkl_are_told_where_the_threads_of_the_row_do_not_tell_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     monkeypatch.setenv("MKL_NUM_THREADS", "2")
-    assert surroundings.told("cpu") == ()
+    assert runtime.rounding_variables("cpu") == ()
     monkeypatch.setenv("MKL_NUM_THREADS", "1")
-    assert surroundings.told("cpu") == ("MKL_NUM_THREADS=1",)
+    assert runtime.rounding_variables("cpu") == ("MKL_NUM_THREADS=1",)
     monkeypatch.delenv("OMP_NUM_THREADS")
-    assert surroundings.told("cpu") == ()
+    assert runtime.rounding_variables("cpu") == ()
 
 
 def test_what_a_gpu_reads_is_told_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    assert surroundings.told("cpu") == ()
-    assert surroundings.told("cuda") == ("CUBLAS_WORKSPACE_CONFIG=:4096:8",)
+    assert runtime.rounding_variables("cpu") == ()
+    assert runtime.rounding_variables("cuda") == ("CUBLAS_WORKSPACE_CONFIG=:4096:8",)
 
 
 def test_a_value_becomes_one_word(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GLIBC_TUNABLES", "glibc.cpu.hwcaps=-AVX2 x/../y\n")
-    assert surroundings.told("cpu") == ("GLIBC_TUNABLES=glibc.cpu.hwcaps=-AVX2_x_.._y_",)
+    assert runtime.rounding_variables("cpu") == ("GLIBC_TUNABLES=glibc.cpu.hwcaps=-AVX2_x_.._y_",)
 
 
 def test_what_was_hidden_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp8")
     monkeypatch.setenv("RANK", "0")
-    with surroundings.hidden(alone=False):
+    with runtime.hide_launcher_variables(alone=False):
         assert ("ACCELERATE_MIXED_PRECISION" in os.environ, os.environ["RANK"]) == (False, "0")
-    with surroundings.hidden(alone=True):
+    with runtime.hide_launcher_variables(alone=True):
         assert "RANK" not in os.environ
     assert (os.environ["ACCELERATE_MIXED_PRECISION"], os.environ["RANK"]) == ("fp8", "0")
 
 
 def test_every_variable_is_in_the_documented_table() -> None:
     text = (Path(__file__).parent.parent / "docs" / "running.md").read_text(encoding="utf-8")
-    told = (*surroundings.TOLD, *surroundings.TOLD_ON_GPU, *surroundings.TOLD_OF_COMPILED)
-    names = (*surroundings.HIDDEN, *surroundings.LET, *surroundings.REFUSED, *told)
+    told = (*runtime.RECORDED_VARIABLES, *runtime.RECORDED_ON_GPU, *runtime.RECORDED_IF_COMPILED)
+    names = (*runtime.HIDDEN_VARIABLES, *runtime.ALLOWED_VARIABLES, *runtime.REFUSED_VARIABLES, *told)
     assert [name for name in names if f"`{name}`" not in text] == []

@@ -10,17 +10,17 @@ from torch import nn
 
 from sslticket import models
 from sslticket.errors import BadInput
-from sslticket.masking import gate
-from sslticket.masking.mask import Mask, prunable
-from sslticket.tensors import digest
+from sslticket.pruning import pruned_model
+from sslticket.pruning.mask import Mask, prunable_weights
+from sslticket.storage.tensorfile import tensors_hash
 from sslticket.ticket import Ticket
 
 
 def make(density: float = 0.1, model: str = "resnet20") -> Ticket:
     torch.manual_seed(0)
-    backbone = models.build(model, channels=3, image_size=32)
-    state = gate.read(backbone)
-    names = prunable(backbone)
+    backbone = models.create_model(model, channels=3, image_size=32)
+    state = pruned_model.read_state(backbone)
+    names = prunable_weights(backbone)
     scores = {name: torch.rand_like(state[name]) for name in names}
     whole = Mask.ones_like(state, names)
     mask = Mask.top(scores, keep=round(whole.total * density), within=whole)
@@ -46,7 +46,7 @@ def test_a_ticket_read_back_is_the_same_bit_for_bit(tmp_path: Path, density: flo
 def test_weights_are_early_weights_times_mask() -> None:
     ticket = make(0.3)
     torch.manual_seed(0)
-    early = gate.read(models.build("resnet20", channels=3, image_size=32))
+    early = pruned_model.read_state(models.create_model("resnet20", channels=3, image_size=32))
     for name, value in ticket.weights.items():
         expected = early[name] * ticket.mask[name] if name in ticket.mask else early[name]
         assert torch.equal(value, expected)
@@ -54,8 +54,8 @@ def test_weights_are_early_weights_times_mask() -> None:
 
 def test_a_resnet50_ticket_at_one_percent_is_at_most_2_mb(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    state = gate.read(backbone := models.build("resnet50"))
-    names = prunable(backbone)
+    state = pruned_model.read_state(backbone := models.create_model("resnet50"))
+    names = prunable_weights(backbone)
     whole = Mask.ones_like(state, names)
     mask = Mask.top({n: torch.rand_like(state[n]) for n in names}, keep=round(whole.total * 0.01), within=whole)
     path = tmp_path / "ticket.safetensors"
@@ -75,7 +75,7 @@ def test_it_applies_to_somebody_elses_network_and_stays_sparse_in_training() -> 
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-3)
     model(torch.randn(2, 3, 64, 64)).square().sum().backward()
     optimizer.step()
-    after = gate.read(model)
+    after = pruned_model.read_state(model)
     for name, layer in ticket.mask.items():
         assert not after[name][~layer].any()
         assert not torch.equal(after[name], ticket.weights[name])
@@ -84,10 +84,10 @@ def test_it_applies_to_somebody_elses_network_and_stays_sparse_in_training() -> 
 def test_it_is_refused_by_other_networks() -> None:
     ticket = make()
     with pytest.raises(BadInput, match="another model: it has no"):
-        ticket.apply(models.build("lenet300", channels=3, image_size=32))
+        ticket.apply(models.create_model("lenet300", channels=3, image_size=32))
     with pytest.raises(BadInput, match=r"another model: conv1\.weight is"):
-        ticket.apply(models.build("resnet20", channels=1, image_size=32))
-    bigger = models.build("resnet20", channels=3, image_size=32)
+        ticket.apply(models.create_model("resnet20", channels=1, image_size=32))
+    bigger = models.create_model("resnet20", channels=3, image_size=32)
     bigger.add_module("extra", nn.Conv2d(3, 3, 3))
     with pytest.raises(BadInput, match=r"does not know the convolution extra\.weight"):
         ticket.apply(bigger)
@@ -103,7 +103,7 @@ def rewritten(path: Path, change: object, *, rehash: bool = False) -> None:
     change(header, tensors)  # type: ignore[operator]
     if rehash:
         header.pop("hash", None)
-        header["hash"] = digest(header, tensors)
+        header["hash"] = tensors_hash(header, tensors)
     save_file(tensors, path, metadata={"sslticket": json.dumps(header)})
 
 

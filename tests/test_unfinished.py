@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sslticket.errors import BadInput, Unwritten
-from sslticket.files import folder_written_whole, sweep, written_whole
+from sslticket.errors import BadInput, WriteError
+from sslticket.storage.files import atomic_write, atomic_write_folder, remove_unfinished
 
 
 def test_what_dead_writers_left_goes_and_what_others_write_stays(tmp_path: Path) -> None:
@@ -30,9 +30,9 @@ def test_what_dead_writers_left_goes_and_what_others_write_stays(tmp_path: Path)
         (tmp_path / "rows" / name).write_text("half")
         if name.startswith(".old"):
             os.utime(tmp_path / "rows" / name, (time.time() - 3700,) * 2)
-    with written_whole(tmp_path / "rows" / "b.jsonl") as unfinished:
+    with atomic_write(tmp_path / "rows" / "b.jsonl") as unfinished:
         unfinished.write_text("whole")
-        sweep(tmp_path)
+        remove_unfinished(tmp_path)
     assert (tmp_path / "rows" / "b.jsonl").read_text() == "whole"
     assert {path.name for path in (tmp_path / "rows").iterdir()} == {
         "b.jsonl",
@@ -47,16 +47,16 @@ def test_the_next_writer_takes_away_what_killed_writers_of_the_same_file_left(tm
     stays = {f".a.csv.{host}.{os.getppid()}.part", f".b.csv.{host}.{gone}.part", ".a.csv.draft.part", ".a.csv.swp"}
     for name in (*stays, f".a.csv.{host}.{gone}.part"):
         (tmp_path / name).write_text("half")
-    with written_whole(tmp_path / "a.csv") as unfinished:
+    with atomic_write(tmp_path / "a.csv") as unfinished:
         unfinished.write_text("whole")
-    with folder_written_whole(tmp_path / "out") as folder:
+    with atomic_write_folder(tmp_path / "out") as folder:
         (folder / "a").write_text("whole")
     assert {path.name for path in tmp_path.iterdir()} == {"a.csv", "out", *stays}
 
 
 def test_a_folder_that_holds_some_of_the_same_files_is_completed_and_any_other_refused(tmp_path: Path) -> None:
     def write() -> None:
-        with folder_written_whole(tmp_path / "out") as folder:
+        with atomic_write_folder(tmp_path / "out") as folder:
             for name in "ab":
                 (folder / name).write_text(name)
 
@@ -82,17 +82,17 @@ def test_an_error_names_the_file_that_was_meant(tmp_path: Path, name: str | None
         names = {None: (), "temporary": (str(unfinished),), "parent": (str(tmp_path),)}
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), *names[name])
 
-    with pytest.raises(Unwritten) as refused, written_whole(path) as unfinished:
+    with pytest.raises(WriteError) as refused, atomic_write(path) as unfinished:
         fail(unfinished)
     assert (refused.value.filename, refused.value.errno) == (str(path), errno.ENOSPC)
     assert not list(tmp_path.iterdir())
 
 
 def test_errors_of_other_files_and_of_ours_stay_what_they_are(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError) as missing, written_whole(tmp_path / "a.csv"):
+    with pytest.raises(FileNotFoundError) as missing, atomic_write(tmp_path / "a.csv"):
         (tmp_path / "elsewhere" / "b.csv").read_text()
     assert missing.value.filename == str(tmp_path / "elsewhere" / "b.csv")
-    with pytest.raises(ZeroDivisionError), written_whole(tmp_path / "a.csv"):
+    with pytest.raises(ZeroDivisionError), atomic_write(tmp_path / "a.csv"):
         1 / 0  # noqa: B018
     assert not list(tmp_path.iterdir())
 
@@ -102,8 +102,8 @@ def test_a_library_that_does_not_say_why_it_cannot_write_has_the_system_asked(tm
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
     try:
         with (
-            pytest.raises(Unwritten) as refused,
-            written_whole(tmp_path / "a.npy") as unfinished,
+            pytest.raises(WriteError) as refused,
+            atomic_write(tmp_path / "a.npy") as unfinished,
             unfinished.open("wb") as file,
         ):
             np.save(file, np.zeros(10_000))
@@ -114,6 +114,6 @@ def test_a_library_that_does_not_say_why_it_cannot_write_has_the_system_asked(tm
 
 def test_a_name_as_long_as_may_be_is_written(tmp_path: Path) -> None:
     path = tmp_path / ("é" * 120 + ".csv")
-    with written_whole(path) as unfinished:
+    with atomic_write(path) as unfinished:
         unfinished.write_text("whole")
     assert [found.name for found in tmp_path.iterdir()] == [path.name]

@@ -2,9 +2,8 @@ import math
 
 import pytest
 
+from sslticket.config.training import SGD, Clock, Span, TrainConfig, format_duration
 from sslticket.errors import BadInput
-from sslticket.fit import SGD, Fit
-from sslticket.units import Clock, Span, duration
 
 IMAGENET = 1_281_167
 
@@ -42,7 +41,7 @@ def test_what_is_no_length_is_refused_in_one_line(text: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def fit(**changes: object) -> Fit:
+def fit(**changes: object) -> TrainConfig:
     settings = {
         "length": "90ep",
         "batch_size": 1536,
@@ -50,7 +49,7 @@ def fit(**changes: object) -> Fit:
         "warmup": "5ep",
         "drops": ("50ep", "65ep", "80ep"),
     }
-    return Fit(**(settings | changes))  # type: ignore[arg-type]
+    return TrainConfig(**(settings | changes))  # type: ignore[arg-type]
 
 
 def test_the_rate_rises_over_warmup_and_falls_by_ten_after_each_drop() -> None:
@@ -117,4 +116,4 @@ def test_a_training_that_cannot_be_is_refused(changes: dict[str, object]) -> Non
     ],
 )
 def test_durations_are_told_to_two_units(seconds: float, text: str) -> None:
-    assert duration(seconds) == text
+    assert format_duration(seconds) == text

@@ -5,14 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from sslticket.analysis.analyse import Analysis, analyse
-from sslticket.analysis.endpoints import Endpoints
-from sslticket.analysis.subjects import Course, Subject, wanted
+from sslticket.analysis.base import Analysis, run_analysis
+from sslticket.analysis.endpoints import AnalysisTarget, EndpointStore, FinalTraining, make_analysis_tasks
 from sslticket.evaluation.protocols import Protocol
-from sslticket.masking.magnitudes import MACHINE_PRECISION
-from sslticket.masking.magnitudes import measured as magnitudes_of
+from sslticket.pruning.prunable import MACHINE_PRECISION
+from sslticket.pruning.prunable import magnitude_statistics as magnitudes_of
 from sslticket.ticket import Ticket
-from sslticket.training.workbench import Workbench
+from sslticket.training.engine import Engine
 
 
 @dataclass(frozen=True)
@@ -24,11 +23,11 @@ class Magnitudes(Analysis):
 
     kind: ClassVar[str] = "magnitudes"
 
-    def courses(self, subject: Subject) -> Sequence[Course]:
+    def courses(self, subject: AnalysisTarget) -> Sequence[FinalTraining]:
         """See the base class."""
         return (subject.course,)
 
-    def measure(self, subject: Subject, ends: Endpoints) -> dict[str, Any]:
+    def measure(self, subject: AnalysisTarget, ends: EndpointStore) -> dict[str, Any]:
         """See the base class."""
         end = ends.read(subject.course)
         names = list(Ticket.load(subject.task.path).mask)
@@ -40,8 +39,8 @@ class Magnitudes(Analysis):
         return f"{weights} {MACHINE_PRECISION:.3g}, {row['zeros']:,} are exactly 0, top-1 {row['top1']:.1%}"
 
 
-def magnitudes(
-    paths: Sequence[Path], protocol: Protocol, seeds: Sequence[int] | None, bench: Workbench
+def measure_magnitudes(
+    paths: Sequence[Path], protocol: Protocol, seeds: Sequence[int] | None, bench: Engine
 ) -> Iterator[dict[str, Any]]:
     """Rows of the magnitudes to which these tickets train, each written before it is yielded; those there are not.
 
@@ -55,4 +54,4 @@ def magnitudes(
         BadInput: if a ticket cannot be analysed, or data is missing.
         Diverged: if a loss is not finite.
     """
-    return analyse(Magnitudes(), wanted(paths, (), [protocol], seeds), bench)
+    return run_analysis(Magnitudes(), make_analysis_tasks(paths, (), [protocol], seeds), bench)

@@ -7,15 +7,20 @@ from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor
 
-from sslticket.analysis.analyse import Analysis, analyse
-from sslticket.analysis.endpoints import Endpoints
-from sslticket.analysis.subjects import Course, Subject, subnetwork, wanted
+from sslticket.analysis.base import Analysis, run_analysis
+from sslticket.analysis.endpoints import (
+    AnalysisTarget,
+    EndpointStore,
+    FinalTraining,
+    load_subnetwork,
+    make_analysis_tasks,
+)
 from sslticket.evaluation.protocols import Protocol
-from sslticket.masking.mask import Mask
-from sslticket.training.workbench import Workbench
+from sslticket.pruning.mask import Mask
+from sslticket.training.engine import Engine
 
 
-class Apart(NamedTuple):
+class WeightDistance(NamedTuple):
     """How far two trained networks are apart, over the survivors of a mask.
 
     Attributes:
@@ -38,18 +43,18 @@ class Stability(Analysis):
     kind: ClassVar[str] = "stability"
     beside_dense: ClassVar[bool] = True
 
-    def courses(self, subject: Subject) -> Sequence[Course]:
+    def courses(self, subject: AnalysisTarget) -> Sequence[FinalTraining]:
         """See the base class."""
         assert subject.dense is not None
         return subject.dense, subject.course, subject.reordered(1)
 
-    def measure(self, subject: Subject, ends: Endpoints) -> dict[str, Any]:
+    def measure(self, subject: AnalysisTarget, ends: EndpointStore) -> dict[str, Any]:
         """See the base class; two networks are in memory at a time, and the mask."""
         dense, first, second = self.courses(subject)
-        mask = subnetwork(subject.task).mask
+        mask = load_subnetwork(subject.task).mask
         one = ends.read(first).backbone
-        order = apart(one, ends.read(second).backbone, mask)
-        pruning = apart(one, ends.read(dense).backbone, mask)
+        order = weight_distance(one, ends.read(second).backbone, mask)
+        pruning = weight_distance(one, ends.read(dense).backbone, mask)
         return {
             "order_distance": order.distance,
             "order_angle": order.angle,
@@ -68,11 +73,11 @@ class Stability(Analysis):
         return f"data order {order}, pruning {pruning}, top-1 {row['top1']:.1%}, dense {row['dense_top1']:.1%}"
 
 
-def stability(
+def measure_stability(
     paths: Sequence[Any],
     protocol: Protocol,
     seeds: Sequence[int] | None,
-    bench: Workbench,
+    bench: Engine,
     *,
     controls: Sequence[str] = (),
 ) -> Iterator[dict[str, Any]]:
@@ -89,10 +94,10 @@ def stability(
         BadInput: if a ticket cannot be analysed, or data is missing.
         Diverged: if a loss is not finite.
     """
-    return analyse(Stability(), wanted(paths, controls, [protocol], seeds), bench)
+    return run_analysis(Stability(), make_analysis_tasks(paths, controls, [protocol], seeds), bench)
 
 
-def apart(one: Mapping[str, Tensor], other: Mapping[str, Tensor], mask: Mask) -> Apart:
+def weight_distance(one: Mapping[str, Tensor], other: Mapping[str, Tensor], mask: Mask) -> WeightDistance:
     """Distance and angle over the mask's survivors: the prunable weights that it keeps, without head and batch norm.
 
     In float64, and a layer at a time. The angle is arccos of the cosine, by way of the half angle's tangent, which
@@ -110,4 +115,4 @@ def apart(one: Mapping[str, Tensor], other: Mapping[str, Tensor], mask: Mask) ->
 
     mine, theirs = norm(1, 0), norm(0, 1)
     angle = 2 * math.atan2(norm(theirs, -mine), norm(theirs, mine))
-    return Apart(norm(1, -1), math.degrees(angle))
+    return WeightDistance(norm(1, -1), math.degrees(angle))

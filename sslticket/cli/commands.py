@@ -1,17 +1,23 @@
-"""The `sslticket` command and its subcommands. Imports that take time wait until a command needs them."""
+"""The `sslticket` command: its parser, and the commands that need no flags of a recipe or of tickets.
+
+Imports that take time wait until a command needs them, so that `sslticket --help` answers at once.
+"""
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from sslticket import hub
-from sslticket.cli import analyse, data, evaluate, export, flags, watch
-from sslticket.cli.outcome import finish
-from sslticket.escaping import block, terminal
-from sslticket.machine import Machine
+from tqdm import tqdm
 
-_ABOUT = """Lottery tickets from limited or no supervision.
+from sslticket import hub
+from sslticket.cli import flags, ticket_commands, watch_runs
+from sslticket.cli.exit_status import run_and_exit
+from sslticket.config.runtime import RuntimeConfig
+from sslticket.errors import BadInput
+from sslticket.escaping import escape_lines, escape_terminal, shell_quote
+
+_DESCRIPTION = """Lottery tickets from limited or no supervision.
 
 A search is a recipe that is run as a script, for instance
     accelerate launch recipes/rotnet_resnet50.py --subset 0.1
@@ -19,21 +25,30 @@ and leaves tickets in runs/<key>. The commands here score, draw and show them.""
 
 
 # Where else a command can write; what the others write lies in the folders of their runs.
-_PLACES = dict.fromkeys(("rows", "show"), "another name with -o") | {"export": "another OUT"}
+_OTHER_OUTPUT = dict.fromkeys(("rows", "show"), "another name with -o") | {"export": "another OUT"}
 
 
 def main() -> None:
     """The `sslticket` command."""
     words = sys.argv[1:]
-    finish(lambda: _main(words), _PLACES.get("".join(words[:1]), "another place"))
+    run_and_exit(lambda: run_command(words), _OTHER_OUTPUT.get("".join(words[:1]), "another place"))
 
 
-def _main(words: Sequence[str]) -> None:
-    parser = flags.Parser(prog="sslticket", description=_ABOUT)
+def run_command(words: Sequence[str]) -> None:
+    """Parse the words of a command line and run the command that they name."""
+    parser = flags.Parser(prog="sslticket", description=_DESCRIPTION)
     parser.add_argument("--version", action="store_true", help="print the version")
     commands = parser.add_subparsers(metavar="COMMAND")
     reports = (_add_report, _add_rows, _add_inspect)
-    for add in (evaluate.add, analyse.add, watch.add, *reports, export.add, _add_show, data.add):
+    for add in (
+        ticket_commands.add_evaluate,
+        ticket_commands.add_analyse,
+        watch_runs.add_watch,
+        *reports,
+        _add_export,
+        _add_show,
+        _add_data,
+    ):
         add(commands)
     given = parser.parse_args(words)
     if given.version:
@@ -58,7 +73,7 @@ def _add_report(commands: "argparse._SubParsersAction[flags.Parser]") -> None:
     parser.add_argument("--figures", type=Path, metavar="DIR", help="a folder for each figure as a file [none]")
     parser.add_argument("--format", choices=("png", "pdf", "svg"), default="pdf", help="of these files [pdf]")
     parser.add_argument("--latex", type=Path, metavar="TABLE.tex", help="the means as a table for LaTeX [none]")
-    parser.set_defaults(command=_report)
+    parser.set_defaults(command=_run_report)
 
 
 def _add_rows(commands: "argparse._SubParsersAction[flags.Parser]") -> None:
@@ -72,13 +87,13 @@ def _add_rows(commands: "argparse._SubParsersAction[flags.Parser]") -> None:
     parser.add_argument(
         "-o", "--output", type=Path, default=Path("rows.csv"), help="a name ending in .parquet or .csv [rows.csv]"
     )
-    parser.set_defaults(command=_rows)
+    parser.set_defaults(command=_run_rows)
 
 
 def _add_inspect(commands: "argparse._SubParsersAction[flags.Parser]") -> None:
     parser = commands.add_parser("inspect", help="print what a ticket holds and where it comes from")
-    parser.add_argument("ticket", help=export.TICKET)
-    parser.set_defaults(command=_inspect)
+    parser.add_argument("ticket", help=TICKET_HELP)
+    parser.set_defaults(command=_run_inspect)
 
 
 def _add_show(commands: "argparse._SubParsersAction[flags.Parser]") -> None:
@@ -88,13 +103,13 @@ def _add_show(commands: "argparse._SubParsersAction[flags.Parser]") -> None:
         description="Write a contact sheet of the first images of the first batch, one a row: as evaluations see it,\n"
         "then each view that the objective looks at. After RECIPE, every flag of the recipe may follow.",
     )
-    _sheet_flags(parser)
+    _add_sheet_flags(parser)
     parser.add_argument("recipe", type=Path, metavar="RECIPE", help="a recipe file, recipes/rotnet_resnet50.py")
     parser.add_argument("flags", nargs=argparse.REMAINDER, metavar="...", help="of this command or of the recipe")
-    parser.set_defaults(command=_show)
+    parser.set_defaults(command=_run_show)
 
 
-def _sheet_flags(parser: flags.Parser) -> None:
+def _add_sheet_flags(parser: flags.Parser) -> None:
     """The flags of a contact sheet, which may stand on either side of the recipe's name."""
     sheet = parser.add_argument_group("sheet")
     sheet.add_argument("-o", "--output", type=Path, default=Path("views.png"), help="the picture [views.png]")
@@ -102,12 +117,12 @@ def _sheet_flags(parser: flags.Parser) -> None:
     sheet.add_argument("--sheet-width", type=int, default=1920, metavar="PIXELS", help="at most [1920]")
 
 
-def _report(given: argparse.Namespace) -> None:
+def _run_report(given: argparse.Namespace) -> None:
     from sslticket import report
 
-    written = report.write(given.runs, given.output, figures=given.figures, kind=given.format, latex=given.latex)
+    written = report.write_report(given.runs, given.output, figures=given.figures, kind=given.format, latex=given.latex)
     if written.text:
-        print(block(written.text))
+        print(escape_lines(written.text))
     _print_notes(written.notes)
     if written.figures:
         print(f"figures: {len(written.figures)} in {given.figures}")
@@ -116,35 +131,212 @@ def _report(given: argparse.Namespace) -> None:
     print(f"figure: {written.png}\nreport: {written.html}")
 
 
-def _rows(given: argparse.Namespace) -> None:
-    from sslticket.report import table
+def _run_rows(given: argparse.Namespace) -> None:
+    from sslticket.results import table
 
-    exported = table.export(given.runs, given.output)
+    exported = table.write_table(given.runs, given.output)
     _print_notes(exported.notes)
     print(f"table: {given.output}, {exported.rows:,} rows")
 
 
 def _print_notes(notes: Sequence[str]) -> None:
     for note in notes:
-        print(f"note: {terminal(note)}")
+        print(f"note: {escape_terminal(note)}")
 
 
-def _inspect(given: argparse.Namespace) -> None:
-    from sslticket.cli.inspect import describe
+def _run_inspect(given: argparse.Namespace) -> None:
+    from sslticket.cli.inspect_ticket import describe_ticket
     from sslticket.ticket import Ticket
 
-    file = hub.file_of(given.ticket)
-    print(describe(Ticket.load(file), given.ticket, file.stat().st_size))
+    file = hub.resolve_ticket_file(given.ticket)
+    print(describe_ticket(Ticket.load(file), given.ticket, file.stat().st_size))
 
 
-def _show(given: argparse.Namespace) -> None:
-    from sslticket.cli import recipe, show
+def _run_show(given: argparse.Namespace) -> None:
+    from sslticket.cli import recipe_commands
 
-    found = recipe.load(given.recipe)
+    found = recipe_commands.load_recipe(given.recipe)
     parser = flags.Parser(prog=f"sslticket show {given.recipe}")
-    _sheet_flags(parser)
-    recipe.add_settings(parser, found)
+    _add_sheet_flags(parser)
+    recipe_commands.add_recipe_flags(parser, found)
     before = argparse.Namespace(output=given.output, images=given.images, sheet_width=given.sheet_width)
     words = vars(parser.parse_args(given.flags, before))
-    resolved, machine = recipe.resolve(found, words), flags.override(Machine(), words)
-    print(block(show.show(resolved, machine, before.output, images=before.images, width=before.sheet_width)))
+    resolved, machine = recipe_commands.resolve_recipe(found, words), flags.override_fields(RuntimeConfig(), words)
+    print(
+        escape_lines(
+            recipe_commands.show_views(resolved, machine, before.output, images=before.images, width=before.sheet_width)
+        )
+    )
+
+
+TICKET_HELP = "a .safetensors file that a search wrote, an exported folder, or hf://USER/NAME[@REVISION][/PATH]"
+
+
+def _add_export(commands: "argparse._SubParsersAction[flags.Parser]") -> None:
+    """The command."""
+    parser = commands.add_parser(
+        "export",
+        help="write a ticket for the Hugging Face Hub, or as a state dict",
+        description="Write a folder for the Hugging Face Hub: the ticket, its weights as a plain state dict, a model\n"
+        "card with accuracy against density, and config.json. Where OUT ends in .safetensors, .pt or .pth, write a\n"
+        "state dict with the mask applied. Nothing that is there is replaced.",
+    )
+    parser.add_argument("ticket", metavar="TICKET", help=TICKET_HELP)
+    parser.add_argument("out", metavar="OUT", type=Path, help="a new folder, or a file's name with such an ending")
+    parser.add_argument(
+        "--format",
+        choices=("plain", "prune"),
+        help="of a state dict: W_k x mask, or <weight>_orig and <weight>_mask as torch.nn.utils.prune has them [plain]",
+    )
+    parser.add_argument(
+        "--data-licence", metavar="TEXT", help="of the images, for the card, such as 'CC BY 4.0' [the catalogue's]"
+    )
+    parser.set_defaults(command=_run_export)
+
+
+def _run_export(given: argparse.Namespace) -> None:
+    from sslticket.export.writer import export_ticket
+
+    print(escape_lines(export_ticket(given.ticket, given.out, layout=given.format, licence=given.data_licence)))
+
+
+def _add_data(commands: "argparse._SubParsersAction[flags.Parser]") -> None:
+    """The command and its own commands."""
+    parser = commands.add_parser("data", help="list data sets, verify one, or pack one into shards of smaller images")
+    own = parser.add_subparsers(metavar="COMMAND", required=True)
+    listing = own.add_parser("list", help="the known data sets, and where each was found")
+    listing.set_defaults(command=_run_data_list)
+    verify = own.add_parser(
+        "verify",
+        help="count images and classes, compare MD5 sums, decode images",
+        description="Compare a data set with what was published: its images and classes, and the MD5 sums of official\n"
+        "files. Decodes as many images as asked for and names every one that cannot be read. Ends with code 2 if\n"
+        "anything is not as it should be.",
+    )
+    verify.add_argument("name", help="such as imagenet; sslticket data list shows all")
+    _add_data_root(verify)
+    verify.add_argument("--decode", default="0", metavar="N", help="images of each split to decode, or all [0]")
+    verify.add_argument("--no-md5", action="store_true", help="compare no MD5 sums; ImageNet's take minutes")
+    verify.set_defaults(command=_run_data_verify)
+    pack = own.add_parser(
+        "pack",
+        help="write tar shards of images shrunk to a given short side",
+        description="Write WebDataset shards with DALI's index, to be read with --data-root OUT. Images with a longer\n"
+        "short side are shrunk and become JPEGs; others are taken as they are. Interrupted, the same command goes on.",
+    )
+    pack.add_argument("name", help="such as imagenet; sslticket data list shows all")
+    pack.add_argument("out", type=Path, help="folder of the shards, new or of the same command before")
+    _add_data_root(pack)
+    pack.add_argument("--short-side", type=int, required=True, metavar="PIXELS", help="such as 256")
+    pack.add_argument("--quality", type=int, default=95, help="of the JPEGs, 1 to 100 [95]")
+    pack.add_argument("--shard-size", type=int, default=10_000, metavar="IMAGES", help="in a tar file [10000]")
+    pack.set_defaults(command=_run_data_pack)
+    unpack = own.add_parser(
+        "unpack",
+        help="write Hugging Face's parquet tables as class folders",
+        description="Write the images in Hugging Face's parquet tables, byte for byte, to train/<class>/ and\n"
+        "val/<class>/, to be read with --data-root OUT. Interrupted, the same command goes on.",
+    )
+    unpack.add_argument("name", help="such as imagenet; sslticket data list shows all")
+    unpack.add_argument("out", type=Path, help="folder of the images, new")
+    unpack.add_argument("--data-root", type=Path, metavar="PATH", required=True, help="folder of the tables")
+    unpack.set_defaults(command=_run_data_unpack)
+
+
+def _add_data_root(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data-root", type=Path, metavar="PATH", help="folder of the data set [the usual places]")
+
+
+def _run_data_list(given: argparse.Namespace) -> None:
+    from sslticket.data.datasets import locate
+    from sslticket.data.datasets.catalogue import DATASETS
+
+    rows = [("name", "train / evaluation", "classes", "channels", "licence", "found")]
+    for entry in DATASETS.values():
+        here = None if entry.layout == "sklearn" else locate.find_local_dataset(entry, None)
+        found = (
+            "inside scikit-learn"
+            if entry.layout == "sklearn"
+            else escape_terminal(str(here.folder))
+            if here
+            else "not found"
+        )
+        images = " / ".join(f"{count:,}" for count in entry.images) if entry.images else "yours"
+        classes = f"{entry.classes:,}" if entry.classes else "yours"
+        rows.append((entry.name, images, classes, str(entry.channels), entry.licence, found))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _run_data_verify(given: argparse.Namespace) -> None:
+    from sslticket.data.datasets.catalogue import get_dataset
+    from sslticket.data.verify import verify_dataset
+
+    if given.decode != "all" and not given.decode.isdigit():
+        raise BadInput(f"--decode {given.decode!r} is no number of images; give a number, or all")
+    problems = 0
+    findings = verify_dataset(
+        given.name,
+        given.data_root,
+        decode=None if given.decode == "all" else int(given.decode),
+        md5=not given.no_md5,
+        threads=RuntimeConfig().decoders,
+        stage=_progress_bar,
+    )
+    for finding in findings:
+        print(escape_terminal(finding.text if finding.good else f"PROBLEM {finding.text}"), flush=True)
+        problems += not finding.good
+    if problems:
+        raise BadInput(f"{given.name} has {problems} problem{'s' if problems > 1 else ''}, named above")
+    published = given.decode == "all" and not given.no_md5 and get_dataset(given.name).images is not None
+    print(f"{given.name} is as it was published" if published else f"no problem found in {given.name}")
+
+
+def _run_data_pack(given: argparse.Namespace) -> None:
+    from sslticket.data.datasets.locate import MissingSplit
+    from sslticket.data.shards import ShardSettings, start_shards, write_shards
+    from sslticket.data.source import describe_difference, is_complete, open_split
+
+    how = ShardSettings(short_side=given.short_side, quality=given.quality, shard_size=given.shard_size)
+    sources = [open_split(given.name, "train", given.data_root)]
+    try:
+        sources.append(open_split(given.name, "eval", given.data_root))
+    except MissingSplit as error:
+        print(f"note: {error}", file=sys.stderr)
+    if sources[0].images is not None:
+        raise BadInput(f"{given.name} is kept whole in memory; there is nothing to pack, use it as it is")
+    for source in sources:
+        if not is_complete(source):
+            print(
+                f"note: {escape_terminal(describe_difference(source))}; runs on these shards need --part NAME",
+                file=sys.stderr,
+            )
+    manifests = [source.manifest for source in sources]
+    start_shards(manifests, given.out, how)
+    for manifest in manifests:
+        bad = write_shards(manifest, given.out, how, _progress_bar(manifest.split, len(manifest)))
+        unreadable = f", {len(bad):,} that cannot be read as they are" if bad else ""
+        print(f"{manifest.split}: {len(manifest):,} images packed{unreadable}")
+    print(f"next: give --data-root {shell_quote(str(given.out))} in place of the folder of the images")
+
+
+def _run_data_unpack(given: argparse.Namespace) -> None:
+    from sslticket.data.datasets.catalogue import get_dataset
+    from sslticket.data.datasets.unpack import unpack_parquet
+
+    for split, count in unpack_parquet(get_dataset(given.name), given.data_root, given.out, _progress_bar).items():
+        print(f"{split}: {count:,} images unpacked")
+    print(f"next: give --data-root {given.out} in place of the folder of the tables")
+
+
+def _progress_bar(what: str, total: int) -> Callable[[int], object]:
+    """A progress bar, which is gone when it is full."""
+    bar = tqdm(total=total, desc=what, unit_scale=True, leave=False, disable=None)
+
+    def advance(done: int) -> None:
+        bar.update(done)
+        if bar.n >= total:
+            bar.close()
+
+    return advance

@@ -15,7 +15,7 @@ from typing import Any, Literal, NoReturn, TypeVar, get_args, get_origin
 from sslticket.cli import hints
 from sslticket.errors import BadInput
 
-Tree = TypeVar("Tree")
+TreeT = TypeVar("TreeT")
 
 
 class Parser(argparse.ArgumentParser):
@@ -33,52 +33,52 @@ class Parser(argparse.ArgumentParser):
         words = sys.argv[1:] if args is None else list(args)
         parsed, rest = self.parse_known_args(words, namespace)
         for word in rest:
-            asked = _asked(self, words)
+            asked = _addressed_parser(self, words)
             known = [flag for flag in asked._option_string_actions if flag.startswith("--")]
             if word.startswith("-"):
-                raise hints.answer(word, known)
-            fix = hints.misplaced(word, known) or f"{asked.prog} --help lists the flags"
+                raise hints.unknown_flag_error(word, known)
+            fix = hints.unexpected_word_hint(word, known) or f"{asked.prog} --help lists the flags"
             raise BadInput(f"unexpected argument {word!r}; {fix}")
         return parsed
 
 
-def _asked(parser: argparse.ArgumentParser, words: Sequence[str]) -> argparse.ArgumentParser:
+def _addressed_parser(parser: argparse.ArgumentParser, words: Sequence[str]) -> argparse.ArgumentParser:
     """The parser of the command that the words name, or of the commands."""
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             for place, word in enumerate(words):
                 if word in action.choices:
-                    return _asked(action.choices[word], words[place + 1 :])
+                    return _addressed_parser(action.choices[word], words[place + 1 :])
     return parser
 
 
-def add(parser: argparse.ArgumentParser, tree: object, *, without: Collection[str] = ()) -> None:
+def add_flags(parser: argparse.ArgumentParser, tree: object, *, without: Collection[str] = ()) -> None:
     """One flag for each leaf field of a tree of dataclasses but those `without`; the tree's values are the defaults.
 
     Fields whose type cannot be written on a command line (a view, a mapping) are left to the recipe file.
     """
     group = parser.add_argument_group(type(tree).__name__.lower())
-    for owner, field, kind in _leaves(tree):
+    for owner, field, kind in _leaf_fields(tree):
         if field.name in without:
             continue
         default = getattr(owner, field.name)
         settings: dict[str, Any] = {
             "default": argparse.SUPPRESS,
-            "help": f"{_explain(owner, field.name)} [{_text(default)}]",
+            "help": f"{_field_help(owner, field.name)} [{_default_text(default)}]",
         }
-        inner = _optional(kind)
+        inner = _strip_optional(kind)
         if inner is bool:
             settings["action"] = argparse.BooleanOptionalAction
         elif get_origin(inner) is Literal:
             settings["choices"] = get_args(inner)
         elif get_origin(inner) is tuple:
-            settings |= {"nargs": "*", "type": _reader(get_args(inner)[0]), "metavar": field.name.upper()}
+            settings |= {"nargs": "*", "type": _value_parser(get_args(inner)[0]), "metavar": field.name.upper()}
         else:
-            settings |= {"type": _reader(inner), "metavar": inner.__name__.upper()}
+            settings |= {"type": _value_parser(inner), "metavar": inner.__name__.upper()}
         group.add_argument(f"--{field.name.replace('_', '-')}", **settings)
 
 
-def check(parser: argparse.ArgumentParser, *trees: object) -> None:
+def check_flag_names(parser: argparse.ArgumentParser, *trees: object) -> None:
     """Whether each flag of trees of dataclasses would be of one field, and of none that the parser has already.
 
     Raises:
@@ -88,8 +88,8 @@ def check(parser: argparse.ArgumentParser, *trees: object) -> None:
     owners: dict[str, list[str]] = {}
     written = set(taken)
     for tree in trees:
-        for owner, name, is_flag in _names(tree):
-            owners.setdefault(name, []).append(_named(owner))
+        for owner, name, is_flag in _field_names(tree):
+            owners.setdefault(name, []).append(_class_name(owner))
             written |= {name} if is_flag else set()
     for name, classes in owners.items():
         flag = f"--{name.replace('_', '-')}"
@@ -101,27 +101,27 @@ def check(parser: argparse.ArgumentParser, *trees: object) -> None:
             raise BadInput(f"{both} have a field {name!r} each, and {flag} must be of one; rename the field of {own}")
 
 
-def _names(tree: object) -> Iterator[tuple[object, str, bool]]:
+def _field_names(tree: object) -> Iterator[tuple[object, str, bool]]:
     """What fields of a tree are called, by the dataclass that has them, and whether flags are called so."""
-    leaves = {(id(owner), field.name): kind for owner, field, kind in _leaves(tree)}
+    leaves = {(id(owner), field.name): kind for owner, field, kind in _leaf_fields(tree)}
     todo = [tree]
     for owner in todo:
         for field in dataclasses.fields(owner):  # type: ignore[arg-type]  # any dataclass instance
             value, kind = getattr(owner, field.name), leaves.get((id(owner), field.name))
             yield owner, field.name, kind is not None
-            if _optional(kind) is bool:
+            if _strip_optional(kind) is bool:
                 yield owner, f"no_{field.name}", True
             if dataclasses.is_dataclass(value) and not hasattr(value, "draw"):
                 todo.append(value)
 
 
-def _named(owner: object) -> str:
+def _class_name(owner: object) -> str:
     """The class of a dataclass; one that is not ours with its module, "__main__.Mine"."""
     kind = type(owner)
     return kind.__name__ if kind.__module__.startswith("sslticket.") else f"{kind.__module__}.{kind.__name__}"
 
 
-def override(tree: Tree, flags: Mapping[str, Any]) -> Tree:
+def override_fields(tree: TreeT, flags: Mapping[str, Any]) -> TreeT:
     """A copy of the tree with the fields that were given as flags; every dataclass checks its values anew."""
     changes: dict[str, Any] = {}
     for field in dataclasses.fields(tree):  # type: ignore[arg-type]  # any dataclass instance
@@ -130,25 +130,25 @@ def override(tree: Tree, flags: Mapping[str, Any]) -> Tree:
             given = flags[field.name]
             changes[field.name] = tuple(given) if isinstance(given, list) else given
         elif dataclasses.is_dataclass(value):
-            changes[field.name] = override(value, flags)
+            changes[field.name] = override_fields(value, flags)
     return dataclasses.replace(tree, **changes)  # type: ignore[type-var]  # any dataclass instance
 
 
-def _leaves(tree: object) -> Iterator[tuple[object, Field[Any], Any]]:
-    hints = typing.get_type_hints(type(tree), localns=_LATER)
+def _leaf_fields(tree: object) -> Iterator[tuple[object, Field[Any], Any]]:
+    hints = typing.get_type_hints(type(tree), localns=_DEFERRED_TYPES)
     for field in dataclasses.fields(tree):  # type: ignore[arg-type]  # any dataclass instance
         value, kind = getattr(tree, field.name), hints[field.name]
         if dataclasses.is_dataclass(value) and not hasattr(value, "draw"):
-            yield from _leaves(value)
-        elif _writable(_optional(kind)):
+            yield from _leaf_fields(value)
+        elif _has_flag_form(_strip_optional(kind)):
             yield tree, field, kind
 
 
-def _reader(kind: type) -> Callable[[str], Any]:
-    return _number if kind is float else kind
+def _value_parser(kind: type) -> Callable[[str], Any]:
+    return _parse_number if kind is float else kind
 
 
-def _number(text: str) -> float:
+def _parse_number(text: str) -> float:
     """A number, or a percentage: "10%" is 0.1, to the last bit."""
     digits = text.strip().removesuffix("%")
     try:
@@ -162,23 +162,23 @@ def _number(text: str) -> float:
 
 
 # Types that recipe.py names without importing them; their values are walked, so the types do not matter.
-_LATER: dict[str, Any] = {"Objective": object, "Search": object}
+_DEFERRED_TYPES: dict[str, Any] = {"Objective": object, "Search": object}
 
 
-def _optional(kind: Any) -> Any:
+def _strip_optional(kind: Any) -> Any:
     if get_origin(kind) in (typing.Union, types.UnionType):
         inner = [part for part in get_args(kind) if part is not type(None)]
         return inner[0] if len(inner) == 1 else kind
     return kind
 
 
-def _writable(kind: Any) -> bool:
+def _has_flag_form(kind: Any) -> bool:
     if get_origin(kind) is tuple:
         return get_args(kind)[0] in (str, int, float)
     return get_origin(kind) is Literal or kind in (str, int, float, bool, Path)
 
 
-def _explain(owner: object, name: str) -> str:
+def _field_help(owner: object, name: str) -> str:
     """The field's line under Attributes, in the docstring of its class or of one that this is derived from."""
     lines = [line for kind in type(owner).__mro__ for line in (kind.__doc__ or "").splitlines()]
     found, text = False, []
@@ -194,7 +194,7 @@ def _explain(owner: object, name: str) -> str:
     return " ".join(text).rstrip(".").replace("%", "%%") or name.replace("_", " ")
 
 
-def _text(value: object) -> str:
+def _default_text(value: object) -> str:
     if isinstance(value, tuple):
         return " ".join(map(str, value)).replace("%", "%%") or "none"
     return "none" if value is None else str(value).replace("%", "%%")

@@ -3,16 +3,16 @@
 import re
 from collections.abc import Collection
 
-from sslticket.errors import BadInput, unknown
+from sslticket.errors import BadInput, unknown_name
 
-_LAUNCH = (
+_LAUNCH_HINT = (
     "devices and processes are chosen before the recipe's name: `accelerate launch --num_processes 2 --gpu_ids "
     "0,1 RECIPE`, `torchrun --nproc-per-node 2 RECIPE`, or CUDA_VISIBLE_DEVICES=0 (empty for the CPU)"
 )
-_SAME = "a run that was stopped goes on by itself: type the same command again, with the same --out"
-_WATCH = "the bar shows the loss, --tensorboard keeps its curve, and `sslticket watch runs` shows all runs"
+_RESUME_HINT = "a run that was stopped goes on by itself: type the same command again, with the same --out"
+_WATCH_HINT = "the bar shows the loss, --tensorboard keeps its curve, and `sslticket watch runs` shows all runs"
 
-_HINTS: tuple[tuple[str, str], ...] = (
+_HINT_TABLE: tuple[tuple[str, str], ...] = (
     (
         "epochs epoch max-epochs num-epochs n-epochs nepochs train-epochs steps max-steps num-steps train-steps "
         "training-steps iterations iters max-iter max-iters num-iterations niter",
@@ -22,7 +22,7 @@ _HINTS: tuple[tuple[str, str], ...] = (
         "resume auto-resume no-resume resume-from resume-checkpoint continue load load-from restore start-epoch "
         "checkpoint ckpt ckpt-path checkpoint-path checkpoint-hist save-freq save-every save-interval "
         "checkpoint-interval save-all save-last",
-        _SAME,
+        _RESUME_HINT,
     ),
     (
         "pretrained use-pretrained weights load-weights initial-checkpoint init-from finetune pretrained-weights",
@@ -66,13 +66,13 @@ _HINTS: tuple[tuple[str, str], ...] = (
         "accelerator n-gpu port master-port num-devices nproc-per-node num-processes nprocs world-size "
         "multiprocessing-distributed distributed dist-url dist-backend rank local-rank node-rank nnodes num-nodes "
         "num-machines launcher ddp dp strategy",
-        _LAUNCH,
+        _LAUNCH_HINT,
     ),
     (
         "wandb use-wandb log-wandb no-wandb wandb-project wandb-entity wandb-name project mlflow comet logger log-dir "
         "logdir tb tb-dir tensorboard-dir tensorboard-logger log-tensorboard report-to log print-freq print-every "
         "log-interval log-every log-freq log-frequency progress progress-bar verbose quiet display-interval p v q",
-        _WATCH,
+        _WATCH_HINT,
     ),
     (
         "config cfg config-file config-path config-name yaml conf c",
@@ -248,17 +248,17 @@ _HINTS: tuple[tuple[str, str], ...] = (
         "--dry-run says what would be done; --length 40it --levels 1 --batch-size 16 is a short trial",
     ),
 )
-HINTS = {word: text for words, text in _HINTS for word in words.split()}
+HINTS = {word: text for words, text in _HINT_TABLE for word in words.split()}
 """What to type, by the words that others have for it, without dashes."""
 
-_PROTOCOL = "a protocol's own settings are no flags: --protocol chooses one, docs/evaluation.md lists them"
-_OF_PROTOCOLS = {
+_PROTOCOL_HINT = "a protocol's own settings are no flags: --protocol chooses one, docs/evaluation.md lists them"
+_PROTOCOL_FLAGS = {
     *("--length", "--lr", "--batch-size", "--drops", "--decay"),
     *("--weight-decay", "--momentum", "--warmup", "--image-size"),
 }
 
 
-def answer(word: str, known: Collection[str]) -> BadInput:
+def unknown_flag_error(word: str, known: Collection[str]) -> BadInput:
     """The error for a flag that there is none of, with what to type in its place.
 
     Args:
@@ -271,27 +271,27 @@ def answer(word: str, known: Collection[str]) -> BadInput:
     if f"--{name}" in known:
         return BadInput(f"unknown flag {flag!r}; it is written --{name}")
     text = HINTS.get(name) or HINTS.get(name.removeprefix("no-"))
-    wanted = flags_of(text) if text else {f"--{name}"}
-    if "--protocol" in known and wanted & _OF_PROTOCOLS - {*known}:
-        return BadInput(f"unknown flag {flag!r}; {_PROTOCOL}")
+    wanted = flags_in_hint(text) if text else {f"--{name}"}
+    if "--protocol" in known and wanted & _PROTOCOL_FLAGS - {*known}:
+        return BadInput(f"unknown flag {flag!r}; {_PROTOCOL_HINT}")
     # Without flags to type, a hint is about recipes and what trains.
     if text and wanted <= {*known} and ("--data-root" in known or wanted - {"--help"}):
         return BadInput(f"unknown flag {flag!r}; {text}")
-    return unknown("flag", flag, known)
+    return unknown_name("flag", flag, known)
 
 
-def flags_of(text: str) -> set[str]:
+def flags_in_hint(text: str) -> set[str]:
     """The flags of the command at hand that a hint names; what stands in backquotes is another command."""
     return set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", re.sub(r"`[^`]*`", "", text)))
 
 
-def misplaced(word: str, known: Collection[str]) -> str:
+def unexpected_word_hint(word: str, known: Collection[str]) -> str:
     """What is to be said of a word that belongs to no flag; "" for nothing in particular."""
     name, equals, value = word.partition("=")
     flag = f"--{name.rpartition('.')[2].replace('_', '-')}"
     if equals and flag in known:
         return f"write {flag} {value}"
-    if equals and (text := HINTS.get(flag.removeprefix("--"))) and flags_of(text) <= {*known}:
+    if equals and (text := HINTS.get(flag.removeprefix("--"))) and flags_in_hint(text) <= {*known}:
         return text
     if "--data-root" in known and ("/" in word or word in (".", "..")):
         return f"if images lie there, write --data-root {word}"

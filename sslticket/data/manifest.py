@@ -1,4 +1,4 @@
-"""The list of a data set's images and their labels; subsets are operations on this list."""
+"""The list of a data set's images and their labels; subsets, halves and hidden or shuffled labels are operations on this list."""
 
 import hashlib
 import json
@@ -8,15 +8,15 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
-from sslticket.data import lists
-from sslticket.data.names import named
+from sslticket.data import subset_lists
+from sslticket.data.datasets.base import display_name
 from sslticket.errors import BadInput
-from sslticket.randomness import generator
+from sslticket.seeds import seeded_generator
 
 log = logging.getLogger("sslticket")
 
@@ -85,7 +85,7 @@ class Manifest:
     @property
     def name(self) -> str:
         """Of the images, for rows and people: "imagenet", "cifar10a", "imagenet[flowers102]"."""
-        return named(self.dataset, self.part)
+        return display_name(self.dataset, self.part)
 
     @property
     def classes_hash(self) -> str:
@@ -129,17 +129,17 @@ class Manifest:
             return self.at(self.stratified(fraction, seed))
         if by == "random":
             rows = np.argsort(self._identity, kind="stable")
-            count = max(1, _half_up(fraction, len(rows)))
-            return self.at(np.sort(rows[generator(seed, "subset", "random").permutation(len(rows))[:count]]))
-        keep = _half_up(fraction, len(self.classes))
+            count = max(1, _round_half_up(fraction, len(rows)))
+            return self.at(np.sort(rows[seeded_generator(seed, "subset", "random").permutation(len(rows))[:count]]))
+        keep = _round_half_up(fraction, len(self.classes))
         if keep == 0:
             raise BadInput(
                 f"--subset {fraction} by classes leaves none of the {len(self.classes)} classes of {self.dataset}; "
-                f"give at least --subset {_at_least_half(len(self.classes))}"
+                f"give at least --subset {_smallest_fraction(len(self.classes))}"
             )
         # Sorted first, so that the choice does not depend on the order in which the classes are numbered.
         names = sorted(self.classes)
-        chosen = generator(seed, "subset", "classes").permutation(len(names))[:keep]
+        chosen = seeded_generator(seed, "subset", "classes").permutation(len(names))[:keep]
         return self.of_classes(names[place] for place in chosen)
 
     def of_classes(self, names: Iterable[str]) -> "Manifest":
@@ -166,7 +166,7 @@ class Manifest:
         Raises:
             BadInput: if the list cannot be read, names what is not here, or leaves a class empty.
         """
-        found = lists.chosen(list_file, self._known)
+        found = subset_lists.resolve_list(list_file, self._known)
         return self.of_classes(found) if isinstance(found, tuple) else self.at(self._in_all_classes(list_file, found))
 
     def listed(self, list_file: Path) -> np.ndarray:
@@ -175,7 +175,7 @@ class Manifest:
         Raises:
             BadInput: as `restricted_to`.
         """
-        found = lists.chosen(list_file, self._known)
+        found = subset_lists.resolve_list(list_file, self._known)
         if isinstance(found, tuple):
             found = np.flatnonzero(np.isin(self.labels, [self.classes.index(name) for name in found]))
         return self._in_all_classes(list_file, found)
@@ -184,18 +184,18 @@ class Manifest:
         if empty := self.at(rows).empty:
             raise BadInput(
                 f"the subset list {list_file} leaves {len(empty)} of the {len(self.classes)} classes empty: "
-                f"{_some(empty)}; add an image of each"
+                f"{_first_three(empty)}; add an image of each"
             )
         return rows
 
     @property
-    def _known(self) -> lists.Known:
+    def _known(self) -> subset_lists.KnownImages:
         """What a list may name: files, or the numbers of an array's images in the published order, from 0 on."""
         where = f"{self.dataset} at {self.root}" if self.root else self.dataset
         roots = [PurePosixPath(root) for root in (self.root.absolute(), self.root.resolve())] if self.root else []
         if self.root and self.archives:  # an archive's own name is in no list
             roots.append(PurePosixPath(self.root.absolute().parent / self.split))
-        return lists.Known(list(map(str, self._identity)), self.labels, self.classes, tuple(roots), where)
+        return subset_lists.KnownImages(list(map(str, self._identity)), self.labels, self.classes, tuple(roots), where)
 
     def stratified(self, fraction: float, seed: int, flag: str = "--subset") -> np.ndarray:
         """Rows, ascending, of the images that `subset` by samples keeps; `flag` is named where that is impossible."""
@@ -205,7 +205,7 @@ class Manifest:
                 f"{self.dataset} has no images of class {self.classes[int(counts.argmin())]!r}, so {flag} {fraction} "
                 "cannot take a part of each class; complete the data (sslticket data verify)"
             )
-        keep = np.array([_half_up(fraction, int(count)) for count in counts])
+        keep = np.array([_round_half_up(fraction, int(count)) for count in counts])
         if few := int((keep == 0).sum()):
             log.warning(
                 "%s %s of %s rounds to no image in %d of %d classes, which keep one each",
@@ -239,7 +239,7 @@ class Manifest:
     def _drawn(self, keep: np.ndarray, seed: int) -> np.ndarray:
         """Rows, ascending, of so many images of each class; more of a class are these and others."""
         chosen = [
-            rows[generator(seed, "subset", name).permutation(len(rows))[:count]]
+            rows[seeded_generator(seed, "subset", name).permutation(len(rows))[:count]]
             for (name, rows), count in zip(self.by_class(), keep, strict=True)
         ]
         return np.sort(np.concatenate(chosen))
@@ -261,19 +261,82 @@ class Manifest:
         return replace(self, frame=self.frame.iloc[rows].reset_index(drop=True))
 
 
-def _half_up(fraction: float, count: int) -> int:
+def _round_half_up(fraction: float, count: int) -> int:
     """`fraction * count`, rounded half up in the decimal digits that the user wrote."""
     exact = Fraction(str(fraction))
     return (2 * exact.numerator * count + exact.denominator) // (2 * exact.denominator)
 
 
-def _at_least_half(count: int) -> str:
+def _smallest_fraction(count: int) -> str:
     """The smallest fraction, to three digits, of which `count` times rounds up to 1."""
     digits = 10 ** (len(str(count)) + 2)
     return f"{-(-digits // (2 * count)) / digits:g}"
 
 
-def _some(names: Iterable[str]) -> str:
+def _first_three(names: Iterable[str]) -> str:
     """The first three names, and whether there are more."""
     listed = list(names)
     return ", ".join(listed[:3]) + (", ..." if len(listed) > 3 else "")
+
+
+HALVES_SEED = 0
+"""The halves are drawn once and for all: not by a recipe's seed, under which CIFAR-10a would be another set."""
+
+
+def take_half(manifest: Manifest, which: Literal["a", "b"]) -> Manifest:
+    """One half of each class's images; the other half has the rest, and "a" the odd one.
+
+    Which images are taken depends on their names, not on the order of the rows. The half has the set's name with "a" or
+    "b" after it.
+
+    Raises:
+        BadInput: if a class has a single image.
+    """
+    taken = []
+    for name, rows in manifest.by_class():
+        if len(rows) < 2:
+            raise BadInput(
+                f"class {name!r} of {manifest.dataset} has {len(rows)} image, and its halves need one each; "
+                "leave --half out or add images"
+            )
+        mixed = rows[seeded_generator(HALVES_SEED, "half", name).permutation(len(rows))]
+        middle = -(-len(rows) // 2)
+        taken.append(mixed[:middle] if which == "a" else mixed[middle:])
+    return replace(manifest.at(np.sort(np.concatenate(taken))), dataset=f"{manifest.dataset}{which}")
+
+
+def half_provenance(part: Manifest, which: Literal["a", "b"]) -> dict[str, Any]:
+    """What a ticket says of the half it was found on."""
+    return {"which": which, "seed": HALVES_SEED, "images": len(part), "hash": part.hash}
+
+
+HIDDEN_LABEL = -1
+
+
+def hide_labels_except(manifest: Manifest, rows: np.ndarray) -> Manifest:
+    """The same images with only these rows' labels known."""
+    labels = np.full(len(manifest), HIDDEN_LABEL, np.int64)
+    labels[rows] = manifest.labels[rows]
+    return replace(manifest, frame=manifest.frame.assign(label=labels))
+
+
+def labelled_then_unlabelled(manifest: Manifest, rows: np.ndarray) -> Manifest:
+    """These rows with their labels, then all rows with hidden labels: S4L's two streams (Zhai et al. 2019)."""
+    frame = manifest.frame
+    both = pd.concat([frame.iloc[rows], frame.assign(label=HIDDEN_LABEL)], ignore_index=True)
+    return replace(manifest, frame=both)
+
+
+def with_shuffled_labels(manifest: Manifest, fraction: float, *, seed: int) -> Manifest:
+    """The same images, a share of them with their labels permuted among themselves; each class keeps its count.
+
+    Args:
+        manifest: the images.
+        fraction: how many of them, rounded to the nearest number, in [0, 1].
+        seed: of the `labels` stream.
+    """
+    numbers = seeded_generator(seed, "shuffle")
+    chosen = numbers.permutation(len(manifest))[: round(fraction * len(manifest))]
+    labels = manifest.labels.copy()
+    labels[chosen] = labels[numbers.permutation(chosen)]
+    return replace(manifest, frame=manifest.frame.assign(label=labels))

@@ -1,16 +1,95 @@
-"""Controls: what a ticket is compared with. Each differs from it in where the mask lies or in what the weights are."""
+"""Controls: the networks that a ticket is compared with.
 
+Each control differs from the ticket in where its mask lies or in what its weights are. The natural mask, of the weights that training does not take to zero by itself, belongs to the adjusted control.
+"""
+
+import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sslticket.errors import BadInput, unknown
-from sslticket.masking.mask import Mask
-from sslticket.randomness import generator
-from sslticket.ticket import INITIAL, Ticket, run_of
+from sslticket.errors import BadInput, one_line, unknown_name
+from sslticket.pruning.mask import Mask
+from sslticket.pruning.prunable import MACHINE_PRECISION
+from sslticket.seeds import seeded_generator
+from sslticket.storage import tensorfile
+from sslticket.ticket import INITIAL_TICKET, Ticket, run_folder_of
+
+
+@dataclass(frozen=True, eq=False)
+class NaturalMask:
+    """What is left of a dense network that was trained to convergence.
+
+    Attributes:
+        mask: weights above machine precision survive.
+        told: where it comes from, as JSON values: model, protocol, seed, data_hash, how it computed, and the dense
+            network's scores.
+    """
+
+    mask: Mask
+    told: dict[str, Any]
+
+    @classmethod
+    def of(cls, trained: Mapping[str, Tensor], names: list[str], told: dict[str, Any]) -> "NaturalMask":
+        """From the weights at convergence.
+
+        Args:
+            trained: the backbone's parameters and buffers at the end of the training.
+            names: of the prunable weights: last layer and batch norm are not counted (the paper's Appendix D).
+            told: where they come from.
+
+        Raises:
+            BadInput: if none is above machine precision.
+        """
+        mask = Mask({name: trained[name].abs() > MACHINE_PRECISION for name in names})
+        if not mask.survivors:
+            raise BadInput(
+                f"every weight of {told['model']} has gone to zero under {told['protocol']}; there is no adjusted "
+                "random baseline; leave --controls adjusted out"
+            )
+        return cls(mask, told)
+
+    def save(self, path: Path) -> None:
+        """Write the mask, a bit a weight, whole or not at all."""
+        bits = {name: torch.from_numpy(np.packbits(layer.numpy())) for name, layer in self.mask.items()}
+        shapes = {name: list(layer.shape) for name, layer in self.mask.items()}
+        header = {"shapes": shapes, "told": self.told, "density": self.mask.density}
+        tensorfile.write_tensor_file(path, "natural", header, bits)
+
+    @classmethod
+    def load(cls, path: Path) -> "NaturalMask":
+        """Read what `save` wrote.
+
+        Raises:
+            BadInput: if the file is damaged.
+        """
+        fix = "delete it and run the same command again"
+        header, bits = tensorfile.read_tensor_file(path, "natural", what="file of natural zeros", fix=fix)
+        try:
+            shapes, told, density = header["shapes"], dict(header["told"]), header["density"]
+            if not shapes or shapes.keys() != bits.keys():
+                raise ValueError("its layers are not the ones that it tells")
+            mask = Mask(
+                {name: torch.from_numpy(_unpack_layer(bits[name].numpy(), shape)) for name, shape in shapes.items()}
+            )
+            if mask.density != density:
+                raise ValueError("its density is not the one it tells")
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise BadInput(f"{path} is damaged ({one_line(error)}); {fix}") from None
+        return cls(mask, told)
+
+
+def _unpack_layer(bits: np.ndarray, shape: object) -> np.ndarray:
+    if bits.dtype != np.uint8 or bits.ndim != 1 or not tensorfile.is_tensor_shape(shape, 8 * len(bits)):
+        raise ValueError(f"{len(bits):,} bytes of bits for the shape {str(shape)[:80]}")
+    sides = cast(list[int], shape)
+    return np.unpackbits(bits, count=math.prod(sides)).view(bool).reshape(sides)
+
 
 CONTROLS = {
     "random": "mask permuted over all layers that the search pruned, weights drawn anew: the papers' random ticket",
@@ -20,24 +99,24 @@ CONTROLS = {
     "reset": "the ticket's mask, weights W_0 of its own search",
     "permuted": "mask permuted over all layers that the search pruned, weights W_k of its own search",
 }
-DRAWN_ANEW = ("random", "local", "preserved", "adjusted")
+REINITIALIZED = ("random", "local", "preserved", "adjusted")
 """Controls that have neither the ticket's weights nor its classification layer."""
 
-DENSE = "level-00.safetensors"
+DENSE_FILE = "level-00.safetensors"
 """The dense network at W_k, beside the tickets of its search."""
 
 
-def check(kind: str) -> None:
+def check_control(kind: str) -> None:
     """Whether there is a control of this name.
 
     Raises:
         BadInput: naming the nearest that there are.
     """
     if kind not in CONTROLS:
-        raise unknown("control", kind, CONTROLS)
+        raise unknown_name("control", kind, CONTROLS)
 
 
-def weights_beside(path: Path, kind: str) -> Ticket | None:
+def load_control_weights(path: Path, kind: str) -> Ticket | None:
     """The dense network whose weights a control of a ticket has: W_0 or W_k of its search; None where drawn anew.
 
     Args:
@@ -48,12 +127,12 @@ def weights_beside(path: Path, kind: str) -> Ticket | None:
         BadInput: if the search has not kept it, or the ticket does not start from it.
     """
     if kind == "permuted":
-        return Ticket.load(dense_beside(path))
+        return Ticket.load(find_dense_ticket(path))
     if kind != "reset":
         return None
-    initial, ticket = run_of(path) / INITIAL, Ticket.load(path)
+    initial, ticket = run_folder_of(path) / INITIAL_TICKET, Ticket.load(path)
     if ticket.provenance.get("rewind_samples") == 0 and ticket.provenance.get("weights", "early") == "early":
-        return Ticket.load(dense_beside(path))  # its W_k is W_0
+        return Ticket.load(find_dense_ticket(path))  # its W_k is W_0
     if not initial.is_file():
         raise BadInput(
             f"the control reset of {path} needs W_0, and there is no {initial}, which older searches did not keep; "
@@ -69,19 +148,19 @@ def weights_beside(path: Path, kind: str) -> Ticket | None:
     return found
 
 
-def dense_beside(path: Path) -> Path:
+def find_dense_ticket(path: Path) -> Path:
     """The file of the dense network from whose W_k a ticket trains.
 
     Raises:
         BadInput: if it is not there, or has other early weights.
     """
-    beside = path.with_name(DENSE)
+    beside = path.with_name(DENSE_FILE)
     if not beside.is_file():
         raise BadInput(
-            f"{path} needs the dense network of its search, {DENSE}, beside it; give a whole run's folder, or do "
+            f"{path} needs the dense network of its search, {DENSE_FILE}, beside it; give a whole run's folder, or do "
             "without permuted controls, stability and random subnetworks"
         )
-    if odd := _differs(Ticket.load(path), Ticket.load(beside)):
+    if odd := _first_difference(Ticket.load(path), Ticket.load(beside)):
         raise BadInput(
             f"{path} does not start from the W_k of {beside}: {odd} differs; stability, permuted controls and "
             "random subnetworks need tickets that are rewound to one W_k"
@@ -89,7 +168,7 @@ def dense_beside(path: Path) -> Path:
     return beside
 
 
-def _differs(ticket: Ticket, dense: Ticket) -> str | None:
+def _first_difference(ticket: Ticket, dense: Ticket) -> str | None:
     """The first tensor in which a ticket is not the dense network with its mask."""
     for name, value in ticket.weights.items():
         early = dense.weights.get(name)
@@ -100,7 +179,7 @@ def _differs(ticket: Ticket, dense: Ticket) -> str | None:
     return None
 
 
-def control(
+def make_control(
     ticket: Ticket,
     kind: str,
     *,
@@ -135,16 +214,16 @@ def control(
     Raises:
         BadInput: for an unknown kind.
     """
-    check(kind)
+    check_control(kind)
     if kind in ("preserved", "reset"):
         mask = ticket.mask
     elif kind == "local":
-        mask = Mask({name: _permuted({name: layer}, seed, name)[name] for name, layer in ticket.mask.items()})
+        mask = Mask({name: _permute_mask({name: layer}, seed, name)[name] for name, layer in ticket.mask.items()})
     elif kind == "adjusted":
         assert natural is not None, "the adjusted control needs the natural mask"
-        mask = thinned(natural, ticket.mask.survivors, seed)
+        mask = random_submask(natural, ticket.mask.survivors, seed)
     else:
-        mask = Mask(_permuted(dict(ticket.mask), seed, "all"))
+        mask = Mask(_permute_mask(dict(ticket.mask), seed, "all"))
     recipe, provenance = ticket.recipe, ticket.provenance
     if head and "head_kept" in provenance:
         # Of a supermask's classification layer is left what its ticket keeps: only the backbone's mask is permuted.
@@ -152,31 +231,31 @@ def control(
     return Ticket.make(mask, initial, level=ticket.level, recipe=recipe, provenance=provenance, head=head)
 
 
-def thinned(mask: Mask, keep: int, seed: int) -> Mask:
+def random_submask(mask: Mask, keep: int, seed: int) -> Mask:
     """At most `keep` of the mask's survivors, drawn among all of its layers' together."""
     flat = np.concatenate([layer.numpy().ravel() for layer in mask.values()])
     alive = np.flatnonzero(flat)
     if keep >= len(alive):
         return mask
-    chosen = generator(seed, "mask", "adjusted").choice(alive, keep, replace=False, shuffle=False)
-    return Mask(_split(_marked(len(flat), chosen), mask))
+    chosen = seeded_generator(seed, "mask", "adjusted").choice(alive, keep, replace=False, shuffle=False)
+    return Mask(_split_by_layer(_flat_mask(len(flat), chosen), mask))
 
 
-def _permuted(layers: Mapping[str, Tensor], seed: int, stream: str) -> dict[str, Tensor]:
+def _permute_mask(layers: Mapping[str, Tensor], seed: int, stream: str) -> dict[str, Tensor]:
     """The same number of survivors at places drawn among all of these layers' weights."""
     total = sum(layer.numel() for layer in layers.values())
     survivors = sum(int(layer.sum()) for layer in layers.values())
-    chosen = generator(seed, "mask", stream).choice(total, survivors, replace=False, shuffle=False)
-    return _split(_marked(total, chosen), layers)
+    chosen = seeded_generator(seed, "mask", stream).choice(total, survivors, replace=False, shuffle=False)
+    return _split_by_layer(_flat_mask(total, chosen), layers)
 
 
-def _marked(total: int, chosen: np.ndarray) -> np.ndarray:
+def _flat_mask(total: int, chosen: np.ndarray) -> np.ndarray:
     flat = np.zeros(total, bool)
     flat[chosen] = True
     return flat
 
 
-def _split(flat: np.ndarray, layers: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _split_by_layer(flat: np.ndarray, layers: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """One line of marks, cut into the layers' shapes."""
     ends = np.cumsum([layer.numel() for layer in layers.values()])[:-1]
     return {

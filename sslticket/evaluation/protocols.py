@@ -1,26 +1,27 @@
 """The fixed evaluation settings; never on the command line, for a protocol that can be bent is no yardstick.
 
-Each trains a ticket from its W_k with a new head, whatever found the ticket: the whole schedule, or the part of it
-that lies after the rewind point. What makes a difference is in the name: `cifar10-sgd` and `cifar10-adam` are two
-protocols, `cifar10` and `cifar10@k` are one with two clocks.
+Each protocol trains a ticket from its W_k with a new head, whatever found the ticket: the whole schedule, or the part of it that lies after the rewind point. What makes a difference is in the name: `cifar10-sgd` and `cifar10-adam` are two protocols, `cifar10` and `cifar10@k` are one with two clocks.
 """
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from statistics import median
 from typing import Any, Literal, get_args
 
-from sslticket import plain
-from sslticket.data.catalogue import dataset
-from sslticket.data.dataset import Dataset
-from sslticket.data.names import in_paths
-from sslticket.data.views import View
-from sslticket.errors import BadInput, one_line, unknown
-from sslticket.fit import SGD, Adam, Fit, Optimizer, RMSprop
-from sslticket.units import Span
+from sslticket import registry
+from sslticket.config.training import SGD, Adam, Optimizer, RMSprop, Span, TrainConfig
+from sslticket.data.augment import View
+from sslticket.data.datasets.base import Dataset, path_safe
+from sslticket.data.datasets.catalogue import InputSpec, get_dataset
+from sslticket.errors import BadInput, one_line, unknown_name
+from sslticket.storage.files import read_json
+from sslticket.training.numerics import numerics_of_row
 
 Half = Literal["a", "b"]
 Start = Literal["0", "k"]
-OWN = "own"
+OWN_PROTOCOL = "own"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +48,8 @@ class Protocol:
     dataset: str
     half: Half | None = None
     models: tuple[str, ...] = ()
-    fit: Fit
-    fits: Mapping[str, Fit] = field(default_factory=dict, hash=False)
+    fit: TrainConfig
+    fits: Mapping[str, TrainConfig] = field(default_factory=dict, hash=False)
     start: Start = "0"
     image_size: int | None = None
     train: View | None = None
@@ -68,13 +69,13 @@ class Protocol:
 
     def label_of(self, name: str) -> str:
         """A name with the part's."""
-        return name if self.part is None else f"{name}-{in_paths(self.part)}"
+        return name if self.part is None else f"{name}-{path_safe(self.part)}"
 
     def takes(self, model: str) -> bool:
         """Whether it is for this model."""
         return not self.models or model in self.models
 
-    def fit_for(self, model: str) -> Fit:
+    def fit_for(self, model: str) -> TrainConfig:
         """How a model is trained under this protocol.
 
         Raises:
@@ -84,7 +85,7 @@ class Protocol:
             others = [each.name for each in PROTOCOLS if _same_images(each, self) and each.takes(model)]
             raise BadInput(
                 f"protocol {self.name} is for {' or '.join(self.models)}, not for {model}; give --protocol "
-                f"{' or '.join([*others, OWN])}"
+                f"{' or '.join([*others, OWN_PROTOCOL])}"
             )
         return self.fits.get(model, self.fit)
 
@@ -119,18 +120,20 @@ class Protocol:
         A setting that is off (None, False, 0 or empty) is left out, so that one that a later version adds, off by
         default, leaves the hash as it is.
         """
-        entry = dataset(self.dataset)
+        entry = get_dataset(self.dataset)
         train, shown = self.views(entry)
         settings = {"fit": self.fit_for(model), "train": train, "eval": shown, "mean": entry.mean, "std": entry.std}
-        told = {name: plain.values(value) for name, value in settings.items()}
-        return plain.digest(_on({"dataset": self.dataset, "half": self.half, "start": self.start, **told}))
+        told = {name: registry.settings_to_json(value) for name, value in settings.items()}
+        return registry.settings_hash(
+            _without_unset({"dataset": self.dataset, "half": self.half, "start": self.start, **told})
+        )
 
 
-def _on(tree: Any) -> Any:
+def _without_unset(tree: Any) -> Any:
     """JSON values without the fields that are off."""
     if isinstance(tree, list):
-        return [_on(value) for value in tree]
-    return {name: _on(value) for name, value in tree.items() if value} if isinstance(tree, dict) else tree
+        return [_without_unset(value) for value in tree]
+    return {name: _without_unset(value) for name, value in tree.items() if value} if isinstance(tree, dict) else tree
 
 
 def _same_images(one: Protocol, other: Protocol) -> bool:
@@ -141,7 +144,7 @@ def _same_images(one: Protocol, other: Protocol) -> bool:
 IMAGENET = Protocol(
     name="imagenet",
     dataset="imagenet",
-    fit=Fit(
+    fit=TrainConfig(
         length="90ep",
         batch_size=1536,
         ghost_batch=96,
@@ -149,7 +152,7 @@ IMAGENET = Protocol(
         drops=("50ep", "65ep", "80ep"),
     ),
     fits={
-        "alexnet": Fit(
+        "alexnet": TrainConfig(
             length="90ep",
             batch_size=4096,
             ghost_batch=512,
@@ -163,7 +166,9 @@ IMAGENET = Protocol(
 CIFAR10 = Protocol(
     name="cifar10",
     dataset="cifar10",
-    fit=Fit(length="160ep", batch_size=512, optimizer=Adam(lr=1e-3, weight_decay=1e-4), drops=("80ep", "120ep")),
+    fit=TrainConfig(
+        length="160ep", batch_size=512, optimizer=Adam(lr=1e-3, weight_decay=1e-4), drops=("80ep", "120ep")
+    ),
 )
 
 # One ticket to win them all, section 4.2: tickets of one half of the training images, scored on the other. The fit is
@@ -182,7 +187,7 @@ PLACES365 = Protocol(
 MNIST = Protocol(
     name="mnist",
     dataset="mnist",
-    fit=Fit(length="50000it", batch_size=60, optimizer=Adam(lr=1.2e-3, weight_decay=0.0)),
+    fit=TrainConfig(length="50000it", batch_size=60, optimizer=Adam(lr=1.2e-3, weight_decay=0.0)),
     start="k",
 )
 
@@ -193,40 +198,45 @@ FASHION_MNIST = replace(MNIST, name="fashion_mnist", dataset="fashion_mnist", st
 # One ticket to win them all, Appendix A.1. Networks that it does not have are trained as its VGG-19. The small images'
 # augmentation is that of its reproducibility report (section 3.3): on all four sets, flips and 32-pixel crops of the
 # image padded by 4; Fashion-MNIST's 28 pixels get a black margin when measured.
-_OPTIMIZERS: Mapping[str, Optimizer] = {"sgd": SGD(lr=0.1, weight_decay=1e-4), "adam": Adam(lr=3e-4, weight_decay=1e-4)}
-_CROPPED, _WHOLE = View(size=32, crop="pad", pad=4, flip=True), View(size=32)
+_MORCOS_OPTIMIZERS: Mapping[str, Optimizer] = {
+    "sgd": SGD(lr=0.1, weight_decay=1e-4),
+    "adam": Adam(lr=3e-4, weight_decay=1e-4),
+}
+_CROPPED_32, _PLAIN_32 = View(size=32, crop="pad", pad=4, flip=True), View(size=32)
 
 
 def _morcos(dataset: str, optimizer: str, half: Half | None = None) -> Protocol:
     large = dataset in ("imagenet", "places365")
     # "Batch sizes of 512 parallelized across" 16 GPUs for the large images, and 2 for the small ones.
-    ghost, chosen = 512 // (16 if large else 2), _OPTIMIZERS[optimizer]
-    vgg19 = Fit(length="160ep", batch_size=512, ghost_batch=ghost, optimizer=chosen, drops=("80ep", "120ep"))
+    ghost, chosen = 512 // (16 if large else 2), _MORCOS_OPTIMIZERS[optimizer]
+    vgg19 = TrainConfig(length="160ep", batch_size=512, ghost_batch=ghost, optimizer=chosen, drops=("80ep", "120ep"))
     return Protocol(
         name=f"{dataset}{half or ''}-{optimizer}",
         dataset=dataset,
         half=half,
         fit=vgg19,
         fits={"resnet50": replace(vgg19, length="90ep", drops=("50ep", "65ep", "80ep"))},
-        train=None if large else _CROPPED,
-        eval=None if large else _WHOLE,
+        train=None if large else _CROPPED_32,
+        eval=None if large else _PLAIN_32,
     )
 
 
-_TARGETS: tuple[tuple[str, Half | None], ...] = (
+_MORCOS_TARGETS: tuple[tuple[str, Half | None], ...] = (
     *(("fashion_mnist", None), ("svhn", None), ("cifar10", None), ("cifar10", "a"), ("cifar10", "b")),
     *(("cifar100", None), ("imagenet", None), ("places365", None)),
 )
-MORCOS = tuple(_morcos(dataset, optimizer, half) for optimizer in _OPTIMIZERS for dataset, half in _TARGETS)
+MORCOS = tuple(
+    _morcos(dataset, optimizer, half) for optimizer in _MORCOS_OPTIMIZERS for dataset, half in _MORCOS_TARGETS
+)
 
 
-def _for_one(
-    name: str, fit: Fit, train: View | None = None, *, start: Start = "k", image_size: int | None = None
+def _single_model_protocol(
+    name: str, fit: TrainConfig, train: View | None = None, *, start: Start = "k", image_size: int | None = None
 ) -> Protocol:
     """A paper's training of one network; DATASET-MODEL is its name, and what tells it from others of that."""
     where, model = name.split("-")[:2]
     # What the papers crop from a margin or leave as it is has the images' own size.
-    shown = None if train is None else _WHOLE
+    shown = None if train is None else _PLAIN_32
     return Protocol(
         name=name, dataset=where, models=(model,), fit=fit, start=start, image_size=image_size, train=train, eval=shown
     )
@@ -240,28 +250,30 @@ def _sgd(lr: float, weight_decay: float = 1e-4) -> SGD:
 # iterations". Its "Resnet-18" of 274K weights is the 20-layer ResNet. Figure 2 has the drops of the two networks in
 # each other's rows (56K lies beyond 30K). Weight decay, flips and shifts are those of the papers that it follows, see
 # recipes/stabilizing_*.py.
-_RESNET20 = Fit(length="30000it", batch_size=128, optimizer=_sgd(0.1), drops=("20000it", "25000it"))
-_VGG19 = Fit(length="112000it", batch_size=64, optimizer=_sgd(0.1), drops=("56000it", "84000it"))
+_RESNET20 = TrainConfig(length="30000it", batch_size=128, optimizer=_sgd(0.1), drops=("20000it", "25000it"))
+_VGG19 = TrainConfig(length="112000it", batch_size=64, optimizer=_sgd(0.1), drops=("56000it", "84000it"))
 _RMSPROP = RMSprop(lr=0.66, alpha=0.9, eps=1.0, momentum=0.9)
 STABILIZING = (
-    _for_one("cifar10-resnet20", _RESNET20, _CROPPED),
-    _for_one("cifar10-resnet20-low", replace(_RESNET20, optimizer=_sgd(0.01)), _CROPPED),
-    _for_one("cifar10-resnet20-warmup", replace(_RESNET20, optimizer=_sgd(0.03), warmup="20000it"), _CROPPED),
-    _for_one("cifar10-vgg19", _VGG19, _CROPPED),
-    _for_one("cifar10-vgg19-low", replace(_VGG19, optimizer=_sgd(0.01)), _CROPPED),
-    _for_one("cifar10-vgg19-warmup", replace(_VGG19, warmup="10000it"), _CROPPED),
-    _for_one(
-        "imagenet-resnet50",
-        Fit(length="90ep", batch_size=1024, optimizer=_sgd(0.4), warmup="5ep", drops=("30ep", "60ep", "80ep")),
+    _single_model_protocol("cifar10-resnet20", _RESNET20, _CROPPED_32),
+    _single_model_protocol("cifar10-resnet20-low", replace(_RESNET20, optimizer=_sgd(0.01)), _CROPPED_32),
+    _single_model_protocol(
+        "cifar10-resnet20-warmup", replace(_RESNET20, optimizer=_sgd(0.03), warmup="20000it"), _CROPPED_32
     ),
-    _for_one(
+    _single_model_protocol("cifar10-vgg19", _VGG19, _CROPPED_32),
+    _single_model_protocol("cifar10-vgg19-low", replace(_VGG19, optimizer=_sgd(0.01)), _CROPPED_32),
+    _single_model_protocol("cifar10-vgg19-warmup", replace(_VGG19, warmup="10000it"), _CROPPED_32),
+    _single_model_protocol(
+        "imagenet-resnet50",
+        TrainConfig(length="90ep", batch_size=1024, optimizer=_sgd(0.4), warmup="5ep", drops=("30ep", "60ep", "80ep")),
+    ),
+    _single_model_protocol(
         "imagenet-inception_v3",
-        Fit(length="171ep", batch_size=1024, optimizer=_sgd(0.03, 4e-5), decay="linear", last_lr=0.005),
+        TrainConfig(length="171ep", batch_size=1024, optimizer=_sgd(0.03, 4e-5), decay="linear", last_lr=0.005),
         image_size=299,
     ),
-    _for_one(
+    _single_model_protocol(
         "imagenet-squeezenet1_0",
-        Fit(length="150ep", batch_size=1024, optimizer=_RMSPROP, decay="exponential", last_lr=6.6e-5),
+        TrainConfig(length="150ep", batch_size=1024, optimizer=_RMSPROP, decay="exponential", last_lr=6.6e-5),
     ),
 )
 
@@ -269,37 +281,46 @@ STABILIZING = (
 # "ResNet-18", the same 20-layer one, from epoch 2. The paper does not say for how long they train; its authors' code
 # does so for all 85 epochs. 100 epochs are those of its supermasks, whose weights it never trains: what training them
 # for as long adds.
-_CONV6 = Fit(length="40ep", batch_size=60, optimizer=Adam(lr=3e-4, weight_decay=0.0))
+_CONV6 = TrainConfig(length="40ep", batch_size=60, optimizer=Adam(lr=3e-4, weight_decay=0.0))
 _85EP = replace(_RESNET20, length="85ep", drops=("56ep", "71ep"))
 CONTINUOUS = (
-    _for_one("cifar10-conv6", _CONV6, _WHOLE, start="0"),
-    _for_one("cifar10-conv6-100ep", replace(_CONV6, length="100ep"), _WHOLE, start="0"),
-    _for_one("cifar10-resnet20-85ep", _85EP, _CROPPED, start="0"),
+    _single_model_protocol("cifar10-conv6", _CONV6, _PLAIN_32, start="0"),
+    _single_model_protocol("cifar10-conv6-100ep", replace(_CONV6, length="100ep"), _PLAIN_32, start="0"),
+    _single_model_protocol("cifar10-resnet20-85ep", _85EP, _CROPPED_32, start="0"),
 )
 
 # Small enough for a demonstration on two processor cores; our own settings.
 DIGITS_DEMO = Protocol(
     name="digits-demo",
     dataset="digits",
-    fit=Fit(length="200it", batch_size=128, optimizer=Adam(lr=3e-3, weight_decay=0.0), drops=("140it", "180it")),
+    fit=TrainConfig(
+        length="200it", batch_size=128, optimizer=Adam(lr=3e-3, weight_decay=0.0), drops=("140it", "180it")
+    ),
 )
 FASHION_MNIST_DEMO = replace(DIGITS_DEMO, name="fashion_mnist-demo", dataset="fashion_mnist", image_size=12)
 
 # Transfer on two processor cores, each with Adam and with SGD; our own settings.
-_FEW_STEPS = Fit(length="200it", batch_size=64, optimizer=Adam(lr=3e-3, weight_decay=1e-4), drops=("140it", "180it"))
+_FEW_STEPS = TrainConfig(
+    length="200it", batch_size=64, optimizer=Adam(lr=3e-3, weight_decay=1e-4), drops=("140it", "180it")
+)
 
 
-def _small(dataset: str, half: Half | None = None) -> tuple[Protocol, Protocol]:
+def _small_protocols(dataset: str, half: Half | None = None) -> tuple[Protocol, Protocol]:
     name = f"{dataset}{half or ''}-small"
     adam = Protocol(name=name, dataset=dataset, half=half, fit=_FEW_STEPS, image_size=16)
-    fit = replace(_FEW_STEPS, optimizer=_OPTIMIZERS["sgd"])
+    fit = replace(_FEW_STEPS, optimizer=_MORCOS_OPTIMIZERS["sgd"])
     return adam, replace(adam, name=f"{name}-sgd", fit=fit)
 
 
-SMALL = (*_small("cifar10"), *_small("cifar10", "a"), *_small("cifar10", "b"), *_small("fashion_mnist"))
+SMALL = (
+    *_small_protocols("cifar10"),
+    *_small_protocols("cifar10", "a"),
+    *_small_protocols("cifar10", "b"),
+    *_small_protocols("fashion_mnist"),
+)
 
 
-def _trial(protocol: Protocol) -> Protocol:
+def _trial_protocol(protocol: Protocol) -> Protocol:
     """Six steps of eight images: shows that everything runs before a cluster is booked; its scores mean nothing."""
     fit = replace(protocol.fit.stretched("6it"), batch_size=8)
     return replace(protocol, name=f"{protocol.name}-trial", fit=fit, fits={}, seeds=(0,))
@@ -310,17 +331,17 @@ PROTOCOLS = (
     *(IMAGENET, PLACES365, CIFAR10, CIFAR10A, CIFAR10B, MNIST, FASHION_MNIST),
     *(DIGITS_DEMO, FASHION_MNIST_DEMO, *SMALL, *MORCOS, *STABILIZING, *CONTINUOUS),
 )
-_BY_NAME = {protocol.name: protocol for protocol in (*PROTOCOLS, _trial(IMAGENET), _trial(CIFAR10))}
+_BY_NAME = {protocol.name: protocol for protocol in (*PROTOCOLS, _trial_protocol(IMAGENET), _trial_protocol(CIFAR10))}
 
 
-def find(name: str) -> Protocol:
+def find_protocol(name: str) -> Protocol:
     """The protocol of this name; "NAME@k" and "NAME@0" have its settings and that clock.
 
     Raises:
         BadInput: naming the nearest that there are; or for "own", which every ticket has another of.
     """
     base, _, _ = name.partition("@")
-    if base == OWN:
+    if base == OWN_PROTOCOL:
         raise BadInput(
             f"protocol {name} is each ticket's own recipe, and no ticket is given here; give a protocol's name, such "
             "as --protocol cifar10"
@@ -328,11 +349,11 @@ def find(name: str) -> Protocol:
     if base not in _BY_NAME:
         # A data set has several: its own are what was meant, however near another's name is.
         own = [known for known in _BY_NAME if known.startswith(f"{base}-")]
-        raise unknown("protocol", base, own or _BY_NAME)
-    return _clocked(_BY_NAME[base], name)
+        raise unknown_name("protocol", base, own or _BY_NAME)
+    return _with_clock(_BY_NAME[base], name)
 
 
-def resolve(name: str, recipe: Mapping[str, Any]) -> Protocol:
+def resolve_protocol(name: str, recipe: Mapping[str, Any]) -> Protocol:
     """The protocol of this name for a ticket; "own" and "own@k" are its recipe's.
 
     Args:
@@ -342,10 +363,10 @@ def resolve(name: str, recipe: Mapping[str, Any]) -> Protocol:
     Raises:
         BadInput: see `find` and `own`.
     """
-    return _clocked(own(recipe), name) if name.partition("@")[0] == OWN else find(name)
+    return _with_clock(own_protocol(recipe), name) if name.partition("@")[0] == OWN_PROTOCOL else find_protocol(name)
 
 
-def _clocked(protocol: Protocol, name: str) -> Protocol:
+def _with_clock(protocol: Protocol, name: str) -> Protocol:
     """The protocol with the clock that the name has; with its own one, it keeps its plain name: rows have one name."""
     _, at, clock = name.partition("@")
     if not at:
@@ -356,7 +377,7 @@ def _clocked(protocol: Protocol, name: str) -> Protocol:
     return protocol if start == protocol.start else replace(protocol, name=name, start=start)
 
 
-def own(recipe: Mapping[str, Any]) -> Protocol:
+def own_protocol(recipe: Mapping[str, Any]) -> Protocol:
     """A recipe's own training, with class labels, on all training images of its data set, or of its part or half.
 
     The training view is the recipe's, the first where it has one for each copy of an image, else the data set's
@@ -370,22 +391,135 @@ def own(recipe: Mapping[str, Any]) -> Protocol:
         BadInput: if the recipe has settings that are unknown here, or lacks some.
     """
     try:
-        data, fit = recipe["data"], Fit.from_dict(recipe["fit"])
+        data, fit = recipe["data"], TrainConfig.from_dict(recipe["fit"])
         part, half, size, augment = (data.get(name) for name in ("part", "half", "image_size", "augment"))
-        entry, first = dataset(data["dataset"]), augment[0] if isinstance(augment, list) else augment
+        entry, first = get_dataset(data["dataset"]), augment[0] if isinstance(augment, list) else augment
         train = None if first is None else View.from_dict(first)
-        shown = None if train is None else _measured(train, entry)
+        shown = None if train is None else _evaluation_view(train, entry)
         return Protocol(
-            name=OWN, dataset=entry.name, part=part, half=half, fit=fit, image_size=size, train=train, eval=shown
+            name=OWN_PROTOCOL,
+            dataset=entry.name,
+            part=part,
+            half=half,
+            fit=fit,
+            image_size=size,
+            train=train,
+            eval=shown,
         )
     except (BadInput, KeyError, TypeError, AttributeError, IndexError) as error:
         raise BadInput(
-            f"--protocol {OWN} cannot follow the ticket's recipe ({one_line(error)}); give another --protocol"
+            f"--protocol {OWN_PROTOCOL} cannot follow the ticket's recipe ({one_line(error)}); give another --protocol"
         ) from error
 
 
-def _measured(train: View, entry: Dataset) -> View:
+def _evaluation_view(train: View, entry: Dataset) -> View:
     """The evaluation view that belongs to a training view."""
     if train.crop == "resized":
         return entry.eval.resized(train.size)
     return View(size=train.size, resize=train.resize)
+
+
+_ROW_TYPES = dict.fromkeys(("device", "precision", "model", "protocol"), (str,)) | {
+    "samples": (int,),
+    "seconds": (int, float),
+}
+"""What a row must tell, and its types."""
+
+
+def network_input_size(protocol: Protocol) -> int:
+    """The side in pixels of what a network is shown in training."""
+    return protocol.views(get_dataset(protocol.dataset))[0].size
+
+
+class Throughput:
+    """Images a second that a device has trained on, by model; from the rows that are there."""
+
+    def __init__(self, runs: Iterable[Path], device: str) -> None:
+        """Reads the rows of these runs' folders that this device has measured."""
+        named, sized = defaultdict(list), defaultdict(list)
+        for row in _read_score_rows(runs):
+            if row["device"] != device or not row["seconds"]:
+                continue
+            rate, how = row["samples"] / row["seconds"], numerics_of_row(row)
+            named[how, row["model"], row["protocol"]].append(rate)
+            try:
+                sized[how, row["model"], network_input_size(find_protocol(row["protocol"]))].append(rate)
+            except BadInput:  # a protocol of an older version
+                continue
+        self._named, self._sized = named, sized
+
+    def rate(self, model: str, protocol: Protocol, numerics: str) -> float | None:
+        """Source images a second of what computes so under this protocol, or else on images of its size.
+
+        None where none was measured.
+        """
+        size = network_input_size(protocol)
+        found = self._named.get((numerics, model, protocol.name)) or self._sized.get((numerics, model, size))
+        return median(found) if found else None
+
+
+def _read_score_rows(runs: Iterable[Path]) -> Iterator[dict[str, Any]]:
+    """The rows that score tickets; what cannot be read is for others to complain about."""
+    for run in runs:
+        for file in sorted((run / "rows").glob("level-*.jsonl")):
+            try:
+                row = read_json(file)
+            except (OSError, ValueError):
+                continue
+            if isinstance(row, dict) and all(type(row.get(key)) in kinds for key, kinds in _ROW_TYPES.items()):
+                yield row
+
+
+def propose_protocol(recipe: Mapping[str, Any]) -> Protocol | None:
+    """What to score a search's tickets under; None where no protocol takes them.
+
+    The published protocol that has the search's own training, if there is one. Else, where the search trained with the
+    true labels of all images, its own; and otherwise the main paper's protocol of the data set, or the next that takes
+    the network, those of its image size before others. Tickets of one half are scored on the other.
+
+    Args:
+        recipe: the search's, as `Recipe.to_dict` gives it.
+    """
+    data, inputs = recipe["data"], InputSpec.of(recipe)
+    half = {"a": "b", "b": "a"}.get(data["half"])
+    here = [each for each in PROTOCOLS if (each.dataset, each.half) == (data["dataset"], half)]
+    here = [each for each in here if each.takes(recipe["model"])]
+    if inputs is None:
+        return None
+    alike = [each for each in here if network_input_size(each) == inputs.image_size]
+    mine = _own_protocol_or_none(recipe)
+    if mine and (same := [each for each in alike if each.fit_for(recipe["model"]) == mine.fit]):
+        return same[0]
+    if mine and half is None and _uses_all_labels(recipe):
+        return mine
+    others = (
+        each for each in here if each not in alike and _network_takes_size(recipe, inputs, network_input_size(each))
+    )
+    return alike[0] if alike else next(others, None)
+
+
+def _own_protocol_or_none(recipe: Mapping[str, Any]) -> Protocol | None:
+    try:
+        return own_protocol(recipe)
+    except BadInput:  # a recipe file may define an effect of its own
+        return None
+
+
+def _uses_all_labels(recipe: Mapping[str, Any]) -> bool:
+    """Whether a search trained with the true labels of all images."""
+    data = recipe["data"]
+    parts = (
+        (data["subset"], data["labels"]) != (1, 1) or data["subset_list"] or data["labels_list"] or data.get("shots")
+    )
+    return recipe["objective"]["is"] == "Supervised" and not parts and not data["shuffle_labels"]
+
+
+def _network_takes_size(recipe: Mapping[str, Any], inputs: InputSpec, size: int) -> bool:
+    """Whether the network works with images of this size too, as those do that pool globally."""
+    import torch  # only here: a protocol is data, and looked up before anything is trained
+
+    from sslticket import models
+
+    with torch.random.fork_rng(devices=[]):
+        backbone = models.create_model(recipe["model"], channels=inputs.channels, image_size=inputs.image_size)
+    return models.accepts_image_size(backbone, channels=inputs.channels, image_size=size)

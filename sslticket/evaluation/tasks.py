@@ -1,23 +1,163 @@
-"""The matrix of measurements: which tickets, beside which controls, under which protocols, with which seeds."""
+"""What is evaluated: ticket files, what has to be known of each, and one task a ticket, control, protocol, head and seed."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from sslticket import hub
-from sslticket.data.catalogue import DATASETS
+import torch
+
+from sslticket import hub, models
+from sslticket.config.recipe import recipe_family, recipe_settings, search_label
+from sslticket.data.datasets.catalogue import DATASETS, get_dataset
 from sslticket.errors import BadInput
-from sslticket.evaluation.controls import DRAWN_ANEW
-from sslticket.evaluation.protocols import Protocol, resolve
-from sslticket.files import read_json
-from sslticket.ticket import Ticket, run_of
+from sslticket.evaluation.controls import REINITIALIZED
+from sslticket.evaluation.protocols import Protocol, network_input_size, resolve_protocol
+from sslticket.pruning.forward_graph import MaskCoverage
+from sslticket.pruning.prunable import describe_layers
+from sslticket.storage.files import read_json
+from sslticket.ticket import Ticket, run_folder_of
+
+
+@dataclass(frozen=True, eq=False)
+class TicketInfo:
+    """A ticket that is evaluated.
+
+    Attributes:
+        hash: the ticket's.
+        model: its network.
+        channels: of the images that it was found on, so of its first layer.
+        kept: weights that remain of those that the search might prune.
+        total: weights that it might prune.
+        layers: in which these are.
+        size: all parameters and buffers of the network.
+        rewound: source images that its search had seen at W_k.
+        seed: of its search.
+        head: the shapes of its classification layer's tensors; empty where it has none.
+        classes_hash: of the names of the classes that its search saw, in order; None in older tickets.
+        about: what each of its rows says of it.
+    """
+
+    hash: str
+    model: str
+    channels: int
+    kept: int
+    total: int
+    layers: tuple[str, ...]
+    size: int
+    rewound: int
+    seed: int
+    head: Mapping[str, tuple[int, ...]]
+    classes_hash: str | None
+    about: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, path: Path, targets: Mapping[str, Protocol]) -> "TicketInfo":
+        """Load a ticket, and see whether its network takes the images of all its protocols.
+
+        Raises:
+            BadInput: if it is damaged, was found on images of another size and its network takes no other, is of a
+                network that a protocol is not for, or has a mask that is not what acts in its network.
+        """
+        ticket = Ticket.load(path)
+        data = ticket.recipe["data"]
+        source = get_dataset(data["dataset"])
+        own = data["image_size"] or _recipe_image_size(data["augment"]) or source.train.size
+        channels = data.get("channels") or source.channels
+        for protocol in targets.values():
+            protocol.fit_for(ticket.recipe["model"])
+            size = network_input_size(protocol)
+            if size != own:
+                _check_input_size(ticket, path, protocol.name, channels, sizes=(own, size))
+        try:
+            _active_weights(ticket.recipe["model"], channels, own).check(ticket.recipe["model"], list(ticket.mask))
+        except BadInput as error:
+            raise BadInput(f"{path} is no sparse network: {error}") from error
+        return cls(
+            hash=ticket.hash,
+            model=ticket.recipe["model"],
+            channels=channels,
+            kept=ticket.mask.survivors,
+            total=ticket.mask.total,
+            layers=tuple(sorted(ticket.mask)),
+            size=sum(value.numel() for value in ticket.weights.values()),
+            rewound=ticket.provenance["rewind_samples"],
+            seed=ticket.provenance["seed"],
+            head={name: tuple(value.shape) for name, value in ticket.head.items()},
+            classes_hash=ticket.provenance.get("classes_hash"),
+            about={"kind": "score", **ticket_row_fields(path, ticket), "channels": channels},
+        )
+
+
+def _recipe_image_size(augment: Any) -> int | None:
+    """The size of a recipe's own training view."""
+    first = augment[0] if isinstance(augment, list) else augment
+    return None if first is None else int(first["size"])
+
+
+def _check_input_size(ticket: Ticket, path: Path, protocol: str, channels: int, *, sizes: tuple[int, int]) -> None:
+    model, (own, size) = ticket.recipe["model"], sizes
+    shapes = _parameter_shapes(model, channels, size)
+    for name, value in ticket.weights.items():
+        if shapes.get(name, value.shape) != value.shape:
+            raise BadInput(
+                f"{path} was found on images of {own} pixels, and {protocol} shows {size}: {name} of {model} is "
+                f"{tuple(value.shape)} there and {tuple(shapes[name])} here; give a protocol of {own} pixels, or "
+                "tickets of a network that pools globally"
+            )
+
+
+@cache
+def _parameter_shapes(model: str, channels: int, size: int) -> dict[str, torch.Size]:
+    with torch.random.fork_rng(devices=[]):
+        backbone = models.create_model(model, channels=channels, image_size=size)
+    return {name: value.shape for name, value in backbone.state_dict().items()}
+
+
+@cache
+def _active_weights(model: str, channels: int, size: int) -> MaskCoverage:
+    if model in models.PAPER_MODELS:  # tests try those
+        return MaskCoverage.whole()
+    with torch.random.fork_rng(devices=[]):
+        backbone = models.create_model(model, channels=channels, image_size=size)
+    return MaskCoverage.of(backbone, channels=channels, image_size=size)
+
+
+def ticket_row_fields(path: Path, ticket: Ticket) -> dict[str, Any]:
+    """What every row about a ticket says of it.
+
+    Args:
+        path: of its file, whose folder is its run's.
+        ticket: read from there.
+    """
+    recipe, came = ticket.recipe, ticket.provenance
+    return {
+        "run": run_folder_of(path).name,
+        "recipe": recipe_family(recipe),
+        "objective": came["objective"],
+        "model": recipe["model"],
+        "source": came["dataset"],
+        **({"source_hash": came["source_hash"]} if came.get("source_hash") else {}),
+        "subset": recipe["data"]["subset"],
+        "subset_by": recipe["data"]["subset_by"],
+        "level": ticket.level,
+        "density": ticket.mask.density,
+        "within": describe_layers(recipe),
+        "ticket_hash": ticket.hash,
+        "search_seed": came["seed"],
+        "search": search_label(recipe),
+        "settings": recipe_settings(recipe),
+        "rewind_samples": came["rewind_samples"],
+        "search_samples": came["search_samples"],
+    }
+
 
 Head = Literal["own", "new"]
 
 
 @dataclass(frozen=True)
-class Task:
+class EvalTask:
     """One measurement: a ticket file, or a control of it, under a protocol with a seed.
 
     Attributes:
@@ -37,7 +177,7 @@ class Task:
     @property
     def run(self) -> Path:
         """The folder of its run."""
-        return run_of(self.path)
+        return run_folder_of(self.path)
 
     @property
     def name(self) -> str:
@@ -60,7 +200,7 @@ class Task:
         A control's row must also say for which search it was drawn: those of older versions were shared by all
         replicates of a search, which makes any number of them one.
         """
-        row = row_of(self.row)
+        row = read_task_row(self.row)
         return (
             row is not None
             and row["ticket_hash"] == ticket_hash
@@ -70,7 +210,7 @@ class Task:
         )
 
 
-def row_of(path: Path) -> dict[str, Any] | None:
+def read_task_row(path: Path) -> dict[str, Any] | None:
     """The row in a file; None where there is no file.
 
     Raises:
@@ -104,17 +244,17 @@ class Levels:
         return self.given is None or level in self.given
 
 
-ALL = Levels()
-USUAL = Levels(usual=True)
+ALL_LEVELS = Levels()
+DEFAULT_LEVELS = Levels(usual=True)
 
 
-def left_out(places: Sequence[Path], levels: Levels) -> list[int]:
+def levels_left_out(places: Sequence[Path], levels: Levels) -> list[int]:
     """Levels of the runs below the folders given that are not evaluated, ascending."""
-    found = {_level(path) for place in places for path in place.glob("**/tickets/*.safetensors")}
+    found = {_level_of_file(path) for place in places for path in place.glob("**/tickets/*.safetensors")}
     return sorted(level for level in found if not levels.takes(level))
 
 
-def tickets(places: Sequence[Path], levels: Levels = ALL) -> list[Path]:
+def find_ticket_files(places: Sequence[Path], levels: Levels = ALL_LEVELS) -> list[Path]:
     """Ticket files: those given, as files or exported folders, and those of the runs below the folders given.
 
     Raises:
@@ -124,17 +264,17 @@ def tickets(places: Sequence[Path], levels: Levels = ALL) -> list[Path]:
     for place in places:
         if not place.exists():
             raise BadInput(f"there is nothing at {place}; give ticket files or folders of runs")
-        lone = place if place.is_file() else place / hub.TICKET
+        lone = place if place.is_file() else place / hub.TICKET_FILE
         here = [lone] if lone.is_file() else sorted(place.glob("**/tickets/*.safetensors"))
         if not here:
             raise BadInput(f"{place} holds no tickets; give a run's folder, such as runs/<key>, or a ticket file")
-        found += [path for path in here if path == lone or levels.takes(_level(path))]
+        found += [path for path in here if path == lone or levels.takes(_level_of_file(path))]
     if not found:
         raise BadInput(f"no ticket has one of the levels {' '.join(map(str, levels.given or ()))}; give other --levels")
     return list(dict.fromkeys(found))
 
 
-def matrix(
+def make_tasks(
     paths: Sequence[Path],
     controls: Sequence[str],
     protocols: Sequence[Protocol | str],
@@ -143,8 +283,8 @@ def matrix(
     part: str | None = None,
     *,
     beside: bool = True,
-    anew: Collection[str] = DRAWN_ANEW,
-) -> list[Task]:
+    anew: Collection[str] = REINITIALIZED,
+) -> list[EvalTask]:
     """Every measurement that was asked for.
 
     Args:
@@ -162,13 +302,14 @@ def matrix(
     Raises:
         BadInput: if a ticket is damaged, or is to have a head of its own and has none for this task.
     """
-    headers = {path: _header(path) for path in paths}
-    found: list[Task] = []
+    headers = {path: _read_checked_header(path) for path in paths}
+    found: list[EvalTask] = []
     for which in protocols:
         targets = {
-            path: _target(which, headers[path]["recipe"], part) if isinstance(which, str) else which for path in paths
+            path: _protocol_of_task(which, headers[path]["recipe"], part) if isinstance(which, str) else which
+            for path in paths
         }
-        own = {path for path in paths if shares_task(headers[path], targets[path])}
+        own = {path for path in paths if found_on_same_task(headers[path], targets[path])}
         lacking = [path for path in paths if not headers[path].get("head")]
         if heads is not None and "own" in heads and lacking:
             raise BadInput(
@@ -177,17 +318,17 @@ def matrix(
             )
         mixed = beside and len(own) < len(paths)
         found += [
-            Task(path, kind, targets[path], seed, head)
+            EvalTask(path, kind, targets[path], seed, head)
             for path in paths
             for kind in ("ticket", *controls)
-            for head in (("new",) if kind in anew else _heads(path in own, mixed, heads))
+            for head in (("new",) if kind in anew else _heads_of_task(path in own, mixed, heads))
             for seed in (targets[path].seeds if seeds is None else seeds)
         ]
     # Two names may be of one protocol, as cifar10 and cifar10@0 are.
     return list(dict.fromkeys(found))
 
 
-def shares_task(header: Mapping[str, Any], protocol: Protocol) -> bool:
+def found_on_same_task(header: Mapping[str, Any], protocol: Protocol) -> bool:
     """Whether a ticket was found on the task that a protocol trains: the same classes of the same images' kind.
 
     Then its classification layer is a part of it ("Stabilizing the Lottery Ticket Hypothesis" keeps the last layer in
@@ -209,13 +350,13 @@ def shares_task(header: Mapping[str, Any], protocol: Protocol) -> bool:
     )
 
 
-def _target(name: str, recipe: Mapping[str, Any], part: str | None) -> Protocol:
+def _protocol_of_task(name: str, recipe: Mapping[str, Any], part: str | None) -> Protocol:
     """The protocol of this name for a ticket, on a part of its images; "own" is on the recipe's where none is given."""
-    found = resolve(name, recipe)
+    found = resolve_protocol(name, recipe)
     return found if part is None else replace(found, part=part)
 
 
-def _header(path: Path) -> Mapping[str, Any]:
+def _read_checked_header(path: Path) -> Mapping[str, Any]:
     """What a ticket tells of itself, if it tells what an evaluation has to know.
 
     Raises:
@@ -229,7 +370,7 @@ def _header(path: Path) -> Mapping[str, Any]:
     return header
 
 
-def _heads(own: bool, mixed: bool, given: Sequence[Head] | None) -> Sequence[Head]:
+def _heads_of_task(own: bool, mixed: bool, given: Sequence[Head] | None) -> Sequence[Head]:
     if given is not None:
         return given
     if not own:
@@ -237,6 +378,6 @@ def _heads(own: bool, mixed: bool, given: Sequence[Head] | None) -> Sequence[Hea
     return ("own", "new") if mixed else ("own",)
 
 
-def _level(path: Path) -> int:
+def _level_of_file(path: Path) -> int:
     digits = path.stem.removeprefix("level-")
     return int(digits) if digits.isdigit() else -1

@@ -20,7 +20,7 @@ def _shortcut(inward: int, outward: int, stride: int) -> nn.Sequential | None:
     return nn.Sequential(_conv(inward, outward, 1, stride), nn.BatchNorm2d(outward))
 
 
-class Basic(nn.Module):
+class BasicBlock(nn.Module):
     """Two 3x3 convolutions around a shortcut."""
 
     expansion = 1
@@ -79,7 +79,7 @@ class ResNet(nn.Module):
     def __init__(
         self,
         channels: int,
-        block: type[Basic] | type[Bottleneck],
+        block: type[BasicBlock] | type[Bottleneck],
         depths: Sequence[int],
         widths: Sequence[int],
         *,
@@ -117,12 +117,12 @@ def resnet50(channels: int, image_size: int) -> ResNet:
 
 def resnet18(channels: int, image_size: int) -> ResNet:
     """ResNet-18, ImageNet form: 512 features."""
-    return ResNet(channels, Basic, (2, 2, 2, 2), (64, 128, 256, 512), small_images=False)
+    return ResNet(channels, BasicBlock, (2, 2, 2, 2), (64, 128, 256, 512), small_images=False)
 
 
 def resnet18_cifar(channels: int, image_size: int) -> ResNet:
     """ResNet-18, CIFAR form: 512 features."""
-    return ResNet(channels, Basic, (2, 2, 2, 2), (64, 128, 256, 512), small_images=True)
+    return ResNet(channels, BasicBlock, (2, 2, 2, 2), (64, 128, 256, 512), small_images=True)
 
 
 def resnet20(channels: int, image_size: int) -> ResNet:
@@ -131,4 +131,4 @@ def resnet20(channels: int, image_size: int) -> ResNet:
     270,256 convolution weights, of which 267,696 are in 3x3 convolutions and the rest in the two 1x1 shortcuts
     that Continuous Sparsification (section 4.2) leaves dense.
     """
-    return ResNet(channels, Basic, (3, 3, 3), (16, 32, 64), small_images=True)
+    return ResNet(channels, BasicBlock, (3, 3, 3), (16, 32, 64), small_images=True)

@@ -6,13 +6,12 @@ from typing import ClassVar, cast
 import torch
 from torch import Tensor, nn
 
+from sslticket.data.augment import View
 from sslticket.data.loader import Batch
-from sslticket.data.views import View
 from sslticket.errors import BadInput
-from sslticket.objectives.augmentation import distorted
 from sslticket.objectives.base import Network, Objective
-from sslticket.objectives.gathering import gathered
-from sslticket.objectives.retrieval import retrieval
+from sslticket.objectives.distributed import all_gather
+from sslticket.objectives.multiview import retrieval_metrics, strong_augmentation
 
 
 class _Heads(nn.Module):
@@ -54,8 +53,8 @@ class BarlowTwins(Objective):
     def views(self, standard: View) -> tuple[View, ...]:
         """BYOL's: one view always blurred, the other seldom blurred and sometimes solarised (section 2.2)."""
         colours = (0.4, 0.4, 0.2, 0.1)
-        blurred = distorted(standard, jitter=colours, blur=1.0)
-        return blurred, distorted(standard, jitter=colours, blur=0.1, solarize=0.2)
+        blurred = strong_augmentation(standard, jitter=colours, blur=1.0)
+        return blurred, strong_augmentation(standard, jitter=colours, blur=0.1, solarize=0.2)
 
     def check(self, batch_size: int, views: int) -> None:
         """See the base class; nothing correlates over a single image."""
@@ -77,7 +76,7 @@ class BarlowTwins(Objective):
     def loss(self, net: Network, batch: Batch, progress: float) -> dict[str, Tensor]:
         """The loss over the images of all processes."""
         # Not lightly's own gathering: it would normalise each process's part on its own.
-        one, other = (gathered(projected) for projected in self._projections(net, batch))
+        one, other = (all_gather(projected) for projected in self._projections(net, batch))
         # The sum over dim^2 entries is too coarse in 16 bits.
         with torch.autocast(one.device.type, enabled=False):
             return {"correlation": cast(_Heads, net.heads).criterion(one, other)}
@@ -88,7 +87,7 @@ class BarlowTwins(Objective):
 
     def metrics(self, net: Network, batch: Batch) -> dict[str, Tensor]:
         """Retrieval of the projections, each (B,)."""
-        return retrieval(*self._projections(net, batch))
+        return retrieval_metrics(*self._projections(net, batch))
 
     @staticmethod
     def _projections(net: Network, batch: Batch) -> tuple[Tensor, Tensor]:

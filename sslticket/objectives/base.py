@@ -5,8 +5,8 @@ from typing import ClassVar, Protocol
 
 from torch import Tensor, nn
 
+from sslticket.data.augment import View
 from sslticket.data.loader import Batch
-from sslticket.data.views import View
 from sslticket.errors import BadInput
 
 
@@ -35,7 +35,7 @@ class Objective(ABC):
         logits: whether the module that `heads` returns gives logits, of which the loss is the cross-entropy, so that
             dividing its output by a temperature makes sense (GraSP does).
         steady: whether its loss does the same operations in every step, whatever the progress, with no number that the
-            host computes, so that a step can be launched as a graph (`sslticket.training.replay`).
+            host computes, so that a step can be launched as a graph (`sslticket.training.numerics`).
         whole_batch: whether its loss compares the images of a batch with each other, so that a process's share goes
             through the network whole. Batch norm then normalises ghost batches within it; each is the images that lie
             together, of all views, which have to lie one after the other.

@@ -6,13 +6,12 @@ from typing import ClassVar, cast
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sslticket.data.augment import View
 from sslticket.data.loader import Batch
-from sslticket.data.views import View
 from sslticket.errors import BadInput
-from sslticket.objectives.augmentation import distorted
 from sslticket.objectives.base import Network, Objective
-from sslticket.objectives.momentum import Momentum, rising
-from sslticket.objectives.retrieval import retrieval
+from sslticket.objectives.modules import MomentumEncoder, cosine_momentum
+from sslticket.objectives.multiview import retrieval_metrics, strong_augmentation
 
 
 class _Heads(nn.Module):
@@ -22,7 +21,7 @@ class _Heads(nn.Module):
         super().__init__()
         self.projection = projection
         self.prediction = prediction
-        self.momentum = Momentum(backbone, projection)
+        self.momentum = MomentumEncoder(backbone, projection)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,8 +54,8 @@ class BYOL(Objective):
     def views(self, standard: View) -> tuple[View, ...]:
         """One view always blurred, the other seldom blurred and sometimes solarised (table 6)."""
         colours = (0.4, 0.4, 0.2, 0.1)
-        blurred = distorted(standard, jitter=colours, blur=1.0)
-        return blurred, distorted(standard, jitter=colours, blur=0.1, solarize=0.2)
+        blurred = strong_augmentation(standard, jitter=colours, blur=1.0)
+        return blurred, strong_augmentation(standard, jitter=colours, blur=0.1, solarize=0.2)
 
     def check(self, batch_size: int, views: int) -> None:
         """See the base class; batch norm in the heads needs more than one image."""
@@ -82,7 +81,7 @@ class BYOL(Objective):
     def after_step(self, net: Network, progress: float) -> None:
         """The target network follows."""
         heads = cast(_Heads, net.heads)
-        heads.momentum.follow(net.backbone, heads.projection, rising(self.ema, progress))
+        heads.momentum.follow(net.backbone, heads.projection, cosine_momentum(self.ema, progress))
 
     def collapsed_loss(self, batch_size: int) -> float:
         """0, the least there is: what is always the same is always predicted."""
@@ -91,7 +90,7 @@ class BYOL(Objective):
     def metrics(self, net: Network, batch: Batch) -> dict[str, Tensor]:
         """Retrieval of the trained network's projections and the loss, each (B,)."""
         one, other = self._projections(net, batch)
-        return retrieval(one, other) | {"loss": self._distance(net, batch, one, other)}
+        return retrieval_metrics(one, other) | {"loss": self._distance(net, batch, one, other)}
 
     @staticmethod
     def _projections(net: Network, batch: Batch) -> tuple[Tensor, Tensor]:

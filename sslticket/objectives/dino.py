@@ -9,16 +9,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sslticket.data.augment import View
 from sslticket.data.loader import Batch
-from sslticket.data.views import View
 from sslticket.errors import BadInput
-from sslticket.objectives.augmentation import distorted
 from sslticket.objectives.base import Network, Objective
-from sslticket.objectives.crops import GLOBAL, LOCAL_SHARE, forward_by_size, local_count
-from sslticket.objectives.gathering import gathered
-from sslticket.objectives.momentum import Momentum, rising
-from sslticket.objectives.prototypes import Prototypes
-from sslticket.objectives.retrieval import retrieval
+from sslticket.objectives.distributed import all_gather
+from sslticket.objectives.modules import MomentumEncoder, Prototypes, cosine_momentum
+from sslticket.objectives.multiview import (
+    LOCAL_CROP_RATIO,
+    NUM_GLOBAL_CROPS,
+    multicrop_forward,
+    num_local_crops,
+    retrieval_metrics,
+    strong_augmentation,
+)
 
 
 class _Head(nn.Module):
@@ -54,7 +58,7 @@ class _Heads(nn.Module):
 
     def __init__(self, backbone: nn.Module, student: _Head) -> None:
         super().__init__()
-        self.student, self.momentum = student, Momentum(backbone, student)
+        self.student, self.momentum = student, MomentumEncoder(backbone, student)
         outputs = len(student.directions.weight)
         self.register_buffer("centre", torch.zeros(outputs))
         self.register_buffer("seen", torch.zeros(outputs))
@@ -68,13 +72,13 @@ class _Heads(nn.Module):
     @torch.no_grad()
     def teacher(self, views: tuple[Tensor, ...]) -> Tensor:
         """The teacher's outputs for V views, (V * B, outputs) float32."""
-        teacher: Tensor = self.momentum.projection(forward_by_size(self.momentum.backbone, views))
+        teacher: Tensor = self.momentum.projection(multicrop_forward(self.momentum.backbone, views))
         return teacher.float()
 
     @torch.no_grad()
     def see(self, teacher: Tensor) -> None:
         """Note the mean of the outputs of all processes."""
-        self.seen += gathered(teacher.mean(dim=0, keepdim=True)).mean(dim=0)
+        self.seen += all_gather(teacher.mean(dim=0, keepdim=True)).mean(dim=0)
         self.parts += 1
 
     @torch.no_grad()
@@ -138,10 +142,10 @@ class DINO(Objective):
 
     def views(self, standard: View) -> tuple[View, ...]:
         """Two global views, the second sometimes solarised, and `local_crops` local ones."""
-        count = local_count(standard, self.local_crops, published=8)
-        view = partial(distorted, standard, jitter=(0.4, 0.4, 0.2, 0.1))
+        count = num_local_crops(standard, self.local_crops, published=8)
+        view = partial(strong_augmentation, standard, jitter=(0.4, 0.4, 0.2, 0.1))
         one, other = view(scale=(0.14, 1.0), blur=1.0), view(scale=(0.14, 1.0), blur=0.1, solarize=0.2)
-        return (one, other, *(view(scale=(0.05, 0.14), blur=0.5, share=LOCAL_SHARE),) * count)
+        return (one, other, *(view(scale=(0.05, 0.14), blur=0.5, share=LOCAL_CROP_RATIO),) * count)
 
     def heads(self, backbone: nn.Module, features: int, classes: int) -> nn.Module:
         """The student's head, (B, features) -> (B, outputs); the teacher; the centre of its outputs."""
@@ -158,8 +162,8 @@ class DINO(Objective):
         heads = cast(_Heads, net.heads)
         if progress >= self.frozen_for:
             heads.release()
-        teacher = heads.teacher(batch.views[:GLOBAL])
-        student = heads.student(forward_by_size(net.backbone, batch.views))
+        teacher = heads.teacher(batch.views[:NUM_GLOBAL_CROPS])
+        student = heads.student(multicrop_forward(net.backbone, batch.views))
         losses = self._cross_entropies(student, self._targets(heads, teacher, progress), len(batch.views))
         heads.see(teacher)
         return {"distillation": losses.mean()}
@@ -167,7 +171,7 @@ class DINO(Objective):
     def after_step(self, net: Network, progress: float) -> None:
         """The teacher follows the student, the centre the teacher's outputs."""
         heads = cast(_Heads, net.heads)
-        heads.momentum.follow(net.backbone, heads.student, rising(self.ema, progress))
+        heads.momentum.follow(net.backbone, heads.student, cosine_momentum(self.ema, progress))
         heads.recentre(self.centring)
 
     def collapsed_loss(self, batch_size: int) -> float:
@@ -179,13 +183,13 @@ class DINO(Objective):
 
         Of the two global views, at the teacher's last temperature.
         """
-        heads, views = cast(_Heads, net.heads), batch.views[:GLOBAL]
-        features = forward_by_size(net.backbone, views)
+        heads, views = cast(_Heads, net.heads), batch.views[:NUM_GLOBAL_CROPS]
+        features = multicrop_forward(net.backbone, views)
         targets = self._targets(heads, heads.teacher(views), progress=1.0)
-        entropy = -torch.xlogy(targets, targets).sum(dim=1).view(GLOBAL, -1).mean(dim=0)
-        loss = self._cross_entropies(heads.student(features), targets, GLOBAL)
-        one, other = heads.student.projection(features).chunk(GLOBAL)
-        return retrieval(one, other) | {"loss": loss, "target entropy": entropy}
+        entropy = -torch.xlogy(targets, targets).sum(dim=1).view(NUM_GLOBAL_CROPS, -1).mean(dim=0)
+        loss = self._cross_entropies(heads.student(features), targets, NUM_GLOBAL_CROPS)
+        one, other = heads.student.projection(features).chunk(NUM_GLOBAL_CROPS)
+        return retrieval_metrics(one, other) | {"loss": loss, "target entropy": entropy}
 
     def _targets(self, heads: _Heads, teacher: Tensor, progress: float) -> Tensor:
         """The teacher's outputs centred and sharpened, rows that sum to 1."""
@@ -198,7 +202,7 @@ class DINO(Objective):
         predictions = F.log_softmax(student.float() / self.student_temperature, dim=1).chunk(views)
         pairs = [
             -(target * prediction).sum(dim=1)
-            for number, target in enumerate(targets.chunk(GLOBAL))
+            for number, target in enumerate(targets.chunk(NUM_GLOBAL_CROPS))
             for other, prediction in enumerate(predictions)
             if other != number
         ]

@@ -8,14 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sslticket.data.augment import View
 from sslticket.data.loader import Batch
-from sslticket.data.views import View
 from sslticket.errors import BadInput
-from sslticket.objectives.augmentation import distorted
 from sslticket.objectives.base import Network, Objective
-from sslticket.objectives.gathering import gathered, several
-from sslticket.objectives.momentum import Momentum
-from sslticket.objectives.retrieval import retrieval
+from sslticket.objectives.distributed import all_gather, is_distributed
+from sslticket.objectives.modules import MomentumEncoder
+from sslticket.objectives.multiview import retrieval_metrics, strong_augmentation
 
 
 class _Heads(nn.Module):
@@ -38,7 +37,7 @@ class _Heads(nn.Module):
     def __init__(self, backbone: nn.Module, projection: nn.Module, queue: int, dim: int) -> None:
         super().__init__()
         self.projection = projection
-        self.momentum = Momentum(backbone, projection)
+        self.momentum = MomentumEncoder(backbone, projection)
         self.register_buffer("queue", F.normalize(torch.randn(queue, dim), dim=1))
         self.register_buffer("oldest", torch.zeros((), dtype=torch.int64))
 
@@ -48,12 +47,12 @@ class _Heads(nn.Module):
 
         The order is drawn by the first process, from torch's generator.
         """
-        apart = several() if self.ghosts is None else self.ghosts > 1
+        apart = is_distributed() if self.ghosts is None else self.ghosts > 1
         if not (apart and self.training):
             return images, None
         from lightly.models.utils import batch_shuffle
 
-        return cast(tuple[Tensor, Tensor], batch_shuffle(images.contiguous(), distributed=several()))
+        return cast(tuple[Tensor, Tensor], batch_shuffle(images.contiguous(), distributed=is_distributed()))
 
     @torch.no_grad()
     def keys(self, images: Tensor, order: Tensor | None) -> Tensor:
@@ -63,7 +62,7 @@ class _Heads(nn.Module):
             return keys
         from lightly.models.utils import batch_unshuffle
 
-        return cast(Tensor, batch_unshuffle(keys, order, distributed=several()))
+        return cast(Tensor, batch_unshuffle(keys, order, distributed=is_distributed()))
 
     @torch.no_grad()
     def enqueue(self, keys: Tensor) -> None:
@@ -112,7 +111,7 @@ class MoCoV2(Objective):
 
     def views(self, standard: View) -> tuple[View, ...]:
         """Query and key with the same augmentation (MoCo v2, section 3; its published code for the numbers)."""
-        view = distorted(standard, scale=(0.2, 1.0), blur=0.5)
+        view = strong_augmentation(standard, scale=(0.2, 1.0), blur=0.5)
         return view, view
 
     def check(self, batch_size: int, views: int) -> None:
@@ -140,7 +139,7 @@ class MoCoV2(Objective):
         # The backward pass needs the queue as it was here.
         loss = self._against(queries, keys, heads.queue.clone()).mean()
         with torch.no_grad():
-            heads.enqueue(gathered(keys))
+            heads.enqueue(all_gather(keys))
         return {"contrast": loss}
 
     def after_step(self, net: Network, progress: float) -> None:
@@ -156,7 +155,7 @@ class MoCoV2(Objective):
         """Retrieval of keys by queries and the loss against the queue, each (B,)."""
         heads = cast(_Heads, net.heads)
         queries, keys = self._queries(net, batch.views[0]), heads.keys(batch.views[1], None)
-        return retrieval(queries, keys) | {"loss": self._against(queries, keys, heads.queue)}
+        return retrieval_metrics(queries, keys) | {"loss": self._against(queries, keys, heads.queue)}
 
     @staticmethod
     def _queries(net: Network, images: Tensor) -> Tensor:

@@ -10,18 +10,18 @@ from torch import Tensor, nn
 from sslticket.data.loader import Batch
 from sslticket.objectives.base import Network, Objective
 
-TURNS = 4
+NUM_ROTATIONS = 4
 
 
-def four_turns(images: Tensor) -> tuple[Tensor, Tensor]:
+def four_rotations(images: Tensor) -> tuple[Tensor, Tensor]:
     """All four turns of square images: (B, C, S, S) -> (4B, C, S, S) and their classes (4B,), 0 to 3.
 
     Class k is the image turned k times by 90 degrees counter-clockwise; the copies of image i lie at i, B + i, 2B + i
     and 3B + i. They share the crop, mirroring and colours that the loader drew: turning comes last, since a mirror
     image after it would swap classes 1 and 3.
     """
-    turned = torch.cat([torch.rot90(images, turn, dims=(2, 3)) for turn in range(TURNS)])
-    classes = torch.arange(TURNS, device=images.device).repeat_interleave(len(images))
+    turned = torch.cat([torch.rot90(images, turn, dims=(2, 3)) for turn in range(NUM_ROTATIONS)])
+    classes = torch.arange(NUM_ROTATIONS, device=images.device).repeat_interleave(len(images))
     return turned, classes
 
 
@@ -38,22 +38,22 @@ class RotNet(Objective):
 
     def heads(self, backbone: nn.Module, features: int, classes: int) -> nn.Module:
         """One linear layer, (4B, features) -> (4B, 4); the data's classes do not matter."""
-        return nn.Linear(features, TURNS)
+        return nn.Linear(features, NUM_ROTATIONS)
 
     def loss(self, net: Network, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Mean cross-entropy over 4B images."""
-        turned, classes = four_turns(batch.views[0])
+        turned, classes = four_rotations(batch.views[0])
         return {"rotation": F.cross_entropy(net.heads(net.backbone(turned)), classes)}
 
     def metrics(self, net: Network, batch: Batch) -> dict[str, Tensor]:
         """Rotation accuracy and loss, each (B,): means over an image's four turns."""
-        turned, classes = four_turns(batch.views[0])
+        turned, classes = four_rotations(batch.views[0])
         logits = net.heads(net.backbone(turned)).float()
-        right = (logits.argmax(dim=1) == classes).float().view(TURNS, -1)
-        loss = F.cross_entropy(logits, classes, reduction="none").view(TURNS, -1)
+        right = (logits.argmax(dim=1) == classes).float().view(NUM_ROTATIONS, -1)
+        loss = F.cross_entropy(logits, classes, reduction="none").view(NUM_ROTATIONS, -1)
         return {"rotation accuracy": right.mean(dim=0), "loss": loss.mean(dim=0)}
 
     def shown(self, batch: Batch) -> dict[str, Tensor]:
         """The four turns."""
-        turned, _ = four_turns(batch.views[0])
-        return {f"turned {90 * turn}": view for turn, view in enumerate(turned.chunk(TURNS))}
+        turned, _ = four_rotations(batch.views[0])
+        return {f"turned {90 * turn}": view for turn, view in enumerate(turned.chunk(NUM_ROTATIONS))}

@@ -8,14 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sslticket.data.labels import HIDDEN
+from sslticket.data.augment import View
 from sslticket.data.loader import Batch
-from sslticket.data.views import View
+from sslticket.data.manifest import HIDDEN_LABEL
 from sslticket.errors import BadInput
 from sslticket.objectives.base import Network, Objective
+from sslticket.objectives.distributed import all_gather, all_gather_labels
 from sslticket.objectives.exemplar import Exemplar
-from sslticket.objectives.gathering import gathered, gathered_labels
-from sslticket.objectives.rotnet import TURNS, RotNet, four_turns
+from sslticket.objectives.rotnet import NUM_ROTATIONS, RotNet, four_rotations
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,18 +73,18 @@ class S4L(Objective):
         return net.heads["labels"](features), net.heads[task](features)
 
 
-def _known(logits: Tensor, label: Tensor) -> Tensor:
+def _labelled_cross_entropy(logits: Tensor, label: Tensor) -> Tensor:
     """Mean cross-entropy over the images with a label; 0 where there is none.
 
     Args:
         logits: (N, classes).
         label: (N,) int64, -1 where hidden. Nothing is picked out by them, which would wait for the device.
     """
-    total = F.cross_entropy(logits, label, ignore_index=HIDDEN, reduction="sum")
-    return total / (label != HIDDEN).sum().clamp(min=1)
+    total = F.cross_entropy(logits, label, ignore_index=HIDDEN_LABEL, reduction="sum")
+    return total / (label != HIDDEN_LABEL).sum().clamp(min=1)
 
 
-def _top(logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+def _top1_and_top5(logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
     """Is the label the highest, or among the five highest, of the logits (B, classes)? Each (B,) float."""
     hit = logits.topk(min(5, logits.shape[1]), dim=1).indices == label[:, None]
     return hit[:, 0].float(), hit.any(dim=1).float()
@@ -112,15 +112,18 @@ class S4LRotation(S4L):
 
     def heads(self, backbone: nn.Module, features: int, classes: int) -> nn.Module:
         """Two linear layers: `labels`, (4B, classes), and `rotation`, (4B, 4)."""
-        return nn.ModuleDict({"labels": nn.Linear(features, classes), "rotation": nn.Linear(features, TURNS)})
+        return nn.ModuleDict({"labels": nn.Linear(features, classes), "rotation": nn.Linear(features, NUM_ROTATIONS)})
 
     def loss(self, net: Network, batch: Batch, progress: float) -> dict[str, Tensor]:
         """`labels`, over the turns of labelled images, and `rotation`, weighted: the mean of both streams' means."""
-        turned, turn = four_turns(batch.views[0])
+        turned, turn = four_rotations(batch.views[0])
         labels, rotation = self._joined(net, turned, "rotation")
-        label = batch.label.repeat(TURNS)
-        streams = [_known(rotation, turn.where(of, HIDDEN)) for of in (label != HIDDEN, label == HIDDEN)]
-        return {"labels": _known(labels, label), "rotation": self.weight * torch.stack(streams).mean()}
+        label = batch.label.repeat(NUM_ROTATIONS)
+        streams = [
+            _labelled_cross_entropy(rotation, turn.where(of, HIDDEN_LABEL))
+            for of in (label != HIDDEN_LABEL, label == HIDDEN_LABEL)
+        ]
+        return {"labels": _labelled_cross_entropy(labels, label), "rotation": self.weight * torch.stack(streams).mean()}
 
     def metrics(self, net: Network, batch: Batch) -> dict[str, Tensor]:
         """On plain images with their true labels; each (B,).
@@ -129,12 +132,12 @@ class S4LRotation(S4L):
             `top1` and `top5` of the upright image; both `of four turns`, by the mean of their logits; `rotation
             accuracy`; and `loss`, that of a labelled image in training.
         """
-        turned, turn = four_turns(batch.views[0])
+        turned, turn = four_rotations(batch.views[0])
         labels, rotation = (logits.float() for logits in self._joined(net, turned, "rotation"))
-        by_turn = labels.view(TURNS, len(batch.row), -1)
-        top1, top5 = _top(by_turn[0], batch.label)
-        mean1, mean5 = _top(by_turn.mean(dim=0), batch.label)
-        known = F.cross_entropy(labels, batch.label.repeat(TURNS), reduction="none")
+        by_turn = labels.view(NUM_ROTATIONS, len(batch.row), -1)
+        top1, top5 = _top1_and_top5(by_turn[0], batch.label)
+        mean1, mean5 = _top1_and_top5(by_turn.mean(dim=0), batch.label)
+        known = F.cross_entropy(labels, batch.label.repeat(NUM_ROTATIONS), reduction="none")
         turns = F.cross_entropy(rotation, turn, reduction="none")
         right = (rotation.argmax(dim=1) == turn).float()
         return {
@@ -142,8 +145,8 @@ class S4LRotation(S4L):
             "top5": top5,
             "top1 of four turns": mean1,
             "top5 of four turns": mean5,
-            "rotation accuracy": right.view(TURNS, -1).mean(dim=0),
-            "loss": (known + self.weight * turns).view(TURNS, -1).mean(dim=0),
+            "rotation accuracy": right.view(NUM_ROTATIONS, -1).mean(dim=0),
+            "loss": (known + self.weight * turns).view(NUM_ROTATIONS, -1).mean(dim=0),
         }
 
     def shown(self, batch: Batch) -> dict[str, Tensor]:
@@ -197,18 +200,18 @@ class S4LExemplar(S4L):
         copies = len(batch.views)
         labels, embedded = self._joined(net, torch.cat(batch.views), "exemplar")
         label = batch.label.repeat(copies)
-        everything, image = gathered(embedded), gathered_labels(batch.row.repeat(copies))
-        hidden = gathered_labels(label) == HIDDEN
+        everything, image = all_gather(embedded), all_gather_labels(batch.row.repeat(copies))
+        hidden = all_gather_labels(label) == HIDDEN_LABEL
         # The labelled first, each stream in its order. How many they are is the one thing that the device is asked for.
         order, count = hidden.sort(stable=True).indices, int((~hidden).sum())
         streams = [
             self.exemplar.triplets(everything.index_select(0, of), image.index_select(0, of))
             for of in (order[:count], order[count:])
         ]
-        return {"labels": _known(labels, label), "triplets": self.weight * torch.stack(streams).mean()}
+        return {"labels": _labelled_cross_entropy(labels, label), "triplets": self.weight * torch.stack(streams).mean()}
 
     def metrics(self, net: Network, batch: Batch) -> dict[str, Tensor]:
         """`top1`, `top5` and `loss`, of the labels alone, on plain images with their true labels; each (B,)."""
         labels, _ = (output.float() for output in self._joined(net, batch.views[0], "exemplar"))
-        top1, top5 = _top(labels, batch.label)
+        top1, top5 = _top1_and_top5(labels, batch.label)
         return {"top1": top1, "top5": top5, "loss": F.cross_entropy(labels, batch.label, reduction="none")}

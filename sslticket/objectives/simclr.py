@@ -8,13 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sslticket.data.augment import View
 from sslticket.data.loader import Batch
-from sslticket.data.views import View
 from sslticket.errors import BadInput
-from sslticket.objectives.augmentation import distorted
 from sslticket.objectives.base import Network, Objective
-from sslticket.objectives.gathering import gathered
-from sslticket.objectives.retrieval import retrieval
+from sslticket.objectives.distributed import all_gather
+from sslticket.objectives.multiview import retrieval_metrics, strong_augmentation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +46,7 @@ class SimCLR(Objective):
     def views(self, standard: View) -> tuple[View, ...]:
         """Two views with the same augmentation (appendix A)."""
         strong, hue = 0.8 * self.strength, 0.2 * self.strength
-        view = distorted(standard, jitter=(strong, strong, strong, hue), blur=0.5)
+        view = strong_augmentation(standard, jitter=(strong, strong, strong, hue), blur=0.5)
         return view, view
 
     def check(self, batch_size: int, views: int) -> None:
@@ -68,7 +67,7 @@ class SimCLR(Objective):
     def loss(self, net: Network, batch: Batch, progress: float) -> dict[str, Tensor]:
         """NT-Xent, the mean over all views of all processes."""
         one, other = self._projections(net, batch)
-        return {"contrast": self._nt_xent(gathered(one), gathered(other), "mean")}
+        return {"contrast": self._nt_xent(all_gather(one), all_gather(other), "mean")}
 
     def collapsed_loss(self, batch_size: int) -> float:
         """log(2B - 1): every view is as near as the right one. B are the images of all processes in one loss."""
@@ -78,7 +77,7 @@ class SimCLR(Objective):
         """Retrieval of the projections and the loss among the views of this batch, each (B,)."""
         one, other = self._projections(net, batch)
         loss = self._nt_xent(one, other, "none").view(2, -1).mean(dim=0)
-        return retrieval(one, other) | {"loss": loss}
+        return retrieval_metrics(one, other) | {"loss": loss}
 
     @staticmethod
     def _projections(net: Network, batch: Batch) -> tuple[Tensor, Tensor]:

@@ -6,12 +6,11 @@ from typing import ClassVar, cast
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sslticket.data.augment import View
 from sslticket.data.loader import Batch
-from sslticket.data.views import View
 from sslticket.errors import BadInput
-from sslticket.objectives.augmentation import distorted
 from sslticket.objectives.base import Network, Objective
-from sslticket.objectives.retrieval import retrieval
+from sslticket.objectives.multiview import retrieval_metrics, strong_augmentation
 
 
 class _Heads(nn.Module):
@@ -49,7 +48,7 @@ class SimSiam(Objective):
 
     def views(self, standard: View) -> tuple[View, ...]:
         """Two views with the augmentation of MoCo v2 (appendix A)."""
-        view = distorted(standard, scale=(0.2, 1.0), blur=0.5)
+        view = strong_augmentation(standard, scale=(0.2, 1.0), blur=0.5)
         return view, view
 
     def check(self, batch_size: int, views: int) -> None:
@@ -80,7 +79,7 @@ class SimSiam(Objective):
     def metrics(self, net: Network, batch: Batch) -> dict[str, Tensor]:
         """Retrieval of the projections and the loss, each (B,)."""
         one, other = self._projections(net, batch)
-        return retrieval(one, other) | {"loss": self._distance(net, one, other)}
+        return retrieval_metrics(one, other) | {"loss": self._distance(net, one, other)}
 
     @staticmethod
     def _projections(net: Network, batch: Batch) -> tuple[Tensor, Tensor]:

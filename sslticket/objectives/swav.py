@@ -9,16 +9,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch import distributed as dist
 
+from sslticket.data.augment import View
 from sslticket.data.loader import Batch
-from sslticket.data.views import View
 from sslticket.errors import BadInput
-from sslticket.objectives.augmentation import distorted
 from sslticket.objectives.base import Network, Objective
-from sslticket.objectives.crops import GLOBAL, LOCAL_SHARE, forward_by_size, local_count
-from sslticket.objectives.prototypes import Prototypes
-from sslticket.objectives.retrieval import retrieval
+from sslticket.objectives.modules import Prototypes
+from sslticket.objectives.multiview import (
+    LOCAL_CROP_RATIO,
+    NUM_GLOBAL_CROPS,
+    multicrop_forward,
+    num_local_crops,
+    retrieval_metrics,
+    strong_augmentation,
+)
 
-_SHARPEST = 0.012  # exp(1 / sharpness) must be a float32
+_MIN_EPSILON = 0.012  # exp(1 / sharpness) must be a float32
 
 
 class _Heads(nn.Module):
@@ -70,20 +75,20 @@ class SwAV(Objective):
             )
         if self.temperature <= 0:
             raise BadInput(f"a temperature of {self.temperature:g} ranks nothing; give --temperature above 0")
-        if self.sharpness < _SHARPEST or self.sinkhorn_steps < 1:
+        if self.sharpness < _MIN_EPSILON or self.sinkhorn_steps < 1:
             raise BadInput(
                 f"codes cannot be balanced by {self.sinkhorn_steps} steps at a sharpness of {self.sharpness:g}; "
-                f"give --sinkhorn-steps at least 1 and --sharpness at least {_SHARPEST:g}"
+                f"give --sinkhorn-steps at least 1 and --sharpness at least {_MIN_EPSILON:g}"
             )
         if not 0 <= self.frozen_for <= 1:
             raise BadInput(f"{self.frozen_for:g} is no share of the training; give --frozen-for in [0, 1]")
 
     def views(self, standard: View) -> tuple[View, ...]:
         """Two global and `local_crops` local views (appendix A.2; A.7 where there are no local ones)."""
-        count = local_count(standard, self.local_crops, published=6)
-        view = partial(distorted, standard, jitter=(0.8, 0.8, 0.8, 0.2), blur=0.5)
+        count = num_local_crops(standard, self.local_crops, published=6)
+        view = partial(strong_augmentation, standard, jitter=(0.8, 0.8, 0.8, 0.2), blur=0.5)
         large = view(scale=(0.14, 1.0) if count else (0.08, 1.0))
-        return (large,) * GLOBAL + (view(scale=(0.05, 0.14), share=LOCAL_SHARE),) * count
+        return (large,) * NUM_GLOBAL_CROPS + (view(scale=(0.05, 0.14), share=LOCAL_CROP_RATIO),) * count
 
     def check(self, batch_size: int, views: int) -> None:
         """See the base class; a single image belongs to all prototypes equally."""
@@ -114,7 +119,9 @@ class SwAV(Objective):
         # Codes are exponentials of 20 times a cosine: 16 bits do not hold them.
         with torch.autocast(projected.device.type, enabled=False):
             scores = F.linear(projected, heads.prototypes()).chunk(len(batch.views))
-            return {"swapped": heads.criterion(list(scores[:GLOBAL]), list(scores[GLOBAL:])).squeeze()}
+            return {
+                "swapped": heads.criterion(list(scores[:NUM_GLOBAL_CROPS]), list(scores[NUM_GLOBAL_CROPS:])).squeeze()
+            }
 
     @torch.no_grad()
     def after_step(self, net: Network, progress: float) -> None:
@@ -124,11 +131,11 @@ class SwAV(Objective):
 
     def metrics(self, net: Network, batch: Batch) -> dict[str, Tensor]:
         """Retrieval of the projections, each (B,)."""
-        one, other = self._projections(net, batch.views[:GLOBAL]).chunk(GLOBAL)
-        return retrieval(one, other)
+        one, other = self._projections(net, batch.views[:NUM_GLOBAL_CROPS]).chunk(NUM_GLOBAL_CROPS)
+        return retrieval_metrics(one, other)
 
     @staticmethod
     def _projections(net: Network, views: tuple[Tensor, ...]) -> Tensor:
         """(V * B, dim) float32 of unit length."""
-        projected = cast(_Heads, net.heads).projection(forward_by_size(net.backbone, views))
+        projected = cast(_Heads, net.heads).projection(multicrop_forward(net.backbone, views))
         return F.normalize(projected.float(), dim=1)

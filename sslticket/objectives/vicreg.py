@@ -7,15 +7,14 @@ from typing import ClassVar, cast
 import torch
 from torch import Tensor, nn
 
+from sslticket.data.augment import View
 from sslticket.data.loader import Batch
-from sslticket.data.views import View
 from sslticket.errors import BadInput
-from sslticket.objectives.augmentation import distorted
 from sslticket.objectives.base import Network, Objective
-from sslticket.objectives.gathering import gathered
-from sslticket.objectives.retrieval import retrieval
+from sslticket.objectives.distributed import all_gather
+from sslticket.objectives.multiview import retrieval_metrics, strong_augmentation
 
-_EPSILON = 1e-4  # added to the variance below the root (section 4.1)
+_VARIANCE_EPSILON = 1e-4  # added to the variance below the root (section 4.1)
 
 
 class _Heads(nn.Module):
@@ -64,7 +63,7 @@ class VICReg(Objective):
 
     def views(self, standard: View) -> tuple[View, ...]:
         """Two views of one distribution (appendix C.1; the authors' code has BYOL's two instead)."""
-        view = distorted(standard, jitter=(0.4, 0.4, 0.2, 0.1), blur=0.5, solarize=0.1)
+        view = strong_augmentation(standard, jitter=(0.4, 0.4, 0.2, 0.1), blur=0.5, solarize=0.1)
         return view, view
 
     def check(self, batch_size: int, views: int) -> None:
@@ -86,21 +85,21 @@ class VICReg(Objective):
         """The weighted sum of the three terms over the images of all processes."""
         from lightly.loss.vicreg_loss import invariance_loss, variance_loss
 
-        one, other = (gathered(projected) for projected in self._projections(net, batch))
+        one, other = (all_gather(projected) for projected in self._projections(net, batch))
         # The sum over dim^2 entries is too coarse in 16 bits.
         with torch.autocast(one.device.type, enabled=False):
             invariance = invariance_loss(one, other)
-            variance = 0.5 * (variance_loss(one, eps=_EPSILON) + variance_loss(other, eps=_EPSILON))
-            covariance = _covariance(one) + _covariance(other)
+            variance = 0.5 * (variance_loss(one, eps=_VARIANCE_EPSILON) + variance_loss(other, eps=_VARIANCE_EPSILON))
+            covariance = _covariance_term(one) + _covariance_term(other)
             return {"vicreg": self.invariance * invariance + self.variance * variance + self.covariance * covariance}
 
     def collapsed_loss(self, batch_size: int) -> float:
         """Views agree and nothing covaries, but nothing varies either."""
-        return self.variance * (1 - math.sqrt(_EPSILON))
+        return self.variance * (1 - math.sqrt(_VARIANCE_EPSILON))
 
     def metrics(self, net: Network, batch: Batch) -> dict[str, Tensor]:
         """Retrieval of the projections, each (B,)."""
-        return retrieval(*self._projections(net, batch))
+        return retrieval_metrics(*self._projections(net, batch))
 
     @staticmethod
     def _projections(net: Network, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -109,7 +108,7 @@ class VICReg(Objective):
         return projection(net.backbone(batch.views[0])).float(), projection(net.backbone(batch.views[1])).float()
 
 
-def _covariance(embedded: Tensor) -> Tensor:
+def _covariance_term(embedded: Tensor) -> Tensor:
     """The squared covariances of different outputs, summed and divided by their number; (N, dim) -> a scalar.
 
     To the bit lightly's, which picks the entries off the diagonal by a mask of booleans and so waits for the device.

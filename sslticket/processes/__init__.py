@@ -7,40 +7,40 @@ from typing import TYPE_CHECKING
 from sslticket.errors import BadInput
 
 if TYPE_CHECKING:
-    from sslticket.processes.watch import Watch
+    from sslticket.processes.watchdog import Watchdog
 
-_NEEDED = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
-_HIGHEST_PORT = 65_535
+_REQUIRED_VARIABLES = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+_MAX_PORT = 65_535
 # What MPI sets for each of its processes, which accelerate on a CPU takes for WORLD_SIZE.
-_MPI = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
+_MPI_VARIABLES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
 
 # What others set for each process that they start; they may well be meant to work alone, as in a step that evaluates.
-_STARTERS = ("SLURM_STEP_NUM_TASKS", "PALS_SIZE", "FLUX_JOB_SIZE", "JSM_NAMESPACE_SIZE", *_MPI)
+_OTHER_LAUNCHERS = ("SLURM_STEP_NUM_TASKS", "PALS_SIZE", "FLUX_JOB_SIZE", "JSM_NAMESPACE_SIZE", *_MPI_VARIABLES)
 
-_watch: "Watch | None" = None
+_watchdog: "Watchdog | None" = None
 
 
 def rank() -> int:
     """The number of this process, from 0; a single one is 0, whatever its environment says."""
     told = os.environ.get("RANK", "0")
-    return int(told) if world() > 1 and told.isdecimal() else 0
+    return int(told) if world_size() > 1 and told.isdecimal() else 0
 
 
-def world() -> int:
+def world_size() -> int:
     """How many processes the launcher started, on all machines together; 1 where it says nothing that `check` takes."""
     told = os.environ.get("WORLD_SIZE", "1")
     return max(1, int(told)) if told.isdecimal() else 1
 
 
-def local_world() -> int:
+def local_world_size() -> int:
     """How many of them are on this machine; a single one is alone, whatever its environment says."""
     told = os.environ.get("LOCAL_WORLD_SIZE", "1")
-    return max(1, int(told)) if world() > 1 and told.isdecimal() else 1
+    return max(1, int(told)) if world_size() > 1 and told.isdecimal() else 1
 
 
-def started_alone() -> str:
+def separate_launch_note() -> str:
     """Where another launcher started several processes that know nothing of each other: that, and the fix; else ""."""
-    for name in _STARTERS if world() == 1 else ():
+    for name in _OTHER_LAUNCHERS if world_size() == 1 else ():
         told = os.environ.get(name, "1")
         if told.isdecimal() and int(told) > 1:
             return (
@@ -50,7 +50,7 @@ def started_alone() -> str:
     return ""
 
 
-def check() -> None:
+def check_launch() -> None:
     """Whether the environment is one that a launcher of several processes makes, or that of a single process.
 
     Raises:
@@ -68,15 +68,15 @@ def check() -> None:
         raise BadInput(
             f"WORLD_SIZE is {told!r} and no number of processes; start several with torchrun, or unset it for one"
         )
-    if world() > 1 and (lacking := [name for name in _NEEDED if not given.get(name)]):
+    if world_size() > 1 and (lacking := [name for name in _REQUIRED_VARIABLES if not given.get(name)]):
         raise BadInput(
-            f"WORLD_SIZE tells of {world()} processes, and {', '.join(lacking)} {'is' if len(lacking) == 1 else 'are'} "
+            f"WORLD_SIZE tells of {world_size()} processes, and {', '.join(lacking)} {'is' if len(lacking) == 1 else 'are'} "
             "not set, so they cannot meet; start them with accelerate launch or torchrun, or unset WORLD_SIZE for a "
             "single process"
         )
-    if world() > 1:
-        _check_numbers()
-    for name in _MPI if "WORLD_SIZE" not in given else ():
+    if world_size() > 1:
+        _check_launch_numbers()
+    for name in _MPI_VARIABLES if "WORLD_SIZE" not in given else ():
         if given.get(name, "1") not in ("0", "1"):
             raise BadInput(
                 f"{name} tells of {given[name]} processes that MPI started, which cannot meet; start them with "
@@ -84,74 +84,74 @@ def check() -> None:
             )
 
 
-def _check_numbers() -> None:
+def _check_launch_numbers() -> None:
     """Whether what a launcher says in numbers can be.
 
     Raises:
         BadInput: naming the variable.
     """
     ends = {
-        "RANK": (0, world() - 1),
-        "LOCAL_RANK": (0, world() - 1),
-        "LOCAL_WORLD_SIZE": (1, world()),
-        "MASTER_PORT": (1, _HIGHEST_PORT),
+        "RANK": (0, world_size() - 1),
+        "LOCAL_RANK": (0, world_size() - 1),
+        "LOCAL_WORLD_SIZE": (1, world_size()),
+        "MASTER_PORT": (1, _MAX_PORT),
     }
     for name, (low, high) in ends.items():
         told = os.environ.get(name)
         if told is not None and not (told.isdecimal() and low <= int(told) <= high):
             raise BadInput(
-                f"{name} must be a number from {low} to {high} in one of {world()} processes, got {told!r}; start them "
+                f"{name} must be a number from {low} to {high} in one of {world_size()} processes, got {told!r}; start them "
                 "with accelerate launch or torchrun, or unset WORLD_SIZE for a single process"
             )
 
 
-def meet() -> None:
+def rendezvous() -> None:
     """Find the other processes, and from now on end when one of them ends before its work is done.
 
     Raises:
         BadInput: if they do not meet.
     """
     global _watch
-    check()
-    if world() > 1:
-        from sslticket.processes.watch import Watch
+    check_launch()
+    if world_size() > 1:
+        from sslticket.processes.watchdog import Watchdog
 
-        _watch = Watch(rank(), world())
-        _watch.start()
-        _watch.met.wait()  # whoever does not come ends all that wait
+        _watchdog = Watchdog(rank(), world_size())
+        _watchdog.start()
+        _watchdog.met.wait()  # whoever does not come ends all that wait
 
 
-def patience(seconds: float) -> None:
+def set_patience(seconds: float) -> None:
     """After how long without a sign of life a process is given up; at first it is five minutes."""
-    if _watch is not None:
-        _watch.patience = seconds
+    if _watchdog is not None:
+        _watchdog.patience = seconds
 
 
-def assemble() -> None:
+def barrier() -> None:
     """Wait until all processes have come here, however long one works alone before; who is gone ends that."""
-    if _watch is not None:
-        _watch.assemble()
+    if _watchdog is not None:
+        _watchdog.assemble()
 
 
-def assemble_to_end() -> None:
+def final_barrier() -> None:
     """The last `assemble`: whoever leaves while this process has not come so far leaves it alone at its work."""
-    if _watch is not None:
-        _watch.done = True
-        _watch.assemble()
+    if _watchdog is not None:
+        _watchdog.done = True
+        _watchdog.assemble()
 
 
-def wait_for_word(seconds: float = 1.0) -> None:
+def wait_for_peer_error(seconds: float = 1.0) -> None:
     """Before an error is told: where it is only an echo of another process's end, this process ends here, silent."""
-    if _watch is not None:
+    if _watchdog is not None:
         time.sleep(seconds)
 
 
-def leave(code: int, told: str = "") -> None:
+def announce_exit(code: int, told: str = "") -> None:
     """Tell the others that this process ends now.
 
     Args:
         code: its exit code; where it is not 0 the others end with it too.
         told: what it has told of it, in one line.
     """
-    if _watch is not None:
-        _watch.leave(code, told)
+    if _watchdog is not None:
+        _watchdog.leave(code, told)

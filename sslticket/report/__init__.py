@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from sslticket.errors import BadInput
-from sslticket.files import written_whole
+from sslticket.storage.files import atomic_write
 
 if TYPE_CHECKING:
     from sslticket.report.content import Content
 
 
-class Written(NamedTuple):
+class WrittenReport(NamedTuple):
     """What a report left: its files, its table of means as text for the terminal, and what its reader must know."""
 
     html: Path
@@ -23,14 +23,14 @@ class Written(NamedTuple):
     notes: tuple[str, ...]
 
 
-def write(
+def write_report(
     folders: Sequence[Path],
     output: Path,
     *,
     figures: Path | None = None,
     kind: str = "pdf",
     latex: Path | None = None,
-) -> Written:
+) -> WrittenReport:
     """Draw all rows below `folders` as the page `output` and, beside it, the curves as a PNG of the same stem.
 
     Where nothing was scored, the PNG has the first figures of the analyses.
@@ -54,46 +54,50 @@ def write(
     if figures is not None and figures.exists() and not figures.is_dir():
         raise BadInput(f"{figures} is a file; give --figures the name of a folder")
     # Not at the top: matplotlib and pandas take a second, which `sslticket --help` must not pay.
-    from sslticket.report import page, table, text
+    from sslticket.report import page, text
     from sslticket.report.content import Content
+    from sslticket.results import table
 
-    frame = table.rows(folders)
+    frame = table.read_rows(folders)
     if (frame["kind"] == "level").all():
-        raise table.nothing(folders, "score rows")
+        raise table.no_rows_error(folders, "score rows")
     content = Content(frame)
     drawn: list[Path] = []
     with ExitStack() as stack:
 
         def put(path: Path, made: bytes) -> None:
-            stack.enter_context(written_whole(path)).write_bytes(made)
+            stack.enter_context(atomic_write(path)).write_bytes(made)
 
         if figures:
-            for name, made in _figures(content, kind):
+            for name, made in _figure_files(content, kind):
                 path = figures / name
                 drawn.append(path.with_stem(f"{path.stem}-{len(drawn)}") if path in drawn else path)
                 put(drawn[-1], made)
         if latex:
-            put(latex, text.latex(content.summary).encode(errors="backslashreplace"))
+            put(latex, text.latex_tables(content.summary).encode(errors="backslashreplace"))
         png = output.with_suffix(".png")
-        put(png, _curves(content))
-        put(output, page.render(content).encode(errors="backslashreplace"))
-    return Written(output, png, tuple(drawn), latex, text.terminal(content.summary), content.notes)
+        put(png, _overview_figure(content))
+        put(output, page.render_page(content).encode(errors="backslashreplace"))
+    return WrittenReport(output, png, tuple(drawn), latex, text.terminal_tables(content.summary), content.notes)
 
 
-def _curves(content: "Content") -> bytes:
+def _overview_figure(content: "Content") -> bytes:
     from sslticket.report import figures
 
     drawn = [panel.accuracy() for panel in content.panels] or list(content.charts())[:4]
     if drawn:
-        return figures.content(figures.charts(drawn, content.looks), "png")
-    return figures.content(figures.heat(next(content.heats())), "png")
+        return figures.figure_bytes(figures.draw_charts(drawn, content.looks), "png")
+    return figures.figure_bytes(figures.draw_heat_map(next(content.heats())), "png")
 
 
-def _figures(content: "Content", kind: str) -> Iterator[tuple[str, bytes]]:
+def _figure_files(content: "Content", kind: str) -> Iterator[tuple[str, bytes]]:
     """The name and content of a file for each figure of the page."""
     from sslticket.report import figures
 
     for chart in content.charts():
-        yield figures.filename(chart.name, kind), figures.content(figures.charts([chart], content.looks), kind)
+        yield (
+            figures.figure_filename(chart.name, kind),
+            figures.figure_bytes(figures.draw_charts([chart], content.looks), kind),
+        )
     for heat in content.heats():
-        yield figures.filename(heat.name, kind), figures.content(figures.heat(heat), kind)
+        yield figures.figure_filename(heat.name, kind), figures.figure_bytes(figures.draw_heat_map(heat), kind)

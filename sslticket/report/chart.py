@@ -1,15 +1,21 @@
-"""What is drawn, told once for the page and for files: axes with their ticks, curves with their points, heat maps."""
+"""Charts and heat maps as data, drawn alike by the page and by files: axes with ticks, curves of points; and as <svg>.
+
+matplotlib draws the files (`figures`); an <svg> element of the page has a group for each curve, which the page can
+hide, and one for each point, which it can find, and hundreds of them have to be written in seconds.
+"""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
-from sslticket.report.text import percent
+from sslticket.escaping import escape_html as escaped
+from sslticket.report.text import format_percent
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b37c00", "#3f8fc0")
 """For everyone's eyes: Okabe and Ito 2008, "Color Universal Design", its last two darker to be seen on white."""
-RANDOM = "#6b7280"
+RANDOM_COLOUR = "#6b7280"
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 DASHES = {
     "ticket": "",
@@ -19,13 +25,13 @@ DASHES = {
     "reset": "12 3",
     "permuted": "6 3 2 3 2 3",
 }
-AGAIN = "14 2 3 2"
+REPEATED_DASH = "14 2 3 2"
 """The line of further tickets of one colour: with another head or other numerics."""
 """A control of a series has its colour with another line, as in SVG's stroke-dasharray."""
 
 
 @dataclass(frozen=True)
-class Look:
+class SeriesStyle:
     """How a series is drawn in every figure."""
 
     place: int  # among all series; the page's switch of this number hides it
@@ -35,7 +41,7 @@ class Look:
     hollow: bool
 
 
-def looks(series: Sequence[tuple[str, str, str]], first: int = 0) -> dict[str, Look]:
+def assign_styles(series: Sequence[tuple[str, str, str]], first: int = 0) -> dict[str, SeriesStyle]:
     """The look of each series: a control takes the colour of the tickets that it is a control of.
 
     Args:
@@ -43,16 +49,16 @@ def looks(series: Sequence[tuple[str, str, str]], first: int = 0) -> dict[str, L
         first: the place of the first.
     """
     colours: dict[str, int] = {}
-    found: dict[str, Look] = {}
+    found: dict[str, SeriesStyle] = {}
     drawn: set[str] = set()
     for number, (name, tickets, control) in enumerate(series):
         is_random = control == "random"
         colour = None if is_random else colours.setdefault(tickets, len(colours)) % len(COLOURS)
         hollow = control not in ("ticket", "random")
         marker = MARKERS[number % len(MARKERS)]
-        dash = AGAIN if control == "ticket" and tickets in drawn else DASHES.get(control, "")
+        dash = REPEATED_DASH if control == "ticket" and tickets in drawn else DASHES.get(control, "")
         drawn |= {tickets} if control == "ticket" else set()
-        found[name] = Look(first + number, colour, marker, dash, hollow)
+        found[name] = SeriesStyle(first + number, colour, marker, dash, hollow)
     return found
 
 
@@ -104,11 +110,11 @@ class Axis:
         if self.zero and value <= self.zero:
             return "0"
         if self.kind == "density":
-            return f"{percent(value)}%"
+            return f"{format_percent(value)}%"
         if self.kind == "seconds":
-            return duration(value)
+            return format_duration(value)
         if self.kind == "count":
-            return brief(value)
+            return format_count(value)
         return f"{value:g}".replace("-", "\N{MINUS SIGN}")
 
 
@@ -127,7 +133,7 @@ class Chart:
 
 
 @dataclass(frozen=True)
-class Heat:
+class HeatMap:
     """A table whose cells are shaded: (text, shade from 0 to 1), with NaN for one to be marked, None for none."""
 
     name: str
@@ -138,7 +144,7 @@ class Heat:
     cells: tuple[tuple[tuple[str, float] | None, ...], ...]
 
 
-def extent(chart: Chart) -> tuple[tuple[float, float], tuple[float, float]]:
+def axis_ranges(chart: Chart) -> tuple[tuple[float, float], tuple[float, float]]:
     """The ranges of x and y that hold all points and bands, with a little room around them."""
     xs = [point.x for curve in chart.curves for point in curve.points]
     ys = [
@@ -154,10 +160,10 @@ def extent(chart: Chart) -> tuple[tuple[float, float], tuple[float, float]]:
     # What differs in its last digits only is drawn as one value.
     apart = high - low if high - low > 1e-9 * max(abs(low), abs(high)) else 0.0
     room = 0.05 * apart or 0.05 * abs(high) or 1
-    return _range(xs, chart.x.log), (max(low - room, chart.bounds[0]), min(high + room, chart.bounds[1]))
+    return _padded_range(xs, chart.x.log), (max(low - room, chart.bounds[0]), min(high + room, chart.bounds[1]))
 
 
-def _range(values: Sequence[float], log: bool) -> tuple[float, float]:
+def _padded_range(values: Sequence[float], log: bool) -> tuple[float, float]:
     low, high = min(values), max(values)
     if log:
         room = (high / low) ** 0.03 if high > low else 1.5
@@ -180,7 +186,7 @@ def _log_ticks(low: float, high: float) -> list[float]:
     return tens if len(ticks) > 8 else ticks
 
 
-def brief(count: float) -> str:
+def format_count(count: float) -> str:
     """A count to three digits: "640", "38.4k", "1.28M"."""
     for size, sign in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if count >= 0.9995 * size:
@@ -188,8 +194,118 @@ def brief(count: float) -> str:
     return f"{count:.3g}"
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """A time in the unit that suits it: "9.5 s", "12 min", "1.3 h", "1,204 h"."""
     size, unit = next((each for each in ((3600, "h"), (60, "min")) if seconds >= each[0]), (1, "s"))
     value = seconds / size
     return f"{value:,.0f} {unit}" if value >= 100 else f"{value:.3g} {unit}"
+
+
+_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 16, 30, 46
+Scale = Callable[[float], float]
+
+_MARKER_PATHS = {
+    "o": "M-4 0a4 4 0 1 0 8 0a4 4 0 1 0 -8 0z",
+    "s": "M-3.6 -3.6h7.2v7.2h-7.2z",
+    "^": "M0 -4.8L4.6 3.6H-4.6z",
+    "D": "M0 -5L5 0L0 5L-5 0z",
+    "v": "M0 4.8L4.6 -3.6H-4.6z",
+    "P": "M-1.7 -4.8h3.4v3.1h3.1v3.4h-3.1v3.1h-3.4v-3.1h-3.1v-3.4h3.1z",
+    "X": "M-4.6 -2.6L-2.6 -4.6L0 -2L2.6 -4.6L4.6 -2.6L2 0L4.6 2.6L2.6 4.6L0 2L-2.6 4.6L-4.6 2.6L-2 0z",
+}
+
+
+def draw_svg(chart: Chart, looks: Mapping[str, SeriesStyle], width: int, height: int) -> str:
+    """The chart at a size in CSS pixels; it shrinks with its place, text and all.
+
+    A curve is a `<g class="s3">` with the number of its series, a point a `<g class="pt">` whose title says its values.
+    """
+    across, down = axis_ranges(chart)
+    x = _make_scale(*across, _LEFT, width - _RIGHT, log=chart.x.log, falling=chart.x.kind == "density")
+    y = _make_scale(*down, height - _BOTTOM, _TOP)
+    parts = [
+        *_svg_frame(chart, x, y, width, height),
+        *(_svg_curve(chart, curve, looks[curve.series], x, y) for curve in chart.curves),
+    ]
+    return (
+        f'<svg class="chart" viewBox="0 0 {width} {height}" role="group" aria-label="{escaped(chart.title)}">'
+        f"{''.join(parts)}</svg>"
+    )
+
+
+def svg_swatch(look: SeriesStyle) -> str:
+    """A series' line and marker, for legends; empty to a screen reader."""
+    dash = f' stroke-dasharray="{look.dash}"' if look.dash else ""
+    return (
+        f'<svg class="swatch s{look.place}" viewBox="0 0 30 12" aria-hidden="true">'
+        f'<path class="stroke" d="M1 6H29"{dash}/>{_svg_marker(look, 15, 6)}</svg>'
+    )
+
+
+def _make_scale(
+    low: float, high: float, start: float, stop: float, *, log: bool = False, falling: bool = False
+) -> Scale:
+    turn = math.log if log else float
+    first, last = (turn(high), turn(low)) if falling else (turn(low), turn(high))
+    return lambda value: start + (turn(value) - first) / (last - first) * (stop - start)
+
+
+def _svg_frame(chart: Chart, x: Scale, y: Scale, width: int, height: int) -> list[str]:
+    """Grid, ticks, axis titles and the level line."""
+    across, down = axis_ranges(chart)
+    bottom, right = height - _BOTTOM, width - _RIGHT
+    parts = [f'<text class="axis" x="0" y="14">{escaped(chart.y.label)}</text>']
+    for value, words in chart.y.ticks(*down):
+        at = f"{y(value):.1f}"
+        parts.append(f'<path class="rule" d="M{_LEFT} {at}H{right}"/>')
+        parts.append(f'<text x="{_LEFT - 8}" y="{at}" dy=".35em" text-anchor="end">{words}</text>')
+    ticks = chart.x.ticks(*across)
+    # On a phone, neighbours would write over one another.
+    room = min((abs(x(one) - x(other)) for (one, _), (other, _) in pairwise(ticks)), default=math.inf)
+    longest = max((len(words) for _, words in ticks), default=0)
+    every = max(1, math.ceil((7 * longest + 6) / room))
+    for place, (value, words) in enumerate(ticks):
+        at = f"{x(value):.1f}"
+        told = f'<text x="{at}" y="{bottom + 18}" text-anchor="middle">{words}</text>' if place % every == 0 else ""
+        parts.append(f'<path class="rule" d="M{at} {bottom}v4"/>{told}')
+    parts.append(f'<path class="base" d="M{_LEFT} {bottom}H{right}"/>')
+    parts.append(f'<text class="axis" x="{right}" y="{height - 6}" text-anchor="end">{escaped(chart.x.label)}</text>')
+    if chart.level:
+        height_of, word = y(chart.level[0]), escaped(chart.level[1])
+        parts.append(f'<path class="level" d="M{_LEFT} {height_of:.1f}H{right}"/>')
+        parts.append(f'<text class="axis" x="{right}" y="{height_of - 5:.1f}" text-anchor="end">{word}</text>')
+    if chart.upright:
+        across_of, word = x(chart.upright[0]), escaped(chart.upright[1])
+        parts.append(f'<path class="level" d="M{across_of:.1f} {_TOP}V{bottom}"/>')
+        parts.append(f'<text class="axis" x="{across_of + 5:.1f}" y="{_TOP + 10}">{word}</text>')
+    return parts
+
+
+def _svg_curve(chart: Chart, curve: Curve, look: SeriesStyle, x: Scale, y: Scale) -> str:
+    dash = look.dash if curve.dash is None else curve.dash
+    line = "L".join(f"{x(point.x):.1f} {y(point.y):.1f}" for point in curve.points)
+    dashed = f' stroke-dasharray="{dash}"' if dash else ""
+    band = _svg_band(chart, curve, x, y)
+    points = "".join(_svg_point(point, look, x(point.x), y(point.y), bare=curve.bare) for point in curve.points)
+    return f'<g class="s{look.place}">{band}<path class="stroke" d="M{line}"{dashed}/>{points}</g>'
+
+
+def _svg_band(chart: Chart, curve: Curve, x: Scale, y: Scale) -> str:
+    held = [point for point in curve.points if not math.isnan(point.low)]
+    if not held:
+        return ""
+    low, high = chart.bounds
+    ups = [f"{x(point.x):.1f} {y(min(point.high, high)):.1f}" for point in held]
+    downs = [f"{x(point.x):.1f} {y(max(point.low, low)):.1f}" for point in reversed(held)]
+    return f'<path class="band" d="M{"L".join(ups + downs)}z"/>'
+
+
+def _svg_point(point: Point, look: SeriesStyle, x: float, y: float, *, bare: bool) -> str:
+    ring = f'<circle class="ring" cx="{x:.1f}" cy="{y:.1f}" r="8.5"/>' if point.stressed else ""
+    shape = f"{ring}{_svg_marker(look, x, y, bare=bare)}<title>{escaped(point.told)}</title>"
+    return f'<g class="pt" data-x="{x:.1f}" data-y="{y:.1f}">{shape}</g>'
+
+
+def _svg_marker(look: SeriesStyle, x: float, y: float, *, bare: bool = False) -> str:
+    kind = "mark bare" if bare else "mark hollow" if look.hollow else "mark"
+    return f'<path class="{kind}" transform="translate({x:.1f} {y:.1f})" d="{_MARKER_PATHS[look.marker]}"/>'

@@ -7,25 +7,11 @@ from functools import cached_property
 
 import pandas as pd
 
-from sslticket.report import (
-    accuracy,
-    comparison,
-    connectivity,
-    layers,
-    magnitudes,
-    notes,
-    overlap,
-    rewinding,
-    searches,
-    section,
-    stability,
-    statistics,
-    table,
-    text,
-)
-from sslticket.report.chart import Chart, Heat, Look, looks
-from sslticket.report.section import Section
-from sslticket.report.statistics import PANEL
+from sslticket.report import notes, sections, stats, text
+from sslticket.report.chart import Chart, HeatMap, SeriesStyle, assign_styles
+from sslticket.report.sections import Section, mask_analyses, scores, training_analyses
+from sslticket.report.stats import PANEL_KEYS
+from sslticket.results import table
 
 
 @dataclass(frozen=True)
@@ -40,7 +26,7 @@ class Panel:
     @cached_property
     def common(self) -> pd.DataFrame:
         """The rows at the sparsest density that all series have, or most; maybe none."""
-        return statistics.sparsest_common(self.summary)
+        return stats.rows_at_sparsest_common_density(self.summary)
 
     @cached_property
     def beside(self) -> pd.DataFrame:
@@ -55,95 +41,102 @@ class Panel:
 
     def accuracy(self) -> Chart:
         """Top-1 against density."""
-        return accuracy.curves(self.summary, self.number)
+        return scores.accuracy_chart(self.summary, self.number)
 
     def differences(self) -> Iterator[Chart]:
         """Gains on supervised and on random tickets, where there are such."""
         random = self.comparisons["against"] == "random"
         for own in (self.comparisons[~random], self.comparisons[random]):
             if len(own):
-                yield accuracy.differences(own, self.number)
+                yield scores.difference_chart(own, self.number)
 
     def cost(self) -> dict[str, Chart]:
         """Top-1 against what the search cost, by unit; empty where no row tells."""
-        return dict(searches.cost(self.summary, self.costs, self.number, self.density))
+        return dict(scores.cost_charts(self.summary, self.costs, self.number, self.density))
 
 
 class Content:
     """All charts and heat maps of a frame of `table.rows`."""
 
     def __init__(self, frame: pd.DataFrame) -> None:
-        frame = table.readable(frame)
-        self.named = statistics.named(frame)
-        self.summary = statistics.summary(frame)
-        self.levels = searches.levels(self.named)
-        self.comparisons = comparison.comparisons(frame)
-        self.costs = searches.costs(self.levels)
+        frame = table.printable_rows(frame)
+        self.named = stats.name_series(frame)
+        self.summary = stats.summarize(frame)
+        self.levels = scores.level_rows(self.named)
+        self.comparisons = stats.compare_series(frame)
+        self.costs = scores.mean_costs(self.levels)
 
     @cached_property
     def notes(self) -> tuple[str, ...]:
         """What a reader must know, a sentence each."""
-        return tuple(notes.notes(self.named))
+        return tuple(notes.notes_of_series(self.named))
 
     @cached_property
-    def shared(self) -> dict[str, Look]:
+    def shared(self) -> dict[str, SeriesStyle]:
         """The look of each series that several parts of the page have; of tickets that were never scored, too."""
         measured = self.named[self.named["protocol"].notna() & (self.named["kind"] != "score")]
         searched = self.levels.assign(series=self.levels["tickets"], control="ticket")
         names = [each[["series", "tickets", "control"]] for each in (self.summary, searched, measured)]
         series = pd.concat(names).drop_duplicates("series").itertuples(index=False)
-        return looks([(str(name), str(tickets), str(control)) for name, tickets, control in series])
+        return assign_styles([(str(name), str(tickets), str(control)) for name, tickets, control in series])
 
     @cached_property
-    def looks(self) -> dict[str, Look]:
+    def looks(self) -> dict[str, SeriesStyle]:
         """The look of every series."""
         found = self.shared
         for part in self.analyses:
-            found = found | looks([each for each in part.series if each[0] not in found], first=len(found))
+            found = found | assign_styles([each for each in part.series if each[0] not in found], first=len(found))
         return found
 
     @cached_property
     def places(self) -> list[str]:
         """The networks and the images of the panels, or where nothing was scored, those of the tickets."""
         if self.panels:
-            return list(dict.fromkeys(text.where(panel.summary) for panel in self.panels))
+            return list(dict.fromkeys(text.describe_panel(panel.summary) for panel in self.panels))
         found = self.named[["model", "source"]].drop_duplicates().itertuples(index=False)
         return [f"{model} on {source}" for model, source in found]
 
     @cached_property
     def panels(self) -> list[Panel]:
         """One for each protocol, target and model; those first whose tickets were found on the target itself."""
-        groups = [own for _, own in self.summary.groupby(PANEL, sort=False)]
+        groups = [own for _, own in self.summary.groupby(PANEL_KEYS, sort=False)]
         groups.sort(key=lambda own: not (own["source"] == own["target"]).any())
         return [Panel(number, own, self._compared(own), self.costs) for number, own in enumerate(groups)]
 
     def _compared(self, own: pd.DataFrame) -> pd.DataFrame:
         first = own.iloc[0]
-        found = self.comparisons[(self.comparisons[PANEL] == first[PANEL]).all(axis=1)]
+        found = self.comparisons[(self.comparisons[PANEL_KEYS] == first[PANEL_KEYS]).all(axis=1)]
         places = found["series"].map({name: place for place, name in enumerate(self.shared)})
         ordered: pd.DataFrame = found.loc[places.sort_values(kind="stable").index]
         return ordered
 
     @cached_property
-    def transfer(self) -> list[tuple[float, Heat]]:
+    def transfer(self) -> list[tuple[float, HeatMap]]:
         """Matrices of tickets and protocols, for each model and density."""
-        return list(accuracy.transfer(self.summary))
+        return list(scores.transfer_maps(self.summary))
 
     @cached_property
     def learnt(self) -> list[Chart]:
         """What the searches' networks learnt of their own tasks."""
-        return [*searches.metrics(self.levels), *searches.probes(self.levels)]
+        return [*scores.metric_charts(self.levels), *scores.probe_charts(self.levels)]
 
     @cached_property
-    def layers(self) -> list[Heat]:
+    def layers(self) -> list[HeatMap]:
         """The density of each layer; of tickets without level rows, from the analysis of their channels."""
-        found = pd.concat([self.levels, section.rows(self.named, "channels")])
-        return list(layers.densities(found.drop_duplicates(["tickets", "run", "level"])))
+        found = pd.concat([self.levels, sections.rows_of_kind(self.named, "channels")])
+        return list(mask_analyses.layer_density_maps(found.drop_duplicates(["tickets", "run", "level"])))
 
     @cached_property
     def analyses(self) -> list[Section]:
         """A section for each analysis that has rows."""
-        kinds = (rewinding, stability, connectivity, magnitudes, overlap, layers)
+        kinds = (
+            training_analyses,
+            training_analyses,
+            training_analyses,
+            training_analyses,
+            mask_analyses,
+            mask_analyses,
+        )
         return [found for kind in kinds if (found := kind.build(self.named))]
 
     def charts(self) -> Iterator[Chart]:
@@ -156,7 +149,7 @@ class Content:
         for part in self.analyses:
             yield from part.charts()
 
-    def heats(self) -> Iterator[Heat]:
+    def heats(self) -> Iterator[HeatMap]:
         """Every heat map."""
         for _, heat in self.transfer:
             yield heat

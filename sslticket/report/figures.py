@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from sslticket import escaping
-from sslticket.report.chart import COLOURS, RANDOM, Axis, Chart, Curve, Heat, Look, extent
+from sslticket.report.chart import COLOURS, RANDOM_COLOUR, Axis, Chart, Curve, HeatMap, SeriesStyle, axis_ranges
 
 FORMATS = ("png", "pdf", "svg")
 INK, RULE = "#1b1f24", "#d5dae0"
@@ -39,7 +39,9 @@ _STYLE: dict[Any, Any] = {
 }
 
 
-def charts(drawn: Sequence[Chart], looks: Mapping[str, Look], width: float = 7.2, height: float = 4.0) -> Figure:
+def draw_charts(
+    drawn: Sequence[Chart], looks: Mapping[str, SeriesStyle], width: float = 7.2, height: float = 4.0
+) -> Figure:
     """Charts side by side, two to a line.
 
     Args:
@@ -53,14 +55,14 @@ def charts(drawn: Sequence[Chart], looks: Mapping[str, Look], width: float = 7.2
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(width * across, height * down), layout="constrained")
         for place, chart in enumerate(drawn, start=1):
-            _chart(figure.add_subplot(down, across, place), chart, looks)
+            _draw_chart(figure.add_subplot(down, across, place), chart, looks)
     return figure
 
 
-def _chart(axes: Axes, chart: Chart, looks: Mapping[str, Look]) -> None:
+def _draw_chart(axes: Axes, chart: Chart, looks: Mapping[str, SeriesStyle]) -> None:
     for curve in chart.curves:
-        _curve(axes, chart, curve, looks[curve.series])
-    across, down = extent(chart)
+        _draw_curve(axes, chart, curve, looks[curve.series])
+    across, down = axis_ranges(chart)
     if chart.level:
         value, word = chart.level
         axes.axhline(value, color=INK, linewidth=0.8, linestyle=(0, (4, 4)), zorder=1)
@@ -73,8 +75,8 @@ def _chart(axes: Axes, chart: Chart, looks: Mapping[str, Look]) -> None:
         axes.set_xscale("log")
     axes.set_xlim(*(across[::-1] if chart.x.kind == "density" else across))
     axes.set_ylim(*down)
-    _ticks(axes.xaxis, chart.x, across)
-    _ticks(axes.yaxis, chart.y, down)
+    _set_ticks(axes.xaxis, chart.x, across)
+    _set_ticks(axes.yaxis, chart.y, down)
     axes.set_xlabel(chart.x.label)
     axes.set_ylabel(chart.y.label)
     axes.grid(axis="y")
@@ -86,8 +88,8 @@ def _chart(axes: Axes, chart: Chart, looks: Mapping[str, Look]) -> None:
     axes.set_title(chart.title)
 
 
-def _curve(axes: Axes, chart: Chart, curve: Curve, look: Look) -> None:
-    colour = RANDOM if look.colour is None else COLOURS[look.colour]
+def _draw_curve(axes: Axes, chart: Chart, curve: Curve, look: SeriesStyle) -> None:
+    colour = RANDOM_COLOUR if look.colour is None else COLOURS[look.colour]
     x, y = ([getattr(point, name) for point in curve.points] for name in ("x", "y"))
     held = [point for point in curve.points if not math.isnan(point.low)]
     low, high = ([getattr(point, name) for point in held] for name in ("low", "high"))
@@ -106,22 +108,22 @@ def _curve(axes: Axes, chart: Chart, curve: Curve, look: Look) -> None:
         axes.scatter(xs, ys, s=90, facecolors="none", edgecolors=INK, linewidths=1)
 
 
-def _ticks(axis: Any, scale: Axis, ends: tuple[float, float]) -> None:
+def _set_ticks(axis: Any, scale: Axis, ends: tuple[float, float]) -> None:
     ticks = scale.ticks(*ends)
     axis.set_major_locator(FixedLocator([value for value, _ in ticks]))
     axis.set_ticklabels([words for _, words in ticks])
     axis.set_minor_locator(NullLocator())
 
 
-def heat(drawn: Heat) -> Figure:
+def draw_heat_map(drawn: HeatMap) -> Figure:
     """A heat map; a cell to be marked is orange, one without a value grey."""
     shape = len(drawn.rows), len(drawn.columns)
     shades = np.full((*shape, 4), matplotlib.colors.to_rgba("#f0f2f4"))
-    for place, (_, shade) in _cells(drawn):
+    for place, (_, shade) in _filled_cells(drawn):
         marked = math.isnan(shade)
         shades[place] = matplotlib.colors.to_rgba(COLOURS[1]) if marked else matplotlib.colormaps["Blues"](0.9 * shade)
     few = shape[1] <= 12
-    longest = max(len(told) for _, (told, _) in _cells(drawn))
+    longest = max(len(told) for _, (told, _) in _filled_cells(drawn))
     column = 0.075 * longest + 0.12 if few else 0.2
     size = max(4.6, 1.6 + column * shape[1]), 1.0 + (0.26 if few else 0.16) * shape[0]
     with matplotlib.rc_context(_STYLE):
@@ -129,7 +131,7 @@ def heat(drawn: Heat) -> Figure:
         axes = figure.add_subplot()
         axes.imshow(shades, aspect="auto", interpolation="none")
         if few:
-            for (down, across), (told, shade) in _cells(drawn):
+            for (down, across), (told, shade) in _filled_cells(drawn):
                 colour = "#ffffff" if shade > 0.55 else "#000000"
                 axes.text(across, down, told, ha="center", va="center", fontsize=7, color=colour)
         axes.set_yticks(range(shape[0]), drawn.rows, fontsize=8 if few else 6.5)
@@ -142,14 +144,14 @@ def heat(drawn: Heat) -> Figure:
     return figure
 
 
-def _cells(drawn: Heat) -> Iterator[tuple[tuple[int, int], tuple[str, float]]]:
+def _filled_cells(drawn: HeatMap) -> Iterator[tuple[tuple[int, int], tuple[str, float]]]:
     for down, line in enumerate(drawn.cells):
         for across, cell in enumerate(line):
             if cell is not None:
                 yield (down, across), cell
 
 
-def content(figure: Figure, kind: str) -> bytes:
+def figure_bytes(figure: Figure, kind: str) -> bytes:
     """The figure as a file of one of FORMATS: a PNG of 150 dots an inch, letters that stay letters in the others."""
     written = io.BytesIO()
     # What a file says of its making would make the same figure another file tomorrow.
@@ -163,6 +165,6 @@ def content(figure: Figure, kind: str) -> bytes:
     return written.getvalue()
 
 
-def filename(name: str, kind: str) -> str:
+def figure_filename(name: str, kind: str) -> str:
     """The name of a figure's file, without signs that a file system or a paper's source would stumble over."""
-    return f"{escaping.filename(name)}.{kind}"
+    return f"{escaping.safe_filename(name)}.{kind}"

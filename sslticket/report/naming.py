@@ -1,23 +1,167 @@
-"""Names of tickets in a report: as brief as tells those of one model apart."""
+"""Which rows are of the same thing, and the shortest names that tell tickets and panels apart.
+
+Names alone do not tell: two folders of images are both called "folder", and a protocol's settings may have changed.
+"""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
 import pandas as pd
 
-from sslticket.report import identity
+from sslticket.results import rows
 
-SAME = ["model", "objective", "source", "subset", "subset_by"]
+PROTOCOL_KINDS = [kind for kind, keys in rows.ROW_KINDS.items() if "protocol" in keys]
+"""Kinds of rows that were trained under a protocol."""
+MEASURED_ON = ["protocol", "target", "model", "within"]
+"""The names of where something was measured."""
+CONDITIONS = {
+    "protocol_hash": "settings {}",
+    "start": "start {}",
+    "data_hash": "training images {}",
+    "eval_hash": "evaluation images {}",
+}
+"""What must be the same behind those names, and the words for it where it is not."""
+SEARCH_PROTOCOL = "search"
+"""The protocol of rows about a search's own dense training."""
+_RECIPE_KEYS = ["model", "objective", "source", "subset", "subset_by", "recipe"]
+_MIN_HASH_DIGITS = 4  # digits of a hash that a name shows
+
+
+def fill_defaults(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame of `table.rows` with what older rows leave unsaid.
+
+    `within` is "" for all layers, `head` "new", `start` "0" for scores and "k" for analyses, `numerics` the precision,
+    which is all that they tell of them. `images` is the `source_hash`, "" where no row of the ticket tells it and
+    nothing speaks against that it is that of all others.
+    """
+    heads, starts = (frame[key].astype(object) for key in ("head", "start"))
+    within, numerics = (frame[key].astype(object) for key in ("within", "numerics"))
+    return frame.assign(
+        within=within.where(within.notna(), ""),
+        head=heads.where(heads.notna(), rows.DEFAULT_HEAD),
+        numerics=numerics.where(numerics.notna(), frame["precision"]),
+        start=starts.where(starts.notna(), frame["kind"].map(rows.DEFAULT_STARTS)),
+        images=_source_images(frame),
+    )
+
+
+def _source_images(frame: pd.DataFrame) -> "pd.Series[Any]":
+    """Of each row, what stands for the whole set of images that its ticket was found on."""
+    told = frame["source_hash"].astype(object)
+    known = frame[told.notna()].drop_duplicates("ticket_hash").set_index("ticket_hash")["source_hash"]
+    told = told.where(told.notna(), frame["ticket_hash"].map(known))
+    unsaid = told.isna()
+    if unsaid.any():
+        told = told.where(~unsaid, _source_images_of_old_rows(frame[unsaid]).reindex(frame.index))
+    return told.where(told.notna(), "")
+
+
+def _source_images_of_old_rows(old: pd.DataFrame) -> "pd.Series[Any]":
+    """Of rows without `source_hash`: the images that the search itself saw, where recipes show that they differ.
+
+    Searches of one recipe saw the same images if their seeds draw nothing: no subset, no shuffled or hidden labels.
+    Where a seed draws, only two searches of one seed show it.
+    """
+    own = old[~old["kind"].isin(PROTOCOL_KINDS)]  # in other rows, `data_hash` is of the protocol's images
+    if own.empty:
+        return pd.Series(dtype=object)
+    seen = own.drop_duplicates("ticket_hash").set_index("ticket_hash")["data_hash"]
+    by = [*_RECIPE_KEYS, "search_seed"]
+    differ = own.groupby(by)["data_hash"].transform("nunique") > 1
+    whole = (
+        ~own["settings"].map(_labels_depend_on_seed)
+        & (own["subset"] == 1)
+        & ~own["objective"].str.endswith("-shuffled")
+    )
+    differ |= whole & (own[whole].groupby(_RECIPE_KEYS)["data_hash"].transform("nunique").reindex(own.index) > 1)
+    mixed = own.loc[differ, _RECIPE_KEYS].drop_duplicates().assign(mixed=True)
+    is_mixed = old[_RECIPE_KEYS].merge(mixed, on=_RECIPE_KEYS, how="left")["mixed"].notna().to_numpy()
+    return old["ticket_hash"].map(seen).where(is_mixed)
+
+
+def _labels_depend_on_seed(settings: Any) -> bool:
+    """Whether the seed of a search decides which labels its images have."""
+    return not isinstance(settings, dict) or settings.get("labels", 1) != 1 or settings.get("shuffle_labels", 0) != 0
+
+
+def panel_conditions(frame: pd.DataFrame) -> "pd.Series[Any]":
+    """What tells panels of one PLACE apart, in words: "start k", "settings 3f2a"; "" where nothing has to.
+
+    Args:
+        frame: with `completed`'s columns and `tickets`.
+    """
+    words: dict[Any, str] = {}
+    for _, own in frame[frame["kind"].isin(PROTOCOL_KINDS)].groupby(["kind", *MEASURED_ON]):
+        known = resolve_conditions(own)
+        found = list(known.itertuples(index=False, name=None))
+        told = dict(_shortest_conditions(set(found)))
+        words |= zip(own.index, [told[each] for each in found], strict=True)
+    return pd.Series([words.get(row, "") for row in frame.index], frame.index, object)
+
+
+def resolve_conditions(own: pd.DataFrame) -> pd.DataFrame:
+    """The CONDITIONS of rows of one PLACE; what older rows do not tell is that of the others, if nothing forbids it.
+
+    It is a value of its own where others have several, or where rows of one series tell it and others do not.
+    """
+    control = own["control"].astype(object).where(own["control"].notna(), "")
+    series = own["tickets"].mask(control.isin(rows.SHARED_CONTROLS), "") + "," + control + "," + own["head"]
+    found = {}
+    for key in CONDITIONS:
+        values = own[key].astype(object).where(own[key].notna(), "")
+        if key == "data_hash":
+            # Of a search's own training it is that of a subset or of shuffled labels, which the seed draws.
+            values = values.where(own["protocol"] != SEARCH_PROTOCOL, own["images"])
+        others = set(values) - {""}
+        both = (values == "").groupby(series).nunique().max() > 1
+        found[key] = values.replace("", next(iter(others))) if len(others) == 1 and not both else values
+    return pd.DataFrame(found)
+
+
+def _shortest_conditions(found: Collection[tuple[str, ...]]) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Each combination of CONDITIONS with the fewest words that tell it from the others."""
+    ordered = sorted(found)
+    if len(ordered) == 1:
+        yield ordered[0], ""
+        return
+    columns = [shorten_hashes({each[place] for each in ordered}) for place in range(len(CONDITIONS))]
+    for count in range(1, len(CONDITIONS) + 1):
+        for chosen in combinations(range(len(CONDITIONS)), count):
+            if len({tuple(each[place] for place in chosen) for each in ordered}) == len(ordered):
+                words = list(CONDITIONS.values())
+                for each in ordered:
+                    yield each, ", ".join(words[place].format(columns[place][each[place]]) for place in chosen)
+                return
+
+
+def shorten_hashes(values: Collection[str]) -> dict[str, str]:
+    """Each value by as few of its first signs as tell it from the others; "unknown" for one that is not told."""
+    held = sorted(value for value in values if value)
+    length = next(
+        size
+        for size in range(_MIN_HASH_DIGITS, 2 + max([_MIN_HASH_DIGITS, *map(len, held)]))
+        if len({v[:size] for v in held}) == len(held)
+    )
+    return {value: value[:length] or "unknown" for value in values}
+
+
+def differ_within(frame: pd.DataFrame, by: Sequence[str], key: str) -> "pd.Series[bool]":
+    """Of each row, whether those that are alike in `by` differ in `key`; a value that is missing is one, too."""
+    counts = frame.assign(value=frame[key].astype(object).where(frame[key].notna(), "")).groupby(list(by))["value"]
+    return counts.transform("nunique") > 1
+
+
+_BASE_NAME_KEYS = ["model", "objective", "source", "subset", "subset_by"]
 """What the first words of a name tell, within a model."""
-_DRAWN = {"classes": " of classes", "random": " at random"}
+_SUBSET_SUFFIXES = {"classes": " of classes", "random": " at random"}
 """What a share is of, or how it was drawn; nothing for a share of each class's images."""
-_MOST = 4
+_MAX_SETTINGS = 4
 """Settings that a name takes at most; where so many do not tell recipes apart, their hashes do."""
 
 
-def named(frame: pd.DataFrame) -> pd.DataFrame:
+def name_tickets(frame: pd.DataFrame) -> pd.DataFrame:
     """The frame of `identity.completed` with the columns `tickets`, what found them, and `variant`.
 
     A name is the objective, the subset or the shots and, where a model has several, the source; then, in brackets, the
@@ -27,56 +171,58 @@ def named(frame: pd.DataFrame) -> pd.DataFrame:
 
     `search` and `settings` are filled in where any row of a recipe has them; else they are "" and None.
     """
-    recipes = _recipes(frame)
-    sources, searches = (_several(recipes, key) for key in ("source", "search"))
+    recipes = _collect_recipes(frame)
+    sources, searches = (_models_with_several(recipes, key) for key in ("source", "search"))
     # Where one does not tell its search, the search tells nobody apart.
     silent = {key[:-1] for key, recipe in recipes.items() if not recipe["search"]}
     alike: dict[Any, list[Any]] = defaultdict(list)
     for key, recipe in recipes.items():
-        alike[key[:-1], "" if key[:-1] in silent else recipe["search"], shots(recipe["settings"])].append(key)
-    images = {key: list(own["images"].unique()) for key, own in frame.groupby(_KEY)}
+        alike[key[:-1], "" if key[:-1] in silent else recipe["search"], shots_per_class(recipe["settings"])].append(key)
+    images = {key: list(own["images"].unique()) for key, own in frame.groupby(_NAME_KEYS)}
     names = {}
     for keys in alike.values():
-        variants = _variants([recipes[key]["settings"] for key in keys], [recipes[key]["recipe"] for key in keys])
+        variants = _distinguishing_settings(
+            [recipes[key]["settings"] for key in keys], [recipes[key]["recipe"] for key in keys]
+        )
         for key, variant in zip(keys, variants, strict=True):
             model = recipes[key]["model"]
             way = ", ".join(filter(None, [recipes[key]["search"] if model in searches else "", variant]))
-            words = _words(recipes[key], model in sources)
-            for seen, brief in _images(images[key]):
-                names[*key, seen] = _bracketed(words, way, brief), way
-    keys = list(frame[[*_KEY, "images"]].itertuples(index=False, name=None))
-    told = {name: pd.Series([recipes[key[:-1]][name] for key in keys], frame.index, object) for name in _TOLD}
+            words = _base_name(recipes[key], model in sources)
+            for seen, brief in _image_labels(images[key]):
+                names[*key, seen] = _add_brackets(words, way, brief), way
+    keys = list(frame[[*_NAME_KEYS, "images"]].itertuples(index=False, name=None))
+    told = {name: pd.Series([recipes[key[:-1]][name] for key in keys], frame.index, object) for name in _RECIPE_FACTS}
     return frame.assign(tickets=[names[key][0] for key in keys], variant=[names[key][1] for key in keys], **told)
 
 
-def _images(values: Sequence[str]) -> Iterator[tuple[str, str]]:
+def _image_labels(values: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Each set of images that searches of one recipe saw, and the words that tell it from the others."""
-    for seen, brief in identity.brief(values).items():
+    for seen, brief in shorten_hashes(values).items():
         yield seen, f"images {brief}" if len(values) > 1 else ""
 
 
-def _bracketed(words: str, *told: str) -> str:
+def _add_brackets(words: str, *told: str) -> str:
     inner = ", ".join(filter(None, told))
     return f"{words} ({inner})" if inner else words
 
 
-_KEY = [*SAME, "recipe"]
-_TOLD = ["search", "settings"]
+_NAME_KEYS = [*_BASE_NAME_KEYS, "recipe"]
+_RECIPE_FACTS = ["search", "settings"]
 
 
-def _recipes(frame: pd.DataFrame) -> dict[Any, dict[str, Any]]:
+def _collect_recipes(frame: pd.DataFrame) -> dict[Any, dict[str, Any]]:
     """Each recipe, with the search and the settings that any of its rows tells; "" and None where none does."""
-    keys = frame[_KEY].drop_duplicates().itertuples(index=False, name=None)
+    keys = frame[_NAME_KEYS].drop_duplicates().itertuples(index=False, name=None)
     unknown = {"search": "", "settings": None}
-    found: dict[Any, dict[str, Any]] = {key: dict(zip(_KEY, key, strict=True)) | unknown for key in keys}
-    for name in _TOLD:
-        told = frame[frame[name].notna()].drop_duplicates(_KEY)
-        for *key, value in told[[*_KEY, name]].itertuples(index=False, name=None):
+    found: dict[Any, dict[str, Any]] = {key: dict(zip(_NAME_KEYS, key, strict=True)) | unknown for key in keys}
+    for name in _RECIPE_FACTS:
+        told = frame[frame[name].notna()].drop_duplicates(_NAME_KEYS)
+        for *key, value in told[[*_NAME_KEYS, name]].itertuples(index=False, name=None):
             found[tuple(key)][name] = value
     return found
 
 
-def _several(recipes: Mapping[Any, Mapping[str, Any]], key: str) -> set[str]:
+def _models_with_several(recipes: Mapping[Any, Mapping[str, Any]], key: str) -> set[str]:
     """The models whose recipes differ in this."""
     told: dict[str, set[str]] = defaultdict(set)
     for recipe in recipes.values():
@@ -84,22 +230,22 @@ def _several(recipes: Mapping[Any, Mapping[str, Any]], key: str) -> set[str]:
     return {model for model, values in told.items() if len(values) > 1}
 
 
-def shots(settings: Any) -> int | None:
+def shots_per_class(settings: Any) -> int | None:
     """Images of each class, where a search took so many; None where it took a share of them, or rows do not tell."""
     count = settings.get("shots") if isinstance(settings, dict) else None
     return count if isinstance(count, int) else None
 
 
-def _words(recipe: Mapping[str, Any], source: bool) -> str:
+def _base_name(recipe: Mapping[str, Any], source: bool) -> str:
     words = str(recipe["objective"])
     if recipe["subset"] < 1:
-        words += f" {100 * recipe['subset']:g}%{_DRAWN.get(recipe['subset_by'], '')}"
-    if count := shots(recipe["settings"]):
+        words += f" {100 * recipe['subset']:g}%{_SUBSET_SUFFIXES.get(recipe['subset_by'], '')}"
+    if count := shots_per_class(recipe["settings"]):
         words += f" {count} shot{'' if count == 1 else 's'}"
     return words + (f" from {recipe['source']}" if source else "")
 
 
-def _variants(settings: Sequence[dict[str, Any] | None], recipes: Sequence[str]) -> Iterator[str]:
+def _distinguishing_settings(settings: Sequence[dict[str, Any] | None], recipes: Sequence[str]) -> Iterator[str]:
     """What tells recipes apart that have all other words of a name in common; "" for a single one."""
     if len(recipes) == 1:
         yield ""
@@ -108,16 +254,16 @@ def _variants(settings: Sequence[dict[str, Any] | None], recipes: Sequence[str])
     names = {name: None for each in known for name in each}  # in their order: those of the search come first
     differ = [name for name in names if len({str(each.get(name)) for each in known}) > 1]
     if len(known) == len(recipes):
-        for count in range(1, _MOST + 1):
+        for count in range(1, _MAX_SETTINGS + 1):
             for chosen in combinations(differ, count):
-                told = [", ".join(_setting(name, each[name]) for name in chosen if name in each) for each in known]
+                told = [", ".join(_setting_text(name, each[name]) for name in chosen if name in each) for each in known]
                 if len(set(told)) == len(told):
                     yield from told
                     return
     yield from recipes
 
 
-def _setting(name: str, value: Any) -> str:
+def _setting_text(name: str, value: Any) -> str:
     words = name.replace("_", " ")
     if value == "":
         return f"no {words}"

@@ -7,37 +7,37 @@ from typing import Any
 import pandas as pd
 
 from sslticket import escaping
-from sslticket.report.statistics import PANEL
+from sslticket.report.stats import PANEL_KEYS
 
 MISSING = "\N{EN DASH}"
 
 
-def percent(density: float) -> str:
+def format_percent(density: float) -> str:
     """A density in per cent to three digits: "100", "51.2", "1.07"."""
     return f"{100 * density:.3g}"
 
 
-def spread(mean: float, sd: float) -> str:
+def format_mean_sd(mean: float, sd: float) -> str:
     """A fraction and its standard deviation in per cent: "97.2 ± 0.3", or "97.2" for a single training."""
     return f"{100 * mean:.1f}" if math.isnan(sd) else f"{100 * mean:.1f} ± {100 * sd:.1f}"
 
 
-def points(difference: float) -> str:
+def format_points(difference: float) -> str:
     """A difference of fractions in percentage points, with its sign: "+1.3", "−5.8"."""
     return f"{100 * difference:+.1f}".replace("-", "\N{MINUS SIGN}")
 
 
-def interval(low: float, high: float) -> str:
+def format_interval(low: float, high: float) -> str:
     """A 95% interval in percentage points: "−8.1 to −4.0"; "–" where there is none."""
-    return MISSING if math.isnan(low) else f"{points(low)} to {points(high)}"
+    return MISSING if math.isnan(low) else f"{format_points(low)} to {format_points(high)}"
 
 
-def verdict(row: Mapping[Any, Any]) -> str:
+def format_verdict(row: Mapping[Any, Any]) -> str:
     """That of a row of `comparison.comparisons`, with the reason: "too few to tell: one search"."""
     return f"{row['verdict']}: {row['why']}" if row["why"] else str(row["verdict"])
 
 
-def basis(n: int, what: str, rows: int, row: str = "training") -> str:
+def format_sample_size(n: int, what: str, rows: int, row: str = "training") -> str:
     """What a mean rests on: "3 searches", "3 searches, 6 trainings".
 
     Args:
@@ -50,7 +50,7 @@ def basis(n: int, what: str, rows: int, row: str = "training") -> str:
     return told if rows == n else f"{told}, {rows} {row}{'s' * (rows != 1)}"
 
 
-def effective(least: float, cut: int, n: int) -> str:
+def disconnection_warning(least: float, cut: int, n: int) -> str:
     """A warning of the weights that are on no path from input to output; "" where none of the searches needs it.
 
     Args:
@@ -59,10 +59,10 @@ def effective(least: float, cut: int, n: int) -> str:
         n: how many searches there are.
     """
     where = f" in {cut} of {n}" if n > 1 else ""
-    return f", effective density {percent(least)}%{where}" if cut else ""
+    return f", effective density {format_percent(least)}%{where}" if cut else ""
 
 
-def grid(panel: pd.DataFrame) -> pd.DataFrame:
+def means_grid(panel: pd.DataFrame) -> pd.DataFrame:
     """One panel of a summary as cells of text: densities down (densest first), series across, "–" for unmeasured.
 
     n counts searches. Where not all cells have the same, a column's name tells it, or each cell of one that mixes them.
@@ -72,50 +72,51 @@ def grid(panel: pd.DataFrame) -> pd.DataFrame:
         counts = series["n"].unique()
         told = "" if panel["n"].nunique() == 1 or len(counts) > 1 else f" (n={counts[0]})"
         found[f"{name}{told}"] = {
-            row["density"]: spread(row["top1"], row["top1_sd"]) + (f" (n={row['n']})" if len(counts) > 1 else "")
+            row["density"]: format_mean_sd(row["top1"], row["top1_sd"])
+            + (f" (n={row['n']})" if len(counts) > 1 else "")
             for row in series.to_dict("records")
         }
     return pd.DataFrame(found).sort_index(ascending=False).fillna(MISSING)
 
 
-def where(panel: pd.DataFrame) -> str:
+def describe_panel(panel: pd.DataFrame) -> str:
     """The network, pruned where, the images that a panel's numbers are of, and what tells it from others of those."""
     first = panel.iloc[0]
-    return f"{network(first['model'], first['within'])} on {first['target']}{beside(first['apart'])}"
+    return f"{describe_network(first['model'], first['within'])} on {first['target']}{add_condition(first['apart'])}"
 
 
-def beside(apart: str) -> str:
+def add_condition(apart: str) -> str:
     """What tells panels apart, in brackets: " (start k)"; "" for nothing."""
     return f" ({apart})" if apart else ""
 
 
-def network(model: str, within: str) -> str:
+def describe_network(model: str, within: str) -> str:
     """A network, with the layers that might be pruned where these are not all."""
     return f"{model} pruned {within}" if within else model
 
 
-def caption(panel: pd.DataFrame) -> str:
+def panel_caption(panel: pd.DataFrame) -> str:
     """What a panel's numbers are, in one line."""
     counts = panel["n"].unique()
     repeats = f", n = {counts[0]}" if len(counts) == 1 else ""
     first = panel.iloc[0]
     place = ", ".join(filter(None, [f"protocol {first['protocol']}", first["apart"]]))
-    of = f"{network(first['model'], first['within'])} on {first['target']} ({place})"
+    of = f"{describe_network(first['model'], first['within'])} on {first['target']} ({place})"
     return f"Top-1 in % of {of}: mean ± standard deviation over searches{repeats}"
 
 
-def terminal(summary: pd.DataFrame) -> str:
+def terminal_tables(summary: pd.DataFrame) -> str:
     """The summary for the terminal: for every protocol and model a table, densities in per cent of the weights."""
     tables = []
-    for _, panel in summary.groupby(PANEL, sort=False):
-        cells = grid(panel)
-        told = [["density", *(f"{percent(density)}%" for density in cells.index)]]
+    for _, panel in summary.groupby(PANEL_KEYS, sort=False):
+        cells = means_grid(panel)
+        told = [["density", *(f"{format_percent(density)}%" for density in cells.index)]]
         told += [[name, *cells[name]] for name in cells.columns]
-        tables.append(f"{caption(panel)}\n\n{columns(told)}")
+        tables.append(f"{panel_caption(panel)}\n\n{align_columns(told)}")
     return "\n\n".join(tables)
 
 
-def columns(cells: Sequence[Sequence[str]]) -> str:
+def align_columns(cells: Sequence[Sequence[str]]) -> str:
     """Columns, each with its heading first, set to the right and with a rule below the headings."""
     widths = [max(map(len, column)) for column in cells]
     ruled = [
@@ -125,20 +126,20 @@ def columns(cells: Sequence[Sequence[str]]) -> str:
     return "\n".join("  ".join(line) for line in zip(*ruled, strict=True))
 
 
-def latex(summary: pd.DataFrame) -> str:
+def latex_tables(summary: pd.DataFrame) -> str:
     r"""The summary as one LaTeX table for every protocol and model, to be read with \input; needs booktabs."""
     tables = []
-    for _, panel in summary.groupby(PANEL, sort=False):
-        cells = grid(panel)
-        head = " & ".join(["Weights left", *map(escaping.latex, cells.columns)])
+    for _, panel in summary.groupby(PANEL_KEYS, sort=False):
+        cells = means_grid(panel)
+        head = " & ".join(["Weights left", *map(escaping.escape_latex, cells.columns)])
         lines = [
-            " & ".join([rf"{percent(density)}\,\%", *map(_cell, line)]) + r" \\"
+            " & ".join([rf"{format_percent(density)}\,\%", *map(_latex_cell, line)]) + r" \\"
             for density, line in zip(cells.index, cells.to_numpy(), strict=True)
         ]
         tables.append(
             "\n".join(
                 [
-                    *(r"\begin{table}", r"\centering", rf"\caption{{{escaping.latex(caption(panel))}.}}"),
+                    *(r"\begin{table}", r"\centering", rf"\caption{{{escaping.escape_latex(panel_caption(panel))}.}}"),
                     *(rf"\begin{{tabular}}{{r{'r' * len(cells.columns)}}}", r"\toprule", rf"{head} \\", r"\midrule"),
                     *(*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""),
                 ]
@@ -147,5 +148,5 @@ def latex(summary: pd.DataFrame) -> str:
     return "% \\usepackage{booktabs}\n" + "\n".join(tables)
 
 
-def _cell(words: str) -> str:
-    return "--" if words == MISSING else escaping.latex(words)
+def _latex_cell(words: str) -> str:
+    return "--" if words == MISSING else escaping.escape_latex(words)

@@ -7,17 +7,16 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
+from sslticket.config.training import Clock, Span, TrainConfig
 from sslticket.errors import BadInput
-from sslticket.fit import Fit
-from sslticket.masking.layers import layers
-from sslticket.masking.mask import Mask
-from sslticket.units import Clock, Span
+from sslticket.pruning.mask import Mask
+from sslticket.pruning.prunable import layers_to_prune
 
 if TYPE_CHECKING:  # the lab trains, and so imports torch's whole family
     from sslticket.objectives.base import Objective
-    from sslticket.search.lab import Lab
+    from sslticket.search.runner import SearchRunner
     from sslticket.ticket import Ticket
-    from sslticket.training.learning import Learning
+    from sslticket.training.network import MaskLearning
 
 
 @dataclass(frozen=True)
@@ -62,9 +61,9 @@ class Search(ABC):
         Raises:
             BadInput: if the depth limit or an exclusion names no layer, or no layer is left.
         """
-        return layers(backbone, prune_up_to=self.prune_up_to, exclude=self.exclude)
+        return layers_to_prune(backbone, prune_up_to=self.prune_up_to, exclude=self.exclude)
 
-    def check(self, fit: Fit, objective: "Objective") -> None:  # noqa: B027  # most searches work with every training
+    def check(self, fit: TrainConfig, objective: "Objective") -> None:  # noqa: B027  # most searches work with every training
         """Whether the search can be done with trainings of this kind.
 
         Raises:
@@ -87,7 +86,7 @@ class Search(ABC):
     def brought_within(self, clock: Clock) -> "Search":
         """The same search with W_k moved into a training that ends before it; for trials on a laptop."""
 
-    def learning(self, fit: Fit, clock: Clock) -> "Learning | None":
+    def learning(self, fit: TrainConfig, clock: Clock) -> "MaskLearning | None":
         """How masks are learnt in training; None where they are fixed in every training.
 
         Raises:
@@ -96,7 +95,7 @@ class Search(ABC):
         return None
 
     @abstractmethod
-    def tickets(self, lab: "Lab") -> Iterator["Ticket"]:
+    def tickets(self, lab: "SearchRunner") -> Iterator["Ticket"]:
         """The tickets, densest first; what the lab already has is not trained again."""
 
 

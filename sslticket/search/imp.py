@@ -1,27 +1,75 @@
-"""Iterative magnitude pruning with rewinding, and its variants; docs/imp.md tells of each."""
+"""Iterative magnitude pruning with rewinding (Frankle et al. 2019, Algorithm 1) and its variants; docs/imp.md describes each."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
+from sslticket.config.training import Clock, Span, TrainConfig
 from sslticket.errors import BadInput
-from sslticket.fit import Fit
-from sslticket.masking.mask import Mask
-from sslticket.search import settling
-from sslticket.search.base import Stages, rewind_step
-from sslticket.search.cut import cut
-from sslticket.search.ranked import Ranked
-from sslticket.search.settling import Settling
-from sslticket.units import Clock, Span
+from sslticket.pruning.criteria import Criterion, Magnitude
+from sslticket.pruning.mask import Mask
+from sslticket.pruning.schedule import SparsitySchedule, prune_to_level
+from sslticket.search import early_bird
+from sslticket.search.base import Search, Stages, rewind_step
+from sslticket.search.early_bird import EarlyBird
 
 if TYPE_CHECKING:
     from sslticket.objectives.base import Objective
-    from sslticket.search.lab import Lab
+    from sslticket.search.runner import SearchRunner
     from sslticket.ticket import Ticket
 
 
 @dataclass(frozen=True, kw_only=True)
-class IMP(Ranked):
+class RankedSearch(Search):
+    """Levels of exact densities, each of which keeps the weights with the highest scores.
+
+    Attributes:
+        levels: number of sparse tickets.
+        rate: fraction of the weights that each has less than the one before; its density is (1 - rate)^level.
+        linear_rate: the same for linear layers, which are then ranked apart from convolutions; None for one rate.
+        rewind: when in the dense training W_k is taken ("0it", "3ep", "3840000samples", or "15%" of it).
+        scope: rank all weights together, or each layer's on their own.
+        min_per_layer: weights that stay in each layer, or all where it has fewer.
+        criterion: by what weights are ranked.
+    """
+
+    levels: int = 30
+    rate: float = 0.2
+    linear_rate: float | None = None
+    rewind: str = "1ep"
+    scope: Literal["global", "layer"] = "global"
+    min_per_layer: int = 0
+    criterion: Criterion = field(default_factory=Magnitude)
+
+    def __post_init__(self) -> None:
+        if self.levels < 1:
+            raise BadInput(f"a search of {self.levels} levels finds nothing; give --levels at least 1")
+        Span.parse(self.rewind)
+        _ = self.selection  # which checks the rates
+
+    @property
+    def selection(self) -> SparsitySchedule:
+        """How many weights each level keeps."""
+        return SparsitySchedule(
+            rate=self.rate, linear_rate=self.linear_rate, scope=self.scope, min_per_layer=self.min_per_layer
+        )
+
+    def check(self, fit: TrainConfig, objective: "Objective") -> None:
+        """See the base class."""
+        self.criterion.check(self.scope, objective.logits)
+
+    def counts(self, dense: Mask) -> tuple[int, ...]:
+        """Weights that the ticket of each level keeps.
+
+        Raises:
+            BadInput: if a level cannot be reached.
+        """
+        self.selection.check(dense, self.levels)
+        return tuple(self.selection.kept(dense, level) for level in range(self.levels + 1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class IMP(RankedSearch):
     """Train, prune the smallest weights, rewind to W_k, and again (Frankle et al. 2019, Algorithm 1).
 
     Attributes:
@@ -49,9 +97,9 @@ class IMP(Ranked):
         super().__post_init__()
         if self.retrain not in ("rewind", "rate", "finetune"):
             raise BadInput(f"no ticket is trained on by {self.retrain!r}; give --retrain rewind, rate or finetune")
-        settling.check(self.settled, self.settled_window, self.settled_every)
+        early_bird.check_early_bird(self.settled, self.settled_window, self.settled_every)
 
-    def check(self, fit: Fit, objective: "Objective") -> None:
+    def check(self, fit: TrainConfig, objective: "Objective") -> None:
         """See the base class."""
         super().check(fit, objective)
         if self.retrain == "finetune" and fit.decay != "drops" and not fit.last_lr:
@@ -84,7 +132,7 @@ class IMP(Ranked):
         rare = self.settled is not None and within._looks(clock) <= self.settled_window
         return replace(within, settled_every="1%") if rare else within
 
-    def tickets(self, lab: "Lab") -> Iterator["Ticket"]:
+    def tickets(self, lab: "SearchRunner") -> Iterator["Ticket"]:
         """See the base class."""
         lab.reach_rewind_point()
         ticket = lab.found(0) or lab.keep(0, lab.dense_mask())
@@ -93,11 +141,11 @@ class IMP(Ranked):
             ticket = lab.found(ticket.level + 1) or self._next(lab, ticket)
             yield ticket
 
-    def _next(self, lab: "Lab", ticket: "Ticket") -> "Ticket":
+    def _next(self, lab: "SearchRunner", ticket: "Ticket") -> "Ticket":
         level = ticket.level + 1
 
         def draw() -> Mask:
-            return cut(lab, self.criterion, self.selection, ticket.mask, start=ticket.level, level=level)
+            return prune_to_level(lab, self.criterion, self.selection, ticket.mask, start=ticket.level, level=level)
 
         watched = None if self.settled is None else self._settling(draw, self.settled)
         goes_on = self.retrain != "rewind"
@@ -109,10 +157,10 @@ class IMP(Ranked):
             lab.carry(level)
         return lab.keep(level, mask, weights=trained)
 
-    def _settling(self, draw: Callable[[], Mask], bound: float) -> Settling:
-        return Settling(draw, bound=bound, window=self.settled_window, every=Span.parse(self.settled_every))
+    def _settling(self, draw: Callable[[], Mask], bound: float) -> EarlyBird:
+        return EarlyBird(draw, bound=bound, window=self.settled_window, every=Span.parse(self.settled_every))
 
     def _looks(self, clock: Clock) -> int:
         """How many a level has before its end."""
         start = clock.steps(Span.parse(self.rewind))
-        return len(settling.steps(Span.parse(self.settled_every), clock, start, clock.total))
+        return len(early_bird.mask_check_steps(Span.parse(self.settled_every), clock, start, clock.total))

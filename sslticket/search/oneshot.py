@@ -5,22 +5,22 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Literal
 
+from sslticket.config.training import Clock, Span
 from sslticket.errors import BadInput
-from sslticket.masking.criteria.base import Scores
-from sslticket.masking.mask import Mask
+from sslticket.pruning.criteria import Scores
+from sslticket.pruning.mask import Mask
+from sslticket.pruning.schedule import prune_to_level
 from sslticket.search.base import Stages, rewind_step
-from sslticket.search.cut import cut
-from sslticket.search.ranked import Ranked
-from sslticket.units import Clock, Span
+from sslticket.search.imp import RankedSearch
 
 if TYPE_CHECKING:
-    from sslticket.search.lab import Lab
-    from sslticket.search.record import Spent
+    from sslticket.search.record import SearchCost
+    from sslticket.search.runner import SearchRunner
     from sslticket.ticket import Ticket
 
 
 @dataclass(frozen=True, kw_only=True)
-class OneShot(Ranked):
+class OneShot(RankedSearch):
     """Cut every level's mask from the dense network in one go; tickets have W_k. docs/criteria.md tells more.
 
     Densities are those of `IMP` with the same levels and rates. Magnitudes at the end are one-shot pruning with
@@ -59,7 +59,7 @@ class OneShot(Ranked):
         """See the base class; W_k is then taken after a tenth of the training."""
         return self if clock.steps(Span.parse(self.rewind)) < clock.total else replace(self, rewind="10%")
 
-    def tickets(self, lab: "Lab") -> Iterator["Ticket"]:
+    def tickets(self, lab: "SearchRunner") -> Iterator["Ticket"]:
         """See the base class."""
         lab.reach_rewind_point()
         dense = lab.found(0) or lab.keep(0, lab.dense_mask())
@@ -67,7 +67,7 @@ class OneShot(Ranked):
         early = lab.spent
 
         @cache
-        def first() -> "tuple[Scores, Spent]":
+        def first() -> "tuple[Scores, SearchCost]":
             """Scores of the dense network, and what they cost: for all levels, and not before one asks for them."""
             lab.spent = early
             if self.scored == "end":
@@ -79,8 +79,8 @@ class OneShot(Ranked):
         for level in range(1, self.levels + 1):
             yield lab.found(level) or lab.keep(level, self._cut(lab, dense.mask, level, *first()))
 
-    def _cut(self, lab: "Lab", dense: Mask, level: int, first: Scores, spent: "Spent") -> Mask:
+    def _cut(self, lab: "SearchRunner", dense: Mask, level: int, first: Scores, spent: "SearchCost") -> Mask:
         lab.spent = spent  # what other levels' rounds cost is no part of this one's
         if level > 1:
             lab.told_before()  # by the first level's row, also where another process has found that one
-        return cut(lab, self.criterion, self.selection, dense, start=0, level=level, first=first)
+        return prune_to_level(lab, self.criterion, self.selection, dense, start=0, level=level, first=first)

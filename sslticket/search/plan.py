@@ -1,34 +1,157 @@
-"""A search that is checked and counted before anything is written."""
+"""A search that is checked and counted before anything is written, and the images that it trains on."""
 
 import dataclasses
-from contextlib import nullcontext
-from dataclasses import dataclass
+import hashlib
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from sslticket import models
+from sslticket.config.recipe import Data, ImageIdentity, Recipe, flatten_settings
+from sslticket.config.runtime import RuntimeConfig
+from sslticket.config.training import Clock
+from sslticket.data import source
+from sslticket.data.augment import View
+from sslticket.data.datasets.locate import MissingSplit
+from sslticket.data.loader import LabelledStream
+from sslticket.data.manifest import (
+    Manifest,
+    half_provenance,
+    hide_labels_except,
+    labelled_then_unlabelled,
+    take_half,
+    with_shuffled_labels,
+)
+from sslticket.data.source import DataSource, convert_channels, open_split
+from sslticket.data.unreadable import log_empty_classes, log_left_out
 from sslticket.errors import BadInput
-from sslticket.machine import Machine
-from sslticket.masking.acting import Acting
-from sslticket.masking.layers import described, shortened
-from sslticket.masking.mask import Mask, prunable
-from sslticket.objectives import batchnorm
-from sslticket.recipe import Recipe, flat
+from sslticket.objectives import distributed
+from sslticket.pruning.forward_graph import MaskCoverage
+from sslticket.pruning.mask import Mask, prunable_weights
+from sslticket.pruning.prunable import describe_layers, shorten_names
+from sslticket.results.run_dir import RunDir, identify_images
 from sslticket.search.base import Search, Stages
-from sslticket.search.folder import RunFolder, identified
-from sslticket.search.images import Images
-from sslticket.training.blank import Blank
-from sslticket.training.memory import Needs, Room, Unmeasured, resident
-from sslticket.training.net import Net
-from sslticket.training.numerics import Numerics, resolved, size_of
-from sslticket.units import Clock
+from sslticket.training.memory import DeviceMemory, MemoryModel, ShapeOnlyMode, UnknownMemory, resident_bytes
+from sslticket.training.network import MaskedNetwork
+from sslticket.training.numerics import Numerics, resolve_precision, state_size
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingImages:
+    """What a search trains on.
+
+    Attributes:
+        source: the training images, with the labels that the objective may know.
+        true: the subset with its true labels, each image once; for looking on, never for training.
+        whole: images in the training set before the subset.
+        source_hash: of the whole training set, before half, subset, labels and shuffling, so of no seed.
+        labelled: the labelled stream, where the objective draws from two.
+        views: what the network is shown of each image.
+        permutation: where labels were shuffled: seed, share and hash; for a ticket's provenance.
+        half: of one half of the set: which, seed, images and hash; for a ticket's provenance.
+        origin: what tells these images from others, where the settings do not; for the recipe.
+    """
+
+    source: DataSource
+    true: DataSource
+    whole: int
+    source_hash: str
+    labelled: LabelledStream | None
+    views: tuple[View, ...]
+    permutation: dict[str, Any] | None
+    half: dict[str, Any] | None = None
+    origin: ImageIdentity | None = None
+
+    @classmethod
+    def of(cls, recipe: Recipe, machine: RuntimeConfig) -> "TrainingImages":
+        """Open the training split and apply what the recipe says of it.
+
+        Raises:
+            BadInput: if the data is missing or not the official one, a class is left empty, or the objective cannot
+                work with these labels.
+        """
+        data, objective = recipe.data, recipe.objective
+        opened = _open_training_split(data, machine)
+        log_empty_classes(opened.manifest)
+        log_left_out(opened.manifest, opened.left_out)
+        origin = _image_identity(data, opened)
+        opened = opened if data.channels is None else convert_channels(opened, data.channels)
+        one = opened.manifest if data.half is None else take_half(opened.manifest, data.half)
+        true = _take_subset(recipe, one)
+        manifest, labelled, permutation = true, None, None
+        if data.shuffle_labels:
+            manifest = with_shuffled_labels(true, data.shuffle_labels, seed=recipe.seeds.labels)
+            digest = hashlib.sha256(manifest.labels.astype("<i8").tobytes()).hexdigest()[:16]
+            permutation = {"seed": recipe.seeds.labels, "share": data.shuffle_labels, "hash": digest}
+        known = _rows_with_labels(recipe, manifest, true)
+        if objective.labelled_share is not None:
+            labelled = LabelledStream(len(known), objective.labelled_share)
+            manifest = labelled_then_unlabelled(manifest, known)
+        elif len(known) < len(manifest):
+            if objective.needs_labels:
+                raise BadInput(
+                    f"{objective.name} needs every image's label, and {len(known):,} of {len(manifest):,} are known; "
+                    "give --subset in place of --labels, or an objective that does without labels"
+                )
+            manifest = hide_labels_except(manifest, known)
+        views = recipe.views(opened.dataset.train)
+        source, with_truth = (replace(opened, manifest=which) for which in (manifest, true))
+        told = None if data.half is None else half_provenance(one, data.half)
+        whole = opened.manifest
+        return cls(source, with_truth, len(whole), whole.hash, labelled, views, permutation, told, origin)
+
+    def epoch(self, batch_size: int) -> int:
+        """Samples in an epoch: the images, or what two streams show while the labelled one is seen once."""
+        return len(self.source.manifest) if self.labelled is None else self.labelled.epoch(batch_size)
+
+
+def _open_training_split(data: Data, machine: RuntimeConfig) -> DataSource:
+    """The whole training split; it and the evaluation split have the official counts, or the recipe names a part."""
+    opened = [open_split(data.dataset, "train", machine.data_root)]
+    if opened[0].dataset.images is not None:
+        with suppress(MissingSplit):  # a search can do without
+            opened.append(open_split(data.dataset, "eval", machine.data_root))
+    return source.check_complete(opened, data.part)[0]
+
+
+def _image_identity(data: Data, opened: DataSource) -> ImageIdentity | None:
+    """Of one's own images, of a part of a set, and of images that a list chooses: others may have the same settings."""
+    lists = [path for path in (data.subset_list, data.labels_list) if path is not None]
+    own = opened.dataset.images is None
+    if not own and data.part is None and not lists:
+        return None
+    return ImageIdentity(
+        folder=source.own_folder_name(opened) if own else None, images_hash=source.hash_images(opened, lists)
+    )
+
+
+def _take_subset(recipe: Recipe, manifest: Manifest) -> Manifest:
+    data = recipe.data
+    if data.subset_list is not None:
+        return manifest.restricted_to(data.subset_list)
+    if data.shots is not None:
+        return manifest.shots(data.shots, seed=recipe.seeds.subset)
+    return manifest.subset(data.subset, by=data.subset_by, seed=recipe.seeds.subset) if data.subset < 1 else manifest
+
+
+def _rows_with_labels(recipe: Recipe, manifest: Manifest, true: Manifest) -> np.ndarray:
+    """Rows whose labels may be used: under one seed, those that a subset of this size has."""
+    data = recipe.data
+    if data.labels_list is not None:
+        return true.listed(data.labels_list)  # a list may tell true labels too, whatever becomes of them
+    if data.labels < 1:
+        return manifest.stratified(data.labels, recipe.seeds.subset, "--labels")
+    return np.arange(len(manifest))
 
 
 @dataclass(frozen=True)
-class Plan:
+class SearchPlan:
     """A search that has passed every check and has not written anything yet.
 
     Attributes:
@@ -46,9 +169,9 @@ class Plan:
     """
 
     recipe: Recipe
-    images: Images
+    images: TrainingImages
     stages: Stages
-    folder: RunFolder
+    folder: RunDir
     prunable: int
     weights: int
     parameters: int
@@ -62,7 +185,7 @@ class Plan:
         """Optimiser steps of all its trainings together, at most."""
         return self.stages.costs[-1]
 
-    def net(self, kind: type[Net] = Net) -> Net:
+    def net(self, kind: type[MaskedNetwork] = MaskedNetwork) -> MaskedNetwork:
         """The net that is trained, of any kind of net, drawn anew."""
         return kind.build(
             self.recipe.model,
@@ -76,21 +199,21 @@ class Plan:
         )
 
     @cached_property
-    def needs(self) -> Needs | None:
+    def needs(self) -> MemoryModel | None:
         """What a training of the search needs of its device's memory; None where that shows only when it runs."""
         images = self.images
         try:
-            return Needs.of(
+            return MemoryModel.of(
                 self.net,
                 images.views,
                 self.recipe.fit,
                 self.numerics.precision,
                 channels=images.source.dataset.channels,
                 labelled=images.labelled,
-                resident=resident(images.source, images.views),
+                resident=resident_bytes(images.source, images.views),
                 gpu=torch.cuda.is_available(),
             )
-        except Unmeasured:
+        except UnknownMemory:
             return None
 
     def samples(self, level: int) -> int:
@@ -123,7 +246,7 @@ class Plan:
             share = stages.kept[-1] / self.prunable
             left = f"{stages.kept[-1]:,} remain at level {self.levels}, a density of {share:.3%}"
         may = f"{self.prunable:,} prunable"
-        if which := described(recipe.to_dict()):
+        if which := describe_layers(recipe.to_dict()):
             may = f"{self.prunable:,} of {self.weights:,} may be pruned, {which}"
         scoring = self.scoring_samples(self.levels)
         scored = f", {scoring:,} of them for scores" if scoring else ""
@@ -131,7 +254,7 @@ class Plan:
         known = (
             {"labelled": f"{labelled.length:,} images, {labelled.places(clock.batch_size)} a batch"} if labelled else {}
         )
-        lines = dict(flat(recipe.to_dict())) | {
+        lines = dict(flatten_settings(recipe.to_dict())) | {
             "run folder": self.folder.path,
             "images": f"{len(manifest):,} of {self.images.whole:,}, hash {self.images.source.manifest.hash}",
             "classes": f"{len(manifest.classes):,}, of {min(counts):,} to {max(counts):,} images",
@@ -153,7 +276,7 @@ class Plan:
         """What a training takes of a device, beside what a GPU here has."""
         if self.needs is None:
             return "known only when it runs"
-        room = Room.on(torch.device("cuda")) if torch.cuda.is_available() else None
+        room = DeviceMemory.on(torch.device("cuda")) if torch.cuda.is_available() else None
         need = self.needs.need(self.part)
         return str(need) if room is None else room.beside(need)
 
@@ -163,10 +286,10 @@ class Plan:
         if self.stages.kept is not None:
             whole = self.stages.kept[-1] + self.parameters - self.prunable
             told = f"{told}; over all of them level {self.levels} has a density of {whole / self.parameters:.3%}"
-        return f"{told}; dense matrices: {shortened(self.dense)}" if self.dense else told
+        return f"{told}; dense matrices: {shorten_names(self.dense)}" if self.dense else told
 
 
-def plan(recipe: Recipe, machine: Machine, out: Path, *, trial: bool = False) -> Plan:
+def plan_search(recipe: Recipe, machine: RuntimeConfig, out: Path, *, trial: bool = False) -> SearchPlan:
     """Check a recipe against the data, the network and the output folder.
 
     Args:
@@ -178,52 +301,54 @@ def plan(recipe: Recipe, machine: Machine, out: Path, *, trial: bool = False) ->
     Raises:
         BadInput: naming what does not fit and the fix; nothing has been written.
     """
-    recipe = resolved(recipe, machine)
-    images = Images.of(recipe, machine)
+    recipe = resolve_precision(recipe, machine)
+    images = TrainingImages.of(recipe, machine)
     clock = recipe.fit.clock(images.epoch(recipe.fit.batch_size))
     search = recipe.search.brought_within(clock) if trial else recipe.search
-    changes = _changes(recipe.search, search)
+    changes = _changed_flags(recipe.search, search)
     recipe = dataclasses.replace(recipe, search=search)
     search.check(recipe.fit, recipe.objective)
     search.learning(recipe.fit, clock)
-    backbone = _backbone(recipe, images)
+    backbone = _build_backbone(recipe, images)
     fit, objective = recipe.fit, recipe.objective
     # Heads may have batch norm too, which shows when they are built.
-    normalised, whole = bool(batchnorm.layers(backbone)), objective.whole_batch
+    normalised, whole = bool(distributed.batchnorm_layers(backbone)), objective.whole_batch
     part = machine.part(fit.batch_size, fit.ghost_batch, objective.name, whole=whole, normalised=normalised)
     objective.check(part, len(images.views))
     names = search.layers(backbone)
-    acting = Acting.whole()
-    if recipe.model not in models.KNOWN:  # tests try those, so that a dry run need not
-        acting = Acting.of(backbone, channels=images.source.dataset.channels, image_size=images.views[0].size)
+    acting = MaskCoverage.whole()
+    if recipe.model not in models.PAPER_MODELS:  # tests try those, so that a dry run need not
+        acting = MaskCoverage.of(backbone, channels=images.source.dataset.channels, image_size=images.views[0].size)
     acting.check(recipe.model, names)
     dense = Mask.ones_like(dict(backbone.named_parameters()), names)
     stages = search.stages(clock, dense)
-    weights = sum(backbone.get_parameter(name).numel() for name in prunable(backbone))
+    weights = sum(backbone.get_parameter(name).numel() for name in prunable_weights(backbone))
     notice = (
         f"{clock.length} is short: this trial has {changes} and takes W_k at step {stages.rewind}" if changes else ""
     )
-    recipe = identified(recipe, images.origin, out, images.source.manifest.hash)
+    recipe = identify_images(recipe, images.origin, out, images.source.manifest.hash)
     parameters = sum(parameter.numel() for parameter in backbone.parameters())
-    folder = RunFolder(out, recipe, images.source.manifest.hash)
+    folder = RunDir(out, recipe, images.source.manifest.hash)
     numerics = Numerics.of(machine, recipe.precision).over(
         stages.costs[-1],
-        size=size_of(backbone),
+        size=state_size(backbone),
         steady=recipe.objective.steady,
         ghost_batch=recipe.fit.ghost_batch,
     )
     told = (dense.total, weights, parameters, acting.dense, notice)
-    return Plan(recipe, images, stages, folder, *told, part, numerics)
+    return SearchPlan(recipe, images, stages, folder, *told, part, numerics)
 
 
-def _backbone(recipe: Recipe, images: Images) -> nn.Module:
+def _build_backbone(recipe: Recipe, images: TrainingImages) -> nn.Module:
     sizes, channels = {view.size for view in images.views}, images.source.dataset.channels
     first = images.views[0].size
     # Of the papers' networks only names and shapes are asked here; weights are drawn when they are trained.
-    with Blank() if recipe.model in models.KNOWN else nullcontext():
-        backbone = models.build(recipe.model, channels=channels, image_size=first)
+    with ShapeOnlyMode() if recipe.model in models.PAPER_MODELS else nullcontext():
+        backbone = models.create_model(recipe.model, channels=channels, image_size=first)
         refused = [
-            size for size in sorted(sizes - {first}) if not models.takes(backbone, channels=channels, image_size=size)
+            size
+            for size in sorted(sizes - {first})
+            if not models.accepts_image_size(backbone, channels=channels, image_size=size)
         ]
     if refused:
         raise BadInput(
@@ -233,7 +358,7 @@ def _backbone(recipe: Recipe, images: Images) -> nn.Module:
     return backbone
 
 
-def _changes(given: Search, taken: Search) -> str:
+def _changed_flags(given: Search, taken: Search) -> str:
     """The flags of a search that a trial changes, with what they were."""
     pairs = [
         (field.name.replace("_", "-"), getattr(given, field.name), getattr(taken, field.name))

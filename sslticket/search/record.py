@@ -3,17 +3,17 @@
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
-from sslticket import origin
-from sslticket.data.bad import counted
-from sslticket.masking import magnitudes as weights_by_magnitude
-from sslticket.masking.layers import described
-from sslticket.masking.mask import State
-from sslticket.recipe import family, search_name, settings
-from sslticket.search.plan import Plan
+from sslticket.config.recipe import recipe_family, recipe_settings, search_label
+from sslticket.data.unreadable import unreadable_fields
+from sslticket.provenance import collect_provenance, git_commit, library_versions
+from sslticket.pruning import prunable as weights_by_magnitude
+from sslticket.pruning.mask import StateDict
+from sslticket.pruning.prunable import describe_layers
+from sslticket.search.plan import SearchPlan
 from sslticket.ticket import Ticket
 
 
-class Spent(NamedTuple):
+class SearchCost(NamedTuple):
     """What a search has cost.
 
     Attributes:
@@ -26,21 +26,21 @@ class Spent(NamedTuple):
     forward_images: int | None = 0
 
     @classmethod
-    def up_to(cls, ticket: Ticket) -> "Spent":
+    def up_to(cls, ticket: Ticket) -> "SearchCost":
         """Up to the moment when a ticket was found."""
         return cls(int(ticket.provenance["search_samples"]), ticket.provenance.get("search_forward_images"))
 
-    def plus(self, samples: int, forward_images: int) -> "Spent":
+    def plus(self, samples: int, forward_images: int) -> "SearchCost":
         """With more of both."""
         forward = None if self.forward_images is None else self.forward_images + forward_images
-        return Spent(self.samples + samples, forward)
+        return SearchCost(self.samples + samples, forward)
 
 
-def provenance(
-    plan: Plan,
+def ticket_provenance(
+    plan: SearchPlan,
     *,
     weights: Literal["initial", "early", "trained"],
-    spent: Spent,
+    spent: SearchCost,
     numerics: str,
     rewind: int | None = None,
 ) -> dict[str, Any]:
@@ -73,13 +73,13 @@ def provenance(
         "search_samples": spent.samples,
         **({} if spent.forward_images is None else {"search_forward_images": spent.forward_images}),
         "numerics": numerics,
-        "versions": origin.versions(),
-        "commit": origin.commit(),
+        "versions": library_versions(),
+        "commit": git_commit(),
     }
 
 
-def row(
-    plan: Plan,
+def level_row(
+    plan: SearchPlan,
     ticket: Ticket,
     measured: Mapping[str, Any],
     *,
@@ -101,20 +101,22 @@ def row(
     """
     forward = ticket.provenance.get("search_forward_images")
     return {
-        **_about(plan, ticket, "level"),
+        **_ticket_columns(plan, ticket, "level"),
         **measured,
         "effective_density": effective,
         "search_samples": ticket.provenance["search_samples"],
         **({} if forward is None else {"search_forward_images": forward}),
         "search_epochs": ticket.provenance["search_samples"] / plan.clock.set_size,
         "layers": {name: list(count) for name, count in ticket.mask.counts().items()},
-        **counted(bad),
+        **unreadable_fields(bad),
         "device": device,
         "numerics": numerics,
     }
 
 
-def magnitudes(plan: Plan, ticket: Ticket, trained: State, *, device: str, numerics: str) -> dict[str, Any]:
+def magnitudes_row(
+    plan: SearchPlan, ticket: Ticket, trained: StateDict, *, device: str, numerics: str
+) -> dict[str, Any]:
     """How large the weights of the search's own dense network are at the end of its training, by its own objective.
 
     Args:
@@ -125,18 +127,18 @@ def magnitudes(plan: Plan, ticket: Ticket, trained: State, *, device: str, numer
         numerics: and how.
     """
     target = {"protocol": "search", "start": "0", "target": plan.recipe.data.name, "seed": plan.recipe.seed}
-    of = _about(plan, ticket, "magnitudes")
+    of = _ticket_columns(plan, ticket, "magnitudes")
     where = {"device": device, "numerics": numerics}
-    return {**of, **target, **weights_by_magnitude.measured(trained, list(ticket.mask)), **where}
+    return {**of, **target, **weights_by_magnitude.magnitude_statistics(trained, list(ticket.mask)), **where}
 
 
-def _about(plan: Plan, ticket: Ticket, kind: str) -> dict[str, Any]:
+def _ticket_columns(plan: SearchPlan, ticket: Ticket, kind: str) -> dict[str, Any]:
     """What every row of a search says of the ticket that it is about."""
     recipe = plan.recipe
     return {
         "kind": kind,
         "run": plan.folder.path.name,
-        "recipe": family(ticket.recipe),
+        "recipe": recipe_family(ticket.recipe),
         "objective": recipe.task,
         "model": recipe.model,
         "source": recipe.data.name,
@@ -144,20 +146,20 @@ def _about(plan: Plan, ticket: Ticket, kind: str) -> dict[str, Any]:
         "subset_by": recipe.data.subset_by,
         "level": ticket.level,
         "density": ticket.mask.density,
-        "within": described(ticket.recipe),
+        "within": describe_layers(ticket.recipe),
         "ticket_hash": ticket.hash,
         "search_seed": recipe.seed,
-        "search": search_name(ticket.recipe),
-        "settings": settings(ticket.recipe),
+        "search": search_label(ticket.recipe),
+        "settings": recipe_settings(ticket.recipe),
         "rewind_samples": ticket.provenance["rewind_samples"],
-        **origin.stamp(),
+        **collect_provenance(),
         "source_hash": plan.images.source_hash,
         "data_hash": ticket.provenance["data_hash"],
         "precision": recipe.precision,
     }
 
 
-def summary(measured: Mapping[str, Any], level: int) -> str:
+def training_summary(measured: Mapping[str, Any], level: int) -> str:
     """What the training that found the ticket of a level showed, in one line that says which network was trained.
 
     Args:

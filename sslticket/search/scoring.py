@@ -9,20 +9,20 @@ from torch import Tensor, nn
 
 from sslticket.data.loader import Loader
 from sslticket.errors import BadInput
-from sslticket.masking import gate
-from sslticket.masking.criteria.base import Criterion, Scores, Subject
-from sslticket.masking.mask import Mask
-from sslticket.objectives import batchnorm
-from sslticket.randomness import derive
-from sslticket.search.plan import Plan
-from sslticket.training.chance import reseed, undisturbed
-from sslticket.training.measure import share_buffers
-from sslticket.training.net import Net
+from sslticket.objectives import distributed
+from sslticket.pruning import pruned_model
+from sslticket.pruning.criteria import Criterion, Scores, ScoringInput
+from sslticket.pruning.mask import Mask
+from sslticket.search.plan import SearchPlan
+from sslticket.seeds import derive_seed
+from sslticket.training.engine import Engine
+from sslticket.training.loop import preserve_rng_state, seed_torch
+from sslticket.training.metrics import sync_buffers
+from sslticket.training.network import MaskedNetwork
 from sslticket.training.progress import Progress
-from sslticket.training.workbench import Workbench
 
 
-class Scoring:
+class Scorer:
     """Lets criteria look at a net, at any moment of a search.
 
     Scoring images are the first batches of a training stream of their own: subset, views and augmentation are the
@@ -35,9 +35,9 @@ class Scoring:
         forward_images: that went forward through the backbone for scores so far, in all processes together.
     """
 
-    def __init__(self, plan: Plan, bench: Workbench, net: Net, progress: Progress) -> None:
+    def __init__(self, plan: SearchPlan, bench: Engine, net: MaskedNetwork, progress: Progress) -> None:
         self._plan, self._bench, self._net, self._progress = plan, bench, net, progress
-        self._seed = derive(plan.recipe.seed, "scores")
+        self._seed = derive_seed(plan.recipe.seed, "scores")
         self.bad_images: dict[str, str] = {}
         self.forward_images = 0
 
@@ -53,31 +53,31 @@ class Scoring:
         """
         count, passes, forward = self._count(criterion), 0, self._net.passes.forward
         parts = self._bench.arranged(self._net, self._plan.recipe.fit)
-        with _untouched(self._net) as put_back, self._eagerly(), batchnorm.twice_differentiable(self._net):
-            share_buffers(self._net)  # each process has seen other images, and all must come to one mask
+        with _restore_afterwards(self._net) as put_back, self._eagerly(), distributed.twice_differentiable(self._net):
+            sync_buffers(self._net)  # each process has seen other images, and all must come to one mask
 
             def losses(temperature: float) -> Iterator[Tensor]:
                 nonlocal passes
                 passes += 1
                 put_back()  # a pass moves statistics and queues, and each shall find the same
-                gate.set_mask_everywhere(self._net, mask)
+                pruned_model.set_mask_everywhere(self._net, mask)
                 yield from self._losses(count, parts, step, temperature)
 
-            gate.set_mask_everywhere(self._net, mask)
+            pruned_model.set_mask_everywhere(self._net, mask)
             self._net.train()
             scores = criterion.scores(self._subject(losses), list(mask))
         if count:
             self.bad_images |= self._bench.bad_images(self._batches)
             self.forward_images += (self._net.passes.forward - forward) * self._bench.accelerator.num_processes
-        _check(criterion, passes, scores)
+        _check_scores(criterion, passes, scores)
         return scores
 
     def _count(self, criterion: Criterion) -> int:
         return criterion.batches(self._plan.recipe.fit.batch_size, len(self._plan.images.source.manifest.classes))
 
-    def _subject(self, losses: Callable[[float], Iterator[Tensor]]) -> Subject:
+    def _subject(self, losses: Callable[[float], Iterator[Tensor]]) -> ScoringInput:
         images, accelerator = self._plan.images, self._bench.accelerator
-        return Subject(
+        return ScoringInput(
             self._net.backbone,
             channels=images.source.dataset.channels,
             image_size=images.views[0].size,
@@ -93,8 +93,8 @@ class Scoring:
             images.source,
             images.views,
             batch_size=recipe.fit.batch_size,
-            order=derive(recipe.seeds.order, "scores"),
-            augment=derive(recipe.seeds.augment, "scores"),
+            order=derive_seed(recipe.seeds.order, "scores"),
+            augment=derive_seed(recipe.seeds.augment, "scores"),
             labelled=images.labelled,
         )
 
@@ -105,8 +105,8 @@ class Scoring:
         for number, batch in enumerate(self._batches.train(0, count)):
             for part, chunk in enumerate(batch.chunks(parts)):
                 place = accelerator.process_index * parts + part
-                reseed(derive(self._seed, "torch", number, place), accelerator.device)
-                with self._precisely(), _divided(net.heads, temperature):
+                seed_torch(derive_seed(self._seed, "torch", number, place), accelerator.device)
+                with self._precisely(), _with_temperature(net.heads, temperature):
                     # Not through the wrappers: those of distributed training wait for gradients that nobody asks for.
                     terms = net.objective.loss(net, chunk, min(step, total - 1) / total)
                 loss = torch.stack(list(terms.values())).sum() / parts
@@ -132,17 +132,17 @@ class Scoring:
 
 
 @contextmanager
-def _untouched(net: Net) -> Iterator[Callable[[], None]]:
+def _restore_afterwards(net: MaskedNetwork) -> Iterator[Callable[[], None]]:
     """Puts every weight, buffer, mode and random state back at the end; weights and buffers also whenever called."""
-    before = {name: value.detach().clone() for name, value in _tensors(net)}
+    before = {name: value.detach().clone() for name, value in _parameters_and_buffers(net)}
     modes = [(module, module.training) for module in net.modules()]
 
     @torch.no_grad()
     def put_back() -> None:
-        for name, value in _tensors(net):
+        for name, value in _parameters_and_buffers(net):
             value.copy_(before[name])
 
-    with undisturbed(next(net.parameters()).device):
+    with preserve_rng_state(next(net.parameters()).device):
         try:
             yield put_back
         finally:
@@ -151,12 +151,12 @@ def _untouched(net: Net) -> Iterator[Callable[[], None]]:
                 module.training = training
 
 
-def _tensors(net: Net) -> list[tuple[str, Tensor]]:
+def _parameters_and_buffers(net: MaskedNetwork) -> list[tuple[str, Tensor]]:
     return [*net.named_parameters(), *net.named_buffers()]
 
 
 @contextmanager
-def _divided(heads: nn.Module, temperature: float) -> Iterator[None]:
+def _with_temperature(heads: nn.Module, temperature: float) -> Iterator[None]:
     """The heads' output divided by a temperature."""
     if temperature == 1:
         yield
@@ -168,7 +168,7 @@ def _divided(heads: nn.Module, temperature: float) -> Iterator[None]:
         hook.remove()
 
 
-def _check(criterion: Criterion, passes: int, scores: Scores) -> None:
+def _check_scores(criterion: Criterion, passes: int, scores: Scores) -> None:
     name = type(criterion).__name__
     if passes != criterion.passes:
         raise BadInput(

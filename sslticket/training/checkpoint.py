@@ -10,50 +10,50 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from sslticket import tensors
 from sslticket.errors import BadInput
-from sslticket.masking import gate
-from sslticket.masking.mask import State
-from sslticket.training.loop import Loop
-from sslticket.training.optim import lay_out, start
+from sslticket.pruning import pruned_model
+from sslticket.pruning.mask import StateDict
+from sslticket.storage import tensorfile
+from sslticket.training.loop import TrainingLoop
+from sslticket.training.optim import init_momentum, match_memory_format
 
 _FIX = "delete it and run the same command again"
 
 
-def save(path: Path, loop: Loop, step: int, accelerator: Accelerator) -> None:
+def save_checkpoint(path: Path, loop: TrainingLoop, step: int, accelerator: Accelerator) -> None:
     """Write net, optimiser and the number of steps taken; call it on the first process only."""
-    state = _tensors(loop.net)
+    state = _network_tensors(loop.net)
     for number, values in loop.optimizer.state_dict()["state"].items():
         for name, value in values.items():
             state[f"optimizer/{number}/{name}"] = torch.as_tensor(value).detach().to("cpu", copy=True).contiguous()
     scaler = accelerator.scaler.state_dict() if accelerator.scaler is not None else None
-    tensors.write(path, "snapshot", {"step": step, "scaler": scaler}, state)
+    tensorfile.write_tensor_file(path, "snapshot", {"step": step, "scaler": scaler}, state)
 
 
-def save_net(path: Path, net: nn.Module) -> None:
+def save_network(path: Path, net: nn.Module) -> None:
     """Write a net alone, heads and learnt masks included; call it on the first process only."""
-    tensors.write(path, "snapshot", {}, _tensors(net))
+    tensorfile.write_tensor_file(path, "snapshot", {}, _network_tensors(net))
 
 
-def load_net(path: Path) -> State:
+def load_network(path: Path) -> StateDict:
     """The weights and buffers of the whole net at the snapshot, heads included, under clean names."""
-    return _part(_read(path)[0], "net/")
+    return _with_prefix(_read_checkpoint(path)[0], "net/")
 
 
-def load_scores(path: Path) -> State:
+def load_gate_scores(path: Path) -> StateDict:
     """What gates had learnt of their masks at the snapshot, as `gate.scores` names it; nothing of other gates."""
-    return _part(_read(path)[0], "scores/")
+    return _with_prefix(_read_checkpoint(path)[0], "scores/")
 
 
-def restore(path: Path, loop: Loop, accelerator: Accelerator) -> int:
+def restore_checkpoint(path: Path, loop: TrainingLoop, accelerator: Accelerator) -> int:
     """Bring net and optimiser to where the snapshot was taken; returns the number of steps taken until then."""
-    stored, header = _read(path)
-    gate.write(loop.net, _part(stored, "net/"))
-    gate.write_scores(loop.net, _part(stored, "scores/"))
+    stored, header = _read_checkpoint(path)
+    pruned_model.write_state(loop.net, _with_prefix(stored, "net/"))
+    pruned_model.write_gate_scores(loop.net, _with_prefix(stored, "scores/"))
     groups = loop.optimizer.state_dict()["param_groups"]
     known = {str(number): number for group in groups for number in group["params"]}
     state: dict[int, dict[str, Tensor]] = {}
-    for name, value in _part(stored, "optimizer/").items():
+    for name, value in _with_prefix(stored, "optimizer/").items():
         number, _, entry = name.partition("/")
         if number not in known:
             raise BadInput(f"{path} is a snapshot of another optimiser; {_FIX}")
@@ -62,30 +62,32 @@ def restore(path: Path, loop: Loop, accelerator: Accelerator) -> int:
     for parameter, values in loop.optimizer.state.items():
         if any(value.dim() and value.shape != parameter.shape for value in values.values()):
             raise BadInput(f"{path} is a snapshot of another net's optimiser; {_FIX}")
-    lay_out(loop.optimizer)
+    match_memory_format(loop.optimizer)
     if accelerator.scaler is not None:
-        start(loop.optimizer)
+        init_momentum(loop.optimizer)
         if header["scaler"] is not None:
             accelerator.scaler.load_state_dict(header["scaler"])
     step: int = header["step"]
     return step
 
 
-def _tensors(net: nn.Module) -> State:
-    scores = {f"scores/{name}": value.detach().to("cpu", copy=True) for name, value in gate.scores(net).items()}
-    return {f"net/{name}": value for name, value in gate.read(net).items()} | {
+def _network_tensors(net: nn.Module) -> StateDict:
+    scores = {
+        f"scores/{name}": value.detach().to("cpu", copy=True) for name, value in pruned_model.gate_scores(net).items()
+    }
+    return {f"net/{name}": value for name, value in pruned_model.read_state(net).items()} | {
         name: value.contiguous() for name, value in scores.items()
     }
 
 
-def _part(tensors: State, prefix: str) -> State:
+def _with_prefix(tensors: StateDict, prefix: str) -> StateDict:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
-def _read(path: Path) -> tuple[State, dict[str, Any]]:
-    header, state = tensors.read(path, "snapshot", what="snapshot", fix=_FIX)
+def _read_checkpoint(path: Path) -> tuple[StateDict, dict[str, Any]]:
+    header, state = tensorfile.read_tensor_file(path, "snapshot", what="snapshot", fix=_FIX)
     scaler = header.get("scaler")
     fits = header.keys() - {"hash"} in ({"step", "scaler"}, set()) and (scaler is None or isinstance(scaler, dict))
-    if not fits or not tensors.is_whole(header.get("step", 0), 0, 1 << 60):
+    if not fits or not tensorfile.is_int_between(header.get("step", 0), 0, 1 << 60):
         raise BadInput(f"{path} is no whole snapshot (it does not tell its step); {_FIX}")
     return state, header

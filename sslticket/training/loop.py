@@ -9,24 +9,43 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from sslticket.config.training import TrainConfig
 from sslticket.data.loader import Batch, Loader
 from sslticket.errors import Diverged
-from sslticket.fit import Fit
-from sslticket.masking import gate
-from sslticket.randomness import derive
-from sslticket.training.chance import reseed
-from sslticket.training.learning import PENALTY
-from sslticket.training.net import Net
-from sslticket.training.optim import optimizer_of, start
+from sslticket.pruning import pruned_model
+from sslticket.seeds import derive_seed
+from sslticket.training.network import PENALTY_TERM, MaskedNetwork, RunningStatistics
+from sslticket.training.numerics import GraphReplay, NotCapturable, StepGraph
+from sslticket.training.optim import build_network_optimizer, init_momentum
 from sslticket.training.progress import Progress
-from sslticket.training.replay import Graph, Replay, Uncapturable
-from sslticket.training.running import Running
-
-_LOOK_EVERY = 1.0  # seconds between looks at the losses; a look waits for the device
-_STUCK, _SAME = 100, 1e-5  # steps in a row at the loss of a collapsed embedding, up to this difference
 
 
-class Loop:
+def seed_torch(seed: int, device: torch.device) -> None:
+    """Seed the CPU's generator and the device's.
+
+    Not `torch.manual_seed`: without a GPU it formats a stack trace for each kind of device, a third of a millisecond.
+    """
+    torch.default_generator.manual_seed(seed)
+    if device.type != "cpu":
+        torch.get_device_module(device).manual_seed(seed)
+
+
+def preserve_rng_state(device: torch.device) -> AbstractContextManager[None]:
+    """Puts both generators back when the block ends.
+
+    Torch's `fork_rng` without devices would wake every GPU of the machine in each of its processes, and warn of it.
+    """
+    return torch.random.fork_rng([] if device.type == "cpu" else [device], device_type=device.type)
+
+
+_CHECK_SECONDS = 1.0  # seconds between looks at the losses; a look waits for the device
+_COLLAPSED_STEPS, _COLLAPSE_TOLERANCE = (
+    100,
+    1e-5,
+)  # steps in a row at the loss of a collapsed embedding, up to this difference
+
+
+class TrainingLoop:
     """Trains one net on one loader, from any step to any later one.
 
     Attributes:
@@ -40,16 +59,16 @@ class Loop:
     def __init__(
         self,
         accelerator: Accelerator,
-        net: Net,
+        net: MaskedNetwork,
         wrapped: nn.Module,
         loader: Loader,
-        fit: Fit,
+        fit: TrainConfig,
         *,
         set_size: int,
         seed: int,
         parts: int = 1,
         progress: Progress,
-        graph: Callable[[], Graph] | None = None,
+        graph: Callable[[], StepGraph] | None = None,
     ) -> None:
         self.net, self.loss, self._stuck, self.begins = net, math.nan, 0, 0
         self.forward_images = self.backward_images = 0
@@ -57,14 +76,18 @@ class Loop:
         self._schedule, self._clock = fit.schedule(set_size), fit.clock(set_size)
         self._longest = fit.clip
         self._seed, self._parts, self._progress = seed, parts, progress
-        self._running = Running(net, parts)
+        self._running = RunningStatistics(net, parts)
         # Not accelerate's: it looks for a package on disk in every step, and would keep every level's optimiser alive.
-        self.optimizer = optimizer_of(net, fit.optimizer)
+        self.optimizer = build_network_optimizer(net, fit.optimizer)
         if accelerator.scaler is not None:
-            start(self.optimizer)
-        self._replay = None if graph is None else Replay(graph, self.optimizer, accelerator.device)
+            init_momentum(self.optimizer)
+        self._replay = None if graph is None else GraphReplay(graph, self.optimizer, accelerator.device)
         # Those of momentum encoders too, under the same names: what is drawn for a step is the same in all copies.
-        self._gates = [pair for backbone in gate.backbones(net) for pair in gate.learnt(backbone).items()]
+        self._gates = [
+            pair
+            for backbone in pruned_model.backbone_and_copies(net)
+            for pair in pruned_model.learned_gates(backbone).items()
+        ]
         self._gates += [(f"heads.{name}", one) for name, one in net.head_gates.items()]
 
     def run(self, start: int, stop: int) -> None:
@@ -83,7 +106,7 @@ class Loop:
             losses.append(self._taken(batch, step, progress))
             self.net.objective.after_step(self.net, progress)
             self._progress.advance(step + 1, self._clock.batch_size)
-            if time.monotonic() - looked > _LOOK_EVERY:
+            if time.monotonic() - looked > _CHECK_SECONDS:
                 self._look(losses, step)
                 losses, looked = [], time.monotonic()
         # Every process has as large a share of each batch.
@@ -97,7 +120,7 @@ class Loop:
             self._reseed(step)
             try:
                 return self._replay(self._take, batch, progress, self.net.passes)
-            except Uncapturable as reason:
+            except NotCapturable as reason:
                 self._replay = None
                 self._progress.note(f"steps are launched kernel by kernel, since no graph can hold one: {reason}")
         return self._take(batch, progress, step)
@@ -112,14 +135,14 @@ class Loop:
                 self._reseed(step, part)
             with self._unsynchronised(part < self._parts - 1):
                 terms = self._wrapped(chunk, progress)
-                penalty = terms.pop(PENALTY, None)
-                task = self._share(_sum(list(terms.values())))
+                penalty = terms.pop(PENALTY_TERM, None)
+                task = self._share(_sum_scalars(list(terms.values())))
                 self._accelerator.backward(task if penalty is None else task + self._share(penalty))
             losses.append(task.detach())
             self._running.seen(part)
         self._clip()
         self._step()
-        return _sum(losses)
+        return _sum_scalars(losses)
 
     def _share(self, value: Tensor) -> Tensor:
         """A part's share of a mean over all parts; of one part the value itself, without a launch."""
@@ -131,7 +154,7 @@ class Loop:
         So nothing of it is saved, and one process in many parts draws what as many processes draw.
         """
         place = self._accelerator.process_index * self._parts + part
-        reseed(derive(self._seed, "torch", step, place), self._accelerator.device)
+        seed_torch(derive_seed(self._seed, "torch", step, place), self._accelerator.device)
 
     def _step(self) -> None:
         if (scaler := self._accelerator.scaler) is None:
@@ -148,9 +171,12 @@ class Loop:
                 group["lr"].fill_(rate)
             else:
                 group["lr"] = rate
-        progress, seed = (step - self.begins) / (self._clock.total - self.begins), derive(self._seed, "gates", step)
+        progress, seed = (
+            (step - self.begins) / (self._clock.total - self.begins),
+            derive_seed(self._seed, "gates", step),
+        )
         for name, one in self._gates:
-            one.begin(progress, derive(seed, name))
+            one.begin(progress, derive_seed(seed, name))
 
     def _clip(self) -> None:
         if self._longest is not None:
@@ -168,11 +194,11 @@ class Loop:
     def _watch_collapse(self, loss: float, step: int) -> None:
         """Count the steps in a row whose loss is that of an embedding which is the same for all images."""
         collapsed = self.net.objective.collapsed_loss(self._clock.batch_size // self._parts)
-        same = collapsed is not None and abs(loss - collapsed) < _SAME * max(1.0, abs(collapsed))
+        same = collapsed is not None and abs(loss - collapsed) < _COLLAPSE_TOLERANCE * max(1.0, abs(collapsed))
         self._stuck = self._stuck + 1 if same else 0
-        if self._stuck >= _STUCK:
+        if self._stuck >= _COLLAPSED_STEPS:
             raise Diverged(
-                f"{self.net.objective.name} has collapsed: for {_STUCK} steps up to step {step + 1} the loss is "
+                f"{self.net.objective.name} has collapsed: for {_COLLAPSED_STEPS} steps up to step {step + 1} the loss is "
                 f"{loss:.6g}, that of an embedding which is the same for all images; try a smaller --lr"
             )
 
@@ -192,6 +218,6 @@ class Loop:
             self._progress.loss(self.loss, self._rate(last))
 
 
-def _sum(values: list[Tensor]) -> Tensor:
+def _sum_scalars(values: list[Tensor]) -> Tensor:
     """Of scalars; of one the value itself, without a launch."""
     return values[0] if len(values) == 1 else torch.stack(values).sum()

@@ -1,60 +1,195 @@
-"""What a training needs of a device's memory, told before it runs.
+"""What a training needs of a device's memory, estimated before it runs.
 
-At its peak, when a part of a batch has gone forward and nothing has come back yet, a step holds what autograd keeps for
-the way back: in convolutional networks nearly everything, and the more the larger the part is. The objective's own loss
-with its own heads says how much, on a few images and without computing anything (`blank`); how that grows with their
-number says the rest. Gradients are counted beside it in full, though activations go as they come.
+At its peak, when a micro-batch has gone forward and nothing has come back yet, a step holds what autograd keeps for the
+backward pass: in convolutional networks nearly everything, and the more the larger the micro-batch is. The objective's
+own loss with its own heads is run on a few images under `ShapeOnlyMode`, which calls every layer and builds autograd's
+graph as always, and neither computes nor touches the memory of large tensors; it takes as long as Python does. How the
+result grows with the number of images gives the rest. Gradients are counted beside it in full, though activations go as
+they come. Torch's own fake tensors would do as well, but their first use imports torch's compiler, which takes a second.
 """
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from sslticket import processes
-from sslticket.data.loader import Batch
-from sslticket.data.opening import Source
-from sslticket.data.order import Labelled, Order
-from sslticket.data.views import View
+from sslticket.config.recipe import Precision
+from sslticket.config.training import Adam, Optimizer, RMSprop, TrainConfig
+from sslticket.data.augment import View
+from sslticket.data.loader import Batch, LabelledStream, Sampler
+from sslticket.data.source import DataSource
 from sslticket.errors import BadInput, one_line
-from sslticket.fit import Adam, Fit, Optimizer, RMSprop
-from sslticket.masking import gate
-from sslticket.recipe import Precision
-from sslticket.training.blank import Blank
-from sslticket.training.net import Net
-from sslticket.training.passes import Passes
+from sslticket.pruning import pruned_model
+from sslticket.training.network import MaskedNetwork, PassCounter
 
-_SIZES = (2, 4, 6)  # images: through three points goes what is constant, what each image and what each pair takes
-_FLOAT = 4  # bytes of a weight
-_SMALL = 0.95e9  # bytes; less is told in megabytes
+_LARGE_TENSOR = 2**12  # entries; smaller results are computed, as labels, distances and losses are
+
+
+class ShapeOnlyMode(TorchDispatchMode):
+    """In its block, large results of floating-point arithmetic are of the right shape and type, and of no value.
+
+    What it does not know is computed, from whatever lies in memory: slower, and of the same shape.
+    """
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """The class is plain Python to the compiler: marked as one to be skipped, it would import it."""
+        return False
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """One operation of torch's."""
+        kwargs = dict(kwargs or {})
+        name = func.overloadpacket.__name__
+        if name in _CREATION_OPS and math.prod(args[0]) > _LARGE_TENSOR:
+            return torch.empty(args[0], **{key: value for key, value in kwargs.items() if key != "generator"})
+        if any(one.is_floating_point() and one.numel() > _LARGE_TENSOR for one in _tensor_arguments(args)):
+            pointwise = torch.Tag.pointwise in func.tags
+            if name.endswith("_") and (pointwise or name in _INPLACE_FILL_OPS):
+                return args[0]
+            if name in _SHAPE_RULES and (result := _SHAPE_RULES[name](*args, **kwargs)) is not None:
+                return result
+            if pointwise:
+                return _pointwise(func, args, kwargs)
+        return func(*args, **kwargs)
+
+
+_CREATION_OPS = {"rand", "randn", "zeros", "ones", "full"}
+_INPLACE_FILL_OPS = {"normal_", "uniform_", "fill_", "zero_", "copy_", "bernoulli_"}
+
+
+def _tensor_arguments(args: tuple[Any, ...]) -> Iterator[Tensor]:
+    for one in args:
+        if isinstance(one, Tensor):
+            yield one
+        elif isinstance(one, (list, tuple)):
+            yield from (part for part in one if isinstance(part, Tensor))
+
+
+def _pointwise(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The result of an operation on each entry: its type is that of the operation on a single one."""
+    tensors = [one for one in pytree.tree_leaves((args, kwargs)) if isinstance(one, Tensor)]
+    shape = np.broadcast_shapes(*(one.shape for one in tensors))  # torch's own imports a computer algebra
+    single = pytree.tree_map(lambda one: one.new_zeros((1,) * one.dim()) if isinstance(one, Tensor) else one, args)
+    result = func(*single, **kwargs)
+    if not isinstance(result, Tensor):
+        return func(*args, **kwargs)
+    # A condition is false: some numbers are drawn until it is.
+    return result.new_zeros(shape) if result.dtype == torch.bool else result.new_empty(shape)
+
+
+def _convolution(
+    x: Tensor, weight: Tensor, bias: Any, stride: Any, padding: Any, dilation: Any, transposed: bool, *_: Any
+) -> Tensor | None:
+    if transposed:
+        return None
+    places = zip(x.shape[2:], weight.shape[2:], stride, padding, dilation, strict=True)
+    sides = [(side + 2 * pad - wide * (kernel - 1) - 1) // step + 1 for side, kernel, step, pad, wide in places]
+    return x.new_empty((x.shape[0], weight.shape[0], *sides))
+
+
+def _batch_norm(x: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor, Tensor]:
+    mean, deviation = (x.new_empty(x.shape[1], dtype=torch.float32) for _ in range(2))
+    return torch.empty_like(x), mean, deviation
+
+
+def _max_pool(x: Tensor, kernel: Any, stride: Any = (), padding: Any = (0,), dilation: Any = (1,), *rest: Any) -> Any:
+    if any(rest) or set(dilation) != {1} or x.dim() != 4:
+        return None
+    kernel, stride, padding = (tuple(each) * (2 // len(each)) for each in (kernel, stride or kernel, padding))
+    places = zip(x.shape[2:], kernel, stride, padding, strict=True)
+    sides = [(side + 2 * pad - wide) // step + 1 for side, wide, step, pad in places]
+    return x.new_empty((*x.shape[:2], *sides)), x.new_empty((*x.shape[:2], *sides), dtype=torch.int64)
+
+
+def _empty_like(x: Tensor, *_: Any, **kwargs: Any) -> Tensor:
+    return torch.empty_like(x, dtype=kwargs.get("dtype"))
+
+
+def _masked_index(x: Tensor, places: Any) -> Tensor | None:
+    """Picked out by a condition; how many are, it says."""
+    mask = places[0]
+    if len(places) > 1 or mask is None or mask.dtype != torch.bool:
+        return None
+    return x.new_empty((int(torch.count_nonzero(mask)), *x.shape[mask.dim() :]))
+
+
+def _layer_norm(x: Tensor, shape: Any, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
+    mean, deviation = (x.new_empty((*x.shape[: -len(shape)], *(1 for _ in shape)), dtype=torch.float32) for _ in "12")
+    return torch.empty_like(x), mean, deviation
+
+
+def _cat(parts: Any, dim: int = 0) -> Tensor:
+    shape = list(parts[0].shape)
+    shape[dim] = sum(part.shape[dim] for part in parts)
+    return cast(Tensor, parts[0].new_empty(shape))
+
+
+# By the name of the operation; what gives None is computed after all.
+_SHAPE_RULES: Mapping[str, Callable[..., Any]] = {
+    "convolution": _convolution,
+    "native_batch_norm": _batch_norm,
+    "native_layer_norm": _layer_norm,
+    "max_pool2d_with_indices": _max_pool,
+    "cat": _cat,
+    "index": _masked_index,
+    "_to_copy": _empty_like,
+    "clone": _empty_like,
+    "ones_like": _empty_like,
+    "zeros_like": _empty_like,
+    "rand_like": _empty_like,
+    "mm": lambda a, b: a.new_empty((a.shape[0], b.shape[1])),
+    "bmm": lambda a, b: a.new_empty((*a.shape[:2], b.shape[2])),
+    "addmm": lambda bias, a, b, **_: a.new_empty((a.shape[0], b.shape[1])),
+    "_softmax": lambda x, dim, half: torch.empty_like(x),
+    "_log_softmax": lambda x, dim, half: torch.empty_like(x),
+}
+
+
+_MEASURED_BATCHES = (
+    2,
+    4,
+    6,
+)  # images: through three points goes what is constant, what each image and what each pair takes
+_FLOAT32_BYTES = 4  # bytes of a weight
+_GIGABYTES_FROM = 0.95e9  # bytes; less is told in megabytes
 # Of a GPU's memory: what CUDA's libraries and the decoder take for themselves, and blocks too small for what is wanted,
 # as a share of the activations. A guess on the safe side, for want of a GPU to measure it on.
-_LIBRARIES, _SPARE = 2**30, 0.05
-_HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
+_LIBRARY_BYTES, _FRAGMENTATION = 2**30, 0.05
+_HALF_PRECISION = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-class Unmeasured(RuntimeError):
+class UnknownMemory(RuntimeError):
     """What a training needs cannot be told before it runs; nothing else is wrong with it."""
 
 
-class _Uncounted(Passes):
+class _NoCounter(PassCounter):
     """Counts nothing: a counter's place among the layers imports torch's compiler."""
 
     def __init__(self, net: nn.Module) -> None:
         self.forward = self.backward = 0
 
 
-class Outline(Net):
+class UncountedNetwork(MaskedNetwork):
     """A net that nobody trains."""
 
-    counter = _Uncounted
+    counter = _NoCounter
 
 
 @dataclass(frozen=True)
-class Need:
+class MemoryEstimate:
     """Bytes that a training takes of one device at its peak.
 
     Attributes:
@@ -99,13 +234,15 @@ class Need:
             "images": self.images,
             "workspace": self.workspace,
         }
-        unit = 1e9 if self.total >= _SMALL else 1e6
+        unit = 1e9 if self.total >= _GIGABYTES_FROM else 1e6
         told = ", ".join(f"{kind} {size / unit:.1f}" for kind, size in kinds.items() if size >= unit / 20)
-        return f"{amount(self.total)} a device for a part of {images(self.part)}" + (f": {told}" if told else "")
+        return f"{format_bytes(self.total)} a device for a part of {format_images(self.part)}" + (
+            f": {told}" if told else ""
+        )
 
 
 @dataclass(frozen=True)
-class Needs:
+class MemoryModel:
     """What a training needs for parts of any size.
 
     Attributes:
@@ -129,16 +266,16 @@ class Needs:
     @classmethod
     def of(
         cls,
-        build: Callable[[type[Net]], Net],
+        build: Callable[[type[MaskedNetwork]], MaskedNetwork],
         views: Sequence[View],
-        fit: Fit,
+        fit: TrainConfig,
         precision: Precision,
         *,
         channels: int,
-        labelled: Labelled | None = None,
+        labelled: LabelledStream | None = None,
         resident: int = 0,
         gpu: bool = False,
-    ) -> "Needs":
+    ) -> "MemoryModel":
         """Of a training of this kind; nothing is computed, and ResNet-50 takes about two tenths of a second.
 
         To be called before processes meet: an objective that gathers from others would wait for them.
@@ -157,49 +294,52 @@ class Needs:
             Unmeasured: if something in network or objective cannot do with numbers that mean nothing.
         """
         try:
-            with Blank(), torch.random.fork_rng(devices=[]):
-                net = build(Outline).train()
-                seen = [_kept(net, _batch(size, views, channels, labelled), precision) for size in _SIZES]
+            with ShapeOnlyMode(), torch.random.fork_rng(devices=[]):
+                net = build(UncountedNetwork).train()
+                seen = [
+                    _saved_activations(net, _example_batch(size, views, channels, labelled), precision)
+                    for size in _MEASURED_BATCHES
+                ]
         except BadInput:
             raise
         except Exception as error:  # whatever a recipe's own objective may raise
-            raise Unmeasured(one_line(error)) from error
+            raise UnknownMemory(one_line(error)) from error
         first, second, third = (sum(each) for each in seen)
-        step = _SIZES[1] - _SIZES[0]
+        step = _MEASURED_BATCHES[1] - _MEASURED_BATCHES[0]
         pair = (third - 2 * second + first) / (2 * step**2)
-        image = (second - first) / step - pair * (_SIZES[0] + _SIZES[1])
+        image = (second - first) / step - pair * (_MEASURED_BATCHES[0] + _MEASURED_BATCHES[1])
         trained = [one for one in net.parameters() if one.requires_grad]
-        scores = {id(one.score) for one in gate.learnt(net).values()}
+        scores = {id(one.score) for one in pruned_model.learned_gates(net).values()}
         entries = {of: sum(one.numel() for one in trained if (id(one) in scores) is of) for of in (False, True)}
-        state = entries[False] * _states(fit.optimizer)
+        state = entries[False] * _state_per_parameter(fit.optimizer)
         if net.learning is not None:
-            state += entries[True] * _states(net.learning.optimizer)
+            state += entries[True] * _state_per_parameter(net.learning.optimizer)
         return cls(
-            weights=sum(_own(net).values()),
-            gradients=_FLOAT * sum(entries.values()),
-            optimizer=_FLOAT * state,
+            weights=sum(_storage_bytes(net).values()),
+            gradients=_FLOAT32_BYTES * sum(entries.values()),
+            optimizer=_FLOAT32_BYTES * state,
             resident=resident,
-            views=sum(_FLOAT * channels * view.size**2 for view in views),
-            kept=(first - image * _SIZES[0] - pair * _SIZES[0] ** 2, image, pair),
+            views=sum(_FLOAT32_BYTES * channels * view.size**2 for view in views),
+            kept=(first - image * _MEASURED_BATCHES[0] - pair * _MEASURED_BATCHES[0] ** 2, image, pair),
             gpu=gpu,
         )
 
-    def need(self, part: int) -> Need:
+    def need(self, part: int) -> MemoryEstimate:
         """With parts of so many source images."""
         constant, image, pair = self.kept
         activations = round(constant + image * part + pair * part**2)
-        return Need(
+        return MemoryEstimate(
             part=part,
             activations=activations,
             weights=self.weights,
             gradients=self.gradients,
             optimizer=self.optimizer,
             images=self.resident + (2 if self.gpu else 1) * self.views * part,
-            workspace=_LIBRARIES + round(_SPARE * activations) if self.gpu else 0,
+            workspace=_LIBRARY_BYTES + round(_FRAGMENTATION * activations) if self.gpu else 0,
         )
 
 
-def resident(source: Source, views: Sequence[View]) -> int:
+def resident_bytes(source: DataSource, views: Sequence[View]) -> int:
     """Bytes that a device keeps of an image set: 0 for files, which are read again and again."""
     if source.images is None:
         return 0
@@ -214,7 +354,7 @@ def resident(source: Source, views: Sequence[View]) -> int:
     return int(len(source.manifest) * channels * (sum(padded) + whole))
 
 
-def smallest_parts(needs: Needs, share: int, free: int) -> int:
+def min_accumulation_steps(needs: MemoryModel, share: int, free: int) -> int:
     """The fewest equal parts of a process's share of a batch of which each fits; single images where none does.
 
     Args:
@@ -227,7 +367,7 @@ def smallest_parts(needs: Needs, share: int, free: int) -> int:
 
 
 @dataclass(frozen=True)
-class Room:
+class DeviceMemory:
     """A device's memory.
 
     Attributes:
@@ -239,7 +379,7 @@ class Room:
     free: int
 
     @classmethod
-    def on(cls, device: torch.device) -> "Room | None":
+    def on(cls, device: torch.device) -> "DeviceMemory | None":
         """What there is on this device; None where nothing tells.
 
         On a GPU all that nobody has taken yet, and what torch holds for later; on a CPU this process's share of what
@@ -250,18 +390,18 @@ class Room:
                 size = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
             except (ValueError, OSError):
                 return None
-            return cls("this machine", size // processes.local_world())
+            return cls("this machine", size // processes.local_world_size())
         if device.type != "cuda":
             return None
         free, _ = torch.cuda.mem_get_info(device)
         held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return cls(torch.cuda.get_device_name(device), free + held)
 
-    def beside(self, need: Need) -> str:
+    def beside(self, need: MemoryEstimate) -> str:
         """Both, for a person."""
-        return f"{need}; {self.device} has {amount(self.free)}"
+        return f"{need}; {self.device} has {format_bytes(self.free)}"
 
-    def check(self, need: Need, *fixes: str) -> str:
+    def check(self, need: MemoryEstimate, *fixes: str) -> str:
         """Whether it is enough.
 
         What may be enough is tried: memory that ends is told at the first step, and costs less than the refusal of a
@@ -280,59 +420,57 @@ class Room:
         if need.total <= self.free:
             return ""
         fix = f"give {', '.join(fixes[:-1])}{' or ' if fixes[1:] else ''}{fixes[-1]}"
-        told = (
-            f"a part of {images(need.part)} needs {{}}{amount(need.total)}, and {self.device} has {amount(self.free)}"
-        )
+        told = f"a part of {format_images(need.part)} needs {{}}{format_bytes(need.total)}, and {self.device} has {format_bytes(self.free)}"
         if need.least > self.free:
             raise BadInput(f"{told.format('')}; {fix}")
         return f"{told.format('about ')}; where that is not enough, {fix}"
 
 
-def images(count: int) -> str:
+def format_images(count: int) -> str:
     """A number of images for a person."""
     return "1 image" if count == 1 else f"{count:,} images"
 
 
-def amount(size: int) -> str:
+def format_bytes(size: int) -> str:
     """A number of bytes for a person: "528 GB", "33.0 GB", "4.5 MB"."""
-    unit, number = ("GB", size / 1e9) if size >= _SMALL else ("MB", size / 1e6)
+    unit, number = ("GB", size / 1e9) if size >= _GIGABYTES_FROM else ("MB", size / 1e6)
     return f"{number:,.0f} {unit}" if number >= 99.95 else f"{number:.1f} {unit}"
 
 
-def _states(spec: Optimizer) -> int:
+def _state_per_parameter(spec: Optimizer) -> int:
     """Numbers that an optimiser keeps for each that it trains."""
     if isinstance(spec, Adam):
         return 2
     return (1 if spec.momentum else 0) + (1 if isinstance(spec, RMSprop) else 0)
 
 
-def _batch(size: int, views: Sequence[View], channels: int, labelled: Labelled | None) -> Batch:
+def _example_batch(size: int, views: Sequence[View], channels: int, labelled: LabelledStream | None) -> Batch:
     """Blank images, with labels as a loader would give them."""
     rows = torch.arange(size)
     label = torch.zeros(size, dtype=torch.int64)
     if labelled is not None:
-        streams = Order(2 * size, size, 0, labelled=Labelled(size, labelled.share))
+        streams = Sampler(2 * size, size, 0, labelled=LabelledStream(size, labelled.share))
         rows = torch.from_numpy(streams.rows(0))
         label = torch.where(rows < size, 0, -1)
     return Batch(tuple(torch.empty(size, channels, view.size, view.size) for view in views), label, rows)
 
 
-def _kept(net: Net, batch: Batch, precision: Precision) -> list[int]:
+def _saved_activations(net: MaskedNetwork, batch: Batch, precision: Precision) -> list[int]:
     """Bytes of each piece of memory that autograd keeps of a forward pass; what the net has anyway is left out."""
-    own, found = _own(net), dict[int, Tensor]()
+    own, found = _storage_bytes(net), dict[int, Tensor]()
 
     def pack(tensor: Tensor) -> Tensor:
         if (key := tensor.untyped_storage()._cdata) not in own:
             found[key] = tensor  # so that no later one gets its place
         return tensor
 
-    half = torch.autocast("cpu", _HALF.get(precision), enabled=precision in _HALF)
+    half = torch.autocast("cpu", _HALF_PRECISION.get(precision), enabled=precision in _HALF_PRECISION)
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor), half:
         net(batch, 0.0)
     return [tensor.untyped_storage().nbytes() for tensor in found.values()]
 
 
-def _own(net: nn.Module) -> dict[int, int]:
+def _storage_bytes(net: nn.Module) -> dict[int, int]:
     """Bytes of the memory of parameters, masks and buffers, by what tells it from other memory."""
     tensors = [*net.parameters(), *net.buffers()]
     return {tensor.untyped_storage()._cdata: tensor.untyped_storage().nbytes() for tensor in tensors}

@@ -1,26 +1,31 @@
-"""How numbers are computed: fast by default on a GPU, exact on request, and always exact elsewhere."""
+"""How numbers are computed: precision, compiled code and CUDA graphs; fast by default on a GPU, exact on request and always exact elsewhere."""
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from sslticket import processes, surroundings
-from sslticket.machine import Machine
-from sslticket.masking import gate
-from sslticket.recipe import Precision, Recipe
+from sslticket import processes
+from sslticket.config import runtime
+from sslticket.config.recipe import Precision, Recipe
+from sslticket.config.runtime import RuntimeConfig
+from sslticket.config.training import SGD, Adam, TrainConfig
+from sslticket.data.loader import Batch, Loader, MemoryLoader
+from sslticket.pruning import pruned_model
+from sslticket.training.network import MaskedNetwork, PassCounter
 
-PAYS = 10_000
+COMPILE_FROM_STEPS = 10_000
 """Steps of a training from which on compiling pays, where nobody says whether to compile. Estimated, not measured on a
 GPU: compiling a network forward and backward takes about a minute, and saves 5 to 10 ms of a step, whether that is a
 tenth of a large network's 100 ms or most of the time that the host needs to launch a small one's kernels."""
-SMALL = 5_000_000
+MAX_GRAPH_STATE = 5_000_000
 """Entries of a backbone up to which it is small: the papers' Conv-2 has 4.3 million, ResNet-20 0.27. Its step is over
 before the host has launched the next one's kernels, so it is launched as a graph where that can be
-(`sslticket.training.replay`), and not compiled. A larger one keeps a GPU busy, and its graph would hold the memory of a
+(`sslticket.training.numerics`), and not compiled. A larger one keeps a GPU busy, and its graph would hold the memory of a
 step for as long as a training lasts."""
 
 
@@ -33,7 +38,7 @@ class Numerics:
         tf32: what stays float32 in products is rounded to TF32, and cuDNN takes the fastest of its algorithms.
         channels_last: images and weights lie in memory in NHWC order.
         compiled: network, heads and slow copies run as torch.compile makes them; None where that pays.
-        outside: variables of the environment that change rounding, as "NAME=value", see `sslticket.surroundings`.
+        outside: variables of the environment that change rounding, as "NAME=value", see `sslticket.config.runtime`.
     """
 
     precision: Precision
@@ -43,7 +48,7 @@ class Numerics:
     outside: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, machine: Machine, precision: Precision | None) -> "Numerics":
+    def of(cls, machine: RuntimeConfig, precision: Precision | None) -> "Numerics":
         """What a machine's settings come to on the device at hand; what they leave open is fast on CUDA.
 
         Args:
@@ -53,14 +58,14 @@ class Numerics:
         Raises:
             BadInput: if a variable of the environment would act against these settings.
         """
-        surroundings.check()
-        fast = _device() == "cuda" and not machine.exact
+        runtime.check_environment()
+        fast = _device_type() == "cuda" and not machine.exact
         return cls(
-            precision=("bf16" if fast and _knows_bfloat16() else "fp32") if precision is None else precision,
+            precision=("bf16" if fast and _supports_bfloat16() else "fp32") if precision is None else precision,
             tf32=fast,
             channels_last=fast if machine.channels_last is None else machine.channels_last,
             compiled=(None if fast else False) if machine.compile is None else machine.compile,
-            outside=surroundings.told(_device()),
+            outside=runtime.rounding_variables(_device_type()),
         )
 
     def over(self, steps: int, *, size: int, steady: bool, ghost_batch: int | None) -> "Numerics":
@@ -73,7 +78,11 @@ class Numerics:
             ghost_batch: of the training. Where it is None, several processes share the statistics of batch norm, and
                 at each layer that does so compiled code ends, and other code begins: too little is left to join.
         """
-        pays = steps >= PAYS and not (steady and size <= SMALL) and not (ghost_batch is None and processes.world() > 1)
+        pays = (
+            steps >= COMPILE_FROM_STEPS
+            and not (steady and size <= MAX_GRAPH_STATE)
+            and not (ghost_batch is None and processes.world_size() > 1)
+        )
         return replace(self, compiled=pays) if self.compiled is None else self
 
     def apply(self) -> None:
@@ -86,7 +95,7 @@ class Numerics:
             # Some versions advise other settings, of which torch.compile then says that they cannot be read.
             warnings.simplefilter("ignore")
             torch.set_float32_matmul_precision("high" if self.tf32 else "highest")
-            if _device() != "cuda":
+            if _device_type() != "cuda":
                 return
             torch.backends.cudnn.allow_tf32 = self.tf32
         torch.backends.cudnn.benchmark = self.tf32
@@ -99,23 +108,23 @@ class Numerics:
     def __str__(self) -> str:
         """In words for rows and people, such as "bf16 tf32 channels-last compiled"; of a CPU's default "fp32"."""
         words = {"tf32": self.tf32, "channels-last": self.channels_last, "compiled": self.compiled}
-        outside = (word for word in self.outside if self.compiled or not surroundings.of_compiled(word))
+        outside = (word for word in self.outside if self.compiled or not runtime.is_compiler_variable(word))
         return " ".join([self.precision, *(word for word, holds in words.items() if holds), *outside])
 
 
-def computed(row: Mapping[str, Any]) -> str:
+def numerics_of_row(row: Mapping[str, Any]) -> str:
     """How the training of a row computed; all that older rows tell of it is their precision."""
     return str(row.get("numerics", row.get("precision")))
 
 
-def resolved(recipe: Recipe, machine: Machine) -> Recipe:
+def resolve_precision(recipe: Recipe, machine: RuntimeConfig) -> Recipe:
     """The recipe with the precision in a word: its key tells what is computed, whatever device it is asked on."""
     return replace(recipe, precision=Numerics.of(machine, recipe.precision).precision)
 
 
-def compile_parts(net: nn.Module) -> None:
+def compile_network(net: nn.Module) -> None:
     """Have torch.compile make the backbone, and the stacks of layers in heads and slow copies, as each is called."""
-    for part in (net.get_submodule("backbone"), *_stacks(net.get_submodule("heads"))):
+    for part in (net.get_submodule("backbone"), *_compilable_modules(net.get_submodule("heads"))):
         part.compile()
 
 
@@ -124,28 +133,185 @@ def is_compiled(net: nn.Module) -> bool:
     return net.get_submodule("backbone")._compiled_call_impl is not None
 
 
-def size_of(backbone: nn.Module) -> int:
+def state_size(backbone: nn.Module) -> int:
     """Its parameters and buffers, gates and their scores left out."""
-    return sum(value.numel() for value in gate.stored(backbone).values())
+    return sum(value.numel() for value in pruned_model.stored_state(backbone).values())
 
 
-def _stacks(module: nn.Module) -> Iterator[nn.Module]:
+def _compilable_modules(module: nn.Module) -> Iterator[nn.Module]:
     """The largest parts that are called whole and have several layers: one alone leaves nothing to join."""
-    if isinstance(module, gate.Follower) or type(module).forward is nn.Module.forward:
+    if isinstance(module, pruned_model.MaskedCopy) or type(module).forward is nn.Module.forward:
         for child in module.children():
-            yield from _stacks(child)
+            yield from _compilable_modules(child)
     elif any(True for _ in module.children()) and any(True for _ in module.parameters()):
         yield module
 
 
-def _device() -> str:
+def _device_type() -> str:
     """The type of the device that is computed on."""
-    if surroundings.cpu_only() or not torch.accelerator.is_available():
+    if runtime.cpu_only() or not torch.accelerator.is_available():
         return "cpu"
     found = torch.accelerator.current_accelerator()
     return "cpu" if found is None else found.type
 
 
-def _knows_bfloat16() -> bool:
+def _supports_bfloat16() -> bool:
     """Whether the GPU computes in bfloat16 itself: NVIDIA's do from Ampere on."""
     return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+
+
+_WARMUP_STEPS = 3  # steps before: libraries choose their algorithms, and the optimiser makes its state
+
+
+class NotCapturable(Exception):
+    """A step cannot be written down, for the reason that is told."""
+
+
+class StepGraph(Protocol):
+    """Work of a device that can be launched as one."""
+
+    def capture(self) -> AbstractContextManager[None]:
+        """Writes down what is called inside; nothing of it is done.
+
+        Raises:
+            RuntimeError: inside or at the end, where something cannot be written down.
+        """
+
+    def replay(self) -> None:
+        """Does what was written down."""
+
+
+class CudaStepGraph:
+    """CUDA's own.
+
+    Attributes:
+        failed: those whose capture failed in this process. Torch's allocator goes on asking them whose memory is
+            wanted, so they stay.
+    """
+
+    failed: ClassVar[list["CudaStepGraph"]] = []
+
+    def __init__(self) -> None:
+        self._graph = torch.cuda.CUDAGraph()
+
+    @contextmanager
+    def capture(self) -> Iterator[None]:
+        """See the protocol."""
+        stream = torch.cuda.current_stream()
+        try:
+            # Other threads may talk to the device meanwhile.
+            with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
+                yield
+        except BaseException:
+            torch.cuda.set_stream(stream)  # torch leaves its own in place
+            self.failed.append(self)
+            # The generator would go on as in a capture, and refuse to draw. What it draws next it is seeded for.
+            device = torch.cuda.current_device()
+            torch.cuda.default_generators[device].graphsafe_set_state(torch.Generator(f"cuda:{device}"))
+            raise
+
+    def replay(self) -> None:
+        """See the protocol."""
+        self._graph.replay()
+
+
+GRAPH_CLASSES: dict[str, Callable[[], StepGraph]] = {"cuda": CudaStepGraph}
+"""By the type of a device."""
+
+
+def graph_class_for(
+    device: torch.device, net: MaskedNetwork, batches: Loader, fit: TrainConfig
+) -> Callable[[], StepGraph] | None:
+    """What makes the graph of a training, where the device has graphs and this training's steps are alike and small.
+
+    A capture that failed is not tried again in the same process: the next would fail too, and each leaves something.
+    """
+    optimizers = [fit.optimizer] if net.learning is None else [fit.optimizer, net.learning.optimizer]
+    fits = (
+        net.objective.steady
+        and isinstance(batches, MemoryLoader)
+        and all(isinstance(each, SGD | Adam) for each in optimizers)
+        and state_size(net.backbone) <= MAX_GRAPH_STATE
+        and not CudaStepGraph.failed
+    )
+    return GRAPH_CLASSES.get(device.type) if fits else None
+
+
+class GraphReplay:
+    """The steps of one training: the first few as they are, and then by a graph."""
+
+    def __init__(self, make: Callable[[], StepGraph], optimizer: torch.optim.Optimizer, device: torch.device) -> None:
+        """Makes learning rates of the optimiser tensors on the device, which a graph can read anew in each step.
+
+        They are float32 there, as torch's kernels want them, and not the host's float64.
+        """
+        self._make, self._warm, self._optimizer = make, _WARMUP_STEPS, optimizer
+        self._graph: StepGraph | None = None
+        self._batch: Batch | None = None
+        for group in optimizer.param_groups:
+            group["lr"] = torch.full((), float(group["lr"]), device=device)
+
+    def __call__(
+        self, take: Callable[[Batch, float], Tensor], batch: Batch, progress: float, passes: PassCounter
+    ) -> Tensor:
+        """The loss of a step, which `take` would return, (); and all that it does.
+
+        Args:
+            take: the step; what it does depends on the batch, and not on the progress.
+            batch: its images, as many as in all steps.
+            progress: of the training.
+            passes: that `take` counts.
+
+        Raises:
+            Uncapturable: nothing of the step has been done, but random numbers may have been drawn for it.
+        """
+        # From the first step on in the memory that the graph reads: where images begin at another multiple of a few
+        # bytes cuDNN looks for an algorithm anew, and no capture holds that.
+        held = self._held(batch)
+        if self._warm:
+            self._warm -= 1
+            return take(held, progress)
+        before = passes.forward, passes.backward
+        if self._graph is None:
+            try:
+                self._graph = self._written_down(take, held, progress)
+            except RuntimeError as error:
+                passes.forward, passes.backward = before
+                # CUDA says at the end that something went wrong before; that is what tells more, in its first line.
+                first = error.__context__ if isinstance(error.__context__, RuntimeError) else error
+                raise NotCapturable(str(first).partition("\n")[0] or type(first).__name__) from error
+            self._counts = passes.forward - before[0], passes.backward - before[1]
+        else:
+            passes.forward, passes.backward = (sum(pair) for pair in zip(before, self._counts, strict=True))
+        self._graph.replay()
+        return self._loss.clone()
+
+    def _held(self, batch: Batch) -> Batch:
+        """The batch in memory that stays the same."""
+        if self._batch is None:
+            self._batch = Batch(tuple(view.clone() for view in batch.views), batch.label.clone(), batch.row.clone())
+        else:
+            for old, new in zip(_batch_tensors(self._batch), _batch_tensors(batch), strict=True):
+                old.copy_(new)
+        return self._batch
+
+    def _written_down(self, take: Callable[[Batch, float], Tensor], batch: Batch, progress: float) -> StepGraph:
+        graph = self._make()
+        self._capturable(True)
+        try:
+            with graph.capture():
+                self._loss = take(batch, progress)
+        except RuntimeError:
+            self._capturable(False)
+            raise
+        return graph
+
+    def _capturable(self, now: bool) -> None:
+        """Adam wants to be told, and warns of it where it takes a step by itself."""
+        for group in self._optimizer.param_groups:
+            if "capturable" in group:
+                group["capturable"] = now
+
+
+def _batch_tensors(batch: Batch) -> tuple[Tensor, ...]:
+    return (*batch.views, batch.label, batch.row)

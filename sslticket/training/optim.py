@@ -1,33 +1,187 @@
-"""Optimisers from their description."""
+"""Optimisers: torch's own from their description, LARS (You et al. 2017), and two optimisers that step as one."""
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from itertools import chain
+from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from sslticket import fit
-from sslticket.fit import SGD, Adam, Optimizer
-from sslticket.masking import gate
-from sslticket.training.joined import Joined
-from sslticket.training.lars import LARS
-from sslticket.training.net import Net
+from sslticket.config import training
+from sslticket.config.training import SGD, Adam, Optimizer
+from sslticket.pruning import pruned_model
+from sslticket.training.network import MaskedNetwork
 
 
-def optimizer_of(net: Net, spec: Optimizer) -> torch.optim.Optimizer:
+class CombinedOptimizer(torch.optim.Optimizer):
+    """Steps with two optimisers; its parameters are numbered through, those of the first come first.
+
+    With fp16 a step is skipped for both or for none, which two optimisers side by side would not ensure.
+
+    Attributes:
+        parts: both.
+    """
+
+    def __init__(self, first: torch.optim.Optimizer, second: torch.optim.Optimizer) -> None:
+        # Not the base class's: it would keep groups and state of its own.
+        self.parts = (first, second)
+
+    @property
+    def _step_supports_amp_scaling(self) -> bool:
+        """What torch's gradient scaler asks: whether both skip a step on the device, so that no host waits to know."""
+        return all(getattr(part, "_step_supports_amp_scaling", False) for part in self.parts)
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:  # type: ignore[override]  # read only: the parts hold them
+        """Those of both."""
+        return [group for part in self.parts for group in part.param_groups]
+
+    @property
+    def state(self) -> dict[torch.Tensor, Any]:  # type: ignore[override]  # read only: the parts hold it
+        """That of both, by parameter."""
+        return {key: value for part in self.parts for key, value in part.state.items()}
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """See the base class."""
+        for part in self.parts:
+            part.zero_grad(set_to_none)
+
+    def step(self, closure: None = None) -> None:  # type: ignore[override]  # no optimiser here needs a closure
+        """See the base class."""
+        # What torch's gradient scaler lays on an optimiser for the time of a step, where that skips by itself.
+        scaling = {name: getattr(self, name) for name in ("grad_scale", "found_inf") if hasattr(self, name)}
+        for part in self.parts:
+            for name, value in scaling.items():
+                setattr(part, name, value)
+            part.step()
+            for name in scaling:
+                delattr(part, name)
+
+    def state_dict(self) -> dict[str, Any]:
+        """See the base class."""
+        first, second = (part.state_dict() for part in self.parts)
+        offset = self._offset
+        shifted = [
+            {**group, "params": [number + offset for number in group["params"]]} for group in second["param_groups"]
+        ]
+        state = first["state"] | {number + offset: value for number, value in second["state"].items()}
+        return {"state": state, "param_groups": [*first["param_groups"], *shifted]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """See the base class."""
+        offset, groups = self._offset, state_dict["param_groups"]
+        count = len(self.parts[0].param_groups)
+        mine = {number: value for number, value in state_dict["state"].items() if number < offset}
+        theirs = {number - offset: value for number, value in state_dict["state"].items() if number >= offset}
+        shifted = [{**group, "params": [number - offset for number in group["params"]]} for group in groups[count:]]
+        self.parts[0].load_state_dict({"state": mine, "param_groups": groups[:count]})
+        self.parts[1].load_state_dict({"state": theirs, "param_groups": shifted})
+
+    @property
+    def _offset(self) -> int:
+        return sum(len(group["params"]) for group in self.parts[0].param_groups)
+
+
+_EPSILON = 1e-8  # below the fraction, as in lightly's; of norms far above it
+
+
+class LARSOptimizer(torch.optim.Optimizer):
+    """SGD with momentum whose rate is scaled for each tensor by the norms of weight and gradient (You et al. 2017).
+
+    The step is that of lightly's LARS, to the bit on a CPU, and so is what it keeps for each tensor. It is our own
+    since lightly's asks the device whether each tensor's norms are zero, a wait a tensor, and takes ten small
+    operations for each, which is most of a step of a small network; timm's goes through the tensors one by one too.
+    Here norms, decay and momentum of all tensors are an operation each; on CUDA only the multiplication by a tensor's
+    own rate, a number that the host never sees, is still a launch a tensor.
+
+    Nothing is kept before the first step that is taken, so a step that loss scaling skips leaves no trace.
+
+    Args:
+        params: tensors, or groups of them. Of a group without weight decay the rate is not scaled, as in SimCLR and
+            after; these are biases and batch norm.
+        lr: the learning rate.
+        momentum: of the gradient's running sum, in all groups; 0 keeps none.
+        weight_decay: factor of the L2 penalty.
+        trust: the trust coefficient.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Tensor] | Iterable[dict[str, Any]],
+        *,
+        lr: float,
+        momentum: float,
+        weight_decay: float,
+        trust: float,
+    ) -> None:
+        defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "trust": trust}
+        super().__init__(params, defaults)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]  # none has a closure
+        """See the base class; tensors without a gradient stay as they are."""
+        assert closure is None, "no optimiser here is given a closure"
+        moved = [[tensor for tensor in group["params"] if tensor.grad is not None] for group in self.param_groups]
+        steps = [_scaled_gradients(tensors, group) for tensors, group in zip(moved, self.param_groups, strict=True)]
+        if (momentum := self.defaults["momentum"]) and any(moved):
+            sums = [[self._sum(tensor) for tensor in tensors] for tensors in moved]
+            torch._foreach_mul_([*chain(*sums)], momentum)
+            torch._foreach_add_([*chain(*sums)], [*chain(*steps)])
+            steps = sums
+        of_rate: dict[float, tuple[list[Tensor], list[Tensor]]] = {}
+        for tensors, step, group in zip(moved, steps, self.param_groups, strict=True):
+            alike = of_rate.setdefault(group["lr"], ([], []))
+            alike[0].extend(tensors)
+            alike[1].extend(step)
+        for lr, (tensors, step) in of_rate.items():
+            if tensors:
+                torch._foreach_add_(tensors, step, alpha=-lr)
+
+    def _sum(self, tensor: Tensor) -> Tensor:
+        """The running sum, in the memory order of the tensor itself."""
+        state = self.state[tensor]
+        if "momentum_buffer" not in state:
+            state["momentum_buffer"] = torch.zeros_like(tensor, memory_format=torch.preserve_format)
+        found: Tensor = state["momentum_buffer"]
+        return found
+
+
+def _scaled_gradients(tensors: list[Tensor], group: dict[str, Any]) -> list[Tensor]:
+    """The gradients with weight decay, times their tensors' rates."""
+    gradients = [cast(Tensor, tensor.grad) for tensor in tensors]
+    if not tensors or not group["weight_decay"]:
+        return gradients
+    steps = list(torch._foreach_add(gradients, tensors, alpha=group["weight_decay"]))
+    torch._foreach_mul_(steps, _trust_ratios(tensors, gradients, group["weight_decay"], group["trust"]))
+    return steps
+
+
+def _trust_ratios(tensors: list[Tensor], gradients: list[Tensor], decay: float, trust: float) -> list[Tensor]:
+    """`trust * |w| / (|g| + decay * |w|)` of each tensor, () each; 1 where all weights are 0.
+
+    Where the whole gradient is 0 the rate is 0, so that decay alone does not move a tensor either.
+    """
+    norms = torch.stack(torch._foreach_norm([*tensors, *gradients]))
+    weight, gradient = norms.chunk(2)
+    has_weight, has_gradient = (norms != 0).chunk(2)
+    rate = weight / (gradient + weight * decay + _EPSILON) * trust
+    return list(rate.where(has_weight & has_gradient, has_gradient).unbind())
+
+
+def build_network_optimizer(net: MaskedNetwork, spec: Optimizer) -> torch.optim.Optimizer:
     """The optimiser of a net: of its weights as described, and of the scores of a mask that it learns as that says.
 
     No weight decay falls on scores (Savarese et al. 2019, section 4.2); weights that are frozen are left out.
     """
     if net.learning is None:
-        return optimizer(spec, net.parameters())
-    scores = optimizer(net.learning.optimizer, (one.score for one in gate.learnt(net).values()))
+        return build_optimizer(spec, net.parameters())
+    scores = build_optimizer(net.learning.optimizer, (one.score for one in pruned_model.learned_gates(net).values()))
     for group in scores.param_groups:
         group["share"] = net.learning.optimizer.lr / spec.lr
-    return scores if net.learning.frozen else Joined(optimizer(spec, net.weights()), scores)
+    return scores if net.learning.frozen else CombinedOptimizer(build_optimizer(spec, net.weights()), scores)
 
 
-def optimizer(spec: Optimizer, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+def build_optimizer(spec: Optimizer, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
     """The torch optimiser for a description, for the parameters that are trained.
 
     A group's "share", where it has one, is what its learning rate is of the schedule's.
@@ -37,8 +191,8 @@ def optimizer(spec: Optimizer, parameters: Iterable[nn.Parameter]) -> torch.opti
     an operation before the next one.
     """
     chosen = [parameter for parameter in parameters if parameter.requires_grad]
-    if isinstance(spec, fit.LARS):
-        return _lars(spec, chosen)
+    if isinstance(spec, training.LARS):
+        return _build_lars(spec, chosen)
     if isinstance(spec, SGD):
         return torch.optim.SGD(
             chosen,
@@ -61,21 +215,21 @@ def optimizer(spec: Optimizer, parameters: Iterable[nn.Parameter]) -> torch.opti
     )
 
 
-def start(optimizer: torch.optim.Optimizer) -> None:
+def init_momentum(optimizer: torch.optim.Optimizer) -> None:
     """Give SGD's momentum its zeros where it has none yet; for optimisers whose first step may be skipped.
 
     Fused SGD takes fresh memory for it at its first step, which fills it. Where loss scaling skips that step on the
     device the memory stays what it was, and the second step would add it to the weights. Others need no start: Adam's
     means begin as zeros, and RMSprop's and LARS's steps are skipped before they are called.
     """
-    for part in optimizer.parts if isinstance(optimizer, Joined) else (optimizer,):
+    for part in optimizer.parts if isinstance(optimizer, CombinedOptimizer) else (optimizer,):
         if isinstance(part, torch.optim.SGD):
             for group in part.param_groups:
                 for parameter in group["params"] if group["momentum"] else ():
                     part.state[parameter].setdefault("momentum_buffer", torch.zeros_like(parameter))
 
 
-def lay_out(optimizer: torch.optim.Optimizer) -> None:
+def match_memory_format(optimizer: torch.optim.Optimizer) -> None:
     """Bring state that was read from a file into its parameter's memory layout; call it after each loading.
 
     Fused kernels walk parameter, gradient and state as they lie in memory, side by side: under channels-last a state in
@@ -87,9 +241,11 @@ def lay_out(optimizer: torch.optim.Optimizer) -> None:
                 values[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
-def _lars(spec: fit.LARS, chosen: list[nn.Parameter]) -> torch.optim.Optimizer:
+def _build_lars(spec: training.LARS, chosen: list[nn.Parameter]) -> torch.optim.Optimizer:
     scaled: dict[str, Any] = {"params": [parameter for parameter in chosen if parameter.dim() > 1]}
     share = 1.0 if spec.bias_lr is None else spec.bias_lr / spec.lr
     biases = [parameter for parameter in chosen if parameter.dim() <= 1]
     plain: dict[str, Any] = {"params": biases, "weight_decay": 0.0, "share": share}
-    return LARS([scaled, plain], lr=spec.lr, momentum=spec.momentum, weight_decay=spec.weight_decay, trust=spec.trust)
+    return LARSOptimizer(
+        [scaled, plain], lr=spec.lr, momentum=spec.momentum, weight_decay=spec.weight_decay, trust=spec.trust
+    )

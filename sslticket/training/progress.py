@@ -10,12 +10,12 @@ from types import TracebackType
 from tqdm import tqdm
 from tqdm.utils import disp_len, disp_trim
 
-from sslticket.escaping import terminal
-from sslticket.processes import stopping
+from sslticket.escaping import escape_terminal
+from sslticket.processes import signals
 
 
 @dataclass(frozen=True, kw_only=True)
-class Look:
+class ProgressUpdate:
     """What a training shows at one moment.
 
     Attributes:
@@ -39,10 +39,10 @@ class Look:
     left: float
 
 
-class Listener:
+class Tracker:
     """Is told what a training shows; does nothing with it."""
 
-    def look(self, look: Look) -> None:
+    def look(self, look: ProgressUpdate) -> None:
         """About once a second."""
 
     def measured(self, samples: int, values: Mapping[str, float]) -> None:
@@ -52,7 +52,7 @@ class Listener:
         """The training has ended, in whatever way."""
 
 
-class _Bar(tqdm):  # type: ignore[type-arg]  # it is generic for type checkers only
+class _ProgressBar(tqdm):  # type: ignore[type-arg]  # it is generic for type checkers only
     """tqdm's bar with the loss at the left, and without what the terminal has no columns for.
 
     Attributes:
@@ -70,9 +70,9 @@ class _Bar(tqdm):  # type: ignore[type-arg]  # it is generic for type checkers o
         # In the last column some terminals begin a new line.
         width = told["ncols"] - 1 if told["ncols"] else None
         for head in dict.fromkeys((self._head(self.task, self.probed), self._head(self.task, ""))):
-            for tail in _TAILS:
+            for tail in _BAR_FORMATS:
                 told |= {"prefix": head, "ncols": None, "bar_format": tail.replace("{bar}", "")}
-                least = disp_len(self.format_meter(**told)) + _LEAST * ("{bar}" in tail)
+                least = disp_len(self.format_meter(**told)) + _MIN_BAR_WIDTH * ("{bar}" in tail)
                 if width is None or least <= width:
                     return self.format_meter(**told | {"ncols": width, "bar_format": tail}).removeprefix(
                         ": "
@@ -86,7 +86,7 @@ class _Bar(tqdm):  # type: ignore[type-arg]  # it is generic for type checkers o
         return ", ".join(filter(None, (place, self.loss, probed)))
 
 
-_TAILS = (
+_BAR_FORMATS = (
     "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}]",
     "{desc}: {percentage:3.0f}%|{bar}| [{elapsed}<{remaining}, {rate_noinv_fmt}]",
     "{desc}: {percentage:3.0f}%|{bar}| [{elapsed}<{remaining}]",
@@ -95,7 +95,7 @@ _TAILS = (
     "{desc}",
 )
 """What follows the loss, as far as there is room. tqdm's own would turn a slow rate into seconds a sample."""
-_LEAST = 4  # columns of a bar that is worth being drawn
+_MIN_BAR_WIDTH = 4  # columns of a bar that is worth being drawn
 
 
 class Progress:
@@ -104,7 +104,7 @@ class Progress:
     def __init__(self, samples: int, *, done: int = 0, show: bool = True) -> None:
         # On a terminal the bar is redrawn in place; in a log file each redraw is a line, so one every half minute.
         interval = 0.2 if sys.stderr.isatty() else 30.0
-        self._bar = _Bar(
+        self._bar = _ProgressBar(
             total=samples,
             initial=done,
             unit=" samples",
@@ -118,11 +118,11 @@ class Progress:
         self._task, self._steps = "", 0
         self._step, self._samples, self._batch, self._left = 0, 0, 0, samples - done
         self._fresh, self._since = 0, time.monotonic()
-        self._listeners: tuple[Listener, ...] = ()
-        stopping.working(self._place)
+        self._listeners: tuple[Tracker, ...] = ()
+        signals.set_activity(self._place)
 
     @contextmanager
-    def heard_by(self, *listeners: Listener) -> Iterator[None]:
+    def heard_by(self, *listeners: Tracker) -> Iterator[None]:
         """Listeners to the training inside this block."""
         self._listeners = listeners
         try:
@@ -140,7 +140,7 @@ class Progress:
     def task(self, name: str, steps: int) -> None:
         """Say what is being trained and over how many steps."""
         self._step = 0
-        self._task, self._steps = terminal(name), steps
+        self._task, self._steps = escape_terminal(name), steps
         self._bar.task, self._bar.step, self._bar.loss, self._bar.probed = self._task, "", "", ""
         self._fresh, self._since = 0, time.monotonic()
 
@@ -164,7 +164,7 @@ class Progress:
         now = time.monotonic()
         rate = self._fresh / max(now - self._since, 1e-9)
         self._fresh, self._since = 0, now
-        look = Look(
+        look = ProgressUpdate(
             task=self._task,
             step=self._step,
             steps=self._steps,
@@ -191,7 +191,7 @@ class Progress:
     def note(self, text: str) -> None:
         """A line above the bar."""
         if not self._bar.disable:
-            self._bar.write(terminal(text), file=sys.stderr)
+            self._bar.write(escape_terminal(text), file=sys.stderr)
 
     def __enter__(self) -> "Progress":
         return self

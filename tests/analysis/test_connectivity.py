@@ -8,27 +8,31 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from sslticket.analysis.connectivity import barrier, between, connectivity
-from sslticket.analysis.endpoints import Endpoints
-from sslticket.analysis.recalibration import normalised, recalibrate
-from sslticket.analysis.subjects import subjects
+from sslticket.analysis.connectivity import (
+    barrier_height,
+    batch_norm_layers,
+    interpolate,
+    measure_connectivity,
+    recalibrate_batch_norm,
+)
+from sslticket.analysis.endpoints import EndpointStore, find_targets
+from sslticket.config.runtime import RuntimeConfig
+from sslticket.config.training import SGD, TrainConfig
 from sslticket.data.loader import Batch
 from sslticket.errors import BadInput
-from sslticket.evaluation.images import Gallery
+from sslticket.evaluation.jobs import SplitCache
 from sslticket.evaluation.protocols import Protocol
-from sslticket.evaluation.tasks import Levels, Task, tickets
-from sslticket.fit import SGD, Fit
-from sslticket.machine import Machine
-from sslticket.masking import gate
+from sslticket.evaluation.tasks import EvalTask, Levels, find_ticket_files
 from sslticket.objectives.supervised import Supervised
-from sslticket.training.net import Net
+from sslticket.pruning import pruned_model
+from sslticket.training.engine import Engine
+from sslticket.training.network import MaskedNetwork
 from sslticket.training.numerics import Numerics
 from sslticket.training.progress import Progress
-from sslticket.training.workbench import Workbench
 from tests.runs import recipe, search
 
 SHORT = Protocol(
-    name="short", dataset="digits", fit=Fit(length="60it", batch_size=64, optimizer=SGD(lr=0.1)), start="k"
+    name="short", dataset="digits", fit=TrainConfig(length="60it", batch_size=64, optimizer=SGD(lr=0.1)), start="k"
 )
 
 
@@ -42,57 +46,57 @@ def run(found: Path, tmp_path: Path) -> Path:
     return shutil.copytree(found, tmp_path / found.name)
 
 
-def bench() -> Workbench:
-    return Workbench.on(Machine(), "fp32")
+def bench() -> Engine:
+    return Engine.on(RuntimeConfig(), "fp32")
 
 
 def test_a_barrier_is_the_highest_point_above_the_mean_of_the_ends() -> None:
-    assert barrier([0.1, 0.5, 0.3]) == pytest.approx(0.3)
-    assert barrier([0.25, 0.25, 0.25]) == 0
-    assert barrier([0.4, 0.1, 0.2]) == pytest.approx(0.1), "the ends are on the line"
-    assert barrier([0.1, None, 0.3]) is None
+    assert barrier_height([0.1, 0.5, 0.3]) == pytest.approx(0.3)
+    assert barrier_height([0.25, 0.25, 0.25]) == 0
+    assert barrier_height([0.4, 0.1, 0.2]) == pytest.approx(0.1), "the ends are on the line"
+    assert barrier_height([0.1, None, 0.3]) is None
 
 
 def test_the_ends_of_the_line_are_the_networks_themselves() -> None:
     one = {"w": torch.tensor([0.1, 0.7, 1e8]), "steps": torch.tensor(3)}
     other = {"w": torch.tensor([0.3, -0.9, 1e-8]), "steps": torch.tensor(5)}
-    assert torch.equal(between(one, other, 0.0)["w"], one["w"])
-    assert torch.equal(between(one, other, 1.0)["w"], other["w"])
-    torch.testing.assert_close(between(one, other, 0.25)["w"], torch.tensor([0.15, 0.3, 0.75e8]))
+    assert torch.equal(interpolate(one, other, 0.0)["w"], one["w"])
+    assert torch.equal(interpolate(one, other, 1.0)["w"], other["w"])
+    torch.testing.assert_close(interpolate(one, other, 0.25)["w"], torch.tensor([0.15, 0.3, 0.75e8]))
 
 
 def test_a_row_has_the_ends_own_scores_at_its_ends(run: Path) -> None:
-    (row,) = connectivity(tickets([run], Levels((1,))), SHORT, [0], bench(), points=5)
+    (row,) = measure_connectivity(find_ticket_files([run], Levels((1,))), SHORT, [0], bench(), points=5)
     assert [point[0] for point in row["points"]] == [0, 0.25, 0.5, 0.75, 1]
-    gallery = Gallery(None)
-    task = Task(tickets([run], Levels((1,)))[0], "ticket", SHORT, 0, "own")
-    (subject,) = subjects([task], gallery, Numerics(precision="fp32"), dense=False)
+    gallery = SplitCache(None)
+    task = EvalTask(find_ticket_files([run], Levels((1,)))[0], "ticket", SHORT, 0, "own")
+    (subject,) = find_targets([task], gallery, Numerics(precision="fp32"), dense=False)
     with Progress(0, show=False) as progress:
-        ends = Endpoints(gallery, bench(), progress)
+        ends = EndpointStore(gallery, bench(), progress)
         told = [ends.told(course) for course in (subject.course, subject.reordered(1))]
     for point, end in zip((row["points"][0], row["points"][-1]), told, strict=True):
         _, error, loss, recalibrated_error, recalibrated_loss = point
         assert (error, loss) == (1 - end["top1"], end["loss"])
         assert recalibrated_loss != loss
         assert recalibrated_error == pytest.approx(error, abs=0.15), "the statistics are those of the same weights"
-    assert row["barrier"] == barrier([point[1] for point in row["points"]]) >= 0
-    assert row["loss_barrier_recalibrated"] == barrier([point[4] for point in row["points"]])
+    assert row["barrier"] == barrier_height([point[1] for point in row["points"]]) >= 0
+    assert row["loss_barrier_recalibrated"] == barrier_height([point[4] for point in row["points"]])
     assert (row["steps"], row["samples"]) == (2 * 59, 2 * 59 * 64)
-    assert list(connectivity(tickets([run], Levels((1,))), SHORT, [0], bench(), points=5)) == []
-    (finer,) = connectivity(tickets([run], Levels((1,))), SHORT, [0], bench(), points=3)
+    assert list(measure_connectivity(find_ticket_files([run], Levels((1,))), SHORT, [0], bench(), points=5)) == []
+    (finer,) = measure_connectivity(find_ticket_files([run], Levels((1,))), SHORT, [0], bench(), points=3)
     assert [point[:3] for point in finer["points"]] == [point[:3] for point in row["points"][::2]]
 
 
 def test_without_batch_norm_both_numbers_are_the_same(tmp_path: Path) -> None:
     run = search(tmp_path, recipe(model="lenet300")).folder.path
-    (row,) = connectivity(tickets([run], Levels((1,))), SHORT, [0], bench(), points=3)
+    (row,) = measure_connectivity(find_ticket_files([run], Levels((1,))), SHORT, [0], bench(), points=3)
     assert all(point[1:3] == point[3:] for point in row["points"])
     assert (row["barrier"], row["loss_barrier"]) == (row["barrier_recalibrated"], row["loss_barrier_recalibrated"])
 
 
 def test_two_points_are_no_line() -> None:
     with pytest.raises(BadInput, match="2 points show no barrier between two ends; give --points at least 3"):
-        connectivity([], SHORT, [0], bench(), points=2)
+        measure_connectivity([], SHORT, [0], bench(), points=2)
 
 
 class Doubling(nn.Module):
@@ -109,14 +113,14 @@ class Doubling(nn.Module):
 
 @pytest.mark.parametrize("parts", [1, 2])
 def test_recalibrated_statistics_are_means_over_batches_or_their_parts(parts: int) -> None:
-    net = Net(Doubling(), nn.Identity(), Supervised())
+    net = MaskedNetwork(Doubling(), nn.Identity(), Supervised())
     images = (torch.tensor([[1.0, 0.0], [3.0, 0.0]]), torch.tensor([[5.0, 2.0], [5.0, 4.0]]))
     batches = [Batch((view,), torch.zeros(2, dtype=torch.int64), torch.arange(2)) for view in images]
-    (layer,) = normalised(net)
+    (layer,) = batch_norm_layers(net)
     layer.running_mean.fill_(99)
     if parts == 2:
         batches = [Batch((torch.cat(images),), torch.zeros(4, dtype=torch.int64), torch.arange(4))]
-    recalibrate(Accelerator(cpu=True), net, batches, parts)
+    recalibrate_batch_norm(Accelerator(cpu=True), net, batches, parts)
     # Twice the pixels: means 4 and 10, unbiased variances 8 and 0; and 0 and 6, 0 and 8.
     assert layer.running_mean.tolist() == [7, 3]
     assert layer.running_var.tolist() == [4, 4]
@@ -124,21 +128,23 @@ def test_recalibrated_statistics_are_means_over_batches_or_their_parts(parts: in
 
 
 def test_recalibration_restores_the_statistics_of_a_training_that_has_come_to_rest(run: Path) -> None:
-    fit = Fit(length="70it", batch_size=64, optimizer=SGD(lr=0.1), drops=("20it", "21it", "22it", "23it"))
-    task = Task(tickets([run], Levels((0,)))[0], "ticket", Protocol(name="rests", dataset="digits", fit=fit), 0)
-    gallery = Gallery(None)
-    (subject,) = subjects([task], gallery, Numerics(precision="fp32"), dense=False)
+    fit = TrainConfig(length="70it", batch_size=64, optimizer=SGD(lr=0.1), drops=("20it", "21it", "22it", "23it"))
+    task = EvalTask(
+        find_ticket_files([run], Levels((0,)))[0], "ticket", Protocol(name="rests", dataset="digits", fit=fit), 0
+    )
+    gallery = SplitCache(None)
+    (subject,) = find_targets([task], gallery, Numerics(precision="fp32"), dense=False)
     with Progress(0, show=False) as progress:
-        ends = Endpoints(gallery, bench(), progress)
+        ends = EndpointStore(gallery, bench(), progress)
         assert ends.reach(subject.course)
         exam = ends.exam(subject.course)
         net = exam.net()
-        gate.write(net, ends.read(subject.course).state)
-        layers = normalised(net)
+        pruned_model.write_state(net, ends.read(subject.course).state)
+        layers = batch_norm_layers(net)
         before = [(layer.running_mean.clone(), layer.running_var.clone()) for layer in layers]
         for layer in layers:
             layer.reset_running_stats()
-        recalibrate(ends.bench.accelerator, net, ends.examiner.training_images(exam).train(0, 20))
+        recalibrate_batch_norm(ends.bench.accelerator, net, ends.examiner.training_images(exam).train(0, 20))
     assert len(layers) == 3
     for layer, (mean, variance) in zip(layers, before, strict=True):
         # What is left is chance: running means are over about ten batches. Two trainings were 0.02 and 0.1 off.

@@ -9,19 +9,19 @@ from typing import Any
 
 import pytest
 
-from sslticket.analysis.analyse import analyse
+from sslticket.analysis.base import run_analysis
+from sslticket.analysis.endpoints import make_analysis_tasks
 from sslticket.analysis.magnitudes import Magnitudes
 from sslticket.analysis.stability import Stability
-from sslticket.analysis.subjects import wanted
-from sslticket.evaluation.evaluate import evaluate
+from sslticket.config.runtime import RuntimeConfig
+from sslticket.config.training import SGD, TrainConfig
 from sslticket.evaluation.protocols import Protocol
-from sslticket.evaluation.tasks import Levels, matrix, tickets
-from sslticket.fit import SGD, Fit
-from sslticket.machine import Machine
-from sslticket.training.workbench import Workbench
+from sslticket.evaluation.tasks import Levels, find_ticket_files, make_tasks
+from sslticket.evaluation.worker import evaluate
+from sslticket.training.engine import Engine
 from tests.runs import search
 
-SHORT = Protocol(name="short", dataset="digits", fit=Fit(length="8it", batch_size=64, optimizer=SGD(lr=0.1)))
+SHORT = Protocol(name="short", dataset="digits", fit=TrainConfig(length="8it", batch_size=64, optimizer=SGD(lr=0.1)))
 GONE = f"{socket.gethostname()}.{2**30}.part"  # no system has so many processes
 
 
@@ -34,21 +34,29 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return search(tmp_path_factory.mktemp("runs")).folder.path
 
 
-def bench() -> Workbench:
-    return Workbench.on(Machine(), "fp32")
+def bench() -> Engine:
+    return Engine.on(RuntimeConfig(), "fp32")
 
 
 def scores(run: Path) -> object:
-    return list(evaluate(matrix(tickets([run], Levels((0, 2))), ["random", "adjusted"], [SHORT], [0]), bench()))
+    return list(
+        evaluate(make_tasks(find_ticket_files([run], Levels((0, 2))), ["random", "adjusted"], [SHORT], [0]), bench())
+    )
 
 
 def stabilities(run: Path) -> object:
-    asked = wanted(tickets([run], Levels((1, 2))), ["local"], [SHORT], [0], ["new"])
-    return list(analyse(Stability(), asked, bench()))
+    asked = make_analysis_tasks(find_ticket_files([run], Levels((1, 2))), ["local"], [SHORT], [0], ["new"])
+    return list(run_analysis(Stability(), asked, bench()))
 
 
 def sizes(run: Path) -> object:
-    return list(analyse(Magnitudes(), wanted(tickets([run], Levels((0,))), [], [SHORT], [0], ["new"]), bench()))
+    return list(
+        run_analysis(
+            Magnitudes(),
+            make_analysis_tasks(find_ticket_files([run], Levels((0,))), [], [SHORT], [0], ["new"]),
+            bench(),
+        )
+    )
 
 
 def told(run: Path) -> dict[str, dict[str, Any]]:

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from sslticket.analysis.overlap import bits, overlaps, shared
+from sslticket.analysis.overlap import mask_overlap, measure_overlap, pack_mask
+from sslticket.config.recipe import Recipe
 from sslticket.errors import BadInput
 from sslticket.evaluation import tasks
-from sslticket.masking.mask import Mask
-from sslticket.recipe import Recipe
-from sslticket.report.schema import wrong
+from sslticket.pruning.mask import Mask
+from sslticket.results.rows import row_error
 from tests.runs import recipe, search
 
 
@@ -21,7 +21,7 @@ def mask(**layers: list[int]) -> Mask:
 
 
 def compare(one: Mask, other: Mask) -> tuple[float, float, dict[str, tuple[int, int, float]]]:
-    return shared(bits(one), bits(other))
+    return mask_overlap(pack_mask(one), pack_mask(other))
 
 
 def test_the_jaccard_index_counts_both_over_either() -> None:
@@ -84,20 +84,20 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_pairs_of_a_level_have_one_row_each_in_whatever_order(runs: Path) -> None:
-    paths = tasks.tickets([runs])
-    rows = list(overlaps(paths))
+    paths = tasks.find_ticket_files([runs])
+    rows = list(measure_overlap(paths))
     assert [row["level"] for row in rows] == [row["other_level"] for row in rows] == [1, 2, 3]
     assert {(row["search_seed"], row["other_seed"]) for row in rows} in ({(0, 1)}, {(1, 0)})
     files = sorted(runs.rglob("*.overlap.*.jsonl"))
     assert [json.loads(file.read_text()) for file in files] == rows
-    assert [wrong(row) for row in rows] == [None] * 3
-    assert list(overlaps(paths[::-1])) == rows
+    assert [row_error(row) for row in rows] == [None] * 3
+    assert list(measure_overlap(paths[::-1])) == rows
     assert sorted(runs.rglob("*.overlap.*.jsonl")) == files
 
 
 def test_masks_of_one_search_nest(runs: Path) -> None:
     """So the Jaccard index of two of its levels is the ratio of their densities."""
-    rows = list(overlaps(tasks.tickets([runs]), across_levels=True))
+    rows = list(measure_overlap(tasks.find_ticket_files([runs]), across_levels=True))
     assert len(rows) == 8 * 7 / 2 - 1  # all pairs but that of the two dense networks
     own = [row for row in rows if row["run"] == row["other_run"]]
     assert len(own) == 2 * 6
@@ -109,20 +109,20 @@ def test_masks_of_one_search_nest(runs: Path) -> None:
 def test_what_cannot_be_compared_is_named(runs: Path) -> None:
     one = next(runs.iterdir())
     with pytest.raises(BadInput, match=r"of 4 tickets no two are sparse .* of one network and level.*--pairs all"):
-        list(overlaps(tasks.tickets([one])))
+        list(measure_overlap(tasks.find_ticket_files([one])))
     with pytest.raises(BadInput, match="of 2 tickets no two"):
-        list(overlaps(tasks.tickets([runs], tasks.Levels((0,))), across_levels=True))
+        list(measure_overlap(tasks.find_ticket_files([runs], tasks.Levels((0,))), across_levels=True))
 
 
 def test_tickets_of_other_networks_are_not_compared(runs: Path, tmp_path: Path) -> None:
     grey = search(tmp_path, _grey()).folder.path
-    alone = {row["ticket_hash"] for row in overlaps([*tasks.tickets([runs, grey])])}
-    assert alone.isdisjoint({row["other_hash"] for row in overlaps(tasks.tickets([runs]))})
+    alone = {row["ticket_hash"] for row in measure_overlap([*tasks.find_ticket_files([runs, grey])])}
+    assert alone.isdisjoint({row["other_hash"] for row in measure_overlap(tasks.find_ticket_files([runs]))})
     assert not list(grey.rglob("*.overlap.*"))
 
 
 def _grey() -> Recipe:
     """Of a network with another first layer."""
-    from sslticket.recipe import Data
+    from sslticket.config.recipe import Data
 
     return recipe(data=Data(dataset="digits", channels=3))

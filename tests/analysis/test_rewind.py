@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from sslticket.analysis.rewind import rewind
+from sslticket.analysis.rewind import describe_rewinding
 from sslticket.errors import BadInput
 from tests.report.analysed import SCORE, STABILITY, Row, row
 
@@ -29,7 +29,7 @@ def test_a_table_of_means_by_rewind_point_and_density(tmp_path: Path) -> None:
         row(SCORE, **searched("1ep", 1280, seed=0, top1=0.25, level=3, density=0.125, ticket_hash="deep")),
     ]
     stable = [row(STABILITY, **searched(at, samples)) for at, samples in (("0it", 0), ("1ep", 1280))]
-    tables = rewind([write(tmp_path, *scores, *stable)]).split("\n\n")
+    tables = describe_rewinding([write(tmp_path, *scores, *stable)]).split("\n\n")
     assert tables[0].startswith("Top-1 in % of rotnet, conv on digits, protocol digits, by images seen at W_k")
     assert tables[1].splitlines() == [
         "  W_k             25%     12.5%",
@@ -47,7 +47,7 @@ def test_searches_that_differ_in_more_are_not_put_side_by_side(tmp_path: Path) -
     old = {key: value for key, value in row(SCORE, run="old", recipe="old").items() if key != "settings"}
     folder = write(tmp_path, row(SCORE, **searched("0it", 0)), row(SCORE, **other), old)
     with pytest.raises(BadInput, match="differ in their rewind point only; search with several --rewind"):
-        rewind([folder])
+        describe_rewinding([folder])
 
 
 def test_older_rows_are_told_apart_by_newer_ones_of_their_recipe(tmp_path: Path) -> None:
@@ -59,4 +59,4 @@ def test_older_rows_are_told_apart_by_newer_ones_of_their_recipe(tmp_path: Path)
     ]
     for each in rows[::2]:
         del each["settings"], each["search"]
-    assert "90.0 ± 0.0 (2)" in rewind([write(tmp_path, *rows)])
+    assert "90.0 ± 0.0 (2)" in describe_rewinding([write(tmp_path, *rows)])

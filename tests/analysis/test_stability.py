@@ -9,27 +9,28 @@ from pathlib import Path
 import pytest
 import torch
 
-from sslticket.analysis.analyse import analyse
-from sslticket.analysis.endpoints import Endpoints
-from sslticket.analysis.stability import Stability, apart, stability
-from sslticket.analysis.subjects import subjects, subnetwork, wanted
+from sslticket.analysis.base import run_analysis
+from sslticket.analysis.endpoints import EndpointStore, find_targets, load_subnetwork, make_analysis_tasks
+from sslticket.analysis.stability import Stability, measure_stability, weight_distance
+from sslticket.config.runtime import RuntimeConfig
+from sslticket.config.training import SGD, TrainConfig
 from sslticket.errors import BadInput
-from sslticket.evaluation.evaluate import evaluate
-from sslticket.evaluation.images import Gallery
+from sslticket.evaluation.jobs import SplitCache
 from sslticket.evaluation.protocols import Protocol
-from sslticket.evaluation.tasks import Levels, Task, matrix, tickets
-from sslticket.fit import SGD, Fit
-from sslticket.machine import Machine
-from sslticket.masking.mask import Mask
-from sslticket.report.schema import wrong
+from sslticket.evaluation.tasks import EvalTask, Levels, find_ticket_files, make_tasks
+from sslticket.evaluation.worker import evaluate
+from sslticket.pruning.mask import Mask
+from sslticket.results.rows import row_error
 from sslticket.search.imp import IMP
 from sslticket.ticket import Ticket
+from sslticket.training.engine import Engine
 from sslticket.training.numerics import Numerics
 from sslticket.training.progress import Progress
-from sslticket.training.workbench import Workbench
 from tests.runs import recipe, search
 
-SHORT = Protocol(name="short", dataset="digits", fit=Fit(length="8it", batch_size=64, optimizer=SGD(lr=0.1)), start="k")
+SHORT = Protocol(
+    name="short", dataset="digits", fit=TrainConfig(length="8it", batch_size=64, optimizer=SGD(lr=0.1)), start="k"
+)
 WHOLE = replace(SHORT, name="short@0", start="0")
 ROW_KEYS = ("order_distance", "order_angle", "pruning_distance", "pruning_angle", "top1", "dense_top1")
 
@@ -44,37 +45,39 @@ def run(found: Path, tmp_path: Path) -> Path:
     return shutil.copytree(found, tmp_path / found.name)
 
 
-def bench() -> Workbench:
-    return Workbench.on(Machine(), "fp32")
+def bench() -> Engine:
+    return Engine.on(RuntimeConfig(), "fp32")
 
 
 def at(run: Path, *levels: int) -> list[Path]:
-    return tickets([run], Levels(levels))
+    return find_ticket_files([run], Levels(levels))
 
 
 def test_distance_and_angle_are_those_of_the_surviving_weights() -> None:
     mask = Mask({"a": torch.tensor([True, True, False]), "b": torch.tensor([[True]])})
     one = {"a": torch.tensor([3.0, 0.0, 9.0]), "b": torch.tensor([[4.0]]), "norm": torch.tensor([1.0])}
     other = {"a": torch.tensor([0.0, 5.0, -9.0]), "b": torch.tensor([[0.0]]), "norm": torch.tensor([8.0])}
-    assert apart(one, other, mask) == pytest.approx((math.sqrt(50), 90.0), abs=1e-12)
+    assert weight_distance(one, other, mask) == pytest.approx((math.sqrt(50), 90.0), abs=1e-12)
     half = {"a": torch.tensor([1.5, 0.0, 1.0]), "b": torch.tensor([[2.0]])}
-    assert apart(one, half, mask) == pytest.approx((2.5, 0.0), abs=1e-12)
+    assert weight_distance(one, half, mask) == pytest.approx((2.5, 0.0), abs=1e-12)
     against = {"a": torch.tensor([-3.0, 0.0, 9.0]), "b": torch.tensor([[-4.0]])}
-    assert apart(one, against, mask) == pytest.approx((10.0, 180.0), abs=1e-12)
+    assert weight_distance(one, against, mask) == pytest.approx((10.0, 180.0), abs=1e-12)
     sixty = {"a": torch.tensor([1.0, 0.0, 0.0]), "b": torch.tensor([[math.sqrt(3)]])}
     along = {"a": torch.tensor([1.0, 0.0, 0.0]), "b": torch.tensor([[0.0]])}
-    assert apart(sixty, along, mask).angle == pytest.approx(60.0, abs=1e-5)
-    assert apart(one, one, mask) == (0.0, 0.0), "arccos of a rounded cosine would be off"
+    assert weight_distance(sixty, along, mask).angle == pytest.approx(60.0, abs=1e-5)
+    assert weight_distance(one, one, mask) == (0.0, 0.0), "arccos of a rounded cosine would be off"
 
 
 def test_a_tiny_angle_keeps_its_digits() -> None:
     mask = Mask({"a": torch.ones(2, dtype=torch.bool)})
     near = {"a": torch.tensor([1.0, 1e-9])}
-    assert apart({"a": torch.tensor([1.0, 0.0])}, near, mask).angle == pytest.approx(math.degrees(1e-9), rel=1e-6)
+    assert weight_distance({"a": torch.tensor([1.0, 0.0])}, near, mask).angle == pytest.approx(
+        math.degrees(1e-9), rel=1e-6
+    )
 
 
 def test_rows_tell_both_stabilities_of_a_ticket_and_of_the_random_subnetwork(run: Path) -> None:
-    rows = list(stability(at(run, 0, 2), SHORT, [0], bench(), controls=["local"]))
+    rows = list(measure_stability(at(run, 0, 2), SHORT, [0], bench(), controls=["local"]))
     by = {(row["level"], row["control"]): row for row in rows}
     assert by.keys() == {(0, "ticket"), (0, "local"), (2, "ticket"), (2, "local")}
     for row in rows:
@@ -94,25 +97,25 @@ def test_rows_tell_both_stabilities_of_a_ticket_and_of_the_random_subnetwork(run
     assert (whole["steps"], whole["samples"]) == (2 * 7, 2 * 7 * 64)
     written = [json.loads(path.read_text()) for path in (run / "rows").glob("*.stability*.jsonl")]
     assert sorted(map(str, written)) == sorted(map(str, rows))
-    assert list(stability(at(run, 0, 2), SHORT, [0], bench(), controls=["local"])) == []
+    assert list(measure_stability(at(run, 0, 2), SHORT, [0], bench(), controls=["local"])) == []
 
 
 def test_trainings_are_shared_and_the_same_when_repeated(run: Path) -> None:
     """Two orders of each subnetwork and one of the dense network; deleted ones are trained again, to the same bits."""
-    (row,) = stability(at(run, 2), SHORT, [0], bench())
+    (row,) = measure_stability(at(run, 2), SHORT, [0], bench())
     kept = {path: path.read_bytes() for path in (run / "endpoints").iterdir()}
     assert len(kept) == 3
-    list(stability(at(run, 2), SHORT, [0], bench(), controls=["local"]))
-    list(stability(at(run, 3), SHORT, [0], bench()))
+    list(measure_stability(at(run, 2), SHORT, [0], bench(), controls=["local"]))
+    list(measure_stability(at(run, 3), SHORT, [0], bench()))
     assert len(list((run / "endpoints").iterdir())) == 3 + 2 + 2
     shutil.rmtree(run / "endpoints")
     next((run / "rows").glob("level-02.stability.*")).unlink()
-    (again,) = stability(at(run, 2), SHORT, [0], bench())
+    (again,) = measure_stability(at(run, 2), SHORT, [0], bench())
     assert {key: again[key] for key in ROW_KEYS} == {key: row[key] for key in ROW_KEYS}
 
 
 def test_each_clock_has_trainings_and_rows_of_its_own(run: Path) -> None:
-    (late,) = analyse(Stability(), wanted(at(run, 2), [], [SHORT], [0], ["new"]), bench())
+    (late,) = run_analysis(Stability(), make_analysis_tasks(at(run, 2), [], [SHORT], [0], ["new"]), bench())
     ends = {path.name for path in (run / "endpoints").iterdir()}
     # What earlier versions, which knew no other clock, called them.
     dense, ticket = (Ticket.load(path).hash for path in at(run, 0, 2))
@@ -120,7 +123,7 @@ def test_each_clock_has_trainings_and_rows_of_its_own(run: Path) -> None:
         f"{which}.ticket.short.seed0.order{order}.fp32.safetensors"
         for which, order in ((ticket, 0), (ticket, 1), (dense, 0))
     }
-    (whole,) = analyse(Stability(), wanted(at(run, 2), [], [WHOLE], [0], ["new"]), bench())
+    (whole,) = run_analysis(Stability(), make_analysis_tasks(at(run, 2), [], [WHOLE], [0], ["new"]), bench())
     assert (late["steps"], whole["steps"]) == (3 * 7, 3 * 8)
     assert {key for key in ROW_KEYS if late[key] == whole[key]} <= {"top1", "dense_top1"}
     assert [(row["protocol"], row["start"]) for row in (late, whole)] == [("short", "k"), ("short@0", "0")]
@@ -128,34 +131,34 @@ def test_each_clock_has_trainings_and_rows_of_its_own(run: Path) -> None:
     assert {path.name for path in (run / "endpoints").iterdir()} - ends == {
         end.replace(".fp32.", ".fp32.start0.") for end in ends
     }
-    assert [wrong(row) for row in (late, whole)] == [None, None]
+    assert [row_error(row) for row in (late, whole)] == [None, None]
 
 
 def test_rows_of_earlier_versions_are_of_trainings_from_the_rewind_point(run: Path) -> None:
-    list(stability(at(run, 2), SHORT, [0], bench()))
+    list(measure_stability(at(run, 2), SHORT, [0], bench()))
     (file,) = (run / "rows").glob("*.stability.*")
     old = {
         name: value for name, value in json.loads(file.read_text()).items() if name not in ("start", "protocol_hash")
     }
     file.write_text(json.dumps(old))
-    assert list(stability(at(run, 2), SHORT, [0], bench())) == []
-    (row,) = stability(at(run, 2), replace(WHOLE, name="short"), [0], bench())
+    assert list(measure_stability(at(run, 2), SHORT, [0], bench())) == []
+    (row,) = measure_stability(at(run, 2), replace(WHOLE, name="short"), [0], bench())
     assert (row["start"], row["steps"]) == ("0", 3 * 8)
 
 
 def test_orders_share_head_and_mask_and_end_elsewhere(run: Path) -> None:
     (path,) = at(run, 2)
-    gallery = Gallery(None)
-    (subject,) = subjects([Task(path, "local", SHORT, 3)], gallery, Numerics(precision="fp32"), dense=True)
+    gallery = SplitCache(None)
+    (subject,) = find_targets([EvalTask(path, "local", SHORT, 3)], gallery, Numerics(precision="fp32"), dense=True)
     assert subject.dense is not None
     with Progress(0, show=False) as progress:
-        ends = Endpoints(gallery, bench(), progress)
+        ends = EndpointStore(gallery, bench(), progress)
         courses = (subject.course, subject.reordered(1), subject.dense)
         heads = [ends.exam(course).net().heads.state_dict() for course in courses]
         assert all(torch.equal(head["weight"], heads[0]["weight"]) for head in heads)
         assert all(ends.reach(course) for course in courses)
         one, other, _ = (ends.read(course).backbone for course in courses)
-    dense, random = Ticket.load(path.with_name("level-00.safetensors")), subnetwork(subject.task)
+    dense, random = Ticket.load(path.with_name("level-00.safetensors")), load_subnetwork(subject.task)
     assert random.mask.counts() == Ticket.load(path).mask.counts()
     assert not random.mask.equals(Ticket.load(path).mask)
     for name, layer in random.mask.items():
@@ -167,14 +170,14 @@ def test_orders_share_head_and_mask_and_end_elsewhere(run: Path) -> None:
 def test_from_the_initialisation_in_the_first_order_it_is_the_evaluations_training(tmp_path: Path) -> None:
     run = search(tmp_path, recipe(search=IMP(levels=1, rate=0.5, rewind="0it"))).folder.path
     # Step 0 is the rewind point, so both clocks are one.
-    (score,) = evaluate(matrix(at(run, 1), (), [SHORT], [0]), bench())
-    list(stability(at(run, 1), SHORT, [0], bench()))
-    gallery = Gallery(None)
-    (subject,) = subjects(
-        [Task(at(run, 1)[0], "ticket", SHORT, 0, "own")], gallery, Numerics(precision="fp32"), dense=False
+    (score,) = evaluate(make_tasks(at(run, 1), (), [SHORT], [0]), bench())
+    list(measure_stability(at(run, 1), SHORT, [0], bench()))
+    gallery = SplitCache(None)
+    (subject,) = find_targets(
+        [EvalTask(at(run, 1)[0], "ticket", SHORT, 0, "own")], gallery, Numerics(precision="fp32"), dense=False
     )
     with Progress(0, show=False) as progress:
-        told = Endpoints(gallery, bench(), progress).told(subject.course)
+        told = EndpointStore(gallery, bench(), progress).told(subject.course)
     keys = ("top1", "top5", "loss", "steps", "samples", "data_hash")
     assert {key: told[key] for key in keys} == {key: score[key] for key in keys}
 
@@ -184,46 +187,46 @@ def test_what_cannot_be_analysed_is_named_before_anything_is_trained(run: Path, 
     with pytest.raises(
         BadInput, match=r"level-02.* rewound to 64 samples is at step 1 of early, which has 1 steps; give .*early@0"
     ):
-        list(stability(at(run, 2), early, [0], bench()))
+        list(measure_stability(at(run, 2), early, [0], bench()))
     with pytest.raises(
         BadInput, match="protocol short is for conv6 or resnet20, not for conv3; give --protocol digits"
     ):
-        list(stability(at(run, 2), replace(SHORT, models=("conv6", "resnet20")), [0], bench()))
+        list(measure_stability(at(run, 2), replace(SHORT, models=("conv6", "resnet20")), [0], bench()))
     with pytest.raises(BadInput, match="unknown control of an analysis 'random'; known: local"):
-        list(stability(at(run, 2), SHORT, [0], bench(), controls=["random"]))
+        list(measure_stability(at(run, 2), SHORT, [0], bench(), controls=["random"]))
     lone = tmp_path / "lone" / "level-02.safetensors"
     lone.parent.mkdir()
     shutil.copy(at(run, 2)[0], lone)
     with pytest.raises(BadInput, match=r"needs the dense network of its search, level-00\.safetensors, beside it"):
-        list(stability([lone], SHORT, [0], bench()))
+        list(measure_stability([lone], SHORT, [0], bench()))
     other = search(tmp_path, recipe(seed=1)).folder.path
     shutil.copy(other / "tickets" / "level-00.safetensors", lone.parent)
     with pytest.raises(BadInput, match=r"does not start from the W_k of .*: features\.0\.\w+ differs"):
-        list(stability([lone], SHORT, [0], bench()))
+        list(measure_stability([lone], SHORT, [0], bench()))
     assert not list(tmp_path.rglob("endpoints"))
 
 
 def test_a_cached_endpoint_of_other_images_or_a_damaged_one_is_refused(run: Path) -> None:
     halved = replace(SHORT, half="a")
-    list(stability(at(run, 2), halved, [0], bench()))
+    list(measure_stability(at(run, 2), halved, [0], bench()))
     next((run / "rows").glob("*.stability.*")).unlink()
     other = replace(SHORT, half="b")
     with pytest.raises(BadInput, match="is of other images; delete it and run the same command again"):
-        list(stability(at(run, 2), other, [0], bench()))
+        list(measure_stability(at(run, 2), other, [0], bench()))
     for path in (run / "endpoints").iterdir():
         path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(BadInput, match=r"no whole safetensors file .*; delete it and run the same command again"):
-        list(stability(at(run, 2), other, [0], bench()))
+        list(measure_stability(at(run, 2), other, [0], bench()))
 
 
 def test_subnetworks_of_one_task_keep_the_classification_layer_of_w_k(run: Path) -> None:
-    rows = list(stability(at(run, 2), SHORT, [0], bench(), controls=["local"]))
+    rows = list(measure_stability(at(run, 2), SHORT, [0], bench(), controls=["local"]))
     assert [(row["control"], row["head"], row.get("replicate")) for row in rows] == [
         *(("ticket", "own", None), ("local", "own", 0))
     ]
-    assert [wrong(row) for row in rows] == [None, None]
-    task = Task(at(run, 2)[0], "local", SHORT, 0, "own")
-    ticket, random = Ticket.load(task.path), subnetwork(task)
+    assert [row_error(row) for row in rows] == [None, None]
+    task = EvalTask(at(run, 2)[0], "local", SHORT, 0, "own")
+    ticket, random = Ticket.load(task.path), load_subnetwork(task)
     assert torch.equal(random.head["weight"], ticket.head["weight"])
 
 
@@ -233,6 +236,6 @@ def test_replicates_have_random_subnetworks_of_their_own(tmp_path: Path) -> None
     for seed in (0, 1):
         which = recipe(seed=seed, search=IMP(levels=1, rate=0.5, rewind="1it", scope="layer"))
         run = search(tmp_path, which).folder.path
-        masks.append(subnetwork(Task(at(run, 1)[0], "local", SHORT, 0)).mask)
+        masks.append(load_subnetwork(EvalTask(at(run, 1)[0], "local", SHORT, 0)).mask)
     assert masks[0].counts() == masks[1].counts()
     assert not masks[0].equals(masks[1])

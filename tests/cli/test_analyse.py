@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from sslticket.cli.commands import _main
+from sslticket.cli.commands import run_command
+from sslticket.config.runtime import RuntimeConfig
 from sslticket.errors import BadInput
-from sslticket.machine import Machine
 from sslticket.training.numerics import Numerics
 from tests.runs import search
 
@@ -26,7 +26,7 @@ def run(found: Path, tmp_path: Path) -> Path:
 
 
 def sslticket(*words: object) -> None:
-    _main([str(word) for word in words])
+    run_command([str(word) for word in words])
 
 
 def test_a_dry_run_tells_what_is_done_and_left_and_trainings_are_counted_once(
@@ -51,7 +51,7 @@ def test_a_dry_run_tells_what_is_done_and_left_and_trainings_are_counted_once(
     assert lines[1] == f"digits-demo@k ticket 2 0 5 {5 * 199 * 128:,} unknown"
     assert lines[2] == f"digits-demo@k local 2 0 4 {4 * 199 * 128:,} unknown"
     left = f"left: 9 trainings, {9 * 199 * 128:,} samples, training time unknown"
-    assert lines[3:6] == ["4 rows, 0 done", left, f"numerics: {Numerics.of(Machine(), None)}"]
+    assert lines[3:6] == ["4 rows, 0 done", left, f"numerics: {Numerics.of(RuntimeConfig(), None)}"]
     assert lines[6].startswith("memory: 2.8 MB a device for a part of 128 images: activations 2.4, ")
     assert len(lines) == 7
     assert not (run / "endpoints").exists()

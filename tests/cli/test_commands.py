@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from sslticket import models
-from sslticket.cli.commands import _main
-from sslticket.cli.selection import numbers
+from sslticket.cli.commands import run_command
+from sslticket.cli.ticket_commands import parse_numbers
+from sslticket.config.recipe import Data
 from sslticket.errors import BadInput
-from sslticket.masking.paths import effective
-from sslticket.recipe import Data
+from sslticket.pruning.effective_sparsity import effective_mask
 from sslticket.ticket import Ticket
 from tests.runs import recipe, search
 
@@ -21,7 +21,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def sslticket(*words: object) -> None:
-    _main([str(word) for word in words])
+    run_command([str(word) for word in words])
 
 
 def test_from_tickets_to_a_report(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -83,7 +83,9 @@ def test_inspect_tells_everything_about_a_ticket(run: Path, capsys: pytest.Captu
     assert "the classification layer of 10 classes at the same step" in text
     whole = (3_492 + 240) / 14_208  # with biases and batch norm
     assert f"all       density {whole:.4%}: 3,732 of 14,208 parameters of the backbone\n" in text
-    alive = effective(models.build("conv3", channels=1, image_size=8), ticket.mask, channels=1, image_size=8)
+    alive = effective_mask(
+        models.create_model("conv3", channels=1, image_size=8), ticket.mask, channels=1, image_size=8
+    )
     on = f"{alive.survivors:,} weights lie on a path from the image to the features\n"
     assert f"effective density {alive.survivors / 13_968:.4%}: {on}" in text
     for name, (kept, total) in ticket.mask.counts().items():
@@ -137,4 +139,4 @@ def test_a_ticket_for_another_model_is_refused(
 
 
 def test_numbers_and_ranges() -> None:
-    assert numbers(["0", "2", "4-6"], "--seeds") == [0, 2, 4, 5, 6]
+    assert parse_numbers(["0", "2", "4-6"], "--seeds") == [0, 2, 4, 5, 6]

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from sslticket.cli.commands import _main
-from sslticket.data.opening import open_split
+from sslticket.cli.commands import run_command
+from sslticket.data.source import open_split
 from sslticket.errors import BadInput
 from tests.data.test_arrays import write_cifar10
 from tests.data.test_ilsvrc import KIT, kit, tar
 
 
 def sslticket(*words: object) -> None:
-    _main([str(word) for word in words])
+    run_command([str(word) for word in words])
 
 
 def problems(capsys: pytest.CaptureFixture[str]) -> list[str]:

@@ -152,5 +152,7 @@ def test_more_bad_images_than_allowed_end_a_search(few: Path, tmp_path: Path) ->
 
 
 def test_help_of_the_command_needs_no_torch() -> None:
-    script = "from sslticket.cli.commands import _main; _main([]); import sys; print('torch' in sys.modules)"
+    script = (
+        "from sslticket.cli.commands import run_command; run_command([]); import sys; print('torch' in sys.modules)"
+    )
     assert command(sys.executable, "-c", script).stdout.splitlines()[-1] == "False"

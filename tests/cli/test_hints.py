@@ -5,7 +5,7 @@ import re
 import pytest
 
 from sslticket.cli import commands, flags, hints
-from sslticket.cli import recipe as command
+from sslticket.cli import recipe_commands as command
 from sslticket.errors import BadInput
 from tests.recipes import RECIPES, load
 
@@ -18,18 +18,18 @@ def known(*words: str) -> set[str]:
     subparsers = parser.add_subparsers()
     for add in (commands.evaluate.add, commands.watch.add, commands.data.add, commands._add_show, commands._add_report):
         add(subparsers)
-    return set(flags._asked(parser, words)._option_string_actions)
+    return set(flags._addressed_parser(parser, words)._option_string_actions)
 
 
 @pytest.fixture(scope="module")
 def of_recipes() -> dict[str, set[str]]:
-    return {name: set(command._parser(load(name))._option_string_actions) for name in RECIPES}
+    return {name: set(command._recipe_parser(load(name))._option_string_actions) for name in RECIPES}
 
 
 def test_every_hint_names_flags_that_there_are(of_recipes: dict[str, set[str]]) -> None:
     ever = set.union(*of_recipes.values())
     for text in set(hints.HINTS.values()):
-        assert hints.flags_of(text) <= ever, text
+        assert hints.flags_in_hint(text) <= ever, text
         for quoted in re.findall(r"`([^`]*)`", text):
             told = set(re.findall(r"--[a-z_-]+", quoted))
             if quoted.startswith("sslticket "):
@@ -91,15 +91,15 @@ def test_no_word_of_others_is_a_flag_of_every_recipe(of_recipes: dict[str, set[s
     ],
 )
 def test_a_word_of_another_tool_is_answered(typed: str, wanted: str, of_recipes: dict[str, set[str]]) -> None:
-    told = str(hints.answer(typed, of_recipes["rotnet_resnet50"]))
+    told = str(hints.unknown_flag_error(typed, of_recipes["rotnet_resnet50"]))
     assert told.startswith(f"unknown flag '{typed.split('=')[0]}'; ")
     assert wanted in told
     assert "\n" not in told
 
 
 def test_a_word_of_another_tool_without_dashes_is_answered_too(of_recipes: dict[str, set[str]]) -> None:
-    assert "--length 90ep" in hints.misplaced("trainer.max_epochs=2", of_recipes["rotnet_resnet50"])
-    assert hints.misplaced("nothing.known=2", of_recipes["rotnet_resnet50"]) == ""
+    assert "--length 90ep" in hints.unexpected_word_hint("trainer.max_epochs=2", of_recipes["rotnet_resnet50"])
+    assert hints.unexpected_word_hint("nothing.known=2", of_recipes["rotnet_resnet50"]) == ""
 
 
 def test_levels_at_a_rate_end_where_the_hint_says() -> None:
@@ -110,13 +110,13 @@ def test_levels_at_a_rate_end_where_the_hint_says() -> None:
 def test_a_hint_about_flags_that_a_recipe_has_not_is_not_given(of_recipes: dict[str, set[str]]) -> None:
     adam = of_recipes["rotnet_digits"]
     assert "--momentum" not in adam
-    assert "where the recipe trains with SGD" not in str(hints.answer("--momentum", adam))
-    assert "--betas 0.9 0.999" in str(hints.answer("--beta1", adam))
+    assert "where the recipe trains with SGD" not in str(hints.unknown_flag_error("--momentum", adam))
+    assert "--betas 0.9 0.999" in str(hints.unknown_flag_error("--beta1", adam))
 
 
 @pytest.mark.parametrize("word", ["--lr", "--epochs", "--batch_size", "--optimizer"])
 def test_settings_of_a_protocol_are_answered_with_the_protocols(word: str) -> None:
-    told = str(hints.answer(word, known("evaluate")))
+    told = str(hints.unknown_flag_error(word, known("evaluate")))
     assert "a protocol's own settings are no flags: --protocol chooses one" in told
 
 
@@ -128,5 +128,5 @@ def test_a_command_is_answered_with_its_own_flags() -> None:
         (["watch", "runs", "--gpu", "0"], "unknown flag '--gpu'; "),
     ):
         with pytest.raises(BadInput) as raised:
-            commands._main(words)
+            commands.run_command(words)
         assert wanted in str(raised.value)

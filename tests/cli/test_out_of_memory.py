@@ -5,14 +5,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from sslticket.cli import recipe as command
-from sslticket.cli.outcome import finish
-from sslticket.data import files
-from sslticket.data.dali import Decoder
-from sslticket.data.files import FileLoader
-from sslticket.data.opening import loader, open_split
-from sslticket.data.order import Order
-from sslticket.errors import is_out_of_memory, out_of_memory
+from sslticket.cli import recipe_commands as command
+from sslticket.cli.exit_status import run_and_exit
+from sslticket.data import dali_loader
+from sslticket.data.dali_loader import DaliDecoder, DaliLoader
+from sslticket.data.loader import Sampler
+from sslticket.data.source import make_loader, open_split
+from sslticket.errors import is_out_of_memory, out_of_memory_message
 from sslticket.objectives.supervised import Supervised
 from tests.digits import write_digits
 from tests.recipes import load
@@ -52,7 +51,7 @@ FIX = "; give more processes, --precision bf16, --accumulate or --ghost-batch fo
     ids=["GPU", "host", "cuBLAS", "cuDNN", "DALI", "Python"],
 )
 def test_every_library_s_words_for_it_become_one_line(error: Exception, start: str) -> None:
-    told = out_of_memory(error)
+    told = out_of_memory_message(error)
     assert told is not None
     assert told.startswith(start + FIX)
     assert "\n" not in told
@@ -66,9 +65,9 @@ def test_a_real_allocation_that_fails_is_known() -> None:
 
 @pytest.mark.parametrize("error", [RuntimeError("expected 3 channels"), ValueError("out of memory"), KeyError("x")])
 def test_other_errors_stay_what_they_are(error: Exception) -> None:
-    assert out_of_memory(error) is None
+    assert out_of_memory_message(error) is None
     with pytest.raises(type(error)):
-        finish(lambda: (_ for _ in ()).throw(error))
+        run_and_exit(lambda: (_ for _ in ()).throw(error))
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError(GPU), RuntimeError(HOST)], ids=["GPU", "host"])
@@ -87,26 +86,28 @@ def test_a_search_that_runs_out_ends_with_one_line_and_code_2(
     monkeypatch.setattr(Supervised, "loss", third_fails)
     words = ["--length", "6it", "--rewind", "2it", "--levels", "1", "--batch-size", "16", "--out", str(tmp_path)]
     with pytest.raises(SystemExit) as ended:
-        finish(lambda: command._run(load("supervised_digits"), words))
+        run_and_exit(lambda: command.run_with_flags(load("supervised_digits"), words))
     assert ended.value.code == 2
     said = capsys.readouterr().err
     assert "Traceback" not in said
-    assert said.splitlines()[-1] == f"error: {out_of_memory(error)}"
+    assert said.splitlines()[-1] == f"error: {out_of_memory_message(error)}"
     assert not list(tmp_path.rglob("level-01.safetensors"))
 
 
 def test_a_decoder_without_memory_makes_no_image_a_bad_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = open_split("folder", "train", write_digits(tmp_path, train=2))
     view = source.dataset.train.resized(8)
-    order = Order(len(source.manifest), 4, seed=0)
-    batches = loader(source, (view,), order, augment_seed=0, device=torch.device("cpu"), threads=1, max_bad_images=9)
-    assert isinstance(batches, FileLoader)
+    order = Sampler(len(source.manifest), 4, seed=0)
+    batches = make_loader(
+        source, (view,), order, augment_seed=0, device=torch.device("cpu"), threads=1, max_bad_images=9
+    )
+    assert isinstance(batches, DaliLoader)
 
     def fails(*given: object) -> None:
         raise RuntimeError(DALI)
 
-    monkeypatch.setattr(Decoder, "run", fails)
-    monkeypatch.setattr(files.Verdicts, "revise", lambda *given: pytest.fail("it looked for bad images"))
+    monkeypatch.setattr(DaliDecoder, "run", fails)
+    monkeypatch.setattr(dali_loader.Verdicts, "revise", lambda *given: pytest.fail("it looked for bad images"))
     with pytest.raises(RuntimeError, match="cudaErrorMemoryAllocation"):
         next(batches.train(0, 1))
     assert batches.bad == {}

@@ -14,15 +14,15 @@ from pathlib import Path
 import pytest
 from safetensors import SafetensorError
 
-from sslticket import origin
+from sslticket import provenance
 from sslticket.cli import commands
-from sslticket.cli.outcome import finish
-from sslticket.cli.recipe import _run, load
-from sslticket.errors import BadInput, Unwritten, outside
-from sslticket.files import write_row
-from sslticket.machine import Machine
-from sslticket.search.plan import plan
-from sslticket.search.run import run
+from sslticket.cli.exit_status import run_and_exit
+from sslticket.cli.recipe_commands import load_recipe, run_with_flags
+from sslticket.config.runtime import RuntimeConfig
+from sslticket.errors import BadInput, WriteError, system_error_message
+from sslticket.search.plan import plan_search
+from sslticket.search.run_search import run_search
+from sslticket.storage.files import write_row
 from sslticket.ticket import Ticket
 from tests.report.conftest import SCORE, SHARED
 from tests.runs import recipe
@@ -45,7 +45,7 @@ def started(*words: object, **given: object) -> subprocess.Popen[str]:
 def ended(command: Callable[[], object], capsys: pytest.CaptureFixture[str]) -> tuple[int, list[str]]:
     """The exit code of a command in this process, and the last line that it told."""
     with pytest.raises(SystemExit) as end:
-        finish(lambda: [command(), None][1])
+        run_and_exit(lambda: [command(), None][1])
     assert isinstance(end.value.code, int)
     return end.value.code, capsys.readouterr().err.splitlines()[-1:]
 
@@ -65,27 +65,31 @@ def ended(command: Callable[[], object], capsys: pytest.CaptureFixture[str]) -> 
     ],
 )
 def test_every_refusal_names_the_file_why_and_what_helps(number: int, why: str) -> None:
-    told = outside(Unwritten(number, os.strerror(number), "runs/a.csv"), "DIR")
+    told = system_error_message(WriteError(number, os.strerror(number), "runs/a.csv"), "DIR")
     assert told == f"cannot write runs/a.csv: {why}{AGAIN}"
-    assert outside(OSError(number, "", "x"), "DIR") == f"x: {why}{AGAIN}"
+    assert system_error_message(OSError(number, "", "x"), "DIR") == f"x: {why}{AGAIN}"
 
 
 def test_libraries_that_tell_of_the_system_in_words_are_understood() -> None:
     error = SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
-    assert str(outside(error)).startswith("no space is left on the device; ")
-    assert str(outside(RuntimeError("can't start new thread"))).startswith("the system has no more processes")
-    assert str(outside(OSError("cannot identify image file"))).startswith("cannot identify image file; ")
-    assert "set PYTHONUTF8=1" in str(outside(UnicodeDecodeError("ascii", b"\xc3", 0, 1, "ordinal not in range")))
-    assert "set HOME" in str(outside(RuntimeError("Could not determine home directory.")))
-    assert outside(RuntimeError("shapes differ")) is None
-    assert outside(KeyError("x")) is None
+    assert str(system_error_message(error)).startswith("no space is left on the device; ")
+    assert str(system_error_message(RuntimeError("can't start new thread"))).startswith(
+        "the system has no more processes"
+    )
+    assert str(system_error_message(OSError("cannot identify image file"))).startswith("cannot identify image file; ")
+    assert "set PYTHONUTF8=1" in str(
+        system_error_message(UnicodeDecodeError("ascii", b"\xc3", 0, 1, "ordinal not in range"))
+    )
+    assert "set HOME" in str(system_error_message(RuntimeError("Could not determine home directory.")))
+    assert system_error_message(RuntimeError("shapes differ")) is None
+    assert system_error_message(KeyError("x")) is None
 
 
 @pytest.mark.parametrize("act", ["replace", "fsync"])
 def test_a_file_system_that_fails_ends_a_search_in_one_line_and_it_goes_on_afterwards(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], act: str
 ) -> None:
-    planned = plan(recipe(), Machine(), tmp_path)
+    planned = plan_search(recipe(), RuntimeConfig(), tmp_path)
     real, calls = (Path.replace if act == "replace" else os.fsync), 0
 
     def fails(*given: object) -> object:
@@ -97,14 +101,14 @@ def test_a_file_system_that_fails_ends_a_search_in_one_line_and_it_goes_on_after
 
     with monkeypatch.context() as patched:
         patched.setattr(Path if act == "replace" else os, act, fails)
-        code, (line,) = ended(lambda: run(planned, Machine()), capsys)
+        code, (line,) = ended(lambda: run_search(planned, RuntimeConfig()), capsys)
     assert code == 2
     named = re.fullmatch(r"error: cannot write (\S+): its file system does not answer as it should; .*", line)
     assert named is not None
     assert planned.folder.path in Path(named[1]).parents
     assert ".part" not in line
     assert not list(tmp_path.rglob("*.part"))
-    run(planned, Machine())
+    run_search(planned, RuntimeConfig())
     assert Ticket.load(planned.folder.ticket(3)).level == 3
 
 
@@ -117,7 +121,10 @@ def test_a_search_that_may_write_no_larger_files_names_the_first_and_goes_on_whe
     resource.setrlimit(resource.RLIMIT_FSIZE, (kilobytes * 1024, hard))
     try:
         with pytest.raises(SystemExit) as end:
-            finish(lambda: _run(load(ROOT / "recipes/supervised_digits.py"), words), "another folder with --out")
+            run_and_exit(
+                lambda: run_with_flags(load_recipe(ROOT / "recipes/supervised_digits.py"), words),
+                "another folder with --out",
+            )
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert end.value.code == 2
@@ -127,7 +134,7 @@ def test_a_search_that_may_write_no_larger_files_names_the_first_and_goes_on_whe
     why = "it would be larger than a file may be; raise the limit (ulimit -f), or give another folder with --out"
     assert line == f"error: cannot write {folder / name}: {why}; {AGAIN}"
     assert not list(folder.rglob("*.part"))
-    _run(load(ROOT / "recipes/supervised_digits.py"), words)
+    run_with_flags(load_recipe(ROOT / "recipes/supervised_digits.py"), words)
     assert (folder / "tickets" / "level-01.safetensors").exists()
 
 
@@ -150,9 +157,9 @@ def test_a_place_that_cannot_be_is_told_with_the_flag(
     (tmp_path / "file").write_text("mine")
     (tmp_path / "circle").symlink_to("circle")
     monkeypatch.chdir(tmp_path)
-    found = load(ROOT / "recipes/supervised_digits.py")
+    found = load_recipe(ROOT / "recipes/supervised_digits.py")
     with pytest.raises(SystemExit) as end:
-        finish(lambda: _run(found, [*SHORT, "--out", out]), "another folder with --out")
+        run_and_exit(lambda: run_with_flags(found, [*SHORT, "--out", out]), "another folder with --out")
     line = capsys.readouterr().err.splitlines()[-1]
     assert end.value.code == 2
     assert why in line
@@ -168,7 +175,7 @@ def test_a_table_or_a_page_that_cannot_be_written_is_told(
     (tmp_path / "file").write_text("mine")
     monkeypatch.chdir(tmp_path)
     command = "report" if out.endswith(".html") else "rows"
-    code, (line,) = ended(lambda: commands._main([command, "runs", "-o", out]), capsys)
+    code, (line,) = ended(lambda: commands.run_command([command, "runs", "-o", out]), capsys)
     assert code == 2
     assert line.startswith("error: ")
     assert line.endswith(f", or give another place; {AGAIN}") or "too long" in line
@@ -249,7 +256,7 @@ def test_a_signal_while_a_recipes_libraries_are_imported_is_one_line(tmp_path: P
 def test_under_nohup_a_closed_terminal_ends_nothing() -> None:
     code = (
         "import os, signal; signal.signal(signal.SIGHUP, signal.SIG_IGN);"
-        "from sslticket.cli.outcome import finish; finish(lambda: os.kill(os.getpid(), signal.SIGHUP))"
+        "from sslticket.cli.exit_status import finish; finish(lambda: os.kill(os.getpid(), signal.SIGHUP))"
     )
     done = started(sys.executable, "-c", code)
     assert done.communicate(timeout=60) == ("", "")
@@ -259,16 +266,16 @@ def test_under_nohup_a_closed_terminal_ends_nothing() -> None:
 def test_a_folder_whose_name_is_no_text_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     out = tmp_path / os.fsdecode(b"l\xe4ufe")
     with pytest.raises(BadInput, match="are no UTF-8, and tickets there could not be opened; give another folder"):
-        plan(recipe(), Machine(), out)
+        plan_search(recipe(), RuntimeConfig(), out)
     assert not out.exists()
-    plan(recipe(), Machine(), tmp_path / "l\xe4ufe")
+    plan_search(recipe(), RuntimeConfig(), tmp_path / "l\xe4ufe")
 
 
 def test_a_command_in_any_locale_is_text_in_rows_and_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["sslticket", os.fsdecode("l\xe4".encode()), "a\udcff"])
-    assert origin.command().endswith("sslticket 'l\xe4' 'a\\xff'")
+    assert provenance.command_line().endswith("sslticket 'l\xe4' 'a\\xff'")
     write_row(tmp_path / "runs" / "x" / "rows" / "a.jsonl", SHARED | SCORE | {"command": "sslticket l\udcc3\udca4"})
-    commands._main(["rows", str(tmp_path / "runs"), "-o", str(tmp_path / "rows.csv")])
+    commands.run_command(["rows", str(tmp_path / "runs"), "-o", str(tmp_path / "rows.csv")])
     assert "sslticket l\xe4" in (tmp_path / "rows.csv").read_text(encoding="utf-8")
-    commands._main(["report", str(tmp_path / "runs"), "-o", str(tmp_path / "page.html")])
+    commands.run_command(["report", str(tmp_path / "runs"), "-o", str(tmp_path / "page.html")])
     assert (tmp_path / "page.html").read_text(encoding="utf-8")

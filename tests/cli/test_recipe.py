@@ -6,19 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from sslticket.cli import recipe as command
+from sslticket.cli import recipe_commands as command
+from sslticket.config.recipe import Data, recipe_family, recipe_settings, search_label
+from sslticket.config.runtime import RuntimeConfig
+from sslticket.config.training import LARS, Adam, Optimizer, RMSprop, TrainConfig
 from sslticket.errors import BadInput
-from sslticket.fit import LARS, Adam, Fit, Optimizer, RMSprop
-from sslticket.machine import Machine
 from sslticket.objectives.rotnet import RotNet
-from sslticket.recipe import Data, family, search_name, settings
-from sslticket.search.ranked import Ranked
-from sslticket.training.numerics import resolved
+from sslticket.search.imp import RankedSearch
+from sslticket.training.numerics import resolve_precision
 from tests.recipes import RECIPES, load
 
 
 def run(name: str, *words: object) -> None:
-    command._run(load(name), [str(word) for word in words])
+    command.run_with_flags(load(name), [str(word) for word in words])
 
 
 CONTRACT = "model dataset data-root subset subset-by length batch-size lr weight-decay rewind seed out precision"
@@ -27,9 +27,9 @@ CONTRACT = "model dataset data-root subset subset-by length batch-size lr weight
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_has_the_flags_of_the_contract(name: str) -> None:
     recipe = load(name)
-    flags = command._parser(recipe)._option_string_actions
+    flags = command._recipe_parser(recipe)._option_string_actions
     # A mask that is learnt comes to a density of its own, so its search has rounds in place of levels of a rate.
-    counts = ["levels", "rate"] if isinstance(recipe.search, Ranked) else ["rounds"]
+    counts = ["levels", "rate"] if isinstance(recipe.search, RankedSearch) else ["rounds"]
     promised = [f"--{flag}" for flag in [*CONTRACT.split(), *counts, "subset-list", "max-bad-images", "dry-run"]]
     assert [flag for flag in promised if flag not in flags] == []
 
@@ -58,7 +58,7 @@ def test_a_length_alone_brings_the_rewind_point_within(tmp_path: Path, capsys: p
 def test_the_key_follows_every_setting_and_nothing_else() -> None:
     base = load("rotnet_digits")
     keys = {
-        command.resolve(base, given).key
+        command.resolve_recipe(base, given).key
         for given in (
             {},
             {"seed": 1},
@@ -70,24 +70,24 @@ def test_the_key_follows_every_setting_and_nothing_else() -> None:
         )
     }
     assert len(keys) == 7
-    assert command.resolve(base, {"data_root": "/elsewhere"}).key == base.key
-    other, seeded = command.resolve(base, {"lr": 0.1}), command.resolve(base, {"seed": 1})
-    assert family(seeded.to_dict()) == family(base.to_dict()) != family(other.to_dict())
+    assert command.resolve_recipe(base, {"data_root": "/elsewhere"}).key == base.key
+    other, seeded = command.resolve_recipe(base, {"lr": 0.1}), command.resolve_recipe(base, {"seed": 1})
+    assert recipe_family(seeded.to_dict()) == recipe_family(base.to_dict()) != recipe_family(other.to_dict())
 
 
 def test_keys_are_what_they_were_before_fields_were_added() -> None:
     names = ("rotnet_digits", "rotnet_resnet50", "rotnet_resnet18_cifar10")
     # A ghost batch as large as the batch is what there was before there were any.
-    recipes = {name: command.resolve(load(name), {"ghost_batch": 1536}) for name in names}
-    keys = {name: resolved(recipe, Machine(exact=True)).key for name, recipe in recipes.items()}
+    recipes = {name: command.resolve_recipe(load(name), {"ghost_batch": 1536}) for name in names}
+    keys = {name: resolve_precision(recipe, RuntimeConfig(exact=True)).key for name, recipe in recipes.items()}
     assert keys == {
         "rotnet_digits": "rotnet-conv3-digits-10fc1377",
         "rotnet_resnet50": "rotnet-resnet50-imagenet-afe7e22b",
         "rotnet_resnet18_cifar10": "rotnet-resnet18_cifar-cifar10-95191db2",
     }
-    assert resolved(load("rotnet_resnet50"), Machine(exact=True)).key == "rotnet-resnet50-imagenet-c5542e69", (
-        "with the paper's 96 images a GPU"
-    )
+    assert (
+        resolve_precision(load("rotnet_resnet50"), RuntimeConfig(exact=True)).key == "rotnet-resnet50-imagenet-c5542e69"
+    ), "with the paper's 96 images a GPU"
     data = load("rotnet_resnet50").to_dict()["data"]
     added = {each.name for each in fields(Data) if each.metadata.get("added")}
     assert {"part", "origin"} <= added
@@ -97,25 +97,28 @@ def test_keys_are_what_they_were_before_fields_were_added() -> None:
 
 def test_a_part_is_in_the_key_and_in_the_names() -> None:
     base = load("rotnet_resnet50")
-    part = command.resolve(base, {"part": "1 image a class", "half": "a"})
+    part = command.resolve_recipe(base, {"part": "1 image a class", "half": "a"})
     assert part.data.name == "imageneta[1 image a class]"
     assert part.key.startswith("rotnet-resnet50-imageneta-1-image-a-class-")
-    assert part.to_dict()["data"]["part"] == settings(part.to_dict())["part"] == "1 image a class"
-    others = [command.resolve(base, {"part": name, "half": "a"}) for name in (None, "1-image-a-class")]
-    assert len({family(each.to_dict()) for each in (part, *others)}) == 3
+    assert part.to_dict()["data"]["part"] == recipe_settings(part.to_dict())["part"] == "1 image a class"
+    others = [command.resolve_recipe(base, {"part": name, "half": "a"}) for name in (None, "1-image-a-class")]
+    assert len({recipe_family(each.to_dict()) for each in (part, *others)}) == 3
     with pytest.raises(BadInput, match="leave --part out"):
-        command.resolve(base, {"part": "flowers102", "dataset": "folder"})
+        command.resolve_recipe(base, {"part": "flowers102", "dataset": "folder"})
 
 
 def test_settings_are_told_by_their_flags_those_of_the_search_first() -> None:
     base = load("rotnet_digits")
-    told, other = settings(base.to_dict()), settings(command.resolve(base, {"lr": 0.125, "seed": 7}).to_dict())
+    told, other = (
+        recipe_settings(base.to_dict()),
+        recipe_settings(command.resolve_recipe(base, {"lr": 0.125, "seed": 7}).to_dict()),
+    )
     assert next(iter(told)) == "search"
     assert list(told).index("rewind") < list(told).index("lr") < list(told).index("dataset")
     assert {name: (told[name], other[name]) for name in told if told[name] != other[name]} == {"lr": (0.003, 0.125)}
     assert not {"seed", "model"} & set(told)
     assert {f"--{name.replace('_', '-')}" for name in told} - {"--search", "--criterion", "--objective"} <= {
-        *command._parser(base)._option_string_actions,
+        *command._recipe_parser(base)._option_string_actions,
         "--optimizer",
     }
 
@@ -131,7 +134,7 @@ def test_settings_are_told_by_their_flags_those_of_the_search_first() -> None:
     ],
 )
 def test_a_search_is_named_by_itself_and_by_its_criterion(search: dict[str, object], name: str) -> None:
-    assert search_name({"search": search}) == name
+    assert search_label({"search": search}) == name
 
 
 @pytest.mark.parametrize(
@@ -239,16 +242,16 @@ def test_a_batch_alone_scales_the_rate_and_says_so(tmp_path: Path, capsys: pytes
 
 def test_the_key_holds_the_rate_that_a_batch_has_scaled() -> None:
     base = load("rotnet_resnet50")
-    scaled = command.resolve(base, {"batch_size": 16})
+    scaled = command.resolve_recipe(base, {"batch_size": 16})
     assert scaled.fit.optimizer.lr == 0.0104
-    assert scaled.key == command.resolve(base, {"batch_size": 16, "lr": 0.0104}).key
-    assert scaled.key != command.resolve(base, {"batch_size": 16, "lr": 1.0}).key
-    assert command.resolve(base, {"batch_size": base.fit.batch_size}) == base
+    assert scaled.key == command.resolve_recipe(base, {"batch_size": 16, "lr": 0.0104}).key
+    assert scaled.key != command.resolve_recipe(base, {"batch_size": 16, "lr": 1.0}).key
+    assert command.resolve_recipe(base, {"batch_size": base.fit.batch_size}) == base
 
 
 def test_other_rates_of_a_curve_and_of_biases_scale_with_it_and_those_given_stay() -> None:
     base = load("barlowtwins_resnet50")
-    fit, scaled = base.fit, command.resolve(base, {"batch_size": base.fit.batch_size // 8}).fit
+    fit, scaled = base.fit, command.resolve_recipe(base, {"batch_size": base.fit.batch_size // 8}).fit
     assert isinstance(fit.optimizer, LARS)
     assert isinstance(scaled.optimizer, LARS)
     rates = [
@@ -256,14 +259,14 @@ def test_other_rates_of_a_curve_and_of_biases_scale_with_it_and_those_given_stay
         (scaled.optimizer.lr, scaled.optimizer.bias_lr, scaled.last_lr),
     ]
     assert rates[1] == pytest.approx([each / 8 for each in rates[0]], rel=0.005)
-    given = command.resolve(base, {"batch_size": 256, "bias_lr": 0.5}).fit.optimizer
+    given = command.resolve_recipe(base, {"batch_size": 256, "bias_lr": 0.5}).fit.optimizer
     assert isinstance(given, LARS)
     assert given.bias_lr == 0.5
 
 
 @pytest.mark.parametrize("optimizer", [Adam(lr=0.1), RMSprop(lr=0.1)])
 def test_rates_of_steps_that_do_not_grow_with_the_gradient_stay(optimizer: Optimizer) -> None:
-    fit = Fit(length="4it", batch_size=64, optimizer=optimizer)
+    fit = TrainConfig(length="4it", batch_size=64, optimizer=optimizer)
     assert fit.rescaled(8) == fit
 
 
@@ -271,16 +274,16 @@ def test_rates_of_steps_that_do_not_grow_with_the_gradient_stay(optimizer: Optim
 def test_a_percentage_is_the_fraction_and_has_its_key(text: str) -> None:
     base = load("rotnet_resnet50")
     for flag in ("subset", "labels", "shuffle-labels", "rate"):
-        given = vars(command._parser(base).parse_args([f"--{flag}", text]))
-        recipe = command.resolve(base, given)
-        assert recipe.key == command.resolve(base, {flag.replace("-", "_"): 0.1}).key
+        given = vars(command._recipe_parser(base).parse_args([f"--{flag}", text]))
+        recipe = command.resolve_recipe(base, given)
+        assert recipe.key == command.resolve_recipe(base, {flag.replace("-", "_"): 0.1}).key
 
 
 @pytest.mark.parametrize(
     ("percentage", "fraction"), [("33.3%", 0.333), ("0.7%", 0.007), ("2.9%", 0.029), ("100%", 1.0)]
 )
 def test_a_percentage_is_what_one_would_write_without(percentage: str, fraction: float) -> None:
-    assert command._parser(load("rotnet_digits")).parse_args(["--subset", percentage]).subset == fraction
+    assert command._recipe_parser(load("rotnet_digits")).parse_args(["--subset", percentage]).subset == fraction
 
 
 @pytest.mark.parametrize(
@@ -306,10 +309,12 @@ def test_two_fields_of_one_name_are_one_clear_error(name: str, kind: type, value
     mine.__module__ = "theirs"
     theirs = replace(load("rotnet_resnet50"), objective=mine())
     with pytest.raises(BadInput, match=told):
-        command._run(theirs, ["--dry-run"])
+        command.run_with_flags(theirs, ["--dry-run"])
 
 
 def test_a_field_of_a_name_that_nobody_else_has_is_a_flag() -> None:
     mine = make_dataclass("Mine", [("views_apart", int, field(default=3))], bases=(RotNet,), frozen=True)
-    parsed = command._parser(replace(load("rotnet_resnet50"), objective=mine())).parse_args(["--views-apart", "4"])
+    parsed = command._recipe_parser(replace(load("rotnet_resnet50"), objective=mine())).parse_args(
+        ["--views-apart", "4"]
+    )
     assert parsed.views_apart == 4

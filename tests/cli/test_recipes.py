@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from sslticket.data.catalogue import dataset
-from sslticket.data.views import View
-from sslticket.units import Span
+from sslticket.config.training import Span
+from sslticket.data.augment import View
+from sslticket.data.datasets.catalogue import get_dataset
 from tests.recipes import FOLDER, RECIPES, load
 
 IMAGES = {"imagenet": 1_281_167, "places365": 1_803_460, "cifar10": 50_000, "mnist": 60_000}
@@ -165,7 +165,7 @@ def test_other_rewind_points(name: str, updates: int, percent: float) -> None:
 def test_the_network_sees_what_the_paper_says(names: list[str], expected: tuple[object, ...]) -> None:
     for name in names:
         recipe = load(name)
-        for view in recipe.views(dataset(recipe.data.dataset).train):
+        for view in recipe.views(get_dataset(recipe.data.dataset).train):
             assert described(view) == expected
 
 

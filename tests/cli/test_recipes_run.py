@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sslticket.cli import recipe as command
+from sslticket.cli import recipe_commands as command
 from sslticket.ticket import Ticket
 from tests.recipes import RECIPES, load
 
@@ -63,7 +63,7 @@ def two_steps(name: str, model: str, folders: Path, out: Path) -> None:
         words += ["--subset", "0.5"]  # 1% of five images is none
     if recipe.data.labels < 1:
         words += ["--labels", "0.5"]
-    command._run(recipe, words)
+    command.run_with_flags(recipe, words)
     (file,) = out.glob("*/tickets/*1.safetensors")
     ticket, dense = Ticket.load(file), Ticket.load(next(out.glob("*/tickets/*0.safetensors")))
     assert ticket.level == 1

@@ -9,20 +9,20 @@ import pytest
 import torch
 from PIL import Image
 
-from sslticket.cli import sheet
-from sslticket.cli import show as command
-from sslticket.cli.commands import _main
-from sslticket.data.opening import loader, open_split
-from sslticket.data.order import Order
+from sslticket.cli import recipe_commands
+from sslticket.cli import recipe_commands as command
+from sslticket.cli.commands import run_command
+from sslticket.config.recipe import Data, Recipe
+from sslticket.config.runtime import RuntimeConfig
+from sslticket.config.training import SGD, TrainConfig
+from sslticket.data.loader import Sampler
+from sslticket.data.source import make_loader, open_split
 from sslticket.errors import BadInput
-from sslticket.fit import SGD, Fit
-from sslticket.machine import Machine
 from sslticket.objectives.rotnet import RotNet
 from sslticket.objectives.s4l import S4LRotation
 from sslticket.objectives.simclr import SimCLR
-from sslticket.randomness import derive
-from sslticket.recipe import Data, Recipe
-from sslticket.search.images import Images
+from sslticket.search.plan import TrainingImages
+from sslticket.seeds import derive_seed
 from tests.recipes import FOLDER
 from tests.runs import recipe
 
@@ -30,7 +30,7 @@ GAP, HEADING = 8, 30  # pixels between pictures, and above the first row
 
 
 def sslticket(*words: object) -> None:
-    _main([str(word) for word in words])
+    run_command([str(word) for word in words])
 
 
 def picture(path: Path, side: int, columns: int, row: int, column: int) -> np.ndarray:
@@ -69,7 +69,7 @@ def test_digits_are_those_of_the_set_in_the_order_of_the_search(
         f"{tmp_path / 'views.png'}\ndigits, the first 4 images of a batch of 128; "
     )
     source = open_split("digits", "train")
-    rows = Order(1438, 128, derive(derive(3, "order"), 0)).rows(0)
+    rows = Sampler(1438, 128, derive_seed(derive_seed(3, "order"), 0)).rows(0)
     assert source.images is not None
     for number, row in enumerate(rows[:4]):
         expected = np.broadcast_to(enlarged(source.images[source.manifest.items[row]], 12), (96, 96, 3))
@@ -85,11 +85,11 @@ def test_turns_of_photographs_are_turned_and_views_are_those_of_the_first_batch(
     words = ("--batch-size", 16, "--data-root", cifar, "--part", "20", "--images", 3, "--output", path)
     sslticket("show", FOLDER / "rotnet_resnet18_cifar10.py", *words)
     source, seeds = open_split("cifar10", "train", cifar), recipe().seeds
-    whole = loader(
+    whole = make_loader(
         source,
         (source.dataset.train,),
-        Order(20, 16, derive(seeds.order, 0)),
-        augment_seed=derive(seeds.augment, 0),
+        Sampler(20, 16, derive_seed(seeds.order, 0)),
+        augment_seed=derive_seed(seeds.augment, 0),
         device=torch.device("cpu"),
         threads=1,
         max_bad_images=0,
@@ -109,10 +109,10 @@ def test_turns_of_photographs_are_turned_and_views_are_those_of_the_first_batch(
 @pytest.mark.parametrize("objective", [RotNet(), SimCLR(), S4LRotation()])
 def test_the_first_images_are_those_of_the_whole_batch(objective: RotNet | SimCLR | S4LRotation) -> None:
     data = Data(dataset="digits", labels=0.5 if isinstance(objective, S4LRotation) else 1.0)
-    which = recipe(objective, data=data, fit=Fit(length="6it", batch_size=36, optimizer=SGD(lr=0.1)))
-    images = Images.of(which, Machine())
-    plain, few = command._first(which, Machine(), images, 5)
-    more_plain, batch = command._first(which, Machine(), images, 36)
+    which = recipe(objective, data=data, fit=TrainConfig(length="6it", batch_size=36, optimizer=SGD(lr=0.1)))
+    images = TrainingImages.of(which, RuntimeConfig())
+    plain, few = command._first_images(which, RuntimeConfig(), images, 5)
+    more_plain, batch = command._first_images(which, RuntimeConfig(), images, 36)
     assert torch.equal(plain, more_plain[:5])
     assert torch.equal(few.row, batch.row[:5])
     for view, whole in zip(few.views, batch.views, strict=True):
@@ -127,7 +127,7 @@ def test_large_pictures_shrink_only_as_far_as_they_must_and_keep_their_proportio
     large, small = np.full((2, 224, 224, 3), 50, np.uint8), np.full((2, 96, 96, 3), 90, np.uint8)
 
     def sides(width: int) -> tuple[int, int]:
-        drawn = sheet.draw({"a": large, "b": small}, ["x", "y"], width)
+        drawn = recipe_commands.draw_contact_sheet({"a": large, "b": small}, ["x", "y"], width)
         assert drawn.width <= width
         line = np.asarray(drawn)[HEADING + 1, :, 0]
         return int((line == 50).sum()), int((line == 90).sum())
@@ -183,8 +183,8 @@ def test_bad_input_is_one_line_and_writes_nothing(
 
 
 def test_one_view_for_an_objective_that_compares_two_is_refused(tmp_path: Path) -> None:
-    from sslticket.data.views import View
+    from sslticket.data.augment import View
 
     one: Recipe = recipe(SimCLR(), data=Data(dataset="digits", augment=View(size=8)))
     with pytest.raises(BadInput, match="simclr compares 2 views of an image and gets 1"):
-        command.show(one, Machine(), tmp_path / "views.png", images=2, width=500)
+        command.show_views(one, RuntimeConfig(), tmp_path / "views.png", images=2, width=500)

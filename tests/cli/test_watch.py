@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from sslticket import status
-from sslticket.cli.commands import _main
-from sslticket.cli.watch import view
+from sslticket.cli.commands import run_command
+from sslticket.cli.watch_runs import progress_lines
 from sslticket.errors import BadInput
-from sslticket.status import SILENT, Status
+from sslticket.training import trackers
+from sslticket.training.trackers import SILENT_AFTER, Status
 from tests.runs import recipe, search
 
 TOLD = Status(
@@ -34,7 +34,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def told(run: Path, name: str, **changes: object) -> None:
-    Status(**(vars(TOLD) | changes)).write(run / status.FOLDER / f"{name}.json")  # type: ignore[arg-type]
+    Status(**(vars(TOLD) | changes)).write(run / trackers.STATUS_FOLDER / f"{name}.json")  # type: ignore[arg-type]
 
 
 def test_tickets_rows_and_processes_of_each_run(run: Path, tmp_path: Path) -> None:
@@ -50,8 +50,8 @@ def test_tickets_rows_and_processes_of_each_run(run: Path, tmp_path: Path) -> No
     told(folder, "here", pid=1, time=time.time() - 1000)  # process 1 always runs, whoever's it is
     told(folder, "away", host="elsewhere", time=time.time(), probe=None, left=None)
     told(folder, "dead", pid=2**30, time=time.time() - 65)
-    told(folder, "gone", host="elsewhere", time=time.time() - SILENT - 80)
-    assert view([tmp_path]) == [
+    told(folder, "gone", host="elsewhere", time=time.time() - SILENT_AFTER - 80)
+    assert progress_lines([tmp_path]) == [
         str(folder),
         "  search   3 of 4 tickets, 1 left",
         "  rows     a: ticket 2, random 1",
@@ -65,17 +65,17 @@ def test_tickets_rows_and_processes_of_each_run(run: Path, tmp_path: Path) -> No
         f"1 min 20 s left ({TOLD.host}:1)",
         "3 tickets, 4 rows, 2 at work",
     ]
-    status.forget_dead(folder)
-    assert [each.silent for each in status.read(folder)] == [None, None]
+    trackers.remove_dead_statuses(folder)
+    assert [each.silent for each in trackers.read_statuses(folder)] == [None, None]
 
 
 def test_a_search_that_goes_on_takes_the_place_of_the_killed_one(tmp_path: Path) -> None:
     folder = search(tmp_path, recipe()).folder.path
     (folder / "tickets" / "level-03.safetensors").unlink()
     told(folder, "dead", pid=2**30, time=time.time() - 65)
-    assert len(view([tmp_path])) == 4
+    assert len(progress_lines([tmp_path])) == 4
     search(tmp_path, recipe())
-    assert view([tmp_path]) == [
+    assert progress_lines([tmp_path]) == [
         str(folder),
         "  search   4 of 4 tickets, done",
         "4 tickets, 0 rows, 0 at work",
@@ -83,7 +83,7 @@ def test_a_search_that_goes_on_takes_the_place_of_the_killed_one(tmp_path: Path)
 
 
 def test_a_finished_search_and_output_that_is_no_terminal(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    _main(["watch", str(run.parent)])
+    run_command(["watch", str(run.parent)])
     assert capsys.readouterr().out.splitlines() == [
         str(run),
         "  search   4 of 4 tickets, done",
@@ -93,8 +93,8 @@ def test_a_finished_search_and_output_that_is_no_terminal(run: Path, capsys: pyt
 
 def test_bad_places_are_named(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"there is no folder .*nowhere; give folders of runs"):
-        view([tmp_path / "nowhere"])
+        progress_lines([tmp_path / "nowhere"])
     with pytest.raises(BadInput, match="holds no runs; give folders of runs"):
-        view([tmp_path])
+        progress_lines([tmp_path])
     with pytest.raises(BadInput, match="--every 0 is no time"):
-        _main(["watch", str(tmp_path), "--every", "0"])
+        run_command(["watch", str(tmp_path), "--every", "0"])

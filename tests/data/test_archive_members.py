@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from sslticket.data.archives import held
-from sslticket.data.opening import open_split
+from sslticket.data.source import open_split
+from sslticket.data.tar import list_tar
 
 Refused = Callable[..., AbstractContextManager[None]]
 Entries = list[tuple[str, bytes]]
@@ -137,13 +137,13 @@ def test_a_sparse_member_is_refused(tmp_path: Path, refused: Refused) -> None:
     block[148:156] = b"%06o\0 " % sum(block)
     (tmp_path / "x.tar").write_bytes(bytes(block) + bytes(512 * 21))
     with refused("'a/1.JPEG', which is no regular file"):
-        held(tmp_path / "x.tar")
+        list_tar(tmp_path / "x.tar")
 
 
 def test_strays_of_any_kind_are_no_obstacle(tmp_path: Path) -> None:
     kinds = (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE)
     strays = [special(f"stray{place}", kind, "x") for place, kind in enumerate(kinds)]
-    found = held(place(tmp_path, [*strays, ("/etc/passwd", b""), *in_folders()]) / "ILSVRC2012_img_train.tar")
+    found = list_tar(place(tmp_path, [*strays, ("/etc/passwd", b""), *in_folders()]) / "ILSVRC2012_img_train.tar")
     assert [image.name for image in found.images] == NAMES
     assert found.left_out == [*(entry.name for entry in strays), "/etc/passwd"]
 
@@ -151,4 +151,4 @@ def test_strays_of_any_kind_are_no_obstacle(tmp_path: Path) -> None:
 def test_names_are_what_was_stored_whatever_the_locale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "x.tar").write_bytes(tar([("caf\u00e9/1.jpg", b"1"), ("caf\udce9/1.jpg", b"2")]))
     monkeypatch.setattr(tarfile, "ENCODING", "iso8859-1")
-    assert [image.name for image in held(tmp_path / "x.tar").images] == ["caf\u00e9/1.jpg", "caf\udce9/1.jpg"]
+    assert [image.name for image in list_tar(tmp_path / "x.tar").images] == ["caf\u00e9/1.jpg", "caf\udce9/1.jpg"]

@@ -9,8 +9,8 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from sslticket.data.arrays import read_cifar, read_idx, read_pickle
-from sslticket.data.opening import open_split
+from sslticket.data.datasets.arrays import read_cifar, read_cifar_pickle, read_idx
+from sslticket.data.source import open_split
 
 Refused = Callable[..., AbstractContextManager[None]]
 
@@ -84,7 +84,7 @@ def test_a_pickle_that_would_run_code_is_refused(tmp_path: Path, refused: Refuse
 
     (tmp_path / "data_batch_1").write_bytes(pickle.dumps({"data": Malicious()}))
     with refused(str(tmp_path / "data_batch_1"), "damaged or no CIFAR file"):
-        read_pickle(tmp_path / "data_batch_1")
+        read_cifar_pickle(tmp_path / "data_batch_1")
     assert not (tmp_path / "it ran").exists()
 
 
@@ -170,7 +170,7 @@ def test_fashion_mnist_is_whole(test_data: Path) -> None:
 def test_cifar_saved_anew_is_read_in_every_protocol_of_both_numpys(tmp_path: Path, protocol: int, core: bytes) -> None:
     folder = write_cifar10(tmp_path / "cifar-10-batches-py")
     for path in folder.iterdir():
-        content = {key.encode(): value for key, value in read_pickle(path).items()}
+        content = {key.encode(): value for key, value in read_cifar_pickle(path).items()}
         if b"labels" in content:
             content |= {b"labels": np.array(content[b"labels"]), b"note": b"", b"more": [np.int64(3), b"\xff"]}
             content[b"data"] = np.asfortranarray(content[b"data"]) if path.name == "data_batch_2" else content[b"data"]
@@ -191,7 +191,7 @@ def test_a_pickle_cannot_ask_for_memory_that_its_file_does_not_fill(tmp_path: Pa
 
     (tmp_path / "data_batch_1").write_bytes(pickle.dumps({"data": Large()}))
     with refused(str(tmp_path / "data_batch_1"), "begun as"):
-        read_pickle(tmp_path / "data_batch_1")
+        read_cifar_pickle(tmp_path / "data_batch_1")
 
 
 def test_pickles_of_odd_values_are_named(tmp_path: Path, refused: Refused) -> None:
@@ -241,10 +241,10 @@ def test_forged_pickles_take_neither_memory_nor_the_process(
 ) -> None:
     (tmp_path / "data_batch_1").write_bytes(content)
     if not why:
-        assert read_pickle(tmp_path / "data_batch_1") == {}
+        assert read_cifar_pickle(tmp_path / "data_batch_1") == {}
         return
     with refused(str(tmp_path / "data_batch_1"), why, "download it again"):
-        read_pickle(tmp_path / "data_batch_1")
+        read_cifar_pickle(tmp_path / "data_batch_1")
 
 
 def test_a_gzipped_file_is_not_unpacked_beyond_what_its_header_says(tmp_path: Path, refused: Refused) -> None:

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sslticket.data import listings, packing
-from sslticket.data.folders import listing
-from sslticket.files import locked
+from sslticket.data import decode
+from sslticket.data.datasets import folders
+from sslticket.data.datasets.folders import list_class_folders
+from sslticket.storage.files import file_lock
 from tests.digits import write_digits
 
 
@@ -39,24 +40,24 @@ def twice(act: Callable[[], Any]) -> list[Any]:
 
 
 def test_images_are_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slow: Any) -> None:
-    images = listing(write_digits(tmp_path, train=2) / "train", None)
-    decoded, calls = slow(packing._decoded)
-    monkeypatch.setattr(packing, "_decoded", decoded)
-    (one, _), (other, _) = twice(lambda: packing.packed(images, 8, 1))
+    images = list_class_folders(write_digits(tmp_path, train=2) / "train", None)
+    decoded, calls = slow(decode._decode_all)
+    monkeypatch.setattr(decode, "_decode_all", decoded)
+    (one, _), (other, _) = twice(lambda: decode.cached_image_array(images, 8, 1))
     assert len(calls) == 1
     assert one.shape == (20, 8, 8, 1)
     assert np.array_equal(one, other)
 
 
 def test_a_folder_is_listed_once(tmp_path: Path, slow: Any) -> None:
-    make, calls = slow(lambda: {"files": listings.joined(["a/1.png", "b/2.png"])})
-    stamp = listings.Stamp("a state of long ago", 0.0)
-    found = twice(lambda: listings.split(listings.kept(tmp_path, stamp, make)["files"]))
+    make, calls = slow(lambda: {"files": folders.join_names(["a/1.png", "b/2.png"])})
+    stamp = folders.Stamp("a state of long ago", 0.0)
+    found = twice(lambda: folders.split_names(folders.cached_arrays(tmp_path, stamp, make)["files"]))
     assert len(calls) == 1
     assert found == [["a/1.png", "b/2.png"]] * 2
 
 
 def test_nobody_waits_where_nothing_can_be_locked(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with locked(tmp_path / "file" / "a"), locked(tmp_path / "file" / "a"):
+    with file_lock(tmp_path / "file" / "a"), file_lock(tmp_path / "file" / "a"):
         pass

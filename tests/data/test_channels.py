@@ -8,36 +8,34 @@ import pytest
 import torch
 from PIL import Image
 
-from sslticket.data.channels import in_channels
-from sslticket.data.loader import Batch
-from sslticket.data.opening import Source, loader, open_split
-from sslticket.data.order import Order
-from sslticket.data.views import View
+from sslticket.data.augment import View
+from sslticket.data.loader import Batch, Sampler
+from sslticket.data.source import DataSource, convert_channels, make_loader, open_split
 from tests.data.conftest import Refused
 
 
-def first(source: Source, *views: View) -> Batch:
-    order = Order(len(source.manifest), 8, 0)
-    batches = loader(source, views, order, augment_seed=0, device=torch.device("cpu"), threads=1, max_bad_images=0)
+def first(source: DataSource, *views: View) -> Batch:
+    order = Sampler(len(source.manifest), 8, 0)
+    batches = make_loader(source, views, order, augment_seed=0, device=torch.device("cpu"), threads=1, max_bad_images=0)
     return next(batches.once())
 
 
 def test_grey_images_are_repeated_and_normalised_as_before() -> None:
     digits = open_split("digits", "eval")
-    colour = in_channels(digits, 3)
+    colour = convert_channels(digits, 3)
     assert colour.dataset.channels == 3
     assert colour.manifest.hash == digits.manifest.hash
     grey, repeated = first(digits, digits.dataset.eval).views[0], first(colour, colour.dataset.eval).views[0]
     assert repeated.shape == (8, 3, 8, 8)
     for channel in range(3):
         assert torch.equal(repeated[:, channel : channel + 1], grey)
-    assert in_channels(digits, 1) is digits
+    assert convert_channels(digits, 1) is digits
 
 
 @pytest.mark.data
 def test_of_colour_images_the_luma_is_taken_as_pil_takes_it(few_cifar: Path) -> None:
     cifar = open_split("cifar10", "train", few_cifar)
-    grey = in_channels(cifar, 1)
+    grey = convert_channels(cifar, 1)
     assert grey.images is not None
     assert cifar.images is not None
     assert grey.images.shape == (60, 32, 32, 1)
@@ -51,12 +49,12 @@ def test_of_colour_images_the_luma_is_taken_as_pil_takes_it(few_cifar: Path) -> 
 def test_photographs_are_decoded_in_grey(few_photographs: Path) -> None:
     photographs = open_split("imagenet", "eval", few_photographs)
     view = View(size=32, resize=36)
-    colour, grey = (first(source, view).views[0] for source in (photographs, in_channels(photographs, 1)))
+    colour, grey = (first(source, view).views[0] for source in (photographs, convert_channels(photographs, 1)))
     assert grey.shape == (8, 1, 32, 32)
     entry = photographs.dataset
     shades = colour * torch.tensor(entry.std).view(-1, 1, 1) + torch.tensor(entry.mean).view(-1, 1, 1)
     luma = (shades * torch.tensor([0.299, 0.587, 0.114]).view(-1, 1, 1)).sum(1, keepdim=True)
-    mine = in_channels(photographs, 1).dataset
+    mine = convert_channels(photographs, 1).dataset
     # The decoder rounds luma and colours on its own, before they are resized.
     assert (grey * mine.std[0] + mine.mean[0] - luma).abs().max() < 0.02
 
@@ -64,7 +62,7 @@ def test_photographs_are_decoded_in_grey(few_photographs: Path) -> None:
 def test_other_channels_are_refused(refused: Refused) -> None:
     digits = open_split("digits", "eval")
     with refused("images of digits have 1 channels and the network takes 4"):
-        in_channels(digits, 4)
+        convert_channels(digits, 4)
     odd = replace(digits, dataset=replace(digits.dataset, channels=4))
     with refused("have 4 channels and the network takes 3"):
-        in_channels(odd, 3)
+        convert_channels(odd, 3)

@@ -9,7 +9,7 @@ import pytest
 from torchvision import datasets
 from torchvision.datasets import imagenet
 
-from sslticket.data.checksums import MD5, check, official
+from sslticket.data.verify import MD5_SUMS, check_md5, official_files
 
 Refused = Callable[..., AbstractContextManager[None]]
 
@@ -30,24 +30,24 @@ def test_the_sums_are_torchvisions() -> None:
     for name, small in (("places365", False), ("places365_small", True)):
         archives = [places._IMAGES_META["train-standard", small], places._IMAGES_META["val", small]]
         theirs[name] = dict([*lists, *archives])
-    assert {name: MD5[name] for name in theirs} == theirs
+    assert {name: MD5_SUMS[name] for name in theirs} == theirs
 
 
 def test_a_wrong_sum_is_refused_and_a_right_one_is_not(tmp_path: Path, refused: Refused) -> None:
     path = tmp_path / "test_batch"
     path.write_bytes(b"not CIFAR")
-    ((found, expected),) = official("cifar10", tmp_path).items()
+    ((found, expected),) = official_files("cifar10", tmp_path).items()
     assert found == path
     with refused(str(path), hashlib.md5(b"not CIFAR").hexdigest(), *expected, "download it again"):
-        check(path, expected, lambda _: None)
+        check_md5(path, expected, lambda _: None)
     read: list[int] = []
-    check(path, (hashlib.md5(b"not CIFAR").hexdigest(),), read.append)
+    check_md5(path, (hashlib.md5(b"not CIFAR").hexdigest(),), read.append)
     assert sum(read) == 9
 
 
 @pytest.mark.data
 def test_debians_files_are_known_too(test_data: Path) -> None:
-    files = official("fashion_mnist", test_data / "fashion-mnist")
+    files = official_files("fashion_mnist", test_data / "fashion-mnist")
     assert len(files) == 4
     for path, expected in files.items():
-        check(path, expected, lambda _: None)
+        check_md5(path, expected, lambda _: None)

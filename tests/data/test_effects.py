@@ -4,8 +4,7 @@ from contextlib import AbstractContextManager
 import numpy as np
 import pytest
 
-from sslticket.data.effects import Blur, Grayscale, HSVNoise, Jitter, Rotate, Solarize
-from sslticket.data.views import View
+from sslticket.data.augment import Blur, Grayscale, HSVNoise, Jitter, Rotate, Solarize, View
 
 Refused = Callable[..., AbstractContextManager[None]]
 ALL = (

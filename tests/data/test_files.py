@@ -13,14 +13,11 @@ from nvidia.dali import Pipeline, fn
 from PIL import Image, ImageOps
 from torchvision.transforms import v2
 
-from sslticket.data.catalogue import DATASETS
-from sslticket.data.dali import resized_window, square_start
-from sslticket.data.effects import Blur
-from sslticket.data.files import FileLoader
-from sslticket.data.loader import Loader
-from sslticket.data.opening import loader, open_split
-from sslticket.data.order import Order
-from sslticket.data.views import View
+from sslticket.data.augment import Blur, View
+from sslticket.data.dali_loader import DaliLoader, dali_resized_window, dali_square_start
+from sslticket.data.datasets.catalogue import DATASETS
+from sslticket.data.loader import Loader, Sampler
+from sslticket.data.source import make_loader, open_split
 
 Refused = Callable[..., AbstractContextManager[None]]
 
@@ -32,8 +29,8 @@ MEAN = torch.tensor(IMAGENET.mean)[:, None, None]
 
 def photos(root: Path, *views: View, batch: int = 6, bad: int = 100, rank: int = 0, world: int = 1) -> Loader:
     source = open_split("imagenet", "train", root)
-    order = Order(len(source.manifest), batch, 2, rank, world)
-    return loader(source, views, order, augment_seed=3, device=CPU, threads=2, max_bad_images=bad)
+    order = Sampler(len(source.manifest), batch, 2, rank, world)
+    return make_loader(source, views, order, augment_seed=3, device=CPU, threads=2, max_bad_images=bad)
 
 
 def levels(view: torch.Tensor) -> torch.Tensor:
@@ -66,9 +63,9 @@ def test_windows_in_dalis_arithmetic_are_those_of_the_view(view: View) -> None:
     with pipe:
         shape, *numbers = fn.external_source(lambda: given, num_outputs=len(given))
         if view.crop == "resized":
-            pipe.set_outputs(*resized_window(view, shape, *numbers))
+            pipe.set_outputs(*dali_resized_window(view, shape, *numbers))
         else:
-            pipe.set_outputs(square_start(view, shape, *(numbers or [None])))
+            pipe.set_outputs(dali_square_start(view, shape, *(numbers or [None])))
     start, *size = (np.array(output.as_tensor()) for output in pipe.run())
     if view.crop == "resized":
         expected = view.resized_crop(sides[:, 0], sides[:, 1], draws)
@@ -164,7 +161,7 @@ def test_bad_images_are_named_and_left_out(spoilt: Path, caplog: pytest.LogCaptu
 def test_in_training_the_next_readable_image_takes_the_place(spoilt: Path) -> None:
     images = photos(spoilt, View(size=32, crop="resized"))
     whole = list(images.train(0, 12))
-    stream = np.concatenate([Order(30, 6, 2).rows(step) for step in range(14)])
+    stream = np.concatenate([Sampler(30, 6, 2).rows(step) for step in range(14)])
     expected = [next(row for row in stream[place:] if row not in (3, 8, 15, 20)) for place in range(72)]
     assert torch.cat([batch.row for batch in whole]).tolist() == expected
     # A run that starts later, or on more processes, meets the bad images at other moments and sees the same batches.
@@ -193,7 +190,7 @@ def test_too_many_bad_images_end_the_run(spoilt: Path, refused: Refused) -> None
 @pytest.mark.data
 def test_files_that_vanish_are_named(spoilt: Path) -> None:
     images = photos(spoilt, IMAGENET.eval)
-    assert isinstance(images, FileLoader)
+    assert isinstance(images, DaliLoader)
     sorted((spoilt / "train").glob("*/*"))[29].unlink()
     list(images.once())
     (name,) = [name for name, reason in images.bad.items() if reason == os.strerror(2)]
@@ -211,10 +208,10 @@ def test_a_batch_that_torch_reads_late_is_not_overwritten(few_photographs: Path,
 
     def sums(late: bool) -> list[float]:
         found = []
-        batches = loader(
+        batches = make_loader(
             source,
             (View(size=224, crop="resized", effects=effects),),
-            Order(len(source.manifest), 6, 2),
+            Sampler(len(source.manifest), 6, 2),
             augment_seed=3,
             device=device,
             threads=2,

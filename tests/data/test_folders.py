@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from sslticket.data.folders import below_root, is_image, left_out
-from sslticket.data.opening import open_split
-from sslticket.data.verifying import verify
-from sslticket.machine import Machine
-from sslticket.recipe import Data
-from sslticket.search.images import Images
+from sslticket.config.recipe import Data
+from sslticket.config.runtime import RuntimeConfig
+from sslticket.data.datasets.folders import describe_left_out, is_image, path_below_root
+from sslticket.data.source import open_split
+from sslticket.data.verify import verify_dataset
+from sslticket.search.plan import TrainingImages
 from tests.data.test_listings import settle
 from tests.data.test_opening import picture
 from tests.runs import recipe
@@ -48,10 +48,10 @@ def test_an_image_is_known_by_its_suffix_and_is_nowhere_hidden(name: str, right:
 
 
 def test_a_path_has_one_spelling_below_the_root() -> None:
-    assert [below_root(name) for name in ("a/1.jpg", "./a/1.jpg", "a//./1.jpg", ".", "a/")] == [
+    assert [path_below_root(name) for name in ("a/1.jpg", "./a/1.jpg", "a//./1.jpg", ".", "a/")] == [
         *("a/1.jpg", "a/1.jpg", "a/1.jpg", "", "a")
     ]
-    assert [below_root(name) for name in ("/a/1.jpg", "../1.jpg", "a/../1.jpg")] == [None] * 3
+    assert [path_below_root(name) for name in ("/a/1.jpg", "../1.jpg", "a/../1.jpg")] == [None] * 3
 
 
 def test_what_is_no_image_is_left_out_counted_and_named(root: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -64,16 +64,16 @@ def test_what_is_no_image_is_left_out_counted_and_named(root: Path, caplog: pyte
     assert list(source.manifest.frame["file"]) == expected
     inside = ["a/Thumbs.db", "a/._1.png", "b/more/", "b/2.png/"]
     assert {*source.left_out} == {"README", "notes.txt", ".DS_Store", "lost+found", "__MACOSX", ".git", *inside}
-    Images.of(recipe(data=Data(dataset="folder", image_size=32)), Machine(data_root=root))
+    TrainingImages.of(recipe(data=Data(dataset="folder", image_size=32)), RuntimeConfig(data_root=root))
     told = (
         "left out: 8 files that are no images (.DS_Store, .git, README, ...); 2 folders that are no class's (b/2.png/, "
     )
     told += "b/more/), with all that is in them"
     assert [f"among the training images of folder, {told}"] == caplog.messages
-    findings = verify("folder", root, decode=0, md5=False, threads=1, stage=lambda *_: lambda _: None)
+    findings = verify_dataset("folder", root, decode=0, md5=False, threads=1, stage=lambda *_: lambda _: None)
     assert (f"train: {told}", True) in list(findings)
     assert not open_split("folder", "eval", root).left_out
-    assert left_out([]) == ""
+    assert describe_left_out([]) == ""
 
 
 def test_what_was_left_out_is_kept_with_the_list_and_what_comes_is_seen(root: Path) -> None:

@@ -6,8 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sslticket.data.halves import half
-from sslticket.data.manifest import Manifest
+from sslticket.data.manifest import Manifest, take_half
 from tests.data.test_manifest import Refused, files, manifest
 
 
@@ -20,7 +19,7 @@ def cifar10() -> Manifest:
 
 def test_the_halves_of_cifar10_have_2500_images_of_each_class_and_nothing_in_common() -> None:
     whole = cifar10()
-    a, b = half(whole, "a"), half(whole, "b")
+    a, b = take_half(whole, "a"), take_half(whole, "b")
     assert a.counts().tolist() == b.counts().tolist() == [2500] * 10
     assert sorted([*a.items, *b.items]) == list(range(50_000))
     for part in (a, b):
@@ -30,26 +29,26 @@ def test_the_halves_of_cifar10_have_2500_images_of_each_class_and_nothing_in_com
 
 def test_they_are_the_same_for_ever_and_in_any_order_of_the_rows() -> None:
     whole = manifest(11, 8)
-    assert half(whole, "a").hash == "0f1666b6be040483"
+    assert take_half(whole, "a").hash == "0f1666b6be040483"
     mixed = dataclasses.replace(whole, frame=whole.frame.sample(frac=1, random_state=0))
-    assert files(half(mixed, "a")) == files(half(whole, "a"))
+    assert files(take_half(mixed, "a")) == files(take_half(whole, "a"))
 
 
 def test_the_odd_image_goes_to_a() -> None:
     whole = manifest(11, 8, 2)
-    assert half(whole, "a").counts().tolist() == [6, 4, 1]
-    assert half(whole, "b").counts().tolist() == [5, 4, 1]
-    assert files(half(whole, "a")) | files(half(whole, "b")) == files(whole)
+    assert take_half(whole, "a").counts().tolist() == [6, 4, 1]
+    assert take_half(whole, "b").counts().tolist() == [5, 4, 1]
+    assert files(take_half(whole, "a")) | files(take_half(whole, "b")) == files(whole)
 
 
 def test_a_single_image_has_no_halves(refused: Refused) -> None:
     with refused("class 'n001' of imagenet has 1 image", "--half"):
-        half(manifest(4, 1), "b")
+        take_half(manifest(4, 1), "b")
 
 
 @pytest.mark.parametrize("which", ["a", "b"])
 def test_a_subset_of_a_half_lies_within_it(which: str) -> None:
-    part = half(manifest(40, 20), which)
+    part = take_half(manifest(40, 20), which)
     tenth = part.subset(0.1, seed=3)
     assert files(tenth) < files(part)
     assert tenth.counts().tolist() == [2, 1]

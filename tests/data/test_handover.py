@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from sslticket.data.handover import to_device, together
+from sslticket.data.augment_apply import copy_all_to_device, copy_to_device
 
 ARRAYS = [
     np.arange(7, dtype=np.int64),
@@ -17,11 +17,11 @@ ARRAYS = [
 
 
 def test_on_a_cpu_nothing_is_copied() -> None:
-    found = together(ARRAYS, torch.device("cpu"))
+    found = copy_all_to_device(ARRAYS, torch.device("cpu"))
     for tensor, array in zip(found, ARRAYS, strict=True):
         assert np.shares_memory(tensor.numpy(), array) or not array.size
         np.testing.assert_array_equal(tensor.numpy(), array)
-    assert np.shares_memory(to_device(ARRAYS[0], torch.device("cpu")).numpy(), ARRAYS[0])
+    assert np.shares_memory(copy_to_device(ARRAYS[0], torch.device("cpu")).numpy(), ARRAYS[0])
 
 
 def test_elsewhere_all_arrays_go_over_in_one_copy(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,7 +34,7 @@ def test_elsewhere_all_arrays_go_over_in_one_copy(monkeypatch: pytest.MonkeyPatc
         return copies[-1]
 
     monkeypatch.setattr(torch.Tensor, "to", there)
-    found = together(ARRAYS, torch.device("mps"))
+    found = copy_all_to_device(ARRAYS, torch.device("mps"))
     assert len(copies) == 1
     for tensor, array in zip(found, ARRAYS, strict=True):
         assert tensor.dtype == torch.from_numpy(array.copy()).dtype
@@ -51,8 +51,8 @@ def test_a_copy_waits_for_nothing_and_survives_its_source() -> None:
         found = []
         for number in range(50):
             busy = busy @ busy
-            found.append(together([np.full(1000, number), np.full(3, number, np.float32)], device)[0])
-            found.append(to_device(np.full(1000, number), device))
+            found.append(copy_all_to_device([np.full(1000, number), np.full(3, number, np.float32)], device)[0])
+            found.append(copy_to_device(np.full(1000, number), device))
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert [int(values.min()) for values in found] == [int(values.max()) for values in found]

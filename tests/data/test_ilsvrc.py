@@ -13,11 +13,10 @@ import pytest
 import torch
 from scipy.io import savemat
 
-from sslticket.data.loader import Batch
-from sslticket.data.opening import loader, open_split
-from sslticket.data.order import Order
-from sslticket.data.places import MissingSplit
-from sslticket.data.views import View
+from sslticket.data.augment import View
+from sslticket.data.datasets.locate import MissingSplit
+from sslticket.data.loader import Batch, Sampler
+from sslticket.data.source import make_loader, open_split
 
 Refused = Callable[..., AbstractContextManager[None]]
 
@@ -91,8 +90,10 @@ def write(path: Path, content: bytes) -> None:
 
 def batches(root: Path, view: View, count: int, rank: int = 0, world: int = 1) -> list[Batch]:
     source = open_split("imagenet", "train", root)
-    order = Order(len(source.manifest), 6, 2, rank, world)
-    images = loader(source, (view,), order, augment_seed=3, device=torch.device("cpu"), threads=2, max_bad_images=3)
+    order = Sampler(len(source.manifest), 6, 2, rank, world)
+    images = make_loader(
+        source, (view,), order, augment_seed=3, device=torch.device("cpu"), threads=2, max_bad_images=3
+    )
     return list(images.train(0, count))
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sslticket.data.opening import open_split
+from sslticket.data.source import open_split
 from tests.data.test_opening import picture
 
 LONG_AGO = 1_600_000_000

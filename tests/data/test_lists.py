@@ -10,8 +10,7 @@ import pandas as pd
 import pytest
 
 from sslticket.data.manifest import Manifest
-from sslticket.data.opening import open_split
-from sslticket.data.parts import images_hash
+from sslticket.data.source import hash_images, open_split
 from tests.data.test_opening import picture
 
 Refused = Callable[..., AbstractContextManager[None]]
@@ -241,4 +240,4 @@ def test_the_images_hash_does_not_depend_on_spaces_order_and_repetitions(
         picture(tmp_path / "train" / name)
     source = open_split("folder", "train", tmp_path)
     (tmp_path / "other.txt").write_text("\n b/1.png\r\na/2.png \na/2.png")
-    assert images_hash(source, [keep("a/2.png", "b/1.png")]) == images_hash(source, [tmp_path / "other.txt"])
+    assert hash_images(source, [keep("a/2.png", "b/1.png")]) == hash_images(source, [tmp_path / "other.txt"])

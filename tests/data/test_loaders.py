@@ -10,13 +10,11 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
-from sslticket.data.catalogue import DATASETS
-from sslticket.data.effects import Blur, Grayscale, HSVNoise, Jitter, Rotate, Solarize
-from sslticket.data.loader import Batch, Loader
+from sslticket.data.augment import Blur, Grayscale, HSVNoise, Jitter, Rotate, Solarize, View
+from sslticket.data.datasets.catalogue import DATASETS
+from sslticket.data.loader import Batch, Loader, Sampler
 from sslticket.data.manifest import Manifest
-from sslticket.data.opening import Source, loader, open_split
-from sslticket.data.order import Order
-from sslticket.data.views import View
+from sslticket.data.source import DataSource, make_loader, open_split
 
 CPU = torch.device("cpu")
 EFFECTS = (
@@ -33,11 +31,11 @@ EVAL = DATASETS["cifar10"].eval
 pytestmark = pytest.mark.data
 
 
-def resident(root: Path, split: str = "train") -> Source:
+def resident(root: Path, split: str = "train") -> DataSource:
     return open_split("cifar10", split, root)
 
 
-def files(root: Path, split: str = "train") -> Source:
+def files(root: Path, split: str = "train") -> DataSource:
     """The same images, decoded from their files by DALI."""
     source = resident(root, split)
     return replace(
@@ -49,10 +47,10 @@ KINDS = pytest.mark.parametrize("kind", [resident, files])
 
 
 def batches(
-    source: Source, views: tuple[View, ...] = TRAIN, *, batch: int = 12, rank: int = 0, world: int = 1
+    source: DataSource, views: tuple[View, ...] = TRAIN, *, batch: int = 12, rank: int = 0, world: int = 1
 ) -> Loader:
-    order = Order(len(source.manifest), batch, 5, rank, world)
-    return loader(source, views, order, augment_seed=7, device=CPU, threads=2, max_bad_images=0)
+    order = Sampler(len(source.manifest), batch, 5, rank, world)
+    return make_loader(source, views, order, augment_seed=7, device=CPU, threads=2, max_bad_images=0)
 
 
 def equal(one: Batch, other: Batch) -> bool:
@@ -61,13 +59,13 @@ def equal(one: Batch, other: Batch) -> bool:
 
 
 @KINDS
-def test_batches_hold_what_the_contract_says(few_cifar: Path, kind: Callable[[Path], Source]) -> None:
+def test_batches_hold_what_the_contract_says(few_cifar: Path, kind: Callable[[Path], DataSource]) -> None:
     source = kind(few_cifar)
     (batch,) = batches(source).train(3, 4)
     assert [tuple(view.shape) for view in batch.views] == [(12, 3, 32, 32), (12, 3, 24, 24)]
     assert {view.dtype for view in batch.views} == {torch.float32}
     assert (batch.label.dtype, batch.row.dtype) == (torch.int64, torch.int64)
-    np.testing.assert_array_equal(batch.row, Order(60, 12, 5).rows(3))
+    np.testing.assert_array_equal(batch.row, Sampler(60, 12, 5).rows(3))
     np.testing.assert_array_equal(batch.label, source.manifest.labels[batch.row])
 
 
@@ -79,8 +77,8 @@ def test_batches_that_are_made_at_once_are_those_made_one_by_one(
     """As on a GPU: several steps, and equal views, in one go."""
     views = (TRAIN[1], TRAIN[0], TRAIN[1], EVAL)
     expected = batches(resident(few_cifar), views, rank=rank, world=2)
-    monkeypatch.setattr("sslticket.data.resident._in_bulk", lambda device: True)
-    monkeypatch.setattr("sslticket.data.resident._TOGETHER", together)
+    monkeypatch.setattr("sslticket.data.loader._merges_batches", lambda device: True)
+    monkeypatch.setattr("sslticket.data.loader._MAX_VALUES", together)
     found = batches(resident(few_cifar), views, rank=rank, world=2)
     assert all(map(equal, found.train(3, 12), expected.train(3, 12)))
     assert all(map(equal, found.once(), expected.once()))
@@ -88,7 +86,7 @@ def test_batches_that_are_made_at_once_are_those_made_one_by_one(
 
 
 @KINDS
-def test_any_step_can_be_started_at(few_cifar: Path, kind: Callable[[Path], Source]) -> None:
+def test_any_step_can_be_started_at(few_cifar: Path, kind: Callable[[Path], DataSource]) -> None:
     source = kind(few_cifar)
     whole = list(batches(source).train(0, 9))
     resumed = list(batches(source).train(4, 9))
@@ -99,7 +97,7 @@ def test_any_step_can_be_started_at(few_cifar: Path, kind: Callable[[Path], Sour
 
 
 @KINDS
-def test_processes_share_one_global_batch_to_the_pixel(few_cifar: Path, kind: Callable[[Path], Source]) -> None:
+def test_processes_share_one_global_batch_to_the_pixel(few_cifar: Path, kind: Callable[[Path], DataSource]) -> None:
     source = kind(few_cifar)
     for whole, *parts in zip(
         batches(source).train(0, 6),
@@ -112,7 +110,9 @@ def test_processes_share_one_global_batch_to_the_pixel(few_cifar: Path, kind: Ca
 
 
 @KINDS
-def test_one_pass_shows_every_image_once_over_all_processes(few_cifar: Path, kind: Callable[[Path], Source]) -> None:
+def test_one_pass_shows_every_image_once_over_all_processes(
+    few_cifar: Path, kind: Callable[[Path], DataSource]
+) -> None:
     source = kind(few_cifar)
     passes = [list(batches(source, (EVAL,), batch=16, rank=rank, world=2).once()) for rank in range(2)]
     assert [[len(batch.row) for batch in part] for part in passes] == [[8, 8, 8, 6]] * 2
@@ -122,7 +122,7 @@ def test_one_pass_shows_every_image_once_over_all_processes(few_cifar: Path, kin
 
 
 @KINDS
-def test_a_subset_carries_its_own_images(few_cifar: Path, kind: Callable[[Path], Source]) -> None:
+def test_a_subset_carries_its_own_images(few_cifar: Path, kind: Callable[[Path], DataSource]) -> None:
     source = kind(few_cifar)
     part = replace(source, manifest=source.manifest.subset(0.4, "classes", seed=1))
     whole = torch.cat([batch.views[0] for batch in batches(source, (EVAL,)).once()])
@@ -198,12 +198,12 @@ def test_png_files_are_read_alike(few_cifar: Path, tmp_path: Path) -> None:
 
 
 @KINDS
-def test_channels_last_changes_the_memory_alone(few_cifar: Path, kind: Callable[[Path], Source]) -> None:
+def test_channels_last_changes_the_memory_alone(few_cifar: Path, kind: Callable[[Path], DataSource]) -> None:
     source = kind(few_cifar)
-    order = Order(len(source.manifest), 12, 5)
+    order = Sampler(len(source.manifest), 12, 5)
     options = {"augment_seed": 7, "device": CPU, "threads": 1, "max_bad_images": 0}
-    (plain,) = loader(source, TRAIN, order, **options).train(0, 1)
-    (last,) = loader(source, TRAIN, order, channels_last=True, **options).train(0, 1)
+    (plain,) = make_loader(source, TRAIN, order, **options).train(0, 1)
+    (last,) = make_loader(source, TRAIN, order, channels_last=True, **options).train(0, 1)
     assert equal(plain, last)
     assert all(view.is_contiguous(memory_format=torch.channels_last) for view in last.views)
 
@@ -212,7 +212,7 @@ def test_pad_crop_and_flip_are_what_numpy_makes_of_the_draws() -> None:
     images = np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), np.uint8)
     source = open_split("digits", "train")
     manifest = Manifest(source.manifest.frame.iloc[:20], source.manifest.classes, "cifar10", "train", None)
-    (batch,) = batches(Source(DATASETS["cifar10"], manifest, images), TRAIN[:1]).train(2, 3)
+    (batch,) = batches(DataSource(DATASETS["cifar10"], manifest, images), TRAIN[:1]).train(2, 3)
     draws = TRAIN[0].draw(12, 7, 2, 0)
     for place, row in enumerate(batch.row):
         padded = np.pad(images[row], ((2, 2), (2, 2), (0, 0)))

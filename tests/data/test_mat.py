@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from sslticket.data import mat
+from sslticket.data.datasets import binary_formats
 from sslticket.errors import BadInput
 
 PLACE = Path("some.mat")
@@ -43,7 +43,7 @@ def test_what_scipy_wrote_comes_back(compress: bool) -> None:
     written = io.BytesIO()
     content = {"synsets": synsets[:, None], "numbers": numbers, "cells": cells, "other": np.ones(9)}
     savemat(written, content, do_compression=compress)
-    found = mat.read(written.getvalue(), ("synsets", "numbers", "cells"), PLACE)
+    found = binary_formats.read_mat(written.getvalue(), ("synsets", "numbers", "cells"), PLACE)
     assert sorted(found) == ["cells", "numbers", "synsets"]
     np.testing.assert_array_equal(found["numbers"], numbers)
     assert found["numbers"].dtype == np.int16
@@ -58,11 +58,11 @@ def test_what_scipy_wrote_comes_back(compress: bool) -> None:
 def test_the_other_order_of_bytes_is_read() -> None:
     values = np.array([[1, 2], [3, 4]], ">i4")
     variable = matrix(b"X", 12, (2, 2), element(5, values.tobytes("F"), ">"), order=">")
-    np.testing.assert_array_equal(mat.read(file(variable, order=">"), "X", PLACE)["X"], values)
+    np.testing.assert_array_equal(binary_formats.read_mat(file(variable, order=">"), "X", PLACE)["X"], values)
 
 
 def test_whole_doubles_that_are_stored_as_bytes_are_doubles() -> None:
-    found = mat.read(file(matrix(b"y", 6, (1, 3), element(2, b"\1\2\3"))), "y", PLACE)["y"]
+    found = binary_formats.read_mat(file(matrix(b"y", 6, (1, 3), element(2, b"\1\2\3"))), "y", PLACE)["y"]
     assert found.dtype == np.float64
     assert found.tolist() == [[1, 2, 3]]
 
@@ -90,7 +90,7 @@ FORGED = {
 @pytest.mark.parametrize("content", FORGED.values(), ids=FORGED)
 def test_forged_files_are_refused_in_a_line(content: bytes) -> None:
     with pytest.raises(BadInput, match=r"some\.mat is truncated or damaged .*; download it again") as caught:
-        mat.read(content, "X", PLACE)
+        binary_formats.read_mat(content, "X", PLACE)
     assert "\n" not in str(caught.value)
 
 
@@ -98,6 +98,6 @@ def test_a_file_cut_anywhere_lacks_the_variable_or_is_refused() -> None:
     whole = file(compressed(matrix(b"X", 9, (1, 100), element(2, bytes(range(100))))))
     for length in range(len(whole)):
         try:
-            assert mat.read(whole[:length], "X", PLACE) == {}
+            assert binary_formats.read_mat(whole[:length], "X", PLACE) == {}
         except BadInput:
             continue

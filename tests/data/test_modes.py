@@ -10,10 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
-from sslticket.data.opening import Source, loader, open_split
-from sslticket.data.order import Order
-from sslticket.data.sharding import Packing, begin, pack
-from sslticket.data.views import View
+from sslticket.data.augment import View
+from sslticket.data.loader import Sampler
+from sslticket.data.shards import ShardSettings, start_shards, write_shards
+from sslticket.data.source import DataSource, make_loader, open_split
 
 
 def gray16(image: Image.Image) -> Image.Image:
@@ -39,9 +39,9 @@ KINDS: dict[str, tuple[str, Callable[[Image.Image], Image.Image]]] = {
 }
 
 
-def pixels(source: Source) -> torch.Tensor:
-    order = Order(len(source.manifest), len(source.manifest), 0)
-    (batch,) = loader(
+def pixels(source: DataSource) -> torch.Tensor:
+    order = Sampler(len(source.manifest), len(source.manifest), 0)
+    (batch,) = make_loader(
         source, (View(size=32),), order, augment_seed=0, device=torch.device("cpu"), threads=1, max_bad_images=0
     ).once()
     return batch.views[0]
@@ -71,9 +71,9 @@ def test_packing_keeps_16_bit_shades(few_photographs: Path, tmp_path: Path) -> N
         shades = np.asarray(image.convert("L").resize((90, 60))).astype(np.uint16)
     Image.fromarray(shades * 257).save(tmp_path / "data/train/a/1.png")
     manifest = open_split("folder", "train", tmp_path / "data").manifest
-    how = Packing(short_side=30)
-    begin([manifest], tmp_path / "out", how)
-    assert pack(manifest, tmp_path / "out", how, lambda _: None) == {}
+    how = ShardSettings(short_side=30)
+    start_shards([manifest], tmp_path / "out", how)
+    assert write_shards(manifest, tmp_path / "out", how, lambda _: None) == {}
     found = open_split("folder", "train", tmp_path / "out").manifest
     _, offset, size = found.places[0]
     with Image.open(BytesIO(found.archives[0].read_bytes()[offset : offset + size])) as image:

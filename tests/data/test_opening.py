@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from sslticket.data.catalogue import DATASETS
-from sslticket.data.opening import open_split
+from sslticket.data.datasets.catalogue import DATASETS
+from sslticket.data.source import open_split
 
 Refused = Callable[..., AbstractContextManager[None]]
 
@@ -166,7 +166,7 @@ def test_every_entry_can_be_augmented_and_evaluated_at_one_size() -> None:
 
 def test_opening_a_split_loads_neither_torch_nor_dali() -> None:
     code = (
-        "import sys; from sslticket.data.opening import open_split; open_split('digits', 'train').manifest.hash; "
+        "import sys; from sslticket.data.source import open_split; open_split('digits', 'train').manifest.hash; "
         "sys.exit(bool({'torch', 'nvidia.dali'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

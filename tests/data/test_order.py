@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 
-from sslticket.data.order import Labelled, Order
+from sslticket.data.loader import LabelledStream, Sampler
 from sslticket.errors import BadInput
 
 
 def test_every_epoch_shows_every_image_once_in_another_order() -> None:
-    order = Order(10, 4, seed=1)
+    order = Sampler(10, 4, seed=1)
     stream = np.concatenate([order.rows(step) for step in range(10)]).reshape(4, 10)
     for epoch in stream:
         assert sorted(epoch) == list(range(10))
@@ -15,20 +15,20 @@ def test_every_epoch_shows_every_image_once_in_another_order() -> None:
 
 @pytest.mark.parametrize("world", [2, 3, 6])
 def test_processes_share_the_same_global_batch(world: int) -> None:
-    whole = Order(100, 12, seed=1)
-    shares = [Order(100, 12, seed=1, rank=rank, world=world) for rank in range(world)]
+    whole = Sampler(100, 12, seed=1)
+    shares = [Sampler(100, 12, seed=1, rank=rank, world=world) for rank in range(world)]
     for step in (0, 8, 40):
         joined = np.concatenate([order.rows(step)[order.share] for order in shares])
         np.testing.assert_array_equal(joined, whole.rows(step))
 
 
 def test_a_batch_larger_than_the_set_runs_through_several_epochs() -> None:
-    rows = Order(3, 10, seed=0).rows(0)
+    rows = Sampler(3, 10, seed=0).rows(0)
     assert np.bincount(rows).tolist() in ([3, 3, 4], [3, 4, 3], [4, 3, 3])
 
 
 def test_the_labelled_stream_has_a_fixed_count_in_every_batch_and_epochs_of_its_own() -> None:
-    order = Order(8 + 50, 12, seed=1, labelled=Labelled(8, 0.25))
+    order = Sampler(8 + 50, 12, seed=1, labelled=LabelledStream(8, 0.25))
     batches = np.stack([order.rows(step) for step in range(40)])
     known = batches < 8
     assert set(known.sum(axis=1)) == {3}
@@ -44,23 +44,23 @@ def test_the_labelled_stream_has_a_fixed_count_in_every_batch_and_epochs_of_its_
 
 @pytest.mark.parametrize("parts", [2, 3])
 def test_both_streams_are_in_every_part_of_a_batch(parts: int) -> None:
-    order = Order(8 + 50, 12, seed=1, labelled=Labelled(8, 0.25))
+    order = Sampler(8 + 50, 12, seed=1, labelled=LabelledStream(8, 0.25))
     counts = [np.count_nonzero(part < 8) for step in range(5) for part in np.split(order.rows(step), parts)]
     assert min(counts) >= 1
     assert max(counts) - min(counts) <= 1
 
 
 def test_processes_share_a_batch_of_two_streams() -> None:
-    streams = Labelled(8, 0.5)
-    whole = Order(58, 12, 1, labelled=streams)
-    shares = [Order(58, 12, 1, rank, 3, streams) for rank in range(3)]
+    streams = LabelledStream(8, 0.5)
+    whole = Sampler(58, 12, 1, labelled=streams)
+    shares = [Sampler(58, 12, 1, rank, 3, streams) for rank in range(3)]
     joined = np.concatenate([order.rows(7)[order.share] for order in shares])
     np.testing.assert_array_equal(joined, whole.rows(7))
 
 
-@pytest.mark.parametrize("streams", [None, Labelled(8, 0.5)])
-def test_a_stand_in_is_the_next_good_row_of_its_own_stream(streams: Labelled | None) -> None:
-    order = Order(58, 12, 1, labelled=streams)
+@pytest.mark.parametrize("streams", [None, LabelledStream(8, 0.5)])
+def test_a_stand_in_is_the_next_good_row_of_its_own_stream(streams: LabelledStream | None) -> None:
+    order = Sampler(58, 12, 1, labelled=streams)
     row = int(order.rows(3)[5])
     after = np.concatenate([order.rows(3)[6:], order.rows(4), order.rows(5)])
     same = after if streams is None else after[(after < 8) == (row < 8)]

@@ -14,11 +14,20 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as theirs
 
-from sslticket.data.effects import Blur, Drawn, Effect, Grayscale, HSVNoise, Jitter, Rotate, Solarize
-from sslticket.data.handover import together
-from sslticket.data.opening import open_split
-from sslticket.data.painting import Finish, painted, strokes
-from sslticket.data.views import Draws, View
+from sslticket.data.augment import (
+    Blur,
+    Grayscale,
+    HSVNoise,
+    Jitter,
+    Rotate,
+    Solarize,
+    Transform,
+    TransformParams,
+    View,
+    ViewParams,
+)
+from sslticket.data.augment_apply import TransformAndNormalize, apply_transforms, copy_all_to_device, list_pixel_ops
+from sslticket.data.source import open_split
 
 pytestmark = pytest.mark.data
 
@@ -50,13 +59,13 @@ def images(request: pytest.FixtureRequest) -> Tensor:
     return request.getfixturevalue(request.param)
 
 
-def ours(pixels: Tensor, effect: Effect, **numbers: object) -> tuple[Tensor, Drawn]:
+def ours(pixels: Tensor, effect: Transform, **numbers: object) -> tuple[Tensor, TransformParams]:
     """The painted images, and the numbers drawn for them, of which some may be given."""
     view = View(size=pixels.shape[3], effects=(effect,))
     draws = view.draw(len(pixels), 3, "test")
     given = {name: np.asarray(value, draws.effects[0][name].dtype) for name, value in numbers.items()}
     draws = draws._replace(effects=(draws.effects[0] | given,))
-    return painted(pixels.clone(memory_format=torch.preserve_format), view, draws), draws.effects[0]
+    return apply_transforms(pixels.clone(memory_format=torch.preserve_format), view, draws), draws.effects[0]
 
 
 def each(pixels: Tensor, change: Callable[[Tensor, int], Tensor]) -> Tensor:
@@ -149,7 +158,7 @@ def test_hsv_noise_is_what_python_makes_of_hsv(images: Tensor) -> None:
 
 
 @pytest.mark.parametrize("effect", ALL, ids=lambda effect: type(effect).__name__)
-def test_chance_decides_which_images_are_changed(small: Tensor, effect: Effect) -> None:
+def test_chance_decides_which_images_are_changed(small: Tensor, effect: Transform) -> None:
     always, _ = ours(small, effect)
     found, drawn = ours(small, replace(effect, chance=0.4))
     assert 0 < drawn["on"].sum() < len(small)
@@ -160,26 +169,26 @@ def test_chance_decides_which_images_are_changed(small: Tensor, effect: Effect) 
 
 
 @pytest.mark.parametrize("effect", ALL, ids=lambda effect: type(effect).__name__)
-def test_what_an_image_becomes_does_not_depend_on_the_others(small: Tensor, effect: Effect) -> None:
+def test_what_an_image_becomes_does_not_depend_on_the_others(small: Tensor, effect: Transform) -> None:
     view = View(size=32, effects=(effect,))
     draws = view.draw(24, 3)
-    whole = painted(small.clone(), view, draws)
+    whole = apply_transforms(small.clone(), view, draws)
     for part in (slice(0, 1), slice(1, 7), slice(7, 24)):
-        assert torch.equal(painted(small[part].clone(), view, draws.part(part)), whole[part])
+        assert torch.equal(apply_transforms(small[part].clone(), view, draws.part(part)), whole[part])
 
 
 def test_painted_pixels_are_normalised_like_others(images: Tensor) -> None:
-    finish = Finish.of((0.4, 0.5, 0.6), (0.1, 0.2, 0.3), torch.device("cpu"))
+    finish = TransformAndNormalize.of((0.4, 0.5, 0.6), (0.1, 0.2, 0.3), torch.device("cpu"))
     view = View(size=images.shape[3], effects=(Jitter(brightness=0.4, chance=0.5),))
     draws = view.draw(len(images), 3)
-    expected = finish(painted(images.clone(), view, draws), replace(view, effects=()), draws)
+    expected = finish(apply_transforms(images.clone(), view, draws), replace(view, effects=()), draws)
     assert torch.equal(finish(images.clone(), view, draws), expected)
 
 
-def all_at_once(finish: Finish, pixels: Tensor, view: View, draws: Draws) -> Tensor:
+def all_at_once(finish: TransformAndNormalize, pixels: Tensor, view: View, draws: ViewParams) -> Tensor:
     """As on a GPU: few operations on the whole batch."""
-    wanted = strokes(view, draws, pixels.shape, at_once=True)
-    numbers = together([array for stroke in wanted for array in stroke.arrays], pixels.device)
+    wanted = list_pixel_ops(view, draws, pixels.shape, at_once=True)
+    numbers = copy_all_to_device([array for stroke in wanted for array in stroke.arrays], pixels.device)
     return finish.painted(pixels.clone(memory_format=torch.preserve_format), wanted, iter(numbers))
 
 
@@ -195,9 +204,9 @@ def all_at_once(finish: Finish, pixels: Tensor, view: View, draws: Draws) -> Ten
         tuple(replace(effect, chance=0.7) for effect in ALL),
     ],
 )
-def test_painting_a_batch_at_once_changes_no_bit(small: Tensor, effects: tuple[Effect, ...], channels: int) -> None:
+def test_painting_a_batch_at_once_changes_no_bit(small: Tensor, effects: tuple[Transform, ...], channels: int) -> None:
     images = small[:, :channels].contiguous(memory_format=torch.channels_last)
-    finish = Finish.of((0.4, 0.5, 0.6)[:channels], (0.1, 0.2, 0.3)[:channels], torch.device("cpu"))
+    finish = TransformAndNormalize.of((0.4, 0.5, 0.6)[:channels], (0.1, 0.2, 0.3)[:channels], torch.device("cpu"))
     view = View(size=32, effects=effects)
     for seed in range(3):
         draws = view.draw(len(images), seed)
@@ -208,7 +217,7 @@ def test_painting_a_batch_at_once_changes_no_bit(small: Tensor, effects: tuple[E
 
 def test_a_jitter_of_a_whole_batch_is_at_most_six_blends_and_one_hue(small: Tensor) -> None:
     view = View(size=32, effects=(replace(STRONG, chance=0.8),))
-    wanted = strokes(view, view.draw(len(small), 3), small.shape, at_once=True)
+    wanted = list_pixel_ops(view, view.draw(len(small), 3), small.shape, at_once=True)
     assert len(wanted) == 7
     assert all(stroke.rows is None for stroke in wanted)
 
@@ -216,8 +225,8 @@ def test_a_jitter_of_a_whole_batch_is_at_most_six_blends_and_one_hue(small: Tens
 def test_channels_last_changes_the_memory_alone(images: Tensor) -> None:
     view = View(size=images.shape[3], effects=tuple(replace(effect, chance=0.7) for effect in ALL))
     draws = view.draw(len(images), 3)
-    plain = painted(images.clone(), view, draws)
-    last = painted(images.clone(memory_format=torch.channels_last), view, draws)
+    plain = apply_transforms(images.clone(), view, draws)
+    last = apply_transforms(images.clone(memory_format=torch.channels_last), view, draws)
     assert torch.equal(plain, last)
     assert plain.is_contiguous()
     assert last.is_contiguous(memory_format=torch.channels_last)

@@ -8,10 +8,9 @@ import torch
 from torch import Tensor
 from torchvision.transforms import InterpolationMode, v2
 
-from sslticket.data.effects import Blur, Effect, Grayscale, Jitter, Rotate, Solarize
-from sslticket.data.opening import open_split
-from sslticket.data.painting import painted
-from sslticket.data.views import View
+from sslticket.data.augment import Blur, Grayscale, Jitter, Rotate, Solarize, Transform, View
+from sslticket.data.augment_apply import apply_transforms
+from sslticket.data.source import open_split
 
 pytestmark = pytest.mark.data
 
@@ -32,13 +31,13 @@ pytestmark = pytest.mark.data
         (Solarize(threshold=127.5, chance=0.3), v2.RandomSolarize(0.5, 0.3)),
         (Rotate(degrees=20), v2.RandomRotation(20, InterpolationMode.BILINEAR, fill=None)),
     ],
-    ids=lambda value: type(value).__name__ if isinstance(value, Effect) else "",
+    ids=lambda value: type(value).__name__ if isinstance(value, Transform) else "",
 )
-def test_effects_are_distributed_as_torchvisions(few_cifar: Path, effect: Effect, transform: v2.Transform) -> None:
+def test_effects_are_distributed_as_torchvisions(few_cifar: Path, effect: Transform, transform: v2.Transform) -> None:
     images = torch.from_numpy(open_split("cifar10", "train", few_cifar).images.copy()).permute(0, 3, 1, 2).float()
     count, colourful = 1000, images[images.std(1).mean((1, 2)).argmax()].contiguous()
     view = View(size=32, effects=(effect,))
-    found = painted(colourful.repeat(count, 1, 1, 1), view, view.draw(count, 3))
+    found = apply_transforms(colourful.repeat(count, 1, 1, 1), view, view.draw(count, 3))
     torch.manual_seed(0)
     expected = torch.stack([transform(colourful / 255) * 255 for _ in range(count)])
 

@@ -8,17 +8,24 @@ from pathlib import Path
 
 import pytest
 
-from sslticket.data import names, parts
-from sslticket.data.catalogue import DATASETS
-from sslticket.data.dataset import SPLITS
-from sslticket.data.opening import Source, open_split
-from sslticket.data.sharding import Packing, begin, pack
+from sslticket.data.datasets import base
+from sslticket.data.datasets.base import SPLITS
+from sslticket.data.datasets.catalogue import DATASETS
+from sslticket.data.shards import ShardSettings, start_shards, write_shards
+from sslticket.data.source import (
+    DataSource,
+    check_complete,
+    count_images_and_classes,
+    hash_images,
+    open_split,
+    own_folder_name,
+)
 from tests.digits import write_digits
 
 Refused = Callable[..., AbstractContextManager[None]]
 
 
-def both(name: str, root: Path | None = None) -> list[Source]:
+def both(name: str, root: Path | None = None) -> list[DataSource]:
     return [open_split(name, split, root) for split in SPLITS]
 
 
@@ -45,61 +52,61 @@ def test_a_set_of_other_counts_is_refused_until_it_is_called_a_part(tmp_path: Pa
     with refused(
         f"mnist in {root / 'train'} has 30 training images of 10 classes, and officially 60,000 of 10;", "--part NAME"
     ):
-        parts.checked(both("mnist", root), None)
-    named = parts.checked(both("mnist", root), "3 a class")
+        check_complete(both("mnist", root), None)
+    named = check_complete(both("mnist", root), "3 a class")
     assert [source.manifest.name for source in named] == ["mnist[3 a class]"] * 2
     assert [source.manifest.hash for source in named] == [source.manifest.hash for source in both("mnist", root)]
 
 
 def test_a_whole_set_is_no_part_and_either_split_makes_one(refused: Refused) -> None:
     train, held_out = both("digits")
-    assert [source.manifest.name for source in parts.checked([train, held_out], None)] == ["digits"] * 2
+    assert [source.manifest.name for source in check_complete([train, held_out], None)] == ["digits"] * 2
     with refused("digits is whole, with the official 1,438 training images of 10 classes", "leave --part out"):
-        parts.checked([train, held_out], "most")
+        check_complete([train, held_out], "most")
     short = replace(held_out, manifest=held_out.manifest.thinned(358))
     with refused("digits has 358 evaluation images of 10 classes, and officially 359 of 10"):
-        parts.checked([train, short], None)
-    assert parts.checked([train, short], "most")[0].manifest.name == "digits[most]"
+        check_complete([train, short], None)
+    assert check_complete([train, short], "most")[0].manifest.name == "digits[most]"
 
 
 def test_classes_count_where_they_have_images_and_images_where_they_cannot_be_read(refused: Refused) -> None:
     (train, _) = both("digits")
     merged = train.manifest.frame.assign(label=train.manifest.labels.clip(max=8))
     with refused("1,438 training images of 9 classes, and officially 1,438 of 10"):
-        parts.checked([replace(train, manifest=replace(train.manifest, frame=merged))], None)
+        check_complete([replace(train, manifest=replace(train.manifest, frame=merged))], None)
     damaged = replace(train, manifest=train.manifest.thinned(1437), bad={"7/1437.png": "the file is empty"})
-    assert parts.checked([damaged], None)[0].manifest.name == "digits"
+    assert check_complete([damaged], None)[0].manifest.name == "digits"
 
 
 def test_shards_have_the_counts_of_what_was_packed(tmp_path: Path) -> None:
-    root, out, how = write_digits(tmp_path / "few", train=3, val=2), tmp_path / "packed", Packing(short_side=4)
+    root, out, how = write_digits(tmp_path / "few", train=3, val=2), tmp_path / "packed", ShardSettings(short_side=4)
     originals = both("imagenet", root)
-    begin([source.manifest for source in originals], out, how)
+    start_shards([source.manifest for source in originals], out, how)
     for source in originals:
-        pack(source.manifest, out, how, lambda done: None)
+        write_shards(source.manifest, out, how, lambda done: None)
     small = {"classes": 10, "images": (30, 20)}
     whole = [replace(source, dataset=replace(source.dataset, **small)) for source in both("imagenet", out)]
-    found = parts.checked(whole, None)
-    assert [parts.counts(source) for source in found] == [(30, 10), (20, 10)]
+    found = check_complete(whole, None)
+    assert [count_images_and_classes(source) for source in found] == [(30, 10), (20, 10)]
     assert found[0].manifest.hash != originals[0].manifest.hash, "their pixels are others"
-    assert parts.images_hash(found[0]) not in (parts.images_hash(originals[0]), parts.images_hash(found[1]))
+    assert hash_images(found[0]) not in (hash_images(originals[0]), hash_images(found[1]))
 
 
 @pytest.mark.parametrize("part", ["flowers102", "1 image a class", "v1.2_small-ish", "x" * 40])
 def test_parts_are_called_in_a_few_plain_words(part: str) -> None:
-    names.check_part("imagenet", part)
-    assert names.named("imagenet", part) == f"imagenet[{part}]"
+    base.check_part("imagenet", part)
+    assert base.display_name("imagenet", part) == f"imagenet[{part}]"
 
 
 @pytest.mark.parametrize("part", ["", " ", "flowers ", "a/b", "a[b]", "é", "a\nb", "x" * 41])
 def test_what_cannot_go_into_names_is_refused(part: str, refused: Refused) -> None:
     with refused("cannot name a part of imagenet", "--part"):
-        names.check_part("imagenet", part)
+        base.check_part("imagenet", part)
 
 
 def test_one_s_own_folder_has_no_part(refused: Refused) -> None:
     with refused("no official counts", "leave --part out"):
-        names.check_part("folder", "flowers102")
+        base.check_part("folder", "flowers102")
 
 
 def test_two_sets_are_told_apart_by_names_and_by_pixels_wherever_they_lie(tmp_path: Path) -> None:
@@ -109,11 +116,11 @@ def test_two_sets_are_told_apart_by_names_and_by_pixels_wherever_they_lie(tmp_pa
     more = write_digits(tmp_path / "more", train=4)
     source, copy, other, larger = (open_split("folder", "train", root) for root in (flowers, copied, repainted, more))
     assert source.manifest.hash == other.manifest.hash, "the list of names and labels is the same"
-    assert parts.images_hash(source) == parts.images_hash(copy)
-    assert len({parts.images_hash(each) for each in (source, other, larger)}) == 3
+    assert hash_images(source) == hash_images(copy)
+    assert len({hash_images(each) for each in (source, other, larger)}) == 3
     small, painted = (open_split("mnist", "train", root) for root in (flowers, repainted))
     assert small.manifest.hash == painted.manifest.hash
-    assert parts.images_hash(small) != parts.images_hash(painted), "of sets kept in memory too"
+    assert hash_images(small) != hash_images(painted), "of sets kept in memory too"
 
 
 def test_lists_are_told_apart_by_the_names_in_them(tmp_path: Path) -> None:
@@ -121,17 +128,17 @@ def test_lists_are_told_apart_by_the_names_in_them(tmp_path: Path) -> None:
     lists = [tmp_path / f"{name}.txt" for name in "abc"]
     for path, text in zip(lists, ("0/0.png\n1/1.png\n", "1/1.png\n\n0/0.png", "0/0.png\n1/2.png\n"), strict=True):
         path.write_text(text)
-    first, mixed, other = (parts.images_hash(source, [path]) for path in lists)
+    first, mixed, other = (hash_images(source, [path]) for path in lists)
     assert first == mixed
-    assert len({first, other, parts.images_hash(source)}) == 3
+    assert len({first, other, hash_images(source)}) == 3
 
 
 def test_a_folder_is_called_by_its_own_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = write_digits(tmp_path / "My flowers (2)", train=1)
-    assert parts.folder_name(open_split("folder", "train", root)) == "My-flowers-2"
-    assert parts.folder_name(open_split("folder", "train", root / "train")) == "My-flowers-2"
+    assert own_folder_name(open_split("folder", "train", root)) == "My-flowers-2"
+    assert own_folder_name(open_split("folder", "train", root / "train")) == "My-flowers-2"
     for name in ("imagenet", "cifar10b"):
         known = open_split("folder", "train", write_digits(tmp_path / name, train=1))
-        assert parts.folder_name(known) == f"folder-{name}", "it need not be the known set"
+        assert own_folder_name(known) == f"folder-{name}", "it need not be the known set"
     monkeypatch.chdir(root)
-    assert parts.folder_name(open_split("folder", "train", Path())) == "My-flowers-2"
+    assert own_folder_name(open_split("folder", "train", Path())) == "My-flowers-2"

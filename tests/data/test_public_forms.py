@@ -28,10 +28,10 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from sslticket.data.dataset import SPLITS, Split
-from sslticket.data.opening import open_split
-from sslticket.data.places import MissingSplit
-from sslticket.data.reading import reader
+from sslticket.data.datasets.base import SPLITS, Split
+from sslticket.data.datasets.locate import MissingSplit
+from sslticket.data.decode import image_reader
+from sslticket.data.source import open_split
 from sslticket.errors import BadInput
 
 pytestmark = pytest.mark.data
@@ -95,7 +95,7 @@ def everything(name: str, root: Path, splits: tuple[Split, ...]) -> dict[str, Co
     found = {}
     for split in splits:
         source = open_split(name, split, root)
-        read = reader(source.manifest)
+        read = image_reader(source.manifest)
         items = source.manifest.items if source.images is not None else range(len(source.manifest))
         contents = [
             read(row) if source.images is None else source.images[item].tobytes() for row, item in enumerate(items)

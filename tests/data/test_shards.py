@@ -15,25 +15,28 @@ import torch
 from nvidia.dali import Pipeline, fn
 from PIL import Image, ImageOps
 
-from sslticket.data.loader import Batch
+from sslticket.data.augment import View
+from sslticket.data.loader import Batch, Sampler
 from sslticket.data.manifest import Manifest
-from sslticket.data.opening import loader, open_split
-from sslticket.data.order import Order
-from sslticket.data.sharding import Packing, begin, pack
-from sslticket.data.verifying import verify
-from sslticket.data.views import View
+from sslticket.data.shards import ShardSettings, start_shards, write_shards
+from sslticket.data.source import make_loader, open_split
+from sslticket.data.verify import verify_dataset
 
 Refused = Callable[..., AbstractContextManager[None]]
 
 SIDE = 200
-HOW = Packing(short_side=SIDE, shard_size=7)
+HOW = ShardSettings(short_side=SIDE, shard_size=7)
 SPLITS = ("train", "eval")
 
 
-def packed(root: Path, out: Path, how: Packing = HOW) -> dict[str, str]:
+def packed(root: Path, out: Path, how: ShardSettings = HOW) -> dict[str, str]:
     manifests = [open_split("imagenet", split, root).manifest for split in SPLITS]
-    begin(manifests, out, how)
-    return {path: reason for manifest in manifests for path, reason in pack(manifest, out, how, lambda _: None).items()}
+    start_shards(manifests, out, how)
+    return {
+        path: reason
+        for manifest in manifests
+        for path, reason in write_shards(manifest, out, how, lambda _: None).items()
+    }
 
 
 def content(manifest: Manifest, row: int) -> bytes:
@@ -43,8 +46,10 @@ def content(manifest: Manifest, row: int) -> bytes:
 
 def batches(root: Path, view: View, count: int) -> list[Batch]:
     source = open_split("imagenet", "train", root)
-    order = Order(len(source.manifest), 6, 2)
-    images = loader(source, (view,), order, augment_seed=3, device=torch.device("cpu"), threads=2, max_bad_images=9)
+    order = Sampler(len(source.manifest), 6, 2)
+    images = make_loader(
+        source, (view,), order, augment_seed=3, device=torch.device("cpu"), threads=2, max_bad_images=9
+    )
     return list(images.train(0, count))
 
 
@@ -165,7 +170,7 @@ def test_packing_goes_on_where_it_stopped_and_ends_with_the_same_bytes(
 
 @pytest.mark.data
 def test_shards_may_be_packed_again_smaller(shards: Path, tmp_path: Path) -> None:
-    packed(shards, tmp_path / "small", Packing(short_side=40))
+    packed(shards, tmp_path / "small", ShardSettings(short_side=40))
     manifest = open_split("imagenet", "train", tmp_path / "small").manifest
     for row in (0, 4, 9):
         with Image.open(BytesIO(content(manifest, row))) as image:
@@ -204,17 +209,17 @@ def test_a_folder_of_something_else_is_left_alone(
 ) -> None:
     before = (shards / "pack.json").read_bytes()
     with refused(str(shards), "other settings"):
-        packed(originals, shards, Packing(short_side=SIDE, quality=80, shard_size=7))
+        packed(originals, shards, ShardSettings(short_side=SIDE, quality=80, shard_size=7))
     (tmp_path / "own").mkdir()
     (tmp_path / "own/notes.txt").touch()
     with refused(str(tmp_path / "own"), "new or an empty folder"):
         packed(originals, tmp_path / "own")
     assert [path.name for path in (tmp_path / "own").iterdir()] == ["notes.txt"]
     with refused("more than 500 shards", "--shard-size at least 2"):
-        begin(
+        start_shards(
             [Manifest(open_split("digits", "train").manifest.frame[:501], (), "x", "train", None)],
             tmp_path / "x",
-            Packing(short_side=9, shard_size=1),
+            ShardSettings(short_side=9, shard_size=1),
         )
     assert (shards / "pack.json").read_bytes() == before
     assert not (tmp_path / "x").exists()
@@ -226,8 +231,8 @@ def test_names_that_are_no_text_survive(few_photographs: Path, tmp_path: Path) -
     odd.parent.mkdir(parents=True)
     shutil.copy(next((few_photographs / "train").glob("*/*")), odd)
     manifest = open_split("folder", "train", tmp_path / "data").manifest
-    begin([manifest], tmp_path / "out", HOW)
-    pack(manifest, tmp_path / "out", HOW, lambda _: None)
+    start_shards([manifest], tmp_path / "out", HOW)
+    write_shards(manifest, tmp_path / "out", HOW, lambda _: None)
     assert list(open_split("folder", "train", tmp_path / "out").manifest.frame["file"]) == [f"a/{odd.name}"]
 
 
@@ -236,7 +241,7 @@ def test_names_that_are_no_text_survive(few_photographs: Path, tmp_path: Path) -
 )
 def test_impossible_settings_are_refused(bad: dict[str, int], refused: Refused) -> None:
     with refused("give --"):
-        Packing(**bad)
+        ShardSettings(**bad)
 
 
 def test_shards_of_another_set_are_not_taken(tmp_path: Path, refused: Refused) -> None:
@@ -306,7 +311,7 @@ def test_verifying_finds_a_shard_that_is_not_what_was_packed(shards: Path, tmp_p
     root = shutil.copytree(shards, tmp_path / "copy")
 
     def found() -> list[str]:
-        looked = verify("imagenet", root, decode=0, md5=True, threads=1, stage=lambda *_: lambda _: None)
+        looked = verify_dataset("imagenet", root, decode=0, md5=True, threads=1, stage=lambda *_: lambda _: None)
         return [text for text, good in looked if "packed" in text and not good]
 
     assert found() == []
@@ -326,8 +331,8 @@ def test_odd_names_of_images_and_classes_come_back_as_they_are(tmp_path: Path) -
         for shade, name in enumerate(names):
             Image.new("L", (9, 9), shade).save(tmp_path / "images/train" / folder / name)
     manifest = open_split("folder", "train", tmp_path / "images").manifest
-    begin([manifest], tmp_path / "out", HOW)
-    pack(manifest, tmp_path / "out", HOW, lambda _: None)
+    start_shards([manifest], tmp_path / "out", HOW)
+    write_shards(manifest, tmp_path / "out", HOW, lambda _: None)
     shards = open_split("folder", "train", tmp_path / "out").manifest
     assert (list(shards.frame["file"]), shards.classes) == (list(manifest.frame["file"]), manifest.classes)
     assert [part.shots(2, seed=0).counts().tolist() for part in (shards, manifest)] == [[2, 2, 2]] * 2

@@ -11,7 +11,7 @@ import pytest
 from scipy.io import savemat
 from sklearn.datasets import load_digits
 
-from sslticket.data.opening import open_split
+from sslticket.data.source import open_split
 
 Refused = Callable[..., AbstractContextManager[None]]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sslticket.data.opening import open_split
+from sslticket.data.source import open_split
 
 Refused = Callable[..., AbstractContextManager[None]]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from sslticket.data.opening import open_split
+from sslticket.data.source import open_split
 
 Refused = Callable[..., AbstractContextManager[None]]
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from sslticket.data.catalogue import dataset
-from sslticket.data.opening import open_split
-from sslticket.data.unpacking import _Children, unpack
+from sslticket.data.datasets.catalogue import get_dataset
+from sslticket.data.datasets.unpack import _TableProcesses, unpack_parquet
+from sslticket.data.source import open_split
 
 pq = pytest.importorskip("pyarrow.parquet")
 pa = pytest.importorskip("pyarrow")
@@ -39,7 +39,7 @@ def table(path: Path, rows: list[tuple[int, str | None, object]], names: list[st
 
 
 def unpacked(name: str, folder: Path, out: Path) -> dict[str, bytes]:
-    unpack(dataset(name), folder, out, lambda what, total: lambda done: None)
+    unpack_parquet(get_dataset(name), folder, out, lambda what, total: lambda done: None)
     return {path.relative_to(out).as_posix(): path.read_bytes() for path in out.rglob("*") if path.is_file()}
 
 
@@ -148,5 +148,5 @@ def test_damaged_tables_are_named(tmp_path: Path, refused: Refused) -> None:
 
 
 def test_a_table_whose_reader_dies_is_named(tmp_path: Path, refused: Refused) -> None:
-    with _Children() as children, refused("its reader died", "download them again"):
+    with _TableProcesses() as children, refused("its reader died", "download them again"):
         list(children.each(ctypes.string_at, [(0,)]))

@@ -15,18 +15,15 @@ import pytest
 import torch
 from PIL import Image
 
-from sslticket.data import verdicts as module
-from sslticket.data.bad import counted
-from sslticket.data.catalogue import DATASETS
-from sslticket.data.decoding import Unreadable, upright, whole
-from sslticket.data.judging import Kind, Verdict, judge
-from sslticket.data.loader import Loader
+from sslticket.data import unreadable as module
+from sslticket.data.augment import View
+from sslticket.data.datasets.catalogue import DATASETS
+from sslticket.data.decode import DecodeError, ImageKind, Verdict, decode_whole, judge_image, to_upright
+from sslticket.data.loader import Loader, Sampler
 from sslticket.data.manifest import Manifest
-from sslticket.data.opening import loader, open_split
-from sslticket.data.order import Order
-from sslticket.data.sharding import Packing, begin, pack
-from sslticket.data.verdicts import Verdicts
-from sslticket.data.views import View
+from sslticket.data.shards import ShardSettings, start_shards, write_shards
+from sslticket.data.source import make_loader, open_split
+from sslticket.data.unreadable import Verdicts, unreadable_fields
 
 FOLDER = DATASETS["folder"]
 HEIGHT, WIDTH = 48, 64
@@ -36,7 +33,7 @@ HEIGHT, WIDTH = 48, 64
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache folder of the test's own, and files that count as settled at once."""
     monkeypatch.setenv("SSLTICKET_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(module, "SETTLED", -1.0)
+    monkeypatch.setattr(module, "CLOCK_GRANULARITY", -1.0)
     return tmp_path / "cache"
 
 
@@ -163,8 +160,10 @@ def folder(root: Path, images: dict[str, bytes]) -> Path:
 
 def batches(root: Path, view: View, *, batch: int, rank: int = 0, world: int = 1, name: str = "folder") -> Loader:
     source = open_split(name, "train", root)
-    order = Order(len(source.manifest), batch, 2, rank, world)
-    return loader(source, (view,), order, augment_seed=3, device=torch.device("cpu"), threads=2, max_bad_images=10_000)
+    order = Sampler(len(source.manifest), batch, 2, rank, world)
+    return make_loader(
+        source, (view,), order, augment_seed=3, device=torch.device("cpu"), threads=2, max_bad_images=10_000
+    )
 
 
 def shown(images: Loader) -> Iterator[tuple[int, np.ndarray]]:
@@ -177,7 +176,7 @@ def shown(images: Loader) -> Iterator[tuple[int, np.ndarray]]:
 
 def middle(content: bytes, size: int) -> np.ndarray:
     """What Pillow shows of an image, its middle with black around where it is smaller."""
-    image = upright(whole(content)).convert("RGB")
+    image = to_upright(decode_whole(content)).convert("RGB")
     left, top = (round((side - size) / 2) for side in image.size)
     return np.asarray(image.crop((left, top, left + size, top + size)), np.float32)
 
@@ -205,8 +204,8 @@ def test_a_cmyk_jpeg_without_adobes_marker_is_not_black(tmp_path: Path) -> None:
 def test_shards_of_odd_kinds_are_pillows_pictures_too(tmp_path: Path) -> None:
     kinds = odd() | {name: content for name, (content, _) in unreadable().items()}
     manifest = open_split("folder", "train", folder(tmp_path / "data", kinds)).manifest
-    begin([manifest], tmp_path / "out", how := Packing(short_side=500, shard_size=7))
-    bad = pack(manifest, tmp_path / "out", how, lambda _: None)
+    start_shards([manifest], tmp_path / "out", how := ShardSettings(short_side=500, shard_size=7))
+    bad = write_shards(manifest, tmp_path / "out", how, lambda _: None)
     assert [int(Path(name).stem) for name in bad] != []
     assert sorted(int(Path(name).stem) for name in bad) == list(range(len(odd()), len(kinds)))
     images = batches(tmp_path / "out", View(size=32), batch=5)
@@ -251,8 +250,8 @@ def test_only_regular_files_are_opened(tmp_path: Path, monkeypatch: pytest.Monke
     assert {"1", "2", "3", "6"} <= odd_ones
     assert reasons["4"] == os.strerror(2)
     assert set(reasons) == {path.stem for path in place.iterdir()} - {"0000", "5"}  # a folder is no image at all
-    with pytest.raises(Unreadable, match="regular"):
-        whole(place / "1.jpg")
+    with pytest.raises(DecodeError, match="regular"):
+        decode_whole(place / "1.jpg")
 
 
 @pytest.fixture
@@ -275,7 +274,7 @@ def test_global_batches_hold_the_same_images_on_any_number_of_processes(
 ) -> None:
     small = View(size=16, crop="resized", scale=(0.01, 0.02))
     bad = set(range(2, 30, 4))
-    stream = np.concatenate([Order(30, 8, 2).rows(step) for step in range(14)])
+    stream = np.concatenate([Sampler(30, 8, 2).rows(step) for step in range(14)])
     expected = [next(int(row) for row in stream[place:] if row not in bad) for place in range(64)]
     seen = {}
     for world in (1, 2, 4):
@@ -338,8 +337,8 @@ def test_damaged_photographs_show_pillows_picture_or_are_left_out(few_photograph
     for row, pixels in found.items():
         assert abs(pixels - middle(contents[str(row)], 64)).max() < 1
     for name in images.bad:
-        with pytest.raises(Unreadable):
-            whole(Path(name))
+        with pytest.raises(DecodeError):
+            decode_whole(Path(name))
     # Windows, of which DALI decodes only what it needs, meet the same images and are never refused.
     windows = batches(tmp_path / "data", View(size=16, crop="resized"), batch=16)
     rows = torch.cat([batch.row for batch in windows.train(0, 25)])
@@ -351,12 +350,12 @@ def test_what_dali_refuses_goes_on_as_pillows_picture_and_is_told_once(
 ) -> None:
     content = odd()["PNG without its end"]
     root = folder(tmp_path / "data", {"refused": content, "good": encoded(drawn(), "PNG")})
-    assert judge(content).kind == Kind.GOOD
+    assert judge_image(content).kind == ImageKind.GOOD
     images = batches(root, View(size=32), batch=2)
     assert dict(shown(images)).keys() == {0, 1}
     assert images.bad == {}
-    monkeypatch.setattr(module, "judge", never)
-    assert kept(root) == [Kind.PILLOW, Kind.GOOD]
+    monkeypatch.setattr(module, "judge_image", never)
+    assert kept(root) == [ImageKind.PILLOW, ImageKind.GOOD]
 
 
 def never(_: object) -> Verdict:
@@ -367,44 +366,44 @@ def listed(root: Path) -> Manifest:
     return open_split("folder", "train", root).manifest
 
 
-def kept(root: Path) -> list[Kind]:
+def kept(root: Path) -> list[ImageKind]:
     manifest = listed(root)
     found = Verdicts(manifest, 1, None).kinds(np.arange(len(manifest)))
-    return [Kind(kind) for kind in found.tolist()]
+    return [ImageKind(kind) for kind in found.tolist()]
 
 
 def test_verdicts_are_kept_until_the_file_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cmyk = odd()["CMYK"]
     root = folder(tmp_path / "data", {"good": encoded(drawn(), "JPEG"), "cmyk": cmyk, "bad": b"none"})
     verdicts = Verdicts(listed(root), 2, None)
-    assert verdicts.kinds(np.arange(3)).tolist() == [Kind.GOOD, Kind.PILLOW, Kind.BAD]
+    assert verdicts.kinds(np.arange(3)).tolist() == [ImageKind.GOOD, ImageKind.PILLOW, ImageKind.BAD]
     assert verdicts.complete
     verdicts.save()
     with monkeypatch.context() as patch:
-        patch.setattr(module, "judge", never)
+        patch.setattr(module, "judge_image", never)
         again = Verdicts(listed(root), 2, None)
         assert again.known_bad.tolist() == [2]
-        assert again.kinds(np.arange(3)).tolist() == [Kind.GOOD, Kind.PILLOW, Kind.BAD]
+        assert again.kinds(np.arange(3)).tolist() == [ImageKind.GOOD, ImageKind.PILLOW, ImageKind.BAD]
         assert again.reason(2) == verdicts.reason(2) == "not an image, or damaged at its start"
     (root / "train/a/0000.jpg").write_bytes(b"none")
     (root / "train/a/0002.jpg").write_bytes(cmyk)
     assert Verdicts(listed(root), 2, None).known_bad.tolist() == []
-    assert kept(root) == [Kind.BAD, Kind.PILLOW, Kind.PILLOW]
+    assert kept(root) == [ImageKind.BAD, ImageKind.PILLOW, ImageKind.PILLOW]
 
 
 def test_a_file_that_was_written_just_now_is_judged_and_its_verdict_not_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path
 ) -> None:
-    monkeypatch.setattr(module, "SETTLED", 60.0)
+    monkeypatch.setattr(module, "CLOCK_GRANULARITY", 60.0)
     verdicts = Verdicts(listed(folder(tmp_path / "data", {"good": encoded(drawn(), "JPEG")})), 1, None)
-    assert verdicts.kinds(np.arange(1)).tolist() == [Kind.GOOD]
+    assert verdicts.kinds(np.arange(1)).tolist() == [ImageKind.GOOD]
     verdicts.save()
     assert not list(cache.glob("verdicts/*.good"))
 
 
 def test_a_cache_that_cannot_be_written_or_is_damaged_changes_nothing(tmp_path: Path, cache: Path) -> None:
     root = folder(tmp_path / "data", {"good": encoded(drawn(), "JPEG"), "cmyk": odd()["CMYK"], "bad": b"none"})
-    right = [Kind.GOOD, Kind.PILLOW, Kind.BAD]
+    right = [ImageKind.GOOD, ImageKind.PILLOW, ImageKind.BAD]
     cache.mkdir(exist_ok=True)
     (cache / "verdicts").write_text("in the way")
     verdicts = Verdicts(listed(root), 1, None)
@@ -436,9 +435,9 @@ def test_names_of_any_bytes_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyP
     for name in ("with space.jpg", "with\nline.jpg", "\udcff%0a.jpg", "café.jpg"):
         (place / name).write_bytes(b"none")
     verdicts = Verdicts(listed(tmp_path / "data"), 1, None)
-    assert (verdicts.kinds(np.arange(4)) == Kind.BAD).all()
+    assert (verdicts.kinds(np.arange(4)) == ImageKind.BAD).all()
     verdicts.save()
-    monkeypatch.setattr(module, "judge", never)
+    monkeypatch.setattr(module, "judge_image", never)
     assert Verdicts(listed(tmp_path / "data"), 1, None).known_bad.tolist() == [0, 1, 2, 3]
 
 
@@ -447,7 +446,7 @@ def test_processes_share_what_they_find(tmp_path: Path, monkeypatch: pytest.Monk
     root = folder(tmp_path / "data", contents)
     code = (
         "import sys, numpy as np; from pathlib import Path; from sslticket.data import verdicts\n"
-        "from sslticket.data.opening import open_split\n"
+        "from sslticket.data.source import open_split\n"
         "verdicts.SETTLED = -1.0\n"
         "found = verdicts.Verdicts(open_split('folder', 'train', Path(sys.argv[1])).manifest, 1, None)\n"
         "for row in range(int(sys.argv[2]), 80, 2):\n"
@@ -455,26 +454,26 @@ def test_processes_share_what_they_find(tmp_path: Path, monkeypatch: pytest.Monk
     )
     running = [subprocess.Popen([sys.executable, "-c", code, str(root), str(rank)]) for rank in range(2)]
     assert [process.wait() for process in running] == [0] * 2
-    monkeypatch.setattr(module, "judge", never)
-    assert [kind == Kind.BAD for kind in kept(root)] == [number % 5 == 0 for number in range(80)]
+    monkeypatch.setattr(module, "judge_image", never)
+    assert [kind == ImageKind.BAD for kind in kept(root)] == [number % 5 == 0 for number in range(80)]
 
 
 def test_images_in_archives_are_judged_once_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     contents = {"good": encoded(drawn(), "JPEG"), "cmyk": odd()["CMYK"], "bad": b"none"}
     manifest = listed(folder(tmp_path / "data", contents))
-    begin([manifest], tmp_path / "out", how := Packing(short_side=500))
-    pack(manifest, tmp_path / "out", how, lambda _: None)
+    start_shards([manifest], tmp_path / "out", how := ShardSettings(short_side=500))
+    write_shards(manifest, tmp_path / "out", how, lambda _: None)
     first = batches(tmp_path / "out", View(size=32), batch=3)
     assert [row for row, _ in shown(first)] == [0, 1]
-    monkeypatch.setattr(module, "judge", never)
+    monkeypatch.setattr(module, "judge_image", never)
     again = batches(tmp_path / "out", View(size=32), batch=3)
     assert [row for row, _ in shown(again)] == [0, 1]
     assert dict(again.bad) == dict(first.bad)
 
 
 def test_rows_count_what_was_left_out_and_name_it_by_a_hash() -> None:
-    here = counted({"/data/train/a/1.jpg": "empty", "/data/train/b/2.jpg": "a GIF"})
+    here = unreadable_fields({"/data/train/a/1.jpg": "empty", "/data/train/b/2.jpg": "a GIF"})
     assert here["bad_images"] == 2
-    assert here == counted({"/mnt/train/b/2.jpg": "cut", "/mnt/train/a/1.jpg": ""})
-    assert here != counted({"/data/train/a/1.jpg": "empty", "/data/train/b/3.jpg": "a GIF"})
-    assert counted({}) == {"bad_images": 0}
+    assert here == unreadable_fields({"/mnt/train/b/2.jpg": "cut", "/mnt/train/a/1.jpg": ""})
+    assert here != unreadable_fields({"/data/train/a/1.jpg": "empty", "/data/train/b/3.jpg": "a GIF"})
+    assert unreadable_fields({}) == {"bad_images": 0}

@@ -3,7 +3,7 @@ import pytest
 import torch
 from torchvision.transforms import v2
 
-from sslticket.data.views import View
+from sslticket.data.augment import View
 
 
 def test_windows_are_distributed_as_torchvisions() -> None:

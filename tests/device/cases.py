@@ -1,14 +1,8 @@
 """What is rehearsed: each objective, search, criterion and optimiser at a size that takes a second."""
 
-from sslticket.fit import LARS, SGD, Adam, Fit, Optimizer, RMSprop
-from sslticket.machine import Machine
-from sslticket.masking.criteria.base import Criterion
-from sslticket.masking.criteria.erk import ERK
-from sslticket.masking.criteria.grasp import GraSP
-from sslticket.masking.criteria.magnitude import Magnitude
-from sslticket.masking.criteria.random import Random
-from sslticket.masking.criteria.snip import SNIP
-from sslticket.masking.criteria.synflow import SynFlow
+from sslticket.config.recipe import Data, Precision, Recipe
+from sslticket.config.runtime import RuntimeConfig
+from sslticket.config.training import LARS, SGD, Adam, Optimizer, RMSprop, TrainConfig
 from sslticket.objectives.barlowtwins import BarlowTwins
 from sslticket.objectives.base import Objective
 from sslticket.objectives.byol import BYOL
@@ -22,17 +16,15 @@ from sslticket.objectives.simsiam import SimSiam
 from sslticket.objectives.supervised import Supervised
 from sslticket.objectives.swav import SwAV
 from sslticket.objectives.vicreg import VICReg
-from sslticket.recipe import Data, Precision, Recipe
+from sslticket.pruning.criteria import ERK, SNIP, Criterion, GraSP, Magnitude, Random, SynFlow
 from sslticket.search.base import Search
-from sslticket.search.continuous import ContinuousSparsification
-from sslticket.search.edgepopup import EdgePopup
 from sslticket.search.imp import IMP
+from sslticket.search.learned import ContinuousSparsification, EdgePopup, StochasticSparsification
 from sslticket.search.oneshot import OneShot
-from sslticket.search.stochastic import StochasticSparsification
 
 STEPS, REWIND, BATCH = 5, 1, 32
 MEASURED = 72  # images in a batch with which the objective's metrics are measured too: the training sees enough
-MACHINE = Machine(accumulate=1, channels_last=False, compile=False)
+MACHINE = RuntimeConfig(accumulate=1, channels_last=False, compile=False)
 
 OBJECTIVES: dict[str, Objective] = {
     "supervised": Supervised(),
@@ -121,7 +113,7 @@ def recipe(
         model=model,
         data=Data(dataset="digits", **data),  # type: ignore[arg-type]
         objective=named,
-        fit=Fit(length=f"{steps}it", batch_size=batch_size, optimizer=OPTIMIZERS[optimizer], clip=clip),
+        fit=TrainConfig(length=f"{steps}it", batch_size=batch_size, optimizer=OPTIMIZERS[optimizer], clip=clip),
         search=imp() if search is None else search,
         precision=precision,
     )

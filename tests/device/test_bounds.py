@@ -7,18 +7,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from sslticket.analysis.recalibration import recalibrate
+from sslticket.analysis.connectivity import recalibrate_batch_norm
+from sslticket.config.recipe import Recipe
+from sslticket.data.augment import View
 from sslticket.data.loader import Batch
-from sslticket.data.views import View
 from sslticket.objectives.supervised import Supervised
-from sslticket.recipe import Recipe
 from sslticket.search import scoring
-from sslticket.search.plan import plan
-from sslticket.search.run import run
+from sslticket.search.plan import plan_search
+from sslticket.search.run_search import run_search
 from sslticket.training import loop
-from sslticket.training.net import Net
+from sslticket.training.engine import Engine
+from sslticket.training.network import MaskedNetwork
 from sslticket.training.progress import Progress
-from sslticket.training.workbench import Workbench
 from tests.device import cases
 from tests.device.conftest import Device
 from tests.device.pretend import Pretend, Tally
@@ -61,7 +61,7 @@ def steps(device: Device, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Ca
 
     def counted(which: Recipe) -> list[Tally]:
         found, before = list[Tally](), list[Tally]()
-        advance, train = Progress.advance, loop.Loop.run
+        advance, train = Progress.advance, loop.TrainingLoop.run
 
         def advanced(self: Progress, step: int, samples: int) -> None:
             assert Pretend.now is not None
@@ -70,16 +70,16 @@ def steps(device: Device, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Ca
             before[:] = [now]
             advance(self, step, samples)
 
-        def trained(self: loop.Loop, start: int, stop: int) -> None:
+        def trained(self: loop.TrainingLoop, start: int, stop: int) -> None:
             before.clear()
             train(self, start, stop)
 
-        monkeypatch.setattr(loop, "_LOOK_EVERY", math.inf)
+        monkeypatch.setattr(loop, "_CHECK_SECONDS", math.inf)
         monkeypatch.setattr(Progress, "advance", advanced)
-        monkeypatch.setattr(loop.Loop, "run", trained)
+        monkeypatch.setattr(loop.TrainingLoop, "run", trained)
         with device():
-            planned = plan(which, cases.MACHINE, tmp_path)
-            run(planned, cases.MACHINE)
+            planned = plan_search(which, cases.MACHINE, tmp_path)
+            run_search(planned, cases.MACHINE)
         return found
 
     return counted
@@ -133,16 +133,16 @@ def test_a_step_of_simclr_launches_no_more_kernels(steps: Callable[[Recipe], lis
 
 def test_statistics_are_recalibrated_without_a_wait(device: Device) -> None:
     with device() as accelerator:
-        bench = Workbench.on(cases.MACHINE, "fp32")
-        net = Net.build("conv3", Supervised(), channels=1, image_size=8, classes=10, seed=0).to("sim")
+        bench = Engine.on(cases.MACHINE, "fp32")
+        net = MaskedNetwork.build("conv3", Supervised(), channels=1, image_size=8, classes=10, seed=0).to("sim")
         given = [Batch((torch.rand(4, 1, 8, 8).to("sim"),), *torch.arange(4).to("sim").expand(2, 4))] * 3
         before = accelerator.mark()
-        recalibrate(bench.accelerator, net, given)
+        recalibrate_batch_norm(bench.accelerator, net, given)
         assert not accelerator.mark().since(before).waits
 
 
 def test_scores_are_looked_at_with_one_wait_however_many_layers(device: Device) -> None:
     with device() as accelerator:
         found = {str(number): torch.ones(3, device="sim") for number in range(5)}
-        scoring._check(cases.CRITERIA["magnitude"], 0, found)
+        scoring._check_scores(cases.CRITERIA["magnitude"], 0, found)
         assert accelerator.tally.waits.total() == 2, "whether they are finite, and whether all are 0"

@@ -7,45 +7,47 @@ from typing import Any
 
 import pytest
 
-from sslticket.analysis.connectivity import connectivity
-from sslticket.analysis.magnitudes import magnitudes
-from sslticket.analysis.stability import stability
-from sslticket.evaluation import natural
-from sslticket.evaluation.evaluate import evaluate
+from sslticket.analysis.connectivity import measure_connectivity
+from sslticket.analysis.magnitudes import measure_magnitudes
+from sslticket.analysis.stability import measure_stability
+from sslticket.config.training import SGD, TrainConfig
+from sslticket.evaluation import controls
 from sslticket.evaluation.protocols import Protocol
-from sslticket.evaluation.tasks import Levels, matrix, tickets
-from sslticket.fit import SGD, Fit
-from sslticket.search.plan import plan
-from sslticket.search.run import run
-from sslticket.training.workbench import Workbench
+from sslticket.evaluation.tasks import Levels, find_ticket_files, make_tasks
+from sslticket.evaluation.worker import evaluate
+from sslticket.search.plan import plan_search
+from sslticket.search.run_search import run_search
+from sslticket.training.engine import Engine
 from tests.device import cases
 from tests.device.conftest import Device
 
-SHORT = Protocol(name="short", dataset="digits", fit=Fit(length="6it", batch_size=48, optimizer=SGD(lr=0.1)))
+SHORT = Protocol(name="short", dataset="digits", fit=TrainConfig(length="6it", batch_size=48, optimizer=SGD(lr=0.1)))
 OWN = ("seconds", "device", "commit", "time", "host", "started", "finished")  # of where and when it was computed
 
-Rows = Callable[[list[Path], Workbench], Iterator[dict[str, Any]]]
+Rows = Callable[[list[Path], Engine], Iterator[dict[str, Any]]]
 
 MEASURES: dict[str, Rows] = {
-    "scores": lambda paths, bench: evaluate(matrix(paths[1:], ["random", "local", "adjusted"], [SHORT], [0]), bench),
-    "stability": lambda paths, bench: stability(paths[1:], SHORT, [0], bench, controls=("local",)),
-    "connectivity": lambda paths, bench: connectivity(paths[1:], SHORT, [0], bench, points=3),
-    "magnitudes": lambda paths, bench: magnitudes(paths[:1], SHORT, [0], bench),
+    "scores": lambda paths, bench: evaluate(
+        make_tasks(paths[1:], ["random", "local", "adjusted"], [SHORT], [0]), bench
+    ),
+    "stability": lambda paths, bench: measure_stability(paths[1:], SHORT, [0], bench, controls=("local",)),
+    "connectivity": lambda paths, bench: measure_connectivity(paths[1:], SHORT, [0], bench, points=3),
+    "magnitudes": lambda paths, bench: measure_magnitudes(paths[:1], SHORT, [0], bench),
 }
 
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    planned = plan(
+    planned = plan_search(
         cases.recipe("rotnet", search=cases.imp(levels=1)), cases.MACHINE, tmp_path_factory.mktemp("searched")
     )
-    run(planned, cases.MACHINE)
+    run_search(planned, cases.MACHINE)
     return planned.folder.path
 
 
 def measured(found: Path, out: Path, rows: Rows) -> list[dict[str, Any]]:
     copied = shutil.copytree(found, out / found.name)
-    told = rows(tickets([copied], Levels((0, 1))), Workbench.on(cases.MACHINE, "fp32"))
+    told = rows(find_ticket_files([copied], Levels((0, 1))), Engine.on(cases.MACHINE, "fp32"))
     return [{name: value for name, value in row.items() if name not in OWN} for row in told]
 
 
@@ -54,7 +56,7 @@ def test_every_measure_gives_the_rows_of_the_cpu(
     found: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: Device, what: str
 ) -> None:
     # Six steps take no weight to zero: so that the adjusted control has less to choose from, small is zero enough.
-    monkeypatch.setattr(natural, "MACHINE_PRECISION", 0.05)
+    monkeypatch.setattr(controls, "MACHINE_PRECISION", 0.05)
     expected = measured(found, tmp_path / "cpu", MEASURES[what])
     assert expected
     assert all(0.1 < row.get("natural_density", 0.5) < 0.9 for row in expected if row["kind"] == "score")
@@ -64,8 +66,8 @@ def test_every_measure_gives_the_rows_of_the_cpu(
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_scores_in_half_precision_are_measured(found: Path, tmp_path: Path, device: Device, precision: Any) -> None:
-    paths = tickets([shutil.copytree(found, tmp_path / found.name)], Levels((1,)))
+    paths = find_ticket_files([shutil.copytree(found, tmp_path / found.name)], Levels((1,)))
     with device():
-        (row,) = evaluate(matrix(paths, [], [SHORT], [0]), Workbench.on(cases.MACHINE, precision))
+        (row,) = evaluate(make_tasks(paths, [], [SHORT], [0]), Engine.on(cases.MACHINE, precision))
     assert 0 <= row["top1"] <= 1
     assert row["device"] == "a pretend accelerator"

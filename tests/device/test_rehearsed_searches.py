@@ -7,20 +7,20 @@ from pathlib import Path
 import pytest
 import torch
 
-from sslticket.machine import Machine
-from sslticket.recipe import Recipe
-from sslticket.search.plan import plan
-from sslticket.search.run import run
+from sslticket.config.recipe import Recipe
+from sslticket.config.runtime import RuntimeConfig
+from sslticket.search.plan import plan_search
+from sslticket.search.run_search import run_search
 from sslticket.ticket import Ticket
-from sslticket.training.loop import Loop
+from sslticket.training.loop import TrainingLoop
 from tests.device import cases
 from tests.device.conftest import Device
 
 
-def found(which: Recipe, out: Path, machine: Machine = cases.MACHINE) -> list[Ticket]:
+def found(which: Recipe, out: Path, machine: RuntimeConfig = cases.MACHINE) -> list[Ticket]:
     """The tickets of a search that is run to its end, on whatever there is."""
-    planned = plan(which, machine, out)
-    run(planned, machine)
+    planned = plan_search(which, machine, out)
+    run_search(planned, machine)
     return [Ticket.load(planned.folder.ticket(level)) for level in range(planned.levels + 1)]
 
 
@@ -153,19 +153,19 @@ def test_a_killed_search_goes_on_to_the_same_tickets(
     which = cases.recipe(search=how, optimizer=optimizer, precision=precision)  # type: ignore[arg-type]
     with device():
         expected = found(which, tmp_path / "whole")
-        whole, seen = Loop.run, list[int]()
+        whole, seen = TrainingLoop.run, list[int]()
 
-        def killed(self: Loop, start: int, stop: int) -> None:
+        def killed(self: TrainingLoop, start: int, stop: int) -> None:
             if len(seen) == calls:
                 whole(self, start, start + (calls - 1) * 2)
                 raise KeyboardInterrupt
             seen.append(start)
             whole(self, start, stop)
 
-        monkeypatch.setattr(Loop, "run", killed)
+        monkeypatch.setattr(TrainingLoop, "run", killed)
         with pytest.raises(KeyboardInterrupt):
             found(which, tmp_path / "killed")
-        monkeypatch.setattr(Loop, "run", whole)
+        monkeypatch.setattr(TrainingLoop, "run", whole)
         assert_equal(found(which, tmp_path / "killed"), expected)
 
 
@@ -173,8 +173,8 @@ def test_a_probe_sees_what_it_sees_on_the_cpu(tmp_path: Path, device: Device) ->
     which, machine = cases.recipe("rotnet", search=cases.imp(levels=1)), replace(cases.MACHINE, probe="3it")
 
     def seen(out: Path) -> list[dict[str, float]]:
-        planned = plan(which, machine, out)
-        run(planned, machine)
+        planned = plan_search(which, machine, out)
+        run_search(planned, machine)
         rows = (json.loads(planned.folder.row(level).read_text(encoding="utf-8")) for level in (0, 1))
         return [row["probe"] for row in rows]
 

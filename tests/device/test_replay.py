@@ -9,23 +9,23 @@ import pytest
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sslticket.config.recipe import Recipe
+from sslticket.config.runtime import RuntimeConfig
+from sslticket.config.training import TrainConfig
 from sslticket.data.loader import Batch
-from sslticket.fit import Fit
-from sslticket.machine import Machine
 from sslticket.objectives.base import Network
 from sslticket.objectives.supervised import Supervised
-from sslticket.recipe import Recipe
-from sslticket.search.plan import plan
-from sslticket.search.run import run
+from sslticket.search.plan import plan_search
+from sslticket.search.run_search import run_search
 from sslticket.ticket import Ticket
-from sslticket.training import loop, numerics, replay
-from sslticket.training.loop import Loop
+from sslticket.training import loop, numerics
+from sslticket.training.loop import TrainingLoop
 from sslticket.training.progress import Progress
 from tests.device import cases, pretend
 from tests.device.conftest import Device
 
 STEPS = 10
-FAST = Machine(accumulate=1, channels_last=False, compile=False)
+FAST = RuntimeConfig(accumulate=1, channels_last=False, compile=False)
 EXACT = replace(FAST, exact=True)
 
 
@@ -43,15 +43,15 @@ class Counted(pretend.Graph):
 @pytest.fixture(autouse=True)
 def graphs(monkeypatch: pytest.MonkeyPatch) -> None:
     """The pretend device has graphs. Learning rates are float32 in every training, as a graph reads them."""
-    monkeypatch.setitem(replay.GRAPHS, pretend.NAME, Counted)
+    monkeypatch.setitem(numerics.GRAPH_CLASSES, pretend.NAME, Counted)
     monkeypatch.setattr(Counted, "launched", 0)
-    rate = Loop._rate
-    monkeypatch.setattr(Loop, "_rate", lambda self, step: float(np.float32(rate(self, step))))
+    rate = TrainingLoop._rate
+    monkeypatch.setattr(TrainingLoop, "_rate", lambda self, step: float(np.float32(rate(self, step))))
 
 
-def found(which: Recipe, out: Path, machine: Machine = FAST) -> list[Ticket]:
-    planned = plan(which, machine, out)
-    run(planned, machine)
+def found(which: Recipe, out: Path, machine: RuntimeConfig = FAST) -> list[Ticket]:
+    planned = plan_search(which, machine, out)
+    run_search(planned, machine)
     return [Ticket.load(planned.folder.ticket(level)) for level in range(planned.levels + 1)]
 
 
@@ -89,7 +89,7 @@ class Asking(Supervised):
         return {"labels": F.cross_entropy(logits, batch.label) * (1 if logits.sum().item() else 2)}
 
 
-DROPS = Fit(length=f"{STEPS}it", batch_size=48, optimizer=cases.OPTIMIZERS["SGD"], warmup="3it", drops=("7it",))
+DROPS = TrainConfig(length=f"{STEPS}it", batch_size=48, optimizer=cases.OPTIMIZERS["SGD"], warmup="3it", drops=("7it",))
 RECIPES: dict[str, Recipe] = {
     "conv3, SGD": cases.recipe(steps=STEPS),
     "LeNet, Adam, clipped": cases.recipe(steps=STEPS, model="lenet300", optimizer="Adam", clip=0.1),
@@ -118,7 +118,7 @@ def test_it_finds_what_an_eager_search_of_the_same_numerics_finds(
     tmp_path: Path, device: Device, change: dict[str, object]
 ) -> None:
     which = cases.recipe(steps=STEPS, precision=change.get("precision", "fp32"))  # type: ignore[arg-type]
-    machine = Machine(accumulate=1, compile=False, channels_last=bool(change.get("channels_last")))
+    machine = RuntimeConfig(accumulate=1, compile=False, channels_last=bool(change.get("channels_last")))
     with device():
         eager = found(which, tmp_path / "eager", replace(machine, exact=True))
         assert not Counted.launched
@@ -129,19 +129,19 @@ def test_it_finds_what_an_eager_search_of_the_same_numerics_finds(
 def test_a_killed_search_by_graphs_goes_on_to_the_same_tickets(
     tmp_path: Path, device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    which, whole = RECIPES["conv3, SGD"], Loop.run
+    which, whole = RECIPES["conv3, SGD"], TrainingLoop.run
     with device():
         expected = found(which, tmp_path / "whole")
 
-        def killed(self: Loop, start: int, stop: int) -> None:
+        def killed(self: TrainingLoop, start: int, stop: int) -> None:
             whole(self, start, stop if start < cases.REWIND else stop - 2)
             if start:
                 raise KeyboardInterrupt
 
-        monkeypatch.setattr(Loop, "run", killed)
+        monkeypatch.setattr(TrainingLoop, "run", killed)
         with pytest.raises(KeyboardInterrupt):
             found(which, tmp_path / "killed")
-        monkeypatch.setattr(Loop, "run", whole)
+        monkeypatch.setattr(TrainingLoop, "run", whole)
         assert_equal(found(which, tmp_path / "killed"), expected)
 
 
@@ -170,7 +170,7 @@ def test_what_no_graph_can_hold_is_said_and_learnt_all_the_same(
     ids=["exact", "parts", "LARS", "not steady", "scaled"],
 )
 def test_steps_that_are_not_alike_or_shall_be_exact_have_no_graph(
-    tmp_path: Path, device: Device, which: Recipe, machine: Machine
+    tmp_path: Path, device: Device, which: Recipe, machine: RuntimeConfig
 ) -> None:
     with device():
         found(which, tmp_path, machine)
@@ -178,14 +178,14 @@ def test_steps_that_are_not_alike_or_shall_be_exact_have_no_graph(
 
 
 def test_large_networks_have_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, device: Device) -> None:
-    monkeypatch.setattr(numerics, "SMALL", 1000)
+    monkeypatch.setattr(numerics, "MAX_GRAPH_STATE", 1000)
     with device():
         found(cases.recipe(), tmp_path)
     assert not Counted.launched
 
 
 def test_none_is_tried_after_one_that_failed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, device: Device) -> None:
-    monkeypatch.setattr(replay.CudaGraph, "failed", [replay.CudaGraph.__new__(replay.CudaGraph)])
+    monkeypatch.setattr(numerics.CudaStepGraph, "failed", [numerics.CudaStepGraph.__new__(numerics.CudaStepGraph)])
     with device():
         found(cases.recipe(), tmp_path)
     assert not Counted.launched
@@ -197,9 +197,9 @@ def launches(device: Device, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
 
     def counted(which: Recipe) -> list[int]:
         each: list[int] = []
-        taken = Loop._taken
+        taken = TrainingLoop._taken
 
-        def take(self: Loop, *args: object) -> Tensor:
+        def take(self: TrainingLoop, *args: object) -> Tensor:
             assert pretend.Pretend.now is not None
             before = pretend.Pretend.now.mark()
             loss = taken(self, *args)  # type: ignore[arg-type]
@@ -208,8 +208,8 @@ def launches(device: Device, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
             each.append(found.kernels.total())
             return loss
 
-        monkeypatch.setattr(Loop, "_taken", take)
-        monkeypatch.setattr(loop, "_LOOK_EVERY", float("inf"))
+        monkeypatch.setattr(TrainingLoop, "_taken", take)
+        monkeypatch.setattr(loop, "_CHECK_SECONDS", float("inf"))
         monkeypatch.setattr(Progress, "advance", lambda *_: None)
         with device():
             found(which, tmp_path)

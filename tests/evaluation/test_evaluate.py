@@ -7,29 +7,30 @@ import pytest
 import torch
 
 from sslticket import models
-from sslticket.cli.inspect import describe
-from sslticket.data.order import Order
+from sslticket.cli.inspect_ticket import describe_ticket
+from sslticket.config.recipe import Data, recipe_family
+from sslticket.config.runtime import RuntimeConfig
+from sslticket.config.training import SGD, TrainConfig
+from sslticket.data.loader import Sampler
 from sslticket.errors import BadInput
 from sslticket.evaluation import protocols, tasks
-from sslticket.evaluation.evaluate import Splits, evaluate
+from sslticket.evaluation.jobs import Splits
 from sslticket.evaluation.protocols import CIFAR10, IMAGENET, Protocol
-from sslticket.files import write_row
-from sslticket.fit import SGD, Fit
-from sslticket.machine import Machine
-from sslticket.masking import gate
-from sslticket.masking.mask import Mask, prunable
+from sslticket.evaluation.worker import evaluate
 from sslticket.objectives.rotnet import RotNet
 from sslticket.objectives.supervised import Supervised
-from sslticket.randomness import Seeds, derive
-from sslticket.recipe import Data, family
-from sslticket.report.schema import wrong
+from sslticket.pruning import pruned_model
+from sslticket.pruning.mask import Mask, prunable_weights
+from sslticket.results.rows import row_error
 from sslticket.search.imp import IMP
+from sslticket.seeds import Seeds, derive_seed
+from sslticket.storage.files import write_row
 from sslticket.ticket import Ticket
-from sslticket.training.net import Net
-from sslticket.training.workbench import Workbench
+from sslticket.training.engine import Engine
+from sslticket.training.network import MaskedNetwork
 from tests.runs import BATCH, REWIND, recipe, search
 
-SHORT = Protocol(name="short", dataset="digits", fit=Fit(length="60it", batch_size=128, optimizer=SGD(lr=0.1)))
+SHORT = Protocol(name="short", dataset="digits", fit=TrainConfig(length="60it", batch_size=128, optimizer=SGD(lr=0.1)))
 
 
 @pytest.fixture(scope="module")
@@ -38,13 +39,13 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def measured(run: Path, controls: list[str], seeds: list[int], levels: list[int]) -> list[dict[str, object]]:
-    paths = tasks.tickets([run], tasks.Levels(tuple(levels)))
-    return list(evaluate(tasks.matrix(paths, controls, [SHORT], seeds), Workbench.on(Machine(), "fp32")))
+    paths = tasks.find_ticket_files([run], tasks.Levels(tuple(levels)))
+    return list(evaluate(tasks.make_tasks(paths, controls, [SHORT], seeds), Engine.on(RuntimeConfig(), "fp32")))
 
 
 def test_a_ticket_found_without_labels_learns_them_under_the_protocol(run: Path) -> None:
     (row,) = measured(run, [], [0], [1])
-    assert wrong(row) is None, "a row that the report refuses"
+    assert row_error(row) is None, "a row that the report refuses"
     assert row["top1"] > 0.8, "chance is 0.1; this is 0.93 to 0.96"  # type: ignore[operator]
     assert row["objective"] == "rotnet"
     assert (row["search"], row["rewind_samples"]) == ("IMP", REWIND * BATCH)
@@ -95,7 +96,9 @@ def test_rows_tell_how_much_of_their_own_mask_lies_on_a_path(
     mask["features.0.weight"][0] = True
     mask["features.4.weight"][0, 1:] = True  # of all channels but the one that the first layer fills
     mask["features.8.weight"][:, 0] = True
-    weights = gate.read(Net.build("conv3", Supervised(), channels=1, image_size=8, classes=10, seed=0).backbone)
+    weights = pruned_model.read_state(
+        MaskedNetwork.build("conv3", Supervised(), channels=1, image_size=8, classes=10, seed=0).backbone
+    )
     cut = Ticket.make(Mask(mask), weights, level=1, recipe=ticket.recipe, provenance=ticket.provenance)
     cut.save(path)
     rows = {row["control"]: row for row in measured(path.parents[1], ["preserved", "local", "random"], [0], [1])}
@@ -107,22 +110,22 @@ def test_rows_tell_how_much_of_their_own_mask_lies_on_a_path(
     for kind in ("local", "random"):
         assert 0 < rows[kind]["effective_density"] <= cut.mask.density  # type: ignore[operator]
         assert f"level-01 {kind}: no path" not in said
-    assert all(wrong(row) is None for row in rows.values())
+    assert all(row_error(row) is None for row in rows.values())
 
 
 def test_tickets_of_networks_that_no_mask_thins_are_refused_in_a_line(tmp_path: Path) -> None:
     """Such as earlier versions found."""
-    backbone = models.build("test_nfnet", channels=3, image_size=64)
-    state = gate.read(backbone)
+    backbone = models.create_model("test_nfnet", channels=3, image_size=64)
+    state = pruned_model.read_state(backbone)
     described = recipe(model="test_nfnet", data=Data(dataset="digits", image_size=64, channels=3)).to_dict()
     found = search(tmp_path, recipe(search=IMP(levels=1, rate=0.5, rewind="2it")))
-    path, mask = found.folder.ticket(1), Mask.ones_like(state, prunable(backbone))
+    path, mask = found.folder.ticket(1), Mask.ones_like(state, prunable_weights(backbone))
     came = Ticket.load(path).provenance
     Ticket.make(mask, state, level=1, recipe=described, provenance=came).save(path)
     with pytest.raises(BadInput, match="is no sparse network: masks do not act in test_nfnet") as refusal:
         measured(path.parents[1], [], [0], [1])
     assert "\n" not in str(refusal.value)
-    assert "masks do not act in test_nfnet" in describe(Ticket.load(path), "there", 1)
+    assert "masks do not act in test_nfnet" in describe_ticket(Ticket.load(path), "there", 1)
 
 
 def test_protocols_are_the_papers() -> None:
@@ -133,9 +136,9 @@ def test_protocols_are_the_papers() -> None:
         *(0.1, 0.1, 0.01, 0.001, 0.0001)
     ]
     assert CIFAR10.fit.clock(50_000).total == -(-160 * 50_000 // 512)
-    assert protocols.find("imagenet-trial").fit.clock(1_281_167).total == 6
+    assert protocols.find_protocol("imagenet-trial").fit.clock(1_281_167).total == 6
     with pytest.raises(BadInput, match="did you mean cifar10"):
-        protocols.find("cifar")
+        protocols.find_protocol("cifar")
 
 
 def test_a_protocol_may_train_on_one_half_and_measures_on_every_evaluation_image(run: Path) -> None:
@@ -143,25 +146,29 @@ def test_a_protocol_may_train_on_one_half_and_measures_on_every_evaluation_image
     splits = Splits.open(on_half, None)
     assert (len(splits.training.manifest), len(splits.evaluation.manifest)) == (717, 359)
     (row,) = evaluate(
-        tasks.matrix(tasks.tickets([run], tasks.Levels((1,))), [], [on_half], [0]), Workbench.on(Machine(), "fp32")
+        tasks.make_tasks(tasks.find_ticket_files([run], tasks.Levels((1,))), [], [on_half], [0]),
+        Engine.on(RuntimeConfig(), "fp32"),
     )
-    assert wrong(row) is None
+    assert row_error(row) is None
     assert row["target"] == "digitsb"
     assert row["data_hash"] == splits.training.manifest.hash
     assert row["steps"] == -(-2 * 717 // 128)
-    assert (protocols.find("cifar10b").half, protocols.find("cifar10b").fit) == ("b", CIFAR10.fit)
+    assert (protocols.find_protocol("cifar10b").half, protocols.find_protocol("cifar10b").fit) == ("b", CIFAR10.fit)
 
 
 def test_tickets_are_found_below_folders_and_bad_places_are_named(run: Path, tmp_path: Path) -> None:
-    assert [path.stem for path in tasks.tickets([run.parent], tasks.Levels((0, 2)))] == ["level-00", "level-02"]
+    assert [path.stem for path in tasks.find_ticket_files([run.parent], tasks.Levels((0, 2)))] == [
+        "level-00",
+        "level-02",
+    ]
     lone = run / "tickets" / "level-03.safetensors"
-    assert tasks.tickets([lone, run], tasks.Levels((3,))) == [lone]
+    assert tasks.find_ticket_files([lone, run], tasks.Levels((3,))) == [lone]
     with pytest.raises(BadInput, match="nothing at"):
-        tasks.tickets([tmp_path / "nowhere"])
+        tasks.find_ticket_files([tmp_path / "nowhere"])
     with pytest.raises(BadInput, match="holds no tickets"):
-        tasks.tickets([tmp_path])
+        tasks.find_ticket_files([tmp_path])
     with pytest.raises(BadInput, match="no ticket has one of the levels 9"):
-        tasks.tickets([run], tasks.Levels((9,)))
+        tasks.find_ticket_files([run], tasks.Levels((9,)))
 
 
 def test_levels_are_those_up_to_the_sixth_and_every_third_unless_said_otherwise(tmp_path: Path) -> None:
@@ -170,23 +177,25 @@ def test_levels_are_those_up_to_the_sixth_and_every_third_unless_said_otherwise(
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     usual = [*range(7), 9, 12, 15, 18, 21, 24, 27, 30]
-    assert [int(path.stem[-2:]) for path in tasks.tickets([tmp_path], tasks.USUAL)] == usual
-    assert tasks.left_out([tmp_path], tasks.USUAL) == sorted(set(range(31)) - set(usual))
-    assert len(tasks.tickets([tmp_path])) == 31
-    assert tasks.tickets([path.parent / "level-08.safetensors"], tasks.USUAL), "a ticket that is named is taken"
+    assert [int(path.stem[-2:]) for path in tasks.find_ticket_files([tmp_path], tasks.DEFAULT_LEVELS)] == usual
+    assert tasks.levels_left_out([tmp_path], tasks.DEFAULT_LEVELS) == sorted(set(range(31)) - set(usual))
+    assert len(tasks.find_ticket_files([tmp_path])) == 31
+    assert tasks.find_ticket_files([path.parent / "level-08.safetensors"], tasks.DEFAULT_LEVELS), (
+        "a ticket that is named is taken"
+    )
 
 
 def test_a_seed_decides_head_order_augmentation_and_random_weights(run: Path) -> None:
     rows = measured(run, ["random"], [0, 1], [2])
     assert len({row["loss"] for row in rows}) == 4
-    first, second = (Seeds.of(derive(seed, "evaluation")) for seed in (0, 1))
+    first, second = (Seeds.of(derive_seed(seed, "evaluation")) for seed in (0, 1))
     nets = [
-        Net.build("conv3", Supervised(), channels=1, image_size=8, classes=10, seed=seeds.init)
+        MaskedNetwork.build("conv3", Supervised(), channels=1, image_size=8, classes=10, seed=seeds.init)
         for seeds in (first, second)
     ]
     for ours, theirs in zip(*(net.heads.parameters() for net in nets), strict=True):
         assert not torch.equal(ours, theirs)
-    assert not np.array_equal(*(Order(100, 32, seeds.order).rows(0) for seeds in (first, second)))
+    assert not np.array_equal(*(Sampler(100, 32, seeds.order).rows(0) for seeds in (first, second)))
     assert len({*vars(first).values(), *vars(second).values()}) == 10
 
 
@@ -194,14 +203,14 @@ def test_replicates_of_a_search_differ_in_weights_and_share_their_family(run: Pa
     other = search(tmp_path, recipe(RotNet(), seed=1)).folder.path
     ours, theirs = (Ticket.load(folder / "tickets" / "level-01.safetensors") for folder in (run, other))
     assert not ours.mask.equals(theirs.mask)
-    assert family(ours.recipe) == family(theirs.recipe)
+    assert recipe_family(ours.recipe) == recipe_family(theirs.recipe)
     assert (ours.recipe["seed"], theirs.recipe["seed"]) == (0, 1)
 
 
 def test_a_ticket_for_other_images_is_refused(run: Path, test_data: Path) -> None:
     fashion = replace(SHORT, name="grey", dataset="cifar10")
-    matrix = tasks.matrix(tasks.tickets([run], tasks.Levels((1,))), [], [fashion], [0])
-    bench = Workbench.on(Machine(data_root=test_data / "nowhere"), "fp32")
+    matrix = tasks.make_tasks(tasks.find_ticket_files([run], tasks.Levels((1,))), [], [fashion], [0])
+    bench = Engine.on(RuntimeConfig(data_root=test_data / "nowhere"), "fp32")
     with pytest.raises(BadInput, match="no images of cifar10 found"):
         next(evaluate(matrix, bench))
 
@@ -209,7 +218,9 @@ def test_a_ticket_for_other_images_is_refused(run: Path, test_data: Path) -> Non
 def test_weights_of_a_random_ticket_are_not_the_searchs_own(run: Path) -> None:
     """The trap: under a seed that the search had too, 'drawn anew' would be the search's own W_0."""
     weights = [
-        gate.read(Net.build("conv3", Supervised(), channels=1, image_size=8, classes=10, seed=seeds.init).backbone)
-        for seeds in (Seeds.of(0), Seeds.of(derive(0, "evaluation")))
+        pruned_model.read_state(
+            MaskedNetwork.build("conv3", Supervised(), channels=1, image_size=8, classes=10, seed=seeds.init).backbone
+        )
+        for seeds in (Seeds.of(0), Seeds.of(derive_seed(0, "evaluation")))
     ]
     assert not torch.equal(weights[0]["features.0.weight"], weights[1]["features.0.weight"])

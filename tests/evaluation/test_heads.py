@@ -8,27 +8,27 @@ from pathlib import Path
 import pytest
 import torch
 
+from sslticket.config.recipe import Data
+from sslticket.config.runtime import RuntimeConfig
+from sslticket.config.training import SGD, TrainConfig
 from sslticket.errors import BadInput
-from sslticket.evaluation import score, tasks
-from sslticket.evaluation.controls import weights_beside
-from sslticket.evaluation.evaluate import evaluate
-from sslticket.evaluation.matrix import Matrix
+from sslticket.evaluation import tasks, trainer
+from sslticket.evaluation.controls import load_control_weights
+from sslticket.evaluation.jobs import EvaluationPlan
 from sslticket.evaluation.protocols import Protocol
-from sslticket.fit import SGD, Fit
-from sslticket.machine import Machine
-from sslticket.masking import gate
+from sslticket.evaluation.worker import evaluate
 from sslticket.objectives.rotnet import RotNet
-from sslticket.recipe import Data
-from sslticket.report.schema import wrong
-from sslticket.search.edgepopup import EdgePopup
+from sslticket.pruning import pruned_model
+from sslticket.results.rows import row_error
 from sslticket.search.imp import IMP
-from sslticket.ticket import INITIAL, Ticket
-from sslticket.training.net import Net
+from sslticket.search.learned import EdgePopup
+from sslticket.ticket import INITIAL_TICKET, Ticket
+from sslticket.training.engine import Engine
+from sslticket.training.network import MaskedNetwork
 from sslticket.training.numerics import Numerics
-from sslticket.training.workbench import Workbench
 from tests.runs import BATCH, REWIND, recipe, search
 
-SHORT = Protocol(name="short", dataset="digits", fit=Fit(length="8it", batch_size=128, optimizer=SGD(lr=0.1)))
+SHORT = Protocol(name="short", dataset="digits", fit=TrainConfig(length="8it", batch_size=128, optimizer=SGD(lr=0.1)))
 ONE = IMP(levels=2, rate=0.5, rewind=f"{REWIND}it")
 
 
@@ -43,60 +43,60 @@ def turns(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def paths(*runs: Path, level: int = 1) -> list[Path]:
-    return tasks.tickets(list(runs), tasks.Levels((level,)))
+    return tasks.find_ticket_files(list(runs), tasks.Levels((level,)))
 
 
-def heads(rows: list[tasks.Task]) -> list[tuple[str, str]]:
+def heads(rows: list[tasks.EvalTask]) -> list[tuple[str, str]]:
     return [(task.control, task.head) for task in rows]
 
 
-def measured(rows: list[tasks.Task]) -> list[dict[str, object]]:
-    return list(evaluate(rows, Workbench.on(Machine(), "fp32")))
+def measured(rows: list[tasks.EvalTask]) -> list[dict[str, object]]:
+    return list(evaluate(rows, Engine.on(RuntimeConfig(), "fp32")))
 
 
 @pytest.fixture
-def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Net, int, int]]:
+def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[MaskedNetwork, int, int]]:
     """The net, and first and last step, of every training under a protocol as it begins."""
-    found: list[tuple[Net, int, int]] = []
-    train = score.Examiner.train
+    found: list[tuple[MaskedNetwork, int, int]] = []
+    train = trainer.Evaluator.train
 
-    def watched(self: score.Examiner, net: Net, exam: score.Exam) -> dict[str, object]:
+    def watched(self: trainer.Evaluator, net: MaskedNetwork, exam: trainer.EvalRun) -> dict[str, object]:
         copy = exam.net()
-        gate.write(copy, gate.read(net))
+        pruned_model.write_state(copy, pruned_model.read_state(net))
         found.append((copy, exam.start, exam.stop))
         return train(self, net, exam)
 
-    monkeypatch.setattr(score.Examiner, "train", watched)
+    monkeypatch.setattr(trainer.Evaluator, "train", watched)
     return found
 
 
 def test_by_default_the_head_is_the_tickets_own_on_its_task_and_new_elsewhere(labels: Path, turns: Path) -> None:
-    assert heads(tasks.matrix(paths(labels), ["random", "reset"], [SHORT], [0])) == [
+    assert heads(tasks.make_tasks(paths(labels), ["random", "reset"], [SHORT], [0])) == [
         *(("ticket", "own"), ("random", "new"), ("reset", "own"))
     ]
-    assert heads(tasks.matrix(paths(turns), ["random"], [SHORT], [0])) == [("ticket", "new"), ("random", "new")]
+    assert heads(tasks.make_tasks(paths(turns), ["random"], [SHORT], [0])) == [("ticket", "new"), ("random", "new")]
     transfer = replace(SHORT, name="moved", dataset="mnist")
     half = replace(SHORT, name="half", half="a")
     for protocol in (transfer, half):
-        assert heads(tasks.matrix(paths(labels), [], [protocol], [0])) == [("ticket", "new")]
+        assert heads(tasks.make_tasks(paths(labels), [], [protocol], [0])) == [("ticket", "new")]
 
 
 def test_objectives_that_are_compared_are_also_scored_alike(labels: Path, turns: Path) -> None:
-    rows = tasks.matrix(paths(labels, turns), ["random"], [SHORT], [0])
+    rows = tasks.make_tasks(paths(labels, turns), ["random"], [SHORT], [0])
     assert heads(rows) == [
         *(("ticket", "own"), ("ticket", "new"), ("random", "new")),
         *(("ticket", "new"), ("random", "new")),
     ]
     assert len({task.row for task in rows}) == len(rows)
-    alone = tasks.matrix(paths(labels, turns), [], [SHORT], [0], beside=False)
+    alone = tasks.make_tasks(paths(labels, turns), [], [SHORT], [0], beside=False)
     assert heads(alone) == [("ticket", "own"), ("ticket", "new")]
 
 
 def test_a_head_that_is_asked_for_and_not_there_is_refused(labels: Path, turns: Path) -> None:
-    assert heads(tasks.matrix(paths(labels), [], [SHORT], [0], ["new"])) == [("ticket", "new")]
+    assert heads(tasks.make_tasks(paths(labels), [], [SHORT], [0], ["new"])) == [("ticket", "new")]
     with pytest.raises(BadInput, match=r"level-01\.safetensors holds no classification layer; give --head new"):
-        tasks.matrix(paths(labels, turns), [], [SHORT], [0], ["own"])
-    (task,) = tasks.matrix(paths(labels), [], [replace(SHORT, name="half", half="a")], [0], ["own"])
+        tasks.make_tasks(paths(labels, turns), [], [SHORT], [0], ["own"])
+    (task,) = tasks.make_tasks(paths(labels), [], [replace(SHORT, name="half", half="a")], [0], ["own"])
     assert measured([task])[0]["head"] == "own", "what is asked for is done where the classes are the same"
 
 
@@ -109,9 +109,9 @@ def test_a_head_of_other_classes_is_refused_before_anything_is_trained(labels: P
         (ticket.head, {"classes_hash": "of others"}),
     ):
         replace(ticket, head=head, provenance=ticket.provenance | came).save(path)
-        rows = tasks.matrix([path], [], [SHORT], [0])
+        rows = tasks.make_tasks([path], [], [SHORT], [0])
         with pytest.raises(BadInput, match=r"tells other classes than the 10 of digits; give --head new"):
-            Matrix.of(rows, None, Numerics(precision="fp32"))
+            EvaluationPlan.of(rows, None, Numerics(precision="fp32"))
 
 
 def test_tickets_that_do_not_tell_where_they_are_from_are_refused_in_a_line(labels: Path, tmp_path: Path) -> None:
@@ -119,11 +119,11 @@ def test_tickets_that_do_not_tell_where_they_are_from_are_refused_in_a_line(labe
     for lacking in ({"recipe": {}}, {"recipe": {"data": {}}}, {"provenance": {}}):
         replace(ticket, **lacking).save(tmp_path / "lone.safetensors")
         with pytest.raises(BadInput, match="does not tell where it is from"):
-            tasks.matrix([tmp_path / "lone.safetensors"], [], [SHORT], [0])
+            tasks.make_tasks([tmp_path / "lone.safetensors"], [], [SHORT], [0])
 
 
 def test_two_names_of_one_protocol_are_one_row(labels: Path) -> None:
-    assert len(tasks.matrix(paths(labels), [], ["digits-demo", "digits-demo@0"], [0], ["own", "own"])) == 1
+    assert len(tasks.make_tasks(paths(labels), [], ["digits-demo", "digits-demo@0"], [0], ["own", "own"])) == 1
 
 
 def test_shuffled_labels_and_fewer_classes_are_other_tasks(tmp_path: Path) -> None:
@@ -133,20 +133,20 @@ def test_shuffled_labels_and_fewer_classes_are_other_tasks(tmp_path: Path) -> No
     ).folder.path
     for run in (shuffled, classes):
         assert Ticket.load(paths(run)[0]).head, "it has one"
-        assert heads(tasks.matrix(paths(run), [], [SHORT], [0])) == [("ticket", "new")]
+        assert heads(tasks.make_tasks(paths(run), [], [SHORT], [0])) == [("ticket", "new")]
 
 
 @pytest.mark.parametrize(("classes", "shared"), [(10, True), (4, False)])
 def test_a_list_of_classes_makes_another_task(classes: int, shared: bool) -> None:
     data = {"dataset": "digits", "half": None, "subset": 1.0, "subset_by": "samples", "subset_list": "few.txt"}
     header = {"recipe": {"data": data}, "head": ["weight"], "provenance": {"classes": classes}}
-    assert tasks.shares_task(header, SHORT) == shared
+    assert tasks.found_on_same_task(header, SHORT) == shared
 
 
-def test_what_is_trained_is_what_the_row_says(labels: Path, started: list[tuple[Net, int, int]]) -> None:
-    ticket, initial = Ticket.load(paths(labels)[0]), Ticket.load(labels / INITIAL)
-    rows = measured(tasks.matrix(paths(labels), ["reset", "permuted"], [SHORT], [0], ["own", "new"]))
-    assert [wrong(row) for row in rows] == [None] * 6
+def test_what_is_trained_is_what_the_row_says(labels: Path, started: list[tuple[MaskedNetwork, int, int]]) -> None:
+    ticket, initial = Ticket.load(paths(labels)[0]), Ticket.load(labels / INITIAL_TICKET)
+    rows = measured(tasks.make_tasks(paths(labels), ["reset", "permuted"], [SHORT], [0], ["own", "new"]))
+    assert [row_error(row) for row in rows] == [None] * 6
     dense = Ticket.load(labels / "tickets" / "level-00.safetensors")
     nets = {(row["control"], row["head"]): net for row, (net, _, _) in zip(rows, started, strict=True)}
     assert len(nets) == 6
@@ -155,13 +155,13 @@ def test_what_is_trained_is_what_the_row_says(labels: Path, started: list[tuple[
     for control, (weights, head) in sources.items():
         assert torch.equal(nets[control, "own"].heads.weight, head.head["weight"])
         assert torch.equal(nets[control, "new"].heads.weight, new), "one new head under one seed"
-        state = gate.read(nets[control, "own"].backbone)
+        state = pruned_model.read_state(nets[control, "own"].backbone)
         for name, mask in ticket.mask.items():
             alive = state[name] != 0
             assert torch.equal(state[name], weights.weights[name] * alive)
             if control != "permuted":
                 assert torch.equal(alive, mask)
-    placed = [gate.read(nets["permuted", head].backbone) for head in ("own", "new")]
+    placed = [pruned_model.read_state(nets["permuted", head].backbone) for head in ("own", "new")]
     survivors = [sum(int((state[name] != 0).sum()) for name in ticket.mask) for state in placed]
     assert survivors == [ticket.mask.survivors] * 2
     assert any(not torch.equal(placed[0][name] != 0, mask) for name, mask in ticket.mask.items())
@@ -169,16 +169,16 @@ def test_what_is_trained_is_what_the_row_says(labels: Path, started: list[tuple[
 
 def test_the_head_of_a_ticket_helps_on_its_own_task_at_once(labels: Path) -> None:
     """Kept and thrown away must differ, or the layer was not used."""
-    rows = measured(tasks.matrix(paths(labels, level=2), [], [replace(SHORT, name="once")], [0], ["own", "new"]))
+    rows = measured(tasks.make_tasks(paths(labels, level=2), [], [replace(SHORT, name="once")], [0], ["own", "new"]))
     assert rows[0]["loss"] != rows[1]["loss"]
 
 
-def test_a_schedule_from_k_has_t_minus_k_steps(labels: Path, started: list[tuple[Net, int, int]]) -> None:
+def test_a_schedule_from_k_has_t_minus_k_steps(labels: Path, started: list[tuple[MaskedNetwork, int, int]]) -> None:
     both = [replace(SHORT, name="clock"), replace(SHORT, name="clock@k", start="k")]
-    rows = measured(tasks.matrix(paths(labels), [], both, [0]))
+    rows = measured(tasks.make_tasks(paths(labels), [], both, [0]))
     first = -(-REWIND * BATCH // 128)
     assert [(begins, stops) for _, begins, stops in started] == [(0, 8), (first, 8)]
-    measured(tasks.matrix(paths(labels), ["reset"], both[1:], [0]))
+    measured(tasks.make_tasks(paths(labels), ["reset"], both[1:], [0]))
     assert started[-1][1:] == (0, 8), "W_0 has seen nothing, so it starts at 0 on either clock"
     assert [(row["start"], row["steps"], row["samples"]) for row in rows] == [
         *(("0", 8, 8 * 128), ("k", 8 - first, (8 - first) * 128))
@@ -192,7 +192,7 @@ def test_replicates_have_random_tickets_of_their_own_that_objectives_share(tmp_p
         for seed in (0, 1)
         for objective in (None, RotNet())
     ]
-    rows = tasks.matrix(paths(*runs), ["random"], [SHORT], [0])
+    rows = tasks.make_tasks(paths(*runs), ["random"], [SHORT], [0])
     written = [row for row in measured(rows) if row["control"] == "random"]
     assert [row["replicate"] for row in written] == [row["search_seed"] for row in written]
     losses = {(row["replicate"], row["loss"]) for row in written}
@@ -202,7 +202,7 @@ def test_replicates_have_random_tickets_of_their_own_that_objectives_share(tmp_p
 
 
 def test_a_control_row_that_all_replicates_shared_is_measured_anew(labels: Path) -> None:
-    task = tasks.matrix(paths(labels), ["random"], [replace(SHORT, name="older")], [0])[1:]
+    task = tasks.make_tasks(paths(labels), ["random"], [replace(SHORT, name="older")], [0])[1:]
     (row,) = measured(task)
     assert measured(task) == []
     task[0].row.write_text(json.dumps({key: value for key, value in row.items() if key != "replicate"}))
@@ -212,15 +212,15 @@ def test_a_control_row_that_all_replicates_shared_is_measured_anew(labels: Path)
 
 def test_a_row_under_other_settings_of_a_protocol_of_the_same_name_is_measured_anew(labels: Path) -> None:
     protocol = replace(SHORT, name="changed")
-    assert len(measured(tasks.matrix(paths(labels), [], [protocol], [0]))) == 1
+    assert len(measured(tasks.make_tasks(paths(labels), [], [protocol], [0]))) == 1
     longer = replace(protocol, fit=replace(SHORT.fit, length="9it"))
-    (row,) = measured(tasks.matrix(paths(labels), [], [longer], [0]))
+    (row,) = measured(tasks.make_tasks(paths(labels), [], [longer], [0]))
     assert row["steps"] == 9
 
 
 def test_an_older_row_of_another_clock_is_not_taken_for_done(labels: Path) -> None:
     """Scores were of schedules that start at 0 before protocols had a clock; some have another now."""
-    (task,) = tasks.matrix(paths(labels), [], [replace(SHORT, name="moved", start="k")], [0])
+    (task,) = tasks.make_tasks(paths(labels), [], [replace(SHORT, name="moved", start="k")], [0])
     (row,) = measured([task])
     old = {key: value for key, value in row.items() if key not in ("start", "protocol_hash")}
     task.row.write_text(json.dumps(old | {"steps": 8}))
@@ -228,17 +228,17 @@ def test_an_older_row_of_another_clock_is_not_taken_for_done(labels: Path) -> No
 
 
 def test_rows_of_another_precision_stay_and_are_told(labels: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    rows = tasks.matrix(paths(labels), [], [replace(SHORT, name="precise")], [0])
+    rows = tasks.make_tasks(paths(labels), [], [replace(SHORT, name="precise")], [0])
     measured(rows)
-    assert list(evaluate(rows, Workbench.on(Machine(), "bf16"))) == []
+    assert list(evaluate(rows, Engine.on(RuntimeConfig(), "bf16"))) == []
     assert "though not measured at bf16: 1 at fp32" in capsys.readouterr().err
 
 
 def test_a_supermasks_controls_keep_what_it_keeps_of_its_classification_layer(
-    tmp_path: Path, started: list[tuple[Net, int, int]]
+    tmp_path: Path, started: list[tuple[MaskedNetwork, int, int]]
 ) -> None:
     run = search(tmp_path, recipe(search=EdgePopup(density=0.25))).folder.path
-    ticket, reset, permuted = measured(tasks.matrix(paths(run), ["reset", "permuted"], [SHORT], [0], ["own"]))
+    ticket, reset, permuted = measured(tasks.make_tasks(paths(run), ["reset", "permuted"], [SHORT], [0], ["own"]))
     kept = Ticket.load(paths(run)[0]).head["weight"] != 0
     assert 0 < kept.sum() < kept.numel()
     for net, _, _ in started:
@@ -251,10 +251,10 @@ def test_a_supermasks_controls_keep_what_it_keeps_of_its_classification_layer(
 def test_what_does_not_hold_w_0_of_the_search_is_no_reset(labels: Path, turns: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(labels / "tickets", run / "tickets")
-    for wrong_one in (labels / "tickets" / "level-00.safetensors", turns / INITIAL):
-        shutil.copy(wrong_one, run / INITIAL)
+    for wrong_one in (labels / "tickets" / "level-00.safetensors", turns / INITIAL_TICKET):
+        shutil.copy(wrong_one, run / INITIAL_TICKET)
         with pytest.raises(BadInput, match=r"does not hold W_0 of the search"):
-            weights_beside(paths(run)[0], "reset")
+            load_control_weights(paths(run)[0], "reset")
 
 
 def test_weights_that_a_search_has_not_kept_are_named(labels: Path, tmp_path: Path) -> None:
@@ -262,11 +262,11 @@ def test_weights_that_a_search_has_not_kept_are_named(labels: Path, tmp_path: Pa
     lone.parent.mkdir(parents=True)
     lone.write_bytes(paths(labels)[0].read_bytes())
     with pytest.raises(BadInput, match=r"control reset of .*level-01\.safetensors needs W_0"):
-        weights_beside(lone, "reset")
+        load_control_weights(lone, "reset")
     with pytest.raises(BadInput, match=r"needs the dense network of its search, level-00\.safetensors"):
-        weights_beside(lone, "permuted")
+        load_control_weights(lone, "permuted")
     with pytest.raises(BadInput, match=r"needs W_0"):
-        measured(tasks.matrix([lone], ["reset"], [SHORT], [0]))
+        measured(tasks.make_tasks([lone], ["reset"], [SHORT], [0]))
 
 
 def test_a_tickets_own_protocol_is_on_the_part_that_it_was_found_on(labels: Path, tmp_path: Path) -> None:
@@ -274,7 +274,7 @@ def test_a_tickets_own_protocol_is_on_the_part_that_it_was_found_on(labels: Path
     path = tmp_path / "run" / "tickets" / "level-01.safetensors"
     data = ticket.recipe["data"] | {"dataset": "cifar10", "part": "few"}
     replace(ticket, recipe=ticket.recipe | {"data": data}).save(path)
-    (own,) = tasks.matrix([path], [], ["own"], [0])
+    (own,) = tasks.make_tasks([path], [], ["own"], [0])
     assert (own.protocol.part, own.head) == ("few", "own")
-    (other,) = tasks.matrix([path], [], ["own"], [0], None, "others")
+    (other,) = tasks.make_tasks([path], [], ["own"], [0], None, "others")
     assert (other.protocol.part, other.head) == ("others", "new")

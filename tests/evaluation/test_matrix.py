@@ -11,27 +11,25 @@ from typing import Any
 
 import pytest
 
+from sslticket.config.recipe import Data
+from sslticket.config.runtime import RuntimeConfig
+from sslticket.config.training import SGD, TrainConfig
 from sslticket.errors import BadInput
 from sslticket.evaluation import tasks
-from sslticket.evaluation.evaluate import evaluate
-from sslticket.evaluation.matrix import NATURAL, Matrix
-from sslticket.evaluation.natural import Natural
-from sslticket.evaluation.outlook import outlook
-from sslticket.evaluation.pace import Pace
-from sslticket.evaluation.protocols import Protocol
-from sslticket.evaluation.tasks import Task
-from sslticket.fit import SGD, Fit
-from sslticket.machine import Machine
-from sslticket.masking.mask import Mask
-from sslticket.recipe import Data
-from sslticket.report.schema import wrong
+from sslticket.evaluation.controls import NaturalMask
+from sslticket.evaluation.jobs import NATURAL_CONTROL, EvaluationPlan
+from sslticket.evaluation.protocols import Protocol, Throughput
+from sslticket.evaluation.tasks import EvalTask
+from sslticket.evaluation.worker import describe_evaluation_plan, evaluate
+from sslticket.pruning.mask import Mask
+from sslticket.results.rows import row_error
 from sslticket.search.imp import IMP
 from sslticket.ticket import Ticket
+from sslticket.training.engine import Engine
 from sslticket.training.numerics import Numerics
-from sslticket.training.workbench import Workbench
 from tests.runs import recipe, search
 
-SHORT = Protocol(name="short", dataset="digits", fit=Fit(length="4it", batch_size=32, optimizer=SGD(lr=0.1)))
+SHORT = Protocol(name="short", dataset="digits", fit=TrainConfig(length="4it", batch_size=32, optimizer=SGD(lr=0.1)))
 
 
 @pytest.fixture(scope="module")
@@ -48,17 +46,19 @@ def runs(found: Path, tmp_path: Path) -> Path:
     return shutil.copytree(found, tmp_path / "runs")
 
 
-def rows_of(runs: Path, *controls: str, levels: tuple[int, ...] = (0, 2), seeds: tuple[int, ...] = (0,)) -> list[Task]:
-    return tasks.matrix(tasks.tickets([runs], tasks.Levels(levels)), controls, [SHORT], seeds)
+def rows_of(
+    runs: Path, *controls: str, levels: tuple[int, ...] = (0, 2), seeds: tuple[int, ...] = (0,)
+) -> list[EvalTask]:
+    return tasks.make_tasks(tasks.find_ticket_files([runs], tasks.Levels(levels)), controls, [SHORT], seeds)
 
 
-def measured(rows: list[Task]) -> list[dict[str, Any]]:
-    return list(evaluate(rows, Workbench.on(Machine(), "fp32")))
+def measured(rows: list[EvalTask]) -> list[dict[str, Any]]:
+    return list(evaluate(rows, Engine.on(RuntimeConfig(), "fp32")))
 
 
-def trainings(rows: list[Task]) -> Counter[str]:
+def trainings(rows: list[EvalTask]) -> Counter[str]:
     return Counter(
-        each.control for each in Matrix.of(rows, None, Numerics(precision="fp32")).trainings() if each.samples
+        each.control for each in EvaluationPlan.of(rows, None, Numerics(precision="fp32")).trainings() if each.samples
     )
 
 
@@ -69,7 +69,7 @@ def test_what_owes_nothing_to_a_ticket_is_trained_once(runs: Path) -> None:
     assert trainings(rows) == {"ticket": 4, "random": 2, "preserved": 2, "local": 2}
     written = measured(rows)
     assert len(written) == len(rows)
-    assert [wrong(row) for row in written] == [None] * len(rows)
+    assert [row_error(row) for row in written] == [None] * len(rows)
     seconds = Counter(row["seconds"] for row in written if row["control"] == "random" and row["level"] == 2)
     assert list(seconds.values()) == [2], "both rows are of one training"
     dense = [row for row in written if row["level"] == 0 and row["control"] != "ticket"]
@@ -95,14 +95,16 @@ def test_a_row_of_another_run_is_reused_in_a_later_invocation(runs: Path) -> Non
     assert {name: value for name, value in again[0].items() if name not in own} == {
         name: value for name, value in row.items() if name not in own
     }
-    assert wrong(again[0]) is None
+    assert row_error(again[0]) is None
 
 
 def test_the_natural_mask_is_found_once_and_what_it_leaves_equal_is_trained_once(runs: Path) -> None:
     rows = rows_of(runs, "adjusted", levels=(0, 1, 2, 3))
-    assert trainings(rows) == {"ticket": 8, "adjusted": 4, NATURAL: 1}
+    assert trainings(rows) == {"ticket": 8, "adjusted": 4, NATURAL_CONTROL: 1}
     file = next(
-        each for each in Matrix.of(rows, None, Numerics(precision="fp32")).trainings() if each.control == NATURAL
+        each
+        for each in EvaluationPlan.of(rows, None, Numerics(precision="fp32")).trainings()
+        if each.control == NATURAL_CONTROL
     ).natural
     assert file is not None
     assert file.name == "conv3.short.seed0.search0.safetensors"
@@ -111,7 +113,7 @@ def test_the_natural_mask_is_found_once_and_what_it_leaves_equal_is_trained_once
     assert row["density"] == pytest.approx(0.5, abs=1e-4)
     # Made by hand of 30% of the weights: above it, at levels 0 and 1, one training serves all.
     ticket = Ticket.load(next(runs.rglob("level-00.safetensors")))
-    whole = Natural.load(made)
+    whole = NaturalMask.load(made)
     mask = Mask.top(
         {name: ticket.weights[name].abs() for name in ticket.mask}, keep=4190, within=Mask(dict(ticket.mask))
     )
@@ -135,7 +137,7 @@ def test_a_natural_mask_of_other_images_is_refused(runs: Path) -> None:
     rows = rows_of(runs, "adjusted", levels=(2,))
     measured(rows)
     (made,) = runs.rglob("natural/*.safetensors")
-    whole = Natural.load(made)
+    whole = NaturalMask.load(made)
     replace(whole, told=whole.told | {"data_hash": "0" * 16}).save(made)
     for old in runs.rglob("*.adjusted.*.jsonl"):
         old.unlink()
@@ -148,12 +150,12 @@ def test_the_outlook_counts_and_times_what_is_left_and_writes_nothing(runs: Path
     before = sorted(runs.rglob("*"))
 
     def text(device: str) -> str:
-        return outlook(
-            Matrix.of(rows, None, Numerics(precision="fp32")),
-            Pace([task.run for task in rows], device),
+        return describe_evaluation_plan(
+            EvaluationPlan.of(rows, None, Numerics(precision="fp32")),
+            Throughput([task.run for task in rows], device),
         )
 
-    device = Workbench.on(Machine(), "fp32").device_name
+    device = Engine.on(RuntimeConfig(), "fp32").device_name
     lines = [" ".join(line.split()) for line in text(device).splitlines()]
     assert lines[1] == "short ticket, own head 4 0 4 4 512 unknown"
     assert lines[4] == "short dense, for natural zeros 0 0 1 4 128 unknown"
@@ -194,12 +196,12 @@ def test_grey_tickets_on_colour_targets_and_back(
     search(tmp_path / "runs", recipe())
     search(tmp_path / "runs", recipe(data=Data(dataset="cifar10", part="6 each", image_size=16)))
     target = replace(SHORT, name="colour", dataset="cifar10", part="6 each", image_size=8)
-    paths = tasks.tickets([tmp_path / "runs"], tasks.Levels((1,)))
-    written = measured(tasks.matrix(paths, ["random"], [SHORT, target], [0]))
+    paths = tasks.find_ticket_files([tmp_path / "runs"], tasks.Levels((1,)))
+    written = measured(tasks.make_tasks(paths, ["random"], [SHORT, target], [0]))
     scores = {(row["source"], row["target"], row["control"]): row["loss"] for row in written}
     assert len(scores) == len(set(scores.values())) == 8, "a random ticket has its own ticket's channels"
     lenet = search(tmp_path / "others", recipe(model="lenet300")).folder.path
-    rows = tasks.matrix(tasks.tickets([lenet]), [], [replace(target, image_size=16)], [0])
+    rows = tasks.make_tasks(tasks.find_ticket_files([lenet]), [], [replace(target, image_size=16)], [0])
     with pytest.raises(
         BadInput, match=r"was found on images of 8 pixels, and colour shows 16: fc1\.weight of lenet300"
     ):

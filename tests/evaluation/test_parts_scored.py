@@ -8,26 +8,26 @@ from typing import Any
 
 import pytest
 
-from sslticket.analysis.analyse import Survey, analyse
+from sslticket.analysis.base import AnalysisPlan, run_analysis
 from sslticket.analysis.magnitudes import Magnitudes
 from sslticket.cli import commands
-from sslticket.data.opening import open_split
+from sslticket.config.runtime import RuntimeConfig
+from sslticket.config.training import SGD, TrainConfig
+from sslticket.data.source import open_split
 from sslticket.errors import BadInput
 from sslticket.evaluation import tasks
-from sslticket.evaluation.evaluate import evaluate
-from sslticket.evaluation.images import Splits
+from sslticket.evaluation.jobs import Splits
 from sslticket.evaluation.protocols import Protocol
-from sslticket.evaluation.tasks import Task
-from sslticket.fit import SGD, Fit
-from sslticket.machine import Machine
-from sslticket.report.schema import wrong
+from sslticket.evaluation.tasks import EvalTask
+from sslticket.evaluation.worker import evaluate
+from sslticket.results.rows import row_error
 from sslticket.ticket import Ticket
+from sslticket.training.engine import Engine
 from sslticket.training.numerics import Numerics
-from sslticket.training.workbench import Workbench
 from tests.digits import write_digits
 from tests.runs import search
 
-FIT = Fit(length="4it", batch_size=32, optimizer=SGD(lr=0.1))
+FIT = TrainConfig(length="4it", batch_size=32, optimizer=SGD(lr=0.1))
 DIGITS = Protocol(name="short", dataset="digits", fit=FIT)
 PART = Protocol(name="small", dataset="mnist", fit=FIT, image_size=8, part="4 a class")
 
@@ -42,12 +42,12 @@ def run(found: Path, tmp_path: Path) -> Path:
     return shutil.copytree(found, tmp_path / "runs" / found.name)
 
 
-def rows_of(run: Path, protocol: Protocol, *controls: str) -> list[Task]:
-    return tasks.matrix(tasks.tickets([run], tasks.Levels((2,))), controls, [protocol], [0])
+def rows_of(run: Path, protocol: Protocol, *controls: str) -> list[EvalTask]:
+    return tasks.make_tasks(tasks.find_ticket_files([run], tasks.Levels((2,))), controls, [protocol], [0])
 
 
-def measured(wanted: list[Task], root: Path | None = None) -> list[dict[str, Any]]:
-    return list(evaluate(wanted, Workbench.on(Machine(data_root=root), "fp32")))
+def measured(wanted: list[EvalTask], root: Path | None = None) -> list[dict[str, Any]]:
+    return list(evaluate(wanted, Engine.on(RuntimeConfig(data_root=root), "fp32")))
 
 
 def test_scores_tell_both_splits_and_the_set_that_the_ticket_was_found_on(run: Path) -> None:
@@ -56,7 +56,7 @@ def test_scores_tell_both_splits_and_the_set_that_the_ticket_was_found_on(run: P
     assert (row["eval_hash"], row["source_hash"]) == (held_out.hash, train.hash)
     assert row["data_hash"] not in (held_out.hash, train.hash), "that of the half"
     assert (row["source"], row["target"]) == ("digits", "digitsb")
-    assert wrong(row) is None
+    assert row_error(row) is None
 
 
 def test_a_row_about_an_older_ticket_tells_no_whole_set_even_where_it_shares_a_training(run: Path) -> None:
@@ -78,7 +78,7 @@ def test_a_part_is_the_target_and_its_rows_lie_beside_those_of_the_whole(run: Pa
     root = write_digits(tmp_path / "few", train=4, val=2)
     (row,) = measured(rows_of(run, PART), root)
     assert (row["target"], row["protocol"], row["source"]) == ("mnist[4 a class]", "small", "digits")
-    assert wrong(row) is None
+    assert row_error(row) is None
     names = sorted(path.name for path in run.glob("rows/level-*"))
     assert names == ["level-02.ticket.small-4-a-class.seed0.jsonl"]
     assert rows_of(run, replace(PART, part=None))[0].row.name == "level-02.ticket.small.seed0.jsonl"
@@ -103,12 +103,12 @@ def test_a_row_about_other_images_is_not_taken_for_done(run: Path, tmp_path: Pat
 def test_an_analysis_looks_at_the_images_likewise(run: Path, tmp_path: Path) -> None:
     few, more = write_digits(tmp_path / "few", train=4, val=2), write_digits(tmp_path / "more", train=5, val=2)
     long = replace(PART, fit=replace(FIT, length="8it"))
-    (row,) = analyse(Magnitudes(), rows_of(run, long), Workbench.on(Machine(data_root=few), "fp32"))
+    (row,) = run_analysis(Magnitudes(), rows_of(run, long), Engine.on(RuntimeConfig(data_root=few), "fp32"))
     assert (row["target"], row["protocol"]) == ("mnist[4 a class]", "small")
     with pytest.raises(BadInput, match="was measured on other images"):
-        Survey.of(Magnitudes(), rows_of(run, long), more, Numerics(precision="fp32"))
+        AnalysisPlan.of(Magnitudes(), rows_of(run, long), more, Numerics(precision="fp32"))
     with pytest.raises(BadInput, match="--part NAME"):
-        Survey.of(Magnitudes(), rows_of(run, replace(long, part=None)), few, Numerics(precision="fp32"))
+        AnalysisPlan.of(Magnitudes(), rows_of(run, replace(long, part=None)), few, Numerics(precision="fp32"))
 
 
 @pytest.mark.parametrize("command", [["evaluate"], ["analyse", "magnitudes"]])
@@ -118,8 +118,8 @@ def test_the_commands_take_the_part_that_recipes_take(
     few = write_digits(tmp_path / "few", train=4, val=2)
     words = [*command, run, "--protocol", "fashion_mnist-demo", "--data-root", few, "--dry-run", "--levels", 0]
     with pytest.raises(BadInput, match=r"fashion_mnist in .* has 40 training images .*--part NAME"):
-        commands._main([*map(str, words)])
+        commands.run_command([*map(str, words)])
     with pytest.raises(BadInput, match="cannot name a part of fashion_mnist"):
-        commands._main([*map(str, words), "--part", "a/b"])
-    commands._main([*map(str, words), "--part", "4 digits a class"])
+        commands.run_command([*map(str, words), "--part", "a/b"])
+    commands.run_command([*map(str, words), "--part", "4 digits a class"])
     assert "fashion_mnist-demo" in capsys.readouterr().out

@@ -5,11 +5,9 @@ from typing import Any
 
 import pytest
 
-from sslticket.cli.recipe import resolve
-from sslticket.data.effects import Effect
-from sslticket.data.views import View
-from sslticket.evaluation.proposal import proposed
-from sslticket.evaluation.protocols import Protocol
+from sslticket.cli.recipe_commands import resolve_recipe
+from sslticket.data.augment import Transform, View
+from sslticket.evaluation.protocols import Protocol, propose_protocol
 from tests.recipes import RECIPES, load
 
 # The main paper's protocol of the data set scores what was found without labels, with few or with false ones.
@@ -52,7 +50,7 @@ EXPECTED = {recipe: protocol for table in (MAIN, OWN) for protocol, recipes in t
 
 
 def after(name: str, **given: object) -> Protocol | None:
-    return proposed(resolve(load(name), given).to_dict())
+    return propose_protocol(resolve_recipe(load(name), given).to_dict())
 
 
 def name_after(name: str, **given: object) -> str | None:
@@ -101,13 +99,13 @@ def test_without_labels_it_is_what_takes_the_network_and_best_its_images() -> No
 
 
 def test_a_search_with_an_effect_of_its_own_is_no_reason_to_fail() -> None:
-    class Sepia(Effect):
+    class Sepia(Transform):
         def _draw(self, numbers: Any, count: int) -> dict[str, Any]:
             return {}
 
     recipe = load("supervised_resnet18_cifar10")
     views = View(size=32, effects=(Sepia(),))
     changed = replace(recipe, data=replace(recipe.data, augment=views))
-    found = proposed(changed.to_dict())
+    found = propose_protocol(changed.to_dict())
     assert found is not None
     assert found.name == "cifar10"

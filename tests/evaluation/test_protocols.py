@@ -3,14 +3,13 @@ from dataclasses import replace
 
 import pytest
 
-from sslticket.data.catalogue import dataset
-from sslticket.data.views import View
+from sslticket.config.training import SGD, Adam
+from sslticket.data.augment import View
+from sslticket.data.datasets.catalogue import get_dataset
 from sslticket.errors import BadInput
 from sslticket.evaluation import protocols
-from sslticket.evaluation.images import Gallery
-from sslticket.evaluation.proposal import proposed
-from sslticket.evaluation.protocols import PROTOCOLS
-from sslticket.fit import SGD, Adam
+from sslticket.evaluation.jobs import SplitCache
+from sslticket.evaluation.protocols import PROTOCOLS, propose_protocol
 from sslticket.objectives.supervised import Supervised
 from tests.recipes import RECIPES, load
 
@@ -18,13 +17,13 @@ TRANSFER = ("fashion_mnist", "svhn", "cifar10", "cifar10a", "cifar10b", "cifar10
 
 
 def rates(name: str, model: str, epochs: tuple[int, ...]) -> list[float]:
-    schedule = protocols.find(name).fit_for(model).schedule(50_000)
+    schedule = protocols.find_protocol(name).fit_for(model).schedule(50_000)
     return [schedule.at(epoch * 50_000 + 1) for epoch in epochs]
 
 
 def test_the_transfer_protocols_are_those_of_one_ticket_to_win_them_all() -> None:
     for target in TRANSFER:
-        sgd, adam = (protocols.find(f"{target}-{optimizer}") for optimizer in ("sgd", "adam"))
+        sgd, adam = (protocols.find_protocol(f"{target}-{optimizer}") for optimizer in ("sgd", "adam"))
         assert sgd.seeds == (0, 1, 2, 3, 4, 5)
         for model, length in (("vgg19", "160ep"), ("resnet50", "90ep")):
             assert {(each.fit_for(model).length, each.fit_for(model).batch_size) for each in (sgd, adam)} == {
@@ -37,15 +36,15 @@ def test_the_transfer_protocols_are_those_of_one_ticket_to_win_them_all() -> Non
 
 
 def test_other_papers_protocols_keep_their_settings() -> None:
-    assert protocols.find("cifar10").fit.optimizer == Adam(lr=1e-3, weight_decay=1e-4)
-    assert protocols.find("places365").fit_for("resnet50").batch_size == 2048
-    assert protocols.find("mnist").fit.clock(60_000).total == 50_000
-    assert protocols.find("mnist").fit.batch_size == 60
+    assert protocols.find_protocol("cifar10").fit.optimizer == Adam(lr=1e-3, weight_decay=1e-4)
+    assert protocols.find_protocol("places365").fit_for("resnet50").batch_size == 2048
+    assert protocols.find_protocol("mnist").fit.clock(60_000).total == 50_000
+    assert protocols.find_protocol("mnist").fit.batch_size == 60
 
 
 def test_batch_norm_sees_as_many_images_as_a_gpu_of_the_paper_did() -> None:
     seen = {
-        (name, model): protocols.find(name).fit_for(model).ghost_batch
+        (name, model): protocols.find_protocol(name).fit_for(model).ghost_batch
         for name in ("imagenet", "places365", "cifar10", "imagenet-sgd", "cifar10-adam", "places365-adam")
         for model in ("alexnet", "resnet50")
     }
@@ -57,18 +56,18 @@ def test_batch_norm_sees_as_many_images_as_a_gpu_of_the_paper_did() -> None:
         **{(name, model): 32 for name in ("imagenet-sgd", "places365-adam") for model in ("alexnet", "resnet50")},
         **{("cifar10-adam", model): 256 for model in ("alexnet", "resnet50")},
     }
-    assert protocols.find("imagenet-trial").fit.ghost_batch is None
+    assert protocols.find_protocol("imagenet-trial").fit.ghost_batch is None
 
 
 def test_what_the_network_sees() -> None:
     for target in ("fashion_mnist", "svhn", "cifar10", "cifar100"):
         for optimizer in ("sgd", "adam"):
-            train, plain = protocols.find(f"{target}-{optimizer}").views(dataset(target))
+            train, plain = protocols.find_protocol(f"{target}-{optimizer}").views(get_dataset(target))
             assert (train.size, train.crop, train.pad, train.flip) == (32, "pad", 4, True)
             assert (plain.size, plain.crop, plain.flip) == (32, "center", False)
-    assert [view.size for view in protocols.find("imagenet-sgd").views(dataset("imagenet"))] == [224, 224]
+    assert [view.size for view in protocols.find_protocol("imagenet-sgd").views(get_dataset("imagenet"))] == [224, 224]
     # The padding of 2 in 32 pixels keeps its share.
-    train, plain = protocols.find("cifar10b-small").views(dataset("cifar10"))
+    train, plain = protocols.find_protocol("cifar10b-small").views(get_dataset("cifar10"))
     assert (train.size, train.resize, train.pad, plain.size) == (16, 16, 1, 16)
 
 
@@ -76,8 +75,8 @@ def test_every_name_is_found_once_and_says_optimiser_and_half() -> None:
     names = [protocol.name for protocol in PROTOCOLS]
     assert len(names) == len(set(names))
     for protocol in PROTOCOLS:
-        assert protocols.find(protocol.name) == protocol
-        assert dataset(protocol.dataset).name == protocol.dataset
+        assert protocols.find_protocol(protocol.name) == protocol
+        assert get_dataset(protocol.dataset).name == protocol.dataset
         assert protocol.name.startswith(f"{protocol.dataset}{protocol.half or ''}")
         if protocol.name.endswith("-sgd"):
             assert isinstance(protocol.fit.optimizer, SGD)
@@ -85,7 +84,7 @@ def test_every_name_is_found_once_and_says_optimiser_and_half() -> None:
 
 def test_a_data_sets_name_alone_is_answered_with_its_protocols() -> None:
     with pytest.raises(BadInput, match="did you mean cifar100-sgd or cifar100-adam"):
-        protocols.find("cifar100")
+        protocols.find_protocol("cifar100")
 
 
 def test_the_protocols_of_one_network_are_the_recipes_of_it() -> None:
@@ -93,13 +92,13 @@ def test_the_protocols_of_one_network_are_the_recipes_of_it() -> None:
     seen = set()
     for name in RECIPES:
         recipe = load(name)
-        protocol = proposed(recipe.to_dict())
+        protocol = propose_protocol(recipe.to_dict())
         assert protocol is not None, name
         few = recipe.data.subset < 1 or recipe.data.labels < 1
         if type(recipe.objective) is not Supervised or few or recipe.data.shuffle_labels:
             continue
         seen.add(protocol.name)
-        entry = dataset(recipe.data.dataset)
+        entry = get_dataset(recipe.data.dataset)
         train, plain = protocol.views(entry)
         assert protocol.fit_for(recipe.model) == recipe.fit, name
         assert (train,) == recipe.views(entry.train), name
@@ -110,7 +109,7 @@ def test_the_protocols_of_one_network_are_the_recipes_of_it() -> None:
 
 
 def test_networks_of_other_sizes_see_what_theirs_do() -> None:
-    train, plain = protocols.find("imagenet-inception_v3").views(dataset("imagenet"))
+    train, plain = protocols.find_protocol("imagenet-inception_v3").views(get_dataset("imagenet"))
     # 299 of 342 pixels, as 224 of 256.
     assert (train.size, train.crop, plain.size, plain.resize) == (299, "resized", 299, 342)
 
@@ -127,10 +126,10 @@ def test_a_protocol_of_one_network_refuses_others_and_names_what_fits() -> None:
     with pytest.raises(
         BadInput, match=r"cifar10-vgg19-low is for vgg19, not for resnet20; give --protocol cifar10 or "
     ) as told:
-        protocols.find("cifar10-vgg19-low").fit_for("resnet20")
+        protocols.find_protocol("cifar10-vgg19-low").fit_for("resnet20")
     offered = str(told.value).partition("--protocol ")[2].split(" or ")
     assert {"cifar10-sgd", "cifar10-resnet20-low", "cifar10-resnet20-85ep", "own"} < set(offered)
-    assert all(protocols.find(name).takes("resnet20") for name in offered if name != "own")
+    assert all(protocols.find_protocol(name).takes("resnet20") for name in offered if name != "own")
     assert "\n" not in str(told.value)
 
 
@@ -143,38 +142,38 @@ def test_the_protocols_of_the_paper_that_trains_what_is_left_start_at_the_rewind
 
 
 def test_a_suffix_gives_the_other_clock_and_the_own_one_no_other_name() -> None:
-    whole, late = protocols.find("cifar10"), protocols.find("cifar10@k")
+    whole, late = protocols.find_protocol("cifar10"), protocols.find_protocol("cifar10@k")
     assert late == replace(whole, name="cifar10@k", start="k")
-    assert protocols.find("cifar10@0") == whole
-    assert protocols.find("mnist@k") == protocols.find("mnist")
-    assert (protocols.find("mnist@0").start, protocols.find("mnist@0").base) == ("0", "mnist")
-    assert protocols.find("imagenet-trial@k").seeds == (0,)
+    assert protocols.find_protocol("cifar10@0") == whole
+    assert protocols.find_protocol("mnist@k") == protocols.find_protocol("mnist")
+    assert (protocols.find_protocol("mnist@0").start, protocols.find_protocol("mnist@0").base) == ("0", "mnist")
+    assert protocols.find_protocol("imagenet-trial@k").seeds == (0,)
     with pytest.raises(BadInput, match="cifar10@1 starts neither at 0 nor at k; give cifar10@0 or cifar10@k"):
-        protocols.find("cifar10@1")
+        protocols.find_protocol("cifar10@1")
     with pytest.raises(BadInput, match="unknown protocol 'cifar100'; did you mean cifar100-sgd or cifar100-adam"):
-        protocols.find("cifar100@k")
+        protocols.find_protocol("cifar100@k")
 
 
 def test_the_steps_of_both_clocks() -> None:
     """Stabilizing the Lottery Ticket Hypothesis: T* - k iterations, of 30K after 500, and of 90 epochs after 6."""
-    standard = protocols.find("cifar10-resnet20")
+    standard = protocols.find_protocol("cifar10-resnet20")
     assert standard.steps("resnet20", 500 * 128, 50_000) == (500, 30_000)
-    assert protocols.find("cifar10-resnet20@0").steps("resnet20", 500 * 128, 50_000) == (0, 30_000)
+    assert protocols.find_protocol("cifar10-resnet20@0").steps("resnet20", 500 * 128, 50_000) == (0, 30_000)
     # Of a search with other batches: 780 steps of 128 are 195 of 512, and the step within which they end counts whole.
-    assert protocols.find("cifar10@k").steps("vgg19", 780 * 128, 50_000) == (195, 15_625)
-    assert protocols.find("cifar10@k").steps("vgg19", 780 * 128 + 1, 50_000) == (196, 15_625)
-    assert protocols.find("imagenet-resnet50").steps("resnet50", 6 * 1_281_167, 1_281_167) == (7507, 112_603)
-    assert protocols.find("imagenet").steps("alexnet", 3_840_000, 1_281_167) == (0, 28_151)
+    assert protocols.find_protocol("cifar10@k").steps("vgg19", 780 * 128, 50_000) == (195, 15_625)
+    assert protocols.find_protocol("cifar10@k").steps("vgg19", 780 * 128 + 1, 50_000) == (196, 15_625)
+    assert protocols.find_protocol("imagenet-resnet50").steps("resnet50", 6 * 1_281_167, 1_281_167) == (7507, 112_603)
+    assert protocols.find_protocol("imagenet").steps("alexnet", 3_840_000, 1_281_167) == (0, 28_151)
 
 
 def test_a_rewind_point_beyond_the_end_leaves_nothing_to_train() -> None:
-    late = protocols.find("cifar10-trial@k")
+    late = protocols.find_protocol("cifar10-trial@k")
     with pytest.raises(
         BadInput, match=r"48 samples is at step 6 of cifar10-trial@k, which has 6 .*cifar10-trial@0, or"
     ):
         late.steps("vgg19", 48, 50_000)
     assert late.steps("vgg19", 47 - 8, 50_000) == (5, 6)
-    assert protocols.find("cifar10-trial").steps("vgg19", 48, 50_000) == (0, 6)
+    assert protocols.find_protocol("cifar10-trial").steps("vgg19", 48, 50_000) == (0, 6)
 
 
 def test_the_hash_is_the_same_in_every_version() -> None:
@@ -189,11 +188,11 @@ def test_the_hash_is_the_same_in_every_version() -> None:
         ("mnist", "lenet300"): "34568b3c",
         ("cifar10-small@k", "conv3"): "1661d33f",
     }
-    assert {(name, model): protocols.find(name).hash_for(model) for name, model in pinned} == pinned
+    assert {(name, model): protocols.find_protocol(name).hash_for(model) for name, model in pinned} == pinned
 
 
 def test_the_hash_follows_every_setting_of_a_training_and_nothing_else() -> None:
-    base = protocols.find("cifar10")
+    base = protocols.find_protocol("cifar10")
     changed = [
         replace(base, dataset="cifar100"),
         replace(base, half="a"),
@@ -210,19 +209,21 @@ def test_the_hash_follows_every_setting_of_a_training_and_nothing_else() -> None
     hashes = [each.hash_for("vgg19") for each in (base, *changed)]
     assert len(set(hashes)) == len(hashes)
     assert changed[-1].hash_for("resnet50") == base.hash_for("resnet50")
-    before = replace(protocols.find("imagenet").fit, ghost_batch=None)
-    assert replace(protocols.find("imagenet"), fit=before).hash_for("resnet50") == "32c50f53", "that of rows before it"
-    same = replace(base, name="else", seeds=(7,), models=("vgg19",), image_size=32, train=dataset("cifar10").train)
+    before = replace(protocols.find_protocol("imagenet").fit, ghost_batch=None)
+    assert replace(protocols.find_protocol("imagenet"), fit=before).hash_for("resnet50") == "32c50f53", (
+        "that of rows before it"
+    )
+    same = replace(base, name="else", seeds=(7,), models=("vgg19",), image_size=32, train=get_dataset("cifar10").train)
     assert same.hash_for("vgg19") == base.hash_for("vgg19")
 
 
 def test_own_is_the_recipes_training_with_labels() -> None:
     for name in RECIPES:
         recipe = load(name)
-        mine = protocols.own(json.loads(json.dumps(recipe.to_dict())))
+        mine = protocols.own_protocol(json.loads(json.dumps(recipe.to_dict())))
         assert (mine.name, mine.start, mine.seeds, mine.models) == ("own", "0", (0, 1, 2, 3, 4, 5), ())
         assert mine.fit_for(recipe.model) == recipe.fit
-        entry = dataset(recipe.data.dataset)
+        entry = get_dataset(recipe.data.dataset)
         seen = replace(recipe, objective=Supervised()).views(entry.train)
         assert mine.views(entry)[0] == seen[0]
         assert mine.views(entry)[1] == entry.eval.resized(seen[0].size)
@@ -231,50 +232,56 @@ def test_own_is_the_recipes_training_with_labels() -> None:
 def test_own_views_follow_size_half_and_augmentation() -> None:
     recipe = load("stabilizing_resnet20_cifar10_low")
     data = replace(recipe.data, image_size=16, half="b", augment=(recipe.data.augment, View(size=8)))
-    mine = protocols.own(replace(recipe, data=data).to_dict())
-    train, plain = mine.views(dataset("cifar10"))
+    mine = protocols.own_protocol(replace(recipe, data=data).to_dict())
+    train, plain = mine.views(get_dataset("cifar10"))
     assert mine.half == "b"
     assert (train.size, train.resize, train.pad, train.flip) == (16, 16, 2, True)
     assert (plain.size, plain.resize, plain.crop) == (16, 16, "center")
     # Fashion-MNIST's 28 pixels in a black margin, in training and when measured: enlarged, clothes would be larger.
     fashion = replace(recipe, data=replace(recipe.data, dataset="fashion_mnist"))
-    _, plain = protocols.own(fashion.to_dict()).views(dataset("fashion_mnist"))
-    assert plain == View(size=32) == protocols.find("fashion_mnist-sgd").views(dataset("fashion_mnist"))[1]
+    _, plain = protocols.own_protocol(fashion.to_dict()).views(get_dataset("fashion_mnist"))
+    assert plain == View(size=32) == protocols.find_protocol("fashion_mnist-sgd").views(get_dataset("fashion_mnist"))[1]
     # A crop of any scale is measured as the data set is.
     large = replace(recipe, data=replace(recipe.data, dataset="imagenet", augment=View(size=112, crop="resized")))
-    assert protocols.own(large.to_dict()).views(dataset("imagenet"))[1] == View(size=112, resize=128)
+    assert protocols.own_protocol(large.to_dict()).views(get_dataset("imagenet"))[1] == View(size=112, resize=128)
 
 
 def test_own_of_earlier_versions_and_of_strangers() -> None:
     tree = load("supervised_resnet18_cifar10").to_dict()
     old = {**tree, "data": {"dataset": "cifar10"}}
-    assert protocols.own(old) == protocols.own(tree)
+    assert protocols.own_protocol(old) == protocols.own_protocol(tree)
     with pytest.raises(BadInput, match=r"own cannot follow .*unknown optimizer 'Lion'.*give another --protocol"):
-        protocols.own({**tree, "fit": {**tree["fit"], "optimizer": {"is": "Lion", "lr": 0.1}}})
+        protocols.own_protocol({**tree, "fit": {**tree["fit"], "optimizer": {"is": "Lion", "lr": 0.1}}})
     with pytest.raises(BadInput, match=r"own cannot follow .*unknown dataset 'cifar11'; did you mean cifar10"):
-        protocols.own({**tree, "data": {"dataset": "cifar11"}})
+        protocols.own_protocol({**tree, "data": {"dataset": "cifar11"}})
     with pytest.raises(BadInput, match=r"own cannot follow .*'fit'"):
-        protocols.own({"data": tree["data"]})
+        protocols.own_protocol({"data": tree["data"]})
 
 
 def test_own_needs_a_ticket() -> None:
     for name in ("own", "own@k"):
         with pytest.raises(BadInput, match=f"protocol {name} is each ticket's own recipe"):
-            protocols.find(name)
+            protocols.find_protocol(name)
     recipe = load("rotnet_resnet50").to_dict()
-    assert protocols.resolve("own", recipe) == protocols.resolve("own@0", recipe) == protocols.own(recipe)
-    assert protocols.resolve("own@k", recipe) == replace(protocols.own(recipe), name="own@k", start="k")
-    assert protocols.resolve("imagenet@k", recipe) == protocols.find("imagenet@k")
+    assert (
+        protocols.resolve_protocol("own", recipe)
+        == protocols.resolve_protocol("own@0", recipe)
+        == protocols.own_protocol(recipe)
+    )
+    assert protocols.resolve_protocol("own@k", recipe) == replace(
+        protocols.own_protocol(recipe), name="own@k", start="k"
+    )
+    assert protocols.resolve_protocol("imagenet@k", recipe) == protocols.find_protocol("imagenet@k")
 
 
 def test_six_seeds_but_for_trials() -> None:
     assert {protocol.seeds for protocol in PROTOCOLS} == {(0, 1, 2, 3, 4, 5)}
-    assert {protocols.find(f"{name}-trial").seeds for name in ("cifar10", "imagenet")} == {(0,)}
+    assert {protocols.find_protocol(f"{name}-trial").seeds for name in ("cifar10", "imagenet")} == {(0,)}
 
 
 def test_protocols_of_one_set_share_its_images() -> None:
-    gallery = Gallery(None)
-    one = protocols.find("digits-demo")
-    mine = protocols.own(load("supervised_digits").to_dict())
+    gallery = SplitCache(None)
+    one = protocols.find_protocol("digits-demo")
+    mine = protocols.own_protocol(load("supervised_digits").to_dict())
     assert gallery.splits(one, 1) is gallery.splits(mine, 1) is gallery.splits(replace(one, start="k"), 1)
     assert len(gallery.splits(replace(mine, half="a"), 1).training.manifest) < 800

@@ -18,23 +18,23 @@ import torch
 from scipy.io import savemat
 from torch import Tensor
 
-from sslticket import status
 from sslticket.analysis import endpoints
-from sslticket.cli import watch
-from sslticket.data import archives, arrays, filelists, shards
-from sslticket.data.devkit import Devkit
-from sslticket.data.layouts import Ilsvrc, Lists
+from sslticket.cli import watch_runs
+from sslticket.data import shards, tar
+from sslticket.data.datasets import arrays, lists
+from sslticket.data.datasets.base import ImageNetLayout, Places365Layout
+from sslticket.data.datasets.imagenet import Devkit
 from sslticket.data.manifest import Manifest
 from sslticket.errors import BadInput
-from sslticket.evaluation.natural import Natural
-from sslticket.files import write_json, write_row
-from sslticket.masking.mask import Mask
-from sslticket.report import table
-from sslticket.search import folder as run_folder
-from sslticket.tensors import digest
-from sslticket.tensors import write as write_tensors
+from sslticket.evaluation.controls import NaturalMask
+from sslticket.pruning.mask import Mask
+from sslticket.results import run_dir as run_folder
+from sslticket.results import table
+from sslticket.storage.files import write_json, write_row
+from sslticket.storage.tensorfile import tensors_hash
+from sslticket.storage.tensorfile import write_tensor_file as write_tensors
 from sslticket.ticket import Ticket
-from sslticket.training import checkpoint
+from sslticket.training import checkpoint, trackers
 from tests.fuzz.mutations import changed, damaged, text
 from tests.report.analysed import CHANNELS, CONNECTIVITY, MAGNITUDES, OVERLAP, STABILITY
 from tests.report.conftest import LEVEL, SCORE, SHARED
@@ -136,7 +136,7 @@ def forged(header: dict[str, Any], tensors: dict[str, Tensor], rng: Random) -> b
     told = text(header)
     if isinstance(header, dict):
         with suppress(ValueError, RecursionError, RuntimeError):  # one that could be hashed
-            told = text(header | {"hash": digest(json.loads(told), tensors)})
+            told = text(header | {"hash": tensors_hash(json.loads(told), tensors)})
     return container({"sslticket": told}, tensors)
 
 
@@ -245,7 +245,7 @@ def _rows(folder: Path) -> Files:
         write_row(folder / "rows" / f"{number}.jsonl", SHARED | told | kind)
 
     def read(folder: Path) -> str:
-        frame = table.flat(table.rows([folder]))
+        frame = table.flatten_rows(table.read_rows([folder]))
         return str(frame.to_csv(index=False))
 
     return Files("row", folder, read)
@@ -254,19 +254,19 @@ def _rows(folder: Path) -> Files:
 def _recipe(folder: Path) -> Files:
     content = {"recipe": {"seed": 0, "search": {"is": "IMP", "levels": 8}}, "data_hash": "0123", "command": "x"}
     write_json(folder / "recipe.json", content)
-    return Files("recipe", folder, run_folder._read)
+    return Files("recipe", folder, run_folder._read_recipe_file)
 
 
 def _status(folder: Path) -> Files:
-    told = status.Status(
+    told = trackers.Status(
         task="x", step=1, steps=2, rate=3.0, loss=0.5, probe=None, left=9.0, host="h", pid=1, time=1.7e9
     )
-    told.write(folder / status.FOLDER / "h.1.json")
+    told.write(folder / trackers.STATUS_FOLDER / "h.1.json")
 
-    def read(folder: Path) -> list[status.Status]:
-        if not (found := status.read(folder)):
+    def read(folder: Path) -> list[trackers.Status]:
+        if not (found := trackers.read_statuses(folder)):
             raise BadInput("left out")
-        assert [(watch._process(each), each.silent) for each in found]
+        assert [(watch_runs._process_line(each), each.silent) for each in found]
         return found
 
     return Files("status", folder, read)
@@ -281,7 +281,7 @@ def _snapshot(folder: Path) -> Files:
     write_tensors(folder / "early.safetensors", "snapshot", {"step": 3, "scaler": None}, state)
 
     def read(folder: Path) -> object:
-        state, header = checkpoint._read(folder / "early.safetensors")
+        state, header = checkpoint._read_checkpoint(folder / "early.safetensors")
         return _plain(state), header["step"], header["scaler"]
 
     return Files("snapshot", folder, read)
@@ -289,10 +289,10 @@ def _snapshot(folder: Path) -> Files:
 
 def _natural(folder: Path) -> Files:
     alive = Mask({"a.weight": torch.arange(12).view(3, 4) % 3 > 0, "b.weight": torch.arange(9) > 2})
-    Natural(alive, {"model": "conv3", "data_hash": "0123"}).save(folder / "natural.safetensors")
+    NaturalMask(alive, {"model": "conv3", "data_hash": "0123"}).save(folder / "natural.safetensors")
 
     def read(folder: Path) -> object:
-        found = Natural.load(folder / "natural.safetensors")
+        found = NaturalMask.load(folder / "natural.safetensors")
         return _plain(found.mask.layers), found.told
 
     return Files("natural", folder, read)
@@ -303,7 +303,7 @@ def _endpoint(folder: Path) -> Files:
     endpoints.Endpoint({"backbone.a": torch.arange(5.0)}, told).save(folder / "end.safetensors")
 
     def read(folder: Path) -> object:
-        found = endpoints._read(folder / "end.safetensors", whole=True)
+        found = endpoints._read_endpoint(folder / "end.safetensors", whole=True)
         return _plain(found.state), found.told
 
     return Files("endpoint", folder, read)
@@ -326,7 +326,7 @@ def _shards(folder: Path) -> Files:
     write_json(folder / "pack.json", {"format": 1, "dataset": "imagenet", **settings})
 
     def read(folder: Path) -> object:
-        found = shards.open_pack(folder, "train")
+        found = shards.open_shards(folder, "train")
         if found is None:
             return None
         assert found.places is not None
@@ -382,7 +382,7 @@ def _svhn(folder: Path) -> Files:
 def _kit(folder: Path) -> Files:
     kinds = [("ILSVRC2012_ID", "f8"), ("WNID", "O"), ("words", "O"), ("num_children", "f8"), ("children", "O")]
     synsets = [(1, "n01", "a", 0, np.empty(0)), (2, "n02", "b", 0, np.empty(0)), (3, "n03", "c", 2, np.array([1, 2]))]
-    layout = Ilsvrc()
+    layout = ImageNetLayout()
     home = folder / "data"
     home.mkdir()
     savemat(home / layout.meta, {"synsets": np.array(synsets, kinds)[:, None]}, do_compression=True)
@@ -412,19 +412,19 @@ def _tar(folder: Path) -> Files:
         (folder / name).write_bytes(written.getvalue())
 
     def read(folder: Path) -> object:
-        return [archives.held(folder / name) for name in ("plain.tar", "nested.tar")]
+        return [tar.list_tar(folder / name) for name in ("plain.tar", "nested.tar")]
 
     return Files("tar", folder, read)
 
 
 def _places(folder: Path) -> Files:
-    layout = Lists(("images",), ("images",))
+    layout = Places365Layout(("images",), ("images",))
     (folder / "images").mkdir()
     (folder / layout.classes).write_text("/a/abbey 0\n/b/bar 1\n")
     (folder / layout.train).write_text("/a/abbey/1.jpg 0\n/b/bar/2.jpg 1\n")
 
     def read(folder: Path) -> object:
-        found = filelists.listed(folder, layout, "train")
+        found = lists.list_places365(folder, layout, "train")
         return found.files, found.labels.tolist(), found.classes
 
     return Files("places", folder, read)

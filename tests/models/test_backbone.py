@@ -18,10 +18,10 @@ from sslticket.errors import BadInput
     ],
 )
 def test_names_of_timm_and_torchvision(name: str, channels: int, image_size: int, features: int) -> None:
-    backbone = models.build(name, channels=channels, image_size=image_size)
+    backbone = models.create_model(name, channels=channels, image_size=image_size)
     assert backbone.training
     assert backbone(torch.rand(2, channels, image_size, image_size)).shape == (2, features)
-    assert models.features(backbone, channels=channels, image_size=image_size) == features
+    assert models.num_features(backbone, channels=channels, image_size=image_size) == features
 
 
 def test_without_auxiliary_heads_or_classification_layer() -> None:
@@ -29,7 +29,7 @@ def test_without_auxiliary_heads_or_classification_layer() -> None:
 
     with torch.device("meta"):
         whole = get_model("googlenet", weights=None, init_weights=False, aux_logits=True).state_dict()
-    backbone = models.build("googlenet", image_size=64)
+    backbone = models.create_model("googlenet", image_size=64)
     assert set(backbone.state_dict()) == {key for key in whole if not key.startswith(("fc.", "aux"))}
 
 
@@ -51,7 +51,7 @@ def test_without_auxiliary_heads_or_classification_layer() -> None:
 )
 def test_a_name_of_trained_weights_is_refused_with_the_name_of_its_network(name: str, bare: str) -> None:
     with pytest.raises(BadInput) as raised:
-        models.build(name, image_size=32)
+        models.create_model(name, image_size=32)
     told = str(raised.value)
     assert told.startswith(f"{name!r} stands for trained weights, and tickets are searched from a random init")
     assert told.endswith(f"; give --model {bare}")
@@ -59,7 +59,7 @@ def test_a_name_of_trained_weights_is_refused_with_the_name_of_its_network(name:
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet20", "vgg19", "conv3", "lenet300", "alexnet"])
 def test_grey_images(name: str) -> None:
-    backbone = models.build(name, channels=1, image_size=64)
+    backbone = models.create_model(name, channels=1, image_size=64)
     first = next(iter(backbone.parameters()))
     assert first.shape[1] in (1, 64 * 64)
     assert backbone(torch.rand(2, 1, 64, 64)).ndim == 2
@@ -77,19 +77,19 @@ def test_grey_images(name: str) -> None:
 )
 def test_an_unknown_name_is_answered_with_the_nearest(name: str, message: str) -> None:
     with pytest.raises(BadInput) as raised:
-        models.build(name)
+        models.create_model(name)
     assert message in str(raised.value)
     assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize(("name", "smallest"), [("alexnet", 63), ("vgg19", 16), ("conv3", 4), ("conv6", 8)])
 def test_images_too_small_for_a_papers_network(name: str, smallest: int) -> None:
-    backbone = models.build(name, image_size=smallest)
-    models.features(backbone, channels=3, image_size=smallest)
+    backbone = models.create_model(name, image_size=smallest)
+    models.num_features(backbone, channels=3, image_size=smallest)
     with pytest.raises(RuntimeError):
-        models.features(backbone, channels=3, image_size=smallest - 1)
+        models.num_features(backbone, channels=3, image_size=smallest - 1)
     with pytest.raises(BadInput, match=f"too small for {name}; {smallest} pixels are enough"):
-        models.build(name, image_size=smallest - 1)
+        models.create_model(name, image_size=smallest - 1)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_images_too_small_for_a_papers_network(name: str, smallest: int) -> None
 )
 def test_image_sizes_that_a_network_cannot_take(name: str, image_size: int, message: str) -> None:
     with pytest.raises(BadInput) as raised:
-        models.build(name, image_size=image_size)
+        models.create_model(name, image_size=image_size)
     assert str(raised.value).startswith(message)
     assert "\n" not in str(raised.value)
 
@@ -116,12 +116,12 @@ class Noise(nn.Module):
 
 
 def test_asking_for_features_changes_nothing() -> None:
-    backbone = nn.Sequential(Noise(), models.build("resnet20", image_size=32))
+    backbone = nn.Sequential(Noise(), models.create_model("resnet20", image_size=32))
     backbone[1].layer2.eval()
     before = {key: value.clone() for key, value in backbone.state_dict().items()}
     modes = [module.training for module in backbone.modules()]
     state = torch.get_rng_state()
-    assert models.features(backbone, channels=3, image_size=32) == 64
+    assert models.num_features(backbone, channels=3, image_size=32) == 64
     assert torch.equal(torch.get_rng_state(), state)
     assert [module.training for module in backbone.modules()] == modes
     assert all(torch.equal(value, before[key]) for key, value in backbone.state_dict().items())
@@ -130,4 +130,4 @@ def test_asking_for_features_changes_nothing() -> None:
 
 def test_a_network_without_one_vector_per_image_is_refused() -> None:
     with pytest.raises(BadInput, match="gives no vector of features per image"):
-        models.features(nn.Sequential(nn.Conv2d(3, 4, 3)), channels=3, image_size=8)
+        models.num_features(nn.Sequential(nn.Conv2d(3, 4, 3)), channels=3, image_size=8)

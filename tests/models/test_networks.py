@@ -32,14 +32,14 @@ def prunable(backbone: nn.Module) -> dict[str, int]:
     ],
 )
 def test_prunable_weights_and_features(name: str, channels: int, image_size: int, weights: int, features: int) -> None:
-    backbone = models.build(name, channels=channels, image_size=image_size)
+    backbone = models.create_model(name, channels=channels, image_size=image_size)
     assert sum(prunable(backbone).values()) == weights
     assert backbone(torch.rand(2, channels, image_size, image_size)).shape == (2, features)
-    assert models.features(backbone, channels=channels, image_size=image_size) == features
+    assert models.num_features(backbone, channels=channels, image_size=image_size) == features
 
 
 def test_resnet20_is_the_274k_network() -> None:
-    backbone = models.build("resnet20", image_size=32)
+    backbone = models.create_model("resnet20", image_size=32)
     # Continuous Sparsification masks the 3x3 convolutions alone.
     shortcuts = sum(count for name, count in prunable(backbone).items() if "downsample" in name)
     assert sum(prunable(backbone).values()) - shortcuts == 267_696
@@ -50,7 +50,7 @@ def test_resnet20_is_the_274k_network() -> None:
 
 def test_resnet50_stages_end_at_the_convolutions_where_layerwise_tickets_stop() -> None:
     # Finding Winning Tickets with Limited (or No) Supervision prunes the first 11, 24, 43 convolutions, or all 53.
-    stages = [name.partition(".")[0] for name in prunable(models.build("resnet50"))]
+    stages = [name.partition(".")[0] for name in prunable(models.create_model("resnet50"))]
     ends = [len(stages) - stages[::-1].index(f"layer{number}") for number in (1, 2, 3, 4)]
     assert ends == [11, 24, 43, 53]
 
@@ -65,7 +65,7 @@ def test_torchvision_resnets_have_the_same_names_and_give_the_same_features(name
         for value in theirs.state_dict().values():
             if value.ndim == 1:
                 value.uniform_(0.5, 1.5)
-    ours = models.build(name)
+    ours = models.create_model(name)
     assert list(ours.state_dict()) == list(theirs.state_dict())
     ours.load_state_dict(theirs.state_dict())
     x = torch.randn(2, 3, 64, 64)
@@ -82,13 +82,13 @@ def test_torchvision_vgg_and_alexnet_have_the_same_names_and_shapes(name: str, o
     with torch.device("meta"):
         theirs = get_model(original, weights=None).state_dict()
     shapes = {key: value.shape for key, value in theirs.items() if not key.startswith(head)}
-    assert {key: value.shape for key, value in models.build(name).state_dict().items()} == shapes
+    assert {key: value.shape for key, value in models.create_model(name).state_dict().items()} == shapes
 
 
 @pytest.mark.parametrize("name", ["resnet50", "resnet20", "vgg19", "lenet300", "conv6", "conv3"])
 def test_weights_start_normal_with_the_papers_spread(name: str) -> None:
     torch.manual_seed(0)
-    backbone = models.build(name, image_size=32)
+    backbone = models.create_model(name, image_size=32)
     for layer in backbone.modules():
         if isinstance(layer, nn.BatchNorm2d):
             assert torch.all(layer.weight == 1)
@@ -110,7 +110,7 @@ def test_weights_start_normal_with_the_papers_spread(name: str) -> None:
 def test_the_seed_decides_the_weights(name: str) -> None:
     def draw(seed: int) -> dict[str, torch.Tensor]:
         torch.manual_seed(seed)
-        return models.build(name, image_size=32).state_dict()
+        return models.create_model(name, image_size=32).state_dict()
 
     first, again, other = draw(1), draw(1), draw(2)
     assert all(torch.equal(first[key], again[key]) for key in first)
@@ -118,7 +118,7 @@ def test_the_seed_decides_the_weights(name: str) -> None:
 
 
 def test_cifar_stem_keeps_the_image_size() -> None:
-    backbone = models.build("resnet18_cifar", image_size=32)
+    backbone = models.create_model("resnet18_cifar", image_size=32)
     sizes = []
     for stage in ("layer1", "layer4"):
         layer = backbone.get_submodule(stage)

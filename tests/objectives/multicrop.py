@@ -5,14 +5,14 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from sslticket.config.training import SGD
 from sslticket.data.loader import Batch
-from sslticket.fit import SGD
 from sslticket.objectives.base import Objective
 from sslticket.objectives.dino import DINO
-from sslticket.objectives.prototypes import Prototypes
+from sslticket.objectives.modules import Prototypes
 from sslticket.objectives.swav import SwAV
-from sslticket.training.net import Net
-from sslticket.training.optim import optimizer
+from sslticket.training.network import MaskedNetwork
+from sslticket.training.optim import build_optimizer
 
 BOTH: list[Objective] = [
     SwAV(hidden=12, dim=6, prototypes=5, frozen_for=0.3),
@@ -27,16 +27,16 @@ def batch(count: int, step: int = 0, sizes: tuple[int, ...] = (16, 16, 7, 7, 7))
     return Batch(views, torch.full((count,), -1), torch.arange(count))
 
 
-def build(objective: Objective, seed: int = 0) -> Net:
-    return Net.build("conv3", objective, channels=3, image_size=16, classes=10, seed=seed)
+def build(objective: Objective, seed: int = 0) -> MaskedNetwork:
+    return MaskedNetwork.build("conv3", objective, channels=3, image_size=16, classes=10, seed=seed)
 
 
 def sgd(net: nn.Module, lr: float = 0.1) -> torch.optim.Optimizer:
-    return optimizer(SGD(lr=lr, momentum=0.9, weight_decay=0.1), net.parameters())
+    return build_optimizer(SGD(lr=lr, momentum=0.9, weight_decay=0.1), net.parameters())
 
 
 def train(
-    net: Net,
+    net: MaskedNetwork,
     start: int,
     stop: int,
     optimiser: torch.optim.Optimizer | None = None,
@@ -58,7 +58,7 @@ def train(
     return losses
 
 
-def waiting(net: Net) -> Prototypes:
+def waiting(net: MaskedNetwork) -> Prototypes:
     """What is frozen at first."""
     heads = cast(Any, net.heads)
     return cast(Prototypes, heads.prototypes if isinstance(net.objective, SwAV) else heads.student.directions)

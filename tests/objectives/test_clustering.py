@@ -8,15 +8,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sslticket.data.views import View
+from sslticket.config.training import SGD, Adam
+from sslticket.data.augment import View
 from sslticket.errors import BadInput
-from sslticket.fit import SGD, Adam
-from sslticket.masking import gate
 from sslticket.objectives.base import Objective
-from sslticket.objectives.crops import forward_by_size
 from sslticket.objectives.dino import DINO
+from sslticket.objectives.multiview import multicrop_forward
 from sslticket.objectives.swav import SwAV
-from sslticket.training.optim import optimizer
+from sslticket.pruning import pruned_model
+from sslticket.training.optim import build_optimizer
 from tests.objectives.multicrop import BOTH, IDS, batch, build, train, waiting
 
 
@@ -72,7 +72,7 @@ def test_every_trained_parameter_gets_a_gradient_from_the_first_step_on(objectiv
 @pytest.mark.parametrize("objective", BOTH, ids=IDS)
 def test_a_frozen_layer_neither_decays_nor_gathers_momentum(objective: Objective, spec: SGD | Adam) -> None:
     net = build(objective)
-    layer, optimiser = waiting(net), optimizer(spec, net.parameters())
+    layer, optimiser = waiting(net), build_optimizer(spec, net.parameters())
     drawn = layer().detach().clone()
     for step in range(3):
         train(net, step, step + 1, optimiser)
@@ -107,7 +107,7 @@ def test_metrics_are_per_image_and_change_nothing(objective: Objective) -> None:
 def test_a_net_written_from_another_goes_on_as_that_one_does(objective: Objective) -> None:
     first, second = build(objective), build(objective, seed=1)
     train(first, 0, 4)
-    gate.write(second, gate.read(first))
+    pruned_model.write_state(second, pruned_model.read_state(first))
     for one, other in zip(train(first, 4, 7), train(second, 4, 7), strict=True):
         assert torch.equal(one, other)
 
@@ -120,7 +120,7 @@ def test_views_of_one_size_share_a_forward_and_keep_their_order() -> None:
         return images.mean(dim=(2, 3))
 
     data = batch(2)
-    features = forward_by_size(cast(nn.Module, backbone), data.views)
+    features = multicrop_forward(cast(nn.Module, backbone), data.views)
     assert seen == [(4, 3, 16, 16), (6, 3, 7, 7)]
     torch.testing.assert_close(features, torch.cat([view.mean(dim=(2, 3)) for view in data.views]))
 

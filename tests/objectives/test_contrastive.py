@@ -12,15 +12,15 @@ from lightly.loss import NTXentLoss
 from torch import Tensor, nn
 from torch import distributed as dist
 
+from sslticket.data.augment import View
 from sslticket.data.loader import Batch
-from sslticket.data.views import View
 from sslticket.errors import BadInput
-from sslticket.masking import gate
-from sslticket.masking.mask import Mask, prunable
 from sslticket.objectives.base import Objective
 from sslticket.objectives.mocov2 import MoCoV2
 from sslticket.objectives.simclr import SimCLR
-from sslticket.training.net import Net
+from sslticket.pruning import pruned_model
+from sslticket.pruning.mask import Mask, prunable_weights
+from sslticket.training.network import MaskedNetwork
 
 BOTH = [SimCLR(dim=6), MoCoV2(dim=6, queue=10, ema=0.9)]
 IDS = ["simclr", "mocov2"]
@@ -40,11 +40,11 @@ def batch(count: int, step: int = 0, shape: tuple[int, int, int] = (1, 8, 8)) ->
     return Batch(views, torch.full((count,), -1), torch.arange(count))
 
 
-def build(objective: Objective, model: str = "lenet300", seed: int = 0) -> Net:
-    return Net.build(model, objective, channels=1, image_size=8, classes=10, seed=seed)
+def build(objective: Objective, model: str = "lenet300", seed: int = 0) -> MaskedNetwork:
+    return MaskedNetwork.build(model, objective, channels=1, image_size=8, classes=10, seed=seed)
 
 
-def train(net: Net, start: int, stop: int, count: int = 4) -> list[Tensor]:
+def train(net: MaskedNetwork, start: int, stop: int, count: int = 4) -> list[Tensor]:
     """Plain SGD; the loss terms of every step."""
     parameters = [parameter for parameter in net.parameters() if parameter.requires_grad]
     losses = []
@@ -169,7 +169,7 @@ def test_metrics_are_per_image_and_change_nothing(objective: Objective) -> None:
 def test_a_net_written_from_another_goes_on_as_that_one_does(objective: Objective) -> None:
     first, second = build(objective, "resnet20"), build(objective, "resnet20", seed=1)
     train(first, 0, 3)
-    gate.write(second, gate.read(first))
+    pruned_model.write_state(second, pruned_model.read_state(first))
     for one, other in zip(train(first, 3, 6), train(second, 3, 6), strict=True):
         assert torch.equal(one, other)
 
@@ -177,12 +177,12 @@ def test_a_net_written_from_another_goes_on_as_that_one_does(objective: Objectiv
 def test_a_mask_falls_on_the_key_encoder_and_stays() -> None:
     net = build(MoCoV2(dim=5, queue=7, ema=0.5), "conv3")
     train(net, 0, 2)
-    names, stored = prunable(net.backbone), gate.stored(net.backbone)
+    names, stored = prunable_weights(net.backbone), pruned_model.stored_state(net.backbone)
     mask = Mask({name: (torch.rand_like(stored[name]) < 0.3) for name in names})
-    gate.set_mask_everywhere(net, mask)
-    before = gate.read(net)
+    pruned_model.set_mask_everywhere(net, mask)
+    before = pruned_model.read_state(net)
     train(net, 2, 5)
-    state = gate.read(net)
+    state = pruned_model.read_state(net)
     for name in names:
         for copied in (f"backbone.{name}", f"heads.momentum.backbone.{name}"):
             assert torch.equal(state[copied] != 0, mask[name]), copied
@@ -207,7 +207,7 @@ def test_small_images_are_jittered_and_not_blurred() -> None:
     assert (view.crop, view.size, view.scale, view.flip) == ("resized", 32, (0.08, 1.0), True)
 
 
-def two_steps(net: Net, rows: slice, wrapped: nn.Module | None = None) -> dict[str, Tensor]:
+def two_steps(net: MaskedNetwork, rows: slice, wrapped: nn.Module | None = None) -> dict[str, Tensor]:
     """Two steps on these rows of batches of 8; everything the net holds afterwards."""
     optimizer = torch.optim.SGD([value for value in net.parameters() if value.requires_grad], lr=0.5)
     for step in range(2):
@@ -221,7 +221,7 @@ def two_steps(net: Net, rows: slice, wrapped: nn.Module | None = None) -> dict[s
     return net.state_dict()
 
 
-def without_batch_norm(objective: Objective) -> Net:
+def without_batch_norm(objective: Objective) -> MaskedNetwork:
     """Batch statistics are one process's own."""
     net = build(objective)
     for module in net.heads.modules():

@@ -7,10 +7,10 @@ from typing import Any, cast
 import pytest
 import torch
 
-from sslticket.masking import gate
-from sslticket.masking.mask import Mask, prunable
 from sslticket.objectives.dino import DINO
-from sslticket.objectives.momentum import rising
+from sslticket.objectives.modules import cosine_momentum
+from sslticket.pruning import pruned_model
+from sslticket.pruning.mask import Mask, prunable_weights
 from tests.objectives.multicrop import BOTH, batch, build, sgd, train, waiting
 
 
@@ -103,7 +103,7 @@ def test_the_teacher_of_a_frozen_layer_is_the_frozen_layer() -> None:
     train(net, 0, 3)
     assert torch.equal(teacher(), drawn)
     train(net, 3, 4)
-    torch.testing.assert_close(teacher(), drawn.lerp(waiting(net)(), 1 - rising(0.9, 0.3)))
+    torch.testing.assert_close(teacher(), drawn.lerp(waiting(net)(), 1 - cosine_momentum(0.9, 0.3)))
     assert not torch.allclose(teacher(), drawn, atol=1e-5)
 
 
@@ -126,12 +126,12 @@ def test_the_loss_among_the_metrics_is_the_loss_and_entropy_is_that_of_the_targe
 def test_a_mask_falls_on_the_teacher_and_stays() -> None:
     net = build(BOTH[1])
     train(net, 0, 2)
-    names, stored = prunable(net.backbone), gate.stored(net.backbone)
+    names, stored = prunable_weights(net.backbone), pruned_model.stored_state(net.backbone)
     mask = Mask({name: (torch.rand_like(stored[name]) < 0.3) for name in names})
-    gate.set_mask_everywhere(net, mask)
-    before = gate.read(net)
+    pruned_model.set_mask_everywhere(net, mask)
+    before = pruned_model.read_state(net)
     train(net, 2, 5)
-    state = gate.read(net)
+    state = pruned_model.read_state(net)
     for name in names:
         for copied in (f"backbone.{name}", f"heads.momentum.backbone.{name}"):
             assert torch.equal(state[copied] != 0, mask[name]), copied

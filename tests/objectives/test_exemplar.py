@@ -13,15 +13,14 @@ from torch import Tensor, nn
 from torch import distributed as dist
 from torch.multiprocessing import spawn
 
-from sslticket.data.effects import HSVNoise, Rotate
+from sslticket.data.augment import HSVNoise, Rotate, View
 from sslticket.data.loader import Batch
-from sslticket.data.views import View
 from sslticket.errors import BadInput
-from sslticket.objectives import triplets
+from sslticket.objectives import exemplar
 from sslticket.objectives.base import Objective
 from sslticket.objectives.exemplar import Exemplar
 from sslticket.objectives.s4l import S4LExemplar, S4LRotation
-from sslticket.training.net import Net
+from sslticket.training.network import MaskedNetwork
 
 ALL, HARD = Exemplar(), Exemplar(mining="hard")
 # Two views each of four images; two of them are the same row, which a set smaller than a batch shows twice.
@@ -60,8 +59,8 @@ def given(embedded: Tensor, rows: Tensor = ROWS) -> Batch:
     return Batch((one, two), torch.zeros_like(rows), rows)
 
 
-def passing() -> Net:
-    return Net(nn.Identity(), nn.Identity(), ALL)
+def passing() -> MaskedNetwork:
+    return MaskedNetwork(nn.Identity(), nn.Identity(), ALL)
 
 
 @pytest.mark.parametrize("objective", [ALL, HARD])
@@ -77,7 +76,7 @@ def test_all_triplets_are_those_of_pytorch_metric_learning_in_value_and_gradient
     monkeypatch: pytest.MonkeyPatch, at_once: int
 ) -> None:
     """However many pairs are held in memory together."""
-    monkeypatch.setattr(triplets, "_AT_ONCE", at_once)
+    monkeypatch.setattr(exemplar, "_MAX_HINGES_IN_MEMORY", at_once)
     ours, theirs = (embeddings().requires_grad_() for _ in range(2))
     loss = ALL.triplets(ours, ROWS.repeat(2))
     reference = TripletMarginLoss(margin=0.5, distance=CosineSimilarity(), reducer=MeanReducer())
@@ -105,7 +104,7 @@ def test_the_hardest_triplets_are_the_librarys_to_the_bit(images: int) -> None:
     ours = torch.randn(3 * images, 9, generator=numbers).requires_grad_()
     theirs = ours.detach().clone().requires_grad_()
     image = (torch.arange(images) // 2 * 2 if images > 2 else torch.arange(images)).repeat(3)
-    losses = triplets.hardest_triplets(ours, image)
+    losses = exemplar.batch_hard_triplets(ours, image)
     unit = F.normalize(theirs, dim=1)
     unit = unit - unit.detach().mean(dim=0)
     distance = LpDistance(normalize_embeddings=False)
@@ -118,7 +117,7 @@ def test_the_hardest_triplets_are_the_librarys_to_the_bit(images: int) -> None:
 
 def test_where_all_are_of_one_image_no_triplet_has_a_loss() -> None:
     embedded = embeddings().requires_grad_()
-    losses = triplets.hardest_triplets(embedded, torch.full((8,), 3))
+    losses = exemplar.batch_hard_triplets(embedded, torch.full((8,), 3))
     assert losses.tolist() == [0.0] * 8
     losses.sum().backward()
     assert torch.equal(embedded.grad, torch.zeros(8, 5))
@@ -192,7 +191,7 @@ def test_views_are_the_standard_view_then_turned_then_coloured() -> None:
 
 
 def test_the_embedding_does_not_depend_on_the_datas_classes() -> None:
-    net = Net.build("lenet300", Exemplar(dim=64), channels=1, image_size=8, classes=10, seed=0)
+    net = MaskedNetwork.build("lenet300", Exemplar(dim=64), channels=1, image_size=8, classes=10, seed=0)
     assert net.heads(net.backbone(torch.rand(2, 1, 8, 8))).shape == (2, 64)
 
 
@@ -211,7 +210,7 @@ def gradients(objective: Objective, part: slice) -> Tensor:
     numbers = torch.Generator().manual_seed(5)
     views = tuple(torch.rand(8, 1, 8, 8, generator=numbers)[part] for _ in range(2))
     label = torch.tensor([3, -1, 1, -1, 3, -1, 2, -1])[part]
-    net = Net.build("lenet300", objective, channels=1, image_size=8, classes=10, seed=0)
+    net = MaskedNetwork.build("lenet300", objective, channels=1, image_size=8, classes=10, seed=0)
     torch.stack(list(net(Batch(views, label, JOINED[part]), 0.0).values())).sum().backward()
     return torch.cat([weight.grad.flatten() for weight in net.parameters() if weight.grad is not None])
 

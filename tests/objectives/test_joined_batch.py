@@ -10,13 +10,13 @@ from torch import nn
 from sslticket.objectives.barlowtwins import BarlowTwins
 from sslticket.objectives.base import Objective
 from sslticket.objectives.vicreg import VICReg
-from sslticket.training.net import Net
+from sslticket.training.network import MaskedNetwork
 from tests.objectives.multicrop import BOTH, build, sgd, train
 
 GATHERING = [*BOTH, BarlowTwins(hidden=12, dim=6, redundancy=0.1), VICReg(hidden=12, dim=6)]
 
 
-def without_batch_norm(objective: Objective) -> Net:
+def without_batch_norm(objective: Objective) -> MaskedNetwork:
     """Batch statistics are one process's own."""
     net = build(objective)
     for module in list(net.modules()):

@@ -9,14 +9,14 @@ import torch
 from lightly.loss import VICRegLoss
 from torch import Tensor, nn
 
+from sslticket.data.augment import View
 from sslticket.data.loader import Batch
-from sslticket.data.views import View
 from sslticket.errors import BadInput
-from sslticket.masking import gate
 from sslticket.objectives.barlowtwins import BarlowTwins
 from sslticket.objectives.base import Objective
 from sslticket.objectives.vicreg import VICReg
-from sslticket.training.net import Net
+from sslticket.pruning import pruned_model
+from sslticket.training.network import MaskedNetwork
 
 BOTH = [BarlowTwins(hidden=12, dim=6, redundancy=0.1), VICReg(hidden=12, dim=6)]
 IDS = ["barlowtwins", "vicreg"]
@@ -38,8 +38,8 @@ def batch(count: int, step: int = 0, shape: tuple[int, int, int] = (1, 8, 8)) ->
     return Batch(views, torch.full((count,), -1), torch.arange(count))
 
 
-def build(objective: Objective, model: str = "conv3", seed: int = 0) -> Net:
-    return Net.build(model, objective, channels=1, image_size=8, classes=10, seed=seed)
+def build(objective: Objective, model: str = "conv3", seed: int = 0) -> MaskedNetwork:
+    return MaskedNetwork.build(model, objective, channels=1, image_size=8, classes=10, seed=seed)
 
 
 def train(net: nn.Module, start: int, stop: int) -> list[Tensor]:
@@ -147,7 +147,7 @@ def test_every_parameter_gets_a_gradient_and_a_written_net_goes_on_alike(objecti
     loss.backward()
     assert all(parameter.grad is not None for parameter in first.parameters())
     train(first, 0, 3)
-    gate.write(second, gate.read(first))
+    pruned_model.write_state(second, pruned_model.read_state(first))
     for one, other in zip(train(first, 3, 6), train(second, 3, 6), strict=True):
         assert torch.equal(one, other)
 

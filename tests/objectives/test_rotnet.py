@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from sslticket.data.loader import Batch
-from sslticket.objectives.rotnet import RotNet, four_turns
+from sslticket.objectives.rotnet import RotNet, four_rotations
 from sslticket.objectives.supervised import Supervised
 
 
@@ -20,20 +20,20 @@ def batch(images: torch.Tensor, label: torch.Tensor | None = None) -> Batch:
 
 def test_class_k_is_the_image_turned_k_times_counter_clockwise() -> None:
     images = torch.arange(2 * 3 * 4 * 4.0).view(2, 3, 4, 4)
-    turned, classes = four_turns(images)
+    turned, classes = four_rotations(images)
     assert classes.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
     for number, image in enumerate(images):
         for turn in range(4):
             torch.testing.assert_close(turned[2 * turn + number], torch.rot90(image, turn, (1, 2)), rtol=0, atol=0)
     corner = torch.zeros(1, 1, 4, 4)
     corner[0, 0, 0, 3] = 1  # top right goes to the top left when turned counter-clockwise once
-    assert four_turns(corner)[0][1, 0, 0, 0] == 1
+    assert four_rotations(corner)[0][1, 0, 0, 0] == 1
 
 
 def test_a_mirror_image_before_turning_keeps_the_classes_apart() -> None:
     """The trap: turning and then mirroring makes 90 degrees out of 270; we mirror first, in the loader."""
     image = torch.rand(1, 1, 5, 5)
-    turned, _ = four_turns(image.flip(3))
+    turned, _ = four_rotations(image.flip(3))
     assert torch.equal(turned[1], torch.rot90(image.flip(3), 1, (2, 3))[0])
     assert torch.equal(torch.rot90(image, 1, (2, 3)).flip(3)[0], turned[3]), "class 1 mirrored afterwards is class 3"
 

@@ -9,7 +9,7 @@ from sslticket.data.loader import Batch
 from sslticket.errors import BadInput
 from sslticket.objectives.exemplar import Exemplar
 from sslticket.objectives.s4l import S4LExemplar, S4LRotation
-from sslticket.training.net import Net
+from sslticket.training.network import MaskedNetwork
 
 ROTATION = S4LRotation(weight=0.7)
 EXEMPLAR = S4LExemplar(weight=0.7, exemplar=Exemplar(copies=3, dim=6, mining="hard"))
@@ -30,8 +30,8 @@ class Counting(nn.Module):
         return features
 
 
-def net(objective: S4LRotation | S4LExemplar) -> Net:
-    return Net.build("lenet300", objective, channels=1, image_size=8, classes=10, seed=0)
+def net(objective: S4LRotation | S4LExemplar) -> MaskedNetwork:
+    return MaskedNetwork.build("lenet300", objective, channels=1, image_size=8, classes=10, seed=0)
 
 
 def batch(copies: int) -> Batch:
@@ -51,7 +51,7 @@ def mean(values: list[float]) -> float:
     return sum(values) / len(values)
 
 
-def head(which: Net, name: str, images: Tensor) -> Tensor:
+def head(which: MaskedNetwork, name: str, images: Tensor) -> Tensor:
     assert isinstance(which.heads, nn.ModuleDict)
     output: Tensor = which.heads[name](which.backbone(images)).detach()
     return output
@@ -144,7 +144,7 @@ def test_accuracy_upright_and_of_the_mean_logits_of_four_turns() -> None:
         labels[1, 0] = 1.0  # class 1: the top left corner; over four turns, the sum of all corners
         labels[0, 1] = 0.5  # class 0: half of the top right corner
         rotation[0, 0] = rotation[3, 1] = rotation[2, 2] = rotation[1, 3] = 1.0  # where the brightest corner went
-    which = Net(Corner(), heads, ROTATION)
+    which = MaskedNetwork(Corner(), heads, ROTATION)
     images = torch.zeros(2, 1, 3, 3)
     images[0, 0, 0, 2] = 1.0  # top right only: class 0 upright, class 1 by four turns
     images[1, 0, 0, 0] = 1.0  # top left only: class 1 both ways

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sslticket.objectives import batchnorm
+from sslticket.objectives import distributed
 
 PROCESSES, SHAPE = 2, (6, 5, 4, 3)
 
@@ -98,7 +98,9 @@ def both(rank: int) -> list[dict[str, Tensor]]:
         nn.init.normal_(layer.bias)
         net = nn.Module()
         net.backbone, net.heads = layer, nn.Identity()
-        batchnorm.arrange(net, batch_size=PROCESSES * SHAPE[0], ghost_batch=None, processes=PROCESSES, whole=False)
+        distributed.set_batchnorm_scheme(
+            net, batch_size=PROCESSES * SHAPE[0], ghost_batch=None, processes=PROCESSES, whole=False
+        )
         values, wanted = torch.randn(2, PROCESSES * SHAPE[0], *SHAPE[1:]).chunk(PROCESSES, dim=1)[rank]
         values = (values * (1 + rank) + rank).contiguous(
             memory_format=torch.channels_last if last else torch.contiguous_format

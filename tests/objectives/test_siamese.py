@@ -10,15 +10,15 @@ import torch.nn.functional as F
 from lightly.models.modules.heads import ProjectionHead
 from torch import Tensor, nn
 
+from sslticket.data.augment import View
 from sslticket.data.loader import Batch
-from sslticket.data.views import View
 from sslticket.errors import BadInput
-from sslticket.masking import gate
-from sslticket.masking.mask import Mask, prunable
 from sslticket.objectives.base import Objective
 from sslticket.objectives.byol import BYOL
 from sslticket.objectives.simsiam import SimSiam
-from sslticket.training.net import Net
+from sslticket.pruning import pruned_model
+from sslticket.pruning.mask import Mask, prunable_weights
+from sslticket.training.network import MaskedNetwork
 
 BOTH = [BYOL(hidden=12, dim=6, ema=0.9), SimSiam(dim=8, predictor=4)]
 IDS = ["byol", "simsiam"]
@@ -31,13 +31,13 @@ def batch(count: int, step: int = 0) -> Batch:
     return Batch(views, torch.full((count,), -1), torch.arange(count))
 
 
-def build(objective: Objective, model: str = "lenet300", seed: int = 0) -> tuple[Net, Any]:
+def build(objective: Objective, model: str = "lenet300", seed: int = 0) -> tuple[MaskedNetwork, Any]:
     """A net, and its heads."""
-    net = Net.build(model, objective, channels=1, image_size=8, classes=10, seed=seed)
+    net = MaskedNetwork.build(model, objective, channels=1, image_size=8, classes=10, seed=seed)
     return net, cast(Any, net.heads)
 
 
-def train(net: Net, start: int, stop: int) -> list[Tensor]:
+def train(net: MaskedNetwork, start: int, stop: int) -> list[Tensor]:
     """Plain SGD; the loss of every step."""
     parameters = [parameter for parameter in net.parameters() if parameter.requires_grad]
     losses = []
@@ -173,7 +173,7 @@ def test_metrics_are_per_image_and_change_nothing(objective: Objective) -> None:
 def test_a_net_written_from_another_goes_on_as_that_one_does(objective: Objective) -> None:
     (first, _), (second, _) = build(objective, "resnet20"), build(objective, "resnet20", seed=1)
     train(first, 0, 3)
-    gate.write(second, gate.read(first))
+    pruned_model.write_state(second, pruned_model.read_state(first))
     for one, other in zip(train(first, 3, 6), train(second, 3, 6), strict=True):
         assert torch.equal(one, other)
 
@@ -181,12 +181,12 @@ def test_a_net_written_from_another_goes_on_as_that_one_does(objective: Objectiv
 def test_a_mask_falls_on_the_target_network_and_stays() -> None:
     net, _ = build(BOTH[0], "conv3")
     train(net, 0, 2)
-    names, stored = prunable(net.backbone), gate.stored(net.backbone)
+    names, stored = prunable_weights(net.backbone), pruned_model.stored_state(net.backbone)
     mask = Mask({name: (torch.rand_like(stored[name]) < 0.3) for name in names})
-    gate.set_mask_everywhere(net, mask)
-    before = gate.read(net)
+    pruned_model.set_mask_everywhere(net, mask)
+    before = pruned_model.read_state(net)
     train(net, 2, 5)
-    state = gate.read(net)
+    state = pruned_model.read_state(net)
     for name in names:
         for copied in (f"backbone.{name}", f"heads.momentum.backbone.{name}"):
             assert torch.equal(state[copied] != 0, mask[name]), copied

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from sslticket.report import schema
+from sslticket.results.rows import CONTROLS
 from tests.report.analysed import LEVEL, SCORE, STABILITY, Row, row
 
 SEARCHES = range(6)
@@ -48,7 +48,7 @@ def _scores() -> Iterator[Row]:
                 about = _about(objective, search, depth) | protocol
                 for seed in range(3):
                     good = top1 - drop * depth + 0.004 * (search * 7 % 5) + 0.003 * (seed - 1)
-                    for control in schema.CONTROLS:
+                    for control in CONTROLS:
                         drawn = {} if control == "ticket" else {"replicate": search}
                         told = {
                             "control": control,

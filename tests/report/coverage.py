@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from sslticket.report import inference
+from sslticket.report import stats
 
 Floats = npt.NDArray[np.float64]
 DENSITIES = 4
@@ -70,10 +70,10 @@ def measured(searches: int, seeds: int, *, spread: float = 1, alike: bool = Fals
     common = draws.normal(size=(cases, 1, searches)) if alike else None
     first = nested(draws, cases, searches, seeds, common=common).mean(axis=-1)
     second = nested(draws, cases, searches, seeds, spread=spread, common=common).mean(axis=-1)
-    low, high = inference.interval(first.mean(axis=-1), first.std(axis=-1, ddof=1), np.array(searches))
-    found = inference.difference(first, second)
-    p, least = inference.corrected(found.p, np.full(DENSITIES, found.least_p))
-    called = (p < inference.ALPHA) & (least < inference.ALPHA)
+    low, high = stats.student_interval(first.mean(axis=-1), first.std(axis=-1, ddof=1), np.array(searches))
+    found = stats.compare_means(first, second)
+    p, least = stats.correct_p_values(found.p, np.full(DENSITIES, found.least_p))
+    called = (p < stats.ALPHA) & (least < stats.ALPHA)
     return Measured(
         mean=float(((low <= 0) & (high >= 0)).mean()),
         difference=float(((found.low <= 0) & (found.high >= 0)).mean()),

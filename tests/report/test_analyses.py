@@ -9,28 +9,19 @@ import pandas as pd
 import pytest
 
 from sslticket import report
-from sslticket.report import (
-    connectivity,
-    layers,
-    magnitudes,
-    overlap,
-    rewinding,
-    schema,
-    section,
-    stability,
-    statistics,
-    table,
-)
+from sslticket.report import sections, stats
 from sslticket.report.chart import Axis, Chart
 from sslticket.report.content import Content
-from sslticket.report.curves import means
+from sslticket.report.sections import mask_analyses, mean_curves, training_analyses
+from sslticket.results import table
+from sslticket.results.rows import ROW_COLUMNS, row_error
 from tests.report import analysed
 from tests.report.analysed import CHANNELS, CONNECTIVITY, MAGNITUDES, OVERLAP, SCORE, STABILITY, Row, row
 
 
 def frame(*rows: Row) -> pd.DataFrame:
-    assert [schema.wrong(each) for each in rows] == [None] * len(rows)
-    return statistics.named(pd.DataFrame(rows, columns=schema.COLUMNS))
+    assert [row_error(each) for each in rows] == [None] * len(rows)
+    return stats.name_series(pd.DataFrame(rows, columns=ROW_COLUMNS))
 
 
 def points(chart: Chart) -> dict[str, list[tuple[float, float]]]:
@@ -47,14 +38,16 @@ def test_curves_are_means_with_one_standard_deviation() -> None:
     """Over searches: two trainings of the first count with their mean, 3."""
     units = ["search 0", "search 0", "search 1", "search 1"]
     rows = pd.DataFrame({"series": ["a"] * 4, "unit": units, "x": [1, 1, 1, 2], "y": [0.0, 6.0, 5.0, None]})
-    [curve] = means(rows, "x", Axis(""), "y", "what")
+    [curve] = mean_curves(rows, "x", Axis(""), "y", "what")
     [point] = curve.points
     assert (point.x, point.y, point.low, point.high) == pytest.approx((1, 4, 4 - math.sqrt(2), 4 + math.sqrt(2)))
     assert point.told == "a at 1: what 4 ± 1.4, 2 searches, 3 trainings"
 
 
 def test_one_search_has_no_spread_however_often_it_is_measured() -> None:
-    part = stability.build(frame(*(row(STABILITY, seed=seed, order_angle=10.0 * seed) for seed in range(4))))
+    part = training_analyses.stability_section(
+        frame(*(row(STABILITY, seed=seed, order_angle=10.0 * seed) for seed in range(4)))
+    )
     assert part is not None
     point = next(chart for chart in part.charts() if "order_angle" in chart.name).curves[0].points[0]
     assert (point.y, math.isnan(point.low)) == (15, True)
@@ -68,7 +61,7 @@ def test_a_search_that_is_in_several_pairs_counts_once() -> None:
         | {"other_objective": "rotnet"}
         for a, b, jaccard in ((0, 1, 0.1), (0, 2, 0.2), (1, 2, 0.6))
     ]
-    part = overlap.build(frame(*rows))
+    part = mask_analyses.overlap_section(frame(*rows))
     assert part is not None
     point = next(part.charts()).curves[0].points[0]
     assert point.y == pytest.approx(30)
@@ -79,7 +72,7 @@ def test_a_search_that_is_in_several_pairs_counts_once() -> None:
 def test_a_cut_ticket_says_so_at_its_point() -> None:
     told = [(0, 0.25), (1, 0.1), (2, 0.2)]
     rows = [row(STABILITY, search_seed=seed, effective_density=effective) for seed, effective in told]
-    part = stability.build(frame(*rows))
+    part = training_analyses.stability_section(frame(*rows))
     assert part is not None
     first = next(part.charts()).curves[0].points[0]
     assert first.told.endswith(", 3 searches, effective density 10% in 1 of 3")
@@ -91,7 +84,7 @@ def test_stability_is_drawn_for_tickets_and_random_masks() -> None:
         for level in (0, 1)
         for control, far in {"ticket": 2, "local": 3}.items()
     ]
-    part = stability.build(frame(*rows))
+    part = training_analyses.stability_section(frame(*rows))
     assert part is not None
     first, *_ = part.charts()
     assert points(first) == {"rotnet": [(1, 2), (0.5, 4)], "rotnet, local": [(1, 3), (0.5, 6)]}
@@ -99,7 +92,7 @@ def test_stability_is_drawn_for_tickets_and_random_masks() -> None:
 
 
 def test_barriers_and_errors_are_drawn_as_they_are_and_recalibrated() -> None:
-    part = connectivity.build(frame(row(CONNECTIVITY), row(CONNECTIVITY, seed=1, barrier=0.2)))
+    part = training_analyses.connectivity_section(frame(row(CONNECTIVITY), row(CONNECTIVITY, seed=1, barrier=0.2)))
     assert part is not None
     charts = {chart.title.rpartition(": ")[2]: points(chart)["rotnet"] for chart in part.charts()}
     assert charts == {
@@ -112,7 +105,9 @@ def test_barriers_and_errors_are_drawn_as_they_are_and_recalibrated() -> None:
 
 def test_what_was_not_recalibrated_has_no_chart() -> None:
     plain = [[alpha, 0.1, None, None, None] for alpha in (0.0, 0.5, 1.0)]
-    part = connectivity.build(frame(row(CONNECTIVITY, points=plain, barrier_recalibrated=None, loss_barrier=None)))
+    part = training_analyses.connectivity_section(
+        frame(row(CONNECTIVITY, points=plain, barrier_recalibrated=None, loss_barrier=None))
+    )
     assert part is not None
     assert [chart.name for chart in part.charts()] == ["barrier-0", "line-0-0"]
 
@@ -120,7 +115,7 @@ def test_what_was_not_recalibrated_has_no_chart() -> None:
 def test_a_histogram_has_shares_of_all_weights_also_of_rows_that_reach_less_far() -> None:
     """Of 100 weights; the second row has none below 1e-6."""
     short = {"bins": [-6.0, -1.0, 0.0], "counts": [15, 60], "seed": 1}
-    part = magnitudes.build(frame(row(MAGNITUDES), row(MAGNITUDES, **short)))
+    part = training_analyses.magnitudes_section(frame(row(MAGNITUDES), row(MAGNITUDES, **short)))
     assert part is not None
     shape, natural = part.charts()
     assert points(shape) == {"rotnet": [(-7.5, 2.5), (-6.5, 7.5), (-3.5, 10), (-0.5, 55)]}
@@ -131,7 +126,7 @@ def test_a_histogram_has_shares_of_all_weights_also_of_rows_that_reach_less_far(
 
 def test_overlap_is_drawn_beside_chance_by_the_name_of_the_other_ticket() -> None:
     rows = [row(SCORE, run="supervised-1", objective="supervised"), row(OVERLAP, run="rotnet-1")]
-    part = overlap.build(frame(*rows))
+    part = mask_analyses.overlap_section(frame(*rows))
     assert part is not None
     here, there = part.charts()
     assert points(here) == {"supervised": [(0.25, 30)], "supervised, chance": [(0.25, 14)]}
@@ -154,7 +149,7 @@ def test_searches_of_one_seed_and_levels_of_one_search_are_charts_of_their_own()
             OVERLAP, run="a", other_run="a", other_hash="d", other_objective="rotnet", other_level=3, other_density=0.1
         ),
     ]
-    part = overlap.build(frame(*rows))
+    part = mask_analyses.overlap_section(frame(*rows))
     assert part is not None
     names = {chart.title for chart in part.charts()}
     assert names == {
@@ -167,7 +162,7 @@ def test_searches_of_one_seed_and_levels_of_one_search_are_charts_of_their_own()
 
 
 def test_a_layer_that_both_masks_emptied_has_no_overlap() -> None:
-    part = overlap.build(frame(row(OVERLAP, layers={"gone": [0, 0, 1.0], "last": [1, 2, 0.5]})))
+    part = mask_analyses.overlap_section(frame(row(OVERLAP, layers={"gone": [0, 0, 1.0], "last": [1, 2, 0.5]})))
     assert part is not None
     assert [line[0] for heat in part.heats() for line in heat.cells] == [None, ("50 (50)", 0.0)]
 
@@ -178,7 +173,7 @@ def test_dead_channels_are_shares_and_a_dead_layer_is_marked() -> None:
         for seed, run in enumerate("ab")
     ]
     rows = [each | {"dead": {name: [int(some), of] for name, (some, of) in each["dead"].items()}} for each in rows]
-    part = layers.build(frame(*rows))
+    part = mask_analyses.dead_channels_section(frame(*rows))
     assert part is not None
     [heat] = part.heats()
     assert [cell[0] for (cell,) in heat.cells] == ["0", "100", "50"]
@@ -187,7 +182,7 @@ def test_dead_channels_are_shares_and_a_dead_layer_is_marked() -> None:
 
 
 def test_densities_of_layers_are_those_of_channels_where_the_search_left_no_rows() -> None:
-    content = Content(pd.DataFrame([row(CHANNELS)], columns=schema.COLUMNS))
+    content = Content(pd.DataFrame([row(CHANNELS)], columns=ROW_COLUMNS))
     [heat] = content.layers
     assert [cell[0] for (cell,) in heat.cells] == ["90", "17.8"]
 
@@ -200,7 +195,7 @@ def swept(at: str, samples: int, **changes: object) -> Row:
 def test_accuracy_is_drawn_against_the_rewind_point() -> None:
     """The initialisation has a place beside the others, which a log axis does not give it."""
     rows = [swept(f"{samples}samples", samples, top1=top1) for samples, top1 in ((0, 0.5), (90, 0.75), (900, 0.7))]
-    part = rewinding.build(frame(*rows))
+    part = training_analyses.rewinding_section(frame(*rows))
     assert part is not None
     [chart] = part.charts()
     assert points(chart) == {"rotnet": [(30, 50), (90, 75), (900, 70)]}
@@ -221,12 +216,12 @@ def test_accuracy_is_drawn_against_the_rewind_point() -> None:
     ],
 )
 def test_what_does_not_differ_in_the_rewind_point_only_makes_no_sweep(other: Row) -> None:
-    assert rewinding.build(frame(swept("0it", 0), swept("1ep", 90, **other))) is None
+    assert training_analyses.rewinding_section(frame(swept("0it", 0), swept("1ep", 90, **other))) is None
 
 
 def test_rows_of_a_run_that_was_copied_count_once() -> None:
     rows = frame(row(STABILITY), row(STABILITY), row(STABILITY, seed=1), row(OVERLAP), row(OVERLAP))
-    assert [len(section.rows(rows, kind)) for kind in ("stability", "overlap")] == [2, 1]
+    assert [len(sections.rows_of_kind(rows, kind)) for kind in ("stability", "overlap")] == [2, 1]
 
 
 @pytest.fixture
@@ -237,7 +232,7 @@ def everything(tmp_path: Path) -> Path:
 
 
 def test_every_series_of_every_chart_has_a_look_and_every_figure_a_name_of_its_own(everything: Path) -> None:
-    content = Content(table.rows([everything]))
+    content = Content(table.read_rows([everything]))
     assert {part.name for part in content.analyses} == {
         *("rewinding", "stability", "connectivity", "magnitudes", "overlap", "dead"),
     }
@@ -253,7 +248,9 @@ def test_rows_of_one_analysis_alone_make_a_page(tmp_path: Path, kind: str) -> No
     known = {each["kind"]: each for each in (STABILITY, CONNECTIVITY, MAGNITUDES, OVERLAP, CHANNELS)}
     (tmp_path / "rows").mkdir()
     (tmp_path / "rows/one.jsonl").write_text(json.dumps(row(known[kind])) + "\n")
-    written = report.write([tmp_path], tmp_path / "report.html", figures=tmp_path / "figures", latex=tmp_path / "t.tex")
+    written = report.write_report(
+        [tmp_path], tmp_path / "report.html", figures=tmp_path / "figures", latex=tmp_path / "t.tex"
+    )
     page = written.html.read_text("utf-8")
     assert "conv on digits: tickets analysed, none scored." in page
     assert f'id="{"dead" if kind == "channels" else kind}"' in page
@@ -264,7 +261,7 @@ def test_rows_of_one_analysis_alone_make_a_page(tmp_path: Path, kind: str) -> No
 
 
 def test_a_page_without_analyses_has_none_of_their_parts(folder: Path, tmp_path: Path) -> None:
-    page = report.write([folder], tmp_path / "report.html").html.read_text("utf-8")
+    page = report.write_report([folder], tmp_path / "report.html").html.read_text("utf-8")
     assert 'id="accuracy"' in page
     assert not any(f'id="{name}"' in page for name in ("rewinding", "stability", "connectivity", "overlap", "dead"))
 
@@ -284,6 +281,6 @@ def test_values_of_analyses_are_escaped(tmp_path: Path) -> None:
         each |= {"other_objective": HOSTILE, "other_run": HOSTILE} if "other_run" in each else {}
     (tmp_path / "rows").mkdir()
     (tmp_path / "rows/all.jsonl").write_text("".join(json.dumps(each) + "\n" for each in rows))
-    page = report.write([tmp_path], tmp_path / "report.html").html.read_text("utf-8")
+    page = report.write_report([tmp_path], tmp_path / "report.html").html.read_text("utf-8")
     assert page.count("<script") == 2
     assert page.count("&lt;script&gt;alert") > 50

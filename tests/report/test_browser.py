@@ -31,7 +31,7 @@ def file(searched, score, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("report")
     (folder / "runs/rows").mkdir(parents=True)
     (folder / "runs/rows/all.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*searched, *more]))
-    return report.write([folder / "runs"], folder / "report.html").html
+    return report.write_report([folder / "runs"], folder / "report.html").html
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def analyses(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("analyses")
     (folder / "rows").mkdir()
     (folder / "rows/all.jsonl").write_text("".join(json.dumps(each) + "\n" for each in analysed.rows()))
-    return report.write([folder], folder / "report.html").html
+    return report.write_report([folder], folder / "report.html").html
 
 
 def shown(page: Page, selector: str) -> int:
@@ -218,7 +218,7 @@ def test_a_page_of_analyses_alone_works(browser, tmp_path):
     (tmp_path / "rows").mkdir()
     rows = [each for each in analysed.rows() if each["kind"] not in ("score", "level")]
     (tmp_path / "rows/all.jsonl").write_text("".join(json.dumps(each) + "\n" for each in rows))
-    page = browser.page(report.write([tmp_path], tmp_path / "report.html").html)
+    page = browser.page(report.write_report([tmp_path], tmp_path / "report.html").html)
     assert page.complaints() == []
     page.point("#stability .pt")
     assert page.ask("document.getElementById('tip').innerText").endswith("± 0, 2 searches")
@@ -303,7 +303,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("conditions")
     (folder / "rows").mkdir()
     (folder / "rows/all.jsonl").write_text("".join(json.dumps(each) + "\n" for each in conditions.rows()))
-    return report.write([folder], folder / "report.html").html
+    return report.write_report([folder], folder / "report.html").html
 
 
 @pytest.mark.parametrize("width", [390, 1280])
@@ -344,7 +344,7 @@ def test_no_word_of_a_strangers_rows_runs_in_the_page(browser: Chromium, searche
     rows = [score(run=words, objective=words, command=words, commit=words, top1=0.4) for words in texts]
     (tmp_path / "rows").mkdir()
     (tmp_path / "rows/all.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*searched, *rows]))
-    page = browser.page(report.write([tmp_path], tmp_path / "report.html").html)
+    page = browser.page(report.write_report([tmp_path], tmp_path / "report.html").html)
     page.ask("[...document.querySelectorAll('#numbers tbody button')].forEach(each => each.click())")
     assert page.ask("typeof window.pwned") == "undefined"
     assert page.ask("document.querySelectorAll('img, iframe, form, main a').length") == 0

@@ -4,7 +4,8 @@ from itertools import product
 import numpy as np
 import pytest
 
-from sslticket.report import comparison, inference, table
+from sslticket.report import stats
+from sslticket.results import table
 
 ROTNET = {"run": "r", "objective": "rotnet"}
 LABELS = {"run": "s", "objective": "supervised"}
@@ -13,7 +14,7 @@ LABELS = {"run": "s", "objective": "supervised"}
 @pytest.fixture
 def compared(runs, score):
     def made(*changes):
-        found = comparison.comparisons(table.rows([runs(*(score(**each) for each in changes))]))
+        found = stats.compare_series(table.read_rows([runs(*(score(**each) for each in changes))]))
         return found.to_dict("records")
 
     return made
@@ -43,7 +44,7 @@ def test_a_side_is_the_means_of_its_searches(compare):
         for seed, off in enumerate((-0.1, 0.02, 0.08))
     ]
     row = compare(*rows)["rotnet", "supervised"]
-    wanted = inference.difference(np.array(own), np.array(other))
+    wanted = stats.compare_means(np.array(own), np.array(other))
     assert row["difference"] == pytest.approx(wanted.mean)
     assert (row["low"], row["high"]) == (pytest.approx(wanted.low), pytest.approx(wanted.high))
     assert row["p"] == pytest.approx(2 / 924)

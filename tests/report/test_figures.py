@@ -8,18 +8,19 @@ from scipy import stats
 
 from sslticket import report
 from sslticket.errors import BadInput
-from sslticket.report import figures, schema, table
-from sslticket.report.chart import Axis, brief, duration, looks
+from sslticket.report import figures
+from sslticket.report.chart import Axis, assign_styles, format_count, format_duration
 from sslticket.report.content import Content
+from sslticket.results import rows, table
 
 
 @pytest.fixture
 def content(folder) -> Content:
-    return Content(table.rows([folder]))
+    return Content(table.read_rows([folder]))
 
 
 def test_curves_draw_the_means_densest_first_on_a_log_axis(content):
-    [axes] = figures.charts([content.panels[0].accuracy()], content.looks).axes
+    [axes] = figures.draw_charts([content.panels[0].accuracy()], content.looks).axes
     drawn = {line.get_label(): line.get_xydata() for line in axes.lines}
     densities = [1, 0.5, 0.25, 0.125]
     np.testing.assert_allclose(drawn["rotnet"], list(zip(densities, [98.5, 96.5, 94.5, 92.5], strict=True)))
@@ -49,7 +50,7 @@ def test_heat_maps_draw_what_remains_of_each_layer_and_mark_the_empty(content):
         ["100", "50", "24.4", "0"],
     ]
     assert [math.isnan(shade) for _, shade in first.cells[1]] == [False, False, False, True]
-    [axes] = figures.heat(first).axes
+    [axes] = figures.draw_heat_map(first).axes
     drawn = axes.images[0].get_array()
     np.testing.assert_allclose(drawn[1, 3, :3], [0xD5 / 255, 0x5E / 255, 0], atol=1e-6)
     assert drawn[1, :3, 0].tolist() == sorted(drawn[1, :3, 0])  # the less is left, the paler
@@ -58,30 +59,32 @@ def test_heat_maps_draw_what_remains_of_each_layer_and_mark_the_empty(content):
 @pytest.mark.parametrize("kind", figures.FORMATS)
 def test_every_figure_of_the_page_is_a_file(runs, searched, tmp_path, kind):
     folder = runs(*(row for row in searched if row["run"] == "rotnet-1"))
-    content = Content(table.rows([folder]))
+    content = Content(table.read_rows([folder]))
     starts = {"png": b"\x89PNG", "pdf": b"%PDF", "svg": b"<?xml"}
-    written = report.write([folder], tmp_path / "report.html", figures=tmp_path / "figures", kind=kind).figures
+    written = report.write_report([folder], tmp_path / "report.html", figures=tmp_path / "figures", kind=kind).figures
     assert sorted(written) == sorted((tmp_path / "figures").iterdir())
     assert len(written) == len([*content.charts(), *content.heats()]) >= 7
     assert all(path.read_bytes().startswith(starts[kind]) for path in written)
     # The same figure is the same file, so that a paper's repository shows what changed.
     chart = content.panels[0].accuracy()
-    again = figures.content(figures.charts([chart], content.looks), kind)
-    assert (tmp_path / "figures" / figures.filename(chart.name, kind)).read_bytes() == again
+    again = figures.figure_bytes(figures.draw_charts([chart], content.looks), kind)
+    assert (tmp_path / "figures" / figures.figure_filename(chart.name, kind)).read_bytes() == again
 
 
 def test_a_file_in_place_of_the_folder_of_figures_is_named(folder, tmp_path):
     (tmp_path / "taken").touch()
     with pytest.raises(BadInput, match=r"taken is a file; give --figures the name of a folder"):
-        report.write([folder], tmp_path / "report.html", figures=tmp_path / "taken")
+        report.write_report([folder], tmp_path / "report.html", figures=tmp_path / "taken")
 
 
 def test_names_of_files_hold_no_signs_that_lead_elsewhere():
-    assert figures.filename("transfer-../a b:c-51.2", "pdf") == "transfer-..-a-b-c-51.2.pdf"
+    assert figures.figure_filename("transfer-../a b:c-51.2", "pdf") == "transfer-..-a-b-c-51.2.pdf"
 
 
 def test_the_picture_beside_the_page_is_not_blank(folder, tmp_path):
-    picture = Image.open(io.BytesIO(report.write([folder], tmp_path / "report.html").png.read_bytes())).convert("RGB")
+    picture = Image.open(io.BytesIO(report.write_report([folder], tmp_path / "report.html").png.read_bytes())).convert(
+        "RGB"
+    )
     colours = {colour for count, colour in picture.getcolors(1 << 24) if count > 100}
     assert {(0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00), (0x6B, 0x72, 0x80)} <= colours
 
@@ -97,7 +100,9 @@ def test_ticks_are_round_and_few():
 
 
 def test_a_control_has_the_colour_of_its_tickets_with_another_line():
-    found = looks([("a", "a", "ticket"), ("b", "b", "ticket"), ("b, local", "b", "local"), ("random", "", "random")])
+    found = assign_styles(
+        [("a", "a", "ticket"), ("b", "b", "ticket"), ("b, local", "b", "local"), ("random", "", "random")]
+    )
     assert [look.colour for look in found.values()] == [0, 1, 1, None]
     assert found["b"].dash != found["b, local"].dash
     assert len({look.marker for look in found.values()}) == 4
@@ -105,8 +110,8 @@ def test_a_control_has_the_colour_of_its_tickets_with_another_line():
 
 def test_every_control_and_another_head_have_lines_of_their_own():
     own = ("a", "a, own head")
-    series = [*((name, "a", "ticket") for name in own), *((each, "a", each) for each in schema.CONTROLS[1:])]
-    found = looks(series)
+    series = [*((name, "a", "ticket") for name in own), *((each, "a", each) for each in rows.CONTROLS[1:])]
+    found = assign_styles(series)
     lines = {look.dash for name, look in found.items() if name != "random"}
     assert len(lines) == len(series) - 1
     assert {look.colour for name, look in found.items() if name != "random"} == {0}
@@ -114,9 +119,9 @@ def test_every_control_and_another_head_have_lines_of_their_own():
 
 @pytest.mark.parametrize(("count", "words"), [(640, "640"), (38_400, "38.4k"), (999_999, "1M"), (1.2e9, "1.2G")])
 def test_counts_are_brief(count, words):
-    assert brief(count) == words
+    assert format_count(count) == words
 
 
 @pytest.mark.parametrize(("seconds", "words"), [(9.5, "9.5 s"), (90, "1.5 min"), (7200, "2 h"), (9e6, "2,500 h")])
 def test_times_have_the_unit_that_suits_them(seconds, words):
-    assert duration(seconds) == words
+    assert format_duration(seconds) == words

@@ -5,29 +5,21 @@ from itertools import product
 import pandas as pd
 import pytest
 
-from sslticket.report import (
-    connectivity,
-    layers,
-    magnitudes,
-    overlap,
-    rewinding,
-    schema,
-    searches,
-    stability,
-    statistics,
-)
+from sslticket.report import stats
 from sslticket.report.content import Content
+from sslticket.report.sections import mask_analyses, scores, training_analyses
+from sslticket.results.rows import ROW_COLUMNS, row_error
 from tests.report.analysed import CHANNELS, CONNECTIVITY, LEVEL, MAGNITUDES, OVERLAP, SCORE, STABILITY, Row, row
 
 
 def frame(*rows: Row) -> pd.DataFrame:
-    assert [schema.wrong(each) for each in rows] == [None] * len(rows)
-    return pd.DataFrame(rows, columns=schema.COLUMNS)
+    assert [row_error(each) for each in rows] == [None] * len(rows)
+    return pd.DataFrame(rows, columns=ROW_COLUMNS)
 
 
 def summary(*rows: Row) -> dict[tuple[str, str], float]:
     """The mean of each series, by what tells its panel apart and its name."""
-    found = statistics.summary(frame(*rows))
+    found = stats.summarize(frame(*rows))
     return {(each["apart"], each["series"]): round(each["top1"], 6) for each in found.to_dict("records")}
 
 
@@ -87,8 +79,8 @@ def test_a_schedule_from_the_rewind_point_is_another_panel_and_older_scores_star
 
 def test_older_stability_starts_at_k() -> None:
     held = [row(STABILITY, seed=0), row(STABILITY, seed=1, start="k")]
-    assert set(statistics.named(frame(*held))["apart"]) == {""}
-    assert set(statistics.named(frame(*held, row(STABILITY, start="0")))["apart"]) == {"start 0", "start k"}
+    assert set(stats.name_series(frame(*held))["apart"]) == {""}
+    assert set(stats.name_series(frame(*held, row(STABILITY, start="0")))["apart"]) == {"start 0", "start k"}
 
 
 def test_heads_are_series_of_their_own_and_older_ones_are_new() -> None:
@@ -163,15 +155,15 @@ def test_levels_of_other_images_are_neither_pooled_nor_summed(kind: Row) -> None
     assert [heat.cells[0][0][0] for heat in content.layers] == ["90", "50"]
     if kind is LEVEL:
         assert set(content.levels["cost_steps"]) == {10, 20}
-        assert set(searches.costs(content.levels)["tickets"]) == {"rotnet (images aaaa)", "rotnet (images bbbb)"}
+        assert set(scores.mean_costs(content.levels)["tickets"]) == {"rotnet (images aaaa)", "rotnet (images bbbb)"}
     else:
-        assert layers.build(content.named) is not None
+        assert mask_analyses.dead_channels_section(content.named) is not None
 
 
 BUILT = {
-    "stability": (STABILITY, stability.build, "pruning_distance"),
-    "connectivity": (CONNECTIVITY, connectivity.build, "barrier"),
-    "magnitudes": (MAGNITUDES, magnitudes.build, "natural_density"),
+    "stability": (STABILITY, training_analyses.stability_section, "pruning_distance"),
+    "connectivity": (CONNECTIVITY, training_analyses.connectivity_section, "barrier"),
+    "magnitudes": (MAGNITUDES, training_analyses.magnitudes_section, "natural_density"),
 }
 
 
@@ -194,7 +186,7 @@ def test_analyses_pool_no_other_conditions(name: str, changes: tuple[Row, Row], 
         row(kind, ticket_hash=str(value), search_seed=seed, **{measure: value}, **changed)
         for seed, (value, changed) in enumerate(zip(told, changes, strict=True))
     ]
-    part = build(statistics.named(frame(*rows)))
+    part = build(stats.name_series(frame(*rows)))
     assert part is not None
     first = {"stability": "stability-pruning_distance", "connectivity": "barrier-", "magnitudes": "natural"}[name]
     drawn = [chart for chart in part.charts() if chart.name.startswith(first)]
@@ -221,7 +213,7 @@ def test_rewind_points_of_other_heads_and_images_are_curves_of_their_own() -> No
         for at, samples in (("0it", 0), ("1ep", 90))
         for head, top1 in (("own", 0.9), ("new", 0.5))
     ]
-    part = rewinding.build(statistics.named(frame(*rows)))
+    part = training_analyses.rewinding_section(stats.name_series(frame(*rows)))
     assert part is not None
     [chart] = part.charts()
     assert {curve.series: {point.y for point in curve.points} for curve in chart.curves} == {
@@ -229,7 +221,7 @@ def test_rewind_points_of_other_heads_and_images_are_curves_of_their_own() -> No
         "rotnet, own head": {90},
     }
     starts = [each | {"start": "k" if each["head"] == "own" else "0"} for each in rows]
-    part = rewinding.build(statistics.named(frame(*starts)))
+    part = training_analyses.rewinding_section(stats.name_series(frame(*starts)))
     assert part is not None
     assert len(list(part.charts())) == 2
 
@@ -240,7 +232,7 @@ def test_overlaps_of_searches_on_other_images_are_not_pooled() -> None:
         row(OVERLAP, source_hash=images, ticket_hash=images, search_seed=seed, other_seed=seed, jaccard=jaccard, **told)
         for seed, (images, jaccard) in enumerate({"aaaa": 0.3, "bbbb": 0.9}.items())
     ]
-    part = overlap.build(statistics.named(frame(*rows)))
+    part = mask_analyses.overlap_section(stats.name_series(frame(*rows)))
     assert part is not None
     drawn = [chart for chart in part.charts() if chart.title.startswith("conv, byol")]
     assert {curve.series: curve.points[0].y for chart in drawn for curve in chart.curves if not curve.called} == {
@@ -273,5 +265,5 @@ def test_searches_own_trainings_are_pooled_by_the_whole_set_and_not_by_what_the_
         row(MAGNITUDES, ticket_hash=drawn, search_seed=seed, data_hash=drawn, **own) for seed, drawn in enumerate("bc")
     ]
     other = row(MAGNITUDES, ticket_hash="d", search_seed=2, data_hash="d", **(own | {"source_hash": "eeee"}))
-    assert set(statistics.named(frame(*rows))["apart"]) == {""}
-    assert len(set(statistics.named(frame(*rows, other))["apart"])) == 2
+    assert set(stats.name_series(frame(*rows))["apart"]) == {""}
+    assert len(set(stats.name_series(frame(*rows, other))["apart"])) == 2

@@ -7,14 +7,22 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sslticket.report import inference
+from sslticket.report.stats import (
+    MAX_PERMUTATIONS,
+    Difference,
+    compare_means,
+    correct_p_values,
+    decide_verdict,
+    holm_correction,
+    student_interval,
+)
 from tests.report import coverage
 
 MONTE_CARLO = 3 * math.sqrt(0.05 * 0.95 / 2000)
 
 
-def difference(first: list[float], second: list[float]) -> inference.Difference:
-    return inference.difference(np.array(first), np.array(second))
+def difference(first: list[float], second: list[float]) -> Difference:
+    return compare_means(np.array(first), np.array(second))
 
 
 def test_permutation_test_by_hand() -> None:
@@ -41,7 +49,7 @@ def test_welchs_interval_and_test() -> None:
 
 def test_students_interval_of_a_mean_by_hand() -> None:
     """Of three: 4.303 standard errors."""
-    low, high = inference.interval(np.array([0.9, 0.9]), np.array([0.03, math.nan]), np.array([3, 1]))
+    low, high = student_interval(np.array([0.9, 0.9]), np.array([0.03, math.nan]), np.array([3, 1]))
     assert (low[0], high[0]) == pytest.approx((0.9 - 4.3027 * 0.03 / 3**0.5, 0.9 + 4.3027 * 0.03 / 3**0.5), abs=1e-5)
     assert math.isnan(low[1])
     assert math.isnan(high[1])
@@ -65,14 +73,14 @@ def test_sides_that_do_not_vary_are_compared() -> None:
 
 def test_holms_correction_by_hand() -> None:
     """0.01 x 4; 0.02 x 3; 0.03 x 2, but no less than the one before; 0.5 x 1."""
-    found = inference.holm(np.array([0.03, 0.01, 0.5, 0.02]))
+    found = holm_correction(np.array([0.03, 0.01, 0.5, 0.02]))
     assert found.tolist() == pytest.approx([0.06, 0.04, 0.5, 0.06])
-    assert inference.holm(np.array([[0.6, 0.9]])).tolist() == [[1, 1]]
+    assert holm_correction(np.array([[0.6, 0.9]])).tolist() == [[1, 1]]
 
 
 def test_what_could_never_be_found_costs_the_others_nothing() -> None:
     """Of three searches against three the least p is 0.1."""
-    p, least = inference.corrected(np.array([0.1, 0.004, 0.03]), np.array([0.1, 2 / 924, 2 / 924]))
+    p, least = correct_p_values(np.array([0.1, 0.004, 0.03]), np.array([0.1, 2 / 924, 2 / 924]))
     assert p.tolist() == pytest.approx([0.1, 0.008, 0.03])
     assert least.tolist() == pytest.approx([0.1, 4 / 924, 4 / 924])
 
@@ -87,16 +95,16 @@ def test_what_could_never_be_found_costs_the_others_nothing() -> None:
     ],
 )
 def test_verdicts(mean: float, p: float, least: float, verdict: str) -> None:
-    assert inference.verdict(mean, p, least) == verdict
+    assert decide_verdict(mean, p, least) == verdict
 
 
 def test_the_same_numbers_have_the_same_p_also_where_deals_are_drawn() -> None:
     one, two = np.random.default_rng(0).normal(size=(2, 12))
-    found = [inference.difference(one, two) for _ in range(2)]
+    found = [compare_means(one, two) for _ in range(2)]
     assert found[0] == found[1]
-    assert found[0].least_p == 2 / inference.DEALS
+    assert found[0].least_p == 2 / MAX_PERMUTATIONS
     # ... and several at once are those one by one.
-    both = inference.difference(np.stack([one, two]), np.stack([two, one]))
+    both = compare_means(np.stack([one, two]), np.stack([two, one]))
     assert both.mean.tolist() == [found[0].mean, -found[0].mean]
 
 
@@ -124,16 +132,16 @@ def test_trainings_that_count_as_searches_would_make_verdicts_false() -> None:
     """The made-up numbers are such that the mistake would show."""
     draws = np.random.default_rng(0)
     one, two = (coverage.nested(draws, 200, 2, 4).reshape(200, coverage.DENSITIES, 8)[:, 0] for _ in range(2))
-    assert (inference.difference(one, two).p < 0.05).mean() > 0.15
+    assert (compare_means(one, two).p < 0.05).mean() > 0.15
 
 
 def test_a_difference_that_is_there_is_found_at_every_density() -> None:
     """90 ± 1% against 70 ± 1%, six searches each, eleven densities."""
     draws = np.random.default_rng(3)
     for _ in range(50):
-        found = inference.difference(draws.normal(0.9, 0.01, (11, 6)), draws.normal(0.7, 0.01, (11, 6)))
-        p, least = inference.corrected(found.p, np.full(11, found.least_p))
-        verdicts = {inference.verdict(*each) for each in zip(found.mean, p, least, strict=True)}
+        found = compare_means(draws.normal(0.9, 0.01, (11, 6)), draws.normal(0.7, 0.01, (11, 6)))
+        p, least = correct_p_values(found.p, np.full(11, found.least_p))
+        verdicts = {decide_verdict(*each) for each in zip(found.mean, p, least, strict=True)}
         assert verdicts == {"more"}
 
 
@@ -146,4 +154,4 @@ def test_deals_that_give_the_very_difference_are_counted_also_of_accuracies_that
         far = [abs(2 * int(both[list(deal)].sum()) - int(both.sum())) >= seen for deal in combinations(range(12), 6)]
         one, two = first / 359, second / 359
         welch = stats.ttest_ind(one, two, equal_var=False).pvalue
-        assert inference.difference(one, two).p == pytest.approx(max(sum(far) / 924, welch), abs=1e-12)
+        assert compare_means(one, two).p == pytest.approx(max(sum(far) / 924, welch), abs=1e-12)

@@ -3,7 +3,9 @@
 import pandas as pd
 import pytest
 
-from sslticket.report import notes, schema, table
+from sslticket.report import notes
+from sslticket.results import table
+from sslticket.results.rows import ROW_COLUMNS
 from tests.report import analysed, conditions
 from tests.report.analysed import LEVEL, SCORE, STABILITY, Row, row
 
@@ -11,12 +13,12 @@ OWN = "\N{LEFT DOUBLE QUOTATION MARK}supervised, own head\N{RIGHT DOUBLE QUOTATI
 
 
 def told(*rows: Row) -> list[str]:
-    return notes.of(pd.DataFrame(rows, columns=schema.COLUMNS))
+    return notes.notes_of_rows(pd.DataFrame(rows, columns=ROW_COLUMNS))
 
 
 def test_rows_that_are_alike_need_no_notes() -> None:
     assert told(row(SCORE), row(SCORE, search_seed=1, ticket_hash="b"), row(LEVEL), row(STABILITY)) == []
-    assert notes.of(pd.DataFrame(analysed.rows(), columns=schema.COLUMNS)) == []
+    assert notes.notes_of_rows(pd.DataFrame(analysed.rows(), columns=ROW_COLUMNS)) == []
 
 
 def test_labels_that_were_scored_with_their_own_head_only_are_told_with_the_command() -> None:
@@ -75,7 +77,7 @@ def test_commits_and_versions_that_were_pooled_are_told(kind: Row) -> None:
         row(kind, search_seed=0, commit="aaa", versions={"torch": "2.10", "timm": "1"}),
         row(kind, search_seed=1, commit="bbb", versions={"torch": "2.11", "timm": "1"}, ticket_hash="b"),
     ]
-    name = notes.KINDS[kind["kind"]]
+    name = notes.KIND_TITLES[kind["kind"]]
     assert told(*rows) == [
         f"{name} of rotnet were made with 2 commits (aaa and bbb), and are pooled.",
         f"{name} of rotnet were made with torch 2.10 and 2.11, and are pooled.",
@@ -111,7 +113,7 @@ def test_networks_of_which_little_is_left_are_told(changes: Row, cut: bool) -> N
 
 
 def test_a_table_comes_with_the_notes_of_its_rows(runs, tmp_path) -> None:
-    found = table.export([runs(*conditions.rows())], tmp_path / "rows.csv")
+    found = table.write_table([runs(*conditions.rows())], tmp_path / "rows.csv")
     assert found.rows == len(conditions.rows())
     assert [each.partition(":")[0] for each in found.notes] == [
         "Own head",
@@ -125,7 +127,7 @@ def test_a_table_comes_with_the_notes_of_its_rows(runs, tmp_path) -> None:
 
 
 def test_many_names_are_cut_short() -> None:
-    assert notes.listed("abc") == "a, b and c"
-    assert notes.listed(["a, b", "c"]) == "\N{LEFT DOUBLE QUOTATION MARK}a, b\N{RIGHT DOUBLE QUOTATION MARK} and c"
-    assert notes.listed("abcdefgh") == "a, b, c, d, e and 3 more"
-    assert notes.listed("aab") == "a and b"
+    assert notes.join_names("abc") == "a, b and c"
+    assert notes.join_names(["a, b", "c"]) == "\N{LEFT DOUBLE QUOTATION MARK}a, b\N{RIGHT DOUBLE QUOTATION MARK} and c"
+    assert notes.join_names("abcdefgh") == "a, b, c, d, e and 3 more"
+    assert notes.join_names("aab") == "a and b"

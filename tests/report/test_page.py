@@ -35,7 +35,7 @@ class Seen(HTMLParser):
 
 @pytest.fixture
 def page(folder, tmp_path) -> Path:
-    return report.write([folder], tmp_path / "report.html").html
+    return report.write_report([folder], tmp_path / "report.html").html
 
 
 def test_headline_compares_at_the_sparsest_common_density(page):
@@ -48,10 +48,10 @@ def test_headline_compares_at_the_sparsest_common_density(page):
 
 def test_the_headline_says_who_was_not_measured_where_the_others_were(runs, searched, score, tmp_path):
     own = score(run="cs", objective="byol", density=0.04, level=1, ticket_hash="cs")
-    words = Seen(report.write([runs(*searched, own)], tmp_path / "report.html").html.read_text("utf-8")).text
+    words = Seen(report.write_report([runs(*searched, own)], tmp_path / "report.html").html.read_text("utf-8")).text
     assert "and 67.0 ± 1.4% from random tickets. Not measured there: byol." in " ".join(words.split())
     other = score(run="x", objective="supervised", density=0.5, level=1, ticket_hash="x")
-    words = Seen(report.write([runs(own, other)], tmp_path / "report.html").html.read_text("utf-8")).text
+    words = Seen(report.write_report([runs(own, other)], tmp_path / "report.html").html.read_text("utf-8")).text
     assert "no density was measured for any two of supervised, byol, so no one number compares them." in words
 
 
@@ -64,7 +64,7 @@ def test_search_cost_adds_up_the_levels(page):
 
 def test_a_search_of_shots_says_how_many(runs, level, score, tmp_path):
     told = {"search": "IMP", "settings": {"shots": 5}}
-    page = report.write([runs(level(**told), score(**told))], tmp_path / "report.html").html.read_text("utf-8")
+    page = report.write_report([runs(level(**told), score(**told))], tmp_path / "report.html").html.read_text("utf-8")
     assert "5 images a class of digits" in page
     assert "rotnet 5 shots" in page
 
@@ -78,9 +78,9 @@ def test_every_number_says_how_it_was_made(page):
 def test_same_rows_give_the_same_bytes_wherever_they_lie(runs, score, tmp_path):
     scores = [score(seed=seed, run=run, top1=0.9 + seed / 50) for seed in (0, 1) for run in ("a", "b")]
     first, second = tmp_path / "1.html", tmp_path / "2.html"
-    one = report.write([runs(*scores)], first)
+    one = report.write_report([runs(*scores)], first)
     runs(*scores[2:][::-1])
-    other = report.write([runs(*scores[:2], file="elsewhere/rows/x.jsonl")], second)
+    other = report.write_report([runs(*scores[:2], file="elsewhere/rows/x.jsonl")], second)
     assert one.html.read_bytes() == other.html.read_bytes()
     assert one.png.read_bytes() == other.png.read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["1.html", "1.png", "2.html", "2.png", "runs"]
@@ -91,7 +91,7 @@ def test_values_are_escaped(runs, score, level, tmp_path):
     hostile = {name: name + HOSTILE for name in names} | {"subset_by": "classes", "versions": {HOSTILE: HOSTILE}}
     found = {key: value for key, value in hostile.items() if key not in ("protocol", "target")}
     rows = score(**hostile), level(**found, layers={HOSTILE: [1, 2]}, metrics={HOSTILE: 1.0})
-    seen = Seen(report.write([runs(*rows)], tmp_path / "report.html").html.read_text("utf-8"))
+    seen = Seen(report.write_report([runs(*rows)], tmp_path / "report.html").html.read_text("utf-8"))
     assert seen.tags["script"] == 2
     for name in names:
         assert name + HOSTILE in seen.text
@@ -146,7 +146,7 @@ def test_each_mean_carries_its_trainings(runs, score, tmp_path):
         score(seed=seed, search_seed=seed // 2, run=f"r{seed // 2}", ticket_hash=f"{seed // 2}") for seed in (3, 0, 1)
     ]
     hostile = score(control="random", command="</script><script>", top1=0.25)
-    found = trainings(report.write([runs(*rows, hostile)], tmp_path / "report.html").html)
+    found = trainings(report.write_report([runs(*rows, hostile)], tmp_path / "report.html").html)
     tickets, random = found["means"]
     assert [training[:3] for training in tickets] == [[0, 0, 0.9], [0, 1, 0.9], [1, 3, 0.9]]
     assert [found["made"][made][0] for *_, made in tickets] == ["r0", "r0", "r1"]
@@ -166,7 +166,7 @@ def test_five_times_faster_is_told_and_drawn(runs, score, level, tmp_path):
         for depth in (0, 1):
             same = {"run": objective, "objective": objective, "level": depth, "density": 0.5**depth}
             rows += [score(**same), level(**same, search_samples=samples * depth)]
-    page = report.write([runs(*rows)], tmp_path / "report.html").html
+    page = report.write_report([runs(*rows)], tmp_path / "report.html").html
     assert "rotnet 1.28k 5 s 20 5\N{MULTIPLICATION SIGN}" in cells(page)
     assert "supervised 6.4k 5 s 20 1\N{MULTIPLICATION SIGN}" in cells(page)
     assert "rotnet at 50%: 90.0% after 1.28k source images" in page.read_text("utf-8")
@@ -181,14 +181,14 @@ def test_what_goes_through_the_network_is_the_cost_where_rows_tell_it(runs, scor
             same = {"run": objective, "objective": objective, "level": depth, "density": 0.5**depth}
             cost = {"search_samples": samples * depth, "search_forward_images": samples * views * depth}
             rows += [score(**same), level(**same, **cost)]
-    page = report.write([runs(*rows)], tmp_path / "report.html").html
+    page = report.write_report([runs(*rows)], tmp_path / "report.html").html
     assert "rotnet 5.12k 1.28k 5 s 20 1\N{MULTIPLICATION SIGN}" in cells(page)
     assert "Images through the network, supervised ÷ this" in cells(page)
     assert "rotnet at 50%: 90.0% after 5.12k images through the network" in page.read_text("utf-8")
     # One search that does not tell it makes images through the network no common measure.
     rows[3].pop("search_forward_images")
     assert rows[3]["kind"] == "level"
-    page = report.write([runs(*rows)], tmp_path / "report.html").html
+    page = report.write_report([runs(*rows)], tmp_path / "report.html").html
     assert "rotnet \N{EN DASH} 1.28k 5 s 20 4\N{MULTIPLICATION SIGN}" in cells(page)
     assert "Source images, supervised ÷ this" in cells(page)
 
@@ -201,7 +201,7 @@ def test_tickets_found_here_and_scored_there_are_a_matrix(runs, score, tmp_path)
         score(run="b", source="b", protocol="b", target="b", top1=0.7),
         score(run="b", source="b", protocol="b", target="b", top1=0.6, control="random"),
     ]
-    page = report.write([runs(*rows)], tmp_path / "report.html").html.read_text("utf-8")
+    page = report.write_report([runs(*rows)], tmp_path / "report.html").html.read_text("utf-8")
     lines = re.findall(r'<tr><th scope="row">([^<]*)</th>(<td.*?)</tr>', page[page.index('id="transfer"') :])
     found = {name: re.findall(r"<td(?: class=\"(\w+)\")?>([^<]*)", line) for name, line in lines}
     assert found == {
@@ -220,7 +220,7 @@ def test_layers_are_means_over_the_searches_of_a_recipe_and_a_cut_is_marked(runs
         {"run": run, "search_seed": seed, "layers": {"x": [kept, 2], "y": [0, 9]}}
         for seed, (run, kept) in enumerate({"a": 1, "b": 2}.items())
     ]
-    page = report.write([runs(score(), *(level(**each) for each in layers))], tmp_path / "report.html").html
+    page = report.write_report([runs(score(), *(level(**each) for each in layers))], tmp_path / "report.html").html
     text = page.read_text("utf-8")
     assert re.search(r'>x</th><td class="h\d">75</td></tr>', text)
     assert '>y</th><td class="cut">0</td></tr>' in text
@@ -231,7 +231,7 @@ def test_measures_belong_to_the_density_that_was_trained(runs, score, level, tmp
     """An older row of level 1 tells of the dense training, after which half of the weights were pruned."""
     told = {"metrics": {"rotation accuracy": 0.75}, "probe": {"5": 0.25, "10": 0.5}}
     rows = [level(level=0, density=1.0), level(level=1, density=0.5, **told)]
-    text = report.write([runs(score(), *rows)], tmp_path / "report.html").html.read_text("utf-8")
+    text = report.write_report([runs(score(), *rows)], tmp_path / "report.html").html.read_text("utf-8")
     titles = re.findall("<title>(rotnet[^<]*)</title>", text)
     assert "rotnet at 100%: the trained network&#x27;s rotation accuracy 0.75, 1 search" in titles
     assert "rotnet at 100%: the trained network&#x27;s nearest neighbours 0.5, 1 search" in titles
@@ -247,7 +247,7 @@ def test_measures_of_a_search_that_cuts_all_from_one_training_are_of_that(runs, 
         level(level=2, density=0.25, metrics={"accuracy": 0.75}, **dense),
         level(level=3, density=0.125, metrics={"accuracy": 0.5}, trained_level=1, trained_density=0.5),
     ]
-    text = report.write([runs(score(), *rows)], tmp_path / "report.html").html.read_text("utf-8")
+    text = report.write_report([runs(score(), *rows)], tmp_path / "report.html").html.read_text("utf-8")
     titles = [each for each in re.findall("<title>(rotnet [^<]*)</title>", text) if "trained network" in each]
     assert titles == [
         "rotnet at 100%: the trained network&#x27;s accuracy 0.75, 1 search, 2 tickets",
@@ -260,7 +260,7 @@ def test_a_cut_network_is_told_in_a_note_at_its_point_and_in_its_tile(runs, scor
     tickets = [score(seed=seed, effective_density=0.0) for seed in (0, 1)]
     random = score(control="random", replicate=0, effective_density=0.12)
     fine = score(run="s", objective="supervised", effective_density=0.125)
-    text = report.write([runs(*tickets, random, fine)], tmp_path / "report.html").html.read_text("utf-8")
+    text = report.write_report([runs(*tickets, random, fine)], tmp_path / "report.html").html.read_text("utf-8")
     words = " ".join(Seen(text).text.split())
     start = "few of the weights left lie on a path from input to output. The effective density is only"
     assert f"rotnet of conv: {start} 0% at level 2 (25%). With 0%, nothing of an image reaches the output." in words
@@ -278,7 +278,7 @@ def test_tickets_with_their_own_head_stand_beside_in_the_headline(runs, score, t
         score(run="s", objective="supervised", head="own", top1=0.95),
         score(head="new", control="random", top1=0.1),
     ]
-    words = Seen(report.write([runs(*rows)], tmp_path / "report.html").html.read_text("utf-8")).text
+    words = Seen(report.write_report([runs(*rows)], tmp_path / "report.html").html.read_text("utf-8")).text
     assert (
         "reaches 90.0% from rotnet tickets, 80.0% from supervised tickets and 10.0% from random tickets. "
         "Beside them: supervised, own head 95.0%." in words
@@ -287,17 +287,17 @@ def test_tickets_with_their_own_head_stand_beside_in_the_headline(runs, score, t
 
 def test_controls_are_explained_where_they_are(runs, score, tmp_path):
     rows = [score(control=control, replicate=0) for control in ("ticket", "reset", "permuted")]
-    words = Seen(report.write([runs(*rows)], tmp_path / "report.html").html.read_text("utf-8")).text
+    words = Seen(report.write_report([runs(*rows)], tmp_path / "report.html").html.read_text("utf-8")).text
     assert "reset: W_0, the initialisation, in the ticket's mask; permuted: W_k in the ticket's mask" in words
     assert "preserved: " not in words
 
 
 def test_rows_without_levels_or_with_levels_without_scores_of_theirs_are_drawn(runs, score, level, tmp_path):
-    report.write([runs(score())], tmp_path / "1.html")
+    report.write_report([runs(score())], tmp_path / "1.html")
     old = [level(run="x", objective="byol", level=depth, density=0.5**depth) for depth in (0, 1)]
     for row in old:
         del row["probe"]  # as rows were written before there were probes
-    text = report.write([runs(score(), *old)], tmp_path / "2.html").html.read_text("utf-8")
+    text = report.write_report([runs(score(), *old)], tmp_path / "2.html").html.read_text("utf-8")
     assert "conv, byol" in text
     assert "byol at 100%: the trained network&#x27;s rotation accuracy 0.93" in text
 
@@ -306,7 +306,7 @@ def test_many_series_are_told_by_the_best_of_each_kind(runs, score, tmp_path):
     objectives = {"rotnet": 0.7, "byol": 0.8, "simclr": 0.6, "supervised": 0.9, "s4l": 0.5}
     rows = [score(run=name, objective=name, top1=top1) for name, top1 in objectives.items()]
     rows.append(score(control="random", top1=0.1))
-    words = Seen(report.write([runs(*rows)], tmp_path / "report.html").html.read_text("utf-8")).text
+    words = Seen(report.write_report([runs(*rows)], tmp_path / "report.html").html.read_text("utf-8")).text
     assert (
         "reaches 80.0% from label-agnostic tickets (byol, the best of 3), "
         "90.0% from labelled tickets (supervised, the best of 2) and 10.0% from random tickets." in words
@@ -315,9 +315,9 @@ def test_many_series_are_told_by_the_best_of_each_kind(runs, score, tmp_path):
 
 def test_nothing_is_written_where_the_input_is_bad(runs, score, level, tmp_path):
     with pytest.raises(BadInput, match=r"ends in \.html"):
-        report.write([runs(score())], tmp_path / "report.png")
+        report.write_report([runs(score())], tmp_path / "report.png")
     with pytest.raises(BadInput, match=r"table\.txt is no name for a LaTeX table; .*\.tex"):
-        report.write([runs(score())], tmp_path / "report.html", latex=tmp_path / "table.txt")
+        report.write_report([runs(score())], tmp_path / "report.html", latex=tmp_path / "table.txt")
     with pytest.raises(BadInput, match=r"no score rows .*sslticket evaluate"):
-        report.write([runs(level())], tmp_path / "report.html")
+        report.write_report([runs(level())], tmp_path / "report.html")
     assert [path.name for path in tmp_path.iterdir()] == ["runs"]

@@ -6,32 +6,33 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from sslticket.report import schema, statistics, text
+from sslticket.report import stats, text
 from sslticket.report.content import Content
+from sslticket.results.rows import ROW_COLUMNS, SHARED_CONTROLS, row_error
 
 Row = Callable[..., dict[str, Any]]
 
 
 def summary(rows: list[dict[str, Any]]) -> dict[str, dict[Any, Any]]:
-    found = statistics.summary(pd.DataFrame(rows, columns=schema.COLUMNS))
+    found = stats.summarize(pd.DataFrame(rows, columns=ROW_COLUMNS))
     return {row["series"]: row for row in found.to_dict("records")}
 
 
-@pytest.mark.parametrize("control", schema.SHARED_CONTROLS)
+@pytest.mark.parametrize("control", SHARED_CONTROLS)
 def test_a_training_that_two_runs_list_counts_once(score: Row, control: str) -> None:
     rows = [
         score(run=run, objective=objective, control=control, seed=seed, top1=0.5 + 0.1 * seed, search_seed=search)
         for run, objective, search in (("a", "rotnet", 0), ("b", "supervised", 1))
         for seed in (0, 1)
     ]
-    assert [schema.wrong(row) for row in rows] == [None] * 4
+    assert [row_error(row) for row in rows] == [None] * 4
     (row,) = summary(rows).values()
     # They do not tell for which search they were drawn, as older rows do not: each seed is a draw.
     assert (row["series"], row["n"], row["what"], row["objective"]) == (control, 2, "draw", "")
     assert row["top1"] == pytest.approx(0.55)
 
 
-@pytest.mark.parametrize("control", schema.SHARED_CONTROLS)
+@pytest.mark.parametrize("control", SHARED_CONTROLS)
 def test_what_was_drawn_for_one_search_counts_once_with_its_mean(score: Row, control: str) -> None:
     """Two runs with the seeds 0 and 1 each list the trainings of what was drawn for these."""
     rows = [
@@ -72,8 +73,8 @@ def test_grey_networks_have_a_control_of_their_own_beside_colour_ones(score: Row
 
 
 def test_densities_of_an_adjusted_control_are_fractions(score: Row) -> None:
-    assert schema.wrong(score(control="adjusted", natural_density=0.155, control_density=0.1)) is None
-    fault = schema.wrong(score(control="adjusted", natural_density=15.5))
+    assert row_error(score(control="adjusted", natural_density=0.155, control_density=0.1)) is None
+    fault = row_error(score(control="adjusted", natural_density=15.5))
     assert fault is not None
     assert "natural_density 15.5, which is no fraction" in fault
 
@@ -87,9 +88,9 @@ def test_random_tickets_of_a_depth_limited_search_are_not_those_of_the_whole_net
         for control, top1 in zip(("ticket", "random"), scores, strict=True)
         for seed in (0, 1)
     ]
-    frame = pd.DataFrame(rows, columns=schema.COLUMNS)
+    frame = pd.DataFrame(rows, columns=ROW_COLUMNS)
     content = Content(frame)
-    assert {text.where(panel.summary) for panel in content.panels} == {
+    assert {text.describe_panel(panel.summary) for panel in content.panels} == {
         "conv on digits",
         "conv pruned up to conv11 on digits",
     }

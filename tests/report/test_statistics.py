@@ -8,11 +8,12 @@ import pytest
 
 from sslticket import objectives
 from sslticket.objectives.base import Objective
-from sslticket.report import statistics, table
+from sslticket.report import stats
+from sslticket.results import table
 
 
 def summary(folder: Path):
-    return statistics.summary(table.rows([folder]))
+    return stats.summarize(table.read_rows([folder]))
 
 
 def only(folder: Path):
@@ -115,7 +116,7 @@ def test_series_are_ordered_from_tickets_to_random(runs, score):
 def test_a_folder_within_a_folder_or_a_copied_run_counts_once(runs, score):
     folder = runs(score(), score(seed=1))
     runs(score(), score(seed=1), file="copy/rows/rows.jsonl")
-    assert statistics.summary(table.rows([folder, folder / "a"]))["trainings"].tolist() == [2]
+    assert stats.summarize(table.read_rows([folder, folder / "a"]))["trainings"].tolist() == [2]
 
 
 def test_sparsest_density_that_all_series_have(runs, score):
@@ -128,7 +129,7 @@ def test_sparsest_density_that_all_series_have(runs, score):
         *curve([1, 2, 3, 4], control="random"),
         *curve([1], control="preserved"),
     )
-    common = statistics.sparsest_common(summary(folder))
+    common = stats.rows_at_sparsest_common_density(summary(folder))
     assert list(common["series"]) == ["rotnet", "supervised", "random"]
     assert set(common["density"]) == {0.25}
 
@@ -138,9 +139,9 @@ def test_a_series_with_densities_of_its_own_does_not_keep_the_others_from_being_
         return score(run=run, objective=run, density=density, ticket_hash=f"{run}{density}", level=int(1 / density))
 
     both = [one(run, density) for run in ("rotnet", "supervised") for density in (0.5, 0.25)]
-    common = statistics.sparsest_common(summary(runs(*both, one("byol", 0.1), one("byol", 0.5 / 3))))
+    common = stats.rows_at_sparsest_common_density(summary(runs(*both, one("byol", 0.1), one("byol", 0.5 / 3))))
     assert list(zip(common["series"], common["density"], strict=True)) == [("rotnet", 0.25), ("supervised", 0.25)]
-    assert statistics.sparsest_common(summary(runs(one("rotnet", 0.5), one("byol", 0.25)))).empty
+    assert stats.rows_at_sparsest_common_density(summary(runs(one("rotnet", 0.5), one("byol", 0.25)))).empty
 
 
 def test_objectives_that_need_labels_are_not_called_label_agnostic():
@@ -148,9 +149,9 @@ def test_objectives_that_need_labels_are_not_called_label_agnostic():
         importlib.import_module(f"{objectives.__name__}.{module.name}")
     needy = {kind.__name__.lower() for kind in Objective.__subclasses__() if kind.needs_labels}
     assert "supervised" in needy
-    assert not any(statistics.label_agnostic(name) for name in needy)
-    assert not statistics.label_agnostic("supervised-shuffled")
-    assert statistics.label_agnostic("rotnet")
+    assert not any(stats.is_label_agnostic(name) for name in needy)
+    assert not stats.is_label_agnostic("supervised-shuffled")
+    assert stats.is_label_agnostic("rotnet")
 
 
 def test_replicates_are_counted_by_training_and_by_search(runs, score):
@@ -184,10 +185,10 @@ def test_the_headline_is_of_new_heads_where_there_are_some(runs, score):
         ]
 
     for level in (2, 3):
-        common = statistics.sparsest_common(summary(runs(*both(level))))
+        common = stats.rows_at_sparsest_common_density(summary(runs(*both(level))))
         assert list(common["series"]) == ["rotnet", "supervised", "random"]
         assert set(common["density"]) == {0.25}
-    alone = statistics.sparsest_common(summary(runs(*(row for row in both(2) if row["head"] == "own"))))
+    alone = stats.rows_at_sparsest_common_density(summary(runs(*(row for row in both(2) if row["head"] == "own"))))
     assert list(alone["series"]) == ["supervised, own head"]
 
 

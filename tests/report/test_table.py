@@ -144,7 +144,7 @@ def test_folders_without_rows_are_named_with_the_command_that_makes_rows(tmp_pat
 
 
 def test_tables_need_neither_torch_nor_matplotlib():
-    code = "import sys, sslticket.report.table; print({'torch', 'matplotlib'} & set(sys.modules))"
+    code = "import sys, sslticket.results.table; print({'torch', 'matplotlib'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
 
 

@@ -1,11 +1,12 @@
 import pytest
 
-from sslticket.report import statistics, table, text
+from sslticket.report import stats, text
+from sslticket.results import table
 
 
 @pytest.fixture
 def summary(runs, score):
-    return lambda *rows: statistics.summary(table.rows([runs(*rows)]))
+    return lambda *rows: stats.summarize(table.read_rows([runs(*rows)]))
 
 
 def test_text_for_the_terminal(summary, score):
@@ -16,7 +17,7 @@ def test_text_for_the_terminal(summary, score):
         score(level=5, density=0.03125, top1=0.97, search_seed=1),
         score(level=5, density=0.03125, top1=0.7, control="random"),
     )
-    assert text.terminal(found).splitlines() == [
+    assert text.terminal_tables(found).splitlines() == [
         "Top-1 in % of conv on digits (protocol digits): mean ± standard deviation over searches",
         "",
         "density  rotnet (n=2)  random (n=1)",
@@ -32,7 +33,7 @@ def test_the_latex_table_is_whole_and_sets_names_as_they_are(summary, score):
         score(top1=0.979, model="conv_3", objective=r"a&b\x{50%}", search_seed=1),
         score(level=0, density=1.0, model="conv_3", control="random"),
     )
-    assert text.latex(found).splitlines() == [
+    assert text.latex_tables(found).splitlines() == [
         r"% \usepackage{booktabs}",
         r"\begin{table}",
         r"\centering",
@@ -51,4 +52,4 @@ def test_the_latex_table_is_whole_and_sets_names_as_they_are(summary, score):
 
 @pytest.mark.parametrize(("value", "words"), [(0.0131, "+1.3"), (-0.058, "\N{MINUS SIGN}5.8"), (0.0, "+0.0")])
 def test_differences_are_told_in_points_with_a_sign(value, words):
-    assert text.points(value) == words
+    assert text.format_points(value) == words

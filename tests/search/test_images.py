@@ -9,17 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sslticket.data.opening import open_split
-from sslticket.data.views import View
+from sslticket.config.recipe import Data, Recipe, recipe_family
+from sslticket.config.runtime import RuntimeConfig
+from sslticket.config.training import SGD, TrainConfig
+from sslticket.data.augment import View
+from sslticket.data.source import open_split
 from sslticket.errors import BadInput
-from sslticket.fit import SGD, Fit
-from sslticket.machine import Machine
 from sslticket.objectives.rotnet import RotNet
 from sslticket.objectives.supervised import Supervised
-from sslticket.recipe import Data, Recipe, family
-from sslticket.search.images import Images
-from sslticket.search.plan import Plan, plan
-from sslticket.search.run import run
+from sslticket.search.plan import SearchPlan, TrainingImages, plan_search
+from sslticket.search.run_search import run_search
 from tests.data.test_arrays import write_cifar10
 from tests.digits import write_digits
 from tests.runs import recipe, search, tickets
@@ -27,8 +26,8 @@ from tests.runs import recipe, search, tickets
 
 def test_shuffled_labels_are_told_by_the_ticket_and_repeat_with_the_seed(tmp_path: Path) -> None:
     which = recipe(data=Data(dataset="digits", shuffle_labels=1.0))
-    images = Images.of(which, Machine())
-    plain = Images.of(recipe(), Machine())
+    images = TrainingImages.of(which, RuntimeConfig())
+    plain = TrainingImages.of(recipe(), RuntimeConfig())
     assert np.array_equal(images.source.manifest.counts(), plain.source.manifest.counts())
     assert images.true.manifest.hash == plain.source.manifest.hash != images.source.manifest.hash
     assert "supervised-shuffled-conv3" in which.key
@@ -36,18 +35,18 @@ def test_shuffled_labels_are_told_by_the_ticket_and_repeat_with_the_seed(tmp_pat
     assert found["permutation"] == images.permutation
     assert found["permutation"]["seed"] == which.seeds.labels
     assert found["data_hash"] == images.source.manifest.hash
-    other = Images.of(replace(which, seed=1), Machine())
+    other = TrainingImages.of(replace(which, seed=1), RuntimeConfig())
     assert other.permutation is not None
     assert other.permutation["hash"] != found["permutation"]["hash"]
 
 
 def test_classes_without_images_are_named_before_training(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     write_cifar10(tmp_path / "cifar-10-batches-py")
-    machine, which = Machine(data_root=tmp_path), recipe(data=Data(dataset="cifar10", part="10 images"))
-    Images.of(which, machine)
+    machine, which = RuntimeConfig(data_root=tmp_path), recipe(data=Data(dataset="cifar10", part="10 images"))
+    TrainingImages.of(which, machine)
     assert caplog.messages == ["no training images of classes bird, deer, dog, horse, truck in cifar10"]
     with pytest.raises(BadInput, match=r"no images of class 'bird', so --subset 0\.5"):
-        Images.of(replace(which, data=Data(dataset="cifar10", part="10 images", subset=0.5)), machine)
+        TrainingImages.of(replace(which, data=Data(dataset="cifar10", part="10 images", subset=0.5)), machine)
 
 
 @pytest.mark.parametrize(
@@ -77,8 +76,8 @@ def test_the_images_are_found_again_from_the_ticket_alone(
 def test_an_objective_that_needs_labels_gets_them_all_or_is_refused() -> None:
     partly = Data(dataset="digits", labels=0.1)
     with pytest.raises(BadInput, match="supervised needs every image's label, and 145 of 1,438 are known; give --sub"):
-        Images.of(recipe(Supervised(), data=partly), Machine())
-    hidden = Images.of(recipe(RotNet(), data=partly), Machine())
+        TrainingImages.of(recipe(Supervised(), data=partly), RuntimeConfig())
+    hidden = TrainingImages.of(recipe(RotNet(), data=partly), RuntimeConfig())
     assert np.count_nonzero(hidden.source.manifest.labels >= 0) == 145
     assert np.count_nonzero(hidden.true.manifest.labels >= 0) == 1438
 
@@ -93,10 +92,10 @@ def test_a_ticket_tells_its_half_and_another_seed_changes_nothing_about_it(tmp_p
     rows = [json.loads(planned.folder.row(level).read_text()) for level in range(4)]
     assert {row["source"] for row in rows} == {"digitsa"}
     assert "-digitsa-" in planned.folder.path.name
-    other = Images.of(replace(which, seed=1), Machine())
+    other = TrainingImages.of(replace(which, seed=1), RuntimeConfig())
     assert other.half == found["half"]
     assert other.source.manifest.hash != found["data_hash"]
-    b = Images.of(recipe(data=Data(dataset="digits", half="b")), Machine())
+    b = TrainingImages.of(recipe(data=Data(dataset="digits", half="b")), RuntimeConfig())
     assert b.half is not None
     assert b.half["hash"] != found["half"]["hash"]
     assert not set(b.source.manifest.items) & set(planned.images.source.manifest.items)
@@ -105,7 +104,7 @@ def test_a_ticket_tells_its_half_and_another_seed_changes_nothing_about_it(tmp_p
 def test_shots_take_the_place_of_a_share_and_only_then_change_the_key() -> None:
     plain, few = recipe(), recipe(data=Data(dataset="digits", shots=3, labels=0.1))
     assert "shots" not in plain.to_dict()["data"]
-    images = Images.of(replace(few, objective=RotNet()), Machine())
+    images = TrainingImages.of(replace(few, objective=RotNet()), RuntimeConfig())
     assert images.true.manifest.counts().tolist() == [3] * 10
     assert np.count_nonzero(images.source.manifest.labels >= 0) == 10, "at least one label of each class is known"
     assert few.key != replace(few, data=replace(few.data, shots=4)).key
@@ -135,9 +134,9 @@ def test_given_views_take_the_place_of_the_objective_s_own() -> None:
 def test_a_probe_tells_what_the_features_know_and_changes_nothing(tmp_path: Path) -> None:
     which = recipe(RotNet())
     plain = search(tmp_path / "plain", which)
-    machine = Machine(probe="2it")
-    probed = plan(which, machine, tmp_path / "probed")
-    run(probed, machine)
+    machine = RuntimeConfig(probe="2it")
+    probed = plan_search(which, machine, tmp_path / "probed")
+    run_search(probed, machine)
     for one, other in zip(tickets(plain), tickets(probed), strict=True):
         assert one.hash == other.hash
     rows = [json.loads(probed.folder.row(level).read_text()) for level in range(4)]
@@ -147,7 +146,7 @@ def test_a_probe_tells_what_the_features_know_and_changes_nothing(tmp_path: Path
 
 
 def test_grey_images_can_be_shown_in_colour(tmp_path: Path) -> None:
-    long = Fit(length="6it", batch_size=64, optimizer=SGD(lr=0.1))  # sees more images than there are to measure
+    long = TrainConfig(length="6it", batch_size=64, optimizer=SGD(lr=0.1))  # sees more images than there are to measure
     found = search(tmp_path, recipe(data=Data(dataset="digits", channels=3), fit=long))
     assert tickets(found)[1].weights["features.0.weight"].shape == (16, 3, 3, 3)
     row = json.loads(found.folder.row(1).read_text())
@@ -156,7 +155,7 @@ def test_grey_images_can_be_shown_in_colour(tmp_path: Path) -> None:
         Data(dataset="digits", channels=2)
 
 
-def rows(planned: Plan) -> list[dict[str, Any]]:
+def rows(planned: SearchPlan) -> list[dict[str, Any]]:
     return [json.loads(planned.folder.row(level).read_text()) for level in range(planned.levels + 1)]
 
 
@@ -170,8 +169,8 @@ def test_two_folders_under_the_same_flags_are_two_runs(tmp_path: Path) -> None:
     found = []
     for first, root in enumerate(homes):
         write_digits(root, train=4, first=4 * first)
-        planned = plan(in_folder(), Machine(data_root=root), tmp_path / "runs")
-        run(planned, Machine(data_root=root))
+        planned = plan_search(in_folder(), RuntimeConfig(data_root=root), tmp_path / "runs")
+        run_search(planned, RuntimeConfig(data_root=root))
         found.append(planned)
     assert all(re.fullmatch("supervised-conv3-flowers-[0-9a-f]{8}", each.folder.path.name) for each in found)
     told = [(row["run"], row["recipe"], row["source"]) for each in found for row in rows(each)]
@@ -181,69 +180,69 @@ def test_two_folders_under_the_same_flags_are_two_runs(tmp_path: Path) -> None:
         digits = each.recipe.data.origin.images_hash[:8]
         assert {row["source"] for row in rows(each)} == {f"flowers[{digits}]"}
         assert tickets(each)[-1].provenance["dataset"] == f"flowers[{digits}]"
-    again = plan(in_folder(), Machine(data_root=homes[0]), tmp_path / "runs")
+    again = plan_search(in_folder(), RuntimeConfig(data_root=homes[0]), tmp_path / "runs")
     assert again.folder.path == found[0].folder.path
 
 
 def test_replicates_of_a_folder_s_subset_are_one_family_of_one_source(tmp_path: Path) -> None:
-    machine = Machine(data_root=write_digits(tmp_path / "flowers", train=8))
+    machine = RuntimeConfig(data_root=write_digits(tmp_path / "flowers", train=8))
     which = in_folder(subset=0.5)
-    one, other = (plan(replace(which, seed=seed), machine, tmp_path) for seed in (0, 1))
+    one, other = (plan_search(replace(which, seed=seed), machine, tmp_path) for seed in (0, 1))
     assert one.images.source.manifest.hash != other.images.source.manifest.hash
     assert one.images.source_hash == other.images.source_hash
     assert one.recipe.data == other.recipe.data
-    assert family(one.recipe.to_dict()) == family(other.recipe.to_dict())
+    assert recipe_family(one.recipe.to_dict()) == recipe_family(other.recipe.to_dict())
     assert one.folder.path != other.folder.path
 
 
 @pytest.mark.parametrize("same", [True, False], ids=["these images", "other images"])
 def test_a_run_of_a_folder_s_former_name_goes_on_if_its_images_are_these(tmp_path: Path, same: bool) -> None:
-    machine = Machine(data_root=write_digits(tmp_path / "flowers", train=4))
+    machine = RuntimeConfig(data_root=write_digits(tmp_path / "flowers", train=4))
     which, out = in_folder(), tmp_path / "runs"
-    new = plan(which, machine, out)
+    new = plan_search(which, machine, out)
     former = out / which.key
     assert former.name == "supervised-conv3-folder-b7f5dcaf", "as it was called before"
     former.mkdir(parents=True)
     data_hash = new.images.source.manifest.hash if same else "0" * 16
     (former / "recipe.json").write_text(json.dumps({"recipe": which.to_dict(), "data_hash": data_hash}))
-    planned = plan(which, machine, out)
+    planned = plan_search(which, machine, out)
     assert planned.folder.path == (former if same else new.folder.path)
-    run(planned, machine)
+    run_search(planned, machine)
     assert {row["source"] for row in rows(planned)} == {"folder" if same else new.recipe.data.name}
     assert {row["run"] for row in rows(planned)} == {planned.folder.path.name}
 
 
 def test_other_lists_under_one_path_and_other_parts_of_one_name_are_other_runs(tmp_path: Path) -> None:
-    machine = Machine(data_root=write_digits(tmp_path / "one", train=4))
-    other = Machine(data_root=write_digits(tmp_path / "other", train=4, first=4))
+    machine = RuntimeConfig(data_root=write_digits(tmp_path / "one", train=4))
+    other = RuntimeConfig(data_root=write_digits(tmp_path / "other", train=4, first=4))
     chosen, part = tmp_path / "list.txt", Data(dataset="mnist", part="4 a class", image_size=8)
-    found = [plan(recipe(data=part), each, tmp_path) for each in (machine, other)]
+    found = [plan_search(recipe(data=part), each, tmp_path) for each in (machine, other)]
     for number in (0, 1):
         chosen.write_text("\n".join(f"{label}/{number}.png" for label in range(10)))
-        found.append(plan(recipe(data=replace(part, subset_list=chosen)), machine, tmp_path))
+        found.append(plan_search(recipe(data=replace(part, subset_list=chosen)), machine, tmp_path))
     assert len({each.folder.path for each in found}) == 4
-    assert len({family(each.recipe.to_dict()) for each in found}) == 4
+    assert len({recipe_family(each.recipe.to_dict()) for each in found}) == 4
     assert all(each.folder.path.name.startswith("supervised-conv3-mnist-4-a-class-") for each in found)
     assert {each.recipe.data.name for each in found} == {"mnist[4 a class]"}
 
 
 def test_a_search_looks_at_the_counts_of_both_splits(tmp_path: Path) -> None:
     part = Data(dataset="mnist", image_size=8)
-    machine = Machine(data_root=write_digits(tmp_path / "few", train=4, val=1))
+    machine = RuntimeConfig(data_root=write_digits(tmp_path / "few", train=4, val=1))
     with pytest.raises(BadInput, match=r"40 training images of 10 classes, and officially 60,000 of 10; .*--part NAME"):
-        Images.of(recipe(data=part), machine)
-    found = plan(recipe(data=replace(part, part="4 a class", half="a")), machine, tmp_path / "runs")
+        TrainingImages.of(recipe(data=part), machine)
+    found = plan_search(recipe(data=replace(part, part="4 a class", half="a")), machine, tmp_path / "runs")
     assert found.recipe.data.name == "mnista[4 a class]"
     assert len(found.images.true.manifest) == 20, "the half of what passed the check"
     with pytest.raises(BadInput, match="digits is whole"):
-        Images.of(recipe(data=Data(dataset="digits", part="most")), Machine())
+        TrainingImages.of(recipe(data=Data(dataset="digits", part="most")), RuntimeConfig())
 
 
 def test_rows_and_tickets_tell_the_whole_set_and_the_classes(tmp_path: Path) -> None:
     whole = open_split("digits", "train").manifest
     changes: list[dict[str, Any]] = [{}, {"half": "b"}, {"subset": 0.5}, {"shuffle_labels": 1.0}, {"channels": 3}]
     for seed, change in enumerate(changes):
-        images = Images.of(recipe(data=Data(dataset="digits", **change), seed=seed), Machine())
+        images = TrainingImages.of(recipe(data=Data(dataset="digits", **change), seed=seed), RuntimeConfig())
         assert images.source_hash == whole.hash
     planned = search(tmp_path, recipe(data=Data(dataset="digits", subset=0.4, subset_by="classes")))
     assert {row["source_hash"] for row in rows(planned)} == {whole.hash}

@@ -7,18 +7,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from sslticket.data.opening import open_split
+from sslticket.config.training import Clock, Span
+from sslticket.data.source import open_split
 from sslticket.errors import BadInput
-from sslticket.masking import gate
-from sslticket.masking.criteria.base import Criterion, Subject
-from sslticket.masking.mask import Mask
 from sslticket.objectives.rotnet import RotNet
 from sslticket.objectives.supervised import Supervised
-from sslticket.report.schema import wrong
+from sslticket.pruning import pruned_model
+from sslticket.pruning.criteria import Criterion, ScoringInput
+from sslticket.pruning.mask import Mask
+from sslticket.results.rows import row_error
 from sslticket.search.imp import IMP
 from sslticket.training import checkpoint
-from sslticket.training.net import Net
-from sslticket.units import Clock, Span
+from sslticket.training.network import MaskedNetwork
 from tests.runs import BATCH, REWIND, STEPS, recipe, search, tickets
 
 TOTAL = 13_968  # prunable weights of conv3 on one channel: 3x3x(16 + 16x32 + 32x32)
@@ -54,17 +54,17 @@ def test_early_weights_are_those_of_a_plain_training_stopped_at_k(run: Path) -> 
     """W_k by hand: plain torch, no gates, no accelerate, on the batches that the order names."""
     which = recipe()
     source = open_split("digits", "train")
-    net = Net.build("conv3", Supervised(), channels=1, image_size=8, classes=10, seed=which.seeds.init)
+    net = MaskedNetwork.build("conv3", Supervised(), channels=1, image_size=8, classes=10, seed=which.seeds.init)
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4)
-    from sslticket.data.opening import loader
-    from sslticket.data.order import Order
-    from sslticket.randomness import derive
+    from sslticket.data.loader import Sampler
+    from sslticket.data.source import make_loader
+    from sslticket.seeds import derive_seed
 
-    batches = loader(
+    batches = make_loader(
         source,
         (source.dataset.train,),
-        Order(len(source.manifest), BATCH, derive(which.seeds.order, 0)),
-        augment_seed=derive(which.seeds.augment, 0),
+        Sampler(len(source.manifest), BATCH, derive_seed(which.seeds.order, 0)),
+        augment_seed=derive_seed(which.seeds.augment, 0),
         device=torch.device("cpu"),
         threads=1,
         max_bad_images=0,
@@ -74,7 +74,7 @@ def test_early_weights_are_those_of_a_plain_training_stopped_at_k(run: Path) -> 
         optimizer.zero_grad()
         torch.nn.functional.cross_entropy(net.heads(net.backbone(batch.views[0])), batch.label).backward()
         optimizer.step()
-    expected, early = gate.read(net), checkpoint.load_net(run / "early.safetensors")
+    expected, early = pruned_model.read_state(net), checkpoint.load_network(run / "early.safetensors")
     assert expected.keys() == early.keys()
     for name, value in expected.items():
         torch.testing.assert_close(early[name], value, rtol=1e-5, atol=1e-6)
@@ -120,10 +120,10 @@ def test_seed_and_objective_change_what_they_should(tmp_path: Path) -> None:
     assert not base[3].mask.equals(rotnet[3].mask)
     assert not base[3].mask.equals(other[3].mask)
     nets = [
-        Net.build("conv3", objective, channels=1, image_size=8, classes=10, seed=5)
+        MaskedNetwork.build("conv3", objective, channels=1, image_size=8, classes=10, seed=5)
         for objective in (Supervised(), RotNet())
     ]
-    first, second = (gate.read(net.backbone) for net in nets)
+    first, second = (pruned_model.read_state(net.backbone) for net in nets)
     assert all(torch.equal(first[name], second[name]) for name in first), "the same W_0 whatever the objective"
 
 
@@ -149,14 +149,14 @@ def test_own_metrics_are_measured_unless_that_takes_longer_than_a_trial(tmp_path
 
 def test_rewinding_to_the_start_resets_to_the_initialisation(tmp_path: Path) -> None:
     planned = search(tmp_path, recipe(search=IMP(levels=1, rate=0.5, rewind="0it")))
-    start = Net.build("conv3", Supervised(), channels=1, image_size=8, classes=10, seed=recipe().seeds.init)
-    initial = gate.read(start.backbone)
+    start = MaskedNetwork.build("conv3", Supervised(), channels=1, image_size=8, classes=10, seed=recipe().seeds.init)
+    initial = pruned_model.read_state(start.backbone)
     dense, sparse = tickets(planned)
     assert all(torch.equal(dense.weights[name], value) for name, value in initial.items())
     name = "features.4.weight"
     assert torch.equal(sparse.weights[name], initial[name] * sparse.mask[name])
     row = json.loads(planned.folder.row(0).read_text(), parse_constant=pytest.fail)
-    assert (row["loss"], row["steps"], wrong(row)) == (None, 0, None)
+    assert (row["loss"], row["steps"], row_error(row)) == (None, 0, None)
 
 
 def test_per_layer_pruning_gives_every_layer_the_same_density(tmp_path: Path) -> None:
@@ -189,8 +189,8 @@ def test_one_seed_can_be_varied_alone() -> None:
 class Smallest(Criterion):
     """Keeps the smallest weights: a criterion as somebody would write it in a recipe."""
 
-    def scores(self, subject: Subject, names: Sequence[str]) -> dict[str, torch.Tensor]:
-        return {name: -gate.stored(subject.backbone)[name].abs() for name in names}
+    def scores(self, subject: ScoringInput, names: Sequence[str]) -> dict[str, torch.Tensor]:
+        return {name: -pruned_model.stored_state(subject.backbone)[name].abs() for name in names}
 
 
 def test_another_criterion_finds_other_tickets_in_a_folder_of_its_own(tmp_path: Path) -> None:

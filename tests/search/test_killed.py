@@ -11,19 +11,15 @@ from typing import Any
 
 import pytest
 
-from sslticket.machine import Machine
-from sslticket.masking.criteria.grasp import GraSP
-from sslticket.masking.criteria.snip import SNIP
-from sslticket.masking.criteria.synflow import SynFlow
+from sslticket.config.recipe import Recipe
+from sslticket.config.runtime import RuntimeConfig
 from sslticket.objectives.byol import BYOL
 from sslticket.objectives.rotnet import RotNet
-from sslticket.recipe import Recipe
-from sslticket.search.continuous import ContinuousSparsification
-from sslticket.search.edgepopup import EdgePopup
+from sslticket.pruning.criteria import SNIP, GraSP, SynFlow
 from sslticket.search.imp import IMP
+from sslticket.search.learned import ContinuousSparsification, EdgePopup, StochasticSparsification
 from sslticket.search.oneshot import OneShot
-from sslticket.search.plan import plan
-from sslticket.search.stochastic import StochasticSparsification
+from sslticket.search.plan import plan_search
 from tests.runs import REWIND, recipe, search
 
 ROOT = Path(__file__).parents[2]
@@ -128,7 +124,7 @@ def test_rows_are_those_of_an_unkilled_search_when_a_real_process_was_killed_bet
 
 
 def test_images_that_could_not_be_read_are_counted_up_to_the_ticket_that_is_there(tmp_path: Path) -> None:
-    folder = plan(recipe(), Machine(), tmp_path).folder
+    folder = plan_search(recipe(), RuntimeConfig(), tmp_path).folder
     assert folder.unreadable(9) == {}
     folder.keep_unreadable(0, {})
     assert not folder.path.exists(), "nothing is written of nothing"

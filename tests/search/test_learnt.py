@@ -10,25 +10,23 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from sslticket.config.recipe import Data
+from sslticket.config.runtime import RuntimeConfig
 from sslticket.errors import BadInput
-from sslticket.machine import Machine
-from sslticket.masking import gate
 from sslticket.objectives.base import Objective
 from sslticket.objectives.byol import BYOL
 from sslticket.objectives.mocov2 import MoCoV2
 from sslticket.objectives.rotnet import RotNet
 from sslticket.objectives.supervised import Supervised
-from sslticket.recipe import Data
-from sslticket.report.schema import wrong
+from sslticket.pruning import pruned_model
+from sslticket.results.rows import row_error
 from sslticket.search.base import Search
-from sslticket.search.continuous import ContinuousSparsification
-from sslticket.search.edgepopup import EdgePopup
-from sslticket.search.lab import Lab
-from sslticket.search.plan import plan
-from sslticket.search.stochastic import StochasticSparsification
+from sslticket.search.learned import ContinuousSparsification, EdgePopup, StochasticSparsification
+from sslticket.search.plan import plan_search
+from sslticket.search.runner import SearchRunner
 from sslticket.ticket import Ticket
 from sslticket.training import checkpoint
-from sslticket.training.net import Net
+from sslticket.training.network import MaskedNetwork
 from tests.runs import BATCH, REWIND, STEPS, recipe, search, tickets
 
 TOTAL = 13_968  # prunable weights of conv3 on one channel
@@ -67,7 +65,7 @@ def test_any_of_them_finds_tickets_with_rotations(tmp_path: Path, kind: str) -> 
     for row, ticket in zip(rows[1:], found[1:], strict=True):
         assert row["undecided"] == ticket.provenance["undecided"]
         assert 0 <= row["undecided"] <= TOTAL
-        assert wrong(row) is None
+        assert row_error(row) is None
     assert "undecided" not in rows[0]
 
 
@@ -78,15 +76,15 @@ def test_edge_popup_keeps_its_share_of_every_layer_of_the_initialisation(tmp_pat
         round(0.3 * 4608),
         round(0.3 * 9216),
     ]
-    start = Net.build("conv3", Supervised(), channels=1, image_size=8, classes=10, seed=recipe().seeds.init)
-    initial = gate.read(start.backbone)
+    start = MaskedNetwork.build("conv3", Supervised(), channels=1, image_size=8, classes=10, seed=recipe().seeds.init)
+    initial = pruned_model.read_state(start.backbone)
     assert all(torch.equal(dense.weights[name], value) for name, value in initial.items())
 
 
 def test_rounds_of_continuous_sparsification_go_on_by_the_reset_rule(tmp_path: Path) -> None:
     """What is carried to the next round is min(beta_T s_T, s_0), and the ticket is [s_T > 0]."""
     which = recipe(search=replace(CS, initial_score=0.01, rounds=2))
-    planned = plan(which, Machine(), tmp_path)
+    planned = plan_search(which, RuntimeConfig(), tmp_path)
     stopped_after(planned, 1)
     carried = load_file(planned.folder.carried(1))
     assert not planned.folder.ticket(2).exists()
@@ -103,7 +101,7 @@ def test_rounds_of_continuous_sparsification_go_on_by_the_reset_rule(tmp_path: P
 
 def test_stochastic_sparsification_removes_for_good_what_fell_and_keeps_the_other_scores(tmp_path: Path) -> None:
     which = recipe(search=replace(ISS, rounds=2))
-    planned = plan(which, Machine(), tmp_path)
+    planned = plan_search(which, RuntimeConfig(), tmp_path)
     stopped_after(planned, 1)
     carried = load_file(planned.folder.carried(1))
     second = tickets(search(tmp_path, which))[2].mask
@@ -134,7 +132,7 @@ def test_a_search_cut_off_anywhere_ends_with_the_same_bytes(tmp_path: Path, kind
     which = recipe(objective, search=SEARCHES[kind], data=Data(dataset="digits", image_size=16))
     whole = search(tmp_path / "whole", which)
     paths = [whole.folder.ticket(level) for level in range(whole.levels + 1)]
-    cut = plan(which, Machine(), tmp_path / "cut")
+    cut = plan_search(which, RuntimeConfig(), tmp_path / "cut")
     stopped_after(cut, whole.levels // 2)
     search(tmp_path / "cut", which)
     for level, path in enumerate(paths):
@@ -144,22 +142,22 @@ def test_a_search_cut_off_anywhere_ends_with_the_same_bytes(tmp_path: Path, kind
 
 def stopped_after(planned: Any, level: int) -> None:
     """A search whose process ends in the round after this level, just before its ticket would be written."""
-    from sslticket.search.run import run
+    from sslticket.search.run_search import run_search
 
     class Killed(Exception):
         pass
 
-    kept = Lab.keep
+    kept = SearchRunner.keep
 
-    def keep(self: Lab, number: int, *words: Any, **named: Any) -> Any:
+    def keep(self: SearchRunner, number: int, *words: Any, **named: Any) -> Any:
         if number > level:
             raise Killed
         return kept(self, number, *words, **named)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Lab, "keep", keep)
+        patch.setattr(SearchRunner, "keep", keep)
         with pytest.raises(Killed) if level < planned.levels else nullcontext():
-            run(planned, Machine())
+            run_search(planned, RuntimeConfig())
 
 
 def test_a_net_that_is_gone_is_named_with_what_helps(tmp_path: Path) -> None:
@@ -178,22 +176,22 @@ def test_a_net_that_is_gone_is_named_with_what_helps(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["cs", "edge-popup"])
 def test_layers_that_may_not_be_pruned_have_no_scores(tmp_path: Path, kind: str) -> None:
     limited = replace(SEARCHES[kind], exclude=("features.0",))
-    planned = plan(recipe(search=limited), Machine(), tmp_path)
+    planned = plan_search(recipe(search=limited), RuntimeConfig(), tmp_path)
     stopped_after(planned, 1 if kind == "cs" else 2)
     ticket = Ticket.load(planned.folder.ticket(1))
     assert list(ticket.mask) == ["features.4.weight", "features.8.weight"]
     assert ticket.weights["features.0.weight"].all()
     if kind == "cs":
-        scored = {name.rpartition(".")[0] for name in checkpoint.load_scores(planned.folder.carried(1))}
+        scored = {name.rpartition(".")[0] for name in checkpoint.load_gate_scores(planned.folder.carried(1))}
         assert scored == {f"backbone.{name}" for name in ticket.mask}
 
 
 @pytest.mark.parametrize("kind", ["cs", "iss"])
 def test_target_networks_search_too(tmp_path: Path, kind: str) -> None:
     which = recipe(BYOL(hidden=16, dim=8, ema=0.9), search=SEARCHES[kind], data=Data(dataset="digits", image_size=16))
-    planned = plan(which, Machine(), tmp_path)
+    planned = plan_search(which, RuntimeConfig(), tmp_path)
     stopped_after(planned, 1)
-    carried = checkpoint.load_scores(planned.folder.carried(1))
+    carried = checkpoint.load_gate_scores(planned.folder.carried(1))
     for name in Ticket.load(planned.folder.ticket(1)).mask:
         own, target = (carried[f"{part}.{name}.score"] for part in ("backbone", "heads.momentum.backbone"))
         assert not torch.equal(own, target)

@@ -9,22 +9,18 @@ import pytest
 import torch
 
 import sslticket
+from sslticket.config.recipe import Data
+from sslticket.config.runtime import RuntimeConfig
+from sslticket.config.training import LARS, SGD, Adam, Clock, Span, TrainConfig
 from sslticket.errors import BadInput
-from sslticket.fit import LARS, SGD, Adam, Fit
-from sslticket.machine import Machine
-from sslticket.masking import gate
-from sslticket.masking.gates.soft import SoftGate
-from sslticket.masking.mask import Mask
 from sslticket.objectives.base import Objective
 from sslticket.objectives.supervised import Supervised
-from sslticket.recipe import Data
-from sslticket.search.continuous import ContinuousSparsification
-from sslticket.search.edgepopup import EdgePopup
-from sslticket.search.lab import Lab
-from sslticket.search.learnt import report
-from sslticket.search.stochastic import StochasticSparsification
-from sslticket.training.net import Net
-from sslticket.units import Clock, Span
+from sslticket.pruning import pruned_model
+from sslticket.pruning.gates import SoftGate
+from sslticket.pruning.mask import Mask
+from sslticket.search.learned import ContinuousSparsification, EdgePopup, StochasticSparsification, report_undecided
+from sslticket.search.runner import SearchRunner
+from sslticket.training.network import MaskedNetwork
 from tests.runs import recipe, search
 
 CLOCK = Clock(Span.parse("40it"), 16, 1000)
@@ -35,7 +31,7 @@ ISS = StochasticSparsification(rounds=3, rewind="2it")
 
 def test_a_temperature_by_the_epoch_has_as_many_stairs_as_epochs() -> None:
     by_epoch = replace(CS, anneal="epoch", rewind="0it")
-    fit = Fit(length="3ep", batch_size=32, optimizer=SGD(lr=0.1))
+    fit = TrainConfig(length="3ep", batch_size=32, optimizer=SGD(lr=0.1))
     learning = by_epoch.learning(fit, fit.clock(96))
     one = learning.gate(torch.zeros(1, 1))
     assert isinstance(one, SoftGate)
@@ -45,11 +41,11 @@ def test_a_temperature_by_the_epoch_has_as_many_stairs_as_epochs() -> None:
         seen.append(one.temperature.item())
     assert seen == pytest.approx([1.0] * 3 + [20**0.5] * 3 + [20.0] * 3)
     with pytest.raises(BadInput, match=r"rises once an epoch never does .* give --anneal step"):
-        by_epoch.stages(Fit(length="2it", batch_size=32, optimizer=SGD(lr=0.1)).clock(96), DENSE)
+        by_epoch.stages(TrainConfig(length="2it", batch_size=32, optimizer=SGD(lr=0.1)).clock(96), DENSE)
 
 
 def test_scores_have_an_optimiser_of_their_own_without_weight_decay() -> None:
-    fit = Fit(length="10it", batch_size=32, optimizer=SGD(lr=0.1, weight_decay=1e-4, nesterov=True))
+    fit = TrainConfig(length="10it", batch_size=32, optimizer=SGD(lr=0.1, weight_decay=1e-4, nesterov=True))
     clock = fit.clock(100)
     assert CS.learning(fit, clock).optimizer == SGD(lr=0.1, weight_decay=0.0, nesterov=True)
     assert ISS.learning(fit, clock).optimizer == SGD(lr=20.0, weight_decay=0.0)
@@ -100,24 +96,24 @@ def test_a_mask_that_keeps_nothing_ends_the_search_and_what_is_undecided_is_told
         BadInput, match=r"level 1 keeps none of 13,968 weights; give a higher --initial-score or a lower"
     ):
         search(tmp_path, recipe(search=replace(CS, initial_score=-1.0)))
-    net = Net.build(
+    net = MaskedNetwork.build(
         "conv3", Supervised(), channels=1, image_size=8, classes=10, seed=0, learning=CS.learning(recipe().fit, CLOCK)
     )
-    gates = gate.learnt(net.backbone)
+    gates = pruned_model.learned_gates(net.backbone)
     with torch.no_grad():
         for one in gates.values():
             one.score.fill_(1.0)
         gates["features.4.weight"].score.view(-1)[:7] = 1e-3
     notes: list[str] = []
-    lab = cast(Lab, SimpleNamespace(net=net, note=notes.append))
-    assert report(lab, CS.mask(net, 0), 2, "a higher --initial-score") == {"undecided": 7}
+    lab = cast(SearchRunner, SimpleNamespace(net=net, note=notes.append))
+    assert report_undecided(lab, CS.mask(net, 0), 2, "a higher --initial-score") == {"undecided": 7}
     assert notes == ["level 2: 7 of 13,968 weights are neither kept nor removed for sure"]
 
 
 def test_no_flag_means_two_things() -> None:
     """A recipe's flags are flat: fields of a search may not be named as those of what stands beside it."""
     exported = [getattr(sslticket, name) for name in sslticket.__all__]
-    beside = [Data, Machine, Fit, LARS, SGD, Adam]
+    beside = [Data, RuntimeConfig, TrainConfig, LARS, SGD, Adam]
     beside += [one for one in exported if isinstance(one, type) and issubclass(one, Objective)]
     taken = {field.name for one in beside for field in fields(one)}
     for one in (ContinuousSparsification, StochasticSparsification, EdgePopup):

@@ -5,24 +5,19 @@ from typing import Any
 import pytest
 import torch
 
+from sslticket.config.training import Clock, Span
 from sslticket.errors import BadInput
-from sslticket.masking import gate
-from sslticket.masking.criteria.base import Criterion
-from sslticket.masking.criteria.erk import ERK
-from sslticket.masking.criteria.grasp import GraSP
-from sslticket.masking.criteria.magnitude import Magnitude
-from sslticket.masking.criteria.snip import SNIP
-from sslticket.masking.criteria.synflow import SynFlow
-from sslticket.masking.mask import Mask, prunable
 from sslticket.objectives.rotnet import RotNet
 from sslticket.objectives.simclr import SimCLR
 from sslticket.objectives.supervised import Supervised
-from sslticket.report.schema import wrong
+from sslticket.pruning import pruned_model
+from sslticket.pruning.criteria import ERK, SNIP, Criterion, GraSP, Magnitude, SynFlow
+from sslticket.pruning.mask import Mask, prunable_weights
+from sslticket.results.rows import row_error
 from sslticket.search.imp import IMP
 from sslticket.search.oneshot import OneShot
-from sslticket.search.plan import Plan
-from sslticket.training.net import Net
-from sslticket.units import Clock, Span
+from sslticket.search.plan import SearchPlan
+from sslticket.training.network import MaskedNetwork
 from tests.runs import BATCH, REWIND, STEPS, recipe, search, tickets
 
 TOTAL = 13_968  # prunable weights of conv3 on one channel
@@ -35,7 +30,7 @@ def oneshot(criterion: Criterion | None = None, **changes: Any) -> OneShot:
     return OneShot(**settings | changes)
 
 
-def rows(planned: Plan) -> list[dict[str, Any]]:
+def rows(planned: SearchPlan) -> list[dict[str, Any]]:
     return [json.loads(planned.folder.row(level).read_text(), parse_constant=pytest.fail) for level in range(4)]
 
 
@@ -55,9 +50,9 @@ def test_at_the_end_all_levels_are_cut_from_the_training_that_imp_begins_with(tm
 def test_at_the_start_magnitudes_are_those_of_the_initialisation(tmp_path: Path) -> None:
     which = recipe(search=oneshot(rewind="0it", scored="start"))
     found = tickets(search(tmp_path, which))
-    net = Net.build("conv3", Supervised(), channels=1, image_size=8, classes=10, seed=which.seeds.init)
-    initial, ones = gate.read(net.backbone), found[0].mask
-    assert list(ones) == prunable(net.backbone)
+    net = MaskedNetwork.build("conv3", Supervised(), channels=1, image_size=8, classes=10, seed=which.seeds.init)
+    initial, ones = pruned_model.read_state(net.backbone), found[0].mask
+    assert list(ones) == prunable_weights(net.backbone)
     for ticket in found:
         sizes = {name: initial[name].abs() for name in ones}
         assert ticket.mask.equals(Mask.top(sizes, keep=round(TOTAL * 0.5**ticket.level), within=ones))
@@ -107,7 +102,7 @@ def test_rows_count_images_of_the_one_training_and_of_scores(
     assert [row["samples"] for row in found] == samples
     assert [row["search_samples"] for row in found] == known
     assert [planned.samples(level) for level in range(4)] == known, "as planned"
-    assert [wrong(row) for row in found] == [None] * 4
+    assert [row_error(row) for row in found] == [None] * 4
     assert all(not row["metrics"] for row in found if not row["steps"]), "of no training, nothing is told"
     assert [ticket.mask.survivors for ticket in tickets(planned)] == [round(TOTAL * 0.5**level) for level in range(4)]
 

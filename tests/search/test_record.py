@@ -8,24 +8,22 @@ import pytest
 import torch
 from torch import nn
 
+from sslticket.config.recipe import Data
 from sslticket.errors import BadInput
-from sslticket.masking import gate
-from sslticket.masking.magnitudes import measured
 from sslticket.objectives.rotnet import RotNet
 from sslticket.objectives.s4l import S4LRotation
 from sslticket.objectives.supervised import Supervised
-from sslticket.recipe import Data
-from sslticket.report.schema import wrong
+from sslticket.pruning import pruned_model
+from sslticket.pruning.prunable import magnitude_statistics
+from sslticket.results.rows import row_error
 from sslticket.search.base import Search
-from sslticket.search.continuous import ContinuousSparsification
-from sslticket.search.edgepopup import EdgePopup
 from sslticket.search.imp import IMP
+from sslticket.search.learned import ContinuousSparsification, EdgePopup, StochasticSparsification
 from sslticket.search.oneshot import OneShot
-from sslticket.search.plan import Plan
-from sslticket.search.stochastic import StochasticSparsification
+from sslticket.search.plan import SearchPlan
 from sslticket.ticket import Ticket
 from sslticket.training import checkpoint
-from sslticket.training.net import Net
+from sslticket.training.network import MaskedNetwork
 from tests.runs import BATCH, REWIND, recipe, search, tickets
 
 CONTINUOUS = ContinuousSparsification(rounds=1, rewind="0it", final_temperature=500.0, score_lr=2.0, frozen=True)
@@ -33,22 +31,22 @@ STOCHASTIC = StochasticSparsification(rounds=1, rewind="0it", initial_score=0.0,
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> Plan:
+def found(tmp_path_factory: pytest.TempPathFactory) -> SearchPlan:
     return search(tmp_path_factory.mktemp("runs"))
 
 
-def rows(planned: Plan) -> list[dict[str, object]]:
+def rows(planned: SearchPlan) -> list[dict[str, object]]:
     return [json.loads(planned.folder.row(level).read_text()) for level in range(planned.levels + 1)]
 
 
-def drawn(planned: Plan) -> Net:
+def drawn(planned: SearchPlan) -> MaskedNetwork:
     """The net of a search at its very start."""
     which = planned.recipe
-    return Net.build("conv3", which.objective, channels=1, image_size=8, classes=10, seed=which.seeds.init)
+    return MaskedNetwork.build("conv3", which.objective, channels=1, image_size=8, classes=10, seed=which.seeds.init)
 
 
-def test_every_ticket_holds_the_classification_layer_of_w_k(found: Plan) -> None:
-    early = checkpoint.load_net(found.folder.early)
+def test_every_ticket_holds_the_classification_layer_of_w_k(found: SearchPlan) -> None:
+    early = checkpoint.load_network(found.folder.early)
     for ticket in tickets(found):
         assert ticket.head.keys() == {"weight", "bias"}
         for name, value in ticket.head.items():
@@ -61,7 +59,7 @@ def test_objectives_without_classes_keep_no_head_and_s4l_that_of_the_labels(tmp_
     first = IMP(levels=1, rate=0.5, rewind=f"{REWIND}it")
     assert tickets(search(tmp_path, recipe(RotNet(), search=first)))[1].head == {}
     both = search(tmp_path, recipe(S4LRotation(), search=first, data=Data(dataset="digits", labels=0.5)))
-    early = checkpoint.load_net(both.folder.early)
+    early = checkpoint.load_network(both.folder.early)
     assert torch.equal(tickets(both)[1].head["weight"], early["heads.labels.weight"])
 
 
@@ -77,22 +75,22 @@ def test_tickets_that_go_on_from_trained_weights_have_the_trained_head(tmp_path:
     assert tickets(again)[2].hash == second.hash
 
 
-def test_w_0_is_kept_with_its_head(found: Plan) -> None:
+def test_w_0_is_kept_with_its_head(found: SearchPlan) -> None:
     initial, net = Ticket.load(found.folder.initial), drawn(found)
-    for name, value in gate.read(net.backbone).items():
+    for name, value in pruned_model.read_state(net.backbone).items():
         assert torch.equal(initial.weights[name], value)
     assert torch.equal(initial.head["weight"], net.heads.weight)  # type: ignore[arg-type]
     assert (initial.mask.density, initial.provenance["weights"]) == (1.0, "initial")
     assert initial.provenance["rewind_samples"] == 0
 
 
-def test_an_applied_head_is_the_tickets_and_a_wrong_one_is_refused_before_anything_is_loaded(found: Plan) -> None:
+def test_an_applied_head_is_the_tickets_and_a_wrong_one_is_refused_before_anything_is_loaded(found: SearchPlan) -> None:
     ticket, net = tickets(found)[2], drawn(found)
-    before = gate.read(net.backbone)
+    before = pruned_model.read_state(net.backbone)
     for head, message in ((nn.Linear(32, 7), "weight.*10.*weight.*7"), (nn.Identity(), "leave head out")):
         with pytest.raises(BadInput, match=message):
             ticket.apply(net.backbone, head)
-        assert all(torch.equal(value, before[name]) for name, value in gate.read(net.backbone).items())
+        assert all(torch.equal(value, before[name]) for name, value in pruned_model.read_state(net.backbone).items())
     ticket.apply(net.backbone, net.heads)
     assert torch.equal(net.heads.weight, ticket.head["weight"])  # type: ignore[arg-type]
     lone = Ticket(ticket.mask, ticket.weights, 2, ticket.recipe, ticket.provenance)
@@ -100,9 +98,9 @@ def test_an_applied_head_is_the_tickets_and_a_wrong_one_is_refused_before_anythi
         lone.apply(net.backbone, net.heads)
 
 
-def test_a_level_row_says_which_network_its_metrics_are_of(found: Plan) -> None:
+def test_a_level_row_says_which_network_its_metrics_are_of(found: SearchPlan) -> None:
     told = rows(found)
-    assert [wrong(row) for row in told] == [None] * 4
+    assert [row_error(row) for row in told] == [None] * 4
     assert "trained_level" not in told[0]
     assert [row["trained_level"] for row in told[1:]] == [0, 1, 2]
     assert [row["trained_density"] for row in told[1:]] == [row["density"] for row in told[:-1]]
@@ -125,7 +123,7 @@ def test_metrics_of_a_learnt_mask_are_those_of_the_binary_network(tmp_path: Path
 def test_a_supermask_masks_the_classification_layer_and_trains_nothing_of_it(tmp_path: Path, kind: Search) -> None:
     """Savarese et al. 2019, section 4.1, after Zhou et al. 2019: every layer of Conv-6 has a mask."""
     planned = search(tmp_path, recipe(search=kind))
-    early = checkpoint.load_net(planned.folder.early)
+    early = checkpoint.load_network(planned.folder.early)
     weight, bias = early["heads.weight"], early["heads.bias"]
     assert not bias.any()
     assert weight.std() == pytest.approx((2 / (32 + 10)) ** 0.5, rel=0.15), "Xavier-normal"
@@ -135,7 +133,7 @@ def test_a_supermask_masks_the_classification_layer_and_trains_nothing_of_it(tmp
     assert torch.equal(ticket.head["weight"], weight * kept)
     assert (ticket.provenance["head_kept"], ticket.provenance["head_total"]) == (int(kept.sum()), 320)
     # Whoever trains the ticket on with its own layer trains what is left of it.
-    net = Net.build("conv3", Supervised(), channels=1, image_size=8, classes=10, seed=3)
+    net = MaskedNetwork.build("conv3", Supervised(), channels=1, image_size=8, classes=10, seed=3)
     ticket.apply(net.backbone, net.heads)
     net.heads(torch.ones(2, 32)).sum().backward()
     (gradient,) = (value.grad for name, value in net.heads.named_parameters() if "weight" in name)
@@ -160,10 +158,10 @@ def test_one_shot_tickets_were_all_found_by_the_dense_training(tmp_path: Path) -
 def test_natural_zeros_of_the_searchs_own_dense_network_are_a_row(tmp_path: Path) -> None:
     planned = search(tmp_path, recipe(RotNet(), search=IMP(levels=1, rate=0.5, rewind="1it", retrain="rate")))
     row = json.loads(planned.folder.magnitudes.read_text())
-    assert wrong(row) is None
+    assert row_error(row) is None
     assert (row["kind"], row["protocol"], row["level"], row["objective"]) == ("magnitudes", "search", 0, "rotnet")
     # With learning rate rewinding the ticket of level 1 holds the dense network's trained weights.
     first = tickets(planned)[1]
-    kept = measured(first.weights, list(first.mask))
+    kept = magnitude_statistics(first.weights, list(first.mask))
     assert sum(row["counts"]) + row["zeros"] == first.mask.total
     assert row["bins"][-1] == kept["bins"][-1], "the largest weights survive"

@@ -6,21 +6,21 @@ from typing import Literal
 import pytest
 import torch
 
-from sslticket.data.opening import loader, open_split
-from sslticket.data.order import Order
+from sslticket.config.recipe import Recipe
+from sslticket.config.training import LARS, SGD, TrainConfig
+from sslticket.data.loader import Sampler
+from sslticket.data.source import make_loader, open_split
 from sslticket.errors import BadInput
-from sslticket.fit import LARS, SGD, Fit
-from sslticket.masking import gate
-from sslticket.masking.criteria.magnitude import Magnitude
-from sslticket.masking.mask import State
 from sslticket.objectives.supervised import Supervised
-from sslticket.randomness import derive
-from sslticket.recipe import Recipe
+from sslticket.pruning import pruned_model
+from sslticket.pruning.criteria import Magnitude
+from sslticket.pruning.mask import StateDict
 from sslticket.search.imp import IMP
-from sslticket.search.plan import Plan
+from sslticket.search.plan import SearchPlan
+from sslticket.seeds import derive_seed
 from sslticket.ticket import Ticket
 from sslticket.training import checkpoint
-from sslticket.training.net import Net
+from sslticket.training.network import MaskedNetwork
 from tests.runs import BATCH, REWIND, STEPS, recipe, search, tickets
 
 Retrain = Literal["rate", "finetune"]
@@ -41,7 +41,7 @@ def retrain(request: pytest.FixtureRequest) -> Retrain:
 
 
 @pytest.fixture(scope="module")
-def killed(retrain: Retrain, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, State]:
+def killed(retrain: Retrain, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, StateDict]:
     """The folder of a search that was killed at the end of level 1, and the net that it had carried there."""
     whole, calls = Magnitude.scores, 0
     out = tmp_path_factory.mktemp("killed")
@@ -59,23 +59,23 @@ def killed(retrain: Retrain, tmp_path_factory: pytest.TempPathFactory) -> tuple[
             search(out, going_on(retrain))
     (carried,) = out.glob("*/carried-*.safetensors")
     assert carried.name == "carried-01.safetensors"
-    return out, checkpoint.load_net(carried)
+    return out, checkpoint.load_network(carried)
 
 
 @pytest.fixture(scope="module")
-def found(retrain: Retrain, killed: tuple[Path, State]) -> Plan:
+def found(retrain: Retrain, killed: tuple[Path, StateDict]) -> SearchPlan:
     """The same search, taken up again."""
     return search(killed[0], going_on(retrain))
 
 
-def test_a_killed_search_goes_on_to_the_same_tickets(tmp_path: Path, retrain: Retrain, found: Plan) -> None:
+def test_a_killed_search_goes_on_to_the_same_tickets(tmp_path: Path, retrain: Retrain, found: SearchPlan) -> None:
     whole = search(tmp_path, going_on(retrain)).folder
     for level in range(3):
         assert whole.ticket(level).read_bytes() == found.folder.ticket(level).read_bytes()
     assert not list(found.folder.path.glob("carried-*")), "what no ticket needs any more takes no room"
 
 
-def test_weights_stay_where_the_level_before_left_them(killed: tuple[Path, State], found: Plan) -> None:
+def test_weights_stay_where_the_level_before_left_them(killed: tuple[Path, StateDict], found: SearchPlan) -> None:
     dense, first, second = tickets(found)
     end = {name.removeprefix("backbone."): value for name, value in killed[1].items() if name.startswith("backbone.")}
     for name, value in first.weights.items():
@@ -89,19 +89,21 @@ def test_weights_stay_where_the_level_before_left_them(killed: tuple[Path, State
     assert {ticket.provenance["rewind_samples"] for ticket in (dense, first, second)} == {REWIND * BATCH}
 
 
-def test_a_level_is_a_plain_training_at_these_rates(retrain: Retrain, killed: tuple[Path, State], found: Plan) -> None:
+def test_a_level_is_a_plain_training_at_these_rates(
+    retrain: Retrain, killed: tuple[Path, StateDict], found: SearchPlan
+) -> None:
     """Level 1 by hand: plain torch from the net that was carried, with a fresh optimiser, at rates told here."""
     _, first, second = tickets(found)
     which, source = going_on(retrain), open_split("digits", "train")
-    net = Net.build("conv3", Supervised(), channels=1, image_size=8, classes=10, seed=0)
-    gate.write(net, killed[1])
-    gate.set_mask(net.backbone, first.mask)
+    net = MaskedNetwork.build("conv3", Supervised(), channels=1, image_size=8, classes=10, seed=0)
+    pruned_model.write_state(net, killed[1])
+    pruned_model.set_mask(net.backbone, first.mask)
     optimizer = torch.optim.SGD(net.parameters(), lr=1.0, momentum=0.9, weight_decay=1e-4)
-    batches = loader(
+    batches = make_loader(
         source,
         (source.dataset.train,),
-        Order(len(source.manifest), BATCH, derive(which.seeds.order, 1)),
-        augment_seed=derive(which.seeds.augment, 1),
+        Sampler(len(source.manifest), BATCH, derive_seed(which.seeds.order, 1)),
+        augment_seed=derive_seed(which.seeds.augment, 1),
         device=torch.device("cpu"),
         threads=1,
         max_bad_images=0,
@@ -112,7 +114,7 @@ def test_a_level_is_a_plain_training_at_these_rates(retrain: Retrain, killed: tu
         optimizer.zero_grad()
         torch.nn.functional.cross_entropy(net.heads(net.backbone(batch.views[0])), batch.label).backward()
         optimizer.step()
-    trained = gate.read(net.backbone)
+    trained = pruned_model.read_state(net.backbone)
     for name, value in second.weights.items():
         mask = second.mask.layers.get(name)
         expected = trained[name] if mask is None else trained[name] * mask
@@ -132,13 +134,13 @@ def test_a_carried_net_that_is_gone_is_missed_by_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("fit", "last"),
     [
-        (Fit(length="9ep", batch_size=50, optimizer=SGD(lr=0.1), warmup="1ep", drops=("3ep", "8ep")), 0.001),
-        (Fit(length="9ep", batch_size=50, optimizer=SGD(lr=0.1), drops=("3ep", "9ep")), 0.01),
-        (Fit(length="9ep", batch_size=50, optimizer=SGD(lr=0.1), decay="linear", last_lr=0.005), 0.005),
-        (Fit(length="9ep", batch_size=50, optimizer=LARS(lr=0.1, bias_lr=0.02), drops=("3ep",)), 0.01),
+        (TrainConfig(length="9ep", batch_size=50, optimizer=SGD(lr=0.1), warmup="1ep", drops=("3ep", "8ep")), 0.001),
+        (TrainConfig(length="9ep", batch_size=50, optimizer=SGD(lr=0.1), drops=("3ep", "9ep")), 0.01),
+        (TrainConfig(length="9ep", batch_size=50, optimizer=SGD(lr=0.1), decay="linear", last_lr=0.005), 0.005),
+        (TrainConfig(length="9ep", batch_size=50, optimizer=LARS(lr=0.1, bias_lr=0.02), drops=("3ep",)), 0.01),
     ],
 )
-def test_fine_tuning_keeps_the_rate_of_the_last_step(fit: Fit, last: float) -> None:
+def test_fine_tuning_keeps_the_rate_of_the_last_step(fit: TrainConfig, last: float) -> None:
     tuned = fit.finetuned(1000)
     assert {round(tuned.schedule(1000).at(samples), 12) for samples in range(50, 9001, 50)} == {last}
     assert (tuned.length, tuned.batch_size) == (fit.length, fit.batch_size)
@@ -147,7 +149,7 @@ def test_fine_tuning_keeps_the_rate_of_the_last_step(fit: Fit, last: float) -> N
 
 
 def test_a_last_rate_of_nothing_tunes_nothing() -> None:
-    cosine = Fit(length="9ep", batch_size=50, optimizer=SGD(lr=0.1), decay="cosine")
+    cosine = TrainConfig(length="9ep", batch_size=50, optimizer=SGD(lr=0.1), decay="cosine")
     with pytest.raises(BadInput, match="a cosine decay ends at 0; give --last-lr above 0, or --retrain rate"):
         IMP(retrain="finetune").check(cosine, Supervised())
     IMP(retrain="rate").check(cosine, Supervised())

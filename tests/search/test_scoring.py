@@ -10,45 +10,50 @@ import pytest
 import torch
 from torch import Tensor
 
+from sslticket.config.recipe import Data, Recipe
+from sslticket.config.runtime import RuntimeConfig
 from sslticket.errors import BadInput
-from sslticket.machine import Machine
-from sslticket.masking import gate
-from sslticket.masking.criteria.base import Criterion, FromLosses, Scores, Subject
-from sslticket.masking.criteria.erk import ERK
-from sslticket.masking.criteria.grasp import GraSP
-from sslticket.masking.criteria.magnitude import Magnitude
-from sslticket.masking.criteria.random import Random
-from sslticket.masking.criteria.snip import SNIP
-from sslticket.masking.criteria.synflow import SynFlow
-from sslticket.masking.mask import Mask, prunable
 from sslticket.objectives.base import Objective
 from sslticket.objectives.byol import BYOL
 from sslticket.objectives.mocov2 import MoCoV2
 from sslticket.objectives.supervised import Supervised
 from sslticket.objectives.swav import SwAV
 from sslticket.objectives.vicreg import VICReg
-from sslticket.recipe import Data, Recipe
+from sslticket.pruning import pruned_model
+from sslticket.pruning.criteria import (
+    ERK,
+    SNIP,
+    Criterion,
+    GradientCriterion,
+    GraSP,
+    Magnitude,
+    Random,
+    Scores,
+    ScoringInput,
+    SynFlow,
+)
+from sslticket.pruning.mask import Mask, prunable_weights
 from sslticket.search.oneshot import OneShot
-from sslticket.search.plan import plan
-from sslticket.search.scoring import Scoring
-from sslticket.training.net import Net
+from sslticket.search.plan import plan_search
+from sslticket.search.scoring import Scorer
+from sslticket.training.engine import Engine
+from sslticket.training.network import MaskedNetwork
 from sslticket.training.progress import Progress
-from sslticket.training.workbench import Workbench
 from tests.runs import recipe
 
 CRITERIA = [Magnitude(), SNIP(), GraSP(logit_temperature=1.0), SynFlow(), Random(), ERK()]
 
 
-def built(which: Recipe, machine: Machine | None = None) -> tuple[Net, Scoring, Mask]:
+def built(which: Recipe, machine: RuntimeConfig | None = None) -> tuple[MaskedNetwork, Scorer, Mask]:
     """A net of the recipe, what scores it, and a mask of half of its weights."""
-    machine = machine or Machine()
-    planned, bench = plan(which, machine, Path("nowhere")), Workbench.on(machine, which.precision)
+    machine = machine or RuntimeConfig()
+    planned, bench = plan_search(which, machine, Path("nowhere")), Engine.on(machine, which.precision)
     size = planned.images.views[0].size
-    net = Net.build(which.model, which.objective, channels=1, image_size=size, classes=10, seed=0)
-    state = gate.stored(net.backbone)
-    whole = Mask.ones_like(state, prunable(net.backbone))
+    net = MaskedNetwork.build(which.model, which.objective, channels=1, image_size=size, classes=10, seed=0)
+    state = pruned_model.stored_state(net.backbone)
+    whole = Mask.ones_like(state, prunable_weights(net.backbone))
     half = Mask.top({name: state[name].abs() for name in whole}, keep=whole.total // 2, within=whole)
-    return net, Scoring(planned, bench, net, Progress(1, show=False)), half
+    return net, Scorer(planned, bench, net, Progress(1, show=False)), half
 
 
 def scored_by(criterion: Criterion, objective: Objective | None = None, **changes: object) -> Recipe:
@@ -56,7 +61,7 @@ def scored_by(criterion: Criterion, objective: Objective | None = None, **change
     return recipe(objective, search=search, data=Data(dataset="digits", image_size=8), **changes)
 
 
-def everything(net: Net) -> list[Tensor]:
+def everything(net: MaskedNetwork) -> list[Tensor]:
     tensors = [*net.parameters(), *net.buffers(), torch.get_rng_state()]
     return [tensor.detach().clone() for tensor in tensors]
 
@@ -88,10 +93,10 @@ def test_weights_statistics_queues_gradients_modes_and_random_numbers_stay(
 
 
 @dataclass(frozen=True)
-class Failing(FromLosses):
+class Failing(GradientCriterion):
     """Breaks off in the middle of a pass."""
 
-    def scores(self, subject: Subject, names: Sequence[str]) -> Scores:
+    def scores(self, subject: ScoringInput, names: Sequence[str]) -> Scores:
         next(subject.losses(200.0))
         subject.backbone.eval()
         raise KeyboardInterrupt
@@ -112,10 +117,10 @@ def test_the_temperature_divides_logits() -> None:
     by = {}
 
     @dataclass(frozen=True)
-    class Looking(FromLosses):
+    class Looking(GradientCriterion):
         passes: ClassVar[int] = 2
 
-        def scores(self, subject: Subject, names: Sequence[str]) -> Scores:
+        def scores(self, subject: ScoringInput, names: Sequence[str]) -> Scores:
             by.update({temperature: float(next(subject.losses(temperature)).detach()) for temperature in (1e6, 1.0)})
             return {name: torch.ones_like(layer, dtype=torch.float32) for name, layer in half.items()}
 
@@ -127,7 +132,9 @@ def test_the_temperature_divides_logits() -> None:
 def test_parts_of_a_batch_give_the_scores_of_the_whole() -> None:
     """LeNet has no batch norm, so a batch may be cut into any parts."""
     for criterion in (SNIP(), GraSP()):
-        whole, parts = (built(scored_by(criterion, model="lenet300"), Machine(accumulate=count)) for count in (1, 4))
+        whole, parts = (
+            built(scored_by(criterion, model="lenet300"), RuntimeConfig(accumulate=count)) for count in (1, 4)
+        )
         expected, found = (scoring.scores(criterion, half, step=1) for _, scoring, half in (whole, parts))
         for name in expected:
             torch.testing.assert_close(
@@ -141,8 +148,8 @@ class Says(Criterion):
 
     value: float = 0.0
 
-    def scores(self, subject: Subject, names: Sequence[str]) -> Scores:
-        return {name: torch.full_like(gate.stored(subject.backbone)[name], self.value) for name in names}
+    def scores(self, subject: ScoringInput, names: Sequence[str]) -> Scores:
+        return {name: torch.full_like(pruned_model.stored_state(subject.backbone)[name], self.value) for name in names}
 
 
 @dataclass(frozen=True)

@@ -7,18 +7,17 @@ import pytest
 import torch
 
 from sslticket import models
+from sslticket.config.recipe import Data
+from sslticket.config.runtime import RuntimeConfig
+from sslticket.config.training import SGD, Clock, Span, TrainConfig
 from sslticket.errors import BadInput
-from sslticket.fit import SGD, Fit
-from sslticket.machine import Machine
-from sslticket.masking.mask import Mask
-from sslticket.masking.paths import effective
-from sslticket.recipe import Data
-from sslticket.report.schema import wrong
+from sslticket.pruning.effective_sparsity import effective_mask
+from sslticket.pruning.mask import Mask
+from sslticket.pruning.schedule import SparsitySchedule
+from sslticket.results.rows import row_error
 from sslticket.search.imp import IMP
-from sslticket.search.plan import plan
-from sslticket.search.selection import Selection
+from sslticket.search.plan import plan_search
 from sslticket.ticket import Ticket
-from sslticket.units import Clock, Span
 from tests.runs import BATCH, recipe, search, tickets
 
 CLOCK = Clock(Span.parse("40it"), 16, 1000)
@@ -45,7 +44,7 @@ def scores(mask: Mask) -> dict[str, torch.Tensor]:
 def test_each_kind_of_layer_loses_its_own_share_of_its_own_total() -> None:
     """Continuous Sparsification, section 4.1: 15% of Conv-6's convolutions and 20% of its linear weights a round."""
     mask = dense = ones(CONV6)
-    rule, given = Selection(rate=0.15, linear_rate=0.2), scores(dense)
+    rule, given = SparsitySchedule(rate=0.15, linear_rate=0.2), scores(dense)
     for level in range(1, 11):
         smaller = rule.draw(given, level, mask)
         counts = smaller.counts()
@@ -62,14 +61,14 @@ def test_each_kind_of_layer_loses_its_own_share_of_its_own_total() -> None:
 
 def test_with_one_rate_for_both_small_linear_weights_go_first() -> None:
     dense = ones(CONV6)
-    counts = Selection(rate=0.2).draw(scores(dense), 1, dense).counts()
+    counts = SparsitySchedule(rate=0.2).draw(scores(dense), 1, dense).counts()
     assert counts["fc1"][0] < 0.6 * 65_536
 
 
 def test_conv6_finds_tickets_with_separate_rates(tmp_path: Path) -> None:
     which = recipe(
         model="conv6",
-        fit=Fit(length="2it", batch_size=BATCH, optimizer=SGD(lr=0.01)),
+        fit=TrainConfig(length="2it", batch_size=BATCH, optimizer=SGD(lr=0.01)),
         search=IMP(levels=1, rate=0.15, linear_rate=0.2, rewind="1it"),
     )
     counts = tickets(search(tmp_path, which))[1].mask.counts()
@@ -81,7 +80,7 @@ def test_conv6_finds_tickets_with_separate_rates(tmp_path: Path) -> None:
 
 def test_layers_on_their_own_have_the_rate_of_their_kind_and_their_minimum() -> None:
     dense = ones({"conv0": (10, 2, 1, 1), "conv1": (100, 2, 1, 1), "fc": (10, 30)})
-    rule = Selection(rate=0.5, linear_rate=0.9, scope="layer", min_per_layer=4)
+    rule = SparsitySchedule(rate=0.5, linear_rate=0.9, scope="layer", min_per_layer=4)
     for level, kept in ((1, [10, 100, 30]), (3, [4, 25, 4]), (9, [4, 4, 4])):
         counts = rule.draw(scores(dense), level, dense).counts()
         assert [left for left, _ in counts.values()] == kept
@@ -90,7 +89,7 @@ def test_layers_on_their_own_have_the_rate_of_their_kind_and_their_minimum() -> 
 
 def test_a_layer_on_its_own_keeps_its_highest_scores() -> None:
     given = {"a": torch.arange(10.0), "b": 100 + torch.arange(20.0)}
-    drawn = Selection(rate=0.7, scope="layer").draw(given, 1, ones({"a": (10,), "b": (20,)}))
+    drawn = SparsitySchedule(rate=0.7, scope="layer").draw(given, 1, ones({"a": (10,), "b": (20,)}))
     assert drawn.counts() == {"a": (3, 10), "b": (6, 20)}
     assert drawn["a"].nonzero().flatten().tolist() == [7, 8, 9]
 
@@ -139,22 +138,24 @@ def test_a_search_says_where_its_weights_no_longer_meet(tmp_path: Path, capsys: 
     for planned in (fine, cut):
         for ticket in tickets(planned):
             row = json.loads(planned.folder.row(ticket.level).read_text())
-            assert wrong(row) is None
-            net = models.build("conv3", channels=1, image_size=8)
-            alive = effective(net, ticket.mask, channels=1, image_size=8)
+            assert row_error(row) is None
+            net = models.create_model("conv3", channels=1, image_size=8)
+            alive = effective_mask(net, ticket.mask, channels=1, image_size=8)
             assert row["effective_density"] == alive.survivors / ticket.mask.total
     assert row["effective_density"] == 0
 
 
 def test_networks_that_no_mask_thins_are_refused_before_anything_is_written(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"masks do not act in test_nfnet: at a density of 10% .* give a --model"):
-        plan(recipe(model="test_nfnet", data=Data(dataset="digits", image_size=64)), Machine(), tmp_path / "runs")
+        plan_search(
+            recipe(model="test_nfnet", data=Data(dataset="digits", image_size=64)), RuntimeConfig(), tmp_path / "runs"
+        )
     assert not (tmp_path / "runs").exists()
 
 
 def test_a_dry_run_tells_the_density_over_all_parameters(tmp_path: Path) -> None:
     """conv3 on gray images has 13,968 prunable weights, and 240 in biases and batch norm."""
-    text = plan(recipe(search=IMP(levels=1, rate=0.5, rewind="1it")), Machine(), tmp_path).text()
+    text = plan_search(recipe(search=IMP(levels=1, rate=0.5, rewind="1it")), RuntimeConfig(), tmp_path).text()
     told = "14,208 in the backbone, 98.31% of them in the masks; over all of them level 1 has a density of 50.845%"
     assert told in text
 

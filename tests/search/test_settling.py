@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 import torch
 
+from sslticket.config.runtime import RuntimeConfig
+from sslticket.config.training import Clock, Span
 from sslticket.errors import BadInput
-from sslticket.machine import Machine
-from sslticket.masking import gate
-from sslticket.masking.criteria.base import Criterion, Subject
-from sslticket.masking.mask import Mask
+from sslticket.pruning import pruned_model
+from sslticket.pruning.criteria import Criterion, ScoringInput
+from sslticket.pruning.mask import Mask
+from sslticket.search.early_bird import EarlyBird, mask_distance
 from sslticket.search.imp import IMP
-from sslticket.search.plan import Plan, plan
-from sslticket.search.run import run
-from sslticket.search.settling import Settling, distance
-from sslticket.units import Clock, Span
+from sslticket.search.plan import SearchPlan, plan_search
+from sslticket.search.run_search import run_search
 from tests.runs import BATCH, REWIND, STEPS, recipe, search, tickets
 
 EARLY = IMP(levels=3, rate=0.5, rewind=f"{REWIND}it", settled=0.1, settled_window=1, settled_every="1it")
@@ -27,12 +27,12 @@ EARLY = IMP(levels=3, rate=0.5, rewind=f"{REWIND}it", settled=0.1, settled_windo
 class Constant(Criterion):
     """Keeps the last weights whatever they are, so its mask is settled from the start."""
 
-    def scores(self, subject: Subject, names: Sequence[str]) -> dict[str, torch.Tensor]:
-        shapes = {name: weight.shape for name, weight in gate.stored(subject.backbone).items()}
+    def scores(self, subject: ScoringInput, names: Sequence[str]) -> dict[str, torch.Tensor]:
+        shapes = {name: weight.shape for name, weight in pruned_model.stored_state(subject.backbone).items()}
         return {name: torch.arange(shapes[name].numel()).view(shapes[name]).float() for name in names}
 
 
-def rows(planned: Plan) -> list[dict[str, object]]:
+def rows(planned: SearchPlan) -> list[dict[str, object]]:
     return [json.loads(planned.folder.row(level).read_text()) for level in range(planned.levels + 1)]
 
 
@@ -41,14 +41,14 @@ def mask(*alive: int) -> Mask:
 
 
 def test_distance_is_the_share_of_survivors_that_differ() -> None:
-    assert distance(mask(0, 1), mask(0, 1)) == 0
-    assert distance(mask(0, 1), mask(1, 2)) == pytest.approx(1 / 4)
-    assert distance(mask(0, 1), mask(2, 3)) == pytest.approx(2 / 4)
+    assert mask_distance(mask(0, 1), mask(0, 1)) == 0
+    assert mask_distance(mask(0, 1), mask(1, 2)) == pytest.approx(1 / 4)
+    assert mask_distance(mask(0, 1), mask(2, 3)) == pytest.approx(2 / 4)
 
 
 def test_a_mask_is_settled_when_it_is_near_those_of_all_last_looks() -> None:
     drawn = iter([(0, 1), (0, 2), (0, 1), (0, 1), (0, 2), (0, 2), (0, 2)])
-    settling = Settling(lambda: mask(*next(drawn)), bound=0.2, window=2, every=Span.parse("1it"))
+    settling = EarlyBird(lambda: mask(*next(drawn)), bound=0.2, window=2, every=Span.parse("1it"))
     # Neighbours that differ are a quarter apart; the fourth mask is near the third, but not near the second.
     assert [settling.look() for _ in range(7)] == [False, False, False, False, False, False, True]
 
@@ -97,9 +97,9 @@ def test_a_search_that_is_taken_up_again_stops_where_it_stopped(tmp_path: Path, 
 
 
 def test_a_probe_sees_the_end_of_a_level_that_ends_early(tmp_path: Path) -> None:
-    machine = Machine(probe="3it")
-    planned = plan(recipe(search=replace(EARLY, settled=0.999999)), machine, tmp_path)
-    run(planned, machine)
+    machine = RuntimeConfig(probe="3it")
+    planned = plan_search(recipe(search=replace(EARLY, settled=0.999999)), machine, tmp_path)
+    run_search(planned, machine)
     assert [list(row["probe"]) for row in rows(planned)] == [["2"], *[["3", "4"]] * 3]  # type: ignore[call-overload]
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from sslticket.config.recipe import Data
 from sslticket.objectives.base import Objective
 from sslticket.objectives.byol import BYOL
 from sslticket.objectives.dino import DINO
@@ -11,7 +12,6 @@ from sslticket.objectives.exemplar import Exemplar
 from sslticket.objectives.mocov2 import MoCoV2
 from sslticket.objectives.s4l import S4LRotation
 from sslticket.objectives.swav import SwAV
-from sslticket.recipe import Data
 from tests.runs import recipe, search, tickets
 
 OBJECTIVES = {

@@ -44,29 +44,29 @@ from sslticket import (
     VICReg,
     processes,
 )
-from sslticket.analysis.connectivity import connectivity
-from sslticket.analysis.magnitudes import magnitudes
-from sslticket.analysis.stability import stability
-from sslticket.cli.outcome import finish
+from sslticket.analysis.connectivity import measure_connectivity
+from sslticket.analysis.magnitudes import measure_magnitudes
+from sslticket.analysis.stability import measure_stability
+from sslticket.cli.exit_status import run_and_exit
+from sslticket.config.recipe import Recipe
+from sslticket.config.runtime import RuntimeConfig
+from sslticket.config.training import SGD, TrainConfig
 from sslticket.evaluation import tasks
 from sslticket.evaluation.controls import CONTROLS
-from sslticket.evaluation.evaluate import evaluate
 from sslticket.evaluation.protocols import Protocol
-from sslticket.fit import SGD, Fit
-from sslticket.machine import Machine
-from sslticket.masking.mask import Mask
+from sslticket.evaluation.worker import evaluate
 from sslticket.objectives.base import Objective
-from sslticket.recipe import Recipe
+from sslticket.pruning.mask import Mask
 from sslticket.search.base import Search
-from sslticket.search.lab import Lab
-from sslticket.search.plan import plan
-from sslticket.search.run import run
+from sslticket.search.plan import plan_search
+from sslticket.search.run_search import run_search
+from sslticket.search.runner import SearchRunner
 from sslticket.ticket import Ticket
-from sslticket.training.loop import Loop
-from sslticket.training.workbench import Workbench
+from sslticket.training.engine import Engine
+from sslticket.training.loop import TrainingLoop
 
 BATCH = 24  # can be shared by two and by three
-FIT = Fit(length="6it", batch_size=BATCH, optimizer=SGD(lr=0.02))
+FIT = TrainConfig(length="6it", batch_size=BATCH, optimizer=SGD(lr=0.02))
 LEVELS = IMP(levels=2, rate=0.5, rewind="2it")
 AT_START = OneShot(levels=1, rate=0.5, rewind="2it", scored="start")
 SHORT = Protocol(name="short", dataset="digits", fit=FIT, start="k", seeds=(0,))
@@ -124,7 +124,7 @@ SAME = {f"{name}, lenet300": recipe("lenet300", objective, LEVELS) for name, obj
 }
 """Searches whose tickets do not depend on how many processes share a batch, but for rounding."""
 
-IN_PARTS = Machine(accumulate=2)
+IN_PARTS = RuntimeConfig(accumulate=2)
 PARTS = {
     "parts, clipped": replace(recipe("lenet300", RotNet(), LEVELS), fit=replace(FIT, clip=0.5)),
     "parts, frozen": recipe("lenet300", Supervised(), SEARCHES["cs frozen"]),
@@ -136,8 +136,8 @@ ALL = SAME | {name: recipe("conv3", objective, LEVELS) for name, objective in OB
 COUNTED = ("rotnet", "mocov2")
 
 
-def searched(which: Recipe, out: Path, machine: Machine) -> None:
-    run(plan(which, machine, out), machine)
+def searched(which: Recipe, out: Path, machine: RuntimeConfig) -> None:
+    run_search(plan_search(which, machine, out), machine)
 
 
 def found(folder: Path) -> list[Ticket]:
@@ -146,9 +146,9 @@ def found(folder: Path) -> list[Ticket]:
 
 def spied(held: list[str]) -> Callable[..., Ticket]:
     """What keeps a ticket, after noting what this process would have kept: mask and weights, not statistics."""
-    keep = Lab.keep
+    keep = SearchRunner.keep
 
-    def noting(lab: Lab, level: int, mask: Mask, weights: Any = None, **told: Any) -> Ticket:
+    def noting(lab: SearchRunner, level: int, mask: Mask, weights: Any = None, **told: Any) -> Ticket:
         digest = hashlib.sha256(str(level).encode())
         for name, value in [*mask.items(), *lab.net.named_parameters()]:
             digest.update(name.encode() + value.detach().cpu().numpy().tobytes())
@@ -158,14 +158,14 @@ def spied(held: list[str]) -> Callable[..., Ticket]:
     return noting
 
 
-def counted(counts: Counter[str]) -> Callable[[Loop, int, int], None]:
+def counted(counts: Counter[str]) -> Callable[[TrainingLoop, int, int], None]:
     """What trains, while noting the collective operations in it, and how many numbers they broadcast.
 
     Not in the first steps: once, after the very first, distributed training agrees on the order of the gradients.
     """
-    real = Loop.run
+    real = TrainingLoop.run
 
-    def noting(loop: Loop, start: int, stop: int) -> None:
+    def noting(loop: TrainingLoop, start: int, stop: int) -> None:
         if start == 0:
             return real(loop, start, stop)
         with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], record_shapes=True) as profile:
@@ -183,25 +183,25 @@ def counted(counts: Counter[str]) -> Callable[[Loop, int, int], None]:
 
 def _many(folder: Path) -> None:
     told: dict[str, Any] = {"held": {}, "counts": {}}
-    keep, train = Lab.keep, Loop.run
+    keep, train = SearchRunner.keep, TrainingLoop.run
     for name, which in ALL.items():
         held: list[str] = []
         counts: Counter[str] = Counter()
-        Lab.keep = spied(held)  # type: ignore[method-assign]
+        SearchRunner.keep = spied(held)  # type: ignore[method-assign]
         if name in COUNTED:
-            Loop.run = counted(counts)  # type: ignore[method-assign]
-        searched(which, folder / "runs" / name, IN_PARTS if name in PARTS else Machine())
-        Lab.keep, Loop.run = keep, train  # type: ignore[method-assign]
+            TrainingLoop.run = counted(counts)  # type: ignore[method-assign]
+        searched(which, folder / "runs" / name, IN_PARTS if name in PARTS else RuntimeConfig())
+        SearchRunner.keep, TrainingLoop.run = keep, train  # type: ignore[method-assign]
         told["held"][name] = held
         told["counts"][name] = counts
-    bench = Workbench.on(Machine(), "fp32")
-    paths = tasks.tickets([folder / "runs" / "supervised"], tasks.Levels((1,)))
-    told["rows"] = list(evaluate(tasks.matrix(paths, list(CONTROLS), [SHORT], None), bench))
-    for analysis in (stability, connectivity, magnitudes):
+    bench = Engine.on(RuntimeConfig(), "fp32")
+    paths = tasks.find_ticket_files([folder / "runs" / "supervised"], tasks.Levels((1,)))
+    told["rows"] = list(evaluate(tasks.make_tasks(paths, list(CONTROLS), [SHORT], None), bench))
+    for analysis in (measure_stability, measure_connectivity, measure_magnitudes):
         told["rows"] += list(analysis(paths, SHORT, None, bench))
     (folder / f"{processes.rank()}.json").write_text(json.dumps(told))
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    finish(lambda: _many(Path(sys.argv[1])))
+    run_and_exit(lambda: _many(Path(sys.argv[1])))

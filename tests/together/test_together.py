@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from sslticket.machine import Machine
+from sslticket.config.runtime import RuntimeConfig
 from tests.together.many import ALL, SAME, found, searched
 
 ROOT = Path(__file__).parents[2]
@@ -55,7 +55,7 @@ def launched(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("alone")
     for name, which in SAME.items():
-        searched(which, folder / name, Machine())
+        searched(which, folder / name, RuntimeConfig())
     return folder
 
 

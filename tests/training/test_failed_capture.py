@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sslticket.data.loader import Batch
-from sslticket.training.replay import CudaGraph, Replay, Uncapturable
+from sslticket.training.numerics import CudaStepGraph, GraphReplay, NotCapturable
 
 
 class Generator:
@@ -54,14 +54,14 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     monkeypatch.setattr(torch.cuda, "default_generators", (there.generator,))
     monkeypatch.setattr(torch, "Generator", Fresh)
-    monkeypatch.setattr(CudaGraph, "failed", [])
+    monkeypatch.setattr(CudaStepGraph, "failed", [])
     return there
 
 
 def attempt(fails: bool) -> None:
     """Three steps as they are, and one by a graph."""
     weight = torch.zeros(2, requires_grad=True)
-    steps = Replay(CudaGraph, torch.optim.SGD([weight], lr=0.1), torch.device("cpu"))
+    steps = GraphReplay(CudaStepGraph, torch.optim.SGD([weight], lr=0.1), torch.device("cpu"))
     batch, passes = Batch((torch.zeros(1, 1, 2, 2),), torch.zeros(1), torch.zeros(1)), SimpleNamespace()
     passes.forward = passes.backward = 0
 
@@ -77,25 +77,27 @@ def attempt(fails: bool) -> None:
 
 
 def test_after_a_failed_capture_stream_and_generator_are_as_before(cuda: SimpleNamespace) -> None:
-    with pytest.raises(Uncapturable, match=r"^the host would wait$"):
+    with pytest.raises(NotCapturable, match=r"^the host would wait$"):
         attempt(fails=True)
     assert cuda.stream == "own"
     assert cuda.generator.given.wanted == "cuda:0"
-    assert len(CudaGraph.failed) == 1
+    assert len(CudaStepGraph.failed) == 1
 
 
 def test_a_capture_that_succeeds_changes_no_generator(cuda: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(CudaGraph, "replay", lambda self: None)
+    monkeypatch.setattr(CudaStepGraph, "replay", lambda self: None)
     attempt(fails=False)
     assert cuda.stream == "own"
     assert cuda.generator.given is None
-    assert not CudaGraph.failed
+    assert not CudaStepGraph.failed
 
 
 def test_all_steps_see_their_images_in_the_same_memory(cuda: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else a library would look for its algorithm again inside the capture."""
-    monkeypatch.setattr(CudaGraph, "replay", lambda self: None)
-    steps = Replay(CudaGraph, torch.optim.SGD([torch.zeros(2, requires_grad=True)], lr=0.1), torch.device("cpu"))
+    monkeypatch.setattr(CudaStepGraph, "replay", lambda self: None)
+    steps = GraphReplay(
+        CudaStepGraph, torch.optim.SGD([torch.zeros(2, requires_grad=True)], lr=0.1), torch.device("cpu")
+    )
     seen: list[tuple[int, float]] = []
 
     def take(batch: Batch, progress: float) -> Tensor:

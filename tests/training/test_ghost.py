@@ -13,32 +13,31 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from sslticket.config.recipe import Recipe
+from sslticket.config.runtime import RuntimeConfig
+from sslticket.config.training import SGD, TrainConfig
 from sslticket.data.loader import Batch
 from sslticket.errors import BadInput
-from sslticket.fit import SGD, Fit
-from sslticket.machine import Machine
-from sslticket.masking import gate
-from sslticket.objectives import batchnorm
+from sslticket.objectives import distributed
 from sslticket.objectives.base import Objective
 from sslticket.objectives.exemplar import Exemplar
 from sslticket.objectives.mocov2 import MoCoV2
 from sslticket.objectives.simclr import SimCLR
 from sslticket.objectives.simsiam import SimSiam
 from sslticket.objectives.supervised import Supervised
-from sslticket.recipe import Recipe
+from sslticket.pruning import pruned_model
 from sslticket.search.imp import IMP
-from sslticket.search.plan import plan
-from sslticket.search.run import run
+from sslticket.search.plan import plan_search
+from sslticket.search.run_search import run_search
 from sslticket.ticket import Ticket
-from sslticket.training.measure import share_buffers
-from sslticket.training.net import Net
+from sslticket.training.engine import Engine
+from sslticket.training.metrics import sync_buffers
+from sslticket.training.network import MaskedNetwork, RunningStatistics
 from sslticket.training.progress import Progress
-from sslticket.training.running import Running
-from sslticket.training.workbench import Workbench
 from tests import runs
 
 BATCH, STEPS, PROCESSES = 32, 5, 2
-FIT = Fit(length=f"{STEPS}it", batch_size=BATCH, optimizer=SGD(lr=0.05))
+FIT = TrainConfig(length=f"{STEPS}it", batch_size=BATCH, optimizer=SGD(lr=0.05))
 GHOSTS = replace(FIT, ghost_batch=8)
 
 
@@ -76,7 +75,7 @@ def test_each_group_is_normalised_as_torch_normalises_it_alone(kind: str, views:
     if layer.affine:
         nn.init.normal_(layer.weight), nn.init.normal_(layer.bias)
     ours, theirs = Holds(copy.deepcopy(layer)), [copy.deepcopy(layer) for _ in range(3)]
-    batchnorm.arrange(ours, batch_size=12, ghost_batch=4, processes=1, whole=True)
+    distributed.set_batchnorm_scheme(ours, batch_size=12, ghost_batch=4, processes=1, whole=True)
     for _ in range(2):
         values = 3 + 2 * torch.randn(views * 12, 5, *size)
         if last and values.dim() == 4:
@@ -91,7 +90,7 @@ def test_each_group_is_normalised_as_torch_normalises_it_alone(kind: str, views:
         away = torch.randn_like(found)
         (found * away).sum().backward(), (expected * away).sum().backward()
         torch.testing.assert_close(mine.grad, other.grad, rtol=1e-3, atol=1e-4)
-    (mine,) = batchnorm.layers(ours)
+    (mine,) = distributed.batchnorm_layers(ours)
     for name in ("weight", "bias") if layer.affine else ():
         sums = sum(getattr(alone, name).grad for alone in theirs)
         torch.testing.assert_close(getattr(mine, name).grad, sums, rtol=1e-4, atol=1e-4)
@@ -111,7 +110,7 @@ def test_a_layer_that_sees_a_row_for_each_patch_keeps_images_together() -> None:
             return found
 
     net, values = Holds(Patches()), torch.randn(2 * 6, 7, 5)
-    batchnorm.arrange(net, batch_size=6, ghost_batch=3, processes=1, whole=True)
+    distributed.set_batchnorm_scheme(net, batch_size=6, ghost_batch=3, processes=1, whole=True)
     rows = [3, 4, 5, 9, 10, 11]
     expected = nn.BatchNorm1d(5)(values[rows].flatten(0, 1)).view(6, 7, 5)
     torch.testing.assert_close(net(values)[rows], expected, rtol=1e-4, atol=1e-5)
@@ -120,13 +119,13 @@ def test_a_layer_that_sees_a_row_for_each_patch_keeps_images_together() -> None:
 def test_evaluation_names_and_what_is_put_back_are_a_plain_layers() -> None:
     net, values = Holds(nn.BatchNorm2d(5)), torch.randn(8, 5, 2, 2)
     other, names = copy.deepcopy(net), list(net.state_dict())
-    batchnorm.arrange(net, batch_size=8, ghost_batch=4, processes=1, whole=True)
+    distributed.set_batchnorm_scheme(net, batch_size=8, ghost_batch=4, processes=1, whole=True)
     assert list(net.state_dict()) == names
     assert not torch.allclose(net(values), other(values))
     other.load_state_dict(net.state_dict())
     assert torch.equal(net.eval()(values), other.eval()(values))
-    batchnorm.plain(net)
-    assert type(batchnorm.layers(net)[0]) is nn.BatchNorm2d
+    distributed.reset_batchnorm(net)
+    assert type(distributed.batchnorm_layers(net)[0]) is nn.BatchNorm2d
     assert torch.equal(net.train()(values), other.train()(values))
     assert not net.backbone._forward_pre_hooks
 
@@ -134,12 +133,12 @@ def test_evaluation_names_and_what_is_put_back_are_a_plain_layers() -> None:
 def test_on_a_gpu_the_statistics_of_all_processes_are_left_to_torchs_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a GPU: which way is taken on another device than the CPU."""
     net = Holds(timm.layers.BatchNormAct2d(5, act_layer=nn.GELU)).to("meta")
-    batchnorm.arrange(net, batch_size=8, ghost_batch=None, processes=2, whole=False)
+    distributed.set_batchnorm_scheme(net, batch_size=8, ghost_batch=None, processes=2, whole=False)
     called = []
-    monkeypatch.setattr(batchnorm._Arranged, "_by_kernels", lambda self, values: called.append(1) or values)
+    monkeypatch.setattr(distributed._SchemedBatchNorm, "_by_kernels", lambda self, values: called.append(1) or values)
     assert net(torch.empty(4, 5, 3, 3, device="meta")).shape == (4, 5, 3, 3)
     assert called
-    with batchnorm.twice_differentiable(net):
+    with distributed.twice_differentiable(net):
         assert net(torch.empty(4, 5, 3, 3, device="meta")).shape == (4, 5, 3, 3)
     assert len(called) == 1
 
@@ -150,18 +149,18 @@ def test_a_layer_that_does_more_than_batch_norm_is_refused() -> None:
             return 2 * super().forward(input)
 
     with pytest.raises(BadInput, match=r"a layer of the network is a Odd, .* give another --model"):
-        batchnorm.arrange(Holds(Odd(3)), batch_size=8, ghost_batch=4, processes=1, whole=True)
+        distributed.set_batchnorm_scheme(Holds(Odd(3)), batch_size=8, ghost_batch=4, processes=1, whole=True)
 
 
 def test_running_statistics_move_once_a_step_by_the_mean_of_its_parts() -> None:
     net, alone = Holds(nn.BatchNorm1d(5)), [nn.BatchNorm1d(5) for _ in range(3)]
-    running = Running(net, 3)
+    running = RunningStatistics(net, 3)
     for _ in range(2):
         running.begin()
         for number, part in enumerate(torch.randn(12, 5).chunk(3)):
             torch.testing.assert_close(net(part), alone[number](part))
             running.seen(number)
-    for name, value in batchnorm.layers(net)[0].named_buffers():
+    for name, value in distributed.batchnorm_layers(net)[0].named_buffers():
         mean = torch.stack([dict(each.named_buffers())[name].double() for each in alone]).mean(dim=0)
         torch.testing.assert_close(value.double(), mean, rtol=1e-5, atol=1e-6)
 
@@ -172,7 +171,7 @@ def test_a_ghost_batch_as_large_as_the_batch_is_none_and_has_no_key() -> None:
     assert replace(GHOSTS, batch_size=4) == replace(FIT, batch_size=4)
     assert "ghost_batch" not in recipe.to_dict()["fit"]
     assert replace(recipe, fit=GHOSTS).key != recipe.key
-    assert Fit.from_dict(replace(recipe, fit=GHOSTS).to_dict()["fit"]) == GHOSTS
+    assert TrainConfig.from_dict(replace(recipe, fit=GHOSTS).to_dict()["fit"]) == GHOSTS
 
 
 @pytest.mark.parametrize(
@@ -187,19 +186,21 @@ def test_ghost_batches_that_cannot_be_are_refused(size: int, text: str) -> None:
         replace(FIT, ghost_batch=size)
 
 
-def parts(machine: Machine, fit: Fit, objective: Objective | None = None, *, normalised: bool = True) -> int:
+def parts(
+    machine: RuntimeConfig, fit: TrainConfig, objective: Objective | None = None, *, normalised: bool = True
+) -> int:
     objective = objective or Supervised()
     whole = objective.whole_batch
     return machine.parts(fit.batch_size, fit.ghost_batch, objective.name, whole=whole, normalised=normalised)
 
 
 def test_the_parts_of_a_share_follow_from_the_ghost_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert [parts(Machine(), fit) for fit in (FIT, GHOSTS)] == [1, 4]
-    assert parts(Machine(accumulate=4), GHOSTS) == 4
-    assert parts(Machine(accumulate=2), FIT, normalised=False) == 2
-    assert [parts(Machine(), GHOSTS, objective) for objective in (SimCLR(), MoCoV2(), SimSiam())] == [1, 1, 4]
+    assert [parts(RuntimeConfig(), fit) for fit in (FIT, GHOSTS)] == [1, 4]
+    assert parts(RuntimeConfig(accumulate=4), GHOSTS) == 4
+    assert parts(RuntimeConfig(accumulate=2), FIT, normalised=False) == 2
+    assert [parts(RuntimeConfig(), GHOSTS, objective) for objective in (SimCLR(), MoCoV2(), SimSiam())] == [1, 1, 4]
     monkeypatch.setenv("WORLD_SIZE", "4")
-    assert [parts(Machine(), fit) for fit in (FIT, GHOSTS, replace(FIT, ghost_batch=4))] == [1, 1, 2]
+    assert [parts(RuntimeConfig(), fit) for fit in (FIT, GHOSTS, replace(FIT, ghost_batch=4))] == [1, 1, 2]
 
 
 @pytest.mark.parametrize(
@@ -220,21 +221,28 @@ def test_the_parts_of_a_share_follow_from_the_ghost_batch(monkeypatch: pytest.Mo
     ],
 )
 def test_settings_of_the_machine_that_would_change_what_is_learnt_are_refused(
-    monkeypatch: pytest.MonkeyPatch, accumulate: int | None, processes: int, fit: Fit, objective: Objective, text: str
+    monkeypatch: pytest.MonkeyPatch,
+    accumulate: int | None,
+    processes: int,
+    fit: TrainConfig,
+    objective: Objective,
+    text: str,
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", str(processes))
     with pytest.raises(BadInput, match=text) as told:
-        parts(Machine(accumulate=accumulate), fit, objective)
+        parts(RuntimeConfig(accumulate=accumulate), fit, objective)
     assert "\n" not in str(told.value)
 
 
 def test_accumulation_with_batch_norm_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     """Also where only the heads have it."""
     with pytest.raises(BadInput, match="--accumulate must be 1 where batch norm sees"):
-        plan(runs.recipe(fit=FIT), Machine(accumulate=2), tmp_path)
-    planned = plan(runs.recipe(SimSiam(dim=8, predictor=4), model="lenet300"), Machine(accumulate=2), tmp_path)
+        plan_search(runs.recipe(fit=FIT), RuntimeConfig(accumulate=2), tmp_path)
+    planned = plan_search(
+        runs.recipe(SimSiam(dim=8, predictor=4), model="lenet300"), RuntimeConfig(accumulate=2), tmp_path
+    )
     with pytest.raises(BadInput, match="--accumulate must be 1 where batch norm sees"):
-        run(planned, Machine(accumulate=2))
+        run_search(planned, RuntimeConfig(accumulate=2))
     assert not list(tmp_path.iterdir())
 
 
@@ -256,7 +264,7 @@ class Numbers:
             yield Batch(tuple(view[self.rows] for view in views), label[self.rows], torch.arange(BATCH)[self.rows])
 
 
-def dropping(net: Net) -> Net:
+def dropping(net: MaskedNetwork) -> MaskedNetwork:
     """Dropout behind each activation of the backbone."""
     for number, layer in enumerate(net.backbone.features):  # type: ignore[union-attr,arg-type]
         if isinstance(layer, nn.ReLU):
@@ -264,7 +272,7 @@ def dropping(net: Net) -> Net:
     return net
 
 
-LOOPS: dict[str, tuple[Objective, Fit, bool]] = {
+LOOPS: dict[str, tuple[Objective, TrainConfig, bool]] = {
     "labels with dropout": (Supervised(), GHOSTS, True),
     "labels over all": (Supervised(), FIT, False),
     "simsiam": (SimSiam(dim=8, predictor=4), GHOSTS, False),
@@ -281,15 +289,15 @@ LOOPS: dict[str, tuple[Objective, Fit, bool]] = {
 def looped(name: str, rank: int = 0, processes: int = 1) -> dict[str, Tensor]:
     """Everything that a net holds after a few steps."""
     objective, fit, drops = LOOPS[name]
-    net = Net.build("conv3", objective, channels=1, image_size=8, classes=10, seed=3)
+    net = MaskedNetwork.build("conv3", objective, channels=1, image_size=8, classes=10, seed=3)
     net = dropping(net) if drops else net
-    bench = Workbench.on(Machine(), "fp32")
+    bench = Engine.on(RuntimeConfig(), "fp32")
     with bench.prepared(net) as wrapped:
         quiet = Progress(0, show=False)
         batches = Numbers(rank, processes)
         bench.loop(net, wrapped, batches, fit, set_size=BATCH, seed=0, progress=quiet).run(0, STEPS)
-    share_buffers(net)
-    return gate.read(net)
+    sync_buffers(net)
+    return pruned_model.read_state(net)
 
 
 SEARCHES: dict[str, Recipe] = {
@@ -300,8 +308,8 @@ SEARCHES: dict[str, Recipe] = {
 
 
 def searched(name: str, out: Path) -> None:
-    planned = plan(SEARCHES[name], Machine(), out)
-    run(planned, Machine())
+    planned = plan_search(SEARCHES[name], RuntimeConfig(), out)
+    run_search(planned, RuntimeConfig())
 
 
 def process(rank: int, folder: str) -> None:

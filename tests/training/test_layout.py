@@ -7,21 +7,21 @@ import pytest
 import torch
 from torch import Tensor
 
+from sslticket.config.runtime import RuntimeConfig
+from sslticket.config.training import LARS, SGD, Adam, Optimizer, RMSprop, TrainConfig
 from sslticket.data.loader import Batch
-from sslticket.fit import LARS, SGD, Adam, Fit, Optimizer, RMSprop
-from sslticket.machine import Machine
 from sslticket.objectives.supervised import Supervised
 from sslticket.search.base import Search
-from sslticket.search.continuous import ContinuousSparsification
 from sslticket.search.imp import IMP
-from sslticket.search.plan import plan
-from sslticket.search.run import run
+from sslticket.search.learned import ContinuousSparsification
+from sslticket.search.plan import plan_search
+from sslticket.search.run_search import run_search
 from sslticket.ticket import Ticket
 from sslticket.training import checkpoint
-from sslticket.training.loop import Loop
-from sslticket.training.net import Net
+from sslticket.training.engine import Engine
+from sslticket.training.loop import TrainingLoop
+from sslticket.training.network import MaskedNetwork
 from sslticket.training.progress import Progress
-from sslticket.training.workbench import Workbench
 from tests.runs import recipe
 
 OPTIMIZERS = [SGD(lr=0.05), Adam(lr=1e-3), RMSprop(lr=1e-3, momentum=0.9), LARS(lr=0.1)]
@@ -42,9 +42,9 @@ class Numbers:
             yield Batch((images,), torch.randint(10, (16,), generator=generator), torch.arange(16))
 
 
-def training(bench: Workbench, search: Search, optimizer: Optimizer) -> Loop:
-    fit = Fit(length="6it", batch_size=16, optimizer=optimizer)
-    net = Net.build(
+def training(bench: Engine, search: Search, optimizer: Optimizer) -> TrainingLoop:
+    fit = TrainConfig(length="6it", batch_size=16, optimizer=optimizer)
+    net = MaskedNetwork.build(
         "conv3",
         Supervised(),
         channels=1,
@@ -57,7 +57,7 @@ def training(bench: Workbench, search: Search, optimizer: Optimizer) -> Loop:
         return bench.loop(net, wrapped, Numbers(), fit, set_size=32, seed=0, progress=Progress(0, show=False))
 
 
-def state(loop: Loop) -> dict[tuple[int, str], Tensor]:
+def state(loop: TrainingLoop) -> dict[tuple[int, str], Tensor]:
     """Every tensor that the optimiser keeps in a parameter's shape."""
     numbers = {
         parameter: number
@@ -77,11 +77,11 @@ def state(loop: Loop) -> dict[tuple[int, str], Tensor]:
 def test_restored_state_lies_as_its_parameter_and_is_what_was_saved(
     tmp_path: Path, search: Search, optimizer: Optimizer
 ) -> None:
-    bench = Workbench.on(Machine(channels_last=True), "fp32")
+    bench = Engine.on(RuntimeConfig(channels_last=True), "fp32")
     first, second = training(bench, search, optimizer), training(bench, search, optimizer)
     first.run(0, 3)
-    checkpoint.save(tmp_path / "snapshot.safetensors", first, 3, bench.accelerator)
-    checkpoint.restore(tmp_path / "snapshot.safetensors", second, bench.accelerator)
+    checkpoint.save_checkpoint(tmp_path / "snapshot.safetensors", first, 3, bench.accelerator)
+    checkpoint.restore_checkpoint(tmp_path / "snapshot.safetensors", second, bench.accelerator)
     saved, restored = state(first), state(second)
     assert saved.keys() == restored.keys()
     assert any(value.dim() == 4 and not value.is_contiguous() for value in restored.values())
@@ -99,13 +99,14 @@ def test_restored_state_lies_as_its_parameter_and_is_what_was_saved(
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda each: type(each).__name__)
 def test_a_search_finds_the_same_masks_in_either_layout(tmp_path: Path, optimizer: Optimizer) -> None:
     which = recipe(
-        fit=Fit(length="30it", batch_size=48, optimizer=optimizer), search=IMP(levels=1, rate=0.5, rewind="15it")
+        fit=TrainConfig(length="30it", batch_size=48, optimizer=optimizer),
+        search=IMP(levels=1, rate=0.5, rewind="15it"),
     )
     found = []
     for channels_last in (False, True):
-        machine = Machine(channels_last=channels_last)
-        planned = plan(which, machine, tmp_path / str(channels_last))
-        run(planned, machine)
+        machine = RuntimeConfig(channels_last=channels_last)
+        planned = plan_search(which, machine, tmp_path / str(channels_last))
+        run_search(planned, machine)
         found.append(Ticket.load(planned.folder.ticket(1)))
     plain, last = found
     differ = sum(int((layer & ~last.mask[name]).sum()) for name, layer in plain.mask.items())

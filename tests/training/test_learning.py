@@ -14,31 +14,29 @@ from torch import Tensor, nn
 from torch import distributed as dist
 
 from sslticket import models
+from sslticket.config.runtime import RuntimeConfig
+from sslticket.config.training import SGD, Adam, TrainConfig
 from sslticket.data.loader import Batch
-from sslticket.fit import SGD, Adam, Fit
-from sslticket.machine import Machine
-from sslticket.masking import gate
-from sslticket.masking.gates.soft import SoftGate
-from sslticket.masking.gates.stochastic import StochasticGate
-from sslticket.masking.gates.topk import TopKGate
 from sslticket.objectives.base import Objective
 from sslticket.objectives.byol import BYOL
 from sslticket.objectives.mocov2 import MoCoV2
-from sslticket.objectives.momentum import Momentum
+from sslticket.objectives.modules import MomentumEncoder
 from sslticket.objectives.supervised import Supervised
+from sslticket.pruning import pruned_model
+from sslticket.pruning.gates import SoftGate, StochasticGate
+from sslticket.pruning.topk import TopKGate
 from sslticket.training import checkpoint
-from sslticket.training.learning import Learning
-from sslticket.training.loop import Loop
-from sslticket.training.net import Net
-from sslticket.training.optim import optimizer_of
+from sslticket.training.engine import Engine
+from sslticket.training.loop import TrainingLoop
+from sslticket.training.network import MaskedNetwork, MaskLearning
+from sslticket.training.optim import build_network_optimizer
 from sslticket.training.progress import Progress
-from sslticket.training.workbench import Workbench
 
 BATCH, LENGTH, LAMBDA, FINAL, S0 = 8, 6, 1e-3, 50.0, 0.25  # s_0 the same number in float32
 soft = partial(SoftGate, initial=S0, final_temperature=FINAL, stairs=None, divided=False)
-CS = Learning(gate=soft, optimizer=SGD(lr=0.1, weight_decay=0.0), penalty=LAMBDA)
-ISS = Learning(gate=partial(StochasticGate, initial=1.0), optimizer=SGD(lr=20.0, weight_decay=0.0), penalty=LAMBDA)
-POPUP = Learning(gate=partial(TopKGate, density=0.5), optimizer=Adam(lr=0.01, weight_decay=0.0), frozen=True)
+CS = MaskLearning(gate=soft, optimizer=SGD(lr=0.1, weight_decay=0.0), penalty=LAMBDA)
+ISS = MaskLearning(gate=partial(StochasticGate, initial=1.0), optimizer=SGD(lr=20.0, weight_decay=0.0), penalty=LAMBDA)
+POPUP = MaskLearning(gate=partial(TopKGate, density=0.5), optimizer=Adam(lr=0.01, weight_decay=0.0), frozen=True)
 LEARNING = {"cs": CS, "iss": ISS, "popup": POPUP}
 
 
@@ -57,41 +55,49 @@ class Numbers:
             yield Batch(tuple(images), torch.randint(10, (BATCH,), generator=noise), torch.arange(BATCH))
 
 
-def build(learning: Learning, model: str = "lenet300", objective: Objective | None = None) -> Net:
-    return Net.build(model, objective or Supervised(), channels=1, image_size=8, classes=10, seed=3, learning=learning)
+def build(learning: MaskLearning, model: str = "lenet300", objective: Objective | None = None) -> MaskedNetwork:
+    return MaskedNetwork.build(
+        model, objective or Supervised(), channels=1, image_size=8, classes=10, seed=3, learning=learning
+    )
 
 
-def loop(bench: Workbench, net: Net, wrapped: nn.Module, numbers: Numbers, spec: SGD | Adam | None = None) -> Loop:
-    fit = Fit(length=f"{LENGTH}it", batch_size=BATCH, optimizer=spec or SGD(lr=0.05, nesterov=True), drops=("3it",))
+def loop(
+    bench: Engine, net: MaskedNetwork, wrapped: nn.Module, numbers: Numbers, spec: SGD | Adam | None = None
+) -> TrainingLoop:
+    fit = TrainConfig(
+        length=f"{LENGTH}it", batch_size=BATCH, optimizer=spec or SGD(lr=0.05, nesterov=True), drops=("3it",)
+    )
     return bench.loop(net, wrapped, numbers, fit, set_size=40, seed=0, progress=Progress(0, show=False))
 
 
-def trained(net: Net, numbers: Numbers | None = None, steps: int = LENGTH, **machine: object) -> Loop:
-    bench = Workbench.on(Machine(**machine), "fp32")  # type: ignore[arg-type]
+def trained(net: MaskedNetwork, numbers: Numbers | None = None, steps: int = LENGTH, **machine: object) -> TrainingLoop:
+    bench = Engine.on(RuntimeConfig(**machine), "fp32")  # type: ignore[arg-type]
     with bench.prepared(net) as wrapped:
         training = loop(bench, net, wrapped, numbers or Numbers())
         training.run(0, steps)
     return training
 
 
-def state(net: Net) -> dict[str, Tensor]:
-    return {name: value.clone() for name, value in (gate.read(net) | gate.scores(net)).items()}
+def state(net: MaskedNetwork) -> dict[str, Tensor]:
+    return {
+        name: value.clone() for name, value in (pruned_model.read_state(net) | pruned_model.gate_scores(net)).items()
+    }
 
 
 @pytest.mark.parametrize("divided", [False, True])
 @pytest.mark.parametrize("start", [0, 4])
 def test_continuous_sparsification_is_its_algorithm_in_double_precision(divided: bool, start: int) -> None:
     """Two steps of Algorithm 3 with momentum and a drop of the rate, on a plain net that knows no gates."""
-    learning = Learning(
+    learning = MaskLearning(
         gate=partial(soft, divided=divided), optimizer=SGD(lr=0.4, momentum=0.5, weight_decay=0.0), penalty=LAMBDA
     )
     net = build(learning).double()
-    plain = models.build("lenet300", channels=1, image_size=8).double()
-    weights = {name: value.requires_grad_() for name, value in gate.read(net).items()}
-    names = list(gate.learnt(net.backbone))
+    plain = models.create_model("lenet300", channels=1, image_size=8).double()
+    weights = {name: value.requires_grad_() for name, value in pruned_model.read_state(net).items()}
+    names = list(pruned_model.learned_gates(net.backbone))
     scores = {name: torch.full_like(weights[f"backbone.{name}"], S0, requires_grad=True) for name in names}
     momenta = {name: torch.zeros_like(value) for name, value in (weights | scores).items()}
-    bench = Workbench.on(Machine(), "fp32")
+    bench = Engine.on(RuntimeConfig(), "fp32")
     with bench.prepared(net) as wrapped:
         training = loop(bench, net, wrapped, Numbers(torch.float64), SGD(lr=0.05, weight_decay=0.1))
         training.begins = start
@@ -104,7 +110,7 @@ def test_continuous_sparsification_is_its_algorithm_in_double_precision(divided:
             )
             task = F.cross_entropy(F.linear(features, weights["heads.weight"], weights["heads.bias"]), batch.label)
             loss = task + LAMBDA * torch.stack([mask.sum() for mask in masks.values()]).sum()
-            for one in gate.learnt(net).values():
+            for one in pruned_model.learned_gates(net).values():
                 one.begin((step - start) / (LENGTH - start), 0)
             assert sum(net(batch, 0.0).values()).item() == pytest.approx(loss.item(), abs=1e-10)  # type: ignore[union-attr]
             loss.backward()
@@ -118,9 +124,9 @@ def test_continuous_sparsification_is_its_algorithm_in_double_precision(divided:
                         value.grad = None
             training.run(step, step + 1)
             assert training.loss == pytest.approx(task.item(), rel=1e-6), "the loss that is told is the task's"
-            for name, value in gate.read(net).items():
+            for name, value in pruned_model.read_state(net).items():
                 torch.testing.assert_close(value, weights[name].detach(), rtol=0, atol=1e-10)
-            for name, one in gate.learnt(net.backbone).items():
+            for name, one in pruned_model.learned_gates(net.backbone).items():
                 torch.testing.assert_close(one.score.detach(), scores[name].detach(), rtol=0, atol=1e-10)
 
 
@@ -143,11 +149,11 @@ def one_of_two(rank: int, folder: str) -> None:
     dist.destroy_process_group()
 
 
-def steps(net: Net, wrapped: nn.Module, rows: slice) -> None:
+def steps(net: MaskedNetwork, wrapped: nn.Module, rows: slice) -> None:
     """Three steps in the loop's order on these rows of each batch."""
-    chosen = optimizer_of(net, SGD(lr=0.05))
+    chosen = build_network_optimizer(net, SGD(lr=0.05))
     for step, batch in zip(range(3), Numbers().train(0, 3), strict=True):
-        for number, one in enumerate(gate.learnt(net).values()):
+        for number, one in enumerate(pruned_model.learned_gates(net).values()):
             one.begin(step / 3, 10 * step + number)
         part = Batch((batch.views[0][rows],), batch.label[rows], batch.row[rows])
         chosen.zero_grad()
@@ -170,7 +176,7 @@ def test_two_processes_learn_the_mask_that_one_learns_from_the_joined_batch(tmp_
 
 @pytest.mark.parametrize("kind", LEARNING)
 def test_frozen_weights_do_not_move_by_a_bit(kind: str) -> None:
-    learning = Learning(**(vars(LEARNING[kind]) | {"frozen": True}))
+    learning = MaskLearning(**(vars(LEARNING[kind]) | {"frozen": True}))
     net = build(learning, "conv3", BYOL(hidden=8, dim=4))
     before = state(net)
     trained(net, Numbers(views=2))
@@ -179,25 +185,25 @@ def test_frozen_weights_do_not_move_by_a_bit(kind: str) -> None:
         if not statistics and not name.endswith("score"):
             assert torch.equal(value, before[name]), name
     changed = [name for name, value in state(net).items() if not torch.equal(value, before[name])]
-    assert all(f"backbone.{name}.score" in changed for name in gate.learnt(net.backbone))
+    assert all(f"backbone.{name}.score" in changed for name in pruned_model.learned_gates(net.backbone))
     assert "backbone.features.1.running_mean" in changed
 
 
 def test_how_a_mask_is_learnt_does_not_change_the_initialisation() -> None:
-    plain = Net.build("conv3", Supervised(), channels=1, image_size=8, classes=10, seed=3)
+    plain = MaskedNetwork.build("conv3", Supervised(), channels=1, image_size=8, classes=10, seed=3)
     for learning in LEARNING.values():
-        for name, value in gate.read(build(learning, "conv3")).items():
-            assert torch.equal(value, gate.read(plain)[name])
+        for name, value in pruned_model.read_state(build(learning, "conv3")).items():
+            assert torch.equal(value, pruned_model.read_state(plain)[name])
 
 
 @pytest.mark.parametrize("kind", LEARNING)
 def test_a_momentum_encoder_sees_the_step_s_temperature_and_coins(kind: str) -> None:
     net = build(LEARNING[kind], "conv3", MoCoV2(queue=16, dim=4, ema=0.5))
-    encoder = next(module for module in net.modules() if isinstance(module, Momentum))
-    before = {name: one.score.detach().clone() for name, one in gate.learnt(encoder.backbone).items()}
+    encoder = next(module for module in net.modules() if isinstance(module, MomentumEncoder))
+    before = {name: one.score.detach().clone() for name, one in pruned_model.learned_gates(encoder.backbone).items()}
     trained(net, Numbers(views=2), steps=2)
-    for name, one in gate.learnt(net.backbone).items():
-        theirs = gate.learnt(encoder.backbone)[name]
+    for name, one in pruned_model.learned_gates(net.backbone).items():
+        theirs = pruned_model.learned_gates(encoder.backbone)[name]
         assert not torch.equal(theirs.score, before[name]), "scores follow"
         assert not torch.equal(theirs.score, one.score), "and slowly"
         with torch.no_grad():
@@ -206,29 +212,29 @@ def test_a_momentum_encoder_sees_the_step_s_temperature_and_coins(kind: str) -> 
             theirs.begin(0.5, 1)
         assert torch.equal(theirs.trained(), one.trained())
     if kind == "cs":
-        temperatures = [one.get_buffer("temperature").item() for one in gate.learnt(net).values()]
+        temperatures = [one.get_buffer("temperature").item() for one in pruned_model.learned_gates(net).values()]
         assert temperatures == pytest.approx([FINAL**0.5] * len(temperatures))
 
 
 @pytest.mark.parametrize("kind", LEARNING)
 @pytest.mark.parametrize("objective", [Supervised(), MoCoV2(queue=16, dim=4, ema=0.9)], ids=["labels", "mocov2"])
 def test_a_resumed_training_learns_the_same_mask_bit_for_bit(tmp_path: Path, kind: str, objective: Objective) -> None:
-    bench, path, numbers = Workbench.on(Machine(), "fp32"), tmp_path / "snapshot.safetensors", Numbers(views=2)
+    bench, path, numbers = Engine.on(RuntimeConfig(), "fp32"), tmp_path / "snapshot.safetensors", Numbers(views=2)
     straight, first, second = (build(LEARNING[kind], "conv3", objective) for _ in range(3))
     with bench.prepared(straight) as wrapped:
         loop(bench, straight, wrapped, numbers, Adam(lr=1e-3)).run(0, LENGTH)
     with bench.prepared(first) as wrapped:
         half = loop(bench, first, wrapped, numbers, Adam(lr=1e-3))
         half.run(0, 2)
-        checkpoint.save(path, half, 2, bench.accelerator)
+        checkpoint.save_checkpoint(path, half, 2, bench.accelerator)
     with bench.prepared(second) as wrapped:
         rest = loop(bench, second, wrapped, numbers, Adam(lr=1e-3))
-        assert checkpoint.restore(path, rest, bench.accelerator) == 2
+        assert checkpoint.restore_checkpoint(path, rest, bench.accelerator) == 2
         rest.run(2, LENGTH)
     for name, value in state(straight).items():
         assert torch.equal(state(second)[name], value), name
-    again = copy.deepcopy(cast(Net, first))
-    checkpoint.save_net(path, second)
-    gate.write_scores(again, checkpoint.load_scores(path))
-    gate.write(again, checkpoint.load_net(path))
+    again = copy.deepcopy(cast(MaskedNetwork, first))
+    checkpoint.save_network(path, second)
+    pruned_model.write_gate_scores(again, checkpoint.load_gate_scores(path))
+    pruned_model.write_state(again, checkpoint.load_network(path))
     assert all(torch.equal(state(again)[name], value) for name, value in state(straight).items())

@@ -9,19 +9,19 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from sslticket.config.runtime import RuntimeConfig
+from sslticket.config.training import SGD, Adam, TrainConfig
 from sslticket.data.loader import Batch
 from sslticket.errors import BadInput, Diverged
-from sslticket.fit import SGD, Adam, Fit
-from sslticket.machine import Machine
-from sslticket.masking import gate
 from sslticket.objectives.base import Network
 from sslticket.objectives.supervised import Supervised
+from sslticket.pruning import pruned_model
 from sslticket.training import checkpoint
-from sslticket.training.loop import Loop
-from sslticket.training.measure import measure
-from sslticket.training.net import Net
+from sslticket.training.engine import Engine
+from sslticket.training.loop import TrainingLoop
+from sslticket.training.metrics import measure_metrics
+from sslticket.training.network import MaskedNetwork
 from sslticket.training.progress import Progress
-from sslticket.training.workbench import Workbench
 
 COUNT, BATCH, LENGTH = 40, 16, 12
 
@@ -46,20 +46,20 @@ class Numbers:
             yield Batch((images[rows],), label[rows], torch.arange(COUNT)[rows])
 
 
-def build(model: str = "lenet300") -> Net:
-    return Net.build(model, Supervised(), channels=1, image_size=8, classes=10, seed=3)
+def build(model: str = "lenet300") -> MaskedNetwork:
+    return MaskedNetwork.build(model, Supervised(), channels=1, image_size=8, classes=10, seed=3)
 
 
-def loop(bench: Workbench, net: Net, wrapped: nn.Module, optimizer: SGD | Adam | None = None) -> Loop:
-    fit = Fit(length=f"{LENGTH}it", batch_size=BATCH, optimizer=optimizer or SGD(lr=0.05), drops=("8it",))
+def loop(bench: Engine, net: MaskedNetwork, wrapped: nn.Module, optimizer: SGD | Adam | None = None) -> TrainingLoop:
+    fit = TrainConfig(length=f"{LENGTH}it", batch_size=BATCH, optimizer=optimizer or SGD(lr=0.05), drops=("8it",))
     return bench.loop(net, wrapped, Numbers(), fit, set_size=COUNT, seed=0, progress=Progress(0, show=False))
 
 
 def trained(model: str = "lenet300", **machine: object) -> dict[str, Tensor]:
-    bench, net = Workbench.on(Machine(**machine), "fp32"), build(model)  # type: ignore[arg-type]
+    bench, net = Engine.on(RuntimeConfig(**machine), "fp32"), build(model)  # type: ignore[arg-type]
     with bench.prepared(net) as wrapped:
         loop(bench, net, wrapped).run(0, LENGTH)
-    return gate.read(net)
+    return pruned_model.read_state(net)
 
 
 def test_gradients_accumulated_over_parts_are_those_of_the_whole_batch() -> None:
@@ -79,23 +79,23 @@ def test_memory_layout_does_not_change_what_is_learnt() -> None:
 def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(
     tmp_path: pytest.TempPathFactory, optimizer: SGD | Adam, stop: int
 ) -> None:
-    bench, path = Workbench.on(Machine(), "fp32"), tmp_path / "snapshot.safetensors"  # type: ignore[operator]
+    bench, path = Engine.on(RuntimeConfig(), "fp32"), tmp_path / "snapshot.safetensors"  # type: ignore[operator]
     straight, first, second = build("conv3"), build("conv3"), build("conv3")
     with bench.prepared(straight) as wrapped:
         loop(bench, straight, wrapped, optimizer).run(0, LENGTH)
     with bench.prepared(first) as wrapped:
         half = loop(bench, first, wrapped, optimizer)
         half.run(0, stop)
-        checkpoint.save(path, half, stop, bench.accelerator)
+        checkpoint.save_checkpoint(path, half, stop, bench.accelerator)
     with bench.prepared(second) as wrapped:
         rest = loop(bench, second, wrapped, optimizer)
-        assert checkpoint.restore(path, rest, bench.accelerator) == stop
+        assert checkpoint.restore_checkpoint(path, rest, bench.accelerator) == stop
         rest.run(stop, LENGTH)
-    for name, value in gate.read(straight).items():
-        assert torch.equal(gate.read(second)[name], value), name
+    for name, value in pruned_model.read_state(straight).items():
+        assert torch.equal(pruned_model.read_state(second)[name], value), name
     path.write_bytes(path.read_bytes()[:-7])
     with pytest.raises(BadInput, match=r"no whole safetensors file .*; delete it"):
-        checkpoint.load_net(path)
+        checkpoint.load_network(path)
 
 
 class TurnsBad(Supervised):
@@ -107,8 +107,8 @@ class TurnsBad(Supervised):
 
 
 def test_a_loss_that_is_not_finite_names_step_rate_and_last_finite_loss() -> None:
-    bench = Workbench.on(Machine(), "fp32")
-    net = Net.build("lenet300", TurnsBad(), channels=1, image_size=8, classes=10, seed=3)
+    bench = Engine.on(RuntimeConfig(), "fp32")
+    net = MaskedNetwork.build("lenet300", TurnsBad(), channels=1, image_size=8, classes=10, seed=3)
     reference = build()
     with bench.prepared(reference) as wrapped:
         before = loop(bench, reference, wrapped)
@@ -121,7 +121,7 @@ def test_a_loss_that_is_not_finite_names_step_rate_and_last_finite_loss() -> Non
 
 
 def test_metrics_are_means_over_images_not_over_batches() -> None:
-    bench, net = Workbench.on(Machine(), "fp32"), build()
+    bench, net = Engine.on(RuntimeConfig(), "fp32"), build()
     (whole,) = (
         Batch(
             (torch.cat([batch.views[0] for batch in Numbers().once()]),), torch.arange(COUNT) % 10, torch.arange(COUNT)
@@ -131,45 +131,45 @@ def test_metrics_are_means_over_images_not_over_batches() -> None:
     net.eval()
     with torch.no_grad():
         expected = {name: value.mean().item() for name, value in net.objective.metrics(net, whole).items()}
-    assert measure(bench.accelerator, net, Numbers()) == pytest.approx(expected, rel=1e-5)
+    assert measure_metrics(bench.accelerator, net, Numbers()) == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.skipif(torch.accelerator.is_available(), reason="float16 works on an accelerator")
 def test_a_precision_that_the_device_lacks_is_refused() -> None:
     with pytest.raises(BadInput, match="--precision fp16 does not work here"):
-        Workbench.on(Machine(), "fp16")
+        Engine.on(RuntimeConfig(), "fp16")
 
 
 def test_bfloat16_passes_leave_float32_weights() -> None:
-    bench, net = Workbench.on(Machine(), "bf16"), build("conv3")
+    bench, net = Engine.on(RuntimeConfig(), "bf16"), build("conv3")
     with bench.prepared(net) as wrapped:
         training = loop(bench, net, wrapped)
         training.run(0, LENGTH)
     assert math.isfinite(training.loss)
-    assert {value.dtype for value in gate.read(net).values()} == {torch.float32, torch.int64}
+    assert {value.dtype for value in pruned_model.read_state(net).values()} == {torch.float32, torch.int64}
     exact = trained("conv3")
-    changed = [name for name, value in gate.read(net).items() if not torch.equal(value, exact[name])]
+    changed = [name for name, value in pruned_model.read_state(net).items() if not torch.equal(value, exact[name])]
     assert changed, "the passes were not in bfloat16"
 
 
 def test_a_batch_that_the_parts_do_not_divide_is_refused() -> None:
-    fit = Fit(length="1it", batch_size=16, optimizer=SGD(lr=0.1))
+    fit = TrainConfig(length="1it", batch_size=16, optimizer=SGD(lr=0.1))
     with pytest.raises(BadInput, match="give --batch-size a multiple of 3"):
-        Workbench.on(Machine(accumulate=3), "fp32").check_batch(fit)
+        Engine.on(RuntimeConfig(accumulate=3), "fp32").check_batch(fit)
 
 
 def test_a_protocols_batch_that_processes_cannot_share_is_refused_with_a_number_that_can() -> None:
-    fit = Fit(length="1it", batch_size=128, optimizer=SGD(lr=0.1))
-    bench = Workbench.on(Machine(), "fp32")
+    fit = TrainConfig(length="1it", batch_size=128, optimizer=SGD(lr=0.1))
+    bench = Engine.on(RuntimeConfig(), "fp32")
     bench.accelerator = cast(Accelerator, SimpleNamespace(num_processes=3))
     with pytest.raises(BadInput, match="the protocol's batch of 128 cannot be shared by 3 processes; start 2, or"):
         bench.check_batch(fit)
 
 
 def test_a_gradient_is_clipped_to_its_longest_norm_and_a_share_of_the_rate_is_taken() -> None:
-    bench, net = Workbench.on(Machine(), "fp32"), build()
+    bench, net = Engine.on(RuntimeConfig(), "fp32"), build()
     before = {name: value.clone() for name, value in net.named_parameters()}
-    fit = Fit(length="1it", batch_size=BATCH, optimizer=SGD(lr=0.5, momentum=0.0, weight_decay=0.0), clip=0.01)
+    fit = TrainConfig(length="1it", batch_size=BATCH, optimizer=SGD(lr=0.5, momentum=0.0, weight_decay=0.0), clip=0.01)
     with bench.prepared(net) as wrapped:
         training = bench.loop(net, wrapped, Numbers(), fit, set_size=COUNT, seed=0, progress=Progress(0, show=False))
         training.optimizer.param_groups[0]["share"] = 0.5
@@ -196,9 +196,9 @@ class Collapses(Supervised):
 
 @pytest.mark.parametrize("from_step", [5, 150])
 def test_a_collapsed_embedding_stops_the_training_once_it_stays(from_step: int) -> None:
-    bench = Workbench.on(Machine(), "fp32")
-    net = Net.build("lenet300", Collapses(from_step), channels=1, image_size=8, classes=10, seed=3)
-    fit = Fit(length="200it", batch_size=BATCH, optimizer=SGD(lr=0.05))
+    bench = Engine.on(RuntimeConfig(), "fp32")
+    net = MaskedNetwork.build("lenet300", Collapses(from_step), channels=1, image_size=8, classes=10, seed=3)
+    fit = TrainConfig(length="200it", batch_size=BATCH, optimizer=SGD(lr=0.05))
     with bench.prepared(net) as wrapped:
         training = bench.loop(net, wrapped, Numbers(), fit, set_size=COUNT, seed=0, progress=Progress(0, show=False))
         if from_step == 150:

@@ -12,18 +12,17 @@ import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from sslticket.data.bad import BadImages
-from sslticket.data.loader import Batch
+from sslticket.config.recipe import Data, Precision
+from sslticket.config.runtime import RuntimeConfig
+from sslticket.config.training import LARS, SGD, Adam, Optimizer, RMSprop, TrainConfig
+from sslticket.data.augment import View
+from sslticket.data.loader import Batch, LabelledStream, MemoryLoader, Sampler
 from sslticket.data.manifest import Manifest
-from sslticket.data.opening import open_split
-from sslticket.data.order import Labelled, Order
-from sslticket.data.resident import ResidentLoader
-from sslticket.data.views import View
+from sslticket.data.source import open_split
+from sslticket.data.unreadable import UnreadableImages
 from sslticket.errors import BadInput
 from sslticket.evaluation import tasks
-from sslticket.evaluation.evaluate import evaluate
-from sslticket.fit import LARS, SGD, Adam, Fit, Optimizer, RMSprop
-from sslticket.machine import Machine
+from sslticket.evaluation.worker import evaluate
 from sslticket.objectives.base import Network, Objective
 from sslticket.objectives.byol import BYOL
 from sslticket.objectives.dino import DINO
@@ -35,20 +34,24 @@ from sslticket.objectives.simclr import SimCLR
 from sslticket.objectives.supervised import Supervised
 from sslticket.objectives.swav import SwAV
 from sslticket.objectives.vicreg import VICReg
-from sslticket.recipe import Data, Precision
 from sslticket.search.base import Search
-from sslticket.search.continuous import ContinuousSparsification
 from sslticket.search.imp import IMP
-from sslticket.search.plan import plan
-from sslticket.search.run import run
-from sslticket.search.stochastic import StochasticSparsification
+from sslticket.search.learned import ContinuousSparsification, StochasticSparsification
+from sslticket.search.plan import plan_search
+from sslticket.search.run_search import run_search
 from sslticket.training import memory
-from sslticket.training.blank import Blank
-from sslticket.training.memory import Need, Needs, Room, amount, smallest_parts
-from sslticket.training.net import Net
-from sslticket.training.optim import optimizer_of
+from sslticket.training.engine import Engine
+from sslticket.training.memory import (
+    DeviceMemory,
+    MemoryEstimate,
+    MemoryModel,
+    ShapeOnlyMode,
+    format_bytes,
+    min_accumulation_steps,
+)
+from sslticket.training.network import MaskedNetwork
+from sslticket.training.optim import build_network_optimizer
 from sslticket.training.progress import Progress
-from sslticket.training.workbench import Workbench
 from tests.recipes import load
 from tests.runs import recipe, search, tickets
 
@@ -68,19 +71,19 @@ class Case:
     search: Search | None = None
 
     @property
-    def fit(self) -> Fit:
-        return Fit(length="100it", batch_size=self.batch, optimizer=self.optimizer)
+    def fit(self) -> TrainConfig:
+        return TrainConfig(length="100it", batch_size=self.batch, optimizer=self.optimizer)
 
     @property
     def views(self) -> tuple[View, ...]:
         return self.objective.views(View(size=self.size, crop="center"))
 
     @property
-    def labelled(self) -> Labelled | None:
+    def labelled(self) -> LabelledStream | None:
         share = self.objective.labelled_share
-        return None if share is None else Labelled(self.batch, share)
+        return None if share is None else LabelledStream(self.batch, share)
 
-    def net(self, kind: type[Net] = Net) -> Net:
+    def net(self, kind: type[MaskedNetwork] = MaskedNetwork) -> MaskedNetwork:
         learning = self.search and self.search.learning(self.fit, self.fit.clock(2 * self.batch))
         return kind.build(
             self.model,
@@ -92,12 +95,12 @@ class Case:
             learning=learning or None,
         )
 
-    def needs(self, resident: int = 0) -> Needs:
-        return Needs.of(
+    def needs(self, resident: int = 0) -> MemoryModel:
+        return MemoryModel.of(
             self.net, self.views, self.fit, self.precision, channels=3, labelled=self.labelled, resident=resident
         )
 
-    def loader(self) -> ResidentLoader:
+    def loader(self) -> MemoryLoader:
         """Twice a batch of noise; what the images show does not matter here."""
         count = 2 * self.batch
         labels = np.arange(count) % CLASSES
@@ -105,21 +108,21 @@ class Case:
             labels = np.where(np.arange(count) < self.batch, labels, -1)
         frame = pd.DataFrame({"item": np.arange(count), "label": labels})
         images = np.random.default_rng(0).integers(0, 256, (count, self.size, self.size, 3), dtype=np.uint8)
-        return ResidentLoader(
+        return MemoryLoader(
             images,
             Manifest(frame, tuple(map(str, range(CLASSES))), "noise", "train", None),
             self.views,
-            Order(count, self.batch, 1, labelled=self.labelled),
+            Sampler(count, self.batch, 1, labelled=self.labelled),
             colours=((0.5,) * 3, (0.25,) * 3),
             augment_seed=1,
             device=torch.device("cpu"),
             channels_last=False,
-            bad=BadImages("noise", 0, {}),
+            bad=UnreadableImages("noise", 0, {}),
         )
 
     def peak(self) -> int:
         """The most bytes that torch held at once while net and optimiser were made and took two steps."""
-        bench, batches = Workbench.on(Machine(), self.precision), self.loader()
+        bench, batches = Engine.on(RuntimeConfig(), self.precision), self.loader()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
@@ -171,7 +174,7 @@ SLOW = {
 def test_what_is_told_is_within_15_percent_of_what_a_run_takes(case: Case) -> None:
     # The resident images lie there before the run is watched.
     told, taken = case.needs().need(case.batch).total, case.peak()
-    assert abs(told / taken - 1) < 0.15, f"{amount(told)} told, {amount(taken)} taken"
+    assert abs(told / taken - 1) < 0.15, f"{format_bytes(told)} told, {format_bytes(taken)} taken"
 
 
 def test_the_main_recipe_keeps_85_9_mb_for_each_turned_image() -> None:
@@ -181,14 +184,14 @@ def test_the_main_recipe_keeps_85_9_mb_for_each_turned_image() -> None:
     build = lambda kind: kind.build(  # noqa: E731
         which.model, which.objective, channels=3, image_size=224, classes=1000, seed=0
     )
-    whole = Needs.of(build, which.objective.views(view), which.fit, "fp32", channels=3)
+    whole = MemoryModel.of(build, which.objective.views(view), which.fit, "fp32", channels=3)
     need = whole.need(which.fit.batch_size)
     assert need.activations / (4 * 1536) == pytest.approx(85.9e6, rel=1e-3)
     assert str(need).startswith("529 GB a device for a part of 1,536 images: activations 527.9, weights and masks 0.2")
     weights = 23_508_032 + 4 * 2049
     assert need.gradients == need.optimizer == 4 * weights
     assert need.weights == pytest.approx(4 * (weights + 23_454_912), rel=0.01), "with masks, and batch norm's buffers"
-    half = Needs.of(build, which.objective.views(view), which.fit, "bf16", channels=3).need(96)
+    half = MemoryModel.of(build, which.objective.views(view), which.fit, "bf16", channels=3).need(96)
     assert half.activations == pytest.approx(whole.need(96).activations / 2, rel=0.03)
 
 
@@ -206,7 +209,7 @@ def test_needs_grow_with_the_part_as_activations_do_and_pairs_with_its_square() 
 def test_the_state_that_is_told_is_what_the_optimiser_has_after_a_step(spec: Optimizer, search: Search | None) -> None:
     case = Case(optimizer=spec, search=search, model="conv3")
     net = case.net()
-    optimizer = optimizer_of(net, spec)
+    optimizer = build_network_optimizer(net, spec)
     for parameter in net.parameters():
         parameter.grad = torch.ones_like(parameter)
     optimizer.step()
@@ -222,68 +225,70 @@ def test_resident_images_take_what_is_told(crop: str) -> None:
     source = open_split("digits", "train")
     view = View(size=8, crop=crop, pad=2) if crop == "pad" else View(size=8, crop="resized")  # type: ignore[arg-type]
     each = 12 * 12 if crop == "pad" else 8 * 8
-    assert memory.resident(source, (view,)) == len(source.manifest) * each
-    assert memory.resident(dataclasses.replace(source, images=None), (view,)) == 0
+    assert memory.resident_bytes(source, (view,)) == len(source.manifest) * each
+    assert memory.resident_bytes(dataclasses.replace(source, images=None), (view,)) == 0
 
 
-def needs(image: int) -> Needs:
-    return Needs(weights=100, gradients=0, optimizer=0, resident=0, views=0, kept=(0, image, 0), gpu=False)
+def needs(image: int) -> MemoryModel:
+    return MemoryModel(weights=100, gradients=0, optimizer=0, resident=0, views=0, kept=(0, image, 0), gpu=False)
 
 
 def test_the_fewest_equal_parts_that_fit_are_taken() -> None:
-    assert smallest_parts(needs(10), 12, free=220) == 1
-    assert smallest_parts(needs(10), 12, free=219) == 2
-    assert smallest_parts(needs(10), 12, free=159) == 3, "4 and a half images do not divide the share"
-    assert smallest_parts(needs(10), 7, free=169) == 7, "only single images divide 7"
-    assert smallest_parts(needs(10), 12, free=5) == 12, "nothing fits, and that is said elsewhere"
+    assert min_accumulation_steps(needs(10), 12, free=220) == 1
+    assert min_accumulation_steps(needs(10), 12, free=219) == 2
+    assert min_accumulation_steps(needs(10), 12, free=159) == 3, "4 and a half images do not divide the share"
+    assert min_accumulation_steps(needs(10), 7, free=169) == 7, "only single images divide 7"
+    assert min_accumulation_steps(needs(10), 12, free=5) == 12, "nothing fits, and that is said elsewhere"
 
 
 def test_too_little_memory_is_one_line_with_both_numbers() -> None:
-    need = Need(6144, 528 * 10**9, 0, 0, 0, 0, 0)
+    need = MemoryEstimate(6144, 528 * 10**9, 0, 0, 0, 0, 0)
     with pytest.raises(BadInput) as refused:
-        Room("NVIDIA H100", 79 * 10**9).check(need, "--ghost-batch 96 (another recipe)", "more processes")
+        DeviceMemory("NVIDIA H100", 79 * 10**9).check(need, "--ghost-batch 96 (another recipe)", "more processes")
     assert str(refused.value) == (
         "a part of 6,144 images needs 528 GB, and NVIDIA H100 has 79.0 GB; "
         "give --ghost-batch 96 (another recipe) or more processes"
     )
-    assert Room("NVIDIA H100", 528 * 10**9).check(need, "nothing") == ""
+    assert DeviceMemory("NVIDIA H100", 528 * 10**9).check(need, "nothing") == ""
 
 
 def test_what_may_fit_after_all_is_tried_with_a_warning() -> None:
-    need = Need(256, 80 * 10**9, 10**8, 10**8, 10**8, 10**8, 5 * 10**9)
+    need = MemoryEstimate(256, 80 * 10**9, 10**8, 10**8, 10**8, 10**8, 5 * 10**9)
     assert need.least == 40 * 10**9 + 2 * 10**8, "a compiler keeps half, and the rest is a guess"
-    assert Room("NVIDIA H100", 79 * 10**9).check(need, "--ghost-batch 128 (another recipe)", "more processes") == (
+    assert DeviceMemory("NVIDIA H100", 79 * 10**9).check(
+        need, "--ghost-batch 128 (another recipe)", "more processes"
+    ) == (
         "a part of 256 images needs about 85.4 GB, and NVIDIA H100 has 79.0 GB; where that is not enough, "
         "give --ghost-batch 128 (another recipe) or more processes"
     )
     with pytest.raises(BadInput, match="a part of 256 images needs"):
-        Room("NVIDIA H100", need.least - 1).check(need, "more processes")
-    mostly = Need(1, 10**6, 10**9, 10**9, 10**9, 0, 0)
+        DeviceMemory("NVIDIA H100", need.least - 1).check(need, "more processes")
+    mostly = MemoryEstimate(1, 10**6, 10**9, 10**9, 10**9, 0, 0)
     assert mostly.least == 3 * 10**9, "activations are gone where gradients are whole"
 
 
 def test_a_search_that_may_not_fit_says_so_and_is_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    planned = plan(recipe(RotNet(), model="resnet20"), Machine(), tmp_path)
+    planned = plan_search(recipe(RotNet(), model="resnet20"), RuntimeConfig(), tmp_path)
     assert planned.needs is not None
     small(monkeypatch, planned.needs.need(32).total - 1)
-    run(planned, Machine())
+    run_search(planned, RuntimeConfig())
     assert "a part of 32 images needs about" in capsys.readouterr().err
     assert tickets(planned)
 
 
 def small(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
     """Let the device have so much memory."""
-    monkeypatch.setattr(Room, "on", classmethod(lambda cls, device: cls("a small device", free)))
+    monkeypatch.setattr(DeviceMemory, "on", classmethod(lambda cls, device: cls("a small device", free)))
 
 
 def test_a_search_that_cannot_fit_ends_before_its_first_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    planned = plan(recipe(RotNet(), model="resnet20"), Machine(), tmp_path)
+    planned = plan_search(recipe(RotNet(), model="resnet20"), RuntimeConfig(), tmp_path)
     assert planned.needs is not None
     small(monkeypatch, planned.needs.need(8).total)
     with pytest.raises(BadInput, match=r"a part of 32 images needs .* give --ghost-batch 8 \(another recipe\), "):
-        run(planned, Machine())
+        run_search(planned, RuntimeConfig())
     assert not list(tmp_path.rglob("*.safetensors"))
 
 
@@ -292,24 +297,24 @@ def test_without_batch_norm_a_share_goes_in_as_many_parts_as_memory_asks_for(
 ) -> None:
     which = recipe(model="lenet300", search=IMP(levels=1, rate=0.5, rewind="2it"))
     whole = tickets(search(tmp_path / "whole", which))
-    planned = plan(which, Machine(), tmp_path / "parts")
+    planned = plan_search(which, RuntimeConfig(), tmp_path / "parts")
     assert planned.needs is not None
     small(monkeypatch, planned.needs.need(8).total)
-    run(planned, Machine())
+    run_search(planned, RuntimeConfig())
     assert "a share of 32 images goes through the network in 4 parts" in capsys.readouterr().err
     for ours, theirs in zip(whole, tickets(planned), strict=True):
         assert sum(int((ours.mask[name] ^ theirs.mask[name]).sum()) for name in ours.mask) <= 0.001 * ours.mask.total
     small(monkeypatch, 1000)
     with pytest.raises(BadInput, match="a part of 32 images needs"):
-        run(plan(which, Machine(accumulate=1), tmp_path / "given"), Machine(accumulate=1))
+        run_search(plan_search(which, RuntimeConfig(accumulate=1), tmp_path / "given"), RuntimeConfig(accumulate=1))
 
 
 def test_an_evaluation_that_cannot_fit_ends_with_what_helps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     searched = search(tmp_path, recipe(search=IMP(levels=1, rate=0.5, rewind="2it")))
-    rows = tasks.matrix([searched.folder.ticket(1)], [], ["digits-demo"], [0])
+    rows = tasks.make_tasks([searched.folder.ticket(1)], [], ["digits-demo"], [0])
     small(monkeypatch, 1000)
     with pytest.raises(BadInput, match=r"images needs .* give more processes, --precision bf16 or a device with"):
-        list(evaluate(rows, Workbench.on(Machine(), "fp32")))
+        list(evaluate(rows, Engine.on(RuntimeConfig(), "fp32")))
 
 
 class Picky(RotNet):
@@ -351,17 +356,19 @@ def test_blank_arithmetic_gives_the_shapes_and_types_of_real_arithmetic() -> Non
         ]
 
     real = results()
-    with Blank():
+    with ShapeOnlyMode():
         blank = results()
     assert [(one.shape, one.dtype) for one in blank] == [(one.shape, one.dtype) for one in real]
 
 
 def test_a_dry_run_tells_what_a_training_needs(tmp_path: Path) -> None:
-    text = plan(recipe(RotNet(), data=Data(dataset="digits")), Machine(), tmp_path).text()
+    text = plan_search(recipe(RotNet(), data=Data(dataset="digits")), RuntimeConfig(), tmp_path).text()
     (line,) = [line for line in text.splitlines() if line.startswith("memory")]
     assert " a device for a part of 32 images: activations " in line
-    fit = Fit(length="6it", batch_size=32, optimizer=SGD(lr=0.1), ghost_batch=8)
-    assert " a device for a part of 8 images: " in plan(recipe(RotNet(), fit=fit), Machine(), tmp_path).text()
+    fit = TrainConfig(length="6it", batch_size=32, optimizer=SGD(lr=0.1), ghost_batch=8)
+    assert (
+        " a device for a part of 8 images: " in plan_search(recipe(RotNet(), fit=fit), RuntimeConfig(), tmp_path).text()
+    )
 
 
 def test_a_dry_run_imports_no_compiler() -> None:

@@ -10,15 +10,15 @@ import pytest
 import torch
 from torch import nn
 
-from sslticket.analysis.magnitudes import magnitudes
-from sslticket.cli import recipe as command
+from sslticket.analysis.magnitudes import measure_magnitudes
+from sslticket.cli import recipe_commands as command
+from sslticket.config.recipe import Precision
+from sslticket.config.runtime import RuntimeConfig
+from sslticket.config.training import SGD, TrainConfig
 from sslticket.evaluation import tasks
-from sslticket.evaluation.evaluate import evaluate
-from sslticket.evaluation.matrix import Matrix
-from sslticket.evaluation.pace import Pace
-from sslticket.evaluation.protocols import Protocol
-from sslticket.fit import SGD, Fit
-from sslticket.machine import Machine
+from sslticket.evaluation.jobs import EvaluationPlan
+from sslticket.evaluation.protocols import Protocol, Throughput
+from sslticket.evaluation.worker import evaluate
 from sslticket.objectives.base import Objective
 from sslticket.objectives.byol import BYOL
 from sslticket.objectives.dino import DINO
@@ -26,28 +26,27 @@ from sslticket.objectives.mocov2 import MoCoV2
 from sslticket.objectives.rotnet import RotNet
 from sslticket.objectives.simclr import SimCLR
 from sslticket.objectives.supervised import Supervised
-from sslticket.recipe import Precision
 from sslticket.search.imp import IMP
-from sslticket.search.plan import plan
-from sslticket.search.run import run
+from sslticket.search.plan import plan_search
+from sslticket.search.run_search import run_search
 from sslticket.ticket import Ticket
 from sslticket.training import numerics
-from sslticket.training.net import Net
-from sslticket.training.numerics import PAYS, SMALL, Numerics
-from sslticket.training.workbench import Workbench
+from sslticket.training.engine import Engine
+from sslticket.training.network import MaskedNetwork
+from sslticket.training.numerics import COMPILE_FROM_STEPS, MAX_GRAPH_STATE, Numerics
 from tests.runs import recipe, search, tickets
 
-SHORT = Protocol(name="short", dataset="digits", fit=Fit(length="8it", batch_size=128, optimizer=SGD(lr=0.1)))
+SHORT = Protocol(name="short", dataset="digits", fit=TrainConfig(length="8it", batch_size=128, optimizer=SGD(lr=0.1)))
 ONE = IMP(levels=1, rate=0.5, rewind="2it")
-LAST = Machine(channels_last=True)
-LARGE = {"size": SMALL + 1, "steady": True, "ghost_batch": None}
+LAST = RuntimeConfig(channels_last=True)
+LARGE = {"size": MAX_GRAPH_STATE + 1, "steady": True, "ghost_batch": None}
 
 
 @pytest.fixture
 def cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     """Decisions as on a CUDA device that knows bfloat16."""
-    monkeypatch.setattr(numerics, "_device", lambda: "cuda")
-    monkeypatch.setattr(numerics, "_knows_bfloat16", lambda: True)
+    monkeypatch.setattr(numerics, "_device_type", lambda: "cuda")
+    monkeypatch.setattr(numerics, "_supports_bfloat16", lambda: True)
 
 
 @pytest.fixture
@@ -62,55 +61,67 @@ def settings_kept() -> Iterator[None]:
 @pytest.mark.parametrize(
     ("machine", "precision", "steps", "told"),
     [  # of a large network
-        (Machine(), None, PAYS - 1, "bf16 tf32 channels-last"),
-        (Machine(), None, PAYS, "bf16 tf32 channels-last compiled"),
-        (Machine(compile=True), None, 1, "bf16 tf32 channels-last compiled"),
-        (Machine(compile=False), "fp16", PAYS, "fp16 tf32 channels-last"),
-        (Machine(channels_last=False), "fp32", 1, "fp32 tf32"),
-        (Machine(exact=True), None, PAYS, "fp32"),
-        (Machine(exact=True), "bf16", PAYS, "bf16"),
-        (Machine(exact=True, channels_last=True, compile=True), None, 1, "fp32 channels-last compiled"),
+        (RuntimeConfig(), None, COMPILE_FROM_STEPS - 1, "bf16 tf32 channels-last"),
+        (RuntimeConfig(), None, COMPILE_FROM_STEPS, "bf16 tf32 channels-last compiled"),
+        (RuntimeConfig(compile=True), None, 1, "bf16 tf32 channels-last compiled"),
+        (RuntimeConfig(compile=False), "fp16", COMPILE_FROM_STEPS, "fp16 tf32 channels-last"),
+        (RuntimeConfig(channels_last=False), "fp32", 1, "fp32 tf32"),
+        (RuntimeConfig(exact=True), None, COMPILE_FROM_STEPS, "fp32"),
+        (RuntimeConfig(exact=True), "bf16", COMPILE_FROM_STEPS, "bf16"),
+        (RuntimeConfig(exact=True, channels_last=True, compile=True), None, 1, "fp32 channels-last compiled"),
     ],
 )
 @pytest.mark.usefixtures("cuda")
 def test_on_cuda_what_is_left_open_is_fast(
-    machine: Machine, precision: Precision | None, steps: int, told: str
+    machine: RuntimeConfig, precision: Precision | None, steps: int, told: str
 ) -> None:
-    assert str(Numerics.of(machine, precision).over(steps, size=SMALL + 1, steady=True, ghost_batch=None)) == told
+    assert (
+        str(Numerics.of(machine, precision).over(steps, size=MAX_GRAPH_STATE + 1, steady=True, ghost_batch=None))
+        == told
+    )
 
 
 @pytest.mark.parametrize(("steady", "compiled"), [(True, False), (False, True)])
 @pytest.mark.usefixtures("cuda")
 def test_a_small_network_is_compiled_where_no_graph_can_hold_its_steps(steady: bool, compiled: bool) -> None:
-    assert Numerics.of(Machine(), None).over(PAYS, size=SMALL, steady=steady, ghost_batch=None).compiled == compiled
-    assert Numerics.of(Machine(compile=True), None).over(PAYS, size=SMALL, steady=steady, ghost_batch=None).compiled
+    assert (
+        Numerics.of(RuntimeConfig(), None)
+        .over(COMPILE_FROM_STEPS, size=MAX_GRAPH_STATE, steady=steady, ghost_batch=None)
+        .compiled
+        == compiled
+    )
+    assert (
+        Numerics.of(RuntimeConfig(compile=True), None)
+        .over(COMPILE_FROM_STEPS, size=MAX_GRAPH_STATE, steady=steady, ghost_batch=None)
+        .compiled
+    )
 
 
 @pytest.mark.usefixtures("cuda")
 def test_statistics_that_several_processes_share_are_not_worth_compiling(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "8")
-    large: dict[str, Any] = {"size": SMALL + 1, "steady": True}
-    assert not Numerics.of(Machine(), None).over(PAYS, **large, ghost_batch=None).compiled
-    assert Numerics.of(Machine(), None).over(PAYS, **large, ghost_batch=96).compiled
-    assert Numerics.of(Machine(compile=True), None).over(PAYS, **large, ghost_batch=None).compiled
+    large: dict[str, Any] = {"size": MAX_GRAPH_STATE + 1, "steady": True}
+    assert not Numerics.of(RuntimeConfig(), None).over(COMPILE_FROM_STEPS, **large, ghost_batch=None).compiled
+    assert Numerics.of(RuntimeConfig(), None).over(COMPILE_FROM_STEPS, **large, ghost_batch=96).compiled
+    assert Numerics.of(RuntimeConfig(compile=True), None).over(COMPILE_FROM_STEPS, **large, ghost_batch=None).compiled
 
 
 @pytest.mark.usefixtures("cuda")
 def test_a_gpu_without_bfloat16_stays_at_float32(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(numerics, "_knows_bfloat16", lambda: False)
-    assert str(Numerics.of(Machine(), None).over(1, **LARGE)) == "fp32 tf32 channels-last"
+    monkeypatch.setattr(numerics, "_supports_bfloat16", lambda: False)
+    assert str(Numerics.of(RuntimeConfig(), None).over(1, **LARGE)) == "fp32 tf32 channels-last"
 
 
 def test_a_cpu_is_exact_unless_it_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")  # also on a machine that has a GPU
-    assert str(Numerics.of(Machine(), None).over(PAYS, **LARGE)) == "fp32"
-    assert str(Numerics.of(LAST, "bf16").over(PAYS, **LARGE)) == "bf16 channels-last"
-    assert str(Numerics.of(Machine(compile=True), None).over(1, **LARGE)) == "fp32 compiled"
+    assert str(Numerics.of(RuntimeConfig(), None).over(COMPILE_FROM_STEPS, **LARGE)) == "fp32"
+    assert str(Numerics.of(LAST, "bf16").over(COMPILE_FROM_STEPS, **LARGE)) == "bf16 channels-last"
+    assert str(Numerics.of(RuntimeConfig(compile=True), None).over(1, **LARGE)) == "fp32 compiled"
 
 
 @pytest.mark.usefixtures("cuda", "settings_kept")
 def test_the_process_is_set_and_set_back_and_torch_compile_can_read_it() -> None:
-    for machine, products, fast in ((Machine(), "high", True), (Machine(exact=True), "highest", False)) * 2:
+    for machine, products, fast in ((RuntimeConfig(), "high", True), (RuntimeConfig(exact=True), "highest", False)) * 2:
         Numerics.of(machine, None).apply()
         assert torch.get_float32_matmul_precision() == products
         assert (torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark) == (fast, fast)
@@ -118,27 +129,30 @@ def test_the_process_is_set_and_set_back_and_torch_compile_can_read_it() -> None
 
 
 def test_the_devices_own_precision_is_a_word_in_the_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(numerics, "_device", lambda: "cpu")
+    monkeypatch.setattr(numerics, "_device_type", lambda: "cpu")
     open_, given = recipe(precision=None), recipe(precision="fp32")
-    assert plan(open_, Machine(), tmp_path).folder.path == plan(given, Machine(), tmp_path).folder.path
-    assert plan(open_, Machine(), tmp_path).recipe.precision == "fp32"
-    monkeypatch.setattr(numerics, "_device", lambda: "cuda")
-    monkeypatch.setattr(numerics, "_knows_bfloat16", lambda: True)
-    fast, exact = (plan(open_, machine, tmp_path) for machine in (Machine(), Machine(exact=True)))
-    assert fast.folder.path == plan(replace(given, precision="bf16"), Machine(), tmp_path).folder.path
-    assert exact.folder.path == plan(given, Machine(), tmp_path).folder.path
+    assert (
+        plan_search(open_, RuntimeConfig(), tmp_path).folder.path
+        == plan_search(given, RuntimeConfig(), tmp_path).folder.path
+    )
+    assert plan_search(open_, RuntimeConfig(), tmp_path).recipe.precision == "fp32"
+    monkeypatch.setattr(numerics, "_device_type", lambda: "cuda")
+    monkeypatch.setattr(numerics, "_supports_bfloat16", lambda: True)
+    fast, exact = (plan_search(open_, machine, tmp_path) for machine in (RuntimeConfig(), RuntimeConfig(exact=True)))
+    assert fast.folder.path == plan_search(replace(given, precision="bf16"), RuntimeConfig(), tmp_path).folder.path
+    assert exact.folder.path == plan_search(given, RuntimeConfig(), tmp_path).folder.path
     assert "numerics        bf16 tf32 channels-last\n" in f"{fast.text()}\n"
 
 
 def test_flags_turn_on_and_off_what_is_left_open() -> None:
     which = recipe()
-    read = command._parser(which).parse_args
+    read = command._recipe_parser(which).parse_args
     for words, expected in (
-        ([], Machine()),
-        (["--exact", "--no-compile"], Machine(exact=True, compile=False)),
-        (["--channels-last", "--compile"], Machine(channels_last=True, compile=True)),
+        ([], RuntimeConfig()),
+        (["--exact", "--no-compile"], RuntimeConfig(exact=True, compile=False)),
+        (["--channels-last", "--compile"], RuntimeConfig(channels_last=True, compile=True)),
     ):
-        assert command.flags.override(Machine(), vars(read(words))) == expected
+        assert command.flags.override(RuntimeConfig(), vars(read(words))) == expected
 
 
 def test_rows_and_tickets_tell_it_and_a_run_goes_on_in_another_way(tmp_path: Path) -> None:
@@ -146,9 +160,9 @@ def test_rows_and_tickets_tell_it_and_a_run_goes_on_in_another_way(tmp_path: Pat
     first = search(tmp_path, which)
     for level in (1, 2):
         first.folder.ticket(level).unlink()
-    second = plan(which, LAST, tmp_path)
+    second = plan_search(which, LAST, tmp_path)
     assert second.folder.path == first.folder.path
-    run(second, LAST)
+    run_search(second, LAST)
     told = [ticket.provenance["numerics"] for ticket in tickets(second)]
     assert told == ["fp32", "fp32 channels-last", "fp32 channels-last"]
     assert [json.loads(second.folder.row(level).read_text())["numerics"] for level in range(3)] == told
@@ -161,12 +175,15 @@ def test_evaluations_and_analyses_tell_it_and_do_not_take_one_for_the_other(
 ) -> None:
     runs = [search(tmp_path, recipe(objective, search=ONE)).folder.path for objective in (Supervised(), RotNet())]
     # The random ticket of both is one training.
-    rows = [tasks.matrix(tasks.tickets([at], tasks.Levels((1,))), ["random"], [SHORT], [0], ["new"]) for at in runs]
-    plain, last = Workbench.on(Machine(), "fp32"), Workbench.on(LAST, "fp32")
+    rows = [
+        tasks.make_tasks(tasks.find_ticket_files([at], tasks.Levels((1,))), ["random"], [SHORT], [0], ["new"])
+        for at in runs
+    ]
+    plain, last = Engine.on(RuntimeConfig(), "fp32"), Engine.on(LAST, "fp32")
     assert {row["numerics"] for row in evaluate(rows[0], plain)} == {"fp32"}
     both = [*rows[0], *rows[1]]
     donors = [
-        [each.donor for each in Matrix.of(both, None, bench.numerics).trainings() if each.control == "random"]
+        [each.donor for each in EvaluationPlan.of(both, None, bench.numerics).trainings() if each.control == "random"]
         for bench in (plain, last)
     ]
     assert donors == [[rows[0][1].row], [None]]
@@ -176,11 +193,11 @@ def test_evaluations_and_analyses_tell_it_and_do_not_take_one_for_the_other(
         ("random", "fp32 channels-last"),
     }
     assert "though not measured at fp32 channels-last: 2 at fp32" in capsys.readouterr().err
-    pace = Pace(runs, plain.device_name)
+    pace = Throughput(runs, plain.device_name)
     told = [pace.rate("conv3", SHORT, how) is not None for how in ("fp32", "fp32 channels-last", "bf16")]
     assert told == [True, True, False]
-    dense = tasks.tickets(runs[:1], tasks.Levels((0,)))
-    (row,) = magnitudes(dense, SHORT, [0], last)
+    dense = tasks.find_ticket_files(runs[:1], tasks.Levels((0,)))
+    (row,) = measure_magnitudes(dense, SHORT, [0], last)
     assert row["numerics"] == "fp32 channels-last"
     (endpoint,) = (runs[0] / "endpoints").iterdir()
     assert endpoint.name.endswith(".fp32-channels-last.start0.safetensors")
@@ -208,8 +225,8 @@ def compiled(net: nn.Module) -> set[str]:
     ids=lambda value: value.name if isinstance(value, Objective) else "",
 )
 def test_heads_and_slow_copies_are_compiled_too_as_they_are_called(objective: Objective, parts: set[str]) -> None:
-    bench = Workbench.on(Machine(compile=True), "fp32")
-    net = Net.build("conv3", objective, channels=1, image_size=8, classes=10, seed=0)
+    bench = Engine.on(RuntimeConfig(compile=True), "fp32")
+    net = MaskedNetwork.build("conv3", objective, channels=1, image_size=8, classes=10, seed=0)
     with bench.prepared(net):
         assert compiled(net) == {"backbone"} | parts
 
@@ -220,9 +237,9 @@ def test_heads_and_slow_copies_are_compiled_too_as_they_are_called(objective: Ob
 def test_a_compiled_search_learns_what_an_eager_one_does(tmp_path: Path, objective: Objective) -> None:
     found = []
     for compile_ in (False, True):
-        machine = Machine(compile=compile_)
-        planned = plan(recipe(objective, search=ONE), machine, tmp_path / str(compile_))
-        run(planned, machine)
+        machine = RuntimeConfig(compile=compile_)
+        planned = plan_search(recipe(objective, search=ONE), machine, tmp_path / str(compile_))
+        run_search(planned, machine)
         found.append(tickets(planned))
     (early, eager), (early_made, made) = found
     assert made.provenance["numerics"] == "fp32 compiled"

@@ -7,14 +7,14 @@ import torch
 from lightly.utils import lars as lightly
 from torch import nn
 
-from sslticket.fit import LARS, Adam, RMSprop
-from sslticket.training.optim import optimizer
+from sslticket.config.training import LARS, Adam, RMSprop
+from sslticket.training.optim import build_optimizer
 
 
 def moved(spec: LARS | RMSprop | Adam, weight: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
     parameter = nn.Parameter(weight.clone())
     frozen = nn.Parameter(weight.clone(), requires_grad=False)
-    chosen = optimizer(spec, [parameter, frozen])
+    chosen = build_optimizer(spec, [parameter, frozen])
     parameter.grad = gradient.clone()
     chosen.step()
     assert torch.equal(frozen, weight)
@@ -27,14 +27,16 @@ def test_lars_scales_weights_by_their_norms_and_leaves_biases_alone() -> None:
     rate = 0.5 * 0.02 * 5 / (2 + 0.1 * 5)
     torch.testing.assert_close(moved(spec, weight, gradient), weight - rate * (gradient + 0.1 * weight))
     bias = weight[0]
-    chosen = optimizer(spec, [nn.Parameter(weight), parameter := nn.Parameter(bias.clone())])
+    chosen = build_optimizer(spec, [nn.Parameter(weight), parameter := nn.Parameter(bias.clone())])
     parameter.grad = gradient[0].clone()
     chosen.step()
     torch.testing.assert_close(parameter.detach(), bias - 0.5 * gradient[0])
 
 
 def test_biases_may_have_a_share_of_the_rate_under_lars() -> None:
-    groups = optimizer(LARS(lr=1.6, bias_lr=0.0384), [nn.Parameter(torch.ones(2, 2)), nn.Parameter(torch.ones(2))])
+    groups = build_optimizer(
+        LARS(lr=1.6, bias_lr=0.0384), [nn.Parameter(torch.ones(2, 2)), nn.Parameter(torch.ones(2))]
+    )
     assert [group.get("share", 1.0) for group in groups.param_groups] == pytest.approx([1.0, 0.024])
 
 
@@ -62,7 +64,7 @@ def gradients(parameters: list[nn.Parameter], step: int) -> None:
 @pytest.mark.parametrize("decay", [0.0, 1e-6, 0.1])
 def test_lars_is_lightlys_to_the_bit_and_keeps_the_same(momentum: float, decay: float) -> None:
     ours, theirs = weights(), weights()
-    chosen = optimizer(LARS(lr=0.3, momentum=momentum, weight_decay=decay, trust=0.01), ours)
+    chosen = build_optimizer(LARS(lr=0.3, momentum=momentum, weight_decay=decay, trust=0.01), ours)
     flat = [parameter for parameter in theirs if parameter.dim() <= 1]
     groups = [
         {"params": [parameter for parameter in theirs if parameter.dim() > 1]},
@@ -92,7 +94,7 @@ def test_lars_goes_on_from_what_lightlys_had_kept() -> None:
     with torch.no_grad():
         for mine, other in zip(ours, theirs, strict=True):
             mine.copy_(other)
-    chosen = optimizer(LARS(lr=0.3, weight_decay=0.1), ours)
+    chosen = build_optimizer(LARS(lr=0.3, weight_decay=0.1), ours)
     state = copy.deepcopy(reference.state_dict()["state"])
     chosen.load_state_dict({"state": state, "param_groups": chosen.state_dict()["param_groups"]})
     gradients(ours, 2), gradients(theirs, 2)
@@ -102,7 +104,7 @@ def test_lars_goes_on_from_what_lightlys_had_kept() -> None:
 
 def test_what_lars_keeps_lies_in_memory_as_the_weights_do() -> None:
     ours = weights()
-    chosen = optimizer(LARS(lr=0.3), ours)
+    chosen = build_optimizer(LARS(lr=0.3), ours)
     gradients(ours, 1)
     chosen.step()
     assert not ours[0].is_contiguous()
@@ -112,7 +114,7 @@ def test_what_lars_keeps_lies_in_memory_as_the_weights_do() -> None:
 def test_a_step_that_loss_scaling_skips_leaves_lars_as_it_was() -> None:
     ours = weights()
     before = [parameter.detach().clone() for parameter in ours]
-    chosen = optimizer(LARS(lr=0.3), ours)
+    chosen = build_optimizer(LARS(lr=0.3), ours)
     scaler = torch.amp.GradScaler("cpu", init_scale=1.0)
     gradients(ours, 1)
     ours[1].grad[3] = torch.inf
@@ -125,7 +127,7 @@ def test_a_step_that_loss_scaling_skips_leaves_lars_as_it_was() -> None:
 
 def test_rmsprop_takes_all_tensors_at_once_to_the_bit() -> None:
     ours, theirs = weights(), weights()
-    chosen = optimizer(RMSprop(lr=0.01, momentum=0.5, weight_decay=0.1), ours)
+    chosen = build_optimizer(RMSprop(lr=0.01, momentum=0.5, weight_decay=0.1), ours)
     reference = torch.optim.RMSprop(theirs, lr=0.01, momentum=0.5, weight_decay=0.1, foreach=False)
     for step in range(4):
         gradients(ours, step), gradients(theirs, step)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from sslticket.machine import Machine
+from sslticket.config.runtime import RuntimeConfig
 from sslticket.objectives.barlowtwins import BarlowTwins
 from sslticket.objectives.base import Objective
 from sslticket.objectives.byol import BYOL
@@ -15,10 +15,10 @@ from sslticket.objectives.s4l import S4LRotation
 from sslticket.objectives.simclr import SimCLR
 from sslticket.objectives.simsiam import SimSiam
 from sslticket.objectives.supervised import Supervised
-from sslticket.report.schema import wrong
+from sslticket.results.rows import row_error
 from sslticket.search.imp import IMP
-from sslticket.search.plan import plan
-from sslticket.search.run import run
+from sslticket.search.plan import plan_search
+from sslticket.search.run_search import run_search
 from tests.runs import BATCH, REWIND, STEPS, recipe, search, tickets
 
 
@@ -40,7 +40,7 @@ from tests.runs import BATCH, REWIND, STEPS, recipe, search, tickets
 def test_an_image_counts_as_often_as_it_goes_through_a_backbone(tmp_path, objective, forward, backward):
     planned = search(tmp_path, recipe(objective, search=IMP(levels=1, rate=0.5, rewind=f"{REWIND}it")))
     rows = [json.loads(planned.folder.row(level).read_text()) for level in (0, 1)]
-    assert [wrong(row) for row in rows] == [None, None]
+    assert [row_error(row) for row in rows] == [None, None]
     steps = (REWIND, STEPS - REWIND)
     assert [row["samples"] for row in rows] == [BATCH * each for each in steps]
     assert [row["forward_images"] for row in rows] == [forward * BATCH * each for each in steps]
@@ -52,6 +52,6 @@ def test_an_image_counts_as_often_as_it_goes_through_a_backbone(tmp_path, object
 @pytest.mark.slow
 def test_a_compiled_backbone_counts_as_often(tmp_path):
     which = recipe(RotNet(), search=IMP(levels=1, rate=0.5, rewind=f"{REWIND}it"))
-    planned = plan(which, Machine(compile=True), tmp_path)
-    run(planned, Machine(compile=True))
+    planned = plan_search(which, RuntimeConfig(compile=True), tmp_path)
+    run_search(planned, RuntimeConfig(compile=True))
     assert json.loads(planned.folder.row(1).read_text())["search_forward_images"] == 4 * BATCH * STEPS

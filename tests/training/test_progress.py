@@ -7,26 +7,26 @@ from pathlib import Path
 
 import pytest
 
-from sslticket import status
+from sslticket.config.runtime import RuntimeConfig
+from sslticket.config.training import SGD, TrainConfig
 from sslticket.errors import BadInput, Diverged
-from sslticket.fit import SGD, Fit
-from sslticket.machine import Machine
-from sslticket.search.plan import plan
-from sslticket.search.run import run
+from sslticket.search.plan import plan_search
+from sslticket.search.run_search import run_search
 from sslticket.training import loop as loops
-from sslticket.training.listeners import StatusFile
-from sslticket.training.progress import Listener, Look, Progress
-from sslticket.training.workbench import Workbench
+from sslticket.training import trackers
+from sslticket.training.engine import Engine
+from sslticket.training.progress import Progress, ProgressUpdate, Tracker
+from sslticket.training.trackers import StatusFileTracker
 from tests.runs import recipe
 
 
-class Ear(Listener):
+class Ear(Tracker):
     def __init__(self) -> None:
-        self.looks: list[Look] = []
+        self.looks: list[ProgressUpdate] = []
         self.values: list[tuple[int, Mapping[str, float]]] = []
         self.closed = False
 
-    def look(self, look: Look) -> None:
+    def look(self, look: ProgressUpdate) -> None:
         self.looks.append(look)
 
     def measured(self, samples: int, values: Mapping[str, float]) -> None:
@@ -58,7 +58,7 @@ def test_listeners_hear_step_samples_loss_and_rate_of_their_training_only() -> N
     assert ear.closed
 
 
-def look(**changes: object) -> Look:
+def look(**changes: object) -> ProgressUpdate:
     shown = {
         "task": "level 1/3",
         "step": 4,
@@ -69,36 +69,36 @@ def look(**changes: object) -> Look:
         "lr": 0.1,
         "left": 9.0,
     }
-    return Look(**(shown | changes))  # type: ignore[arg-type]
+    return ProgressUpdate(**(shown | changes))  # type: ignore[arg-type]
 
 
 def test_the_status_file_tells_what_goes_on_and_goes_in_the_end(tmp_path: Path) -> None:
-    file = StatusFile(tmp_path)
+    file = StatusFileTracker(tmp_path)
     file.measured(64, {"probe": 0.5, "top1": 0.4})
     file.look(look())
     file.look(look(step=5))  # too soon to be written
-    (told,) = status.read(tmp_path)
+    (told,) = trackers.read_statuses(tmp_path)
     assert (told.task, told.step, told.steps, told.rate, told.probe, told.left) == ("level 1/3", 4, 6, 99.5, 0.5, 9.0)
     assert told.silent is None
-    status.own(tmp_path).write_text("{half", encoding="utf-8")
-    assert status.read(tmp_path) == []
+    trackers.own_status_file(tmp_path).write_text("{half", encoding="utf-8")
+    assert trackers.read_statuses(tmp_path) == []
     file.close()
-    assert list((tmp_path / status.FOLDER).iterdir()) == []
+    assert list((tmp_path / trackers.STATUS_FOLDER).iterdir()) == []
 
 
 def test_a_diverged_training_leaves_no_status_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loops, "_LOOK_EVERY", 0.0)
-    fit = Fit(length="20it", batch_size=32, optimizer=SGD(lr=1e30))
-    planned = plan(recipe(fit=fit), Machine(), tmp_path)
+    monkeypatch.setattr(loops, "_CHECK_SECONDS", 0.0)
+    fit = TrainConfig(length="20it", batch_size=32, optimizer=SGD(lr=1e30))
+    planned = plan_search(recipe(fit=fit), RuntimeConfig(), tmp_path)
     with pytest.raises(Diverged):
-        run(planned, Machine())
-    assert list((planned.folder.path / status.FOLDER).glob("*")) == []
+        run_search(planned, RuntimeConfig())
+    assert list((planned.folder.path / trackers.STATUS_FOLDER).glob("*")) == []
 
 
 def test_without_the_package_tensorboard_is_refused_before_anything_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(BadInput, match=r"pip install 'sslticket\[tensorboard\]'") as caught:
-        Workbench.on(Machine(tensorboard=True), "fp32")
+        Engine.on(RuntimeConfig(tensorboard=True), "fp32")
     assert "\n" not in str(caught.value)
 
 
@@ -107,12 +107,12 @@ def test_tensorboards_files_hold_each_value_against_the_samples_seen(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    monkeypatch.setattr(loops, "_LOOK_EVERY", -1.0)  # a look at every step
-    machine = Machine(tensorboard=True, probe="3it")
-    planned = plan(
-        recipe(fit=Fit(length="6it", batch_size=300, optimizer=SGD(lr=0.1), drops=("4it",))), machine, tmp_path
+    monkeypatch.setattr(loops, "_CHECK_SECONDS", -1.0)  # a look at every step
+    machine = RuntimeConfig(tensorboard=True, probe="3it")
+    planned = plan_search(
+        recipe(fit=TrainConfig(length="6it", batch_size=300, optimizer=SGD(lr=0.1), drops=("4it",))), machine, tmp_path
     )
-    run(planned, machine)
+    run_search(planned, machine)
     folders = sorted(path.name for path in (planned.folder.path / "tensorboard").iterdir())
     assert folders == [f"search.level-{level:02d}" for level in range(4)]
     read = accumulator.EventAccumulator(str(planned.folder.path / "tensorboard" / "search.level-01"))

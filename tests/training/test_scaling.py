@@ -8,19 +8,19 @@ import pytest
 import torch
 from torch import Tensor
 
+from sslticket.config.recipe import Precision
+from sslticket.config.runtime import RuntimeConfig
+from sslticket.config.training import LARS, SGD, Adam, Optimizer, RMSprop, TrainConfig
 from sslticket.data.loader import Batch
-from sslticket.fit import LARS, SGD, Adam, Fit, Optimizer, RMSprop
-from sslticket.machine import Machine
 from sslticket.objectives.base import Network
 from sslticket.objectives.supervised import Supervised
-from sslticket.recipe import Precision
-from sslticket.search.continuous import ContinuousSparsification
+from sslticket.search.learned import ContinuousSparsification
 from sslticket.training import checkpoint
-from sslticket.training.joined import Joined
-from sslticket.training.loop import Loop
-from sslticket.training.net import Net
+from sslticket.training.engine import Engine
+from sslticket.training.loop import TrainingLoop
+from sslticket.training.network import MaskedNetwork
+from sslticket.training.optim import CombinedOptimizer
 from sslticket.training.progress import Progress
-from sslticket.training.workbench import Workbench
 from tests.runs import recipe, search, tickets
 
 OPTIMIZERS = [SGD(lr=0.05), SGD(lr=0.05, nesterov=True), Adam(lr=1e-3), RMSprop(lr=1e-3, momentum=0.9)]
@@ -55,10 +55,10 @@ class Numbers:
             yield Batch((images,), torch.randint(10, (16,), generator=generator), torch.arange(16))
 
 
-real_on = Workbench.on
+real_on = Engine.on
 
 
-def scaling(machine: Machine, precision: Precision = "fp16") -> Workbench:
+def scaling(machine: RuntimeConfig, precision: Precision = "fp16") -> Engine:
     """A workbench that scales losses; accelerate itself refuses to on a CPU."""
     bench = real_on(machine, "fp32")
     bench.precision = precision
@@ -67,10 +67,10 @@ def scaling(machine: Machine, precision: Precision = "fp16") -> Workbench:
     return bench
 
 
-def training(bench: Workbench, optimizer: Optimizer, *, learnt: bool = False, clip: float | None = None) -> Loop:
-    fit = Fit(length="8it", batch_size=16, optimizer=optimizer, clip=clip)
+def training(bench: Engine, optimizer: Optimizer, *, learnt: bool = False, clip: float | None = None) -> TrainingLoop:
+    fit = TrainConfig(length="8it", batch_size=16, optimizer=optimizer, clip=clip)
     learning = ContinuousSparsification().learning(fit, fit.clock(32)) if learnt else None
-    net = Net.build("conv3", Overflows(), channels=1, image_size=8, classes=10, seed=3, learning=learning)
+    net = MaskedNetwork.build("conv3", Overflows(), channels=1, image_size=8, classes=10, seed=3, learning=learning)
     # What the allocator hands out again: momentum that nobody filled would be 7.
     junk = [torch.full_like(parameter, 7.0) for parameter in net.parameters()]
     del junk
@@ -81,13 +81,13 @@ def training(bench: Workbench, optimizer: Optimizer, *, learnt: bool = False, cl
 @pytest.mark.parametrize("clip", [None, 0.5], ids=["", "clipped"])
 @pytest.mark.parametrize(("optimizer", "learnt"), CASES, ids=str)
 def test_a_first_step_that_overflows_leaves_no_trace(optimizer: Optimizer, learnt: bool, clip: float | None) -> None:
-    bench = scaling(Machine())
+    bench = scaling(RuntimeConfig())
     first = training(bench, optimizer, learnt=learnt, clip=clip)
     drawn = [parameter.detach().clone() for parameter in first.net.parameters()]
     first.run(0, 1)
     assert all(torch.equal(*pair) for pair in zip(first.net.parameters(), drawn, strict=True))
     assert bench.accelerator.scaler.get_scale() == 2.0**15
-    for part in first.optimizer.parts if isinstance(first.optimizer, Joined) else [first.optimizer]:
+    for part in first.optimizer.parts if isinstance(first.optimizer, CombinedOptimizer) else [first.optimizer]:
         assert all(not value.any() for values in part.state.values() for value in values.values())
     first.run(1, 8)
     second = training(bench, optimizer, learnt=learnt, clip=clip)
@@ -103,7 +103,7 @@ def test_a_first_step_that_overflows_leaves_no_trace(optimizer: Optimizer, learn
 def test_optimisers_that_skip_on_the_device_ask_the_host_nothing(
     optimizer: Optimizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bench = scaling(Machine())
+    bench = scaling(RuntimeConfig())
     for learnt in (False, True):
         loop = training(bench, optimizer, learnt=learnt)
         loop.run(0, 1)
@@ -112,21 +112,21 @@ def test_optimisers_that_skip_on_the_device_ask_the_host_nothing(
 
 
 def test_snapshots_keep_the_scale_and_old_ones_without_momentum_start_at_zero(tmp_path: Path) -> None:
-    bench, path = scaling(Machine()), tmp_path / "snapshot.safetensors"
+    bench, path = scaling(RuntimeConfig()), tmp_path / "snapshot.safetensors"
     first = training(bench, SGD(lr=0.05))
     first.run(0, 1)
     first.optimizer.state.clear()  # as before momentum was begun with zeros
-    checkpoint.save(path, first, 1, bench.accelerator)
+    checkpoint.save_checkpoint(path, first, 1, bench.accelerator)
     second = training(bench, SGD(lr=0.05))
-    assert checkpoint.restore(path, second, bench.accelerator) == 1
+    assert checkpoint.restore_checkpoint(path, second, bench.accelerator) == 1
     assert bench.accelerator.scaler.get_scale() == 2.0**15
     assert len(second.optimizer.state) == len(list(second.net.parameters()))
     assert all(not values["momentum_buffer"].any() for values in second.optimizer.state.values())
 
 
 def test_a_search_that_is_started_again_finds_the_same_tickets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Workbench, "on", scaling)
-    fit = Fit(length="8it", batch_size=32, optimizer=SGD(lr=0.1 / 60))
+    monkeypatch.setattr(Engine, "on", scaling)
+    fit = TrainConfig(length="8it", batch_size=32, optimizer=SGD(lr=0.1 / 60))
     which = recipe(Loud(), fit=fit, precision="fp16")
     planned = search(tmp_path, which)
     straight = tickets(planned)

@@ -1,0 +1,299 @@
+"""The commands that take a recipe: run its search, and show its views as a contact sheet."""
+
+import sys
+import textwrap
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from sslticket import processes
+from sslticket.cli import flags
+from sslticket.cli.exit_status import run_and_exit
+from sslticket.config.recipe import Recipe
+from sslticket.config.runtime import RuntimeConfig
+from sslticket.data.augment import View
+from sslticket.data.datasets.base import Dataset
+from sslticket.data.loader import Batch, Sampler
+from sslticket.data.source import make_loader
+from sslticket.errors import BadInput
+from sslticket.escaping import escape_lines, escape_terminal, shell_quote
+from sslticket.evaluation.protocols import propose_protocol
+from sslticket.search.plan import TrainingImages
+from sslticket.seeds import derive_seed
+from sslticket.storage.files import atomic_write
+
+
+def run(recipe: Recipe) -> None:
+    """What a recipe file calls: read the flags, check everything, search, and leave the process."""
+    run_and_exit(lambda: run_with_flags(recipe, sys.argv[1:]), "another folder with --out")
+
+
+def run_with_flags(recipe: Recipe, words: Sequence[str]) -> None:
+    """Run the search of a recipe with the flags that were given."""
+    given = vars(_recipe_parser(recipe).parse_args(words))
+    notice = lr_scaling_note(recipe, given)
+    recipe, machine = resolve_recipe(recipe, given), flags.override_fields(RuntimeConfig(), given)
+    from sslticket.search.plan import plan_search  # after --help, which needs neither networks nor data
+
+    planned = plan_search(recipe, machine, given["out"], trial="length" in given and "rewind" not in given)
+    first = processes.rank() == 0
+    for note in filter(None, (notice, planned.notice)):
+        if first:
+            print(f"note: {escape_terminal(note)}", file=sys.stderr)
+    if given["dry_run"]:
+        if first:
+            print(escape_lines(planned.text()))
+        return
+    from sslticket.search.run_search import run_search as search  # imports accelerate, which a dry run does not need
+
+    bad = search(planned, machine)
+    if not first:
+        return
+    for path, reason in sorted(bad.items())[:10]:
+        print(escape_terminal(f"skipped {path}: {reason}"))
+    print(f"{len(bad):,} images could not be read" if bad else "every image could be read")
+    print(f"tickets of levels 0 to {planned.levels}: {planned.folder.path / 'tickets'}")
+    if protocol := propose_protocol(recipe.to_dict()):
+        part = f" --part {shell_quote(recipe.data.part)}" if recipe.data.part else ""
+        run = shell_quote(str(planned.folder.path))
+        print(f"next: sslticket evaluate {run} --protocol {protocol.name}{part} --controls random")
+
+
+def resolve_recipe(recipe: Recipe, given: dict[str, object]) -> Recipe:
+    """The recipe with the given flags in it; a length alone stretches warmup and drops with it, a batch the rate."""
+    from dataclasses import replace
+
+    if isinstance(length := given.get("length"), str):
+        recipe = replace(recipe, fit=recipe.fit.stretched(length))
+    if "lr" not in given and isinstance(batch := given.get("batch_size"), int):
+        recipe = replace(recipe, fit=recipe.fit.rescaled(batch))
+    return flags.override_fields(recipe, given)
+
+
+def lr_scaling_note(recipe: Recipe, given: Mapping[str, object]) -> str:
+    """What a batch that is given without a rate does to the rate, for a person; "" for nothing."""
+    batch, old = given.get("batch_size"), recipe.fit
+    if "lr" in given or not isinstance(batch, int) or batch in (old.batch_size, 0):
+        return ""
+    new = old.rescaled(batch).optimizer
+    if new.lr == old.optimizer.lr:
+        return f"{type(new).__name__}'s lr {new.lr} stays with --batch-size {batch} (give --lr to choose)"
+    return f"lr {old.optimizer.lr} scaled to {new.lr} for --batch-size {batch} (give --lr to choose)"
+
+
+def load_recipe(path: Path) -> Recipe:
+    """The recipe that a file defines under the name `recipe`; the file is imported, so its search does not start.
+
+    Raises:
+        BadInput: if there is no such file, if it cannot be imported, or if it defines no recipe.
+    """
+    if not path.is_file() or path.suffix != ".py":
+        raise BadInput(f"there is no recipe at {path}; give a Python file such as recipes/rotnet_resnet50.py")
+    # As for a script: its neighbours can be imported. And dataclasses look for their module by its name.
+    sys.path.insert(0, str(path.parent.resolve()))
+    module = sys.modules[f"_recipe_{path.stem}"] = ModuleType(f"_recipe_{path.stem}")
+    module.__file__ = str(path)
+    try:
+        exec(compile(path.read_bytes(), str(path), "exec"), module.__dict__)  # an import would leave compiled files
+    except (Exception, SystemExit) as error:
+        raise BadInput(f"{path} cannot be imported: {_import_error_reason(error, path)}") from error
+    recipe = getattr(module, "recipe", None)
+    if not isinstance(recipe, Recipe):
+        raise BadInput(f"{path} defines no recipe; a recipe file has a line that starts with: recipe = Recipe(")
+    return recipe
+
+
+def add_recipe_flags(parser: flags.Parser, recipe: Recipe) -> None:
+    """The flags of what a recipe decides, and of the machine.
+
+    Raises:
+        BadInput: if two classes have a field of one name, or one has a field that is a flag of the parser.
+    """
+    machine = RuntimeConfig()
+    flags.check_flag_names(parser, recipe, machine)
+    flags.add_flags(parser, recipe)
+    flags.add_flags(parser, machine)
+
+
+def _recipe_parser(recipe: Recipe) -> flags.Parser:
+    main = sys.modules["__main__"]
+    parser = flags.Parser(prog=Path(sys.argv[0]).name, description=main.__doc__)
+    parser.add_argument("--out", type=Path, default=Path("runs"), metavar="PATH", help="folder of all runs [runs]")
+    parser.add_argument("--dry-run", action="store_true", help="print the resolved recipe and its steps; train nothing")
+    add_recipe_flags(parser, recipe)
+    return parser
+
+
+def _import_error_reason(error: BaseException, path: Path) -> str:
+    """One line: what went wrong, and where in the file if it was there."""
+    if isinstance(error, SystemExit):
+        return 'it ends the program; put run(recipe) below if __name__ == "__main__":'
+    text = " ".join(str(error).split()) or type(error).__name__
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    return f"{text} (line {lines[-1]})" if lines else text
+
+
+_FONT_SIZE, _GAP = 14, 8  # pixels
+_LEGIBLE_SIDE = 96  # pixels: the side from which a picture can be judged by eye
+_LABEL_WIDTH = 16  # of a row's label in one line
+
+
+def draw_contact_sheet(columns: Mapping[str, np.ndarray], labels: Sequence[str], width: int) -> Image.Image:
+    """Draw one row an image and one column a kind of picture, all on one scale.
+
+    Small pictures are enlarged by a whole number, pixel by pixel; large ones are shrunk if the sheet would else be too
+    wide.
+
+    Args:
+        columns: by heading, (N, H, W, C) uint8 with 1 or 3 channels; sizes may differ between columns.
+        labels: of the N rows.
+        width: of the sheet, at most, in pixels; headings are never cut.
+
+    Returns:
+        The sheet, RGB on white.
+    """
+    font = ImageFont.load_default(_FONT_SIZE)
+    names = ["\n".join(textwrap.wrap(label, _LABEL_WIDTH)) for label in labels]
+    measure = ImageDraw.Draw(Image.new("L", (1, 1)))
+    first = round(max(measure.multiline_textbbox((0, 0), name, font)[2] for name in names)) + 2 * _GAP
+    sides = {name: pictures.shape[2] for name, pictures in columns.items()}
+
+    def widths(scale: float) -> list[int]:
+        return [max(_scaled_side(side, scale), round(font.getlength(name))) + _GAP for name, side in sides.items()]
+
+    largest = max(max(pictures.shape[1:3]) for pictures in columns.values())
+    scale = next((scale for scale in _candidate_scales(largest) if first + sum(widths(scale)) <= width), 0.05)
+    heading, row = _FONT_SIZE + 2 * _GAP, max(_scaled_side(largest, scale), 2 * _FONT_SIZE) + _GAP
+    image = Image.new("RGB", (first + sum(widths(scale)), heading + row * len(labels)), "white")
+    text = ImageDraw.Draw(image)
+    for number, name in enumerate(names):
+        text.multiline_text((_GAP, heading + row * number), name, "black", font)
+    left = first
+    for (name, pictures), wide in zip(columns.items(), widths(scale), strict=True):
+        text.text((left, _GAP), name, "black", font)
+        for number, pixels in enumerate(pictures):
+            image.paste(_resized_picture(pixels, scale), (left, heading + row * number))
+        left += wide
+    return image
+
+
+def _candidate_scales(largest: int) -> Iterator[float]:
+    """From the scale at which the largest picture can be judged down, whole numbers first, then hundredths."""
+    yield from range(max(1, -(-_LEGIBLE_SIDE // largest)), 0, -1)
+    yield from (percent / 100 for percent in range(99, 5, -1))
+
+
+def _scaled_side(side: int, scale: float) -> int:
+    return max(1, round(side * scale))
+
+
+def _resized_picture(pixels: np.ndarray, scale: float) -> Image.Image:
+    """One picture, (H, W, C) bytes."""
+    picture = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+    size = _scaled_side(picture.width, scale), _scaled_side(picture.height, scale)
+    return picture.resize(size, Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.LANCZOS)
+
+
+def show_views(recipe: Recipe, machine: RuntimeConfig, output: Path, *, images: int, width: int) -> str:
+    """Draw the first images of the batch with which the search's training starts.
+
+    Args:
+        recipe: as resolved from file and flags.
+        machine: where the data lies.
+        output: the PNG file to write.
+        images: how many of the batch, one a row.
+        width: of the picture, at most, in pixels.
+
+    Returns:
+        What was written, for a person.
+
+    Raises:
+        BadInput: if the recipe does not fit its data, or the picture cannot be drawn or named so.
+    """
+    if output.suffix.lower() != ".png":
+        raise BadInput(f"{output} is no name for the picture; give -o one that ends in .png")
+    if not 1 <= images <= recipe.fit.batch_size:
+        raise BadInput(
+            f"a batch of {recipe.fit.batch_size} images cannot show {images}; "
+            f"give --images from 1 to {recipe.fit.batch_size}"
+        )
+    chosen = TrainingImages.of(recipe, machine)
+    fit, objective = recipe.fit, recipe.objective
+    whole = objective.whole_batch
+    part = machine.part(fit.batch_size, fit.ghost_batch, objective.name, whole=whole, normalised=False)
+    objective.check(part, len(chosen.views))
+    plain, batch = _first_images(recipe, machine, chosen, images)
+    dataset, classes = chosen.source.dataset, chosen.source.manifest.classes
+    views = {"image": plain} | _objective_views(recipe, batch)
+    columns = {name: _to_pixels(view, dataset) for name, view in views.items()}
+    labels = ["label hidden" if label < 0 else escape_terminal(classes[label]) for label in batch.label.tolist()]
+    picture = draw_contact_sheet(columns, labels, width)
+    with atomic_write(output) as temporary:
+        picture.save(temporary, "PNG", optimize=True)
+    seen = f"{dataset.name}, the first {images} images of a batch of {recipe.fit.batch_size:,}"
+    return f"{output}\n{seen}; {_describe_views(chosen.views)}"
+
+
+def _first_images(recipe: Recipe, machine: RuntimeConfig, images: TrainingImages, count: int) -> tuple[Tensor, Batch]:
+    """The evaluation view of the first images of step 0, and these images as the training gets them."""
+    size = recipe.fit.batch_size
+    # The share of one process of many holds the first images of the whole batch, and the rest need not be decoded.
+    world = next(world for world in range(size // count, 0, -1) if size % world == 0)
+    seeds, plain = recipe.seeds, images.source.dataset.eval.resized(recipe.data.image_size)
+    batches = make_loader(
+        images.source,
+        (*images.views, plain),
+        Sampler(len(images.source.manifest), size, derive_seed(seeds.order, 0), 0, world, images.labelled),
+        augment_seed=derive_seed(seeds.augment, 0),
+        device=torch.device("cpu"),
+        threads=machine.decoders,
+        max_bad_images=machine.max_bad_images,
+    )
+    (whole,) = batches.train(0, 1)
+    *views, last = (view[:count] for view in whole.views)
+    return last, Batch(tuple(views), whole.label[:count], whole.row[:count])
+
+
+def _objective_views(recipe: Recipe, batch: Batch) -> dict[str, Tensor]:
+    """What the objective looks at; what it draws itself, it draws from the training's seed of step 0."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(derive_seed(derive_seed(recipe.seeds.augment, 0), "torch", 0, 0))
+        return recipe.objective.shown(batch)
+
+
+def _to_pixels(view: Tensor, dataset: Dataset) -> np.ndarray:
+    """Normalised (B, C, H, W) -> bytes (B, H, W, C)."""
+    mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (dataset.mean, dataset.std))
+    pixels = (255 * (view * std + mean)).round().clamp(0, 255).to(torch.uint8)
+    return pixels.permute(0, 2, 3, 1).numpy()
+
+
+def _describe_views(views: tuple[View, ...]) -> str:
+    """The views in words, equal neighbours once."""
+    told: list[tuple[str, list[int]]] = []
+    for number, view in enumerate(views, 1):
+        words = _describe_view(view)
+        if told and told[-1][0] == words:
+            told[-1][1].append(number)
+        else:
+            told.append((words, [number]))
+    return "; ".join(
+        f"view{'s' if len(which) > 1 else ''} {'-'.join(map(str, sorted({which[0], which[-1]})))}: {words}"
+        for words, which in told
+    )
+
+
+def _describe_view(view: View) -> str:
+    crop = {
+        "resized": f"crop of {view.scale[0]:.3g} to {view.scale[1]:.3g} of the area",
+        "pad": f"crop after padding by {view.pad}",
+        "center": "centre",
+    }[view.crop]
+    effects = [f"{type(effect).__name__} {effect.chance:.0%}" for effect in view.effects]
+    return ", ".join([f"{view.size} px", crop, *["mirrored 50%"] * view.flip, *effects])

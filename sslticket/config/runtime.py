@@ -1,0 +1,280 @@
+"""Where and how a run computes: settings of the machine, and variables of the environment that could change a result.
+
+None of the settings decides which tickets come out, so none is in a recipe's key. What changes the rounding is written
+into every row all the same, see `sslticket.training.numerics`. What batch norm sees of a batch would be decided here, by
+the number of processes and of micro-batches; so a recipe says it (`TrainConfig.ghost_batch`), and micro-batches follow.
+
+The variables are hidden from the libraries that read them, refused, or recorded in rows: a job script of another
+project, a file that `accelerate config` once wrote, or a line in a shell's profile sets them, and nobody thinks of them
+when results are compared. docs/running.md has the table of what each does.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from sslticket import processes as launched
+from sslticket.config.training import Span
+from sslticket.errors import BadInput
+
+_TRUE, _FALSE = ("1", "true", "yes", "on", "y", "t"), ("", "0", "false", "no", "off", "n", "f")
+_CPU_VARIABLE = "ACCELERATE_USE_CPU"
+_ALLOWED_VALUES = {
+    **dict.fromkeys(("ACCELERATE_CPU_AFFINITY", "ACCELERATE_DEBUG_MODE", "FORK_LAUNCHED"), (*_TRUE, *_FALSE[1:])),
+    _CPU_VARIABLE: (*_TRUE, *_FALSE),
+    "TIMM_FUSED_ATTN": ("0", "1", "2"),
+}
+"""What libraries that act on a variable can read of it."""
+
+ALLOWED_VARIABLES = (
+    "ACCELERATE_CPU_AFFINITY",
+    "ACCELERATE_DEBUG_MODE",
+    "ACCELERATE_ENABLE_RICH",
+    "ACCELERATE_LOG_LEVEL",
+)
+"""Of accelerate's, those that change no number: who looks for a fault in it still can."""
+HIDDEN_VARIABLES = (
+    *("ACCELERATE_*", "FSDP_*", "FP8_*", "MEGATRON_LM_*", "PARALLELISM_CONFIG_*"),
+    *("PMI_*", "OMPI_*", "MV2_*", "MPI_*", "XLA_*", "FORK_LAUNCHED"),
+)
+"""What accelerate reads besides its arguments: our flags decide all of it, and which processes there are we have asked
+the launcher. It does not see these while it is set up."""
+LAUNCHER_VARIABLES = ("RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "WORLD_SIZE", "NODE_RANK")
+"""What a launcher says of a process among several, and what a single one is hidden from accelerate."""
+
+_SHARDS_NETWORK = (
+    "sslticket trains the same network in every process; answer no to it in `accelerate config`, or unset it"
+)
+_CHANGES_ROUNDING = "it rounds products whatever --exact and --precision say, and no row would tell; unset it"
+_CHANGES_NETWORKS = "it changes networks of timm under their names; unset it"
+REFUSED_VARIABLES = {
+    "ACCELERATE_USE_DEEPSPEED": _SHARDS_NETWORK,
+    "ACCELERATE_USE_FSDP": _SHARDS_NETWORK,
+    "ACCELERATE_USE_MEGATRON_LM": _SHARDS_NETWORK,
+    "ACCELERATE_USE_PARALLELISM_CONFIG": _SHARDS_NETWORK,
+    "NVIDIA_TF32_OVERRIDE": _CHANGES_ROUNDING,
+    "ONEDNN_DEFAULT_FPMATH_MODE": _CHANGES_ROUNDING,
+    "DNNL_DEFAULT_FPMATH_MODE": _CHANGES_ROUNDING,
+    "FORK_LAST3": _CHANGES_NETWORKS,
+    "TIMM_USE_NAFLEX": _CHANGES_NETWORKS,
+    "TIMM_USE_NAFLEXVIT": _CHANGES_NETWORKS,
+}
+"""What would act against a flag of ours or under the name of something else, and why it must go."""
+_HARMLESS_VALUES = {
+    "NVIDIA_TF32_OVERRIDE": (),
+    "ONEDNN_DEFAULT_FPMATH_MODE": ("STRICT",),
+    "DNNL_DEFAULT_FPMATH_MODE": ("STRICT",),
+}
+
+RECORDED_VARIABLES = (
+    *("ATEN_CPU_CAPABILITY", "DNNL_CPU_ISA_HINTS", "DNNL_MAX_CPU_ISA", "ONEDNN_CPU_ISA_HINTS", "ONEDNN_MAX_CPU_ISA"),
+    *("MKL_CBWR", "MKL_DEBUG_CPU_TYPE", "MKL_DISABLE_FAST_MM", "MKL_DOMAIN_NUM_THREADS", "MKL_DYNAMIC"),
+    *("MKL_ENABLE_INSTRUCTIONS", "MKL_NUM_THREADS", "OMP_DYNAMIC", "OMP_THREAD_LIMIT", "GLIBC_TUNABLES"),
+    *("NPY_DISABLE_CPU_FEATURES", "NPY_ENABLE_CPU_FEATURES", "JSIMD_*"),
+    *("DALI_ENABLE_CSE", "DALI_OPTIMIZE_GRAPH", "DALI_USE_EXEC2"),
+    *("TIMM_FUSED_ATTN", "TIMM_USE_SCIPY_INTERP", "TORCH_LINEAR_FLATTEN_3D", "TORCH_MKLDNN_MATMUL_*"),
+)
+"""What changes how sums are ordered or numbers rounded, on any device: rows tell it beside the precision."""
+RECORDED_ON_GPU = (
+    *("CUBLAS_WORKSPACE_CONFIG", "CUBLASLT_WORKSPACE_SIZE", "DISABLE_ADDMM_CUDA_LT", "NCCL_ALGO", "NCCL_PROTO"),
+    *("CUDNN_ERRATA_JSON_FILE", "PYTORCH_TUNABLEOP_*", "TORCH_BLAS_PREFER_CUBLASLT", "TORCH_CUBLASLT_*"),
+    *("TORCH_CUDNN_SDPA_*", "TORCH_CUDNN_USE_HEURISTIC_MODE_B", "TORCH_CUDNN_V8_API_DISABLED"),
+    *("TORCH_LINALG_PREFER_CUSOLVER", "PYTORCH_MPS_*", "PYTORCH_MIOPEN_*", "MIOPEN_*"),
+)
+"""The same of those that only a GPU's libraries read."""
+RECORDED_IF_COMPILED = ("TORCHDYNAMO_*", "TORCHINDUCTOR_*", "TORCH_COMPILE_*", "TRITON_*")
+"""The same of those that only torch.compile reads."""
+_NUMERICALLY_NEUTRAL = ("*CACHE*", "*_DIR", "*DEBUG*", "*LOG*", "*THREADS*", "*TRACE*", "*VERBOSE*", "*FILENAME*")
+_MAX_VALUE_LENGTH = 60  # characters of a value
+
+
+def check_environment() -> None:
+    """Whether nothing is set that would act against what flags and rows say.
+
+    Raises:
+        BadInput: naming the variable and the fix.
+    """
+    for name, words in _ALLOWED_VALUES.items():
+        given = os.environ.get(name)
+        if given is not None and given.lower() not in words:
+            raise BadInput(f"{name} must be {_alternatives(words)}, got {_short_value(given)!r}; unset it")
+    for name, why in REFUSED_VARIABLES.items():
+        told = os.environ.get(name, "")
+        harmless = _HARMLESS_VALUES.get(name, _FALSE)
+        if told and told.lower() not in map(str.lower, harmless):
+            raise BadInput(f"{name}={_short_value(told)} is set; {why}")
+
+
+def cpu_only() -> bool:
+    """Whether accelerate launch was told to leave GPUs alone, as by its --cpu."""
+    return os.environ.get(_CPU_VARIABLE, "").lower() in _TRUE
+
+
+@contextmanager
+def hide_launcher_variables(alone: bool) -> Iterator[None]:
+    """While this lasts, what accelerate would act on without having been told so is not in the environment.
+
+    Args:
+        alone: this is a single process, whatever its number is said to be.
+    """
+    names = [name for name in os.environ if _matches_any(name, HIDDEN_VARIABLES) and name not in ALLOWED_VARIABLES]
+    names += [name for name in LAUNCHER_VARIABLES if alone and name in os.environ]
+    kept = {name: os.environ.pop(name) for name in names}
+    try:
+        yield
+    finally:
+        os.environ.update(kept)
+
+
+def rounding_variables(device: str) -> tuple[str, ...]:
+    """What is set that changes rounding on a type of device, as "NAME=value", those of torch.compile with it."""
+    known = (*RECORDED_VARIABLES, *RECORDED_IF_COMPILED, *(() if device == "cpu" else RECORDED_ON_GPU))
+    found = [
+        (name, value)
+        for name, value in sorted(os.environ.items())
+        if value
+        and _matches_any(name, known)
+        and not (is_compiler_variable(name) and _matches_any(name, _NUMERICALLY_NEUTRAL))
+    ]
+    return tuple(f"{name}={_short_value(value)}" for name, value in found if not _implied_by_threads(name, value))
+
+
+def is_compiler_variable(told: str) -> bool:
+    """Whether only what torch.compile makes depends on a variable."""
+    return _matches_any(told.partition("=")[0], RECORDED_IF_COMPILED)
+
+
+def _implied_by_threads(name: str, value: str) -> bool:
+    """Whether the threads, which rows tell, say it: torch takes as many as MKL may, unless OpenMP's are given."""
+    return name == "MKL_NUM_THREADS" and os.environ.get("OMP_NUM_THREADS", value) == value
+
+
+def _alternatives(words: tuple[str, ...]) -> str:
+    return "true or false" if "true" in words else f"{', '.join(words[:-1])} or {words[-1]}"
+
+
+def _matches_any(name: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _short_value(value: str) -> str:
+    """A value as one short word."""
+    return re.sub(r"[^\w.,:+=-]", "_", value)[:_MAX_VALUE_LENGTH]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RuntimeConfig:
+    """Settings of the machine at hand.
+
+    Attributes:
+        data_root: folder of the dataset; None looks in $SSLTICKET_DATA and the system's places.
+        threads: that decode images, per process; None for the processors there are, shared by the local processes.
+        accumulate: parts in which a process's share of a batch goes through the network, to save memory; None for what
+            the recipe's ghost batch asks for, or for as many as the device's memory does where that changes nothing.
+        exact: turn off what is fast but rounds otherwise, and a GPU takes by itself: bf16, channels-last, TF32, the
+            search for cuDNN's fastest algorithms, compiling and CUDA graphs. What other flags ask for they get.
+        channels_last: memory layout of images and weights; faster on GPUs with tensor cores. None for yes on CUDA.
+        compile: compile network, heads and slow copies with torch.compile. None for yes on CUDA, where it pays: in a
+            training of 10,000 steps or more, whose steps are not launched as graphs, and whose statistics of batch norm
+            are not shared by several processes.
+        max_bad_images: unreadable images that are skipped before a run gives up.
+        probe: how often the accuracy of a nearest-neighbour probe on the frozen features is measured in a training,
+            such as "10ep" or "500it", and at its end; None never does.
+        tensorboard: write TensorBoard's event files to the run's folder.
+        timeout: minutes without a sign of life after which a process, of several, is given up and all others end.
+    """
+
+    data_root: Path | None = None
+    threads: int | None = None
+    accumulate: int | None = None
+    exact: bool = False
+    channels_last: bool | None = None
+    compile: bool | None = None
+    max_bad_images: int = 100
+    probe: str | None = None
+    tensorboard: bool = False
+    timeout: float = 5.0
+
+    def __post_init__(self) -> None:
+        if any(count is not None and count < 1 for count in (self.accumulate, self.threads)):
+            raise BadInput("--accumulate and --threads count from 1")
+        if self.max_bad_images < 0:
+            raise BadInput("--max-bad-images cannot be negative; 0 stops at the first unreadable image")
+        if self.probe is not None and Span.parse(self.probe).amount <= 0:
+            raise BadInput(f"a probe every {self.probe} never ends; give --probe a length such as 10ep")
+        if not 0 < self.timeout < float("inf"):
+            raise BadInput(f"no process can be waited for {self.timeout:g} minutes; give --timeout above 0, such as 5")
+
+    @property
+    def processes(self) -> int:
+        """That train together, on all machines."""
+        return launched.world_size()
+
+    def parts(self, batch: int, ghost: int | None, task: str, *, whole: bool, normalised: bool) -> int:
+        """In how many parts this process's share of a global batch goes through the network.
+
+        Args:
+            batch: images in a global batch.
+            ghost: images of it whose batch-norm statistics are taken together; None for all.
+            task: the objective's name.
+            whole: the objective compares the images of a batch with each other, so a share has to stay whole.
+            normalised: the network has batch norm, so parts without a ghost batch would change what is learnt.
+
+        Raises:
+            BadInput: if the batch cannot be shared or cut so, naming what would do.
+        """
+        share, given = self._share(batch, ghost), self.accumulate or 1
+        if whole and given > 1:
+            raise BadInput(
+                f"{task} compares the images of a batch, so --accumulate must be 1, got {given}; leave it out, and "
+                "start more processes or give a smaller --batch-size"
+            )
+        if ghost is not None and not whole:
+            if self.accumulate not in (None, share // ghost):
+                raise BadInput(
+                    f"--accumulate must be {share // ghost} for a share of {share} in ghost batches of {ghost}, got "
+                    f"{given}; leave it out"
+                )
+            return share // ghost
+        if share % given:
+            raise BadInput(
+                f"--accumulate {given} does not cut the {share} images of a process into equal parts; leave it out, or "
+                f"give --batch-size a multiple of {self.processes * given}"
+            )
+        if normalised and given > 1:
+            raise BadInput(
+                f"--accumulate must be 1 where batch norm sees the whole batch, got {given}; leave it out; what it "
+                f"sees is the recipe's to say, such as --ghost-batch {share // given}"
+            )
+        return given
+
+    def _share(self, batch: int, ghost: int | None) -> int:
+        """Images of a global batch that are this process's."""
+        share, odd = divmod(batch, self.processes)
+        if odd:
+            raise BadInput(
+                f"a batch of {batch} cannot be shared by {self.processes} processes; give --batch-size a multiple of "
+                f"{self.processes}"
+            )
+        if ghost is not None and share % ghost:
+            counts = [count for count in range(1, batch // ghost + 1) if batch // ghost % count == 0]
+            raise BadInput(
+                f"a batch of {batch} in ghost batches of {ghost} cannot be shared by {self.processes} processes; start "
+                f"{' or '.join(map(str, counts))} (--nproc-per-node of torchrun, --num_processes of accelerate launch)"
+            )
+        return share
+
+    def part(self, batch: int, ghost: int | None, task: str, *, whole: bool, normalised: bool) -> int:
+        """Images of a global batch that an objective sees at once, in this process; see `parts`."""
+        return batch // (self.processes * self.parts(batch, ghost, task, whole=whole, normalised=normalised))
+
+    @property
+    def decoders(self) -> int:
+        """Threads that decode images in this process."""
+        if self.threads is not None:
+            return self.threads
+        return max(1, len(os.sched_getaffinity(0)) // launched.local_world_size())

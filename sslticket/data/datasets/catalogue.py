@@ -1,0 +1,289 @@
+"""The known data sets, and the images that a recipe asks for.
+
+To add a data set, add an entry. Its counts of images and classes are the official ones, and each entry says where they
+are published: a set with other counts is refused wherever it is opened under its name, unless the user says which part
+of it is there.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sslticket.data.augment import View
+from sslticket.data.datasets.base import (
+    CifarLayout,
+    Dataset,
+    IdxLayout,
+    ImageNetLayout,
+    Places365Layout,
+    SvhnLayout,
+    TinyImageNetLayout,
+)
+from sslticket.errors import unknown_name
+
+# The normalisation and evaluation crop that nearly all ImageNet numbers are published with; training crops as in
+# Szegedy et al. 2015, as appendix A of "Finding Winning Tickets with Limited (or No) Supervision" says in words.
+_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_IMAGENET_TRAIN, _IMAGENET_EVAL = View(size=224, crop="resized", flip=True), View(size=224, resize=256)
+# The same appendix: flips and fixed-size crops of the image padded by 2.
+_CIFAR_TRAIN, _CIFAR_EVAL = View(size=32, crop="pad", pad=2, flip=True), View(size=32)
+_DIGIT_CLASSES = tuple("0123456789")
+# What those who made pictures of the arrays call the splits.
+_MNIST_FOLDERS = ("train", "training"), ("val", "validation", "test", "testing")
+_FASHION_CLASSES = (
+    *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
+    *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+)
+# Where the folders of splits are in Kaggle's archive, and in the first folder of it.
+_KAGGLE_FOLDERS = "ILSVRC/Data/CLS-LOC", "Data/CLS-LOC"
+
+# Views and normalisation are ImageNet's, so that tickets of one set see the other as they saw their own.
+_PLACES365 = Dataset(
+    name="places365",
+    classes=365,
+    channels=3,
+    mean=_IMAGENET_MEAN,
+    std=_IMAGENET_STD,
+    train=_IMAGENET_TRAIN,
+    eval=_IMAGENET_EVAL,
+    kind="files",
+    images=(1_803_460, 36_500),  # its home page; the training images also in Zhou et al. 2017, section 3
+    # torchvision renames the folder that the archive of training images unpacks to.
+    layout=Places365Layout(
+        ("data_large_standard", "data_large", "train_large_places365standard.tar"), ("val_large", "val_large.tar")
+    ),
+    home="http://places2.csail.mit.edu/download.html",
+    licence="non-commercial research",
+)
+# Digits may not be mirrored; the 2-pixel padding is CIFAR's.
+_SVHN = Dataset(
+    name="svhn",
+    classes=10,
+    channels=3,
+    mean=(0.4377, 0.4438, 0.4728),
+    std=(0.1980, 0.2010, 0.1970),
+    train=View(size=32, crop="pad", pad=2),
+    eval=View(size=32),
+    kind="arrays",
+    images=(73_257, 26_032),  # its home page
+    layout=SvhnLayout(),
+    torchvision="SVHN",
+    torchvision_splits=("train", "test"),
+    class_names=_DIGIT_CLASSES,
+    home="http://ufldl.stanford.edu/housenumbers",
+    licence="non-commercial",
+)
+
+_ALL_DATASETS = (
+    Dataset(
+        name="imagenet",
+        classes=1000,
+        channels=3,
+        mean=_IMAGENET_MEAN,
+        std=_IMAGENET_STD,
+        train=_IMAGENET_TRAIN,
+        eval=_IMAGENET_EVAL,
+        kind="files",
+        images=(1_281_167, 50_000),  # Russakovsky et al. 2015, Table 2
+        layout=ImageNetLayout(),
+        train_folders=("train", *(f"{above}/train" for above in _KAGGLE_FOLDERS)),
+        eval_folders=("val", "validation", "test", *(f"{above}/val" for above in _KAGGLE_FOLDERS)),
+        home="https://www.image-net.org/download.php",
+        licence="non-commercial research",
+    ),
+    _PLACES365,
+    replace(
+        _PLACES365,
+        name="places365_small",
+        layout=Places365Layout(
+            ("data_256_standard", "data_256", "train_256_places365standard.tar"), ("val_256", "val_256.tar")
+        ),
+        train_folders=("train", "places365_standard/train"),  # the second is what the easy format unpacks to
+        eval_folders=("val", "validation", "test", "places365_standard/val"),
+    ),
+    Dataset(
+        name="folder",
+        classes=None,
+        channels=3,
+        mean=_IMAGENET_MEAN,
+        std=_IMAGENET_STD,
+        train=_IMAGENET_TRAIN,
+        eval=_IMAGENET_EVAL,
+        kind="files",
+        layout="folders",
+        train_folders=("train", "."),
+        home="your own images",
+        licence="your own",
+    ),
+    Dataset(
+        # Mean, deviation, padding and flips are those of GraSP's published code (Wang et al. 2020), as of many others'.
+        name="tiny_imagenet",
+        classes=200,
+        channels=3,
+        mean=(0.4802, 0.4481, 0.3975),
+        std=(0.2770, 0.2691, 0.2821),
+        train=View(size=64, crop="pad", pad=4, flip=True),
+        eval=View(size=64),
+        kind="arrays",
+        images=(100_000, 10_000),  # Le and Yang 2015, section 2; its test images' labels are not published
+        layout=TinyImageNetLayout(),
+        eval_folders=("val", "validation"),  # test/ has no labels
+        home="http://cs231n.stanford.edu/tiny-imagenet-200.zip",
+        licence="non-commercial research",
+    ),
+    Dataset(
+        name="cifar10",
+        classes=10,
+        channels=3,
+        mean=(0.4914, 0.4822, 0.4465),
+        std=(0.2470, 0.2435, 0.2616),
+        train=_CIFAR_TRAIN,
+        eval=_CIFAR_EVAL,
+        kind="arrays",
+        images=(50_000, 10_000),  # its home page
+        layout=CifarLayout(
+            folder="cifar-10-batches-py",
+            train=("data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5"),
+            eval=("test_batch",),
+            labels="labels",
+            names=("batches.meta", "label_names"),
+            binary=("cifar-10-batches-bin", "batches.meta.txt"),
+        ),
+        torchvision="CIFAR10",
+        home="https://www.cs.toronto.edu/~kriz/cifar.html",
+        licence="research",
+    ),
+    Dataset(
+        name="cifar100",
+        classes=100,
+        channels=3,
+        mean=(0.5071, 0.4865, 0.4409),
+        std=(0.2673, 0.2564, 0.2762),
+        train=_CIFAR_TRAIN,
+        eval=_CIFAR_EVAL,
+        kind="arrays",
+        images=(50_000, 10_000),  # its home page
+        layout=CifarLayout(
+            folder="cifar-100-python",
+            train=("train",),
+            eval=("test",),
+            labels="fine_labels",
+            names=("meta", "fine_label_names"),
+            binary=("cifar-100-binary", "fine_label_names.txt"),
+        ),
+        torchvision="CIFAR100",
+        home="https://www.cs.toronto.edu/~kriz/cifar.html",
+        licence="research",
+    ),
+    _SVHN,
+    replace(
+        _SVHN,  # its mean and deviation too, so that a network may go from one to the other
+        name="svhn_extra",
+        images=(604_388, 26_032),  # its home page: the 73,257 and 531,131 more
+        layout=SvhnLayout(train=("train_32x32.mat", "extra_32x32.mat")),
+        torchvision_splits=("train", "extra", "test"),
+    ),
+    Dataset(
+        # No augmentation, as in Frankle & Carbin 2019, whose LeNet it is for; digits may not be mirrored.
+        name="mnist",
+        classes=10,
+        channels=1,
+        mean=(0.1307,),
+        std=(0.3081,),
+        train=View(size=28),
+        eval=View(size=28),
+        kind="arrays",
+        images=(60_000, 10_000),  # LeCun, Cortes and Burges, its home page
+        layout=IdxLayout("MNIST/raw", ("mnist_train.csv", "mnist_test.csv"), "mnist.npz"),
+        torchvision="MNIST",
+        class_names=_DIGIT_CLASSES,
+        train_folders=_MNIST_FOLDERS[0],
+        eval_folders=_MNIST_FOLDERS[1],
+        home="https://yann.lecun.org/exdb/mnist",
+        licence="CC BY-SA 3.0",
+    ),
+    Dataset(
+        # Clothes may be mirrored; the 2-pixel padding is CIFAR's.
+        name="fashion_mnist",
+        classes=10,
+        channels=1,
+        mean=(0.2860,),
+        std=(0.3530,),
+        train=View(size=28, crop="pad", pad=2, flip=True),
+        eval=View(size=28),
+        kind="arrays",
+        images=(60_000, 10_000),  # Xiao et al. 2017, section 2
+        layout=IdxLayout("FashionMNIST/raw", ("fashion-mnist_train.csv", "fashion-mnist_test.csv")),
+        torchvision="FashionMNIST",
+        class_names=_FASHION_CLASSES,
+        train_folders=_MNIST_FOLDERS[0],
+        eval_folders=_MNIST_FOLDERS[1],
+        system="/usr/share/datasets/fashion-mnist",
+        home="https://github.com/zalandoresearch/fashion-mnist",
+        licence="MIT",
+    ),
+    Dataset(
+        # The digits fill their 8x8 pixels: a shifted crop would cut them, a mirrored one is no digit.
+        name="digits",
+        classes=10,
+        channels=1,
+        mean=(0.3046,),
+        std=(0.3755,),
+        train=View(size=8),
+        eval=View(size=8),
+        kind="arrays",
+        images=(1_438, 359),  # our division of the 1,797 that scikit-learn has
+        layout="sklearn",
+        class_names=_DIGIT_CLASSES,
+        home="https://archive.ics.uci.edu/dataset/80/optical+recognition+of+handwritten+digits",
+        licence="CC BY 4.0",
+    ),
+)
+DATASETS = {dataset.name: dataset for dataset in _ALL_DATASETS}
+
+
+def get_dataset(name: str) -> Dataset:
+    """The catalogue's entry.
+
+    Raises:
+        BadInput: naming the nearest known sets, if there is none of that name.
+    """
+    if name not in DATASETS:
+        raise unknown_name("dataset", name, DATASETS)
+    return DATASETS[name]
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """The images that a network takes.
+
+    Attributes:
+        channels: 3 for RGB, 1 for gray.
+        image_size: side in pixels.
+        mean, std: by channel, with which they are normalised; empty for colour images that were made gray.
+    """
+
+    channels: int
+    image_size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @classmethod
+    def of(cls, recipe: Mapping[str, Any]) -> "InputSpec | None":
+        """What the search showed its network; None where the recipe, JSON values, names no data set known here."""
+        data = recipe.get("data")
+        if not isinstance(data, Mapping) or data.get("dataset") not in DATASETS:
+            return None
+        dataset = DATASETS[data["dataset"]]
+        augment = data.get("augment")
+        first = augment[0] if isinstance(augment, list) else augment
+        size = data.get("image_size") or (first["size"] if first else dataset.train.size)
+        channels = data.get("channels") or dataset.channels
+        if channels == dataset.channels:
+            return cls(channels, size, dataset.mean, dataset.std)
+        repeated = channels if dataset.channels == 1 else 0
+        return cls(channels, size, dataset.mean * repeated, dataset.std * repeated)
+
+    def __str__(self) -> str:
+        kind = {1: "gray ", 3: "RGB "}.get(self.channels, "")
+        return f"{kind}images of {self.image_size} by {self.image_size} pixels"

@@ -1,0 +1,368 @@
+"""Folders of class folders: which files in them are images, what their names say, and the cached list of them."""
+
+import hashlib
+import logging
+import os
+import time
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from sslticket.errors import BadInput
+from sslticket.storage.files import atomic_write, file_lock, open_regular
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".pbm", ".tif", ".tiff")
+_SYSTEM_FOLDERS = {"__MACOSX", "@eaDir", "lost+found", "$RECYCLE.BIN", "System Volume Information"}
+"""What macOS, Synology, file systems and Windows put among images: copies, thumbnails and what was thrown away."""
+_COMPANION_FILES = ("readme", "license", "licence", "copying", "notice", "authors", "citation", "changelog", "makefile")
+"""Files without a suffix that may lie beside class folders; any other might be what is left of a class's folder."""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Images and what they show; in a folder of class folders, by class and name.
+
+    Attributes:
+        root: the folder, or the archive.
+        classes: the classes' names.
+        files: paths relative to `root`, with forward slashes.
+        labels: (N,) int64, places in `classes`.
+        archives: the tar files that the images are in; none where they are files of their own.
+        places: (N, 3) int64, each image's archive, offset and size; None where they are files of their own.
+        form: what was done to the images; "" for the images as they are published.
+        left_out: what lies among the images and is none of them, as paths below `root`; folders end in "/".
+    """
+
+    root: Path
+    classes: tuple[str, ...]
+    files: list[str]
+    labels: np.ndarray
+    archives: tuple[Path, ...] = ()
+    places: np.ndarray | None = None
+    form: str = ""
+    left_out: tuple[str, ...] = ()
+
+
+def is_image(name: str) -> bool:
+    """Whether a path below a split's root is an image's, by its suffix; no part of it may be hidden or a system's own.
+
+    This is the only filter: class folders, flat folders, members of archives and lists all pass through it.
+    """
+    return name.lower().endswith(IMAGE_SUFFIXES) and not is_hidden(name)
+
+
+def is_hidden(name: str) -> bool:
+    """Whether any part of a path is hidden, as ".x" and macOS's "._x" are, or is a system's own, as "__MACOSX" is."""
+    # Few names get past the first look, and there may be millions.
+    return (name[:1] == "." or "/" in name or name in _SYSTEM_FOLDERS) and any(
+        part.startswith(".") or part in _SYSTEM_FOLDERS for part in name.split("/")
+    )
+
+
+def path_below_root(name: str) -> str | None:
+    """A path as it is called everywhere: "./a//1.jpg" is "a/1.jpg"; None where it leads out of the root."""
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    return None if name.startswith("/") or ".." in parts else "/".join(parts)
+
+
+def describe_left_out(names: Iterable[str]) -> str:
+    """A line about what was found among images and is none: "left out: 2 files that are no images (a/x.txt, ...)".
+
+    Args:
+        names: as `Listing.left_out`.
+
+    Returns:
+        "" where there is nothing.
+    """
+    listed = sorted(names)
+    inner = [name for name in listed if name.endswith("/") and not is_hidden(name)]
+    others = [name for name in listed if name not in inner]
+    said = []
+    if others:
+        what = "file that is no image" if len(others) == 1 else "files that are no images"
+        said.append(f"{len(others):,} {what} ({_first_names(others)})")
+    if inner:
+        what = "folder that is no class's" if len(inner) == 1 else "folders that are no class's"
+        said.append(
+            f"{len(inner):,} {what} ({_first_names(inner)}), with all that is in {'it' if len(inner) == 1 else 'them'}"
+        )
+    return f"left out: {'; '.join(said)}" if said else ""
+
+
+def _first_names(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+
+
+class FolderContents(NamedTuple):
+    """What is directly in a folder, by name, each sorted: its folders, its images, and all else that is left out."""
+
+    folders: list[str]
+    images: list[str]
+    others: list[str]
+
+
+def folder_contents(folder: Path) -> FolderContents:
+    """Look into a folder once; no image is looked at, so links among them and what is no file are found when read.
+
+    Raises:
+        BadInput: if it cannot be read.
+    """
+    found = FolderContents([], [], [])
+    try:
+        with os.scandir(folder) as entries:
+            for entry in sorted(entries, key=attrgetter("name")):
+                # Of an image's name only the kind of the entry is asked for, which takes no look at the file itself.
+                if is_image(entry.name) and not entry.is_dir(follow_symlinks=False):
+                    found.images.append(entry.name)
+                elif not is_hidden(entry.name) and _is_folder(entry):
+                    found.folders.append(entry.name)
+                else:
+                    found.others.append(entry.name)
+    except OSError as error:
+        raise BadInput(f"cannot read the folder {folder}: {error.strerror}; give it the rights to be read") from error
+    return found
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link in a circle, or to where nobody may look
+        return False
+
+
+def class_folders(root: Path) -> list[str]:
+    """Names of the folders in `root`, hidden ones left out, sorted; none where there is no such folder.
+
+    Raises:
+        BadInput: if it, or what may be a class folder in it, is a link to what is not there.
+    """
+    if root.is_dir():
+        found = folder_contents(root)
+        for name in found.others:
+            _check_link(root / name)
+        return found.folders
+    _check_link(root)
+    return []
+
+
+def _check_link(path: Path) -> None:
+    """Raise `BadInput` if a path is a link that leads nowhere: what it stood for would be dropped without a word."""
+    if path.is_symlink() and not path.name.startswith("."):
+        try:
+            path.stat()
+        except OSError as error:
+            raise BadInput(
+                f"{path} is a link to {path.readlink()}, which cannot be reached ({error.strerror}); mount or "
+                "restore that, or remove the link"
+            ) from error
+
+
+def list_class_folders(root: Path, classes: tuple[str, ...] | None = None) -> Listing:
+    """The images directly in the class folders of `root`.
+
+    Args:
+        root: a folder of class folders.
+        classes: the training split's classes, so that another split gets the same labels; None takes the folders'.
+
+    Raises:
+        BadInput: if there are no images, a class has none or is not among `classes`, a folder cannot be read, or an
+            image or what may be a class lies where it has no label.
+    """
+    top = folder_contents(root)
+    found = class_folders(root)
+    order = class_order(root, found, classes)
+    inner = [folder_contents(root / name) for name in found]
+    if not any(each.images or each.folders for each in inner):
+        raise BadInput(f"no images in {root}; it needs a folder per class with files named {' '.join(IMAGE_SUFFIXES)}")
+    for name, each in zip(found, inner, strict=True):
+        if not each.images:
+            raise _no_images_error(root / name)
+    if same := _same_folder(root, found):
+        raise BadInput(f"{root / same[0]} and {root / same[1]} are one folder, of two classes; remove a link")
+    if top.images:
+        raise BadInput(
+            f"{root / top.images[0]} lies beside the class folders, so it has no label ({len(top.images):,} images "
+            "do); move each to its class folder, or elsewhere"
+        )
+    for name in top.others:
+        if name in order or not (is_hidden(name) or "." in name or name.lower() in _COMPANION_FILES):
+            raise BadInput(f"{root / name} is no folder, and lies where class folders do; restore or remove it")
+    labels = np.repeat([order.index(name) for name in found], [len(each.images) for each in inner]).astype(np.int64)
+    files = [f"{name}/{image}" for name, each in zip(found, inner, strict=True) for image in each.images]
+    outside = [
+        f"{name}/{other}"
+        for name, each in zip(found, inner, strict=True)
+        for other in (*each.others, *(f"{folder}/" for folder in each.folders))
+    ]
+    return Listing(root, order, files, labels, left_out=(*top.others, *outside))
+
+
+def _same_folder(root: Path, names: Iterable[str]) -> tuple[str, str] | None:
+    """Two class folders that are one, if there are any: their images would have two labels."""
+    first = dict[tuple[int, int], str]()
+    for name in names:
+        state = (root / name).stat()
+        if (other := first.setdefault((state.st_dev, state.st_ino), name)) != name:
+            return other, name
+    return None
+
+
+def class_order(root: Path, found: Iterable[str], classes: tuple[str, ...] | None) -> tuple[str, ...]:
+    """The classes in the order of their labels: `classes`, or those found.
+
+    Args:
+        root: where they were found.
+        found: names of classes there.
+        classes: the training split's; None where these are they.
+
+    Raises:
+        BadInput: if one is not among `classes`, or two are the same text, written in two ways.
+    """
+    names = sorted(set(found))
+    spelt: dict[str, str] = {}
+    for name in names:
+        if (other := spelt.setdefault(unicodedata.normalize("NFC", name), name)) != name:
+            raise BadInput(
+                f"{root} has two classes that read {other!r}, composed of other Unicode characters ({other!a}, "
+                f"{name!a}); put their images into one folder"
+            )
+    if classes is None:
+        return tuple(names)
+    strange = sorted(set(names) - set(classes))
+    if not strange:
+        return classes
+    alike = [name for name in classes if _casefolded(name) == _casefolded(strange[0])]
+    if alike:
+        raise BadInput(
+            f"{root} has class {strange[0]!r}, which the training images call {alike[0]!r} ({strange[0]!a}, "
+            f"{alike[0]!a}); rename that folder"
+        )
+    raise BadInput(f"{root} has class {strange[0]!r}, which the training images do not; remove or rename that folder")
+
+
+def _casefolded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def _no_images_error(folder: Path) -> BadInput:
+    """An error about a class folder without images, which may lie deeper in it."""
+    for deeper, _, names in os.walk(folder):
+        if any(map(is_image, names)):
+            return BadInput(
+                f"class folder {folder} has no images itself, but {deeper} has; move them up into it or, if the "
+                f"folders in {Path(deeper).parent} are the classes, put those in its place"
+            )
+    return BadInput(f"class folder {folder} has no images; remove it or put {' '.join(IMAGE_SUFFIXES)} files there")
+
+
+def image_names(folder: Path) -> list[str]:
+    """Names of the images directly in a folder, by their suffix, sorted."""
+    return folder_contents(folder).images
+
+
+log = logging.getLogger("sslticket")
+
+# A change within the same tick of the file system's clock would go unseen, so what changed just now is not kept. Two
+# seconds is the coarsest clock there is, FAT's.
+CLOCK_GRANULARITY = 2.0
+
+
+def cache_folder() -> Path:
+    """Where what takes long to make or to get is kept: $SSLTICKET_CACHE, or .cache/sslticket in the home folder."""
+    return Path(os.environ.get("SSLTICKET_CACHE") or "~/.cache/sslticket").expanduser()
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """When something last changed.
+
+    Attributes:
+        text: names and times; another text is another state.
+        latest: of the times, in seconds.
+    """
+
+    text: str
+    latest: float
+
+    @classmethod
+    def of(cls, paths: Iterable[Path]) -> "Stamp":
+        """Of files or folders; a folder changes when something in it comes, goes or is renamed."""
+        states = [(path, path.stat()) for path in paths]
+        text = "\n".join(f"{path.name} {state.st_mtime_ns} {state.st_size}" for path, state in states)
+        return cls(text, max((state.st_mtime for _, state in states), default=0.0))
+
+
+_CACHE_VERSION = 2  # of what is kept: names are normalised, and what was left out is kept with them
+
+
+def cached_arrays(place: Path, stamp: Stamp, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Arrays that were made before, or are made now and kept if they can be.
+
+    Args:
+        place: what they are about; names them in the cache.
+        stamp: the state of `place` that they belong to, looked at before they are made.
+        make: makes them.
+    """
+    name = hashlib.sha256(str(place.resolve()).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    path = cache_folder() / "lists" / f"{name}.npz"
+    state = np.frombuffer(f"{_CACHE_VERSION}\n{stamp.text}".encode("utf-8", "surrogateescape"), np.uint8)
+    if there := _read_cached(path, state):
+        return there
+    with file_lock(path):  # one process makes it, for those beside it too
+        if there := _read_cached(path, state):
+            return there
+        made = make()
+        if time.time() - stamp.latest > CLOCK_GRANULARITY:
+            try:
+                with atomic_write(path) as temporary, temporary.open("wb") as target:
+                    np.savez(target, allow_pickle=False, state=state, **made)
+            except OSError as error:
+                log.info("the list of %s is not kept, %s: %s", place, path, error.strerror)
+        return made
+
+
+def _read_cached(path: Path, state: np.ndarray) -> dict[str, np.ndarray] | None:
+    """The arrays in a file, if they are of this state."""
+    try:
+        with open_regular(path) as (file, _), np.load(file) as content:
+            if np.array_equal(content["state"], state):
+                return {name: content[name] for name in content.files if name != "state"}
+    except Exception:  # a damaged file can raise nearly anything
+        pass  # none yet, or one that is damaged: it is only a copy
+    return None
+
+
+def join_names(names: Iterable[str]) -> np.ndarray:
+    """Names as one array of bytes."""
+    return np.frombuffer("\0".join(names).encode("utf-8", "surrogateescape"), np.uint8)
+
+
+def split_names(names: np.ndarray) -> list[str]:
+    """The names in such an array."""
+    return names.tobytes().decode("utf-8", "surrogateescape").split("\0") if names.size else []
+
+
+def cached_class_folders(root: Path, classes: tuple[str, ...] | None = None) -> Listing:
+    """`folders.listing`, which reads every class folder, from the cache where no class folder has changed.
+
+    Raises:
+        BadInput: as `folders.listing`.
+    """
+
+    def make() -> dict[str, np.ndarray]:
+        found = list_class_folders(root, classes)
+        lists = {"classes": found.classes, "files": found.files, "left_out": found.left_out}
+        return {name: join_names(names) for name, names in lists.items()} | {"labels": found.labels}
+
+    own, top = class_folders(root), folder_contents(root)
+    stamp = Stamp.of(root / name for name in own)
+    # What else is in the root may come and go while no class folder changes.
+    state = "\n\n".join(["\n".join(names) for names in (classes or (), top.images, top.others)])
+    arrays = cached_arrays(root, Stamp(f"{stamp.text}\n\n{state}", stamp.latest), make)
+    found, files, left_out = (split_names(arrays[name]) for name in ("classes", "files", "left_out"))
+    return Listing(root, tuple(found), files, arrays["labels"], left_out=tuple(left_out))

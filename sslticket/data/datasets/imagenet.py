@@ -1,0 +1,458 @@
+"""ImageNet where its images are in no class folders: in the published archives, or flat in a folder.
+
+An image's name tells its class: the class folder in an archive, or the name itself, or, for an evaluation image, its
+number, whose class the ground truth gives. Neither its position nor the number of images matters.
+"""
+
+import re
+import shlex
+import tarfile
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from sslticket.data.datasets import binary_formats
+from sslticket.data.datasets.base import ImageNetLayout
+from sslticket.data.datasets.folders import (
+    IMAGE_SUFFIXES,
+    Listing,
+    Stamp,
+    cached_arrays,
+    class_order,
+    folder_contents,
+    join_names,
+    split_names,
+)
+from sslticket.data.tar import TarContents, TarMember, list_tar
+from sslticket.errors import BadInput, one_line
+from sslticket.storage.files import read_bytes
+
+_LARGEST_DEVKIT_FILE = 1 << 26  # bytes of one of the kit's files; the published ones have less than a megabyte
+
+
+@dataclass(frozen=True)
+class Devkit:
+    """What the development kit tells.
+
+    Attributes:
+        place: where it lies.
+        wnids: the WordNet names of the classes, by their number, from 1 on.
+        truth: the number of the class of each evaluation image, in the order of the numbers in the images' names.
+    """
+
+    place: Path
+    wnids: dict[int, str]
+    truth: tuple[int, ...]
+
+    @classmethod
+    def of(cls, folder: Path, layout: ImageNetLayout) -> "Devkit | None":
+        """The kit in a folder, unpacked or as an archive, compressed or not; None where it is not there.
+
+        Raises:
+            BadInput: naming the file, if the kit is damaged.
+        """
+        kits = sorted(folder.glob(f"{layout.devkit}*"), key=lambda path: (path.name != f"{layout.devkit}.tar.gz", path))
+        # Unpacked with its folders, in a folder that a browser named after the archive, or without them.
+        unpacked = [place for kit in kits if kit.is_dir() for place in (kit / kit.name, kit / layout.devkit, kit)]
+        for home in (place / inner for place in (*unpacked, folder) for inner in ("data", ".")):
+            if all((home / name).is_file() for name in (layout.meta, layout.truth)):
+                meta, truth = (read_bytes(home / name, _LARGEST_DEVKIT_FILE) for name in (layout.meta, layout.truth))
+                return cls._read(home, meta, truth)
+        archive = next((kit for kit in kits if kit.is_file() and kit.suffix in (".tar", ".gz", ".tgz")), None)
+        return cls._read(archive, *_read_packed_devkit(archive, layout)) if archive else None
+
+    @classmethod
+    def _read(cls, place: Path, meta: bytes, truth: bytes) -> "Devkit":
+        try:
+            synsets = binary_formats.read_mat(meta, ("synsets",), place)["synsets"]
+            leaves = [synset for synset in synsets if synset["num_children"].item() == 0]
+            wnids = {int(synset["ILSVRC2012_ID"].item()): str(synset["WNID"]) for synset in leaves}
+            # A line's number is that of its image, so none within may be empty.
+            numbers = tuple(int(line) for line in truth.decode("ascii").rstrip().splitlines())
+        except BadInput as error:
+            raise BadInput(f"the development kit is damaged: {error}") from error
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            raise BadInput(
+                f"the development kit in {place} is damaged ({one_line(error)}); download it again"
+            ) from error
+        if not numbers or not set(numbers) <= wnids.keys():
+            strange = min(set(numbers) - wnids.keys(), default="nothing")
+            raise BadInput(
+                f"the ground truth of the development kit in {place} holds {strange}, which is none of its "
+                f"{len(wnids)} classes; download it again"
+            )
+        return cls(place, wnids, numbers)
+
+
+def _read_packed_devkit(archive: Path, layout: ImageNetLayout) -> list[bytes]:
+    """The two files in the kit's archive, whatever folders they are in there and however it is compressed."""
+    try:
+        with tarfile.open(archive, "r:*") as kit:
+            found = {entry.name.rpartition("/")[2]: entry for entry in kit if entry.isfile()}
+            entries = [found[name] for name in (layout.meta, layout.truth)]
+            if large := next((entry for entry in entries if entry.size > _LARGEST_DEVKIT_FILE), None):
+                raise BadInput(f"{archive} tells {large.size:,} bytes of {large.name}; download it again")
+            contents = [file.read() if (file := kit.extractfile(entry)) else b"" for entry in entries]
+            if any(len(content) != entry.size for content, entry in zip(contents, entries, strict=True)):
+                raise EOFError("it breaks off")
+    except (OSError, EOFError, KeyError, tarfile.TarError, zlib.error) as error:
+        raise BadInput(
+            f"{archive} is truncated, damaged or another archive ({one_line(error)}); download it again"
+        ) from error
+    return contents
+
+
+_LARGEST_LIST = 1 << 28  # bytes of a list; that of the training images has 40 MB
+_CLASS_COUNT, _IMAGES_PER_CLASS = 1000, 50
+_EVALUATION_NAME = re.compile(r"ILSVRC2012_val_(\d{8})(?:_(n\d{8}))?(?=$|[^\w])", re.IGNORECASE)
+WNID = re.compile(r"\bn\d{8}\b")
+"""A class's name: its number in WordNet."""
+
+
+# A line of each holds an image's name and its class: Kaggle's table, the script that sorts the images into class
+# folders, and Caffe's list, whose classes are numbers unless somebody wrote their names.
+_PAIR_FILES = ("LOC_val_solution.csv", "valprep.sh", "val.txt")
+_SYNSET_FILE = "imagenet_2012_validation_synset_labels.txt"  # TensorFlow's: line n is the class of image n
+# Line n + 1 of each begins with the name of the class that lists call n.
+_CLASS_ORDER_FILES = ("synsets.txt", "synset_words.txt", "LOC_synset_mapping.txt", "imagenet_lsvrc_2015_synsets.txt")
+
+
+def parse_evaluation_name(name: str) -> tuple[int, str | None] | None:
+    """The number in an evaluation image's name, and the class where the name has that too; None in another name.
+
+    "ILSVRC2012_val_00000001.JPEG" is the official name, "ILSVRC2012_val_00000001_n01751748.JPEG" Hugging Face's.
+    """
+    found = _EVALUATION_NAME.match(name.rpartition("/")[2])
+    return (int(found[1]), found[2]) if found else None
+
+
+@dataclass(frozen=True)
+class GroundTruth:
+    """The ground truth of the evaluation images.
+
+    Attributes:
+        place: the file or the kit that tells it.
+        wnids: the class of each image, by the number in the image's name.
+        classes: all of them, sorted.
+    """
+
+    place: Path
+    wnids: dict[int, str]
+    classes: tuple[str, ...]
+
+    @classmethod
+    def of(cls, folder: Path, layout: ImageNetLayout) -> "GroundTruth | None":
+        """What a folder's files tell: the development kit, or one of the lists that others made of it.
+
+        Raises:
+            BadInput: naming the file, if it is damaged or tells numbers without the classes that they stand for.
+        """
+        if kit := Devkit.of(folder, layout):
+            told = {place: kit.wnids[number] for place, number in enumerate(kit.truth, 1)}
+            _check_lines(kit.place, told, len(kit.wnids))
+            return cls(kit.place, told, tuple(sorted(kit.wnids.values())))
+        homes = [folder, *(folder / name for name in layout.lists)]
+        if folder.name in ("ILSVRC", "CLS-LOC"):  # Kaggle's tables lie beside ILSVRC/Data/CLS-LOC
+            homes += folder.absolute().parents[:3]
+        for path in (home / name for name in _PAIR_FILES for home in homes):
+            if path.is_file() and (told := _read_pairs(path, homes)):
+                return cls(path, told, tuple(sorted(set(told.values()))))
+        for path in (home / _SYNSET_FILE for home in homes):
+            if path.is_file():
+                told = dict(enumerate(_read_first_words(path), 1))
+                _check_lines(path, told, len(set(told.values())))
+                return cls(path, told, tuple(sorted(set(told.values()))))
+        return None
+
+    def check(self, found: Listing) -> None:
+        """Raise `BadInput` if an evaluation image lies in the folder of another class than its number tells.
+
+        Folders whose names are no numbers of WordNet are of one's own choice.
+        """
+        for file, label in zip(found.files, found.labels.tolist(), strict=True):
+            folder, known = found.classes[label], parse_evaluation_name(file)
+            told = self.wnids.get(known[0], folder) if known and WNID.fullmatch(folder) else folder
+            if told != folder:
+                raise BadInput(
+                    f"{found.root / file} is of class {told}, as {self.place} tells; sort the images anew, or take "
+                    "away what is wrong"
+                )
+
+    def wnid(self, name: str, number: int) -> str:
+        """The class of an image.
+
+        Raises:
+            BadInput: if nothing is told of it.
+        """
+        if number not in self.wnids:
+            raise BadInput(
+                f"{self.place} tells what {len(self.wnids):,} evaluation images show, and not what {name} does; "
+                "get the whole file, or take the image away"
+            )
+        return self.wnids[number]
+
+
+def _check_lines(place: Path, told: dict[int, str], classes: int) -> None:
+    """Raise `BadInput` if lines are missing or double where a line's place is all that tells of which image it is.
+
+    Each of the 1,000 classes has 50 evaluation images (Russakovsky et al. 2015, Table 2).
+    """
+    odd = next(((wnid, count) for wnid, count in Counter(told.values()).items() if count != _IMAGES_PER_CLASS), None)
+    if classes == _CLASS_COUNT and odd:
+        raise BadInput(
+            f"the ground truth in {place} has {odd[1]} images of {odd[0]}, not {_IMAGES_PER_CLASS}: lines are missing or double, "
+            "and others tell of other images; download it again"
+        )
+
+
+def _read_pairs(path: Path, homes: list[Path]) -> dict[int, str]:
+    """Classes by the images' numbers, from a file whose lines hold a name and a class; other lines tell nothing."""
+    told: dict[int, str] = {}
+    order: list[str] = []
+    for count, line in enumerate(map(str.strip, _read_text(path).splitlines()), 1):
+        found = re.search(_EVALUATION_NAME.pattern, line, re.IGNORECASE)
+        if not found:
+            continue
+        named = set(WNID.findall(line.replace(found[0], " "))) | {found[2]} - {None}
+        number = re.search(r"[\s,](\d+)$", line)
+        if not named and number:
+            order = order or _read_class_order(path, homes)
+            if int(number[1]) < len(order):
+                named = {order[int(number[1])]}
+        image = int(found[1])
+        if len(named) != 1 or told.get(image) not in (None, *named):
+            raise BadInput(f"{path}, line {count}: {line[:80]!r} does not tell one class of one image; get it again")
+        told[image] = str(*named)
+    return told
+
+
+def _read_class_order(path: Path, homes: list[Path]) -> list[str]:
+    """The classes that a list's numbers stand for, which nothing but a list of the classes tells."""
+    for place in (home / name for name in _CLASS_ORDER_FILES for home in homes):
+        if place.is_file():
+            return _read_first_words(place)
+    folder = shlex.quote(str(homes[0]))
+    raise BadInput(
+        f"{path} gives classes as numbers, and no list of the classes says what they stand for; put {_CLASS_ORDER_FILES[0]}, "
+        "which is published with it, beside it, or if they stand for the sorted folders of the training images: "
+        f"(cd {folder}/train && LC_ALL=C ls) > {folder}/{_CLASS_ORDER_FILES[0]}"
+    )
+
+
+def _read_first_words(path: Path) -> list[str]:
+    """The class that each line of a file begins with."""
+    # A line's number is what it is about, so none within may be empty.
+    words = [(line.split() or [""])[0] for line in _read_text(path).rstrip().splitlines()]
+    strange = next((word for word in words if not WNID.fullmatch(word)), None if words else "nothing")
+    if strange is not None:
+        raise BadInput(f"{path} holds {strange[:40]!r} where a class such as n01440764 belongs; get it again")
+    return words
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return read_bytes(path, _LARGEST_LIST).decode("utf-8-sig")
+    except OSError as error:
+        raise BadInput(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError:
+        raise BadInput(f"{path} is no text file; get it again") from None
+
+
+# "n01440764_10026.JPEG" is the official name, "n01440764_10026_n01440764.JPEG" Hugging Face's.
+_TRAINING_NAME = re.compile(r"(?P<name>(?P<wnid>n\d{8})_\d+)(?:_(?P<again>n\d{8}))?(?P<end>\.\w+)")
+
+
+class _NamedImage(NamedTuple):
+    """An image: the name by which it is known, its class, and where it is, if that is in an archive."""
+
+    name: str
+    wnid: str
+    place: tuple[int, int, int] = (0, 0, 0)
+
+
+def find_archives(folder: Path, patterns: Iterable[str]) -> tuple[Path, ...]:
+    """The archives of a split in a folder, in the first of the ways in which they may lie there."""
+    ways = (sorted(path for path in folder.glob(pattern) if path.is_file()) for pattern in patterns)
+    return tuple(next(filter(None, ways), ()))
+
+
+def list_training_archives(folder: Path, layout: ImageNetLayout) -> Listing | None:
+    """The training images in a folder's archives, to be read in place, as class folders would list them; None without.
+
+    Raises:
+        BadInput: if an archive is damaged, or an image's class cannot be told.
+    """
+    paths = find_archives(folder, layout.train)
+    if not paths:
+        return None
+    found, left_out = list_archives(paths)
+    images = [_NamedImage(*_class_and_name(paths[number], member), (number, *member[1:])) for number, member in found]
+    return _sorted_listing(paths[0], images, None, paths, left_out)
+
+
+def list_flat_training(folder: Path) -> Listing:
+    """The training images that lie in a folder itself and whose names tell their classes.
+
+    Raises:
+        BadInput: naming a file whose name does not.
+    """
+    names, left_out = _flat_names(folder)
+    images = [_NamedImage(name, _training_wnid(folder, name)) for name in names]
+    return _sorted_listing(folder, images, None, (), left_out)
+
+
+def list_evaluation(
+    folder: Path | None, paths: Sequence[Path], truth: GroundTruth | None, classes: tuple[str, ...] | None
+) -> Listing | None:
+    """The evaluation images, labelled by the numbers in their names, as class folders would list them.
+
+    Args:
+        folder: that the images lie flat in; None where they are in archives.
+        paths: of the archives, to be read in place.
+        truth: what the images show; None where only their own names can tell it.
+        classes: the training images' classes; None takes the ground truth's.
+
+    Returns:
+        None if the names do not tell what the images show, and nothing else does.
+
+    Raises:
+        BadInput: if an image has no number or one that the ground truth does not know, two have one number, or a class
+            is not among `classes`.
+    """
+    place = folder or paths[0]
+    if folder:
+        names, left_out = _flat_names(folder)
+        found = [(name, (0, 0, 0)) for name in names]
+    else:
+        inside, left_out = list_archives(paths)
+        found = [(member.name, (number, *member[1:])) for number, member in inside]
+    images, seen = [], dict[int, str]()
+    for stored, where in found:
+        above, _, name = stored.rpartition("/")
+        known = parse_evaluation_name(name)
+        if known is None:
+            raise BadInput(
+                f"{place} has {name}, which is none of ImageNet's evaluation images: their names have a number, such "
+                "as ILSVRC2012_val_00000001.JPEG; take it away"
+            )
+        number, wnid = known
+        if WNID.fullmatch(above):  # an archive that was packed anew, of class folders
+            if wnid not in (None, above):
+                raise BadInput(f"{place} has {stored}, whose folder is not that of its class; pack it anew")
+            wnid = above
+        if number in seen:
+            raise BadInput(f"{place} has image {number} twice, as {seen[number]} and {name}; take one of them away")
+        seen[number] = name
+        if wnid is None and truth is None:
+            return None
+        told = truth.wnid(name, number) if truth else wnid
+        if wnid not in (None, told):
+            raise BadInput(f"{place} has {stored}, which {truth and truth.place} gives class {told}; get both again")
+        images.append(_NamedImage(name if folder else f"{told}/{_official_name(name)}", str(told), where))
+    order = classes or (truth.classes if truth else None)
+    if order and (strange := sorted({image.wnid for image in images} - set(order))):
+        raise BadInput(f"{place} has class {strange[0]!r}, which the training images do not; add its training images")
+    return _sorted_listing(place, images, order, () if folder else tuple(paths), left_out)
+
+
+def is_flat_training(folder: Path) -> bool:
+    """Whether images that lie in a folder itself have names that tell their classes."""
+    return folder.is_dir() and any(_TRAINING_NAME.fullmatch(path.name) for path in folder.iterdir())
+
+
+def is_flat_evaluation(folder: Path) -> bool:
+    """Whether images that lie in a folder itself have the numbers of evaluation images in their names."""
+    return folder.is_dir() and any(parse_evaluation_name(path.name) for path in folder.iterdir())
+
+
+def _sorted_listing(
+    place: Path,
+    images: list[_NamedImage],
+    classes: tuple[str, ...] | None,
+    paths: tuple[Path, ...],
+    left_out: tuple[str, ...],
+) -> Listing:
+    """Images by class and name; those of one name are refused."""
+    if not images:
+        raise BadInput(f"{place} holds no images; download it again")
+    images = sorted(images, key=lambda image: (image.wnid, image.name))
+    names = [image.name for image in images]
+    if twice := next((one for one, other in pairwise(names) if one == other), None):
+        raise BadInput(f"{place} holds {twice} twice; download it again, or take one of them away")
+    order = class_order(place, (image.wnid for image in images), classes)
+    number = {name: label for label, name in enumerate(order)}
+    labels = np.array([number[image.wnid] for image in images], np.int64)
+    places = np.array([image.place for image in images], np.int64) if paths else None
+    return Listing(place, order, names, labels, paths, places, left_out=left_out)
+
+
+def _class_and_name(archive: Path, member: TarMember) -> tuple[str, str]:
+    """The name of a training image as class folders have it, and its class."""
+    *folders, base = member.name.split("/")
+    if (found := _TRAINING_NAME.fullmatch(base)) and (found["again"] or not folders):
+        wnid = _training_wnid(archive, base)
+        return f"{wnid}/{found['name']}{found['end']}", wnid
+    if not folders:
+        raise BadInput(f"{archive} has {base!r} in no folder or archive of a class, so it has no label; pack it anew")
+    return member.name, folders[-1]
+
+
+def _training_wnid(place: Path, name: str) -> str:
+    found = _TRAINING_NAME.fullmatch(name)
+    if not found or found["again"] not in (None, found["wnid"]):
+        raise BadInput(
+            f"{place} has {name}, whose name does not tell one class as n01440764_10026.JPEG does; put it in the "
+            "folder of its class, or take it away"
+        )
+    return found["wnid"]
+
+
+def _official_name(name: str) -> str:
+    """The name without the class that Hugging Face puts behind it."""
+    stem, dot, end = name.rpartition(".")
+    return f"{re.sub(r'_n[0-9]{8}$', '', stem)}{dot}{end}"
+
+
+def _flat_names(folder: Path) -> tuple[list[str], tuple[str, ...]]:
+    """Names of the images in a folder itself, and of what else is there."""
+    found = folder_contents(folder)
+    return found.images, (*found.others, *(f"{name}/" for name in found.folders))
+
+
+def list_archives(
+    paths: Sequence[Path], *, classed: bool = True
+) -> tuple[list[tuple[int, TarMember]], tuple[str, ...]]:
+    """The images in archives, each with its archive's number, and what else they hold; see `archives.held`."""
+    each = [_cached_members(path, classed) for path in paths]
+    images = [(number, member) for number, one in enumerate(each) for member in one.images]
+    return images, tuple(name for one in each for name in one.left_out)
+
+
+def _cached_members(archive: Path, classed: bool) -> TarContents:
+    """The archive's images, from the cache if they were listed before.
+
+    Raises:
+        BadInput: if there are none, or as `archives.held`.
+    """
+
+    def make() -> dict[str, np.ndarray]:
+        images, left_out = list_tar(archive, classed=classed)
+        if not images:
+            raise BadInput(f"no images in {archive}; its members need names with {' '.join(IMAGE_SUFFIXES)}")
+        names, offsets, sizes = zip(*images, strict=True)
+        return {
+            "names": join_names(names),
+            "places": np.array([offsets, sizes], np.int64),
+            "left_out": join_names(left_out),
+        }
+
+    stamp = Stamp.of([archive])
+    arrays = cached_arrays(archive, stamp if classed else Stamp(f"{stamp.text}\nas stored", stamp.latest), make)
+    images = [TarMember(*each) for each in zip(split_names(arrays["names"]), *arrays["places"].tolist(), strict=True)]
+    return TarContents(images, split_names(arrays["left_out"]))

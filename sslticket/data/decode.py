@@ -1,0 +1,348 @@
+"""Image files read and decoded whole by Pillow, upright and in 8 bits: what an image shows, whether it can be read, and whether DALI shows the same.
+
+Small images in class folders are decoded once and kept as one array in the cache folder.
+"""
+
+import errno
+import hashlib
+import io
+import os
+import stat
+import struct
+import warnings
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from enum import IntEnum
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+import numpy as np
+import PIL
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from sslticket.data.datasets.folders import Listing, cache_folder
+from sslticket.data.manifest import Manifest
+from sslticket.data.tar import TarReader
+from sslticket.errors import BadInput, is_out_of_memory, one_line
+from sslticket.storage.files import atomic_write, file_lock, read_json, write_json
+
+MAX_FILE_BYTES = 2**28
+"""Bytes of a file that are held in memory: no image needs more, and a file with holes may claim anything."""
+
+
+def open_regular_file(path: Path) -> BinaryIO:
+    """A regular file, to be read; nothing else is even touched, since a pipe waits for ever and a device may act.
+
+    Raises:
+        OSError: if it is no regular file, or cannot be opened.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "it is no regular file")
+    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb")
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):  # another came in its place meanwhile
+        file.close()
+        raise OSError(errno.EINVAL, "it is no regular file")
+    return file
+
+
+def os_error_reason(error: OSError) -> str:
+    """Why a file cannot be read, in the system's words.
+
+    Raises:
+        OSError: the error itself, where this process has too many open files: that says nothing of the file.
+    """
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        raise error
+    return error.strerror or str(error)
+
+
+def image_reader(manifest: Manifest) -> Callable[[int], bytes]:
+    """Reads the file of a row's image, of a very long one the first part; nothing, where it cannot be read."""
+    if manifest.archives:
+        archives, places = TarReader(manifest.archives), manifest.places
+        return lambda row: archives.read(*places[row].tolist()).tobytes()
+
+    def read(row: int) -> bytes:
+        try:
+            with open_regular_file(manifest.path(row)) as file:
+                return file.read(MAX_FILE_BYTES)
+        except OSError:
+            return b""
+
+    return read
+
+
+IMAGE_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "PPM", "TIFF")
+"""What an image may be, whatever its file is called."""
+
+MAX_PIXELS = 89_478_485
+"""Above it Pillow, whose `Image.MAX_IMAGE_PIXELS` it is, suspects a decompression bomb: 256 MiB of RGB."""
+
+_EXIF_ORIENTATION = 0x0112
+_TRANSPOSES = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+# What Pillow warns of, odd metadata and large images, is no fault of the picture, or is refused below.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+class DecodeError(ValueError):
+    """An image that cannot be read; says why, in a line."""
+
+    def __init__(self, reason: str, *, lasting: bool = True) -> None:
+        """`lasting` where the image's bytes are why, not the file system that holds them."""
+        super().__init__(reason)
+        self.lasting = lasting
+
+
+def decode_whole(source: Path | bytes | BinaryIO) -> Image.Image:
+    """An image of a file, of its bytes or of an open file, decoded to its last row, and not turned.
+
+    Raises:
+        Unreadable: if it is none, damaged or cut off, or has too many pixels.
+    """
+    try:
+        if isinstance(source, Path):
+            with open_regular_file(source) as file:
+                return _load_image(file)
+        return _load_image(io.BytesIO(source) if isinstance(source, bytes) else source)
+    except OSError as error:
+        if error.strerror is None or is_out_of_memory(error):
+            raise
+        raise DecodeError(os_error_reason(error), lasting=False) from error
+
+
+def _load_image(file: BinaryIO) -> Image.Image:
+    try:
+        image = Image.open(file, formats=IMAGE_FORMATS)
+        if image.width * image.height > MAX_PIXELS:
+            raise DecodeError(f"its {image.width:,} x {image.height:,} pixels are more than {MAX_PIXELS:,}")
+        image.load()
+    except DecodeError:
+        raise
+    except UnidentifiedImageError as error:
+        raise DecodeError(_describe_non_image(file)) from error
+    except Exception as error:  # a damaged file makes Pillow's parsers fail in many ways, and they do nothing else here
+        if is_out_of_memory(error) or (isinstance(error, OSError) and error.strerror):
+            raise
+        raise DecodeError(one_line(error)) from error
+    return image
+
+
+def _describe_non_image(file: BinaryIO) -> str:
+    """What a file is that is no image of ours."""
+    file.seek(0)
+    start = file.read(16)
+    if not start:
+        return "the file is empty"
+    if start.startswith((b"GIF87a", b"GIF89a")):
+        return "a GIF, which is not read; convert it to PNG"
+    if start[4:8] == b"ftyp":
+        return "a HEIC, AVIF or film, which is not read; convert it to JPEG or PNG"
+    return "not an image, or damaged at its start"
+
+
+def exif_orientation(image: Image.Image) -> int:
+    """How an image lies, 1 to 8 as in EXIF; 1 where nothing tells it, or what tells it is damaged."""
+    try:
+        value = image.getexif().get(_EXIF_ORIENTATION, 1)
+    except Exception:  # the picture is whole all the same
+        return 1
+    return value if isinstance(value, int) and value in _TRANSPOSES else 1
+
+
+def to_upright(image: Image.Image) -> Image.Image:
+    """A whole image turned by its EXIF orientation; 16 bits of gray are scaled to 8, as DALI does it."""
+    turn = exif_orientation(image)
+    turned = image if turn == 1 else image.transpose(_TRANSPOSES[turn])
+    if turned.mode.startswith("I"):  # Pillow's own conversion would make every shade above 255 white
+        turned = Image.fromarray(np.floor(np.asarray(turned) / 257 + 0.5).clip(0, 255).astype(np.uint8))
+    return turned
+
+
+def to_ppm(source: Path | bytes, mode: str) -> bytes:
+    """What an image shows as the simplest file that holds it; `mode` is "RGB" or "L".
+
+    Raises:
+        Unreadable: as `whole`.
+    """
+    pixels = to_upright(decode_whole(source)).convert(mode)
+    head = f"{'P6' if mode == 'RGB' else 'P5'} {pixels.width} {pixels.height} 255\n"
+    return head.encode() + pixels.tobytes()
+
+
+VERDICT_RULES = f"1 {PIL.__version__}"
+"""What verdicts depend on beside the image: a number that changes with the rules below, and Pillow's version."""
+
+
+class ImageKind(IntEnum):
+    """How an image is to be read."""
+
+    UNKNOWN = 0
+    GOOD = 1  # DALI shows what Pillow shows
+    PILLOW = 2  # DALI might show something else, or nothing
+    BAD = 3  # it cannot be read
+
+
+class Verdict(NamedTuple):
+    """How an image is to be read.
+
+    Attributes:
+        kind: how.
+        reason: why not, where it cannot be.
+        lasting: it is about the image's bytes, not about a file that cannot be opened today.
+    """
+
+    kind: ImageKind
+    reason: str = ""
+    lasting: bool = True
+
+
+def judge_image(source: Path | bytes | BinaryIO) -> Verdict:
+    """The verdict on an image, which depends on its bytes alone: what a full decode by Pillow makes of it."""
+    try:
+        image = decode_whole(source)
+    except DecodeError as error:
+        return Verdict(ImageKind.BAD, str(error), error.lasting)
+    return Verdict(ImageKind.GOOD if _dali_agrees(image) else ImageKind.PILLOW)
+
+
+def _dali_agrees(image: Image.Image) -> bool:
+    """Whether DALI is sure to show the same picture.
+
+    Of the kinds listed here it does, even where they are damaged and Pillow reads them, as both use the same libraries.
+    Others, such as CMYK without Adobe's marker, 16 bits, several sorts of TIFF, and EXIF that is not as it should be,
+    it shows otherwise, or refuses, or dies of.
+    """
+    turn = exif_orientation(image)
+    if image.format in ("JPEG", "MPO"):
+        told = [data for name, data in getattr(image, "applist", ()) if name == "APP1" and data.startswith(b"Exif")]
+        seen = _single_exif_orientation(told[0]) if told else 1
+        return image.mode in ("L", "RGB") and len(told) <= 1 and turn == seen
+    modes = {"PNG": ("1", "L", "LA", "P", "RGB", "RGBA"), "WEBP": ("RGB", "RGBA")}
+    return image.mode in modes.get(str(image.format), ()) and turn == 1 and "exif" not in image.info
+
+
+def _single_exif_orientation(exif: bytes) -> int | None:
+    """The orientation in the one EXIF block of a JPEG; None where the block is not plainly in order."""
+    head, block = exif[:6], exif[6:]
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(block[:4])
+    if head != b"Exif\0\0" or order is None or len(block) < 10:
+        return None
+    (start,) = struct.unpack_from(f"{order}I", block, 4)
+    if start + 2 > len(block):
+        return None
+    (count,) = struct.unpack_from(f"{order}H", block, start)
+    if start + 2 + 12 * count > len(block):
+        return None
+    entries = [struct.unpack_from(f"{order}HHIH", block, start + 2 + 12 * place) for place in range(count)]
+    found = [entry for entry in entries if entry[0] == 0x0112]
+    if not found:
+        return 1
+    ((_, kind, values, value), *more) = found
+    if more or (kind, values) != (3, 1):  # one short number
+        return None
+    return value if 1 <= value <= 8 else 1
+
+
+_MAX_NOTES_BYTES = 1 << 30  # bytes of the notes about images that cannot be read, a line each
+
+
+def cached_image_array(images: Listing, size: int, channels: int) -> tuple[np.ndarray, dict[str, str]]:
+    """Small images decoded once and kept as one array in the cache folder.
+
+    Other sizes than `size` are scaled and cropped to it. EXIF orientation is applied.
+
+    Args:
+        images: what to decode.
+        size: side of the square images, in pixels.
+        channels: 3 for RGB, 1 for gray.
+
+    Returns:
+        The readable images in the listing's order, (N, size, size, channels) uint8, read from the disk as needed; and
+        why each of the others could not be read, by relative path.
+
+    Raises:
+        BadInput: if not one image can be read, or the cache folder cannot be written.
+    """
+    place = cache_folder() / "packed" / f"{_image_array_key(images, size, channels)}.npy"
+    notes = place.with_suffix(".json")
+    shape = (size, size, channels)
+    if (there := _load_cached_array(images, shape, place, notes)) is None:
+        with file_lock(place):  # one process decodes, for those beside it too
+            if (there := _load_cached_array(images, shape, place, notes)) is None:
+                _write_image_array(images, size, channels, place, notes)
+                there = _load_cached_array(images, shape, place, notes)
+    if there is None:
+        raise BadInput(f"{place} is not what was written there; look at the disk, or set SSLTICKET_CACHE to another")
+    return there
+
+
+def _load_cached_array(
+    images: Listing, shape: tuple[int, int, int], place: Path, notes: Path
+) -> tuple[np.ndarray, dict[str, str]] | None:
+    """What was packed before; None where it was not, or is damaged: it is only a copy."""
+    try:
+        pixels, bad = np.load(place, mmap_mode="r", allow_pickle=False), read_json(notes, most=_MAX_NOTES_BYTES)
+    except Exception:  # a damaged array can raise nearly anything
+        return None
+    told = isinstance(bad, dict) and all(isinstance(reason, str) for reason in bad.values())
+    fits = told and bad.keys() <= set(images.files) and isinstance(pixels, np.ndarray) and pixels.dtype == np.uint8
+    return (pixels, bad) if fits and pixels.shape == (len(images.files) - len(bad), *shape) else None
+
+
+def _write_image_array(images: Listing, size: int, channels: int, place: Path, notes: Path) -> None:
+    pixels, bad = _decode_all(images, size, channels)
+    if len(bad) == len(images.files):
+        name, reason = next(iter(bad.items()))
+        raise BadInput(f"none of the {len(bad)} images in {images.root} can be read; the first, {name}: {reason}")
+    try:
+        write_json(notes, bad)
+        with atomic_write(place) as temporary, temporary.open("wb") as file:
+            np.save(file, pixels)
+    except OSError as error:
+        raise BadInput(
+            f"cannot keep the packed images in {place.parent}: {error.strerror}; set SSLTICKET_CACHE to a folder "
+            "that can be written"
+        ) from error
+
+
+def _image_array_key(images: Listing, size: int, channels: int) -> str:
+    digest = hashlib.sha256(f"{size} {channels} {VERDICT_RULES}\n".encode())
+    for file in images.files:
+        try:
+            status = (images.root / file).stat()
+            line = f"{file} {status.st_size} {status.st_mtime_ns}\n"
+        except OSError:
+            line = f"{file} unreadable\n"
+        digest.update(line.encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()[:16]
+
+
+def _decode_all(images: Listing, size: int, channels: int) -> tuple[np.ndarray, dict[str, str]]:
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        paths = [images.root / file for file in images.files]
+        outcomes = list(pool.map(partial(_decode_to_size, size=size, mode="RGB" if channels == 3 else "L"), paths))
+    bad = {file: outcome for file, outcome in zip(images.files, outcomes, strict=True) if isinstance(outcome, str)}
+    pixels = [outcome for outcome in outcomes if not isinstance(outcome, str)]
+    shape = (len(pixels), size, size, channels)
+    return (np.stack(pixels) if pixels else np.empty(shape, np.uint8)).reshape(shape), bad
+
+
+def _decode_to_size(path: Path, size: int, mode: str) -> np.ndarray | str:
+    """The pixels, or why there are none."""
+    try:
+        pixels = to_upright(decode_whole(path)).convert(mode)
+    except DecodeError as error:
+        return str(error)
+    if pixels.size != (size, size):
+        pixels = ImageOps.fit(pixels, (size, size), Image.Resampling.BILINEAR)
+    return np.asarray(pixels)

@@ -1,0 +1,339 @@
+"""Opening a split of a data set: where it lies, what is in it, whether it is the official one, in how many channels, and the loader that makes batches of it."""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from sslticket.data.augment import View
+from sslticket.data.datasets import locate
+from sslticket.data.datasets.arrays import (
+    read_cifar,
+    read_cifar_binary,
+    read_idx,
+    read_mnist_csv,
+    read_mnist_npz,
+    read_svhn,
+)
+from sslticket.data.datasets.base import CifarLayout, Dataset, IdxLayout, Split, SvhnLayout, check_part, path_safe
+from sslticket.data.datasets.catalogue import DATASETS, get_dataset
+from sslticket.data.datasets.folders import Listing
+from sslticket.data.datasets.locate import list_split
+from sslticket.data.decode import cached_image_array, image_reader
+from sslticket.data.loader import Sampler
+from sslticket.data.manifest import Manifest
+from sslticket.data.subset_lists import read_lines
+from sslticket.data.unreadable import UnreadableImages, log_unreadable
+from sslticket.errors import BadInput
+
+if TYPE_CHECKING:
+    import torch
+
+    from sslticket.data.loader import Loader
+
+DIGITS_SEED = 0  # of the one split into 80% training and 20% evaluation images that digits, published whole, has here
+
+
+@dataclass(frozen=True, eq=False)
+class DataSource:
+    """A split of a data set, found; `dataclasses.replace` its manifest to use a part of it.
+
+    Attributes:
+        dataset: the catalogue's entry.
+        manifest: the images to use.
+        images: the whole split's pixels, (N, H, W, C) uint8; None where the images are files.
+        bad: images that could not be read and are not in the manifest, by path, and why.
+        left_out: what lies among the images and is none of them, as `folders.Listing` has it.
+    """
+
+    dataset: Dataset
+    manifest: Manifest
+    images: np.ndarray | None = None
+    bad: Mapping[str, str] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
+
+
+def open_split(name: str, split: Split, data_root: Path | None = None) -> DataSource:
+    """Find a data set and open one of its splits; needs no torch, and decodes no image files that are not packed.
+
+    Args:
+        name: in the catalogue.
+        split: "train" or "eval".
+        data_root: where it lies; None looks in $SSLTICKET_DATA and the system's places, then downloads what torchvision
+            can download. Sets that come inside a package are taken from there all the same.
+
+    Raises:
+        BadInput: if the name is unknown, nothing is found (naming every place looked at), or files are damaged.
+    """
+    entry = get_dataset(name)
+    if entry.layout == "sklearn":
+        return _open_digits(entry, split)
+    where = locate.find_dataset(entry, data_root)
+    if where.layout == "arrays":
+        return _open_arrays(entry, split, where.folder)
+    return _listing_source(entry, split, list_split(entry, split, where))
+
+
+def make_loader(
+    source: DataSource,
+    views: tuple[View, ...],
+    order: Sampler,
+    *,
+    augment_seed: int,
+    device: "torch.device",
+    threads: int,
+    max_bad_images: int,
+    channels_last: bool = False,
+) -> "Loader":
+    """Batches of the source's images: from the device's own memory for arrays, through DALI for files.
+
+    Args:
+        source: the images.
+        views: what to make of each image, one tensor in the batch per view.
+        order: which images make up a global batch, and this process's share.
+        augment_seed: of the `augment` stream.
+        device: where the batches are wanted.
+        threads: for reading and decoding.
+        max_bad_images: how many images may be unreadable before that is an error.
+        channels_last: memory format of the batches.
+
+    Raises:
+        BadInput: if more images are unreadable, or DALI is not installed.
+    """
+    bad = UnreadableImages(source.dataset.name, max_bad_images, source.bad)
+    mean, std = source.dataset.mean, source.dataset.std
+    # Imported here, so that a dry run, which only opens splits, needs neither torch nor DALI.
+    if source.images is None:
+        from sslticket.data.dali_loader import DaliDecoder, DaliLoader
+
+        encoded = bool(source.manifest.archives)
+        decoder = DaliDecoder(views, mean, std, device, threads, channels_last, encoded)
+        return DaliLoader(source.manifest, decoder, order, augment_seed=augment_seed, bad=bad)
+    from sslticket.data.loader import MemoryLoader
+
+    return MemoryLoader(
+        source.images,
+        source.manifest,
+        views,
+        order,
+        colours=(mean, std),
+        augment_seed=augment_seed,
+        device=device,
+        channels_last=channels_last,
+        bad=bad,
+    )
+
+
+def _open_digits(entry: Dataset, split: Split) -> DataSource:
+    """scikit-learn's digits, pixels of 0 to 16 spread over 0 to 255."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    # 255 / 16 is no whole number: halves are rounded up.
+    images = np.floor(digits.images * 255 / 16 + 0.5).astype(np.uint8)[..., None]
+    whole = _array_source(entry, "train", images, digits.target.astype(np.int64), entry.class_names)
+    items = whole.manifest.subset(0.8, seed=DIGITS_SEED).items
+    if split == "eval":
+        items = np.setdiff1d(np.arange(len(images)), items)
+    return _array_source(entry, split, images[items], digits.target[items].astype(np.int64), entry.class_names)
+
+
+def _open_arrays(entry: Dataset, split: Split, folder: Path) -> DataSource:
+    layout = entry.layout
+    assert isinstance(layout, CifarLayout | IdxLayout | SvhnLayout), f"{entry.name} has no arrays to read"
+    files = layout.train if split == "train" else layout.eval
+    if isinstance(layout, CifarLayout):
+        if any((folder / file).is_file() for file in files) or not (folder / f"{files[0]}.bin").is_file():
+            return _array_source(entry, split, *read_cifar(folder, files, layout.labels, layout.names))
+        binary = [f"{file}.bin" for file in files]
+        return _array_source(entry, split, *read_cifar_binary(folder, binary, layout.binary[1]))
+    if isinstance(layout, SvhnLayout):
+        return _array_source(entry, split, *read_svhn([folder / file for file in files]), entry.class_names)
+    return _array_source(
+        entry, split, *_read_idx_forms(layout, folder, split, len(entry.class_names)), entry.class_names
+    )
+
+
+def _read_idx_forms(layout: IdxLayout, folder: Path, split: Split, classes: int) -> tuple[np.ndarray, np.ndarray]:
+    files = layout.train if split == "train" else layout.eval
+    spelled = [[path for name in layout.spellings(file) if (path := folder / name).is_file()] for file in files]
+    table = folder / layout.tables[split == "eval"]
+    if not any(spelled) and table.is_file():
+        return read_mnist_csv(table, classes)
+    if not any(spelled) and layout.npz and (folder / layout.npz).is_file():
+        return read_mnist_npz(folder / layout.npz, split, classes)
+    images, labels = (found[0] if found else folder / file for found, file in zip(spelled, files, strict=True))
+    return read_idx(images, labels, classes)
+
+
+def _array_source(
+    entry: Dataset, split: Split, images: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]
+) -> DataSource:
+    frame = pd.DataFrame({"item": np.arange(len(images)), "label": labels})
+    return DataSource(entry, Manifest(frame, classes, entry.name, split, None), images)
+
+
+def _listing_source(entry: Dataset, split: Split, found: Listing) -> DataSource:
+    # Objects: pyarrow's strings cannot hold a name that is no UTF-8.
+    frame = pd.DataFrame({"file": pd.Series(found.files, dtype=object), "label": found.labels})
+    if found.places is not None:
+        frame[["archive", "offset", "size"]] = found.places
+    manifest = Manifest(frame, found.classes, entry.name, split, found.root, found.archives, found.form)
+    if entry.kind == "files":
+        return DataSource(entry, manifest, left_out=found.left_out)
+    images, reasons = cached_image_array(found, entry.eval.size, entry.channels)
+    frame = frame[~frame["file"].isin(list(reasons))].reset_index(drop=True)
+    frame = frame.assign(item=np.arange(len(frame)))
+    bad = {str(found.root / file): reason for file, reason in reasons.items()}
+    log_unreadable(bad)
+    return DataSource(entry, replace(manifest, frame=frame), images, bad, found.left_out)
+
+
+# Shares of red, green and blue in luma, ITU-R BT.601, as JPEG and every image library have it; in 16-bit fixed point.
+_LUMA_FIXED_POINT = np.array([19595, 38470, 7471], np.uint32)
+_CONVERTED_AT_ONCE = 4096  # images, as the whole set in 32 bits might not fit
+
+
+def convert_channels(source: DataSource, channels: int) -> DataSource:
+    """The same images with another number of channels: grey ones are repeated, of colour ones the luma is taken.
+
+    They are normalised as their own set is: a grey set's mean and deviation go to each channel; of a colour set's, the
+    mean of the luma follows exactly and its deviation as if the channels rose and fell together, as in photographs they
+    nearly do (of CIFAR-10, 0.247 where 0.239 is measured).
+
+    Args:
+        source: of 1 or 3 channels.
+        channels: 1 or 3.
+
+    Raises:
+        BadInput: for another number of channels.
+    """
+    entry = source.dataset
+    if entry.channels == channels:
+        return source
+    if {entry.channels, channels} != {1, 3}:
+        raise BadInput(
+            f"images of {entry.name} have {entry.channels} channels and the network takes {channels}; "
+            "only grey images (1) and colour images (3) can be turned into each other"
+        )
+    if channels == 3:
+        changed = replace(entry, channels=3, mean=entry.mean * 3, std=entry.std * 3)
+        # Repeated in the loader's copy on the device only; here the three channels are one.
+        images = None if source.images is None else np.broadcast_to(source.images, (*source.images.shape[:3], 3))
+        return replace(source, dataset=changed, images=images)
+    shares = _LUMA_FIXED_POINT / _LUMA_FIXED_POINT.sum()
+    mean, std = (float(np.dot(shares, values)) for values in (entry.mean, entry.std))
+    changed = replace(entry, channels=1, mean=(mean,), std=(std,))
+    return replace(source, dataset=changed, images=None if source.images is None else _images_to_luma(source.images))
+
+
+def _images_to_luma(images: np.ndarray) -> np.ndarray:
+    """(N, H, W, 3) bytes -> (N, H, W, 1) bytes, rounded half up."""
+    grey = np.empty((*images.shape[:3], 1), np.uint8)
+    for start in range(0, len(images), _CONVERTED_AT_ONCE):
+        part = images[start : start + _CONVERTED_AT_ONCE].astype(np.uint32) @ _LUMA_FIXED_POINT
+        grey[start : start + _CONVERTED_AT_ONCE, ..., 0] = (part + 0x8000) >> 16
+    return grey
+
+
+_HASHED_IMAGES = 64  # images whose bytes tell two sets with the same names apart; a few milliseconds
+
+
+def official_image_count(entry: Dataset, split: str) -> int | None:
+    """How many images a split has officially; None for one's own."""
+    return None if entry.images is None else entry.images[0 if split == "train" else 1]
+
+
+def count_images_and_classes(source: DataSource) -> tuple[int, int]:
+    """Images of a split, those that cannot be read among them, and classes that have any."""
+    return len(source.manifest) + len(source.bad), len(source.manifest.classes) - len(source.manifest.empty)
+
+
+def is_complete(source: DataSource) -> bool:
+    """Whether a split has as many images and classes as the official one, or is one's own."""
+    return (official_image_count(source.dataset, source.manifest.split), source.dataset.classes) in (
+        (None, None),
+        count_images_and_classes(source),
+    )
+
+
+def describe_difference(source: DataSource) -> str:
+    """What a split that is not whole has, and what it would have, for a person."""
+    entry, split = source.dataset, source.manifest.split
+    images, classes = count_images_and_classes(source)
+    what = "training" if split == "train" else "evaluation"
+    where = f" in {source.manifest.root}" if source.manifest.root else ""
+    return (
+        f"{entry.name}{where} has {images:,} {what} images of {classes:,} classes, and officially "
+        f"{official_image_count(entry, split):,} of {entry.classes:,}"
+    )
+
+
+def check_complete(sources: Sequence[DataSource], part: str | None) -> list[DataSource]:
+    """The splits of a set with the part's name, if it is whole without one and not whole with one.
+
+    Args:
+        sources: the splits that are there, whole: before any half, subset or list.
+        part: what the user says of images that are a part of the set, or other ones in its place.
+
+    Raises:
+        BadInput: naming both counts, if they differ and no part is named, or agree and one is.
+    """
+    entry = sources[0].dataset
+    check_part(entry.name, part)
+    odd = next((source for source in sources if not is_complete(source)), None)
+    if odd is not None and part is None:
+        raise BadInput(
+            f"{describe_difference(odd)}; complete it (sslticket data verify {entry.name}), or say what part it is with --part "
+            "NAME, such as --part flowers102"
+        )
+    if odd is None and part is not None:
+        images, classes = count_images_and_classes(sources[0])
+        raise BadInput(
+            f"{entry.name} is whole, with the official {images:,} training images of {classes:,} classes, so "
+            f"{part!r} is no part of it; leave --part out"
+        )
+    return [replace(source, manifest=replace(source.manifest, part=part)) for source in sources]
+
+
+def hash_images(source: DataSource, lists: Iterable[Path] = ()) -> str:
+    """16 hexadecimal digits by which sets are told apart whose names do not do that; no seed has a part in it.
+
+    The list of images and labels, the bytes of some of the images, since two folders may have the same names in them,
+    and the names in the lists that choose among them.
+
+    Args:
+        source: a whole split.
+        lists: files with one name a line, of the images that are used or whose labels are.
+
+    Raises:
+        BadInput: if a list cannot be read.
+    """
+    digest = hashlib.sha256(source.manifest.hash.encode())
+    some = source.manifest.thinned(_HASHED_IMAGES)
+    read = image_reader(some)
+    for row in range(len(some)):
+        content = read(row) if source.images is None else source.images[some.items[row]].tobytes()
+        digest.update(hashlib.sha256(content).digest())
+    for path in lists:
+        digest.update(
+            "\n".join(sorted({line.text for line in read_lines(path)})).encode("utf-8", "surrogateescape") + b"\0"
+        )
+    return digest.hexdigest()[:16]
+
+
+def own_folder_name(source: DataSource) -> str:
+    """What a folder of one's own images is called: its own name, or the name above that where it is "train".
+
+    One that has the name of a known set, or of a half of one, is "folder-imagenet": nobody knows that it is that set.
+    """
+    assert source.manifest.root is not None, "one's own images are files"
+    root = source.manifest.root.absolute()  # not resolved: a link's name is the one that people chose
+    own = root.parent if root.name in source.dataset.train_folders else root
+    name = path_safe(own.name)
+    known = name in DATASETS or (name[-1:] in ("a", "b") and name[:-1] in DATASETS)
+    return "-".join(filter(None, ["folder" if known or not name else "", name]))

@@ -1,0 +1,374 @@
+"""Images that cannot be read: found by one full decode, remembered for every process and run, named once, counted, and an error where they are too many."""
+
+import hashlib
+import logging
+import os
+import time
+from collections.abc import Container, Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from urllib.parse import quote_from_bytes, unquote_to_bytes
+
+import numpy as np
+
+from sslticket.data.datasets.folders import CLOCK_GRANULARITY, cache_folder, describe_left_out
+from sslticket.data.decode import (
+    MAX_FILE_BYTES,
+    VERDICT_RULES,
+    DecodeError,
+    ImageKind,
+    Verdict,
+    judge_image,
+    open_regular_file,
+    os_error_reason,
+    to_ppm,
+)
+from sslticket.data.manifest import Manifest
+from sslticket.data.tar import TarReader
+from sslticket.errors import BadInput
+from sslticket.escaping import escape_terminal
+from sslticket.storage.files import file_lock, read_bytes
+
+log = logging.getLogger("sslticket")
+
+
+class UnreadableImages(dict[str, str]):
+    """Paths of unreadable images and why."""
+
+    def __init__(self, dataset: str, limit: int, known: Mapping[str, str]) -> None:
+        """Starts with the ones already known.
+
+        Args:
+            dataset: name for the error.
+            limit: how many there may be.
+            known: path to reason.
+
+        Raises:
+            BadInput: if these are too many already.
+        """
+        super().__init__(known)
+        self._dataset, self._limit = dataset, limit
+        self._check()
+
+    def add(self, found: Mapping[str, str]) -> None:
+        """Name and remember more of them.
+
+        Raises:
+            BadInput: if there are now more than `limit`.
+        """
+        log_unreadable(found)
+        self.update(found)
+        self._check()
+
+    def _check(self) -> None:
+        if len(self) > self._limit:
+            first = "; ".join(f"{path}: {reason}" for path, reason in list(self.items())[:3])
+            raise BadInput(
+                f"{len(self)} images of {self._dataset} cannot be read, {self._limit} are allowed ({first}); "
+                "repair or remove them, or raise --max-bad-images"
+            )
+
+
+def unreadable_fields(bad: Mapping[str, str]) -> dict[str, int | str]:
+    """What rows say of images that could not be read: how many, and where there are any, a hash that names them.
+
+    Args:
+        bad: by path, and why; the hash is of the names and their folders', wherever the data lies.
+    """
+    if not bad:
+        return {"bad_images": 0}
+    names = sorted("/".join(path.split("/")[-2:]) for path in bad)
+    digest = hashlib.sha256("\n".join(names).encode("utf-8", "surrogateescape"))
+    return {"bad_images": len(bad), "bad_hash": digest.hexdigest()[:16]}
+
+
+def log_unreadable(found: Mapping[str, str]) -> None:
+    """One line in the log for each unreadable image."""
+    for path, reason in found.items():
+        log.warning("skipped image %s: %s", escape_terminal(path), escape_terminal(reason))
+
+
+def log_empty_classes(manifest: Manifest) -> None:
+    """A line in the log if classes have no images: a file may be damaged, or only a part of the set be there."""
+    if empty := manifest.empty:
+        what = "training" if manifest.split == "train" else "evaluation"
+        log.warning(
+            "no %s images of %s in %s",
+            what,
+            escape_terminal(abbreviate_classes(empty)),
+            escape_terminal(manifest.dataset),
+        )
+
+
+def log_left_out(manifest: Manifest, names: Iterable[str]) -> None:
+    """A line in the log about files among the images that are none, as `Source.left_out` has them."""
+    if told := describe_left_out(names):
+        what = "training" if manifest.split == "train" else "evaluation"
+        log.warning("among the %s images of %s, %s", what, manifest.dataset, told)
+
+
+def abbreviate_classes(names: Iterable[str]) -> str:
+    """The first ten, and how many more there are; a terminal should not scroll by with a thousand."""
+    listed = sorted(names)
+    more = f" and {len(listed) - 10:,} more" if len(listed) > 10 else ""
+    return f"{'class' if len(listed) == 1 else 'classes'} {', '.join(listed[:10])}{more}"
+
+
+_log = logging.getLogger("sslticket")
+
+_MAX_CACHE_BYTES = 1 << 32  # bytes of a file, 500 million images
+
+
+class VerdictCache:
+    """The verdicts on images of one folder or archive that are in the cache folder.
+
+    Two files that only grow. One has eight bytes for each image that can be read: a hash of its name and state, whose
+    lowest bit says how. The other has a line for each that cannot be: the same hash, the name, and why. What a killed
+    writer left unfinished fits no image, so it does no harm.
+    """
+
+    def __init__(self, root: Path) -> None:
+        name = hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:16]
+        self._good, self._bad = (cache_folder() / "verdicts" / f"{name}.{kind}" for kind in ("good", "bad"))
+        self._root, self._saved = root, time.monotonic()
+        self._fresh: dict[int, Verdict] = {}
+        self._lines: list[str] = []
+        self._read()
+
+    def of(self, key: int) -> Verdict | None:
+        """The verdict that is kept under a key."""
+        if found := self._fresh.get(key):
+            return found
+        keys, reasons = self._keys, self._reasons  # another thread may put newer ones in their place
+        if key in reasons:
+            return Verdict(ImageKind.BAD, reasons[key])
+        place = int(np.searchsorted(keys, np.uint64(key)))
+        there = [int(kept) - key for kept in keys[place : place + 2]]
+        if 1 in there:  # of an image that DALI refused there is an older verdict too, without the bit
+            return Verdict(ImageKind.PILLOW)
+        return Verdict(ImageKind.GOOD) if 0 in there else None
+
+    def add(self, key: int, verdict: Verdict, file: str) -> None:
+        """Keep a verdict, from now on for this process, and after `save` for all."""
+        self._fresh[key] = verdict
+        if verdict.kind == ImageKind.BAD:
+            self._lines.append(f"{key:016x} {quote_from_bytes(os.fsencode(file))} {verdict.reason}\n")
+            self.names.add(file)
+
+    def save(self, seconds: float) -> None:
+        """Write what is new, if so long ago something was written, and read what others found."""
+        if not self._fresh or time.monotonic() - self._saved < seconds:
+            return
+        fresh, lines, self._lines = dict(self._fresh), self._lines, []
+        keys = [
+            key + (verdict.kind == ImageKind.PILLOW) for key, verdict in fresh.items() if verdict.kind != ImageKind.BAD
+        ]
+        try:
+            with file_lock(self._good):
+                for path, content in (
+                    (self._good, np.array(keys, "<u8").tobytes()),
+                    (self._bad, "".join(lines).encode("utf-8", "surrogateescape")),
+                ):
+                    _append_records(path, content)
+            self._read()
+            for key in fresh:
+                del self._fresh[key]
+        except OSError as error:
+            _log.info("the verdicts on images of %s are not kept in %s: %s", self._root, self._good, error.strerror)
+        self._saved = time.monotonic()
+
+    def _read(self) -> None:
+        """What is there; damaged remains are taken for hashes of no image."""
+        reasons, names = dict[int, str](), set[str]()
+        try:
+            content = read_bytes(self._good, _MAX_CACHE_BYTES)
+            lines = read_bytes(self._bad, _MAX_CACHE_BYTES).decode("utf-8", "replace").split("\n")
+        except (OSError, ValueError):  # none yet, or something else in its place
+            content, lines = b"", []
+        for key, name, reason in (line.split(" ", 2) for line in lines if line.count(" ") >= 2):
+            with suppress(ValueError):
+                reasons[int(key, 16)] = reason
+                names.add(os.fsdecode(unquote_to_bytes(name)))
+        self._keys = np.unique(np.frombuffer(content[: len(content) // 8 * 8], "<u8").astype(np.uint64))
+        self._reasons, self.names = reasons, names
+
+
+def _append_records(path: Path, content: bytes) -> None:
+    """Put something at the end of a file, after the last whole record of eight bytes or line."""
+    if not content:
+        path.touch()
+        return
+    with open(path, "ab", opener=_open_nonblocking) as file:  # Path.open has no opener
+        if path.suffix == ".good":
+            file.truncate(file.tell() // 8 * 8)
+        elif file.tell():
+            content = b"\n" + content
+        file.write(content)
+
+
+def _open_nonblocking(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK, 0o666)  # a pipe that nobody reads is an error, and not waited for
+
+
+_SAVE_INTERVAL = 10.0  # seconds
+
+
+class Verdicts(Container[int]):
+    """The verdicts on a manifest's images: made when they are asked for, kept in the cache folder, shared through it.
+
+    A verdict is kept under a name that holds the image's path, size and time of change, so a changed file is judged
+    anew. As a container it holds the rows of images that cannot be read, and looks when it is asked.
+    """
+
+    def __init__(self, manifest: Manifest, threads: int, archives: TarReader | None) -> None:
+        """Reads what is kept.
+
+        Args:
+            manifest: the images.
+            threads: that decode.
+            archives: that hold the images; None where they are files.
+        """
+        assert manifest.root is not None, "images of an array have no files"
+        self._manifest, self._archives, self._count = manifest, archives, threads
+        self._places = manifest.places if archives else None
+        self._stamps = [_archive_state(path) for path in manifest.archives]
+        self._kinds = np.zeros(len(manifest), np.uint8)
+        self._reasons: dict[int, str] = {}
+        self._pending: dict[int, Future[Verdict]] = {}
+        self._pool: ThreadPoolExecutor | None = None
+        self._kept = VerdictCache(manifest.root)
+        self.revised = 0  # verdicts that came out otherwise when they were made again
+
+    def __contains__(self, row: object) -> bool:
+        assert isinstance(row, int)
+        return bool(self.kinds(np.array([row]))[0] == ImageKind.BAD)
+
+    @property
+    def known_bad(self) -> np.ndarray:
+        """Rows of images that were found to be unreadable before, by whichever process, and are as they were."""
+        named = np.flatnonzero(self._manifest.frame["file"].isin(list(self._kept.names)))
+        return named[[row in self for row in named.tolist()]]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every image has its verdict."""
+        return not self._pending and bool(self._kinds.all())
+
+    @property
+    def all_bad(self) -> bool:
+        """Whether every image was judged, and none can be read."""
+        return bool((self._kinds == ImageKind.BAD).all())
+
+    def reason(self, row: int) -> str:
+        """Why a bad image cannot be read."""
+        return self._reasons[row]
+
+    def begin(self, rows: np.ndarray) -> None:
+        """Begin to judge those of these rows that have no verdict yet; a `kinds` of them comes later."""
+        for row in rows[self._kinds[rows] == ImageKind.UNKNOWN].tolist():
+            if row not in self._pending:
+                self._pending[row] = self._threads().submit(self._of, row)
+
+    def kinds(self, rows: np.ndarray) -> np.ndarray:
+        """The kind of each row's verdict, (N,) uint8; those that have none are judged."""
+        self.begin(rows)
+        for row in rows[self._kinds[rows] == ImageKind.UNKNOWN].tolist():
+            if row in self._pending:
+                self._settle(row, self._pending.pop(row).result())
+        self._kept.save(_SAVE_INTERVAL)
+        kinds: np.ndarray = self._kinds[rows]
+        return kinds
+
+    def _threads(self) -> ThreadPoolExecutor:
+        self._pool = self._pool or ThreadPoolExecutor(self._count)
+        return self._pool
+
+    def _settle(self, row: int, verdict: Verdict) -> None:
+        self._kinds[row] = verdict.kind
+        if verdict.kind == ImageKind.BAD:
+            self._reasons[row] = verdict.reason
+
+    def revise(self, row: int) -> None:
+        """Judge an image that DALI refused anew: it has changed and cannot be read now, or only Pillow reads it."""
+        before, verdict = self._kinds[row], self._made(row, refused=True)
+        self._settle(row, verdict)
+        self.revised += int(before != verdict.kind)
+
+    def ppms(self, rows: list[int], mode: str) -> list[bytes | None]:
+        """What images show, see `decoding.as_ppm`; None for one that has changed since and cannot be read now."""
+        return list(self._threads().map(partial(self._ppm, mode=mode), rows))
+
+    def _ppm(self, row: int, mode: str) -> bytes | None:
+        try:
+            return to_ppm(self._manifest.path(row) if self._archives is None else self._bytes(row), mode)
+        except DecodeError:
+            return None
+
+    def save(self) -> None:
+        """Keep what is not yet kept."""
+        self._kept.save(0)
+
+    def _of(self, row: int) -> Verdict:
+        """The verdict that is kept, or is made now and then kept."""
+        try:
+            state = self._state(row)
+        except OSError as error:
+            return Verdict(ImageKind.BAD, os_error_reason(error), lasting=False)
+        if kept := self._kept.of(_verdict_key(self._file(row), state)):
+            return kept
+        return self._made(row)
+
+    def _made(self, row: int, *, refused: bool = False) -> Verdict:
+        """A new verdict, kept if it lasts; on an image that DALI `refused`, it is never "good"."""
+        if self._places is not None:
+            content = self._bytes(row)
+            if len(content) < self._places[row][2]:
+                return Verdict(ImageKind.BAD, "its archive cannot be read there, or is cut off", lasting=False)
+            verdict, state, settled = judge_image(content), self._state(row), True
+        else:
+            try:
+                with open_regular_file(self._manifest.path(row)) as file:
+                    status = os.fstat(file.fileno())
+                    verdict = judge_image(file)
+            except OSError as error:
+                return Verdict(ImageKind.BAD, os_error_reason(error), lasting=False)
+            refused |= status.st_size > MAX_FILE_BYTES
+            state, settled = _file_state(status), time.time() - status.st_mtime > CLOCK_GRANULARITY
+        if refused and verdict.kind == ImageKind.GOOD:
+            verdict = Verdict(ImageKind.PILLOW)
+        if verdict.lasting and settled:
+            self._kept.add(_verdict_key(self._file(row), state), verdict, self._file(row))
+        return verdict
+
+    def _bytes(self, row: int) -> bytes:
+        assert self._archives is not None
+        assert self._places is not None
+        return self._archives.read(*self._places[row].tolist()).tobytes()
+
+    def _file(self, row: int) -> str:
+        return str(self._manifest.frame["file"].iat[row])
+
+    def _state(self, row: int) -> str:
+        if self._places is None:
+            return _file_state(self._manifest.path(row).stat())
+        archive, offset, size = self._places[row].tolist()
+        return f"{self._stamps[archive]} {offset} {size}"
+
+
+def _verdict_key(file: str, state: str) -> int:
+    """An even number of 64 bits for a name and a state, under the rules of today."""
+    text = f"{VERDICT_RULES} {state} {file}".encode("utf-8", "surrogateescape")
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") & ~1
+
+
+def _file_state(status: os.stat_result) -> str:
+    return f"{status.st_size} {status.st_mtime_ns}"
+
+
+def _archive_state(path: Path) -> str:
+    try:
+        return _file_state(path.stat())
+    except OSError:
+        return "gone"

@@ -1,0 +1,295 @@
+"""The model card of an exported ticket: README.md with the Hub's front matter, its licence and what was measured."""
+
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from sslticket.config.recipe import recipe_family
+from sslticket.data.datasets.catalogue import DATASETS
+from sslticket.errors import BadInput
+from sslticket.escaping import escape_json, escape_markdown, shell_quote
+from sslticket.export.description import Construction, ticket_facts
+from sslticket.hub import TICKET_FILE
+from sslticket.report import figures, text
+from sslticket.report.content import Content
+from sslticket.report.text import format_percent
+from sslticket.results import table
+from sslticket.ticket import Ticket, run_folder_of
+
+# SPDX names in lower case that the Hub's `license` knows and that data is published under; all else is "other".
+_HUB_LICENCES = {
+    *("mit", "apache-2.0", "bsd-3-clause", "cc0-1.0", "odbl", "pddl", "unlicense"),
+    *(f"cc-{terms}-{version}" for terms in ("by", "by-sa") for version in ("2.0", "2.5", "3.0", "4.0")),
+    *(f"cc-by-{terms}-{version}" for terms in ("nc", "nd", "nc-nd", "nc-sa") for version in ("2.0", "3.0", "4.0")),
+}
+
+
+@dataclass(frozen=True)
+class Licence:
+    """What is known of it.
+
+    Attributes:
+        text: in a few words, such as "CC BY 4.0".
+        link: where it is told; "" where nobody knows.
+    """
+
+    text: str
+    link: str
+
+    @classmethod
+    def of(cls, dataset: str, given: str | None) -> "Licence":
+        """The catalogue's for this data set, unless another is given.
+
+        Raises:
+            BadInput: if none is given and none is known, as for one's own images.
+        """
+        entry = DATASETS.get(dataset)
+        # The catalogue's entry for one's own images has no place on the web.
+        link = entry.home if entry and entry.home.startswith("http") else ""
+        if given is not None:
+            if not given.strip() or "\n" in given:
+                raise BadInput(f"{given!r} is no licence; give --data-licence in a few words, such as 'CC BY 4.0'")
+            return cls(given.strip(), link)
+        if entry is None or not link:
+            raise BadInput(
+                f"no licence is known of the images of {dataset!r}; say it with --data-licence, such as 'CC BY 4.0'"
+            )
+        return cls(entry.licence, link)
+
+    @property
+    def front_matter(self) -> dict[str, Any]:
+        """The Hub's fields: its own name for the licence, or "other" with a name and a link."""
+        slug = re.sub(r"[^a-z0-9.]+", "-", self.text.lower()).strip("-")
+        if slug in _HUB_LICENCES:
+            return {"license": slug}
+        named = {"license": "other", "license_name": slug or "as-stated-below"}
+        return named | {"license_link": self.link} if self.link else named
+
+
+class MeasuredScore(NamedTuple):
+    """Mean top-1, a fraction, of `n` trainings from this very ticket under a protocol."""
+
+    protocol: str
+    target: str
+    top1: float
+    n: int
+
+
+@dataclass(frozen=True)
+class Measurements:
+    """What is known; all of it empty where nothing was measured.
+
+    Attributes:
+        curve: accuracy against density of the ticket's whole search, a PNG.
+        tables: the same in numbers, a caption and a Markdown table each.
+        scores: of this ticket.
+        command: that found it.
+    """
+
+    curve: bytes = b""
+    tables: tuple[tuple[str, str], ...] = ()
+    scores: tuple[MeasuredScore, ...] = ()
+    command: str = ""
+
+    @classmethod
+    def of(cls, ticket: Ticket, file: Path) -> "Measurements":
+        """Read the rows of the run that a ticket's file lies in, or those beside a lone file.
+
+        Raises:
+            BadInput: if a row is damaged.
+        """
+        run = run_folder_of(file)
+        if not any((run / "rows").glob("[!.]*.jsonl")):
+            return cls()
+        frame = table.read_rows([run / "rows"])
+        # Other files may have had this name, and beside a lone file there may be rows of others.
+        frame = frame[frame["recipe"] == recipe_family(ticket.recipe)]
+        frame = frame[(frame["level"] != ticket.level) | (frame["ticket_hash"] == ticket.hash)]
+        own = frame[frame["ticket_hash"] == ticket.hash]
+        commands = own[own["kind"] == "level"]["command"]
+        command = "" if commands.empty else str(commands.iloc[0])
+        if not (frame["kind"] == "score").any():
+            return cls(command=command)
+        content = Content(frame)
+        charts = figures.draw_charts([panel.accuracy() for panel in content.panels], content.looks)
+        return cls(
+            figures.figure_bytes(charts, "png"),
+            tuple(
+                (text.panel_caption(panel.summary), _markdown_table(text.means_grid(panel.summary)))
+                for panel in content.panels
+            ),
+            tuple(_ticket_scores(content.named[content.named["ticket_hash"] == ticket.hash])),
+            command,
+        )
+
+
+def _ticket_scores(rows: pd.DataFrame) -> Iterator[MeasuredScore]:
+    own = rows[(rows["kind"] == "score") & (rows["control"] == "ticket")]
+    # Other starts, heads and numerics are other measurements, which their names tell apart.
+    for (*names, apart, series, tickets), same in own.groupby(["protocol", "target", "apart", "series", "tickets"]):
+        protocol, target = map(str, names)
+        told = ", ".join(filter(None, [str(apart), str(series).removeprefix(str(tickets)).lstrip(", ")]))
+        yield MeasuredScore(protocol + text.add_condition(told), target, float(same["top1"].mean()), len(same))
+
+
+def _markdown_table(cells: pd.DataFrame) -> str:
+    head = ["weights left", *map(str, cells.columns)]
+    body = [
+        [f"{text.format_percent(density)}%", *line] for density, line in zip(cells.index, cells.to_numpy(), strict=True)
+    ]
+    lines = [[escape_markdown(cell) for cell in line] for line in (head, *body)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in (lines[0], ["---:"] * len(head), *lines[1:]))
+
+
+CURVE_FILE = "curve.png"
+WEIGHTS_FILE = "model.safetensors"
+CONFIG_FILE = "config.json"
+
+_FOLDER_PREFIXES = ("/", "../", "~/")
+_LIMITATIONS = """
+- No trained network. {weights}: train from them. What is measured above is what such a training
+  reached, under the protocol named there and no other.
+- No classifier. It has no classification layer; yours starts as you draw it.
+- Not faster by itself. Pruned weights are zeros in dense tensors.
+- Not checked for what the images may have taught it. What holds for models trained on these images holds for this one.
+"""
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What a card is written from."""
+
+    ticket: Ticket
+    licence: Licence
+    measured: Measurements
+    network: Construction
+
+    @property
+    def title(self) -> str:
+        """One line: objective, model, data set, density."""
+        ticket, came = self.ticket, self.ticket.provenance
+        left = f"{format_percent(ticket.mask.density)}% of the weights left"
+        return f"{came['objective']} ticket of {ticket.recipe['model']} on {came['dataset']}, {left}"
+
+    def text(self) -> str:
+        """The whole README.md."""
+        return f"---\n{_front_matter(self)}\n---\n\n" + "\n\n".join(_card_sections(self)) + "\n"
+
+
+def _front_matter(card: ModelCard) -> str:
+    from huggingface_hub import EvalResult, ModelCardData
+
+    came = card.ticket.provenance
+    tags = ["lottery-ticket", "sparse", "pruning", came["objective"], came["dataset"], card.ticket.recipe["model"]]
+    results = [
+        EvalResult(
+            task_type="image-classification",
+            dataset_type=score.target,
+            dataset_name=score.target,
+            metric_type="accuracy",
+            metric_value=round(score.top1, 6),
+            metric_name=f"top-1 after training from it under the protocol {score.protocol}, mean of {score.n}",
+        )
+        for score in card.measured.scores
+    ]
+    measured: dict[str, Any] = {"metrics": ["accuracy"], "eval_results": results} if results else {}
+    data = ModelCardData(
+        model_name=escape_json(card.title),
+        library_name="sslticket",
+        pipeline_tag="image-classification" if results else None,
+        tags=escape_json(list(dict.fromkeys(tags))),
+        **card.licence.front_matter,
+        **measured,
+    )
+    return str(data.to_yaml(line_break="\n")).rstrip()
+
+
+def _card_sections(card: ModelCard) -> Iterator[str]:
+    mask = card.ticket.mask
+    yield f"# {escape_markdown(card.title)}"
+    trained = card.ticket.provenance.get("weights") == "trained"
+    weights = "the weights, trained before the last pruning," if trained else "the early weights W_k"
+    yield (
+        f"A lottery ticket: a binary mask and {weights} from which the sparse network trains. "
+        f"{mask.survivors:,} of {mask.total:,} prunable weights are left."
+    )
+    told = {**ticket_facts(card.ticket), "ticket's hash": card.ticket.hash}
+    yield "\n".join(["| | |", "|---|---|", *(f"| {name} | {escape_markdown(value)} |" for name, value in told.items())])
+    yield _loading_section(card)
+    yield "## Accuracy against density"
+    yield from _accuracy_section(card.measured)
+    yield _search_section(card)
+    left = "The last pruning took a part of what was trained" if trained else "The weights are early ones, W_k"
+    link = f" Their home, which has the last word: {card.licence.link}" if card.licence.link else ""
+    yield f"## Licence of the images\n\n{escape_markdown(card.licence.text)}.{link}\n\nNo image is in this folder."
+    yield f"## What it is not\n{_LIMITATIONS.rstrip().format(weights=left)}"
+
+
+def _loading_section(card: ModelCard) -> str:
+    make = card.network
+    load = "model.load_state_dict(state)"
+    if make.whole:
+        load = "odd = model.load_state_dict(state, strict=False)  # the state has no classification layer"
+    return f"""## Load it
+
+`{TICKET_FILE}` has the mask, the weights and where both come from; with it, pruned weights stay 0 while the network trains:
+
+```python
+from sslticket import Ticket
+{make.imports}
+
+folder = "."  # this folder, or its name on the Hub: "hf://USER/NAME"
+model = Ticket.load(folder).apply({make.call})
+```
+
+`{WEIGHTS_FILE}` is those weights times the mask as a plain state dict. It is sparse, and nothing keeps it sparse:
+
+```python
+from safetensors.torch import load_file
+{make.imports}
+
+model = {make.call}
+state = load_file("{WEIGHTS_FILE}")
+{load}
+```
+
+`{CONFIG_FILE}` has the recipe and the provenance, for people and programs; the ticket has both itself."""
+
+
+def _accuracy_section(measured: Measurements) -> Iterator[str]:
+    if not measured.curve:
+        yield "Not measured, or not where it was exported: no row of an evaluation lay beside the ticket."
+        return
+    yield f"![Top-1 accuracy against the density of the tickets of this search]({CURVE_FILE})"
+    for caption, cells in measured.tables:
+        yield f"{escape_markdown(caption)}.\n\n{cells}"
+
+
+def _search_section(card: ModelCard) -> str:
+    """Command, commit and data, as far as they are known."""
+    came, command = card.ticket.provenance, _without_folders(card.measured.command)
+    commit = came["commit"] or "unknown"
+    by = f"## How it was found\n\nBy sslticket, commit {escape_markdown(commit)}"
+    by += f", on images with hash {escape_markdown(came['data_hash'])}"
+    if not command:
+        return f"{by}. The recipe is in `{CONFIG_FILE}`."
+    # Indented, since a fence could end within the command.
+    return f"{by}, by\n\n    {command}\n\nThe recipe is in `{CONFIG_FILE}`."
+
+
+def _without_folders(command: str) -> str:
+    """A command without the folders of its paths outside the working folder: they mean nothing to others."""
+    words = []
+    try:
+        typed = shlex.split(command)
+    except ValueError:  # no search wrote this
+        return ""
+    for word in typed:
+        flag, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
+        words.append(f"{flag}{equals}{PurePath(value).name if value.startswith(_FOLDER_PREFIXES) else value}")
+    return " ".join(map(shell_quote, words))

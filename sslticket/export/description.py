@@ -1,0 +1,214 @@
+"""What a ticket is and where it comes from: in words, as Python that makes its network, and as config.json."""
+
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import PurePath
+from typing import Any
+
+import torch
+from torch import nn
+
+from sslticket.data.datasets.catalogue import InputSpec
+from sslticket.errors import BadInput
+from sslticket.escaping import python_literal
+from sslticket.models.backbones import PAPER_MODELS
+from sslticket.pruning.prunable import describe_layers
+from sslticket.ticket import Ticket
+
+
+def ticket_facts(ticket: Ticket) -> dict[str, str]:
+    """Names and values for a table.
+
+    Raises:
+        BadInput: if the ticket does not tell, since no search wrote it.
+    """
+    try:
+        _check_types(ticket)
+        return _collect_facts(ticket)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise BadInput(
+            f"the ticket with hash {ticket.hash} does not tell where it is from ({type(error).__name__}: {error}); "
+            "give one that a search wrote"
+        ) from error
+
+
+def _check_types(ticket: Ticket) -> None:
+    """That what others write into files and pages is of the kinds that a search writes, whatever words it holds."""
+    recipe, came, inputs = ticket.recipe, ticket.provenance, InputSpec.of(ticket.recipe)
+    words = [recipe["model"], recipe["data"]["dataset"], *(came[key] for key in ("objective", "dataset", "data_hash"))]
+    counts = [came[key] for key in ("images", "classes", "rewind_samples", "search_samples")]
+    counts += [inputs.channels, inputs.image_size] if inputs else []
+    for kind, values in ((str, words), (int, counts)):
+        for value in values:
+            if type(value) is not kind:
+                raise TypeError(f"{str(value)[:40]!r} is no {kind.__name__}")
+
+
+def _collect_facts(ticket: Ticket) -> dict[str, str]:
+    recipe, came, mask = ticket.recipe, ticket.provenance, ticket.mask
+    data, inputs = recipe["data"], InputSpec.of(recipe)
+    labels, which = _labels_text(data, came), describe_layers(recipe)
+    start = f"after {came['rewind_samples']:,} samples"
+    if came.get("weights") == "trained":
+        start = f"{start}, but the weights are those with which level {ticket.level - 1} ended"
+    return {
+        "model": recipe["model"] + (f", {inputs}" if inputs else ""),
+        "objective": came["objective"],
+        "data": f"{came['dataset']}{_images_text(data)}: {came['images']:,} images, {came['classes']:,} classes, "
+        f"hash {came['data_hash']}",
+        **({"labels": labels} if labels else {}),
+        "level": f"{ticket.level}, density {mask.density:.4%}: {mask.survivors:,} of {mask.total:,} prunable weights"
+        + (f"; pruned {which}" if which else ""),
+        "W_k": f"{start}; the search saw {came['search_samples']:,}",
+        **({"head": _head_text(ticket)} if ticket.head else {}),
+        "seed": str(came["seed"]),
+        "made by": f"{came['commit'] or 'no checkout'}; "
+        + ", ".join(f"{library} {number}" for library, number in came["versions"].items()),
+    }
+
+
+def _head_text(ticket: Ticket) -> str:
+    classes = f"the classification layer of {len(ticket.head['weight']):,} classes at the same step"
+    came = ticket.provenance
+    masked = f", {came['head_kept']:,} of {came['head_total']:,} weights" if "head_kept" in came else ""
+    return classes + masked
+
+
+def _images_text(data: Mapping[str, Any]) -> str:
+    """Which of the set's training images; tickets of earlier versions do not know of all these settings."""
+    half = f", half {data['half']} of {data['dataset']}" if data.get("half") else ""
+    if data.get("subset_list"):
+        return f"{half}, the images in {PurePath(data['subset_list']).name}"
+    if data.get("shots"):
+        return f"{half}, {data['shots']} of each class"
+    of = "images, drawn without their labels" if data["subset_by"] == "random" else data["subset_by"]
+    return half + ("" if data["subset"] == 1 else f", {data['subset']:.3g} of the {of}")
+
+
+def _labels_text(data: Mapping[str, Any], came: Mapping[str, Any]) -> str:
+    """What was done to the labels; "" where they are all known and true."""
+    said = []
+    if data.get("labels_list"):
+        said.append(f"known of the images in {PurePath(data['labels_list']).name}")
+    elif data.get("labels", 1) != 1:
+        said.append(f"known of {data['labels']:.3g} of each class's images")
+    if data.get("shuffle_labels"):
+        permuted = came["permutation"]["hash"]
+        said.append(f"{data['shuffle_labels']:.3g} of them permuted at random, permutation's hash {permuted}")
+    return "; ".join(said)
+
+
+# What constructors raise over arguments that they do not take.
+_CONSTRUCTOR_ERRORS = (ArithmeticError, AssertionError, AttributeError, IndexError, RuntimeError, TypeError, ValueError)
+
+
+@dataclass(frozen=True)
+class Construction:
+    """Python that makes the network.
+
+    Attributes:
+        imports: a line.
+        call: an expression.
+        whole: the network has a classification layer, which the ticket knows nothing of.
+    """
+
+    imports: str
+    call: str
+    whole: bool
+
+
+def network_construction(ticket: Ticket) -> Construction:
+    """How to make the network that the ticket applies to, by its original library where that one's fits."""
+    name = ticket.recipe["model"]
+    if name in PAPER_MODELS:
+        return _torchvision_construction(ticket) or _own_construction(ticket)
+    import timm
+
+    if timm.is_model(name):
+        found = timm_arguments(ticket)
+        told = "".join(f", {key}={value}" for key, value in (found or {}).items())
+        call = f"timm.create_model({python_literal(name)}, num_classes=0{told})"
+        return _own_construction(ticket) if found is None else Construction("import timm", call, False)
+    return _torchvision_construction(ticket) or _own_construction(ticket)
+
+
+def timm_arguments(ticket: Ticket) -> Mapping[str, int] | None:
+    """What `timm.create_model` needs beside the name, for a network that the ticket fits; None where it has none."""
+    import timm
+
+    name, inputs = ticket.recipe["model"], InputSpec.of(ticket.recipe)
+    if not timm.is_model(name):
+        return None
+    channels = {} if inputs is None or inputs.channels == 3 else {"in_chans": inputs.channels}
+    for size in ({}, {} if inputs is None else {"img_size": inputs.image_size}):
+        arguments = channels | size
+        if _ticket_fits(ticket, partial(timm.create_model, name, num_classes=0, **arguments)):
+            return arguments
+    return None
+
+
+def _torchvision_construction(ticket: Ticket) -> Construction | None:
+    from torchvision import models
+
+    name = ticket.recipe["model"]
+    if name not in models.list_models(module=models) or not _ticket_fits(
+        ticket, lambda: models.get_model(name, weights=None)
+    ):
+        return None
+    return Construction("from torchvision.models import get_model", f"get_model({python_literal(name)})", True)
+
+
+def _own_construction(ticket: Ticket) -> Construction:
+    inputs = InputSpec.of(ticket.recipe)
+    told = f", channels={inputs.channels}, image_size={inputs.image_size}" if inputs else ""
+    call = f"models.build({python_literal(ticket.recipe['model'])}{told})"
+    return Construction("from sslticket import models", call, False)
+
+
+def _ticket_fits(ticket: Ticket, make: Callable[[], Any]) -> bool:
+    try:
+        # On no device: nothing is drawn or kept, and a network of any size takes milliseconds.
+        with torch.device("meta"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            net = make()
+        assert isinstance(net, nn.Module)
+        ticket.apply(net)
+    except (BadInput, *_CONSTRUCTOR_ERRORS):
+        return False
+    return True
+
+
+def hub_config(ticket: Ticket) -> dict[str, Any]:
+    """Model, images, density, recipe and provenance; with timm's keys where timm has the network."""
+    inputs = InputSpec.of(ticket.recipe)
+    about: dict[str, Any] = {
+        "library_name": "sslticket",
+        "model": ticket.recipe["model"],
+        "channels": inputs.channels if inputs else None,
+        "image_size": inputs.image_size if inputs else None,
+        "level": ticket.level,
+        "density": ticket.mask.density,
+        "survivors": ticket.mask.survivors,
+        "prunable": ticket.mask.total,
+        "ticket_hash": ticket.hash,
+    }
+    return about | _timm_config(ticket, inputs) | {"recipe": ticket.recipe, "provenance": ticket.provenance}
+
+
+def _timm_config(ticket: Ticket, inputs: InputSpec | None) -> dict[str, Any]:
+    """The keys by which `timm.create_model("local-dir:...")` and `"hf-hub:..."` make a network; else nothing."""
+    arguments = timm_arguments(ticket)
+    if arguments is None:
+        return {}
+    images: dict[str, Any] = {}
+    if inputs:
+        size = [inputs.channels, inputs.image_size, inputs.image_size]
+        images = {"input_size": size} | ({"mean": inputs.mean, "std": inputs.std} if inputs.mean else {})
+    return {
+        "architecture": ticket.recipe["model"],
+        "num_classes": 0,
+        "model_args": dict(arguments),
+        "pretrained_cfg": {"num_classes": 0, **images},
+    }

@@ -1,0 +1,152 @@
+"""Writes a ticket for others: a folder for the Hugging Face Hub, or a state dict with the mask applied.
+
+Every file and folder is there whole or not at all, and none is ever replaced.
+"""
+
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+from sslticket import hub
+from sslticket.errors import BadInput
+from sslticket.escaping import shell_quote
+from sslticket.export import card
+from sslticket.export.card import Licence, Measurements
+from sslticket.export.description import hub_config, network_construction, ticket_facts
+from sslticket.pruning.mask import StateDict
+from sslticket.storage.files import atomic_write, atomic_write_folder, parse_json, write_json
+from sslticket.ticket import Ticket
+
+LAYOUTS = ("plain", "prune")
+SUFFIXES = (".safetensors", ".pt", ".pth")
+
+
+def plain_state_dict(ticket: Ticket) -> StateDict:
+    """W_k x mask under the backbone's own names; a classification layer is none of them."""
+    return dict(ticket.weights)
+
+
+def prune_state_dict(ticket: Ticket) -> StateDict:
+    """The state of a backbone whose prunable weights, those of the mask, went through `torch.nn.utils.prune`.
+
+    Each of them is two tensors: `<name>_orig`, W_k x mask, and `<name>_mask`, 1 for a survivor, in the weight's dtype
+    (as `prune.custom_from_mask` keeps it). What W_k was where it is pruned, a ticket does not know.
+    """
+    state: StateDict = {}
+    for name, value in ticket.weights.items():
+        if name in ticket.mask:
+            state |= {f"{name}_orig": value, f"{name}_mask": ticket.mask[name].to(value.dtype)}
+        else:
+            state[name] = value
+    return state
+
+
+def make_state_dict(ticket: Ticket, layout: str) -> StateDict:
+    """The state dict in one of LAYOUTS.
+
+    Raises:
+        BadInput: for another layout.
+    """
+    if layout not in LAYOUTS:
+        raise BadInput(f"unknown format {layout!r} of a state dict; give --format {' or '.join(LAYOUTS)}")
+    return plain_state_dict(ticket) if layout == "plain" else prune_state_dict(ticket)
+
+
+def write_state_dict(state: Mapping[str, Tensor], path: Path, about: Mapping[str, str]) -> None:
+    """Write tensors whole: as safetensors, or by `torch.save` under any other name, readable with `weights_only`.
+
+    Args:
+        state: the tensors.
+        path: of the file.
+        about: further metadata of a safetensors file.
+    """
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(state_dict_bytes(state, path.suffix, about))
+
+
+def state_dict_bytes(state: Mapping[str, Tensor], ending: str, about: Mapping[str, str]) -> bytes:
+    """What `write` writes under a name with this ending; the same whenever it is made."""
+    if ending == ".safetensors":
+        tensors = {name: value.contiguous() for name, value in state.items()}
+        return _sort_metadata(save(tensors, metadata={"format": "pt", **about}))
+    whole = io.BytesIO()
+    torch.save(dict(state), whole)
+    return whole.getvalue()
+
+
+def _sort_metadata(written: bytes) -> bytes:
+    """A safetensors file with its metadata in the order of their names: the library's is another each time."""
+    begin, end = 8, 8 + int.from_bytes(written[:8], "little")
+    header = parse_json(written[begin:end], "what was just made", most=end)
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(end - begin)
+    return written[:begin] + text + written[end:]
+
+
+def export_ticket(place: Path | str, out: Path, *, layout: str | None = None, licence: str | None = None) -> str:
+    """Write a folder for the Hugging Face Hub, or a state dict where `out` ends in .safetensors, .pt or .pth.
+
+    Args:
+        place: whatever `Ticket.load` takes.
+        out: the folder or file; not there yet, an empty folder, or what this very export has written before.
+        layout: of a state dict, "plain" or "prune"; None is plain.
+        licence: of the images, in a few words, where the catalogue does not know it.
+
+    Returns:
+        What was written, for a person.
+
+    Raises:
+        BadInput: if the ticket cannot be read, `out` is taken, or a licence is not known.
+        Unwritten: if `out` cannot be written.
+    """
+    if out.suffix in SUFFIXES:
+        return _export_state_dict(place, out, layout or "plain")
+    if layout is not None:
+        raise BadInput(f"{out} is a folder's name, and --format is for files; end it in {' or '.join(SUFFIXES)}")
+    return _export_folder(place, out, licence)
+
+
+def _export_state_dict(place: Path | str, out: Path, layout: str) -> str:
+    taken = BadInput(f"{out} is there already; delete it or give another name")
+    if out.exists() and not out.is_file():
+        raise taken
+    ticket = Ticket.load(place)
+    state = make_state_dict(ticket, layout)
+    about = {"ticket_hash": ticket.hash, "level": str(ticket.level), "layout": layout}
+    if not out.exists():
+        write_state_dict(state, out, about)
+    elif out.read_bytes() != state_dict_bytes(state, out.suffix, about):  # else an export that was killed at its end
+        raise taken
+    return f"{out}\n{len(state)} tensors, {layout}, {ticket.mask.density:.4%} of the prunable weights are not 0"
+
+
+def _export_folder(place: Path | str, out: Path, licence: str | None) -> str:
+    # Through links, since a folder takes the place of an empty one but not of a link to it.
+    target = out.resolve()
+    own = {hub.TICKET_FILE, card.WEIGHTS_FILE, card.CONFIG_FILE, "README.md", card.CURVE_FILE}
+    if out.exists() and (not out.is_dir() or not {file.name for file in out.iterdir()} <= own):
+        raise BadInput(f"{out} is there already and not empty; delete it or give another name")
+    if target == Path.cwd():
+        raise BadInput(f"{out} is the folder that you are in, which a whole new one cannot replace; give another name")
+    file = hub.resolve_ticket_file(place)
+    ticket = Ticket.load(file)
+    told = ticket_facts(ticket)
+    which = Licence.of(ticket.recipe["data"]["dataset"], licence)
+    measured = Measurements.of(ticket, file)
+    text = card.ModelCard(ticket, which, measured, network_construction(ticket)).text()
+    with atomic_write_folder(target) as folder:  # which looks whether files that are there are these
+        ticket.save(folder / hub.TICKET_FILE)
+        write_state_dict(plain_state_dict(ticket), folder / card.WEIGHTS_FILE, {"ticket_hash": ticket.hash})
+        write_json(folder / card.CONFIG_FILE, hub_config(ticket))
+        (folder / "README.md").write_text(text, encoding="utf-8")
+        if measured.curve:
+            (folder / card.CURVE_FILE).write_bytes(measured.curve)
+    curve = "with a curve" if measured.curve else "without a curve: no row of an evaluation lay beside the ticket"
+    return (
+        f"{out}\n{told['level']}; {curve}\nread {out / 'README.md'}, then: hf upload USER/NAME {shell_quote(str(out))}"
+    )

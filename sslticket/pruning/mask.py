@@ -1,0 +1,250 @@
+"""Binary masks over the prunable weights of a backbone, the selection of survivors, and a compact form."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from sslticket.errors import BadInput
+from sslticket.pruning.gates import Gate
+
+StateDict = dict[str, Tensor]  # backbone parameters and buffers by their clean names; heads never enter
+
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+
+
+_ATTENTION_WEIGHTS = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")  # of PyTorch's attention
+
+
+def prunable_weights(backbone: nn.Module) -> list[str]:
+    """Names of the weights that may be pruned: of convolutions, linear layers and PyTorch's attention, in its order.
+
+    Never biases or batch norm. The classification layer is a head and no part of the backbone, so it is left out
+    (Morcos et al. 2019, A.1). `Acting` tells what else activations are multiplied by.
+    """
+    return [
+        f"{path}.{weight}" if path else weight
+        for path, module in backbone.named_modules()
+        for weight in _prunable_tensors(module)
+    ]
+
+
+def _prunable_tensors(module: nn.Module) -> list[str]:
+    if isinstance(module, (*CONVOLUTIONS, nn.Linear)):
+        names: tuple[str, ...] = ("weight",)
+    else:
+        names = _ATTENTION_WEIGHTS if isinstance(module, nn.MultiheadAttention) else ()
+    return [name for name in names if _is_trained_tensor(module, name)]
+
+
+def _is_trained_tensor(module: nn.Module, name: str) -> bool:
+    """Whether a weight is a parameter, gated or not, and is not computed from others as by `weight_norm`."""
+    if not parametrize.is_parametrized(module, name):
+        return dict(module.named_parameters(recurse=False)).get(name) is not None
+    steps = cast(nn.ModuleDict, module.parametrizations)[name]
+    return isinstance(cast(nn.ModuleList, steps)[0], Gate)
+
+
+@dataclass(frozen=True, eq=False)
+class Mask(Mapping[str, Tensor]):
+    """Names of prunable weights -> bool tensors of their shapes; True survives."""
+
+    layers: dict[str, Tensor]
+
+    @classmethod
+    def ones_like(cls, state: Mapping[str, Tensor], names: list[str]) -> "Mask":
+        """The mask of the dense network."""
+        return cls({name: torch.ones_like(state[name], dtype=torch.bool, device="cpu") for name in names})
+
+    @classmethod
+    def top(cls, scores: Mapping[str, Tensor], *, keep: int, within: "Mask", at_least: int = 0) -> "Mask":
+        """Exactly the `keep` highest scores of all layers together, among the survivors of `within`.
+
+        Ties go to the earlier weight: layers in the order of `within`, then the flattened index.
+
+        Args:
+            scores: of every weight.
+            keep: how many weights survive.
+            within: the mask before.
+            at_least: so many of each layer are among them, its highest, or all where it has fewer; the rest are the
+                highest of what is left.
+
+        Raises:
+            BadInput: if fewer than `keep` weights survive in `within`, `keep` is not positive or too few for
+                `at_least`, or a score is NaN.
+        """
+        if at_least:
+            return cls._top_of_each(scores, keep, within, at_least)
+        # In numpy, whose passes over bytes and whose partition are several times faster than torch's on a CPU.
+        values = {name: scores[name].detach().to("cpu").numpy() for name in within}
+        alive = {name: layer.numpy() for name, layer in within.items()}
+        threshold, ties = _selection_threshold(
+            np.concatenate([_surviving_values(values[name], alive[name]) for name in within]), keep
+        )
+        layers = {}
+        for name in within:
+            layer = (values[name] > threshold) & alive[name]
+            if ties:
+                equal = np.flatnonzero((values[name] == threshold) & alive[name])[:ties]
+                layer.flat[equal] = True
+                ties -= len(equal)
+            layers[name] = torch.from_numpy(layer)
+        return cls(layers)
+
+    @classmethod
+    def _top_of_each(cls, scores: Mapping[str, Tensor], keep: int, within: "Mask", at_least: int) -> "Mask":
+        first: dict[str, Tensor] = {}
+        for name, alive in within.items():
+            own = min(at_least, _count_survivors(alive))
+            first[name] = cls.top(scores, keep=own, within=cls({name: alive}))[name] if own else alive
+        left = keep - cls(first).survivors
+        if left < 0:
+            raise BadInput(
+                f"{keep:,} weights are too few for {at_least:,} in each of {len(first)} layers; give fewer levels, a "
+                "smaller rate, or a smaller minimum"
+            )
+        if left == 0:
+            return cls(first)
+        rest = cls.top(scores, keep=left, within=cls({name: within[name] & ~first[name] for name in within}))
+        return cls({name: first[name] | rest[name] for name in within})
+
+    def only(self, names: Iterable[str]) -> "Mask":
+        """The mask of these layers alone.
+
+        Raises:
+            BadInput: if it lacks one of them.
+        """
+        names = list(names)
+        if lacking := [name for name in names if name not in self]:
+            raise BadInput(
+                f"a mask of {len(self)} layers lacks {lacking[0]}: it is of another model or of an earlier version; "
+                "delete its file and run the same command again"
+            )
+        return Mask({name: self[name] for name in names})
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.layers[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.layers)
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    @property
+    def total(self) -> int:
+        """Number of prunable weights."""
+        return sum(layer.numel() for layer in self.values())
+
+    @property
+    def survivors(self) -> int:
+        """Number of weights that remain."""
+        return sum(_count_survivors(layer) for layer in self.values())
+
+    @property
+    def density(self) -> float:
+        """Fraction of the prunable weights that remain."""
+        return self.survivors / self.total
+
+    def counts(self) -> dict[str, tuple[int, int]]:
+        """For each layer the weights that remain and all there are."""
+        return {name: (_count_survivors(layer), layer.numel()) for name, layer in self.items()}
+
+    @property
+    def emptied(self) -> list[str]:
+        """Layers that keep no weight."""
+        return [name for name, (left, _) in self.counts().items() if not left]
+
+    def equals(self, other: "Mask") -> bool:
+        """Whether both keep the same weights of the same layers."""
+        return list(self) == list(other) and all(torch.equal(self[name], other[name]) for name in self)
+
+    def is_within(self, other: "Mask") -> bool:
+        """Whether every survivor of this mask survives in the other: masks of a search nest."""
+        return list(self) == list(other) and not any(bool((self[name] & ~other[name]).any()) for name in self)
+
+
+def num_kept(total: int, density: float) -> int:
+    """Whole weights at a density of `total`, computed from the total so that roundings do not pile up over levels."""
+    return round(total * density)
+
+
+def _count_survivors(layer: Tensor) -> int:
+    # A hundred times faster than the sum, which torch takes over 64-bit copies.
+    return int(np.count_nonzero(layer.numpy()))
+
+
+def _surviving_values(values: np.ndarray, alive: np.ndarray) -> np.ndarray:
+    return values.ravel() if alive.all() else values.ravel()[np.flatnonzero(alive)]
+
+
+def _selection_threshold(values: np.ndarray, keep: int) -> tuple[np.floating, int]:
+    """The lowest of the `keep` highest values, and how many of those equal it; reorders `values`.
+
+    A partition, so linear in their number.
+    """
+    first = len(values) - keep
+    if not 0 <= first < len(values):
+        raise BadInput(f"cannot keep {keep} of {len(values)} weights; give fewer levels or a smaller rate")
+    values.partition(first)
+    threshold, highest = values[first], values[first:]
+    # The partition puts NaN last, above every number, so one look at its top tells.
+    if np.isnan(highest).any():
+        raise BadInput("a score is not a number, so no weights can be ranked; look for a diverged training")
+    return threshold, int(np.count_nonzero(highest == threshold))
+
+
+MaskCoding = Literal["bits", "gaps"]
+
+_GAP_ESCAPE = 255  # a gap of 255 or more is written as 255s followed by the rest
+
+
+def pack_mask(alive: np.ndarray) -> tuple[MaskCoding, np.ndarray]:
+    """The shorter coding of a flat bool array: its name and (n,) uint8 bytes.
+
+    bits: eight weights a byte, first weight in the highest bit. gaps: for each survivor the number of pruned weights
+    since the one before, a byte each, 255 meaning "255 and more follow".
+    """
+    bits, gaps = np.packbits(alive), _encode_gaps(alive)
+    return ("gaps", gaps) if len(gaps) < len(bits) else ("bits", bits)
+
+
+def unpack_mask(coding: object, data: np.ndarray, size: int) -> np.ndarray:
+    """The flat bool array of `size` weights that `pack` coded; `size` is one that there is memory for.
+
+    Raises:
+        ValueError: if the bytes do not describe an array of this size, or not in the shorter coding.
+    """
+    bits = -(-size // 8)
+    if coding == "bits":
+        if len(data) != bits or np.unpackbits(data[-1:])[(size - 1) % 8 + 1 :].any():
+            raise ValueError(f"{len(data)} bytes of bits for {size} weights")
+        alive = np.unpackbits(data, count=size).view(bool)
+        if np.count_nonzero(alive) < bits and len(_encode_gaps(alive)) < bits:
+            raise ValueError(f"bits for {size} weights, of which gaps would tell in fewer")
+        return alive
+    if coding != "gaps":
+        raise ValueError(f"a coding named {str(coding)[:40]!r}")
+    if len(data) >= bits:
+        raise ValueError(f"{len(data)} bytes of gaps, where {bits} of bits would do")
+    ends = np.flatnonzero(data != _GAP_ESCAPE)
+    if len(data) and (not len(ends) or ends[-1] != len(data) - 1):
+        raise ValueError("gaps that end in the middle of one")
+    survivors = np.cumsum(data, dtype=np.int64)[ends] + np.arange(len(ends))
+    if len(survivors) and survivors[-1] >= size:
+        raise ValueError(f"a survivor at {survivors[-1]} of {size} weights")
+    alive = np.zeros(size, bool)
+    alive[survivors] = True
+    return alive
+
+
+def _encode_gaps(alive: np.ndarray) -> np.ndarray:
+    gaps = np.diff(np.flatnonzero(alive), prepend=-1) - 1
+    escapes, rest = np.divmod(gaps, _GAP_ESCAPE)
+    coded = np.full(len(gaps) + int(escapes.sum()), _GAP_ESCAPE, np.uint8)
+    coded[np.cumsum(escapes + 1) - 1] = rest
+    return coded

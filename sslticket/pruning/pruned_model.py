@@ -1,0 +1,251 @@
+"""How a mask meets a weight in the forward pass, and how a gated backbone's state is read and written.
+
+A gate is a parametrization of one weight. Gates stay attached as long as the backbone lives: removing one from a deep
+copy would break the original (the generated class is shared), and `state_dict` keys change under them. So whoever wants
+a gated backbone's state asks `read` and `write` here, which speak clean names only. What gates learn themselves is no
+part of that state: `scores` and `write_scores` are for snapshots. Models of others, to which a ticket was applied, have
+clean names in their own state dicts: `cleaned` sees to it, and `released` takes the gates away.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from sslticket.errors import BadInput
+from sslticket.pruning.gates import Gate, HardGate, LearnedGate
+from sslticket.pruning.mask import Mask, StateDict
+
+_GATE_PREFIX, _STORED_SUFFIX = "parametrizations.", ".original"  # torch's names around a gate and the weight behind it
+
+
+def attach_gates(backbone: nn.Module, names: Iterable[str], make: Callable[[Tensor], Gate] = HardGate) -> None:
+    """Put an open gate on each of these weights that has none yet; `make` turns a weight into its gate."""
+    for name in names:
+        module, tensor = _module_and_tensor(backbone, name)
+        if not parametrize.is_parametrized(module, tensor):
+            weight = cast(Tensor, getattr(module, tensor))
+            parametrize.register_parametrization(module, tensor, make(weight.detach()))
+
+
+def gated_weights(backbone: nn.Module) -> list[str]:
+    """Names of the weights that have a gate."""
+    return [
+        f"{path}.{tensor}" if path else tensor
+        for path, module in backbone.named_modules()
+        if parametrize.is_parametrized(module)
+        for tensor, gates in cast(nn.ModuleDict, module.parametrizations).items()
+        if isinstance(cast(parametrize.ParametrizationList, gates)[0], Gate)
+    ]
+
+
+class MaskedCopy(nn.Module):
+    """Holds a copy of a gated backbone that is always as sparse as the backbone itself.
+
+    Attributes:
+        backbone: the copy.
+    """
+
+    def __init__(self, backbone: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+
+def set_mask_everywhere(net: nn.Module, mask: Mask) -> None:
+    """Set the mask on the net's `backbone` and on the copies of it that followers anywhere in the net hold."""
+    for backbone in backbone_and_copies(net):
+        set_mask(backbone, mask)
+
+
+def backbone_and_copies(net: nn.Module) -> Iterator[nn.Module]:
+    """The net's `backbone` and the copies of it that followers anywhere in the net hold."""
+    yield net.get_submodule("backbone")
+    yield from (module.backbone for module in net.modules() if isinstance(module, MaskedCopy))
+
+
+@torch.no_grad()
+def set_mask(backbone: nn.Module, mask: Mask) -> None:
+    """Make the gates keep what the mask keeps; what it prunes becomes 0 in the stored weights too.
+
+    With the stored entry at 0 and no gradient, momentum and weight decay leave it at exactly 0, so nothing pruned comes
+    back in any saved file.
+    """
+    for name, layer in mask.items():
+        gates, original = _gate_and_weight(backbone, name)
+        gates.mask.copy_(layer)
+        original.mul_(gates.mask)
+
+
+def stored_state(backbone: nn.Module) -> StateDict:
+    """The stored parameters and buffers themselves, not copies, under the names of the backbone without gates."""
+    return {own: value for name, value in backbone.state_dict().items() if (own := plain_name(name)) is not None}
+
+
+def plain_name(name: str) -> str | None:
+    """A parameter's or buffer's name in a backbone without gates; None for what belongs to a gate itself."""
+    if _GATE_PREFIX not in name:
+        return name
+    return name.replace(_GATE_PREFIX, "").removesuffix(_STORED_SUFFIX) if name.endswith(_STORED_SUFFIX) else None
+
+
+def use_plain_names(model: nn.Module) -> None:
+    """Let the model's own `state_dict` and `load_state_dict` speak as if it had no gates, which all keep fixed masks.
+
+    Each gated layer has its hooks itself, so that they work below any prefix and in any copy of the model.
+    """
+    for module in model.modules():
+        if _fixed_gates(module) and _save_plain_names not in module._state_dict_hooks.values():
+            layer: Any = module
+            layer.register_state_dict_post_hook(_save_plain_names)
+            layer.register_load_state_dict_pre_hook(_load_plain_names)
+            layer.register_load_state_dict_post_hook(_report_plain_names)
+
+
+def _fixed_gates(module: nn.Module) -> dict[str, tuple[HardGate, Tensor]]:
+    """The gates with fixed masks of a layer's own weights, and these weights as they are stored."""
+    if not parametrize.is_parametrized(module):
+        return {}
+    found = cast("Mapping[str, parametrize.ParametrizationList]", module.parametrizations)
+    return {name: (each[0], each.original) for name, each in found.items() if isinstance(each[0], HardGate)}
+
+
+@torch.no_grad()
+def _save_plain_names(module: nn.Module, state: dict[str, Tensor], prefix: str, metadata: object) -> None:
+    """Put plain names in place of a layer's own, in the order of a layer without gates."""
+    fixed = _fixed_gates(module)
+    if not fixed:
+        return
+    own = {name: state.pop(name) for name in list(state) if name.startswith(prefix)}
+    for tensor, (gate, original) in fixed.items():
+        # An optimiser that makes its own steps, as one that orthogonalises them, may have moved what never acts. Who
+        # writes to a state dict writes to the model, so the tensor itself is given, not a product.
+        original.data.masked_fill_(gate.mask == 0, 0)
+        state[f"{prefix}{tensor}"] = own.pop(f"{prefix}{_GATE_PREFIX}{tensor}{_STORED_SUFFIX}")
+    state.update(own)
+
+
+def _load_plain_names(module: nn.Module, state: dict[str, Tensor], prefix: str, *_: object) -> None:
+    """Take plain names; what the mask prunes stays pruned."""
+    for tensor, (gate, _original) in _fixed_gates(module).items():
+        if (value := state.pop(f"{prefix}{tensor}", None)) is not None:
+            fits = value.shape == gate.mask.shape  # torch says so itself where it does not
+            kept = value.masked_fill(gate.mask.to(value.device) == 0, 0) if fits else value
+            state[f"{prefix}{_GATE_PREFIX}{tensor}{_STORED_SUFFIX}"] = kept
+
+
+def _report_plain_names(module: nn.Module, keys: Any) -> None:
+    """Name what is missing as the plain network does."""
+    keys.missing_keys[:] = [plain_name(name) or name for name in keys.missing_keys]
+
+
+def remove_gates(model: nn.Module) -> nn.Module:
+    """Take the gates with fixed masks away: layers have their own classes and plain weights, 0 where these are pruned.
+
+    The weights are the same `Parameter` objects, so an optimiser goes on with them, and nothing keeps zeros at 0. A
+    copy of the model keeps its gates.
+    """
+    for module in model.modules():
+        fixed = _fixed_gates(module)
+        if not fixed:
+            continue
+        all_of_it = cast("Mapping[str, parametrize.ParametrizationList]", module.parametrizations)
+        if any(name not in fixed or len(each) > 1 for name, each in all_of_it.items()):
+            raise BadInput(
+                f"a {parametrize.type_before_parametrizations(module).__name__} of the model has parametrizations "
+                "beside the ticket's mask; remove these with torch.nn.utils.parametrize first"
+            )
+        bare = module._parameters.copy()
+        module._parameters.clear()
+        # The generated class is shared with copies of the layer, so it is left as it is.
+        module.__class__ = parametrize.type_before_parametrizations(module)
+        del module._modules["parametrizations"]
+        for tensor, (gate, original) in fixed.items():
+            original.data.masked_fill_(gate.mask == 0, 0)
+            module.register_parameter(tensor, cast(nn.Parameter, original))
+        module._parameters.update(bare)
+    return model
+
+
+def stored_weights(backbone: nn.Module, names: Iterable[str]) -> dict[str, Tensor]:
+    """The stored parameters of these gated weights, with which autograd's graphs begin."""
+    return {name: _gate_and_weight(backbone, name)[1] for name in names}
+
+
+def learned_gates(net: nn.Module) -> dict[str, LearnedGate]:
+    """The gates in a net or a backbone that learn their masks, by the names of their weights."""
+    return {
+        name.replace(_GATE_PREFIX, "").rpartition(".")[0]: module
+        for name, module in net.named_modules()
+        if isinstance(module, LearnedGate)
+    }
+
+
+def gate_scores(net: nn.Module) -> StateDict:
+    """What the learning gates of a net hold, not copies: NAME.score, and NAME.mask for what they pruned for good."""
+    found = learned_gates(net)
+    return {f"{name}.{part}": getattr(gate, part) for name, gate in found.items() for part in ("score", "mask")}
+
+
+@torch.no_grad()
+def write_gate_scores(net: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Set what `scores` names.
+
+    Raises:
+        BadInput: if the state is not of these gates.
+    """
+    targets = gate_scores(net)
+    if targets.keys() != state.keys():
+        raise BadInput(f"this state has {len(state)} tensors of gates where the net has {len(targets)}")
+    for name, target in targets.items():
+        target.copy_(state[name])
+
+
+def current_mask(backbone: nn.Module) -> Mask:
+    """What is not pruned for good of the weights of a backbone that have a gate."""
+    return Mask({name: _gate_and_weight(backbone, name)[0].mask.detach().cpu() > 0 for name in gated_weights(backbone)})
+
+
+@torch.no_grad()
+def read_state(backbone: nn.Module) -> StateDict:
+    """A CPU copy of the parameters and buffers under clean names, 0 where a weight is pruned.
+
+    A mask that is still learnt is not in the weights.
+    """
+    state: StateDict = {}
+    for name, value in stored_state(backbone).items():
+        module, tensor = _module_and_tensor(backbone, name)
+        gated = parametrize.is_parametrized(module, tensor)
+        effective = value * _gate_and_weight(backbone, name)[0].mask if gated else value
+        state[name] = effective.detach().to("cpu", copy=True).contiguous()
+    return state
+
+
+@torch.no_grad()
+def write_state(backbone: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Set all parameters and buffers from clean names; gates keep their masks.
+
+    Raises:
+        BadInput: if names or shapes differ from the backbone's.
+    """
+    targets = stored_state(backbone)
+    if odd := sorted(targets.keys() ^ state.keys()):
+        raise BadInput(f"this state is for another model: {len(odd)} tensors have no partner, such as {odd[0]}")
+    for name, target in targets.items():
+        if target.shape != state[name].shape:
+            theirs, ours = tuple(state[name].shape), tuple(target.shape)
+            raise BadInput(f"this state is for another model: {name} is {theirs} there and {ours} here")
+        target.copy_(state[name])
+
+
+def _module_and_tensor(backbone: nn.Module, name: str) -> tuple[nn.Module, str]:
+    module, _, tensor = name.rpartition(".")
+    return backbone.get_submodule(module), tensor
+
+
+def _gate_and_weight(backbone: nn.Module, name: str) -> tuple[Gate, Tensor]:
+    module, tensor = _module_and_tensor(backbone, name)
+    parametrizations = cast(nn.ModuleDict, module.parametrizations)
+    gates = cast(parametrize.ParametrizationList, parametrizations[tensor])
+    return cast(Gate, gates[0]), gates.original

@@ -1,0 +1,449 @@
+"""Means and spreads of series over searches, and tests of whether two series differ at a density.
+
+A value here is the mean of one search over its evaluation seeds: trainings of one search share its ticket, so they are
+no independent evidence of what another search would find.
+
+The two sides of a test are treated as independent. Searches of two objectives that share a seed share their
+initialisation, which makes their results alike rather than unlike, and the interval and the test then err on the side
+of caution. A test of pairs would use that, but turns signs: with six pairs its least p is 2/64, which no correction for
+several densities leaves below 5%, while 6 against 6 can be dealt in 924 ways.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy import stats
+
+from sslticket.report import naming
+from sslticket.results import rows
+
+FloatArray = npt.NDArray[np.float64]
+
+ALPHA = 0.05
+MAX_PERMUTATIONS = 20_000
+"""Up to so many ways to deal the values to the two sides, all are looked at; else so many are drawn, less one."""
+
+
+class Difference(NamedTuple):
+    """Differences of two means, each of shape (...)."""
+
+    mean: FloatArray  # first less second, in the unit of what was given
+    low: FloatArray  # of the 95% interval; NaN where a side has one value
+    high: FloatArray
+    p: FloatArray  # two-sided, the larger of the permutation test's and Welch's; 1 where a side has one value
+    least_p: float  # the smallest that so few could reach; 1 where a side has one value
+
+
+def compare_means(first: FloatArray, second: FloatArray) -> Difference:
+    """Compare means of independent values.
+
+    The interval is Welch's (1947), which takes the two sides' spreads as they are. The test is Fisher's permutation
+    test of the difference of means, exact where all deals are looked at. It asks whether the sides are alike in all;
+    where one merely varies more it calls too many different, so Welch's test has to agree, and the larger p is told.
+
+    Args:
+        first: (..., n) values of one side.
+        second: (..., m) of the other, with the same leading axes.
+    """
+    n, m = first.shape[-1], second.shape[-1]
+    mean = first.mean(axis=-1) - second.mean(axis=-1)
+    if min(n, m) == 1:
+        nothing = np.full_like(mean, math.nan)
+        return Difference(mean, nothing, nothing, np.ones_like(mean), 1.0)
+    dealt = stats.permutation_test(
+        (first, second),
+        _mean_difference,
+        permutation_type="independent",
+        vectorized=True,
+        n_resamples=MAX_PERMUTATIONS if math.comb(n + m, n) <= MAX_PERMUTATIONS else MAX_PERMUTATIONS - 1,
+        batch=256,  # of many comparisons at once all deals would not fit in memory
+        axis=-1,
+        random_state=np.random.default_rng(0),  # so that a report repeats itself
+    )
+    error, degrees = _welch_error(first, second)
+    reach = stats.t.ppf(1 - ALPHA / 2, degrees) * error
+    apart = np.divide(np.abs(mean), error, out=np.full_like(mean, math.inf), where=error > 0)
+    p = np.maximum(dealt.pvalue, 2 * stats.t.sf(apart, degrees))
+    return Difference(mean, mean - reach, mean + reach, p, 2 / min(math.comb(n + m, n), MAX_PERMUTATIONS))
+
+
+def _mean_difference(first: FloatArray, second: FloatArray, axis: int) -> Any:
+    # Accuracies are counts of images divided by their number, so many deals give the very difference that was seen.
+    # Sums that were added in another order would part these in the sixteenth digit, and only some would be counted.
+    return np.round(first.mean(axis=axis) - second.mean(axis=axis), 12)
+
+
+def _welch_error(first: FloatArray, second: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """The standard error of the difference and its degrees of freedom; 1 of these where neither side varies."""
+    one, other = (side.var(axis=-1, ddof=1) / side.shape[-1] for side in (first, second))
+    both = one + other
+    parts = one**2 / (first.shape[-1] - 1) + other**2 / (second.shape[-1] - 1)
+    return np.sqrt(both), np.divide(both**2, parts, out=np.ones_like(both), where=parts > 0)
+
+
+def student_interval(mean: FloatArray, sd: FloatArray, n: npt.NDArray[np.int64]) -> tuple[FloatArray, FloatArray]:
+    """Student's 95% interval of means; NaN where n is 1.
+
+    Args:
+        mean: of `n` values each.
+        sd: their standard deviation, with n - 1.
+        n: how many they are.
+    """
+    told = np.where(n > 1, n, 2)
+    reach = np.where(n > 1, stats.t.ppf(1 - ALPHA / 2, told - 1) * sd / np.sqrt(told), math.nan)
+    return mean - reach, mean + reach
+
+
+def holm_correction(p: FloatArray) -> FloatArray:
+    """The p of several tests corrected so that any false one among them comes with at most the told chance (Holm 1979).
+
+    Args:
+        p: (..., k) of k tests of one family.
+    """
+    k = p.shape[-1]
+    order = np.argsort(p, axis=-1)
+    stepped = np.take_along_axis(p, order, axis=-1) * np.arange(k, 0, -1)
+    corrected = np.minimum(np.maximum.accumulate(stepped, axis=-1), 1)
+    found = np.empty_like(corrected)
+    np.put_along_axis(found, order, corrected, axis=-1)
+    return found
+
+
+def correct_p_values(p: FloatArray, least: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """The p of one family corrected by Holm, and the least that each could have reached after that.
+
+    Tests that could reach no p below 5% by themselves are left out of the count: they can call nothing different, so
+    they need no correction and cost the others none (Tarone 1990).
+
+    Args:
+        p: (..., k) of k tests.
+        least: (k,) the least p of each, which its numbers of searches give.
+    """
+    able = least < ALPHA
+    told, reachable = p.copy(), least.copy()
+    told[..., able] = holm_correction(p[..., able])
+    reachable[able] = holm_correction(least[able])
+    return told, reachable
+
+
+def decide_verdict(mean: float, p: float, least_p: float) -> str:
+    """Whether two sides differ: "more", "less", "no difference shown" or "too few to tell".
+
+    Args:
+        mean: first less second.
+        p: corrected.
+        least_p: that so few searches could reach, corrected.
+    """
+    if least_p >= ALPHA:
+        return "too few to tell"
+    if p >= ALPHA:
+        return "no difference shown"
+    return "more" if mean > 0 else "less"
+
+
+PANEL_KEYS = [*naming.MEASURED_ON, "apart"]
+"""Numbers may be compared, and are drawn in one picture, where these agree: densities are of the same layers, and the
+protocol's settings, the start of its schedule and the images on both sides are the same (`identity.apart`)."""
+TICKET_KEYS = ["tickets", "objective", "source", "images", "subset", "search", "variant"]
+"""What a summary tells of the tickets of a series; empty for controls that all runs share."""
+
+
+def is_label_agnostic(objective: str) -> bool:
+    """Whether tickets of this objective were found without any label."""
+    return objective.removesuffix("-shuffled") not in rows.SUPERVISED_OBJECTIVES
+
+
+def name_series(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame of `table.rows` with all that tells which rows may be pooled.
+
+    Beside the columns of `identity.completed` and `naming.named` these are:
+
+    `apart`: what tells panels of the same names apart, see `identity.apart`.
+    `series`: the name of the tickets with the head, where it is the ticket's own, the numerics, where there are
+    several, and the control; or the control alone where all runs share it, since its mask and weights owe nothing to
+    the run whose density it copies. Networks of grey images have a shared control of their own where there are networks
+    of colour images too.
+    `unit`: what is drawn independently and so counts as one, "search 0" or "draw 0".
+    `exact`: the density rounded so that replicates share it. So is `density`, but where the searches of a series come
+    to densities of their own, it is the mean of those of a level, so that a level stays one point.
+    `cut`: whether the weights that lie on a path from input to output are at most half of the density, or none.
+    """
+    frame = naming.name_tickets(naming.fill_defaults(frame))
+    frame = frame.assign(apart=naming.panel_conditions(frame))
+    return frame.assign(
+        series=_series_names(frame),
+        unit=_unit_names(frame),
+        exact=frame["density"].map(_round_density),
+        density=_pooled_density(frame),
+        cut=_is_nearly_disconnected(frame),
+    )
+
+
+def _series_names(frame: pd.DataFrame) -> "pd.Series[str]":
+    control = frame["control"].astype(object).where(frame["control"].notna(), "")
+    is_shared = control.isin(rows.SHARED_CONTROLS)
+    grey = frame["channels"] == 1
+    grey &= frame.groupby(naming.MEASURED_ON, dropna=False)["channels"].transform("nunique") > 1
+    base = frame["tickets"].mask(is_shared, control + grey.map({True: ", grey images", False: ""}))
+    own = ((frame["head"] == "own") & frame["kind"].isin(naming.PROTOCOL_KINDS)).map({True: ", own head", False: ""})
+    plain = control.isin(["", "ticket"]) | is_shared
+    series = base + own + (", " + control).mask(plain, "")
+    # A series that was computed in two ways in one panel is told apart everywhere, so that it keeps its names.
+    mixed = naming.differ_within(frame.assign(series=series), ["kind", *PANEL_KEYS, "series"], "numerics")
+    mixed &= frame["kind"].isin(naming.PROTOCOL_KINDS)
+    mixed = mixed.groupby(series).transform("any") & frame["kind"].isin(naming.PROTOCOL_KINDS)
+    return series + (", " + frame["numerics"]).where(mixed, "")
+
+
+def _unit_names(frame: pd.DataFrame) -> "pd.Series[str]":
+    """The search; of a score of a control the search for which it was drawn.
+
+    Controls were once drawn anew for every evaluation seed, whatever the search: these have no `replicate`.
+    """
+    kept = frame["control"].isna() | frame["control"].isin(["ticket", *rows.OWN_WEIGHT_CONTROLS])
+    drawn = (frame["kind"] == "score") & ~kept
+    units = "search " + frame["search_seed"].astype(int).astype(str)
+    by_seed = "draw of seed " + frame["seed"].astype("Int64").astype(str)
+    by_search = "draw " + frame["replicate"].astype("Int64").astype(str)
+    return units.mask(drawn, by_seed).mask(drawn & frame["replicate"].notna(), by_search)
+
+
+def _pooled_density(frame: pd.DataFrame) -> "pd.Series[float]":
+    level = ["model", "tickets", "level"]
+    found = frame.drop_duplicates([*level, "ticket_hash"]).groupby(level)["density"].agg(["mean", "min", "max"])
+    own = found.map(_round_density).loc[pd.MultiIndex.from_frame(frame[level])].set_index(frame.index)
+    return frame["density"].map(_round_density).mask(own["min"] < own["max"], own["mean"])
+
+
+def _round_density(density: float) -> float:
+    # Runs of one model at one rate agree to far more digits than this; different levels differ in the first two.
+    return float(f"{density:.4g}")
+
+
+def _is_nearly_disconnected(frame: pd.DataFrame) -> "pd.Series[bool]":
+    own = frame["control_density"].astype(float)
+    effective = frame["effective_density"].astype(float)
+    return (effective == 0) | (effective < own.where(own.notna(), frame["density"].astype(float)) / 2)
+
+
+def unique_trainings(frame: pd.DataFrame) -> pd.DataFrame:
+    """The score rows of a frame of `named`, each training once, though two runs list it or a run folder was copied."""
+    scores = frame[frame["kind"] == "score"]
+    is_shared = scores["control"].isin(rows.SHARED_CONTROLS)
+    blank = scores[TICKET_KEYS].astype(object).mask(is_shared, "").assign(subset=scores["subset"].mask(is_shared, 1.0))
+    scores = scores.assign(**{key: blank[key] for key in TICKET_KEYS})
+    once = [*PANEL_KEYS, "series", "unit", "seed"]
+    shared = scores[is_shared].drop_duplicates([*once, "exact"])
+    own = scores[~is_shared].drop_duplicates([*once, "run", "level", "ticket_hash"])
+    return pd.concat([own, shared])
+
+
+def summarize(frame: pd.DataFrame) -> pd.DataFrame:
+    """Mean and spread of every series at every density, from the frame of `table.rows`.
+
+    Trainings of one search are averaged first: what is counted, and varies, are searches, or of controls the draws.
+
+    Returns:
+        One row per panel, series and density, densest first, with `top1`, `top5` (means, fractions), `top1_sd`
+        (standard deviation over searches with n - 1; missing for one), `low` and `high` (Student's 95% interval of the
+        mean; missing for one), `n` (searches, or draws of a control), `what` of these it counts, `trainings`, `level`
+        (the lowest that has this density), `effective` (the least effective density, missing where no row tells) and
+        `cut` (of how many searches it is 0 or below half of the density), and `KINSHIP`, `control`, `head` and
+        `numerics` of the series.
+    """
+    keys = [*PANEL_KEYS, "series", *TICKET_KEYS, "control", "head", "numerics", "density"]
+    scores = unique_trainings(name_series(frame))
+    own = search_means(scores, keys)
+    means = own.groupby(keys, as_index=False, dropna=False).agg(
+        level=("level", "min"),
+        top1=("top1", "mean"),
+        top1_sd=("top1", "std"),
+        top5=("top5", "mean"),
+        n=("unit", "size"),
+        what=("unit", lambda units: units.iloc[0].split()[0]),
+        trainings=("trainings", "sum"),
+        effective=("effective", "min"),
+        cut=("cut", "sum"),
+    )
+    means["low"], means["high"] = student_interval(
+        means["top1"].to_numpy(np.float64), means["top1_sd"].to_numpy(np.float64), means["n"].to_numpy(np.int64)
+    )
+    kinds = zip(means["control"], means["objective"], strict=True)
+    means["place"] = [2 * rows.CONTROLS.index(control) + (objective != "supervised") for control, objective in kinds]
+    means = means.sort_values(
+        [*PANEL_KEYS, "place", "series", "density"], ascending=[True] * (len(PANEL_KEYS) + 2) + [False]
+    )
+    return means.drop(columns="place").reset_index(drop=True)
+
+
+def search_means(scores: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    """The means of each search over its evaluation seeds: a row per `by` and `unit`.
+
+    Args:
+        scores: of `trainings`.
+        by: columns in which what is pooled agrees.
+    """
+    return scores.groupby([*by, "unit"], as_index=False, dropna=False).agg(
+        level=("level", "min"),
+        top1=("top1", "mean"),
+        top5=("top5", "mean"),
+        trainings=("top1", "size"),
+        effective=("effective_density", "min"),
+        cut=("cut", "any"),
+    )
+
+
+def comparable_rows(panel: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a panel's tickets and random tickets that all start with a new head.
+
+    Where no ticket does, those with their own: then nothing else is left to be told.
+    """
+    main = panel[panel["control"].isin(["ticket", "random"])]
+    tickets = main[main["control"] == "ticket"]
+    head = "new" if (tickets["head"] == "new").any() or tickets.empty else "own"
+    return main[(main["control"] == "random") | (main["head"] == head)]
+
+
+def rows_at_sparsest_common_density(panel: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `alike` at the sparsest density that all of its series have, or most.
+
+    None where no two share one: searches that come to densities of their own need not meet others.
+
+    Label-agnostic series come first, then those that need labels, then random.
+    """
+    main = comparable_rows(panel)
+    shared = main.groupby("density")["series"].nunique()
+    shared = shared[shared == shared.max()] if main["series"].nunique() == 1 or shared.max() > 1 else shared[:0]
+    here = main[main["density"] == (shared.index.min() if len(shared) else math.nan)]
+    kinds = zip(here["objective"], here["control"], strict=True)
+    place = [(not is_label_agnostic(objective)) + 2 * (control == "random") for objective, control in kinds]
+    return here.loc[pd.Series(place, here.index, int).sort_values(kind="stable").index]
+
+
+COMPARISON_COLUMNS = [
+    *(*PANEL_KEYS, "series", "against", "density", "difference", "low", "high", "p", "verdict", "why"),
+    *("n", "n_against", "trainings", "trainings_against", "densities"),
+]
+
+
+def compare_series(frame: pd.DataFrame) -> pd.DataFrame:
+    """Each series of tickets less its references, at each density that both have, from the frame of `table.rows`.
+
+    Sides are the searches' means over their evaluation seeds, and are compared as independent ones. The references
+    are in `_references`.
+
+    Returns:
+        One row per panel, series, `against` and density (densest first) with `difference`, `low`, `high` (fractions;
+        the bounds of Welch's 95% interval of this density by itself, missing for too few), `p` (corrected by Holm for
+        the `densities` at which these two are tested), `verdict` (see `inference.verdict`), `why` there are too few to
+        tell, `n` and `n_against` (searches of each side, or draws of a control), `trainings` and `trainings_against`.
+    """
+    scores = unique_trainings(name_series(frame))
+    scores = scores[scores["control"].isin(["ticket", "random"])]
+    keys = [*PANEL_KEYS, "series", *TICKET_KEYS, "control", "head", "numerics", "density"]
+    found: list[dict[str, Any]] = []
+    for key, panel in search_means(scores, keys).groupby(PANEL_KEYS):
+        groups = dict(iter(panel.groupby("series")))
+        for name, own in groups.items():
+            for against in _reference_series(panel, own.iloc[0]):
+                found += [
+                    dict(zip(PANEL_KEYS, key, strict=True)) | {"series": name, "against": against} | row
+                    for row in _compare_at_each_density(own, groups[against])
+                ]
+    ordered = pd.DataFrame(found, columns=COMPARISON_COLUMNS)
+    by = [*PANEL_KEYS, "series", "against", "density"]
+    return ordered.sort_values(by, ascending=[True] * (len(PANEL_KEYS) + 2) + [False], ignore_index=True)
+
+
+def _reference_series(panel: pd.DataFrame, own: "pd.Series[Any]") -> list[str]:
+    """The series that one is compared with: supervised tickets, and random ones.
+
+    Tickets that start with a new head are compared with supervised ones that do; those with their own head with no
+    other objective's, for what classes it knows is no part of a label-agnostic ticket. A random ticket has everything
+    drawn anew, so all are compared with it.
+    """
+    if own["control"] == "random":
+        return []
+    labels = supervised_rows(panel, own)
+    if own["head"] != "new":
+        labels = labels[labels["objective"] == own["objective"]]
+    # Tickets of other objectives are compared with those found the same way, supervised ones with the usual search's.
+    search, variant = ("IMP", "") if own["objective"] == "supervised" else (own["search"], own["variant"])
+    labels = labels[labels["head"] == own["head"]].assign(
+        other_images=lambda each: each["images"] != own["images"],
+        other_numerics=lambda each: each["numerics"] != own["numerics"],
+        other_search=lambda each: each["search"] != search,
+        other=lambda each: each["variant"] != variant,
+    )
+    order = ["other_images", "other_numerics", "subset", "other_search", "other", "series"]
+    labels = labels.sort_values(order, ascending=[True, True, False, True, True, True])
+    random = panel[panel["control"] == "random"]
+    random = random.assign(other=random["numerics"] != own["numerics"]).sort_values(["other", "series"])
+    chosen = [*labels["series"].head(1), *random["series"].head(1)]
+    return [each for each in chosen if each != own["series"]]
+
+
+def supervised_rows(panel: pd.DataFrame, own: "pd.Series[Any]") -> pd.DataFrame:
+    """The rows of supervised tickets that were found on the same images, as far as rows tell."""
+    labels = panel[(panel["objective"] == "supervised") & (panel["source"] == own["source"])]
+    if not own["images"]:
+        return pd.DataFrame(labels)
+    alike: pd.DataFrame = labels[labels["images"].isin([own["images"], ""])]
+    return alike
+
+
+def _compare_at_each_density(own: pd.DataFrame, other: pd.DataFrame) -> list[dict[str, Any]]:
+    """The comparisons of two series, with p corrected for the number of densities."""
+    held = list(_pair_searches(own, other))
+    if not held:
+        return []
+    found: list[Any] = [None] * len(held)
+    # Those of equal sizes are computed together.
+    sizes = [(len(each.own), len(each.other)) for each in held]
+    for size in dict.fromkeys(sizes):
+        places = [place for place, each in enumerate(sizes) if each == size]
+        one = np.array([held[place].own["top1"] for place in places], np.float64)
+        two = np.array([held[place].other["top1"] for place in places], np.float64)
+        differ = compare_means(one, two)
+        for line, place in enumerate(places):
+            found[place] = [float(part[line]) for part in differ[:4]] + [differ.least_p]
+    p, least = correct_p_values(*(np.array([each[part] for each in found]) for part in (3, 4)))
+    able = sum(each[4] < ALPHA for each in found)
+    rows = []
+    for (density, first, second), each, told, reachable in zip(held, found, p, least, strict=True):
+        verdict = decide_verdict(each[0], told, reachable)
+        row = {"density": density, "difference": each[0], "low": each[1], "high": each[2], "p": float(told)}
+        why = _why_too_few(len(first), len(second), second["unit"].iloc[0].split()[0], able)
+        row |= {"verdict": verdict, "why": why if verdict == "too few to tell" else ""}
+        row |= {"n": len(first), "n_against": len(second), "densities": able}
+        row |= {"trainings": int(first["trainings"].sum()), "trainings_against": int(second["trainings"].sum())}
+        rows.append(row)
+    return rows
+
+
+class _SearchPair(NamedTuple):
+    """The searches of two series at a density, a row each."""
+
+    density: float
+    own: pd.DataFrame
+    other: pd.DataFrame
+
+
+def _pair_searches(own: pd.DataFrame, other: pd.DataFrame) -> Iterator[_SearchPair]:
+    """Those at each density that both have."""
+    others = dict(iter(other.groupby("density")))
+    for density, here in own.groupby("density"):
+        if density in others:
+            yield _SearchPair(float(str(density)), here, others[density])
+
+
+def _why_too_few(n: int, m: int, what: str, densities: int) -> str:
+    if n == 1:
+        return "one search"
+    if m == 1:
+        return f"one {what} to compare with"
+    return f"{n} against {m}" + (f" at {densities} densities" if densities > 1 else "")

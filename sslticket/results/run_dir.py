@@ -1,0 +1,182 @@
+"""A run's folder: what a search leaves behind, and what it finds there when it is started again.
+
+    runs/<key>/
+        recipe.json                     the resolved recipe, the data's hash, command, commit
+        initial.safetensors             W_0, as a ticket that is dense and rewound to the start
+        early.safetensors               the whole net and the optimiser at W_k
+        carried-01.safetensors          the whole net at the end of a level, where the next does not start at W_k
+        unreadable.json                 where there are any: images that could not be read, by the level that met them
+        tickets/level-00.safetensors    one ticket a level, level 0 is the dense network
+        rows/search.level-00.jsonl      what finding it cost and showed
+        rows/search.magnitudes.jsonl    how large the weights of its own dense network are at the end
+        rows/level-00.ticket.cifar10.seed0.jsonl    what an evaluation measured
+
+Every file is renamed into place whole, so a file that is there is finished.
+"""
+
+import fcntl
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from sslticket import processes, provenance
+from sslticket.config.recipe import ImageIdentity, Recipe
+from sslticket.errors import BadInput, one_line
+from sslticket.storage.files import read_json, remove_unfinished, write_json
+from sslticket.ticket import INITIAL_TICKET
+
+
+class RunDir:
+    """The folder of one recipe on one set of images."""
+
+    def __init__(self, out: Path, recipe: Recipe, data_hash: str) -> None:
+        """Looks at what is there and writes nothing.
+
+        Raises:
+            BadInput: if the folder holds the run of another recipe or of other data.
+        """
+        self.path = out / recipe.key
+        self._content: dict[str, Any] = {"recipe": recipe.to_dict(), "data_hash": data_hash}
+        if (out / "recipe.json").exists():
+            raise BadInput(f"{out} is itself the folder of a run; give its parent, --out {out.parent}")
+        if out.exists() and not out.is_dir():
+            raise BadInput(f"{out} is a file; give a folder with --out")
+        try:
+            os.fsencode(out.absolute()).decode()
+        except UnicodeDecodeError:
+            raise BadInput(
+                f"{out} has bytes in its name that are no UTF-8, and tickets there could not be opened; give another "
+                "folder with --out"
+            ) from None
+        there = _read_recipe_file(self.path)
+        for name, value in self._content.items():
+            if there is not None and there.get(name) != value:
+                what = "recipe" if name == "recipe" else "set of images"
+                raise BadInput(f"{self.path} holds the run of another {what}; give another folder with --out")
+
+    @contextmanager
+    def opened(self, writes: bool) -> Iterator[None]:
+        """Make the folder and hold it against a second writer; the system lets go of it whenever the process ends.
+
+        Args:
+            writes: this process writes here; the others of a distributed run only read.
+
+        Raises:
+            BadInput: if another process is searching in it.
+        """
+        if not writes:
+            yield
+            return
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / ".lock").open("a") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except (BlockingIOError, PermissionError):  # the latter on some network file systems
+                alone = processes.separate_launch_note()
+                fix = f" ({alone})" if alone else "; wait for it or give --out"
+                raise BadInput(f"another process is searching in {self.path}{fix}") from None
+            except OSError as error:
+                raise BadInput(
+                    f"{self.path} is on a file system that locks no files ({one_line(error)}); give another folder "
+                    "with --out"
+                ) from error
+            remove_unfinished(self.path)
+            if not (self.path / "recipe.json").exists():
+                write_json(
+                    self.path / "recipe.json",
+                    self._content | provenance.collect_provenance() | {"code": provenance.code_hash()},
+                )
+            yield
+
+    @property
+    def initial(self) -> Path:
+        """W_0, with the classification layer as it was drawn."""
+        return self.path / INITIAL_TICKET
+
+    @property
+    def early(self) -> Path:
+        """The snapshot at W_k."""
+        return self.path / "early.safetensors"
+
+    def carried(self, level: int) -> Path:
+        """The whole net from which the ticket of a level is trained, in searches that do not go back to W_k."""
+        return self.path / f"carried-{level:02d}.safetensors"
+
+    def ticket(self, level: int) -> Path:
+        """The ticket of a level."""
+        return self.path / "tickets" / f"level-{level:02d}.safetensors"
+
+    def row(self, level: int) -> Path:
+        """What finding the ticket of a level cost."""
+        return self.path / "rows" / f"search.level-{level:02d}.jsonl"
+
+    def unreadable(self, level: int) -> dict[str, str]:
+        """Images that could not be read on the way to the ticket of a level, with reasons.
+
+        Raises:
+            BadInput: if the file that tells them is damaged.
+        """
+        return {name: reason for met, found in self._unreadable().items() if met <= level for name, reason in found}
+
+    def keep_unreadable(self, level: int, images: Mapping[str, str]) -> None:
+        """Remember them for the process that goes on from the ticket of this level, before that one is written."""
+        earlier = {met: found for met, found in self._unreadable().items() if met < level}
+        known = {name for found in earlier.values() for name, _ in found}
+        if new := [(name, reason) for name, reason in sorted(images.items()) if name not in known]:
+            told = {f"level-{met:02d}": dict(found) for met, found in (earlier | {level: new}).items()}
+            write_json(self.path / "unreadable.json", told)
+
+    def _unreadable(self) -> dict[int, list[tuple[str, str]]]:
+        path, fix = self.path / "unreadable.json", "delete it and run the same command again"
+        try:
+            told = read_json(path, fix=fix)
+        except FileNotFoundError:
+            return {}
+        try:
+            return {int(level.removeprefix("level-")): sorted(found.items()) for level, found in told.items()}
+        except (ValueError, TypeError, AttributeError) as error:
+            raise BadInput(f"{path} is damaged (it holds no images by level); {fix}") from error
+
+    @property
+    def magnitudes(self) -> Path:
+        """How large the weights of the search's own dense network are at the end of its training."""
+        return self.path / "rows" / "search.magnitudes.jsonl"
+
+
+def identify_images(recipe: Recipe, origin: ImageIdentity | None, out: Path, data_hash: str) -> Recipe:
+    """The recipe with what tells its images from others, so that its key names a folder of these images alone.
+
+    A run that began when recipes did not tell it keeps its folder and goes on there, if it is of these images.
+
+    Args:
+        recipe: as resolved from file and flags.
+        origin: what tells its images apart; None where the settings do.
+        out: folder of all runs.
+        data_hash: of the images that are trained on.
+
+    Raises:
+        BadInput: if the earlier run's recipe.json is damaged.
+    """
+    if origin is None:
+        return recipe
+    earlier = _read_recipe_file(out / recipe.key) or {}
+    if (earlier.get("recipe"), earlier.get("data_hash")) == (recipe.to_dict(), data_hash):
+        return recipe
+    return replace(recipe, data=replace(recipe.data, origin=origin))
+
+
+def _read_recipe_file(folder: Path) -> dict[str, Any] | None:
+    path = folder / "recipe.json"
+    if not path.exists():
+        # A run killed at its very start leaves a folder with nothing but a lock and unfinished files.
+        if folder.exists() and any(not there.name.startswith(".") for there in folder.iterdir()):
+            raise BadInput(f"{folder} holds files but no recipe.json; give another folder with --out")
+        return None
+    fix = f"move {folder} away or give another folder with --out"
+    content = read_json(path, fix=fix)
+    if not isinstance(content, dict):
+        raise BadInput(f"{path} is damaged (it holds no names and values); {fix}")
+    return content

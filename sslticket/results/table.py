@@ -1,0 +1,131 @@
+"""All rows as one tidy pandas frame, and that frame as a file for other programs; no torch, no drawing."""
+
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from sslticket.errors import BadInput
+from sslticket.escaping import escape_cell, escape_json
+from sslticket.report import notes
+from sslticket.results.rows import ROW_COLUMNS, ROW_KEYS, row_error
+from sslticket.storage.files import atomic_write, parse_json, read_bytes
+
+_MAX_BYTES = 1 << 26  # bytes of a file of rows, which holds one
+_INTEGER_KEYS = [key for key, kind in ROW_KEYS.items() if kind is int]
+_NESTED_KEYS = [key for key, kind in ROW_KEYS.items() if kind in (dict, list)]
+
+
+def no_rows_error(folders: Sequence[Path], what: str = "rows") -> BadInput:
+    """The error for folders that hold no rows, or none of the kind that is needed."""
+    looked = ", ".join(map(str, folders)) or "no folder at all"
+    return BadInput(f"no {what} (rows/*.jsonl) below {looked}; make some with `sslticket evaluate RUN`")
+
+
+def read_rows(folders: Sequence[Path]) -> pd.DataFrame:
+    """Every row below `folders`, one measurement each, with a column for every key; what a kind lacks is missing.
+
+    Rows of all kinds are in one frame: `frame[frame.kind == "score"]` picks one. Their order depends on what they
+    say, not on where they were found.
+
+    Raises:
+        BadInput: if a folder is not there, holds no rows, or a line is no row; file and line number are named.
+    """
+    for folder in folders:
+        if not folder.is_dir():
+            raise BadInput(f"no folder {folder}; give the run folders, or the folder that holds them")
+    # A set, since one given folder may lie within another.
+    files = {file.resolve() for folder in folders for file in folder.rglob("*.jsonl") if file.parent.name == "rows"}
+    found = [row for file in sorted(files) if not file.name.startswith(".") for row in _read_file(file)]
+    if not found:
+        raise no_rows_error(folders)
+    frame = pd.DataFrame(found, columns=ROW_COLUMNS)
+    order = ["run", "kind", "protocol", "level", "control", "seed", "search_seed", "ticket_hash", "other_hash"]
+    return frame.sort_values(order, kind="stable", ignore_index=True)
+
+
+def _read_file(file: Path) -> Iterator[dict[str, Any]]:
+    lines = read_bytes(file, _MAX_BYTES).split(b"\n")
+    # A row file is renamed into place when it is whole, but a disk that fails can still cut it to nothing.
+    if lines == [b""]:
+        raise BadInput(f"{file} is empty; {_how_to_remake(file)}")
+    for number, line in enumerate(lines[:-1] if lines[-1] == b"" else lines, start=1):
+        # A number that is none is told with its key, by the schema.
+        row = parse_json(line, f"{file}, line {number}", finite=False, fix=_how_to_remake(file))
+        if b"\\ud" in line.lower():
+            # Names that are no UTF-8, such as of files in a command: columns of text cannot hold them.
+            whole = json.dumps(row, ensure_ascii=False).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+            row = parse_json(whole, f"{file}, line {number}", finite=False, fix=_how_to_remake(file))
+        if fault := row_error(row):
+            raise BadInput(f"{file}, line {number} {fault}; {_how_to_remake(file)}")
+        yield row
+
+
+def _how_to_remake(file: Path) -> str:
+    """How to get a damaged row again."""
+    if level := re.fullmatch(r"search\.(level-\d+)\.jsonl", file.name):
+        later = f"the tickets of {level[1]} and later levels"
+        return f"delete the file and, to have its training measured again, {later}, and run the search again"
+    return "delete the file and run the command that made it again"
+
+
+class WrittenTable(NamedTuple):
+    """A table that was written: its lines, and what a reader of them must know, a sentence each."""
+
+    rows: int
+    notes: tuple[str, ...]
+
+
+def write_table(folders: Sequence[Path], output: Path) -> WrittenTable:
+    """Write every row below `folders` as one tidy table: a line for each measurement, a column for each key.
+
+    Keys that hold names and values (`versions`, `layers`, ...) or lists (`points`, ...) become JSON text. A row that a
+    copied run folder repeats is written once. The same rows give the same table, and the file appears whole or not at
+    all.
+
+    Args:
+        folders: of runs.
+        output: a name that ends in .csv, or in .parquet, which needs pyarrow.
+
+    Raises:
+        BadInput: for another ending, where pyarrow is missing, or as `rows` does.
+    """
+    if output.suffix not in (".csv", ".parquet") or output.is_dir():
+        raise BadInput(f"{output} is no name for a table; give -o a file name that ends in .parquet or .csv")
+    if output.suffix == ".parquet" and find_spec("pyarrow") is None:
+        raise BadInput(f"{output} needs pyarrow; `pip install pyarrow`, or give -o a file name that ends in .csv")
+    found = read_rows(folders)
+    frame = flatten_rows(found)
+    with atomic_write(output) as temporary:
+        if output.suffix == ".csv":
+            cells = frame.assign(**dict(_map_text_columns(frame, escape_cell)))
+            cells.to_csv(temporary, index=False, lineterminator="\n")
+        else:
+            frame.to_parquet(temporary, index=False, engine="pyarrow")
+    return WrittenTable(len(frame), tuple(notes.notes_of_rows(found)))
+
+
+def flatten_rows(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame of `rows` with plain columns only: text, float64, and Int64 where whole numbers may be missing."""
+    nested = {key: frame[key].map(_to_json, na_action="ignore") for key in _NESTED_KEYS}
+    return frame.assign(**nested).astype(dict.fromkeys(_INTEGER_KEYS, "Int64")).drop_duplicates(ignore_index=True)
+
+
+def printable_rows(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame of `rows` for pictures and pages: what cannot be seen in its words is told."""
+    return frame.assign(**dict(_map_text_columns(frame, escape_json)))
+
+
+def _map_text_columns(frame: pd.DataFrame, way: Callable[[Any], Any]) -> Iterator[tuple[str, pd.Series]]:
+    for key, values in frame.items():
+        if values.dtype == object or pd.api.types.is_string_dtype(values):
+            told = [way(value) if isinstance(value, (str, dict, list)) else value for value in values]
+            yield str(key), pd.Series(told, frame.index, values.dtype)
+
+
+def _to_json(value: dict[str, Any] | list[Any]) -> str:
+    return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,1 @@
+"""Storage: files that are written whole, locks and leases, and safetensors files with a header."""

@@ -1,0 +1,41 @@
+import pytest
+
+from sslticket.data.datasets.catalogue import DATASETS
+from sslticket.errors import BadInput
+from sslticket.export.card import Licence
+
+
+@pytest.mark.parametrize(
+    ("dataset", "expected"),
+    [
+        ("digits", {"license": "cc-by-4.0"}),
+        ("mnist", {"license": "cc-by-sa-3.0"}),
+        ("fashion_mnist", {"license": "mit"}),
+        (
+            "imagenet",
+            {
+                "license": "other",
+                "license_name": "non-commercial-research",
+                "license_link": "https://www.image-net.org/download.php",
+            },
+        ),
+    ],
+)
+def test_the_catalogues_licence_under_the_hubs_name(dataset: str, expected: dict[str, str]) -> None:
+    assert Licence.of(dataset, None).front_matter == expected
+
+
+def test_every_known_set_has_one() -> None:
+    for name in DATASETS.keys() - {"folder"}:
+        assert Licence.of(name, None).front_matter["license"]
+
+
+@pytest.mark.parametrize("dataset", ["folder", "a set of another version"])
+def test_where_none_is_known_it_has_to_be_said(dataset: str) -> None:
+    with pytest.raises(BadInput, match=f"no licence is known of the images of '{dataset}'; say it with --data-licence"):
+        Licence.of(dataset, None)
+    assert Licence.of(dataset, "CC0 1.0").front_matter == {"license": "cc0-1.0"}
+    mine = {"license": "other", "license_name": "mine-all-rights-reserved"}
+    assert Licence.of(dataset, " mine, all rights reserved ").front_matter == mine
+    with pytest.raises(BadInput, match="is no licence"):
+        Licence.of(dataset, " ")
