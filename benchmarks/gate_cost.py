@@ -52,7 +52,7 @@ def _step(search: Search) -> Callable[[], object]:
 
     def step() -> None:
         for number, one in enumerate(gates.values()):
-            one.begin(0.5, number)
+            one.on_step(0.5, number)
         steps.zero_grad()
         torch.stack(list(net(batch, 0.5).values())).sum().backward()
         steps.step()

@@ -59,7 +59,7 @@ class RelativePosition(Objective):
         ]
         return {"position accuracy": torch.stack(right).float().mean(dim=0)}
 
-    def shown(self, batch: Batch) -> dict[str, Tensor]:
+    def preview(self, batch: Batch) -> dict[str, Tensor]:
         """The view and a pair of patches."""
         centre, neighbour = self.pair(batch.views[0], *self._drawn(len(batch.row)))
         return {"view": batch.views[0], "centre": centre, "neighbour": neighbour}

@@ -32,6 +32,6 @@ class Seeds:
     subset: int
 
     @classmethod
-    def of(cls, seed: int) -> "Seeds":
+    def from_seed(cls, seed: int) -> "Seeds":
         """All five, derived from a recipe's or a protocol's one seed."""
         return cls(*(derive_seed(seed, name) for name in ("init", "order", "augment", "labels", "subset")))

@@ -129,7 +129,7 @@ class Ticket:
     head: StateDict = field(default_factory=dict)
 
     @classmethod
-    def make(
+    def from_dense_weights(
         cls,
         mask: Mask,
         weights: Mapping[str, Tensor],
@@ -183,16 +183,16 @@ class Ticket:
         theirs = pruned_model.stored_state(model)
         if missing := [name for name in self.weights if name not in theirs]:
             count = f"({len(missing)} tensors missing)"
-            raise BadInput(f"this ticket is for another model: it has no {missing[0]} {count}{self._meant}")
+            raise BadInput(f"this ticket is for another model: it has no {missing[0]} {count}{self._intended_use}")
         for name, value in self.weights.items():
             if theirs[name].shape != value.shape:
                 raise BadInput(
                     f"this ticket is for another model: {name} is {tuple(value.shape)} in the ticket "
-                    f"and {tuple(theirs[name].shape)} in the model{self._meant}"
+                    f"and {tuple(theirs[name].shape)} in the model{self._intended_use}"
                 )
         if extra := [name for name in prunable_weights(model) if name not in self.weights and theirs[name].dim() > 2]:
             raise BadInput(
-                f"this ticket is for another model: it does not know the convolution {extra[0]}{self._meant}"
+                f"this ticket is for another model: it does not know the convolution {extra[0]}{self._intended_use}"
             )
         pruned_model.attach_gates(model, self.mask)
         pruned_model.write_state(model, theirs | self.weights)
@@ -236,26 +236,26 @@ class Ticket:
             )
 
     @property
-    def _meant(self) -> str:
+    def _intended_use(self) -> str:
         """The model and the images that the ticket is for, as the end of a complaint."""
         if "model" not in self.recipe:
             return ""
-        inputs = InputSpec.of(self.recipe)
+        inputs = InputSpec.from_recipe(self.recipe)
         return f"; it is for {self.recipe['model']}" + (f" and {inputs}" if inputs else "")
 
     @cached_property
     def hash(self) -> str:
         """16 hex digits over everything the file holds."""
-        return tensorfile.tensors_hash(*self._packed)
+        return tensorfile.tensors_hash(*self._header_and_tensors)
 
     def save(self, path: Path | str) -> None:
         """Write the ticket as one safetensors file, whole or not at all."""
-        header, tensors = self._packed
+        header, tensors = self._header_and_tensors
         with atomic_write(Path(path)) as temporary:
             save_file(tensors, temporary, metadata={"sslticket": json.dumps(header | {"hash": self.hash})})
 
     @cached_property
-    def _packed(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    def _header_and_tensors(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """Header and tensors of the file: packing ResNet-50 takes up to half a second, so it is done once."""
         tensors: dict[str, Tensor] = {}
         layers: dict[str, dict[str, Any]] = {}
@@ -294,14 +294,14 @@ class Ticket:
         file = hub.resolve_ticket_file(path)
         header, tensors = _read_ticket_file(file)
         try:
-            ticket = cls._unpacked(header, tensors, most=_MAX_WEIGHTS + _WEIGHTS_PER_BYTE * file.stat().st_size)
+            ticket = cls._from_file(header, tensors, most=_MAX_WEIGHTS + _WEIGHTS_PER_BYTE * file.stat().st_size)
         except (KeyError, ValueError) as error:
             raise _damaged_ticket(path, one_line(error)) from None
         vars(ticket)["hash"] = header["hash"]  # it need not be packed again to be named
         return ticket
 
     @classmethod
-    def _unpacked(cls, header: dict[str, Any], tensors: dict[str, Tensor], most: int) -> "Ticket":
+    def _from_file(cls, header: dict[str, Any], tensors: dict[str, Tensor], most: int) -> "Ticket":
         """The ticket of a file, whose tensors are as large as they can be; `most` weights can be in its masks."""
         layers, order, names = header["layers"], header["order"], header.get("head", [])
         expected = {f"head/{name}" for name in names}
@@ -332,7 +332,7 @@ class Ticket:
         return cls(mask, weights, header["level"], header["recipe"], header["provenance"], head)
 
     @classmethod
-    def header(cls, path: Path | str) -> Mapping[str, Any]:
+    def read_header(cls, path: Path | str) -> Mapping[str, Any]:
         """What a ticket tells of itself, without its tensors and unchecked: level, density, recipe, provenance, head.
 
         Raises:

@@ -26,14 +26,14 @@ class Analysis(ABC):
 
     Attributes:
         kind: of its rows.
-        beside_dense: whether the dense network is trained beside each subnetwork.
+        needs_dense: whether the dense network is trained beside each subnetwork.
     """
 
     kind: ClassVar[str]
-    beside_dense: ClassVar[bool] = False
+    needs_dense: ClassVar[bool] = False
 
     @abstractmethod
-    def courses(self, subject: AnalysisTarget) -> Sequence[FinalTraining]:
+    def trainings(self, subject: AnalysisTarget) -> Sequence[FinalTraining]:
         """The trainings that a row rests on."""
 
     @abstractmethod
@@ -41,17 +41,17 @@ class Analysis(ABC):
         """What the row says of the endpoints, which are there; called on all processes."""
 
     @abstractmethod
-    def line(self, row: Mapping[str, Any]) -> str:
+    def describe_row(self, row: Mapping[str, Any]) -> str:
         """A row's result in a few words, for a person."""
 
-    def has(self, row: Mapping[str, Any]) -> bool:
+    def accepts_row(self, row: Mapping[str, Any]) -> bool:
         """Whether a row that is about this very ticket is what these settings ask for."""
         return True
 
     def row_file(self, task: EvalTask) -> Path:
         """Where a task's row lies."""
         kind = self.kind if task.control == "ticket" else f"{self.kind}-{task.control}"
-        return task.run / "rows" / f"{task.path.stem}.{kind}.{task.protocol.label}.{task.variant}seed{task.seed}.jsonl"
+        return task.run / "rows" / f"{task.path.stem}.{kind}.{task.protocol.label}.{task.head_prefix}seed{task.seed}.jsonl"
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,16 +60,16 @@ class AnalysisPlan:
 
     Attributes:
         analysis: what is measured.
-        subjects: of what; each has a row, done or not.
-        gallery: the images.
+        targets: of what; each has a row, done or not.
+        split_cache: the images.
     """
 
     analysis: Analysis
-    subjects: Sequence[AnalysisTarget]
-    gallery: SplitCache
+    targets: Sequence[AnalysisTarget]
+    split_cache: SplitCache
 
     @classmethod
-    def of(
+    def build(
         cls, analysis: Analysis, tasks: Sequence[EvalTask], data_root: Path | None, numerics: Numerics
     ) -> "AnalysisPlan":
         """Check every ticket and open all images before anything is trained.
@@ -78,11 +78,11 @@ class AnalysisPlan:
             BadInput: see `subjects`.
         """
         gallery = SplitCache(data_root)
-        survey = cls(analysis, find_targets(tasks, gallery, numerics, dense=analysis.beside_dense), gallery)
-        for subject in survey.subjects:
+        survey = cls(analysis, find_targets(tasks, gallery, numerics, dense=analysis.needs_dense), gallery)
+        for subject in survey.targets:
             task, file = subject.task, analysis.row_file(subject.task)
             row = read_task_row(file) if survey.is_done(subject) else None
-            gallery.check(task.protocol, subject.entrant.channels, row, file)
+            gallery.check_row(task.protocol, subject.ticket_info.channels, row, file)
         return survey
 
     def is_done(self, subject: AnalysisTarget) -> bool:
@@ -92,41 +92,41 @@ class AnalysisPlan:
             BadInput: if the row is damaged.
         """
         row = read_task_row(self.analysis.row_file(subject.task))
-        if row is None or row["ticket_hash"] != subject.entrant.hash:
+        if row is None or row["ticket_hash"] != subject.ticket_info.hash:
             return False
         # Earlier versions started every training at the rewind point, and did not say so.
         told, clock = row.get("start", "k"), subject.task.protocol.start
         own = subject.task.control == "ticket" or "replicate" in row
-        return own and (told == clock or not row.get("rewind_samples")) and self.analysis.has(row)
+        return own and (told == clock or not row.get("rewind_samples")) and self.analysis.accepts_row(row)
 
-    def left(self) -> list[AnalysisTarget]:
+    def remaining_targets(self) -> list[AnalysisTarget]:
         """Those whose rows are not done."""
-        return [subject for subject in self.subjects if not self.is_done(subject)]
+        return [subject for subject in self.targets if not self.is_done(subject)]
 
-    def measured_elsewhere(self, device: str) -> str:
+    def describe_other_origins(self, device: str) -> str:
         """One line about rows that are there and would now be measured otherwise, or ""."""
-        done = [each for each in self.subjects if self.is_done(each)]
-        ways = {course.numerics for each in done for course in self.analysis.courses(each)}
+        done = [each for each in self.targets if self.is_done(each)]
+        ways = {course.numerics for each in done for course in self.analysis.trainings(each)}
         now = {"device": device} | ({"numerics": ways.pop()} if len(ways) == 1 else {})
         return provenance.mixed_provenance_note(
             filter(None, (read_task_row(self.analysis.row_file(each.task)) for each in done)), **now
         )
 
-    def trainings(self, some: Sequence[AnalysisTarget]) -> list[FinalTraining]:
+    def remaining_trainings(self, some: Sequence[AnalysisTarget]) -> list[FinalTraining]:
         """What has to be trained for them; subjects share trainings."""
-        return untrained(course for subject in some for course in self.analysis.courses(subject))
+        return untrained(course for subject in some for course in self.analysis.trainings(subject))
 
-    def about(self, subject: AnalysisTarget) -> dict[str, Any]:
+    def row_fields(self, subject: AnalysisTarget) -> dict[str, Any]:
         """What a row says beside what was measured."""
         task, manifest = (
             subject.task,
-            self.gallery.splits(subject.task.protocol, subject.entrant.channels).training.manifest,
+            self.split_cache.get(subject.task.protocol, subject.ticket_info.channels).training.manifest,
         )
         own = {"control": task.control, "protocol": task.protocol.name, "target": manifest.name, "seed": task.seed}
-        own |= {"protocol_hash": task.protocol.hash_for(subject.entrant.model), "start": task.protocol.start}
+        own |= {"protocol_hash": task.protocol.hash_for(subject.ticket_info.model), "start": task.protocol.start}
         own |= {"head": task.head, "data_hash": manifest.hash}
-        drawn = {} if task.control == "ticket" else {"replicate": subject.entrant.seed}
-        return dict(subject.entrant.about) | {"kind": self.analysis.kind} | own | drawn
+        drawn = {} if task.control == "ticket" else {"replicate": subject.ticket_info.seed}
+        return dict(subject.ticket_info.row_fields) | {"kind": self.analysis.kind} | own | drawn
 
 
 def run_analysis(analysis: Analysis, tasks: Sequence[EvalTask], bench: Engine) -> Iterator[dict[str, Any]]:
@@ -136,17 +136,17 @@ def run_analysis(analysis: Analysis, tasks: Sequence[EvalTask], bench: Engine) -
         BadInput: if a ticket cannot be analysed, see `subjects`, or data is missing.
         Diverged: if a loss is not finite.
     """
-    survey = AnalysisPlan.of(analysis, tasks, bench.machine.data_root, bench.numerics)
-    rows = [(subject.task, subject.entrant) for subject in survey.subjects]
-    bench.compare(evaluation_facts(rows, survey.gallery, bench.precision))
-    if bench.first:
+    survey = AnalysisPlan.build(analysis, tasks, bench.runtime.data_root, bench.numerics)
+    rows = [(subject.task, subject.ticket_info) for subject in survey.targets]
+    bench.check_invariants(evaluation_facts(rows, survey.split_cache, bench.precision))
+    if bench.is_main_process:
         remove_abandoned(dict.fromkeys(task.run for task in tasks))
-    with Progress(0, show=bench.first) as progress:
+    with Progress(0, show=bench.is_main_process) as progress:
         hand = AnalysisWorker(survey, bench, progress)
-        if bench.first and (told := survey.measured_elsewhere(bench.device_name)):
+        if bench.is_main_process and (told := survey.describe_other_origins(bench.device_name)):
             progress.note(told)
         for subject in hand.left():
-            bench.check_batch(subject.task.protocol.fit_for(subject.entrant.model))
+            bench.check_batch(subject.task.protocol.fit_for(subject.ticket_info.model))
         yield from work_through_queue(hand.left, hand.do, progress, samples=lambda _: hand.samples, rows=len)
 
 
@@ -155,14 +155,14 @@ class AnalysisWorker:
 
     def __init__(self, survey: AnalysisPlan, bench: Engine, progress: Progress) -> None:
         self._survey, self._bench = survey, bench
-        self._ends = EndpointStore(survey.gallery, bench, progress)
+        self._ends = EndpointStore(survey.split_cache, bench, progress)
         self._todo: dict[Path, int] = {}  # samples of each training that is left
 
     def left(self) -> list[AnalysisTarget]:
         """What has no row yet."""
-        found = self._bench.agreed(self._survey.left() if self._bench.first else [])
-        if self._bench.first:
-            self._todo = {course.file: course.samples for course in self._survey.trainings(found)}
+        found = self._bench.broadcast(self._survey.remaining_targets() if self._bench.is_main_process else [])
+        if self._bench.is_main_process:
+            self._todo = {course.endpoint_file: course.samples for course in self._survey.remaining_trainings(found)}
         return found
 
     @property
@@ -173,32 +173,32 @@ class AnalysisWorker:
     def do(self, subject: AnalysisTarget) -> list[dict[str, Any]] | None:
         """Train, measure and write; None where others have the row, or a training that it rests on, in hand."""
         analysis = self._survey.analysis
-        file, courses = analysis.row_file(subject.task), analysis.courses(subject)
+        file, courses = analysis.row_file(subject.task), analysis.trainings(subject)
         with ExitStack() as held:
             mine = False
-            if self._bench.first:
+            if self._bench.is_main_process:
                 # Another process may have finished it since we looked.
                 mine = bool(held.enter_context(hold_leases([file]))) and not self._survey.is_done(subject)
-            if not self._bench.agreed(mine):
+            if not self._bench.broadcast(mine):
                 return None
             # Each that is free is trained, also where another has to be waited for.
             there = [self._reached(course) for course in courses]
             if not all(there):
                 return None
-            row = self._survey.about(subject) | analysis.measure(subject, self._ends) | self._cost(courses)
-            if self._bench.first:
+            row = self._survey.row_fields(subject) | analysis.measure(subject, self._ends) | self._cost(courses)
+            if self._bench.is_main_process:
                 write_row(file, row)
             return [row]
 
     def _reached(self, course: FinalTraining) -> bool:
-        there = self._ends.reach(course)
+        there = self._ends.ensure(course)
         if there:
-            self._todo.pop(course.file, None)
+            self._todo.pop(course.endpoint_file, None)
         return there
 
     def _cost(self, courses: Sequence[FinalTraining]) -> dict[str, Any]:
         """What the trainings that a row rests on took together, whoever did them and when."""
-        told = [self._ends.told(course) for course in {course.file: course for course in courses}.values()]
+        told = [self._ends.measurements(course) for course in {course.endpoint_file: course for course in courses}.values()]
         return {
             "steps": sum(each["steps"] for each in told),
             "samples": sum(each["samples"] for each in told),
@@ -224,21 +224,21 @@ def describe_analysis_plan(survey: AnalysisPlan, pace: Throughput) -> str:
     A training that several lines share is counted in the first of them. Time is that of training alone, at the median
     speed of the rows that are there; "unknown" where this device has measured none.
     """
-    left, lines = survey.left(), [_PLAN_COLUMNS]
+    left, lines = survey.remaining_targets(), [_PLAN_COLUMNS]
     counted: set[str] = set()
-    for key in dict.fromkeys((subject.task.protocol.name, subject.task.control) for subject in survey.subjects):
+    for key in dict.fromkeys((subject.task.protocol.name, subject.task.control) for subject in survey.targets):
         own, here = (
             [each for each in some if (each.task.protocol.name, each.task.control) == key]
-            for some in (survey.subjects, left)
+            for some in (survey.targets, left)
         )
-        trainings = [course for course in survey.trainings(here) if str(course.file) not in counted]
-        counted |= {str(course.file) for course in trainings}
+        trainings = [course for course in survey.remaining_trainings(here) if str(course.endpoint_file) not in counted]
+        counted |= {str(course.endpoint_file) for course in trainings}
         samples = sum(course.samples for course in trainings)
         numbers = f"{len(own):,}", f"{len(own) - len(here):,}", f"{len(trainings):,}", f"{samples:,}"
         lines.append((*key, *numbers, _estimated_time(trainings, pace)))
-    trainings = survey.trainings(left)
+    trainings = survey.remaining_trainings(left)
     ends = (
-        f"{len(survey.subjects):,} rows, {len(survey.subjects) - len(left):,} done",
+        f"{len(survey.targets):,} rows, {len(survey.targets) - len(left):,} done",
         f"left: {len(trainings):,} trainings, {sum(course.samples for course in trainings):,} samples, "
         f"training time {_estimated_time(trainings, pace)}",
     )
@@ -249,7 +249,7 @@ def _estimated_time(trainings: Sequence[FinalTraining], pace: Throughput) -> str
     """Training alone: measuring comes on top."""
     seconds = 0.0
     for course in trainings:
-        rate = pace.rate(course.model, course.task.protocol, course.numerics)
+        rate = pace.images_per_second(course.model, course.task.protocol, course.numerics)
         if rate is None:
             return "unknown"
         seconds += course.samples / rate

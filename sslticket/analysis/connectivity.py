@@ -58,7 +58,7 @@ def recalibrate_batch_norm(
     for layer in layers:
         layer.reset_running_stats()
         layer.train()
-    every = (part for batch in batches for part in batch.chunks(parts))
+    every = (part for batch in batches for part in batch.chunk(parts))
     for number, part in enumerate(every, 1):
         for layer in layers:
             # The mean over all batches, as without a momentum; torch would then ask the device for the number.
@@ -88,23 +88,23 @@ class Connectivity(Analysis):
         if self.points < 3:
             raise BadInput(f"{self.points} points show no barrier between two ends; give --points at least 3")
 
-    def courses(self, subject: AnalysisTarget) -> Sequence[FinalTraining]:
+    def trainings(self, subject: AnalysisTarget) -> Sequence[FinalTraining]:
         """See the base class."""
-        return subject.course, subject.reordered(1)
+        return subject.training, subject.training_in_order(1)
 
-    def has(self, row: Mapping[str, Any]) -> bool:
+    def accepts_row(self, row: Mapping[str, Any]) -> bool:
         """See the base class: a row has as many points as are asked for."""
         return len(row["points"]) == self.points
 
     def measure(self, subject: AnalysisTarget, ends: EndpointStore) -> dict[str, Any]:
         """See the base class; two networks are in memory beside the one that is measured."""
-        one, other = (ends.read(course).state for course in self.courses(subject))
-        bench, exam = ends.bench, ends.exam(subject.course)
-        net, points, task = exam.net(), [], subject.task
-        ends.progress.task(f"the line of {task.path.stem} {task.control} seed {task.seed}", self.points)
-        with bench.prepared(net):
-            held_out, training = ends.examiner.evaluation_images(exam), ends.examiner.training_images(exam)
-            parts = bench.arranged(net, exam.fit)
+        one, other = (ends.read(course).state for course in self.trainings(subject))
+        bench, exam = ends.engine, ends.eval_run(subject.training)
+        net, points, task = exam.build_net(), [], subject.task
+        ends.progress.start_task(f"the line of {task.path.stem} {task.control} seed {task.seed}", self.points)
+        with bench.prepare(net):
+            held_out, training = ends.evaluator.evaluation_loader(exam), ends.evaluator.training_loader(exam)
+            parts = bench.set_batchnorm_scheme(net, exam.fit)
             steps = math.ceil(min(RECALIBRATION_IMAGES, len(exam.splits.training.manifest)) / exam.fit.batch_size)
             for alpha in np.linspace(0, 1, self.points).tolist():
                 pruned_model.write_state(net, interpolate(one, other, alpha))
@@ -123,7 +123,7 @@ class Connectivity(Analysis):
             "loss_barrier_recalibrated": barrier_height(recalibrated_losses),
         }
 
-    def line(self, row: Mapping[str, Any]) -> str:
+    def describe_row(self, row: Mapping[str, Any]) -> str:
         """See the base class."""
         barriers = f"{row['barrier']:.2%}, {row['barrier_recalibrated']:.2%} with batch norm recalibrated"
         return f"error barrier {barriers}; error at the ends {row['points'][0][1]:.2%} and {row['points'][-1][1]:.2%}"

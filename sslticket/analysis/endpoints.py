@@ -62,15 +62,15 @@ class FinalTraining:
 
         One that starts at the rewind point is named as earlier versions did, which knew no other.
         """
-        protocol = self.task.protocol.label_of(self.task.protocol.base)
-        how = f"{protocol}.{self.task.variant}seed{self.task.seed}.order{self.order}"
+        protocol = self.task.protocol.label_for(self.task.protocol.base)
+        how = f"{protocol}.{self.task.head_prefix}seed{self.task.seed}.order{self.order}"
         clock = ".start0" if self.rewind_samples and self.task.protocol.start == "0" else ""
         # Earlier versions drew one random subnetwork for all replicates of a search.
         control = self.task.control if self.task.control == "ticket" else f"{self.task.control}-replicate"
         return f"{self.hash}.{control}.{how}.{self.numerics.replace(' ', '-')}{clock}"
 
     @property
-    def file(self) -> Path:
+    def endpoint_file(self) -> Path:
         """Where its endpoint is kept."""
         return self.task.run / "endpoints" / f"{self.name}.safetensors"
 
@@ -91,19 +91,19 @@ class AnalysisTarget:
 
     Attributes:
         task: which one.
-        entrant: the ticket.
-        course: its training, in the first order.
-        dense: the dense network's, from the same W_k in the same order; None where it is not needed.
+        ticket_info: the ticket.
+        training: its training, in the first order.
+        dense_training: the dense network's, from the same W_k in the same order; None where it is not needed.
     """
 
     task: EvalTask
-    entrant: TicketInfo
-    course: FinalTraining
-    dense: FinalTraining | None
+    ticket_info: TicketInfo
+    training: FinalTraining
+    dense_training: FinalTraining | None
 
-    def reordered(self, order: int) -> FinalTraining:
+    def training_in_order(self, order: int) -> FinalTraining:
         """The training in another order; everything else stays."""
-        return replace(self.course, order=order)
+        return replace(self.training, order=order)
 
 
 def make_analysis_tasks(
@@ -147,7 +147,7 @@ def find_targets(
         path: TicketInfo.read(path, protocols[run_folder_of(path)]) for path in dict.fromkeys(t.path for t in tasks)
     }
     for path in dict.fromkeys(task.path for task in tasks if dense or task.control == LOCAL_CONTROL):
-        if entrants[path].kept < entrants[path].total:
+        if entrants[path].survivors < entrants[path].prunable:
             beside = find_dense_ticket(path)
             if beside not in entrants:
                 entrants[beside] = TicketInfo.read(beside, protocols[run_folder_of(path)])
@@ -178,7 +178,7 @@ def _make_target(
     task: EvalTask, entrants: Mapping[Path, TicketInfo], gallery: SplitCache, numerics: Numerics, dense: bool
 ) -> AnalysisTarget:
     entrant = entrants[task.path]
-    whole = entrant.kept == entrant.total
+    whole = entrant.survivors == entrant.prunable
     # A mask of ones has no random one beside it.
     own = _make_final_training(replace(task, control="ticket") if whole else task, entrant, gallery, numerics)
     if not dense:
@@ -189,14 +189,14 @@ def _make_target(
 
 
 def _make_final_training(task: EvalTask, entrant: TicketInfo, gallery: SplitCache, numerics: Numerics) -> FinalTraining:
-    images = gallery.splits(task.protocol, entrant.channels).training.manifest
-    rewound = entrant.about["rewind_samples"]
+    images = gallery.get(task.protocol, entrant.channels).training.manifest
+    rewound = entrant.row_fields["rewind_samples"]
     try:
         start, stop = task.protocol.steps(entrant.model, rewound, len(images))
     except BadInput as error:
         raise BadInput(f"{task.path}: {error}") from error
     ghost_batch = task.protocol.fit_for(entrant.model).ghost_batch
-    computes = numerics.over(stop - start, size=entrant.size, steady=Supervised.steady, ghost_batch=ghost_batch)
+    computes = numerics.for_training(stop - start, size=entrant.parameters, steady=Supervised.cuda_graph_safe, ghost_batch=ghost_batch)
     return FinalTraining(
         task=task,
         hash=entrant.hash,
@@ -216,11 +216,11 @@ class Endpoint:
 
     Attributes:
         state: all its parameters and buffers, backbone and head, under clean names; pruned entries are 0.
-        told: what was measured there, as the training's score row would tell it, and where it is from.
+        measurements: what was measured there, as the training's score row would tell it, and where it is from.
     """
 
     state: StateDict
-    told: Mapping[str, Any]
+    measurements: Mapping[str, Any]
 
     @property
     def backbone(self) -> StateDict:
@@ -230,23 +230,23 @@ class Endpoint:
 
     def save(self, path: Path) -> None:
         """Write the endpoint, whole or not at all."""
-        tensorfile.write_tensor_file(path, "endpoint", self.told, self.state)
+        tensorfile.write_tensor_file(path, "endpoint", self.measurements, self.state)
 
 
 class EndpointStore:
     """Trains networks to the end, or reads where they ended.
 
     Attributes:
-        bench: where they are trained.
-        examiner: how.
+        engine: where they are trained.
+        evaluator: how.
         progress: is told.
     """
 
     def __init__(self, gallery: SplitCache, bench: Engine, progress: Progress) -> None:
-        self.bench, self.examiner, self.progress = bench, Evaluator(bench, progress), progress
+        self.engine, self.evaluator, self.progress = bench, Evaluator(bench, progress), progress
         self._gallery = gallery
 
-    def reach(self, course: FinalTraining) -> bool:
+    def ensure(self, course: FinalTraining) -> bool:
         """Train to the end where that is neither done nor in another process's hands; returns whether it is done.
 
         Raises:
@@ -254,14 +254,14 @@ class EndpointStore:
         """
         with ExitStack() as held:
             there = free = False
-            if self.bench.first:
-                free = bool(held.enter_context(hold_leases([course.file])))
-                there = course.file.exists()
-            there, free = self.bench.agreed((there, free))
+            if self.engine.is_main_process:
+                free = bool(held.enter_context(hold_leases([course.endpoint_file])))
+                there = course.endpoint_file.exists()
+            there, free = self.engine.broadcast((there, free))
             if free and not there:
                 self._train(course)
             if there or free:
-                self.bench.shared(course.file)
+                self.engine.wait_for_file(course.endpoint_file)
             return there or free
 
     def read(self, course: FinalTraining) -> Endpoint:
@@ -270,24 +270,24 @@ class EndpointStore:
         Raises:
             BadInput: if the file is damaged, or of other images.
         """
-        return self._checked(course, _read_endpoint(course.file, whole=True))
+        return self._checked(course, _read_endpoint(course.endpoint_file, whole=True))
 
-    def told(self, course: FinalTraining) -> Mapping[str, Any]:
+    def measurements(self, course: FinalTraining) -> Mapping[str, Any]:
         """What was measured there; the weights are not read.
 
         Raises:
             BadInput: if the file is damaged, or of other images.
         """
-        return self._checked(course, _read_endpoint(course.file, whole=False)).told
+        return self._checked(course, _read_endpoint(course.endpoint_file, whole=False)).measurements
 
-    def exam(self, course: FinalTraining) -> EvalRun:
+    def eval_run(self, course: FinalTraining) -> EvalRun:
         """The training as the examiner takes it."""
         task = course.task
         return EvalRun(
             protocol=task.protocol,
             model=course.model,
             channels=course.channels,
-            splits=self._gallery.splits(task.protocol, course.channels),
+            splits=self._gallery.get(task.protocol, course.channels),
             seeds=_seeds_of_order(task.seed, course.order),
             start=course.start,
             run=task.run,
@@ -295,25 +295,25 @@ class EndpointStore:
         )
 
     def _train(self, course: FinalTraining) -> None:
-        task, exam = course.task, self.exam(course)
-        net = exam.net()
+        task, exam = course.task, self.eval_run(course)
+        net = exam.build_net()
         load_subnetwork(task).apply(net.backbone, net.heads if task.head == "own" else None)
         what = f"{task.path.stem} {task.control} {task.protocol.name} seed {task.seed} order {course.order}"
-        self.progress.task(what, course.stop)
-        told = self.examiner.train(net, exam)
-        if self.bench.first:
-            Endpoint(pruned_model.read_state(net), told).save(course.file)
+        self.progress.start_task(what, course.stop)
+        told = self.evaluator.train_and_measure(net, exam)
+        if self.engine.is_main_process:
+            Endpoint(pruned_model.read_state(net), told).save(course.endpoint_file)
 
     def _checked(self, course: FinalTraining, endpoint: Endpoint) -> Endpoint:
-        images = self._gallery.splits(course.task.protocol, course.channels).training.manifest
-        if endpoint.told["data_hash"] != images.hash:
-            raise BadInput(f"{course.file} is of other images; delete it and run the same command again")
+        images = self._gallery.get(course.task.protocol, course.channels).training.manifest
+        if endpoint.measurements["data_hash"] != images.hash:
+            raise BadInput(f"{course.endpoint_file} is of other images; delete it and run the same command again")
         return endpoint
 
 
 def untrained(courses: Iterable[FinalTraining]) -> list[FinalTraining]:
     """Those that are not trained yet, each once."""
-    return [course for course in {course.file: course for course in courses}.values() if not course.file.exists()]
+    return [course for course in {course.endpoint_file: course for course in courses}.values() if not course.endpoint_file.exists()]
 
 
 def _seeds_of_order(seed: int, order: int) -> Seeds:
@@ -324,7 +324,7 @@ def _seeds_of_order(seed: int, order: int) -> Seeds:
     own = evaluation_seeds(seed)
     if order == 0:
         return own
-    other = Seeds.of(derive_seed(seed, "evaluation", "order", order))
+    other = Seeds.from_seed(derive_seed(seed, "evaluation", "order", order))
     return replace(own, order=other.order, augment=other.augment)
 
 

@@ -23,17 +23,17 @@ class Magnitudes(Analysis):
 
     kind: ClassVar[str] = "magnitudes"
 
-    def courses(self, subject: AnalysisTarget) -> Sequence[FinalTraining]:
+    def trainings(self, subject: AnalysisTarget) -> Sequence[FinalTraining]:
         """See the base class."""
-        return (subject.course,)
+        return (subject.training,)
 
     def measure(self, subject: AnalysisTarget, ends: EndpointStore) -> dict[str, Any]:
         """See the base class."""
-        end = ends.read(subject.course)
+        end = ends.read(subject.training)
         names = list(Ticket.load(subject.task.path).mask)
-        return {**magnitudes_of(end.backbone, names), "top1": end.told["top1"]}
+        return {**magnitudes_of(end.backbone, names), "top1": end.measurements["top1"]}
 
-    def line(self, row: Mapping[str, Any]) -> str:
+    def describe_row(self, row: Mapping[str, Any]) -> str:
         """See the base class."""
         weights = f"{row['natural_density']:.2%} of {sum(row['counts']) + row['zeros']:,} weights are above"
         return f"{weights} {MACHINE_PRECISION:.3g}, {row['zeros']:,} are exactly 0, top-1 {row['top1']:.1%}"

@@ -68,7 +68,7 @@ def measure_channels(paths: Sequence[Path]) -> Iterator[dict[str, Any]]:
         row = {
             "kind": "channels",
             **mask_row_fields(path, ticket),
-            "layers": {name: list(counts) for name, counts in ticket.mask.counts().items()},
+            "layers": {name: list(counts) for name, counts in ticket.mask.layer_counts().items()},
             "dead": {name: list(counts) for name, counts in dead_channels(ticket.mask).items()},
         }
         write_row(run_folder_of(path) / "rows" / f"{path.stem}.channels.jsonl", row)
@@ -105,7 +105,7 @@ class PackedLayer(NamedTuple):
 
 def pack_mask(mask: Mask) -> dict[str, PackedLayer]:
     """A mask in an eighth of its bytes."""
-    kept = mask.counts()
+    kept = mask.layer_counts()
     return {name: PackedLayer(np.packbits(layer.numpy()), *kept[name]) for name, layer in mask.items()}
 
 

@@ -41,16 +41,16 @@ class Stability(Analysis):
     """
 
     kind: ClassVar[str] = "stability"
-    beside_dense: ClassVar[bool] = True
+    needs_dense: ClassVar[bool] = True
 
-    def courses(self, subject: AnalysisTarget) -> Sequence[FinalTraining]:
+    def trainings(self, subject: AnalysisTarget) -> Sequence[FinalTraining]:
         """See the base class."""
-        assert subject.dense is not None
-        return subject.dense, subject.course, subject.reordered(1)
+        assert subject.dense_training is not None
+        return subject.dense_training, subject.training, subject.training_in_order(1)
 
     def measure(self, subject: AnalysisTarget, ends: EndpointStore) -> dict[str, Any]:
         """See the base class; two networks are in memory at a time, and the mask."""
-        dense, first, second = self.courses(subject)
+        dense, first, second = self.trainings(subject)
         mask = load_subnetwork(subject.task).mask
         one = ends.read(first).backbone
         order = weight_distance(one, ends.read(second).backbone, mask)
@@ -60,11 +60,11 @@ class Stability(Analysis):
             "order_angle": order.angle,
             "pruning_distance": pruning.distance,
             "pruning_angle": pruning.angle,
-            "top1": (ends.told(first)["top1"] + ends.told(second)["top1"]) / 2,
-            "dense_top1": ends.told(dense)["top1"],
+            "top1": (ends.measurements(first)["top1"] + ends.measurements(second)["top1"]) / 2,
+            "dense_top1": ends.measurements(dense)["top1"],
         }
 
-    def line(self, row: Mapping[str, Any]) -> str:
+    def describe_row(self, row: Mapping[str, Any]) -> str:
         """See the base class."""
         order, pruning = (
             f"{row[f'{what}_distance']:.3g} apart at {row[f'{what}_angle']:.1f} degrees"

@@ -261,7 +261,7 @@ def _run_data_list(given: argparse.Namespace) -> None:
             if here
             else "not found"
         )
-        images = " / ".join(f"{count:,}" for count in entry.images) if entry.images else "yours"
+        images = " / ".join(f"{count:,}" for count in entry.image_counts) if entry.image_counts else "yours"
         classes = f"{entry.classes:,}" if entry.classes else "yours"
         rows.append((entry.name, images, classes, str(entry.channels), entry.licence, found))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -281,15 +281,15 @@ def _run_data_verify(given: argparse.Namespace) -> None:
         given.data_root,
         decode=None if given.decode == "all" else int(given.decode),
         md5=not given.no_md5,
-        threads=RuntimeConfig().decoders,
+        threads=RuntimeConfig().decode_threads,
         stage=_progress_bar,
     )
     for finding in findings:
-        print(escape_terminal(finding.text if finding.good else f"PROBLEM {finding.text}"), flush=True)
-        problems += not finding.good
+        print(escape_terminal(finding.text if finding.ok else f"PROBLEM {finding.text}"), flush=True)
+        problems += not finding.ok
     if problems:
         raise BadInput(f"{given.name} has {problems} problem{'s' if problems > 1 else ''}, named above")
-    published = given.decode == "all" and not given.no_md5 and get_dataset(given.name).images is not None
+    published = given.decode == "all" and not given.no_md5 and get_dataset(given.name).image_counts is not None
     print(f"{given.name} is as it was published" if published else f"no problem found in {given.name}")
 
 

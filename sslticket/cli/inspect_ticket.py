@@ -29,7 +29,7 @@ def describe_ticket(ticket: Ticket, place: str, size: int) -> str:
     told = {"ticket": f"{place}, {size:,} bytes, hash {ticket.hash}"} | ticket_facts(ticket)
     network, dense = _describe_network(ticket)
     lines = [f"{name:<10}{escape_terminal(value)}" for name, value in (told | network).items()]
-    counts = ticket.mask.counts()
+    counts = ticket.mask.layer_counts()
     whole = {
         name: value.numel() for name, value in ticket.weights.items() if name in dense or _is_layer_weight(name, value)
     }
@@ -49,7 +49,7 @@ def describe_ticket(ticket: Ticket, place: str, size: int) -> str:
 
 def _describe_network(ticket: Ticket) -> tuple[dict[str, str], tuple[str, ...]]:
     """What only the network itself tells, and its dense matrices; nothing where it cannot be made here."""
-    inputs = InputSpec.of(ticket.recipe)
+    inputs = InputSpec.from_recipe(ticket.recipe)
     if inputs is None or inputs.image_size > _MAX_IMAGE_SIDE:
         return {}, ()
     model, images = ticket.recipe["model"], {"channels": inputs.channels, "image_size": inputs.image_size}
@@ -58,16 +58,16 @@ def _describe_network(ticket: Ticket) -> tuple[dict[str, str], tuple[str, ...]]:
         ticket.apply(models.create_model(model, **images))  # the ticket may be for another version of the network
     except BadInput:
         return {}, ()
-    acting = MaskCoverage.of(backbone, **images)
-    told = {"all": _describe_whole(ticket, backbone, acting.dense)}
+    acting = MaskCoverage.measure(backbone, **images)
+    told = {"all": _describe_whole(ticket, backbone, acting.unprunable)}
     try:
         acting.check(model, list(ticket.mask))
     except BadInput as error:
-        return told | {"effective": str(error)}, acting.dense
+        return told | {"effective": str(error)}, acting.unprunable
     found = effective_mask(backbone, ticket.mask, **images).survivors
     cut = "" if found else "; nothing gets through"
     on_paths = f"{found:,} weights lie on a path from the image to the features{cut}"
-    return told | {"effective": f"density {found / ticket.mask.total:.4%}: {on_paths}"}, acting.dense
+    return told | {"effective": f"density {found / ticket.mask.total:.4%}: {on_paths}"}, acting.unprunable
 
 
 def _describe_whole(ticket: Ticket, backbone: nn.Module, dense: tuple[str, ...]) -> str:

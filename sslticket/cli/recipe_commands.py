@@ -48,7 +48,7 @@ def run_with_flags(recipe: Recipe, words: Sequence[str]) -> None:
             print(f"note: {escape_terminal(note)}", file=sys.stderr)
     if given["dry_run"]:
         if first:
-            print(escape_lines(planned.text()))
+            print(escape_lines(planned.describe()))
         return
     from sslticket.search.run_search import run_search as search  # imports accelerate, which a dry run does not need
 
@@ -58,10 +58,10 @@ def run_with_flags(recipe: Recipe, words: Sequence[str]) -> None:
     for path, reason in sorted(bad.items())[:10]:
         print(escape_terminal(f"skipped {path}: {reason}"))
     print(f"{len(bad):,} images could not be read" if bad else "every image could be read")
-    print(f"tickets of levels 0 to {planned.levels}: {planned.folder.path / 'tickets'}")
+    print(f"tickets of levels 0 to {planned.levels}: {planned.run_dir.path / 'tickets'}")
     if protocol := propose_protocol(recipe.to_dict()):
         part = f" --part {shell_quote(recipe.data.part)}" if recipe.data.part else ""
-        run = shell_quote(str(planned.folder.path))
+        run = shell_quote(str(planned.run_dir.path))
         print(f"next: sslticket evaluate {run} --protocol {protocol.name}{part} --controls random")
 
 
@@ -70,18 +70,18 @@ def resolve_recipe(recipe: Recipe, given: dict[str, object]) -> Recipe:
     from dataclasses import replace
 
     if isinstance(length := given.get("length"), str):
-        recipe = replace(recipe, fit=recipe.fit.stretched(length))
+        recipe = replace(recipe, training=recipe.training.with_length(length))
     if "lr" not in given and isinstance(batch := given.get("batch_size"), int):
-        recipe = replace(recipe, fit=recipe.fit.rescaled(batch))
+        recipe = replace(recipe, training=recipe.training.scaled_to_batch(batch))
     return flags.override_fields(recipe, given)
 
 
 def lr_scaling_note(recipe: Recipe, given: Mapping[str, object]) -> str:
     """What a batch that is given without a rate does to the rate, for a person; "" for nothing."""
-    batch, old = given.get("batch_size"), recipe.fit
+    batch, old = given.get("batch_size"), recipe.training
     if "lr" in given or not isinstance(batch, int) or batch in (old.batch_size, 0):
         return ""
-    new = old.rescaled(batch).optimizer
+    new = old.scaled_to_batch(batch).optimizer
     if new.lr == old.optimizer.lr:
         return f"{type(new).__name__}'s lr {new.lr} stays with --batch-size {batch} (give --lr to choose)"
     return f"lr {old.optimizer.lr} scaled to {new.lr} for --batch-size {batch} (give --lr to choose)"
@@ -218,53 +218,53 @@ def show_views(recipe: Recipe, machine: RuntimeConfig, output: Path, *, images: 
     """
     if output.suffix.lower() != ".png":
         raise BadInput(f"{output} is no name for the picture; give -o one that ends in .png")
-    if not 1 <= images <= recipe.fit.batch_size:
+    if not 1 <= images <= recipe.training.batch_size:
         raise BadInput(
-            f"a batch of {recipe.fit.batch_size} images cannot show {images}; "
-            f"give --images from 1 to {recipe.fit.batch_size}"
+            f"a batch of {recipe.training.batch_size} images cannot show {images}; "
+            f"give --images from 1 to {recipe.training.batch_size}"
         )
-    chosen = TrainingImages.of(recipe, machine)
-    fit, objective = recipe.fit, recipe.objective
-    whole = objective.whole_batch
-    part = machine.part(fit.batch_size, fit.ghost_batch, objective.name, whole=whole, normalised=False)
+    chosen = TrainingImages.open(recipe, machine)
+    fit, objective = recipe.training, recipe.objective
+    whole = objective.needs_whole_batch
+    part = machine.micro_batch(fit.batch_size, fit.ghost_batch, objective.name, whole=whole, normalised=False)
     objective.check(part, len(chosen.views))
     plain, batch = _first_images(recipe, machine, chosen, images)
     dataset, classes = chosen.source.dataset, chosen.source.manifest.classes
     views = {"image": plain} | _objective_views(recipe, batch)
     columns = {name: _to_pixels(view, dataset) for name, view in views.items()}
-    labels = ["label hidden" if label < 0 else escape_terminal(classes[label]) for label in batch.label.tolist()]
+    labels = ["label hidden" if label < 0 else escape_terminal(classes[label]) for label in batch.labels.tolist()]
     picture = draw_contact_sheet(columns, labels, width)
     with atomic_write(output) as temporary:
         picture.save(temporary, "PNG", optimize=True)
-    seen = f"{dataset.name}, the first {images} images of a batch of {recipe.fit.batch_size:,}"
+    seen = f"{dataset.name}, the first {images} images of a batch of {recipe.training.batch_size:,}"
     return f"{output}\n{seen}; {_describe_views(chosen.views)}"
 
 
 def _first_images(recipe: Recipe, machine: RuntimeConfig, images: TrainingImages, count: int) -> tuple[Tensor, Batch]:
     """The evaluation view of the first images of step 0, and these images as the training gets them."""
-    size = recipe.fit.batch_size
+    size = recipe.training.batch_size
     # The share of one process of many holds the first images of the whole batch, and the rest need not be decoded.
     world = next(world for world in range(size // count, 0, -1) if size % world == 0)
-    seeds, plain = recipe.seeds, images.source.dataset.eval.resized(recipe.data.image_size)
+    seeds, plain = recipe.seeds, images.source.dataset.eval_view.at_size(recipe.data.image_size)
     batches = make_loader(
         images.source,
         (*images.views, plain),
         Sampler(len(images.source.manifest), size, derive_seed(seeds.order, 0), 0, world, images.labelled),
         augment_seed=derive_seed(seeds.augment, 0),
         device=torch.device("cpu"),
-        threads=machine.decoders,
+        threads=machine.decode_threads,
         max_bad_images=machine.max_bad_images,
     )
     (whole,) = batches.train(0, 1)
     *views, last = (view[:count] for view in whole.views)
-    return last, Batch(tuple(views), whole.label[:count], whole.row[:count])
+    return last, Batch(tuple(views), whole.labels[:count], whole.indices[:count])
 
 
 def _objective_views(recipe: Recipe, batch: Batch) -> dict[str, Tensor]:
     """What the objective looks at; what it draws itself, it draws from the training's seed of step 0."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(derive_seed(derive_seed(recipe.seeds.augment, 0), "torch", 0, 0))
-        return recipe.objective.shown(batch)
+        return recipe.objective.preview(batch)
 
 
 def _to_pixels(view: Tensor, dataset: Dataset) -> np.ndarray:

@@ -165,9 +165,9 @@ def _run_evaluate(given: argparse.Namespace) -> None:
 
     from sslticket.training.engine import Engine
 
-    bench = Engine.on(flags.override_fields(RuntimeConfig(), vars(given)), given.precision)
+    bench = Engine.create(flags.override_fields(RuntimeConfig(), vars(given)), given.precision)
     out = tasks.levels_left_out(places, levels) if levels == tasks.DEFAULT_LEVELS else []
-    if out and bench.first:
+    if out and bench.is_main_process:
         print(f"levels left out: {' '.join(map(str, out))}; --levels all takes them too")
     if given.dry_run:
         _print_evaluation_estimate(matrix, bench)
@@ -175,7 +175,7 @@ def _run_evaluate(given: argparse.Namespace) -> None:
     from sslticket.evaluation.worker import evaluate
 
     done = sum(1 for _ in evaluate(matrix, bench))
-    if bench.first:
+    if bench.is_main_process:
         skipped = f", {len(matrix) - done} were there already" if done < len(matrix) else ""
         print(f"{done} rows measured{skipped}")
         from sslticket.ticket import run_folder_of
@@ -190,14 +190,14 @@ def _print_evaluation_estimate(rows: "list[EvalTask]", bench: "Engine") -> None:
     from sslticket.evaluation.trainer import MemoryEstimator
     from sslticket.evaluation.worker import describe_evaluation_plan
 
-    if bench.first:
+    if bench.is_main_process:
         pace = Throughput(dict.fromkeys(task.run for task in rows), bench.device_name)
-        matrix = EvaluationPlan.of(rows, bench.machine.data_root, bench.numerics)
+        matrix = EvaluationPlan.build(rows, bench.runtime.data_root, bench.numerics)
         print(escape_lines(describe_evaluation_plan(matrix, pace)))
-        print(f"numerics: {bench.numerics.said}")
-        trainings = [each for each in matrix.trainings() if each.samples]
-        kinds = dict.fromkeys((each.like.protocol, each.model, each.channels) for each in trainings)
-        for line in MemoryEstimator(bench).lines(kinds, matrix.gallery):
+        print(f"numerics: {bench.numerics.description}")
+        trainings = [each for each in matrix.jobs() if each.samples]
+        kinds = dict.fromkeys((each.first_task.protocol, each.model, each.channels) for each in trainings)
+        for line in MemoryEstimator(bench).describe(kinds, matrix.split_cache):
             print(escape_terminal(line))
 
 
@@ -355,24 +355,24 @@ def _run_analysis(analysis: "Analysis", given: argparse.Namespace) -> None:
     paths = tasks.find_ticket_files(places, levels)
     controls, chosen = list(dict.fromkeys(given.controls)), selected_protocols(given)
     asked = make_analysis_tasks(paths, controls, chosen, selected_seeds(given.seeds), given.head, given.part)
-    bench = Engine.on(flags.override_fields(RuntimeConfig(), vars(given)), given.precision)
+    bench = Engine.create(flags.override_fields(RuntimeConfig(), vars(given)), given.precision)
     out = tasks.levels_left_out(places, levels) if levels == tasks.DEFAULT_LEVELS else []
-    if out and bench.first:
+    if out and bench.is_main_process:
         print(f"levels left out: {' '.join(map(str, out))}; --levels all takes them too")
     if given.dry_run:
         pace = Throughput(dict.fromkeys(task.run for task in asked), bench.device_name)
-        if bench.first:
-            survey = AnalysisPlan.of(analysis, asked, bench.machine.data_root, bench.numerics)
+        if bench.is_main_process:
+            survey = AnalysisPlan.build(analysis, asked, bench.runtime.data_root, bench.numerics)
             print(escape_lines(describe_analysis_plan(survey, pace)))
-            print(f"numerics: {bench.numerics.said}")
-            courses = survey.trainings(survey.left())
+            print(f"numerics: {bench.numerics.description}")
+            courses = survey.remaining_trainings(survey.remaining_targets())
             kinds = dict.fromkeys((each.task.protocol, each.model, each.channels) for each in courses)
-            for line in MemoryEstimator(bench).lines(kinds, survey.gallery):
+            for line in MemoryEstimator(bench).describe(kinds, survey.split_cache):
                 print(escape_terminal(line))
         return
     rows = list(run_analysis(analysis, asked, bench))
-    if bench.first:
+    if bench.is_main_process:
         for row in rows:
-            told = f"{row['run']} level {row['level']} {row['control']} seed {row['seed']}: {analysis.line(row)}"
+            told = f"{row['run']} level {row['level']} {row['control']} seed {row['seed']}: {analysis.describe_row(row)}"
             print(escape_terminal(told))
         print(f"{len(rows)} rows measured, {len(asked) - len(rows)} were there already")

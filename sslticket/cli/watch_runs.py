@@ -63,7 +63,7 @@ def progress_lines(folders: Sequence[Path]) -> list[str]:
         lines += [str(run), *_search_lines(run), *_row_lines(found), *(_process_line(each) for each in told)]
         tickets += len(list((run / "tickets").glob("*.safetensors")))
         rows += found.total()
-        working += sum(each.silent is None for each in told)
+        working += sum(each.silent_seconds is None for each in told)
     return [*map(escape_terminal, lines), f"{tickets:,} tickets, {rows:,} rows, {working} at work"]
 
 
@@ -117,7 +117,7 @@ def _process_line(told: Status) -> str:
     if told.probe is not None:
         what += f", nearest neighbours {told.probe:.1%}"
     where = f"{told.host}:{told.pid}"
-    if told.silent is not None:
-        return f"  stopped  {what} ({where}, not heard of for {format_duration(told.silent)})"
+    if told.silent_seconds is not None:
+        return f"  stopped  {what} ({where}, not heard of for {format_duration(told.silent_seconds)})"
     left = "" if told.left is None else f", {format_duration(told.left)} left"
     return f"  running  {what}{left} ({where})"

@@ -54,7 +54,7 @@ class Data:
         image_size: side in pixels of what the network sees; None for the dataset's own.
         channels: 3 to show grey images as colour ones, 1 for the reverse; None for the dataset's own.
         augment: the training view, or a view for each copy of an image; None for the objective's and dataset's own.
-        origin: which images these are, where the settings above do not tell; filled in when they are opened.
+        identity: which images these are, where the settings above do not tell; filled in when they are opened.
     """
 
     dataset: str
@@ -70,7 +70,7 @@ class Data:
     image_size: int | None = None
     channels: int | None = None
     augment: View | tuple[View, ...] | None = None
-    origin: ImageIdentity | None = field(default=None, metadata=registry.OMIT_DEFAULT | registry.stored_as("origin"))
+    identity: ImageIdentity | None = field(default=None, metadata=registry.OMIT_DEFAULT | registry.stored_as("origin"))
 
     def __post_init__(self) -> None:
         check_part(self.dataset, self.part)
@@ -105,14 +105,14 @@ class Data:
 
         Of one's own images, once they are open, the folder's name and digits of their hash: "flowers[1a2b3c4d]".
         """
-        own = self.origin and self.origin.folder
-        which = self.origin.images_hash[:8] if self.origin and own else self.part
+        own = self.identity and self.identity.folder
+        which = self.identity.images_hash[:8] if self.identity and own else self.part
         return display_name(f"{own or self.dataset}{self.half or ''}", which)
 
     @property
-    def label(self) -> str:
+    def path_name(self) -> str:
         """The same for the names of folders, which have a hash anyway: "imagenet-flowers102", "flowers"."""
-        own = self.origin and self.origin.folder
+        own = self.identity and self.identity.folder
         return path_safe(display_name(f"{own or self.dataset}{self.half or ''}", self.part))
 
 
@@ -124,7 +124,7 @@ class Recipe:
         model: a name from the papers, timm or torchvision.
         data: the images.
         objective: what the network learns while tickets are searched.
-        fit: how it is trained.
+        training: how it is trained.
         search: how weights are pruned and rewound.
         seed: from which initialisation, order, augmentation and subset are drawn.
         precision: of the forward and backward pass; weights are float32 throughout. None for the device's own: bf16
@@ -134,7 +134,7 @@ class Recipe:
     model: str
     data: Data
     objective: "Objective"
-    fit: TrainConfig = field(metadata=registry.stored_as("fit"))
+    training: TrainConfig = field(metadata=registry.stored_as("fit"))
     search: "Search"
     seed: int = 0
     precision: Precision | None = None
@@ -143,17 +143,17 @@ class Recipe:
         """What the network is shown of each image in training, from the dataset's standard training view."""
         size, given = self.data.image_size, self.data.augment
         if given is None:
-            return self.objective.views(standard.resized(size))
+            return self.objective.views(standard.at_size(size))
         views = (given,) if isinstance(given, View) else given
         # Smaller views, as local crops, keep their proportion to the first.
         return tuple(
-            view.resized(None if size is None else max(1, round(size * view.size / views[0].size))) for view in views
+            view.at_size(None if size is None else max(1, round(size * view.size / views[0].size))) for view in views
         )
 
     @property
     def seeds(self) -> Seeds:
         """One seed for each thing that chance decides."""
-        return Seeds.of(self.seed)
+        return Seeds.from_seed(self.seed)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values; the objective and the search, with their class names, say which ones they are."""
@@ -168,7 +168,7 @@ class Recipe:
     @property
     def key(self) -> str:
         """Names the run folder: objective, model, dataset and a hash of every field."""
-        return f"{self.task}-{self.model}-{self.data.label}-{registry.settings_hash(self.to_dict())}".replace("/", "_")
+        return f"{self.task}-{self.model}-{self.data.path_name}-{registry.settings_hash(self.to_dict())}".replace("/", "_")
 
 
 def recipe_family(recipe: Mapping[str, Any]) -> str:

@@ -210,11 +210,11 @@ class RuntimeConfig:
             raise BadInput(f"no process can be waited for {self.timeout:g} minutes; give --timeout above 0, such as 5")
 
     @property
-    def processes(self) -> int:
+    def world_size(self) -> int:
         """That train together, on all machines."""
         return launched.world_size()
 
-    def parts(self, batch: int, ghost: int | None, task: str, *, whole: bool, normalised: bool) -> int:
+    def accumulation_steps(self, batch: int, ghost: int | None, task: str, *, whole: bool, normalised: bool) -> int:
         """In how many parts this process's share of a global batch goes through the network.
 
         Args:
@@ -227,7 +227,7 @@ class RuntimeConfig:
         Raises:
             BadInput: if the batch cannot be shared or cut so, naming what would do.
         """
-        share, given = self._share(batch, ghost), self.accumulate or 1
+        share, given = self._local_batch(batch, ghost), self.accumulate or 1
         if whole and given > 1:
             raise BadInput(
                 f"{task} compares the images of a batch, so --accumulate must be 1, got {given}; leave it out, and "
@@ -243,7 +243,7 @@ class RuntimeConfig:
         if share % given:
             raise BadInput(
                 f"--accumulate {given} does not cut the {share} images of a process into equal parts; leave it out, or "
-                f"give --batch-size a multiple of {self.processes * given}"
+                f"give --batch-size a multiple of {self.world_size * given}"
             )
         if normalised and given > 1:
             raise BadInput(
@@ -252,28 +252,28 @@ class RuntimeConfig:
             )
         return given
 
-    def _share(self, batch: int, ghost: int | None) -> int:
+    def _local_batch(self, batch: int, ghost: int | None) -> int:
         """Images of a global batch that are this process's."""
-        share, odd = divmod(batch, self.processes)
+        share, odd = divmod(batch, self.world_size)
         if odd:
             raise BadInput(
-                f"a batch of {batch} cannot be shared by {self.processes} processes; give --batch-size a multiple of "
-                f"{self.processes}"
+                f"a batch of {batch} cannot be shared by {self.world_size} processes; give --batch-size a multiple of "
+                f"{self.world_size}"
             )
         if ghost is not None and share % ghost:
             counts = [count for count in range(1, batch // ghost + 1) if batch // ghost % count == 0]
             raise BadInput(
-                f"a batch of {batch} in ghost batches of {ghost} cannot be shared by {self.processes} processes; start "
+                f"a batch of {batch} in ghost batches of {ghost} cannot be shared by {self.world_size} processes; start "
                 f"{' or '.join(map(str, counts))} (--nproc-per-node of torchrun, --num_processes of accelerate launch)"
             )
         return share
 
-    def part(self, batch: int, ghost: int | None, task: str, *, whole: bool, normalised: bool) -> int:
+    def micro_batch(self, batch: int, ghost: int | None, task: str, *, whole: bool, normalised: bool) -> int:
         """Images of a global batch that an objective sees at once, in this process; see `parts`."""
-        return batch // (self.processes * self.parts(batch, ghost, task, whole=whole, normalised=normalised))
+        return batch // (self.world_size * self.accumulation_steps(batch, ghost, task, whole=whole, normalised=normalised))
 
     @property
-    def decoders(self) -> int:
+    def decode_threads(self) -> int:
         """Threads that decode images in this process."""
         if self.threads is not None:
             return self.threads

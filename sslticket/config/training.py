@@ -70,7 +70,7 @@ class Clock:
         return math.ceil(self.samples(span) / self.batch_size - 1e-6)
 
     @property
-    def total(self) -> int:
+    def total_steps(self) -> int:
         """Optimiser steps of the whole training."""
         return self.steps(self.length)
 
@@ -172,8 +172,8 @@ class LRSchedule:
         lr: the rate after warmup and before any decay.
         warmup: samples over which the rate rises linearly from 0.
         drops: samples seen at which the rate is divided by 10.
-        decay: "drops" for these alone, or the curve from `lr` at the end of warmup to `last` at the end of training.
-        last: the rate at the end of a curve.
+        decay: "drops" for these alone, or the curve from `lr` at the end of warmup to `last_lr` at the end of training.
+        last_lr: the rate at the end of a curve.
         end: samples of the whole training.
     """
 
@@ -181,10 +181,10 @@ class LRSchedule:
     warmup: float
     drops: tuple[float, ...]
     decay: Decay = "drops"
-    last: float = 0.0
+    last_lr: float = 0.0
     end: float = math.inf
 
-    def at(self, samples: float) -> float:
+    def lr_at(self, samples: float) -> float:
         """The rate of the step at whose end `samples` have been seen; so no step is taken at rate 0."""
         rising = min(1.0, samples / self.warmup) if self.warmup else 1.0
         if self.decay == "drops":
@@ -195,9 +195,9 @@ class LRSchedule:
             return self.lr * rising
         past = min(1.0, (samples - self.warmup) / (self.end - self.warmup))
         if self.decay == "exponential":
-            return float(self.lr * (self.last / self.lr) ** past)
+            return float(self.lr * (self.last_lr / self.lr) ** past)
         left = 1 - past if self.decay == "linear" else (1 + math.cos(math.pi * past)) / 2
-        return self.last + (self.lr - self.last) * left
+        return self.last_lr + (self.lr - self.last_lr) * left
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -285,20 +285,20 @@ class TrainConfig:
             warmup=clock.samples(Span.parse(self.warmup)),
             drops=tuple(clock.samples(Span.parse(drop)) for drop in self.drops),
             decay=self.decay,
-            last=self.last_lr,
-            end=clock.total * clock.batch_size,
+            last_lr=self.last_lr,
+            end=clock.total_steps * clock.batch_size,
         )
 
-    def finetuned(self, set_size: int) -> "TrainConfig":
+    def at_last_lr(self, set_size: int) -> "TrainConfig":
         """The same training with the rate of its last step throughout; each tensor keeps its share of that."""
         clock = self.clock(set_size)
-        last = self.schedule(set_size).at(clock.total * clock.batch_size)
+        last = self.schedule(set_size).lr_at(clock.total_steps * clock.batch_size)
         optimizer = replace(self.optimizer, lr=last)
         if isinstance(optimizer, LARS) and optimizer.bias_lr is not None:
             optimizer = replace(optimizer, bias_lr=optimizer.bias_lr * last / self.optimizer.lr)
         return replace(self, optimizer=optimizer, warmup="0ep", drops=(), decay="drops", last_lr=0.0)
 
-    def rescaled(self, batch_size: int) -> "TrainConfig":
+    def scaled_to_batch(self, batch_size: int) -> "TrainConfig":
         """The same training with the rate for another batch: of SGD and LARS it grows as the batch does.
 
         So a step goes as far for an image whatever the batch (Goyal et al. 2017, section 2.1; You et al. 2017). Steps
@@ -318,7 +318,7 @@ class TrainConfig:
             optimizer = replace(optimizer, bias_lr=scaled(optimizer.bias_lr))
         return replace(self, optimizer=optimizer, last_lr=scaled(self.last_lr))
 
-    def stretched(self, length: str) -> "TrainConfig":
+    def with_length(self, length: str) -> "TrainConfig":
         """The same training at another length: warmup and drops keep their share of it where the units allow."""
         whole = Span.parse(self.length)
 

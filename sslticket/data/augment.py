@@ -34,14 +34,14 @@ class Transform(ABC):
                 f"a chance of {self.chance:g} for {type(self).__name__} is no probability; give one in [0, 1]"
             )
 
-    def draw(self, numbers: np.random.Generator, count: int) -> TransformParams:
+    def sample(self, numbers: np.random.Generator, count: int) -> TransformParams:
         """The random numbers for `count` images."""
-        return {"on": numbers.random(count) < self.chance} | self._draw(numbers, count)
+        return {"on": numbers.random(count) < self.chance} | self._sample(numbers, count)
 
     @abstractmethod
-    def _draw(self, numbers: np.random.Generator, count: int) -> TransformParams: ...
+    def _sample(self, numbers: np.random.Generator, count: int) -> TransformParams: ...
 
-    def scaled(self, factor: float) -> "Transform":
+    def rescaled(self, factor: float) -> "Transform":
         """The effect for images `factor` times as large: lengths in pixels follow, nothing else does."""
         return self
 
@@ -56,7 +56,7 @@ class Rotate(Transform):
 
     degrees: float
 
-    def _draw(self, numbers: np.random.Generator, count: int) -> TransformParams:
+    def _sample(self, numbers: np.random.Generator, count: int) -> TransformParams:
         """`angle`: (B,) float32 degrees, counter-clockwise."""
         return {"angle": numbers.uniform(-self.degrees, self.degrees, count).astype(np.float32)}
 
@@ -75,7 +75,7 @@ class Jitter(Transform):
     saturation: float = 0.0
     hue: float = 0.0
 
-    def _draw(self, numbers: np.random.Generator, count: int) -> TransformParams:
+    def _sample(self, numbers: np.random.Generator, count: int) -> TransformParams:
         """`brightness`, `contrast`, `saturation`, `hue`: (B,) float32; `order`: (B, 4) int64, a permutation each."""
 
         def factors(most: float) -> np.ndarray:
@@ -108,7 +108,7 @@ class HSVNoise(Transform):
     shift: float = 0.1
     hue: float = 0.1
 
-    def _draw(self, numbers: np.random.Generator, count: int) -> TransformParams:
+    def _sample(self, numbers: np.random.Generator, count: int) -> TransformParams:
         """`power`, `factor`, `shift`: (B, 2) float32, for S and V; `hue`: (B,) float32."""
         return {
             "power": np.exp2(numbers.uniform(-self.power, self.power, (count, 2))).astype(np.float32),
@@ -122,7 +122,7 @@ class HSVNoise(Transform):
 class Grayscale(Transform):
     """All channels become the luma (ITU-R 601), as torchvision's `rgb_to_grayscale`."""
 
-    def _draw(self, numbers: np.random.Generator, count: int) -> TransformParams:
+    def _sample(self, numbers: np.random.Generator, count: int) -> TransformParams:
         return {}
 
 
@@ -143,11 +143,11 @@ class Blur(Transform):
         if self.kernel % 2 == 0 or self.kernel < 1 or not 0 < self.sigma[0] <= self.sigma[1]:
             raise BadInput(f"{self} cannot blur; give an odd kernel and 0 < smallest sigma <= largest sigma")
 
-    def _draw(self, numbers: np.random.Generator, count: int) -> TransformParams:
+    def _sample(self, numbers: np.random.Generator, count: int) -> TransformParams:
         """`sigma`: (B,) float32."""
         return {"sigma": numbers.uniform(*self.sigma, count).astype(np.float32)}
 
-    def scaled(self, factor: float) -> "Blur":
+    def rescaled(self, factor: float) -> "Blur":
         """See the base class."""
         kernel = 2 * math.ceil((self.kernel - 1) / 2 * factor) + 1
         return replace(self, sigma=(self.sigma[0] * factor, self.sigma[1] * factor), kernel=kernel)
@@ -163,7 +163,7 @@ class Solarize(Transform):
 
     threshold: float = 128.0
 
-    def _draw(self, numbers: np.random.Generator, count: int) -> TransformParams:
+    def _sample(self, numbers: np.random.Generator, count: int) -> TransformParams:
         return {}
 
 
@@ -185,21 +185,21 @@ class ViewParams(NamedTuple):
     ratio: np.ndarray  # (B, TRIES) float32, proposed width / height; (B, 0) unless crop is "resized"
     place: np.ndarray  # (B, 2) float32 in [0, 1): where the window lies between the top / left and bottom / right ends
     flip: np.ndarray  # (B,) bool, mirror left to right
-    effects: tuple[TransformParams, ...] = ()  # one for each of the view's effects
+    transforms: tuple[TransformParams, ...] = ()  # one for each of the view's effects
 
-    def part(self, rows: slice) -> "ViewParams":
+    def slice_batch(self, rows: slice) -> "ViewParams":
         """The draws of some of the batch's images."""
-        effects = tuple({name: values[rows] for name, values in drawn.items()} for drawn in self.effects)
+        effects = tuple({name: values[rows] for name, values in drawn.items()} for drawn in self.transforms)
         return ViewParams(self.area[rows], self.ratio[rows], self.place[rows], self.flip[rows], effects)
 
     @classmethod
-    def joined(cls, parts: Sequence["ViewParams"]) -> "ViewParams":
+    def concatenate(cls, parts: Sequence["ViewParams"]) -> "ViewParams":
         """The draws of several batches of one view as those of a single batch."""
         if len(parts) == 1:
             return parts[0]
         effects = tuple(
             {name: np.concatenate([drawn[name] for drawn in same]) for name in same[0]}
-            for same in zip(*(part.effects for part in parts), strict=True)
+            for same in zip(*(part.transforms for part in parts), strict=True)
         )
         area, ratio, place, flip = (np.concatenate(same) for same in zip(*(part[:4] for part in parts), strict=True))
         return cls(area, ratio, place, flip, effects)
@@ -253,7 +253,7 @@ class View:
         effects = tuple(registry.settings_from_json(effect, TRANSFORMS, "effect") for effect in tree.get("effects", ()))
         return registry.settings_from_json({**tree, "effects": effects}, {"View": cls}, "view")
 
-    def resized(self, size: int | None) -> "View":
+    def at_size(self, size: int | None) -> "View":
         """The same view at another output size, or this one for None: what it shows of an image stays the same.
 
         So the resize before the crop and the padding keep their proportions, and a view that took images as they are,
@@ -262,13 +262,13 @@ class View:
         if size is None or size == self.size:
             return self
         factor = size / self.size
-        effects = tuple(effect.scaled(factor) for effect in self.effects)
+        effects = tuple(effect.rescaled(factor) for effect in self.effects)
         if self.crop == "resized":
             return replace(self, size=size, effects=effects)
         before = self.size if self.resize is None else self.resize
         return replace(self, size=size, resize=round(before * factor), pad=round(self.pad * factor), effects=effects)
 
-    def draw(self, count: int, seed: int, *path: str | int) -> ViewParams:
+    def sample(self, count: int, seed: int, *path: str | int) -> ViewParams:
         """The random numbers for `count` images, a pure function of the seed and the path (step, view)."""
         numbers = seeded_generator(seed, *path)
         tries = CROP_ATTEMPTS if self.crop == "resized" else 0
@@ -276,10 +276,10 @@ class View:
         ratio = np.exp(numbers.uniform(math.log(self.ratio[0]), math.log(self.ratio[1]), (count, tries)))
         place = numbers.random((count, 2), dtype=np.float32)
         flip = numbers.random(count) < 0.5 if self.flip else np.zeros(count, bool)
-        effects = tuple(effect.draw(numbers, count) for effect in self.effects)
+        effects = tuple(effect.sample(numbers, count) for effect in self.effects)
         return ViewParams(area.astype(np.float32), ratio.astype(np.float32), place, flip, effects)
 
-    def resized_crop(self, height: np.ndarray, width: np.ndarray, draws: ViewParams) -> CropWindow:
+    def resized_crop_windows(self, height: np.ndarray, width: np.ndarray, draws: ViewParams) -> CropWindow:
         """The windows of a "resized" crop in images of these heights and widths, (B,) each.
 
         The first proposed window that fits is taken; where none does, the largest central one within `ratio`.
@@ -299,19 +299,19 @@ class View:
         left = np.floor(place[:, 1] * (width - wide + 1)).astype(np.int64)
         return CropWindow(top, left, tall, wide)
 
-    def short_side(self, height: int, width: int) -> tuple[int, int]:
+    def resized_shape(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of an image after `resize`, the long side rounded down as in torchvision."""
         if self.resize is None:
             return height, width
         short = min(height, width)
         return self.resize * height // short, self.resize * width // short
 
-    def square_crop(self, height: int, width: int, draws: ViewParams) -> CropWindow:
+    def square_crop_windows(self, height: int, width: int, draws: ViewParams) -> CropWindow:
         """The windows of a "pad" or "center" crop in images of this size; they may reach beyond it, into black."""
         side = np.full(len(draws.flip), self.size)
-        return CropWindow(self._start(height, draws.place[:, 0]), self._start(width, draws.place[:, 1]), side, side)
+        return CropWindow(self._crop_start(height, draws.place[:, 0]), self._crop_start(width, draws.place[:, 1]), side, side)
 
-    def _start(self, length: int, place: np.ndarray) -> np.ndarray:
+    def _crop_start(self, length: int, place: np.ndarray) -> np.ndarray:
         pad = self.pad if self.crop == "pad" else 0
         spare = length + 2 * pad - self.size
         missing, spare = max(-spare, 0), max(spare, 0)

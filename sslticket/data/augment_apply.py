@@ -80,19 +80,19 @@ class PixelOp(NamedTuple):
     """One change to some or all images of a batch.
 
     Attributes:
-        change: of (B, C, H, W) pixels, which it may overwrite, and the numbers.
-        numbers: of the B images that are changed.
+        function: of (B, C, H, W) pixels, which it may overwrite, and the numbers.
+        params: of the B images that are changed.
         rows: which images of the batch these are, int64; None for all.
     """
 
-    change: Callable[..., Tensor]
-    numbers: tuple[np.ndarray, ...] = ()
+    function: Callable[..., Tensor]
+    params: tuple[np.ndarray, ...] = ()
     rows: np.ndarray | None = None
 
     @property
     def arrays(self) -> tuple[np.ndarray, ...]:
         """What must be where the pixels are."""
-        return self.numbers if self.rows is None else (self.rows, *self.numbers)
+        return self.params if self.rows is None else (self.rows, *self.params)
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class TransformAndNormalize:
     scale: Tensor
 
     @classmethod
-    def of(cls, mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> "TransformAndNormalize":
+    def from_mean_std(cls, mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> "TransformAndNormalize":
         """From mean and standard deviation by channel, pixels from 0 to 1."""
         # In float32 from the start, and multiplied, as DALI does it, so that both loaders agree to the bit.
         shades = (255 * np.array(mean), 1 / (255 * np.array(std)))
@@ -121,9 +121,9 @@ class TransformAndNormalize:
             return _apply_in_chunks(pixels.float(), draws, view, lambda planes: planes.sub_(self.mean).mul_(self.scale))
         wanted = list_pixel_ops(view, draws, pixels.shape, at_once=True)
         numbers = copy_all_to_device([array for stroke in wanted for array in stroke.arrays], pixels.device)
-        return self.painted(pixels, wanted, iter(numbers))
+        return self.apply_ops(pixels, wanted, iter(numbers))
 
-    def painted(self, pixels: Tensor, wanted: Sequence[PixelOp], numbers: Iterator[Tensor]) -> Tensor:
+    def apply_ops(self, pixels: Tensor, wanted: Sequence[PixelOp], numbers: Iterator[Tensor]) -> Tensor:
         """The same with strokes whose arrays are there already, in their order; the whole batch at once."""
         planes = _run_pixel_ops(pixels.float().contiguous(), wanted, numbers).sub_(self.mean).mul_(self.scale)
         same = planes.stride() == pixels.stride()
@@ -155,7 +155,7 @@ def list_pixel_ops(view: View, draws: ViewParams, shape: Sequence[int], *, at_on
             does. The results are the same to the bit.
     """
     found: list[PixelOp] = []
-    for effect, drawn in zip(view.effects, draws.effects, strict=True):
+    for effect, drawn in zip(view.effects, draws.transforms, strict=True):
         if isinstance(effect, Jitter):
             found += _jitter_ops_merged(effect, drawn, shape[1]) if at_once else _jitter_ops_by_turn(effect, drawn)
         else:
@@ -168,7 +168,7 @@ def _apply_in_chunks(pixels: Tensor, draws: ViewParams, view: View, last: Callab
     with _single_threaded():
         for rows in (slice(start, start + at_once) for start in range(0, len(pixels), at_once)):
             part = pixels[rows]
-            wanted = list_pixel_ops(view, draws.part(rows), part.shape, at_once=False)
+            wanted = list_pixel_ops(view, draws.slice_batch(rows), part.shape, at_once=False)
             numbers = copy_all_to_device([array for stroke in wanted for array in stroke.arrays], pixels.device)
             # Channel by channel, as nearly every effect works.
             part.copy_(last(_run_pixel_ops(part.contiguous(), wanted, iter(numbers))))
@@ -191,13 +191,13 @@ def _run_pixel_ops(pixels: Tensor, wanted: Sequence[PixelOp], numbers: Iterator[
     """One stroke after the other, with their arrays in their order; `pixels` may be overwritten."""
     for stroke in wanted:
         if stroke.rows is None:
-            changed = stroke.change(pixels, *(next(numbers) for _ in stroke.numbers))
+            changed = stroke.function(pixels, *(next(numbers) for _ in stroke.params))
             # On a CPU, memory that is in the cache is better than fresh memory.
             pixels = pixels.copy_(changed) if pixels.is_cpu and changed is not pixels else changed
         else:
             # Which images these are was known on the host: nothing has to be counted on the device.
             index = next(numbers)
-            some = stroke.change(pixels.index_select(0, index), *(next(numbers) for _ in stroke.numbers))
+            some = stroke.function(pixels.index_select(0, index), *(next(numbers) for _ in stroke.params))
             pixels.index_copy_(0, index, some)
     return pixels
 

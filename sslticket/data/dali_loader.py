@@ -45,12 +45,12 @@ class BatchSpec(NamedTuple):
 
     paths: list[str]
     rows: np.ndarray  # (B,) int64, handed through
-    draws: tuple[ViewParams, ...]  # one per view
+    params: tuple[ViewParams, ...]  # one per view
     encoded: list[np.ndarray] | None = None  # each file's bytes, uint8, where they are not to be read from `paths`
-    lent: tuple[object, ...] = ()  # what some of the paths lead to; held until the batch is there
+    kept_alive: tuple[object, ...] = ()  # what some of the paths lead to; held until the batch is there
 
     @property
-    def raw(self) -> list[np.ndarray]:
+    def inputs(self) -> list[np.ndarray]:
         """What the pipeline is given for each image: its bytes, or its path's."""
         return [encode_path(path) for path in self.paths] if self.encoded is None else self.encoded
 
@@ -98,17 +98,17 @@ class DaliDecoder:
                 batch_info=True,
             )
             pipe.set_outputs(row, *self._graph(self._bytes(given), iter(numbers)))
-        finish, lent = TransformAndNormalize.of(self.mean, self.std, self.device), _BorrowedBatches()
+        finish, lent = TransformAndNormalize.from_mean_std(self.mean, self.std, self.device), _BorrowedBatches()
         for _ in range(count):
             # The host waits for DALI here, which is two batches ahead, and not for what torch has still to do.
             rows, *views = pipe.run()
-            pixels = lent.taken([from_dlpack(batch.as_tensor()) for batch in views], self.device)
+            pixels = lent.copy_out([from_dlpack(batch.as_tensor()) for batch in views], self.device)
             if self.channels_last:
                 pixels = [each.permute(0, 3, 1, 2) for each in pixels]
             yield (
                 tuple(
                     finish(each, view, draws) if view.effects else each
-                    for each, view, draws in zip(pixels, self.views, supply.ahead.popleft().draws, strict=True)
+                    for each, view, draws in zip(pixels, self.views, supply.requested.popleft().params, strict=True)
                 ),
                 np.array(rows.as_tensor()),
             )
@@ -189,7 +189,7 @@ class _BorrowedBatches:
     def __init__(self) -> None:
         self._kept: deque[tuple[torch.cuda.Event, list[Tensor]]] = deque()
 
-    def taken(self, batch: list[Tensor], device: torch.device) -> list[Tensor]:
+    def copy_out(self, batch: list[Tensor], device: torch.device) -> list[Tensor]:
         """The tensors of one batch on the device, in torch's own memory there; on a CPU they stay where they are."""
         if device.type != "cuda":
             return [tensor.to(device) for tensor in batch]
@@ -249,21 +249,21 @@ class _Source:
     """The source of a pipeline: a batch's paths, rows and random numbers, by the pipeline's own count of batches.
 
     Attributes:
-        ahead: the batches that the pipeline has asked for and not yet delivered, oldest first.
+        requested: the batches that the pipeline has asked for and not yet delivered, oldest first.
     """
 
     views: tuple[View, ...]
-    feed: Callable[[int], BatchSpec]
+    get_batch: Callable[[int], BatchSpec]
     count: int
-    ahead: deque[BatchSpec] = field(default_factory=deque)
+    requested: deque[BatchSpec] = field(default_factory=deque)
 
     def __call__(self, info: DataNode) -> list[Any]:
         if info.iteration >= self.count:
             raise StopIteration
-        feed = self.feed(info.iteration)
-        self.ahead.append(feed)
-        arrays: list[Any] = [feed.raw, feed.rows]
-        for view, draws in zip(self.views, feed.draws, strict=True):
+        feed = self.get_batch(info.iteration)
+        self.requested.append(feed)
+        arrays: list[Any] = [feed.inputs, feed.rows]
+        for view, draws in zip(self.views, feed.params, strict=True):
             arrays += [_without_bools(getattr(draws, name)) for name in _CROP_PARAMS[view.crop]]
         return arrays
 
@@ -297,92 +297,92 @@ class DaliLoader:
         self, manifest: Manifest, decoder: DaliDecoder, order: Sampler, *, augment_seed: int, bad: UnreadableImages
     ) -> None:
         """See `opening.loader`."""
-        assert order.length == len(manifest), "the order is of another set of images"
-        self._manifest, self._decoder, self._order, self._seed = manifest, decoder, order, augment_seed
+        assert order.num_images == len(manifest), "the order is of another set of images"
+        self._manifest, self._decoder, self._sampler, self._seed = manifest, decoder, order, augment_seed
         self._labels = np.asarray(manifest.labels)
-        self._each = order.batch_size // order.world
-        self._bad = bad
+        self._local_batch_size = order.batch_size // order.world_size
+        self._unreadable = bad
         self._archives = TarReader(manifest.archives) if manifest.archives else None
-        self._places = manifest.places if manifest.archives else None
+        self._byte_ranges = manifest.byte_ranges if manifest.archives else None
         self._verdicts = Verdicts(manifest, decoder.threads, self._archives)
 
     @property
-    def bad(self) -> Mapping[str, str]:
+    def unreadable(self) -> Mapping[str, str]:
         """Images that could not be read, by path, and why."""
-        return self._bad
+        return self._unreadable
 
     def train(self, start: int, stop: int) -> Iterator[Batch]:
         """This process's share of the augmented global batches `start` to `stop - 1`."""
         try:
-            self._meet_again(start)
+            self._report_known_unreadable(start)
             while start < stop:
-                start += yield from self._attempt(partial(self._training, start, stop), stop - start)
+                start += yield from self._decode_until_refused(partial(self._training_spec, start, stop), stop - start)
         finally:
             self._verdicts.save()
 
     def once(self) -> Iterator[Batch]:
         """This process's share of one pass over the readable images, in order; the last batch is short."""
-        left = np.arange(self._order.rank, len(self._manifest), self._order.world)
+        left = np.arange(self._sampler.rank, len(self._manifest), self._sampler.world_size)
         try:
-            while len(left := left[~self._is_bad(left)]):
-                batches = np.split(left, range(self._each, len(left), self._each))
-                done = yield from self._attempt(partial(self._plain, batches), len(batches))
+            while len(left := left[~self._is_unreadable(left)]):
+                batches = np.split(left, range(self._local_batch_size, len(left), self._local_batch_size))
+                done = yield from self._decode_until_refused(partial(self._pass_spec, batches), len(batches))
                 left = np.concatenate([left[:0], *batches[done:]])
         finally:
             self._verdicts.save()
 
-    def _meet_again(self, start: int) -> None:
+    def _report_known_unreadable(self, start: int) -> None:
         """Name those bad images that a training which goes on here had met before, and told of in its rows."""
-        if start and len(known := self._verdicts.known_bad):
-            steps = range(min(start, -(-self._order.length // self._order.batch_size) + 1))
-            self._is_bad(np.intersect1d(known, np.concatenate([self._order.rows(step) for step in steps])))
+        if start and len(known := self._verdicts.known_unreadable):
+            steps = range(min(start, -(-self._sampler.num_images // self._sampler.batch_size) + 1))
+            self._is_unreadable(np.intersect1d(known, np.concatenate([self._sampler.indices(step) for step in steps])))
 
-    def _is_bad(self, rows: np.ndarray) -> np.ndarray:
+    def _is_unreadable(self, rows: np.ndarray) -> np.ndarray:
         """Which of these rows cannot be read, (N,) bool; new ones are named and counted."""
-        bad: np.ndarray = self._verdicts.kinds(rows) == ImageKind.BAD
+        bad: np.ndarray = self._verdicts.kinds(rows) == ImageKind.UNREADABLE
         if bad.any():
             root = self._manifest.root
             told = {f"{root}/{self._manifest.frame['file'].iat[row]}": row for row in rows[bad].tolist()}
-            new = {path: self._verdicts.reason(row) for path, row in told.items() if path not in self._bad}
+            new = {path: self._verdicts.reason(row) for path, row in told.items() if path not in self._unreadable}
             if new:
-                self._bad.add(new)
-            if self._verdicts.all_bad:
+                self._unreadable.add(new)
+            if self._verdicts.all_unreadable:
                 raise BadInput(f"none of the {len(self._manifest)} images in {root} can be read")
         return bad
 
-    def _attempt(self, feed: Callable[[int], BatchSpec], batches: int) -> Generator[Batch, None, int]:
+    def _decode_until_refused(self, feed: Callable[[int], BatchSpec], batches: int) -> Generator[Batch, None, int]:
         """Batches up to the first that has an image which DALI refuses, which is then known; how many they were."""
-        done, known, device = 0, self._verdicts.revised, self._decoder.device
+        done, known, device = 0, self._verdicts.revisions, self._decoder.device
         try:
-            for views, rows in self._decoder.run(self._read(feed, batches), batches, self._each):
+            for views, rows in self._decoder.run(self._with_bytes(feed, batches), batches, self._local_batch_size):
                 label, row = copy_all_to_device([self._labels[rows], rows], device)
                 yield Batch(views, label, row)
                 done += 1
         except RuntimeError as error:
             if is_out_of_memory(error):  # each image alone might fail for the same reason, and would count as bad
                 raise
-            again = self._read(lambda _: feed(done), 1)(0)
-            for row in again.rows[self._decoder.refused(again.raw)].tolist():
+            again = self._with_bytes(lambda _: feed(done), 1)(0)
+            for row in again.rows[self._decoder.refused(again.inputs)].tolist():
                 self._verdicts.revise(row)
             # Another pass over the same loader may have revised them since these batches were asked for.
-            if self._verdicts.revised == known:
+            if self._verdicts.revisions == known:
                 raise
         return done
 
-    def _read(self, feed: Callable[[int], BatchSpec], batches: int) -> Callable[[int], BatchSpec]:
+    def _with_bytes(self, feed: Callable[[int], BatchSpec], batches: int) -> Callable[[int], BatchSpec]:
         """The same feed, with the bytes of images inside archives in it, and with those that Pillow decodes."""
-        if self._archives is None or self._places is None:
-            return lambda batch: self._with_pillows(feed(batch))
-        places = self._places
-        ahead = self._archives.ahead(feed, lambda plain: places[plain.rows], batches)
+        if self._archives is None or self._byte_ranges is None:
+            return lambda batch: self._with_pillow_images(feed(batch))
+        places = self._byte_ranges
+        ahead = self._archives.prefetch(feed, lambda plain: places[plain.rows], batches)
 
         def read(batch: int) -> BatchSpec:
             plain, encoded = ahead(batch)
-            return self._with_pillows(plain._replace(encoded=encoded))
+            return self._with_pillow_images(plain._replace(encoded=encoded))
 
         return read
 
-    def _with_pillows(self, feed: BatchSpec) -> BatchSpec:
+    def _with_pillow_images(self, feed: BatchSpec) -> BatchSpec:
         """The feed with Pillow's picture in place of each image of which DALI might make another."""
         places = np.flatnonzero(self._verdicts.kinds(feed.rows) == ImageKind.PILLOW).tolist()
         if not places:
@@ -390,7 +390,7 @@ class DaliLoader:
         paths, lent = list(feed.paths), list[_MemoryFile]()
         encoded = None if feed.encoded is None else list(feed.encoded)
         mode = "RGB" if len(self._decoder.mean) == 3 else "L"
-        for place, content in zip(places, self._verdicts.ppms(feed.rows[places].tolist(), mode), strict=True):
+        for place, content in zip(places, self._verdicts.decode_to_ppm(feed.rows[places].tolist(), mode), strict=True):
             if content is None:
                 continue  # DALI refuses it too, and then it is judged anew
             if encoded is not None:
@@ -398,25 +398,25 @@ class DaliLoader:
             else:
                 lent.append(_MemoryFile(content))
                 paths[place] = lent[-1].path
-        return feed._replace(paths=paths, encoded=encoded, lent=tuple(lent))
+        return feed._replace(paths=paths, encoded=encoded, kept_alive=tuple(lent))
 
-    def _training(self, start: int, stop: int, batch: int) -> BatchSpec:
-        step, share = start + batch, self._order.share
-        rows = self._order.rows(step)[share]
+    def _training_spec(self, start: int, stop: int, batch: int) -> BatchSpec:
+        step, share = start + batch, self._sampler.local_slice
+        rows = self._sampler.indices(step)[share]
         if not self._verdicts.complete:
             for later in range(step, min(step + 1 + _BATCHES_JUDGED_AHEAD, stop)):
-                self._verdicts.begin(self._order.rows(later)[share])
-        for place in np.flatnonzero(self._is_bad(rows)):
-            rows[place] = self._order.stand_in(step, share.start + int(place), self._verdicts)
-        return self._feed(rows, self._order.batch_size, share, step)
+                self._verdicts.start(self._sampler.indices(later)[share])
+        for place in np.flatnonzero(self._is_unreadable(rows)):
+            rows[place] = self._sampler.replacement(step, share.start + int(place), self._verdicts)
+        return self._batch_spec(rows, self._sampler.batch_size, share, step)
 
-    def _plain(self, batches: list[np.ndarray], batch: int) -> BatchSpec:
+    def _pass_spec(self, batches: list[np.ndarray], batch: int) -> BatchSpec:
         rows = batches[batch]
-        return self._feed(rows, len(rows), slice(None), f"once {batch}")
+        return self._batch_spec(rows, len(rows), slice(None), f"once {batch}")
 
-    def _feed(self, rows: np.ndarray, drawn: int, share: slice, step: int | str) -> BatchSpec:
+    def _batch_spec(self, rows: np.ndarray, drawn: int, share: slice, step: int | str) -> BatchSpec:
         draws = tuple(
-            view.draw(drawn, self._seed, step, number).part(share) for number, view in enumerate(self._decoder.views)
+            view.sample(drawn, self._seed, step, number).slice_batch(share) for number, view in enumerate(self._decoder.views)
         )
         root = self._manifest.root
         return BatchSpec([f"{root}/{file}" for file in self._manifest.frame["file"].iloc[rows]], rows, draws)

@@ -60,12 +60,12 @@ def os_error_reason(error: OSError) -> str:
 def image_reader(manifest: Manifest) -> Callable[[int], bytes]:
     """Reads the file of a row's image, of a very long one the first part; nothing, where it cannot be read."""
     if manifest.archives:
-        archives, places = TarReader(manifest.archives), manifest.places
+        archives, places = TarReader(manifest.archives), manifest.byte_ranges
         return lambda row: archives.read(*places[row].tolist()).tobytes()
 
     def read(row: int) -> bytes:
         try:
-            with open_regular_file(manifest.path(row)) as file:
+            with open_regular_file(manifest.image_path(row)) as file:
                 return file.read(MAX_FILE_BYTES)
         except OSError:
             return b""
@@ -100,7 +100,7 @@ class DecodeError(ValueError):
     def __init__(self, reason: str, *, lasting: bool = True) -> None:
         """`lasting` where the image's bytes are why, not the file system that holds them."""
         super().__init__(reason)
-        self.lasting = lasting
+        self.permanent = lasting
 
 
 def decode_whole(source: Path | bytes | BinaryIO) -> Image.Image:
@@ -189,7 +189,7 @@ class ImageKind(IntEnum):
     UNKNOWN = 0
     GOOD = 1  # DALI shows what Pillow shows
     PILLOW = 2  # DALI might show something else, or nothing
-    BAD = 3  # it cannot be read
+    UNREADABLE = 3  # it cannot be read
 
 
 class Verdict(NamedTuple):
@@ -198,12 +198,12 @@ class Verdict(NamedTuple):
     Attributes:
         kind: how.
         reason: why not, where it cannot be.
-        lasting: it is about the image's bytes, not about a file that cannot be opened today.
+        permanent: it is about the image's bytes, not about a file that cannot be opened today.
     """
 
     kind: ImageKind
     reason: str = ""
-    lasting: bool = True
+    permanent: bool = True
 
 
 def judge_image(source: Path | bytes | BinaryIO) -> Verdict:
@@ -211,7 +211,7 @@ def judge_image(source: Path | bytes | BinaryIO) -> Verdict:
     try:
         image = decode_whole(source)
     except DecodeError as error:
-        return Verdict(ImageKind.BAD, str(error), error.lasting)
+        return Verdict(ImageKind.UNREADABLE, str(error), error.permanent)
     return Verdict(ImageKind.GOOD if _dali_agrees(image) else ImageKind.PILLOW)
 
 

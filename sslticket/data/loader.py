@@ -28,18 +28,18 @@ def _epoch_permutation(length: int, seed: int, epoch: int) -> np.ndarray:
 
 
 class LabelledStream(NamedTuple):
-    """The labelled stream of a set with two: the set's first `length` rows, which fill `share` of every batch."""
+    """The labelled stream of a set with two: the set's first `length` rows, which fill `batch_fraction` of every batch."""
 
     length: int
-    share: float
+    batch_fraction: float
 
-    def epoch(self, batch_size: int) -> int:
+    def samples_per_epoch(self, batch_size: int) -> int:
         """Samples of both streams that are seen while the labelled images are seen once."""
-        return max(1, round(self.length * batch_size / self.places(batch_size)))
+        return max(1, round(self.length * batch_size / self.labelled_per_batch(batch_size)))
 
-    def places(self, batch_size: int) -> int:
+    def labelled_per_batch(self, batch_size: int) -> int:
         """Labelled images in a global batch: a fixed count, at least one and not all."""
-        return min(max(1, round(self.share * batch_size)), batch_size - 1)
+        return min(max(1, round(self.batch_fraction * batch_size)), batch_size - 1)
 
 
 @dataclass(frozen=True)
@@ -50,47 +50,47 @@ class Sampler:
     after them. Their images lie interleaved in a batch, so every process, and every part of its share, has both.
 
     Attributes:
-        length: images in the training set.
+        num_images: images in the training set.
         batch_size: images in a global batch, all processes together.
         seed: of the `order` stream.
         rank: this process's number, from 0.
-        world: number of processes; must divide the batch.
+        world_size: number of processes; must divide the batch.
         labelled: where some rows are a stream of their own.
     """
 
-    length: int
+    num_images: int
     batch_size: int
     seed: int
     rank: int = 0
-    world: int = 1
+    world_size: int = 1
     labelled: LabelledStream | None = None
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1 or self.batch_size % self.world:
+        if self.batch_size < 1 or self.batch_size % self.world_size:
             raise BadInput(
-                f"a global batch of {self.batch_size} cannot be shared by {self.world} processes; "
-                f"give --batch-size a multiple of {self.world}"
+                f"a global batch of {self.batch_size} cannot be shared by {self.world_size} processes; "
+                f"give --batch-size a multiple of {self.world_size}"
             )
 
     @property
-    def share(self) -> slice:
+    def local_slice(self) -> slice:
         """The places in the global batch that this process loads."""
-        each = self.batch_size // self.world
+        each = self.batch_size // self.world_size
         return slice(self.rank * each, (self.rank + 1) * each)
 
-    def rows(self, step: int) -> np.ndarray:
+    def indices(self, step: int) -> np.ndarray:
         """Manifest rows of global batch `step`, (batch_size,) int64, the same for every rank and world size."""
         rows = np.empty(self.batch_size, np.int64)
         for stream in self._streams:
-            rows[stream.places] = stream.rows(step * len(stream.places), (step + 1) * len(stream.places))
+            rows[stream.positions] = stream.indices(step * len(stream.positions), (step + 1) * len(stream.positions))
         return rows
 
-    def stand_in(self, step: int, place: int, bad: Container[int]) -> int:
+    def replacement(self, step: int, place: int, bad: Container[int]) -> int:
         """The row that takes a bad row's place in a batch: the next of its stream that is not bad."""
-        stream = next(stream for stream in self._streams if place in stream.places)
-        within = step * len(stream.places) + int(np.searchsorted(stream.places, place))
+        stream = next(stream for stream in self._streams if place in stream.positions)
+        within = step * len(stream.positions) + int(np.searchsorted(stream.positions, place))
         for later in range(within + 1, within + 1 + 2 * stream.length):  # every row is within two epochs
-            row = int(stream.rows(later, later + 1)[0])
+            row = int(stream.indices(later, later + 1)[0])
             if row not in bad:
                 return row
         raise BadInput(f"none of the {stream.length} images of one stream can be read; repair them")
@@ -99,13 +99,13 @@ class Sampler:
     def _streams(self) -> tuple["_ShuffledStream", ...]:
         every = np.arange(self.batch_size)
         if self.labelled is None:
-            return (_ShuffledStream(0, self.length, self.seed, every),)
-        first, of_batch = self.labelled.length, self.labelled.places(self.batch_size)
+            return (_ShuffledStream(0, self.num_images, self.seed, every),)
+        first, of_batch = self.labelled.length, self.labelled.labelled_per_batch(self.batch_size)
         # Spread evenly: place i is labelled where i * share passes a whole number.
         is_first = (every + 1) * of_batch // self.batch_size > every * of_batch // self.batch_size
         return (
             _ShuffledStream(0, first, derive_seed(self.seed, "labelled"), np.flatnonzero(is_first)),
-            _ShuffledStream(first, self.length - first, self.seed, np.flatnonzero(~is_first)),
+            _ShuffledStream(first, self.num_images - first, self.seed, np.flatnonzero(~is_first)),
         )
 
 
@@ -116,9 +116,9 @@ class _ShuffledStream:
     first: int
     length: int
     seed: int
-    places: np.ndarray
+    positions: np.ndarray
 
-    def rows(self, start: int, stop: int) -> np.ndarray:
+    def indices(self, start: int, stop: int) -> np.ndarray:
         epochs, within = np.divmod(np.arange(start, stop), self.length)
         rows = np.empty(stop - start, np.int64)
         for epoch in range(int(epochs[0]), int(epochs[-1]) + 1):
@@ -131,14 +131,14 @@ class Batch(NamedTuple):
     """Some images, this process's share of a global batch, on the training device."""
 
     views: tuple[Tensor, ...]  # each (B, C, H, W) float32, normalised
-    label: Tensor  # (B,) int64, -1 = label hidden
-    row: Tensor  # (B,) int64, row in the manifest
+    labels: Tensor  # (B,) int64, -1 = label hidden
+    indices: Tensor  # (B,) int64, row in the manifest
 
-    def chunks(self, count: int) -> Iterator["Batch"]:
+    def chunk(self, count: int) -> Iterator["Batch"]:
         """The batch in `count` parts, for gradient accumulation."""
         parts = [torch.chunk(view, count) for view in self.views]
         for views, label, row in zip(
-            zip(*parts, strict=True), self.label.chunk(count), self.row.chunk(count), strict=True
+            zip(*parts, strict=True), self.labels.chunk(count), self.indices.chunk(count), strict=True
         ):
             yield Batch(views, label, row)
 
@@ -147,7 +147,7 @@ class Loader(Protocol):
     """A source of batches. Augmentation and order depend on seeds and steps alone, so any step can be started at."""
 
     @property
-    def bad(self) -> Mapping[str, str]:
+    def unreadable(self) -> Mapping[str, str]:
         """Images that could not be read, by path or name, and why."""
 
     def train(self, start: int, stop: int) -> Iterator[Batch]:
@@ -180,78 +180,78 @@ class MemoryLoader:
         bad: UnreadableImages,
     ) -> None:
         """See `opening.loader`; `colours` are mean and standard deviation by channel, pixels from 0 to 1."""
-        assert order.length == len(manifest), "the order is of another set of images"
-        self._order, self._seed, self._bad, self._device = order, augment_seed, bad, device
+        assert order.num_images == len(manifest), "the order is of another set of images"
+        self._sampler, self._seed, self._unreadable, self._device = order, augment_seed, bad, device
         self._labels = torch.tensor(manifest.labels).to(device)
         # Only the subset's images go to the device, and only once, however many views are cut from them.
-        pixels = torch.from_numpy(images[manifest.items]).to(device).permute(0, 3, 1, 2).contiguous()
-        self._views, self._channels, self._bulk = views, pixels.shape[1], _merges_batches(device)
-        self._sorts = list(_group_views(views, pixels, self._bulk))
-        self._finish = TransformAndNormalize.of(*colours, device)
+        pixels = torch.from_numpy(images[manifest.array_indices]).to(device).permute(0, 3, 1, 2).contiguous()
+        self._views, self._channels, self._merged = views, pixels.shape[1], _merges_batches(device)
+        self._groups = list(_group_views(views, pixels, self._merged))
+        self._transform = TransformAndNormalize.from_mean_std(*colours, device)
         self._format = torch.channels_last if channels_last else torch.contiguous_format
 
     @property
-    def bad(self) -> Mapping[str, str]:
+    def unreadable(self) -> Mapping[str, str]:
         """Images that could not be read, by path, and why."""
-        return self._bad
+        return self._unreadable
 
     def train(self, start: int, stop: int) -> Iterator[Batch]:
         """This process's share of the augmented global batches `start` to `stop - 1`."""
-        share, at_once = self._order.share, self._at_once
+        share, at_once = self._sampler.local_slice, self._batches_at_once
         for first in range(start, stop, at_once):
             steps = range(first, min(first + at_once, stop))
-            rows = [self._order.rows(step)[share] for step in steps]
-            yield from self._batches(rows, self._order.batch_size, share, steps)
+            rows = [self._sampler.indices(step)[share] for step in steps]
+            yield from self._batches(rows, self._sampler.batch_size, share, steps)
 
     def once(self) -> Iterator[Batch]:
         """This process's share of one pass over the set, in order; the last batch is short."""
-        rows = np.arange(self._order.rank, self._order.length, self._order.world)
-        each = self._order.batch_size // self._order.world
+        rows = np.arange(self._sampler.rank, self._sampler.num_images, self._sampler.world_size)
+        each = self._sampler.batch_size // self._sampler.world_size
         for number, part in enumerate(np.split(rows, range(each, len(rows), each))):
             if len(part):
                 yield from self._batches([part], len(part), slice(None), [f"once {number}"])
 
     @property
-    def _at_once(self) -> int:
+    def _batches_at_once(self) -> int:
         """Batches that are made together; an image looks the same whichever others are made with it."""
-        if not self._bulk:
+        if not self._merged:
             return 1
-        images = self._order.batch_size // self._order.world
+        images = self._sampler.batch_size // self._sampler.world_size
         numbers = images * self._channels * sum(view.size**2 for view in self._views)
         return min(_MAX_BATCHES, max(1, _MAX_VALUES // numbers))
 
     def _batches(self, rows: list[np.ndarray], drawn: int, share: slice, steps: Sequence[int | str]) -> Iterator[Batch]:
         """Batches of these rows, as many in each, whose random numbers are a share of those drawn for each step."""
-        jobs = [self._job(sort, drawn, share, steps) for sort in self._sorts]
+        jobs = [self._sample_group(sort, drawn, share, steps) for sort in self._groups]
         wanted = rows[0] if len(rows) == 1 else np.concatenate(rows)
         arrays = [wanted, *(array for job in jobs for array in job.arrays)]
         index, *there = copy_all_to_device(arrays, self._device)
         numbers, labels = iter(there), self._labels[index]
         made: dict[int, Sequence[Tensor]] = {}
-        for sort, job in zip(self._sorts, jobs, strict=True):
-            parts = _equal_chunks(self._made(sort, job, index, numbers), len(sort.places) * len(steps))
-            made |= {place: parts[n * len(steps) : (n + 1) * len(steps)] for n, place in enumerate(sort.places)}
+        for sort, job in zip(self._groups, jobs, strict=True):
+            parts = _equal_chunks(self._make_group(sort, job, index, numbers), len(sort.positions) * len(steps))
+            made |= {place: parts[n * len(steps) : (n + 1) * len(steps)] for n, place in enumerate(sort.positions)}
         for step, (label, row) in enumerate(
             zip(_equal_chunks(labels, len(steps)), _equal_chunks(index, len(steps)), strict=True)
         ):
             yield Batch(tuple(made[place][step] for place in range(len(made))), label, row)
 
-    def _job(self, sort: "_ViewGroup", drawn: int, share: slice, steps: Sequence[int | str]) -> "_GroupParams":
+    def _sample_group(self, sort: "_ViewGroup", drawn: int, share: slice, steps: Sequence[int | str]) -> "_GroupParams":
         """Equal views of the batches: all of the first view, then all of the second."""
         view = sort.view
-        draws = ViewParams.joined(
-            [view.draw(drawn, self._seed, step, place).part(share) for place in sort.places for step in steps]
+        draws = ViewParams.concatenate(
+            [view.sample(drawn, self._seed, step, place).slice_batch(share) for place in sort.positions for step in steps]
         )
         shape = (len(draws.flip), self._channels, view.size, view.size)
-        wanted = list_pixel_ops(view, draws, shape, at_once=True) if self._bulk else []  # else each part has its own
-        return _GroupParams(draws, sort.cutter.numbers(draws), wanted)
+        wanted = list_pixel_ops(view, draws, shape, at_once=True) if self._merged else []  # else each part has its own
+        return _GroupParams(draws, sort.cropper.crop_params(draws), wanted)
 
-    def _made(self, sort: "_ViewGroup", job: "_GroupParams", index: Tensor, numbers: Iterator[Tensor]) -> Tensor:
-        index = index if len(sort.places) == 1 else index.repeat(len(sort.places))
-        crops = sort.cutter(index, *(next(numbers) for _ in job.cut))
-        if job.strokes:
-            return self._finish.painted(crops, job.strokes, numbers).contiguous(memory_format=self._format)
-        return self._finish(crops.contiguous(memory_format=self._format), sort.view, job.draws)
+    def _make_group(self, sort: "_ViewGroup", job: "_GroupParams", index: Tensor, numbers: Iterator[Tensor]) -> Tensor:
+        index = index if len(sort.positions) == 1 else index.repeat(len(sort.positions))
+        crops = sort.cropper(index, *(next(numbers) for _ in job.crop_params))
+        if job.ops:
+            return self._transform.apply_ops(crops, job.ops, numbers).contiguous(memory_format=self._format)
+        return self._transform(crops.contiguous(memory_format=self._format), sort.view, job.params)
 
 
 def _merges_batches(device: torch.device) -> bool:
@@ -263,8 +263,8 @@ class _ViewGroup(NamedTuple):
     """Views that are made together: they are equal, and differ in the numbers that are drawn for them."""
 
     view: View
-    places: list[int]  # among all views
-    cutter: "_SquareCropper | _ResizedCropper"
+    positions: list[int]  # among all views
+    cropper: "_SquareCropper | _ResizedCropper"
 
 
 def _group_views(views: tuple[View, ...], pixels: Tensor, bulk: bool) -> Iterator[_ViewGroup]:
@@ -281,13 +281,13 @@ def _equal_chunks(values: Tensor, count: int) -> Sequence[Tensor]:
 class _GroupParams(NamedTuple):
     """What the host knows of them before anything is on the device."""
 
-    draws: ViewParams
-    cut: tuple[np.ndarray, ...]  # what the cutter needs
-    strokes: list[PixelOp]
+    params: ViewParams
+    crop_params: tuple[np.ndarray, ...]  # what the cutter needs
+    ops: list[PixelOp]
 
     @property
     def arrays(self) -> list[np.ndarray]:
-        return [*self.cut, *(array for stroke in self.strokes for array in stroke.arrays)]
+        return [*self.crop_params, *(array for stroke in self.ops for array in stroke.arrays)]
 
 
 class _SquareCropper:
@@ -296,7 +296,7 @@ class _SquareCropper:
     def __init__(self, view: View, pixels: Tensor) -> None:
         """Takes the whole set's bytes, (N, C, H, W)."""
         self._view = view
-        self._height, self._width = view.short_side(*pixels.shape[2:])
+        self._height, self._width = view.resized_shape(*pixels.shape[2:])
         pixels = _resize_all(pixels, self._height, self._width)
         pad = view.pad if view.crop == "pad" else 0
         self._margins = [pad + max(0, math.ceil((view.size - side) / 2) - pad) for side in (self._height, self._width)]
@@ -305,9 +305,9 @@ class _SquareCropper:
         # Every window of every image, (N, tops, lefts, C, size, size), without a copy.
         self._windows = padded.unfold(2, view.size, 1).unfold(3, view.size, 1).permute(0, 2, 3, 1, 4, 5)
 
-    def numbers(self, draws: ViewParams) -> tuple[np.ndarray, ...]:
+    def crop_params(self, draws: ViewParams) -> tuple[np.ndarray, ...]:
         """Top and left of the windows, and where images are mirrored at all, which."""
-        window = self._view.square_crop(self._height, self._width, draws)
+        window = self._view.square_crop_windows(self._height, self._width, draws)
         top, left = (first + margin for first, margin in zip((window.top, window.left), self._margins, strict=True))
         return (top, left, draws.flip) if self._view.flip else (top, left)
 
@@ -324,10 +324,10 @@ class _ResizedCropper:
         """Takes the whole set's bytes, (N, C, H, W)."""
         self._view, self._pixels = view, pixels
 
-    def numbers(self, draws: ViewParams) -> tuple[np.ndarray, ...]:
+    def crop_params(self, draws: ViewParams) -> tuple[np.ndarray, ...]:
         """The lines of the windows' rows, then those of their columns, see `_line`; (2, 5, B) float32."""
         height, width = (np.full(len(draws.flip), side) for side in self._pixels.shape[2:])
-        window, size = self._view.resized_crop(height, width, draws), self._view.size
+        window, size = self._view.resized_crop_windows(height, width, draws), self._view.size
         rows = _resampling_params(window.top, window.height, np.zeros_like(draws.flip), size)
         return (np.stack((rows, _resampling_params(window.left, window.width, draws.flip, size))),)
 

@@ -37,7 +37,7 @@ class Manifest:
         split: "train" or "eval".
         root: the folder, or the archive, that `file` is relative to; None for arrays.
         archives: the tar files that the images are in; none where they are files of their own.
-        form: what was done to the images, such as resizing; "" for the images as they are published.
+        preprocessing: what was done to the images, such as resizing; "" for the images as they are published.
         part: what the user calls these images, where they are not the whole official set.
     """
 
@@ -47,7 +47,7 @@ class Manifest:
     split: str
     root: Path | None
     archives: tuple[Path, ...] = ()
-    form: str = ""
+    preprocessing: str = ""
     part: str | None = None
 
     def __len__(self) -> int:
@@ -59,28 +59,28 @@ class Manifest:
         return self.frame["label"].to_numpy(np.int64)
 
     @property
-    def places(self) -> np.ndarray:
+    def byte_ranges(self) -> np.ndarray:
         """Every row's archive, offset and size, (N, 3) int64."""
         return self.frame[["archive", "offset", "size"]].to_numpy(np.int64)
 
     @property
-    def items(self) -> np.ndarray:
+    def array_indices(self) -> np.ndarray:
         """Every row's place in the image array, (N,) int64."""
         return self.frame["item"].to_numpy(np.int64)
 
-    def path(self, row: int) -> Path:
+    def image_path(self, row: int) -> Path:
         """Where the image of a row lies."""
         assert self.root is not None, "images of an array have no path"
         return self.root / str(self.frame["file"].iloc[row])
 
-    def counts(self) -> np.ndarray:
+    def class_counts(self) -> np.ndarray:
         """Images in each class, (classes,) int64; those with a hidden label are not counted."""
         return np.bincount(self.labels[self.labels >= 0], minlength=len(self.classes))
 
     @property
-    def empty(self) -> list[str]:
+    def empty_classes(self) -> list[str]:
         """Classes of which there is no image."""
-        return [self.classes[label] for label in np.flatnonzero(self.counts() == 0)]
+        return [self.classes[label] for label in np.flatnonzero(self.class_counts() == 0)]
 
     @property
     def name(self) -> str:
@@ -95,13 +95,13 @@ class Manifest:
     @cached_property
     def hash(self) -> str:
         """16 hexadecimal digits that name this list of images and labels, wherever the images lie."""
-        form = (self.form,) if self.form else ()
+        form = (self.preprocessing,) if self.preprocessing else ()
         about = "\n".join((self.dataset, *form, *self.classes, ""))
         digest = hashlib.sha256(about.encode("utf-8", "surrogateescape"))
         if "file" in self.frame:
             digest.update("\n".join(self.frame["file"]).encode("utf-8", "surrogateescape"))
         else:
-            digest.update(self.items.astype("<i8").tobytes())
+            digest.update(self.array_indices.astype("<i8").tobytes())
         digest.update(self.labels.astype("<i8").tobytes())
         return digest.hexdigest()[:16]
 
@@ -126,11 +126,11 @@ class Manifest:
         if fraction == 1:
             return self
         if by == "samples":
-            return self.at(self.stratified(fraction, seed))
+            return self.take_rows(self.stratified_rows(fraction, seed))
         if by == "random":
-            rows = np.argsort(self._identity, kind="stable")
+            rows = np.argsort(self._image_ids, kind="stable")
             count = max(1, _round_half_up(fraction, len(rows)))
-            return self.at(np.sort(rows[seeded_generator(seed, "subset", "random").permutation(len(rows))[:count]]))
+            return self.take_rows(np.sort(rows[seeded_generator(seed, "subset", "random").permutation(len(rows))[:count]]))
         keep = _round_half_up(fraction, len(self.classes))
         if keep == 0:
             raise BadInput(
@@ -140,24 +140,24 @@ class Manifest:
         # Sorted first, so that the choice does not depend on the order in which the classes are numbered.
         names = sorted(self.classes)
         chosen = seeded_generator(seed, "subset", "classes").permutation(len(names))[:keep]
-        return self.of_classes(names[place] for place in chosen)
+        return self.take_classes(names[place] for place in chosen)
 
-    def of_classes(self, names: Iterable[str]) -> "Manifest":
+    def take_classes(self, names: Iterable[str]) -> "Manifest":
         """All images of the named classes, their labels numbered anew in the old order."""
         wanted = set(names)
         old = np.array([label for label, name in enumerate(self.classes) if name in wanted], np.int64)
         assert len(old) == len(wanted), f"classes {sorted(wanted - set(self.classes))} are not in {self.dataset}"
         new = np.full(len(self.classes), -1, np.int64)
         new[old] = np.arange(len(old))
-        part = self.at(np.flatnonzero(new[self.labels] >= 0))
+        part = self.take_rows(np.flatnonzero(new[self.labels] >= 0))
         classes = tuple(self.classes[label] for label in old)
         return replace(part, frame=part.frame.assign(label=new[part.labels]), classes=classes)
 
-    def thinned(self, most: int) -> "Manifest":
+    def evenly_spaced(self, most: int) -> "Manifest":
         """At most so many of the images, evenly spaced."""
-        return self if len(self) <= most else self.at(np.arange(most) * len(self) // most)
+        return self if len(self) <= most else self.take_rows(np.arange(most) * len(self) // most)
 
-    def restricted_to(self, list_file: Path) -> "Manifest":
+    def restrict_to_list(self, list_file: Path) -> "Manifest":
         """The images that a text file names, or all images of the classes that it names, labels numbered anew.
 
         The published 1% and 10% lists of ImageNet (Chen et al. 2020, SimCLR) are such files, and so are those of the
@@ -166,22 +166,22 @@ class Manifest:
         Raises:
             BadInput: if the list cannot be read, names what is not here, or leaves a class empty.
         """
-        found = subset_lists.resolve_list(list_file, self._known)
-        return self.of_classes(found) if isinstance(found, tuple) else self.at(self._in_all_classes(list_file, found))
+        found = subset_lists.resolve_list(list_file, self._list_candidates)
+        return self.take_classes(found) if isinstance(found, tuple) else self.take_rows(self._check_no_class_empty(list_file, found))
 
-    def listed(self, list_file: Path) -> np.ndarray:
+    def rows_in_list(self, list_file: Path) -> np.ndarray:
         """Rows, ascending, of the images that a list names; of no class there may be none.
 
         Raises:
             BadInput: as `restricted_to`.
         """
-        found = subset_lists.resolve_list(list_file, self._known)
+        found = subset_lists.resolve_list(list_file, self._list_candidates)
         if isinstance(found, tuple):
             found = np.flatnonzero(np.isin(self.labels, [self.classes.index(name) for name in found]))
-        return self._in_all_classes(list_file, found)
+        return self._check_no_class_empty(list_file, found)
 
-    def _in_all_classes(self, list_file: Path, rows: np.ndarray) -> np.ndarray:
-        if empty := self.at(rows).empty:
+    def _check_no_class_empty(self, list_file: Path, rows: np.ndarray) -> np.ndarray:
+        if empty := self.take_rows(rows).empty_classes:
             raise BadInput(
                 f"the subset list {list_file} leaves {len(empty)} of the {len(self.classes)} classes empty: "
                 f"{_first_three(empty)}; add an image of each"
@@ -189,17 +189,17 @@ class Manifest:
         return rows
 
     @property
-    def _known(self) -> subset_lists.KnownImages:
+    def _list_candidates(self) -> subset_lists.KnownImages:
         """What a list may name: files, or the numbers of an array's images in the published order, from 0 on."""
         where = f"{self.dataset} at {self.root}" if self.root else self.dataset
         roots = [PurePosixPath(root) for root in (self.root.absolute(), self.root.resolve())] if self.root else []
         if self.root and self.archives:  # an archive's own name is in no list
             roots.append(PurePosixPath(self.root.absolute().parent / self.split))
-        return subset_lists.KnownImages(list(map(str, self._identity)), self.labels, self.classes, tuple(roots), where)
+        return subset_lists.KnownImages(list(map(str, self._image_ids)), self.labels, self.classes, tuple(roots), where)
 
-    def stratified(self, fraction: float, seed: int, flag: str = "--subset") -> np.ndarray:
+    def stratified_rows(self, fraction: float, seed: int, flag: str = "--subset") -> np.ndarray:
         """Rows, ascending, of the images that `subset` by samples keeps; `flag` is named where that is impossible."""
-        counts = self.counts()
+        counts = self.class_counts()
         if counts.min() == 0:
             raise BadInput(
                 f"{self.dataset} has no images of class {self.classes[int(counts.argmin())]!r}, so {flag} {fraction} "
@@ -211,9 +211,9 @@ class Manifest:
                 "%s %s of %s rounds to no image in %d of %d classes, which keep one each",
                 *(flag, f"{fraction:g}", self.dataset, few, len(keep)),
             )
-        return self._drawn(keep.clip(min=1), seed)
+        return self._sample_per_class(keep.clip(min=1), seed)
 
-    def shots(self, count: int, *, seed: int) -> "Manifest":
+    def take_shots(self, count: int, *, seed: int) -> "Manifest":
         """`count` images of each class, all of them where there are fewer; nested in any larger number.
 
         They are drawn as `subset` by samples draws, so that of the two the one that keeps fewer of a class keeps images
@@ -224,39 +224,39 @@ class Manifest:
         """
         if count < 1:
             raise BadInput(f"{count} images of each class train nothing; give --shots 1 or more")
-        if self.empty:
+        if self.empty_classes:
             raise BadInput(
-                f"{self.dataset} has no images of class {self.empty[0]!r}, so --shots {count} cannot take some of each "
+                f"{self.dataset} has no images of class {self.empty_classes[0]!r}, so --shots {count} cannot take some of each "
                 "class; complete the data (sslticket data verify)"
             )
-        if few := int((self.counts() < count).sum()):
+        if few := int((self.class_counts() < count).sum()):
             log.warning(
                 "%d of %d classes of %s have fewer than the %d images of --shots and keep all of theirs",
                 *(few, len(self.classes), self.dataset, count),
             )
-        return self.at(self._drawn(self.counts().clip(max=count), seed))
+        return self.take_rows(self._sample_per_class(self.class_counts().clip(max=count), seed))
 
-    def _drawn(self, keep: np.ndarray, seed: int) -> np.ndarray:
+    def _sample_per_class(self, keep: np.ndarray, seed: int) -> np.ndarray:
         """Rows, ascending, of so many images of each class; more of a class are these and others."""
         chosen = [
             rows[seeded_generator(seed, "subset", name).permutation(len(rows))[:count]]
-            for (name, rows), count in zip(self.by_class(), keep, strict=True)
+            for (name, rows), count in zip(self.rows_by_class(), keep, strict=True)
         ]
         return np.sort(np.concatenate(chosen))
 
-    def by_class(self) -> Iterator[tuple[str, np.ndarray]]:
+    def rows_by_class(self) -> Iterator[tuple[str, np.ndarray]]:
         """Every class and its rows in the order of the images' names: a draw from them does not depend on the rows'."""
-        identity = self._identity
-        by_label = np.split(np.argsort(self.labels, kind="stable"), np.cumsum(self.counts())[:-1])
+        identity = self._image_ids
+        by_label = np.split(np.argsort(self.labels, kind="stable"), np.cumsum(self.class_counts())[:-1])
         for name, rows in zip(self.classes, by_label, strict=True):
             yield name, rows[np.argsort(identity[rows], kind="stable")]
 
     @property
-    def _identity(self) -> np.ndarray:
+    def _image_ids(self) -> np.ndarray:
         """What names each image, whatever its row: its file, or its place in the array."""
         return (self.frame["file"] if "file" in self.frame else self.frame["item"]).to_numpy()
 
-    def at(self, rows: np.ndarray) -> "Manifest":
+    def take_rows(self, rows: np.ndarray) -> "Manifest":
         """The images of these rows."""
         return replace(self, frame=self.frame.iloc[rows].reset_index(drop=True))
 
@@ -293,7 +293,7 @@ def take_half(manifest: Manifest, which: Literal["a", "b"]) -> Manifest:
         BadInput: if a class has a single image.
     """
     taken = []
-    for name, rows in manifest.by_class():
+    for name, rows in manifest.rows_by_class():
         if len(rows) < 2:
             raise BadInput(
                 f"class {name!r} of {manifest.dataset} has {len(rows)} image, and its halves need one each; "
@@ -302,7 +302,7 @@ def take_half(manifest: Manifest, which: Literal["a", "b"]) -> Manifest:
         mixed = rows[seeded_generator(HALVES_SEED, "half", name).permutation(len(rows))]
         middle = -(-len(rows) // 2)
         taken.append(mixed[:middle] if which == "a" else mixed[middle:])
-    return replace(manifest.at(np.sort(np.concatenate(taken))), dataset=f"{manifest.dataset}{which}")
+    return replace(manifest.take_rows(np.sort(np.concatenate(taken))), dataset=f"{manifest.dataset}{which}")
 
 
 def half_provenance(part: Manifest, which: Literal["a", "b"]) -> dict[str, Any]:

@@ -324,7 +324,7 @@ def _write_shard(manifest: Manifest, rows: list[int], path: Path, how: ShardSett
             for some in _row_chunks(rows, 16 * threads):
                 for row, (content, suffix, reason) in zip(some, pool.map(shrunk, some), strict=True):
                     if reason:
-                        bad[str(manifest.path(row))] = reason
+                        bad[str(manifest.image_path(row))] = reason
                     label = str(manifest.labels[row]).encode()
                     parts = [
                         _add_to_tar(archive, f"{row:09d}.{suffix}", content),

@@ -46,14 +46,14 @@ class DataSource:
         dataset: the catalogue's entry.
         manifest: the images to use.
         images: the whole split's pixels, (N, H, W, C) uint8; None where the images are files.
-        bad: images that could not be read and are not in the manifest, by path, and why.
+        unreadable: images that could not be read and are not in the manifest, by path, and why.
         left_out: what lies among the images and is none of them, as `folders.Listing` has it.
     """
 
     dataset: Dataset
     manifest: Manifest
     images: np.ndarray | None = None
-    bad: Mapping[str, str] = field(default_factory=dict)
+    unreadable: Mapping[str, str] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
 
 
@@ -73,7 +73,7 @@ def open_split(name: str, split: Split, data_root: Path | None = None) -> DataSo
     if entry.layout == "sklearn":
         return _open_digits(entry, split)
     where = locate.find_dataset(entry, data_root)
-    if where.layout == "arrays":
+    if where.storage == "arrays":
         return _open_arrays(entry, split, where.folder)
     return _listing_source(entry, split, list_split(entry, split, where))
 
@@ -104,7 +104,7 @@ def make_loader(
     Raises:
         BadInput: if more images are unreadable, or DALI is not installed.
     """
-    bad = UnreadableImages(source.dataset.name, max_bad_images, source.bad)
+    bad = UnreadableImages(source.dataset.name, max_bad_images, source.unreadable)
     mean, std = source.dataset.mean, source.dataset.std
     # Imported here, so that a dry run, which only opens splits, needs neither torch nor DALI.
     if source.images is None:
@@ -136,7 +136,7 @@ def _open_digits(entry: Dataset, split: Split) -> DataSource:
     # 255 / 16 is no whole number: halves are rounded up.
     images = np.floor(digits.images * 255 / 16 + 0.5).astype(np.uint8)[..., None]
     whole = _array_source(entry, "train", images, digits.target.astype(np.int64), entry.class_names)
-    items = whole.manifest.subset(0.8, seed=DIGITS_SEED).items
+    items = whole.manifest.subset(0.8, seed=DIGITS_SEED).array_indices
     if split == "eval":
         items = np.setdiff1d(np.arange(len(images)), items)
     return _array_source(entry, split, images[items], digits.target[items].astype(np.int64), entry.class_names)
@@ -180,12 +180,12 @@ def _array_source(
 def _listing_source(entry: Dataset, split: Split, found: Listing) -> DataSource:
     # Objects: pyarrow's strings cannot hold a name that is no UTF-8.
     frame = pd.DataFrame({"file": pd.Series(found.files, dtype=object), "label": found.labels})
-    if found.places is not None:
-        frame[["archive", "offset", "size"]] = found.places
-    manifest = Manifest(frame, found.classes, entry.name, split, found.root, found.archives, found.form)
+    if found.byte_ranges is not None:
+        frame[["archive", "offset", "size"]] = found.byte_ranges
+    manifest = Manifest(frame, found.classes, entry.name, split, found.root, found.archives, found.preprocessing)
     if entry.kind == "files":
         return DataSource(entry, manifest, left_out=found.left_out)
-    images, reasons = cached_image_array(found, entry.eval.size, entry.channels)
+    images, reasons = cached_image_array(found, entry.eval_view.size, entry.channels)
     frame = frame[~frame["file"].isin(list(reasons))].reset_index(drop=True)
     frame = frame.assign(item=np.arange(len(frame)))
     bad = {str(found.root / file): reason for file, reason in reasons.items()}
@@ -245,12 +245,12 @@ _HASHED_IMAGES = 64  # images whose bytes tell two sets with the same names apar
 
 def official_image_count(entry: Dataset, split: str) -> int | None:
     """How many images a split has officially; None for one's own."""
-    return None if entry.images is None else entry.images[0 if split == "train" else 1]
+    return None if entry.image_counts is None else entry.image_counts[0 if split == "train" else 1]
 
 
 def count_images_and_classes(source: DataSource) -> tuple[int, int]:
     """Images of a split, those that cannot be read among them, and classes that have any."""
-    return len(source.manifest) + len(source.bad), len(source.manifest.classes) - len(source.manifest.empty)
+    return len(source.manifest) + len(source.unreadable), len(source.manifest.classes) - len(source.manifest.empty_classes)
 
 
 def is_complete(source: DataSource) -> bool:
@@ -314,10 +314,10 @@ def hash_images(source: DataSource, lists: Iterable[Path] = ()) -> str:
         BadInput: if a list cannot be read.
     """
     digest = hashlib.sha256(source.manifest.hash.encode())
-    some = source.manifest.thinned(_HASHED_IMAGES)
+    some = source.manifest.evenly_spaced(_HASHED_IMAGES)
     read = image_reader(some)
     for row in range(len(some)):
-        content = read(row) if source.images is None else source.images[some.items[row]].tobytes()
+        content = read(row) if source.images is None else source.images[some.array_indices[row]].tobytes()
         digest.update(hashlib.sha256(content).digest())
     for path in lists:
         digest.update(

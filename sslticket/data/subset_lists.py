@@ -41,14 +41,14 @@ class KnownImages:
         labels: (N,) int64, places in `classes`.
         classes: the classes' names.
         roots: folders that a path in a list may begin with, or with their last parts; the images lie there.
-        what: they are, for a complaint.
+        description: they are, for a complaint.
     """
 
     names: Sequence[str]
     labels: np.ndarray
     classes: tuple[str, ...]
     roots: tuple[PurePosixPath, ...]
-    what: str
+    description: str
 
 
 def read_lines(path: Path) -> list[ListLine]:
@@ -89,54 +89,54 @@ def resolve_list(path: Path, known: KnownImages) -> tuple[str, ...] | np.ndarray
     given = read_lines(path)
     index = _NameIndex(known.names, known.roots, stems=True)
     images = _parse_list(given, index)
-    if not images.rows and not images.strange:
+    if not images.indices and not images.unmatched:
         raise BadInput(f"{path} names nothing, it holds {given[0]} and the like only; it needs a name on each line")
-    if not images.rows:
+    if not images.indices:
         index = _NameIndex(known.classes, known.roots, stems=False)
         classes = _parse_list(given, index)
-        if not classes.strange:
+        if not classes.unmatched:
             _check_one_name_per_line(path, classes, index)
-            return tuple(dict.fromkeys(known.classes[row] for row in classes.rows))
-        if classes.rows:
+            return tuple(dict.fromkeys(known.classes[row] for row in classes.indices))
+        if classes.indices:
             raise BadInput(
-                f"{path} names classes of {known.what}, but {_first_lines(classes.strange)} "
-                f"{'is' if len(classes.strange) == 1 else 'are'} none; correct or remove what is not there"
+                f"{path} names classes of {known.description}, but {_first_lines(classes.unmatched)} "
+                f"{'is' if len(classes.unmatched) == 1 else 'are'} none; correct or remove what is not there"
             )
-    if images.strange:
-        count = len(set(images.strange_names))
+    if images.unmatched:
+        count = len(set(images.unmatched_names))
         raise BadInput(
-            f"{count} of the {count + len(set(images.rows))} images in {path} are not in {known.what}: "
-            f"{_first_lines(images.strange)}; correct or remove them"
+            f"{count} of the {count + len(set(images.indices))} images in {path} are not in {known.description}: "
+            f"{_first_lines(images.unmatched)}; correct or remove them"
         )
-    if unclear := [line for line, row in zip(images.lines, images.rows, strict=True) if row == _AMBIGUOUS]:
+    if unclear := [line for line, row in zip(images.lines, images.indices, strict=True) if row == _AMBIGUOUS]:
         raise BadInput(
             f"{len(unclear)} names in {path} fit several images ({_first_lines(unclear)}); write them as class/name"
         )
     if not set(images.labels) <= set(known.classes):
         _check_one_name_per_line(path, images, index)
     _check_label_column(path, images, known)
-    return np.unique(np.array(images.rows, np.int64))
+    return np.unique(np.array(images.indices, np.int64))
 
 
 class _ParsedList(NamedTuple):
     """A list taken in one form: the lines that name something, what and with which label; and those that do not."""
 
     lines: list[ListLine]
-    rows: list[int]
+    indices: list[int]
     labels: list[str]
-    strange: list[ListLine]
-    strange_names: list[str]
+    unmatched: list[ListLine]
+    unmatched_names: list[str]
 
 
 def _parse_list(given: Sequence[ListLine], index: "_NameIndex") -> _ParsedList:
     """The list in that form, one for all lines, in which the most lines name something."""
     forms = [form for divider, form in _LINE_FORMATS if any(divider in line.text for line in given)]
     # Most forms fit no line at all; the first lines show it, and a list may have a million.
-    forms.sort(key=lambda form: len(_parse_in_format(given[:_PROBED_LINES], form, index).strange))
+    forms.sort(key=lambda form: len(_parse_in_format(given[:_PROBED_LINES], form, index).unmatched))
     readings = (_parse_in_format(given, form, index) for form in forms)
     best = next(readings)
-    while best.strange and (other := next(readings, None)):
-        best = min(best, other, key=lambda reading: len(reading.strange))
+    while best.unmatched and (other := next(readings, None)):
+        best = min(best, other, key=lambda reading: len(reading.unmatched))
     return best
 
 
@@ -144,13 +144,13 @@ def _parse_in_format(given: Sequence[ListLine], form: "_LineFormat", index: "_Na
     found = _ParsedList([], [], [], [], [])
     for place, line in enumerate(given):
         name, label = (part.strip().strip("\"'").strip() for part in form(line.text))
-        if (row := index.row(name)) is not None:
+        if (row := index.find(name)) is not None:
             found.lines.append(line)
-            found.rows.append(row)
+            found.indices.append(row)
             found.labels.append(label)
         elif not (line.text.startswith("#") or _is_ignored(name) or (place == 0 and _HEADING_PATTERN.fullmatch(name))):
-            found.strange.append(line)
-            found.strange_names.append(name)
+            found.unmatched.append(line)
+            found.unmatched_names.append(name)
     return found
 
 
@@ -198,7 +198,7 @@ class _NameIndex:
         tails = {"/".join(root.parts[start:]) for root in roots for start in range(1, len(root.parts))}
         self._heads = [f"{head}/" for head in sorted(tails | {str(root) for root in roots}, key=len)]
 
-    def row(self, name: str) -> int | None:
+    def find(self, name: str) -> int | None:
         """Its place, `_SEVERAL` where it fits more than one, None where it fits none."""
         plain = _with_forward_slashes(name)
         if not plain:  # the stem of a number
@@ -253,9 +253,9 @@ _SPELLINGS: tuple[tuple[Callable[[str], str], Callable[[str], str]], ...] = (
 def _check_one_name_per_line(path: Path, reading: _ParsedList, index: _NameIndex) -> None:
     """Raise `BadInput` if what stands beside a name, for a label, is another name: it would not be read."""
     names = {label: re.split(r"[\t,; ]+", label)[0].strip("\"'") for label in set(reading.labels)}
-    others = {label for label, name in names.items() if not name.isdigit() and index.row(name) is not None}
-    for line, row, label in zip(reading.lines, reading.rows, reading.labels, strict=True):
-        if label in others and index.row(names[label]) != row:
+    others = {label for label, name in names.items() if not name.isdigit() and index.find(name) is not None}
+    for line, row, label in zip(reading.lines, reading.indices, reading.labels, strict=True):
+        if label in others and index.find(names[label]) != row:
             raise BadInput(f"{path} has several names on one line, {line}; write each on its own")
 
 
@@ -265,7 +265,7 @@ def _check_label_column(path: Path, images: _ParsedList, known: KnownImages) -> 
         return
     number = {name: place for place, name in enumerate(known.classes)}
     of_label, of_class = dict[str, tuple[int, ListLine]](), dict[int, tuple[str, ListLine]]()
-    for line, row, label in zip(images.lines, images.rows, images.labels, strict=True):
+    for line, row, label in zip(images.lines, images.indices, images.labels, strict=True):
         own = int(known.labels[row])
         if label not in number:  # Kaggle's boxes follow the class
             label = label.replace(",", " ").partition(" ")[0]

@@ -180,7 +180,7 @@ class TarReader:
             content = b""
         return np.frombuffer(content, np.uint8)
 
-    def ahead(
+    def prefetch(
         self, feed: Callable[[int], BatchT], places: Callable[[BatchT], np.ndarray], batches: int
     ) -> Callable[[int], tuple[BatchT, list[np.ndarray]]]:
         """A feed of batches with the bytes of their images, read before they are asked for.

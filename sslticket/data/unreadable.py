@@ -92,7 +92,7 @@ def log_unreadable(found: Mapping[str, str]) -> None:
 
 def log_empty_classes(manifest: Manifest) -> None:
     """A line in the log if classes have no images: a file may be damaged, or only a part of the set be there."""
-    if empty := manifest.empty:
+    if empty := manifest.empty_classes:
         what = "training" if manifest.split == "train" else "evaluation"
         log.warning(
             "no %s images of %s in %s",
@@ -131,19 +131,19 @@ class VerdictCache:
 
     def __init__(self, root: Path) -> None:
         name = hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:16]
-        self._good, self._bad = (cache_folder() / "verdicts" / f"{name}.{kind}" for kind in ("good", "bad"))
+        self._readable_file, self._unreadable_file = (cache_folder() / "verdicts" / f"{name}.{kind}" for kind in ("good", "bad"))
         self._root, self._saved = root, time.monotonic()
-        self._fresh: dict[int, Verdict] = {}
+        self._unsaved: dict[int, Verdict] = {}
         self._lines: list[str] = []
         self._read()
 
-    def of(self, key: int) -> Verdict | None:
+    def get(self, key: int) -> Verdict | None:
         """The verdict that is kept under a key."""
-        if found := self._fresh.get(key):
+        if found := self._unsaved.get(key):
             return found
         keys, reasons = self._keys, self._reasons  # another thread may put newer ones in their place
         if key in reasons:
-            return Verdict(ImageKind.BAD, reasons[key])
+            return Verdict(ImageKind.UNREADABLE, reasons[key])
         place = int(np.searchsorted(keys, np.uint64(key)))
         there = [int(kept) - key for kept in keys[place : place + 2]]
         if 1 in there:  # of an image that DALI refused there is an older verdict too, without the bit
@@ -152,39 +152,39 @@ class VerdictCache:
 
     def add(self, key: int, verdict: Verdict, file: str) -> None:
         """Keep a verdict, from now on for this process, and after `save` for all."""
-        self._fresh[key] = verdict
-        if verdict.kind == ImageKind.BAD:
+        self._unsaved[key] = verdict
+        if verdict.kind == ImageKind.UNREADABLE:
             self._lines.append(f"{key:016x} {quote_from_bytes(os.fsencode(file))} {verdict.reason}\n")
             self.names.add(file)
 
     def save(self, seconds: float) -> None:
         """Write what is new, if so long ago something was written, and read what others found."""
-        if not self._fresh or time.monotonic() - self._saved < seconds:
+        if not self._unsaved or time.monotonic() - self._saved < seconds:
             return
-        fresh, lines, self._lines = dict(self._fresh), self._lines, []
+        fresh, lines, self._lines = dict(self._unsaved), self._lines, []
         keys = [
-            key + (verdict.kind == ImageKind.PILLOW) for key, verdict in fresh.items() if verdict.kind != ImageKind.BAD
+            key + (verdict.kind == ImageKind.PILLOW) for key, verdict in fresh.items() if verdict.kind != ImageKind.UNREADABLE
         ]
         try:
-            with file_lock(self._good):
+            with file_lock(self._readable_file):
                 for path, content in (
-                    (self._good, np.array(keys, "<u8").tobytes()),
-                    (self._bad, "".join(lines).encode("utf-8", "surrogateescape")),
+                    (self._readable_file, np.array(keys, "<u8").tobytes()),
+                    (self._unreadable_file, "".join(lines).encode("utf-8", "surrogateescape")),
                 ):
                     _append_records(path, content)
             self._read()
             for key in fresh:
-                del self._fresh[key]
+                del self._unsaved[key]
         except OSError as error:
-            _log.info("the verdicts on images of %s are not kept in %s: %s", self._root, self._good, error.strerror)
+            _log.info("the verdicts on images of %s are not kept in %s: %s", self._root, self._readable_file, error.strerror)
         self._saved = time.monotonic()
 
     def _read(self) -> None:
         """What is there; damaged remains are taken for hashes of no image."""
         reasons, names = dict[int, str](), set[str]()
         try:
-            content = read_bytes(self._good, _MAX_CACHE_BYTES)
-            lines = read_bytes(self._bad, _MAX_CACHE_BYTES).decode("utf-8", "replace").split("\n")
+            content = read_bytes(self._readable_file, _MAX_CACHE_BYTES)
+            lines = read_bytes(self._unreadable_file, _MAX_CACHE_BYTES).decode("utf-8", "replace").split("\n")
         except (OSError, ValueError):  # none yet, or something else in its place
             content, lines = b"", []
         for key, name, reason in (line.split(" ", 2) for line in lines if line.count(" ") >= 2):
@@ -232,23 +232,23 @@ class Verdicts(Container[int]):
         """
         assert manifest.root is not None, "images of an array have no files"
         self._manifest, self._archives, self._count = manifest, archives, threads
-        self._places = manifest.places if archives else None
+        self._byte_ranges = manifest.byte_ranges if archives else None
         self._stamps = [_archive_state(path) for path in manifest.archives]
         self._kinds = np.zeros(len(manifest), np.uint8)
         self._reasons: dict[int, str] = {}
         self._pending: dict[int, Future[Verdict]] = {}
         self._pool: ThreadPoolExecutor | None = None
-        self._kept = VerdictCache(manifest.root)
-        self.revised = 0  # verdicts that came out otherwise when they were made again
+        self._cache = VerdictCache(manifest.root)
+        self.revisions = 0  # verdicts that came out otherwise when they were made again
 
     def __contains__(self, row: object) -> bool:
         assert isinstance(row, int)
-        return bool(self.kinds(np.array([row]))[0] == ImageKind.BAD)
+        return bool(self.kinds(np.array([row]))[0] == ImageKind.UNREADABLE)
 
     @property
-    def known_bad(self) -> np.ndarray:
+    def known_unreadable(self) -> np.ndarray:
         """Rows of images that were found to be unreadable before, by whichever process, and are as they were."""
-        named = np.flatnonzero(self._manifest.frame["file"].isin(list(self._kept.names)))
+        named = np.flatnonzero(self._manifest.frame["file"].isin(list(self._cache.names)))
         return named[[row in self for row in named.tolist()]]
 
     @property
@@ -257,27 +257,27 @@ class Verdicts(Container[int]):
         return not self._pending and bool(self._kinds.all())
 
     @property
-    def all_bad(self) -> bool:
+    def all_unreadable(self) -> bool:
         """Whether every image was judged, and none can be read."""
-        return bool((self._kinds == ImageKind.BAD).all())
+        return bool((self._kinds == ImageKind.UNREADABLE).all())
 
     def reason(self, row: int) -> str:
         """Why a bad image cannot be read."""
         return self._reasons[row]
 
-    def begin(self, rows: np.ndarray) -> None:
+    def start(self, rows: np.ndarray) -> None:
         """Begin to judge those of these rows that have no verdict yet; a `kinds` of them comes later."""
         for row in rows[self._kinds[rows] == ImageKind.UNKNOWN].tolist():
             if row not in self._pending:
-                self._pending[row] = self._threads().submit(self._of, row)
+                self._pending[row] = self._threads().submit(self._verdict, row)
 
     def kinds(self, rows: np.ndarray) -> np.ndarray:
         """The kind of each row's verdict, (N,) uint8; those that have none are judged."""
-        self.begin(rows)
+        self.start(rows)
         for row in rows[self._kinds[rows] == ImageKind.UNKNOWN].tolist():
             if row in self._pending:
-                self._settle(row, self._pending.pop(row).result())
-        self._kept.save(_SAVE_INTERVAL)
+                self._record(row, self._pending.pop(row).result())
+        self._cache.save(_SAVE_INTERVAL)
         kinds: np.ndarray = self._kinds[rows]
         return kinds
 
@@ -285,75 +285,75 @@ class Verdicts(Container[int]):
         self._pool = self._pool or ThreadPoolExecutor(self._count)
         return self._pool
 
-    def _settle(self, row: int, verdict: Verdict) -> None:
+    def _record(self, row: int, verdict: Verdict) -> None:
         self._kinds[row] = verdict.kind
-        if verdict.kind == ImageKind.BAD:
+        if verdict.kind == ImageKind.UNREADABLE:
             self._reasons[row] = verdict.reason
 
     def revise(self, row: int) -> None:
         """Judge an image that DALI refused anew: it has changed and cannot be read now, or only Pillow reads it."""
-        before, verdict = self._kinds[row], self._made(row, refused=True)
-        self._settle(row, verdict)
-        self.revised += int(before != verdict.kind)
+        before, verdict = self._kinds[row], self._judge(row, refused=True)
+        self._record(row, verdict)
+        self.revisions += int(before != verdict.kind)
 
-    def ppms(self, rows: list[int], mode: str) -> list[bytes | None]:
+    def decode_to_ppm(self, rows: list[int], mode: str) -> list[bytes | None]:
         """What images show, see `decoding.as_ppm`; None for one that has changed since and cannot be read now."""
-        return list(self._threads().map(partial(self._ppm, mode=mode), rows))
+        return list(self._threads().map(partial(self._decode_one_to_ppm, mode=mode), rows))
 
-    def _ppm(self, row: int, mode: str) -> bytes | None:
+    def _decode_one_to_ppm(self, row: int, mode: str) -> bytes | None:
         try:
-            return to_ppm(self._manifest.path(row) if self._archives is None else self._bytes(row), mode)
+            return to_ppm(self._manifest.image_path(row) if self._archives is None else self._read_bytes(row), mode)
         except DecodeError:
             return None
 
     def save(self) -> None:
         """Keep what is not yet kept."""
-        self._kept.save(0)
+        self._cache.save(0)
 
-    def _of(self, row: int) -> Verdict:
+    def _verdict(self, row: int) -> Verdict:
         """The verdict that is kept, or is made now and then kept."""
         try:
-            state = self._state(row)
+            state = self._image_state(row)
         except OSError as error:
-            return Verdict(ImageKind.BAD, os_error_reason(error), lasting=False)
-        if kept := self._kept.of(_verdict_key(self._file(row), state)):
+            return Verdict(ImageKind.UNREADABLE, os_error_reason(error), permanent=False)
+        if kept := self._cache.get(_verdict_key(self._file(row), state)):
             return kept
-        return self._made(row)
+        return self._judge(row)
 
-    def _made(self, row: int, *, refused: bool = False) -> Verdict:
+    def _judge(self, row: int, *, refused: bool = False) -> Verdict:
         """A new verdict, kept if it lasts; on an image that DALI `refused`, it is never "good"."""
-        if self._places is not None:
-            content = self._bytes(row)
-            if len(content) < self._places[row][2]:
-                return Verdict(ImageKind.BAD, "its archive cannot be read there, or is cut off", lasting=False)
-            verdict, state, settled = judge_image(content), self._state(row), True
+        if self._byte_ranges is not None:
+            content = self._read_bytes(row)
+            if len(content) < self._byte_ranges[row][2]:
+                return Verdict(ImageKind.UNREADABLE, "its archive cannot be read there, or is cut off", permanent=False)
+            verdict, state, settled = judge_image(content), self._image_state(row), True
         else:
             try:
-                with open_regular_file(self._manifest.path(row)) as file:
+                with open_regular_file(self._manifest.image_path(row)) as file:
                     status = os.fstat(file.fileno())
                     verdict = judge_image(file)
             except OSError as error:
-                return Verdict(ImageKind.BAD, os_error_reason(error), lasting=False)
+                return Verdict(ImageKind.UNREADABLE, os_error_reason(error), permanent=False)
             refused |= status.st_size > MAX_FILE_BYTES
             state, settled = _file_state(status), time.time() - status.st_mtime > CLOCK_GRANULARITY
         if refused and verdict.kind == ImageKind.GOOD:
             verdict = Verdict(ImageKind.PILLOW)
-        if verdict.lasting and settled:
-            self._kept.add(_verdict_key(self._file(row), state), verdict, self._file(row))
+        if verdict.permanent and settled:
+            self._cache.add(_verdict_key(self._file(row), state), verdict, self._file(row))
         return verdict
 
-    def _bytes(self, row: int) -> bytes:
+    def _read_bytes(self, row: int) -> bytes:
         assert self._archives is not None
-        assert self._places is not None
-        return self._archives.read(*self._places[row].tolist()).tobytes()
+        assert self._byte_ranges is not None
+        return self._archives.read(*self._byte_ranges[row].tolist()).tobytes()
 
     def _file(self, row: int) -> str:
         return str(self._manifest.frame["file"].iat[row])
 
-    def _state(self, row: int) -> str:
-        if self._places is None:
-            return _file_state(self._manifest.path(row).stat())
-        archive, offset, size = self._places[row].tolist()
+    def _image_state(self, row: int) -> str:
+        if self._byte_ranges is None:
+            return _file_state(self._manifest.image_path(row).stat())
+        archive, offset, size = self._byte_ranges[row].tolist()
         return f"{self._stamps[archive]} {offset} {size}"
 
 

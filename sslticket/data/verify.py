@@ -130,11 +130,11 @@ class Finding(NamedTuple):
 
     Attributes:
         text: what it is, in a line.
-        good: whether it is as it should be.
+        ok: whether it is as it should be.
     """
 
     text: str
-    good: bool
+    ok: bool
 
 
 def verify_dataset(
@@ -159,7 +159,7 @@ def verify_dataset(
         raise locate.dataset_not_found(entry, data_root)
     if found and md5:
         yield from _check_md5_sums(entry, found.folder, stage)
-    packed = found.folder if found and md5 and found.layout == "shards" else None
+    packed = found.folder if found and md5 and found.storage == "shards" else None
     known, sources = None, {}
     errors: dict[str, bool] = {}  # by text: a damaged file may stand in the way of both splits
     try:
@@ -170,7 +170,7 @@ def verify_dataset(
         try:
             sources[split] = open_split(name, split, data_root)
         except BadInput as error:
-            errors[str(error)] = isinstance(error, locate.MissingSplit) and entry.images is None
+            errors[str(error)] = isinstance(error, locate.MissingSplit) and entry.image_counts is None
     yield from (Finding(*error) for error in errors.items())
     for split, source in sources.items():
         yield from _check_counts(entry, split, source)
@@ -185,36 +185,36 @@ def _check_md5_sums(entry: Dataset, folder: Path, stage: ProgressStage) -> Itera
     for path, expected in official_files(entry.name, folder).items():
         try:
             check_md5(path, expected, stage(path.name, path.stat().st_size))
-            yield Finding(f"{path} has the official MD5 sum", good=True)
+            yield Finding(f"{path} has the official MD5 sum", ok=True)
         except BadInput as error:
-            yield Finding(str(error), good=False)
+            yield Finding(str(error), ok=False)
 
 
 def _check_shards(split: Split, folder: Path, stage: ProgressStage) -> Iterator[Finding]:
     damage = shards.find_shard_damage(folder, split, stage)
     if damage is None:
-        yield Finding(f"{split}: packed by a version that kept no sums; shards are of the right lengths", good=True)
+        yield Finding(f"{split}: packed by a version that kept no sums; shards are of the right lengths", ok=True)
         return
-    yield from (Finding(text, good=False) for text in damage)
+    yield from (Finding(text, ok=False) for text in damage)
     if not damage:
-        yield Finding(f"{split}: all shards are what was packed", good=True)
+        yield Finding(f"{split}: all shards are what was packed", ok=True)
 
 
 def _check_counts(entry: Dataset, split: Split, source: DataSource) -> Iterator[Finding]:
-    each, (images, _) = source.manifest.counts(), count_images_and_classes(source)
+    each, (images, _) = source.manifest.class_counts(), count_images_and_classes(source)
     found = f"{split}: {images:,} images of {len(each):,} classes, {each.min():,} to {each.max():,} each"
     if not (whole := is_complete(source)):
         found += f"; published are {official_image_count(entry, split):,} images of {entry.classes:,} classes"
-    yield Finding(found, good=whole)
-    if empty := source.manifest.empty:
-        yield Finding(f"{split}: no images of {abbreviate_classes(empty)}", good=False)
+    yield Finding(found, ok=whole)
+    if empty := source.manifest.empty_classes:
+        yield Finding(f"{split}: no images of {abbreviate_classes(empty)}", ok=False)
     if told := describe_left_out(source.left_out):
-        yield Finding(f"{split}: {told}", good=True)
+        yield Finding(f"{split}: {told}", ok=True)
 
 
 def _published_classes(entry: Dataset, folder: Path) -> tuple[str, ...] | None:
     """The published classes, where something in the folder tells them."""
-    if isinstance(entry.layout, ImageNetLayout) and (truth := GroundTruth.of(folder, entry.layout)):
+    if isinstance(entry.layout, ImageNetLayout) and (truth := GroundTruth.find(folder, entry.layout)):
         return truth.classes
     if isinstance(entry.layout, Places365Layout) and find_list(folder, entry.layout, entry.layout.classes).is_file():
         return places365_classes(folder, entry.layout)
@@ -225,9 +225,9 @@ def _check_class_names(split: Split, source: DataSource, known: tuple[str, ...] 
     if known is None:
         return
     if strange := set(source.manifest.classes) - set(known):
-        yield Finding(f"{split}: none of the published classes: {abbreviate_classes(strange)}", good=False)
+        yield Finding(f"{split}: none of the published classes: {abbreviate_classes(strange)}", ok=False)
     if missing := set(known) - set(source.manifest.classes):
-        yield Finding(f"{split}: missing: {abbreviate_classes(missing)}", good=False)
+        yield Finding(f"{split}: missing: {abbreviate_classes(missing)}", ok=False)
 
 
 def _check_decoding(
@@ -235,18 +235,18 @@ def _check_decoding(
 ) -> Iterator[Finding]:
     if source.images is None and most == 0:
         return
-    bad, pillows, manifest = dict(source.bad), 0, source.manifest if most is None else source.manifest.thinned(most)
+    bad, pillows, manifest = dict(source.unreadable), 0, source.manifest if most is None else source.manifest.evenly_spaced(most)
     if source.images is None and len(manifest):
         verdicts = Verdicts(manifest, threads, TarReader(manifest.archives) if manifest.archives else None)
         advance = stage(f"{split} images", len(manifest))
         for rows in np.split(np.arange(len(manifest)), range(_DECODED_AT_ONCE, len(manifest), _DECODED_AT_ONCE)):
             kinds = verdicts.kinds(rows)
-            bad |= {str(manifest.path(row)): verdicts.reason(row) for row in rows[kinds == ImageKind.BAD].tolist()}
+            bad |= {str(manifest.image_path(row)): verdicts.reason(row) for row in rows[kinds == ImageKind.UNREADABLE].tolist()}
             pillows += int((kinds == ImageKind.PILLOW).sum())
             advance(len(rows))
         verdicts.save()
     what = "kept whole in memory" if source.images is not None else f"{len(manifest):,} images decoded"
-    yield Finding(f"{split}: {what}, {len(bad):,} cannot be read", good=not bad)
-    yield from (Finding(f"{path}: {reason}", good=False) for path, reason in sorted(bad.items()))
+    yield Finding(f"{split}: {what}, {len(bad):,} cannot be read", ok=not bad)
+    yield from (Finding(f"{path}: {reason}", ok=False) for path, reason in sorted(bad.items()))
     if pillows:
-        yield Finding(f"{split}: {pillows:,} are of kinds that Pillow decodes, on the CPU", good=True)
+        yield Finding(f"{split}: {pillows:,} are of kinds that Pillow decodes, on the CPU", ok=True)

@@ -27,15 +27,15 @@ class NaturalMask:
 
     Attributes:
         mask: weights above machine precision survive.
-        told: where it comes from, as JSON values: model, protocol, seed, data_hash, how it computed, and the dense
+        provenance: where it comes from, as JSON values: model, protocol, seed, data_hash, how it computed, and the dense
             network's scores.
     """
 
     mask: Mask
-    told: dict[str, Any]
+    provenance: dict[str, Any]
 
     @classmethod
-    def of(cls, trained: Mapping[str, Tensor], names: list[str], told: dict[str, Any]) -> "NaturalMask":
+    def from_weights(cls, trained: Mapping[str, Tensor], names: list[str], told: dict[str, Any]) -> "NaturalMask":
         """From the weights at convergence.
 
         Args:
@@ -58,7 +58,7 @@ class NaturalMask:
         """Write the mask, a bit a weight, whole or not at all."""
         bits = {name: torch.from_numpy(np.packbits(layer.numpy())) for name, layer in self.mask.items()}
         shapes = {name: list(layer.shape) for name, layer in self.mask.items()}
-        header = {"shapes": shapes, "told": self.told, "density": self.mask.density}
+        header = {"shapes": shapes, "told": self.provenance, "density": self.mask.density}
         tensorfile.write_tensor_file(path, "natural", header, bits)
 
     @classmethod
@@ -228,7 +228,7 @@ def make_control(
     if head and "head_kept" in provenance:
         # Of a supermask's classification layer is left what its ticket keeps: only the backbone's mask is permuted.
         head = {name: value * (ticket.head[name] != 0) if name == "weight" else value for name, value in head.items()}
-    return Ticket.make(mask, initial, level=ticket.level, recipe=recipe, provenance=provenance, head=head)
+    return Ticket.from_dense_weights(mask, initial, level=ticket.level, recipe=recipe, provenance=provenance, head=head)
 
 
 def random_submask(mask: Mask, keep: int, seed: int) -> Mask:

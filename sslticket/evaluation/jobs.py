@@ -48,7 +48,7 @@ class Splits:
             log_left_out(source.manifest, source.left_out)
         return cls(training, evaluation)
 
-    def in_channels(self, channels: int) -> "Splits":
+    def with_channels(self, channels: int) -> "Splits":
         """The same images, grey or in colour."""
         return Splits(convert_channels(self.training, channels), convert_channels(self.evaluation, channels))
 
@@ -60,7 +60,7 @@ class SplitCache:
         self._data_root = data_root
         self._open: dict[tuple[str, str | None, str | None, int | None], Splits] = {}
 
-    def splits(self, protocol: Protocol, channels: int) -> Splits:
+    def get(self, protocol: Protocol, channels: int) -> Splits:
         """The protocol's images with so many channels.
 
         Raises:
@@ -70,10 +70,10 @@ class SplitCache:
         if whole not in self._open:
             self._open[whole] = Splits.open(protocol, self._data_root)
         if turned not in self._open:
-            self._open[turned] = self._open[whole].in_channels(channels)
+            self._open[turned] = self._open[whole].with_channels(channels)
         return self._open[turned]
 
-    def told(self) -> list[str]:
+    def describe(self) -> list[str]:
         """How many images of each set are open, with their hashes, for a person; in the order of their names."""
         found = [
             f"{len(splits.training.manifest):,} training and {len(splits.evaluation.manifest):,} evaluation images of "
@@ -84,7 +84,7 @@ class SplitCache:
         ]
         return sorted(found)
 
-    def check(self, protocol: Protocol, channels: int, row: Mapping[str, Any] | None, path: Path) -> None:
+    def check_row(self, protocol: Protocol, channels: int, row: Mapping[str, Any] | None, path: Path) -> None:
         """Whether a row that is there already is about the protocol's images as they are here.
 
         What is measured needs no images any more, so where they cannot be opened, it stands.
@@ -93,7 +93,7 @@ class SplitCache:
             BadInput: if there is no row and the images cannot be opened, or the row is about others.
         """
         try:
-            splits = self.splits(protocol, channels)
+            splits = self.get(protocol, channels)
         except BadInput:
             if row is None:
                 raise
@@ -116,41 +116,41 @@ class TrainingJob:
 
     Attributes:
         control: "ticket", one of the controls, or "natural" for the dense network that shows natural zeros.
-        rows: what it fills: more than one where a control owes nothing to the tickets that it stands beside.
-        like: a row's task, which gives protocol and seed; of "natural", one that needs it.
+        tasks: what it fills: more than one where a control owes nothing to the tickets that it stands beside.
+        first_task: a row's task, which gives protocol and seed; of "natural", one that needs it.
         model: the network.
         channels: of the images.
         start: the step of the protocol at which it begins.
         steps: optimiser steps.
-        replicate: the seed of the search for which a control is drawn.
+        search_seed: the seed of the search for which a control is drawn.
         batch_size: images in a step.
         numerics: how it computes.
-        donor: a row that this very training has filled before.
-        natural: of "adjusted" and "natural", the file with the natural mask, there or to be written.
+        finished_row_file: a row that this very training has filled before.
+        natural_file: of "adjusted" and "natural", the file with the natural mask, there or to be written.
     """
 
     control: str
-    rows: tuple[EvalTask, ...] = ()
-    like: EvalTask
+    tasks: tuple[EvalTask, ...] = ()
+    first_task: EvalTask
     model: str
     channels: int
     start: int
     steps: int
     batch_size: int
     numerics: str
-    replicate: int
-    donor: Path | None = None
-    natural: Path | None = None
+    search_seed: int
+    finished_row_file: Path | None = None
+    natural_file: Path | None = None
 
     @property
     def samples(self) -> int:
         """Source images that it sees; none where its measurement is there already."""
-        return 0 if self.donor else self.steps * self.batch_size
+        return 0 if self.finished_row_file else self.steps * self.batch_size
 
     @property
-    def waits(self) -> bool:
+    def waits_for_natural(self) -> bool:
         """Whether the natural mask that it needs is not there yet."""
-        return self.control == "adjusted" and self.natural is not None and not self.natural.exists()
+        return self.control == "adjusted" and self.natural_file is not None and not self.natural_file.exists()
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,19 +159,19 @@ class EvaluationPlan:
 
     Attributes:
         tasks: all of them, done or not.
-        entrants: the tickets, by file.
-        gallery: the images.
+        ticket_infos: the tickets, by file.
+        split_cache: the images.
         numerics: how the trainings compute.
     """
 
     tasks: Sequence[EvalTask]
-    entrants: Mapping[Path, TicketInfo]
-    gallery: SplitCache
+    ticket_infos: Mapping[Path, TicketInfo]
+    split_cache: SplitCache
     numerics: Numerics
-    _natural: dict[tuple[Path, tuple[str, ...]], int] = field(default_factory=dict)  # what is left, by file and layers
+    _natural_survivors: dict[tuple[Path, tuple[str, ...]], int] = field(default_factory=dict)  # what is left, by file and layers
 
     @classmethod
-    def of(cls, tasks: Sequence[EvalTask], data_root: Path | None, numerics: Numerics) -> "EvaluationPlan":
+    def build(cls, tasks: Sequence[EvalTask], data_root: Path | None, numerics: Numerics) -> "EvaluationPlan":
         """Check every ticket and open all images before anything is trained.
 
         Raises:
@@ -184,15 +184,15 @@ class EvaluationPlan:
         entrants = {path: TicketInfo.read(path, protocols) for path, protocols in targets.items()}
         matrix = cls(tasks, entrants, SplitCache(data_root), numerics)
         for task in tasks:
-            row = read_task_row(task.row) if matrix.is_done(task) else None
-            matrix.gallery.check(task.protocol, entrants[task.path].channels, row, task.row)
+            row = read_task_row(task.row_file) if matrix.is_done(task) else None
+            matrix.split_cache.check_row(task.protocol, entrants[task.path].channels, row, task.row_file)
             if row is None:
-                matrix.check(task)
-        for path, kind in dict.fromkeys((task.path, task.control) for task in matrix.left()):
+                matrix.check_task(task)
+        for path, kind in dict.fromkeys((task.path, task.control) for task in matrix.remaining_tasks()):
             load_control_weights(path, kind)
         return matrix
 
-    def left(self) -> list[EvalTask]:
+    def remaining_tasks(self) -> list[EvalTask]:
         """Rows that are not there, or are about earlier tickets of these names.
 
         Raises:
@@ -202,37 +202,37 @@ class EvaluationPlan:
 
     def is_done(self, task: EvalTask) -> bool:
         """Whether its row is there, about this very ticket."""
-        entrant = self.entrants[task.path]
+        entrant = self.ticket_infos[task.path]
         return task.is_done(entrant.hash, task.protocol.hash_for(entrant.model))
 
-    def measured_otherwise(self) -> Counter[tuple[str, str]]:
+    def count_other_numerics(self) -> Counter[tuple[str, str]]:
         """How many rows are there that were computed otherwise than they would be now: by that, and by this."""
         found: Counter[tuple[str, str]] = Counter()
         for task in self.tasks:
-            row = read_task_row(task.row) if self.is_done(task) else None
+            row = read_task_row(task.row_file) if self.is_done(task) else None
             if row is not None and "precision" in row:
-                told, now = numerics_of_row(row), self._computes(task, row.get("steps", 0))
+                told, now = numerics_of_row(row), self._numerics_of(task, row.get("steps", 0))
                 found[told, now] += told != now
         return +found
 
-    def measured_elsewhere(self, device: str) -> str:
+    def describe_other_origins(self, device: str) -> str:
         """One line about rows that are there and that other code, other versions or another device measured, or ""."""
-        done = (read_task_row(task.row) for task in self.tasks if self.is_done(task))
+        done = (read_task_row(task.row_file) for task in self.tasks if self.is_done(task))
         # Of numerics `measured_otherwise` tells.
         return provenance.mixed_provenance_note(
             ({**row, "numerics": ""} for row in done if row is not None), device=device
         )
 
-    def check(self, task: EvalTask) -> None:
+    def check_task(self, task: EvalTask) -> None:
         """Whether a task can be done.
 
         Raises:
             BadInput: if its protocol goes on from W_k and ends before it, or the ticket's classification layer, which
                 is to be trained on, tells other classes.
         """
-        self.span(task)
-        entrant = self.entrants[task.path]
-        manifest = self.gallery.splits(task.protocol, entrant.channels).training.manifest
+        self.step_range(task)
+        entrant = self.ticket_infos[task.path]
+        manifest = self.split_cache.get(task.protocol, entrant.channels).training.manifest
         if task.head != "own":
             return
         classes = len(manifest.classes)
@@ -243,42 +243,42 @@ class EvaluationPlan:
                 "give --head new"
             )
 
-    def span(self, task: EvalTask) -> tuple[int, int]:
+    def step_range(self, task: EvalTask) -> tuple[int, int]:
         """The steps of its protocol at which a task's training starts and stops.
 
         Raises:
             BadInput: if the protocol goes on from W_k and ends before it.
         """
-        entrant = self.entrants[task.path]
-        images = len(self.gallery.splits(task.protocol, entrant.channels).training.manifest)
-        return task.protocol.steps(entrant.model, self._seen(task), images)
+        entrant = self.ticket_infos[task.path]
+        images = len(self.split_cache.get(task.protocol, entrant.channels).training.manifest)
+        return task.protocol.steps(entrant.model, self._samples_seen(task), images)
 
-    def _computes(self, task: EvalTask, steps: int) -> str:
+    def _numerics_of(self, task: EvalTask, steps: int) -> str:
         """How a task's training of so many steps computes."""
-        entrant = self.entrants[task.path]
+        entrant = self.ticket_infos[task.path]
         ghosts = task.protocol.fit_for(entrant.model).ghost_batch
-        return str(self.numerics.over(steps, size=entrant.size, steady=Supervised.steady, ghost_batch=ghosts))
+        return str(self.numerics.for_training(steps, size=entrant.parameters, steady=Supervised.cuda_graph_safe, ghost_batch=ghosts))
 
-    def _seen(self, task: EvalTask) -> int:
+    def _samples_seen(self, task: EvalTask) -> int:
         """Source images that the weights of a task have seen: W_0, to which `reset` goes back, none."""
-        return 0 if task.control == "reset" else self.entrants[task.path].rewound
+        return 0 if task.control == "reset" else self.ticket_infos[task.path].rewind_samples
 
-    def trainings(self) -> list[TrainingJob]:
+    def jobs(self) -> list[TrainingJob]:
         """What has to be done for the rows that are left, tickets first, and natural masks before what needs them."""
-        left = set(self.left())
+        left = set(self.remaining_tasks())
         groups: dict[tuple[object, ...], list[EvalTask]] = defaultdict(list)
         for task in self.tasks:
-            groups[self._identity(task)].append(task)
-        found = [self._training(group, left) for group in groups.values() if not left.isdisjoint(group)]
-        naturals = {each.natural: self._natural_training(each) for each in found if each.waits}
+            groups[self._training_key(task)].append(task)
+        found = [self._make_job(group, left) for group in groups.values() if not left.isdisjoint(group)]
+        naturals = {each.natural_file: self._make_natural_job(each) for each in found if each.waits_for_natural}
         found.sort(key=lambda each: (each.control != "ticket", each.control == "adjusted"))
         first = [each for each in found if each.control != "adjusted"]
         return [*first, *naturals.values(), *found[len(first) :]]
 
-    def about(self, task: EvalTask) -> dict[str, Any]:
+    def row_fields(self, task: EvalTask) -> dict[str, Any]:
         """What a row says beside what was measured."""
-        target = self.gallery.splits(task.protocol, self.entrants[task.path].channels).training.manifest.name
-        entrant = self.entrants[task.path]
+        target = self.split_cache.get(task.protocol, self.ticket_infos[task.path].channels).training.manifest.name
+        entrant = self.ticket_infos[task.path]
         own = {
             "control": task.control,
             "protocol": task.protocol.name,
@@ -289,71 +289,71 @@ class EvaluationPlan:
             "seed": task.seed,
         }
         drawn = {} if task.control == "ticket" else {"replicate": entrant.seed}
-        return dict(entrant.about) | own | drawn
+        return dict(entrant.row_fields) | own | drawn
 
-    def measured(self, training: TrainingJob) -> dict[str, Any] | None:
+    def known_measurement(self, training: TrainingJob) -> dict[str, Any] | None:
         """What this very training has shown before, from the donor's row; None where there is none."""
-        if training.donor is None:
+        if training.finished_row_file is None:
             return None
-        row = read_task_row(training.donor) or {}
+        row = read_task_row(training.finished_row_file) or {}
         # Of the donor's own ticket, which may tell what older ones do not.
-        about = {"source_hash", *self.about(training.like)}
+        about = {"source_hash", *self.row_fields(training.first_task)}
         return {name: value for name, value in row.items() if name not in about}
 
-    def _identity(self, task: EvalTask) -> tuple[object, ...]:
+    def _training_key(self, task: EvalTask) -> tuple[object, ...]:
         """Rows that agree in this are filled by one training.
 
         A random ticket owes nothing to the ticket that it stands beside but its layers, the number of its weights and
         the seed of its search: replicates have random tickets of their own. A dense network drawn anew is the same
         under every control but the adjusted, and one with W_k is the ticket.
         """
-        entrant, protocol = self.entrants[task.path], task.protocol
-        network = (entrant.model, entrant.channels, entrant.size, entrant.layers)
-        begins = self._seen(task) if protocol.start == "k" else 0
+        entrant, protocol = self.ticket_infos[task.path], task.protocol
+        network = (entrant.model, entrant.channels, entrant.parameters, entrant.layers)
+        begins = self._samples_seen(task) if protocol.start == "k" else 0
         where = (protocol.label, protocol.hash_for(entrant.model), begins, task.seed, task.head, network)
         if task.control not in REINITIALIZED:
-            dense = task.control == "permuted" and entrant.kept == entrant.total
+            dense = task.control == "permuted" and entrant.survivors == entrant.prunable
             return (*where, "ticket" if dense else task.control, entrant.hash)
         if task.control == "adjusted":
-            natural = self._natural_kept(self._natural_file(task), entrant.layers)
-            return (*where, entrant.seed, "adjusted", entrant.kept if natural is None else min(entrant.kept, natural))
-        if task.control == "random" or entrant.kept == entrant.total:
-            return (*where, entrant.seed, "random", entrant.kept)
+            natural = self._count_natural_survivors(self._natural_file(task), entrant.layers)
+            return (*where, entrant.seed, "adjusted", entrant.survivors if natural is None else min(entrant.survivors, natural))
+        if task.control == "random" or entrant.survivors == entrant.prunable:
+            return (*where, entrant.seed, "random", entrant.survivors)
         return (*where, task.control, entrant.hash)
 
-    def _training(self, group: Sequence[EvalTask], left: set[EvalTask]) -> TrainingJob:
+    def _make_job(self, group: Sequence[EvalTask], left: set[EvalTask]) -> TrainingJob:
         rows = tuple(task for task in group if task in left)
-        like, entrant = rows[0], self.entrants[rows[0].path]
-        done = (task.row for task in group if task not in left)
-        start, stop = self.span(like)
-        numerics = self._computes(like, stop - start)
+        like, entrant = rows[0], self.ticket_infos[rows[0].path]
+        done = (task.row_file for task in group if task not in left)
+        start, stop = self.step_range(like)
+        numerics = self._numerics_of(like, stop - start)
         return TrainingJob(
             control=like.control,
-            rows=rows,
-            like=like,
+            tasks=rows,
+            first_task=like,
             model=entrant.model,
             channels=entrant.channels,
             start=start,
             steps=stop - start,
             batch_size=like.protocol.fit_for(entrant.model).batch_size,
             numerics=numerics,
-            replicate=entrant.seed,
-            donor=next((row for row in done if _numerics_in_row_file(row) == numerics), None),
-            natural=self._natural_file(like) if like.control == "adjusted" else None,
+            search_seed=entrant.seed,
+            finished_row_file=next((row for row in done if _numerics_in_row_file(row) == numerics), None),
+            natural_file=self._natural_file(like) if like.control == "adjusted" else None,
         )
 
-    def _natural_training(self, needs: TrainingJob) -> TrainingJob:
+    def _make_natural_job(self, needs: TrainingJob) -> TrainingJob:
         return TrainingJob(
             control=NATURAL_CONTROL,
-            like=needs.like,
+            first_task=needs.first_task,
             model=needs.model,
             channels=needs.channels,
             start=0,
             steps=needs.start + needs.steps,  # it starts from W_0, whatever the protocol does
             batch_size=needs.batch_size,
             numerics=needs.numerics,
-            replicate=needs.replicate,
-            natural=needs.natural,
+            search_seed=needs.search_seed,
+            natural_file=needs.natural_file,
         )
 
     def _natural_file(self, task: EvalTask) -> Path:
@@ -361,7 +361,7 @@ class EvaluationPlan:
 
         Replicates have natural zeros of their own, as they have random tickets.
         """
-        entrant, protocol = self.entrants[task.path], task.protocol
+        entrant, protocol = self.ticket_infos[task.path], task.protocol
         # A ticket's own protocol has one name for all recipes.
         under = (
             f"{protocol.label}-{protocol.hash_for(entrant.model)}" if protocol.base == OWN_PROTOCOL else protocol.label
@@ -370,16 +370,16 @@ class EvaluationPlan:
         alike = (
             other.run
             for other in self.tasks
-            if (mine := self.entrants[other.path]).model == entrant.model
-            and (mine.channels, mine.size, mine.seed) == (entrant.channels, entrant.size, entrant.seed)
+            if (mine := self.ticket_infos[other.path]).model == entrant.model
+            and (mine.channels, mine.parameters, mine.seed) == (entrant.channels, entrant.parameters, entrant.seed)
         )
         files = [run / "natural" / name for run in dict.fromkeys(alike)]
         return next((file for file in files if file.exists()), files[0])
 
-    def _natural_kept(self, file: Path, layers: tuple[str, ...]) -> int | None:
-        if (file, layers) not in self._natural and file.exists():
-            self._natural[file, layers] = NaturalMask.load(file).mask.only(layers).survivors
-        return self._natural.get((file, layers))
+    def _count_natural_survivors(self, file: Path, layers: tuple[str, ...]) -> int | None:
+        if (file, layers) not in self._natural_survivors and file.exists():
+            self._natural_survivors[file, layers] = NaturalMask.load(file).mask.restrict(layers).survivors
+        return self._natural_survivors.get((file, layers))
 
 
 def _numerics_in_row_file(row: Path) -> str:

@@ -65,13 +65,13 @@ class Protocol:
     @property
     def label(self) -> str:
         """Its name and the part's, for files' names: rows on a part and on the whole set lie side by side."""
-        return self.label_of(self.name)
+        return self.label_for(self.name)
 
-    def label_of(self, name: str) -> str:
+    def label_for(self, name: str) -> str:
         """A name with the part's."""
         return name if self.part is None else f"{name}-{path_safe(self.part)}"
 
-    def takes(self, model: str) -> bool:
+    def accepts(self, model: str) -> bool:
         """Whether it is for this model."""
         return not self.models or model in self.models
 
@@ -81,8 +81,8 @@ class Protocol:
         Raises:
             BadInput: if it is for other models, naming the protocols of these images that are for this one.
         """
-        if not self.takes(model):
-            others = [each.name for each in PROTOCOLS if _same_images(each, self) and each.takes(model)]
+        if not self.accepts(model):
+            others = [each.name for each in PROTOCOLS if _same_images(each, self) and each.accepts(model)]
             raise BadInput(
                 f"protocol {self.name} is for {' or '.join(self.models)}, not for {model}; give --protocol "
                 f"{' or '.join([*others, OWN_PROTOCOL])}"
@@ -102,17 +102,17 @@ class Protocol:
         """
         clock = self.fit_for(model).clock(images)
         start = clock.steps(Span(rewind_samples, "samples")) if self.start == "k" else 0
-        if start >= clock.total:
+        if start >= clock.total_steps:
             raise BadInput(
                 f"a ticket that is rewound to {rewind_samples:,} samples is at step {start:,} of {self.name}, which "
-                f"has {clock.total:,} steps; give a longer --protocol, --protocol {self.base}@0, or search with an "
+                f"has {clock.total_steps:,} steps; give a longer --protocol, --protocol {self.base}@0, or search with an "
                 "earlier --rewind"
             )
-        return start, clock.total
+        return start, clock.total_steps
 
     def views(self, entry: Dataset) -> tuple[View, View]:
         """What the network is shown of the dataset's images: in training, and when it is measured."""
-        return (self.train or entry.train).resized(self.image_size), (self.eval or entry.eval).resized(self.image_size)
+        return (self.train or entry.train_view).at_size(self.image_size), (self.eval or entry.eval_view).at_size(self.image_size)
 
     def hash_for(self, model: str) -> str:
         """8 hex digits over all settings that decide a model's training; what the protocol is called is none of them.
@@ -322,7 +322,7 @@ SMALL = (
 
 def _trial_protocol(protocol: Protocol) -> Protocol:
     """Six steps of eight images: shows that everything runs before a cluster is booked; its scores mean nothing."""
-    fit = replace(protocol.fit.stretched("6it"), batch_size=8)
+    fit = replace(protocol.fit.with_length("6it"), batch_size=8)
     return replace(protocol, name=f"{protocol.name}-trial", fit=fit, fits={}, seeds=(0,))
 
 
@@ -415,7 +415,7 @@ def own_protocol(recipe: Mapping[str, Any]) -> Protocol:
 def _evaluation_view(train: View, entry: Dataset) -> View:
     """The evaluation view that belongs to a training view."""
     if train.crop == "resized":
-        return entry.eval.resized(train.size)
+        return entry.eval_view.at_size(train.size)
     return View(size=train.size, resize=train.resize)
 
 
@@ -448,7 +448,7 @@ class Throughput:
                 continue
         self._named, self._sized = named, sized
 
-    def rate(self, model: str, protocol: Protocol, numerics: str) -> float | None:
+    def images_per_second(self, model: str, protocol: Protocol, numerics: str) -> float | None:
         """Source images a second of what computes so under this protocol, or else on images of its size.
 
         None where none was measured.
@@ -480,10 +480,10 @@ def propose_protocol(recipe: Mapping[str, Any]) -> Protocol | None:
     Args:
         recipe: the search's, as `Recipe.to_dict` gives it.
     """
-    data, inputs = recipe["data"], InputSpec.of(recipe)
+    data, inputs = recipe["data"], InputSpec.from_recipe(recipe)
     half = {"a": "b", "b": "a"}.get(data["half"])
     here = [each for each in PROTOCOLS if (each.dataset, each.half) == (data["dataset"], half)]
-    here = [each for each in here if each.takes(recipe["model"])]
+    here = [each for each in here if each.accepts(recipe["model"])]
     if inputs is None:
         return None
     alike = [each for each in here if network_input_size(each) == inputs.image_size]

@@ -28,29 +28,29 @@ class TicketInfo:
         hash: the ticket's.
         model: its network.
         channels: of the images that it was found on, so of its first layer.
-        kept: weights that remain of those that the search might prune.
-        total: weights that it might prune.
+        survivors: weights that remain of those that the search might prune.
+        prunable: weights that it might prune.
         layers: in which these are.
-        size: all parameters and buffers of the network.
-        rewound: source images that its search had seen at W_k.
+        parameters: all parameters and buffers of the network.
+        rewind_samples: source images that its search had seen at W_k.
         seed: of its search.
         head: the shapes of its classification layer's tensors; empty where it has none.
         classes_hash: of the names of the classes that its search saw, in order; None in older tickets.
-        about: what each of its rows says of it.
+        row_fields: what each of its rows says of it.
     """
 
     hash: str
     model: str
     channels: int
-    kept: int
-    total: int
+    survivors: int
+    prunable: int
     layers: tuple[str, ...]
-    size: int
-    rewound: int
+    parameters: int
+    rewind_samples: int
     seed: int
     head: Mapping[str, tuple[int, ...]]
     classes_hash: str | None
-    about: Mapping[str, Any]
+    row_fields: Mapping[str, Any]
 
     @classmethod
     def read(cls, path: Path, targets: Mapping[str, Protocol]) -> "TicketInfo":
@@ -63,7 +63,7 @@ class TicketInfo:
         ticket = Ticket.load(path)
         data = ticket.recipe["data"]
         source = get_dataset(data["dataset"])
-        own = data["image_size"] or _recipe_image_size(data["augment"]) or source.train.size
+        own = data["image_size"] or _recipe_image_size(data["augment"]) or source.train_view.size
         channels = data.get("channels") or source.channels
         for protocol in targets.values():
             protocol.fit_for(ticket.recipe["model"])
@@ -78,15 +78,15 @@ class TicketInfo:
             hash=ticket.hash,
             model=ticket.recipe["model"],
             channels=channels,
-            kept=ticket.mask.survivors,
-            total=ticket.mask.total,
+            survivors=ticket.mask.survivors,
+            prunable=ticket.mask.total,
             layers=tuple(sorted(ticket.mask)),
-            size=sum(value.numel() for value in ticket.weights.values()),
-            rewound=ticket.provenance["rewind_samples"],
+            parameters=sum(value.numel() for value in ticket.weights.values()),
+            rewind_samples=ticket.provenance["rewind_samples"],
             seed=ticket.provenance["seed"],
             head={name: tuple(value.shape) for name, value in ticket.head.items()},
             classes_hash=ticket.provenance.get("classes_hash"),
-            about={"kind": "score", **ticket_row_fields(path, ticket), "channels": channels},
+            row_fields={"kind": "score", **ticket_row_fields(path, ticket), "channels": channels},
         )
 
 
@@ -118,10 +118,10 @@ def _parameter_shapes(model: str, channels: int, size: int) -> dict[str, torch.S
 @cache
 def _active_weights(model: str, channels: int, size: int) -> MaskCoverage:
     if model in models.PAPER_MODELS:  # tests try those
-        return MaskCoverage.whole()
+        return MaskCoverage.complete()
     with torch.random.fork_rng(devices=[]):
         backbone = models.create_model(model, channels=channels, image_size=size)
-    return MaskCoverage.of(backbone, channels=channels, image_size=size)
+    return MaskCoverage.measure(backbone, channels=channels, image_size=size)
 
 
 def ticket_row_fields(path: Path, ticket: Ticket) -> dict[str, Any]:
@@ -182,15 +182,15 @@ class EvalTask:
     @property
     def name(self) -> str:
         """Of its row's file, and of what else belongs to it."""
-        return f"{self.path.stem}.{self.control}.{self.protocol.label}.{self.variant}seed{self.seed}"
+        return f"{self.path.stem}.{self.control}.{self.protocol.label}.{self.head_prefix}seed{self.seed}"
 
     @property
-    def variant(self) -> str:
+    def head_prefix(self) -> str:
         """What file names say of the head: nothing of a new one, as before heads were kept."""
         return "own-head." if self.head == "own" else ""
 
     @property
-    def row(self) -> Path:
+    def row_file(self) -> Path:
         """The file of its row."""
         return self.run / "rows" / f"{self.name}.jsonl"
 
@@ -200,7 +200,7 @@ class EvalTask:
         A control's row must also say for which search it was drawn: those of older versions were shared by all
         replicates of a search, which makes any number of them one.
         """
-        row = read_task_row(self.row)
+        row = read_task_row(self.row_file)
         return (
             row is not None
             and row["ticket_hash"] == ticket_hash
@@ -230,28 +230,28 @@ class Levels:
     """Which levels of a run are evaluated.
 
     Attributes:
-        given: these; None for all.
-        usual: those up to the sixth, and then every third (Morcos et al. 2019, Appendix A.1), of all.
+        chosen: these; None for all.
+        every_third: those up to the sixth, and then every third (Morcos et al. 2019, Appendix A.1), of all.
     """
 
-    given: tuple[int, ...] | None = None
-    usual: bool = False
+    chosen: tuple[int, ...] | None = None
+    every_third: bool = False
 
-    def takes(self, level: int) -> bool:
+    def includes(self, level: int) -> bool:
         """Whether tickets of this level are evaluated."""
-        if self.usual:
+        if self.every_third:
             return level <= 6 or level % 3 == 0
-        return self.given is None or level in self.given
+        return self.chosen is None or level in self.chosen
 
 
 ALL_LEVELS = Levels()
-DEFAULT_LEVELS = Levels(usual=True)
+DEFAULT_LEVELS = Levels(every_third=True)
 
 
 def levels_left_out(places: Sequence[Path], levels: Levels) -> list[int]:
     """Levels of the runs below the folders given that are not evaluated, ascending."""
     found = {_level_of_file(path) for place in places for path in place.glob("**/tickets/*.safetensors")}
-    return sorted(level for level in found if not levels.takes(level))
+    return sorted(level for level in found if not levels.includes(level))
 
 
 def find_ticket_files(places: Sequence[Path], levels: Levels = ALL_LEVELS) -> list[Path]:
@@ -268,9 +268,9 @@ def find_ticket_files(places: Sequence[Path], levels: Levels = ALL_LEVELS) -> li
         here = [lone] if lone.is_file() else sorted(place.glob("**/tickets/*.safetensors"))
         if not here:
             raise BadInput(f"{place} holds no tickets; give a run's folder, such as runs/<key>, or a ticket file")
-        found += [path for path in here if path == lone or levels.takes(_level_of_file(path))]
+        found += [path for path in here if path == lone or levels.includes(_level_of_file(path))]
     if not found:
-        raise BadInput(f"no ticket has one of the levels {' '.join(map(str, levels.given or ()))}; give other --levels")
+        raise BadInput(f"no ticket has one of the levels {' '.join(map(str, levels.chosen or ()))}; give other --levels")
     return list(dict.fromkeys(found))
 
 
@@ -362,7 +362,7 @@ def _read_checked_header(path: Path) -> Mapping[str, Any]:
     Raises:
         BadInput: if it is damaged, or no search wrote it.
     """
-    header = Ticket.header(path)
+    header = Ticket.read_header(path)
     recipe, came = header.get("recipe"), header.get("provenance")
     told = isinstance(recipe, dict) and isinstance(recipe.get("data"), dict) and "dataset" in recipe["data"]
     if not (told and isinstance(came, dict) and {"seed", "rewind_samples", "objective"} <= came.keys()):

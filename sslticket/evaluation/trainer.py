@@ -41,33 +41,33 @@ class MemoryEstimator:
         """Of a training; None where that shows only when it runs."""
         kind = (protocol, model, splits.training.dataset.channels)
         if kind not in self._found:
-            self._found[kind] = self._measured(protocol, model, splits)
+            self._found[kind] = self._measure(protocol, model, splits)
         return self._found[kind]
 
-    def lines(self, kinds: Iterable[TrainingKind], gallery: SplitCache) -> list[str]:
+    def describe(self, kinds: Iterable[TrainingKind], gallery: SplitCache) -> list[str]:
         """A line for each kind of training, for a person."""
-        told = {kind: self._told(kind, gallery) for kind in kinds}
+        told = {kind: self._describe_kind(kind, gallery) for kind in kinds}
         return [
             f"memory: {text}" if len(told) == 1 else f"memory of {model} under {protocol.name}: {text}"
             for (protocol, model, _), text in told.items()
         ]
 
-    def _told(self, kind: TrainingKind, gallery: SplitCache) -> str:
+    def _describe_kind(self, kind: TrainingKind, gallery: SplitCache) -> str:
         protocol, model, channels = kind
-        needs, device = self.needs(protocol, model, gallery.splits(protocol, channels)), self._bench.accelerator.device
+        needs, device = self.needs(protocol, model, gallery.get(protocol, channels)), self._bench.accelerator.device
         if needs is None:
             return "known only when it runs"
         fit = protocol.fit_for(model)
-        part = self._bench.machine.part(fit.batch_size, fit.ghost_batch, protocol.name, whole=False, normalised=False)
-        need = needs.need(part)
-        room = None if device.type == "cpu" else DeviceMemory.on(device)
-        return str(need) if room is None else room.beside(need)
+        part = self._bench.runtime.micro_batch(fit.batch_size, fit.ghost_batch, protocol.name, whole=False, normalised=False)
+        need = needs.estimate(part)
+        room = None if device.type == "cpu" else DeviceMemory.of_device(device)
+        return str(need) if room is None else room.compare(need)
 
-    def _measured(self, protocol: Protocol, model: str, splits: Splits) -> MemoryModel | None:
+    def _measure(self, protocol: Protocol, model: str, splits: Splits) -> MemoryModel | None:
         source = splits.training
         view, _ = protocol.views(source.dataset)
         try:
-            return MemoryModel.of(
+            return MemoryModel.measure(
                 lambda kind: kind.build(
                     model,
                     Supervised(),
@@ -92,7 +92,7 @@ def evaluation_seeds(seed: int) -> Seeds:
 
     A stream of its own: under a seed that a search had too, a random ticket must not get that search's weights.
     """
-    return Seeds.of(derive_seed(seed, "evaluation"))
+    return Seeds.from_seed(derive_seed(seed, "evaluation"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,11 +125,11 @@ class EvalRun:
         return self.protocol.fit_for(self.model)
 
     @property
-    def stop(self) -> int:
+    def total_steps(self) -> int:
         """Optimiser steps of the protocol's whole training."""
-        return self.fit.clock(len(self.splits.training.manifest)).total
+        return self.fit.clock(len(self.splits.training.manifest)).total_steps
 
-    def net(self) -> MaskedNetwork:
+    def build_net(self) -> MaskedNetwork:
         """Backbone and head drawn anew."""
         return MaskedNetwork.build(
             self.model,
@@ -160,15 +160,15 @@ class Evaluator:
             BadInput: if the ticket is for another model.
             Diverged: if a loss is not finite.
         """
-        task = training.like
+        task = training.first_task
         seeds = evaluation_seeds(task.seed)
-        drawn = replicate_seeds(seeds, training.replicate)
+        drawn = replicate_seeds(seeds, training.search_seed)
         exam = _eval_run(training, splits, drawn if training.control in REINITIALIZED else seeds, task.run, task.name)
-        net, told = exam.net(), {}
+        net, told = exam.build_net(), {}
         start = ticket = Ticket.load(task.path)
         if training.control != "ticket":
             beside = load_control_weights(task.path, training.control)
-            natural = _load_natural_mask(training.natural, splits, ticket) if training.natural else None
+            natural = _load_natural_mask(training.natural_file, splits, ticket) if training.natural_file else None
             start = make_control(
                 ticket,
                 training.control,
@@ -179,33 +179,33 @@ class Evaluator:
             )
             told = {"natural_density": natural.density, "control_density": start.mask.density} if natural else {}
         start.apply(net.backbone, net.heads if task.head == "own" else None)
-        told["effective_density"] = self._effective(start.mask, net, exam)
-        return self.train(net, exam) | told
+        told["effective_density"] = self._effective_density(start.mask, net, exam)
+        return self.train_and_measure(net, exam) | told
 
-    def _effective(self, mask: Mask, net: MaskedNetwork, exam: EvalRun) -> float:
+    def _effective_density(self, mask: Mask, net: MaskedNetwork, exam: EvalRun) -> float:
         """Fraction of the weights that lie on a path from the image to the features."""
         size = exam.protocol.views(exam.splits.training.dataset)[0].size
         if (key := (exam.model, exam.channels, size)) not in self._paths:
-            self._paths[key] = EffectivePaths.of(net.backbone, channels=exam.channels, image_size=size)
-        return self._paths[key].effective(mask).survivors / mask.total
+            self._paths[key] = EffectivePaths.trace(net.backbone, channels=exam.channels, image_size=size)
+        return self._paths[key].effective_mask(mask).survivors / mask.total
 
-    def natural(self, training: TrainingJob, splits: Splits) -> NaturalMask:
+    def find_natural_mask(self, training: TrainingJob, splits: Splits) -> NaturalMask:
         """Train the dense network to the protocol's end, from weights of a stream of its own.
 
         Raises:
             BadInput: if all weights are zero there.
             Diverged: if a loss is not finite.
         """
-        file = training.natural
+        file = training.natural_file
         assert file is not None, "natural zeros have a file"
-        seeds = replicate_seeds(Seeds.of(derive_seed(training.like.seed, "natural")), training.replicate)
+        seeds = replicate_seeds(Seeds.from_seed(derive_seed(training.first_task.seed, "natural")), training.search_seed)
         exam = _eval_run(training, splits, seeds, file.parents[1], file.stem)
-        net = exam.net()
-        measured = self.train(net, exam)
-        told = {"model": training.model, "protocol": training.like.protocol.name, "seed": training.like.seed}
-        return NaturalMask.of(pruned_model.read_state(net.backbone), prunable_weights(net.backbone), told | measured)
+        net = exam.build_net()
+        measured = self.train_and_measure(net, exam)
+        told = {"model": training.model, "protocol": training.first_task.protocol.name, "seed": training.first_task.seed}
+        return NaturalMask.from_weights(pruned_model.read_state(net.backbone), prunable_weights(net.backbone), told | measured)
 
-    def train(self, net: MaskedNetwork, exam: EvalRun) -> dict[str, Any]:
+    def train_and_measure(self, net: MaskedNetwork, exam: EvalRun) -> dict[str, Any]:
         """Train a net to the protocol's end, and measure it.
 
         Returns:
@@ -215,23 +215,23 @@ class Evaluator:
             BadInput: if the device's memory is too small for it.
             Diverged: if a loss is not finite.
         """
-        bench, fit, steps = self._bench, exam.fit, exam.stop - exam.start
-        numerics = str(bench.numerics_of(net, steps, fit))
+        bench, fit, steps = self._bench, exam.fit, exam.total_steps - exam.start
+        numerics = str(bench.numerics_for(net, steps, fit))
         manifest = exam.splits.training.manifest
-        if told := bench.make_room(net, fit, self._memory.needs(exam.protocol, exam.model, exam.splits)):
+        if told := bench.fit_in_memory(net, fit, self._memory.needs(exam.protocol, exam.model, exam.splits)):
             self._progress.note(told)
-        with bench.prepared(net, steps, fit) as wrapped, self._progress.heard_by(*bench.listeners(exam.run, exam.name)):
-            batches = self.training_images(exam)
-            loop = bench.loop(
+        with bench.prepare(net, steps, fit) as wrapped, self._progress.log_to(*bench.trackers(exam.run, exam.name)):
+            batches = self.training_loader(exam)
+            loop = bench.make_loop(
                 net, wrapped, batches, fit, set_size=len(manifest), seed=exam.seeds.augment, progress=self._progress
             )
             began = time.monotonic()
-            loop.run(exam.start, exam.stop)
+            loop.run(exam.start, exam.total_steps)
             seconds = time.monotonic() - began
-            held_out = self.evaluation_images(exam)
+            held_out = self.evaluation_loader(exam)
             metrics = measure_metrics(bench.accelerator, net, held_out)
-            self._progress.measured(metrics)
-            bad = bench.bad_images(batches, held_out)
+            self._progress.log_metrics(metrics)
+            bad = bench.unreadable_images(batches, held_out)
         return {
             "loss": None,
             **metrics,
@@ -249,18 +249,18 @@ class Evaluator:
             "eval_hash": exam.splits.evaluation.manifest.hash,
         }
 
-    def training_images(self, exam: EvalRun) -> Loader:
+    def training_loader(self, exam: EvalRun) -> Loader:
         """Augmented batches, in the order of the exam's seeds."""
         view, _ = exam.protocol.views(exam.splits.training.dataset)
         order, augment = exam.seeds.order, exam.seeds.augment
-        return self._bench.loader(
+        return self._bench.make_loader(
             exam.splits.training, (view,), batch_size=exam.fit.batch_size, order=order, augment=augment
         )
 
-    def evaluation_images(self, exam: EvalRun) -> Loader:
+    def evaluation_loader(self, exam: EvalRun) -> Loader:
         """Every evaluation image, plain."""
         _, view = exam.protocol.views(exam.splits.training.dataset)
-        return self._bench.loader(exam.splits.evaluation, (view,), batch_size=exam.fit.batch_size, order=0, augment=0)
+        return self._bench.make_loader(exam.splits.evaluation, (view,), batch_size=exam.fit.batch_size, order=0, augment=0)
 
 
 def replicate_seeds(seeds: Seeds, replicate: int) -> Seeds:
@@ -279,7 +279,7 @@ def control_mask_seed(seeds: Seeds) -> int:
 
 def _eval_run(training: TrainingJob, splits: Splits, seeds: Seeds, run: Path, name: str) -> EvalRun:
     return EvalRun(
-        protocol=training.like.protocol,
+        protocol=training.first_task.protocol,
         model=training.model,
         channels=training.channels,
         splits=splits,
@@ -293,9 +293,9 @@ def _eval_run(training: TrainingJob, splits: Splits, seeds: Seeds, run: Path, na
 def _load_natural_mask(file: Path, splits: Splits, ticket: Ticket) -> Mask:
     """The natural mask of the layers that the ticket's search might prune; it must be of these very images."""
     natural = NaturalMask.load(file)
-    if natural.told["data_hash"] != splits.training.manifest.hash:
+    if natural.provenance["data_hash"] != splits.training.manifest.hash:
         raise BadInput(f"{file} is of other images; delete it and run the same command again")
-    mask = natural.mask.only(ticket.mask)
+    mask = natural.mask.restrict(ticket.mask)
     if not mask.survivors:
         raise BadInput(
             f"every weight that the search might prune has gone to zero in {file}; there is no adjusted random "

@@ -46,7 +46,7 @@ def work_through_queue(
     while works:
         idle = True
         for number, work in enumerate(works):
-            progress.remaining(samples(works[number:]))
+            progress.set_remaining(samples(works[number:]))
             done = do(work)
             idle = idle and done is None
             yield from done or ()
@@ -73,7 +73,7 @@ def evaluation_facts(
         tickets.add(f"{task.run.name}/{task.path.name} {entrant.hash}")
         protocol = f"{task.protocol.label} {task.protocol.hash_for(entrant.model)}"
         asked.append(f"{task.path.name} {task.control} {protocol} {task.seed} {task.head}")
-    images = "; ".join(gallery.told()) or "no images"
+    images = "; ".join(gallery.describe()) or "no images"
     return {
         "precision": flag_invariant("precision", precision),
         "tickets": Invariant(
@@ -101,13 +101,13 @@ def describe_evaluation_plan(matrix: EvaluationPlan, pace: Throughput) -> str:
     Time is that of training alone, at the median speed of the rows that are there; "unknown" where this device has
     measured no row of the model, under the protocol or on images of its size.
     """
-    left, trainings = set(matrix.left()), matrix.trainings()
+    left, trainings = set(matrix.remaining_tasks()), matrix.jobs()
     kinds = [_plan_line_of(task, task.control) for task in matrix.tasks]
-    kinds += [_plan_line_of(each.like, each.control) for each in trainings]
+    kinds += [_plan_line_of(each.first_task, each.control) for each in trainings]
     lines = [_PLAN_COLUMNS]
     for protocol, control in dict.fromkeys(kinds):
         rows = [task for task in matrix.tasks if _plan_line_of(task, task.control) == (protocol, control)]
-        own = [each for each in trainings if _plan_line_of(each.like, each.control) == (protocol, control)]
+        own = [each for each in trainings if _plan_line_of(each.first_task, each.control) == (protocol, control)]
         lines.append(
             (
                 protocol,
@@ -120,7 +120,7 @@ def describe_evaluation_plan(matrix: EvaluationPlan, pace: Throughput) -> str:
                 _estimated_time(own, pace),
             )
         )
-    shared = len(left) - sum(1 for each in trainings if each.rows)
+    shared = len(left) - sum(1 for each in trainings if each.tasks)
     ends = [
         f"{len(matrix.tasks):,} rows, {len(matrix.tasks) - len(left):,} done",
         f"left: {len(trainings):,} trainings, {sum(each.samples for each in trainings):,} samples, "
@@ -142,7 +142,7 @@ def _estimated_time(trainings: Sequence[TrainingJob], pace: Throughput) -> str:
     """Training alone: measuring and loading come on top."""
     seconds = 0.0
     for training in trainings:
-        rate = pace.rate(training.model, training.like.protocol, training.numerics)
+        rate = pace.images_per_second(training.model, training.first_task.protocol, training.numerics)
         if rate is None and training.samples:
             return "unknown"
         seconds += training.samples / (rate or 1)
@@ -168,27 +168,27 @@ def evaluate(tasks: Sequence[EvalTask], bench: Engine) -> Iterator[dict[str, Any
         BadInput: if a ticket is damaged or for another model, or data is missing.
         Diverged: if a loss is not finite.
     """
-    matrix = EvaluationPlan.of(tasks, bench.machine.data_root, bench.numerics)
-    rows = [(task, matrix.entrants[task.path]) for task in tasks]
-    bench.compare(evaluation_facts(rows, matrix.gallery, bench.precision))
-    if bench.first:
+    matrix = EvaluationPlan.build(tasks, bench.runtime.data_root, bench.numerics)
+    rows = [(task, matrix.ticket_infos[task.path]) for task in tasks]
+    bench.check_invariants(evaluation_facts(rows, matrix.split_cache, bench.precision))
+    if bench.is_main_process:
         remove_abandoned(dict.fromkeys(task.run for task in tasks))
-    with Progress(0, show=bench.first) as progress:
+    with Progress(0, show=bench.is_main_process) as progress:
         hand = EvaluationWorker(matrix, bench, progress)
-        if others := matrix.measured_otherwise():
+        if others := matrix.count_other_numerics():
             told = ", ".join(f"{count} at {there}" for (there, _), count in others.items())
             now = " or ".join(dict.fromkeys(now for _, now in others))
             progress.note(f"rows that are there stay, though not measured at {now}: {told}")
-        if bench.first and (told := matrix.measured_elsewhere(bench.device_name)):
+        if bench.is_main_process and (told := matrix.describe_other_origins(bench.device_name)):
             progress.note(told)
         for training in hand.left():
-            bench.check_batch(training.like.protocol.fit_for(training.model))
+            bench.check_batch(training.first_task.protocol.fit_for(training.model))
         yield from work_through_queue(
             hand.left,
             hand.do,
             progress,
             samples=lambda left: sum(training.samples for training in left),
-            rows=lambda left: sum(len(training.rows) for training in left),
+            rows=lambda left: sum(len(training.tasks) for training in left),
         )
 
 
@@ -205,79 +205,79 @@ class EvaluationWorker:
 
     def left(self) -> list[TrainingJob]:
         """What has to be trained."""
-        return self._bench.agreed(self._matrix.trainings() if self._bench.first else [])
+        return self._bench.broadcast(self._matrix.jobs() if self._bench.is_main_process else [])
 
     def do(self, training: TrainingJob) -> list[dict[str, Any]] | None:
         """Train, measure and write; returns the rows, or None where others have them in hand.
 
         Natural zeros have no rows.
         """
-        if self._bench.agreed(training.waits):
+        if self._bench.broadcast(training.waits_for_natural):
             return None
         if training.control == NATURAL_CONTROL:
             return self._natural(training)
         with ExitStack() as held:
             mine: list[EvalTask] = []
-            if self._bench.first:
-                taken = held.enter_context(hold_leases([task.row for task in training.rows]))
+            if self._bench.is_main_process:
+                taken = held.enter_context(hold_leases([task.row_file for task in training.tasks]))
                 # Another process may have finished some since we looked.
-                mine = [task for task in training.rows if task.row in taken and not self._matrix.is_done(task)]
-            mine = self._bench.agreed(mine)
+                mine = [task for task in training.tasks if task.row_file in taken and not self._matrix.is_done(task)]
+            mine = self._bench.broadcast(mine)
             if not mine:
                 return None
-            measured = self._bench.agreed(self._matrix.measured(training) if self._bench.first else None)
+            measured = self._bench.broadcast(self._matrix.known_measurement(training) if self._bench.is_main_process else None)
             if measured is None:
                 self._tell(training)
-                if training.natural is not None:
-                    self._bench.shared(training.natural)
+                if training.natural_file is not None:
+                    self._bench.wait_for_file(training.natural_file)
                 measured = self._examiner.score(training, self._splits(training))
                 self._warn(training, measured)
-            rows = [self._matrix.about(task) | measured for task in mine]
+            rows = [self._matrix.row_fields(task) | measured for task in mine]
             for task, row in zip(mine, rows, strict=True):
-                if self._bench.first:
-                    write_row(task.row, row)
+                if self._bench.is_main_process:
+                    write_row(task.row_file, row)
             return rows
 
     def _natural(self, training: TrainingJob) -> list[dict[str, Any]] | None:
-        file = training.natural
+        file = training.natural_file
         assert file is not None, "natural zeros have a file"
         with ExitStack() as held:
             free = False
-            if self._bench.first:
+            if self._bench.is_main_process:
                 free = bool(held.enter_context(hold_leases([file]))) and not file.exists()
-            if not self._bench.agreed(free):
+            if not self._bench.broadcast(free):
                 return None
             self._tell(training)
-            natural = self._examiner.natural(training, self._splits(training))
-            if self._bench.first:
+            natural = self._examiner.find_natural_mask(training, self._splits(training))
+            if self._bench.is_main_process:
                 natural.save(file)
-                protocol, density = training.like.protocol.name, natural.mask.density
+                protocol, density = training.first_task.protocol.name, natural.mask.density
                 self._progress.note(f"{training.model} under {protocol}: {density:.3%} of the weights are not zero")
-            self._bench.shared(file)
+            self._bench.wait_for_file(file)
         return []
 
     def _splits(self, training: TrainingJob) -> Splits:
-        return self._matrix.gallery.splits(training.like.protocol, training.channels)
+        return self._matrix.split_cache.get(training.first_task.protocol, training.channels)
 
     def _warn(self, training: TrainingJob, measured: dict[str, Any]) -> None:
         """Say once of a ticket, or a control of it, that its network is cut: it scores as chance does."""
-        name = (training.like.path, training.control)
+        name = (training.first_task.path, training.control)
         if measured["effective_density"] or name in self._cut:
             return
         self._cut.add(name)
         self._progress.note(
-            f"{training.like.path.stem} {training.control}: no path leads from the image to the features; its score is "
+            f"{training.first_task.path.stem} {training.control}: no path leads from the image to the features; its score is "
             "chance"
         )
 
     def _tell(self, training: TrainingJob) -> None:
         """Say what is trained, and which row it is; the line has to fit a terminal."""
-        if not self._bench.first:
+        if not self._bench.is_main_process:
             return
-        like, total = training.like, len(self._matrix.tasks)
+        like, total = training.first_task, len(self._matrix.tasks)
         if training.control == NATURAL_CONTROL:
             name = f"dense {training.model} for natural zeros"
         else:
-            done = total - len(self._matrix.left())
+            done = total - len(self._matrix.remaining_tasks())
             name = f"{done + 1}/{total} {like.path.stem} {training.control}"
-        self._progress.task(f"{name} {like.protocol.name} seed {like.seed}", training.start + training.steps)
+        self._progress.start_task(f"{name} {like.protocol.name} seed {like.seed}", training.start + training.steps)

@@ -42,7 +42,7 @@ class Licence:
     link: str
 
     @classmethod
-    def of(cls, dataset: str, given: str | None) -> "Licence":
+    def for_dataset(cls, dataset: str, given: str | None) -> "Licence":
         """The catalogue's for this data set, unless another is given.
 
         Raises:
@@ -50,7 +50,7 @@ class Licence:
         """
         entry = DATASETS.get(dataset)
         # The catalogue's entry for one's own images has no place on the web.
-        link = entry.home if entry and entry.home.startswith("http") else ""
+        link = entry.homepage if entry and entry.homepage.startswith("http") else ""
         if given is not None:
             if not given.strip() or "\n" in given:
                 raise BadInput(f"{given!r} is no licence; give --data-licence in a few words, such as 'CC BY 4.0'")
@@ -97,7 +97,7 @@ class Measurements:
     command: str = ""
 
     @classmethod
-    def of(cls, ticket: Ticket, file: Path) -> "Measurements":
+    def of_ticket(cls, ticket: Ticket, file: Path) -> "Measurements":
         """Read the rows of the run that a ticket's file lies in, or those beside a lone file.
 
         Raises:
@@ -116,14 +116,14 @@ class Measurements:
         if not (frame["kind"] == "score").any():
             return cls(command=command)
         content = Content(frame)
-        charts = figures.draw_charts([panel.accuracy() for panel in content.panels], content.looks)
+        charts = figures.draw_charts([panel.accuracy_chart() for panel in content.panels], content.styles)
         return cls(
             figures.figure_bytes(charts, "png"),
             tuple(
                 (text.panel_caption(panel.summary), _markdown_table(text.means_grid(panel.summary)))
                 for panel in content.panels
             ),
-            tuple(_ticket_scores(content.named[content.named["ticket_hash"] == ticket.hash])),
+            tuple(_ticket_scores(content.rows[content.rows["ticket_hash"] == ticket.hash])),
             command,
         )
 
@@ -233,7 +233,7 @@ def _card_sections(card: ModelCard) -> Iterator[str]:
 def _loading_section(card: ModelCard) -> str:
     make = card.network
     load = "model.load_state_dict(state)"
-    if make.whole:
+    if make.has_classifier:
         load = "odd = model.load_state_dict(state, strict=False)  # the state has no classification layer"
     return f"""## Load it
 

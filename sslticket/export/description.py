@@ -36,7 +36,7 @@ def ticket_facts(ticket: Ticket) -> dict[str, str]:
 
 def _check_types(ticket: Ticket) -> None:
     """That what others write into files and pages is of the kinds that a search writes, whatever words it holds."""
-    recipe, came, inputs = ticket.recipe, ticket.provenance, InputSpec.of(ticket.recipe)
+    recipe, came, inputs = ticket.recipe, ticket.provenance, InputSpec.from_recipe(ticket.recipe)
     words = [recipe["model"], recipe["data"]["dataset"], *(came[key] for key in ("objective", "dataset", "data_hash"))]
     counts = [came[key] for key in ("images", "classes", "rewind_samples", "search_samples")]
     counts += [inputs.channels, inputs.image_size] if inputs else []
@@ -48,7 +48,7 @@ def _check_types(ticket: Ticket) -> None:
 
 def _collect_facts(ticket: Ticket) -> dict[str, str]:
     recipe, came, mask = ticket.recipe, ticket.provenance, ticket.mask
-    data, inputs = recipe["data"], InputSpec.of(recipe)
+    data, inputs = recipe["data"], InputSpec.from_recipe(recipe)
     labels, which = _labels_text(data, came), describe_layers(recipe)
     start = f"after {came['rewind_samples']:,} samples"
     if came.get("weights") == "trained":
@@ -111,12 +111,12 @@ class Construction:
     Attributes:
         imports: a line.
         call: an expression.
-        whole: the network has a classification layer, which the ticket knows nothing of.
+        has_classifier: the network has a classification layer, which the ticket knows nothing of.
     """
 
     imports: str
     call: str
-    whole: bool
+    has_classifier: bool
 
 
 def network_construction(ticket: Ticket) -> Construction:
@@ -138,7 +138,7 @@ def timm_arguments(ticket: Ticket) -> Mapping[str, int] | None:
     """What `timm.create_model` needs beside the name, for a network that the ticket fits; None where it has none."""
     import timm
 
-    name, inputs = ticket.recipe["model"], InputSpec.of(ticket.recipe)
+    name, inputs = ticket.recipe["model"], InputSpec.from_recipe(ticket.recipe)
     if not timm.is_model(name):
         return None
     channels = {} if inputs is None or inputs.channels == 3 else {"in_chans": inputs.channels}
@@ -161,7 +161,7 @@ def _torchvision_construction(ticket: Ticket) -> Construction | None:
 
 
 def _own_construction(ticket: Ticket) -> Construction:
-    inputs = InputSpec.of(ticket.recipe)
+    inputs = InputSpec.from_recipe(ticket.recipe)
     told = f", channels={inputs.channels}, image_size={inputs.image_size}" if inputs else ""
     call = f"models.build({python_literal(ticket.recipe['model'])}{told})"
     return Construction("from sslticket import models", call, False)
@@ -182,7 +182,7 @@ def _ticket_fits(ticket: Ticket, make: Callable[[], Any]) -> bool:
 
 def hub_config(ticket: Ticket) -> dict[str, Any]:
     """Model, images, density, recipe and provenance; with timm's keys where timm has the network."""
-    inputs = InputSpec.of(ticket.recipe)
+    inputs = InputSpec.from_recipe(ticket.recipe)
     about: dict[str, Any] = {
         "library_name": "sslticket",
         "model": ticket.recipe["model"],

@@ -136,8 +136,8 @@ def _export_folder(place: Path | str, out: Path, licence: str | None) -> str:
     file = hub.resolve_ticket_file(place)
     ticket = Ticket.load(file)
     told = ticket_facts(ticket)
-    which = Licence.of(ticket.recipe["data"]["dataset"], licence)
-    measured = Measurements.of(ticket, file)
+    which = Licence.for_dataset(ticket.recipe["data"]["dataset"], licence)
+    measured = Measurements.of_ticket(ticket, file)
     text = card.ModelCard(ticket, which, measured, network_construction(ticket)).text()
     with atomic_write_folder(target) as folder:  # which looks whether files that are there are these
         ticket.save(folder / hub.TICKET_FILE)

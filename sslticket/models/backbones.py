@@ -107,12 +107,12 @@ class PaperModel(NamedTuple):
     """One of the papers' networks.
 
     Attributes:
-        make: called with channels and image size.
-        smallest: the least image size, in pixels, that reaches its last layer.
+        create: called with channels and image size.
+        min_image_size: the least image size, in pixels, that reaches its last layer.
     """
 
-    make: Callable[[int, int], nn.Module]
-    smallest: int
+    create: Callable[[int, int], nn.Module]
+    min_image_size: int
 
 
 PAPER_MODELS: Mapping[str, PaperModel] = {
@@ -157,9 +157,9 @@ def create_model(name: str, *, channels: int = 3, image_size: int = 224) -> nn.M
     if channels < 1 or image_size < 1:
         raise BadInput(f"no image has {channels} channels and {image_size} pixels a side; give both at least 1")
     if network := PAPER_MODELS.get(name):
-        if image_size < network.smallest:
-            raise _too_small(name, image_size, network.smallest)
-        return network.make(channels, image_size)
+        if image_size < network.min_image_size:
+            raise _too_small(name, image_size, network.min_image_size)
+        return network.create(channels, image_size)
     if (bare := name_without_weights(name)) is not None:
         known = bare in PAPER_MODELS or bare in list_external_models()
         raise BadInput(

@@ -35,8 +35,8 @@ class BarlowTwins(Objective):
         redundancy: weight of the terms off the diagonal, the paper's lambda (section 2.2).
     """
 
-    compares: ClassVar[int] = 2
-    whole_batch: ClassVar[bool] = True
+    views_compared: ClassVar[int] = 2
+    needs_whole_batch: ClassVar[bool] = True
 
     hidden: int = 8192
     dim: int = 8192

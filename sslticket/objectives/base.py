@@ -30,22 +30,22 @@ class Objective(ABC):
 
     Attributes:
         needs_labels: whether every training image must have a label.
-        compares: how many views of an image its loss compares; its metrics see the augmented training views where that
+        views_compared: how many views of an image its loss compares; its metrics see the augmented training views where that
             is more than one, and else the plain evaluation view.
-        logits: whether the module that `heads` returns gives logits, of which the loss is the cross-entropy, so that
+        has_logits: whether the module that `heads` returns gives logits, of which the loss is the cross-entropy, so that
             dividing its output by a temperature makes sense (GraSP does).
-        steady: whether its loss does the same operations in every step, whatever the progress, with no number that the
+        cuda_graph_safe: whether its loss does the same operations in every step, whatever the progress, with no number that the
             host computes, so that a step can be launched as a graph (`sslticket.training.numerics`).
-        whole_batch: whether its loss compares the images of a batch with each other, so that a process's share goes
+        needs_whole_batch: whether its loss compares the images of a batch with each other, so that a process's share goes
             through the network whole. Batch norm then normalises ghost batches within it; each is the images that lie
             together, of all views, which have to lie one after the other.
     """
 
     needs_labels: ClassVar[bool] = False
-    compares: ClassVar[int] = 1
-    logits: ClassVar[bool] = False
-    steady: ClassVar[bool] = False
-    whole_batch: ClassVar[bool] = False
+    views_compared: ClassVar[int] = 1
+    has_logits: ClassVar[bool] = False
+    cuda_graph_safe: ClassVar[bool] = False
+    needs_whole_batch: ClassVar[bool] = False
 
     @property
     def name(self) -> str:
@@ -53,7 +53,7 @@ class Objective(ABC):
         return type(self).__name__.lower()
 
     @property
-    def labelled_share(self) -> float | None:
+    def labelled_fraction(self) -> float | None:
         """The share of each batch that is drawn from the labelled images alone; None draws all from one stream."""
         return None
 
@@ -67,9 +67,9 @@ class Objective(ABC):
         Raises:
             BadInput: naming what is needed.
         """
-        if views < self.compares:
+        if views < self.views_compared:
             raise BadInput(
-                f"{self.name} compares {self.compares} views of an image and gets {views}; "
+                f"{self.name} compares {self.views_compared} views of an image and gets {views}; "
                 "give Data(augment=...) as many views or leave it out"
             )
 
@@ -103,6 +103,6 @@ class Objective(ABC):
     def metrics(self, net: Network, batch: Batch) -> dict[str, Tensor]:
         """Is the task learnt? Named values per image, each (B,) float; their mean over a set is reported."""
 
-    def shown(self, batch: Batch) -> dict[str, Tensor]:
+    def preview(self, batch: Batch) -> dict[str, Tensor]:
         """What the network sees of a batch, for people to look at: name -> (B, C, H, W), normalised."""
         return {f"view {number}": view for number, view in enumerate(batch.views, 1)}

@@ -37,7 +37,7 @@ class BYOL(Objective):
         dim: outputs of both (section 3.3).
     """
 
-    compares: ClassVar[int] = 2
+    views_compared: ClassVar[int] = 2
 
     ema: float = 0.996
     hidden: int = 4096
@@ -81,7 +81,7 @@ class BYOL(Objective):
     def after_step(self, net: Network, progress: float) -> None:
         """The target network follows."""
         heads = cast(_Heads, net.heads)
-        heads.momentum.follow(net.backbone, heads.projection, cosine_momentum(self.ema, progress))
+        heads.momentum.update(net.backbone, heads.projection, cosine_momentum(self.ema, progress))
 
     def collapsed_loss(self, batch_size: int) -> float:
         """0, the least there is: what is always the same is always predicted."""

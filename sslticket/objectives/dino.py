@@ -112,7 +112,7 @@ class DINO(Objective):
         local_crops: small views of an image; by default 8, or 0 where the training images are smaller than 64 pixels.
     """
 
-    compares: ClassVar[int] = 2
+    views_compared: ClassVar[int] = 2
 
     hidden: int = 2048
     bottleneck: int = 256
@@ -171,7 +171,7 @@ class DINO(Objective):
     def after_step(self, net: Network, progress: float) -> None:
         """The teacher follows the student, the centre the teacher's outputs."""
         heads = cast(_Heads, net.heads)
-        heads.momentum.follow(net.backbone, heads.student, cosine_momentum(self.ema, progress))
+        heads.momentum.update(net.backbone, heads.student, cosine_momentum(self.ema, progress))
         heads.recentre(self.centring)
 
     def collapsed_loss(self, batch_size: int) -> float:

@@ -121,8 +121,8 @@ class Exemplar(Objective):
         degrees: the largest rotation to either side.
     """
 
-    compares: ClassVar[int] = 2
-    whole_batch: ClassVar[bool] = True
+    views_compared: ClassVar[int] = 2
+    needs_whole_batch: ClassVar[bool] = True
 
     copies: int = 2
     dim: int = 1000
@@ -160,10 +160,10 @@ class Exemplar(Objective):
     def loss(self, net: Network, batch: Batch, progress: float) -> dict[str, Tensor]:
         """The mean over the triplets in the batches of all processes joined; one forward pass for all views."""
         embedded = net.heads(net.backbone(torch.cat(batch.views)))
-        image = batch.row.repeat(len(batch.views))
-        return {"triplets": self.triplets(all_gather(embedded), all_gather_labels(image))}
+        image = batch.indices.repeat(len(batch.views))
+        return {"triplets": self.triplet_loss(all_gather(embedded), all_gather_labels(image))}
 
-    def triplets(self, embedded: Tensor, image: Tensor) -> Tensor:
+    def triplet_loss(self, embedded: Tensor, image: Tensor) -> Tensor:
         """The mean loss of all triplets, or of the mined ones; 0 where there is none.
 
         Args:
@@ -194,7 +194,7 @@ class Exemplar(Objective):
             `loss`. All but the first are means over the image's views as anchors.
         """
         embedded = net.heads(net.backbone(torch.cat(batch.views))).float()
-        image, count = batch.row.repeat(len(batch.views)), len(batch.row)
+        image, count = batch.indices.repeat(len(batch.views)), len(batch.indices)
         sums, active, triplets = batch_all_triplets(embedded, image, 0.0 if self.mining == "hard" else TRIPLET_MARGIN)
         possible = triplets.clamp(min=1)
         losses = batch_hard_triplets(embedded, image) if self.mining == "hard" else sums / possible

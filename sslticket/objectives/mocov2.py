@@ -91,8 +91,8 @@ class MoCoV2(Objective):
         ema: share of its weights that the key encoder keeps at each step (MoCo, section 3.2).
     """
 
-    compares: ClassVar[int] = 2
-    whole_batch: ClassVar[bool] = True
+    views_compared: ClassVar[int] = 2
+    needs_whole_batch: ClassVar[bool] = True
 
     temperature: float = 0.2
     dim: int = 128
@@ -145,7 +145,7 @@ class MoCoV2(Objective):
     def after_step(self, net: Network, progress: float) -> None:
         """The key encoder follows."""
         heads = cast(_Heads, net.heads)
-        heads.momentum.follow(net.backbone, heads.projection, self.ema)
+        heads.momentum.update(net.backbone, heads.projection, self.ema)
 
     def collapsed_loss(self, batch_size: int) -> float:
         """log(K + 1): every key in the queue is as near as the right one, once such keys fill it."""

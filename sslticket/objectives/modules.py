@@ -28,7 +28,7 @@ class MomentumEncoder(MaskedCopy):
         return projection
 
     @torch.no_grad()
-    def follow(self, backbone: nn.Module, projection: nn.Module, momentum: float) -> None:
+    def update(self, backbone: nn.Module, projection: nn.Module, momentum: float) -> None:
         """Every weight becomes `momentum * own + (1 - momentum) * theirs`; batch statistics are its own."""
         own = (*self.backbone.parameters(), *self.projection.parameters())
         theirs = (*backbone.parameters(), *projection.parameters())

@@ -33,8 +33,8 @@ class RotNet(Objective):
     images.
     """
 
-    logits: ClassVar[bool] = True
-    steady: ClassVar[bool] = True
+    has_logits: ClassVar[bool] = True
+    cuda_graph_safe: ClassVar[bool] = True
 
     def heads(self, backbone: nn.Module, features: int, classes: int) -> nn.Module:
         """One linear layer, (4B, features) -> (4B, 4); the data's classes do not matter."""
@@ -53,7 +53,7 @@ class RotNet(Objective):
         loss = F.cross_entropy(logits, classes, reduction="none").view(NUM_ROTATIONS, -1)
         return {"rotation accuracy": right.mean(dim=0), "loss": loss.mean(dim=0)}
 
-    def shown(self, batch: Batch) -> dict[str, Tensor]:
+    def preview(self, batch: Batch) -> dict[str, Tensor]:
         """The four turns."""
         turned, _ = four_rotations(batch.views[0])
         return {f"turned {90 * turn}": view for turn, view in enumerate(turned.chunk(NUM_ROTATIONS))}

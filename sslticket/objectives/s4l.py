@@ -41,22 +41,22 @@ class S4L(Objective):
             raise BadInput(f"a weight of {self.weight:g} would unlearn the task; give --weight of at least 0")
 
     @property
-    def labelled_share(self) -> float:
+    def labelled_fraction(self) -> float:
         """See the base class."""
         return self.share
 
     @property
     @abstractmethod
-    def _each(self) -> int:
+    def _min_per_stream(self) -> int:
         """The images that a part of a batch needs of each stream."""
 
     def check(self, batch_size: int, views: int) -> None:
         """See the base class; a part of a batch needs images of both streams."""
         super().check(batch_size, views)
         labelled = self.share * batch_size
-        if round(min(labelled, batch_size - labelled), 6) < self._each:
+        if round(min(labelled, batch_size - labelled), 6) < self._min_per_stream:
             raise BadInput(
-                f"{self.name} needs {self._each} labelled and {self._each} unlabelled images in every part of a batch, "
+                f"{self.name} needs {self._min_per_stream} labelled and {self._min_per_stream} unlabelled images in every part of a batch, "
                 f"and --share {self.share:g} of {batch_size} is {labelled:g}; give a --share nearer to 0.5, a larger "
                 "--batch-size or --ghost-batch, or fewer processes"
             )
@@ -66,7 +66,7 @@ class S4L(Objective):
         assert isinstance(heads, nn.ModuleDict), "heads() returned one"
         return heads["labels"]
 
-    def _joined(self, net: Network, images: Tensor, task: str) -> tuple[Tensor, Tensor]:
+    def _class_and_task_outputs(self, net: Network, images: Tensor, task: str) -> tuple[Tensor, Tensor]:
         """Class logits (N, classes) and the other head's output (N, ...) of one forward pass."""
         assert isinstance(net.heads, nn.ModuleDict), "heads() returned one"
         features = net.backbone(images)
@@ -99,7 +99,7 @@ class S4LRotation(S4L):
         weight: of the rotation loss, beside the class labels.
     """
 
-    steady: ClassVar[bool] = True
+    cuda_graph_safe: ClassVar[bool] = True
 
     @property
     def name(self) -> str:
@@ -107,7 +107,7 @@ class S4LRotation(S4L):
         return "s4l-rotation"
 
     @property
-    def _each(self) -> int:
+    def _min_per_stream(self) -> int:
         return 1
 
     def heads(self, backbone: nn.Module, features: int, classes: int) -> nn.Module:
@@ -117,8 +117,8 @@ class S4LRotation(S4L):
     def loss(self, net: Network, batch: Batch, progress: float) -> dict[str, Tensor]:
         """`labels`, over the turns of labelled images, and `rotation`, weighted: the mean of both streams' means."""
         turned, turn = four_rotations(batch.views[0])
-        labels, rotation = self._joined(net, turned, "rotation")
-        label = batch.label.repeat(NUM_ROTATIONS)
+        labels, rotation = self._class_and_task_outputs(net, turned, "rotation")
+        label = batch.labels.repeat(NUM_ROTATIONS)
         streams = [
             _labelled_cross_entropy(rotation, turn.where(of, HIDDEN_LABEL))
             for of in (label != HIDDEN_LABEL, label == HIDDEN_LABEL)
@@ -133,11 +133,11 @@ class S4LRotation(S4L):
             accuracy`; and `loss`, that of a labelled image in training.
         """
         turned, turn = four_rotations(batch.views[0])
-        labels, rotation = (logits.float() for logits in self._joined(net, turned, "rotation"))
-        by_turn = labels.view(NUM_ROTATIONS, len(batch.row), -1)
-        top1, top5 = _top1_and_top5(by_turn[0], batch.label)
-        mean1, mean5 = _top1_and_top5(by_turn.mean(dim=0), batch.label)
-        known = F.cross_entropy(labels, batch.label.repeat(NUM_ROTATIONS), reduction="none")
+        labels, rotation = (logits.float() for logits in self._class_and_task_outputs(net, turned, "rotation"))
+        by_turn = labels.view(NUM_ROTATIONS, len(batch.indices), -1)
+        top1, top5 = _top1_and_top5(by_turn[0], batch.labels)
+        mean1, mean5 = _top1_and_top5(by_turn.mean(dim=0), batch.labels)
+        known = F.cross_entropy(labels, batch.labels.repeat(NUM_ROTATIONS), reduction="none")
         turns = F.cross_entropy(rotation, turn, reduction="none")
         right = (rotation.argmax(dim=1) == turn).float()
         return {
@@ -149,9 +149,9 @@ class S4LRotation(S4L):
             "loss": (known + self.weight * turns).view(NUM_ROTATIONS, -1).mean(dim=0),
         }
 
-    def shown(self, batch: Batch) -> dict[str, Tensor]:
+    def preview(self, batch: Batch) -> dict[str, Tensor]:
         """The four turns."""
-        return RotNet().shown(batch)
+        return RotNet().preview(batch)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,7 +160,7 @@ class S4LExemplar(S4L):
 
     Published: 8 views with colour noise and without rotations, hardest triplets with a soft margin. Each stream has
     triplets of its own, as in the released code: an image may be in both, and would else be its own negative. Metrics
-    need the plain view, since top-1 is of plain images, so `compares` is 1, and only `check` asks for two views.
+    need the plain view, since top-1 is of plain images, so `views_compared` is 1, and only `check` asks for two views.
 
     Attributes:
         share: of each batch, the part drawn from the labelled images; 256 of 512 published.
@@ -168,7 +168,7 @@ class S4LExemplar(S4L):
         exemplar: views, embedding and triplets.
     """
 
-    whole_batch: ClassVar[bool] = True
+    needs_whole_batch: ClassVar[bool] = True
 
     exemplar: Exemplar = field(default=Exemplar(copies=8, mining="hard", degrees=0.0))
 
@@ -178,7 +178,7 @@ class S4LExemplar(S4L):
         return "s4l-exemplar"
 
     @property
-    def _each(self) -> int:
+    def _min_per_stream(self) -> int:
         return 2
 
     def views(self, standard: View) -> tuple[View, ...]:
@@ -198,20 +198,20 @@ class S4LExemplar(S4L):
     def loss(self, net: Network, batch: Batch, progress: float) -> dict[str, Tensor]:
         """`labels`, over the views of labelled images, and `triplets`, weighted: the mean of both streams' losses."""
         copies = len(batch.views)
-        labels, embedded = self._joined(net, torch.cat(batch.views), "exemplar")
-        label = batch.label.repeat(copies)
-        everything, image = all_gather(embedded), all_gather_labels(batch.row.repeat(copies))
+        labels, embedded = self._class_and_task_outputs(net, torch.cat(batch.views), "exemplar")
+        label = batch.labels.repeat(copies)
+        everything, image = all_gather(embedded), all_gather_labels(batch.indices.repeat(copies))
         hidden = all_gather_labels(label) == HIDDEN_LABEL
         # The labelled first, each stream in its order. How many they are is the one thing that the device is asked for.
         order, count = hidden.sort(stable=True).indices, int((~hidden).sum())
         streams = [
-            self.exemplar.triplets(everything.index_select(0, of), image.index_select(0, of))
+            self.exemplar.triplet_loss(everything.index_select(0, of), image.index_select(0, of))
             for of in (order[:count], order[count:])
         ]
         return {"labels": _labelled_cross_entropy(labels, label), "triplets": self.weight * torch.stack(streams).mean()}
 
     def metrics(self, net: Network, batch: Batch) -> dict[str, Tensor]:
         """`top1`, `top5` and `loss`, of the labels alone, on plain images with their true labels; each (B,)."""
-        labels, _ = (output.float() for output in self._joined(net, batch.views[0], "exemplar"))
-        top1, top5 = _top1_and_top5(labels, batch.label)
-        return {"top1": top1, "top5": top5, "loss": F.cross_entropy(labels, batch.label, reduction="none")}
+        labels, _ = (output.float() for output in self._class_and_task_outputs(net, batch.views[0], "exemplar"))
+        top1, top5 = _top1_and_top5(labels, batch.labels)
+        return {"top1": top1, "top5": top5, "loss": F.cross_entropy(labels, batch.labels, reduction="none")}

@@ -28,8 +28,8 @@ class SimCLR(Objective):
         strength: of the colour jitter; 1 for ImageNet, 0.5 for CIFAR-10 (appendix A and B.9).
     """
 
-    compares: ClassVar[int] = 2
-    whole_batch: ClassVar[bool] = True
+    views_compared: ClassVar[int] = 2
+    needs_whole_batch: ClassVar[bool] = True
 
     temperature: float = 0.1
     dim: int = 128

@@ -34,7 +34,7 @@ class SimSiam(Objective):
         predictor: hidden units of the prediction; a bottleneck (section 3).
     """
 
-    compares: ClassVar[int] = 2
+    views_compared: ClassVar[int] = 2
 
     dim: int = 2048
     predictor: int = 512

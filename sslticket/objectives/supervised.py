@@ -15,8 +15,8 @@ class Supervised(Objective):
     """Cross-entropy on class labels with one linear layer; also the fixed task of every evaluation."""
 
     needs_labels: ClassVar[bool] = True
-    logits: ClassVar[bool] = True
-    steady: ClassVar[bool] = True
+    has_logits: ClassVar[bool] = True
+    cuda_graph_safe: ClassVar[bool] = True
 
     def heads(self, backbone: nn.Module, features: int, classes: int) -> nn.Module:
         """One linear layer, (B, features) -> (B, classes)."""
@@ -28,14 +28,14 @@ class Supervised(Objective):
 
     def loss(self, net: Network, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Mean cross-entropy."""
-        return {"labels": F.cross_entropy(self._logits(net, batch), batch.label)}
+        return {"labels": F.cross_entropy(self._logits(net, batch), batch.labels)}
 
     def metrics(self, net: Network, batch: Batch) -> dict[str, Tensor]:
         """top1, top5 (1 where the label is among the highest 1 or 5 logits) and loss, each (B,)."""
         logits = self._logits(net, batch).float()
         best = logits.topk(min(5, logits.shape[1]), dim=1).indices
-        hit = best == batch.label[:, None]
-        loss = F.cross_entropy(logits, batch.label, reduction="none")
+        hit = best == batch.labels[:, None]
+        loss = F.cross_entropy(logits, batch.labels, reduction="none")
         return {"top1": hit[:, 0].float(), "top5": hit.any(dim=1).float(), "loss": loss}
 
     @staticmethod

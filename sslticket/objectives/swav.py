@@ -55,8 +55,8 @@ class SwAV(Objective):
             smaller than 64 pixels.
     """
 
-    compares: ClassVar[int] = 2
-    whole_batch: ClassVar[bool] = True
+    views_compared: ClassVar[int] = 2
+    needs_whole_batch: ClassVar[bool] = True
 
     hidden: int = 2048
     dim: int = 128

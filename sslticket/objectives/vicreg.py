@@ -41,8 +41,8 @@ class VICReg(Objective):
         covariance: weight of c, the paper's nu (section 4.2).
     """
 
-    compares: ClassVar[int] = 2
-    whole_batch: ClassVar[bool] = True
+    views_compared: ClassVar[int] = 2
+    needs_whole_batch: ClassVar[bool] = True
 
     hidden: int = 8192
     dim: int = 8192

@@ -118,7 +118,7 @@ def rendezvous() -> None:
 
         _watchdog = Watchdog(rank(), world_size())
         _watchdog.start()
-        _watchdog.met.wait()  # whoever does not come ends all that wait
+        _watchdog.all_connected.wait()  # whoever does not come ends all that wait
 
 
 def set_patience(seconds: float) -> None:
@@ -130,14 +130,14 @@ def set_patience(seconds: float) -> None:
 def barrier() -> None:
     """Wait until all processes have come here, however long one works alone before; who is gone ends that."""
     if _watchdog is not None:
-        _watchdog.assemble()
+        _watchdog.barrier()
 
 
 def final_barrier() -> None:
     """The last `assemble`: whoever leaves while this process has not come so far leaves it alone at its work."""
     if _watchdog is not None:
-        _watchdog.done = True
-        _watchdog.assemble()
+        _watchdog.is_done = True
+        _watchdog.barrier()
 
 
 def wait_for_peer_error(seconds: float = 1.0) -> None:
@@ -154,4 +154,4 @@ def announce_exit(code: int, told: str = "") -> None:
         told: what it has told of it, in one line.
     """
     if _watchdog is not None:
-        _watchdog.leave(code, told)
+        _watchdog.announce_exit(code, told)

@@ -34,13 +34,13 @@ class Connection:
     Attributes:
         rank: of the process; None until it has said.
         host: its machine.
-        heard: when something came over the line, by the monotonic clock.
-        left: it has ended with its work done.
+        last_heard: when something came over the line, by the monotonic clock.
+        has_left: it has ended with its work done.
     """
 
     def __init__(self, connection: socket.socket, rank: int | None = None, host: str = "") -> None:
-        self.connection, self.rank, self.host, self.left = connection, rank, host, False
-        self.heard, self._rest, self._one = time.monotonic(), b"", threading.Lock()
+        self.socket, self.rank, self.host, self.has_left = connection, rank, host, False
+        self.last_heard, self._buffer, self._send_lock = time.monotonic(), b"", threading.Lock()
         connection.settimeout(MESSAGE_TIMEOUT)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         # A machine that is gone closes nothing: the system asks for it, and waits for its answers half a minute.
@@ -49,22 +49,22 @@ class Connection:
             if option := getattr(socket, f"TCP_{name}", None):
                 connection.setsockopt(socket.IPPROTO_TCP, option, value)
 
-    def say(self, **words: Any) -> None:
+    def send(self, **words: Any) -> None:
         """Send these words; without any it is a sign of life."""
-        with suppress(OSError), self._one:  # who is gone is told by what cannot be read any more
-            self.connection.sendall(json.dumps(words).encode() + b"\n")
+        with suppress(OSError), self._send_lock:  # who is gone is told by what cannot be read any more
+            self.socket.sendall(json.dumps(words).encode() + b"\n")
 
-    def read(self) -> list[dict[str, Any]] | None:
+    def receive(self) -> list[dict[str, Any]] | None:
         """What has come; None where the other end is gone, or is none of us."""
         try:
-            came = self.connection.recv(65536)
-            *whole, self._rest = (self._rest + came).split(b"\n")
+            came = self.socket.recv(65536)
+            *whole, self._buffer = (self._buffer + came).split(b"\n")
             words = [dict(parse_json(line, f"a word of {self.host}", most=_MAX_MESSAGE)) for line in whole]
-            if len(self._rest) > _MAX_MESSAGE:
+            if len(self._buffer) > _MAX_MESSAGE:
                 return None
         except (OSError, ValueError, TypeError):
             return None
-        self.heard = time.monotonic()
+        self.last_heard = time.monotonic()
         return words if came else None
 
 
@@ -82,8 +82,8 @@ class Watchdog(threading.Thread):
 
     Attributes:
         patience: seconds without a sign of life after which a process is given up.
-        met: is set when all have come.
-        done: this process's command has nothing left to do.
+        all_connected: is set when all have come.
+        is_done: this process's command has nothing left to do.
     """
 
     def __init__(self, rank: int, world: int) -> None:
@@ -93,22 +93,22 @@ class Watchdog(threading.Thread):
             BadInput: if this process cannot reach process 0.
         """
         super().__init__(daemon=True, name="processes")
-        self.patience, self.met, self.done = RENDEZVOUS_TIMEOUT, threading.Event(), False
+        self.patience, self.all_connected, self.is_done = RENDEZVOUS_TIMEOUT, threading.Event(), False
         self._rank, self._world, self._host = rank, world, socket.gethostname()
-        self._leader = os.environ["LOCAL_RANK"] == "0"  # tells its machine's log what happens
-        self._leaving, self._began = False, time.monotonic()
-        self._signal, self._terminated = 0, 0.0  # which has asked this process to end, and when
-        self._selector, self._lines, self._seal = selectors.DefaultSelector(), dict[int, Connection](), ""
-        self._here, self._reached = dict.fromkeys(range(world), 0), 0
-        self._change = threading.Condition()
-        self._hear_signals()
+        self._is_machine_leader = os.environ["LOCAL_RANK"] == "0"  # tells its machine's log what happens
+        self._leaving, self._started_at = False, time.monotonic()
+        self._received_signal, self._signalled_at = 0, 0.0  # which has asked this process to end, and when
+        self._selector, self._peers, self._token = selectors.DefaultSelector(), dict[int, Connection](), ""
+        self._arrivals, self._released = dict.fromkeys(range(world), 0), 0
+        self._arrival_condition = threading.Condition()
+        self._install_signal_handlers()
         self._store = _connect_store(rank)
         if self._rank == 0:
-            self._open()
+            self._open_server()
         else:
-            self._come()
+            self._connect_to_leader()
 
-    def _hear_signals(self) -> None:
+    def _install_signal_handlers(self) -> None:
         """Signals end a process as they always do, but not before the reason for them could come over a line.
 
         The launcher sends SIGTERM to all as soon as one process has ended. Python's own handlers would wait for the
@@ -120,28 +120,28 @@ class Watchdog(threading.Thread):
         for each in filter(signals.has_default_handler, signals.STOP_SIGNALS):
             signal.signal(each, lambda number, frame: None)
         signal.set_wakeup_fd(wire.fileno(), warn_on_full_buffer=False)
-        self._wire = wire
-        self._selector.register(bell, selectors.EVENT_READ, lambda: self._rung(bell))
+        self._wakeup_socket = wire
+        self._selector.register(bell, selectors.EVENT_READ, lambda: self._on_signal(bell))
 
-    def _rung(self, bell: socket.socket) -> None:
+    def _on_signal(self, bell: socket.socket) -> None:
         rung = [number for number in bell.recv(4096) if number in signals.STOP_SIGNALS]
-        if rung and not self._terminated:
-            self._signal, self._terminated = rung[0], time.monotonic()
+        if rung and not self._signalled_at:
+            self._received_signal, self._signalled_at = rung[0], time.monotonic()
 
-    def _open(self) -> None:
+    def _open_server(self) -> None:
         try:
             door = socket.create_server(("", 0), family=socket.AF_INET6, dualstack_ipv6=True, backlog=1024)
         except (OSError, ValueError):
             door = socket.create_server(("", 0), backlog=1024)
-        self._seal = secrets.token_hex(8)
-        self._store.set("door", json.dumps([door.getsockname()[1], self._seal, self._host]))
-        self._selector.register(door, selectors.EVENT_READ, lambda: self._opened(door))
+        self._token = secrets.token_hex(8)
+        self._store.set("door", json.dumps([door.getsockname()[1], self._token, self._host]))
+        self._selector.register(door, selectors.EVENT_READ, lambda: self._accept_peer(door))
 
-    def _opened(self, door: socket.socket) -> None:
+    def _accept_peer(self, door: socket.socket) -> None:
         with suppress(OSError):
-            self._hold(Connection(door.accept()[0]))
+            self._register_peer(Connection(door.accept()[0]))
 
-    def _come(self) -> None:
+    def _connect_to_leader(self) -> None:
         address = os.environ["MASTER_ADDR"]
         try:
             port, seal, host = parse_json(self._store.get("door"), "the word of process 0")
@@ -151,96 +151,96 @@ class Watchdog(threading.Thread):
                 f"process {self._rank} does not reach process 0 at {address} ({one_line(error)}); let the machines "
                 "reach each other, at any port"
             ) from error
-        line.say(rank=self._rank, seal=seal, host=self._host)
-        self._lines[0] = line
-        self._hold(line)
+        line.send(rank=self._rank, seal=seal, host=self._host)
+        self._peers[0] = line
+        self._register_peer(line)
 
-    def _hold(self, line: Connection) -> None:
-        self._selector.register(line.connection, selectors.EVENT_READ, lambda: self._listen(line))
+    def _register_peer(self, line: Connection) -> None:
+        self._selector.register(line.socket, selectors.EVENT_READ, lambda: self._receive_messages(line))
 
     def run(self) -> None:
         """Listen until the process ends."""
         before = time.monotonic()
         while True:
-            for key, _ in self._selector.select(_HEARTBEAT / 10 if self._terminated else _HEARTBEAT):
+            for key, _ in self._selector.select(_HEARTBEAT / 10 if self._signalled_at else _HEARTBEAT):
                 act: Callable[[], None] = key.data
                 act()
             now = time.monotonic()
-            if self._terminated and now - self._terminated > MESSAGE_TIMEOUT:
-                self._stop()
+            if self._signalled_at and now - self._signalled_at > MESSAGE_TIMEOUT:
+                self._end_by_signal()
             if now - before < _HEARTBEAT:
                 continue
             if now - before > _STALLED_AFTER:  # all may have spoken in the meantime
-                for line in self._lines.values():
-                    line.heard = now
+                for line in self._peers.values():
+                    line.last_heard = now
             before = now
-            self._beat(now)
+            self._send_heartbeats(now)
 
-    def _beat(self, now: float) -> None:
-        for line in [line for line in self._lines.values() if not line.left]:
-            line.say()
-            if now - line.heard > self.patience:
-                self._end(line.rank, line.host, f"has given no sign of life for {self.patience / 60:.3g} minutes")
-        if self._rank == 0 and not self.met.is_set() and now - self._began > RENDEZVOUS_TIMEOUT:
-            late = next(each for each in range(1, self._world) if each not in self._lines)
-            self._end(late, "", f"has not come within {RENDEZVOUS_TIMEOUT / 60:.3g} minutes")
+    def _send_heartbeats(self, now: float) -> None:
+        for line in [line for line in self._peers.values() if not line.has_left]:
+            line.send()
+            if now - line.last_heard > self.patience:
+                self._end_with_peer(line.rank, line.host, f"has given no sign of life for {self.patience / 60:.3g} minutes")
+        if self._rank == 0 and not self.all_connected.is_set() and now - self._started_at > RENDEZVOUS_TIMEOUT:
+            late = next(each for each in range(1, self._world) if each not in self._peers)
+            self._end_with_peer(late, "", f"has not come within {RENDEZVOUS_TIMEOUT / 60:.3g} minutes")
 
-    def _listen(self, line: Connection) -> None:
-        words = line.read()
+    def _receive_messages(self, line: Connection) -> None:
+        words = line.receive()
         for word in words or ():
             if line.rank is None:
-                if word.get("seal") != self._seal:  # none of us
+                if word.get("seal") != self._token:  # none of us
                     words = None
                     break
                 line.rank, line.host = int(word["rank"]), str(word["host"])
-                self._lines[line.rank] = line
-                if len(self._lines) == self._world - 1:
-                    self._begin()
+                self._peers[line.rank] = line
+                if len(self._peers) == self._world - 1:
+                    self._announce_all_connected()
             elif "all" in word:
-                self.met.set()
+                self.all_connected.set()
             elif "here" in word:
-                self._arrive(line.rank, word["here"])
+                self._record_arrival(line.rank, word["here"])
             elif "gone" in word:  # process 0 tells who ended, itself or another
-                line.left = line.left or word["gone"] == line.rank
+                line.has_left = line.has_left or word["gone"] == line.rank
                 if word["code"]:
                     known = {"code": word["code"], "told": word["told"], "fix": word["fix"]}
-                    self._end(word["gone"], word["host"], word["why"], **known)
-                elif not self.done:  # after --help or --dry-run, which not all were given
-                    self._end(
+                    self._end_with_peer(word["gone"], word["host"], word["why"], **known)
+                elif not self.is_done:  # after --help or --dry-run, which not all were given
+                    self._end_with_peer(
                         word["gone"], word["host"], "has nothing to do, and others have", code=2, fix=_SAME_FLAGS_FIX
                     )
         if words is None:
-            self._selector.unregister(line.connection)
-            line.connection.close()
-            if line.rank is not None and not line.left:
-                self._end(line.rank, line.host, "has ended without a word, as one that is killed or out of memory does")
+            self._selector.unregister(line.socket)
+            line.socket.close()
+            if line.rank is not None and not line.has_left:
+                self._end_with_peer(line.rank, line.host, "has ended without a word, as one that is killed or out of memory does")
 
-    def assemble(self) -> None:
+    def barrier(self) -> None:
         """Wait for all processes to call this as often as this one has; called by the main thread."""
-        point = self._here[self._rank] + 1
+        point = self._arrivals[self._rank] + 1
         if self._rank:
-            self._lines[0].say(here=point)
-        self._arrive(self._rank, point)
-        with self._change:
-            self._change.wait_for(lambda: self._reached >= point)
+            self._peers[0].send(here=point)
+        self._record_arrival(self._rank, point)
+        with self._arrival_condition:
+            self._arrival_condition.wait_for(lambda: self._released >= point)
 
-    def _arrive(self, rank: int, point: int) -> None:
+    def _record_arrival(self, rank: int, point: int) -> None:
         """A process has come to a point; process 0 tells all when the last has, and the others believe it."""
-        with self._change:
-            self._here[rank] = point
-            everyone = min(self._here.values()) if self._rank == 0 else self._here[0]
-            if everyone > self._reached:
-                self._reached = everyone
-                self._change.notify_all()
-                for line in self._lines.values() if self._rank == 0 else ():
-                    line.say(here=everyone)
+        with self._arrival_condition:
+            self._arrivals[rank] = point
+            everyone = min(self._arrivals.values()) if self._rank == 0 else self._arrivals[0]
+            if everyone > self._released:
+                self._released = everyone
+                self._arrival_condition.notify_all()
+                for line in self._peers.values() if self._rank == 0 else ():
+                    line.send(here=everyone)
 
-    def _begin(self) -> None:
-        for line in self._lines.values():
-            line.say(all=True)
-        self.met.set()
+    def _announce_all_connected(self) -> None:
+        for line in self._peers.values():
+            line.send(all=True)
+        self.all_connected.set()
 
-    def _end(
+    def _end_with_peer(
         self, gone: int | None, host: str, why: str, *, code: int = 1, told: bool = False, fix: str = _RERUN_FIX
     ) -> None:
         """End this process, since another has ended.
@@ -256,42 +256,42 @@ class Watchdog(threading.Thread):
         if self._leaving:
             return
         if self._rank == 0:
-            for line in self._lines.values():
-                line.say(gone=gone, host=host, why=why, code=code, told=told, fix=fix)
-        speaks = self._leader or (gone == 0 and self._rank == 1)
-        if self._terminated and code == 128 + self._signal:  # a scheduler ends them all
-            self._stop()
+            for line in self._peers.values():
+                line.send(gone=gone, host=host, why=why, code=code, told=told, fix=fix)
+        speaks = self._is_machine_leader or (gone == 0 and self._rank == 1)
+        if self._signalled_at and code == 128 + self._received_signal:  # a scheduler ends them all
+            self._end_by_signal()
         where = f" on {host}" if host else ""
         if told and speaks and host != self._host:
-            self._tell(f"error in process {gone}{where}: {why}")
+            self._print_message(f"error in process {gone}{where}: {why}")
         elif not told and speaks:
-            self._tell(f"error: process {gone}{where} {why}; all others end with it; {fix}")
-        self._exit(code)
+            self._print_message(f"error: process {gone}{where} {why}; all others end with it; {fix}")
+        self._exit_process(code)
 
-    def _stop(self) -> None:
+    def _end_by_signal(self) -> None:
         """End this process, since a signal asks for it."""
-        name, code = signal.Signals(self._signal).name, 128 + self._signal
-        self._farewell(code, f"was ended by {name}", told=False)
-        if self._leader:
-            self._tell(signals.stop_message(self._signal))
-        self._exit(code)
+        name, code = signal.Signals(self._received_signal).name, 128 + self._received_signal
+        self._broadcast_exit(code, f"was ended by {name}", told=False)
+        if self._is_machine_leader:
+            self._print_message(signals.stop_message(self._received_signal))
+        self._exit_process(code)
 
-    def leave(self, code: int, told: str) -> None:
+    def announce_exit(self, code: int, told: str) -> None:
         """Say that this process ends; called by the main thread."""
         self._leaving = True
-        self._farewell(code, told, told=True)
+        self._broadcast_exit(code, told, told=True)
 
-    def _farewell(self, code: int, why: str, *, told: bool) -> None:
-        for line in list(self._lines.values()):
-            line.say(gone=self._rank, host=self._host, why=why, code=code, told=told, fix=_RERUN_FIX)
+    def _broadcast_exit(self, code: int, why: str, *, told: bool) -> None:
+        for line in list(self._peers.values()):
+            line.send(gone=self._rank, host=self._host, why=why, code=code, told=told, fix=_RERUN_FIX)
 
     @staticmethod
-    def _tell(text: str) -> None:
+    def _print_message(text: str) -> None:
         # Below a bar that is being drawn. Not by way of sys.stderr, whose lock the main thread may hold.
         with suppress(OSError):  # a log on a full disk keeps no process from its end
             os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, f"\n{text}\n".encode(errors="replace"))
 
-    def _exit(self, code: int) -> None:
+    def _exit_process(self, code: int) -> None:
         if not self._leaving:
             os._exit(code)
 

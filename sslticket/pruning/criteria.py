@@ -30,7 +30,7 @@ class ScoringInput:
         losses: called with a temperature, the loss of each scoring batch, or of each part of it, with its graph; their
             sum is the sum over the batches. Logits are divided by the temperature. Every call goes over the same images
             and random numbers.
-        reduce: the mean of a tensor over all processes.
+        mean_over_processes: the mean of a tensor over all processes.
     """
 
     backbone: nn.Module
@@ -38,7 +38,7 @@ class ScoringInput:
     image_size: int
     seed: int
     losses: Callable[[float], Iterator[Tensor]]
-    reduce: Callable[[Tensor], Tensor]
+    mean_over_processes: Callable[[Tensor], Tensor]
 
 
 class Criterion(ABC):
@@ -63,13 +63,13 @@ class Criterion(ABC):
             BadInput: naming the flag to change.
         """
 
-    def batches(self, batch_size: int, classes: int) -> int:
+    def num_batches(self, batch_size: int, classes: int) -> int:
         """How many training batches its scores are taken from."""
         return 0
 
-    def samples(self, batch_size: int, classes: int) -> int:
+    def num_images(self, batch_size: int, classes: int) -> int:
         """Training images that its scores look at in all rounds, counted each time."""
-        return self.rounds * self.passes * self.batches(batch_size, classes) * batch_size
+        return self.rounds * self.passes * self.num_batches(batch_size, classes) * batch_size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +91,7 @@ class GradientCriterion(Criterion):
                 "or leave it out for ten a class"
             )
 
-    def batches(self, batch_size: int, classes: int) -> int:
+    def num_batches(self, batch_size: int, classes: int) -> int:
         """See the base class."""
         return math.ceil((self.score_images or 10 * classes) / batch_size)
 
@@ -101,7 +101,7 @@ class GradientCriterion(Criterion):
         for loss in subject.losses(temperature):
             for part, gradient in zip(total, gradient_of(loss, weights), strict=True):
                 part += gradient
-        return [subject.reduce(part) for part in total]
+        return [subject.mean_over_processes(part) for part in total]
 
 
 def gradient_of(value: Tensor, weights: Sequence[Tensor], *, create_graph: bool = False) -> tuple[Tensor, ...]:
@@ -229,7 +229,7 @@ class GraSP(GradientCriterion):
             for part, second in zip(product, gradient_of(along, weights), strict=True):
                 part += second
         scores = {
-            name: weight.detach() * subject.reduce(part)
+            name: weight.detach() * subject.mean_over_processes(part)
             for (name, weight), part in zip(originals.items(), product, strict=True)
         }
         total = torch.stack([score.double().sum() for score in scores.values()]).sum().abs()

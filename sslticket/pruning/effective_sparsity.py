@@ -35,7 +35,7 @@ class Reach:
         return self._any.shape
 
     @property
-    def whole(self) -> Tensor:
+    def total(self) -> Tensor:
         """Above 0 where an entry may be other than 0."""
         return self._any if self.image is None or self.fixed is None else self.image + self.fixed
 
@@ -45,7 +45,7 @@ class Reach:
         assert found is not None, "a tensor that nothing is known of is no Reach"
         return found
 
-    def each(self, function: Callable[[Tensor], Tensor]) -> "Reach":
+    def map(self, function: Callable[[Tensor], Tensor]) -> "Reach":
         """The same function of both."""
         return Reach(
             None if self.image is None else function(self.image), None if self.fixed is None else function(self.fixed)
@@ -121,11 +121,11 @@ def _matrix_product(target: Any, args: Sequence[Any], kwargs: dict[str, Any], pl
 
 
 def _bilinear(multiply: Callable[[Tensor, Tensor], Tensor], a: Any, b: Any) -> Reach:
-    a, b = (_as_reach(one).each(_binarize_factor) for one in (a, b))
+    a, b = (_as_reach(one).map(_binarize_factor) for one in (a, b))
     image = [multiply(a.image, b.whole)] if a.image is not None else []
     image += [multiply(a.fixed, b.image)] if a.fixed is not None and b.image is not None else []
     fixed = multiply(a.fixed, b.fixed) if a.fixed is not None and b.fixed is not None else None
-    return Reach(sum(image[1:], image[0]) if image else None, fixed).each(_binarize_product)
+    return Reach(sum(image[1:], image[0]) if image else None, fixed).map(_binarize_product)
 
 
 def _as_reach(value: Any) -> Reach:
@@ -241,7 +241,7 @@ def _multiply(given: dict[str, Any], out: Any) -> Any:
 def _divide(given: dict[str, Any], out: Any) -> Reach:
     above = given["self"]
     return (
-        above.each(lambda part: part.expand(out.shape)) if isinstance(above, Reach) else _nonzero_constant(given, out)
+        above.map(lambda part: part.expand(out.shape)) if isinstance(above, Reach) else _nonzero_constant(given, out)
     )
 
 
@@ -254,7 +254,7 @@ def _where(given: dict[str, Any], out: Any) -> Reach | None:
     if not isinstance(given["condition"], Reach):
         return None
     used = [one for one in given.values() if isinstance(one, Reach)]
-    return _sum_of(used).each(lambda part: part.expand(out.shape))
+    return _sum_of(used).map(lambda part: part.expand(out.shape))
 
 
 def _sum_of(several: Sequence[Reach]) -> Reach:
@@ -265,11 +265,11 @@ def _sum_of(several: Sequence[Reach]) -> Reach:
 
 
 def _masked_fill(given: dict[str, Any], out: Any) -> Reach:
-    return cast(Reach, given["self"]).each(lambda part: part.masked_fill(given["mask"], 0.0).expand(out.shape))
+    return cast(Reach, given["self"]).map(lambda part: part.masked_fill(given["mask"], 0.0).expand(out.shape))
 
 
 def _pad(given: dict[str, Any], out: Any) -> Reach:
-    return cast(Reach, given["self"]).each(lambda part: F.pad(part, given["pad"]))
+    return cast(Reach, given["self"]).map(lambda part: F.pad(part, given["pad"]))
 
 
 def _max_pool(given: dict[str, Any], out: Any) -> Any:
@@ -295,14 +295,14 @@ def _reduce(given: dict[str, Any], out: Any) -> Any:
         return None
     every = list(range(len(first.shape)))
     over = every if dims is None or dims == [] else dims
-    total = first.each(lambda part: part.sum(over, keepdim=bool(keep)))
+    total = first.map(lambda part: part.sum(over, keepdim=bool(keep)))
     return [total] * len(out) if several else total
 
 
 def _copy(given: dict[str, Any], out: Any) -> Any:
     """What is written over something."""
     source = given["src"]
-    return source.each(lambda part: part.expand(out.shape)) if isinstance(source, Reach) else torch.zeros(out.shape)
+    return source.map(lambda part: part.expand(out.shape)) if isinstance(source, Reach) else torch.zeros(out.shape)
 
 
 def _zeros_like_output(given: dict[str, Any], out: Any) -> Tensor:
@@ -381,11 +381,11 @@ class EffectivePaths:
         self._flow = _ReachInterpreter(trace.graph)
 
     @classmethod
-    def of(cls, backbone: nn.Module, *, channels: int, image_size: int) -> "EffectivePaths":
+    def trace(cls, backbone: nn.Module, *, channels: int, image_size: int) -> "EffectivePaths":
         """See `Trace.of`."""
-        return cls(ForwardGraph.of(backbone, channels=channels, image_size=image_size))
+        return cls(ForwardGraph.trace(backbone, channels=channels, image_size=image_size))
 
-    def effective(self, mask: Mask) -> Mask:
+    def effective_mask(self, mask: Mask) -> Mask:
         """The survivors of the mask that lie on a path from a pixel to a feature (Vysogorets & Kempe 2021).
 
         A path leads through surviving weights and whatever is not pruned. Biases, embeddings of positions and other
@@ -394,7 +394,7 @@ class EffectivePaths:
         connect nothing. What makes a constant by which activations are multiplied, such as the bias of an attention by
         relative position, counts where an image meets it. Nothing depends on the values of weights.
         """
-        names = {name: clean for name, clean in self._trace.names().items() if clean in mask}
+        names = {name: clean for name, clean in self._trace.plain_names().items() if clean in mask}
         leaves = {clean: mask[clean].float().requires_grad_() for clean in names.values()}
         state = {
             name: Reach(fixed=leaves[names[name]]) if name in names else value
@@ -402,7 +402,7 @@ class EffectivePaths:
         }
         image = Reach(image=torch.ones_like(self._trace.image))
         with torch.enable_grad():
-            features = self._flow.run(*self._trace.arguments(state, image))
+            features = self._flow.run(*self._trace.graph_inputs(state, image))
             there = features.image if isinstance(features, Reach) else None
         if there is None or not there.requires_grad:
             return Mask({name: torch.zeros_like(layer) for name, layer in mask.items()})
@@ -419,7 +419,7 @@ def effective_mask(backbone: nn.Module, mask: Mask, *, channels: int, image_size
         channels: of the images.
         image_size: side of the square images, in pixels: a kernel's corner that sees only padding is on no path.
     """
-    return EffectivePaths.of(backbone, channels=channels, image_size=image_size).effective(mask)
+    return EffectivePaths.trace(backbone, channels=channels, image_size=image_size).effective_mask(mask)
 
 
 class _ReachInterpreter(fx.Interpreter):

@@ -54,7 +54,7 @@ class ForwardGraph:
     image: Tensor
 
     @classmethod
-    def of(cls, backbone: nn.Module, *, channels: int, image_size: int) -> "ForwardGraph":
+    def trace(cls, backbone: nn.Module, *, channels: int, image_size: int) -> "ForwardGraph":
         """Run the backbone once; its state, its mode and the random numbers stay as they are.
 
         Args:
@@ -80,11 +80,11 @@ class ForwardGraph:
             graph = make_fx(functionalize(forward, remove="mutations"))(state, image)
         return cls(graph, state, image)
 
-    def names(self) -> dict[str, str]:
+    def plain_names(self) -> dict[str, str]:
         """Clean names of all parameters and buffers but those of gates, by their names in `state`."""
         return {name: clean for name in self.state if (clean := pruned_model.plain_name(name)) is not None}
 
-    def arguments(self, state: dict[str, Any], image: Any) -> list[Any]:
+    def graph_inputs(self, state: dict[str, Any], image: Any) -> list[Any]:
         """What the graph's inputs are, in its order.
 
         Args:
@@ -102,25 +102,25 @@ class MaskCoverage:
     """What acts in a forward pass.
 
     Attributes:
-        dense: matrices by which activations are multiplied and which no search can prune, by name: parameters of two or
+        unprunable: matrices by which activations are multiplied and which no search can prune, by name: parameters of two or
             more dimensions that belong to neither a convolution, a linear layer nor an attention of PyTorch's.
-        computed: weights by name -> the fraction of the entries really multiplied by that is not 0, and not as the mask
+        recomputed: weights by name -> the fraction of the entries really multiplied by that is not 0, and not as the mask
             has it, when a tenth of the weight survives: these weights meet activations only after something was
             computed from them, such as a standardisation, which makes pruned entries act again.
-        idle: weights that may be pruned and that nothing is multiplied by.
+        unused: weights that may be pruned and that nothing is multiplied by.
     """
 
-    dense: tuple[str, ...]
-    computed: Mapping[str, float]
-    idle: tuple[str, ...]
+    unprunable: tuple[str, ...]
+    recomputed: Mapping[str, float]
+    unused: tuple[str, ...]
 
     @classmethod
-    def whole(cls) -> "MaskCoverage":
+    def complete(cls) -> "MaskCoverage":
         """Of a network of which it is known that every matrix may be pruned and every weight acts as it is."""
         return cls((), {}, ())
 
     @classmethod
-    def of(cls, backbone: nn.Module, *, channels: int, image_size: int) -> "MaskCoverage":
+    def measure(cls, backbone: nn.Module, *, channels: int, image_size: int) -> "MaskCoverage":
         """Try a random mask on a backbone's forward pass; the backbone stays as it is.
 
         Args:
@@ -128,7 +128,7 @@ class MaskCoverage:
             channels: of the images.
             image_size: side of the square images, in pixels.
         """
-        trace, names = ForwardGraph.of(backbone, channels=channels, image_size=image_size), prunable_weights(backbone)
+        trace, names = ForwardGraph.trace(backbone, channels=channels, image_size=image_size), prunable_weights(backbone)
         drawn = {name: _random_weight_and_mask(trace.state[name], number) for number, name in enumerate(names)}
         kept = {name: value.where(alive, 0.0) for name, (value, alive) in drawn.items()}
         left = {name: value.where(~alive, 0.0) for name, (value, alive) in drawn.items()}
@@ -156,14 +156,14 @@ class MaskCoverage:
         Raises:
             BadInput: if some of them are not multiplied by as the mask leaves them, or not at all.
         """
-        if unused := [name.removesuffix(".weight") for name in names if name in self.idle]:
+        if unused := [name.removesuffix(".weight") for name in names if name in self.unused]:
             raise BadInput(
                 f"nothing is ever multiplied by {unused[0]} of {model}, so its mask means nothing; give "
                 f"--exclude {' '.join(unused)}, or another --model"
             )
-        if not (wrong := [name for name in names if name in self.computed]):
+        if not (wrong := [name for name in names if name in self.recomputed]):
             return
-        act = max(self.computed[name] for name in wrong)
+        act = max(self.recomputed[name] for name in wrong)
         left_out = " or leave these layers out by --exclude" if len(wrong) < len(names) else ""
         raise BadInput(
             f"masks do not act in {model}: at a density of {_TRIAL_DENSITY:.0%} it multiplies by {act:.0%} of the entries of "
@@ -222,7 +222,7 @@ class _OperandSearch:
             own = self.changed.get(name, value)
             state[name] = _FromParameters(own, frozenset([name])) if name in self.parameters else own
         with torch.no_grad():
-            _ConstantInterpreter(self.trace.graph, self.found).run(*self.trace.arguments(state, _Activation()))
+            _ConstantInterpreter(self.trace.graph, self.found).run(*self.trace.graph_inputs(state, _Activation()))
         return self.found
 
 

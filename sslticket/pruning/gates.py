@@ -52,10 +52,10 @@ class LearnedGate(Gate, ABC):
 
     def forward(self, weight: Tensor) -> Tensor:
         """The weight as the network sees it, same shape."""
-        return weight * (self.trained() if self.training else self.chosen() * self.scale)
+        return weight * (self.soft_mask() if self.training else self.hard_mask() * self.scale)
 
     @abstractmethod
-    def begin(self, progress: float, seed: int) -> None:
+    def on_step(self, progress: float, seed: int) -> None:
         """Make ready for one optimiser step.
 
         Args:
@@ -64,26 +64,26 @@ class LearnedGate(Gate, ABC):
         """
 
     @abstractmethod
-    def trained(self) -> Tensor:
+    def soft_mask(self) -> Tensor:
         """The mask in training, in the weight's shape; gradients reach the scores."""
 
     @abstractmethod
-    def chosen(self) -> Tensor:
+    def hard_mask(self) -> Tensor:
         """The binary mask that the scores stand for now, bool in the weight's shape."""
 
     @abstractmethod
-    def likely(self) -> Tensor:
+    def keep_prob(self) -> Tensor:
         """How surely each entry is kept at the end of a round, in [0, 1]; the penalty of some searches sums this."""
 
     def penalty(self) -> Tensor:
         """The sum of the mask as it is penalised in training, a scalar; gradients reach the scores."""
-        return self.likely().sum()
+        return self.keep_prob().sum()
 
     @property
-    def undecided(self) -> int:
+    def num_undecided(self) -> int:
         """Entries that the end of a round would leave neither removed nor kept."""
         low, high = UNDECIDED
-        value = self.likely()
+        value = self.keep_prob()
         return int(((value > low) & (value < high) & (self.mask > 0)).sum())
 
 
@@ -112,32 +112,32 @@ class SoftGate(LearnedGate):
         self._initial, self._final, self._stairs = initial, final_temperature, stairs
         self.scale = 1 + math.exp(-initial) if divided else 1.0
 
-    def begin(self, progress: float, seed: int) -> None:
+    def on_step(self, progress: float, seed: int) -> None:
         """See the base class; nothing is drawn."""
         if self._stairs is not None:
             # Steps of a round divide into stairs without a remainder only on paper: 3 / 10 * 10 is not 3.
             progress = math.floor(progress * self._stairs + 1e-9) / (self._stairs - 1)
         self.temperature.fill_(self._final**progress)
 
-    def trained(self) -> Tensor:
+    def soft_mask(self) -> Tensor:
         """See the base class: sigma(beta s), divided or not."""
         soft = torch.sigmoid(self.temperature * self.score) * self.mask
         return soft if self.scale == 1 else soft * self.scale
 
     def penalty(self) -> Tensor:
         """The sum of the mask as it is now, a scalar: of the divided one where it is divided."""
-        return self.trained().sum()
+        return self.soft_mask().sum()
 
-    def chosen(self) -> Tensor:
+    def hard_mask(self) -> Tensor:
         """See the base class: b(s)."""
         return (self.score > 0) & (self.mask > 0)
 
-    def likely(self) -> Tensor:
+    def keep_prob(self) -> Tensor:
         """See the base class: sigma(beta_T s)."""
         return torch.sigmoid(self._final * self.score) * self.mask
 
     @torch.no_grad()
-    def reset(self, *, scaled: bool) -> None:
+    def reset_scores(self, *, scaled: bool) -> None:
         """Make kept entries learnable again: s <- min(beta_T s, s_0) (Algorithm 3, step 4).
 
         Args:
@@ -164,7 +164,7 @@ class StochasticGate(LearnedGate):
         self._initial = initial
         self.register_buffer("drawn", torch.ones_like(weight), persistent=False)
 
-    def begin(self, progress: float, seed: int) -> None:
+    def on_step(self, progress: float, seed: int) -> None:
         """See the base class: coins are thrown."""
         self.drawn.copy_(self.sample(seed))
 
@@ -177,20 +177,20 @@ class StochasticGate(LearnedGate):
         coins = torch.rand(self.score.shape, generator=generator, device=device, dtype=self.score.dtype)
         return (coins < torch.sigmoid(self.score)) & (self.mask > 0)
 
-    def trained(self) -> Tensor:
+    def soft_mask(self) -> Tensor:
         """See the base class: the mask drawn for this step, whose gradient is that of sigma(s)."""
-        likely = self.likely()
+        likely = self.keep_prob()
         return self.drawn + (likely - likely.detach())
 
-    def chosen(self) -> Tensor:
+    def hard_mask(self) -> Tensor:
         """See the base class: [sigma(s) > 0.5], which is [s > 0]."""
         return (self.score > 0) & (self.mask > 0)
 
-    def likely(self) -> Tensor:
+    def keep_prob(self) -> Tensor:
         """See the base class: sigma(s)."""
         return torch.sigmoid(self.score) * self.mask
 
     @torch.no_grad()
-    def survivors(self) -> Tensor:
+    def surviving_entries(self) -> Tensor:
         """Entries that stay when those whose score fell below s_0 go for good (Algorithm 2, step 4), bool."""
         return (self.score >= self._initial) & (self.mask > 0)

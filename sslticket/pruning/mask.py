@@ -112,7 +112,7 @@ class Mask(Mapping[str, Tensor]):
         rest = cls.top(scores, keep=left, within=cls({name: within[name] & ~first[name] for name in within}))
         return cls({name: first[name] | rest[name] for name in within})
 
-    def only(self, names: Iterable[str]) -> "Mask":
+    def restrict(self, names: Iterable[str]) -> "Mask":
         """The mask of these layers alone.
 
         Raises:
@@ -150,20 +150,20 @@ class Mask(Mapping[str, Tensor]):
         """Fraction of the prunable weights that remain."""
         return self.survivors / self.total
 
-    def counts(self) -> dict[str, tuple[int, int]]:
+    def layer_counts(self) -> dict[str, tuple[int, int]]:
         """For each layer the weights that remain and all there are."""
         return {name: (_count_survivors(layer), layer.numel()) for name, layer in self.items()}
 
     @property
-    def emptied(self) -> list[str]:
+    def empty_layers(self) -> list[str]:
         """Layers that keep no weight."""
-        return [name for name, (left, _) in self.counts().items() if not left]
+        return [name for name, (left, _) in self.layer_counts().items() if not left]
 
     def equals(self, other: "Mask") -> bool:
         """Whether both keep the same weights of the same layers."""
         return list(self) == list(other) and all(torch.equal(self[name], other[name]) for name in self)
 
-    def is_within(self, other: "Mask") -> bool:
+    def is_subset_of(self, other: "Mask") -> bool:
         """Whether every survivor of this mask survives in the other: masks of a search nest."""
         return list(self) == list(other) and not any(bool((self[name] & ~other[name]).any()) for name in self)
 

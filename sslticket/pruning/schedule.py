@@ -18,16 +18,16 @@ class LayerGroup(NamedTuple):
     """Layers with a rate of their own.
 
     Attributes:
-        what: they are, for a person: "", "convolution" or "linear".
+        kind: they are, for a person: "", "convolution" or "linear".
         rate: fraction of the remaining weights pruned at each level.
         mask: of the layers.
     """
 
-    what: str
+    kind: str
     rate: float
     mask: Mask
 
-    def kept(self, level: float) -> int:
+    def num_kept(self, level: float) -> int:
         """Weights that remain after so many prunings, computed from the total; a fraction of one prunes less."""
         return num_kept(self.mask.total, (1 - self.rate) ** level)
 
@@ -55,19 +55,19 @@ class SparsitySchedule:
         if self.min_per_layer < 0:
             raise BadInput(f"no layer can keep {self.min_per_layer} weights; give --min-per-layer 0 or more")
 
-    def kept(self, dense: Mask, level: int) -> int:
+    def num_kept(self, dense: Mask, level: int) -> int:
         """Weights that a ticket of this level keeps, of those that may be pruned."""
-        return sum(self._keep(layers, part, level) for part in self._parts(dense) for layers in self._ranked(part))
+        return sum(self._num_kept_of(layers, part, level) for part in self._groups(dense) for layers in self._ranked_together(part))
 
-    def draw(self, scores: Mapping[str, Tensor], level: float, within: Mask) -> Mask:
+    def select(self, scores: Mapping[str, Tensor], level: float, within: Mask) -> Mask:
         """The mask of a level, or of a round between two: those with the highest scores among the survivors of one."""
         at_least = 0 if self.scope == "layer" else self.min_per_layer
         drawn: dict[str, Tensor] = {}
-        for part in self._parts(within):
-            for layers in self._ranked(part):
-                keep = self._keep(layers, part, level)
+        for part in self._groups(within):
+            for layers in self._ranked_together(part):
+                keep = self._num_kept_of(layers, part, level)
                 drawn |= Mask.top(scores, keep=keep, within=layers, at_least=at_least).layers
-        return Mask(drawn).only(within)
+        return Mask(drawn).restrict(within)
 
     def check(self, dense: Mask, levels: int) -> None:
         """Whether every level can be reached.
@@ -75,8 +75,8 @@ class SparsitySchedule:
         Raises:
             BadInput: if a level would leave no weight, or fewer than each layer has to keep; naming the last that can.
         """
-        for part in self._parts(dense):
-            counts, kind = [part.kept(level) for level in range(levels + 1)], f"{part.what} weights".strip()
+        for part in self._groups(dense):
+            counts, kind = [part.num_kept(level) for level in range(levels + 1)], f"{part.kind} weights".strip()
             if counts[-1] < 1:
                 raise BadInput(
                     f"{levels} levels at rate {part.rate:g} leave none of {part.mask.total:,} {kind}; "
@@ -92,14 +92,14 @@ class SparsitySchedule:
                     f"{_last_level_fix(counts, needed)}{less}"
                 )
 
-    def _keep(self, layers: Mask, part: LayerGroup, level: float) -> int:
+    def _num_kept_of(self, layers: Mask, part: LayerGroup, level: float) -> int:
         if self.scope == "global":
-            return part.kept(level)
+            return part.num_kept(level)
         # A layer that is ranked alone is never emptied: no other could make up for it.
         least = max(1, self.min_per_layer)
         return min(layers.total, max(least, num_kept(layers.total, (1 - part.rate) ** level)))
 
-    def _parts(self, mask: Mask) -> list[LayerGroup]:
+    def _groups(self, mask: Mask) -> list[LayerGroup]:
         if self.linear_rate is None:
             return [LayerGroup("", self.rate, mask)]
         linear = [name for name, layer in mask.items() if layer.dim() == 2]
@@ -108,16 +108,16 @@ class SparsitySchedule:
             lacking = "convolution" if linear else "linear layer"
             raise BadInput(f"--linear-rate is for networks of both kinds, and no {lacking} may be pruned; leave it out")
         return [
-            LayerGroup("convolution", self.rate, mask.only(convolutions)),
-            LayerGroup("linear", self.linear_rate, mask.only(linear)),
+            LayerGroup("convolution", self.rate, mask.restrict(convolutions)),
+            LayerGroup("linear", self.linear_rate, mask.restrict(linear)),
         ]
 
-    def _ranked(self, part: LayerGroup) -> Iterator[Mask]:
+    def _ranked_together(self, part: LayerGroup) -> Iterator[Mask]:
         """The layers of a part that are ranked together."""
         if self.scope == "global":
             yield part.mask
         else:
-            yield from (part.mask.only([name]) for name in part.mask)
+            yield from (part.mask.restrict([name]) for name in part.mask)
 
 
 def _last_level_fix(counts: list[int], needed: int) -> str:
@@ -154,5 +154,5 @@ def prune_to_level(
     """
     for number in range(1, criterion.rounds + 1):
         scores = first if number == 1 and first is not None else lab.scores(criterion, mask)
-        mask = selection.draw(scores, start + (level - start) * number / criterion.rounds, mask)
+        mask = selection.select(scores, start + (level - start) * number / criterion.rounds, mask)
     return mask

@@ -34,17 +34,17 @@ class TopKGate(LearnedGate):
         self._keep = num_kept_in_layer(weight.numel(), density)
         self.register_buffer("drawn", torch.ones_like(weight), persistent=False)
 
-    def begin(self, progress: float, seed: int) -> None:
+    def on_step(self, progress: float, seed: int) -> None:
         """See the base class; nothing is drawn, but the highest are found once for all views and parts of the step."""
-        self.drawn.copy_(self.chosen())
+        self.drawn.copy_(self.hard_mask())
 
-    def trained(self) -> Tensor:
+    def soft_mask(self) -> Tensor:
         """See the base class: the binary mask, whose gradient is that of |s|."""
         size = self.score.abs() * self.mask
         return self.drawn + (size - size.detach())
 
     @torch.no_grad()
-    def chosen(self) -> Tensor:
+    def hard_mask(self) -> Tensor:
         """See the base class; ties go to the earlier entry."""
         size = self.score.abs().where(self.mask > 0, -1.0).flatten()
         threshold = size.topk(self._keep, sorted=False).values.min()
@@ -52,6 +52,6 @@ class TopKGate(LearnedGate):
         earliest = tied & (tied.cumsum(0) <= self._keep - above.sum())
         return (above | earliest).view(self.score.shape) & (self.mask > 0)
 
-    def likely(self) -> Tensor:
+    def keep_prob(self) -> Tensor:
         """See the base class: 1 or 0, there is no doubt."""
-        return self.chosen().to(self.score.dtype)
+        return self.hard_mask().to(self.score.dtype)

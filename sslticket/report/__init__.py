@@ -84,10 +84,10 @@ def write_report(
 def _overview_figure(content: "Content") -> bytes:
     from sslticket.report import figures
 
-    drawn = [panel.accuracy() for panel in content.panels] or list(content.charts())[:4]
+    drawn = [panel.accuracy_chart() for panel in content.panels] or list(content.charts())[:4]
     if drawn:
-        return figures.figure_bytes(figures.draw_charts(drawn, content.looks), "png")
-    return figures.figure_bytes(figures.draw_heat_map(next(content.heats())), "png")
+        return figures.figure_bytes(figures.draw_charts(drawn, content.styles), "png")
+    return figures.figure_bytes(figures.draw_heat_map(next(content.heat_maps())), "png")
 
 
 def _figure_files(content: "Content", kind: str) -> Iterator[tuple[str, bytes]]:
@@ -97,7 +97,7 @@ def _figure_files(content: "Content", kind: str) -> Iterator[tuple[str, bytes]]:
     for chart in content.charts():
         yield (
             figures.figure_filename(chart.name, kind),
-            figures.figure_bytes(figures.draw_charts([chart], content.looks), kind),
+            figures.figure_bytes(figures.draw_charts([chart], content.styles), kind),
         )
-    for heat in content.heats():
+    for heat in content.heat_maps():
         yield figures.figure_filename(heat.name, kind), figures.figure_bytes(figures.draw_heat_map(heat), kind)

@@ -34,7 +34,7 @@ REPEATED_DASH = "14 2 3 2"
 class SeriesStyle:
     """How a series is drawn in every figure."""
 
-    place: int  # among all series; the page's switch of this number hides it
+    index: int  # among all series; the page's switch of this number hides it
     colour: int | None  # of COLOURS; None is grey
     marker: str
     dash: str
@@ -68,10 +68,10 @@ class Point:
 
     x: float
     y: float
-    told: str
+    tooltip: str
     low: float = math.nan
     high: float = math.nan
-    stressed: bool = False
+    highlighted: bool = False
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,8 @@ class Curve:
     series: str
     points: tuple[Point, ...]
     dash: str | None = None
-    called: str = ""  # beside the series' name, in a file's legend
-    bare: bool = False  # without markers
+    label: str = ""  # beside the series' name, in a file's legend
+    no_markers: bool = False  # without markers
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Axis:
     label: str
     kind: Literal["density", "count", "seconds", "value"] = "value"
     log: bool = False
-    zero: float = 0.0  # where a log axis has its 0, which lies at no place of its own; 0 for an axis without
+    zero_at: float = 0.0  # where a log axis has its 0, which lies at no place of its own; 0 for an axis without
 
     def ticks(self, low: float, high: float) -> list[tuple[float, str]]:
         """Round values within the range, few enough to read, and their words."""
@@ -101,13 +101,13 @@ class Axis:
             found = _linear_ticks(low, high)
         if self.kind == "density":
             found = [value for value in found if value <= 1]
-        if self.zero:
-            found = [self.zero, *(value for value in found if value > 2 * self.zero)]
-        return [(value, self.words(value)) for value in found]
+        if self.zero_at:
+            found = [self.zero_at, *(value for value in found if value > 2 * self.zero_at)]
+        return [(value, self.format(value)) for value in found]
 
-    def words(self, value: float) -> str:
+    def format(self, value: float) -> str:
         """A value of this axis, briefly."""
-        if self.zero and value <= self.zero:
+        if self.zero_at and value <= self.zero_at:
             return "0"
         if self.kind == "density":
             return f"{format_percent(value)}%"
@@ -127,9 +127,9 @@ class Chart:
     x: Axis
     y: Axis
     curves: tuple[Curve, ...]
-    level: tuple[float, str] | None = None  # a dashed line across and its word
-    upright: tuple[float, str] | None = None  # one from the bottom to the top
-    bounds: tuple[float, float] = (-math.inf, math.inf)  # that y cannot leave
+    horizontal_line: tuple[float, str] | None = None  # a dashed line across and its word
+    vertical_line: tuple[float, str] | None = None  # one from the bottom to the top
+    y_bounds: tuple[float, float] = (-math.inf, math.inf)  # that y cannot leave
 
 
 @dataclass(frozen=True)
@@ -148,19 +148,19 @@ def axis_ranges(chart: Chart) -> tuple[tuple[float, float], tuple[float, float]]
     """The ranges of x and y that hold all points and bands, with a little room around them."""
     xs = [point.x for curve in chart.curves for point in curve.points]
     ys = [
-        min(max(value, chart.bounds[0]), chart.bounds[1])
+        min(max(value, chart.y_bounds[0]), chart.y_bounds[1])
         for curve in chart.curves
         for point in curve.points
         for value in (point.y, point.low, point.high)
         if not math.isnan(value)
     ]
-    ys += [chart.level[0]] if chart.level else []
-    xs += [chart.upright[0]] if chart.upright else []
+    ys += [chart.horizontal_line[0]] if chart.horizontal_line else []
+    xs += [chart.vertical_line[0]] if chart.vertical_line else []
     low, high = min(ys), max(ys)
     # What differs in its last digits only is drawn as one value.
     apart = high - low if high - low > 1e-9 * max(abs(low), abs(high)) else 0.0
     room = 0.05 * apart or 0.05 * abs(high) or 1
-    return _padded_range(xs, chart.x.log), (max(low - room, chart.bounds[0]), min(high + room, chart.bounds[1]))
+    return _padded_range(xs, chart.x.log), (max(low - room, chart.y_bounds[0]), min(high + room, chart.y_bounds[1]))
 
 
 def _padded_range(values: Sequence[float], log: bool) -> tuple[float, float]:
@@ -237,7 +237,7 @@ def svg_swatch(look: SeriesStyle) -> str:
     """A series' line and marker, for legends; empty to a screen reader."""
     dash = f' stroke-dasharray="{look.dash}"' if look.dash else ""
     return (
-        f'<svg class="swatch s{look.place}" viewBox="0 0 30 12" aria-hidden="true">'
+        f'<svg class="swatch s{look.index}" viewBox="0 0 30 12" aria-hidden="true">'
         f'<path class="stroke" d="M1 6H29"{dash}/>{_svg_marker(look, 15, 6)}</svg>'
     )
 
@@ -270,12 +270,12 @@ def _svg_frame(chart: Chart, x: Scale, y: Scale, width: int, height: int) -> lis
         parts.append(f'<path class="rule" d="M{at} {bottom}v4"/>{told}')
     parts.append(f'<path class="base" d="M{_LEFT} {bottom}H{right}"/>')
     parts.append(f'<text class="axis" x="{right}" y="{height - 6}" text-anchor="end">{escaped(chart.x.label)}</text>')
-    if chart.level:
-        height_of, word = y(chart.level[0]), escaped(chart.level[1])
+    if chart.horizontal_line:
+        height_of, word = y(chart.horizontal_line[0]), escaped(chart.horizontal_line[1])
         parts.append(f'<path class="level" d="M{_LEFT} {height_of:.1f}H{right}"/>')
         parts.append(f'<text class="axis" x="{right}" y="{height_of - 5:.1f}" text-anchor="end">{word}</text>')
-    if chart.upright:
-        across_of, word = x(chart.upright[0]), escaped(chart.upright[1])
+    if chart.vertical_line:
+        across_of, word = x(chart.vertical_line[0]), escaped(chart.vertical_line[1])
         parts.append(f'<path class="level" d="M{across_of:.1f} {_TOP}V{bottom}"/>')
         parts.append(f'<text class="axis" x="{across_of + 5:.1f}" y="{_TOP + 10}">{word}</text>')
     return parts
@@ -286,23 +286,23 @@ def _svg_curve(chart: Chart, curve: Curve, look: SeriesStyle, x: Scale, y: Scale
     line = "L".join(f"{x(point.x):.1f} {y(point.y):.1f}" for point in curve.points)
     dashed = f' stroke-dasharray="{dash}"' if dash else ""
     band = _svg_band(chart, curve, x, y)
-    points = "".join(_svg_point(point, look, x(point.x), y(point.y), bare=curve.bare) for point in curve.points)
-    return f'<g class="s{look.place}">{band}<path class="stroke" d="M{line}"{dashed}/>{points}</g>'
+    points = "".join(_svg_point(point, look, x(point.x), y(point.y), bare=curve.no_markers) for point in curve.points)
+    return f'<g class="s{look.index}">{band}<path class="stroke" d="M{line}"{dashed}/>{points}</g>'
 
 
 def _svg_band(chart: Chart, curve: Curve, x: Scale, y: Scale) -> str:
     held = [point for point in curve.points if not math.isnan(point.low)]
     if not held:
         return ""
-    low, high = chart.bounds
+    low, high = chart.y_bounds
     ups = [f"{x(point.x):.1f} {y(min(point.high, high)):.1f}" for point in held]
     downs = [f"{x(point.x):.1f} {y(max(point.low, low)):.1f}" for point in reversed(held)]
     return f'<path class="band" d="M{"L".join(ups + downs)}z"/>'
 
 
 def _svg_point(point: Point, look: SeriesStyle, x: float, y: float, *, bare: bool) -> str:
-    ring = f'<circle class="ring" cx="{x:.1f}" cy="{y:.1f}" r="8.5"/>' if point.stressed else ""
-    shape = f"{ring}{_svg_marker(look, x, y, bare=bare)}<title>{escaped(point.told)}</title>"
+    ring = f'<circle class="ring" cx="{x:.1f}" cy="{y:.1f}" r="8.5"/>' if point.highlighted else ""
+    shape = f"{ring}{_svg_marker(look, x, y, bare=bare)}<title>{escaped(point.tooltip)}</title>"
     return f'<g class="pt" data-x="{x:.1f}" data-y="{y:.1f}">{shape}</g>'
 
 

@@ -24,33 +24,33 @@ class Panel:
     costs: pd.DataFrame  # from `searches.costs`, of all models
 
     @cached_property
-    def common(self) -> pd.DataFrame:
+    def common_rows(self) -> pd.DataFrame:
         """The rows at the sparsest density that all series have, or most; maybe none."""
         return stats.rows_at_sparsest_common_density(self.summary)
 
     @cached_property
-    def beside(self) -> pd.DataFrame:
+    def own_head_rows(self) -> pd.DataFrame:
         """The rows of other tickets at that density: with their own head, which are not alike."""
         held = self.summary["density"].eq(self.density) & (self.summary["control"] == "ticket")
-        return self.summary[held & ~self.summary["series"].isin(self.common["series"])]
+        return self.summary[held & ~self.summary["series"].isin(self.common_rows["series"])]
 
     @property
     def density(self) -> float:
         """The sparsest density that all series have, or most; NaN where no two share one."""
-        return float(self.common["density"].iloc[0]) if len(self.common) else math.nan
+        return float(self.common_rows["density"].iloc[0]) if len(self.common_rows) else math.nan
 
-    def accuracy(self) -> Chart:
+    def accuracy_chart(self) -> Chart:
         """Top-1 against density."""
         return scores.accuracy_chart(self.summary, self.number)
 
-    def differences(self) -> Iterator[Chart]:
+    def difference_charts(self) -> Iterator[Chart]:
         """Gains on supervised and on random tickets, where there are such."""
         random = self.comparisons["against"] == "random"
         for own in (self.comparisons[~random], self.comparisons[random]):
             if len(own):
                 yield scores.difference_chart(own, self.number)
 
-    def cost(self) -> dict[str, Chart]:
+    def cost_charts(self) -> dict[str, Chart]:
         """Top-1 against what the search cost, by unit; empty where no row tells."""
         return dict(scores.cost_charts(self.summary, self.costs, self.number, self.density))
 
@@ -60,40 +60,40 @@ class Content:
 
     def __init__(self, frame: pd.DataFrame) -> None:
         frame = table.printable_rows(frame)
-        self.named = stats.name_series(frame)
+        self.rows = stats.name_series(frame)
         self.summary = stats.summarize(frame)
-        self.levels = scores.level_rows(self.named)
+        self.levels = scores.level_rows(self.rows)
         self.comparisons = stats.compare_series(frame)
         self.costs = scores.mean_costs(self.levels)
 
     @cached_property
     def notes(self) -> tuple[str, ...]:
         """What a reader must know, a sentence each."""
-        return tuple(notes.notes_of_series(self.named))
+        return tuple(notes.notes_of_series(self.rows))
 
     @cached_property
-    def shared(self) -> dict[str, SeriesStyle]:
+    def shared_styles(self) -> dict[str, SeriesStyle]:
         """The look of each series that several parts of the page have; of tickets that were never scored, too."""
-        measured = self.named[self.named["protocol"].notna() & (self.named["kind"] != "score")]
+        measured = self.rows[self.rows["protocol"].notna() & (self.rows["kind"] != "score")]
         searched = self.levels.assign(series=self.levels["tickets"], control="ticket")
         names = [each[["series", "tickets", "control"]] for each in (self.summary, searched, measured)]
         series = pd.concat(names).drop_duplicates("series").itertuples(index=False)
         return assign_styles([(str(name), str(tickets), str(control)) for name, tickets, control in series])
 
     @cached_property
-    def looks(self) -> dict[str, SeriesStyle]:
+    def styles(self) -> dict[str, SeriesStyle]:
         """The look of every series."""
-        found = self.shared
-        for part in self.analyses:
+        found = self.shared_styles
+        for part in self.sections:
             found = found | assign_styles([each for each in part.series if each[0] not in found], first=len(found))
         return found
 
     @cached_property
-    def places(self) -> list[str]:
+    def subjects(self) -> list[str]:
         """The networks and the images of the panels, or where nothing was scored, those of the tickets."""
         if self.panels:
             return list(dict.fromkeys(text.describe_panel(panel.summary) for panel in self.panels))
-        found = self.named[["model", "source"]].drop_duplicates().itertuples(index=False)
+        found = self.rows[["model", "source"]].drop_duplicates().itertuples(index=False)
         return [f"{model} on {source}" for model, source in found]
 
     @cached_property
@@ -101,33 +101,33 @@ class Content:
         """One for each protocol, target and model; those first whose tickets were found on the target itself."""
         groups = [own for _, own in self.summary.groupby(PANEL_KEYS, sort=False)]
         groups.sort(key=lambda own: not (own["source"] == own["target"]).any())
-        return [Panel(number, own, self._compared(own), self.costs) for number, own in enumerate(groups)]
+        return [Panel(number, own, self._panel_comparisons(own), self.costs) for number, own in enumerate(groups)]
 
-    def _compared(self, own: pd.DataFrame) -> pd.DataFrame:
+    def _panel_comparisons(self, own: pd.DataFrame) -> pd.DataFrame:
         first = own.iloc[0]
         found = self.comparisons[(self.comparisons[PANEL_KEYS] == first[PANEL_KEYS]).all(axis=1)]
-        places = found["series"].map({name: place for place, name in enumerate(self.shared)})
+        places = found["series"].map({name: place for place, name in enumerate(self.shared_styles)})
         ordered: pd.DataFrame = found.loc[places.sort_values(kind="stable").index]
         return ordered
 
     @cached_property
-    def transfer(self) -> list[tuple[float, HeatMap]]:
+    def transfer_maps(self) -> list[tuple[float, HeatMap]]:
         """Matrices of tickets and protocols, for each model and density."""
         return list(scores.transfer_maps(self.summary))
 
     @cached_property
-    def learnt(self) -> list[Chart]:
+    def learned_charts(self) -> list[Chart]:
         """What the searches' networks learnt of their own tasks."""
         return [*scores.metric_charts(self.levels), *scores.probe_charts(self.levels)]
 
     @cached_property
-    def layers(self) -> list[HeatMap]:
+    def layer_maps(self) -> list[HeatMap]:
         """The density of each layer; of tickets without level rows, from the analysis of their channels."""
-        found = pd.concat([self.levels, sections.rows_of_kind(self.named, "channels")])
+        found = pd.concat([self.levels, sections.rows_of_kind(self.rows, "channels")])
         return list(mask_analyses.layer_density_maps(found.drop_duplicates(["tickets", "run", "level"])))
 
     @cached_property
-    def analyses(self) -> list[Section]:
+    def sections(self) -> list[Section]:
         """A section for each analysis that has rows."""
         kinds = (
             training_analyses,
@@ -137,22 +137,22 @@ class Content:
             mask_analyses,
             mask_analyses,
         )
-        return [found for kind in kinds if (found := kind.build(self.named))]
+        return [found for kind in kinds if (found := kind.build(self.rows))]
 
     def charts(self) -> Iterator[Chart]:
         """Every chart."""
         for panel in self.panels:
-            yield panel.accuracy()
-            yield from panel.differences()
-            yield from panel.cost().values()
-        yield from self.learnt
-        for part in self.analyses:
+            yield panel.accuracy_chart()
+            yield from panel.difference_charts()
+            yield from panel.cost_charts().values()
+        yield from self.learned_charts
+        for part in self.sections:
             yield from part.charts()
 
-    def heats(self) -> Iterator[HeatMap]:
+    def heat_maps(self) -> Iterator[HeatMap]:
         """Every heat map."""
-        for _, heat in self.transfer:
+        for _, heat in self.transfer_maps:
             yield heat
-        yield from self.layers
-        for part in self.analyses:
-            yield from part.heats()
+        yield from self.layer_maps
+        for part in self.sections:
+            yield from part.heat_maps()

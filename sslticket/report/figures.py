@@ -63,12 +63,12 @@ def _draw_chart(axes: Axes, chart: Chart, looks: Mapping[str, SeriesStyle]) -> N
     for curve in chart.curves:
         _draw_curve(axes, chart, curve, looks[curve.series])
     across, down = axis_ranges(chart)
-    if chart.level:
-        value, word = chart.level
+    if chart.horizontal_line:
+        value, word = chart.horizontal_line
         axes.axhline(value, color=INK, linewidth=0.8, linestyle=(0, (4, 4)), zorder=1)
         axes.annotate(word, (1, value), (0, 2), ("axes fraction", "data"), "offset points", ha="right", fontsize=8)
-    if chart.upright:
-        value, word = chart.upright
+    if chart.vertical_line:
+        value, word = chart.vertical_line
         axes.axvline(value, color=INK, linewidth=0.8, linestyle=(0, (4, 4)), zorder=1)
         axes.annotate(word, (value, 1), (3, -8), ("data", "axes fraction"), "offset points", fontsize=8)
     if chart.x.log:
@@ -93,16 +93,16 @@ def _draw_curve(axes: Axes, chart: Chart, curve: Curve, look: SeriesStyle) -> No
     x, y = ([getattr(point, name) for point in curve.points] for name in ("x", "y"))
     held = [point for point in curve.points if not math.isnan(point.low)]
     low, high = ([getattr(point, name) for point in held] for name in ("low", "high"))
-    bounds = np.clip([low, high], *chart.bounds)
+    bounds = np.clip([low, high], *chart.y_bounds)
     axes.fill_between([point.x for point in held], *bounds, color=colour, alpha=0.16, linewidth=0)
     dash = look.dash if curve.dash is None else curve.dash
     style: Any = (0, tuple(float(part) / 1.5 for part in dash.split())) if dash else "-"
     face = "none" if look.hollow else colour
-    name = f"{curve.series}, {curve.called}" if curve.called else curve.series
+    name = f"{curve.series}, {curve.label}" if curve.label else curve.series
     name = f" {name}" if name.startswith("_") else name  # else matplotlib leaves it out of the legend
-    marker = "" if curve.bare else look.marker
+    marker = "" if curve.no_markers else look.marker
     axes.plot(x, y, color=colour, linestyle=style, marker=marker, markersize=4.5, markerfacecolor=face, label=name)
-    ringed = [(point.x, point.y) for point in curve.points if point.stressed]
+    ringed = [(point.x, point.y) for point in curve.points if point.highlighted]
     if ringed:
         xs, ys = zip(*ringed, strict=True)
         axes.scatter(xs, ys, s=90, facecolors="none", edgecolors=INK, linewidths=1)

@@ -117,17 +117,17 @@ _MAX_NAMED_SERIES = 4  # series that a sentence can name one by one
 
 def panel_headline(panel: Panel, looks: dict[str, SeriesStyle]) -> str:
     """The sentence, a tile for each series, and whether they differ."""
-    common = panel.common
+    common = panel.common_rows
     if common.empty:
         return f"<h1>{panel_sentence(panel)}</h1>"
-    shown = pd.concat([common, panel.beside])
+    shown = pd.concat([common, panel.own_head_rows])
     tiles = "".join(_series_tile(row, looks[row["series"]]) for row in shown.to_dict("records"))
     return f'<h1>{panel_sentence(panel)}</h1><ul class="tiles">{tiles}</ul>{_finding_list(panel)}'
 
 
 def panel_sentence(panel: Panel) -> str:
     """One sentence, as HTML."""
-    where, common = escaped(text.describe_panel(panel.summary)), panel.common
+    where, common = escaped(text.describe_panel(panel.summary)), panel.common_rows
     if common.empty:
         names = escaped(", ".join(stats.comparable_rows(panel.summary)["series"].unique()))
         return f"{where}: no density was measured for any two of {names}, so no one number compares them."
@@ -138,7 +138,7 @@ def panel_sentence(panel: Panel) -> str:
 
 def _own_head_sentence(panel: Panel) -> str:
     """Tickets that start with their own head are no match for those that cannot."""
-    told = [f"{escaped(row['series'])} <b>{_mean_percent(row)}</b>" for row in panel.beside.to_dict("records")]
+    told = [f"{escaped(row['series'])} <b>{_mean_percent(row)}</b>" for row in panel.own_head_rows.to_dict("records")]
     return f" Beside them: {', '.join(told)}." if 0 < len(told) <= _MAX_NAMED_SERIES else ""
 
 
@@ -151,7 +151,7 @@ def _absent_sentence(panel: Panel) -> str:
     names = [
         name
         for name in stats.comparable_rows(panel.summary)["series"].unique()
-        if name not in set(panel.common["series"])
+        if name not in set(panel.common_rows["series"])
     ]
     if len(names) > _MAX_NAMED_SERIES:
         return f" {len(names)} other series were not measured there."
@@ -184,7 +184,7 @@ def _series_tile(row: dict[Any, Any], look: SeriesStyle) -> str:
     warned = text.disconnection_warning(row["effective"], row["cut"], row["n"])
     mean, _, sd = text.format_mean_sd(row["top1"], row["top1_sd"]).partition(" ")
     return (
-        f'<li class="card s{look.place}"><span>{svg_swatch(look)} {escaped(row["series"])}</span>'
+        f'<li class="card s{look.index}"><span>{svg_swatch(look)} {escaped(row["series"])}</span>'
         f"<strong>{mean}%{f' <small>{sd}</small>' if sd else ''}</strong>"
         f'<span class="soft">{_ticket_kind(row)}, {basis}{warned}</span></li>'
     )
@@ -280,7 +280,7 @@ def _metric_change(own: pd.DataFrame) -> str:
 
 def cost_table(panel: Panel) -> str:
     """What the ringed tickets cost, and how many times less than the supervised ones; "" where no row tells."""
-    own = panel.common[panel.common["control"] == "ticket"] if len(panel.common) else panel.common
+    own = panel.common_rows[panel.common_rows["control"] == "ticket"] if len(panel.common_rows) else panel.common_rows
     own = own.drop_duplicates("tickets").merge(panel.costs, on=["model", "tickets", "density"])
     if own.empty:
         return ""
@@ -369,7 +369,7 @@ def _mean_row(place: int, row: dict[Any, Any]) -> str:
 
 def trainings_json(content: Content) -> str:
     """The trainings that each mean is of, as JSON that no value can end early."""
-    scores = stats.unique_trainings(content.named)
+    scores = stats.unique_trainings(content.rows)
     makings: dict[tuple[str, ...], int] = {}
     means: dict[tuple[Any, ...], list[list[Any]]] = {}
     for row in scores.sort_values(["search_seed", "seed"]).to_dict("records"):
@@ -384,7 +384,7 @@ def trainings_json(content: Content) -> str:
 
 def provenance_table(content: Content) -> str:
     """For each run, the commands that made its rows and what they ran on; rows made alike are told together."""
-    frame = content.named
+    frame = content.rows
     frame = frame.assign(versions=frame["versions"].map(_version_list))
     runs = []
     for run, own in frame.groupby("run"):
@@ -409,7 +409,7 @@ def _version_list(versions: dict[str, str]) -> str:
 
 def page_footer(content: Content) -> str:
     """What the page was drawn from."""
-    frame = content.named
+    frame = content.rows
     return f"Drawn by sslticket from {len(frame):,} rows of {frame['run'].nunique():,} runs."
 
 
@@ -426,10 +426,10 @@ def render_page(content: Content) -> str:
     return Template(_read_asset("page.html")).substitute(
         policy=f"default-src 'none'; base-uri 'none'; form-action 'none'; img-src data:; "
         f"style-src '{_digest(style)}'; script-src '{_digest(script)}'",
-        title=escaped(f"Tickets: {', '.join(content.places)}"),
+        title=escaped(f"Tickets: {', '.join(content.subjects)}"),
         style=style,
         headline=_page_headline(content),
-        legend=_legend(content.shared, "Series shown in the charts"),
+        legend=_legend(content.shared_styles, "Series shown in the charts"),
         sections="".join(_page_sections(content)),
         footer=escaped(page_footer(content)),
         data=trainings_json(content),
@@ -439,10 +439,10 @@ def render_page(content: Content) -> str:
 
 def _page_headline(content: Content) -> str:
     if not content.panels:
-        return f"<h1>{escaped(', '.join(content.places))}: tickets analysed, none scored.</h1>"
+        return f"<h1>{escaped(', '.join(content.subjects))}: tickets analysed, none scored.</h1>"
     first, *more = content.panels
     others = "".join(f"<p>{panel_sentence(panel)}</p>" for panel in more)
-    return panel_headline(first, content.looks) + (html_details(f"{len(more)} more", others) if more else "")
+    return panel_headline(first, content.styles) + (html_details(f"{len(more)} more", others) if more else "")
 
 
 def _read_asset(name: str) -> str:
@@ -463,9 +463,9 @@ def _style_sheet(content: Content) -> str:
         for step, alpha in enumerate(alphas)
     ]
     series = [
-        f".s{look.place}{{--s:var(--{'random' if look.colour is None else f'c{look.colour}'})}}"
-        f"main:has(#t{look.place}:not(:checked)) .chart .s{look.place}{{display:none}}"
-        for look in content.looks.values()
+        f".s{look.index}{{--s:var(--{'random' if look.colour is None else f'c{look.colour}'})}}"
+        f"main:has(#t{look.index}:not(:checked)) .chart .s{look.index}{{display:none}}"
+        for look in content.styles.values()
     ]
     # Bands of many series would hide the lines.
     band = f":root{{--band:{0.14 if len(series) <= 4 else 0.07}}}"
@@ -476,7 +476,7 @@ def _legend(looks: Mapping[str, SeriesStyle], label: str, kind: str = "") -> str
     if not looks:
         return ""
     labels = "".join(
-        f'<label><input type="checkbox" id="t{look.place}" checked>{svg_swatch(look)}{escaped(name)}</label>'
+        f'<label><input type="checkbox" id="t{look.index}" checked>{svg_swatch(look)}{escaped(name)}</label>'
         for name, look in looks.items()
     )
     return f'<div class="{f"legend {kind}".strip()}" role="group" aria-label="{escaped(label)}">{labels}</div>'
@@ -488,9 +488,9 @@ def _page_sections(content: Content) -> list[str]:
         html_section("notes", "Notes", _note_list(content)),
         html_section("accuracy", "Accuracy against density", html_picker("Measured:", panels), _ACCURACY_TEXT),
         html_section("transfer", "Transfer", _transfer_maps(content), _TRANSFER_TEXT),
-        html_section("learnt", "What the searches learnt", _chart_grid(content.learnt, content), _LEARNED_TEXT),
-        html_section("layers", "Density of each layer", _heat_map_picker("Tickets:", content.layers), _LAYERS_TEXT),
-        *(_analysis_section(part, content) for part in content.analyses),
+        html_section("learnt", "What the searches learnt", _chart_grid(content.learned_charts, content), _LEARNED_TEXT),
+        html_section("layers", "Density of each layer", _heat_map_picker("Tickets:", content.layer_maps), _LAYERS_TEXT),
+        *(_analysis_section(part, content) for part in content.sections),
         html_section("searches", "Search cost", search_table(content)),
         html_section("all", "All numbers", all_means_table(content), _NUMBERS_TEXT),
         html_section("made", "How each number was made", provenance_table(content)),
@@ -524,9 +524,9 @@ def _panel_title(panel: Panel) -> str:
 
 
 def _panel_article(panel: Panel, content: Content) -> str:
-    chart = panel.accuracy()
+    chart = panel.accuracy_chart()
     drawn = "".join(
-        f'<div class="{kind}">{draw_svg(chart, content.looks, *size)}</div>'
+        f'<div class="{kind}">{draw_svg(chart, content.styles, *size)}</div>'
         for kind, size in {"wide": WIDE, "narrow": NARROW}.items()
     )
     top5 = panel.summary.assign(top1=panel.summary["top5"], top1_sd=math.nan)
@@ -536,8 +536,8 @@ def _panel_article(panel: Panel, content: Content) -> str:
         + (html_details("Differences and their intervals", _comparison_table(panel)) if len(panel.comparisons) else "")
         + cost_table(panel)
     )
-    small = "".join(html_card(_small_chart(each, content)) for each in panel.differences())
-    costs = [(COST_NAMES[unit], _small_chart(each, content)) for unit, each in panel.cost().items()]
+    small = "".join(html_card(_small_chart(each, content)) for each in panel.difference_charts())
+    costs = [(COST_NAMES[unit], _small_chart(each, content)) for unit, each in panel.cost_charts().items()]
     if costs:
         small += html_card(html_picker("Cost in", costs))
     return (
@@ -563,7 +563,7 @@ def _note_list(content: Content) -> str:
 
 
 def _small_chart(chart: Chart, content: Content) -> str:
-    return draw_svg(chart, content.looks, *NARROW)
+    return draw_svg(chart, content.styles, *NARROW)
 
 
 def _chart_grid(charts: Sequence[Chart], content: Content, of: str = "") -> str:
@@ -577,26 +577,26 @@ def _chart_grid(charts: Sequence[Chart], content: Content, of: str = "") -> str:
 
 
 def _analysis_section(part: Section, content: Content) -> str:
-    own = {name: content.looks[name] for name, *_ in part.series if name not in content.shared}
+    own = {name: content.styles[name] for name, *_ in part.series if name not in content.shared_styles}
     picks = [
-        html_picker(pick.label, [(choice.name, _choice_figures(choice, content)) for choice in pick.choices])
-        for pick in part.picks
+        html_picker(pick.label, [(choice.name, _choice_figures(choice, content)) for choice in pick.groups])
+        for pick in part.pickers
     ]
     legend = _legend(own, f"Series of {part.title}", "here")
-    return html_section(part.name, part.title, legend + "".join(picks), part.explained)
+    return html_section(part.name, part.title, legend + "".join(picks), part.explanation)
 
 
 def _choice_figures(choice: FigureGroup, content: Content) -> str:
     return _chart_grid(choice.charts, content, f"{choice.name}: ") + "".join(
-        html_card(html_heat_map(heat)) for heat in choice.heats
+        html_card(html_heat_map(heat)) for heat in choice.heat_maps
     )
 
 
 def _transfer_maps(content: Content) -> str:
-    if not content.transfer:
+    if not content.transfer_maps:
         return ""
-    parts = [(heat.title.partition(":")[0], html_heat_map(heat)) for _, heat in content.transfer]
-    return html_card(html_picker("Shown:", parts, fullest_map_index(content.transfer)))
+    parts = [(heat.title.partition(":")[0], html_heat_map(heat)) for _, heat in content.transfer_maps]
+    return html_card(html_picker("Shown:", parts, fullest_map_index(content.transfer_maps)))
 
 
 def _heat_map_picker(label: str, heats: list[HeatMap]) -> str:

@@ -35,7 +35,7 @@ class Difference(NamedTuple):
     low: FloatArray  # of the 95% interval; NaN where a side has one value
     high: FloatArray
     p: FloatArray  # two-sided, the larger of the permutation test's and Welch's; 1 where a side has one value
-    least_p: float  # the smallest that so few could reach; 1 where a side has one value
+    smallest_p: float  # the smallest that so few could reach; 1 where a side has one value
 
 
 def compare_means(first: FloatArray, second: FloatArray) -> Difference:
@@ -410,7 +410,7 @@ def _compare_at_each_density(own: pd.DataFrame, other: pd.DataFrame) -> list[dic
         two = np.array([held[place].other["top1"] for place in places], np.float64)
         differ = compare_means(one, two)
         for line, place in enumerate(places):
-            found[place] = [float(part[line]) for part in differ[:4]] + [differ.least_p]
+            found[place] = [float(part[line]) for part in differ[:4]] + [differ.smallest_p]
     p, least = correct_p_values(*(np.array([each[part] for each in found]) for part in (3, 4)))
     able = sum(each[4] < ALPHA for each in found)
     rows = []

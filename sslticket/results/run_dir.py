@@ -58,7 +58,7 @@ class RunDir:
                 raise BadInput(f"{self.path} holds the run of another {what}; give another folder with --out")
 
     @contextmanager
-    def opened(self, writes: bool) -> Iterator[None]:
+    def locked(self, writes: bool) -> Iterator[None]:
         """Make the folder and hold it against a second writer; the system lets go of it whenever the process ends.
 
         Args:
@@ -92,44 +92,44 @@ class RunDir:
             yield
 
     @property
-    def initial(self) -> Path:
+    def initial_path(self) -> Path:
         """W_0, with the classification layer as it was drawn."""
         return self.path / INITIAL_TICKET
 
     @property
-    def early(self) -> Path:
+    def rewind_path(self) -> Path:
         """The snapshot at W_k."""
         return self.path / "early.safetensors"
 
-    def carried(self, level: int) -> Path:
+    def continuation_path(self, level: int) -> Path:
         """The whole net from which the ticket of a level is trained, in searches that do not go back to W_k."""
         return self.path / f"carried-{level:02d}.safetensors"
 
-    def ticket(self, level: int) -> Path:
+    def ticket_path(self, level: int) -> Path:
         """The ticket of a level."""
         return self.path / "tickets" / f"level-{level:02d}.safetensors"
 
-    def row(self, level: int) -> Path:
+    def row_path(self, level: int) -> Path:
         """What finding the ticket of a level cost."""
         return self.path / "rows" / f"search.level-{level:02d}.jsonl"
 
-    def unreadable(self, level: int) -> dict[str, str]:
+    def unreadable_images(self, level: int) -> dict[str, str]:
         """Images that could not be read on the way to the ticket of a level, with reasons.
 
         Raises:
             BadInput: if the file that tells them is damaged.
         """
-        return {name: reason for met, found in self._unreadable().items() if met <= level for name, reason in found}
+        return {name: reason for met, found in self._read_unreadable().items() if met <= level for name, reason in found}
 
-    def keep_unreadable(self, level: int, images: Mapping[str, str]) -> None:
+    def save_unreadable_images(self, level: int, images: Mapping[str, str]) -> None:
         """Remember them for the process that goes on from the ticket of this level, before that one is written."""
-        earlier = {met: found for met, found in self._unreadable().items() if met < level}
+        earlier = {met: found for met, found in self._read_unreadable().items() if met < level}
         known = {name for found in earlier.values() for name, _ in found}
         if new := [(name, reason) for name, reason in sorted(images.items()) if name not in known]:
             told = {f"level-{met:02d}": dict(found) for met, found in (earlier | {level: new}).items()}
             write_json(self.path / "unreadable.json", told)
 
-    def _unreadable(self) -> dict[int, list[tuple[str, str]]]:
+    def _read_unreadable(self) -> dict[int, list[tuple[str, str]]]:
         path, fix = self.path / "unreadable.json", "delete it and run the same command again"
         try:
             told = read_json(path, fix=fix)
@@ -141,7 +141,7 @@ class RunDir:
             raise BadInput(f"{path} is damaged (it holds no images by level); {fix}") from error
 
     @property
-    def magnitudes(self) -> Path:
+    def magnitudes_path(self) -> Path:
         """How large the weights of the search's own dense network are at the end of its training."""
         return self.path / "rows" / "search.magnitudes.jsonl"
 
@@ -165,7 +165,7 @@ def identify_images(recipe: Recipe, origin: ImageIdentity | None, out: Path, dat
     earlier = _read_recipe_file(out / recipe.key) or {}
     if (earlier.get("recipe"), earlier.get("data_hash")) == (recipe.to_dict(), data_hash):
         return recipe
-    return replace(recipe, data=replace(recipe.data, origin=origin))
+    return replace(recipe, data=replace(recipe.data, identity=origin))
 
 
 def _read_recipe_file(folder: Path) -> dict[str, Any] | None:

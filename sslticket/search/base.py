@@ -25,21 +25,21 @@ class Stages:
 
     Attributes:
         rewind: optimiser step at whose end W_k is taken.
-        costs: optimiser steps that the search has taken, at most, when it knows the ticket of each level; the first is
+        cumulative_steps: optimiser steps that the search has taken, at most, when it knows the ticket of each level; the first is
             the dense network's, which is known at W_k.
-        kept: weights that remain in the ticket of each level; None where the search itself finds how many.
+        survivors: weights that remain in the ticket of each level; None where the search itself finds how many.
         exact: costs are what will be spent; False where they are only the most.
     """
 
     rewind: int
-    costs: tuple[int, ...]
-    kept: tuple[int, ...] | None
+    cumulative_steps: tuple[int, ...]
+    survivors: tuple[int, ...] | None
     exact: bool = True
 
     @property
     def levels(self) -> int:
         """The level of the last ticket."""
-        return len(self.costs) - 1
+        return len(self.cumulative_steps) - 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +55,7 @@ class Search(ABC):
     prune_up_to: str | None = None
     exclude: tuple[str, ...] = ()
 
-    def layers(self, backbone: nn.Module) -> list[str]:
+    def prunable_layers(self, backbone: nn.Module) -> list[str]:
         """Names of the weights that may be pruned; masks, densities and controls are over these.
 
         Raises:
@@ -83,10 +83,10 @@ class Search(ABC):
         return 0
 
     @abstractmethod
-    def brought_within(self, clock: Clock) -> "Search":
+    def shortened_for_trial(self, clock: Clock) -> "Search":
         """The same search with W_k moved into a training that ends before it; for trials on a laptop."""
 
-    def learning(self, fit: TrainConfig, clock: Clock) -> "MaskLearning | None":
+    def mask_learning(self, fit: TrainConfig, clock: Clock) -> "MaskLearning | None":
         """How masks are learnt in training; None where they are fixed in every training.
 
         Raises:
@@ -106,9 +106,9 @@ def rewind_step(rewind: str, clock: Clock) -> int:
         BadInput: if the training ends before.
     """
     step = clock.steps(Span.parse(rewind))
-    if step >= clock.total:
+    if step >= clock.total_steps:
         raise BadInput(
-            f"a length of {clock.length} is {clock.total:,} steps, not longer than the rewind point of "
+            f"a length of {clock.length} is {clock.total_steps:,} steps, not longer than the rewind point of "
             f"{rewind}, {step:,} steps; give a longer --length or an earlier --rewind, such as --rewind 10%"
         )
     return step

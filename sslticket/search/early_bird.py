@@ -41,11 +41,11 @@ class EarlyBird:
         self._draw, self._bound, self._window, self._every = draw, bound, window, every
         self._before: deque[Mask] = deque(maxlen=window)
 
-    def steps(self, clock: Clock, start: int, stop: int) -> list[int]:
+    def check_steps(self, clock: Clock, start: int, stop: int) -> list[int]:
         """The steps between these two after which to look."""
         return mask_check_steps(self._every, clock, start, stop)
 
-    def look(self) -> bool:
+    def has_converged(self) -> bool:
         """Whether the mask of now is nearer than the bound to those of each of the last `window` looks."""
         mask = self._draw()
         near = all(mask_distance(mask, before) < self._bound for before in self._before)

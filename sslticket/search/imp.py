@@ -45,10 +45,10 @@ class RankedSearch(Search):
         if self.levels < 1:
             raise BadInput(f"a search of {self.levels} levels finds nothing; give --levels at least 1")
         Span.parse(self.rewind)
-        _ = self.selection  # which checks the rates
+        _ = self.schedule  # which checks the rates
 
     @property
-    def selection(self) -> SparsitySchedule:
+    def schedule(self) -> SparsitySchedule:
         """How many weights each level keeps."""
         return SparsitySchedule(
             rate=self.rate, linear_rate=self.linear_rate, scope=self.scope, min_per_layer=self.min_per_layer
@@ -56,16 +56,16 @@ class RankedSearch(Search):
 
     def check(self, fit: TrainConfig, objective: "Objective") -> None:
         """See the base class."""
-        self.criterion.check(self.scope, objective.logits)
+        self.criterion.check(self.scope, objective.has_logits)
 
-    def counts(self, dense: Mask) -> tuple[int, ...]:
+    def survivors_per_level(self, dense: Mask) -> tuple[int, ...]:
         """Weights that the ticket of each level keeps.
 
         Raises:
             BadInput: if a level cannot be reached.
         """
-        self.selection.check(dense, self.levels)
-        return tuple(self.selection.kept(dense, level) for level in range(self.levels + 1))
+        self.schedule.check(dense, self.levels)
+        return tuple(self.schedule.num_kept(dense, level) for level in range(self.levels + 1))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,56 +111,56 @@ class IMP(RankedSearch):
     def stages(self, clock: Clock, dense: Mask) -> Stages:
         """See the base class."""
         rewind = rewind_step(self.rewind, clock)
-        if self.settled is not None and (looks := self._looks(clock)) <= self.settled_window:
+        if self.settled is not None and (looks := self._num_mask_checks(clock)) <= self.settled_window:
             raise BadInput(
                 f"a level has {looks} looks {self.settled_every} apart, and --settled-window {self.settled_window} "
                 f"needs {self.settled_window + 1}; give a shorter --settled-every, such as 1%, or a smaller window"
             )
-        after = clock.total - rewind
+        after = clock.total_steps - rewind
         costs = tuple(rewind + after * level for level in range(self.levels + 1))
-        return Stages(rewind, costs, self.counts(dense), exact=self.settled is None)
+        return Stages(rewind, costs, self.survivors_per_level(dense), exact=self.settled is None)
 
     def scoring_samples(self, level: int, clock: Clock, classes: int) -> int:
         """See the base class; every level scores anew, and so does every look at whether it has settled."""
-        looks = 1 if self.settled is None else 1 + self._looks(clock)
-        return level * looks * self.criterion.samples(clock.batch_size, classes)
+        looks = 1 if self.settled is None else 1 + self._num_mask_checks(clock)
+        return level * looks * self.criterion.num_images(clock.batch_size, classes)
 
-    def brought_within(self, clock: Clock) -> "IMP":
+    def shortened_for_trial(self, clock: Clock) -> "IMP":
         """See the base class; W_k is then taken after a tenth of the training, and looks are 1% of it apart."""
-        late = clock.steps(Span.parse(self.rewind)) >= clock.total
+        late = clock.steps(Span.parse(self.rewind)) >= clock.total_steps
         within = replace(self, rewind="10%") if late else self
-        rare = self.settled is not None and within._looks(clock) <= self.settled_window
+        rare = self.settled is not None and within._num_mask_checks(clock) <= self.settled_window
         return replace(within, settled_every="1%") if rare else within
 
     def tickets(self, lab: "SearchRunner") -> Iterator["Ticket"]:
         """See the base class."""
         lab.reach_rewind_point()
-        ticket = lab.found(0) or lab.keep(0, lab.dense_mask())
+        ticket = lab.load_ticket(0) or lab.save_ticket(0, lab.dense_mask())
         yield ticket
         for _ in range(self.levels):
-            ticket = lab.found(ticket.level + 1) or self._next(lab, ticket)
+            ticket = lab.load_ticket(ticket.level + 1) or self._next_ticket(lab, ticket)
             yield ticket
 
-    def _next(self, lab: "SearchRunner", ticket: "Ticket") -> "Ticket":
+    def _next_ticket(self, lab: "SearchRunner", ticket: "Ticket") -> "Ticket":
         level = ticket.level + 1
 
         def draw() -> Mask:
-            return prune_to_level(lab, self.criterion, self.selection, ticket.mask, start=ticket.level, level=level)
+            return prune_to_level(lab, self.criterion, self.schedule, ticket.mask, start=ticket.level, level=level)
 
-        watched = None if self.settled is None else self._settling(draw, self.settled)
+        watched = None if self.settled is None else self._early_bird(draw, self.settled)
         goes_on = self.retrain != "rewind"
         trained = lab.train(ticket, carried=goes_on, finetune=self.retrain == "finetune", settling=watched)
         mask = draw()
         if not goes_on:
-            return lab.keep(level, mask)
+            return lab.save_ticket(level, mask)
         if level < self.levels:
-            lab.carry(level)
-        return lab.keep(level, mask, weights=trained)
+            lab.save_for_next_level(level)
+        return lab.save_ticket(level, mask, weights=trained)
 
-    def _settling(self, draw: Callable[[], Mask], bound: float) -> EarlyBird:
+    def _early_bird(self, draw: Callable[[], Mask], bound: float) -> EarlyBird:
         return EarlyBird(draw, bound=bound, window=self.settled_window, every=Span.parse(self.settled_every))
 
-    def _looks(self, clock: Clock) -> int:
+    def _num_mask_checks(self, clock: Clock) -> int:
         """How many a level has before its end."""
         start = clock.steps(Span.parse(self.rewind))
-        return len(early_bird.mask_check_steps(Span.parse(self.settled_every), clock, start, clock.total))
+        return len(early_bird.mask_check_steps(Span.parse(self.settled_every), clock, start, clock.total_steps))

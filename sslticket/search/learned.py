@@ -69,46 +69,46 @@ class LearnedMaskSearch(Search):
 
     @property
     @abstractmethod
-    def rewinds(self) -> bool:
+    def rewinds_each_round(self) -> bool:
         """Whether every round but the first starts from W_k, and not from where the last one ended."""
 
     def stages(self, clock: Clock, dense: Mask) -> Stages:
         """See the base class."""
         rewind = rewind_step(self.rewind, clock)
-        more = clock.total - (rewind if self.rewinds else 0)
-        return Stages(rewind, (rewind, *(clock.total + more * later for later in range(self.rounds))), None)
+        more = clock.total_steps - (rewind if self.rewinds_each_round else 0)
+        return Stages(rewind, (rewind, *(clock.total_steps + more * later for later in range(self.rounds))), None)
 
-    def brought_within(self, clock: Clock) -> "LearnedMaskSearch":
+    def shortened_for_trial(self, clock: Clock) -> "LearnedMaskSearch":
         """See the base class; W_k is then taken after a tenth of the training."""
-        return self if clock.steps(Span.parse(self.rewind)) < clock.total else replace(self, rewind="10%")
+        return self if clock.steps(Span.parse(self.rewind)) < clock.total_steps else replace(self, rewind="10%")
 
     def tickets(self, lab: "SearchRunner") -> Iterator["Ticket"]:
         """See the base class."""
         lab.reach_rewind_point()
-        ticket = lab.found(0) or lab.keep(0, lab.dense_mask())
+        ticket = lab.load_ticket(0) or lab.save_ticket(0, lab.dense_mask())
         yield ticket
         for level in range(1, self.rounds + 1):
-            ticket = lab.found(level) or self._round(lab, ticket, level)
+            ticket = lab.load_ticket(level) or self._run_round(lab, ticket, level)
             yield ticket
 
     @abstractmethod
-    def mask(self, net: "MaskedNetwork", seed: int) -> Mask:
+    def final_mask(self, net: "MaskedNetwork", seed: int) -> Mask:
         """The mask of the ticket at the end of a round; the seed is of whatever is drawn."""
 
     @abstractmethod
-    def reset(self, net: "MaskedNetwork") -> None:
+    def reset_scores(self, net: "MaskedNetwork") -> None:
         """Make the scores ready for another round."""
 
-    def _round(self, lab: "SearchRunner", ticket: "Ticket", level: int) -> "Ticket":
-        goes_on = level > 1 and not self.rewinds
+    def _run_round(self, lab: "SearchRunner", ticket: "Ticket", level: int) -> "Ticket":
+        goes_on = level > 1 and not self.rewinds_each_round
         lab.train(ticket, carried=goes_on, start=0 if goes_on else None)
-        mask = self.mask(lab.net, lab.seed("mask", level))
+        mask = self.final_mask(lab.network, lab.derive_seed("mask", level))
         fix = "a higher --initial-score" + (" or a lower --penalty" if self.penalty else "")
         told = report_undecided(lab, mask, level, fix)
         if level < self.rounds:
-            self.reset(lab.net)
-            lab.carry(level)
-        return lab.keep(level, mask, told=told)
+            self.reset_scores(lab.network)
+            lab.save_for_next_level(level)
+        return lab.save_ticket(level, mask, told=told)
 
 
 def resolve_masked_head(search: Any, frozen: bool) -> None:
@@ -163,7 +163,7 @@ def report_undecided(lab: "SearchRunner", mask: Mask, level: int, fix: str) -> d
     """
     if not mask.survivors:
         raise BadInput(f"level {level} keeps none of {mask.total:,} weights; give {fix}")
-    undecided = sum(one.undecided for one in pruned_model.learned_gates(lab.net.backbone).values())
+    undecided = sum(one.num_undecided for one in pruned_model.learned_gates(lab.network.backbone).values())
     if undecided:
         lab.note(f"level {level}: {undecided:,} of {mask.total:,} weights are neither kept nor removed for sure")
     return {"undecided": undecided}
@@ -213,7 +213,7 @@ class ContinuousSparsification(LearnedMaskSearch):
             )
 
     @property
-    def rewinds(self) -> bool:
+    def rewinds_each_round(self) -> bool:
         """See the base class."""
         return self.rewind_weights
 
@@ -227,7 +227,7 @@ class ContinuousSparsification(LearnedMaskSearch):
             )
         return stages
 
-    def learning(self, fit: TrainConfig, clock: Clock) -> MaskLearning:
+    def mask_learning(self, fit: TrainConfig, clock: Clock) -> MaskLearning:
         """See the base class."""
         make = partial(
             SoftGate,
@@ -245,20 +245,20 @@ class ContinuousSparsification(LearnedMaskSearch):
             masked_head=bool(self.masked_head),
         )
 
-    def mask(self, net: "MaskedNetwork", seed: int) -> Mask:
+    def final_mask(self, net: "MaskedNetwork", seed: int) -> Mask:
         """See the base class: b(s_T)."""
-        return Mask({name: one.chosen().cpu() for name, one in pruned_model.learned_gates(net.backbone).items()})
+        return Mask({name: one.hard_mask().cpu() for name, one in pruned_model.learned_gates(net.backbone).items()})
 
-    def reset(self, net: "MaskedNetwork") -> None:
+    def reset_scores(self, net: "MaskedNetwork") -> None:
         """See the base class: s <- min(beta_T s_T, s_0), in momentum encoders too."""
         for one in pruned_model.learned_gates(net).values():
             assert isinstance(one, SoftGate), "the net was built with this search's gates"
-            one.reset(scaled=self.scaled_reset)
+            one.reset_scores(scaled=self.scaled_reset)
 
 
 def _num_epochs(clock: Clock) -> int:
     """Of a whole training, the last begun one too."""
-    return math.ceil(clock.total * clock.batch_size / clock.set_size - 1e-6)
+    return math.ceil(clock.total_steps * clock.batch_size / clock.set_size - 1e-6)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -291,11 +291,11 @@ class StochasticSparsification(LearnedMaskSearch):
     sampled: bool = True
 
     @property
-    def rewinds(self) -> bool:
+    def rewinds_each_round(self) -> bool:
         """See the base class: always."""
         return True
 
-    def learning(self, fit: TrainConfig, clock: Clock) -> MaskLearning:
+    def mask_learning(self, fit: TrainConfig, clock: Clock) -> MaskLearning:
         """See the base class."""
         chosen = build_score_optimizer(self.score_optimizer, self.score_lr, fit)
         make = partial(StochasticGate, initial=self.initial_score)
@@ -307,15 +307,15 @@ class StochasticSparsification(LearnedMaskSearch):
             masked_head=bool(self.masked_head),
         )
 
-    def mask(self, net: "MaskedNetwork", seed: int) -> Mask:
+    def final_mask(self, net: "MaskedNetwork", seed: int) -> Mask:
         """See the base class: m ~ Bernoulli(sigma(s_T)), or [sigma(s_T) > 0.5]."""
         layers = {}
         for name, one in pruned_model.learned_gates(net.backbone).items():
             assert isinstance(one, StochasticGate), "the net was built with this search's gates"
-            layers[name] = (one.sample(derive_seed(seed, name)) if self.sampled else one.chosen()).cpu()
+            layers[name] = (one.sample(derive_seed(seed, name)) if self.sampled else one.hard_mask()).cpu()
         return Mask(layers)
 
-    def reset(self, net: "MaskedNetwork") -> None:
+    def reset_scores(self, net: "MaskedNetwork") -> None:
         """See the base class; what is removed from the backbone is removed from momentum encoders too."""
         pruned_model.set_mask_everywhere(net, _surviving_weights(net.backbone))
         if net.head_gates:
@@ -326,7 +326,7 @@ def _surviving_weights(module: nn.Module) -> Mask:
     layers = {}
     for name, one in pruned_model.learned_gates(module).items():
         assert isinstance(one, StochasticGate), "the net was built with this search's gates"
-        layers[name] = one.survivors().cpu()
+        layers[name] = one.surviving_entries().cpu()
     return Mask(layers)
 
 
@@ -358,13 +358,13 @@ class EdgePopup(Search):
     def stages(self, clock: Clock, dense: Mask) -> Stages:
         """See the base class."""
         count = sum(num_kept_in_layer(layer.numel(), self.density) for layer in dense.values())
-        return Stages(0, (0, clock.total), (dense.total, count))
+        return Stages(0, (0, clock.total_steps), (dense.total, count))
 
-    def brought_within(self, clock: Clock) -> "EdgePopup":
+    def shortened_for_trial(self, clock: Clock) -> "EdgePopup":
         """See the base class; W_0 is within every training."""
         return self
 
-    def learning(self, fit: TrainConfig, clock: Clock) -> MaskLearning:
+    def mask_learning(self, fit: TrainConfig, clock: Clock) -> MaskLearning:
         """See the base class."""
         chosen = build_score_optimizer(self.score_optimizer, self.score_lr, fit)
         make = partial(TopKGate, density=self.density)
@@ -373,11 +373,11 @@ class EdgePopup(Search):
     def tickets(self, lab: "SearchRunner") -> Iterator["Ticket"]:
         """See the base class."""
         lab.reach_rewind_point()
-        dense = lab.found(0) or lab.keep(0, lab.dense_mask())
+        dense = lab.load_ticket(0) or lab.save_ticket(0, lab.dense_mask())
         yield dense
-        yield lab.found(1) or self._popped(lab, dense)
+        yield lab.load_ticket(1) or self._train_ticket(lab, dense)
 
-    def _popped(self, lab: "SearchRunner", dense: "Ticket") -> "Ticket":
+    def _train_ticket(self, lab: "SearchRunner", dense: "Ticket") -> "Ticket":
         lab.train(dense)
-        mask = Mask({name: one.chosen().cpu() for name, one in pruned_model.learned_gates(lab.net.backbone).items()})
-        return lab.keep(1, mask, told=report_undecided(lab, mask, 1, "a higher --density"))
+        mask = Mask({name: one.hard_mask().cpu() for name, one in pruned_model.learned_gates(lab.network.backbone).items()})
+        return lab.save_ticket(1, mask, told=report_undecided(lab, mask, 1, "a higher --density"))

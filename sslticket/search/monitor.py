@@ -23,7 +23,7 @@ class Monitor:
     """Measures a net, and changes nothing in it but its mode.
 
     Attributes:
-        every: optimiser steps between two probes; None where there are none.
+        probe_interval: optimiser steps between two probes; None where there are none.
         evaluation: the evaluation images, the subset's classes of them; None where the dataset has none.
     """
 
@@ -34,17 +34,17 @@ class Monitor:
             BadInput: if a probe was asked for and there are none.
         """
         self._plan, self._bench, self._net = plan, bench, net
-        probe = bench.machine.probe
-        self.every = None if probe is None else max(1, plan.clock.steps(Span.parse(probe)))
+        probe = bench.runtime.probe
+        self.probe_interval = None if probe is None else max(1, plan.clock.steps(Span.parse(probe)))
         self.evaluation = _open_evaluation_split(plan, bench)
-        if self.every is not None and self.evaluation is None:
+        if self.probe_interval is not None and self.evaluation is None:
             raise BadInput(
                 f"--probe needs evaluation images, and {plan.recipe.data.dataset} has none; add them or leave it out"
             )
 
-    def steps(self, start: int, stop: int) -> list[int]:
+    def probe_steps(self, start: int, stop: int) -> list[int]:
         """The steps between these two after which to probe."""
-        every = self.every or stop + 1
+        every = self.probe_interval or stop + 1
         return list(range((start // every + 1) * every, stop, every))
 
     def metrics(self) -> dict[str, float]:
@@ -56,38 +56,38 @@ class Monitor:
         images, objective = self._plan.images, self._plan.recipe.objective
         source = images.source if images.permutation else self.evaluation
         clock = self._plan.clock
-        if source is None or clock.total * clock.batch_size < len(source.manifest):
+        if source is None or clock.total_steps * clock.batch_size < len(source.manifest):
             return {}
-        views = (self._plain(),) if objective.compares == 1 else images.views[: objective.compares]
-        return measure_metrics(self._bench.accelerator, self._net, self._batches(source, views))
+        views = (self._eval_view(),) if objective.views_compared == 1 else images.views[: objective.views_compared]
+        return measure_metrics(self._bench.accelerator, self._net, self._make_loader(source, views))
 
     def probe(self) -> float:
         """Top-1 accuracy of the nearest-neighbour vote on the evaluation images, a fraction."""
         assert self.evaluation is not None, "there are no evaluation images to probe with"
-        true, evaluation = self._plan.images.true, self.evaluation
-        bank = replace(true, manifest=true.manifest.thinned(_BANK_IMAGES))
-        queries = replace(evaluation, manifest=evaluation.manifest.thinned(_QUERY_IMAGES))
+        true, evaluation = self._plan.images.true_labels, self.evaluation
+        bank = replace(true, manifest=true.manifest.evenly_spaced(_BANK_IMAGES))
+        queries = replace(evaluation, manifest=evaluation.manifest.evenly_spaced(_QUERY_IMAGES))
         return knn_accuracy(
             self._bench.accelerator,
             self._net,
-            self._batches(bank, (self._plain(),)),
-            self._batches(queries, (self._plain(),)),
+            self._make_loader(bank, (self._eval_view(),)),
+            self._make_loader(queries, (self._eval_view(),)),
             len(true.manifest.classes),
         )
 
-    def _plain(self) -> View:
+    def _eval_view(self) -> View:
         dataset = self._plan.images.source.dataset
-        return dataset.eval.resized(self._plan.recipe.data.image_size)
+        return dataset.eval_view.at_size(self._plan.recipe.data.image_size)
 
-    def _batches(self, source: DataSource, views: tuple[View, ...]) -> Loader:
-        return self._bench.loader(source, views, batch_size=self._plan.recipe.fit.batch_size, order=0, augment=0)
+    def _make_loader(self, source: DataSource, views: tuple[View, ...]) -> Loader:
+        return self._bench.make_loader(source, views, batch_size=self._plan.recipe.training.batch_size, order=0, augment=0)
 
 
 def _open_evaluation_split(plan: SearchPlan, bench: Engine) -> DataSource | None:
     """The evaluation split, the subset's classes of it; None where the dataset has none."""
     try:
-        source = open_split(plan.recipe.data.dataset, "eval", bench.machine.data_root)
+        source = open_split(plan.recipe.data.dataset, "eval", bench.runtime.data_root)
     except MissingSplit:
         return None
     source = convert_channels(source, plan.images.source.dataset.channels)
-    return replace(source, manifest=source.manifest.of_classes(plan.images.true.manifest.classes))
+    return replace(source, manifest=source.manifest.take_classes(plan.images.true_labels.manifest.classes))

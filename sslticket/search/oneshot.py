@@ -48,39 +48,39 @@ class OneShot(RankedSearch):
     def stages(self, clock: Clock, dense: Mask) -> Stages:
         """See the base class; all sparse tickets come from the one dense training, or from its part up to W_k."""
         rewind = rewind_step(self.rewind, clock)
-        trained = rewind if self.scored == "start" else clock.total
-        return Stages(rewind, (rewind, *[trained] * self.levels), self.counts(dense))
+        trained = rewind if self.scored == "start" else clock.total_steps
+        return Stages(rewind, (rewind, *[trained] * self.levels), self.survivors_per_level(dense))
 
     def scoring_samples(self, level: int, clock: Clock, classes: int) -> int:
         """See the base class; no level needs the scores of another."""
-        return self.criterion.samples(clock.batch_size, classes) if level else 0
+        return self.criterion.num_images(clock.batch_size, classes) if level else 0
 
-    def brought_within(self, clock: Clock) -> "OneShot":
+    def shortened_for_trial(self, clock: Clock) -> "OneShot":
         """See the base class; W_k is then taken after a tenth of the training."""
-        return self if clock.steps(Span.parse(self.rewind)) < clock.total else replace(self, rewind="10%")
+        return self if clock.steps(Span.parse(self.rewind)) < clock.total_steps else replace(self, rewind="10%")
 
     def tickets(self, lab: "SearchRunner") -> Iterator["Ticket"]:
         """See the base class."""
         lab.reach_rewind_point()
-        dense = lab.found(0) or lab.keep(0, lab.dense_mask())
+        dense = lab.load_ticket(0) or lab.save_ticket(0, lab.dense_mask())
         yield dense
-        early = lab.spent
+        early = lab.cost
 
         @cache
         def first() -> "tuple[Scores, SearchCost]":
             """Scores of the dense network, and what they cost: for all levels, and not before one asks for them."""
-            lab.spent = early
+            lab.cost = early
             if self.scored == "end":
                 lab.train(dense)
             else:
                 lab.rewind()
-            return lab.scores(self.criterion, dense.mask), lab.spent
+            return lab.scores(self.criterion, dense.mask), lab.cost
 
         for level in range(1, self.levels + 1):
-            yield lab.found(level) or lab.keep(level, self._cut(lab, dense.mask, level, *first()))
+            yield lab.load_ticket(level) or lab.save_ticket(level, self._prune(lab, dense.mask, level, *first()))
 
-    def _cut(self, lab: "SearchRunner", dense: Mask, level: int, first: Scores, spent: "SearchCost") -> Mask:
-        lab.spent = spent  # what other levels' rounds cost is no part of this one's
+    def _prune(self, lab: "SearchRunner", dense: Mask, level: int, first: Scores, spent: "SearchCost") -> Mask:
+        lab.cost = spent  # what other levels' rounds cost is no part of this one's
         if level > 1:
-            lab.told_before()  # by the first level's row, also where another process has found that one
-        return prune_to_level(lab, self.criterion, self.selection, dense, start=0, level=level, first=first)
+            lab.forget_measurements()  # by the first level's row, also where another process has found that one
+        return prune_to_level(lab, self.criterion, self.schedule, dense, start=0, level=level, first=first)

@@ -48,28 +48,28 @@ class TrainingImages:
 
     Attributes:
         source: the training images, with the labels that the objective may know.
-        true: the subset with its true labels, each image once; for looking on, never for training.
-        whole: images in the training set before the subset.
+        true_labels: the subset with its true labels, each image once; for looking on, never for training.
+        full_size: images in the training set before the subset.
         source_hash: of the whole training set, before half, subset, labels and shuffling, so of no seed.
         labelled: the labelled stream, where the objective draws from two.
         views: what the network is shown of each image.
         permutation: where labels were shuffled: seed, share and hash; for a ticket's provenance.
         half: of one half of the set: which, seed, images and hash; for a ticket's provenance.
-        origin: what tells these images from others, where the settings do not; for the recipe.
+        identity: what tells these images from others, where the settings do not; for the recipe.
     """
 
     source: DataSource
-    true: DataSource
-    whole: int
+    true_labels: DataSource
+    full_size: int
     source_hash: str
     labelled: LabelledStream | None
     views: tuple[View, ...]
     permutation: dict[str, Any] | None
     half: dict[str, Any] | None = None
-    origin: ImageIdentity | None = None
+    identity: ImageIdentity | None = None
 
     @classmethod
-    def of(cls, recipe: Recipe, machine: RuntimeConfig) -> "TrainingImages":
+    def open(cls, recipe: Recipe, machine: RuntimeConfig) -> "TrainingImages":
         """Open the training split and apply what the recipe says of it.
 
         Raises:
@@ -90,8 +90,8 @@ class TrainingImages:
             digest = hashlib.sha256(manifest.labels.astype("<i8").tobytes()).hexdigest()[:16]
             permutation = {"seed": recipe.seeds.labels, "share": data.shuffle_labels, "hash": digest}
         known = _rows_with_labels(recipe, manifest, true)
-        if objective.labelled_share is not None:
-            labelled = LabelledStream(len(known), objective.labelled_share)
+        if objective.labelled_fraction is not None:
+            labelled = LabelledStream(len(known), objective.labelled_fraction)
             manifest = labelled_then_unlabelled(manifest, known)
         elif len(known) < len(manifest):
             if objective.needs_labels:
@@ -100,21 +100,21 @@ class TrainingImages:
                     "give --subset in place of --labels, or an objective that does without labels"
                 )
             manifest = hide_labels_except(manifest, known)
-        views = recipe.views(opened.dataset.train)
+        views = recipe.views(opened.dataset.train_view)
         source, with_truth = (replace(opened, manifest=which) for which in (manifest, true))
         told = None if data.half is None else half_provenance(one, data.half)
         whole = opened.manifest
         return cls(source, with_truth, len(whole), whole.hash, labelled, views, permutation, told, origin)
 
-    def epoch(self, batch_size: int) -> int:
+    def epoch_samples(self, batch_size: int) -> int:
         """Samples in an epoch: the images, or what two streams show while the labelled one is seen once."""
-        return len(self.source.manifest) if self.labelled is None else self.labelled.epoch(batch_size)
+        return len(self.source.manifest) if self.labelled is None else self.labelled.samples_per_epoch(batch_size)
 
 
 def _open_training_split(data: Data, machine: RuntimeConfig) -> DataSource:
     """The whole training split; it and the evaluation split have the official counts, or the recipe names a part."""
     opened = [open_split(data.dataset, "train", machine.data_root)]
-    if opened[0].dataset.images is not None:
+    if opened[0].dataset.image_counts is not None:
         with suppress(MissingSplit):  # a search can do without
             opened.append(open_split(data.dataset, "eval", machine.data_root))
     return source.check_complete(opened, data.part)[0]
@@ -123,7 +123,7 @@ def _open_training_split(data: Data, machine: RuntimeConfig) -> DataSource:
 def _image_identity(data: Data, opened: DataSource) -> ImageIdentity | None:
     """Of one's own images, of a part of a set, and of images that a list chooses: others may have the same settings."""
     lists = [path for path in (data.subset_list, data.labels_list) if path is not None]
-    own = opened.dataset.images is None
+    own = opened.dataset.image_counts is None
     if not own and data.part is None and not lists:
         return None
     return ImageIdentity(
@@ -134,9 +134,9 @@ def _image_identity(data: Data, opened: DataSource) -> ImageIdentity | None:
 def _take_subset(recipe: Recipe, manifest: Manifest) -> Manifest:
     data = recipe.data
     if data.subset_list is not None:
-        return manifest.restricted_to(data.subset_list)
+        return manifest.restrict_to_list(data.subset_list)
     if data.shots is not None:
-        return manifest.shots(data.shots, seed=recipe.seeds.subset)
+        return manifest.take_shots(data.shots, seed=recipe.seeds.subset)
     return manifest.subset(data.subset, by=data.subset_by, seed=recipe.seeds.subset) if data.subset < 1 else manifest
 
 
@@ -144,9 +144,9 @@ def _rows_with_labels(recipe: Recipe, manifest: Manifest, true: Manifest) -> np.
     """Rows whose labels may be used: under one seed, those that a subset of this size has."""
     data = recipe.data
     if data.labels_list is not None:
-        return true.listed(data.labels_list)  # a list may tell true labels too, whatever becomes of them
+        return true.rows_in_list(data.labels_list)  # a list may tell true labels too, whatever becomes of them
     if data.labels < 1:
-        return manifest.stratified(data.labels, recipe.seeds.subset, "--labels")
+        return manifest.stratified_rows(data.labels, recipe.seeds.subset, "--labels")
     return np.arange(len(manifest))
 
 
@@ -158,34 +158,34 @@ class SearchPlan:
         recipe: as resolved from file and flags.
         images: what is trained on.
         stages: steps and survivors of every level.
-        folder: where the tickets will lie.
-        prunable: number of weights that may be pruned.
-        weights: how many weights of the network are of kinds that may be pruned.
-        parameters: of the backbone, in all.
-        dense: matrices that activations are multiplied by and that no search prunes, by name.
+        run_dir: where the tickets will lie.
+        num_prunable: number of weights that may be pruned.
+        num_weights: how many weights of the network are of kinds that may be pruned.
+        num_parameters: of the backbone, in all.
+        dense_matrices: matrices that activations are multiplied by and that no search prunes, by name.
         notice: what was adapted to the flags, "" for nothing.
-        part: source images that go through the network at once, in one process.
+        micro_batch: source images that go through the network at once, in one process.
         numerics: how it computes on this machine.
     """
 
     recipe: Recipe
     images: TrainingImages
     stages: Stages
-    folder: RunDir
-    prunable: int
-    weights: int
-    parameters: int
-    dense: tuple[str, ...]
+    run_dir: RunDir
+    num_prunable: int
+    num_weights: int
+    num_parameters: int
+    dense_matrices: tuple[str, ...]
     notice: str
-    part: int
+    micro_batch: int
     numerics: Numerics
 
     @property
-    def steps(self) -> int:
+    def total_steps(self) -> int:
         """Optimiser steps of all its trainings together, at most."""
-        return self.stages.costs[-1]
+        return self.stages.cumulative_steps[-1]
 
-    def net(self, kind: type[MaskedNetwork] = MaskedNetwork) -> MaskedNetwork:
+    def build_network(self, kind: type[MaskedNetwork] = MaskedNetwork) -> MaskedNetwork:
         """The net that is trained, of any kind of net, drawn anew."""
         return kind.build(
             self.recipe.model,
@@ -194,19 +194,19 @@ class SearchPlan:
             image_size=self.images.views[0].size,
             classes=len(self.images.source.manifest.classes),
             seed=self.recipe.seeds.init,
-            gated=self.recipe.search.layers,
-            learning=self.recipe.search.learning(self.recipe.fit, self.clock),
+            gated=self.recipe.search.prunable_layers,
+            learning=self.recipe.search.mask_learning(self.recipe.training, self.clock),
         )
 
     @cached_property
-    def needs(self) -> MemoryModel | None:
+    def memory_model(self) -> MemoryModel | None:
         """What a training of the search needs of its device's memory; None where that shows only when it runs."""
         images = self.images
         try:
-            return MemoryModel.of(
-                self.net,
+            return MemoryModel.measure(
+                self.build_network,
                 images.views,
-                self.recipe.fit,
+                self.recipe.training,
                 self.numerics.precision,
                 channels=images.source.dataset.channels,
                 labelled=images.labelled,
@@ -216,9 +216,9 @@ class SearchPlan:
         except UnknownMemory:
             return None
 
-    def samples(self, level: int) -> int:
+    def cumulative_samples(self, level: int) -> int:
         """Samples that the search has seen, at most, when it knows the ticket of this level."""
-        return self.stages.costs[level] * self.recipe.fit.batch_size + self.scoring_samples(level)
+        return self.stages.cumulative_steps[level] * self.recipe.training.batch_size + self.scoring_samples(level)
 
     def scoring_samples(self, level: int) -> int:
         """Those of them, at most, that are looked at for scores alone."""
@@ -228,65 +228,65 @@ class SearchPlan:
     @property
     def clock(self) -> Clock:
         """Of one training, in full length."""
-        return self.recipe.fit.clock(self.images.epoch(self.recipe.fit.batch_size))
+        return self.recipe.training.clock(self.images.epoch_samples(self.recipe.training.batch_size))
 
     @property
     def levels(self) -> int:
         """The level of the last ticket."""
         return self.stages.levels
 
-    def text(self) -> str:
+    def describe(self) -> str:
         """The resolved recipe and what it comes to, for a person."""
-        recipe, stages, manifest = self.recipe, self.stages, self.images.true.manifest
-        clock, counts = self.clock, manifest.counts()
-        after = f", then {stages.costs[2] - stages.costs[1]:,} a level" if stages.levels > 1 else ""
+        recipe, stages, manifest = self.recipe, self.stages, self.images.true_labels.manifest
+        clock, counts = self.clock, manifest.class_counts()
+        after = f", then {stages.cumulative_steps[2] - stages.cumulative_steps[1]:,} a level" if stages.levels > 1 else ""
         most = "" if stages.exact else "at most "
         left = "as many as the search finds remain"
-        if stages.kept is not None:
-            share = stages.kept[-1] / self.prunable
-            left = f"{stages.kept[-1]:,} remain at level {self.levels}, a density of {share:.3%}"
-        may = f"{self.prunable:,} prunable"
+        if stages.survivors is not None:
+            share = stages.survivors[-1] / self.num_prunable
+            left = f"{stages.survivors[-1]:,} remain at level {self.levels}, a density of {share:.3%}"
+        may = f"{self.num_prunable:,} prunable"
         if which := describe_layers(recipe.to_dict()):
-            may = f"{self.prunable:,} of {self.weights:,} may be pruned, {which}"
+            may = f"{self.num_prunable:,} of {self.num_weights:,} may be pruned, {which}"
         scoring = self.scoring_samples(self.levels)
         scored = f", {scoring:,} of them for scores" if scoring else ""
         labelled = self.images.labelled
         known = (
-            {"labelled": f"{labelled.length:,} images, {labelled.places(clock.batch_size)} a batch"} if labelled else {}
+            {"labelled": f"{labelled.length:,} images, {labelled.labelled_per_batch(clock.batch_size)} a batch"} if labelled else {}
         )
         lines = dict(flatten_settings(recipe.to_dict())) | {
-            "run folder": self.folder.path,
-            "images": f"{len(manifest):,} of {self.images.whole:,}, hash {self.images.source.manifest.hash}",
+            "run folder": self.run_dir.path,
+            "images": f"{len(manifest):,} of {self.images.full_size:,}, hash {self.images.source.manifest.hash}",
             "classes": f"{len(manifest.classes):,}, of {min(counts):,} to {max(counts):,} images",
             **known,
-            "training": f"{clock.length} = {clock.total:,} steps = {clock.total * clock.batch_size:,} samples",
+            "training": f"{clock.length} = {clock.total_steps:,} steps = {clock.total_steps * clock.batch_size:,} samples",
             "W_k": f"after step {stages.rewind:,} = {stages.rewind * clock.batch_size:,} samples "
-            f"= {stages.rewind / clock.total:.1%} of training",
+            f"= {stages.rewind / clock.total_steps:.1%} of training",
             "weights": f"{may}; {left}",
-            "parameters": self._parameters(),
-            "steps": f"{stages.costs[1]:,} dense{after}; {most}{self.steps:,} in all "
-            f"= {self.samples(self.levels):,} samples{scored}",
+            "parameters": self._describe_parameters(),
+            "steps": f"{stages.cumulative_steps[1]:,} dense{after}; {most}{self.total_steps:,} in all "
+            f"= {self.cumulative_samples(self.levels):,} samples{scored}",
             "numerics": str(self.numerics),
-            "memory": self._memory(),
+            "memory": self._describe_memory(),
         }
         width = max(map(len, lines)) + 2
         return "\n".join(f"{name:<{width}}{value}" for name, value in lines.items())
 
-    def _memory(self) -> str:
+    def _describe_memory(self) -> str:
         """What a training takes of a device, beside what a GPU here has."""
-        if self.needs is None:
+        if self.memory_model is None:
             return "known only when it runs"
-        room = DeviceMemory.on(torch.device("cuda")) if torch.cuda.is_available() else None
-        need = self.needs.need(self.part)
-        return str(need) if room is None else room.beside(need)
+        room = DeviceMemory.of_device(torch.device("cuda")) if torch.cuda.is_available() else None
+        need = self.memory_model.estimate(self.micro_batch)
+        return str(need) if room is None else room.compare(need)
 
-    def _parameters(self) -> str:
+    def _describe_parameters(self) -> str:
         """How much of the whole backbone a mask is about."""
-        told = f"{self.parameters:,} in the backbone, {self.prunable / self.parameters:.2%} of them in the masks"
-        if self.stages.kept is not None:
-            whole = self.stages.kept[-1] + self.parameters - self.prunable
-            told = f"{told}; over all of them level {self.levels} has a density of {whole / self.parameters:.3%}"
-        return f"{told}; dense matrices: {shorten_names(self.dense)}" if self.dense else told
+        told = f"{self.num_parameters:,} in the backbone, {self.num_prunable / self.num_parameters:.2%} of them in the masks"
+        if self.stages.survivors is not None:
+            whole = self.stages.survivors[-1] + self.num_parameters - self.num_prunable
+            told = f"{told}; over all of them level {self.levels} has a density of {whole / self.num_parameters:.3%}"
+        return f"{told}; dense matrices: {shorten_names(self.dense_matrices)}" if self.dense_matrices else told
 
 
 def plan_search(recipe: Recipe, machine: RuntimeConfig, out: Path, *, trial: bool = False) -> SearchPlan:
@@ -302,23 +302,23 @@ def plan_search(recipe: Recipe, machine: RuntimeConfig, out: Path, *, trial: boo
         BadInput: naming what does not fit and the fix; nothing has been written.
     """
     recipe = resolve_precision(recipe, machine)
-    images = TrainingImages.of(recipe, machine)
-    clock = recipe.fit.clock(images.epoch(recipe.fit.batch_size))
-    search = recipe.search.brought_within(clock) if trial else recipe.search
+    images = TrainingImages.open(recipe, machine)
+    clock = recipe.training.clock(images.epoch_samples(recipe.training.batch_size))
+    search = recipe.search.shortened_for_trial(clock) if trial else recipe.search
     changes = _changed_flags(recipe.search, search)
     recipe = dataclasses.replace(recipe, search=search)
-    search.check(recipe.fit, recipe.objective)
-    search.learning(recipe.fit, clock)
+    search.check(recipe.training, recipe.objective)
+    search.mask_learning(recipe.training, clock)
     backbone = _build_backbone(recipe, images)
-    fit, objective = recipe.fit, recipe.objective
+    fit, objective = recipe.training, recipe.objective
     # Heads may have batch norm too, which shows when they are built.
-    normalised, whole = bool(distributed.batchnorm_layers(backbone)), objective.whole_batch
-    part = machine.part(fit.batch_size, fit.ghost_batch, objective.name, whole=whole, normalised=normalised)
+    normalised, whole = bool(distributed.batchnorm_layers(backbone)), objective.needs_whole_batch
+    part = machine.micro_batch(fit.batch_size, fit.ghost_batch, objective.name, whole=whole, normalised=normalised)
     objective.check(part, len(images.views))
-    names = search.layers(backbone)
-    acting = MaskCoverage.whole()
+    names = search.prunable_layers(backbone)
+    acting = MaskCoverage.complete()
     if recipe.model not in models.PAPER_MODELS:  # tests try those, so that a dry run need not
-        acting = MaskCoverage.of(backbone, channels=images.source.dataset.channels, image_size=images.views[0].size)
+        acting = MaskCoverage.measure(backbone, channels=images.source.dataset.channels, image_size=images.views[0].size)
     acting.check(recipe.model, names)
     dense = Mask.ones_like(dict(backbone.named_parameters()), names)
     stages = search.stages(clock, dense)
@@ -326,16 +326,16 @@ def plan_search(recipe: Recipe, machine: RuntimeConfig, out: Path, *, trial: boo
     notice = (
         f"{clock.length} is short: this trial has {changes} and takes W_k at step {stages.rewind}" if changes else ""
     )
-    recipe = identify_images(recipe, images.origin, out, images.source.manifest.hash)
+    recipe = identify_images(recipe, images.identity, out, images.source.manifest.hash)
     parameters = sum(parameter.numel() for parameter in backbone.parameters())
     folder = RunDir(out, recipe, images.source.manifest.hash)
-    numerics = Numerics.of(machine, recipe.precision).over(
-        stages.costs[-1],
+    numerics = Numerics.resolve(machine, recipe.precision).for_training(
+        stages.cumulative_steps[-1],
         size=state_size(backbone),
-        steady=recipe.objective.steady,
-        ghost_batch=recipe.fit.ghost_batch,
+        steady=recipe.objective.cuda_graph_safe,
+        ghost_batch=recipe.training.ghost_batch,
     )
-    told = (dense.total, weights, parameters, acting.dense, notice)
+    told = (dense.total, weights, parameters, acting.unprunable, notice)
     return SearchPlan(recipe, images, stages, folder, *told, part, numerics)
 
 

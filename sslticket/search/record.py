@@ -26,7 +26,7 @@ class SearchCost(NamedTuple):
     forward_images: int | None = 0
 
     @classmethod
-    def up_to(cls, ticket: Ticket) -> "SearchCost":
+    def of_ticket(cls, ticket: Ticket) -> "SearchCost":
         """Up to the moment when a ticket was found."""
         return cls(int(ticket.provenance["search_samples"]), ticket.provenance.get("search_forward_images"))
 
@@ -59,7 +59,7 @@ def ticket_provenance(
     half = {} if images.half is None else {"half": images.half}
     return {
         "dataset": recipe.data.name,
-        "images": len(images.true.manifest),
+        "images": len(images.true_labels.manifest),
         **half,
         **shuffled,
         "classes": len(manifest.classes),
@@ -68,7 +68,7 @@ def ticket_provenance(
         "data_hash": manifest.hash,
         "objective": recipe.task,
         "seed": recipe.seed,
-        "rewind_samples": (plan.stages.rewind if rewind is None else rewind) * recipe.fit.batch_size,
+        "rewind_samples": (plan.stages.rewind if rewind is None else rewind) * recipe.training.batch_size,
         "weights": weights,
         "search_samples": spent.samples,
         **({} if spent.forward_images is None else {"search_forward_images": spent.forward_images}),
@@ -107,7 +107,7 @@ def level_row(
         "search_samples": ticket.provenance["search_samples"],
         **({} if forward is None else {"search_forward_images": forward}),
         "search_epochs": ticket.provenance["search_samples"] / plan.clock.set_size,
-        "layers": {name: list(count) for name, count in ticket.mask.counts().items()},
+        "layers": {name: list(count) for name, count in ticket.mask.layer_counts().items()},
         **unreadable_fields(bad),
         "device": device,
         "numerics": numerics,
@@ -137,7 +137,7 @@ def _ticket_columns(plan: SearchPlan, ticket: Ticket, kind: str) -> dict[str, An
     recipe = plan.recipe
     return {
         "kind": kind,
-        "run": plan.folder.path.name,
+        "run": plan.run_dir.path.name,
         "recipe": recipe_family(ticket.recipe),
         "objective": recipe.task,
         "model": recipe.model,

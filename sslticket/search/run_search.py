@@ -32,7 +32,7 @@ def resumption_differences(folder: RunDir, levels: Sequence[int], **now: str) ->
     here = provenance.collect_provenance() | now
     by_difference: dict[str, list[int]] = {}
     for level in levels:
-        if words := provenance.provenance_differences(_read_json_or_empty(folder.row(level)), here):
+        if words := provenance.provenance_differences(_read_json_or_empty(folder.row_path(level)), here):
             by_difference.setdefault(words, []).append(level)
     told = [f"{_format_levels(found)} with {words}" for words, found in by_difference.items()]
     began = _read_json_or_empty(folder.path / "recipe.json")
@@ -76,28 +76,28 @@ def run_search(plan: SearchPlan, machine: RuntimeConfig) -> dict[str, str]:
         Diverged: if a loss is not finite.
     """
     recipe = plan.recipe
-    needs = plan.needs  # told while this process is alone: an objective may gather from the others
-    bench = Engine.on(machine, recipe.precision)
-    net = plan.net()
-    bench.parts(net, recipe.fit)  # which refuses what cannot be, before anything is written
+    needs = plan.memory_model  # told while this process is alone: an objective may gather from the others
+    bench = Engine.create(machine, recipe.precision)
+    net = plan.build_network()
+    bench.accumulation_steps(net, recipe.training)  # which refuses what cannot be, before anything is written
     watch = Monitor(plan, bench, net)
-    bench.compare(_search_invariants(plan, watch))
-    there = bench.sights(lambda: [level for level in range(plan.levels + 1) if plan.folder.ticket(level).exists()])
+    bench.check_invariants(_search_invariants(plan, watch))
+    there = bench.gather_until_equal(lambda: [level for level in range(plan.levels + 1) if plan.run_dir.ticket_path(level).exists()])
     if odd := [rank for rank, levels in enumerate(there) if levels != there[0]]:
         raise BadInput(
-            f"process {odd[0]} sees {len(there[odd[0]])} tickets in {plan.folder.path}, and process 0 {len(there[0])}; "
+            f"process {odd[0]} sees {len(there[odd[0]])} tickets in {plan.run_dir.path}, and process 0 {len(there[0])}; "
             "give --out on a folder that all machines share"
         )
     otherwise = ""
-    if bench.first and plan.levels not in there[0]:
-        numerics = str(bench.numerics_of(net, plan.steps, recipe.fit))
-        otherwise = resumption_differences(plan.folder, there[0], numerics=numerics, device=bench.device_name)
-    done = max((plan.samples(level) for level in there[0]), default=0)
-    told = "" if plan.levels in there[0] else bench.make_room(net, recipe.fit, needs, recipe=True)
+    if bench.is_main_process and plan.levels not in there[0]:
+        numerics = str(bench.numerics_for(net, plan.total_steps, recipe.training))
+        otherwise = resumption_differences(plan.run_dir, there[0], numerics=numerics, device=bench.device_name)
+    done = max((plan.cumulative_samples(level) for level in there[0]), default=0)
+    told = "" if plan.levels in there[0] else bench.fit_in_memory(net, recipe.training, needs, recipe=True)
     with (
-        plan.folder.opened(bench.first),
-        bench.prepared(net, plan.steps, recipe.fit) as wrapped,
-        Progress(plan.samples(plan.levels), done=done, show=bench.first) as progress,
+        plan.run_dir.locked(bench.is_main_process),
+        bench.prepare(net, plan.total_steps, recipe.training) as wrapped,
+        Progress(plan.cumulative_samples(plan.levels), done=done, show=bench.is_main_process) as progress,
     ):
         for note in filter(None, (otherwise, told)):
             progress.note(note)
@@ -105,21 +105,21 @@ def run_search(plan: SearchPlan, machine: RuntimeConfig) -> dict[str, str]:
         thin = False
         for ticket in recipe.search.tickets(lab):
             progress.note(f"level {ticket.level}: density {ticket.mask.density:.3%}, {lab.summary(ticket.level)}")
-            if ticket.mask.emptied:
+            if ticket.mask.empty_layers:
                 progress.note(_emptied_note(ticket))
-            effective = lab.effective(ticket.level)
+            effective = lab.effective_density(ticket.level)
             if effective == 0:
                 progress.note(_disconnected_note(ticket))
             elif effective is not None and effective < _LOW_EFFECTIVE_FRACTION * ticket.mask.density and not thin:
                 progress.note(_ineffective_note(ticket, effective))
                 thin = True  # and later levels are hardly better
-    return lab.bad_images
+    return lab.unreadable_images
 
 
 def _search_invariants(plan: SearchPlan, watch: Monitor) -> dict[str, Invariant]:
     """What all processes must have before them alike."""
     # What tells own images apart is in the recipe too, and would only be told as a hash.
-    told = replace(plan.recipe, data=replace(plan.recipe.data, origin=None)).to_dict()
+    told = replace(plan.recipe, data=replace(plan.recipe.data, identity=None)).to_dict()
     images, fix = plan.images.source.manifest, "--data-root must show the same images to all"
     looked = "no evaluation images"
     if (evaluation := watch.evaluation) is not None:
@@ -128,13 +128,13 @@ def _search_invariants(plan: SearchPlan, watch: Monitor) -> dict[str, Invariant]
         **{name: flag_invariant(name, value) for name, value in flatten_settings(told)},
         "training images": Invariant(f"sees {len(images):,} training images with the hash {images.hash}", fix),
         "evaluation images": Invariant(f"sees {looked}", fix),
-        "out": Invariant(f"writes to {plan.folder.path.absolute()}", "give the same --out to every process"),
+        "out": Invariant(f"writes to {plan.run_dir.path.absolute()}", "give the same --out to every process"),
     }
 
 
 def _emptied_note(ticket: Ticket) -> str:
     """That layers have lost every weight, which cuts a network that has no way around them."""
-    shown = shorten_names(ticket.mask.emptied)
+    shown = shorten_names(ticket.mask.empty_layers)
     # Only a search that counts can be told how many to keep.
     fix = "; --min-per-layer 1 keeps a weight in each" if "min_per_layer" in ticket.recipe["search"] else ""
     return f"level {ticket.level}: at density {ticket.mask.density:.3%} no weight is left in {shown}{fix}"

@@ -31,19 +31,19 @@ class Scorer:
     float32, since its small gradients vanish without the scaling that belongs to an optimiser.
 
     Attributes:
-        bad_images: that could not be read, with reasons.
+        unreadable_images: that could not be read, with reasons.
         forward_images: that went forward through the backbone for scores so far, in all processes together.
     """
 
     def __init__(self, plan: SearchPlan, bench: Engine, net: MaskedNetwork, progress: Progress) -> None:
         self._plan, self._bench, self._net, self._progress = plan, bench, net, progress
         self._seed = derive_seed(plan.recipe.seed, "scores")
-        self.bad_images: dict[str, str] = {}
+        self.unreadable_images: dict[str, str] = {}
         self.forward_images = 0
 
-    def samples(self, criterion: Criterion) -> int:
+    def num_samples(self, criterion: Criterion) -> int:
         """Images that one call of `scores` looks at, counted each time."""
-        return criterion.passes * self._count(criterion) * self._plan.recipe.fit.batch_size
+        return criterion.passes * self._num_batches(criterion) * self._plan.recipe.training.batch_size
 
     def scores(self, criterion: Criterion, mask: Mask, step: int) -> Scores:
         """What the criterion says of the net as it stands after this step, under a mask; the net stays as it is.
@@ -51,8 +51,8 @@ class Scorer:
         Raises:
             BadInput: if the scores rank no weights, or the objective has no loss on a batch.
         """
-        count, passes, forward = self._count(criterion), 0, self._net.passes.forward
-        parts = self._bench.arranged(self._net, self._plan.recipe.fit)
+        count, passes, forward = self._num_batches(criterion), 0, self._net.passes.forward
+        parts = self._bench.set_batchnorm_scheme(self._net, self._plan.recipe.training)
         with _restore_afterwards(self._net) as put_back, self._eagerly(), distributed.twice_differentiable(self._net):
             sync_buffers(self._net)  # each process has seen other images, and all must come to one mask
 
@@ -65,17 +65,17 @@ class Scorer:
 
             pruned_model.set_mask_everywhere(self._net, mask)
             self._net.train()
-            scores = criterion.scores(self._subject(losses), list(mask))
+            scores = criterion.scores(self._scoring_input(losses), list(mask))
         if count:
-            self.bad_images |= self._bench.bad_images(self._batches)
+            self.unreadable_images |= self._bench.unreadable_images(self._loader)
             self.forward_images += (self._net.passes.forward - forward) * self._bench.accelerator.num_processes
         _check_scores(criterion, passes, scores)
         return scores
 
-    def _count(self, criterion: Criterion) -> int:
-        return criterion.batches(self._plan.recipe.fit.batch_size, len(self._plan.images.source.manifest.classes))
+    def _num_batches(self, criterion: Criterion) -> int:
+        return criterion.num_batches(self._plan.recipe.training.batch_size, len(self._plan.images.source.manifest.classes))
 
-    def _subject(self, losses: Callable[[float], Iterator[Tensor]]) -> ScoringInput:
+    def _scoring_input(self, losses: Callable[[float], Iterator[Tensor]]) -> ScoringInput:
         images, accelerator = self._plan.images, self._bench.accelerator
         return ScoringInput(
             self._net.backbone,
@@ -83,16 +83,16 @@ class Scorer:
             image_size=images.views[0].size,
             seed=self._seed,
             losses=losses,
-            reduce=lambda tensor: accelerator.reduce(tensor, reduction="mean"),
+            mean_over_processes=lambda tensor: accelerator.reduce(tensor, reduction="mean"),
         )
 
     @cached_property
-    def _batches(self) -> Loader:
+    def _loader(self) -> Loader:
         recipe, images = self._plan.recipe, self._plan.images
-        return self._bench.loader(
+        return self._bench.make_loader(
             images.source,
             images.views,
-            batch_size=recipe.fit.batch_size,
+            batch_size=recipe.training.batch_size,
             order=derive_seed(recipe.seeds.order, "scores"),
             augment=derive_seed(recipe.seeds.augment, "scores"),
             labelled=images.labelled,
@@ -100,13 +100,13 @@ class Scorer:
 
     def _losses(self, count: int, parts: int, step: int, temperature: float) -> Iterator[Tensor]:
         """The loss of each part of each batch, divided by the number of parts."""
-        net, total, accelerator = self._net, self._plan.clock.total, self._bench.accelerator
-        self._progress.task("scores", count)
-        for number, batch in enumerate(self._batches.train(0, count)):
-            for part, chunk in enumerate(batch.chunks(parts)):
+        net, total, accelerator = self._net, self._plan.clock.total_steps, self._bench.accelerator
+        self._progress.start_task("scores", count)
+        for number, batch in enumerate(self._loader.train(0, count)):
+            for part, chunk in enumerate(batch.chunk(parts)):
                 place = accelerator.process_index * parts + part
                 seed_torch(derive_seed(self._seed, "torch", number, place), accelerator.device)
-                with self._precisely(), _with_temperature(net.heads, temperature):
+                with self._autocast(), _with_temperature(net.heads, temperature):
                     # Not through the wrappers: those of distributed training wait for gradients that nobody asks for.
                     terms = net.objective.loss(net, chunk, min(step, total - 1) / total)
                 loss = torch.stack(list(terms.values())).sum() / parts
@@ -116,9 +116,9 @@ class Scorer:
                         "give a larger --batch-size, or a criterion that looks at none, such as SynFlow"
                     )
                 yield loss
-            self._progress.advance(number + 1, self._plan.recipe.fit.batch_size)
+            self._progress.advance(number + 1, self._plan.recipe.training.batch_size)
 
-    def _precisely(self) -> AbstractContextManager[None]:
+    def _autocast(self) -> AbstractContextManager[None]:
         half = self._bench.precision == "fp16"
         context: AbstractContextManager[None] = nullcontext() if half else self._bench.accelerator.autocast()
         return context

@@ -52,11 +52,11 @@ class Invariant(NamedTuple):
     """What a process has before it, where all must have the same.
 
     Attributes:
-        says: what it is, as a sentence goes on after "process 2": "sees 1,437 training images".
+        description: what it is, as a sentence goes on after "process 2": "sees 1,437 training images".
         fix: what to do where another process says otherwise.
     """
 
-    says: str
+    description: str
     fix: str
 
 
@@ -91,7 +91,7 @@ def first_mismatch(told: Sequence[Mapping[str, Invariant]]) -> str | None:
     """
     first = told[0]
     for name in dict.fromkeys(name for each in told for name in each):
-        says = [each[name].says if name in each else f"has no {name}" for each in told]
+        says = [each[name].description if name in each else f"has no {name}" for each in told]
         odd = [rank for rank, text in enumerate(says) if text != says[0]]
         if odd:
             alike = [str(rank) for rank in odd[1:] if says[rank] == says[odd[0]]]
@@ -114,19 +114,19 @@ class Engine:
     """Builds trainings on the machine at hand, alike for searches and evaluations.
 
     Attributes:
-        machine: its settings.
+        runtime: its settings.
         precision: of the passes.
         accelerator: of this process.
-        cut: parts in which a share goes through the network for want of memory, where nothing else says it.
+        memory_accumulation: parts in which a share goes through the network for want of memory, where nothing else says it.
     """
 
-    machine: RuntimeConfig
+    runtime: RuntimeConfig
     precision: Precision
     accelerator: Accelerator
-    cut: int | None = None
+    memory_accumulation: int | None = None
 
     @classmethod
-    def on(cls, machine: RuntimeConfig, precision: Precision | None) -> "Engine":
+    def create(cls, machine: RuntimeConfig, precision: Precision | None) -> "Engine":
         """The workbench of this process, whatever launched it; torch's settings of the process become the machine's.
 
         Args:
@@ -144,7 +144,7 @@ class Engine:
         processes.set_patience(machine.timeout * 60)
         if precision == "fp16" and not torch.accelerator.is_available():
             raise BadInput("--precision fp16 does not work here: it needs a GPU; give bf16 or fp32")
-        numerics = Numerics.of(machine, precision)
+        numerics = Numerics.resolve(machine, precision)
         # The accelerator's state is global and keeps the first precision it was given; each workbench has its own.
         AcceleratorState._reset_state()
         try:
@@ -171,38 +171,38 @@ class Engine:
     @property
     def numerics(self) -> Numerics:
         """How trainings compute here, before it is known which."""
-        return Numerics.of(self.machine, self.precision)
+        return Numerics.resolve(self.runtime, self.precision)
 
-    def numerics_of(self, net: MaskedNetwork, steps: int, fit: TrainConfig | None = None) -> Numerics:
+    def numerics_for(self, net: MaskedNetwork, steps: int, fit: TrainConfig | None = None) -> Numerics:
         """How a net's training of so many steps, all in all, computes here."""
         ghost_batch = None if fit is None else fit.ghost_batch
-        return self.numerics.over(
-            steps, size=state_size(net.backbone), steady=net.objective.steady, ghost_batch=ghost_batch
+        return self.numerics.for_training(
+            steps, size=state_size(net.backbone), steady=net.objective.cuda_graph_safe, ghost_batch=ghost_batch
         )
 
     @property
-    def first(self) -> bool:
+    def is_main_process(self) -> bool:
         """Whether this process writes files and talks; the others only compute."""
         return bool(self.accelerator.is_main_process)
 
-    def parts(self, net: MaskedNetwork, fit: TrainConfig) -> int:
+    def accumulation_steps(self, net: MaskedNetwork, fit: TrainConfig) -> int:
         """In how many parts this process's share of a global batch goes through a net, in training and for scores.
 
         Raises:
             BadInput: if the batch cannot be shared or cut so, naming what would do.
         """
         normalised, objective = bool(distributed.batchnorm_layers(net)), net.objective
-        parts = self.machine.parts(
-            fit.batch_size, fit.ghost_batch, objective.name, whole=objective.whole_batch, normalised=normalised
+        parts = self.runtime.accumulation_steps(
+            fit.batch_size, fit.ghost_batch, objective.name, whole=objective.needs_whole_batch, normalised=normalised
         )
-        return self.cut if self.cut is not None and self._may_cut(net, fit) else parts
+        return self.memory_accumulation if self.memory_accumulation is not None and self._may_choose_accumulation(net, fit) else parts
 
-    def _may_cut(self, net: MaskedNetwork, fit: TrainConfig) -> bool:
+    def _may_choose_accumulation(self, net: MaskedNetwork, fit: TrainConfig) -> bool:
         """Whether the number of parts is nobody's but the device's: nothing gives it, and it changes nothing."""
-        given = self.machine.accumulate is not None or fit.ghost_batch is not None
-        return not (given or net.objective.whole_batch or distributed.batchnorm_layers(net))
+        given = self.runtime.accumulate is not None or fit.ghost_batch is not None
+        return not (given or net.objective.needs_whole_batch or distributed.batchnorm_layers(net))
 
-    def make_room(
+    def fit_in_memory(
         self, net: MaskedNetwork, fit: TrainConfig, needs: MemoryModel | None, *, recipe: bool = False
     ) -> str:
         """See that a training fits on this process's device, in parts that are small enough where they may be.
@@ -219,25 +219,25 @@ class Engine:
         Raises:
             BadInput: if it cannot fit, with what would help.
         """
-        self.cut = None
-        room = DeviceMemory.on(self.accelerator.device)
+        self.memory_accumulation = None
+        room = DeviceMemory.of_device(self.accelerator.device)
         if needs is None or room is None:
             return ""
         share = fit.batch_size // self.accelerator.num_processes
-        parts, fitting = self.parts(net, fit), min_accumulation_steps(needs, share, room.free)
-        if self._may_cut(net, fit):
+        parts, fitting = self.accumulation_steps(net, fit), min_accumulation_steps(needs, share, room.free)
+        if self._may_choose_accumulation(net, fit):
             # All processes alike: dropout draws for each part by its number.
-            self.cut = parts = max(gather_object([fitting]))
+            self.memory_accumulation = parts = max(gather_object([fitting]))
         fixes = ["more processes"] if share > 1 else []
-        fits = needs.need(share // fitting).total <= room.free
-        if recipe and fits and not net.objective.whole_batch:
+        fits = needs.estimate(share // fitting).total <= room.free
+        if recipe and fits and not net.objective.needs_whole_batch:
             fixes.insert(0, f"--ghost-batch {share // fitting} (another recipe)")
         if self.precision == "fp32":
             fixes.append("--precision bf16")
-        if warning := room.check(needs.need(share // parts), *fixes, "a device with more memory"):
+        if warning := room.check(needs.estimate(share // parts), *fixes, "a device with more memory"):
             return warning
         told = f"a share of {format_images(share)} goes through the network in {parts} parts, which the device's memory holds"
-        return told if self.cut is not None and parts > 1 else ""
+        return told if self.memory_accumulation is not None and parts > 1 else ""
 
     def check_batch(self, fit: TrainConfig) -> None:
         """Whether a protocol's batch can be shared by the processes, before there is a net.
@@ -252,11 +252,11 @@ class Engine:
                 f"the protocol's batch of {fit.batch_size} cannot be shared by {count} processes; start {fewer}, or "
                 "another number that divides it"
             )
-        self.machine.parts(fit.batch_size, fit.ghost_batch, "supervised", whole=False, normalised=False)
+        self.runtime.accumulation_steps(fit.batch_size, fit.ghost_batch, "supervised", whole=False, normalised=False)
 
-    def arranged(self, net: MaskedNetwork, fit: TrainConfig) -> int:
+    def set_batchnorm_scheme(self, net: MaskedNetwork, fit: TrainConfig) -> int:
         """Let a net's batch norm see what the training says, however many processes there are; returns `parts`."""
-        parts, whole = self.parts(net, fit), net.objective.whole_batch
+        parts, whole = self.accumulation_steps(net, fit), net.objective.needs_whole_batch
         distributed.set_batchnorm_scheme(
             net,
             batch_size=fit.batch_size,
@@ -266,7 +266,7 @@ class Engine:
         )
         return parts
 
-    def loader(
+    def make_loader(
         self,
         source: DataSource,
         views: tuple[View, ...],
@@ -284,13 +284,13 @@ class Engine:
             Sampler(len(source.manifest), batch_size, order, self.accelerator.process_index, processes, labelled),
             augment_seed=augment,
             device=self.accelerator.device,
-            threads=self.machine.decoders,
-            max_bad_images=self.machine.max_bad_images,
+            threads=self.runtime.decode_threads,
+            max_bad_images=self.runtime.max_bad_images,
             channels_last=self.numerics.channels_last,
         )
 
     @contextmanager
-    def prepared(self, net: MaskedNetwork, steps: int = 0, fit: TrainConfig | None = None) -> Iterator[torch.nn.Module]:
+    def prepare(self, net: MaskedNetwork, steps: int = 0, fit: TrainConfig | None = None) -> Iterator[torch.nn.Module]:
         """The net on its device, in the wrappers that distribution and mixed precision need, until the block ends.
 
         Args:
@@ -298,7 +298,7 @@ class Engine:
             steps: that it will be trained, all in all.
             fit: how; None where it will not be.
         """
-        numerics = self.numerics_of(net, steps, fit)
+        numerics = self.numerics_for(net, steps, fit)
         if numerics.channels_last:
             net.to(memory_format=torch.channels_last)
         if numerics.compiled:
@@ -314,7 +314,7 @@ class Engine:
             self.accelerator.free_memory()
             distributed.reset_batchnorm(net)
 
-    def loop(
+    def make_loop(
         self,
         net: MaskedNetwork,
         wrapped: torch.nn.Module,
@@ -333,8 +333,8 @@ class Engine:
         if self.accelerator.scaler is not None:
             # One a training: what a level has taught it must not reach the next, or a restart would not repeat it.
             self.accelerator.scaler = torch.amp.GradScaler(self.accelerator.device.type)
-        parts = self.arranged(net, fit)
-        replayed = parts == 1 and self._may_replay(net)
+        parts = self.set_batchnorm_scheme(net, fit)
+        replayed = parts == 1 and self._may_use_cuda_graph(net)
         return TrainingLoop(
             self.accelerator,
             net,
@@ -348,28 +348,28 @@ class Engine:
             graph=graph_class_for(self.accelerator.device, net, batches, fit) if replayed else None,
         )
 
-    def _may_replay(self, net: MaskedNetwork) -> bool:
+    def _may_use_cuda_graph(self, net: MaskedNetwork) -> bool:
         """Whether steps of one part may be launched as graphs: in one process, without a scaler, and as the net is."""
         return (
             self.accelerator.num_processes == 1
-            and not self.machine.exact
+            and not self.runtime.exact
             and self.accelerator.scaler is None
             and not is_compiled(net)
         )
 
-    def agreed(self, value: Value) -> Value:
+    def broadcast(self, value: Value) -> Value:
         """The first process's value, on all of them: where files decide, one looks and the others follow."""
         processes.barrier()
         found: Value = broadcast_object_list([value])[0]
         return found
 
-    def gathered(self, value: Value) -> list[Value]:
+    def gather(self, value: Value) -> list[Value]:
         """The values of all processes, by rank, on each of them."""
         processes.barrier()
         found: list[Value] = gather_object([value])
         return found
 
-    def compare(self, facts: Mapping[str, Invariant]) -> None:
+    def check_invariants(self, facts: Mapping[str, Invariant]) -> None:
         """See that all processes are about to do the same, with the same program on the same kind of machine.
 
         Args:
@@ -380,40 +380,40 @@ class Engine:
         """
         if self.accelerator.num_processes == 1:
             return
-        told = self.gathered(program_invariants() | runtime_invariants(self.machine) | dict(facts))
+        told = self.gather(program_invariants() | runtime_invariants(self.runtime) | dict(facts))
         if odd := first_mismatch(told):
             raise BadInput(odd)
 
-    def sights(self, look: Callable[[], Value]) -> list[Value]:
+    def gather_until_equal(self, look: Callable[[], Value]) -> list[Value]:
         """What each process sees, by rank, when all see the same, or when that has taken too long."""
         late, pause = time.monotonic() + _FILE_VISIBILITY_SECONDS, 0.05
         while True:
             processes.barrier()  # what one of them writes before it comes here is there when they look
-            seen = self.gathered(look())
-            if all(one == seen[0] for one in seen) or self.agreed(time.monotonic() > late):
+            seen = self.gather(look())
+            if all(one == seen[0] for one in seen) or self.broadcast(time.monotonic() > late):
                 return seen
             time.sleep(pause)
             pause = min(1.0, 2 * pause)
 
-    def shared(self, path: Path) -> None:
+    def wait_for_file(self, path: Path) -> None:
         """Wait until all processes see a file that the first has written.
 
         Raises:
             BadInput: if one does not.
         """
-        if blind := [str(rank) for rank, seen in enumerate(self.sights(path.exists)) if not seen]:
+        if blind := [str(rank) for rank, seen in enumerate(self.gather_until_equal(path.exists)) if not seen]:
             raise BadInput(f"{path} is not visible to process {', '.join(blind)}; give --out on a shared folder")
 
-    def listeners(self, run: Path, name: str) -> tuple[Tracker, ...]:
+    def trackers(self, run: Path, name: str) -> tuple[Tracker, ...]:
         """Who listens to a training of this name in a run's folder: on the first process only."""
-        if not self.first:
+        if not self.is_main_process:
             return ()
-        board = (TensorBoardTracker(run / "tensorboard" / name),) if self.machine.tensorboard else ()
+        board = (TensorBoardTracker(run / "tensorboard" / name),) if self.runtime.tensorboard else ()
         return (StatusFileTracker(run), *board)
 
-    def bad_images(self, *loaders: Loader) -> dict[str, str]:
+    def unreadable_images(self, *loaders: Loader) -> dict[str, str]:
         """Images that any process could not read, with the reasons."""
-        found = self.gathered([dict(batches.bad) for batches in loaders])
+        found = self.gather([dict(batches.unreadable) for batches in loaders])
         return {path: reason for own in found for part in own for path, reason in part.items()}
 
     @property

@@ -51,7 +51,7 @@ class TrainingLoop:
     Attributes:
         net: the net itself, without the wrappers that distributed training and mixed precision put around it.
         loss: the objective's loss at the last look.
-        begins: the step from which masks that are learnt count their progress: the first of the search's round.
+        mask_start: the step from which masks that are learnt count their progress: the first of the search's round.
         forward_images: images that went forward through the backbone and its copies, in all processes together.
         backward_images: those of them that gradients went back through.
     """
@@ -70,7 +70,7 @@ class TrainingLoop:
         progress: Progress,
         graph: Callable[[], StepGraph] | None = None,
     ) -> None:
-        self.net, self.loss, self._stuck, self.begins = net, math.nan, 0, 0
+        self.net, self.loss, self._stuck, self.mask_start = net, math.nan, 0, 0
         self.forward_images = self.backward_images = 0
         self._accelerator, self._wrapped, self._loader = accelerator, wrapped, loader
         self._schedule, self._clock = fit.schedule(set_size), fit.clock(set_size)
@@ -101,54 +101,54 @@ class TrainingLoop:
         losses: list[Tensor] = []
         looked = time.monotonic()
         for step, batch in zip(range(start, stop), self._loader.train(start, stop), strict=True):
-            self._begin(step)
-            progress = step / self._clock.total
-            losses.append(self._taken(batch, step, progress))
+            self._set_rates_and_gates(step)
+            progress = step / self._clock.total_steps
+            losses.append(self._run_step(batch, step, progress))
             self.net.objective.after_step(self.net, progress)
             self._progress.advance(step + 1, self._clock.batch_size)
             if time.monotonic() - looked > _CHECK_SECONDS:
-                self._look(losses, step)
+                self._check_losses(losses, step)
                 losses, looked = [], time.monotonic()
         # Every process has as large a share of each batch.
         self.forward_images += (self.net.passes.forward - forward) * self._accelerator.num_processes
         self.backward_images += (self.net.passes.backward - backward) * self._accelerator.num_processes
-        self._look(losses, stop - 1)
+        self._check_losses(losses, stop - 1)
 
-    def _taken(self, batch: Batch, step: int, progress: float) -> Tensor:
+    def _run_step(self, batch: Batch, step: int, progress: float) -> Tensor:
         """Take a step, by a graph where that can be; its loss, ()."""
         if self._replay is not None:
-            self._reseed(step)
+            self._seed_step(step)
             try:
-                return self._replay(self._take, batch, progress, self.net.passes)
+                return self._replay(self._forward_backward, batch, progress, self.net.passes)
             except NotCapturable as reason:
                 self._replay = None
                 self._progress.note(f"steps are launched kernel by kernel, since no graph can hold one: {reason}")
-        return self._take(batch, progress, step)
+        return self._forward_backward(batch, progress, step)
 
-    def _take(self, batch: Batch, progress: float, step: int | None = None) -> Tensor:
+    def _forward_backward(self, batch: Batch, progress: float, step: int | None = None) -> Tensor:
         """What the device does in a step; its loss, (). Without the step, generators stay as they are seeded."""
         self.optimizer.zero_grad()
         losses: list[Tensor] = []
-        self._running.begin()
-        for part, chunk in enumerate(batch.chunks(self._parts)):
+        self._running.on_step_begin()
+        for part, chunk in enumerate(batch.chunk(self._parts)):
             if step is not None:
-                self._reseed(step, part)
-            with self._unsynchronised(part < self._parts - 1):
+                self._seed_step(step, part)
+            with self._no_sync(part < self._parts - 1):
                 terms = self._wrapped(chunk, progress)
                 penalty = terms.pop(PENALTY_TERM, None)
-                task = self._share(_sum_scalars(list(terms.values())))
-                self._accelerator.backward(task if penalty is None else task + self._share(penalty))
+                task = self._average_over_steps(_sum_scalars(list(terms.values())))
+                self._accelerator.backward(task if penalty is None else task + self._average_over_steps(penalty))
             losses.append(task.detach())
-            self._running.seen(part)
-        self._clip()
-        self._step()
+            self._running.on_micro_batch(part)
+        self._clip_gradients()
+        self._optimizer_step()
         return _sum_scalars(losses)
 
-    def _share(self, value: Tensor) -> Tensor:
+    def _average_over_steps(self, value: Tensor) -> Tensor:
         """A part's share of a mean over all parts; of one part the value itself, without a launch."""
         return value if self._parts == 1 else value / self._parts
 
-    def _reseed(self, step: int, part: int = 0) -> None:
+    def _seed_step(self, step: int, part: int = 0) -> None:
         """Dropout and whatever else draws from torch's generator: a function of the step and of the part's place in it.
 
         So nothing of it is saved, and one process in many parts draws what as many processes draw.
@@ -156,42 +156,42 @@ class TrainingLoop:
         place = self._accelerator.process_index * self._parts + part
         seed_torch(derive_seed(self._seed, "torch", step, place), self._accelerator.device)
 
-    def _step(self) -> None:
+    def _optimizer_step(self) -> None:
         if (scaler := self._accelerator.scaler) is None:
             self.optimizer.step()
         else:
             scaler.step(self.optimizer)
             scaler.update()
 
-    def _begin(self, step: int) -> None:
+    def _set_rates_and_gates(self, step: int) -> None:
         """Set the learning rates, and tell the gates that learn their masks which step comes."""
         for group in self.optimizer.param_groups:
-            rate = self._rate(step) * group.get("share", 1.0)
+            rate = self._learning_rate(step) * group.get("share", 1.0)
             if isinstance(group["lr"], Tensor):
                 group["lr"].fill_(rate)
             else:
                 group["lr"] = rate
         progress, seed = (
-            (step - self.begins) / (self._clock.total - self.begins),
+            (step - self.mask_start) / (self._clock.total_steps - self.mask_start),
             derive_seed(self._seed, "gates", step),
         )
         for name, one in self._gates:
-            one.begin(progress, derive_seed(seed, name))
+            one.on_step(progress, derive_seed(seed, name))
 
-    def _clip(self) -> None:
+    def _clip_gradients(self) -> None:
         if self._longest is not None:
             self._accelerator.unscale_gradients(self.optimizer)
-            nn.utils.clip_grad_norm_(self.net.weights(), self._longest)
+            nn.utils.clip_grad_norm_(self.net.weight_parameters(), self._longest)
 
-    def _rate(self, step: int) -> float:
-        return self._schedule.at((step + 1) * self._clock.batch_size)
+    def _learning_rate(self, step: int) -> float:
+        return self._schedule.lr_at((step + 1) * self._clock.batch_size)
 
-    def _unsynchronised(self, quiet: bool) -> AbstractContextManager[None]:
+    def _no_sync(self, quiet: bool) -> AbstractContextManager[None]:
         """Gradients are shared between processes only with the last part of a batch."""
         context: AbstractContextManager[None] = self._accelerator.no_sync(self._wrapped) if quiet else nullcontext()
         return context
 
-    def _watch_collapse(self, loss: float, step: int) -> None:
+    def _check_collapse(self, loss: float, step: int) -> None:
         """Count the steps in a row whose loss is that of an embedding which is the same for all images."""
         collapsed = self.net.objective.collapsed_loss(self._clock.batch_size // self._parts)
         same = collapsed is not None and abs(loss - collapsed) < _COLLAPSE_TOLERANCE * max(1.0, abs(collapsed))
@@ -202,20 +202,20 @@ class TrainingLoop:
                 f"{loss:.6g}, that of an embedding which is the same for all images; try a smaller --lr"
             )
 
-    def _look(self, losses: list[Tensor], last: int) -> None:
+    def _check_losses(self, losses: list[Tensor], last: int) -> None:
         for step, loss in enumerate(torch.stack(losses).tolist() if losses else [], last + 1 - len(losses)):
             if not math.isfinite(loss):
                 before = (
                     f"the last finite loss was {self.loss:.6g}" if math.isfinite(self.loss) else "no loss was finite"
                 )
                 raise Diverged(
-                    f"the loss is {loss} at step {step + 1} of {self._clock.total} with learning rate "
-                    f"{self._rate(step):.4g}; {before}; try a smaller --lr"
+                    f"the loss is {loss} at step {step + 1} of {self._clock.total_steps} with learning rate "
+                    f"{self._learning_rate(step):.4g}; {before}; try a smaller --lr"
                 )
             self.loss = loss
-            self._watch_collapse(loss, step)
+            self._check_collapse(loss, step)
         if losses:
-            self._progress.loss(self.loss, self._rate(last))
+            self._progress.log_loss(self.loss, self._learning_rate(last))
 
 
 def _sum_scalars(values: list[Tensor]) -> Tensor:

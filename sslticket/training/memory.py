@@ -185,7 +185,7 @@ class _NoCounter(PassCounter):
 class UncountedNetwork(MaskedNetwork):
     """A net that nobody trains."""
 
-    counter = _NoCounter
+    counter_class = _NoCounter
 
 
 @dataclass(frozen=True)
@@ -193,7 +193,7 @@ class MemoryEstimate:
     """Bytes that a training takes of one device at its peak.
 
     Attributes:
-        part: source images that go through the network at once.
+        micro_batch: source images that go through the network at once.
         activations: what is kept for the backward pass, masked weights included.
         weights: of the network, its heads and its slow copies, with masks and buffers.
         gradients: of all that is trained.
@@ -202,7 +202,7 @@ class MemoryEstimate:
         workspace: of a GPU's libraries; an estimate.
     """
 
-    part: int
+    micro_batch: int
     activations: int
     weights: int
     gradients: int
@@ -217,7 +217,7 @@ class MemoryEstimate:
         return self.activations + trained + self.images + self.workspace
 
     @property
-    def least(self) -> int:
+    def minimum(self) -> int:
         """What it takes at the very least.
 
         A compiler computes about half of the activations again when they are asked for, activations go as gradients
@@ -236,7 +236,7 @@ class MemoryEstimate:
         }
         unit = 1e9 if self.total >= _GIGABYTES_FROM else 1e6
         told = ", ".join(f"{kind} {size / unit:.1f}" for kind, size in kinds.items() if size >= unit / 20)
-        return f"{format_bytes(self.total)} a device for a part of {format_images(self.part)}" + (
+        return f"{format_bytes(self.total)} a device for a part of {format_images(self.micro_batch)}" + (
             f": {told}" if told else ""
         )
 
@@ -249,22 +249,22 @@ class MemoryModel:
         weights: see `Need`.
         gradients: see `Need`.
         optimizer: see `Need`.
-        resident: bytes of the image set on the device; 0 where images come a batch at a time.
+        resident_set: bytes of the image set on the device; 0 where images come a batch at a time.
         views: bytes of the views of one image.
-        kept: what the backward pass needs whatever the part, for each image of it, and for each pair of them.
-        gpu: whether the device is one.
+        activation_polynomial: what the backward pass needs whatever the part, for each image of it, and for each pair of them.
+        on_gpu: whether the device is one.
     """
 
     weights: int
     gradients: int
     optimizer: int
-    resident: int
+    resident_set: int
     views: int
-    kept: tuple[float, float, float]
-    gpu: bool
+    activation_polynomial: tuple[float, float, float]
+    on_gpu: bool
 
     @classmethod
-    def of(
+    def measure(
         cls,
         build: Callable[[type[MaskedNetwork]], MaskedNetwork],
         views: Sequence[View],
@@ -312,30 +312,30 @@ class MemoryModel:
         scores = {id(one.score) for one in pruned_model.learned_gates(net).values()}
         entries = {of: sum(one.numel() for one in trained if (id(one) in scores) is of) for of in (False, True)}
         state = entries[False] * _state_per_parameter(fit.optimizer)
-        if net.learning is not None:
-            state += entries[True] * _state_per_parameter(net.learning.optimizer)
+        if net.mask_learning is not None:
+            state += entries[True] * _state_per_parameter(net.mask_learning.optimizer)
         return cls(
             weights=sum(_storage_bytes(net).values()),
             gradients=_FLOAT32_BYTES * sum(entries.values()),
             optimizer=_FLOAT32_BYTES * state,
-            resident=resident,
+            resident_set=resident,
             views=sum(_FLOAT32_BYTES * channels * view.size**2 for view in views),
-            kept=(first - image * _MEASURED_BATCHES[0] - pair * _MEASURED_BATCHES[0] ** 2, image, pair),
-            gpu=gpu,
+            activation_polynomial=(first - image * _MEASURED_BATCHES[0] - pair * _MEASURED_BATCHES[0] ** 2, image, pair),
+            on_gpu=gpu,
         )
 
-    def need(self, part: int) -> MemoryEstimate:
+    def estimate(self, part: int) -> MemoryEstimate:
         """With parts of so many source images."""
-        constant, image, pair = self.kept
+        constant, image, pair = self.activation_polynomial
         activations = round(constant + image * part + pair * part**2)
         return MemoryEstimate(
-            part=part,
+            micro_batch=part,
             activations=activations,
             weights=self.weights,
             gradients=self.gradients,
             optimizer=self.optimizer,
-            images=self.resident + (2 if self.gpu else 1) * self.views * part,
-            workspace=_LIBRARY_BYTES + round(_FRAGMENTATION * activations) if self.gpu else 0,
+            images=self.resident_set + (2 if self.on_gpu else 1) * self.views * part,
+            workspace=_LIBRARY_BYTES + round(_FRAGMENTATION * activations) if self.on_gpu else 0,
         )
 
 
@@ -345,7 +345,7 @@ def resident_bytes(source: DataSource, views: Sequence[View]) -> int:
         return 0
     height, width, channels = source.images.shape[1:]
     squares = [view for view in views if view.crop != "resized"]
-    sides = [(view.short_side(height, width), view.pad if view.crop == "pad" else 0) for view in squares]
+    sides = [(view.resized_shape(height, width), view.pad if view.crop == "pad" else 0) for view in squares]
     padded = [
         math.prod(max(side + 2 * pad, view.size) for side in both)
         for view, (both, pad) in zip(squares, sides, strict=True)
@@ -363,7 +363,7 @@ def min_accumulation_steps(needs: MemoryModel, share: int, free: int) -> int:
         free: bytes.
     """
     cut = (parts for parts in range(1, share) if share % parts == 0)
-    return next((parts for parts in cut if needs.need(share // parts).total <= free), share)
+    return next((parts for parts in cut if needs.estimate(share // parts).total <= free), share)
 
 
 @dataclass(frozen=True)
@@ -379,7 +379,7 @@ class DeviceMemory:
     free: int
 
     @classmethod
-    def on(cls, device: torch.device) -> "DeviceMemory | None":
+    def of_device(cls, device: torch.device) -> "DeviceMemory | None":
         """What there is on this device; None where nothing tells.
 
         On a GPU all that nobody has taken yet, and what torch holds for later; on a CPU this process's share of what
@@ -397,7 +397,7 @@ class DeviceMemory:
         held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return cls(torch.cuda.get_device_name(device), free + held)
 
-    def beside(self, need: MemoryEstimate) -> str:
+    def compare(self, need: MemoryEstimate) -> str:
         """Both, for a person."""
         return f"{need}; {self.device} has {format_bytes(self.free)}"
 
@@ -420,8 +420,8 @@ class DeviceMemory:
         if need.total <= self.free:
             return ""
         fix = f"give {', '.join(fixes[:-1])}{' or ' if fixes[1:] else ''}{fixes[-1]}"
-        told = f"a part of {format_images(need.part)} needs {{}}{format_bytes(need.total)}, and {self.device} has {format_bytes(self.free)}"
-        if need.least > self.free:
+        told = f"a part of {format_images(need.micro_batch)} needs {{}}{format_bytes(need.total)}, and {self.device} has {format_bytes(self.free)}"
+        if need.minimum > self.free:
             raise BadInput(f"{told.format('')}; {fix}")
         return f"{told.format('about ')}; where that is not enough, {fix}"
 
@@ -449,8 +449,8 @@ def _example_batch(size: int, views: Sequence[View], channels: int, labelled: La
     rows = torch.arange(size)
     label = torch.zeros(size, dtype=torch.int64)
     if labelled is not None:
-        streams = Sampler(2 * size, size, 0, labelled=LabelledStream(size, labelled.share))
-        rows = torch.from_numpy(streams.rows(0))
+        streams = Sampler(2 * size, size, 0, labelled=LabelledStream(size, labelled.batch_fraction))
+        rows = torch.from_numpy(streams.indices(0))
         label = torch.where(rows < size, 0, -1)
     return Batch(tuple(torch.empty(size, channels, view.size, view.size) for view in views), label, rows)
 

@@ -48,7 +48,7 @@ def measure_metrics(accelerator: Accelerator, net: MaskedNetwork, loader: Loader
             values = net.objective.metrics(net, batch)
         for name, value in values.items():
             sums[name] = sums.get(name, torch.zeros_like(count)) + value.double().sum()
-        count += len(batch.row)
+        count += len(batch.indices)
     names = sorted(sums)
     totals = accelerator.reduce(torch.stack([count, *(sums[name] for name in names)]), reduction="sum").tolist()
     means = {name: total / totals[0] for name, total in zip(names, totals[1:], strict=True)}
@@ -78,11 +78,11 @@ def knn_accuracy(accelerator: Accelerator, net: MaskedNetwork, bank: Loader, que
     net.eval()
     sync_buffers(net)
     known, labels = _gather_features(
-        accelerator, [_normalized_features(accelerator, net, batch.views[0], batch.label) for batch in bank.once()]
+        accelerator, [_normalized_features(accelerator, net, batch.views[0], batch.labels) for batch in bank.once()]
     )
     right, count = torch.zeros(2, device=accelerator.device).unbind()
     for batch in queries.once():
-        features, truth = _normalized_features(accelerator, net, batch.views[0], batch.label)
+        features, truth = _normalized_features(accelerator, net, batch.views[0], batch.labels)
         votes = knn_predict(
             features, known.T, labels, classes, knn_k=min(NUM_NEIGHBOURS, len(known)), knn_t=KNN_TEMPERATURE
         )

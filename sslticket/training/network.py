@@ -84,7 +84,7 @@ class RunningStatistics:
         )
 
     @torch.no_grad()
-    def begin(self) -> None:
+    def on_step_begin(self) -> None:
         """A step begins."""
         if self._now:
             torch._foreach_copy_(self._before, self._now)
@@ -92,7 +92,7 @@ class RunningStatistics:
             torch._foreach_zero_(self._sums)
 
     @torch.no_grad()
-    def seen(self, part: int) -> None:
+    def on_micro_batch(self, part: int) -> None:
         """The part of this number, from 0, went forward."""
         if not self._now:
             return
@@ -110,10 +110,10 @@ class MaskedNetwork(nn.Module):
 
     Attributes:
         passes: counts the images that go through the backbone and its copies.
-        counter: what it is made by.
+        counter_class: what it is made by.
     """
 
-    counter: ClassVar[type[PassCounter]] = PassCounter
+    counter_class: ClassVar[type[PassCounter]] = PassCounter
 
     def __init__(
         self, backbone: nn.Module, heads: nn.Module, objective: Objective, learning: MaskLearning | None = None
@@ -122,15 +122,15 @@ class MaskedNetwork(nn.Module):
         self.backbone = backbone
         self.heads = heads
         self.objective = objective
-        self.learning = learning
+        self.mask_learning = learning
         self._gates = (*pruned_model.learned_gates(backbone).values(), *self.head_gates.values())
-        self.passes = self.counter(self)
+        self.passes = self.counter_class(self)
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """The objective's named loss terms, each a scalar, and the penalty of a mask that is learnt with one."""
         terms = self.objective.loss(self, batch, progress)
-        if self.learning is not None and self.learning.penalty:
-            terms[PENALTY_TERM] = self.learning.penalty * torch.stack([one.penalty() for one in self._gates]).sum()
+        if self.mask_learning is not None and self.mask_learning.penalty:
+            terms[PENALTY_TERM] = self.mask_learning.penalty * torch.stack([one.penalty() for one in self._gates]).sum()
         return terms
 
     @property
@@ -143,7 +143,7 @@ class MaskedNetwork(nn.Module):
         """The layer that tells the classes of the images; None where the objective learns none."""
         return self.objective.classifier(self.heads)
 
-    def weights(self) -> list[nn.Parameter]:
+    def weight_parameters(self) -> list[nn.Parameter]:
         """All parameters but the scores of learnt masks."""
         scores = {id(one.score) for one in pruned_model.learned_gates(self).values()}
         return [parameter for parameter in self.parameters() if id(parameter) not in scores]
@@ -182,6 +182,6 @@ class MaskedNetwork(nn.Module):
                 pruned_model.attach_gates(heads, prunable_weights(heads), learning.gate)
         net = cls(backbone, heads, objective, learning)
         if learning is not None and learning.frozen:
-            for parameter in net.weights():
+            for parameter in net.weight_parameters():
                 parameter.requires_grad_(False)
         return net

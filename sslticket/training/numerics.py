@@ -38,17 +38,17 @@ class Numerics:
         tf32: what stays float32 in products is rounded to TF32, and cuDNN takes the fastest of its algorithms.
         channels_last: images and weights lie in memory in NHWC order.
         compiled: network, heads and slow copies run as torch.compile makes them; None where that pays.
-        outside: variables of the environment that change rounding, as "NAME=value", see `sslticket.config.runtime`.
+        environment: variables of the environment that change rounding, as "NAME=value", see `sslticket.config.runtime`.
     """
 
     precision: Precision
     tf32: bool = False
     channels_last: bool = False
     compiled: bool | None = False
-    outside: tuple[str, ...] = ()
+    environment: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, machine: RuntimeConfig, precision: Precision | None) -> "Numerics":
+    def resolve(cls, machine: RuntimeConfig, precision: Precision | None) -> "Numerics":
         """What a machine's settings come to on the device at hand; what they leave open is fast on CUDA.
 
         Args:
@@ -65,10 +65,10 @@ class Numerics:
             tf32=fast,
             channels_last=fast if machine.channels_last is None else machine.channels_last,
             compiled=(None if fast else False) if machine.compile is None else machine.compile,
-            outside=runtime.rounding_variables(_device_type()),
+            environment=runtime.rounding_variables(_device_type()),
         )
 
-    def over(self, steps: int, *, size: int, steady: bool, ghost_batch: int | None) -> "Numerics":
+    def for_training(self, steps: int, *, size: int, steady: bool, ghost_batch: int | None) -> "Numerics":
         """Those of one training.
 
         Args:
@@ -101,14 +101,14 @@ class Numerics:
         torch.backends.cudnn.benchmark = self.tf32
 
     @property
-    def said(self) -> str:
+    def description(self) -> str:
         """For a person who is told before trainings have a length."""
         return f"{self}, and compiled where it pays" if self.compiled is None else str(self)
 
     def __str__(self) -> str:
         """In words for rows and people, such as "bf16 tf32 channels-last compiled"; of a CPU's default "fp32"."""
         words = {"tf32": self.tf32, "channels-last": self.channels_last, "compiled": self.compiled}
-        outside = (word for word in self.outside if self.compiled or not runtime.is_compiler_variable(word))
+        outside = (word for word in self.environment if self.compiled or not runtime.is_compiler_variable(word))
         return " ".join([self.precision, *(word for word, holds in words.items() if holds), *outside])
 
 
@@ -119,7 +119,7 @@ def numerics_of_row(row: Mapping[str, Any]) -> str:
 
 def resolve_precision(recipe: Recipe, machine: RuntimeConfig) -> Recipe:
     """The recipe with the precision in a word: its key tells what is computed, whatever device it is asked on."""
-    return replace(recipe, precision=Numerics.of(machine, recipe.precision).precision)
+    return replace(recipe, precision=Numerics.resolve(machine, recipe.precision).precision)
 
 
 def compile_network(net: nn.Module) -> None:
@@ -226,9 +226,9 @@ def graph_class_for(
 
     A capture that failed is not tried again in the same process: the next would fail too, and each leaves something.
     """
-    optimizers = [fit.optimizer] if net.learning is None else [fit.optimizer, net.learning.optimizer]
+    optimizers = [fit.optimizer] if net.mask_learning is None else [fit.optimizer, net.mask_learning.optimizer]
     fits = (
-        net.objective.steady
+        net.objective.cuda_graph_safe
         and isinstance(batches, MemoryLoader)
         and all(isinstance(each, SGD | Adam) for each in optimizers)
         and state_size(net.backbone) <= MAX_GRAPH_STATE
@@ -267,14 +267,14 @@ class GraphReplay:
         """
         # From the first step on in the memory that the graph reads: where images begin at another multiple of a few
         # bytes cuDNN looks for an algorithm anew, and no capture holds that.
-        held = self._held(batch)
+        held = self._copy_to_static(batch)
         if self._warm:
             self._warm -= 1
             return take(held, progress)
         before = passes.forward, passes.backward
         if self._graph is None:
             try:
-                self._graph = self._written_down(take, held, progress)
+                self._graph = self._capture(take, held, progress)
             except RuntimeError as error:
                 passes.forward, passes.backward = before
                 # CUDA says at the end that something went wrong before; that is what tells more, in its first line.
@@ -286,27 +286,27 @@ class GraphReplay:
         self._graph.replay()
         return self._loss.clone()
 
-    def _held(self, batch: Batch) -> Batch:
+    def _copy_to_static(self, batch: Batch) -> Batch:
         """The batch in memory that stays the same."""
         if self._batch is None:
-            self._batch = Batch(tuple(view.clone() for view in batch.views), batch.label.clone(), batch.row.clone())
+            self._batch = Batch(tuple(view.clone() for view in batch.views), batch.labels.clone(), batch.indices.clone())
         else:
             for old, new in zip(_batch_tensors(self._batch), _batch_tensors(batch), strict=True):
                 old.copy_(new)
         return self._batch
 
-    def _written_down(self, take: Callable[[Batch, float], Tensor], batch: Batch, progress: float) -> StepGraph:
+    def _capture(self, take: Callable[[Batch, float], Tensor], batch: Batch, progress: float) -> StepGraph:
         graph = self._make()
-        self._capturable(True)
+        self._set_capturable(True)
         try:
             with graph.capture():
                 self._loss = take(batch, progress)
         except RuntimeError:
-            self._capturable(False)
+            self._set_capturable(False)
             raise
         return graph
 
-    def _capturable(self, now: bool) -> None:
+    def _set_capturable(self, now: bool) -> None:
         """Adam wants to be told, and warns of it where it takes a step by itself."""
         for group in self._optimizer.param_groups:
             if "capturable" in group:
@@ -314,4 +314,4 @@ class GraphReplay:
 
 
 def _batch_tensors(batch: Batch) -> tuple[Tensor, ...]:
-    return (*batch.views, batch.label, batch.row)
+    return (*batch.views, batch.labels, batch.indices)

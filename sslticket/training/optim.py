@@ -19,38 +19,38 @@ class CombinedOptimizer(torch.optim.Optimizer):
     With fp16 a step is skipped for both or for none, which two optimisers side by side would not ensure.
 
     Attributes:
-        parts: both.
+        optimizers: both.
     """
 
     def __init__(self, first: torch.optim.Optimizer, second: torch.optim.Optimizer) -> None:
         # Not the base class's: it would keep groups and state of its own.
-        self.parts = (first, second)
+        self.optimizers = (first, second)
 
     @property
     def _step_supports_amp_scaling(self) -> bool:
         """What torch's gradient scaler asks: whether both skip a step on the device, so that no host waits to know."""
-        return all(getattr(part, "_step_supports_amp_scaling", False) for part in self.parts)
+        return all(getattr(part, "_step_supports_amp_scaling", False) for part in self.optimizers)
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:  # type: ignore[override]  # read only: the parts hold them
         """Those of both."""
-        return [group for part in self.parts for group in part.param_groups]
+        return [group for part in self.optimizers for group in part.param_groups]
 
     @property
     def state(self) -> dict[torch.Tensor, Any]:  # type: ignore[override]  # read only: the parts hold it
         """That of both, by parameter."""
-        return {key: value for part in self.parts for key, value in part.state.items()}
+        return {key: value for part in self.optimizers for key, value in part.state.items()}
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """See the base class."""
-        for part in self.parts:
+        for part in self.optimizers:
             part.zero_grad(set_to_none)
 
     def step(self, closure: None = None) -> None:  # type: ignore[override]  # no optimiser here needs a closure
         """See the base class."""
         # What torch's gradient scaler lays on an optimiser for the time of a step, where that skips by itself.
         scaling = {name: getattr(self, name) for name in ("grad_scale", "found_inf") if hasattr(self, name)}
-        for part in self.parts:
+        for part in self.optimizers:
             for name, value in scaling.items():
                 setattr(part, name, value)
             part.step()
@@ -59,7 +59,7 @@ class CombinedOptimizer(torch.optim.Optimizer):
 
     def state_dict(self) -> dict[str, Any]:
         """See the base class."""
-        first, second = (part.state_dict() for part in self.parts)
+        first, second = (part.state_dict() for part in self.optimizers)
         offset = self._offset
         shifted = [
             {**group, "params": [number + offset for number in group["params"]]} for group in second["param_groups"]
@@ -70,16 +70,16 @@ class CombinedOptimizer(torch.optim.Optimizer):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """See the base class."""
         offset, groups = self._offset, state_dict["param_groups"]
-        count = len(self.parts[0].param_groups)
+        count = len(self.optimizers[0].param_groups)
         mine = {number: value for number, value in state_dict["state"].items() if number < offset}
         theirs = {number - offset: value for number, value in state_dict["state"].items() if number >= offset}
         shifted = [{**group, "params": [number - offset for number in group["params"]]} for group in groups[count:]]
-        self.parts[0].load_state_dict({"state": mine, "param_groups": groups[:count]})
-        self.parts[1].load_state_dict({"state": theirs, "param_groups": shifted})
+        self.optimizers[0].load_state_dict({"state": mine, "param_groups": groups[:count]})
+        self.optimizers[1].load_state_dict({"state": theirs, "param_groups": shifted})
 
     @property
     def _offset(self) -> int:
-        return sum(len(group["params"]) for group in self.parts[0].param_groups)
+        return sum(len(group["params"]) for group in self.optimizers[0].param_groups)
 
 
 _EPSILON = 1e-8  # below the fraction, as in lightly's; of norms far above it
@@ -124,7 +124,7 @@ class LARSOptimizer(torch.optim.Optimizer):
         moved = [[tensor for tensor in group["params"] if tensor.grad is not None] for group in self.param_groups]
         steps = [_scaled_gradients(tensors, group) for tensors, group in zip(moved, self.param_groups, strict=True)]
         if (momentum := self.defaults["momentum"]) and any(moved):
-            sums = [[self._sum(tensor) for tensor in tensors] for tensors in moved]
+            sums = [[self._momentum_buffer(tensor) for tensor in tensors] for tensors in moved]
             torch._foreach_mul_([*chain(*sums)], momentum)
             torch._foreach_add_([*chain(*sums)], [*chain(*steps)])
             steps = sums
@@ -137,7 +137,7 @@ class LARSOptimizer(torch.optim.Optimizer):
             if tensors:
                 torch._foreach_add_(tensors, step, alpha=-lr)
 
-    def _sum(self, tensor: Tensor) -> Tensor:
+    def _momentum_buffer(self, tensor: Tensor) -> Tensor:
         """The running sum, in the memory order of the tensor itself."""
         state = self.state[tensor]
         if "momentum_buffer" not in state:
@@ -173,12 +173,12 @@ def build_network_optimizer(net: MaskedNetwork, spec: Optimizer) -> torch.optim.
 
     No weight decay falls on scores (Savarese et al. 2019, section 4.2); weights that are frozen are left out.
     """
-    if net.learning is None:
+    if net.mask_learning is None:
         return build_optimizer(spec, net.parameters())
-    scores = build_optimizer(net.learning.optimizer, (one.score for one in pruned_model.learned_gates(net).values()))
+    scores = build_optimizer(net.mask_learning.optimizer, (one.score for one in pruned_model.learned_gates(net).values()))
     for group in scores.param_groups:
-        group["share"] = net.learning.optimizer.lr / spec.lr
-    return scores if net.learning.frozen else CombinedOptimizer(build_optimizer(spec, net.weights()), scores)
+        group["share"] = net.mask_learning.optimizer.lr / spec.lr
+    return scores if net.mask_learning.frozen else CombinedOptimizer(build_optimizer(spec, net.weight_parameters()), scores)
 
 
 def build_optimizer(spec: Optimizer, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
@@ -222,7 +222,7 @@ def init_momentum(optimizer: torch.optim.Optimizer) -> None:
     device the memory stays what it was, and the second step would add it to the weights. Others need no start: Adam's
     means begin as zeros, and RMSprop's and LARS's steps are skipped before they are called.
     """
-    for part in optimizer.parts if isinstance(optimizer, CombinedOptimizer) else (optimizer,):
+    for part in optimizer.optimizers if isinstance(optimizer, CombinedOptimizer) else (optimizer,):
         if isinstance(part, torch.optim.SGD):
             for group in part.param_groups:
                 for parameter in group["params"] if group["momentum"] else ():

@@ -42,10 +42,10 @@ class ProgressUpdate:
 class Tracker:
     """Is told what a training shows; does nothing with it."""
 
-    def look(self, look: ProgressUpdate) -> None:
+    def log_progress(self, look: ProgressUpdate) -> None:
         """About once a second."""
 
-    def measured(self, samples: int, values: Mapping[str, float]) -> None:
+    def log_metrics(self, samples: int, values: Mapping[str, float]) -> None:
         """Metrics by name, or the accuracy of the probe, after so many samples of this training."""
 
     def close(self) -> None:
@@ -69,7 +69,7 @@ class _ProgressBar(tqdm):  # type: ignore[type-arg]  # it is generic for type ch
         told = dict(self.format_dict)
         # In the last column some terminals begin a new line.
         width = told["ncols"] - 1 if told["ncols"] else None
-        for head in dict.fromkeys((self._head(self.task, self.probed), self._head(self.task, ""))):
+        for head in dict.fromkeys((self._prefix(self.task, self.probed), self._prefix(self.task, ""))):
             for tail in _BAR_FORMATS:
                 told |= {"prefix": head, "ncols": None, "bar_format": tail.replace("{bar}", "")}
                 least = disp_len(self.format_meter(**told)) + _MIN_BAR_WIDTH * ("{bar}" in tail)
@@ -78,10 +78,10 @@ class _ProgressBar(tqdm):  # type: ignore[type-arg]  # it is generic for type ch
                         ": "
                     )  # before any task
         assert width is not None
-        rest = next((each for each in (self._head("", ""), self.loss) if disp_len(each) <= width), "")
+        rest = next((each for each in (self._prefix("", ""), self.loss) if disp_len(each) <= width), "")
         return f"{disp_trim(self.task, max(0, width - disp_len(rest) - 1))} {rest}".strip()
 
-    def _head(self, task: str, probed: str) -> str:
+    def _prefix(self, task: str, probed: str) -> str:
         place = f"{task} {self.step}".strip()
         return ", ".join(filter(None, (place, self.loss, probed)))
 
@@ -119,10 +119,10 @@ class Progress:
         self._step, self._samples, self._batch, self._left = 0, 0, 0, samples - done
         self._fresh, self._since = 0, time.monotonic()
         self._listeners: tuple[Tracker, ...] = ()
-        signals.set_activity(self._place)
+        signals.set_activity(self._describe_position)
 
     @contextmanager
-    def heard_by(self, *listeners: Tracker) -> Iterator[None]:
+    def log_to(self, *listeners: Tracker) -> Iterator[None]:
         """Listeners to the training inside this block."""
         self._listeners = listeners
         try:
@@ -132,19 +132,19 @@ class Progress:
             for listener in listeners:
                 listener.close()
 
-    def _place(self) -> str:
+    def _describe_position(self) -> str:
         """Where the training is, for who stops it."""
         step = f" at step {self._step:,} of {self._steps:,}" if self._step else ""
         return f"in {self._task}{step}" if self._task else ""
 
-    def task(self, name: str, steps: int) -> None:
+    def start_task(self, name: str, steps: int) -> None:
         """Say what is being trained and over how many steps."""
         self._step = 0
         self._task, self._steps = escape_terminal(name), steps
         self._bar.task, self._bar.step, self._bar.loss, self._bar.probed = self._task, "", "", ""
         self._fresh, self._since = 0, time.monotonic()
 
-    def remaining(self, samples: int) -> None:
+    def set_remaining(self, samples: int) -> None:
         """So many samples are left now, whatever was left before: others may have done a part."""
         self._left = samples
         self._bar.total = self._bar.n + samples
@@ -156,7 +156,7 @@ class Progress:
         self._bar.step = f"step {step}/{self._steps}"
         self._bar.update(samples)
 
-    def loss(self, value: float, lr: float) -> None:
+    def log_loss(self, value: float, lr: float) -> None:
         """The latest loss, and the learning rate with which it came."""
         self._bar.loss = f"loss {value:.4g}"
         if not self._listeners:
@@ -175,17 +175,17 @@ class Progress:
             left=max(0, self._left) / max(rate, 1e-9),
         )
         for listener in self._listeners:
-            listener.look(look)
+            listener.log_progress(look)
 
-    def probe(self, accuracy: float) -> None:
+    def log_probe(self, accuracy: float) -> None:
         """The latest accuracy of the nearest-neighbour probe, a fraction."""
         self._bar.probed = f"nearest neighbours {accuracy:.1%}"
-        self.measured({"probe": accuracy})
+        self.log_metrics({"probe": accuracy})
 
-    def measured(self, values: Mapping[str, float]) -> None:
+    def log_metrics(self, values: Mapping[str, float]) -> None:
         """Metrics of the training as it stands; time that they took is no training's."""
         for listener in self._listeners:
-            listener.measured(self._samples, values)
+            listener.log_metrics(self._samples, values)
         self._fresh, self._since = 0, time.monotonic()
 
     def note(self, text: str) -> None:

@@ -52,7 +52,7 @@ class Status:
         write_json(path, asdict(self))
 
     @property
-    def silent(self) -> float | None:
+    def silent_seconds(self) -> float | None:
         """Seconds since a process that has died, or gives no sign of life, wrote this; None for one at work."""
         age = time.time() - self.time
         dead = age > SILENT_AFTER if self.host != socket.gethostname() else not process_exists(self.pid)
@@ -70,7 +70,7 @@ def read_statuses(folder: Path) -> list[Status]:
 def remove_dead_statuses(folder: Path) -> None:
     """Delete what processes that are gone left in a run's folder; for one that takes up their work."""
     for path, told in _valid_statuses(folder):
-        if told.silent is not None:
+        if told.silent_seconds is not None:
             path.unlink(missing_ok=True)
 
 
@@ -129,7 +129,7 @@ class StatusFileTracker(Tracker):
         self._path, self._last = own_status_file(folder), -_STATUS_SECONDS
         self._probe: float | None = None
 
-    def look(self, look: ProgressUpdate) -> None:
+    def log_progress(self, look: ProgressUpdate) -> None:
         """See the base class."""
         if time.monotonic() - self._last < _STATUS_SECONDS:
             return
@@ -149,7 +149,7 @@ class StatusFileTracker(Tracker):
         with suppress(OSError):  # a disk that is full may have room again before there is anything to keep
             now.write(self._path)
 
-    def measured(self, samples: int, values: Mapping[str, float]) -> None:
+    def log_metrics(self, samples: int, values: Mapping[str, float]) -> None:
         """See the base class."""
         self._probe = values.get("probe", self._probe)
 
@@ -170,12 +170,12 @@ class TensorBoardTracker(Tracker):
         """
         self._writer = tensorboard_writer_class()(str(folder))
 
-    def look(self, look: ProgressUpdate) -> None:
+    def log_progress(self, look: ProgressUpdate) -> None:
         """See the base class."""
         for name, value in {"loss": look.loss, "lr": look.lr, "samples a second": look.rate}.items():
             self._writer.add_scalar(name, value, look.samples)
 
-    def measured(self, samples: int, values: Mapping[str, float]) -> None:
+    def log_metrics(self, samples: int, values: Mapping[str, float]) -> None:
         """See the base class."""
         for name, value in values.items():
             self._writer.add_scalar(name if name == "probe" else f"metrics/{name}", value, samples)

@@ -46,7 +46,7 @@ def network(make: Callable[[Tensor], LearnedGate]) -> nn.Sequential:
     pruned_model.attach_gates(net, prunable_weights(net), make)
     for one in pruned_model.learned_gates(net).values():
         nn.init.normal_(one.score)
-        one.begin(0.5, 7)
+        one.on_step(0.5, 7)
     return net
 
 
@@ -55,7 +55,7 @@ def test_a_soft_mask_and_its_gradients_are_those_of_the_formula(divided: bool) -
     make = partial(SoftGate, initial=0.3, final_temperature=100.0, stairs=None, divided=divided)
     scores, weights, inflow = [0.4, -0.2, 0.0], [1.5, -2.0, 0.5], [0.7, 0.1, -3.0]
     one, weight = filled(make, scores), row(*weights).requires_grad_()
-    one.begin(0.25, 0)
+    one.on_step(0.25, 0)
     beta, scale = 100**0.25, 1 / sigmoid(0.3) if divided else 1.0
     out = one(weight)
     ((out * row(*inflow)).sum() + 0.01 * one.penalty()).backward()
@@ -74,8 +74,8 @@ def test_temperature_rises_at_every_step_or_by_the_epoch() -> None:
     one = filled(soft, [1.0])
     stairs = filled(partial(SoftGate, initial=0.0, final_temperature=100.0, stairs=5, divided=False), [1.0])
     for step in range(10):
-        one.begin(step / 10, 0)
-        stairs.begin(step / 10, 0)
+        one.on_step(step / 10, 0)
+        stairs.on_step(step / 10, 0)
         assert one.get_buffer("temperature").item() == pytest.approx(100 ** (step / 10))
         assert stairs.get_buffer("temperature").item() == pytest.approx(100 ** ((step // 2) / 4))
 
@@ -85,23 +85,23 @@ def test_the_reset_frees_what_is_kept_and_leaves_what_is_removed(scaled: bool, e
     """min(beta_T s_T, s_0) with beta_T = 100 and s_0 = 0.3, which leaves 0.001 undecided; and min(s_T, s_0)."""
     one = filled(soft, [0.5, 0.001, -0.2])
     assert isinstance(one, SoftGate)
-    assert one.undecided == 1
-    one.reset(scaled=scaled)
+    assert one.num_undecided == 1
+    one.reset_scores(scaled=scaled)
     assert one.score[0].tolist() == pytest.approx(expected)
 
 
 def test_coins_fall_with_the_probability_that_the_scores_say_and_once_a_step() -> None:
     one = filled(partial(StochasticGate, initial=1.0), [1.0] * 40_000)
     weight = torch.ones(1, 40_000, dtype=torch.float64)
-    one.begin(0.0, 1)
+    one.on_step(0.0, 1)
     first = one(weight)
     assert torch.equal(one(weight), first), "both views of a step"
     assert first.unique().tolist() == [0, 1]
     # Five standard deviations of the mean of so many coins.
     assert first.mean().item() == pytest.approx(sigmoid(1.0), abs=5 * 0.5 / 200)
-    one.begin(0.1, 2)
+    one.on_step(0.1, 2)
     assert 0.3 < (one(weight) != first).double().mean() < 0.5, "2 p (1 - p) of them"
-    one.begin(0.2, 1)
+    one.on_step(0.2, 1)
     assert torch.equal(one(weight), first), "a function of the seed"
 
 
@@ -110,7 +110,7 @@ def test_a_coin_s_gradient_goes_straight_through_to_its_probability() -> None:
     one = filled(partial(StochasticGate, initial=1.0), scores)
     one.mask[0, 3] = 0
     weight = row(*weights).requires_grad_()
-    one.begin(0.0, 3)
+    one.on_step(0.0, 3)
     drawn = one.get_buffer("drawn")[0].tolist()
     ((one(weight) * row(*inflow)).sum() + 0.01 * one.penalty()).backward()
     slopes = [sigmoid(s) * (1 - sigmoid(s)) for s in scores]
@@ -122,33 +122,33 @@ def test_a_coin_s_gradient_goes_straight_through_to_its_probability() -> None:
     )
     assert weight.grad[0].tolist() == pytest.approx([m * g for m, g in zip(drawn, inflow, strict=True)])
     assert drawn[3] == 0
-    assert one.eval().chosen()[0].tolist() == [True, False, True, False]
+    assert one.eval().hard_mask()[0].tolist() == [True, False, True, False]
 
 
 def test_scores_that_fell_below_the_first_go_for_good() -> None:
     one = filled(partial(StochasticGate, initial=1.0), [1.0, 0.999, 3.0, 2.0])
     one.mask[0, 3] = 0
     assert isinstance(one, StochasticGate)
-    assert one.survivors()[0].tolist() == [True, False, True, False]
+    assert one.surviving_entries()[0].tolist() == [True, False, True, False]
 
 
 def test_exactly_so_many_of_the_largest_scores_are_kept_and_ties_go_to_the_earlier() -> None:
     one = filled(partial(TopKGate, density=0.5), [0.1, -0.9, 0.5, 0.5, -0.5, 0.2])
-    assert one.chosen()[0].tolist() == [False, True, True, True, False, False]
+    assert one.hard_mask()[0].tolist() == [False, True, True, True, False, False]
     with torch.no_grad():
         one.score.fill_(-0.5)
-    assert one.chosen()[0].tolist() == [True] * 3 + [False] * 3
+    assert one.hard_mask()[0].tolist() == [True] * 3 + [False] * 3
     for density, keep in ((0.001, 1), (0.34, 2), (0.99, 6)):
-        assert filled(partial(TopKGate, density=density), [0.0] * 6).chosen().sum() == keep
+        assert filled(partial(TopKGate, density=density), [0.0] * 6).hard_mask().sum() == keep
     many = torch.randn(999, generator=torch.Generator().manual_seed(0)).round(decimals=1)
     one = filled(partial(TopKGate, density=0.3), many.tolist())
     best = Mask.top({"": one.score.abs()}, keep=300, within=Mask({"": torch.ones(1, 999, dtype=torch.bool)}))
-    assert torch.equal(one.chosen(), best[""]), "as exact as the function that selects for every other search"
+    assert torch.equal(one.hard_mask(), best[""]), "as exact as the function that selects for every other search"
 
 
 def test_kept_or_not_every_score_gets_the_gradient_of_its_size() -> None:
     one, weights, inflow = filled(partial(TopKGate, density=0.5), [0.1, -0.9]), [1.5, -2.0], [0.7, 0.1]
-    one.begin(0.0, 0)
+    one.on_step(0.0, 0)
     out = one(row(*weights))
     assert out[0].tolist() == [0.0, -2.0]
     (out * row(*inflow)).sum().backward()
@@ -163,7 +163,7 @@ def test_evaluation_shows_the_network_that_the_mask_leaves(kind: str) -> None:
     state, gates = pruned_model.read_state(net), pruned_model.learned_gates(net)
     plain.load_state_dict(
         {
-            name: value * gates[name].chosen() * gates[name].scale if name in gates else value
+            name: value * gates[name].hard_mask() * gates[name].scale if name in gates else value
             for name, value in state.items()
         }
     )
@@ -213,7 +213,7 @@ def test_what_is_pruned_for_good_stays_pruned_whatever_its_score(kind: str) -> N
     )
     pruned_model.set_mask(net, closed)
     for one in pruned_model.learned_gates(net).values():
-        one.begin(0.5, 0)
+        one.on_step(0.5, 0)
     images = torch.randn(5, 1, 4, 4)
     for mode in (True, False):
         net.train(mode)
@@ -222,7 +222,7 @@ def test_what_is_pruned_for_good_stays_pruned_whatever_its_score(kind: str) -> N
     for one in pruned_model.learned_gates(net).values():
         assert one.score.grad is not None
         assert not one.score.grad.any()
-        assert one.undecided == 0
+        assert one.num_undecided == 0
 
 
 def test_copies_have_scores_of_their_own() -> None:

@@ -37,7 +37,7 @@ def test_a_temperature_by_the_epoch_has_as_many_stairs_as_epochs() -> None:
     assert isinstance(one, SoftGate)
     seen = []
     for step in range(9):
-        one.begin(step / 9, 0)
+        one.on_step(step / 9, 0)
         seen.append(one.temperature.item())
     assert seen == pytest.approx([1.0] * 3 + [20**0.5] * 3 + [20.0] * 3)
     with pytest.raises(BadInput, match=r"rises once an epoch never does .* give --anneal step"):

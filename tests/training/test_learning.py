@@ -111,7 +111,7 @@ def test_continuous_sparsification_is_its_algorithm_in_double_precision(divided:
             task = F.cross_entropy(F.linear(features, weights["heads.weight"], weights["heads.bias"]), batch.label)
             loss = task + LAMBDA * torch.stack([mask.sum() for mask in masks.values()]).sum()
             for one in pruned_model.learned_gates(net).values():
-                one.begin((step - start) / (LENGTH - start), 0)
+                one.on_step((step - start) / (LENGTH - start), 0)
             assert sum(net(batch, 0.0).values()).item() == pytest.approx(loss.item(), abs=1e-10)  # type: ignore[union-attr]
             loss.backward()
             drop = 1.0 if step < 3 else 0.1
@@ -154,7 +154,7 @@ def steps(net: MaskedNetwork, wrapped: nn.Module, rows: slice) -> None:
     chosen = build_network_optimizer(net, SGD(lr=0.05))
     for step, batch in zip(range(3), Numbers().train(0, 3), strict=True):
         for number, one in enumerate(pruned_model.learned_gates(net).values()):
-            one.begin(step / 3, 10 * step + number)
+            one.on_step(step / 3, 10 * step + number)
         part = Batch((batch.views[0][rows],), batch.label[rows], batch.row[rows])
         chosen.zero_grad()
         torch.stack(list(wrapped(part, step / 3).values())).sum().backward()
@@ -208,9 +208,9 @@ def test_a_momentum_encoder_sees_the_step_s_temperature_and_coins(kind: str) -> 
         assert not torch.equal(theirs.score, one.score), "and slowly"
         with torch.no_grad():
             theirs.score.copy_(one.score)
-            one.begin(0.5, 1)
-            theirs.begin(0.5, 1)
-        assert torch.equal(theirs.trained(), one.trained())
+            one.on_step(0.5, 1)
+            theirs.on_step(0.5, 1)
+        assert torch.equal(theirs.soft_mask(), one.soft_mask())
     if kind == "cs":
         temperatures = [one.get_buffer("temperature").item() for one in pruned_model.learned_gates(net).values()]
         assert temperatures == pytest.approx([FINAL**0.5] * len(temperatures))

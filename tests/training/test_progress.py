@@ -26,10 +26,10 @@ class Ear(Tracker):
         self.values: list[tuple[int, Mapping[str, float]]] = []
         self.closed = False
 
-    def look(self, look: ProgressUpdate) -> None:
+    def log_progress(self, look: ProgressUpdate) -> None:
         self.looks.append(look)
 
-    def measured(self, samples: int, values: Mapping[str, float]) -> None:
+    def log_metrics(self, samples: int, values: Mapping[str, float]) -> None:
         self.values.append((samples, values))
 
     def close(self) -> None:

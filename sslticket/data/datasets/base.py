@@ -130,16 +130,16 @@ class ImageNetLayout:
         eval: where those of the evaluation images lie, in no class folders.
         devkit: what the names of the development kit's archive and folder begin with.
         meta: in the devkit, the classes and their numbers.
-        truth: in the devkit, the number of the class of each evaluation image.
-        lists: folders beside the images in which others put lists of them.
+        ground_truth: in the devkit, the number of the class of each evaluation image.
+        list_folders: folders beside the images in which others put lists of them.
     """
 
     train: tuple[str, ...] = ("ILSVRC2012_img_train.tar", "train_images_*.tar", "data/train_images_*.tar")
     eval: tuple[str, ...] = ("ILSVRC2012_img_val.tar", "val_images.tar", "data/val_images.tar")
     devkit: str = "ILSVRC2012_devkit_t12"
     meta: str = "meta.mat"
-    truth: str = "ILSVRC2012_validation_ground_truth.txt"
-    lists: tuple[str, ...] = ("val", "caffe_ilsvrc12", "meta")
+    ground_truth: str = "ILSVRC2012_validation_ground_truth.txt"
+    list_folders: tuple[str, ...] = ("val", "caffe_ilsvrc12", "meta")
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ class Places365Layout:
         train_images, eval_images: folders, or archives that are read in place, that the listed names are relative to.
         train, eval: the lists, a name and a class number a line.
         classes: the list of the classes and their numbers.
-        homes: where the lists may lie; the second is what their archive unpacks to.
+        list_folders: where the lists may lie; the second is what their archive unpacks to.
     """
 
     train_images: tuple[str, ...]
@@ -158,7 +158,7 @@ class Places365Layout:
     train: str = "places365_train_standard.txt"
     eval: str = "places365_val.txt"
     classes: str = "categories_places365.txt"
-    homes: tuple[str, ...] = (".", "filelist_places365-standard")
+    list_folders: tuple[str, ...] = (".", "filelist_places365-standard")
 
 
 @dataclass(frozen=True)
@@ -193,10 +193,10 @@ class Dataset:
         classes: how many there are, where the set itself fixes that.
         channels: 3 for RGB, 1 for gray.
         mean, std: of the training images, by channel, pixels from 0 to 1.
-        train: the training view, unless a recipe says otherwise.
-        eval: the evaluation view.
+        train_view: the training view, unless a recipe says otherwise.
+        eval_view: the evaluation view.
         kind: "files" are decoded as they are needed, through DALI; "arrays" are small enough to be kept whole.
-        images: how many training and evaluation images there are officially; None where the set itself does not fix
+        image_counts: how many training and evaluation images there are officially; None where the set itself does not fix
             that.
         layout: how the set is published: "folders" of class folders, files of a certain kind, or inside "sklearn". Any
             but the last may lie in folders of class folders instead.
@@ -204,8 +204,8 @@ class Dataset:
         class_names: where the files don't hold them.
         torchvision: the class there that can download it.
         torchvision_splits: the splits that have to be downloaded one by one; none where one call fetches all.
-        system: a folder where the operating system's packages put it.
-        home: where it is described.
+        system_folder: a folder where the operating system's packages put it.
+        homepage: where it is described.
         licence: in a few words.
     """
 
@@ -214,10 +214,10 @@ class Dataset:
     channels: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    train: View
-    eval: View
+    train_view: View
+    eval_view: View
     kind: Literal["files", "arrays"]
-    images: tuple[int, int] | None = None
+    image_counts: tuple[int, int] | None = None
     layout: (
         CifarLayout
         | IdxLayout
@@ -232,6 +232,6 @@ class Dataset:
     class_names: tuple[str, ...] = ()
     torchvision: str | None = None
     torchvision_splits: tuple[str, ...] = ()
-    system: str | None = None
-    home: str
+    system_folder: str | None = None
+    homepage: str
     licence: str

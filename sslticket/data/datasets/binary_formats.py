@@ -118,7 +118,7 @@ def _read_variables(file: _ByteReader, names: Collection[str]) -> Iterator[tuple
             size = start.number() + 8
             # No more than the beginning is looked at where the variable is another.
             beginning = _ByteReader(start.left[: size - 8], file.order)
-            if _ArrayHeader.of(beginning).name not in names:
+            if _ArrayHeader.read(beginning).name not in names:
                 continue
             budget -= size
             if budget < 0:
@@ -126,7 +126,7 @@ def _read_variables(file: _ByteReader, names: Collection[str]) -> Iterator[tuple
             inner = _ByteReader(memoryview(_inflate(data.left, size, whole=True)), file.order)
             kind, data = inner.element()
         if kind == _MATRIX:
-            head = _ArrayHeader.of(data)
+            head = _ArrayHeader.read(data)
             if head.name in names:
                 yield head.name, _read_value(head, data, 0)
 
@@ -151,13 +151,13 @@ def _inflate(data: memoryview, most: int, *, whole: bool = False) -> bytearray:
 class _ArrayHeader(NamedTuple):
     """What an array tells before its content: its class, its shape and its name."""
 
-    kind: int
+    array_class: int
     is_complex: bool
     shape: tuple[int, ...]
     name: str
 
     @classmethod
-    def of(cls, data: _ByteReader) -> "_ArrayHeader":
+    def read(cls, data: _ByteReader) -> "_ArrayHeader":
         flags = data.numbers({6})
         if len(flags) != 2:
             raise ValueError(f"{len(flags)} flags of an array")
@@ -174,21 +174,21 @@ def _read_value(head: _ArrayHeader, data: _ByteReader, depth: int) -> Any:
     if depth > _MAX_DEPTH:
         raise ValueError(f"more than {_MAX_DEPTH} cells or structures within one another")
     count = math.prod(head.shape)
-    if head.kind in _NUMBER_CLASSES and not head.is_complex:
+    if head.array_class in _NUMBER_CLASSES and not head.is_complex:
         values = data.numbers(_STORED_TYPES.keys())
         if len(values) != count:
             raise ValueError(f"{len(values):,} numbers in an array of the shape {list(head.shape)}")
-        return values.astype(_NUMBER_CLASSES[head.kind], copy=False).reshape(head.shape, order="F")
-    if head.kind == _TEXT_CLASS:
+        return values.astype(_NUMBER_CLASSES[head.array_class], copy=False).reshape(head.shape, order="F")
+    if head.array_class == _TEXT_CLASS:
         return _read_text(head, data)
-    if head.kind == _CELL_CLASS:
+    if head.array_class == _CELL_CLASS:
         _check_fits(count, data)
         return [_read_inner(data, depth) for _ in range(count)]
-    if head.kind == _STRUCTURE_CLASS:
+    if head.array_class == _STRUCTURE_CLASS:
         fields = _field_names(data)
         _check_fits(count * max(1, len(fields)), data)
         return [{field: _read_inner(data, depth) for field in fields} for _ in range(count)]
-    raise ValueError(f"an array of the class {head.kind}, which no image set needs")
+    raise ValueError(f"an array of the class {head.array_class}, which no image set needs")
 
 
 def _check_fits(count: int, data: _ByteReader) -> None:
@@ -202,7 +202,7 @@ def _read_inner(data: _ByteReader, depth: int) -> Any:
     if kind != _MATRIX:
         raise ValueError(f"an element of the kind {kind} where an array belongs")
     # What is empty may be no more than its tag.
-    return _read_value(_ArrayHeader.of(inner), inner, depth + 1) if inner.left else np.empty((0, 0))
+    return _read_value(_ArrayHeader.read(inner), inner, depth + 1) if inner.left else np.empty((0, 0))
 
 
 def _read_text(head: _ArrayHeader, data: _ByteReader) -> str:

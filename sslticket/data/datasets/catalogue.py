@@ -44,15 +44,15 @@ _PLACES365 = Dataset(
     channels=3,
     mean=_IMAGENET_MEAN,
     std=_IMAGENET_STD,
-    train=_IMAGENET_TRAIN,
-    eval=_IMAGENET_EVAL,
+    train_view=_IMAGENET_TRAIN,
+    eval_view=_IMAGENET_EVAL,
     kind="files",
-    images=(1_803_460, 36_500),  # its home page; the training images also in Zhou et al. 2017, section 3
+    image_counts=(1_803_460, 36_500),  # its home page; the training images also in Zhou et al. 2017, section 3
     # torchvision renames the folder that the archive of training images unpacks to.
     layout=Places365Layout(
         ("data_large_standard", "data_large", "train_large_places365standard.tar"), ("val_large", "val_large.tar")
     ),
-    home="http://places2.csail.mit.edu/download.html",
+    homepage="http://places2.csail.mit.edu/download.html",
     licence="non-commercial research",
 )
 # Digits may not be mirrored; the 2-pixel padding is CIFAR's.
@@ -62,15 +62,15 @@ _SVHN = Dataset(
     channels=3,
     mean=(0.4377, 0.4438, 0.4728),
     std=(0.1980, 0.2010, 0.1970),
-    train=View(size=32, crop="pad", pad=2),
-    eval=View(size=32),
+    train_view=View(size=32, crop="pad", pad=2),
+    eval_view=View(size=32),
     kind="arrays",
-    images=(73_257, 26_032),  # its home page
+    image_counts=(73_257, 26_032),  # its home page
     layout=SvhnLayout(),
     torchvision="SVHN",
     torchvision_splits=("train", "test"),
     class_names=_DIGIT_CLASSES,
-    home="http://ufldl.stanford.edu/housenumbers",
+    homepage="http://ufldl.stanford.edu/housenumbers",
     licence="non-commercial",
 )
 
@@ -81,14 +81,14 @@ _ALL_DATASETS = (
         channels=3,
         mean=_IMAGENET_MEAN,
         std=_IMAGENET_STD,
-        train=_IMAGENET_TRAIN,
-        eval=_IMAGENET_EVAL,
+        train_view=_IMAGENET_TRAIN,
+        eval_view=_IMAGENET_EVAL,
         kind="files",
-        images=(1_281_167, 50_000),  # Russakovsky et al. 2015, Table 2
+        image_counts=(1_281_167, 50_000),  # Russakovsky et al. 2015, Table 2
         layout=ImageNetLayout(),
         train_folders=("train", *(f"{above}/train" for above in _KAGGLE_FOLDERS)),
         eval_folders=("val", "validation", "test", *(f"{above}/val" for above in _KAGGLE_FOLDERS)),
-        home="https://www.image-net.org/download.php",
+        homepage="https://www.image-net.org/download.php",
         licence="non-commercial research",
     ),
     _PLACES365,
@@ -107,12 +107,12 @@ _ALL_DATASETS = (
         channels=3,
         mean=_IMAGENET_MEAN,
         std=_IMAGENET_STD,
-        train=_IMAGENET_TRAIN,
-        eval=_IMAGENET_EVAL,
+        train_view=_IMAGENET_TRAIN,
+        eval_view=_IMAGENET_EVAL,
         kind="files",
         layout="folders",
         train_folders=("train", "."),
-        home="your own images",
+        homepage="your own images",
         licence="your own",
     ),
     Dataset(
@@ -122,13 +122,13 @@ _ALL_DATASETS = (
         channels=3,
         mean=(0.4802, 0.4481, 0.3975),
         std=(0.2770, 0.2691, 0.2821),
-        train=View(size=64, crop="pad", pad=4, flip=True),
-        eval=View(size=64),
+        train_view=View(size=64, crop="pad", pad=4, flip=True),
+        eval_view=View(size=64),
         kind="arrays",
-        images=(100_000, 10_000),  # Le and Yang 2015, section 2; its test images' labels are not published
+        image_counts=(100_000, 10_000),  # Le and Yang 2015, section 2; its test images' labels are not published
         layout=TinyImageNetLayout(),
         eval_folders=("val", "validation"),  # test/ has no labels
-        home="http://cs231n.stanford.edu/tiny-imagenet-200.zip",
+        homepage="http://cs231n.stanford.edu/tiny-imagenet-200.zip",
         licence="non-commercial research",
     ),
     Dataset(
@@ -137,10 +137,10 @@ _ALL_DATASETS = (
         channels=3,
         mean=(0.4914, 0.4822, 0.4465),
         std=(0.2470, 0.2435, 0.2616),
-        train=_CIFAR_TRAIN,
-        eval=_CIFAR_EVAL,
+        train_view=_CIFAR_TRAIN,
+        eval_view=_CIFAR_EVAL,
         kind="arrays",
-        images=(50_000, 10_000),  # its home page
+        image_counts=(50_000, 10_000),  # its home page
         layout=CifarLayout(
             folder="cifar-10-batches-py",
             train=("data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5"),
@@ -150,7 +150,7 @@ _ALL_DATASETS = (
             binary=("cifar-10-batches-bin", "batches.meta.txt"),
         ),
         torchvision="CIFAR10",
-        home="https://www.cs.toronto.edu/~kriz/cifar.html",
+        homepage="https://www.cs.toronto.edu/~kriz/cifar.html",
         licence="research",
     ),
     Dataset(
@@ -159,10 +159,10 @@ _ALL_DATASETS = (
         channels=3,
         mean=(0.5071, 0.4865, 0.4409),
         std=(0.2673, 0.2564, 0.2762),
-        train=_CIFAR_TRAIN,
-        eval=_CIFAR_EVAL,
+        train_view=_CIFAR_TRAIN,
+        eval_view=_CIFAR_EVAL,
         kind="arrays",
-        images=(50_000, 10_000),  # its home page
+        image_counts=(50_000, 10_000),  # its home page
         layout=CifarLayout(
             folder="cifar-100-python",
             train=("train",),
@@ -172,14 +172,14 @@ _ALL_DATASETS = (
             binary=("cifar-100-binary", "fine_label_names.txt"),
         ),
         torchvision="CIFAR100",
-        home="https://www.cs.toronto.edu/~kriz/cifar.html",
+        homepage="https://www.cs.toronto.edu/~kriz/cifar.html",
         licence="research",
     ),
     _SVHN,
     replace(
         _SVHN,  # its mean and deviation too, so that a network may go from one to the other
         name="svhn_extra",
-        images=(604_388, 26_032),  # its home page: the 73,257 and 531,131 more
+        image_counts=(604_388, 26_032),  # its home page: the 73,257 and 531,131 more
         layout=SvhnLayout(train=("train_32x32.mat", "extra_32x32.mat")),
         torchvision_splits=("train", "extra", "test"),
     ),
@@ -190,16 +190,16 @@ _ALL_DATASETS = (
         channels=1,
         mean=(0.1307,),
         std=(0.3081,),
-        train=View(size=28),
-        eval=View(size=28),
+        train_view=View(size=28),
+        eval_view=View(size=28),
         kind="arrays",
-        images=(60_000, 10_000),  # LeCun, Cortes and Burges, its home page
+        image_counts=(60_000, 10_000),  # LeCun, Cortes and Burges, its home page
         layout=IdxLayout("MNIST/raw", ("mnist_train.csv", "mnist_test.csv"), "mnist.npz"),
         torchvision="MNIST",
         class_names=_DIGIT_CLASSES,
         train_folders=_MNIST_FOLDERS[0],
         eval_folders=_MNIST_FOLDERS[1],
-        home="https://yann.lecun.org/exdb/mnist",
+        homepage="https://yann.lecun.org/exdb/mnist",
         licence="CC BY-SA 3.0",
     ),
     Dataset(
@@ -209,17 +209,17 @@ _ALL_DATASETS = (
         channels=1,
         mean=(0.2860,),
         std=(0.3530,),
-        train=View(size=28, crop="pad", pad=2, flip=True),
-        eval=View(size=28),
+        train_view=View(size=28, crop="pad", pad=2, flip=True),
+        eval_view=View(size=28),
         kind="arrays",
-        images=(60_000, 10_000),  # Xiao et al. 2017, section 2
+        image_counts=(60_000, 10_000),  # Xiao et al. 2017, section 2
         layout=IdxLayout("FashionMNIST/raw", ("fashion-mnist_train.csv", "fashion-mnist_test.csv")),
         torchvision="FashionMNIST",
         class_names=_FASHION_CLASSES,
         train_folders=_MNIST_FOLDERS[0],
         eval_folders=_MNIST_FOLDERS[1],
-        system="/usr/share/datasets/fashion-mnist",
-        home="https://github.com/zalandoresearch/fashion-mnist",
+        system_folder="/usr/share/datasets/fashion-mnist",
+        homepage="https://github.com/zalandoresearch/fashion-mnist",
         licence="MIT",
     ),
     Dataset(
@@ -229,13 +229,13 @@ _ALL_DATASETS = (
         channels=1,
         mean=(0.3046,),
         std=(0.3755,),
-        train=View(size=8),
-        eval=View(size=8),
+        train_view=View(size=8),
+        eval_view=View(size=8),
         kind="arrays",
-        images=(1_438, 359),  # our division of the 1,797 that scikit-learn has
+        image_counts=(1_438, 359),  # our division of the 1,797 that scikit-learn has
         layout="sklearn",
         class_names=_DIGIT_CLASSES,
-        home="https://archive.ics.uci.edu/dataset/80/optical+recognition+of+handwritten+digits",
+        homepage="https://archive.ics.uci.edu/dataset/80/optical+recognition+of+handwritten+digits",
         licence="CC BY 4.0",
     ),
 )
@@ -269,7 +269,7 @@ class InputSpec:
     std: tuple[float, ...]
 
     @classmethod
-    def of(cls, recipe: Mapping[str, Any]) -> "InputSpec | None":
+    def from_recipe(cls, recipe: Mapping[str, Any]) -> "InputSpec | None":
         """What the search showed its network; None where the recipe, JSON values, names no data set known here."""
         data = recipe.get("data")
         if not isinstance(data, Mapping) or data.get("dataset") not in DATASETS:
@@ -277,7 +277,7 @@ class InputSpec:
         dataset = DATASETS[data["dataset"]]
         augment = data.get("augment")
         first = augment[0] if isinstance(augment, list) else augment
-        size = data.get("image_size") or (first["size"] if first else dataset.train.size)
+        size = data.get("image_size") or (first["size"] if first else dataset.train_view.size)
         channels = data.get("channels") or dataset.channels
         if channels == dataset.channels:
             return cls(channels, size, dataset.mean, dataset.std)

@@ -33,8 +33,8 @@ class Listing:
         files: paths relative to `root`, with forward slashes.
         labels: (N,) int64, places in `classes`.
         archives: the tar files that the images are in; none where they are files of their own.
-        places: (N, 3) int64, each image's archive, offset and size; None where they are files of their own.
-        form: what was done to the images; "" for the images as they are published.
+        byte_ranges: (N, 3) int64, each image's archive, offset and size; None where they are files of their own.
+        preprocessing: what was done to the images; "" for the images as they are published.
         left_out: what lies among the images and is none of them, as paths below `root`; folders end in "/".
     """
 
@@ -43,8 +43,8 @@ class Listing:
     files: list[str]
     labels: np.ndarray
     archives: tuple[Path, ...] = ()
-    places: np.ndarray | None = None
-    form: str = ""
+    byte_ranges: np.ndarray | None = None
+    preprocessing: str = ""
     left_out: tuple[str, ...] = ()
 
 
@@ -290,7 +290,7 @@ class Stamp:
     latest: float
 
     @classmethod
-    def of(cls, paths: Iterable[Path]) -> "Stamp":
+    def of_paths(cls, paths: Iterable[Path]) -> "Stamp":
         """Of files or folders; a folder changes when something in it comes, goes or is renamed."""
         states = [(path, path.stat()) for path in paths]
         text = "\n".join(f"{path.name} {state.st_mtime_ns} {state.st_size}" for path, state in states)
@@ -360,7 +360,7 @@ def cached_class_folders(root: Path, classes: tuple[str, ...] | None = None) -> 
         return {name: join_names(names) for name, names in lists.items()} | {"labels": found.labels}
 
     own, top = class_folders(root), folder_contents(root)
-    stamp = Stamp.of(root / name for name in own)
+    stamp = Stamp.of_paths(root / name for name in own)
     # What else is in the root may come and go while no class folder changes.
     state = "\n\n".join(["\n".join(names) for names in (classes or (), top.images, top.others)])
     arrays = cached_arrays(root, Stamp(f"{stamp.text}\n\n{state}", stamp.latest), make)

@@ -41,17 +41,17 @@ class Devkit:
     """What the development kit tells.
 
     Attributes:
-        place: where it lies.
+        path: where it lies.
         wnids: the WordNet names of the classes, by their number, from 1 on.
-        truth: the number of the class of each evaluation image, in the order of the numbers in the images' names.
+        ground_truth: the number of the class of each evaluation image, in the order of the numbers in the images' names.
     """
 
-    place: Path
+    path: Path
     wnids: dict[int, str]
-    truth: tuple[int, ...]
+    ground_truth: tuple[int, ...]
 
     @classmethod
-    def of(cls, folder: Path, layout: ImageNetLayout) -> "Devkit | None":
+    def find(cls, folder: Path, layout: ImageNetLayout) -> "Devkit | None":
         """The kit in a folder, unpacked or as an archive, compressed or not; None where it is not there.
 
         Raises:
@@ -61,14 +61,14 @@ class Devkit:
         # Unpacked with its folders, in a folder that a browser named after the archive, or without them.
         unpacked = [place for kit in kits if kit.is_dir() for place in (kit / kit.name, kit / layout.devkit, kit)]
         for home in (place / inner for place in (*unpacked, folder) for inner in ("data", ".")):
-            if all((home / name).is_file() for name in (layout.meta, layout.truth)):
-                meta, truth = (read_bytes(home / name, _LARGEST_DEVKIT_FILE) for name in (layout.meta, layout.truth))
-                return cls._read(home, meta, truth)
+            if all((home / name).is_file() for name in (layout.meta, layout.ground_truth)):
+                meta, truth = (read_bytes(home / name, _LARGEST_DEVKIT_FILE) for name in (layout.meta, layout.ground_truth))
+                return cls._parse(home, meta, truth)
         archive = next((kit for kit in kits if kit.is_file() and kit.suffix in (".tar", ".gz", ".tgz")), None)
-        return cls._read(archive, *_read_packed_devkit(archive, layout)) if archive else None
+        return cls._parse(archive, *_read_packed_devkit(archive, layout)) if archive else None
 
     @classmethod
-    def _read(cls, place: Path, meta: bytes, truth: bytes) -> "Devkit":
+    def _parse(cls, place: Path, meta: bytes, truth: bytes) -> "Devkit":
         try:
             synsets = binary_formats.read_mat(meta, ("synsets",), place)["synsets"]
             leaves = [synset for synset in synsets if synset["num_children"].item() == 0]
@@ -95,7 +95,7 @@ def _read_packed_devkit(archive: Path, layout: ImageNetLayout) -> list[bytes]:
     try:
         with tarfile.open(archive, "r:*") as kit:
             found = {entry.name.rpartition("/")[2]: entry for entry in kit if entry.isfile()}
-            entries = [found[name] for name in (layout.meta, layout.truth)]
+            entries = [found[name] for name in (layout.meta, layout.ground_truth)]
             if large := next((entry for entry in entries if entry.size > _LARGEST_DEVKIT_FILE), None):
                 raise BadInput(f"{archive} tells {large.size:,} bytes of {large.name}; download it again")
             contents = [file.read() if (file := kit.extractfile(entry)) else b"" for entry in entries]
@@ -137,27 +137,27 @@ class GroundTruth:
     """The ground truth of the evaluation images.
 
     Attributes:
-        place: the file or the kit that tells it.
+        path: the file or the kit that tells it.
         wnids: the class of each image, by the number in the image's name.
         classes: all of them, sorted.
     """
 
-    place: Path
+    path: Path
     wnids: dict[int, str]
     classes: tuple[str, ...]
 
     @classmethod
-    def of(cls, folder: Path, layout: ImageNetLayout) -> "GroundTruth | None":
+    def find(cls, folder: Path, layout: ImageNetLayout) -> "GroundTruth | None":
         """What a folder's files tell: the development kit, or one of the lists that others made of it.
 
         Raises:
             BadInput: naming the file, if it is damaged or tells numbers without the classes that they stand for.
         """
-        if kit := Devkit.of(folder, layout):
-            told = {place: kit.wnids[number] for place, number in enumerate(kit.truth, 1)}
-            _check_lines(kit.place, told, len(kit.wnids))
-            return cls(kit.place, told, tuple(sorted(kit.wnids.values())))
-        homes = [folder, *(folder / name for name in layout.lists)]
+        if kit := Devkit.find(folder, layout):
+            told = {place: kit.wnids[number] for place, number in enumerate(kit.ground_truth, 1)}
+            _check_lines(kit.path, told, len(kit.wnids))
+            return cls(kit.path, told, tuple(sorted(kit.wnids.values())))
+        homes = [folder, *(folder / name for name in layout.list_folders)]
         if folder.name in ("ILSVRC", "CLS-LOC"):  # Kaggle's tables lie beside ILSVRC/Data/CLS-LOC
             homes += folder.absolute().parents[:3]
         for path in (home / name for name in _PAIR_FILES for home in homes):
@@ -170,7 +170,7 @@ class GroundTruth:
                 return cls(path, told, tuple(sorted(set(told.values()))))
         return None
 
-    def check(self, found: Listing) -> None:
+    def check_listing(self, found: Listing) -> None:
         """Raise `BadInput` if an evaluation image lies in the folder of another class than its number tells.
 
         Folders whose names are no numbers of WordNet are of one's own choice.
@@ -180,11 +180,11 @@ class GroundTruth:
             told = self.wnids.get(known[0], folder) if known and WNID.fullmatch(folder) else folder
             if told != folder:
                 raise BadInput(
-                    f"{found.root / file} is of class {told}, as {self.place} tells; sort the images anew, or take "
+                    f"{found.root / file} is of class {told}, as {self.path} tells; sort the images anew, or take "
                     "away what is wrong"
                 )
 
-    def wnid(self, name: str, number: int) -> str:
+    def class_of(self, name: str, number: int) -> str:
         """The class of an image.
 
         Raises:
@@ -192,7 +192,7 @@ class GroundTruth:
         """
         if number not in self.wnids:
             raise BadInput(
-                f"{self.place} tells what {len(self.wnids):,} evaluation images show, and not what {name} does; "
+                f"{self.path} tells what {len(self.wnids):,} evaluation images show, and not what {name} does; "
                 "get the whole file, or take the image away"
             )
         return self.wnids[number]
@@ -273,7 +273,7 @@ class _NamedImage(NamedTuple):
 
     name: str
     wnid: str
-    place: tuple[int, int, int] = (0, 0, 0)
+    location: tuple[int, int, int] = (0, 0, 0)
 
 
 def find_archives(folder: Path, patterns: Iterable[str]) -> tuple[Path, ...]:
@@ -351,9 +351,9 @@ def list_evaluation(
         seen[number] = name
         if wnid is None and truth is None:
             return None
-        told = truth.wnid(name, number) if truth else wnid
+        told = truth.class_of(name, number) if truth else wnid
         if wnid not in (None, told):
-            raise BadInput(f"{place} has {stored}, which {truth and truth.place} gives class {told}; get both again")
+            raise BadInput(f"{place} has {stored}, which {truth and truth.path} gives class {told}; get both again")
         images.append(_NamedImage(name if folder else f"{told}/{_official_name(name)}", str(told), where))
     order = classes or (truth.classes if truth else None)
     if order and (strange := sorted({image.wnid for image in images} - set(order))):
@@ -388,7 +388,7 @@ def _sorted_listing(
     order = class_order(place, (image.wnid for image in images), classes)
     number = {name: label for label, name in enumerate(order)}
     labels = np.array([number[image.wnid] for image in images], np.int64)
-    places = np.array([image.place for image in images], np.int64) if paths else None
+    places = np.array([image.location for image in images], np.int64) if paths else None
     return Listing(place, order, names, labels, paths, places, left_out=left_out)
 
 
@@ -452,7 +452,7 @@ def _cached_members(archive: Path, classed: bool) -> TarContents:
             "left_out": join_names(left_out),
         }
 
-    stamp = Stamp.of([archive])
+    stamp = Stamp.of_paths([archive])
     arrays = cached_arrays(archive, stamp if classed else Stamp(f"{stamp.text}\nas stored", stamp.latest), make)
     images = [TarMember(*each) for each in zip(split_names(arrays["names"]), *arrays["places"].tolist(), strict=True)]
     return TarContents(images, split_names(arrays["left_out"]))

@@ -31,7 +31,7 @@ def find_listed_images(folder: Path, layout: Places365Layout, split: Split) -> P
 
 def find_list(folder: Path, layout: Places365Layout, name: str) -> Path:
     """Where a list lies, or would lie."""
-    return next((path for home in layout.homes if (path := folder / home / name).is_file()), folder / name)
+    return next((path for home in layout.list_folders if (path := folder / home / name).is_file()), folder / name)
 
 
 def list_places365(

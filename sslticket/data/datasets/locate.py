@@ -33,7 +33,7 @@ class DatasetLocation(NamedTuple):
     """A folder that holds a data set, and how."""
 
     folder: Path
-    layout: Literal["files", "arrays", "shards"]
+    storage: Literal["files", "arrays", "shards"]
 
 
 def find_dataset(dataset: Dataset, data_root: Path | None) -> DatasetLocation:
@@ -60,7 +60,7 @@ def dataset_not_found(dataset: Dataset, data_root: Path | None) -> BadInput:
         return BadInput(cure)
     return BadInput(
         f"no images of {dataset.name} found; looked in {_describe_search(dataset, _search_paths(dataset, data_root))}; get them from "
-        f"{dataset.home} and give their folder with --data-root or put it in $SSLTICKET_DATA/{dataset.name}"
+        f"{dataset.homepage} and give their folder with --data-root or put it in $SSLTICKET_DATA/{dataset.name}"
     )
 
 
@@ -115,7 +115,7 @@ def missing_split(dataset: Dataset, split: Split, folder: Path) -> MissingSplit:
 def _search_paths(dataset: Dataset, data_root: Path | None) -> list[Path]:
     if data_root is not None:
         return [data_root.expanduser(), data_root.expanduser() / dataset.name]
-    home, system = os.environ.get("SSLTICKET_DATA"), dataset.system
+    home, system = os.environ.get("SSLTICKET_DATA"), dataset.system_folder
     places = [Path(home).expanduser() / dataset.name] if home else []
     places += [Path(system)] if system else []
     return places + ([cache_folder() / dataset.name] if dataset.torchvision else [])
@@ -189,7 +189,7 @@ def _fetch(dataset: Dataset, looked: list[Path], target: Path) -> DatasetLocatio
             return found
         raise BadInput(
             f"no images of {dataset.name} found in {_describe_search(dataset, looked)}, and the download to {target} failed "
-            f"({one_line(error)}); get them from {dataset.home} and give their folder with --data-root"
+            f"({one_line(error)}); get them from {dataset.homepage} and give their folder with --data-root"
         ) from error
     found = _location_in(dataset, target)
     assert found, f"torchvision left {target} in a layout unknown here"
@@ -205,7 +205,7 @@ def list_split(entry: Dataset, split: Split, found: DatasetLocation) -> Listing:
         BadInput: if the split is not there (`places.MissingSplit`), or files are damaged.
     """
     folder = found.folder
-    if found.layout == "shards":
+    if found.storage == "shards":
         pack = open_shards(folder, split)
         if pack is None:
             what = "training" if split == "train" else "evaluation"
@@ -236,9 +236,9 @@ def _check_against_ground_truth(entry: Dataset, folder: Path, found: Listing) ->
     truth = None
     with suppress(BadInput):  # they need not be there, nor whole
         if isinstance(entry.layout, ImageNetLayout):
-            truth = GroundTruth.of(folder, entry.layout)
+            truth = GroundTruth.find(folder, entry.layout)
     if truth:
-        truth.check(found)
+        truth.check_listing(found)
     if isinstance(entry.layout, TinyImageNetLayout):
         lists.check_tiny_imagenet(folder, entry.layout, found)
 
@@ -277,4 +277,4 @@ def _list_imagenet(
     paths = () if flat else find_archives(folder, layout.eval)
     if not flat and not paths:
         return None
-    return list_evaluation(flat, paths, GroundTruth.of(folder, layout), _training_classes(entry, folder, train))
+    return list_evaluation(flat, paths, GroundTruth.find(folder, layout), _training_classes(entry, folder, train))

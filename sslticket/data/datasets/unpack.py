@@ -51,22 +51,22 @@ class Conversion:
     """A form that is not read.
 
     Attributes:
-        sets: the data sets that are published so; none for all.
-        files: patterns below the data set's folder, any of which shows the form.
-        what: the form, in words.
+        datasets: the data sets that are published so; none for all.
+        patterns: patterns below the data set's folder, any of which shows the form.
+        description: the form, in words.
         command: what to type; `{file}` is the file found, `{above}` its folder, `{folder}` the data set's.
         advice: what to do where no command can.
-        done: patterns that show that the command was typed before.
-        needs: patterns of which one has to be there too, where the form alone says little.
+        done_patterns: patterns that show that the command was typed before.
+        required_patterns: patterns of which one has to be there too, where the form alone says little.
     """
 
-    sets: tuple[str, ...]
-    files: tuple[str, ...]
-    what: str
+    datasets: tuple[str, ...]
+    patterns: tuple[str, ...]
+    description: str
     command: str = ""
     advice: str = ""
-    done: tuple[str, ...] = ()
-    needs: tuple[str, ...] = ("*",)
+    done_patterns: tuple[str, ...] = ()
+    required_patterns: tuple[str, ...] = ("*",)
 
 
 CONVERSIONS = (
@@ -95,15 +95,15 @@ CONVERSIONS = (
         ("meta.bin",),
         "torchvision's file of the classes, a pickle that is not opened",
         _WRITE_SYNSETS_COMMAND,
-        done=("imagenet_2012_*.txt",),
-        needs=("ILSVRC2012_img_val.tar", "val/ILSVRC2012_val_*"),
+        done_patterns=("imagenet_2012_*.txt",),
+        required_patterns=("ILSVRC2012_img_val.tar", "val/ILSVRC2012_val_*"),
     ),
     Conversion(
         ("imagenet",),
         ("ILSVRC2012_devkit_t12*.zip",),
         "the development kit packed anew",
         _UNZIP_COMMAND,
-        done=("ILSVRC2012_devkit_t12/data/meta.mat", "data/meta.mat", "meta.mat"),
+        done_patterns=("ILSVRC2012_devkit_t12/data/meta.mat", "data/meta.mat", "meta.mat"),
     ),
     Conversion(
         ("imagenet",),
@@ -127,7 +127,7 @@ CONVERSIONS = (
         advice="get the python version from {home}",
     ),
     Conversion(
-        ("cifar10",), ("trainLabels.csv",), "Kaggle's training images", _SORT_CIFAR_COMMAND, done=("train/*/*.png",)
+        ("cifar10",), ("trainLabels.csv",), "Kaggle's training images", _SORT_CIFAR_COMMAND, done_patterns=("train/*/*.png",)
     ),
     Conversion(
         ("svhn", "svhn_extra"),
@@ -150,14 +150,14 @@ CONVERSIONS = (
         ("filelist_places365-standard.tar",),
         "the archive of the lists as downloaded",
         _UNTAR_COMMAND,
-        done=("places365_val.txt", "*/places365_val.txt"),
+        done_patterns=("places365_val.txt", "*/places365_val.txt"),
     ),
     Conversion(
         ("places365_small",),
         ("places365standard_easyformat.tar",),
         "the archive of class folders as downloaded",
         _UNTAR_COMMAND,
-        done=("places365_standard",),
+        done_patterns=("places365_standard",),
     ),
     Conversion(
         ("places365", "places365_small"),
@@ -173,10 +173,10 @@ def conversion_advice(dataset: Dataset, folders: Iterable[Path]) -> str | None:
     """What a form is that lies in one of the folders and is not read, and what to type; None where there is none."""
     for folder in folders:
         for cure in CONVERSIONS:
-            if cure.sets and dataset.name not in cure.sets:
+            if cure.datasets and dataset.name not in cure.datasets:
                 continue
-            file = next(iter(_first_matches(folder, cure.files)), None)
-            if file is not None and _first_matches(folder, cure.needs) and not _first_matches(folder, cure.done):
+            file = next(iter(_first_matches(folder, cure.patterns)), None)
+            if file is not None and _first_matches(folder, cure.required_patterns) and not _first_matches(folder, cure.done_patterns):
                 return _conversion_message(cure, dataset, folder, file)
     return None
 
@@ -190,9 +190,9 @@ def _conversion_message(cure: Conversion, dataset: Dataset, folder: Path, file: 
     unpacked = folder.absolute().with_name(f"{folder.absolute().name}-unpacked")
     found = {"file": file, "above": file.parent, "folder": folder, "unpacked": unpacked}
     quoted = {name: shlex.quote(str(place)) for name, place in found.items()}
-    say = (cure.command or cure.advice).format(name=dataset.name, home=dataset.home, **quoted)
-    then = f"; then give --data-root {quoted['unpacked']}" if cure.files is PARQUET_PATTERNS else ""
-    return f"{file} is {cure.what}, which is not read as it is; {'type: ' if cure.command else ''}{say}{then}"
+    say = (cure.command or cure.advice).format(name=dataset.name, home=dataset.homepage, **quoted)
+    then = f"; then give --data-root {quoted['unpacked']}" if cure.patterns is PARQUET_PATTERNS else ""
+    return f"{file} is {cure.description}, which is not read as it is; {'type: ' if cure.command else ''}{say}{then}"
 
 
 _IMAGES_IN_MEMORY = 64  # images in memory
@@ -326,7 +326,7 @@ def _plan_split(
             what = "WordNet name such as n01440764" if by_wnid else "name"
             raise BadInput(
                 f"{paths[0]} calls a class {own!r}, and nothing in it tells the {what} of that; get the tables with "
-                f"their description, or the data set from {dataset.home}"
+                f"their description, or the data set from {dataset.homepage}"
             )
         if folder is not None and known.setdefault(own, folder) != folder:
             raise BadInput(f"{paths[0]} calls both {known[own]} and {folder} class {own!r}; get it again")

@@ -20,7 +20,7 @@ class FigureGroup:
 
     name: str
     charts: tuple[Chart, ...] = ()
-    heats: tuple[HeatMap, ...] = ()
+    heat_maps: tuple[HeatMap, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Picker:
     """Choices of which the page shows one."""
 
     label: str
-    choices: tuple[FigureGroup, ...]
+    groups: tuple[FigureGroup, ...]
 
 
 @dataclass(frozen=True)
@@ -38,28 +38,28 @@ class Section:
     Attributes:
         name: of its place in the page.
         title: its heading.
-        explained: how to read it.
-        picks: its figures.
+        explanation: how to read it.
+        pickers: its figures.
         series: name, tickets and control, as `chart.looks` takes them, of those that no other part of the page has.
     """
 
     name: str
     title: str
-    explained: str
-    picks: tuple[Picker, ...]
+    explanation: str
+    pickers: tuple[Picker, ...]
     series: tuple[tuple[str, str, str], ...] = ()
 
     def charts(self) -> Iterator[Chart]:
         """All charts."""
-        for pick in self.picks:
-            for choice in pick.choices:
+        for pick in self.pickers:
+            for choice in pick.groups:
                 yield from choice.charts
 
-    def heats(self) -> Iterator[HeatMap]:
+    def heat_maps(self) -> Iterator[HeatMap]:
         """All heat maps."""
-        for pick in self.picks:
-            for choice in pick.choices:
-                yield from choice.heats
+        for pick in self.pickers:
+            for choice in pick.groups:
+                yield from choice.heat_maps
 
 
 def rows_of_kind(frame: pd.DataFrame, kind: str) -> pd.DataFrame:
@@ -135,7 +135,7 @@ def _mean_point(name: str, at: Any, axis: Axis, what: str, units: pd.DataFrame, 
     mean, sd = float(units["y"].mean()), float(units["y"].std())
     spread = "" if math.isnan(sd) else f" ± {sd:.2g}"
     minus = f"{mean:.4g}".replace("-", "\N{MINUS SIGN}")
-    told = f"{name} at {axis.words(place)}: {what} {minus}{spread}, "
+    told = f"{name} at {axis.format(place)}: {what} {minus}{spread}, "
     told += text.format_sample_size(n, str(units.index[0][1]).split()[0], int(units["rows"].sum()), row)
     told += text.disconnection_warning(float(units["effective"].min()), int(units["cut"].sum()), n)
     return Point(place, mean, told, mean - sd, mean + sd)

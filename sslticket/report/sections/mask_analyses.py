@@ -36,7 +36,7 @@ def overlap_section(frame: pd.DataFrame) -> Section | None:
         if here["pair"].nunique() <= MAX_PAIR_MAPS:
             heats |= {"Layers:": _layer_overlap_maps(same, number), "Levels:": _level_overlap_maps(here, number)}
         for label, drawn in heats.items():
-            picks[label] += [FigureGroup(heat.title, heats=(heat,)) for heat in drawn]
+            picks[label] += [FigureGroup(heat.title, heat_maps=(heat,)) for heat in drawn]
     held = tuple(Picker(label, tuple(choices)) for label, choices in picks.items() if choices)
     series = tuple((name, name, "ticket") for name in pd.concat([own["tickets"], own["other"]]).drop_duplicates())
     return Section("overlap", "Overlap of masks", _OVERLAP_TEXT, held, series) if held else None
@@ -106,7 +106,7 @@ def _overlap_chart(here: pd.DataFrame, name: str, title: str) -> Chart:
         x=DENSITY_AXIS,
         y=Axis("Jaccard index, %"),
         curves=(*index("jaccard"), *index("chance", dash="3 3", called="chance", bare=True)),
-        bounds=(0, 100),
+        y_bounds=(0, 100),
     )
 
 
@@ -204,7 +204,7 @@ def dead_channels_section(frame: pd.DataFrame) -> Section | None:
     for number, own in enumerate(_split_recipes(sections.rows_of_kind(frame, "channels"))):
         dead = _layer_fractions(own, "dead")
         heat = _layer_map(own, "dead", f"dead-{number}", dead, np.where(dead < 1, dead, math.nan))
-        choices.append(FigureGroup(heat.title, heats=(heat,)))
+        choices.append(FigureGroup(heat.title, heat_maps=(heat,)))
     return (
         Section("dead", "Dead channels", _DEAD_CHANNELS_TEXT, (Picker("Tickets:", tuple(choices)),))
         if choices

@@ -31,8 +31,8 @@ def accuracy_chart(panel: pd.DataFrame, number: int) -> Chart:
         x=DENSITY_AXIS,
         y=Axis(f"top-1 on {panel['target'].iloc[0]}, %"),
         curves=tuple(drawn),
-        level=(100 * float(dense["top1"].iloc[0]), f"dense{of}") if len(dense) else None,
-        bounds=(0, 100),
+        horizontal_line=(100 * float(dense["top1"].iloc[0]), f"dense{of}") if len(dense) else None,
+        y_bounds=(0, 100),
     )
 
 
@@ -73,7 +73,7 @@ def difference_chart(found: pd.DataFrame, number: int) -> Chart:
         x=DENSITY_AXIS,
         y=Axis(f"top-1 less that of {against} tickets, points"),
         curves=tuple(drawn),
-        level=(0.0, against),
+        horizontal_line=(0.0, against),
     )
 
 
@@ -202,8 +202,8 @@ def cost_charts(panel: pd.DataFrame, costs: pd.DataFrame, number: int, stressed:
                     row[f"cost_{unit}"],
                     100 * row["top1"],
                     f"{name} at {text.format_percent(row['density'])}%: {text.format_mean_sd(row['top1'], row['top1_sd'])}% after "
-                    f"{axis.words(row[f'cost_{unit}'])}{'' if unit == 'seconds' else f' {COST_NAMES[unit]}'}",
-                    stressed=row["density"] == stressed,
+                    f"{axis.format(row[f'cost_{unit}'])}{'' if unit == 'seconds' else f' {COST_NAMES[unit]}'}",
+                    highlighted=row["density"] == stressed,
                 )
                 for row in series.to_dict("records")
             )
@@ -211,7 +211,7 @@ def cost_charts(panel: pd.DataFrame, costs: pd.DataFrame, number: int, stressed:
         if drawn:
             title = f"{text.describe_panel(panel)}: top-1 against the search's {COST_NAMES[unit]}"
             y = Axis(f"top-1 on {panel['target'].iloc[0]}, %")
-            yield unit, Chart(f"cost-{unit}-{number}", title, axis, y, tuple(drawn), bounds=(0, 100))
+            yield unit, Chart(f"cost-{unit}-{number}", title, axis, y, tuple(drawn), y_bounds=(0, 100))
 
 
 def metric_charts(levels: pd.DataFrame) -> Iterator[Chart]:
@@ -239,7 +239,7 @@ def metric_charts(levels: pd.DataFrame) -> Iterator[Chart]:
                 by=("tickets",),
                 row="ticket",
             ),
-            bounds=_metric_bounds(str(metric)),
+            y_bounds=_metric_bounds(str(metric)),
         )
 
 
@@ -267,7 +267,7 @@ def probe_charts(levels: pd.DataFrame) -> Iterator[Chart]:
                 drawn += mean_curves(
                     steps, "step", x, "value", "accuracy in %", by=("tickets",), dash=dash, called=at, row="ticket"
                 )
-        yield Chart(f"probe-{number}", f"{model}: probe during training", x, y, tuple(drawn), bounds=(0, 100))
+        yield Chart(f"probe-{number}", f"{model}: probe during training", x, y, tuple(drawn), y_bounds=(0, 100))
 
 
 def _probe_steps(rows: pd.DataFrame) -> pd.DataFrame:

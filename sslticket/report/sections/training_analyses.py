@@ -66,7 +66,7 @@ def stability_chart(panel: pd.DataFrame, measure: str, x: str, axis: Axis, name:
         x=axis,
         y=Axis("angle, degrees" if angle else "L2 distance"),
         curves=mean_curves(panel, x, axis, measure, what),
-        bounds=(0, 180) if angle else (0, math.inf),
+        y_bounds=(0, 180) if angle else (0, math.inf),
     )
 
 
@@ -120,7 +120,7 @@ def _interpolation_chart(here: pd.DataFrame, way: str, place: str, where: str) -
     title = f"{where}: error, {_BATCH_NORM_VARIANTS[way]}"
     bounds = (0.0, 100.0)
     return (
-        Chart(f"line{way}-{place}", title, INTERPOLATION_AXIS, Axis("error, %"), curves, bounds=bounds)
+        Chart(f"line{way}-{place}", title, INTERPOLATION_AXIS, Axis("error, %"), curves, y_bounds=bounds)
         if curves
         else None
     )
@@ -154,7 +154,7 @@ def _natural_density_chart(panel: pd.DataFrame, number: int, where: str) -> Char
     panel = panel.assign(above=100 * panel["natural_density"].astype(float))
     curves = mean_curves(panel, "density", DENSITY_AXIS, "above", "% of the weights above machine precision:")
     title, y = f"{where}: weights above machine precision", Axis("above machine precision, % of the weights")
-    return Chart(f"natural-{number}", title, DENSITY_AXIS, y, curves, bounds=(0, 100))
+    return Chart(f"natural-{number}", title, DENSITY_AXIS, y, curves, y_bounds=(0, 100))
 
 
 def _histogram_chart(here: pd.DataFrame, place: str, where: str) -> Chart:
@@ -168,8 +168,8 @@ def _histogram_chart(here: pd.DataFrame, place: str, where: str) -> Chart:
         x=MAGNITUDE_AXIS,
         y=Axis("% of the weights in a bin"),
         curves=curves,
-        upright=(LOG_PRECISION, "machine precision"),
-        bounds=(0, 100),
+        vertical_line=(LOG_PRECISION, "machine precision"),
+        y_bounds=(0, 100),
     )
 
 
@@ -226,7 +226,7 @@ def rewinding_section(frame: pd.DataFrame) -> Section | None:
     if own.empty:
         return None
     axis = _rewind_axis(own)
-    own = own.assign(place=own["rewind_samples"].clip(lower=axis.zero))
+    own = own.assign(place=own["rewind_samples"].clip(lower=axis.zero_at))
     choices = []
     for number, (where, panel) in enumerate(sections.split_panels(own)):
         for place, (weights, here) in enumerate(sections.split_densities(panel)):
@@ -242,7 +242,7 @@ def rewinding_section(frame: pd.DataFrame) -> Section | None:
 def _rewind_axis(own: pd.DataFrame) -> Axis:
     points = own["rewind_samples"]
     zero = points[points > 0].min() / 3 if (points == 0).any() else 0.0
-    return Axis("images seen at W_k (log scale)", "count", log=True, zero=float(zero))
+    return Axis("images seen at W_k (log scale)", "count", log=True, zero_at=float(zero))
 
 
 def _rewind_charts(here: pd.DataFrame, axis: Axis, name: str, where: str) -> list[Chart]:
@@ -250,7 +250,7 @@ def _rewind_charts(here: pd.DataFrame, axis: Axis, name: str, where: str) -> lis
     scores = scores.assign(percent=100 * scores["top1"].astype(float))
     curves = mean_curves(scores, "place", axis, "percent", "top-1 in %")
     y = Axis(f"top-1 on {here['target'].iloc[0]}, %")
-    found = [Chart(f"rewinding-{name}", f"{where}: top-1", axis, y, curves, bounds=(0, 100))]
+    found = [Chart(f"rewinding-{name}", f"{where}: top-1", axis, y, curves, y_bounds=(0, 100))]
     measured = here[here["kind"] == "stability"]
     found += [
         stability_chart(measured, each, "place", axis, f"rewinding-{each}-{name}", where) for each in STABILITY_MEASURES
