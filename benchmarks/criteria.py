@@ -57,7 +57,7 @@ def _search(name: str, root: Path, out: Path) -> None:
         search = OneShot(levels=1, rate=0.9, rewind="0it", scored="end", criterion=Magnitude())
     fit = TrainConfig(length="2it", batch_size=_BATCH, optimizer=SGD(lr=0.1))
     machine, data = RuntimeConfig(data_root=root), Data(dataset="imagenet", part="1 image a class")
-    recipe = Recipe(model="resnet50", data=data, objective=Supervised(), fit=fit, search=search)
+    recipe = Recipe(model="resnet50", data=data, objective=Supervised(), training=fit, search=search)
     run_search(plan_search(recipe, machine, out), machine)
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9)  # Linux counts in KiB
 

@@ -41,7 +41,7 @@ def lines(images: Images) -> list[Line]:
 
 def _step(search: Search) -> Callable[[], object]:
     """One optimiser step on noise, as the loop takes it: how long it takes does not depend on what the images show."""
-    learning = search.learning(_FIT, _FIT.clock(50_000))
+    learning = search.mask_learning(_FIT, _FIT.clock(50_000))
     net = MaskedNetwork.build(
         "resnet20", Supervised(), channels=3, image_size=32, classes=10, seed=0, learning=learning
     )

@@ -167,7 +167,7 @@ class Bench:
         batch, count = (8, 2) if self._small else (256, 20)
         batches = make_loader(
             source,
-            (source.dataset.train,),
+            (source.dataset.train_view,),
             Sampler(len(source.manifest), batch, seed=0),
             augment_seed=0,
             device=self._device,

@@ -135,11 +135,11 @@ class Ours:
     def of(cls, case: Case) -> Iterator["Ours"]:
         """Ready to train, until the block ends."""
         machine = RuntimeConfig(channels_last=case.channels_last, compile=case.compiled, exact=case.exact)
-        bench, count = Engine.on(machine, case.precision), 2 * case.batch
+        bench, count = Engine.create(machine, case.precision), 2 * case.batch
         images = np.random.default_rng(0).integers(0, 256, (count, case.size, case.size, 3), dtype=np.uint8)
         frame = pd.DataFrame({"item": np.arange(count), "label": np.arange(count) % _CLASSES})
         view = View(size=case.size, crop="pad", pad=4, flip=True)
-        learning = case.search and case.search.learning(case.fit, case.fit.clock(count))
+        learning = case.search and case.search.mask_learning(case.fit, case.fit.clock(count))
         net = MaskedNetwork.build(
             case.model,
             case.objective,
@@ -160,9 +160,9 @@ class Ours:
             channels_last=bench.numerics.channels_last,
             bad=UnreadableImages("noise", 0, {}),
         )
-        with bench.prepared(net) as wrapped:
+        with bench.prepare(net) as wrapped:
             progress = Progress(0, show=False)
-            yield cls(bench.loop(net, wrapped, batches, case.fit, set_size=count, seed=0, progress=progress))
+            yield cls(bench.make_loop(net, wrapped, batches, case.fit, set_size=count, seed=0, progress=progress))
 
     def steps(self, count: int) -> None:
         """Take further steps."""
@@ -259,7 +259,7 @@ def measured(case: Case, device: torch.device, rates: dict[str, float], rounds: 
 def mask_cost(case: Case, device: torch.device, rounds: int) -> dict[str, Any]:
     """The plain loop with masks on its network, beside the same without; as `measured` tells it."""
     wait: Callable[[], None] = torch.cuda.synchronize if device.type == "cuda" else lambda: None
-    Engine.on(RuntimeConfig(), case.precision)  # torch computes as fast as in the other rows
+    Engine.create(RuntimeConfig(), case.precision)  # torch computes as fast as in the other rows
     loops = [Plain(case, device, masked=masked) for masked in (True, False)]
     for loop in loops:
         loop.steps(_warm(case))

@@ -70,7 +70,7 @@ def recipe(name: str, seed: int) -> Recipe:
     objective, data, _, _ = TASKS[name]
     fit = TrainConfig(length=f"{STEPS}it", batch_size=BATCH, optimizer=Adam(lr=1e-3, weight_decay=1e-4), decay="cosine")
     search = IMP(levels=1, rate=0.2, rewind="0it")
-    return Recipe(model="conv3", data=data, objective=objective, fit=fit, search=search, seed=seed)
+    return Recipe(model="conv3", data=data, objective=objective, training=fit, search=search, seed=seed)
 
 
 def measured(
@@ -79,7 +79,7 @@ def measured(
     """Metric and probe before and after, and seconds of training."""
     planned = plan_search(recipe(name, seed), machine, out)
     run_search(planned, machine)
-    rows = [json.loads(planned.folder.row(level).read_text()) for level in range(2)]
+    rows = [json.loads(planned.run_dir.row_path(level).read_text()) for level in range(2)]
     metric = TASKS[name][2]
     before, after = ({"metric": row["metrics"][metric], "probe": [*row["probe"].values()][-1]} for row in rows)
     return before, after, rows[1]["seconds"]

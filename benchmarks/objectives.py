@@ -67,7 +67,7 @@ def lines(images: Images) -> list[Line]:
 
 
 def _input(source: DataSource, objective: Objective) -> Line:
-    views = objective.views(source.dataset.train)
+    views = objective.views(source.dataset.train_view)
     loader = make_loader(
         source,
         views,
@@ -145,7 +145,7 @@ def _hsv_noise(image: Image.Image, effect: HSVNoise) -> Image.Image:
 
 
 def _step(objective: Objective) -> Line:
-    views = tuple(view.resized(None) for view in objective.views(View(size=32, crop="pad", pad=2, flip=True)))
+    views = tuple(view.at_size(None) for view in objective.views(View(size=32, crop="pad", pad=2, flip=True)))
     seen = _forward_images(objective, len(views)) * _STEP_IMAGES
     figures = in_turn(
         {"ours": _stepper(objective, len(views), _STEP_IMAGES), "labels": _stepper(Supervised(), 1, seen)}, 8
@@ -171,7 +171,7 @@ def _stepper(objective: Objective, views: int, count: int) -> Callable[[], float
     optimizer = torch.optim.SGD([weight for weight in net.parameters() if weight.requires_grad], lr=0.01, fused=True)
     images = tuple(torch.randn(count, 3, 32, 32) for _ in range(views))
     label = torch.arange(count) % 10
-    if objective.labelled_share is not None:
+    if objective.labelled_fraction is not None:
         label[1::2] = -1
     batch = Batch(images, label, torch.arange(count))
 

@@ -75,7 +75,7 @@ def _loader(source: DataSource, recipe: str) -> Loader:
     chosen = runpy.run_path(str(_RECIPES / f"{recipe}.py"))["recipe"]
     return make_loader(
         source,
-        chosen.views(source.dataset.train),
+        chosen.views(source.dataset.train_view),
         Sampler(len(source.manifest), _BATCH, seed=0),
         augment_seed=0,
         device=torch.device("cpu"),
@@ -104,7 +104,7 @@ def _batches(dataset: ImageFolder) -> DataLoader[tuple[Tensor, Tensor]]:
 def _pil_transform(about: Dataset) -> Callable[[object], Tensor]:
     return transforms.Compose(
         [
-            transforms.RandomResizedCrop(about.train.size),
+            transforms.RandomResizedCrop(about.train_view.size),
             transforms.RandomHorizontalFlip(),
             transforms.ToTensor(),
             transforms.Normalize(about.mean, about.std),
@@ -115,7 +115,7 @@ def _pil_transform(about: Dataset) -> Callable[[object], Tensor]:
 def _tensor_transform(about: Dataset) -> Callable[[object], Tensor]:
     return v2.Compose(
         [
-            v2.RandomResizedCrop(about.train.size, antialias=True),
+            v2.RandomResizedCrop(about.train_view.size, antialias=True),
             v2.RandomHorizontalFlip(),
             v2.ToDtype(torch.float32, scale=True),
             v2.Normalize(about.mean, about.std),

@@ -25,7 +25,7 @@ class _Arrays(Dataset[tuple[Tensor, int]]):
     def __init__(self, source: DataSource) -> None:
         assert source.images is not None
         self._images, self._labels = np.asarray(source.images), source.manifest.labels
-        about, view = source.dataset, source.dataset.train
+        about, view = source.dataset, source.dataset.train_view
         self._transform = transforms.Compose(
             [
                 transforms.RandomCrop(view.size, padding=view.pad),
@@ -49,7 +49,7 @@ def lines(images: Images) -> list[Line]:
         source = open_split("cifar10", "train", root)
     loader = make_loader(
         source,
-        (source.dataset.train,),
+        (source.dataset.train_view,),
         Sampler(len(source.manifest), _BATCH, seed=0),
         augment_seed=0,
         device=torch.device("cpu"),

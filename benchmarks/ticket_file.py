@@ -65,7 +65,7 @@ def _ticket() -> Ticket:
     state = models.create_model("resnet50").state_dict()
     ones = Mask.ones_like(state, prunable_weights(models.create_model("resnet50")))
     mask = Mask.top({name: state[name].abs() for name in ones}, keep=num_kept(ones.total, _DENSITY), within=ones)
-    return Ticket.make(mask, state, level=21, recipe={}, provenance={})
+    return Ticket.from_dense_weights(mask, state, level=21, recipe={}, provenance={})
 
 
 def _loading(load: Callable[[Path, nn.Module], object], path: Path) -> Callable[[], float]:

@@ -46,22 +46,23 @@ class RelativePosition(Objective):
 
     def loss(self, net: Network, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Mean cross-entropy over B pairs; torch's generator is a function of the step, so the pairs are too."""
-        place, shifts = self._drawn(len(batch.row))
+        place, shifts = self._drawn(len(batch.indices))
         logits = self._logits(net, *self.pair(batch.views[0], place, shifts))
         return {"position": F.cross_entropy(logits, place.to(logits.device))}
 
     def metrics(self, net: Network, batch: Batch) -> dict[str, Tensor]:
         """Accuracy (B,): the mean over the eight places, every patch in the middle of its cell."""
-        middle = torch.full((2, len(batch.row), 2), self.gap // 2)
+        middle = torch.full((2, len(batch.indices), 2), self.gap // 2)
         right = [
-            self._logits(net, *self.pair(batch.views[0], torch.full_like(batch.row, place), middle)).argmax(1) == place
+            self._logits(net, *self.pair(batch.views[0], torch.full_like(batch.indices, place), middle)).argmax(1)
+            == place
             for place in range(len(AROUND))
         ]
         return {"position accuracy": torch.stack(right).float().mean(dim=0)}
 
     def preview(self, batch: Batch) -> dict[str, Tensor]:
         """The view and a pair of patches."""
-        centre, neighbour = self.pair(batch.views[0], *self._drawn(len(batch.row)))
+        centre, neighbour = self.pair(batch.views[0], *self._drawn(len(batch.indices)))
         return {"view": batch.views[0], "centre": centre, "neighbour": neighbour}
 
     def pair(self, images: Tensor, place: Tensor, shifts: Tensor) -> tuple[Tensor, Tensor]:
@@ -92,7 +93,7 @@ recipe = Recipe(
     model="conv3",
     data=Data(dataset="cifar10"),
     objective=RelativePosition(),
-    fit=TrainConfig(length="20ep", batch_size=256, optimizer=Adam(lr=1e-3, weight_decay=0.0), drops=("15ep",)),
+    training=TrainConfig(length="20ep", batch_size=256, optimizer=Adam(lr=1e-3, weight_decay=0.0), drops=("15ep",)),
     search=IMP(levels=6, rate=0.5, rewind="1ep"),
 )
 

@@ -38,4 +38,4 @@ def search(out: Path, which: Recipe | None = None) -> SearchPlan:
 
 def tickets(planned: SearchPlan) -> list[Ticket]:
     """Its tickets, as they lie on disk."""
-    return [Ticket.load(planned.folder.ticket(level)) for level in range(planned.levels + 1)]
+    return [Ticket.load(planned.run_dir.ticket_path(level)) for level in range(planned.levels + 1)]

@@ -50,7 +50,7 @@ def ticket(name: str, seed: int = 0, density: float = 0.2) -> Ticket:
     names = prunable_weights(backbone)
     whole = Mask.ones_like(state, names)
     mask = Mask.top({n: torch.rand_like(state[n]) for n in names}, keep=round(whole.total * density), within=whole)
-    return Ticket.make(mask, state, level=1, recipe={"model": name}, provenance={})
+    return Ticket.from_dense_weights(mask, state, level=1, recipe={"model": name}, provenance={})
 
 
 def train(model: nn.Module, steps: int = 3) -> None:

@@ -56,7 +56,7 @@ def found(out: Path, recipe: Recipe, machine: RuntimeConfig = PLAIN) -> list[Tic
     """The tickets of a whole search."""
     planned = plan_search(recipe, machine, out)
     run_search(planned, machine)
-    return [Ticket.load(planned.folder.ticket(level)) for level in range(planned.levels + 1)]
+    return [Ticket.load(planned.run_dir.ticket_path(level)) for level in range(planned.levels + 1)]
 
 
 def finite(tickets: list[Ticket]) -> bool:
@@ -116,8 +116,8 @@ def test_exact_is_what_the_cpu_finds_but_for_rounding(tmp_path: Path, monkeypatc
     AcceleratorState._reset_state(reset_partial_state=True)
     planned = plan_search(cases.recipe(precision="fp32"), EXACT, tmp_path / "cpu")
     run_search(planned, EXACT)
-    assert json.loads(planned.folder.row(1).read_text())["device"].startswith("cpu")
-    theirs = [Ticket.load(planned.folder.ticket(level)) for level in range(planned.levels + 1)]
+    assert json.loads(planned.run_dir.row_path(1).read_text())["device"].startswith("cpu")
+    theirs = [Ticket.load(planned.run_dir.ticket_path(level)) for level in range(planned.levels + 1)]
     assert differing(ours[0], theirs[0]) == 0
     assert differing(ours[1], theirs[1]) < 0.005
 
@@ -125,7 +125,7 @@ def test_exact_is_what_the_cpu_finds_but_for_rounding(tmp_path: Path, monkeypatc
 def test_rows_say_how_fast_numbers_were_computed(tmp_path: Path) -> None:
     planned = plan_search(cases.recipe(precision="bf16"), PLAIN, tmp_path)
     run_search(planned, PLAIN)
-    assert json.loads(planned.folder.row(1).read_text())["numerics"] == "bf16 tf32 channels-last"
+    assert json.loads(planned.run_dir.row_path(1).read_text())["numerics"] == "bf16 tf32 channels-last"
 
 
 @pytest.mark.slow
@@ -134,7 +134,7 @@ def test_compiled_parts_find_tickets_and_count_their_passes(tmp_path: Path, obje
     machine = RuntimeConfig(compile=True)
     planned = plan_search(cases.recipe(named(objective), precision="bf16"), machine, tmp_path)
     run_search(planned, machine)
-    row = json.loads(planned.folder.row(1).read_text())
+    row = json.loads(planned.run_dir.row_path(1).read_text())
     assert row["search_forward_images"] == 4 * cases.BATCH * cases.STEPS
     assert row["numerics"] == "bf16 tf32 channels-last compiled"
 
@@ -151,7 +151,7 @@ def test_a_step_that_is_launched_as_a_graph_is_the_step_itself(tmp_path: Path, m
 @contextmanager
 def watched(monkeypatch: pytest.MonkeyPatch, mode: str) -> Iterator[None]:
     """Torch complains of waits in the block, as `mode` says, but not where losses are looked at."""
-    look = TrainingLoop._look
+    look = TrainingLoop._check_losses
 
     def quiet(self: TrainingLoop, losses: list[torch.Tensor], last: int) -> None:
         torch.cuda.set_sync_debug_mode("default")
@@ -192,12 +192,12 @@ def test_the_host_hardly_waits_in_a_step(tmp_path: Path, objective: str, monkeyp
 def test_what_is_told_of_memory_is_enough_and_not_far_from_what_is_taken(tmp_path: Path, objective: str) -> None:
     which = cases.recipe(named(objective), model="resnet18_cifar", batch_size=512, precision="fp32")
     planned = plan_search(which, PLAIN, tmp_path)
-    assert planned.needs is not None
+    assert planned.memory_model is not None
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
     run_search(planned, PLAIN)
-    taken, told = torch.cuda.max_memory_allocated() - before, planned.needs.need(planned.part)
+    taken, told = torch.cuda.max_memory_allocated() - before, planned.memory_model.estimate(planned.micro_batch)
     assert taken < told.total
     assert told.total - told.workspace < 1.3 * taken
 
@@ -210,7 +210,7 @@ def test_too_large_a_tensor_is_known_as_too_little_memory() -> None:
 
 def batches(name: str, root: Path | None, device: str, kind: str) -> Loader:
     source = open_split(name, "train", root)
-    view = source.dataset.train if kind == "train" else source.dataset.eval
+    view = source.dataset.train_view if kind == "train" else source.dataset.eval_view
     return make_loader(
         source,
         (view,),

@@ -65,7 +65,7 @@ class Requests(BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return search(tmp_path_factory.mktemp("runs")).folder.ticket(2)
+    return search(tmp_path_factory.mktemp("runs")).run_dir.ticket_path(2)
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ def through_json(settings: object) -> Any:
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipes_training_and_views_come_back(name: str) -> None:
     recipe = load(name)
-    assert TrainConfig.from_dict(through_json(recipe)["fit"]) == recipe.fit
+    assert TrainConfig.from_dict(through_json(recipe)["fit"]) == recipe.training
     for view in recipe.views(View(size=32, crop="resized")):
         assert View.from_dict(through_json(view)) == view
 

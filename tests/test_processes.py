@@ -57,7 +57,7 @@ def test_several_processes_without_a_meeting_place_are_refused_before_anything_s
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     given(monkeypatch, WORLD_SIZE="4", RANK="1", MASTER_ADDR="127.0.0.1")
-    for act in (processes.rendezvous, lambda: Engine.on(RuntimeConfig(), "fp32")):
+    for act in (processes.rendezvous, lambda: Engine.create(RuntimeConfig(), "fp32")):
         with pytest.raises(BadInput, match="4 processes, and LOCAL_RANK, MASTER_PORT are not set"):
             act()
 
@@ -110,31 +110,31 @@ def ends() -> Iterator[tuple[Connection, socket.socket]]:
 def test_words_arrive_whole_and_in_order_however_they_are_cut(ends: tuple[Connection, socket.socket]) -> None:
     line, other = ends
     other.sendall(b'{"gone": 2, "code"')
-    assert line.read() == []
+    assert line.receive() == []
     other.sendall(b': 1}\n{}\n{"all"')
-    assert line.read() == [{"gone": 2, "code": 1}, {}]
+    assert line.receive() == [{"gone": 2, "code": 1}, {}]
 
 
 def test_what_a_process_said_before_it_ended_is_heard(ends: tuple[Connection, socket.socket]) -> None:
     line, other = ends
-    Connection(other).say(gone=2, code=0)
+    Connection(other).send(gone=2, code=0)
     other.close()
-    assert line.read() == [{"gone": 2, "code": 0}]
-    assert line.read() is None
+    assert line.receive() == [{"gone": 2, "code": 0}]
+    assert line.receive() is None
 
 
 def test_what_does_not_speak_as_we_do_is_none_of_us(ends: tuple[Connection, socket.socket]) -> None:
     line, other = ends
     other.sendall(b"GET / HTTP/1.1\r\n\r\n")
-    assert line.read() is None
+    assert line.receive() is None
 
 
 def test_who_is_gone_can_be_spoken_to_in_vain(ends: tuple[Connection, socket.socket]) -> None:
     line, other = ends
     other.close()
     for _ in range(3):
-        line.say()
-    assert line.read() is None
+        line.send()
+    assert line.receive() is None
 
 
 @pytest.mark.parametrize(
@@ -151,9 +151,9 @@ def test_numbers_of_a_launcher_have_to_be_some(monkeypatch: pytest.MonkeyPatch, 
 
 
 def test_a_single_process_decodes_with_all_processors_whatever_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    alone = RuntimeConfig().decoders
+    alone = RuntimeConfig().decode_threads
     given(monkeypatch, LOCAL_WORLD_SIZE="many")
-    assert RuntimeConfig().decoders == alone
+    assert RuntimeConfig().decode_threads == alone
 
 
 def test_processes_that_srun_started_by_themselves_are_told_why_the_folder_is_taken(

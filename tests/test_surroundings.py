@@ -121,7 +121,7 @@ def test_what_would_act_against_a_flag_is_refused_by_its_name(name: str, monkeyp
     value = "BF16" if name.endswith("MODE") else "1"
     monkeypatch.setenv(name, value)
     with pytest.raises(BadInput, match=f"^{name}={value} is set; .*unset it$"):
-        Numerics.of(RuntimeConfig(), None)
+        Numerics.resolve(RuntimeConfig(), None)
 
 
 @pytest.mark.parametrize(
@@ -136,18 +136,18 @@ def test_a_variable_that_asks_for_nothing_is_none(name: str, value: str, monkeyp
 def test_a_word_that_a_library_cannot_read_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, "perhaps")
     with pytest.raises(BadInput, match=f"^{name} must be .*, got 'perhaps'; unset it$"):
-        Numerics.of(RuntimeConfig(), None)
+        Numerics.resolve(RuntimeConfig(), None)
 
 
 def test_what_rounds_otherwise_is_in_the_numerics_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert str(Numerics.of(RuntimeConfig(), "fp32")) == "fp32"
+    assert str(Numerics.resolve(RuntimeConfig(), "fp32")) == "fp32"
     monkeypatch.setenv("ATEN_CPU_CAPABILITY", "default")
     monkeypatch.setenv("JSIMD_FORCENONE", "1")
     monkeypatch.setenv("TORCHINDUCTOR_MAX_AUTOTUNE", "1")
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "/tmp/cache")
-    assert str(Numerics.of(RuntimeConfig(), "fp32")) == "fp32 ATEN_CPU_CAPABILITY=default JSIMD_FORCENONE=1"
+    assert str(Numerics.resolve(RuntimeConfig(), "fp32")) == "fp32 ATEN_CPU_CAPABILITY=default JSIMD_FORCENONE=1"
     compiled = "fp32 compiled ATEN_CPU_CAPABILITY=default JSIMD_FORCENONE=1 TORCHINDUCTOR_MAX_AUTOTUNE=1"
-    assert str(Numerics.of(RuntimeConfig(compile=True), "fp32")) == compiled
+    assert str(Numerics.resolve(RuntimeConfig(compile=True), "fp32")) == compiled
 
 
 def test_threads_of_mkl_are_told_where_the_threads_of_the_row_do_not_tell_them(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,7 @@ def make(density: float = 0.1, model: str = "resnet20") -> Ticket:
     scores = {name: torch.rand_like(state[name]) for name in names}
     whole = Mask.ones_like(state, names)
     mask = Mask.top(scores, keep=round(whole.total * density), within=whole)
-    return Ticket.make(mask, state, level=3, recipe={"model": model}, provenance={"seed": 0})
+    return Ticket.from_dense_weights(mask, state, level=3, recipe={"model": model}, provenance={"seed": 0})
 
 
 @pytest.mark.parametrize("density", [1.0, 0.5, 0.02])
@@ -59,7 +59,7 @@ def test_a_resnet50_ticket_at_one_percent_is_at_most_2_mb(tmp_path: Path) -> Non
     whole = Mask.ones_like(state, names)
     mask = Mask.top({n: torch.rand_like(state[n]) for n in names}, keep=round(whole.total * 0.01), within=whole)
     path = tmp_path / "ticket.safetensors"
-    Ticket.make(mask, state, level=21, recipe={}, provenance={}).save(path)
+    Ticket.from_dense_weights(mask, state, level=21, recipe={}, provenance={}).save(path)
     assert path.stat().st_size <= 2_000_000
     assert Ticket.load(path).mask.equals(mask)
 
@@ -207,14 +207,14 @@ def test_a_ticket_without_a_head_is_the_file_that_it_was_before_heads_were_kept(
     alive[[0, 1, 4, 9, 10, 19]] = True
     weights = {"weight": torch.arange(1.0, 21.0).view(4, 5), "bias": torch.zeros(4)}
     mask, told = Mask({"weight": alive.view(4, 5)}), {"recipe": {"model": "example"}, "provenance": {"seed": 0}}
-    plain = Ticket.make(mask, weights, level=3, **told)
+    plain = Ticket.from_dense_weights(mask, weights, level=3, **told)
     plain.save(tmp_path / "plain.safetensors")
     assert (plain.hash, (tmp_path / "plain.safetensors").stat().st_size) == ("8a6bd3e1d0cd1db6", 547)
-    assert Ticket.header(tmp_path / "plain.safetensors")["format"] == 1
+    assert Ticket.read_header(tmp_path / "plain.safetensors")["format"] == 1
     head = {"weight": torch.ones(2, 4), "bias": torch.zeros(2)}
-    Ticket.make(mask, weights, level=3, head=head, **told).save(tmp_path / "whole.safetensors")
+    Ticket.from_dense_weights(mask, weights, level=3, head=head, **told).save(tmp_path / "whole.safetensors")
     whole = Ticket.load(tmp_path / "whole.safetensors")
-    assert Ticket.header(tmp_path / "whole.safetensors")["format"] == 2
+    assert Ticket.read_header(tmp_path / "whole.safetensors")["format"] == 2
     assert whole.head.keys() == head.keys()
     assert torch.equal(whole.head["weight"], head["weight"])
     whole.save(tmp_path / "again.safetensors")
@@ -246,7 +246,7 @@ def test_a_small_file_cannot_ask_for_memory(tmp_path: Path) -> None:
     path, alive = tmp_path / "ticket.safetensors", torch.ones(3, 2, dtype=torch.bool)
     weights = {"a": torch.ones(3, 2), "b": torch.ones(4, 2)}
     told = {"level": 1, "recipe": {}, "provenance": {}}
-    Ticket.make(Mask({"a": alive, "b": torch.zeros(4, 2, dtype=torch.bool)}), weights, **told).save(path)
+    Ticket.from_dense_weights(Mask({"a": alive, "b": torch.zeros(4, 2, dtype=torch.bool)}), weights, **told).save(path)
     assert Ticket.load(path).mask.density == 6 / 14
 
     def grow(side: int) -> object:
@@ -267,7 +267,7 @@ def test_a_mask_in_its_longer_coding_is_refused(tmp_path: Path) -> None:
     """The hash is over the bytes, so one ticket must have one coding."""
     path, alive = tmp_path / "ticket.safetensors", torch.zeros(400, dtype=torch.bool)
     alive[7] = True
-    Ticket.make(Mask({"a": alive}), {"a": torch.ones(400)}, level=1, recipe={}, provenance={}).save(path)
+    Ticket.from_dense_weights(Mask({"a": alive}), {"a": torch.ones(400)}, level=1, recipe={}, provenance={}).save(path)
 
     def lengthen(header: dict[str, object], tensors: dict[str, torch.Tensor]) -> None:
         header["layers"]["a"]["coding"] = "bits"  # type: ignore[index]

@@ -28,9 +28,9 @@ def test_the_papers_rewind_point_is_its_table_1(
 
 def test_steps_reach_at_least_the_samples_and_no_step_more() -> None:
     clock = Clock(Span.parse("90ep"), 1536, IMAGENET)
-    assert (clock.total - 1) * 1536 < 90 * IMAGENET <= clock.total * 1536
-    assert Clock(Span.parse("0.1ep"), 100, 1000).total == 1
-    assert Clock(Span.parse("3ep"), 64, 10).total == 1, "an epoch smaller than a batch still counts its samples"
+    assert (clock.total_steps - 1) * 1536 < 90 * IMAGENET <= clock.total_steps * 1536
+    assert Clock(Span.parse("0.1ep"), 100, 1000).total_steps == 1
+    assert Clock(Span.parse("3ep"), 64, 10).total_steps == 1, "an epoch smaller than a batch still counts its samples"
     assert Clock(Span.parse("40it"), 16, 1000).steps(Span.parse("10%")) == 4
 
 
@@ -53,7 +53,7 @@ def fit(**changes: object) -> TrainConfig:
 
 
 def test_the_rate_rises_over_warmup_and_falls_by_ten_after_each_drop() -> None:
-    at = fit().schedule(IMAGENET).at
+    at = fit().schedule(IMAGENET).lr_at
     assert at(2.5 * IMAGENET) == pytest.approx(0.5)
     assert at(5 * IMAGENET) == pytest.approx(1.0)
     assert at(50 * IMAGENET) == 1.0
@@ -67,7 +67,7 @@ def test_the_rate_rises_over_warmup_and_falls_by_ten_after_each_drop() -> None:
     ("decay", "half_way"), [("cosine", 0.55), ("linear", 0.55), ("exponential", math.sqrt(1.0 * 0.1))]
 )
 def test_a_curve_leads_from_the_end_of_warmup_to_the_last_rate(decay: str, half_way: float) -> None:
-    at = fit(drops=(), warmup="10ep", decay=decay, last_lr=0.1).schedule(IMAGENET).at
+    at = fit(drops=(), warmup="10ep", decay=decay, last_lr=0.1).schedule(IMAGENET).lr_at
     assert at(5 * IMAGENET) == pytest.approx(0.5)
     assert at(10 * IMAGENET) == pytest.approx(1.0)
     assert at(50 * IMAGENET) == pytest.approx(half_way, rel=1e-4)
@@ -77,18 +77,18 @@ def test_a_curve_leads_from_the_end_of_warmup_to_the_last_rate(decay: str, half_
 
 
 def test_a_cosine_is_steepest_in_the_middle() -> None:
-    at = fit(drops=(), warmup="0ep", decay="cosine").schedule(IMAGENET).at
+    at = fit(drops=(), warmup="0ep", decay="cosine").schedule(IMAGENET).lr_at
     assert at(22.5 * IMAGENET) == pytest.approx((1 + math.cos(math.pi / 4)) / 2, rel=1e-4)
 
 
 def test_a_stretched_training_keeps_the_places_of_warmup_and_drops() -> None:
-    short = fit().stretched("18it")
+    short = fit().with_length("18it")
     assert short.length == "18it"
-    at = short.schedule(1000).at
+    at = short.schedule(1000).lr_at
     clock = short.clock(1000)
     assert at(1 * 1536) == pytest.approx(1.0), "5 of 90 epochs are 1 of 18 steps"
     assert [step for step in range(1, 19) if at(step * 1536) < at((step - 1) * 1536) and step > 1] == [11, 14, 17]
-    assert clock.total == 18
+    assert clock.total_steps == 18
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ LENET = Recipe(
     model="lenet300",
     data=Data(dataset="fashion_mnist"),
     objective=Supervised(),
-    fit=TrainConfig(length="50000it", batch_size=60, optimizer=Adam(lr=1.2e-3, weight_decay=0.0)),
+    training=TrainConfig(length="50000it", batch_size=60, optimizer=Adam(lr=1.2e-3, weight_decay=0.0)),
     search=IMP(levels=5, rate=0.36, rewind="0it", scope="layer"),
 )
 # Three convolutions on small images, as in the protocol cifar10-small; level 2 keeps 25%, level 6 keeps 1.6%.
@@ -36,7 +36,7 @@ CONV3 = Recipe(
     model="conv3",
     data=Data(dataset="cifar10", image_size=16),
     objective=Supervised(),
-    fit=TrainConfig(
+    training=TrainConfig(
         length="200it", batch_size=64, optimizer=Adam(lr=3e-3, weight_decay=1e-4), drops=("140it", "180it")
     ),
     search=IMP(levels=6, rate=0.5, rewind="30it"),

@@ -51,7 +51,9 @@ class Analysis(ABC):
     def row_file(self, task: EvalTask) -> Path:
         """Where a task's row lies."""
         kind = self.kind if task.control == "ticket" else f"{self.kind}-{task.control}"
-        return task.run / "rows" / f"{task.path.stem}.{kind}.{task.protocol.label}.{task.head_prefix}seed{task.seed}.jsonl"
+        return (
+            task.run / "rows" / f"{task.path.stem}.{kind}.{task.protocol.label}.{task.head_prefix}seed{task.seed}.jsonl"
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,7 +200,9 @@ class AnalysisWorker:
 
     def _cost(self, courses: Sequence[FinalTraining]) -> dict[str, Any]:
         """What the trainings that a row rests on took together, whoever did them and when."""
-        told = [self._ends.measurements(course) for course in {course.endpoint_file: course for course in courses}.values()]
+        told = [
+            self._ends.measurements(course) for course in {course.endpoint_file: course for course in courses}.values()
+        ]
         return {
             "steps": sum(each["steps"] for each in told),
             "samples": sum(each["samples"] for each in told),

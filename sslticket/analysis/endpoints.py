@@ -196,7 +196,9 @@ def _make_final_training(task: EvalTask, entrant: TicketInfo, gallery: SplitCach
     except BadInput as error:
         raise BadInput(f"{task.path}: {error}") from error
     ghost_batch = task.protocol.fit_for(entrant.model).ghost_batch
-    computes = numerics.for_training(stop - start, size=entrant.parameters, steady=Supervised.cuda_graph_safe, ghost_batch=ghost_batch)
+    computes = numerics.for_training(
+        stop - start, size=entrant.parameters, steady=Supervised.cuda_graph_safe, ghost_batch=ghost_batch
+    )
     return FinalTraining(
         task=task,
         hash=entrant.hash,
@@ -313,7 +315,11 @@ class EndpointStore:
 
 def untrained(courses: Iterable[FinalTraining]) -> list[FinalTraining]:
     """Those that are not trained yet, each once."""
-    return [course for course in {course.endpoint_file: course for course in courses}.values() if not course.endpoint_file.exists()]
+    return [
+        course
+        for course in {course.endpoint_file: course for course in courses}.values()
+        if not course.endpoint_file.exists()
+    ]
 
 
 def _seeds_of_order(seed: int, order: int) -> Seeds:

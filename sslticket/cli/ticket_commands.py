@@ -373,6 +373,8 @@ def _run_analysis(analysis: "Analysis", given: argparse.Namespace) -> None:
     rows = list(run_analysis(analysis, asked, bench))
     if bench.is_main_process:
         for row in rows:
-            told = f"{row['run']} level {row['level']} {row['control']} seed {row['seed']}: {analysis.describe_row(row)}"
+            told = (
+                f"{row['run']} level {row['level']} {row['control']} seed {row['seed']}: {analysis.describe_row(row)}"
+            )
             print(escape_terminal(told))
         print(f"{len(rows)} rows measured, {len(asked) - len(rows)} were there already")

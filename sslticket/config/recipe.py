@@ -168,7 +168,9 @@ class Recipe:
     @property
     def key(self) -> str:
         """Names the run folder: objective, model, dataset and a hash of every field."""
-        return f"{self.task}-{self.model}-{self.data.path_name}-{registry.settings_hash(self.to_dict())}".replace("/", "_")
+        return f"{self.task}-{self.model}-{self.data.path_name}-{registry.settings_hash(self.to_dict())}".replace(
+            "/", "_"
+        )
 
 
 def recipe_family(recipe: Mapping[str, Any]) -> str:

@@ -270,7 +270,9 @@ class RuntimeConfig:
 
     def micro_batch(self, batch: int, ghost: int | None, task: str, *, whole: bool, normalised: bool) -> int:
         """Images of a global batch that an objective sees at once, in this process; see `parts`."""
-        return batch // (self.world_size * self.accumulation_steps(batch, ghost, task, whole=whole, normalised=normalised))
+        return batch // (
+            self.world_size * self.accumulation_steps(batch, ghost, task, whole=whole, normalised=normalised)
+        )
 
     @property
     def decode_threads(self) -> int:

@@ -309,7 +309,9 @@ class View:
     def square_crop_windows(self, height: int, width: int, draws: ViewParams) -> CropWindow:
         """The windows of a "pad" or "center" crop in images of this size; they may reach beyond it, into black."""
         side = np.full(len(draws.flip), self.size)
-        return CropWindow(self._crop_start(height, draws.place[:, 0]), self._crop_start(width, draws.place[:, 1]), side, side)
+        return CropWindow(
+            self._crop_start(height, draws.place[:, 0]), self._crop_start(width, draws.place[:, 1]), side, side
+        )
 
     def _crop_start(self, length: int, place: np.ndarray) -> np.ndarray:
         pad = self.pad if self.crop == "pad" else 0

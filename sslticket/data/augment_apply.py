@@ -107,7 +107,9 @@ class TransformAndNormalize:
     scale: Tensor
 
     @classmethod
-    def from_mean_std(cls, mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> "TransformAndNormalize":
+    def from_mean_std(
+        cls, mean: tuple[float, ...], std: tuple[float, ...], device: torch.device
+    ) -> "TransformAndNormalize":
         """From mean and standard deviation by channel, pixels from 0 to 1."""
         # In float32 from the start, and multiplied, as DALI does it, so that both loaders agree to the bit.
         shades = (255 * np.array(mean), 1 / (255 * np.array(std)))

@@ -416,7 +416,8 @@ class DaliLoader:
 
     def _batch_spec(self, rows: np.ndarray, drawn: int, share: slice, step: int | str) -> BatchSpec:
         draws = tuple(
-            view.sample(drawn, self._seed, step, number).slice_batch(share) for number, view in enumerate(self._decoder.views)
+            view.sample(drawn, self._seed, step, number).slice_batch(share)
+            for number, view in enumerate(self._decoder.views)
         )
         root = self._manifest.root
         return BatchSpec([f"{root}/{file}" for file in self._manifest.frame["file"].iloc[rows]], rows, draws)

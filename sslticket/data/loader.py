@@ -240,7 +240,11 @@ class MemoryLoader:
         """Equal views of the batches: all of the first view, then all of the second."""
         view = sort.view
         draws = ViewParams.concatenate(
-            [view.sample(drawn, self._seed, step, place).slice_batch(share) for place in sort.positions for step in steps]
+            [
+                view.sample(drawn, self._seed, step, place).slice_batch(share)
+                for place in sort.positions
+                for step in steps
+            ]
         )
         shape = (len(draws.flip), self._channels, view.size, view.size)
         wanted = list_pixel_ops(view, draws, shape, at_once=True) if self._merged else []  # else each part has its own

@@ -130,7 +130,9 @@ class Manifest:
         if by == "random":
             rows = np.argsort(self._image_ids, kind="stable")
             count = max(1, _round_half_up(fraction, len(rows)))
-            return self.take_rows(np.sort(rows[seeded_generator(seed, "subset", "random").permutation(len(rows))[:count]]))
+            return self.take_rows(
+                np.sort(rows[seeded_generator(seed, "subset", "random").permutation(len(rows))[:count]])
+            )
         keep = _round_half_up(fraction, len(self.classes))
         if keep == 0:
             raise BadInput(
@@ -167,7 +169,11 @@ class Manifest:
             BadInput: if the list cannot be read, names what is not here, or leaves a class empty.
         """
         found = subset_lists.resolve_list(list_file, self._list_candidates)
-        return self.take_classes(found) if isinstance(found, tuple) else self.take_rows(self._check_no_class_empty(list_file, found))
+        return (
+            self.take_classes(found)
+            if isinstance(found, tuple)
+            else self.take_rows(self._check_no_class_empty(list_file, found))
+        )
 
     def rows_in_list(self, list_file: Path) -> np.ndarray:
         """Rows, ascending, of the images that a list names; of no class there may be none.

@@ -250,7 +250,9 @@ def official_image_count(entry: Dataset, split: str) -> int | None:
 
 def count_images_and_classes(source: DataSource) -> tuple[int, int]:
     """Images of a split, those that cannot be read among them, and classes that have any."""
-    return len(source.manifest) + len(source.unreadable), len(source.manifest.classes) - len(source.manifest.empty_classes)
+    return len(source.manifest) + len(source.unreadable), len(source.manifest.classes) - len(
+        source.manifest.empty_classes
+    )
 
 
 def is_complete(source: DataSource) -> bool:

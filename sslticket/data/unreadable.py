@@ -131,7 +131,9 @@ class VerdictCache:
 
     def __init__(self, root: Path) -> None:
         name = hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:16]
-        self._readable_file, self._unreadable_file = (cache_folder() / "verdicts" / f"{name}.{kind}" for kind in ("good", "bad"))
+        self._readable_file, self._unreadable_file = (
+            cache_folder() / "verdicts" / f"{name}.{kind}" for kind in ("good", "bad")
+        )
         self._root, self._saved = root, time.monotonic()
         self._unsaved: dict[int, Verdict] = {}
         self._lines: list[str] = []
@@ -163,7 +165,9 @@ class VerdictCache:
             return
         fresh, lines, self._lines = dict(self._unsaved), self._lines, []
         keys = [
-            key + (verdict.kind == ImageKind.PILLOW) for key, verdict in fresh.items() if verdict.kind != ImageKind.UNREADABLE
+            key + (verdict.kind == ImageKind.PILLOW)
+            for key, verdict in fresh.items()
+            if verdict.kind != ImageKind.UNREADABLE
         ]
         try:
             with file_lock(self._readable_file):
@@ -176,7 +180,9 @@ class VerdictCache:
             for key in fresh:
                 del self._unsaved[key]
         except OSError as error:
-            _log.info("the verdicts on images of %s are not kept in %s: %s", self._root, self._readable_file, error.strerror)
+            _log.info(
+                "the verdicts on images of %s are not kept in %s: %s", self._root, self._readable_file, error.strerror
+            )
         self._saved = time.monotonic()
 
     def _read(self) -> None:

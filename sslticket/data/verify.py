@@ -235,13 +235,20 @@ def _check_decoding(
 ) -> Iterator[Finding]:
     if source.images is None and most == 0:
         return
-    bad, pillows, manifest = dict(source.unreadable), 0, source.manifest if most is None else source.manifest.evenly_spaced(most)
+    bad, pillows, manifest = (
+        dict(source.unreadable),
+        0,
+        source.manifest if most is None else source.manifest.evenly_spaced(most),
+    )
     if source.images is None and len(manifest):
         verdicts = Verdicts(manifest, threads, TarReader(manifest.archives) if manifest.archives else None)
         advance = stage(f"{split} images", len(manifest))
         for rows in np.split(np.arange(len(manifest)), range(_DECODED_AT_ONCE, len(manifest), _DECODED_AT_ONCE)):
             kinds = verdicts.kinds(rows)
-            bad |= {str(manifest.image_path(row)): verdicts.reason(row) for row in rows[kinds == ImageKind.UNREADABLE].tolist()}
+            bad |= {
+                str(manifest.image_path(row)): verdicts.reason(row)
+                for row in rows[kinds == ImageKind.UNREADABLE].tolist()
+            }
             pillows += int((kinds == ImageKind.PILLOW).sum())
             advance(len(rows))
         verdicts.save()

@@ -168,7 +168,9 @@ class EvaluationPlan:
     ticket_infos: Mapping[Path, TicketInfo]
     split_cache: SplitCache
     numerics: Numerics
-    _natural_survivors: dict[tuple[Path, tuple[str, ...]], int] = field(default_factory=dict)  # what is left, by file and layers
+    _natural_survivors: dict[tuple[Path, tuple[str, ...]], int] = field(
+        default_factory=dict
+    )  # what is left, by file and layers
 
     @classmethod
     def build(cls, tasks: Sequence[EvalTask], data_root: Path | None, numerics: Numerics) -> "EvaluationPlan":
@@ -257,7 +259,11 @@ class EvaluationPlan:
         """How a task's training of so many steps computes."""
         entrant = self.ticket_infos[task.path]
         ghosts = task.protocol.fit_for(entrant.model).ghost_batch
-        return str(self.numerics.for_training(steps, size=entrant.parameters, steady=Supervised.cuda_graph_safe, ghost_batch=ghosts))
+        return str(
+            self.numerics.for_training(
+                steps, size=entrant.parameters, steady=Supervised.cuda_graph_safe, ghost_batch=ghosts
+            )
+        )
 
     def _samples_seen(self, task: EvalTask) -> int:
         """Source images that the weights of a task have seen: W_0, to which `reset` goes back, none."""
@@ -316,7 +322,12 @@ class EvaluationPlan:
             return (*where, "ticket" if dense else task.control, entrant.hash)
         if task.control == "adjusted":
             natural = self._count_natural_survivors(self._natural_file(task), entrant.layers)
-            return (*where, entrant.seed, "adjusted", entrant.survivors if natural is None else min(entrant.survivors, natural))
+            return (
+                *where,
+                entrant.seed,
+                "adjusted",
+                entrant.survivors if natural is None else min(entrant.survivors, natural),
+            )
         if task.control == "random" or entrant.survivors == entrant.prunable:
             return (*where, entrant.seed, "random", entrant.survivors)
         return (*where, task.control, entrant.hash)

@@ -112,7 +112,9 @@ class Protocol:
 
     def views(self, entry: Dataset) -> tuple[View, View]:
         """What the network is shown of the dataset's images: in training, and when it is measured."""
-        return (self.train or entry.train_view).at_size(self.image_size), (self.eval or entry.eval_view).at_size(self.image_size)
+        return (self.train or entry.train_view).at_size(self.image_size), (self.eval or entry.eval_view).at_size(
+            self.image_size
+        )
 
     def hash_for(self, model: str) -> str:
         """8 hex digits over all settings that decide a model's training; what the protocol is called is none of them.

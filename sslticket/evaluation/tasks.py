@@ -270,7 +270,9 @@ def find_ticket_files(places: Sequence[Path], levels: Levels = ALL_LEVELS) -> li
             raise BadInput(f"{place} holds no tickets; give a run's folder, such as runs/<key>, or a ticket file")
         found += [path for path in here if path == lone or levels.includes(_level_of_file(path))]
     if not found:
-        raise BadInput(f"no ticket has one of the levels {' '.join(map(str, levels.chosen or ()))}; give other --levels")
+        raise BadInput(
+            f"no ticket has one of the levels {' '.join(map(str, levels.chosen or ()))}; give other --levels"
+        )
     return list(dict.fromkeys(found))
 
 

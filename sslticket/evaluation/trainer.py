@@ -58,7 +58,9 @@ class MemoryEstimator:
         if needs is None:
             return "known only when it runs"
         fit = protocol.fit_for(model)
-        part = self._bench.runtime.micro_batch(fit.batch_size, fit.ghost_batch, protocol.name, whole=False, normalised=False)
+        part = self._bench.runtime.micro_batch(
+            fit.batch_size, fit.ghost_batch, protocol.name, whole=False, normalised=False
+        )
         need = needs.estimate(part)
         room = None if device.type == "cpu" else DeviceMemory.of_device(device)
         return str(need) if room is None else room.compare(need)
@@ -202,8 +204,14 @@ class Evaluator:
         exam = _eval_run(training, splits, seeds, file.parents[1], file.stem)
         net = exam.build_net()
         measured = self.train_and_measure(net, exam)
-        told = {"model": training.model, "protocol": training.first_task.protocol.name, "seed": training.first_task.seed}
-        return NaturalMask.from_weights(pruned_model.read_state(net.backbone), prunable_weights(net.backbone), told | measured)
+        told = {
+            "model": training.model,
+            "protocol": training.first_task.protocol.name,
+            "seed": training.first_task.seed,
+        }
+        return NaturalMask.from_weights(
+            pruned_model.read_state(net.backbone), prunable_weights(net.backbone), told | measured
+        )
 
     def train_and_measure(self, net: MaskedNetwork, exam: EvalRun) -> dict[str, Any]:
         """Train a net to the protocol's end, and measure it.
@@ -260,7 +268,9 @@ class Evaluator:
     def evaluation_loader(self, exam: EvalRun) -> Loader:
         """Every evaluation image, plain."""
         _, view = exam.protocol.views(exam.splits.training.dataset)
-        return self._bench.make_loader(exam.splits.evaluation, (view,), batch_size=exam.fit.batch_size, order=0, augment=0)
+        return self._bench.make_loader(
+            exam.splits.evaluation, (view,), batch_size=exam.fit.batch_size, order=0, augment=0
+        )
 
 
 def replicate_seeds(seeds: Seeds, replicate: int) -> Seeds:

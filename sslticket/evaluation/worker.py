@@ -225,7 +225,9 @@ class EvaluationWorker:
             mine = self._bench.broadcast(mine)
             if not mine:
                 return None
-            measured = self._bench.broadcast(self._matrix.known_measurement(training) if self._bench.is_main_process else None)
+            measured = self._bench.broadcast(
+                self._matrix.known_measurement(training) if self._bench.is_main_process else None
+            )
             if measured is None:
                 self._tell(training)
                 if training.natural_file is not None:

@@ -180,7 +180,9 @@ class Watchdog(threading.Thread):
         for line in [line for line in self._peers.values() if not line.has_left]:
             line.send()
             if now - line.last_heard > self.patience:
-                self._end_with_peer(line.rank, line.host, f"has given no sign of life for {self.patience / 60:.3g} minutes")
+                self._end_with_peer(
+                    line.rank, line.host, f"has given no sign of life for {self.patience / 60:.3g} minutes"
+                )
         if self._rank == 0 and not self.all_connected.is_set() and now - self._started_at > RENDEZVOUS_TIMEOUT:
             late = next(each for each in range(1, self._world) if each not in self._peers)
             self._end_with_peer(late, "", f"has not come within {RENDEZVOUS_TIMEOUT / 60:.3g} minutes")
@@ -213,7 +215,9 @@ class Watchdog(threading.Thread):
             self._selector.unregister(line.socket)
             line.socket.close()
             if line.rank is not None and not line.has_left:
-                self._end_with_peer(line.rank, line.host, "has ended without a word, as one that is killed or out of memory does")
+                self._end_with_peer(
+                    line.rank, line.host, "has ended without a word, as one that is killed or out of memory does"
+                )
 
     def barrier(self) -> None:
         """Wait for all processes to call this as often as this one has; called by the main thread."""

@@ -240,9 +240,7 @@ def _multiply(given: dict[str, Any], out: Any) -> Any:
 
 def _divide(given: dict[str, Any], out: Any) -> Reach:
     above = given["self"]
-    return (
-        above.map(lambda part: part.expand(out.shape)) if isinstance(above, Reach) else _nonzero_constant(given, out)
-    )
+    return above.map(lambda part: part.expand(out.shape)) if isinstance(above, Reach) else _nonzero_constant(given, out)
 
 
 def _add_product(given: dict[str, Any], out: Any) -> Reach:

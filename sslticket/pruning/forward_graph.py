@@ -128,7 +128,10 @@ class MaskCoverage:
             channels: of the images.
             image_size: side of the square images, in pixels.
         """
-        trace, names = ForwardGraph.trace(backbone, channels=channels, image_size=image_size), prunable_weights(backbone)
+        trace, names = (
+            ForwardGraph.trace(backbone, channels=channels, image_size=image_size),
+            prunable_weights(backbone),
+        )
         drawn = {name: _random_weight_and_mask(trace.state[name], number) for number, name in enumerate(names)}
         kept = {name: value.where(alive, 0.0) for name, (value, alive) in drawn.items()}
         left = {name: value.where(~alive, 0.0) for name, (value, alive) in drawn.items()}

@@ -57,7 +57,11 @@ class SparsitySchedule:
 
     def num_kept(self, dense: Mask, level: int) -> int:
         """Weights that a ticket of this level keeps, of those that may be pruned."""
-        return sum(self._num_kept_of(layers, part, level) for part in self._groups(dense) for layers in self._ranked_together(part))
+        return sum(
+            self._num_kept_of(layers, part, level)
+            for part in self._groups(dense)
+            for layers in self._ranked_together(part)
+        )
 
     def select(self, scores: Mapping[str, Tensor], level: float, within: Mask) -> Mask:
         """The mask of a level, or of a round between two: those with the highest scores among the survivors of one."""

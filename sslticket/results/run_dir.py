@@ -119,7 +119,9 @@ class RunDir:
         Raises:
             BadInput: if the file that tells them is damaged.
         """
-        return {name: reason for met, found in self._read_unreadable().items() if met <= level for name, reason in found}
+        return {
+            name: reason for met, found in self._read_unreadable().items() if met <= level for name, reason in found
+        }
 
     def save_unreadable_images(self, level: int, images: Mapping[str, str]) -> None:
         """Remember them for the process that goes on from the ticket of this level, before that one is written."""

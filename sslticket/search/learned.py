@@ -379,5 +379,7 @@ class EdgePopup(Search):
 
     def _train_ticket(self, lab: "SearchRunner", dense: "Ticket") -> "Ticket":
         lab.train(dense)
-        mask = Mask({name: one.hard_mask().cpu() for name, one in pruned_model.learned_gates(lab.network.backbone).items()})
+        mask = Mask(
+            {name: one.hard_mask().cpu() for name, one in pruned_model.learned_gates(lab.network.backbone).items()}
+        )
         return lab.save_ticket(1, mask, told=report_undecided(lab, mask, 1, "a higher --density"))

@@ -80,7 +80,9 @@ class Monitor:
         return dataset.eval_view.at_size(self._plan.recipe.data.image_size)
 
     def _make_loader(self, source: DataSource, views: tuple[View, ...]) -> Loader:
-        return self._bench.make_loader(source, views, batch_size=self._plan.recipe.training.batch_size, order=0, augment=0)
+        return self._bench.make_loader(
+            source, views, batch_size=self._plan.recipe.training.batch_size, order=0, augment=0
+        )
 
 
 def _open_evaluation_split(plan: SearchPlan, bench: Engine) -> DataSource | None:

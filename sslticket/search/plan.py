@@ -239,7 +239,9 @@ class SearchPlan:
         """The resolved recipe and what it comes to, for a person."""
         recipe, stages, manifest = self.recipe, self.stages, self.images.true_labels.manifest
         clock, counts = self.clock, manifest.class_counts()
-        after = f", then {stages.cumulative_steps[2] - stages.cumulative_steps[1]:,} a level" if stages.levels > 1 else ""
+        after = (
+            f", then {stages.cumulative_steps[2] - stages.cumulative_steps[1]:,} a level" if stages.levels > 1 else ""
+        )
         most = "" if stages.exact else "at most "
         left = "as many as the search finds remain"
         if stages.survivors is not None:
@@ -252,7 +254,9 @@ class SearchPlan:
         scored = f", {scoring:,} of them for scores" if scoring else ""
         labelled = self.images.labelled
         known = (
-            {"labelled": f"{labelled.length:,} images, {labelled.labelled_per_batch(clock.batch_size)} a batch"} if labelled else {}
+            {"labelled": f"{labelled.length:,} images, {labelled.labelled_per_batch(clock.batch_size)} a batch"}
+            if labelled
+            else {}
         )
         lines = dict(flatten_settings(recipe.to_dict())) | {
             "run folder": self.run_dir.path,
@@ -318,7 +322,9 @@ def plan_search(recipe: Recipe, machine: RuntimeConfig, out: Path, *, trial: boo
     names = search.prunable_layers(backbone)
     acting = MaskCoverage.complete()
     if recipe.model not in models.PAPER_MODELS:  # tests try those, so that a dry run need not
-        acting = MaskCoverage.measure(backbone, channels=images.source.dataset.channels, image_size=images.views[0].size)
+        acting = MaskCoverage.measure(
+            backbone, channels=images.source.dataset.channels, image_size=images.views[0].size
+        )
     acting.check(recipe.model, names)
     dense = Mask.ones_like(dict(backbone.named_parameters()), names)
     stages = search.stages(clock, dense)

@@ -82,7 +82,9 @@ def run_search(plan: SearchPlan, machine: RuntimeConfig) -> dict[str, str]:
     bench.accumulation_steps(net, recipe.training)  # which refuses what cannot be, before anything is written
     watch = Monitor(plan, bench, net)
     bench.check_invariants(_search_invariants(plan, watch))
-    there = bench.gather_until_equal(lambda: [level for level in range(plan.levels + 1) if plan.run_dir.ticket_path(level).exists()])
+    there = bench.gather_until_equal(
+        lambda: [level for level in range(plan.levels + 1) if plan.run_dir.ticket_path(level).exists()]
+    )
     if odd := [rank for rank, levels in enumerate(there) if levels != there[0]]:
         raise BadInput(
             f"process {odd[0]} sees {len(there[odd[0]])} tickets in {plan.run_dir.path}, and process 0 {len(there[0])}; "

@@ -100,7 +100,9 @@ class LevelTrainer:
             self._progress.log_metrics(metrics)
         self.unreadable_images |= self._bench.unreadable_images(self._batches)
         if reached < stop:
-            self._progress.set_remaining(self._plan.cumulative_samples(self._plan.levels) - self._plan.cumulative_samples(finds))
+            self._progress.set_remaining(
+                self._plan.cumulative_samples(self._plan.levels) - self._plan.cumulative_samples(finds)
+            )
         batch_size = self._plan.recipe.training.batch_size
         return {
             "loss": loop.loss if stop > start else None,  # W_k may be the initialisation itself
@@ -127,7 +129,9 @@ class LevelTrainer:
             self.step = last
             ended = last == stop
             if settling and last in looks:
-                ended = self._bench.broadcast(settling.has_converged())  # one process decides for all: they must not part
+                ended = self._bench.broadcast(
+                    settling.has_converged()
+                )  # one process decides for all: they must not part
             seconds += time.monotonic() - began
             if self._watch.probe_interval is not None and (ended or last in probes):
                 probed[last] = round(self._watch.probe(), 6)
@@ -296,7 +300,9 @@ class SearchRunner:
                 pruned_model.write_gate_scores(self._net, checkpoint.load_gate_scores(kept))
             closed = pruned_model.current_mask(self._net.backbone)
         pruned_model.set_mask_everywhere(self._net, closed)
-        self._train_steps(loop, start, self._plan.clock.total_steps, level=ticket.level, finds=ticket.level + 1, settling=settling)
+        self._train_steps(
+            loop, start, self._plan.clock.total_steps, level=ticket.level, finds=ticket.level + 1, settling=settling
+        )
         self._measured |= {"trained_level": ticket.level, "trained_density": self._measured_density(ticket)}
         if ticket.level == 0 and self._net.mask_learning is None and self._bench.is_main_process:
             where = {"device": self._bench.device_name, "numerics": self._numerics}

@@ -73,7 +73,9 @@ class Scorer:
         return scores
 
     def _num_batches(self, criterion: Criterion) -> int:
-        return criterion.num_batches(self._plan.recipe.training.batch_size, len(self._plan.images.source.manifest.classes))
+        return criterion.num_batches(
+            self._plan.recipe.training.batch_size, len(self._plan.images.source.manifest.classes)
+        )
 
     def _scoring_input(self, losses: Callable[[float], Iterator[Tensor]]) -> ScoringInput:
         images, accelerator = self._plan.images, self._bench.accelerator

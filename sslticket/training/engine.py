@@ -195,7 +195,11 @@ class Engine:
         parts = self.runtime.accumulation_steps(
             fit.batch_size, fit.ghost_batch, objective.name, whole=objective.needs_whole_batch, normalised=normalised
         )
-        return self.memory_accumulation if self.memory_accumulation is not None and self._may_choose_accumulation(net, fit) else parts
+        return (
+            self.memory_accumulation
+            if self.memory_accumulation is not None and self._may_choose_accumulation(net, fit)
+            else parts
+        )
 
     def _may_choose_accumulation(self, net: MaskedNetwork, fit: TrainConfig) -> bool:
         """Whether the number of parts is nobody's but the device's: nothing gives it, and it changes nothing."""

@@ -320,7 +320,11 @@ class MemoryModel:
             optimizer=_FLOAT32_BYTES * state,
             resident_set=resident,
             views=sum(_FLOAT32_BYTES * channels * view.size**2 for view in views),
-            activation_polynomial=(first - image * _MEASURED_BATCHES[0] - pair * _MEASURED_BATCHES[0] ** 2, image, pair),
+            activation_polynomial=(
+                first - image * _MEASURED_BATCHES[0] - pair * _MEASURED_BATCHES[0] ** 2,
+                image,
+                pair,
+            ),
             on_gpu=gpu,
         )
 

@@ -289,7 +289,9 @@ class GraphReplay:
     def _copy_to_static(self, batch: Batch) -> Batch:
         """The batch in memory that stays the same."""
         if self._batch is None:
-            self._batch = Batch(tuple(view.clone() for view in batch.views), batch.labels.clone(), batch.indices.clone())
+            self._batch = Batch(
+                tuple(view.clone() for view in batch.views), batch.labels.clone(), batch.indices.clone()
+            )
         else:
             for old, new in zip(_batch_tensors(self._batch), _batch_tensors(batch), strict=True):
                 old.copy_(new)

@@ -175,10 +175,16 @@ def build_network_optimizer(net: MaskedNetwork, spec: Optimizer) -> torch.optim.
     """
     if net.mask_learning is None:
         return build_optimizer(spec, net.parameters())
-    scores = build_optimizer(net.mask_learning.optimizer, (one.score for one in pruned_model.learned_gates(net).values()))
+    scores = build_optimizer(
+        net.mask_learning.optimizer, (one.score for one in pruned_model.learned_gates(net).values())
+    )
     for group in scores.param_groups:
         group["share"] = net.mask_learning.optimizer.lr / spec.lr
-    return scores if net.mask_learning.frozen else CombinedOptimizer(build_optimizer(spec, net.weight_parameters()), scores)
+    return (
+        scores
+        if net.mask_learning.frozen
+        else CombinedOptimizer(build_optimizer(spec, net.weight_parameters()), scores)
+    )
 
 
 def build_optimizer(spec: Optimizer, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:

@@ -38,7 +38,7 @@ SHORT = Protocol(
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return search(tmp_path_factory.mktemp("runs")).folder.path
+    return search(tmp_path_factory.mktemp("runs")).run_dir.path
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def run(found: Path, tmp_path: Path) -> Path:
 
 
 def bench() -> Engine:
-    return Engine.on(RuntimeConfig(), "fp32")
+    return Engine.create(RuntimeConfig(), "fp32")
 
 
 def test_a_barrier_is_the_highest_point_above_the_mean_of_the_ends() -> None:
@@ -73,7 +73,7 @@ def test_a_row_has_the_ends_own_scores_at_its_ends(run: Path) -> None:
     (subject,) = find_targets([task], gallery, Numerics(precision="fp32"), dense=False)
     with Progress(0, show=False) as progress:
         ends = EndpointStore(gallery, bench(), progress)
-        told = [ends.told(course) for course in (subject.course, subject.reordered(1))]
+        told = [ends.measurements(course) for course in (subject.training, subject.training_in_order(1))]
     for point, end in zip((row["points"][0], row["points"][-1]), told, strict=True):
         _, error, loss, recalibrated_error, recalibrated_loss = point
         assert (error, loss) == (1 - end["top1"], end["loss"])
@@ -88,7 +88,7 @@ def test_a_row_has_the_ends_own_scores_at_its_ends(run: Path) -> None:
 
 
 def test_without_batch_norm_both_numbers_are_the_same(tmp_path: Path) -> None:
-    run = search(tmp_path, recipe(model="lenet300")).folder.path
+    run = search(tmp_path, recipe(model="lenet300")).run_dir.path
     (row,) = measure_connectivity(find_ticket_files([run], Levels((1,))), SHORT, [0], bench(), points=3)
     assert all(point[1:3] == point[3:] for point in row["points"])
     assert (row["barrier"], row["loss_barrier"]) == (row["barrier_recalibrated"], row["loss_barrier_recalibrated"])
@@ -136,15 +136,15 @@ def test_recalibration_restores_the_statistics_of_a_training_that_has_come_to_re
     (subject,) = find_targets([task], gallery, Numerics(precision="fp32"), dense=False)
     with Progress(0, show=False) as progress:
         ends = EndpointStore(gallery, bench(), progress)
-        assert ends.reach(subject.course)
-        exam = ends.exam(subject.course)
-        net = exam.net()
-        pruned_model.write_state(net, ends.read(subject.course).state)
+        assert ends.ensure(subject.training)
+        exam = ends.eval_run(subject.training)
+        net = exam.build_net()
+        pruned_model.write_state(net, ends.read(subject.training).state)
         layers = batch_norm_layers(net)
         before = [(layer.running_mean.clone(), layer.running_var.clone()) for layer in layers]
         for layer in layers:
             layer.reset_running_stats()
-        recalibrate_batch_norm(ends.bench.accelerator, net, ends.examiner.training_images(exam).train(0, 20))
+        recalibrate_batch_norm(ends.engine.accelerator, net, ends.evaluator.training_loader(exam).train(0, 20))
     assert len(layers) == 3
     for layer, (mean, variance) in zip(layers, before, strict=True):
         # What is left is chance: running means are over about ten batches. Two trainings were 0.02 and 0.1 off.

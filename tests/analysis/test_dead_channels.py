@@ -32,7 +32,7 @@ def test_rows_tell_each_layer_of_each_ticket(tmp_path: Path) -> None:
     assert [row_error(row) for row in rows] == [None] * 4
     assert [json.loads(file.read_text()) for file in sorted(tmp_path.rglob("*.channels.jsonl"))] == rows
     assert {lost for lost, _ in rows[0]["dead"].values()} == {0}
-    mask = Ticket.load(planned.folder.ticket(3)).mask
+    mask = Ticket.load(planned.run_dir.ticket_path(3)).mask
     assert sum(kept for kept, _ in rows[3]["layers"].values()) == mask.survivors
     for name, layer in mask.items():
         assert rows[3]["dead"][name] == [sum(not channel.any() for channel in layer), len(layer)]

@@ -31,11 +31,11 @@ class Killed(BaseException):
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return search(tmp_path_factory.mktemp("runs")).folder.path
+    return search(tmp_path_factory.mktemp("runs")).run_dir.path
 
 
 def bench() -> Engine:
-    return Engine.on(RuntimeConfig(), "fp32")
+    return Engine.create(RuntimeConfig(), "fp32")
 
 
 def scores(run: Path) -> object:

@@ -30,9 +30,9 @@ def test_weights_are_counted_by_the_logarithm_of_their_magnitude() -> None:
 
 
 def test_every_weight_is_in_the_histogram_and_those_above_machine_precision_are_natural(tmp_path: Path) -> None:
-    run = search(tmp_path).folder.path
+    run = search(tmp_path).run_dir.path
     rows = list(
-        measure_magnitudes(find_ticket_files([run], Levels((0, 2))), SHORT, [0], Engine.on(RuntimeConfig(), "fp32"))
+        measure_magnitudes(find_ticket_files([run], Levels((0, 2))), SHORT, [0], Engine.create(RuntimeConfig(), "fp32"))
     )
     for row, kept in zip(rows, (13_968, 3492), strict=True):
         assert (sum(row["counts"]) + row["zeros"], row["zeros"]) == (13_968, 13_968 - kept)

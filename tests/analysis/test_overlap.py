@@ -115,7 +115,7 @@ def test_what_cannot_be_compared_is_named(runs: Path) -> None:
 
 
 def test_tickets_of_other_networks_are_not_compared(runs: Path, tmp_path: Path) -> None:
-    grey = search(tmp_path, _grey()).folder.path
+    grey = search(tmp_path, _grey()).run_dir.path
     alone = {row["ticket_hash"] for row in measure_overlap([*tasks.find_ticket_files([runs, grey])])}
     assert alone.isdisjoint({row["other_hash"] for row in measure_overlap(tasks.find_ticket_files([runs]))})
     assert not list(grey.rglob("*.overlap.*"))

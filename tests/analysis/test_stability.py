@@ -37,7 +37,7 @@ ROW_KEYS = ("order_distance", "order_angle", "pruning_distance", "pruning_angle"
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return search(tmp_path_factory.mktemp("runs")).folder.path
+    return search(tmp_path_factory.mktemp("runs")).run_dir.path
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def run(found: Path, tmp_path: Path) -> Path:
 
 
 def bench() -> Engine:
-    return Engine.on(RuntimeConfig(), "fp32")
+    return Engine.create(RuntimeConfig(), "fp32")
 
 
 def at(run: Path, *levels: int) -> list[Path]:
@@ -150,16 +150,16 @@ def test_orders_share_head_and_mask_and_end_elsewhere(run: Path) -> None:
     (path,) = at(run, 2)
     gallery = SplitCache(None)
     (subject,) = find_targets([EvalTask(path, "local", SHORT, 3)], gallery, Numerics(precision="fp32"), dense=True)
-    assert subject.dense is not None
+    assert subject.dense_training is not None
     with Progress(0, show=False) as progress:
         ends = EndpointStore(gallery, bench(), progress)
-        courses = (subject.course, subject.reordered(1), subject.dense)
-        heads = [ends.exam(course).net().heads.state_dict() for course in courses]
+        courses = (subject.training, subject.training_in_order(1), subject.dense_training)
+        heads = [ends.eval_run(course).build_net().heads.state_dict() for course in courses]
         assert all(torch.equal(head["weight"], heads[0]["weight"]) for head in heads)
-        assert all(ends.reach(course) for course in courses)
+        assert all(ends.ensure(course) for course in courses)
         one, other, _ = (ends.read(course).backbone for course in courses)
     dense, random = Ticket.load(path.with_name("level-00.safetensors")), load_subnetwork(subject.task)
-    assert random.mask.counts() == Ticket.load(path).mask.counts()
+    assert random.mask.layer_counts() == Ticket.load(path).mask.layer_counts()
     assert not random.mask.equals(Ticket.load(path).mask)
     for name, layer in random.mask.items():
         assert torch.equal(random.weights[name], dense.weights[name] * layer), "weights of W_k, drawn anew nowhere"
@@ -168,7 +168,7 @@ def test_orders_share_head_and_mask_and_end_elsewhere(run: Path) -> None:
 
 
 def test_from_the_initialisation_in_the_first_order_it_is_the_evaluations_training(tmp_path: Path) -> None:
-    run = search(tmp_path, recipe(search=IMP(levels=1, rate=0.5, rewind="0it"))).folder.path
+    run = search(tmp_path, recipe(search=IMP(levels=1, rate=0.5, rewind="0it"))).run_dir.path
     # Step 0 is the rewind point, so both clocks are one.
     (score,) = evaluate(make_tasks(at(run, 1), (), [SHORT], [0]), bench())
     list(measure_stability(at(run, 1), SHORT, [0], bench()))
@@ -177,7 +177,7 @@ def test_from_the_initialisation_in_the_first_order_it_is_the_evaluations_traini
         [EvalTask(at(run, 1)[0], "ticket", SHORT, 0, "own")], gallery, Numerics(precision="fp32"), dense=False
     )
     with Progress(0, show=False) as progress:
-        told = EndpointStore(gallery, bench(), progress).told(subject.course)
+        told = EndpointStore(gallery, bench(), progress).measurements(subject.training)
     keys = ("top1", "top5", "loss", "steps", "samples", "data_hash")
     assert {key: told[key] for key in keys} == {key: score[key] for key in keys}
 
@@ -199,7 +199,7 @@ def test_what_cannot_be_analysed_is_named_before_anything_is_trained(run: Path, 
     shutil.copy(at(run, 2)[0], lone)
     with pytest.raises(BadInput, match=r"needs the dense network of its search, level-00\.safetensors, beside it"):
         list(measure_stability([lone], SHORT, [0], bench()))
-    other = search(tmp_path, recipe(seed=1)).folder.path
+    other = search(tmp_path, recipe(seed=1)).run_dir.path
     shutil.copy(other / "tickets" / "level-00.safetensors", lone.parent)
     with pytest.raises(BadInput, match=r"does not start from the W_k of .*: features\.0\.\w+ differs"):
         list(measure_stability([lone], SHORT, [0], bench()))
@@ -235,7 +235,7 @@ def test_replicates_have_random_subnetworks_of_their_own(tmp_path: Path) -> None
     masks = []
     for seed in (0, 1):
         which = recipe(seed=seed, search=IMP(levels=1, rate=0.5, rewind="1it", scope="layer"))
-        run = search(tmp_path, which).folder.path
+        run = search(tmp_path, which).run_dir.path
         masks.append(load_subnetwork(EvalTask(at(run, 1)[0], "local", SHORT, 0)).mask)
-    assert masks[0].counts() == masks[1].counts()
+    assert masks[0].layer_counts() == masks[1].layer_counts()
     assert not masks[0].equals(masks[1])

@@ -17,7 +17,7 @@ from tests.runs import search
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return search(tmp_path_factory.mktemp("runs")).folder.path
+    return search(tmp_path_factory.mktemp("runs")).run_dir.path
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def test_a_dry_run_tells_what_is_done_and_left_and_trainings_are_counted_once(
     assert lines[1] == f"digits-demo@k ticket 2 0 5 {5 * 199 * 128:,} unknown"
     assert lines[2] == f"digits-demo@k local 2 0 4 {4 * 199 * 128:,} unknown"
     left = f"left: 9 trainings, {9 * 199 * 128:,} samples, training time unknown"
-    assert lines[3:6] == ["4 rows, 0 done", left, f"numerics: {Numerics.of(RuntimeConfig(), None)}"]
+    assert lines[3:6] == ["4 rows, 0 done", left, f"numerics: {Numerics.resolve(RuntimeConfig(), None)}"]
     assert lines[6].startswith("memory: 2.8 MB a device for a part of 128 images: activations 2.4, ")
     assert len(lines) == 7
     assert not (run / "endpoints").exists()

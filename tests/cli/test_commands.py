@@ -17,7 +17,7 @@ from tests.runs import recipe, search
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return search(tmp_path_factory.mktemp("runs")).folder.path
+    return search(tmp_path_factory.mktemp("runs")).run_dir.path
 
 
 def sslticket(*words: object) -> None:
@@ -88,7 +88,7 @@ def test_inspect_tells_everything_about_a_ticket(run: Path, capsys: pytest.Captu
     )
     on = f"{alive.survivors:,} weights lie on a path from the image to the features\n"
     assert f"effective density {alive.survivors / 13_968:.4%}: {on}" in text
-    for name, (kept, total) in ticket.mask.counts().items():
+    for name, (kept, total) in ticket.mask.layer_counts().items():
         (line,) = (line for line in text.splitlines() if line.startswith(name))
         assert line.split()[1:4] == [f"{kept:,}", f"{total:,}", f"{kept / total:.3%}"]
 
@@ -130,7 +130,7 @@ def test_a_ticket_for_another_model_is_refused(
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "fashion_mnist").symlink_to(test_data / "fashion-mnist")
     monkeypatch.setenv("SSLTICKET_DATA", str(tmp_path / "data"))
-    lenet = search(tmp_path / "runs", recipe(model="lenet300", data=Data(dataset="digits"))).folder.path
+    lenet = search(tmp_path / "runs", recipe(model="lenet300", data=Data(dataset="digits"))).run_dir.path
     with pytest.raises(
         BadInput, match=r"images of 8 pixels, and fashion_mnist-demo shows 12: fc1\.weight of lenet300 is \(300, 64\)"
     ):

@@ -96,7 +96,7 @@ def test_a_search_that_runs_out_ends_with_one_line_and_code_2(
 
 def test_a_decoder_without_memory_makes_no_image_a_bad_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = open_split("folder", "train", write_digits(tmp_path, train=2))
-    view = source.dataset.train.resized(8)
+    view = source.dataset.train_view.at_size(8)
     order = Sampler(len(source.manifest), 4, seed=0)
     batches = make_loader(
         source, (view,), order, augment_seed=0, device=torch.device("cpu"), threads=1, max_bad_images=9
@@ -110,4 +110,4 @@ def test_a_decoder_without_memory_makes_no_image_a_bad_one(tmp_path: Path, monke
     monkeypatch.setattr(dali_loader.Verdicts, "revise", lambda *given: pytest.fail("it looked for bad images"))
     with pytest.raises(RuntimeError, match="cudaErrorMemoryAllocation"):
         next(batches.train(0, 1))
-    assert batches.bad == {}
+    assert batches.unreadable == {}

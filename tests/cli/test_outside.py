@@ -105,11 +105,11 @@ def test_a_file_system_that_fails_ends_a_search_in_one_line_and_it_goes_on_after
     assert code == 2
     named = re.fullmatch(r"error: cannot write (\S+): its file system does not answer as it should; .*", line)
     assert named is not None
-    assert planned.folder.path in Path(named[1]).parents
+    assert planned.run_dir.path in Path(named[1]).parents
     assert ".part" not in line
     assert not list(tmp_path.rglob("*.part"))
     run_search(planned, RuntimeConfig())
-    assert Ticket.load(planned.folder.ticket(3)).level == 3
+    assert Ticket.load(planned.run_dir.ticket_path(3)).level == 3
 
 
 @pytest.mark.parametrize("kilobytes", [1, 70])

@@ -243,15 +243,15 @@ def test_a_batch_alone_scales_the_rate_and_says_so(tmp_path: Path, capsys: pytes
 def test_the_key_holds_the_rate_that_a_batch_has_scaled() -> None:
     base = load("rotnet_resnet50")
     scaled = command.resolve_recipe(base, {"batch_size": 16})
-    assert scaled.fit.optimizer.lr == 0.0104
+    assert scaled.training.optimizer.lr == 0.0104
     assert scaled.key == command.resolve_recipe(base, {"batch_size": 16, "lr": 0.0104}).key
     assert scaled.key != command.resolve_recipe(base, {"batch_size": 16, "lr": 1.0}).key
-    assert command.resolve_recipe(base, {"batch_size": base.fit.batch_size}) == base
+    assert command.resolve_recipe(base, {"batch_size": base.training.batch_size}) == base
 
 
 def test_other_rates_of_a_curve_and_of_biases_scale_with_it_and_those_given_stay() -> None:
     base = load("barlowtwins_resnet50")
-    fit, scaled = base.fit, command.resolve_recipe(base, {"batch_size": base.fit.batch_size // 8}).fit
+    fit, scaled = base.training, command.resolve_recipe(base, {"batch_size": base.training.batch_size // 8}).training
     assert isinstance(fit.optimizer, LARS)
     assert isinstance(scaled.optimizer, LARS)
     rates = [
@@ -259,7 +259,7 @@ def test_other_rates_of_a_curve_and_of_biases_scale_with_it_and_those_given_stay
         (scaled.optimizer.lr, scaled.optimizer.bias_lr, scaled.last_lr),
     ]
     assert rates[1] == pytest.approx([each / 8 for each in rates[0]], rel=0.005)
-    given = command.resolve_recipe(base, {"batch_size": 256, "bias_lr": 0.5}).fit.optimizer
+    given = command.resolve_recipe(base, {"batch_size": 256, "bias_lr": 0.5}).training.optimizer
     assert isinstance(given, LARS)
     assert given.bias_lr == 0.5
 
@@ -267,7 +267,7 @@ def test_other_rates_of_a_curve_and_of_biases_scale_with_it_and_those_given_stay
 @pytest.mark.parametrize("optimizer", [Adam(lr=0.1), RMSprop(lr=0.1)])
 def test_rates_of_steps_that_do_not_grow_with_the_gradient_stay(optimizer: Optimizer) -> None:
     fit = TrainConfig(length="4it", batch_size=64, optimizer=optimizer)
-    assert fit.rescaled(8) == fit
+    assert fit.scaled_to_batch(8) == fit
 
 
 @pytest.mark.parametrize("text", ["0.1", "10%", "10 %", " 10% ", "1e-1", ".1", "1e1%", "10.00%"])

@@ -50,7 +50,7 @@ def test_every_recipe_of_a_paper_has_its_row() -> None:
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_recipe_carries_the_papers_settings(name: str) -> None:
     row, recipe = PUBLISHED[name], load(name)
-    fit, data, search = recipe.fit, recipe.data, recipe.to_dict()["search"]
+    fit, data, search = recipe.training, recipe.data, recipe.to_dict()["search"]
     optimizer, unit = fit.optimizer, "ep" if row["length"].endswith("ep") else "it"
     assert (recipe.model, data.dataset, type(recipe.objective).__name__) == (
         row["model"],
@@ -81,8 +81,8 @@ def test_a_recipe_carries_the_papers_settings(name: str) -> None:
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_the_rate_rises_and_falls_where_the_paper_says(name: str) -> None:
-    row, fit, images = PUBLISHED[name], load(name).fit, epoch(name)
-    rate, batch = fit.schedule(images).at, int(row["batch"])
+    row, fit, images = PUBLISHED[name], load(name).training, epoch(name)
+    rate, batch = fit.schedule(images).lr_at, int(row["batch"])
     unit = images if row["length"].endswith("ep") else batch
     lr, warm, (curve, _, last) = float(row["lr"]), float(row["warmup"]) * unit, row["falls"].partition(":")
     assert rate(warm or batch) == pytest.approx(lr, rel=1e-4)
@@ -90,7 +90,7 @@ def test_the_rate_rises_and_falls_where_the_paper_says(name: str) -> None:
         assert rate(warm / 2) == pytest.approx(lr / 2)
         assert rate(batch) == pytest.approx(lr * batch / warm)
     if last:
-        end = fit.clock(images).total * batch
+        end = fit.clock(images).total_steps * batch
         middle = {"exponential": math.sqrt(lr * float(last))}.get(curve, (lr + float(last)) / 2)
         assert rate((warm + end) / 2) == pytest.approx(middle)
         assert rate(end) == pytest.approx(float(last))
@@ -109,11 +109,11 @@ def test_w_k_is_where_table_1_has_it(by: str, share: str, epochs: int, updates: 
     """Finding Winning Tickets with Limited (or No) Supervision, Table 1, whose samples are about 3 x 1,280,000."""
     name = f"supervised_resnet50_{by}{share}" if share else "supervised_resnet50"
     recipe, images = load(name), epoch(name)
-    clock, rewind = recipe.fit.clock(images), Span.parse(recipe.to_dict()["search"]["rewind"])
+    clock, rewind = recipe.training.clock(images), Span.parse(recipe.to_dict()["search"]["rewind"])
     assert clock.steps(rewind) == updates
     assert clock.samples(rewind) == 3 * 1_280_000
     assert round(clock.samples(rewind) / images) == epochs
-    assert 100 * updates / clock.total == pytest.approx(percent, abs=0.05)
+    assert 100 * updates / clock.total_steps == pytest.approx(percent, abs=0.05)
 
 
 @pytest.mark.parametrize(
@@ -134,9 +134,9 @@ def test_w_k_is_where_table_1_has_it(by: str, share: str, epochs: int, updates: 
 )
 def test_other_rewind_points(name: str, updates: int, percent: float) -> None:
     recipe = load(name)
-    clock = recipe.fit.clock(epoch(name))
+    clock = recipe.training.clock(epoch(name))
     assert clock.steps(Span.parse(recipe.to_dict()["search"]["rewind"])) == updates
-    assert 100 * updates / clock.total == pytest.approx(percent, abs=0.05)
+    assert 100 * updates / clock.total_steps == pytest.approx(percent, abs=0.05)
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_other_rewind_points(name: str, updates: int, percent: float) -> None:
 def test_the_network_sees_what_the_paper_says(names: list[str], expected: tuple[object, ...]) -> None:
     for name in names:
         recipe = load(name)
-        for view in recipe.views(get_dataset(recipe.data.dataset).train):
+        for view in recipe.views(get_dataset(recipe.data.dataset).train_view):
             assert described(view) == expected
 
 
@@ -174,7 +174,7 @@ def test_what_published_settings_say_of_objectives_for_so_short_a_training() -> 
     byol, swav, dino = (load(f"{name}_resnet50") for name in ("byol", "swav", "dino"))
     assert byol.to_dict()["objective"]["ema"] == 0.99
     for recipe in (swav, dino):
-        assert recipe.to_dict()["objective"]["frozen_for"] * Span.parse(recipe.fit.length).amount == 1
+        assert recipe.to_dict()["objective"]["frozen_for"] * Span.parse(recipe.training.length).amount == 1
 
 
 def test_the_list_of_recipes_names_each_with_what_it_trains() -> None:

@@ -69,10 +69,10 @@ def test_digits_are_those_of_the_set_in_the_order_of_the_search(
         f"{tmp_path / 'views.png'}\ndigits, the first 4 images of a batch of 128; "
     )
     source = open_split("digits", "train")
-    rows = Sampler(1438, 128, derive_seed(derive_seed(3, "order"), 0)).rows(0)
+    rows = Sampler(1438, 128, derive_seed(derive_seed(3, "order"), 0)).indices(0)
     assert source.images is not None
     for number, row in enumerate(rows[:4]):
-        expected = np.broadcast_to(enlarged(source.images[source.manifest.items[row]], 12), (96, 96, 3))
+        expected = np.broadcast_to(enlarged(source.images[source.manifest.array_indices[row]], 12), (96, 96, 3))
         assert np.array_equal(picture(tmp_path / "views.png", 96, 5, number, 0), expected)
         for turn in range(4):
             shown = picture(tmp_path / "views.png", 96, 5, number, 1 + turn)
@@ -87,7 +87,7 @@ def test_turns_of_photographs_are_turned_and_views_are_those_of_the_first_batch(
     source, seeds = open_split("cifar10", "train", cifar), recipe().seeds
     whole = make_loader(
         source,
-        (source.dataset.train,),
+        (source.dataset.train_view,),
         Sampler(20, 16, derive_seed(seeds.order, 0)),
         augment_seed=derive_seed(seeds.augment, 0),
         device=torch.device("cpu"),
@@ -99,7 +99,7 @@ def test_turns_of_photographs_are_turned_and_views_are_those_of_the_first_batch(
     views = ((batch.views[0] * std + mean) * 255).round().byte().permute(0, 2, 3, 1).numpy()
     assert source.images is not None
     for number in range(3):
-        plain = source.images[source.manifest.items[batch.row[number]]]
+        plain = source.images[source.manifest.array_indices[batch.indices[number]]]
         assert np.array_equal(picture(path, 96, 5, number, 0), enlarged(plain, 3))
         for turn in range(4):
             turned = np.rot90(enlarged(views[number], 3), turn)
@@ -110,14 +110,14 @@ def test_turns_of_photographs_are_turned_and_views_are_those_of_the_first_batch(
 def test_the_first_images_are_those_of_the_whole_batch(objective: RotNet | SimCLR | S4LRotation) -> None:
     data = Data(dataset="digits", labels=0.5 if isinstance(objective, S4LRotation) else 1.0)
     which = recipe(objective, data=data, fit=TrainConfig(length="6it", batch_size=36, optimizer=SGD(lr=0.1)))
-    images = TrainingImages.of(which, RuntimeConfig())
+    images = TrainingImages.open(which, RuntimeConfig())
     plain, few = command._first_images(which, RuntimeConfig(), images, 5)
     more_plain, batch = command._first_images(which, RuntimeConfig(), images, 36)
     assert torch.equal(plain, more_plain[:5])
-    assert torch.equal(few.row, batch.row[:5])
+    assert torch.equal(few.indices, batch.indices[:5])
     for view, whole in zip(few.views, batch.views, strict=True):
         assert torch.equal(view, whole[:5])
-    hidden = few.label < 0
+    hidden = few.labels < 0
     assert hidden.any() == (not hidden.all() and isinstance(objective, S4LRotation)), (
         "both streams, where there are two"
     )

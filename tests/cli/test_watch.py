@@ -30,7 +30,7 @@ TOLD = Status(
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return search(tmp_path_factory.mktemp("runs"), recipe()).folder.path
+    return search(tmp_path_factory.mktemp("runs"), recipe()).run_dir.path
 
 
 def told(run: Path, name: str, **changes: object) -> None:
@@ -66,11 +66,11 @@ def test_tickets_rows_and_processes_of_each_run(run: Path, tmp_path: Path) -> No
         "3 tickets, 4 rows, 2 at work",
     ]
     trackers.remove_dead_statuses(folder)
-    assert [each.silent for each in trackers.read_statuses(folder)] == [None, None]
+    assert [each.silent_seconds for each in trackers.read_statuses(folder)] == [None, None]
 
 
 def test_a_search_that_goes_on_takes_the_place_of_the_killed_one(tmp_path: Path) -> None:
-    folder = search(tmp_path, recipe()).folder.path
+    folder = search(tmp_path, recipe()).run_dir.path
     (folder / "tickets" / "level-03.safetensors").unlink()
     told(folder, "dead", pid=2**30, time=time.time() - 65)
     assert len(progress_lines([tmp_path])) == 4

@@ -77,7 +77,7 @@ def test_images_have_the_names_that_class_folders_give_them(form: str, tmp_path:
     manifest = open_split("imagenet", "train", place(tmp_path, FORMS[form])).manifest
     assert (list(manifest.frame["file"]), manifest.classes) == (NAMES, WNIDS)
     content = manifest.archives[0].read_bytes()
-    assert [content[start : start + size].decode() for _, start, size in manifest.places] == [
+    assert [content[start : start + size].decode() for _, start, size in manifest.byte_ranges] == [
         f"{wnid} {number}" for wnid in WNIDS for number in range(3)
     ]
 

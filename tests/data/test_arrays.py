@@ -159,7 +159,7 @@ def test_fashion_mnist_is_whole(test_data: Path) -> None:
     for split, count in (("train", 60_000), ("eval", 10_000)):
         source = open_split("fashion_mnist", split, test_data / "fashion-mnist")
         assert source.images.shape == (count, 28, 28, 1)
-        assert source.manifest.counts().tolist() == [count // 10] * 10
+        assert source.manifest.class_counts().tolist() == [count // 10] * 10
         if split == "train":
             pixels = source.images / 255
             assert (round(pixels.mean(), 4), round(pixels.std(), 4)) == (*source.dataset.mean, *source.dataset.std)

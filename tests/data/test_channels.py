@@ -25,7 +25,7 @@ def test_grey_images_are_repeated_and_normalised_as_before() -> None:
     colour = convert_channels(digits, 3)
     assert colour.dataset.channels == 3
     assert colour.manifest.hash == digits.manifest.hash
-    grey, repeated = first(digits, digits.dataset.eval).views[0], first(colour, colour.dataset.eval).views[0]
+    grey, repeated = first(digits, digits.dataset.eval_view).views[0], first(colour, colour.dataset.eval_view).views[0]
     assert repeated.shape == (8, 3, 8, 8)
     for channel in range(3):
         assert torch.equal(repeated[:, channel : channel + 1], grey)
@@ -42,7 +42,7 @@ def test_of_colour_images_the_luma_is_taken_as_pil_takes_it(few_cifar: Path) -> 
     for image, luma in zip(cifar.images, grey.images, strict=True):
         assert np.array_equal(np.array(Image.fromarray(image).convert("L")), luma[..., 0])
     assert grey.dataset.mean == pytest.approx((0.299 * 0.4914 + 0.587 * 0.4822 + 0.114 * 0.4465,), rel=1e-4)
-    assert first(grey, grey.dataset.eval).views[0].shape == (8, 1, 32, 32)
+    assert first(grey, grey.dataset.eval_view).views[0].shape == (8, 1, 32, 32)
 
 
 @pytest.mark.data

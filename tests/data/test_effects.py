@@ -31,15 +31,15 @@ def test_a_blur_that_cannot_be_is_refused(refused: Refused, wrong: dict[str, obj
 
 
 def test_at_another_size_lengths_follow_and_nothing_else() -> None:
-    assert Blur(sigma=(0.1, 2.0), kernel=23, chance=0.5).scaled(2) == Blur(sigma=(0.2, 4.0), kernel=45, chance=0.5)
-    assert Blur(sigma=(1.0, 2.0), kernel=23).scaled(0.25) == Blur(sigma=(0.25, 0.5), kernel=7)
+    assert Blur(sigma=(0.1, 2.0), kernel=23, chance=0.5).rescaled(2) == Blur(sigma=(0.2, 4.0), kernel=45, chance=0.5)
+    assert Blur(sigma=(1.0, 2.0), kernel=23).rescaled(0.25) == Blur(sigma=(0.25, 0.5), kernel=7)
     others = [effect for effect in ALL if not isinstance(effect, Blur)]
-    assert [effect.scaled(3) for effect in others] == others
-    assert View(size=224, effects=ALL).resized(448).effects == tuple(effect.scaled(2) for effect in ALL)
+    assert [effect.rescaled(3) for effect in others] == others
+    assert View(size=224, effects=ALL).at_size(448).effects == tuple(effect.rescaled(2) for effect in ALL)
 
 
 def test_numbers_stay_in_their_ranges_and_fill_them() -> None:
-    drawn = [effect.draw(np.random.default_rng(0), 4000) for effect in ALL]
+    drawn = [effect.sample(np.random.default_rng(0), 4000) for effect in ALL]
     rotate, jitter, noise, _, blur, _ = drawn
     for values, low, high in (
         (rotate["angle"], -20, 20),
@@ -62,24 +62,26 @@ def test_numbers_stay_in_their_ranges_and_fill_them() -> None:
 
 def test_each_image_has_its_own_chance_and_order() -> None:
     for effect in ALL:
-        on = effect.draw(np.random.default_rng(0), 4000)["on"]
+        on = effect.sample(np.random.default_rng(0), 4000)["on"]
         assert on.mean() == pytest.approx(effect.chance, abs=5 * np.sqrt(effect.chance * (1 - effect.chance) / 4000))
-    order = ALL[1].draw(np.random.default_rng(0), 24_000)["order"]
+    order = ALL[1].sample(np.random.default_rng(0), 24_000)["order"]
     kinds, counts = np.unique(order, axis=0, return_counts=True)
     assert len(kinds) == 24
     assert abs(counts - 1000).max() < 160  # five standard deviations
 
 
 def test_effects_do_not_change_where_the_crop_is() -> None:
-    plain, painted = (View(size=32, crop="resized", flip=True, effects=effects).draw(8, 1, 7) for effects in ((), ALL))
+    plain, painted = (
+        View(size=32, crop="resized", flip=True, effects=effects).sample(8, 1, 7) for effects in ((), ALL)
+    )
     for one, other in zip(plain[:4], painted[:4], strict=True):
         np.testing.assert_array_equal(one, other)
 
 
 def test_a_part_of_the_draws_is_its_images_draws() -> None:
-    whole = View(size=32, effects=ALL).draw(8, 1, 7)
-    part = whole.part(slice(2, 5))
-    for one, other in zip(part.effects, whole.effects, strict=True):
+    whole = View(size=32, effects=ALL).sample(8, 1, 7)
+    part = whole.slice_batch(slice(2, 5))
+    for one, other in zip(part.transforms, whole.transforms, strict=True):
         assert one.keys() == other.keys()
         for name in one:
             np.testing.assert_array_equal(one[name], other[name][2:5])

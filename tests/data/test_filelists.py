@@ -47,9 +47,9 @@ def test_lists_tell_files_classes_and_labels(root: Path, name: str, folder: str)
     assert train.classes == held_out.classes == ("airfield", "bar", "apartment_building-outdoor")
     assert train.labels.tolist() == [0, 2, 1]
     assert held_out.labels.tolist() == [1, 0]
-    assert train.path(2) == root / f"data_{folder}_standard/b/bar/00000001.jpg"
-    assert held_out.path(1) == root / f"val_{folder}/Places365_val_00000002.jpg"
-    assert all(part.path(row).is_file() for part in (train, held_out) for row in range(len(part)))
+    assert train.image_path(2) == root / f"data_{folder}_standard/b/bar/00000001.jpg"
+    assert held_out.image_path(1) == root / f"val_{folder}/Places365_val_00000002.jpg"
+    assert all(part.image_path(row).is_file() for part in (train, held_out) for row in range(len(part)))
 
 
 @pytest.mark.data

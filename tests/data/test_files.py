@@ -54,7 +54,7 @@ def upright(path: Path) -> Image.Image:
 )
 def test_windows_in_dalis_arithmetic_are_those_of_the_view(view: View) -> None:
     sides = np.random.default_rng(0).integers(1, 600, (500, 2))
-    draws = view.draw(500, 1)
+    draws = view.sample(500, 1)
     # The largest place below 1 must not lead beyond the last window.
     draws.place[:20] = np.nextafter(np.float32(1), np.float32(0))
     names = {"resized": ("area", "ratio", "place"), "pad": ("place",), "center": ()}[view.crop]
@@ -68,11 +68,13 @@ def test_windows_in_dalis_arithmetic_are_those_of_the_view(view: View) -> None:
             pipe.set_outputs(dali_square_start(view, shape, *(numbers or [None])))
     start, *size = (np.array(output.as_tensor()) for output in pipe.run())
     if view.crop == "resized":
-        expected = view.resized_crop(sides[:, 0], sides[:, 1], draws)
+        expected = view.resized_crop_windows(sides[:, 0], sides[:, 1], draws)
         np.testing.assert_array_equal(size[0], np.stack([expected.height, expected.width], 1))
         assert (start + size[0] <= sides).all()
     else:
-        each = [view.square_crop(*side, draws.part(slice(row, row + 1))) for row, side in enumerate(sides)]
+        each = [
+            view.square_crop_windows(*side, draws.slice_batch(slice(row, row + 1))) for row, side in enumerate(sides)
+        ]
         expected = [np.concatenate(column) for column in zip(*each, strict=True)]
     np.testing.assert_array_equal(start, np.stack(expected[:2], 1))
 
@@ -82,9 +84,9 @@ def test_the_evaluation_view_is_torchvisions(few_photographs: Path) -> None:
     transform = v2.Compose([v2.Resize(256, antialias=True), v2.CenterCrop(224), v2.PILToTensor()])
     worst = []
     manifest = open_split("imagenet", "train", few_photographs).manifest
-    for batch in photos(few_photographs, IMAGENET.eval).once():
-        for view, row in zip(batch.views[0], batch.row, strict=True):
-            difference = (levels(view) - transform(upright(manifest.path(int(row))))).abs()
+    for batch in photos(few_photographs, IMAGENET.eval_view).once():
+        for view, row in zip(batch.views[0], batch.indices, strict=True):
+            difference = (levels(view) - transform(upright(manifest.image_path(int(row))))).abs()
             worst.append(difference.max())
             assert difference.mean() < 0.35
     # PIL rounds to whole shades between its two passes, DALI does not.
@@ -94,12 +96,12 @@ def test_the_evaluation_view_is_torchvisions(few_photographs: Path) -> None:
 
 @pytest.mark.data
 def test_training_crops_are_torchvisions_of_the_same_windows(few_photographs: Path) -> None:
-    view = IMAGENET.train
+    view = IMAGENET.train_view
     manifest = open_split("imagenet", "train", few_photographs).manifest
     for step, batch in enumerate(photos(few_photographs, view).train(0, 5)):
-        draws = view.draw(6, 3, step, 0)
-        images = [upright(manifest.path(int(row))) for row in batch.row]
-        window = view.resized_crop(
+        draws = view.sample(6, 3, step, 0)
+        images = [upright(manifest.image_path(int(row))) for row in batch.indices]
+        window = view.resized_crop_windows(
             *(np.array([getattr(i, side) for i in images]) for side in ("height", "width")), draws
         )
         for place, image in enumerate(images):
@@ -136,14 +138,14 @@ def spoilt(few_photographs: Path, tmp_path: Path) -> Path:
 
 
 def kinds(bad: Loader) -> list[tuple[int, str]]:
-    paths = sorted(Path(next(iter(bad.bad))).parents[1].glob("*/*"))
-    return sorted((paths.index(Path(name)), reason) for name, reason in bad.bad.items())
+    paths = sorted(Path(next(iter(bad.unreadable))).parents[1].glob("*/*"))
+    return sorted((paths.index(Path(name)), reason) for name, reason in bad.unreadable.items())
 
 
 @pytest.mark.data
 def test_bad_images_are_named_and_left_out(spoilt: Path, caplog: pytest.LogCaptureFixture) -> None:
-    images = photos(spoilt, IMAGENET.eval)
-    rows = torch.cat([batch.row for batch in images.once()]).tolist()
+    images = photos(spoilt, IMAGENET.eval_view)
+    rows = torch.cat([batch.indices for batch in images.once()]).tolist()
     assert rows == [row for row in range(30) if row not in (3, 8, 15, 20)]
     assert kinds(images) == [
         (3, "image file is truncated (2 bytes not processed)"),
@@ -152,8 +154,8 @@ def test_bad_images_are_named_and_left_out(spoilt: Path, caplog: pytest.LogCaptu
         (20, "a GIF, which is not read; convert it to PNG"),
     ]
     assert len(caplog.messages) == 4
-    assert all(name in caplog.text for name in images.bad)
-    again = torch.cat([batch.row for batch in images.once()]).tolist()
+    assert all(name in caplog.text for name in images.unreadable)
+    again = torch.cat([batch.indices for batch in images.once()]).tolist()
     assert again == rows
 
 
@@ -161,16 +163,16 @@ def test_bad_images_are_named_and_left_out(spoilt: Path, caplog: pytest.LogCaptu
 def test_in_training_the_next_readable_image_takes_the_place(spoilt: Path) -> None:
     images = photos(spoilt, View(size=32, crop="resized"))
     whole = list(images.train(0, 12))
-    stream = np.concatenate([Sampler(30, 6, 2).rows(step) for step in range(14)])
+    stream = np.concatenate([Sampler(30, 6, 2).indices(step) for step in range(14)])
     expected = [next(row for row in stream[place:] if row not in (3, 8, 15, 20)) for place in range(72)]
-    assert torch.cat([batch.row for batch in whole]).tolist() == expected
+    assert torch.cat([batch.indices for batch in whole]).tolist() == expected
     # A run that starts later, or on more processes, meets the bad images at other moments and sees the same batches.
     for later in (1, 7):
         for one, other in zip(
             whole[later:], photos(spoilt, View(size=32, crop="resized")).train(later, 12), strict=True
         ):
             assert torch.equal(one.views[0], other.views[0])
-            assert torch.equal(one.label, other.label)
+            assert torch.equal(one.labels, other.labels)
     for rank in (0, 1):
         part = photos(spoilt, View(size=32, crop="resized"), rank=rank, world=2).train(0, 12)
         for one, other in zip(whole, part, strict=True):
@@ -180,20 +182,20 @@ def test_in_training_the_next_readable_image_takes_the_place(spoilt: Path) -> No
 @pytest.mark.data
 def test_too_many_bad_images_end_the_run(spoilt: Path, refused: Refused) -> None:
     with refused("4 images of imagenet", "3 are allowed", "--max-bad-images", ".JPEG"):
-        list(photos(spoilt, IMAGENET.eval, bad=3).once())
+        list(photos(spoilt, IMAGENET.eval_view, bad=3).once())
     for path in (spoilt / "train").glob("*/*"):
         path.write_bytes(b"")
     with refused("none of the 30 images"):
-        list(photos(spoilt, IMAGENET.train).train(0, 1))
+        list(photos(spoilt, IMAGENET.train_view).train(0, 1))
 
 
 @pytest.mark.data
 def test_files_that_vanish_are_named(spoilt: Path) -> None:
-    images = photos(spoilt, IMAGENET.eval)
+    images = photos(spoilt, IMAGENET.eval_view)
     assert isinstance(images, DaliLoader)
     sorted((spoilt / "train").glob("*/*"))[29].unlink()
     list(images.once())
-    (name,) = [name for name, reason in images.bad.items() if reason == os.strerror(2)]
+    (name,) = [name for name, reason in images.unreadable.items() if reason == os.strerror(2)]
     assert not Path(name).exists()
 
 

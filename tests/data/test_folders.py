@@ -64,7 +64,7 @@ def test_what_is_no_image_is_left_out_counted_and_named(root: Path, caplog: pyte
     assert list(source.manifest.frame["file"]) == expected
     inside = ["a/Thumbs.db", "a/._1.png", "b/more/", "b/2.png/"]
     assert {*source.left_out} == {"README", "notes.txt", ".DS_Store", "lost+found", "__MACOSX", ".git", *inside}
-    TrainingImages.of(recipe(data=Data(dataset="folder", image_size=32)), RuntimeConfig(data_root=root))
+    TrainingImages.open(recipe(data=Data(dataset="folder", image_size=32)), RuntimeConfig(data_root=root))
     told = (
         "left out: 8 files that are no images (.DS_Store, .git, README, ...); 2 folders that are no class's (b/2.png/, "
     )

@@ -20,10 +20,10 @@ def cifar10() -> Manifest:
 def test_the_halves_of_cifar10_have_2500_images_of_each_class_and_nothing_in_common() -> None:
     whole = cifar10()
     a, b = take_half(whole, "a"), take_half(whole, "b")
-    assert a.counts().tolist() == b.counts().tolist() == [2500] * 10
-    assert sorted([*a.items, *b.items]) == list(range(50_000))
+    assert a.class_counts().tolist() == b.class_counts().tolist() == [2500] * 10
+    assert sorted([*a.array_indices, *b.array_indices]) == list(range(50_000))
     for part in (a, b):
-        np.testing.assert_array_equal(part.labels, whole.labels[part.items])
+        np.testing.assert_array_equal(part.labels, whole.labels[part.array_indices])
     assert (a.dataset, b.dataset) == ("cifar10a", "cifar10b")
 
 
@@ -36,8 +36,8 @@ def test_they_are_the_same_for_ever_and_in_any_order_of_the_rows() -> None:
 
 def test_the_odd_image_goes_to_a() -> None:
     whole = manifest(11, 8, 2)
-    assert take_half(whole, "a").counts().tolist() == [6, 4, 1]
-    assert take_half(whole, "b").counts().tolist() == [5, 4, 1]
+    assert take_half(whole, "a").class_counts().tolist() == [6, 4, 1]
+    assert take_half(whole, "b").class_counts().tolist() == [5, 4, 1]
     assert files(take_half(whole, "a")) | files(take_half(whole, "b")) == files(whole)
 
 
@@ -51,4 +51,4 @@ def test_a_subset_of_a_half_lies_within_it(which: str) -> None:
     part = take_half(manifest(40, 20), which)
     tenth = part.subset(0.1, seed=3)
     assert files(tenth) < files(part)
-    assert tenth.counts().tolist() == [2, 1]
+    assert tenth.class_counts().tolist() == [2, 1]

@@ -103,9 +103,9 @@ def test_archives_hold_what_the_folders_hold(forms: Path, split: str) -> None:
     folders, archives = (open_split("imagenet", split, forms / form).manifest for form in ("folders", "archives"))
     assert archives.hash == folders.hash
     for row in range(len(folders)):
-        archive, offset, size = archives.places[row]
+        archive, offset, size = archives.byte_ranges[row]
         inside = archives.archives[archive].read_bytes()[offset : offset + size]
-        assert inside == folders.path(row).read_bytes()
+        assert inside == folders.image_path(row).read_bytes()
 
 
 @pytest.mark.data
@@ -113,7 +113,7 @@ def test_published_lists_name_images_in_archives_too(forms: Path, tmp_path: Path
     manifest = open_split("imagenet", "train", forms / "archives").manifest
     chosen = list(manifest.frame["file"])[::2]
     (tmp_path / "list.txt").write_text("\n".join(["train/" + chosen[0], *(Path(file).name for file in chosen[1:])]))
-    assert list(manifest.restricted_to(tmp_path / "list.txt").frame["file"]) == chosen
+    assert list(manifest.restrict_to_list(tmp_path / "list.txt").frame["file"]) == chosen
 
 
 @pytest.mark.data
@@ -121,7 +121,7 @@ def test_batches_are_the_same_from_archives_and_from_folders(forms: Path) -> Non
     view = View(size=64, crop="resized", flip=True)
     for one, other in zip(batches(forms / "folders", view, 9), batches(forms / "archives", view, 9), strict=True):
         assert torch.equal(one.views[0], other.views[0])
-        assert torch.equal(one.label, other.label)
+        assert torch.equal(one.labels, other.labels)
     for one, other in zip(
         batches(forms / "folders", view, 4), batches(forms / "archives", view, 4, rank=1, world=2), strict=True
     ):
@@ -141,8 +141,8 @@ def test_a_flat_folder_is_labelled_by_the_ground_truth(forms: Path, tmp_path: Pa
         flat = open_split("imagenet", "eval", root).manifest
         assert flat.classes == known.classes
         assert flat.labels.tolist() == known.labels.tolist()
-        assert [flat.path(row).name for row in range(8)] == [known.path(row).name for row in range(8)]
-        assert flat.path(0).read_bytes() == known.path(0).read_bytes()
+        assert [flat.image_path(row).name for row in range(8)] == [known.image_path(row).name for row in range(8)]
+        assert flat.image_path(0).read_bytes() == known.image_path(0).read_bytes()
 
 
 @pytest.mark.data
@@ -202,18 +202,18 @@ def test_kits_that_do_not_fit_the_images_are_refused(own: Path, refused: Refused
 @pytest.mark.data
 def test_a_bad_image_in_an_archive_is_named_and_replaced_as_one_in_a_folder(own: Path, tmp_path: Path) -> None:
     manifest = open_split("imagenet", "train", own).manifest
-    _, offset, size = manifest.places[4]
+    _, offset, size = manifest.byte_ranges[4]
     whole = bytearray((own / TRAIN).read_bytes())
     whole[offset : offset + size] = bytes(size)
     (own / TRAIN).write_bytes(whole)
     for row in range(len(manifest)):
-        place, length = manifest.places[row, 1:]
+        place, length = manifest.byte_ranges[row, 1:]
         write(tmp_path / "folders/train" / manifest.frame["file"][row], bytes(whole[place : place + length]))
     view = View(size=32, crop="resized")
     for one, other in zip(batches(tmp_path / "folders", view, 5), batches(own, view, 5), strict=True):
-        assert torch.equal(one.row, other.row)
+        assert torch.equal(one.indices, other.indices)
         assert torch.equal(one.views[0], other.views[0])
-        assert 4 not in one.row
+        assert 4 not in one.indices
 
 
 @pytest.mark.data

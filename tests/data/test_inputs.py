@@ -25,11 +25,11 @@ GRAY = ((0.3046,), (0.3755,))
 )
 def test_a_recipe_tells_what_its_network_sees(data: Data, expected: InputSpec) -> None:
     which = recipe(data=data)
-    assert InputSpec.of(which.to_dict()) == expected
-    (first, *_) = which.views(DATASETS[data.dataset].train)
+    assert InputSpec.from_recipe(which.to_dict()) == expected
+    (first, *_) = which.views(DATASETS[data.dataset].train_view)
     assert first.size == expected.image_size, "as the search has it"
 
 
 def test_other_recipes_tell_nothing() -> None:
     for other in ({}, {"data": 5}, {"data": {"dataset": "a set of another version"}}):
-        assert InputSpec.of(other) is None
+        assert InputSpec.from_recipe(other) is None

@@ -75,43 +75,43 @@ FORMS: dict[str, list[str]] = {
 
 @pytest.mark.parametrize("form", FORMS)
 def test_all_forms_name_the_same_images(form: str, whole: Manifest, keep: Callable[..., Path]) -> None:
-    part = whole.restricted_to(keep(*FORMS[form]))
+    part = whole.restrict_to_list(keep(*FORMS[form]))
     assert list(part.frame["file"]) == [f"{wnid}/{name}.JPEG" for wnid, name in PICK]
     assert (part.classes, part.labels.tolist()) == (WNIDS, [0, 0, 1, 1, 2, 2, 3, 3])
 
 
 @pytest.mark.parametrize(("end", "encoding"), [("\r\n", "utf-8"), ("\r", "utf-8"), ("\r\n", "utf-16")])
 def test_lists_of_other_systems_are_read(end: str, encoding: str, whole: Manifest, keep: Callable[..., Path]) -> None:
-    assert len(whole.restricted_to(keep(*FORMS["bare names"], end=end, encoding=encoding))) == 8
+    assert len(whole.restrict_to_list(keep(*FORMS["bare names"], end=end, encoding=encoding))) == 8
 
 
 def test_lists_name_what_is_in_an_archive_as_in_the_folder(keep: Callable[..., Path]) -> None:
     root = ROOT.parent / "ILSVRC2012_img_train.tar"
     archive = of(["a/1.jpg", "a/2.jpg", "b/1.jpg"], root, (root,))
     for lines in (["a/2.jpg", "b/1.jpg"], ["train/a/2.jpg", "train/b/1.jpg"], [f"{ROOT}/a/2.jpg", f"{ROOT}/b/1.jpg"]):
-        assert list(archive.restricted_to(keep(*lines)).frame["file"]) == ["a/2.jpg", "b/1.jpg"]
+        assert list(archive.restrict_to_list(keep(*lines)).frame["file"]) == ["a/2.jpg", "b/1.jpg"]
 
 
 def test_names_may_hold_spaces_commas_and_a_hash(keep: Callable[..., Path]) -> None:
     names = ["#1/a b.jpg", "my cats/x, y.jpg", "my cats/x.jpg"]
-    assert len(of(names).restricted_to(keep(*names))) == 3
-    assert len(of(names).restricted_to(keep(*(f"{name} {name[0]}" for name in names)))) == 3
-    assert len(of(names).restricted_to(keep(*(f'"{name}",{name[0]}' for name in names)))) == 3
+    assert len(of(names).restrict_to_list(keep(*names))) == 3
+    assert len(of(names).restrict_to_list(keep(*(f"{name} {name[0]}" for name in names)))) == 3
+    assert len(of(names).restrict_to_list(keep(*(f'"{name}",{name[0]}' for name in names)))) == 3
 
 
 def test_labels_may_be_classes_whose_names_hold_spaces(keep: Callable[..., Path]) -> None:
     some = of(["my cats/1.jpg", "my dogs/2.jpg"])
     for divider in ("\t", ",", " "):
-        assert len(some.restricted_to(keep(*(f"{file[8:]}{divider}{file[:7]}" for file in some.frame["file"])))) == 2
+        assert len(some.restrict_to_list(keep(*(f"{file[8:]}{divider}{file[:7]}" for file in some.frame["file"])))) == 2
 
 
 def test_text_that_is_composed_otherwise_is_the_same_name(keep: Callable[..., Path]) -> None:
-    assert len(of(["caf\u00e9/1.jpg"]).restricted_to(keep("cafe\u0301/1.jpg"))) == 1
+    assert len(of(["caf\u00e9/1.jpg"]).restrict_to_list(keep("cafe\u0301/1.jpg"))) == 1
 
 
 def test_bytes_that_are_no_text_are_the_name_that_the_file_has(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_bytes(b"a/caf\xe9.jpg\n")
-    assert len(of(["a/caf\udce9.jpg"]).restricted_to(tmp_path / "list.txt")) == 1
+    assert len(of(["a/caf\udce9.jpg"]).restrict_to_list(tmp_path / "list.txt")) == 1
 
 
 @pytest.mark.parametrize(
@@ -128,15 +128,15 @@ def test_bytes_that_are_no_text_are_the_name_that_the_file_has(tmp_path: Path) -
 )
 def test_another_image_s_path_is_no_name_of_this_one(line: str, keep: Callable[..., Path], refused: Refused) -> None:
     with refused("1 of the 3 images", f"line 2 {line!r}", "imagenet at /data/imagenet/train"):
-        of(["a/1.jpg", "a/2.jpg", "b/2.jpg"]).restricted_to(keep("a/2.jpg", line, "b/2.jpg"))
+        of(["a/1.jpg", "a/2.jpg", "b/2.jpg"]).restrict_to_list(keep("a/2.jpg", line, "b/2.jpg"))
 
 
 def test_a_name_without_its_suffix_is_enough_where_one_image_has_it(
     keep: Callable[..., Path], refused: Refused
 ) -> None:
-    assert len(of(["a/1.jpg", "a/2.jpg"]).restricted_to(keep("1", "a/2"))) == 2
+    assert len(of(["a/1.jpg", "a/2.jpg"]).restrict_to_list(keep("1", "a/2"))) == 2
     with refused("1 names", "line 2 'a/1'", "write them as class/name"):
-        of(["a/1.jpg", "a/1.png", "a/2.jpg"]).restricted_to(keep("a/2", "a/1"))
+        of(["a/1.jpg", "a/1.png", "a/2.jpg"]).restrict_to_list(keep("a/2", "a/1"))
 
 
 def test_labels_that_do_not_fit_the_classes_one_to_one_are_refused_with_the_line(
@@ -145,13 +145,13 @@ def test_labels_that_do_not_fit_the_classes_one_to_one_are_refused_with_the_line
     right = FORMS["label after a space"]
     wrong = f"{WNIDS[0]}/{PICK[1][1]}.JPEG"
     with refused("line 2", f"{wrong} 3", "label '3' is that of 'n01491361'"):
-        whole.restricted_to(keep(right[-1], f"{wrong} 3", *right))
+        whole.restrict_to_list(keep(right[-1], f"{wrong} 3", *right))
     with refused("line 2", "its label is '7', and '0' in line 1"):
-        whole.restricted_to(keep(right[0], f"{wrong} 7", *right[2:]))
+        whole.restrict_to_list(keep(right[0], f"{wrong} 7", *right[2:]))
     with refused("line 2", "its label is 'n01491361', another class"):
-        whole.restricted_to(keep(f"{PICK[0][1]}.JPEG n01440764", f"{wrong} n01491361"))
+        whole.restrict_to_list(keep(f"{PICK[0][1]}.JPEG n01440764", f"{wrong} n01491361"))
     with refused("line 2", "has no label"):
-        whole.restricted_to(keep(right[0], wrong, *right[2:]))
+        whole.restrict_to_list(keep(right[0], wrong, *right[2:]))
 
 
 CLASSES: dict[str, list[str]] = {
@@ -168,18 +168,18 @@ CLASSES: dict[str, list[str]] = {
 def test_a_list_of_classes_has_all_their_images_numbered_anew(
     form: str, whole: Manifest, keep: Callable[..., Path]
 ) -> None:
-    part = whole.restricted_to(keep(*CLASSES[form]))
-    assert part.hash == whole.of_classes([WNIDS[0], WNIDS[2]]).hash
-    assert (part.classes, part.counts().tolist()) == ((WNIDS[0], WNIDS[2]), [4, 4])
+    part = whole.restrict_to_list(keep(*CLASSES[form]))
+    assert part.hash == whole.take_classes([WNIDS[0], WNIDS[2]]).hash
+    assert (part.classes, part.class_counts().tolist()) == ((WNIDS[0], WNIDS[2]), [4, 4])
 
 
 def test_a_class_that_is_not_there_is_shown_with_its_line(
     whole: Manifest, keep: Callable[..., Path], refused: Refused
 ) -> None:
     with refused("names classes", "line 2 'n09999999 nothing' is none"):
-        whole.restricted_to(keep(f"{WNIDS[0]} tench", "n09999999 nothing", WNIDS[1]))
+        whole.restrict_to_list(keep(f"{WNIDS[0]} tench", "n09999999 nothing", WNIDS[1]))
     with refused("1 of the 2 images", "line 2 'n01443537'"):
-        whole.restricted_to(keep(f"{PICK[0][1]}.JPEG", WNIDS[1]))
+        whole.restrict_to_list(keep(f"{PICK[0][1]}.JPEG", WNIDS[1]))
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ def test_several_names_on_one_line_are_refused(
     lines: list[str], whole: Manifest, keep: Callable[..., Path], refused: Refused
 ) -> None:
     with refused("several names on one line, line 1", "each on its own"):
-        whole.restricted_to(keep(*lines))
+        whole.restrict_to_list(keep(*lines))
 
 
 @pytest.mark.parametrize("lines", [["# chosen by hand"], ["image"], ["filename,label"], ["._a.JPEG"]])
@@ -203,19 +203,19 @@ def test_a_list_that_names_nothing_is_refused(
     lines: list[str], whole: Manifest, keep: Callable[..., Path], refused: Refused
 ) -> None:
     with refused("names nothing", f"line 1 {lines[0]!r}"):
-        whole.restricted_to(keep(*lines))
+        whole.restrict_to_list(keep(*lines))
 
 
 def test_an_array_s_images_are_named_by_their_number(keep: Callable[..., Path], refused: Refused) -> None:
     frame = pd.DataFrame({"item": np.arange(6), "label": [0, 1, 0, 1, 0, 1]})
     array = Manifest(frame, ("cat", "dog"), "cifar10", "train", None)
-    assert array.restricted_to(keep("4", "0", "3")).items.tolist() == [0, 3, 4]
-    assert array.restricted_to(keep("4 0", "3 1")).items.tolist() == [3, 4]
-    assert array.restricted_to(keep("dog")).items.tolist() == [1, 3, 5]
+    assert array.restrict_to_list(keep("4", "0", "3")).array_indices.tolist() == [0, 3, 4]
+    assert array.restrict_to_list(keep("4 0", "3 1")).array_indices.tolist() == [3, 4]
+    assert array.restrict_to_list(keep("dog")).array_indices.tolist() == [1, 3, 5]
     with refused("1 of the 3 images", "line 3 '6'", "cifar10"):
-        array.restricted_to(keep("0", "1", "6"))
+        array.restrict_to_list(keep("0", "1", "6"))
     with refused("line 2", "class 'dog'"):
-        array.restricted_to(keep("4 0", "3 0"))
+        array.restrict_to_list(keep("4 0", "3 0"))
 
 
 @pytest.mark.parametrize(
@@ -226,11 +226,11 @@ def test_files_that_are_no_lists_are_refused(
 ) -> None:
     (tmp_path / "list.txt").write_bytes(content)
     with refused(str(tmp_path / "list.txt"), words):
-        whole.restricted_to(tmp_path / "list.txt")
+        whole.restrict_to_list(tmp_path / "list.txt")
     os.mkfifo(tmp_path / "pipe")
     for place in (tmp_path, tmp_path / "pipe"):
         with refused(f"cannot read the subset list {place}", "no regular file"):
-            whole.restricted_to(place)
+            whole.restrict_to_list(place)
 
 
 def test_the_images_hash_does_not_depend_on_spaces_order_and_repetitions(

@@ -26,7 +26,7 @@ EFFECTS = (
     Solarize(chance=0.2),
 )
 TRAIN = (View(size=32, crop="pad", pad=2, flip=True), View(size=24, crop="resized", flip=True, effects=EFFECTS))
-EVAL = DATASETS["cifar10"].eval
+EVAL = DATASETS["cifar10"].eval_view
 
 pytestmark = pytest.mark.data
 
@@ -54,7 +54,7 @@ def batches(
 
 
 def equal(one: Batch, other: Batch) -> bool:
-    pairs = zip((*one.views, one.label, one.row), (*other.views, other.label, other.row), strict=True)
+    pairs = zip((*one.views, one.labels, one.indices), (*other.views, other.labels, other.indices), strict=True)
     return all(torch.equal(a, b) for a, b in pairs)
 
 
@@ -64,9 +64,9 @@ def test_batches_hold_what_the_contract_says(few_cifar: Path, kind: Callable[[Pa
     (batch,) = batches(source).train(3, 4)
     assert [tuple(view.shape) for view in batch.views] == [(12, 3, 32, 32), (12, 3, 24, 24)]
     assert {view.dtype for view in batch.views} == {torch.float32}
-    assert (batch.label.dtype, batch.row.dtype) == (torch.int64, torch.int64)
-    np.testing.assert_array_equal(batch.row, Sampler(60, 12, 5).rows(3))
-    np.testing.assert_array_equal(batch.label, source.manifest.labels[batch.row])
+    assert (batch.labels.dtype, batch.indices.dtype) == (torch.int64, torch.int64)
+    np.testing.assert_array_equal(batch.indices, Sampler(60, 12, 5).indices(3))
+    np.testing.assert_array_equal(batch.labels, source.manifest.labels[batch.indices])
 
 
 @pytest.mark.parametrize("together", [1, 40_000, 2**22])
@@ -115,8 +115,8 @@ def test_one_pass_shows_every_image_once_over_all_processes(
 ) -> None:
     source = kind(few_cifar)
     passes = [list(batches(source, (EVAL,), batch=16, rank=rank, world=2).once()) for rank in range(2)]
-    assert [[len(batch.row) for batch in part] for part in passes] == [[8, 8, 8, 6]] * 2
-    row = [torch.cat([batch.row for batch in part]) for part in passes]
+    assert [[len(batch.indices) for batch in part] for part in passes] == [[8, 8, 8, 6]] * 2
+    row = [torch.cat([batch.indices for batch in part]) for part in passes]
     assert row[0].tolist() == list(range(0, 60, 2))
     assert row[1].tolist() == list(range(1, 60, 2))
 
@@ -175,10 +175,10 @@ def test_resized_crops_in_memory_are_torchvisions(few_cifar: Path) -> None:
     view = View(size=24, crop="resized", flip=True)
     source = resident(few_cifar)
     (batch,) = batches(source, (view,)).train(1, 2)
-    draws = view.draw(12, 7, 1, 0)
-    window = view.resized_crop(np.full(12, 32), np.full(12, 32), draws)
-    for place, row in enumerate(batch.row):
-        image = torch.from_numpy(source.images[source.manifest.items[row]].copy()).permute(2, 0, 1)
+    draws = view.sample(12, 7, 1, 0)
+    window = view.resized_crop_windows(np.full(12, 32), np.full(12, 32), draws)
+    for place, row in enumerate(batch.indices):
+        image = torch.from_numpy(source.images[source.manifest.array_indices[row]].copy()).permute(2, 0, 1)
         crop = v2.functional.resized_crop(image, *(int(side[place]) for side in window), [24, 24], antialias=True)
         crop = crop.flip(2) if draws.flip[place] else crop
         mean, std = (torch.tensor(values)[:, None, None] for values in (source.dataset.mean, source.dataset.std))
@@ -190,7 +190,7 @@ def test_png_files_are_read_alike(few_cifar: Path, tmp_path: Path) -> None:
     for row, file in enumerate(source.manifest.frame["file"]):
         place = (tmp_path / "train" / file).with_suffix(".png")
         place.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(source.images[source.manifest.items[row]]).save(place)
+        Image.fromarray(source.images[source.manifest.array_indices[row]]).save(place)
     for one, other in zip(
         batches(resident(tmp_path), (EVAL,)).once(), batches(files(tmp_path), (EVAL,)).once(), strict=True
     ):
@@ -213,8 +213,8 @@ def test_pad_crop_and_flip_are_what_numpy_makes_of_the_draws() -> None:
     source = open_split("digits", "train")
     manifest = Manifest(source.manifest.frame.iloc[:20], source.manifest.classes, "cifar10", "train", None)
     (batch,) = batches(DataSource(DATASETS["cifar10"], manifest, images), TRAIN[:1]).train(2, 3)
-    draws = TRAIN[0].draw(12, 7, 2, 0)
-    for place, row in enumerate(batch.row):
+    draws = TRAIN[0].sample(12, 7, 2, 0)
+    for place, row in enumerate(batch.indices):
         padded = np.pad(images[row], ((2, 2), (2, 2), (0, 0)))
         top, left = (int(share * 5) for share in draws.place[place])
         crop = padded[top : top + 32, left : left + 32]

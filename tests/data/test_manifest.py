@@ -25,9 +25,9 @@ def files(part: Manifest) -> set[str]:
 
 def test_every_class_keeps_its_share_rounded_half_up() -> None:
     whole = manifest(1300, 732, 50, 5)
-    assert whole.subset(0.1, seed=1).counts().tolist() == [130, 73, 5, 1]
+    assert whole.subset(0.1, seed=1).class_counts().tolist() == [130, 73, 5, 1]
     # 0.29 * 50 is 14.499999999999998 in floating point and 14.5 on paper.
-    assert whole.subset(0.29, seed=1).counts().tolist() == [377, 212, 15, 1]
+    assert whole.subset(0.29, seed=1).class_counts().tolist() == [377, 212, 15, 1]
 
 
 def test_smaller_subsets_lie_within_larger_ones() -> None:
@@ -49,11 +49,11 @@ def test_a_random_part_is_nested_and_balances_nothing() -> None:
     assert files(one) < files(ten) < files(thirty) < files(whole)
     assert (len(one), len(ten), len(thirty)) == (60, 600, 1800)
     assert files(one) != files(whole.subset(0.01, "random", seed=4))
-    counts, balanced = ten.counts(), whole.subset(0.1, seed=3).counts()
+    counts, balanced = ten.class_counts(), whole.subset(0.1, seed=3).class_counts()
     assert balanced.tolist() == [300, 200, 100]
     # Drawn without replacement, the counts are hypergeometric: standard deviations of 11.6, 10.9 and 8.7 images.
     assert 0 < abs(counts - balanced).max() < 40
-    assert len({tuple(whole.subset(0.1, "random", seed=seed).counts()) for seed in range(20)}) > 15
+    assert len({tuple(whole.subset(0.1, "random", seed=seed).class_counts()) for seed in range(20)}) > 15
 
 
 def test_a_random_part_knows_neither_labels_nor_the_order_of_the_rows() -> None:
@@ -69,7 +69,7 @@ def test_a_random_part_knows_neither_labels_nor_the_order_of_the_rows() -> None:
 def test_a_random_part_has_at_least_an_image_and_may_leave_classes_empty() -> None:
     (only,) = files(manifest(3, 2).subset(0.01, "random", seed=0))
     assert only in files(manifest(3, 2))
-    assert manifest(300, 1, 1, 1).subset(0.1, "random", seed=0).counts().tolist()[0] >= 28
+    assert manifest(300, 1, 1, 1).subset(0.1, "random", seed=0).class_counts().tolist()[0] >= 28
 
 
 def test_labels_still_belong_to_their_files() -> None:
@@ -87,15 +87,15 @@ def test_whole_classes_are_nested_and_numbered_anew_in_the_old_order() -> None:
     for part in (tenth, half):
         assert list(part.classes) == sorted(part.classes)
         expected = [int(name[1:]) + 1 for name in part.classes]
-        assert part.counts().tolist() == expected
+        assert part.class_counts().tolist() == expected
         assert {file.split("/")[0] for file in part.frame["file"][part.labels == 2]} == {part.classes[2]}
 
 
 def test_another_split_can_be_brought_to_the_same_classes() -> None:
     classes = manifest(*range(1, 41)).subset(0.1, "classes", seed=5).classes
-    held_out = manifest(*[3] * 40).of_classes(classes)
+    held_out = manifest(*[3] * 40).take_classes(classes)
     assert held_out.classes == classes
-    assert held_out.counts().tolist() == [3] * 4
+    assert held_out.class_counts().tolist() == [3] * 4
 
 
 def test_the_whole_set_is_a_subset_of_itself() -> None:
@@ -132,11 +132,11 @@ def test_a_class_too_small_for_the_fraction_keeps_one_image_and_that_is_told(
     refused: Refused, caplog: pytest.LogCaptureFixture
 ) -> None:
     whole = manifest(300, 13, 16, 17)
-    assert whole.subset(0.03, seed=0).counts().tolist() == [9, 1, 1, 1]
+    assert whole.subset(0.03, seed=0).class_counts().tolist() == [9, 1, 1, 1]
     assert caplog.messages == ["--subset 0.03 of imagenet rounds to no image in 2 of 4 classes, which keep one each"]
     assert files(whole.subset(0.03, seed=0)) < files(whole.subset(0.1, seed=0)) < files(whole.subset(0.5, seed=0))
     caplog.clear()
-    assert whole.subset(0.0385, seed=0).counts().tolist() == [12, 1, 1, 1]
+    assert whole.subset(0.0385, seed=0).class_counts().tolist() == [12, 1, 1, 1]
     assert not caplog.messages
     with refused("no images of class 'n001'", "--subset 0.5"):
         manifest(3, 0).subset(0.5, seed=0)
@@ -148,41 +148,41 @@ def test_shots_are_so_many_of_each_class_and_lie_within_subsets_and_more_shots(
     refused: Refused, caplog: pytest.LogCaptureFixture
 ) -> None:
     whole = manifest(300, 200, 100, 7)
-    one, five, ten = (whole.shots(count, seed=3) for count in (1, 5, 10))
-    assert [part.counts().tolist() for part in (one, five, ten)] == [[1] * 4, [5] * 4, [10, 10, 10, 7]]
+    one, five, ten = (whole.take_shots(count, seed=3) for count in (1, 5, 10))
+    assert [part.class_counts().tolist() for part in (one, five, ten)] == [[1] * 4, [5] * 4, [10, 10, 10, 7]]
     assert files(one) < files(five) < files(ten) < files(whole)
     assert caplog.messages == [
         "1 of 4 classes of imagenet have fewer than the 10 images of --shots and keep all of theirs"
     ]
-    assert files(five) < files(manifest(300, 200, 100, 50).subset(0.1, seed=3)) | files(five.of_classes(["n003"]))
-    assert files(manifest(50, 50).shots(5, seed=3)) == files(manifest(50, 50).subset(0.1, seed=3))
-    assert files(five) != files(whole.shots(5, seed=4))
+    assert files(five) < files(manifest(300, 200, 100, 50).subset(0.1, seed=3)) | files(five.take_classes(["n003"]))
+    assert files(manifest(50, 50).take_shots(5, seed=3)) == files(manifest(50, 50).subset(0.1, seed=3))
+    assert files(five) != files(whole.take_shots(5, seed=4))
     mixed = replace(whole, frame=whole.frame.sample(frac=1, random_state=0))
-    assert files(mixed.shots(5, seed=3)) == files(five)
+    assert files(mixed.take_shots(5, seed=3)) == files(five)
     with refused("0 images of each class", "--shots"):
-        whole.shots(0, seed=3)
+        whole.take_shots(0, seed=3)
     with refused("no images of class 'n001'", "--shots 2"):
-        manifest(3, 0).shots(2, seed=3)
+        manifest(3, 0).take_shots(2, seed=3)
 
 
 def test_a_published_list_takes_bare_names_and_paths(tmp_path: Path, refused: Refused) -> None:
     names = tmp_path / "1percent.txt"
     names.write_text("n000_0.JPEG\nn001/n001_4.JPEG\ntrain/n001/n001_3.JPEG\n\n")
-    part = manifest(3, 2).restricted_to(names)
+    part = manifest(3, 2).restrict_to_list(names)
     assert files(part) == {"n000/n000_0.JPEG", "n001/n001_4.JPEG", "n001/n001_3.JPEG"}
-    assert part.counts().tolist() == [1, 2]
+    assert part.class_counts().tolist() == [1, 2]
     with refused("leaves 1 of the 3 classes empty", "n002"):
-        manifest(3, 2, 1).restricted_to(names)
+        manifest(3, 2, 1).restrict_to_list(names)
 
 
 def test_names_that_a_list_should_not_have_are_counted_and_shown(tmp_path: Path, refused: Refused) -> None:
     names = tmp_path / "list.txt"
     names.write_text("n000_0.JPEG\nn009_1.JPEG\nn009_2.JPEG\nn001/n000_0.JPEG\n")
     with refused("3 of the 4 images", "n009_1.JPEG", "n001/n000_0.JPEG"):
-        manifest(3, 2).restricted_to(names)
+        manifest(3, 2).restrict_to_list(names)
     twins = Manifest(pd.DataFrame({"file": ["a/1.png", "b/1.png"], "label": [0, 1]}), ("a", "b"), "x", "train", None)
     names.write_text("1.png\n")
     with refused("fit several images", "1.png"):
-        twins.restricted_to(names)
+        twins.restrict_to_list(names)
     with refused("cannot read the subset list", "none.txt"):
-        twins.restricted_to(tmp_path / "none.txt")
+        twins.restrict_to_list(tmp_path / "none.txt")

@@ -75,7 +75,7 @@ def test_packing_keeps_16_bit_shades(few_photographs: Path, tmp_path: Path) -> N
     start_shards([manifest], tmp_path / "out", how)
     assert write_shards(manifest, tmp_path / "out", how, lambda _: None) == {}
     found = open_split("folder", "train", tmp_path / "out").manifest
-    _, offset, size = found.places[0]
+    _, offset, size = found.byte_ranges[0]
     with Image.open(BytesIO(found.archives[0].read_bytes()[offset : offset + size])) as image:
         assert image.size == (45, 30)
         exact = np.asarray(

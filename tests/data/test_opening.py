@@ -48,7 +48,7 @@ def test_folders_are_found_by_root_by_name_and_by_environment(tmp_path: Path, mo
         manifest = open_split("imagenet", "train", root).manifest
         assert list(manifest.frame["file"]) == ["a/1.PNG", "a/3.webp", "b/2.jpg"]
         assert manifest.labels.tolist() == [0, 0, 1]
-        assert manifest.path(2) == tmp_path / "imagenet/train/b/2.jpg"
+        assert manifest.image_path(2) == tmp_path / "imagenet/train/b/2.jpg"
 
 
 def test_both_splits_number_the_classes_alike(tmp_path: Path, refused: Refused) -> None:
@@ -85,7 +85,7 @@ def test_folders_without_images_are_refused(tmp_path: Path, refused: Refused) ->
 def test_digits_are_split_once_and_for_all() -> None:
     train, held_out = open_split("digits", "train"), open_split("digits", "eval")
     assert (len(train.manifest), len(held_out.manifest)) == (1438, 359)
-    shares = held_out.manifest.counts() / (train.manifest.counts() + held_out.manifest.counts())
+    shares = held_out.manifest.class_counts() / (train.manifest.class_counts() + held_out.manifest.class_counts())
     assert abs(shares - 0.2).max() < 0.003
     assert train.images.shape[1:] == (8, 8, 1)
     assert (train.images.min(), train.images.max()) == (0, 255)
@@ -107,10 +107,10 @@ def test_small_images_are_packed_once_without_the_bad_ones(tmp_path: Path, caplo
         source = open_split("cifar10", "train", tmp_path)
         assert source.images[..., 0].reshape(5, -1)[:, 0].tolist() == [10, 30, 20, 40, 80]
         assert list(source.manifest.frame["file"]) == ["a/0.png", "a/2.png", "b/1.png", "b/3.png", "b/8.png"]
-        seen.append((dict(source.bad), source.manifest.hash))
+        seen.append((dict(source.unreadable), source.manifest.hash))
     assert seen[0] == seen[1]
-    assert [Path(name).name for name in source.bad] == ["1.png", "2.png", "9.png"]
-    assert "the file is empty" in source.bad[str(tmp_path / "train/a/1.png")]
+    assert [Path(name).name for name in source.unreadable] == ["1.png", "2.png", "9.png"]
+    assert "the file is empty" in source.unreadable[str(tmp_path / "train/a/1.png")]
     assert "skipped image" in caplog.text
     cached = list(Path(os.environ["SSLTICKET_CACHE"]).glob("packed/*.npy"))
     assert len(cached) == 1
@@ -151,7 +151,7 @@ def test_a_subset_replaces_the_manifest_alone() -> None:
     part = replace(source, manifest=source.manifest.subset(0.1, seed=0))
     assert part.images is source.images
     # Row 5 of the subset is still a picture of what its label says: the one whose item number it carries.
-    item = part.manifest.items[5]
+    item = part.manifest.array_indices[5]
     assert source.manifest.labels[item] == part.manifest.labels[5]
 
 
@@ -159,9 +159,9 @@ def test_every_entry_can_be_augmented_and_evaluated_at_one_size() -> None:
     for name, entry in DATASETS.items():
         assert entry.name == name
         assert len(entry.mean) == len(entry.std) == entry.channels
-        assert entry.train.size == entry.eval.size
-        assert entry.eval.crop == "center"
-        assert not entry.eval.flip
+        assert entry.train_view.size == entry.eval_view.size
+        assert entry.eval_view.crop == "center"
+        assert not entry.eval_view.flip
 
 
 def test_opening_a_split_loads_neither_torch_nor_dali() -> None:

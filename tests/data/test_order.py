@@ -7,7 +7,7 @@ from sslticket.errors import BadInput
 
 def test_every_epoch_shows_every_image_once_in_another_order() -> None:
     order = Sampler(10, 4, seed=1)
-    stream = np.concatenate([order.rows(step) for step in range(10)]).reshape(4, 10)
+    stream = np.concatenate([order.indices(step) for step in range(10)]).reshape(4, 10)
     for epoch in stream:
         assert sorted(epoch) == list(range(10))
     assert len({tuple(epoch) for epoch in stream}) == 4
@@ -16,20 +16,20 @@ def test_every_epoch_shows_every_image_once_in_another_order() -> None:
 @pytest.mark.parametrize("world", [2, 3, 6])
 def test_processes_share_the_same_global_batch(world: int) -> None:
     whole = Sampler(100, 12, seed=1)
-    shares = [Sampler(100, 12, seed=1, rank=rank, world=world) for rank in range(world)]
+    shares = [Sampler(100, 12, seed=1, rank=rank, world_size=world) for rank in range(world)]
     for step in (0, 8, 40):
-        joined = np.concatenate([order.rows(step)[order.share] for order in shares])
-        np.testing.assert_array_equal(joined, whole.rows(step))
+        joined = np.concatenate([order.indices(step)[order.local_slice] for order in shares])
+        np.testing.assert_array_equal(joined, whole.indices(step))
 
 
 def test_a_batch_larger_than_the_set_runs_through_several_epochs() -> None:
-    rows = Sampler(3, 10, seed=0).rows(0)
+    rows = Sampler(3, 10, seed=0).indices(0)
     assert np.bincount(rows).tolist() in ([3, 3, 4], [3, 4, 3], [4, 3, 3])
 
 
 def test_the_labelled_stream_has_a_fixed_count_in_every_batch_and_epochs_of_its_own() -> None:
     order = Sampler(8 + 50, 12, seed=1, labelled=LabelledStream(8, 0.25))
-    batches = np.stack([order.rows(step) for step in range(40)])
+    batches = np.stack([order.indices(step) for step in range(40)])
     known = batches < 8
     assert set(known.sum(axis=1)) == {3}
     for epoch in batches[known].reshape(-1, 8):
@@ -39,13 +39,13 @@ def test_the_labelled_stream_has_a_fixed_count_in_every_batch_and_epochs_of_its_
         assert sorted(epoch) == list(range(8, 58))
     assert len({tuple(epoch) for epoch in rest}) == 7
     assert order.labelled is not None
-    assert order.labelled.epoch(12) == 8 * 4
+    assert order.labelled.samples_per_epoch(12) == 8 * 4
 
 
 @pytest.mark.parametrize("parts", [2, 3])
 def test_both_streams_are_in_every_part_of_a_batch(parts: int) -> None:
     order = Sampler(8 + 50, 12, seed=1, labelled=LabelledStream(8, 0.25))
-    counts = [np.count_nonzero(part < 8) for step in range(5) for part in np.split(order.rows(step), parts)]
+    counts = [np.count_nonzero(part < 8) for step in range(5) for part in np.split(order.indices(step), parts)]
     assert min(counts) >= 1
     assert max(counts) - min(counts) <= 1
 
@@ -54,17 +54,17 @@ def test_processes_share_a_batch_of_two_streams() -> None:
     streams = LabelledStream(8, 0.5)
     whole = Sampler(58, 12, 1, labelled=streams)
     shares = [Sampler(58, 12, 1, rank, 3, streams) for rank in range(3)]
-    joined = np.concatenate([order.rows(7)[order.share] for order in shares])
-    np.testing.assert_array_equal(joined, whole.rows(7))
+    joined = np.concatenate([order.indices(7)[order.local_slice] for order in shares])
+    np.testing.assert_array_equal(joined, whole.indices(7))
 
 
 @pytest.mark.parametrize("streams", [None, LabelledStream(8, 0.5)])
 def test_a_stand_in_is_the_next_good_row_of_its_own_stream(streams: LabelledStream | None) -> None:
     order = Sampler(58, 12, 1, labelled=streams)
-    row = int(order.rows(3)[5])
-    after = np.concatenate([order.rows(3)[6:], order.rows(4), order.rows(5)])
+    row = int(order.indices(3)[5])
+    after = np.concatenate([order.indices(3)[6:], order.indices(4), order.indices(5)])
     same = after if streams is None else after[(after < 8) == (row < 8)]
     bad = {row, int(same[0])}
-    assert order.stand_in(3, 5, bad) == next(int(other) for other in same if other not in bad)
+    assert order.replacement(3, 5, bad) == next(int(other) for other in same if other not in bad)
     with pytest.raises(BadInput, match="none of the"):
-        order.stand_in(3, 5, set(range(58)))
+        order.replacement(3, 5, set(range(58)))

@@ -62,10 +62,10 @@ def images(request: pytest.FixtureRequest) -> Tensor:
 def ours(pixels: Tensor, effect: Transform, **numbers: object) -> tuple[Tensor, TransformParams]:
     """The painted images, and the numbers drawn for them, of which some may be given."""
     view = View(size=pixels.shape[3], effects=(effect,))
-    draws = view.draw(len(pixels), 3, "test")
-    given = {name: np.asarray(value, draws.effects[0][name].dtype) for name, value in numbers.items()}
-    draws = draws._replace(effects=(draws.effects[0] | given,))
-    return apply_transforms(pixels.clone(memory_format=torch.preserve_format), view, draws), draws.effects[0]
+    draws = view.sample(len(pixels), 3, "test")
+    given = {name: np.asarray(value, draws.transforms[0][name].dtype) for name, value in numbers.items()}
+    draws = draws._replace(transforms=(draws.transforms[0] | given,))
+    return apply_transforms(pixels.clone(memory_format=torch.preserve_format), view, draws), draws.transforms[0]
 
 
 def each(pixels: Tensor, change: Callable[[Tensor, int], Tensor]) -> Tensor:
@@ -171,16 +171,16 @@ def test_chance_decides_which_images_are_changed(small: Tensor, effect: Transfor
 @pytest.mark.parametrize("effect", ALL, ids=lambda effect: type(effect).__name__)
 def test_what_an_image_becomes_does_not_depend_on_the_others(small: Tensor, effect: Transform) -> None:
     view = View(size=32, effects=(effect,))
-    draws = view.draw(24, 3)
+    draws = view.sample(24, 3)
     whole = apply_transforms(small.clone(), view, draws)
     for part in (slice(0, 1), slice(1, 7), slice(7, 24)):
-        assert torch.equal(apply_transforms(small[part].clone(), view, draws.part(part)), whole[part])
+        assert torch.equal(apply_transforms(small[part].clone(), view, draws.slice_batch(part)), whole[part])
 
 
 def test_painted_pixels_are_normalised_like_others(images: Tensor) -> None:
-    finish = TransformAndNormalize.of((0.4, 0.5, 0.6), (0.1, 0.2, 0.3), torch.device("cpu"))
+    finish = TransformAndNormalize.from_mean_std((0.4, 0.5, 0.6), (0.1, 0.2, 0.3), torch.device("cpu"))
     view = View(size=images.shape[3], effects=(Jitter(brightness=0.4, chance=0.5),))
-    draws = view.draw(len(images), 3)
+    draws = view.sample(len(images), 3)
     expected = finish(apply_transforms(images.clone(), view, draws), replace(view, effects=()), draws)
     assert torch.equal(finish(images.clone(), view, draws), expected)
 
@@ -189,7 +189,7 @@ def all_at_once(finish: TransformAndNormalize, pixels: Tensor, view: View, draws
     """As on a GPU: few operations on the whole batch."""
     wanted = list_pixel_ops(view, draws, pixels.shape, at_once=True)
     numbers = copy_all_to_device([array for stroke in wanted for array in stroke.arrays], pixels.device)
-    return finish.painted(pixels.clone(memory_format=torch.preserve_format), wanted, iter(numbers))
+    return finish.apply_ops(pixels.clone(memory_format=torch.preserve_format), wanted, iter(numbers))
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -206,10 +206,12 @@ def all_at_once(finish: TransformAndNormalize, pixels: Tensor, view: View, draws
 )
 def test_painting_a_batch_at_once_changes_no_bit(small: Tensor, effects: tuple[Transform, ...], channels: int) -> None:
     images = small[:, :channels].contiguous(memory_format=torch.channels_last)
-    finish = TransformAndNormalize.of((0.4, 0.5, 0.6)[:channels], (0.1, 0.2, 0.3)[:channels], torch.device("cpu"))
+    finish = TransformAndNormalize.from_mean_std(
+        (0.4, 0.5, 0.6)[:channels], (0.1, 0.2, 0.3)[:channels], torch.device("cpu")
+    )
     view = View(size=32, effects=effects)
     for seed in range(3):
-        draws = view.draw(len(images), seed)
+        draws = view.sample(len(images), seed)
         found = all_at_once(finish, images, view, draws)
         assert torch.equal(found, finish(images.clone(memory_format=torch.preserve_format), view, draws))
         assert found.stride() == images.stride()
@@ -217,14 +219,14 @@ def test_painting_a_batch_at_once_changes_no_bit(small: Tensor, effects: tuple[T
 
 def test_a_jitter_of_a_whole_batch_is_at_most_six_blends_and_one_hue(small: Tensor) -> None:
     view = View(size=32, effects=(replace(STRONG, chance=0.8),))
-    wanted = list_pixel_ops(view, view.draw(len(small), 3), small.shape, at_once=True)
+    wanted = list_pixel_ops(view, view.sample(len(small), 3), small.shape, at_once=True)
     assert len(wanted) == 7
     assert all(stroke.rows is None for stroke in wanted)
 
 
 def test_channels_last_changes_the_memory_alone(images: Tensor) -> None:
     view = View(size=images.shape[3], effects=tuple(replace(effect, chance=0.7) for effect in ALL))
-    draws = view.draw(len(images), 3)
+    draws = view.sample(len(images), 3)
     plain = apply_transforms(images.clone(), view, draws)
     last = apply_transforms(images.clone(memory_format=torch.channels_last), view, draws)
     assert torch.equal(plain, last)

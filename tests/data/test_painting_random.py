@@ -37,7 +37,7 @@ def test_effects_are_distributed_as_torchvisions(few_cifar: Path, effect: Transf
     images = torch.from_numpy(open_split("cifar10", "train", few_cifar).images.copy()).permute(0, 3, 1, 2).float()
     count, colourful = 1000, images[images.std(1).mean((1, 2)).argmax()].contiguous()
     view = View(size=32, effects=(effect,))
-    found = apply_transforms(colourful.repeat(count, 1, 1, 1), view, view.draw(count, 3))
+    found = apply_transforms(colourful.repeat(count, 1, 1, 1), view, view.sample(count, 3))
     torch.manual_seed(0)
     expected = torch.stack([transform(colourful / 255) * 255 for _ in range(count)])
 

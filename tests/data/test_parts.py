@@ -44,7 +44,7 @@ def test_the_official_counts_are_those_that_were_published() -> None:
         "digits": (10, (1_438, 359)),
         "folder": (None, None),
     }
-    assert {name: (entry.classes, entry.images) for name, entry in DATASETS.items()} == published
+    assert {name: (entry.classes, entry.image_counts) for name, entry in DATASETS.items()} == published
 
 
 def test_a_set_of_other_counts_is_refused_until_it_is_called_a_part(tmp_path: Path, refused: Refused) -> None:
@@ -63,7 +63,7 @@ def test_a_whole_set_is_no_part_and_either_split_makes_one(refused: Refused) -> 
     assert [source.manifest.name for source in check_complete([train, held_out], None)] == ["digits"] * 2
     with refused("digits is whole, with the official 1,438 training images of 10 classes", "leave --part out"):
         check_complete([train, held_out], "most")
-    short = replace(held_out, manifest=held_out.manifest.thinned(358))
+    short = replace(held_out, manifest=held_out.manifest.evenly_spaced(358))
     with refused("digits has 358 evaluation images of 10 classes, and officially 359 of 10"):
         check_complete([train, short], None)
     assert check_complete([train, short], "most")[0].manifest.name == "digits[most]"
@@ -74,7 +74,9 @@ def test_classes_count_where_they_have_images_and_images_where_they_cannot_be_re
     merged = train.manifest.frame.assign(label=train.manifest.labels.clip(max=8))
     with refused("1,438 training images of 9 classes, and officially 1,438 of 10"):
         check_complete([replace(train, manifest=replace(train.manifest, frame=merged))], None)
-    damaged = replace(train, manifest=train.manifest.thinned(1437), bad={"7/1437.png": "the file is empty"})
+    damaged = replace(
+        train, manifest=train.manifest.evenly_spaced(1437), unreadable={"7/1437.png": "the file is empty"}
+    )
     assert check_complete([damaged], None)[0].manifest.name == "digits"
 
 

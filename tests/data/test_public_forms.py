@@ -96,7 +96,7 @@ def everything(name: str, root: Path, splits: tuple[Split, ...]) -> dict[str, Co
     for split in splits:
         source = open_split(name, split, root)
         read = image_reader(source.manifest)
-        items = source.manifest.items if source.images is not None else range(len(source.manifest))
+        items = source.manifest.array_indices if source.images is not None else range(len(source.manifest))
         contents = [
             read(row) if source.images is None else source.images[item].tobytes() for row, item in enumerate(items)
         ]

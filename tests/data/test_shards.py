@@ -40,7 +40,7 @@ def packed(root: Path, out: Path, how: ShardSettings = HOW) -> dict[str, str]:
 
 
 def content(manifest: Manifest, row: int) -> bytes:
-    archive, offset, size = manifest.places[row]
+    archive, offset, size = manifest.byte_ranges[row]
     return manifest.archives[archive].read_bytes()[offset : offset + size]
 
 
@@ -97,7 +97,7 @@ def test_long_sides_are_shrunk_and_all_else_is_as_it_was(originals: Path, shards
         open_split("imagenet", "train", shards).manifest,
     )
     for row in range(30):
-        whole, small = before.path(row).read_bytes(), content(after, row)
+        whole, small = before.image_path(row).read_bytes(), content(after, row)
         if row in (4, 9, 12):
             assert small == whole
             continue
@@ -121,10 +121,10 @@ def test_the_loader_shows_what_the_shards_hold_as_if_they_were_files(shards: Pat
         place.write_bytes(content(manifest, row))
     view = View(size=64, crop="resized", flip=True)
     for one, other in zip(batches(tmp_path, view, 7), batches(shards, view, 7), strict=True):
-        assert torch.equal(one.row, other.row)
-        assert torch.equal(one.label, other.label)
+        assert torch.equal(one.indices, other.indices)
+        assert torch.equal(one.labels, other.labels)
         assert torch.equal(one.views[0], other.views[0])
-        assert 12 not in other.row
+        assert 12 not in other.indices
 
 
 @pytest.mark.data
@@ -335,4 +335,4 @@ def test_odd_names_of_images_and_classes_come_back_as_they_are(tmp_path: Path) -
     write_shards(manifest, tmp_path / "out", HOW, lambda _: None)
     shards = open_split("folder", "train", tmp_path / "out").manifest
     assert (list(shards.frame["file"]), shards.classes) == (list(manifest.frame["file"]), manifest.classes)
-    assert [part.shots(2, seed=0).counts().tolist() for part in (shards, manifest)] == [[2, 2, 2]] * 2
+    assert [part.take_shots(2, seed=0).class_counts().tolist() for part in (shards, manifest)] == [[2, 2, 2]] * 2

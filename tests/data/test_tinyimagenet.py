@@ -35,7 +35,7 @@ def shown(root: Path, split: str) -> dict[int, str]:
     """The class of each image, by its shade."""
     source = open_split("tiny_imagenet", split, root)
     classes = [source.manifest.classes[label] for label in source.manifest.labels]
-    shades = [int(source.images[item, 0, 0, 0]) for item in source.manifest.items]
+    shades = [int(source.images[item, 0, 0, 0]) for item in source.manifest.array_indices]
     return dict(zip(shades, classes, strict=True))
 
 

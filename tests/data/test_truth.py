@@ -49,7 +49,7 @@ def test_the_number_in_the_official_name_is_the_identity(name: str, known: tuple
 def test_a_list_pairs_names_with_classes_in_any_order(tmp_path: Path, text: str) -> None:
     (tmp_path / "val.txt").write_text(text, newline="", encoding="utf-8")
     (tmp_path / "synsets.txt").write_text(f"{SHARK}\n{FISH}\n")
-    truth = GroundTruth.of(tmp_path, ImageNetLayout())
+    truth = GroundTruth.find(tmp_path, ImageNetLayout())
     assert truth is not None
     assert truth.wnids == {1: FISH, 2: SHARK}
     assert truth.classes == (FISH, SHARK)
@@ -69,7 +69,7 @@ def test_a_line_that_does_not_tell_one_class_is_shown(tmp_path: Path, refused: R
     (tmp_path / "val.txt").write_text(f"ILSVRC2012_val_00000001.JPEG 1\n{line}\n")
     (tmp_path / "synsets.txt").write_text(f"{SHARK}\n{FISH}\n")
     with refused(str(tmp_path / "val.txt"), words, repr(line), "does not tell one class"):
-        GroundTruth.of(tmp_path, ImageNetLayout())
+        GroundTruth.find(tmp_path, ImageNetLayout())
 
 
 def test_lists_of_other_things_are_named(tmp_path: Path, refused: Refused) -> None:
@@ -82,18 +82,18 @@ def test_lists_of_other_things_are_named(tmp_path: Path, refused: Refused) -> No
     ):
         labels.write_bytes(content)
         with refused(str(labels), words):
-            GroundTruth.of(tmp_path, ImageNetLayout())
+            GroundTruth.find(tmp_path, ImageNetLayout())
     labels.write_text(f"{FISH}\n{SHARK}\n")
-    truth = GroundTruth.of(tmp_path, ImageNetLayout())
+    truth = GroundTruth.find(tmp_path, ImageNetLayout())
     assert truth is not None
-    assert truth.wnid("a", 2) == SHARK
+    assert truth.class_of("a", 2) == SHARK
     with refused(str(labels), "what 2 evaluation images show, and not what it.JPEG does"):
-        truth.wnid("it.JPEG", 3)
+        truth.class_of("it.JPEG", 3)
 
 
 def test_without_any_list_nothing_is_told(tmp_path: Path) -> None:
     (tmp_path / "val.txt").write_text("cats/1.jpg 0\n")  # of another set
-    assert GroundTruth.of(tmp_path, ImageNetLayout()) is None
+    assert GroundTruth.find(tmp_path, ImageNetLayout()) is None
 
 
 def test_a_lost_line_is_seen_where_its_place_is_all_that_tells_of_which_image_it_is(
@@ -102,10 +102,10 @@ def test_a_lost_line_is_seen_where_its_place_is_all_that_tells_of_which_image_it
     labels = tmp_path / "imagenet_2012_validation_synset_labels.txt"
     lines = [f"n{image * 7 % 1000:08d}\n" for image in range(50_000)]
     labels.write_text("".join(lines))
-    truth = GroundTruth.of(tmp_path, ImageNetLayout())
+    truth = GroundTruth.find(tmp_path, ImageNetLayout())
     assert truth is not None
-    assert truth.wnid("it.JPEG", 3) == "n00000014"
+    assert truth.class_of("it.JPEG", 3) == "n00000014"
     for damaged in (lines[:7] + lines[8:], lines[:7] + lines[6:], lines[:-1]):
         labels.write_text("".join(damaged))
         with refused(str(labels), "not 50", "lines are missing or double"):
-            GroundTruth.of(tmp_path, ImageNetLayout())
+            GroundTruth.find(tmp_path, ImageNetLayout())

@@ -170,7 +170,7 @@ def shown(images: Loader) -> Iterator[tuple[int, np.ndarray]]:
     """Row and pixels, (H, W, 3) from 0 to 255, of one pass."""
     mean, std = (torch.tensor(numbers)[:, None, None] for numbers in (FOLDER.mean, FOLDER.std))
     for batch in images.once():
-        for row, view in zip(batch.row.tolist(), batch.views[0], strict=True):
+        for row, view in zip(batch.indices.tolist(), batch.views[0], strict=True):
             yield row, ((view * std + mean) * 255).permute(1, 2, 0).numpy()
 
 
@@ -185,7 +185,7 @@ def test_every_kind_of_image_is_pillows_picture(tmp_path: Path) -> None:
     kinds = odd()
     images = batches(folder(tmp_path / "data", kinds), View(size=32), batch=5)
     found = dict(shown(images))
-    assert images.bad == {}
+    assert images.unreadable == {}
     assert sorted(found) == list(range(len(kinds)))
     wrong = {
         name: float(abs(found[row] - middle(content, 32)).max())
@@ -211,7 +211,7 @@ def test_shards_of_odd_kinds_are_pillows_pictures_too(tmp_path: Path) -> None:
     images = batches(tmp_path / "out", View(size=32), batch=5)
     found = dict(shown(images))
     assert sorted(found) == list(range(len(odd())))
-    assert len(images.bad) == len(unreadable())
+    assert len(images.unreadable) == len(unreadable())
     for row, content in enumerate(odd().values()):
         assert abs(found[row] - middle(content, 32)).max() <= 1
 
@@ -221,7 +221,7 @@ def test_what_is_no_image_is_left_out_and_named(tmp_path: Path) -> None:
     contents = {name: content for name, (content, _) in kinds.items()} | {"good": encoded(drawn(), "JPEG")}
     images = batches(folder(tmp_path / "data", contents), View(size=32), batch=4)
     assert [row for row, _ in shown(images)] == [len(kinds)]
-    reasons = [images.bad[name] for name in sorted(images.bad)]
+    reasons = [images.unreadable[name] for name in sorted(images.unreadable)]
     assert len(reasons) == len(kinds)
     for reason, (name, (_, words)) in zip(reasons, kinds.items(), strict=True):
         assert words in reason, name
@@ -244,8 +244,8 @@ def test_only_regular_files_are_opened(tmp_path: Path, monkeypatch: pytest.Monke
         images = batches(root, View(size=32), batch=2)
         assert [row for row, _ in shown(images)] == [0]
         batch = next(iter(images.train(0, 1)))
-    assert batch.row.tolist() == [0, 0]
-    reasons = {Path(name).stem: reason for name, reason in images.bad.items()}
+    assert batch.indices.tolist() == [0, 0]
+    reasons = {Path(name).stem: reason for name, reason in images.unreadable.items()}
     odd_ones = {name for name, reason in reasons.items() if reason == "it is no regular file"}
     assert {"1", "2", "3", "6"} <= odd_ones
     assert reasons["4"] == os.strerror(2)
@@ -274,7 +274,7 @@ def test_global_batches_hold_the_same_images_on_any_number_of_processes(
 ) -> None:
     small = View(size=16, crop="resized", scale=(0.01, 0.02))
     bad = set(range(2, 30, 4))
-    stream = np.concatenate([Sampler(30, 8, 2).rows(step) for step in range(14)])
+    stream = np.concatenate([Sampler(30, 8, 2).indices(step) for step in range(14)])
     expected = [next(int(row) for row in stream[place:] if row not in bad) for place in range(64)]
     seen = {}
     for world in (1, 2, 4):
@@ -282,12 +282,12 @@ def test_global_batches_hold_the_same_images_on_any_number_of_processes(
         for rank in range(world):
             monkeypatch.setenv("SSLTICKET_CACHE", str(tmp_path / f"cache of {rank} of {world}"))
             images = batches(cut, small, batch=8, rank=rank, world=world, name="imagenet")
-            shares.append([(batch.row, batch.views[0]) for batch in images.train(0, 8)])
+            shares.append([(batch.indices, batch.views[0]) for batch in images.train(0, 8)])
         rows, pixels = (torch.cat([share[step][part] for step in range(8) for share in shares]) for part in (0, 1))
         assert rows.tolist() == expected
         seen[world] = pixels
         later = batches(cut, small, batch=8, name="imagenet")
-        assert torch.cat([batch.row for batch in later.train(5, 8)]).tolist() == expected[40:]
+        assert torch.cat([batch.indices for batch in later.train(5, 8)]).tolist() == expected[40:]
     assert torch.equal(seen[1], seen[2])
     assert torch.equal(seen[1], seen[4])
 
@@ -298,8 +298,8 @@ def test_a_training_that_goes_on_tells_of_the_images_that_it_had_met(cut: Path) 
     list(whole_run.train(0, 2))
     rest = batches(cut, View(size=16, crop="resized"), batch=6, name="imagenet")
     list(rest.train(1, 2))
-    assert 0 < len(whole_run.bad) < 7
-    assert dict(rest.bad) == dict(whole_run.bad)
+    assert 0 < len(whole_run.unreadable) < 7
+    assert dict(rest.unreadable) == dict(whole_run.unreadable)
 
 
 def damaged(content: bytes, draw: np.random.Generator) -> bytes:
@@ -331,17 +331,17 @@ def test_damaged_photographs_show_pillows_picture_or_are_left_out(few_photograph
     contents = {str(number): damaged(photographs[number % 12], draw) for number in range(200)}
     images = batches(folder(tmp_path / "data", contents), View(size=64), batch=16)
     found = dict(shown(images))
-    assert len(found) + len(images.bad) == 200
+    assert len(found) + len(images.unreadable) == 200
     assert len(found) > 60
-    assert len(images.bad) > 30
+    assert len(images.unreadable) > 30
     for row, pixels in found.items():
         assert abs(pixels - middle(contents[str(row)], 64)).max() < 1
-    for name in images.bad:
+    for name in images.unreadable:
         with pytest.raises(DecodeError):
             decode_whole(Path(name))
     # Windows, of which DALI decodes only what it needs, meet the same images and are never refused.
     windows = batches(tmp_path / "data", View(size=16, crop="resized"), batch=16)
-    rows = torch.cat([batch.row for batch in windows.train(0, 25)])
+    rows = torch.cat([batch.indices for batch in windows.train(0, 25)])
     assert set(rows.tolist()) <= set(found)
 
 
@@ -353,7 +353,7 @@ def test_what_dali_refuses_goes_on_as_pillows_picture_and_is_told_once(
     assert judge_image(content).kind == ImageKind.GOOD
     images = batches(root, View(size=32), batch=2)
     assert dict(shown(images)).keys() == {0, 1}
-    assert images.bad == {}
+    assert images.unreadable == {}
     monkeypatch.setattr(module, "judge_image", never)
     assert kept(root) == [ImageKind.PILLOW, ImageKind.GOOD]
 
@@ -376,19 +376,19 @@ def test_verdicts_are_kept_until_the_file_changes(tmp_path: Path, monkeypatch: p
     cmyk = odd()["CMYK"]
     root = folder(tmp_path / "data", {"good": encoded(drawn(), "JPEG"), "cmyk": cmyk, "bad": b"none"})
     verdicts = Verdicts(listed(root), 2, None)
-    assert verdicts.kinds(np.arange(3)).tolist() == [ImageKind.GOOD, ImageKind.PILLOW, ImageKind.BAD]
+    assert verdicts.kinds(np.arange(3)).tolist() == [ImageKind.GOOD, ImageKind.PILLOW, ImageKind.UNREADABLE]
     assert verdicts.complete
     verdicts.save()
     with monkeypatch.context() as patch:
         patch.setattr(module, "judge_image", never)
         again = Verdicts(listed(root), 2, None)
-        assert again.known_bad.tolist() == [2]
-        assert again.kinds(np.arange(3)).tolist() == [ImageKind.GOOD, ImageKind.PILLOW, ImageKind.BAD]
+        assert again.known_unreadable.tolist() == [2]
+        assert again.kinds(np.arange(3)).tolist() == [ImageKind.GOOD, ImageKind.PILLOW, ImageKind.UNREADABLE]
         assert again.reason(2) == verdicts.reason(2) == "not an image, or damaged at its start"
     (root / "train/a/0000.jpg").write_bytes(b"none")
     (root / "train/a/0002.jpg").write_bytes(cmyk)
-    assert Verdicts(listed(root), 2, None).known_bad.tolist() == []
-    assert kept(root) == [ImageKind.BAD, ImageKind.PILLOW, ImageKind.PILLOW]
+    assert Verdicts(listed(root), 2, None).known_unreadable.tolist() == []
+    assert kept(root) == [ImageKind.UNREADABLE, ImageKind.PILLOW, ImageKind.PILLOW]
 
 
 def test_a_file_that_was_written_just_now_is_judged_and_its_verdict_not_kept(
@@ -403,7 +403,7 @@ def test_a_file_that_was_written_just_now_is_judged_and_its_verdict_not_kept(
 
 def test_a_cache_that_cannot_be_written_or_is_damaged_changes_nothing(tmp_path: Path, cache: Path) -> None:
     root = folder(tmp_path / "data", {"good": encoded(drawn(), "JPEG"), "cmyk": odd()["CMYK"], "bad": b"none"})
-    right = [ImageKind.GOOD, ImageKind.PILLOW, ImageKind.BAD]
+    right = [ImageKind.GOOD, ImageKind.PILLOW, ImageKind.UNREADABLE]
     cache.mkdir(exist_ok=True)
     (cache / "verdicts").write_text("in the way")
     verdicts = Verdicts(listed(root), 1, None)
@@ -435,10 +435,10 @@ def test_names_of_any_bytes_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyP
     for name in ("with space.jpg", "with\nline.jpg", "\udcff%0a.jpg", "café.jpg"):
         (place / name).write_bytes(b"none")
     verdicts = Verdicts(listed(tmp_path / "data"), 1, None)
-    assert (verdicts.kinds(np.arange(4)) == ImageKind.BAD).all()
+    assert (verdicts.kinds(np.arange(4)) == ImageKind.UNREADABLE).all()
     verdicts.save()
     monkeypatch.setattr(module, "judge_image", never)
-    assert Verdicts(listed(tmp_path / "data"), 1, None).known_bad.tolist() == [0, 1, 2, 3]
+    assert Verdicts(listed(tmp_path / "data"), 1, None).known_unreadable.tolist() == [0, 1, 2, 3]
 
 
 def test_processes_share_what_they_find(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -455,7 +455,7 @@ def test_processes_share_what_they_find(tmp_path: Path, monkeypatch: pytest.Monk
     running = [subprocess.Popen([sys.executable, "-c", code, str(root), str(rank)]) for rank in range(2)]
     assert [process.wait() for process in running] == [0] * 2
     monkeypatch.setattr(module, "judge_image", never)
-    assert [kind == ImageKind.BAD for kind in kept(root)] == [number % 5 == 0 for number in range(80)]
+    assert [kind == ImageKind.UNREADABLE for kind in kept(root)] == [number % 5 == 0 for number in range(80)]
 
 
 def test_images_in_archives_are_judged_once_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -468,7 +468,7 @@ def test_images_in_archives_are_judged_once_too(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(module, "judge_image", never)
     again = batches(tmp_path / "out", View(size=32), batch=3)
     assert [row for row, _ in shown(again)] == [0, 1]
-    assert dict(again.bad) == dict(first.bad)
+    assert dict(again.unreadable) == dict(first.unreadable)
 
 
 def test_rows_count_what_was_left_out_and_name_it_by_a_hash() -> None:

@@ -113,7 +113,7 @@ def recipe(
         model=model,
         data=Data(dataset="digits", **data),  # type: ignore[arg-type]
         objective=named,
-        fit=TrainConfig(length=f"{steps}it", batch_size=batch_size, optimizer=OPTIMIZERS[optimizer], clip=clip),
+        training=TrainConfig(length=f"{steps}it", batch_size=batch_size, optimizer=OPTIMIZERS[optimizer], clip=clip),
         search=imp() if search is None else search,
         precision=precision,
     )

@@ -133,7 +133,7 @@ def test_a_step_of_simclr_launches_no_more_kernels(steps: Callable[[Recipe], lis
 
 def test_statistics_are_recalibrated_without_a_wait(device: Device) -> None:
     with device() as accelerator:
-        bench = Engine.on(cases.MACHINE, "fp32")
+        bench = Engine.create(cases.MACHINE, "fp32")
         net = MaskedNetwork.build("conv3", Supervised(), channels=1, image_size=8, classes=10, seed=0).to("sim")
         given = [Batch((torch.rand(4, 1, 8, 8).to("sim"),), *torch.arange(4).to("sim").expand(2, 4))] * 3
         before = accelerator.mark()

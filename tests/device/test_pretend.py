@@ -24,12 +24,12 @@ def kernels(accelerator: pretend.Pretend) -> int:
 def test_the_process_has_no_accelerator_before_and_after(device: Device) -> None:
     for _ in range(2):
         assert not torch.accelerator.is_available()
-        assert Engine.on(RuntimeConfig(), "fp32").accelerator.device.type == "cpu"
+        assert Engine.create(RuntimeConfig(), "fp32").accelerator.device.type == "cpu"
         with device():
             assert torch.accelerator.is_available()
-            assert Engine.on(RuntimeConfig(), "fp32").device_name == "a pretend accelerator"
+            assert Engine.create(RuntimeConfig(), "fp32").device_name == "a pretend accelerator"
     assert not torch.accelerator.is_available()
-    assert Engine.on(RuntimeConfig(), "fp32").accelerator.device.type == "cpu"
+    assert Engine.create(RuntimeConfig(), "fp32").accelerator.device.type == "cpu"
     with pytest.raises(RuntimeError, match="getPinnedMemoryAllocator"):
         torch.ones(2).pin_memory()
 

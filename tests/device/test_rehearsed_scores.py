@@ -42,12 +42,12 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Path:
         cases.recipe("rotnet", search=cases.imp(levels=1)), cases.MACHINE, tmp_path_factory.mktemp("searched")
     )
     run_search(planned, cases.MACHINE)
-    return planned.folder.path
+    return planned.run_dir.path
 
 
 def measured(found: Path, out: Path, rows: Rows) -> list[dict[str, Any]]:
     copied = shutil.copytree(found, out / found.name)
-    told = rows(find_ticket_files([copied], Levels((0, 1))), Engine.on(cases.MACHINE, "fp32"))
+    told = rows(find_ticket_files([copied], Levels((0, 1))), Engine.create(cases.MACHINE, "fp32"))
     return [{name: value for name, value in row.items() if name not in OWN} for row in told]
 
 
@@ -68,6 +68,6 @@ def test_every_measure_gives_the_rows_of_the_cpu(
 def test_scores_in_half_precision_are_measured(found: Path, tmp_path: Path, device: Device, precision: Any) -> None:
     paths = find_ticket_files([shutil.copytree(found, tmp_path / found.name)], Levels((1,)))
     with device():
-        (row,) = evaluate(make_tasks(paths, [], [SHORT], [0]), Engine.on(cases.MACHINE, precision))
+        (row,) = evaluate(make_tasks(paths, [], [SHORT], [0]), Engine.create(cases.MACHINE, precision))
     assert 0 <= row["top1"] <= 1
     assert row["device"] == "a pretend accelerator"

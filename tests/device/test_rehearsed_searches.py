@@ -21,7 +21,7 @@ def found(which: Recipe, out: Path, machine: RuntimeConfig = cases.MACHINE) -> l
     """The tickets of a search that is run to its end, on whatever there is."""
     planned = plan_search(which, machine, out)
     run_search(planned, machine)
-    return [Ticket.load(planned.folder.ticket(level)) for level in range(planned.levels + 1)]
+    return [Ticket.load(planned.run_dir.ticket_path(level)) for level in range(planned.levels + 1)]
 
 
 def assert_equal(some: list[Ticket], others: list[Ticket]) -> None:
@@ -175,7 +175,7 @@ def test_a_probe_sees_what_it_sees_on_the_cpu(tmp_path: Path, device: Device) ->
     def seen(out: Path) -> list[dict[str, float]]:
         planned = plan_search(which, machine, out)
         run_search(planned, machine)
-        rows = (json.loads(planned.folder.row(level).read_text(encoding="utf-8")) for level in (0, 1))
+        rows = (json.loads(planned.run_dir.row_path(level).read_text(encoding="utf-8")) for level in (0, 1))
         return [row["probe"] for row in rows]
 
     expected = seen(tmp_path / "cpu")

@@ -45,14 +45,14 @@ def graphs(monkeypatch: pytest.MonkeyPatch) -> None:
     """The pretend device has graphs. Learning rates are float32 in every training, as a graph reads them."""
     monkeypatch.setitem(numerics.GRAPH_CLASSES, pretend.NAME, Counted)
     monkeypatch.setattr(Counted, "launched", 0)
-    rate = TrainingLoop._rate
+    rate = TrainingLoop._learning_rate
     monkeypatch.setattr(TrainingLoop, "_rate", lambda self, step: float(np.float32(rate(self, step))))
 
 
 def found(which: Recipe, out: Path, machine: RuntimeConfig = FAST) -> list[Ticket]:
     planned = plan_search(which, machine, out)
     run_search(planned, machine)
-    return [Ticket.load(planned.folder.ticket(level)) for level in range(planned.levels + 1)]
+    return [Ticket.load(planned.run_dir.ticket_path(level)) for level in range(planned.levels + 1)]
 
 
 def assert_equal(some: list[Ticket], others: list[Ticket]) -> None:
@@ -86,7 +86,7 @@ class Asking(Supervised):
     def loss(self, net: Network, batch: Batch, progress: float) -> dict[str, Tensor]:
         """See the base class."""
         logits = net.heads(F.dropout(net.backbone(batch.views[0]), 0.1))
-        return {"labels": F.cross_entropy(logits, batch.label) * (1 if logits.sum().item() else 2)}
+        return {"labels": F.cross_entropy(logits, batch.labels) * (1 if logits.sum().item() else 2)}
 
 
 DROPS = TrainConfig(length=f"{STEPS}it", batch_size=48, optimizer=cases.OPTIMIZERS["SGD"], warmup="3it", drops=("7it",))
@@ -94,7 +94,7 @@ RECIPES: dict[str, Recipe] = {
     "conv3, SGD": cases.recipe(steps=STEPS),
     "LeNet, Adam, clipped": cases.recipe(steps=STEPS, model="lenet300", optimizer="Adam", clip=0.1),
     "ResNet-20": cases.recipe(steps=STEPS, model="resnet20", search=cases.imp(levels=1), batch_size=16),
-    "a schedule": replace(cases.recipe(), fit=DROPS),
+    "a schedule": replace(cases.recipe(), training=DROPS),
     "RotNet": cases.recipe("rotnet", steps=STEPS),
     "S4L": cases.recipe("s4l-rotation", steps=STEPS),
     "dropout": replace(cases.recipe(steps=STEPS), objective=Dropping()),
@@ -197,7 +197,7 @@ def launches(device: Device, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
 
     def counted(which: Recipe) -> list[int]:
         each: list[int] = []
-        taken = TrainingLoop._taken
+        taken = TrainingLoop._run_step
 
         def take(self: TrainingLoop, *args: object) -> Tensor:
             assert pretend.Pretend.now is not None

@@ -21,7 +21,7 @@ def ticket() -> Ticket:
     dense = Mask.ones_like(state, names)
     # Skewed on purpose: early layers keep more, as magnitude pruning leaves them.
     scores = {name: torch.rand_like(state[name]) + 1 / (1 + number) for number, name in enumerate(names)}
-    return Ticket.make(
+    return Ticket.from_dense_weights(
         Mask.top(scores, keep=1000, within=dense), state, level=4, recipe={}, provenance={"objective": "rotnet"}
     )
 
@@ -44,12 +44,12 @@ def test_preserved_keeps_the_mask_local_the_layers_counts_random_only_the_total(
         make_control(ticket, kind, initial=initial, seed=7).mask for kind in ("preserved", "local", "random")
     )
     assert preserved.equals(ticket.mask)
-    assert local.counts() == ticket.mask.counts()
+    assert local.layer_counts() == ticket.mask.layer_counts()
     assert not local.equals(ticket.mask)
-    densities = [kept / total for kept, total in everywhere.counts().values()]
-    assert everywhere.counts() != ticket.mask.counts()
+    densities = [kept / total for kept, total in everywhere.layer_counts().values()]
+    assert everywhere.layer_counts() != ticket.mask.layer_counts()
     # 1,000 of 13,968 at random: 7.16%, within four standard deviations in every layer.
-    for density, (_, total) in zip(densities, everywhere.counts().values(), strict=True):
+    for density, (_, total) in zip(densities, everywhere.layer_counts().values(), strict=True):
         assert abs(density - 1000 / 13_968) < 4 * (0.0716 * 0.9284 / total) ** 0.5
     assert not everywhere.equals(make_control(ticket, "random", initial=initial, seed=8).mask)
 

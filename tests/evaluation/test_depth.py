@@ -49,8 +49,8 @@ def test_only_the_first_layers_are_pruned_and_all_are_trained(tmp_path: Path, fo
     assert [list(ticket.mask) for ticket in (dense, first, second)] == [FIRST] * 3
     assert [ticket.mask.survivors for ticket in (dense, first, second)] == [TOTAL, TOTAL // 2, TOTAL // 4]
     assert second.mask.density == 0.25
-    assert found.prunable == TOTAL
-    assert f"{TOTAL:,} of 13,968 may be pruned, up to conv2; 1,188 remain" in found.text()
+    assert found.num_prunable == TOTAL
+    assert f"{TOTAL:,} of 13,968 may be pruned, up to conv2; 1,188 remain" in found.describe()
     for ticket in (first, second):
         assert torch.equal(ticket.weights[DENSE], dense.weights[DENSE])
         assert all(torch.equal(ticket.weights[name], dense.weights[name] * ticket.mask[name]) for name in FIRST)
@@ -58,7 +58,7 @@ def test_only_the_first_layers_are_pruned_and_all_are_trained(tmp_path: Path, fo
     went_on = tickets(search(tmp_path, recipe(search=replace(LIMITED, retrain="rate"))))
     ends = [ticket.weights[DENSE] for ticket in went_on]
     assert all((one != other).all() for one, other in ((ends[0], ends[1]), (ends[1], ends[2])))
-    rows = [json.loads(found.folder.row(level).read_text()) for level in range(3)]
+    rows = [json.loads(found.run_dir.row_path(level).read_text()) for level in range(3)]
     assert [(row["within"], list(row["layers"])) for row in rows] == [("up to conv2", FIRST)] * 3
     assert [row_error(row) for row in rows] == [None] * 3
 
@@ -100,7 +100,7 @@ def test_a_ticket_opens_what_the_one_before_it_had_closed(found: SearchPlan) -> 
     names = prunable_weights(models.create_model("conv3", channels=1, image_size=8))
     ones = Mask.ones_like(weights, names)
     sparse = Mask.top({name: torch.rand_like(weights[name]) for name in names}, keep=500, within=ones)
-    model = Ticket.make(sparse, weights, level=1, recipe={}, provenance={}).apply(
+    model = Ticket.from_dense_weights(sparse, weights, level=1, recipe={}, provenance={}).apply(
         models.create_model("conv3", channels=1)
     )
     _, _, ticket = tickets(found)
@@ -121,17 +121,17 @@ def test_controls_prune_where_the_search_might(found: SearchPlan, kind: str) -> 
 
 
 def test_tickets_are_scored_beside_all_their_controls(found: SearchPlan) -> None:
-    paths = tasks.find_ticket_files([found.folder.path], tasks.Levels((2,)))
+    paths = tasks.find_ticket_files([found.run_dir.path], tasks.Levels((2,)))
     rows = tasks.make_tasks(paths, ["random", "local", "preserved", "adjusted"], [SHORT], [0])
-    measured = list(evaluate(rows, Engine.on(RuntimeConfig(), "fp32")))
+    measured = list(evaluate(rows, Engine.create(RuntimeConfig(), "fp32")))
     assert [row_error(row) for row in measured] == [None] * 5
     assert {row["within"] for row in measured} == {"up to conv2"}
     assert {row["density"] for row in measured} == {0.25}
     (adjusted,) = (row for row in measured if row["control"] == "adjusted")
-    (file,) = (found.folder.path / "natural").glob("*.safetensors")
+    (file,) = (found.run_dir.path / "natural").glob("*.safetensors")
     natural = NaturalMask.load(file).mask
     assert list(natural) == [*FIRST, DENSE], "of the whole network, for tickets of any depth"
-    assert adjusted["natural_density"] == natural.only(FIRST).density
+    assert adjusted["natural_density"] == natural.restrict(FIRST).density
     assert adjusted["control_density"] == 0.25
 
 
@@ -142,8 +142,10 @@ def test_random_tickets_of_other_layers_are_other_trainings(found: SearchPlan, t
         ones = Mask.ones_like(whole.weights, names)
         scores = {name: torch.rand(whole.weights[name].shape) for name in names}
         mask = Mask.top(scores, keep=100, within=ones)
-        ticket = Ticket.make(mask, whole.weights, level=1, recipe=whole.recipe, provenance=whole.provenance)
+        ticket = Ticket.from_dense_weights(
+            mask, whole.weights, level=1, recipe=whole.recipe, provenance=whole.provenance
+        )
         ticket.save(tmp_path / run / "tickets" / "level-01.safetensors")
     rows = tasks.make_tasks(tasks.find_ticket_files([tmp_path]), ["random", "adjusted"], [SHORT], [0])
-    counts = Counter(each.control for each in EvaluationPlan.of(rows, None, Numerics(precision="fp32")).trainings())
+    counts = Counter(each.control for each in EvaluationPlan.build(rows, None, Numerics(precision="fp32")).jobs())
     assert counts == {"ticket": 3, "random": 2, "adjusted": 2, "natural": 1}

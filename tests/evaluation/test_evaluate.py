@@ -35,12 +35,12 @@ SHORT = Protocol(name="short", dataset="digits", fit=TrainConfig(length="60it", 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return search(tmp_path_factory.mktemp("runs"), recipe(RotNet())).folder.path
+    return search(tmp_path_factory.mktemp("runs"), recipe(RotNet())).run_dir.path
 
 
 def measured(run: Path, controls: list[str], seeds: list[int], levels: list[int]) -> list[dict[str, object]]:
     paths = tasks.find_ticket_files([run], tasks.Levels(tuple(levels)))
-    return list(evaluate(tasks.make_tasks(paths, controls, [SHORT], seeds), Engine.on(RuntimeConfig(), "fp32")))
+    return list(evaluate(tasks.make_tasks(paths, controls, [SHORT], seeds), Engine.create(RuntimeConfig(), "fp32")))
 
 
 def test_a_ticket_found_without_labels_learns_them_under_the_protocol(run: Path) -> None:
@@ -71,7 +71,7 @@ def test_done_rows_are_not_measured_again_unless_the_ticket_is_another(run: Path
 
 def test_the_same_random_ticket_stands_beside_every_objective(run: Path, tmp_path: Path) -> None:
     """A random ticket depends on density and seeds only, not on the ticket it mirrors."""
-    other = search(tmp_path, recipe()).folder.path
+    other = search(tmp_path, recipe()).run_dir.path
     rows = [
         row for folder in (run, other) for row in measured(folder, ["random"], [0], [3]) if row["control"] != "ticket"
     ]
@@ -90,7 +90,7 @@ def test_rows_tell_how_much_of_their_own_mask_lies_on_a_path(
         "features.8.weight": (32, 32, 3, 3),
     }
     found = search(tmp_path, recipe(search=IMP(levels=1, rate=0.5, rewind="2it")))
-    path = found.folder.ticket(1)
+    path = found.run_dir.ticket_path(1)
     ticket = Ticket.load(path)
     mask = {name: torch.zeros(shape, dtype=torch.bool) for name, shape in layers.items()}
     mask["features.0.weight"][0] = True
@@ -99,7 +99,7 @@ def test_rows_tell_how_much_of_their_own_mask_lies_on_a_path(
     weights = pruned_model.read_state(
         MaskedNetwork.build("conv3", Supervised(), channels=1, image_size=8, classes=10, seed=0).backbone
     )
-    cut = Ticket.make(Mask(mask), weights, level=1, recipe=ticket.recipe, provenance=ticket.provenance)
+    cut = Ticket.from_dense_weights(Mask(mask), weights, level=1, recipe=ticket.recipe, provenance=ticket.provenance)
     cut.save(path)
     rows = {row["control"]: row for row in measured(path.parents[1], ["preserved", "local", "random"], [0], [1])}
     said = capsys.readouterr().err
@@ -119,9 +119,9 @@ def test_tickets_of_networks_that_no_mask_thins_are_refused_in_a_line(tmp_path: 
     state = pruned_model.read_state(backbone)
     described = recipe(model="test_nfnet", data=Data(dataset="digits", image_size=64, channels=3)).to_dict()
     found = search(tmp_path, recipe(search=IMP(levels=1, rate=0.5, rewind="2it")))
-    path, mask = found.folder.ticket(1), Mask.ones_like(state, prunable_weights(backbone))
+    path, mask = found.run_dir.ticket_path(1), Mask.ones_like(state, prunable_weights(backbone))
     came = Ticket.load(path).provenance
-    Ticket.make(mask, state, level=1, recipe=described, provenance=came).save(path)
+    Ticket.from_dense_weights(mask, state, level=1, recipe=described, provenance=came).save(path)
     with pytest.raises(BadInput, match="is no sparse network: masks do not act in test_nfnet") as refusal:
         measured(path.parents[1], [], [0], [1])
     assert "\n" not in str(refusal.value)
@@ -132,11 +132,11 @@ def test_protocols_are_the_papers() -> None:
     assert IMAGENET.fit_for("alexnet").batch_size == 4096
     assert IMAGENET.fit_for("resnet50").batch_size == 1536
     schedule = IMAGENET.fit_for("resnet50").schedule(1_281_167)
-    assert [round(schedule.at(epoch * 1_281_167 + 1), 10) for epoch in (0, 49, 50, 65, 80)] == [
+    assert [round(schedule.lr_at(epoch * 1_281_167 + 1), 10) for epoch in (0, 49, 50, 65, 80)] == [
         *(0.1, 0.1, 0.01, 0.001, 0.0001)
     ]
-    assert CIFAR10.fit.clock(50_000).total == -(-160 * 50_000 // 512)
-    assert protocols.find_protocol("imagenet-trial").fit.clock(1_281_167).total == 6
+    assert CIFAR10.fit.clock(50_000).total_steps == -(-160 * 50_000 // 512)
+    assert protocols.find_protocol("imagenet-trial").fit.clock(1_281_167).total_steps == 6
     with pytest.raises(BadInput, match="did you mean cifar10"):
         protocols.find_protocol("cifar")
 
@@ -147,7 +147,7 @@ def test_a_protocol_may_train_on_one_half_and_measures_on_every_evaluation_image
     assert (len(splits.training.manifest), len(splits.evaluation.manifest)) == (717, 359)
     (row,) = evaluate(
         tasks.make_tasks(tasks.find_ticket_files([run], tasks.Levels((1,))), [], [on_half], [0]),
-        Engine.on(RuntimeConfig(), "fp32"),
+        Engine.create(RuntimeConfig(), "fp32"),
     )
     assert row_error(row) is None
     assert row["target"] == "digitsb"
@@ -188,19 +188,19 @@ def test_levels_are_those_up_to_the_sixth_and_every_third_unless_said_otherwise(
 def test_a_seed_decides_head_order_augmentation_and_random_weights(run: Path) -> None:
     rows = measured(run, ["random"], [0, 1], [2])
     assert len({row["loss"] for row in rows}) == 4
-    first, second = (Seeds.of(derive_seed(seed, "evaluation")) for seed in (0, 1))
+    first, second = (Seeds.from_seed(derive_seed(seed, "evaluation")) for seed in (0, 1))
     nets = [
         MaskedNetwork.build("conv3", Supervised(), channels=1, image_size=8, classes=10, seed=seeds.init)
         for seeds in (first, second)
     ]
     for ours, theirs in zip(*(net.heads.parameters() for net in nets), strict=True):
         assert not torch.equal(ours, theirs)
-    assert not np.array_equal(*(Sampler(100, 32, seeds.order).rows(0) for seeds in (first, second)))
+    assert not np.array_equal(*(Sampler(100, 32, seeds.order).indices(0) for seeds in (first, second)))
     assert len({*vars(first).values(), *vars(second).values()}) == 10
 
 
 def test_replicates_of_a_search_differ_in_weights_and_share_their_family(run: Path, tmp_path: Path) -> None:
-    other = search(tmp_path, recipe(RotNet(), seed=1)).folder.path
+    other = search(tmp_path, recipe(RotNet(), seed=1)).run_dir.path
     ours, theirs = (Ticket.load(folder / "tickets" / "level-01.safetensors") for folder in (run, other))
     assert not ours.mask.equals(theirs.mask)
     assert recipe_family(ours.recipe) == recipe_family(theirs.recipe)
@@ -210,7 +210,7 @@ def test_replicates_of_a_search_differ_in_weights_and_share_their_family(run: Pa
 def test_a_ticket_for_other_images_is_refused(run: Path, test_data: Path) -> None:
     fashion = replace(SHORT, name="grey", dataset="cifar10")
     matrix = tasks.make_tasks(tasks.find_ticket_files([run], tasks.Levels((1,))), [], [fashion], [0])
-    bench = Engine.on(RuntimeConfig(data_root=test_data / "nowhere"), "fp32")
+    bench = Engine.create(RuntimeConfig(data_root=test_data / "nowhere"), "fp32")
     with pytest.raises(BadInput, match="no images of cifar10 found"):
         next(evaluate(matrix, bench))
 
@@ -221,6 +221,6 @@ def test_weights_of_a_random_ticket_are_not_the_searchs_own(run: Path) -> None:
         pruned_model.read_state(
             MaskedNetwork.build("conv3", Supervised(), channels=1, image_size=8, classes=10, seed=seeds.init).backbone
         )
-        for seeds in (Seeds.of(0), Seeds.of(derive_seed(0, "evaluation")))
+        for seeds in (Seeds.from_seed(0), Seeds.from_seed(derive_seed(0, "evaluation")))
     ]
     assert not torch.equal(weights[0]["features.0.weight"], weights[1]["features.0.weight"])

@@ -34,12 +34,12 @@ ONE = IMP(levels=2, rate=0.5, rewind=f"{REWIND}it")
 
 @pytest.fixture(scope="module")
 def labels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return search(tmp_path_factory.mktemp("labels"), recipe(search=ONE)).folder.path
+    return search(tmp_path_factory.mktemp("labels"), recipe(search=ONE)).run_dir.path
 
 
 @pytest.fixture(scope="module")
 def turns(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return search(tmp_path_factory.mktemp("turns"), recipe(RotNet(), search=ONE)).folder.path
+    return search(tmp_path_factory.mktemp("turns"), recipe(RotNet(), search=ONE)).run_dir.path
 
 
 def paths(*runs: Path, level: int = 1) -> list[Path]:
@@ -51,19 +51,19 @@ def heads(rows: list[tasks.EvalTask]) -> list[tuple[str, str]]:
 
 
 def measured(rows: list[tasks.EvalTask]) -> list[dict[str, object]]:
-    return list(evaluate(rows, Engine.on(RuntimeConfig(), "fp32")))
+    return list(evaluate(rows, Engine.create(RuntimeConfig(), "fp32")))
 
 
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[MaskedNetwork, int, int]]:
     """The net, and first and last step, of every training under a protocol as it begins."""
     found: list[tuple[MaskedNetwork, int, int]] = []
-    train = trainer.Evaluator.train
+    train = trainer.Evaluator.train_and_measure
 
     def watched(self: trainer.Evaluator, net: MaskedNetwork, exam: trainer.EvalRun) -> dict[str, object]:
-        copy = exam.net()
+        copy = exam.build_net()
         pruned_model.write_state(copy, pruned_model.read_state(net))
-        found.append((copy, exam.start, exam.stop))
+        found.append((copy, exam.start, exam.total_steps))
         return train(self, net, exam)
 
     monkeypatch.setattr(trainer.Evaluator, "train", watched)
@@ -87,7 +87,7 @@ def test_objectives_that_are_compared_are_also_scored_alike(labels: Path, turns:
         *(("ticket", "own"), ("ticket", "new"), ("random", "new")),
         *(("ticket", "new"), ("random", "new")),
     ]
-    assert len({task.row for task in rows}) == len(rows)
+    assert len({task.row_file for task in rows}) == len(rows)
     alone = tasks.make_tasks(paths(labels, turns), [], [SHORT], [0], beside=False)
     assert heads(alone) == [("ticket", "own"), ("ticket", "new")]
 
@@ -111,7 +111,7 @@ def test_a_head_of_other_classes_is_refused_before_anything_is_trained(labels: P
         replace(ticket, head=head, provenance=ticket.provenance | came).save(path)
         rows = tasks.make_tasks([path], [], [SHORT], [0])
         with pytest.raises(BadInput, match=r"tells other classes than the 10 of digits; give --head new"):
-            EvaluationPlan.of(rows, None, Numerics(precision="fp32"))
+            EvaluationPlan.build(rows, None, Numerics(precision="fp32"))
 
 
 def test_tickets_that_do_not_tell_where_they_are_from_are_refused_in_a_line(labels: Path, tmp_path: Path) -> None:
@@ -127,10 +127,10 @@ def test_two_names_of_one_protocol_are_one_row(labels: Path) -> None:
 
 
 def test_shuffled_labels_and_fewer_classes_are_other_tasks(tmp_path: Path) -> None:
-    shuffled = search(tmp_path, recipe(search=ONE, data=Data(dataset="digits", shuffle_labels=1.0))).folder.path
+    shuffled = search(tmp_path, recipe(search=ONE, data=Data(dataset="digits", shuffle_labels=1.0))).run_dir.path
     classes = search(
         tmp_path, recipe(search=ONE, data=Data(dataset="digits", subset=0.5, subset_by="classes"))
-    ).folder.path
+    ).run_dir.path
     for run in (shuffled, classes):
         assert Ticket.load(paths(run)[0]).head, "it has one"
         assert heads(tasks.make_tasks(paths(run), [], [SHORT], [0])) == [("ticket", "new")]
@@ -188,7 +188,7 @@ def test_a_schedule_from_k_has_t_minus_k_steps(labels: Path, started: list[tuple
 
 def test_replicates_have_random_tickets_of_their_own_that_objectives_share(tmp_path: Path) -> None:
     runs = [
-        search(tmp_path, recipe(objective, seed=seed, search=ONE)).folder.path
+        search(tmp_path, recipe(objective, seed=seed, search=ONE)).run_dir.path
         for seed in (0, 1)
         for objective in (None, RotNet())
     ]
@@ -205,7 +205,7 @@ def test_a_control_row_that_all_replicates_shared_is_measured_anew(labels: Path)
     task = tasks.make_tasks(paths(labels), ["random"], [replace(SHORT, name="older")], [0])[1:]
     (row,) = measured(task)
     assert measured(task) == []
-    task[0].row.write_text(json.dumps({key: value for key, value in row.items() if key != "replicate"}))
+    task[0].row_file.write_text(json.dumps({key: value for key, value in row.items() if key != "replicate"}))
     (again,) = measured(task)
     assert (again["loss"], again["replicate"]) == (row["loss"], 0)
 
@@ -223,21 +223,21 @@ def test_an_older_row_of_another_clock_is_not_taken_for_done(labels: Path) -> No
     (task,) = tasks.make_tasks(paths(labels), [], [replace(SHORT, name="moved", start="k")], [0])
     (row,) = measured([task])
     old = {key: value for key, value in row.items() if key not in ("start", "protocol_hash")}
-    task.row.write_text(json.dumps(old | {"steps": 8}))
+    task.row_file.write_text(json.dumps(old | {"steps": 8}))
     assert measured([task])[0]["start"] == "k"
 
 
 def test_rows_of_another_precision_stay_and_are_told(labels: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = tasks.make_tasks(paths(labels), [], [replace(SHORT, name="precise")], [0])
     measured(rows)
-    assert list(evaluate(rows, Engine.on(RuntimeConfig(), "bf16"))) == []
+    assert list(evaluate(rows, Engine.create(RuntimeConfig(), "bf16"))) == []
     assert "though not measured at bf16: 1 at fp32" in capsys.readouterr().err
 
 
 def test_a_supermasks_controls_keep_what_it_keeps_of_its_classification_layer(
     tmp_path: Path, started: list[tuple[MaskedNetwork, int, int]]
 ) -> None:
-    run = search(tmp_path, recipe(search=EdgePopup(density=0.25))).folder.path
+    run = search(tmp_path, recipe(search=EdgePopup(density=0.25))).run_dir.path
     ticket, reset, permuted = measured(tasks.make_tasks(paths(run), ["reset", "permuted"], [SHORT], [0], ["own"]))
     kept = Ticket.load(paths(run)[0]).head["weight"] != 0
     assert 0 < kept.sum() < kept.numel()

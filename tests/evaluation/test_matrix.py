@@ -53,12 +53,12 @@ def rows_of(
 
 
 def measured(rows: list[EvalTask]) -> list[dict[str, Any]]:
-    return list(evaluate(rows, Engine.on(RuntimeConfig(), "fp32")))
+    return list(evaluate(rows, Engine.create(RuntimeConfig(), "fp32")))
 
 
 def trainings(rows: list[EvalTask]) -> Counter[str]:
     return Counter(
-        each.control for each in EvaluationPlan.of(rows, None, Numerics(precision="fp32")).trainings() if each.samples
+        each.control for each in EvaluationPlan.build(rows, None, Numerics(precision="fp32")).jobs() if each.samples
     )
 
 
@@ -103,9 +103,9 @@ def test_the_natural_mask_is_found_once_and_what_it_leaves_equal_is_trained_once
     assert trainings(rows) == {"ticket": 8, "adjusted": 4, NATURAL_CONTROL: 1}
     file = next(
         each
-        for each in EvaluationPlan.of(rows, None, Numerics(precision="fp32")).trainings()
+        for each in EvaluationPlan.build(rows, None, Numerics(precision="fp32")).jobs()
         if each.control == NATURAL_CONTROL
-    ).natural
+    ).natural_file
     assert file is not None
     assert file.name == "conv3.short.seed0.search0.safetensors"
     (row, *_) = measured(rows_of(next(runs.iterdir()), "adjusted", levels=(1,)))
@@ -138,7 +138,7 @@ def test_a_natural_mask_of_other_images_is_refused(runs: Path) -> None:
     measured(rows)
     (made,) = runs.rglob("natural/*.safetensors")
     whole = NaturalMask.load(made)
-    replace(whole, told=whole.told | {"data_hash": "0" * 16}).save(made)
+    replace(whole, provenance=whole.provenance | {"data_hash": "0" * 16}).save(made)
     for old in runs.rglob("*.adjusted.*.jsonl"):
         old.unlink()
     with pytest.raises(BadInput, match=r"conv3\.short\.seed0\.search0\.safetensors is of other images; delete it"):
@@ -151,11 +151,11 @@ def test_the_outlook_counts_and_times_what_is_left_and_writes_nothing(runs: Path
 
     def text(device: str) -> str:
         return describe_evaluation_plan(
-            EvaluationPlan.of(rows, None, Numerics(precision="fp32")),
+            EvaluationPlan.build(rows, None, Numerics(precision="fp32")),
             Throughput([task.run for task in rows], device),
         )
 
-    device = Engine.on(RuntimeConfig(), "fp32").device_name
+    device = Engine.create(RuntimeConfig(), "fp32").device_name
     lines = [" ".join(line.split()) for line in text(device).splitlines()]
     assert lines[1] == "short ticket, own head 4 0 4 4 512 unknown"
     assert lines[4] == "short dense, for natural zeros 0 0 1 4 128 unknown"
@@ -200,7 +200,7 @@ def test_grey_tickets_on_colour_targets_and_back(
     written = measured(tasks.make_tasks(paths, ["random"], [SHORT, target], [0]))
     scores = {(row["source"], row["target"], row["control"]): row["loss"] for row in written}
     assert len(scores) == len(set(scores.values())) == 8, "a random ticket has its own ticket's channels"
-    lenet = search(tmp_path / "others", recipe(model="lenet300")).folder.path
+    lenet = search(tmp_path / "others", recipe(model="lenet300")).run_dir.path
     rows = tasks.make_tasks(tasks.find_ticket_files([lenet]), [], [replace(target, image_size=16)], [0])
     with pytest.raises(
         BadInput, match=r"was found on images of 8 pixels, and colour shows 16: fc1\.weight of lenet300"

@@ -30,7 +30,7 @@ def natural(keep: int) -> NaturalMask:
     tops = Mask.top({name: trained[name].abs() for name in NAMES}, keep=keep, within=Mask.ones_like(trained, NAMES))
     for name in NAMES:
         trained[name][~tops[name]] = 1e-9
-    found = NaturalMask.of(trained, NAMES, TOLD)
+    found = NaturalMask.from_weights(trained, NAMES, TOLD)
     assert found.mask.equals(tops)
     return found
 
@@ -38,28 +38,30 @@ def natural(keep: int) -> NaturalMask:
 def ticket(keep: int) -> Ticket:
     state = weights(2)
     mask = Mask.top({name: state[name].abs() for name in NAMES}, keep=keep, within=Mask.ones_like(state, NAMES))
-    return Ticket.make(mask, state, level=4, recipe={}, provenance={})
+    return Ticket.from_dense_weights(mask, state, level=4, recipe={}, provenance={})
 
 
 def test_a_weight_is_zero_up_to_machine_precision() -> None:
     assert pytest.approx(2.0**-23, abs=0) == MACHINE_PRECISION
     trained = {"a": torch.tensor([0.0, 1e-8, -MACHINE_PRECISION, 1.2e-7, -0.5]), "bn": torch.zeros(3)}
-    assert NaturalMask.of(trained, ["a"], TOLD).mask["a"].tolist() == [False, False, False, True, True]
+    assert NaturalMask.from_weights(trained, ["a"], TOLD).mask["a"].tolist() == [False, False, False, True, True]
     with pytest.raises(BadInput, match="every weight of conv3 has gone to zero under cifar10"):
-        NaturalMask.of({"a": torch.zeros(4)}, ["a"], TOLD)
+        NaturalMask.from_weights({"a": torch.zeros(4)}, ["a"], TOLD)
 
 
 def test_below_the_natural_density_survivors_are_drawn_among_the_natural_ones() -> None:
     kept, initial = natural(3000), weights(1)
     drawn = make_control(ticket(1000), "adjusted", initial=initial, seed=7, natural=kept.mask)
     assert drawn.mask.survivors == 1000
-    assert drawn.mask.is_within(kept.mask)
+    assert drawn.mask.is_subset_of(kept.mask)
     for name in NAMES:
         assert torch.equal(drawn.weights[name], initial[name] * drawn.mask[name])
     assert drawn.mask.equals(random_submask(kept.mask, 1000, seed=7))
     assert not drawn.mask.equals(random_submask(kept.mask, 1000, seed=8))
     # A third of each layer's natural weights, within four standard deviations of a hypergeometric draw.
-    for (mine, _), (theirs, _) in zip(drawn.mask.counts().values(), kept.mask.counts().values(), strict=True):
+    for (mine, _), (theirs, _) in zip(
+        drawn.mask.layer_counts().values(), kept.mask.layer_counts().values(), strict=True
+    ):
         assert abs(mine - theirs / 3) <= 4 * (theirs * 2 / 9) ** 0.5
 
 
@@ -76,7 +78,7 @@ def test_what_is_saved_is_what_is_loaded_and_damage_is_named(tmp_path: Path) -> 
     assert path.stat().st_size < 13_968 / 8 + 2000, "a bit a weight"
     again = NaturalMask.load(path)
     assert again.mask.equals(kept.mask)
-    assert again.told == TOLD
+    assert again.provenance == TOLD
     whole = path.read_bytes()
     path.write_bytes(whole[:-1])
     with pytest.raises(BadInput, match=r"no whole safetensors file .*; delete it"):

@@ -34,7 +34,7 @@ PART = Protocol(name="small", dataset="mnist", fit=FIT, image_size=8, part="4 a 
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return search(tmp_path_factory.mktemp("runs")).folder.path
+    return search(tmp_path_factory.mktemp("runs")).run_dir.path
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def rows_of(run: Path, protocol: Protocol, *controls: str) -> list[EvalTask]:
 
 
 def measured(wanted: list[EvalTask], root: Path | None = None) -> list[dict[str, Any]]:
-    return list(evaluate(wanted, Engine.on(RuntimeConfig(data_root=root), "fp32")))
+    return list(evaluate(wanted, Engine.create(RuntimeConfig(data_root=root), "fp32")))
 
 
 def test_scores_tell_both_splits_and_the_set_that_the_ticket_was_found_on(run: Path) -> None:
@@ -81,7 +81,7 @@ def test_a_part_is_the_target_and_its_rows_lie_beside_those_of_the_whole(run: Pa
     assert row_error(row) is None
     names = sorted(path.name for path in run.glob("rows/level-*"))
     assert names == ["level-02.ticket.small-4-a-class.seed0.jsonl"]
-    assert rows_of(run, replace(PART, part=None))[0].row.name == "level-02.ticket.small.seed0.jsonl"
+    assert rows_of(run, replace(PART, part=None))[0].row_file.name == "level-02.ticket.small.seed0.jsonl"
     with pytest.raises(BadInput, match=r"40 training images of 10 classes, and officially 60,000 of 10; .*--part NAME"):
         Splits.open(replace(PART, part=None), root)
     with pytest.raises(BadInput, match="digits is whole"):
@@ -92,7 +92,7 @@ def test_a_part_is_the_target_and_its_rows_lie_beside_those_of_the_whole(run: Pa
 def test_a_row_about_other_images_is_not_taken_for_done(run: Path, tmp_path: Path) -> None:
     few, more = write_digits(tmp_path / "few", train=4, val=2), write_digits(tmp_path / "more", train=5, val=2)
     (row,) = measured(rows_of(run, PART), few)
-    file = rows_of(run, PART)[0].row
+    file = rows_of(run, PART)[0].row_file
     with pytest.raises(BadInput, match=rf"{file.name} was measured on other images of mnist\[4 a class\], .*--part"):
         measured(rows_of(run, PART), more)
     assert json.loads(file.read_text()) == row
@@ -103,12 +103,12 @@ def test_a_row_about_other_images_is_not_taken_for_done(run: Path, tmp_path: Pat
 def test_an_analysis_looks_at_the_images_likewise(run: Path, tmp_path: Path) -> None:
     few, more = write_digits(tmp_path / "few", train=4, val=2), write_digits(tmp_path / "more", train=5, val=2)
     long = replace(PART, fit=replace(FIT, length="8it"))
-    (row,) = run_analysis(Magnitudes(), rows_of(run, long), Engine.on(RuntimeConfig(data_root=few), "fp32"))
+    (row,) = run_analysis(Magnitudes(), rows_of(run, long), Engine.create(RuntimeConfig(data_root=few), "fp32"))
     assert (row["target"], row["protocol"]) == ("mnist[4 a class]", "small")
     with pytest.raises(BadInput, match="was measured on other images"):
-        AnalysisPlan.of(Magnitudes(), rows_of(run, long), more, Numerics(precision="fp32"))
+        AnalysisPlan.build(Magnitudes(), rows_of(run, long), more, Numerics(precision="fp32"))
     with pytest.raises(BadInput, match="--part NAME"):
-        AnalysisPlan.of(Magnitudes(), rows_of(run, replace(long, part=None)), few, Numerics(precision="fp32"))
+        AnalysisPlan.build(Magnitudes(), rows_of(run, replace(long, part=None)), few, Numerics(precision="fp32"))
 
 
 @pytest.mark.parametrize("command", [["evaluate"], ["analyse", "magnitudes"]])

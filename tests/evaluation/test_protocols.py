@@ -18,7 +18,7 @@ TRANSFER = ("fashion_mnist", "svhn", "cifar10", "cifar10a", "cifar10b", "cifar10
 
 def rates(name: str, model: str, epochs: tuple[int, ...]) -> list[float]:
     schedule = protocols.find_protocol(name).fit_for(model).schedule(50_000)
-    return [schedule.at(epoch * 50_000 + 1) for epoch in epochs]
+    return [schedule.lr_at(epoch * 50_000 + 1) for epoch in epochs]
 
 
 def test_the_transfer_protocols_are_those_of_one_ticket_to_win_them_all() -> None:
@@ -38,7 +38,7 @@ def test_the_transfer_protocols_are_those_of_one_ticket_to_win_them_all() -> Non
 def test_other_papers_protocols_keep_their_settings() -> None:
     assert protocols.find_protocol("cifar10").fit.optimizer == Adam(lr=1e-3, weight_decay=1e-4)
     assert protocols.find_protocol("places365").fit_for("resnet50").batch_size == 2048
-    assert protocols.find_protocol("mnist").fit.clock(60_000).total == 50_000
+    assert protocols.find_protocol("mnist").fit.clock(60_000).total_steps == 50_000
     assert protocols.find_protocol("mnist").fit.batch_size == 60
 
 
@@ -100,8 +100,8 @@ def test_the_protocols_of_one_network_are_the_recipes_of_it() -> None:
         seen.add(protocol.name)
         entry = get_dataset(recipe.data.dataset)
         train, plain = protocol.views(entry)
-        assert protocol.fit_for(recipe.model) == recipe.fit, name
-        assert (train,) == recipe.views(entry.train), name
+        assert protocol.fit_for(recipe.model) == recipe.training, name
+        assert (train,) == recipe.views(entry.train_view), name
         assert (plain.size, plain.crop, plain.flip, plain.effects) == (train.size, "center", False, ()), name
         assert not protocol.models or protocol.models == (recipe.model,)
     assert {protocol.name for protocol in PROTOCOLS if protocol.models} <= seen
@@ -129,7 +129,7 @@ def test_a_protocol_of_one_network_refuses_others_and_names_what_fits() -> None:
         protocols.find_protocol("cifar10-vgg19-low").fit_for("resnet20")
     offered = str(told.value).partition("--protocol ")[2].split(" or ")
     assert {"cifar10-sgd", "cifar10-resnet20-low", "cifar10-resnet20-85ep", "own"} < set(offered)
-    assert all(protocols.find_protocol(name).takes("resnet20") for name in offered if name != "own")
+    assert all(protocols.find_protocol(name).accepts("resnet20") for name in offered if name != "own")
     assert "\n" not in str(told.value)
 
 
@@ -213,7 +213,9 @@ def test_the_hash_follows_every_setting_of_a_training_and_nothing_else() -> None
     assert replace(protocols.find_protocol("imagenet"), fit=before).hash_for("resnet50") == "32c50f53", (
         "that of rows before it"
     )
-    same = replace(base, name="else", seeds=(7,), models=("vgg19",), image_size=32, train=get_dataset("cifar10").train)
+    same = replace(
+        base, name="else", seeds=(7,), models=("vgg19",), image_size=32, train=get_dataset("cifar10").train_view
+    )
     assert same.hash_for("vgg19") == base.hash_for("vgg19")
 
 
@@ -222,11 +224,11 @@ def test_own_is_the_recipes_training_with_labels() -> None:
         recipe = load(name)
         mine = protocols.own_protocol(json.loads(json.dumps(recipe.to_dict())))
         assert (mine.name, mine.start, mine.seeds, mine.models) == ("own", "0", (0, 1, 2, 3, 4, 5), ())
-        assert mine.fit_for(recipe.model) == recipe.fit
+        assert mine.fit_for(recipe.model) == recipe.training
         entry = get_dataset(recipe.data.dataset)
-        seen = replace(recipe, objective=Supervised()).views(entry.train)
+        seen = replace(recipe, objective=Supervised()).views(entry.train_view)
         assert mine.views(entry)[0] == seen[0]
-        assert mine.views(entry)[1] == entry.eval.resized(seen[0].size)
+        assert mine.views(entry)[1] == entry.eval_view.at_size(seen[0].size)
 
 
 def test_own_views_follow_size_half_and_augmentation() -> None:
@@ -283,5 +285,5 @@ def test_protocols_of_one_set_share_its_images() -> None:
     gallery = SplitCache(None)
     one = protocols.find_protocol("digits-demo")
     mine = protocols.own_protocol(load("supervised_digits").to_dict())
-    assert gallery.splits(one, 1) is gallery.splits(mine, 1) is gallery.splits(replace(one, start="k"), 1)
-    assert len(gallery.splits(replace(mine, half="a"), 1).training.manifest) < 800
+    assert gallery.get(one, 1) is gallery.get(mine, 1) is gallery.get(replace(one, start="k"), 1)
+    assert len(gallery.get(replace(mine, half="a"), 1).training.manifest) < 800

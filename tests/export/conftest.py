@@ -25,9 +25,9 @@ COMMAND = "/home/me/recipes/mine.py --data-root /secret/digits --out=../there --
 @pytest.fixture(scope="session")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A search on digits with two measurements of its first and its last ticket."""
-    folder = search(tmp_path_factory.mktemp("runs"), recipe(RotNet())).folder.path
+    folder = search(tmp_path_factory.mktemp("runs"), recipe(RotNet())).run_dir.path
     matrix = tasks.make_tasks(tasks.find_ticket_files([folder], tasks.Levels((0, 3))), ["random"], [SHORT], [0, 1])
-    assert len(list(evaluate(matrix, Engine.on(RuntimeConfig(), "fp32")))) == 8
+    assert len(list(evaluate(matrix, Engine.create(RuntimeConfig(), "fp32")))) == 8
     row = folder / "rows" / "search.level-03.jsonl"
     write_row(row, json.loads(row.read_text()) | {"command": COMMAND})
     return folder
@@ -49,4 +49,4 @@ def made(model: str, dataset: str, *, channels: int = 3, image_size: int = 32) -
     data = {"dataset": dataset, "subset": 0.1, "subset_by": "samples", "image_size": image_size, "augment": None}
     came = {"dataset": dataset, "images": 5000, "classes": 10, "data_hash": "ab12", "objective": "rotnet", "seed": 0}
     came |= {"rewind_samples": 64, "search_samples": 320, "versions": {"torch": "2"}, "commit": ""}
-    return Ticket.make(mask, state, level=3, recipe={"model": model, "data": data}, provenance=came)
+    return Ticket.from_dense_weights(mask, state, level=3, recipe={"model": model, "data": data}, provenance=came)

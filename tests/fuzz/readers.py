@@ -76,8 +76,8 @@ def tickets() -> list[Ticket]:
         "provenance": {"dataset": "digits", "seed": 3, "data_hash": "0123456789abcdef", "versions": {"torch": "2"}},
     }
     head = {"weight": torch.randn(3, 4), "bias": torch.zeros(3)}
-    sparse = Ticket.make(Mask(alive), weights, level=3, head=head, **told)
-    dense = Ticket.make(Mask.ones_like(weights, list(shapes)), weights, level=0, **told)
+    sparse = Ticket.from_dense_weights(Mask(alive), weights, level=3, head=head, **told)
+    dense = Ticket.from_dense_weights(Mask.ones_like(weights, list(shapes)), weights, level=0, **told)
     return [sparse, dense]
 
 
@@ -90,7 +90,7 @@ class Tickets:
         self._path, self._again = folder / "ticket.safetensors", folder / "again.safetensors"
         self._good = []
         for ticket in tickets():
-            header, tensors = ticket._packed
+            header, tensors = ticket._header_and_tensors
             ticket.save(self._path)
             self._good.append((self._path.read_bytes(), header, tensors, ticket.hash))
         self.before: object = None
@@ -116,7 +116,7 @@ class Tickets:
             found = ticket.hash
             ticket.save(self._again)
             assert Ticket.load(self._again).hash == found, "what is written again is not what was read"
-            assert Ticket.header(self._path)["hash"] == found, "its hash is not that of its content"
+            assert Ticket.read_header(self._path)["hash"] == found, "its hash is not that of its content"
         return ticket.hash
 
     @staticmethod
@@ -266,7 +266,7 @@ def _status(folder: Path) -> Files:
     def read(folder: Path) -> list[trackers.Status]:
         if not (found := trackers.read_statuses(folder)):
             raise BadInput("left out")
-        assert [(watch_runs._process_line(each), each.silent) for each in found]
+        assert [(watch_runs._process_line(each), each.silent_seconds) for each in found]
         return found
 
     return Files("status", folder, read)
@@ -293,7 +293,7 @@ def _natural(folder: Path) -> Files:
 
     def read(folder: Path) -> object:
         found = NaturalMask.load(folder / "natural.safetensors")
-        return _plain(found.mask.layers), found.told
+        return _plain(found.mask.layers), found.provenance
 
     return Files("natural", folder, read)
 
@@ -304,7 +304,7 @@ def _endpoint(folder: Path) -> Files:
 
     def read(folder: Path) -> object:
         found = endpoints._read_endpoint(folder / "end.safetensors", whole=True)
-        return _plain(found.state), found.told
+        return _plain(found.state), found.measurements
 
     return Files("endpoint", folder, read)
 
@@ -329,10 +329,19 @@ def _shards(folder: Path) -> Files:
         found = shards.open_shards(folder, "train")
         if found is None:
             return None
-        assert found.places is not None
+        assert found.byte_ranges is not None
         frame = pd.DataFrame({"file": pd.Series(found.files, dtype=object), "label": found.labels})
-        counts = Manifest(frame, found.classes, "imagenet", "train", found.root, found.archives, found.form).counts()
-        return found.files, found.labels.tolist(), found.classes, found.places.tolist(), found.form, counts.tolist()
+        counts = Manifest(
+            frame, found.classes, "imagenet", "train", found.root, found.archives, found.preprocessing
+        ).class_counts()
+        return (
+            found.files,
+            found.labels.tolist(),
+            found.classes,
+            found.byte_ranges.tolist(),
+            found.preprocessing,
+            counts.tolist(),
+        )
 
     reader = Files("shards", folder, read)
     reader.fixed = {"shard-00000.tar"}
@@ -386,11 +395,11 @@ def _kit(folder: Path) -> Files:
     home = folder / "data"
     home.mkdir()
     savemat(home / layout.meta, {"synsets": np.array(synsets, kinds)[:, None]}, do_compression=True)
-    (home / layout.truth).write_text("2\n1\n")
+    (home / layout.ground_truth).write_text("2\n1\n")
 
     def read(folder: Path) -> object:
-        found = Devkit.of(folder, layout)
-        return found and (found.wnids, found.truth)
+        found = Devkit.find(folder, layout)
+        return found and (found.wnids, found.ground_truth)
 
     return Files("kit", folder, read)
 
@@ -434,7 +443,7 @@ def _subset(folder: Path) -> Files:
     frame = pd.DataFrame({"file": [f"{name}/{number}.jpg" for name in "ab" for number in range(4)]})
     manifest = Manifest(frame.assign(label=[0] * 4 + [1] * 4), ("a", "b"), "imagenet", "train", folder)
     (folder / "list.txt").write_text("a/0.jpg\na/2.jpg\nb/1.jpg\n")
-    return Files("subset", folder, lambda folder: manifest.restricted_to(folder / "list.txt").hash)
+    return Files("subset", folder, lambda folder: manifest.restrict_to_list(folder / "list.txt").hash)
 
 
 READERS: dict[str, Callable[[Path], Reader]] = {

@@ -48,7 +48,7 @@ def train(
     losses = []
     for step in range(start, stop):
         whole = batch(8, step)
-        part = Batch(tuple(view[rows] for view in whole.views), whole.label[rows], whole.row[rows])
+        part = Batch(tuple(view[rows] for view in whole.views), whole.labels[rows], whole.indices[rows])
         optimiser.zero_grad()
         (loss,) = (wrapped or net)(part, step / 10).values()
         loss.backward()

@@ -212,7 +212,7 @@ def two_steps(net: MaskedNetwork, rows: slice, wrapped: nn.Module | None = None)
     optimizer = torch.optim.SGD([value for value in net.parameters() if value.requires_grad], lr=0.5)
     for step in range(2):
         whole = batch(8, step)
-        part = Batch(tuple(view[rows] for view in whole.views), whole.label[rows], whole.row[rows])
+        part = Batch(tuple(view[rows] for view in whole.views), whole.labels[rows], whole.indices[rows])
         optimizer.zero_grad()
         (loss,) = (wrapped or net)(part, 0.0).values()
         loss.backward()

@@ -68,7 +68,7 @@ def test_the_centre_moves_once_a_step_to_the_mean_of_all_parts() -> None:
     centre = torch.zeros(9)
     for step in range(3):
         outputs = []
-        for part in batch(8, step).chunks(2):
+        for part in batch(8, step).chunk(2):
             outputs += [heads.teacher(part.views[:2])]
             objective.loss(net, part, 0.0)
             torch.testing.assert_close(heads.centre, centre, rtol=0, atol=0)

@@ -78,7 +78,7 @@ def test_all_triplets_are_those_of_pytorch_metric_learning_in_value_and_gradient
     """However many pairs are held in memory together."""
     monkeypatch.setattr(exemplar, "_MAX_HINGES_IN_MEMORY", at_once)
     ours, theirs = (embeddings().requires_grad_() for _ in range(2))
-    loss = ALL.triplets(ours, ROWS.repeat(2))
+    loss = ALL.triplet_loss(ours, ROWS.repeat(2))
     reference = TripletMarginLoss(margin=0.5, distance=CosineSimilarity(), reducer=MeanReducer())
     expected = reference(theirs, ROWS.repeat(2))
     torch.testing.assert_close(loss, expected)
@@ -88,7 +88,7 @@ def test_all_triplets_are_those_of_pytorch_metric_learning_in_value_and_gradient
 
 def test_hard_mining_is_that_of_pytorch_metric_learning_in_value_and_gradient() -> None:
     ours, theirs = (embeddings().requires_grad_() for _ in range(2))
-    loss = HARD.triplets(ours, ROWS.repeat(2))
+    loss = HARD.triplet_loss(ours, ROWS.repeat(2))
     distance = LpDistance()
     reference = TripletMarginLoss(margin=0.0, smooth_loss=True, distance=distance, reducer=MeanReducer())
     expected = reference(theirs, ROWS.repeat(2), BatchHardMiner(distance=distance)(theirs, ROWS.repeat(2)))
@@ -129,7 +129,7 @@ def test_a_collapsed_embedding_has_the_loss_that_stops_a_run(objective: Exemplar
     collapsed = torch.randn(1, 1000, generator=torch.Generator().manual_seed(0)).repeat(200, 1)
     collapsed += 1e-7 * torch.randn(200, 1000, generator=torch.Generator().manual_seed(1))
     assert objective.collapsed_loss(100) == value
-    loss = objective.triplets(collapsed, torch.arange(100).repeat(2)).item()
+    loss = objective.triplet_loss(collapsed, torch.arange(100).repeat(2)).item()
     assert abs(loss - value) < 2e-6
 
 
@@ -137,9 +137,9 @@ def test_a_collapsed_embedding_has_the_loss_that_stops_a_run(objective: Exemplar
 def test_mixed_precision_does_not_round_the_distances(objective: Exemplar) -> None:
     """In bfloat16 a cosine near 1 has steps of 0.004, more than similar views differ by."""
     close = embeddings() + 10
-    exact = objective.triplets(close, ROWS.repeat(2))
+    exact = objective.triplet_loss(close, ROWS.repeat(2))
     with torch.autocast("cpu", torch.bfloat16):
-        assert objective.triplets(close, ROWS.repeat(2)) == exact
+        assert objective.triplet_loss(close, ROWS.repeat(2)) == exact
 
 
 @pytest.mark.parametrize("objective", [ALL, HARD])

@@ -122,7 +122,7 @@ def test_a_part_with_one_stream_only_still_trains_every_weight(
     objective: S4LRotation | S4LExemplar, label: Tensor
 ) -> None:
     which, given = net(objective), batch(3)
-    loss = which(given._replace(label=label), 0.0)
+    loss = which(given._replace(labels=label), 0.0)
     assert all(term.isfinite() for term in loss.values())
     torch.stack(list(loss.values())).sum().backward()
     assert all(weight.grad is not None for weight in which.parameters() if weight.requires_grad)
@@ -160,7 +160,7 @@ def test_accuracy_upright_and_of_the_mean_logits_of_four_turns() -> None:
 
 def test_the_loss_on_evaluation_images_is_that_of_labelled_images_in_training() -> None:
     which = net(ROTATION)
-    given = batch(1)._replace(label=torch.arange(5))
+    given = batch(1)._replace(labels=torch.arange(5))
     metrics = ROTATION.metrics(which, given)
     images, turns = given.views[0], range(4)
     for i in range(5):
@@ -172,7 +172,7 @@ def test_the_loss_on_evaluation_images_is_that_of_labelled_images_in_training() 
 
 def test_s4l_exemplar_is_measured_on_plain_images() -> None:
     which = net(EXEMPLAR)
-    given = batch(1)._replace(label=torch.arange(5))
+    given = batch(1)._replace(labels=torch.arange(5))
     logits = head(which, "labels", given.views[0])
     metrics = EXEMPLAR.metrics(which, given)
     order = logits.argsort(dim=1, descending=True).tolist()
@@ -183,7 +183,7 @@ def test_s4l_exemplar_is_measured_on_plain_images() -> None:
 
 
 def test_a_part_of_a_batch_has_images_of_both_streams() -> None:
-    assert S4LRotation(share=0.1).labelled_share == 0.1
+    assert S4LRotation(share=0.1).labelled_fraction == 0.1
     S4LRotation(share=0.1).check(10, 1)
     S4LRotation(share=0.9).check(10, 1)
     with pytest.raises(BadInput, match=r"--share 0.1 of 9 is 0.9; give a --share nearer to 0.5, a larger --batch-size"):

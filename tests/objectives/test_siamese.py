@@ -84,7 +84,7 @@ def test_the_loss_in_the_metrics_is_that_of_each_image(objective: Objective) -> 
     with torch.no_grad():
         whole = objective.metrics(net, data)["loss"]
         for row in range(5):
-            alone = Batch(tuple(view[[row]] for view in data.views), data.label[[row]], data.row[[row]])
+            alone = Batch(tuple(view[[row]] for view in data.views), data.labels[[row]], data.indices[[row]])
             assert net(alone, 0.0)["prediction"].item() == pytest.approx(whole[row].item(), rel=1e-4)
 
 

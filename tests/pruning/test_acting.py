@@ -94,13 +94,13 @@ def tried(model: str) -> tuple[nn.Module, int, MaskCoverage]:
         net = timm.create_model(model, num_classes=0, img_size=size, depth=2)
     else:
         net = models.create_model(model, channels=3, image_size=size)
-    return net, size, MaskCoverage.of(net, channels=3, image_size=size)
+    return net, size, MaskCoverage.measure(net, channels=3, image_size=size)
 
 
 @pytest.mark.parametrize("model", models.PAPER_MODELS)
 def test_the_papers_networks_are_whole_so_that_searches_need_not_try_them(model: str) -> None:
     """`Acting.whole` is what plans and evaluations take of them without a look."""
-    assert tried(model)[2] == MaskCoverage.whole()
+    assert tried(model)[2] == MaskCoverage.complete()
 
 
 @pytest.mark.slow
@@ -108,7 +108,7 @@ def test_the_papers_networks_are_whole_so_that_searches_need_not_try_them(model:
 def test_the_told_density_is_what_acts(model: str) -> None:
     net, size, acting = tried(model)
     acting.check(model, prunable_weights(net))
-    assert (acting.dense, acting.idle) == ((), ())
+    assert (acting.unprunable, acting.unused) == ((), ())
     acts(net, size)
 
 
@@ -117,7 +117,7 @@ def test_the_told_density_is_what_acts(model: str) -> None:
 def test_matrices_that_stay_dense_are_named(model: str) -> None:
     net, size, acting = tried(model)
     acting.check(model, prunable_weights(net))
-    assert any(name.endswith(PARTLY[model]) for name in acting.dense)
+    assert any(name.endswith(PARTLY[model]) for name in acting.unprunable)
     acts(net, size)
 
 
@@ -131,7 +131,7 @@ def test_networks_that_standardise_their_weights_are_refused_in_a_line(model: st
         acting.check(model, prunable_weights(net))
     assert "\n" not in str(refusal.value)
     acting.check(
-        model, [name for name in prunable_weights(net) if name not in acting.computed]
+        model, [name for name in prunable_weights(net) if name not in acting.recomputed]
     )  # a search may leave them out
 
 
@@ -165,16 +165,16 @@ class Odd(nn.Module):
 
 
 def test_what_is_multiplied_by_is_told_apart() -> None:
-    acting = MaskCoverage.of(Odd(), channels=3, image_size=4)
-    stored = [name for name in acting.dense if not name.startswith("scaled")]
+    acting = MaskCoverage.measure(Odd(), channels=3, image_size=4)
+    stored = [name for name in acting.unprunable if not name.startswith("scaled")]
     assert stored == ["bare"], "positions are added, a scale is no matrix, and tokens are what a layer is fed"
     assert prunable_weights(Odd()) == ["standardised.weight", "query.weight", "unused.weight"], (
         "weight norm computes its weight"
     )
-    assert "scaled.parametrizations.weight.original1" in acting.dense
-    assert list(acting.computed) == ["standardised.weight"]
-    assert acting.computed["standardised.weight"] == 1
-    assert acting.idle == ("unused.weight",)
+    assert "scaled.parametrizations.weight.original1" in acting.unprunable
+    assert list(acting.recomputed) == ["standardised.weight"]
+    assert acting.recomputed["standardised.weight"] == 1
+    assert acting.unused == ("unused.weight",)
     with pytest.raises(BadInput, match=r"^nothing is ever multiplied by unused of odd, .* give --exclude unused"):
         acting.check("odd", ["query.weight", "unused.weight"])
 

@@ -42,7 +42,7 @@ def test_masks_of_a_search_nest_with_counts_from_the_total() -> None:
     for level in range(1, 20):
         scores = {name: torch.rand(len(layer), generator=generator) for name, layer in mask.items()}
         smaller = Mask.top(scores, keep=num_kept(total, 0.8**level), within=mask)
-        assert smaller.is_within(mask)
+        assert smaller.is_subset_of(mask)
         assert smaller.survivors == round(total * 0.8**level)
         mask = smaller
 
@@ -72,9 +72,9 @@ def test_each_layer_keeps_its_minimum_and_the_total_is_exact() -> None:
     generator = torch.Generator().manual_seed(1)
     mask = ones(3, 50, 200)
     scores = {f"layer{place}": torch.rand(size, generator=generator) + place for place, size in enumerate((3, 50, 200))}
-    assert list(Mask.top(scores, keep=40, within=mask).counts().values()) == [(0, 3), (0, 50), (40, 200)]
+    assert list(Mask.top(scores, keep=40, within=mask).layer_counts().values()) == [(0, 3), (0, 50), (40, 200)]
     least = Mask.top(scores, keep=40, within=mask, at_least=5)
-    assert list(least.counts().values()) == [(3, 3), (5, 50), (32, 200)]
+    assert list(least.layer_counts().values()) == [(3, 3), (5, 50), (32, 200)]
     for name, layer in least.items():
         kept_scores, lost = scores[name][layer], scores[name][~layer]
         assert not len(lost) or kept_scores.min() >= lost.max(), "the highest of each layer"
@@ -98,4 +98,4 @@ def test_a_minimum_brings_nothing_back() -> None:
 
 def test_a_mask_without_a_layer_says_so() -> None:
     with pytest.raises(BadInput, match=r"a mask of 1 layers lacks b: .* delete its file"):
-        Mask({"a": torch.ones(2, dtype=torch.bool)}).only(["a", "b"])
+        Mask({"a": torch.ones(2, dtype=torch.bool)}).restrict(["a", "b"])

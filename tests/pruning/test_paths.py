@@ -30,9 +30,9 @@ def masks(net: nn.Module, *, density: float = 0.5, seeds: int = 20) -> list[Mask
 
 def found(net: nn.Module | EffectivePaths, mask: Mask, *, image_size: int = 4) -> dict[str, list[int]]:
     """Survivors on a path, as flattened places of each layer."""
-    paths = net if isinstance(net, EffectivePaths) else EffectivePaths.of(net, channels=2, image_size=image_size)
-    alive = paths.effective(mask)
-    assert alive.is_within(mask)
+    paths = net if isinstance(net, EffectivePaths) else EffectivePaths.trace(net, channels=2, image_size=image_size)
+    alive = paths.effective_mask(mask)
+    assert alive.is_subset_of(mask)
     return {name: layer.flatten().nonzero().flatten().tolist() for name, layer in alive.items()}
 
 
@@ -60,7 +60,7 @@ def test_a_chain_is_as_its_listed_paths() -> None:
     net = Tiny(
         lambda m, x: m.c3(F.relu(m.n(m.c2(F.relu(m.c1(x)))))).mean((2, 3)), n=nn.BatchNorm2d(3), **pixels(2, 3, 3, 2)
     )  # type: ignore[operator]
-    cut, paths = 0, EffectivePaths.of(net, channels=2, image_size=4)
+    cut, paths = 0, EffectivePaths.trace(net, channels=2, image_size=4)
     for mask in masks(net, density=0.3, seeds=40):
         one, two, three = (mask[f"c{place}.weight"][..., 0, 0] for place in (1, 2, 3))
         on: dict[str, set[int]] = {name: set() for name in mask}
@@ -82,7 +82,7 @@ def test_shortcuts_and_concatenations_are_paths() -> None:
 
     layers = {"c1": nn.Conv2d(2, 3, 1), "c2": nn.Conv2d(3, 3, 1), "c3": nn.Conv2d(5, 2, 1)}
     net = Tiny(forward, **layers)
-    paths = EffectivePaths.of(net, channels=2, image_size=4)
+    paths = EffectivePaths.trace(net, channels=2, image_size=4)
     for mask in masks(net, density=0.3, seeds=40):
         one, two, three = (mask[f"c{place}.weight"][..., 0, 0] for place in (1, 2, 3))
         on: dict[str, set[int]] = {name: set() for name in mask}
@@ -177,17 +177,17 @@ def test_vgg_is_cut_though_every_layer_keeps_weights() -> None:
     state = pruned_model.stored_state(net)
     dense = Mask.ones_like(state, prunable_weights(net))
     scores = {name: state[name].abs() for name in dense}
-    paths = EffectivePaths.of(net, channels=3, image_size=32)
+    paths = EffectivePaths.trace(net, channels=3, image_size=32)
     at = {
         density: Mask.top(scores, keep=num_kept(dense.total, density), within=dense) for density in (0.1, 0.005, 0.002)
     }
-    on = {density: paths.effective(mask).survivors / mask.total for density, mask in at.items()}
-    assert min(left for left, _ in at[0.002].counts().values()) > 200
+    on = {density: paths.effective_mask(mask).survivors / mask.total for density, mask in at.items()}
+    assert min(left for left, _ in at[0.002].layer_counts().values()) > 200
     assert on[0.002] == 0
     assert on[0.1] == pytest.approx(0.1, rel=0.001)
     assert 0.004 < on[0.005] < 0.005
     middle = Mask(dict(dense) | {"features.23.weight": torch.zeros_like(dense["features.23.weight"])})
-    assert paths.effective(middle).survivors == 0
+    assert paths.effective_mask(middle).survivors == 0
 
 
 @pytest.mark.parametrize("gated", [False, True])
@@ -195,7 +195,7 @@ def test_nothing_is_left_behind_and_values_do_not_matter(gated: bool) -> None:
     net = models.create_model("resnet20", channels=3, image_size=32)
     if gated:
         pruned_model.attach_gates(net, prunable_weights(net))
-    net.bn1.eval()
+    net.bn1.eval_view()
     mask = masks(net, density=0.02, seeds=1)[0]
     state, modes = pruned_model.read_state(net), [module.training for module in net.modules()]
     drawn = torch.get_rng_state()

@@ -72,7 +72,7 @@ def measured(searches: int, seeds: int, *, spread: float = 1, alike: bool = Fals
     second = nested(draws, cases, searches, seeds, spread=spread, common=common).mean(axis=-1)
     low, high = stats.student_interval(first.mean(axis=-1), first.std(axis=-1, ddof=1), np.array(searches))
     found = stats.compare_means(first, second)
-    p, least = stats.correct_p_values(found.p, np.full(DENSITIES, found.least_p))
+    p, least = stats.correct_p_values(found.p, np.full(DENSITIES, found.smallest_p))
     called = (p < stats.ALPHA) & (least < stats.ALPHA)
     return Measured(
         mean=float(((low <= 0) & (high >= 0)).mean()),

@@ -27,9 +27,7 @@ def frame(*rows: Row) -> pd.DataFrame:
 def points(chart: Chart) -> dict[str, list[tuple[float, float]]]:
     """Of each curve, by series and what it is called."""
     return {
-        ", ".join(filter(None, [curve.series, curve.called])): [
-            (each.x, pytest.approx(each.y)) for each in curve.points
-        ]
+        ", ".join(filter(None, [curve.series, curve.label])): [(each.x, pytest.approx(each.y)) for each in curve.points]
         for curve in chart.curves
     }
 
@@ -41,7 +39,7 @@ def test_curves_are_means_with_one_standard_deviation() -> None:
     [curve] = mean_curves(rows, "x", Axis(""), "y", "what")
     [point] = curve.points
     assert (point.x, point.y, point.low, point.high) == pytest.approx((1, 4, 4 - math.sqrt(2), 4 + math.sqrt(2)))
-    assert point.told == "a at 1: what 4 ± 1.4, 2 searches, 3 trainings"
+    assert point.tooltip == "a at 1: what 4 ± 1.4, 2 searches, 3 trainings"
 
 
 def test_one_search_has_no_spread_however_often_it_is_measured() -> None:
@@ -51,7 +49,7 @@ def test_one_search_has_no_spread_however_often_it_is_measured() -> None:
     assert part is not None
     point = next(chart for chart in part.charts() if "order_angle" in chart.name).curves[0].points[0]
     assert (point.y, math.isnan(point.low)) == (15, True)
-    assert point.told.endswith("15, 1 search, 4 trainings")
+    assert point.tooltip.endswith("15, 1 search, 4 trainings")
 
 
 def test_a_search_that_is_in_several_pairs_counts_once() -> None:
@@ -66,7 +64,7 @@ def test_a_search_that_is_in_several_pairs_counts_once() -> None:
     point = next(part.charts()).curves[0].points[0]
     assert point.y == pytest.approx(30)
     assert point.high - point.y == pytest.approx(np.std([15, 35, 40], ddof=1))
-    assert point.told.endswith("3 searches, 6 pairs")
+    assert point.tooltip.endswith("3 searches, 6 pairs")
 
 
 def test_a_cut_ticket_says_so_at_its_point() -> None:
@@ -75,7 +73,7 @@ def test_a_cut_ticket_says_so_at_its_point() -> None:
     part = training_analyses.stability_section(frame(*rows))
     assert part is not None
     first = next(part.charts()).curves[0].points[0]
-    assert first.told.endswith(", 3 searches, effective density 10% in 1 of 3")
+    assert first.tooltip.endswith(", 3 searches, effective density 10% in 1 of 3")
 
 
 def test_stability_is_drawn_for_tickets_and_random_masks() -> None:
@@ -119,7 +117,7 @@ def test_a_histogram_has_shares_of_all_weights_also_of_rows_that_reach_less_far(
     assert part is not None
     shape, natural = part.charts()
     assert points(shape) == {"rotnet": [(-7.5, 2.5), (-6.5, 7.5), (-3.5, 10), (-0.5, 55)]}
-    assert shape.upright == (pytest.approx(math.log10(1.1920929e-7)), "machine precision")
+    assert shape.vertical_line == (pytest.approx(math.log10(1.1920929e-7)), "machine precision")
     assert shape.title.endswith("beside 25% of exactly 0")
     assert points(natural) == {"rotnet": [(0.25, 75)]}
 
@@ -131,7 +129,7 @@ def test_overlap_is_drawn_beside_chance_by_the_name_of_the_other_ticket() -> Non
     here, there = part.charts()
     assert points(here) == {"supervised": [(0.25, 30)], "supervised, chance": [(0.25, 14)]}
     assert points(there) == {"rotnet": [(0.25, 30)], "rotnet, chance": [(0.25, 14)]}
-    [heat] = part.heats()
+    [heat] = part.heat_maps()
     # Layers: 4 of 8 beside 0.4, and 5 of 22 beside 0.13; shades from chance to equal.
     assert heat.rows == ("first", "last")
     assert heat.cells == (
@@ -157,14 +155,14 @@ def test_searches_of_one_seed_and_levels_of_one_search_are_charts_of_their_own()
         "conv, rotnet: beside others, other seeds",
         "conv, supervised: beside others, same seed",
     }
-    levels = [heat for heat in part.heats() if heat.title.endswith("across levels")]
+    levels = [heat for heat in part.heat_maps() if heat.title.endswith("across levels")]
     assert [(heat.rows, heat.columns) for heat in levels] == [(("25%",), ("10%",))]
 
 
 def test_a_layer_that_both_masks_emptied_has_no_overlap() -> None:
     part = mask_analyses.overlap_section(frame(row(OVERLAP, layers={"gone": [0, 0, 1.0], "last": [1, 2, 0.5]})))
     assert part is not None
-    assert [line[0] for heat in part.heats() for line in heat.cells] == [None, ("50 (50)", 0.0)]
+    assert [line[0] for heat in part.heat_maps() for line in heat.cells] == [None, ("50 (50)", 0.0)]
 
 
 def test_dead_channels_are_shares_and_a_dead_layer_is_marked() -> None:
@@ -175,7 +173,7 @@ def test_dead_channels_are_shares_and_a_dead_layer_is_marked() -> None:
     rows = [each | {"dead": {name: [int(some), of] for name, (some, of) in each["dead"].items()}} for each in rows]
     part = mask_analyses.dead_channels_section(frame(*rows))
     assert part is not None
-    [heat] = part.heats()
+    [heat] = part.heat_maps()
     assert [cell[0] for (cell,) in heat.cells] == ["0", "100", "50"]
     assert [math.isnan(cell[1]) for (cell,) in heat.cells] == [False, True, False]
     assert heat.title == "conv, rotnet: mean of 2 searches"
@@ -183,7 +181,7 @@ def test_dead_channels_are_shares_and_a_dead_layer_is_marked() -> None:
 
 def test_densities_of_layers_are_those_of_channels_where_the_search_left_no_rows() -> None:
     content = Content(pd.DataFrame([row(CHANNELS)], columns=ROW_COLUMNS))
-    [heat] = content.layers
+    [heat] = content.layer_maps
     assert [cell[0] for (cell,) in heat.cells] == ["90", "17.8"]
 
 
@@ -199,7 +197,7 @@ def test_accuracy_is_drawn_against_the_rewind_point() -> None:
     assert part is not None
     [chart] = part.charts()
     assert points(chart) == {"rotnet": [(30, 50), (90, 75), (900, 70)]}
-    assert [point.told.partition(":")[0] for point in chart.curves[0].points] == [
+    assert [point.tooltip.partition(":")[0] for point in chart.curves[0].points] == [
         f"rotnet at {x}" for x in (0, 90, 900)
     ]
     assert chart.x.ticks(25, 1000)[0] == (30, "0")
@@ -233,13 +231,13 @@ def everything(tmp_path: Path) -> Path:
 
 def test_every_series_of_every_chart_has_a_look_and_every_figure_a_name_of_its_own(everything: Path) -> None:
     content = Content(table.read_rows([everything]))
-    assert {part.name for part in content.analyses} == {
+    assert {part.name for part in content.sections} == {
         *("rewinding", "stability", "connectivity", "magnitudes", "overlap", "dead"),
     }
-    assert {curve.series for chart in content.charts() for curve in chart.curves} <= content.looks.keys()
-    places = [look.place for look in content.looks.values()]
+    assert {curve.series for chart in content.charts() for curve in chart.curves} <= content.styles.keys()
+    places = [look.index for look in content.styles.values()]
     assert sorted(places) == list(range(len(places)))
-    names = [figure.name for figure in (*content.charts(), *content.heats())]
+    names = [figure.name for figure in (*content.charts(), *content.heat_maps())]
     assert len(set(names)) == len(names)
 
 

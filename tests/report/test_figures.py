@@ -63,11 +63,11 @@ def test_every_figure_of_the_page_is_a_file(runs, searched, tmp_path, kind):
     starts = {"png": b"\x89PNG", "pdf": b"%PDF", "svg": b"<?xml"}
     written = report.write_report([folder], tmp_path / "report.html", figures=tmp_path / "figures", kind=kind).figures
     assert sorted(written) == sorted((tmp_path / "figures").iterdir())
-    assert len(written) == len([*content.charts(), *content.heats()]) >= 7
+    assert len(written) == len([*content.charts(), *content.heat_maps()]) >= 7
     assert all(path.read_bytes().startswith(starts[kind]) for path in written)
     # The same figure is the same file, so that a paper's repository shows what changed.
-    chart = content.panels[0].accuracy()
-    again = figures.figure_bytes(figures.draw_charts([chart], content.looks), kind)
+    chart = content.panels[0].accuracy_chart()
+    again = figures.figure_bytes(figures.draw_charts([chart], content.styles), kind)
     assert (tmp_path / "figures" / figures.figure_filename(chart.name, kind)).read_bytes() == again
 
 

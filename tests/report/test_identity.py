@@ -151,13 +151,13 @@ def test_levels_of_other_images_are_neither_pooled_nor_summed(kind: Row) -> None
         )
     ]
     content = Content(frame(*rows))
-    assert [heat.title for heat in content.layers] == ["conv, rotnet (images aaaa)", "conv, rotnet (images bbbb)"]
-    assert [heat.cells[0][0][0] for heat in content.layers] == ["90", "50"]
+    assert [heat.title for heat in content.layer_maps] == ["conv, rotnet (images aaaa)", "conv, rotnet (images bbbb)"]
+    assert [heat.cells[0][0][0] for heat in content.layer_maps] == ["90", "50"]
     if kind is LEVEL:
         assert set(content.levels["cost_steps"]) == {10, 20}
         assert set(scores.mean_costs(content.levels)["tickets"]) == {"rotnet (images aaaa)", "rotnet (images bbbb)"}
     else:
-        assert mask_analyses.dead_channels_section(content.named) is not None
+        assert mask_analyses.dead_channels_section(content.rows) is not None
 
 
 BUILT = {
@@ -235,7 +235,7 @@ def test_overlaps_of_searches_on_other_images_are_not_pooled() -> None:
     part = mask_analyses.overlap_section(stats.name_series(frame(*rows)))
     assert part is not None
     drawn = [chart for chart in part.charts() if chart.title.startswith("conv, byol")]
-    assert {curve.series: curve.points[0].y for chart in drawn for curve in chart.curves if not curve.called} == {
+    assert {curve.series: curve.points[0].y for chart in drawn for curve in chart.curves if not curve.label} == {
         "rotnet (images aaaa)": 30,
         "rotnet (images bbbb)": pytest.approx(90),
     }
@@ -243,16 +243,16 @@ def test_overlaps_of_searches_on_other_images_are_not_pooled() -> None:
 
 def test_transfer_has_a_column_for_each_setting_of_a_protocol() -> None:
     rows = two("start", "0", "k")
-    [(_, heat)] = Content(frame(*rows)).transfer
+    [(_, heat)] = Content(frame(*rows)).transfer_maps
     assert heat.columns == ("digits (start 0)", "digits (start k)")
     assert [cell and cell[0] for cell in heat.cells[0]] == ["90.0", "50.0"]
-    [(_, heat)] = Content(frame(*two("target", "a", "b"))).transfer
+    [(_, heat)] = Content(frame(*two("target", "a", "b"))).transfer_maps
     assert heat.columns == ("digits on a", "digits on b")
 
 
 def test_panels_of_one_name_say_what_tells_them_apart() -> None:
     content = Content(frame(*two("start", "0", "k")))
-    assert {panel.accuracy().title for panel in content.panels} == {
+    assert {panel.accuracy_chart().title for panel in content.panels} == {
         "conv on digits (start 0): top-1 against density",
         "conv on digits (start k): top-1 against density",
     }

@@ -28,13 +28,13 @@ def difference(first: list[float], second: list[float]) -> Difference:
 def test_permutation_test_by_hand() -> None:
     """Of the 6 ways to deal 0, 1, 2 and 4 into pairs, sums differ by 5, 3, 1 and opposites."""
     assert difference([4.0, 1.0], [2.0, 0.0]).p == pytest.approx(4 / 6)
-    assert difference([4.0, 2.0], [1.0, 0.0]).least_p == 2 / 6
+    assert difference([4.0, 2.0], [1.0, 0.0]).smallest_p == 2 / 6
 
 
 def test_six_searches_against_six_that_do_not_overlap() -> None:
     found = difference([0.9, 0.91, 0.92, 0.93, 0.94, 0.95], [0.7, 0.71, 0.72, 0.73, 0.74, 0.75])
     assert found.p == pytest.approx(2 / 924)
-    assert found.least_p == 2 / 924
+    assert found.smallest_p == 2 / 924
 
 
 def test_welchs_interval_and_test() -> None:
@@ -61,7 +61,7 @@ def test_one_search_tells_nothing_however_many_it_is_compared_with() -> None:
         found = difference(one, two)
         assert abs(float(found.mean)) == 0.5
         assert math.isnan(found.low)
-        assert (found.p, found.least_p) == (1, 1)
+        assert (found.p, found.smallest_p) == (1, 1)
 
 
 def test_sides_that_do_not_vary_are_compared() -> None:
@@ -102,7 +102,7 @@ def test_the_same_numbers_have_the_same_p_also_where_deals_are_drawn() -> None:
     one, two = np.random.default_rng(0).normal(size=(2, 12))
     found = [compare_means(one, two) for _ in range(2)]
     assert found[0] == found[1]
-    assert found[0].least_p == 2 / MAX_PERMUTATIONS
+    assert found[0].smallest_p == 2 / MAX_PERMUTATIONS
     # ... and several at once are those one by one.
     both = compare_means(np.stack([one, two]), np.stack([two, one]))
     assert both.mean.tolist() == [found[0].mean, -found[0].mean]
@@ -140,7 +140,7 @@ def test_a_difference_that_is_there_is_found_at_every_density() -> None:
     draws = np.random.default_rng(3)
     for _ in range(50):
         found = compare_means(draws.normal(0.9, 0.01, (11, 6)), draws.normal(0.7, 0.01, (11, 6)))
-        p, least = correct_p_values(found.p, np.full(11, found.least_p))
+        p, least = correct_p_values(found.p, np.full(11, found.smallest_p))
         verdicts = {decide_verdict(*each) for each in zip(found.mean, p, least, strict=True)}
         assert verdicts == {"more"}
 

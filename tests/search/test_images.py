@@ -26,16 +26,16 @@ from tests.runs import recipe, search, tickets
 
 def test_shuffled_labels_are_told_by_the_ticket_and_repeat_with_the_seed(tmp_path: Path) -> None:
     which = recipe(data=Data(dataset="digits", shuffle_labels=1.0))
-    images = TrainingImages.of(which, RuntimeConfig())
-    plain = TrainingImages.of(recipe(), RuntimeConfig())
-    assert np.array_equal(images.source.manifest.counts(), plain.source.manifest.counts())
-    assert images.true.manifest.hash == plain.source.manifest.hash != images.source.manifest.hash
+    images = TrainingImages.open(which, RuntimeConfig())
+    plain = TrainingImages.open(recipe(), RuntimeConfig())
+    assert np.array_equal(images.source.manifest.class_counts(), plain.source.manifest.class_counts())
+    assert images.true_labels.manifest.hash == plain.source.manifest.hash != images.source.manifest.hash
     assert "supervised-shuffled-conv3" in which.key
     found = tickets(search(tmp_path, which))[-1].provenance
     assert found["permutation"] == images.permutation
     assert found["permutation"]["seed"] == which.seeds.labels
     assert found["data_hash"] == images.source.manifest.hash
-    other = TrainingImages.of(replace(which, seed=1), RuntimeConfig())
+    other = TrainingImages.open(replace(which, seed=1), RuntimeConfig())
     assert other.permutation is not None
     assert other.permutation["hash"] != found["permutation"]["hash"]
 
@@ -43,10 +43,10 @@ def test_shuffled_labels_are_told_by_the_ticket_and_repeat_with_the_seed(tmp_pat
 def test_classes_without_images_are_named_before_training(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     write_cifar10(tmp_path / "cifar-10-batches-py")
     machine, which = RuntimeConfig(data_root=tmp_path), recipe(data=Data(dataset="cifar10", part="10 images"))
-    TrainingImages.of(which, machine)
+    TrainingImages.open(which, machine)
     assert caplog.messages == ["no training images of classes bird, deer, dog, horse, truck in cifar10"]
     with pytest.raises(BadInput, match=r"no images of class 'bird', so --subset 0\.5"):
-        TrainingImages.of(replace(which, data=Data(dataset="cifar10", part="10 images", subset=0.5)), machine)
+        TrainingImages.open(replace(which, data=Data(dataset="cifar10", part="10 images", subset=0.5)), machine)
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_classes_without_images_are_named_before_training(tmp_path: Path, caplog
 def test_the_images_are_found_again_from_the_ticket_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: Data
 ) -> None:
-    folder = search(tmp_path, recipe(data=data, seed=7)).folder.path
+    folder = search(tmp_path, recipe(data=data, seed=7)).run_dir.path
     monkeypatch.chdir(folder / "tickets")
     page = (Path(__file__).parents[2] / "docs" / "ticket-format.md").read_text()
     found = re.search(r"## The images that .*?```python\n(.*?)```", page, re.DOTALL)
@@ -76,10 +76,10 @@ def test_the_images_are_found_again_from_the_ticket_alone(
 def test_an_objective_that_needs_labels_gets_them_all_or_is_refused() -> None:
     partly = Data(dataset="digits", labels=0.1)
     with pytest.raises(BadInput, match="supervised needs every image's label, and 145 of 1,438 are known; give --sub"):
-        TrainingImages.of(recipe(Supervised(), data=partly), RuntimeConfig())
-    hidden = TrainingImages.of(recipe(RotNet(), data=partly), RuntimeConfig())
+        TrainingImages.open(recipe(Supervised(), data=partly), RuntimeConfig())
+    hidden = TrainingImages.open(recipe(RotNet(), data=partly), RuntimeConfig())
     assert np.count_nonzero(hidden.source.manifest.labels >= 0) == 145
-    assert np.count_nonzero(hidden.true.manifest.labels >= 0) == 1438
+    assert np.count_nonzero(hidden.true_labels.manifest.labels >= 0) == 1438
 
 
 def test_a_ticket_tells_its_half_and_another_seed_changes_nothing_about_it(tmp_path: Path) -> None:
@@ -89,23 +89,23 @@ def test_a_ticket_tells_its_half_and_another_seed_changes_nothing_about_it(tmp_p
     assert found["dataset"] == "digitsa"
     assert found["half"] == planned.images.half
     assert (found["half"]["which"], found["half"]["images"], found["images"]) == ("a", 721, 364)
-    rows = [json.loads(planned.folder.row(level).read_text()) for level in range(4)]
+    rows = [json.loads(planned.run_dir.row_path(level).read_text()) for level in range(4)]
     assert {row["source"] for row in rows} == {"digitsa"}
-    assert "-digitsa-" in planned.folder.path.name
-    other = TrainingImages.of(replace(which, seed=1), RuntimeConfig())
+    assert "-digitsa-" in planned.run_dir.path.name
+    other = TrainingImages.open(replace(which, seed=1), RuntimeConfig())
     assert other.half == found["half"]
     assert other.source.manifest.hash != found["data_hash"]
-    b = TrainingImages.of(recipe(data=Data(dataset="digits", half="b")), RuntimeConfig())
+    b = TrainingImages.open(recipe(data=Data(dataset="digits", half="b")), RuntimeConfig())
     assert b.half is not None
     assert b.half["hash"] != found["half"]["hash"]
-    assert not set(b.source.manifest.items) & set(planned.images.source.manifest.items)
+    assert not set(b.source.manifest.array_indices) & set(planned.images.source.manifest.array_indices)
 
 
 def test_shots_take_the_place_of_a_share_and_only_then_change_the_key() -> None:
     plain, few = recipe(), recipe(data=Data(dataset="digits", shots=3, labels=0.1))
     assert "shots" not in plain.to_dict()["data"]
-    images = TrainingImages.of(replace(few, objective=RotNet()), RuntimeConfig())
-    assert images.true.manifest.counts().tolist() == [3] * 10
+    images = TrainingImages.open(replace(few, objective=RotNet()), RuntimeConfig())
+    assert images.true_labels.manifest.class_counts().tolist() == [3] * 10
     assert np.count_nonzero(images.source.manifest.labels >= 0) == 10, "at least one label of each class is known"
     assert few.key != replace(few, data=replace(few.data, shots=4)).key
 
@@ -139,7 +139,7 @@ def test_a_probe_tells_what_the_features_know_and_changes_nothing(tmp_path: Path
     run_search(probed, machine)
     for one, other in zip(tickets(plain), tickets(probed), strict=True):
         assert one.hash == other.hash
-    rows = [json.loads(probed.folder.row(level).read_text()) for level in range(4)]
+    rows = [json.loads(probed.run_dir.row_path(level).read_text()) for level in range(4)]
     assert [list(row["probe"]) for row in rows] == [["2"], ["4", "6"], ["4", "6"], ["4", "6"]]
     # Ten classes; even an untrained net's features tell most digits apart.
     assert all(0.5 < accuracy <= 1 for row in rows for accuracy in row["probe"].values())
@@ -149,14 +149,14 @@ def test_grey_images_can_be_shown_in_colour(tmp_path: Path) -> None:
     long = TrainConfig(length="6it", batch_size=64, optimizer=SGD(lr=0.1))  # sees more images than there are to measure
     found = search(tmp_path, recipe(data=Data(dataset="digits", channels=3), fit=long))
     assert tickets(found)[1].weights["features.0.weight"].shape == (16, 3, 3, 3)
-    row = json.loads(found.folder.row(1).read_text())
+    row = json.loads(found.run_dir.row_path(1).read_text())
     assert 0 < row["metrics"]["top1"] <= 1, "the evaluation images are in colour too"
     with pytest.raises(BadInput, match="give --channels 1 or 3"):
         Data(dataset="digits", channels=2)
 
 
 def rows(planned: SearchPlan) -> list[dict[str, Any]]:
-    return [json.loads(planned.folder.row(level).read_text()) for level in range(planned.levels + 1)]
+    return [json.loads(planned.run_dir.row_path(level).read_text()) for level in range(planned.levels + 1)]
 
 
 def in_folder(**changes: Any) -> Recipe:
@@ -172,16 +172,16 @@ def test_two_folders_under_the_same_flags_are_two_runs(tmp_path: Path) -> None:
         planned = plan_search(in_folder(), RuntimeConfig(data_root=root), tmp_path / "runs")
         run_search(planned, RuntimeConfig(data_root=root))
         found.append(planned)
-    assert all(re.fullmatch("supervised-conv3-flowers-[0-9a-f]{8}", each.folder.path.name) for each in found)
+    assert all(re.fullmatch("supervised-conv3-flowers-[0-9a-f]{8}", each.run_dir.path.name) for each in found)
     told = [(row["run"], row["recipe"], row["source"]) for each in found for row in rows(each)]
     for column in zip(*told, strict=True):
         assert len(set(column)) == 2
     for each in found:
-        digits = each.recipe.data.origin.images_hash[:8]
+        digits = each.recipe.data.identity.images_hash[:8]
         assert {row["source"] for row in rows(each)} == {f"flowers[{digits}]"}
         assert tickets(each)[-1].provenance["dataset"] == f"flowers[{digits}]"
     again = plan_search(in_folder(), RuntimeConfig(data_root=homes[0]), tmp_path / "runs")
-    assert again.folder.path == found[0].folder.path
+    assert again.run_dir.path == found[0].run_dir.path
 
 
 def test_replicates_of_a_folder_s_subset_are_one_family_of_one_source(tmp_path: Path) -> None:
@@ -192,7 +192,7 @@ def test_replicates_of_a_folder_s_subset_are_one_family_of_one_source(tmp_path: 
     assert one.images.source_hash == other.images.source_hash
     assert one.recipe.data == other.recipe.data
     assert recipe_family(one.recipe.to_dict()) == recipe_family(other.recipe.to_dict())
-    assert one.folder.path != other.folder.path
+    assert one.run_dir.path != other.run_dir.path
 
 
 @pytest.mark.parametrize("same", [True, False], ids=["these images", "other images"])
@@ -206,10 +206,10 @@ def test_a_run_of_a_folder_s_former_name_goes_on_if_its_images_are_these(tmp_pat
     data_hash = new.images.source.manifest.hash if same else "0" * 16
     (former / "recipe.json").write_text(json.dumps({"recipe": which.to_dict(), "data_hash": data_hash}))
     planned = plan_search(which, machine, out)
-    assert planned.folder.path == (former if same else new.folder.path)
+    assert planned.run_dir.path == (former if same else new.run_dir.path)
     run_search(planned, machine)
     assert {row["source"] for row in rows(planned)} == {"folder" if same else new.recipe.data.name}
-    assert {row["run"] for row in rows(planned)} == {planned.folder.path.name}
+    assert {row["run"] for row in rows(planned)} == {planned.run_dir.path.name}
 
 
 def test_other_lists_under_one_path_and_other_parts_of_one_name_are_other_runs(tmp_path: Path) -> None:
@@ -220,9 +220,9 @@ def test_other_lists_under_one_path_and_other_parts_of_one_name_are_other_runs(t
     for number in (0, 1):
         chosen.write_text("\n".join(f"{label}/{number}.png" for label in range(10)))
         found.append(plan_search(recipe(data=replace(part, subset_list=chosen)), machine, tmp_path))
-    assert len({each.folder.path for each in found}) == 4
+    assert len({each.run_dir.path for each in found}) == 4
     assert len({recipe_family(each.recipe.to_dict()) for each in found}) == 4
-    assert all(each.folder.path.name.startswith("supervised-conv3-mnist-4-a-class-") for each in found)
+    assert all(each.run_dir.path.name.startswith("supervised-conv3-mnist-4-a-class-") for each in found)
     assert {each.recipe.data.name for each in found} == {"mnist[4 a class]"}
 
 
@@ -230,19 +230,19 @@ def test_a_search_looks_at_the_counts_of_both_splits(tmp_path: Path) -> None:
     part = Data(dataset="mnist", image_size=8)
     machine = RuntimeConfig(data_root=write_digits(tmp_path / "few", train=4, val=1))
     with pytest.raises(BadInput, match=r"40 training images of 10 classes, and officially 60,000 of 10; .*--part NAME"):
-        TrainingImages.of(recipe(data=part), machine)
+        TrainingImages.open(recipe(data=part), machine)
     found = plan_search(recipe(data=replace(part, part="4 a class", half="a")), machine, tmp_path / "runs")
     assert found.recipe.data.name == "mnista[4 a class]"
-    assert len(found.images.true.manifest) == 20, "the half of what passed the check"
+    assert len(found.images.true_labels.manifest) == 20, "the half of what passed the check"
     with pytest.raises(BadInput, match="digits is whole"):
-        TrainingImages.of(recipe(data=Data(dataset="digits", part="most")), RuntimeConfig())
+        TrainingImages.open(recipe(data=Data(dataset="digits", part="most")), RuntimeConfig())
 
 
 def test_rows_and_tickets_tell_the_whole_set_and_the_classes(tmp_path: Path) -> None:
     whole = open_split("digits", "train").manifest
     changes: list[dict[str, Any]] = [{}, {"half": "b"}, {"subset": 0.5}, {"shuffle_labels": 1.0}, {"channels": 3}]
     for seed, change in enumerate(changes):
-        images = TrainingImages.of(recipe(data=Data(dataset="digits", **change), seed=seed), RuntimeConfig())
+        images = TrainingImages.open(recipe(data=Data(dataset="digits", **change), seed=seed), RuntimeConfig())
         assert images.source_hash == whole.hash
     planned = search(tmp_path, recipe(data=Data(dataset="digits", subset=0.4, subset_by="classes")))
     assert {row["source_hash"] for row in rows(planned)} == {whole.hash}

@@ -26,7 +26,7 @@ TOTAL = 13_968  # prunable weights of conv3 on one channel: 3x3x(16 + 16x32 + 32
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return search(tmp_path_factory.mktemp("runs")).folder.path
+    return search(tmp_path_factory.mktemp("runs")).run_dir.path
 
 
 def test_every_level_keeps_exactly_its_share_of_the_total_and_masks_nest(tmp_path: Path) -> None:
@@ -34,7 +34,7 @@ def test_every_level_keeps_exactly_its_share_of_the_total_and_masks_nest(tmp_pat
     assert [ticket.mask.survivors for ticket in found] == [round(TOTAL * 0.5**level) for level in range(4)]
     assert found[0].mask.density == 1
     for denser, sparser in itertools.pairwise(found):
-        assert sparser.mask.is_within(denser.mask)
+        assert sparser.mask.is_subset_of(denser.mask)
 
 
 def test_every_ticket_holds_the_same_early_weights_times_its_mask(run: Path) -> None:
@@ -62,7 +62,7 @@ def test_early_weights_are_those_of_a_plain_training_stopped_at_k(run: Path) -> 
 
     batches = make_loader(
         source,
-        (source.dataset.train,),
+        (source.dataset.train_view,),
         Sampler(len(source.manifest), BATCH, derive_seed(which.seeds.order, 0)),
         augment_seed=derive_seed(which.seeds.augment, 0),
         device=torch.device("cpu"),
@@ -72,7 +72,7 @@ def test_early_weights_are_those_of_a_plain_training_stopped_at_k(run: Path) -> 
     net.train()
     for batch in batches.train(0, REWIND):
         optimizer.zero_grad()
-        torch.nn.functional.cross_entropy(net.heads(net.backbone(batch.views[0])), batch.label).backward()
+        torch.nn.functional.cross_entropy(net.heads(net.backbone(batch.views[0])), batch.labels).backward()
         optimizer.step()
     expected, early = pruned_model.read_state(net), checkpoint.load_network(run / "early.safetensors")
     assert expected.keys() == early.keys()
@@ -93,24 +93,24 @@ def test_a_search_cut_off_between_levels_ends_with_the_same_bytes(
     tmp_path: Path, objective: Supervised | RotNet, lost: int
 ) -> None:
     which = recipe(objective, momentum=lost != 2)
-    whole = search(tmp_path / "whole", which).folder
-    cut = search(tmp_path / "cut", which).folder
+    whole = search(tmp_path / "whole", which).run_dir
+    cut = search(tmp_path / "cut", which).run_dir
     for level in range(lost, 4):
-        cut.ticket(level).unlink()
+        cut.ticket_path(level).unlink()
     search(tmp_path / "cut", which)
     for level in range(4):
-        assert cut.ticket(level).read_bytes() == whole.ticket(level).read_bytes(), f"level {level}"
+        assert cut.ticket_path(level).read_bytes() == whole.ticket_path(level).read_bytes(), f"level {level}"
 
 
 def test_what_is_half_written_is_never_taken_for_whole(tmp_path: Path) -> None:
-    folder = search(tmp_path).folder
-    whole = folder.ticket(2).read_bytes()
-    folder.ticket(2).unlink()
-    folder.ticket(3).unlink()
+    folder = search(tmp_path).run_dir
+    whole = folder.ticket_path(2).read_bytes()
+    folder.ticket_path(2).unlink()
+    folder.ticket_path(3).unlink()
     (folder.path / "tickets" / ".level-02.safetensors.123.part").write_bytes(whole[:100])
     search(tmp_path)
-    assert folder.ticket(2).read_bytes() == whole
-    folder.ticket(1).write_bytes(folder.ticket(1).read_bytes()[:-1])
+    assert folder.ticket_path(2).read_bytes() == whole
+    folder.ticket_path(1).write_bytes(folder.ticket_path(1).read_bytes()[:-1])
     with pytest.raises(BadInput, match="copy it anew"):
         search(tmp_path)
 
@@ -140,9 +140,9 @@ def test_the_rows_say_what_each_ticket_cost(run: Path) -> None:
 def test_own_metrics_are_measured_unless_that_takes_longer_than_a_trial(tmp_path: Path) -> None:
     evaluation = len(open_split("digits", "eval").manifest)
     for steps, measured in ((evaluation // BATCH, False), (evaluation // BATCH + 1, True)):
-        fit = dataclasses.replace(recipe().fit, length=f"{steps}it")
-        folder = search(tmp_path, recipe(RotNet(), fit=fit, search=IMP(levels=1, rate=0.5, rewind="1it"))).folder
-        metrics = json.loads(folder.row(1).read_text())["metrics"]
+        fit = dataclasses.replace(recipe().training, length=f"{steps}it")
+        folder = search(tmp_path, recipe(RotNet(), fit=fit, search=IMP(levels=1, rate=0.5, rewind="1it"))).run_dir
+        metrics = json.loads(folder.row_path(1).read_text())["metrics"]
         assert ("rotation accuracy" in metrics) == measured
         assert all(0 <= metrics[name] <= 1 for name in metrics if name != "loss")
 
@@ -155,14 +155,14 @@ def test_rewinding_to_the_start_resets_to_the_initialisation(tmp_path: Path) -> 
     assert all(torch.equal(dense.weights[name], value) for name, value in initial.items())
     name = "features.4.weight"
     assert torch.equal(sparse.weights[name], initial[name] * sparse.mask[name])
-    row = json.loads(planned.folder.row(0).read_text(), parse_constant=pytest.fail)
+    row = json.loads(planned.run_dir.row_path(0).read_text(), parse_constant=pytest.fail)
     assert (row["loss"], row["steps"], row_error(row)) == (None, 0, None)
 
 
 def test_per_layer_pruning_gives_every_layer_the_same_density(tmp_path: Path) -> None:
     which = recipe(search=IMP(levels=2, rate=0.5, rewind="1it", scope="layer"))
     mask = tickets(search(tmp_path, which))[2].mask
-    assert all(kept == round(total / 4) for kept, total in mask.counts().values())
+    assert all(kept == round(total / 4) for kept, total in mask.layer_counts().values())
 
 
 def ones(*sizes: int) -> Mask:
@@ -175,8 +175,8 @@ def test_a_rewind_point_beyond_the_end_and_too_many_levels_are_refused() -> None
         IMP(rewind="3840000samples").stages(clock, ones(1000))
     with pytest.raises(BadInput, match="give --levels 14 or less"):
         IMP(rate=0.5, levels=30, rewind="1it").stages(clock, ones(TOTAL))
-    assert IMP(rewind="3840000samples").brought_within(clock).stages(clock, ones(TOTAL)).rewind == 4
-    assert IMP(rewind="39it").brought_within(clock) == IMP(rewind="39it")
+    assert IMP(rewind="3840000samples").shortened_for_trial(clock).stages(clock, ones(TOTAL)).rewind == 4
+    assert IMP(rewind="39it").shortened_for_trial(clock) == IMP(rewind="39it")
 
 
 def test_one_seed_can_be_varied_alone() -> None:
@@ -198,4 +198,4 @@ def test_another_criterion_finds_other_tickets_in_a_folder_of_its_own(tmp_path: 
     other = search(tmp_path, recipe(search=IMP(levels=1, rate=0.5, rewind="1it", criterion=Smallest())))
     kept, left = tickets(usual)[1].mask, tickets(other)[1].mask
     assert not any((kept[name] & left[name]).any() for name in kept), "largest half and smallest half"
-    assert usual.folder.path != other.folder.path
+    assert usual.run_dir.path != other.run_dir.path

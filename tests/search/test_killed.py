@@ -124,13 +124,13 @@ def test_rows_are_those_of_an_unkilled_search_when_a_real_process_was_killed_bet
 
 
 def test_images_that_could_not_be_read_are_counted_up_to_the_ticket_that_is_there(tmp_path: Path) -> None:
-    folder = plan_search(recipe(), RuntimeConfig(), tmp_path).folder
-    assert folder.unreadable(9) == {}
-    folder.keep_unreadable(0, {})
+    folder = plan_search(recipe(), RuntimeConfig(), tmp_path).run_dir
+    assert folder.unreadable_images(9) == {}
+    folder.save_unreadable_images(0, {})
     assert not folder.path.exists(), "nothing is written of nothing"
-    folder.keep_unreadable(1, {"b.JPEG": "cut"})
-    folder.keep_unreadable(2, {"b.JPEG": "cut", "a.JPEG": "empty"})
-    assert (folder.unreadable(0), folder.unreadable(1)) == ({}, {"b.JPEG": "cut"})
-    assert folder.unreadable(2) == {"a.JPEG": "empty", "b.JPEG": "cut"}
-    folder.keep_unreadable(2, {"b.JPEG": "cut", "c.JPEG": "empty"})  # the ticket of level 2 was deleted
-    assert folder.unreadable(2) == {"b.JPEG": "cut", "c.JPEG": "empty"}
+    folder.save_unreadable_images(1, {"b.JPEG": "cut"})
+    folder.save_unreadable_images(2, {"b.JPEG": "cut", "a.JPEG": "empty"})
+    assert (folder.unreadable_images(0), folder.unreadable_images(1)) == ({}, {"b.JPEG": "cut"})
+    assert folder.unreadable_images(2) == {"a.JPEG": "empty", "b.JPEG": "cut"}
+    folder.save_unreadable_images(2, {"b.JPEG": "cut", "c.JPEG": "empty"})  # the ticket of level 2 was deleted
+    assert folder.unreadable_images(2) == {"b.JPEG": "cut", "c.JPEG": "empty"}

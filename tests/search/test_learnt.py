@@ -54,13 +54,17 @@ def test_any_of_them_finds_tickets_with_rotations(tmp_path: Path, kind: str) -> 
             early = found[0].weights[name]
             mask = ticket.mask.layers.get(name)
             assert torch.equal(value, early if mask is None else early.where(mask, 0.0)), "W_k, whatever was learnt"
-    rows = [json.loads(planned.folder.row(level).read_text()) for level in range(planned.levels + 1)]
+    rows = [json.loads(planned.run_dir.row_path(level).read_text()) for level in range(planned.levels + 1)]
     rewinds = kind in ("cs-rewound", "iss")
     k = 0 if kind in ("supermask", "edge-popup") else REWIND
     steps = [k, STEPS - k, *(STEPS - k if rewinds else STEPS for _ in found[2:])]
     assert [row["steps"] for row in rows] == steps
     spent = [BATCH * sum(steps[: level + 1]) for level in range(len(steps))]
-    assert [row["search_samples"] for row in rows] == spent == [planned.samples(level) for level in range(len(found))]
+    assert (
+        [row["search_samples"] for row in rows]
+        == spent
+        == [planned.cumulative_samples(level) for level in range(len(found))]
+    )
     assert rows[-1]["search_epochs"] == pytest.approx(spent[-1] / 1438)
     for row, ticket in zip(rows[1:], found[1:], strict=True):
         assert row["undecided"] == ticket.provenance["undecided"]
@@ -71,7 +75,7 @@ def test_any_of_them_finds_tickets_with_rotations(tmp_path: Path, kind: str) -> 
 
 def test_edge_popup_keeps_its_share_of_every_layer_of_the_initialisation(tmp_path: Path) -> None:
     dense, popped = tickets(search(tmp_path, recipe(search=EdgePopup(density=0.3))))
-    assert [kept for kept, _ in popped.mask.counts().values()] == [
+    assert [kept for kept, _ in popped.mask.layer_counts().values()] == [
         round(0.3 * 144),
         round(0.3 * 4608),
         round(0.3 * 9216),
@@ -86,8 +90,8 @@ def test_rounds_of_continuous_sparsification_go_on_by_the_reset_rule(tmp_path: P
     which = recipe(search=replace(CS, initial_score=0.01, rounds=2))
     planned = plan_search(which, RuntimeConfig(), tmp_path)
     stopped_after(planned, 1)
-    carried = load_file(planned.folder.carried(1))
-    assert not planned.folder.ticket(2).exists()
+    carried = load_file(planned.run_dir.continuation_path(1))
+    assert not planned.run_dir.ticket_path(2).exists()
     search(tmp_path, which)
     for name, layer in tickets(planned)[1].mask.items():
         score = carried[f"scores/backbone.{name}.score"]
@@ -103,7 +107,7 @@ def test_stochastic_sparsification_removes_for_good_what_fell_and_keeps_the_othe
     which = recipe(search=replace(ISS, rounds=2))
     planned = plan_search(which, RuntimeConfig(), tmp_path)
     stopped_after(planned, 1)
-    carried = load_file(planned.folder.carried(1))
+    carried = load_file(planned.run_dir.continuation_path(1))
     second = tickets(search(tmp_path, which))[2].mask
     for name in second:
         score, mask = (carried[f"scores/backbone.{name}.{part}"] for part in ("score", "mask"))
@@ -131,13 +135,13 @@ def test_a_stochastic_ticket_is_drawn_or_likely(tmp_path: Path, sampled: bool) -
 def test_a_search_cut_off_anywhere_ends_with_the_same_bytes(tmp_path: Path, kind: str, objective: Objective) -> None:
     which = recipe(objective, search=SEARCHES[kind], data=Data(dataset="digits", image_size=16))
     whole = search(tmp_path / "whole", which)
-    paths = [whole.folder.ticket(level) for level in range(whole.levels + 1)]
+    paths = [whole.run_dir.ticket_path(level) for level in range(whole.levels + 1)]
     cut = plan_search(which, RuntimeConfig(), tmp_path / "cut")
     stopped_after(cut, whole.levels // 2)
     search(tmp_path / "cut", which)
     for level, path in enumerate(paths):
-        assert cut.folder.ticket(level).read_bytes() == path.read_bytes(), f"level {level}"
-    assert not list(whole.folder.path.glob("carried-*"))
+        assert cut.run_dir.ticket_path(level).read_bytes() == path.read_bytes(), f"level {level}"
+    assert not list(whole.run_dir.path.glob("carried-*"))
 
 
 def stopped_after(planned: Any, level: int) -> None:
@@ -147,7 +151,7 @@ def stopped_after(planned: Any, level: int) -> None:
     class Killed(Exception):
         pass
 
-    kept = SearchRunner.keep
+    kept = SearchRunner.save_ticket
 
     def keep(self: SearchRunner, number: int, *words: Any, **named: Any) -> Any:
         if number > level:
@@ -163,13 +167,13 @@ def stopped_after(planned: Any, level: int) -> None:
 def test_a_net_that_is_gone_is_named_with_what_helps(tmp_path: Path) -> None:
     planned = search(tmp_path, recipe(search=CS))
     found = [ticket.hash for ticket in tickets(planned)]
-    planned.folder.ticket(2).unlink()
+    planned.run_dir.ticket_path(2).unlink()
     message = (
         r"carried-01.safetensors, from which level 1 is trained on, is gone; delete the tickets of level 1 and beyond"
     )
     with pytest.raises(BadInput, match=message):
         search(tmp_path, recipe(search=CS))
-    planned.folder.ticket(1).unlink()
+    planned.run_dir.ticket_path(1).unlink()
     assert [ticket.hash for ticket in tickets(search(tmp_path, recipe(search=CS)))] == found
 
 
@@ -178,11 +182,11 @@ def test_layers_that_may_not_be_pruned_have_no_scores(tmp_path: Path, kind: str)
     limited = replace(SEARCHES[kind], exclude=("features.0",))
     planned = plan_search(recipe(search=limited), RuntimeConfig(), tmp_path)
     stopped_after(planned, 1 if kind == "cs" else 2)
-    ticket = Ticket.load(planned.folder.ticket(1))
+    ticket = Ticket.load(planned.run_dir.ticket_path(1))
     assert list(ticket.mask) == ["features.4.weight", "features.8.weight"]
     assert ticket.weights["features.0.weight"].all()
     if kind == "cs":
-        scored = {name.rpartition(".")[0] for name in checkpoint.load_gate_scores(planned.folder.carried(1))}
+        scored = {name.rpartition(".")[0] for name in checkpoint.load_gate_scores(planned.run_dir.continuation_path(1))}
         assert scored == {f"backbone.{name}" for name in ticket.mask}
 
 
@@ -191,8 +195,8 @@ def test_target_networks_search_too(tmp_path: Path, kind: str) -> None:
     which = recipe(BYOL(hidden=16, dim=8, ema=0.9), search=SEARCHES[kind], data=Data(dataset="digits", image_size=16))
     planned = plan_search(which, RuntimeConfig(), tmp_path)
     stopped_after(planned, 1)
-    carried = checkpoint.load_gate_scores(planned.folder.carried(1))
-    for name in Ticket.load(planned.folder.ticket(1)).mask:
+    carried = checkpoint.load_gate_scores(planned.run_dir.continuation_path(1))
+    for name in Ticket.load(planned.run_dir.ticket_path(1)).mask:
         own, target = (carried[f"{part}.{name}.score"] for part in ("backbone", "heads.momentum.backbone"))
         assert not torch.equal(own, target)
         own, target = (carried[f"{part}.{name}.mask"] for part in ("backbone", "heads.momentum.backbone"))

@@ -32,7 +32,7 @@ ISS = StochasticSparsification(rounds=3, rewind="2it")
 def test_a_temperature_by_the_epoch_has_as_many_stairs_as_epochs() -> None:
     by_epoch = replace(CS, anneal="epoch", rewind="0it")
     fit = TrainConfig(length="3ep", batch_size=32, optimizer=SGD(lr=0.1))
-    learning = by_epoch.learning(fit, fit.clock(96))
+    learning = by_epoch.mask_learning(fit, fit.clock(96))
     one = learning.gate(torch.zeros(1, 1))
     assert isinstance(one, SoftGate)
     seen = []
@@ -47,13 +47,13 @@ def test_a_temperature_by_the_epoch_has_as_many_stairs_as_epochs() -> None:
 def test_scores_have_an_optimiser_of_their_own_without_weight_decay() -> None:
     fit = TrainConfig(length="10it", batch_size=32, optimizer=SGD(lr=0.1, weight_decay=1e-4, nesterov=True))
     clock = fit.clock(100)
-    assert CS.learning(fit, clock).optimizer == SGD(lr=0.1, weight_decay=0.0, nesterov=True)
-    assert ISS.learning(fit, clock).optimizer == SGD(lr=20.0, weight_decay=0.0)
-    assert replace(CS, score_optimizer="adam", score_lr=3e-4).learning(fit, clock).optimizer == Adam(
+    assert CS.mask_learning(fit, clock).optimizer == SGD(lr=0.1, weight_decay=0.0, nesterov=True)
+    assert ISS.mask_learning(fit, clock).optimizer == SGD(lr=20.0, weight_decay=0.0)
+    assert replace(CS, score_optimizer="adam", score_lr=3e-4).mask_learning(fit, clock).optimizer == Adam(
         lr=3e-4, weight_decay=0.0
     )
     with pytest.raises(BadInput, match="LARS cannot train scores; give --score-optimizer sgd or adam"):
-        CS.learning(replace(fit, optimizer=LARS(lr=1.0)), clock)
+        CS.mask_learning(replace(fit, optimizer=LARS(lr=1.0)), clock)
 
 
 @pytest.mark.parametrize(
@@ -83,12 +83,14 @@ def test_what_cannot_be_searched_is_refused_before_anything_starts(make: Any, me
 
 def test_a_trial_brings_the_rewind_point_within_and_counts_its_rounds() -> None:
     for which in (ContinuousSparsification(rounds=3), StochasticSparsification(rounds=3)):
-        assert which.brought_within(CLOCK).stages(CLOCK, DENSE).rewind == 4
-    assert ContinuousSparsification(rounds=3, rewind="10%").stages(CLOCK, DENSE).costs == (4, 40, 80, 120)
+        assert which.shortened_for_trial(CLOCK).stages(CLOCK, DENSE).rewind == 4
+    assert ContinuousSparsification(rounds=3, rewind="10%").stages(CLOCK, DENSE).cumulative_steps == (4, 40, 80, 120)
     rewound = ContinuousSparsification(rounds=3, rewind="10%", rewind_weights=True)
-    assert rewound.stages(CLOCK, DENSE).costs == (4, 40, 76, 112)
-    popped = EdgePopup(density=0.2).brought_within(CLOCK).stages(CLOCK, DENSE)
-    assert (popped.costs, popped.kept) == ((0, 40), (47, 10)), "9 of the first layer, and 1 of the second"
+    assert rewound.stages(CLOCK, DENSE).cumulative_steps == (4, 40, 76, 112)
+    popped = EdgePopup(density=0.2).shortened_for_trial(CLOCK).stages(CLOCK, DENSE)
+    assert (popped.cumulative_steps, popped.survivors) == ((0, 40), (47, 10)), (
+        "9 of the first layer, and 1 of the second"
+    )
 
 
 def test_a_mask_that_keeps_nothing_ends_the_search_and_what_is_undecided_is_told(tmp_path: Path) -> None:
@@ -97,7 +99,13 @@ def test_a_mask_that_keeps_nothing_ends_the_search_and_what_is_undecided_is_told
     ):
         search(tmp_path, recipe(search=replace(CS, initial_score=-1.0)))
     net = MaskedNetwork.build(
-        "conv3", Supervised(), channels=1, image_size=8, classes=10, seed=0, learning=CS.learning(recipe().fit, CLOCK)
+        "conv3",
+        Supervised(),
+        channels=1,
+        image_size=8,
+        classes=10,
+        seed=0,
+        learning=CS.mask_learning(recipe().training, CLOCK),
     )
     gates = pruned_model.learned_gates(net.backbone)
     with torch.no_grad():
@@ -106,7 +114,7 @@ def test_a_mask_that_keeps_nothing_ends_the_search_and_what_is_undecided_is_told
         gates["features.4.weight"].score.view(-1)[:7] = 1e-3
     notes: list[str] = []
     lab = cast(SearchRunner, SimpleNamespace(net=net, note=notes.append))
-    assert report_undecided(lab, CS.mask(net, 0), 2, "a higher --initial-score") == {"undecided": 7}
+    assert report_undecided(lab, CS.final_mask(net, 0), 2, "a higher --initial-score") == {"undecided": 7}
     assert notes == ["level 2: 7 of 13,968 weights are neither kept nor removed for sure"]
 
 

@@ -31,7 +31,7 @@ def oneshot(criterion: Criterion | None = None, **changes: Any) -> OneShot:
 
 
 def rows(planned: SearchPlan) -> list[dict[str, Any]]:
-    return [json.loads(planned.folder.row(level).read_text(), parse_constant=pytest.fail) for level in range(4)]
+    return [json.loads(planned.run_dir.row_path(level).read_text(), parse_constant=pytest.fail) for level in range(4)]
 
 
 def test_at_the_end_all_levels_are_cut_from_the_training_that_imp_begins_with(tmp_path: Path) -> None:
@@ -41,7 +41,7 @@ def test_at_the_end_all_levels_are_cut_from_the_training_that_imp_begins_with(tm
     assert not once[2].mask.equals(again[2].mask)
     assert [ticket.mask.survivors for ticket in once] == [round(TOTAL * 0.5**level) for level in range(4)]
     for ticket, other in zip(once, again, strict=True):
-        assert ticket.mask.is_within(once[max(0, ticket.level - 1)].mask)
+        assert ticket.mask.is_subset_of(once[max(0, ticket.level - 1)].mask)
         for name, value in ticket.weights.items():
             early = other.weights[name] if name not in ticket.mask else again[0].weights[name] * ticket.mask[name]
             assert value.equal(early), "W_k, whenever the mask was cut"
@@ -64,12 +64,12 @@ def test_a_search_that_is_taken_up_again_ends_with_the_same_bytes(
     tmp_path: Path, criterion: Criterion, scored: str
 ) -> None:
     which = recipe(RotNet(), search=oneshot(criterion, scored=scored))
-    folder = search(tmp_path, which).folder
-    whole = [folder.ticket(level).read_bytes() for level in range(4)]
+    folder = search(tmp_path, which).run_dir
+    whole = [folder.ticket_path(level).read_bytes() for level in range(4)]
     for level in (2, 3):
-        folder.ticket(level).unlink()
+        folder.ticket_path(level).unlink()
     search(tmp_path, which)
-    assert [folder.ticket(level).read_bytes() for level in range(4)] == whole
+    assert [folder.ticket_path(level).read_bytes() for level in range(4)] == whole
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_rows_count_images_of_the_one_training_and_of_scores(
     assert [row["steps"] for row in found] == steps
     assert [row["samples"] for row in found] == samples
     assert [row["search_samples"] for row in found] == known
-    assert [planned.samples(level) for level in range(4)] == known, "as planned"
+    assert [planned.cumulative_samples(level) for level in range(4)] == known, "as planned"
     assert [row_error(row) for row in found] == [None] * 4
     assert all(not row["metrics"] for row in found if not row["steps"]), "of no training, nothing is told"
     assert [ticket.mask.survivors for ticket in tickets(planned)] == [round(TOTAL * 0.5**level) for level in range(4)]

@@ -36,7 +36,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> SearchPlan:
 
 
 def rows(planned: SearchPlan) -> list[dict[str, object]]:
-    return [json.loads(planned.folder.row(level).read_text()) for level in range(planned.levels + 1)]
+    return [json.loads(planned.run_dir.row_path(level).read_text()) for level in range(planned.levels + 1)]
 
 
 def drawn(planned: SearchPlan) -> MaskedNetwork:
@@ -46,7 +46,7 @@ def drawn(planned: SearchPlan) -> MaskedNetwork:
 
 
 def test_every_ticket_holds_the_classification_layer_of_w_k(found: SearchPlan) -> None:
-    early = checkpoint.load_network(found.folder.early)
+    early = checkpoint.load_network(found.run_dir.rewind_path)
     for ticket in tickets(found):
         assert ticket.head.keys() == {"weight", "bias"}
         for name, value in ticket.head.items():
@@ -59,7 +59,7 @@ def test_objectives_without_classes_keep_no_head_and_s4l_that_of_the_labels(tmp_
     first = IMP(levels=1, rate=0.5, rewind=f"{REWIND}it")
     assert tickets(search(tmp_path, recipe(RotNet(), search=first)))[1].head == {}
     both = search(tmp_path, recipe(S4LRotation(), search=first, data=Data(dataset="digits", labels=0.5)))
-    early = checkpoint.load_network(both.folder.early)
+    early = checkpoint.load_network(both.run_dir.rewind_path)
     assert torch.equal(tickets(both)[1].head["weight"], early["heads.labels.weight"])
 
 
@@ -70,13 +70,13 @@ def test_tickets_that_go_on_from_trained_weights_have_the_trained_head(tmp_path:
     assert not torch.equal(first.head["weight"], second.head["weight"])
     # What the ticket holds is what its training goes on from.
     for level in (1, 2):
-        planned.folder.ticket(level).unlink()
+        planned.run_dir.ticket_path(level).unlink()
     again = search(tmp_path, planned.recipe)
     assert tickets(again)[2].hash == second.hash
 
 
 def test_w_0_is_kept_with_its_head(found: SearchPlan) -> None:
-    initial, net = Ticket.load(found.folder.initial), drawn(found)
+    initial, net = Ticket.load(found.run_dir.initial_path), drawn(found)
     for name, value in pruned_model.read_state(net.backbone).items():
         assert torch.equal(initial.weights[name], value)
     assert torch.equal(initial.head["weight"], net.heads.weight)  # type: ignore[arg-type]
@@ -123,7 +123,7 @@ def test_metrics_of_a_learnt_mask_are_those_of_the_binary_network(tmp_path: Path
 def test_a_supermask_masks_the_classification_layer_and_trains_nothing_of_it(tmp_path: Path, kind: Search) -> None:
     """Savarese et al. 2019, section 4.1, after Zhou et al. 2019: every layer of Conv-6 has a mask."""
     planned = search(tmp_path, recipe(search=kind))
-    early = checkpoint.load_network(planned.folder.early)
+    early = checkpoint.load_network(planned.run_dir.rewind_path)
     weight, bias = early["heads.weight"], early["heads.bias"]
     assert not bias.any()
     assert weight.std() == pytest.approx((2 / (32 + 10)) ** 0.5, rel=0.15), "Xavier-normal"
@@ -157,7 +157,7 @@ def test_one_shot_tickets_were_all_found_by_the_dense_training(tmp_path: Path) -
 
 def test_natural_zeros_of_the_searchs_own_dense_network_are_a_row(tmp_path: Path) -> None:
     planned = search(tmp_path, recipe(RotNet(), search=IMP(levels=1, rate=0.5, rewind="1it", retrain="rate")))
-    row = json.loads(planned.folder.magnitudes.read_text())
+    row = json.loads(planned.run_dir.magnitudes_path.read_text())
     assert row_error(row) is None
     assert (row["kind"], row["protocol"], row["level"], row["objective"]) == ("magnitudes", "search", 0, "rotnet")
     # With learning rate rewinding the ticket of level 1 holds the dense network's trained weights.

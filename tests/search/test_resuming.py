@@ -25,9 +25,9 @@ def rewritten(path: Path, **changes: object) -> None:
 @pytest.fixture
 def found(tmp_path: Path) -> Path:
     """The folder of a search of three levels whose last two tickets are gone."""
-    folder = search(tmp_path, recipe(search=IMP(levels=3, rate=0.5, rewind="2it"))).folder
+    folder = search(tmp_path, recipe(search=IMP(levels=3, rate=0.5, rewind="2it"))).run_dir
     for level in (2, 3):
-        folder.ticket(level).unlink()
+        folder.ticket_path(level).unlink()
     return folder.path
 
 
@@ -69,22 +69,22 @@ def test_a_search_that_goes_on_with_files_that_are_not_committed_says_so(
 
 
 def test_a_search_that_is_finished_says_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = search(tmp_path).folder
-    rewritten(folder.row(0), commit="0123456789ab")
+    folder = search(tmp_path).run_dir
+    rewritten(folder.row_path(0), commit="0123456789ab")
     capsys.readouterr()
     search(tmp_path)
     assert said(capsys) == ""
 
 
 def test_rows_of_other_versions_that_stay_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = search(tmp_path, recipe(search=IMP(levels=1, rate=0.5, rewind="2it"))).folder
+    folder = search(tmp_path, recipe(search=IMP(levels=1, rate=0.5, rewind="2it"))).run_dir
     short = Protocol(
         name="short", dataset="digits", fit=TrainConfig(length="4it", batch_size=32, optimizer=SGD(lr=0.1))
     )
     matrix = tasks.make_tasks(tasks.find_ticket_files([folder.path], tasks.Levels((0,))), [], [short], [0], ["new"])
-    bench = Engine.on(RuntimeConfig(), "fp32")
+    bench = Engine.create(RuntimeConfig(), "fp32")
     for do, file in (
-        (lambda: list(evaluate(matrix, bench)), matrix[0].row),
+        (lambda: list(evaluate(matrix, bench)), matrix[0].row_file),
         (lambda: list(run_analysis(Magnitudes(), matrix, bench)), Magnitudes().row_file(matrix[0])),
     ):
         do()

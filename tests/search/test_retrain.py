@@ -69,10 +69,10 @@ def found(retrain: Retrain, killed: tuple[Path, StateDict]) -> SearchPlan:
 
 
 def test_a_killed_search_goes_on_to_the_same_tickets(tmp_path: Path, retrain: Retrain, found: SearchPlan) -> None:
-    whole = search(tmp_path, going_on(retrain)).folder
+    whole = search(tmp_path, going_on(retrain)).run_dir
     for level in range(3):
-        assert whole.ticket(level).read_bytes() == found.folder.ticket(level).read_bytes()
-    assert not list(found.folder.path.glob("carried-*")), "what no ticket needs any more takes no room"
+        assert whole.ticket_path(level).read_bytes() == found.run_dir.ticket_path(level).read_bytes()
+    assert not list(found.run_dir.path.glob("carried-*")), "what no ticket needs any more takes no room"
 
 
 def test_weights_stay_where_the_level_before_left_them(killed: tuple[Path, StateDict], found: SearchPlan) -> None:
@@ -101,7 +101,7 @@ def test_a_level_is_a_plain_training_at_these_rates(
     optimizer = torch.optim.SGD(net.parameters(), lr=1.0, momentum=0.9, weight_decay=1e-4)
     batches = make_loader(
         source,
-        (source.dataset.train,),
+        (source.dataset.train_view,),
         Sampler(len(source.manifest), BATCH, derive_seed(which.seeds.order, 1)),
         augment_seed=derive_seed(which.seeds.augment, 1),
         device=torch.device("cpu"),
@@ -112,7 +112,7 @@ def test_a_level_is_a_plain_training_at_these_rates(
     for rate, batch in zip(RATES[retrain], batches.train(REWIND, STEPS), strict=True):
         optimizer.param_groups[0]["lr"] = rate
         optimizer.zero_grad()
-        torch.nn.functional.cross_entropy(net.heads(net.backbone(batch.views[0])), batch.label).backward()
+        torch.nn.functional.cross_entropy(net.heads(net.backbone(batch.views[0])), batch.labels).backward()
         optimizer.step()
     trained = pruned_model.read_state(net.backbone)
     for name, value in second.weights.items():
@@ -123,12 +123,12 @@ def test_a_level_is_a_plain_training_at_these_rates(
 
 def test_a_carried_net_that_is_gone_is_missed_by_name(tmp_path: Path) -> None:
     planned = search(tmp_path, going_on("rate"))
-    planned.folder.ticket(2).unlink()
+    planned.run_dir.ticket_path(2).unlink()
     with pytest.raises(BadInput, match=r"carried-01\.safetensors, from which level 1 is trained on, is gone; delete"):
         search(tmp_path, going_on("rate"))
-    planned.folder.ticket(1).unlink()
+    planned.run_dir.ticket_path(1).unlink()
     search(tmp_path, going_on("rate"))
-    assert Ticket.load(planned.folder.ticket(2)).level == 2
+    assert Ticket.load(planned.run_dir.ticket_path(2)).level == 2
 
 
 @pytest.mark.parametrize(
@@ -141,8 +141,8 @@ def test_a_carried_net_that_is_gone_is_missed_by_name(tmp_path: Path) -> None:
     ],
 )
 def test_fine_tuning_keeps_the_rate_of_the_last_step(fit: TrainConfig, last: float) -> None:
-    tuned = fit.finetuned(1000)
-    assert {round(tuned.schedule(1000).at(samples), 12) for samples in range(50, 9001, 50)} == {last}
+    tuned = fit.at_last_lr(1000)
+    assert {round(tuned.schedule(1000).lr_at(samples), 12) for samples in range(50, 9001, 50)} == {last}
     assert (tuned.length, tuned.batch_size) == (fit.length, fit.batch_size)
     if isinstance(tuned.optimizer, LARS):
         assert tuned.optimizer.bias_lr == pytest.approx(0.002)

@@ -47,7 +47,7 @@ CRITERIA = [Magnitude(), SNIP(), GraSP(logit_temperature=1.0), SynFlow(), Random
 def built(which: Recipe, machine: RuntimeConfig | None = None) -> tuple[MaskedNetwork, Scorer, Mask]:
     """A net of the recipe, what scores it, and a mask of half of its weights."""
     machine = machine or RuntimeConfig()
-    planned, bench = plan_search(which, machine, Path("nowhere")), Engine.on(machine, which.precision)
+    planned, bench = plan_search(which, machine, Path("nowhere")), Engine.create(machine, which.precision)
     size = planned.images.views[0].size
     net = MaskedNetwork.build(which.model, which.objective, channels=1, image_size=size, classes=10, seed=0)
     state = pruned_model.stored_state(net.backbone)
@@ -188,7 +188,7 @@ BOTH = [(Supervised(), SNIP()), (Supervised(), GraSP()), (VICReg(hidden=12, dim=
 
 def scores_of_all() -> Iterator[Scores]:
     for objective, criterion in BOTH:
-        for fit in (recipe().fit, replace(recipe().fit, ghost_batch=8)):
+        for fit in (recipe().training, replace(recipe().training, ghost_batch=8)):
             _, scoring, half = built(scored_by(criterion, objective, fit=fit))
             yield scoring.scores(criterion, half, step=1)
 

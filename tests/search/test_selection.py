@@ -46,22 +46,22 @@ def test_each_kind_of_layer_loses_its_own_share_of_its_own_total() -> None:
     mask = dense = ones(CONV6)
     rule, given = SparsitySchedule(rate=0.15, linear_rate=0.2), scores(dense)
     for level in range(1, 11):
-        smaller = rule.draw(given, level, mask)
-        counts = smaller.counts()
+        smaller = rule.select(given, level, mask)
+        counts = smaller.layer_counts()
         linear, convolutions = (
             sum(counts[name][0] for name in CONV6 if name.startswith(kind)) for kind in ("fc", "conv")
         )
         total = sum(layer.numel() for name, layer in dense.items() if name.startswith("conv"))
         assert convolutions == round(total * 0.85**level)
         assert linear == round(2 * 65_536 * 0.8**level)
-        assert smaller.survivors == rule.kept(dense, level)
-        assert smaller.is_within(mask)
+        assert smaller.survivors == rule.num_kept(dense, level)
+        assert smaller.is_subset_of(mask)
         mask = smaller
 
 
 def test_with_one_rate_for_both_small_linear_weights_go_first() -> None:
     dense = ones(CONV6)
-    counts = SparsitySchedule(rate=0.2).draw(scores(dense), 1, dense).counts()
+    counts = SparsitySchedule(rate=0.2).select(scores(dense), 1, dense).layer_counts()
     assert counts["fc1"][0] < 0.6 * 65_536
 
 
@@ -71,7 +71,7 @@ def test_conv6_finds_tickets_with_separate_rates(tmp_path: Path) -> None:
         fit=TrainConfig(length="2it", batch_size=BATCH, optimizer=SGD(lr=0.01)),
         search=IMP(levels=1, rate=0.15, linear_rate=0.2, rewind="1it"),
     )
-    counts = tickets(search(tmp_path, which))[1].mask.counts()
+    counts = tickets(search(tmp_path, which))[1].mask.layer_counts()
     linear = [counts[name] for name in counts if name.startswith("classifier")]
     convolutions = [counts[name] for name in counts if name.startswith("features")]
     assert sum(kept for kept, _ in linear) == round(0.8 * sum(total for _, total in linear))
@@ -82,22 +82,22 @@ def test_layers_on_their_own_have_the_rate_of_their_kind_and_their_minimum() -> 
     dense = ones({"conv0": (10, 2, 1, 1), "conv1": (100, 2, 1, 1), "fc": (10, 30)})
     rule = SparsitySchedule(rate=0.5, linear_rate=0.9, scope="layer", min_per_layer=4)
     for level, kept in ((1, [10, 100, 30]), (3, [4, 25, 4]), (9, [4, 4, 4])):
-        counts = rule.draw(scores(dense), level, dense).counts()
+        counts = rule.select(scores(dense), level, dense).layer_counts()
         assert [left for left, _ in counts.values()] == kept
-        assert rule.kept(dense, level) == sum(kept)
+        assert rule.num_kept(dense, level) == sum(kept)
 
 
 def test_a_layer_on_its_own_keeps_its_highest_scores() -> None:
     given = {"a": torch.arange(10.0), "b": 100 + torch.arange(20.0)}
-    drawn = SparsitySchedule(rate=0.7, scope="layer").draw(given, 1, ones({"a": (10,), "b": (20,)}))
-    assert drawn.counts() == {"a": (3, 10), "b": (6, 20)}
+    drawn = SparsitySchedule(rate=0.7, scope="layer").select(given, 1, ones({"a": (10,), "b": (20,)}))
+    assert drawn.layer_counts() == {"a": (3, 10), "b": (6, 20)}
     assert drawn["a"].nonzero().flatten().tolist() == [7, 8, 9]
 
 
 def test_the_plan_tells_what_the_tickets_keep(tmp_path: Path) -> None:
     for rule in (IMP(levels=2, rate=0.5, rewind="1it", scope="layer", min_per_layer=50), IMP(levels=2, rewind="1it")):
         planned = search(tmp_path, recipe(search=rule))
-        assert planned.stages.kept == tuple(ticket.mask.survivors for ticket in tickets(planned))
+        assert planned.stages.survivors == tuple(ticket.mask.survivors for ticket in tickets(planned))
 
 
 def test_a_minimum_saves_the_layer_that_would_vanish(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -108,13 +108,13 @@ def test_a_minimum_saves_the_layer_that_would_vanish(tmp_path: Path, capsys: pyt
 
     plain = found()
     said = capsys.readouterr().err
-    names = [name.removesuffix(".weight") for name in plain.emptied]
+    names = [name.removesuffix(".weight") for name in plain.empty_layers]
     assert names, "the test needs a layer that vanishes"
     assert f"level 1: at density 0.043% no weight is left in {', '.join(names)}; --min-per-layer 1 keeps" in said
     kept = found(min_per_layer=2)
     assert "no weight is left" not in capsys.readouterr().err
     assert kept.survivors == plain.survivors == 6
-    assert min(left for left, _ in kept.counts().values()) >= 2
+    assert min(left for left, _ in kept.layer_counts().values()) >= 2
 
 
 def test_a_search_says_where_its_weights_no_longer_meet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -125,7 +125,7 @@ def test_a_search_says_where_its_weights_no_longer_meet(tmp_path: Path, capsys: 
     rule = IMP(levels=9, rate=0.5, rewind="1it")
     thinned = search(tmp_path, recipe(search=rule))
     said = capsys.readouterr().err
-    rows = [json.loads(thinned.folder.row(level).read_text()) for level in range(10)]
+    rows = [json.loads(thinned.run_dir.row_path(level).read_text()) for level in range(10)]
     thin = [row["level"] for row in rows if row["effective_density"] < row["density"] / 2]
     assert rows[thin[0]]["effective_density"] > 0, "the test needs a level with less than half"
     assert said.count("of the weights are on a path to the features") == 1
@@ -137,7 +137,7 @@ def test_a_search_says_where_its_weights_no_longer_meet(tmp_path: Path, capsys: 
     assert f"{at}; give fewer --levels or --scope layer" in said
     for planned in (fine, cut):
         for ticket in tickets(planned):
-            row = json.loads(planned.folder.row(ticket.level).read_text())
+            row = json.loads(planned.run_dir.row_path(ticket.level).read_text())
             assert row_error(row) is None
             net = models.create_model("conv3", channels=1, image_size=8)
             alive = effective_mask(net, ticket.mask, channels=1, image_size=8)
@@ -155,7 +155,7 @@ def test_networks_that_no_mask_thins_are_refused_before_anything_is_written(tmp_
 
 def test_a_dry_run_tells_the_density_over_all_parameters(tmp_path: Path) -> None:
     """conv3 on gray images has 13,968 prunable weights, and 240 in biases and batch norm."""
-    text = plan_search(recipe(search=IMP(levels=1, rate=0.5, rewind="1it")), RuntimeConfig(), tmp_path).text()
+    text = plan_search(recipe(search=IMP(levels=1, rate=0.5, rewind="1it")), RuntimeConfig(), tmp_path).describe()
     told = "14,208 in the backbone, 98.31% of them in the masks; over all of them level 1 has a density of 50.845%"
     assert told in text
 
@@ -206,9 +206,11 @@ def test_a_rate_for_linear_layers_needs_both_kinds() -> None:
 def test_a_search_of_other_layers_is_not_gone_on_with(tmp_path: Path) -> None:
     """As those of networks whose attention earlier versions left dense."""
     rule = IMP(levels=1, rate=0.5, rewind="1it")
-    path = search(tmp_path, recipe(search=rule)).folder.ticket(0)
+    path = search(tmp_path, recipe(search=rule)).run_dir.ticket_path(0)
     ticket = Ticket.load(path)
-    fewer = ticket.mask.only(list(ticket.mask)[1:])
-    Ticket.make(fewer, ticket.weights, level=0, recipe=ticket.recipe, provenance=ticket.provenance).save(path)
+    fewer = ticket.mask.restrict(list(ticket.mask)[1:])
+    Ticket.from_dense_weights(fewer, ticket.weights, level=0, recipe=ticket.recipe, provenance=ticket.provenance).save(
+        path
+    )
     with pytest.raises(BadInput, match=r"level-00.safetensors has a mask of other layers .* give another --out"):
         search(tmp_path, recipe(search=rule))

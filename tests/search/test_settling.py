@@ -33,7 +33,7 @@ class Constant(Criterion):
 
 
 def rows(planned: SearchPlan) -> list[dict[str, object]]:
-    return [json.loads(planned.folder.row(level).read_text()) for level in range(planned.levels + 1)]
+    return [json.loads(planned.run_dir.row_path(level).read_text()) for level in range(planned.levels + 1)]
 
 
 def mask(*alive: int) -> Mask:
@@ -50,7 +50,7 @@ def test_a_mask_is_settled_when_it_is_near_those_of_all_last_looks() -> None:
     drawn = iter([(0, 1), (0, 2), (0, 1), (0, 1), (0, 2), (0, 2), (0, 2)])
     settling = EarlyBird(lambda: mask(*next(drawn)), bound=0.2, window=2, every=Span.parse("1it"))
     # Neighbours that differ are a quarter apart; the fourth mask is near the third, but not near the second.
-    assert [settling.look() for _ in range(7)] == [False, False, False, False, False, False, True]
+    assert [settling.has_converged() for _ in range(7)] == [False, False, False, False, False, False, True]
 
 
 @pytest.mark.parametrize("window", [1, 2])
@@ -67,7 +67,7 @@ def test_a_constant_mask_stops_each_level_after_window_and_one_looks(tmp_path: P
 
 def test_a_level_that_ends_early_is_the_training_cut_there(tmp_path: Path) -> None:
     usual = recipe()
-    cut = tickets(search(tmp_path, replace(usual, fit=replace(usual.fit, length=f"{REWIND + 2}it"))))
+    cut = tickets(search(tmp_path, replace(usual, training=replace(usual.training, length=f"{REWIND + 2}it"))))
     # Every mask is nearer than this bound to every other.
     early = search(tmp_path, recipe(search=replace(EARLY, settled=0.999999)))
     assert [row["steps"] for row in rows(early)] == [REWIND, 2, 2, 2]
@@ -88,12 +88,12 @@ def test_masks_that_move_are_trained_to_the_end(tmp_path: Path) -> None:
 def test_a_search_that_is_taken_up_again_stops_where_it_stopped(tmp_path: Path, lost: int) -> None:
     which = recipe(search=replace(EARLY, settled=0.999999))
     planned = search(tmp_path, which)
-    folder = planned.folder
-    before = [folder.ticket(level).read_bytes() for level in range(4)]
+    folder = planned.run_dir
+    before = [folder.ticket_path(level).read_bytes() for level in range(4)]
     for level in range(lost, 4):
-        folder.ticket(level).unlink()
+        folder.ticket_path(level).unlink()
     search(tmp_path, which)
-    assert [folder.ticket(level).read_bytes() for level in range(4)] == before
+    assert [folder.ticket_path(level).read_bytes() for level in range(4)] == before
 
 
 def test_a_probe_sees_the_end_of_a_level_that_ends_early(tmp_path: Path) -> None:
@@ -124,6 +124,6 @@ def test_a_level_too_short_for_its_looks_is_refused_and_a_trial_looks_more_often
     rule = IMP(levels=2, rewind="4it", settled=0.1, settled_every="10it")
     with pytest.raises(BadInput, match="a level has 3 looks 10it apart, and --settled-window 5 needs 6; give a"):
         rule.stages(clock, dense)
-    assert rule.brought_within(clock) == replace(rule, settled_every="1%")
-    assert rule.brought_within(clock).stages(clock, dense).rewind == 4
-    assert replace(rule, settled_every="5it").brought_within(clock) == replace(rule, settled_every="5it")
+    assert rule.shortened_for_trial(clock) == replace(rule, settled_every="1%")
+    assert rule.shortened_for_trial(clock).stages(clock, dense).rewind == 4
+    assert replace(rule, settled_every="5it").shortened_for_trial(clock) == replace(rule, settled_every="5it")

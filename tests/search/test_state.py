@@ -31,5 +31,5 @@ def test_a_search_that_is_taken_up_again_finds_the_same_tickets(tmp_path: Path, 
     found = [ticket.hash for ticket in tickets(planned)]
     assert len(set(found)) == 4
     for level in (1, 2, 3):  # of the dense training only the snapshot at W_k is left
-        planned.folder.ticket(level).unlink()
+        planned.run_dir.ticket_path(level).unlink()
     assert [ticket.hash for ticket in tickets(search(tmp_path, which))] == found

@@ -113,10 +113,10 @@ SEARCHES: dict[str, Search] = {
 
 
 def recipe(model: str, objective: Objective, search: Search) -> Recipe:
-    labels = 0.5 if objective.labelled_share is not None else 1.0
+    labels = 0.5 if objective.labelled_fraction is not None else 1.0
     fit = replace(FIT, drops=("4it",))  # a schedule that does not end at 0, which finetune needs
     data = Data(dataset="digits", labels=labels)
-    return Recipe(model=model, data=data, objective=objective, fit=fit, search=search)
+    return Recipe(model=model, data=data, objective=objective, training=fit, search=search)
 
 
 SAME = {f"{name}, lenet300": recipe("lenet300", objective, LEVELS) for name, objective in WITHOUT_NORM.items()} | {
@@ -126,7 +126,7 @@ SAME = {f"{name}, lenet300": recipe("lenet300", objective, LEVELS) for name, obj
 
 IN_PARTS = RuntimeConfig(accumulate=2)
 PARTS = {
-    "parts, clipped": replace(recipe("lenet300", RotNet(), LEVELS), fit=replace(FIT, clip=0.5)),
+    "parts, clipped": replace(recipe("lenet300", RotNet(), LEVELS), training=replace(FIT, clip=0.5)),
     "parts, frozen": recipe("lenet300", Supervised(), SEARCHES["cs frozen"]),
 }
 """Searches that several processes do in parts of their share of a batch."""
@@ -146,11 +146,11 @@ def found(folder: Path) -> list[Ticket]:
 
 def spied(held: list[str]) -> Callable[..., Ticket]:
     """What keeps a ticket, after noting what this process would have kept: mask and weights, not statistics."""
-    keep = SearchRunner.keep
+    keep = SearchRunner.save_ticket
 
     def noting(lab: SearchRunner, level: int, mask: Mask, weights: Any = None, **told: Any) -> Ticket:
         digest = hashlib.sha256(str(level).encode())
-        for name, value in [*mask.items(), *lab.net.named_parameters()]:
+        for name, value in [*mask.items(), *lab.network.named_parameters()]:
             digest.update(name.encode() + value.detach().cpu().numpy().tobytes())
         held.append(digest.hexdigest())
         return keep(lab, level, mask, weights, **told)
@@ -183,18 +183,18 @@ def counted(counts: Counter[str]) -> Callable[[TrainingLoop, int, int], None]:
 
 def _many(folder: Path) -> None:
     told: dict[str, Any] = {"held": {}, "counts": {}}
-    keep, train = SearchRunner.keep, TrainingLoop.run
+    keep, train = SearchRunner.save_ticket, TrainingLoop.run
     for name, which in ALL.items():
         held: list[str] = []
         counts: Counter[str] = Counter()
-        SearchRunner.keep = spied(held)  # type: ignore[method-assign]
+        SearchRunner.save_ticket = spied(held)  # type: ignore[method-assign]
         if name in COUNTED:
             TrainingLoop.run = counted(counts)  # type: ignore[method-assign]
         searched(which, folder / "runs" / name, IN_PARTS if name in PARTS else RuntimeConfig())
-        SearchRunner.keep, TrainingLoop.run = keep, train  # type: ignore[method-assign]
+        SearchRunner.save_ticket, TrainingLoop.run = keep, train  # type: ignore[method-assign]
         told["held"][name] = held
         told["counts"][name] = counts
-    bench = Engine.on(RuntimeConfig(), "fp32")
+    bench = Engine.create(RuntimeConfig(), "fp32")
     paths = tasks.find_ticket_files([folder / "runs" / "supervised"], tasks.Levels((1,)))
     told["rows"] = list(evaluate(tasks.make_tasks(paths, list(CONTROLS), [SHORT], None), bench))
     for analysis in (measure_stability, measure_connectivity, measure_magnitudes):

@@ -68,12 +68,12 @@ def test_where_images_lie_and_how_they_are_read_may_differ_and_how_is_computed_m
 def test_the_code_is_known_by_its_content() -> None:
     facts = program_invariants()
     assert facts == program_invariants()
-    assert len(facts["code"].says.removeprefix("runs code with the hash ")) == 16
-    assert facts["torch"].says.startswith("has torch 2.")
+    assert len(facts["code"].description.removeprefix("runs code with the hash ")) == 16
+    assert facts["torch"].description.startswith("has torch 2.")
 
 
 def test_a_file_that_is_not_there_is_named_with_who_misses_it(tmp_path: Path) -> None:
-    bench = Engine.on(RuntimeConfig(), "fp32")
-    bench.shared(tmp_path)
+    bench = Engine.create(RuntimeConfig(), "fp32")
+    bench.wait_for_file(tmp_path)
     with pytest.raises(BadInput, match="ticket is not visible to process 0; give --out on a shared folder"):
-        bench.shared(tmp_path / "ticket")
+        bench.wait_for_file(tmp_path / "ticket")

@@ -156,10 +156,10 @@ def test_running_statistics_move_once_a_step_by_the_mean_of_its_parts() -> None:
     net, alone = Holds(nn.BatchNorm1d(5)), [nn.BatchNorm1d(5) for _ in range(3)]
     running = RunningStatistics(net, 3)
     for _ in range(2):
-        running.begin()
+        running.on_step_begin()
         for number, part in enumerate(torch.randn(12, 5).chunk(3)):
             torch.testing.assert_close(net(part), alone[number](part))
-            running.seen(number)
+            running.on_micro_batch(number)
     for name, value in distributed.batchnorm_layers(net)[0].named_buffers():
         mean = torch.stack([dict(each.named_buffers())[name].double() for each in alone]).mean(dim=0)
         torch.testing.assert_close(value.double(), mean, rtol=1e-5, atol=1e-6)
@@ -170,8 +170,8 @@ def test_a_ghost_batch_as_large_as_the_batch_is_none_and_has_no_key() -> None:
     assert replace(FIT, ghost_batch=BATCH) == replace(FIT, ghost_batch=2 * BATCH) == FIT
     assert replace(GHOSTS, batch_size=4) == replace(FIT, batch_size=4)
     assert "ghost_batch" not in recipe.to_dict()["fit"]
-    assert replace(recipe, fit=GHOSTS).key != recipe.key
-    assert TrainConfig.from_dict(replace(recipe, fit=GHOSTS).to_dict()["fit"]) == GHOSTS
+    assert replace(recipe, training=GHOSTS).key != recipe.key
+    assert TrainConfig.from_dict(replace(recipe, training=GHOSTS).to_dict()["fit"]) == GHOSTS
 
 
 @pytest.mark.parametrize(
@@ -190,8 +190,10 @@ def parts(
     machine: RuntimeConfig, fit: TrainConfig, objective: Objective | None = None, *, normalised: bool = True
 ) -> int:
     objective = objective or Supervised()
-    whole = objective.whole_batch
-    return machine.parts(fit.batch_size, fit.ghost_batch, objective.name, whole=whole, normalised=normalised)
+    whole = objective.needs_whole_batch
+    return machine.accumulation_steps(
+        fit.batch_size, fit.ghost_batch, objective.name, whole=whole, normalised=normalised
+    )
 
 
 def test_the_parts_of_a_share_follow_from_the_ghost_batch(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -291,11 +293,11 @@ def looped(name: str, rank: int = 0, processes: int = 1) -> dict[str, Tensor]:
     objective, fit, drops = LOOPS[name]
     net = MaskedNetwork.build("conv3", objective, channels=1, image_size=8, classes=10, seed=3)
     net = dropping(net) if drops else net
-    bench = Engine.on(RuntimeConfig(), "fp32")
-    with bench.prepared(net) as wrapped:
+    bench = Engine.create(RuntimeConfig(), "fp32")
+    with bench.prepare(net) as wrapped:
         quiet = Progress(0, show=False)
         batches = Numbers(rank, processes)
-        bench.loop(net, wrapped, batches, fit, set_size=BATCH, seed=0, progress=quiet).run(0, STEPS)
+        bench.make_loop(net, wrapped, batches, fit, set_size=BATCH, seed=0, progress=quiet).run(0, STEPS)
     sync_buffers(net)
     return pruned_model.read_state(net)
 

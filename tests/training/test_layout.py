@@ -51,10 +51,10 @@ def training(bench: Engine, search: Search, optimizer: Optimizer) -> TrainingLoo
         image_size=8,
         classes=10,
         seed=3,
-        learning=search.learning(fit, fit.clock(32)),
+        learning=search.mask_learning(fit, fit.clock(32)),
     )
-    with bench.prepared(net) as wrapped:
-        return bench.loop(net, wrapped, Numbers(), fit, set_size=32, seed=0, progress=Progress(0, show=False))
+    with bench.prepare(net) as wrapped:
+        return bench.make_loop(net, wrapped, Numbers(), fit, set_size=32, seed=0, progress=Progress(0, show=False))
 
 
 def state(loop: TrainingLoop) -> dict[tuple[int, str], Tensor]:
@@ -77,7 +77,7 @@ def state(loop: TrainingLoop) -> dict[tuple[int, str], Tensor]:
 def test_restored_state_lies_as_its_parameter_and_is_what_was_saved(
     tmp_path: Path, search: Search, optimizer: Optimizer
 ) -> None:
-    bench = Engine.on(RuntimeConfig(channels_last=True), "fp32")
+    bench = Engine.create(RuntimeConfig(channels_last=True), "fp32")
     first, second = training(bench, search, optimizer), training(bench, search, optimizer)
     first.run(0, 3)
     checkpoint.save_checkpoint(tmp_path / "snapshot.safetensors", first, 3, bench.accelerator)
@@ -107,7 +107,7 @@ def test_a_search_finds_the_same_masks_in_either_layout(tmp_path: Path, optimize
         machine = RuntimeConfig(channels_last=channels_last)
         planned = plan_search(which, machine, tmp_path / str(channels_last))
         run_search(planned, machine)
-        found.append(Ticket.load(planned.folder.ticket(1)))
+        found.append(Ticket.load(planned.run_dir.ticket_path(1)))
     plain, last = found
     differ = sum(int((layer & ~last.mask[name]).sum()) for name, layer in plain.mask.items())
     # Sums are taken in another order, which may turn a tie; with momentum in the wrong order it was one in thirteen.

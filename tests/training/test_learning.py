@@ -67,12 +67,12 @@ def loop(
     fit = TrainConfig(
         length=f"{LENGTH}it", batch_size=BATCH, optimizer=spec or SGD(lr=0.05, nesterov=True), drops=("3it",)
     )
-    return bench.loop(net, wrapped, numbers, fit, set_size=40, seed=0, progress=Progress(0, show=False))
+    return bench.make_loop(net, wrapped, numbers, fit, set_size=40, seed=0, progress=Progress(0, show=False))
 
 
 def trained(net: MaskedNetwork, numbers: Numbers | None = None, steps: int = LENGTH, **machine: object) -> TrainingLoop:
-    bench = Engine.on(RuntimeConfig(**machine), "fp32")  # type: ignore[arg-type]
-    with bench.prepared(net) as wrapped:
+    bench = Engine.create(RuntimeConfig(**machine), "fp32")  # type: ignore[arg-type]
+    with bench.prepare(net) as wrapped:
         training = loop(bench, net, wrapped, numbers or Numbers())
         training.run(0, steps)
     return training
@@ -97,10 +97,10 @@ def test_continuous_sparsification_is_its_algorithm_in_double_precision(divided:
     names = list(pruned_model.learned_gates(net.backbone))
     scores = {name: torch.full_like(weights[f"backbone.{name}"], S0, requires_grad=True) for name in names}
     momenta = {name: torch.zeros_like(value) for name, value in (weights | scores).items()}
-    bench = Engine.on(RuntimeConfig(), "fp32")
-    with bench.prepared(net) as wrapped:
+    bench = Engine.create(RuntimeConfig(), "fp32")
+    with bench.prepare(net) as wrapped:
         training = loop(bench, net, wrapped, Numbers(torch.float64), SGD(lr=0.05, weight_decay=0.1))
-        training.begins = start
+        training.mask_start = start
         for step, batch in zip(range(start, start + 2), Numbers(torch.float64).train(start, start + 2), strict=True):
             beta, scale = FINAL ** ((step - start) / (LENGTH - start)), 1 + math.exp(-S0) if divided else 1.0
             masks = {name: scale / (1 + torch.exp(-beta * score)) for name, score in scores.items()}
@@ -108,7 +108,7 @@ def test_continuous_sparsification_is_its_algorithm_in_double_precision(divided:
             features = torch.func.functional_call(
                 plain, own | {name: own[name] * masks[name] for name in names}, batch.views[0]
             )
-            task = F.cross_entropy(F.linear(features, weights["heads.weight"], weights["heads.bias"]), batch.label)
+            task = F.cross_entropy(F.linear(features, weights["heads.weight"], weights["heads.bias"]), batch.labels)
             loss = task + LAMBDA * torch.stack([mask.sum() for mask in masks.values()]).sum()
             for one in pruned_model.learned_gates(net).values():
                 one.on_step((step - start) / (LENGTH - start), 0)
@@ -155,7 +155,7 @@ def steps(net: MaskedNetwork, wrapped: nn.Module, rows: slice) -> None:
     for step, batch in zip(range(3), Numbers().train(0, 3), strict=True):
         for number, one in enumerate(pruned_model.learned_gates(net).values()):
             one.on_step(step / 3, 10 * step + number)
-        part = Batch((batch.views[0][rows],), batch.label[rows], batch.row[rows])
+        part = Batch((batch.views[0][rows],), batch.labels[rows], batch.indices[rows])
         chosen.zero_grad()
         torch.stack(list(wrapped(part, step / 3).values())).sum().backward()
         chosen.step()
@@ -219,15 +219,15 @@ def test_a_momentum_encoder_sees_the_step_s_temperature_and_coins(kind: str) -> 
 @pytest.mark.parametrize("kind", LEARNING)
 @pytest.mark.parametrize("objective", [Supervised(), MoCoV2(queue=16, dim=4, ema=0.9)], ids=["labels", "mocov2"])
 def test_a_resumed_training_learns_the_same_mask_bit_for_bit(tmp_path: Path, kind: str, objective: Objective) -> None:
-    bench, path, numbers = Engine.on(RuntimeConfig(), "fp32"), tmp_path / "snapshot.safetensors", Numbers(views=2)
+    bench, path, numbers = Engine.create(RuntimeConfig(), "fp32"), tmp_path / "snapshot.safetensors", Numbers(views=2)
     straight, first, second = (build(LEARNING[kind], "conv3", objective) for _ in range(3))
-    with bench.prepared(straight) as wrapped:
+    with bench.prepare(straight) as wrapped:
         loop(bench, straight, wrapped, numbers, Adam(lr=1e-3)).run(0, LENGTH)
-    with bench.prepared(first) as wrapped:
+    with bench.prepare(first) as wrapped:
         half = loop(bench, first, wrapped, numbers, Adam(lr=1e-3))
         half.run(0, 2)
         checkpoint.save_checkpoint(path, half, 2, bench.accelerator)
-    with bench.prepared(second) as wrapped:
+    with bench.prepare(second) as wrapped:
         rest = loop(bench, second, wrapped, numbers, Adam(lr=1e-3))
         assert checkpoint.restore_checkpoint(path, rest, bench.accelerator) == 2
         rest.run(2, LENGTH)

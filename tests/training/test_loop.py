@@ -52,12 +52,12 @@ def build(model: str = "lenet300") -> MaskedNetwork:
 
 def loop(bench: Engine, net: MaskedNetwork, wrapped: nn.Module, optimizer: SGD | Adam | None = None) -> TrainingLoop:
     fit = TrainConfig(length=f"{LENGTH}it", batch_size=BATCH, optimizer=optimizer or SGD(lr=0.05), drops=("8it",))
-    return bench.loop(net, wrapped, Numbers(), fit, set_size=COUNT, seed=0, progress=Progress(0, show=False))
+    return bench.make_loop(net, wrapped, Numbers(), fit, set_size=COUNT, seed=0, progress=Progress(0, show=False))
 
 
 def trained(model: str = "lenet300", **machine: object) -> dict[str, Tensor]:
-    bench, net = Engine.on(RuntimeConfig(**machine), "fp32"), build(model)  # type: ignore[arg-type]
-    with bench.prepared(net) as wrapped:
+    bench, net = Engine.create(RuntimeConfig(**machine), "fp32"), build(model)  # type: ignore[arg-type]
+    with bench.prepare(net) as wrapped:
         loop(bench, net, wrapped).run(0, LENGTH)
     return pruned_model.read_state(net)
 
@@ -79,15 +79,15 @@ def test_memory_layout_does_not_change_what_is_learnt() -> None:
 def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(
     tmp_path: pytest.TempPathFactory, optimizer: SGD | Adam, stop: int
 ) -> None:
-    bench, path = Engine.on(RuntimeConfig(), "fp32"), tmp_path / "snapshot.safetensors"  # type: ignore[operator]
+    bench, path = Engine.create(RuntimeConfig(), "fp32"), tmp_path / "snapshot.safetensors"  # type: ignore[operator]
     straight, first, second = build("conv3"), build("conv3"), build("conv3")
-    with bench.prepared(straight) as wrapped:
+    with bench.prepare(straight) as wrapped:
         loop(bench, straight, wrapped, optimizer).run(0, LENGTH)
-    with bench.prepared(first) as wrapped:
+    with bench.prepare(first) as wrapped:
         half = loop(bench, first, wrapped, optimizer)
         half.run(0, stop)
         checkpoint.save_checkpoint(path, half, stop, bench.accelerator)
-    with bench.prepared(second) as wrapped:
+    with bench.prepare(second) as wrapped:
         rest = loop(bench, second, wrapped, optimizer)
         assert checkpoint.restore_checkpoint(path, rest, bench.accelerator) == stop
         rest.run(stop, LENGTH)
@@ -107,13 +107,13 @@ class TurnsBad(Supervised):
 
 
 def test_a_loss_that_is_not_finite_names_step_rate_and_last_finite_loss() -> None:
-    bench = Engine.on(RuntimeConfig(), "fp32")
+    bench = Engine.create(RuntimeConfig(), "fp32")
     net = MaskedNetwork.build("lenet300", TurnsBad(), channels=1, image_size=8, classes=10, seed=3)
     reference = build()
-    with bench.prepared(reference) as wrapped:
+    with bench.prepare(reference) as wrapped:
         before = loop(bench, reference, wrapped)
         before.run(0, 9)
-    with bench.prepared(net) as wrapped, pytest.raises(Diverged) as caught:
+    with bench.prepare(net) as wrapped, pytest.raises(Diverged) as caught:
         loop(bench, net, wrapped).run(0, LENGTH)
     text = str(caught.value)
     assert text.startswith(f"the loss is nan at step 10 of {LENGTH} with learning rate 0.005;")
@@ -121,7 +121,7 @@ def test_a_loss_that_is_not_finite_names_step_rate_and_last_finite_loss() -> Non
 
 
 def test_metrics_are_means_over_images_not_over_batches() -> None:
-    bench, net = Engine.on(RuntimeConfig(), "fp32"), build()
+    bench, net = Engine.create(RuntimeConfig(), "fp32"), build()
     (whole,) = (
         Batch(
             (torch.cat([batch.views[0] for batch in Numbers().once()]),), torch.arange(COUNT) % 10, torch.arange(COUNT)
@@ -137,12 +137,12 @@ def test_metrics_are_means_over_images_not_over_batches() -> None:
 @pytest.mark.skipif(torch.accelerator.is_available(), reason="float16 works on an accelerator")
 def test_a_precision_that_the_device_lacks_is_refused() -> None:
     with pytest.raises(BadInput, match="--precision fp16 does not work here"):
-        Engine.on(RuntimeConfig(), "fp16")
+        Engine.create(RuntimeConfig(), "fp16")
 
 
 def test_bfloat16_passes_leave_float32_weights() -> None:
-    bench, net = Engine.on(RuntimeConfig(), "bf16"), build("conv3")
-    with bench.prepared(net) as wrapped:
+    bench, net = Engine.create(RuntimeConfig(), "bf16"), build("conv3")
+    with bench.prepare(net) as wrapped:
         training = loop(bench, net, wrapped)
         training.run(0, LENGTH)
     assert math.isfinite(training.loss)
@@ -155,23 +155,25 @@ def test_bfloat16_passes_leave_float32_weights() -> None:
 def test_a_batch_that_the_parts_do_not_divide_is_refused() -> None:
     fit = TrainConfig(length="1it", batch_size=16, optimizer=SGD(lr=0.1))
     with pytest.raises(BadInput, match="give --batch-size a multiple of 3"):
-        Engine.on(RuntimeConfig(accumulate=3), "fp32").check_batch(fit)
+        Engine.create(RuntimeConfig(accumulate=3), "fp32").check_batch(fit)
 
 
 def test_a_protocols_batch_that_processes_cannot_share_is_refused_with_a_number_that_can() -> None:
     fit = TrainConfig(length="1it", batch_size=128, optimizer=SGD(lr=0.1))
-    bench = Engine.on(RuntimeConfig(), "fp32")
+    bench = Engine.create(RuntimeConfig(), "fp32")
     bench.accelerator = cast(Accelerator, SimpleNamespace(num_processes=3))
     with pytest.raises(BadInput, match="the protocol's batch of 128 cannot be shared by 3 processes; start 2, or"):
         bench.check_batch(fit)
 
 
 def test_a_gradient_is_clipped_to_its_longest_norm_and_a_share_of_the_rate_is_taken() -> None:
-    bench, net = Engine.on(RuntimeConfig(), "fp32"), build()
+    bench, net = Engine.create(RuntimeConfig(), "fp32"), build()
     before = {name: value.clone() for name, value in net.named_parameters()}
     fit = TrainConfig(length="1it", batch_size=BATCH, optimizer=SGD(lr=0.5, momentum=0.0, weight_decay=0.0), clip=0.01)
-    with bench.prepared(net) as wrapped:
-        training = bench.loop(net, wrapped, Numbers(), fit, set_size=COUNT, seed=0, progress=Progress(0, show=False))
+    with bench.prepare(net) as wrapped:
+        training = bench.make_loop(
+            net, wrapped, Numbers(), fit, set_size=COUNT, seed=0, progress=Progress(0, show=False)
+        )
         training.optimizer.param_groups[0]["share"] = 0.5
         training.run(0, 1)
     moved = torch.cat([(value - before[name]).flatten() for name, value in net.named_parameters()])
@@ -196,11 +198,13 @@ class Collapses(Supervised):
 
 @pytest.mark.parametrize("from_step", [5, 150])
 def test_a_collapsed_embedding_stops_the_training_once_it_stays(from_step: int) -> None:
-    bench = Engine.on(RuntimeConfig(), "fp32")
+    bench = Engine.create(RuntimeConfig(), "fp32")
     net = MaskedNetwork.build("lenet300", Collapses(from_step), channels=1, image_size=8, classes=10, seed=3)
     fit = TrainConfig(length="200it", batch_size=BATCH, optimizer=SGD(lr=0.05))
-    with bench.prepared(net) as wrapped:
-        training = bench.loop(net, wrapped, Numbers(), fit, set_size=COUNT, seed=0, progress=Progress(0, show=False))
+    with bench.prepare(net) as wrapped:
+        training = bench.make_loop(
+            net, wrapped, Numbers(), fit, set_size=COUNT, seed=0, progress=Progress(0, show=False)
+        )
         if from_step == 150:
             training.run(0, 200)  # fifty steps are no proof
         else:

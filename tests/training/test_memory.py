@@ -80,11 +80,11 @@ class Case:
 
     @property
     def labelled(self) -> LabelledStream | None:
-        share = self.objective.labelled_share
+        share = self.objective.labelled_fraction
         return None if share is None else LabelledStream(self.batch, share)
 
     def net(self, kind: type[MaskedNetwork] = MaskedNetwork) -> MaskedNetwork:
-        learning = self.search and self.search.learning(self.fit, self.fit.clock(2 * self.batch))
+        learning = self.search and self.search.mask_learning(self.fit, self.fit.clock(2 * self.batch))
         return kind.build(
             self.model,
             self.objective,
@@ -96,7 +96,7 @@ class Case:
         )
 
     def needs(self, resident: int = 0) -> MemoryModel:
-        return MemoryModel.of(
+        return MemoryModel.measure(
             self.net, self.views, self.fit, self.precision, channels=3, labelled=self.labelled, resident=resident
         )
 
@@ -122,14 +122,14 @@ class Case:
 
     def peak(self) -> int:
         """The most bytes that torch held at once while net and optimiser were made and took two steps."""
-        bench, batches = Engine.on(RuntimeConfig(), self.precision), self.loader()
+        bench, batches = Engine.create(RuntimeConfig(), self.precision), self.loader()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
                 net = self.net()
-                with bench.prepared(net) as wrapped:
+                with bench.prepare(net) as wrapped:
                     progress = Progress(0, show=False)
-                    loop = bench.loop(
+                    loop = bench.make_loop(
                         net, wrapped, batches, self.fit, set_size=2 * self.batch, seed=0, progress=progress
                     )
                     loop.run(0, 2)
@@ -173,7 +173,7 @@ SLOW = {
 )
 def test_what_is_told_is_within_15_percent_of_what_a_run_takes(case: Case) -> None:
     # The resident images lie there before the run is watched.
-    told, taken = case.needs().need(case.batch).total, case.peak()
+    told, taken = case.needs().estimate(case.batch).total, case.peak()
     assert abs(told / taken - 1) < 0.15, f"{format_bytes(told)} told, {format_bytes(taken)} taken"
 
 
@@ -184,24 +184,24 @@ def test_the_main_recipe_keeps_85_9_mb_for_each_turned_image() -> None:
     build = lambda kind: kind.build(  # noqa: E731
         which.model, which.objective, channels=3, image_size=224, classes=1000, seed=0
     )
-    whole = MemoryModel.of(build, which.objective.views(view), which.fit, "fp32", channels=3)
-    need = whole.need(which.fit.batch_size)
+    whole = MemoryModel.measure(build, which.objective.views(view), which.training, "fp32", channels=3)
+    need = whole.estimate(which.training.batch_size)
     assert need.activations / (4 * 1536) == pytest.approx(85.9e6, rel=1e-3)
     assert str(need).startswith("529 GB a device for a part of 1,536 images: activations 527.9, weights and masks 0.2")
     weights = 23_508_032 + 4 * 2049
     assert need.gradients == need.optimizer == 4 * weights
     assert need.weights == pytest.approx(4 * (weights + 23_454_912), rel=0.01), "with masks, and batch norm's buffers"
-    half = MemoryModel.of(build, which.objective.views(view), which.fit, "bf16", channels=3).need(96)
-    assert half.activations == pytest.approx(whole.need(96).activations / 2, rel=0.03)
+    half = MemoryModel.measure(build, which.objective.views(view), which.training, "bf16", channels=3).estimate(96)
+    assert half.activations == pytest.approx(whole.estimate(96).activations / 2, rel=0.03)
 
 
 def test_needs_grow_with_the_part_as_activations_do_and_pairs_with_its_square() -> None:
     rotnet = Case(objective=RotNet()).needs()
-    each = rotnet.need(9).activations - rotnet.need(8).activations
-    assert rotnet.kept[2] == 0
-    assert rotnet.need(108).activations - rotnet.need(8).activations == 100 * each
-    assert SimCLR().compares == 2
-    assert Case(objective=SimCLR()).needs().kept[2] > 0
+    each = rotnet.estimate(9).activations - rotnet.estimate(8).activations
+    assert rotnet.activation_polynomial[2] == 0
+    assert rotnet.estimate(108).activations - rotnet.estimate(8).activations == 100 * each
+    assert SimCLR().views_compared == 2
+    assert Case(objective=SimCLR()).needs().activation_polynomial[2] > 0
 
 
 @pytest.mark.parametrize("spec", [SGD(lr=0.1), SGD(lr=0.1, momentum=0.0), Adam(lr=0.1), RMSprop(lr=0.1), LARS(lr=0.1)])
@@ -230,7 +230,15 @@ def test_resident_images_take_what_is_told(crop: str) -> None:
 
 
 def needs(image: int) -> MemoryModel:
-    return MemoryModel(weights=100, gradients=0, optimizer=0, resident=0, views=0, kept=(0, image, 0), gpu=False)
+    return MemoryModel(
+        weights=100,
+        gradients=0,
+        optimizer=0,
+        resident_set=0,
+        views=0,
+        activation_polynomial=(0, image, 0),
+        on_gpu=False,
+    )
 
 
 def test_the_fewest_equal_parts_that_fit_are_taken() -> None:
@@ -254,7 +262,7 @@ def test_too_little_memory_is_one_line_with_both_numbers() -> None:
 
 def test_what_may_fit_after_all_is_tried_with_a_warning() -> None:
     need = MemoryEstimate(256, 80 * 10**9, 10**8, 10**8, 10**8, 10**8, 5 * 10**9)
-    assert need.least == 40 * 10**9 + 2 * 10**8, "a compiler keeps half, and the rest is a guess"
+    assert need.minimum == 40 * 10**9 + 2 * 10**8, "a compiler keeps half, and the rest is a guess"
     assert DeviceMemory("NVIDIA H100", 79 * 10**9).check(
         need, "--ghost-batch 128 (another recipe)", "more processes"
     ) == (
@@ -262,17 +270,17 @@ def test_what_may_fit_after_all_is_tried_with_a_warning() -> None:
         "give --ghost-batch 128 (another recipe) or more processes"
     )
     with pytest.raises(BadInput, match="a part of 256 images needs"):
-        DeviceMemory("NVIDIA H100", need.least - 1).check(need, "more processes")
+        DeviceMemory("NVIDIA H100", need.minimum - 1).check(need, "more processes")
     mostly = MemoryEstimate(1, 10**6, 10**9, 10**9, 10**9, 0, 0)
-    assert mostly.least == 3 * 10**9, "activations are gone where gradients are whole"
+    assert mostly.minimum == 3 * 10**9, "activations are gone where gradients are whole"
 
 
 def test_a_search_that_may_not_fit_says_so_and_is_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     planned = plan_search(recipe(RotNet(), model="resnet20"), RuntimeConfig(), tmp_path)
-    assert planned.needs is not None
-    small(monkeypatch, planned.needs.need(32).total - 1)
+    assert planned.memory_model is not None
+    small(monkeypatch, planned.memory_model.estimate(32).total - 1)
     run_search(planned, RuntimeConfig())
     assert "a part of 32 images needs about" in capsys.readouterr().err
     assert tickets(planned)
@@ -285,8 +293,8 @@ def small(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
 
 def test_a_search_that_cannot_fit_ends_before_its_first_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     planned = plan_search(recipe(RotNet(), model="resnet20"), RuntimeConfig(), tmp_path)
-    assert planned.needs is not None
-    small(monkeypatch, planned.needs.need(8).total)
+    assert planned.memory_model is not None
+    small(monkeypatch, planned.memory_model.estimate(8).total)
     with pytest.raises(BadInput, match=r"a part of 32 images needs .* give --ghost-batch 8 \(another recipe\), "):
         run_search(planned, RuntimeConfig())
     assert not list(tmp_path.rglob("*.safetensors"))
@@ -298,8 +306,8 @@ def test_without_batch_norm_a_share_goes_in_as_many_parts_as_memory_asks_for(
     which = recipe(model="lenet300", search=IMP(levels=1, rate=0.5, rewind="2it"))
     whole = tickets(search(tmp_path / "whole", which))
     planned = plan_search(which, RuntimeConfig(), tmp_path / "parts")
-    assert planned.needs is not None
-    small(monkeypatch, planned.needs.need(8).total)
+    assert planned.memory_model is not None
+    small(monkeypatch, planned.memory_model.estimate(8).total)
     run_search(planned, RuntimeConfig())
     assert "a share of 32 images goes through the network in 4 parts" in capsys.readouterr().err
     for ours, theirs in zip(whole, tickets(planned), strict=True):
@@ -311,23 +319,23 @@ def test_without_batch_norm_a_share_goes_in_as_many_parts_as_memory_asks_for(
 
 def test_an_evaluation_that_cannot_fit_ends_with_what_helps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     searched = search(tmp_path, recipe(search=IMP(levels=1, rate=0.5, rewind="2it")))
-    rows = tasks.make_tasks([searched.folder.ticket(1)], [], ["digits-demo"], [0])
+    rows = tasks.make_tasks([searched.run_dir.ticket_path(1)], [], ["digits-demo"], [0])
     small(monkeypatch, 1000)
     with pytest.raises(BadInput, match=r"images needs .* give more processes, --precision bf16 or a device with"):
-        list(evaluate(rows, Engine.on(RuntimeConfig(), "fp32")))
+        list(evaluate(rows, Engine.create(RuntimeConfig(), "fp32")))
 
 
 class Picky(RotNet):
     def loss(self, net: Network, batch: Batch, progress: float) -> dict[str, torch.Tensor]:
-        if len(batch.row) < 8:
+        if len(batch.indices) < 8:
             raise RuntimeError("eight images are the least")
         return super().loss(net, batch, progress)
 
 
 def test_an_objective_that_cannot_do_with_a_few_blank_images_is_searched_with_all_the_same(tmp_path: Path) -> None:
     planned = search(tmp_path, recipe(Picky(), search=IMP(levels=1, rate=0.5, rewind="2it")))
-    assert planned.needs is None
-    assert planned.text().splitlines()[-1].split(maxsplit=1) == ["memory", "known only when it runs"]
+    assert planned.memory_model is None
+    assert planned.describe().splitlines()[-1].split(maxsplit=1) == ["memory", "known only when it runs"]
     assert tickets(planned)[1].mask.density == 0.5
 
 
@@ -362,12 +370,13 @@ def test_blank_arithmetic_gives_the_shapes_and_types_of_real_arithmetic() -> Non
 
 
 def test_a_dry_run_tells_what_a_training_needs(tmp_path: Path) -> None:
-    text = plan_search(recipe(RotNet(), data=Data(dataset="digits")), RuntimeConfig(), tmp_path).text()
+    text = plan_search(recipe(RotNet(), data=Data(dataset="digits")), RuntimeConfig(), tmp_path).describe()
     (line,) = [line for line in text.splitlines() if line.startswith("memory")]
     assert " a device for a part of 32 images: activations " in line
     fit = TrainConfig(length="6it", batch_size=32, optimizer=SGD(lr=0.1), ghost_batch=8)
     assert (
-        " a device for a part of 8 images: " in plan_search(recipe(RotNet(), fit=fit), RuntimeConfig(), tmp_path).text()
+        " a device for a part of 8 images: "
+        in plan_search(recipe(RotNet(), fit=fit), RuntimeConfig(), tmp_path).describe()
     )
 
 

@@ -76,7 +76,11 @@ def test_on_cuda_what_is_left_open_is_fast(
     machine: RuntimeConfig, precision: Precision | None, steps: int, told: str
 ) -> None:
     assert (
-        str(Numerics.of(machine, precision).over(steps, size=MAX_GRAPH_STATE + 1, steady=True, ghost_batch=None))
+        str(
+            Numerics.resolve(machine, precision).for_training(
+                steps, size=MAX_GRAPH_STATE + 1, steady=True, ghost_batch=None
+            )
+        )
         == told
     )
 
@@ -85,14 +89,14 @@ def test_on_cuda_what_is_left_open_is_fast(
 @pytest.mark.usefixtures("cuda")
 def test_a_small_network_is_compiled_where_no_graph_can_hold_its_steps(steady: bool, compiled: bool) -> None:
     assert (
-        Numerics.of(RuntimeConfig(), None)
-        .over(COMPILE_FROM_STEPS, size=MAX_GRAPH_STATE, steady=steady, ghost_batch=None)
+        Numerics.resolve(RuntimeConfig(), None)
+        .for_training(COMPILE_FROM_STEPS, size=MAX_GRAPH_STATE, steady=steady, ghost_batch=None)
         .compiled
         == compiled
     )
     assert (
-        Numerics.of(RuntimeConfig(compile=True), None)
-        .over(COMPILE_FROM_STEPS, size=MAX_GRAPH_STATE, steady=steady, ghost_batch=None)
+        Numerics.resolve(RuntimeConfig(compile=True), None)
+        .for_training(COMPILE_FROM_STEPS, size=MAX_GRAPH_STATE, steady=steady, ghost_batch=None)
         .compiled
     )
 
@@ -101,28 +105,34 @@ def test_a_small_network_is_compiled_where_no_graph_can_hold_its_steps(steady: b
 def test_statistics_that_several_processes_share_are_not_worth_compiling(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "8")
     large: dict[str, Any] = {"size": MAX_GRAPH_STATE + 1, "steady": True}
-    assert not Numerics.of(RuntimeConfig(), None).over(COMPILE_FROM_STEPS, **large, ghost_batch=None).compiled
-    assert Numerics.of(RuntimeConfig(), None).over(COMPILE_FROM_STEPS, **large, ghost_batch=96).compiled
-    assert Numerics.of(RuntimeConfig(compile=True), None).over(COMPILE_FROM_STEPS, **large, ghost_batch=None).compiled
+    assert (
+        not Numerics.resolve(RuntimeConfig(), None).for_training(COMPILE_FROM_STEPS, **large, ghost_batch=None).compiled
+    )
+    assert Numerics.resolve(RuntimeConfig(), None).for_training(COMPILE_FROM_STEPS, **large, ghost_batch=96).compiled
+    assert (
+        Numerics.resolve(RuntimeConfig(compile=True), None)
+        .for_training(COMPILE_FROM_STEPS, **large, ghost_batch=None)
+        .compiled
+    )
 
 
 @pytest.mark.usefixtures("cuda")
 def test_a_gpu_without_bfloat16_stays_at_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(numerics, "_supports_bfloat16", lambda: False)
-    assert str(Numerics.of(RuntimeConfig(), None).over(1, **LARGE)) == "fp32 tf32 channels-last"
+    assert str(Numerics.resolve(RuntimeConfig(), None).for_training(1, **LARGE)) == "fp32 tf32 channels-last"
 
 
 def test_a_cpu_is_exact_unless_it_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")  # also on a machine that has a GPU
-    assert str(Numerics.of(RuntimeConfig(), None).over(COMPILE_FROM_STEPS, **LARGE)) == "fp32"
-    assert str(Numerics.of(LAST, "bf16").over(COMPILE_FROM_STEPS, **LARGE)) == "bf16 channels-last"
-    assert str(Numerics.of(RuntimeConfig(compile=True), None).over(1, **LARGE)) == "fp32 compiled"
+    assert str(Numerics.resolve(RuntimeConfig(), None).for_training(COMPILE_FROM_STEPS, **LARGE)) == "fp32"
+    assert str(Numerics.resolve(LAST, "bf16").for_training(COMPILE_FROM_STEPS, **LARGE)) == "bf16 channels-last"
+    assert str(Numerics.resolve(RuntimeConfig(compile=True), None).for_training(1, **LARGE)) == "fp32 compiled"
 
 
 @pytest.mark.usefixtures("cuda", "settings_kept")
 def test_the_process_is_set_and_set_back_and_torch_compile_can_read_it() -> None:
     for machine, products, fast in ((RuntimeConfig(), "high", True), (RuntimeConfig(exact=True), "highest", False)) * 2:
-        Numerics.of(machine, None).apply()
+        Numerics.resolve(machine, None).apply()
         assert torch.get_float32_matmul_precision() == products
         assert (torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark) == (fast, fast)
         assert torch.backends.cuda.matmul.allow_tf32 == fast
@@ -132,16 +142,16 @@ def test_the_devices_own_precision_is_a_word_in_the_key(tmp_path: Path, monkeypa
     monkeypatch.setattr(numerics, "_device_type", lambda: "cpu")
     open_, given = recipe(precision=None), recipe(precision="fp32")
     assert (
-        plan_search(open_, RuntimeConfig(), tmp_path).folder.path
-        == plan_search(given, RuntimeConfig(), tmp_path).folder.path
+        plan_search(open_, RuntimeConfig(), tmp_path).run_dir.path
+        == plan_search(given, RuntimeConfig(), tmp_path).run_dir.path
     )
     assert plan_search(open_, RuntimeConfig(), tmp_path).recipe.precision == "fp32"
     monkeypatch.setattr(numerics, "_device_type", lambda: "cuda")
     monkeypatch.setattr(numerics, "_supports_bfloat16", lambda: True)
     fast, exact = (plan_search(open_, machine, tmp_path) for machine in (RuntimeConfig(), RuntimeConfig(exact=True)))
-    assert fast.folder.path == plan_search(replace(given, precision="bf16"), RuntimeConfig(), tmp_path).folder.path
-    assert exact.folder.path == plan_search(given, RuntimeConfig(), tmp_path).folder.path
-    assert "numerics        bf16 tf32 channels-last\n" in f"{fast.text()}\n"
+    assert fast.run_dir.path == plan_search(replace(given, precision="bf16"), RuntimeConfig(), tmp_path).run_dir.path
+    assert exact.run_dir.path == plan_search(given, RuntimeConfig(), tmp_path).run_dir.path
+    assert "numerics        bf16 tf32 channels-last\n" in f"{fast.describe()}\n"
 
 
 def test_flags_turn_on_and_off_what_is_left_open() -> None:
@@ -159,34 +169,38 @@ def test_rows_and_tickets_tell_it_and_a_run_goes_on_in_another_way(tmp_path: Pat
     which = recipe(search=IMP(levels=2, rate=0.5, rewind="2it"))
     first = search(tmp_path, which)
     for level in (1, 2):
-        first.folder.ticket(level).unlink()
+        first.run_dir.ticket_path(level).unlink()
     second = plan_search(which, LAST, tmp_path)
-    assert second.folder.path == first.folder.path
+    assert second.run_dir.path == first.run_dir.path
     run_search(second, LAST)
     told = [ticket.provenance["numerics"] for ticket in tickets(second)]
     assert told == ["fp32", "fp32 channels-last", "fp32 channels-last"]
-    assert [json.loads(second.folder.row(level).read_text())["numerics"] for level in range(3)] == told
-    assert json.loads(second.folder.magnitudes.read_text())["numerics"] == "fp32 channels-last"
-    assert Ticket.load(second.folder.initial).provenance["numerics"] == "fp32"
+    assert [json.loads(second.run_dir.row_path(level).read_text())["numerics"] for level in range(3)] == told
+    assert json.loads(second.run_dir.magnitudes_path.read_text())["numerics"] == "fp32 channels-last"
+    assert Ticket.load(second.run_dir.initial_path).provenance["numerics"] == "fp32"
 
 
 def test_evaluations_and_analyses_tell_it_and_do_not_take_one_for_the_other(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    runs = [search(tmp_path, recipe(objective, search=ONE)).folder.path for objective in (Supervised(), RotNet())]
+    runs = [search(tmp_path, recipe(objective, search=ONE)).run_dir.path for objective in (Supervised(), RotNet())]
     # The random ticket of both is one training.
     rows = [
         tasks.make_tasks(tasks.find_ticket_files([at], tasks.Levels((1,))), ["random"], [SHORT], [0], ["new"])
         for at in runs
     ]
-    plain, last = Engine.on(RuntimeConfig(), "fp32"), Engine.on(LAST, "fp32")
+    plain, last = Engine.create(RuntimeConfig(), "fp32"), Engine.create(LAST, "fp32")
     assert {row["numerics"] for row in evaluate(rows[0], plain)} == {"fp32"}
     both = [*rows[0], *rows[1]]
     donors = [
-        [each.donor for each in EvaluationPlan.of(both, None, bench.numerics).trainings() if each.control == "random"]
+        [
+            each.finished_row_file
+            for each in EvaluationPlan.build(both, None, bench.numerics).jobs()
+            if each.control == "random"
+        ]
         for bench in (plain, last)
     ]
-    assert donors == [[rows[0][1].row], [None]]
+    assert donors == [[rows[0][1].row_file], [None]]
     found = list(evaluate(both, last))
     assert {(row["control"], row["numerics"]) for row in found} == {
         ("ticket", "fp32 channels-last"),
@@ -194,7 +208,7 @@ def test_evaluations_and_analyses_tell_it_and_do_not_take_one_for_the_other(
     }
     assert "though not measured at fp32 channels-last: 2 at fp32" in capsys.readouterr().err
     pace = Throughput(runs, plain.device_name)
-    told = [pace.rate("conv3", SHORT, how) is not None for how in ("fp32", "fp32 channels-last", "bf16")]
+    told = [pace.images_per_second("conv3", SHORT, how) is not None for how in ("fp32", "fp32 channels-last", "bf16")]
     assert told == [True, True, False]
     dense = tasks.find_ticket_files(runs[:1], tasks.Levels((0,)))
     (row,) = measure_magnitudes(dense, SHORT, [0], last)
@@ -225,9 +239,9 @@ def compiled(net: nn.Module) -> set[str]:
     ids=lambda value: value.name if isinstance(value, Objective) else "",
 )
 def test_heads_and_slow_copies_are_compiled_too_as_they_are_called(objective: Objective, parts: set[str]) -> None:
-    bench = Engine.on(RuntimeConfig(compile=True), "fp32")
+    bench = Engine.create(RuntimeConfig(compile=True), "fp32")
     net = MaskedNetwork.build("conv3", objective, channels=1, image_size=8, classes=10, seed=0)
-    with bench.prepared(net):
+    with bench.prepare(net):
         assert compiled(net) == {"backbone"} | parts
 
 

@@ -39,7 +39,7 @@ from tests.runs import BATCH, REWIND, STEPS, recipe, search, tickets
 )
 def test_an_image_counts_as_often_as_it_goes_through_a_backbone(tmp_path, objective, forward, backward):
     planned = search(tmp_path, recipe(objective, search=IMP(levels=1, rate=0.5, rewind=f"{REWIND}it")))
-    rows = [json.loads(planned.folder.row(level).read_text()) for level in (0, 1)]
+    rows = [json.loads(planned.run_dir.row_path(level).read_text()) for level in (0, 1)]
     assert [row_error(row) for row in rows] == [None, None]
     steps = (REWIND, STEPS - REWIND)
     assert [row["samples"] for row in rows] == [BATCH * each for each in steps]
@@ -54,4 +54,4 @@ def test_a_compiled_backbone_counts_as_often(tmp_path):
     which = recipe(RotNet(), search=IMP(levels=1, rate=0.5, rewind=f"{REWIND}it"))
     planned = plan_search(which, RuntimeConfig(compile=True), tmp_path)
     run_search(planned, RuntimeConfig(compile=True))
-    assert json.loads(planned.folder.row(1).read_text())["search_forward_images"] == 4 * BATCH * STEPS
+    assert json.loads(planned.run_dir.row_path(1).read_text())["search_forward_images"] == 4 * BATCH * STEPS

@@ -39,16 +39,16 @@ class Ear(Tracker):
 def test_listeners_hear_step_samples_loss_and_rate_of_their_training_only() -> None:
     ear = Ear()
     with Progress(300, show=False) as progress:
-        progress.task("first", 10)
+        progress.start_task("first", 10)
         progress.advance(1, 20)
-        progress.loss(2.0, 0.1)
-        with progress.heard_by(ear):
-            progress.task("second", 5)
+        progress.log_loss(2.0, 0.1)
+        with progress.log_to(ear):
+            progress.start_task("second", 5)
             for step in (1, 2, 3):
                 progress.advance(step, 20)
-            progress.loss(1.5, 0.01)
-            progress.probe(0.25)
-        progress.loss(1.0, 0.01)
+            progress.log_loss(1.5, 0.01)
+            progress.log_probe(0.25)
+        progress.log_loss(1.0, 0.01)
     (look,) = ear.looks
     assert (look.task, look.step, look.steps, look.samples) == ("second", 3, 5, 60)
     assert (look.loss, look.lr) == (1.5, 0.01)
@@ -74,12 +74,12 @@ def look(**changes: object) -> ProgressUpdate:
 
 def test_the_status_file_tells_what_goes_on_and_goes_in_the_end(tmp_path: Path) -> None:
     file = StatusFileTracker(tmp_path)
-    file.measured(64, {"probe": 0.5, "top1": 0.4})
-    file.look(look())
-    file.look(look(step=5))  # too soon to be written
+    file.log_metrics(64, {"probe": 0.5, "top1": 0.4})
+    file.log_progress(look())
+    file.log_progress(look(step=5))  # too soon to be written
     (told,) = trackers.read_statuses(tmp_path)
     assert (told.task, told.step, told.steps, told.rate, told.probe, told.left) == ("level 1/3", 4, 6, 99.5, 0.5, 9.0)
-    assert told.silent is None
+    assert told.silent_seconds is None
     trackers.own_status_file(tmp_path).write_text("{half", encoding="utf-8")
     assert trackers.read_statuses(tmp_path) == []
     file.close()
@@ -92,13 +92,13 @@ def test_a_diverged_training_leaves_no_status_behind(tmp_path: Path, monkeypatch
     planned = plan_search(recipe(fit=fit), RuntimeConfig(), tmp_path)
     with pytest.raises(Diverged):
         run_search(planned, RuntimeConfig())
-    assert list((planned.folder.path / trackers.STATUS_FOLDER).glob("*")) == []
+    assert list((planned.run_dir.path / trackers.STATUS_FOLDER).glob("*")) == []
 
 
 def test_without_the_package_tensorboard_is_refused_before_anything_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(BadInput, match=r"pip install 'sslticket\[tensorboard\]'") as caught:
-        Engine.on(RuntimeConfig(tensorboard=True), "fp32")
+        Engine.create(RuntimeConfig(tensorboard=True), "fp32")
     assert "\n" not in str(caught.value)
 
 
@@ -113,9 +113,9 @@ def test_tensorboards_files_hold_each_value_against_the_samples_seen(
         recipe(fit=TrainConfig(length="6it", batch_size=300, optimizer=SGD(lr=0.1), drops=("4it",))), machine, tmp_path
     )
     run_search(planned, machine)
-    folders = sorted(path.name for path in (planned.folder.path / "tensorboard").iterdir())
+    folders = sorted(path.name for path in (planned.run_dir.path / "tensorboard").iterdir())
     assert folders == [f"search.level-{level:02d}" for level in range(4)]
-    read = accumulator.EventAccumulator(str(planned.folder.path / "tensorboard" / "search.level-01"))
+    read = accumulator.EventAccumulator(str(planned.run_dir.path / "tensorboard" / "search.level-01"))
     read.Reload()
     scalars = {name: [(each.step, each.value) for each in read.Scalars(name)] for name in read.Tags()["scalars"]}
     assert [samples for samples, _ in scalars["loss"]] == [900, 1200, 1500, 1800]  # W_k is at step 2
@@ -149,10 +149,10 @@ def test_the_bar_shows_the_loss_within_the_terminals_columns(
     monkeypatch.setattr("tqdm.std._screen_shape_wrapper", lambda: lambda file: (columns, 24))
     monkeypatch.delenv("COLUMNS", raising=False)
     with Progress(10_000) as progress:
-        progress.task(task, 456)
+        progress.start_task(task, 456)
         progress.advance(123, 64)
-        progress.loss(2.30259, 0.1)
-        progress.probe(0.123)
+        progress.log_loss(2.30259, 0.1)
+        progress.log_probe(0.123)
         shown = str(progress._bar)
     assert shown.startswith(line)
     assert len(shown) < columns

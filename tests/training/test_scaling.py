@@ -55,7 +55,7 @@ class Numbers:
             yield Batch((images,), torch.randint(10, (16,), generator=generator), torch.arange(16))
 
 
-real_on = Engine.on
+real_on = Engine.create
 
 
 def scaling(machine: RuntimeConfig, precision: Precision = "fp16") -> Engine:
@@ -69,13 +69,13 @@ def scaling(machine: RuntimeConfig, precision: Precision = "fp16") -> Engine:
 
 def training(bench: Engine, optimizer: Optimizer, *, learnt: bool = False, clip: float | None = None) -> TrainingLoop:
     fit = TrainConfig(length="8it", batch_size=16, optimizer=optimizer, clip=clip)
-    learning = ContinuousSparsification().learning(fit, fit.clock(32)) if learnt else None
+    learning = ContinuousSparsification().mask_learning(fit, fit.clock(32)) if learnt else None
     net = MaskedNetwork.build("conv3", Overflows(), channels=1, image_size=8, classes=10, seed=3, learning=learning)
     # What the allocator hands out again: momentum that nobody filled would be 7.
     junk = [torch.full_like(parameter, 7.0) for parameter in net.parameters()]
     del junk
-    with bench.prepared(net) as wrapped:
-        return bench.loop(net, wrapped, Numbers(), fit, set_size=32, seed=0, progress=Progress(0, show=False))
+    with bench.prepare(net) as wrapped:
+        return bench.make_loop(net, wrapped, Numbers(), fit, set_size=32, seed=0, progress=Progress(0, show=False))
 
 
 @pytest.mark.parametrize("clip", [None, 0.5], ids=["", "clipped"])
@@ -87,7 +87,7 @@ def test_a_first_step_that_overflows_leaves_no_trace(optimizer: Optimizer, learn
     first.run(0, 1)
     assert all(torch.equal(*pair) for pair in zip(first.net.parameters(), drawn, strict=True))
     assert bench.accelerator.scaler.get_scale() == 2.0**15
-    for part in first.optimizer.parts if isinstance(first.optimizer, CombinedOptimizer) else [first.optimizer]:
+    for part in first.optimizer.optimizers if isinstance(first.optimizer, CombinedOptimizer) else [first.optimizer]:
         assert all(not value.any() for values in part.state.values() for value in values.values())
     first.run(1, 8)
     second = training(bench, optimizer, learnt=learnt, clip=clip)
@@ -131,6 +131,6 @@ def test_a_search_that_is_started_again_finds_the_same_tickets(tmp_path: Path, m
     planned = search(tmp_path, which)
     straight = tickets(planned)
     for level in (2, 3):
-        planned.folder.ticket(level).unlink()
+        planned.run_dir.ticket_path(level).unlink()
     again = tickets(search(tmp_path, which))
     assert [ticket.hash for ticket in again] == [ticket.hash for ticket in straight]

@@ -62,7 +62,9 @@ class Devkit:
         unpacked = [place for kit in kits if kit.is_dir() for place in (kit / kit.name, kit / layout.devkit, kit)]
         for home in (place / inner for place in (*unpacked, folder) for inner in ("data", ".")):
             if all((home / name).is_file() for name in (layout.meta, layout.ground_truth)):
-                meta, truth = (read_bytes(home / name, _LARGEST_DEVKIT_FILE) for name in (layout.meta, layout.ground_truth))
+                meta, truth = (
+                    read_bytes(home / name, _LARGEST_DEVKIT_FILE) for name in (layout.meta, layout.ground_truth)
+                )
                 return cls._parse(home, meta, truth)
         archive = next((kit for kit in kits if kit.is_file() and kit.suffix in (".tar", ".gz", ".tgz")), None)
         return cls._parse(archive, *_read_packed_devkit(archive, layout)) if archive else None

@@ -127,7 +127,11 @@ CONVERSIONS = (
         advice="get the python version from {home}",
     ),
     Conversion(
-        ("cifar10",), ("trainLabels.csv",), "Kaggle's training images", _SORT_CIFAR_COMMAND, done_patterns=("train/*/*.png",)
+        ("cifar10",),
+        ("trainLabels.csv",),
+        "Kaggle's training images",
+        _SORT_CIFAR_COMMAND,
+        done_patterns=("train/*/*.png",),
     ),
     Conversion(
         ("svhn", "svhn_extra"),
@@ -176,7 +180,11 @@ def conversion_advice(dataset: Dataset, folders: Iterable[Path]) -> str | None:
             if cure.datasets and dataset.name not in cure.datasets:
                 continue
             file = next(iter(_first_matches(folder, cure.patterns)), None)
-            if file is not None and _first_matches(folder, cure.required_patterns) and not _first_matches(folder, cure.done_patterns):
+            if (
+                file is not None
+                and _first_matches(folder, cure.required_patterns)
+                and not _first_matches(folder, cure.done_patterns)
+            ):
                 return _conversion_message(cure, dataset, folder, file)
     return None
 

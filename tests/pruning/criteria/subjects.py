@@ -27,7 +27,7 @@ def subject(
         raise AssertionError("this criterion looks at images")
 
     pruned_model.attach_gates(backbone, prunable_weights(backbone))
-    return ScoringInput(backbone, channels, size, seed, losses or none, reduce=lambda tensor: tensor)
+    return ScoringInput(backbone, channels, size, seed, losses or none, mean_over_processes=lambda tensor: tensor)
 
 
 def ones(backbone: nn.Module) -> Mask:

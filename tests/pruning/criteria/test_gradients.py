@@ -133,8 +133,8 @@ def test_settings_that_cannot_be_are_refused_in_one_line() -> None:
 
 
 def test_scoring_images_are_ten_a_class_in_whole_batches() -> None:
-    assert SNIP().batches(128, 10) == 1
-    assert SNIP().batches(128, 1000) == 79
-    assert SNIP(score_images=129).batches(128, 10) == 2
-    assert SNIP(score_images=129).samples(128, 10) == 256
-    assert GraSP(score_images=128).samples(128, 10) == 256, "GraSP goes over them twice"
+    assert SNIP().num_batches(128, 10) == 1
+    assert SNIP().num_batches(128, 1000) == 79
+    assert SNIP(score_images=129).num_batches(128, 10) == 2
+    assert SNIP(score_images=129).num_images(128, 10) == 256
+    assert GraSP(score_images=128).num_images(128, 10) == 256, "GraSP goes over them twice"
