@@ -14,7 +14,7 @@ recipe = Recipe(
     model="resnet50",
     data=Data(dataset="imagenet"),
     objective=BarlowTwins(),
-    fit=TrainConfig(
+    training=TrainConfig(
         length="1000ep",
         batch_size=2048,
         optimizer=LARS(lr=1.6, weight_decay=1.5e-6, bias_lr=0.0384),

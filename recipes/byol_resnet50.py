@@ -14,7 +14,7 @@ recipe = Recipe(
     model="resnet50",
     data=Data(dataset="imagenet"),
     objective=BYOL(ema=0.99),
-    fit=TrainConfig(
+    training=TrainConfig(
         length="100ep",
         batch_size=4096,
         optimizer=LARS(lr=7.2, weight_decay=1e-6),

@@ -14,7 +14,7 @@ recipe = Recipe(
     model="conv6",
     data=Data(dataset="cifar10", augment=View(size=32)),
     objective=Supervised(),
-    fit=TrainConfig(length="40ep", batch_size=60, optimizer=Adam(lr=3e-4, weight_decay=0.0)),
+    training=TrainConfig(length="40ep", batch_size=60, optimizer=Adam(lr=3e-4, weight_decay=0.0)),
     search=IMP(levels=30, rate=0.15, linear_rate=0.2, rewind="0it", scope="layer"),
 )
 

@@ -14,7 +14,7 @@ recipe = Recipe(
     model="conv6",
     data=Data(dataset="cifar10", augment=View(size=32)),
     objective=Supervised(),
-    fit=TrainConfig(length="100ep", batch_size=60, optimizer=Adam(lr=3e-4, weight_decay=0.0)),
+    training=TrainConfig(length="100ep", batch_size=60, optimizer=Adam(lr=3e-4, weight_decay=0.0)),
     search=StochasticSparsification(
         rounds=1,
         rewind="0it",

@@ -16,7 +16,7 @@ recipe = Recipe(
     model="resnet50",
     data=Data(dataset="imagenet"),
     objective=DINO(),
-    fit=TrainConfig(
+    training=TrainConfig(
         length="100ep",
         batch_size=512,
         optimizer=SGD(lr=0.06, weight_decay=1e-4),

@@ -14,7 +14,7 @@ recipe = Recipe(
     model="alexnet",
     data=Data(dataset="imagenet"),
     objective=Exemplar(),
-    fit=TrainConfig(
+    training=TrainConfig(
         length="30ep",
         batch_size=4096,
         ghost_batch=256,

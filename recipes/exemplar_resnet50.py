@@ -14,7 +14,7 @@ recipe = Recipe(
     model="resnet50",
     data=Data(dataset="imagenet"),
     objective=Exemplar(),
-    fit=TrainConfig(
+    training=TrainConfig(
         length="30ep",
         batch_size=1536,
         ghost_batch=48,

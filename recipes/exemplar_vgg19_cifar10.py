@@ -14,7 +14,7 @@ recipe = Recipe(
     model="vgg19",
     data=Data(dataset="cifar10"),
     objective=Exemplar(),
-    fit=TrainConfig(
+    training=TrainConfig(
         length="180ep",
         batch_size=512,
         optimizer=Adam(lr=3e-4, weight_decay=1e-4),

@@ -13,7 +13,7 @@ recipe = Recipe(
     model="resnet50",
     data=Data(dataset="imagenet"),
     objective=MoCoV2(),
-    fit=TrainConfig(
+    training=TrainConfig(
         length="200ep",
         batch_size=256,
         ghost_batch=32,

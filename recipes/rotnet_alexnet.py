@@ -14,7 +14,7 @@ recipe = Recipe(
     model="alexnet",
     data=Data(dataset="imagenet"),
     objective=RotNet(),
-    fit=TrainConfig(
+    training=TrainConfig(
         length="90ep",
         batch_size=8192,
         ghost_batch=512,

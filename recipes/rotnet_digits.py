@@ -11,7 +11,7 @@ recipe = Recipe(
     model="conv3",
     data=Data(dataset="digits"),
     objective=RotNet(),
-    fit=TrainConfig(
+    training=TrainConfig(
         length="200it",
         batch_size=128,
         optimizer=Adam(lr=3e-3, weight_decay=0.0),

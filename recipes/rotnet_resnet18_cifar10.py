@@ -14,7 +14,7 @@ recipe = Recipe(
     model="resnet18_cifar",
     data=Data(dataset="cifar10"),
     objective=RotNet(),
-    fit=TrainConfig(
+    training=TrainConfig(
         length="160ep",
         batch_size=512,
         optimizer=Adam(lr=1e-3, weight_decay=1e-4),

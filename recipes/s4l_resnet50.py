@@ -16,7 +16,7 @@ recipe = Recipe(
     model="resnet50",
     data=Data(dataset="imagenet", labels=0.1),
     objective=S4LRotation(),
-    fit=TrainConfig(
+    training=TrainConfig(
         length="200ep",
         batch_size=2048,
         ghost_batch=64,

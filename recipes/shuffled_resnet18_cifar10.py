@@ -15,7 +15,7 @@ recipe = Recipe(
     model="resnet18_cifar",
     data=Data(dataset="cifar10", shuffle_labels=1.0, augment=View(size=32)),
     objective=Supervised(),
-    fit=TrainConfig(
+    training=TrainConfig(
         length="160ep",
         batch_size=512,
         optimizer=Adam(lr=1e-3, weight_decay=1e-4),

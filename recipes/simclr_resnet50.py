@@ -13,7 +13,7 @@ recipe = Recipe(
     model="resnet50",
     data=Data(dataset="imagenet"),
     objective=SimCLR(),
-    fit=TrainConfig(
+    training=TrainConfig(
         length="100ep",
         batch_size=4096,
         optimizer=LARS(lr=4.8, weight_decay=1e-6),

@@ -13,7 +13,7 @@ recipe = Recipe(
     model="resnet50",
     data=Data(dataset="imagenet"),
     objective=SimSiam(),
-    fit=TrainConfig(
+    training=TrainConfig(
         length="100ep",
         batch_size=512,
         optimizer=SGD(lr=0.1, weight_decay=1e-4),

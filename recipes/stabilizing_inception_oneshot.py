@@ -14,7 +14,7 @@ recipe = Recipe(
     model="inception_v3",
     data=Data(dataset="imagenet", image_size=299),
     objective=Supervised(),
-    fit=TrainConfig(
+    training=TrainConfig(
         length="171ep",
         batch_size=1024,
         optimizer=SGD(lr=0.03, weight_decay=4e-5),

@@ -14,7 +14,7 @@ recipe = Recipe(
     model="lenet300",
     data=Data(dataset="mnist"),
     objective=Supervised(),
-    fit=TrainConfig(
+    training=TrainConfig(
         length="50000it",
         batch_size=60,
         optimizer=Adam(lr=1.2e-3, weight_decay=0.0),

@@ -15,7 +15,7 @@ recipe = Recipe(
     model="resnet20",
     data=Data(dataset="cifar10", augment=View(size=32, crop="pad", pad=4, flip=True)),
     objective=Supervised(),
-    fit=TrainConfig(
+    training=TrainConfig(
         length="30000it",
         batch_size=128,
         optimizer=SGD(lr=0.01, weight_decay=1e-4),

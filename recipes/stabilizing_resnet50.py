@@ -14,7 +14,7 @@ recipe = Recipe(
     model="resnet50",
     data=Data(dataset="imagenet"),
     objective=Supervised(),
-    fit=TrainConfig(
+    training=TrainConfig(
         length="90ep",
         batch_size=1024,
         optimizer=SGD(lr=0.4, weight_decay=1e-4),

@@ -14,7 +14,7 @@ recipe = Recipe(
     model="squeezenet1_0",
     data=Data(dataset="imagenet"),
     objective=Supervised(),
-    fit=TrainConfig(
+    training=TrainConfig(
         length="150ep",
         batch_size=1024,
         optimizer=RMSprop(lr=0.66, alpha=0.9, eps=1.0, momentum=0.9),

@@ -15,7 +15,7 @@ recipe = Recipe(
     model="vgg19",
     data=Data(dataset="cifar10", augment=View(size=32, crop="pad", pad=4, flip=True)),
     objective=Supervised(),
-    fit=TrainConfig(
+    training=TrainConfig(
         length="112000it",
         batch_size=64,
         optimizer=SGD(lr=0.1, weight_decay=1e-4),

@@ -14,7 +14,7 @@ recipe = Recipe(
     model="alexnet",
     data=Data(dataset="imagenet"),
     objective=Supervised(),
-    fit=TrainConfig(
+    training=TrainConfig(
         length="90ep",
         batch_size=4096,
         ghost_batch=512,

@@ -17,7 +17,7 @@ recipe = Recipe(
     model="resnet50",
     data=Data(dataset="imagenet", subset=0.01, subset_by="classes", augment=noisy),
     objective=Supervised(),
-    fit=TrainConfig(
+    training=TrainConfig(
         length="1000ep",
         batch_size=768,
         ghost_batch=96,

@@ -14,7 +14,7 @@ recipe = Recipe(
     model="resnet50",
     data=Data(dataset="places365"),
     objective=Supervised(),
-    fit=TrainConfig(
+    training=TrainConfig(
         length="90ep",
         batch_size=2048,
         ghost_batch=128,

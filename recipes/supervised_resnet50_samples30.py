@@ -14,7 +14,7 @@ recipe = Recipe(
     model="resnet50",
     data=Data(dataset="imagenet", subset=0.3),
     objective=Supervised(),
-    fit=TrainConfig(
+    training=TrainConfig(
         length="200ep",
         batch_size=1536,
         ghost_batch=96,

@@ -14,7 +14,7 @@ recipe = Recipe(
     model="resnet50",
     data=Data(dataset="imagenet"),
     objective=SwAV(),
-    fit=TrainConfig(
+    training=TrainConfig(
         length="100ep",
         batch_size=4096,
         optimizer=LARS(lr=4.8, weight_decay=1e-6),

@@ -15,7 +15,7 @@ recipe = Recipe(
     model="resnet50",
     data=Data(dataset="cifar10", augment=View(size=32, crop="pad", pad=4, flip=True)),
     objective=Supervised(),
-    fit=TrainConfig(
+    training=TrainConfig(
         length="90ep",
         batch_size=512,
         ghost_batch=256,

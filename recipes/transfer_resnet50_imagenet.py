@@ -14,7 +14,7 @@ recipe = Recipe(
     model="resnet50",
     data=Data(dataset="imagenet"),
     objective=Supervised(),
-    fit=TrainConfig(
+    training=TrainConfig(
         length="90ep",
         batch_size=512,
         ghost_batch=32,

@@ -16,7 +16,7 @@ recipe = Recipe(
     model="vgg19",
     data=Data(dataset="cifar10", augment=View(size=32, crop="pad", pad=4, flip=True)),
     objective=Supervised(),
-    fit=TrainConfig(
+    training=TrainConfig(
         length="160ep",
         batch_size=512,
         ghost_batch=256,

@@ -14,7 +14,7 @@ recipe = Recipe(
     model="vgg19",
     data=Data(dataset="imagenet"),
     objective=Supervised(),
-    fit=TrainConfig(
+    training=TrainConfig(
         length="160ep",
         batch_size=512,
         ghost_batch=32,

@@ -14,7 +14,7 @@ recipe = Recipe(
     model="resnet50",
     data=Data(dataset="imagenet"),
     objective=VICReg(),
-    fit=TrainConfig(
+    training=TrainConfig(
         length="100ep",
         batch_size=512,
         optimizer=LARS(lr=0.6, weight_decay=1e-6),

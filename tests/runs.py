@@ -22,7 +22,7 @@ def recipe(objective: Objective | None = None, *, momentum: bool = True, **chang
         "model": "conv3",
         "data": Data(dataset="digits"),
         "objective": objective or Supervised(),
-        "fit": TrainConfig(length=f"{STEPS}it", batch_size=BATCH, optimizer=optimizer, drops=("4it",)),
+        "training": TrainConfig(length=f"{STEPS}it", batch_size=BATCH, optimizer=optimizer, drops=("4it",)),
         "search": IMP(levels=3, rate=0.5, rewind=f"{REWIND}it"),
         "precision": "fp32",  # whatever the device's own is: bits are compared
     }

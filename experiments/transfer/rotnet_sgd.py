@@ -10,7 +10,9 @@ recipe = Recipe(
     model="conv3",
     data=Data(dataset="cifar10", image_size=16),
     objective=RotNet(),
-    fit=TrainConfig(length="200it", batch_size=64, optimizer=SGD(lr=0.1, weight_decay=1e-4), drops=("140it", "180it")),
+    training=TrainConfig(
+        length="200it", batch_size=64, optimizer=SGD(lr=0.1, weight_decay=1e-4), drops=("140it", "180it")
+    ),
     search=IMP(levels=6, rate=0.5, rewind="30it"),
 )
 

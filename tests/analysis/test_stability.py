@@ -183,7 +183,7 @@ def test_from_the_initialisation_in_the_first_order_it_is_the_evaluations_traini
 
 
 def test_what_cannot_be_analysed_is_named_before_anything_is_trained(run: Path, tmp_path: Path) -> None:
-    early = replace(SHORT, name="early", fit=replace(SHORT.fit, length="1it"))
+    early = replace(SHORT, name="early", training=replace(SHORT.fit, length="1it"))
     with pytest.raises(
         BadInput, match=r"level-02.* rewound to 64 samples is at step 1 of early, which has 1 steps; give .*early@0"
     ):

@@ -109,7 +109,7 @@ def test_turns_of_photographs_are_turned_and_views_are_those_of_the_first_batch(
 @pytest.mark.parametrize("objective", [RotNet(), SimCLR(), S4LRotation()])
 def test_the_first_images_are_those_of_the_whole_batch(objective: RotNet | SimCLR | S4LRotation) -> None:
     data = Data(dataset="digits", labels=0.5 if isinstance(objective, S4LRotation) else 1.0)
-    which = recipe(objective, data=data, fit=TrainConfig(length="6it", batch_size=36, optimizer=SGD(lr=0.1)))
+    which = recipe(objective, data=data, training=TrainConfig(length="6it", batch_size=36, optimizer=SGD(lr=0.1)))
     images = TrainingImages.open(which, RuntimeConfig())
     plain, few = command._first_images(which, RuntimeConfig(), images, 5)
     more_plain, batch = command._first_images(which, RuntimeConfig(), images, 36)

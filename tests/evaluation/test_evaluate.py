@@ -142,7 +142,7 @@ def test_protocols_are_the_papers() -> None:
 
 
 def test_a_protocol_may_train_on_one_half_and_measures_on_every_evaluation_image(run: Path) -> None:
-    on_half = replace(SHORT, name="half", half="b", fit=replace(SHORT.fit, length="2ep"))
+    on_half = replace(SHORT, name="half", half="b", training=replace(SHORT.fit, length="2ep"))
     splits = Splits.open(on_half, None)
     assert (len(splits.training.manifest), len(splits.evaluation.manifest)) == (717, 359)
     (row,) = evaluate(

@@ -213,7 +213,7 @@ def test_a_control_row_that_all_replicates_shared_is_measured_anew(labels: Path)
 def test_a_row_under_other_settings_of_a_protocol_of_the_same_name_is_measured_anew(labels: Path) -> None:
     protocol = replace(SHORT, name="changed")
     assert len(measured(tasks.make_tasks(paths(labels), [], [protocol], [0]))) == 1
-    longer = replace(protocol, fit=replace(SHORT.fit, length="9it"))
+    longer = replace(protocol, training=replace(SHORT.fit, length="9it"))
     (row,) = measured(tasks.make_tasks(paths(labels), [], [longer], [0]))
     assert row["steps"] == 9
 

@@ -102,7 +102,7 @@ def test_a_row_about_other_images_is_not_taken_for_done(run: Path, tmp_path: Pat
 
 def test_an_analysis_looks_at_the_images_likewise(run: Path, tmp_path: Path) -> None:
     few, more = write_digits(tmp_path / "few", train=4, val=2), write_digits(tmp_path / "more", train=5, val=2)
-    long = replace(PART, fit=replace(FIT, length="8it"))
+    long = replace(PART, training=replace(FIT, length="8it"))
     (row,) = run_analysis(Magnitudes(), rows_of(run, long), Engine.create(RuntimeConfig(data_root=few), "fp32"))
     assert (row["target"], row["protocol"]) == ("mnist[4 a class]", "small")
     with pytest.raises(BadInput, match="was measured on other images"):

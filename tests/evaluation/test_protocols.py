@@ -200,17 +200,17 @@ def test_the_hash_follows_every_setting_of_a_training_and_nothing_else() -> None
         replace(base, image_size=16),
         replace(base, train=View(size=32)),
         replace(base, eval=View(size=32, resize=36)),
-        replace(base, fit=replace(base.fit, warmup="1ep")),
-        replace(base, fit=replace(base.fit, clip=1.0)),
-        replace(base, fit=replace(base.fit, ghost_batch=256)),
-        replace(base, fit=replace(base.fit, optimizer=SGD(lr=1e-3))),
+        replace(base, training=replace(base.fit, warmup="1ep")),
+        replace(base, training=replace(base.fit, clip=1.0)),
+        replace(base, training=replace(base.fit, ghost_batch=256)),
+        replace(base, training=replace(base.fit, optimizer=SGD(lr=1e-3))),
         replace(base, fits={"vgg19": replace(base.fit, batch_size=256)}),
     ]
     hashes = [each.hash_for("vgg19") for each in (base, *changed)]
     assert len(set(hashes)) == len(hashes)
     assert changed[-1].hash_for("resnet50") == base.hash_for("resnet50")
     before = replace(protocols.find_protocol("imagenet").fit, ghost_batch=None)
-    assert replace(protocols.find_protocol("imagenet"), fit=before).hash_for("resnet50") == "32c50f53", (
+    assert replace(protocols.find_protocol("imagenet"), training=before).hash_for("resnet50") == "32c50f53", (
         "that of rows before it"
     )
     same = replace(

@@ -8,13 +8,14 @@ import pandas as pd
 import pytest
 
 from sslticket.errors import BadInput
-from sslticket.report import schema, table
+from sslticket.results import table
+from sslticket.results.rows import ROW_COLUMNS, ROW_KEYS, ROW_KINDS
 from tests.report import analysed
 
 
 def test_a_folder_within_a_folder_is_read_once(runs, score):
     folder = runs(score(), score(seed=1))
-    assert table.rows([folder, folder / "a"])["seed"].tolist() == [0, 1]
+    assert table.read_rows([folder, folder / "a"])["seed"].tolist() == [0, 1]
 
 
 def test_only_whole_row_files_are_read(runs, score):
@@ -22,7 +23,7 @@ def test_only_whole_row_files_are_read(runs, score):
     runs(score(seed=1), file="a/rows/.half.jsonl")
     runs(score(seed=2), file="a/rows/half.jsonl.tmp")
     runs(score(seed=3), file="a/log.jsonl")
-    assert table.rows([folder])["seed"].tolist() == [0]
+    assert table.read_rows([folder])["seed"].tolist() == [0]
 
 
 @pytest.mark.parametrize(
@@ -46,7 +47,7 @@ def test_only_whole_row_files_are_read(runs, score):
 )
 def test_a_bad_row_is_named_with_file_and_line(runs, score, changes, named):
     with pytest.raises(BadInput, match=named) as error:
-        table.rows([runs(score(), score(**changes))])
+        table.read_rows([runs(score(), score(**changes))])
     assert "a/rows/rows.jsonl, line 2 " in str(error.value)
 
 
@@ -56,14 +57,14 @@ def test_a_line_cut_short_is_named(runs, score, line):
     with (folder / "a/rows/rows.jsonl").open("ab") as file:
         file.write(line + b"\n")
     with pytest.raises(BadInput, match=r"rows\.jsonl, line 2 is (no row|damaged)"):
-        table.rows([folder])
+        table.read_rows([folder])
 
 
 def test_a_damaged_row_of_a_search_comes_back_only_with_its_training(runs, level):
     folder = runs(level(), file="a/rows/search.level-03.jsonl")
     (folder / "a/rows/search.level-03.jsonl").write_text('{"kind": "le')
     with pytest.raises(BadInput, match=r"level-03\.jsonl, line 1 is damaged .*; .* the tickets of level-03 and later"):
-        table.rows([folder])
+        table.read_rows([folder])
 
 
 @pytest.mark.parametrize(
@@ -80,7 +81,7 @@ def test_a_damaged_row_of_a_search_comes_back_only_with_its_training(runs, level
 )
 def test_a_bad_level_row_is_named_too(runs, level, changes, named):
     with pytest.raises(BadInput, match=rf"line 1 has {named}"):
-        table.rows([runs(level(**changes))])
+        table.read_rows([runs(level(**changes))])
 
 
 @pytest.mark.parametrize(
@@ -101,13 +102,13 @@ def test_a_bad_level_row_is_named_too(runs, level, changes, named):
 )
 def test_a_bad_row_of_an_analysis_is_named_too(runs, kind, changes, named):
     with pytest.raises(BadInput, match=rf"line 1 has {named}"):
-        table.rows([runs(analysed.row(kind, **changes))])
+        table.read_rows([runs(analysed.row(kind, **changes))])
 
 
 def test_rows_of_every_analysis_are_exported_with_what_is_nested_as_json(runs, tmp_path):
     kinds = (analysed.STABILITY, analysed.CONNECTIVITY, analysed.MAGNITUDES, analysed.OVERLAP, analysed.CHANNELS)
     told = {"search": "IMP", "settings": {"rewind": "1ep"}, "rewind_samples": 640}
-    assert table.export([runs(*(analysed.row(kind, **told) for kind in kinds))], tmp_path / "rows.csv").rows == 5
+    assert table.write_table([runs(*(analysed.row(kind, **told) for kind in kinds))], tmp_path / "rows.csv").rows == 5
     back = pd.read_csv(tmp_path / "rows.csv").set_index("kind")
     assert set(back["settings"]) == {'{"rewind": "1ep"}'}
     assert set(back["rewind_samples"]) == {640}
@@ -122,29 +123,29 @@ def test_a_file_that_a_failing_disk_emptied_is_named(runs, score):
     folder = runs(score())
     (folder / "a/rows/level-01.ticket.jsonl").touch()
     with pytest.raises(BadInput, match=r"level-01\.ticket\.jsonl is empty; delete"):
-        table.rows([folder])
+        table.read_rows([folder])
 
 
 def test_a_level_row_from_before_there_were_probes_is_read(runs, level):
     old = {key: value for key, value in level().items() if key != "probe"}
-    assert table.rows([runs(old)])["probe"].isna().all()
+    assert table.read_rows([runs(old)])["probe"].isna().all()
 
 
 def test_missing_keys_are_named(runs, score):
     short = {key: value for key, value in score().items() if key not in ("top1", "commit")}
     with pytest.raises(BadInput, match="line 1 lacks commit, top1"):
-        table.rows([runs(short)])
+        table.read_rows([runs(short)])
 
 
 def test_folders_without_rows_are_named_with_the_command_that_makes_rows(tmp_path):
     with pytest.raises(BadInput, match=f"{tmp_path}.*sslticket evaluate"):
-        table.rows([tmp_path])
+        table.read_rows([tmp_path])
     with pytest.raises(BadInput, match=r"no folder .*nowhere"):
-        table.rows([tmp_path / "nowhere"])
+        table.read_rows([tmp_path / "nowhere"])
 
 
 def test_tables_need_neither_torch_nor_matplotlib():
-    code = "import sys, sslticket.results.table; print({'torch', 'matplotlib'} & set(sys.modules))"
+    code = "import sys; import sslticket.results.table; print({'torch', 'matplotlib'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
 
 
@@ -160,9 +161,9 @@ def test_an_exported_table_holds_every_value_of_every_row_once(runs, score, leve
     folder = runs(*rows)
     runs(*rows[:2], file="copy/rows/rows.jsonl")
     output = tmp_path / f"rows.{ending}"
-    assert table.export([folder], output).rows == 3
+    assert table.write_table([folder], output).rows == 3
     back = read(output)
-    assert list(back.columns) == schema.COLUMNS
+    assert list(back.columns) == ROW_COLUMNS
     first = back[back["seed"] == 3].iloc[0]
     assert first["top1"] == 0.1 + 0.2
     assert first["versions"] == '{"torch": "2.11"}'
@@ -175,19 +176,19 @@ def test_an_exported_table_holds_every_value_of_every_row_once(runs, score, leve
 
 
 def test_whole_numbers_stay_whole_in_text(runs, score, level, tmp_path):
-    table.export([runs(score(seed=3), level())], tmp_path / "rows.csv")
+    table.write_table([runs(score(seed=3), level())], tmp_path / "rows.csv")
     assert set(pd.read_csv(tmp_path / "rows.csv", dtype=str)["seed"].dropna()) == {"3"}
 
 
 def test_tables_of_other_kinds_are_refused_by_name(runs, score, tmp_path):
     with pytest.raises(BadInput, match=r"rows\.xlsx is no name for a table; .*\.parquet or \.csv"):
-        table.export([runs(score())], tmp_path / "rows.xlsx")
+        table.write_table([runs(score())], tmp_path / "rows.xlsx")
 
 
 def test_without_pyarrow_one_line_says_what_to_install(runs, score, tmp_path, monkeypatch):
     monkeypatch.setattr(table, "find_spec", lambda name: None)
     with pytest.raises(BadInput, match=r"rows\.parquet needs pyarrow; `pip install pyarrow`"):
-        table.export([runs(score())], tmp_path / "rows.parquet")
+        table.write_table([runs(score())], tmp_path / "rows.parquet")
 
 
 def test_the_documented_schema_is_the_schema():
@@ -195,9 +196,9 @@ def test_the_documented_schema_is_the_schema():
     names = {str: "text", int: "whole number", dict: "names and values", list: "list", (int, float): "number"}
     names[(int, float, type(None))] = "number or nothing"
     wanted = {"kind": ("text", "all")}
-    for key, kind in schema.KEYS.items():
-        having = [name for name, keys in schema.KINDS.items() if key in keys]
-        wanted[key] = names[kind], "all" if len(having) == len(schema.KINDS) else ", ".join(having)
+    for key, kind in ROW_KEYS.items():
+        having = [name for name, keys in ROW_KINDS.items() if key in keys]
+        wanted[key] = names[kind], "all" if len(having) == len(ROW_KINDS) else ", ".join(having)
     text = (Path(__file__).parents[2] / "docs/report.md").read_text("utf-8")
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("| `")]
     assert {name.strip("`"): (kind, of) for name, kind, of, meaning in lines if meaning} == wanted

@@ -147,7 +147,7 @@ def test_a_probe_tells_what_the_features_know_and_changes_nothing(tmp_path: Path
 
 def test_grey_images_can_be_shown_in_colour(tmp_path: Path) -> None:
     long = TrainConfig(length="6it", batch_size=64, optimizer=SGD(lr=0.1))  # sees more images than there are to measure
-    found = search(tmp_path, recipe(data=Data(dataset="digits", channels=3), fit=long))
+    found = search(tmp_path, recipe(data=Data(dataset="digits", channels=3), training=long))
     assert tickets(found)[1].weights["features.0.weight"].shape == (16, 3, 3, 3)
     row = json.loads(found.run_dir.row_path(1).read_text())
     assert 0 < row["metrics"]["top1"] <= 1, "the evaluation images are in colour too"

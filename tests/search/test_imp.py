@@ -141,7 +141,7 @@ def test_own_metrics_are_measured_unless_that_takes_longer_than_a_trial(tmp_path
     evaluation = len(open_split("digits", "eval").manifest)
     for steps, measured in ((evaluation // BATCH, False), (evaluation // BATCH + 1, True)):
         fit = dataclasses.replace(recipe().training, length=f"{steps}it")
-        folder = search(tmp_path, recipe(RotNet(), fit=fit, search=IMP(levels=1, rate=0.5, rewind="1it"))).run_dir
+        folder = search(tmp_path, recipe(RotNet(), training=fit, search=IMP(levels=1, rate=0.5, rewind="1it"))).run_dir
         metrics = json.loads(folder.row_path(1).read_text())["metrics"]
         assert ("rotation accuracy" in metrics) == measured
         assert all(0 <= metrics[name] <= 1 for name in metrics if name != "loss")

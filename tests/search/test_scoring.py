@@ -189,7 +189,7 @@ BOTH = [(Supervised(), SNIP()), (Supervised(), GraSP()), (VICReg(hidden=12, dim=
 def scores_of_all() -> Iterator[Scores]:
     for objective, criterion in BOTH:
         for fit in (recipe().training, replace(recipe().training, ghost_batch=8)):
-            _, scoring, half = built(scored_by(criterion, objective, fit=fit))
+            _, scoring, half = built(scored_by(criterion, objective, training=fit))
             yield scoring.scores(criterion, half, step=1)
 
 

@@ -68,7 +68,7 @@ def test_with_one_rate_for_both_small_linear_weights_go_first() -> None:
 def test_conv6_finds_tickets_with_separate_rates(tmp_path: Path) -> None:
     which = recipe(
         model="conv6",
-        fit=TrainConfig(length="2it", batch_size=BATCH, optimizer=SGD(lr=0.01)),
+        training=TrainConfig(length="2it", batch_size=BATCH, optimizer=SGD(lr=0.01)),
         search=IMP(levels=1, rate=0.15, linear_rate=0.2, rewind="1it"),
     )
     counts = tickets(search(tmp_path, which))[1].mask.layer_counts()

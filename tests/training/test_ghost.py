@@ -166,7 +166,7 @@ def test_running_statistics_move_once_a_step_by_the_mean_of_its_parts() -> None:
 
 
 def test_a_ghost_batch_as_large_as_the_batch_is_none_and_has_no_key() -> None:
-    recipe = runs.recipe(fit=FIT)
+    recipe = runs.recipe(training=FIT)
     assert replace(FIT, ghost_batch=BATCH) == replace(FIT, ghost_batch=2 * BATCH) == FIT
     assert replace(GHOSTS, batch_size=4) == replace(FIT, batch_size=4)
     assert "ghost_batch" not in recipe.to_dict()["fit"]
@@ -239,7 +239,7 @@ def test_settings_of_the_machine_that_would_change_what_is_learnt_are_refused(
 def test_accumulation_with_batch_norm_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     """Also where only the heads have it."""
     with pytest.raises(BadInput, match="--accumulate must be 1 where batch norm sees"):
-        plan_search(runs.recipe(fit=FIT), RuntimeConfig(accumulate=2), tmp_path)
+        plan_search(runs.recipe(training=FIT), RuntimeConfig(accumulate=2), tmp_path)
     planned = plan_search(
         runs.recipe(SimSiam(dim=8, predictor=4), model="lenet300"), RuntimeConfig(accumulate=2), tmp_path
     )
@@ -303,9 +303,9 @@ def looped(name: str, rank: int = 0, processes: int = 1) -> dict[str, Tensor]:
 
 
 SEARCHES: dict[str, Recipe] = {
-    "ghosts": runs.recipe(fit=GHOSTS, search=IMP(levels=1, rate=0.5, rewind="2it")),
-    "over all": runs.recipe(fit=FIT, search=IMP(levels=1, rate=0.5, rewind="2it")),
-    "resnet": runs.recipe(model="resnet20", fit=GHOSTS, search=IMP(levels=1, rate=0.2, rewind="2it")),
+    "ghosts": runs.recipe(training=GHOSTS, search=IMP(levels=1, rate=0.5, rewind="2it")),
+    "over all": runs.recipe(training=FIT, search=IMP(levels=1, rate=0.5, rewind="2it")),
+    "resnet": runs.recipe(model="resnet20", training=GHOSTS, search=IMP(levels=1, rate=0.2, rewind="2it")),
 }
 
 

@@ -99,7 +99,7 @@ def test_restored_state_lies_as_its_parameter_and_is_what_was_saved(
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda each: type(each).__name__)
 def test_a_search_finds_the_same_masks_in_either_layout(tmp_path: Path, optimizer: Optimizer) -> None:
     which = recipe(
-        fit=TrainConfig(length="30it", batch_size=48, optimizer=optimizer),
+        training=TrainConfig(length="30it", batch_size=48, optimizer=optimizer),
         search=IMP(levels=1, rate=0.5, rewind="15it"),
     )
     found = []

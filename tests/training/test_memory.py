@@ -376,7 +376,7 @@ def test_a_dry_run_tells_what_a_training_needs(tmp_path: Path) -> None:
     fit = TrainConfig(length="6it", batch_size=32, optimizer=SGD(lr=0.1), ghost_batch=8)
     assert (
         " a device for a part of 8 images: "
-        in plan_search(recipe(RotNet(), fit=fit), RuntimeConfig(), tmp_path).describe()
+        in plan_search(recipe(RotNet(), training=fit), RuntimeConfig(), tmp_path).describe()
     )
 
 

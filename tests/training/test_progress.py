@@ -89,7 +89,7 @@ def test_the_status_file_tells_what_goes_on_and_goes_in_the_end(tmp_path: Path) 
 def test_a_diverged_training_leaves_no_status_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loops, "_CHECK_SECONDS", 0.0)
     fit = TrainConfig(length="20it", batch_size=32, optimizer=SGD(lr=1e30))
-    planned = plan_search(recipe(fit=fit), RuntimeConfig(), tmp_path)
+    planned = plan_search(recipe(training=fit), RuntimeConfig(), tmp_path)
     with pytest.raises(Diverged):
         run_search(planned, RuntimeConfig())
     assert list((planned.run_dir.path / trackers.STATUS_FOLDER).glob("*")) == []
@@ -110,7 +110,9 @@ def test_tensorboards_files_hold_each_value_against_the_samples_seen(
     monkeypatch.setattr(loops, "_CHECK_SECONDS", -1.0)  # a look at every step
     machine = RuntimeConfig(tensorboard=True, probe="3it")
     planned = plan_search(
-        recipe(fit=TrainConfig(length="6it", batch_size=300, optimizer=SGD(lr=0.1), drops=("4it",))), machine, tmp_path
+        recipe(training=TrainConfig(length="6it", batch_size=300, optimizer=SGD(lr=0.1), drops=("4it",))),
+        machine,
+        tmp_path,
     )
     run_search(planned, machine)
     folders = sorted(path.name for path in (planned.run_dir.path / "tensorboard").iterdir())

@@ -127,7 +127,7 @@ def test_snapshots_keep_the_scale_and_old_ones_without_momentum_start_at_zero(tm
 def test_a_search_that_is_started_again_finds_the_same_tickets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Engine, "on", scaling)
     fit = TrainConfig(length="8it", batch_size=32, optimizer=SGD(lr=0.1 / 60))
-    which = recipe(Loud(), fit=fit, precision="fp16")
+    which = recipe(Loud(), training=fit, precision="fp16")
     planned = search(tmp_path, which)
     straight = tickets(planned)
     for level in (2, 3):
