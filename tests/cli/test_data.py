@@ -10,7 +10,7 @@ from sslticket.cli.commands import run_command
 from sslticket.data.source import open_split
 from sslticket.errors import BadInput
 from tests.data.test_arrays import write_cifar10
-from tests.data.test_ilsvrc import KIT, kit, tar
+from tests.data.test_imagenet import KIT, kit, tar
 
 
 def sslticket(*words: object) -> None:

@@ -14,8 +14,8 @@ from sslticket.data.datasets.folders import describe_left_out, is_image, path_be
 from sslticket.data.source import open_split
 from sslticket.data.verify import verify_dataset
 from sslticket.search.plan import TrainingImages
-from tests.data.test_listings import settle
-from tests.data.test_opening import picture
+from tests.data.test_listing_cache import settle
+from tests.data.test_source import picture
 from tests.runs import recipe
 
 Refused = Callable[..., AbstractContextManager[None]]

@@ -4,9 +4,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.sharing.conftest import made
 
 from sslticket.export.description import ticket_facts
+from tests.export.conftest import made
 
 
 @pytest.mark.parametrize(

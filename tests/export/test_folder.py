@@ -10,13 +10,13 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
-from tests.sharing.conftest import made
 from torch import nn
 
 from sslticket.errors import BadInput, WriteError
 from sslticket.export.writer import export_ticket
 from sslticket.storage.files import write_row
 from sslticket.ticket import Ticket
+from tests.export.conftest import made
 
 
 def front_matter(folder: Path) -> dict[str, object]:

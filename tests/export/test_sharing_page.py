@@ -5,10 +5,10 @@ import shlex
 from pathlib import Path
 
 import pytest
-from tests.sharing.conftest import made
 from torch.nn.utils import prune
 
 from sslticket.cli.commands import run_command
+from tests.export.conftest import made
 
 PAGE = (Path(__file__).parents[2] / "docs" / "sharing.md").read_text()
 

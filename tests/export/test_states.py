@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.sharing.conftest import made
 from torch import Tensor, nn
 from torch.nn.utils import prune
 
@@ -13,6 +12,7 @@ from sslticket import models
 from sslticket.errors import BadInput
 from sslticket.export.writer import export_ticket
 from sslticket.ticket import Ticket
+from tests.export.conftest import made
 
 
 def read(path: Path) -> dict[str, Tensor]:

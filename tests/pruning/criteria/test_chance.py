@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from tests.masking.criteria.subjects import cut_down, subject
 from torch import nn
 
 from sslticket import models
 from sslticket.errors import BadInput
 from sslticket.pruning.criteria import ERK, Random
+from tests.pruning.criteria.subjects import cut_down, subject
 
 
 def erk_densities(shapes: dict[str, torch.Size], density: float) -> dict[str, float]:

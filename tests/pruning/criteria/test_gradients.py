@@ -4,13 +4,13 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from tests.masking.criteria.subjects import linear, ones, subject
 from torch import Tensor, nn
 
 from sslticket.errors import BadInput
 from sslticket.pruning import pruned_model
 from sslticket.pruning.criteria import SNIP, GraSP
 from sslticket.pruning.mask import Mask
+from tests.pruning.criteria.subjects import linear, ones, subject
 
 
 def test_snip_is_the_size_of_weight_times_gradient_summed_over_batches_first() -> None:

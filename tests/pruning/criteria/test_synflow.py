@@ -1,12 +1,12 @@
 import pytest
 import torch
-from tests.masking.criteria.subjects import cut_down, linear, subject
 from torch import nn
 
 from sslticket.errors import BadInput
 from sslticket.models import lenet_vgg
 from sslticket.pruning import pruned_model
 from sslticket.pruning.criteria import SynFlow
+from tests.pruning.criteria.subjects import cut_down, linear, subject
 
 
 def test_a_weights_score_is_the_sum_of_its_paths_products_of_absolute_weights() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sslticket.data.source import open_split
-from tests.data.test_opening import picture
+from tests.data.test_source import picture
 
 LONG_AGO = 1_600_000_000
 

@@ -11,7 +11,7 @@ import pytest
 
 from sslticket.data.manifest import Manifest
 from sslticket.data.source import hash_images, open_split
-from tests.data.test_opening import picture
+from tests.data.test_source import picture
 
 Refused = Callable[..., AbstractContextManager[None]]
 
