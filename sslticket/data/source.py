@@ -21,7 +21,7 @@ from sslticket.data.datasets.arrays import (
 )
 from sslticket.data.datasets.base import CifarLayout, Dataset, IdxLayout, Split, SvhnLayout, check_part, path_safe
 from sslticket.data.datasets.catalogue import DATASETS, get_dataset
-from sslticket.data.datasets.folders import Listing
+from sslticket.data.datasets.base import Listing
 from sslticket.data.datasets.locate import list_split
 from sslticket.data.decode import cached_image_array, image_reader
 from sslticket.data.loader import Sampler
