@@ -9,11 +9,9 @@ import numpy as np
 
 from sslticket.data import shards
 from sslticket.data.datasets import locate
-from sslticket.data.datasets.base import SPLITS, Dataset, ImageNetLayout, Places365Layout, Split
+from sslticket.data.datasets.base import SPLITS, Dataset, Split
 from sslticket.data.datasets.catalogue import get_dataset
 from sslticket.data.datasets.folders import describe_left_out
-from sslticket.data.datasets.imagenet import GroundTruth
-from sslticket.data.datasets.lists import find_list, places365_classes
 from sslticket.data.decode import ImageKind
 from sslticket.data.source import DataSource, count_images_and_classes, is_complete, official_image_count, open_split
 from sslticket.data.tar import TarReader
@@ -21,6 +19,7 @@ from sslticket.data.unreadable import Verdicts, abbreviate_classes
 from sslticket.errors import BadInput
 
 _READ_SIZE = 1 << 22
+
 
 def check_md5(path: Path, expected: tuple[str, ...], advance: Callable[[int], object]) -> None:
     """Compare a file's MD5 sum.
@@ -83,16 +82,16 @@ def verify_dataset(
         BadInput: if the set is nowhere.
     """
     entry = get_dataset(name)
-    found = None if entry.layout == "sklearn" else locate.find_local_dataset(entry, data_root)
-    if found is None and entry.layout != "sklearn":
+    found = locate.find_local_dataset(entry, data_root)
+    if found is None:
         raise locate.dataset_not_found(entry, data_root)
-    if found and md5:
+    if md5:
         yield from _check_md5_sums(entry, found.folder, stage)
-    packed = found.folder if found and md5 and found.storage == "shards" else None
+    packed = found.folder if md5 and isinstance(found.layout, locate.ShardsLayout) else None
     known, sources = None, {}
     errors: dict[str, bool] = {}  # by text: a damaged file may stand in the way of both splits
     try:
-        known = _published_classes(entry, found.folder) if found else None
+        known = entry.layout.published_classes(found.folder)
     except BadInput as error:
         errors[str(error)] = False
     for split in SPLITS:
@@ -111,7 +110,7 @@ def verify_dataset(
 
 
 def _check_md5_sums(entry: Dataset, folder: Path, stage: ProgressStage) -> Iterator[Finding]:
-    for path, expected in official_files(entry.name, folder).items():
+    for path, expected in entry.layout.checksums(folder).items():
         try:
             check_md5(path, expected, stage(path.name, path.stat().st_size))
             yield Finding(f"{path} has the official MD5 sum", ok=True)
@@ -139,15 +138,6 @@ def _check_counts(entry: Dataset, split: Split, source: DataSource) -> Iterator[
         yield Finding(f"{split}: no images of {abbreviate_classes(empty)}", ok=False)
     if told := describe_left_out(source.left_out):
         yield Finding(f"{split}: {told}", ok=True)
-
-
-def _published_classes(entry: Dataset, folder: Path) -> tuple[str, ...] | None:
-    """The published classes, where something in the folder tells them."""
-    if isinstance(entry.layout, ImageNetLayout) and (truth := GroundTruth.find(folder, entry.layout)):
-        return truth.classes
-    if isinstance(entry.layout, Places365Layout) and find_list(folder, entry.layout, entry.layout.classes).is_file():
-        return places365_classes(folder, entry.layout)
-    return None
 
 
 def _check_class_names(split: Split, source: DataSource, known: tuple[str, ...] | None) -> Iterator[Finding]:

@@ -102,7 +102,7 @@ def test_parts_are_called_in_a_few_plain_words(part: str) -> None:
 
 @pytest.mark.parametrize("part", ["", " ", "flowers ", "a/b", "a[b]", "é", "a\nb", "x" * 41])
 def test_what_cannot_go_into_names_is_refused(part: str, refused: Refused) -> None:
-    with refused("cannot name a part of imagenet", "--part"):
+    with refused("--part must be up to 40", "for imagenet", "--part"):
         base.check_part("imagenet", part)
 
 

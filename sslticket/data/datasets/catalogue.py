@@ -93,7 +93,15 @@ PLACES365_SMALL = replace(
     PLACES365,
     name="places365_small",
     layout=Places365Layout(
-        ("data_256_standard", "data_256", "train_256_places365standard.tar"), ("val_256", "val_256.tar")
+        train_images=("data_256_standard", "data_256", "train_256_places365standard.tar"),
+        eval_images=("val_256", "val_256.tar"),
+        md5={
+            "train_256_places365standard.tar": ("53ca1c756c3d1e7809517cc47c5561c5",),
+            "val_256.tar": ("e27b17d8d44f4af9a78502beb927f808",),
+            "categories_places365.txt": ("06c963b85866bd0649f97cb43dd16673",),
+            "places365_train_standard.txt": ("30f37515461640559006b8329efbed1a",),
+            "places365_val.txt": ("e9f2fd57bfd9d07630173f4e8708e4b1",),
+        },
     ),
     train_folders=("train", "places365_standard/train"),  # the second is what the easy format unpacks to
     eval_folders=("val", "validation", "test", "places365_standard/val"),
