@@ -248,11 +248,10 @@ def _add_data_root(parser: argparse.ArgumentParser) -> None:
 
 
 def _run_data_list(given: argparse.Namespace) -> None:
-    from sslticket.data.datasets import locate
-    from sslticket.data.datasets.catalogue import DATASETS
+    from sslticket.data.datasets import DATASETS, locate
 
     rows = [("name", "train / evaluation", "classes", "channels", "licence", "found")]
-    for entry in DATASETS.values():
+    for entry in map(DATASETS.get, DATASETS.names()):
         here = None if entry.layout.package else locate.find_local_dataset(entry, None)
         inside = f"inside {entry.layout.package}" if entry.layout.package else "not found"
         found = escape_terminal(str(here.folder)) if here else inside
@@ -317,10 +316,10 @@ def _run_data_pack(given: argparse.Namespace) -> None:
 
 
 def _run_data_unpack(given: argparse.Namespace) -> None:
-    from sslticket.data.datasets.catalogue import get_dataset
+    from sslticket.data.datasets.catalogue import load_dataset
     from sslticket.data.datasets.unpack import unpack_parquet
 
-    for split, count in unpack_parquet(get_dataset(given.name), given.data_root, given.out, _progress_bar).items():
+    for split, count in unpack_parquet(load_dataset(given.name), given.data_root, given.out, _progress_bar).items():
         print(f"{split}: {count:,} images unpacked")
     print(f"next: give --data-root {given.out} in place of the folder of the tables")
 

@@ -9,6 +9,7 @@ from sslticket import registry
 from sslticket.config.training import TrainConfig
 from sslticket.data.augment import View
 from sslticket.data.datasets.base import check_part, display_name, path_safe
+from sslticket.data.datasets.catalogue import load_dataset
 from sslticket.errors import BadInput
 from sslticket.seeds import Seeds
 
@@ -73,6 +74,8 @@ class Data:
     identity: ImageIdentity | None = field(default=None, metadata=registry.OMIT_DEFAULT | registry.stored_as("origin"))
 
     def __post_init__(self) -> None:
+        if ":" in self.dataset and not self.dataset.startswith("folder:"):
+            object.__setattr__(self, "dataset", load_dataset(self.dataset).name)
         check_part(self.dataset, self.part)
         if not 0 < self.subset <= 1:
             raise BadInput(f"a subset of {self.subset:g} is no fraction of the images; give --subset in (0, 1]")

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sslticket.data.datasets.base import SPLIT_NAMES, Dataset, ImageArrays, Layout, Listing, Split
-from sslticket.data.datasets.folders import cache_folder
 from sslticket.data.datasets.unpack import conversion_advice
 from sslticket.data.shards import holds_shards, open_shards
 from sslticket.errors import BadInput, one_line
-from sslticket.storage.files import file_lock
+from sslticket.storage.files import cache_folder, file_lock
 
 
 class MissingSplit(BadInput):
