@@ -357,7 +357,7 @@ def load_dataset(name: str) -> Dataset:
         return get_dataset(name)
     entry = DATASETS.get(name)
     built_in = entry.name in DATASETS.names() and DATASETS.get(entry.name) is not entry
-    if built_in or entry.name != path_safe(entry.name):
+    if built_in or not entry.name or entry.name != path_safe(entry.name):
         raise BadInput(
             f"the name of a dataset must be new, of letters, digits, dots, underscores and hyphens, got {entry.name!r} "
             f"in {name}; give another"

@@ -114,7 +114,9 @@ def _missing_split(dataset: Dataset, split: Split, folder: Path) -> MissingSplit
 def _search_paths(dataset: Dataset, data_root: Path | None) -> list[Path]:
     name = dataset.folder_name
     if data_root is not None:
-        return [data_root.expanduser(), data_root.expanduser() / name]
+        paths = [data_root.expanduser(), data_root.expanduser() / name]
+        # Any folder of folders could be one of class folders, so of "folder:flowers" the name decides first.
+        return paths if name == dataset.name else paths[::-1]
     home, system = os.environ.get("SSLTICKET_DATA"), dataset.system_folder
     paths = [Path(home).expanduser() / name] if home else []
     paths += [Path(system)] if system else []
