@@ -3,7 +3,6 @@
 Run       python recipes/supervised_digits.py --dataset examples/npz_dataset.py:STRIPES --data-root DIR
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,17 +11,16 @@ from sslticket.data.augment import View
 from sslticket.data.datasets.base import Dataset, ImageArrays, Layout, Split
 
 
-@dataclass(frozen=True, kw_only=True)
 class NpzLayout(Layout):
-    """A NumPy file with train_images, (N, H, W, C) uint8, train_labels, (N,), and the same for "eval"."""
-
-    file: str
+    """NAME.npz with train_images, (N, H, W, C) uint8, train_labels, (N,) int64, and the same for "eval"."""
 
     def find(self, dataset: Dataset, folder: Path) -> Path | None:
-        return folder if (folder / self.file).is_file() else None
+        """Return `folder` if the file is in it."""
+        return folder if (folder / f"{dataset.name}.npz").is_file() else None
 
     def open(self, dataset: Dataset, split: Split, folder: Path) -> ImageArrays:
-        with np.load(folder / self.file, allow_pickle=False) as arrays:
+        """Read the images and labels of a split."""
+        with np.load(folder / f"{dataset.name}.npz", allow_pickle=False) as arrays:
             return ImageArrays(arrays[f"{split}_images"], arrays[f"{split}_labels"], dataset.class_names)
 
 
@@ -35,5 +33,5 @@ STRIPES = Dataset(
     eval_view=View(size=8),
     kind="arrays",
     class_names=("across", "down"),
-    layout=NpzLayout(file="stripes.npz"),
+    layout=NpzLayout(),
 )

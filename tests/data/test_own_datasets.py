@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sslticket.config.recipe import Data
+from sslticket.config.recipe import Data, Recipe
 from sslticket.data.datasets import DATASETS
 from sslticket.data.datasets.catalogue import get_dataset, known_dataset, load_dataset
 from sslticket.data.datasets.locate import MissingSplit
@@ -13,6 +13,7 @@ from sslticket.data.source import DataSource, open_split, own_folder_name
 from sslticket.errors import BadInput
 from tests.data.conftest import Refused
 from tests.digits import write_digits
+from tests.runs import recipe
 
 OWN = """
 from pathlib import Path
@@ -121,6 +122,9 @@ def test_no_file_is_run_because_a_recipe_names_it(tmp_path: Path, refused: Refus
     with refused("no dataset that is loaded", "--parts"):
         get_dataset(f"{own}:OWN")
     assert known_dataset({"is": "no name"}) is None
+    tree = recipe().to_dict()
+    with refused("no dataset that is loaded", "--parts"):
+        Recipe.from_dict(tree | {"data": tree["data"] | {"dataset": f"{own}:OWN"}})
 
 
 @pytest.mark.parametrize("name", ["cifar10", "a/b", ""])
@@ -132,7 +136,7 @@ def test_a_users_set_must_have_a_name_of_its_own(name: str, tmp_path: Path, refu
 
 def test_what_is_no_data_set_is_refused(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("OWN = 3")
-    with pytest.raises(BadInput, match="base.Dataset to be a dataset, got 3"):
+    with pytest.raises(BadInput, match="to be a dataset, got 3"):
         load_dataset(f"{tmp_path / 'mine.py'}:OWN")
 
 
