@@ -253,14 +253,9 @@ def _run_data_list(given: argparse.Namespace) -> None:
 
     rows = [("name", "train / evaluation", "classes", "channels", "licence", "found")]
     for entry in DATASETS.values():
-        here = None if entry.layout == "sklearn" else locate.find_local_dataset(entry, None)
-        found = (
-            "inside scikit-learn"
-            if entry.layout == "sklearn"
-            else escape_terminal(str(here.folder))
-            if here
-            else "not found"
-        )
+        here = None if entry.layout.package else locate.find_local_dataset(entry, None)
+        inside = f"inside {entry.layout.package}" if entry.layout.package else "not found"
+        found = escape_terminal(str(here.folder)) if here else inside
         images = " / ".join(f"{count:,}" for count in entry.image_counts) if entry.image_counts else "yours"
         classes = f"{entry.classes:,}" if entry.classes else "yours"
         rows.append((entry.name, images, classes, str(entry.channels), entry.licence, found))
