@@ -13,17 +13,15 @@ folder, raises `BadInput` with one line for a person, and leaves signals, loggin
 import ast
 import logging
 import re
-import sys
-import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from sslticket.config.recipe import Precision, Recipe
 from sslticket.config.runtime import RuntimeConfig
 from sslticket.errors import BadInput, unknown_name
+from sslticket.registry import load_user_file
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -140,7 +138,7 @@ def analyse_tickets(
 
     Args:
         where: The tickets: run folders, ticket files, names on the Hub, or tickets that `find_tickets` returned.
-        analysis: The analysis, by name, as "file.py:NAME", or itself with its settings, such as `Connectivity(points=5)`.
+        analysis: The analysis, by name, as "file.py:NAME", or itself with its settings, such as `Connectivity(5)`.
         protocol: The protocols under which tickets are trained to their end; "own" is each ticket's own.
         controls: What is analysed beside each ticket: "local", or nothing.
         seeds: The seeds of the trainings; None for each protocol's own.
@@ -282,28 +280,6 @@ def _recipes_of_file(path: Path) -> Mapping[str, Recipe]:
     if isinstance(recipes, Mapping) and recipes and all(isinstance(each, Recipe) for each in recipes.values()):
         return recipes
     raise BadInput(f"{path} defines no recipe; a recipe file has a line that starts with: recipe = Recipe(")
-
-
-def load_user_file(path: Path) -> ModuleType:
-    """Import a Python file, so that its search does not start."""
-    # As for a script: its neighbours can be imported. And dataclasses look for their module by its name.
-    sys.path.insert(0, str(path.parent.resolve()))
-    module = sys.modules[f"_recipe_{path.stem}"] = ModuleType(f"_recipe_{path.stem}")
-    module.__file__ = str(path)
-    try:
-        exec(compile(path.read_bytes(), str(path), "exec"), module.__dict__)  # an import would leave compiled files
-    except (Exception, SystemExit) as error:
-        raise BadInput(f"{path} cannot be imported: {_import_error_reason(error, path)}") from error
-    return module
-
-
-def _import_error_reason(error: BaseException, path: Path) -> str:
-    """One line: what went wrong, and where in the file if it was there."""
-    if isinstance(error, SystemExit):
-        return 'it ends the program; put run(recipe) below if __name__ == "__main__":'
-    text = " ".join(str(error).split()) or type(error).__name__
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
-    return f"{text} (line {lines[-1]})" if lines else text
 
 
 def _make_engine(runtime: RuntimeConfig | None, data_root: str | Path | None, precision: Precision | None) -> "Engine":

@@ -119,8 +119,8 @@ def _add_run(commands: "argparse._SubParsersAction[flags.Parser]") -> None:
     parser = commands.add_parser(
         "run",
         help="run the search of a recipe, a published one or one of your own",
-        description="Find the tickets of a recipe: train, prune and rewind, level by level. The same command goes on from\n"
-        "the last finished level. `sslticket run RECIPE --help` lists the flags of the recipe.\n"
+        description="Find the tickets of a recipe: train, prune and rewind, level by level. The same command goes on\n"
+        "from the last finished level. `sslticket run RECIPE --help` lists the flags of the recipe.\n"
         "On several devices: accelerate launch -m sslticket run RECIPE ...",
     )
     parser.add_argument("recipe", metavar="RECIPE", help=RECIPE_HELP)

@@ -52,7 +52,7 @@ def run_named(
         return
     chooser = flags.Parser(prog=prog, description=description)
     chooser.add_argument("recipe", metavar="RECIPE", help=f"one of: {', '.join(recipes)}")
-    chooser.add_argument("flags", nargs=argparse.REMAINDER, metavar="...", help="flags of the recipe; RECIPE --help lists them")
+    chooser.add_argument("flags", nargs=argparse.REMAINDER, metavar="...", help="its flags; RECIPE --help lists them")
     given = chooser.parse_args(words)
     if given.recipe not in recipes:
         raise unknown_name("recipe", given.recipe, recipes)
