@@ -33,8 +33,8 @@ from sslticket.data.unreadable import log_empty_classes, log_left_out
 from sslticket.errors import BadInput
 from sslticket.objectives import distributed
 from sslticket.pruning.forward_graph import MaskCoverage
-from sslticket.pruning.mask import Mask, prunable_weights
-from sslticket.pruning.prunable import describe_layers, shorten_names
+from sslticket.pruning.mask import Mask
+from sslticket.pruning.prunable import describe_layers, prunable_weights, shorten_names
 from sslticket.results.run_dir import RunDir, identify_images
 from sslticket.search.base import Search, Stages
 from sslticket.training.memory import DeviceMemory, MemoryModel, ShapeOnlyMode, UnknownMemory, resident_bytes
