@@ -7,12 +7,15 @@ import pandas as pd
 import pytest
 from sklearn.datasets import load_digits
 
+from sslticket import Data, RuntimeConfig, evaluate_tickets, find_tickets, load_recipe, write_report
 from sslticket.cli.commands import run_command
-from sslticket.cli.recipe_commands import load_recipe, run_with_flags
+from sslticket.cli.recipe_commands import run_with_flags
 from tests.digits import write_digits
+from tests.runs import recipe
 
 ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "recipes" / "supervised_digits.py"
+PARITY = f"{ROOT / 'examples' / 'npz_dataset.py'}:PARITY"
 SHORT = "--length 8it --batch-size 16 --levels 1 --rewind 2it"
 
 
@@ -41,9 +44,8 @@ def score(run: Path, data_root: Path) -> pd.DataFrame:
 
 
 def test_a_data_set_in_ones_own_file_is_searched_evaluated_and_reported(parity: Path) -> None:
-    named = f"{ROOT / 'examples' / 'npz_dataset.py'}:PARITY"
     run_with_flags(
-        load_recipe(RECIPE), ["--dataset", named, "--data-root", str(parity), *SHORT.split(), "--out", str(parity)]
+        load_recipe(RECIPE), ["--dataset", PARITY, "--data-root", str(parity), *SHORT.split(), "--out", str(parity)]
     )
     (run,) = parity.glob("supervised-conv3-parity-*")
     rows = score(run, parity)
@@ -59,3 +61,13 @@ def test_any_folder_is_searched_evaluated_and_reported_with_a_split_of_its_own(t
     rows = score(run, tmp_path)
     assert rows.source.str.fullmatch(r"numbers\[[0-9a-f]{8}\]").all()
     assert (rows.data_hash != rows.eval_hash).all()
+
+
+def test_python_has_the_same_ways(parity: Path) -> None:
+    runtime = RuntimeConfig(data_root=parity)
+    found = recipe(data=Data(dataset=PARITY))
+    tickets = find_tickets(found, out=parity / "runs", runtime=runtime, progress=False)
+    rows = evaluate_tickets(tickets[-1], protocol="own", runtime=runtime, progress=False)
+    assert set(rows.source) == {tickets[0].provenance["source"]}
+    write_report(parity / "runs", parity / "report.html")
+    assert "parity[" in (parity / "report.html").read_text()
