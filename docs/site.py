@@ -44,7 +44,9 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
         target = _target(page.file, link or "")
         if target is None:
             return match.group(0)
-        place = PAGES.get(target) or (target.removeprefix("docs/") if target.startswith("docs/") else f"source/{target}")
+        place = PAGES.get(target) or (
+            target.removeprefix("docs/") if target.startswith("docs/") else f"source/{target}"
+        )
         return posixpath.relpath(place, posixpath.dirname(page.file.src_uri) or ".") + anchor
 
     return _LINK.sub(replaced, markdown)
