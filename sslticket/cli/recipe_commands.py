@@ -127,7 +127,7 @@ def add_recipe_flags(parser: flags.Parser, recipe: Recipe) -> None:
     flags.add_flags(parser, machine)
 
 
-def _recipe_parser(recipe: Recipe, prog: str | None, description: str | None) -> flags.Parser:
+def _recipe_parser(recipe: Recipe, prog: str | None = None, description: str | None = None) -> flags.Parser:
     parser = flags.Parser(prog=prog, description=description)
     parser.add_argument("--out", type=Path, default=Path("runs"), metavar="PATH", help="folder of all runs [runs]")
     parser.add_argument("--dry-run", action="store_true", help="print the resolved recipe and its steps; train nothing")
