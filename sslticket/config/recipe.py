@@ -15,7 +15,7 @@ from sslticket.config.training import TrainConfig
 from sslticket.data.augment import View
 from sslticket.data.datasets.base import check_part, display_name, path_safe
 from sslticket.errors import BadInput
-from sslticket.registry import OMIT_DEFAULT, settings_from_json, settings_hash, settings_to_json, stored_as
+from sslticket.registry import NO_FLAGS, OMIT_DEFAULT, settings_from_json, settings_hash, settings_to_json, stored_as
 from sslticket.seeds import Seeds
 
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -94,8 +94,8 @@ class Data:
     shuffle_labels: float = 0.0
     image_size: int | None = None
     channels: int | None = None
-    augment: View | tuple[View, ...] | None = None
-    identity: ImageIdentity | None = field(default=None, metadata=OMIT_DEFAULT | stored_as("origin"))
+    augment: View | tuple[View, ...] | None = field(default=None, metadata=NO_FLAGS)
+    identity: ImageIdentity | None = field(default=None, metadata=OMIT_DEFAULT | stored_as("origin") | NO_FLAGS)
 
     def __post_init__(self) -> None:
         check_part(self.dataset, self.part)
