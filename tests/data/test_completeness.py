@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sslticket.data.datasets import base
+from sslticket.data.datasets import CATALOGUED, base
 from sslticket.data.datasets.base import SPLITS
 from sslticket.data.datasets.catalogue import get_dataset
 from sslticket.data.shards import ShardSettings, start_shards, write_shards
