@@ -241,7 +241,7 @@ class TarReader:
             while len(pending) <= _PREFETCHED_BATCHES and (later := batch + len(pending)) < batches:
                 plan = feed(later)
                 pending.append(
-                    (plan, [self._pool.submit(self.read, *map(int, byte_range)) for byte_range in places(plan)])
+                    (plan, [self._pool.submit(self.read, *map(int, byte_range)) for byte_range in byte_ranges(plan)])
                 )
             plan, futures = pending.popleft()
             return plan, [future.result() for future in futures]
