@@ -46,7 +46,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
     writer of the file takes such remains away.
 
     Raises:
-        Unwritten: naming `path`, if the system does not let it be written, whoever wrote in the block.
+        WriteError: Naming `path`, if the system does not let it be written, whoever wrote in the block.
     """
     temporary = _temporary_path(path)
     try:
@@ -70,8 +70,8 @@ def atomic_write_folder(path: Path) -> Iterator[Path]:
     then the others are put beside them.
 
     Raises:
-        BadInput: if `path` holds anything else; nothing there is replaced.
-        Unwritten: as `written_whole` does.
+        BadInput: If `path` holds anything else; nothing there is replaced.
+        WriteError: As `atomic_write` does.
     """
     temporary = _temporary_path(path)
     try:
@@ -113,8 +113,8 @@ def _errors_name_target(path: Path, temporary: Path) -> Iterator[None]:
 
 
 def _is_target(name: object, path: Path, temporary: Path) -> bool:
-    told = Path(os.fsdecode(name)) if isinstance(name, str | bytes) else Path(str(name))
-    return told in (path, temporary, *path.parents) or temporary in told.parents
+    named = Path(os.fsdecode(name)) if isinstance(name, str | bytes) else Path(str(name))
+    return named in (path, temporary, *path.parents) or temporary in named.parents
 
 
 def _probe_write_error(path: Path) -> int | None:
@@ -215,8 +215,8 @@ def open_regular(path: Path) -> Iterator[tuple[BinaryIO, int]]:
     """A file that is open for reading, and its size in bytes.
 
     Raises:
-        BadInput: if it is a folder, or a pipe or a device, which might be waited for for ever.
-        OSError: if it is not there or cannot be read.
+        BadInput: If it is a folder, or a pipe or a device, which might be waited for for ever.
+        OSError: If it is not there or cannot be read.
     """
     with open(path, "rb", opener=_nonblocking_opener) as file:  # Path.open has no opener
         state = os.fstat(file.fileno())
@@ -233,12 +233,12 @@ def read_bytes(path: Path, most: int) -> bytes:
     """All of a regular file, whose size is looked at before a byte of it is read.
 
     Args:
-        path: of the file.
-        most: bytes that it may have.
+        path: Path of the file.
+        most: Bytes that it may have.
 
     Raises:
-        BadInput: if it is no regular file, or has more bytes.
-        OSError: if it is not there or cannot be read.
+        BadInput: If it is no regular file, or has more bytes.
+        OSError: If it is not there or cannot be read.
     """
     with open_regular(path) as (file, size):
         if size > most:
@@ -253,8 +253,8 @@ def read_json(path: Path, *, most: int = MAX_JSON_BYTES, finite: bool = True, fi
     """The value in a JSON file, by `parse_json`.
 
     Raises:
-        BadInput: naming the file, if it is too large, no regular file, or no such JSON.
-        OSError: if it is not there or cannot be read.
+        BadInput: Naming the file, if it is too large, no regular file, or no such JSON.
+        OSError: If it is not there or cannot be read.
     """
     return parse_json(read_bytes(path, most), str(path), most=most, finite=finite, fix=fix)
 
@@ -265,14 +265,14 @@ def parse_json(
     """The value of JSON text that may come from anywhere: the only place where JSON is read.
 
     Args:
-        text: in UTF-8 if it is bytes.
-        what: it is, such as its file, in a complaint.
-        most: bytes or characters that it may have.
-        finite: NaN and infinities are refused.
-        fix: what to do about one that is refused.
+        text: The text, in UTF-8 if it is bytes.
+        what: What it is, such as its file, for an error.
+        most: Bytes or characters that it may have.
+        finite: Whether NaN and infinities are refused.
+        fix: What to do about text that is refused.
 
     Raises:
-        BadInput: if it is longer, no JSON, nested more than 32 times, holds a key twice, a whole number of more than
+        BadInput: If it is longer, no JSON, nested more than 32 times, holds a key twice, a whole number of more than
             40 digits, or a character that is none.
     """
     try:
