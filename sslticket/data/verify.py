@@ -132,7 +132,9 @@ def _check_counts(entry: Dataset, split: Split, source: DataSource) -> Iterator[
     each, (images, _) = source.manifest.class_counts(), count_images_and_classes(source)
     found = f"{split}: {images:,} images of {len(each):,} classes, {each.min():,} to {each.max():,} each"
     if not (whole := is_complete(source)):
-        found += f"; published are {official_image_count(entry, split):,} images of {entry.classes:,} classes"
+        official = (official_image_count(entry, split), entry.classes)
+        published = ["any number of" if count is None else f"{count:,}" for count in official]
+        found += f"; published are {published[0]} images of {published[1]} classes"
     yield Finding(found, ok=whole)
     if empty := source.manifest.empty_classes:
         yield Finding(f"{split}: no images of {abbreviate_classes(empty)}", ok=False)
