@@ -41,6 +41,20 @@ def main() -> None:
 
 def run_command(words: Sequence[str]) -> None:
     """Parse the words of a command line and run the command that they name."""
+    parser = make_parser()
+    given = parser.parse_args(words)
+    if given.version:
+        from importlib.metadata import version
+
+        print(f"sslticket {version('sslticket')}")
+    elif hasattr(given, "command"):
+        given.command(given)
+    else:
+        parser.print_help()
+
+
+def make_parser() -> flags.Parser:
+    """The parser of the command and of its subcommands; parsing runs nothing."""
     parser = flags.Parser(prog="sslticket", description=_DESCRIPTION)
     parser.add_argument("--version", action="store_true", help="print the version")
     commands = parser.add_subparsers(metavar="COMMAND")
@@ -56,15 +70,7 @@ def run_command(words: Sequence[str]) -> None:
         _add_data,
     ):
         add(commands)
-    given = parser.parse_args(words)
-    if given.version:
-        from importlib.metadata import version
-
-        print(f"sslticket {version('sslticket')}")
-    elif hasattr(given, "command"):
-        given.command(given)
-    else:
-        parser.print_help()
+    return parser
 
 
 def _add_report(commands: "argparse._SubParsersAction[flags.Parser]") -> None:
