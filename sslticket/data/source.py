@@ -24,7 +24,6 @@ from sslticket.data.datasets.catalogue import DATASETS, get_dataset
 from sslticket.data.datasets.folders import Listing
 from sslticket.data.datasets.locate import list_split
 from sslticket.data.decode import cached_image_array, image_reader
-from sslticket.data.loader import Sampler
 from sslticket.data.manifest import Manifest
 from sslticket.data.subset_lists import read_lines
 from sslticket.data.unreadable import UnreadableImages, log_unreadable
@@ -33,7 +32,7 @@ from sslticket.errors import BadInput
 if TYPE_CHECKING:
     import torch
 
-    from sslticket.data.loader import Loader
+    from sslticket.data.loader import Loader, Sampler
 
 DIGITS_SEED = 0  # of the one split into 80% training and 20% evaluation images that digits, published whole, has here
 
@@ -81,7 +80,7 @@ def open_split(name: str, split: Split, data_root: Path | None = None) -> DataSo
 def make_loader(
     source: DataSource,
     views: tuple[View, ...],
-    order: Sampler,
+    order: "Sampler",
     *,
     augment_seed: int,
     device: "torch.device",

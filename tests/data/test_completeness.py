@@ -86,7 +86,7 @@ def test_shards_have_the_counts_of_what_was_packed(tmp_path: Path) -> None:
     start_shards([source.manifest for source in originals], out, how)
     for source in originals:
         write_shards(source.manifest, out, how, lambda done: None)
-    small = {"classes": 10, "images": (30, 20)}
+    small = {"classes": 10, "image_counts": (30, 20)}
     whole = [replace(source, dataset=replace(source.dataset, **small)) for source in both("imagenet", out)]
     found = check_complete(whole, None)
     assert [count_images_and_classes(source) for source in found] == [(30, 10), (20, 10)]
