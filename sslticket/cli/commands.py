@@ -11,7 +11,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from sslticket import hub
-from sslticket.cli import flags, ticket_commands, watch_runs
+from sslticket.cli import flags, inspect_commands, ticket_commands
 from sslticket.cli.exit_status import run_and_exit
 from sslticket.config.runtime import RuntimeConfig
 from sslticket.errors import BadInput
@@ -63,7 +63,7 @@ def make_parser() -> flags.Parser:
         _add_run,
         ticket_commands.add_evaluate,
         ticket_commands.add_analyse,
-        watch_runs.add_watch,
+        inspect_commands.add_watch,
         *reports,
         _add_export,
         _add_show,
@@ -170,7 +170,7 @@ def _print_notes(notes: Sequence[str]) -> None:
 
 
 def _run_inspect(given: argparse.Namespace) -> None:
-    from sslticket.cli.inspect_ticket import describe_ticket
+    from sslticket.cli.inspect_commands import describe_ticket
     from sslticket.ticket import Ticket
 
     file = hub.resolve_ticket_file(given.ticket)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sslticket.cli.commands import run_command
-from sslticket.cli.watch_runs import progress_lines
+from sslticket.cli.inspect_commands import progress_lines
 from sslticket.errors import BadInput
 from sslticket.training import trackers
 from sslticket.training.trackers import SILENT_AFTER, Status
