@@ -1,7 +1,6 @@
-"""The commands that read files alone: `sslticket inspect` describes a ticket, `sslticket watch` runs and who is at work."""
+"""The commands that only read files: `sslticket inspect` describes a ticket, `sslticket watch` runs and processes."""
 
 import argparse
-import shutil
 import sys
 import time
 from collections import Counter
@@ -20,9 +19,8 @@ from sslticket.training.trackers import Status
 if TYPE_CHECKING:  # torch takes a second, which `sslticket watch` does without
     from sslticket.ticket import Ticket
 
-_MAX_IMAGE_SIDE = (
-    1024  # in pixels: a network is made for no larger images, as a stranger's ticket must not cost gigabytes
-)
+_MAX_IMAGE_SIDE = 1024
+"""Pixels. A network is made for no larger images, so that a stranger's ticket cannot cost gigabytes."""
 
 
 def add_watch(commands: "argparse._SubParsersAction[flags.Parser]") -> None:
@@ -35,35 +33,32 @@ def add_watch(commands: "argparse._SubParsersAction[flags.Parser]") -> None:
     )
     parser.add_argument("runs", nargs="+", type=Path, help="folders of runs, or the folder that holds them")
     parser.add_argument("--once", action="store_true", help="print once and end")
-    parser.add_argument("--every", type=float, default=2.0, metavar="SECONDS", help="between two looks [2.0]")
+    parser.add_argument("--every", type=float, default=2.0, metavar="SECONDS", help="between two updates [2.0]")
     parser.set_defaults(command=_run_watch)
 
 
 def _run_watch(given: argparse.Namespace) -> None:
     if not given.every > 0:
-        raise BadInput(f"--every {given.every:g} is no time between two looks; give seconds above 0")
+        raise BadInput(f"--every must be above 0 seconds, got {given.every:g}; give --every 2")
     lines = progress_lines(given.runs)
     if given.once or not sys.stdout.isatty():
         print("\n".join(lines))
         return
-    drawn = 0
-    while True:
-        size = shutil.get_terminal_size()
-        shown = [line[: size.columns - 1] for line in lines]
-        if len(shown) >= size.lines:
-            shown = [*shown[: size.lines - 2], f"... {len(shown) - size.lines + 2} more lines"]
-        # Up to where the last picture began, and everything below it cleared.
-        print((f"\x1b[{drawn}F" if drawn else "") + "\x1b[J" + "\n".join(shown), flush=True)
-        drawn = len(shown)
-        time.sleep(given.every)
-        lines = progress_lines(given.runs)
+    from rich.live import Live
+    from rich.text import Text
+
+    with Live(auto_refresh=False, vertical_overflow="ellipsis") as live:
+        while True:
+            live.update(Text("\n".join(lines), no_wrap=True, overflow="ellipsis"), refresh=True)
+            time.sleep(given.every)
+            lines = progress_lines(given.runs)
 
 
 def progress_lines(folders: Sequence[Path]) -> list[str]:
     """The lines of the picture: a few for each run, and at the end the sum of all.
 
     Raises:
-        BadInput: if a folder is not there or holds no runs.
+        BadInput: If a folder is not there or holds no runs.
     """
     lines, tickets, rows, working = [], 0, 0, 0
     for run in _find_runs(folders):
