@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from sslticket import hub
+from sslticket.config.recipe import RecipeRecord
 from sslticket.data.datasets.catalogue import InputSpec
 from sslticket.errors import BadInput, one_line
 from sslticket.escaping import escape_terminal
@@ -50,7 +51,7 @@ _PROVENANCE_FIELDS: _FieldTypes = {
     **dict.fromkeys(("weights", "numerics", "commit"), (str,)),
     **dict.fromkeys(("images", "classes", "seed", "rewind_samples", "search_samples"), (int,)),
     **dict.fromkeys(("search_forward_images", "undecided"), (int, type(None))),
-    **dict.fromkeys(("half", "permutation", "versions"), (dict,)),
+    **dict.fromkeys(("half", "permutation", "versions", "parts"), (dict,)),
 }
 """Fields that those who read a ticket rely on: they may be missing, and a truth value is no number."""
 
@@ -149,6 +150,11 @@ class Ticket:
             for name, value in weights.items()
         }
         return cls(mask, masked, level, recipe, provenance, {name: each.clone() for name, each in (head or {}).items()})
+
+    @cached_property
+    def record(self) -> RecipeRecord:
+        """The recipe that found it, to be read whether or not its classes are here."""
+        return RecipeRecord(self.recipe)
 
     @property
     def density(self) -> float:

@@ -1,6 +1,5 @@
-"""Files that are there whole or not at all."""
+"""Files that are written whole or not at all, and bounded reading of files and JSON that may come from anywhere."""
 
-import fcntl
 import filecmp
 import hashlib
 import json
@@ -15,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO, TextIO
+from typing import Any, BinaryIO
 
 from sslticket.errors import BadInput, WriteError, one_line, system_errno
 
@@ -185,29 +184,15 @@ def file_lock(path: Path) -> Iterator[None]:
 
     Where the folder cannot be written, or its file system has no locks, nobody waits.
     """
+    from filelock import FileLock  # takes a while, and few commands lock anything
+
+    lock = path.parent / f".{path.name}.lock"
     with ExitStack() as held:
-        with suppress(OSError):
+        with suppress(OSError, NotImplementedError):
             path.parent.mkdir(parents=True, exist_ok=True)
-            lock = path.parent / f".{path.name}.lock"
-            held.enter_context(_acquire_lock(lock))
+            held.enter_context(FileLock(lock))
             held.callback(lock.unlink, missing_ok=True)  # before it is let go: nothing stays behind
         yield
-
-
-def _acquire_lock(lock: Path) -> TextIO:
-    """An open file that this process alone has locked; the system lets go of it whenever the process ends."""
-    while True:
-        file = lock.open("a")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            if lock.exists() and os.path.samestat(os.fstat(file.fileno()), lock.stat()):
-                return file
-        except FileNotFoundError:
-            pass
-        except OSError:
-            file.close()
-            raise
-        file.close()  # whoever held it took the file away, and another may be there by now
 
 
 @contextmanager
