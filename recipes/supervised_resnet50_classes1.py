@@ -12,7 +12,7 @@ Accuracy  not measured yet.
 
 from sslticket import IMP, SGD, Data, HSVNoise, Recipe, Supervised, TrainConfig, View, run
 
-noisy = View(size=224, crop="resized", flip=True, effects=(HSVNoise(),))
+noisy = View(size=224, crop="resized", flip=True, transforms=(HSVNoise(),))
 recipe = Recipe(
     model="resnet50",
     data=Data(dataset="imagenet", subset=0.01, subset_by="classes", augment=noisy),

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from sslticket.cli.recipe_commands import run
     from sslticket.config.recipe import Data, Recipe
     from sslticket.config.training import LARS, SGD, Adam, RMSprop, TrainConfig
-    from sslticket.data.augment import Blur, Grayscale, HSVNoise, Jitter, Rotate, Solarize, View
+    from sslticket.data.augment import View
+    from sslticket.data.transforms import Blur, Grayscale, HSVNoise, Jitter, Rotate, Solarize
     from sslticket.errors import BadInput, Diverged
     from sslticket.objectives.barlowtwins import BarlowTwins
     from sslticket.objectives.byol import BYOL
@@ -39,7 +40,7 @@ _HOMES = {
     "BYOL": "objectives.byol",
     "BadInput": "errors",
     "BarlowTwins": "objectives.barlowtwins",
-    "Blur": "data.augment",
+    "Blur": "data.transforms",
     "ContinuousSparsification": "search.learned",
     "DINO": "objectives.dino",
     "Data": "config.recipe",
@@ -49,10 +50,10 @@ _HOMES = {
     "Exemplar": "objectives.exemplar",
     "TrainConfig": "config.training",
     "GraSP": "pruning.criteria",
-    "Grayscale": "data.augment",
-    "HSVNoise": "data.augment",
+    "Grayscale": "data.transforms",
+    "HSVNoise": "data.transforms",
     "IMP": "search.imp",
-    "Jitter": "data.augment",
+    "Jitter": "data.transforms",
     "LARS": "config.training",
     "Magnitude": "pruning.criteria",
     "MoCoV2": "objectives.mocov2",
@@ -61,14 +62,14 @@ _HOMES = {
     "Random": "pruning.criteria",
     "Recipe": "config.recipe",
     "RotNet": "objectives.rotnet",
-    "Rotate": "data.augment",
+    "Rotate": "data.transforms",
     "S4LExemplar": "objectives.s4l",
     "S4LRotation": "objectives.s4l",
     "SGD": "config.training",
     "SNIP": "pruning.criteria",
     "SimCLR": "objectives.simclr",
     "SimSiam": "objectives.simsiam",
-    "Solarize": "data.augment",
+    "Solarize": "data.transforms",
     "StochasticSparsification": "search.learned",
     "Supervised": "objectives.supervised",
     "SwAV": "objectives.swav",

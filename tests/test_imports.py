@@ -39,7 +39,7 @@ PURE = (
     "data.inputs",
     "data.manifest",
     "data.views",
-    "data.effects",
+    "data.transforms",
 )
 
 

@@ -80,7 +80,7 @@ def open_split(name: str, split: Split, data_root: Path | None = None) -> DataSo
 def make_loader(
     source: DataSource,
     views: tuple[View, ...],
-    order: "Sampler",
+    sampler: "Sampler",
     *,
     augment_seed: int,
     device: "torch.device",
@@ -88,22 +88,22 @@ def make_loader(
     max_bad_images: int,
     channels_last: bool = False,
 ) -> "Loader":
-    """Batches of the source's images: from the device's own memory for arrays, through DALI for files.
+    """Make a loader of the source's images: from the device's own memory for arrays, through DALI for files.
 
     Args:
-        source: the images.
-        views: what to make of each image, one tensor in the batch per view.
-        order: which images make up a global batch, and this process's share.
-        augment_seed: of the `augment` stream.
-        device: where the batches are wanted.
-        threads: for reading and decoding.
-        max_bad_images: how many images may be unreadable before that is an error.
-        channels_last: memory format of the batches.
+        source: The images.
+        views: What is made of each image, one tensor in the batch per view.
+        sampler: Which images make up a global batch, and which of them this process loads.
+        augment_seed: Seed of the `augment` stream.
+        device: Where the batches are wanted.
+        threads: Threads for reading and decoding.
+        max_bad_images: How many images may be unreadable before that is an error.
+        channels_last: Memory format of the batches.
 
     Raises:
-        BadInput: if more images are unreadable, or DALI is not installed.
+        BadInput: If more images are unreadable, or DALI is not installed.
     """
-    bad = UnreadableImages(source.dataset.name, max_bad_images, source.unreadable)
+    unreadable = UnreadableImages(source.dataset.name, max_bad_images, source.unreadable)
     mean, std = source.dataset.mean, source.dataset.std
     # Imported here, so that a dry run, which only opens splits, needs neither torch nor DALI.
     if source.images is None:
@@ -111,19 +111,20 @@ def make_loader(
 
         encoded = bool(source.manifest.archives)
         decoder = DaliDecoder(views, mean, std, device, threads, channels_last, encoded)
-        return DaliLoader(source.manifest, decoder, order, augment_seed=augment_seed, bad=bad)
+        return DaliLoader(source.manifest, decoder, sampler, augment_seed=augment_seed, unreadable=unreadable)
     from sslticket.data.loader import MemoryLoader
 
     return MemoryLoader(
         source.images,
         source.manifest,
         views,
-        order,
-        colours=(mean, std),
+        sampler,
+        mean=mean,
+        std=std,
         augment_seed=augment_seed,
         device=device,
         channels_last=channels_last,
-        bad=bad,
+        unreadable=unreadable,
     )
 
 
