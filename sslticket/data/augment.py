@@ -13,7 +13,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from sslticket import registry
-from sslticket.data.transforms import BUILT_IN, Transform, TransformParams
+from sslticket.data import TRANSFORMS
+from sslticket.data.transforms import Transform, TransformParams
 from sslticket.errors import BadInput
 from sslticket.seeds import seeded_generator
 
@@ -103,8 +104,9 @@ class View:
         Raises:
             BadInput: If a transform or a field is unknown, or a value is not possible.
         """
+        known = {name: TRANSFORMS.get(name) for name in TRANSFORMS.names()}
         stored = tree.get("effects", ())
-        transforms = tuple(registry.settings_from_json(one, BUILT_IN, "transform") for one in stored)
+        transforms = tuple(registry.settings_from_json(one, known, "transform") for one in stored)
         return registry.settings_from_json({**tree, "effects": transforms}, {"View": cls}, "view")
 
     def at_size(self, size: int | None) -> "View":

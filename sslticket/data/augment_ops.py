@@ -73,10 +73,10 @@ def to_grayscale(pixels: Tensor) -> Tensor:
     return pixels if pixels.shape[1] == 1 else pixels.copy_(_to_luma(pixels))
 
 
-def solarize(pixels: Tensor, threshold: float) -> Tensor:
+def solarize(pixels: Tensor, threshold: Tensor) -> Tensor:
     """Turn shades from the threshold on into 255 - shade."""
     # By arithmetic, since a select by a mask of booleans takes ten times as long on a CPU.
-    bright = torch.ge(pixels, threshold, out=torch.empty_like(pixels))
+    bright = torch.ge(pixels, per_image(threshold), out=torch.empty_like(pixels))
     return pixels.add_(torch.rsub(pixels, 255, alpha=2).mul_(bright))
 
 
@@ -313,13 +313,14 @@ def _single_threaded() -> Iterator[None]:
 def _run_pixel_ops(pixels: Tensor, ops: Sequence[PixelOp], arrays: Iterator[Tensor]) -> Tensor:
     """One operation after the other, with their arrays in their order; `pixels` may be overwritten."""
     for op in ops:
+        function = globals()[op.function] if isinstance(op.function, str) else op.function
         if op.rows is None:
-            changed = op.function(pixels, *(next(arrays) for _ in op.params))
+            changed = function(pixels, *(next(arrays) for _ in op.params))
             # On a CPU, memory that is in the cache is better than fresh memory.
             pixels = pixels.copy_(changed) if pixels.is_cpu and changed is not pixels else changed
         else:
             # Which images these are was known on the host: nothing has to be counted on the device.
             index = next(arrays)
-            some = op.function(pixels.index_select(0, index), *(next(arrays) for _ in op.params))
+            some = function(pixels.index_select(0, index), *(next(arrays) for _ in op.params))
             pixels.index_copy_(0, index, some)
     return pixels

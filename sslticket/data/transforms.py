@@ -2,14 +2,14 @@
 
 A transform describes what is done, samples the random numbers of a batch on the host, and says which operations on
 pixels they become. One's own is a subclass with `apply`, and `sample_params` where it has random numbers
-(examples/posterize.py). No torch is imported here before an image is changed.
+(examples/posterize.py). No torch is imported here: built-in transforms name a function of `augment_ops`.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -28,12 +28,12 @@ class PixelOp(NamedTuple):
 
     Attributes:
         function: Takes (B, C, H, W) float32 pixels of 0 to 255, which it may overwrite, and the parameters as tensors;
-            returns the changed pixels.
+            returns the changed pixels. A name is that of a function of `augment_ops`.
         params: The parameters of the B images that are changed.
         rows: Which images of the batch these are, (B,) int64; None for all.
     """
 
-    function: Callable[..., "Tensor"]
+    function: Callable[..., "Tensor"] | str
     params: tuple[np.ndarray, ...] = ()
     rows: np.ndarray | None = None
 
@@ -49,12 +49,14 @@ class Transform:
 
     Attributes:
         probability: Probability, in [0, 1], that an image is changed; every image on its own.
+        operation: Name of the function of `augment_ops` that changes images, in place of `apply`.
     """
 
+    operation: ClassVar[str] = ""
     probability: float = field(default=1.0, metadata=stored_as("chance"))
 
     def __init_subclass__(cls) -> None:
-        if cls.apply is Transform.apply and cls.pixel_ops is Transform.pixel_ops:
+        if not cls.operation and cls.apply is Transform.apply and cls.pixel_ops is Transform.pixel_ops:
             raise TypeError(f"the transform {cls.__name__} must define apply(self, pixels, ...)")
 
     def __post_init__(self) -> None:
@@ -83,7 +85,7 @@ class Transform:
         return tuple(values for name, values in params.items() if name != "on")
 
     def apply(self, pixels: "Tensor", /, *params: Any) -> "Tensor":
-        """Change all images of a batch; overridden by every transform.
+        """Change all images of a batch; overridden by every transform of one's own.
 
         Args:
             pixels: Images, (B, C, H, W) float32 of 0 to 255 with C 3 or 1, which may be overwritten.
@@ -103,9 +105,8 @@ class Transform:
             merged: Few operations on the whole batch, as suits a GPU, in place of many on few images each, as suits a
                 CPU. The results are the same to the bit.
         """
-        return _on_subset(
-            params["on"], params, lambda chosen: PixelOp(self.apply, self.device_params(chosen, *shape[2:]))
-        )
+        function = self.operation or self.apply
+        return _on_subset(params["on"], params, lambda own: PixelOp(function, self.device_params(own, *shape[2:])))
 
     def rescaled(self, factor: float) -> "Transform":
         """Return the transform for images `factor` times as large: lengths in pixels follow, nothing else does."""
@@ -128,6 +129,7 @@ class Rotate(Transform):
         degrees: Largest angle to either side.
     """
 
+    operation = "rotate"
     degrees: float
 
     def sample_params(self, rng: np.random.Generator, count: int) -> TransformParams:
@@ -146,12 +148,6 @@ class Rotate(Transform):
         by_column = np.stack((cos * across * 2 / width, sin * across * 2 / height))
         by_row = np.stack((-sin * down * 2 / width, cos * down * 2 / height))
         return by_column.astype(np.float32), by_row.astype(np.float32)
-
-    def apply(self, pixels: "Tensor", /, *params: Any) -> "Tensor":
-        """See the base class."""
-        from sslticket.data import augment_ops
-
-        return augment_ops.rotate(pixels, *params)
 
 
 _JITTER = ("brightness", "contrast", "saturation", "hue")  # as `Jitter` numbers them in `order`
@@ -188,8 +184,6 @@ class Jitter(Transform):
         blends in all, in its own order, some before its hue and the others after. What it does not have at a position
         is a blend or a turn that changes no bit.
         """
-        from sslticket.data import augment_ops
-
         on, order = params["on"], params["order"]
         used = [number for number, name in enumerate(_JITTER) if getattr(self, name)]
         if not merged:
@@ -204,24 +198,18 @@ class Jitter(Transform):
         wanted = on[:, None] & np.isin(order, used)
         ops = _blends(params, wanted & (turns < hue_turn), shape[1])
         if self.hue:
-            ops.append(PixelOp(augment_ops.adjust_hue, _hue_params(np.where(on, params["hue"], np.float32(0)))))
+            ops.append(PixelOp("adjust_hue", _hue_params(np.where(on, params["hue"], np.float32(0)))))
         return ops + _blends(params, wanted & (turns > hue_turn), shape[1])
 
 
 def _adjustment(number: int, params: TransformParams) -> PixelOp:
     """One of the four adjustments of a jitter."""
-    from sslticket.data import augment_ops
-
     name = _JITTER[number]
-    return PixelOp(
-        getattr(augment_ops, f"adjust_{name}"), _hue_params(params[name]) if name == "hue" else (params[name],)
-    )
+    return PixelOp(f"adjust_{name}", _hue_params(params[name]) if name == "hue" else (params[name],))
 
 
 def _blends(params: TransformParams, wanted: np.ndarray, channels: int) -> list[PixelOp]:
     """The blends of these turns, (B, 4) bool: each image's first together, then each image's second, and so on."""
-    from sslticket.data import augment_ops
-
     factors = np.stack([params[name] for name in _JITTER])
     images, position, ops = np.arange(len(wanted)), wanted.cumsum(axis=1), []
     for number in range(1, int(position.max(initial=0)) + 1):
@@ -232,7 +220,7 @@ def _blends(params: TransformParams, wanted: np.ndarray, channels: int) -> list[
         factor = np.where(on, factors[kind, images], np.float32(1))
         mean, luma = (np.where(on & (kind == which), 1 - factor, np.float32(0)) for which in (1, 2))
         low, high = np.where(on, 0, -np.inf), np.where(on, 255, np.inf)
-        ops.append(PixelOp(augment_ops.blend, (np.stack((factor, mean, luma, low, high)).astype(np.float32),)))
+        ops.append(PixelOp("blend", (np.stack((factor, mean, luma, low, high)).astype(np.float32),)))
     return ops
 
 
@@ -260,6 +248,7 @@ class HSVNoise(Transform):
         hue: What is added to H is uniform in [-hue, hue], in turns of the colour circle.
     """
 
+    operation = "add_hsv_noise"
     power: float = 2.0
     factor: float = 0.5
     shift: float = 0.1
@@ -278,22 +267,12 @@ class HSVNoise(Transform):
         """`power`, `factor`, `shift` as they are, and the hue as `augment_ops.adjust_hue` takes it."""
         return (params["power"], params["factor"], params["shift"], *_hue_params(params["hue"]))
 
-    def apply(self, pixels: "Tensor", /, *params: Any) -> "Tensor":
-        """See the base class."""
-        from sslticket.data import augment_ops
-
-        return augment_ops.add_hsv_noise(pixels, *params)
-
 
 @dataclass(frozen=True, kw_only=True)
 class Grayscale(Transform):
     """All channels become the luma (ITU-R BT.601), as torchvision's `rgb_to_grayscale`."""
 
-    def apply(self, pixels: "Tensor", /, *params: Any) -> "Tensor":
-        """See the base class."""
-        from sslticket.data import augment_ops
-
-        return augment_ops.to_grayscale(pixels)
+    operation = "to_grayscale"
 
 
 _NEGLIGIBLE_WEIGHT = 1e-5  # of the middle weight; less is left out, together less than a hundredth of a shade
@@ -309,6 +288,7 @@ class Blur(Transform):
             far border, the largest kernel that does without is taken: 2 * side - 1.
     """
 
+    operation = "gaussian_blur"
     sigma: tuple[float, float] = (0.1, 2.0)
     kernel: int = 23
 
@@ -339,12 +319,6 @@ class Blur(Transform):
             found.append(weights[:, weights.any(axis=0)].astype(np.float32))
         return tuple(found)
 
-    def apply(self, pixels: "Tensor", /, *params: Any) -> "Tensor":
-        """See the base class."""
-        from sslticket.data import augment_ops
-
-        return augment_ops.gaussian_blur(pixels, *params)
-
     def rescaled(self, factor: float) -> "Blur":
         """See the base class."""
         kernel = 2 * math.ceil((self.kernel - 1) / 2 * factor) + 1
@@ -359,16 +333,9 @@ class Solarize(Transform):
         threshold: First shade that is turned, from 0 to 255.
     """
 
+    operation = "solarize"
     threshold: float = 128.0
 
-    def apply(self, pixels: "Tensor", /, *params: Any) -> "Tensor":
-        """See the base class."""
-        from sslticket.data import augment_ops
-
-        return augment_ops.solarize(pixels, self.threshold)
-
-
-BUILT_IN: Mapping[str, type[Transform]] = {
-    kind.__name__: kind for kind in (Rotate, Jitter, HSVNoise, Grayscale, Blur, Solarize)
-}
-"""The transforms of the package by the names that JSON values have for them."""
+    def device_params(self, params: TransformParams, height: int, width: int) -> tuple[np.ndarray, ...]:
+        """The threshold for each image, (B,) float32."""
+        return (np.full(len(params["on"]), self.threshold, np.float32),)
