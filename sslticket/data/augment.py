@@ -14,7 +14,7 @@ import numpy as np
 
 from sslticket import registry
 from sslticket.data import TRANSFORMS
-from sslticket.data.transforms import Transform, TransformParams
+from sslticket.data.transforms import FormerNames, Transform, TransformParams
 from sslticket.errors import BadInput
 from sslticket.seeds import seeded_generator
 
@@ -68,7 +68,7 @@ class CropWindow(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class View:
+class View(metaclass=FormerNames):
     """One view of an image: resize, crop, mirror, transforms, in this order; the loader normalises last.
 
     Attributes:

@@ -43,8 +43,19 @@ class PixelOp(NamedTuple):
         return self.params if self.rows is None else (self.rows, *self.params)
 
 
+class FormerNames(type):
+    """Lets classes be made with the field names of earlier versions, as recipes of that time have them."""
+
+    def __call__(cls, *args: Any, **settings: Any) -> Any:
+        former = {"chance": "probability", "effects": "transforms"}
+        fields = getattr(cls, "__dataclass_fields__", {})
+        return super().__call__(
+            *args, **{name if name in fields else former.get(name, name): value for name, value in settings.items()}
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
-class Transform:
+class Transform(metaclass=FormerNames):
     """One step after the crop of a view.
 
     Attributes:
