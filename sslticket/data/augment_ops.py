@@ -234,7 +234,8 @@ class TransformAndNormalize:
     """The last step for a crop: the transforms of the view, then normalisation.
 
     Attributes:
-        mean, scale: (C, 1, 1) float32; a pixel of 0 to 255 becomes (pixel - mean) * scale.
+        mean: Mean by channel in shades of 0 to 255, (C, 1, 1) float32.
+        scale: (C, 1, 1) float32; a pixel of 0 to 255 becomes (pixel - mean) * scale.
     """
 
     mean: Tensor

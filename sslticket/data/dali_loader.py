@@ -72,7 +72,8 @@ class DaliDecoder:
 
     Attributes:
         views: What is cut from each image.
-        mean, std: Mean and standard deviation by channel, pixels from 0 to 1.
+        mean: Mean by channel, pixels from 0 to 1.
+        std: Standard deviation by channel, pixels from 0 to 1.
         device: Where the tensors are wanted; on a CUDA device the JPEGs are decoded there too.
         threads: Threads for reading and decoding.
         channels_last: Memory format of the tensors.

@@ -386,7 +386,7 @@ def _resampling_params(start: np.ndarray, length: np.ndarray, flip: np.ndarray, 
 
     Returns:
         (5, B) float32: start, length, the scale of a window to its output, the first output pixel's centre and the
-        direction of the next one's, in output pixels.
+            direction of the next one's, in output pixels.
     """
     scale = length.astype(np.float32) / np.float32(size)
     first, direction = np.where(flip, size - 0.5, 0.5), np.where(flip, -1, 1)

@@ -47,6 +47,7 @@ class FormerNames(type):
     """Lets classes be made with the field names of earlier versions, as recipes of that time have them."""
 
     def __call__(cls, *args: Any, **settings: Any) -> Any:
+        """Make an instance; `chance` is today's `probability`, and `effects` are `transforms`."""
         former = {"chance": "probability", "effects": "transforms"}
         fields = getattr(cls, "__dataclass_fields__", {})
         return super().__call__(
@@ -170,7 +171,9 @@ class Jitter(Transform):
     """Brightness, contrast, saturation and hue, one after the other in random order, as torchvision's ColorJitter.
 
     Attributes:
-        brightness, contrast, saturation: Factors are uniform in [max(0, 1 - value), 1 + value].
+        brightness: Factors are uniform in [max(0, 1 - brightness), 1 + brightness].
+        contrast: Factors are uniform in [max(0, 1 - contrast), 1 + contrast].
+        saturation: Factors are uniform in [max(0, 1 - saturation), 1 + saturation].
         hue: A shift is uniform in [-hue, hue], in turns of the colour circle.
     """
 
