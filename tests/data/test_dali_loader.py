@@ -182,11 +182,11 @@ def test_in_training_the_next_readable_image_takes_the_place(spoilt: Path) -> No
 
 @pytest.mark.data
 def test_too_many_bad_images_end_the_run(spoilt: Path, refused: Refused) -> None:
-    with refused("4 images of imagenet", "3 are allowed", "--max-bad-images", ".JPEG"):
+    with refused("unreadable images of imagenet must be at most 3, got 4", "--max-bad-images", ".JPEG"):
         list(photos(spoilt, IMAGENET.eval_view, bad=3).once())
     for path in (spoilt / "train").glob("*/*"):
         path.write_bytes(b"")
-    with refused("none of the 30 images"):
+    with refused("must be readable, got none"):
         list(photos(spoilt, IMAGENET.train_view).train(0, 1))
 
 
