@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from torch import nn
 
-from sslticket.config.training import LARS, SGD, Adam, Clock, Optimizer, Span, TrainConfig
+from sslticket.config.training import SGD, Adam, Clock, Optimizer, RMSprop, Span, TrainConfig
 from sslticket.errors import BadInput
 from sslticket.pruning import pruned_model
 from sslticket.pruning.gates import SoftGate, StochasticGate
@@ -144,9 +144,11 @@ def build_score_optimizer(kind: ScoreOptimizer, lr: float | None, fit: TrainConf
         return SGD(lr=lr, weight_decay=0.0)
     if kind == "adam":
         return Adam(lr=lr, weight_decay=0.0)
-    if isinstance(fit.optimizer, LARS):
-        raise BadInput("LARS cannot train scores; give --score-optimizer sgd or adam, and --score-lr")
-    return replace(fit.optimizer, lr=lr, weight_decay=0.0)
+    if isinstance(fit.optimizer, (SGD, Adam, RMSprop)):
+        return replace(fit.optimizer, lr=lr, weight_decay=0.0)
+    raise BadInput(
+        f"{type(fit.optimizer).__name__} cannot train scores; give --score-optimizer sgd or adam, and --score-lr"
+    )
 
 
 def report_undecided(lab: "SearchRunner", mask: Mask, level: int, fix: str) -> dict[str, Any]:
