@@ -3,17 +3,21 @@
 import hashlib
 import json
 import math
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from sslticket.report import sections, stats
+from sslticket.errors import BadInput
+from sslticket.report import sections, stats, text
 from sslticket.report.chart import Axis, Chart
 from sslticket.report.sections import FigureGroup, Picker, Section, mean_curves
 from sslticket.report.sections.scores import DENSITY_AXIS
-from sslticket.results import rows
+from sslticket.results import table
+from sslticket.results.rows import SHARED_CONTROLS
 
 STABILITY_MEASURES = {
     "pruning_distance": "distance from the pruned dense network",
@@ -208,7 +212,7 @@ def rewind_sweeps(frame: pd.DataFrame) -> pd.DataFrame:
     """
     held = pd.concat([sections.rows_of_kind(frame, kind) for kind in ("score", "stability")])
     held = held[held["settings"].notna() & held["rewind_samples"].notna()]
-    held = held[~held["control"].isin(rows.SHARED_CONTROLS)]
+    held = held[~held["control"].isin(SHARED_CONTROLS)]
     settings = [{name: value for name, value in each.items() if name != "rewind"} for each in held["settings"]]
     if not settings:
         return held
@@ -276,7 +280,7 @@ def describe_rewinding(folders: Sequence[Path]) -> str:
     return "\n\n".join(
         f"{what} of {series}, {where}, by images seen at W_k and by density: "
         f"mean ± standard deviation over searches (n)\n\n{cells}"
-        for where, panel in split_panels(own)
+        for where, panel in sections.split_panels(own)
         for series, curve in panel.groupby("series")
         for what, cells in _rewind_tables(curve)
     )
