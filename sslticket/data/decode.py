@@ -21,7 +21,8 @@ import numpy as np
 import PIL
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from sslticket.data.datasets.folders import Listing, cache_folder
+from sslticket.data.datasets.base import Listing
+from sslticket.data.datasets.folders import cache_folder
 from sslticket.data.manifest import Manifest
 from sslticket.data.tar import TarReader
 from sslticket.errors import BadInput, is_out_of_memory, one_line

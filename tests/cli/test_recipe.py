@@ -90,7 +90,7 @@ def test_keys_are_what_they_were_before_fields_were_added() -> None:
     ), "with the paper's 96 images a GPU"
     data = load("rotnet_resnet50").to_dict()["data"]
     added = {each.name for each in fields(Data) if each.metadata.get("added")}
-    assert {"part", "origin"} <= added
+    assert {"part", "identity"} <= added
     assert not added & set(data)
     assert data["half"] is None, "fields that were always there stay"
 

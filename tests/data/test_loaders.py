@@ -105,8 +105,8 @@ def test_processes_share_one_global_batch_to_the_pixel(few_cifar: Path, kind: Ca
         strict=True,
     ):
         joined = [torch.cat(column) for column in zip(*(part.views for part in parts), strict=True)]
-        row, label = torch.cat([part.row for part in parts]), torch.cat([part.label for part in parts])
-        assert equal(whole, Batch(tuple(joined), label, row))
+        labels, indices = (torch.cat(column) for column in zip(*(part[1:] for part in parts), strict=True))
+        assert equal(whole, Batch(tuple(joined), labels, indices))
 
 
 @KINDS
