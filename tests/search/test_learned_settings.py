@@ -105,7 +105,7 @@ def test_a_mask_that_keeps_nothing_ends_the_search_and_what_is_undecided_is_told
         image_size=8,
         classes=10,
         seed=0,
-        learning=CS.mask_learning(recipe().training, CLOCK),
+        mask_learning=CS.mask_learning(recipe().training, CLOCK),
     )
     gates = pruned_model.learned_gates(net.backbone)
     with torch.no_grad():
