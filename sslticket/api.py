@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
 from sslticket.config.recipe import Precision, Recipe
 from sslticket.config.runtime import RuntimeConfig
@@ -34,9 +34,6 @@ if TYPE_CHECKING:
     from sslticket.training.engine import Engine
 
 log = logging.getLogger("sslticket")
-
-T = TypeVar("T")
-
 
 def find_tickets(
     recipe: Recipe | str | Path,
@@ -254,7 +251,7 @@ def published_recipes() -> dict[str, Path]:
                 if node.targets[0].id == "recipe":
                     found[file.stem] = file
                 elif node.targets[0].id == "recipes" and isinstance(node.value, ast.Dict):
-                    names = [key.value for key in node.value.keys if isinstance(key, ast.Constant)]
+                    names = [str(key.value) for key in node.value.keys if isinstance(key, ast.Constant)]
                     found = dict.fromkeys(names, file) | found
     return found
 
@@ -320,11 +317,9 @@ def _frame_of_files(files: Iterable[Path]) -> "pd.DataFrame":
     return pd.DataFrame([row for file in files if (row := read_task_row(file)) is not None])
 
 
-def _as_list(given: T | Iterable[T]) -> list[T]:
+def _as_list(given: Any) -> list[Any]:
     """A list of what is given once or several times; a string is one thing."""
-    if isinstance(given, str) or not isinstance(given, Iterable):
-        return [given]  # type: ignore[list-item]  # a string is a T here
-    return list(given)
+    return [given] if isinstance(given, str) or not isinstance(given, Iterable) else list(given)
 
 
 def _as_path(given: str | Path | None) -> Path | None:

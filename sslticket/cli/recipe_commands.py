@@ -23,6 +23,7 @@ from sslticket.data.source import make_loader
 from sslticket.errors import BadInput, unknown_name
 from sslticket.escaping import escape_lines, escape_terminal, shell_quote
 from sslticket.evaluation.protocols import propose_protocol
+from sslticket.objectives.base import objective_of
 from sslticket.search.plan import TrainingImages
 from sslticket.seeds import derive_seed
 from sslticket.storage.files import atomic_write
@@ -126,7 +127,7 @@ def add_recipe_flags(parser: flags.Parser, recipe: Recipe) -> None:
     flags.add_flags(parser, machine)
 
 
-def _recipe_parser(recipe: Recipe, prog: str | None, description: str | None) -> flags.Parser:
+def _recipe_parser(recipe: Recipe, prog: str | None = None, description: str | None = None) -> flags.Parser:
     parser = flags.Parser(prog=prog, description=description)
     parser.add_argument("--out", type=Path, default=Path("runs"), metavar="PATH", help="folder of all runs [runs]")
     parser.add_argument("--dry-run", action="store_true", help="print the resolved recipe and its steps; train nothing")
@@ -219,7 +220,7 @@ def show_views(recipe: Recipe, machine: RuntimeConfig, output: Path, *, images: 
             f"give --images from 1 to {recipe.training.batch_size}"
         )
     chosen = TrainingImages.open(recipe, machine)
-    fit, objective = recipe.training, recipe.objective
+    fit, objective = recipe.training, objective_of(recipe)
     whole = objective.needs_whole_batch
     part = machine.micro_batch(fit.batch_size, fit.ghost_batch, objective.name, whole=whole, normalised=False)
     objective.check(part, len(chosen.views))
@@ -259,7 +260,7 @@ def _objective_views(recipe: Recipe, batch: Batch) -> dict[str, Tensor]:
     """What the objective looks at; what it draws itself, it draws from the training's seed of step 0."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(derive_seed(derive_seed(recipe.seeds.augment, 0), "torch", 0, 0))
-        return recipe.objective.preview(batch)
+        return objective_of(recipe).preview(batch)
 
 
 def _to_pixels(view: Tensor, dataset: Dataset) -> np.ndarray:

@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 
 from sslticket.data.augment import View
+from sslticket.data.datasets import DATASETS
 from sslticket.data.datasets.base import Dataset, ImageArrays, Listing, Split, check_part, path_safe
-from sslticket.data.datasets.catalogue import DATASETS, get_dataset
+from sslticket.data.datasets.catalogue import get_dataset
 from sslticket.data.datasets.locate import DatasetLocation, MissingSplit, find_dataset
 from sslticket.data.decode import cached_image_array, image_reader
 from sslticket.data.manifest import Manifest
@@ -293,13 +294,16 @@ def hash_images(source: DataSource, lists: Iterable[Path] = ()) -> str:
 
 
 def own_folder_name(source: DataSource) -> str:
-    """What a folder of one's own images is called: its own name, or the name above that where it is "train".
+    """Name one's own images: as their data set is called, or for the data set "folder", as the folder is.
 
-    One that has the name of a known set, or of a half of one, is "folder-imagenet": nobody knows that it is that set.
+    That is its own name, or the name above it where it is "train". One that has the name of a known set, or of a half of
+    one, is "folder-imagenet": nobody knows that it is that set.
     """
-    assert source.manifest.root is not None, "one's own images are files"
+    if source.dataset.name != "folder":
+        return source.dataset.folder_name
+    assert source.manifest.root is not None, "images in folders are files"
     root = source.manifest.root.absolute()  # not resolved: a link's name is the one that people chose
     own = root.parent if root.name in source.dataset.train_folders else root
-    name = path_safe(own.name)
-    known = name in DATASETS or (name[-1:] in ("a", "b") and name[:-1] in DATASETS)
+    name, sets = path_safe(own.name), DATASETS.names()
+    known = name in sets or (name[-1:] in ("a", "b") and name[:-1] in sets)
     return "-".join(filter(None, ["folder" if known or not name else "", name]))

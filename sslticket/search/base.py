@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol, Self
 import numpy as np
 from torch import nn
 
+from sslticket.config.recipe import Recipe
 from sslticket.config.training import Clock, Span, TrainConfig
 from sslticket.errors import BadInput
 from sslticket.objectives.base import Objective
@@ -255,3 +256,14 @@ def mask_distance(mask: Mask, other: Mask) -> float:
     """
     alone = sum(int(np.count_nonzero(mask[name].numpy() & ~other[name].numpy())) for name in mask)
     return alone / mask.survivors
+
+
+def search_of(recipe: Recipe) -> Search:
+    """The search of a recipe.
+
+    Raises:
+        BadInput: If it is no search.
+    """
+    if not isinstance(recipe.search, Search):
+        raise BadInput(f"Recipe(search=...) must be a Search, got {recipe.search!r}")
+    return recipe.search

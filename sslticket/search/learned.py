@@ -14,12 +14,11 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from sslticket.config.training import LARS, SGD, Adam, Clock, Optimizer, Span, TrainConfig
+from sslticket.config.training import SGD, Adam, Clock, Optimizer, RMSprop, Span, TrainConfig
 from sslticket.errors import BadInput
 from sslticket.pruning import pruned_model
-from sslticket.pruning.gates import LearnedGate, SoftGate, StochasticGate
+from sslticket.pruning.gates import LearnedGate, SoftGate, StochasticGate, TopKGate, num_kept_in_layer
 from sslticket.pruning.mask import Mask
-from sslticket.pruning.topk import TopKGate, num_kept_in_layer
 from sslticket.registry import OMIT_DEFAULT
 from sslticket.search.base import Runner, Search, Stages, rewind_step
 from sslticket.seeds import derive_seed
@@ -157,9 +156,10 @@ def build_score_optimizer(kind: ScoreOptimizer, lr: float | None, training: Trai
         return SGD(lr=lr, weight_decay=0.0)
     if kind == "adam":
         return Adam(lr=lr, weight_decay=0.0)
-    if isinstance(training.optimizer, LARS):
-        raise BadInput("LARS cannot train scores; give --score-optimizer sgd or adam, and --score-lr")
-    return replace(training.optimizer, lr=lr, weight_decay=0.0)
+    if isinstance(training.optimizer, (SGD, Adam, RMSprop)):
+        return replace(training.optimizer, lr=lr, weight_decay=0.0)
+    name = type(training.optimizer).__name__
+    raise BadInput(f"{name} cannot train scores; give --score-optimizer sgd or adam, and --score-lr")
 
 
 def report_undecided(runner: Runner, mask: Mask, level: int, fix: str) -> dict[str, Any]:

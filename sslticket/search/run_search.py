@@ -9,6 +9,7 @@ from sslticket.config.runtime import RuntimeConfig
 from sslticket.errors import BadInput
 from sslticket.pruning.prunable import shorten_names
 from sslticket.results.run_dir import read_json_or_empty, resumption_differences
+from sslticket.search.base import search_of
 from sslticket.search.plan import SearchPlan
 from sslticket.search.runner import SearchRunner
 from sslticket.search.scoring import Monitor
@@ -64,7 +65,7 @@ def run_search(plan: SearchPlan, runtime: RuntimeConfig) -> dict[str, str]:
             progress.note(note)
         runner = SearchRunner(plan, engine, network, wrapped, monitor, progress)
         warned = False
-        for ticket in recipe.search.tickets(runner):
+        for ticket in search_of(recipe).tickets(runner):
             summary = training_summary(runner.measured, ticket.level) if runner.measured else "already there"
             progress.note(f"level {ticket.level}: density {ticket.mask.density:.3%}, {summary}")
             effective = read_json_or_empty(run_dir.row_path(ticket.level)).get("effective_density")
@@ -84,7 +85,7 @@ def _search_invariants(plan: SearchPlan, monitor: Monitor) -> dict[str, Invarian
     if (evaluation := monitor.evaluation) is not None:
         seen = f"{len(evaluation.manifest):,} evaluation images with the hash {evaluation.manifest.hash}"
     return {
-        **{name: flag_invariant(name, value) for name, value in flatten_settings(recipe)},
+        **{name: flag_invariant(name, value) for name, value in flatten_settings(recipe).items()},
         "training images": Invariant(f"sees {len(images):,} training images with the hash {images.hash}", fix),
         "evaluation images": Invariant(f"sees {seen}", fix),
         "out": Invariant(f"writes to {plan.run_dir.path.absolute()}", "give the same --out to every process"),

@@ -13,7 +13,7 @@ from sslticket.pruning import pruned_model
 from sslticket.pruning.criteria import Criterion, Scores
 from sslticket.pruning.effective_sparsity import EffectivePaths
 from sslticket.pruning.mask import Mask, StateDict
-from sslticket.search.base import EarlyBird, SearchCost
+from sslticket.search.base import EarlyBird, SearchCost, search_of
 from sslticket.search.plan import SearchPlan
 from sslticket.search.record import level_row, magnitudes_row
 from sslticket.search.scoring import Monitor, Scorer
@@ -89,7 +89,9 @@ class SearchRunner:
     def dense_mask(self) -> Mask:
         """See the protocol."""
         backbone = self.network.backbone
-        return Mask.ones_like(pruned_model.stored_state(backbone), self._plan.recipe.search.prunable_layers(backbone))
+        return Mask.ones_like(
+            pruned_model.stored_state(backbone), search_of(self._plan.recipe).prunable_layers(backbone)
+        )
 
     def reach_rewind_point(self) -> None:
         """See the protocol; W_0 is kept too, for the control `reset`: on another machine no seed brings it back."""
@@ -112,7 +114,7 @@ class SearchRunner:
         if not self._engine.broadcast(path.exists()):
             return None
         ticket = Ticket.load(path)
-        if set(ticket.mask) != set(self._plan.recipe.search.prunable_layers(self.network.backbone)):
+        if set(ticket.mask) != set(search_of(self._plan.recipe).prunable_layers(self.network.backbone)):
             raise BadInput(f"{path} has a mask of other layers than this version prunes; give another --out")
         self.cost = SearchCost.of_ticket(ticket)
         if self._engine.is_main_process:

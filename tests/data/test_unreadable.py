@@ -17,7 +17,7 @@ from PIL import Image
 
 from sslticket.data import unreadable as module
 from sslticket.data.augment import View
-from sslticket.data.datasets.catalogue import DATASETS
+from sslticket.data.datasets.catalogue import get_dataset
 from sslticket.data.decode import DecodeError, ImageKind, Verdict, decode_whole, judge_image, to_upright
 from sslticket.data.loader import Loader, Sampler
 from sslticket.data.manifest import Manifest
@@ -25,7 +25,7 @@ from sslticket.data.shards import ShardSettings, start_shards, write_shards
 from sslticket.data.source import make_loader, open_split
 from sslticket.data.unreadable import Verdicts, unreadable_fields
 
-FOLDER = DATASETS["folder"]
+FOLDER = get_dataset("folder")
 HEIGHT, WIDTH = 48, 64
 
 

@@ -10,12 +10,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sslticket.data.augment import View
+from sslticket.data.datasets import DATASETS
 from sslticket.data.datasets.arrays import CifarLayout, DigitsLayout, IdxLayout, SvhnLayout
-from sslticket.data.datasets.base import Dataset
+from sslticket.data.datasets.base import Dataset, path_safe
 from sslticket.data.datasets.folders import FolderLayout
 from sslticket.data.datasets.imagenet import ImageNetLayout
 from sslticket.data.datasets.lists import Places365Layout, TinyImageNetLayout
-from sslticket.errors import unknown_name
+from sslticket.errors import BadInput
+from sslticket.registry import loaded_parts
 
 # The normalisation and evaluation crop that nearly all ImageNet numbers are published with; training crops as in
 # Szegedy et al. 2015, as appendix A of "Finding Winning Tickets with Limited (or No) Supervision" says in words.
@@ -315,32 +317,60 @@ DIGITS = Dataset(
     licence="CC BY 4.0",
 )
 
-_ALL_DATASETS = (
-    IMAGENET,
-    PLACES365,
-    PLACES365_SMALL,
-    FOLDER,
-    TINY_IMAGENET,
-    CIFAR10,
-    CIFAR100,
-    SVHN,
-    SVHN_EXTRA,
-    MNIST,
-    FASHION_MNIST,
-    DIGITS,
-)
-DATASETS = {dataset.name: dataset for dataset in _ALL_DATASETS}
-
 
 def get_dataset(name: str) -> Dataset:
-    """The catalogue's entry.
+    """Return the data set of a name; no file of a user's is run, as a downloaded ticket may name it.
+
+    Args:
+        name: A name in the catalogue, "folder:NAME" for any folder of class folders, or the name of a data set of one's
+            own that is loaded.
 
     Raises:
-        BadInput: naming the nearest known sets, if there is none of that name.
+        BadInput: Naming the nearest known sets, if there is none of that name.
     """
-    if name not in DATASETS:
-        raise unknown_name("dataset", name, DATASETS)
-    return DATASETS[name]
+    if name.startswith("folder:"):
+        own = name.removeprefix("folder:")
+        if not own or own != path_safe(own):
+            raise BadInput(
+                f"folder:NAME must have a NAME of letters, digits, dots, underscores and hyphens, got {name!r}; give "
+                "the folder's own name, and what it lies in with --data-root"
+            )
+        return replace(FOLDER, name=name, train_fraction=0.8)
+    if name not in DATASETS.names():
+        if (loaded := next((entry for entry in loaded_parts(Dataset) if entry.name == name), None)) is not None:
+            return loaded
+        if ":" in name:
+            raise BadInput(f"{name!r} is no dataset that is loaded; give its file with --parts FILE.py")
+    return DATASETS.get(name)
+
+
+def load_dataset(name: str) -> Dataset:
+    """Return the data set of a name that the user gives: as `get_dataset`, or in a file or module of the user's own.
+
+    Args:
+        name: As for `get_dataset`; or "path/file.py:NAME" or "package.module:NAME", which is imported.
+
+    Raises:
+        BadInput: If there is no such data set, or its own name is that of a known one or cannot go into files' names.
+    """
+    if ":" not in name or name.startswith("folder:"):
+        return get_dataset(name)
+    entry = DATASETS.get(name)
+    built_in = entry.name in DATASETS.names() and DATASETS.get(entry.name) is not entry
+    if built_in or not entry.name or entry.name != path_safe(entry.name):
+        raise BadInput(
+            f"the name of a dataset must be new, of letters, digits, dots, underscores and hyphens, got {entry.name!r} "
+            f"in {name}; give another"
+        )
+    return DATASETS.register(entry.name)(entry)
+
+
+def known_dataset(name: object) -> Dataset | None:
+    """Return the data set that a recipe or a row names; None for one that is unknown here, or not loaded."""
+    try:
+        return get_dataset(name) if isinstance(name, str) else None
+    except BadInput:
+        return None
 
 
 @dataclass(frozen=True)
@@ -362,9 +392,9 @@ class InputSpec:
     def from_recipe(cls, recipe: Mapping[str, Any]) -> "InputSpec | None":
         """What the search showed its network; None where the recipe, JSON values, names no data set known here."""
         data = recipe.get("data")
-        if not isinstance(data, Mapping) or data.get("dataset") not in DATASETS:
+        dataset = known_dataset(data.get("dataset")) if isinstance(data, Mapping) else None
+        if dataset is None or not isinstance(data, Mapping):
             return None
-        dataset = DATASETS[data["dataset"]]
         augment = data.get("augment")
         first = augment[0] if isinstance(augment, list) else augment
         size = data.get("image_size") or (first["size"] if first else dataset.train_view.size)

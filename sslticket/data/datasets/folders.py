@@ -15,7 +15,7 @@ import numpy as np
 
 from sslticket.data.datasets.base import SPLITS, Dataset, ImageArrays, Layout, Listing, Split
 from sslticket.errors import BadInput
-from sslticket.storage.files import atomic_write, file_lock, open_regular
+from sslticket.storage.files import atomic_write, cache_folder, file_lock, open_regular
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".pbm", ".tif", ".tiff")
 _SYSTEM_FOLDERS = {"__MACOSX", "@eaDir", "lost+found", "$RECYCLE.BIN", "System Volume Information"}
@@ -246,11 +246,6 @@ log = logging.getLogger("sslticket")
 # A change within the same tick of the file system's clock would go unseen, so what changed just now is not kept. Two
 # seconds is the coarsest clock there is, FAT's.
 CLOCK_GRANULARITY = 2.0
-
-
-def cache_folder() -> Path:
-    """Where what takes long to make or to get is kept: $SSLTICKET_CACHE, or .cache/sslticket in the home folder."""
-    return Path(os.environ.get("SSLTICKET_CACHE") or "~/.cache/sslticket").expanduser()
 
 
 @dataclass(frozen=True)

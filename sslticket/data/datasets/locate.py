@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sslticket.data.datasets.base import SPLIT_NAMES, Dataset, ImageArrays, Layout, Listing, Split
-from sslticket.data.datasets.folders import cache_folder
 from sslticket.data.datasets.unpack import conversion_advice
 from sslticket.data.shards import holds_shards, open_shards
 from sslticket.errors import BadInput, one_line
-from sslticket.storage.files import file_lock
+from sslticket.storage.files import cache_folder, file_lock
 
 
 class MissingSplit(BadInput):
@@ -115,7 +114,9 @@ def _missing_split(dataset: Dataset, split: Split, folder: Path) -> MissingSplit
 def _search_paths(dataset: Dataset, data_root: Path | None) -> list[Path]:
     name = dataset.folder_name
     if data_root is not None:
-        return [data_root.expanduser(), data_root.expanduser() / name]
+        paths = [data_root.expanduser(), data_root.expanduser() / name]
+        # Any folder of folders could be one of class folders, so of "folder:flowers" the name decides first.
+        return paths if name == dataset.name else paths[::-1]
     home, system = os.environ.get("SSLTICKET_DATA"), dataset.system_folder
     paths = [Path(home).expanduser() / name] if home else []
     paths += [Path(system)] if system else []
