@@ -236,7 +236,7 @@ _HINT_TABLE: tuple[tuple[str, str], ...] = (
     ),
     (
         "early-stopping early-stop patience tolerance",
-        "a training has a fixed --length; --settled ends a level of IMP once its mask has settled",
+        "a training has a fixed --length; --early-bird ends a level of IMP once its mask has converged",
     ),
     (
         "label-smoothing smoothing mixup mixup-alpha cutmix cutmix-alpha ema model-ema ema-decay model-ema-decay "

@@ -63,7 +63,7 @@ class EarlyBird:
     _earlier: deque[Mask] = field(default_factory=deque)
 
     def check_steps(self, clock: Clock, start: int, stop: int) -> list[int]:
-        """The steps between these two after which the mask is drawn: multiples of the interval, also after a restart."""
+        """The steps between these two after which the mask is drawn: multiples of the interval, whatever the start."""
         interval = max(1, clock.steps(self.every))
         return list(range((start // interval + 1) * interval, stop, interval))
 
@@ -150,7 +150,7 @@ class Runner(Protocol):
         """A criterion's scores of the network's weights as they stand, under a mask; the network stays as it is."""
 
     def save_for_next_level(self, level: int) -> None:
-        """Keeps the whole network as it is for the training of this level's ticket; to be called before `save_ticket`."""
+        """Keeps the whole network for the training of this level's ticket; to be called before `save_ticket`."""
 
     def save_ticket(
         self, level: int, mask: Mask, weights: StateDict | None = None, *, details: dict[str, Any] | None = None

@@ -136,7 +136,7 @@ def _open_training_split(data: Data, runtime: RuntimeConfig) -> DataSource:
 
 
 def _image_identity(data: Data, opened: DataSource) -> ImageIdentity | None:
-    """The identity of one's own images, of a part of a set, and of images in a list: others may have the same settings."""
+    """The identity of own images, of a part of a set, and of a list of images: others may have the same settings."""
     lists = [path for path in (data.subset_list, data.labels_list) if path is not None]
     own = opened.dataset.image_counts is None
     if not own and data.part is None and not lists:
@@ -278,7 +278,8 @@ class SearchPlan:
             "images": f"{len(manifest):,} of {self.images.full_size:,}, hash {self.images.source.manifest.hash}",
             "classes": f"{len(manifest.classes):,}, of {min(counts):,} to {max(counts):,} images",
             **known,
-            "training": f"{clock.length} = {clock.total_steps:,} steps = {clock.total_steps * clock.batch_size:,} samples",
+            "training": f"{clock.length} = {clock.total_steps:,} steps "
+            f"= {clock.total_steps * clock.batch_size:,} samples",
             "W_k": f"after step {stages.rewind:,} = {stages.rewind * clock.batch_size:,} samples "
             f"= {stages.rewind / clock.total_steps:.1%} of training",
             "weights": f"{may}; {left}",

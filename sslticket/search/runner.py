@@ -229,7 +229,7 @@ class SearchRunner:
     def _make_ticket(
         self, level: int, mask: Mask, weights: StateDict | None, kind: str, details: dict[str, Any]
     ) -> Ticket:
-        """A ticket with these weights of the backbone, or with W_k, and with the layer that classifies, if there is one."""
+        """A ticket with these weights of the backbone, or with W_k, and with the layer that classifies, if any."""
         classifier, head, early = self.network.classifier, StateDict(), StateDict()
         cost, rewind = (SearchCost(), 0) if kind == "initial" else (self.cost, self._plan.stages.rewind)
         provenance = self._plan.provenance(kind, cost, self._numerics, rewind) | details
