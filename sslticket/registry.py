@@ -372,6 +372,17 @@ def loaded_part(name: str, file: Path | None = None) -> Any | None:
     return None
 
 
+def loaded_parts(base: type[T]) -> list[T]:
+    """The instances of a class in the files of users that have been loaded and in the script that runs, latest first.
+
+    Args:
+        base: The class.
+    """
+    main = sys.modules.get("__main__")
+    modules = [*(module for _, module in reversed(_user_modules.values())), *([main] if main else [])]
+    return [value for module in modules for value in vars(module).values() if isinstance(value, base)]
+
+
 def _named_part(module: ModuleType, name: str) -> Any:
     part: Any = module
     for each in name.split("."):

@@ -11,7 +11,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from sslticket import hub
-from sslticket.cli import flags, ticket_commands, watch_runs
+from sslticket.cli import flags, inspect_commands, ticket_commands
 from sslticket.cli.exit_status import run_and_exit
 from sslticket.config.runtime import RuntimeConfig
 from sslticket.errors import BadInput
@@ -41,21 +41,7 @@ def main() -> None:
 
 def run_command(words: Sequence[str]) -> None:
     """Parse the words of a command line and run the command that they name."""
-    parser = flags.Parser(prog="sslticket", description=_DESCRIPTION)
-    parser.add_argument("--version", action="store_true", help="print the version")
-    commands = parser.add_subparsers(metavar="COMMAND")
-    reports = (_add_report, _add_rows, _add_inspect)
-    for add in (
-        _add_run,
-        ticket_commands.add_evaluate,
-        ticket_commands.add_analyse,
-        watch_runs.add_watch,
-        *reports,
-        _add_export,
-        _add_show,
-        _add_data,
-    ):
-        add(commands)
+    parser = make_parser()
     given = parser.parse_args(words)
     if given.version:
         from importlib.metadata import version
@@ -65,6 +51,26 @@ def run_command(words: Sequence[str]) -> None:
         given.command(given)
     else:
         parser.print_help()
+
+
+def make_parser() -> flags.Parser:
+    """The parser of the command and of its subcommands; parsing runs nothing."""
+    parser = flags.Parser(prog="sslticket", description=_DESCRIPTION)
+    parser.add_argument("--version", action="store_true", help="print the version")
+    commands = parser.add_subparsers(metavar="COMMAND")
+    reports = (_add_report, _add_rows, _add_inspect)
+    for add in (
+        _add_run,
+        ticket_commands.add_evaluate,
+        ticket_commands.add_analyse,
+        inspect_commands.add_watch,
+        *reports,
+        _add_export,
+        _add_show,
+        _add_data,
+    ):
+        add(commands)
+    return parser
 
 
 def _add_report(commands: "argparse._SubParsersAction[flags.Parser]") -> None:
@@ -151,11 +157,12 @@ def _run_report(given: argparse.Namespace) -> None:
 
 
 def _run_rows(given: argparse.Namespace) -> None:
+    from sslticket.report import content
     from sslticket.results import table
 
-    exported = table.write_table(given.runs, given.output)
-    _print_notes(exported.notes)
-    print(f"table: {given.output}, {exported.rows:,} rows")
+    written = table.write_table(given.runs, given.output)
+    _print_notes(content.notes_of_rows(written.frame))
+    print(f"table: {given.output}, {written.rows:,} rows")
 
 
 def _print_notes(notes: Sequence[str]) -> None:
@@ -164,7 +171,7 @@ def _print_notes(notes: Sequence[str]) -> None:
 
 
 def _run_inspect(given: argparse.Namespace) -> None:
-    from sslticket.cli.inspect_ticket import describe_ticket
+    from sslticket.cli.inspect_commands import describe_ticket
     from sslticket.ticket import Ticket
 
     file = hub.resolve_ticket_file(given.ticket)
@@ -278,19 +285,13 @@ def _add_data_root(parser: argparse.ArgumentParser) -> None:
 
 
 def _run_data_list(given: argparse.Namespace) -> None:
-    from sslticket.data.datasets import locate
-    from sslticket.data.datasets.catalogue import DATASETS
+    from sslticket.data.datasets import DATASETS, locate
 
     rows = [("name", "train / evaluation", "classes", "channels", "licence", "found")]
-    for entry in DATASETS.values():
-        here = None if entry.layout == "sklearn" else locate.find_local_dataset(entry, None)
-        found = (
-            "inside scikit-learn"
-            if entry.layout == "sklearn"
-            else escape_terminal(str(here.folder))
-            if here
-            else "not found"
-        )
+    for entry in map(DATASETS.get, DATASETS.names()):
+        here = None if entry.layout.package else locate.find_local_dataset(entry, None)
+        inside = f"inside {entry.layout.package}" if entry.layout.package else "not found"
+        found = escape_terminal(str(here.folder)) if here else inside
         images = " / ".join(f"{count:,}" for count in entry.image_counts) if entry.image_counts else "yours"
         classes = f"{entry.classes:,}" if entry.classes else "yours"
         rows.append((entry.name, images, classes, str(entry.channels), entry.licence, found))
@@ -300,14 +301,14 @@ def _run_data_list(given: argparse.Namespace) -> None:
 
 
 def _run_data_verify(given: argparse.Namespace) -> None:
-    from sslticket.data.datasets.catalogue import get_dataset
+    from sslticket.data.datasets.catalogue import load_dataset
     from sslticket.data.verify import verify_dataset
 
     if given.decode != "all" and not given.decode.isdigit():
         raise BadInput(f"--decode {given.decode!r} is no number of images; give a number, or all")
-    problems = 0
+    problems, entry = 0, load_dataset(given.name)
     findings = verify_dataset(
-        given.name,
+        entry.name,
         given.data_root,
         decode=None if given.decode == "all" else int(given.decode),
         md5=not given.no_md5,
@@ -319,19 +320,21 @@ def _run_data_verify(given: argparse.Namespace) -> None:
         problems += not finding.ok
     if problems:
         raise BadInput(f"{given.name} has {problems} problem{'s' if problems > 1 else ''}, named above")
-    published = given.decode == "all" and not given.no_md5 and get_dataset(given.name).image_counts is not None
+    published = given.decode == "all" and not given.no_md5 and entry.image_counts is not None
     print(f"{given.name} is as it was published" if published else f"no problem found in {given.name}")
 
 
 def _run_data_pack(given: argparse.Namespace) -> None:
+    from sslticket.data.datasets.catalogue import load_dataset
     from sslticket.data.datasets.locate import MissingSplit
     from sslticket.data.shards import ShardSettings, start_shards, write_shards
     from sslticket.data.source import describe_difference, is_complete, open_split
 
+    name = load_dataset(given.name).name
     how = ShardSettings(short_side=given.short_side, quality=given.quality, shard_size=given.shard_size)
-    sources = [open_split(given.name, "train", given.data_root)]
+    sources = [open_split(name, "train", given.data_root)]
     try:
-        sources.append(open_split(given.name, "eval", given.data_root))
+        sources.append(open_split(name, "eval", given.data_root))
     except MissingSplit as error:
         print(f"note: {error}", file=sys.stderr)
     if sources[0].images is not None:
@@ -352,10 +355,10 @@ def _run_data_pack(given: argparse.Namespace) -> None:
 
 
 def _run_data_unpack(given: argparse.Namespace) -> None:
-    from sslticket.data.datasets.catalogue import get_dataset
+    from sslticket.data.datasets.catalogue import load_dataset
     from sslticket.data.datasets.unpack import unpack_parquet
 
-    for split, count in unpack_parquet(get_dataset(given.name), given.data_root, given.out, _progress_bar).items():
+    for split, count in unpack_parquet(load_dataset(given.name), given.data_root, given.out, _progress_bar).items():
         print(f"{split}: {count:,} images unpacked")
     print(f"next: give --data-root {given.out} in place of the folder of the tables")
 

@@ -12,7 +12,16 @@ from typing import IO, NamedTuple, TypeVar
 
 import numpy as np
 
-from sslticket.data.datasets.folders import is_hidden, is_image, path_below_root
+from sslticket.data.datasets.folders import (
+    IMAGE_SUFFIXES,
+    Stamp,
+    cached_arrays,
+    is_hidden,
+    is_image,
+    join_names,
+    path_below_root,
+    split_names,
+)
 from sslticket.errors import BadInput, one_line
 
 _TAR_BLOCK = 512
@@ -46,12 +55,12 @@ def list_tar(path: Path, *, classed: bool = True) -> TarContents:
     class folders and an inner archive's own folder are no part of it.
 
     Args:
-        path: the archive.
-        classed: whether its images lie in class folders, if in any; where a list tells what they show, they need not,
-            and keep all the folders above them in their names.
+        path: Path of the archive.
+        classed: Whether its images lie in class folders, if in any; where a list has their classes, they need not, and
+            keep all the folders above them in their names.
 
     Raises:
-        BadInput: if it cannot be read, is truncated, or is no tar file; naming the member, if which image it is, or of
+        BadInput: If it cannot be read, is truncated, or is no tar file; naming the member, if which image it is, or of
             which class, is not clear.
     """
     try:
@@ -160,6 +169,42 @@ def _in_class_folders(path: Path, images: Sequence[TarMember]) -> list[TarMember
     return list(named.values())
 
 
+def list_archives(
+    paths: Sequence[Path], *, classed: bool = True
+) -> tuple[list[tuple[int, TarMember]], tuple[str, ...]]:
+    """List the images in archives, each with its archive's number, and what else they hold; see `list_tar`.
+
+    The list of each archive is kept in the cache folder until the archive changes.
+    """
+    each = [_cached_members(path, classed) for path in paths]
+    images = [(number, member) for number, one in enumerate(each) for member in one.images]
+    return images, tuple(name for one in each for name in one.left_out)
+
+
+def _cached_members(archive: Path, classed: bool) -> TarContents:
+    """Return the archive's images, from the cache if they were listed before.
+
+    Raises:
+        BadInput: If there are none, or as `list_tar`.
+    """
+
+    def make() -> dict[str, np.ndarray]:
+        images, left_out = list_tar(archive, classed=classed)
+        if not images:
+            raise BadInput(f"no images in {archive}; its members need names with {' '.join(IMAGE_SUFFIXES)}")
+        names, offsets, sizes = zip(*images, strict=True)
+        return {
+            "names": join_names(names),
+            "places": np.array([offsets, sizes], np.int64),
+            "left_out": join_names(left_out),
+        }
+
+    stamp = Stamp.of_paths([archive])
+    arrays = cached_arrays(archive, stamp if classed else Stamp(f"{stamp.text}\nas stored", stamp.latest), make)
+    images = [TarMember(*each) for each in zip(split_names(arrays["names"]), *arrays["places"].tolist(), strict=True)]
+    return TarContents(images, split_names(arrays["left_out"]))
+
+
 class TarReader:
     """Reads images out of tar files, several at a time."""
 
@@ -170,7 +215,7 @@ class TarReader:
         weakref.finalize(self, _close_files, self._files)
 
     def read(self, archive: int, offset: int, size: int) -> np.ndarray:
-        """The bytes of an image, (size,) uint8; fewer where the file is shorter or cannot be read."""
+        """Read the bytes of an image, (size,) uint8; fewer where the file is shorter or cannot be read."""
         try:
             with self._lock:
                 if archive not in self._files:
@@ -183,12 +228,12 @@ class TarReader:
     def prefetch(
         self, feed: Callable[[int], BatchT], places: Callable[[BatchT], np.ndarray], batches: int
     ) -> Callable[[int], tuple[BatchT, list[np.ndarray]]]:
-        """A feed of batches with the bytes of their images, read before they are asked for.
+        """Return a function like `feed` that also returns the bytes of a batch's images, read ahead.
 
         Args:
-            feed: what a batch is made of.
-            places: of a batch's images, (B, 3) int64: archive, offset and size.
-            batches: how many there are; they are asked for in order.
+            feed: Function that returns the specification of a batch.
+            places: Function that returns a batch's images as (B, 3) int64: archive, offset and size.
+            batches: Number of batches; they are asked for in order.
         """
         pending: deque[tuple[BatchT, list[Future[np.ndarray]]]] = deque()
 

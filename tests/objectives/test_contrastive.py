@@ -19,7 +19,8 @@ from sslticket.objectives.base import Objective
 from sslticket.objectives.mocov2 import MoCoV2
 from sslticket.objectives.simclr import SimCLR
 from sslticket.pruning import pruned_model
-from sslticket.pruning.mask import Mask, prunable_weights
+from sslticket.pruning.mask import Mask
+from sslticket.pruning.prunable import prunable_weights
 from sslticket.training.network import MaskedNetwork
 
 BOTH = [SimCLR(dim=6), MoCoV2(dim=6, queue=10, ema=0.9)]
@@ -199,10 +200,10 @@ def test_too_few_images_or_too_short_a_queue_is_refused() -> None:
 
 def test_small_images_are_jittered_and_not_blurred() -> None:
     large, small = View(size=224, crop="resized", flip=True), View(size=32, crop="pad", pad=2, flip=True)
-    assert [type(effect).__name__ for effect in SimCLR().views(large)[0].effects] == ["Jitter", "Grayscale", "Blur"]
+    assert [type(effect).__name__ for effect in SimCLR().views(large)[0].transforms] == ["Jitter", "Grayscale", "Blur"]
     (view, other) = SimCLR(strength=0.5).views(small)
     assert view == other
-    jitter, _ = cast(Any, view.effects)
+    jitter, _ = cast(Any, view.transforms)
     assert (jitter.brightness, jitter.contrast, jitter.saturation, jitter.hue) == (0.4, 0.4, 0.4, 0.1)
     assert (view.crop, view.size, view.scale, view.flip) == ("resized", 32, (0.08, 1.0), True)
 

@@ -23,8 +23,7 @@ from sslticket.objectives.mocov2 import MoCoV2
 from sslticket.objectives.modules import MomentumEncoder
 from sslticket.objectives.supervised import Supervised
 from sslticket.pruning import pruned_model
-from sslticket.pruning.gates import SoftGate, StochasticGate
-from sslticket.pruning.topk import TopKGate
+from sslticket.pruning.gates import SoftGate, StochasticGate, TopKGate
 from sslticket.training import checkpoint
 from sslticket.training.engine import Engine
 from sslticket.training.loop import TrainingLoop
@@ -57,7 +56,7 @@ class Numbers:
 
 def build(learning: MaskLearning, model: str = "lenet300", objective: Objective | None = None) -> MaskedNetwork:
     return MaskedNetwork.build(
-        model, objective or Supervised(), channels=1, image_size=8, classes=10, seed=3, learning=learning
+        model, objective or Supervised(), channels=1, image_size=8, classes=10, seed=3, mask_learning=learning
     )
 
 

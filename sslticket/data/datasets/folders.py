@@ -13,39 +13,15 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sslticket.data.datasets.base import SPLITS, Dataset, ImageArrays, Layout, Listing, Split
 from sslticket.errors import BadInput
-from sslticket.storage.files import atomic_write, file_lock, open_regular
+from sslticket.storage.files import atomic_write, cache_folder, file_lock, open_regular
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".pbm", ".tif", ".tiff")
 _SYSTEM_FOLDERS = {"__MACOSX", "@eaDir", "lost+found", "$RECYCLE.BIN", "System Volume Information"}
-"""What macOS, Synology, file systems and Windows put among images: copies, thumbnails and what was thrown away."""
+"""Folders that macOS, Synology, file systems and Windows put among images: copies, thumbnails and deleted files."""
 _COMPANION_FILES = ("readme", "license", "licence", "copying", "notice", "authors", "citation", "changelog", "makefile")
 """Files without a suffix that may lie beside class folders; any other might be what is left of a class's folder."""
-
-
-@dataclass(frozen=True)
-class Listing:
-    """Images and what they show; in a folder of class folders, by class and name.
-
-    Attributes:
-        root: the folder, or the archive.
-        classes: the classes' names.
-        files: paths relative to `root`, with forward slashes.
-        labels: (N,) int64, places in `classes`.
-        archives: the tar files that the images are in; none where they are files of their own.
-        byte_ranges: (N, 3) int64, each image's archive, offset and size; None where they are files of their own.
-        preprocessing: what was done to the images; "" for the images as they are published.
-        left_out: what lies among the images and is none of them, as paths below `root`; folders end in "/".
-    """
-
-    root: Path
-    classes: tuple[str, ...]
-    files: list[str]
-    labels: np.ndarray
-    archives: tuple[Path, ...] = ()
-    byte_ranges: np.ndarray | None = None
-    preprocessing: str = ""
-    left_out: tuple[str, ...] = ()
 
 
 def is_image(name: str) -> bool:
@@ -65,19 +41,19 @@ def is_hidden(name: str) -> bool:
 
 
 def path_below_root(name: str) -> str | None:
-    """A path as it is called everywhere: "./a//1.jpg" is "a/1.jpg"; None where it leads out of the root."""
+    """Normalise a path below a root: "./a//1.jpg" is "a/1.jpg"; None where it leads out of the root."""
     parts = [part for part in name.split("/") if part not in ("", ".")]
     return None if name.startswith("/") or ".." in parts else "/".join(parts)
 
 
 def describe_left_out(names: Iterable[str]) -> str:
-    """A line about what was found among images and is none: "left out: 2 files that are no images (a/x.txt, ...)".
+    """Describe in a line what lies among images and is none: "left out: 2 files that are no images (a/x.txt, ...)".
 
     Args:
-        names: as `Listing.left_out`.
+        names: Paths as in `Listing.left_out`.
 
     Returns:
-        "" where there is nothing.
+        The line, "" where there is nothing.
     """
     listed = sorted(names)
     inner = [name for name in listed if name.endswith("/") and not is_hidden(name)]
@@ -99,7 +75,7 @@ def _first_names(names: Sequence[str]) -> str:
 
 
 class FolderContents(NamedTuple):
-    """What is directly in a folder, by name, each sorted: its folders, its images, and all else that is left out."""
+    """The names in a folder, each list sorted: its folders, its images, and all else, which is left out."""
 
     folders: list[str]
     images: list[str]
@@ -107,10 +83,10 @@ class FolderContents(NamedTuple):
 
 
 def folder_contents(folder: Path) -> FolderContents:
-    """Look into a folder once; no image is looked at, so links among them and what is no file are found when read.
+    """List a folder; image files are not opened, so links among them and what is no file are found when they are read.
 
     Raises:
-        BadInput: if it cannot be read.
+        BadInput: If it cannot be read.
     """
     found = FolderContents([], [], [])
     try:
@@ -136,10 +112,10 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def class_folders(root: Path) -> list[str]:
-    """Names of the folders in `root`, hidden ones left out, sorted; none where there is no such folder.
+    """Return the names of the folders in `root`, hidden ones left out, sorted; none where there is no such folder.
 
     Raises:
-        BadInput: if it, or what may be a class folder in it, is a link to what is not there.
+        BadInput: If it, or what may be a class folder in it, is a link to what is not there.
     """
     if root.is_dir():
         found = folder_contents(root)
@@ -151,7 +127,7 @@ def class_folders(root: Path) -> list[str]:
 
 
 def _check_link(path: Path) -> None:
-    """Raise `BadInput` if a path is a link that leads nowhere: what it stood for would be dropped without a word."""
+    """Raise `BadInput` if a path is a link that leads nowhere: its images would be missing without a word."""
     if path.is_symlink() and not path.name.startswith("."):
         try:
             path.stat()
@@ -163,14 +139,14 @@ def _check_link(path: Path) -> None:
 
 
 def list_class_folders(root: Path, classes: tuple[str, ...] | None = None) -> Listing:
-    """The images directly in the class folders of `root`.
+    """List the images directly in the class folders of `root`.
 
     Args:
-        root: a folder of class folders.
-        classes: the training split's classes, so that another split gets the same labels; None takes the folders'.
+        root: Folder of class folders.
+        classes: Classes of the training split, so that another split gets the same labels; None takes the folders'.
 
     Raises:
-        BadInput: if there are no images, a class has none or is not among `classes`, a folder cannot be read, or an
+        BadInput: If there are no images, a class has none or is not among `classes`, a folder cannot be read, or an
             image or what may be a class lies where it has no label.
     """
     top = folder_contents(root)
@@ -203,7 +179,7 @@ def list_class_folders(root: Path, classes: tuple[str, ...] | None = None) -> Li
 
 
 def _same_folder(root: Path, names: Iterable[str]) -> tuple[str, str] | None:
-    """Two class folders that are one, if there are any: their images would have two labels."""
+    """Return two class folders that are one, if there are any: their images would have two labels."""
     first = dict[tuple[int, int], str]()
     for name in names:
         state = (root / name).stat()
@@ -213,15 +189,15 @@ def _same_folder(root: Path, names: Iterable[str]) -> tuple[str, str] | None:
 
 
 def class_order(root: Path, found: Iterable[str], classes: tuple[str, ...] | None) -> tuple[str, ...]:
-    """The classes in the order of their labels: `classes`, or those found.
+    """Return the classes in the order of their labels: `classes`, or those found, sorted.
 
     Args:
-        root: where they were found.
-        found: names of classes there.
-        classes: the training split's; None where these are they.
+        root: Folder or archive where they were found, for errors.
+        found: Names of classes there.
+        classes: Classes of the training split; None where the found ones are those.
 
     Raises:
-        BadInput: if one is not among `classes`, or two are the same text, written in two ways.
+        BadInput: If one is not among `classes`, or two are the same text, written in two ways.
     """
     names = sorted(set(found))
     spelt: dict[str, str] = {}
@@ -250,7 +226,7 @@ def _casefolded(name: str) -> str:
 
 
 def _no_images_error(folder: Path) -> BadInput:
-    """An error about a class folder without images, which may lie deeper in it."""
+    """Return an error for a class folder without images, which may lie deeper in it."""
     for deeper, _, names in os.walk(folder):
         if any(map(is_image, names)):
             return BadInput(
@@ -261,7 +237,7 @@ def _no_images_error(folder: Path) -> BadInput:
 
 
 def image_names(folder: Path) -> list[str]:
-    """Names of the images directly in a folder, by their suffix, sorted."""
+    """Return the names of the images directly in a folder, sorted."""
     return folder_contents(folder).images
 
 
@@ -272,18 +248,13 @@ log = logging.getLogger("sslticket")
 CLOCK_GRANULARITY = 2.0
 
 
-def cache_folder() -> Path:
-    """Where what takes long to make or to get is kept: $SSLTICKET_CACHE, or .cache/sslticket in the home folder."""
-    return Path(os.environ.get("SSLTICKET_CACHE") or "~/.cache/sslticket").expanduser()
-
-
 @dataclass(frozen=True)
 class Stamp:
-    """When something last changed.
+    """The state of files or folders by their times of change.
 
     Attributes:
-        text: names and times; another text is another state.
-        latest: of the times, in seconds.
+        text: Names, times and sizes; another text is another state.
+        latest: The latest of the times, in seconds.
     """
 
     text: str
@@ -291,7 +262,7 @@ class Stamp:
 
     @classmethod
     def of_paths(cls, paths: Iterable[Path]) -> "Stamp":
-        """Of files or folders; a folder changes when something in it comes, goes or is renamed."""
+        """Read the state of files or folders; a folder changes when something in it comes, goes or is renamed."""
         states = [(path, path.stat()) for path in paths]
         text = "\n".join(f"{path.name} {state.st_mtime_ns} {state.st_size}" for path, state in states)
         return cls(text, max((state.st_mtime for _, state in states), default=0.0))
@@ -301,12 +272,12 @@ _CACHE_VERSION = 2  # of what is kept: names are normalised, and what was left o
 
 
 def cached_arrays(place: Path, stamp: Stamp, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Arrays that were made before, or are made now and kept if they can be.
+    """Return arrays that were made before and kept in the cache folder, or make them and keep them if possible.
 
     Args:
-        place: what they are about; names them in the cache.
-        stamp: the state of `place` that they belong to, looked at before they are made.
-        make: makes them.
+        place: Folder or archive that they describe; names them in the cache.
+        stamp: State of `place` that they belong to, read before they are made.
+        make: Function that makes them.
     """
     name = hashlib.sha256(str(place.resolve()).encode("utf-8", "surrogateescape")).hexdigest()[:16]
     path = cache_folder() / "lists" / f"{name}.npz"
@@ -338,20 +309,20 @@ def _read_cached(path: Path, state: np.ndarray) -> dict[str, np.ndarray] | None:
 
 
 def join_names(names: Iterable[str]) -> np.ndarray:
-    """Names as one array of bytes."""
+    """Store names as one array of bytes, (N,) uint8."""
     return np.frombuffer("\0".join(names).encode("utf-8", "surrogateescape"), np.uint8)
 
 
 def split_names(names: np.ndarray) -> list[str]:
-    """The names in such an array."""
+    """Return the names that `join_names` stored."""
     return names.tobytes().decode("utf-8", "surrogateescape").split("\0") if names.size else []
 
 
 def cached_class_folders(root: Path, classes: tuple[str, ...] | None = None) -> Listing:
-    """`folders.listing`, which reads every class folder, from the cache where no class folder has changed.
+    """As `list_class_folders`, which reads every class folder, but from the cache where no class folder has changed.
 
     Raises:
-        BadInput: as `folders.listing`.
+        BadInput: As `list_class_folders`.
     """
 
     def make() -> dict[str, np.ndarray]:
@@ -366,3 +337,42 @@ def cached_class_folders(root: Path, classes: tuple[str, ...] | None = None) -> 
     arrays = cached_arrays(root, Stamp(f"{stamp.text}\n\n{state}", stamp.latest), make)
     found, files, left_out = (split_names(arrays[name]) for name in ("classes", "files", "left_out"))
     return Listing(root, tuple(found), files, arrays["labels"], left_out=tuple(left_out))
+
+
+def split_folder(dataset: Dataset, split: Split, folder: Path) -> Path | None:
+    """Return the folder of class folders of a split; None where there is none."""
+    for name in dataset.train_folders if split == "train" else dataset.eval_folders:
+        found = class_folders(folder / name)
+        # Without this, a folder of val/ alone would pass for a set with the class "val".
+        if found and not (name == "." and set(found) & set(dataset.eval_folders)):
+            return folder / name
+    return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderLayout(Layout):
+    """Folders of class folders, such as train/<class>/ and val/<class>/; nearly every data set may lie in them."""
+
+    def find(self, dataset: Dataset, folder: Path) -> Path | None:
+        """Return `folder` if it has the class folders of any split."""
+        return folder if any(split_folder(dataset, split, folder) for split in SPLITS) else None
+
+    def open(self, dataset: Dataset, split: Split, folder: Path) -> Listing | ImageArrays | None:
+        """List the images in a split's class folders."""
+        return self.list_class_folders(dataset, split, folder)
+
+    def list_class_folders(self, dataset: Dataset, split: Split, folder: Path) -> Listing | None:
+        """List the images in a split's class folders, with the labels of the training images' classes."""
+        root = split_folder(dataset, split, folder)
+        return None if root is None else cached_class_folders(root, self.training_classes(dataset, folder))
+
+    def training_classes(self, dataset: Dataset, folder: Path) -> tuple[str, ...] | None:
+        """Return the training images' classes in the order of their labels; None where there are none."""
+        train = split_folder(dataset, "train", folder)
+        return None if train is None else tuple(class_folders(train))
+
+    def describe_missing(self, dataset: Dataset) -> str:
+        """Return what a folder without this data set lacks, for an error."""
+        return (
+            "no class folders with images in train/" if dataset.kind == "files" else super().describe_missing(dataset)
+        )
