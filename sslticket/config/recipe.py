@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal, Protocol
 from sslticket.config.training import TrainConfig
 from sslticket.data.augment import View
 from sslticket.data.datasets.base import check_part, display_name, path_safe
-from sslticket.data.datasets.catalogue import get_dataset, load_dataset
+from sslticket.data.datasets.catalogue import load_dataset
 from sslticket.data.transforms import Transform
 from sslticket.errors import BadInput
 from sslticket.registry import NO_FLAGS, OMIT_DEFAULT, settings_from_json, settings_hash, settings_to_json, stored_as
@@ -190,9 +190,6 @@ class Recipe:
                 cannot be.
         """
         named = {**tree, "is": tree.get("is", "Recipe")} if isinstance(tree, Mapping) else tree
-        data = named.get("data") if isinstance(named, Mapping) else None
-        if isinstance(data, Mapping) and ":" in str(data.get("dataset")):
-            get_dataset(str(data["dataset"]))  # no file is run because a recipe names it
         return settings_from_json(named, {"Recipe": cls}, "recipe", parts)
 
     def to_dict(self) -> dict[str, Any]:
