@@ -135,7 +135,9 @@ def _check_counts(entry: Dataset, split: Split, source: DataSource) -> Iterator[
     counts, (images, _) = source.manifest.class_counts(), count_images_and_classes(source)
     text = f"{split}: {images:,} images of {len(counts):,} classes, {counts.min():,} to {counts.max():,} each"
     if not (complete := is_complete(source)):
-        text += f"; published are {official_image_count(entry, split):,} images of {entry.classes:,} classes"
+        official = (official_image_count(entry, split), entry.classes)
+        published = ["any number of" if count is None else f"{count:,}" for count in official]
+        text += f"; published are {published[0]} images of {published[1]} classes"
     yield Finding(text, ok=complete)
     if empty := source.manifest.empty_classes:
         yield Finding(f"{split}: no images of {abbreviate_classes(empty)}", ok=False)
