@@ -167,7 +167,7 @@ def _check_decoding(
         for rows in np.split(np.arange(len(manifest)), range(_DECODED_AT_ONCE, len(manifest), _DECODED_AT_ONCE)):
             kinds = verdicts.kinds(rows)
             unreadable = rows[kinds == ImageKind.UNREADABLE].tolist()
-            reasons |= {str(manifest.image_path(row)): verdicts.reason(row) for row in unreadable}
+            reasons |= {str(manifest.image_path(row)): verdicts.reasons[row] for row in unreadable}
             pillows += int((kinds == ImageKind.PILLOW).sum())
             advance(len(rows))
         verdicts.save()
