@@ -193,6 +193,7 @@ def _run_show(given: argparse.Namespace) -> None:
     found = api.load_recipe(given.recipe)
     parser = flags.Parser(prog=f"sslticket show {given.recipe}")
     _add_sheet_flags(parser)
+    found = flags.choose_parts(found, given.flags)
     recipe_commands.add_recipe_flags(parser, found)
     before = argparse.Namespace(output=given.output, images=given.images, sheet_width=given.sheet_width)
     words = vars(parser.parse_args(given.flags, before))

@@ -16,7 +16,7 @@ from sslticket.data.augment import View
 from sslticket.data.datasets.base import check_part, display_name, path_safe
 from sslticket.data.datasets.catalogue import get_dataset, load_dataset
 from sslticket.errors import BadInput
-from sslticket.registry import OMIT_DEFAULT, settings_from_json, settings_hash, settings_to_json, stored_as
+from sslticket.registry import NO_FLAGS, OMIT_DEFAULT, settings_from_json, settings_hash, settings_to_json, stored_as
 from sslticket.seeds import Seeds
 
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -95,8 +95,8 @@ class Data:
     shuffle_labels: float = 0.0
     image_size: int | None = None
     channels: int | None = None
-    augment: View | tuple[View, ...] | None = None
-    identity: ImageIdentity | None = field(default=None, metadata=OMIT_DEFAULT | stored_as("origin"))
+    augment: View | tuple[View, ...] | None = field(default=None, metadata=NO_FLAGS)
+    identity: ImageIdentity | None = field(default=None, metadata=OMIT_DEFAULT | stored_as("origin") | NO_FLAGS)
 
     def __post_init__(self) -> None:
         if ":" in self.dataset and not self.dataset.startswith("folder:"):
