@@ -9,7 +9,9 @@ import pytest
 from sslticket import registry
 from sslticket.config.training import LARS, SGD, Adam, TrainConfig
 from sslticket.data import augment
-from sslticket.data.augment import TRANSFORMS, Blur, HSVNoise, Jitter, Rotate, Transform, View
+from sslticket.data.augment import View
+from sslticket.data import TRANSFORMS
+from sslticket.data.transforms import Blur, HSVNoise, Jitter, Rotate, Transform
 from sslticket.errors import BadInput
 from tests.recipes import RECIPES, load
 
@@ -31,7 +33,12 @@ def test_nested_values_come_back_with_their_types() -> None:
         size=24,
         resize=28,
         scale=(0.2, 0.9),
-        effects=(Rotate(degrees=3.5), Jitter(chance=0.5, hue=0.1), HSVNoise(), Blur(sigma=(0.5, 1.5), kernel=5)),
+        transforms=(
+            Rotate(degrees=3.5),
+            Jitter(probability=0.5, hue=0.1),
+            HSVNoise(),
+            Blur(sigma=(0.5, 1.5), kernel=5),
+        ),
     )
     assert View.from_dict(through_json(view)) == view
     assert hash(View.from_dict(through_json(view))) == hash(view), "lists have become tuples"
@@ -41,7 +48,7 @@ def test_nested_values_come_back_with_their_types() -> None:
 
 def test_every_effect_can_be_named() -> None:
     own = [each for _, each in inspect.getmembers(augment, inspect.isclass) if issubclass(each, Transform)]
-    assert {*TRANSFORMS.values()} == {each for each in own if not inspect.isabstract(each)}
+    assert set(map(TRANSFORMS.get, TRANSFORMS.names())) == {each for each in own if not inspect.isabstract(each)}
 
 
 def test_recipes_of_earlier_versions_lack_later_settings() -> None:

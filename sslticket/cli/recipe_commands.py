@@ -282,5 +282,5 @@ def _describe_view(view: View) -> str:
         "pad": f"crop after padding by {view.pad}",
         "center": "centre",
     }[view.crop]
-    effects = [f"{type(effect).__name__} {effect.chance:.0%}" for effect in view.effects]
+    effects = [f"{type(effect).__name__} {effect.probability:.0%}" for effect in view.transforms]
     return ", ".join([f"{view.size} px", crop, *["mirrored 50%"] * view.flip, *effects])

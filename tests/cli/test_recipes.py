@@ -46,7 +46,7 @@ def epoch(name: str) -> int:
 
 
 def described(view: View) -> tuple[object, ...]:
-    return view.size, view.crop, view.pad, view.flip, [type(effect).__name__ for effect in view.effects]
+    return view.size, view.crop, view.pad, view.flip, [type(effect).__name__ for effect in view.transforms]
 
 
 def test_every_recipe_of_a_paper_has_its_row() -> None:
