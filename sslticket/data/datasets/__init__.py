@@ -1,7 +1,7 @@
 """The known data sets by name, the forms in which they are published, and where each one is looked for.
 
-A data set of one's own is a `Dataset` in a file of one's own, named as `path/file.py:NAME`. Any folder of class folders is
-one without further settings, named as `folder:NAME`.
+A data set of one's own is a `Dataset` in a file of one's own, named as `path/file.py:NAME`; any folder of class folders
+needs no file, and is named as `folder:NAME`.
 """
 
 from typing import TYPE_CHECKING

@@ -378,9 +378,10 @@ class InputSpec:
     """The images that a network takes.
 
     Attributes:
-        channels: 3 for RGB, 1 for gray.
-        image_size: side in pixels.
-        mean, std: by channel, with which they are normalised; empty for colour images that were made gray.
+        channels: 3 for RGB, 1 for grey.
+        image_size: Side in pixels.
+        mean: Mean by channel, with which they are normalised; empty for colour images that were made grey.
+        std: Standard deviation by channel, likewise.
     """
 
     channels: int
@@ -390,7 +391,7 @@ class InputSpec:
 
     @classmethod
     def from_recipe(cls, recipe: Mapping[str, Any]) -> "InputSpec | None":
-        """What the search showed its network; None where the recipe, JSON values, names no data set known here."""
+        """Return the images that a recipe, as JSON values, is for; None where it names no data set known here."""
         data = recipe.get("data")
         dataset = known_dataset(data.get("dataset")) if isinstance(data, Mapping) else None
         if dataset is None or not isinstance(data, Mapping):
