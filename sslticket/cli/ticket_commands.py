@@ -331,7 +331,7 @@ def _run_channels(given: argparse.Namespace) -> None:
 
 
 def _run_rewind(given: argparse.Namespace) -> None:
-    from sslticket.analysis.rewind import describe_rewinding
+    from sslticket.report.sections.training_analyses import describe_rewinding
 
     print(escape_lines(describe_rewinding(given.runs)))
 
