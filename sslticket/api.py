@@ -229,7 +229,7 @@ def load_recipes(name: str | Path) -> Mapping[str, Recipe]:
     text = str(name)
     if re.fullmatch(r"\w+", text):
         return {text: _published_recipe(text)}
-    file, _, wanted = text.rpartition(":") if re.search(r"\.py:\w+$", text) else (text, "", "")
+    file, _, wanted = text.rpartition(":") if re.search(r"\.py:[\w-]+$", text) else (text, "", "")
     found = _recipes_of_file(Path(file))
     if not wanted:
         return found
