@@ -118,7 +118,7 @@ def lr_scaling_note(recipe: Recipe, given: Mapping[str, object]) -> str:
 
 
 def add_recipe_flags(parser: flags.Parser, recipe: Recipe) -> None:
-    """The flags of what a recipe decides, and of where and how it runs."""
+    """The flags of what a recipe decides, and of the runtime."""
     flags.add_flags(parser, recipe)
     flags.add_flags(parser, RuntimeConfig())
 

@@ -13,7 +13,6 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from sslticket import registry
-from sslticket.data import TRANSFORMS
 from sslticket.data.transforms import FormerNames, Transform, TransformParams
 from sslticket.errors import BadInput
 from sslticket.seeds import seeded_generator
@@ -104,10 +103,7 @@ class View(metaclass=FormerNames):
         Raises:
             BadInput: If a transform or a field is unknown, or a value is not possible.
         """
-        known = {name: TRANSFORMS.get(name) for name in TRANSFORMS.names()}
-        stored = tree.get("effects", ())
-        transforms = tuple(registry.settings_from_json(one, known, "transform") for one in stored)
-        return registry.settings_from_json({**tree, "effects": transforms}, {"View": cls}, "view")
+        return registry.settings_from_json(tree, {"View": cls}, "view")
 
     def at_size(self, size: int | None) -> "View":
         """Return the view at another output size, or this one for None: what it shows of an image stays the same.

@@ -221,21 +221,21 @@ def count_images_and_classes(source: DataSource) -> tuple[int, int]:
 
 
 def is_complete(source: DataSource) -> bool:
-    """Whether a split has as many images and classes as the official one, or is one's own."""
-    official = official_image_count(source.dataset, source.manifest.split), source.dataset.classes
-    return official in ((None, None), count_images_and_classes(source))
+    """Whether a split has as many images and classes as are official, where either is."""
+    images, classes = count_images_and_classes(source)
+    official = official_image_count(source.dataset, source.manifest.split)
+    return official in (None, images) and source.dataset.classes in (None, classes)
 
 
 def describe_difference(source: DataSource) -> str:
-    """Say for a person what a split that is not complete has, and what it would have."""
+    """Describe in a line what a split that is not complete has, and what it would have."""
     entry, split = source.dataset, source.manifest.split
     images, classes = count_images_and_classes(source)
     kind = "training" if split == "train" else "evaluation"
     where = f" in {source.manifest.root}" if source.manifest.root else ""
-    return (
-        f"{entry.name}{where} has {images:,} {kind} images of {classes:,} classes, and officially "
-        f"{official_image_count(entry, split):,} of {entry.classes:,}"
-    )
+    official = (official_image_count(entry, split), entry.classes)
+    expected = " of ".join("any number" if count is None else f"{count:,}" for count in official)
+    return f"{entry.name}{where} has {images:,} {kind} images of {classes:,} classes, and officially {expected}"
 
 
 def check_complete(sources: Sequence[DataSource], part: str | None) -> list[DataSource]:

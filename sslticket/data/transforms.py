@@ -96,12 +96,13 @@ class Transform(metaclass=FormerNames):
         """
         return tuple(values for name, values in params.items() if name != "on")
 
-    def apply(self, pixels: "Tensor", /, *params: Any) -> "Tensor":
+    def apply(self, pixels: "Tensor", *args: Any, **kwargs: Any) -> "Tensor":
         """Change all images of a batch; overridden by every transform of one's own.
 
         Args:
             pixels: Images, (B, C, H, W) float32 of 0 to 255 with C 3 or 1, which may be overwritten.
-            params: What `device_params` gives, as tensors on the device of the pixels.
+            *args: What `device_params` gives, as tensors on the device of the pixels.
+            **kwargs: Nothing; it lets subclasses name their parameters.
 
         Returns:
             The changed images, of the same shape and range.

@@ -132,11 +132,13 @@ def _check_shards(split: Split, folder: Path, stage: ProgressStage) -> Iterator[
 
 
 def _check_counts(entry: Dataset, split: Split, source: DataSource) -> Iterator[Finding]:
-    counts, (images, _) = source.manifest.class_counts(), count_images_and_classes(source)
-    text = f"{split}: {images:,} images of {len(counts):,} classes, {counts.min():,} to {counts.max():,} each"
-    if not (complete := is_complete(source)):
-        text += f"; published are {official_image_count(entry, split):,} images of {entry.classes:,} classes"
-    yield Finding(text, ok=complete)
+    each, (images, _) = source.manifest.class_counts(), count_images_and_classes(source)
+    found = f"{split}: {images:,} images of {len(each):,} classes, {each.min():,} to {each.max():,} each"
+    if not (whole := is_complete(source)):
+        official = (official_image_count(entry, split), entry.classes)
+        published = ["any number of" if count is None else f"{count:,}" for count in official]
+        found += f"; published are {published[0]} images of {published[1]} classes"
+    yield Finding(found, ok=whole)
     if empty := source.manifest.empty_classes:
         yield Finding(f"{split}: no images of {abbreviate_classes(empty)}", ok=False)
     if left_out := describe_left_out(source.left_out):

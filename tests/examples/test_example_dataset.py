@@ -68,6 +68,6 @@ def test_python_has_the_same_ways(parity: Path) -> None:
     found = recipe(data=Data(dataset=PARITY))
     tickets = find_tickets(found, out=parity / "runs", runtime=runtime, progress=False)
     rows = evaluate_tickets(tickets[-1], protocol="own", runtime=runtime, progress=False)
-    assert set(rows.source) == {tickets[0].provenance["source"]}
+    assert rows.source.str.startswith("parity[").all()
     write_report(parity / "runs", parity / "report.html")
     assert "parity[" in (parity / "report.html").read_text()

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sslticket.data.augment import View
-from sslticket.data.datasets import DATASETS
+from sslticket.data.datasets import CATALOGUED, DATASETS
 from sslticket.data.datasets.arrays import CifarLayout, DigitsLayout, IdxLayout, SvhnLayout
 from sslticket.data.datasets.base import Dataset, path_safe
 from sslticket.data.datasets.folders import FolderLayout
@@ -356,13 +356,17 @@ def load_dataset(name: str) -> Dataset:
     if ":" not in name or name.startswith("folder:"):
         return get_dataset(name)
     entry = DATASETS.get(name)
-    built_in = entry.name in DATASETS.names() and DATASETS.get(entry.name) is not entry
-    if built_in or not entry.name or entry.name != path_safe(entry.name):
+    if entry.name in CATALOGUED or not entry.name or entry.name != path_safe(entry.name):
         raise BadInput(
             f"the name of a dataset must be new, of letters, digits, dots, underscores and hyphens, got {entry.name!r} "
             f"in {name}; give another"
         )
     return DATASETS.register(entry.name)(entry)
+
+
+def is_own_dataset(dataset: Dataset) -> bool:
+    """Whether a data set is a user's own: its name alone does not say which images it has."""
+    return dataset.image_counts is None or dataset.name not in CATALOGUED
 
 
 def known_dataset(name: object) -> Dataset | None:
