@@ -122,7 +122,7 @@ def _matrix_product(target: Any, args: Sequence[Any], kwargs: dict[str, Any], pl
 
 def _bilinear(multiply: Callable[[Tensor, Tensor], Tensor], a: Any, b: Any) -> Reach:
     a, b = (_as_reach(one).map(_binarize_factor) for one in (a, b))
-    image = [multiply(a.image, b.whole)] if a.image is not None else []
+    image = [multiply(a.image, b.total)] if a.image is not None else []
     image += [multiply(a.fixed, b.image)] if a.fixed is not None and b.image is not None else []
     fixed = multiply(a.fixed, b.fixed) if a.fixed is not None and b.fixed is not None else None
     return Reach(sum(image[1:], image[0]) if image else None, fixed).map(_binarize_product)
@@ -277,12 +277,12 @@ def _max_pool(given: dict[str, Any], out: Any) -> Any:
     if any(step != 1 for step in ([dilation] if isinstance(dilation, int) else dilation)):
         return None
     ceil = given.get("ceil_mode", False)
-    pooled = given["self"].each(lambda part: F.avg_pool2d(part, kernel, stride, padding, ceil))
+    pooled = given["self"].map(lambda part: F.avg_pool2d(part, kernel, stride, padding, ceil))
     return [pooled, None] if isinstance(out, tuple | list) else pooled
 
 
 def _adaptive_max_pool(given: dict[str, Any], out: Any) -> Any:
-    return [given["self"].each(lambda part: F.adaptive_avg_pool2d(part, given["output_size"])), None]
+    return [given["self"].map(lambda part: F.adaptive_avg_pool2d(part, given["output_size"])), None]
 
 
 def _reduce(given: dict[str, Any], out: Any) -> Any:
@@ -314,7 +314,7 @@ def _as_strided(given: dict[str, Any], out: Any) -> Any:
 
 def _reshape(given: dict[str, Any], out: Any) -> Any:
     # A view of what lies in memory otherwise than the tensor it stands for.
-    return given["self"].each(lambda part: part.reshape(given["size"]))
+    return given["self"].map(lambda part: part.reshape(given["size"]))
 
 
 def _packets(names: str) -> list[Any]:
