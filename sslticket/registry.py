@@ -1,15 +1,370 @@
-"""Settings as JSON values and back: frozen dataclasses of numbers, words, lists and further such dataclasses."""
+"""Parts by name: built-in ones, users' own from a file or an installed package, and settings of parts as JSON values.
+
+A part is what a user may choose or bring along: an objective, a criterion, a search, a protocol and so on. Each package
+has a `Registry` of its kind. A part is named on the command line by its public name, as `path/file.py:Name`, as
+`package.module:Name`, or by the name of an entry point of the group `sslticket.<kind>`.
+
+Files of users are code, so none is run because a run's folder, a ticket or a row names it, unless this user has run the
+very same file here before, or names it now (`load_recorded_parts`).
+"""
 
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from importlib import import_module
+from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, TypeVar
+from types import ModuleType
+from typing import Any, Generic, TypeVar
 
 from sslticket.errors import BadInput, one_line, unknown_name
+from sslticket.storage.files import cache_folder, file_lock, read_bytes, read_json, write_json
 
 T = TypeVar("T")
+Part = TypeVar("Part")
+
+_MAX_SOURCE_BYTES = 1 << 24
+_INTERACTIVE = "<interactive>"
+"""What stands for the file of a part that was defined in a notebook or a shell."""
+
+_user_modules: dict[Path, tuple[str, ModuleType]] = {}
+"""The hash and the module of each file of a user's that was loaded."""
+
+
+class Registry(Generic[T]):
+    """The parts of one kind, each imported when it is first asked for.
+
+    Attributes:
+        kind: What the parts are, in a word or two, such as "objective".
+    """
+
+    def __init__(self, kind: str, built_in: Mapping[str, str], *, base: str = "") -> None:
+        """Lists the built-in parts.
+
+        Args:
+            kind: What the parts are, in a word or two.
+            built_in: For each public name "package.module:Attribute", where the part is.
+            base: In the same way the class that parts are subclasses or instances of; "" where anything will do.
+        """
+        self.kind = kind
+        self._built_in = dict(built_in)
+        self._base = base
+        self._own: dict[str, T] = {}
+
+    def names(self) -> list[str]:
+        """The names of the built-in parts and of those that were registered, in alphabetical order."""
+        return sorted({*self._built_in, *self._own})
+
+    def get(self, name: str) -> T:
+        """The part of a name.
+
+        Args:
+            name: A name among `names()`, "path/file.py:Name", "package.module:Name", or that of an entry point.
+
+        Raises:
+            BadInput: If there is no such part, naming the nearest ones; if its file or module cannot be imported; or if
+                it is no part of this kind.
+        """
+        if name in self._built_in:
+            built_in: T = _attribute(self._built_in[name])
+            return built_in
+        where, colon, attribute = name.rpartition(":")
+        if name in self._own and not where.endswith(".py"):
+            return self._own[name]
+        if not colon:
+            return self._entry_point(name)
+        module = load_user_file(where) if where.endswith(".py") else _installed_module(where)
+        public = [each for each in vars(module) if not each.startswith("_")]
+        if attribute not in vars(module):
+            raise unknown_name(f"{self.kind} in {where}", attribute, public)
+        part = vars(module)[attribute]
+        self._check_kind(name, part)
+        remember_parts(required_parts(part))  # whoever names a file runs it
+        self._own[name] = part
+        return self._own[name]
+
+    def register(self, name: str | None = None) -> Callable[[Part], Part]:
+        """A decorator that gives a part of one's own a name, by default that of the class or function.
+
+        Raises:
+            BadInput: If a built-in part has the name.
+        """
+
+        def add(part: Part) -> Part:
+            chosen = name or str(getattr(part, "__name__", ""))
+            if chosen in self._built_in:
+                raise BadInput(
+                    f"the name of a {self.kind} must be new, got {chosen!r}, which is built in; give another"
+                )
+            self._own[chosen] = part  # type: ignore[assignment]  # a class of users is what it says
+            return part
+
+        return add
+
+    def name_of(self, part: object) -> str:
+        """How a part is named on screen and on the command line: "SimCLR", "mine.py:Mine", "package.module:Name".
+
+        Args:
+            part: The part, or an instance of it.
+        """
+        kinds = (part, type(part))
+        for name, home in self._built_in.items():
+            module, _, attribute = home.partition(":")
+            found = getattr(sys.modules.get(module), attribute, None)
+            if found is not None and any(found is each for each in kinds):
+                return name
+        for name, own in self._own.items():
+            if any(own is each for each in kinds):
+                where, colon, attribute = name.rpartition(":")
+                return f"{Path(where).name}:{attribute}" if colon and where.endswith(".py") else name
+        location = part_location(part)
+        if location is None:
+            return getattr(part, "__name__", type(part).__name__)
+        where, _, attribute = location.rpartition(":")
+        return f"{Path(where).name}:{attribute}"
+
+    def _entry_point(self, name: str) -> T:
+        group = f"sslticket.{self.kind.replace(' ', '_')}"
+        offered = {each.name: each for each in entry_points(group=group)}
+        if name not in offered:
+            raise unknown_name(self.kind, name, [*self.names(), *offered])
+        try:
+            part = offered[name].load()
+        except Exception as error:
+            raise BadInput(
+                f"{offered[name].value} cannot be imported ({one_line(error)}); update its package"
+            ) from error
+        self._check_kind(name, part)
+        self._own[name] = part
+        return self._own[name]
+
+    def _check_kind(self, name: str, part: object) -> None:
+        if not self._base:
+            return
+        base = _attribute(self._base)
+        if isinstance(part, base) or (isinstance(part, type) and issubclass(part, base) and part is not base):
+            return
+        raise BadInput(f"{name} must be of the class {self._base.replace(':', '.')} to be a {self.kind}, got {part!r}")
+
+
+def _attribute(home: str) -> Any:
+    module, _, name = home.partition(":")
+    return getattr(import_module(module), name)
+
+
+def _installed_module(name: str) -> ModuleType:
+    try:
+        return import_module(name)
+    except Exception as error:
+        raise BadInput(
+            f"the module {name} cannot be imported ({one_line(error)}); install its package, or give path/file.py:Name"
+        ) from error
+
+
+def load_user_file(path: Path | str) -> ModuleType:
+    """The module that a user's Python file defines; nothing else imports files of users.
+
+    A file is loaded once, and anew when it has changed; the script that runs is not loaded a second time. Modules
+    beside it can be imported while it is loaded. No compiled files are left behind.
+
+    Args:
+        path: Path of the file.
+
+    Raises:
+        BadInput: If there is no such file, or it cannot be imported, naming the line.
+    """
+    path = Path(path)
+    if path.suffix != ".py" or not path.is_file():
+        raise BadInput(f"there is no Python file {path}; give the path of a .py file")
+    real = path.resolve()
+    main = sys.modules.get("__main__")
+    if main is not None and _file_of(main) == real:
+        return main
+    source = read_bytes(real, _MAX_SOURCE_BYTES)
+    digest = _source_hash(source)
+    if real in _user_modules and _user_modules[real][0] == digest:
+        return _user_modules[real][1]
+    module = ModuleType(f"_sslticket_{real.stem}_{_source_hash(bytes(real))[:8]}")
+    module.__file__ = str(real)
+    earlier = sys.modules.get(module.__name__)
+    sys.modules[module.__name__] = module  # dataclasses look for their module by its name
+    try:
+        with _folder_on_path(real.parent):
+            exec(compile(source, str(path), "exec"), module.__dict__)  # an import would leave compiled files
+    except (Exception, SystemExit) as error:
+        del sys.modules[module.__name__]
+        if earlier is not None:
+            sys.modules[module.__name__] = earlier
+        raise BadInput(f"{path} cannot be imported: {_import_error(error, path)}") from error
+    _user_modules[real] = digest, module
+    return module
+
+
+@contextmanager
+def _folder_on_path(folder: Path) -> Iterator[None]:
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        with suppress(ValueError):  # the file may have taken it away
+            sys.path.remove(str(folder))
+
+
+def _import_error(error: BaseException, path: Path) -> str:
+    """One line: what went wrong, and in which line of the file if it was there."""
+    if isinstance(error, SystemExit):
+        return 'it ends the program; put run(recipe) below if __name__ == "__main__":'
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    return f"{one_line(error)} (line {lines[-1]})" if lines else one_line(error)
+
+
+def _file_of(module: ModuleType) -> Path | None:
+    file = getattr(module, "__file__", None)
+    return Path(file).resolve() if file and Path(file).suffix == ".py" else None
+
+
+def _source_hash(source: bytes) -> str:
+    return hashlib.sha256(source).hexdigest()[:16]
+
+
+def part_location(part: object) -> str | None:
+    """Where a part of a user's is, "<absolute path>:Name"; None for one that is built in.
+
+    Args:
+        part: The part, or an instance of it. What has no name of its own is looked for in the files that were loaded.
+    """
+    named = part if isinstance(part, type) or hasattr(part, "__qualname__") else type(part)
+    module = str(getattr(named, "__module__", ""))
+    if named is not part and module.split(".")[0] == "sslticket":
+        for path, (_, loaded) in _user_modules.items():
+            for name, value in vars(loaded).items():
+                if value is part:
+                    return f"{path}:{name}"
+    if module.split(".")[0] == "sslticket" or module == "builtins":
+        return None
+    file = _file_of(sys.modules[module]) if module in sys.modules else None
+    return f"{file or _INTERACTIVE}:{getattr(named, '__qualname__', type(part).__name__)}"
+
+
+def required_parts(*settings: object) -> dict[str, str]:
+    """The parts of a user's that settings are made of, as recipes, tickets and rows record them.
+
+    Args:
+        *settings: Frozen dataclasses, such as a recipe, whose fields are looked through, or parts themselves.
+
+    Returns:
+        For each "<absolute path>:Name" 16 hexadecimal digits over the file, in alphabetical order; empty where
+        everything is built in. A part that was defined in a notebook or a shell has no file, and no digits.
+    """
+    found: dict[str, str] = {}
+    todo = list(settings)
+    for each in todo:
+        if dataclasses.is_dataclass(each) and not isinstance(each, type):
+            todo += [getattr(each, field.name) for field in dataclasses.fields(each)]
+        elif isinstance(each, (list, tuple)):
+            todo += each
+            continue
+        elif isinstance(each, Mapping):
+            todo += each.values()
+            continue
+        elif each is None or isinstance(each, (str, int, float, bool, bytes, Path)):
+            continue
+        if location := part_location(each):
+            file = Path(location.rpartition(":")[0])
+            found[location] = _source_hash(read_bytes(file, _MAX_SOURCE_BYTES)) if file.is_file() else ""
+    return dict(sorted(found.items()))
+
+
+def remember_parts(parts: Mapping[str, str]) -> None:
+    """Note in the user's cache folder that these parts were run by this user, so that later commands may load them.
+
+    Args:
+        parts: What `required_parts` returned.
+    """
+    new = {location.rpartition(":")[0]: digest for location, digest in parts.items() if digest}
+    if not new or new.items() <= _remembered().items():
+        return
+    with suppress(OSError), file_lock(_list_of_parts()):  # who has no home folder names the files again
+        write_json(_list_of_parts(), _remembered() | new)
+
+
+def _list_of_parts() -> Path:
+    return cache_folder() / "parts.json"
+
+
+def _remembered() -> dict[str, str]:
+    try:
+        known = read_json(_list_of_parts())
+    except (OSError, RuntimeError, BadInput):
+        return {}
+    return known if isinstance(known, dict) else {}
+
+
+def load_recorded_parts(recorded: Mapping[str, str]) -> dict[str, Any]:
+    """The parts that a run's folder, a ticket or a row records, by their names.
+
+    A file is loaded only if it still has the recorded hash and this user has run it before, or if it has been loaded
+    already, because a flag names it or it is the script that runs. No code is run because a downloaded file names it.
+
+    Args:
+        recorded: What `required_parts` returned when the run began.
+
+    Raises:
+        BadInput: If a part may not be loaded, naming the file to give with --parts.
+    """
+    found: dict[str, Any] = {}
+    known = _remembered() if recorded else {}
+    for location, digest in recorded.items():
+        where, _, name = str(location).rpartition(":")
+        given = loaded_part(name, Path(where))
+        if given is not None:
+            found[name] = given
+            continue
+        file = Path(where)
+        if where == _INTERACTIVE or not digest:
+            raise BadInput(f"{name} was defined in a notebook or a shell; save it in a file and give --parts FILE.py")
+        if not file.is_file():
+            raise BadInput(f"{name} was defined in {where}, which is not there; give its file with --parts FILE.py")
+        if _source_hash(read_bytes(file, _MAX_SOURCE_BYTES)) != digest:
+            raise BadInput(
+                f"{where}, which defines {name}, has changed since; give --parts {where} to take it as it is"
+            )
+        if known.get(where) != digest:
+            raise BadInput(
+                f"{where}, which defines {name}, has not been run by you here; give --parts {where} to run it"
+            )
+        found[name] = _named_part(load_user_file(file), name)
+    return found
+
+
+def loaded_part(name: str, file: Path | None = None) -> Any | None:
+    """The part of this name in the files of users that have been loaded and in the script that runs; None for none.
+
+    Args:
+        name: Name of the class or object in its module.
+        file: The file that is looked into before others.
+    """
+    main = sys.modules.get("__main__")
+    first = [_user_modules[file][1]] if file in _user_modules else []
+    modules = [*first, *(module for _, module in reversed(_user_modules.values())), *([main] if main else [])]
+    for module in modules:
+        with suppress(AttributeError):
+            part = _named_part(module, name)
+            if getattr(part, "__module__", module.__name__) in (module.__name__, "sslticket") or module in first:
+                return part
+    return None
+
+
+def _named_part(module: ModuleType, name: str) -> Any:
+    part: Any = module
+    for each in name.split("."):
+        part = getattr(part, each)
+    return part
+
 
 OMIT_DEFAULT: dict[str, object] = {"added": True}
 """Metadata of fields that a class had once done without: while such a field has its default it is left out of the

@@ -32,6 +32,11 @@ _MAX_DIGITS = 40
 _DAMAGED_FIX = "copy it anew, or delete it and run the command that made it again"
 
 
+def cache_folder() -> Path:
+    """The folder of what takes long to make or to get: $SSLTICKET_CACHE, or .cache/sslticket in the home folder."""
+    return Path(os.environ.get("SSLTICKET_CACHE") or "~/.cache/sslticket").expanduser()
+
+
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`; what was written there is flushed to disk and renamed into place at the end.

@@ -40,7 +40,7 @@ bench = Engine.on(RuntimeConfig(), None)
 net = MaskedNetwork.build("conv3", RotNet(), channels=1, image_size=8, classes=10, seed=0)
 bias = net.get_parameter("heads.bias")
 torch.nn.init.zeros_(bias)
-with bench.prepared(net) as wrapped:
+with bench.distribute(net) as wrapped:
     optimizer = torch.optim.SGD(net.parameters(), lr=0.5)
     bench.accelerator.backward(net.heads(net.backbone(torch.ones(2, 1, 8, 8))).sum())
     optimizer.step()
@@ -182,7 +182,7 @@ def test_what_was_hidden_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_variable_is_in_the_documented_table() -> None:
-    text = (Path(__file__).parent.parent / "docs" / "running.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parent.parent.parent / "docs" / "running.md").read_text(encoding="utf-8")
     told = (*runtime.RECORDED_VARIABLES, *runtime.RECORDED_ON_GPU, *runtime.RECORDED_IF_COMPILED)
     names = (*runtime.HIDDEN_VARIABLES, *runtime.ALLOWED_VARIABLES, *runtime.REFUSED_VARIABLES, *told)
     assert [name for name in names if f"`{name}`" not in text] == []
