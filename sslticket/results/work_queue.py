@@ -130,7 +130,7 @@ class WorkQueue(Generic[Context]):
         return self._engine.broadcast(self._pending() if self._engine.is_main_process else [])
 
     def run(self, folders: Iterable[Path]) -> Iterator[Row]:
-        """Does all that is left, and waits for what other processes are doing; each row is written before it is yielded.
+        """Does all that is left, and waits for what other processes are doing; yields each row once it is written.
 
         Args:
             folders: Folders of runs, from which what killed processes left is deleted first.

@@ -32,7 +32,7 @@ from sslticket.training.progress import Progress
 from tests.runs import recipe, search
 
 SHORT = Protocol(
-    name="short", dataset="digits", fit=TrainConfig(length="60it", batch_size=64, optimizer=SGD(lr=0.1)), start="k"
+    name="short", dataset="digits", training=TrainConfig(length="60it", batch_size=64, optimizer=SGD(lr=0.1)), start="k"
 )
 
 
@@ -130,7 +130,7 @@ def test_recalibrated_statistics_are_means_over_batches_or_their_parts(parts: in
 def test_recalibration_restores_the_statistics_of_a_training_that_has_come_to_rest(run: Path) -> None:
     fit = TrainConfig(length="70it", batch_size=64, optimizer=SGD(lr=0.1), drops=("20it", "21it", "22it", "23it"))
     task = EvalTask(
-        find_ticket_files([run], Levels((0,)))[0], "ticket", Protocol(name="rests", dataset="digits", fit=fit), 0
+        find_ticket_files([run], Levels((0,)))[0], "ticket", Protocol(name="rests", dataset="digits", training=fit), 0
     )
     gallery = SplitCache(None)
     (subject,) = find_targets([task], gallery, Numerics(precision="fp32"), dense=False)

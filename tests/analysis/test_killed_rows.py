@@ -17,11 +17,11 @@ from sslticket.config.runtime import RuntimeConfig
 from sslticket.config.training import SGD, TrainConfig
 from sslticket.evaluation.protocols import Protocol
 from sslticket.evaluation.tasks import Levels, find_ticket_files, make_tasks
-from sslticket.evaluation.worker import evaluate
+from sslticket.evaluation.jobs import evaluate
 from sslticket.training.engine import Engine
 from tests.runs import search
 
-SHORT = Protocol(name="short", dataset="digits", fit=TrainConfig(length="8it", batch_size=64, optimizer=SGD(lr=0.1)))
+SHORT = Protocol(name="short", dataset="digits", training=TrainConfig(length="8it", batch_size=64, optimizer=SGD(lr=0.1)))
 GONE = f"{socket.gethostname()}.{2**30}.part"  # no system has so many processes
 
 

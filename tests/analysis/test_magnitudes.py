@@ -16,7 +16,7 @@ from sslticket.pruning.prunable import LOG_BIN_WIDTH, MACHINE_PRECISION, count_a
 from sslticket.training.engine import Engine
 from tests.runs import search
 
-SHORT = Protocol(name="short", dataset="digits", fit=TrainConfig(length="6it", batch_size=64, optimizer=SGD(lr=0.1)))
+SHORT = Protocol(name="short", dataset="digits", training=TrainConfig(length="6it", batch_size=64, optimizer=SGD(lr=0.1)))
 
 
 def test_weights_are_counted_by_the_logarithm_of_their_magnitude() -> None:

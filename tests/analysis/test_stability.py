@@ -18,7 +18,7 @@ from sslticket.errors import BadInput
 from sslticket.evaluation.jobs import SplitCache
 from sslticket.evaluation.protocols import Protocol
 from sslticket.evaluation.tasks import EvalTask, Levels, find_ticket_files, make_tasks
-from sslticket.evaluation.worker import evaluate
+from sslticket.evaluation.jobs import evaluate
 from sslticket.pruning.mask import Mask
 from sslticket.results.rows import row_error
 from sslticket.search.imp import IMP
@@ -29,7 +29,7 @@ from sslticket.training.progress import Progress
 from tests.runs import recipe, search
 
 SHORT = Protocol(
-    name="short", dataset="digits", fit=TrainConfig(length="8it", batch_size=64, optimizer=SGD(lr=0.1)), start="k"
+    name="short", dataset="digits", training=TrainConfig(length="8it", batch_size=64, optimizer=SGD(lr=0.1)), start="k"
 )
 WHOLE = replace(SHORT, name="short@0", start="0")
 ROW_KEYS = ("order_distance", "order_angle", "pruning_distance", "pruning_angle", "top1", "dense_top1")
@@ -183,7 +183,7 @@ def test_from_the_initialisation_in_the_first_order_it_is_the_evaluations_traini
 
 
 def test_what_cannot_be_analysed_is_named_before_anything_is_trained(run: Path, tmp_path: Path) -> None:
-    early = replace(SHORT, name="early", training=replace(SHORT.fit, length="1it"))
+    early = replace(SHORT, name="early", training=replace(SHORT.training, length="1it"))
     with pytest.raises(
         BadInput, match=r"level-02.* rewound to 64 samples is at step 1 of early, which has 1 steps; give .*early@0"
     ):

@@ -17,7 +17,7 @@ from sslticket.evaluation import tasks
 from sslticket.evaluation.controls import NaturalMask, make_control
 from sslticket.evaluation.jobs import EvaluationPlan
 from sslticket.evaluation.protocols import Protocol
-from sslticket.evaluation.worker import evaluate
+from sslticket.evaluation.jobs import evaluate
 from sslticket.pruning import pruned_model
 from sslticket.pruning.mask import Mask, prunable_weights
 from sslticket.results.rows import row_error
@@ -28,7 +28,7 @@ from sslticket.training.engine import Engine
 from sslticket.training.numerics import Numerics
 from tests.runs import recipe, search, tickets
 
-SHORT = Protocol(name="short", dataset="digits", fit=TrainConfig(length="4it", batch_size=32, optimizer=SGD(lr=0.1)))
+SHORT = Protocol(name="short", dataset="digits", training=TrainConfig(length="4it", batch_size=32, optimizer=SGD(lr=0.1)))
 LIMITED = IMP(levels=2, rate=0.5, rewind="2it", prune_up_to="conv2")
 FIRST, DENSE = ["features.0.weight", "features.4.weight"], "features.8.weight"
 TOTAL = 144 + 4608  # 3 x 3 x 16, and 16 x 32 more of them

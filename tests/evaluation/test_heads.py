@@ -16,7 +16,7 @@ from sslticket.evaluation import tasks, trainer
 from sslticket.evaluation.controls import load_control_weights
 from sslticket.evaluation.jobs import EvaluationPlan
 from sslticket.evaluation.protocols import Protocol
-from sslticket.evaluation.worker import evaluate
+from sslticket.evaluation.jobs import evaluate
 from sslticket.objectives.rotnet import RotNet
 from sslticket.pruning import pruned_model
 from sslticket.results.rows import row_error
@@ -28,7 +28,7 @@ from sslticket.training.network import MaskedNetwork
 from sslticket.training.numerics import Numerics
 from tests.runs import BATCH, REWIND, recipe, search
 
-SHORT = Protocol(name="short", dataset="digits", fit=TrainConfig(length="8it", batch_size=128, optimizer=SGD(lr=0.1)))
+SHORT = Protocol(name="short", dataset="digits", training=TrainConfig(length="8it", batch_size=128, optimizer=SGD(lr=0.1)))
 ONE = IMP(levels=2, rate=0.5, rewind=f"{REWIND}it")
 
 
@@ -213,7 +213,7 @@ def test_a_control_row_that_all_replicates_shared_is_measured_anew(labels: Path)
 def test_a_row_under_other_settings_of_a_protocol_of_the_same_name_is_measured_anew(labels: Path) -> None:
     protocol = replace(SHORT, name="changed")
     assert len(measured(tasks.make_tasks(paths(labels), [], [protocol], [0]))) == 1
-    longer = replace(protocol, training=replace(SHORT.fit, length="9it"))
+    longer = replace(protocol, training=replace(SHORT.training, length="9it"))
     (row,) = measured(tasks.make_tasks(paths(labels), [], [longer], [0]))
     assert row["steps"] == 9
 

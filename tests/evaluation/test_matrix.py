@@ -20,7 +20,7 @@ from sslticket.evaluation.controls import NaturalMask
 from sslticket.evaluation.jobs import NATURAL_CONTROL, EvaluationPlan
 from sslticket.evaluation.protocols import Protocol, Throughput
 from sslticket.evaluation.tasks import EvalTask
-from sslticket.evaluation.worker import describe_evaluation_plan, evaluate
+from sslticket.evaluation.jobs import describe_evaluation_plan, evaluate
 from sslticket.pruning.mask import Mask
 from sslticket.results.rows import row_error
 from sslticket.search.imp import IMP
@@ -29,7 +29,7 @@ from sslticket.training.engine import Engine
 from sslticket.training.numerics import Numerics
 from tests.runs import recipe, search
 
-SHORT = Protocol(name="short", dataset="digits", fit=TrainConfig(length="4it", batch_size=32, optimizer=SGD(lr=0.1)))
+SHORT = Protocol(name="short", dataset="digits", training=TrainConfig(length="4it", batch_size=32, optimizer=SGD(lr=0.1)))
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from sslticket.evaluation import tasks
 from sslticket.evaluation.jobs import Splits
 from sslticket.evaluation.protocols import Protocol
 from sslticket.evaluation.tasks import EvalTask
-from sslticket.evaluation.worker import evaluate
+from sslticket.evaluation.jobs import evaluate
 from sslticket.results.rows import row_error
 from sslticket.ticket import Ticket
 from sslticket.training.engine import Engine
@@ -28,8 +28,8 @@ from tests.digits import write_digits
 from tests.runs import search
 
 FIT = TrainConfig(length="4it", batch_size=32, optimizer=SGD(lr=0.1))
-DIGITS = Protocol(name="short", dataset="digits", fit=FIT)
-PART = Protocol(name="small", dataset="mnist", fit=FIT, image_size=8, part="4 a class")
+DIGITS = Protocol(name="short", dataset="digits", training=FIT)
+PART = Protocol(name="small", dataset="mnist", training=FIT, image_size=8, part="4 a class")
 
 
 @pytest.fixture(scope="module")

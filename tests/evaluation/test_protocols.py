@@ -17,7 +17,7 @@ TRANSFER = ("fashion_mnist", "svhn", "cifar10", "cifar10a", "cifar10b", "cifar10
 
 
 def rates(name: str, model: str, epochs: tuple[int, ...]) -> list[float]:
-    schedule = protocols.find_protocol(name).fit_for(model).schedule(50_000)
+    schedule = protocols.find_protocol(name).training_for(model).schedule(50_000)
     return [schedule.lr_at(epoch * 50_000 + 1) for epoch in epochs]
 
 
@@ -26,25 +26,25 @@ def test_the_transfer_protocols_are_those_of_one_ticket_to_win_them_all() -> Non
         sgd, adam = (protocols.find_protocol(f"{target}-{optimizer}") for optimizer in ("sgd", "adam"))
         assert sgd.seeds == (0, 1, 2, 3, 4, 5)
         for model, length in (("vgg19", "160ep"), ("resnet50", "90ep")):
-            assert {(each.fit_for(model).length, each.fit_for(model).batch_size) for each in (sgd, adam)} == {
+            assert {(each.training_for(model).length, each.training_for(model).batch_size) for each in (sgd, adam)} == {
                 (length, 512)
             }
-            assert sgd.fit_for(model).optimizer == SGD(lr=0.1, momentum=0.9, weight_decay=1e-4)
-            assert adam.fit_for(model).optimizer == Adam(lr=3e-4, betas=(0.9, 0.999), weight_decay=1e-4)
+            assert sgd.training_for(model).optimizer == SGD(lr=0.1, momentum=0.9, weight_decay=1e-4)
+            assert adam.training_for(model).optimizer == Adam(lr=3e-4, betas=(0.9, 0.999), weight_decay=1e-4)
     assert rates("cifar100-sgd", "vgg19", (0, 79, 80, 120)) == pytest.approx([0.1, 0.1, 0.01, 0.001])
     assert rates("cifar100-adam", "resnet50", (0, 50, 65, 80)) == pytest.approx([3e-4, 3e-5, 3e-6, 3e-7])
 
 
 def test_other_papers_protocols_keep_their_settings() -> None:
-    assert protocols.find_protocol("cifar10").fit.optimizer == Adam(lr=1e-3, weight_decay=1e-4)
-    assert protocols.find_protocol("places365").fit_for("resnet50").batch_size == 2048
-    assert protocols.find_protocol("mnist").fit.clock(60_000).total_steps == 50_000
-    assert protocols.find_protocol("mnist").fit.batch_size == 60
+    assert protocols.find_protocol("cifar10").training.optimizer == Adam(lr=1e-3, weight_decay=1e-4)
+    assert protocols.find_protocol("places365").training_for("resnet50").batch_size == 2048
+    assert protocols.find_protocol("mnist").training.clock(60_000).total_steps == 50_000
+    assert protocols.find_protocol("mnist").training.batch_size == 60
 
 
 def test_batch_norm_sees_as_many_images_as_a_gpu_of_the_paper_did() -> None:
     seen = {
-        (name, model): protocols.find_protocol(name).fit_for(model).ghost_batch
+        (name, model): protocols.find_protocol(name).training_for(model).ghost_batch
         for name in ("imagenet", "places365", "cifar10", "imagenet-sgd", "cifar10-adam", "places365-adam")
         for model in ("alexnet", "resnet50")
     }
@@ -56,7 +56,7 @@ def test_batch_norm_sees_as_many_images_as_a_gpu_of_the_paper_did() -> None:
         **{(name, model): 32 for name in ("imagenet-sgd", "places365-adam") for model in ("alexnet", "resnet50")},
         **{("cifar10-adam", model): 256 for model in ("alexnet", "resnet50")},
     }
-    assert protocols.find_protocol("imagenet-trial").fit.ghost_batch is None
+    assert protocols.find_protocol("imagenet-trial").training.ghost_batch is None
 
 
 def test_what_the_network_sees() -> None:
@@ -79,7 +79,7 @@ def test_every_name_is_found_once_and_says_optimiser_and_half() -> None:
         assert get_dataset(protocol.dataset).name == protocol.dataset
         assert protocol.name.startswith(f"{protocol.dataset}{protocol.half or ''}")
         if protocol.name.endswith("-sgd"):
-            assert isinstance(protocol.fit.optimizer, SGD)
+            assert isinstance(protocol.training.optimizer, SGD)
 
 
 def test_a_data_sets_name_alone_is_answered_with_its_protocols() -> None:
@@ -100,7 +100,7 @@ def test_the_protocols_of_one_network_are_the_recipes_of_it() -> None:
         seen.add(protocol.name)
         entry = get_dataset(recipe.data.dataset)
         train, plain = protocol.views(entry)
-        assert protocol.fit_for(recipe.model) == recipe.training, name
+        assert protocol.training_for(recipe.model) == recipe.training, name
         assert (train,) == recipe.views(entry.train_view), name
         assert (plain.size, plain.crop, plain.flip, plain.effects) == (train.size, "center", False, ()), name
         assert not protocol.models or protocol.models == (recipe.model,)
@@ -126,7 +126,7 @@ def test_a_protocol_of_one_network_refuses_others_and_names_what_fits() -> None:
     with pytest.raises(
         BadInput, match=r"cifar10-vgg19-low is for vgg19, not for resnet20; give --protocol cifar10 or "
     ) as told:
-        protocols.find_protocol("cifar10-vgg19-low").fit_for("resnet20")
+        protocols.find_protocol("cifar10-vgg19-low").training_for("resnet20")
     offered = str(told.value).partition("--protocol ")[2].split(" or ")
     assert {"cifar10-sgd", "cifar10-resnet20-low", "cifar10-resnet20-85ep", "own"} < set(offered)
     assert all(protocols.find_protocol(name).accepts("resnet20") for name in offered if name != "own")
@@ -200,16 +200,16 @@ def test_the_hash_follows_every_setting_of_a_training_and_nothing_else() -> None
         replace(base, image_size=16),
         replace(base, train=View(size=32)),
         replace(base, eval=View(size=32, resize=36)),
-        replace(base, training=replace(base.fit, warmup="1ep")),
-        replace(base, training=replace(base.fit, clip=1.0)),
-        replace(base, training=replace(base.fit, ghost_batch=256)),
-        replace(base, training=replace(base.fit, optimizer=SGD(lr=1e-3))),
-        replace(base, fits={"vgg19": replace(base.fit, batch_size=256)}),
+        replace(base, training=replace(base.training, warmup="1ep")),
+        replace(base, training=replace(base.training, clip=1.0)),
+        replace(base, training=replace(base.training, ghost_batch=256)),
+        replace(base, training=replace(base.training, optimizer=SGD(lr=1e-3))),
+        replace(base, training_by_model={"vgg19": replace(base.training, batch_size=256)}),
     ]
     hashes = [each.hash_for("vgg19") for each in (base, *changed)]
     assert len(set(hashes)) == len(hashes)
     assert changed[-1].hash_for("resnet50") == base.hash_for("resnet50")
-    before = replace(protocols.find_protocol("imagenet").fit, ghost_batch=None)
+    before = replace(protocols.find_protocol("imagenet").training, ghost_batch=None)
     assert replace(protocols.find_protocol("imagenet"), training=before).hash_for("resnet50") == "32c50f53", (
         "that of rows before it"
     )
@@ -224,7 +224,7 @@ def test_own_is_the_recipes_training_with_labels() -> None:
         recipe = load(name)
         mine = protocols.own_protocol(json.loads(json.dumps(recipe.to_dict())))
         assert (mine.name, mine.start, mine.seeds, mine.models) == ("own", "0", (0, 1, 2, 3, 4, 5), ())
-        assert mine.fit_for(recipe.model) == recipe.training
+        assert mine.training_for(recipe.model) == recipe.training
         entry = get_dataset(recipe.data.dataset)
         seen = replace(recipe, objective=Supervised()).views(entry.train_view)
         assert mine.views(entry)[0] == seen[0]

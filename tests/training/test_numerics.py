@@ -18,7 +18,7 @@ from sslticket.config.training import SGD, TrainConfig
 from sslticket.evaluation import tasks
 from sslticket.evaluation.jobs import EvaluationPlan
 from sslticket.evaluation.protocols import Protocol, Throughput
-from sslticket.evaluation.worker import evaluate
+from sslticket.evaluation.jobs import evaluate
 from sslticket.objectives.base import Objective
 from sslticket.objectives.byol import BYOL
 from sslticket.objectives.dino import DINO
