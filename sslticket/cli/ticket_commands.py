@@ -172,7 +172,7 @@ def _run_evaluate(given: argparse.Namespace) -> None:
     if given.dry_run:
         _print_evaluation_estimate(matrix, bench)
         return
-    from sslticket.evaluation.worker import evaluate
+    from sslticket.evaluation.jobs import evaluate
 
     done = sum(1 for _ in evaluate(matrix, bench))
     if bench.is_main_process:
@@ -188,7 +188,7 @@ def _print_evaluation_estimate(rows: "list[EvalTask]", bench: "Engine") -> None:
     from sslticket.evaluation.jobs import EvaluationPlan
     from sslticket.evaluation.protocols import Throughput
     from sslticket.evaluation.trainer import MemoryEstimator
-    from sslticket.evaluation.worker import describe_evaluation_plan
+    from sslticket.evaluation.jobs import describe_evaluation_plan
 
     if bench.is_main_process:
         pace = Throughput(dict.fromkeys(task.run for task in rows), bench.device_name)

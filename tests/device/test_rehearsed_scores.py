@@ -14,7 +14,7 @@ from sslticket.config.training import SGD, TrainConfig
 from sslticket.evaluation import controls
 from sslticket.evaluation.protocols import Protocol
 from sslticket.evaluation.tasks import Levels, find_ticket_files, make_tasks
-from sslticket.evaluation.worker import evaluate
+from sslticket.evaluation.jobs import evaluate
 from sslticket.search.plan import plan_search
 from sslticket.search.run_search import run_search
 from sslticket.training.engine import Engine

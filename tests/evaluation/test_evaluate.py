@@ -14,9 +14,9 @@ from sslticket.config.training import SGD, TrainConfig
 from sslticket.data.loader import Sampler
 from sslticket.errors import BadInput
 from sslticket.evaluation import protocols, tasks
-from sslticket.evaluation.jobs import Splits
-from sslticket.evaluation.protocols import CIFAR10, IMAGENET, Protocol
 from sslticket.evaluation.jobs import evaluate
+from sslticket.evaluation.protocols import CIFAR10, IMAGENET, Protocol
+from sslticket.evaluation.trainer import Splits
 from sslticket.objectives.rotnet import RotNet
 from sslticket.objectives.supervised import Supervised
 from sslticket.pruning import pruned_model
@@ -30,7 +30,9 @@ from sslticket.training.engine import Engine
 from sslticket.training.network import MaskedNetwork
 from tests.runs import BATCH, REWIND, recipe, search
 
-SHORT = Protocol(name="short", dataset="digits", training=TrainConfig(length="60it", batch_size=128, optimizer=SGD(lr=0.1)))
+SHORT = Protocol(
+    name="short", dataset="digits", training=TrainConfig(length="60it", batch_size=128, optimizer=SGD(lr=0.1))
+)
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +155,10 @@ def test_a_protocol_may_train_on_one_half_and_measures_on_every_evaluation_image
     assert row["target"] == "digitsb"
     assert row["data_hash"] == splits.training.manifest.hash
     assert row["steps"] == -(-2 * 717 // 128)
-    assert (protocols.find_protocol("cifar10b").half, protocols.find_protocol("cifar10b").training) == ("b", CIFAR10.training)
+    assert (protocols.find_protocol("cifar10b").half, protocols.find_protocol("cifar10b").training) == (
+        "b",
+        CIFAR10.training,
+    )
 
 
 def test_tickets_are_found_below_folders_and_bad_places_are_named(run: Path, tmp_path: Path) -> None:

@@ -16,10 +16,10 @@ from sslticket.config.training import SGD, TrainConfig
 from sslticket.data.source import open_split
 from sslticket.errors import BadInput
 from sslticket.evaluation import tasks
-from sslticket.evaluation.jobs import Splits
+from sslticket.evaluation.jobs import evaluate
 from sslticket.evaluation.protocols import Protocol
 from sslticket.evaluation.tasks import EvalTask
-from sslticket.evaluation.jobs import evaluate
+from sslticket.evaluation.trainer import Splits
 from sslticket.results.rows import row_error
 from sslticket.ticket import Ticket
 from sslticket.training.engine import Engine

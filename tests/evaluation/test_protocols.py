@@ -8,8 +8,8 @@ from sslticket.data.augment import View
 from sslticket.data.datasets.catalogue import get_dataset
 from sslticket.errors import BadInput
 from sslticket.evaluation import protocols
-from sslticket.evaluation.jobs import SplitCache
-from sslticket.evaluation.protocols import PROTOCOLS, propose_protocol
+from sslticket.evaluation.protocols import BUILT_IN_PROTOCOLS, propose_protocol
+from sslticket.evaluation.trainer import SplitCache
 from sslticket.objectives.supervised import Supervised
 from tests.recipes import RECIPES, load
 
@@ -72,9 +72,9 @@ def test_what_the_network_sees() -> None:
 
 
 def test_every_name_is_found_once_and_says_optimiser_and_half() -> None:
-    names = [protocol.name for protocol in PROTOCOLS]
+    names = [protocol.name for protocol in BUILT_IN_PROTOCOLS]
     assert len(names) == len(set(names))
-    for protocol in PROTOCOLS:
+    for protocol in BUILT_IN_PROTOCOLS:
         assert protocols.find_protocol(protocol.name) == protocol
         assert get_dataset(protocol.dataset).name == protocol.dataset
         assert protocol.name.startswith(f"{protocol.dataset}{protocol.half or ''}")
@@ -104,7 +104,7 @@ def test_the_protocols_of_one_network_are_the_recipes_of_it() -> None:
         assert (train,) == recipe.views(entry.train_view), name
         assert (plain.size, plain.crop, plain.flip, plain.effects) == (train.size, "center", False, ()), name
         assert not protocol.models or protocol.models == (recipe.model,)
-    assert {protocol.name for protocol in PROTOCOLS if protocol.models} <= seen
+    assert {protocol.name for protocol in BUILT_IN_PROTOCOLS if protocol.models} <= seen
     assert {"imagenet", "places365", "cifar10", "mnist", "imagenet-sgd", "cifar10-sgd", "cifar10-adam"} <= seen
 
 
@@ -115,7 +115,7 @@ def test_networks_of_other_sizes_see_what_theirs_do() -> None:
 
 
 def test_a_name_says_which_network_a_protocol_is_for() -> None:
-    for protocol in PROTOCOLS:
+    for protocol in BUILT_IN_PROTOCOLS:
         if protocol.models:
             (model,) = protocol.models
             assert protocol.name.split("-")[:2] == [protocol.dataset, model]
@@ -134,7 +134,7 @@ def test_a_protocol_of_one_network_refuses_others_and_names_what_fits() -> None:
 
 
 def test_the_protocols_of_the_paper_that_trains_what_is_left_start_at_the_rewind_point() -> None:
-    assert {protocol.name for protocol in PROTOCOLS if protocol.start == "k"} == {
+    assert {protocol.name for protocol in BUILT_IN_PROTOCOLS if protocol.start == "k"} == {
         "mnist",
         *(f"cifar10-{model}{schedule}" for model in ("resnet20", "vgg19") for schedule in ("", "-low", "-warmup")),
         *(f"imagenet-{model}" for model in ("resnet50", "inception_v3", "squeezenet1_0")),
@@ -148,7 +148,7 @@ def test_a_suffix_gives_the_other_clock_and_the_own_one_no_other_name() -> None:
     assert protocols.find_protocol("mnist@k") == protocols.find_protocol("mnist")
     assert (protocols.find_protocol("mnist@0").start, protocols.find_protocol("mnist@0").base) == ("0", "mnist")
     assert protocols.find_protocol("imagenet-trial@k").seeds == (0,)
-    with pytest.raises(BadInput, match="cifar10@1 starts neither at 0 nor at k; give cifar10@0 or cifar10@k"):
+    with pytest.raises(BadInput, match="must start at 0 or k, got cifar10@1; give cifar10@0 or cifar10@k"):
         protocols.find_protocol("cifar10@1")
     with pytest.raises(BadInput, match="unknown protocol 'cifar100'; did you mean cifar100-sgd or cifar100-adam"):
         protocols.find_protocol("cifar100@k")
@@ -277,13 +277,13 @@ def test_own_needs_a_ticket() -> None:
 
 
 def test_six_seeds_but_for_trials() -> None:
-    assert {protocol.seeds for protocol in PROTOCOLS} == {(0, 1, 2, 3, 4, 5)}
+    assert {protocol.seeds for protocol in BUILT_IN_PROTOCOLS} == {(0, 1, 2, 3, 4, 5)}
     assert {protocols.find_protocol(f"{name}-trial").seeds for name in ("cifar10", "imagenet")} == {(0,)}
 
 
 def test_protocols_of_one_set_share_its_images() -> None:
-    gallery = SplitCache(None)
+    split_cache = SplitCache(None)
     one = protocols.find_protocol("digits-demo")
     mine = protocols.own_protocol(load("supervised_digits").to_dict())
-    assert gallery.get(one, 1) is gallery.get(mine, 1) is gallery.get(replace(one, start="k"), 1)
-    assert len(gallery.get(replace(mine, half="a"), 1).training.manifest) < 800
+    assert split_cache.get(one, 1) is split_cache.get(mine, 1) is split_cache.get(replace(one, start="k"), 1)
+    assert len(split_cache.get(replace(mine, half="a"), 1).training.manifest) < 800

@@ -9,7 +9,7 @@ from sslticket.config.runtime import RuntimeConfig
 from sslticket.config.training import SGD, TrainConfig
 from sslticket.evaluation import tasks
 from sslticket.evaluation.protocols import Protocol
-from sslticket.evaluation.worker import evaluate
+from sslticket.evaluation.jobs import evaluate
 from sslticket.objectives.rotnet import RotNet
 from sslticket.pruning import pruned_model
 from sslticket.pruning.mask import Mask, prunable_weights

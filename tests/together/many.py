@@ -54,7 +54,7 @@ from sslticket.config.training import SGD, TrainConfig
 from sslticket.evaluation import tasks
 from sslticket.evaluation.controls import CONTROLS
 from sslticket.evaluation.protocols import Protocol
-from sslticket.evaluation.worker import evaluate
+from sslticket.evaluation.jobs import evaluate
 from sslticket.objectives.base import Objective
 from sslticket.pruning.mask import Mask
 from sslticket.search.base import Search

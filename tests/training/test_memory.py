@@ -22,7 +22,7 @@ from sslticket.data.source import open_split
 from sslticket.data.unreadable import UnreadableImages
 from sslticket.errors import BadInput
 from sslticket.evaluation import tasks
-from sslticket.evaluation.worker import evaluate
+from sslticket.evaluation.jobs import evaluate
 from sslticket.objectives.base import Network, Objective
 from sslticket.objectives.byol import BYOL
 from sslticket.objectives.dino import DINO
