@@ -16,7 +16,6 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib import import_module
-from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Generic, TypeVar
@@ -33,6 +32,12 @@ _INTERACTIVE = "<interactive>"
 
 _user_modules: dict[Path, tuple[str, ModuleType]] = {}
 """The hash and the module of each file of a user's that was loaded."""
+_loading: list[Path] = []
+"""The files that are being loaded."""
+_locations: dict[int, tuple[object, str]] = {}
+"""Where parts are that have been asked for by a file and a name, or registered by a file; by their identity."""
+_registered: dict[str, object] = {}
+"""Parts that have been registered, by their names."""
 
 
 class Registry(Generic[T]):
@@ -83,6 +88,8 @@ class Registry(Generic[T]):
             raise unknown_name(f"{self.kind} in {where}", attribute, public)
         part = vars(module)[attribute]
         self._check_kind(name, part)
+        if where.endswith(".py"):
+            _locations[id(part)] = part, f"{Path(where).resolve()}:{attribute}"
         remember_parts(required_parts(part))  # whoever names a file runs it
         self._own[name] = part
         return self._own[name]
@@ -100,6 +107,9 @@ class Registry(Generic[T]):
                 raise BadInput(
                     f"the name of a {self.kind} must be new, got {chosen!r}, which is built in; give another"
                 )
+            if _loading:
+                _locations[id(part)] = part, f"{_loading[-1]}:{chosen}"
+            _registered[chosen] = part
             self._own[chosen] = part  # type: ignore[assignment]  # a class of users is what it says
             return part
 
@@ -128,6 +138,8 @@ class Registry(Generic[T]):
         return f"{Path(where).name}:{attribute}"
 
     def _entry_point(self, name: str) -> T:
+        from importlib.metadata import entry_points  # takes a while, and few commands need it
+
         group = f"sslticket.{self.kind.replace(' ', '_')}"
         offered = {each.name: each for each in entry_points(group=group)}
         if name not in offered:
@@ -192,6 +204,7 @@ def load_user_file(path: Path | str) -> ModuleType:
     module.__file__ = str(real)
     earlier = sys.modules.get(module.__name__)
     sys.modules[module.__name__] = module  # dataclasses look for their module by its name
+    _loading.append(real)
     try:
         with _folder_on_path(real.parent):
             exec(compile(source, str(path), "exec"), module.__dict__)  # an import would leave compiled files
@@ -200,6 +213,8 @@ def load_user_file(path: Path | str) -> ModuleType:
         if earlier is not None:
             sys.modules[module.__name__] = earlier
         raise BadInput(f"{path} cannot be imported: {_import_error(error, path)}") from error
+    finally:
+        _loading.pop()
     _user_modules[real] = digest, module
     return module
 
@@ -235,15 +250,12 @@ def part_location(part: object) -> str | None:
     """Where a part of a user's is, "<absolute path>:Name"; None for one that is built in.
 
     Args:
-        part: The part, or an instance of it. What has no name of its own is looked for in the files that were loaded.
+        part: The part, or an instance of it.
     """
+    if id(part) in _locations and _locations[id(part)][0] is part:
+        return _locations[id(part)][1]
     named = part if isinstance(part, type) or hasattr(part, "__qualname__") else type(part)
     module = str(getattr(named, "__module__", ""))
-    if named is not part and module.split(".")[0] == "sslticket":
-        for path, (_, loaded) in _user_modules.items():
-            for name, value in vars(loaded).items():
-                if value is part:
-                    return f"{path}:{name}"
     if module.split(".")[0] == "sslticket" or module == "builtins":
         return None
     file = _file_of(sys.modules[module]) if module in sys.modules else None
@@ -337,7 +349,8 @@ def load_recorded_parts(recorded: Mapping[str, str]) -> dict[str, Any]:
             raise BadInput(
                 f"{where}, which defines {name}, has not been run by you here; give --parts {where} to run it"
             )
-        found[name] = _named_part(load_user_file(file), name)
+        module = load_user_file(file)
+        found[name] = _registered[name] if name in _registered else _named_part(module, name)
     return found
 
 
@@ -359,6 +372,17 @@ def loaded_part(name: str, file: Path | None = None) -> Any | None:
     return None
 
 
+def loaded_parts(base: type[T]) -> list[T]:
+    """The instances of a class in the files of users that have been loaded and in the script that runs, latest first.
+
+    Args:
+        base: The class.
+    """
+    main = sys.modules.get("__main__")
+    modules = [*(module for _, module in reversed(_user_modules.values())), *([main] if main else [])]
+    return [value for module in modules for value in vars(module).values() if isinstance(value, base)]
+
+
 def _named_part(module: ModuleType, name: str) -> Any:
     part: Any = module
     for each in name.split("."):
@@ -370,6 +394,9 @@ OMIT_DEFAULT: dict[str, object] = {"added": True}
 """Metadata of fields that a class had once done without: while such a field has its default it is left out of the
 values, so that keys, families and folders of runs stay what they were before the field was there."""
 
+NO_FLAGS: dict[str, object] = {"flags": False}
+"""Metadata of fields that hold dataclasses whose fields are not to be flags of the command line."""
+
 
 def stored_as(name: str) -> dict[str, object]:
     """Metadata of a field that was once called `name`: JSON values keep that name, so that keys stay what they were.
@@ -379,50 +406,133 @@ def stored_as(name: str) -> dict[str, object]:
     return {"stored": name}
 
 
-def settings_to_json(settings: object) -> Any:
-    """JSON values; a dataclass becomes its fields, and its name under "is"."""
+def settings_to_json(settings: object, *, stored: bool = True) -> Any:
+    """JSON values; a dataclass becomes its fields, and its name under "is".
+
+    Args:
+        settings: Dataclasses, lists and plain values.
+        stored: Fields have the names that they had when they were first written; False for today's.
+    """
     if dataclasses.is_dataclass(settings) and not isinstance(settings, type):
         fields = {
-            field.metadata.get("stored", field.name): settings_to_json(value)
+            field.metadata.get("stored", field.name) if stored else field.name: settings_to_json(value, stored=stored)
             for field in dataclasses.fields(settings)
             if (value := getattr(settings, field.name)) != field.default or not field.metadata.get("added")
         }
         return {"is": vars(type(settings)).get("stored_name", type(settings).__name__), **fields}
     if isinstance(settings, (list, tuple)):
-        return [settings_to_json(item) for item in settings]
+        return [settings_to_json(item, stored=stored) for item in settings]
     return str(settings) if isinstance(settings, Path) else settings
 
 
-def settings_from_json(tree: object, kinds: Mapping[str, type[T]], what: str) -> T:
-    """The dataclass that JSON values of `values` describe; fields that they lack keep their defaults.
+def settings_from_json(
+    tree: object, kinds: Mapping[str, type[T]], what: str, parts: Mapping[str, Any] | None = None
+) -> T:
+    """The dataclass that JSON values of `settings_to_json` describe; fields that they lack keep their defaults.
 
     Args:
-        tree: the values; dataclasses in it have been read before. Lists become tuples.
-        kinds: the classes that may be described, by their names.
-        what: they are, in a complaint.
+        tree: The values, with further dataclasses in them. Lists become tuples.
+        kinds: The classes that the values may describe, by the names that they have in JSON.
+        what: What the values describe, for an error.
+        parts: Classes of users by their names, see `load_recorded_parts`; they go before built-in ones.
 
     Raises:
-        BadInput: naming the class or the field that is unknown, or what else the class cannot be made of.
+        BadInput: If the class or a field is unknown, or the class cannot be made of the values.
     """
     if not isinstance(tree, Mapping):
-        raise BadInput(f"{tree!r} describes no {what}")
+        raise BadInput(f'a {what} must be a JSON object with its class under "is", got {str(tree)[:80]!r}')
     name = str(tree.get("is"))
     if name not in kinds:
         raise unknown_name(what, name, kinds)
     kind = kinds[name]
-    fields = dataclasses.fields(kind)  # type: ignore[arg-type]  # no type says "a dataclass"
-    names = {field.metadata.get("stored", field.name): field.name for field in fields}
-    if odd := [key for key in tree if key != "is" and key not in names]:
-        raise unknown_name(f"field of {name}", odd[0], names)
-    given = {
-        names[key]: tuple(value) if isinstance(value, list) else value for key, value in tree.items() if key != "is"
-    }
+    fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]  # no type for them
+    names = {str(field.metadata.get("stored", field.name)): field.name for field in fields.values()}
+    given = {}
+    for key, value in tree.items():
+        if key == "is":
+            continue
+        if (field_name := names.get(key, key)) not in fields:
+            raise unknown_name(f"field of {name}", key, names)
+        found = _from_json(value, parts)
+        is_path = isinstance(found, str) and "Path" in str(fields[field_name].type)
+        given[field_name] = Path(found) if is_path else found
     try:
         return kind(**given)
     except BadInput:
         raise
     except (TypeError, ValueError, AttributeError) as error:
-        raise BadInput(f"these values make no {what} {name}: {one_line(error)}") from error
+        raise BadInput(f"a {what} {name} cannot be made of its values ({one_line(error)}); correct the file") from error
+
+
+def _from_json(value: Any, parts: Mapping[str, Any] | None) -> Any:
+    if isinstance(value, list):
+        return tuple(_from_json(each, parts) for each in value)
+    if isinstance(value, dict) and "is" in value:
+        name = str(value["is"])
+        return settings_from_json(value, {name: settings_class(name, parts)}, "setting", parts)
+    return value
+
+
+_SETTINGS = {
+    "Fit": "sslticket.config.training:TrainConfig",
+    "Data": "sslticket.config.recipe:Data",
+    "Origin": "sslticket.config.recipe:ImageIdentity",
+    "View": "sslticket.data.augment:View",
+}
+"""Where the classes of a recipe are that are no parts, by their names in JSON."""
+_REGISTRIES = {
+    "objective": "sslticket.objectives:OBJECTIVES",
+    "search": "sslticket.search:SEARCHES",
+    "criterion": "sslticket.pruning:CRITERIA",
+    "optimizer": "sslticket.config:OPTIMIZERS",
+    "transform": "sslticket.data:TRANSFORMS",
+    "gate": "sslticket.pruning:GATES",
+    "model": "sslticket.models:MODELS",
+    "data set": "sslticket.data.datasets:DATASETS",
+    "protocol": "sslticket.evaluation:PROTOCOLS",
+    "control": "sslticket.evaluation:CONTROLS",
+    "analysis": "sslticket.analysis:ANALYSES",
+    "tracker": "sslticket.training:TRACKERS",
+}
+"""Where the registry of each kind of part is; imported when it is asked for, since all lie above this module."""
+
+
+def registry_of(kind: str) -> Registry[Any]:
+    """The registry of a kind of part, such as "objective" or "data set"."""
+    found: Registry[Any] = _attribute(_REGISTRIES[kind])
+    return found
+
+
+def settings_class(name: str, parts: Mapping[str, Any] | None = None) -> type:
+    """The class that JSON values name under "is".
+
+    Args:
+        name: Name of the class.
+        parts: Classes of users by their names; they go before built-in ones.
+
+    Raises:
+        BadInput: If there is no such class here, naming the flag that a file of users is given with.
+    """
+    if parts and name in parts:
+        return _as_class(name, parts[name])
+    if name in _SETTINGS:
+        return _as_class(name, _attribute(_SETTINGS[name]))
+    known = list(_SETTINGS)
+    for kind in ("objective", "search", "criterion", "optimizer", "transform"):
+        registry = registry_of(kind)
+        if name in registry.names():
+            return _as_class(name, registry.get(name))
+        known += registry.names()
+    if (own := loaded_part(name)) is not None:
+        return _as_class(name, own)
+    unknown = unknown_name("class", name, known)
+    raise BadInput(f"{unknown}, or give the file that defines it with --parts FILE.py")
+
+
+def _as_class(name: str, found: object) -> type:
+    if isinstance(found, type) and dataclasses.is_dataclass(found):
+        return found
+    raise BadInput(f"{name} must be a dataclass to be a setting of a recipe, got {found!r}")
 
 
 def settings_hash(tree: object) -> str:

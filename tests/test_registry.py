@@ -53,16 +53,16 @@ def test_recipes_of_earlier_versions_lack_later_settings() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"optimizer": {"is": "Adma", "lr": 0.1}}, "unknown optimizer 'Adma'; did you mean Adam"),
+        ({"optimizer": {"is": "Adma", "lr": 0.1}}, "unknown class 'Adma'; did you mean Adam"),
         (
             {"optimizer": {"is": "Adam", "lr": 0.1, "beta": [0.9, 0.99]}},
             "unknown field of Adam 'beta'; did you mean betas",
         ),
-        ({"optimizer": "SGD"}, "'SGD' describes no optimizer"),
-        ({"optimizer": {"is": "SGD", "momentum": 0.9}}, "make no optimizer SGD: .*'lr'"),
+        ({"optimizer": "SGD"}, "an optimizer must be an Optimizer such as SGD"),
+        ({"optimizer": {"is": "SGD", "momentum": 0.9}}, "SGD cannot be made of its values .*'lr'"),
         ({"lenght": "3ep"}, "unknown field of Fit 'lenght'; did you mean length"),
-        ({"batch_size": "many"}, "make no training Fit: .*str"),
-        ({"length": "10%"}, "a share of itself"),
+        ({"batch_size": "many"}, "Fit cannot be made of its values .*str"),
+        ({"length": "10%"}, "--length must be in epochs, steps or samples, got 10%"),
     ],
 )
 def test_what_makes_no_training_is_named(change: dict[str, Any], message: str) -> None:

@@ -1,22 +1,48 @@
-"""A recipe: everything that decides which tickets come out, as one tree of frozen dataclasses; no torch."""
+"""A recipe: everything that decides which tickets come out, as one tree of frozen dataclasses; no torch.
 
+`Recipe` is a recipe that can be run. `RecipeRecord` is what a run's folder, a ticket or a row recorded of one: it can
+be read where classes of users are not at hand. In JSON, settings keep the names under which they were first written.
+"""
+
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Protocol
 
-from sslticket import registry
 from sslticket.config.training import TrainConfig
 from sslticket.data.augment import View
 from sslticket.data.datasets.base import check_part, display_name, path_safe
+from sslticket.data.datasets.catalogue import get_dataset, load_dataset
 from sslticket.errors import BadInput
+from sslticket.registry import NO_FLAGS, OMIT_DEFAULT, settings_from_json, settings_hash, settings_to_json, stored_as
 from sslticket.seeds import Seeds
 
-if TYPE_CHECKING:  # both import torch; a recipe only carries them
-    from sslticket.objectives.base import Objective
-    from sslticket.search.base import Search
-
 Precision = Literal["fp32", "bf16", "fp16"]
+
+
+class ObjectiveSettings(Protocol):
+    """What a recipe asks of an objective; see `sslticket.objectives.base.Objective` for all of it."""
+
+    @property
+    def name(self) -> str:
+        """Short name in run folders and reports."""
+
+    def views(self, standard: View) -> tuple[View, ...]:
+        """What the network is shown of each image, made from the dataset's standard training view."""
+
+
+class SearchSettings(Protocol):
+    """What a recipe asks of a search; see `sslticket.search.base.Search` for all of it."""
+
+    @property
+    def prune_up_to(self) -> str | None:
+        """The last layer that may be pruned."""
+
+    @property
+    def exclude(self) -> tuple[str, ...]:
+        """Layers that stay dense."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +50,7 @@ class ImageIdentity:
     """Which images a run is about, where the data set's name does not say it; found when they are opened.
 
     Attributes:
-        folder: name of the folder of one's own images; None for a set of the catalogue.
+        folder: Name of the folder of one's own images; None for a set of the catalogue.
         images_hash: 16 hexadecimal digits by which other images are told apart, whatever the seed.
     """
 
@@ -39,29 +65,29 @@ class Data:
     """The images that tickets are found on.
 
     Attributes:
-        dataset: a name from the catalogue, or "folder" for any folder of class folders.
-        part: what the images are if they are not the whole official set, in a few words such as "flowers102".
+        dataset: Name from the catalogue, or "folder" for any folder of class folders.
+        part: What the images are if they are not the whole official set, in a few words such as "flowers102".
         half: "a" or "b", one of two fixed halves of each class's training images; None for all of them.
-        subset: fraction of the training set, or of its half, in (0, 1]; nested and stratified.
-        shots: images of each class, in place of a fraction; classes that have fewer keep them all.
-        subset_by: keep this fraction of each class's images, of all images drawn without a look at their labels, or of
-            the classes with all their images.
-        subset_list: file with one image name a line, a published list, or one class a line, in place of a fraction.
-        labels: fraction of each class's images whose labels are known, in (0, 1]; the images that this subset has, by
+        subset: Fraction of the training set, or of its half, in (0, 1]; nested and stratified.
+        shots: Images of each class, in place of a fraction; classes that have fewer keep them all.
+        subset_by: Keep this fraction of each class's images (samples), of all images whatever their labels (random), or
+            of the classes with all their images (classes).
+        subset_list: File with one image name a line, a published list, or one class a line, in place of a fraction.
+        labels: Fraction of each class's images whose labels are known, in (0, 1]; the images that this subset has, by
             samples.
-        labels_list: file with the names of the labelled images, in place of a fraction.
-        shuffle_labels: fraction of the images whose labels are permuted among themselves, in [0, 1].
-        image_size: side in pixels of what the network sees; None for the dataset's own.
-        channels: 3 to show grey images as colour ones, 1 for the reverse; None for the dataset's own.
-        augment: the training view, or a view for each copy of an image; None for the objective's and dataset's own.
-        identity: which images these are, where the settings above do not tell; filled in when they are opened.
+        labels_list: File with the names of the labelled images, in place of a fraction.
+        shuffle_labels: Fraction of the images whose labels are permuted among themselves, in [0, 1].
+        image_size: Side in pixels of what the network sees; None for the dataset's own.
+        channels: 3 to show gray images as colour ones, 1 for the reverse; None for the dataset's own.
+        augment: Training view, or a view for each copy of an image; None for the objective's and dataset's own.
+        identity: Which images these are, where the settings above do not tell; filled in when they are opened.
     """
 
     dataset: str
-    part: str | None = field(default=None, metadata=registry.OMIT_DEFAULT)
+    part: str | None = field(default=None, metadata=OMIT_DEFAULT)
     half: Literal["a", "b"] | None = None
     subset: float = 1.0
-    shots: int | None = field(default=None, metadata=registry.OMIT_DEFAULT)
+    shots: int | None = field(default=None, metadata=OMIT_DEFAULT)
     subset_by: Literal["samples", "random", "classes"] = "samples"
     subset_list: Path | None = None
     labels: float = 1.0
@@ -69,16 +95,20 @@ class Data:
     shuffle_labels: float = 0.0
     image_size: int | None = None
     channels: int | None = None
-    augment: View | tuple[View, ...] | None = None
-    identity: ImageIdentity | None = field(default=None, metadata=registry.OMIT_DEFAULT | registry.stored_as("origin"))
+    augment: View | tuple[View, ...] | None = field(default=None, metadata=NO_FLAGS)
+    identity: ImageIdentity | None = field(default=None, metadata=OMIT_DEFAULT | stored_as("origin") | NO_FLAGS)
 
     def __post_init__(self) -> None:
+        if ":" in self.dataset and not self.dataset.startswith("folder:"):
+            object.__setattr__(self, "dataset", load_dataset(self.dataset).name)
         check_part(self.dataset, self.part)
         if not 0 < self.subset <= 1:
-            raise BadInput(f"a subset of {self.subset:g} is no fraction of the images; give --subset in (0, 1]")
+            raise BadInput(
+                f"--subset must be in (0, 1], got {self.subset:g}; give a fraction of the images such as 0.1"
+            )
         if self.subset_list is not None and self.subset != 1:
             raise BadInput(
-                "--subset and --subset-list both choose images; give one of them, or --subset 1 with the list"
+                f"--subset must be 1 with --subset-list, got {self.subset:g}; both choose images, so give one of them"
             )
         if self.shots is not None:
             if self.shots < 1:
@@ -89,21 +119,26 @@ class Data:
                     "give one of them, or --subset 1 with --shots"
                 )
         if self.channels not in (None, 1, 3):
-            raise BadInput(f"no images of {self.channels} channels can be made; give --channels 1 or 3")
+            raise BadInput(f"--channels must be 1 or 3, got {self.channels}")
         if not 0 < self.labels <= 1:
-            raise BadInput(f"labels of {self.labels:g} of the images cannot be; give --labels in (0, 1]")
+            raise BadInput(
+                f"--labels must be in (0, 1], got {self.labels:g}; give a fraction of the images such as 0.1"
+            )
         if self.labels_list is not None and self.labels != 1:
             raise BadInput(
-                "--labels and --labels-list both choose labelled images; give one of them, or --labels 1 with the list"
+                f"--labels must be 1 with --labels-list, got {self.labels:g}; both choose labelled images, so give one "
+                "of them"
             )
         if not 0 <= self.shuffle_labels <= 1:
-            raise BadInput(f"{self.shuffle_labels:g} is no share of the images; give --shuffle-labels in [0, 1]")
+            raise BadInput(
+                f"--shuffle-labels must be in [0, 1], got {self.shuffle_labels:g}; give a fraction such as 1"
+            )
 
     @property
     def name(self) -> str:
-        """Of the images: "cifar10", its half "cifar10a", a part "imagenet[flowers102]".
+        """Name of the images: "cifar10", its half "cifar10a", a part "imagenet[flowers102]".
 
-        Of one's own images, once they are open, the folder's name and digits of their hash: "flowers[1a2b3c4d]".
+        For one's own images, once they are open, it is the folder's name and digits of their hash: "flowers[1a2b3c4d]".
         """
         own = self.identity and self.identity.folder
         which = self.identity.images_hash[:8] if self.identity and own else self.part
@@ -121,23 +156,46 @@ class Recipe:
     """How tickets are found.
 
     Attributes:
-        model: a name from the papers, timm or torchvision.
-        data: the images.
-        objective: what the network learns while tickets are searched.
-        training: how it is trained.
-        search: how weights are pruned and rewound.
-        seed: from which initialisation, order, augmentation and subset are drawn.
-        precision: of the forward and backward pass; weights are float32 throughout. None for the device's own: bf16
-            on CUDA, fp32 elsewhere and with --exact; the key tells which.
+        model: Name of a network from the papers, timm or torchvision.
+        data: The images.
+        objective: What the network learns while tickets are searched.
+        training: How the network is trained.
+        search: How weights are pruned and rewound.
+        seed: Seed of initialisation, order, augmentation and subset.
+        precision: Precision of the forward and backward pass; weights are float32 throughout. None for the device's
+            own: bf16 on CUDA, fp32 elsewhere and with --exact; the key tells which.
     """
 
     model: str
     data: Data
-    objective: "Objective"
-    training: TrainConfig = field(metadata=registry.stored_as("fit"))
-    search: "Search"
+    objective: ObjectiveSettings
+    training: TrainConfig = field(metadata=stored_as("fit"))
+    search: SearchSettings
     seed: int = 0
     precision: Precision | None = None
+
+    @classmethod
+    def from_dict(cls, tree: object, parts: Mapping[str, Any] | None = None) -> "Recipe":
+        """The recipe that JSON values of `to_dict` describe; those of earlier versions may lack later fields.
+
+        Args:
+            tree: The values, as a run's recipe.json and a ticket have them under "recipe".
+            parts: Users' own classes by their names, see `sslticket.registry.load_recorded_parts`.
+
+        Raises:
+            BadInput: If a class is not here, naming the flag to give its file with; if a field is unknown or a value
+                cannot be.
+        """
+        named = {**tree, "is": tree.get("is", "Recipe")} if isinstance(tree, Mapping) else tree
+        data = named.get("data") if isinstance(named, Mapping) else None
+        if isinstance(data, Mapping) and ":" in str(data.get("dataset")):
+            get_dataset(str(data["dataset"]))  # no file is run because a recipe names it
+        return settings_from_json(named, {"Recipe": cls}, "recipe", parts)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values; the objective and the search, with their class names, say which ones they are."""
+        tree: dict[str, Any] = settings_to_json(self)
+        return tree
 
     def views(self, standard: View) -> tuple[View, ...]:
         """What the network is shown of each image in training, from the dataset's standard training view."""
@@ -155,11 +213,6 @@ class Recipe:
         """One seed for each thing that chance decides."""
         return Seeds.from_seed(self.seed)
 
-    def to_dict(self) -> dict[str, Any]:
-        """JSON values; the objective and the search, with their class names, say which ones they are."""
-        tree: dict[str, Any] = registry.settings_to_json(self)
-        return tree
-
     @property
     def task(self) -> str:
         """What is learnt, in a word for folders, rows and reports."""
@@ -167,46 +220,187 @@ class Recipe:
 
     @property
     def key(self) -> str:
-        """Names the run folder: objective, model, dataset and a hash of every field."""
-        return f"{self.task}-{self.model}-{self.data.path_name}-{registry.settings_hash(self.to_dict())}".replace(
-            "/", "_"
-        )
+        """Name of the run folder: objective, model, dataset and a hash of every field."""
+        return f"{self.task}-{self.model}-{self.data.path_name}-{settings_hash(self.to_dict())}".replace("/", "_")
+
+    @property
+    def record(self) -> "RecipeRecord":
+        """What is recorded of the recipe."""
+        return RecipeRecord(self.to_dict())
+
+    @property
+    def family(self) -> str:
+        """8 hexadecimal digits that replicates share: of all settings but the seed."""
+        return self.record.family
+
+    def describe(self) -> dict[str, Any]:
+        """The settings by the names of their fields today, without those that are None, for a person."""
+        return flatten_settings(settings_to_json(self, stored=False))
+
+
+def _accept_old_field_name() -> None:
+    """Let `Recipe(fit=...)`, as recipes of earlier versions have it, be `Recipe(training=...)`."""
+    initialise = Recipe.__init__
+
+    def __init__(self: Recipe, *, fit: TrainConfig | None = None, **settings: Any) -> None:  # noqa: N807
+        initialise(self, **(settings if fit is None else settings | {"training": fit}))
+
+    Recipe.__init__ = __init__  # type: ignore[method-assign]
+
+
+_accept_old_field_name()
+
+
+@dataclass(frozen=True)
+class RecipeRecord:
+    """What a run's folder, a ticket or a row recorded of a recipe: readable where classes of users are not at hand.
+
+    Attributes:
+        tree: The recipe as JSON values, as `Recipe.to_dict` gives them, or gave them in an earlier version.
+    """
+
+    tree: Mapping[str, Any]
+
+    def to_recipe(self, parts: Mapping[str, Any] | None = None) -> Recipe:
+        """The recipe that can be run again; see `Recipe.from_dict`."""
+        return Recipe.from_dict(self.tree, parts)
+
+    @property
+    def model(self) -> str:
+        """Name of the network."""
+        return str(self._required("model"))
+
+    @property
+    def seed(self) -> int:
+        """Seed of the search."""
+        return int(self._required("seed"))
+
+    @property
+    def precision(self) -> str | None:
+        """Precision of the forward and backward pass; None where the recipe leaves it to the device."""
+        return self.tree.get("precision")
+
+    @cached_property
+    def data(self) -> Data:
+        """The images; without views whose transforms are not at hand, see `view_size` for these."""
+        tree = self._required("data")
+        if not isinstance(tree, Mapping):
+            raise _damaged("data")
+        try:
+            return settings_from_json({**tree, "is": "Data"}, {"Data": Data}, "data")
+        except BadInput:
+            return settings_from_json({**tree, "is": "Data", "augment": None}, {"Data": Data}, "data")
+
+    @property
+    def view_size(self) -> int | None:
+        """Side in pixels of the first view that the recipe gives; None where it leaves views to the data set."""
+        tree = self.tree.get("data")
+        augment = tree.get("augment") if isinstance(tree, Mapping) else None
+        first = augment[0] if isinstance(augment, list) and augment else augment
+        return first.get("size") if isinstance(first, Mapping) else None
+
+    @cached_property
+    def training(self) -> TrainConfig:
+        """How the network was trained.
+
+        Raises:
+            BadInput: If the optimiser is of a class that is not here.
+        """
+        return TrainConfig.from_dict(self._required("fit"))
+
+    @property
+    def objective(self) -> str:
+        """Name of the objective's class."""
+        return self._class_of("objective")
+
+    @property
+    def search(self) -> str:
+        """Name of the search's class."""
+        return self._class_of("search")
+
+    @property
+    def search_settings(self) -> Mapping[str, Any]:
+        """The hyper-parameters of the search by the names of its fields."""
+        tree = self.tree.get("search")
+        return tree if isinstance(tree, Mapping) else {}
+
+    @property
+    def family(self) -> str:
+        """8 hexadecimal digits that replicates share: of all settings but the seed."""
+        return settings_hash({name: value for name, value in self.tree.items() if name != "seed"})
+
+    @property
+    def search_name(self) -> str:
+        """How tickets are searched, in a word or two: "IMP" or "OneShot SNIP"; the M of IMP is the magnitude."""
+        criterion = (self.search_settings.get("criterion") or {}).get("is", "")
+        return "IMP" if (self.search, criterion) == ("IMP", "Magnitude") else f"{self.search} {criterion}".strip()
+
+    def settings(self) -> dict[str, Any]:
+        """What may tell a recipe from others of its model, in rows; settings of the search come first.
+
+        The seed and the model, which rows have as keys of their own, are left out.
+        """
+        first = {name: self._required(name) for name in ("search", "objective", "fit", "data")}
+        named = flatten_settings(first | dict(self.tree))
+        return {name: value for name, value in named.items() if name not in ("seed", "model")}
+
+    def _class_of(self, name: str) -> str:
+        tree = self._required(name)
+        if not isinstance(tree, Mapping) or not isinstance(tree.get("is"), str):
+            raise _damaged(name)
+        return str(tree["is"])
+
+    def _required(self, name: str) -> Any:
+        if name not in self.tree:
+            raise _damaged(name)
+        return self.tree[name]
+
+
+def _damaged(name: str) -> BadInput:
+    return BadInput(f"a recipe must have a field {name!r}; this one is damaged or of a version that is unknown here")
+
+
+def flatten_settings(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a recipe, or of a part of it, by their own names; those that are None are left out.
+
+    A name that several parts have is written with the part's, as "objective.levels".
+
+    Args:
+        tree: The recipe as `Recipe.to_dict` gives it.
+    """
+    found = list(_fields_of(tree, ""))
+    counts = Counter(dotted.rpartition(".")[2] for dotted, _ in found)
+    return {
+        dotted if counts[name := dotted.rpartition(".")[2]] > 1 else name: value
+        for dotted, value in found
+        if value is not None
+    }
+
+
+_TELLING_NOTHING = (("training", "Fit"), ("identity", "Origin"))
+
+
+def _fields_of(tree: Mapping[str, Any], above: str) -> Iterator[tuple[str, Any]]:
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            # "fit: Fit" says nothing, "objective: RotNet" does.
+            if value["is"].lower() != name and (name, value["is"]) not in _TELLING_NOTHING:
+                yield f"{above}{name}", value["is"]
+            yield from _fields_of({key: inner for key, inner in value.items() if key != "is"}, f"{name}.")
+        elif name != "is":
+            yield f"{above}{name}", " ".join(map(str, value)) if isinstance(value, list) else value
 
 
 def recipe_family(recipe: Mapping[str, Any]) -> str:
-    """8 hex digits that replicates share: of a recipe as `to_dict` gives it, all but the seed."""
-    return registry.settings_hash({name: value for name, value in recipe.items() if name != "seed"})
+    """See `RecipeRecord.family`."""
+    return RecipeRecord(recipe).family
 
 
 def search_label(recipe: Mapping[str, Any]) -> str:
-    """How tickets are searched, in a word or two: of a recipe as `to_dict` gives it, "IMP" or "OneShot SNIP"."""
-    search = recipe["search"]
-    criterion = (search.get("criterion") or {}).get("is", "")
-    # The M of IMP is the magnitude.
-    return f"{search['is']} {criterion}".strip() if (search["is"], criterion) != ("IMP", "Magnitude") else "IMP"
+    """See `RecipeRecord.search_name`."""
+    return RecipeRecord(recipe).search_name
 
 
 def recipe_settings(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """What may tell a recipe from others of its model, by the names of the flags; those of the search come first.
-
-    Args:
-        recipe: as `to_dict` gives it. Its seed and its model, which rows have as keys of their own, are left out.
-    """
-    first = {name: recipe[name] for name in ("search", "objective", "fit", "data")}
-    told = dict(flatten_settings(first | dict(recipe)))
-    return {name: value for name, value in told.items() if name not in ("seed", "model")}
-
-
-def flatten_settings(tree: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """The fields of a recipe, or of a part of it, by the names that their flags have; those that are None are left out.
-
-    Args:
-        tree: as `to_dict` gives it.
-    """
-    for name, value in tree.items():
-        if isinstance(value, dict):
-            if value["is"].lower() != name:  # "fit: Fit" says nothing, "objective: RotNet" does
-                yield name, value["is"]
-            yield from flatten_settings({key: inner for key, inner in value.items() if key != "is"})
-        elif value is not None and name != "is":
-            yield name, " ".join(map(str, value)) if isinstance(value, list) else value
+    """See `RecipeRecord.settings`."""
+    return RecipeRecord(recipe).settings()

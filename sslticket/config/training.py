@@ -7,10 +7,13 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, cast
 
 from sslticket import registry
 from sslticket.errors import BadInput
+
+if TYPE_CHECKING:  # the builder of an optimiser of one's own gets them; nothing here needs torch
+    import torch
 
 Unit = Literal["ep", "it", "samples", "%"]
 
@@ -27,14 +30,17 @@ class Span:
         """Read "90ep", "0.5ep", "2500it", "3840000samples" or "15%" (underscores allowed).
 
         Raises:
-            BadInput: if the text is none of these.
+            BadInput: If the text is none of these.
         """
         match = re.fullmatch(r"(\d[\d_]*(?:\.\d+)?)(ep|it|samples|%)", text.strip())
         if match is None:
-            raise BadInput(f"{text!r} is no length of training; write it like 90ep, 2500it or 3840000samples")
+            raise BadInput(f"a length of training must be like 90ep, 2500it, 3840000samples or 15%, got {text!r}")
         amount, unit = float(match[1].replace("_", "")), cast(Unit, match[2])
         if unit in ("it", "samples") and amount != int(amount):
-            raise BadInput(f"{text!r} is no length of training; only epochs and percentages can be fractions")
+            raise BadInput(
+                f"a length in steps or samples must be a whole number, got {text!r}; epochs and percentages can be "
+                "fractions"
+            )
         return cls(amount, unit)
 
     def __str__(self) -> str:
@@ -48,9 +54,9 @@ class Clock:
     An epoch is as many samples as the training set holds: batches may straddle two epochs and no image is dropped.
 
     Attributes:
-        length: the whole training; not in percent.
-        batch_size: images in a global batch.
-        set_size: images in the training set; with two streams, samples of both while the labelled one is seen once.
+        length: Length of the whole training; not in percent.
+        batch_size: Images in a global batch.
+        set_size: Images in the training set; with two streams, samples of both while the labelled one is seen once.
     """
 
     length: Span
@@ -58,9 +64,9 @@ class Clock:
     set_size: int
 
     def samples(self, span: Span) -> float:
-        """Samples seen after this span."""
+        """Samples that have been seen after this span."""
         if span.unit == "%":
-            assert self.length.unit != "%", "the length itself cannot be a share of the length"
+            assert self.length.unit != "%", "the length itself cannot be a fraction of the length"
             return span.amount / 100 * self.samples(self.length)
         return span.amount * {"ep": self.set_size, "it": self.batch_size, "samples": 1}[span.unit]
 
@@ -88,50 +94,74 @@ def format_duration(seconds: float) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SGD:
+class Optimizer:
+    """An optimiser with its hyper-parameters; a frozen dataclass, which `sslticket.training.optim` builds.
+
+    An optimiser of one's own is a subclass with a method `build`.
+
+    Attributes:
+        lr: Learning rate after warmup and before the first drop.
+        scales_with_batch: Whether the rate grows as the batch does (Goyal et al. 2017, section 2.1, arXiv:1706.02677;
+            You et al. 2017, arXiv:1708.03888), since its steps grow with the gradient.
+    """
+
+    scales_with_batch: ClassVar[bool] = False
+
+    lr: float
+
+    def build(self, parameters: "list[torch.nn.Parameter]") -> "torch.optim.Optimizer":
+        """The torch optimiser for the parameters that are trained; for optimisers that are not built in."""
+        raise NotImplementedError(f"{type(self).__name__} must define build(parameters)")
+
+    def with_lr(self, lr: float) -> Self:
+        """The same optimiser at another learning rate; rates of single tensors keep their ratio to it."""
+        return replace(self, lr=lr)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SGD(Optimizer):
     """Stochastic gradient descent; weight decay is a plain L2 penalty on all weights, as in the papers.
 
     Attributes:
-        lr: the learning rate after warmup and before the first drop.
-        momentum: of the gradient's running sum.
-        weight_decay: factor of the L2 penalty.
-        nesterov: look ahead by the momentum.
+        lr: Learning rate after warmup and before the first drop.
+        momentum: Momentum of the gradient's running sum.
+        weight_decay: Factor of the L2 penalty.
+        nesterov: Look ahead by the momentum.
     """
 
-    lr: float
+    scales_with_batch: ClassVar[bool] = True
+
     momentum: float = 0.9
     weight_decay: float = 1e-4
     nesterov: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
-class Adam:
-    """Adam (Kingma & Ba 2015) with torch's defaults; weight decay is an L2 penalty added to the gradient.
+class Adam(Optimizer):
+    """Adam (Kingma & Ba 2015, arXiv:1412.6980) with torch's defaults; weight decay is an L2 penalty on the gradient.
 
     Attributes:
-        lr: the learning rate after warmup and before the first drop.
-        betas: decay of the running means of the gradient and of its square.
-        weight_decay: factor of the L2 penalty.
+        lr: Learning rate after warmup and before the first drop.
+        betas: Decay of the running means of the gradient and of its square.
+        weight_decay: Factor of the L2 penalty.
     """
 
-    lr: float
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 1e-4
 
 
 @dataclass(frozen=True, kw_only=True)
-class RMSprop:
+class RMSprop(Optimizer):
     """RMSprop with torch's defaults; weight decay is an L2 penalty added to the gradient.
 
     Attributes:
-        lr: the learning rate after warmup and before the first drop.
-        alpha: decay of the running mean of the gradient's square.
-        eps: added to the root of that mean.
-        momentum: of the normalised gradient's running sum.
-        weight_decay: factor of the L2 penalty.
+        lr: Learning rate after warmup and before the first drop.
+        alpha: Decay of the running mean of the gradient's square.
+        eps: Constant that is added to the root of that mean.
+        momentum: Momentum of the normalised gradient's running sum.
+        weight_decay: Factor of the L2 penalty.
     """
 
-    lr: float
     alpha: float = 0.99
     eps: float = 1e-8
     momentum: float = 0.0
@@ -139,28 +169,32 @@ class RMSprop:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LARS:
-    """SGD whose rate is scaled for each tensor by the norms of weight and gradient (You et al. 2017).
+class LARS(Optimizer):
+    """SGD whose rate is scaled for each tensor by the norms of weight and gradient (You et al. 2017, arXiv:1708.03888).
 
     Biases and batch norm get neither the scaling nor weight decay, as in SimCLR and after.
 
     Attributes:
-        lr: the learning rate after warmup and before the first drop.
-        momentum: of the gradient's running sum.
-        weight_decay: factor of the L2 penalty on weights.
-        trust: the trust coefficient.
-        bias_lr: the learning rate of biases and batch norm, which follows the same schedule; None for the same rate.
+        lr: Learning rate after warmup and before the first drop.
+        momentum: Momentum of the gradient's running sum.
+        weight_decay: Factor of the L2 penalty on weights.
+        trust: Trust coefficient.
+        bias_lr: Learning rate of biases and batch norm, which follows the same schedule; None for the same rate.
     """
 
-    lr: float
+    scales_with_batch: ClassVar[bool] = True
+
     momentum: float = 0.9
     weight_decay: float = 1e-6
     trust: float = 0.001
     bias_lr: float | None = None
 
+    def with_lr(self, lr: float) -> "LARS":
+        """See the base class."""
+        bias_lr = None if self.bias_lr is None else self.bias_lr * lr / self.lr
+        return replace(self, lr=lr, bias_lr=bias_lr)
 
-Optimizer = SGD | Adam | RMSprop | LARS
-OPTIMIZERS: Mapping[str, type[Optimizer]] = {kind.__name__: kind for kind in (SGD, Adam, RMSprop, LARS)}
+
 Decay = Literal["drops", "cosine", "linear", "exponential"]
 
 
@@ -169,12 +203,12 @@ class LRSchedule:
     """The learning rate, a pure function of the samples seen.
 
     Attributes:
-        lr: the rate after warmup and before any decay.
-        warmup: samples over which the rate rises linearly from 0.
-        drops: samples seen at which the rate is divided by 10.
+        lr: Rate after warmup and before any decay.
+        warmup: Samples over which the rate rises linearly from 0.
+        drops: Samples seen at which the rate is divided by 10.
         decay: "drops" for these alone, or the curve from `lr` at the end of warmup to `last_lr` at the end of training.
-        last_lr: the rate at the end of a curve.
-        end: samples of the whole training.
+        last_lr: Rate at the end of a curve.
+        end: Samples of the whole training.
     """
 
     lr: float
@@ -202,19 +236,19 @@ class LRSchedule:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """One training.
+    """How a network is trained.
 
     Attributes:
-        length: of the whole training ("90ep", "2500it", "3840000samples").
-        batch_size: images in a global batch, all processes together.
-        ghost_batch: images of it whose statistics batch norm takes together in training, as a GPU's were in the papers;
-            None for the whole batch, however many processes share it.
-        optimizer: SGD, Adam, RMSprop or LARS with its learning rate and weight decay.
-        warmup: over which the learning rate rises linearly from 0.
-        drops: when the learning rate is divided by 10.
-        decay: how the learning rate falls after warmup: at the drops, or along a curve down to the last rate.
-        last_lr: the learning rate at the end of a curve.
-        clip: the largest norm of the gradient of all weights together; a longer one is scaled down. None never does.
+        length: Length of the whole training ("90ep", "2500it", "3840000samples").
+        batch_size: Images in a global batch, all processes together.
+        ghost_batch: Images of a batch whose statistics batch norm takes together in training, as a GPU's were in the
+            papers; None for the whole batch, however many processes share it.
+        optimizer: Optimiser with its learning rate and weight decay.
+        warmup: Length over which the learning rate rises linearly from 0.
+        drops: When the learning rate is divided by 10.
+        decay: How the learning rate falls after warmup: at the drops, or along a curve down to the last rate.
+        last_lr: Learning rate at the end of a curve.
+        clip: Largest norm of the gradient of all weights together; a longer one is scaled down. None never does.
     """
 
     stored_name: ClassVar[str] = "Fit"
@@ -231,22 +265,28 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
-            raise BadInput(f"a batch of {self.batch_size} images is too small; give --batch-size at least 1")
+            raise BadInput(f"--batch-size must be at least 1, got {self.batch_size}")
         self._check_ghosts()
         if Span.parse(self.length).unit == "%":
             raise BadInput(
-                f"a length of {self.length} is a share of itself; write it like 90ep, 2500it or 100000samples"
+                f"--length must be in epochs, steps or samples, got {self.length}; write it like 90ep, 2500it or "
+                "100000samples"
             )
+        if not isinstance(self.optimizer, Optimizer):
+            raise BadInput(f"an optimizer must be an Optimizer such as SGD(lr=0.1), got {self.optimizer!r}")
         if not self.optimizer.lr > 0:
-            raise BadInput(f"a learning rate of {self.optimizer.lr:g} cannot train; give --lr above 0")
+            raise BadInput(f"--lr must be above 0, got {self.optimizer.lr:g}")
         if self.decay != "drops" and self.drops:
-            raise BadInput(f"--drops have no place in a {self.decay} decay; give --decay drops or no --drops")
+            raise BadInput(
+                f"--drops must be empty with --decay {self.decay}, got {' '.join(self.drops)}; give --decay drops"
+            )
         if not 0 <= self.last_lr < self.optimizer.lr or (self.decay == "exponential" and self.last_lr == 0):
             raise BadInput(
-                f"a rate of {self.last_lr:g} ends no {self.decay} decay; give --last-lr above 0 and below --lr"
+                f"--last-lr must be above 0 and below --lr {self.optimizer.lr:g} to end a {self.decay} decay, got "
+                f"{self.last_lr:g}"
             )
         if self.clip is not None and not self.clip > 0:
-            raise BadInput(f"gradients cannot be clipped to a norm of {self.clip:g}; give --clip above 0")
+            raise BadInput(f"--clip must be above 0, got {self.clip:g}")
         for span in (self.warmup, *self.drops):
             Span.parse(span)
 
@@ -254,24 +294,27 @@ class TrainConfig:
         if self.ghost_batch is None:
             return
         if self.ghost_batch < 2:
-            raise BadInput(f"{self.ghost_batch} images have no statistics; --ghost-batch must be 2 or more")
+            raise BadInput(f"--ghost-batch must be 2 or more, got {self.ghost_batch}; one image has no statistics")
         if self.ghost_batch >= self.batch_size:
             object.__setattr__(self, "ghost_batch", None)  # which is the same, and has one key
         elif self.batch_size % self.ghost_batch:
             raise BadInput(
-                f"a batch of {self.batch_size} cannot be cut into ghost batches of {self.ghost_batch}; give "
-                f"--batch-size a multiple of {self.ghost_batch}, or another --ghost-batch"
+                f"--batch-size must be a multiple of --ghost-batch {self.ghost_batch}, got {self.batch_size}; change "
+                "one of them"
             )
 
     @classmethod
-    def from_dict(cls, tree: Mapping[str, Any]) -> "TrainConfig":
+    def from_dict(cls, tree: Mapping[str, Any], parts: Mapping[str, Any] | None = None) -> "TrainConfig":
         """The training that a recipe's JSON values describe; those of earlier versions may lack later fields.
 
+        Args:
+            tree: The values.
+            parts: Users' own optimisers by the names of their classes, see `registry.load_recorded_parts`.
+
         Raises:
-            BadInput: naming the optimiser or the field that is unknown, or what cannot be.
+            BadInput: If an optimiser or a field is unknown, or a value cannot be.
         """
-        optimizer = registry.settings_from_json(tree.get("optimizer"), OPTIMIZERS, "optimizer")
-        return registry.settings_from_json({**tree, "optimizer": optimizer}, {"Fit": cls}, "training")
+        return registry.settings_from_json(tree, {"Fit": cls}, "training", parts)
 
     def clock(self, set_size: int) -> Clock:
         """Steps and samples of this training on a set of `set_size` images."""
@@ -290,41 +333,39 @@ class TrainConfig:
         )
 
     def at_last_lr(self, set_size: int) -> "TrainConfig":
-        """The same training with the rate of its last step throughout; each tensor keeps its share of that."""
+        """The same training with the rate of its last step throughout; each tensor keeps its fraction of it."""
         clock = self.clock(set_size)
         last = self.schedule(set_size).lr_at(clock.total_steps * clock.batch_size)
-        optimizer = replace(self.optimizer, lr=last)
-        if isinstance(optimizer, LARS) and optimizer.bias_lr is not None:
-            optimizer = replace(optimizer, bias_lr=optimizer.bias_lr * last / self.optimizer.lr)
+        optimizer = self.optimizer.with_lr(last)
         return replace(self, optimizer=optimizer, warmup="0ep", drops=(), decay="drops", last_lr=0.0)
 
     def scaled_to_batch(self, batch_size: int) -> "TrainConfig":
         """The same training with the rate for another batch: of SGD and LARS it grows as the batch does.
 
-        So a step goes as far for an image whatever the batch (Goyal et al. 2017, section 2.1; You et al. 2017). Steps
-        of Adam and RMSprop do not grow with the gradient, and keep their rate.
+        So a step goes as far for an image whatever the batch (Goyal et al. 2017, section 2.1, arXiv:1706.02677; You et
+        al. 2017, arXiv:1708.03888). Steps of Adam and RMSprop do not grow with the gradient, and keep their rate.
 
         Args:
-            batch_size: images in a global batch, which is not taken over; below 1 there is no rate for it.
+            batch_size: Images in a global batch, which is not taken over; below 1 there is no rate for it.
         """
-        if not isinstance(self.optimizer, (SGD, LARS)) or batch_size < 1 or batch_size == self.batch_size:
+        if not self.optimizer.scales_with_batch or batch_size < 1 or batch_size == self.batch_size:
             return self
 
         def scaled(rate: float) -> float:
-            return float(f"{rate * batch_size / self.batch_size:.3g}")  # what is said of it can be typed
+            return float(f"{rate * batch_size / self.batch_size:.3g}")  # so that it can be typed as it is printed
 
-        optimizer = replace(self.optimizer, lr=scaled(self.optimizer.lr))
-        if isinstance(optimizer, LARS) and optimizer.bias_lr is not None:
-            optimizer = replace(optimizer, bias_lr=scaled(optimizer.bias_lr))
+        optimizer = self.optimizer.with_lr(scaled(self.optimizer.lr))
+        if isinstance(optimizer, LARS) and isinstance(self.optimizer, LARS) and self.optimizer.bias_lr is not None:
+            optimizer = replace(optimizer, bias_lr=scaled(self.optimizer.bias_lr))
         return replace(self, optimizer=optimizer, last_lr=scaled(self.last_lr))
 
     def with_length(self, length: str) -> "TrainConfig":
-        """The same training at another length: warmup and drops keep their share of it where the units allow."""
+        """The same training at another length: warmup and drops keep their fraction of it where the units allow."""
         whole = Span.parse(self.length)
 
-        def share(text: str) -> str:
+        def rescaled(text: str) -> str:
             span = Span.parse(text)
             return f"{100 * span.amount / whole.amount:.10g}%" if span.unit == whole.unit and whole.amount else text
 
-        drops = tuple(share(drop) for drop in self.drops)
-        return replace(self, length=length, warmup=share(self.warmup), drops=drops)
+        drops = tuple(rescaled(drop) for drop in self.drops)
+        return replace(self, length=length, warmup=rescaled(self.warmup), drops=drops)

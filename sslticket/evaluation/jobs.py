@@ -25,7 +25,7 @@ from sslticket.evaluation.trainer import (
 )
 from sslticket.objectives.supervised import Supervised
 from sslticket.pruning import pruned_model
-from sslticket.pruning.mask import prunable_weights
+from sslticket.pruning.prunable import prunable_weights
 from sslticket.results.work_queue import Job, Row, Workload, WorkQueue
 from sslticket.ticket import Ticket
 from sslticket.training.engine import Engine, Invariant, flag_invariant

@@ -5,6 +5,7 @@ from typing import ClassVar, Protocol
 
 from torch import Tensor, nn
 
+from sslticket.config.recipe import Recipe
 from sslticket.data.augment import View
 from sslticket.data.loader import Batch
 from sslticket.errors import BadInput
@@ -106,3 +107,14 @@ class Objective(ABC):
     def preview(self, batch: Batch) -> dict[str, Tensor]:
         """What the network sees of a batch, for people to look at: name -> (B, C, H, W), normalised."""
         return {f"view {number}": view for number, view in enumerate(batch.views, 1)}
+
+
+def objective_of(recipe: Recipe) -> Objective:
+    """The objective of a recipe.
+
+    Raises:
+        BadInput: If it is no objective.
+    """
+    if not isinstance(recipe.objective, Objective):
+        raise BadInput(f"Recipe(objective=...) must be an Objective, got {recipe.objective!r}")
+    return recipe.objective

@@ -1,1 +1,16 @@
-"""Searches for tickets; each reads like its paper's algorithm box."""
+"""Searches: how tickets are found."""
+
+from sslticket.registry import Registry
+
+SEARCHES = Registry[type](
+    "search",
+    {
+        "ContinuousSparsification": "sslticket.search.learned:ContinuousSparsification",
+        "EdgePopup": "sslticket.search.learned:EdgePopup",
+        "IMP": "sslticket.search.imp:IMP",
+        "OneShot": "sslticket.search.oneshot:OneShot",
+        "StochasticSparsification": "sslticket.search.learned:StochasticSparsification",
+    },
+    base="sslticket.search.base:Search",
+)
+"""The searches that recipes and --search may name."""

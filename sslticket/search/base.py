@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
+from sslticket.config.recipe import Recipe
 from sslticket.config.training import Clock, Span, TrainConfig
 from sslticket.errors import BadInput
 from sslticket.pruning.mask import Mask
@@ -112,3 +113,14 @@ def rewind_step(rewind: str, clock: Clock) -> int:
             f"{rewind}, {step:,} steps; give a longer --length or an earlier --rewind, such as --rewind 10%"
         )
     return step
+
+
+def search_of(recipe: Recipe) -> Search:
+    """The search of a recipe.
+
+    Raises:
+        BadInput: If it is no search.
+    """
+    if not isinstance(recipe.search, Search):
+        raise BadInput(f"Recipe(search=...) must be a Search, got {recipe.search!r}")
+    return recipe.search

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from torch import nn
 
-from sslticket.config.training import LARS, SGD, Adam, Clock, Optimizer, Span, TrainConfig
+from sslticket.config.training import SGD, Adam, Clock, Optimizer, RMSprop, Span, TrainConfig
 from sslticket.errors import BadInput
 from sslticket.pruning import pruned_model
-from sslticket.pruning.gates import SoftGate, StochasticGate
+from sslticket.pruning.gates import SoftGate, StochasticGate, TopKGate, num_kept_in_layer
 from sslticket.pruning.mask import Mask
-from sslticket.pruning.topk import TopKGate, num_kept_in_layer
 from sslticket.registry import OMIT_DEFAULT
 from sslticket.search.base import Search, Stages, rewind_step
 from sslticket.seeds import derive_seed
@@ -144,9 +143,11 @@ def build_score_optimizer(kind: ScoreOptimizer, lr: float | None, fit: TrainConf
         return SGD(lr=lr, weight_decay=0.0)
     if kind == "adam":
         return Adam(lr=lr, weight_decay=0.0)
-    if isinstance(fit.optimizer, LARS):
-        raise BadInput("LARS cannot train scores; give --score-optimizer sgd or adam, and --score-lr")
-    return replace(fit.optimizer, lr=lr, weight_decay=0.0)
+    if isinstance(fit.optimizer, (SGD, Adam, RMSprop)):
+        return replace(fit.optimizer, lr=lr, weight_decay=0.0)
+    raise BadInput(
+        f"{type(fit.optimizer).__name__} cannot train scores; give --score-optimizer sgd or adam, and --score-lr"
+    )
 
 
 def report_undecided(lab: "SearchRunner", mask: Mask, level: int, fix: str) -> dict[str, Any]:

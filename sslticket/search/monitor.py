@@ -8,6 +8,7 @@ from sslticket.data.datasets.locate import MissingSplit
 from sslticket.data.loader import Loader
 from sslticket.data.source import DataSource, convert_channels, open_split
 from sslticket.errors import BadInput
+from sslticket.objectives.base import objective_of
 from sslticket.search.plan import SearchPlan
 from sslticket.training.engine import Engine
 from sslticket.training.metrics import knn_accuracy, measure_metrics
@@ -53,7 +54,7 @@ class Monitor:
         Shuffled labels can only be learnt by heart: theirs are measured on the training images. Metrics are left out
         where a whole training sees fewer images than there are to measure: they would take longer than the training.
         """
-        images, objective = self._plan.images, self._plan.recipe.objective
+        images, objective = self._plan.images, objective_of(self._plan.recipe)
         source = images.source if images.permutation else self.evaluation
         clock = self._plan.clock
         if source is None or clock.total_steps * clock.batch_size < len(source.manifest):

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from sslticket import models
-from sslticket.config.recipe import Data, ImageIdentity, Recipe, flatten_settings
+from sslticket.config.recipe import Data, ImageIdentity, Recipe
 from sslticket.config.runtime import RuntimeConfig
 from sslticket.config.training import Clock
 from sslticket.data import source
@@ -32,11 +32,12 @@ from sslticket.data.source import DataSource, convert_channels, open_split
 from sslticket.data.unreadable import log_empty_classes, log_left_out
 from sslticket.errors import BadInput
 from sslticket.objectives import distributed
+from sslticket.objectives.base import objective_of
 from sslticket.pruning.forward_graph import MaskCoverage
-from sslticket.pruning.mask import Mask, prunable_weights
-from sslticket.pruning.prunable import describe_layers, shorten_names
+from sslticket.pruning.mask import Mask
+from sslticket.pruning.prunable import describe_layers, prunable_weights, shorten_names
 from sslticket.results.run_dir import RunDir, identify_images
-from sslticket.search.base import Search, Stages
+from sslticket.search.base import Search, Stages, search_of
 from sslticket.training.memory import DeviceMemory, MemoryModel, ShapeOnlyMode, UnknownMemory, resident_bytes
 from sslticket.training.network import MaskedNetwork
 from sslticket.training.numerics import Numerics, resolve_precision, state_size
@@ -76,7 +77,7 @@ class TrainingImages:
             BadInput: if the data is missing or not the official one, a class is left empty, or the objective cannot
                 work with these labels.
         """
-        data, objective = recipe.data, recipe.objective
+        data, objective = recipe.data, objective_of(recipe)
         opened = _open_training_split(data, machine)
         log_empty_classes(opened.manifest)
         log_left_out(opened.manifest, opened.left_out)
@@ -189,13 +190,13 @@ class SearchPlan:
         """The net that is trained, of any kind of net, drawn anew."""
         return kind.build(
             self.recipe.model,
-            self.recipe.objective,
+            objective_of(self.recipe),
             channels=self.images.source.dataset.channels,
             image_size=self.images.views[0].size,
             classes=len(self.images.source.manifest.classes),
             seed=self.recipe.seeds.init,
-            gated=self.recipe.search.prunable_layers,
-            learning=self.recipe.search.mask_learning(self.recipe.training, self.clock),
+            gated=search_of(self.recipe).prunable_layers,
+            learning=search_of(self.recipe).mask_learning(self.recipe.training, self.clock),
         )
 
     @cached_property
@@ -223,7 +224,7 @@ class SearchPlan:
     def scoring_samples(self, level: int) -> int:
         """Those of them, at most, that are looked at for scores alone."""
         classes = len(self.images.source.manifest.classes)
-        return self.recipe.search.scoring_samples(level, self.clock, classes)
+        return search_of(self.recipe).scoring_samples(level, self.clock, classes)
 
     @property
     def clock(self) -> Clock:
@@ -258,7 +259,7 @@ class SearchPlan:
             if labelled
             else {}
         )
-        lines = dict(flatten_settings(recipe.to_dict())) | {
+        lines = recipe.describe() | {
             "run folder": self.run_dir.path,
             "images": f"{len(manifest):,} of {self.images.full_size:,}, hash {self.images.source.manifest.hash}",
             "classes": f"{len(manifest.classes):,}, of {min(counts):,} to {max(counts):,} images",
@@ -308,13 +309,13 @@ def plan_search(recipe: Recipe, machine: RuntimeConfig, out: Path, *, trial: boo
     recipe = resolve_precision(recipe, machine)
     images = TrainingImages.open(recipe, machine)
     clock = recipe.training.clock(images.epoch_samples(recipe.training.batch_size))
-    search = recipe.search.shortened_for_trial(clock) if trial else recipe.search
-    changes = _changed_flags(recipe.search, search)
+    search = search_of(recipe).shortened_for_trial(clock) if trial else search_of(recipe)
+    changes = _changed_flags(search_of(recipe), search)
     recipe = dataclasses.replace(recipe, search=search)
-    search.check(recipe.training, recipe.objective)
+    search.check(recipe.training, objective_of(recipe))
     search.mask_learning(recipe.training, clock)
     backbone = _build_backbone(recipe, images)
-    fit, objective = recipe.training, recipe.objective
+    fit, objective = recipe.training, objective_of(recipe)
     # Heads may have batch norm too, which shows when they are built.
     normalised, whole = bool(distributed.batchnorm_layers(backbone)), objective.needs_whole_batch
     part = machine.micro_batch(fit.batch_size, fit.ghost_batch, objective.name, whole=whole, normalised=normalised)
@@ -338,7 +339,7 @@ def plan_search(recipe: Recipe, machine: RuntimeConfig, out: Path, *, trial: boo
     numerics = Numerics.resolve(machine, recipe.precision).for_training(
         stages.cumulative_steps[-1],
         size=state_size(backbone),
-        steady=recipe.objective.cuda_graph_safe,
+        steady=objective_of(recipe).cuda_graph_safe,
         ghost_batch=recipe.training.ghost_batch,
     )
     told = (dense.total, weights, parameters, acting.unprunable, notice)

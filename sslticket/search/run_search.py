@@ -12,6 +12,7 @@ from sslticket.config.runtime import RuntimeConfig
 from sslticket.errors import BadInput
 from sslticket.pruning.prunable import shorten_names
 from sslticket.results.run_dir import RunDir
+from sslticket.search.base import search_of
 from sslticket.search.monitor import Monitor
 from sslticket.search.plan import SearchPlan
 from sslticket.search.runner import SearchRunner
@@ -105,7 +106,7 @@ def run_search(plan: SearchPlan, machine: RuntimeConfig) -> dict[str, str]:
             progress.note(note)
         lab = SearchRunner(plan, bench, net, wrapped, watch, progress)
         thin = False
-        for ticket in recipe.search.tickets(lab):
+        for ticket in search_of(recipe).tickets(lab):
             progress.note(f"level {ticket.level}: density {ticket.mask.density:.3%}, {lab.summary(ticket.level)}")
             if ticket.mask.empty_layers:
                 progress.note(_emptied_note(ticket))
@@ -127,7 +128,7 @@ def _search_invariants(plan: SearchPlan, watch: Monitor) -> dict[str, Invariant]
     if (evaluation := watch.evaluation) is not None:
         looked = f"{len(evaluation.manifest):,} evaluation images with the hash {evaluation.manifest.hash}"
     return {
-        **{name: flag_invariant(name, value) for name, value in flatten_settings(told)},
+        **{name: flag_invariant(name, value) for name, value in flatten_settings(told).items()},
         "training images": Invariant(f"sees {len(images):,} training images with the hash {images.hash}", fix),
         "evaluation images": Invariant(f"sees {looked}", fix),
         "out": Invariant(f"writes to {plan.run_dir.path.absolute()}", "give the same --out to every process"),

@@ -14,6 +14,7 @@ from sslticket.pruning.criteria import Criterion, Scores
 from sslticket.pruning.effective_sparsity import EffectivePaths
 from sslticket.pruning.mask import Mask, StateDict
 from sslticket.search import record
+from sslticket.search.base import search_of
 from sslticket.search.early_bird import EarlyBird
 from sslticket.search.monitor import Monitor
 from sslticket.search.plan import SearchPlan
@@ -197,7 +198,7 @@ class SearchRunner:
     def dense_mask(self) -> Mask:
         """The mask of ones."""
         return Mask.ones_like(
-            pruned_model.stored_state(self._net.backbone), self._recipe.search.prunable_layers(self._net.backbone)
+            pruned_model.stored_state(self._net.backbone), search_of(self._recipe).prunable_layers(self._net.backbone)
         )
 
     def weights(self) -> StateDict:
@@ -211,7 +212,7 @@ class SearchRunner:
         if not self._bench.broadcast(path.exists()):
             return None
         ticket = Ticket.load(path)
-        if set(ticket.mask) != set(self._recipe.search.prunable_layers(self._net.backbone)):
+        if set(ticket.mask) != set(search_of(self._recipe).prunable_layers(self._net.backbone)):
             raise BadInput(f"{path} has a mask of other layers than this version prunes; give another --out")
         self.cost = record.SearchCost.of_ticket(ticket)
         if self._bench.is_main_process:

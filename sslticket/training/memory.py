@@ -22,7 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from sslticket import processes
 from sslticket.config.recipe import Precision
-from sslticket.config.training import Adam, Optimizer, RMSprop, TrainConfig
+from sslticket.config.training import LARS, SGD, Optimizer, RMSprop, TrainConfig
 from sslticket.data.augment import View
 from sslticket.data.loader import Batch, LabelledStream, Sampler
 from sslticket.data.source import DataSource
@@ -443,9 +443,9 @@ def format_bytes(size: int) -> str:
 
 def _state_per_parameter(spec: Optimizer) -> int:
     """Numbers that an optimiser keeps for each that it trains."""
-    if isinstance(spec, Adam):
-        return 2
-    return (1 if spec.momentum else 0) + (1 if isinstance(spec, RMSprop) else 0)
+    if isinstance(spec, (SGD, RMSprop, LARS)):
+        return (1 if spec.momentum else 0) + (1 if isinstance(spec, RMSprop) else 0)
+    return 2  # Adam's, and the most that those of users are taken to need
 
 
 def _example_batch(size: int, views: Sequence[View], channels: int, labelled: LabelledStream | None) -> Batch:

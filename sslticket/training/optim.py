@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sslticket.config import training
-from sslticket.config.training import SGD, Adam, Optimizer
+from sslticket.config.training import SGD, Adam, Optimizer, RMSprop
 from sslticket.pruning import pruned_model
 from sslticket.training.network import MaskedNetwork
 
@@ -210,15 +210,17 @@ def build_optimizer(spec: Optimizer, parameters: Iterable[nn.Parameter]) -> torc
         )
     if isinstance(spec, Adam):
         return torch.optim.Adam(chosen, lr=spec.lr, betas=spec.betas, weight_decay=spec.weight_decay, fused=True)
-    return torch.optim.RMSprop(
-        chosen,
-        lr=spec.lr,
-        alpha=spec.alpha,
-        eps=spec.eps,
-        momentum=spec.momentum,
-        weight_decay=spec.weight_decay,
-        foreach=True,
-    )
+    if isinstance(spec, RMSprop):
+        return torch.optim.RMSprop(
+            chosen,
+            lr=spec.lr,
+            alpha=spec.alpha,
+            eps=spec.eps,
+            momentum=spec.momentum,
+            weight_decay=spec.weight_decay,
+            foreach=True,
+        )
+    return spec.build(chosen)
 
 
 def init_momentum(optimizer: torch.optim.Optimizer) -> None:

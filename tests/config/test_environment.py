@@ -40,7 +40,7 @@ bench = Engine.on(RuntimeConfig(), None)
 net = MaskedNetwork.build("conv3", RotNet(), channels=1, image_size=8, classes=10, seed=0)
 bias = net.get_parameter("heads.bias")
 torch.nn.init.zeros_(bias)
-with bench.distribute(net) as wrapped:
+with bench.prepare(net) as wrapped:
     optimizer = torch.optim.SGD(net.parameters(), lr=0.5)
     bench.accelerator.backward(net.heads(net.backbone(torch.ones(2, 1, 8, 8))).sum())
     optimizer.step()

@@ -36,7 +36,7 @@ def test_steps_reach_at_least_the_samples_and_no_step_more() -> None:
 
 @pytest.mark.parametrize("text", ["90", "ep", "-3ep", "2.5it", "3epochs", "", "1e6samples"])
 def test_what_is_no_length_is_refused_in_one_line(text: str) -> None:
-    with pytest.raises(BadInput, match=r"write it like 90ep|can be fractions") as caught:
+    with pytest.raises(BadInput, match=r"must be like 90ep|can be fractions") as caught:
         Span.parse(text)
     assert "\n" not in str(caught.value)
 

@@ -6,7 +6,8 @@ from sslticket.errors import BadInput
 from sslticket.evaluation import CONTROLS
 from sslticket.evaluation.controls import get_control, make_control
 from sslticket.pruning import pruned_model
-from sslticket.pruning.mask import Mask, prunable_weights
+from sslticket.pruning.mask import Mask
+from sslticket.pruning.prunable import prunable_weights
 from sslticket.ticket import Ticket
 
 

@@ -252,7 +252,7 @@ def test_own_of_earlier_versions_and_of_strangers() -> None:
     tree = load("supervised_resnet18_cifar10").to_dict()
     old = {**tree, "data": {"dataset": "cifar10"}}
     assert protocols.own_protocol(old) == protocols.own_protocol(tree)
-    with pytest.raises(BadInput, match=r"own cannot follow .*unknown optimizer 'Lion'.*give another --protocol"):
+    with pytest.raises(BadInput, match=r"own cannot follow .*unknown class 'Lion'.*give another --protocol"):
         protocols.own_protocol({**tree, "fit": {**tree["fit"], "optimizer": {"is": "Lion", "lr": 0.1}}})
     with pytest.raises(BadInput, match=r"own cannot follow .*unknown dataset 'cifar11'; did you mean cifar10"):
         protocols.own_protocol({**tree, "data": {"dataset": "cifar11"}})

@@ -110,7 +110,7 @@ def test_a_probe_sees_the_end_of_a_level_that_ends_early(tmp_path: Path) -> None
         ({"settled": 1.0}, r"none is bound by 1; give --settled in \(0, 1\)"),
         ({"settled_window": 0}, "give --settled-window 1 or more"),
         ({"settled_every": "0it"}, "give --settled-every above 0"),
-        ({"settled_every": "often"}, "is no length of training"),
+        ({"settled_every": "often"}, "a length of training must be like 90ep"),
     ],
 )
 def test_looks_that_cannot_be_are_refused(settings: dict[str, float], answer: str) -> None:

@@ -68,7 +68,7 @@ def test_scores_have_an_optimiser_of_their_own_without_weight_decay() -> None:
         (lambda: EdgePopup(score_lr=-1.0), "give --score-lr above 0"),
         (lambda: EdgePopup(density=1.0), "give --density between 0 and 1"),
         (lambda: EdgePopup(density=0.0), "give --density between 0 and 1"),
-        (lambda: ContinuousSparsification(rewind="soon"), "no length of training"),
+        (lambda: ContinuousSparsification(rewind="soon"), "a length of training must be like 90ep"),
         (
             lambda: ContinuousSparsification(rewind="2ep").stages(CLOCK, DENSE),
             "not longer than the rewind point of 2ep",

@@ -177,8 +177,8 @@ def test_a_ghost_batch_as_large_as_the_batch_is_none_and_has_no_key() -> None:
 @pytest.mark.parametrize(
     ("size", "text"),
     [
-        (1, "1 images have no statistics; --ghost-batch must be 2 or more"),
-        (12, "a batch of 32 cannot be cut into ghost batches of 12; give --batch-size a multiple of 12, or another"),
+        (1, "--ghost-batch must be 2 or more, got 1"),
+        (12, "--batch-size must be a multiple of --ghost-batch 12, got 32"),
     ],
 )
 def test_ghost_batches_that_cannot_be_are_refused(size: int, text: str) -> None:
