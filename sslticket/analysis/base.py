@@ -1,14 +1,14 @@
 """From tickets to rows: what an analysis is, and how several processes do one together.
 
 One of your own is a subclass of `TicketAnalysis` or `EndpointAnalysis` in a file, named as
-`sslticket analyse mine.py:Name`. Its fields are flags, and `section` is its part of the report.
+`sslticket analyse mine.py:Name`. Its fields are flags, and `section` is what the report shows of its rows.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from sslticket import provenance
 from sslticket.analysis.endpoints import (
@@ -23,6 +23,7 @@ from sslticket.evaluation.protocols import Protocol
 from sslticket.evaluation.tasks import EvalTask, read_task_row, ticket_row_fields
 from sslticket.evaluation.trainer import SplitCache
 from sslticket.registry import required_parts
+from sslticket.results.rows import Row as TypedRow
 from sslticket.results.work_queue import Job, Row, WorkQueue
 from sslticket.storage.files import write_row
 from sslticket.ticket import Ticket, run_folder_of
@@ -30,15 +31,36 @@ from sslticket.training.engine import Engine
 from sslticket.training.numerics import Numerics, numerics_of_row
 from sslticket.training.progress import Progress
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 
 class Analysis(ABC):
     """What is measured of tickets; a frozen dataclass whose fields are flags of `sslticket analyse`.
 
+    The class's docstring is the help of its command and explains its section in the report.
+
     Attributes:
-        kind: Kind of its rows, see `results.rows`.
+        row_type: Class of its rows.
+        title: Heading of its section in the report; "" for the kind of its rows.
     """
 
-    kind: ClassVar[str]
+    row_type: ClassVar[type[TypedRow]]
+    title: ClassVar[str] = ""
+
+    @property
+    def kind(self) -> str:
+        """The kind of its rows."""
+        return self.row_type.kind
+
+    @classmethod
+    def section(cls, rows: "pd.DataFrame") -> Any:
+        """What the report shows of its rows, a `report.sections.Section`; None for a chart of each number by density.
+
+        Args:
+            rows: Rows of all kinds, as `report.stats.name_series` gives them.
+        """
+        return None
 
     @abstractmethod
     def describe_row(self, row: Mapping[str, Any]) -> str:
@@ -53,10 +75,15 @@ class Analysis(ABC):
         return True
 
     @property
-    def parts(self) -> dict[str, Any]:
-        """What rows say of where the class is from: nothing of a built-in one."""
-        found = required_parts(type(self))
-        return {"parts": found} if found else {}
+    def parts(self) -> dict[str, str]:
+        """The file of a class from outside the package and its hash, as rows have them."""
+        return required_parts(type(self))
+
+    def _typed(self, row: Row) -> Row:
+        """A row whose keys and values have been checked."""
+        if parts := {**row.get("parts", {}), **self.parts}:
+            row = {**row, "parts": parts}
+        return self.row_type.from_dict({**row, "kind": self.kind}).to_dict()
 
 
 class TicketAnalysis(Analysis):
@@ -77,7 +104,7 @@ class TicketAnalysis(Analysis):
         """
         for path in paths:
             ticket = Ticket.load(path)
-            row = {**self.row_fields(path, ticket), **self.measure(ticket)}
+            row = self._typed({**self.row_fields(path, ticket), **self.measure(ticket)})
             write_row(run_folder_of(path) / "rows" / f"{path.stem}.{self.kind}.jsonl", row)
             yield row
 
@@ -85,7 +112,7 @@ class TicketAnalysis(Analysis):
         """What a row says beside what was measured."""
         origin, precision = ticket.provenance, ticket.recipe["precision"]
         computed = {"device": "cpu", "precision": precision, "numerics": origin.get("numerics", precision)}
-        about = {"kind": self.kind, **ticket_row_fields(path, ticket), "data_hash": origin["data_hash"], **self.parts}
+        about = {"kind": self.kind, **ticket_row_fields(path, ticket), "data_hash": origin["data_hash"]}
         return about | computed | provenance.collect_provenance()
 
     def describe_row(self, row: Mapping[str, Any]) -> str:
@@ -154,7 +181,8 @@ class EndpointAnalysis(Analysis):
         # Earlier versions started every training at the rewind point, and did not say so.
         same_clock = row.get("start", "k") == target.task.protocol.start or not row.get("rewind_samples")
         own = target.task.control == "ticket" or "replicate" in row
-        return own and same_clock and row.get("parts") == self.parts.get("parts") and self.accepts_row(row)
+        same_code = self.parts.items() <= row.get("parts", {}).items()
+        return own and same_clock and same_code and self.accepts_row(row)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,29 +222,26 @@ class AnalysisJob(Job[EndpointStore]):
         manifest = context.split_cache.get(task.protocol, info.channels).training.manifest
         counts = ["steps", "samples"]
         counts += [name for name in ("forward_images", "backward_images") if all(name in each for each in costs)]
-        return [
-            {
-                **info.row_fields,
-                "kind": self.analysis.kind,
-                "control": task.control,
-                "protocol": task.protocol.name,
-                "target": manifest.name,
-                "seed": task.seed,
-                "protocol_hash": task.protocol.hash_for(info.model),
-                "start": task.protocol.start,
-                "head": task.head,
-                "data_hash": manifest.hash,
-                **({} if task.control == "ticket" else {"replicate": info.seed}),
-                **self.analysis.parts,
-                **self.analysis.measure(self.target, context),
-                **{name: sum(each[name] for each in costs) for name in counts},
-                "seconds": round(sum(each["seconds"] for each in costs), 3),
-                "device": "; ".join(dict.fromkeys(each["device"] for each in costs)),
-                "precision": context.engine.precision,
-                "numerics": "; ".join(dict.fromkeys(map(numerics_of_row, costs))),
-                **provenance.collect_provenance(),
-            }
-        ]
+        row = {
+            **info.row_fields,
+            "control": task.control,
+            "protocol": task.protocol.name,
+            "target": manifest.name,
+            "seed": task.seed,
+            "protocol_hash": task.protocol.hash_for(info.model),
+            "start": task.protocol.start,
+            "head": task.head,
+            "data_hash": manifest.hash,
+            **({} if task.control == "ticket" else {"replicate": info.seed}),
+            **self.analysis.measure(self.target, context),
+            **{name: sum(each[name] for each in costs) for name in counts},
+            "seconds": round(sum(each["seconds"] for each in costs), 3),
+            "device": "; ".join(dict.fromkeys(each["device"] for each in costs)),
+            "precision": context.engine.precision,
+            "numerics": "; ".join(dict.fromkeys(map(numerics_of_row, costs))),
+            **provenance.collect_provenance(),
+        }
+        return [self.analysis._typed(row)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -282,7 +307,7 @@ class AnalysisPlan:
 
 
 def run_analysis(
-    analysis: EndpointAnalysis, tasks: Sequence[EvalTask], engine: Engine, progress: Progress | None = None
+    analysis: EndpointAnalysis, tasks: Sequence[EvalTask], engine: Engine, *, show_progress: bool = True
 ) -> Iterator[Row]:
     """Does what is not done yet, and waits for what other processes are doing.
 
@@ -290,7 +315,7 @@ def run_analysis(
         analysis: What is measured.
         tasks: Of what it is measured, see `make_analysis_tasks`.
         engine: Where trainings run.
-        progress: Where progress is shown; None for a bar of its own.
+        show_progress: Whether a bar shows progress.
 
     Yields:
         Each new row, when it has been written.
@@ -302,10 +327,10 @@ def run_analysis(
     plan = AnalysisPlan.build(analysis, tasks, engine.runtime.data_root, engine.numerics)
     rows = [(target.task, target.ticket_info) for target in plan.targets]
     engine.check_invariants(evaluation_invariants(rows, plan.split_cache, engine.precision))
-    with progress or Progress(0, show=engine.is_main_process) as bar:
-        queue = WorkQueue(plan.jobs, EndpointStore(plan.split_cache, engine, bar), engine, bar)
+    with Progress(0, show=show_progress and engine.is_main_process) as progress:
+        queue = WorkQueue(plan.jobs, EndpointStore(plan.split_cache, engine, progress), engine, progress)
         if engine.is_main_process and (note := plan.describe_other_origins(engine.device_name)):
-            bar.note(note)
+            progress.note(note)
         for target in plan.remaining_targets():
             engine.check_batch(target.task.protocol.training_for(target.ticket_info.model))
         yield from queue.run(task.run for task in tasks)

@@ -22,6 +22,7 @@ from sslticket.data.loader import Batch, Loader
 from sslticket.errors import BadInput
 from sslticket.pruning import pruned_model
 from sslticket.pruning.mask import StateDict
+from sslticket.results.rows import ConnectivityRow, Row
 from sslticket.training.metrics import measure_metrics
 from sslticket.training.network import MaskedNetwork
 
@@ -83,7 +84,7 @@ class Connectivity(EndpointAnalysis):
         points: Points on the line, evenly spaced, both ends among them.
     """
 
-    kind: ClassVar[str] = "connectivity"
+    row_type: ClassVar[type[Row]] = ConnectivityRow
     points: int = 11
 
     def __post_init__(self) -> None:

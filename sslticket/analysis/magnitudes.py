@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from sslticket.analysis.base import EndpointAnalysis
 from sslticket.analysis.endpoints import AnalysisTarget, EndpointStore
 from sslticket.pruning.prunable import MACHINE_PRECISION, magnitude_statistics
+from sslticket.results.rows import MagnitudesRow, Row
 from sslticket.ticket import Ticket
 
 
@@ -19,7 +20,7 @@ class Magnitudes(EndpointAnalysis):
     Supervision, Figure 6 and Appendix D). Of a sparse ticket, pruned weights are zeros too.
     """
 
-    kind: ClassVar[str] = "magnitudes"
+    row_type: ClassVar[type[Row]] = MagnitudesRow
     default_levels: ClassVar[str] = "0"
 
     def measure(self, target: AnalysisTarget, endpoints: EndpointStore) -> dict[str, Any]:

@@ -16,6 +16,8 @@ import numpy as np
 from sslticket.analysis.base import TicketAnalysis
 from sslticket.errors import BadInput
 from sslticket.pruning.mask import Mask
+from sslticket.results.rows import ChannelsRow, OverlapRow
+from sslticket.results.rows import Row as TypedRow
 from sslticket.results.work_queue import Row, align_columns
 from sslticket.storage.files import write_row
 from sslticket.ticket import Ticket, run_folder_of
@@ -29,7 +31,7 @@ class DeadChannels(TicketAnalysis):
     one passes on is its bias or its batch norm's shift, the same for every image.
     """
 
-    kind: ClassVar[str] = "channels"
+    row_type: ClassVar[type[TypedRow]] = ChannelsRow
 
     def measure(self, ticket: Ticket) -> dict[str, Any]:
         """See the base class."""
@@ -63,7 +65,7 @@ class Overlap(TicketAnalysis):
         pairs: Which tickets are compared: those of the same level, or all.
     """
 
-    kind: ClassVar[str] = "overlap"
+    row_type: ClassVar[type[TypedRow]] = OverlapRow
     pairs: Literal["level", "all"] = "level"
 
     def measure(self, ticket: Ticket) -> dict[str, Any]:
@@ -97,7 +99,7 @@ class Overlap(TicketAnalysis):
             )
         for one, other in pairs:
             overlap = mask_overlap(fetch(one.path)[1], fetch(other.path)[1])
-            row = {
+            fields = {
                 **one.about,
                 **{f"other_{key}": other.about[key] for key in ("run", "objective", "level", "density")},
                 "other_hash": other.about["ticket_hash"],
@@ -106,6 +108,7 @@ class Overlap(TicketAnalysis):
                 "chance": overlap.chance,
                 "layers": {name: list(counts) for name, counts in overlap.layers.items()},
             }
+            row = self._typed(fields)
             name = f"{one.path.stem}.overlap.{other.about['run']}.{other.path.stem}.jsonl"
             write_row(run_folder_of(one.path) / "rows" / name, row)
             yield row

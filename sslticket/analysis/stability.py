@@ -10,6 +10,7 @@ from torch import Tensor
 from sslticket.analysis.base import EndpointAnalysis
 from sslticket.analysis.endpoints import AnalysisTarget, EndpointStore, FinalTraining, load_subnetwork
 from sslticket.pruning.mask import Mask
+from sslticket.results.rows import Row, StabilityRow
 
 
 class WeightDistance(NamedTuple):
@@ -34,7 +35,7 @@ class Stability(EndpointAnalysis):
     to data order is d(A(m * W_k, u), A(m * W_k, u')), of the subnetwork trained in two.
     """
 
-    kind: ClassVar[str] = "stability"
+    row_type: ClassVar[type[Row]] = StabilityRow
     needs_dense: ClassVar[bool] = True
 
     def trainings(self, target: AnalysisTarget) -> Sequence[FinalTraining]:

@@ -1,6 +1,7 @@
 """Fixed supervised protocols that score tickets beside random ones: the yardstick.
 
-`sslticket.evaluation.jobs.evaluate` measures tasks, each a ticket, or a control of it, under a protocol with a seed.
+`sslticket.evaluation.jobs.evaluate_tasks` measures tasks: each a ticket, or a control of it, under a protocol with a
+seed.
 """
 
 from typing import Any

@@ -35,13 +35,18 @@ class Control(ABC):
 
     Attributes:
         name: Name in rows and in the names of their files.
-        reinitialized: Whether its weights are drawn anew, so that it has neither the ticket's weights nor its
-            classification layer. Else `weights` gives them.
+        description: What the network is, for readers of a report.
+        keeps_weights: Whether it has weights of the ticket's search, which `weights` gives, and a head that belongs to
+            them. Else its weights are drawn anew, and so is its classification layer.
+        shared: Whether it owes nothing to a ticket but its layers, its number of weights and the seed of its search, so
+            that all searches of a seed share it; then `training_key` says so too.
         needs_natural_mask: Whether `mask` needs the weights that training does not take to zero by itself.
     """
 
     name: ClassVar[str]
-    reinitialized: ClassVar[bool] = True
+    description: ClassVar[str] = ""
+    keeps_weights: ClassVar[bool] = False
+    shared: ClassVar[bool] = False
     needs_natural_mask: ClassVar[bool] = False
 
     @abstractmethod
@@ -91,6 +96,7 @@ class Random(Control):
     """
 
     name = "random"
+    shared = True
 
     def mask(self, ticket: Ticket, *, seed: int, natural: Mask | None) -> Mask:
         """See the base class."""
@@ -141,6 +147,7 @@ class Adjusted(Control):
     """
 
     name = "adjusted"
+    shared = True
     needs_natural_mask = True
 
     def mask(self, ticket: Ticket, *, seed: int, natural: Mask | None) -> Mask:
@@ -163,7 +170,7 @@ class Reset(Control):
     """
 
     name = "reset"
-    reinitialized = False
+    keeps_weights = True
 
     def mask(self, ticket: Ticket, *, seed: int, natural: Mask | None) -> Mask:
         """See the base class."""
@@ -196,7 +203,7 @@ class Permuted(Control):
     """
 
     name = "permuted"
-    reinitialized = False
+    keeps_weights = True
 
     def mask(self, ticket: Ticket, *, seed: int, natural: Mask | None) -> Mask:
         """See the base class."""

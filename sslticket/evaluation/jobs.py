@@ -26,6 +26,7 @@ from sslticket.evaluation.trainer import (
 from sslticket.objectives.supervised import Supervised
 from sslticket.pruning import pruned_model
 from sslticket.pruning.prunable import prunable_weights
+from sslticket.results.rows import ScoreRow
 from sslticket.results.work_queue import Job, Row, Workload, WorkQueue
 from sslticket.ticket import Ticket
 from sslticket.training.engine import Engine, Invariant, flag_invariant
@@ -121,7 +122,8 @@ class TrainingJob(Job[Evaluation]):
         if measured is None:
             measured = self._measure(context)
             self._note_if_cut(measured, context)
-        return [plan.row_fields(task) | measured for task in self.tasks if task.row_file in files]
+        rows = [plan.row_fields(task) | measured for task in self.tasks if task.row_file in files]
+        return [ScoreRow.from_dict(row).to_dict() for row in rows]
 
     def _measure(self, context: Evaluation) -> Row:
         task, evaluator = self.tasks[0], context.evaluator
@@ -133,7 +135,7 @@ class TrainingJob(Job[Evaluation]):
             model=self.info.model,
             channels=self.info.channels,
             splits=context.plan.split_cache.get(task.protocol, self.info.channels),
-            seeds=control_seeds if control is not None and control.reinitialized else own_seeds,
+            seeds=control_seeds if control is not None and not control.keeps_weights else own_seeds,
             start=self.start,
             run=task.run,
             name=task.name,
@@ -359,7 +361,7 @@ class EvaluationPlan:
     def row_fields(self, task: EvalTask) -> Row:
         """What a row says beside what was measured."""
         info = self.ticket_infos[task.path]
-        parts = control_parts(task.control)
+        parts = {**info.row_fields.get("parts", {}), **control_parts(task.control)}
         return {
             **info.row_fields,
             "control": task.control,
@@ -446,13 +448,13 @@ class EvaluationPlan:
         return [(_group(task), self.is_done(task)) for task in self.tasks]
 
 
-def evaluate(tasks: Sequence[EvalTask], engine: Engine, progress: Progress | None = None) -> Iterator[Row]:
+def evaluate_tasks(tasks: Sequence[EvalTask], engine: Engine, *, show_progress: bool = True) -> Iterator[Row]:
     """Does what is not done yet, and waits for what other processes are doing.
 
     Args:
         tasks: What is measured, see `make_tasks`.
         engine: Where trainings run.
-        progress: Where progress is shown; None for a bar of its own.
+        show_progress: Whether a bar shows progress.
 
     Yields:
         Each new row, when it has been written.
@@ -464,10 +466,10 @@ def evaluate(tasks: Sequence[EvalTask], engine: Engine, progress: Progress | Non
     plan = EvaluationPlan.build(tasks, engine.runtime.data_root, engine.numerics)
     rows = [(task, plan.ticket_infos[task.path]) for task in tasks]
     engine.check_invariants(evaluation_invariants(rows, plan.split_cache, engine.precision))
-    with progress or Progress(0, show=engine.is_main_process) as bar:
-        queue = WorkQueue(plan.jobs, Evaluation(plan, Evaluator(engine, bar)), engine, bar)
+    with Progress(0, show=show_progress and engine.is_main_process) as progress:
+        queue = WorkQueue(plan.jobs, Evaluation(plan, Evaluator(engine, progress)), engine, progress)
         for note in plan.describe_other_origins(engine.device_name) if engine.is_main_process else ():
-            bar.note(note)
+            progress.note(note)
         for task in plan.remaining_tasks():
             engine.check_batch(task.protocol.training_for(plan.ticket_infos[task.path].model))
         yield from queue.run(task.run for task in tasks)

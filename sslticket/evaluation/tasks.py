@@ -148,6 +148,7 @@ def ticket_row_fields(path: Path, ticket: Ticket) -> dict[str, Any]:
         "settings": recipe_settings(recipe),
         "rewind_samples": origin["rewind_samples"],
         "search_samples": origin["search_samples"],
+        **({"parts": origin["parts"]} if origin.get("parts") else {}),
     }
 
 
@@ -206,7 +207,7 @@ class EvalTask:
             and row.get("protocol_hash", protocol_hash) == protocol_hash
             and row.get("start", "0") == self.protocol.start
             and (self.control == "ticket" or "replicate" in row)
-            and row.get("parts", {}) == control_parts(self.control)
+            and control_parts(self.control).items() <= row.get("parts", {}).items()
         )
 
 
@@ -329,7 +330,7 @@ def make_tasks(
             EvalTask(path, kind, targets[path], seed, head)
             for path in paths
             for kind in ("ticket", *(controls if own_weights else names))
-            for head in (("new",) if kind in names and names[kind].reinitialized else heads or default[path])
+            for head in (("new",) if kind in names and not names[kind].keeps_weights else heads or default[path])
             for seed in (targets[path].seeds if seeds is None else seeds)
         ]
     # Two names may be of one protocol, as cifar10 and cifar10@0 are.

@@ -15,7 +15,7 @@ from sslticket.analysis.magnitudes import Magnitudes
 from sslticket.analysis.stability import Stability
 from sslticket.config.runtime import RuntimeConfig
 from sslticket.config.training import SGD, TrainConfig
-from sslticket.evaluation.jobs import evaluate
+from sslticket.evaluation.jobs import evaluate_tasks
 from sslticket.evaluation.protocols import Protocol
 from sslticket.evaluation.tasks import Levels, find_ticket_files, make_tasks
 from sslticket.training.engine import Engine
@@ -42,7 +42,7 @@ def engine() -> Engine:
 
 def scores(run: Path) -> object:
     return list(
-        evaluate(make_tasks(find_ticket_files([run], Levels((0, 2))), ["random", "adjusted"], [SHORT], [0]), engine())
+        evaluate_tasks(make_tasks(find_ticket_files([run], Levels((0, 2))), ["random", "adjusted"], [SHORT], [0]), engine())
     )
 
 

@@ -15,7 +15,7 @@ from sslticket.analysis.stability import Stability, weight_distance
 from sslticket.config.runtime import RuntimeConfig
 from sslticket.config.training import SGD, TrainConfig
 from sslticket.errors import BadInput
-from sslticket.evaluation.jobs import evaluate
+from sslticket.evaluation.jobs import evaluate_tasks
 from sslticket.evaluation.protocols import Protocol
 from sslticket.evaluation.tasks import EvalTask, Levels, find_ticket_files, make_tasks
 from sslticket.evaluation.trainer import SplitCache
@@ -172,7 +172,7 @@ def test_orders_share_head_and_mask_and_end_elsewhere(run: Path) -> None:
 def test_from_the_initialisation_in_the_first_order_it_is_the_evaluations_training(tmp_path: Path) -> None:
     run = search(tmp_path, recipe(search=IMP(levels=1, rate=0.5, rewind="0it"))).run_dir.path
     # Step 0 is the rewind point, so both clocks are one.
-    (score,) = evaluate(make_tasks(at(run, 1), (), [SHORT], [0]), engine())
+    (score,) = evaluate_tasks(make_tasks(at(run, 1), (), [SHORT], [0]), engine())
     list(Stability().rows(at(run, 1), SHORT, [0], engine()))
     split_cache = SplitCache(None)
     (target,) = find_targets(

@@ -15,7 +15,7 @@ from sslticket.config.training import SGD, TrainConfig
 from sslticket.errors import BadInput
 from sslticket.evaluation import tasks
 from sslticket.evaluation.controls import NaturalMask, get_control, make_control
-from sslticket.evaluation.jobs import EvaluationPlan, evaluate
+from sslticket.evaluation.jobs import EvaluationPlan, evaluate_tasks
 from sslticket.evaluation.protocols import Protocol
 from sslticket.pruning import pruned_model
 from sslticket.pruning.mask import Mask
@@ -125,7 +125,7 @@ def test_controls_prune_where_the_search_might(found: SearchPlan, kind: str) -> 
 def test_tickets_are_scored_beside_all_their_controls(found: SearchPlan) -> None:
     paths = tasks.find_ticket_files([found.run_dir.path], tasks.Levels((2,)))
     rows = tasks.make_tasks(paths, ["random", "local", "preserved", "adjusted"], [SHORT], [0])
-    measured = list(evaluate(rows, Engine.create(RuntimeConfig(), "fp32")))
+    measured = list(evaluate_tasks(rows, Engine.create(RuntimeConfig(), "fp32")))
     assert [row_error(row) for row in measured] == [None] * 5
     assert {row["within"] for row in measured} == {"up to conv2"}
     assert {row["density"] for row in measured} == {0.25}

@@ -14,7 +14,7 @@ from sslticket.config.training import SGD, TrainConfig
 from sslticket.data.loader import Sampler
 from sslticket.errors import BadInput
 from sslticket.evaluation import protocols, tasks
-from sslticket.evaluation.jobs import evaluate
+from sslticket.evaluation.jobs import evaluate_tasks
 from sslticket.evaluation.protocols import CIFAR10, IMAGENET, Protocol
 from sslticket.evaluation.trainer import Splits
 from sslticket.objectives.rotnet import RotNet
@@ -43,7 +43,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def measured(run: Path, controls: list[str], seeds: list[int], levels: list[int]) -> list[dict[str, object]]:
     paths = tasks.find_ticket_files([run], tasks.Levels(tuple(levels)))
-    return list(evaluate(tasks.make_tasks(paths, controls, [SHORT], seeds), Engine.create(RuntimeConfig(), "fp32")))
+    return list(evaluate_tasks(tasks.make_tasks(paths, controls, [SHORT], seeds), Engine.create(RuntimeConfig(), "fp32")))
 
 
 def test_a_ticket_found_without_labels_learns_them_under_the_protocol(run: Path) -> None:
@@ -148,7 +148,7 @@ def test_a_protocol_may_train_on_one_half_and_measures_on_every_evaluation_image
     on_half = replace(SHORT, name="half", half="b", training=replace(SHORT.training, length="2ep"))
     splits = Splits.open(on_half, None)
     assert (len(splits.training.manifest), len(splits.evaluation.manifest)) == (717, 359)
-    (row,) = evaluate(
+    (row,) = evaluate_tasks(
         tasks.make_tasks(tasks.find_ticket_files([run], tasks.Levels((1,))), [], [on_half], [0]),
         Engine.create(RuntimeConfig(), "fp32"),
     )
@@ -218,7 +218,7 @@ def test_a_ticket_for_other_images_is_refused(run: Path, test_data: Path) -> Non
     matrix = tasks.make_tasks(tasks.find_ticket_files([run], tasks.Levels((1,))), [], [fashion], [0])
     bench = Engine.create(RuntimeConfig(data_root=test_data / "nowhere"), "fp32")
     with pytest.raises(BadInput, match="no images of cifar10 found"):
-        next(evaluate(matrix, bench))
+        next(evaluate_tasks(matrix, bench))
 
 
 def test_weights_of_a_random_ticket_are_not_the_searchs_own(run: Path) -> None:

@@ -14,7 +14,7 @@ from sslticket.config.training import SGD, TrainConfig
 from sslticket.errors import BadInput
 from sslticket.evaluation import tasks, trainer
 from sslticket.evaluation.controls import get_control
-from sslticket.evaluation.jobs import EvaluationPlan, evaluate
+from sslticket.evaluation.jobs import EvaluationPlan, evaluate_tasks
 from sslticket.evaluation.protocols import Protocol
 from sslticket.objectives.rotnet import RotNet
 from sslticket.pruning import pruned_model
@@ -52,7 +52,7 @@ def heads(rows: list[tasks.EvalTask]) -> list[tuple[str, str]]:
 
 
 def measured(rows: list[tasks.EvalTask]) -> list[dict[str, object]]:
-    return list(evaluate(rows, Engine.create(RuntimeConfig(), "fp32")))
+    return list(evaluate_tasks(rows, Engine.create(RuntimeConfig(), "fp32")))
 
 
 @pytest.fixture
@@ -231,7 +231,7 @@ def test_an_older_row_of_another_clock_is_not_taken_for_done(labels: Path) -> No
 def test_rows_of_another_precision_stay_and_are_told(labels: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = tasks.make_tasks(paths(labels), [], [replace(SHORT, name="precise")], [0])
     measured(rows)
-    assert list(evaluate(rows, Engine.create(RuntimeConfig(), "bf16"))) == []
+    assert list(evaluate_tasks(rows, Engine.create(RuntimeConfig(), "bf16"))) == []
     assert "though not measured at bf16: 1 at fp32" in capsys.readouterr().err
 
 

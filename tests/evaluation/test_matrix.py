@@ -17,7 +17,7 @@ from sslticket.config.training import SGD, TrainConfig
 from sslticket.errors import BadInput
 from sslticket.evaluation import tasks
 from sslticket.evaluation.controls import NaturalMask
-from sslticket.evaluation.jobs import EvaluationPlan, NaturalJob, evaluate
+from sslticket.evaluation.jobs import EvaluationPlan, NaturalJob, evaluate_tasks
 from sslticket.evaluation.protocols import Protocol
 from sslticket.evaluation.tasks import EvalTask
 from sslticket.pruning.mask import Mask
@@ -55,7 +55,7 @@ def rows_of(
 
 
 def measured(rows: list[EvalTask]) -> list[dict[str, Any]]:
-    return list(evaluate(rows, Engine.create(RuntimeConfig(), "fp32")))
+    return list(evaluate_tasks(rows, Engine.create(RuntimeConfig(), "fp32")))
 
 
 def trainings(rows: list[EvalTask]) -> Counter[str]:

@@ -16,7 +16,7 @@ from sslticket.config.training import SGD, TrainConfig
 from sslticket.data.source import open_split
 from sslticket.errors import BadInput
 from sslticket.evaluation import tasks
-from sslticket.evaluation.jobs import evaluate
+from sslticket.evaluation.jobs import evaluate_tasks
 from sslticket.evaluation.protocols import Protocol
 from sslticket.evaluation.tasks import EvalTask
 from sslticket.evaluation.trainer import Splits
@@ -47,7 +47,7 @@ def rows_of(run: Path, protocol: Protocol, *controls: str) -> list[EvalTask]:
 
 
 def measured(wanted: list[EvalTask], root: Path | None = None) -> list[dict[str, Any]]:
-    return list(evaluate(wanted, Engine.create(RuntimeConfig(data_root=root), "fp32")))
+    return list(evaluate_tasks(wanted, Engine.create(RuntimeConfig(data_root=root), "fp32")))
 
 
 def test_scores_tell_both_splits_and_the_set_that_the_ticket_was_found_on(run: Path) -> None:

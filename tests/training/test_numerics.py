@@ -16,7 +16,7 @@ from sslticket.config.recipe import Precision
 from sslticket.config.runtime import RuntimeConfig
 from sslticket.config.training import SGD, TrainConfig
 from sslticket.evaluation import tasks
-from sslticket.evaluation.jobs import EvaluationPlan, TrainingJob, evaluate
+from sslticket.evaluation.jobs import EvaluationPlan, TrainingJob, evaluate_tasks
 from sslticket.evaluation.protocols import Protocol
 from sslticket.objectives.base import Objective
 from sslticket.objectives.byol import BYOL
@@ -192,7 +192,7 @@ def test_evaluations_and_analyses_tell_it_and_do_not_take_one_for_the_other(
         for at in runs
     ]
     plain, last = Engine.create(RuntimeConfig(), "fp32"), Engine.create(LAST, "fp32")
-    assert {row["numerics"] for row in evaluate(rows[0], plain)} == {"fp32"}
+    assert {row["numerics"] for row in evaluate_tasks(rows[0], plain)} == {"fp32"}
     both = [*rows[0], *rows[1]]
     donors = [
         [
@@ -203,7 +203,7 @@ def test_evaluations_and_analyses_tell_it_and_do_not_take_one_for_the_other(
         for bench in (plain, last)
     ]
     assert donors == [[rows[0][1].row_file], [None]]
-    found = list(evaluate(both, last))
+    found = list(evaluate_tasks(both, last))
     assert {(row["control"], row["numerics"]) for row in found} == {
         ("ticket", "fp32 channels-last"),
         ("random", "fp32 channels-last"),
