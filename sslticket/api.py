@@ -108,11 +108,11 @@ def evaluate_tickets(
         Diverged: If a loss is not finite.
     """
     from sslticket.evaluation.tasks import make_tasks
-    from sslticket.evaluation.worker import evaluate
+    from sslticket.evaluation.jobs import evaluate_tasks
 
     engine = _make_engine(runtime, data_root, precision)
     tasks = make_tasks(_ticket_files(where, levels), list(controls), _as_list(protocol), seeds, heads, part)
-    for _ in evaluate(tasks, engine):
+    for _ in evaluate_tasks(tasks, engine, show_progress=progress):
         pass
     return _frame_of_files([task.row_file for task in tasks])
 
