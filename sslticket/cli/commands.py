@@ -151,11 +151,12 @@ def _run_report(given: argparse.Namespace) -> None:
 
 
 def _run_rows(given: argparse.Namespace) -> None:
+    from sslticket.report import content
     from sslticket.results import table
 
-    exported = table.write_table(given.runs, given.output)
-    _print_notes(exported.notes)
-    print(f"table: {given.output}, {exported.rows:,} rows")
+    written = table.write_table(given.runs, given.output)
+    _print_notes(content.notes_of_rows(written.frame))
+    print(f"table: {given.output}, {written.rows:,} rows")
 
 
 def _print_notes(notes: Sequence[str]) -> None:

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from sslticket.analysis.rewind import describe_rewinding
+from sslticket.report.sections.training_analyses import describe_rewinding
 from sslticket.errors import BadInput
 from tests.report.analysed import SCORE, STABILITY, Row, row
 
