@@ -23,8 +23,7 @@ from sslticket.errors import BadInput
 from sslticket.pruning import pruned_model
 from sslticket.pruning.mask import StateDict
 from sslticket.results.rows import ConnectivityRow, Row
-from sslticket.training.metrics import measure_metrics
-from sslticket.training.network import MaskedNetwork
+from sslticket.training.network import MaskedNetwork, measure_metrics
 
 RECALIBRATION_IMAGES = 10_000
 """Training images on which statistics are measured, up to whole batches; once each where a set has fewer. Our own."""
