@@ -8,8 +8,6 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tqdm import tqdm
-
 from sslticket import hub
 from sslticket.cli import flags, inspect_commands, ticket_commands
 from sslticket.cli.exit_status import run_and_exit
@@ -373,6 +371,8 @@ def _run_data_unpack(given: argparse.Namespace) -> None:
 
 def _progress_bar(what: str, total: int) -> Callable[[int], object]:
     """A progress bar, which is gone when it is full."""
+    from tqdm import tqdm
+
     bar = tqdm(total=total, desc=what, unit_scale=True, leave=False, disable=None)
 
     def advance(done: int) -> None:
