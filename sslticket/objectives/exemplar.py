@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from sslticket.data.augment import HSVNoise, Rotate, Transform, View
+from sslticket.data.augment import View
 from sslticket.data.loader import Batch
+from sslticket.data.transforms import HSVNoise, Rotate, Transform
 from sslticket.errors import BadInput, unknown_name
 from sslticket.objectives.base import Network, Objective
 from sslticket.objectives.distributed import all_gather, all_gather_labels
@@ -142,7 +143,7 @@ class Exemplar(Objective):
     def views(self, standard: View) -> tuple[View, ...]:
         """`copies` views of the same kind, each with random numbers of its own."""
         turning: tuple[Transform, ...] = (Rotate(degrees=self.degrees),) if self.degrees else ()
-        return (replace(standard, effects=(*standard.effects, *turning, HSVNoise())),) * self.copies
+        return (replace(standard, transforms=(*standard.transforms, *turning, HSVNoise())),) * self.copies
 
     def check(self, batch_size: int, views: int) -> None:
         """See the base class; a share of a batch needs two images."""

@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sslticket.data.augment import Blur, Grayscale, Jitter, Solarize, Transform, View
+from sslticket.data.augment import View
+from sslticket.data.transforms import Blur, Grayscale, Jitter, Solarize, Transform
 from sslticket.errors import BadInput
 
 _MIN_BLURRED_SIZE = (
@@ -40,16 +41,16 @@ def strong_augmentation(
     """
     brightness, contrast, saturation, hue = jitter
     size = max(1, round(standard.size * share))
-    effects: tuple[Transform, ...] = (
-        Jitter(brightness=brightness, contrast=contrast, saturation=saturation, hue=hue, chance=jitter_chance),
-        Grayscale(chance=grayscale),
+    transforms: tuple[Transform, ...] = (
+        Jitter(brightness=brightness, contrast=contrast, saturation=saturation, hue=hue, probability=jitter_chance),
+        Grayscale(probability=grayscale),
     )
     if blur and size >= _MIN_BLURRED_SIZE:
         # Of 224 pixels, the published 23 are a tenth.
-        effects += (Blur(sigma=(0.1, 2.0), kernel=2 * (size // 20) + 1, chance=blur),)
+        transforms += (Blur(sigma=(0.1, 2.0), kernel=2 * (size // 20) + 1, probability=blur),)
     if solarize:
-        effects += (Solarize(chance=solarize),)
-    return View(size=size, crop="resized", scale=scale, flip=standard.flip, effects=effects)
+        transforms += (Solarize(probability=solarize),)
+    return View(size=size, crop="resized", scale=scale, flip=standard.flip, transforms=transforms)
 
 
 NUM_GLOBAL_CROPS = 2  # views of the full size; they come first
