@@ -64,7 +64,7 @@ def find_tickets(
 
     runtime = runtime or RuntimeConfig()
     plan = plan_search(recipe if isinstance(recipe, Recipe) else load_recipe(recipe), runtime, Path(out))
-    if unreadable := run_search(plan, runtime):
+    if unreadable := run_search(plan, runtime, show_progress=progress):
         log.warning("%d images could not be read and were left out", len(unreadable))
     return [Ticket.load(plan.run_dir.ticket_path(level)) for level in range(plan.levels + 1)]
 
