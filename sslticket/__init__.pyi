@@ -20,7 +20,6 @@ from .errors import BadInput, Diverged
 from .evaluation import CONTROLS, PROTOCOLS
 from .evaluation.controls import Control
 from .evaluation.protocols import Protocol
-from .models import MODELS
 from .objectives import OBJECTIVES
 from .objectives.barlowtwins import BarlowTwins
 from .objectives.base import Network, Objective
@@ -59,7 +58,6 @@ __all__ = [
     "ERK",
     "IMP",
     "LARS",
-    "MODELS",
     "OBJECTIVES",
     "OPTIMIZERS",
     "PROTOCOLS",
