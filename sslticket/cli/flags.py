@@ -43,7 +43,7 @@ _RANK = {"training": 1, "search": 2, "objective": 3}
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse whose errors are one line with the nearest known flag."""
+    """A parser of argparse whose errors are one line with the nearest known flag."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(allow_abbrev=False, formatter_class=_Formatter, **settings)
