@@ -19,7 +19,8 @@ from sslticket.api import load_recipes
 from sslticket.cli import recipe_commands
 from sslticket.cli.commands import make_parser, run_command
 from sslticket.config.recipe import Recipe
-from sslticket.pruning.mask import Mask, prunable_weights
+from sslticket.pruning.mask import Mask
+from sslticket.pruning.prunable import prunable_weights
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
