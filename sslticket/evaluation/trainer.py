@@ -21,8 +21,7 @@ from sslticket.pruning.mask import Mask
 from sslticket.seeds import Seeds, derive_seed
 from sslticket.training.engine import Engine
 from sslticket.training.memory import DeviceMemory, MemoryModel, UnknownMemory, resident_bytes
-from sslticket.training.network import measure_metrics
-from sslticket.training.network import MaskedNetwork
+from sslticket.training.network import MaskedNetwork, measure_metrics
 from sslticket.training.progress import Progress
 
 
