@@ -9,7 +9,7 @@ from sslticket.config.training import SGD
 from sslticket.data.loader import Batch
 from sslticket.objectives.base import Objective
 from sslticket.objectives.dino import DINO
-from sslticket.objectives.modules import Prototypes
+from sslticket.objectives.multiview import Prototypes
 from sslticket.objectives.swav import SwAV
 from sslticket.training.network import MaskedNetwork
 from sslticket.training.optim import build_optimizer

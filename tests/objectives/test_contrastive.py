@@ -191,9 +191,9 @@ def test_a_mask_falls_on_the_key_encoder_and_stays() -> None:
 
 
 def test_too_few_images_or_too_short_a_queue_is_refused() -> None:
-    with pytest.raises(BadInput, match="at least 2 at a time, and gets 1; give a larger --batch-size"):
+    with pytest.raises(BadInput, match="at least 2 images at a time, got 1; give a larger --batch-size"):
         SimCLR().check(1, 2)
-    with pytest.raises(BadInput, match="a queue of 16 keys cannot hold a batch of 17; give --queue at least 17"):
+    with pytest.raises(BadInput, match="--queue must be at least the batch of 17 images, got 16; give --queue 17"):
         MoCoV2(queue=16).check(17, 2)
     SimCLR().check(2, 2), MoCoV2(queue=16).check(16, 2)
 

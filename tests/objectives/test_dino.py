@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from sslticket.objectives.dino import DINO
-from sslticket.objectives.modules import cosine_momentum
+from sslticket.objectives.multiview import cosine_momentum
 from sslticket.pruning import pruned_model
 from sslticket.pruning.mask import Mask
 from sslticket.pruning.prunable import prunable_weights

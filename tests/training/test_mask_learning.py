@@ -20,7 +20,7 @@ from sslticket.data.loader import Batch
 from sslticket.objectives.base import Objective
 from sslticket.objectives.byol import BYOL
 from sslticket.objectives.mocov2 import MoCoV2
-from sslticket.objectives.modules import MomentumEncoder
+from sslticket.objectives.multiview import MomentumEncoder
 from sslticket.objectives.supervised import Supervised
 from sslticket.pruning import pruned_model
 from sslticket.pruning.gates import SoftGate, StochasticGate, TopKGate
