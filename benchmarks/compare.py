@@ -77,7 +77,7 @@ def ratio(figures: Figures, above: str, below: str) -> float:
 def text(lines: list[Line]) -> str:
     """The lines as one aligned table."""
     verdict = {True: "yes", False: "no", None: ""}
-    rows = [("what", "ours", "alternative", "ratio", "target", "met")]
+    rows: list[tuple[str, ...]] = [("what", "ours", "alternative", "ratio", "target", "met")]
     rows += [(line.what, line.ours, line.other, line.ratio, line.target, verdict[line.met]) for line in lines]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     rows.insert(1, tuple("-" * width for width in widths))

@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd import DeviceType
+from torch.autograd import DeviceType  # type: ignore[attr-defined]  # it is documented there
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -96,7 +96,7 @@ def _resnet50() -> Iterator[Case]:
                     model="resnet50",
                     size=224,
                     batch=256,
-                    precision=precision,  # type: ignore[arg-type]
+                    precision=precision,
                     channels_last=last,
                     compiled=compiled,
                 )
@@ -113,7 +113,7 @@ CASES: tuple[Case, ...] = (
     replace(_CIFAR, name="ResNet-20, labels, bf16", model="resnet20", batch=128, steps=200),
     replace(_CIFAR, name="ResNet-20, labels, fp32", model="resnet20", batch=128, steps=200, precision="fp32"),
     replace(_CIFAR, name="LeNet, labels, fp32", model="lenet300", batch=60, steps=300, precision="fp32"),
-    replace(_CIFAR, name="ResNet-18 of CIFAR, SimCLR, bf16", steps=30, **_SIMCLR),
+    replace(_CIFAR, name="ResNet-18 of CIFAR, SimCLR, bf16", steps=30, **_SIMCLR),  # type: ignore[arg-type]
     Case(name="ResNet-50, SimCLR, bf16", model="resnet50", size=224, batch=128, **_SIMCLR),  # type: ignore[arg-type]
     replace(_CIFAR, name="ResNet-18 of CIFAR, CS, bf16", search=ContinuousSparsification()),
     replace(_CIFAR, name="ResNet-18 of CIFAR, ISS, bf16", search=StochasticSparsification()),

@@ -120,6 +120,7 @@ class Ticket:
         head: the classification layer that goes with the weights, as the objective trained it: `weight` (classes,
             features) and `bias` (classes,). Empty where the objective tells no classes, and in tickets of format 1.
             "Stabilizing the Lottery Ticket Hypothesis" counts it as a part of W_k.
+        path: The file that it was read from, beside which its rows lie; None for one that was made here or is on the Hub.
     """
 
     mask: Mask
@@ -128,6 +129,7 @@ class Ticket:
     recipe: dict[str, Any]
     provenance: dict[str, Any]
     head: StateDict = field(default_factory=dict)
+    path: Path | None = None
 
     @classmethod
     def from_dense_weights(
@@ -299,6 +301,7 @@ class Ticket:
         except (KeyError, ValueError) as error:
             raise _damaged_ticket(path, one_line(error)) from None
         vars(ticket)["hash"] = header["hash"]  # it need not be packed again to be named
+        vars(ticket)["path"] = None if hub.is_hub_name(path) else file
         return ticket
 
     @classmethod

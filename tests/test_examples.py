@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from sslticket.api import load_recipe
 from sslticket.cli import recipe_commands as command
 from sslticket.errors import BadInput
 from sslticket.ticket import Ticket
@@ -22,7 +23,7 @@ def coordinates(size: int, count: int) -> torch.Tensor:
 
 @pytest.mark.parametrize(("size", "gap", "side"), [(32, 2, 8), (224, 24, 50), (33, 0, 11)])
 def test_a_neighbour_lies_where_its_class_says_and_never_overlaps(size: int, gap: int, side: int) -> None:
-    objective = command.load_recipe(EXAMPLE).objective.__class__(gap=gap)  # type: ignore[call-arg]
+    objective = load_recipe(EXAMPLE).objective.__class__(gap=gap)  # type: ignore[call-arg]
     place = torch.arange(8).repeat(50)
     shifts = torch.randint(gap + 1, (2, len(place), 2), generator=torch.Generator().manual_seed(0))
     centre, neighbour = objective.pair(coordinates(size, len(place)), place, shifts)  # type: ignore[attr-defined]
@@ -41,7 +42,7 @@ def test_a_neighbour_lies_where_its_class_says_and_never_overlaps(size: int, gap
 
 def test_a_search_with_the_example_leaves_tickets(tmp_path: Path) -> None:
     words = f"--dataset digits --image-size 32 --length 4it --levels 1 --batch-size 16 --out {tmp_path}"
-    command.run_with_flags(command.load_recipe(EXAMPLE), words.split())
+    command.run_with_flags(load_recipe(EXAMPLE), words.split())
     ticket = Ticket.load(next(tmp_path.glob("relativeposition-conv3-digits-*")) / "tickets" / "level-01.safetensors")
     assert ticket.mask.density == 0.5
     assert ticket.provenance["objective"] == "relativeposition"
@@ -50,5 +51,5 @@ def test_a_search_with_the_example_leaves_tickets(tmp_path: Path) -> None:
 def test_a_gap_as_wide_as_a_cell_is_refused() -> None:
     with pytest.raises(BadInput, match="--gap of 10 pixels leaves no patch; give one from 0 to 9"):
         command.run_with_flags(
-            command.load_recipe(EXAMPLE), ["--gap", "10", "--dataset", "digits", "--image-size", "32", "--dry-run"]
+            load_recipe(EXAMPLE), ["--gap", "10", "--dataset", "digits", "--image-size", "32", "--dry-run"]
         )

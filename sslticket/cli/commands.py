@@ -19,13 +19,18 @@ from sslticket.escaping import escape_lines, escape_terminal, shell_quote
 
 _DESCRIPTION = """Lottery tickets from limited or no supervision.
 
-A search is a recipe that is run as a script, for instance
-    accelerate launch recipes/rotnet_resnet50.py --subset 0.1
-and leaves tickets in runs/<key>. The commands here score, draw and show them."""
+A search is a recipe, and leaves tickets in runs/<key>:
+    accelerate launch -m sslticket run rotnet_resnet50 --subset 0.1
+The other commands score, analyse, draw, watch and export them."""
+RECIPE_HELP = "a published recipe such as rotnet_resnet50, a file mine.py, or mine.py:NAME for one of its recipes"
 
-
-# Where else a command can write; what the others write lies in the folders of their runs.
-_OTHER_OUTPUT = dict.fromkeys(("rows", "show"), "another name with -o") | {"export": "another OUT"}
+_OTHER_OUTPUT = {
+    "rows": "another name with -o",
+    "show": "another name with -o",
+    "export": "another OUT",
+    "run": "another folder with --out",
+}
+"""Where else a command can write; what the others write lies in the folders of their runs."""
 
 
 def main() -> None:
@@ -41,6 +46,7 @@ def run_command(words: Sequence[str]) -> None:
     commands = parser.add_subparsers(metavar="COMMAND")
     reports = (_add_report, _add_rows, _add_inspect)
     for add in (
+        _add_run,
         ticket_commands.add_evaluate,
         ticket_commands.add_analyse,
         watch_runs.add_watch,
@@ -104,9 +110,22 @@ def _add_show(commands: "argparse._SubParsersAction[flags.Parser]") -> None:
         "then each view that the objective looks at. After RECIPE, every flag of the recipe may follow.",
     )
     _add_sheet_flags(parser)
-    parser.add_argument("recipe", type=Path, metavar="RECIPE", help="a recipe file, recipes/rotnet_resnet50.py")
+    parser.add_argument("recipe", metavar="RECIPE", help=RECIPE_HELP)
     parser.add_argument("flags", nargs=argparse.REMAINDER, metavar="...", help="of this command or of the recipe")
     parser.set_defaults(command=_run_show)
+
+
+def _add_run(commands: "argparse._SubParsersAction[flags.Parser]") -> None:
+    parser = commands.add_parser(
+        "run",
+        help="run the search of a recipe, a published one or one of your own",
+        description="Find the tickets of a recipe: train, prune and rewind, level by level. The same command goes on\n"
+        "from the last finished level. `sslticket run RECIPE --help` lists the flags of the recipe.\n"
+        "On several devices: accelerate launch -m sslticket run RECIPE ...",
+    )
+    parser.add_argument("recipe", metavar="RECIPE", help=RECIPE_HELP)
+    parser.add_argument("flags", nargs=argparse.REMAINDER, metavar="...", help="flags of the recipe")
+    parser.set_defaults(command=_run_recipe)
 
 
 def _add_sheet_flags(parser: flags.Parser) -> None:
@@ -152,12 +171,23 @@ def _run_inspect(given: argparse.Namespace) -> None:
     print(describe_ticket(Ticket.load(file), given.ticket, file.stat().st_size))
 
 
-def _run_show(given: argparse.Namespace) -> None:
+def _run_recipe(given: argparse.Namespace) -> None:
+    from sslticket import api
     from sslticket.cli import recipe_commands
 
-    found = recipe_commands.load_recipe(given.recipe)
+    recipes = api.load_recipes(given.recipe)
+    chosen = next(iter(recipes.values())) if len(recipes) == 1 else recipes
+    recipe_commands.run_named(chosen, given.flags, f"sslticket run {given.recipe}")
+
+
+def _run_show(given: argparse.Namespace) -> None:
+    from sslticket import api
+    from sslticket.cli import recipe_commands
+
+    found = api.load_recipe(given.recipe)
     parser = flags.Parser(prog=f"sslticket show {given.recipe}")
     _add_sheet_flags(parser)
+    found = flags.choose_parts(found, given.flags)
     recipe_commands.add_recipe_flags(parser, found)
     before = argparse.Namespace(output=given.output, images=given.images, sheet_width=given.sheet_width)
     words = vars(parser.parse_args(given.flags, before))
@@ -248,19 +278,13 @@ def _add_data_root(parser: argparse.ArgumentParser) -> None:
 
 
 def _run_data_list(given: argparse.Namespace) -> None:
-    from sslticket.data.datasets import locate
-    from sslticket.data.datasets.catalogue import DATASETS
+    from sslticket.data.datasets import DATASETS, locate
 
     rows = [("name", "train / evaluation", "classes", "channels", "licence", "found")]
-    for entry in DATASETS.values():
-        here = None if entry.layout == "sklearn" else locate.find_local_dataset(entry, None)
-        found = (
-            "inside scikit-learn"
-            if entry.layout == "sklearn"
-            else escape_terminal(str(here.folder))
-            if here
-            else "not found"
-        )
+    for entry in map(DATASETS.get, DATASETS.names()):
+        here = None if entry.layout.package else locate.find_local_dataset(entry, None)
+        inside = f"inside {entry.layout.package}" if entry.layout.package else "not found"
+        found = escape_terminal(str(here.folder)) if here else inside
         images = " / ".join(f"{count:,}" for count in entry.image_counts) if entry.image_counts else "yours"
         classes = f"{entry.classes:,}" if entry.classes else "yours"
         rows.append((entry.name, images, classes, str(entry.channels), entry.licence, found))
@@ -270,14 +294,14 @@ def _run_data_list(given: argparse.Namespace) -> None:
 
 
 def _run_data_verify(given: argparse.Namespace) -> None:
-    from sslticket.data.datasets.catalogue import get_dataset
+    from sslticket.data.datasets.catalogue import load_dataset
     from sslticket.data.verify import verify_dataset
 
     if given.decode != "all" and not given.decode.isdigit():
         raise BadInput(f"--decode {given.decode!r} is no number of images; give a number, or all")
-    problems = 0
+    problems, entry = 0, load_dataset(given.name)
     findings = verify_dataset(
-        given.name,
+        entry.name,
         given.data_root,
         decode=None if given.decode == "all" else int(given.decode),
         md5=not given.no_md5,
@@ -289,19 +313,21 @@ def _run_data_verify(given: argparse.Namespace) -> None:
         problems += not finding.ok
     if problems:
         raise BadInput(f"{given.name} has {problems} problem{'s' if problems > 1 else ''}, named above")
-    published = given.decode == "all" and not given.no_md5 and get_dataset(given.name).image_counts is not None
+    published = given.decode == "all" and not given.no_md5 and entry.image_counts is not None
     print(f"{given.name} is as it was published" if published else f"no problem found in {given.name}")
 
 
 def _run_data_pack(given: argparse.Namespace) -> None:
+    from sslticket.data.datasets.catalogue import load_dataset
     from sslticket.data.datasets.locate import MissingSplit
     from sslticket.data.shards import ShardSettings, start_shards, write_shards
     from sslticket.data.source import describe_difference, is_complete, open_split
 
+    name = load_dataset(given.name).name
     how = ShardSettings(short_side=given.short_side, quality=given.quality, shard_size=given.shard_size)
-    sources = [open_split(given.name, "train", given.data_root)]
+    sources = [open_split(name, "train", given.data_root)]
     try:
-        sources.append(open_split(given.name, "eval", given.data_root))
+        sources.append(open_split(name, "eval", given.data_root))
     except MissingSplit as error:
         print(f"note: {error}", file=sys.stderr)
     if sources[0].images is not None:
@@ -322,10 +348,10 @@ def _run_data_pack(given: argparse.Namespace) -> None:
 
 
 def _run_data_unpack(given: argparse.Namespace) -> None:
-    from sslticket.data.datasets.catalogue import get_dataset
+    from sslticket.data.datasets.catalogue import load_dataset
     from sslticket.data.datasets.unpack import unpack_parquet
 
-    for split, count in unpack_parquet(get_dataset(given.name), given.data_root, given.out, _progress_bar).items():
+    for split, count in unpack_parquet(load_dataset(given.name), given.data_root, given.out, _progress_bar).items():
         print(f"{split}: {count:,} images unpacked")
     print(f"next: give --data-root {given.out} in place of the folder of the tables")
 

@@ -1,11 +1,10 @@
 """The commands that take a recipe: run its search, and show its views as a contact sheet."""
 
+import argparse
 import sys
 import textwrap
-import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import torch
@@ -21,7 +20,7 @@ from sslticket.data.augment import View
 from sslticket.data.datasets.base import Dataset
 from sslticket.data.loader import Batch, Sampler
 from sslticket.data.source import make_loader
-from sslticket.errors import BadInput
+from sslticket.errors import BadInput, unknown_name
 from sslticket.escaping import escape_lines, escape_terminal, shell_quote
 from sslticket.evaluation.protocols import propose_protocol
 from sslticket.objectives.base import objective_of
@@ -30,14 +29,43 @@ from sslticket.seeds import derive_seed
 from sslticket.storage.files import atomic_write
 
 
-def run(recipe: Recipe) -> None:
-    """What a recipe file calls: read the flags, check everything, search, and leave the process."""
-    run_and_exit(lambda: run_with_flags(recipe, sys.argv[1:]), "another folder with --out")
+def run(recipe: Recipe | Mapping[str, Recipe]) -> None:
+    """Run a recipe file as a command: read the flags, check everything, search, and leave the process.
+
+    Args:
+        recipe: The recipe of the file, or several by name; the first word of the command then names one of them.
+    """
+    main = sys.modules["__main__"]
+    prog, words = Path(sys.argv[0]).name, sys.argv[1:]
+    run_and_exit(lambda: run_named(recipe, words, prog, main.__doc__), "another folder with --out")
 
 
-def run_with_flags(recipe: Recipe, words: Sequence[str]) -> None:
+def run_named(
+    recipes: Recipe | Mapping[str, Recipe], words: Sequence[str], prog: str, description: str | None = None
+) -> None:
+    """Run the one recipe, or the one of several that the first word names.
+
+    Raises:
+        BadInput: If the first word names none of several recipes.
+    """
+    if isinstance(recipes, Recipe):
+        run_with_flags(recipes, words, prog, description)
+        return
+    chooser = flags.Parser(prog=prog, description=description)
+    chooser.add_argument("recipe", metavar="RECIPE", help=f"one of: {', '.join(recipes)}")
+    chooser.add_argument("flags", nargs=argparse.REMAINDER, metavar="...", help="its flags; RECIPE --help lists them")
+    given = chooser.parse_args(words)
+    if given.recipe not in recipes:
+        raise unknown_name("recipe", given.recipe, recipes)
+    run_with_flags(recipes[given.recipe], given.flags, f"{prog} {given.recipe}", description)
+
+
+def run_with_flags(
+    recipe: Recipe, words: Sequence[str], prog: str | None = None, description: str | None = None
+) -> None:
     """Run the search of a recipe with the flags that were given."""
-    given = vars(_recipe_parser(recipe).parse_args(words))
+    recipe = flags.choose_parts(recipe, words)
+    given = vars(_recipe_parser(recipe, prog, description).parse_args(words))
     notice = lr_scaling_note(recipe, given)
     recipe, machine = resolve_recipe(recipe, given), flags.override_fields(RuntimeConfig(), given)
     from sslticket.search.plan import plan_search  # after --help, which needs neither networks nor data
@@ -88,56 +116,18 @@ def lr_scaling_note(recipe: Recipe, given: Mapping[str, object]) -> str:
     return f"lr {old.optimizer.lr} scaled to {new.lr} for --batch-size {batch} (give --lr to choose)"
 
 
-def load_recipe(path: Path) -> Recipe:
-    """The recipe that a file defines under the name `recipe`; the file is imported, so its search does not start.
-
-    Raises:
-        BadInput: if there is no such file, if it cannot be imported, or if it defines no recipe.
-    """
-    if not path.is_file() or path.suffix != ".py":
-        raise BadInput(f"there is no recipe at {path}; give a Python file such as recipes/rotnet_resnet50.py")
-    # As for a script: its neighbours can be imported. And dataclasses look for their module by its name.
-    sys.path.insert(0, str(path.parent.resolve()))
-    module = sys.modules[f"_recipe_{path.stem}"] = ModuleType(f"_recipe_{path.stem}")
-    module.__file__ = str(path)
-    try:
-        exec(compile(path.read_bytes(), str(path), "exec"), module.__dict__)  # an import would leave compiled files
-    except (Exception, SystemExit) as error:
-        raise BadInput(f"{path} cannot be imported: {_import_error_reason(error, path)}") from error
-    recipe = getattr(module, "recipe", None)
-    if not isinstance(recipe, Recipe):
-        raise BadInput(f"{path} defines no recipe; a recipe file has a line that starts with: recipe = Recipe(")
-    return recipe
-
-
 def add_recipe_flags(parser: flags.Parser, recipe: Recipe) -> None:
-    """The flags of what a recipe decides, and of the machine.
-
-    Raises:
-        BadInput: if two classes have a field of one name, or one has a field that is a flag of the parser.
-    """
-    machine = RuntimeConfig()
-    flags.check_flag_names(parser, recipe, machine)
+    """The flags of what a recipe decides, and of the machine."""
     flags.add_flags(parser, recipe)
-    flags.add_flags(parser, machine)
+    flags.add_flags(parser, RuntimeConfig())
 
 
-def _recipe_parser(recipe: Recipe) -> flags.Parser:
-    main = sys.modules["__main__"]
-    parser = flags.Parser(prog=Path(sys.argv[0]).name, description=main.__doc__)
+def _recipe_parser(recipe: Recipe, prog: str | None = None, description: str | None = None) -> flags.Parser:
+    parser = flags.Parser(prog=prog, description=description)
     parser.add_argument("--out", type=Path, default=Path("runs"), metavar="PATH", help="folder of all runs [runs]")
     parser.add_argument("--dry-run", action="store_true", help="print the resolved recipe and its steps; train nothing")
     add_recipe_flags(parser, recipe)
     return parser
-
-
-def _import_error_reason(error: BaseException, path: Path) -> str:
-    """One line: what went wrong, and where in the file if it was there."""
-    if isinstance(error, SystemExit):
-        return 'it ends the program; put run(recipe) below if __name__ == "__main__":'
-    text = " ".join(str(error).split()) or type(error).__name__
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
-    return f"{text} (line {lines[-1]})" if lines else text
 
 
 _FONT_SIZE, _GAP = 14, 8  # pixels

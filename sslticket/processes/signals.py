@@ -21,7 +21,7 @@ class Stopped(BaseException):
 
 def set_activity(told: Callable[[], str] | None) -> None:
     """What this process does from now on, to be asked when it is stopped: "in level 2 at step 120", or ""."""
-    global _work
+    global _activity
     _activity = told
 
 
@@ -48,12 +48,12 @@ def has_default_handler(number: int) -> bool:
 @contextmanager
 def raise_on_signals(*signals: int) -> Iterator[None]:
     """Inside this block the first of these signals is raised, as Stopped or KeyboardInterrupt; a second one kills."""
-    global _asked
+    global _received
     here = threading.current_thread() is threading.main_thread()  # no other may set handlers
     before = {number: signal.getsignal(number) for number in signals if here and has_default_handler(number)}
 
     def stop(number: int, frame: FrameType | None) -> None:
-        global _asked
+        global _received
         _received = number
         for each in before:
             signal.signal(each, signal.SIG_DFL)

@@ -129,15 +129,15 @@ class Content:
     @cached_property
     def sections(self) -> list[Section]:
         """A section for each analysis that has rows."""
-        kinds = (
-            training_analyses,
-            training_analyses,
-            training_analyses,
-            training_analyses,
-            mask_analyses,
-            mask_analyses,
+        builders = (
+            training_analyses.rewinding_section,
+            training_analyses.stability_section,
+            training_analyses.connectivity_section,
+            training_analyses.magnitudes_section,
+            mask_analyses.overlap_section,
+            mask_analyses.dead_channels_section,
         )
-        return [found for kind in kinds if (found := kind.build(self.rows))]
+        return [found for build in builders if (found := build(self.rows))]
 
     def charts(self) -> Iterator[Chart]:
         """Every chart."""

@@ -10,10 +10,8 @@ from typing import Any
 
 import pandas as pd
 
-from sslticket.results import rows
+from sslticket.results.rows import DEFAULT_HEAD, ROW_TYPES, SHARED_CONTROLS, TargetFields
 
-PROTOCOL_KINDS = [kind for kind, keys in rows.ROW_KINDS.items() if "protocol" in keys]
-"""Kinds of rows that were trained under a protocol."""
 MEASURED_ON = ["protocol", "target", "model", "within"]
 """The names of where something was measured."""
 CONDITIONS = {
@@ -29,6 +27,11 @@ _RECIPE_KEYS = ["model", "objective", "source", "subset", "subset_by", "recipe"]
 _MIN_HASH_DIGITS = 4  # digits of a hash that a name shows
 
 
+def protocol_kinds() -> dict[str, str]:
+    """Kinds of rows that were trained under a protocol, and where the schedule of rows that do not say so started."""
+    return {kind: each.default_start for kind, each in ROW_TYPES.items() if issubclass(each, TargetFields)}
+
+
 def fill_defaults(frame: pd.DataFrame) -> pd.DataFrame:
     """The frame of `table.rows` with what older rows leave unsaid.
 
@@ -40,9 +43,9 @@ def fill_defaults(frame: pd.DataFrame) -> pd.DataFrame:
     within, numerics = (frame[key].astype(object) for key in ("within", "numerics"))
     return frame.assign(
         within=within.where(within.notna(), ""),
-        head=heads.where(heads.notna(), rows.DEFAULT_HEAD),
+        head=heads.where(heads.notna(), DEFAULT_HEAD),
         numerics=numerics.where(numerics.notna(), frame["precision"]),
-        start=starts.where(starts.notna(), frame["kind"].map(rows.DEFAULT_STARTS)),
+        start=starts.where(starts.notna(), frame["kind"].map(protocol_kinds())),
         images=_source_images(frame),
     )
 
@@ -64,7 +67,7 @@ def _source_images_of_old_rows(old: pd.DataFrame) -> "pd.Series[Any]":
     Searches of one recipe saw the same images if their seeds draw nothing: no subset, no shuffled or hidden labels.
     Where a seed draws, only two searches of one seed show it.
     """
-    own = old[~old["kind"].isin(PROTOCOL_KINDS)]  # in other rows, `data_hash` is of the protocol's images
+    own = old[~old["kind"].isin(protocol_kinds())]  # in other rows, `data_hash` is of the protocol's images
     if own.empty:
         return pd.Series(dtype=object)
     seen = own.drop_duplicates("ticket_hash").set_index("ticket_hash")["data_hash"]
@@ -93,7 +96,7 @@ def panel_conditions(frame: pd.DataFrame) -> "pd.Series[Any]":
         frame: with `completed`'s columns and `tickets`.
     """
     words: dict[Any, str] = {}
-    for _, own in frame[frame["kind"].isin(PROTOCOL_KINDS)].groupby(["kind", *MEASURED_ON]):
+    for _, own in frame[frame["kind"].isin(protocol_kinds())].groupby(["kind", *MEASURED_ON]):
         known = resolve_conditions(own)
         found = list(known.itertuples(index=False, name=None))
         told = dict(_shortest_conditions(set(found)))
@@ -107,7 +110,7 @@ def resolve_conditions(own: pd.DataFrame) -> pd.DataFrame:
     It is a value of its own where others have several, or where rows of one series tell it and others do not.
     """
     control = own["control"].astype(object).where(own["control"].notna(), "")
-    series = own["tickets"].mask(control.isin(rows.SHARED_CONTROLS), "") + "," + control + "," + own["head"]
+    series = own["tickets"].mask(control.isin(SHARED_CONTROLS), "") + "," + control + "," + own["head"]
     found = {}
     for key in CONDITIONS:
         values = own[key].astype(object).where(own[key].notna(), "")

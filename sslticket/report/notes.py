@@ -8,7 +8,7 @@ import pandas as pd
 from sslticket.escaping import shell_quote
 from sslticket.report import naming, stats, text
 from sslticket.report.stats import PANEL_KEYS
-from sslticket.results import rows
+from sslticket.results.rows import SHARED_CONTROLS
 
 KIND_TITLES = {
     "score": "Scores",
@@ -20,7 +20,6 @@ KIND_TITLES = {
     "channels": "Layers and channels",
 }
 """What rows of a kind are called."""
-assert KIND_TITLES.keys() == rows.ROW_KINDS.keys()
 
 _CONDITION_TITLES = {
     "protocol_hash": "the protocol's settings",
@@ -87,7 +86,7 @@ def _disconnection_notes(frame: pd.DataFrame) -> Iterator[str]:
 
 def _image_notes(frame: pd.DataFrame) -> Iterator[str]:
     """Data sets of one name whose images differ."""
-    own = frame[~frame["control"].isin(rows.SHARED_CONTROLS)]
+    own = frame[~frame["control"].isin(SHARED_CONTROLS)]
     # A search whose images nobody told is another only where the same search told them elsewhere.
     named = own["tickets"].str.contains("images unknown)", regex=False)
     for (model, source), here in own[(own["images"] != "") | named].groupby(["model", "source"]):
@@ -159,7 +158,7 @@ def _mixed_versions(own: pd.DataFrame) -> Iterator[str]:
     if len(commits) > 1:
         yield f"{len(commits)} commits ({join_names(commits)})"
     ways = sorted(own["numerics"].unique())
-    if len(ways) > 1 and own["kind"].iloc[0] not in naming.PROTOCOL_KINDS:  # of those `_numerics` tells
+    if len(ways) > 1 and own["kind"].iloc[0] not in naming.protocol_kinds():  # of those `_numerics` tells
         yield f"numbers computed in {len(ways)} ways ({join_names(ways)})"
     versions: dict[str, set[str]] = {}
     for each in {tuple(sorted(each.items())) for each in own["versions"]}:
@@ -173,7 +172,7 @@ def _mixed_versions(own: pd.DataFrame) -> Iterator[str]:
 
 
 def _group_by_target(frame: pd.DataFrame) -> Iterable[tuple[Any, pd.DataFrame]]:
-    targeted: Iterable[tuple[Any, pd.DataFrame]] = frame[frame["kind"].isin(naming.PROTOCOL_KINDS)].groupby(
+    targeted: Iterable[tuple[Any, pd.DataFrame]] = frame[frame["kind"].isin(naming.protocol_kinds())].groupby(
         ["kind", *naming.MEASURED_ON]
     )
     return targeted

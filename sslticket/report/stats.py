@@ -19,7 +19,7 @@ import pandas as pd
 from scipy import stats
 
 from sslticket.report import naming
-from sslticket.results import rows
+from sslticket.results.rows import CONTROLS, OWN_WEIGHT_CONTROLS, SHARED_CONTROLS, SUPERVISED_OBJECTIVES
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -154,7 +154,7 @@ TICKET_KEYS = ["tickets", "objective", "source", "images", "subset", "search", "
 
 def is_label_agnostic(objective: str) -> bool:
     """Whether tickets of this objective were found without any label."""
-    return objective.removesuffix("-shuffled") not in rows.SUPERVISED_OBJECTIVES
+    return objective.removesuffix("-shuffled") not in SUPERVISED_OBJECTIVES
 
 
 def name_series(frame: pd.DataFrame) -> pd.DataFrame:
@@ -185,17 +185,17 @@ def name_series(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _series_names(frame: pd.DataFrame) -> "pd.Series[str]":
     control = frame["control"].astype(object).where(frame["control"].notna(), "")
-    is_shared = control.isin(rows.SHARED_CONTROLS)
+    is_shared = control.isin(SHARED_CONTROLS)
     grey = frame["channels"] == 1
     grey &= frame.groupby(naming.MEASURED_ON, dropna=False)["channels"].transform("nunique") > 1
     base = frame["tickets"].mask(is_shared, control + grey.map({True: ", grey images", False: ""}))
-    own = ((frame["head"] == "own") & frame["kind"].isin(naming.PROTOCOL_KINDS)).map({True: ", own head", False: ""})
+    own = ((frame["head"] == "own") & frame["kind"].isin(naming.protocol_kinds())).map({True: ", own head", False: ""})
     plain = control.isin(["", "ticket"]) | is_shared
     series = base + own + (", " + control).mask(plain, "")
     # A series that was computed in two ways in one panel is told apart everywhere, so that it keeps its names.
     mixed = naming.differ_within(frame.assign(series=series), ["kind", *PANEL_KEYS, "series"], "numerics")
-    mixed &= frame["kind"].isin(naming.PROTOCOL_KINDS)
-    mixed = mixed.groupby(series).transform("any") & frame["kind"].isin(naming.PROTOCOL_KINDS)
+    mixed &= frame["kind"].isin(naming.protocol_kinds())
+    mixed = mixed.groupby(series).transform("any") & frame["kind"].isin(naming.protocol_kinds())
     return series + (", " + frame["numerics"]).where(mixed, "")
 
 
@@ -204,7 +204,7 @@ def _unit_names(frame: pd.DataFrame) -> "pd.Series[str]":
 
     Controls were once drawn anew for every evaluation seed, whatever the search: these have no `replicate`.
     """
-    kept = frame["control"].isna() | frame["control"].isin(["ticket", *rows.OWN_WEIGHT_CONTROLS])
+    kept = frame["control"].isna() | frame["control"].isin(["ticket", *OWN_WEIGHT_CONTROLS])
     drawn = (frame["kind"] == "score") & ~kept
     units = "search " + frame["search_seed"].astype(int).astype(str)
     by_seed = "draw of seed " + frame["seed"].astype("Int64").astype(str)
@@ -233,7 +233,7 @@ def _is_nearly_disconnected(frame: pd.DataFrame) -> "pd.Series[bool]":
 def unique_trainings(frame: pd.DataFrame) -> pd.DataFrame:
     """The score rows of a frame of `named`, each training once, though two runs list it or a run folder was copied."""
     scores = frame[frame["kind"] == "score"]
-    is_shared = scores["control"].isin(rows.SHARED_CONTROLS)
+    is_shared = scores["control"].isin(SHARED_CONTROLS)
     blank = scores[TICKET_KEYS].astype(object).mask(is_shared, "").assign(subset=scores["subset"].mask(is_shared, 1.0))
     scores = scores.assign(**{key: blank[key] for key in TICKET_KEYS})
     once = [*PANEL_KEYS, "series", "unit", "seed"]
@@ -273,7 +273,8 @@ def summarize(frame: pd.DataFrame) -> pd.DataFrame:
         means["top1"].to_numpy(np.float64), means["top1_sd"].to_numpy(np.float64), means["n"].to_numpy(np.int64)
     )
     kinds = zip(means["control"], means["objective"], strict=True)
-    means["place"] = [2 * rows.CONTROLS.index(control) + (objective != "supervised") for control, objective in kinds]
+    order = {control: place for place, control in enumerate([*CONTROLS, *sorted({*means["control"]} - {*CONTROLS})])}
+    means["place"] = [2 * order[control] + (objective != "supervised") for control, objective in kinds]
     means = means.sort_values(
         [*PANEL_KEYS, "place", "series", "density"], ascending=[True] * (len(PANEL_KEYS) + 2) + [False]
     )

@@ -12,12 +12,10 @@ import pandas as pd
 from sslticket.errors import BadInput
 from sslticket.escaping import escape_cell, escape_json
 from sslticket.report import notes
-from sslticket.results.rows import ROW_COLUMNS, ROW_KEYS, row_error
+from sslticket.results.rows import all_keys, row_columns, row_error
 from sslticket.storage.files import atomic_write, parse_json, read_bytes
 
 _MAX_BYTES = 1 << 26  # bytes of a file of rows, which holds one
-_INTEGER_KEYS = [key for key, kind in ROW_KEYS.items() if kind is int]
-_NESTED_KEYS = [key for key, kind in ROW_KEYS.items() if kind in (dict, list)]
 
 
 def no_rows_error(folders: Sequence[Path], what: str = "rows") -> BadInput:
@@ -43,7 +41,7 @@ def read_rows(folders: Sequence[Path]) -> pd.DataFrame:
     found = [row for file in sorted(files) if not file.name.startswith(".") for row in _read_file(file)]
     if not found:
         raise no_rows_error(folders)
-    frame = pd.DataFrame(found, columns=ROW_COLUMNS)
+    frame = pd.DataFrame(found, columns=row_columns())
     order = ["run", "kind", "protocol", "level", "control", "seed", "search_seed", "ticket_hash", "other_hash"]
     return frame.sort_values(order, kind="stable", ignore_index=True)
 
@@ -111,8 +109,11 @@ def write_table(folders: Sequence[Path], output: Path) -> WrittenTable:
 
 def flatten_rows(frame: pd.DataFrame) -> pd.DataFrame:
     """The frame of `rows` with plain columns only: text, float64, and Int64 where whole numbers may be missing."""
-    nested = {key: frame[key].map(_to_json, na_action="ignore") for key in _NESTED_KEYS}
-    return frame.assign(**nested).astype(dict.fromkeys(_INTEGER_KEYS, "Int64")).drop_duplicates(ignore_index=True)
+    keys = all_keys()
+    nested = [name for name, key in keys.items() if {dict, list} & {*key.types}]
+    texts = {name: frame[name].map(_to_json, na_action="ignore") for name in nested}
+    integers = dict.fromkeys((name for name, key in keys.items() if key.types == (int,)), "Int64")
+    return frame.assign(**texts).astype(integers).drop_duplicates(ignore_index=True)
 
 
 def printable_rows(frame: pd.DataFrame) -> pd.DataFrame:

@@ -15,9 +15,10 @@ import pytest
 from safetensors import SafetensorError
 
 from sslticket import provenance
+from sslticket.api import load_recipe
 from sslticket.cli import commands
 from sslticket.cli.exit_status import run_and_exit
-from sslticket.cli.recipe_commands import load_recipe, run_with_flags
+from sslticket.cli.recipe_commands import run_with_flags
 from sslticket.config.runtime import RuntimeConfig
 from sslticket.errors import BadInput, WriteError, system_error_message
 from sslticket.search.plan import plan_search

@@ -1,14 +1,20 @@
 """The recipes carry the papers' settings, and those come to the papers' numbers of updates."""
 
+import json
 import math
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from sslticket.api import load_recipes
+from sslticket.cli.recipe_commands import run_named
 from sslticket.config.training import Span
 from sslticket.data.augment import View
 from sslticket.data.datasets.catalogue import get_dataset
+from sslticket.errors import BadInput
 from tests.recipes import FOLDER, RECIPES, load
 
 IMAGES = {"imagenet": 1_281_167, "places365": 1_803_460, "cifar10": 50_000, "mnist": 60_000}
@@ -177,14 +183,30 @@ def test_what_published_settings_say_of_objectives_for_so_short_a_training() -> 
         assert recipe.to_dict()["objective"]["frozen_for"] * Span.parse(recipe.training.length).amount == 1
 
 
-def test_the_list_of_recipes_names_each_with_what_it_trains() -> None:
-    cells = [[cell.strip() for cell in line.split("|")] for line in (FOLDER / "README.md").read_text().splitlines()]
-    listed = {row[1]: row[2:5] for row in cells if len(row) > 5 and row[1].startswith("[")}
-    for name in RECIPES:
-        recipe = load(name)
-        assert listed.pop(f"[{name}]({name}.py)") == [
-            recipe.model,
-            recipe.data.dataset,
-            type(recipe.objective).__name__,
-        ]
-    assert listed == {}
+def test_the_page_of_recipes_is_as_its_files_say() -> None:
+    done = subprocess.run([sys.executable, FOLDER.parent / "docs" / "recipe_table.py", "--check"], check=False)
+    assert done.returncode == 0
+
+
+def test_every_recipe_has_the_key_that_it_had_in_a_file_of_its_own() -> None:
+    keys = json.loads(Path(__file__).with_name("recipe_keys.json").read_text())
+    assert {name: load(name).key for name in RECIPES} == keys
+
+
+def test_a_file_of_several_recipes_takes_the_name_of_one_as_its_first_word() -> None:
+    recipes = load_recipes(FOLDER / "stabilizing.py")
+    assert list(recipes)[0] == "stabilizing_lenet300_mnist"
+    with pytest.raises(BadInput, match=r"unknown recipe 'stabilizing_lenet'; did you mean stabilizing_lenet300_mnist"):
+        run_named(recipes, ["stabilizing_lenet"], "stabilizing.py")
+    with pytest.raises(
+        BadInput, match=r"defines 11 recipes; give one of them, as .*stabilizing\.py:stabilizing_lenet300"
+    ):
+        load(FOLDER / "stabilizing.py")
+    assert load(f"{FOLDER}/stabilizing.py:stabilizing_resnet50") == load("stabilizing_resnet50")
+
+
+def test_an_unknown_recipe_is_answered_with_the_nearest() -> None:
+    with pytest.raises(BadInput, match="unknown recipe 'rotnet_resnet5'; did you mean rotnet_resnet50"):
+        load("rotnet_resnet5")
+    with pytest.raises(BadInput, match="there is no recipe at nowhere.py; give a Python file"):
+        load("nowhere.py")

@@ -14,14 +14,14 @@ from sslticket.report.chart import Axis, Chart
 from sslticket.report.content import Content
 from sslticket.report.sections import mask_analyses, mean_curves, training_analyses
 from sslticket.results import table
-from sslticket.results.rows import ROW_COLUMNS, row_error
+from sslticket.results.rows import row_columns, row_error
 from tests.report import analysed
 from tests.report.analysed import CHANNELS, CONNECTIVITY, MAGNITUDES, OVERLAP, SCORE, STABILITY, Row, row
 
 
 def frame(*rows: Row) -> pd.DataFrame:
     assert [row_error(each) for each in rows] == [None] * len(rows)
-    return stats.name_series(pd.DataFrame(rows, columns=ROW_COLUMNS))
+    return stats.name_series(pd.DataFrame(rows, columns=row_columns()))
 
 
 def points(chart: Chart) -> dict[str, list[tuple[float, float]]]:
@@ -180,7 +180,7 @@ def test_dead_channels_are_shares_and_a_dead_layer_is_marked() -> None:
 
 
 def test_densities_of_layers_are_those_of_channels_where_the_search_left_no_rows() -> None:
-    content = Content(pd.DataFrame([row(CHANNELS)], columns=ROW_COLUMNS))
+    content = Content(pd.DataFrame([row(CHANNELS)], columns=row_columns()))
     [heat] = content.layer_maps
     assert [cell[0] for (cell,) in heat.cells] == ["90", "17.8"]
 

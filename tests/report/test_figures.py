@@ -20,7 +20,7 @@ def content(folder) -> Content:
 
 
 def test_curves_draw_the_means_densest_first_on_a_log_axis(content):
-    [axes] = figures.draw_charts([content.panels[0].accuracy()], content.looks).axes
+    [axes] = figures.draw_charts([content.panels[0].accuracy_chart()], content.looks).axes
     drawn = {line.get_label(): line.get_xydata() for line in axes.lines}
     densities = [1, 0.5, 0.25, 0.125]
     np.testing.assert_allclose(drawn["rotnet"], list(zip(densities, [98.5, 96.5, 94.5, 92.5], strict=True)))
@@ -32,7 +32,7 @@ def test_curves_draw_the_means_densest_first_on_a_log_axis(content):
 
 
 def test_differences_draw_the_gain_and_its_interval(content):
-    against_labels, against_random = content.panels[0].differences()
+    against_labels, against_random = content.panels[0].difference_charts()
     [curve] = against_labels.curves
     assert [point.y for point in curve.points] == pytest.approx([0, -1, -2, -3])
     assert [curve.series for curve in against_random.curves] == ["supervised", "rotnet"]
@@ -43,7 +43,7 @@ def test_differences_draw_the_gain_and_its_interval(content):
 
 
 def test_heat_maps_draw_what_remains_of_each_layer_and_mark_the_empty(content):
-    first, _ = content.layers
+    first, _ = content.layer_maps
     assert first.rows == ("first", "last")
     assert [[told for told, _ in line] for line in first.cells] == [
         ["100", "90", "90", "90"],

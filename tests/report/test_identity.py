@@ -8,13 +8,13 @@ import pytest
 from sslticket.report import stats
 from sslticket.report.content import Content
 from sslticket.report.sections import mask_analyses, scores, training_analyses
-from sslticket.results.rows import ROW_COLUMNS, row_error
+from sslticket.results.rows import row_columns, row_error
 from tests.report.analysed import CHANNELS, CONNECTIVITY, LEVEL, MAGNITUDES, OVERLAP, SCORE, STABILITY, Row, row
 
 
 def frame(*rows: Row) -> pd.DataFrame:
     assert [row_error(each) for each in rows] == [None] * len(rows)
-    return pd.DataFrame(rows, columns=ROW_COLUMNS)
+    return pd.DataFrame(rows, columns=row_columns())
 
 
 def summary(*rows: Row) -> dict[tuple[str, str], float]:

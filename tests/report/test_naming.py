@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from sslticket.report import stats
-from sslticket.results.rows import ROW_COLUMNS
+from sslticket.results.rows import row_columns
 from tests.report.analysed import LEVEL, SCORE, Row, row
 
 
@@ -17,7 +17,7 @@ def found(recipe: str, **changes: object) -> Row:
 
 
 def names(*rows: Row) -> list[str]:
-    return stats.name_series(pd.DataFrame(rows, columns=ROW_COLUMNS))["tickets"].tolist()
+    return stats.name_series(pd.DataFrame(rows, columns=row_columns()))["tickets"].tolist()
 
 
 def test_a_single_recipe_is_its_objective() -> None:
@@ -92,7 +92,7 @@ def test_label_agnostic_tickets_are_compared_with_labelled_ones_found_the_same_w
         for search in ("IMP", "CS")
         for rewind in ("0it", "1ep")
     ]
-    pairs = stats.compare_series(pd.DataFrame(rows, columns=ROW_COLUMNS))
+    pairs = stats.compare_series(pd.DataFrame(rows, columns=row_columns()))
     assert {tuple(pair) for pair in pairs[["series", "against"]].to_numpy()} == {
         *((f"rotnet ({way})", f"supervised ({way})") for way in ("IMP, rewind 0it", "IMP, rewind 1ep")),
         *((f"rotnet ({way})", f"supervised ({way})") for way in ("CS, rewind 0it", "CS, rewind 1ep")),
@@ -109,7 +109,7 @@ def test_densities_that_searches_come_to_are_pooled_by_level() -> None:
         for seed, density, top1 in ((0, 0.2, 0.8), (1, 0.3, 0.6))
         for drawn in ({}, {"control": "random", "replicate": seed})
     ]
-    means = stats.summarize(pd.DataFrame(rows, columns=ROW_COLUMNS))
+    means = stats.summarize(pd.DataFrame(rows, columns=row_columns()))
     assert means[["series", "density", "top1", "n"]].to_numpy().tolist() == [
         ["rotnet", 0.25, pytest.approx(0.7), 2],
         ["random", 0.25, pytest.approx(0.7), 2],

@@ -5,7 +5,7 @@ import pytest
 
 from sslticket.report import notes
 from sslticket.results import table
-from sslticket.results.rows import ROW_COLUMNS
+from sslticket.results.rows import row_columns
 from tests.report import analysed, conditions
 from tests.report.analysed import LEVEL, SCORE, STABILITY, Row, row
 
@@ -13,12 +13,12 @@ OWN = "\N{LEFT DOUBLE QUOTATION MARK}supervised, own head\N{RIGHT DOUBLE QUOTATI
 
 
 def told(*rows: Row) -> list[str]:
-    return notes.notes_of_rows(pd.DataFrame(rows, columns=ROW_COLUMNS))
+    return notes.notes_of_rows(pd.DataFrame(rows, columns=row_columns()))
 
 
 def test_rows_that_are_alike_need_no_notes() -> None:
     assert told(row(SCORE), row(SCORE, search_seed=1, ticket_hash="b"), row(LEVEL), row(STABILITY)) == []
-    assert notes.notes_of_rows(pd.DataFrame(analysed.rows(), columns=ROW_COLUMNS)) == []
+    assert notes.notes_of_rows(pd.DataFrame(analysed.rows(), columns=row_columns())) == []
 
 
 def test_labels_that_were_scored_with_their_own_head_only_are_told_with_the_command() -> None:

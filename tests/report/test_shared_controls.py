@@ -8,13 +8,13 @@ import pytest
 
 from sslticket.report import stats, text
 from sslticket.report.content import Content
-from sslticket.results.rows import ROW_COLUMNS, SHARED_CONTROLS, row_error
+from sslticket.results.rows import SHARED_CONTROLS, row_columns, row_error
 
 Row = Callable[..., dict[str, Any]]
 
 
 def summary(rows: list[dict[str, Any]]) -> dict[str, dict[Any, Any]]:
-    found = stats.summarize(pd.DataFrame(rows, columns=ROW_COLUMNS))
+    found = stats.summarize(pd.DataFrame(rows, columns=row_columns()))
     return {row["series"]: row for row in found.to_dict("records")}
 
 
@@ -76,7 +76,7 @@ def test_densities_of_an_adjusted_control_are_fractions(score: Row) -> None:
     assert row_error(score(control="adjusted", natural_density=0.155, control_density=0.1)) is None
     fault = row_error(score(control="adjusted", natural_density=15.5))
     assert fault is not None
-    assert "natural_density 15.5, which is no fraction" in fault
+    assert "natural_density 15.5, which must be a fraction" in fault
 
 
 def test_random_tickets_of_a_depth_limited_search_are_not_those_of_the_whole_network(score: Row) -> None:
@@ -88,7 +88,7 @@ def test_random_tickets_of_a_depth_limited_search_are_not_those_of_the_whole_net
         for control, top1 in zip(("ticket", "random"), scores, strict=True)
         for seed in (0, 1)
     ]
-    frame = pd.DataFrame(rows, columns=ROW_COLUMNS)
+    frame = pd.DataFrame(rows, columns=row_columns())
     content = Content(frame)
     assert {text.describe_panel(panel.summary) for panel in content.panels} == {
         "conv on digits",

@@ -1,0 +1,154 @@
+"""Self-supervision since then: the objectives of SimCLR, MoCo v2, BYOL, SimSiam, Barlow Twins, VICReg, SwAV and DINO.
+
+Finds     winning tickets in ResNet-50 without labels, of 31 densities from 100% to 0.12%; W_k after 3,840,000
+          samples, as in Finding Winning Tickets with Limited (or No) Supervision.
+Source    each objective's own authors: their settings for 100 epochs where there are any, since every level costs a
+          training.
+Run       accelerate launch recipes/self_supervision.py simclr_resnet50
+Cost      not measured yet; recipes/README.md has a line for each.
+Accuracy  not measured yet.
+"""
+
+from sslticket import (
+    BYOL,
+    DINO,
+    IMP,
+    LARS,
+    SGD,
+    BarlowTwins,
+    Data,
+    MoCoV2,
+    Recipe,
+    SimCLR,
+    SimSiam,
+    SwAV,
+    TrainConfig,
+    VICReg,
+    run,
+)
+
+IMAGENET = Data(dataset="imagenet")
+SEARCH = IMP(levels=30, rate=0.2, rewind="3840000samples")
+
+recipes = {
+    # Chen et al. 2020 (SimCLR), section 2.2: rate 0.3 per 256 images.
+    "simclr_resnet50": Recipe(
+        model="resnet50",
+        data=IMAGENET,
+        objective=SimCLR(),
+        training=TrainConfig(
+            length="100ep",
+            batch_size=4096,
+            optimizer=LARS(lr=4.8, weight_decay=1e-6),
+            warmup="10ep",
+            decay="cosine",
+        ),
+        search=SEARCH,
+    ),
+    # Chen et al. 2020 (MoCo v2), section 3; batch and rate from He et al. 2020 (MoCo), section 4.
+    "mocov2_resnet50": Recipe(
+        model="resnet50",
+        data=IMAGENET,
+        objective=MoCoV2(),
+        training=TrainConfig(
+            length="200ep",
+            batch_size=256,
+            ghost_batch=32,
+            optimizer=SGD(lr=0.03, weight_decay=1e-4),
+            decay="cosine",
+        ),
+        search=SEARCH,
+    ),
+    # Grill et al. 2020 (BYOL), section 3.3, with the authors' settings for 100 epochs (byol/configs in their code):
+    # rate 0.45 per 256 images.
+    "byol_resnet50": Recipe(
+        model="resnet50",
+        data=IMAGENET,
+        objective=BYOL(ema=0.99),
+        training=TrainConfig(
+            length="100ep",
+            batch_size=4096,
+            optimizer=LARS(lr=7.2, weight_decay=1e-6),
+            warmup="10ep",
+            decay="cosine",
+        ),
+        search=SEARCH,
+    ),
+    # Chen & He 2021 (SimSiam), section 3, baseline settings: rate 0.05 per 256 images.
+    "simsiam_resnet50": Recipe(
+        model="resnet50",
+        data=IMAGENET,
+        objective=SimSiam(),
+        training=TrainConfig(length="100ep", batch_size=512, optimizer=SGD(lr=0.1, weight_decay=1e-4), decay="cosine"),
+        search=SEARCH,
+    ),
+    # Zbontar et al. 2021 (Barlow Twins), section 2.2: rate 0.2 per 256 images, falling to a thousandth; biases and
+    # batch norm 0.0048.
+    "barlowtwins_resnet50": Recipe(
+        model="resnet50",
+        data=IMAGENET,
+        objective=BarlowTwins(),
+        training=TrainConfig(
+            length="1000ep",
+            batch_size=2048,
+            optimizer=LARS(lr=1.6, weight_decay=1.5e-6, bias_lr=0.0384),
+            warmup="10ep",
+            decay="cosine",
+            last_lr=1.6e-3,
+        ),
+        search=SEARCH,
+    ),
+    # Bardes et al. 2022 (VICReg), section 4.2, with the authors' settings for 100 epochs (README of their code): rate
+    # 0.3 per 256 images, falling to a thousandth.
+    "vicreg_resnet50": Recipe(
+        model="resnet50",
+        data=IMAGENET,
+        objective=VICReg(),
+        training=TrainConfig(
+            length="100ep",
+            batch_size=512,
+            optimizer=LARS(lr=0.6, weight_decay=1e-6),
+            warmup="10ep",
+            decay="cosine",
+            last_lr=6e-4,
+        ),
+        search=SEARCH,
+    ),
+    # Caron et al. 2020 (SwAV), Appendix A.1, with the authors' settings for 100 epochs (scripts/ of their code); warmup
+    # starts from 0, theirs from 0.3.
+    "swav_resnet50": Recipe(
+        model="resnet50",
+        data=IMAGENET,
+        objective=SwAV(),
+        training=TrainConfig(
+            length="100ep",
+            batch_size=4096,
+            optimizer=LARS(lr=4.8, weight_decay=1e-6),
+            warmup="10ep",
+            decay="cosine",
+            last_lr=0.0048,
+        ),
+        search=SEARCH,
+    ),
+    # Caron et al. 2021 (DINO), with the authors' settings for 100 epochs of ResNet-50 with SGD (README of their code;
+    # its transformers take AdamW): rate 0.03 per 256 images. They clip each tensor's gradient to a norm of 3, here
+    # that of all weights together; they spare biases and batch norm the weight decay.
+    "dino_resnet50": Recipe(
+        model="resnet50",
+        data=IMAGENET,
+        objective=DINO(),
+        training=TrainConfig(
+            length="100ep",
+            batch_size=512,
+            optimizer=SGD(lr=0.06, weight_decay=1e-4),
+            warmup="10ep",
+            decay="cosine",
+            last_lr=1e-6,
+            clip=3.0,
+        ),
+        search=SEARCH,
+    ),
+}
+
+if __name__ == "__main__":
+    run(recipes)

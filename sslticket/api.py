@@ -1,0 +1,327 @@
+"""The front door for Python: find tickets, evaluate and analyse them, and write a report, in a script or a notebook.
+
+    from sslticket import evaluate_tickets, find_tickets, load_recipe, write_report
+
+    tickets = find_tickets(load_recipe("rotnet_digits"), out="runs")
+    rows = evaluate_tickets(tickets, protocol="digits-demo", controls=["random"])
+    write_report("runs", "report.html")
+
+The command line is a thin layer over these functions. Each of them goes on from what earlier calls left in the run's
+folder, raises `BadInput` with one line for a person, and leaves signals, logging and the process alone.
+"""
+
+import ast
+import logging
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from sslticket.config.recipe import Precision, Recipe
+from sslticket.config.runtime import RuntimeConfig
+from sslticket.errors import BadInput, unknown_name
+from sslticket.registry import load_user_file
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from sslticket.analysis.base import Analysis
+    from sslticket.evaluation.protocols import Protocol
+    from sslticket.evaluation.tasks import Levels
+    from sslticket.report import WrittenReport
+    from sslticket.ticket import Ticket
+    from sslticket.training.engine import Engine
+
+log = logging.getLogger("sslticket")
+
+
+def find_tickets(
+    recipe: Recipe | str | Path,
+    *,
+    out: str | Path = "runs",
+    runtime: RuntimeConfig | None = None,
+    progress: bool = True,
+) -> "list[Ticket]":
+    """Run the search of a recipe, or go on with it, and return its tickets.
+
+    Args:
+        recipe: The recipe, or what `load_recipe` takes: a published name, or a file.
+        out: The folder of all runs; this one's is `out/<recipe.key>`.
+        runtime: Where the data lies and how it is computed; None for the defaults of this machine.
+        progress: Whether a progress bar is shown, in a terminal or a notebook.
+
+    Returns:
+        One ticket for each level, from the dense network (level 0) to the sparsest. Each holds its weights.
+
+    Raises:
+        BadInput: If the recipe does not fit its data, its network or the folder; nothing has been written then.
+        Diverged: If a loss is not finite.
+    """
+    from sslticket.search.plan import plan_search
+    from sslticket.search.run_search import run_search
+    from sslticket.ticket import Ticket
+
+    runtime = runtime or RuntimeConfig()
+    plan = plan_search(recipe if isinstance(recipe, Recipe) else load_recipe(recipe), runtime, Path(out))
+    if unreadable := run_search(plan, runtime):
+        log.warning("%d images could not be read and were left out", len(unreadable))
+    return [Ticket.load(plan.run_dir.ticket_path(level)) for level in range(plan.levels + 1)]
+
+
+def evaluate_tickets(
+    where: "str | Path | Ticket | Iterable[str | Path | Ticket]",
+    *,
+    protocol: "str | Protocol | Sequence[str | Protocol]",
+    controls: Sequence[str] = ("random",),
+    seeds: Sequence[int] | None = (0,),
+    levels: "Sequence[int] | Levels | None" = None,
+    heads: Sequence[Literal["own", "new"]] | None = None,
+    part: str | None = None,
+    data_root: str | Path | None = None,
+    runtime: RuntimeConfig | None = None,
+    precision: Precision | None = None,
+    progress: bool = True,
+) -> "pd.DataFrame":
+    """Train tickets, and controls beside them, under fixed supervised protocols, and measure them.
+
+    Args:
+        where: The tickets: run folders, ticket files, names on the Hub, or tickets that `find_tickets` returned.
+        protocol: The protocol or protocols, by name, as "file.py:NAME", or themselves; "own" is each ticket's own.
+        controls: What is measured beside each ticket, such as "random" and "permuted".
+        seeds: The seeds of the evaluation; None for each protocol's own.
+        levels: The levels that are taken of folders; None for all.
+        heads: Whether tickets are trained with their own classification layer or a new one; None for their own where
+            they were found on the protocol's task.
+        part: What the protocol's images are, if they are not the whole official set.
+        data_root: The folder of the images; None for that of `runtime`.
+        runtime: Where and how it is computed; None for the defaults of this machine.
+        precision: The precision of the passes; None for the device's own.
+        progress: Whether a progress bar is shown, in a terminal or a notebook.
+
+    Returns:
+        One line for each ticket, control, protocol, head and seed that was asked for, measured now or before; its
+        columns are those of docs/report.md.
+
+    Raises:
+        BadInput: If a ticket is damaged or does not fit the protocol, or the images are missing.
+        Diverged: If a loss is not finite.
+    """
+    from sslticket.evaluation.tasks import make_tasks
+    from sslticket.evaluation.worker import evaluate
+
+    engine = _make_engine(runtime, data_root, precision)
+    tasks = make_tasks(_ticket_files(where, levels), list(controls), _as_list(protocol), seeds, heads, part)
+    for _ in evaluate(tasks, engine):
+        pass
+    return _frame_of_files([task.row_file for task in tasks])
+
+
+def analyse_tickets(
+    where: "str | Path | Ticket | Iterable[str | Path | Ticket]",
+    *,
+    analysis: "str | Analysis",
+    protocol: "str | Protocol | Sequence[str | Protocol]" = "own",
+    controls: Sequence[str] = (),
+    seeds: Sequence[int] | None = (0,),
+    levels: "Sequence[int] | Levels | None" = None,
+    heads: Sequence[Literal["own", "new"]] | None = None,
+    part: str | None = None,
+    data_root: str | Path | None = None,
+    runtime: RuntimeConfig | None = None,
+    precision: Precision | None = None,
+    progress: bool = True,
+) -> "pd.DataFrame":
+    """Measure what tickets are like: stability, connectivity, magnitudes, overlap of masks, or an analysis of your own.
+
+    Args:
+        where: The tickets: run folders, ticket files, names on the Hub, or tickets that `find_tickets` returned.
+        analysis: The analysis, by name, as "file.py:NAME", or itself with its settings, such as `Connectivity(5)`.
+        protocol: The protocols under which tickets are trained to their end; "own" is each ticket's own.
+        controls: What is analysed beside each ticket: "local", or nothing.
+        seeds: The seeds of the trainings; None for each protocol's own.
+        levels: The levels that are taken of folders; None for all.
+        heads: Whether tickets are trained with their own classification layer or a new one.
+        part: What the protocol's images are, if they are not the whole official set.
+        data_root: The folder of the images; None for that of `runtime`.
+        runtime: Where and how it is computed; None for the defaults of this machine.
+        precision: The precision of the passes; None for the device's own.
+        progress: Whether a progress bar is shown, in a terminal or a notebook.
+
+    Returns:
+        One line for each row that the analysis wrote for these tickets, now or before.
+
+    Raises:
+        BadInput: If a ticket cannot be analysed so, or the images are missing.
+        Diverged: If a loss is not finite.
+    """
+    raise NotImplementedError
+
+
+def write_report(
+    where: str | Path | Iterable[str | Path],
+    output: str | Path = "report.html",
+    *,
+    figures: str | Path | None = None,
+    figure_format: Literal["png", "pdf", "svg"] = "pdf",
+    latex: str | Path | None = None,
+) -> "WrittenReport":
+    """Draw all rows below some folders as one page that fetches nothing, and a PNG of the same name beside it.
+
+    Args:
+        where: The run folders, or the folder that holds them.
+        output: The page, a name that ends in .html.
+        figures: A folder for each figure as a file of its own; None for none.
+        figure_format: The format of these files.
+        latex: A name that ends in .tex, for the means as a table; None for none.
+
+    Returns:
+        The files that were written, the table of means as text, and notes for the reader.
+
+    Raises:
+        BadInput: If a name has another ending, or rows are missing or damaged.
+    """
+    from sslticket import report
+
+    folders = [Path(place) for place in _as_list(where)]
+    return report.write_report(
+        folders, Path(output), figures=_as_path(figures), kind=figure_format, latex=_as_path(latex)
+    )
+
+
+def read_rows(where: str | Path | Iterable[str | Path]) -> "pd.DataFrame":
+    """Every row below some folders, of searches, evaluations and analyses: one line for each measurement.
+
+    Args:
+        where: The run folders, or the folder that holds them.
+
+    Raises:
+        BadInput: If a folder is missing, holds no rows, or a line is damaged.
+    """
+    from sslticket.results import table
+
+    return table.read_rows([Path(place) for place in _as_list(where)])
+
+
+def load_recipe(name: str | Path) -> Recipe:
+    """A published recipe by its name, or one that a Python file defines.
+
+    Args:
+        name: "rotnet_resnet50", "recipes/rotnet_resnet50.py", or "mine.py:small" for one of the `recipes` of a file.
+
+    Raises:
+        BadInput: If there is no such recipe, or its file cannot be imported.
+    """
+    recipes = load_recipes(name)
+    if len(recipes) > 1:
+        raise BadInput(f"{name} defines {len(recipes)} recipes; give one of them, as {name}:{next(iter(recipes))}")
+    return next(iter(recipes.values()))
+
+
+def load_recipes(name: str | Path) -> Mapping[str, Recipe]:
+    """The recipes that a file defines, by name, or the one that is asked for; see `load_recipe`.
+
+    A file defines one as `recipe = Recipe(...)`, or several as `recipes = {"name": Recipe(...), ...}`.
+
+    Raises:
+        BadInput: If there is no such recipe, or its file cannot be imported.
+    """
+    text = str(name)
+    if re.fullmatch(r"\w+", text):
+        return {text: _published_recipe(text)}
+    file, _, wanted = text.rpartition(":") if re.search(r"\.py:\w+$", text) else (text, "", "")
+    found = _recipes_of_file(Path(file))
+    if not wanted:
+        return found
+    if wanted not in found:
+        raise unknown_name("recipe", wanted, found)
+    return {wanted: found[wanted]}
+
+
+def published_recipes() -> dict[str, Path]:
+    """The file of each published recipe, by name; a file of its own comes before one that holds several."""
+    folder = Path(__file__).parent / "recipes"
+    if not folder.is_dir():
+        folder = Path(__file__).parents[1] / "recipes"  # a checkout
+    files = sorted(folder.glob("*.py"))
+    found: dict[str, Path] = {}
+    for file in files:
+        tree = ast.parse(file.read_bytes())
+        for node in tree.body:
+            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+                if node.targets[0].id == "recipe":
+                    found[file.stem] = file
+                elif node.targets[0].id == "recipes" and isinstance(node.value, ast.Dict):
+                    names = [str(key.value) for key in node.value.keys if isinstance(key, ast.Constant)]
+                    found = dict.fromkeys(names, file) | found
+    return found
+
+
+def _published_recipe(name: str) -> Recipe:
+    files = published_recipes()
+    if name not in files:
+        raise unknown_name("recipe", name, files)
+    found = _recipes_of_file(files[name])
+    return found[name]
+
+
+def _recipes_of_file(path: Path) -> Mapping[str, Recipe]:
+    if not path.is_file() or path.suffix != ".py":
+        raise BadInput(
+            f"there is no recipe at {path}; give a Python file such as recipes/rotnet_resnet50.py, or the name of a "
+            "published one such as rotnet_resnet50"
+        )
+    module = load_user_file(path)
+    recipe, recipes = getattr(module, "recipe", None), getattr(module, "recipes", None)
+    if isinstance(recipe, Recipe):
+        return {path.stem: recipe}
+    if isinstance(recipes, Mapping) and recipes and all(isinstance(each, Recipe) for each in recipes.values()):
+        return recipes
+    raise BadInput(f"{path} defines no recipe; a recipe file has a line that starts with: recipe = Recipe(")
+
+
+def _make_engine(runtime: RuntimeConfig | None, data_root: str | Path | None, precision: Precision | None) -> "Engine":
+    from sslticket.training.engine import Engine
+
+    runtime = runtime or RuntimeConfig()
+    return Engine.create(runtime if data_root is None else replace(runtime, data_root=Path(data_root)), precision)
+
+
+def _ticket_files(
+    where: "str | Path | Ticket | Iterable[str | Path | Ticket]", levels: "Sequence[int] | Levels | None"
+) -> list[Path]:
+    """The files of tickets that are given in any of these ways; those on the Hub are fetched."""
+    from sslticket import hub
+    from sslticket.evaluation.tasks import Levels, find_ticket_files
+    from sslticket.ticket import Ticket
+
+    chosen = levels if isinstance(levels, Levels) else Levels(None if levels is None else tuple(levels))
+    files: list[Path] = []
+    for place in _as_list(where):
+        if isinstance(place, Ticket):
+            if place.path is None:
+                raise BadInput(f"{place!r} lies in no file; save it, and give the file's path")
+            files.append(place.path)
+        else:
+            path = Path(place)
+            path = hub.copy_from_hub(path, Path("runs")) if hub.is_hub_name(path) else path
+            files += find_ticket_files([path], chosen)
+    return list(dict.fromkeys(files))
+
+
+def _frame_of_files(files: Iterable[Path]) -> "pd.DataFrame":
+    """The rows in some files, in their order, with the columns that any of them has."""
+    import pandas as pd
+
+    from sslticket.evaluation.tasks import read_task_row
+
+    return pd.DataFrame([row for file in files if (row := read_task_row(file)) is not None])
+
+
+def _as_list(given: Any) -> list[Any]:
+    """A list of what is given once or several times; a string is one thing."""
+    return [given] if isinstance(given, str) or not isinstance(given, Iterable) else list(given)
+
+
+def _as_path(given: str | Path | None) -> Path | None:
+    return None if given is None else Path(given)
