@@ -16,6 +16,7 @@ from sslticket.data.augment import View
 from sslticket.data.datasets.base import check_part, display_name, path_safe
 from sslticket.data.datasets.catalogue import get_dataset, load_dataset
 from sslticket.errors import BadInput
+from sslticket.models import load_model
 from sslticket.registry import NO_FLAGS, OMIT_DEFAULT, settings_from_json, settings_hash, settings_to_json, stored_as
 from sslticket.seeds import Seeds
 
@@ -156,7 +157,7 @@ class Recipe:
     """How tickets are found.
 
     Attributes:
-        model: Name of a network from the papers, timm or torchvision.
+        model: Name of a network from the papers, timm or torchvision, or "file.py:Name" for your own.
         data: The images.
         objective: What the network learns while tickets are searched.
         training: How the network is trained.
@@ -174,6 +175,9 @@ class Recipe:
     seed: int = 0
     precision: Precision | None = None
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "model", load_model(self.model))
+
     @classmethod
     def from_dict(cls, tree: object, parts: Mapping[str, Any] | None = None) -> "Recipe":
         """The recipe that JSON values of `to_dict` describe; those of earlier versions may lack later fields.
@@ -190,6 +194,11 @@ class Recipe:
         data = named.get("data") if isinstance(named, Mapping) else None
         if isinstance(data, Mapping) and ":" in str(data.get("dataset")):
             get_dataset(str(data["dataset"]))  # no file is run because a recipe names it
+        if isinstance(named, Mapping) and ":" in str(named.get("model")):
+            raise BadInput(
+                f"the model of a recorded recipe must have a plain name, got {named['model']!r}; no file is run "
+                "because a recipe names it"
+            )
         return settings_from_json(named, {"Recipe": cls}, "recipe", parts)
 
     def to_dict(self) -> dict[str, Any]:
