@@ -147,7 +147,7 @@ class Ours:
             image_size=case.size,
             classes=_CLASSES,
             seed=0,
-            learning=learning or None,
+            mask_learning=learning or None,
         )
         batches = MemoryLoader(
             images,

@@ -23,7 +23,7 @@ from sslticket.evaluation.protocols import Protocol
 from sslticket.pruning import pruned_model
 from sslticket.pruning.mask import StateDict
 from sslticket.training.engine import Engine
-from sslticket.training.metrics import measure_metrics
+from sslticket.training.network import measure_metrics
 from sslticket.training.network import MaskedNetwork
 
 RECALIBRATION_IMAGES = 10_000

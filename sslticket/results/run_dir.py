@@ -16,8 +16,8 @@ Every file is renamed into place whole, so a file that is there is finished.
 
 import fcntl
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -182,3 +182,47 @@ def _read_recipe_file(folder: Path) -> dict[str, Any] | None:
     if not isinstance(content, dict):
         raise BadInput(f"{path} is damaged (it holds no names and values); {fix}")
     return content
+
+
+def resumption_differences(folder: RunDir, levels: Sequence[int], **now: str) -> str:
+    """One line for a person about what differs from now, level by level; "" where nothing does.
+
+    Args:
+        folder: of the run, as it was left.
+        levels: whose tickets are there.
+        **now: how numbers are computed, and on which device, as rows tell it.
+    """
+    here = provenance.collect_provenance() | now
+    by_difference: dict[str, list[int]] = {}
+    for level in levels:
+        if words := provenance.provenance_differences(read_json_or_empty(folder.row_path(level)), here):
+            by_difference.setdefault(words, []).append(level)
+    told = [f"{_format_levels(found)} with {words}" for words, found in by_difference.items()]
+    began = read_json_or_empty(folder.path / "recipe.json")
+    # What is not committed shows in no commit.
+    if not told and began.get("code", provenance.code_hash()) != provenance.code_hash():
+        told = [
+            f"it was begun with other code or another recipe file (hash {began['code']}, now {provenance.code_hash()})"
+        ]
+    return (
+        f"this search goes on otherwise than it was left, and its rows tell of each level how: {'; '.join(told)}"
+        if told
+        else ""
+    )
+
+
+def _format_levels(levels: Sequence[int]) -> str:
+    first, last = levels[0], levels[-1]
+    run = last - first + 1 == len(levels) > 1
+    return (
+        f"levels {first} to {last}" if run else f"level{'s' if len(levels) > 1 else ''} {', '.join(map(str, levels))}"
+    )
+
+
+def read_json_or_empty(path: Path) -> Mapping[str, Any]:
+    """What a file of one JSON object says; nothing where there is none that can be read, which others complain of."""
+    with suppress(OSError, ValueError):
+        found = read_json(path)
+        if isinstance(found, dict):
+            return found
+    return {}

@@ -91,7 +91,7 @@ def test_no_word_of_others_is_a_flag_of_every_recipe(of_recipes: dict[str, set[s
         ("--print-freq", "sslticket watch runs"),
         ("--evaluate", "sslticket evaluate runs/KEY --protocol NAME"),
         ("--label-smoothing", "the papers train without it"),
-        ("--patience", "--settled"),
+        ("--patience", "--early-bird"),
         ("--report-to", "--tensorboard"),
         ("--subst", "did you mean --subset"),
     ],

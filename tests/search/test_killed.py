@@ -36,9 +36,9 @@ SEARCHES = {
             levels=2,
             rate=0.5,
             rewind=AT,
-            settled=0.9,
-            settled_window=1,
-            settled_every="1it",
+            early_bird=0.9,
+            early_bird_window=1,
+            early_bird_every="1it",
             criterion=SNIP(score_images=32),
         )
     ),

@@ -96,7 +96,7 @@ _CS = ContinuousSparsification(rounds=2, rewind="2it", final_temperature=20.0)
 SEARCHES: dict[str, Search] = {
     "rate": replace(LEVELS, retrain="rate"),
     "finetune": replace(LEVELS, retrain="finetune"),
-    "settled": replace(LEVELS, levels=1, settled=0.9, settled_window=1, settled_every="1it"),
+    "early_bird": replace(LEVELS, levels=1, early_bird=0.9, early_bird_window=1, early_bird_every="1it"),
     "oneshot": OneShot(levels=2, rate=0.5, rewind="2it"),
     "random": replace(AT_START, criterion=Random()),
     "erk": replace(AT_START, criterion=ERK()),

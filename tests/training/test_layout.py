@@ -51,7 +51,7 @@ def training(bench: Engine, search: Search, optimizer: Optimizer) -> TrainingLoo
         image_size=8,
         classes=10,
         seed=3,
-        learning=search.mask_learning(fit, fit.clock(32)),
+        mask_learning=search.mask_learning(fit, fit.clock(32)),
     )
     with bench.prepare(net) as wrapped:
         return bench.make_loop(net, wrapped, Numbers(), fit, set_size=32, seed=0, progress=Progress(0, show=False))

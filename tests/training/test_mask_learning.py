@@ -56,7 +56,7 @@ class Numbers:
 
 def build(learning: MaskLearning, model: str = "lenet300", objective: Objective | None = None) -> MaskedNetwork:
     return MaskedNetwork.build(
-        model, objective or Supervised(), channels=1, image_size=8, classes=10, seed=3, learning=learning
+        model, objective or Supervised(), channels=1, image_size=8, classes=10, seed=3, mask_learning=learning
     )
 
 

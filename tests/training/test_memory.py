@@ -92,7 +92,7 @@ class Case:
             image_size=self.size,
             classes=CLASSES,
             seed=0,
-            learning=learning or None,
+            mask_learning=learning or None,
         )
 
     def needs(self, resident: int = 0) -> MemoryModel:
