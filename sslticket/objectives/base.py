@@ -154,7 +154,9 @@ def check_within(objective: Objective, low: float, high: float, *fields: str) ->
 def _check_range(objective: Objective, fields: Sequence[str], allowed: Callable[[float], bool], words: str) -> None:
     for field in fields:
         if not allowed(value := getattr(objective, field)):
-            flag, default = f"--{field.replace('_', '-')}", getattr(type(objective), field)
+            # Optimisers have a momentum too, and theirs is the short flag.
+            flag = f"--{'objective.' if field == 'momentum' else ''}{field.replace('_', '-')}"
+            default = getattr(type(objective), field)
             raise BadInput(f"{flag} must be {words}, got {value:g}; give {flag} {default:g}, the default")
 
 

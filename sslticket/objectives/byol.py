@@ -1,6 +1,6 @@
 """BYOL: predict a slow copy's projection of the other view, without negatives (Grill et al. 2020)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, cast
 
 import torch.nn.functional as F
@@ -10,6 +10,7 @@ from sslticket.data.augment import View
 from sslticket.data.loader import Batch
 from sslticket.objectives.base import Network, Objective, check_at_least, check_within
 from sslticket.objectives.multiview import MomentumEncoder, cosine_momentum, retrieval_metrics, strong_augmentation
+from sslticket.registry import stored_as
 
 
 class _Heads(nn.Module):
@@ -31,7 +32,7 @@ class BYOL(Objective):
     alone. Source: https://arxiv.org/abs/2006.07733.
 
     Attributes:
-        ema: Fraction of its weights that the target network keeps at the first step; it rises to 1 (section 3.3).
+        momentum: Fraction of its weights that the target network keeps at the first step; it rises to 1 (section 3.3).
         hidden: Units of the hidden layers of projection and prediction (section 3.3).
         dim: Outputs of both (section 3.3).
     """
@@ -39,13 +40,13 @@ class BYOL(Objective):
     views_compared: ClassVar[int] = 2
     min_images: ClassVar[int] = 2
 
-    ema: float = 0.996
+    momentum: float = field(default=0.996, metadata=stored_as("ema"))
     hidden: int = 4096
     dim: int = 256
 
     def __post_init__(self) -> None:
         check_at_least(self, 1, "hidden", "dim")
-        check_within(self, 0, 1, "ema")
+        check_within(self, 0, 1, "momentum")
 
     def views(self, standard: View) -> tuple[View, ...]:
         """One view always blurred, the other seldom blurred and sometimes solarised (table 6)."""
@@ -68,7 +69,7 @@ class BYOL(Objective):
     def after_step(self, net: Network, progress: float) -> None:
         """Move the target network towards the trained one."""
         heads = cast(_Heads, net.heads)
-        heads.momentum.update(net.backbone, heads.projection, cosine_momentum(self.ema, progress))
+        heads.momentum.update(net.backbone, heads.projection, cosine_momentum(self.momentum, progress))
 
     def collapsed_loss(self, batch_size: int) -> float:
         """The loss 0, the least there is: what is always the same is always predicted."""

@@ -1,7 +1,7 @@
 """DINO: predict from any view a slow copy's outputs for the global views (Caron et al. 2021)."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import ClassVar, cast
 
@@ -24,6 +24,7 @@ from sslticket.objectives.multiview import (
     retrieval_metrics,
     strong_augmentation,
 )
+from sslticket.registry import stored_as
 
 
 class _Head(nn.Module):
@@ -109,7 +110,7 @@ class DINO(Objective):
         teacher_start: The teacher's temperature at the start.
         teacher_rise: Fraction of the training over which it changes linearly from the one to the other.
         centring: Momentum of the centre: the fraction that stays at a step (section 3.1).
-        ema: Fraction of its weights that the teacher keeps at the first step; it rises to 1 (section 3.1).
+        momentum: Fraction of its weights that the teacher keeps at the first step; it rises to 1 (section 3.1).
         frozen_for: Fraction of the training in which the last layer keeps its initial weights; the first epoch of 100.
         local_crops: Small views of an image; by default 8, or 0 where the training images are smaller than 64 pixels.
     """
@@ -125,7 +126,7 @@ class DINO(Objective):
     teacher_start: float = 0.04
     teacher_rise: float = 0.0
     centring: float = 0.9
-    ema: float = 0.996
+    momentum: float = field(default=0.996, metadata=stored_as("ema"))
     frozen_for: float = 0.01
     local_crops: int | None = None
 
@@ -133,7 +134,7 @@ class DINO(Objective):
         check_at_least(self, 1, "hidden", "bottleneck")
         check_at_least(self, 2, "outputs")
         check_above(self, 0, "student_temperature", "teacher_temperature", "teacher_start")
-        check_within(self, 0, 1, "teacher_rise", "centring", "ema", "frozen_for")
+        check_within(self, 0, 1, "teacher_rise", "centring", "momentum", "frozen_for")
 
     def views(self, standard: View) -> tuple[View, ...]:
         """Two global views, the second sometimes solarised, and `local_crops` local ones."""
@@ -166,7 +167,7 @@ class DINO(Objective):
     def after_step(self, net: Network, progress: float) -> None:
         """Move the teacher towards the student and the centre towards the teacher's outputs."""
         heads = cast(_Heads, net.heads)
-        heads.momentum.update(net.backbone, heads.student, cosine_momentum(self.ema, progress))
+        heads.momentum.update(net.backbone, heads.student, cosine_momentum(self.momentum, progress))
         heads.update_centre(self.centring)
 
     def collapsed_loss(self, batch_size: int) -> float:

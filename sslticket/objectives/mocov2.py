@@ -1,7 +1,7 @@
 """MoCo v2: the other view of the same image against a queue of earlier images (Chen et al. 2020, He et al. 2020)."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, cast
 
 import torch
@@ -14,6 +14,7 @@ from sslticket.errors import BadInput
 from sslticket.objectives.base import Network, Objective, check_above, check_at_least, check_within
 from sslticket.objectives.distributed import all_gather, is_distributed
 from sslticket.objectives.multiview import MomentumEncoder, retrieval_metrics, strong_augmentation
+from sslticket.registry import stored_as
 
 
 class _Heads(nn.Module):
@@ -88,7 +89,7 @@ class MoCoV2(Objective):
         temperature: Temperature of the softmax over similarities (MoCo v2, section 3).
         dim: Outputs of the projection, whose hidden layer is as wide as the features (MoCo v2, section 3).
         queue: Number of keys in the queue (MoCo, section 4.1).
-        ema: Fraction of its weights that the key encoder keeps at each step (MoCo, section 3.2).
+        momentum: Fraction of its weights that the key encoder keeps at each step (MoCo, section 3.2).
     """
 
     views_compared: ClassVar[int] = 2
@@ -97,12 +98,12 @@ class MoCoV2(Objective):
     temperature: float = 0.2
     dim: int = 128
     queue: int = 65536
-    ema: float = 0.999
+    momentum: float = field(default=0.999, metadata=stored_as("ema"))
 
     def __post_init__(self) -> None:
         check_above(self, 0, "temperature")
         check_at_least(self, 1, "dim", "queue")
-        check_within(self, 0, 1, "ema")
+        check_within(self, 0, 1, "momentum")
 
     def views(self, standard: View) -> tuple[View, ...]:
         """Query and key with the same augmentation (MoCo v2, section 3; its published code for the numbers)."""
@@ -140,7 +141,7 @@ class MoCoV2(Objective):
     def after_step(self, net: Network, progress: float) -> None:
         """Move the key encoder towards the trained network."""
         heads = cast(_Heads, net.heads)
-        heads.momentum.update(net.backbone, heads.projection, self.ema)
+        heads.momentum.update(net.backbone, heads.projection, self.momentum)
 
     def collapsed_loss(self, batch_size: int) -> float:
         """The loss log(K + 1): every key in the queue is as near as the right one, once such keys fill it."""

@@ -1,6 +1,6 @@
 """SwAV: predict a view's assignment to prototypes from the image's other views (Caron et al. 2020)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import ClassVar, cast
 
@@ -21,6 +21,7 @@ from sslticket.objectives.multiview import (
     retrieval_metrics,
     strong_augmentation,
 )
+from sslticket.registry import stored_as
 
 _MIN_EPSILON = 0.012  # exp(1 / epsilon) must be a float32
 
@@ -46,7 +47,7 @@ class SwAV(Objective):
         dim: Outputs of the projection (appendix A.1).
         prototypes: Number of prototypes (appendix C.1).
         temperature: Temperature of the softmax over prototypes (appendix A.1).
-        sharpness: Temperature of the codes, the paper's epsilon; smaller is sharper (appendix A.1).
+        epsilon: Temperature of the codes; smaller is sharper (appendix A.1).
         sinkhorn_steps: Iterations that balance the codes (section 3.1).
         frozen_for: Fraction of the training in which the prototypes keep their initial values; the first epoch
             (appendix A.1) of 100, the shortest training in the paper.
@@ -62,7 +63,7 @@ class SwAV(Objective):
     dim: int = 128
     prototypes: int = 3000
     temperature: float = 0.1
-    sharpness: float = 0.05
+    epsilon: float = field(default=0.05, metadata=stored_as("sharpness"))
     sinkhorn_steps: int = 3
     frozen_for: float = 0.01
     local_crops: int | None = None
@@ -71,7 +72,7 @@ class SwAV(Objective):
         check_at_least(self, 1, "hidden", "dim", "sinkhorn_steps")
         check_at_least(self, 2, "prototypes")
         check_above(self, 0, "temperature")
-        check_at_least(self, _MIN_EPSILON, "sharpness")
+        check_at_least(self, _MIN_EPSILON, "epsilon")
         check_within(self, 0, 1, "frozen_for")
 
     def views(self, standard: View) -> tuple[View, ...]:
@@ -87,7 +88,7 @@ class SwAV(Objective):
         from lightly.models.modules.heads import SwaVProjectionHead
 
         projection = SwaVProjectionHead(features, self.hidden, self.dim)
-        criterion = SwaVLoss(self.temperature, self.sinkhorn_steps, self.sharpness, dist.is_available())
+        criterion = SwaVLoss(self.temperature, self.sinkhorn_steps, self.epsilon, dist.is_available())
         # Not lightly's prototypes: those have a bias, which the authors' have not.
         drawn = nn.Linear(self.dim, self.prototypes, bias=False).weight
         return _Heads(projection, Prototypes(F.normalize(drawn, dim=1)), criterion)

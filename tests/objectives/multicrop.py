@@ -16,7 +16,7 @@ from sslticket.training.optim import build_optimizer
 
 BOTH: list[Objective] = [
     SwAV(hidden=12, dim=6, prototypes=5, frozen_for=0.3),
-    DINO(hidden=12, bottleneck=6, outputs=9, ema=0.9, frozen_for=0.3, head_norm=True),
+    DINO(hidden=12, bottleneck=6, outputs=9, momentum=0.9, frozen_for=0.3, head_norm=True),
 ]
 IDS = ["swav", "dino"]
 

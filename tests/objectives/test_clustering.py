@@ -31,7 +31,7 @@ def codes(scores: Tensor, sharpness: float, steps: int) -> Tensor:
 
 @pytest.mark.parametrize("steps", [3, 300])
 def test_swav_predicts_the_balanced_codes_of_the_other_views(steps: int) -> None:
-    objective = SwAV(hidden=12, dim=6, prototypes=5, temperature=0.2, sharpness=0.1, sinkhorn_steps=steps)
+    objective = SwAV(hidden=12, dim=6, prototypes=5, temperature=0.2, epsilon=0.1, sinkhorn_steps=steps)
     net, data = build(objective).eval(), batch(7)
     heads = cast(Any, net.heads)
     with torch.no_grad():
@@ -145,10 +145,10 @@ def test_settings_that_cannot_work_are_refused() -> None:
         SwAV().check(1, 2)
     with pytest.raises(BadInput, match="dino must get at least 2 views of an image to compare, got 1"):
         DINO().check(8, 1)
-    with pytest.raises(BadInput, match=r"--sharpness must be at least 0.012, got 0.01"):
-        SwAV(sharpness=0.01)
+    with pytest.raises(BadInput, match=r"--epsilon must be at least 0.012, got 0.01"):
+        SwAV(epsilon=0.01)
     scores = torch.eye(4)
-    assert torch.isfinite(torch.exp(scores / SwAV(sharpness=0.012).sharpness).sum())
+    assert torch.isfinite(torch.exp(scores / SwAV(epsilon=0.012).epsilon).sum())
     with pytest.raises(BadInput, match="--teacher-start must be above 0, got 0"):
         DINO(teacher_start=0.0)
     with pytest.raises(BadInput, match=r"--frozen-for must be in \[0, 1\], got 1.5"):

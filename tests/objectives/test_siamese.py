@@ -21,7 +21,7 @@ from sslticket.pruning.mask import Mask
 from sslticket.pruning.prunable import prunable_weights
 from sslticket.training.network import MaskedNetwork
 
-BOTH = [BYOL(hidden=12, dim=6, ema=0.9), SimSiam(dim=8, predictor=4)]
+BOTH = [BYOL(hidden=12, dim=6, momentum=0.9), SimSiam(dim=8, predictor=4)]
 IDS = ["byol", "simsiam"]
 LENGTH = 10
 

@@ -283,8 +283,8 @@ LOOPS: dict[str, tuple[Objective, TrainConfig, bool]] = {
     "simclr over all": (SimCLR(dim=6), FIT, False),
     "simclr of two": (SimCLR(dim=6), replace(FIT, ghost_batch=16), False),
     "exemplar": (Exemplar(dim=6), GHOSTS, False),
-    "mocov2": (MoCoV2(dim=6, queue=64, ema=0.9), GHOSTS, False),
-    "mocov2 over all": (MoCoV2(dim=6, queue=64, ema=0.9), FIT, False),
+    "mocov2": (MoCoV2(dim=6, queue=64, momentum=0.9), GHOSTS, False),
+    "mocov2 over all": (MoCoV2(dim=6, queue=64, momentum=0.9), FIT, False),
 }
 
 
