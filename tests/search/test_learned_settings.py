@@ -1,6 +1,6 @@
 """What searches that learn their masks take, and what they refuse."""
 
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -8,18 +8,13 @@ from typing import Any, cast
 import pytest
 import torch
 
-import sslticket
-from sslticket.config.recipe import Data
-from sslticket.config.runtime import RuntimeConfig
 from sslticket.config.training import LARS, SGD, Adam, Clock, Span, TrainConfig
 from sslticket.errors import BadInput
-from sslticket.objectives.base import Objective
 from sslticket.objectives.supervised import Supervised
 from sslticket.pruning import pruned_model
 from sslticket.pruning.gates import SoftGate
 from sslticket.pruning.mask import Mask
 from sslticket.search.learned import ContinuousSparsification, EdgePopup, StochasticSparsification, report_undecided
-from sslticket.search.runner import SearchRunner
 from sslticket.training.network import MaskedNetwork
 from tests.runs import recipe, search
 
