@@ -30,7 +30,7 @@ from sslticket.objectives.rotnet import RotNet, four_rotations
 from sslticket.objectives.simclr import SimCLR
 from sslticket.objectives.supervised import Supervised
 from sslticket.pruning import pruned_model
-from sslticket.pruning.mask import prunable_weights
+from sslticket.pruning.prunable import prunable_weights
 from sslticket.search.base import Search
 from sslticket.search.learned import ContinuousSparsification, StochasticSparsification
 from sslticket.training.engine import Engine

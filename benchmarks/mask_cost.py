@@ -9,7 +9,8 @@ from images import Images
 from sslticket import SGD, Supervised, models
 from sslticket.data.loader import Batch
 from sslticket.pruning import pruned_model
-from sslticket.pruning.mask import Mask, num_kept, prunable_weights
+from sslticket.pruning.mask import Mask, num_kept
+from sslticket.pruning.prunable import prunable_weights
 from sslticket.training.network import MaskedNetwork
 from sslticket.training.optim import build_optimizer
 

@@ -10,7 +10,8 @@ from torch import nn
 from torch.nn.utils import prune
 
 from sslticket import models
-from sslticket.pruning.mask import Mask, StateDict, num_kept, prunable_weights
+from sslticket.pruning.mask import Mask, StateDict, num_kept
+from sslticket.pruning.prunable import prunable_weights
 
 _DENSITY, _RATE = 0.2, 0.2
 _AT_LEAST = 8.0

@@ -14,7 +14,8 @@ from torch import nn
 from torch.nn.utils import prune
 
 from sslticket import Ticket, models
-from sslticket.pruning.mask import Mask, num_kept, prunable_weights
+from sslticket.pruning.mask import Mask, num_kept
+from sslticket.pruning.prunable import prunable_weights
 
 _DENSITY = 0.01
 _AT_MOST, _SMALLER = 2e6, 60.0

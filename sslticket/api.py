@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("sslticket")
 
+
 def find_tickets(
     recipe: Recipe | str | Path,
     *,

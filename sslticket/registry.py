@@ -16,7 +16,6 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib import import_module
-from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Generic, TypeVar
@@ -33,6 +32,12 @@ _INTERACTIVE = "<interactive>"
 
 _user_modules: dict[Path, tuple[str, ModuleType]] = {}
 """The hash and the module of each file of a user's that was loaded."""
+_loading: list[Path] = []
+"""The files that are being loaded."""
+_locations: dict[int, tuple[object, str]] = {}
+"""Where parts are that have been asked for by a file and a name, or registered by a file; by their identity."""
+_registered: dict[str, object] = {}
+"""Parts that have been registered, by their names."""
 
 
 class Registry(Generic[T]):
@@ -83,6 +88,8 @@ class Registry(Generic[T]):
             raise unknown_name(f"{self.kind} in {where}", attribute, public)
         part = vars(module)[attribute]
         self._check_kind(name, part)
+        if where.endswith(".py"):
+            _locations[id(part)] = part, f"{Path(where).resolve()}:{attribute}"
         remember_parts(required_parts(part))  # whoever names a file runs it
         self._own[name] = part
         return self._own[name]
@@ -100,6 +107,9 @@ class Registry(Generic[T]):
                 raise BadInput(
                     f"the name of a {self.kind} must be new, got {chosen!r}, which is built in; give another"
                 )
+            if _loading:
+                _locations[id(part)] = part, f"{_loading[-1]}:{chosen}"
+            _registered[chosen] = part
             self._own[chosen] = part  # type: ignore[assignment]  # a class of users is what it says
             return part
 
@@ -128,6 +138,8 @@ class Registry(Generic[T]):
         return f"{Path(where).name}:{attribute}"
 
     def _entry_point(self, name: str) -> T:
+        from importlib.metadata import entry_points  # takes a while, and few commands need it
+
         group = f"sslticket.{self.kind.replace(' ', '_')}"
         offered = {each.name: each for each in entry_points(group=group)}
         if name not in offered:
@@ -192,6 +204,7 @@ def load_user_file(path: Path | str) -> ModuleType:
     module.__file__ = str(real)
     earlier = sys.modules.get(module.__name__)
     sys.modules[module.__name__] = module  # dataclasses look for their module by its name
+    _loading.append(real)
     try:
         with _folder_on_path(real.parent):
             exec(compile(source, str(path), "exec"), module.__dict__)  # an import would leave compiled files
@@ -200,6 +213,8 @@ def load_user_file(path: Path | str) -> ModuleType:
         if earlier is not None:
             sys.modules[module.__name__] = earlier
         raise BadInput(f"{path} cannot be imported: {_import_error(error, path)}") from error
+    finally:
+        _loading.pop()
     _user_modules[real] = digest, module
     return module
 
@@ -235,15 +250,12 @@ def part_location(part: object) -> str | None:
     """Where a part of a user's is, "<absolute path>:Name"; None for one that is built in.
 
     Args:
-        part: The part, or an instance of it. What has no name of its own is looked for in the files that were loaded.
+        part: The part, or an instance of it.
     """
+    if id(part) in _locations and _locations[id(part)][0] is part:
+        return _locations[id(part)][1]
     named = part if isinstance(part, type) or hasattr(part, "__qualname__") else type(part)
     module = str(getattr(named, "__module__", ""))
-    if named is not part and module.split(".")[0] == "sslticket":
-        for path, (_, loaded) in _user_modules.items():
-            for name, value in vars(loaded).items():
-                if value is part:
-                    return f"{path}:{name}"
     if module.split(".")[0] == "sslticket" or module == "builtins":
         return None
     file = _file_of(sys.modules[module]) if module in sys.modules else None
@@ -337,7 +349,8 @@ def load_recorded_parts(recorded: Mapping[str, str]) -> dict[str, Any]:
             raise BadInput(
                 f"{where}, which defines {name}, has not been run by you here; give --parts {where} to run it"
             )
-        found[name] = _named_part(load_user_file(file), name)
+        module = load_user_file(file)
+        found[name] = _registered[name] if name in _registered else _named_part(module, name)
     return found
 
 
@@ -359,6 +372,17 @@ def loaded_part(name: str, file: Path | None = None) -> Any | None:
     return None
 
 
+def loaded_parts(base: type[T]) -> list[T]:
+    """The instances of a class in the files of users that have been loaded and in the script that runs, latest first.
+
+    Args:
+        base: The class.
+    """
+    main = sys.modules.get("__main__")
+    modules = [*(module for _, module in reversed(_user_modules.values())), *([main] if main else [])]
+    return [value for module in modules for value in vars(module).values() if isinstance(value, base)]
+
+
 def _named_part(module: ModuleType, name: str) -> Any:
     part: Any = module
     for each in name.split("."):
@@ -369,6 +393,9 @@ def _named_part(module: ModuleType, name: str) -> Any:
 OMIT_DEFAULT: dict[str, object] = {"added": True}
 """Metadata of fields that a class had once done without: while such a field has its default it is left out of the
 values, so that keys, families and folders of runs stay what they were before the field was there."""
+
+NO_FLAGS: dict[str, object] = {"flags": False}
+"""Metadata of fields that hold dataclasses whose fields are not to be flags of the command line."""
 
 
 def stored_as(name: str) -> dict[str, object]:

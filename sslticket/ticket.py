@@ -21,7 +21,8 @@ from sslticket.data.datasets.catalogue import InputSpec
 from sslticket.errors import BadInput, one_line
 from sslticket.escaping import escape_terminal
 from sslticket.pruning import pruned_model
-from sslticket.pruning.mask import Mask, StateDict, pack_mask, prunable_weights, unpack_mask
+from sslticket.pruning.mask import Mask, StateDict, pack_mask, unpack_mask
+from sslticket.pruning.prunable import prunable_weights
 from sslticket.storage import tensorfile
 from sslticket.storage.files import atomic_write
 from sslticket.storage.tensorfile import is_finite_tensor, is_int_between, is_tensor_name, is_tensor_shape

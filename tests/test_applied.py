@@ -14,7 +14,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from sslticket import models
 from sslticket.errors import BadInput
 from sslticket.pruning import pruned_model
-from sslticket.pruning.mask import Mask, prunable_weights
+from sslticket.pruning.mask import Mask
+from sslticket.pruning.prunable import prunable_weights
 from sslticket.ticket import Ticket
 
 
@@ -210,7 +211,7 @@ def test_a_model_without_a_ticket_is_left_as_it_is_and_parametrizations_of_other
     model = ticket("conv3").apply(drawn("conv3"))
     layer = next(module for module in model.modules() if parametrize.is_parametrized(module))
     parametrize.register_parametrization(layer, "weight", nn.Identity())
-    with pytest.raises(BadInput, match="has parametrizations beside the ticket's mask; remove these"):
+    with pytest.raises(BadInput, match="must have no parametrizations beside its mask"):
         Ticket.remove(model)
 
 

@@ -228,7 +228,7 @@ def test_arrays_give_the_same_batches_as_on_the_cpu() -> None:
         for ours, theirs in pairs:
             assert theirs.views[0].is_cuda
             torch.testing.assert_close(theirs.views[0].cpu(), ours.views[0], rtol=1e-6, atol=1e-6)
-            assert torch.equal(theirs.row.cpu(), ours.row)
+            assert torch.equal(theirs.indices.cpu(), ours.indices)
 
 
 @pytest.mark.data
@@ -240,6 +240,6 @@ def test_photographs_decoded_on_the_gpu_look_as_on_the_cpu(photographs: Path) ->
         )
         for ours, theirs in pairs:
             assert theirs.views[0].is_cuda
-            assert torch.equal(theirs.row.cpu(), ours.row)
+            assert torch.equal(theirs.indices.cpu(), ours.indices)
             # Two JPEG decoders and two resizers: a mean difference of one shade of 255, at a deviation of 0.23.
             assert (theirs.views[0].cpu() - ours.views[0]).abs().mean() < 1 / 255 / 0.22

@@ -11,7 +11,8 @@ from torch import nn
 from sslticket import models
 from sslticket.errors import BadInput
 from sslticket.pruning import pruned_model
-from sslticket.pruning.mask import Mask, prunable_weights
+from sslticket.pruning.mask import Mask
+from sslticket.pruning.prunable import prunable_weights
 from sslticket.storage.tensorfile import tensors_hash
 from sslticket.ticket import Ticket
 

@@ -101,7 +101,7 @@ def test_an_entry_point_of_an_installed_package_is_found(monkeypatch: pytest.Mon
     from importlib.metadata import EntryPoint, EntryPoints
 
     point = EntryPoint("turning", "sslticket.objectives.rotnet:RotNet", "sslticket.objective")
-    monkeypatch.setattr(registry, "entry_points", lambda group: EntryPoints([point]).select(group=group))
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: EntryPoints([point]).select(group=group))
     found = Registry[type[Objective]]("objective", {}, base=BASE)
     assert found.get("turning").__name__ == "RotNet"
     with pytest.raises(BadInput, match="did you mean turning"):

@@ -188,6 +188,7 @@ def _run_show(given: argparse.Namespace) -> None:
     found = api.load_recipe(given.recipe)
     parser = flags.Parser(prog=f"sslticket show {given.recipe}")
     _add_sheet_flags(parser)
+    found = flags.choose_parts(found, given.flags)
     recipe_commands.add_recipe_flags(parser, found)
     before = argparse.Namespace(output=given.output, images=given.images, sheet_width=given.sheet_width)
     words = vars(parser.parse_args(given.flags, before))
@@ -278,19 +279,13 @@ def _add_data_root(parser: argparse.ArgumentParser) -> None:
 
 
 def _run_data_list(given: argparse.Namespace) -> None:
-    from sslticket.data.datasets import locate
-    from sslticket.data.datasets.catalogue import DATASETS
+    from sslticket.data.datasets import DATASETS, locate
 
     rows = [("name", "train / evaluation", "classes", "channels", "licence", "found")]
-    for entry in DATASETS.values():
-        here = None if entry.layout == "sklearn" else locate.find_local_dataset(entry, None)
-        found = (
-            "inside scikit-learn"
-            if entry.layout == "sklearn"
-            else escape_terminal(str(here.folder))
-            if here
-            else "not found"
-        )
+    for entry in map(DATASETS.get, DATASETS.names()):
+        here = None if entry.layout.package else locate.find_local_dataset(entry, None)
+        inside = f"inside {entry.layout.package}" if entry.layout.package else "not found"
+        found = escape_terminal(str(here.folder)) if here else inside
         images = " / ".join(f"{count:,}" for count in entry.image_counts) if entry.image_counts else "yours"
         classes = f"{entry.classes:,}" if entry.classes else "yours"
         rows.append((entry.name, images, classes, str(entry.channels), entry.licence, found))
@@ -300,14 +295,14 @@ def _run_data_list(given: argparse.Namespace) -> None:
 
 
 def _run_data_verify(given: argparse.Namespace) -> None:
-    from sslticket.data.datasets.catalogue import get_dataset
+    from sslticket.data.datasets.catalogue import load_dataset
     from sslticket.data.verify import verify_dataset
 
     if given.decode != "all" and not given.decode.isdigit():
         raise BadInput(f"--decode {given.decode!r} is no number of images; give a number, or all")
-    problems = 0
+    problems, entry = 0, load_dataset(given.name)
     findings = verify_dataset(
-        given.name,
+        entry.name,
         given.data_root,
         decode=None if given.decode == "all" else int(given.decode),
         md5=not given.no_md5,
@@ -319,19 +314,21 @@ def _run_data_verify(given: argparse.Namespace) -> None:
         problems += not finding.ok
     if problems:
         raise BadInput(f"{given.name} has {problems} problem{'s' if problems > 1 else ''}, named above")
-    published = given.decode == "all" and not given.no_md5 and get_dataset(given.name).image_counts is not None
+    published = given.decode == "all" and not given.no_md5 and entry.image_counts is not None
     print(f"{given.name} is as it was published" if published else f"no problem found in {given.name}")
 
 
 def _run_data_pack(given: argparse.Namespace) -> None:
+    from sslticket.data.datasets.catalogue import load_dataset
     from sslticket.data.datasets.locate import MissingSplit
     from sslticket.data.shards import ShardSettings, start_shards, write_shards
     from sslticket.data.source import describe_difference, is_complete, open_split
 
+    name = load_dataset(given.name).name
     how = ShardSettings(short_side=given.short_side, quality=given.quality, shard_size=given.shard_size)
-    sources = [open_split(given.name, "train", given.data_root)]
+    sources = [open_split(name, "train", given.data_root)]
     try:
-        sources.append(open_split(given.name, "eval", given.data_root))
+        sources.append(open_split(name, "eval", given.data_root))
     except MissingSplit as error:
         print(f"note: {error}", file=sys.stderr)
     if sources[0].images is not None:
@@ -352,10 +349,10 @@ def _run_data_pack(given: argparse.Namespace) -> None:
 
 
 def _run_data_unpack(given: argparse.Namespace) -> None:
-    from sslticket.data.datasets.catalogue import get_dataset
+    from sslticket.data.datasets.catalogue import load_dataset
     from sslticket.data.datasets.unpack import unpack_parquet
 
-    for split, count in unpack_parquet(get_dataset(given.name), given.data_root, given.out, _progress_bar).items():
+    for split, count in unpack_parquet(load_dataset(given.name), given.data_root, given.out, _progress_bar).items():
         print(f"{split}: {count:,} images unpacked")
     print(f"next: give --data-root {given.out} in place of the folder of the tables")
 

@@ -1,31 +1,56 @@
-"""Flags from dataclasses: every field of a recipe is a flag of the same name, flat."""
+"""Flags from dataclasses: every setting of a recipe and of the machine is a flag, with a dotted name and a short one.
+
+The dotted name is where the setting is: `--training.optimizer.lr`, `--search.levels`, `--runtime.threads`. The short
+name is the field's own, `--lr`. It belongs to one setting: a setting of ours keeps its short name whatever fields a
+class of a user has, and of several others none has it. `--objective`, `--search`, `--criterion` and `--optimizer`
+choose a class, whose settings then are flags.
+"""
 
 import argparse
 import dataclasses
+import functools
 import math
+import re
 import sys
 import types
 import typing
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import Field
+from dataclasses import Field, dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Literal, NoReturn, TypeVar, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, get_args, get_origin
 
-from sslticket.cli import hints
-from sslticket.errors import BadInput
+from sslticket.config.runtime import RuntimeConfig
+from sslticket.errors import BadInput, unknown_name
+from sslticket.registry import registry_of
 
-TreeT = TypeVar("TreeT")
+if TYPE_CHECKING:  # it imports numpy, which `sslticket --help` does not need
+    from sslticket.config.recipe import Recipe
+
+Tree = TypeVar("Tree")
+
+CHOICES = {
+    "objective": ("objective",),
+    "search": ("search",),
+    "criterion": ("search", "criterion"),
+    "optimizer": ("training", "optimizer"),
+}
+"""The kinds of parts that a flag chooses, and where a recipe has them."""
+_COMMAND_FLAGS = frozenset({"help", "out", "dry_run", "no_dry_run", "output", "images", "sheet_width", *CHOICES})
+"""What commands that take a recipe call flags of their own."""
+_RANK = {"training": 1, "search": 2, "objective": 3}
+"""Which of our own settings has the short name, should two have it: the first, and those of the data before all."""
 
 
 class Parser(argparse.ArgumentParser):
     """argparse whose errors are one line with the nearest known flag."""
 
     def __init__(self, **settings: Any) -> None:
-        super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **settings)
+        super().__init__(allow_abbrev=False, formatter_class=_Formatter, **settings)
 
     def error(self, message: str) -> NoReturn:
         """Raise argparse's complaint in place of printing a page of usage."""
+        message = re.sub(r"^(argument --[\w-]+)/\S+:", r"\1:", message)  # the dotted name says no more
         raise BadInput(f"{message}; {self.prog} --help lists the flags")
 
     def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
@@ -36,10 +61,20 @@ class Parser(argparse.ArgumentParser):
             asked = _addressed_parser(self, words)
             known = [flag for flag in asked._option_string_actions if flag.startswith("--")]
             if word.startswith("-"):
-                raise hints.unknown_flag_error(word, known)
-            fix = hints.unexpected_word_hint(word, known) or f"{asked.prog} --help lists the flags"
+                raise unknown_flag_error(word, known)
+            fix = unexpected_word_hint(word, known) or f"{asked.prog} --help lists the flags"
             raise BadInput(f"unexpected argument {word!r}; {fix}")
         return parsed
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """Names the value of a flag once, after all of its names."""
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        if not action.option_strings or action.nargs == 0:
+            return super()._format_action_invocation(action)
+        value = self._format_args(action, self._get_default_metavar_for_optional(action))
+        return f"{', '.join(action.option_strings)} {value}"
 
 
 def _addressed_parser(parser: argparse.ArgumentParser, words: Sequence[str]) -> argparse.ArgumentParser:
@@ -52,103 +87,225 @@ def _addressed_parser(parser: argparse.ArgumentParser, words: Sequence[str]) -> 
     return parser
 
 
+@dataclass(frozen=True)
+class Setting:
+    """A field that can be written on a command line.
+
+    Attributes:
+        path: Names of the fields that lead to it, such as ("training", "optimizer", "lr").
+        owner: The dataclass that has the field.
+        field: The field.
+        kind: Its type.
+        short: Whether the field's own name is the setting's, too.
+    """
+
+    path: tuple[str, ...]
+    owner: object
+    field: Field[Any]
+    kind: Any
+    short: bool = False
+
+    @property
+    def dest(self) -> str:
+        """Name of the value among parsed flags: the short one if it is the setting's, else the dotted one."""
+        return self.field.name if self.short else self.dotted
+
+    @property
+    def dotted(self) -> str:
+        """Its full name: "training.optimizer.lr"."""
+        return ".".join(self.path)
+
+    @property
+    def old_name(self) -> str:
+        """What the field was once called; "" where it always had its name."""
+        return str(self.field.metadata.get("stored", ""))
+
+
+def settings_of(tree: object) -> list[Setting]:
+    """The settings of a recipe or of the machine, with the short names that are theirs beside all others."""
+    own = list(_leaves(tree, _root(tree)))
+    others = [] if isinstance(tree, RuntimeConfig) else list(_leaves(RuntimeConfig(), ("runtime",)))
+    owners: dict[str, list[Setting]] = {}
+    for each in [*own, *others]:
+        owners.setdefault(each.field.name, []).append(each)
+        if _without_none(each.kind) is bool:
+            owners.setdefault(f"no_{each.field.name}", []).append(each)
+    firsts = {name: _first(settings) for name, settings in owners.items()}
+    return [
+        dataclasses.replace(each, short=firsts[each.field.name] is each and each.field.name not in _COMMAND_FLAGS)
+        for each in own
+    ]
+
+
+def _first(settings: list[Setting]) -> Setting | None:
+    """The one that has the short name; None where none may."""
+    ours = [each for each in settings if type(each.owner).__module__.startswith("sslticket.")]
+    if ours:
+        return min(ours, key=lambda each: _RANK.get(each.path[0], 0))
+    return settings[0] if len(settings) == 1 else None
+
+
+def _root(tree: object) -> tuple[str, ...]:
+    return ("runtime",) if isinstance(tree, RuntimeConfig) else ()
+
+
 def add_flags(parser: argparse.ArgumentParser, tree: object, *, without: Collection[str] = ()) -> None:
-    """One flag for each leaf field of a tree of dataclasses but those `without`; the tree's values are the defaults.
+    """Add a flag for each setting of a tree of dataclasses but those `without`; the tree's values are the defaults.
 
     Fields whose type cannot be written on a command line (a view, a mapping) are left to the recipe file.
+
+    Args:
+        parser: The parser of a command.
+        tree: A recipe, or the settings of the machine.
+        without: Names of fields that the command does not use.
     """
     group = parser.add_argument_group(type(tree).__name__.lower())
-    for owner, field, kind in _leaf_fields(tree):
-        if field.name in without:
-            continue
-        default = getattr(owner, field.name)
-        settings: dict[str, Any] = {
+    if hasattr(tree, "objective"):
+        for kind, path in CHOICES.items():
+            if (part := _at(tree, path)) is not None:
+                registry = registry_of(kind)
+                text = f"{kind}: {', '.join(registry.names())}, or file.py:Name [{registry.name_of(part)}]"
+                both = dict.fromkeys((f"--{kind}", f"--{'.'.join(path)}"))
+                group.add_argument(*both, dest=f"chosen_{kind}", metavar="NAME", default=argparse.SUPPRESS, help=text)
+    settings = [each for each in settings_of(tree) if each.field.name not in without]
+    for each in settings:
+        default = getattr(each.owner, each.field.name)
+        arguments: dict[str, Any] = {
+            "dest": each.dest,
             "default": argparse.SUPPRESS,
-            "help": f"{_field_help(owner, field.name)} [{_default_text(default)}]",
+            "help": f"{_explain(each.owner, each.field.name)} [{_text(default)}]",
         }
-        inner = _strip_optional(kind)
+        inner = _without_none(each.kind)
         if inner is bool:
-            settings["action"] = argparse.BooleanOptionalAction
+            arguments["action"] = argparse.BooleanOptionalAction
         elif get_origin(inner) is Literal:
-            settings["choices"] = get_args(inner)
+            arguments["choices"] = get_args(inner)
         elif get_origin(inner) is tuple:
-            settings |= {"nargs": "*", "type": _value_parser(get_args(inner)[0]), "metavar": field.name.upper()}
+            arguments |= {"nargs": "*", "type": _reader(get_args(inner)[0]), "metavar": each.field.name.upper()}
         else:
-            settings |= {"type": _value_parser(inner), "metavar": inner.__name__.upper()}
-        group.add_argument(f"--{field.name.replace('_', '-')}", **settings)
+            arguments |= {"type": _reader(inner), "metavar": inner.__name__.upper()}
+        names = [each.field.name, each.dotted] if each.short else [each.dotted]
+        action = group.add_argument(*dict.fromkeys(_flag(name) for name in names), **arguments)
+        _add_hidden_names(parser, action, each, settings)
 
 
-def check_flag_names(parser: argparse.ArgumentParser, *trees: object) -> None:
-    """Whether each flag of trees of dataclasses would be of one field, and of none that the parser has already.
+def _add_hidden_names(
+    parser: argparse.ArgumentParser, action: argparse.Action, setting: Setting, all_settings: list[Setting]
+) -> None:
+    """Further names that work and are not listed: what a field was once called, and the last parts of a dotted name."""
+    ends = [".".join(setting.path[start:]) for start in range(1, len(setting.path) - 1)]
+    ends = [end for end in ends if sum(each.dotted.endswith(f".{end}") for each in all_settings) == 1]
+    for name in [*ends, *filter(None, [setting.old_name])]:
+        parser._option_string_actions.setdefault(_flag(name), action)
+        if isinstance(action, argparse.BooleanOptionalAction):
+            parser._option_string_actions.setdefault(f"--no-{_flag(name)[2:]}", action)
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def override_fields(tree: Tree, given: Mapping[str, Any]) -> Tree:
+    """A copy of the tree with the settings that were given as flags; every dataclass checks its values anew.
+
+    Args:
+        tree: A recipe, or the settings of the machine.
+        given: The parsed flags by name, short or dotted; others than those of settings are ignored.
+    """
+    changes: dict[tuple[str, ...], Any] = {}
+    root = len(_root(tree))
+    for each in settings_of(tree):
+        names = [each.dotted, *([each.field.name] if each.short else []), each.old_name]
+        if found := [given[name] for name in names if name in given]:
+            changes[each.path[root:]] = tuple(found[0]) if isinstance(found[0], list) else found[0]
+    return _replace(tree, changes)
+
+
+def _replace(tree: Tree, changes: Mapping[tuple[str, ...], Any]) -> Tree:
+    """A copy of a tree of dataclasses with the values at these paths; each dataclass on the way is made once."""
+    values: dict[str, Any] = {path[0]: value for path, value in changes.items() if len(path) == 1}
+    for name in {path[0] for path in changes} - values.keys():
+        inner = {path[1:]: value for path, value in changes.items() if path[0] == name}
+        values[name] = _replace(getattr(tree, name), inner)
+    return dataclasses.replace(tree, **values) if values else tree  # type: ignore[type-var]  # any dataclass instance
+
+
+def choose_parts(recipe: "Recipe", words: Sequence[str]) -> "Recipe":
+    """The recipe with the classes that --objective, --search, --criterion and --optimizer name.
+
+    A class that takes the place of another keeps the settings of the classes that both are derived from, such as the
+    learning rate of an optimiser; others have their defaults.
+
+    Args:
+        recipe: The recipe of the file.
+        words: The words of the command line, in which other flags may stand.
 
     Raises:
-        BadInput: naming the field, and both classes that have it.
+        BadInput: If there is no such class, or a setting that it needs is not given.
     """
-    taken = {action.dest for action in parser._actions}
-    owners: dict[str, list[str]] = {}
-    written = set(taken)
-    for tree in trees:
-        for owner, name, is_flag in _field_names(tree):
-            owners.setdefault(name, []).append(_class_name(owner))
-            written |= {name} if is_flag else set()
-    for name, classes in owners.items():
-        flag = f"--{name.replace('_', '-')}"
-        own = next((each for each in classes if "." in each), classes[-1])
-        if name in taken:
-            raise BadInput(f"{own} has a field {name!r}, and {flag} is a flag of the command; rename the field")
-        if name in written and len(classes) > 1:
-            both = " and ".join(classes)
-            raise BadInput(f"{both} have a field {name!r} each, and {flag} must be of one; rename the field of {own}")
+    parser = Parser(add_help=False)
+    for kind, path in CHOICES.items():
+        parser.add_argument(f"--{kind}", f"--{'.'.join(path)}", dest=kind)
+    given, _ = parser.parse_known_args(list(words))
+    for kind, path in CHOICES.items():
+        if (name := getattr(given, kind)) is None:
+            continue
+        chosen = registry_of(kind).get(name)
+        holder = _at(recipe, path[:-1])
+        if path[-1] not in {field.name for field in dataclasses.fields(holder)}:
+            raise BadInput(f"--{kind} must be left out, since {type(holder).__name__} has no {kind}, got {name}")
+        recipe = _replace(recipe, {path: _instance(kind, chosen, _at(recipe, path), path, words)})
+    return recipe
 
 
-def _field_names(tree: object) -> Iterator[tuple[object, str, bool]]:
-    """What fields of a tree are called, by the dataclass that has them, and whether flags are called so."""
-    leaves = {(id(owner), field.name): kind for owner, field, kind in _leaf_fields(tree)}
-    todo = [tree]
-    for owner in todo:
-        for field in dataclasses.fields(owner):  # type: ignore[arg-type]  # any dataclass instance
-            value, kind = getattr(owner, field.name), leaves.get((id(owner), field.name))
-            yield owner, field.name, kind is not None
-            if _strip_optional(kind) is bool:
-                yield owner, f"no_{field.name}", True
-            if dataclasses.is_dataclass(value) and not hasattr(value, "draw"):
-                todo.append(value)
+def _instance(kind: str, chosen: Any, old: object, path: tuple[str, ...], words: Sequence[str]) -> object:
+    """A part of a chosen class, with what it has in common with the one whose place it takes."""
+    if not isinstance(chosen, type):
+        return chosen
+    if not dataclasses.is_dataclass(chosen):
+        raise BadInput(f"--{kind} must name a dataclass, got {chosen.__name__}; write @dataclass(frozen=True) above it")
+    if type(old) is chosen:
+        return old
+    common = {
+        field.name
+        for base in set(chosen.__mro__) & set(type(old).__mro__)
+        if dataclasses.is_dataclass(base)
+        for field in dataclasses.fields(base)
+    }
+    values = {name: getattr(old, name) for name in common}
+    hints = typing.get_type_hints(chosen)
+    for field in dataclasses.fields(chosen):
+        has_default = field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
+        if field.name in values or has_default or not field.init:
+            continue
+        small = Parser(add_help=False)
+        names = (_flag(field.name), _flag(".".join((*path, field.name))))
+        small.add_argument(*names, dest="value", type=_reader(_without_none(hints[field.name])))
+        if (value := small.parse_known_args(list(words))[0].value) is None:
+            raise BadInput(f"--{kind} {chosen.__name__} needs {names[0]}, which has no default; give it, too")
+        values[field.name] = value
+    return chosen(**values)
 
 
-def _class_name(owner: object) -> str:
-    """The class of a dataclass; one that is not ours with its module, "__main__.Mine"."""
-    kind = type(owner)
-    return kind.__name__ if kind.__module__.startswith("sslticket.") else f"{kind.__module__}.{kind.__name__}"
+def _at(tree: object, path: Sequence[str]) -> Any:
+    return functools.reduce(lambda part, name: getattr(part, name, None), path, tree)
 
 
-def override_fields(tree: TreeT, flags: Mapping[str, Any]) -> TreeT:
-    """A copy of the tree with the fields that were given as flags; every dataclass checks its values anew."""
-    changes: dict[str, Any] = {}
-    for field in dataclasses.fields(tree):  # type: ignore[arg-type]  # any dataclass instance
-        value = getattr(tree, field.name)
-        if field.name in flags:
-            given = flags[field.name]
-            changes[field.name] = tuple(given) if isinstance(given, list) else given
-        elif dataclasses.is_dataclass(value):
-            changes[field.name] = override_fields(value, flags)
-    return dataclasses.replace(tree, **changes)  # type: ignore[type-var]  # any dataclass instance
-
-
-def _leaf_fields(tree: object) -> Iterator[tuple[object, Field[Any], Any]]:
-    hints = typing.get_type_hints(type(tree), localns=_DEFERRED_TYPES)
+def _leaves(tree: object, above: tuple[str, ...]) -> Iterator[Setting]:
+    hints = typing.get_type_hints(type(tree))
     for field in dataclasses.fields(tree):  # type: ignore[arg-type]  # any dataclass instance
         value, kind = getattr(tree, field.name), hints[field.name]
-        if dataclasses.is_dataclass(value) and not hasattr(value, "draw"):
-            yield from _leaf_fields(value)
-        elif _has_flag_form(_strip_optional(kind)):
-            yield tree, field, kind
+        if dataclasses.is_dataclass(value) and field.metadata.get("flags", True):
+            yield from _leaves(value, (*above, field.name))
+        elif _is_writable(_without_none(kind)):
+            yield Setting((*above, field.name), tree, field, kind)
 
 
-def _value_parser(kind: type) -> Callable[[str], Any]:
-    return _parse_number if kind is float else kind
+def _reader(kind: Any) -> Callable[[str], Any]:
+    return _number if kind is float else kind
 
 
-def _parse_number(text: str) -> float:
+def _number(text: str) -> float:
     """A number, or a percentage: "10%" is 0.1, to the last bit."""
     digits = text.strip().removesuffix("%")
     try:
@@ -161,24 +318,20 @@ def _parse_number(text: str) -> float:
     return number
 
 
-# Types that recipe.py names without importing them; their values are walked, so the types do not matter.
-_DEFERRED_TYPES: dict[str, Any] = {"Objective": object, "Search": object}
-
-
-def _strip_optional(kind: Any) -> Any:
+def _without_none(kind: Any) -> Any:
     if get_origin(kind) in (typing.Union, types.UnionType):
         inner = [part for part in get_args(kind) if part is not type(None)]
         return inner[0] if len(inner) == 1 else kind
     return kind
 
 
-def _has_flag_form(kind: Any) -> bool:
+def _is_writable(kind: Any) -> bool:
     if get_origin(kind) is tuple:
         return get_args(kind)[0] in (str, int, float)
     return get_origin(kind) is Literal or kind in (str, int, float, bool, Path)
 
 
-def _field_help(owner: object, name: str) -> str:
+def _explain(owner: object, name: str) -> str:
     """The field's line under Attributes, in the docstring of its class or of one that this is derived from."""
     lines = [line for kind in type(owner).__mro__ for line in (kind.__doc__ or "").splitlines()]
     found, text = False, []
@@ -194,7 +347,74 @@ def _field_help(owner: object, name: str) -> str:
     return " ".join(text).rstrip(".").replace("%", "%%") or name.replace("_", " ")
 
 
-def _default_text(value: object) -> str:
+def _text(value: object) -> str:
     if isinstance(value, tuple):
         return " ".join(map(str, value)).replace("%", "%%") or "none"
     return "none" if value is None else str(value).replace("%", "%%")
+
+
+@functools.cache
+def flag_hints() -> Mapping[str, str]:
+    """What to type, by the words that other tools have for it, without dashes."""
+    hints: dict[str, str] = {}
+    words: list[str] = []
+    text = ""
+    for line in Path(__file__).with_name("flag_hints.txt").read_text(encoding="utf-8").splitlines():
+        if line.startswith(" "):
+            text = f"{text} {line.strip()}".strip()
+            hints |= dict.fromkeys(words, text)
+        else:
+            words = [*([] if text else words), *line.split()]
+            text = ""
+    return hints
+
+
+_PROTOCOL_HINT = "a protocol's own settings are no flags: --protocol chooses one, docs/evaluation.md lists them"
+_PROTOCOL_FLAGS = {
+    *("--length", "--lr", "--batch-size", "--drops", "--decay"),
+    *("--weight-decay", "--momentum", "--warmup", "--image-size", "--optimizer"),
+}
+
+
+def unknown_flag_error(word: str, known: Collection[str]) -> BadInput:
+    """The error for a flag that there is none of, with what to type in its place.
+
+    Args:
+        word: The word as it was typed, with its dashes.
+        known: The long flags of the command.
+    """
+    flag = word.split("=")[0]
+    # "--optimizer.lr" and "--batch_size" are how others write flags.
+    name = re.sub(r"(?<=[a-z])(?=[A-Z])", "-", flag.lstrip("-")).rpartition(".")[2].replace("_", "-").lower()
+    if f"--{name}" in known:
+        return BadInput(f"unknown flag {flag!r}; it is written --{name}")
+    dotted = sorted(each for each in known if each.endswith(f".{name}"))
+    if dotted := [each for each in dotted if not any(other.endswith(f".{each[2:]}") for other in dotted)]:
+        return BadInput(f"unknown flag {flag!r}; it is written {' or '.join(dotted)}")
+    hints = flag_hints()
+    text = hints.get(name) or hints.get(name.removeprefix("no-"))
+    wanted = flags_in_hint(text) if text else {f"--{name}"}
+    if "--protocol" in known and wanted & _PROTOCOL_FLAGS - {*known}:
+        return BadInput(f"unknown flag {flag!r}; {_PROTOCOL_HINT}")
+    # Without flags to type, a hint is about recipes and what trains.
+    if text and wanted <= {*known} and ("--data-root" in known or wanted - {"--help"}):
+        return BadInput(f"unknown flag {flag!r}; {text}")
+    return unknown_name("flag", flag, known)
+
+
+def flags_in_hint(text: str) -> set[str]:
+    """The flags of the command at hand that a hint names; what stands in backquotes is another command."""
+    return set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", re.sub(r"`[^`]*`", "", text)))
+
+
+def unexpected_word_hint(word: str, known: Collection[str]) -> str:
+    """What is to be said of a word that belongs to no flag; "" for nothing in particular."""
+    name, equals, value = word.partition("=")
+    flag = f"--{name.rpartition('.')[2].replace('_', '-')}"
+    if equals and flag in known:
+        return f"write {flag} {value}"
+    if equals and (text := flag_hints().get(flag.removeprefix("--"))) and flags_in_hint(text) <= {*known}:
+        return text
+    if "--data-root" in known and ("/" in word or word in (".", "..")):
+        return f"if images lie there, write --data-root {word}"
+    return ""

@@ -64,6 +64,7 @@ def run_with_flags(
     recipe: Recipe, words: Sequence[str], prog: str | None = None, description: str | None = None
 ) -> None:
     """Run the search of a recipe with the flags that were given."""
+    recipe = flags.choose_parts(recipe, words)
     given = vars(_recipe_parser(recipe, prog, description).parse_args(words))
     notice = lr_scaling_note(recipe, given)
     recipe, machine = resolve_recipe(recipe, given), flags.override_fields(RuntimeConfig(), given)
@@ -116,15 +117,9 @@ def lr_scaling_note(recipe: Recipe, given: Mapping[str, object]) -> str:
 
 
 def add_recipe_flags(parser: flags.Parser, recipe: Recipe) -> None:
-    """The flags of what a recipe decides, and of the machine.
-
-    Raises:
-        BadInput: if two classes have a field of one name, or one has a field that is a flag of the parser.
-    """
-    machine = RuntimeConfig()
-    flags.check_flag_names(parser, recipe, machine)
+    """The flags of what a recipe decides, and of the machine."""
     flags.add_flags(parser, recipe)
-    flags.add_flags(parser, machine)
+    flags.add_flags(parser, RuntimeConfig())
 
 
 def _recipe_parser(recipe: Recipe, prog: str | None = None, description: str | None = None) -> flags.Parser:

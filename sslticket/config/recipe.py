@@ -14,8 +14,9 @@ from typing import Any, ClassVar, Literal, Protocol
 from sslticket.config.training import TrainConfig
 from sslticket.data.augment import View
 from sslticket.data.datasets.base import check_part, display_name, path_safe
+from sslticket.data.datasets.catalogue import get_dataset, load_dataset
 from sslticket.errors import BadInput
-from sslticket.registry import OMIT_DEFAULT, settings_from_json, settings_hash, settings_to_json, stored_as
+from sslticket.registry import NO_FLAGS, OMIT_DEFAULT, settings_from_json, settings_hash, settings_to_json, stored_as
 from sslticket.seeds import Seeds
 
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -94,10 +95,12 @@ class Data:
     shuffle_labels: float = 0.0
     image_size: int | None = None
     channels: int | None = None
-    augment: View | tuple[View, ...] | None = None
-    identity: ImageIdentity | None = field(default=None, metadata=OMIT_DEFAULT | stored_as("origin"))
+    augment: View | tuple[View, ...] | None = field(default=None, metadata=NO_FLAGS)
+    identity: ImageIdentity | None = field(default=None, metadata=OMIT_DEFAULT | stored_as("origin") | NO_FLAGS)
 
     def __post_init__(self) -> None:
+        if ":" in self.dataset and not self.dataset.startswith("folder:"):
+            object.__setattr__(self, "dataset", load_dataset(self.dataset).name)
         check_part(self.dataset, self.part)
         if not 0 < self.subset <= 1:
             raise BadInput(
@@ -184,6 +187,9 @@ class Recipe:
                 cannot be.
         """
         named = {**tree, "is": tree.get("is", "Recipe")} if isinstance(tree, Mapping) else tree
+        data = named.get("data") if isinstance(named, Mapping) else None
+        if isinstance(data, Mapping) and ":" in str(data.get("dataset")):
+            get_dataset(str(data["dataset"]))  # no file is run because a recipe names it
         return settings_from_json(named, {"Recipe": cls}, "recipe", parts)
 
     def to_dict(self) -> dict[str, Any]:

@@ -21,11 +21,11 @@ import numpy as np
 import PIL
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from sslticket.data.datasets.folders import Listing, cache_folder
+from sslticket.data.datasets.base import Listing
 from sslticket.data.manifest import Manifest
 from sslticket.data.tar import TarReader
 from sslticket.errors import BadInput, is_out_of_memory, one_line
-from sslticket.storage.files import atomic_write, file_lock, read_json, write_json
+from sslticket.storage.files import atomic_write, cache_folder, file_lock, read_json, write_json
 
 MAX_FILE_BYTES = 2**28
 """Bytes of a file that are held in memory: no image needs more, and a file with holes may claim anything."""

@@ -24,8 +24,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from sslticket.data.datasets.base import Split
-from sslticket.data.datasets.folders import Listing
+from sslticket.data.datasets.base import Listing, Split
 from sslticket.data.decode import DecodeError, decode_whole, image_reader, to_upright
 from sslticket.data.manifest import Manifest
 from sslticket.data.unreadable import log_unreadable

@@ -10,21 +10,11 @@ import numpy as np
 import pandas as pd
 
 from sslticket.data.augment import View
-from sslticket.data.datasets import locate
-from sslticket.data.datasets.arrays import (
-    read_cifar,
-    read_cifar_binary,
-    read_idx,
-    read_mnist_csv,
-    read_mnist_npz,
-    read_svhn,
-)
-from sslticket.data.datasets.base import CifarLayout, Dataset, IdxLayout, Split, SvhnLayout, check_part, path_safe
-from sslticket.data.datasets.catalogue import DATASETS, get_dataset
-from sslticket.data.datasets.folders import Listing
-from sslticket.data.datasets.locate import list_split
+from sslticket.data.datasets import DATASETS
+from sslticket.data.datasets.base import Dataset, ImageArrays, Listing, Split, check_part, path_safe
+from sslticket.data.datasets.catalogue import get_dataset
+from sslticket.data.datasets.locate import DatasetLocation, MissingSplit, find_dataset
 from sslticket.data.decode import cached_image_array, image_reader
-from sslticket.data.loader import Sampler
 from sslticket.data.manifest import Manifest
 from sslticket.data.subset_lists import read_lines
 from sslticket.data.unreadable import UnreadableImages, log_unreadable
@@ -33,9 +23,10 @@ from sslticket.errors import BadInput
 if TYPE_CHECKING:
     import torch
 
-    from sslticket.data.loader import Loader
+    from sslticket.data.loader import Loader, Sampler
 
-DIGITS_SEED = 0  # of the one split into 80% training and 20% evaluation images that digits, published whole, has here
+SPLIT_SEED = 0
+"""Seed of the one split into training and evaluation images that a set published without evaluation images has here."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,18 +61,57 @@ def open_split(name: str, split: Split, data_root: Path | None = None) -> DataSo
         BadInput: if the name is unknown, nothing is found (naming every place looked at), or files are damaged.
     """
     entry = get_dataset(name)
-    if entry.layout == "sklearn":
-        return _open_digits(entry, split)
-    where = locate.find_dataset(entry, data_root)
-    if where.storage == "arrays":
-        return _open_arrays(entry, split, where.folder)
-    return _listing_source(entry, split, list_split(entry, split, where))
+    content = _open_content(entry, split, find_dataset(entry, data_root))
+    manifest = _manifest_of(entry, split, content)
+    if isinstance(content, ImageArrays):
+        return DataSource(entry, manifest, content.images)
+    if entry.kind == "files":
+        return DataSource(entry, manifest, left_out=content.left_out)
+    images, reasons = cached_image_array(content, entry.eval_view.size, entry.channels)
+    frame = manifest.frame[~manifest.frame["file"].isin(list(reasons))].reset_index(drop=True)
+    frame = frame.assign(item=np.arange(len(frame)))
+    bad = {str(content.root / file): reason for file, reason in reasons.items()}
+    log_unreadable(bad)
+    return DataSource(entry, replace(manifest, frame=frame), images, bad, content.left_out)
+
+
+def _open_content(entry: Dataset, split: Split, where: DatasetLocation) -> Listing | ImageArrays:
+    """List or read a split's images; of a set without evaluation images, the seeded split's where it has one."""
+    if entry.train_fraction is None:
+        return where.open(entry, split)
+    try:
+        evaluation = where.open(entry, "eval")
+    except MissingSplit:
+        whole = where.open(entry, "train")
+    else:
+        return evaluation if split == "eval" else where.open(entry, "train")
+    rows = _manifest_of(entry, "train", whole).stratified_rows(entry.train_fraction, SPLIT_SEED)
+    if split == "eval":
+        rows = np.setdiff1d(np.arange(len(whole.labels)), rows)
+        if not len(rows):
+            raise MissingSplit(f"{entry.name} has too few images of each class to set some aside for evaluation")
+    if isinstance(whole, ImageArrays):
+        return whole._replace(images=whole.images[rows], labels=whole.labels[rows])
+    byte_ranges = None if whole.byte_ranges is None else whole.byte_ranges[rows]
+    files = [whole.files[row] for row in rows.tolist()]
+    return replace(whole, files=files, labels=whole.labels[rows], byte_ranges=byte_ranges)
+
+
+def _manifest_of(entry: Dataset, split: Split, content: Listing | ImageArrays) -> Manifest:
+    if isinstance(content, ImageArrays):
+        frame = pd.DataFrame({"item": np.arange(len(content.images)), "label": content.labels})
+        return Manifest(frame, content.classes, entry.name, split, None)
+    # Objects: pyarrow's strings cannot hold a name that is no UTF-8.
+    frame = pd.DataFrame({"file": pd.Series(content.files, dtype=object), "label": content.labels})
+    if content.byte_ranges is not None:
+        frame[["archive", "offset", "size"]] = content.byte_ranges
+    return Manifest(frame, content.classes, entry.name, split, content.root, content.archives, content.preprocessing)
 
 
 def make_loader(
     source: DataSource,
     views: tuple[View, ...],
-    order: Sampler,
+    order: "Sampler",
     *,
     augment_seed: int,
     device: "torch.device",
@@ -126,71 +156,6 @@ def make_loader(
         channels_last=channels_last,
         bad=bad,
     )
-
-
-def _open_digits(entry: Dataset, split: Split) -> DataSource:
-    """scikit-learn's digits, pixels of 0 to 16 spread over 0 to 255."""
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
-    # 255 / 16 is no whole number: halves are rounded up.
-    images = np.floor(digits.images * 255 / 16 + 0.5).astype(np.uint8)[..., None]
-    whole = _array_source(entry, "train", images, digits.target.astype(np.int64), entry.class_names)
-    items = whole.manifest.subset(0.8, seed=DIGITS_SEED).array_indices
-    if split == "eval":
-        items = np.setdiff1d(np.arange(len(images)), items)
-    return _array_source(entry, split, images[items], digits.target[items].astype(np.int64), entry.class_names)
-
-
-def _open_arrays(entry: Dataset, split: Split, folder: Path) -> DataSource:
-    layout = entry.layout
-    assert isinstance(layout, CifarLayout | IdxLayout | SvhnLayout), f"{entry.name} has no arrays to read"
-    files = layout.train if split == "train" else layout.eval
-    if isinstance(layout, CifarLayout):
-        if any((folder / file).is_file() for file in files) or not (folder / f"{files[0]}.bin").is_file():
-            return _array_source(entry, split, *read_cifar(folder, files, layout.labels, layout.names))
-        binary = [f"{file}.bin" for file in files]
-        return _array_source(entry, split, *read_cifar_binary(folder, binary, layout.binary[1]))
-    if isinstance(layout, SvhnLayout):
-        return _array_source(entry, split, *read_svhn([folder / file for file in files]), entry.class_names)
-    return _array_source(
-        entry, split, *_read_idx_forms(layout, folder, split, len(entry.class_names)), entry.class_names
-    )
-
-
-def _read_idx_forms(layout: IdxLayout, folder: Path, split: Split, classes: int) -> tuple[np.ndarray, np.ndarray]:
-    files = layout.train if split == "train" else layout.eval
-    spelled = [[path for name in layout.spellings(file) if (path := folder / name).is_file()] for file in files]
-    table = folder / layout.tables[split == "eval"]
-    if not any(spelled) and table.is_file():
-        return read_mnist_csv(table, classes)
-    if not any(spelled) and layout.npz and (folder / layout.npz).is_file():
-        return read_mnist_npz(folder / layout.npz, split, classes)
-    images, labels = (found[0] if found else folder / file for found, file in zip(spelled, files, strict=True))
-    return read_idx(images, labels, classes)
-
-
-def _array_source(
-    entry: Dataset, split: Split, images: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]
-) -> DataSource:
-    frame = pd.DataFrame({"item": np.arange(len(images)), "label": labels})
-    return DataSource(entry, Manifest(frame, classes, entry.name, split, None), images)
-
-
-def _listing_source(entry: Dataset, split: Split, found: Listing) -> DataSource:
-    # Objects: pyarrow's strings cannot hold a name that is no UTF-8.
-    frame = pd.DataFrame({"file": pd.Series(found.files, dtype=object), "label": found.labels})
-    if found.byte_ranges is not None:
-        frame[["archive", "offset", "size"]] = found.byte_ranges
-    manifest = Manifest(frame, found.classes, entry.name, split, found.root, found.archives, found.preprocessing)
-    if entry.kind == "files":
-        return DataSource(entry, manifest, left_out=found.left_out)
-    images, reasons = cached_image_array(found, entry.eval_view.size, entry.channels)
-    frame = frame[~frame["file"].isin(list(reasons))].reset_index(drop=True)
-    frame = frame.assign(item=np.arange(len(frame)))
-    bad = {str(found.root / file): reason for file, reason in reasons.items()}
-    log_unreadable(bad)
-    return DataSource(entry, replace(manifest, frame=frame), images, bad, found.left_out)
 
 
 # Shares of red, green and blue in luma, ITU-R BT.601, as JPEG and every image library have it; in 16-bit fixed point.
@@ -329,13 +294,16 @@ def hash_images(source: DataSource, lists: Iterable[Path] = ()) -> str:
 
 
 def own_folder_name(source: DataSource) -> str:
-    """What a folder of one's own images is called: its own name, or the name above that where it is "train".
+    """Name one's own images: as their data set is called, or for the data set "folder", as the folder is.
 
-    One that has the name of a known set, or of a half of one, is "folder-imagenet": nobody knows that it is that set.
+    That is its own name, or the name above it where it is "train". One that has the name of a known set, or of a half of
+    one, is "folder-imagenet": nobody knows that it is that set.
     """
-    assert source.manifest.root is not None, "one's own images are files"
+    if source.dataset.name != "folder":
+        return source.dataset.folder_name
+    assert source.manifest.root is not None, "images in folders are files"
     root = source.manifest.root.absolute()  # not resolved: a link's name is the one that people chose
     own = root.parent if root.name in source.dataset.train_folders else root
-    name = path_safe(own.name)
-    known = name in DATASETS or (name[-1:] in ("a", "b") and name[:-1] in DATASETS)
+    name, sets = path_safe(own.name), DATASETS.names()
+    known = name in sets or (name[-1:] in ("a", "b") and name[:-1] in sets)
     return "-".join(filter(None, ["folder" if known or not name else "", name]))

@@ -12,7 +12,16 @@ from typing import IO, NamedTuple, TypeVar
 
 import numpy as np
 
-from sslticket.data.datasets.folders import is_hidden, is_image, path_below_root
+from sslticket.data.datasets.folders import (
+    IMAGE_SUFFIXES,
+    Stamp,
+    cached_arrays,
+    is_hidden,
+    is_image,
+    join_names,
+    path_below_root,
+    split_names,
+)
 from sslticket.errors import BadInput, one_line
 
 _TAR_BLOCK = 512
@@ -158,6 +167,42 @@ def _in_class_folders(path: Path, images: Sequence[TarMember]) -> list[TarMember
             )
         named[name] = member._replace(name=name)
     return list(named.values())
+
+
+def list_archives(
+    paths: Sequence[Path], *, classed: bool = True
+) -> tuple[list[tuple[int, TarMember]], tuple[str, ...]]:
+    """List the images in archives, each with its archive's number, and what else they hold; see `list_tar`.
+
+    The list of each archive is kept in the cache folder until the archive changes.
+    """
+    each = [_cached_members(path, classed) for path in paths]
+    images = [(number, member) for number, one in enumerate(each) for member in one.images]
+    return images, tuple(name for one in each for name in one.left_out)
+
+
+def _cached_members(archive: Path, classed: bool) -> TarContents:
+    """Return the archive's images, from the cache if they were listed before.
+
+    Raises:
+        BadInput: If there are none, or as `list_tar`.
+    """
+
+    def make() -> dict[str, np.ndarray]:
+        images, left_out = list_tar(archive, classed=classed)
+        if not images:
+            raise BadInput(f"no images in {archive}; its members need names with {' '.join(IMAGE_SUFFIXES)}")
+        names, offsets, sizes = zip(*images, strict=True)
+        return {
+            "names": join_names(names),
+            "places": np.array([offsets, sizes], np.int64),
+            "left_out": join_names(left_out),
+        }
+
+    stamp = Stamp.of_paths([archive])
+    arrays = cached_arrays(archive, stamp if classed else Stamp(f"{stamp.text}\nas stored", stamp.latest), make)
+    images = [TarMember(*each) for each in zip(split_names(arrays["names"]), *arrays["places"].tolist(), strict=True)]
+    return TarContents(images, split_names(arrays["left_out"]))
 
 
 class TarReader:

@@ -13,7 +13,7 @@ from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 import numpy as np
 
-from sslticket.data.datasets.folders import CLOCK_GRANULARITY, cache_folder, describe_left_out
+from sslticket.data.datasets.folders import CLOCK_GRANULARITY, describe_left_out
 from sslticket.data.decode import (
     MAX_FILE_BYTES,
     VERDICT_RULES,
@@ -29,7 +29,7 @@ from sslticket.data.manifest import Manifest
 from sslticket.data.tar import TarReader
 from sslticket.errors import BadInput
 from sslticket.escaping import escape_terminal
-from sslticket.storage.files import file_lock, read_bytes
+from sslticket.storage.files import cache_folder, file_lock, read_bytes
 
 log = logging.getLogger("sslticket")
 

@@ -10,7 +10,7 @@ import torch
 
 from sslticket import hub, models
 from sslticket.config.recipe import recipe_family, recipe_settings, search_label
-from sslticket.data.datasets.catalogue import DATASETS, get_dataset
+from sslticket.data.datasets.catalogue import get_dataset
 from sslticket.errors import BadInput
 from sslticket.evaluation.controls import REINITIALIZED
 from sslticket.evaluation.protocols import Protocol, network_input_size, resolve_protocol
@@ -342,7 +342,7 @@ def found_on_same_task(header: Mapping[str, Any], protocol: Protocol) -> bool:
     """
     data = header["recipe"].get("data", {})
     # A list may have chosen classes, as a share of the classes does.
-    classes = DATASETS[protocol.dataset].classes if protocol.part is None else None
+    classes = get_dataset(protocol.dataset).classes if protocol.part is None else None
     return (
         bool(header.get("head"))
         and (data["dataset"], data.get("part"), data.get("half")) == (protocol.dataset, protocol.part, protocol.half)

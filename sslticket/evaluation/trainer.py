@@ -17,7 +17,8 @@ from sslticket.evaluation.protocols import Protocol
 from sslticket.objectives.supervised import Supervised
 from sslticket.pruning import pruned_model
 from sslticket.pruning.effective_sparsity import EffectivePaths
-from sslticket.pruning.mask import Mask, prunable_weights
+from sslticket.pruning.mask import Mask
+from sslticket.pruning.prunable import prunable_weights
 from sslticket.seeds import Seeds, derive_seed
 from sslticket.ticket import Ticket
 from sslticket.training.engine import Engine

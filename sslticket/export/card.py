@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from sslticket.config.recipe import recipe_family
-from sslticket.data.datasets.catalogue import DATASETS
+from sslticket.data.datasets.catalogue import known_dataset
 from sslticket.errors import BadInput
 from sslticket.escaping import escape_json, escape_markdown, shell_quote
 from sslticket.export.description import Construction, ticket_facts
@@ -48,7 +48,7 @@ class Licence:
         Raises:
             BadInput: if none is given and none is known, as for one's own images.
         """
-        entry = DATASETS.get(dataset)
+        entry = known_dataset(dataset)
         # The catalogue's entry for one's own images has no place on the web.
         link = entry.homepage if entry and entry.homepage.startswith("http") else ""
         if given is not None:

@@ -1,7 +1,13 @@
-"""Effective sparsity: the weights of a mask on a path from image to features (Vysogorets & Kempe 2021)."""
+"""Effective sparsity: the weights of a mask on a path from the image to the features (Vysogorets & Kempe 2021).
+
+The forward pass is run on `Reach` in place of numbers: for each entry of each tensor, whether an image reaches it. All
+values are 0 or positive, so nothing cancels, and all that matters of them is whether they are 0.
+Source: https://arxiv.org/abs/2107.02306.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any, cast
 
 import torch
@@ -16,14 +22,63 @@ from sslticket.pruning.mask import Mask
 _ATEN = torch.ops.aten
 
 
+class EffectivePaths:
+    """The paths of one network. The network itself is left unchanged."""
+
+    def __init__(self, graph: ForwardGraph) -> None:
+        self._graph = graph
+        self._interpreter = _ReachInterpreter(graph.graph)
+
+    @classmethod
+    def trace(cls, backbone: nn.Module, *, channels: int, image_size: int) -> "EffectivePaths":
+        """Trace the backbone once; see `ForwardGraph.trace`."""
+        return cls(ForwardGraph.trace(backbone, channels=channels, image_size=image_size))
+
+    def effective_mask(self, mask: Mask) -> Mask:
+        """The survivors of the mask that lie on a path from a pixel to a feature (Vysogorets & Kempe 2021).
+
+        A path leads through surviving weights and whatever is not pruned. Biases, embeddings of positions and other
+        additions begin none. Where activations multiply activations (attention, squeeze and excite), both lie on the
+        path if neither is 0; a sigmoid or a softmax is not 0 where all that leads to it was pruned. Normalisations
+        connect nothing. What makes a constant by which activations are multiplied, such as the bias of an attention by
+        relative position, counts where an image meets it. Nothing depends on the values of weights.
+        """
+        names = {name: plain for name, plain in self._graph.plain_names().items() if plain in mask}
+        leaves = {plain: mask[plain].float().requires_grad_() for plain in names.values()}
+        state = {
+            name: Reach(fixed=leaves[names[name]]) if name in names else value
+            for name, value in self._graph.state.items()
+        }
+        image = Reach(image=torch.ones_like(self._graph.image))
+        with torch.enable_grad():
+            features = self._interpreter.run(*self._graph.graph_inputs(state, image))
+            reached = features.image if isinstance(features, Reach) else None
+        if reached is None or not reached.requires_grad:
+            return Mask({name: torch.zeros_like(layer) for name, layer in mask.items()})
+        slopes = torch.autograd.grad(reached.sum(), list(leaves.values()), allow_unused=True, materialize_grads=True)
+        return Mask({name: mask[name] & (slope > 0.5) for name, slope in zip(leaves, slopes, strict=True)})
+
+
+def effective_mask(backbone: nn.Module, mask: Mask, *, channels: int, image_size: int) -> Mask:
+    """The survivors of a mask on a path from the image to the features; see `EffectivePaths.effective_mask`.
+
+    Args:
+        backbone: A network with or without gates. Only its connections matter, and it is left unchanged.
+        mask: Over some or all of its prunable weights; all other weights count as present.
+        channels: Channels of the images.
+        image_size: Side of the square images in pixels: a kernel's corner that sees only padding is on no path.
+    """
+    return EffectivePaths.trace(backbone, channels=channels, image_size=image_size).effective_mask(mask)
+
+
 @dataclass(frozen=True, eq=False)
 class Reach:
-    """What is known of a tensor, in its shape; None is 0 everywhere.
+    """What is known of a tensor, in its shape. None stands for 0 everywhere.
 
     Attributes:
-        image: above 0 where an entry depends on the image.
-        fixed: above 0 where it would not be 0 without one: a weight that survives, a sigmoid of 0, and what follows
-            from these.
+        image: Above 0 where an entry depends on the image.
+        fixed: Above 0 where an entry would not be 0 without an image: a weight that survives, a sigmoid of 0, and what
+            follows from these.
     """
 
     image: Tensor | None = None
@@ -31,62 +86,51 @@ class Reach:
 
     @property
     def shape(self) -> torch.Size:
-        """That of the tensor."""
-        return self._any.shape
+        """Shape of the tensor."""
+        return self.total.shape
 
     @property
     def total(self) -> Tensor:
         """Above 0 where an entry may be other than 0."""
-        return self._any if self.image is None or self.fixed is None else self.image + self.fixed
-
-    @property
-    def _any(self) -> Tensor:
-        found = self.fixed if self.image is None else self.image
-        assert found is not None, "a tensor that nothing is known of is no Reach"
-        return found
+        if self.image is not None and self.fixed is not None:
+            return self.image + self.fixed
+        known = self.fixed if self.image is None else self.image
+        assert known is not None, "a tensor of which nothing is known has no Reach"
+        return known
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Reach":
         """The same function of both."""
-        return Reach(
-            None if self.image is None else function(self.image), None if self.fixed is None else function(self.fixed)
-        )
+        image, fixed = (None if value is None else function(value) for value in (self.image, self.fixed))
+        return Reach(image, fixed)
 
 
-class _Binarized(torch.autograd.Function):
-    """1 where a value is above a bound, else 0; and the same of its gradient with another bound."""
+class _ReachInterpreter(fx.Interpreter):
+    """Runs a graph with `Reach` for what depends on the image or on the mask, and with constants for the rest."""
 
-    @staticmethod
-    def forward(ctx: FunctionCtx, value: Tensor, above: float, back: float) -> Tensor:
-        """See the class."""
-        cast(Any, ctx).back = back
-        return (value > above).to(value.dtype)
+    def run_node(self, n: fx.Node) -> Any:
+        """See the base class."""
+        self._out = n.meta.get("val")
+        return super().run_node(n)
 
-    @staticmethod
-    def backward(ctx: FunctionCtx, *grads: Any) -> Any:
-        """See the class."""
-        return (grads[0] > cast(Any, ctx).back).to(grads[0].dtype), None, None
-
-
-def _binarize_factor(value: Tensor) -> Tensor:
-    # Products of 1s and 0s are whole numbers: a half tells them apart even where convolutions are done by transforms.
-    return cast(Tensor, _Binarized.apply(value, 0.0, 0.5))
-
-
-def _binarize_product(value: Tensor) -> Tensor:
-    return cast(Tensor, _Binarized.apply(value, 0.5, 0.0))
+    def call_function(self, target: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """See the base class."""
+        if any(isinstance(one, Reach) for one in pytree.tree_leaves((args, kwargs))):
+            return propagate(target, args, dict(kwargs), self._out)
+        with torch.no_grad():
+            return super().call_function(target, args, dict(kwargs))
 
 
 def propagate(target: Any, args: Sequence[Any], kwargs: dict[str, Any], out: Any) -> Any:
-    """What an operation gives, some of whose arguments are `Reach`.
+    """The result of an operation some of whose arguments are `Reach`.
 
     Additions that are parameters or constants are left out, as are biases: they are no paths. Normalisations connect
     nothing. An operation that is not known connects everything with everything.
 
     Args:
-        target: the operation.
-        args: its arguments; all that are no `Reach` are constants.
-        kwargs: the same.
-        out: tensors of the result's shape, whose values are of no interest.
+        target: The operation.
+        args: Its positional arguments; all that are no `Reach` are constants.
+        kwargs: Its keyword arguments, likewise.
+        out: Tensors of the result's shape, whose values do not matter.
     """
     if not isinstance(target, torch._ops.OpOverload):
         return target(*args, **kwargs)  # an element of a tuple
@@ -103,21 +147,44 @@ def propagate(target: Any, args: Sequence[Any], kwargs: dict[str, Any], out: Any
     return _fully_connected([one for one in pytree.tree_leaves((args, kwargs)) if isinstance(one, Reach)], out)
 
 
-def _matrix_product(target: Any, args: Sequence[Any], kwargs: dict[str, Any], places: tuple[int, int]) -> Reach:
-    left, right = places
+class _Binarized(torch.autograd.Function):
+    """1 where a value is above a bound, else 0; and the same of its gradient with another bound."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, value: Tensor, above: float, gradient_above: float) -> Tensor:
+        """See the class."""
+        cast(Any, ctx).gradient_above = gradient_above
+        return (value > above).to(value.dtype)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, *grads: Any) -> Any:
+        """See the class."""
+        return (grads[0] > cast(Any, ctx).gradient_above).to(grads[0].dtype), None, None
+
+
+def _binarize_factor(value: Tensor) -> Tensor:
+    # Products of 1s and 0s are whole numbers: a half tells them apart even where convolutions are done by transforms.
+    return cast(Tensor, _Binarized.apply(value, 0.0, 0.5))
+
+
+def _binarize_product(value: Tensor) -> Tensor:
+    return cast(Tensor, _Binarized.apply(value, 0.5, 0.0))
+
+
+def _matrix_product(target: Any, args: Sequence[Any], kwargs: dict[str, Any], sides: tuple[int, int]) -> Reach:
+    left, right = sides
 
     def multiply(a: Tensor, b: Tensor) -> Tensor:
-        own = list(args)
-        own[left], own[right] = a, b
         if target.overloadpacket is _ATEN.convolution:
-            own[2] = None
+            own = list(args)
+            own[left], own[right], own[2] = a, b, None
             return cast(Tensor, target(*own, **kwargs))
-        # The sum of both, of which the other term is seen to below.
+        # The other term of a sum with a product is added below.
         return torch.matmul(a, b).sum(0) if target.overloadpacket is _ATEN.addbmm else torch.matmul(a, b)
 
-    found = _bilinear(multiply, args[left], args[right])
+    product = _bilinear(multiply, args[left], args[right])
     added = args[0] if left else None
-    return _sum_of_two(found, added) if isinstance(added, Reach) else found
+    return _sum_of_two(product, added) if isinstance(added, Reach) else product
 
 
 def _bilinear(multiply: Callable[[Tensor, Tensor], Tensor], a: Any, b: Any) -> Reach:
@@ -133,7 +200,7 @@ def _as_reach(value: Any) -> Reach:
 
 
 def _linear(target: Any, args: Sequence[Any], kwargs: dict[str, Any], *, added: bool = False) -> Any:
-    """The operation as it is, of what the image reaches and of the rest.
+    """The operation itself, applied to what the image reaches and to the rest.
 
     A constant that is put beside other entries, such as a class token, is there without an image; one that is `added`
     to them is left out.
@@ -141,65 +208,60 @@ def _linear(target: Any, args: Sequence[Any], kwargs: dict[str, Any], *, added: 
     leaves, spec = pytree.tree_flatten((list(args), kwargs))
     if not added:
         leaves = [_as_reach(one) if isinstance(one, Tensor) and one.is_floating_point() else one for one in leaves]
-    parts = [
-        None if all(getattr(one, part, None) is None for one in leaves) else _apply_to_part(target, leaves, spec, part)
-        for part in ("image", "fixed")
-    ]
-    whole = next(part for part in parts if part is not None)
-    if isinstance(whole, Tensor):
-        return Reach(*parts)
-    return [Reach(*(part and part[place] for part in parts)) for place in range(len(whole))]
 
-
-def _apply_to_part(target: Any, leaves: Sequence[Any], spec: pytree.TreeSpec, part: str) -> Any:
-    def one(value: Any) -> Any:
-        own = getattr(value, part) if isinstance(value, Reach) else None
+    def of(value: Any, kind: str) -> Any:
+        own = getattr(value, kind) if isinstance(value, Reach) else None
         if own is not None:
             return own
         left_out = isinstance(value, Reach) or (isinstance(value, Tensor) and value.is_floating_point())
         return torch.zeros(value.shape) if left_out else value
 
-    args, kwargs = pytree.tree_unflatten([one(value) for value in leaves], spec)
-    return target(*args, **kwargs)
+    results: list[Any] = []
+    for kind in ("image", "fixed"):
+        if all(getattr(one, kind, None) is None for one in leaves):
+            results.append(None)
+        else:
+            own_args, own_kwargs = pytree.tree_unflatten([of(value, kind) for value in leaves], spec)
+            results.append(target(*own_args, **own_kwargs))
+    known = next(result for result in results if result is not None)
+    if isinstance(known, Tensor):
+        return Reach(*results)
+    return [Reach(*(result and result[number] for result in results)) for number in range(len(known))]
 
 
 def _sum_of_two(a: Any, b: Any) -> Reach:
-    """Of two, of which one may be a constant."""
+    """A sum, of which one term may be a constant."""
     return cast(Reach, _linear(torch.add, [a, b], {}, added=True))
 
 
 def _fully_connected(given: Sequence[Reach], out: Any) -> Any:
     """As if every entry of the result depended on every entry of what is given."""
-    parts: list[Tensor | None] = []
-    for part in ("image", "fixed"):
-        own = [value for one in given if (value := getattr(one, part)) is not None]
-        parts.append(
-            _binarize_product(torch.stack([_binarize_factor(value).sum() for value in own]).sum()) if own else None
+    found: list[Tensor | None] = []
+    for kind in ("image", "fixed"):
+        own = [value for one in given if (value := getattr(one, kind)) is not None]
+        found.append(
+            _binarize_product(torch.stack([_binarize_factor(each).sum() for each in own]).sum()) if own else None
         )
 
     def filled(like: Any) -> Any:
         if not isinstance(like, Tensor) or not like.is_floating_point():
             return torch.zeros(like.shape, dtype=like.dtype) if isinstance(like, Tensor) else like
-        return Reach(*(None if part is None else part.expand(like.shape) for part in parts))
+        return Reach(*(None if value is None else value.expand(like.shape) for value in found))
 
     return pytree.tree_map(filled, out)
 
 
-def _first_argument(given: dict[str, Any]) -> Any:
-    return next(iter(given.values()))
-
-
 def _elementwise(given: dict[str, Any], out: Any) -> Any:
     """Every entry depends on its own alone, and is 0 where that is 0."""
-    first = _first_argument(given)
+    first = next(iter(given.values()))
     if not isinstance(first, Reach):
         return None
     return [first, *[None] * (len(out) - 1)] if isinstance(out, tuple | list) else first
 
 
 def _elementwise_nonzero(given: dict[str, Any], out: Any) -> Reach | None:
-    """Every entry depends on its own alone, and is not 0 where that is 0: the sigmoid of a gate that was cut."""
-    first = _first_argument(given)
+    """Every entry depends on its own alone, and is not 0 where that is 0: the sigmoid of a gate that was pruned."""
+    first = next(iter(given.values()))
     return _nonzero_everywhere(first) if isinstance(first, Reach) else None
 
 
@@ -208,18 +270,14 @@ def _nonzero_everywhere(one: Reach) -> Reach:
     return Reach(one.image, torch.ones(one.shape) if one.fixed is None else one.fixed + 1)
 
 
-def _nonzero_constant(given: dict[str, Any], out: Any) -> Reach:
+def _divisor(given: dict[str, Any], out: Any) -> Reach:
     """The size of something, by which something else is divided."""
     return Reach(fixed=torch.ones(out.shape))
 
 
 def _power(given: dict[str, Any], out: Any) -> Any:
     exponent = given.get("exponent")
-    return (
-        _nonzero_constant(given, out)
-        if isinstance(exponent, int | float) and exponent < 0
-        else _elementwise(given, out)
-    )
+    return _divisor(given, out) if isinstance(exponent, int | float) and exponent < 0 else _elementwise(given, out)
 
 
 def _add(given: dict[str, Any], out: Any) -> Reach:
@@ -239,86 +297,54 @@ def _multiply(given: dict[str, Any], out: Any) -> Any:
 
 
 def _divide(given: dict[str, Any], out: Any) -> Reach:
-    above = given["self"]
-    return above.map(lambda part: part.expand(out.shape)) if isinstance(above, Reach) else _nonzero_constant(given, out)
+    numerator = given["self"]
+    if not isinstance(numerator, Reach):
+        return _divisor(given, out)
+    return numerator.map(lambda value: value.expand(out.shape))
 
 
 def _add_product(given: dict[str, Any], out: Any) -> Reach:
     a, b = given["tensor1"], given["tensor2"]
-    return _sum_of_two(_bilinear(torch.mul, a, b) if isinstance(a, Reach) or isinstance(b, Reach) else a, given["self"])
+    product = _bilinear(torch.mul, a, b) if isinstance(a, Reach) or isinstance(b, Reach) else a
+    return _sum_of_two(product, given["self"])
 
 
 def _where(given: dict[str, Any], out: Any) -> Reach | None:
     if not isinstance(given["condition"], Reach):
         return None
     used = [one for one in given.values() if isinstance(one, Reach)]
-    return _sum_of(used).map(lambda part: part.expand(out.shape))
-
-
-def _sum_of(several: Sequence[Reach]) -> Reach:
-    total = several[0]
-    for one in several[1:]:
-        total = _sum_of_two(total, one)
-    return total
-
-
-def _masked_fill(given: dict[str, Any], out: Any) -> Reach:
-    return cast(Reach, given["self"]).map(lambda part: part.masked_fill(given["mask"], 0.0).expand(out.shape))
-
-
-def _pad(given: dict[str, Any], out: Any) -> Reach:
-    return cast(Reach, given["self"]).map(lambda part: F.pad(part, given["pad"]))
+    return reduce(_sum_of_two, used).map(lambda value: value.expand(out.shape))
 
 
 def _max_pool(given: dict[str, Any], out: Any) -> Any:
-    """A maximum depends on every entry, and gradients reach only one of them: a mean in its place."""
+    """A maximum depends on every entry, and gradients reach only one of them: a mean takes its place."""
     kernel, stride = given["kernel_size"], given.get("stride") or given["kernel_size"]
     padding, dilation = given.get("padding", 0), given.get("dilation", 1)
     if any(step != 1 for step in ([dilation] if isinstance(dilation, int) else dilation)):
         return None
     ceil = given.get("ceil_mode", False)
-    pooled = given["self"].map(lambda part: F.avg_pool2d(part, kernel, stride, padding, ceil))
+    pooled = given["self"].map(lambda value: F.avg_pool2d(value, kernel, stride, padding, ceil))
     return [pooled, None] if isinstance(out, tuple | list) else pooled
-
-
-def _adaptive_max_pool(given: dict[str, Any], out: Any) -> Any:
-    return [given["self"].map(lambda part: F.adaptive_avg_pool2d(part, given["output_size"])), None]
 
 
 def _reduce(given: dict[str, Any], out: Any) -> Any:
     """Variances, norms and maxima depend on every entry as a sum does."""
-    first, dims, keep = _first_argument(given), given.get("dim"), given.get("keepdim", False)
-    several = isinstance(out, tuple | list)
+    first, dims, keep = next(iter(given.values())), given.get("dim"), given.get("keepdim", False)
     if not isinstance(first, Reach) or isinstance(dims, str):
         return None
-    every = list(range(len(first.shape)))
-    over = every if dims is None or dims == [] else dims
-    total = first.map(lambda part: part.sum(over, keepdim=bool(keep)))
-    return [total] * len(out) if several else total
+    over = list(range(len(first.shape))) if dims is None or dims == [] else dims
+    total = first.map(lambda value: value.sum(over, keepdim=bool(keep)))
+    return [total] * len(out) if isinstance(out, tuple | list) else total
 
 
 def _copy(given: dict[str, Any], out: Any) -> Any:
     """What is written over something."""
     source = given["src"]
-    return source.map(lambda part: part.expand(out.shape)) if isinstance(source, Reach) else torch.zeros(out.shape)
-
-
-def _zeros_like_output(given: dict[str, Any], out: Any) -> Tensor:
-    """A constant of another tensor's shape."""
-    return torch.zeros(out.shape, dtype=out.dtype)
-
-
-def _as_strided(given: dict[str, Any], out: Any) -> Any:
-    return given["self"] if given["self"].shape == out.shape else None
-
-
-def _reshape(given: dict[str, Any], out: Any) -> Any:
-    # A view of what lies in memory otherwise than the tensor it stands for.
-    return given["self"].map(lambda part: part.reshape(given["size"]))
+    return source.map(lambda value: value.expand(out.shape)) if isinstance(source, Reach) else torch.zeros(out.shape)
 
 
 def _packets(names: str) -> list[Any]:
-    """Those of these names that this PyTorch has."""
+    """The operations of these names that this PyTorch has."""
     return [getattr(_ATEN, name) for name in names.split() if hasattr(_ATEN, name)]
 
 
@@ -336,25 +362,35 @@ _OPERATION_RULES: dict[Any, Callable[[dict[str, Any], Any], Any]] = {
         _packets("sigmoid hardsigmoid exp exp2 cos softplus _softmax _safe_softmax softmax _log_softmax log_sigmoid"),
         _elementwise_nonzero,
     ),
-    **dict.fromkeys(_packets("rsqrt reciprocal"), _nonzero_constant),
+    **dict.fromkeys(_packets("rsqrt reciprocal"), _divisor),
     **dict.fromkeys(_packets("add sub rsub maximum minimum"), _add),
     **dict.fromkeys(_packets("var std linalg_vector_norm norm amax amin max min logsumexp var_mean"), _reduce),
+    # Constants of another tensor's shape.
     **dict.fromkeys(
         _packets("zeros_like ones_like full_like empty_like new_zeros new_ones new_full new_empty fill zero"),
-        _zeros_like_output,
+        lambda given, out: torch.zeros(out.shape, dtype=out.dtype),
     ),
-    **dict.fromkeys(_packets("view _unsafe_view reshape"), _reshape),
+    # By reshape, since a view may lie in memory otherwise than the tensor that it stands for.
+    **dict.fromkeys(
+        _packets("view _unsafe_view reshape"),
+        lambda given, out: given["self"].map(lambda value: value.reshape(given["size"])),
+    ),
     _ATEN.pow: _power,
     _ATEN.mul: _multiply,
     _ATEN.div: _divide,
     _ATEN.addcmul: _add_product,
     _ATEN.where: _where,
-    _ATEN.masked_fill: _masked_fill,
-    _ATEN.constant_pad_nd: _pad,
+    _ATEN.masked_fill: lambda given, out: given["self"].map(
+        lambda value: value.masked_fill(given["mask"], 0.0).expand(out.shape)
+    ),
+    _ATEN.constant_pad_nd: lambda given, out: given["self"].map(lambda value: F.pad(value, given["pad"])),
     _ATEN.max_pool2d_with_indices: _max_pool,
-    _ATEN.adaptive_max_pool2d: _adaptive_max_pool,
+    _ATEN.adaptive_max_pool2d: lambda given, out: [
+        given["self"].map(lambda value: F.adaptive_avg_pool2d(value, given["output_size"])),
+        None,
+    ],
     _ATEN.copy: _copy,
-    _ATEN.as_strided_: _as_strided,
+    _ATEN.as_strided_: lambda given, out: given["self"] if given["self"].shape == out.shape else None,
 }
 _LINEAR_OPERATIONS: dict[Any, Any] = {
     **dict.fromkeys(
@@ -365,72 +401,7 @@ _LINEAR_OPERATIONS: dict[Any, Any] = {
             "_adaptive_avg_pool2d upsample_bilinear2d upsample_nearest2d reflection_pad2d replication_pad2d"
         )
     ),
-    # Bicubic weights are negative in places, where two paths could cancel.
+    # Bicubic weights can be negative, so two paths could cancel.
     _ATEN.upsample_bicubic2d: _ATEN.upsample_bilinear2d,
 }
-"""Operations that are sums of entries with positive weights, and what takes their place."""
-
-
-class EffectivePaths:
-    """The paths of one network; looking for them leaves no trace in it."""
-
-    def __init__(self, trace: ForwardGraph) -> None:
-        self._trace = trace
-        self._flow = _ReachInterpreter(trace.graph)
-
-    @classmethod
-    def trace(cls, backbone: nn.Module, *, channels: int, image_size: int) -> "EffectivePaths":
-        """See `Trace.of`."""
-        return cls(ForwardGraph.trace(backbone, channels=channels, image_size=image_size))
-
-    def effective_mask(self, mask: Mask) -> Mask:
-        """The survivors of the mask that lie on a path from a pixel to a feature (Vysogorets & Kempe 2021).
-
-        A path leads through surviving weights and whatever is not pruned. Biases, embeddings of positions and other
-        additions begin none. Where activations multiply activations (attention, squeeze and excite), both lie on the
-        path if neither is 0; a sigmoid or a softmax is not 0 where all that leads to it was pruned. Normalisations
-        connect nothing. What makes a constant by which activations are multiplied, such as the bias of an attention by
-        relative position, counts where an image meets it. Nothing depends on the values of weights.
-        """
-        names = {name: clean for name, clean in self._trace.plain_names().items() if clean in mask}
-        leaves = {clean: mask[clean].float().requires_grad_() for clean in names.values()}
-        state = {
-            name: Reach(fixed=leaves[names[name]]) if name in names else value
-            for name, value in self._trace.state.items()
-        }
-        image = Reach(image=torch.ones_like(self._trace.image))
-        with torch.enable_grad():
-            features = self._flow.run(*self._trace.graph_inputs(state, image))
-            there = features.image if isinstance(features, Reach) else None
-        if there is None or not there.requires_grad:
-            return Mask({name: torch.zeros_like(layer) for name, layer in mask.items()})
-        found = torch.autograd.grad(there.sum(), list(leaves.values()), allow_unused=True, materialize_grads=True)
-        return Mask({name: mask[name] & (slope > 0.5) for name, slope in zip(leaves, found, strict=True)})
-
-
-def effective_mask(backbone: nn.Module, mask: Mask, *, channels: int, image_size: int) -> Mask:
-    """The survivors of a mask that lie on a path from the image to the features; see `Paths.effective`.
-
-    Args:
-        backbone: with or without gates; only how it is connected matters, and it stays as it is.
-        mask: over some or all of its prunable weights; all others are there.
-        channels: of the images.
-        image_size: side of the square images, in pixels: a kernel's corner that sees only padding is on no path.
-    """
-    return EffectivePaths.trace(backbone, channels=channels, image_size=image_size).effective_mask(mask)
-
-
-class _ReachInterpreter(fx.Interpreter):
-    """Runs a graph with `Reach` for what depends on the image or on the mask, and with constants for the rest."""
-
-    def run_node(self, n: fx.Node) -> Any:
-        """See the base class."""
-        self._out = n.meta.get("val")
-        return super().run_node(n)
-
-    def call_function(self, target: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        """See the base class."""
-        if any(isinstance(one, Reach) for one in pytree.tree_leaves((args, kwargs))):
-            return propagate(target, args, dict(kwargs), self._out)
-        with torch.no_grad():
-            return super().call_function(target, args, dict(kwargs))
+"""Operations that are sums of entries with positive weights, and the operation that takes their place."""

@@ -1,8 +1,8 @@
 """A backbone's forward pass as a graph of basic operations, and whether a mask acts on all that it multiplies by."""
 
 import copy
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -15,7 +15,8 @@ from torch.utils import _pytree as pytree
 
 from sslticket.errors import BadInput
 from sslticket.pruning import pruned_model
-from sslticket.pruning.mask import StateDict, prunable_weights
+from sslticket.pruning.mask import StateDict
+from sslticket.pruning.prunable import prunable_weights
 
 _ATEN = torch.ops.aten
 MATRIX_PRODUCTS: dict[Any, tuple[int, int]] = {
@@ -41,12 +42,12 @@ RECURRENT_LAYERS: dict[Any, tuple[int, ...]] = {
 
 @dataclass(frozen=True, eq=False)
 class ForwardGraph:
-    """What a backbone does with one image in evaluation.
+    """The operations of a backbone on one image in evaluation.
 
     Attributes:
-        graph: called with a state and a (1, C, S, S) image; each node is a function without side effects.
-        state: the backbone's own parameters and buffers on the CPU, under the names that they have behind gates.
-        image: of zeros.
+        graph: Called with a state and a (1, C, S, S) image; each node is a function without side effects.
+        state: The backbone's own parameters and buffers on the CPU, under the names that they have behind gates.
+        image: An image of zeros, (1, C, S, S).
     """
 
     graph: GraphModule
@@ -55,12 +56,12 @@ class ForwardGraph:
 
     @classmethod
     def trace(cls, backbone: nn.Module, *, channels: int, image_size: int) -> "ForwardGraph":
-        """Run the backbone once; its state, its mode and the random numbers stay as they are.
+        """Run the backbone once; its state, its mode and the random numbers are left unchanged.
 
         Args:
-            backbone: with or without gates.
-            channels: of the images.
-            image_size: side of the square images, in pixels.
+            backbone: A network with or without gates.
+            channels: Channels of the images.
+            image_size: Side of the square images in pixels.
         """
         state = {
             name: value.detach().cpu()
@@ -81,33 +82,33 @@ class ForwardGraph:
         return cls(graph, state, image)
 
     def plain_names(self) -> dict[str, str]:
-        """Clean names of all parameters and buffers but those of gates, by their names in `state`."""
-        return {name: clean for name in self.state if (clean := pruned_model.plain_name(name)) is not None}
+        """Plain names of all parameters and buffers but those of gates, by their names in `state`."""
+        return {name: plain for name in self.state if (plain := pruned_model.plain_name(name)) is not None}
 
     def graph_inputs(self, state: dict[str, Any], image: Any) -> list[Any]:
-        """What the graph's inputs are, in its order.
+        """The inputs of the graph in its order.
 
         Args:
-            state: for each name in `state` what stands for it.
-            image: what stands for the image.
+            state: For each name in `state` the value that takes its place.
+            image: The value that takes the image's place.
         """
         return [*(state[name] for name in self.state), image]
 
 
-_TRIAL_DENSITY = 0.1  # of the mask that is tried
+_TRIAL_DENSITY = 0.1  # of the random mask
 
 
 @dataclass(frozen=True)
 class MaskCoverage:
-    """What acts in a forward pass.
+    """Which of a network's weights a mask can prune, and whether it acts on them.
 
     Attributes:
-        unprunable: matrices by which activations are multiplied and which no search can prune, by name: parameters of two or
-            more dimensions that belong to neither a convolution, a linear layer nor an attention of PyTorch's.
-        recomputed: weights by name -> the fraction of the entries really multiplied by that is not 0, and not as the mask
-            has it, when a tenth of the weight survives: these weights meet activations only after something was
-            computed from them, such as a standardisation, which makes pruned entries act again.
-        unused: weights that may be pruned and that nothing is multiplied by.
+        unprunable: Names of matrices by which activations are multiplied and which no search can prune: parameters of
+            two or more dimensions that belong to neither a convolution, a linear layer nor an attention of PyTorch's.
+        recomputed: Names of weights -> the fraction of entries other than 0 among those really multiplied by, when a
+            tenth of the weight survives. These weights meet activations only after something was computed from them,
+            such as a standardisation, which makes pruned entries act again.
+        unused: Names of weights that may be pruned and by which nothing is multiplied.
     """
 
     unprunable: tuple[str, ...]
@@ -116,89 +117,84 @@ class MaskCoverage:
 
     @classmethod
     def complete(cls) -> "MaskCoverage":
-        """Of a network of which it is known that every matrix may be pruned and every weight acts as it is."""
+        """The coverage of a network whose matrices may all be pruned and whose masks are known to act."""
         return cls((), {}, ())
 
     @classmethod
     def measure(cls, backbone: nn.Module, *, channels: int, image_size: int) -> "MaskCoverage":
-        """Try a random mask on a backbone's forward pass; the backbone stays as it is.
+        """Try a random mask and its complement on a backbone's forward pass; the backbone is left unchanged.
 
         Args:
-            backbone: without gates.
-            channels: of the images.
-            image_size: side of the square images, in pixels.
+            backbone: A network without gates.
+            channels: Channels of the images.
+            image_size: Side of the square images in pixels.
         """
-        trace, names = (
-            ForwardGraph.trace(backbone, channels=channels, image_size=image_size),
-            prunable_weights(backbone),
-        )
-        drawn = {name: _random_weight_and_mask(trace.state[name], number) for number, name in enumerate(names)}
-        kept = {name: value.where(alive, 0.0) for name, (value, alive) in drawn.items()}
-        left = {name: value.where(~alive, 0.0) for name, (value, alive) in drawn.items()}
-        weights = dict.fromkeys(dict(backbone.named_parameters()))
-        products, others = (_OperandSearch(trace, weights, changed).run() for changed in (kept, left))
-        computed: dict[str, float] = {}
+        graph = ForwardGraph.trace(backbone, channels=channels, image_size=image_size)
+        names, parameters = prunable_weights(backbone), dict(backbone.named_parameters())
+        trial = {}
+        for number, name in enumerate(names):
+            uniform = torch.rand(graph.state[name].shape, generator=torch.Generator().manual_seed(number))
+            trial[name] = uniform + 0.5, uniform < _TRIAL_DENSITY  # no value is 0
+        masked = {name: value.where(alive, 0.0) for name, (value, alive) in trial.items()}
+        complement = {name: value.where(~alive, 0.0) for name, (value, alive) in trial.items()}
+        products, others = (_operands(graph, parameters.keys(), changed) for changed in (masked, complement))
+        recomputed: dict[str, float] = {}
         for one, other in zip(products, others, strict=True):
-            # An entry that comes of one entry of the weight is 0 under the mask or under its opposite.
-            if one.weights & drawn.keys() and bool(((one.value != 0) & (other.value != 0)).any()):
-                share = torch.count_nonzero(one.value).item() / one.value.numel()
-                computed |= {name: max(share, computed.get(name, 0.0)) for name in one.weights & drawn.keys()}
+            # An entry that comes from one entry of the weight is 0 under the mask or under its complement.
+            if one.weights & trial.keys() and bool(((one.value != 0) & (other.value != 0)).any()):
+                nonzero = torch.count_nonzero(one.value).item() / one.value.numel()
+                recomputed |= {name: max(nonzero, recomputed.get(name, 0.0)) for name in one.weights & trial.keys()}
         used = {name for one in products for name in one.weights}
-        # What only scales a weight that may be pruned, or is fed to one, as a learnt token is, is no matrix.
-        own = {name for one in products if not (one.weights | one.by) & drawn.keys() for name in one.weights}
-        dense = tuple(name for name in weights if name in own and trace.state[name].dim() > 1)
-        return cls(dense, computed, tuple(name for name in names if name not in used))
+        # What only scales a weight that may be pruned, or is fed to one, as a learned token is, is no matrix.
+        own = {name for one in products if not (one.weights | one.multiplied) & trial.keys() for name in one.weights}
+        unprunable = tuple(name for name in parameters if name in own and graph.state[name].dim() > 1)
+        return cls(unprunable, recomputed, tuple(name for name in names if name not in used))
 
     def check(self, model: str, names: Sequence[str]) -> None:
-        """Whether a mask of these weights is what acts.
+        """Check that a mask of these weights acts in the forward pass.
 
         Args:
-            model: by name.
-            names: weights that a search may prune, or that a ticket's mask holds.
+            model: Name of the model.
+            names: Names of weights that a search may prune, or that a ticket's mask holds.
 
         Raises:
-            BadInput: if some of them are not multiplied by as the mask leaves them, or not at all.
+            BadInput: If some of them are not multiplied by as the mask leaves them, or not at all.
         """
         if unused := [name.removesuffix(".weight") for name in names if name in self.unused]:
             raise BadInput(
-                f"nothing is ever multiplied by {unused[0]} of {model}, so its mask means nothing; give "
-                f"--exclude {' '.join(unused)}, or another --model"
+                f"a weight that is pruned must be used in {model}, got {unused[0]}, by which nothing is multiplied; "
+                f"give --exclude {' '.join(unused)}, or another --model"
             )
         if not (wrong := [name for name in names if name in self.recomputed]):
             return
-        act = max(self.recomputed[name] for name in wrong)
+        fraction = max(self.recomputed[name] for name in wrong)
         left_out = " or leave these layers out by --exclude" if len(wrong) < len(names) else ""
         raise BadInput(
-            f"masks do not act in {model}: at a density of {_TRIAL_DENSITY:.0%} it multiplies by {act:.0%} of the entries of "
-            f"{wrong[0].removesuffix('.weight')}, since {len(wrong)} of its {len(names)} layers compute their weights "
-            f"from those stored (weight standardisation); give a --model with batch norm, such as resnet50{left_out}"
+            f"masks do not act in {model}: at a density of {_TRIAL_DENSITY:.0%} it multiplies by {fraction:.0%} of the "
+            f"entries of {wrong[0].removesuffix('.weight')}, since {len(wrong)} of its {len(names)} layers compute "
+            "their weights from those stored (weight standardisation); give a --model with batch norm, such as "
+            f"resnet50{left_out}"
         )
-
-
-def _random_weight_and_mask(weight: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-    """Values in a weight's shape of which none is 0, and about a tenth of its entries."""
-    uniform = torch.rand(weight.shape, generator=torch.Generator().manual_seed(seed))
-    return uniform + 0.5, uniform < _TRIAL_DENSITY
 
 
 @dataclass(frozen=True, eq=False)
 class _Operand:
-    """A tensor that activations are multiplied by, which no image has changed.
+    """A tensor that activations are multiplied by and that does not depend on the image.
 
     Attributes:
-        value: its entries.
-        weights: parameters that it comes of.
-        by: parameters that the other side of the product comes of.
+        value: Its entries.
+        weights: Names of the parameters from which it is computed.
+        multiplied: Names of the parameters from which the other side of the product is computed.
     """
 
     value: Tensor
     weights: frozenset[str]
-    by: frozenset[str]
+    multiplied: frozenset[str]
 
 
 @dataclass(frozen=True, eq=False)
 class _FromParameters:
-    """A tensor that comes of parameters alone, by no product."""
+    """A tensor that is computed from parameters alone, by no product."""
 
     value: Any
     weights: frozenset[str]
@@ -209,40 +205,36 @@ class _Activation:
     """A tensor that depends on the image; its values do not matter."""
 
 
-@dataclass(eq=False)
-class _OperandSearch:
-    """The forward pass, of which only what no image changes is computed."""
-
-    trace: ForwardGraph
-    parameters: Mapping[str, Any]
-    changed: Mapping[str, Tensor]
-    found: list[_Operand] = field(default_factory=list)
-
-    def run(self) -> list[_Operand]:
-        """All operands, in the order of their products."""
-        state: dict[str, Any] = {}
-        for name, value in self.trace.state.items():
-            own = self.changed.get(name, value)
-            state[name] = _FromParameters(own, frozenset([name])) if name in self.parameters else own
-        with torch.no_grad():
-            _ConstantInterpreter(self.trace.graph, self.found).run(*self.trace.graph_inputs(state, _Activation()))
-        return self.found
+def _operands(trace: ForwardGraph, parameters: Collection[str], changed: Mapping[str, Tensor]) -> list[_Operand]:
+    """All operands of a forward pass with some parameters changed, in the order of their products."""
+    state: dict[str, Any] = {}
+    for name, value in trace.state.items():
+        own = changed.get(name, value)
+        state[name] = _FromParameters(own, frozenset([name])) if name in parameters else own
+    interpreter = _ConstantInterpreter(trace.graph)
+    with torch.no_grad():
+        interpreter.run(*trace.graph_inputs(state, _Activation()))
+    return interpreter.operands
 
 
 class _ConstantInterpreter(fx.Interpreter):
-    """Runs a graph on parameters, and passes activations over."""
+    """Runs a graph on parameters, skips what depends on the image, and collects the operands of its products."""
 
-    def __init__(self, graph: fx.GraphModule, found: list[_Operand]) -> None:
+    def __init__(self, graph: fx.GraphModule) -> None:
         super().__init__(graph)
-        self._found = found
+        self.operands: list[_Operand] = []
 
     def call_function(self, target: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """See the base class."""
         leaves = pytree.tree_leaves((args, kwargs))
         packet = getattr(target, "overloadpacket", None)
-        product = packet in MATRIX_PRODUCTS or packet in RECURRENT_LAYERS
-        if product:
-            self._note([args[place] for place in (MATRIX_PRODUCTS.get(packet) or RECURRENT_LAYERS[packet])])
+        factors = MATRIX_PRODUCTS.get(packet) or RECURRENT_LAYERS.get(packet)
+        if factors:
+            sides = [one for number in factors for one in pytree.tree_leaves(args[number])]
+            constant = [one for one in sides if isinstance(one, _FromParameters)]
+            for side in constant:
+                others = frozenset().union(*(one.weights for one in constant if one is not side))
+                self.operands.append(_Operand(side.value, side.weights, others))
         if any(isinstance(one, _Activation) for one in leaves):
             return _Activation()
         plain = pytree.tree_map(
@@ -250,11 +242,4 @@ class _ConstantInterpreter(fx.Interpreter):
         )
         result = super().call_function(target, *plain)
         names = frozenset(name for one in leaves if isinstance(one, _FromParameters) for name in one.weights)
-        return result if product or not names else _FromParameters(result, names)
-
-    def _note(self, sides: Sequence[Any]) -> None:
-        sides = [one for side in sides for one in pytree.tree_leaves(side)]
-        for side in sides:
-            if isinstance(side, _FromParameters):
-                others = [one.weights for one in sides if one is not side and isinstance(one, _FromParameters)]
-                self._found.append(_Operand(side.value, side.weights, frozenset().union(*others)))
+        return result if factors or not names else _FromParameters(result, names)

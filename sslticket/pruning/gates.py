@@ -6,15 +6,20 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
+from sslticket.pruning.mask import num_kept
+
 UNDECIDED = (0.05, 0.95)
 """A soft mask between these at the end of a round has neither removed its weight nor kept it; our bounds."""
 
 
 class Gate(nn.Module):
-    """Stands before one weight.
+    """A module through which one weight passes before its layer uses it.
+
+    Args:
+        weight: The weight that the gate is for.
 
     Attributes:
-        mask: 1 or 0 in the weight's shape; where it is 0 the weight is pruned for good.
+        mask: A buffer of 1 and 0 in the weight's shape; where it is 0 the weight is pruned for good.
     """
 
     mask: Tensor
@@ -29,19 +34,23 @@ class HardGate(Gate):
     """Multiplies a weight by a fixed binary mask, so that pruned entries have no value and no gradient."""
 
     def forward(self, weight: Tensor) -> Tensor:
-        """The weight with its pruned entries at exactly 0, same shape."""
+        """The weight with its pruned entries at exactly 0, in its shape."""
         return weight * self.mask
 
 
 class LearnedGate(Gate, ABC):
     """Learns by its scores which entries of a weight to keep.
 
-    In training the weight meets whatever lets gradients reach the scores; in evaluation it meets the binary mask that
-    the scores stand for, so every measurement is one of the sparse network.
+    In training the weight is multiplied by `soft_mask`, through which gradients reach the scores; in evaluation by the
+    binary `hard_mask`, so every measurement is one of the sparse network.
+
+    Args:
+        weight: The weight that the gate is for.
+        score: The scores at the start, in the weight's shape.
 
     Attributes:
-        score: one number for each entry of the weight; a trained parameter.
-        scale: what a binary mask is multiplied by in evaluation.
+        score: One number for each entry of the weight; a trained parameter.
+        scale: Factor of the binary mask in evaluation.
     """
 
     scale: float = 1.0
@@ -51,16 +60,16 @@ class LearnedGate(Gate, ABC):
         self.score = nn.Parameter(score)
 
     def forward(self, weight: Tensor) -> Tensor:
-        """The weight as the network sees it, same shape."""
+        """The weight as its layer uses it, in its shape."""
         return weight * (self.soft_mask() if self.training else self.hard_mask() * self.scale)
 
     @abstractmethod
     def on_step(self, progress: float, seed: int) -> None:
-        """Make ready for one optimiser step.
+        """Prepare the gate for one optimiser step.
 
         Args:
-            progress: of the round, from 0 at its first step towards 1.
-            seed: of whatever is drawn; the same in every process, another at every step and for every weight.
+            progress: Progress of the round, from 0 at its first step towards 1.
+            seed: Seed of whatever is random; the same in every process, another at every step and for every weight.
         """
 
     @abstractmethod
@@ -81,7 +90,7 @@ class LearnedGate(Gate, ABC):
 
     @property
     def num_undecided(self) -> int:
-        """Entries that the end of a round would leave neither removed nor kept."""
+        """Number of entries that the end of a round would leave neither removed nor kept."""
         low, high = UNDECIDED
         value = self.keep_prob()
         return int(((value > low) & (value < high) & (self.mask > 0)).sum())
@@ -90,15 +99,17 @@ class LearnedGate(Gate, ABC):
 class SoftGate(LearnedGate):
     """Multiplies a weight by sigma(beta s) in training and by b(s) = [s > 0] in evaluation (Savarese et al. 2019).
 
-    The temperature beta rises from 1 by powers of the final one: beta_T ** progress (section 4.1).
+    The temperature beta rises from 1 by powers of the final one: beta_T ** progress (Continuous Sparsification, section
+    4.1, https://arxiv.org/abs/1912.04427).
 
     Args:
-        weight: that it is for.
-        initial: s_0, the score of every entry.
+        weight: The weight that the gate is for.
+        initial: s_0, the score of every entry at the start.
         final_temperature: beta_T.
-        stairs: the temperature rises in so many steps of equal length, the last of them at beta_T, in place of a little
-            at every optimiser step.
-        divided: the mask is divided by sigma(s_0), as in the released code: at first the network is the plain one.
+        stairs: Number of equal steps in which the temperature rises, the last of them at beta_T; None for a little at
+            every optimiser step.
+        divided: Whether the mask is divided by sigma(s_0), as in the released code: at first the network is the plain
+            one.
     """
 
     temperature: Tensor
@@ -113,14 +124,14 @@ class SoftGate(LearnedGate):
         self.scale = 1 + math.exp(-initial) if divided else 1.0
 
     def on_step(self, progress: float, seed: int) -> None:
-        """See the base class; nothing is drawn."""
+        """Set the temperature; nothing is random. See the base class."""
         if self._stairs is not None:
             # Steps of a round divide into stairs without a remainder only on paper: 3 / 10 * 10 is not 3.
             progress = math.floor(progress * self._stairs + 1e-9) / (self._stairs - 1)
         self.temperature.fill_(self._final**progress)
 
     def soft_mask(self) -> Tensor:
-        """See the base class: sigma(beta s), divided or not."""
+        """Sigma(beta s), divided by sigma(s_0) or not. See the base class."""
         soft = torch.sigmoid(self.temperature * self.score) * self.mask
         return soft if self.scale == 1 else soft * self.scale
 
@@ -129,11 +140,11 @@ class SoftGate(LearnedGate):
         return self.soft_mask().sum()
 
     def hard_mask(self) -> Tensor:
-        """See the base class: b(s)."""
+        """The entries with b(s) = 1. See the base class."""
         return (self.score > 0) & (self.mask > 0)
 
     def keep_prob(self) -> Tensor:
-        """See the base class: sigma(beta_T s)."""
+        """Sigma(beta_T s). See the base class."""
         return torch.sigmoid(self._final * self.score) * self.mask
 
     @torch.no_grad()
@@ -141,56 +152,112 @@ class SoftGate(LearnedGate):
         """Make kept entries learnable again: s <- min(beta_T s, s_0) (Algorithm 3, step 4).
 
         Args:
-            scaled: by beta_T; else min(s, s_0), which is what the released code comes to.
+            scaled: Whether scores are multiplied by beta_T; else min(s, s_0), which is what the released code comes to.
         """
         self.score.mul_(self._final if scaled else 1.0).clamp_(max=self._initial)
 
 
 class StochasticGate(LearnedGate):
-    """Multiplies a weight by m ~ Bernoulli(sigma(s)) in training (Zhou et al. 2019) and [sigma(s) > 0.5] in evaluation.
+    """Multiplies a weight by m ~ Bernoulli(sigma(s)) in training and by [sigma(s) > 0.5] in evaluation.
 
-    Coins are thrown once for an optimiser step: all processes, accumulated parts and views of it share a mask, so that
-    two views of an image are seen by one network. The gradient of m goes straight through to sigma(s).
+    The mask is sampled once for an optimiser step: all processes, accumulated micro-batches and views of it share a
+    mask, so that two views of an image pass through one network. The gradient of m goes straight through to sigma(s)
+    (Zhou et al. 2019, https://arxiv.org/abs/1905.01067).
 
     Args:
-        weight: that it is for.
-        initial: s_0, the score of every entry.
+        weight: The weight that the gate is for.
+        initial: s_0, the score of every entry at the start.
+
+    Attributes:
+        step_mask: The mask that was sampled for this step, a buffer in the weight's shape.
     """
 
-    drawn: Tensor
+    step_mask: Tensor
 
     def __init__(self, weight: Tensor, *, initial: float) -> None:
         super().__init__(weight, torch.full_like(weight, initial))
         self._initial = initial
-        self.register_buffer("drawn", torch.ones_like(weight), persistent=False)
+        self.register_buffer("step_mask", torch.ones_like(weight), persistent=False)
 
     def on_step(self, progress: float, seed: int) -> None:
-        """See the base class: coins are thrown."""
-        self.drawn.copy_(self.sample(seed))
+        """Sample the step's mask. See the base class."""
+        self.step_mask.copy_(self.sample(seed))
 
     @torch.no_grad()
     def sample(self, seed: int) -> Tensor:
         """A mask m ~ Bernoulli(sigma(s)), bool in the weight's shape."""
         device = self.score.device
         generator = torch.Generator(device).manual_seed(seed)
-        # Drawn in the order of rows whatever the memory layout: that may not change which weights are kept.
-        coins = torch.rand(self.score.shape, generator=generator, device=device, dtype=self.score.dtype)
-        return (coins < torch.sigmoid(self.score)) & (self.mask > 0)
+        # In the order of rows whatever the memory layout: that may not change which weights are kept.
+        uniform = torch.rand(self.score.shape, generator=generator, device=device, dtype=self.score.dtype)
+        return (uniform < torch.sigmoid(self.score)) & (self.mask > 0)
 
     def soft_mask(self) -> Tensor:
-        """See the base class: the mask drawn for this step, whose gradient is that of sigma(s)."""
-        likely = self.keep_prob()
-        return self.drawn + (likely - likely.detach())
+        """The mask sampled for this step, whose gradient is that of sigma(s). See the base class."""
+        probability = self.keep_prob()
+        return self.step_mask + (probability - probability.detach())
 
     def hard_mask(self) -> Tensor:
-        """See the base class: [sigma(s) > 0.5], which is [s > 0]."""
+        """The entries with sigma(s) > 0.5, which is s > 0. See the base class."""
         return (self.score > 0) & (self.mask > 0)
 
     def keep_prob(self) -> Tensor:
-        """See the base class: sigma(s)."""
+        """Sigma(s). See the base class."""
         return torch.sigmoid(self.score) * self.mask
 
     @torch.no_grad()
     def surviving_entries(self) -> Tensor:
         """Entries that stay when those whose score fell below s_0 go for good (Algorithm 2, step 4), bool."""
         return (self.score >= self._initial) & (self.mask > 0)
+
+
+class TopKGate(LearnedGate):
+    """Keeps a fixed fraction of the entries of a weight, those with the highest |s| (edge-popup).
+
+    The mask's gradient goes straight through to |s|, whether an entry is kept or not, so that one that is not may come
+    up. Scores are initialised as in the authors' code, uniformly within 1 / sqrt(fan-in), from torch's generator
+    (Ramanujan et al. 2020, section 3.2, https://arxiv.org/abs/1911.13299).
+
+    Args:
+        weight: The weight that the gate is for.
+        density: Fraction that is kept; round(size * density) entries, at least one.
+
+    Attributes:
+        step_mask: The binary mask of this step, a buffer in the weight's shape.
+    """
+
+    step_mask: Tensor
+
+    def __init__(self, weight: Tensor, *, density: float) -> None:
+        scores = torch.empty_like(weight)
+        nn.init.kaiming_uniform_(scores, a=math.sqrt(5))
+        super().__init__(weight, scores)
+        self._keep = num_kept_in_layer(weight.numel(), density)
+        self.register_buffer("step_mask", torch.ones_like(weight), persistent=False)
+
+    def on_step(self, progress: float, seed: int) -> None:
+        """Find the highest scores once for all views and micro-batches of the step. See the base class."""
+        self.step_mask.copy_(self.hard_mask())
+
+    def soft_mask(self) -> Tensor:
+        """The binary mask, whose gradient is that of |s|. See the base class."""
+        size = self.score.abs() * self.mask
+        return self.step_mask + (size - size.detach())
+
+    @torch.no_grad()
+    def hard_mask(self) -> Tensor:
+        """The entries with the highest |s|; ties go to the earlier entry. See the base class."""
+        size = self.score.abs().where(self.mask > 0, -1.0).flatten()
+        threshold = size.topk(self._keep, sorted=False).values.min()
+        above, tied = size > threshold, size == threshold
+        earliest = tied & (tied.cumsum(0) <= self._keep - above.sum())
+        return (above | earliest).view(self.score.shape) & (self.mask > 0)
+
+    def keep_prob(self) -> Tensor:
+        """1 or 0, since there is no doubt. See the base class."""
+        return self.hard_mask().to(self.score.dtype)
+
+
+def num_kept_in_layer(size: int, density: float) -> int:
+    """Number of a layer's weights that `TopKGate` keeps, at least one."""
+    return max(1, num_kept(size, density))

@@ -2,56 +2,25 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn.utils import parametrize
+from torch import Tensor
 
 from sslticket.errors import BadInput
-from sslticket.pruning.gates import Gate
 
-StateDict = dict[str, Tensor]  # backbone parameters and buffers by their clean names; heads never enter
-
-CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-
-
-_ATTENTION_WEIGHTS = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")  # of PyTorch's attention
-
-
-def prunable_weights(backbone: nn.Module) -> list[str]:
-    """Names of the weights that may be pruned: of convolutions, linear layers and PyTorch's attention, in its order.
-
-    Never biases or batch norm. The classification layer is a head and no part of the backbone, so it is left out
-    (Morcos et al. 2019, A.1). `Acting` tells what else activations are multiplied by.
-    """
-    return [
-        f"{path}.{weight}" if path else weight
-        for path, module in backbone.named_modules()
-        for weight in _prunable_tensors(module)
-    ]
-
-
-def _prunable_tensors(module: nn.Module) -> list[str]:
-    if isinstance(module, (*CONVOLUTIONS, nn.Linear)):
-        names: tuple[str, ...] = ("weight",)
-    else:
-        names = _ATTENTION_WEIGHTS if isinstance(module, nn.MultiheadAttention) else ()
-    return [name for name in names if _is_trained_tensor(module, name)]
-
-
-def _is_trained_tensor(module: nn.Module, name: str) -> bool:
-    """Whether a weight is a parameter, gated or not, and is not computed from others as by `weight_norm`."""
-    if not parametrize.is_parametrized(module, name):
-        return dict(module.named_parameters(recurse=False)).get(name) is not None
-    steps = cast(nn.ModuleDict, module.parametrizations)[name]
-    return isinstance(cast(nn.ModuleList, steps)[0], Gate)
+StateDict = dict[str, Tensor]
+"""Parameters and buffers of a backbone by their plain names, without gates or heads."""
 
 
 @dataclass(frozen=True, eq=False)
 class Mask(Mapping[str, Tensor]):
-    """Names of prunable weights -> bool tensors of their shapes; True survives."""
+    """A mask: names of prunable weights -> bool tensors of their shapes on the CPU; True survives.
+
+    Attributes:
+        layers: The tensors by name, in the network's order.
+    """
 
     layers: dict[str, Tensor]
 
@@ -67,14 +36,14 @@ class Mask(Mapping[str, Tensor]):
         Ties go to the earlier weight: layers in the order of `within`, then the flattened index.
 
         Args:
-            scores: of every weight.
-            keep: how many weights survive.
-            within: the mask before.
-            at_least: so many of each layer are among them, its highest, or all where it has fewer; the rest are the
-                highest of what is left.
+            scores: Scores of every weight in the shapes of the weights, by name.
+            keep: Number of weights that survive.
+            within: The mask before.
+            at_least: Number of each layer's highest scores that are kept in any case, or all where a layer has fewer;
+                the rest are the highest of what is left.
 
         Raises:
-            BadInput: if fewer than `keep` weights survive in `within`, `keep` is not positive or too few for
+            BadInput: If fewer than `keep` weights survive in `within`, `keep` is not positive or too few for
                 `at_least`, or a score is NaN.
         """
         if at_least:
@@ -82,9 +51,11 @@ class Mask(Mapping[str, Tensor]):
         # In numpy, whose passes over bytes and whose partition are several times faster than torch's on a CPU.
         values = {name: scores[name].detach().to("cpu").numpy() for name in within}
         alive = {name: layer.numpy() for name, layer in within.items()}
-        threshold, ties = _selection_threshold(
-            np.concatenate([_surviving_values(values[name], alive[name]) for name in within]), keep
-        )
+        ranked = [
+            values[name].ravel() if alive[name].all() else values[name].ravel()[np.flatnonzero(alive[name])]
+            for name in within
+        ]
+        threshold, ties = _selection_threshold(np.concatenate(ranked), keep)
         layers = {}
         for name in within:
             layer = (values[name] > threshold) & alive[name]
@@ -104,8 +75,8 @@ class Mask(Mapping[str, Tensor]):
         left = keep - cls(first).survivors
         if left < 0:
             raise BadInput(
-                f"{keep:,} weights are too few for {at_least:,} in each of {len(first)} layers; give fewer levels, a "
-                "smaller rate, or a smaller minimum"
+                f"a level must keep at least {at_least:,} weights in each of {len(first)} layers, got {keep:,} in all; "
+                "give fewer levels, a smaller rate, or a smaller minimum"
             )
         if left == 0:
             return cls(first)
@@ -116,13 +87,13 @@ class Mask(Mapping[str, Tensor]):
         """The mask of these layers alone.
 
         Raises:
-            BadInput: if it lacks one of them.
+            BadInput: If the mask lacks one of them.
         """
         names = list(names)
         if lacking := [name for name in names if name not in self]:
             raise BadInput(
-                f"a mask of {len(self)} layers lacks {lacking[0]}: it is of another model or of an earlier version; "
-                "delete its file and run the same command again"
+                f"a mask must have a layer {lacking[0]}, got {len(self)} other layers: it is of another model or of an "
+                "earlier version; delete its file and run the same command again"
             )
         return Mask({name: self[name] for name in names})
 
@@ -151,7 +122,7 @@ class Mask(Mapping[str, Tensor]):
         return self.survivors / self.total
 
     def layer_counts(self) -> dict[str, tuple[int, int]]:
-        """For each layer the weights that remain and all there are."""
+        """For each layer the number of weights that remain and of all there are."""
         return {name: (_count_survivors(layer), layer.numel()) for name, layer in self.items()}
 
     @property
@@ -169,17 +140,16 @@ class Mask(Mapping[str, Tensor]):
 
 
 def num_kept(total: int, density: float) -> int:
-    """Whole weights at a density of `total`, computed from the total so that roundings do not pile up over levels."""
+    """Number of weights that remain of `total` at a density.
+
+    It is computed from the total, not from the level before, so that roundings do not pile up over levels.
+    """
     return round(total * density)
 
 
 def _count_survivors(layer: Tensor) -> int:
     # A hundred times faster than the sum, which torch takes over 64-bit copies.
     return int(np.count_nonzero(layer.numpy()))
-
-
-def _surviving_values(values: np.ndarray, alive: np.ndarray) -> np.ndarray:
-    return values.ravel() if alive.all() else values.ravel()[np.flatnonzero(alive)]
 
 
 def _selection_threshold(values: np.ndarray, keep: int) -> tuple[np.floating, int]:
@@ -189,12 +159,12 @@ def _selection_threshold(values: np.ndarray, keep: int) -> tuple[np.floating, in
     """
     first = len(values) - keep
     if not 0 <= first < len(values):
-        raise BadInput(f"cannot keep {keep} of {len(values)} weights; give fewer levels or a smaller rate")
+        raise BadInput(f"a level must keep 1 to {len(values)} weights, got {keep}; give fewer levels or a smaller rate")
     values.partition(first)
     threshold, highest = values[first], values[first:]
-    # The partition puts NaN last, above every number, so one look at its top tells.
+    # The partition puts NaN last, above every number, so the highest values are enough to find one.
     if np.isnan(highest).any():
-        raise BadInput("a score is not a number, so no weights can be ranked; look for a diverged training")
+        raise BadInput("scores must be numbers to rank weights by, got NaN; check whether the training diverged")
     return threshold, int(np.count_nonzero(highest == threshold))
 
 
@@ -206,18 +176,18 @@ _GAP_ESCAPE = 255  # a gap of 255 or more is written as 255s followed by the res
 def pack_mask(alive: np.ndarray) -> tuple[MaskCoding, np.ndarray]:
     """The shorter coding of a flat bool array: its name and (n,) uint8 bytes.
 
-    bits: eight weights a byte, first weight in the highest bit. gaps: for each survivor the number of pruned weights
-    since the one before, a byte each, 255 meaning "255 and more follow".
+    Coding "bits" has eight weights a byte, the first weight in the highest bit. Coding "gaps" has for each survivor the
+    number of pruned weights since the one before, a byte each, 255 meaning "255 and more follow".
     """
     bits, gaps = np.packbits(alive), _encode_gaps(alive)
     return ("gaps", gaps) if len(gaps) < len(bits) else ("bits", bits)
 
 
 def unpack_mask(coding: object, data: np.ndarray, size: int) -> np.ndarray:
-    """The flat bool array of `size` weights that `pack` coded; `size` is one that there is memory for.
+    """The flat bool array of `size` weights that `pack_mask` coded; the caller makes sure that it fits into memory.
 
     Raises:
-        ValueError: if the bytes do not describe an array of this size, or not in the shorter coding.
+        ValueError: If the bytes do not describe an array of this size, or not in the shorter coding.
     """
     bits = -(-size // 8)
     if coding == "bits":
@@ -225,7 +195,7 @@ def unpack_mask(coding: object, data: np.ndarray, size: int) -> np.ndarray:
             raise ValueError(f"{len(data)} bytes of bits for {size} weights")
         alive = np.unpackbits(data, count=size).view(bool)
         if np.count_nonzero(alive) < bits and len(_encode_gaps(alive)) < bits:
-            raise ValueError(f"bits for {size} weights, of which gaps would tell in fewer")
+            raise ValueError(f"bits for {size} weights, which gaps would hold in fewer bytes")
         return alive
     if coding != "gaps":
         raise ValueError(f"a coding named {str(coding)[:40]!r}")

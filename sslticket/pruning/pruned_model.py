@@ -1,10 +1,10 @@
-"""How a mask meets a weight in the forward pass, and how a gated backbone's state is read and written.
+"""How a mask acts on a weight in the forward pass, and how a gated backbone's state is read and written.
 
 A gate is a parametrization of one weight. Gates stay attached as long as the backbone lives: removing one from a deep
-copy would break the original (the generated class is shared), and `state_dict` keys change under them. So whoever wants
-a gated backbone's state asks `read` and `write` here, which speak clean names only. What gates learn themselves is no
-part of that state: `scores` and `write_scores` are for snapshots. Models of others, to which a ticket was applied, have
-clean names in their own state dicts: `cleaned` sees to it, and `released` takes the gates away.
+copy would break the original (the generated class is shared), and `state_dict` keys change under them. So a gated
+backbone's state is read and written by `read_state` and `write_state`, which use plain names only. What gates learn
+themselves is no part of that state: `gate_scores` and `write_gate_scores` are for snapshots. Models of others, to which
+a ticket was applied, get plain names in their own state dicts by `use_plain_names`; `remove_gates` undoes gates.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -22,7 +22,13 @@ _GATE_PREFIX, _STORED_SUFFIX = "parametrizations.", ".original"  # torch's names
 
 
 def attach_gates(backbone: nn.Module, names: Iterable[str], make: Callable[[Tensor], Gate] = HardGate) -> None:
-    """Put an open gate on each of these weights that has none yet; `make` turns a weight into its gate."""
+    """Put an open gate on each of these weights that has none yet.
+
+    Args:
+        backbone: A network, changed in place.
+        names: Names of its weights.
+        make: Turns a weight into its gate.
+    """
     for name in names:
         module, tensor = _module_and_tensor(backbone, name)
         if not parametrize.is_parametrized(module, tensor):
@@ -42,10 +48,10 @@ def gated_weights(backbone: nn.Module) -> list[str]:
 
 
 class MaskedCopy(nn.Module):
-    """Holds a copy of a gated backbone that is always as sparse as the backbone itself.
+    """Holds a copy of a gated backbone on which the backbone's masks act too, such as a momentum encoder.
 
     Attributes:
-        backbone: the copy.
+        backbone: The copy.
     """
 
     def __init__(self, backbone: nn.Module) -> None:
@@ -54,20 +60,20 @@ class MaskedCopy(nn.Module):
 
 
 def set_mask_everywhere(net: nn.Module, mask: Mask) -> None:
-    """Set the mask on the net's `backbone` and on the copies of it that followers anywhere in the net hold."""
+    """Set the mask on the net's `backbone` and on every copy of it in a `MaskedCopy` anywhere in the net."""
     for backbone in backbone_and_copies(net):
         set_mask(backbone, mask)
 
 
 def backbone_and_copies(net: nn.Module) -> Iterator[nn.Module]:
-    """The net's `backbone` and the copies of it that followers anywhere in the net hold."""
+    """The net's `backbone` and every copy of it in a `MaskedCopy` anywhere in the net."""
     yield net.get_submodule("backbone")
     yield from (module.backbone for module in net.modules() if isinstance(module, MaskedCopy))
 
 
 @torch.no_grad()
 def set_mask(backbone: nn.Module, mask: Mask) -> None:
-    """Make the gates keep what the mask keeps; what it prunes becomes 0 in the stored weights too.
+    """Set the gates' masks; what a mask prunes becomes 0 in the stored weights too.
 
     With the stored entry at 0 and no gradient, momentum and weight decay leave it at exactly 0, so nothing pruned comes
     back in any saved file.
@@ -79,7 +85,7 @@ def set_mask(backbone: nn.Module, mask: Mask) -> None:
 
 
 def stored_state(backbone: nn.Module) -> StateDict:
-    """The stored parameters and buffers themselves, not copies, under the names of the backbone without gates."""
+    """The stored parameters and buffers themselves, not copies, by their plain names."""
     return {own: value for name, value in backbone.state_dict().items() if (own := plain_name(name)) is not None}
 
 
@@ -91,9 +97,9 @@ def plain_name(name: str) -> str | None:
 
 
 def use_plain_names(model: nn.Module) -> None:
-    """Let the model's own `state_dict` and `load_state_dict` speak as if it had no gates, which all keep fixed masks.
+    """Let the model's own `state_dict` and `load_state_dict` use plain names; all its gates must have fixed masks.
 
-    Each gated layer has its hooks itself, so that they work below any prefix and in any copy of the model.
+    Each gated layer has hooks of its own, so that they work below any prefix and in any copy of the model.
     """
     for module in model.modules():
         if _fixed_gates(module) and _save_plain_names not in module._state_dict_hooks.values():
@@ -113,38 +119,47 @@ def _fixed_gates(module: nn.Module) -> dict[str, tuple[HardGate, Tensor]]:
 
 @torch.no_grad()
 def _save_plain_names(module: nn.Module, state: dict[str, Tensor], prefix: str, metadata: object) -> None:
-    """Put plain names in place of a layer's own, in the order of a layer without gates."""
+    """After `state_dict`: put plain names in place of a layer's own, in the order of a layer without gates."""
     fixed = _fixed_gates(module)
     if not fixed:
         return
     own = {name: state.pop(name) for name in list(state) if name.startswith(prefix)}
     for tensor, (gate, original) in fixed.items():
-        # An optimiser that makes its own steps, as one that orthogonalises them, may have moved what never acts. Who
-        # writes to a state dict writes to the model, so the tensor itself is given, not a product.
+        # An optimiser that makes its own steps, as one that orthogonalises them, may have moved what never acts.
+        # Writing to a state dict writes to the model, so the tensor itself is given, not a product.
         original.data.masked_fill_(gate.mask == 0, 0)
         state[f"{prefix}{tensor}"] = own.pop(f"{prefix}{_GATE_PREFIX}{tensor}{_STORED_SUFFIX}")
     state.update(own)
 
 
 def _load_plain_names(module: nn.Module, state: dict[str, Tensor], prefix: str, *_: object) -> None:
-    """Take plain names; what the mask prunes stays pruned."""
+    """Before `load_state_dict`: take plain names; what the mask prunes stays pruned."""
     for tensor, (gate, _original) in _fixed_gates(module).items():
         if (value := state.pop(f"{prefix}{tensor}", None)) is not None:
-            fits = value.shape == gate.mask.shape  # torch says so itself where it does not
-            kept = value.masked_fill(gate.mask.to(value.device) == 0, 0) if fits else value
-            state[f"{prefix}{_GATE_PREFIX}{tensor}{_STORED_SUFFIX}"] = kept
+            fits = value.shape == gate.mask.shape  # where it does not, torch raises its own error
+            masked = value.masked_fill(gate.mask.to(value.device) == 0, 0) if fits else value
+            state[f"{prefix}{_GATE_PREFIX}{tensor}{_STORED_SUFFIX}"] = masked
 
 
 def _report_plain_names(module: nn.Module, keys: Any) -> None:
-    """Name what is missing as the plain network does."""
+    """After `load_state_dict`: name what is missing as the plain network does."""
     keys.missing_keys[:] = [plain_name(name) or name for name in keys.missing_keys]
 
 
 def remove_gates(model: nn.Module) -> nn.Module:
-    """Take the gates with fixed masks away: layers have their own classes and plain weights, 0 where these are pruned.
+    """Take the gates with fixed masks away: layers get back their own classes and plain weights, 0 where pruned.
 
     The weights are the same `Parameter` objects, so an optimiser goes on with them, and nothing keeps zeros at 0. A
     copy of the model keeps its gates.
+
+    Args:
+        model: A network, changed in place.
+
+    Returns:
+        The same network.
+
+    Raises:
+        BadInput: If a gated layer has other parametrizations too.
     """
     for module in model.modules():
         fixed = _fixed_gates(module)
@@ -153,8 +168,9 @@ def remove_gates(model: nn.Module) -> nn.Module:
         all_of_it = cast("Mapping[str, parametrize.ParametrizationList]", module.parametrizations)
         if any(name not in fixed or len(each) > 1 for name, each in all_of_it.items()):
             raise BadInput(
-                f"a {parametrize.type_before_parametrizations(module).__name__} of the model has parametrizations "
-                "beside the ticket's mask; remove these with torch.nn.utils.parametrize first"
+                "the layers of a ticket must have no parametrizations beside its mask, got some on a "
+                f"{parametrize.type_before_parametrizations(module).__name__}; remove them with "
+                "torch.nn.utils.parametrize first"
             )
         bare = module._parameters.copy()
         module._parameters.clear()
@@ -169,7 +185,7 @@ def remove_gates(model: nn.Module) -> nn.Module:
 
 
 def stored_weights(backbone: nn.Module, names: Iterable[str]) -> dict[str, Tensor]:
-    """The stored parameters of these gated weights, with which autograd's graphs begin."""
+    """The stored parameters of these gated weights, the leaves of autograd's graphs."""
     return {name: _gate_and_weight(backbone, name)[1] for name in names}
 
 
@@ -183,35 +199,35 @@ def learned_gates(net: nn.Module) -> dict[str, LearnedGate]:
 
 
 def gate_scores(net: nn.Module) -> StateDict:
-    """What the learning gates of a net hold, not copies: NAME.score, and NAME.mask for what they pruned for good."""
+    """The tensors of a net's learned gates, not copies: NAME.score, and NAME.mask for what was pruned for good."""
     found = learned_gates(net)
     return {f"{name}.{part}": getattr(gate, part) for name, gate in found.items() for part in ("score", "mask")}
 
 
 @torch.no_grad()
 def write_gate_scores(net: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Set what `scores` names.
+    """Write tensors that `gate_scores` has read back into the gates.
 
     Raises:
-        BadInput: if the state is not of these gates.
+        BadInput: If the state is that of other gates.
     """
     targets = gate_scores(net)
     if targets.keys() != state.keys():
-        raise BadInput(f"this state has {len(state)} tensors of gates where the net has {len(targets)}")
+        raise BadInput(f"the gates' state must have {len(targets)} tensors, got {len(state)}; it is of another search")
     for name, target in targets.items():
         target.copy_(state[name])
 
 
 def current_mask(backbone: nn.Module) -> Mask:
-    """What is not pruned for good of the weights of a backbone that have a gate."""
+    """The mask of the weights that have a gate: what is not pruned for good."""
     return Mask({name: _gate_and_weight(backbone, name)[0].mask.detach().cpu() > 0 for name in gated_weights(backbone)})
 
 
 @torch.no_grad()
 def read_state(backbone: nn.Module) -> StateDict:
-    """A CPU copy of the parameters and buffers under clean names, 0 where a weight is pruned.
+    """A copy of the parameters and buffers on the CPU by their plain names, 0 where a weight is pruned.
 
-    A mask that is still learnt is not in the weights.
+    A mask that is still learned is not in the weights.
     """
     state: StateDict = {}
     for name, value in stored_state(backbone).items():
@@ -224,18 +240,21 @@ def read_state(backbone: nn.Module) -> StateDict:
 
 @torch.no_grad()
 def write_state(backbone: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Set all parameters and buffers from clean names; gates keep their masks.
+    """Set all parameters and buffers by their plain names; gates keep their masks.
 
     Raises:
-        BadInput: if names or shapes differ from the backbone's.
+        BadInput: If names or shapes differ from the backbone's.
     """
     targets = stored_state(backbone)
     if odd := sorted(targets.keys() ^ state.keys()):
-        raise BadInput(f"this state is for another model: {len(odd)} tensors have no partner, such as {odd[0]}")
+        raise BadInput(
+            f"a state must have the tensors of the model, got {len(odd)} without a partner, such as {odd[0]}; it is of "
+            "another model"
+        )
     for name, target in targets.items():
         if target.shape != state[name].shape:
             theirs, ours = tuple(state[name].shape), tuple(target.shape)
-            raise BadInput(f"this state is for another model: {name} is {theirs} there and {ours} here")
+            raise BadInput(f"{name} of a state must have shape {ours}, got {theirs}; it is of another model")
         target.copy_(state[name])
 
 

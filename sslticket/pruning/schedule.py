@@ -1,4 +1,4 @@
-"""How many weights each level keeps, among which weights they are ranked, and the mask that follows from a criterion's scores."""
+"""How many weights each level keeps, among which they are ranked, and the mask that follows from scores."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

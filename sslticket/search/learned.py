@@ -12,9 +12,8 @@ from torch import nn
 from sslticket.config.training import SGD, Adam, Clock, Optimizer, RMSprop, Span, TrainConfig
 from sslticket.errors import BadInput
 from sslticket.pruning import pruned_model
-from sslticket.pruning.gates import SoftGate, StochasticGate
+from sslticket.pruning.gates import SoftGate, StochasticGate, TopKGate, num_kept_in_layer
 from sslticket.pruning.mask import Mask
-from sslticket.pruning.topk import TopKGate, num_kept_in_layer
 from sslticket.registry import OMIT_DEFAULT
 from sslticket.search.base import Search, Stages, rewind_step
 from sslticket.seeds import derive_seed

@@ -34,8 +34,8 @@ from sslticket.errors import BadInput
 from sslticket.objectives import distributed
 from sslticket.objectives.base import objective_of
 from sslticket.pruning.forward_graph import MaskCoverage
-from sslticket.pruning.mask import Mask, prunable_weights
-from sslticket.pruning.prunable import describe_layers, shorten_names
+from sslticket.pruning.mask import Mask
+from sslticket.pruning.prunable import describe_layers, prunable_weights, shorten_names
 from sslticket.results.run_dir import RunDir, identify_images
 from sslticket.search.base import Search, Stages, search_of
 from sslticket.training.memory import DeviceMemory, MemoryModel, ShapeOnlyMode, UnknownMemory, resident_bytes

@@ -14,7 +14,7 @@ from sslticket.objectives import distributed
 from sslticket.objectives.base import Objective
 from sslticket.pruning import pruned_model
 from sslticket.pruning.gates import HardGate, LearnedGate
-from sslticket.pruning.mask import prunable_weights
+from sslticket.pruning.prunable import prunable_weights
 from sslticket.seeds import derive_seed
 
 PENALTY_TERM = "penalty"

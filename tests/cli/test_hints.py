@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from sslticket.cli import commands, flags, hints
+from sslticket.cli import commands, flags, ticket_commands, watch_runs
 from sslticket.cli import recipe_commands as command
 from sslticket.errors import BadInput
 from tests.recipes import RECIPES, load
@@ -16,7 +16,13 @@ def known(*words: str) -> set[str]:
     """The flags of a command of `sslticket`."""
     parser = flags.Parser(prog="sslticket")
     subparsers = parser.add_subparsers()
-    for add in (commands.evaluate.add, commands.watch.add, commands.data.add, commands._add_show, commands._add_report):
+    for add in (
+        ticket_commands.add_evaluate,
+        watch_runs.add_watch,
+        commands._add_data,
+        commands._add_show,
+        commands._add_report,
+    ):
         add(subparsers)
     return set(flags._addressed_parser(parser, words)._option_string_actions)
 
@@ -28,8 +34,8 @@ def of_recipes() -> dict[str, set[str]]:
 
 def test_every_hint_names_flags_that_there_are(of_recipes: dict[str, set[str]]) -> None:
     ever = set.union(*of_recipes.values())
-    for text in set(hints.HINTS.values()):
-        assert hints.flags_in_hint(text) <= ever, text
+    for text in set(flags.flag_hints().values()):
+        assert flags.flags_in_hint(text) <= ever, text
         for quoted in re.findall(r"`([^`]*)`", text):
             told = set(re.findall(r"--[a-z_-]+", quoted))
             if quoted.startswith("sslticket "):
@@ -40,7 +46,7 @@ def test_every_hint_names_flags_that_there_are(of_recipes: dict[str, set[str]]) 
 
 def test_no_word_of_others_is_a_flag_of_every_recipe(of_recipes: dict[str, set[str]]) -> None:
     always = set.intersection(*of_recipes.values())
-    assert [word for word in hints.HINTS if f"--{word}" in always] == []
+    assert [word for word in flags.flag_hints() if f"--{word}" in always] == []
 
 
 @pytest.mark.parametrize(
@@ -54,7 +60,7 @@ def test_no_word_of_others_is_a_flag_of_every_recipe(of_recipes: dict[str, set[s
         ("--workers", "--threads"),
         ("--num_workers", "--threads"),
         ("-j", "--threads"),
-        ("--optimizer", "Fit(optimizer=SGD(lr=0.1))"),
+        ("--optim", "--optimizer SGD, Adam, RMSprop or LARS"),
         ("--learning-rate", "--lr 0.1"),
         ("--learningRate", "--lr 0.1"),
         ("--device", "accelerate launch --num_processes"),
@@ -91,32 +97,32 @@ def test_no_word_of_others_is_a_flag_of_every_recipe(of_recipes: dict[str, set[s
     ],
 )
 def test_a_word_of_another_tool_is_answered(typed: str, wanted: str, of_recipes: dict[str, set[str]]) -> None:
-    told = str(hints.unknown_flag_error(typed, of_recipes["rotnet_resnet50"]))
+    told = str(flags.unknown_flag_error(typed, of_recipes["rotnet_resnet50"]))
     assert told.startswith(f"unknown flag '{typed.split('=')[0]}'; ")
     assert wanted in told
     assert "\n" not in told
 
 
 def test_a_word_of_another_tool_without_dashes_is_answered_too(of_recipes: dict[str, set[str]]) -> None:
-    assert "--length 90ep" in hints.unexpected_word_hint("trainer.max_epochs=2", of_recipes["rotnet_resnet50"])
-    assert hints.unexpected_word_hint("nothing.known=2", of_recipes["rotnet_resnet50"]) == ""
+    assert "--length 90ep" in flags.unexpected_word_hint("trainer.max_epochs=2", of_recipes["rotnet_resnet50"])
+    assert flags.unexpected_word_hint("nothing.known=2", of_recipes["rotnet_resnet50"]) == ""
 
 
 def test_levels_at_a_rate_end_where_the_hint_says() -> None:
-    assert "a density of 10.7%" in hints.HINTS["sparsity"]
+    assert "a density of 10.7%" in flags.flag_hints()["sparsity"]
     assert pytest.approx(0.107, abs=5e-4) == 0.8**10
 
 
 def test_a_hint_about_flags_that_a_recipe_has_not_is_not_given(of_recipes: dict[str, set[str]]) -> None:
     adam = of_recipes["rotnet_digits"]
     assert "--momentum" not in adam
-    assert "where the recipe trains with SGD" not in str(hints.unknown_flag_error("--momentum", adam))
-    assert "--betas 0.9 0.999" in str(hints.unknown_flag_error("--beta1", adam))
+    assert "where the recipe trains with SGD" not in str(flags.unknown_flag_error("--momentum", adam))
+    assert "--betas 0.9 0.999" in str(flags.unknown_flag_error("--beta1", adam))
 
 
 @pytest.mark.parametrize("word", ["--lr", "--epochs", "--batch_size", "--optimizer"])
 def test_settings_of_a_protocol_are_answered_with_the_protocols(word: str) -> None:
-    told = str(hints.unknown_flag_error(word, known("evaluate")))
+    told = str(flags.unknown_flag_error(word, known("evaluate")))
     assert "a protocol's own settings are no flags: --protocol chooses one" in told
 
 

@@ -15,9 +15,9 @@ import pytest
 from safetensors import SafetensorError
 
 from sslticket import provenance
+from sslticket.api import load_recipe
 from sslticket.cli import commands
 from sslticket.cli.exit_status import run_and_exit
-from sslticket.api import load_recipe
 from sslticket.cli.recipe_commands import run_with_flags
 from sslticket.config.runtime import RuntimeConfig
 from sslticket.errors import BadInput, WriteError, system_error_message

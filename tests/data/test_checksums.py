@@ -9,7 +9,8 @@ import pytest
 from torchvision import datasets
 from torchvision.datasets import imagenet
 
-from sslticket.data.verify import MD5_SUMS, check_md5, official_files
+from sslticket.data.datasets.catalogue import get_dataset
+from sslticket.data.verify import check_md5
 
 Refused = Callable[..., AbstractContextManager[None]]
 
@@ -30,13 +31,14 @@ def test_the_sums_are_torchvisions() -> None:
     for name, small in (("places365", False), ("places365_small", True)):
         archives = [places._IMAGES_META["train-standard", small], places._IMAGES_META["val", small]]
         theirs[name] = dict([*lists, *archives])
-    assert {name: MD5_SUMS[name] for name in theirs} == theirs
+    ours = {name: {file: sums[0] for file, sums in get_dataset(name).layout.md5.items()} for name in theirs}
+    assert ours == theirs
 
 
 def test_a_wrong_sum_is_refused_and_a_right_one_is_not(tmp_path: Path, refused: Refused) -> None:
     path = tmp_path / "test_batch"
     path.write_bytes(b"not CIFAR")
-    ((found, expected),) = official_files("cifar10", tmp_path).items()
+    ((found, expected),) = get_dataset("cifar10").layout.checksums(tmp_path).items()
     assert found == path
     with refused(str(path), hashlib.md5(b"not CIFAR").hexdigest(), *expected, "download it again"):
         check_md5(path, expected, lambda _: None)
@@ -47,7 +49,7 @@ def test_a_wrong_sum_is_refused_and_a_right_one_is_not(tmp_path: Path, refused: 
 
 @pytest.mark.data
 def test_debians_files_are_known_too(test_data: Path) -> None:
-    files = official_files("fashion_mnist", test_data / "fashion-mnist")
+    files = get_dataset("fashion_mnist").layout.checksums(test_data / "fashion-mnist")
     assert len(files) == 4
     for path, expected in files.items():
         check_md5(path, expected, lambda _: None)

@@ -15,14 +15,14 @@ from torchvision.transforms import v2
 
 from sslticket.data.augment import Blur, View
 from sslticket.data.dali_loader import DaliLoader, dali_resized_window, dali_square_start
-from sslticket.data.datasets.catalogue import DATASETS
+from sslticket.data.datasets.catalogue import get_dataset
 from sslticket.data.loader import Loader, Sampler
 from sslticket.data.source import make_loader, open_split
 
 Refused = Callable[..., AbstractContextManager[None]]
 
 CPU = torch.device("cpu")
-IMAGENET = DATASETS["imagenet"]
+IMAGENET = get_dataset("imagenet")
 STD = torch.tensor(IMAGENET.std)[:, None, None]
 MEAN = torch.tensor(IMAGENET.mean)[:, None, None]
 

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sslticket.data.datasets.base import ImageNetLayout
-from sslticket.data.datasets.imagenet import GroundTruth, parse_evaluation_name
+from sslticket.data.datasets.imagenet import GroundTruth, ImageNetLayout, parse_evaluation_name
 
 Refused = Callable[..., AbstractContextManager[None]]
 

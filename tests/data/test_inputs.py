@@ -2,7 +2,7 @@ import pytest
 
 from sslticket.config.recipe import Data
 from sslticket.data.augment import Blur, View
-from sslticket.data.datasets.catalogue import DATASETS, InputSpec
+from sslticket.data.datasets.catalogue import InputSpec, get_dataset
 from tests.runs import recipe
 
 CIFAR10 = ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
@@ -26,7 +26,7 @@ GRAY = ((0.3046,), (0.3755,))
 def test_a_recipe_tells_what_its_network_sees(data: Data, expected: InputSpec) -> None:
     which = recipe(data=data)
     assert InputSpec.from_recipe(which.to_dict()) == expected
-    (first, *_) = which.views(DATASETS[data.dataset].train_view)
+    (first, *_) = which.views(get_dataset(data.dataset).train_view)
     assert first.size == expected.image_size, "as the search has it"
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from sslticket.data.augment import Blur, Grayscale, HSVNoise, Jitter, Rotate, Solarize, View
-from sslticket.data.datasets.catalogue import DATASETS
+from sslticket.data.datasets.catalogue import get_dataset
 from sslticket.data.loader import Batch, Loader, Sampler
 from sslticket.data.manifest import Manifest
 from sslticket.data.source import DataSource, make_loader, open_split
@@ -26,7 +26,7 @@ EFFECTS = (
     Solarize(chance=0.2),
 )
 TRAIN = (View(size=32, crop="pad", pad=2, flip=True), View(size=24, crop="resized", flip=True, effects=EFFECTS))
-EVAL = DATASETS["cifar10"].eval_view
+EVAL = get_dataset("cifar10").eval_view
 
 pytestmark = pytest.mark.data
 
@@ -105,8 +105,8 @@ def test_processes_share_one_global_batch_to_the_pixel(few_cifar: Path, kind: Ca
         strict=True,
     ):
         joined = [torch.cat(column) for column in zip(*(part.views for part in parts), strict=True)]
-        row, label = torch.cat([part.row for part in parts]), torch.cat([part.label for part in parts])
-        assert equal(whole, Batch(tuple(joined), label, row))
+        labels, indices = (torch.cat(column) for column in zip(*(part[1:] for part in parts), strict=True))
+        assert equal(whole, Batch(tuple(joined), labels, indices))
 
 
 @KINDS
@@ -212,12 +212,12 @@ def test_pad_crop_and_flip_are_what_numpy_makes_of_the_draws() -> None:
     images = np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), np.uint8)
     source = open_split("digits", "train")
     manifest = Manifest(source.manifest.frame.iloc[:20], source.manifest.classes, "cifar10", "train", None)
-    (batch,) = batches(DataSource(DATASETS["cifar10"], manifest, images), TRAIN[:1]).train(2, 3)
+    (batch,) = batches(DataSource(get_dataset("cifar10"), manifest, images), TRAIN[:1]).train(2, 3)
     draws = TRAIN[0].sample(12, 7, 2, 0)
     for place, row in enumerate(batch.indices):
         padded = np.pad(images[row], ((2, 2), (2, 2), (0, 0)))
         top, left = (int(share * 5) for share in draws.place[place])
         crop = padded[top : top + 32, left : left + 32]
         crop = crop[:, ::-1] if draws.flip[place] else crop
-        expected = (crop / 255 - DATASETS["cifar10"].mean) / DATASETS["cifar10"].std
+        expected = (crop / 255 - get_dataset("cifar10").mean) / get_dataset("cifar10").std
         np.testing.assert_allclose(batch.views[0][place].permute(1, 2, 0), expected, atol=2e-6)

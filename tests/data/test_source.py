@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from sslticket.data.datasets.catalogue import DATASETS
+from sslticket.data.datasets import DATASETS
+from sslticket.data.datasets.catalogue import get_dataset
 from sslticket.data.source import open_split
 
 Refused = Callable[..., AbstractContextManager[None]]
@@ -156,7 +157,7 @@ def test_a_subset_replaces_the_manifest_alone() -> None:
 
 
 def test_every_entry_can_be_augmented_and_evaluated_at_one_size() -> None:
-    for name, entry in DATASETS.items():
+    for name, entry in ((name, get_dataset(name)) for name in DATASETS.names()):
         assert entry.name == name
         assert len(entry.mean) == len(entry.std) == entry.channels
         assert entry.train_view.size == entry.eval_view.size

@@ -63,19 +63,21 @@ def test_sorted_otherwise_than_the_list_tells_they_are_refused(root: Path, refus
     for number, wnid in ((0, FISH), (1, SHARK)):
         picture(root / f"val/{wnid}/{inner}val_{number}.JPEG", 20 + number)
     shutil.rmtree(root / "val/images")
-    with refused(str(root / f"val/{FISH}/{inner}val_0.JPEG"), f"is of class {SHARK}, as", "val_annotations.txt tells"):
+    with refused(
+        str(root / f"val/{FISH}/{inner}val_0.JPEG"), f"is of class {SHARK} according to", "val_annotations.txt"
+    ):
         open_split("tiny_imagenet", "eval", root)
 
 
 def test_what_has_no_class_is_refused(root: Path, refused: Refused) -> None:
     annotations = root / "val/val_annotations.txt"
     picture(root / "val/images/preview.JPEG", 99)
-    with refused(str(annotations), "does not tell what preview.JPEG shows"):
+    with refused(str(annotations), "has no class of preview.JPEG"):
         open_split("tiny_imagenet", "eval", root)
     (root / "val/images/preview.JPEG").unlink()
     for line in ("val_0.JPEG", f"val_0.JPEG\t{FISH}"):  # the second contradicts the first of its name
         annotations.write_text(f"val_0.JPEG\t{SHARK}\nval_1.JPEG\t{FISH}\n{line}\n")
-        with refused(str(annotations), "line 3", "does not tell one class"):
+        with refused(str(annotations), "line 3", "does not name one class"):
             open_split("tiny_imagenet", "eval", root)
     annotations.write_text("val_0.JPEG\tn99999999\nval_1.JPEG\tn01440764\n")
     with refused(str(root / "val"), "'n99999999'"):

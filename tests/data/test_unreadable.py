@@ -17,7 +17,7 @@ from PIL import Image
 
 from sslticket.data import unreadable as module
 from sslticket.data.augment import View
-from sslticket.data.datasets.catalogue import DATASETS
+from sslticket.data.datasets.catalogue import get_dataset
 from sslticket.data.decode import DecodeError, ImageKind, Verdict, decode_whole, judge_image, to_upright
 from sslticket.data.loader import Loader, Sampler
 from sslticket.data.manifest import Manifest
@@ -25,7 +25,7 @@ from sslticket.data.shards import ShardSettings, start_shards, write_shards
 from sslticket.data.source import make_loader, open_split
 from sslticket.data.unreadable import Verdicts, unreadable_fields
 
-FOLDER = DATASETS["folder"]
+FOLDER = get_dataset("folder")
 HEIGHT, WIDTH = 48, 64
 
 
@@ -445,10 +445,10 @@ def test_processes_share_what_they_find(tmp_path: Path, monkeypatch: pytest.Monk
     contents = {str(number): b"none" if number % 5 == 0 else encoded(drawn(), "JPEG") for number in range(80)}
     root = folder(tmp_path / "data", contents)
     code = (
-        "import sys, numpy as np; from pathlib import Path; from sslticket.data import verdicts\n"
+        "import sys, numpy as np; from pathlib import Path; from sslticket.data import unreadable\n"
         "from sslticket.data.source import open_split\n"
-        "verdicts.SETTLED = -1.0\n"
-        "found = verdicts.Verdicts(open_split('folder', 'train', Path(sys.argv[1])).manifest, 1, None)\n"
+        "unreadable.CLOCK_GRANULARITY = -1.0\n"
+        "found = unreadable.Verdicts(open_split('folder', 'train', Path(sys.argv[1])).manifest, 1, None)\n"
         "for row in range(int(sys.argv[2]), 80, 2):\n"
         "    found.kinds(np.array([row])); found.save()\n"
     )

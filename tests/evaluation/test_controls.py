@@ -5,7 +5,8 @@ from sslticket import models
 from sslticket.errors import BadInput
 from sslticket.evaluation.controls import CONTROLS, make_control
 from sslticket.pruning import pruned_model
-from sslticket.pruning.mask import Mask, prunable_weights
+from sslticket.pruning.mask import Mask
+from sslticket.pruning.prunable import prunable_weights
 from sslticket.ticket import Ticket
 
 

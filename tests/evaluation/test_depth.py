@@ -19,7 +19,8 @@ from sslticket.evaluation.jobs import EvaluationPlan
 from sslticket.evaluation.protocols import Protocol
 from sslticket.evaluation.worker import evaluate
 from sslticket.pruning import pruned_model
-from sslticket.pruning.mask import Mask, prunable_weights
+from sslticket.pruning.mask import Mask
+from sslticket.pruning.prunable import prunable_weights
 from sslticket.results.rows import row_error
 from sslticket.search.imp import IMP
 from sslticket.search.plan import SearchPlan, plan_search
@@ -70,7 +71,7 @@ def test_exclusions_find_the_tickets_that_a_depth_limit_finds(tmp_path: Path, fo
 
 
 def test_a_limit_that_names_no_layer_is_refused_before_anything_is_written(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="--prune-up-to conv4 names no layer; give conv1 to conv3"):
+    with pytest.raises(BadInput, match="--prune-up-to must name a layer, got conv4; give conv1 to conv3"):
         plan_search(recipe(search=replace(LIMITED, prune_up_to="conv4")), RuntimeConfig(), tmp_path)
     assert not list(tmp_path.iterdir())
 

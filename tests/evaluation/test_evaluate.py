@@ -20,7 +20,8 @@ from sslticket.evaluation.worker import evaluate
 from sslticket.objectives.rotnet import RotNet
 from sslticket.objectives.supervised import Supervised
 from sslticket.pruning import pruned_model
-from sslticket.pruning.mask import Mask, prunable_weights
+from sslticket.pruning.mask import Mask
+from sslticket.pruning.prunable import prunable_weights
 from sslticket.results.rows import row_error
 from sslticket.search.imp import IMP
 from sslticket.seeds import Seeds, derive_seed

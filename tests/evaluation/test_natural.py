@@ -9,8 +9,8 @@ from sslticket import models
 from sslticket.errors import BadInput
 from sslticket.evaluation.controls import NaturalMask, make_control, random_submask
 from sslticket.pruning import pruned_model
-from sslticket.pruning.mask import Mask, prunable_weights
-from sslticket.pruning.prunable import MACHINE_PRECISION
+from sslticket.pruning.mask import Mask
+from sslticket.pruning.prunable import MACHINE_PRECISION, prunable_weights
 from sslticket.ticket import Ticket
 
 TOLD = {"model": "conv3", "protocol": "cifar10", "seed": 0}

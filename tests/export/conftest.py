@@ -12,7 +12,8 @@ from sslticket.evaluation.protocols import Protocol
 from sslticket.evaluation.worker import evaluate
 from sslticket.objectives.rotnet import RotNet
 from sslticket.pruning import pruned_model
-from sslticket.pruning.mask import Mask, prunable_weights
+from sslticket.pruning.mask import Mask
+from sslticket.pruning.prunable import prunable_weights
 from sslticket.storage.files import write_row
 from sslticket.ticket import Ticket
 from sslticket.training.engine import Engine

@@ -21,9 +21,9 @@ from torch import Tensor
 from sslticket.analysis import endpoints
 from sslticket.cli import watch_runs
 from sslticket.data import shards, tar
-from sslticket.data.datasets import arrays, lists
-from sslticket.data.datasets.base import ImageNetLayout, Places365Layout
-from sslticket.data.datasets.imagenet import Devkit
+from sslticket.data.datasets import arrays
+from sslticket.data.datasets.imagenet import Devkit, ImageNetLayout
+from sslticket.data.datasets.lists import Places365Layout
 from sslticket.data.manifest import Manifest
 from sslticket.errors import BadInput
 from sslticket.evaluation.controls import NaturalMask
@@ -427,13 +427,13 @@ def _tar(folder: Path) -> Files:
 
 
 def _places(folder: Path) -> Files:
-    layout = Places365Layout(("images",), ("images",))
+    layout = Places365Layout(train_images=("images",), eval_images=("images",))
     (folder / "images").mkdir()
     (folder / layout.classes).write_text("/a/abbey 0\n/b/bar 1\n")
     (folder / layout.train).write_text("/a/abbey/1.jpg 0\n/b/bar/2.jpg 1\n")
 
     def read(folder: Path) -> object:
-        found = lists.list_places365(folder, layout, "train")
+        found = layout.list_images(folder, "train")
         return found.files, found.labels.tolist(), found.classes
 
     return Files("places", folder, read)

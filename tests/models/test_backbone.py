@@ -117,7 +117,7 @@ class Noise(nn.Module):
 
 def test_asking_for_features_changes_nothing() -> None:
     backbone = nn.Sequential(Noise(), models.create_model("resnet20", image_size=32))
-    backbone[1].layer2.eval_view()
+    backbone[1].layer2.eval()
     before = {key: value.clone() for key, value in backbone.state_dict().items()}
     modes = [module.training for module in backbone.modules()]
     state = torch.get_rng_state()

@@ -19,7 +19,8 @@ from sslticket.objectives.base import Objective
 from sslticket.objectives.mocov2 import MoCoV2
 from sslticket.objectives.simclr import SimCLR
 from sslticket.pruning import pruned_model
-from sslticket.pruning.mask import Mask, prunable_weights
+from sslticket.pruning.mask import Mask
+from sslticket.pruning.prunable import prunable_weights
 from sslticket.training.network import MaskedNetwork
 
 BOTH = [SimCLR(dim=6), MoCoV2(dim=6, queue=10, ema=0.9)]

@@ -10,7 +10,8 @@ import torch
 from sslticket.objectives.dino import DINO
 from sslticket.objectives.modules import cosine_momentum
 from sslticket.pruning import pruned_model
-from sslticket.pruning.mask import Mask, prunable_weights
+from sslticket.pruning.mask import Mask
+from sslticket.pruning.prunable import prunable_weights
 from tests.objectives.multicrop import BOTH, batch, build, sgd, train, waiting
 
 

@@ -17,7 +17,8 @@ from sslticket.objectives.base import Objective
 from sslticket.objectives.byol import BYOL
 from sslticket.objectives.simsiam import SimSiam
 from sslticket.pruning import pruned_model
-from sslticket.pruning.mask import Mask, prunable_weights
+from sslticket.pruning.mask import Mask
+from sslticket.pruning.prunable import prunable_weights
 from sslticket.training.network import MaskedNetwork
 
 BOTH = [BYOL(hidden=12, dim=6, ema=0.9), SimSiam(dim=8, predictor=4)]

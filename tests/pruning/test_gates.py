@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from sslticket.errors import BadInput
 from sslticket.pruning import pruned_model
-from sslticket.pruning.gates import LearnedGate, SoftGate, StochasticGate
-from sslticket.pruning.mask import Mask, prunable_weights
-from sslticket.pruning.topk import TopKGate
+from sslticket.pruning.gates import LearnedGate, SoftGate, StochasticGate, TopKGate
+from sslticket.pruning.mask import Mask
+from sslticket.pruning.prunable import prunable_weights
 
 soft = partial(SoftGate, initial=0.3, final_temperature=100.0, stairs=None, divided=False)
 KINDS: dict[str, Callable[[Tensor], LearnedGate]] = {
@@ -111,7 +111,7 @@ def test_a_coin_s_gradient_goes_straight_through_to_its_probability() -> None:
     one.mask[0, 3] = 0
     weight = row(*weights).requires_grad_()
     one.on_step(0.0, 3)
-    drawn = one.get_buffer("drawn")[0].tolist()
+    drawn = one.get_buffer("step_mask")[0].tolist()
     ((one(weight) * row(*inflow)).sum() + 0.01 * one.penalty()).backward()
     slopes = [sigmoid(s) * (1 - sigmoid(s)) for s in scores]
     want = [p * (g * w + 0.01) for p, g, w in zip(slopes, inflow, weights, strict=True)]
@@ -201,7 +201,7 @@ def test_a_backbone_s_state_is_its_weights_and_scores_are_kept_beside_it(kind: s
     assert list(pruned_model.gate_scores(net)) == [
         f"{name}.{part}" for name in ("0.weight", "4.weight") for part in ("score", "mask")
     ]
-    with pytest.raises(BadInput, match="4 tensors of gates where the net has 0"):
+    with pytest.raises(BadInput, match="must have 0 tensors, got 4"):
         pruned_model.write_gate_scores(nn.Linear(2, 2), pruned_model.gate_scores(net))
 
 

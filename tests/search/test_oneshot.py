@@ -12,7 +12,8 @@ from sslticket.objectives.simclr import SimCLR
 from sslticket.objectives.supervised import Supervised
 from sslticket.pruning import pruned_model
 from sslticket.pruning.criteria import ERK, SNIP, Criterion, GraSP, Magnitude, SynFlow
-from sslticket.pruning.mask import Mask, prunable_weights
+from sslticket.pruning.mask import Mask
+from sslticket.pruning.prunable import prunable_weights
 from sslticket.results.rows import row_error
 from sslticket.search.imp import IMP
 from sslticket.search.oneshot import OneShot

@@ -32,7 +32,8 @@ from sslticket.pruning.criteria import (
     ScoringInput,
     SynFlow,
 )
-from sslticket.pruning.mask import Mask, prunable_weights
+from sslticket.pruning.mask import Mask
+from sslticket.pruning.prunable import prunable_weights
 from sslticket.search.oneshot import OneShot
 from sslticket.search.plan import plan_search
 from sslticket.search.scoring import Scorer

@@ -23,8 +23,7 @@ from sslticket.objectives.mocov2 import MoCoV2
 from sslticket.objectives.modules import MomentumEncoder
 from sslticket.objectives.supervised import Supervised
 from sslticket.pruning import pruned_model
-from sslticket.pruning.gates import SoftGate, StochasticGate
-from sslticket.pruning.topk import TopKGate
+from sslticket.pruning.gates import SoftGate, StochasticGate, TopKGate
 from sslticket.training import checkpoint
 from sslticket.training.engine import Engine
 from sslticket.training.loop import TrainingLoop

@@ -10,14 +10,17 @@ import math
 import struct
 import zipfile
 import zlib
+from abc import abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
-import pandas as pd
 
 from sslticket.data.datasets import binary_formats
-from sslticket.data.datasets.base import Split
+from sslticket.data.datasets.base import Dataset, ImageArrays, Layout, Listing, Split
+from sslticket.data.datasets.folders import FolderLayout
 from sslticket.errors import BadInput, one_line
 from sslticket.storage.files import open_regular, read_bytes
 
@@ -27,10 +30,10 @@ _LARGEST_FILE = 1 << 33  # bytes of a file that is kept whole; the largest publi
 
 
 def read_cifar_pickle(path: Path) -> dict[str, object]:
-    """The dictionary in one of CIFAR's python files, its byte strings decoded; runs no code from the file.
+    """Return the dictionary in one of CIFAR's python files, its byte strings decoded; no code of the file is run.
 
     Raises:
-        BadInput: if the file cannot be read, is damaged, or holds anything but arrays and plain values.
+        BadInput: If the file cannot be read, is damaged, or holds anything but arrays and plain values.
     """
     return binary_formats.read_pickle(_read_file(path), path)
 
@@ -42,19 +45,19 @@ def _decoded_text(words: bytes | str) -> str:
 def read_cifar(
     folder: Path, files: Sequence[str], label_key: str, names: tuple[str, str]
 ) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-    """Images, labels and class names from CIFAR's python files (Krizhevsky 2009).
+    """Read images, labels and class names from CIFAR's python files (Krizhevsky 2009).
 
     Args:
-        folder: holds the files.
-        files: the split's files, in order.
-        label_key: "labels" or "fine_labels".
-        names: the file with the class names, and its key.
+        folder: Folder of the files.
+        files: Names of the split's files, in order.
+        label_key: Key of the labels, "labels" or "fine_labels".
+        names: File with the class names, and its key.
 
     Returns:
         (N, 32, 32, 3) uint8, (N,) int64, and the class names.
 
     Raises:
-        BadInput: naming the file, if one is missing or damaged.
+        BadInput: Naming the file, if one is missing or damaged.
     """
     meta = read_cifar_pickle(folder / names[0]).get(names[1])
     if not isinstance(meta, list) or not meta or not all(isinstance(name, bytes | str) for name in meta):
@@ -82,21 +85,21 @@ def _read_cifar_file(path: Path, label_key: str, classes: int) -> tuple[np.ndarr
 
 
 def read_cifar_binary(folder: Path, files: Sequence[str], names: str) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-    """Images, labels and class names from CIFAR's "binary version" (its home page).
+    """Read images, labels and class names from CIFAR's "binary version" (its home page).
 
     A record is one byte with the label, or in CIFAR-100 two of which the second is the fine label, and 3,072 bytes of
     pixels. The number of classes tells which.
 
     Args:
-        folder: holds the files.
-        files: the split's files, in order.
-        names: the file with the class names, one a line.
+        folder: Folder of the files.
+        files: Names of the split's files, in order.
+        names: File with the class names, one a line.
 
     Returns:
         (N, 32, 32, 3) uint8, (N,) int64, and the class names.
 
     Raises:
-        BadInput: naming the file, if one is missing, cut short or damaged.
+        BadInput: Naming the file, if one is missing, cut short or damaged.
     """
     classes = tuple(_read_file(folder / names).decode("utf-8", "replace").split())
     if not classes:
@@ -117,13 +120,13 @@ def read_cifar_binary(folder: Path, files: Sequence[str], names: str) -> tuple[n
 
 
 def read_idx(images: Path, labels: Path, classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Images and labels from a pair of idx files, gzipped or not (LeCun et al., the MNIST page).
+    """Read images and labels from a pair of idx files, gzipped or not (LeCun et al., the MNIST page).
 
     Returns:
         (N, H, W, 1) uint8 and (N,) int64.
 
     Raises:
-        BadInput: naming the file, if one is missing, truncated or not what its header says.
+        BadInput: Naming the file, if one is missing, truncated or not what its header says.
     """
     pixels, numbers = _read_idx_array(images, 3), _read_idx_array(labels, 1)
     if len(pixels) != len(numbers):
@@ -161,13 +164,13 @@ def _read_idx_array(path: Path, dimensions: int) -> np.ndarray:
 
 
 def read_svhn(paths: Sequence[Path]) -> tuple[np.ndarray, np.ndarray]:
-    """Images and labels from SVHN's MATLAB files of cropped digits, which call the digit 0 class 10.
+    """Read images and labels from SVHN's MATLAB files of cropped digits, which call the digit 0 class 10.
 
     Returns:
         (N, 32, 32, 3) uint8 and (N,) int64 from 0 to 9, the files' images one after the other.
 
     Raises:
-        BadInput: naming the file, if one is missing, truncated or no such file.
+        BadInput: Naming the file, if one is missing, truncated or no such file.
     """
     images, labels = zip(*map(_read_svhn_file, paths), strict=True)
     return np.concatenate(images), np.concatenate(labels)
@@ -184,7 +187,11 @@ def _read_svhn_file(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def check_labels(path: Path, labels: np.ndarray, first: int, last: int) -> np.ndarray:
-    """The labels as int64, if each is a whole number from `first` to `last`."""
+    """Return the labels as int64, (N,).
+
+    Raises:
+        BadInput: If there are none, or one is no whole number from `first` to `last`.
+    """
     if labels.size == 0 or labels.dtype.kind not in "iuf":
         found = f"labels of the type {labels.dtype}" if labels.size else "no labels"
         raise BadInput(f"{path} has {found}; it needs whole numbers from {first} to {last}; download it again")
@@ -217,13 +224,13 @@ _LARGEST_NPY = 1 << 28  # bytes of an array; MNIST's largest has 47 MB
 
 
 def read_mnist_npz(path: Path, split: Split, classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Images and labels from the file that Keras downloads, with the arrays x_train, y_train, x_test and y_test.
+    """Read images and labels from the file that Keras downloads, with the arrays x_train, y_train, x_test and y_test.
 
     Returns:
         (N, 28, 28, 1) uint8 and (N,) int64.
 
     Raises:
-        BadInput: if the file is damaged or another one.
+        BadInput: If the file is damaged or another one.
     """
     end = "train" if split == "train" else "test"
     try:
@@ -237,7 +244,7 @@ def read_mnist_npz(path: Path, split: Split, classes: int) -> tuple[np.ndarray, 
 
 
 def read_mnist_csv(path: Path, classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Images and labels from a table as Kaggle has it: a line for each image, its label and then its 784 pixels.
+    """Read images and labels from a table as Kaggle has it: a line for each image, its label and then its 784 pixels.
 
     The column of the labels is the first, or that which a heading calls so.
 
@@ -245,8 +252,10 @@ def read_mnist_csv(path: Path, classes: int) -> tuple[np.ndarray, np.ndarray]:
         (N, 28, 28, 1) uint8 and (N,) int64.
 
     Raises:
-        BadInput: if the file is cut short, damaged or another one.
+        BadInput: If the file is cut short, damaged or another one.
     """
+    import pandas as pd  # here, so that the catalogue, which needs this file, starts without it
+
     try:
         with path.open(encoding="utf-8") as file:
             columns = [name.strip().strip('"') for name in file.readline(_LONGEST_HEADING).split(",")]
@@ -278,3 +287,176 @@ def _read_npy(archive: zipfile.ZipFile, name: str) -> np.ndarray:
     if dtype.kind not in "iu" or math.prod(shape) * dtype.itemsize != len(content) - file.tell():
         raise ValueError(f"{name} does not hold the numbers that it says")
     return np.frombuffer(content, dtype, offset=file.tell()).reshape(shape, order="F" if fortran else "C")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArrayLayout(FolderLayout):
+    """Files that hold a whole split each; or else the images in class folders."""
+
+    @property
+    @abstractmethod
+    def folders(self) -> tuple[str, ...]:
+        """Folders that the files may lie in."""
+
+    @property
+    @abstractmethod
+    def files(self) -> tuple[str, ...]:
+        """Names of files of which any shows that the data set is there."""
+
+    @abstractmethod
+    def read(self, dataset: Dataset, split: Split, folder: Path) -> ImageArrays:
+        """Read a split's files in a folder.
+
+        Raises:
+            BadInput: Naming the file, if one is missing or damaged.
+        """
+
+    def find(self, dataset: Dataset, folder: Path) -> Path | None:
+        """Return the first of `folders` that has one of the files; or `folder`, if it has class folders."""
+        # CIFAR-100 has files called train and test, like the folders that small images may lie in.
+        homes = (folder / name for name in self.folders)
+        return next((home for home in homes if self._holds(home)), None) or super().find(dataset, folder)
+
+    def open(self, dataset: Dataset, split: Split, folder: Path) -> Listing | ImageArrays | None:
+        """Read a split's files, or list the images in its class folders where none of the files is there."""
+        return self.read(dataset, split, folder) if self._holds(folder) else super().open(dataset, split, folder)
+
+    def describe_missing(self, dataset: Dataset) -> str:
+        """Return what a folder without this data set lacks, for an error."""
+        return "none of its files in it"
+
+    def _holds(self, folder: Path) -> bool:
+        return any((folder / name).is_file() for name in self.files)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CifarLayout(ArrayLayout):
+    """CIFAR's python files (Krizhevsky 2009), or those of its "binary version", which are called alike.
+
+    Attributes:
+        folder: Folder that the archive of python files unpacks to.
+        train, eval: Files of the splits in it.
+        labels: Key of the labels.
+        names: File with the class names, and its key.
+        binary: Folder that the archive of the binary version unpacks to, and the file with the class names there.
+    """
+
+    folder: str
+    train: tuple[str, ...]
+    eval: tuple[str, ...]
+    labels: str
+    names: tuple[str, str]
+    binary: tuple[str, str]
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """Folders that the files may lie in."""
+        return self.folder, self.binary[0], "."
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Names of files of which any shows that the data set is there."""
+        return tuple(name + end for name in (*self.train, *self.eval) for end in ("", ".bin"))
+
+    def read(self, dataset: Dataset, split: Split, folder: Path) -> ImageArrays:
+        """Read a split's python files, or its binary ones where only those are there."""
+        files = self.train if split == "train" else self.eval
+        if any((folder / file).is_file() for file in files) or not (folder / f"{files[0]}.bin").is_file():
+            return ImageArrays(*read_cifar(folder, files, self.labels, self.names))
+        return ImageArrays(*read_cifar_binary(folder, [f"{file}.bin" for file in files], self.binary[1]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class IdxLayout(ArrayLayout):
+    """MNIST's idx files, and other forms of the same arrays.
+
+    Attributes:
+        folder: Folder where torchvision's download puts the idx files.
+        tables: Table of comma-separated pixels for each split.
+        npz: Keras's file of both splits, where it has one.
+        train, eval: A split's idx files; some programs that unpack call them "train-images.idx3-ubyte".
+    """
+
+    folder: str
+    tables: tuple[str, str]
+    npz: str | None = None
+    train: tuple[str, str] = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte")
+    eval: tuple[str, str] = ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """Folders that the files may lie in."""
+        return self.folder, ".", "raw"
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Names of files of which any shows that the data set is there."""
+        idx = tuple(spelled for name in (*self.train, *self.eval) for spelled in _idx_spellings(name))
+        return (*idx, *self.tables, *filter(None, [self.npz]))
+
+    def read(self, dataset: Dataset, split: Split, folder: Path) -> ImageArrays:
+        """Read a split's idx files, or else its table, or else its arrays in Keras's file."""
+        classes = len(dataset.class_names)
+        files = self.train if split == "train" else self.eval
+        spelled = [[path for name in _idx_spellings(file) if (path := folder / name).is_file()] for file in files]
+        table = folder / self.tables[split == "eval"]
+        if not any(spelled) and table.is_file():
+            return ImageArrays(*read_mnist_csv(table, classes), dataset.class_names)
+        if not any(spelled) and self.npz and (folder / self.npz).is_file():
+            return ImageArrays(*read_mnist_npz(folder / self.npz, split, classes), dataset.class_names)
+        images, labels = (found[0] if found else folder / file for found, file in zip(spelled, files, strict=True))
+        return ImageArrays(*read_idx(images, labels, classes), dataset.class_names)
+
+
+def _idx_spellings(name: str) -> tuple[str, ...]:
+    dotted = name.replace("-idx", ".idx")
+    return name, f"{name}.gz", dotted, f"{dotted}.gz"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SvhnLayout(ArrayLayout):
+    """SVHN's MATLAB files of cropped digits (Netzer et al. 2011).
+
+    Attributes:
+        train, eval: Files of the splits.
+    """
+
+    train: tuple[str, ...] = ("train_32x32.mat",)
+    eval: tuple[str, ...] = ("test_32x32.mat",)
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """Folders that the files may lie in."""
+        return (".",)
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Names of files of which any shows that the data set is there."""
+        return (*self.train, *self.eval)
+
+    def read(self, dataset: Dataset, split: Split, folder: Path) -> ImageArrays:
+        """Read a split's files, one after the other."""
+        files = self.train if split == "train" else self.eval
+        return ImageArrays(*read_svhn([folder / file for file in files]), dataset.class_names)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DigitsLayout(Layout):
+    """The digits inside scikit-learn, which are one set without a split of their own."""
+
+    package: ClassVar[str] = "scikit-learn"
+
+    def find(self, dataset: Dataset, folder: Path) -> Path | None:
+        """Return `folder`: the images are in the package, wherever that is."""
+        return folder
+
+    def open(self, dataset: Dataset, split: Split, folder: Path) -> Listing | ImageArrays | None:
+        """Read all images as training images, pixels of 0 to 16 spread over 0 to 255."""
+        if split == "eval":
+            return None
+        from sklearn.datasets import load_digits
+
+        digits = load_digits()
+        # 255 / 16 is no whole number: halves are rounded up.
+        images = np.floor(digits.images * 255 / 16 + 0.5).astype(np.uint8)[..., None]
+        return ImageArrays(images, digits.target.astype(np.int64), dataset.class_names)

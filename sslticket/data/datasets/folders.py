@@ -13,39 +13,15 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sslticket.data.datasets.base import SPLITS, Dataset, ImageArrays, Layout, Listing, Split
 from sslticket.errors import BadInput
-from sslticket.storage.files import atomic_write, file_lock, open_regular
+from sslticket.storage.files import atomic_write, cache_folder, file_lock, open_regular
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".pbm", ".tif", ".tiff")
 _SYSTEM_FOLDERS = {"__MACOSX", "@eaDir", "lost+found", "$RECYCLE.BIN", "System Volume Information"}
 """What macOS, Synology, file systems and Windows put among images: copies, thumbnails and what was thrown away."""
 _COMPANION_FILES = ("readme", "license", "licence", "copying", "notice", "authors", "citation", "changelog", "makefile")
 """Files without a suffix that may lie beside class folders; any other might be what is left of a class's folder."""
-
-
-@dataclass(frozen=True)
-class Listing:
-    """Images and what they show; in a folder of class folders, by class and name.
-
-    Attributes:
-        root: the folder, or the archive.
-        classes: the classes' names.
-        files: paths relative to `root`, with forward slashes.
-        labels: (N,) int64, places in `classes`.
-        archives: the tar files that the images are in; none where they are files of their own.
-        byte_ranges: (N, 3) int64, each image's archive, offset and size; None where they are files of their own.
-        preprocessing: what was done to the images; "" for the images as they are published.
-        left_out: what lies among the images and is none of them, as paths below `root`; folders end in "/".
-    """
-
-    root: Path
-    classes: tuple[str, ...]
-    files: list[str]
-    labels: np.ndarray
-    archives: tuple[Path, ...] = ()
-    byte_ranges: np.ndarray | None = None
-    preprocessing: str = ""
-    left_out: tuple[str, ...] = ()
 
 
 def is_image(name: str) -> bool:
@@ -272,11 +248,6 @@ log = logging.getLogger("sslticket")
 CLOCK_GRANULARITY = 2.0
 
 
-def cache_folder() -> Path:
-    """Where what takes long to make or to get is kept: $SSLTICKET_CACHE, or .cache/sslticket in the home folder."""
-    return Path(os.environ.get("SSLTICKET_CACHE") or "~/.cache/sslticket").expanduser()
-
-
 @dataclass(frozen=True)
 class Stamp:
     """When something last changed.
@@ -366,3 +337,42 @@ def cached_class_folders(root: Path, classes: tuple[str, ...] | None = None) -> 
     arrays = cached_arrays(root, Stamp(f"{stamp.text}\n\n{state}", stamp.latest), make)
     found, files, left_out = (split_names(arrays[name]) for name in ("classes", "files", "left_out"))
     return Listing(root, tuple(found), files, arrays["labels"], left_out=tuple(left_out))
+
+
+def split_folder(dataset: Dataset, split: Split, folder: Path) -> Path | None:
+    """Return the folder of class folders of a split; None where there is none."""
+    for name in dataset.train_folders if split == "train" else dataset.eval_folders:
+        found = class_folders(folder / name)
+        # Without this, a folder of val/ alone would pass for a set with the class "val".
+        if found and not (name == "." and set(found) & set(dataset.eval_folders)):
+            return folder / name
+    return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderLayout(Layout):
+    """Folders of class folders, such as train/<class>/ and val/<class>/; nearly every data set may lie in them."""
+
+    def find(self, dataset: Dataset, folder: Path) -> Path | None:
+        """Return `folder` if it has the class folders of any split."""
+        return folder if any(split_folder(dataset, split, folder) for split in SPLITS) else None
+
+    def open(self, dataset: Dataset, split: Split, folder: Path) -> Listing | ImageArrays | None:
+        """List the images in a split's class folders."""
+        return self.list_class_folders(dataset, split, folder)
+
+    def list_class_folders(self, dataset: Dataset, split: Split, folder: Path) -> Listing | None:
+        """List the images in a split's class folders, with the labels of the training images' classes."""
+        root = split_folder(dataset, split, folder)
+        return None if root is None else cached_class_folders(root, self.training_classes(dataset, folder))
+
+    def training_classes(self, dataset: Dataset, folder: Path) -> tuple[str, ...] | None:
+        """Return the training images' classes in the order of their labels; None where there are none."""
+        train = split_folder(dataset, "train", folder)
+        return None if train is None else tuple(class_folders(train))
+
+    def describe_missing(self, dataset: Dataset) -> str:
+        """Return what a folder without this data set lacks, for an error."""
+        return (
+            "no class folders with images in train/" if dataset.kind == "files" else super().describe_missing(dataset)
+        )

@@ -10,6 +10,7 @@ import tarfile
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -18,18 +19,15 @@ from typing import NamedTuple
 import numpy as np
 
 from sslticket.data.datasets import binary_formats
-from sslticket.data.datasets.base import ImageNetLayout
+from sslticket.data.datasets.base import SPLITS, Dataset, ImageArrays, Listing, Split
 from sslticket.data.datasets.folders import (
-    IMAGE_SUFFIXES,
-    Listing,
-    Stamp,
-    cached_arrays,
+    FolderLayout,
+    cached_class_folders,
     class_order,
     folder_contents,
-    join_names,
-    split_names,
+    split_folder,
 )
-from sslticket.data.tar import TarContents, TarMember, list_tar
+from sslticket.data.tar import TarMember, list_archives
 from sslticket.errors import BadInput, one_line
 from sslticket.storage.files import read_bytes
 
@@ -51,7 +49,7 @@ class Devkit:
     ground_truth: tuple[int, ...]
 
     @classmethod
-    def find(cls, folder: Path, layout: ImageNetLayout) -> "Devkit | None":
+    def find(cls, folder: Path, layout: "ImageNetLayout") -> "Devkit | None":
         """The kit in a folder, unpacked or as an archive, compressed or not; None where it is not there.
 
         Raises:
@@ -92,7 +90,7 @@ class Devkit:
         return cls(place, wnids, numbers)
 
 
-def _read_packed_devkit(archive: Path, layout: ImageNetLayout) -> list[bytes]:
+def _read_packed_devkit(archive: Path, layout: "ImageNetLayout") -> list[bytes]:
     """The two files in the kit's archive, whatever folders they are in there and however it is compressed."""
     try:
         with tarfile.open(archive, "r:*") as kit:
@@ -149,7 +147,7 @@ class GroundTruth:
     classes: tuple[str, ...]
 
     @classmethod
-    def find(cls, folder: Path, layout: ImageNetLayout) -> "GroundTruth | None":
+    def find(cls, folder: Path, layout: "ImageNetLayout") -> "GroundTruth | None":
         """What a folder's files tell: the development kit, or one of the lists that others made of it.
 
         Raises:
@@ -278,38 +276,13 @@ class _NamedImage(NamedTuple):
     location: tuple[int, int, int] = (0, 0, 0)
 
 
-def find_archives(folder: Path, patterns: Iterable[str]) -> tuple[Path, ...]:
+def _find_archives(folder: Path, patterns: Iterable[str]) -> tuple[Path, ...]:
     """The archives of a split in a folder, in the first of the ways in which they may lie there."""
     ways = (sorted(path for path in folder.glob(pattern) if path.is_file()) for pattern in patterns)
     return tuple(next(filter(None, ways), ()))
 
 
-def list_training_archives(folder: Path, layout: ImageNetLayout) -> Listing | None:
-    """The training images in a folder's archives, to be read in place, as class folders would list them; None without.
-
-    Raises:
-        BadInput: if an archive is damaged, or an image's class cannot be told.
-    """
-    paths = find_archives(folder, layout.train)
-    if not paths:
-        return None
-    found, left_out = list_archives(paths)
-    images = [_NamedImage(*_class_and_name(paths[number], member), (number, *member[1:])) for number, member in found]
-    return _sorted_listing(paths[0], images, None, paths, left_out)
-
-
-def list_flat_training(folder: Path) -> Listing:
-    """The training images that lie in a folder itself and whose names tell their classes.
-
-    Raises:
-        BadInput: naming a file whose name does not.
-    """
-    names, left_out = _flat_names(folder)
-    images = [_NamedImage(name, _training_wnid(folder, name)) for name in names]
-    return _sorted_listing(folder, images, None, (), left_out)
-
-
-def list_evaluation(
+def _list_evaluation(
     folder: Path | None, paths: Sequence[Path], truth: GroundTruth | None, classes: tuple[str, ...] | None
 ) -> Listing | None:
     """The evaluation images, labelled by the numbers in their names, as class folders would list them.
@@ -361,16 +334,6 @@ def list_evaluation(
     if order and (strange := sorted({image.wnid for image in images} - set(order))):
         raise BadInput(f"{place} has class {strange[0]!r}, which the training images do not; add its training images")
     return _sorted_listing(place, images, order, () if folder else tuple(paths), left_out)
-
-
-def is_flat_training(folder: Path) -> bool:
-    """Whether images that lie in a folder itself have names that tell their classes."""
-    return folder.is_dir() and any(_TRAINING_NAME.fullmatch(path.name) for path in folder.iterdir())
-
-
-def is_flat_evaluation(folder: Path) -> bool:
-    """Whether images that lie in a folder itself have the numbers of evaluation images in their names."""
-    return folder.is_dir() and any(parse_evaluation_name(path.name) for path in folder.iterdir())
 
 
 def _sorted_listing(
@@ -427,34 +390,104 @@ def _flat_names(folder: Path) -> tuple[list[str], tuple[str, ...]]:
     return found.images, (*found.others, *(f"{name}/" for name in found.folders))
 
 
-def list_archives(
-    paths: Sequence[Path], *, classed: bool = True
-) -> tuple[list[tuple[int, TarMember]], tuple[str, ...]]:
-    """The images in archives, each with its archive's number, and what else they hold; see `archives.held`."""
-    each = [_cached_members(path, classed) for path in paths]
-    images = [(number, member) for number, one in enumerate(each) for member in one.images]
-    return images, tuple(name for one in each for name in one.left_out)
+@dataclass(frozen=True, kw_only=True)
+class ImageNetLayout(FolderLayout):
+    """ImageNet as it is downloaded, and the files that have the classes of the evaluation images.
 
-
-def _cached_members(archive: Path, classed: bool) -> TarContents:
-    """The archive's images, from the cache if they were listed before.
-
-    Raises:
-        BadInput: if there are none, or as `archives.held`.
+    Attributes:
+        train: Where the archives of training images lie; the official one is an archive of archives, one per class.
+        eval: Where those of the evaluation images lie, in no class folders.
+        devkit: What the names of the development kit's archive and folder begin with.
+        meta: File in the kit with the classes and their numbers.
+        ground_truth: File in the kit with the number of the class of each evaluation image.
+        list_folders: Folders beside the images in which others put lists of them.
     """
 
-    def make() -> dict[str, np.ndarray]:
-        images, left_out = list_tar(archive, classed=classed)
-        if not images:
-            raise BadInput(f"no images in {archive}; its members need names with {' '.join(IMAGE_SUFFIXES)}")
-        names, offsets, sizes = zip(*images, strict=True)
-        return {
-            "names": join_names(names),
-            "places": np.array([offsets, sizes], np.int64),
-            "left_out": join_names(left_out),
-        }
+    train: tuple[str, ...] = ("ILSVRC2012_img_train.tar", "train_images_*.tar", "data/train_images_*.tar")
+    eval: tuple[str, ...] = ("ILSVRC2012_img_val.tar", "val_images.tar", "data/val_images.tar")
+    devkit: str = "ILSVRC2012_devkit_t12"
+    meta: str = "meta.mat"
+    ground_truth: str = "ILSVRC2012_validation_ground_truth.txt"
+    list_folders: tuple[str, ...] = ("val", "caffe_ilsvrc12", "meta")
 
-    stamp = Stamp.of_paths([archive])
-    arrays = cached_arrays(archive, stamp if classed else Stamp(f"{stamp.text}\nas stored", stamp.latest), make)
-    images = [TarMember(*each) for each in zip(split_names(arrays["names"]), *arrays["places"].tolist(), strict=True)]
-    return TarContents(images, split_names(arrays["left_out"]))
+    def find(self, dataset: Dataset, folder: Path) -> Path | None:
+        """Return `folder` if it has the images of any split: archives, class folders or a flat folder."""
+        if _find_archives(folder, (*self.train, *self.eval)) or super().find(dataset, folder):
+            return folder
+        return folder if any(_flat_folder(dataset, split, folder) for split in SPLITS) else None
+
+    def open(self, dataset: Dataset, split: Split, folder: Path) -> Listing | ImageArrays | None:
+        """List the images in class folders, or else those in archives or in a flat folder."""
+        if (root := split_folder(dataset, split, folder)) is not None:
+            _check_unpacked(root)
+            found = cached_class_folders(root, self.training_classes(dataset, folder))
+            truth = None
+            with suppress(BadInput):  # it need not be there, nor whole
+                truth = GroundTruth.find(folder, self) if split == "eval" else None
+            if truth:
+                truth.check_listing(found)
+            return found
+        if split == "train":
+            return self._list_training(dataset, folder)
+        flat = _flat_folder(dataset, "eval", folder)
+        paths = () if flat else _find_archives(folder, self.eval)
+        if not flat and not paths:
+            return None
+        return _list_evaluation(flat, paths, GroundTruth.find(folder, self), self.training_classes(dataset, folder))
+
+    def training_classes(self, dataset: Dataset, folder: Path) -> tuple[str, ...] | None:
+        """Return the training images' classes in the order of their labels; None where there are none."""
+        if (found := super().training_classes(dataset, folder)) is not None:
+            return found
+        listed = self._list_training(dataset, folder)
+        return listed.classes if listed else None
+
+    def published_classes(self, folder: Path) -> tuple[str, ...] | None:
+        """Return the classes that the ground truth has, where it is in the folder."""
+        truth = GroundTruth.find(folder, self)
+        return truth.classes if truth else None
+
+    def describe_missing(self, dataset: Dataset) -> str:
+        """Return what a folder without this data set lacks, for an error."""
+        return f"{super().describe_missing(dataset)} and no {self.train[0]}"
+
+    def how_to_add(self, split: Split) -> str:
+        """Return what else than class folders would make a split complete, for an error."""
+        return f" or put {self.train[0]} there" if split == "train" else f", or put {self.devkit}.tar.gz beside them"
+
+    def _list_training(self, dataset: Dataset, folder: Path) -> Listing | None:
+        """List training images in archives, to be read in place, or in a flat folder, as class folders would list them.
+
+        Raises:
+            BadInput: If an archive is damaged, or it is not clear of which class an image is.
+        """
+        if paths := _find_archives(folder, self.train):
+            found, left_out = list_archives(paths)
+            images = [
+                _NamedImage(*_class_and_name(paths[number], member), (number, *member[1:])) for number, member in found
+            ]
+            return _sorted_listing(paths[0], images, None, paths, left_out)
+        if (flat := _flat_folder(dataset, "train", folder)) is None:
+            return None
+        names, left_out = _flat_names(flat)
+        images = [_NamedImage(name, _training_wnid(flat, name)) for name in names]
+        return _sorted_listing(flat, images, None, (), left_out)
+
+
+def _flat_folder(dataset: Dataset, split: Split, folder: Path) -> Path | None:
+    """Return the folder of a split's images that are in no class folders and whose names say what they are."""
+    names = dataset.train_folders if split == "train" else dataset.eval_folders
+    fits = _TRAINING_NAME.fullmatch if split == "train" else parse_evaluation_name
+    for flat in (folder / name for name in names):
+        if flat.is_dir() and any(fits(path.name) for path in flat.iterdir()):
+            return flat
+    return None
+
+
+def _check_unpacked(root: Path) -> None:
+    """Raise `BadInput` if a class's archive lies among the class folders and its own folder is not there."""
+    if packed := next((path for path in sorted(root.glob("n[0-9]*.tar")) if not (root / path.stem).is_dir()), None):
+        raise BadInput(
+            f"{packed} is a class that was not unpacked; type: mkdir {shlex.quote(str(packed.with_suffix('')))} && "
+            f"tar -xf {shlex.quote(str(packed))} -C {shlex.quote(str(packed.with_suffix('')))}"
+        )

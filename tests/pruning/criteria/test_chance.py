@@ -7,7 +7,7 @@ from torch import nn
 from sslticket import models
 from sslticket.errors import BadInput
 from sslticket.pruning.criteria import ERK, Random
-from tests.pruning.criteria.subjects import cut_down, subject
+from tests.pruning.criteria.scoring_inputs import cut_down, subject
 
 
 def erk_densities(shapes: dict[str, torch.Size], density: float) -> dict[str, float]:
@@ -30,7 +30,7 @@ def test_layers_have_the_published_densities_to_the_weight(density: float) -> No
     mask = cut_down(subject(net, channels=3, size=32), ERK(), density)
     expected = erk_densities({name: layer.shape for name, layer in mask.items()}, density)
     assert mask.survivors == round(mask.total * density)
-    for name, (kept, size) in mask.counts().items():
+    for name, (kept, size) in mask.layer_counts().items():
         assert abs(kept - expected[name] * size) <= 1, name
     assert (max(expected.values()) == 1) == (density > 0.02), "dense layers are part of the test"
 
@@ -39,7 +39,7 @@ def test_which_weights_of_a_layer_remain_is_chance_of_the_seed() -> None:
     masks = [cut_down(subject(net(), seed=seed), ERK(), 0.5) for seed in (0, 0, 1)]
     assert masks[0].equals(masks[1])
     assert not masks[0].equals(masks[2])
-    assert masks[0].counts() == masks[2].counts()
+    assert masks[0].layer_counts() == masks[2].layer_counts()
 
 
 def net() -> nn.Sequential:
@@ -47,14 +47,14 @@ def net() -> nn.Sequential:
 
 
 def test_random_scores_keep_the_same_share_of_every_layer_and_masks_nest() -> None:
-    about = subject(net())
-    sparse, sparser = (cut_down(about, Random(), density) for density in (0.3, 0.1))
-    assert sparser.is_within(sparse)
+    inputs = subject(net())
+    sparse, sparser = (cut_down(inputs, Random(), density) for density in (0.3, 0.1))
+    assert sparser.is_subset_of(sparse)
     assert sparse.survivors == round(sparse.total * 0.3)
-    for kept, size in sparse.counts().values():
+    for kept, size in sparse.layer_counts().values():
         assert abs(kept - 0.3 * size) < 4 * (0.21 * size) ** 0.5, "four standard deviations"
-    exact = cut_down(about, Random(), 0.3, scope="layer")
-    assert all(kept == round(0.3 * size) for kept, size in exact.counts().values())
+    exact = cut_down(inputs, Random(), 0.3, scope="layer")
+    assert all(kept == round(0.3 * size) for kept, size in exact.layer_counts().values())
 
 
 def test_layers_of_one_shape_have_different_random_masks() -> None:
@@ -64,5 +64,5 @@ def test_layers_of_one_shape_have_different_random_masks() -> None:
 
 
 def test_erk_refuses_to_be_ranked_layer_by_layer() -> None:
-    with pytest.raises(BadInput, match="give --scope global"):
-        ERK().check("layer", logits=True)
+    with pytest.raises(BadInput, match="must be global for ERK"):
+        ERK().check("layer", has_logits=True)

@@ -10,7 +10,7 @@ from sslticket.errors import BadInput
 from sslticket.pruning import pruned_model
 from sslticket.pruning.criteria import SNIP, GraSP
 from sslticket.pruning.mask import Mask
-from tests.pruning.criteria.subjects import linear, ones, subject
+from tests.pruning.criteria.scoring_inputs import linear, ones, subject
 
 
 def test_snip_is_the_size_of_weight_times_gradient_summed_over_batches_first() -> None:
@@ -77,7 +77,7 @@ def test_grasp_is_weight_times_hessian_times_gradient_over_the_sum_of_all(temper
         for images, label in batches:
             yield loss_of(net(images), label, by)
 
-    about, mask = subject(net, losses), ones(net)
+    inputs, mask = subject(net, losses), ones(net)
     if sparse:
         mask = Mask({name: torch.arange(layer.numel()).view_as(layer) % 3 > 0 for name, layer in mask.items()})
         pruned_model.set_mask(net, mask)
@@ -86,7 +86,7 @@ def test_grasp_is_weight_times_hessian_times_gradient_over_the_sum_of_all(temper
     alive = torch.cat([mask[name].flatten() for name in names]).double()
     weights = torch.cat([pruned_model.stored_state(net)[name].flatten() for name in names])
     expected = weights * (hessian @ (gradient * alive))
-    scores = GraSP(logit_temperature=temperature).scores(about, names)
+    scores = GraSP(logit_temperature=temperature).scores(inputs, names)
     found = torch.cat([scores[name].flatten() for name in names])
     torch.testing.assert_close(found, expected / expected.sum().abs(), rtol=1e-9, atol=1e-12)
     assert (found < 0).any(), "else the sign would not be tested"
@@ -100,9 +100,9 @@ def test_removing_what_grasp_scores_lowest_leaves_more_gradient_than_removing_th
         for images, label in batches:
             yield loss_of(net(images), label, by)
 
-    about, dense = subject(net, losses), ones(net)
+    inputs, dense = subject(net, losses), ones(net)
     start = pruned_model.read_state(net)
-    scores = GraSP().scores(about, list(dense))
+    scores = GraSP().scores(inputs, list(dense))
     norms = []
     for sign in (1, -1):
         pruned_model.write_state(net, start)
@@ -116,20 +116,20 @@ def test_removing_what_grasp_scores_lowest_leaves_more_gradient_than_removing_th
 def test_a_weight_without_influence_has_score_0_and_pruned_ones_pass_nothing_on() -> None:
     net = linear([[1.0, 2.0], [3.0, -4.0]], [[0.0, 1.0]])
     images = torch.tensor([[1.0, 1.0], [2.0, 0.5]], dtype=torch.float64)
-    about = subject(net, lambda temperature: iter([net(images).square().sum()]))
-    scores = SNIP().scores(about, ["0.weight", "2.weight"])
+    inputs = subject(net, lambda temperature: iter([net(images).square().sum()]))
+    scores = SNIP().scores(inputs, ["0.weight", "2.weight"])
     assert scores["0.weight"][0].tolist() == [0.0, 0.0], "the first hidden unit leads nowhere"
     assert scores["0.weight"][1].min() > 0
 
 
 def test_settings_that_cannot_be_are_refused_in_one_line() -> None:
-    with pytest.raises(BadInput, match="give --score-images at least 1"):
+    with pytest.raises(BadInput, match="--score-images must be at least 1, got 0"):
         SNIP(score_images=0)
-    with pytest.raises(BadInput, match="give --logit-temperature above 0"):
+    with pytest.raises(BadInput, match="--logit-temperature must be above 0, got 0"):
         GraSP(logit_temperature=0.0)
     with pytest.raises(BadInput, match=r"give --logit-temperature 1$"):
-        GraSP().check("global", logits=False)
-    GraSP(logit_temperature=1.0).check("global", logits=False)
+        GraSP().check("global", has_logits=False)
+    GraSP(logit_temperature=1.0).check("global", has_logits=False)
 
 
 def test_scoring_images_are_ten_a_class_in_whole_batches() -> None:

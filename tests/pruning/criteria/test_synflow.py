@@ -6,7 +6,7 @@ from sslticket.errors import BadInput
 from sslticket.models import lenet_vgg
 from sslticket.pruning import pruned_model
 from sslticket.pruning.criteria import SynFlow
-from tests.pruning.criteria.subjects import cut_down, linear, subject
+from tests.pruning.criteria.scoring_inputs import cut_down, linear, subject
 
 
 def test_a_weights_score_is_the_sum_of_its_paths_products_of_absolute_weights() -> None:
@@ -65,10 +65,10 @@ def test_what_flows_into_a_hidden_unit_flows_out_of_it_and_layers_have_equal_sum
 
 def test_conservation_holds_for_what_a_mask_leaves() -> None:
     net = convolutional()
-    about = subject(net, channels=2, size=8)
-    mask = cut_down(about, SynFlow(rounds=3), 0.3)
+    inputs = subject(net, channels=2, size=8)
+    mask = cut_down(inputs, SynFlow(rounds=3), 0.3)
     pruned_model.set_mask(net, mask)
-    scores = SynFlow().scores(about, list(mask))
+    scores = SynFlow().scores(inputs, list(mask))
     assert all(not scores[name][~layer].any() for name, layer in mask.items())
     into, out = scores["0.weight"].flatten(1).sum(dim=1), scores["4.weight"].transpose(0, 1).flatten(1).sum(dim=1)
     torch.testing.assert_close(into, out, rtol=1e-12, atol=0)
@@ -77,10 +77,10 @@ def test_conservation_holds_for_what_a_mask_leaves() -> None:
 def test_the_network_is_left_as_it_was_bit_for_bit_even_where_its_forward_fails() -> None:
     net = convolutional()
     net[4].eval()
-    about = subject(net, channels=2, size=8)
+    inputs = subject(net, channels=2, size=8)
     before = {name: value.clone() for name, value in net.state_dict().items()}
     modes = [module.training for module in net.modules()]
-    SynFlow().scores(about, ["0.weight"])
+    SynFlow().scores(inputs, ["0.weight"])
     with pytest.raises(RuntimeError):
         SynFlow().scores(subject(net, channels=3, size=8), ["0.weight"])
     assert modes == [module.training for module in net.modules()]
@@ -118,11 +118,11 @@ def test_a_hundred_rounds_empty_no_layer_where_one_round_does() -> None:
         net = lenet_vgg.VGG(3, narrow, batch_norm=True)
         mask = cut_down(subject(net, channels=3, size=16), SynFlow(rounds=rounds), 1e-3)
         assert mask.survivors == round(mask.total * 1e-3)
-        emptied[rounds] = mask.emptied
+        emptied[rounds] = mask.empty_layers
     assert emptied[1]
     assert not emptied[100]
 
 
 def test_rounds_count_from_1() -> None:
-    with pytest.raises(BadInput, match="give --rounds at least 1"):
+    with pytest.raises(BadInput, match="--rounds must be at least 1"):
         SynFlow(rounds=0)

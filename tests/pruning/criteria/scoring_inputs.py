@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from sslticket.pruning import pruned_model
 from sslticket.pruning.criteria import Criterion, Scores, ScoringInput
-from sslticket.pruning.mask import Mask, prunable_weights
+from sslticket.pruning.mask import Mask
+from sslticket.pruning.prunable import prunable_weights
 from sslticket.pruning.schedule import SparsitySchedule, prune_to_level
 from sslticket.search.runner import SearchRunner
 
@@ -37,8 +38,8 @@ def ones(backbone: nn.Module) -> Mask:
 class Bench:
     """A lab that only scores, and whose net keeps the last mask."""
 
-    def __init__(self, about: ScoringInput) -> None:
-        self._subject = about
+    def __init__(self, inputs: ScoringInput) -> None:
+        self._subject = inputs
 
     def scores(self, criterion: Criterion, mask: Mask) -> Scores:
         pruned_model.set_mask(self._subject.backbone, mask)
@@ -46,11 +47,11 @@ class Bench:
 
 
 def cut_down(
-    about: ScoringInput, criterion: Criterion, density: float, scope: Literal["global", "layer"] = "global"
+    inputs: ScoringInput, criterion: Criterion, density: float, scope: Literal["global", "layer"] = "global"
 ) -> Mask:
     """What the criterion keeps of the dense network, in all its rounds."""
-    selection, bench = SparsitySchedule(rate=1 - density, scope=scope), cast(SearchRunner, Bench(about))
-    return prune_to_level(bench, criterion, selection, ones(about.backbone), start=0, level=1)
+    selection, bench = SparsitySchedule(rate=1 - density, scope=scope), cast(SearchRunner, Bench(inputs))
+    return prune_to_level(bench, criterion, selection, ones(inputs.backbone), start=0, level=1)
 
 
 def linear(*layers: list[list[float]]) -> nn.Sequential:

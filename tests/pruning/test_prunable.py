@@ -6,8 +6,7 @@ from torch import nn
 
 from sslticket import models
 from sslticket.errors import BadInput
-from sslticket.pruning.mask import prunable_weights
-from sslticket.pruning.prunable import describe_layers, layers_to_prune
+from sslticket.pruning.prunable import describe_layers, layers_to_prune, prunable_weights
 
 
 def build(name: str) -> nn.Module:
@@ -57,14 +56,14 @@ def test_exclusions_are_names_or_patterns() -> None:
     [
         (
             {"prune_up_to": "conv22"},
-            "--prune-up-to conv22 names no layer; give conv1 to conv21, or a name such as conv1",
+            "--prune-up-to must name a layer, got conv22; give conv1 to conv21, or a name such as conv1",
         ),
         ({"prune_up_to": "conv0"}, "give conv1 to conv21"),
-        ({"prune_up_to": "layer2.0.conv9"}, "names no layer; did you mean layer2.0.conv"),
-        ({"exclude": ("layer1.0.conv3",)}, "--exclude layer1.0.conv3 names no layer; did you mean layer1.0.conv"),
-        ({"exclude": ("fc*",)}, r"--exclude fc\* names no layer; layers are conv1, layer1.0.conv1, .*, layer3.2.conv2"),
-        ({"exclude": ("*",)}, r"--exclude \* leaves no layer that may be pruned"),
-        ({"prune_up_to": "conv1", "exclude": ("conv1",)}, "leaves no layer among those up to conv1"),
+        ({"prune_up_to": "layer2.0.conv9"}, "must name a layer, got layer2.0.conv9; did you mean layer2.0.conv"),
+        ({"exclude": ("layer1.0.conv3",)}, "must name a layer, got layer1.0.conv3; did you mean layer1.0.conv"),
+        ({"exclude": ("fc*",)}, r"must name a layer, got fc\*; layers are conv1, layer1.0.conv1, .*, layer3.2.conv2"),
+        ({"exclude": ("*",)}, r"--exclude must leave a layer that may be pruned, got \*"),
+        ({"prune_up_to": "conv1", "exclude": ("conv1",)}, "must leave a layer among those up to conv1"),
     ],
 )
 def test_what_names_no_layer_is_answered_with_the_nearest(given: dict[str, str], answer: str) -> None:

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from sslticket import models
 from sslticket.pruning import pruned_model
 from sslticket.pruning.effective_sparsity import EffectivePaths, effective_mask
-from sslticket.pruning.mask import Mask, num_kept, prunable_weights
+from sslticket.pruning.mask import Mask, num_kept
+from sslticket.pruning.prunable import prunable_weights
 
 
 def masks(net: nn.Module, *, density: float = 0.5, seeds: int = 20) -> list[Mask]:
@@ -195,7 +196,7 @@ def test_nothing_is_left_behind_and_values_do_not_matter(gated: bool) -> None:
     net = models.create_model("resnet20", channels=3, image_size=32)
     if gated:
         pruned_model.attach_gates(net, prunable_weights(net))
-    net.bn1.eval_view()
+    net.bn1.eval()
     mask = masks(net, density=0.02, seeds=1)[0]
     state, modes = pruned_model.read_state(net), [module.training for module in net.modules()]
     drawn = torch.get_rng_state()

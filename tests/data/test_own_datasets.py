@@ -1,0 +1,153 @@
+"""Data sets of one's own: any folder by name, with a seeded split, and a `Dataset` in a user's file."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sslticket.config.recipe import Data, Recipe
+from sslticket.data.datasets import DATASETS
+from sslticket.data.datasets.catalogue import get_dataset, known_dataset, load_dataset
+from sslticket.data.datasets.locate import MissingSplit
+from sslticket.data.source import DataSource, open_split, own_folder_name
+from sslticket.errors import BadInput
+from tests.data.conftest import Refused
+from tests.digits import write_digits
+from tests.runs import recipe
+
+OWN = """
+from pathlib import Path
+import numpy as np
+from sslticket.data.augment import View
+from sslticket.data.datasets.base import Dataset, ImageArrays, Layout
+
+class Ramp(Layout):
+    def find(self, dataset, folder):
+        return folder
+    def open(self, dataset, split, folder):
+        images = np.arange(20 * 64).reshape(20, 8, 8, 1).astype(np.uint8)
+        return ImageArrays(images, np.arange(20) % 2, ("a", "b")) if split == "train" else None
+
+OWN = Dataset(
+    name="NAME", channels=1, mean=(0.5,), std=(0.5,), train_view=View(size=8), eval_view=View(size=8),
+    kind="arrays", layout=Ramp(), train_fraction=0.75,
+)
+"""
+
+
+@pytest.fixture
+def digits(tmp_path: Path) -> Path:
+    """DIR/flowers/train/<digit>/, ten images of each digit and none for evaluation."""
+    return write_digits(tmp_path / "flowers", train=10).parent
+
+
+def files(source: DataSource) -> list[str]:
+    return list(source.manifest.frame["file"])
+
+
+def test_a_folder_without_evaluation_images_gets_a_seeded_split_of_each_class(digits: Path) -> None:
+    train, evaluation = (open_split("folder:flowers", split, digits) for split in ("train", "eval"))
+    assert train.manifest.class_counts().tolist() == [8] * 10
+    assert evaluation.manifest.class_counts().tolist() == [2] * 10
+    assert not set(files(train)) & set(files(evaluation))
+    whole = open_split("folder", "train", digits / "flowers")
+    assert sorted(files(train) + files(evaluation)) == files(whole)
+    assert train.manifest.classes == evaluation.manifest.classes == whole.manifest.classes
+    again = open_split("folder:flowers", "eval", digits / "flowers")  # the folder itself does as well
+    assert files(again) == files(evaluation)
+    assert len({source.manifest.hash for source in (train, evaluation, whole)}) == 3
+
+
+def test_the_split_does_not_move_an_image_when_others_of_its_class_come(digits: Path) -> None:
+    before = set(files(open_split("folder:flowers", "eval", digits)))
+    (digits / "flowers/train/3/new.png").write_bytes(
+        (digits / "flowers/train/3/").glob("*.png").__next__().read_bytes()
+    )
+    after = set(files(open_split("folder:flowers", "eval", digits)))
+    assert {file for file in before ^ after if not file.startswith("3/")} == set()
+
+
+def test_evaluation_images_of_the_folders_own_are_taken_as_they_are(digits: Path) -> None:
+    write_digits(digits / "flowers", train=10, val=3)
+    assert open_split("folder:flowers", "train", digits).manifest.class_counts().tolist() == [10] * 10
+    assert open_split("folder:flowers", "eval", digits).manifest.class_counts().tolist() == [3] * 10
+
+
+def test_a_folder_is_found_by_its_name_and_its_images_are_called_so(
+    digits: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSLTICKET_DATA", str(digits))
+    source = open_split("folder:flowers", "train")
+    assert source.manifest.root == digits / "flowers" / "train"
+    assert (source.manifest.name, own_folder_name(source)) == ("folder:flowers", "flowers")
+
+
+def test_classes_of_one_image_have_none_for_evaluation(tmp_path: Path) -> None:
+    write_digits(tmp_path / "flowers", train=1)
+    assert len(open_split("folder:flowers", "train", tmp_path).manifest) == 10
+    with pytest.raises(MissingSplit, match="too few images"):
+        open_split("folder:flowers", "eval", tmp_path)
+
+
+def test_the_set_folder_still_has_no_split_of_its_own(digits: Path) -> None:
+    assert open_split("folder", "train", digits / "flowers").manifest.class_counts().tolist() == [10] * 10
+    with pytest.raises(MissingSplit):
+        open_split("folder", "eval", digits / "flowers")
+
+
+@pytest.mark.parametrize("name", ["folder:", "folder:a/b", "folder:../x", "folder:a b"])
+def test_a_name_that_is_no_folders_is_refused(name: str, refused: Refused) -> None:
+    with refused("folder:NAME must have", name, "--data-root"):
+        get_dataset(name)
+    with refused("no part of it", "--part"):
+        Data(dataset="folder:flowers", part="some")
+
+
+def test_a_users_set_is_named_by_its_file_and_known_by_its_name(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(OWN.replace("NAME", "ramp"))
+    data = Data(dataset=f"{tmp_path / 'mine.py'}:OWN")
+    assert data.dataset == "ramp"
+    assert get_dataset("ramp") is DATASETS.get(f"{tmp_path / 'mine.py'}:OWN")
+    train, evaluation = (open_split("ramp", split, tmp_path) for split in ("train", "eval"))
+    assert train.manifest.class_counts().tolist() == [8, 8]  # three quarters of 10, rounded half up
+    assert evaluation.images is not None
+    assert evaluation.images.shape == (4, 8, 8, 1)
+    assert own_folder_name(train) == "ramp"
+
+
+def test_no_file_is_run_because_a_recipe_names_it(tmp_path: Path, refused: Refused) -> None:
+    own = tmp_path / "theirs.py"
+    own.write_text("raise SystemExit('run')")
+    assert known_dataset(f"{own}:OWN") is None
+    with refused("no dataset that is loaded", "--parts"):
+        get_dataset(f"{own}:OWN")
+    assert known_dataset({"is": "no name"}) is None
+    tree = recipe().to_dict()
+    with refused("no dataset that is loaded", "--parts"):
+        Recipe.from_dict(tree | {"data": tree["data"] | {"dataset": f"{own}:OWN"}})
+
+
+@pytest.mark.parametrize("name", ["cifar10", "a/b", ""])
+def test_a_users_set_must_have_a_name_of_its_own(name: str, tmp_path: Path, refused: Refused) -> None:
+    (tmp_path / "mine.py").write_text(OWN.replace("NAME", name))
+    with refused("must be new", repr(name), "give another"):
+        load_dataset(f"{tmp_path / 'mine.py'}:OWN")
+
+
+def test_what_is_no_data_set_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("OWN = 3")
+    with pytest.raises(BadInput, match="to be a dataset, got 3"):
+        load_dataset(f"{tmp_path / 'mine.py'}:OWN")
+
+
+def test_every_data_set_of_the_registry_has_its_name_and_a_layout_that_finds_nothing_in_an_empty_folder(
+    tmp_path: Path,
+) -> None:
+    for name in DATASETS.names():
+        entry = get_dataset(name)
+        if entry.layout.package or entry.licence == "your own":
+            continue
+        assert entry.layout.find(entry, tmp_path) is None, name
+        assert entry.layout.checksums(tmp_path) == {}
+        assert entry.layout.published_classes(tmp_path) is None
+    assert np.isclose(get_dataset("digits").train_fraction or 0, 0.8)
