@@ -20,7 +20,7 @@ import pandas as pd
 from scipy import stats
 
 from sslticket.report import naming
-from sslticket.results.rows import CONTROLS, OWN_WEIGHT_CONTROLS, SHARED_CONTROLS, SUPERVISED_OBJECTIVES
+from sslticket.results.rows import CONTROLS, SUPERVISED_OBJECTIVES, shared_controls
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -180,7 +180,7 @@ def name_series(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _series_names(frame: pd.DataFrame) -> "pd.Series[str]":
     control = frame["control"].astype(object).where(frame["control"].notna(), "")
-    is_shared = control.isin(SHARED_CONTROLS)
+    is_shared = control.isin(shared_controls())
     grey = frame["channels"] == 1
     grey &= frame.groupby(naming.MEASURED_ON, dropna=False)["channels"].transform("nunique") > 1
     base = frame["tickets"].mask(is_shared, control + grey.map({True: ", grey images", False: ""}))
@@ -199,7 +199,9 @@ def _unit_names(frame: pd.DataFrame) -> "pd.Series[str]":
 
     Controls were once drawn anew for every evaluation seed, whatever the search: these have no `replicate`.
     """
-    kept = frame["control"].isna() | frame["control"].isin(["ticket", *OWN_WEIGHT_CONTROLS])
+    kept = frame["control"].isna() | frame["control"].isin(
+        [name for name, control in CONTROLS.items() if control.keeps_weights]
+    )
     drawn = (frame["kind"] == "score") & ~kept
     units = "search " + frame["search_seed"].astype(int).astype(str)
     by_seed = "draw of seed " + frame["seed"].astype("Int64").astype(str)
@@ -228,7 +230,7 @@ def _is_nearly_disconnected(frame: pd.DataFrame) -> "pd.Series[bool]":
 def unique_trainings(frame: pd.DataFrame) -> pd.DataFrame:
     """The score rows of a frame of `named`, each training once, though two runs list it or a run folder was copied."""
     scores = frame[frame["kind"] == "score"]
-    is_shared = scores["control"].isin(SHARED_CONTROLS)
+    is_shared = scores["control"].isin(shared_controls())
     blank = scores[TICKET_KEYS].astype(object).mask(is_shared, "").assign(subset=scores["subset"].mask(is_shared, 1.0))
     scores = scores.assign(**{key: blank[key] for key in TICKET_KEYS})
     once = [*PANEL_KEYS, "series", "unit", "seed"]
