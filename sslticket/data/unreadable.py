@@ -14,6 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 import numpy as np
@@ -79,7 +80,7 @@ class UnreadableImages(dict[str, str]):
             )
 
 
-def unreadable_fields(unreadable: Mapping[str, str]) -> dict[str, int | str]:
+def unreadable_fields(unreadable: Mapping[str, str]) -> dict[str, Any]:
     """Make the fields of rows on images that could not be read: their number, and where there are any, their hash.
 
     Args:

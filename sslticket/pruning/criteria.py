@@ -95,9 +95,7 @@ class GradientCriterion(Criterion):
 
     def __post_init__(self) -> None:
         if self.score_images is not None and self.score_images < 1:
-            raise BadInput(
-                f"--score-images must be at least 1, got {self.score_images}; leave it out for ten a class"
-            )
+            raise BadInput(f"--score-images must be at least 1, got {self.score_images}; leave it out for ten a class")
 
     def num_batches(self, batch_size: int, classes: int) -> int:
         """See the base class."""
