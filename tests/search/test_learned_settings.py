@@ -112,6 +112,6 @@ def test_a_mask_that_keeps_nothing_ends_the_search_and_what_is_undecided_is_told
             one.score.fill_(1.0)
         gates["features.4.weight"].score.view(-1)[:7] = 1e-3
     notes: list[str] = []
-    runner = cast(Runner, SimpleNamespace(network=net, note=notes.append))
+    runner = cast(Any, SimpleNamespace(network=net, note=notes.append))
     assert report_undecided(runner, CS.final_mask(net, 0), 2, "a higher --initial-score") == {"undecided": 7}
     assert notes == ["level 2: 7 of 13,968 weights are neither kept nor removed for sure"]
