@@ -61,7 +61,7 @@ def open_split(name: str, split: Split, data_root: Path | None = None) -> DataSo
             torchvision can download. Sets that come inside a package are taken from there all the same.
 
     Raises:
-        BadInput: If the name is unknown, nothing is found (naming every folder that was searched), or files are damaged.
+        BadInput: If the name is unknown, nothing is found (naming every folder searched), or files are damaged.
     """
     entry = get_dataset(name)
     content = _open_content(entry, split, find_dataset(entry, data_root))
