@@ -19,7 +19,8 @@ from sslticket.api import load_recipes
 from sslticket.cli import recipe_commands
 from sslticket.cli.commands import make_parser, run_command
 from sslticket.config.recipe import Recipe
-from sslticket.pruning.mask import Mask, prunable_weights
+from sslticket.pruning.mask import Mask
+from sslticket.pruning.prunable import prunable_weights
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
@@ -93,7 +94,7 @@ def test_commands_on_a_page_have_the_flags_that_there_are(page: Path) -> None:
             continue
         match = _RECIPE.match(" ".join(words))
         assert match
-        file = match[1] if os.path.exists(ROOT / match[1]) else f"recipes/{Path(match[1]).name}"
+        file = match[1] if (ROOT / match[1]).exists() else f"recipes/{Path(match[1]).name}"
         check_recipe(load_recipes(ROOT / file), match[2].split())
 
 

@@ -159,7 +159,7 @@ def stopped_after(planned: Any, level: int) -> None:
         return kept(self, number, *words, **named)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(SearchRunner, "keep", keep)
+        patch.setattr(SearchRunner, "save_ticket", keep)
         with pytest.raises(Killed) if level < planned.levels else nullcontext():
             run_search(planned, RuntimeConfig())
 

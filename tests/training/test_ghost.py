@@ -31,8 +31,7 @@ from sslticket.search.plan import plan_search
 from sslticket.search.run_search import run_search
 from sslticket.ticket import Ticket
 from sslticket.training.engine import Engine
-from sslticket.training.network import sync_buffers
-from sslticket.training.network import MaskedNetwork, RunningStatistics
+from sslticket.training.network import MaskedNetwork, RunningStatistics, sync_buffers
 from sslticket.training.progress import Progress
 from tests import runs
 
