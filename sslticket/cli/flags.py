@@ -34,7 +34,6 @@ CHOICES = {
     "search": ("search",),
     "criterion": ("search", "criterion"),
     "gate": ("search", "gate"),
-    "gate": ("search", "gate"),
     "optimizer": ("training", "optimizer"),
 }
 """The kinds of parts that a flag chooses, and where a recipe has them."""
