@@ -21,7 +21,6 @@ from sslticket.models import load_model
 from sslticket.registry import (
     NO_FLAGS,
     OMIT_DEFAULT,
-    loaded_part,
     required_parts,
     settings_from_json,
     settings_hash,
@@ -264,8 +263,9 @@ class Recipe:
 
     def parts(self) -> dict[str, str]:
         """Parts of users that the recipe needs, see `sslticket.registry.required_parts`; {} where all is built in."""
-        own_dataset = known_dataset(self.data.dataset)
-        return required_parts(self, loaded_part(self.model), own_dataset)
+        from sslticket.models import known_model  # imports torch, which a recipe does not need
+
+        return required_parts(self, known_model(self.model), known_dataset(self.data.dataset))
 
     def describe(self) -> dict[str, Any]:
         """The settings by the names of their fields today, without those that are None, for a person."""
