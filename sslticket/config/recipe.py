@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
 from sslticket.config.training import TrainConfig
-from sslticket.data.augment import View
+from sslticket.data.augment import Transform, View
 from sslticket.data.datasets.base import check_part, display_name, path_safe
 from sslticket.data.datasets.catalogue import get_dataset, known_dataset, load_dataset
-from sslticket.data.transforms import Transform
 from sslticket.errors import BadInput
 from sslticket.registry import (
     NO_FLAGS,
