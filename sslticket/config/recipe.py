@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
 from sslticket.config.training import TrainConfig
-from sslticket.data.augment import View
+from sslticket.data.augment import Transform, View
 from sslticket.data.datasets.base import check_part, display_name, path_safe
 from sslticket.data.datasets.catalogue import known_dataset, load_dataset
 from sslticket.data.transforms import Transform
+from sslticket.data.datasets.catalogue import get_dataset, known_dataset, load_dataset
 from sslticket.errors import BadInput
 from sslticket.models import load_model
 from sslticket.registry import (
