@@ -154,11 +154,12 @@ class Ours:
             Manifest(frame, tuple(map(str, range(_CLASSES))), "noise", "train", None),
             case.objective.views(view),
             Sampler(count, case.batch, 1),
-            colours=((0.5,) * 3, (0.25,) * 3),
+            mean=(0.5,) * 3,
+            std=(0.25,) * 3,
             augment_seed=1,
             device=bench.accelerator.device,
             channels_last=bench.numerics.channels_last,
-            bad=UnreadableImages("noise", 0, {}),
+            unreadable=UnreadableImages("noise", 0, {}),
         )
         with bench.prepare(net) as wrapped:
             progress = Progress(0, show=False)

@@ -4,8 +4,9 @@ from .cli.recipe_commands import run
 from .config.recipe import Data, Recipe
 from .config.runtime import RuntimeConfig
 from .config.training import LARS, SGD, Adam, RMSprop, TrainConfig
-from .data.augment import Blur, Grayscale, HSVNoise, Jitter, Rotate, Solarize, View
+from .data.augment import View
 from .data.loader import Batch
+from .data.transforms import Blur, Grayscale, HSVNoise, Jitter, Rotate, Solarize
 from .errors import BadInput, Diverged
 from .evaluation.protocols import Protocol
 from .objectives.barlowtwins import BarlowTwins

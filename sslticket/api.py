@@ -100,8 +100,8 @@ def evaluate_tickets(
         progress: Whether a progress bar is shown, in a terminal or a notebook.
 
     Returns:
-        One line for each ticket, control, protocol, head and seed that was asked for, measured now or before; its
-        columns are those of docs/report.md.
+        One line for each ticket, control, protocol, head and seed that was asked for, measured now or before.
+        The columns are those of docs/report.md.
 
     Raises:
         BadInput: If a ticket is damaged or does not fit the protocol, or the images are missing.

@@ -273,8 +273,8 @@ def required_parts(*settings: object) -> dict[str, str]:
         *settings: Frozen dataclasses, such as a recipe, whose fields are looked through, or parts themselves.
 
     Returns:
-        For each "<absolute path>:Name" 16 hexadecimal digits over the file, in alphabetical order; empty where
-        everything is built in. A part that was defined in a notebook or a shell has no file, and no digits.
+        16 hexadecimal digits over the file by "<absolute path>:Name"; empty where everything is built in. A part that
+            was defined in a notebook or a shell has no file, and no digits.
     """
     found: dict[str, str] = {}
     todo = list(settings)

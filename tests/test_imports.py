@@ -50,6 +50,7 @@ WITHOUT_TORCH = (
     "seeds",
     "storage.files",
     "training.trackers",
+    "data.transforms",
 )
 
 

@@ -23,8 +23,7 @@ from sslticket.evaluation.protocols import Protocol
 from sslticket.pruning import pruned_model
 from sslticket.pruning.mask import StateDict
 from sslticket.training.engine import Engine
-from sslticket.training.network import measure_metrics
-from sslticket.training.network import MaskedNetwork
+from sslticket.training.network import MaskedNetwork, measure_metrics
 
 RECALIBRATION_IMAGES = 10_000
 """On how many training images statistics are measured, up to whole batches; once each where a set has fewer. Ours."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from sslticket import hub
-from sslticket.cli import flags, ticket_commands, watch_runs
+from sslticket.cli import flags, inspect_commands, ticket_commands
 from sslticket.cli.exit_status import run_and_exit
 from sslticket.config.runtime import RuntimeConfig
 from sslticket.errors import BadInput
@@ -41,21 +41,7 @@ def main() -> None:
 
 def run_command(words: Sequence[str]) -> None:
     """Parse the words of a command line and run the command that they name."""
-    parser = flags.Parser(prog="sslticket", description=_DESCRIPTION)
-    parser.add_argument("--version", action="store_true", help="print the version")
-    commands = parser.add_subparsers(metavar="COMMAND")
-    reports = (_add_report, _add_rows, _add_inspect)
-    for add in (
-        _add_run,
-        ticket_commands.add_evaluate,
-        ticket_commands.add_analyse,
-        watch_runs.add_watch,
-        *reports,
-        _add_export,
-        _add_show,
-        _add_data,
-    ):
-        add(commands)
+    parser = make_parser()
     given = parser.parse_args(words)
     if given.version:
         from importlib.metadata import version
@@ -65,6 +51,26 @@ def run_command(words: Sequence[str]) -> None:
         given.command(given)
     else:
         parser.print_help()
+
+
+def make_parser() -> flags.Parser:
+    """The parser of the command and of its subcommands; parsing runs nothing."""
+    parser = flags.Parser(prog="sslticket", description=_DESCRIPTION)
+    parser.add_argument("--version", action="store_true", help="print the version")
+    commands = parser.add_subparsers(metavar="COMMAND")
+    reports = (_add_report, _add_rows, _add_inspect)
+    for add in (
+        _add_run,
+        ticket_commands.add_evaluate,
+        ticket_commands.add_analyse,
+        inspect_commands.add_watch,
+        *reports,
+        _add_export,
+        _add_show,
+        _add_data,
+    ):
+        add(commands)
+    return parser
 
 
 def _add_report(commands: "argparse._SubParsersAction[flags.Parser]") -> None:
@@ -151,11 +157,12 @@ def _run_report(given: argparse.Namespace) -> None:
 
 
 def _run_rows(given: argparse.Namespace) -> None:
+    from sslticket.report import content
     from sslticket.results import table
 
-    exported = table.write_table(given.runs, given.output)
-    _print_notes(exported.notes)
-    print(f"table: {given.output}, {exported.rows:,} rows")
+    written = table.write_table(given.runs, given.output)
+    _print_notes(content.notes_of_rows(written.frame))
+    print(f"table: {given.output}, {written.rows:,} rows")
 
 
 def _print_notes(notes: Sequence[str]) -> None:
@@ -164,7 +171,7 @@ def _print_notes(notes: Sequence[str]) -> None:
 
 
 def _run_inspect(given: argparse.Namespace) -> None:
-    from sslticket.cli.inspect_ticket import describe_ticket
+    from sslticket.cli.inspect_commands import describe_ticket
     from sslticket.ticket import Ticket
 
     file = hub.resolve_ticket_file(given.ticket)

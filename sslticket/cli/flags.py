@@ -44,7 +44,7 @@ _RANK = {"training": 1, "search": 2, "objective": 3}
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse whose errors are one line with the nearest known flag."""
+    """A parser of argparse whose errors are one line with the nearest known flag."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(allow_abbrev=False, formatter_class=_Formatter, **settings)
@@ -177,7 +177,9 @@ def add_flags(parser: argparse.ArgumentParser, tree: object, *, without: Collect
             "help": f"{_explain(each.owner, each.field.name)} [{_text(default)}]",
         }
         inner = _without_none(each.kind)
-        if inner is bool:
+        if part_kind := each.field.metadata.get("part"):
+            arguments |= {"nargs": "*", "type": functools.partial(_part, part_kind), "metavar": "NAME"}
+        elif inner is bool:
             arguments["action"] = argparse.BooleanOptionalAction
         elif get_origin(inner) is Literal:
             arguments["choices"] = get_args(inner)
@@ -298,8 +300,17 @@ def _leaves(tree: object, above: tuple[str, ...]) -> Iterator[Setting]:
         value, kind = getattr(tree, field.name), hints[field.name]
         if dataclasses.is_dataclass(value) and field.metadata.get("flags", True):
             yield from _leaves(value, (*above, field.name))
-        elif _is_writable(_without_none(kind)):
+        elif "part" in field.metadata or _is_writable(_without_none(kind)):
             yield Setting((*above, field.name), tree, field, kind)
+
+
+def _part(kind: str, name: str) -> object:
+    """A part of a kind with its default settings."""
+    part = registry_of(kind).get(name)
+    try:
+        return part() if isinstance(part, type) else part
+    except TypeError as error:
+        raise BadInput(f"the {kind} {name} must have defaults to be named on the command line ({error})") from error
 
 
 def _reader(kind: Any) -> Callable[[str], Any]:

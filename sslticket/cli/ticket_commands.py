@@ -70,7 +70,7 @@ def ticket_locations(given: argparse.Namespace) -> list[Path]:
     """The folders and files that were given; tickets on the Hub are fetched.
 
     Raises:
-        BadInput: if one cannot be fetched.
+        BadInput: If one cannot be fetched.
     """
     return [hub.copy_from_hub(place, given.out) if hub.is_hub_name(place) else place for place in given.tickets]
 
@@ -79,7 +79,7 @@ def selected_protocols(given: argparse.Namespace) -> list[str]:
     """What --protocol says, each once.
 
     Raises:
-        BadInput: for an unknown protocol, or what cannot name a part.
+        BadInput: If a protocol is unknown, or --part cannot name a part.
     """
     from sslticket.data.datasets.base import check_part
     from sslticket.evaluation.protocols import OWN_PROTOCOL, find_protocol
@@ -95,7 +95,7 @@ def selected_levels(words: Sequence[str] | None) -> "Levels":
     """What --levels says: the usual ones where nothing was given.
 
     Raises:
-        BadInput: for what is no number, range or "all".
+        BadInput: If a word is no number, no range and not "all".
     """
     from sslticket.evaluation import tasks
 
@@ -108,7 +108,7 @@ def selected_seeds(words: Sequence[str] | None) -> list[int] | None:
     """What --seeds says; None for each protocol's own.
 
     Raises:
-        BadInput: for what is no number or range.
+        BadInput: If a word is no number and no range.
     """
     return None if words is None else parse_numbers(words, "--seeds")
 
@@ -117,16 +117,16 @@ def parse_numbers(words: Sequence[str], flag: str) -> list[int]:
     """Numbers and ranges: "0 2 4-6" is 0, 2, 4, 5, 6.
 
     Raises:
-        BadInput: for anything else.
+        BadInput: If a word is no number and no range.
     """
     found: list[int] = []
     for word in words:
         first, dash, last = word.partition("-")
         if not first.isdigit() or (dash and not last.isdigit()):
-            raise BadInput(f"{flag} {word!r} is no number or range; write it like 0 1 2 or 0-5")
+            raise BadInput(f"{flag} must be numbers or ranges, got {word!r}; write it like 0 1 2 or 0-5")
         some = range(int(first), int(last or first) + 1)
         if not some:
-            raise BadInput(f"{flag} {word!r} is an empty range; write it like {last}-{first}")
+            raise BadInput(f"{flag} must be a range that rises, got {word!r}; write it like {last}-{first}")
         found += some
     return list(dict.fromkeys(found))
 
@@ -331,7 +331,7 @@ def _run_channels(given: argparse.Namespace) -> None:
 
 
 def _run_rewind(given: argparse.Namespace) -> None:
-    from sslticket.analysis.rewind import describe_rewinding
+    from sslticket.report.sections.training_analyses import describe_rewinding
 
     print(escape_lines(describe_rewinding(given.runs)))
 

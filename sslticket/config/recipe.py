@@ -6,7 +6,7 @@ be read where classes of users are not at hand. In JSON, settings keep the names
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
@@ -15,6 +15,7 @@ from sslticket.config.training import TrainConfig
 from sslticket.data.augment import View
 from sslticket.data.datasets.base import check_part, display_name, path_safe
 from sslticket.data.datasets.catalogue import get_dataset, load_dataset
+from sslticket.data.transforms import Transform
 from sslticket.errors import BadInput
 from sslticket.models import load_model
 from sslticket.registry import NO_FLAGS, OMIT_DEFAULT, settings_from_json, settings_hash, settings_to_json, stored_as
@@ -81,6 +82,7 @@ class Data:
         image_size: Side in pixels of what the network sees; None for the dataset's own.
         channels: 3 to show gray images as colour ones, 1 for the reverse; None for the dataset's own.
         augment: Training view, or a view for each copy of an image; None for the objective's and dataset's own.
+        transforms: Transforms after those of every training view, such as Solarize or mine.py:Posterize.
         identity: Which images these are, where the settings above do not tell; filled in when they are opened.
     """
 
@@ -97,6 +99,7 @@ class Data:
     image_size: int | None = None
     channels: int | None = None
     augment: View | tuple[View, ...] | None = field(default=None, metadata=NO_FLAGS)
+    transforms: tuple[Transform, ...] = field(default=(), metadata=OMIT_DEFAULT | {"part": "transform"})
     identity: ImageIdentity | None = field(default=None, metadata=OMIT_DEFAULT | stored_as("origin") | NO_FLAGS)
 
     def __post_init__(self) -> None:
@@ -210,12 +213,13 @@ class Recipe:
         """What the network is shown of each image in training, from the dataset's standard training view."""
         size, given = self.data.image_size, self.data.augment
         if given is None:
-            return self.objective.views(standard.at_size(size))
-        views = (given,) if isinstance(given, View) else given
-        # Smaller views, as local crops, keep their proportion to the first.
-        return tuple(
-            view.at_size(None if size is None else max(1, round(size * view.size / views[0].size))) for view in views
-        )
+            views = self.objective.views(standard.at_size(size))
+        else:
+            chosen = (given,) if isinstance(given, View) else given
+            # Smaller views, as local crops, keep their proportion to the first.
+            sides = [None if size is None else max(1, round(size * view.size / chosen[0].size)) for view in chosen]
+            views = tuple(view.at_size(side) for view, side in zip(chosen, sides, strict=True))
+        return tuple(replace(view, transforms=(*view.transforms, *self.data.transforms)) for view in views)
 
     @property
     def seeds(self) -> Seeds:
@@ -298,7 +302,8 @@ class RecipeRecord:
         try:
             return settings_from_json({**tree, "is": "Data"}, {"Data": Data}, "data")
         except BadInput:
-            return settings_from_json({**tree, "is": "Data", "augment": None}, {"Data": Data}, "data")
+            known = {**tree, "is": "Data", "augment": None, "transforms": []}
+            return settings_from_json(known, {"Data": Data}, "data")
 
     @property
     def view_size(self) -> int | None:

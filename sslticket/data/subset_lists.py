@@ -37,11 +37,11 @@ class KnownImages:
     """The images that a list may name.
 
     Attributes:
-        names: the images' paths below their root, or the numbers of those that are an array.
-        labels: (N,) int64, places in `classes`.
-        classes: the classes' names.
-        roots: folders that a path in a list may begin with, or with their last parts; the images lie there.
-        description: they are, for a complaint.
+        names: Paths of the images below their root, or the numbers of those that are an array.
+        labels: (N,) int64, indices into `classes`.
+        classes: Names of the classes.
+        roots: Folders of the images; a path in a list may begin with one, or with its last parts.
+        description: What the images are, for errors.
     """
 
     names: Sequence[str]
@@ -52,10 +52,10 @@ class KnownImages:
 
 
 def read_lines(path: Path) -> list[ListLine]:
-    """The lines of a list without the empty ones; UTF-8, or UTF-16 with the mark that says so.
+    """Read the lines of a list without the empty ones; UTF-8, or UTF-16 with its byte-order mark.
 
     Raises:
-        BadInput: if it cannot be read, is no text or is empty.
+        BadInput: If it cannot be read, is no text or is empty.
     """
     if path.exists() and not path.is_file():  # a pipe could be read only once, and by one process
         raise BadInput(f"cannot read the subset list {path}: it is no regular file; write the list to one")
@@ -75,16 +75,16 @@ def read_lines(path: Path) -> list[ListLine]:
 
 
 def resolve_list(path: Path, known: KnownImages) -> tuple[str, ...] | np.ndarray:
-    """What a list names: classes, if each of its lines names one and none an image; else images.
+    """Return the classes that a list names, if each of its lines names one and none an image; else the images.
 
-    A line is a name, alone or beside a label that a tab, a comma or a space divides from it; what else may be there is
-    told in docs/data.md. Labels choose nothing, but must fit the classes one to one.
+    A line is a name, alone or beside a label after a tab, a comma or a space; docs/data.md has all forms. Labels choose
+    nothing, but must fit the classes one to one.
 
     Returns:
         Names of classes, or rows of images, ascending, (N,) int64.
 
     Raises:
-        BadInput: showing the lines that name nothing or several images, or whose label is another class's.
+        BadInput: Showing the lines that name nothing or several images, or whose label is another class's.
     """
     given = read_lines(path)
     index = _NameIndex(known.names, known.roots, stems=True)

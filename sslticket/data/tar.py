@@ -55,12 +55,12 @@ def list_tar(path: Path, *, classed: bool = True) -> TarContents:
     class folders and an inner archive's own folder are no part of it.
 
     Args:
-        path: the archive.
-        classed: whether its images lie in class folders, if in any; where a list tells what they show, they need not,
-            and keep all the folders above them in their names.
+        path: Path of the archive.
+        classed: Whether its images lie in class folders, if in any; where a list has their classes, they need not, and
+            keep all the folders above them in their names.
 
     Raises:
-        BadInput: if it cannot be read, is truncated, or is no tar file; naming the member, if which image it is, or of
+        BadInput: If it cannot be read, is truncated, or is no tar file; naming the member, if which image it is, or of
             which class, is not clear.
     """
     try:
@@ -215,7 +215,7 @@ class TarReader:
         weakref.finalize(self, _close_files, self._files)
 
     def read(self, archive: int, offset: int, size: int) -> np.ndarray:
-        """The bytes of an image, (size,) uint8; fewer where the file is shorter or cannot be read."""
+        """Read the bytes of an image, (size,) uint8; fewer where the file is shorter or cannot be read."""
         try:
             with self._lock:
                 if archive not in self._files:
@@ -228,12 +228,12 @@ class TarReader:
     def prefetch(
         self, feed: Callable[[int], BatchT], places: Callable[[BatchT], np.ndarray], batches: int
     ) -> Callable[[int], tuple[BatchT, list[np.ndarray]]]:
-        """A feed of batches with the bytes of their images, read before they are asked for.
+        """Return a function like `feed` that also returns the bytes of a batch's images, read ahead.
 
         Args:
-            feed: what a batch is made of.
-            places: of a batch's images, (B, 3) int64: archive, offset and size.
-            batches: how many there are; they are asked for in order.
+            feed: Function that returns the specification of a batch.
+            places: Function that returns a batch's images as (B, 3) int64: archive, offset and size.
+            batches: Number of batches; they are asked for in order.
         """
         pending: deque[tuple[BatchT, list[Future[np.ndarray]]]] = deque()
 

@@ -23,8 +23,7 @@ from sslticket.seeds import Seeds, derive_seed
 from sslticket.ticket import Ticket
 from sslticket.training.engine import Engine
 from sslticket.training.memory import DeviceMemory, MemoryModel, UnknownMemory, resident_bytes
-from sslticket.training.network import measure_metrics
-from sslticket.training.network import MaskedNetwork
+from sslticket.training.network import MaskedNetwork, measure_metrics
 from sslticket.training.progress import Progress
 
 TrainingKind = tuple[Protocol, str, int]

@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from sslticket.data.augment import HSVNoise, Rotate, Transform, View
+from sslticket.data.augment import View
 from sslticket.data.loader import Batch
+from sslticket.data.transforms import HSVNoise, Rotate, Transform
 from sslticket.errors import unknown_name
 from sslticket.objectives.base import Network, Objective, check_at_least, check_within
 from sslticket.objectives.distributed import all_gather, all_gather_labels
@@ -143,7 +144,7 @@ class Exemplar(Objective):
     def views(self, standard: View) -> tuple[View, ...]:
         """`copies` views of the same kind, each with random numbers of its own."""
         turning: tuple[Transform, ...] = (Rotate(degrees=self.degrees),) if self.degrees else ()
-        return (replace(standard, effects=(*standard.effects, *turning, HSVNoise())),) * self.copies
+        return (replace(standard, transforms=(*standard.transforms, *turning, HSVNoise())),) * self.copies
 
     def heads(self, backbone: nn.Module, features: int, classes: int) -> nn.Module:
         """One linear layer, (V * B, features) -> (V * B, dim); the data's classes do not matter."""

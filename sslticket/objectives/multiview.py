@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sslticket.data.augment import Blur, Grayscale, Jitter, Solarize, Transform, View
+from sslticket.data.augment import View
+from sslticket.data.transforms import Blur, Grayscale, Jitter, Solarize, Transform
 from sslticket.errors import BadInput
 from sslticket.pruning.pruned_model import MaskedCopy
 
@@ -22,7 +23,7 @@ def strong_augmentation(
     *,
     scale: tuple[float, float] = (0.08, 1.0),
     jitter: tuple[float, float, float, float] = (0.4, 0.4, 0.4, 0.1),
-    jitter_chance: float = 0.8,
+    jitter_probability: float = 0.8,
     grayscale: float = 0.2,
     blur: float = 0.0,
     solarize: float = 0.0,
@@ -34,7 +35,7 @@ def strong_augmentation(
         standard: The dataset's training view; its size and mirroring are kept.
         scale: Smallest and largest fraction of the image's area.
         jitter: Largest changes of brightness, contrast, saturation and hue.
-        jitter_chance: Probability of the jitter.
+        jitter_probability: Probability of the jitter.
         grayscale: Probability of losing all colour.
         blur: Probability of a Gaussian blur; images too small for one get none.
         solarize: Probability of turning light shades into their negatives.
@@ -42,16 +43,16 @@ def strong_augmentation(
     """
     brightness, contrast, saturation, hue = jitter
     size = max(1, round(standard.size * size_ratio))
-    effects: tuple[Transform, ...] = (
-        Jitter(brightness=brightness, contrast=contrast, saturation=saturation, hue=hue, chance=jitter_chance),
-        Grayscale(chance=grayscale),
+    transforms: tuple[Transform, ...] = (
+        Jitter(brightness=brightness, contrast=contrast, saturation=saturation, hue=hue, probability=jitter_probability),
+        Grayscale(probability=grayscale),
     )
     if blur and size >= _MIN_BLURRED_SIZE:
         # Of 224 pixels, the published 23 are a tenth.
-        effects += (Blur(sigma=(0.1, 2.0), kernel=2 * (size // 20) + 1, chance=blur),)
+        transforms += (Blur(sigma=(0.1, 2.0), kernel=2 * (size // 20) + 1, probability=blur),)
     if solarize:
-        effects += (Solarize(chance=solarize),)
-    return View(size=size, crop="resized", scale=scale, flip=standard.flip, effects=effects)
+        transforms += (Solarize(probability=solarize),)
+    return View(size=size, crop="resized", scale=scale, flip=standard.flip, transforms=transforms)
 
 
 NUM_GLOBAL_CROPS = 2

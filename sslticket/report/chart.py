@@ -143,6 +143,11 @@ class HeatMap:
     columns: tuple[str, ...]
     cells: tuple[tuple[tuple[str, float] | None, ...], ...]
 
+    @property
+    def is_large(self) -> bool:
+        """Whether its cells have to be small."""
+        return len(self.columns) > 12 or len(self.rows) > 12
+
 
 def axis_ranges(chart: Chart) -> tuple[tuple[float, float], tuple[float, float]]:
     """The ranges of x and y that hold all points and bands, with a little room around them."""

@@ -1,27 +1,42 @@
-"""Everything that a report draws, computed once from the rows: for the page and for the files beside it."""
+"""Everything that a report shows, computed once from the rows: panels, charts, sections, and notes for its reader."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import pandas as pd
 
-from sslticket.report import notes, sections, stats, text
+from sslticket.escaping import shell_quote
+from sslticket.report import naming, sections, stats, text
 from sslticket.report.chart import Chart, HeatMap, SeriesStyle, assign_styles
 from sslticket.report.sections import Section, mask_analyses, scores, training_analyses
 from sslticket.report.stats import PANEL_KEYS
 from sslticket.results import table
+from sslticket.results.rows import ROW_TYPES, SHARED_CONTROLS
+
+
+def kind_title(kind: str) -> str:
+    """What rows of a kind are called."""
+    return ROW_TYPES[kind].title or kind.capitalize()
 
 
 @dataclass(frozen=True)
 class Panel:
-    """What may be compared: the numbers of one protocol, target and model, in the same layers, see `PANEL`."""
+    """What may be compared: the numbers of one protocol, target and model, in the same layers, see `PANEL_KEYS`.
+
+    Attributes:
+        number: Place among the panels.
+        summary: Its rows of `stats.summarize`.
+        comparisons: Its rows of `stats.compare_series`.
+        costs: The frame of `scores.mean_costs`, of all models.
+    """
 
     number: int
-    summary: pd.DataFrame  # the rows of `statistics.summary`
-    comparisons: pd.DataFrame  # those of `comparison.comparisons`
-    costs: pd.DataFrame  # from `searches.costs`, of all models
+    summary: pd.DataFrame
+    comparisons: pd.DataFrame
+    costs: pd.DataFrame
 
     @cached_property
     def common_rows(self) -> pd.DataFrame:
@@ -69,7 +84,7 @@ class Content:
     @cached_property
     def notes(self) -> tuple[str, ...]:
         """What a reader must know, a sentence each."""
-        return tuple(notes.notes_of_series(self.rows))
+        return tuple(reader_notes(self.rows))
 
     @cached_property
     def shared_styles(self) -> dict[str, SeriesStyle]:
@@ -156,3 +171,186 @@ class Content:
         yield from self.layer_maps
         for part in self.sections:
             yield from part.heat_maps()
+
+
+_CONDITION_TITLES = {
+    "protocol_hash": "the protocol's settings",
+    "start": "where the schedule starts",
+    "data_hash": "the training images",
+    "eval_hash": "the evaluation images",
+}
+assert _CONDITION_TITLES.keys() == naming.CONDITIONS.keys()
+_MAX_NAMES = 6
+
+
+def reader_notes(frame: pd.DataFrame) -> list[str]:
+    """Sentences about a frame of `statistics.named`; what stands in backquotes is to be typed."""
+    parts = (
+        _head_notes,
+        _disconnection_notes,
+        _image_notes,
+        _split_panel_notes,
+        _older_row_notes,
+        _numerics_notes,
+        _version_notes,
+    )
+    return list(dict.fromkeys(sentence for part in parts for sentence in part(frame)))
+
+
+def _head_notes(frame: pd.DataFrame) -> Iterator[str]:
+    """Which supervised tickets others cannot be compared with, and how to get what is missing."""
+    scores = frame[(frame["kind"] == "score") & (frame["control"] == "ticket")]
+    if (scores["head"] == "own").any():
+        yield (
+            "Own head: the classification layer of the ticket's W_k is trained on, which label-agnostic tickets lack. "
+            "All other series start with a layer drawn anew, and only these are compared between objectives."
+        )
+    for _, panel in scores.groupby(PANEL_KEYS):
+        labels = panel[panel["objective"] == "supervised"]
+        others = panel[(panel["objective"] != "supervised") & (panel["head"] == "new")]
+        for source, own in labels.groupby("source"):
+            waiting = others[others["source"] == source]
+            if (own["head"] == "own").all() and len(waiting):
+                runs = sorted(own["run"].unique())
+                yield (
+                    f"{join_names(own['series'])}: scored with the own head only ({text.describe_panel(panel)}), so "
+                    f"{join_names(waiting['series'])} cannot be compared with it. For the missing rows: "
+                    f"`sslticket evaluate RUN --protocol {shell_quote(own['protocol'].iloc[0])} --head new` "
+                    f"with the folder of {join_names(runs)} as RUN."
+                )
+
+
+def _disconnection_notes(frame: pd.DataFrame) -> Iterator[str]:
+    """Which networks are cut, or nearly."""
+    found = frame[frame["cut"]]
+    least = found.groupby(["model", "series", "level", "exact"])["effective_density"].min().reset_index()
+    for (model, series), own in least.groupby(["model", "series"], sort=False):
+        told = [
+            f"{text.format_percent(row['effective_density'])}% at level {row['level']} ({text.format_percent(row['exact'])}%)"
+            for row in own.sort_values("exact", ascending=False).to_dict("records")
+        ]
+        dead = " With 0%, nothing of an image reaches the output." if (own["effective_density"] == 0).any() else ""
+        yield (
+            f"{series} of {model}: few of the weights left lie on a path from input to output. The effective density "
+            f"is only {', '.join(told)}.{dead}"
+        )
+
+
+def _image_notes(frame: pd.DataFrame) -> Iterator[str]:
+    """Data sets of one name whose images differ."""
+    own = frame[~frame["control"].isin(SHARED_CONTROLS)]
+    # A search whose images nobody told is another only where the same search told them elsewhere.
+    named = own["tickets"].str.contains("images unknown)", regex=False)
+    for (model, source), here in own[(own["images"] != "") | named].groupby(["model", "source"]):
+        if here["images"].nunique() > 1:
+            yield (
+                f"Tickets of {model} from {source} were found on different images, though these have one name, so they "
+                f"are neither pooled nor compared with one another: {_names_by(here, 'images', 'tickets')}."
+            )
+
+
+def _split_panel_notes(frame: pd.DataFrame) -> Iterator[str]:
+    """Numbers of one protocol's name that may not be compared."""
+    for (kind, protocol, *_), own in _group_by_target(frame):
+        if own["apart"].nunique() > 1:
+            known = naming.resolve_conditions(own)
+            differ = [words for key, words in _CONDITION_TITLES.items() if known[key].nunique() > 1]
+            yield (
+                f"{kind_title(kind)} of {text.describe_network(own['model'].iloc[0], own['within'].iloc[0])} under {protocol} are "
+                f"split, and not compared across the parts, since they differ in {_join_words(differ)}: "
+                f"{'; '.join(sorted(own['apart'].unique()))}.{_how_to_fix(known)}"
+            )
+
+
+def _how_to_fix(known: pd.DataFrame) -> str:
+    """What to do with rows of one series of which only some tell a condition."""
+    lacking = [f"`{key}`" for key in known if (known[key] == "").any() and known[key].nunique() > 1]
+    if not lacking:
+        return ""
+    return (
+        f" Older rows do not tell {_join_words(lacking)}; move them away, and `sslticket evaluate` measures them anew."
+    )
+
+
+def _older_row_notes(frame: pd.DataFrame) -> Iterator[str]:
+    """Older rows that are drawn beside newer ones."""
+    for (kind, protocol, *_), own in _group_by_target(frame):
+        known = naming.resolve_conditions(own)
+        lacking = [key for key in _CONDITION_TITLES if (own[key].isna() & (known[key] != "")).any()]
+        if lacking:
+            old = own[own[lacking].isna().any(axis=1)]
+            yield (
+                f"Older rows do not tell {_join_words([_CONDITION_TITLES[key] for key in lacking])} ({kind_title(kind).lower()} of "
+                f"{join_names(old['series'])} under {protocol}); they are taken to be those of the others."
+            )
+
+
+def _numerics_notes(frame: pd.DataFrame) -> Iterator[str]:
+    """Numbers that are drawn together though their trainings did not compute alike."""
+    for (kind, protocol, *_), own in _group_by_target(frame):
+        if own.groupby("apart")["numerics"].nunique().max() > 1:
+            yield (
+                f"{kind_title(kind)} of {text.describe_network(own['model'].iloc[0], own['within'].iloc[0])} under {protocol} "
+                f"differ in how numbers were computed: {_names_by(own, 'numerics', 'series')}."
+            )
+
+
+def _version_notes(frame: pd.DataFrame) -> Iterator[str]:
+    """Series of several commits, versions of a library, or searches that computed otherwise: pooled all the same."""
+    told: dict[tuple[str, str], list[str]] = {}
+    for (kind, *_, series), own in frame.groupby(["kind", *PANEL_KEYS, "model", "series"], dropna=False):
+        for words in _mixed_versions(own):
+            told.setdefault((str(kind), words), []).append(str(series))
+    for (kind, words), names in told.items():
+        yield f"{kind_title(kind)} of {join_names(names)} were made with {words}, and are pooled."
+
+
+def _mixed_versions(own: pd.DataFrame) -> Iterator[str]:
+    commits = sorted(own["commit"].unique())
+    if len(commits) > 1:
+        yield f"{len(commits)} commits ({join_names(commits)})"
+    ways = sorted(own["numerics"].unique())
+    if len(ways) > 1 and own["kind"].iloc[0] not in naming.protocol_kinds():  # of those `_numerics` tells
+        yield f"numbers computed in {len(ways)} ways ({join_names(ways)})"
+    versions: dict[str, set[str]] = {}
+    for each in {tuple(sorted(each.items())) for each in own["versions"]}:
+        for library, version in each:
+            versions.setdefault(library, set()).add(version)
+    several = [
+        f"{library} {_join_words(sorted(found))}" for library, found in sorted(versions.items()) if len(found) > 1
+    ]
+    if several:
+        yield ", ".join(several)
+
+
+def _group_by_target(frame: pd.DataFrame) -> Iterable[tuple[Any, pd.DataFrame]]:
+    targeted: Iterable[tuple[Any, pd.DataFrame]] = frame[frame["kind"].isin(naming.protocol_kinds())].groupby(
+        ["kind", *naming.MEASURED_ON]
+    )
+    return targeted
+
+
+def _names_by(own: pd.DataFrame, key: str, names: str) -> str:
+    """Names by what they have in `key`: "8d3f: rotnet; 77aa: supervised"."""
+    brief = naming.shorten_hashes(own[key].unique()) if key == "images" else {each: each for each in own[key].unique()}
+    return "; ".join(f"{brief[str(value)]}: {join_names(here[names])}" for value, here in own.groupby(key))
+
+
+def join_names(names: Iterable[Any]) -> str:
+    """Names, each once, of very many the first; those that hold a comma in quotation marks."""
+    found = [
+        f"\N{LEFT DOUBLE QUOTATION MARK}{each}\N{RIGHT DOUBLE QUOTATION MARK}" if "," in each else each
+        for each in dict.fromkeys(map(str, names))
+    ]
+    return _join_words(
+        found if len(found) <= _MAX_NAMES else [*found[: _MAX_NAMES - 1], f"{len(found) - _MAX_NAMES + 1} more"]
+    )
+
+
+def _join_words(words: list[str]) -> str:
+    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
+
+
+def notes_of_rows(frame: pd.DataFrame) -> list[str]:
+    """Those about the frame of `table.rows`."""
+    return reader_notes(stats.name_series(frame))

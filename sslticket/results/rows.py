@@ -72,6 +72,9 @@ class Row:
     """
 
     kind: ClassVar[str] = ""
+    """What rows of this class have under `kind`; a class without one is for others to inherit from."""
+    title: ClassVar[str] = ""
+    """What rows of this kind are called in a report; the kind itself where it is empty."""
 
     run: str
     recipe: str
@@ -215,6 +218,7 @@ class ScoreRow(ControlFields, TargetFields, CostFields, LossField, Row):
     """
 
     kind: ClassVar[str] = "score"
+    title: ClassVar[str] = "Scores"
     default_start: ClassVar[str] = "0"
 
     top1: Fraction
@@ -248,6 +252,7 @@ class TicketRow(CostFields, LossField, Row):
     """
 
     kind: ClassVar[str] = "level"
+    title: ClassVar[str] = "Levels of the search"
 
     trained_level: Count | None = None
     trained_density: Fraction | None = None
@@ -279,6 +284,7 @@ class StabilityRow(ControlFields, TargetFields, CostFields, Row):
     """
 
     kind: ClassVar[str] = "stability"
+    title: ClassVar[str] = "Stability"
 
     order_distance: Amount
     order_angle: Angle
@@ -305,6 +311,7 @@ class ConnectivityRow(ControlFields, TargetFields, CostFields, Row):
     """
 
     kind: ClassVar[str] = "connectivity"
+    title: ClassVar[str] = "Linear mode connectivity"
 
     points: Points
     barrier: Loss
@@ -337,6 +344,7 @@ class MagnitudesRow(TargetFields, Row):
     """
 
     kind: ClassVar[str] = "magnitudes"
+    title: ClassVar[str] = "Magnitudes"
 
     natural_density: Fraction
     layers: LayerCounts
@@ -372,6 +380,7 @@ class OverlapRow(Row):
     """
 
     kind: ClassVar[str] = "overlap"
+    title: ClassVar[str] = "Overlap of masks"
 
     other_run: str
     other_objective: str
@@ -396,6 +405,7 @@ class ChannelsRow(Row):
     """
 
     kind: ClassVar[str] = "channels"
+    title: ClassVar[str] = "Layers and channels"
 
     layers: LayerCounts
     dead: LayerCounts

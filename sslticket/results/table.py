@@ -11,7 +11,6 @@ import pandas as pd
 
 from sslticket.errors import BadInput
 from sslticket.escaping import escape_cell, escape_json
-from sslticket.report import notes
 from sslticket.results.rows import all_keys, row_columns, row_error
 from sslticket.storage.files import atomic_write, parse_json, read_bytes
 
@@ -72,10 +71,15 @@ def _how_to_remake(file: Path) -> str:
 
 
 class WrittenTable(NamedTuple):
-    """A table that was written: its lines, and what a reader of them must know, a sentence each."""
+    """A table that was written.
+
+    Attributes:
+        rows: Number of its lines.
+        frame: The rows that it was written from, as `read_rows` gives them.
+    """
 
     rows: int
-    notes: tuple[str, ...]
+    frame: pd.DataFrame
 
 
 def write_table(folders: Sequence[Path], output: Path) -> WrittenTable:
@@ -104,7 +108,7 @@ def write_table(folders: Sequence[Path], output: Path) -> WrittenTable:
             cells.to_csv(temporary, index=False, lineterminator="\n")
         else:
             frame.to_parquet(temporary, index=False, engine="pyarrow")
-    return WrittenTable(len(frame), tuple(notes.notes_of_rows(found)))
+    return WrittenTable(len(frame), found)
 
 
 def flatten_rows(frame: pd.DataFrame) -> pd.DataFrame:

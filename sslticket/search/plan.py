@@ -18,6 +18,7 @@ from sslticket.config.runtime import RuntimeConfig
 from sslticket.config.training import Clock
 from sslticket.data import source
 from sslticket.data.augment import View
+from sslticket.data.datasets.catalogue import is_own_dataset
 from sslticket.data.datasets.locate import MissingSplit
 from sslticket.data.loader import LabelledStream
 from sslticket.data.manifest import (
@@ -138,7 +139,7 @@ def _open_training_split(data: Data, runtime: RuntimeConfig) -> DataSource:
 def _image_identity(data: Data, opened: DataSource) -> ImageIdentity | None:
     """The identity of own images, of a part of a set, and of a list of images: others may have the same settings."""
     lists = [path for path in (data.subset_list, data.labels_list) if path is not None]
-    own = opened.dataset.image_counts is None
+    own = is_own_dataset(opened.dataset)
     if not own and data.part is None and not lists:
         return None
     return ImageIdentity(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sslticket.cli.commands import run_command
-from sslticket.cli.watch_runs import progress_lines
+from sslticket.cli.inspect_commands import progress_lines
 from sslticket.errors import BadInput
 from sslticket.training import trackers
 from sslticket.training.trackers import SILENT_AFTER, Status
@@ -96,5 +96,5 @@ def test_bad_places_are_named(tmp_path: Path) -> None:
         progress_lines([tmp_path / "nowhere"])
     with pytest.raises(BadInput, match="holds no runs; give folders of runs"):
         progress_lines([tmp_path])
-    with pytest.raises(BadInput, match="--every 0 is no time"):
+    with pytest.raises(BadInput, match="--every must be above 0 seconds, got 0"):
         run_command(["watch", str(tmp_path), "--every", "0"])

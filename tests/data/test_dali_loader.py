@@ -13,11 +13,12 @@ from nvidia.dali import Pipeline, fn
 from PIL import Image, ImageOps
 from torchvision.transforms import v2
 
-from sslticket.data.augment import Blur, View
+from sslticket.data.augment import View
 from sslticket.data.dali_loader import DaliLoader, dali_resized_window, dali_square_start
 from sslticket.data.datasets.catalogue import get_dataset
 from sslticket.data.loader import Loader, Sampler
 from sslticket.data.source import make_loader, open_split
+from sslticket.data.transforms import Blur
 
 Refused = Callable[..., AbstractContextManager[None]]
 
@@ -181,11 +182,11 @@ def test_in_training_the_next_readable_image_takes_the_place(spoilt: Path) -> No
 
 @pytest.mark.data
 def test_too_many_bad_images_end_the_run(spoilt: Path, refused: Refused) -> None:
-    with refused("4 images of imagenet", "3 are allowed", "--max-bad-images", ".JPEG"):
+    with refused("unreadable images of imagenet must be at most 3, got 4", "--max-bad-images", ".JPEG"):
         list(photos(spoilt, IMAGENET.eval_view, bad=3).once())
     for path in (spoilt / "train").glob("*/*"):
         path.write_bytes(b"")
-    with refused("none of the 30 images"):
+    with refused("must be readable, got none"):
         list(photos(spoilt, IMAGENET.train_view).train(0, 1))
 
 
@@ -202,7 +203,7 @@ def test_files_that_vanish_are_named(spoilt: Path) -> None:
 @pytest.mark.gpu
 @pytest.mark.data
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("effects", [(), (Blur(kernel=5, chance=0.5),)])
+@pytest.mark.parametrize("effects", [(), (Blur(kernel=5, probability=0.5),)])
 def test_a_batch_that_torch_reads_late_is_not_overwritten(few_photographs: Path, effects: tuple[Blur, ...]) -> None:
     """The host runs ahead of a busy device and forgets each batch before the kernels that read it have begun."""
     source = open_split("imagenet", "train", few_photographs)
@@ -212,7 +213,7 @@ def test_a_batch_that_torch_reads_late_is_not_overwritten(few_photographs: Path,
         found = []
         batches = make_loader(
             source,
-            (View(size=224, crop="resized", effects=effects),),
+            (View(size=224, crop="resized", transforms=effects),),
             Sampler(len(source.manifest), 6, 2),
             augment_seed=3,
             device=device,

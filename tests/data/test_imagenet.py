@@ -186,7 +186,7 @@ def test_a_damaged_class_within_the_archive_is_named(own: Path, refused: Refused
 def test_kits_that_do_not_fit_the_images_are_refused(own: Path, refused: Refused) -> None:
     wnids = list(open_split("imagenet", "train", own).manifest.classes)
     cases = {
-        "tells what 7 evaluation images show, and not what ILSVRC2012_val_00000008.JPEG": kit(wnids, [0] * 7),
+        "has the classes of 7 evaluation images, and not that of ILSVRC2012_val_00000008.JPEG": kit(wnids, [0] * 7),
         "has class 'n99999999', which the training images do not": kit([*wnids[:-1], "n99999999"], [6] * 8),
         "holds 40, which is none of its 7 classes": kit(wnids, [0] * 8)
         | {f"{INSIDE}/ILSVRC2012_validation_ground_truth.txt": b"40\n" * 8},

@@ -10,22 +10,23 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
-from sslticket.data.augment import Blur, Grayscale, HSVNoise, Jitter, Rotate, Solarize, View
+from sslticket.data.augment import View
 from sslticket.data.datasets.catalogue import get_dataset
 from sslticket.data.loader import Batch, Loader, Sampler
 from sslticket.data.manifest import Manifest
 from sslticket.data.source import DataSource, make_loader, open_split
+from sslticket.data.transforms import Blur, Grayscale, HSVNoise, Jitter, Rotate, Solarize
 
 CPU = torch.device("cpu")
 EFFECTS = (
-    Rotate(degrees=20, chance=0.5),
-    Jitter(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, chance=0.8),
-    HSVNoise(chance=0.3),
-    Grayscale(chance=0.2),
-    Blur(kernel=5, chance=0.5),
-    Solarize(chance=0.2),
+    Rotate(degrees=20, probability=0.5),
+    Jitter(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, probability=0.8),
+    HSVNoise(probability=0.3),
+    Grayscale(probability=0.2),
+    Blur(kernel=5, probability=0.5),
+    Solarize(probability=0.2),
 )
-TRAIN = (View(size=32, crop="pad", pad=2, flip=True), View(size=24, crop="resized", flip=True, effects=EFFECTS))
+TRAIN = (View(size=32, crop="pad", pad=2, flip=True), View(size=24, crop="resized", flip=True, transforms=EFFECTS))
 EVAL = get_dataset("cifar10").eval_view
 
 pytestmark = pytest.mark.data
@@ -161,13 +162,13 @@ def test_both_loaders_augment_alike(few_cifar: Path) -> None:
 
 
 def test_both_loaders_paint_the_same_pixels_to_the_bit(few_cifar: Path) -> None:
-    views = (View(size=32, crop="pad", pad=2, flip=True, effects=EFFECTS), View(size=40, effects=EFFECTS[::-1]))
+    views = (View(size=32, crop="pad", pad=2, flip=True, transforms=EFFECTS), View(size=40, transforms=EFFECTS[::-1]))
     for one, other in zip(
         batches(resident(few_cifar), views).train(0, 3), batches(files(few_cifar), views).train(0, 3), strict=True
     ):
         assert equal(one, other)
         # What was painted differs from what was not.
-        (plain,) = batches(resident(few_cifar), (replace(views[0], effects=()),)).train(0, 1)
+        (plain,) = batches(resident(few_cifar), (replace(views[0], transforms=()),)).train(0, 1)
         assert not torch.equal(one.views[0], plain.views[0])
 
 

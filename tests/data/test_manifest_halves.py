@@ -42,7 +42,7 @@ def test_the_odd_image_goes_to_a() -> None:
 
 
 def test_a_single_image_has_no_halves(refused: Refused) -> None:
-    with refused("class 'n001' of imagenet has 1 image", "--half"):
+    with refused("every class of imagenet must have 2 images", "got 1 of 'n001'", "--half"):
         take_half(manifest(4, 1), "b")
 
 

@@ -4,15 +4,16 @@ from contextlib import AbstractContextManager
 import numpy as np
 import pytest
 
-from sslticket.data.augment import Blur, Grayscale, HSVNoise, Jitter, Rotate, Solarize, View
+from sslticket.data.augment import View
+from sslticket.data.transforms import Blur, Grayscale, HSVNoise, Jitter, Rotate, Solarize
 
 Refused = Callable[..., AbstractContextManager[None]]
 ALL = (
     Rotate(degrees=20),
     Jitter(brightness=0.4, contrast=1.5, saturation=0.2, hue=0.1),
     HSVNoise(),
-    Grayscale(chance=0.2),
-    Blur(chance=0.5),
+    Grayscale(probability=0.2),
+    Blur(probability=0.5),
     Solarize(),
 )
 
@@ -20,7 +21,7 @@ ALL = (
 @pytest.mark.parametrize("chance", [-0.1, 1.5, float("nan")])
 def test_a_chance_is_a_probability(refused: Refused, chance: float) -> None:
     with refused(f"{chance:g}", "Grayscale", "[0, 1]"):
-        Grayscale(chance=chance)
+        Grayscale(probability=chance)
 
 
 @pytest.mark.parametrize("wrong", [{"kernel": 4}, {"kernel": -1}, {"sigma": (0.0, 1.0)}, {"sigma": (2.0, 1.0)}])
@@ -31,11 +32,13 @@ def test_a_blur_that_cannot_be_is_refused(refused: Refused, wrong: dict[str, obj
 
 
 def test_at_another_size_lengths_follow_and_nothing_else() -> None:
-    assert Blur(sigma=(0.1, 2.0), kernel=23, chance=0.5).rescaled(2) == Blur(sigma=(0.2, 4.0), kernel=45, chance=0.5)
+    assert Blur(sigma=(0.1, 2.0), kernel=23, probability=0.5).rescaled(2) == Blur(
+        sigma=(0.2, 4.0), kernel=45, probability=0.5
+    )
     assert Blur(sigma=(1.0, 2.0), kernel=23).rescaled(0.25) == Blur(sigma=(0.25, 0.5), kernel=7)
     others = [effect for effect in ALL if not isinstance(effect, Blur)]
     assert [effect.rescaled(3) for effect in others] == others
-    assert View(size=224, effects=ALL).at_size(448).effects == tuple(effect.rescaled(2) for effect in ALL)
+    assert View(size=224, transforms=ALL).at_size(448).transforms == tuple(effect.rescaled(2) for effect in ALL)
 
 
 def test_numbers_stay_in_their_ranges_and_fill_them() -> None:
@@ -63,7 +66,9 @@ def test_numbers_stay_in_their_ranges_and_fill_them() -> None:
 def test_each_image_has_its_own_chance_and_order() -> None:
     for effect in ALL:
         on = effect.sample(np.random.default_rng(0), 4000)["on"]
-        assert on.mean() == pytest.approx(effect.chance, abs=5 * np.sqrt(effect.chance * (1 - effect.chance) / 4000))
+        assert on.mean() == pytest.approx(
+            effect.probability, abs=5 * np.sqrt(effect.probability * (1 - effect.probability) / 4000)
+        )
     order = ALL[1].sample(np.random.default_rng(0), 24_000)["order"]
     kinds, counts = np.unique(order, axis=0, return_counts=True)
     assert len(kinds) == 24
@@ -72,14 +77,14 @@ def test_each_image_has_its_own_chance_and_order() -> None:
 
 def test_effects_do_not_change_where_the_crop_is() -> None:
     plain, painted = (
-        View(size=32, crop="resized", flip=True, effects=effects).sample(8, 1, 7) for effects in ((), ALL)
+        View(size=32, crop="resized", flip=True, transforms=effects).sample(8, 1, 7) for effects in ((), ALL)
     )
     for one, other in zip(plain[:4], painted[:4], strict=True):
         np.testing.assert_array_equal(one, other)
 
 
 def test_a_part_of_the_draws_is_its_images_draws() -> None:
-    whole = View(size=32, effects=ALL).sample(8, 1, 7)
+    whole = View(size=32, transforms=ALL).sample(8, 1, 7)
     part = whole.slice_batch(slice(2, 5))
     for one, other in zip(part.transforms, whole.transforms, strict=True):
         assert one.keys() == other.keys()

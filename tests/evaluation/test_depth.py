@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from sslticket import models
-from sslticket.cli.inspect_ticket import describe_ticket
+from sslticket.cli.inspect_commands import describe_ticket
 from sslticket.config.runtime import RuntimeConfig
 from sslticket.config.training import SGD, TrainConfig
 from sslticket.errors import BadInput

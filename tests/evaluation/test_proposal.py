@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from sslticket.cli.recipe_commands import resolve_recipe
-from sslticket.data.augment import Transform, View
+from sslticket.data.augment import View
+from sslticket.data.transforms import Transform
 from sslticket.evaluation.protocols import Protocol, propose_protocol
 from tests.recipes import RECIPES, load
 
@@ -104,7 +105,7 @@ def test_a_search_with_an_effect_of_its_own_is_no_reason_to_fail() -> None:
             return {}
 
     recipe = load("supervised_resnet18_cifar10")
-    views = View(size=32, effects=(Sepia(),))
+    views = View(size=32, transforms=(Sepia(),))
     changed = replace(recipe, data=replace(recipe.data, augment=views))
     found = propose_protocol(changed.to_dict())
     assert found is not None

@@ -102,7 +102,7 @@ def test_the_protocols_of_one_network_are_the_recipes_of_it() -> None:
         train, plain = protocol.views(entry)
         assert protocol.fit_for(recipe.model) == recipe.training, name
         assert (train,) == recipe.views(entry.train_view), name
-        assert (plain.size, plain.crop, plain.flip, plain.effects) == (train.size, "center", False, ()), name
+        assert (plain.size, plain.crop, plain.flip, plain.transforms) == (train.size, "center", False, ()), name
         assert not protocol.models or protocol.models == (recipe.model,)
     assert {protocol.name for protocol in PROTOCOLS if protocol.models} <= seen
     assert {"imagenet", "places365", "cifar10", "mnist", "imagenet-sgd", "cifar10-sgd", "cifar10-adam"} <= seen

@@ -133,7 +133,7 @@ def test_local_crops_are_three_sevenths_as_large_and_small_images_have_none() ->
     for objective in (SwAV(), DINO()):
         assert [view.size for view in objective.views(small)] == [32, 32]
         assert {view.scale for view in objective.views(large)} == {(0.14, 1.0), (0.05, 0.14)}
-    chances = [{type(e).__name__: e.chance for e in view.effects} for view in DINO(local_crops=1).views(large)]
+    chances = [{type(e).__name__: e.probability for e in view.transforms} for view in DINO(local_crops=1).views(large)]
     assert [chance["Blur"] for chance in chances] == [1.0, 0.1, 0.5]
     assert [chance.get("Solarize") for chance in chances] == [None, 0.2, None]
     with pytest.raises(BadInput, match="--local-crops must be at least 0, got -1"):

@@ -200,10 +200,10 @@ def test_too_few_images_or_too_short_a_queue_is_refused() -> None:
 
 def test_small_images_are_jittered_and_not_blurred() -> None:
     large, small = View(size=224, crop="resized", flip=True), View(size=32, crop="pad", pad=2, flip=True)
-    assert [type(effect).__name__ for effect in SimCLR().views(large)[0].effects] == ["Jitter", "Grayscale", "Blur"]
+    assert [type(effect).__name__ for effect in SimCLR().views(large)[0].transforms] == ["Jitter", "Grayscale", "Blur"]
     (view, other) = SimCLR(strength=0.5).views(small)
     assert view == other
-    jitter, _ = cast(Any, view.effects)
+    jitter, _ = cast(Any, view.transforms)
     assert (jitter.brightness, jitter.contrast, jitter.saturation, jitter.hue) == (0.4, 0.4, 0.4, 0.1)
     assert (view.crop, view.size, view.scale, view.flip) == ("resized", 32, (0.08, 1.0), True)
 

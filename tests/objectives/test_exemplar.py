@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torch import distributed as dist
 from torch.multiprocessing import spawn
 
-from sslticket.data.augment import HSVNoise, Rotate, View
+from sslticket.data.augment import View
 from sslticket.data.loader import Batch
+from sslticket.data.transforms import HSVNoise, Rotate
 from sslticket.errors import BadInput
 from sslticket.objectives import exemplar
 from sslticket.objectives.base import Objective
@@ -185,9 +186,9 @@ def test_the_last_batch_of_a_set_may_be_one_image(objective: Exemplar) -> None:
 def test_views_are_the_standard_view_then_turned_then_coloured() -> None:
     standard = View(size=32, crop="pad", pad=2, flip=True)
     views = Exemplar(copies=3).views(standard)
-    assert views == (View(size=32, crop="pad", pad=2, flip=True, effects=(Rotate(degrees=20.0), HSVNoise())),) * 3
+    assert views == (View(size=32, crop="pad", pad=2, flip=True, transforms=(Rotate(degrees=20.0), HSVNoise())),) * 3
     published = S4LExemplar().views(standard)
-    assert published == (View(size=32, crop="pad", pad=2, flip=True, effects=(HSVNoise(),)),) * 8
+    assert published == (View(size=32, crop="pad", pad=2, flip=True, transforms=(HSVNoise(),)),) * 8
 
 
 def test_the_embedding_does_not_depend_on_the_datas_classes() -> None:

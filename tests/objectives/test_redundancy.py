@@ -163,12 +163,12 @@ def test_one_image_is_refused() -> None:
 def test_the_published_views() -> None:
     standard = View(size=224, crop="resized", flip=True)
     one, other = BarlowTwins().views(standard)
-    assert [(type(effect).__name__, effect.chance) for effect in one.effects] == [
+    assert [(type(effect).__name__, effect.probability) for effect in one.transforms] == [
         ("Jitter", 0.8),
         ("Grayscale", 0.2),
         ("Blur", 1.0),
     ]
-    assert [(type(effect).__name__, effect.chance) for effect in other.effects] == [
+    assert [(type(effect).__name__, effect.probability) for effect in other.transforms] == [
         ("Jitter", 0.8),
         ("Grayscale", 0.2),
         ("Blur", 0.1),
@@ -176,4 +176,4 @@ def test_the_published_views() -> None:
     ]
     one, other = VICReg().views(standard)
     assert one == other
-    assert [effect.chance for effect in one.effects] == [0.8, 0.2, 0.5, 0.1]
+    assert [effect.probability for effect in one.transforms] == [0.8, 0.2, 0.5, 0.1]

@@ -203,7 +203,7 @@ def test_a_single_image_is_refused(objective: Objective) -> None:
 
 def test_byol_blurs_one_view_and_solarises_the_other() -> None:
     one, other = BYOL().views(View(size=224, crop="resized", flip=True))
-    named = [{type(effect).__name__: effect.chance for effect in view.effects} for view in (one, other)]
+    named = [{type(effect).__name__: effect.probability for effect in view.transforms} for view in (one, other)]
     assert named[0] == {"Jitter": 0.8, "Grayscale": 0.2, "Blur": 1.0}
     assert named[1] == {"Jitter": 0.8, "Grayscale": 0.2, "Blur": 0.1, "Solarize": 0.2}
     assert one.scale == other.scale == (0.08, 1.0)

@@ -20,7 +20,7 @@ def content(folder) -> Content:
 
 
 def test_curves_draw_the_means_densest_first_on_a_log_axis(content):
-    [axes] = figures.draw_charts([content.panels[0].accuracy_chart()], content.looks).axes
+    [axes] = figures.draw_charts([content.panels[0].accuracy_chart()], content.styles).axes
     drawn = {line.get_label(): line.get_xydata() for line in axes.lines}
     densities = [1, 0.5, 0.25, 0.125]
     np.testing.assert_allclose(drawn["rotnet"], list(zip(densities, [98.5, 96.5, 94.5, 92.5], strict=True)))

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from sslticket.report import notes
+from sslticket.report import content
 from sslticket.results import table
 from sslticket.results.rows import row_columns
 from tests.report import analysed, conditions
@@ -13,12 +13,12 @@ OWN = "\N{LEFT DOUBLE QUOTATION MARK}supervised, own head\N{RIGHT DOUBLE QUOTATI
 
 
 def told(*rows: Row) -> list[str]:
-    return notes.notes_of_rows(pd.DataFrame(rows, columns=row_columns()))
+    return content.notes_of_rows(pd.DataFrame(rows, columns=row_columns()))
 
 
 def test_rows_that_are_alike_need_no_notes() -> None:
     assert told(row(SCORE), row(SCORE, search_seed=1, ticket_hash="b"), row(LEVEL), row(STABILITY)) == []
-    assert notes.notes_of_rows(pd.DataFrame(analysed.rows(), columns=row_columns())) == []
+    assert content.notes_of_rows(pd.DataFrame(analysed.rows(), columns=row_columns())) == []
 
 
 def test_labels_that_were_scored_with_their_own_head_only_are_told_with_the_command() -> None:
@@ -77,7 +77,7 @@ def test_commits_and_versions_that_were_pooled_are_told(kind: Row) -> None:
         row(kind, search_seed=0, commit="aaa", versions={"torch": "2.10", "timm": "1"}),
         row(kind, search_seed=1, commit="bbb", versions={"torch": "2.11", "timm": "1"}, ticket_hash="b"),
     ]
-    name = notes.KIND_TITLES[kind["kind"]]
+    name = content.kind_title(kind["kind"])
     assert told(*rows) == [
         f"{name} of rotnet were made with 2 commits (aaa and bbb), and are pooled.",
         f"{name} of rotnet were made with torch 2.10 and 2.11, and are pooled.",
@@ -115,19 +115,20 @@ def test_networks_of_which_little_is_left_are_told(changes: Row, cut: bool) -> N
 def test_a_table_comes_with_the_notes_of_its_rows(runs, tmp_path) -> None:
     found = table.write_table([runs(*conditions.rows())], tmp_path / "rows.csv")
     assert found.rows == len(conditions.rows())
-    assert [each.partition(":")[0] for each in found.notes] == [
+    notes = content.notes_of_rows(found.frame)
+    assert [each.partition(":")[0] for each in notes] == [
         "Own head",
         "rotnet of conv",
         "Scores of conv under digits are split, and not compared across the parts, since they differ in where the "
         "schedule starts",
-        next(
-            each for each in found.notes if each.endswith("made with 2 commits (0123abc and 4567def), and are pooled.")
-        ),
+        next(each for each in notes if each.endswith("made with 2 commits (0123abc and 4567def), and are pooled.")),
     ]
 
 
 def test_many_names_are_cut_short() -> None:
-    assert notes.join_names("abc") == "a, b and c"
-    assert notes.join_names(["a, b", "c"]) == "\N{LEFT DOUBLE QUOTATION MARK}a, b\N{RIGHT DOUBLE QUOTATION MARK} and c"
-    assert notes.join_names("abcdefgh") == "a, b, c, d, e and 3 more"
-    assert notes.join_names("aab") == "a and b"
+    assert content.join_names("abc") == "a, b and c"
+    assert (
+        content.join_names(["a, b", "c"]) == "\N{LEFT DOUBLE QUOTATION MARK}a, b\N{RIGHT DOUBLE QUOTATION MARK} and c"
+    )
+    assert content.join_names("abcdefgh") == "a, b, c, d, e and 3 more"
+    assert content.join_names("aab") == "a and b"

@@ -31,8 +31,7 @@ from sslticket.search.plan import plan_search
 from sslticket.search.run_search import run_search
 from sslticket.ticket import Ticket
 from sslticket.training.engine import Engine
-from sslticket.training.network import sync_buffers
-from sslticket.training.network import MaskedNetwork, RunningStatistics
+from sslticket.training.network import MaskedNetwork, RunningStatistics, sync_buffers
 from sslticket.training.progress import Progress
 from tests import runs
 
@@ -209,16 +208,16 @@ def test_the_parts_of_a_share_follow_from_the_ghost_batch(monkeypatch: pytest.Mo
     ("accumulate", "processes", "fit", "objective", "text"),
     [
         (2, 1, FIT, Supervised(), "must be 1 where batch norm sees the whole batch, got 2; .* --ghost-batch 16"),
-        (2, 1, GHOSTS, Supervised(), "must be 4 for a share of 32 in ghost batches of 8, got 2; leave it out"),
-        (1, 1, GHOSTS, Supervised(), "must be 4 for a share of 32 in ghost batches of 8, got 1; leave it out"),
+        (2, 1, GHOSTS, Supervised(), "must be 4 for 32 images a process in ghost batches of 8, got 2; leave it out"),
+        (1, 1, GHOSTS, Supervised(), "must be 4 for 32 images a process in ghost batches of 8, got 1; leave it out"),
         (2, 1, GHOSTS, SimCLR(), "simclr compares the images of a batch, so --accumulate must be 1, got 2; leave"),
-        (None, 8, GHOSTS, Supervised(), "ghost batches of 8 cannot be shared by 8 processes; start 1 or 2 or 4 "),
+        (None, 8, GHOSTS, Supervised(), "ghost batches of 8 cannot be divided among 8 processes; start 1 or 2 or 4 "),
         (
             None,
             3,
             FIT,
             Supervised(),
-            "a batch of 32 cannot be shared by 3 processes; give --batch-size a mult",
+            "--batch-size must be a multiple of 3, the number of processes, got 32",
         ),
     ],
 )

@@ -113,11 +113,12 @@ class Case:
             Manifest(frame, tuple(map(str, range(CLASSES))), "noise", "train", None),
             self.views,
             Sampler(count, self.batch, 1, labelled=self.labelled),
-            colours=((0.5,) * 3, (0.25,) * 3),
+            mean=(0.5,) * 3,
+            std=(0.25,) * 3,
             augment_seed=1,
             device=torch.device("cpu"),
             channels_last=False,
-            bad=UnreadableImages("noise", 0, {}),
+            unreadable=UnreadableImages("noise", 0, {}),
         )
 
     def peak(self) -> int:

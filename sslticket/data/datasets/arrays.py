@@ -335,7 +335,8 @@ class CifarLayout(ArrayLayout):
 
     Attributes:
         folder: Folder that the archive of python files unpacks to.
-        train, eval: Files of the splits in it.
+        train: Files of the training split in it.
+        eval: Files of the evaluation split in it.
         labels: Key of the labels.
         names: File with the class names, and its key.
         binary: Folder that the archive of the binary version unpacks to, and the file with the class names there.
@@ -374,7 +375,8 @@ class IdxLayout(ArrayLayout):
         folder: Folder where torchvision's download puts the idx files.
         tables: Table of comma-separated pixels for each split.
         npz: Keras's file of both splits, where it has one.
-        train, eval: A split's idx files; some programs that unpack call them "train-images.idx3-ubyte".
+        train: Idx files of training images and labels; some programs unpack them as "train-images.idx3-ubyte".
+        eval: Idx files of evaluation images and labels.
     """
 
     folder: str
@@ -418,7 +420,8 @@ class SvhnLayout(ArrayLayout):
     """SVHN's MATLAB files of cropped digits (Netzer et al. 2011).
 
     Attributes:
-        train, eval: Files of the splits.
+        train: Files of the training split.
+        eval: Files of the evaluation split.
     """
 
     train: tuple[str, ...] = ("train_32x32.mat",)

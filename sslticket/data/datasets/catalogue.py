@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sslticket.data.augment import View
-from sslticket.data.datasets import DATASETS
+from sslticket.data.datasets import CATALOGUED, DATASETS
 from sslticket.data.datasets.arrays import CifarLayout, DigitsLayout, IdxLayout, SvhnLayout
 from sslticket.data.datasets.base import Dataset, path_safe
 from sslticket.data.datasets.folders import FolderLayout
@@ -356,13 +356,17 @@ def load_dataset(name: str) -> Dataset:
     if ":" not in name or name.startswith("folder:"):
         return get_dataset(name)
     entry = DATASETS.get(name)
-    built_in = entry.name in DATASETS.names() and DATASETS.get(entry.name) is not entry
-    if built_in or not entry.name or entry.name != path_safe(entry.name):
+    if entry.name in CATALOGUED or not entry.name or entry.name != path_safe(entry.name):
         raise BadInput(
             f"the name of a dataset must be new, of letters, digits, dots, underscores and hyphens, got {entry.name!r} "
             f"in {name}; give another"
         )
     return DATASETS.register(entry.name)(entry)
+
+
+def is_own_dataset(dataset: Dataset) -> bool:
+    """Whether a data set is a user's own: its name alone does not say which images it has."""
+    return dataset.image_counts is None or dataset.name not in CATALOGUED
 
 
 def known_dataset(name: object) -> Dataset | None:
@@ -378,9 +382,10 @@ class InputSpec:
     """The images that a network takes.
 
     Attributes:
-        channels: 3 for RGB, 1 for gray.
-        image_size: side in pixels.
-        mean, std: by channel, with which they are normalised; empty for colour images that were made gray.
+        channels: 3 for RGB, 1 for grey.
+        image_size: Side in pixels.
+        mean: Mean by channel, with which they are normalised; empty for colour images that were made grey.
+        std: Standard deviation by channel, likewise.
     """
 
     channels: int
@@ -390,7 +395,7 @@ class InputSpec:
 
     @classmethod
     def from_recipe(cls, recipe: Mapping[str, Any]) -> "InputSpec | None":
-        """What the search showed its network; None where the recipe, JSON values, names no data set known here."""
+        """Return the images that a recipe, as JSON values, is for; None where it names no data set known here."""
         data = recipe.get("data")
         dataset = known_dataset(data.get("dataset")) if isinstance(data, Mapping) else None
         if dataset is None or not isinstance(data, Mapping):

@@ -31,8 +31,10 @@ class Places365Layout(FolderLayout):
     """Places365's lists of files and the images that they name, as torchvision arranges them and in other states.
 
     Attributes:
-        train_images, eval_images: Folders, or archives that are read in place, that the listed names are relative to.
-        train, eval: Lists of the splits, a name and a class number a line.
+        train_images: Folders, or archives that are read in place, that the names of training images are relative to.
+        eval_images: Folders or archives that those of evaluation images are relative to.
+        train: List of the training images, a name and a class number per line.
+        eval: List of the evaluation images, likewise.
         classes: List of the classes and their numbers.
         list_folders: Folders that the lists may lie in; the second is what their archive unpacks to.
     """
@@ -194,7 +196,8 @@ class TinyImageNetLayout(FolderLayout):
     Attributes:
         folders: Folders that those of the splits may lie in; the second is what the archive unpacks to, the third what
             Kaggle's does.
-        train, eval: Folders of the splits.
+        train: Folder of the training split.
+        eval: Folder of the evaluation split.
         images: Folder in a class's folder, or in that of the evaluation images.
         annotations: List in the evaluation images' folder, with the name and the class of each.
     """
@@ -275,7 +278,7 @@ class TinyImageNetLayout(FolderLayout):
         return Listing(root, classes, [file for _, file in pairs], labels, left_out=tuple(left_out))
 
     def _check_annotations(self, folder: Path, found: Listing) -> None:
-        """Raise `BadInput` if an evaluation image's folder is another class's than the list gives, where it is there."""
+        """Raise `BadInput` if an evaluation image's folder is another class's than the list, where there is one."""
         annotations = folder / self.eval / self.annotations
         wnids = _read_annotations(annotations) if annotations.is_file() else {}
         for file, label in zip(found.files, found.labels.tolist(), strict=True):

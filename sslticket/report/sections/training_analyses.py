@@ -3,17 +3,21 @@
 import hashlib
 import json
 import math
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from sslticket.report import sections, stats
+from sslticket.errors import BadInput
+from sslticket.report import sections, stats, text
 from sslticket.report.chart import Axis, Chart
 from sslticket.report.sections import FigureGroup, Picker, Section, mean_curves
 from sslticket.report.sections.scores import DENSITY_AXIS
-from sslticket.results import rows
+from sslticket.results import table
+from sslticket.results.rows import SHARED_CONTROLS
 
 STABILITY_MEASURES = {
     "pruning_distance": "distance from the pruned dense network",
@@ -208,7 +212,7 @@ def rewind_sweeps(frame: pd.DataFrame) -> pd.DataFrame:
     """
     held = pd.concat([sections.rows_of_kind(frame, kind) for kind in ("score", "stability")])
     held = held[held["settings"].notna() & held["rewind_samples"].notna()]
-    held = held[~held["control"].isin(rows.SHARED_CONTROLS)]
+    held = held[~held["control"].isin(SHARED_CONTROLS)]
     settings = [{name: value for name, value in each.items() if name != "rewind"} for each in held["settings"]]
     if not settings:
         return held
@@ -256,3 +260,59 @@ def _rewind_charts(here: pd.DataFrame, axis: Axis, name: str, where: str) -> lis
         stability_chart(measured, each, "place", axis, f"rewinding-{each}-{name}", where) for each in STABILITY_MEASURES
     ]
     return [chart for chart in found if chart.curves]
+
+
+def describe_rewinding(folders: Sequence[Path]) -> str:
+    """Tables for the terminal: top-1, and stability where it was measured, by W_k's images seen and by density.
+
+    Args:
+        folders: Folders of runs.
+
+    Raises:
+        BadInput: If rows are missing or broken, or no rows are of searches that differ in their rewind point only.
+    """
+    own = rewind_sweeps(stats.name_series(table.read_rows(folders)))
+    if own.empty:
+        raise BadInput(
+            f"no scores below {', '.join(map(str, folders))} are of searches that differ in their rewind point only; "
+            "search with several --rewind and evaluate the tickets (rows that do not tell their settings are left out)"
+        )
+    return "\n\n".join(
+        f"{what} of {series}, {where}, by images seen at W_k and by density: "
+        f"mean ± standard deviation over searches (n)\n\n{cells}"
+        for where, panel in sections.split_panels(own)
+        for series, curve in panel.groupby("series")
+        for what, cells in _rewind_tables(curve)
+    )
+
+
+def _rewind_tables(curve: pd.DataFrame) -> Iterator[tuple[str, str]]:
+    scores, measured = (curve[curve["kind"] == kind] for kind in ("score", "stability"))
+    if len(scores):
+        yield "Top-1 in %", _rewind_table(scores.assign(percent=100 * scores["top1"].astype(float)), "percent", ".1f")
+    for measure, what in STABILITY_MEASURES.items():
+        if len(measured):
+            yield f"{what[0].upper()}{what[1:]}", _rewind_table(measured, measure, ".3g")
+
+
+def _rewind_table(curve: pd.DataFrame, value: str, digits: str) -> str:
+    """Rewind points down, the earliest first, and densities across, the densest first."""
+    curve = curve.assign(value=curve[value].astype(float))
+    # Trainings of one search are averaged first: the spread is one over searches.
+    searches = curve.groupby(["rewind_samples", "density", "unit"])["value"].mean()
+    found = searches.groupby(level=["rewind_samples", "density"])
+    cells = {
+        at: _mean_and_spread(*each, digits=digits)
+        for at, *each in found.agg(["mean", "std", "size"]).itertuples(name=None)
+    }
+    points, densities = sorted(curve["rewind_samples"].unique()), sorted(curve["density"].unique(), reverse=True)
+    columns = [["W_k", *(f"{point:,.0f}" for point in points)]]
+    for density in densities:
+        column = [cells.get((point, density), text.MISSING) for point in points]
+        columns.append([f"{text.format_percent(density)}%", *column])
+    return text.align_columns(columns)
+
+
+def _mean_and_spread(mean: float, sd: float, n: int, *, digits: str) -> str:
+    spread = "" if math.isnan(sd) else f" ± {sd:{digits}}"
+    return f"{mean:{digits}}{spread} ({n})"

@@ -14,20 +14,10 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as theirs
 
-from sslticket.data.augment import (
-    Blur,
-    Grayscale,
-    HSVNoise,
-    Jitter,
-    Rotate,
-    Solarize,
-    Transform,
-    TransformParams,
-    View,
-    ViewParams,
-)
-from sslticket.data.augment_apply import TransformAndNormalize, apply_transforms, copy_all_to_device, list_pixel_ops
+from sslticket.data.augment import View, ViewParams
+from sslticket.data.augment_ops import TransformAndNormalize, apply_transforms, copy_all_to_device, list_pixel_ops
 from sslticket.data.source import open_split
+from sslticket.data.transforms import Blur, Grayscale, HSVNoise, Jitter, Rotate, Solarize, Transform, TransformParams
 
 pytestmark = pytest.mark.data
 
@@ -61,7 +51,7 @@ def images(request: pytest.FixtureRequest) -> Tensor:
 
 def ours(pixels: Tensor, effect: Transform, **numbers: object) -> tuple[Tensor, TransformParams]:
     """The painted images, and the numbers drawn for them, of which some may be given."""
-    view = View(size=pixels.shape[3], effects=(effect,))
+    view = View(size=pixels.shape[3], transforms=(effect,))
     draws = view.sample(len(pixels), 3, "test")
     given = {name: np.asarray(value, draws.transforms[0][name].dtype) for name, value in numbers.items()}
     draws = draws._replace(transforms=(draws.transforms[0] | given,))
@@ -160,7 +150,7 @@ def test_hsv_noise_is_what_python_makes_of_hsv(images: Tensor) -> None:
 @pytest.mark.parametrize("effect", ALL, ids=lambda effect: type(effect).__name__)
 def test_chance_decides_which_images_are_changed(small: Tensor, effect: Transform) -> None:
     always, _ = ours(small, effect)
-    found, drawn = ours(small, replace(effect, chance=0.4))
+    found, drawn = ours(small, replace(effect, probability=0.4))
     assert 0 < drawn["on"].sum() < len(small)
     on = torch.from_numpy(drawn["on"])
     assert torch.equal(found[~on], small[~on])
@@ -170,7 +160,7 @@ def test_chance_decides_which_images_are_changed(small: Tensor, effect: Transfor
 
 @pytest.mark.parametrize("effect", ALL, ids=lambda effect: type(effect).__name__)
 def test_what_an_image_becomes_does_not_depend_on_the_others(small: Tensor, effect: Transform) -> None:
-    view = View(size=32, effects=(effect,))
+    view = View(size=32, transforms=(effect,))
     draws = view.sample(24, 3)
     whole = apply_transforms(small.clone(), view, draws)
     for part in (slice(0, 1), slice(1, 7), slice(7, 24)):
@@ -179,15 +169,15 @@ def test_what_an_image_becomes_does_not_depend_on_the_others(small: Tensor, effe
 
 def test_painted_pixels_are_normalised_like_others(images: Tensor) -> None:
     finish = TransformAndNormalize.from_mean_std((0.4, 0.5, 0.6), (0.1, 0.2, 0.3), torch.device("cpu"))
-    view = View(size=images.shape[3], effects=(Jitter(brightness=0.4, chance=0.5),))
+    view = View(size=images.shape[3], transforms=(Jitter(brightness=0.4, probability=0.5),))
     draws = view.sample(len(images), 3)
-    expected = finish(apply_transforms(images.clone(), view, draws), replace(view, effects=()), draws)
+    expected = finish(apply_transforms(images.clone(), view, draws), replace(view, transforms=()), draws)
     assert torch.equal(finish(images.clone(), view, draws), expected)
 
 
 def all_at_once(finish: TransformAndNormalize, pixels: Tensor, view: View, draws: ViewParams) -> Tensor:
     """As on a GPU: few operations on the whole batch."""
-    wanted = list_pixel_ops(view, draws, pixels.shape, at_once=True)
+    wanted = list_pixel_ops(view, draws, pixels.shape, merged=True)
     numbers = copy_all_to_device([array for stroke in wanted for array in stroke.arrays], pixels.device)
     return finish.apply_ops(pixels.clone(memory_format=torch.preserve_format), wanted, iter(numbers))
 
@@ -197,11 +187,11 @@ def all_at_once(finish: TransformAndNormalize, pixels: Tensor, view: View, draws
     "effects",
     [
         *((effect,) for effect in ALL),
-        *((replace(effect, chance=0.4),) for effect in ALL),
+        *((replace(effect, probability=0.4),) for effect in ALL),
         (Jitter(contrast=0.5, hue=0.3),),
-        (Jitter(brightness=0.5, saturation=0.5, chance=0.6),),
+        (Jitter(brightness=0.5, saturation=0.5, probability=0.6),),
         (HSVNoise(), Blur(), STRONG),  # the shades that come to the jitter may lie a little beyond 255
-        tuple(replace(effect, chance=0.7) for effect in ALL),
+        tuple(replace(effect, probability=0.7) for effect in ALL),
     ],
 )
 def test_painting_a_batch_at_once_changes_no_bit(small: Tensor, effects: tuple[Transform, ...], channels: int) -> None:
@@ -209,7 +199,7 @@ def test_painting_a_batch_at_once_changes_no_bit(small: Tensor, effects: tuple[T
     finish = TransformAndNormalize.from_mean_std(
         (0.4, 0.5, 0.6)[:channels], (0.1, 0.2, 0.3)[:channels], torch.device("cpu")
     )
-    view = View(size=32, effects=effects)
+    view = View(size=32, transforms=effects)
     for seed in range(3):
         draws = view.sample(len(images), seed)
         found = all_at_once(finish, images, view, draws)
@@ -218,14 +208,14 @@ def test_painting_a_batch_at_once_changes_no_bit(small: Tensor, effects: tuple[T
 
 
 def test_a_jitter_of_a_whole_batch_is_at_most_six_blends_and_one_hue(small: Tensor) -> None:
-    view = View(size=32, effects=(replace(STRONG, chance=0.8),))
-    wanted = list_pixel_ops(view, view.sample(len(small), 3), small.shape, at_once=True)
+    view = View(size=32, transforms=(replace(STRONG, probability=0.8),))
+    wanted = list_pixel_ops(view, view.sample(len(small), 3), small.shape, merged=True)
     assert len(wanted) == 7
     assert all(stroke.rows is None for stroke in wanted)
 
 
 def test_channels_last_changes_the_memory_alone(images: Tensor) -> None:
-    view = View(size=images.shape[3], effects=tuple(replace(effect, chance=0.7) for effect in ALL))
+    view = View(size=images.shape[3], transforms=tuple(replace(effect, probability=0.7) for effect in ALL))
     draws = view.sample(len(images), 3)
     plain = apply_transforms(images.clone(), view, draws)
     last = apply_transforms(images.clone(memory_format=torch.channels_last), view, draws)

@@ -1,12 +1,12 @@
-"""`sslticket watch`: what searches and evaluations are doing, from their files alone."""
+"""The commands that only read files: `sslticket inspect` describes a ticket, `sslticket watch` runs and processes."""
 
 import argparse
-import shutil
 import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sslticket.cli import flags
 from sslticket.config.training import format_duration
@@ -15,6 +15,12 @@ from sslticket.escaping import escape_terminal
 from sslticket.storage.files import read_json
 from sslticket.training import trackers
 from sslticket.training.trackers import Status
+
+if TYPE_CHECKING:  # torch takes a second, which `sslticket watch` does without
+    from sslticket.ticket import Ticket
+
+_MAX_IMAGE_SIDE = 1024
+"""Pixels. A network is made for no larger images, so that a stranger's ticket cannot cost gigabytes."""
 
 
 def add_watch(commands: "argparse._SubParsersAction[flags.Parser]") -> None:
@@ -27,35 +33,32 @@ def add_watch(commands: "argparse._SubParsersAction[flags.Parser]") -> None:
     )
     parser.add_argument("runs", nargs="+", type=Path, help="folders of runs, or the folder that holds them")
     parser.add_argument("--once", action="store_true", help="print once and end")
-    parser.add_argument("--every", type=float, default=2.0, metavar="SECONDS", help="between two looks [2.0]")
+    parser.add_argument("--every", type=float, default=2.0, metavar="SECONDS", help="between two updates [2.0]")
     parser.set_defaults(command=_run_watch)
 
 
 def _run_watch(given: argparse.Namespace) -> None:
     if not given.every > 0:
-        raise BadInput(f"--every {given.every:g} is no time between two looks; give seconds above 0")
+        raise BadInput(f"--every must be above 0 seconds, got {given.every:g}; give --every 2")
     lines = progress_lines(given.runs)
     if given.once or not sys.stdout.isatty():
         print("\n".join(lines))
         return
-    drawn = 0
-    while True:
-        size = shutil.get_terminal_size()
-        shown = [line[: size.columns - 1] for line in lines]
-        if len(shown) >= size.lines:
-            shown = [*shown[: size.lines - 2], f"... {len(shown) - size.lines + 2} more lines"]
-        # Up to where the last picture began, and everything below it cleared.
-        print((f"\x1b[{drawn}F" if drawn else "") + "\x1b[J" + "\n".join(shown), flush=True)
-        drawn = len(shown)
-        time.sleep(given.every)
-        lines = progress_lines(given.runs)
+    from rich.live import Live
+    from rich.text import Text
+
+    with Live(auto_refresh=False, vertical_overflow="ellipsis") as live:
+        while True:
+            live.update(Text("\n".join(lines), no_wrap=True, overflow="ellipsis"), refresh=True)
+            time.sleep(given.every)
+            lines = progress_lines(given.runs)
 
 
 def progress_lines(folders: Sequence[Path]) -> list[str]:
     """The lines of the picture: a few for each run, and at the end the sum of all.
 
     Raises:
-        BadInput: if a folder is not there or holds no runs.
+        BadInput: If a folder is not there or holds no runs.
     """
     lines, tickets, rows, working = [], 0, 0, 0
     for run in _find_runs(folders):
@@ -121,3 +124,72 @@ def _process_line(told: Status) -> str:
         return f"  stopped  {what} ({where}, not heard of for {format_duration(told.silent_seconds)})"
     left = "" if told.left is None else f", {format_duration(told.left)} left"
     return f"  running  {what}{left} ({where})"
+
+
+def describe_ticket(ticket: "Ticket", place: str, size: int) -> str:
+    """Describe a ticket: what it is, where it comes from, and how dense it is as a whole and in each layer.
+
+    Args:
+        ticket: The ticket, read from there.
+        place: Where it is, as the user named it.
+        size: Size of its file in bytes.
+
+    Raises:
+        BadInput: If no search wrote it, so that it lacks what a search records.
+    """
+    from sslticket.export.description import ticket_facts
+
+    facts = {"ticket": f"{place}, {size:,} bytes, hash {ticket.hash}"} | ticket_facts(ticket)
+    network, dense = _describe_network(ticket)
+    lines = [f"{name:<10}{escape_terminal(value)}" for name, value in (facts | network).items()]
+    counts = ticket.mask.layer_counts()
+    # Vectors are biases and batch norm's; every other weight is of a layer that some search may prune.
+    unpruned = {
+        name: value.numel()
+        for name, value in ticket.weights.items()
+        if name in dense or (name.endswith(".weight") and value.dim() > 1)
+    }
+    layers = {name: escape_terminal(name) for name in ticket.weights if name in counts or name in unpruned}
+    width = max(map(len, layers.values()), default=0)
+    lines += ["", f"{'layer':<{width}}  {'kept':>12}  {'of':>12}  density"]
+    for name, shown in layers.items():
+        if name not in counts:
+            lines.append(f"{shown:<{width}}  {unpruned[name]:>12,}  {unpruned[name]:>12,}  not pruned")
+            continue
+        alive, total = counts[name]
+        bar = "█" * round(20 * alive / total)
+        lines.append(f"{shown:<{width}}  {alive:>12,}  {total:>12,}  {alive / total:>8.3%}  {bar}".rstrip())
+    return "\n".join(lines)
+
+
+def _describe_network(ticket: "Ticket") -> tuple[dict[str, str], tuple[str, ...]]:
+    """What only the network itself tells, and its dense matrices; nothing where it cannot be made here."""
+    from sslticket import models
+    from sslticket.data.datasets.catalogue import InputSpec
+    from sslticket.pruning.effective_sparsity import effective_mask
+    from sslticket.pruning.forward_graph import MaskCoverage
+    from sslticket.pruning.prunable import shorten_names
+
+    inputs = InputSpec.from_recipe(ticket.recipe)
+    if inputs is None or inputs.image_size > _MAX_IMAGE_SIDE:
+        return {}, ()
+    model, images = ticket.recipe["model"], {"channels": inputs.channels, "image_size": inputs.image_size}
+    try:
+        backbone = models.create_model(model, **images)
+        ticket.apply(models.create_model(model, **images))  # the ticket may be for another version of the network
+    except BadInput:
+        return {}, ()
+    coverage, mask = MaskCoverage.measure(backbone, **images), ticket.mask
+    parameters = sum(parameter.numel() for parameter in backbone.parameters())
+    left = parameters - mask.total + mask.survivors
+    whole = f"density {left / parameters:.4%}: {left:,} of {parameters:,} parameters of the backbone"
+    if coverage.unprunable:
+        whole += f"; dense matrices: {shorten_names(coverage.unprunable)}"
+    try:
+        coverage.check(model, list(mask))
+    except BadInput as error:
+        return {"all": whole, "effective": str(error)}, coverage.unprunable
+    found = effective_mask(backbone, mask, **images).survivors
+    cut = "" if found else "; nothing gets through"
+    on_paths = f"{found:,} weights lie on a path from the image to the features{cut}"
+    return {"all": whole, "effective": f"density {found / mask.total:.4%}: {on_paths}"}, coverage.unprunable
