@@ -25,6 +25,7 @@ from typing import Any
 from sslticket import processes, provenance
 from sslticket.config.recipe import ImageIdentity, Recipe
 from sslticket.errors import BadInput, one_line
+from sslticket.registry import remember_parts
 from sslticket.storage.files import read_json, remove_unfinished, write_json
 from sslticket.ticket import INITIAL_TICKET
 
@@ -40,6 +41,7 @@ class RunDir:
         """
         self.path = out / recipe.key
         self._content: dict[str, Any] = {"recipe": recipe.to_dict(), "data_hash": data_hash}
+        self.parts = recipe.parts()
         if (out / "recipe.json").exists():
             raise BadInput(f"{out} is itself the folder of a run; give its parent, --out {out.parent}")
         if out.exists() and not out.is_dir():
@@ -84,10 +86,14 @@ class RunDir:
                     "with --out"
                 ) from error
             remove_unfinished(self.path)
+            remember_parts(self.parts)
             if not (self.path / "recipe.json").exists():
                 write_json(
                     self.path / "recipe.json",
-                    self._content | provenance.collect_provenance() | {"code": provenance.code_hash()},
+                    self._content
+                    | provenance.collect_provenance()
+                    | {"code": provenance.code_hash()}
+                    | ({"parts": self.parts} if self.parts else {}),
                 )
             yield
 
@@ -204,6 +210,8 @@ def resumption_differences(folder: RunDir, levels: Sequence[int], **now: str) ->
         told = [
             f"it was begun with other code or another recipe file (hash {began['code']}, now {provenance.code_hash()})"
         ]
+    if changed := [part for part, digest in began.get("parts", {}).items() if folder.parts.get(part, digest) != digest]:
+        told.append(f"it was begun with another {' and '.join(changed)}")
     return (
         f"this search goes on otherwise than it was left, and its rows tell of each level how: {'; '.join(told)}"
         if told

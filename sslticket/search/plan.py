@@ -332,6 +332,7 @@ class SearchPlan:
             "numerics": numerics,
             "versions": library_versions(),
             "commit": git_commit(),
+            **({"parts": self.run_dir.parts} if self.run_dir.parts else {}),
         }
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-from sslticket.config.recipe import recipe_family, recipe_settings, search_label
 from sslticket.data.unreadable import unreadable_fields
 from sslticket.provenance import collect_provenance
 from sslticket.pruning.mask import StateDict
@@ -72,7 +71,7 @@ def _ticket_columns(plan: SearchPlan, ticket: Ticket, kind: str) -> dict[str, An
     return {
         "kind": kind,
         "run": plan.run_dir.path.name,
-        "recipe": recipe_family(ticket.recipe),
+        "recipe": ticket.record.family,
         "objective": recipe.task,
         "model": recipe.model,
         "source": recipe.data.name,
@@ -83,11 +82,12 @@ def _ticket_columns(plan: SearchPlan, ticket: Ticket, kind: str) -> dict[str, An
         "within": describe_layers(ticket.recipe),
         "ticket_hash": ticket.hash,
         "search_seed": recipe.seed,
-        "search": search_label(ticket.recipe),
-        "settings": recipe_settings(ticket.recipe),
+        "search": ticket.record.search_name,
+        "settings": ticket.record.settings(),
         "rewind_samples": ticket.provenance["rewind_samples"],
         **collect_provenance(),
         "source_hash": plan.images.source_hash,
         "data_hash": ticket.provenance["data_hash"],
         "precision": recipe.precision,
+        **({"parts": plan.run_dir.parts} if plan.run_dir.parts else {}),
     }
