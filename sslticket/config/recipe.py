@@ -17,11 +17,10 @@ from sslticket.data.datasets.base import check_part, display_name, path_safe
 from sslticket.data.datasets.catalogue import get_dataset, known_dataset, load_dataset
 from sslticket.data.transforms import Transform
 from sslticket.errors import BadInput
-from sslticket.models import load_model
+from sslticket.models import MODELS, load_model
 from sslticket.registry import (
     NO_FLAGS,
     OMIT_DEFAULT,
-    loaded_part,
     required_parts,
     settings_from_json,
     settings_hash,
@@ -265,7 +264,7 @@ class Recipe:
     def parts(self) -> dict[str, str]:
         """Parts of users that the recipe needs, see `sslticket.registry.required_parts`; {} where all is built in."""
         own_dataset = known_dataset(self.data.dataset)
-        return required_parts(self, loaded_part(self.model), own_dataset)
+        return required_parts(self, MODELS.own_part(self.model), own_dataset)
 
     def describe(self) -> dict[str, Any]:
         """The settings by the names of their fields today, without those that are None, for a person."""

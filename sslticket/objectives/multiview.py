@@ -44,7 +44,9 @@ def strong_augmentation(
     brightness, contrast, saturation, hue = jitter
     size = max(1, round(standard.size * size_ratio))
     transforms: tuple[Transform, ...] = (
-        Jitter(brightness=brightness, contrast=contrast, saturation=saturation, hue=hue, probability=jitter_probability),
+        Jitter(
+            brightness=brightness, contrast=contrast, saturation=saturation, hue=hue, probability=jitter_probability
+        ),
         Grayscale(probability=grayscale),
     )
     if blur and size >= _MIN_BLURRED_SIZE:
