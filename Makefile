@@ -1,13 +1,14 @@
 # Two commands matter to a newcomer: `make demo` and `make test`. Each first makes .venv if it is not there yet.
 PYTHON ?= python3
 DATA   ?= digits
+SAMPLE ?= 200
 RUNS   := runs/demo-$(DATA)
 SIZE_fashion_mnist := --image-size 12  # a fifth of the pixels: ten minutes on two cores are the limit
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # Threads that wait without spinning: where other work shares the cores, spinning ones are many times slower.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo test check fuzz bench bench-gpu pictures clean
+.PHONY: demo test check docs tables fuzz mutate bench bench-gpu pictures clean
 
 # Six searches of each kind, for a verdict is about searches and needs as many. Labels and RotNet run side by side, and so do
 # two evaluations that share the rows; what the second of two prints is in a file. The demonstration's net is tiny: a second
@@ -27,17 +28,29 @@ demo: .venv/installed
 	wait $$! || { cat $(RUNS)/evaluate.log; exit 2; }
 	sslticket report $(RUNS) --output $(RUNS)/report.html
 
-test: check
+test: check docs
 	python -m pytest
 
 check: .venv/installed
 	ruff check .
 	ruff format --check .
 	mypy
+	python docs/recipe_table.py --check
+
+# The site with the API reference, in build/site; a dead link or a docstring that cannot be read fails.
+docs: .venv/installed
+	NO_MKDOCS_2_WARNING=1 python -m mkdocs build --quiet
+
+tables: .venv/installed
+	python docs/recipe_table.py
 
 # Hours; it goes on where fuzz.log ends.
 fuzz: .venv/installed
 	python -W ignore -m tests.fuzz.run
+
+# Changes the code in SAMPLE places, one at a time, and tells which changes no test notices; SAMPLE=all takes every place.
+mutate: .venv/installed
+	python -m tests.mutation.run --sample $(SAMPLE)
 
 bench: .venv/installed
 	python benchmarks/bench.py
@@ -55,4 +68,4 @@ pictures: .venv/installed
 	touch $@
 
 clean:
-	rm -rf .venv runs .mypy_cache .pytest_cache .ruff_cache *.egg-info
+	rm -rf .venv build runs mutants .mypy_cache .pytest_cache .ruff_cache *.egg-info

@@ -43,7 +43,7 @@ def _step(search: Search) -> Callable[[], object]:
     """One optimiser step on noise, as the loop takes it: how long it takes does not depend on what the images show."""
     learning = search.mask_learning(_FIT, _FIT.clock(50_000))
     net = MaskedNetwork.build(
-        "resnet20", Supervised(), channels=3, image_size=32, classes=10, seed=0, learning=learning
+        "resnet20", Supervised(), channels=3, image_size=32, classes=10, seed=0, mask_learning=learning
     )
     noise = torch.Generator().manual_seed(0)
     labels = torch.randint(10, (_BATCH,), generator=noise)

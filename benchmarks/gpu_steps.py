@@ -147,18 +147,19 @@ class Ours:
             image_size=case.size,
             classes=_CLASSES,
             seed=0,
-            learning=learning or None,
+            mask_learning=learning or None,
         )
         batches = MemoryLoader(
             images,
             Manifest(frame, tuple(map(str, range(_CLASSES))), "noise", "train", None),
             case.objective.views(view),
             Sampler(count, case.batch, 1),
-            colours=((0.5,) * 3, (0.25,) * 3),
+            mean=(0.5,) * 3,
+            std=(0.25,) * 3,
             augment_seed=1,
             device=bench.accelerator.device,
             channels_last=bench.numerics.channels_last,
-            bad=UnreadableImages("noise", 0, {}),
+            unreadable=UnreadableImages("noise", 0, {}),
         )
         with bench.prepare(net) as wrapped:
             progress = Progress(0, show=False)
@@ -244,7 +245,7 @@ def measured(case: Case, device: torch.device, rates: dict[str, float], rounds: 
         del plain
         if gpu:
             row |= _watched(ours, wait)
-        flops = _flops(ours.loop.net, case, device)
+        flops = _flops(ours.loop.network, case, device)
     each = statistics.median(times["ours"])
     row |= {"images": case.batch / each, "ms": 1e3 * each}
     if rate := rates.get(case.precision):

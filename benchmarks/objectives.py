@@ -20,9 +20,10 @@ from torch.utils.data import DataLoader, Dataset, RandomSampler
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
-from sslticket.data.augment import Blur, Grayscale, HSVNoise, Jitter, Rotate, Solarize, Transform, View
+from sslticket.data.augment import View
 from sslticket.data.loader import Batch, Sampler
 from sslticket.data.source import DataSource, make_loader, open_split
+from sslticket.data.transforms import Blur, Grayscale, HSVNoise, Jitter, Rotate, Solarize, Transform
 from sslticket.objectives.barlowtwins import BarlowTwins
 from sslticket.objectives.base import Objective
 from sslticket.objectives.byol import BYOL
@@ -112,7 +113,7 @@ class _Views(Dataset[tuple[Tensor, ...]]):
 def _transform(view: View, mean: tuple[float, ...], std: tuple[float, ...]) -> Callable[[Any], Tensor]:
     steps = [transforms.RandomResizedCrop(view.size, scale=view.scale, ratio=view.ratio)]
     steps += [transforms.RandomHorizontalFlip()] if view.flip else []
-    steps += [transforms.RandomApply([_pil(effect)], p=effect.chance) for effect in view.effects]
+    steps += [transforms.RandomApply([_pil(effect)], p=effect.probability) for effect in view.transforms]
     return transforms.Compose([*steps, transforms.ToTensor(), transforms.Normalize(mean, std)])
 
 

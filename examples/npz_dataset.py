@@ -1,6 +1,6 @@
 """A data set of one's own, in a form that the package has no reader for: four arrays in one NumPy file.
 
-Run       python recipes/supervised_digits.py --dataset examples/npz_dataset.py:STRIPES --data-root DIR
+Run       python recipes/supervised_digits.py --dataset examples/npz_dataset.py:PARITY --data-root DIR
 """
 
 from pathlib import Path
@@ -24,14 +24,14 @@ class NpzLayout(Layout):
             return ImageArrays(arrays[f"{split}_images"], arrays[f"{split}_labels"], dataset.class_names)
 
 
-STRIPES = Dataset(
-    name="stripes",
+PARITY = Dataset(
+    name="parity",
     channels=1,
-    mean=(0.5,),
-    std=(0.5,),
+    mean=(0.3046,),
+    std=(0.3755,),
     train_view=View(size=8),
     eval_view=View(size=8),
     kind="arrays",
-    class_names=("across", "down"),
+    class_names=("even", "odd"),
     layout=NpzLayout(),
 )

@@ -49,7 +49,7 @@ ONE_PERCENT = TrainConfig(
     drops=("700ep", "800ep", "900ep"),
 )
 # S4L's noise (Zhai et al. 2019) on top of the standard augmentation, for 1% of the labels.
-NOISY = View(size=224, crop="resized", flip=True, effects=(HSVNoise(),))
+NOISY = View(size=224, crop="resized", flip=True, transforms=(HSVNoise(),))
 
 
 def low_shot(training: TrainConfig, subset: float, by: str = "samples", view: View | None = None) -> Recipe:

@@ -19,6 +19,8 @@ _import_attribute, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__
 
 
 def __getattr__(name: str) -> Any:
+    if name not in (*__all__, *_FORMER_NAMES):
+        raise AttributeError(f"module 'sslticket' has no attribute {name!r}")
     with quiet_exit_during_imports() if _in_script() else nullcontext():
         return _import_attribute(_FORMER_NAMES.get(name, name))
 

@@ -1,4 +1,4 @@
-"""The two ways a run ends early, how a wrong name is answered, and errors of others that have a fix."""
+"""Errors that end a run with one line for a person: the project's own, and what to say about those of libraries."""
 
 import errno
 import os
@@ -17,7 +17,7 @@ class BadInput(ValueError):
 
 
 class WriteError(OSError):
-    """A file that cannot be written; `filename` is the one that was meant, whatever it was called on the way."""
+    """A file that cannot be written; `filename` is the one that was to be written, whatever its temporary name."""
 
 
 class Diverged(ArithmeticError):
@@ -61,18 +61,18 @@ def out_of_memory_message(error: BaseException) -> str | None:
     if not is_out_of_memory(error):
         return None
     text = " ".join(str(error).split())
-    asked, device = re.search(_REQUESTED, text), re.search(_DEVICE, text)
-    told = [f"{asked[1]} more were asked for"] if asked else []
+    requested, device = re.search(_REQUESTED, text), re.search(_DEVICE, text)
+    details = [f"{requested[1]} more were asked for"] if requested else []
     where = "a GPU" if re.search("cuda|cublas|cudnn|engine", text, re.IGNORECASE) else "this machine"
     if device:
         where = device[1]
-        told.append(f"it has {device[2]}" + (f", of which {device[3]} are free" if device[3] else ""))
-    elif not asked and text:
-        told.append(text[:200])
-    about = f" ({'; '.join(told)})" if told else ""
+        details.append(f"it has {device[2]}" + (f", of which {device[3]} are free" if device[3] else ""))
+    elif not requested and text:
+        details.append(text[:200])
+    more = f" ({'; '.join(details)})" if details else ""
     return (
-        f"the memory of {where} is not enough{about}; give more processes, --precision bf16, --accumulate or "
-        "--ghost-batch for smaller parts of a batch, or a smaller --image-size; --dry-run tells what is needed"
+        f"the memory of {where} is not enough{more}; give more processes, --precision bf16, --accumulate or "
+        "--ghost-batch for smaller parts of a batch, or a smaller --image-size; --dry-run shows what is needed"
     )
 
 
@@ -111,16 +111,16 @@ def system_errno(error: BaseException) -> int | None:
         return error.errno
     if "start new thread" in str(error):  # the only word that Python has for it
         return errno.EAGAIN
-    told = _OS_ERROR.search(str(error))
-    return int(told[1]) if told else None
+    found = _OS_ERROR.search(str(error))
+    return int(found[1]) if found else None
 
 
 def system_error_message(error: BaseException, place: str = "another place") -> str | None:
     """One line about what the system refuses: the file, why, and what helps; None for other errors.
 
     Args:
-        error: that was raised.
-        place: where else could be written, with the flag if there is one.
+        error: The error that was raised.
+        place: Where else could be written, with the flag if there is one.
     """
     if isinstance(error, UnicodeError):
         return f"{one_line(error)}; save what is read as UTF-8, or set PYTHONUTF8=1"

@@ -1,7 +1,7 @@
-"""Words of strangers, made harmless where they are shown: names and settings in tickets, rows and files are anybody's.
+"""Text from anywhere, made harmless where it is shown: names and settings in tickets, rows and files can hold anything.
 
-One function for each place that words can reach. All of them first make visible what nobody sees: control characters,
-line breaks, signs that turn the direction of writing, and bytes that are no text.
+There is one function for each place that text can reach. All of them first make visible what nobody sees: control
+characters, line breaks, signs that turn the direction of writing, and bytes that are no text.
 """
 
 import hashlib

@@ -21,8 +21,8 @@ class HubName(NamedTuple):
 
     Attributes:
         repo: "user/name".
-        revision: branch, tag or commit; None for the newest.
-        file: its path in the repository.
+        revision: Branch, tag or commit; None for the newest.
+        file: Its path in the repository.
     """
 
     repo: str
@@ -42,7 +42,7 @@ def parse_hub_name(place: Path | str) -> HubName:
     """What a name on the Hub says; a path that does not end in .safetensors is an exported folder's.
 
     Raises:
-        BadInput: if it is no such name.
+        BadInput: If it is no such name.
     """
     match = _HUB_NAME.fullmatch(str(place))
     if match is None or any(part in ("", ".", "..") for part in (match[3] or "ticket").split("/")):
@@ -57,7 +57,7 @@ def resolve_ticket_file(place: Path | str) -> Path:
     """The ticket file that a path, an exported folder or a name on the Hub means; it is not opened.
 
     Raises:
-        BadInput: for a folder without a ticket of its own, or one on the Hub that cannot be fetched.
+        BadInput: For a folder without a ticket of its own, or one on the Hub that cannot be fetched.
     """
     if is_hub_name(place):
         return download_from_hub(parse_hub_name(place))
@@ -79,7 +79,7 @@ def download_from_hub(name: HubName) -> Path:
     """The file in the Hub's cache on this machine, downloaded where it is not there yet.
 
     Raises:
-        BadInput: if there is no such file, it may not be read, or the Hub cannot be reached.
+        BadInput: If there is no such file, it may not be read, or the Hub cannot be reached.
     """
     try:
         from huggingface_hub import errors, hf_hub_download
@@ -111,7 +111,7 @@ def copy_from_hub(place: Path | str, out: Path) -> Path:
     """A copy below `out` of a ticket on the Hub, so that rows can lie beside it: none belong into the Hub's cache.
 
     Raises:
-        BadInput: if it cannot be fetched.
+        BadInput: If it cannot be fetched.
     """
     name = parse_hub_name(place)
     source = download_from_hub(name)

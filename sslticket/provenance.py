@@ -74,14 +74,15 @@ def command_line() -> str:
     return shlex.join([name, *sys.argv[1:]]).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def provenance_differences(told: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+def provenance_differences(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """What a row tells of where it comes from that is otherwise now, in words; "" where all is the same.
 
     Args:
-        told: what a row, or a run's recipe.json, says of itself.
-        now: the same of this process: what `stamp` gives, and "device" or "numerics" where they are to be compared.
+        recorded: What a row, or a run's recipe.json, records.
+        now: The same of this process: what `collect_provenance` gives, and "device" or "numerics" where they are to be
+            compared.
     """
-    before, here = _comparable_fields(told), _comparable_fields(now)
+    before, here = _comparable_fields(recorded), _comparable_fields(now)
     apart = [name for name, value in before.items() if name in here and here[name] != value]
     return ", ".join(f"{name} {before[name]} (now {here[name]})" for name in apart)
 
@@ -90,14 +91,14 @@ def mixed_provenance_note(rows: Iterable[Mapping[str, Any]], **now: str) -> str:
     """One line for a person about rows that come from elsewhere than what this process measures; "" if none does."""
     here = collect_provenance() | now
     found = Counter(words for row in rows if (words := provenance_differences(row, here)))
-    told = "; ".join(f"{count} with {words}" for words, count in found.most_common())
-    return f"rows that are there stay, though measured otherwise: {told}" if told else ""
+    kinds = "; ".join(f"{count} with {words}" for words, count in found.most_common())
+    return f"rows that are there stay, though measured otherwise: {kinds}" if kinds else ""
 
 
-def _comparable_fields(told: Mapping[str, Any]) -> dict[str, str]:
+def _comparable_fields(recorded: Mapping[str, Any]) -> dict[str, str]:
     """By a word for each; outside a checkout nobody knows the commit, and of what is not installed the version."""
-    named = {name: told.get(name) for name in ("commit", "code", "numerics", "device")}
-    versions = told.get("versions")
+    named = {name: recorded.get(name) for name in ("commit", "code", "numerics", "device")}
+    versions = recorded.get("versions")
     if isinstance(versions, Mapping):
         named |= {name: versions.get(name, "none") for name in ("python", *_LIBRARIES)}
     return {name: str(value) for name, value in named.items() if value}

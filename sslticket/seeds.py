@@ -1,7 +1,7 @@
-"""Randomness has names: every stream of random numbers is derived from one seed and what it is for.
+"""Seeds: every stream of random numbers is derived from one seed and from what the stream is for.
 
-Nothing here keeps state: a draw is a pure function of its seed and its path, so a resumed run, a run on more processes
-and an uninterrupted run draw the same numbers.
+Nothing here keeps state: a stream is a pure function of its seed and its path, so a resumed run, a run on more
+processes and an uninterrupted run use the same numbers.
 """
 
 import hashlib

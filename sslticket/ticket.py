@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from sslticket import hub
+from sslticket.config.recipe import RecipeRecord
 from sslticket.data.datasets.catalogue import InputSpec
 from sslticket.errors import BadInput, one_line
 from sslticket.escaping import escape_terminal
@@ -50,7 +51,7 @@ _PROVENANCE_FIELDS: _FieldTypes = {
     **dict.fromkeys(("weights", "numerics", "commit"), (str,)),
     **dict.fromkeys(("images", "classes", "seed", "rewind_samples", "search_samples"), (int,)),
     **dict.fromkeys(("search_forward_images", "undecided"), (int, type(None))),
-    **dict.fromkeys(("half", "permutation", "versions"), (dict,)),
+    **dict.fromkeys(("half", "permutation", "versions", "parts"), (dict,)),
 }
 """Fields that those who read a ticket rely on: they may be missing, and a truth value is no number."""
 
@@ -111,16 +112,17 @@ class Ticket:
     """A sparse trainable network.
 
     Attributes:
-        mask: which survive of the weights that the search might prune; all others are in `weights` as they are.
+        mask: Which of the weights that the search might prune survive; all others are in `weights` as they are.
         weights: W_k, or trained ones where the search goes on from these: all backbone parameters and buffers; pruned
             entries are 0.
-        level: how many times the search pruned; 0 is the dense network.
-        recipe: the recipe that found it, as JSON values.
-        provenance: data with the manifest's hash, seeds, samples seen at k, versions, commit, as JSON values.
-        head: the classification layer that goes with the weights, as the objective trained it: `weight` (classes,
+        level: How many times the search pruned; 0 is the dense network.
+        recipe: The recipe that found it, as JSON values; see `record`.
+        provenance: Data with the manifest's hash, seeds, samples seen at k, versions, commit, as JSON values.
+        head: The classification layer that goes with the weights, as the objective trained it: `weight` (classes,
             features) and `bias` (classes,). Empty where the objective tells no classes, and in tickets of format 1.
             "Stabilizing the Lottery Ticket Hypothesis" counts it as a part of W_k.
-        path: The file that it was read from, beside which its rows lie; None for one that was made here or is on the Hub.
+        path: The file that it was read from, beside which its rows lie; None for one that was made here or is on the
+            Hub.
     """
 
     mask: Mask
@@ -149,6 +151,11 @@ class Ticket:
         }
         return cls(mask, masked, level, recipe, provenance, {name: each.clone() for name, each in (head or {}).items()})
 
+    @cached_property
+    def record(self) -> RecipeRecord:
+        """The recipe that found it, to be read whether or not its classes are here."""
+        return RecipeRecord(self.recipe)
+
     @property
     def density(self) -> float:
         """The fraction that remains of the weights that the search might prune; rows and reports have the same."""
@@ -174,11 +181,11 @@ class Ticket:
         as before; `remove` ends it.
 
         Args:
-            model: the network; its own classification layer stays as it is.
-            head: the classification layer that gets the ticket's own, such as `model.fc`; None to leave it.
+            model: The network; its own classification layer stays as it is.
+            head: The classification layer that gets the ticket's own, such as `model.fc`; None to leave it.
 
         Raises:
-            BadInput: if the model lacks tensors of the ticket, has them in other shapes, or has further convolutions;
+            BadInput: If the model lacks tensors of the ticket, has them in other shapes, or has further convolutions;
                 or if a head is given that the ticket has none for. Nothing has been loaded then.
         """
         if head is not None:
@@ -221,7 +228,7 @@ class Ticket:
         then on. A copy of the model, made before, stays as it was.
 
         Raises:
-            BadInput: if a layer has parametrizations beside the ticket's mask.
+            BadInput: If a layer has parametrizations beside the ticket's mask.
         """
         return pruned_model.remove_gates(model)
 
@@ -288,11 +295,11 @@ class Ticket:
         """Read and check a ticket: format, names, shapes, counts, dtypes and hash; pickle is never used.
 
         Args:
-            path: a ticket file, a folder that `sslticket export` wrote, or either on the Hugging Face Hub,
+            path: A ticket file, a folder that `sslticket export` wrote, or either on the Hugging Face Hub,
                 `hf://user/name[@revision][/path]`.
 
         Raises:
-            BadInput: if the file is missing, cut short, changed, of a newer format, or no ticket.
+            BadInput: If the file is missing, cut short, changed, of a newer format, or no ticket.
         """
         file = hub.resolve_ticket_file(path)
         header, tensors = _read_ticket_file(file)
@@ -340,7 +347,7 @@ class Ticket:
         """What a ticket tells of itself, without its tensors and unchecked: level, density, recipe, provenance, head.
 
         Raises:
-            BadInput: if the file is missing, cut short, of a newer format, or no ticket.
+            BadInput: If the file is missing, cut short, of a newer format, or no ticket.
         """
         return _read_ticket_file(hub.resolve_ticket_file(path), whole=False)[0]
 

@@ -8,8 +8,9 @@ import pytest
 
 from sslticket import registry
 from sslticket.config.training import LARS, SGD, Adam, TrainConfig
-from sslticket.data import augment
-from sslticket.data.augment import TRANSFORMS, Blur, HSVNoise, Jitter, Rotate, Transform, View
+from sslticket.data import TRANSFORMS, transforms
+from sslticket.data.augment import View
+from sslticket.data.transforms import Blur, HSVNoise, Jitter, Rotate, Transform
 from sslticket.errors import BadInput
 from tests.recipes import RECIPES, load
 
@@ -31,7 +32,12 @@ def test_nested_values_come_back_with_their_types() -> None:
         size=24,
         resize=28,
         scale=(0.2, 0.9),
-        effects=(Rotate(degrees=3.5), Jitter(chance=0.5, hue=0.1), HSVNoise(), Blur(sigma=(0.5, 1.5), kernel=5)),
+        transforms=(
+            Rotate(degrees=3.5),
+            Jitter(probability=0.5, hue=0.1),
+            HSVNoise(),
+            Blur(sigma=(0.5, 1.5), kernel=5),
+        ),
     )
     assert View.from_dict(through_json(view)) == view
     assert hash(View.from_dict(through_json(view))) == hash(view), "lists have become tuples"
@@ -39,9 +45,10 @@ def test_nested_values_come_back_with_their_types() -> None:
     assert TrainConfig.from_dict(through_json(fit)) == fit
 
 
-def test_every_effect_can_be_named() -> None:
-    own = [each for _, each in inspect.getmembers(augment, inspect.isclass) if issubclass(each, Transform)]
-    assert {*TRANSFORMS.values()} == {each for each in own if not inspect.isabstract(each)}
+def test_every_transform_of_the_package_has_its_name_in_the_registry() -> None:
+    own = [each for _, each in inspect.getmembers(transforms, inspect.isclass) if issubclass(each, Transform)]
+    assert {each.__name__ for each in own if each is not Transform} <= set(TRANSFORMS.names())
+    assert all(TRANSFORMS.get(each.__name__) is each for each in own if each is not Transform)
 
 
 def test_recipes_of_earlier_versions_lack_later_settings() -> None:
@@ -72,11 +79,11 @@ def test_what_makes_no_training_is_named(change: dict[str, Any], message: str) -
 
 
 def test_what_makes_no_view_is_named() -> None:
-    with pytest.raises(BadInput, match="unknown effect 'Solarise'; did you mean Solarize"):
+    with pytest.raises(BadInput, match="unknown class 'Solarise'; did you mean Solarize"):
         View.from_dict({"is": "View", "size": 8, "effects": [{"is": "Solarise"}]})
     with pytest.raises(BadInput, match=r"unknown field of View 'padding'; .*pad"):
         View.from_dict({"is": "View", "size": 8, "padding": 2})
     with pytest.raises(BadInput, match="unknown view 'Sight'"):
         View.from_dict({"is": "Sight", "size": 8})
-    with pytest.raises(BadInput, match="an image size of 0 pixels"):
+    with pytest.raises(BadInput, match="size of a view must be at least 1 pixel, got 0"):
         View.from_dict({"is": "View", "size": 0})

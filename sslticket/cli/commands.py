@@ -8,14 +8,14 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tqdm import tqdm
-
 from sslticket import hub
-from sslticket.cli import flags, ticket_commands, watch_runs
+from sslticket.cli import flags, inspect_commands, ticket_commands
 from sslticket.cli.exit_status import run_and_exit
+from sslticket.cli.ticket_commands import add_parts_flag
 from sslticket.config.runtime import RuntimeConfig
 from sslticket.errors import BadInput
 from sslticket.escaping import escape_lines, escape_terminal, shell_quote
+from sslticket.registry import load_user_file
 
 _DESCRIPTION = """Lottery tickets from limited or no supervision.
 
@@ -41,22 +41,10 @@ def main() -> None:
 
 def run_command(words: Sequence[str]) -> None:
     """Parse the words of a command line and run the command that they name."""
-    parser = flags.Parser(prog="sslticket", description=_DESCRIPTION)
-    parser.add_argument("--version", action="store_true", help="print the version")
-    commands = parser.add_subparsers(metavar="COMMAND")
-    reports = (_add_report, _add_rows, _add_inspect)
-    for add in (
-        _add_run,
-        ticket_commands.add_evaluate,
-        ticket_commands.add_analyse,
-        watch_runs.add_watch,
-        *reports,
-        _add_export,
-        _add_show,
-        _add_data,
-    ):
-        add(commands)
+    parser = make_parser()
     given = parser.parse_args(words)
+    for file in getattr(given, "parts", ()):
+        load_user_file(file)
     if given.version:
         from importlib.metadata import version
 
@@ -65,6 +53,26 @@ def run_command(words: Sequence[str]) -> None:
         given.command(given)
     else:
         parser.print_help()
+
+
+def make_parser() -> flags.Parser:
+    """The parser of the command and of its subcommands; parsing runs nothing."""
+    parser = flags.Parser(prog="sslticket", description=_DESCRIPTION)
+    parser.add_argument("--version", action="store_true", help="print the version")
+    commands = parser.add_subparsers(metavar="COMMAND")
+    reports = (_add_report, _add_rows, _add_inspect)
+    for add in (
+        _add_run,
+        ticket_commands.add_evaluate,
+        ticket_commands.add_analyse,
+        inspect_commands.add_watch,
+        *reports,
+        _add_export,
+        _add_show,
+        _add_data,
+    ):
+        add(commands)
+    return parser
 
 
 def _add_report(commands: "argparse._SubParsersAction[flags.Parser]") -> None:
@@ -79,6 +87,7 @@ def _add_report(commands: "argparse._SubParsersAction[flags.Parser]") -> None:
     parser.add_argument("--figures", type=Path, metavar="DIR", help="a folder for each figure as a file [none]")
     parser.add_argument("--format", choices=("png", "pdf", "svg"), default="pdf", help="of these files [pdf]")
     parser.add_argument("--latex", type=Path, metavar="TABLE.tex", help="the means as a table for LaTeX [none]")
+    add_parts_flag(parser)
     parser.set_defaults(command=_run_report)
 
 
@@ -93,12 +102,14 @@ def _add_rows(commands: "argparse._SubParsersAction[flags.Parser]") -> None:
     parser.add_argument(
         "-o", "--output", type=Path, default=Path("rows.csv"), help="a name ending in .parquet or .csv [rows.csv]"
     )
+    add_parts_flag(parser)
     parser.set_defaults(command=_run_rows)
 
 
 def _add_inspect(commands: "argparse._SubParsersAction[flags.Parser]") -> None:
     parser = commands.add_parser("inspect", help="print what a ticket holds and where it comes from")
     parser.add_argument("ticket", help=TICKET_HELP)
+    add_parts_flag(parser)
     parser.set_defaults(command=_run_inspect)
 
 
@@ -165,7 +176,7 @@ def _print_notes(notes: Sequence[str]) -> None:
 
 
 def _run_inspect(given: argparse.Namespace) -> None:
-    from sslticket.cli.inspect_ticket import describe_ticket
+    from sslticket.cli.inspect_commands import describe_ticket
     from sslticket.ticket import Ticket
 
     file = hub.resolve_ticket_file(given.ticket)
@@ -222,6 +233,7 @@ def _add_export(commands: "argparse._SubParsersAction[flags.Parser]") -> None:
     parser.add_argument(
         "--data-licence", metavar="TEXT", help="of the images, for the card, such as 'CC BY 4.0' [the catalogue's]"
     )
+    add_parts_flag(parser)
     parser.set_defaults(command=_run_export)
 
 
@@ -359,6 +371,8 @@ def _run_data_unpack(given: argparse.Namespace) -> None:
 
 def _progress_bar(what: str, total: int) -> Callable[[int], object]:
     """A progress bar, which is gone when it is full."""
+    from tqdm import tqdm
+
     bar = tqdm(total=total, desc=what, unit_scale=True, leave=False, disable=None)
 
     def advance(done: int) -> None:

@@ -121,8 +121,8 @@ def run_and_exit(command: Callable[[], None], place: str = "another place") -> N
     processes, all end when one does, and where all meet the same error, the first tells it.
 
     Args:
-        command: what is done.
-        place: where else it could write, with the flag if there is one.
+        command: What the process is for.
+        place: Where else it could write, with the flag if there is one; told where a disk is full.
     """
     # Several launched processes have a thread that hears signals, even while an operation of all of them hangs.
     signals = STOP_SIGNALS if processes.world_size() == 1 else ()

@@ -2,8 +2,8 @@
 
 The dotted name is where the setting is: `--training.optimizer.lr`, `--search.levels`, `--runtime.threads`. The short
 name is the field's own, `--lr`. It belongs to one setting: a setting of ours keeps its short name whatever fields a
-class of a user has, and of several others none has it. `--objective`, `--search`, `--criterion` and `--optimizer`
-choose a class, whose settings then are flags.
+class of a user has, and of several others none has it. `--objective`, `--search`, `--criterion`, `--gate` and
+`--optimizer` choose a class, whose settings then are flags.
 """
 
 import argparse
@@ -33,6 +33,7 @@ CHOICES = {
     "objective": ("objective",),
     "search": ("search",),
     "criterion": ("search", "criterion"),
+    "gate": ("search", "gate"),
     "optimizer": ("training", "optimizer"),
 }
 """The kinds of parts that a flag chooses, and where a recipe has them."""
@@ -43,7 +44,7 @@ _RANK = {"training": 1, "search": 2, "objective": 3}
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse whose errors are one line with the nearest known flag."""
+    """A parser of argparse whose errors are one line with the nearest known flag."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(allow_abbrev=False, formatter_class=_Formatter, **settings)
@@ -176,7 +177,9 @@ def add_flags(parser: argparse.ArgumentParser, tree: object, *, without: Collect
             "help": f"{_explain(each.owner, each.field.name)} [{_text(default)}]",
         }
         inner = _without_none(each.kind)
-        if inner is bool:
+        if part_kind := each.field.metadata.get("part"):
+            arguments |= {"nargs": "*", "type": functools.partial(_part, part_kind), "metavar": "NAME"}
+        elif inner is bool:
             arguments["action"] = argparse.BooleanOptionalAction
         elif get_origin(inner) is Literal:
             arguments["choices"] = get_args(inner)
@@ -231,7 +234,7 @@ def _replace(tree: Tree, changes: Mapping[tuple[str, ...], Any]) -> Tree:
 
 
 def choose_parts(recipe: "Recipe", words: Sequence[str]) -> "Recipe":
-    """The recipe with the classes that --objective, --search, --criterion and --optimizer name.
+    """The recipe with the classes that --objective, --search, --criterion, --gate and --optimizer name.
 
     A class that takes the place of another keeps the settings of the classes that both are derived from, such as the
     learning rate of an optimiser; others have their defaults.
@@ -297,8 +300,17 @@ def _leaves(tree: object, above: tuple[str, ...]) -> Iterator[Setting]:
         value, kind = getattr(tree, field.name), hints[field.name]
         if dataclasses.is_dataclass(value) and field.metadata.get("flags", True):
             yield from _leaves(value, (*above, field.name))
-        elif _is_writable(_without_none(kind)):
+        elif "part" in field.metadata or _is_writable(_without_none(kind)):
             yield Setting((*above, field.name), tree, field, kind)
+
+
+def _part(kind: str, name: str) -> object:
+    """A part of a kind with its default settings."""
+    part = registry_of(kind).get(name)
+    try:
+        return part() if isinstance(part, type) else part
+    except TypeError as error:
+        raise BadInput(f"the {kind} {name} must have defaults to be named on the command line ({error})") from error
 
 
 def _reader(kind: Any) -> Callable[[str], Any]:

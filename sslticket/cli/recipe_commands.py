@@ -4,6 +4,7 @@ import argparse
 import sys
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -67,10 +68,10 @@ def run_with_flags(
     recipe = flags.choose_parts(recipe, words)
     given = vars(_recipe_parser(recipe, prog, description).parse_args(words))
     notice = lr_scaling_note(recipe, given)
-    recipe, machine = resolve_recipe(recipe, given), flags.override_fields(RuntimeConfig(), given)
+    recipe, runtime = resolve_recipe(recipe, given), flags.override_fields(RuntimeConfig(), given)
     from sslticket.search.plan import plan_search  # after --help, which needs neither networks nor data
 
-    planned = plan_search(recipe, machine, given["out"], trial="length" in given and "rewind" not in given)
+    planned = plan_search(recipe, runtime, given["out"], trial="length" in given and "rewind" not in given)
     first = processes.rank() == 0
     for note in filter(None, (notice, planned.notice)):
         if first:
@@ -81,7 +82,7 @@ def run_with_flags(
         return
     from sslticket.search.run_search import run_search as search  # imports accelerate, which a dry run does not need
 
-    bad = search(planned, machine)
+    bad = search(planned, runtime)
     if not first:
         return
     for path, reason in sorted(bad.items())[:10]:
@@ -106,7 +107,7 @@ def resolve_recipe(recipe: Recipe, given: dict[str, object]) -> Recipe:
 
 
 def lr_scaling_note(recipe: Recipe, given: Mapping[str, object]) -> str:
-    """What a batch that is given without a rate does to the rate, for a person; "" for nothing."""
+    """One line about the learning rate where a batch size is given without one; "" where nothing changes."""
     batch, old = given.get("batch_size"), recipe.training
     if "lr" in given or not isinstance(batch, int) or batch in (old.batch_size, 0):
         return ""
@@ -117,7 +118,7 @@ def lr_scaling_note(recipe: Recipe, given: Mapping[str, object]) -> str:
 
 
 def add_recipe_flags(parser: flags.Parser, recipe: Recipe) -> None:
-    """The flags of what a recipe decides, and of the machine."""
+    """The flags of what a recipe decides, and of the runtime."""
     flags.add_flags(parser, recipe)
     flags.add_flags(parser, RuntimeConfig())
 
@@ -142,9 +143,9 @@ def draw_contact_sheet(columns: Mapping[str, np.ndarray], labels: Sequence[str],
     wide.
 
     Args:
-        columns: by heading, (N, H, W, C) uint8 with 1 or 3 channels; sizes may differ between columns.
-        labels: of the N rows.
-        width: of the sheet, at most, in pixels; headings are never cut.
+        columns: Pictures by heading, (N, H, W, C) uint8 with 1 or 3 channels; sizes may differ between columns.
+        labels: The label of each of the N rows.
+        width: Greatest width of the sheet, in pixels; headings are never cut.
 
     Returns:
         The sheet, RGB on white.
@@ -191,35 +192,35 @@ def _resized_picture(pixels: np.ndarray, scale: float) -> Image.Image:
     return picture.resize(size, Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.LANCZOS)
 
 
-def show_views(recipe: Recipe, machine: RuntimeConfig, output: Path, *, images: int, width: int) -> str:
+def show_views(recipe: Recipe, runtime: RuntimeConfig, output: Path, *, images: int, width: int) -> str:
     """Draw the first images of the batch with which the search's training starts.
 
     Args:
-        recipe: as resolved from file and flags.
-        machine: where the data lies.
-        output: the PNG file to write.
-        images: how many of the batch, one a row.
-        width: of the picture, at most, in pixels.
+        recipe: The recipe, with its flags in it.
+        runtime: Where the data lies.
+        output: The PNG file to write.
+        images: How many images of the batch are shown, one a row.
+        width: Greatest width of the picture, in pixels.
 
     Returns:
         What was written, for a person.
 
     Raises:
-        BadInput: if the recipe does not fit its data, or the picture cannot be drawn or named so.
+        BadInput: If the recipe does not fit its data, or the picture cannot be drawn or named so.
     """
     if output.suffix.lower() != ".png":
-        raise BadInput(f"{output} is no name for the picture; give -o one that ends in .png")
+        raise BadInput(f"-o must be a name that ends in .png, got {output}; give -o views.png")
     if not 1 <= images <= recipe.training.batch_size:
         raise BadInput(
-            f"a batch of {recipe.training.batch_size} images cannot show {images}; "
-            f"give --images from 1 to {recipe.training.batch_size}"
+            f"--images must be from 1 to {recipe.training.batch_size}, the images of a batch, got "
+            f"{images}; give --images 6"
         )
-    chosen = TrainingImages.open(recipe, machine)
+    chosen = TrainingImages.open(recipe, runtime)
     fit, objective = recipe.training, objective_of(recipe)
     whole = objective.needs_whole_batch
-    part = machine.micro_batch(fit.batch_size, fit.ghost_batch, objective.name, whole=whole, normalised=False)
+    part = runtime.micro_batch(fit.batch_size, fit.ghost_batch, objective.name, whole=whole, normalised=False)
     objective.check(part, len(chosen.views))
-    plain, batch = _first_images(recipe, machine, chosen, images)
+    plain, batch = _first_images(recipe, runtime, chosen, images)
     dataset, classes = chosen.source.dataset, chosen.source.manifest.classes
     views = {"image": plain} | _objective_views(recipe, batch)
     columns = {name: _to_pixels(view, dataset) for name, view in views.items()}
@@ -231,7 +232,7 @@ def show_views(recipe: Recipe, machine: RuntimeConfig, output: Path, *, images: 
     return f"{output}\n{seen}; {_describe_views(chosen.views)}"
 
 
-def _first_images(recipe: Recipe, machine: RuntimeConfig, images: TrainingImages, count: int) -> tuple[Tensor, Batch]:
+def _first_images(recipe: Recipe, runtime: RuntimeConfig, images: TrainingImages, count: int) -> tuple[Tensor, Batch]:
     """The evaluation view of the first images of step 0, and these images as the training gets them."""
     size = recipe.training.batch_size
     # The share of one process of many holds the first images of the whole batch, and the rest need not be decoded.
@@ -243,8 +244,8 @@ def _first_images(recipe: Recipe, machine: RuntimeConfig, images: TrainingImages
         Sampler(len(images.source.manifest), size, derive_seed(seeds.order, 0), 0, world, images.labelled),
         augment_seed=derive_seed(seeds.augment, 0),
         device=torch.device("cpu"),
-        threads=machine.decode_threads,
-        max_bad_images=machine.max_bad_images,
+        threads=runtime.decode_threads,
+        max_bad_images=runtime.max_bad_images,
     )
     (whole,) = batches.train(0, 1)
     *views, last = (view[:count] for view in whole.views)
@@ -252,7 +253,7 @@ def _first_images(recipe: Recipe, machine: RuntimeConfig, images: TrainingImages
 
 
 def _objective_views(recipe: Recipe, batch: Batch) -> dict[str, Tensor]:
-    """What the objective looks at; what it draws itself, it draws from the training's seed of step 0."""
+    """The images that the objective sees; its own random draws are those of step 0 of the training."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(derive_seed(derive_seed(recipe.seeds.augment, 0), "torch", 0, 0))
         return objective_of(recipe).preview(batch)
@@ -266,18 +267,13 @@ def _to_pixels(view: Tensor, dataset: Dataset) -> np.ndarray:
 
 
 def _describe_views(views: tuple[View, ...]) -> str:
-    """The views in words, equal neighbours once."""
-    told: list[tuple[str, list[int]]] = []
-    for number, view in enumerate(views, 1):
-        words = _describe_view(view)
-        if told and told[-1][0] == words:
-            told[-1][1].append(number)
-        else:
-            told.append((words, [number]))
-    return "; ".join(
-        f"view{'s' if len(which) > 1 else ''} {'-'.join(map(str, sorted({which[0], which[-1]})))}: {words}"
-        for words, which in told
-    )
+    """The views in words; neighbours that are alike are named once."""
+    numbered = groupby(enumerate(map(_describe_view, views), 1), key=lambda each: each[1])
+    lines = []
+    for words, group in numbered:
+        first, *others = (number for number, _ in group)
+        lines.append(f"views {first}-{others[-1]}: {words}" if others else f"view {first}: {words}")
+    return "; ".join(lines)
 
 
 def _describe_view(view: View) -> str:
@@ -286,5 +282,5 @@ def _describe_view(view: View) -> str:
         "pad": f"crop after padding by {view.pad}",
         "center": "centre",
     }[view.crop]
-    effects = [f"{type(effect).__name__} {effect.chance:.0%}" for effect in view.effects]
+    effects = [f"{type(effect).__name__} {effect.probability:.0%}" for effect in view.transforms]
     return ", ".join([f"{view.size} px", crop, *["mirrored 50%"] * view.flip, *effects])

@@ -1,8 +1,9 @@
 """Where and how a run computes: settings of the machine, and variables of the environment that could change a result.
 
 None of the settings decides which tickets come out, so none is in a recipe's key. What changes the rounding is written
-into every row all the same, see `sslticket.training.numerics`. What batch norm sees of a batch would be decided here, by
-the number of processes and of micro-batches; so a recipe says it (`TrainConfig.ghost_batch`), and micro-batches follow.
+into every row all the same, see `sslticket.training.numerics`. What batch norm sees of a batch would be decided here,
+by the number of processes and of micro-batches; so a recipe says it (`TrainConfig.ghost_batch`), and micro-batches
+follow.
 
 The variables are hidden from the libraries that read them, refused, or recorded in rows: a job script of another
 project, a file that `accelerate config` once wrote, or a line in a shell's profile sets them, and nobody thinks of them
@@ -96,30 +97,30 @@ def check_environment() -> None:
     """Whether nothing is set that would act against what flags and rows say.
 
     Raises:
-        BadInput: naming the variable and the fix.
+        BadInput: If one is, naming the variable and the fix.
     """
     for name, words in _ALLOWED_VALUES.items():
         given = os.environ.get(name)
         if given is not None and given.lower() not in words:
             raise BadInput(f"{name} must be {_alternatives(words)}, got {_short_value(given)!r}; unset it")
     for name, why in REFUSED_VARIABLES.items():
-        told = os.environ.get(name, "")
+        given = os.environ.get(name, "")
         harmless = _HARMLESS_VALUES.get(name, _FALSE)
-        if told and told.lower() not in map(str.lower, harmless):
-            raise BadInput(f"{name}={_short_value(told)} is set; {why}")
+        if given and given.lower() not in map(str.lower, harmless):
+            raise BadInput(f"{name}={_short_value(given)} is set; {why}")
 
 
 def cpu_only() -> bool:
-    """Whether accelerate launch was told to leave GPUs alone, as by its --cpu."""
+    """Whether accelerate launch was asked to leave GPUs alone, as by its --cpu."""
     return os.environ.get(_CPU_VARIABLE, "").lower() in _TRUE
 
 
 @contextmanager
 def hide_launcher_variables(alone: bool) -> Iterator[None]:
-    """While this lasts, what accelerate would act on without having been told so is not in the environment.
+    """While this lasts, what accelerate would act on without having been asked to is not in the environment.
 
     Args:
-        alone: this is a single process, whatever its number is said to be.
+        alone: Whether this is a single process, whatever its environment says of its number.
     """
     names = [name for name in os.environ if _matches_any(name, HIDDEN_VARIABLES) and name not in ALLOWED_VARIABLES]
     names += [name for name in LAUNCHER_VARIABLES if alone and name in os.environ]
@@ -143,9 +144,9 @@ def rounding_variables(device: str) -> tuple[str, ...]:
     return tuple(f"{name}={_short_value(value)}" for name, value in found if not _implied_by_threads(name, value))
 
 
-def is_compiler_variable(told: str) -> bool:
+def is_compiler_variable(setting: str) -> bool:
     """Whether only what torch.compile makes depends on a variable."""
-    return _matches_any(told.partition("=")[0], RECORDED_IF_COMPILED)
+    return _matches_any(setting.partition("=")[0], RECORDED_IF_COMPILED)
 
 
 def _implied_by_threads(name: str, value: str) -> bool:
@@ -171,21 +172,24 @@ class RuntimeConfig:
     """Settings of the machine at hand.
 
     Attributes:
-        data_root: folder of the dataset; None looks in $SSLTICKET_DATA and the system's places.
-        threads: that decode images, per process; None for the processors there are, shared by the local processes.
-        accumulate: parts in which a process's share of a batch goes through the network, to save memory; None for what
-            the recipe's ghost batch asks for, or for as many as the device's memory does where that changes nothing.
-        exact: turn off what is fast but rounds otherwise, and a GPU takes by itself: bf16, channels-last, TF32, the
+        data_root: Folder of the dataset; None looks in $SSLTICKET_DATA and the system's places.
+        threads: Threads that decode images, per process; None for all processors of the machine, divided
+            among the processes on it.
+        accumulate: Micro-batches in which a process's part of a batch goes through the network, to save memory; None
+            for what the recipe's ghost batch asks for, or for as many as the device's memory does where that changes
+            nothing.
+        exact: Turn off what is fast but rounds otherwise, and a GPU takes by itself: bf16, channels-last, TF32, the
             search for cuDNN's fastest algorithms, compiling and CUDA graphs. What other flags ask for they get.
-        channels_last: memory layout of images and weights; faster on GPUs with tensor cores. None for yes on CUDA.
-        compile: compile network, heads and slow copies with torch.compile. None for yes on CUDA, where it pays: in a
+        channels_last: Memory layout of images and weights; faster on GPUs with tensor cores. None for yes on CUDA.
+        compile: Compile network, heads and slow copies with torch.compile. None for yes on CUDA, where it pays: in a
             training of 10,000 steps or more, whose steps are not launched as graphs, and whose statistics of batch norm
             are not shared by several processes.
-        max_bad_images: unreadable images that are skipped before a run gives up.
-        probe: how often the accuracy of a nearest-neighbour probe on the frozen features is measured in a training,
+        max_bad_images: Unreadable images that are skipped before a run gives up.
+        probe: How often the accuracy of a nearest-neighbour probe on the frozen features is measured in a training,
             such as "10ep" or "500it", and at its end; None never does.
-        tensorboard: write TensorBoard's event files to the run's folder.
-        timeout: minutes without a sign of life after which a process, of several, is given up and all others end.
+        tensorboard: Write TensorBoard's event files to the run's folder.
+        tracker: Trackers that follow trainings, such as "TensorBoard" or "mine.py:MyTracker".
+        timeout: Minutes without a sign of life after which a process, of several, is given up and all others end.
     """
 
     data_root: Path | None = None
@@ -197,79 +201,84 @@ class RuntimeConfig:
     max_bad_images: int = 100
     probe: str | None = None
     tensorboard: bool = False
+    tracker: tuple[str, ...] = ()
     timeout: float = 5.0
 
     def __post_init__(self) -> None:
         if any(count is not None and count < 1 for count in (self.accumulate, self.threads)):
-            raise BadInput("--accumulate and --threads count from 1")
+            raise BadInput(f"--accumulate and --threads must be at least 1, got {self.accumulate} and {self.threads}")
         if self.max_bad_images < 0:
-            raise BadInput("--max-bad-images cannot be negative; 0 stops at the first unreadable image")
+            raise BadInput(
+                f"--max-bad-images must be 0 or more, got {self.max_bad_images}; 0 stops at the first unreadable image"
+            )
         if self.probe is not None and Span.parse(self.probe).amount <= 0:
-            raise BadInput(f"a probe every {self.probe} never ends; give --probe a length such as 10ep")
+            raise BadInput(f"--probe must be a length above 0 such as 10ep, got {self.probe}")
         if not 0 < self.timeout < float("inf"):
-            raise BadInput(f"no process can be waited for {self.timeout:g} minutes; give --timeout above 0, such as 5")
+            raise BadInput(f"--timeout must be a finite number of minutes above 0 such as 5, got {self.timeout:g}")
 
     @property
     def world_size(self) -> int:
-        """That train together, on all machines."""
+        """Number of processes that train together, on all machines."""
         return launched.world_size()
 
     def accumulation_steps(self, batch: int, ghost: int | None, task: str, *, whole: bool, normalised: bool) -> int:
-        """In how many parts this process's share of a global batch goes through the network.
+        """In how many micro-batches this process's part of a global batch goes through the network.
 
         Args:
-            batch: images in a global batch.
-            ghost: images of it whose batch-norm statistics are taken together; None for all.
-            task: the objective's name.
-            whole: the objective compares the images of a batch with each other, so a share has to stay whole.
-            normalised: the network has batch norm, so parts without a ghost batch would change what is learnt.
+            batch: Images in a global batch.
+            ghost: Images of it whose batch-norm statistics are taken together; None for all.
+            task: Name of the objective.
+            whole: Whether the objective compares the images of a batch with each other, so that this process's images
+                go through the network together.
+            normalised: Whether the network has batch norm, so that micro-batches without a ghost batch would change
+                what is learnt.
 
         Raises:
-            BadInput: if the batch cannot be shared or cut so, naming what would do.
+            BadInput: If the batch cannot be divided so, naming what would do.
         """
-        share, given = self._local_batch(batch, ghost), self.accumulate or 1
+        local, given = self._local_batch(batch, ghost), self.accumulate or 1
         if whole and given > 1:
             raise BadInput(
                 f"{task} compares the images of a batch, so --accumulate must be 1, got {given}; leave it out, and "
                 "start more processes or give a smaller --batch-size"
             )
         if ghost is not None and not whole:
-            if self.accumulate not in (None, share // ghost):
+            if self.accumulate not in (None, local // ghost):
                 raise BadInput(
-                    f"--accumulate must be {share // ghost} for a share of {share} in ghost batches of {ghost}, got "
-                    f"{given}; leave it out"
+                    f"--accumulate must be {local // ghost} for {local} images a process in ghost batches of {ghost}, "
+                    f"got {given}; leave it out"
                 )
-            return share // ghost
-        if share % given:
+            return local // ghost
+        if local % given:
             raise BadInput(
-                f"--accumulate {given} does not cut the {share} images of a process into equal parts; leave it out, or "
+                f"--accumulate must divide the {local} images of a process, got {given}; leave it out, or "
                 f"give --batch-size a multiple of {self.world_size * given}"
             )
         if normalised and given > 1:
             raise BadInput(
                 f"--accumulate must be 1 where batch norm sees the whole batch, got {given}; leave it out; what it "
-                f"sees is the recipe's to say, such as --ghost-batch {share // given}"
+                f"sees is the recipe's to say, such as --ghost-batch {local // given}"
             )
         return given
 
     def _local_batch(self, batch: int, ghost: int | None) -> int:
         """Images of a global batch that are this process's."""
-        share, odd = divmod(batch, self.world_size)
+        local, odd = divmod(batch, self.world_size)
         if odd:
             raise BadInput(
-                f"a batch of {batch} cannot be shared by {self.world_size} processes; give --batch-size a multiple of "
-                f"{self.world_size}"
+                f"--batch-size must be a multiple of {self.world_size}, the number of processes, got {batch}"
             )
-        if ghost is not None and share % ghost:
+        if ghost is not None and local % ghost:
             counts = [count for count in range(1, batch // ghost + 1) if batch // ghost % count == 0]
             raise BadInput(
-                f"a batch of {batch} in ghost batches of {ghost} cannot be shared by {self.world_size} processes; start "
-                f"{' or '.join(map(str, counts))} (--nproc-per-node of torchrun, --num_processes of accelerate launch)"
+                f"a batch of {batch} in ghost batches of {ghost} cannot be divided among {self.world_size} processes; "
+                f"start {' or '.join(map(str, counts))} (--nproc-per-node of torchrun, --num_processes of accelerate "
+                "launch)"
             )
-        return share
+        return local
 
     def micro_batch(self, batch: int, ghost: int | None, task: str, *, whole: bool, normalised: bool) -> int:
-        """Images of a global batch that an objective sees at once, in this process; see `parts`."""
+        """Images of a global batch that an objective sees at once, in this process; see `accumulation_steps`."""
         return batch // (
             self.world_size * self.accumulation_steps(batch, ghost, task, whole=whole, normalised=normalised)
         )

@@ -1,6 +1,7 @@
-"""Image files read and decoded whole by Pillow, upright and in 8 bits: what an image shows, whether it can be read, and whether DALI shows the same.
+"""Image files read and decoded whole by Pillow, upright and in 8 bits.
 
-Small images in class folders are decoded once and kept as one array in the cache folder.
+This says what an image shows, whether it can be read at all, and whether DALI shows the same. Small images in class
+folders are decoded once and kept as one array in the cache folder.
 """
 
 import errno
@@ -32,10 +33,10 @@ MAX_FILE_BYTES = 2**28
 
 
 def open_regular_file(path: Path) -> BinaryIO:
-    """A regular file, to be read; nothing else is even touched, since a pipe waits for ever and a device may act.
+    """Open a regular file to be read; nothing else is even touched, since a pipe waits for ever and a device may act.
 
     Raises:
-        OSError: if it is no regular file, or cannot be opened.
+        OSError: If it is no regular file, or cannot be opened.
     """
     if not stat.S_ISREG(path.stat().st_mode):
         raise OSError(errno.EINVAL, "it is no regular file")
@@ -47,10 +48,10 @@ def open_regular_file(path: Path) -> BinaryIO:
 
 
 def os_error_reason(error: OSError) -> str:
-    """Why a file cannot be read, in the system's words.
+    """Say why a file cannot be read, in the system's words.
 
     Raises:
-        OSError: the error itself, where this process has too many open files: that says nothing of the file.
+        OSError: The error itself, where this process has too many open files: that is no fault of the file.
     """
     if error.errno in (errno.EMFILE, errno.ENFILE):
         raise error
@@ -58,10 +59,13 @@ def os_error_reason(error: OSError) -> str:
 
 
 def image_reader(manifest: Manifest) -> Callable[[int], bytes]:
-    """Reads the file of a row's image, of a very long one the first part; nothing, where it cannot be read."""
+    """Make a function that reads the file of a row's image; of a very long one the first bytes.
+
+    Where a file cannot be read, it returns no bytes.
+    """
     if manifest.archives:
-        archives, places = TarReader(manifest.archives), manifest.byte_ranges
-        return lambda row: archives.read(*places[row].tolist()).tobytes()
+        archives, byte_ranges = TarReader(manifest.archives), manifest.byte_ranges
+        return lambda row: archives.read(*byte_ranges[row].tolist()).tobytes()
 
     def read(row: int) -> bytes:
         try:
@@ -74,10 +78,10 @@ def image_reader(manifest: Manifest) -> Callable[[int], bytes]:
 
 
 IMAGE_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "PPM", "TIFF")
-"""What an image may be, whatever its file is called."""
+"""Formats that an image may have, whatever its file is called."""
 
 MAX_PIXELS = 89_478_485
-"""Above it Pillow, whose `Image.MAX_IMAGE_PIXELS` it is, suspects a decompression bomb: 256 MiB of RGB."""
+"""Limit above which Pillow, whose `Image.MAX_IMAGE_PIXELS` it is, suspects a decompression bomb: 256 MiB of RGB."""
 
 _EXIF_ORIENTATION = 0x0112
 _TRANSPOSES = {
@@ -95,19 +99,22 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 class DecodeError(ValueError):
-    """An image that cannot be read; says why, in a line."""
+    """An image cannot be read; the message says why, in a line.
 
-    def __init__(self, reason: str, *, lasting: bool = True) -> None:
-        """`lasting` where the image's bytes are why, not the file system that holds them."""
+    Attributes:
+        permanent: The image's bytes are why, and not the file system that holds them.
+    """
+
+    def __init__(self, reason: str, *, permanent: bool = True) -> None:
         super().__init__(reason)
-        self.permanent = lasting
+        self.permanent = permanent
 
 
 def decode_whole(source: Path | bytes | BinaryIO) -> Image.Image:
-    """An image of a file, of its bytes or of an open file, decoded to its last row, and not turned.
+    """Decode the image of a file, of its bytes or of an open file to its last row, and do not turn it.
 
     Raises:
-        Unreadable: if it is none, damaged or cut off, or has too many pixels.
+        DecodeError: If it is no image, damaged or cut off, or has too many pixels.
     """
     try:
         if isinstance(source, Path):
@@ -117,7 +124,7 @@ def decode_whole(source: Path | bytes | BinaryIO) -> Image.Image:
     except OSError as error:
         if error.strerror is None or is_out_of_memory(error):
             raise
-        raise DecodeError(os_error_reason(error), lasting=False) from error
+        raise DecodeError(os_error_reason(error), permanent=False) from error
 
 
 def _load_image(file: BinaryIO) -> Image.Image:
@@ -138,7 +145,7 @@ def _load_image(file: BinaryIO) -> Image.Image:
 
 
 def _describe_non_image(file: BinaryIO) -> str:
-    """What a file is that is no image of ours."""
+    """What a file is that is no image that can be read."""
     file.seek(0)
     start = file.read(16)
     if not start:
@@ -151,7 +158,7 @@ def _describe_non_image(file: BinaryIO) -> str:
 
 
 def exif_orientation(image: Image.Image) -> int:
-    """How an image lies, 1 to 8 as in EXIF; 1 where nothing tells it, or what tells it is damaged."""
+    """Return the EXIF orientation of an image, 1 to 8; 1 where it has none, or a damaged one."""
     try:
         value = image.getexif().get(_EXIF_ORIENTATION, 1)
     except Exception:  # the picture is whole all the same
@@ -160,7 +167,7 @@ def exif_orientation(image: Image.Image) -> int:
 
 
 def to_upright(image: Image.Image) -> Image.Image:
-    """A whole image turned by its EXIF orientation; 16 bits of gray are scaled to 8, as DALI does it."""
+    """Turn a whole image by its EXIF orientation; 16 bits of gray are scaled to 8, as DALI does it."""
     turn = exif_orientation(image)
     turned = image if turn == 1 else image.transpose(_TRANSPOSES[turn])
     if turned.mode.startswith("I"):  # Pillow's own conversion would make every shade above 255 white
@@ -169,10 +176,10 @@ def to_upright(image: Image.Image) -> Image.Image:
 
 
 def to_ppm(source: Path | bytes, mode: str) -> bytes:
-    """What an image shows as the simplest file that holds it; `mode` is "RGB" or "L".
+    """Encode what an image shows as the simplest file that holds it; `mode` is "RGB" or "L".
 
     Raises:
-        Unreadable: as `whole`.
+        DecodeError: As in `decode_whole`.
     """
     pixels = to_upright(decode_whole(source)).convert(mode)
     head = f"{'P6' if mode == 'RGB' else 'P5'} {pixels.width} {pixels.height} 255\n"
@@ -180,7 +187,7 @@ def to_ppm(source: Path | bytes, mode: str) -> bytes:
 
 
 VERDICT_RULES = f"1 {PIL.__version__}"
-"""What verdicts depend on beside the image: a number that changes with the rules below, and Pillow's version."""
+"""Version of verdicts: a number that changes with the rules below, and Pillow's version."""
 
 
 class ImageKind(IntEnum):
@@ -193,12 +200,12 @@ class ImageKind(IntEnum):
 
 
 class Verdict(NamedTuple):
-    """How an image is to be read.
+    """The result of the one full decode of an image.
 
     Attributes:
-        kind: how.
-        reason: why not, where it cannot be.
-        permanent: it is about the image's bytes, not about a file that cannot be opened today.
+        kind: How the image is to be read.
+        reason: Why it cannot be read, where that is so.
+        permanent: The image's bytes are why, and not a file that cannot be opened today.
     """
 
     kind: ImageKind
@@ -207,7 +214,7 @@ class Verdict(NamedTuple):
 
 
 def judge_image(source: Path | bytes | BinaryIO) -> Verdict:
-    """The verdict on an image, which depends on its bytes alone: what a full decode by Pillow makes of it."""
+    """Decode an image in full by Pillow; the verdict depends on its bytes alone."""
     try:
         image = decode_whole(source)
     except DecodeError as error:
@@ -224,9 +231,9 @@ def _dali_agrees(image: Image.Image) -> bool:
     """
     turn = exif_orientation(image)
     if image.format in ("JPEG", "MPO"):
-        told = [data for name, data in getattr(image, "applist", ()) if name == "APP1" and data.startswith(b"Exif")]
-        seen = _single_exif_orientation(told[0]) if told else 1
-        return image.mode in ("L", "RGB") and len(told) <= 1 and turn == seen
+        blocks = [data for name, data in getattr(image, "applist", ()) if name == "APP1" and data.startswith(b"Exif")]
+        seen_by_dali = _single_exif_orientation(blocks[0]) if blocks else 1
+        return image.mode in ("L", "RGB") and len(blocks) <= 1 and turn == seen_by_dali
     modes = {"PNG": ("1", "L", "LA", "P", "RGB", "RGBA"), "WEBP": ("RGB", "RGBA")}
     return image.mode in modes.get(str(image.format), ()) and turn == 1 and "exif" not in image.info
 
@@ -243,7 +250,7 @@ def _single_exif_orientation(exif: bytes) -> int | None:
     (count,) = struct.unpack_from(f"{order}H", block, start)
     if start + 2 + 12 * count > len(block):
         return None
-    entries = [struct.unpack_from(f"{order}HHIH", block, start + 2 + 12 * place) for place in range(count)]
+    entries = [struct.unpack_from(f"{order}HHIH", block, start + 2 + 12 * number) for number in range(count)]
     found = [entry for entry in entries if entry[0] == 0x0112]
     if not found:
         return 1
@@ -257,60 +264,66 @@ _MAX_NOTES_BYTES = 1 << 30  # bytes of the notes about images that cannot be rea
 
 
 def cached_image_array(images: Listing, size: int, channels: int) -> tuple[np.ndarray, dict[str, str]]:
-    """Small images decoded once and kept as one array in the cache folder.
+    """Decode small images once and keep them as one array in the cache folder.
 
     Other sizes than `size` are scaled and cropped to it. EXIF orientation is applied.
 
     Args:
-        images: what to decode.
-        size: side of the square images, in pixels.
+        images: The images to decode.
+        size: Side of the square images, in pixels.
         channels: 3 for RGB, 1 for gray.
 
     Returns:
         The readable images in the listing's order, (N, size, size, channels) uint8, read from the disk as needed; and
-        why each of the others could not be read, by relative path.
+            why each of the others could not be read, by relative path.
 
     Raises:
-        BadInput: if not one image can be read, or the cache folder cannot be written.
+        BadInput: If not one image can be read, or the cache folder cannot be written.
     """
-    place = cache_folder() / "packed" / f"{_image_array_key(images, size, channels)}.npy"
-    notes = place.with_suffix(".json")
+    path = cache_folder() / "packed" / f"{_image_array_key(images, size, channels)}.npy"
+    notes = path.with_suffix(".json")
     shape = (size, size, channels)
-    if (there := _load_cached_array(images, shape, place, notes)) is None:
-        with file_lock(place):  # one process decodes, for those beside it too
-            if (there := _load_cached_array(images, shape, place, notes)) is None:
-                _write_image_array(images, size, channels, place, notes)
-                there = _load_cached_array(images, shape, place, notes)
-    if there is None:
-        raise BadInput(f"{place} is not what was written there; look at the disk, or set SSLTICKET_CACHE to another")
-    return there
+    if (cached := _load_cached_array(images, shape, path, notes)) is None:
+        with file_lock(path):  # one process decodes, for those beside it too
+            if (cached := _load_cached_array(images, shape, path, notes)) is None:
+                _write_image_array(images, size, channels, path, notes)
+                cached = _load_cached_array(images, shape, path, notes)
+    if cached is None:
+        raise BadInput(
+            f"{path} must be what was just written there, got something else; check the disk, or set "
+            "SSLTICKET_CACHE to a folder on another"
+        )
+    return cached
 
 
 def _load_cached_array(
-    images: Listing, shape: tuple[int, int, int], place: Path, notes: Path
+    images: Listing, shape: tuple[int, int, int], path: Path, notes: Path
 ) -> tuple[np.ndarray, dict[str, str]] | None:
-    """What was packed before; None where it was not, or is damaged: it is only a copy."""
+    """The array of an earlier run, and why images are not in it; None where it is missing or damaged."""
     try:
-        pixels, bad = np.load(place, mmap_mode="r", allow_pickle=False), read_json(notes, most=_MAX_NOTES_BYTES)
+        pixels, reasons = np.load(path, mmap_mode="r", allow_pickle=False), read_json(notes, most=_MAX_NOTES_BYTES)
     except Exception:  # a damaged array can raise nearly anything
         return None
-    told = isinstance(bad, dict) and all(isinstance(reason, str) for reason in bad.values())
-    fits = told and bad.keys() <= set(images.files) and isinstance(pixels, np.ndarray) and pixels.dtype == np.uint8
-    return (pixels, bad) if fits and pixels.shape == (len(images.files) - len(bad), *shape) else None
+    valid = isinstance(reasons, dict) and all(isinstance(reason, str) for reason in reasons.values())
+    fits = valid and reasons.keys() <= set(images.files) and isinstance(pixels, np.ndarray) and pixels.dtype == np.uint8
+    return (pixels, reasons) if fits and pixels.shape == (len(images.files) - len(reasons), *shape) else None
 
 
-def _write_image_array(images: Listing, size: int, channels: int, place: Path, notes: Path) -> None:
-    pixels, bad = _decode_all(images, size, channels)
-    if len(bad) == len(images.files):
-        name, reason = next(iter(bad.items()))
-        raise BadInput(f"none of the {len(bad)} images in {images.root} can be read; the first, {name}: {reason}")
+def _write_image_array(images: Listing, size: int, channels: int, path: Path, notes: Path) -> None:
+    pixels, reasons = _decode_all(images, size, channels)
+    if len(reasons) == len(images.files):
+        name, reason = next(iter(reasons.items()))
+        raise BadInput(
+            f"at least one image in {images.root} must be readable, got none of {len(reasons)}; the first, {name}: "
+            f"{reason}; repair them"
+        )
     try:
-        write_json(notes, bad)
-        with atomic_write(place) as temporary, temporary.open("wb") as file:
+        write_json(notes, reasons)
+        with atomic_write(path) as temporary, temporary.open("wb") as file:
             np.save(file, pixels)
     except OSError as error:
         raise BadInput(
-            f"cannot keep the packed images in {place.parent}: {error.strerror}; set SSLTICKET_CACHE to a folder "
+            f"cannot keep the packed images in {path.parent}: {error.strerror}; set SSLTICKET_CACHE to a folder "
             "that can be written"
         ) from error
 
@@ -331,14 +344,14 @@ def _decode_all(images: Listing, size: int, channels: int) -> tuple[np.ndarray, 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         paths = [images.root / file for file in images.files]
         outcomes = list(pool.map(partial(_decode_to_size, size=size, mode="RGB" if channels == 3 else "L"), paths))
-    bad = {file: outcome for file, outcome in zip(images.files, outcomes, strict=True) if isinstance(outcome, str)}
+    reasons = {file: outcome for file, outcome in zip(images.files, outcomes, strict=True) if isinstance(outcome, str)}
     pixels = [outcome for outcome in outcomes if not isinstance(outcome, str)]
     shape = (len(pixels), size, size, channels)
-    return (np.stack(pixels) if pixels else np.empty(shape, np.uint8)).reshape(shape), bad
+    return (np.stack(pixels) if pixels else np.empty(shape, np.uint8)).reshape(shape), reasons
 
 
 def _decode_to_size(path: Path, size: int, mode: str) -> np.ndarray | str:
-    """The pixels, or why there are none."""
+    """The pixels, (size, size) or (size, size, 3) uint8, or why there are none."""
     try:
         pixels = to_upright(decode_whole(path)).convert(mode)
     except DecodeError as error:

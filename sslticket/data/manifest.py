@@ -1,4 +1,7 @@
-"""The list of a data set's images and their labels; subsets, halves and hidden or shuffled labels are operations on this list."""
+"""The list of a data set's images and their labels.
+
+Subsets, halves, and hidden or shuffled labels are operations on this list; none of them touches an image.
+"""
 
 import hashlib
 import json
@@ -21,7 +24,7 @@ from sslticket.seeds import seeded_generator
 log = logging.getLogger("sslticket")
 
 SubsetBy = Literal["samples", "random", "classes"]
-"""How a fraction is taken: of each class's images, of all images whatever they show, or of the classes."""
+"""What a fraction is taken of: each class's images, all images whatever their labels, or the classes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,16 +32,16 @@ class Manifest:
     """Which images there are, in order, and what they show.
 
     Attributes:
-        frame: one row per image: `label` int64, -1 where it is hidden; `item` int64, its place in the image array,
+        frame: One row per image: `label` int64, -1 where it is hidden; `item` int64, its position in the image array,
             where there is one; `file`, its path relative to `root`, where it has one; `archive`, `offset` and `size`,
-            int64, its place in one of the `archives`, where it is inside one.
-        classes: the class names, by label.
-        dataset: name in the catalogue, with the half's letter where it is one.
+            int64, the bytes of one of the `archives` that it is, where it is inside one.
+        classes: Names of the classes, by label.
+        dataset: Name in the catalogue, with the half's letter where it is one.
         split: "train" or "eval".
-        root: the folder, or the archive, that `file` is relative to; None for arrays.
-        archives: the tar files that the images are in; none where they are files of their own.
-        preprocessing: what was done to the images, such as resizing; "" for the images as they are published.
-        part: what the user calls these images, where they are not the whole official set.
+        root: Folder, or archive, that `file` is relative to; None for arrays.
+        archives: Tar files that the images are in; none where they are files of their own.
+        preprocessing: What was done to the images, such as resizing; "" for the images as they are published.
+        part: What the user calls these images, where they are not the whole official set.
     """
 
     frame: pd.DataFrame
@@ -55,49 +58,49 @@ class Manifest:
 
     @cached_property
     def labels(self) -> np.ndarray:
-        """The label of every row, (N,) int64."""
+        """Labels of the rows, (N,) int64."""
         return self.frame["label"].to_numpy(np.int64)
 
     @property
     def byte_ranges(self) -> np.ndarray:
-        """Every row's archive, offset and size, (N, 3) int64."""
+        """Archive, offset and size of every row, (N, 3) int64."""
         return self.frame[["archive", "offset", "size"]].to_numpy(np.int64)
 
     @property
     def array_indices(self) -> np.ndarray:
-        """Every row's place in the image array, (N,) int64."""
+        """Positions of the rows in the image array, (N,) int64."""
         return self.frame["item"].to_numpy(np.int64)
 
     def image_path(self, row: int) -> Path:
-        """Where the image of a row lies."""
+        """Path of the image of a row."""
         assert self.root is not None, "images of an array have no path"
         return self.root / str(self.frame["file"].iloc[row])
 
     def class_counts(self) -> np.ndarray:
-        """Images in each class, (classes,) int64; those with a hidden label are not counted."""
+        """Number of images in each class, (classes,) int64; those with a hidden label are not counted."""
         return np.bincount(self.labels[self.labels >= 0], minlength=len(self.classes))
 
     @property
     def empty_classes(self) -> list[str]:
-        """Classes of which there is no image."""
+        """Names of the classes of which there is no image."""
         return [self.classes[label] for label in np.flatnonzero(self.class_counts() == 0)]
 
     @property
     def name(self) -> str:
-        """Of the images, for rows and people: "imagenet", "cifar10a", "imagenet[flowers102]"."""
+        """Name of the images, for rows and people: "imagenet", "cifar10a", "imagenet[flowers102]"."""
         return display_name(self.dataset, self.part)
 
     @property
     def classes_hash(self) -> str:
-        """16 hexadecimal digits over the classes' names in their order: whether a label means the same elsewhere."""
+        """16 hexadecimal digits over the classes' names in their order, to compare what labels mean elsewhere."""
         return hashlib.sha256(json.dumps(self.classes).encode()).hexdigest()[:16]
 
     @cached_property
     def hash(self) -> str:
         """16 hexadecimal digits that name this list of images and labels, wherever the images lie."""
         form = (self.preprocessing,) if self.preprocessing else ()
-        about = "\n".join((self.dataset, *form, *self.classes, ""))
-        digest = hashlib.sha256(about.encode("utf-8", "surrogateescape"))
+        names = "\n".join((self.dataset, *form, *self.classes, ""))
+        digest = hashlib.sha256(names.encode("utf-8", "surrogateescape"))
         if "file" in self.frame:
             digest.update("\n".join(self.frame["file"]).encode("utf-8", "surrogateescape"))
         else:
@@ -106,23 +109,23 @@ class Manifest:
         return digest.hexdigest()[:16]
 
     def subset(self, fraction: float, by: SubsetBy = "samples", *, seed: int) -> "Manifest":
-        """A part of the images that is nested in every larger part drawn with the same seed.
+        """Take a fraction of the images, nested in every larger fraction with the same seed.
 
         By samples, each class keeps `fraction` of its images, rounded half up and at least one, so labels are used for
-        balance. At random, `fraction` of all images, rounded half up and at least one, are drawn uniformly, and labels
-        have no part in it. By classes, `fraction` of the classes keep all their images, and labels are numbered anew in
-        the old order. Which images are taken depends on their names and the seed, not on the order of the rows.
+        balance. At random, `fraction` of all images, rounded half up and at least one, are sampled uniformly, whatever
+        their labels. By classes, `fraction` of the classes keep all their images, and labels are numbered anew in the
+        old order. Which images are taken depends on their names and the seed, not on the order of the rows.
 
         Args:
-            fraction: in (0, 1].
-            by: what is counted.
-            seed: of the `subset` stream.
+            fraction: Fraction of the images or classes, in (0, 1].
+            by: What the fraction is taken of.
+            seed: Seed of the `subset` stream.
 
         Raises:
-            BadInput: if the fraction is out of range, a class has no images, or no class is left.
+            BadInput: If the fraction is out of range, a class has no images, or no class is left.
         """
         if not 0 < fraction <= 1:
-            raise BadInput(f"a subset of {fraction} is not possible; give --subset a fraction above 0 and at most 1")
+            raise BadInput(f"--subset must be in (0, 1], got {fraction}; give a fraction of the images such as 0.1")
         if fraction == 1:
             return self
         if by == "samples":
@@ -135,38 +138,39 @@ class Manifest:
             )
         keep = _round_half_up(fraction, len(self.classes))
         if keep == 0:
+            digits = 10 ** (len(str(len(self.classes))) + 2)  # the least that rounds up to 1, to three digits
             raise BadInput(
-                f"--subset {fraction} by classes leaves none of the {len(self.classes)} classes of {self.dataset}; "
-                f"give at least --subset {_smallest_fraction(len(self.classes))}"
+                f"--subset by classes must leave one of the {len(self.classes)} classes of {self.dataset}, got "
+                f"{fraction}; give at least --subset {-(-digits // (2 * len(self.classes))) / digits:g}"
             )
         # Sorted first, so that the choice does not depend on the order in which the classes are numbered.
         names = sorted(self.classes)
         chosen = seeded_generator(seed, "subset", "classes").permutation(len(names))[:keep]
-        return self.take_classes(names[place] for place in chosen)
+        return self.take_classes(names[number] for number in chosen)
 
     def take_classes(self, names: Iterable[str]) -> "Manifest":
-        """All images of the named classes, their labels numbered anew in the old order."""
+        """Take all images of the named classes, their labels numbered anew in the old order."""
         wanted = set(names)
         old = np.array([label for label, name in enumerate(self.classes) if name in wanted], np.int64)
         assert len(old) == len(wanted), f"classes {sorted(wanted - set(self.classes))} are not in {self.dataset}"
         new = np.full(len(self.classes), -1, np.int64)
         new[old] = np.arange(len(old))
-        part = self.take_rows(np.flatnonzero(new[self.labels] >= 0))
+        kept = self.take_rows(np.flatnonzero(new[self.labels] >= 0))
         classes = tuple(self.classes[label] for label in old)
-        return replace(part, frame=part.frame.assign(label=new[part.labels]), classes=classes)
+        return replace(kept, frame=kept.frame.assign(label=new[kept.labels]), classes=classes)
 
     def evenly_spaced(self, most: int) -> "Manifest":
-        """At most so many of the images, evenly spaced."""
+        """Take at most so many of the images, evenly spaced."""
         return self if len(self) <= most else self.take_rows(np.arange(most) * len(self) // most)
 
     def restrict_to_list(self, list_file: Path) -> "Manifest":
-        """The images that a text file names, or all images of the classes that it names, labels numbered anew.
+        """Take the images that a text file names, or all images of the classes that it names, labels numbered anew.
 
-        The published 1% and 10% lists of ImageNet (Chen et al. 2020, SimCLR) are such files, and so are those of the
-        classes of ImageNet-100. docs/data.md tells all their forms.
+        The published 1% and 10% lists of ImageNet (SimCLR, Chen et al. 2020, https://arxiv.org/abs/2002.05709) are such
+        files, and so are those of the classes of ImageNet-100. docs/data.md describes all their forms.
 
         Raises:
-            BadInput: if the list cannot be read, names what is not here, or leaves a class empty.
+            BadInput: If the list cannot be read, names what is not here, or leaves a class empty.
         """
         found = subset_lists.resolve_list(list_file, self._list_candidates)
         return (
@@ -176,10 +180,10 @@ class Manifest:
         )
 
     def rows_in_list(self, list_file: Path) -> np.ndarray:
-        """Rows, ascending, of the images that a list names; of no class there may be none.
+        """Rows, ascending, of the images that a list names, at least one of each class.
 
         Raises:
-            BadInput: as `restricted_to`.
+            BadInput: As in `restrict_to_list`.
         """
         found = subset_lists.resolve_list(list_file, self._list_candidates)
         if isinstance(found, tuple):
@@ -189,14 +193,14 @@ class Manifest:
     def _check_no_class_empty(self, list_file: Path, rows: np.ndarray) -> np.ndarray:
         if empty := self.take_rows(rows).empty_classes:
             raise BadInput(
-                f"the subset list {list_file} leaves {len(empty)} of the {len(self.classes)} classes empty: "
-                f"{_first_three(empty)}; add an image of each"
+                f"the subset list {list_file} must name an image of each of the {len(self.classes)} classes, got none "
+                f"of {len(empty)}: {', '.join(empty[:3])}{', ...' if len(empty) > 3 else ''}; add an image of each"
             )
         return rows
 
     @property
     def _list_candidates(self) -> subset_lists.KnownImages:
-        """What a list may name: files, or the numbers of an array's images in the published order, from 0 on."""
+        """What a list may name: files, or the numbers of an array's images in the published order, from 0."""
         where = f"{self.dataset} at {self.root}" if self.root else self.dataset
         roots = [PurePosixPath(root) for root in (self.root.absolute(), self.root.resolve())] if self.root else []
         if self.root and self.archives:  # an archive's own name is in no list
@@ -204,12 +208,12 @@ class Manifest:
         return subset_lists.KnownImages(list(map(str, self._image_ids)), self.labels, self.classes, tuple(roots), where)
 
     def stratified_rows(self, fraction: float, seed: int, flag: str = "--subset") -> np.ndarray:
-        """Rows, ascending, of the images that `subset` by samples keeps; `flag` is named where that is impossible."""
+        """Rows, ascending, of the images that `subset` by samples keeps; errors name `flag`."""
         counts = self.class_counts()
         if counts.min() == 0:
             raise BadInput(
-                f"{self.dataset} has no images of class {self.classes[int(counts.argmin())]!r}, so {flag} {fraction} "
-                "cannot take a part of each class; complete the data (sslticket data verify)"
+                f"{self.dataset} must have images of every class for {flag} {fraction}, got none of "
+                f"{self.classes[int(counts.argmin())]!r}; complete the data (sslticket data verify)"
             )
         keep = np.array([_round_half_up(fraction, int(count)) for count in counts])
         if few := int((keep == 0).sum()):
@@ -220,20 +224,20 @@ class Manifest:
         return self._sample_per_class(keep.clip(min=1), seed)
 
     def take_shots(self, count: int, *, seed: int) -> "Manifest":
-        """`count` images of each class, all of them where there are fewer; nested in any larger number.
+        """Take `count` images of each class, all of them where there are fewer; nested in any larger number.
 
-        They are drawn as `subset` by samples draws, so that of the two the one that keeps fewer of a class keeps images
-        of the other there.
+        They are sampled as by `subset` by samples, so that of the two, the one that keeps fewer images of a class keeps
+        some of those that the other keeps.
 
         Raises:
-            BadInput: if that is less than one, or a class has no images.
+            BadInput: If that is less than one, or a class has no images.
         """
         if count < 1:
-            raise BadInput(f"{count} images of each class train nothing; give --shots 1 or more")
+            raise BadInput(f"--shots must be at least 1 image of each class, got {count}; give --shots 10")
         if self.empty_classes:
             raise BadInput(
-                f"{self.dataset} has no images of class {self.empty_classes[0]!r}, so --shots {count} cannot take some of each "
-                "class; complete the data (sslticket data verify)"
+                f"{self.dataset} must have images of every class for --shots {count}, got none of "
+                f"{self.empty_classes[0]!r}; complete the data (sslticket data verify)"
             )
         if few := int((self.class_counts() < count).sum()):
             log.warning(
@@ -243,7 +247,7 @@ class Manifest:
         return self.take_rows(self._sample_per_class(self.class_counts().clip(max=count), seed))
 
     def _sample_per_class(self, keep: np.ndarray, seed: int) -> np.ndarray:
-        """Rows, ascending, of so many images of each class; more of a class are these and others."""
+        """Rows, ascending, of so many images of each class; a larger number takes these and others."""
         chosen = [
             rows[seeded_generator(seed, "subset", name).permutation(len(rows))[:count]]
             for (name, rows), count in zip(self.rows_by_class(), keep, strict=True)
@@ -251,19 +255,19 @@ class Manifest:
         return np.sort(np.concatenate(chosen))
 
     def rows_by_class(self) -> Iterator[tuple[str, np.ndarray]]:
-        """Every class and its rows in the order of the images' names: a draw from them does not depend on the rows'."""
-        identity = self._image_ids
+        """Yield every class and its rows by the images' names, so that no sample depends on the order of the rows."""
+        ids = self._image_ids
         by_label = np.split(np.argsort(self.labels, kind="stable"), np.cumsum(self.class_counts())[:-1])
         for name, rows in zip(self.classes, by_label, strict=True):
-            yield name, rows[np.argsort(identity[rows], kind="stable")]
+            yield name, rows[np.argsort(ids[rows], kind="stable")]
 
     @property
     def _image_ids(self) -> np.ndarray:
-        """What names each image, whatever its row: its file, or its place in the array."""
+        """What identifies each image, whatever its row: its file, or its position in the array."""
         return (self.frame["file"] if "file" in self.frame else self.frame["item"]).to_numpy()
 
     def take_rows(self, rows: np.ndarray) -> "Manifest":
-        """The images of these rows."""
+        """Take the images of these rows."""
         return replace(self, frame=self.frame.iloc[rows].reset_index(drop=True))
 
 
@@ -273,37 +277,26 @@ def _round_half_up(fraction: float, count: int) -> int:
     return (2 * exact.numerator * count + exact.denominator) // (2 * exact.denominator)
 
 
-def _smallest_fraction(count: int) -> str:
-    """The smallest fraction, to three digits, of which `count` times rounds up to 1."""
-    digits = 10 ** (len(str(count)) + 2)
-    return f"{-(-digits // (2 * count)) / digits:g}"
-
-
-def _first_three(names: Iterable[str]) -> str:
-    """The first three names, and whether there are more."""
-    listed = list(names)
-    return ", ".join(listed[:3]) + (", ..." if len(listed) > 3 else "")
-
-
 HALVES_SEED = 0
-"""The halves are drawn once and for all: not by a recipe's seed, under which CIFAR-10a would be another set."""
+"""The halves are sampled once and for all: with a recipe's seed, CIFAR-10a would be another set for each."""
 
 
 def take_half(manifest: Manifest, which: Literal["a", "b"]) -> Manifest:
-    """One half of each class's images; the other half has the rest, and "a" the odd one.
+    """Take one half of each class's images; the other half has the rest, and "a" the odd one.
 
+    These are such halves as CIFAR-10a and CIFAR-10b (Morcos et al. 2019, section 4.2, https://arxiv.org/abs/1906.02773).
     Which images are taken depends on their names, not on the order of the rows. The half has the set's name with "a" or
     "b" after it.
 
     Raises:
-        BadInput: if a class has a single image.
+        BadInput: If a class has a single image.
     """
     taken = []
     for name, rows in manifest.rows_by_class():
         if len(rows) < 2:
             raise BadInput(
-                f"class {name!r} of {manifest.dataset} has {len(rows)} image, and its halves need one each; "
-                "leave --half out or add images"
+                f"every class of {manifest.dataset} must have 2 images for --half {which}, got {len(rows)} of "
+                f"{name!r}; leave --half out or add images"
             )
         mixed = rows[seeded_generator(HALVES_SEED, "half", name).permutation(len(rows))]
         middle = -(-len(rows) // 2)
@@ -311,38 +304,38 @@ def take_half(manifest: Manifest, which: Literal["a", "b"]) -> Manifest:
     return replace(manifest.take_rows(np.sort(np.concatenate(taken))), dataset=f"{manifest.dataset}{which}")
 
 
-def half_provenance(part: Manifest, which: Literal["a", "b"]) -> dict[str, Any]:
-    """What a ticket says of the half it was found on."""
-    return {"which": which, "seed": HALVES_SEED, "images": len(part), "hash": part.hash}
+def half_provenance(half: Manifest, which: Literal["a", "b"]) -> dict[str, Any]:
+    """Record, for a ticket, the half that it was found on."""
+    return {"which": which, "seed": HALVES_SEED, "images": len(half), "hash": half.hash}
 
 
 HIDDEN_LABEL = -1
 
 
 def hide_labels_except(manifest: Manifest, rows: np.ndarray) -> Manifest:
-    """The same images with only these rows' labels known."""
+    """Hide the labels of all images but these rows."""
     labels = np.full(len(manifest), HIDDEN_LABEL, np.int64)
     labels[rows] = manifest.labels[rows]
     return replace(manifest, frame=manifest.frame.assign(label=labels))
 
 
 def labelled_then_unlabelled(manifest: Manifest, rows: np.ndarray) -> Manifest:
-    """These rows with their labels, then all rows with hidden labels: S4L's two streams (Zhai et al. 2019)."""
+    """Join these rows with their labels and all rows with hidden labels, the two streams of S4L (Zhai et al. 2019)."""
     frame = manifest.frame
     both = pd.concat([frame.iloc[rows], frame.assign(label=HIDDEN_LABEL)], ignore_index=True)
     return replace(manifest, frame=both)
 
 
 def with_shuffled_labels(manifest: Manifest, fraction: float, *, seed: int) -> Manifest:
-    """The same images, a share of them with their labels permuted among themselves; each class keeps its count.
+    """Permute the labels of a fraction of the images among themselves; each class keeps its count.
 
     Args:
-        manifest: the images.
-        fraction: how many of them, rounded to the nearest number, in [0, 1].
-        seed: of the `labels` stream.
+        manifest: The images.
+        fraction: Fraction of the images, in [0, 1]; their number is rounded to the nearest.
+        seed: Seed of the `labels` stream.
     """
-    numbers = seeded_generator(seed, "shuffle")
-    chosen = numbers.permutation(len(manifest))[: round(fraction * len(manifest))]
+    rng = seeded_generator(seed, "shuffle")
+    chosen = rng.permutation(len(manifest))[: round(fraction * len(manifest))]
     labels = manifest.labels.copy()
-    labels[chosen] = labels[numbers.permutation(chosen)]
+    labels[chosen] = labels[rng.permutation(chosen)]
     return replace(manifest, frame=manifest.frame.assign(label=labels))

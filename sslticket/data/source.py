@@ -1,4 +1,7 @@
-"""Opening a split of a data set: where it lies, what is in it, whether it is the official one, in how many channels, and the loader that makes batches of it."""
+"""A split of a data set, opened: what is in it, in how many channels, and whether it is the official one.
+
+`make_loader` makes batches of it.
+"""
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -111,7 +114,7 @@ def _manifest_of(entry: Dataset, split: Split, content: Listing | ImageArrays) -
 def make_loader(
     source: DataSource,
     views: tuple[View, ...],
-    order: "Sampler",
+    sampler: "Sampler",
     *,
     augment_seed: int,
     device: "torch.device",
@@ -119,22 +122,22 @@ def make_loader(
     max_bad_images: int,
     channels_last: bool = False,
 ) -> "Loader":
-    """Batches of the source's images: from the device's own memory for arrays, through DALI for files.
+    """Make a loader of the source's images: from the device's own memory for arrays, through DALI for files.
 
     Args:
-        source: the images.
-        views: what to make of each image, one tensor in the batch per view.
-        order: which images make up a global batch, and this process's share.
-        augment_seed: of the `augment` stream.
-        device: where the batches are wanted.
-        threads: for reading and decoding.
-        max_bad_images: how many images may be unreadable before that is an error.
-        channels_last: memory format of the batches.
+        source: The images.
+        views: What is made of each image, one tensor in the batch per view.
+        sampler: Which images make up a global batch, and which of them this process loads.
+        augment_seed: Seed of the `augment` stream.
+        device: Where the batches are wanted.
+        threads: Threads for reading and decoding.
+        max_bad_images: How many images may be unreadable before that is an error.
+        channels_last: Memory format of the batches.
 
     Raises:
-        BadInput: if more images are unreadable, or DALI is not installed.
+        BadInput: If more images are unreadable, or DALI is not installed.
     """
-    bad = UnreadableImages(source.dataset.name, max_bad_images, source.unreadable)
+    unreadable = UnreadableImages(source.dataset.name, max_bad_images, source.unreadable)
     mean, std = source.dataset.mean, source.dataset.std
     # Imported here, so that a dry run, which only opens splits, needs neither torch nor DALI.
     if source.images is None:
@@ -142,121 +145,116 @@ def make_loader(
 
         encoded = bool(source.manifest.archives)
         decoder = DaliDecoder(views, mean, std, device, threads, channels_last, encoded)
-        return DaliLoader(source.manifest, decoder, order, augment_seed=augment_seed, bad=bad)
+        return DaliLoader(source.manifest, decoder, sampler, augment_seed=augment_seed, unreadable=unreadable)
     from sslticket.data.loader import MemoryLoader
 
     return MemoryLoader(
         source.images,
         source.manifest,
         views,
-        order,
-        colours=(mean, std),
+        sampler,
+        mean=mean,
+        std=std,
         augment_seed=augment_seed,
         device=device,
         channels_last=channels_last,
-        bad=bad,
+        unreadable=unreadable,
     )
 
 
-# Shares of red, green and blue in luma, ITU-R BT.601, as JPEG and every image library have it; in 16-bit fixed point.
+# Weights of red, green and blue in luma, ITU-R BT.601, as JPEG and every image library have it; in 16-bit fixed point.
 _LUMA_FIXED_POINT = np.array([19595, 38470, 7471], np.uint32)
 _CONVERTED_AT_ONCE = 4096  # images, as the whole set in 32 bits might not fit
 
 
 def convert_channels(source: DataSource, channels: int) -> DataSource:
-    """The same images with another number of channels: grey ones are repeated, of colour ones the luma is taken.
+    """Convert images to another number of channels: gray ones are repeated, of colour ones the luma is taken.
 
-    They are normalised as their own set is: a grey set's mean and deviation go to each channel; of a colour set's, the
+    They are normalised as their own set is: a gray set's mean and deviation go to each channel; of a colour set's, the
     mean of the luma follows exactly and its deviation as if the channels rose and fell together, as in photographs they
     nearly do (of CIFAR-10, 0.247 where 0.239 is measured).
 
     Args:
-        source: of 1 or 3 channels.
+        source: Images of 1 or 3 channels.
         channels: 1 or 3.
 
     Raises:
-        BadInput: for another number of channels.
+        BadInput: For another number of channels.
     """
     entry = source.dataset
     if entry.channels == channels:
         return source
     if {entry.channels, channels} != {1, 3}:
         raise BadInput(
-            f"images of {entry.name} have {entry.channels} channels and the network takes {channels}; "
-            "only grey images (1) and colour images (3) can be turned into each other"
+            f"the channels of {entry.name} and of the network must be 1 or 3 to be converted, got {entry.channels} and "
+            f"{channels}; give --channels 1 or 3"
         )
     if channels == 3:
         changed = replace(entry, channels=3, mean=entry.mean * 3, std=entry.std * 3)
         # Repeated in the loader's copy on the device only; here the three channels are one.
         images = None if source.images is None else np.broadcast_to(source.images, (*source.images.shape[:3], 3))
         return replace(source, dataset=changed, images=images)
-    shares = _LUMA_FIXED_POINT / _LUMA_FIXED_POINT.sum()
-    mean, std = (float(np.dot(shares, values)) for values in (entry.mean, entry.std))
+    weights = _LUMA_FIXED_POINT / _LUMA_FIXED_POINT.sum()
+    mean, std = (float(np.dot(weights, values)) for values in (entry.mean, entry.std))
     changed = replace(entry, channels=1, mean=(mean,), std=(std,))
-    return replace(source, dataset=changed, images=None if source.images is None else _images_to_luma(source.images))
-
-
-def _images_to_luma(images: np.ndarray) -> np.ndarray:
-    """(N, H, W, 3) bytes -> (N, H, W, 1) bytes, rounded half up."""
-    grey = np.empty((*images.shape[:3], 1), np.uint8)
-    for start in range(0, len(images), _CONVERTED_AT_ONCE):
-        part = images[start : start + _CONVERTED_AT_ONCE].astype(np.uint32) @ _LUMA_FIXED_POINT
-        grey[start : start + _CONVERTED_AT_ONCE, ..., 0] = (part + 0x8000) >> 16
-    return grey
+    if source.images is None:
+        return replace(source, dataset=changed)
+    gray = np.empty((*source.images.shape[:3], 1), np.uint8)
+    for start in range(0, len(gray), _CONVERTED_AT_ONCE):
+        luma = source.images[start : start + _CONVERTED_AT_ONCE].astype(np.uint32) @ _LUMA_FIXED_POINT
+        gray[start : start + _CONVERTED_AT_ONCE, ..., 0] = (luma + 0x8000) >> 16  # rounded half up
+    return replace(source, dataset=changed, images=gray)
 
 
 _HASHED_IMAGES = 64  # images whose bytes tell two sets with the same names apart; a few milliseconds
 
 
 def official_image_count(entry: Dataset, split: str) -> int | None:
-    """How many images a split has officially; None for one's own."""
+    """Return how many images a split has officially; None for one's own."""
     return None if entry.image_counts is None else entry.image_counts[0 if split == "train" else 1]
 
 
 def count_images_and_classes(source: DataSource) -> tuple[int, int]:
-    """Images of a split, those that cannot be read among them, and classes that have any."""
-    return len(source.manifest) + len(source.unreadable), len(source.manifest.classes) - len(
-        source.manifest.empty_classes
-    )
+    """Count the images of a split, those that cannot be read among them, and the classes that have any."""
+    manifest = source.manifest
+    return len(manifest) + len(source.unreadable), len(manifest.classes) - len(manifest.empty_classes)
 
 
 def is_complete(source: DataSource) -> bool:
-    """Whether a split has as many images and classes as the official one, or is one's own."""
-    return (official_image_count(source.dataset, source.manifest.split), source.dataset.classes) in (
-        (None, None),
-        count_images_and_classes(source),
-    )
+    """Whether a split has as many images and classes as are official, where either is."""
+    images, classes = count_images_and_classes(source)
+    official = official_image_count(source.dataset, source.manifest.split)
+    return official in (None, images) and source.dataset.classes in (None, classes)
 
 
 def describe_difference(source: DataSource) -> str:
-    """What a split that is not whole has, and what it would have, for a person."""
+    """Describe in a line what a split that is not complete has, and what it would have."""
     entry, split = source.dataset, source.manifest.split
     images, classes = count_images_and_classes(source)
-    what = "training" if split == "train" else "evaluation"
+    kind = "training" if split == "train" else "evaluation"
     where = f" in {source.manifest.root}" if source.manifest.root else ""
-    return (
-        f"{entry.name}{where} has {images:,} {what} images of {classes:,} classes, and officially "
-        f"{official_image_count(entry, split):,} of {entry.classes:,}"
-    )
+    official = (official_image_count(entry, split), entry.classes)
+    expected = " of ".join("any number" if count is None else f"{count:,}" for count in official)
+    return f"{entry.name}{where} has {images:,} {kind} images of {classes:,} classes, and officially {expected}"
 
 
 def check_complete(sources: Sequence[DataSource], part: str | None) -> list[DataSource]:
-    """The splits of a set with the part's name, if it is whole without one and not whole with one.
+    """Give the splits of a set the part's name, if the set is complete without one and not complete with one.
 
     Args:
-        sources: the splits that are there, whole: before any half, subset or list.
-        part: what the user says of images that are a part of the set, or other ones in its place.
+        sources: The splits that were found, whole: before any half, subset or list.
+        part: What the user calls images that are a part of the set, or other ones in its place.
 
     Raises:
-        BadInput: naming both counts, if they differ and no part is named, or agree and one is.
+        BadInput: If the counts are not the official ones and no part is named, or they are and one is; it names both.
     """
     entry = sources[0].dataset
     check_part(entry.name, part)
     odd = next((source for source in sources if not is_complete(source)), None)
     if odd is not None and part is None:
         raise BadInput(
-            f"{describe_difference(odd)}; complete it (sslticket data verify {entry.name}), or say what part it is with --part "
-            "NAME, such as --part flowers102"
+            f"{describe_difference(odd)}; complete it (sslticket data verify {entry.name}), or name its part with "
+            "--part NAME, such as --part flowers102"
         )
     if odd is None and part is not None:
         images, classes = count_images_and_classes(sources[0])
@@ -268,17 +266,17 @@ def check_complete(sources: Sequence[DataSource], part: str | None) -> list[Data
 
 
 def hash_images(source: DataSource, lists: Iterable[Path] = ()) -> str:
-    """16 hexadecimal digits by which sets are told apart whose names do not do that; no seed has a part in it.
+    """Compute 16 hexadecimal digits that distinguish sets whose names do not, whatever the seed.
 
-    The list of images and labels, the bytes of some of the images, since two folders may have the same names in them,
-    and the names in the lists that choose among them.
+    They are over the list of images and labels, the bytes of some of the images, since two folders may have the same
+    names in them, and the names in the lists that choose among them.
 
     Args:
-        source: a whole split.
-        lists: files with one name a line, of the images that are used or whose labels are.
+        source: A whole split.
+        lists: Files with one name a line, of the images that are used or whose labels are.
 
     Raises:
-        BadInput: if a list cannot be read.
+        BadInput: If a list cannot be read.
     """
     digest = hashlib.sha256(source.manifest.hash.encode())
     some = source.manifest.evenly_spaced(_HASHED_IMAGES)
@@ -287,16 +285,15 @@ def hash_images(source: DataSource, lists: Iterable[Path] = ()) -> str:
         content = read(row) if source.images is None else source.images[some.array_indices[row]].tobytes()
         digest.update(hashlib.sha256(content).digest())
     for path in lists:
-        digest.update(
-            "\n".join(sorted({line.text for line in read_lines(path)})).encode("utf-8", "surrogateescape") + b"\0"
-        )
+        names = "\n".join(sorted({line.text for line in read_lines(path)}))
+        digest.update(names.encode("utf-8", "surrogateescape") + b"\0")
     return digest.hexdigest()[:16]
 
 
 def own_folder_name(source: DataSource) -> str:
     """Name one's own images: as their data set is called, or for the data set "folder", as the folder is.
 
-    That is its own name, or the name above it where it is "train". One that has the name of a known set, or of a half of
+    That is its own name, or the name above it where it is "train". One with the name of a known set, or of a half of
     one, is "folder-imagenet": nobody knows that it is that set.
     """
     if source.dataset.name != "folder":

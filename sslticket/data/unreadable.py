@@ -1,4 +1,9 @@
-"""Images that cannot be read: found by one full decode, remembered for every process and run, named once, counted, and an error where they are too many."""
+"""Images that cannot be read: found by one full decode, kept for every process and run, named once, and counted.
+
+What is found of an image is its verdict (`decode.Verdict`). Verdicts are kept in the cache folder, so an image is
+decoded in full once in its life, and whichever process or run meets it first, all others know. More unreadable images
+than a run allows are an error.
+"""
 
 import hashlib
 import logging
@@ -7,8 +12,8 @@ import time
 from collections.abc import Container, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 import numpy as np
@@ -33,92 +38,83 @@ from sslticket.storage.files import cache_folder, file_lock, read_bytes
 
 log = logging.getLogger("sslticket")
 
+_MAX_CACHE_BYTES = 1 << 32  # of a file with verdicts, 500 million images
+_SAVE_INTERVAL = 10.0  # seconds
+
 
 class UnreadableImages(dict[str, str]):
     """Paths of unreadable images and why."""
 
     def __init__(self, dataset: str, limit: int, known: Mapping[str, str]) -> None:
-        """Starts with the ones already known.
+        """Start with the ones already known.
 
         Args:
-            dataset: name for the error.
-            limit: how many there may be.
-            known: path to reason.
+            dataset: Name of the data set, for the error.
+            limit: How many there may be.
+            known: Reasons by path.
 
         Raises:
-            BadInput: if these are too many already.
+            BadInput: If these are too many already.
         """
         super().__init__(known)
         self._dataset, self._limit = dataset, limit
-        self._check()
+        self.add({})
 
     def add(self, found: Mapping[str, str]) -> None:
-        """Name and remember more of them.
+        """Log and keep more of them.
 
         Raises:
-            BadInput: if there are now more than `limit`.
+            BadInput: If there are now more than `limit`.
         """
         log_unreadable(found)
         self.update(found)
-        self._check()
-
-    def _check(self) -> None:
         if len(self) > self._limit:
             first = "; ".join(f"{path}: {reason}" for path, reason in list(self.items())[:3])
             raise BadInput(
-                f"{len(self)} images of {self._dataset} cannot be read, {self._limit} are allowed ({first}); "
+                f"unreadable images of {self._dataset} must be at most {self._limit}, got {len(self)} ({first}); "
                 "repair or remove them, or raise --max-bad-images"
             )
 
 
-def unreadable_fields(bad: Mapping[str, str]) -> dict[str, int | str]:
-    """What rows say of images that could not be read: how many, and where there are any, a hash that names them.
+def unreadable_fields(unreadable: Mapping[str, str]) -> dict[str, Any]:
+    """Make the fields of rows on images that could not be read: their number, and where there are any, their hash.
 
     Args:
-        bad: by path, and why; the hash is of the names and their folders', wherever the data lies.
+        unreadable: Reasons by path. The hash is over the images' names and their folders', wherever the data lies.
     """
-    if not bad:
+    if not unreadable:
         return {"bad_images": 0}
-    names = sorted("/".join(path.split("/")[-2:]) for path in bad)
+    names = sorted("/".join(path.split("/")[-2:]) for path in unreadable)
     digest = hashlib.sha256("\n".join(names).encode("utf-8", "surrogateescape"))
-    return {"bad_images": len(bad), "bad_hash": digest.hexdigest()[:16]}
+    return {"bad_images": len(unreadable), "bad_hash": digest.hexdigest()[:16]}
 
 
 def log_unreadable(found: Mapping[str, str]) -> None:
-    """One line in the log for each unreadable image."""
+    """Log each unreadable image."""
     for path, reason in found.items():
         log.warning("skipped image %s: %s", escape_terminal(path), escape_terminal(reason))
 
 
 def log_empty_classes(manifest: Manifest) -> None:
-    """A line in the log if classes have no images: a file may be damaged, or only a part of the set be there."""
+    """Log classes without images: a file may be damaged, or only a part of the set be there."""
     if empty := manifest.empty_classes:
-        what = "training" if manifest.split == "train" else "evaluation"
-        log.warning(
-            "no %s images of %s in %s",
-            what,
-            escape_terminal(abbreviate_classes(empty)),
-            escape_terminal(manifest.dataset),
-        )
+        kind = "training" if manifest.split == "train" else "evaluation"
+        classes, dataset = escape_terminal(abbreviate_classes(empty)), escape_terminal(manifest.dataset)
+        log.warning("no %s images of %s in %s", kind, classes, dataset)
 
 
 def log_left_out(manifest: Manifest, names: Iterable[str]) -> None:
-    """A line in the log about files among the images that are none, as `Source.left_out` has them."""
-    if told := describe_left_out(names):
-        what = "training" if manifest.split == "train" else "evaluation"
-        log.warning("among the %s images of %s, %s", what, manifest.dataset, told)
+    """Log files among the images that are none, as `DataSource.left_out` has them."""
+    if description := describe_left_out(names):
+        kind = "training" if manifest.split == "train" else "evaluation"
+        log.warning("among the %s images of %s, %s", kind, manifest.dataset, description)
 
 
 def abbreviate_classes(names: Iterable[str]) -> str:
-    """The first ten, and how many more there are; a terminal should not scroll by with a thousand."""
+    """Name the first ten classes, and how many more there are; a terminal should not scroll by with a thousand."""
     listed = sorted(names)
     more = f" and {len(listed) - 10:,} more" if len(listed) > 10 else ""
     return f"{'class' if len(listed) == 1 else 'classes'} {', '.join(listed[:10])}{more}"
-
-
-_log = logging.getLogger("sslticket")
-
-_MAX_CACHE_BYTES = 1 << 32  # bytes of a file, 500 million images
 
 
 class VerdictCache:
@@ -140,17 +136,17 @@ class VerdictCache:
         self._read()
 
     def get(self, key: int) -> Verdict | None:
-        """The verdict that is kept under a key."""
-        if found := self._unsaved.get(key):
-            return found
+        """Return the verdict that is kept under a key; None where there is none."""
+        if verdict := self._unsaved.get(key):
+            return verdict
         keys, reasons = self._keys, self._reasons  # another thread may put newer ones in their place
         if key in reasons:
             return Verdict(ImageKind.UNREADABLE, reasons[key])
-        place = int(np.searchsorted(keys, np.uint64(key)))
-        there = [int(kept) - key for kept in keys[place : place + 2]]
-        if 1 in there:  # of an image that DALI refused there is an older verdict too, without the bit
+        position = int(np.searchsorted(keys, np.uint64(key)))
+        bits = [int(kept) - key for kept in keys[position : position + 2]]
+        if 1 in bits:  # of an image that DALI refused there is an older verdict too, without the bit
             return Verdict(ImageKind.PILLOW)
-        return Verdict(ImageKind.GOOD) if 0 in there else None
+        return Verdict(ImageKind.GOOD) if 0 in bits else None
 
     def add(self, key: int, verdict: Verdict, file: str) -> None:
         """Keep a verdict, from now on for this process, and after `save` for all."""
@@ -160,7 +156,7 @@ class VerdictCache:
             self.names.add(file)
 
     def save(self, seconds: float) -> None:
-        """Write what is new, if so long ago something was written, and read what others found."""
+        """Write what is new, if something was last written so many seconds ago, and read what others found."""
         if not self._unsaved or time.monotonic() - self._saved < seconds:
             return
         fresh, lines, self._lines = dict(self._unsaved), self._lines, []
@@ -175,18 +171,26 @@ class VerdictCache:
                     (self._readable_file, np.array(keys, "<u8").tobytes()),
                     (self._unreadable_file, "".join(lines).encode("utf-8", "surrogateescape")),
                 ):
-                    _append_records(path, content)
+                    if not content:
+                        path.touch()
+                        continue
+                    # Not blocking: a pipe that nobody reads is an error, and not waited for. Path.open has no opener.
+                    with open(path, "ab", opener=lambda p, flags: os.open(p, flags | os.O_NONBLOCK, 0o666)) as file:
+                        # After the last whole record of eight bytes, or line.
+                        if path is self._readable_file:
+                            file.truncate(file.tell() // 8 * 8)
+                        file.write(b"\n" + content if path is self._unreadable_file and file.tell() else content)
             self._read()
             for key in fresh:
                 del self._unsaved[key]
         except OSError as error:
-            _log.info(
+            log.info(
                 "the verdicts on images of %s are not kept in %s: %s", self._root, self._readable_file, error.strerror
             )
         self._saved = time.monotonic()
 
     def _read(self) -> None:
-        """What is there; damaged remains are taken for hashes of no image."""
+        """Read what is kept; damaged remains are taken for hashes of no image."""
         reasons, names = dict[int, str](), set[str]()
         try:
             content = read_bytes(self._readable_file, _MAX_CACHE_BYTES)
@@ -201,51 +205,39 @@ class VerdictCache:
         self._reasons, self.names = reasons, names
 
 
-def _append_records(path: Path, content: bytes) -> None:
-    """Put something at the end of a file, after the last whole record of eight bytes or line."""
-    if not content:
-        path.touch()
-        return
-    with open(path, "ab", opener=_open_nonblocking) as file:  # Path.open has no opener
-        if path.suffix == ".good":
-            file.truncate(file.tell() // 8 * 8)
-        elif file.tell():
-            content = b"\n" + content
-        file.write(content)
-
-
-def _open_nonblocking(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK, 0o666)  # a pipe that nobody reads is an error, and not waited for
-
-
-_SAVE_INTERVAL = 10.0  # seconds
-
-
 class Verdicts(Container[int]):
     """The verdicts on a manifest's images: made when they are asked for, kept in the cache folder, shared through it.
 
-    A verdict is kept under a name that holds the image's path, size and time of change, so a changed file is judged
-    anew. As a container it holds the rows of images that cannot be read, and looks when it is asked.
+    A verdict is kept under a hash of the image's path, size and time of change, so a changed file is judged again. As a
+    container it holds the rows of images that cannot be read, and judges a row when it is asked about it.
+
+    Attributes:
+        reasons: Why images cannot be read, by row.
+        revisions: Number of verdicts that came out otherwise when they were made again.
     """
 
     def __init__(self, manifest: Manifest, threads: int, archives: TarReader | None) -> None:
-        """Reads what is kept.
+        """Read what is kept.
 
         Args:
-            manifest: the images.
-            threads: that decode.
-            archives: that hold the images; None where they are files.
+            manifest: The images.
+            threads: Number of threads that decode.
+            archives: Reader of the archives that hold the images; None where they are files.
         """
         assert manifest.root is not None, "images of an array have no files"
-        self._manifest, self._archives, self._count = manifest, archives, threads
+        self._manifest, self._archives = manifest, archives
         self._byte_ranges = manifest.byte_ranges if archives else None
-        self._stamps = [_archive_state(path) for path in manifest.archives]
+        self._archive_states = ["gone"] * len(manifest.archives)
+        for number, path in enumerate(manifest.archives):
+            with suppress(OSError):
+                self._archive_states[number] = _file_state(path.stat())
+        self._files = manifest.frame["file"]
         self._kinds = np.zeros(len(manifest), np.uint8)
-        self._reasons: dict[int, str] = {}
         self._pending: dict[int, Future[Verdict]] = {}
-        self._pool: ThreadPoolExecutor | None = None
+        self._pool = ThreadPoolExecutor(threads)
         self._cache = VerdictCache(manifest.root)
-        self.revisions = 0  # verdicts that came out otherwise when they were made again
+        self.reasons: dict[int, str] = {}
+        self.revisions = 0
 
     def __contains__(self, row: object) -> bool:
         assert isinstance(row, int)
@@ -254,7 +246,7 @@ class Verdicts(Container[int]):
     @property
     def known_unreadable(self) -> np.ndarray:
         """Rows of images that were found to be unreadable before, by whichever process, and are as they were."""
-        named = np.flatnonzero(self._manifest.frame["file"].isin(list(self._cache.names)))
+        named = np.flatnonzero(self._files.isin(list(self._cache.names)))
         return named[[row in self for row in named.tolist()]]
 
     @property
@@ -267,18 +259,14 @@ class Verdicts(Container[int]):
         """Whether every image was judged, and none can be read."""
         return bool((self._kinds == ImageKind.UNREADABLE).all())
 
-    def reason(self, row: int) -> str:
-        """Why a bad image cannot be read."""
-        return self._reasons[row]
-
     def start(self, rows: np.ndarray) -> None:
-        """Begin to judge those of these rows that have no verdict yet; a `kinds` of them comes later."""
+        """Begin to judge those of these rows that have no verdict yet; `kinds` is called with them later."""
         for row in rows[self._kinds[rows] == ImageKind.UNKNOWN].tolist():
             if row not in self._pending:
-                self._pending[row] = self._threads().submit(self._verdict, row)
+                self._pending[row] = self._pool.submit(self._verdict, row)
 
     def kinds(self, rows: np.ndarray) -> np.ndarray:
-        """The kind of each row's verdict, (N,) uint8; those that have none are judged."""
+        """Return the kind of each row's verdict, (N,) uint8; those that have none are judged."""
         self.start(rows)
         for row in rows[self._kinds[rows] == ImageKind.UNKNOWN].tolist():
             if row in self._pending:
@@ -287,30 +275,27 @@ class Verdicts(Container[int]):
         kinds: np.ndarray = self._kinds[rows]
         return kinds
 
-    def _threads(self) -> ThreadPoolExecutor:
-        self._pool = self._pool or ThreadPoolExecutor(self._count)
-        return self._pool
-
     def _record(self, row: int, verdict: Verdict) -> None:
         self._kinds[row] = verdict.kind
         if verdict.kind == ImageKind.UNREADABLE:
-            self._reasons[row] = verdict.reason
+            self.reasons[row] = verdict.reason
 
     def revise(self, row: int) -> None:
-        """Judge an image that DALI refused anew: it has changed and cannot be read now, or only Pillow reads it."""
+        """Judge an image again that DALI refused: it has changed and cannot be read now, or only Pillow reads it."""
         before, verdict = self._kinds[row], self._judge(row, refused=True)
         self._record(row, verdict)
         self.revisions += int(before != verdict.kind)
 
     def decode_to_ppm(self, rows: list[int], mode: str) -> list[bytes | None]:
-        """What images show, see `decoding.as_ppm`; None for one that has changed since and cannot be read now."""
-        return list(self._threads().map(partial(self._decode_one_to_ppm, mode=mode), rows))
-
-    def _decode_one_to_ppm(self, row: int, mode: str) -> bytes | None:
-        try:
-            return to_ppm(self._manifest.image_path(row) if self._archives is None else self._read_bytes(row), mode)
-        except DecodeError:
-            return None
+        """Encode what images show by `decode.to_ppm`; None for one that has changed since and cannot be read now."""
+        read = self._manifest.image_path if self._archives is None else self._read_bytes
+        found: list[bytes | None] = []
+        for future in [self._pool.submit(lambda row: to_ppm(read(row), mode), row) for row in rows]:
+            try:
+                found.append(future.result())
+            except DecodeError:
+                found.append(None)
+        return found
 
     def save(self) -> None:
         """Keep what is not yet kept."""
@@ -322,9 +307,7 @@ class Verdicts(Container[int]):
             state = self._image_state(row)
         except OSError as error:
             return Verdict(ImageKind.UNREADABLE, os_error_reason(error), permanent=False)
-        if kept := self._cache.get(_verdict_key(self._file(row), state)):
-            return kept
-        return self._judge(row)
+        return self._cache.get(self._key(row, state)) or self._judge(row)
 
     def _judge(self, row: int, *, refused: bool = False) -> Verdict:
         """A new verdict, kept if it lasts; on an image that DALI `refused`, it is never "good"."""
@@ -345,7 +328,7 @@ class Verdicts(Container[int]):
         if refused and verdict.kind == ImageKind.GOOD:
             verdict = Verdict(ImageKind.PILLOW)
         if verdict.permanent and settled:
-            self._cache.add(_verdict_key(self._file(row), state), verdict, self._file(row))
+            self._cache.add(self._key(row, state), verdict, str(self._files.iat[row]))
         return verdict
 
     def _read_bytes(self, row: int) -> bytes:
@@ -353,28 +336,17 @@ class Verdicts(Container[int]):
         assert self._byte_ranges is not None
         return self._archives.read(*self._byte_ranges[row].tolist()).tobytes()
 
-    def _file(self, row: int) -> str:
-        return str(self._manifest.frame["file"].iat[row])
+    def _key(self, row: int, state: str) -> int:
+        """An even number of 64 bits for an image's name and state, under the rules of today."""
+        text = f"{VERDICT_RULES} {state} {self._files.iat[row]!s}".encode("utf-8", "surrogateescape")
+        return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") & ~1
 
     def _image_state(self, row: int) -> str:
         if self._byte_ranges is None:
             return _file_state(self._manifest.image_path(row).stat())
         archive, offset, size = self._byte_ranges[row].tolist()
-        return f"{self._stamps[archive]} {offset} {size}"
-
-
-def _verdict_key(file: str, state: str) -> int:
-    """An even number of 64 bits for a name and a state, under the rules of today."""
-    text = f"{VERDICT_RULES} {state} {file}".encode("utf-8", "surrogateescape")
-    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") & ~1
+        return f"{self._archive_states[archive]} {offset} {size}"
 
 
 def _file_state(status: os.stat_result) -> str:
     return f"{status.st_size} {status.st_mtime_ns}"
-
-
-def _archive_state(path: Path) -> str:
-    try:
-        return _file_state(path.stat())
-    except OSError:
-        return "gone"

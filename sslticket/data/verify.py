@@ -1,4 +1,4 @@
-"""Checks whether a data set is complete: its counts against the catalogue's, its official files' MD5 sums, and its images decoded."""
+"""Checks whether a data set is complete: its counts, its official files' MD5 sums, and its images decoded."""
 
 import hashlib
 from collections.abc import Callable, Iterator
@@ -25,12 +25,12 @@ def check_md5(path: Path, expected: tuple[str, ...], advance: Callable[[int], ob
     """Compare a file's MD5 sum.
 
     Args:
-        path: the file.
-        expected: the sums it may have, 32 hexadecimal digits each, the official one first.
-        advance: called with the number of bytes read.
+        path: Path of the file.
+        expected: The sums it may have, 32 hexadecimal digits each, the official one first.
+        advance: Called with the number of bytes read.
 
     Raises:
-        BadInput: if the sum is another, or the file cannot be read.
+        BadInput: If the sum is another, or the file cannot be read.
     """
     digest = hashlib.md5(usedforsecurity=False)
     try:
@@ -50,15 +50,15 @@ def check_md5(path: Path, expected: tuple[str, ...], advance: Callable[[int], ob
 _DECODED_AT_ONCE = 64
 
 ProgressStage = Callable[[str, int], Callable[[int], object]]
-"""Called with what begins and how much of it there is; returns what is called with how much is done."""
+"""A function called with what begins and how much of it there is; it returns what is called with how much is done."""
 
 
 class Finding(NamedTuple):
-    """One thing that was looked at.
+    """The result of one check.
 
     Attributes:
-        text: what it is, in a line.
-        ok: whether it is as it should be.
+        text: What was found, in a line.
+        ok: Whether it is as it should be.
     """
 
     text: str
@@ -68,18 +68,21 @@ class Finding(NamedTuple):
 def verify_dataset(
     name: str, data_root: Path | None, *, decode: int | None, md5: bool, threads: int, stage: ProgressStage
 ) -> Iterator[Finding]:
-    """Look at a data set that is there; nothing is downloaded.
+    """Check a data set that is on this machine; nothing is downloaded.
 
     Args:
-        name: in the catalogue.
-        data_root: where it lies; None looks in the usual places.
-        decode: images of each split to decode, evenly spread; None decodes all.
-        md5: compare the MD5 sums of the official files that are there.
-        threads: for decoding.
-        stage: told what goes on.
+        name: Name of the data set, in the catalogue.
+        data_root: Folder that it lies in; None searches the usual folders.
+        decode: Images of each split to decode, evenly spread; None decodes all.
+        md5: Whether the MD5 sums of the official files that are there are compared.
+        threads: Number of threads that decode.
+        stage: Progress of the checks.
+
+    Yields:
+        The finding of each check.
 
     Raises:
-        BadInput: if the set is nowhere.
+        BadInput: If the set is nowhere.
     """
     entry = get_dataset(name)
     found = locate.find_local_dataset(entry, data_root)
@@ -129,15 +132,17 @@ def _check_shards(split: Split, folder: Path, stage: ProgressStage) -> Iterator[
 
 
 def _check_counts(entry: Dataset, split: Split, source: DataSource) -> Iterator[Finding]:
-    each, (images, _) = source.manifest.class_counts(), count_images_and_classes(source)
-    found = f"{split}: {images:,} images of {len(each):,} classes, {each.min():,} to {each.max():,} each"
-    if not (whole := is_complete(source)):
-        found += f"; published are {official_image_count(entry, split):,} images of {entry.classes:,} classes"
-    yield Finding(found, ok=whole)
+    counts, (images, _) = source.manifest.class_counts(), count_images_and_classes(source)
+    text = f"{split}: {images:,} images of {len(counts):,} classes, {counts.min():,} to {counts.max():,} each"
+    if not (complete := is_complete(source)):
+        official = (official_image_count(entry, split), entry.classes)
+        published = ["any number of" if count is None else f"{count:,}" for count in official]
+        text += f"; published are {published[0]} images of {published[1]} classes"
+    yield Finding(text, ok=complete)
     if empty := source.manifest.empty_classes:
         yield Finding(f"{split}: no images of {abbreviate_classes(empty)}", ok=False)
-    if told := describe_left_out(source.left_out):
-        yield Finding(f"{split}: {told}", ok=True)
+    if left_out := describe_left_out(source.left_out):
+        yield Finding(f"{split}: {left_out}", ok=True)
 
 
 def _check_class_names(split: Split, source: DataSource, known: tuple[str, ...] | None) -> Iterator[Finding]:
@@ -154,25 +159,20 @@ def _check_decoding(
 ) -> Iterator[Finding]:
     if source.images is None and most == 0:
         return
-    bad, pillows, manifest = (
-        dict(source.unreadable),
-        0,
-        source.manifest if most is None else source.manifest.evenly_spaced(most),
-    )
+    manifest = source.manifest if most is None else source.manifest.evenly_spaced(most)
+    reasons, pillows = dict(source.unreadable), 0
     if source.images is None and len(manifest):
         verdicts = Verdicts(manifest, threads, TarReader(manifest.archives) if manifest.archives else None)
         advance = stage(f"{split} images", len(manifest))
         for rows in np.split(np.arange(len(manifest)), range(_DECODED_AT_ONCE, len(manifest), _DECODED_AT_ONCE)):
             kinds = verdicts.kinds(rows)
-            bad |= {
-                str(manifest.image_path(row)): verdicts.reason(row)
-                for row in rows[kinds == ImageKind.UNREADABLE].tolist()
-            }
+            unreadable = rows[kinds == ImageKind.UNREADABLE].tolist()
+            reasons |= {str(manifest.image_path(row)): verdicts.reasons[row] for row in unreadable}
             pillows += int((kinds == ImageKind.PILLOW).sum())
             advance(len(rows))
         verdicts.save()
     what = "kept whole in memory" if source.images is not None else f"{len(manifest):,} images decoded"
-    yield Finding(f"{split}: {what}, {len(bad):,} cannot be read", ok=not bad)
-    yield from (Finding(f"{path}: {reason}", ok=False) for path, reason in sorted(bad.items()))
+    yield Finding(f"{split}: {what}, {len(reasons):,} cannot be read", ok=not reasons)
+    yield from (Finding(f"{path}: {reason}", ok=False) for path, reason in sorted(reasons.items()))
     if pillows:
         yield Finding(f"{split}: {pillows:,} are of kinds that Pillow decodes, on the CPU", ok=True)

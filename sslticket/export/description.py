@@ -13,7 +13,7 @@ from torch import nn
 from sslticket.data.datasets.catalogue import InputSpec
 from sslticket.errors import BadInput
 from sslticket.escaping import python_literal
-from sslticket.models.backbones import PAPER_MODELS
+from sslticket.models import PAPER_MODELS
 from sslticket.pruning.prunable import describe_layers
 from sslticket.ticket import Ticket
 

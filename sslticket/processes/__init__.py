@@ -22,29 +22,29 @@ _watchdog: "Watchdog | None" = None
 
 def rank() -> int:
     """The number of this process, from 0; a single one is 0, whatever its environment says."""
-    told = os.environ.get("RANK", "0")
-    return int(told) if world_size() > 1 and told.isdecimal() else 0
+    value = os.environ.get("RANK", "0")
+    return int(value) if world_size() > 1 and value.isdecimal() else 0
 
 
 def world_size() -> int:
     """How many processes the launcher started, on all machines together; 1 where it says nothing that `check` takes."""
-    told = os.environ.get("WORLD_SIZE", "1")
-    return max(1, int(told)) if told.isdecimal() else 1
+    value = os.environ.get("WORLD_SIZE", "1")
+    return max(1, int(value)) if value.isdecimal() else 1
 
 
 def local_world_size() -> int:
     """How many of them are on this machine; a single one is alone, whatever its environment says."""
-    told = os.environ.get("LOCAL_WORLD_SIZE", "1")
-    return max(1, int(told)) if world_size() > 1 and told.isdecimal() else 1
+    value = os.environ.get("LOCAL_WORLD_SIZE", "1")
+    return max(1, int(value)) if world_size() > 1 and value.isdecimal() else 1
 
 
 def separate_launch_note() -> str:
     """Where another launcher started several processes that know nothing of each other: that, and the fix; else ""."""
     for name in _OTHER_LAUNCHERS if world_size() == 1 else ():
-        told = os.environ.get(name, "1")
-        if told.isdecimal() and int(told) > 1:
+        value = os.environ.get(name, "1")
+        if value.isdecimal() and int(value) > 1:
             return (
-                f"{name}={told} tells of {told} processes, each of which works alone; start them with accelerate "
+                f"{name}={value} means {value} processes, each of which works alone; start them with accelerate "
                 "launch or torchrun"
             )
     return ""
@@ -54,7 +54,7 @@ def check_launch() -> None:
     """Whether the environment is one that a launcher of several processes makes, or that of a single process.
 
     Raises:
-        BadInput: naming the launcher to take.
+        BadInput: If it is not, naming the launcher to take.
     """
     given = os.environ
     # Launched for more than one process, but on CPUs, accelerate leaves these two behind and starts a single one.
@@ -63,14 +63,15 @@ def check_launch() -> None:
             "accelerate launch was asked for several processes and starts a single one, as it does on CPUs; give "
             "torchrun --nproc-per-node N in place of accelerate launch, or --num_processes 1 (and unset MASTER_ADDR)"
         )
-    told = given.get("WORLD_SIZE", "1")
-    if not told.isdecimal() or int(told) < 1:
+    value = given.get("WORLD_SIZE", "1")
+    if not value.isdecimal() or int(value) < 1:
         raise BadInput(
-            f"WORLD_SIZE is {told!r} and no number of processes; start several with torchrun, or unset it for one"
+            f"WORLD_SIZE must be a number of processes from 1, got {value!r}; start several with torchrun, or "
+            "unset it for one"
         )
     if world_size() > 1 and (lacking := [name for name in _REQUIRED_VARIABLES if not given.get(name)]):
         raise BadInput(
-            f"WORLD_SIZE tells of {world_size()} processes, and {', '.join(lacking)} {'is' if len(lacking) == 1 else 'are'} "
+            f"WORLD_SIZE is {world_size()}, and {', '.join(lacking)} {'is' if len(lacking) == 1 else 'are'} "
             "not set, so they cannot meet; start them with accelerate launch or torchrun, or unset WORLD_SIZE for a "
             "single process"
         )
@@ -79,7 +80,7 @@ def check_launch() -> None:
     for name in _MPI_VARIABLES if "WORLD_SIZE" not in given else ():
         if given.get(name, "1") not in ("0", "1"):
             raise BadInput(
-                f"{name} tells of {given[name]} processes that MPI started, which cannot meet; start them with "
+                f"{name}={given[name]} means processes that MPI started, which cannot meet; start them with "
                 f"accelerate launch or torchrun, or unset {name} for a single process"
             )
 
@@ -88,7 +89,7 @@ def _check_launch_numbers() -> None:
     """Whether what a launcher says in numbers can be.
 
     Raises:
-        BadInput: naming the variable.
+        BadInput: If one cannot be, naming the variable.
     """
     ends = {
         "RANK": (0, world_size() - 1),
@@ -97,11 +98,11 @@ def _check_launch_numbers() -> None:
         "MASTER_PORT": (1, _MAX_PORT),
     }
     for name, (low, high) in ends.items():
-        told = os.environ.get(name)
-        if told is not None and not (told.isdecimal() and low <= int(told) <= high):
+        value = os.environ.get(name)
+        if value is not None and not (value.isdecimal() and low <= int(value) <= high):
             raise BadInput(
-                f"{name} must be a number from {low} to {high} in one of {world_size()} processes, got {told!r}; start them "
-                "with accelerate launch or torchrun, or unset WORLD_SIZE for a single process"
+                f"{name} must be a number from {low} to {high} in one of {world_size()} processes, got {value!r}; "
+                "start them with accelerate launch or torchrun, or unset WORLD_SIZE for a single process"
             )
 
 
@@ -109,7 +110,7 @@ def rendezvous() -> None:
     """Find the other processes, and from now on end when one of them ends before its work is done.
 
     Raises:
-        BadInput: if they do not meet.
+        BadInput: If they do not meet.
     """
     global _watch
     check_launch()
@@ -141,17 +142,17 @@ def final_barrier() -> None:
 
 
 def wait_for_peer_error(seconds: float = 1.0) -> None:
-    """Before an error is told: where it is only an echo of another process's end, this process ends here, silent."""
+    """Wait before an error is printed; where it only echoes another process's end, this process ends here, silent."""
     if _watchdog is not None:
         time.sleep(seconds)
 
 
-def announce_exit(code: int, told: str = "") -> None:
+def announce_exit(code: int, message: str = "") -> None:
     """Tell the others that this process ends now.
 
     Args:
-        code: its exit code; where it is not 0 the others end with it too.
-        told: what it has told of it, in one line.
+        code: Exit code of this process; where it is not 0 the others end with it too.
+        message: What it has printed about its end, in one line.
     """
     if _watchdog is not None:
-        _watchdog.announce_exit(code, told)
+        _watchdog.announce_exit(code, message)

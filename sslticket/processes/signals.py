@@ -19,10 +19,10 @@ class Stopped(BaseException):
     """A signal has asked this process to end; as with KeyboardInterrupt, nothing is wrong with what it did."""
 
 
-def set_activity(told: Callable[[], str] | None) -> None:
+def set_activity(describe: Callable[[], str] | None) -> None:
     """What this process does from now on, to be asked when it is stopped: "in level 2 at step 120", or ""."""
     global _activity
-    _activity = told
+    _activity = describe
 
 
 def received_signal() -> int | None:
@@ -73,7 +73,7 @@ def raise_on_signals(*signals: int) -> Iterator[None]:
 def quiet_exit_during_imports() -> Iterator[None]:
     """A signal while a command's libraries are imported, which takes seconds: one line, and nothing was begun.
 
-    An exception would be told as a traceback, or lost in code that is no longer Python's. A notebook's or a shell's
+    An exception would be shown as a traceback, or lost in code that is no longer Python's. A notebook's or a shell's
     own way to interrupt stays.
     """
     shell = hasattr(sys, "ps1") or sys.flags.interactive or "IPython" in sys.modules

@@ -32,10 +32,10 @@ class Connection:
     """A connection to another process.
 
     Attributes:
-        rank: of the process; None until it has said.
-        host: its machine.
-        last_heard: when something came over the line, by the monotonic clock.
-        has_left: it has ended with its work done.
+        rank: Number of the process; None until it has sent it.
+        host: Machine of the process.
+        last_heard: When something last came over the connection, by the monotonic clock.
+        has_left: Whether it has ended with its work done.
     """
 
     def __init__(self, connection: socket.socket, rank: int | None = None, host: str = "") -> None:
@@ -51,7 +51,7 @@ class Connection:
 
     def send(self, **words: Any) -> None:
         """Send these words; without any it is a sign of life."""
-        with suppress(OSError), self._send_lock:  # who is gone is told by what cannot be read any more
+        with suppress(OSError), self._send_lock:  # who is gone shows when nothing can be read any more
             self.socket.sendall(json.dumps(words).encode() + b"\n")
 
     def receive(self) -> list[dict[str, Any]] | None:
@@ -81,16 +81,16 @@ class Watchdog(threading.Thread):
     """Holds the lines, in a thread of its own: the main one may be inside an operation that waits for all.
 
     Attributes:
-        patience: seconds without a sign of life after which a process is given up.
-        all_connected: is set when all have come.
-        is_done: this process's command has nothing left to do.
+        patience: Seconds without a sign of life after which a process is given up.
+        all_connected: Event that is set when all processes have connected.
+        is_done: Whether this process's command has nothing left to do.
     """
 
     def __init__(self, rank: int, world: int) -> None:
         """Process 0 opens a door, and every other comes to it.
 
         Raises:
-            BadInput: if this process cannot reach process 0.
+            BadInput: If this process cannot reach process 0.
         """
         super().__init__(daemon=True, name="processes")
         self.patience, self.all_connected, self.is_done = RENDEZVOUS_TIMEOUT, threading.Event(), False
@@ -205,7 +205,7 @@ class Watchdog(threading.Thread):
             elif "gone" in word:  # process 0 tells who ended, itself or another
                 line.has_left = line.has_left or word["gone"] == line.rank
                 if word["code"]:
-                    known = {"code": word["code"], "told": word["told"], "fix": word["fix"]}
+                    known = {"code": word["code"], "printed": word["printed"], "fix": word["fix"]}
                     self._end_with_peer(word["gone"], word["host"], word["why"], **known)
                 elif not self.is_done:  # after --help or --dry-run, which not all were given
                     self._end_with_peer(
@@ -245,49 +245,49 @@ class Watchdog(threading.Thread):
         self.all_connected.set()
 
     def _end_with_peer(
-        self, gone: int | None, host: str, why: str, *, code: int = 1, told: bool = False, fix: str = _RERUN_FIX
+        self, gone: int | None, host: str, why: str, *, code: int = 1, printed: bool = False, fix: str = _RERUN_FIX
     ) -> None:
         """End this process, since another has ended.
 
         Args:
-            gone: which one.
-            host: its machine; "" where that is not known.
-            why: in words; what it told itself, where it did.
-            code: to end with.
-            told: it has told it itself, on its own machine.
-            fix: what to do.
+            gone: Number of the process that has ended.
+            host: Its machine; "" where that is not known.
+            why: Why it has ended, in words of its own where it had any.
+            code: Exit code to end with.
+            printed: Whether it has printed why itself, on its own machine.
+            fix: What to do.
         """
         if self._leaving:
             return
         if self._rank == 0:
             for line in self._peers.values():
-                line.send(gone=gone, host=host, why=why, code=code, told=told, fix=fix)
+                line.send(gone=gone, host=host, why=why, code=code, printed=printed, fix=fix)
         speaks = self._is_machine_leader or (gone == 0 and self._rank == 1)
         if self._signalled_at and code == 128 + self._received_signal:  # a scheduler ends them all
             self._end_by_signal()
         where = f" on {host}" if host else ""
-        if told and speaks and host != self._host:
+        if printed and speaks and host != self._host:
             self._print_message(f"error in process {gone}{where}: {why}")
-        elif not told and speaks:
+        elif not printed and speaks:
             self._print_message(f"error: process {gone}{where} {why}; all others end with it; {fix}")
         self._exit_process(code)
 
     def _end_by_signal(self) -> None:
         """End this process, since a signal asks for it."""
         name, code = signal.Signals(self._received_signal).name, 128 + self._received_signal
-        self._broadcast_exit(code, f"was ended by {name}", told=False)
+        self._broadcast_exit(code, f"was ended by {name}", printed=False)
         if self._is_machine_leader:
             self._print_message(signals.stop_message(self._received_signal))
         self._exit_process(code)
 
-    def announce_exit(self, code: int, told: str) -> None:
+    def announce_exit(self, code: int, message: str) -> None:
         """Say that this process ends; called by the main thread."""
         self._leaving = True
-        self._broadcast_exit(code, told, told=True)
+        self._broadcast_exit(code, message, printed=True)
 
-    def _broadcast_exit(self, code: int, why: str, *, told: bool) -> None:
+    def _broadcast_exit(self, code: int, why: str, *, printed: bool) -> None:
         for line in list(self._peers.values()):
-            line.send(gone=self._rank, host=self._host, why=why, code=code, told=told, fix=_RERUN_FIX)
+            line.send(gone=self._rank, host=self._host, why=why, code=code, printed=printed, fix=_RERUN_FIX)
 
     @staticmethod
     def _print_message(text: str) -> None:

@@ -1,23 +1,23 @@
-"""What a search is."""
+"""What a search is, and what it may ask of the runner that trains, scores and saves for it."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple, Protocol, Self
 
+import numpy as np
 from torch import nn
 
 from sslticket.config.recipe import Recipe
 from sslticket.config.training import Clock, Span, TrainConfig
 from sslticket.errors import BadInput
-from sslticket.pruning.mask import Mask
+from sslticket.objectives.base import Objective
+from sslticket.pruning.criteria import Criterion, Scores
+from sslticket.pruning.mask import Mask, StateDict
 from sslticket.pruning.prunable import layers_to_prune
-
-if TYPE_CHECKING:  # the lab trains, and so imports torch's whole family
-    from sslticket.objectives.base import Objective
-    from sslticket.search.runner import SearchRunner
-    from sslticket.ticket import Ticket
-    from sslticket.training.network import MaskLearning
+from sslticket.ticket import Ticket
+from sslticket.training.network import MaskedNetwork, MaskLearning
 
 
 @dataclass(frozen=True)
@@ -25,11 +25,11 @@ class Stages:
     """What a search will do, known before it starts.
 
     Attributes:
-        rewind: optimiser step at whose end W_k is taken.
-        cumulative_steps: optimiser steps that the search has taken, at most, when it knows the ticket of each level; the first is
-            the dense network's, which is known at W_k.
-        survivors: weights that remain in the ticket of each level; None where the search itself finds how many.
-        exact: costs are what will be spent; False where they are only the most.
+        rewind: Optimiser step at whose end W_k is taken.
+        cumulative_steps: For each level the optimiser steps that the search has taken, at most, when it knows the
+            ticket; the first is the dense network's, which is known at W_k.
+        survivors: Weights that remain in the ticket of each level; None where the search itself finds how many.
+        exact: Whether `cumulative_steps` are what will be spent; False where they are only the most.
     """
 
     rewind: int
@@ -43,14 +43,145 @@ class Stages:
         return len(self.cumulative_steps) - 1
 
 
+@dataclass
+class EarlyBird:
+    """Ends a level once the mask that it would draw has stopped changing (You et al. 2020, section 3).
+
+    https://arxiv.org/abs/1909.11957
+
+    Attributes:
+        draw: Returns the mask as it would be drawn now; it must leave the network and all random numbers as they are.
+        threshold: The mask has converged when its distance from each of the last masks is below this.
+        window: Number of earlier masks with which the mask is compared.
+        every: Training between two comparisons.
+    """
+
+    draw: Callable[[], Mask]
+    threshold: float
+    window: int
+    every: Span
+    _earlier: deque[Mask] = field(default_factory=deque)
+
+    def check_steps(self, clock: Clock, start: int, stop: int) -> list[int]:
+        """The steps between these two after which the mask is drawn: multiples of the interval, whatever the start."""
+        interval = max(1, clock.steps(self.every))
+        return list(range((start // interval + 1) * interval, stop, interval))
+
+    def has_converged(self) -> bool:
+        """Draws the mask, and says whether it is nearer than the threshold to each of the last `window` masks."""
+        mask = self.draw()
+        near = all(mask_distance(mask, earlier) < self.threshold for earlier in self._earlier)
+        converged = near and len(self._earlier) == self.window
+        self._earlier = deque([*self._earlier, mask], maxlen=self.window)
+        return converged
+
+
+class SearchCost(NamedTuple):
+    """What a search has cost.
+
+    Attributes:
+        samples: Source images seen, each time.
+        forward_images: Images that went forward through the backbone, each time; None where an older version, which
+            did not count them, has found some of the tickets.
+    """
+
+    samples: int = 0
+    forward_images: int | None = 0
+
+    @classmethod
+    def of_ticket(cls, ticket: Ticket) -> "SearchCost":
+        """What the search had cost when it found a ticket."""
+        return cls(int(ticket.provenance["search_samples"]), ticket.provenance.get("search_forward_images"))
+
+    def plus(self, samples: int, forward_images: int) -> "SearchCost":
+        """The cost with more of both."""
+        forward = None if self.forward_images is None else self.forward_images + forward_images
+        return SearchCost(self.samples + samples, forward)
+
+
+class Runner(Protocol):
+    """What a search may ask for; what the run folder already has is not done again.
+
+    Attributes:
+        cost: What the search has cost up to now, or up to the ticket that was loaded last.
+    """
+
+    cost: SearchCost
+
+    @property
+    def network(self) -> MaskedNetwork:
+        """The network that is trained: a masked backbone and the objective's heads."""
+
+    def reach_rewind_point(self) -> None:
+        """Trains the dense network from its initialisation to step k, and keeps everything at that point."""
+
+    def dense_mask(self) -> Mask:
+        """The mask of ones over all weights that may be pruned."""
+
+    def load_ticket(self, level: int) -> Ticket | None:
+        """The ticket of a level that is finished; None where it is still to be found."""
+
+    def train(
+        self,
+        ticket: Ticket,
+        *,
+        continued: bool = False,
+        start: int | None = None,
+        at_last_lr: bool = False,
+        early_bird: EarlyBird | None = None,
+    ) -> StateDict:
+        """Trains a ticket to the end of the training, from W_k at step k unless something else is said.
+
+        Args:
+            ticket: The ticket; that of level 0 goes on where `reach_rewind_point` stopped, optimiser and all.
+            continued: Start from the network that `save_for_next_level` kept for this level, in place of W_k.
+            start: The step at which the training begins; None for k.
+            at_last_lr: Sparse tickets are trained at the last learning rate of the schedule.
+            early_bird: Ends the training early.
+
+        Returns:
+            The backbone's weights at the end.
+        """
+
+    def rewind(self) -> None:
+        """Brings the network, heads included, to W_k."""
+
+    def scores(self, criterion: Criterion, mask: Mask) -> Scores:
+        """A criterion's scores of the network's weights as they stand, under a mask; the network stays as it is."""
+
+    def save_for_next_level(self, level: int) -> None:
+        """Keeps the whole network for the training of this level's ticket; to be called before `save_ticket`."""
+
+    def save_ticket(
+        self, level: int, mask: Mask, weights: StateDict | None = None, *, details: dict[str, Any] | None = None
+    ) -> Ticket:
+        """Writes the ticket of a level and its row.
+
+        Args:
+            level: The level of the ticket.
+            mask: The mask of the ticket.
+            weights: The backbone's weights; None for W_k.
+            details: Further entries of the ticket's provenance and of its row.
+        """
+
+    def forget_measurements(self) -> None:
+        """Leaves what was measured since the last ticket out of the next ticket's row: an earlier row has it."""
+
+    def derive_seed(self, *path: str | int) -> int:
+        """A seed for the search's own random draws, one for each path."""
+
+    def note(self, text: str) -> None:
+        """Prints a line above the progress bar."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Search(ABC):
     """A way to find tickets; a frozen dataclass of hyper-parameters.
 
     Attributes:
-        prune_up_to: the last layer that may be pruned, all later ones stay dense: "conv3" for the third convolution in
+        prune_up_to: The last layer that may be pruned, all later ones stay dense: "conv3" for the third convolution in
             the network's order, or a layer's name; None for all layers.
-        exclude: layers that stay dense, by names or by patterns such as "*.downsample.*".
+        exclude: Layers that stay dense, by names or by patterns such as "*.downsample.*".
     """
 
     prune_up_to: str | None = None
@@ -60,15 +191,15 @@ class Search(ABC):
         """Names of the weights that may be pruned; masks, densities and controls are over these.
 
         Raises:
-            BadInput: if the depth limit or an exclusion names no layer, or no layer is left.
+            BadInput: If the depth limit or an exclusion names no layer, or no layer is left.
         """
         return layers_to_prune(backbone, prune_up_to=self.prune_up_to, exclude=self.exclude)
 
-    def check(self, fit: TrainConfig, objective: "Objective") -> None:  # noqa: B027  # most searches work with every training
-        """Whether the search can be done with trainings of this kind.
+    def check(self, training: TrainConfig, objective: Objective) -> None:  # noqa: B027  # most work with every training
+        """Refuses trainings with which the search cannot be done.
 
         Raises:
-            BadInput: naming the flag to change.
+            BadInput: Naming the flag to change.
         """
 
     @abstractmethod
@@ -76,43 +207,55 @@ class Search(ABC):
         """The plan for one training's clock and the mask of all weights that may be pruned.
 
         Raises:
-            BadInput: if the search cannot be done: W_k beyond the end, or a level that leaves no weight.
+            BadInput: If the search cannot be done: W_k beyond the end, or a level that leaves no weight.
         """
 
     def scoring_samples(self, level: int, clock: Clock, classes: int) -> int:
-        """Images looked at for scores alone, at most, when the ticket of this level is known, counted each time."""
+        """Images used for scores alone, at most, when the ticket of this level is known, counted each time."""
         return 0
 
-    @abstractmethod
-    def shortened_for_trial(self, clock: Clock) -> "Search":
-        """The same search with W_k moved into a training that ends before it; for trials on a laptop."""
+    def shortened_for_trial(self, clock: Clock) -> Self:
+        """The same search, with W_k after a tenth of a training that would end before it; for trials on a laptop."""
+        rewind = getattr(self, "rewind", None)
+        late = rewind is not None and clock.steps(Span.parse(rewind)) >= clock.total_steps
+        return replace(self, rewind="10%") if late else self  # type: ignore[call-arg]  # the class has the field
 
-    def mask_learning(self, fit: TrainConfig, clock: Clock) -> "MaskLearning | None":
-        """How masks are learnt in training; None where they are fixed in every training.
+    def mask_learning(self, training: TrainConfig, clock: Clock) -> MaskLearning | None:
+        """How masks are learned in training; None where they are fixed in every training.
 
         Raises:
-            BadInput: if they cannot be learnt so in this training.
+            BadInput: If they cannot be learned so in this training.
         """
         return None
 
     @abstractmethod
-    def tickets(self, lab: "SearchRunner") -> Iterator["Ticket"]:
-        """The tickets, densest first; what the lab already has is not trained again."""
+    def tickets(self, runner: Runner) -> Iterator[Ticket]:
+        """The tickets, densest first; what the runner already has is not trained again."""
 
 
 def rewind_step(rewind: str, clock: Clock) -> int:
     """The step at whose end W_k is taken.
 
     Raises:
-        BadInput: if the training ends before.
+        BadInput: If the training ends before.
     """
     step = clock.steps(Span.parse(rewind))
     if step >= clock.total_steps:
         raise BadInput(
-            f"a length of {clock.length} is {clock.total_steps:,} steps, not longer than the rewind point of "
-            f"{rewind}, {step:,} steps; give a longer --length or an earlier --rewind, such as --rewind 10%"
+            f"the rewind point must lie before the end of a training of {clock.length} ({clock.total_steps:,} steps), "
+            f"got {rewind} ({step:,} steps); give a longer --length or an earlier --rewind, such as --rewind 10%"
         )
     return step
+
+
+def mask_distance(mask: Mask, other: Mask) -> float:
+    """The fraction of a mask's survivors that do not survive in another that keeps as many: 0 equal, 1 disjoint.
+
+    You et al. take the Hamming distance over all channels. Over all weights that would be small for any two sparse
+    masks: at a density of 1% no two differ in more than 2% of the weights.
+    """
+    alone = sum(int(np.count_nonzero(mask[name].numpy() & ~other[name].numpy())) for name in mask)
+    return alone / mask.survivors
 
 
 def search_of(recipe: Recipe) -> Search:

@@ -1,28 +1,37 @@
-"""Searches that learn masks by gradient descent: Continuous and Iterative Stochastic Sparsification (Savarese et al. 2019), with supermasks (Zhou et al. 2019), and edge-popup (Ramanujan et al. 2020)."""
+"""Searches that learn masks by gradient descent.
+
+Continuous Sparsification and Iterative Stochastic Sparsification (Savarese et al. 2019, https://arxiv.org/abs/1912.04427),
+whose single round with frozen weights is the supermask of Zhou et al. 2019 (https://arxiv.org/abs/1905.01067), and
+edge-popup (Ramanujan et al. 2020, https://arxiv.org/abs/1911.13299).
+"""
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-from torch import nn
+from torch import Tensor, nn
 
 from sslticket.config.training import SGD, Adam, Clock, Optimizer, RMSprop, Span, TrainConfig
 from sslticket.errors import BadInput
 from sslticket.pruning import pruned_model
-from sslticket.pruning.gates import SoftGate, StochasticGate, TopKGate, num_kept_in_layer
+from sslticket.pruning.gates import (
+    BernoulliMask,
+    GateSettings,
+    LearnedGate,
+    SoftGate,
+    StochasticGate,
+    TopKGate,
+    num_kept_in_layer,
+)
 from sslticket.pruning.mask import Mask
 from sslticket.registry import OMIT_DEFAULT
-from sslticket.search.base import Search, Stages, rewind_step
+from sslticket.search.base import Runner, Search, Stages, rewind_step
 from sslticket.seeds import derive_seed
-from sslticket.training.network import MaskLearning
-
-if TYPE_CHECKING:
-    from sslticket.search.runner import SearchRunner
-    from sslticket.ticket import Ticket
-    from sslticket.training.network import MaskedNetwork
+from sslticket.ticket import Ticket
+from sslticket.training.network import MaskedNetwork, MaskLearning
 
 ScoreOptimizer = Literal["same", "sgd", "adam"]
 _MAX_SCORE = 50.0  # a sigmoid is 0 or 1 long before, and its inverse still a number
@@ -30,17 +39,18 @@ _MAX_SCORE = 50.0  # a sigmoid is 0 or 1 long before, and its inverse still a nu
 
 @dataclass(frozen=True, kw_only=True)
 class LearnedMaskSearch(Search):
-    """A mask learnt in rounds; each of them is a level, and W_k is taken in the first.
+    """A mask that is learned in rounds; each of them is a level, and W_k is taken in the first.
 
     Attributes:
-        rounds: trainings, each of which gives a ticket.
-        rewind: when in the first round W_k is taken ("3ep", "500it", "3840000samples", or "15%" of it).
-        initial_score: s_0, with which every score starts.
-        penalty: lambda, the weight of the sum of the mask in the loss.
-        score_optimizer: of the scores: "same" as the weights', SGD with momentum 0.9, or Adam; never with weight decay.
-        score_lr: the scores' learning rate, which follows the schedule in proportion; None for that of the weights.
-        frozen: train scores only; weights and heads stay as they were drawn.
-        masked_head: with frozen weights, the classification layer is drawn Xavier-normal with biases of 0 and masked
+        rounds: Number of trainings, each of which gives a ticket.
+        rewind: When in the first round W_k is taken ("2ep", "780it", "100000samples", or "15%" of it).
+        initial_score: s_0, with which every score starts; the lower, the sparser.
+        penalty: Lambda, the weight of the sum of the mask in the loss.
+        score_optimizer: Optimiser of the scores: "same" as the weights', SGD with momentum 0.9, or Adam; never with
+            weight decay.
+        score_lr: Learning rate of the scores, which follows the schedule in proportion; None for that of the weights.
+        frozen: Train scores only; weights and heads stay as they were drawn.
+        masked_head: With frozen weights, the classification layer is drawn Xavier-normal with biases of 0 and masked
             like every other layer (section 4.1 after Zhou et al. 2019, whose Conv-6 has a mask on all of them).
     """
 
@@ -55,13 +65,14 @@ class LearnedMaskSearch(Search):
 
     def __post_init__(self) -> None:
         if self.rounds < 1:
-            raise BadInput(f"a search of {self.rounds} rounds finds nothing; give --rounds at least 1")
+            raise BadInput(f"--rounds must be at least 1, got {self.rounds}; give --rounds 1 or more")
         if not abs(self.initial_score) <= _MAX_SCORE:
             raise BadInput(
-                f"scores of {self.initial_score:g} never move; give --initial-score from -{_MAX_SCORE:g} to {_MAX_SCORE:g}"
+                f"--initial-score must be from -{_MAX_SCORE:g} to {_MAX_SCORE:g}, got {self.initial_score:g}: beyond, "
+                "scores never move; give a number such as 0"
             )
         if not 0 <= self.penalty < float("inf"):
-            raise BadInput(f"a penalty of {self.penalty:g} makes nothing sparse; give --penalty 0 or more")
+            raise BadInput(f"--penalty must be finite and at least 0, got {self.penalty:g}; give 0 or more")
         check_score_lr(self.score_lr)
         resolve_masked_head(self, self.frozen)
         Span.parse(self.rewind)
@@ -71,50 +82,60 @@ class LearnedMaskSearch(Search):
     def rewinds_each_round(self) -> bool:
         """Whether every round but the first starts from W_k, and not from where the last one ended."""
 
+    @abstractmethod
+    def make_gate(self, clock: Clock) -> Callable[[Tensor], LearnedGate]:
+        """A function that makes the gate of a weight, for trainings of this clock."""
+
+    @abstractmethod
+    def final_mask(self, network: MaskedNetwork, seed: int) -> Mask:
+        """The mask of the ticket at the end of a round; the seed is for whatever is drawn at random."""
+
+    @abstractmethod
+    def reset_scores(self, network: MaskedNetwork) -> None:
+        """Makes the scores ready for another round."""
+
     def stages(self, clock: Clock, dense: Mask) -> Stages:
         """See the base class."""
         rewind = rewind_step(self.rewind, clock)
         more = clock.total_steps - (rewind if self.rewinds_each_round else 0)
         return Stages(rewind, (rewind, *(clock.total_steps + more * later for later in range(self.rounds))), None)
 
-    def shortened_for_trial(self, clock: Clock) -> "LearnedMaskSearch":
-        """See the base class; W_k is then taken after a tenth of the training."""
-        return self if clock.steps(Span.parse(self.rewind)) < clock.total_steps else replace(self, rewind="10%")
-
-    def tickets(self, lab: "SearchRunner") -> Iterator["Ticket"]:
+    def mask_learning(self, training: TrainConfig, clock: Clock) -> MaskLearning:
         """See the base class."""
-        lab.reach_rewind_point()
-        ticket = lab.load_ticket(0) or lab.save_ticket(0, lab.dense_mask())
+        return MaskLearning(
+            gate=self.make_gate(clock),
+            optimizer=build_score_optimizer(self.score_optimizer, self.score_lr, training),
+            penalty=self.penalty,
+            frozen=self.frozen,
+            masked_head=bool(self.masked_head),
+        )
+
+    def tickets(self, runner: Runner) -> Iterator[Ticket]:
+        """See the base class."""
+        runner.reach_rewind_point()
+        ticket = runner.load_ticket(0) or runner.save_ticket(0, runner.dense_mask())
         yield ticket
         for level in range(1, self.rounds + 1):
-            ticket = lab.load_ticket(level) or self._run_round(lab, ticket, level)
+            ticket = runner.load_ticket(level) or self._run_round(runner, ticket, level)
             yield ticket
 
-    @abstractmethod
-    def final_mask(self, net: "MaskedNetwork", seed: int) -> Mask:
-        """The mask of the ticket at the end of a round; the seed is of whatever is drawn."""
-
-    @abstractmethod
-    def reset_scores(self, net: "MaskedNetwork") -> None:
-        """Make the scores ready for another round."""
-
-    def _run_round(self, lab: "SearchRunner", ticket: "Ticket", level: int) -> "Ticket":
-        goes_on = level > 1 and not self.rewinds_each_round
-        lab.train(ticket, carried=goes_on, start=0 if goes_on else None)
-        mask = self.final_mask(lab.network, lab.derive_seed("mask", level))
+    def _run_round(self, runner: Runner, ticket: Ticket, level: int) -> Ticket:
+        continued = level > 1 and not self.rewinds_each_round
+        runner.train(ticket, continued=continued, start=0 if continued else None)
+        mask = self.final_mask(runner.network, runner.derive_seed("mask", level))
         fix = "a higher --initial-score" + (" or a lower --penalty" if self.penalty else "")
-        told = report_undecided(lab, mask, level, fix)
+        details = report_undecided(runner, mask, level, fix)
         if level < self.rounds:
-            self.reset_scores(lab.network)
-            lab.save_for_next_level(level)
-        return lab.save_ticket(level, mask, told=told)
+            self.reset_scores(runner.network)
+            runner.save_for_next_level(level)
+        return runner.save_ticket(level, mask, details=details)
 
 
 def resolve_masked_head(search: Any, frozen: bool) -> None:
-    """Fill in whether a search masks the classification layer: a supermask does, unless it is told not to.
+    """Fills in whether a search masks the classification layer: a supermask does, unless the recipe says otherwise.
 
     Raises:
-        BadInput: if weights are trained and it is to be masked all the same.
+        BadInput: If weights are trained and it is to be masked all the same.
     """
     if frozen and search.masked_head is None:
         object.__setattr__(search, "masked_head", True)
@@ -123,74 +144,70 @@ def resolve_masked_head(search: Any, frozen: bool) -> None:
 
 
 def check_score_lr(lr: float | None) -> None:
-    """Whether scores can be trained at this rate.
+    """Refuses learning rates at which scores cannot be trained.
 
     Raises:
-        BadInput: if not.
+        BadInput: If the rate is not above 0 and finite.
     """
     if lr is not None and not 0 < lr < float("inf"):
-        raise BadInput(f"scores do not learn at a rate of {lr:g}; give --score-lr above 0")
+        raise BadInput(f"--score-lr must be finite and above 0, got {lr:g}; give a rate such as 0.1")
 
 
-def build_score_optimizer(kind: ScoreOptimizer, lr: float | None, fit: TrainConfig) -> Optimizer:
-    """The scores' optimiser, without weight decay.
+def build_score_optimizer(kind: ScoreOptimizer, lr: float | None, training: TrainConfig) -> Optimizer:
+    """The description of the scores' optimiser, without weight decay.
 
     Raises:
-        BadInput: if it is to be the weights' and that one scales by the norm of what it trains, which scores have not.
+        BadInput: If it is to be the weights' and that one scales by the norm of what it trains, which scores have not.
     """
-    lr = fit.optimizer.lr if lr is None else lr
+    lr = training.optimizer.lr if lr is None else lr
     if kind == "sgd":
         return SGD(lr=lr, weight_decay=0.0)
     if kind == "adam":
         return Adam(lr=lr, weight_decay=0.0)
-    if isinstance(fit.optimizer, (SGD, Adam, RMSprop)):
-        return replace(fit.optimizer, lr=lr, weight_decay=0.0)
-    raise BadInput(
-        f"{type(fit.optimizer).__name__} cannot train scores; give --score-optimizer sgd or adam, and --score-lr"
-    )
+    if isinstance(training.optimizer, (SGD, Adam, RMSprop)):
+        return replace(training.optimizer, lr=lr, weight_decay=0.0)
+    name = type(training.optimizer).__name__
+    raise BadInput(f"{name} cannot train scores; give --score-optimizer sgd or adam, and --score-lr")
 
 
-def report_undecided(lab: "SearchRunner", mask: Mask, level: int, fix: str) -> dict[str, Any]:
-    """Say how much a mask leaves undecided; returns what the ticket's row and provenance tell of it.
+def report_undecided(runner: Runner, mask: Mask, level: int, fix: str) -> dict[str, Any]:
+    """Prints how much a mask leaves undecided; returns the entries of the ticket's row and provenance about it.
 
     Args:
-        lab: whose net has learnt it.
-        mask: of the ticket.
-        level: of the ticket.
-        fix: what would make the mask denser.
+        runner: The runner, whose network has learned the mask.
+        mask: The mask of the ticket.
+        level: The level of the ticket.
+        fix: What would make the mask denser.
 
     Raises:
-        BadInput: if it keeps nothing.
+        BadInput: If it keeps nothing.
     """
     if not mask.survivors:
-        raise BadInput(f"level {level} keeps none of {mask.total:,} weights; give {fix}")
-    undecided = sum(one.num_undecided for one in pruned_model.learned_gates(lab.network.backbone).values())
+        raise BadInput(f"level {level} must keep a weight, and keeps none of {mask.total:,} weights; give {fix}")
+    undecided = sum(gate.num_undecided for gate in pruned_model.learned_gates(runner.network.backbone).values())
     if undecided:
-        lab.note(f"level {level}: {undecided:,} of {mask.total:,} weights are neither kept nor removed for sure")
+        runner.note(f"level {level}: {undecided:,} of {mask.total:,} weights are neither kept nor removed for sure")
     return {"undecided": undecided}
+
+
+def hard_mask(network: MaskedNetwork) -> Mask:
+    """The mask of the backbone's gates as they stand: the weights that each of them would keep."""
+    return Mask({name: gate.hard_mask().cpu() for name, gate in pruned_model.learned_gates(network.backbone).items()})
 
 
 @dataclass(frozen=True, kw_only=True)
 class ContinuousSparsification(LearnedMaskSearch):
     """Learn a mask sigma(beta s) while beta rises, and take [s > 0] (Savarese et al. 2019, Algorithm 3).
 
-    Masks of later rounds need not lie within those of earlier ones: a score may rise above 0 again.
+    Masks of later rounds need not lie within those of earlier ones: a score may rise above 0 again. At most 5 rounds
+    are run in section 4 of the paper.
 
     Attributes:
-        rounds: trainings, each of which gives a ticket (at most 5 in section 4).
-        rewind: when in the first round W_k is taken ("2ep", "780it", "100000samples", or "15%" of it).
-        rewind_weights: start every later round from W_k, and not from the weights at the end of the last.
-        final_temperature: beta_T; beta rises to it from 1 exponentially in every round.
-        initial_score: s_0, with which every score starts; the lower, the sparser.
-        penalty: lambda, the weight of the sum of the soft mask in the loss.
-        score_optimizer: of the scores: "same" as the weights', SGD with momentum 0.9, or Adam; never with weight decay.
-        score_lr: the scores' learning rate, which follows the schedule in proportion; None for that of the weights.
-        anneal: raise beta at every step, as the paper, or every epoch, as the released code.
-        divided: divide the mask by sigma(s_0), as the released code.
-        scaled_reset: multiply scores by beta_T before the next round, as the paper; the released code does not.
-        frozen: train scores only; weights and heads stay as they were drawn.
-        masked_head: with frozen weights, the classification layer is drawn Xavier-normal with biases of 0 and masked
-            like every other layer (section 4.1 after Zhou et al. 2019, whose Conv-6 has a mask on all of them).
+        rewind_weights: Start every later round from W_k, and not from the weights at the end of the last.
+        final_temperature: Final beta_T, to which beta rises from 1 exponentially in every round.
+        anneal: Raise beta at every step, as the paper, or every epoch, as the released code.
+        divided: Divide the mask by sigma(s_0), as the released code.
+        scaled_reset: Multiply scores by beta_T before the next round, as the paper; the released code does not.
     """
 
     rounds: int = 5
@@ -209,8 +226,7 @@ class ContinuousSparsification(LearnedMaskSearch):
         super().__post_init__()
         if not 1 < self.final_temperature < math.inf:
             raise BadInput(
-                f"a final temperature of {self.final_temperature:g} does not rise from 1; "
-                "give --final-temperature above 1, such as 200"
+                f"--final-temperature must be finite and above 1, got {self.final_temperature:g}; give one such as 200"
             )
 
     @property
@@ -223,42 +239,34 @@ class ContinuousSparsification(LearnedMaskSearch):
         stages = super().stages(clock, dense)
         if self.anneal == "epoch" and _num_epochs(clock) < 2:
             raise BadInput(
-                f"a temperature that rises once an epoch never does in a round of {clock.length}; "
-                "give --anneal step or a longer --length"
+                f"--anneal epoch raises the temperature once an epoch, and a round must have at least 2, got "
+                f"{clock.length}; give --anneal step or a longer --length"
             )
         return stages
 
-    def mask_learning(self, fit: TrainConfig, clock: Clock) -> MaskLearning:
+    def make_gate(self, clock: Clock) -> Callable[[Tensor], LearnedGate]:
         """See the base class."""
-        make = partial(
+        return partial(
             SoftGate,
             initial=self.initial_score,
             final_temperature=self.final_temperature,
             stairs=_num_epochs(clock) if self.anneal == "epoch" else None,
             divided=self.divided,
         )
-        chosen = build_score_optimizer(self.score_optimizer, self.score_lr, fit)
-        return MaskLearning(
-            gate=make,
-            optimizer=chosen,
-            penalty=self.penalty,
-            frozen=self.frozen,
-            masked_head=bool(self.masked_head),
-        )
 
-    def final_mask(self, net: "MaskedNetwork", seed: int) -> Mask:
+    def final_mask(self, network: MaskedNetwork, seed: int) -> Mask:
         """See the base class: b(s_T)."""
-        return Mask({name: one.hard_mask().cpu() for name, one in pruned_model.learned_gates(net.backbone).items()})
+        return hard_mask(network)
 
-    def reset_scores(self, net: "MaskedNetwork") -> None:
+    def reset_scores(self, network: MaskedNetwork) -> None:
         """See the base class: s <- min(beta_T s_T, s_0), in momentum encoders too."""
-        for one in pruned_model.learned_gates(net).values():
-            assert isinstance(one, SoftGate), "the net was built with this search's gates"
-            one.reset_scores(scaled=self.scaled_reset)
+        for gate in pruned_model.learned_gates(network).values():
+            assert isinstance(gate, SoftGate), "the network was built with this search's gates"
+            gate.reset_scores(scaled=self.scaled_reset)
 
 
 def _num_epochs(clock: Clock) -> int:
-    """Of a whole training, the last begun one too."""
+    """The number of epochs of a whole training, the last begun one included."""
     return math.ceil(clock.total_steps * clock.batch_size / clock.set_size - 1e-6)
 
 
@@ -267,20 +275,12 @@ class StochasticSparsification(LearnedMaskSearch):
     """Learn with what probability each weight is kept (Savarese et al. 2019, Algorithm 2, after Zhou et al. 2019).
 
     Between rounds, weights whose score has fallen below s_0 go for good, the others keep their scores, and training
-    starts again from W_k. One round with frozen weights is the supermask of Zhou et al.
+    starts again from W_k. One round with frozen weights is the supermask of Zhou et al. The paper runs 30 rounds
+    (section 4.1).
 
     Attributes:
-        rounds: trainings, each of which gives a ticket (30 in section 4.1).
-        rewind: when in the first round W_k is taken ("2ep", "780it", "100000samples", or "15%" of it).
-        initial_score: s_0, with which every score starts; the lower, the sparser.
-        penalty: lambda, the weight of the sum of the probabilities in the loss.
-        score_optimizer: of the scores: "same" as the weights', SGD with momentum 0.9, or Adam; never with weight decay.
-        score_lr: the scores' learning rate, which follows the schedule in proportion; None for that of the weights.
-        sampled: a ticket's mask is drawn from the probabilities, as in Algorithm 2; else weights likelier kept than not
+        sampled: Draw a ticket's mask from the probabilities, as in Algorithm 2; else weights likelier kept than not
             are kept.
-        frozen: train scores only; weights and heads stay as they were drawn.
-        masked_head: with frozen weights, the classification layer is drawn Xavier-normal with biases of 0 and masked
-            like every other layer (section 4.1 after Zhou et al. 2019, whose Conv-6 has a mask on all of them).
     """
 
     rounds: int = 30
@@ -296,39 +296,34 @@ class StochasticSparsification(LearnedMaskSearch):
         """See the base class: always."""
         return True
 
-    def mask_learning(self, fit: TrainConfig, clock: Clock) -> MaskLearning:
+    def make_gate(self, clock: Clock) -> Callable[[Tensor], LearnedGate]:
         """See the base class."""
-        chosen = build_score_optimizer(self.score_optimizer, self.score_lr, fit)
-        make = partial(StochasticGate, initial=self.initial_score)
-        return MaskLearning(
-            gate=make,
-            optimizer=chosen,
-            penalty=self.penalty,
-            frozen=self.frozen,
-            masked_head=bool(self.masked_head),
-        )
+        return partial(StochasticGate, initial=self.initial_score)
 
-    def final_mask(self, net: "MaskedNetwork", seed: int) -> Mask:
+    def final_mask(self, network: MaskedNetwork, seed: int) -> Mask:
         """See the base class: m ~ Bernoulli(sigma(s_T)), or [sigma(s_T) > 0.5]."""
-        layers = {}
-        for name, one in pruned_model.learned_gates(net.backbone).items():
-            assert isinstance(one, StochasticGate), "the net was built with this search's gates"
-            layers[name] = (one.sample(derive_seed(seed, name)) if self.sampled else one.hard_mask()).cpu()
-        return Mask(layers)
+        if not self.sampled:
+            return hard_mask(network)
+        gates = _stochastic_gates(network.backbone)
+        return Mask({name: gate.sample(derive_seed(seed, name)).cpu() for name, gate in gates.items()})
 
-    def reset_scores(self, net: "MaskedNetwork") -> None:
+    def reset_scores(self, network: MaskedNetwork) -> None:
         """See the base class; what is removed from the backbone is removed from momentum encoders too."""
-        pruned_model.set_mask_everywhere(net, _surviving_weights(net.backbone))
-        if net.head_gates:
-            pruned_model.set_mask(net.heads, _surviving_weights(net.heads))
+        pruned_model.set_mask_everywhere(network, _surviving_weights(network.backbone))
+        if network.head_gates:
+            pruned_model.set_mask(network.heads, _surviving_weights(network.heads))
+
+
+def _stochastic_gates(module: nn.Module) -> dict[str, StochasticGate]:
+    gates = {}
+    for name, gate in pruned_model.learned_gates(module).items():
+        assert isinstance(gate, StochasticGate), "the network was built with this search's gates"
+        gates[name] = gate
+    return gates
 
 
 def _surviving_weights(module: nn.Module) -> Mask:
-    layers = {}
-    for name, one in pruned_model.learned_gates(module).items():
-        assert isinstance(one, StochasticGate), "the net was built with this search's gates"
-        layers[name] = one.surviving_entries().cpu()
-    return Mask(layers)
+    return Mask({name: gate.surviving_entries().cpu() for name, gate in _stochastic_gates(module).items()})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -338,11 +333,12 @@ class EdgePopup(Search):
     One training, one ticket. Its weights are W_0, since none is ever trained.
 
     Attributes:
-        density: fraction of each layer's weights that is kept (about half does best in the paper).
-        score_optimizer: of the scores: "same" as the weights', SGD with momentum 0.9, or Adam; never with weight decay.
-        score_lr: the scores' learning rate, which follows the schedule in proportion (0.1 in the paper's code); None
+        density: Fraction of each layer's weights that is kept (about half does best in the paper).
+        score_optimizer: Optimiser of the scores: "same" as the weights', SGD with momentum 0.9, or Adam; never with
+            weight decay.
+        score_lr: Learning rate of the scores, which follows the schedule in proportion (0.1 in the paper's code); None
             for that of the weights, which has no other use here.
-        masked_head: the classification layer is drawn Xavier-normal with biases of 0 and masked like every other layer.
+        masked_head: The classification layer is drawn Xavier-normal with biases of 0 and masked like every other layer.
     """
 
     density: float = 0.5
@@ -352,7 +348,7 @@ class EdgePopup(Search):
 
     def __post_init__(self) -> None:
         if not 0 < self.density < 1:
-            raise BadInput(f"a density of {self.density:g} leaves nothing to choose; give --density between 0 and 1")
+            raise BadInput(f"--density must be in (0, 1), got {self.density:g}; give a fraction such as 0.5")
         check_score_lr(self.score_lr)
         resolve_masked_head(self, frozen=True)
 
@@ -361,26 +357,59 @@ class EdgePopup(Search):
         count = sum(num_kept_in_layer(layer.numel(), self.density) for layer in dense.values())
         return Stages(0, (0, clock.total_steps), (dense.total, count))
 
-    def shortened_for_trial(self, clock: Clock) -> "EdgePopup":
-        """See the base class; W_0 is within every training."""
-        return self
-
-    def mask_learning(self, fit: TrainConfig, clock: Clock) -> MaskLearning:
+    def mask_learning(self, training: TrainConfig, clock: Clock) -> MaskLearning:
         """See the base class."""
-        chosen = build_score_optimizer(self.score_optimizer, self.score_lr, fit)
-        make = partial(TopKGate, density=self.density)
-        return MaskLearning(gate=make, optimizer=chosen, frozen=True, masked_head=bool(self.masked_head))
+        optimizer = build_score_optimizer(self.score_optimizer, self.score_lr, training)
+        gate = partial(TopKGate, density=self.density)
+        return MaskLearning(gate=gate, optimizer=optimizer, frozen=True, masked_head=bool(self.masked_head))
 
-    def tickets(self, lab: "SearchRunner") -> Iterator["Ticket"]:
+    def tickets(self, runner: Runner) -> Iterator[Ticket]:
         """See the base class."""
-        lab.reach_rewind_point()
-        dense = lab.load_ticket(0) or lab.save_ticket(0, lab.dense_mask())
+        runner.reach_rewind_point()
+        dense = runner.load_ticket(0) or runner.save_ticket(0, runner.dense_mask())
         yield dense
-        yield lab.load_ticket(1) or self._train_ticket(lab, dense)
+        ticket = runner.load_ticket(1)
+        if ticket is None:
+            runner.train(dense)
+            mask = hard_mask(runner.network)
+            details = report_undecided(runner, mask, 1, "a higher --density")
+            ticket = runner.save_ticket(1, mask, details=details)
+        yield ticket
 
-    def _train_ticket(self, lab: "SearchRunner", dense: "Ticket") -> "Ticket":
-        lab.train(dense)
-        mask = Mask(
-            {name: one.hard_mask().cpu() for name, one in pruned_model.learned_gates(lab.network.backbone).items()}
-        )
-        return lab.save_ticket(1, mask, told=report_undecided(lab, mask, 1, "a higher --density"))
+
+@dataclass(frozen=True, kw_only=True)
+class MaskTraining(LearnedMaskSearch):
+    """Learn masks with any gate, such as one of your own.
+
+    A ticket keeps the weights of its gates' hard masks. Later rounds go on from where the last one ended, or from W_k,
+    with the scores as they are.
+
+    Attributes:
+        gate: Settings of the gate of every weight.
+        rewind_weights: Start every later round from W_k, and not from the weights at the end of the last.
+    """
+
+    rounds: int = 1
+    rewind: str = "0it"
+    initial_score: float = 0.0
+    penalty: float = 0.0
+    score_optimizer: ScoreOptimizer = "adam"
+    score_lr: float | None = 0.1
+    gate: GateSettings = field(default=BernoulliMask())
+    rewind_weights: bool = False
+
+    @property
+    def rewinds_each_round(self) -> bool:
+        """See the base class."""
+        return self.rewind_weights
+
+    def make_gate(self, clock: Clock) -> Callable[[Tensor], LearnedGate]:
+        """See the base class."""
+        return partial(self.gate.build, initial_score=self.initial_score)
+
+    def final_mask(self, network: MaskedNetwork, seed: int) -> Mask:
+        """See the base class: the gates' hard masks."""
+        return hard_mask(network)
+
+    def reset_scores(self, network: MaskedNetwork) -> None:
+        """See the base class: scores stay as they are."""

@@ -18,6 +18,7 @@ from sslticket.config.runtime import RuntimeConfig
 from sslticket.config.training import Clock
 from sslticket.data import source
 from sslticket.data.augment import View
+from sslticket.data.datasets.catalogue import is_own_dataset
 from sslticket.data.datasets.locate import MissingSplit
 from sslticket.data.loader import LabelledStream
 from sslticket.data.manifest import (
@@ -33,11 +34,13 @@ from sslticket.data.unreadable import log_empty_classes, log_left_out
 from sslticket.errors import BadInput
 from sslticket.objectives import distributed
 from sslticket.objectives.base import objective_of
+from sslticket.provenance import collect_provenance, git_commit, library_versions
 from sslticket.pruning.forward_graph import MaskCoverage
 from sslticket.pruning.mask import Mask
 from sslticket.pruning.prunable import describe_layers, prunable_weights, shorten_names
 from sslticket.results.run_dir import RunDir, identify_images
-from sslticket.search.base import Search, Stages, search_of
+from sslticket.search.base import Search, SearchCost, Stages, search_of
+from sslticket.ticket import Ticket
 from sslticket.training.memory import DeviceMemory, MemoryModel, ShapeOnlyMode, UnknownMemory, resident_bytes
 from sslticket.training.network import MaskedNetwork
 from sslticket.training.numerics import Numerics, resolve_precision, state_size
@@ -48,15 +51,15 @@ class TrainingImages:
     """What a search trains on.
 
     Attributes:
-        source: the training images, with the labels that the objective may know.
-        true_labels: the subset with its true labels, each image once; for looking on, never for training.
-        full_size: images in the training set before the subset.
-        source_hash: of the whole training set, before half, subset, labels and shuffling, so of no seed.
-        labelled: the labelled stream, where the objective draws from two.
-        views: what the network is shown of each image.
-        permutation: where labels were shuffled: seed, share and hash; for a ticket's provenance.
-        half: of one half of the set: which, seed, images and hash; for a ticket's provenance.
-        identity: what tells these images from others, where the settings do not; for the recipe.
+        source: The training images, with the labels that the objective may know.
+        true_labels: The subset with its true labels, each image once; for measurements, never for training.
+        full_size: Number of images in the training set before the subset.
+        source_hash: Hash of the whole training set, before half, subset, labels and shuffling, so of no seed.
+        labelled: The labelled stream, where the objective draws from two.
+        views: The views of each image that the network sees.
+        permutation: Seed, fraction and hash of shuffled labels, for a ticket's provenance; None where none were.
+        half: Which half of the set it is, with seed, images and hash, for a ticket's provenance; None for all of it.
+        identity: What tells these images from others, for the recipe; None where its settings do.
     """
 
     source: DataSource
@@ -70,18 +73,18 @@ class TrainingImages:
     identity: ImageIdentity | None = None
 
     @classmethod
-    def open(cls, recipe: Recipe, machine: RuntimeConfig) -> "TrainingImages":
-        """Open the training split and apply what the recipe says of it.
+    def open(cls, recipe: Recipe, runtime: RuntimeConfig) -> "TrainingImages":
+        """Opens the training split and applies the recipe's choice of images and labels.
 
         Raises:
-            BadInput: if the data is missing or not the official one, a class is left empty, or the objective cannot
+            BadInput: If the data is missing or not the official one, a class is left empty, or the objective cannot
                 work with these labels.
         """
         data, objective = recipe.data, objective_of(recipe)
-        opened = _open_training_split(data, machine)
+        opened = _open_training_split(data, runtime)
         log_empty_classes(opened.manifest)
         log_left_out(opened.manifest, opened.left_out)
-        origin = _image_identity(data, opened)
+        identity = _image_identity(data, opened)
         opened = opened if data.channels is None else convert_channels(opened, data.channels)
         one = opened.manifest if data.half is None else take_half(opened.manifest, data.half)
         true = _take_subset(recipe, one)
@@ -103,28 +106,41 @@ class TrainingImages:
             manifest = hide_labels_except(manifest, known)
         views = recipe.views(opened.dataset.train_view)
         source, with_truth = (replace(opened, manifest=which) for which in (manifest, true))
-        told = None if data.half is None else half_provenance(one, data.half)
+        half = None if data.half is None else half_provenance(one, data.half)
         whole = opened.manifest
-        return cls(source, with_truth, len(whole), whole.hash, labelled, views, permutation, told, origin)
+        return cls(source, with_truth, len(whole), whole.hash, labelled, views, permutation, half, identity)
+
+    def provenance(self) -> dict[str, Any]:
+        """Which images and labels these are, for a ticket's provenance."""
+        manifest = self.source.manifest
+        return {
+            "images": len(self.true_labels.manifest),
+            **({} if self.half is None else {"half": self.half}),
+            **({} if self.permutation is None else {"permutation": self.permutation}),
+            "classes": len(manifest.classes),
+            "classes_hash": manifest.classes_hash,
+            "source_hash": self.source_hash,
+            "data_hash": manifest.hash,
+        }
 
     def epoch_samples(self, batch_size: int) -> int:
-        """Samples in an epoch: the images, or what two streams show while the labelled one is seen once."""
+        """Samples in an epoch: the images, or those of both streams while the labelled one is seen once."""
         return len(self.source.manifest) if self.labelled is None else self.labelled.samples_per_epoch(batch_size)
 
 
-def _open_training_split(data: Data, machine: RuntimeConfig) -> DataSource:
+def _open_training_split(data: Data, runtime: RuntimeConfig) -> DataSource:
     """The whole training split; it and the evaluation split have the official counts, or the recipe names a part."""
-    opened = [open_split(data.dataset, "train", machine.data_root)]
+    opened = [open_split(data.dataset, "train", runtime.data_root)]
     if opened[0].dataset.image_counts is not None:
         with suppress(MissingSplit):  # a search can do without
-            opened.append(open_split(data.dataset, "eval", machine.data_root))
+            opened.append(open_split(data.dataset, "eval", runtime.data_root))
     return source.check_complete(opened, data.part)[0]
 
 
 def _image_identity(data: Data, opened: DataSource) -> ImageIdentity | None:
-    """Of one's own images, of a part of a set, and of images that a list chooses: others may have the same settings."""
+    """The identity of own images, of a part of a set, and of a list of images: others may have the same settings."""
     lists = [path for path in (data.subset_list, data.labels_list) if path is not None]
-    own = opened.dataset.image_counts is None
+    own = is_own_dataset(opened.dataset)
     if not own and data.part is None and not lists:
         return None
     return ImageIdentity(
@@ -142,10 +158,10 @@ def _take_subset(recipe: Recipe, manifest: Manifest) -> Manifest:
 
 
 def _rows_with_labels(recipe: Recipe, manifest: Manifest, true: Manifest) -> np.ndarray:
-    """Rows whose labels may be used: under one seed, those that a subset of this size has."""
+    """Indices of the images whose labels may be used: under one seed, those that a subset of this size has."""
     data = recipe.data
     if data.labels_list is not None:
-        return true.rows_in_list(data.labels_list)  # a list may tell true labels too, whatever becomes of them
+        return true.rows_in_list(data.labels_list)  # a list may hold true labels too, whatever becomes of them
     if data.labels < 1:
         return manifest.stratified_rows(data.labels, recipe.seeds.subset, "--labels")
     return np.arange(len(manifest))
@@ -156,17 +172,17 @@ class SearchPlan:
     """A search that has passed every check and has not written anything yet.
 
     Attributes:
-        recipe: as resolved from file and flags.
-        images: what is trained on.
-        stages: steps and survivors of every level.
-        run_dir: where the tickets will lie.
-        num_prunable: number of weights that may be pruned.
-        num_weights: how many weights of the network are of kinds that may be pruned.
-        num_parameters: of the backbone, in all.
-        dense_matrices: matrices that activations are multiplied by and that no search prunes, by name.
-        notice: what was adapted to the flags, "" for nothing.
-        micro_batch: source images that go through the network at once, in one process.
-        numerics: how it computes on this machine.
+        recipe: The recipe as resolved from file and flags.
+        images: The images that are trained on.
+        stages: Steps and survivors of every level.
+        run_dir: The folder of the tickets and rows.
+        num_prunable: Number of weights that may be pruned.
+        num_weights: Number of weights of kinds that may be pruned.
+        num_parameters: Number of parameters of the backbone, in all.
+        dense_matrices: Names of matrices that activations are multiplied by and that no search prunes.
+        notice: What a trial changed in the search; "" for nothing.
+        micro_batch: Source images that go through the network at once, in one process.
+        numerics: How trainings compute on this machine.
     """
 
     recipe: Recipe
@@ -183,11 +199,11 @@ class SearchPlan:
 
     @property
     def total_steps(self) -> int:
-        """Optimiser steps of all its trainings together, at most."""
+        """Optimiser steps of all trainings together, at most."""
         return self.stages.cumulative_steps[-1]
 
     def build_network(self, kind: type[MaskedNetwork] = MaskedNetwork) -> MaskedNetwork:
-        """The net that is trained, of any kind of net, drawn anew."""
+        """The network that is trained, drawn anew as this class of networks."""
         return kind.build(
             self.recipe.model,
             objective_of(self.recipe),
@@ -196,7 +212,7 @@ class SearchPlan:
             classes=len(self.images.source.manifest.classes),
             seed=self.recipe.seeds.init,
             gated=search_of(self.recipe).prunable_layers,
-            learning=search_of(self.recipe).mask_learning(self.recipe.training, self.clock),
+            mask_learning=search_of(self.recipe).mask_learning(self.recipe.training, self.clock),
         )
 
     @cached_property
@@ -222,13 +238,13 @@ class SearchPlan:
         return self.stages.cumulative_steps[level] * self.recipe.training.batch_size + self.scoring_samples(level)
 
     def scoring_samples(self, level: int) -> int:
-        """Those of them, at most, that are looked at for scores alone."""
+        """Those of them, at most, that are used for scores alone."""
         classes = len(self.images.source.manifest.classes)
         return search_of(self.recipe).scoring_samples(level, self.clock, classes)
 
     @property
     def clock(self) -> Clock:
-        """Of one training, in full length."""
+        """The clock of one training in full length."""
         return self.recipe.training.clock(self.images.epoch_samples(self.recipe.training.batch_size))
 
     @property
@@ -237,7 +253,7 @@ class SearchPlan:
         return self.stages.levels
 
     def describe(self) -> str:
-        """The resolved recipe and what it comes to, for a person."""
+        """The resolved recipe and what it comes to: a table of two columns."""
         recipe, stages, manifest = self.recipe, self.stages, self.images.true_labels.manifest
         clock, counts = self.clock, manifest.class_counts()
         after = (
@@ -264,7 +280,8 @@ class SearchPlan:
             "images": f"{len(manifest):,} of {self.images.full_size:,}, hash {self.images.source.manifest.hash}",
             "classes": f"{len(manifest.classes):,}, of {min(counts):,} to {max(counts):,} images",
             **known,
-            "training": f"{clock.length} = {clock.total_steps:,} steps = {clock.total_steps * clock.batch_size:,} samples",
+            "training": f"{clock.length} = {clock.total_steps:,} steps "
+            f"= {clock.total_steps * clock.batch_size:,} samples",
             "W_k": f"after step {stages.rewind:,} = {stages.rewind * clock.batch_size:,} samples "
             f"= {stages.rewind / clock.total_steps:.1%} of training",
             "weights": f"{may}; {left}",
@@ -278,55 +295,110 @@ class SearchPlan:
         return "\n".join(f"{name:<{width}}{value}" for name, value in lines.items())
 
     def _describe_memory(self) -> str:
-        """What a training takes of a device, beside what a GPU here has."""
+        """The memory that a training needs, beside what a GPU here has."""
         if self.memory_model is None:
             return "known only when it runs"
-        room = DeviceMemory.of_device(torch.device("cuda")) if torch.cuda.is_available() else None
-        need = self.memory_model.estimate(self.micro_batch)
-        return str(need) if room is None else room.compare(need)
+        device = DeviceMemory.of_device(torch.device("cuda")) if torch.cuda.is_available() else None
+        needed = self.memory_model.estimate(self.micro_batch)
+        return str(needed) if device is None else device.compare(needed)
 
     def _describe_parameters(self) -> str:
-        """How much of the whole backbone a mask is about."""
-        told = f"{self.num_parameters:,} in the backbone, {self.num_prunable / self.num_parameters:.2%} of them in the masks"
+        """How many of the backbone's parameters the masks cover."""
+        in_masks = self.num_prunable / self.num_parameters
+        text = f"{self.num_parameters:,} in the backbone, {in_masks:.2%} of them in the masks"
         if self.stages.survivors is not None:
             whole = self.stages.survivors[-1] + self.num_parameters - self.num_prunable
-            told = f"{told}; over all of them level {self.levels} has a density of {whole / self.num_parameters:.3%}"
-        return f"{told}; dense matrices: {shorten_names(self.dense_matrices)}" if self.dense_matrices else told
+            text = f"{text}; over all of them level {self.levels} has a density of {whole / self.num_parameters:.3%}"
+        return f"{text}; dense matrices: {shorten_names(self.dense_matrices)}" if self.dense_matrices else text
+
+    def provenance(self, weights: str, cost: SearchCost, numerics: str, rewind: int) -> dict[str, Any]:
+        """Where a ticket comes from; nothing in it depends on the time of day, so a repeated search repeats the file.
+
+        Args:
+            weights: "initial" for W_0, "early" for W_k, "trained" for those that the level before ended with.
+            cost: What the search has cost so far.
+            numerics: How the trainings computed that led to it.
+            rewind: The step whose weights these are.
+        """
+        forward = {} if cost.forward_images is None else {"search_forward_images": cost.forward_images}
+        return {
+            "dataset": self.recipe.data.name,
+            **self.images.provenance(),
+            "objective": self.recipe.task,
+            "seed": self.recipe.seed,
+            "rewind_samples": rewind * self.recipe.training.batch_size,
+            "weights": weights,
+            "search_samples": cost.samples,
+            **forward,
+            "numerics": numerics,
+            "versions": library_versions(),
+            "commit": git_commit(),
+            **({"parts": parts} if (parts := self.run_dir.parts) else {}),
+        }
+
+    def row_fields(self, ticket: Ticket) -> dict[str, Any]:
+        """The fields that every row of the search has about a ticket, see `Row`."""
+        recipe = self.recipe
+        return {
+            "run": self.run_dir.path.name,
+            "recipe": recipe.family,
+            "objective": recipe.task,
+            "model": recipe.model,
+            "source": recipe.data.name,
+            "subset": recipe.data.subset,
+            "subset_by": recipe.data.subset_by,
+            "level": ticket.level,
+            "density": ticket.mask.density,
+            "within": describe_layers(ticket.recipe),
+            "ticket_hash": ticket.hash,
+            "search_seed": recipe.seed,
+            "search": recipe.record.search_name,
+            "settings": recipe.record.settings(),
+            "rewind_samples": ticket.provenance["rewind_samples"],
+            **collect_provenance(),
+            "source_hash": self.images.source_hash,
+            "data_hash": ticket.provenance["data_hash"],
+            "precision": recipe.precision,
+            "parts": self.run_dir.parts or None,
+        }
 
 
-def plan_search(recipe: Recipe, machine: RuntimeConfig, out: Path, *, trial: bool = False) -> SearchPlan:
-    """Check a recipe against the data, the network and the output folder.
+def plan_search(recipe: Recipe, runtime: RuntimeConfig, out: Path, *, trial: bool = False) -> SearchPlan:
+    """Checks a recipe against the data, the network and the output folder.
 
     Args:
-        recipe: as resolved from file and flags.
-        machine: where the data lies, and how it computes.
-        out: folder of all runs.
-        trial: a length was given without a rewind point; one that lies beyond the end is then brought within.
+        recipe: The recipe as resolved from file and flags.
+        runtime: Where the data lies, and how this machine computes.
+        out: Folder of all runs.
+        trial: Whether a length was given without a rewind point; one beyond the end is then moved into the training.
 
     Raises:
-        BadInput: naming what does not fit and the fix; nothing has been written.
+        BadInput: Naming what does not fit and the fix; nothing has been written.
     """
-    recipe = resolve_precision(recipe, machine)
-    images = TrainingImages.open(recipe, machine)
+    recipe = resolve_precision(recipe, runtime)
+    images = TrainingImages.open(recipe, runtime)
     clock = recipe.training.clock(images.epoch_samples(recipe.training.batch_size))
-    search = search_of(recipe).shortened_for_trial(clock) if trial else search_of(recipe)
-    changes = _changed_flags(search_of(recipe), search)
+    given = search_of(recipe)
+    search = given.shortened_for_trial(clock) if trial else given
+    changes = _changed_flags(given, search)
     recipe = dataclasses.replace(recipe, search=search)
-    search.check(recipe.training, objective_of(recipe))
-    search.mask_learning(recipe.training, clock)
+    training, objective = recipe.training, objective_of(recipe)
+    search.check(training, objective)
+    search.mask_learning(training, clock)
     backbone = _build_backbone(recipe, images)
-    fit, objective = recipe.training, objective_of(recipe)
     # Heads may have batch norm too, which shows when they are built.
     normalised, whole = bool(distributed.batchnorm_layers(backbone)), objective.needs_whole_batch
-    part = machine.micro_batch(fit.batch_size, fit.ghost_batch, objective.name, whole=whole, normalised=normalised)
-    objective.check(part, len(images.views))
+    micro_batch = runtime.micro_batch(
+        training.batch_size, training.ghost_batch, objective.name, whole=whole, normalised=normalised
+    )
+    objective.check(micro_batch, len(images.views))
     names = search.prunable_layers(backbone)
-    acting = MaskCoverage.complete()
+    coverage = MaskCoverage.complete()
     if recipe.model not in models.PAPER_MODELS:  # tests try those, so that a dry run need not
-        acting = MaskCoverage.measure(
+        coverage = MaskCoverage.measure(
             backbone, channels=images.source.dataset.channels, image_size=images.views[0].size
         )
-    acting.check(recipe.model, names)
+    coverage.check(recipe.model, names)
     dense = Mask.ones_like(dict(backbone.named_parameters()), names)
     stages = search.stages(clock, dense)
     weights = sum(backbone.get_parameter(name).numel() for name in prunable_weights(backbone))
@@ -335,21 +407,32 @@ def plan_search(recipe: Recipe, machine: RuntimeConfig, out: Path, *, trial: boo
     )
     recipe = identify_images(recipe, images.identity, out, images.source.manifest.hash)
     parameters = sum(parameter.numel() for parameter in backbone.parameters())
-    folder = RunDir(out, recipe, images.source.manifest.hash)
-    numerics = Numerics.resolve(machine, recipe.precision).for_training(
+    run_dir = RunDir(out, recipe, images.source.manifest.hash)
+    numerics = Numerics.resolve(runtime, recipe.precision).for_training(
         stages.cumulative_steps[-1],
         size=state_size(backbone),
-        steady=objective_of(recipe).cuda_graph_safe,
+        steady=objective.cuda_graph_safe,
         ghost_batch=recipe.training.ghost_batch,
     )
-    told = (dense.total, weights, parameters, acting.unprunable, notice)
-    return SearchPlan(recipe, images, stages, folder, *told, part, numerics)
+    return SearchPlan(
+        recipe,
+        images,
+        stages,
+        run_dir,
+        num_prunable=dense.total,
+        num_weights=weights,
+        num_parameters=parameters,
+        dense_matrices=coverage.unprunable,
+        notice=notice,
+        micro_batch=micro_batch,
+        numerics=numerics,
+    )
 
 
 def _build_backbone(recipe: Recipe, images: TrainingImages) -> nn.Module:
     sizes, channels = {view.size for view in images.views}, images.source.dataset.channels
     first = images.views[0].size
-    # Of the papers' networks only names and shapes are asked here; weights are drawn when they are trained.
+    # Of the papers' networks only names and shapes are needed here; weights are drawn when they are trained.
     with ShapeOnlyMode() if recipe.model in models.PAPER_MODELS else nullcontext():
         backbone = models.create_model(recipe.model, channels=channels, image_size=first)
         refused = [

@@ -1,158 +1,141 @@
 """A planned search, run to its end or resumed."""
 
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-from sslticket import provenance
 from sslticket.config.recipe import flatten_settings
 from sslticket.config.runtime import RuntimeConfig
 from sslticket.errors import BadInput
 from sslticket.pruning.prunable import shorten_names
-from sslticket.results.run_dir import RunDir
+from sslticket.registry import remember_parts
+from sslticket.results.run_dir import read_json_or_empty, resumption_differences
 from sslticket.search.base import search_of
-from sslticket.search.monitor import Monitor
 from sslticket.search.plan import SearchPlan
 from sslticket.search.runner import SearchRunner
-from sslticket.storage.files import read_json
+from sslticket.search.scoring import Monitor
 from sslticket.ticket import Ticket
 from sslticket.training.engine import Engine, Invariant, flag_invariant
 from sslticket.training.progress import Progress
 
-
-def resumption_differences(folder: RunDir, levels: Sequence[int], **now: str) -> str:
-    """One line for a person about what differs from now, level by level; "" where nothing does.
-
-    Args:
-        folder: of the run, as it was left.
-        levels: whose tickets are there.
-        **now: how numbers are computed, and on which device, as rows tell it.
-    """
-    here = provenance.collect_provenance() | now
-    by_difference: dict[str, list[int]] = {}
-    for level in levels:
-        if words := provenance.provenance_differences(_read_json_or_empty(folder.row_path(level)), here):
-            by_difference.setdefault(words, []).append(level)
-    told = [f"{_format_levels(found)} with {words}" for words, found in by_difference.items()]
-    began = _read_json_or_empty(folder.path / "recipe.json")
-    # What is not committed shows in no commit.
-    if not told and began.get("code", provenance.code_hash()) != provenance.code_hash():
-        told = [
-            f"it was begun with other code or another recipe file (hash {began['code']}, now {provenance.code_hash()})"
-        ]
-    return (
-        f"this search goes on otherwise than it was left, and its rows tell of each level how: {'; '.join(told)}"
-        if told
-        else ""
-    )
-
-
-def _format_levels(levels: Sequence[int]) -> str:
-    first, last = levels[0], levels[-1]
-    run = last - first + 1 == len(levels) > 1
-    return (
-        f"levels {first} to {last}" if run else f"level{'s' if len(levels) > 1 else ''} {', '.join(map(str, levels))}"
-    )
-
-
-def _read_json_or_empty(path: Path) -> Mapping[str, Any]:
-    """What a file of one JSON object says; nothing where there is none that can be read, which others complain of."""
-    with suppress(OSError, ValueError):
-        found = read_json(path)
-        if isinstance(found, dict):
-            return found
-    return {}
-
-
 _LOW_EFFECTIVE_FRACTION = 0.5  # of a ticket's weights: where fewer lie on a path, its density is not what it seems
 
 
-def run_search(plan: SearchPlan, machine: RuntimeConfig) -> dict[str, str]:
-    """Find every ticket of the plan that is not there yet; returns the images that could not be read, with reasons.
+def run_search(plan: SearchPlan, runtime: RuntimeConfig, *, show_progress: bool = True) -> dict[str, str]:
+    """Finds every ticket of the plan that is not there yet.
+
+    Args:
+        plan: The search.
+        runtime: How this machine computes.
+        show_progress: Whether the first process shows a progress bar, with a line for each level above it.
+
+    Returns:
+        The images that could not be read, with reasons.
 
     Raises:
-        BadInput: if the machine cannot run it, or more images than allowed are unreadable.
-        Diverged: if a loss is not finite.
+        BadInput: If the machine cannot run it, or more images than allowed are unreadable.
+        Diverged: If a loss is not finite.
     """
-    recipe = plan.recipe
-    needs = plan.memory_model  # told while this process is alone: an objective may gather from the others
-    bench = Engine.create(machine, recipe.precision)
-    net = plan.build_network()
-    bench.accumulation_steps(net, recipe.training)  # which refuses what cannot be, before anything is written
-    watch = Monitor(plan, bench, net)
-    bench.check_invariants(_search_invariants(plan, watch))
-    there = bench.gather_until_equal(
-        lambda: [level for level in range(plan.levels + 1) if plan.run_dir.ticket_path(level).exists()]
+    recipe, run_dir = plan.recipe, plan.run_dir
+    memory = plan.memory_model  # estimated while this process is alone: an objective may gather from the others
+    engine = Engine.create(runtime, recipe.precision)
+    network = plan.build_network()
+    engine.accumulation_steps(network, recipe.training)  # which refuses what cannot be, before anything is written
+    monitor = Monitor(plan, engine, network)
+    engine.check_invariants(_search_invariants(plan, monitor))
+    there = engine.gather_until_equal(
+        lambda: [level for level in range(plan.levels + 1) if run_dir.ticket_path(level).exists()]
     )
     if odd := [rank for rank, levels in enumerate(there) if levels != there[0]]:
         raise BadInput(
-            f"process {odd[0]} sees {len(there[odd[0]])} tickets in {plan.run_dir.path}, and process 0 {len(there[0])}; "
+            f"process {odd[0]} sees {len(there[odd[0]])} tickets in {run_dir.path}, and process 0 {len(there[0])}; "
             "give --out on a folder that all machines share"
         )
-    otherwise = ""
-    if bench.is_main_process and plan.levels not in there[0]:
-        numerics = str(bench.numerics_for(net, plan.total_steps, recipe.training))
-        otherwise = resumption_differences(plan.run_dir, there[0], numerics=numerics, device=bench.device_name)
+    notes, finished = [], plan.levels in there[0]
+    if engine.is_main_process:
+        remember_parts(run_dir.parts)
+    if engine.is_main_process and not finished:
+        numerics = str(engine.numerics_for(network, plan.total_steps, recipe.training))
+        notes.append(resumption_differences(run_dir, there[0], numerics=numerics, device=engine.device_name))
+    if not finished:
+        notes.append(engine.fit_in_memory(network, recipe.training, memory, recipe=True))
+    show = show_progress and engine.is_main_process
     done = max((plan.cumulative_samples(level) for level in there[0]), default=0)
-    told = "" if plan.levels in there[0] else bench.fit_in_memory(net, recipe.training, needs, recipe=True)
     with (
-        plan.run_dir.locked(bench.is_main_process),
-        bench.prepare(net, plan.total_steps, recipe.training) as wrapped,
-        Progress(plan.cumulative_samples(plan.levels), done=done, show=bench.is_main_process) as progress,
+        run_dir.locked(engine.is_main_process),
+        engine.prepare(network, plan.total_steps, recipe.training) as wrapped,
+        Progress(plan.cumulative_samples(plan.levels), done=done, show=show) as progress,
     ):
-        for note in filter(None, (otherwise, told)):
+        for note in filter(None, notes):
             progress.note(note)
-        lab = SearchRunner(plan, bench, net, wrapped, watch, progress)
-        thin = False
-        for ticket in search_of(recipe).tickets(lab):
-            progress.note(f"level {ticket.level}: density {ticket.mask.density:.3%}, {lab.summary(ticket.level)}")
-            if ticket.mask.empty_layers:
-                progress.note(_emptied_note(ticket))
-            effective = lab.effective_density(ticket.level)
-            if effective == 0:
-                progress.note(_disconnected_note(ticket))
-            elif effective is not None and effective < _LOW_EFFECTIVE_FRACTION * ticket.mask.density and not thin:
-                progress.note(_ineffective_note(ticket, effective))
-                thin = True  # and later levels are hardly better
-    return lab.unreadable_images
+        runner = SearchRunner(plan, engine, network, wrapped, monitor, progress)
+        warned = False
+        for ticket in search_of(recipe).tickets(runner):
+            summary = training_summary(runner.measured, ticket.level) if runner.measured else "already there"
+            progress.note(f"level {ticket.level}: density {ticket.mask.density:.3%}, {summary}")
+            effective = read_json_or_empty(run_dir.row_path(ticket.level)).get("effective_density")
+            ineffective = isinstance(effective, float) and effective < _LOW_EFFECTIVE_FRACTION * ticket.mask.density
+            for note in _warnings(ticket, effective if ineffective and not (warned and effective) else None):
+                progress.note(note)
+            warned = warned or bool(ineffective and effective)  # later levels are hardly better
+    return runner.unreadable_images
 
 
-def _search_invariants(plan: SearchPlan, watch: Monitor) -> dict[str, Invariant]:
-    """What all processes must have before them alike."""
-    # What tells own images apart is in the recipe too, and would only be told as a hash.
-    told = replace(plan.recipe, data=replace(plan.recipe.data, identity=None)).to_dict()
+def _search_invariants(plan: SearchPlan, monitor: Monitor) -> dict[str, Invariant]:
+    """What must be the same in all processes."""
+    # The identity of own images is in the recipe too, and would only be shown as a hash.
+    recipe = replace(plan.recipe, data=replace(plan.recipe.data, identity=None)).to_dict()
     images, fix = plan.images.source.manifest, "--data-root must show the same images to all"
-    looked = "no evaluation images"
-    if (evaluation := watch.evaluation) is not None:
-        looked = f"{len(evaluation.manifest):,} evaluation images with the hash {evaluation.manifest.hash}"
+    seen = "no evaluation images"
+    if (evaluation := monitor.evaluation) is not None:
+        seen = f"{len(evaluation.manifest):,} evaluation images with the hash {evaluation.manifest.hash}"
     return {
-        **{name: flag_invariant(name, value) for name, value in flatten_settings(told).items()},
+        **{name: flag_invariant(name, value) for name, value in flatten_settings(recipe).items()},
         "training images": Invariant(f"sees {len(images):,} training images with the hash {images.hash}", fix),
-        "evaluation images": Invariant(f"sees {looked}", fix),
+        "evaluation images": Invariant(f"sees {seen}", fix),
         "out": Invariant(f"writes to {plan.run_dir.path.absolute()}", "give the same --out to every process"),
     }
 
 
-def _emptied_note(ticket: Ticket) -> str:
-    """That layers have lost every weight, which cuts a network that has no way around them."""
-    shown = shorten_names(ticket.mask.empty_layers)
-    # Only a search that counts can be told how many to keep.
-    fix = "; --min-per-layer 1 keeps a weight in each" if "min_per_layer" in ticket.recipe["search"] else ""
-    return f"level {ticket.level}: at density {ticket.mask.density:.3%} no weight is left in {shown}{fix}"
+def _warnings(ticket: Ticket, effective: float | None) -> list[str]:
+    """What a person should know of a ticket whose density is not what it seems.
+
+    Args:
+        ticket: The ticket.
+        effective: The fraction of the weights that lie on a path from the image to the features, where that is low.
+    """
+    at, search = f"level {ticket.level}: at density {ticket.mask.density:.3%}", ticket.recipe["search"]
+    found = []
+    if ticket.mask.empty_layers:
+        # Only a search that counts can keep a number of weights in each layer.
+        fix = "; --min-per-layer 1 keeps a weight in each" if "min_per_layer" in search else ""
+        found.append(f"{at} no weight is left in {shorten_names(ticket.mask.empty_layers)}{fix}")
+    if effective == 0:
+        spread = " or --scope layer" if search.get("scope") == "global" else ""
+        found.append(
+            f"{at} no path leads from the image to the features, so nothing can be learned; give fewer --levels{spread}"
+        )
+    elif effective is not None:
+        found.append(f"{at} only {effective:.3%} of the weights are on a path to the features")
+    return found
 
 
-def _disconnected_note(ticket: Ticket) -> str:
-    """That nothing gets through the network although weights are left."""
-    spread = " or --scope layer" if ticket.recipe["search"].get("scope") == "global" else ""
-    return (
-        f"level {ticket.level}: at density {ticket.mask.density:.3%} no path leads from the image to the features, so "
-        f"nothing can be learnt; give fewer --levels{spread}"
-    )
+def training_summary(measured: Mapping[str, Any], level: int) -> str:
+    """What was measured in the training that found a ticket, in one line that says which network was trained.
 
-
-def _ineffective_note(ticket: Ticket, effective: float) -> str:
-    """That most of the weights that are left can do nothing."""
-    at = f"level {ticket.level}: at density {ticket.mask.density:.3%}"
-    return f"{at} only {effective:.3%} of the weights are on a path to the features"
+    Args:
+        measured: The entries of the ticket's row about that training.
+        level: The level of the ticket.
+    """
+    values = {name: value for name, value in measured["metrics"].items() if name != "loss"}
+    if measured["probe"]:
+        values["nearest neighbours"] = list(measured["probe"].values())[-1]
+    metrics = "".join(f", {name} {value:.4g}" for name, value in values.items())
+    if measured["loss"] is None:
+        return f"{'no further training' if level else 'untrained'}{metrics}, {measured['seconds']:.0f} s"
+    # What was trained is the network before the pruning: its metrics are not those of the ticket that it led to.
+    density = measured.get("trained_density", 1.0)
+    trained = "the dense network, trained to W_k" if not level else f"found by training at density {density:.3%}"
+    saved = measured["saved_samples"]
+    early = f", converged early with {saved:,} samples saved" if saved else ""
+    return f"{trained}: loss {measured['loss']:.4g}{metrics}{early}, {measured['seconds']:.0f} s"

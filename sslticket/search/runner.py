@@ -1,146 +1,32 @@
-"""What runs a search: it reaches W_k, trains, scores weights and saves tickets; what the run folder has is not done again."""
+"""What runs a search: it reaches W_k, trains, scores weights and saves tickets; what the run folder has is kept."""
 
 import time
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
+from sslticket.data.unreadable import unreadable_fields
 from sslticket.errors import BadInput
 from sslticket.pruning import pruned_model
 from sslticket.pruning.criteria import Criterion, Scores
 from sslticket.pruning.effective_sparsity import EffectivePaths
 from sslticket.pruning.mask import Mask, StateDict
-from sslticket.search import record
-from sslticket.search.base import search_of
-from sslticket.search.early_bird import EarlyBird
-from sslticket.search.monitor import Monitor
+from sslticket.pruning.prunable import magnitude_statistics
+from sslticket.results.rows import MagnitudesRow, TicketRow
+from sslticket.search.base import EarlyBird, SearchCost, search_of
 from sslticket.search.plan import SearchPlan
-from sslticket.search.scoring import Scorer
+from sslticket.search.scoring import Monitor, Scorer
 from sslticket.seeds import derive_seed
-from sslticket.storage.files import read_json, write_row
+from sslticket.storage.files import write_row
 from sslticket.ticket import Ticket
 from sslticket.training import checkpoint
 from sslticket.training.engine import Engine
 from sslticket.training.loop import TrainingLoop
-from sslticket.training.metrics import sync_buffers
-from sslticket.training.network import MaskedNetwork
+from sslticket.training.network import MaskedNetwork, sync_buffers
 from sslticket.training.progress import Progress
-
-
-class LevelTrainer:
-    """Trains one net, level after level.
-
-    Attributes:
-        step: of its training, that the net has reached.
-        unreadable_images: that could not be read, with reasons.
-    """
-
-    def __init__(
-        self,
-        plan: SearchPlan,
-        bench: Engine,
-        net: MaskedNetwork,
-        wrapped: nn.Module,
-        watch: Monitor,
-        progress: Progress,
-    ) -> None:
-        self._plan, self._bench, self._net, self._wrapped = plan, bench, net, wrapped
-        self._watch, self._progress = watch, progress
-        self.step = 0
-        self.unreadable_images: dict[str, str] = {}
-
-    def make_loop(self, level: int, finetune: bool = False) -> TrainingLoop:
-        """A training of a level, with a fresh optimiser and images in an order of its own.
-
-        Args:
-            level: of the ticket that is trained.
-            finetune: at the last rate of the schedule.
-        """
-        recipe, images = self._plan.recipe, self._plan.images
-        set_size = images.epoch_samples(recipe.training.batch_size)
-        seeds = recipe.seeds
-        self._batches = self._bench.make_loader(
-            images.source,
-            images.views,
-            batch_size=recipe.training.batch_size,
-            order=derive_seed(seeds.order, level),
-            augment=derive_seed(seeds.augment, level),
-            labelled=images.labelled,
-        )
-        return self._bench.make_loop(
-            self._net,
-            self._wrapped,
-            self._batches,
-            recipe.training.at_last_lr(set_size) if finetune else recipe.training,
-            set_size=set_size,
-            seed=derive_seed(seeds.augment, level),
-            progress=self._progress,
-        )
-
-    def run(
-        self, loop: TrainingLoop, start: int, stop: int, *, level: int, finds: int, settling: EarlyBird | None = None
-    ) -> dict[str, Any]:
-        """Train from one step to another, or until the mask has settled; returns what a row tells of it.
-
-        Args:
-            loop: that `loop` has made.
-            start: the first step.
-            stop: the step after the last.
-            level: of the ticket that is trained.
-            finds: the level of the ticket that this finds.
-            settling: ends the training early.
-        """
-        self._progress.start_task(f"level {level + 1}/{self._plan.levels}", self._plan.clock.total_steps)
-        with self._progress.log_to(*self._bench.trackers(self._plan.run_dir.path, f"search.level-{finds:02d}")):
-            reached, seconds, probed = self._train(loop, start, stop, settling)
-            sync_buffers(self._net)  # what is kept from here on is the first process's
-            metrics = self._watch.metrics()
-            self._progress.log_metrics(metrics)
-        self.unreadable_images |= self._bench.unreadable_images(self._batches)
-        if reached < stop:
-            self._progress.set_remaining(
-                self._plan.cumulative_samples(self._plan.levels) - self._plan.cumulative_samples(finds)
-            )
-        batch_size = self._plan.recipe.training.batch_size
-        return {
-            "loss": loop.loss if stop > start else None,  # W_k may be the initialisation itself
-            "seconds": round(seconds, 3),
-            "steps": reached - start,
-            "samples": (reached - start) * batch_size,
-            "forward_images": loop.forward_images,
-            "backward_images": loop.backward_images,
-            "saved_samples": (stop - reached) * batch_size,
-            "metrics": metrics,
-            "probe": probed,
-        }
-
-    def _train(
-        self, loop: TrainingLoop, start: int, stop: int, settling: EarlyBird | None
-    ) -> tuple[int, float, dict[int, float]]:
-        """Train until the end or until the mask has settled; the step reached, seconds, and what the probe saw."""
-        probes = self._watch.probe_steps(start, stop)
-        looks = settling.check_steps(self._plan.clock, start, stop) if settling else []
-        seconds, probed = 0.0, {}
-        for first, last in pairwise([start, *sorted({*probes, *looks}), stop]):
-            began = time.monotonic()
-            loop.run(first, last)
-            self.step = last
-            ended = last == stop
-            if settling and last in looks:
-                ended = self._bench.broadcast(
-                    settling.has_converged()
-                )  # one process decides for all: they must not part
-            seconds += time.monotonic() - began
-            if self._watch.probe_interval is not None and (ended or last in probes):
-                probed[last] = round(self._watch.probe(), 6)
-                self._progress.log_probe(probed[last])
-            if ended:
-                break
-        return last, seconds, probed
-
 
 _NO_TRAINING: dict[str, Any] = {
     "loss": None,
@@ -157,298 +43,313 @@ _NO_TRAINING: dict[str, Any] = {
 
 
 class SearchRunner:
-    """The means of one search: a net, its images, and the folder where tickets are kept.
+    """Trains one network, level after level, and saves its tickets in a run folder; see the protocol `Runner`.
 
     Attributes:
-        cost: what the search has cost up to now, or up to the ticket that it found last.
-        unreadable_images: that could not be read, with reasons.
+        network: The network that is trained.
+        cost: What the search has cost up to now, or up to the ticket that was loaded last.
+        measured: What the row of the last ticket says of its training; empty where the ticket was there.
+        unreadable_images: Images that could not be read, with reasons.
     """
 
     def __init__(
         self,
         plan: SearchPlan,
-        bench: Engine,
-        net: MaskedNetwork,
+        engine: Engine,
+        network: MaskedNetwork,
         wrapped: nn.Module,
-        watch: Monitor,
+        monitor: Monitor,
         progress: Progress,
     ) -> None:
-        self._plan, self._bench, self._net = plan, bench, net
-        self._recipe, self._stages, self._folder = plan.recipe, plan.stages, plan.run_dir
-        self._progress, self._numerics = progress, str(bench.numerics_for(net, plan.total_steps, plan.recipe.training))
-        self._trainings = LevelTrainer(plan, bench, net, wrapped, watch, progress)
-        self._scoring = Scorer(plan, bench, net, progress)
-        self._measured, self._shown = dict(_NO_TRAINING), dict[str, Any]()  # since the last ticket was kept; until then
-        self.cost = record.SearchCost()
+        """Takes over what was built for the plan.
+
+        Args:
+            plan: The search.
+            engine: The engine of this process.
+            network: The plan's network.
+            wrapped: The same in the wrappers of `Engine.prepare`.
+            monitor: What measures the network meanwhile.
+            progress: The bar, which also prints notes.
+        """
+        self._plan, self._engine, self.network, self._wrapped = plan, engine, network, wrapped
+        self._run_dir, self._monitor, self._progress = plan.run_dir, monitor, progress
+        self._numerics = str(engine.numerics_for(network, plan.total_steps, plan.recipe.training))
+        self._scorer = Scorer(plan, engine, network, progress)
+        self._step = 0
+        self._since_last, self.measured = dict(_NO_TRAINING), dict[str, Any]()
+        self.cost = SearchCost()
         self.unreadable_images: dict[str, str] = dict(plan.images.source.unreadable)
 
-    @property
-    def network(self) -> MaskedNetwork:
-        """What is trained."""
-        return self._net
-
     def derive_seed(self, *path: str | int) -> int:
-        """Of something that the search draws for itself."""
-        return derive_seed(self._recipe.seed, "search", *path)
+        """See the protocol."""
+        return derive_seed(self._plan.recipe.seed, "search", *path)
 
     def note(self, text: str) -> None:
-        """Say something to who looks on."""
+        """See the protocol."""
         self._progress.note(text)
 
     def dense_mask(self) -> Mask:
-        """The mask of ones."""
+        """See the protocol."""
+        backbone = self.network.backbone
         return Mask.ones_like(
-            pruned_model.stored_state(self._net.backbone), search_of(self._recipe).prunable_layers(self._net.backbone)
+            pruned_model.stored_state(backbone), search_of(self._plan.recipe).prunable_layers(backbone)
         )
 
-    def weights(self) -> StateDict:
-        """The backbone's weights as they are now."""
-        return pruned_model.read_state(self._net.backbone)
+    def reach_rewind_point(self) -> None:
+        """See the protocol; W_0 is kept too, for the control `reset`: on another machine no seed brings it back."""
+        # The ticket of level 0 is written after the checkpoint, so where it is, the checkpoint is too.
+        if self._engine.broadcast(self._run_dir.ticket_path(0).exists()):
+            return
+        if self._engine.is_main_process and not self._run_dir.initial_path.exists():
+            backbone = pruned_model.read_state(self.network.backbone)
+            self._make_ticket(0, self.dense_mask(), backbone, "initial", {}).save(self._run_dir.initial_path)
+        loop, rewind = self._make_loop(level=0), self._plan.stages.rewind
+        self._train(loop, 0, rewind, level=0, finds=0)
+        if self._engine.is_main_process:
+            checkpoint.save_checkpoint(self._run_dir.rewind_path, loop, rewind, self._engine.accelerator)
+        self._engine.wait_for_file(self._run_dir.rewind_path)
 
     def load_ticket(self, level: int) -> Ticket | None:
-        """The ticket of a level that is finished."""
-        path = self._folder.ticket_path(level)
-        # One process looks: another might not see yet, or see already, what a third has just written.
-        if not self._bench.broadcast(path.exists()):
+        """See the protocol."""
+        path = self._run_dir.ticket_path(level)
+        # One process decides: another might not see yet, or see already, what a third has just written.
+        if not self._engine.broadcast(path.exists()):
             return None
         ticket = Ticket.load(path)
-        if set(ticket.mask) != set(search_of(self._recipe).prunable_layers(self._net.backbone)):
+        if set(ticket.mask) != set(search_of(self._plan.recipe).prunable_layers(self.network.backbone)):
             raise BadInput(f"{path} has a mask of other layers than this version prunes; give another --out")
-        self.cost = record.SearchCost.of_ticket(ticket)
-        if self._bench.is_main_process:
-            self.unreadable_images |= self._folder.unreadable_images(level)
-            self._remove_continuations(level)  # which a process that was killed had not come to
+        self.cost = SearchCost.of_ticket(ticket)
+        if self._engine.is_main_process:
+            self.unreadable_images |= self._run_dir.unreadable_images(level)
+            self._remove_continuations(level)  # a process that was killed may have left them
         return ticket
-
-    def reach_rewind_point(self) -> None:
-        """Train the dense net from its initialisation to step k and keep everything at that point."""
-        # The ticket of level 0 is written after the snapshot, so where it is, the snapshot is too.
-        if self._bench.broadcast(self._folder.ticket_path(0).exists()):
-            return
-        self._save_initial()
-        loop = self._trainings.make_loop(level=0)
-        self._train_steps(loop, 0, self._stages.rewind, level=0, finds=0)
-        if self._bench.is_main_process:
-            checkpoint.save_checkpoint(self._folder.rewind_path, loop, self._stages.rewind, self._bench.accelerator)
-        self._bench.wait_for_file(self._folder.rewind_path)
-
-    def _save_initial(self) -> None:
-        """Keep W_0 for the control `reset`; on another machine or under another torch no seed brings it back."""
-        if self._bench.is_main_process and not self._folder.initial_path.exists():
-            provenance = record.ticket_provenance(
-                self._plan, weights="initial", spent=record.SearchCost(), numerics=self._numerics, rewind=0
-            )
-            Ticket.from_dense_weights(
-                self.dense_mask(),
-                self.weights(),
-                level=0,
-                recipe=self._recipe.to_dict(),
-                provenance=provenance,
-                head=self._classifier_state(),
-            ).save(self._folder.initial_path)
-
-    def _classifier_state(self, state: StateDict | None = None) -> StateDict:
-        """The layer that tells classes, as it stands or in a snapshot of the whole net; empty where there is none."""
-        layer = self._net.classifier
-        if layer is None:
-            return {}
-        path = next(path for path, module in self._net.named_modules() if module is layer)
-        whole = pruned_model.read_state(self._net) if state is None else state
-        return {name: whole[f"{path}.{name}"] for name in pruned_model.stored_state(layer)}
-
-    def _classifier_mask(self) -> dict[str, Tensor]:
-        """What a search keeps of a classification layer that it masks too; empty where it does not."""
-        return {name: one.hard_mask().cpu() for name, one in self._net.head_gates.items()}
 
     def train(
         self,
         ticket: Ticket,
         *,
-        carried: bool = False,
+        continued: bool = False,
         start: int | None = None,
-        finetune: bool = False,
-        settling: EarlyBird | None = None,
+        at_last_lr: bool = False,
+        early_bird: EarlyBird | None = None,
     ) -> StateDict:
-        """Train a ticket to the end; returns the backbone's weights there.
+        """See the protocol.
 
-        The dense network goes on where it was at step k, optimiser and all; every later ticket starts with a fresh
-        optimiser, and with data in a new order. Masks that are learnt go on from what `carry` kept for the level, and
-        close what that had pruned for good, not what the ticket lacks.
-
-        Args:
-            ticket: of the level that is trained.
-            carried: from the net that `carry` kept for this level, in place of W_k.
-            start: the step at which training begins; None for k.
-            finetune: a ticket that was carried is trained at the last rate of the schedule.
-            settling: ends the training early.
+        Every ticket but the dense network starts with a fresh optimiser, and with data in a new order. Masks that are
+        learned go on from what `save_for_next_level` kept, and close what that had pruned for good, not what the ticket
+        lacks.
 
         Raises:
-            BadInput: if what was kept for this level is gone.
+            BadInput: If what was kept for this level is gone.
         """
-        loop = self._trainings.make_loop(ticket.level, finetune and ticket.level > 0)
-        start = self._stages.rewind if start is None else start
-        if ticket.level == 0:
-            there = checkpoint.restore_checkpoint(self._folder.rewind_path, loop, self._bench.accelerator)
-            assert start == there, "the dense network goes on where it was"
+        network, level = self.network, ticket.level
+        loop = self._make_loop(level, at_last_lr and level > 0)
+        start = self._plan.stages.rewind if start is None else start
+        kept = self._run_dir.continuation_path(level)
+        if level == 0:
+            reached = checkpoint.restore_checkpoint(self._run_dir.rewind_path, loop, self._engine.accelerator)
+            assert start == reached, "the dense network goes on where it was"
         else:
-            kept = self._folder.continuation_path(ticket.level) if carried else self._folder.rewind_path
-            pruned_model.write_state(self._net, checkpoint.load_network(self._wait_for_checkpoint(kept, ticket.level)))
+            path = self._wait_for_checkpoint(kept if continued else self._run_dir.rewind_path, level)
+            pruned_model.write_state(network, checkpoint.load_network(path))
             loop.mask_start = start
-        closed = ticket.mask
-        if self._net.mask_learning is not None:
-            if ticket.level:
-                kept = self._wait_for_checkpoint(self._folder.continuation_path(ticket.level), ticket.level)
-                pruned_model.write_gate_scores(self._net, checkpoint.load_gate_scores(kept))
-            closed = pruned_model.current_mask(self._net.backbone)
-        pruned_model.set_mask_everywhere(self._net, closed)
-        self._train_steps(
-            loop, start, self._plan.clock.total_steps, level=ticket.level, finds=ticket.level + 1, settling=settling
+        if network.mask_learning is None:
+            pruned_model.set_mask_everywhere(network, ticket.mask)
+        else:
+            if level:
+                scores = checkpoint.load_gate_scores(self._wait_for_checkpoint(kept, level))
+                pruned_model.write_gate_scores(network, scores)
+            pruned_model.set_mask_everywhere(network, pruned_model.current_mask(network.backbone))
+        self._train(loop, start, self._plan.clock.total_steps, level=level, finds=level + 1, early_bird=early_bird)
+        # A mask that is still learned is measured as it stands at the end.
+        learned = {name: gate.hard_mask() for name, gate in pruned_model.learned_gates(network.backbone).items()}
+        density = (
+            Mask({name: layer.cpu() for name, layer in learned.items()}).density if learned else ticket.mask.density
         )
-        self._measured |= {"trained_level": ticket.level, "trained_density": self._measured_density(ticket)}
-        if ticket.level == 0 and self._net.mask_learning is None and self._bench.is_main_process:
-            where = {"device": self._bench.device_name, "numerics": self._numerics}
-            row = record.magnitudes_row(self._plan, ticket, self.weights(), **where)
-            write_row(self._folder.magnitudes_path, row)
-        return self.weights()
-
-    def _measured_density(self, ticket: Ticket) -> float:
-        """Of the network that metrics are of: a mask that is still learnt is measured as it stands at the end."""
-        found = pruned_model.learned_gates(self._net.backbone)
-        if not found:
-            return ticket.mask.density
-        return Mask({name: one.hard_mask().cpu() for name, one in found.items()}).density
-
-    def forget_measurements(self) -> None:
-        """What was done since the last ticket is what the row of an earlier one tells; the next does not tell it."""
-        self._measured = dict(_NO_TRAINING)
+        self._since_last |= {"trained_level": level, "trained_density": density}
+        weights = pruned_model.read_state(network.backbone)
+        if level == 0 and network.mask_learning is None and self._engine.is_main_process:
+            recipe = self._plan.recipe
+            row = MagnitudesRow(
+                **self._row_fields(ticket),
+                **magnitude_statistics(weights, list(ticket.mask)),
+                protocol="search",
+                start="0",
+                target=recipe.data.name,
+                seed=recipe.seed,
+            )
+            write_row(self._run_dir.magnitudes_path, row.to_dict())
+        return weights
 
     def rewind(self) -> None:
-        """Bring the net, heads included, to W_k."""
-        pruned_model.write_state(self._net, checkpoint.load_network(self._folder.rewind_path))
-        self._trainings.step = self._stages.rewind
+        """See the protocol."""
+        pruned_model.write_state(self.network, checkpoint.load_network(self._run_dir.rewind_path))
+        self._step = self._plan.stages.rewind
 
     def scores(self, criterion: Criterion, mask: Mask) -> Scores:
-        """What a criterion says of the net's weights as they stand, under a mask; the net stays as it is.
+        """See the protocol.
 
         Raises:
-            BadInput: if the scores rank no weights.
+            BadInput: If the scores rank no weights.
         """
-        began, samples, forward = time.monotonic(), self._scoring.num_samples(criterion), self._scoring.forward_images
-        scores = self._scoring.scores(criterion, mask, self._trainings.step)
-        self.unreadable_images |= self._scoring.unreadable_images
-        forward = self._scoring.forward_images - forward
+        began, samples, earlier = time.monotonic(), self._scorer.num_samples(criterion), self._scorer.forward_images
+        scores = self._scorer.scores(criterion, mask, self._step)
+        self.unreadable_images |= self._scorer.unreadable_images
+        forward = self._scorer.forward_images - earlier
         self.cost = self.cost.plus(samples, forward)
-        self._measured["samples"] += samples
-        self._measured["forward_images"] += forward
-        self._measured["seconds"] = round(self._measured["seconds"] + time.monotonic() - began, 3)
+        self._since_last["samples"] += samples
+        self._since_last["forward_images"] += forward
+        self._since_last["seconds"] = round(self._since_last["seconds"] + time.monotonic() - began, 3)
         return scores
 
-    def _wait_for_checkpoint(self, kept: Path, level: int) -> Path:
-        if not self._bench.broadcast(kept.exists()):
-            raise BadInput(
-                f"{kept}, from which level {level} is trained on, is gone; delete the tickets of level 1 and beyond "
-                "and run the same command again"
-            )
-        self._bench.wait_for_file(kept)
-        return kept
-
     def save_for_next_level(self, level: int) -> None:
-        """Keep the whole net as it is, for the training of this level's ticket; call it before that one is kept.
-
-        So where the ticket is, its net is too. What was kept for earlier levels goes when the ticket is there.
-        """
-        if self._bench.is_main_process:
-            checkpoint.save_network(self._folder.continuation_path(level), self._net)
-        self._bench.wait_for_file(self._folder.continuation_path(level))
+        """See the protocol: where the ticket is, its network is too; it goes when the next ticket is there."""
+        if self._engine.is_main_process:
+            checkpoint.save_network(self._run_dir.continuation_path(level), self.network)
+        self._engine.wait_for_file(self._run_dir.continuation_path(level))
 
     def save_ticket(
-        self, level: int, mask: Mask, weights: StateDict | None = None, *, told: dict[str, Any] | None = None
+        self, level: int, mask: Mask, weights: StateDict | None = None, *, details: dict[str, Any] | None = None
     ) -> Ticket:
-        """Write the ticket of a level; its row goes first, so none is ever missing.
-
-        Args:
-            level: of the ticket.
-            mask: its mask.
-            weights: of the backbone; None for W_k.
-            told: what else its provenance and its row say.
-        """
-        self._shown, self._measured = self._measured, dict(_NO_TRAINING)
-        if self._bench.is_main_process:
-            kind: Literal["early", "trained"] = "early" if weights is None else "trained"
-            provenance = record.ticket_provenance(
-                self._plan, weights=kind, spent=self.cost, numerics=self._numerics
-            ) | dict(told or {})
-            early = checkpoint.load_network(self._folder.rewind_path)
-            names = [name.removeprefix("backbone.") for name in early if name.startswith("backbone.")]
-            # In one order whatever they are: the mask of a random ticket is drawn over the layers as they come.
-            head = self._classifier_state(early if weights is None else None)
-            if level and head and (chosen := self._classifier_mask()):
-                head |= {name: head[name] * layer for name, layer in chosen.items()}
-                kept, total = (
-                    sum(int(count(layer)) for layer in chosen.values()) for count in (Tensor.sum, Tensor.numel)
-                )
-                provenance |= {"head_kept": kept, "head_total": total}
-            own = {name: early[f"backbone.{name}"] if weights is None else weights[name] for name in names}
-            ticket = Ticket.from_dense_weights(
-                mask,
-                own,
-                level=level,
-                recipe=self._recipe.to_dict(),
-                provenance=provenance,
-                head=head,
+        """See the protocol; the row is written first, so none is ever missing."""
+        self.measured, self._since_last = self._since_last | (details or {}), dict(_NO_TRAINING)
+        path = self._run_dir.ticket_path(level)
+        if self._engine.is_main_process:
+            ticket = self._make_ticket(level, mask, weights, "early" if weights is None else "trained", details or {})
+            samples = self.cost.samples
+            row = TicketRow(
+                **self._row_fields(ticket),
+                **self.measured,
+                **unreadable_fields(self.unreadable_images),
+                effective_density=self._effective_paths.effective_mask(mask).survivors / mask.total,
+                search_samples=samples,
+                search_forward_images=self.cost.forward_images,
+                search_epochs=samples / self._plan.clock.set_size,
+                layers={name: list(count) for name, count in mask.layer_counts().items()},
             )
-            row = record.level_row(
-                self._plan,
-                ticket,
-                self._shown | dict(told or {}),
-                effective=self._effective_paths.effective_mask(mask).survivors / mask.total,
-                bad=self.unreadable_images,
-                device=self._bench.device_name,
-                numerics=self._numerics,
-            )
-            self._folder.save_unreadable_images(level, self.unreadable_images)
-            write_row(self._folder.row_path(level), row)
-            ticket.save(self._folder.ticket_path(level))
+            self._run_dir.save_unreadable_images(level, self.unreadable_images)
+            write_row(self._run_dir.row_path(level), row.to_dict())
+            ticket.save(path)
             self._remove_continuations(level)
-        self._bench.wait_for_file(self._folder.ticket_path(level))
-        return Ticket.load(self._folder.ticket_path(level))
+        self._engine.wait_for_file(path)
+        return Ticket.load(path)
+
+    def forget_measurements(self) -> None:
+        """See the protocol."""
+        self._since_last = dict(_NO_TRAINING)
+
+    def _make_ticket(
+        self, level: int, mask: Mask, weights: StateDict | None, kind: str, details: dict[str, Any]
+    ) -> Ticket:
+        """A ticket with these weights of the backbone, or with W_k, and with the layer that classifies, if any."""
+        classifier, head, early = self.network.classifier, StateDict(), StateDict()
+        cost, rewind = (SearchCost(), 0) if kind == "initial" else (self.cost, self._plan.stages.rewind)
+        provenance = self._plan.provenance(kind, cost, self._numerics, rewind) | details
+        if kind != "initial":
+            early = checkpoint.load_network(self._run_dir.rewind_path)
+            # In one order whatever they are: the mask of a random ticket is drawn over the layers as they come.
+            names = [name.removeprefix("backbone.") for name in early if name.startswith("backbone.")]
+            weights = {name: early[f"backbone.{name}"] if weights is None else weights[name] for name in names}
+        if classifier is not None:
+            path = next(path for path, module in self.network.named_modules() if module is classifier)
+            whole = early if kind == "early" else pruned_model.read_state(self.network)
+            head = {name: whole[f"{path}.{name}"] for name in pruned_model.stored_state(classifier)}
+        masks = {name: gate.hard_mask().cpu() for name, gate in self.network.head_gates.items()}
+        if level and head and masks:
+            head |= {name: head[name] * layer for name, layer in masks.items()}
+            provenance["head_kept"] = sum(int(layer.sum()) for layer in masks.values())
+            provenance["head_total"] = sum(layer.numel() for layer in masks.values())
+        recipe = self._plan.recipe.to_dict()
+        assert weights is not None, "the weights are given or those of W_k"
+        return Ticket.from_dense_weights(mask, weights, level=level, recipe=recipe, provenance=provenance, head=head)
+
+    def _row_fields(self, ticket: Ticket) -> dict[str, Any]:
+        return self._plan.row_fields(ticket) | {"device": self._engine.device_name, "numerics": self._numerics}
+
+    def _make_loop(self, level: int, at_last_lr: bool = False) -> TrainingLoop:
+        """A training of a level, with a fresh optimiser and images in an order of its own."""
+        recipe, images = self._plan.recipe, self._plan.images
+        training, seeds = recipe.training, recipe.seeds
+        set_size = images.epoch_samples(training.batch_size)
+        self._loader = self._engine.make_loader(
+            images.source,
+            images.views,
+            batch_size=training.batch_size,
+            order=derive_seed(seeds.order, level),
+            augment=derive_seed(seeds.augment, level),
+            labelled=images.labelled,
+        )
+        return self._engine.make_loop(
+            self.network,
+            self._wrapped,
+            self._loader,
+            training.at_last_lr(set_size) if at_last_lr else training,
+            set_size=set_size,
+            seed=derive_seed(seeds.augment, level),
+            progress=self._progress,
+        )
+
+    def _train(
+        self, loop: TrainingLoop, start: int, stop: int, *, level: int, finds: int, early_bird: EarlyBird | None = None
+    ) -> None:
+        """Trains from one step to another, or until the mask has converged, and notes what the next row says of it."""
+        plan, progress, monitor = self._plan, self._progress, self._monitor
+        probes = monitor.probe_steps(start, stop)
+        checks = early_bird.check_steps(plan.clock, start, stop) if early_bird else []
+        seconds, probed, reached = 0.0, dict[int, float](), start
+        progress.start_task(f"level {level + 1}/{plan.levels}", plan.clock.total_steps)
+        with progress.log_to(*self._engine.trackers(self._run_dir.path, f"search.level-{finds:02d}")):
+            for first, reached in pairwise([start, *sorted({*probes, *checks}), stop]):
+                began = time.monotonic()
+                loop.run(first, reached)
+                self._step = reached
+                ended = reached == stop
+                if early_bird and reached in checks:
+                    ended = self._engine.broadcast(early_bird.has_converged())  # one process decides for all
+                seconds += time.monotonic() - began
+                if monitor.probe_interval is not None and (ended or reached in probes):
+                    probed[reached] = round(monitor.probe(), 6)
+                    progress.log_probe(probed[reached])
+                if ended:
+                    break
+            sync_buffers(self.network)  # what is kept from here on is the first process's
+            metrics = monitor.metrics()
+            progress.log_metrics(metrics)
+        self.unreadable_images |= self._engine.unreadable_images(self._loader)
+        if reached < stop:
+            progress.set_remaining(plan.cumulative_samples(plan.levels) - plan.cumulative_samples(finds))
+        batch_size = plan.recipe.training.batch_size
+        samples = (reached - start) * batch_size
+        self.cost = self.cost.plus(samples, loop.forward_images)
+        self._since_last = {
+            "loss": loop.loss if stop > start else None,  # W_k may be the initialisation itself
+            "seconds": round(seconds, 3),
+            "steps": reached - start,
+            # What an early bird's scores saw is counted already.
+            "samples": samples + self._since_last["samples"],
+            "forward_images": loop.forward_images + self._since_last["forward_images"],
+            "backward_images": loop.backward_images,
+            "saved_samples": (stop - reached) * batch_size,
+            "metrics": metrics,
+            "probe": probed,
+        }
+
+    def _wait_for_checkpoint(self, path: Path, level: int) -> Path:
+        if not self._engine.broadcast(path.exists()):
+            raise BadInput(
+                f"{path}, from which level {level} is trained on, is gone; delete the tickets of level 1 and beyond "
+                "and run the same command again"
+            )
+        self._engine.wait_for_file(path)
+        return path
 
     def _remove_continuations(self, level: int) -> None:
-        """The ticket of a level is there: the nets from which earlier ones were trained are needed no more."""
+        """Deletes the networks from which levels before this one were trained: its ticket is there."""
         for earlier in range(level):
-            self._folder.continuation_path(earlier).unlink(missing_ok=True)
-
-    def effective_density(self, level: int) -> float | None:
-        """Fraction of the weights on a path from the image to the features, which rows of earlier versions lack.
-
-        Only the first process looks: it is for who looks on.
-        """
-        if not self._bench.is_main_process:
-            return None
-        path = self._folder.row_path(level)
-        row = read_json(path) if path.exists() else {}
-        found = row.get("effective_density") if isinstance(row, dict) else None
-        return found if isinstance(found, float) else None
+            self._run_dir.continuation_path(earlier).unlink(missing_ok=True)
 
     @cached_property
     def _effective_paths(self) -> EffectivePaths:
         images = self._plan.images
-        return EffectivePaths.trace(
-            self._net.backbone, channels=images.source.dataset.channels, image_size=images.views[0].size
-        )
-
-    def summary(self, level: int) -> str:
-        """What training showed on the way to a ticket, in one line; "already there" for one that was found."""
-        return record.training_summary(self._shown, level) if self._shown else "already there"
-
-    def _train_steps(
-        self, loop: TrainingLoop, start: int, stop: int, *, level: int, finds: int, settling: EarlyBird | None = None
-    ) -> None:
-        """Train, and remember what the row of the ticket that this finds will say."""
-        trained = self._trainings.run(loop, start, stop, level=level, finds=finds, settling=settling)
-        self.unreadable_images |= self._trainings.unreadable_images
-        self.cost = self.cost.plus(trained["samples"], trained["forward_images"])
-        # What looks at a settling mask saw is counted already.
-        self._measured = trained | {
-            name: trained[name] + self._measured[name] for name in ("samples", "forward_images")
-        }
+        channels, size = images.source.dataset.channels, images.views[0].size
+        return EffectivePaths.trace(self.network.backbone, channels=channels, image_size=size)

@@ -1,6 +1,5 @@
-"""Files that are there whole or not at all."""
+"""Files that are written whole or not at all, and bounded reading of files and JSON that may come from anywhere."""
 
-import fcntl
 import filecmp
 import hashlib
 import json
@@ -15,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO, TextIO
+from typing import Any, BinaryIO
 
 from sslticket.errors import BadInput, WriteError, one_line, system_errno
 
@@ -46,7 +45,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
     writer of the file takes such remains away.
 
     Raises:
-        Unwritten: naming `path`, if the system does not let it be written, whoever wrote in the block.
+        WriteError: Naming `path`, if the system does not let it be written, whoever wrote in the block.
     """
     temporary = _temporary_path(path)
     try:
@@ -70,8 +69,8 @@ def atomic_write_folder(path: Path) -> Iterator[Path]:
     then the others are put beside them.
 
     Raises:
-        BadInput: if `path` holds anything else; nothing there is replaced.
-        Unwritten: as `written_whole` does.
+        BadInput: If `path` holds anything else; nothing there is replaced.
+        WriteError: As `atomic_write` does.
     """
     temporary = _temporary_path(path)
     try:
@@ -113,8 +112,8 @@ def _errors_name_target(path: Path, temporary: Path) -> Iterator[None]:
 
 
 def _is_target(name: object, path: Path, temporary: Path) -> bool:
-    told = Path(os.fsdecode(name)) if isinstance(name, str | bytes) else Path(str(name))
-    return told in (path, temporary, *path.parents) or temporary in told.parents
+    named = Path(os.fsdecode(name)) if isinstance(name, str | bytes) else Path(str(name))
+    return named in (path, temporary, *path.parents) or temporary in named.parents
 
 
 def _probe_write_error(path: Path) -> int | None:
@@ -185,29 +184,15 @@ def file_lock(path: Path) -> Iterator[None]:
 
     Where the folder cannot be written, or its file system has no locks, nobody waits.
     """
+    from filelock import FileLock  # takes a while, and few commands lock anything
+
+    lock = path.parent / f".{path.name}.lock"
     with ExitStack() as held:
-        with suppress(OSError):
+        with suppress(OSError, NotImplementedError):
             path.parent.mkdir(parents=True, exist_ok=True)
-            lock = path.parent / f".{path.name}.lock"
-            held.enter_context(_acquire_lock(lock))
+            held.enter_context(FileLock(lock))
             held.callback(lock.unlink, missing_ok=True)  # before it is let go: nothing stays behind
         yield
-
-
-def _acquire_lock(lock: Path) -> TextIO:
-    """An open file that this process alone has locked; the system lets go of it whenever the process ends."""
-    while True:
-        file = lock.open("a")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            if lock.exists() and os.path.samestat(os.fstat(file.fileno()), lock.stat()):
-                return file
-        except FileNotFoundError:
-            pass
-        except OSError:
-            file.close()
-            raise
-        file.close()  # whoever held it took the file away, and another may be there by now
 
 
 @contextmanager
@@ -215,8 +200,8 @@ def open_regular(path: Path) -> Iterator[tuple[BinaryIO, int]]:
     """A file that is open for reading, and its size in bytes.
 
     Raises:
-        BadInput: if it is a folder, or a pipe or a device, which might be waited for for ever.
-        OSError: if it is not there or cannot be read.
+        BadInput: If it is a folder, or a pipe or a device, which might be waited for for ever.
+        OSError: If it is not there or cannot be read.
     """
     with open(path, "rb", opener=_nonblocking_opener) as file:  # Path.open has no opener
         state = os.fstat(file.fileno())
@@ -233,12 +218,12 @@ def read_bytes(path: Path, most: int) -> bytes:
     """All of a regular file, whose size is looked at before a byte of it is read.
 
     Args:
-        path: of the file.
-        most: bytes that it may have.
+        path: Path of the file.
+        most: Bytes that it may have.
 
     Raises:
-        BadInput: if it is no regular file, or has more bytes.
-        OSError: if it is not there or cannot be read.
+        BadInput: If it is no regular file, or has more bytes.
+        OSError: If it is not there or cannot be read.
     """
     with open_regular(path) as (file, size):
         if size > most:
@@ -253,8 +238,8 @@ def read_json(path: Path, *, most: int = MAX_JSON_BYTES, finite: bool = True, fi
     """The value in a JSON file, by `parse_json`.
 
     Raises:
-        BadInput: naming the file, if it is too large, no regular file, or no such JSON.
-        OSError: if it is not there or cannot be read.
+        BadInput: Naming the file, if it is too large, no regular file, or no such JSON.
+        OSError: If it is not there or cannot be read.
     """
     return parse_json(read_bytes(path, most), str(path), most=most, finite=finite, fix=fix)
 
@@ -265,14 +250,14 @@ def parse_json(
     """The value of JSON text that may come from anywhere: the only place where JSON is read.
 
     Args:
-        text: in UTF-8 if it is bytes.
-        what: it is, such as its file, in a complaint.
-        most: bytes or characters that it may have.
-        finite: NaN and infinities are refused.
-        fix: what to do about one that is refused.
+        text: The text, in UTF-8 if it is bytes.
+        what: What it is, such as its file, for an error.
+        most: Bytes or characters that it may have.
+        finite: Whether NaN and infinities are refused.
+        fix: What to do about text that is refused.
 
     Raises:
-        BadInput: if it is longer, no JSON, nested more than 32 times, holds a key twice, a whole number of more than
+        BadInput: If it is longer, no JSON, nested more than 32 times, holds a key twice, a whole number of more than
             40 digits, or a character that is none.
     """
     try:

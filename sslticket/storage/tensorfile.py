@@ -27,19 +27,19 @@ def read_tensor_file(
     """What a file holds; all sizes are those that the file has room for.
 
     Args:
-        path: of the file.
-        key: under which its metadata have the header.
-        what: the file should be, for errors.
-        fix: what to do about one that is damaged, for errors.
-        whole: read the tensors too.
+        path: Path of the file.
+        key: Key of the header in the file's metadata.
+        what: What the file should be, for errors.
+        fix: What to do about a damaged one, for errors.
+        whole: Whether the tensors are read too.
 
     Returns:
         The header, of whose content only the hash is looked at where there is one, and the tensors by name.
 
     Raises:
-        BadInput: if the file is no whole safetensors file, has no such header, or a tensor has a name that cannot be
+        BadInput: If the file is no whole safetensors file, has no such header, or a tensor has a name that cannot be
             printed or a type that networks do not have; or if they are not what the header's hash is of.
-        OSError: if it is not there or cannot be read.
+        OSError: If it is not there or cannot be read.
     """
     _check_header_length(path, fix)
     try:
@@ -69,9 +69,9 @@ def read_tensor_file(
 
 def write_tensor_file(path: Path, key: str, header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
     """Write such a file, whole or not at all; its header tells a hash of both, which `read` checks."""
-    told = dict(header) | {"hash": tensors_hash(header, tensors)}
+    hashed = dict(header) | {"hash": tensors_hash(header, tensors)}
     with atomic_write(path) as temporary:
-        save_file(dict(tensors), temporary, metadata={key: json.dumps(told)})
+        save_file(dict(tensors), temporary, metadata={key: json.dumps(hashed)})
 
 
 def tensors_hash(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:

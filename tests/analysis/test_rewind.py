@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from sslticket.report.sections.training_analyses import describe_rewinding
 from sslticket.errors import BadInput
+from sslticket.report.sections.training_analyses import describe_rewinding
 from tests.report.analysed import SCORE, STABILITY, Row, row
 
 

@@ -99,7 +99,7 @@ def test_inspect_tells_everything_about_a_ticket(run: Path, capsys: pytest.Captu
         (["evaluate", "{run}", "--protocol", "digit"], "unknown protocol 'digit'; did you mean digits-demo"),
         (["evaluate", "{run}", "--protocol", "digits-demo", "--controls", "rndom"], "did you mean random"),
         (["evaluate", "{run}", "--protocol", "digits-demo", "--seeds", "a-b"], "write it like 0 1 2 or 0-5"),
-        (["evaluate", "{run}", "--protocol", "digits-demo", "--seeds", "5-2"], "an empty range; write it like 2-5"),
+        (["evaluate", "{run}", "--protocol", "digits-demo", "--seeds", "5-2"], "must be a range that rises, got '5-2'"),
         (["evaluate", "{run}", "--protocol", "digits-demo", "--probe", "9it"], "unknown flag '--probe'"),
         (["evaluate", "{run}"], "required: --protocol"),
         (["evaluate", "/nowhere", "--protocol", "cifar10"], "there is nothing at /nowhere"),

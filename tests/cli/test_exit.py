@@ -146,7 +146,7 @@ def test_more_bad_images_than_allowed_end_a_search(few: Path, tmp_path: Path) ->
     assert done.returncode == 2
     last = done.stderr.splitlines()[-1]
     assert last.startswith("error: ")
-    assert "of imagenet cannot be read, 3 are allowed" in last
+    assert "unreadable images of imagenet must be at most 3" in last
     assert "or raise --max-bad-images" in last
     assert not list(tmp_path.glob("*/tickets/*"))
 

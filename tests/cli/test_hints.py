@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from sslticket.cli import commands, flags, ticket_commands, watch_runs
+from sslticket.cli import commands, flags, inspect_commands, ticket_commands
 from sslticket.cli import recipe_commands as command
 from sslticket.errors import BadInput
 from tests.recipes import RECIPES, load
@@ -18,7 +18,7 @@ def known(*words: str) -> set[str]:
     subparsers = parser.add_subparsers()
     for add in (
         ticket_commands.add_evaluate,
-        watch_runs.add_watch,
+        inspect_commands.add_watch,
         commands._add_data,
         commands._add_show,
         commands._add_report,
@@ -91,7 +91,7 @@ def test_no_word_of_others_is_a_flag_of_every_recipe(of_recipes: dict[str, set[s
         ("--print-freq", "sslticket watch runs"),
         ("--evaluate", "sslticket evaluate runs/KEY --protocol NAME"),
         ("--label-smoothing", "the papers train without it"),
-        ("--patience", "--settled"),
+        ("--patience", "--early-bird"),
         ("--report-to", "--tensorboard"),
         ("--subst", "did you mean --subset"),
     ],

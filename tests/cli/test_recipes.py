@@ -46,7 +46,7 @@ def epoch(name: str) -> int:
 
 
 def described(view: View) -> tuple[object, ...]:
-    return view.size, view.crop, view.pad, view.flip, [type(effect).__name__ for effect in view.effects]
+    return view.size, view.crop, view.pad, view.flip, [type(effect).__name__ for effect in view.transforms]
 
 
 def test_every_recipe_of_a_paper_has_its_row() -> None:
@@ -195,8 +195,8 @@ def test_every_recipe_has_the_key_that_it_had_in_a_file_of_its_own() -> None:
 
 def test_a_file_of_several_recipes_takes_the_name_of_one_as_its_first_word() -> None:
     recipes = load_recipes(FOLDER / "stabilizing.py")
-    assert list(recipes)[0] == "stabilizing_lenet300_mnist"
-    with pytest.raises(BadInput, match=r"unknown recipe 'stabilizing_lenet'; did you mean stabilizing_lenet300_mnist"):
+    assert next(iter(recipes)) == "stabilizing_lenet300_mnist"
+    with pytest.raises(BadInput, match=r"unknown recipe 'stabilizing_lenet'; .*stabilizing_lenet300_mnist"):
         run_named(recipes, ["stabilizing_lenet"], "stabilizing.py")
     with pytest.raises(
         BadInput, match=r"defines 11 recipes; give one of them, as .*stabilizing\.py:stabilizing_lenet300"
@@ -208,5 +208,5 @@ def test_a_file_of_several_recipes_takes_the_name_of_one_as_its_first_word() -> 
 def test_an_unknown_recipe_is_answered_with_the_nearest() -> None:
     with pytest.raises(BadInput, match="unknown recipe 'rotnet_resnet5'; did you mean rotnet_resnet50"):
         load("rotnet_resnet5")
-    with pytest.raises(BadInput, match="there is no recipe at nowhere.py; give a Python file"):
+    with pytest.raises(BadInput, match=r"there is no recipe at nowhere\.py; give a Python file"):
         load("nowhere.py")

@@ -83,7 +83,7 @@ def test_digits_are_those_of_the_set_in_the_order_of_the_search(
 def test_turns_of_photographs_are_turned_and_views_are_those_of_the_first_batch(tmp_path: Path, cifar: Path) -> None:
     path = tmp_path / "views.png"
     words = ("--batch-size", 16, "--data-root", cifar, "--part", "20", "--images", 3, "--output", path)
-    sslticket("show", FOLDER / "rotnet_resnet18_cifar10.py", *words)
+    sslticket("show", "rotnet_resnet18_cifar10", *words)
     source, seeds = open_split("cifar10", "train", cifar), recipe().seeds
     whole = make_loader(
         source,
@@ -160,12 +160,12 @@ FAULTS = {
         (["other.py"], "defines no recipe"),
         (["typo.py"], r"typo\.py cannot be imported: module 'sslticket' has no attribute 'Recip' \(line 3\)"),
         (["syntax.py"], r"syntax\.py cannot be imported: '\(' was never closed \(syntax\.py, line 1\)"),
-        (["wrong.py"], r"wrong\.py cannot be imported: .*give --subset in \(0, 1\] \(line 3\)"),
+        (["wrong.py"], r"wrong\.py cannot be imported: --subset must be in \(0, 1\], got 2; .* \(line 3\)"),
         (["running.py"], r"running\.py cannot be imported: it ends the program; put run\(recipe\) below if __name__"),
         (["{recipe}", "--subst", "0.1"], "unknown flag '--subst'; did you mean --subset"),
-        (["{recipe}", "-o", "views.jpg"], r"views\.jpg is no name for the picture; give -o one that ends in \.png"),
-        (["{recipe}", "--images", "129"], "a batch of 128 images cannot show 129; give --images from 1 to 128"),
-        (["{recipe}", "--images", "0"], "give --images from 1 to 128"),
+        (["{recipe}", "-o", "views.jpg"], r"-o must be a name that ends in \.png, got views\.jpg"),
+        (["{recipe}", "--images", "129"], "--images must be from 1 to 128, the images of a batch, got 129"),
+        (["{recipe}", "--images", "0"], "--images must be from 1 to 128, the images of a batch, got 0"),
         (["{recipe}", "--dataset", "digts"], "unknown dataset 'digts'; did you mean digits"),
         ([], "required: RECIPE"),
     ],

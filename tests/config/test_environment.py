@@ -36,17 +36,17 @@ from sslticket import RotNet
 from sslticket.config.runtime import RuntimeConfig
 from sslticket.training.network import MaskedNetwork
 from sslticket.training.engine import Engine
-bench = Engine.on(RuntimeConfig(), None)
+engine = Engine.create(RuntimeConfig(), None)
 net = MaskedNetwork.build("conv3", RotNet(), channels=1, image_size=8, classes=10, seed=0)
 bias = net.get_parameter("heads.bias")
 torch.nn.init.zeros_(bias)
-with bench.prepare(net) as wrapped:
+with engine.prepare(net) as wrapped:
     optimizer = torch.optim.SGD(net.parameters(), lr=0.5)
-    bench.accelerator.backward(net.heads(net.backbone(torch.ones(2, 1, 8, 8))).sum())
+    engine.accelerator.backward(net.heads(net.backbone(torch.ones(2, 1, 8, 8))).sum())
     optimizer.step()
     print(bias.tolist(), type(wrapped).__name__, net.backbone.features[0].weight.sum().item())
-state = bench.accelerator.state
-print(bench.device_name, state.distributed_type.value, state.num_processes, state.mixed_precision, bench.numerics)
+state = engine.accelerator.state
+print(engine.device_name, state.distributed_type.value, state.num_processes, state.mixed_precision, engine.numerics)
 print(torch.get_float32_matmul_precision())
 """
 HOSTILE = {
@@ -96,7 +96,7 @@ def step(**variables: str) -> str:
 @pytest.mark.slow
 def test_a_step_is_the_same_whatever_others_have_left_in_the_environment() -> None:
     told = step(**HOSTILE)
-    assert told.startswith("[-1.0, -1.0, -1.0, -1.0] Net ")
+    assert told.startswith("[-1.0, -1.0, -1.0, -1.0] MaskedNetwork ")
     assert told == step()
 
 

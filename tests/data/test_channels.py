@@ -61,8 +61,8 @@ def test_photographs_are_decoded_in_grey(few_photographs: Path) -> None:
 
 def test_other_channels_are_refused(refused: Refused) -> None:
     digits = open_split("digits", "eval")
-    with refused("images of digits have 1 channels and the network takes 4"):
+    with refused("the channels of digits and of the network must be 1 or 3", "got 1 and 4"):
         convert_channels(digits, 4)
     odd = replace(digits, dataset=replace(digits.dataset, channels=4))
-    with refused("have 4 channels and the network takes 3"):
+    with refused("got 4 and 3", "--channels"):
         convert_channels(odd, 3)

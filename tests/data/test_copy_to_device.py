@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from sslticket.data.augment_apply import copy_all_to_device, copy_to_device
+from sslticket.data.augment_ops import copy_all_to_device, copy_to_device
 
 ARRAYS = [
     np.arange(7, dtype=np.int64),

@@ -64,10 +64,10 @@ def test_a_list_pairs_names_with_classes_in_any_order(tmp_path: Path, text: str)
         ("ILSVRC2012_val_00000002_n01440764.JPEG n01484850", "line 2"),
     ],
 )
-def test_a_line_that_does_not_tell_one_class_is_shown(tmp_path: Path, refused: Refused, line: str, words: str) -> None:
+def test_a_line_that_does_not_have_one_class_is_shown(tmp_path: Path, refused: Refused, line: str, words: str) -> None:
     (tmp_path / "val.txt").write_text(f"ILSVRC2012_val_00000001.JPEG 1\n{line}\n")
     (tmp_path / "synsets.txt").write_text(f"{SHARK}\n{FISH}\n")
-    with refused(str(tmp_path / "val.txt"), words, repr(line), "does not tell one class"):
+    with refused(str(tmp_path / "val.txt"), words, repr(line), "does not have one class"):
         GroundTruth.find(tmp_path, ImageNetLayout())
 
 
@@ -86,7 +86,7 @@ def test_lists_of_other_things_are_named(tmp_path: Path, refused: Refused) -> No
     truth = GroundTruth.find(tmp_path, ImageNetLayout())
     assert truth is not None
     assert truth.class_of("a", 2) == SHARK
-    with refused(str(labels), "what 2 evaluation images show, and not what it.JPEG does"):
+    with refused(str(labels), "the classes of 2 evaluation images, and not that of it.JPEG"):
         truth.class_of("it.JPEG", 3)
 
 

@@ -1,8 +1,9 @@
 import pytest
 
 from sslticket.config.recipe import Data
-from sslticket.data.augment import Blur, View
+from sslticket.data.augment import View
 from sslticket.data.datasets.catalogue import InputSpec, get_dataset
+from sslticket.data.transforms import Blur
 from tests.runs import recipe
 
 CIFAR10 = ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
@@ -19,7 +20,7 @@ GRAY = ((0.3046,), (0.3755,))
         (Data(dataset="digits"), InputSpec(1, 8, *GRAY)),
         (Data(dataset="digits", channels=3), InputSpec(3, 8, (0.3046,) * 3, (0.3755,) * 3)),
         (Data(dataset="digits", augment=View(size=12)), InputSpec(1, 12, *GRAY)),
-        (Data(dataset="digits", augment=(View(size=24, effects=(Blur(),)), View(size=12))), InputSpec(1, 24, *GRAY)),
+        (Data(dataset="digits", augment=(View(size=24, transforms=(Blur(),)), View(size=12))), InputSpec(1, 24, *GRAY)),
         (Data(dataset="digits", augment=(View(size=24), View(size=12)), image_size=16), InputSpec(1, 16, *GRAY)),
     ],
 )

@@ -124,7 +124,7 @@ def test_the_classes_hash_follows_their_names_and_their_order_and_nothing_else()
 
 @pytest.mark.parametrize("fraction", [0.0, -0.1, 1.01, float("nan")])
 def test_fractions_out_of_range_are_refused(fraction: float, refused: Refused) -> None:
-    with refused("--subset", "above 0 and at most 1"):
+    with refused("--subset must be in (0, 1]", f"got {fraction}"):
         manifest(3, 2).subset(fraction, seed=0)
 
 
@@ -138,9 +138,9 @@ def test_a_class_too_small_for_the_fraction_keeps_one_image_and_that_is_told(
     caplog.clear()
     assert whole.subset(0.0385, seed=0).class_counts().tolist() == [12, 1, 1, 1]
     assert not caplog.messages
-    with refused("no images of class 'n001'", "--subset 0.5"):
+    with refused("--subset 0.5, got none of 'n001'"):
         manifest(3, 0).subset(0.5, seed=0)
-    with refused("none of the 2 classes", "--subset 0.25"):
+    with refused("one of the 2 classes", "--subset 0.25"):
         manifest(300, 13).subset(0.2, "classes", seed=0)
 
 
@@ -159,9 +159,9 @@ def test_shots_are_so_many_of_each_class_and_lie_within_subsets_and_more_shots(
     assert files(five) != files(whole.take_shots(5, seed=4))
     mixed = replace(whole, frame=whole.frame.sample(frac=1, random_state=0))
     assert files(mixed.take_shots(5, seed=3)) == files(five)
-    with refused("0 images of each class", "--shots"):
+    with refused("--shots must be at least 1", "got 0"):
         whole.take_shots(0, seed=3)
-    with refused("no images of class 'n001'", "--shots 2"):
+    with refused("--shots 2, got none of 'n001'"):
         manifest(3, 0).take_shots(2, seed=3)
 
 
@@ -171,7 +171,7 @@ def test_a_published_list_takes_bare_names_and_paths(tmp_path: Path, refused: Re
     part = manifest(3, 2).restrict_to_list(names)
     assert files(part) == {"n000/n000_0.JPEG", "n001/n001_4.JPEG", "n001/n001_3.JPEG"}
     assert part.class_counts().tolist() == [1, 2]
-    with refused("leaves 1 of the 3 classes empty", "n002"):
+    with refused("each of the 3 classes, got none of 1: n002"):
         manifest(3, 2, 1).restrict_to_list(names)
 
 

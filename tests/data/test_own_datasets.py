@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from sslticket.config.recipe import Data, Recipe
-from sslticket.data.datasets import DATASETS
+from sslticket.data.datasets import CATALOGUED, DATASETS
 from sslticket.data.datasets.catalogue import get_dataset, known_dataset, load_dataset
 from sslticket.data.datasets.locate import MissingSplit
-from sslticket.data.source import DataSource, open_split, own_folder_name
+from sslticket.data.source import DataSource, check_complete, is_complete, open_split, own_folder_name
 from sslticket.errors import BadInput
 from tests.data.conftest import Refused
 from tests.digits import write_digits
@@ -115,6 +115,17 @@ def test_a_users_set_is_named_by_its_file_and_known_by_its_name(tmp_path: Path) 
     assert own_folder_name(train) == "ramp"
 
 
+@pytest.mark.parametrize("given", ["classes=2", "image_counts=(16, 4)", "classes=2, image_counts=(16, 4)"])
+def test_the_counts_of_a_users_set_are_checked_where_they_are_given(given: str, tmp_path: Path) -> None:
+    for number, own in enumerate((given, given.replace("2", "3").replace("(16", "(17"))):
+        text = OWN.replace("NAME", f"ramp{number}").replace("train_fraction=0.75", f"train_fraction=0.75, {own}")
+        (tmp_path / "mine.py").write_text(text)
+        source = open_split(load_dataset(f"{tmp_path / 'mine.py'}:OWN").name, "train", tmp_path)
+        assert is_complete(source) is (number == 0)
+    with pytest.raises(BadInput, match="ramp1 has 16 training images of 2 classes, and officially"):
+        check_complete([source], None)
+
+
 def test_no_file_is_run_because_a_recipe_names_it(tmp_path: Path, refused: Refused) -> None:
     own = tmp_path / "theirs.py"
     own.write_text("raise SystemExit('run')")
@@ -143,11 +154,10 @@ def test_what_is_no_data_set_is_refused(tmp_path: Path) -> None:
 def test_every_data_set_of_the_registry_has_its_name_and_a_layout_that_finds_nothing_in_an_empty_folder(
     tmp_path: Path,
 ) -> None:
-    for name in DATASETS.names():
+    for name in CATALOGUED:
         entry = get_dataset(name)
-        if entry.layout.package or entry.licence == "your own":
-            continue
-        assert entry.layout.find(entry, tmp_path) is None, name
+        assert entry.name == name
+        assert entry.layout.package or entry.layout.find(entry, tmp_path) is None, name
         assert entry.layout.checksums(tmp_path) == {}
         assert entry.layout.published_classes(tmp_path) is None
     assert np.isclose(get_dataset("digits").train_fraction or 0, 0.8)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from nvidia.dali import Pipeline, fn
 from PIL import Image, ImageOps
 
 from sslticket.data.augment import View
+from sslticket.data.datasets.base import SPLITS
 from sslticket.data.loader import Batch, Sampler
 from sslticket.data.manifest import Manifest
 from sslticket.data.shards import ShardSettings, start_shards, write_shards
@@ -26,7 +28,6 @@ Refused = Callable[..., AbstractContextManager[None]]
 
 SIDE = 200
 HOW = ShardSettings(short_side=SIDE, shard_size=7)
-SPLITS = ("train", "eval")
 
 
 def packed(root: Path, out: Path, how: ShardSettings = HOW) -> dict[str, str]:
@@ -41,7 +42,7 @@ def packed(root: Path, out: Path, how: ShardSettings = HOW) -> dict[str, str]:
 
 def content(manifest: Manifest, row: int) -> bytes:
     archive, offset, size = manifest.byte_ranges[row]
-    return manifest.archives[archive].read_bytes()[offset : offset + size]
+    return bytes(manifest.archives[archive].read_bytes()[offset : offset + size])
 
 
 def batches(root: Path, view: View, count: int) -> list[Batch]:
@@ -134,14 +135,13 @@ def test_others_read_the_shards_as_webdataset(originals: Path, shards: Path) -> 
     assert len(tars) == 5
     pipe = Pipeline(30, 1, None)
     with pipe:
-        pipe.set_outputs(
-            *fn.readers.webdataset(
-                paths=[str(path) for path in tars],
-                index_paths=[str(path.with_suffix(".idx")) for path in tars],
-                ext=["jpg;png", "cls"],
-                missing_component_behavior="error",
-            )
+        outputs: Any = fn.readers.webdataset(
+            paths=[str(path) for path in tars],
+            index_paths=[str(path.with_suffix(".idx")) for path in tars],
+            ext=["jpg;png", "cls"],
+            missing_component_behavior="error",
         )
+        pipe.set_outputs(*outputs)
     images, labels = pipe.run()
     seen = {(np.array(images[i]).tobytes(), int(np.array(labels[i]).tobytes())) for i in range(30)}
     after = open_split("imagenet", "train", shards).manifest
@@ -154,13 +154,13 @@ def test_packing_goes_on_where_it_stopped_and_ends_with_the_same_bytes(
 ) -> None:
     out = shutil.copytree(shards, tmp_path / "shards")
     (out / "train/split.json").unlink()
-    with refused(str(out / "train"), "not packed to its end", "again"):
+    with refused(str(out / "train"), "must be packed to its end", "again"):
         open_split("imagenet", "train", out)
     (out / "train/shard-00002.tar").unlink()
     (out / "train/shard-00003.idx").unlink()
     (out / f"train/.shard-00002.tar.{socket.gethostname()}.{2**30}.part").write_bytes(b"of a killed packing")
     shutil.rmtree(out / "eval")
-    with refused(str(out / "eval"), "not packed to its end", "again"):
+    with refused(str(out / "eval"), "must be packed to its end", "again"):
         open_split("imagenet", "eval", out)
     packed(originals, out)
     names = {path.relative_to(out) for path in out.rglob("*")}
@@ -183,7 +183,7 @@ def test_damaged_shards_are_named(shards: Path, tmp_path: Path, refused: Refused
     tar = out / "train/shard-00001.tar"
     whole = tar.read_bytes()
     tar.write_bytes(whole[:-1])
-    with refused(f"shard {tar} has {len(whole) - 1:,} bytes, not {len(whole):,}; copy it anew"):
+    with refused(f"shard {tar} has {len(whole) - 1:,} bytes, not {len(whole):,}; copy it again"):
         open_split("imagenet", "train", out)
     tar.unlink()
     with refused(str(tar), "is missing"):
@@ -199,7 +199,7 @@ def test_damaged_shards_are_named(shards: Path, tmp_path: Path, refused: Refused
     with refused("split.json", "damaged"):
         open_split("imagenet", "train", out)
     (out / "pack.json").write_text(json.dumps({"format": 9, "dataset": "imagenet"}))
-    with refused("format 9"):
+    with refused("must be of format 1, got 9"):
         open_split("imagenet", "train", out)
 
 
@@ -212,10 +212,10 @@ def test_a_folder_of_something_else_is_left_alone(
         packed(originals, shards, ShardSettings(short_side=SIDE, quality=80, shard_size=7))
     (tmp_path / "own").mkdir()
     (tmp_path / "own/notes.txt").touch()
-    with refused(str(tmp_path / "own"), "new or an empty folder"):
+    with refused(str(tmp_path / "own"), "must be new, empty or hold shards"):
         packed(originals, tmp_path / "own")
     assert [path.name for path in (tmp_path / "own").iterdir()] == ["notes.txt"]
-    with refused("more than 500 shards", "--shard-size at least 2"):
+    with refused("at most 500 shards", "--shard-size 2"):
         start_shards(
             [Manifest(open_split("digits", "train").manifest.frame[:501], (), "x", "train", None)],
             tmp_path / "x",
@@ -319,7 +319,7 @@ def test_verifying_finds_a_shard_that_is_not_what_was_packed(shards: Path, tmp_p
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
-    assert found() == [f"{path} is not what was packed; copy it anew, or pack again"]
+    assert found() == [f"{path} is not what was packed; copy it again, or pack again"]
     split.write_text(told(sums=None)(split.read_text()))
     assert found() == []
 

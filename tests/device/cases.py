@@ -72,7 +72,7 @@ def oneshot(criterion: Criterion) -> OneShot:
 
 
 SEARCHES: dict[str, Search] = {
-    "IMP with settling": imp(settled=0.5, settled_window=1, settled_every="2it"),
+    "IMP with settling": imp(early_bird=0.5, early_bird_window=1, early_bird_every="2it"),
     "IMP from the trained weights": imp(retrain="rate"),
     "IMP with fine-tuning": imp(retrain="finetune"),
     "IMP a layer at a time": imp(scope="layer", min_per_layer=1),

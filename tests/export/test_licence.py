@@ -1,6 +1,6 @@
 import pytest
 
-from sslticket.data.datasets import DATASETS
+from sslticket.data.datasets import CATALOGUED
 from sslticket.errors import BadInput
 from sslticket.export.card import Licence
 
@@ -26,7 +26,7 @@ def test_the_catalogues_licence_under_the_hubs_name(dataset: str, expected: dict
 
 
 def test_every_known_set_has_one() -> None:
-    for name in set(DATASETS.names()) - {"folder"}:
+    for name in set(CATALOGUED) - {"folder"}:
         assert Licence.for_dataset(name, None).front_matter["license"]
 
 

@@ -19,7 +19,7 @@ from scipy.io import savemat
 from torch import Tensor
 
 from sslticket.analysis import endpoints
-from sslticket.cli import watch_runs
+from sslticket.cli import inspect_commands
 from sslticket.data import shards, tar
 from sslticket.data.datasets import arrays
 from sslticket.data.datasets.imagenet import Devkit, ImageNetLayout
@@ -266,7 +266,7 @@ def _status(folder: Path) -> Files:
     def read(folder: Path) -> list[trackers.Status]:
         if not (found := trackers.read_statuses(folder)):
             raise BadInput("left out")
-        assert [(watch_runs._process_line(each), each.silent_seconds) for each in found]
+        assert [(inspect_commands._process_line(each), each.silent_seconds) for each in found]
         return found
 
     return Files("status", folder, read)

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torch import distributed as dist
 from torch.multiprocessing import spawn
 
-from sslticket.data.augment import HSVNoise, Rotate, View
+from sslticket.data.augment import View
 from sslticket.data.loader import Batch
+from sslticket.data.transforms import HSVNoise, Rotate
 from sslticket.errors import BadInput
 from sslticket.objectives import exemplar
 from sslticket.objectives.base import Objective
@@ -185,9 +186,9 @@ def test_the_last_batch_of_a_set_may_be_one_image(objective: Exemplar) -> None:
 def test_views_are_the_standard_view_then_turned_then_coloured() -> None:
     standard = View(size=32, crop="pad", pad=2, flip=True)
     views = Exemplar(copies=3).views(standard)
-    assert views == (View(size=32, crop="pad", pad=2, flip=True, effects=(Rotate(degrees=20.0), HSVNoise())),) * 3
+    assert views == (View(size=32, crop="pad", pad=2, flip=True, transforms=(Rotate(degrees=20.0), HSVNoise())),) * 3
     published = S4LExemplar().views(standard)
-    assert published == (View(size=32, crop="pad", pad=2, flip=True, effects=(HSVNoise(),)),) * 8
+    assert published == (View(size=32, crop="pad", pad=2, flip=True, transforms=(HSVNoise(),)),) * 8
 
 
 def test_the_embedding_does_not_depend_on_the_datas_classes() -> None:
@@ -237,10 +238,10 @@ def test_two_processes_have_the_gradient_of_one_with_the_joined_batch(tmp_path: 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"copies": 1}, "1 view of an image has no positive; give --copies of at least 2"),
-        ({"dim": 0}, "give --dim of at least 1"),
+        ({"copies": 1}, "--copies must be at least 2, got 1; give --copies 2"),
+        ({"dim": 0}, "--dim must be at least 1, got 0; give --dim 1000"),
         ({"mining": "semihard"}, "unknown mining 'semihard'; did you mean hard?"),
-        ({"degrees": -1.0}, "by up to -1 degrees cannot be; give --degrees in"),
+        ({"degrees": -1.0}, "must be in .*, got -1; give --degrees 20"),
     ],
 )
 def test_settings_that_cannot_be(settings: dict[str, object], message: str) -> None:
@@ -250,7 +251,7 @@ def test_settings_that_cannot_be(settings: dict[str, object], message: str) -> N
 
 def test_a_triplet_needs_two_images_and_two_views() -> None:
     ALL.check(2, 2)
-    with pytest.raises(BadInput, match="negative, and gets 1 at a time; give a larger --batch-size, or fewer"):
+    with pytest.raises(BadInput, match="at least 2 images at a time, got 1; give a larger --batch-size, or fewer"):
         ALL.check(1, 2)
-    with pytest.raises(BadInput, match="exemplar compares 2 views of an image and gets 1"):
+    with pytest.raises(BadInput, match="exemplar must get at least 2 views of an image to compare, got 1"):
         ALL.check(8, 1)

@@ -153,9 +153,9 @@ def test_every_parameter_gets_a_gradient_and_a_written_net_goes_on_alike(objecti
 
 
 def test_one_image_is_refused() -> None:
-    with pytest.raises(BadInput, match="barlowtwins correlates over images and needs at least 2 at a time, and gets 1"):
+    with pytest.raises(BadInput, match="barlowtwins must get at least 2 images at a time, got 1"):
         BarlowTwins().check(1, 2)
-    with pytest.raises(BadInput, match="vicreg takes variances over images and needs at least 2"):
+    with pytest.raises(BadInput, match="vicreg must get at least 2 images at a time"):
         VICReg().check(1, 2)
     BarlowTwins().check(2, 2), VICReg().check(2, 2)
 
@@ -163,12 +163,12 @@ def test_one_image_is_refused() -> None:
 def test_the_published_views() -> None:
     standard = View(size=224, crop="resized", flip=True)
     one, other = BarlowTwins().views(standard)
-    assert [(type(effect).__name__, effect.chance) for effect in one.effects] == [
+    assert [(type(effect).__name__, effect.probability) for effect in one.transforms] == [
         ("Jitter", 0.8),
         ("Grayscale", 0.2),
         ("Blur", 1.0),
     ]
-    assert [(type(effect).__name__, effect.chance) for effect in other.effects] == [
+    assert [(type(effect).__name__, effect.probability) for effect in other.transforms] == [
         ("Jitter", 0.8),
         ("Grayscale", 0.2),
         ("Blur", 0.1),
@@ -176,4 +176,4 @@ def test_the_published_views() -> None:
     ]
     one, other = VICReg().views(standard)
     assert one == other
-    assert [effect.chance for effect in one.effects] == [0.8, 0.2, 0.5, 0.1]
+    assert [effect.probability for effect in one.transforms] == [0.8, 0.2, 0.5, 0.1]

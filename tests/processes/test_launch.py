@@ -58,7 +58,7 @@ def test_several_processes_without_a_meeting_place_are_refused_before_anything_s
 ) -> None:
     given(monkeypatch, WORLD_SIZE="4", RANK="1", MASTER_ADDR="127.0.0.1")
     for act in (processes.rendezvous, lambda: Engine.create(RuntimeConfig(), "fp32")):
-        with pytest.raises(BadInput, match="4 processes, and LOCAL_RANK, MASTER_PORT are not set"):
+        with pytest.raises(BadInput, match="WORLD_SIZE is 4, and LOCAL_RANK, MASTER_PORT are not set"):
             act()
 
 
@@ -71,7 +71,7 @@ def test_a_number_of_processes_has_to_be_one(
         run_and_exit(lambda: None)
     assert ended.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"error: WORLD_SIZE is '{number}' and no number of processes")
+    assert line.startswith(f"error: WORLD_SIZE must be a number of processes from 1, got '{number}'")
 
 
 def test_a_single_process_is_the_first_whatever_number_it_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,14 +86,14 @@ def test_processes_of_mpi_are_named_and_only_where_no_launcher_of_ours_is_within
     given(monkeypatch, **{name: "1"})
     processes.check_launch()
     given(monkeypatch, **{name: "2"})
-    with pytest.raises(BadInput, match=f"{name} tells of 2 processes that MPI started"):
+    with pytest.raises(BadInput, match=f"{name}=2 means processes that MPI started"):
         processes.check_launch()
     given(monkeypatch, WORLD_SIZE="1")
     processes.check_launch()
 
 
 def test_a_time_out_has_to_be_one() -> None:
-    with pytest.raises(BadInput, match="--timeout above 0"):
+    with pytest.raises(BadInput, match="must be a finite number of minutes above 0"):
         RuntimeConfig(timeout=0)
 
 
@@ -161,6 +161,6 @@ def test_processes_that_srun_started_by_themselves_are_told_why_the_folder_is_ta
 ) -> None:
     assert processes.separate_launch_note() == ""
     given(monkeypatch, SLURM_STEP_NUM_TASKS="4")
-    assert processes.separate_launch_note().startswith("SLURM_STEP_NUM_TASKS=4 tells of 4 processes")
+    assert processes.separate_launch_note().startswith("SLURM_STEP_NUM_TASKS=4 means 4 processes")
     given(monkeypatch, WORLD_SIZE="4")
     assert processes.separate_launch_note() == ""

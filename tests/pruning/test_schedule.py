@@ -12,8 +12,7 @@ from sslticket.config.runtime import RuntimeConfig
 from sslticket.config.training import SGD, Clock, Span, TrainConfig
 from sslticket.errors import BadInput
 from sslticket.pruning.effective_sparsity import effective_mask
-from sslticket.pruning.mask import Mask
-from sslticket.pruning.schedule import SparsitySchedule
+from sslticket.pruning.mask import Mask, SparsitySchedule
 from sslticket.results.rows import row_error
 from sslticket.search.imp import IMP
 from sslticket.search.plan import plan_search
@@ -133,7 +132,7 @@ def test_a_search_says_where_its_weights_no_longer_meet(tmp_path: Path, capsys: 
     rule = IMP(levels=1, rate=0.9996, rewind="1it", min_per_layer=2)
     cut = search(tmp_path, recipe(search=rule))
     said = capsys.readouterr().err
-    at = "level 1: at density 0.043% no path leads from the image to the features, so nothing can be learnt"
+    at = "level 1: at density 0.043% no path leads from the image to the features, so nothing can be learned"
     assert f"{at}; give fewer --levels or --scope layer" in said
     for planned in (fine, cut):
         for ticket in tickets(planned):
@@ -163,10 +162,10 @@ def test_a_dry_run_tells_the_density_over_all_parameters(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("settings", "answer"),
     [
-        ({"rate": 1.0}, "a rate of 1 prunes nothing or everything; give --rate between 0 and 1"),
-        ({"linear_rate": 0.0}, "a rate of 0 prunes nothing or everything; give --linear-rate between"),
-        ({"min_per_layer": -1}, "no layer can keep -1 weights; give --min-per-layer 0 or more"),
-        ({"retrain": "again"}, "give --retrain rewind, rate or finetune"),
+        ({"rate": 1.0}, r"--rate must be in \(0, 1\), got 1; give"),
+        ({"linear_rate": 0.0}, r"--linear-rate must be in \(0, 1\), got 0; give"),
+        ({"min_per_layer": -1}, "--min-per-layer must be at least 0, got -1; give 0 or more"),
+        ({"retrain": "again"}, "--retrain must be rewind, rate or finetune, got 'again'"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(settings: dict[str, float], answer: str) -> None:

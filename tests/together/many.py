@@ -53,8 +53,8 @@ from sslticket.config.runtime import RuntimeConfig
 from sslticket.config.training import SGD, TrainConfig
 from sslticket.evaluation import tasks
 from sslticket.evaluation.controls import CONTROLS
+from sslticket.evaluation.jobs import evaluate_tasks
 from sslticket.evaluation.protocols import Protocol
-from sslticket.evaluation.worker import evaluate
 from sslticket.objectives.base import Objective
 from sslticket.pruning.mask import Mask
 from sslticket.search.base import Search
@@ -96,7 +96,7 @@ _CS = ContinuousSparsification(rounds=2, rewind="2it", final_temperature=20.0)
 SEARCHES: dict[str, Search] = {
     "rate": replace(LEVELS, retrain="rate"),
     "finetune": replace(LEVELS, retrain="finetune"),
-    "settled": replace(LEVELS, levels=1, settled=0.9, settled_window=1, settled_every="1it"),
+    "early_bird": replace(LEVELS, levels=1, early_bird=0.9, early_bird_window=1, early_bird_every="1it"),
     "oneshot": OneShot(levels=2, rate=0.5, rewind="2it"),
     "random": replace(AT_START, criterion=Random()),
     "erk": replace(AT_START, criterion=ERK()),
@@ -196,7 +196,7 @@ def _many(folder: Path) -> None:
         told["counts"][name] = counts
     bench = Engine.create(RuntimeConfig(), "fp32")
     paths = tasks.find_ticket_files([folder / "runs" / "supervised"], tasks.Levels((1,)))
-    told["rows"] = list(evaluate(tasks.make_tasks(paths, list(CONTROLS), [SHORT], None), bench))
+    told["rows"] = list(evaluate_tasks(tasks.make_tasks(paths, list(CONTROLS), [SHORT], None), bench))
     for analysis in (measure_stability, measure_connectivity, measure_magnitudes):
         told["rows"] += list(analysis(paths, SHORT, None, bench))
     (folder / f"{processes.rank()}.json").write_text(json.dumps(told))

@@ -31,8 +31,7 @@ from sslticket.search.plan import plan_search
 from sslticket.search.run_search import run_search
 from sslticket.ticket import Ticket
 from sslticket.training.engine import Engine
-from sslticket.training.metrics import sync_buffers
-from sslticket.training.network import MaskedNetwork, RunningStatistics
+from sslticket.training.network import MaskedNetwork, RunningStatistics, sync_buffers
 from sslticket.training.progress import Progress
 from tests import runs
 
@@ -148,7 +147,7 @@ def test_a_layer_that_does_more_than_batch_norm_is_refused() -> None:
         def forward(self, input: Tensor) -> Tensor:  # noqa: A002
             return 2 * super().forward(input)
 
-    with pytest.raises(BadInput, match=r"a layer of the network is a Odd, .* give another --model"):
+    with pytest.raises(BadInput, match=r"batch norm must be torch's own .*, got a Odd; give another --model"):
         distributed.set_batchnorm_scheme(Holds(Odd(3)), batch_size=8, ghost_batch=4, processes=1, whole=True)
 
 
@@ -209,16 +208,16 @@ def test_the_parts_of_a_share_follow_from_the_ghost_batch(monkeypatch: pytest.Mo
     ("accumulate", "processes", "fit", "objective", "text"),
     [
         (2, 1, FIT, Supervised(), "must be 1 where batch norm sees the whole batch, got 2; .* --ghost-batch 16"),
-        (2, 1, GHOSTS, Supervised(), "must be 4 for a share of 32 in ghost batches of 8, got 2; leave it out"),
-        (1, 1, GHOSTS, Supervised(), "must be 4 for a share of 32 in ghost batches of 8, got 1; leave it out"),
+        (2, 1, GHOSTS, Supervised(), "must be 4 for 32 images a process in ghost batches of 8, got 2; leave it out"),
+        (1, 1, GHOSTS, Supervised(), "must be 4 for 32 images a process in ghost batches of 8, got 1; leave it out"),
         (2, 1, GHOSTS, SimCLR(), "simclr compares the images of a batch, so --accumulate must be 1, got 2; leave"),
-        (None, 8, GHOSTS, Supervised(), "ghost batches of 8 cannot be shared by 8 processes; start 1 or 2 or 4 "),
+        (None, 8, GHOSTS, Supervised(), "ghost batches of 8 cannot be divided among 8 processes; start 1 or 2 or 4 "),
         (
             None,
             3,
             FIT,
             Supervised(),
-            "a batch of 32 cannot be shared by 3 processes; give --batch-size a mult",
+            "--batch-size must be a multiple of 3, the number of processes, got 32",
         ),
     ],
 )
@@ -283,8 +282,8 @@ LOOPS: dict[str, tuple[Objective, TrainConfig, bool]] = {
     "simclr over all": (SimCLR(dim=6), FIT, False),
     "simclr of two": (SimCLR(dim=6), replace(FIT, ghost_batch=16), False),
     "exemplar": (Exemplar(dim=6), GHOSTS, False),
-    "mocov2": (MoCoV2(dim=6, queue=64, ema=0.9), GHOSTS, False),
-    "mocov2 over all": (MoCoV2(dim=6, queue=64, ema=0.9), FIT, False),
+    "mocov2": (MoCoV2(dim=6, queue=64, momentum=0.9), GHOSTS, False),
+    "mocov2 over all": (MoCoV2(dim=6, queue=64, momentum=0.9), FIT, False),
 }
 
 

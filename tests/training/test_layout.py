@@ -51,7 +51,7 @@ def training(bench: Engine, search: Search, optimizer: Optimizer) -> TrainingLoo
         image_size=8,
         classes=10,
         seed=3,
-        learning=search.mask_learning(fit, fit.clock(32)),
+        mask_learning=search.mask_learning(fit, fit.clock(32)),
     )
     with bench.prepare(net) as wrapped:
         return bench.make_loop(net, wrapped, Numbers(), fit, set_size=32, seed=0, progress=Progress(0, show=False))
@@ -92,7 +92,7 @@ def test_restored_state_lies_as_its_parameter_and_is_what_was_saved(
             assert value.shape != parameter.shape or value.stride() == parameter.stride(), name
     first.run(3, 6)
     second.run(3, 6)
-    for one, other in zip(first.net.parameters(), second.net.parameters(), strict=True):
+    for one, other in zip(first.network.parameters(), second.network.parameters(), strict=True):
         assert torch.equal(one, other)
 
 

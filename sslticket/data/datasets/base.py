@@ -147,13 +147,15 @@ class Dataset:
         name: Name on the command line and in recipes.
         classes: Number of classes; None where the set itself does not fix that.
         channels: 3 for RGB, 1 for grey.
-        mean, std: Mean and standard deviation of the training images' pixels in [0, 1], by channel.
+        mean: Mean of the training images' pixels in [0, 1], by channel.
+        std: Standard deviation of the same, by channel.
         train_view: Training view, unless a recipe has one of its own.
         eval_view: Evaluation view.
         kind: "files" are decoded as they are needed, through DALI; "arrays" are small enough to be kept whole.
         image_counts: Official numbers of training and evaluation images; None where the set itself does not fix them.
         layout: Form in which the set is published.
-        train_folders, eval_folders: Names that a split's folder of class folders may have; "." is the data root itself.
+        train_folders: Names that the training split's folder of class folders may have; "." is the data root itself.
+        eval_folders: Names that the evaluation split's may have.
         class_names: Names of the classes, where the files don't hold them.
         train_fraction: Fraction of each class's images that is for training, the others for evaluation, where no
             evaluation images are published; None leaves such a set without any.

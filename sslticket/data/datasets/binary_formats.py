@@ -29,26 +29,26 @@ _NUMBER_CLASSES = {6: "f8", 7: "f4", 8: "i1", 9: "u1", 10: "i2", 11: "u2", 12: "
 _CELL_CLASS, _STRUCTURE_CLASS, _TEXT_CLASS = 1, 2, 4
 _COMPLEX_FLAG = 0x800
 _MAX_DEPTH = 8  # structures and cells within one another; what is published has two
-_NAME_BYTES = 4096  # bytes in which a variable's name has been told
+_NAME_BYTES = 4096  # bytes that hold a variable's name
 _CHUNK_SIZE = 1 << 16
 # Photographs shrink to a half, drawings to a twentieth. Small files may hold what they like.
 _MAX_RATIO, _SMALL_SIZE = 100, 1 << 26
 
 
-def read_mat(content: bytes, names: Collection[str], place: Path) -> dict[str, Any]:
-    """The variables of these names that a file holds.
+def read_mat(content: bytes, names: Collection[str], path: Path) -> dict[str, Any]:
+    """Read variables from the content of a MATLAB file of level 5.
 
     Args:
-        content: of the file.
-        names: others are not looked at.
-        place: of the file, for errors.
+        content: Content of the file.
+        names: Names of the variables that are wanted.
+        path: Path of the file, for errors.
 
     Returns:
-        By name, numbers as an array; text of one line; cells as a list; a structure as a list of one dictionary an
-        element. Lists are in MATLAB's order: the first index runs fastest.
+        By name, numbers as an array, text of one line as a string, cells as a list, and a structure as a list
+            with one dictionary per element. Lists are in MATLAB's order: the first index runs fastest.
 
     Raises:
-        BadInput: if the file is truncated, damaged, of another level, or one of the variables is of a kind that no
+        BadInput: If the file is truncated, damaged, of another level, or one of the variables is of a kind that no
             image set needs.
     """
     try:
@@ -57,7 +57,7 @@ def read_mat(content: bytes, names: Collection[str], place: Path) -> dict[str, A
             raise ValueError("it is no MATLAB file of level 5")
         return dict(_read_variables(_ByteReader(memoryview(content)[_HEADER_SIZE:], ">" if big else "<"), names))
     except (ValueError, zlib.error, OverflowError) as error:
-        raise BadInput(f"{place} is truncated or damaged ({one_line(error)}); download it again") from error
+        raise BadInput(f"{path} is truncated or damaged ({one_line(error)}); download it again") from error
 
 
 class _Element(NamedTuple):
@@ -73,7 +73,7 @@ class _ByteReader:
 
     def take(self, count: int) -> memoryview:
         if count > len(self.left):
-            raise ValueError(f"{count:,} bytes are told where {len(self.left):,} are left")
+            raise ValueError(f"{count:,} bytes are announced where {len(self.left):,} are left")
         taken, self.left = self.left[:count], self.left[count:]
         return taken
 
@@ -98,13 +98,10 @@ class _ByteReader:
         kind, data = self.element()
         if kind not in kinds:
             raise ValueError(f"an element of the kind {kind} where {sorted(kinds)[0]} belongs")
-        return data.array(kind)
-
-    def array(self, kind: int) -> np.ndarray:
         stored = np.dtype(self.order + _STORED_TYPES[kind])
-        if len(self.left) % stored.itemsize:
-            raise ValueError(f"{len(self.left):,} bytes of numbers of {stored.itemsize}")
-        return np.frombuffer(self.left, stored)
+        if len(data.left) % stored.itemsize:
+            raise ValueError(f"{len(data.left):,} bytes of numbers of {stored.itemsize}")
+        return np.frombuffer(data.left, stored)
 
 
 def _read_variables(file: _ByteReader, names: Collection[str]) -> Iterator[tuple[str, Any]]:
@@ -116,7 +113,7 @@ def _read_variables(file: _ByteReader, names: Collection[str]) -> Iterator[tuple
             if start.number() != _MATRIX:
                 continue
             size = start.number() + 8
-            # No more than the beginning is looked at where the variable is another.
+            # Only the beginning is read where the variable is another.
             beginning = _ByteReader(start.left[: size - 8], file.order)
             if _ArrayHeader.read(beginning).name not in names:
                 continue
@@ -138,7 +135,7 @@ def _inflate(data: memoryview, most: int, *, whole: bool = False) -> bytearray:
         found += stream.decompress(data[start : start + _CHUNK_SIZE], most + 1 - len(found))
         if len(found) > most:
             if whole:
-                raise ValueError(f"more than the {most:,} bytes that it tells")
+                raise ValueError(f"more than the {most:,} bytes that it announces")
             break
         if stream.eof:
             break
@@ -149,7 +146,7 @@ def _inflate(data: memoryview, most: int, *, whole: bool = False) -> bytearray:
 
 
 class _ArrayHeader(NamedTuple):
-    """What an array tells before its content: its class, its shape and its name."""
+    """The header of an array: its class, its shape and its name."""
 
     array_class: int
     is_complex: bool
@@ -232,15 +229,15 @@ _LARGEST_NUMBER = 1 << 64  # of whole numbers
 _MARK = object()
 
 
-def read_pickle(content: bytes, place: Path) -> dict[str, Any]:
-    """The dictionary that a file holds: its values are numbers, words, arrays of numbers, or lists of the first two.
+def read_pickle(content: bytes, path: Path) -> dict[str, Any]:
+    """Read a dictionary of numbers, strings, arrays of numbers, and lists of the first two from a pickle.
 
     Args:
-        content: of the file.
-        place: of the file, for errors.
+        content: Content of the file.
+        path: Path of the file, for errors.
 
     Raises:
-        BadInput: if the file is damaged, or holds anything else.
+        BadInput: If the file is damaged, or holds anything else.
     """
     try:
         found = _PickleMachine(content).run()
@@ -250,7 +247,7 @@ def read_pickle(content: bytes, place: Path) -> dict[str, Any]:
         return {key: _plain_value(key, value) for key, value in named.items()}
     # pickletools looks for what is missing in vain, at the end of the file as in the stack.
     except (ValueError, TypeError, LookupError, OverflowError) as error:
-        raise BadInput(f"{place} is damaged or no CIFAR file ({one_line(error)}); download it again") from error
+        raise BadInput(f"{path} is damaged or no CIFAR file ({one_line(error)}); download it again") from error
 
 
 class _Global(NamedTuple):
@@ -259,7 +256,7 @@ class _Global(NamedTuple):
 
 
 class _PendingDtype:
-    """The type of an array's numbers, whose order of bytes is told after the rest."""
+    """The type of an array's numbers, whose byte order follows the rest."""
 
     def __init__(self, code: object) -> None:
         if not isinstance(code, str) or not _DTYPE_CODE.fullmatch(code):
@@ -297,24 +294,33 @@ class _PickleMachine:
                 if isinstance(argument, int) and abs(argument) >= _LARGEST_NUMBER:
                     raise ValueError("a number of more than 64 bits")
                 self._stack.append(argument)
+            elif name == "MARK":
+                self._stack.append(_MARK)
             elif name in _CONSTANTS:
                 self._stack.append(_CONSTANTS[name]())
             elif name in _MEMO_WRITES:
                 self._memo[len(self._memo) if argument is None else argument] = self._stack[-1]
             elif name in _MEMO_READS:
                 self._stack.append(self._memo[argument])
+            elif name in ("LIST", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"):
+                values = self._several(int(name[-1])) if name[-1].isdigit() else self._marked()
+                self._stack.append(values if name == "LIST" else tuple(values))
+            elif name in ("APPEND", "APPENDS"):
+                self._extend(self._several(1) if name == "APPEND" else self._marked())
+            elif name in ("DICT", "SETITEM", "SETITEMS"):
+                values = self._several(2) if name == "SETITEM" else self._marked()
+                self._stack += [{}] if name == "DICT" else []
+                self._set(values)
+            elif name in ("GLOBAL", "STACK_GLOBAL"):
+                self._global(*(argument.split(" ", 1) if name == "GLOBAL" else self._several(2)))
+            elif name in ("REDUCE", "BUILD"):
+                (self._reduce if name == "REDUCE" else self._build)()
             elif name not in ("PROTO", "FRAME"):
-                step: Callable[[_PickleMachine, Any], None] | None = getattr(_PickleMachine, f"_{name.lower()}", None)
-                if step is None:
-                    raise ValueError(f"the operation {name}, which no image file needs")
-                step(self, argument)
+                raise ValueError(f"the operation {name}, which no image file needs")
         raise ValueError("it does not come to its end")
 
-    def _mark(self, _: object) -> None:
-        self._stack.append(_MARK)
-
     def _marked(self) -> list[Any]:
-        """What is on the stack above the last mark."""
+        """Take what is on the stack above the last mark."""
         for at in range(len(self._stack) - 1, -1, -1):
             if self._stack[at] is _MARK:
                 found = self._stack[at + 1 :]
@@ -325,42 +331,10 @@ class _PickleMachine:
     def _several(self, count: int) -> list[Any]:
         return [self._stack.pop() for _ in range(count)][::-1]
 
-    def _tuple(self, _: object) -> None:
-        self._stack.append(tuple(self._marked()))
-
-    def _tuple1(self, _: object) -> None:
-        self._stack.append(tuple(self._several(1)))
-
-    def _tuple2(self, _: object) -> None:
-        self._stack.append(tuple(self._several(2)))
-
-    def _tuple3(self, _: object) -> None:
-        self._stack.append(tuple(self._several(3)))
-
-    def _list(self, _: object) -> None:
-        self._stack.append(self._marked())
-
-    def _append(self, _: object) -> None:
-        self._extend(self._several(1))
-
-    def _appends(self, _: object) -> None:
-        self._extend(self._marked())
-
     def _extend(self, values: list[Any]) -> None:
         if type(self._stack[-1]) is not list:
             raise ValueError("values for a list that is none")
         self._stack[-1].extend(values)
-
-    def _dict(self, _: object) -> None:
-        values = self._marked()
-        self._stack.append({})
-        self._set(values)
-
-    def _setitem(self, _: object) -> None:
-        self._set(self._several(2))
-
-    def _setitems(self, _: object) -> None:
-        self._set(self._marked())
 
     def _set(self, values: list[Any]) -> None:
         if type(self._stack[-1]) is not dict or len(values) % 2:
@@ -370,28 +344,22 @@ class _PickleMachine:
                 raise ValueError(f"a key that is a {type(key).__name__}")
             self._stack[-1][key] = value
 
-    def _global(self, argument: str) -> None:
-        self._name(*argument.split(" ", 1))
-
-    def _stack_global(self, _: object) -> None:
-        self._name(*self._several(2))
-
-    def _name(self, module: object, name: object) -> None:
+    def _global(self, module: object, name: object) -> None:
         if not isinstance(module, str) or not isinstance(name, str):
             raise ValueError("a name that is no word")
-        # The first is what numpy 2 says, the second numpy 1.
+        # numpy 2 writes the first, numpy 1 the second.
         found = _Global(module.replace("numpy._core.", "numpy.core.", 1), name)
         if found not in _GLOBALS:
             raise ValueError(f"it asks for {_short_repr(f'{module}.{name}')}, which no image file needs")
         self._stack.append(found)
 
-    def _reduce(self, _: object) -> None:
+    def _reduce(self) -> None:
         name, arguments = self._several(2)
         if not isinstance(name, _Global) or not isinstance(arguments, tuple):
             raise ValueError("a call of what cannot be called")
         self._stack.append(getattr(self, _GLOBALS[name])(*arguments))
 
-    def _build(self, _: object) -> None:
+    def _build(self) -> None:
         state, begun = self._stack.pop(), self._stack[-1]
         if isinstance(begun, _PendingDtype):
             begun.build(state)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sslticket.data.augment import View
-from sslticket.data.datasets import DATASETS
+from sslticket.data.datasets import CATALOGUED, DATASETS
 from sslticket.data.datasets.arrays import CifarLayout, DigitsLayout, IdxLayout, SvhnLayout
 from sslticket.data.datasets.base import Dataset, path_safe
 from sslticket.data.datasets.folders import FolderLayout
@@ -150,12 +150,12 @@ CIFAR10 = Dataset(
     kind="arrays",
     image_counts=(50_000, 10_000),  # its home page
     layout=CifarLayout(
-        folder="cifar-10-batches-py",
+        folders=("cifar-10-batches-py", "cifar-10-batches-bin", "."),
         train=("data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5"),
         eval=("test_batch",),
         labels="labels",
         names=("batches.meta", "label_names"),
-        binary=("cifar-10-batches-bin", "batches.meta.txt"),
+        binary_names="batches.meta.txt",
         md5={
             "data_batch_1": ("c99cafc152244af753f735de768cd75f",),
             "data_batch_2": ("d4bba439e000b95fd0a9bffe97cbabec",),
@@ -182,12 +182,12 @@ CIFAR100 = Dataset(
     kind="arrays",
     image_counts=(50_000, 10_000),  # its home page
     layout=CifarLayout(
-        folder="cifar-100-python",
+        folders=("cifar-100-python", "cifar-100-binary", "."),
         train=("train",),
         eval=("test",),
         labels="fine_labels",
         names=("meta", "fine_label_names"),
-        binary=("cifar-100-binary", "fine_label_names.txt"),
+        binary_names="fine_label_names.txt",
         md5={
             "train": ("16019d7e3df5f24257cddd939b257f8d",),
             "test": ("f0ef6b0ae62326f3e7ffdfab6717acfc",),
@@ -238,7 +238,7 @@ MNIST = Dataset(
     kind="arrays",
     image_counts=(60_000, 10_000),  # LeCun, Cortes and Burges, its home page
     layout=IdxLayout(
-        folder="MNIST/raw",
+        folders=("MNIST/raw", ".", "raw"),
         tables=("mnist_train.csv", "mnist_test.csv"),
         npz="mnist.npz",
         md5={
@@ -268,7 +268,7 @@ FASHION_MNIST = Dataset(
     kind="arrays",
     image_counts=(60_000, 10_000),  # Xiao et al. 2017, section 2
     layout=IdxLayout(
-        folder="FashionMNIST/raw",
+        folders=("FashionMNIST/raw", ".", "raw"),
         tables=("fashion-mnist_train.csv", "fashion-mnist_test.csv"),
         # The second is that of the same file as Debian's package dataset-fashion-mnist compresses it.
         md5={
@@ -356,13 +356,17 @@ def load_dataset(name: str) -> Dataset:
     if ":" not in name or name.startswith("folder:"):
         return get_dataset(name)
     entry = DATASETS.get(name)
-    built_in = entry.name in DATASETS.names() and DATASETS.get(entry.name) is not entry
-    if built_in or not entry.name or entry.name != path_safe(entry.name):
+    if entry.name in CATALOGUED or not entry.name or entry.name != path_safe(entry.name):
         raise BadInput(
             f"the name of a dataset must be new, of letters, digits, dots, underscores and hyphens, got {entry.name!r} "
             f"in {name}; give another"
         )
     return DATASETS.register(entry.name)(entry)
+
+
+def is_own_dataset(dataset: Dataset) -> bool:
+    """Whether a data set is a user's own: its name alone does not say which images it has."""
+    return dataset.image_counts is None or dataset.name not in CATALOGUED
 
 
 def known_dataset(name: object) -> Dataset | None:
@@ -378,9 +382,10 @@ class InputSpec:
     """The images that a network takes.
 
     Attributes:
-        channels: 3 for RGB, 1 for gray.
-        image_size: side in pixels.
-        mean, std: by channel, with which they are normalised; empty for colour images that were made gray.
+        channels: 3 for RGB, 1 for grey.
+        image_size: Side in pixels.
+        mean: Mean by channel, with which they are normalised; empty for colour images that were made grey.
+        std: Standard deviation by channel, likewise.
     """
 
     channels: int
@@ -390,7 +395,7 @@ class InputSpec:
 
     @classmethod
     def from_recipe(cls, recipe: Mapping[str, Any]) -> "InputSpec | None":
-        """What the search showed its network; None where the recipe, JSON values, names no data set known here."""
+        """Return the images that a recipe, as JSON values, is for; None where it names no data set known here."""
         data = recipe.get("data")
         dataset = known_dataset(data.get("dataset")) if isinstance(data, Mapping) else None
         if dataset is None or not isinstance(data, Mapping):

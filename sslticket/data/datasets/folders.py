@@ -19,7 +19,7 @@ from sslticket.storage.files import atomic_write, cache_folder, file_lock, open_
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".pbm", ".tif", ".tiff")
 _SYSTEM_FOLDERS = {"__MACOSX", "@eaDir", "lost+found", "$RECYCLE.BIN", "System Volume Information"}
-"""What macOS, Synology, file systems and Windows put among images: copies, thumbnails and what was thrown away."""
+"""Folders that macOS, Synology, file systems and Windows put among images: copies, thumbnails and deleted files."""
 _COMPANION_FILES = ("readme", "license", "licence", "copying", "notice", "authors", "citation", "changelog", "makefile")
 """Files without a suffix that may lie beside class folders; any other might be what is left of a class's folder."""
 
@@ -41,19 +41,19 @@ def is_hidden(name: str) -> bool:
 
 
 def path_below_root(name: str) -> str | None:
-    """A path as it is called everywhere: "./a//1.jpg" is "a/1.jpg"; None where it leads out of the root."""
+    """Normalise a path below a root: "./a//1.jpg" is "a/1.jpg"; None where it leads out of the root."""
     parts = [part for part in name.split("/") if part not in ("", ".")]
     return None if name.startswith("/") or ".." in parts else "/".join(parts)
 
 
 def describe_left_out(names: Iterable[str]) -> str:
-    """A line about what was found among images and is none: "left out: 2 files that are no images (a/x.txt, ...)".
+    """Describe in a line what lies among images and is none: "left out: 2 files that are no images (a/x.txt, ...)".
 
     Args:
-        names: as `Listing.left_out`.
+        names: Paths as in `Listing.left_out`.
 
     Returns:
-        "" where there is nothing.
+        The line, "" where there is nothing.
     """
     listed = sorted(names)
     inner = [name for name in listed if name.endswith("/") and not is_hidden(name)]
@@ -75,7 +75,7 @@ def _first_names(names: Sequence[str]) -> str:
 
 
 class FolderContents(NamedTuple):
-    """What is directly in a folder, by name, each sorted: its folders, its images, and all else that is left out."""
+    """The names in a folder, each list sorted: its folders, its images, and all else, which is left out."""
 
     folders: list[str]
     images: list[str]
@@ -83,10 +83,10 @@ class FolderContents(NamedTuple):
 
 
 def folder_contents(folder: Path) -> FolderContents:
-    """Look into a folder once; no image is looked at, so links among them and what is no file are found when read.
+    """List a folder; image files are not opened, so links among them and what is no file are found when they are read.
 
     Raises:
-        BadInput: if it cannot be read.
+        BadInput: If it cannot be read.
     """
     found = FolderContents([], [], [])
     try:
@@ -112,10 +112,10 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def class_folders(root: Path) -> list[str]:
-    """Names of the folders in `root`, hidden ones left out, sorted; none where there is no such folder.
+    """Return the names of the folders in `root`, hidden ones left out, sorted; none where there is no such folder.
 
     Raises:
-        BadInput: if it, or what may be a class folder in it, is a link to what is not there.
+        BadInput: If it, or what may be a class folder in it, is a link to what is not there.
     """
     if root.is_dir():
         found = folder_contents(root)
@@ -127,7 +127,7 @@ def class_folders(root: Path) -> list[str]:
 
 
 def _check_link(path: Path) -> None:
-    """Raise `BadInput` if a path is a link that leads nowhere: what it stood for would be dropped without a word."""
+    """Raise `BadInput` if a path is a link that leads nowhere: its images would be missing without a word."""
     if path.is_symlink() and not path.name.startswith("."):
         try:
             path.stat()
@@ -139,14 +139,14 @@ def _check_link(path: Path) -> None:
 
 
 def list_class_folders(root: Path, classes: tuple[str, ...] | None = None) -> Listing:
-    """The images directly in the class folders of `root`.
+    """List the images directly in the class folders of `root`.
 
     Args:
-        root: a folder of class folders.
-        classes: the training split's classes, so that another split gets the same labels; None takes the folders'.
+        root: Folder of class folders.
+        classes: Classes of the training split, so that another split gets the same labels; None takes the folders'.
 
     Raises:
-        BadInput: if there are no images, a class has none or is not among `classes`, a folder cannot be read, or an
+        BadInput: If there are no images, a class has none or is not among `classes`, a folder cannot be read, or an
             image or what may be a class lies where it has no label.
     """
     top = folder_contents(root)
@@ -179,7 +179,7 @@ def list_class_folders(root: Path, classes: tuple[str, ...] | None = None) -> Li
 
 
 def _same_folder(root: Path, names: Iterable[str]) -> tuple[str, str] | None:
-    """Two class folders that are one, if there are any: their images would have two labels."""
+    """Return two class folders that are one, if there are any: their images would have two labels."""
     first = dict[tuple[int, int], str]()
     for name in names:
         state = (root / name).stat()
@@ -189,15 +189,15 @@ def _same_folder(root: Path, names: Iterable[str]) -> tuple[str, str] | None:
 
 
 def class_order(root: Path, found: Iterable[str], classes: tuple[str, ...] | None) -> tuple[str, ...]:
-    """The classes in the order of their labels: `classes`, or those found.
+    """Return the classes in the order of their labels: `classes`, or those found, sorted.
 
     Args:
-        root: where they were found.
-        found: names of classes there.
-        classes: the training split's; None where these are they.
+        root: Folder or archive where they were found, for errors.
+        found: Names of classes there.
+        classes: Classes of the training split; None where the found ones are those.
 
     Raises:
-        BadInput: if one is not among `classes`, or two are the same text, written in two ways.
+        BadInput: If one is not among `classes`, or two are the same text, written in two ways.
     """
     names = sorted(set(found))
     spelt: dict[str, str] = {}
@@ -212,7 +212,8 @@ def class_order(root: Path, found: Iterable[str], classes: tuple[str, ...] | Non
     strange = sorted(set(names) - set(classes))
     if not strange:
         return classes
-    alike = [name for name in classes if _casefolded(name) == _casefolded(strange[0])]
+    folded = unicodedata.normalize("NFC", strange[0]).casefold()
+    alike = [name for name in classes if unicodedata.normalize("NFC", name).casefold() == folded]
     if alike:
         raise BadInput(
             f"{root} has class {strange[0]!r}, which the training images call {alike[0]!r} ({strange[0]!a}, "
@@ -221,12 +222,8 @@ def class_order(root: Path, found: Iterable[str], classes: tuple[str, ...] | Non
     raise BadInput(f"{root} has class {strange[0]!r}, which the training images do not; remove or rename that folder")
 
 
-def _casefolded(name: str) -> str:
-    return unicodedata.normalize("NFC", name).casefold()
-
-
 def _no_images_error(folder: Path) -> BadInput:
-    """An error about a class folder without images, which may lie deeper in it."""
+    """Return an error for a class folder without images, which may lie deeper in it."""
     for deeper, _, names in os.walk(folder):
         if any(map(is_image, names)):
             return BadInput(
@@ -234,11 +231,6 @@ def _no_images_error(folder: Path) -> BadInput:
                 f"folders in {Path(deeper).parent} are the classes, put those in its place"
             )
     return BadInput(f"class folder {folder} has no images; remove it or put {' '.join(IMAGE_SUFFIXES)} files there")
-
-
-def image_names(folder: Path) -> list[str]:
-    """Names of the images directly in a folder, by their suffix, sorted."""
-    return folder_contents(folder).images
 
 
 log = logging.getLogger("sslticket")
@@ -250,11 +242,11 @@ CLOCK_GRANULARITY = 2.0
 
 @dataclass(frozen=True)
 class Stamp:
-    """When something last changed.
+    """The state of files or folders by their times of change.
 
     Attributes:
-        text: names and times; another text is another state.
-        latest: of the times, in seconds.
+        text: Names, times and sizes; another text is another state.
+        latest: The latest of the times, in seconds.
     """
 
     text: str
@@ -262,7 +254,7 @@ class Stamp:
 
     @classmethod
     def of_paths(cls, paths: Iterable[Path]) -> "Stamp":
-        """Of files or folders; a folder changes when something in it comes, goes or is renamed."""
+        """Read the state of files or folders; a folder changes when something in it comes, goes or is renamed."""
         states = [(path, path.stat()) for path in paths]
         text = "\n".join(f"{path.name} {state.st_mtime_ns} {state.st_size}" for path, state in states)
         return cls(text, max((state.st_mtime for _, state in states), default=0.0))
@@ -271,15 +263,15 @@ class Stamp:
 _CACHE_VERSION = 2  # of what is kept: names are normalised, and what was left out is kept with them
 
 
-def cached_arrays(place: Path, stamp: Stamp, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Arrays that were made before, or are made now and kept if they can be.
+def cached_arrays(root: Path, stamp: Stamp, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Return arrays that were made before and kept in the cache folder, or make them and keep them if possible.
 
     Args:
-        place: what they are about; names them in the cache.
-        stamp: the state of `place` that they belong to, looked at before they are made.
-        make: makes them.
+        root: Folder or archive that they describe; names them in the cache.
+        stamp: State of `root` that they belong to, read before they are made.
+        make: Function that makes them.
     """
-    name = hashlib.sha256(str(place.resolve()).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    name = hashlib.sha256(str(root.resolve()).encode("utf-8", "surrogateescape")).hexdigest()[:16]
     path = cache_folder() / "lists" / f"{name}.npz"
     state = np.frombuffer(f"{_CACHE_VERSION}\n{stamp.text}".encode("utf-8", "surrogateescape"), np.uint8)
     if there := _read_cached(path, state):
@@ -293,7 +285,7 @@ def cached_arrays(place: Path, stamp: Stamp, make: Callable[[], dict[str, np.nda
                 with atomic_write(path) as temporary, temporary.open("wb") as target:
                     np.savez(target, allow_pickle=False, state=state, **made)
             except OSError as error:
-                log.info("the list of %s is not kept, %s: %s", place, path, error.strerror)
+                log.info("the list of %s is not kept, %s: %s", root, path, error.strerror)
         return made
 
 
@@ -309,20 +301,20 @@ def _read_cached(path: Path, state: np.ndarray) -> dict[str, np.ndarray] | None:
 
 
 def join_names(names: Iterable[str]) -> np.ndarray:
-    """Names as one array of bytes."""
+    """Store names as one array of bytes, (N,) uint8."""
     return np.frombuffer("\0".join(names).encode("utf-8", "surrogateescape"), np.uint8)
 
 
 def split_names(names: np.ndarray) -> list[str]:
-    """The names in such an array."""
+    """Return the names that `join_names` stored."""
     return names.tobytes().decode("utf-8", "surrogateescape").split("\0") if names.size else []
 
 
 def cached_class_folders(root: Path, classes: tuple[str, ...] | None = None) -> Listing:
-    """`folders.listing`, which reads every class folder, from the cache where no class folder has changed.
+    """As `list_class_folders`, which reads every class folder, but from the cache where no class folder has changed.
 
     Raises:
-        BadInput: as `folders.listing`.
+        BadInput: As `list_class_folders`.
     """
 
     def make() -> dict[str, np.ndarray]:

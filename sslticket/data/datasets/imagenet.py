@@ -36,12 +36,12 @@ _LARGEST_DEVKIT_FILE = 1 << 26  # bytes of one of the kit's files; the published
 
 @dataclass(frozen=True)
 class Devkit:
-    """What the development kit tells.
+    """The classes and the ground truth in ImageNet's development kit.
 
     Attributes:
-        path: where it lies.
-        wnids: the WordNet names of the classes, by their number, from 1 on.
-        ground_truth: the number of the class of each evaluation image, in the order of the numbers in the images' names.
+        path: Folder or archive of the kit.
+        wnids: WordNet names of the classes, by their number, from 1 on.
+        ground_truth: Number of the class of each evaluation image, in the order of the numbers in the images' names.
     """
 
     path: Path
@@ -50,15 +50,15 @@ class Devkit:
 
     @classmethod
     def find(cls, folder: Path, layout: "ImageNetLayout") -> "Devkit | None":
-        """The kit in a folder, unpacked or as an archive, compressed or not; None where it is not there.
+        """Read the kit in a folder, unpacked or as an archive, compressed or not; None where it is not there.
 
         Raises:
-            BadInput: naming the file, if the kit is damaged.
+            BadInput: Naming the file, if the kit is damaged.
         """
         kits = sorted(folder.glob(f"{layout.devkit}*"), key=lambda path: (path.name != f"{layout.devkit}.tar.gz", path))
         # Unpacked with its folders, in a folder that a browser named after the archive, or without them.
-        unpacked = [place for kit in kits if kit.is_dir() for place in (kit / kit.name, kit / layout.devkit, kit)]
-        for home in (place / inner for place in (*unpacked, folder) for inner in ("data", ".")):
+        unpacked = [root for kit in kits if kit.is_dir() for root in (kit / kit.name, kit / layout.devkit, kit)]
+        for home in (root / inner for root in (*unpacked, folder) for inner in ("data", ".")):
             if all((home / name).is_file() for name in (layout.meta, layout.ground_truth)):
                 meta, truth = (
                     read_bytes(home / name, _LARGEST_DEVKIT_FILE) for name in (layout.meta, layout.ground_truth)
@@ -68,9 +68,9 @@ class Devkit:
         return cls._parse(archive, *_read_packed_devkit(archive, layout)) if archive else None
 
     @classmethod
-    def _parse(cls, place: Path, meta: bytes, truth: bytes) -> "Devkit":
+    def _parse(cls, root: Path, meta: bytes, truth: bytes) -> "Devkit":
         try:
-            synsets = binary_formats.read_mat(meta, ("synsets",), place)["synsets"]
+            synsets = binary_formats.read_mat(meta, ("synsets",), root)["synsets"]
             leaves = [synset for synset in synsets if synset["num_children"].item() == 0]
             wnids = {int(synset["ILSVRC2012_ID"].item()): str(synset["WNID"]) for synset in leaves}
             # A line's number is that of its image, so none within may be empty.
@@ -79,25 +79,25 @@ class Devkit:
             raise BadInput(f"the development kit is damaged: {error}") from error
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise BadInput(
-                f"the development kit in {place} is damaged ({one_line(error)}); download it again"
+                f"the development kit in {root} is damaged ({one_line(error)}); download it again"
             ) from error
         if not numbers or not set(numbers) <= wnids.keys():
             strange = min(set(numbers) - wnids.keys(), default="nothing")
             raise BadInput(
-                f"the ground truth of the development kit in {place} holds {strange}, which is none of its "
+                f"the ground truth of the development kit in {root} holds {strange}, which is none of its "
                 f"{len(wnids)} classes; download it again"
             )
-        return cls(place, wnids, numbers)
+        return cls(root, wnids, numbers)
 
 
 def _read_packed_devkit(archive: Path, layout: "ImageNetLayout") -> list[bytes]:
-    """The two files in the kit's archive, whatever folders they are in there and however it is compressed."""
+    """Read the two files in the kit's archive, whatever folders they are in and however it is compressed."""
     try:
         with tarfile.open(archive, "r:*") as kit:
             found = {entry.name.rpartition("/")[2]: entry for entry in kit if entry.isfile()}
             entries = [found[name] for name in (layout.meta, layout.ground_truth)]
             if large := next((entry for entry in entries if entry.size > _LARGEST_DEVKIT_FILE), None):
-                raise BadInput(f"{archive} tells {large.size:,} bytes of {large.name}; download it again")
+                raise BadInput(f"{archive} has {large.size:,} bytes of {large.name}; download it again")
             contents = [file.read() if (file := kit.extractfile(entry)) else b"" for entry in entries]
             if any(len(content) != entry.size for content, entry in zip(contents, entries, strict=True)):
                 raise EOFError("it breaks off")
@@ -124,7 +124,7 @@ _CLASS_ORDER_FILES = ("synsets.txt", "synset_words.txt", "LOC_synset_mapping.txt
 
 
 def parse_evaluation_name(name: str) -> tuple[int, str | None] | None:
-    """The number in an evaluation image's name, and the class where the name has that too; None in another name.
+    """Return the number in an evaluation image's name, and the class where the name has it too; None for other names.
 
     "ILSVRC2012_val_00000001.JPEG" is the official name, "ILSVRC2012_val_00000001_n01751748.JPEG" Hugging Face's.
     """
@@ -134,12 +134,12 @@ def parse_evaluation_name(name: str) -> tuple[int, str | None] | None:
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """The ground truth of the evaluation images.
+    """The ground truth of the evaluation images, from whichever published file has it.
 
     Attributes:
-        path: the file or the kit that tells it.
-        wnids: the class of each image, by the number in the image's name.
-        classes: all of them, sorted.
+        path: File or kit that it was read from.
+        wnids: Class of each image, by the number in the image's name.
+        classes: All classes, sorted.
     """
 
     path: Path
@@ -148,72 +148,72 @@ class GroundTruth:
 
     @classmethod
     def find(cls, folder: Path, layout: "ImageNetLayout") -> "GroundTruth | None":
-        """What a folder's files tell: the development kit, or one of the lists that others made of it.
+        """Read it from a folder's files: the development kit, or one of the lists that others made of it.
 
         Raises:
-            BadInput: naming the file, if it is damaged or tells numbers without the classes that they stand for.
+            BadInput: Naming the file, if it is damaged or has numbers without the classes that they stand for.
         """
         if kit := Devkit.find(folder, layout):
-            told = {place: kit.wnids[number] for place, number in enumerate(kit.ground_truth, 1)}
-            _check_lines(kit.path, told, len(kit.wnids))
-            return cls(kit.path, told, tuple(sorted(kit.wnids.values())))
+            wnids = {image: kit.wnids[number] for image, number in enumerate(kit.ground_truth, 1)}
+            _check_lines(kit.path, wnids, len(kit.wnids))
+            return cls(kit.path, wnids, tuple(sorted(kit.wnids.values())))
         homes = [folder, *(folder / name for name in layout.list_folders)]
         if folder.name in ("ILSVRC", "CLS-LOC"):  # Kaggle's tables lie beside ILSVRC/Data/CLS-LOC
             homes += folder.absolute().parents[:3]
         for path in (home / name for name in _PAIR_FILES for home in homes):
-            if path.is_file() and (told := _read_pairs(path, homes)):
-                return cls(path, told, tuple(sorted(set(told.values()))))
+            if path.is_file() and (wnids := _read_pairs(path, homes)):
+                return cls(path, wnids, tuple(sorted(set(wnids.values()))))
         for path in (home / _SYNSET_FILE for home in homes):
             if path.is_file():
-                told = dict(enumerate(_read_first_words(path), 1))
-                _check_lines(path, told, len(set(told.values())))
-                return cls(path, told, tuple(sorted(set(told.values()))))
+                wnids = dict(enumerate(_read_first_words(path), 1))
+                _check_lines(path, wnids, len(set(wnids.values())))
+                return cls(path, wnids, tuple(sorted(set(wnids.values()))))
         return None
 
     def check_listing(self, found: Listing) -> None:
-        """Raise `BadInput` if an evaluation image lies in the folder of another class than its number tells.
+        """Raise `BadInput` if an evaluation image lies in the folder of another class than its number has.
 
         Folders whose names are no numbers of WordNet are of one's own choice.
         """
         for file, label in zip(found.files, found.labels.tolist(), strict=True):
             folder, known = found.classes[label], parse_evaluation_name(file)
-            told = self.wnids.get(known[0], folder) if known and WNID.fullmatch(folder) else folder
-            if told != folder:
+            wnid = self.wnids.get(known[0], folder) if known and WNID.fullmatch(folder) else folder
+            if wnid != folder:
                 raise BadInput(
-                    f"{found.root / file} is of class {told}, as {self.path} tells; sort the images anew, or take "
+                    f"{found.root / file} is of class {wnid} according to {self.path}; sort the images anew, or take "
                     "away what is wrong"
                 )
 
     def class_of(self, name: str, number: int) -> str:
-        """The class of an image.
+        """Return the class of an image.
 
         Raises:
-            BadInput: if nothing is told of it.
+            BadInput: If it is not known.
         """
         if number not in self.wnids:
             raise BadInput(
-                f"{self.path} tells what {len(self.wnids):,} evaluation images show, and not what {name} does; "
+                f"{self.path} has the classes of {len(self.wnids):,} evaluation images, and not that of {name}; "
                 "get the whole file, or take the image away"
             )
         return self.wnids[number]
 
 
-def _check_lines(place: Path, told: dict[int, str], classes: int) -> None:
-    """Raise `BadInput` if lines are missing or double where a line's place is all that tells of which image it is.
+def _check_lines(root: Path, wnids: dict[int, str], classes: int) -> None:
+    """Raise `BadInput` if lines are missing or double where a line's number is all that says which image it is of.
 
     Each of the 1,000 classes has 50 evaluation images (Russakovsky et al. 2015, Table 2).
     """
-    odd = next(((wnid, count) for wnid, count in Counter(told.values()).items() if count != _IMAGES_PER_CLASS), None)
+    odd = next(((wnid, count) for wnid, count in Counter(wnids.values()).items() if count != _IMAGES_PER_CLASS), None)
     if classes == _CLASS_COUNT and odd:
         raise BadInput(
-            f"the ground truth in {place} has {odd[1]} images of {odd[0]}, not {_IMAGES_PER_CLASS}: lines are missing or double, "
-            "and others tell of other images; download it again"
+            f"the ground truth in {root} has {odd[1]} images of {odd[0]}, not {_IMAGES_PER_CLASS}: lines are missing "
+            "or double, so others are of other images; download it again"
         )
 
 
 def _read_pairs(path: Path, homes: list[Path]) -> dict[int, str]:
-    """Classes by the images' numbers, from a file whose lines hold a name and a class; other lines tell nothing."""
-    told: dict[int, str] = {}
+    """Read classes by the images' numbers, from a file whose lines hold a name and a class; others are ignored."""
+    wnids: dict[int, str] = {}
     order: list[str] = []
     for count, line in enumerate(map(str.strip, _read_text(path).splitlines()), 1):
         found = re.search(_EVALUATION_NAME.pattern, line, re.IGNORECASE)
@@ -226,28 +226,29 @@ def _read_pairs(path: Path, homes: list[Path]) -> dict[int, str]:
             if int(number[1]) < len(order):
                 named = {order[int(number[1])]}
         image = int(found[1])
-        if len(named) != 1 or told.get(image) not in (None, *named):
-            raise BadInput(f"{path}, line {count}: {line[:80]!r} does not tell one class of one image; get it again")
-        told[image] = str(*named)
-    return told
+        if len(named) != 1 or wnids.get(image) not in (None, *named):
+            raise BadInput(f"{path}, line {count}: {line[:80]!r} does not have one class of one image; get it again")
+        wnids[image] = str(*named)
+    return wnids
 
 
 def _read_class_order(path: Path, homes: list[Path]) -> list[str]:
-    """The classes that a list's numbers stand for, which nothing but a list of the classes tells."""
-    for place in (home / name for name in _CLASS_ORDER_FILES for home in homes):
-        if place.is_file():
-            return _read_first_words(place)
+    """Read the classes that a list's numbers stand for, which only a list of the classes says."""
+    for root in (home / name for name in _CLASS_ORDER_FILES for home in homes):
+        if root.is_file():
+            return _read_first_words(root)
     folder = shlex.quote(str(homes[0]))
     raise BadInput(
-        f"{path} gives classes as numbers, and no list of the classes says what they stand for; put {_CLASS_ORDER_FILES[0]}, "
-        "which is published with it, beside it, or if they stand for the sorted folders of the training images: "
+        f"{path} gives classes as numbers, and no list of the classes says what they stand for; put "
+        f"{_CLASS_ORDER_FILES[0]}, which is published with it, beside it, or if they stand for the sorted "
+        f"folders of the training images: "
         f"(cd {folder}/train && LC_ALL=C ls) > {folder}/{_CLASS_ORDER_FILES[0]}"
     )
 
 
 def _read_first_words(path: Path) -> list[str]:
-    """The class that each line of a file begins with."""
-    # A line's number is what it is about, so none within may be empty.
+    """Read the class that each line of a file begins with."""
+    # A line's number is that of its image, so none within may be empty.
     words = [(line.split() or [""])[0] for line in _read_text(path).rstrip().splitlines()]
     strange = next((word for word in words if not WNID.fullmatch(word)), None if words else "nothing")
     if strange is not None:
@@ -277,30 +278,30 @@ class _NamedImage(NamedTuple):
 
 
 def _find_archives(folder: Path, patterns: Iterable[str]) -> tuple[Path, ...]:
-    """The archives of a split in a folder, in the first of the ways in which they may lie there."""
-    ways = (sorted(path for path in folder.glob(pattern) if path.is_file()) for pattern in patterns)
-    return tuple(next(filter(None, ways), ()))
+    """Return the archives of a split in a folder: the files that fit the first of the patterns that any fits."""
+    found = (sorted(path for path in folder.glob(pattern) if path.is_file()) for pattern in patterns)
+    return tuple(next(filter(None, found), ()))
 
 
 def _list_evaluation(
     folder: Path | None, paths: Sequence[Path], truth: GroundTruth | None, classes: tuple[str, ...] | None
 ) -> Listing | None:
-    """The evaluation images, labelled by the numbers in their names, as class folders would list them.
+    """List the evaluation images, labelled by the numbers in their names, as class folders would list them.
 
     Args:
-        folder: that the images lie flat in; None where they are in archives.
-        paths: of the archives, to be read in place.
-        truth: what the images show; None where only their own names can tell it.
-        classes: the training images' classes; None takes the ground truth's.
+        folder: Folder that the images lie flat in; None where they are in archives.
+        paths: Archives, to be read in place.
+        truth: Classes of the images; None where only their own names can have them.
+        classes: Classes of the training images; None takes the ground truth's.
 
     Returns:
-        None if the names do not tell what the images show, and nothing else does.
+        The listing; None if neither the names nor a file have the images' classes.
 
     Raises:
-        BadInput: if an image has no number or one that the ground truth does not know, two have one number, or a class
+        BadInput: If an image has no number or one that the ground truth does not know, two have one number, or a class
             is not among `classes`.
     """
-    place = folder or paths[0]
+    root = folder or paths[0]
     if folder:
         names, left_out = _flat_names(folder)
         found = [(name, (0, 0, 0)) for name in names]
@@ -313,52 +314,54 @@ def _list_evaluation(
         known = parse_evaluation_name(name)
         if known is None:
             raise BadInput(
-                f"{place} has {name}, which is none of ImageNet's evaluation images: their names have a number, such "
+                f"{root} has {name}, which is none of ImageNet's evaluation images: their names have a number, such "
                 "as ILSVRC2012_val_00000001.JPEG; take it away"
             )
         number, wnid = known
         if WNID.fullmatch(above):  # an archive that was packed anew, of class folders
             if wnid not in (None, above):
-                raise BadInput(f"{place} has {stored}, whose folder is not that of its class; pack it anew")
+                raise BadInput(f"{root} has {stored}, whose folder is not that of its class; pack it anew")
             wnid = above
         if number in seen:
-            raise BadInput(f"{place} has image {number} twice, as {seen[number]} and {name}; take one of them away")
+            raise BadInput(f"{root} has image {number} twice, as {seen[number]} and {name}; take one of them away")
         seen[number] = name
         if wnid is None and truth is None:
             return None
-        told = truth.class_of(name, number) if truth else wnid
-        if wnid not in (None, told):
-            raise BadInput(f"{place} has {stored}, which {truth and truth.path} gives class {told}; get both again")
-        images.append(_NamedImage(name if folder else f"{told}/{_official_name(name)}", str(told), where))
+        known_wnid = truth.class_of(name, number) if truth else wnid
+        if wnid not in (None, known_wnid):
+            raise BadInput(
+                f"{root} has {stored}, which {truth and truth.path} gives class {known_wnid}; get both again"
+            )
+        images.append(_NamedImage(name if folder else f"{known_wnid}/{_official_name(name)}", str(known_wnid), where))
     order = classes or (truth.classes if truth else None)
     if order and (strange := sorted({image.wnid for image in images} - set(order))):
-        raise BadInput(f"{place} has class {strange[0]!r}, which the training images do not; add its training images")
-    return _sorted_listing(place, images, order, () if folder else tuple(paths), left_out)
+        raise BadInput(f"{root} has class {strange[0]!r}, which the training images do not; add its training images")
+    return _sorted_listing(root, images, order, () if folder else tuple(paths), left_out)
 
 
 def _sorted_listing(
-    place: Path,
+    root: Path,
     images: list[_NamedImage],
     classes: tuple[str, ...] | None,
     paths: tuple[Path, ...],
     left_out: tuple[str, ...],
 ) -> Listing:
-    """Images by class and name; those of one name are refused."""
+    """List images by class and name; two of one name are refused."""
     if not images:
-        raise BadInput(f"{place} holds no images; download it again")
+        raise BadInput(f"{root} holds no images; download it again")
     images = sorted(images, key=lambda image: (image.wnid, image.name))
     names = [image.name for image in images]
     if twice := next((one for one, other in pairwise(names) if one == other), None):
-        raise BadInput(f"{place} holds {twice} twice; download it again, or take one of them away")
-    order = class_order(place, (image.wnid for image in images), classes)
+        raise BadInput(f"{root} holds {twice} twice; download it again, or take one of them away")
+    order = class_order(root, (image.wnid for image in images), classes)
     number = {name: label for label, name in enumerate(order)}
     labels = np.array([number[image.wnid] for image in images], np.int64)
-    places = np.array([image.location for image in images], np.int64) if paths else None
-    return Listing(place, order, names, labels, paths, places, left_out=left_out)
+    byte_ranges = np.array([image.location for image in images], np.int64) if paths else None
+    return Listing(root, order, names, labels, paths, byte_ranges, left_out=left_out)
 
 
 def _class_and_name(archive: Path, member: TarMember) -> tuple[str, str]:
-    """The name of a training image as class folders have it, and its class."""
+    """Return the name of a training image as class folders have it, and its class."""
     *folders, base = member.name.split("/")
     if (found := _TRAINING_NAME.fullmatch(base)) and (found["again"] or not folders):
         wnid = _training_wnid(archive, base)
@@ -368,24 +371,24 @@ def _class_and_name(archive: Path, member: TarMember) -> tuple[str, str]:
     return member.name, folders[-1]
 
 
-def _training_wnid(place: Path, name: str) -> str:
+def _training_wnid(root: Path, name: str) -> str:
     found = _TRAINING_NAME.fullmatch(name)
     if not found or found["again"] not in (None, found["wnid"]):
         raise BadInput(
-            f"{place} has {name}, whose name does not tell one class as n01440764_10026.JPEG does; put it in the "
+            f"{root} has {name}, whose name does not have one class as n01440764_10026.JPEG has; put it in the "
             "folder of its class, or take it away"
         )
     return found["wnid"]
 
 
 def _official_name(name: str) -> str:
-    """The name without the class that Hugging Face puts behind it."""
+    """Return the name without the class that Hugging Face puts behind it."""
     stem, dot, end = name.rpartition(".")
     return f"{re.sub(r'_n[0-9]{8}$', '', stem)}{dot}{end}"
 
 
 def _flat_names(folder: Path) -> tuple[list[str], tuple[str, ...]]:
-    """Names of the images in a folder itself, and of what else is there."""
+    """Return the names of the images in a folder itself, and of what else is there."""
     found = folder_contents(folder)
     return found.images, (*found.others, *(f"{name}/" for name in found.folders))
 

@@ -13,7 +13,6 @@ from sslticket.data.datasets.folders import (
     class_folders,
     class_order,
     folder_contents,
-    image_names,
     is_image,
     path_below_root,
     split_folder,
@@ -31,8 +30,10 @@ class Places365Layout(FolderLayout):
     """Places365's lists of files and the images that they name, as torchvision arranges them and in other states.
 
     Attributes:
-        train_images, eval_images: Folders, or archives that are read in place, that the listed names are relative to.
-        train, eval: Lists of the splits, a name and a class number a line.
+        train_images: Folders, or archives that are read in place, that the names of training images are relative to.
+        eval_images: Folders or archives that those of evaluation images are relative to.
+        train: List of the training images, a name and a class number per line.
+        eval: List of the evaluation images, likewise.
         classes: List of the classes and their numbers.
         list_folders: Folders that the lists may lie in; the second is what their archive unpacks to.
     """
@@ -194,7 +195,8 @@ class TinyImageNetLayout(FolderLayout):
     Attributes:
         folders: Folders that those of the splits may lie in; the second is what the archive unpacks to, the third what
             Kaggle's does.
-        train, eval: Folders of the splits.
+        train: Folder of the training split.
+        eval: Folder of the evaluation split.
         images: Folder in a class's folder, or in that of the evaluation images.
         annotations: List in the evaluation images' folder, with the name and the class of each.
     """
@@ -229,10 +231,6 @@ class TinyImageNetLayout(FolderLayout):
             self._check_annotations(folder, found)
         return found
 
-    def describe_missing(self, dataset: Dataset) -> str:
-        """Return what a folder without this data set lacks, for an error."""
-        return "none of its files in it"
-
     def _holds(self, folder: Path, split: Split) -> bool:
         """Whether a split lies in a folder as it is published, and not in plain class folders."""
         root = folder / (self.train if split == "train" else self.eval)
@@ -243,7 +241,7 @@ class TinyImageNetLayout(FolderLayout):
     def _unsorted_images(self, root: Path) -> list[str]:
         """Return the evaluation images that lie in one folder, their classes in a list beside it."""
         images = root / self.images
-        return image_names(images) if (root / self.annotations).is_file() and images.is_dir() else []
+        return folder_contents(images).images if (root / self.annotations).is_file() and images.is_dir() else []
 
     def _list_published(self, split: Split, folder: Path) -> Listing:
         known = class_folders(folder / self.train)
@@ -275,7 +273,7 @@ class TinyImageNetLayout(FolderLayout):
         return Listing(root, classes, [file for _, file in pairs], labels, left_out=tuple(left_out))
 
     def _check_annotations(self, folder: Path, found: Listing) -> None:
-        """Raise `BadInput` if an evaluation image's folder is another class's than the list gives, where it is there."""
+        """Raise `BadInput` if an evaluation image's folder is another class's than the list, where there is one."""
         annotations = folder / self.eval / self.annotations
         wnids = _read_annotations(annotations) if annotations.is_file() else {}
         for file, label in zip(found.files, found.labels.tolist(), strict=True):

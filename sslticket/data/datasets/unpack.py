@@ -51,13 +51,13 @@ class Conversion:
     """A form that is not read.
 
     Attributes:
-        datasets: the data sets that are published so; none for all.
-        patterns: patterns below the data set's folder, any of which shows the form.
-        description: the form, in words.
-        command: what to type; `{file}` is the file found, `{above}` its folder, `{folder}` the data set's.
-        advice: what to do where no command can.
-        done_patterns: patterns that show that the command was typed before.
-        required_patterns: patterns of which one has to be there too, where the form alone says little.
+        datasets: Data sets that are published so; empty for all.
+        patterns: Patterns below the data set's folder, any of which shows the form.
+        description: Description of the form.
+        command: Command to type; `{file}` is the file found, `{above}` its folder, `{folder}` the data set's.
+        advice: Advice where no command can convert it.
+        done_patterns: Patterns that show that the command was typed before.
+        required_patterns: Patterns of which one has to be there too, where the form alone says little.
     """
 
     datasets: tuple[str, ...]
@@ -174,7 +174,7 @@ CONVERSIONS = (
 
 
 def conversion_advice(dataset: Dataset, folders: Iterable[Path]) -> str | None:
-    """What a form is that lies in one of the folders and is not read, and what to type; None where there is none."""
+    """Return what a form in one of the folders is that is not read, and what to type; None where there is none."""
     for folder in folders:
         for cure in CONVERSIONS:
             if cure.datasets and dataset.name not in cure.datasets:
@@ -190,7 +190,7 @@ def conversion_advice(dataset: Dataset, folders: Iterable[Path]) -> str | None:
 
 
 def _first_matches(folder: Path, patterns: Iterable[str]) -> list[Path]:
-    """What fits the first of the patterns that anything fits, sorted."""
+    """Return the paths that fit the first of the patterns that any fits, sorted."""
     return next(filter(None, (sorted(folder.glob(pattern)) for pattern in patterns)), [])
 
 
@@ -218,12 +218,12 @@ _MAGIC_BYTES = {
 
 @dataclass(frozen=True)
 class TableRows:
-    """What a table tells of its images, without their pixels.
+    """The rows of a table without the images' pixels.
 
     Attributes:
-        column: that the images are in.
-        names: of the images' files, where the table tells them.
-        classes: of the images: names where the table tells them, else numbers.
+        column: Column that the images are in.
+        names: Names of the images' files, where the table has them.
+        classes: Classes of the images: names where the table has them, else numbers.
     """
 
     column: str
@@ -239,16 +239,17 @@ def unpack_parquet(
     Interrupted, the same call goes on: an image that is there with the right length is not written again.
 
     Args:
-        dataset: in the catalogue.
-        folder: that the tables lie in.
-        out: the new folder.
-        stage: told what begins and how many images that are; returns what is called with how many are done.
+        dataset: Data set that the tables hold.
+        folder: Folder that the tables lie in.
+        out: Folder to write, a new one.
+        stage: Function that is called with what begins and its number of images; it returns a function that is called
+            with the number of those that are done.
 
     Returns:
-        How many images each split has.
+        The number of images of each split.
 
     Raises:
-        BadInput: if there are no tables, they are damaged or do not tell each image's class by name, or `out` is there.
+        BadInput: If there are no tables, they are damaged or do not name each image's class, or `out` is there.
     """
     tables = _find_tables(dataset, folder)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -427,7 +428,7 @@ class _TableProcesses:
         """What `work` makes of each, whose first part is the table's path, in order.
 
         Raises:
-            BadInput: naming the table, if it cannot be read or its reader dies.
+            BadInput: Naming the table, if it cannot be read or its reader dies.
         """
         futures = [self._pool.submit(work, *each) for each in given]
         for future, (path, *_) in zip(futures, given, strict=True):

@@ -1,17 +1,15 @@
 """Small gated networks whose losses are given by hand."""
 
 from collections.abc import Callable, Iterator
-from typing import Literal, cast
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from sslticket.pruning import pruned_model
-from sslticket.pruning.criteria import Criterion, Scores, ScoringInput
-from sslticket.pruning.mask import Mask
+from sslticket.pruning.criteria import Criterion, Scores, ScoringInput, prune_to_level
+from sslticket.pruning.mask import Mask, SparsitySchedule
 from sslticket.pruning.prunable import prunable_weights
-from sslticket.pruning.schedule import SparsitySchedule, prune_to_level
-from sslticket.search.runner import SearchRunner
 
 
 def subject(
@@ -35,23 +33,17 @@ def ones(backbone: nn.Module) -> Mask:
     return Mask.ones_like(pruned_model.stored_state(backbone), prunable_weights(backbone))
 
 
-class Bench:
-    """A lab that only scores, and whose net keeps the last mask."""
-
-    def __init__(self, inputs: ScoringInput) -> None:
-        self._subject = inputs
-
-    def scores(self, criterion: Criterion, mask: Mask) -> Scores:
-        pruned_model.set_mask(self._subject.backbone, mask)
-        return criterion.scores(self._subject, list(mask))
-
-
 def cut_down(
     inputs: ScoringInput, criterion: Criterion, density: float, scope: Literal["global", "layer"] = "global"
 ) -> Mask:
     """What the criterion keeps of the dense network, in all its rounds."""
-    selection, bench = SparsitySchedule(rate=1 - density, scope=scope), cast(SearchRunner, Bench(inputs))
-    return prune_to_level(bench, criterion, selection, ones(inputs.backbone), start=0, level=1)
+
+    def scores(criterion: Criterion, mask: Mask) -> Scores:
+        pruned_model.set_mask(inputs.backbone, mask)
+        return criterion.scores(inputs, list(mask))
+
+    schedule = SparsitySchedule(rate=1 - density, scope=scope)
+    return prune_to_level(scores, criterion, schedule, ones(inputs.backbone), start=0, level=1)
 
 
 def linear(*layers: list[list[float]]) -> nn.Sequential:

@@ -1,0 +1,115 @@
+"""What the pages show works: Python blocks are executed, and the commands in the others are parsed."""
+
+import os
+import re
+import shlex
+import sys
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torchvision.models import resnet18, resnet50
+
+from sslticket import Ticket
+from sslticket.api import load_recipes
+from sslticket.cli import recipe_commands
+from sslticket.cli.commands import make_parser, run_command
+from sslticket.config.recipe import Recipe
+from sslticket.pruning.mask import Mask
+from sslticket.pruning.prunable import prunable_weights
+
+ROOT = Path(__file__).parents[1]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "datasets/README.md", "recipes/README.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
+_BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+_RECIPE = re.compile(r"(?:python|accelerate launch(?: --\w+ \S+)*|torchrun(?: --[\w-]+ \S+)*) (\S+\.py)(.*)")
+
+
+def blocks(page: Path, *, python: bool) -> list[str]:
+    return [text for kind, text in _BLOCK.findall(page.read_text()) if (kind == "python") == python]
+
+
+def commands(page: Path) -> list[str]:
+    """The lines of a page that run a recipe or `sslticket`."""
+    lines = [line for text in blocks(page, python=False) for line in text.replace("\\\n", " ").splitlines()]
+    lines += re.findall(r"`((?:sslticket|python|accelerate launch|torchrun) [^`\n]+)`", page.read_text())
+    found = [line.removeprefix("$ ").strip() for line in lines]
+    return [
+        line
+        for line in found
+        if re.match(r"sslticket \w", line) or (_RECIPE.match(line) and re.search(r"(recipes|examples)/", line))
+    ]
+
+
+def with_python(page: Path) -> bool:
+    return bool(blocks(page, python=True))
+
+
+def a_ticket(model: nn.Module) -> Ticket:
+    model.fc = nn.Identity()
+    weights = {name: value.detach().clone() for name, value in model.state_dict().items()}
+    mask = Mask({name: torch.rand(weights[name].shape) < 0.1 for name in prunable_weights(model)})
+    return Ticket.from_dense_weights(mask, weights, level=3, recipe={"model": "resnet18"}, provenance={})
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with the files that the pages name: runs on digits, and tickets of the large networks."""
+    place = tmp_path_factory.mktemp("pages")
+    with tarfile.open(Path(__file__).parent / "old_runs" / "runs-0.1.0.tar.xz") as archive:
+        archive.extractall(place / "runs", filter="data")
+    run = next((place / "runs").glob("rotnet-*"))
+    (place / "level-03.safetensors").write_bytes((run / "tickets" / "level-02.safetensors").read_bytes())
+    (place / "page" / "<key>" / "tickets").mkdir(parents=True)
+    (place / "runs" / "<key>").symlink_to(place / "page" / "<key>")
+    a_ticket(resnet50()).save(place / "page" / "<key>" / "tickets" / "level-21.safetensors")
+    a_ticket(resnet18()).save(place / "resnet18.safetensors")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        run_command(["rows", str(run), "-o", "rows.parquet"])
+        patch.setattr(sys, "argv", ["", "level-03.safetensors"])
+        yield place
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if with_python(page)], ids=lambda page: page.stem)
+def test_python_on_a_page_runs(page: Path, folder: Path) -> None:
+    names: dict[str, Any] = {"__name__": page.stem}
+    for text in blocks(page, python=True):
+        exec(compile(text, f"{page.name}: {text[:40]!r}", "exec"), names)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if commands(page)], ids=lambda page: page.stem)
+def test_commands_on_a_page_have_the_flags_that_there_are(page: Path) -> None:
+    for line in commands(page):
+        words = shlex.split(line, comments=True)
+        words = [word for word in words if word not in ("&", "...")]
+        if words[0] == "sslticket":
+            check_command(words[1:])
+            continue
+        match = _RECIPE.match(" ".join(words))
+        assert match
+        file = match[1] if (ROOT / match[1]).exists() else f"recipes/{Path(match[1]).name}"
+        check_recipe(load_recipes(ROOT / file), match[2].split())
+
+
+def check_command(words: list[str]) -> None:
+    if words[0] in ("run", "show") and words[1] != "RECIPE":
+        name = words[1] if re.fullmatch(r"\w+", words[1]) else str(ROOT / words[1])
+        own = re.compile(r"-o \S+|--images \S+|--sheet-width \S+")
+        check_recipe(load_recipes(name), own.sub("", " ".join(words[2:])).split())
+    else:
+        make_parser().parse_args(words)
+
+
+def check_recipe(recipes: Any, words: list[str]) -> None:
+    if len(recipes) > 1 and words and words[0] in recipes:
+        recipes, words = {words[0]: recipes[words[0]]}, words[1:]
+    for recipe in recipes.values():
+        assert isinstance(recipe, Recipe)
+        recipe_commands._recipe_parser(recipe).parse_args([word for word in words if word != "..."])
