@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sslticket.pruning.gates import GateSettings, LearnedGate
+from sslticket.pruning.gates import GateSettings, LearnedGate, StochasticGate
 
 
-class HardConcreteGate(LearnedGate):
+class HardConcreteGate(StochasticGate):
     """A stretched sigmoid of noise and score, cut to [0, 1]; beta = 2/3, gamma = -0.1, zeta = 1.1 (section 4)."""
 
     noise = torch.zeros(())
@@ -25,10 +25,6 @@ class HardConcreteGate(LearnedGate):
         """See the base class."""
         return (torch.sigmoid((self.noise + self.score) * 1.5) * 1.2 - 0.1).clamp(0, 1) * self.mask
 
-    def hard_mask(self) -> Tensor:
-        """See the base class."""
-        return (self.score >= 0) & (self.mask > 0)
-
     def keep_prob(self) -> Tensor:
         """The probability that the mask is not 0 (equation 12)."""
         return torch.sigmoid(self.score + 1.6) * self.mask
@@ -40,4 +36,4 @@ class HardConcrete(GateSettings):
 
     def build(self, weight: Tensor, initial_score: float) -> LearnedGate:
         """See the base class."""
-        return HardConcreteGate(weight, torch.full_like(weight, initial_score))
+        return HardConcreteGate(weight, initial=initial_score)
