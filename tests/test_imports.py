@@ -49,7 +49,7 @@ WITHOUT_TORCH = (
     "registry",
     "seeds",
     "storage.files",
-    "training.trackers",
+    "training.progress",
     "data.transforms",
 )
 

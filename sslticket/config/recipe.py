@@ -14,10 +14,19 @@ from typing import Any, ClassVar, Literal, Protocol
 from sslticket.config.training import TrainConfig
 from sslticket.data.augment import View
 from sslticket.data.datasets.base import check_part, display_name, path_safe
-from sslticket.data.datasets.catalogue import get_dataset, load_dataset
+from sslticket.data.datasets.catalogue import get_dataset, known_dataset, load_dataset
 from sslticket.data.transforms import Transform
 from sslticket.errors import BadInput
-from sslticket.registry import NO_FLAGS, OMIT_DEFAULT, settings_from_json, settings_hash, settings_to_json, stored_as
+from sslticket.registry import (
+    NO_FLAGS,
+    OMIT_DEFAULT,
+    loaded_part,
+    required_parts,
+    settings_from_json,
+    settings_hash,
+    settings_to_json,
+    stored_as,
+)
 from sslticket.seeds import Seeds
 
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -177,6 +186,15 @@ class Recipe:
     seed: int = 0
     precision: Precision | None = None
 
+    def __post_init__(self) -> None:
+        for name, kind in {"data": Data, "training": TrainConfig}.items():
+            if not isinstance(getattr(self, name), kind):
+                raise BadInput(f"Recipe({name}=...) must be a {kind.__name__}, got {getattr(self, name)!r}")
+        for name, method in {"objective": "views", "search": "exclude"}.items():
+            if not hasattr(getattr(self, name), method):
+                example = "RotNet()" if name == "objective" else "IMP(levels=3, rate=0.5)"
+                raise BadInput(f"Recipe({name}=...) must be one such as {example}, got {getattr(self, name)!r}")
+
     @classmethod
     def from_dict(cls, tree: object, parts: Mapping[str, Any] | None = None) -> "Recipe":
         """The recipe that JSON values of `to_dict` describe; those of earlier versions may lack later fields.
@@ -236,6 +254,11 @@ class Recipe:
     def family(self) -> str:
         """8 hexadecimal digits that replicates share: of all settings but the seed."""
         return self.record.family
+
+    def parts(self) -> dict[str, str]:
+        """Parts of users that the recipe needs, see `sslticket.registry.required_parts`; {} where all is built in."""
+        own_dataset = known_dataset(self.data.dataset)
+        return required_parts(self, loaded_part(self.model), own_dataset)
 
     def describe(self) -> dict[str, Any]:
         """The settings by the names of their fields today, without those that are None, for a person."""

@@ -25,7 +25,7 @@ from typing import Any
 from sslticket import processes, provenance
 from sslticket.config.recipe import ImageIdentity, Recipe
 from sslticket.errors import BadInput, one_line
-from sslticket.registry import required_parts
+from sslticket.registry import remember_parts
 from sslticket.storage.files import read_json, remove_unfinished, write_json
 from sslticket.ticket import INITIAL_TICKET
 
@@ -45,7 +45,7 @@ class RunDir:
             BadInput: If the folder holds the run of another recipe or of other data.
         """
         self.path = out / recipe.key
-        self.parts = required_parts(recipe)
+        self.parts = recipe.parts()
         self._content: dict[str, Any] = {"recipe": recipe.to_dict(), "data_hash": data_hash}
         if (out / "recipe.json").exists():
             raise BadInput(f"{out} is itself the folder of a run; give its parent, --out {out.parent}")
@@ -91,6 +91,7 @@ class RunDir:
                     "with --out"
                 ) from error
             remove_unfinished(self.path)
+            remember_parts(self.parts)
             if not (self.path / "recipe.json").exists():
                 made_by = provenance.collect_provenance() | {"code": provenance.code_hash()}
                 parts = {"parts": self.parts} if self.parts else {}
@@ -208,7 +209,7 @@ def resumption_differences(run_dir: RunDir, levels: Sequence[int], **now: str) -
     recorded = began.get("parts")
     earlier = recorded if isinstance(recorded, dict) else {}
     changed = [where for where, digest in run_dir.parts.items() if earlier.get(where, digest) != digest]
-    differences += [f"it was begun with another version of {where}" for where in changed]
+    differences += [f"it was begun with another {where}" for where in changed]
     # What is not committed shows in no commit.
     if not differences and began.get("code", code) != code:
         differences = [f"it was begun with other code or another recipe file (hash {began['code']}, now {code})"]

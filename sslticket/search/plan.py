@@ -38,7 +38,6 @@ from sslticket.provenance import collect_provenance, git_commit, library_version
 from sslticket.pruning.forward_graph import MaskCoverage
 from sslticket.pruning.mask import Mask
 from sslticket.pruning.prunable import describe_layers, prunable_weights, shorten_names
-from sslticket.registry import required_parts
 from sslticket.results.run_dir import RunDir, identify_images
 from sslticket.search.base import Search, SearchCost, Stages, search_of
 from sslticket.ticket import Ticket
@@ -334,7 +333,7 @@ class SearchPlan:
             "numerics": numerics,
             "versions": library_versions(),
             "commit": git_commit(),
-            **({"parts": parts} if (parts := required_parts(self.recipe)) else {}),
+            **({"parts": self.run_dir.parts} if self.run_dir.parts else {}),
         }
 
     def row_fields(self, ticket: Ticket) -> dict[str, Any]:
@@ -342,7 +341,7 @@ class SearchPlan:
         recipe = self.recipe
         return {
             "run": self.run_dir.path.name,
-            "recipe": recipe.family,
+            "recipe": ticket.record.family,
             "objective": recipe.task,
             "model": recipe.model,
             "source": recipe.data.name,
@@ -353,14 +352,14 @@ class SearchPlan:
             "within": describe_layers(ticket.recipe),
             "ticket_hash": ticket.hash,
             "search_seed": recipe.seed,
-            "search": recipe.record.search_name,
-            "settings": recipe.record.settings(),
+            "search": ticket.record.search_name,
+            "settings": ticket.record.settings(),
             "rewind_samples": ticket.provenance["rewind_samples"],
             **collect_provenance(),
             "source_hash": self.images.source_hash,
             "data_hash": ticket.provenance["data_hash"],
             "precision": recipe.precision,
-            "parts": required_parts(recipe) or None,
+            "parts": self.run_dir.parts or None,
         }
 
 

@@ -8,7 +8,6 @@ from sslticket.config.recipe import flatten_settings
 from sslticket.config.runtime import RuntimeConfig
 from sslticket.errors import BadInput
 from sslticket.pruning.prunable import shorten_names
-from sslticket.registry import remember_parts
 from sslticket.results.run_dir import read_json_or_empty, resumption_differences
 from sslticket.search.base import search_of
 from sslticket.search.plan import SearchPlan
@@ -21,13 +20,13 @@ from sslticket.training.progress import Progress
 _LOW_EFFECTIVE_FRACTION = 0.5  # of a ticket's weights: where fewer lie on a path, its density is not what it seems
 
 
-def run_search(plan: SearchPlan, runtime: RuntimeConfig, *, progress_bar: bool = True) -> dict[str, str]:
+def run_search(plan: SearchPlan, runtime: RuntimeConfig, *, show_progress: bool = True) -> dict[str, str]:
     """Finds every ticket of the plan that is not there yet.
 
     Args:
         plan: The search.
         runtime: How this machine computes.
-        progress_bar: Whether to show the progress bar and notes on stderr.
+        show_progress: Whether the first process shows a progress bar, with a line for each level above it.
 
     Returns:
         The images that could not be read, with reasons.
@@ -52,14 +51,12 @@ def run_search(plan: SearchPlan, runtime: RuntimeConfig, *, progress_bar: bool =
             "give --out on a folder that all machines share"
         )
     notes, finished = [], plan.levels in there[0]
-    if engine.is_main_process:
-        remember_parts(run_dir.parts)
     if engine.is_main_process and not finished:
         numerics = str(engine.numerics_for(network, plan.total_steps, recipe.training))
         notes.append(resumption_differences(run_dir, there[0], numerics=numerics, device=engine.device_name))
     if not finished:
         notes.append(engine.fit_in_memory(network, recipe.training, memory, recipe=True))
-    show = progress_bar and engine.is_main_process
+    show = show_progress and engine.is_main_process
     done = max((plan.cumulative_samples(level) for level in there[0]), default=0)
     with (
         run_dir.locked(engine.is_main_process),

@@ -67,7 +67,12 @@ def test_every_recipe(name: str) -> None:
 def test_a_search_with_labels_and_settings_of_nobody_proposes_its_own() -> None:
     found = after("stabilizing_resnet20_cifar10_standard", lr=0.05)
     assert found is not None
-    assert (found.name, found.dataset, found.fit.optimizer.lr, found.fit.batch_size) == ("own", "cifar10", 0.05, 128)
+    assert (found.name, found.dataset, found.training.optimizer.lr, found.training.batch_size) == (
+        "own",
+        "cifar10",
+        0.05,
+        128,
+    )
     # Another network has no protocol with the paper's settings.
     assert name_after("stabilizing_resnet20_cifar10_standard", model="resnet50") == "own"
     # The trainings are those of cifar10, the images are not.

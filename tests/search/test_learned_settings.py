@@ -60,7 +60,10 @@ def test_scores_have_an_optimiser_of_their_own_without_weight_decay() -> None:
     ("make", "message"),
     [
         (lambda: ContinuousSparsification(final_temperature=1.0), "--final-temperature must be finite and above 1"),
-        (lambda: ContinuousSparsification(final_temperature=float("nan")), "--final-temperature must be finite and above 1"),
+        (
+            lambda: ContinuousSparsification(final_temperature=float("nan")),
+            "--final-temperature must be finite and above 1",
+        ),
         (lambda: ContinuousSparsification(rounds=0), "--rounds must be at least 1, got 0"),
         (lambda: StochasticSparsification(penalty=-1e-8), "--penalty must be finite and at least 0, got -1e-08"),
         (lambda: StochasticSparsification(initial_score=1e3), "--initial-score must be from -50 to 50, got 1000"),
@@ -95,7 +98,8 @@ def test_a_trial_brings_the_rewind_point_within_and_counts_its_rounds() -> None:
 
 def test_a_mask_that_keeps_nothing_ends_the_search_and_what_is_undecided_is_told(tmp_path: Path) -> None:
     with pytest.raises(
-        BadInput, match=r"level 1 must keep a weight, and keeps none of 13,968 weights; give a higher --initial-score or a lower"
+        BadInput,
+        match=r"level 1 must keep a weight, and keeps none of 13,968 weights; give a higher --initial-score or a lower",
     ):
         search(tmp_path, recipe(search=replace(CS, initial_score=-1.0)))
     net = MaskedNetwork.build(

@@ -22,7 +22,7 @@ from sslticket.data.source import open_split
 from sslticket.data.unreadable import UnreadableImages
 from sslticket.errors import BadInput
 from sslticket.evaluation import tasks
-from sslticket.evaluation.worker import evaluate
+from sslticket.evaluation.jobs import evaluate_tasks
 from sslticket.objectives.base import Network, Objective
 from sslticket.objectives.byol import BYOL
 from sslticket.objectives.dino import DINO
@@ -323,7 +323,7 @@ def test_an_evaluation_that_cannot_fit_ends_with_what_helps(tmp_path: Path, monk
     rows = tasks.make_tasks([searched.run_dir.ticket_path(1)], [], ["digits-demo"], [0])
     small(monkeypatch, 1000)
     with pytest.raises(BadInput, match=r"images needs .* give more processes, --precision bf16 or a device with"):
-        list(evaluate(rows, Engine.create(RuntimeConfig(), "fp32")))
+        list(evaluate_tasks(rows, Engine.create(RuntimeConfig(), "fp32")))
 
 
 class Picky(RotNet):
