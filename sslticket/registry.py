@@ -64,6 +64,10 @@ class Registry(Generic[T]):
         """The names of the built-in parts and of those that were registered, in alphabetical order."""
         return sorted({*self._built_in, *self._own})
 
+    def is_built_in(self, name: str) -> bool:
+        """Whether a name is that of a built-in part."""
+        return name in self._built_in
+
     def get(self, name: str) -> T:
         """The part of a name.
 
@@ -316,7 +320,7 @@ def _remembered() -> dict[str, str]:
     return known if isinstance(known, dict) else {}
 
 
-def load_recorded_parts(recorded: Mapping[str, str]) -> dict[str, Any]:
+def load_recorded_parts(recorded: Mapping[str, str], *, strict: bool = True) -> dict[str, Any]:
     """The parts that a run's folder, a ticket or a row records, by their names.
 
     A file is loaded only if it still has the recorded hash and this user has run it before, or if it has been loaded
@@ -324,9 +328,10 @@ def load_recorded_parts(recorded: Mapping[str, str]) -> dict[str, Any]:
 
     Args:
         recorded: What `required_parts` returned when the run began.
+        strict: Whether every part is needed; those that may not be loaded are else left out.
 
     Raises:
-        BadInput: If a part may not be loaded, naming the file to give with --parts.
+        BadInput: If a part that is needed may not be loaded, naming the file to give with --parts.
     """
     found: dict[str, Any] = {}
     known = _remembered() if recorded else {}
@@ -335,23 +340,26 @@ def load_recorded_parts(recorded: Mapping[str, str]) -> dict[str, Any]:
         given = loaded_part(name, Path(where))
         if given is not None:
             found[name] = given
-            continue
-        file = Path(where)
-        if where == _INTERACTIVE or not digest:
-            raise BadInput(f"{name} was defined in a notebook or a shell; save it in a file and give --parts FILE.py")
-        if not file.is_file():
-            raise BadInput(f"{name} was defined in {where}, which is not there; give its file with --parts FILE.py")
-        if _source_hash(read_bytes(file, _MAX_SOURCE_BYTES)) != digest:
-            raise BadInput(
-                f"{where}, which defines {name}, has changed since; give --parts {where} to take it as it is"
-            )
-        if known.get(where) != digest:
-            raise BadInput(
-                f"{where}, which defines {name}, has not been run by you here; give --parts {where} to run it"
-            )
-        module = load_user_file(file)
-        found[name] = _registered[name] if name in _registered else _named_part(module, name)
+        elif why := _why_not_loaded(name, where, digest, known):
+            if strict:
+                raise BadInput(why)
+        else:
+            module = load_user_file(where)
+            found[name] = _registered[name] if name in _registered else _named_part(module, name)
     return found
+
+
+def _why_not_loaded(name: str, where: str, digest: str, known: Mapping[str, str]) -> str:
+    """Why a recorded part may not be loaded, and the fix; "" if it may."""
+    if where == _INTERACTIVE or not digest:
+        return f"{name} was defined in a notebook or a shell; save it in a file and give --parts FILE.py"
+    if not Path(where).is_file():
+        return f"{name} was defined in {where}, which is not there; give its file with --parts FILE.py"
+    if _source_hash(read_bytes(Path(where), _MAX_SOURCE_BYTES)) != digest:
+        return f"{where}, which defines {name}, has changed since; give --parts {where} to take it as it is"
+    if known.get(where) != digest:
+        return f"{where}, which defines {name}, has not been run by you here; give --parts {where} to run it"
+    return ""
 
 
 def loaded_part(name: str, file: Path | None = None) -> Any | None:
@@ -367,7 +375,8 @@ def loaded_part(name: str, file: Path | None = None) -> Any | None:
     for module in modules:
         with suppress(AttributeError):
             part = _named_part(module, name)
-            if getattr(part, "__module__", module.__name__) in (module.__name__, "sslticket") or module in first:
+            # What a file imports is not its own; objects such as protocols have the module of their class.
+            if module in first or not hasattr(part, "__qualname__") or part.__module__ == module.__name__:
                 return part
     return None
 
@@ -518,7 +527,7 @@ def settings_class(name: str, parts: Mapping[str, Any] | None = None) -> type:
     if name in _SETTINGS:
         return _as_class(name, _attribute(_SETTINGS[name]))
     known = list(_SETTINGS)
-    for kind in ("objective", "search", "criterion", "optimizer", "transform"):
+    for kind in ("objective", "search", "criterion", "gate", "optimizer", "transform"):
         registry = registry_of(kind)
         if name in registry.names():
             return _as_class(name, registry.get(name))

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from sslticket.config.recipe import recipe_family
 from sslticket.data.datasets.catalogue import known_dataset
 from sslticket.errors import BadInput
 from sslticket.escaping import escape_json, escape_markdown, shell_quote
@@ -108,7 +107,7 @@ class Measurements:
             return cls()
         frame = table.read_rows([run / "rows"])
         # Other files may have had this name, and beside a lone file there may be rows of others.
-        frame = frame[frame["recipe"] == recipe_family(ticket.recipe)]
+        frame = frame[frame["recipe"] == ticket.record.family]
         frame = frame[(frame["level"] != ticket.level) | (frame["ticket_hash"] == ticket.hash)]
         own = frame[frame["ticket_hash"] == ticket.hash]
         commands = own[own["kind"] == "level"]["command"]
