@@ -3,6 +3,7 @@
 import json
 import math
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from sslticket.analysis.magnitudes import Magnitudes
+from sslticket.cli import flags
 from sslticket.cli import recipe_commands as command
 from sslticket.config.recipe import Precision
 from sslticket.config.runtime import RuntimeConfig
