@@ -65,7 +65,7 @@ def find_tickets(
 
     runtime = runtime or RuntimeConfig()
     plan = plan_search(recipe if isinstance(recipe, Recipe) else load_recipe(recipe), runtime, Path(out))
-    if unreadable := run_search(plan, runtime):
+    if unreadable := run_search(plan, runtime, show_progress=progress):
         log.warning("%d images could not be read and were left out", len(unreadable))
     return [Ticket.load(plan.run_dir.ticket_path(level)) for level in range(plan.levels + 1)]
 
@@ -243,7 +243,7 @@ def load_recipes(name: str | Path) -> Mapping[str, Recipe]:
     text = str(name)
     if re.fullmatch(r"\w+", text):
         return {text: _published_recipe(text)}
-    file, _, wanted = text.rpartition(":") if re.search(r"\.py:\w+$", text) else (text, "", "")
+    file, _, wanted = text.rpartition(":") if re.search(r"\.py:[\w-]+$", text) else (text, "", "")
     found = _recipes_of_file(Path(file))
     if not wanted:
         return found

@@ -15,6 +15,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -30,8 +31,13 @@ _MAX_SOURCE_BYTES = 1 << 24
 _INTERACTIVE = "<interactive>"
 """What stands for the file of a part that was defined in a notebook or a shell."""
 
+_reading_json: ContextVar[bool] = ContextVar("reading_json", default=False)
+"""Whether settings are made of JSON values, which may come from anybody: no file of users is run for a name in them."""
+
 _user_modules: dict[Path, tuple[str, ModuleType]] = {}
 """The hash and the module of each file of a user's that was loaded."""
+_noted_parts: dict[str, dict[str, str]] = {}
+"""For the name of a part, where a ticket says that it is, and the hash of its file."""
 _loading: list[Path] = []
 """The files that are being loaded."""
 _locations: dict[int, tuple[object, str]] = {}
@@ -64,6 +70,23 @@ class Registry(Generic[T]):
         """The names of the built-in parts and of those that were registered, in alphabetical order."""
         return sorted({*self._built_in, *self._own})
 
+    def is_built_in(self, name: str) -> bool:
+        """Whether a name is that of a built-in part."""
+        return name in self._built_in
+
+    def own_part(self, name: str) -> T | None:
+        """A user's own part by its plain name: registered, in a file that was loaded, or noted; None for none.
+
+        Raises:
+            BadInput: If it is noted by `note_recorded_parts` and may not be loaded, naming the file to give.
+        """
+        if name in self._built_in:
+            return None
+        found: T | None = self._own[name] if name in self._own else loaded_part(name)
+        if found is None and name in _noted_parts:
+            found = load_recorded_parts(_noted_parts[name])[name]
+        return found
+
     def get(self, name: str) -> T:
         """The part of a name.
 
@@ -82,6 +105,8 @@ class Registry(Generic[T]):
             return self._own[name]
         if not colon:
             return self._entry_point(name)
+        if _reading_json.get():
+            raise BadInput(f"what a file records names {name}, which is not run for that; give it with --parts FILE.py")
         module = load_user_file(where) if where.endswith(".py") else _installed_module(where)
         public = [each for each in vars(module) if not each.startswith("_")]
         if attribute not in vars(module):
@@ -316,7 +341,7 @@ def _remembered() -> dict[str, str]:
     return known if isinstance(known, dict) else {}
 
 
-def load_recorded_parts(recorded: Mapping[str, str]) -> dict[str, Any]:
+def load_recorded_parts(recorded: Mapping[str, str], *, strict: bool = True) -> dict[str, Any]:
     """The parts that a run's folder, a ticket or a row records, by their names.
 
     A file is loaded only if it still has the recorded hash and this user has run it before, or if it has been loaded
@@ -324,9 +349,10 @@ def load_recorded_parts(recorded: Mapping[str, str]) -> dict[str, Any]:
 
     Args:
         recorded: What `required_parts` returned when the run began.
+        strict: Whether every part is needed; those that may not be loaded are else left out.
 
     Raises:
-        BadInput: If a part may not be loaded, naming the file to give with --parts.
+        BadInput: If a part that is needed may not be loaded, naming the file to give with --parts.
     """
     found: dict[str, Any] = {}
     known = _remembered() if recorded else {}
@@ -335,23 +361,26 @@ def load_recorded_parts(recorded: Mapping[str, str]) -> dict[str, Any]:
         given = loaded_part(name, Path(where))
         if given is not None:
             found[name] = given
-            continue
-        file = Path(where)
-        if where == _INTERACTIVE or not digest:
-            raise BadInput(f"{name} was defined in a notebook or a shell; save it in a file and give --parts FILE.py")
-        if not file.is_file():
-            raise BadInput(f"{name} was defined in {where}, which is not there; give its file with --parts FILE.py")
-        if _source_hash(read_bytes(file, _MAX_SOURCE_BYTES)) != digest:
-            raise BadInput(
-                f"{where}, which defines {name}, has changed since; give --parts {where} to take it as it is"
-            )
-        if known.get(where) != digest:
-            raise BadInput(
-                f"{where}, which defines {name}, has not been run by you here; give --parts {where} to run it"
-            )
-        module = load_user_file(file)
-        found[name] = _registered[name] if name in _registered else _named_part(module, name)
+        elif why := _why_not_loaded(name, where, digest, known):
+            if strict:
+                raise BadInput(why)
+        else:
+            module = load_user_file(where)
+            found[name] = _registered[name] if name in _registered else _named_part(module, name)
     return found
+
+
+def _why_not_loaded(name: str, where: str, digest: str, known: Mapping[str, str]) -> str:
+    """Why a recorded part may not be loaded, and the fix; "" if it may."""
+    if where == _INTERACTIVE or not digest:
+        return f"{name} was defined in a notebook or a shell; save it in a file and give --parts FILE.py"
+    if not Path(where).is_file():
+        return f"{name} was defined in {where}, which is not there; give its file with --parts FILE.py"
+    if _source_hash(read_bytes(Path(where), _MAX_SOURCE_BYTES)) != digest:
+        return f"{where}, which defines {name}, has changed since; give --parts {where} to take it as it is"
+    if known.get(where) != digest:
+        return f"{where}, which defines {name}, has not been run by you here; give --parts {where} to run it"
+    return ""
 
 
 def loaded_part(name: str, file: Path | None = None) -> Any | None:
@@ -367,7 +396,8 @@ def loaded_part(name: str, file: Path | None = None) -> Any | None:
     for module in modules:
         with suppress(AttributeError):
             part = _named_part(module, name)
-            if getattr(part, "__module__", module.__name__) in (module.__name__, "sslticket") or module in first:
+            # What a file imports is not its own; objects such as protocols have the module of their class.
+            if module in first or not hasattr(part, "__qualname__") or part.__module__ == module.__name__:
                 return part
     return None
 
@@ -381,6 +411,16 @@ def loaded_parts(base: type[T]) -> list[T]:
     main = sys.modules.get("__main__")
     modules = [*(module for _, module in reversed(_user_modules.values())), *([main] if main else [])]
     return [value for module in modules for value in vars(module).values() if isinstance(value, base)]
+
+
+def note_recorded_parts(recorded: Mapping[str, str]) -> None:
+    """Note which parts of a user a ticket records, so that `Registry.own_part` can load them when they are needed.
+
+    Args:
+        recorded: What `required_parts` returned when the search began.
+    """
+    for location, digest in recorded.items():
+        _noted_parts[str(location).rpartition(":")[2]] = {str(location): str(digest)}
 
 
 def _named_part(module: ModuleType, name: str) -> Any:
@@ -456,12 +496,15 @@ def settings_from_json(
         found = _from_json(value, parts)
         is_path = isinstance(found, str) and "Path" in str(fields[field_name].type)
         given[field_name] = Path(found) if is_path else found
+    reading = _reading_json.set(True)
     try:
         return kind(**given)
     except BadInput:
         raise
     except (TypeError, ValueError, AttributeError) as error:
         raise BadInput(f"a {what} {name} cannot be made of its values ({one_line(error)}); correct the file") from error
+    finally:
+        _reading_json.reset(reading)
 
 
 def _from_json(value: Any, parts: Mapping[str, Any] | None) -> Any:
@@ -518,7 +561,7 @@ def settings_class(name: str, parts: Mapping[str, Any] | None = None) -> type:
     if name in _SETTINGS:
         return _as_class(name, _attribute(_SETTINGS[name]))
     known = list(_SETTINGS)
-    for kind in ("objective", "search", "criterion", "optimizer", "transform"):
+    for kind in ("objective", "search", "criterion", "gate", "optimizer", "transform"):
         registry = registry_of(kind)
         if name in registry.names():
             return _as_class(name, registry.get(name))

@@ -53,8 +53,15 @@ def add_training_flags(parser: flags.Parser, *, levels: str = USUAL_LEVELS) -> N
     parser.add_argument("--dry-run", action="store_true", help="print what is done and what is left; train nothing")
 
 
+def add_parts_flag(parser: flags.Parser) -> None:
+    """The flag that names files with parts of one's own, which `run_command` loads before anything else."""
+    help_ = "load this file first, which defines parts that runs were made with; may be given several times [none]"
+    parser.add_argument("--parts", action="append", default=[], type=Path, metavar="FILE.py", help=help_)
+
+
 def add_ticket_flags(parser: flags.Parser, *, levels: str = USUAL_LEVELS) -> None:
     """The flags that name tickets."""
+    add_parts_flag(parser)
     parser.add_argument(
         "tickets", nargs="+", type=Path, help="folders of runs, such as runs/<key>, ticket files, or hf://USER/NAME"
     )

@@ -12,12 +12,20 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
 from sslticket.config.training import TrainConfig
-from sslticket.data.augment import View
+from sslticket.data.augment import Transform, View
 from sslticket.data.datasets.base import check_part, display_name, path_safe
-from sslticket.data.datasets.catalogue import get_dataset, load_dataset
-from sslticket.data.transforms import Transform
+from sslticket.data.datasets.catalogue import known_dataset, load_dataset
 from sslticket.errors import BadInput
-from sslticket.registry import NO_FLAGS, OMIT_DEFAULT, settings_from_json, settings_hash, settings_to_json, stored_as
+from sslticket.models import MODELS, load_model
+from sslticket.registry import (
+    NO_FLAGS,
+    OMIT_DEFAULT,
+    required_parts,
+    settings_from_json,
+    settings_hash,
+    settings_to_json,
+    stored_as,
+)
 from sslticket.seeds import Seeds
 
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -159,7 +167,7 @@ class Recipe:
     """How tickets are found.
 
     Attributes:
-        model: Name of a network from the papers, timm or torchvision.
+        model: Name of a network from the papers, timm or torchvision, or "file.py:Name" for your own.
         data: The images.
         objective: What the network learns while tickets are searched.
         training: How the network is trained.
@@ -177,6 +185,16 @@ class Recipe:
     seed: int = 0
     precision: Precision | None = None
 
+    def __post_init__(self) -> None:
+        for name, kind in {"model": str, "data": Data, "training": TrainConfig}.items():
+            if not isinstance(getattr(self, name), kind):
+                raise BadInput(f"Recipe({name}=...) must be a {kind.__name__}, got {getattr(self, name)!r}")
+        for name, method in {"objective": "views", "search": "exclude"}.items():
+            if not hasattr(getattr(self, name), method):
+                example = "RotNet()" if name == "objective" else "IMP(levels=3, rate=0.5)"
+                raise BadInput(f"Recipe({name}=...) must be one such as {example}, got {getattr(self, name)!r}")
+        object.__setattr__(self, "model", load_model(self.model))
+
     @classmethod
     def from_dict(cls, tree: object, parts: Mapping[str, Any] | None = None) -> "Recipe":
         """The recipe that JSON values of `to_dict` describe; those of earlier versions may lack later fields.
@@ -190,9 +208,11 @@ class Recipe:
                 cannot be.
         """
         named = {**tree, "is": tree.get("is", "Recipe")} if isinstance(tree, Mapping) else tree
-        data = named.get("data") if isinstance(named, Mapping) else None
-        if isinstance(data, Mapping) and ":" in str(data.get("dataset")):
-            get_dataset(str(data["dataset"]))  # no file is run because a recipe names it
+        if isinstance(named, Mapping) and ":" in str(named.get("model")):
+            raise BadInput(
+                f"the model of a recorded recipe must have a plain name, got {named['model']!r}; no file is run "
+                "because a recipe names it"
+            )
         return settings_from_json(named, {"Recipe": cls}, "recipe", parts)
 
     def to_dict(self) -> dict[str, Any]:
@@ -236,6 +256,11 @@ class Recipe:
     def family(self) -> str:
         """8 hexadecimal digits that replicates share: of all settings but the seed."""
         return self.record.family
+
+    def parts(self) -> dict[str, str]:
+        """Parts of users that the recipe needs, see `sslticket.registry.required_parts`; {} where all is built in."""
+        own_dataset = known_dataset(self.data.dataset)
+        return required_parts(self, MODELS.own_part(self.model), own_dataset)
 
     def describe(self) -> dict[str, Any]:
         """The settings by the names of their fields today, without those that are None, for a person."""

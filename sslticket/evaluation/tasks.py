@@ -16,6 +16,7 @@ from sslticket.evaluation.controls import Control, control_parts, get_control
 from sslticket.evaluation.protocols import Protocol, resolve_protocol
 from sslticket.pruning.forward_graph import MaskCoverage
 from sslticket.pruning.prunable import describe_layers
+from sslticket.registry import load_recorded_parts
 from sslticket.storage.files import read_json
 from sslticket.ticket import Ticket, run_folder_of
 
@@ -376,6 +377,7 @@ def _read_checked_header(path: Path) -> Mapping[str, Any]:
     known = isinstance(recipe, dict) and isinstance(recipe.get("data"), dict) and "dataset" in recipe["data"]
     if not (known and isinstance(origin, dict) and {"seed", "rewind_samples", "objective"} <= origin.keys()):
         raise BadInput(f"{path} does not tell where it is from, so it cannot be scored; give one that a search wrote")
+    load_recorded_parts(origin.get("parts", {}), strict=False)
     return header
 
 

@@ -145,7 +145,7 @@ def test_a_search_is_named_by_itself_and_by_its_criterion(search: dict[str, obje
         (["--dataset", "digts"], r"unknown dataset 'digts'; did you mean digits"),
         (["--subset", "0"], r"--subset must be in \(0, 1\], got"),
         (["--subset", "1.5"], r"--subset must be in \(0, 1\], got"),
-        (["--subset", "0.001", "--subset-by", "classes"], r"--subset 0.001 by classes leaves none"),
+        (["--subset", "0.001", "--subset-by", "classes"], r"must leave one of the 10 classes of digits, got 0.001"),
         (["--shots", "0"], r"--shots must be at least 1"),
         (["--subset", "ten"], r"argument --subset: must be a number such as 0.1 or 10%, got 'ten'"),
         (["--subset", "ten%"], r"argument --subset: must be a number such as 0.1 or 10%, got 'ten%'"),
@@ -158,10 +158,10 @@ def test_a_search_is_named_by_itself_and_by_its_criterion(search: dict[str, obje
         (["lr=0.1"], r"unexpected argument 'lr=0.1'; write --lr 0.1"),
         (["--subset-by", "colour"], r"invalid choice: 'colour'"),
         (["--length", "ninety"], r"a length of training must be like 90ep"),
-        (["--length", "6it", "--rewind", "6it"], r"not longer than the rewind point"),
+        (["--length", "6it", "--rewind", "6it"], r"the rewind point must lie before the end"),
         (["--levels", "40"], r"give --levels 14 or less"),
         (["--levels", "0"], r"at least 1"),
-        (["--rate", "1"], r"between 0 and 1"),
+        (["--rate", "1"], r"--rate must be in \(0, 1\)"),
         (["--lr", "0"], r"--lr must be above 0, got 0"),
         (["--batch-size", "0"], r"at least 1"),
         (["--dataset", "imagenet", "--data-root", "/nowhere"], r"no images of imagenet found; looked in /nowhere"),
@@ -258,7 +258,7 @@ def test_other_rates_of_a_curve_and_of_biases_scale_with_it_and_those_given_stay
         (fit.optimizer.lr, fit.optimizer.bias_lr, fit.last_lr),
         (scaled.optimizer.lr, scaled.optimizer.bias_lr, scaled.last_lr),
     ]
-    assert rates[1] == pytest.approx([each / 8 for each in rates[0]], rel=0.005)
+    assert rates[1] == pytest.approx([each / 8 for each in rates[0]], rel=0.005)  # type: ignore[operator]
     given = command.resolve_recipe(base, {"batch_size": 256, "bias_lr": 0.5}).training.optimizer
     assert isinstance(given, LARS)
     assert given.bias_lr == 0.5

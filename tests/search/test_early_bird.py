@@ -122,7 +122,9 @@ def test_a_level_too_short_for_its_window_is_refused_and_a_trial_compares_more_o
     clock = Clock(Span.parse("40it"), 16, 1000)
     dense = Mask({"a": torch.ones(1000, dtype=torch.bool)})
     rule = IMP(levels=2, rewind="4it", early_bird=0.1, early_bird_every="10it")
-    with pytest.raises(BadInput, match="--early-bird-window 5 needs at least 6 masks a level, got 3, 10it apart; give a"):
+    with pytest.raises(
+        BadInput, match="--early-bird-window 5 needs at least 6 masks a level, got 3, 10it apart; give a"
+    ):
         rule.stages(clock, dense)
     assert rule.shortened_for_trial(clock) == replace(rule, early_bird_every="1%")
     assert rule.shortened_for_trial(clock).stages(clock, dense).rewind == 4

@@ -19,8 +19,7 @@ from sslticket.pruning import pruned_model
 from sslticket.training import checkpoint
 from sslticket.training.engine import Engine
 from sslticket.training.loop import TrainingLoop
-from sslticket.training.network import measure_metrics
-from sslticket.training.network import MaskedNetwork
+from sslticket.training.network import MaskedNetwork, measure_metrics
 from sslticket.training.progress import Progress
 
 COUNT, BATCH, LENGTH = 40, 16, 12

@@ -289,7 +289,7 @@ def test_a_search_that_may_not_fit_says_so_and_is_run(
 
 def small(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
     """Let the device have so much memory."""
-    monkeypatch.setattr(DeviceMemory, "on", classmethod(lambda cls, device: cls("a small device", free)))
+    monkeypatch.setattr(DeviceMemory, "of_device", classmethod(lambda cls, device: cls("a small device", free)))
 
 
 def test_a_search_that_cannot_fit_ends_before_its_first_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
