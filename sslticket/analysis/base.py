@@ -103,7 +103,7 @@ class TicketAnalysis(Analysis):
             BadInput: If a ticket is damaged.
         """
         for path in paths:
-            ticket = Ticket.load(path)
+            ticket = Ticket.load(path).with_parts()
             row = self._typed({**self.row_fields(path, ticket), **self.measure(ticket)})
             write_row(run_folder_of(path) / "rows" / f"{path.stem}.{self.kind}.jsonl", row)
             yield row

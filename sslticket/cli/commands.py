@@ -180,7 +180,7 @@ def _run_inspect(given: argparse.Namespace) -> None:
     from sslticket.ticket import Ticket
 
     file = hub.resolve_ticket_file(given.ticket)
-    print(describe_ticket(Ticket.load(file), given.ticket, file.stat().st_size))
+    print(describe_ticket(Ticket.load(file).with_parts(), given.ticket, file.stat().st_size))
 
 
 def _run_recipe(given: argparse.Namespace) -> None:

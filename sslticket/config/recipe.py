@@ -14,12 +14,12 @@ from typing import Any, ClassVar, Literal, Protocol
 from sslticket.config.training import TrainConfig
 from sslticket.data.augment import Transform, View
 from sslticket.data.datasets.base import check_part, display_name, path_safe
-from sslticket.data.datasets.catalogue import get_dataset, known_dataset, load_dataset
+from sslticket.data.datasets.catalogue import known_dataset, load_dataset
 from sslticket.errors import BadInput
+from sslticket.models import load_model
 from sslticket.registry import (
     NO_FLAGS,
     OMIT_DEFAULT,
-    loaded_part,
     required_parts,
     settings_from_json,
     settings_hash,
@@ -167,7 +167,7 @@ class Recipe:
     """How tickets are found.
 
     Attributes:
-        model: Name of a network from the papers, timm or torchvision.
+        model: Name of a network from the papers, timm or torchvision, or "file.py:Name" for your own.
         data: The images.
         objective: What the network learns while tickets are searched.
         training: How the network is trained.
@@ -193,6 +193,7 @@ class Recipe:
             if not hasattr(getattr(self, name), method):
                 example = "RotNet()" if name == "objective" else "IMP(levels=3, rate=0.5)"
                 raise BadInput(f"Recipe({name}=...) must be one such as {example}, got {getattr(self, name)!r}")
+        object.__setattr__(self, "model", load_model(self.model))
 
     @classmethod
     def from_dict(cls, tree: object, parts: Mapping[str, Any] | None = None) -> "Recipe":
@@ -207,9 +208,11 @@ class Recipe:
                 cannot be.
         """
         named = {**tree, "is": tree.get("is", "Recipe")} if isinstance(tree, Mapping) else tree
-        data = named.get("data") if isinstance(named, Mapping) else None
-        if isinstance(data, Mapping) and ":" in str(data.get("dataset")):
-            get_dataset(str(data["dataset"]))  # no file is run because a recipe names it
+        if isinstance(named, Mapping) and ":" in str(named.get("model")):
+            raise BadInput(
+                f"the model of a recorded recipe must have a plain name, got {named['model']!r}; no file is run "
+                "because a recipe names it"
+            )
         return settings_from_json(named, {"Recipe": cls}, "recipe", parts)
 
     def to_dict(self) -> dict[str, Any]:
@@ -256,8 +259,9 @@ class Recipe:
 
     def parts(self) -> dict[str, str]:
         """Parts of users that the recipe needs, see `sslticket.registry.required_parts`; {} where all is built in."""
-        own_dataset = known_dataset(self.data.dataset)
-        return required_parts(self, loaded_part(self.model), own_dataset)
+        from sslticket.models import known_model  # imports torch, which a recipe does not need
+
+        return required_parts(self, known_model(self.model), known_dataset(self.data.dataset))
 
     def describe(self) -> dict[str, Any]:
         """The settings by the names of their fields today, without those that are None, for a person."""

@@ -42,11 +42,11 @@ class DataSource:
     """A split of a data set, found; `dataclasses.replace` its manifest to use a part of it.
 
     Attributes:
-        dataset: the catalogue's entry.
-        manifest: the images to use.
-        images: the whole split's pixels, (N, H, W, C) uint8; None where the images are files.
-        unreadable: images that could not be read and are not in the manifest, by path, and why.
-        left_out: what lies among the images and is none of them, as `folders.Listing` has it.
+        dataset: Data set that it is a split of.
+        manifest: List of the images to use.
+        images: Pixels of the whole split, (N, H, W, C) uint8; None where the images are files.
+        unreadable: Reasons why images could not be read and are not in the manifest, by path.
+        left_out: Entries among the images that are none, as `Listing` has them.
     """
 
     dataset: Dataset
@@ -60,13 +60,13 @@ def open_split(name: str, split: Split, data_root: Path | None = None) -> DataSo
     """Find a data set and open one of its splits; needs no torch, and decodes no image files that are not packed.
 
     Args:
-        name: in the catalogue.
-        split: "train" or "eval".
-        data_root: where it lies; None looks in $SSLTICKET_DATA and the system's places, then downloads what torchvision
-            can download. Sets that come inside a package are taken from there all the same.
+        name: Name of the data set, as `get_dataset` takes it.
+        split: Split that is wanted, "train" or "eval".
+        data_root: Folder to search; None searches $SSLTICKET_DATA and the system's folders, then downloads what
+            torchvision can download. Sets that come inside a package are taken from there all the same.
 
     Raises:
-        BadInput: if the name is unknown, nothing is found (naming every place looked at), or files are damaged.
+        BadInput: If the name is unknown, nothing is found (naming every folder searched), or files are damaged.
     """
     entry = get_dataset(name)
     content = _open_content(entry, split, find_dataset(entry, data_root))
@@ -211,7 +211,7 @@ def convert_channels(source: DataSource, channels: int) -> DataSource:
     return replace(source, dataset=changed, images=gray)
 
 
-_HASHED_IMAGES = 64  # images whose bytes tell two sets with the same names apart; a few milliseconds
+_HASHED_IMAGES = 64  # images whose bytes distinguish two sets with the same names; a few milliseconds
 
 
 def official_image_count(entry: Dataset, split: str) -> int | None:

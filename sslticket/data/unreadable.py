@@ -13,6 +13,7 @@ from collections.abc import Container, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 import numpy as np
@@ -75,7 +76,7 @@ class UnreadableImages(dict[str, str]):
             )
 
 
-def unreadable_fields(unreadable: Mapping[str, str]) -> dict[str, int | str]:
+def unreadable_fields(unreadable: Mapping[str, str]) -> dict[str, Any]:
     """Make the fields of rows on images that could not be read: their number, and where there are any, their hash.
 
     Args:
@@ -301,7 +302,7 @@ class Verdicts(Container[int]):
         self._cache.save(0)
 
     def _verdict(self, row: int) -> Verdict:
-        """The verdict that is kept, or is made now and then kept."""
+        """The verdict that was kept, or that is made and kept now."""
         try:
             state = self._image_state(row)
         except OSError as error:

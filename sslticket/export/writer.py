@@ -115,7 +115,7 @@ def _export_state_dict(place: Path | str, out: Path, layout: str) -> str:
     taken = BadInput(f"{out} is there already; delete it or give another name")
     if out.exists() and not out.is_file():
         raise taken
-    ticket = Ticket.load(place)
+    ticket = Ticket.load(place).with_parts()
     state = make_state_dict(ticket, layout)
     about = {"ticket_hash": ticket.hash, "level": str(ticket.level), "layout": layout}
     if not out.exists():
@@ -134,7 +134,7 @@ def _export_folder(place: Path | str, out: Path, licence: str | None) -> str:
     if target == Path.cwd():
         raise BadInput(f"{out} is the folder that you are in, which a whole new one cannot replace; give another name")
     file = hub.resolve_ticket_file(place)
-    ticket = Ticket.load(file)
+    ticket = Ticket.load(file).with_parts()
     told = ticket_facts(ticket)
     which = Licence.for_dataset(ticket.recipe["data"]["dataset"], licence)
     measured = Measurements.of_ticket(ticket, file)
