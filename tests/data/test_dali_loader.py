@@ -57,7 +57,7 @@ def test_windows_in_dalis_arithmetic_are_those_of_the_view(view: View) -> None:
     draws = view.sample(500, 1)
     # The largest place below 1 must not lead beyond the last window.
     draws.position[:20] = np.nextafter(np.float32(1), np.float32(0))
-    names = {"resized": ("area", "ratio", "place"), "pad": ("place",), "center": ()}[view.crop]
+    names = {"resized": ("area", "ratio", "position"), "pad": ("position",), "center": ()}[view.crop]
     given = (sides, *(getattr(draws, name) for name in names))
     pipe = Pipeline(500, 1, None)
     with pipe:
