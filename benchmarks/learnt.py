@@ -53,15 +53,15 @@ TASKS: dict[str, tuple[Objective, Data, str, float]] = {
         0.1,
     ),
     "SimCLR": (SimCLR(temperature=0.5, strength=0.5), _TENTH, *_RETRIEVAL),
-    "MoCo v2": (MoCoV2(queue=2048, ema=0.99), _TENTH, *_RETRIEVAL),
-    "BYOL": (BYOL(hidden=256, dim=64, ema=0.99), _TENTH, *_RETRIEVAL),
+    "MoCo v2": (MoCoV2(queue=2048, momentum=0.99), _TENTH, *_RETRIEVAL),
+    "BYOL": (BYOL(hidden=256, dim=64, momentum=0.99), _TENTH, *_RETRIEVAL),
     "SimSiam": (SimSiam(dim=256, predictor=64), _TENTH, *_RETRIEVAL),
     "Barlow Twins": (BarlowTwins(hidden=256, dim=256), _TENTH, *_RETRIEVAL),
     "VICReg": (VICReg(hidden=256, dim=256), _TENTH, *_RETRIEVAL),
     # At the published sharpness of 0.05 the codes of so small a batch stay uniform, and nothing is learnt.
-    "SwAV": (SwAV(hidden=256, prototypes=100, sharpness=0.02), _TENTH, *_RETRIEVAL),
+    "SwAV": (SwAV(hidden=256, prototypes=100, epsilon=0.02), _TENTH, *_RETRIEVAL),
     # Without batch norm in so narrow a head little is learnt.
-    "DINO": (DINO(hidden=256, bottleneck=64, outputs=256, ema=0.99, head_norm=True), _TENTH, *_RETRIEVAL),
+    "DINO": (DINO(hidden=256, bottleneck=64, outputs=256, momentum=0.99, head_norm=True), _TENTH, *_RETRIEVAL),
 }
 
 

@@ -1,8 +1,8 @@
 """A control from outside the package: does it matter which filters a ticket thins out?
 
-Run       sslticket evaluate runs/<key> --protocol digits-demo --controls examples/shuffled_channels.py:ShuffledChannels
+Run       sslticket evaluate runs/<key> --protocol cifar10 --controls examples/shuffled_channels.py:ShuffledChannels
           sslticket report runs/<key>
-Python    evaluate_tickets("runs/<key>", protocol="digits-demo", controls=["examples/shuffled_channels.py:ShuffledChannels"])
+Python    evaluate_tickets("runs/<key>", protocol="cifar10", controls=[ShuffledChannels])
 """
 
 import torch
@@ -24,5 +24,8 @@ class ShuffledChannels(Control):
 
     def mask(self, ticket: Ticket, *, seed: int, natural: Mask | None) -> Mask:
         """Layers are (output channels, ...)."""
-        orders = {name: seeded_generator(seed, "mask", name).permutation(len(mask)) for name, mask in ticket.mask.items()}
-        return Mask({name: mask[torch.from_numpy(orders[name])] for name, mask in ticket.mask.items()})
+        shuffled = {}
+        for name, mask in ticket.mask.items():
+            order = seeded_generator(seed, "mask", name).permutation(len(mask))
+            shuffled[name] = mask[torch.from_numpy(order)]
+        return Mask(shuffled)

@@ -64,7 +64,7 @@ recipes = {
     "byol_resnet50": Recipe(
         model="resnet50",
         data=IMAGENET,
-        objective=BYOL(ema=0.99),
+        objective=BYOL(momentum=0.99),
         training=TrainConfig(
             length="100ep",
             batch_size=4096,

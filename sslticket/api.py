@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from sslticket.analysis.base import Analysis
+    from sslticket.evaluation.controls import Control
     from sslticket.evaluation.protocols import Protocol
     from sslticket.evaluation.tasks import Levels
     from sslticket.report import WrittenReport
@@ -73,7 +74,7 @@ def evaluate_tickets(
     where: "str | Path | Ticket | Iterable[str | Path | Ticket]",
     *,
     protocol: "str | Protocol | Sequence[str | Protocol]",
-    controls: Sequence[str] = ("random",),
+    controls: "Sequence[str | type[Control]]" = ("random",),
     seeds: Sequence[int] | None = (0,),
     levels: "Sequence[int] | Levels | None" = None,
     heads: Sequence[Literal["own", "new"]] | None = None,
@@ -88,7 +89,7 @@ def evaluate_tickets(
     Args:
         where: The tickets: run folders, ticket files, names on the Hub, or tickets that `find_tickets` returned.
         protocol: The protocol or protocols, by name, as "file.py:NAME", or themselves; "own" is each ticket's own.
-        controls: What is measured beside each ticket, such as "random" and "permuted".
+        controls: What is measured beside each ticket, such as "random" and "permuted", "file.py:NAME" or a class.
         seeds: The seeds of the evaluation; None for each protocol's own.
         levels: The levels that are taken of folders; None for all.
         heads: Whether tickets are trained with their own classification layer or a new one; None for their own where
@@ -107,8 +108,8 @@ def evaluate_tickets(
         BadInput: If a ticket is damaged or does not fit the protocol, or the images are missing.
         Diverged: If a loss is not finite.
     """
-    from sslticket.evaluation.tasks import make_tasks
     from sslticket.evaluation.jobs import evaluate_tasks
+    from sslticket.evaluation.tasks import make_tasks
 
     engine = _make_engine(runtime, data_root, precision)
     tasks = make_tasks(_ticket_files(where, levels), list(controls), _as_protocols(protocol), seeds, heads, part)

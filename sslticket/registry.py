@@ -64,6 +64,10 @@ class Registry(Generic[T]):
         """The names of the built-in parts and of those that were registered, in alphabetical order."""
         return sorted({*self._built_in, *self._own})
 
+    def is_built_in(self, name: str) -> bool:
+        """Whether a name is that of a built-in part."""
+        return name in self._built_in
+
     def get(self, name: str) -> T:
         """The part of a name.
 
@@ -523,7 +527,7 @@ def settings_class(name: str, parts: Mapping[str, Any] | None = None) -> type:
     if name in _SETTINGS:
         return _as_class(name, _attribute(_SETTINGS[name]))
     known = list(_SETTINGS)
-    for kind in ("objective", "search", "criterion", "optimizer", "transform"):
+    for kind in ("objective", "search", "criterion", "gate", "optimizer", "transform"):
         registry = registry_of(kind)
         if name in registry.names():
             return _as_class(name, registry.get(name))

@@ -94,7 +94,7 @@ def test_commands_on_a_page_have_the_flags_that_there_are(page: Path) -> None:
             continue
         match = _RECIPE.match(" ".join(words))
         assert match
-        file = match[1] if os.path.exists(ROOT / match[1]) else f"recipes/{Path(match[1]).name}"
+        file = match[1] if (ROOT / match[1]).exists() else f"recipes/{Path(match[1]).name}"
         check_recipe(load_recipes(ROOT / file), match[2].split())
 
 

@@ -2,8 +2,8 @@
 
 The dotted name is where the setting is: `--training.optimizer.lr`, `--search.levels`, `--runtime.threads`. The short
 name is the field's own, `--lr`. It belongs to one setting: a setting of ours keeps its short name whatever fields a
-class of a user has, and of several others none has it. `--objective`, `--search`, `--criterion` and `--optimizer`
-choose a class, whose settings then are flags.
+class of a user has, and of several others none has it. `--objective`, `--search`, `--criterion`, `--gate` and
+`--optimizer` choose a class, whose settings then are flags.
 """
 
 import argparse
@@ -33,6 +33,7 @@ CHOICES = {
     "objective": ("objective",),
     "search": ("search",),
     "criterion": ("search", "criterion"),
+    "gate": ("search", "gate"),
     "optimizer": ("training", "optimizer"),
 }
 """The kinds of parts that a flag chooses, and where a recipe has them."""
@@ -233,7 +234,7 @@ def _replace(tree: Tree, changes: Mapping[tuple[str, ...], Any]) -> Tree:
 
 
 def choose_parts(recipe: "Recipe", words: Sequence[str]) -> "Recipe":
-    """The recipe with the classes that --objective, --search, --criterion and --optimizer name.
+    """The recipe with the classes that --objective, --search, --criterion, --gate and --optimizer name.
 
     A class that takes the place of another keeps the settings of the classes that both are derived from, such as the
     learning rate of an optimiser; others have their defaults.

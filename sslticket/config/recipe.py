@@ -17,6 +17,7 @@ from sslticket.data.datasets.base import check_part, display_name, path_safe
 from sslticket.data.datasets.catalogue import get_dataset, known_dataset, load_dataset
 from sslticket.data.transforms import Transform
 from sslticket.errors import BadInput
+from sslticket.models import load_model
 from sslticket.registry import (
     NO_FLAGS,
     OMIT_DEFAULT,
@@ -168,7 +169,7 @@ class Recipe:
     """How tickets are found.
 
     Attributes:
-        model: Name of a network from the papers, timm or torchvision.
+        model: Name of a network from the papers, timm or torchvision, or "file.py:Name" for your own.
         data: The images.
         objective: What the network learns while tickets are searched.
         training: How the network is trained.
@@ -194,6 +195,7 @@ class Recipe:
             if not hasattr(getattr(self, name), method):
                 example = "RotNet()" if name == "objective" else "IMP(levels=3, rate=0.5)"
                 raise BadInput(f"Recipe({name}=...) must be one such as {example}, got {getattr(self, name)!r}")
+        object.__setattr__(self, "model", load_model(self.model))
 
     @classmethod
     def from_dict(cls, tree: object, parts: Mapping[str, Any] | None = None) -> "Recipe":
@@ -211,6 +213,11 @@ class Recipe:
         data = named.get("data") if isinstance(named, Mapping) else None
         if isinstance(data, Mapping) and ":" in str(data.get("dataset")):
             get_dataset(str(data["dataset"]))  # no file is run because a recipe names it
+        if isinstance(named, Mapping) and ":" in str(named.get("model")):
+            raise BadInput(
+                f"the model of a recorded recipe must have a plain name, got {named['model']!r}; no file is run "
+                "because a recipe names it"
+            )
         return settings_from_json(named, {"Recipe": cls}, "recipe", parts)
 
     def to_dict(self) -> dict[str, Any]:

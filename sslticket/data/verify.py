@@ -132,13 +132,13 @@ def _check_shards(split: Split, folder: Path, stage: ProgressStage) -> Iterator[
 
 
 def _check_counts(entry: Dataset, split: Split, source: DataSource) -> Iterator[Finding]:
-    each, (images, _) = source.manifest.class_counts(), count_images_and_classes(source)
-    found = f"{split}: {images:,} images of {len(each):,} classes, {each.min():,} to {each.max():,} each"
-    if not (whole := is_complete(source)):
+    counts, (images, _) = source.manifest.class_counts(), count_images_and_classes(source)
+    text = f"{split}: {images:,} images of {len(counts):,} classes, {counts.min():,} to {counts.max():,} each"
+    if not (complete := is_complete(source)):
         official = (official_image_count(entry, split), entry.classes)
         published = ["any number of" if count is None else f"{count:,}" for count in official]
-        found += f"; published are {published[0]} images of {published[1]} classes"
-    yield Finding(found, ok=whole)
+        text += f"; published are {published[0]} images of {published[1]} classes"
+    yield Finding(text, ok=complete)
     if empty := source.manifest.empty_classes:
         yield Finding(f"{split}: no images of {abbreviate_classes(empty)}", ok=False)
     if left_out := describe_left_out(source.left_out):
@@ -167,7 +167,7 @@ def _check_decoding(
         for rows in np.split(np.arange(len(manifest)), range(_DECODED_AT_ONCE, len(manifest), _DECODED_AT_ONCE)):
             kinds = verdicts.kinds(rows)
             unreadable = rows[kinds == ImageKind.UNREADABLE].tolist()
-            reasons |= {str(manifest.image_path(row)): verdicts.reason(row) for row in unreadable}
+            reasons |= {str(manifest.image_path(row)): verdicts.reasons[row] for row in unreadable}
             pillows += int((kinds == ImageKind.PILLOW).sum())
             advance(len(rows))
         verdicts.save()

@@ -221,25 +221,25 @@ class Permuted(Control):
 _by_name: dict[str, Control] = {}
 
 
-def get_control(name: str) -> Control:
-    """The control of a name.
+def get_control(control: str | type[Control]) -> Control:
+    """The control of a name, or of a class.
 
     Args:
-        name: Name of a built-in control or of one that was loaded before, "FILE.py:NAME", "package.module:NAME" or that
-            of an entry point.
+        control: Name of a built-in control or of one that was loaded before, "FILE.py:NAME", "package.module:NAME" or
+            that of an entry point; or a subclass of `Control`.
 
     Raises:
         BadInput: If there is none, naming the nearest ones; or if one from outside has the name of another.
     """
-    if name not in _by_name:
-        control = CONTROLS.get(name)()
-        known = _by_name.get(control.name) or (
-            CONTROLS.get(control.name)() if control.name in CONTROLS.names() else None
-        )
-        if (known is not None and type(known) is not type(control)) or control.name == "ticket":
-            raise BadInput(f"the control {name} must have a name of its own, got {control.name!r}; give another `name`")
-        _by_name[name] = _by_name[control.name] = control
-    return _by_name[name]
+    if isinstance(control, str) and control in _by_name:
+        return _by_name[control]
+    kind: type[Control] = CONTROLS.get(control) if isinstance(control, str) else control
+    known = CONTROLS.get(kind.name) if kind.name in CONTROLS.names() else type(_by_name.get(kind.name, kind()))
+    # A file that has changed defines its class anew.
+    if (known.__module__, known.__qualname__) != (kind.__module__, kind.__qualname__) or kind.name == "ticket":
+        raise BadInput(f"a control must have a name of its own, got {kind.name!r}; give {kind.__name__} another `name`")
+    _by_name[kind.name] = kind()
+    return _by_name[kind.name]
 
 
 def make_control(

@@ -12,7 +12,7 @@ from sslticket import hub, models
 from sslticket.config.recipe import recipe_family, recipe_settings, search_label
 from sslticket.data.datasets.catalogue import get_dataset
 from sslticket.errors import BadInput
-from sslticket.evaluation.controls import control_parts, get_control
+from sslticket.evaluation.controls import Control, control_parts, get_control
 from sslticket.evaluation.protocols import Protocol, resolve_protocol
 from sslticket.pruning.forward_graph import MaskCoverage
 from sslticket.pruning.prunable import describe_layers
@@ -282,7 +282,7 @@ def find_ticket_files(locations: Sequence[Path], levels: Levels = ALL_LEVELS) ->
 
 def make_tasks(
     paths: Sequence[Path],
-    controls: Sequence[str],
+    controls: Sequence[str | type[Control]],
     protocols: Sequence[Protocol | str],
     seeds: Sequence[int] | None,
     heads: Sequence[Head] | None = None,
@@ -295,7 +295,7 @@ def make_tasks(
 
     Args:
         paths: Paths of ticket files.
-        controls: Names of the controls beside each ticket, as `get_control` takes them.
+        controls: Controls beside each ticket, as `get_control` takes them.
         protocols: Protocols, or their names; "own" is each ticket's own.
         seeds: Seeds of the evaluation; None takes each protocol's own.
         heads: Heads with which tickets are trained. None takes a ticket's own where it was found on the protocol's
@@ -309,7 +309,8 @@ def make_tasks(
         BadInput: If a ticket is damaged, or is to have a head of its own and has none for this task.
     """
     headers = {path: _read_checked_header(path) for path in paths}
-    names = {} if own_weights else {get_control(name).name: get_control(name) for name in controls}
+    kinds = {control.name: control for control in map(get_control, controls)}
+    drawn = {name for name, control in kinds.items() if not (own_weights or control.keeps_weights)}
     found: list[EvalTask] = []
     for protocol in protocols:
         targets = {
@@ -329,8 +330,8 @@ def make_tasks(
         found += [
             EvalTask(path, kind, targets[path], seed, head)
             for path in paths
-            for kind in ("ticket", *(controls if own_weights else names))
-            for head in (("new",) if kind in names and not names[kind].keeps_weights else heads or default[path])
+            for kind in ("ticket", *kinds)
+            for head in (("new",) if kind in drawn else heads or default[path])
             for seed in (targets[path].seeds if seeds is None else seeds)
         ]
     # Two names may be of one protocol, as cifar10 and cifar10@0 are.

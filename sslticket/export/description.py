@@ -13,7 +13,7 @@ from torch import nn
 from sslticket.data.datasets.catalogue import InputSpec
 from sslticket.errors import BadInput
 from sslticket.escaping import python_literal
-from sslticket.models.backbones import PAPER_MODELS
+from sslticket.models import PAPER_MODELS
 from sslticket.pruning.prunable import describe_layers
 from sslticket.ticket import Ticket
 
@@ -163,7 +163,7 @@ def _torchvision_construction(ticket: Ticket) -> Construction | None:
 def _own_construction(ticket: Ticket) -> Construction:
     inputs = InputSpec.from_recipe(ticket.recipe)
     told = f", channels={inputs.channels}, image_size={inputs.image_size}" if inputs else ""
-    call = f"models.build({python_literal(ticket.recipe['model'])}{told})"
+    call = f"models.create_model({python_literal(ticket.recipe['model'])}{told})"
     return Construction("from sslticket import models", call, False)
 
 

@@ -2,17 +2,17 @@
 
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from sslticket.errors import BadInput, unknown_name
-from sslticket.models import lenet_vgg, resnet
+from sslticket.registry import loaded_part, registry_of
 
 
 def list_external_models() -> list[str]:
-    """Every classification network of timm and of torchvision."""
+    """Names of every classification network of timm and of torchvision."""
     import timm
     from torchvision import models
 
@@ -20,9 +20,9 @@ def list_external_models() -> list[str]:
 
 
 def name_without_weights(name: str) -> str | None:
-    """Of a name that stands for trained weights, the part that names a network; None for a network's own name.
+    """The network's name in a name of trained weights; None for a network's own name.
 
-    timm writes weights behind a point, "resnet50.a1_in1k", knows older names that stand for such, and reads others
+    Timm writes weights behind a point, "resnet50.a1_in1k", knows older names that stand for such, and reads others
     from "hf-hub:user/name" and "local-dir:PATH"; torchvision has a "ResNet50_Weights.IMAGENET1K_V2" for each.
     """
     import timm
@@ -49,7 +49,7 @@ def create_external_model(name: str, *, channels: int, image_size: int) -> nn.Mo
 
 
 def alexnet(channels: int, image_size: int) -> nn.Module:
-    """AlexNet as torchvision has it: 4096 features; the first two linear layers of its MLP stay and are prunable."""
+    """AlexNet of torchvision: 4096 features; the first two linear layers of its MLP stay and are prunable."""
     return _create_torchvision_model("alexnet", channels, image_size)
 
 
@@ -89,7 +89,7 @@ def _create_torchvision_model(name: str, channels: int, image_size: int) -> nn.M
 
 
 def _with_input_channels(conv: nn.Conv2d, channels: int) -> nn.Conv2d:
-    """A convolution like `conv` for images of so many channels, drawn as PyTorch draws any convolution."""
+    """A convolution like `conv` for images of so many channels, with PyTorch's usual initial weights."""
     return nn.Conv2d(
         channels,
         conv.out_channels,
@@ -103,29 +103,8 @@ def _with_input_channels(conv: nn.Conv2d, channels: int) -> nn.Conv2d:
     )
 
 
-class PaperModel(NamedTuple):
-    """One of the papers' networks.
-
-    Attributes:
-        create: called with channels and image size.
-        min_image_size: the least image size, in pixels, that reaches its last layer.
-    """
-
-    create: Callable[[int, int], nn.Module]
-    min_image_size: int
-
-
-PAPER_MODELS: Mapping[str, PaperModel] = {
-    "alexnet": PaperModel(alexnet, 63),
-    "conv3": PaperModel(lenet_vgg.conv3, 4),
-    "conv6": PaperModel(lenet_vgg.conv6, 8),
-    "lenet300": PaperModel(lenet_vgg.lenet300, 1),
-    "resnet18": PaperModel(resnet.resnet18, 1),
-    "resnet18_cifar": PaperModel(resnet.resnet18_cifar, 1),
-    "resnet20": PaperModel(resnet.resnet20, 1),
-    "resnet50": PaperModel(resnet.resnet50, 1),
-    "vgg19": PaperModel(lenet_vgg.vgg19, 16),
-}
+_MIN_IMAGE_SIZES = {"alexnet": 63, "conv3": 4, "conv6": 8, "vgg19": 16}
+"""The least image size, in pixels, that reaches the last layer of the papers' networks; 1 for the others."""
 
 # What third-party constructors and forward passes raise over an image size they can't work with.
 _UNSUITABLE_SIZE_ERRORS = (ArithmeticError, AssertionError, IndexError, RuntimeError, TypeError, ValueError)
@@ -133,57 +112,78 @@ _USUAL_SIZES = (32, 64, 96, 128, 160, 192, 224, 256, 299, 384, 512)
 
 
 def list_models() -> list[str]:
-    """The papers' networks; every name of timm and torchvision works too."""
-    return sorted(PAPER_MODELS)
+    """Names of the papers' networks and of those that were registered; those of timm and torchvision work too."""
+    return registry_of("model").names()
+
+
+def known_model(name: str) -> Callable[[int, int], nn.Module] | None:
+    """A user's own model by its plain name, if its file has been loaded; None for all others.
+
+    Args:
+        name: Name of a model, as a recipe has it.
+    """
+    registry = registry_of("model")
+    if registry.is_built_in(name):
+        return None
+    own = registry.get(name) if name in registry.names() else loaded_part(name)
+    return own if callable(own) else None
 
 
 def create_model(name: str, *, channels: int = 3, image_size: int = 224) -> nn.Module:
-    """A network without its classification layer, its weights drawn from torch's global random numbers.
+    """A network without its classification layer, with initial weights by torch's global generator.
 
-    The papers' names come first, then timm's, then torchvision's: `resnet18`, `resnet50` and `vgg19`, which all
-    three have, are the papers'. Parameters have their original names, so weights fit other copies of the network.
+    The papers' names come first, then a user's own, then timm's, then torchvision's: `resnet18`, `resnet50` and
+    `vgg19`, which all have, are the papers'. Parameters have their original names, so weights fit other copies of the
+    network.
 
     Args:
-        name: one of `names()`, or any classification network of timm or torchvision.
-        channels: of the images; 1 for grey ones.
-        image_size: side of the square images, in pixels.
+        name: A name among `list_models()`, or that of any classification network of timm or torchvision.
+        channels: Number of the images' channels; 1 for gray ones.
+        image_size: Side of the square images in pixels.
 
     Returns:
-        (B, channels, image_size, image_size) -> (B, F), in training mode.
+        The network in training mode: (B, channels, image_size, image_size) -> (B, F).
 
     Raises:
-        BadInput: for an unknown name, one of trained weights, or images that the network can't work with.
+        BadInput: If the name is unknown or that of trained weights, or if the network can't work with such images.
     """
     if channels < 1 or image_size < 1:
-        raise BadInput(f"no image has {channels} channels and {image_size} pixels a side; give both at least 1")
-    if network := PAPER_MODELS.get(name):
-        if image_size < network.min_image_size:
-            raise _too_small(name, image_size, network.min_image_size)
-        return network.create(channels, image_size)
-    if (bare := name_without_weights(name)) is not None:
-        known = bare in PAPER_MODELS or bare in list_external_models()
+        raise BadInput(f"images must have at least 1 channel and 1 pixel a side, got {channels} and {image_size}")
+    registry = registry_of("model")
+    if registry.is_built_in(name):
+        if image_size < (least := _MIN_IMAGE_SIZES.get(name, 1)):
+            raise _too_small(name, image_size, least)
+        network: nn.Module = registry.get(name)(channels, image_size)
+        return network
+    own = known_model(name)
+    if own is None and (bare := name_without_weights(name)) is not None:
+        known = registry.is_built_in(bare) or bare in list_external_models()
         raise BadInput(
-            f"{name!r} stands for trained weights, and tickets are searched from a random initialisation; give --model "
-            f"{bare if known else 'the name of a network, such as resnet50'}"
+            f"--model must name a network without trained weights, since tickets are searched from a random "
+            f"initialisation, got {name!r}; give --model {bare if known else 'the name of a network, such as resnet50'}"
         )
     try:
-        backbone = create_external_model(name, channels=channels, image_size=image_size)
+        if own is not None:
+            backbone: nn.Module | None = own(channels, image_size)
+        else:
+            backbone = create_external_model(name, channels=channels, image_size=image_size)
     except _UNSUITABLE_SIZE_ERRORS as error:
         raise BadInput(f"{name} cannot be built for {image_size}-pixel images: {_first_line(error)}") from error
     if backbone is None:
-        near = get_close_matches(name, {*PAPER_MODELS, *list_external_models()}, n=3, cutoff=0.5)
+        near = get_close_matches(name, {*registry.names(), *list_external_models()}, n=3, cutoff=0.5)
         raise BadInput(
-            f"{unknown_name('model', name, near or PAPER_MODELS)}; any name of timm or torchvision works too"
+            f"{unknown_name('model', name, near or registry.names())}; any name of timm or torchvision works too, and "
+            "file.py:Name for your own"
         )
     _check_image_size(name, backbone, channels, image_size)
     return backbone
 
 
 def num_features(backbone: nn.Module, *, channels: int, image_size: int) -> int:
-    """How many features F the backbone gives for an image; leaves its state and the random numbers as they were.
+    """Number F of the backbone's features of an image; its state and the random numbers are left unchanged.
 
     Raises:
-        BadInput: if what it gives is not one vector per image.
+        BadInput: If its output is not one vector per image.
     """
     weight = next(backbone.parameters())
     zeros = torch.zeros(1, channels, image_size, image_size, device=weight.device, dtype=weight.dtype)
@@ -197,7 +197,10 @@ def num_features(backbone: nn.Module, *, channels: int, image_size: int) -> int:
         for module, training in modes:
             module.training = training
     if not isinstance(output, Tensor) or output.ndim != 2:
-        raise BadInput(f"a {type(backbone).__name__} gives no vector of features per image; choose another model")
+        raise BadInput(
+            "a model must give a vector of features per image, (B, F), got another output of a "
+            f"{type(backbone).__name__}; choose another --model"
+        )
     return output.shape[1]
 
 
@@ -225,7 +228,9 @@ def _check_image_size(name: str, backbone: nn.Module, channels: int, image_size:
 
 
 def _too_small(name: str, image_size: int, enough: int) -> BadInput:
-    return BadInput(f"{image_size}-pixel images are too small for {name}; {enough} pixels are enough")
+    return BadInput(
+        f"images for {name} must have at least {enough} pixels a side, got {image_size}; give --image-size {enough}"
+    )
 
 
 def _first_line(error: Exception) -> str:

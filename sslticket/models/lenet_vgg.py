@@ -50,11 +50,11 @@ class VGG(nn.Module):
     biases 0, batch norm 1 and 0 (Morcos et al., appendix A.1; Frankle & Carbin 2019, figure 2, for Conv-6).
 
     Args:
-        channels: of the images.
-        plan: filters of each convolution; "M" is a 2x2 max pool.
-        batch_norm: whether one follows each convolution.
-        hidden: units of the linear layers.
-        image_size: needed only for linear layers.
+        channels: Number of the images' channels.
+        plan: Filters of each convolution; "M" is a 2x2 max pool.
+        batch_norm: Whether one follows each convolution.
+        hidden: Units of the linear layers.
+        image_size: Side of the images in pixels, needed only for linear layers.
     """
 
     def __init__(

@@ -69,11 +69,12 @@ class ResNet(nn.Module):
     """A stem, stages `layer1`, `layer2`, ... each half as large as the one before, and a global average pool.
 
     Args:
-        channels: of the images.
-        block: what the stages are made of.
-        depths: blocks in each stage.
-        widths: of each stage's 3x3 convolutions; features are the last one times the block's expansion.
-        small_images: take the CIFAR stem, a 3x3 convolution at full size, for ImageNet's 7x7 at stride 2 and max pool.
+        channels: Number of the images' channels.
+        block: Class of the blocks of which stages are made.
+        depths: Number of blocks in each stage.
+        widths: Channels of each stage's 3x3 convolutions; features are the last one times the block's expansion.
+        small_images: Whether to take the CIFAR stem, a 3x3 convolution at full size, in place of
+            ImageNet's 7x7 at stride 2 and max pool.
     """
 
     def __init__(

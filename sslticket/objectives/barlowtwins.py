@@ -8,8 +8,7 @@ from torch import Tensor, nn
 
 from sslticket.data.augment import View
 from sslticket.data.loader import Batch
-from sslticket.errors import BadInput
-from sslticket.objectives.base import Network, Objective
+from sslticket.objectives.base import Network, Objective, check_at_least
 from sslticket.objectives.distributed import all_gather
 from sslticket.objectives.multiview import retrieval_metrics, strong_augmentation
 
@@ -27,15 +26,16 @@ class BarlowTwins(Objective):
     """`sum_i (1 - C_ii)^2 + redundancy * sum_{i != j} C_ij^2`, C the (dim, dim) cross-correlation of two views.
 
     Correlations are taken over the images of all processes. The authors normalise over the batch of all devices too, as
-    batch norm in the net does here without a ghost batch.
+    batch norm does here without a ghost batch. Source: https://arxiv.org/abs/2103.03230.
 
     Attributes:
-        hidden: units of the projection's two hidden layers (section 2.2).
-        dim: outputs of the projection (section 2.2).
-        redundancy: weight of the terms off the diagonal, the paper's lambda (section 2.2).
+        hidden: Units of the projection's two hidden layers (section 2.2).
+        dim: Outputs of the projection (section 2.2).
+        redundancy: Weight of the terms off the diagonal, the paper's lambda (section 2.2).
     """
 
     views_compared: ClassVar[int] = 2
+    min_images: ClassVar[int] = 2
     needs_whole_batch: ClassVar[bool] = True
 
     hidden: int = 8192
@@ -43,27 +43,14 @@ class BarlowTwins(Objective):
     redundancy: float = 5e-3
 
     def __post_init__(self) -> None:
-        if self.hidden < 1 or self.dim < 1:
-            raise BadInput(
-                f"{self.hidden} hidden units and {self.dim} dimensions hold nothing; give --hidden and --dim at least 1"
-            )
-        if self.redundancy < 0:
-            raise BadInput(f"a weight of {self.redundancy:g} rewards redundancy; give --redundancy 0 or more")
+        check_at_least(self, 1, "hidden", "dim")
+        check_at_least(self, 0, "redundancy")
 
     def views(self, standard: View) -> tuple[View, ...]:
-        """BYOL's: one view always blurred, the other seldom blurred and sometimes solarised (section 2.2)."""
+        """BYOL's views: one always blurred, the other seldom blurred and sometimes solarised (section 2.2)."""
         colours = (0.4, 0.4, 0.2, 0.1)
         blurred = strong_augmentation(standard, jitter=colours, blur=1.0)
         return blurred, strong_augmentation(standard, jitter=colours, blur=0.1, solarize=0.2)
-
-    def check(self, batch_size: int, views: int) -> None:
-        """See the base class; nothing correlates over a single image."""
-        super().check(batch_size, views)
-        if batch_size < 2:
-            raise BadInput(
-                f"barlowtwins correlates over images and needs at least 2 at a time, and gets {batch_size}; "
-                "give a larger --batch-size, or fewer processes"
-            )
 
     def heads(self, backbone: nn.Module, features: int, classes: int) -> nn.Module:
         """The projection, three layers, (B, features) -> (B, dim)."""
@@ -82,11 +69,11 @@ class BarlowTwins(Objective):
             return {"correlation": cast(_Heads, net.heads).criterion(one, other)}
 
     def collapsed_loss(self, batch_size: int) -> float:
-        """As many as there are dimensions: nothing correlates, so C is 0."""
+        """The number of dimensions: nothing correlates, so C is 0."""
         return float(self.dim)
 
     def metrics(self, net: Network, batch: Batch) -> dict[str, Tensor]:
-        """Retrieval of the projections, each (B,)."""
+        """The retrieval metrics of the projections, each (B,)."""
         return retrieval_metrics(*self._projections(net, batch))
 
     @staticmethod

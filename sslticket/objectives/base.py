@@ -1,6 +1,7 @@
-"""What an objective is."""
+"""The base class of objectives, and the checks of their settings."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from typing import ClassVar, Protocol
 
 from torch import Tensor, nn
@@ -12,15 +13,15 @@ from sslticket.errors import BadInput
 
 
 class Network(Protocol):
-    """The two parts of a net that an objective works with."""
+    """The two parts of a network that an objective works with."""
 
     @property
     def backbone(self) -> nn.Module:
-        """Images (B, C, H, W) -> features (B, F)."""
+        """The backbone: images (B, C, H, W) -> features (B, F)."""
 
     @property
     def heads(self) -> nn.Module:
-        """What `Objective.heads` returned."""
+        """The module that `Objective.heads` returned."""
 
 
 class Objective(ABC):
@@ -30,20 +31,22 @@ class Objective(ABC):
     and distributed training need no special case.
 
     Attributes:
-        needs_labels: whether every training image must have a label.
-        views_compared: how many views of an image its loss compares; its metrics see the augmented training views where that
-            is more than one, and else the plain evaluation view.
-        has_logits: whether the module that `heads` returns gives logits, of which the loss is the cross-entropy, so that
-            dividing its output by a temperature makes sense (GraSP does).
-        cuda_graph_safe: whether its loss does the same operations in every step, whatever the progress, with no number that the
-            host computes, so that a step can be launched as a graph (`sslticket.training.numerics`).
-        needs_whole_batch: whether its loss compares the images of a batch with each other, so that a process's share goes
-            through the network whole. Batch norm then normalises ghost batches within it; each is the images that lie
-            together, of all views, which have to lie one after the other.
+        needs_labels: Whether every training image must have a label.
+        views_compared: Number of views of an image that its loss compares. Its metrics see the augmented training views
+            where that is more than one, and else the plain evaluation view.
+        min_images: Number of images that a loss needs at least, in one process's share of a batch or a micro-batch.
+        has_logits: Whether the module that `heads` returns gives logits, of which the loss is the cross-entropy, so
+            that its output may be divided by a temperature (GraSP does).
+        cuda_graph_safe: Whether its loss does the same operations in every step, whatever the progress, with no number
+            that the host computes, so that a step can be launched as a graph (`sslticket.training.numerics`).
+        needs_whole_batch: Whether its loss compares the images of a batch with each other, so that a process's share
+            goes through the network whole. Batch norm then normalises ghost batches within it; each is neighbouring
+            images, of all views, which have to lie one after the other.
     """
 
     needs_labels: ClassVar[bool] = False
     views_compared: ClassVar[int] = 1
+    min_images: ClassVar[int] = 1
     has_logits: ClassVar[bool] = False
     cuda_graph_safe: ClassVar[bool] = False
     needs_whole_batch: ClassVar[bool] = False
@@ -55,34 +58,49 @@ class Objective(ABC):
 
     @property
     def labelled_fraction(self) -> float | None:
-        """The share of each batch that is drawn from the labelled images alone; None draws all from one stream."""
+        """Fraction of each batch that is taken from the labelled images alone; None takes all from one stream."""
         return None
 
     def views(self, standard: View) -> tuple[View, ...]:
-        """What the network is shown of each image, made from the dataset's standard training view."""
+        """The views of each image in training, made from the dataset's standard training view."""
         return (standard,)
 
     def check(self, batch_size: int, views: int) -> None:
-        """Whether it can be trained on batches of this many images, one process's part, and views of each.
+        """Check that the objective can be trained on such batches.
+
+        Args:
+            batch_size: Number of images in one process's share of a batch or in a micro-batch.
+            views: Number of views of each image.
 
         Raises:
-            BadInput: naming what is needed.
+            BadInput: If it cannot, naming what is needed.
         """
         if views < self.views_compared:
             raise BadInput(
-                f"{self.name} compares {self.views_compared} views of an image and gets {views}; "
-                "give Data(augment=...) as many views or leave it out"
+                f"{self.name} must get at least {self.views_compared} views of an image to compare, got {views}; give "
+                "Data(augment=...) as many views or leave it out"
+            )
+        if batch_size < self.min_images:
+            raise BadInput(
+                f"{self.name} must get at least {self.min_images} images at a time, got {batch_size}; give a larger "
+                "--batch-size, or fewer processes"
             )
 
     @abstractmethod
     def heads(self, backbone: nn.Module, features: int, classes: int) -> nn.Module:
-        """The layers that the objective adds to a backbone with `features` outputs, for data of `classes` classes."""
+        """The layers that the objective adds to a backbone.
+
+        Args:
+            backbone: The backbone, which a momentum encoder copies.
+            features: Number F of the backbone's outputs.
+            classes: Number of classes of the data.
+        """
 
     def classifier(self, heads: nn.Module) -> nn.Module | None:
-        """The layer of `heads` that tells the classes of the images from the backbone's features, (B, F) -> (B, C).
+        """The layer of `heads` that maps the backbone's features to logits of the images' classes, (B, F) -> (B, C).
 
         It is kept in tickets, so that an evaluation on the same classes can start from it. None where no classes are
-        learnt.
+        learned.
         """
         return None
 
@@ -91,22 +109,55 @@ class Objective(ABC):
         """Named loss terms, each a scalar; their sum is minimised. `progress` runs from 0 to 1 over the training."""
 
     def after_step(self, net: Network, progress: float) -> None:  # noqa: B027  # most objectives do nothing here
-        """What follows each optimiser step, such as moving a momentum encoder; without gradients."""
+        """Called without gradients after each optimiser step, for example to move a momentum encoder."""
 
     def collapsed_loss(self, batch_size: int) -> float | None:
-        """The loss of an embedding that is the same for all images, where such a loss can be told; else None.
+        """The loss of an embedding that is the same for all images, where it is known; else None.
 
-        Training stops where the loss stays at exactly this value.
+        Training stops where the loss stays at exactly this value. `batch_size` counts the images of all processes.
         """
         return None
 
     @abstractmethod
     def metrics(self, net: Network, batch: Batch) -> dict[str, Tensor]:
-        """Is the task learnt? Named values per image, each (B,) float; their mean over a set is reported."""
+        """Named values per image that show whether the task is learned, each (B,) float; sets have their means."""
 
     def preview(self, batch: Batch) -> dict[str, Tensor]:
-        """What the network sees of a batch, for people to look at: name -> (B, C, H, W), normalised."""
+        """The network's inputs of a batch, for people to look at: name -> (B, C, H, W), normalised."""
         return {f"view {number}": view for number, view in enumerate(batch.views, 1)}
+
+
+def check_at_least(objective: Objective, minimum: float, *fields: str) -> None:
+    """Check that settings of an objective are not below a bound.
+
+    Args:
+        objective: An objective whose class has a default for each of the fields.
+        minimum: The bound, which is allowed.
+        *fields: Names of the settings.
+
+    Raises:
+        BadInput: If one of them is below it or no number, naming its flag and its default.
+    """
+    _check_range(objective, fields, lambda value: value >= minimum, f"at least {minimum:g}")
+
+
+def check_above(objective: Objective, bound: float, *fields: str) -> None:
+    """Check that settings of an objective are above a bound, which itself is refused; see `check_at_least`."""
+    _check_range(objective, fields, lambda value: value > bound, f"above {bound:g}")
+
+
+def check_within(objective: Objective, low: float, high: float, *fields: str) -> None:
+    """Check that settings of an objective are between two bounds, which are allowed; see `check_at_least`."""
+    _check_range(objective, fields, lambda value: low <= value <= high, f"in [{low:g}, {high:g}]")
+
+
+def _check_range(objective: Objective, fields: Sequence[str], allowed: Callable[[float], bool], words: str) -> None:
+    for field in fields:
+        if not allowed(value := getattr(objective, field)):
+            # Optimisers have a momentum too, and theirs is the short flag.
+            flag = f"--{'objective.' if field == 'momentum' else ''}{field.replace('_', '-')}"
+            default = getattr(type(objective), field)
+            raise BadInput(f"{flag} must be {words}, got {value:g}; give {flag} {default:g}, the default")
 
 
 def objective_of(recipe: Recipe) -> Objective:

@@ -1,6 +1,6 @@
-"""BYOL: predict what a slow copy of the network makes of the other view; no negatives (Grill et al. 2020)."""
+"""BYOL: predict a slow copy's projection of the other view, without negatives (Grill et al. 2020)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, cast
 
 import torch.nn.functional as F
@@ -8,10 +8,9 @@ from torch import Tensor, nn
 
 from sslticket.data.augment import View
 from sslticket.data.loader import Batch
-from sslticket.errors import BadInput
-from sslticket.objectives.base import Network, Objective
-from sslticket.objectives.modules import MomentumEncoder, cosine_momentum
-from sslticket.objectives.multiview import retrieval_metrics, strong_augmentation
+from sslticket.objectives.base import Network, Objective, check_at_least, check_within
+from sslticket.objectives.multiview import MomentumEncoder, cosine_momentum, retrieval_metrics, strong_augmentation
+from sslticket.registry import stored_as
 
 
 class _Heads(nn.Module):
@@ -29,42 +28,31 @@ class BYOL(Objective):
     """Squared distance of unit predictions and unit targets, both ways (equation 2 and section 3.1).
 
     The target network follows the trained one more and more slowly. The published code normalises over the batch of
-    all devices, as batch norm does here without a ghost batch. No image is compared with another but by batch norm.
+    all devices, as batch norm does here without a ghost batch. Images are compared by batch norm
+    alone. Source: https://arxiv.org/abs/2006.07733.
 
     Attributes:
-        ema: share of its weights that the target network keeps at the first step; it rises to 1 (section 3.3).
-        hidden: units of the hidden layers of projection and prediction (section 3.3).
-        dim: outputs of both (section 3.3).
+        momentum: Fraction of its weights that the target network keeps at the first step; it rises to 1 (section 3.3).
+        hidden: Units of the hidden layers of projection and prediction (section 3.3).
+        dim: Outputs of both (section 3.3).
     """
 
     views_compared: ClassVar[int] = 2
+    min_images: ClassVar[int] = 2
 
-    ema: float = 0.996
+    momentum: float = field(default=0.996, metadata=stored_as("ema"))
     hidden: int = 4096
     dim: int = 256
 
     def __post_init__(self) -> None:
-        if self.dim < 1 or self.hidden < 1:
-            raise BadInput(
-                f"{self.hidden} hidden units and {self.dim} dimensions hold nothing; give --hidden and --dim at least 1"
-            )
-        if not 0 <= self.ema <= 1:
-            raise BadInput(f"a target network cannot keep {self.ema:g} of its weights; give --ema in [0, 1]")
+        check_at_least(self, 1, "hidden", "dim")
+        check_within(self, 0, 1, "momentum")
 
     def views(self, standard: View) -> tuple[View, ...]:
         """One view always blurred, the other seldom blurred and sometimes solarised (table 6)."""
         colours = (0.4, 0.4, 0.2, 0.1)
         blurred = strong_augmentation(standard, jitter=colours, blur=1.0)
         return blurred, strong_augmentation(standard, jitter=colours, blur=0.1, solarize=0.2)
-
-    def check(self, batch_size: int, views: int) -> None:
-        """See the base class; batch norm in the heads needs more than one image."""
-        super().check(batch_size, views)
-        if batch_size < 2:
-            raise BadInput(
-                f"byol normalises over the batch and needs at least 2 images at a time, and gets {batch_size}; "
-                "give a larger --batch-size, or fewer processes"
-            )
 
     def heads(self, backbone: nn.Module, features: int, classes: int) -> nn.Module:
         """Projection (B, features) -> (B, dim), prediction (B, dim) -> (B, dim), and the target network."""
@@ -79,16 +67,16 @@ class BYOL(Objective):
         return {"prediction": self._distance(net, batch, one, other).mean()}
 
     def after_step(self, net: Network, progress: float) -> None:
-        """The target network follows."""
+        """Move the target network towards the trained one."""
         heads = cast(_Heads, net.heads)
-        heads.momentum.update(net.backbone, heads.projection, cosine_momentum(self.ema, progress))
+        heads.momentum.update(net.backbone, heads.projection, cosine_momentum(self.momentum, progress))
 
     def collapsed_loss(self, batch_size: int) -> float:
-        """0, the least there is: what is always the same is always predicted."""
+        """The loss 0, the least there is: what is always the same is always predicted."""
         return 0.0
 
     def metrics(self, net: Network, batch: Batch) -> dict[str, Tensor]:
-        """Retrieval of the trained network's projections and the loss, each (B,)."""
+        """The retrieval metrics of the trained network's projections and the loss, each (B,)."""
         one, other = self._projections(net, batch)
         return retrieval_metrics(one, other) | {"loss": self._distance(net, batch, one, other)}
 

@@ -1,7 +1,7 @@
-"""DINO: predict from any view what a slow copy of the network makes of the global ones (Caron et al. 2021)."""
+"""DINO: predict from any view a slow copy's outputs for the global views (Caron et al. 2021)."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import ClassVar, cast
 
@@ -11,18 +11,20 @@ from torch import Tensor, nn
 
 from sslticket.data.augment import View
 from sslticket.data.loader import Batch
-from sslticket.errors import BadInput
-from sslticket.objectives.base import Network, Objective
+from sslticket.objectives.base import Network, Objective, check_above, check_at_least, check_within
 from sslticket.objectives.distributed import all_gather
-from sslticket.objectives.modules import MomentumEncoder, Prototypes, cosine_momentum
 from sslticket.objectives.multiview import (
     LOCAL_CROP_RATIO,
     NUM_GLOBAL_CROPS,
+    MomentumEncoder,
+    Prototypes,
+    cosine_momentum,
     multicrop_forward,
     num_local_crops,
     retrieval_metrics,
     strong_augmentation,
 )
+from sslticket.registry import stored_as
 
 
 class _Head(nn.Module):
@@ -48,8 +50,8 @@ class _Head(nn.Module):
 class _Heads(nn.Module):
     """The student's head, the teacher, and the centre of the teacher's outputs.
 
-    lightly's loss moves the centre whenever it is computed, also in metrics and for each part of a batch. Here `see`
-    only notes outputs, and `recentre` moves the centre once a step.
+    Lightly's loss moves the centre whenever it is computed, also in metrics and for each micro-batch. Here
+    `accumulate_outputs` only adds up outputs, and `update_centre` moves the centre once a step.
     """
 
     centre: Tensor  # (outputs,)
@@ -65,7 +67,7 @@ class _Heads(nn.Module):
         self.register_buffer("parts", torch.zeros(()))
 
     def release(self) -> None:
-        """Let the student's last layer move, and the teacher's follow it."""
+        """Let the student's last layer move, and the teacher's with it."""
         self.student.directions.release()
         cast(_Head, self.momentum.projection).directions.release()
 
@@ -76,14 +78,14 @@ class _Heads(nn.Module):
         return teacher.float()
 
     @torch.no_grad()
-    def see(self, teacher: Tensor) -> None:
-        """Note the mean of the outputs of all processes."""
+    def accumulate_outputs(self, teacher: Tensor) -> None:
+        """Add the mean of the outputs of all processes."""
         self.seen += all_gather(teacher.mean(dim=0, keepdim=True)).mean(dim=0)
         self.parts += 1
 
     @torch.no_grad()
-    def recentre(self, momentum: float) -> None:
-        """`centre = momentum * centre + (1 - momentum) * mean of what was seen`."""
+    def update_centre(self, momentum: float) -> None:
+        """`centre = momentum * centre + (1 - momentum) * mean of the accumulated outputs`."""
         self.centre.lerp_(self.seen / self.parts.clamp(min=1), 1 - momentum)
         self.seen.zero_()
         self.parts.zero_()
@@ -93,23 +95,24 @@ class _Heads(nn.Module):
 class DINO(Objective):
     """Cross-entropy of the student's outputs for each view with the teacher's for every other global view.
 
-    The teacher's outputs are centred, so that none wins always, and sharpened, so that not all win. Unless said
+    The teacher's outputs are centred, so that none wins always, and sharpened, so that not all win. Unless noted
     otherwise, defaults are those of the authors' command for 100 epochs of ResNet-50 (README of their code); for their
-    transformers the teacher's temperature rises from 0.04 to 0.07 over 30 of 300 epochs (section 3.2).
+    transformers the teacher's temperature rises from 0.04 to 0.07 over 30 of 300 epochs (section 3.2). Source:
+    https://arxiv.org/abs/2104.14294.
 
     Attributes:
-        hidden: units of the head's two hidden layers.
-        bottleneck: outputs of the head before its last layer.
-        outputs: of the last layer.
-        head_norm: batch norm in the head.
-        student_temperature: of the softmax over the student's outputs.
-        teacher_temperature: of the softmax over the teacher's outputs, in the end.
-        teacher_start: that temperature at the start.
-        teacher_rise: share of the training over which it changes linearly from the one to the other.
-        centring: share of the centre that stays at a step (section 3.1).
-        ema: share of its weights that the teacher keeps at the first step; it rises to 1 (section 3.1).
-        frozen_for: share of the training in which the last layer stays as it was drawn; the first epoch of 100.
-        local_crops: small views of an image; by default 8, or 0 where the training images are smaller than 64 pixels.
+        hidden: Units of the head's two hidden layers.
+        bottleneck: Outputs of the head before its last layer.
+        outputs: Outputs of the last layer.
+        head_norm: Whether there is batch norm in the head.
+        student_temperature: Temperature of the softmax over the student's outputs.
+        teacher_temperature: Temperature of the softmax over the teacher's outputs, in the end.
+        teacher_start: The teacher's temperature at the start.
+        teacher_rise: Fraction of the training over which it changes linearly from the one to the other.
+        centring: Momentum of the centre: the fraction that stays at a step (section 3.1).
+        momentum: Fraction of its weights that the teacher keeps at the first step; it rises to 1 (section 3.1).
+        frozen_for: Fraction of the training in which the last layer keeps its initial weights; the first epoch of 100.
+        local_crops: Small views of an image; by default 8, or 0 where the training images are smaller than 64 pixels.
     """
 
     views_compared: ClassVar[int] = 2
@@ -123,29 +126,22 @@ class DINO(Objective):
     teacher_start: float = 0.04
     teacher_rise: float = 0.0
     centring: float = 0.9
-    ema: float = 0.996
+    momentum: float = field(default=0.996, metadata=stored_as("ema"))
     frozen_for: float = 0.01
     local_crops: int | None = None
 
     def __post_init__(self) -> None:
-        if self.hidden < 1 or self.bottleneck < 1 or self.outputs < 2:
-            raise BadInput(
-                f"{self.hidden} hidden units, a bottleneck of {self.bottleneck} and {self.outputs} outputs tell "
-                "nothing apart; give --hidden and --bottleneck at least 1 and --outputs at least 2"
-            )
-        for name in ("student_temperature", "teacher_temperature", "teacher_start"):
-            if (value := getattr(self, name)) <= 0:
-                raise BadInput(f"a temperature of {value:g} ranks nothing; give --{name.replace('_', '-')} above 0")
-        for name in ("teacher_rise", "centring", "ema", "frozen_for"):
-            if not 0 <= (value := getattr(self, name)) <= 1:
-                raise BadInput(f"{value:g} is no share; give --{name.replace('_', '-')} in [0, 1]")
+        check_at_least(self, 1, "hidden", "bottleneck")
+        check_at_least(self, 2, "outputs")
+        check_above(self, 0, "student_temperature", "teacher_temperature", "teacher_start")
+        check_within(self, 0, 1, "teacher_rise", "centring", "momentum", "frozen_for")
 
     def views(self, standard: View) -> tuple[View, ...]:
         """Two global views, the second sometimes solarised, and `local_crops` local ones."""
         count = num_local_crops(standard, self.local_crops, published=8)
         view = partial(strong_augmentation, standard, jitter=(0.4, 0.4, 0.2, 0.1))
         one, other = view(scale=(0.14, 1.0), blur=1.0), view(scale=(0.14, 1.0), blur=0.1, solarize=0.2)
-        return (one, other, *(view(scale=(0.05, 0.14), blur=0.5, share=LOCAL_CROP_RATIO),) * count)
+        return (one, other, *(view(scale=(0.05, 0.14), blur=0.5, size_ratio=LOCAL_CROP_RATIO),) * count)
 
     def heads(self, backbone: nn.Module, features: int, classes: int) -> nn.Module:
         """The student's head, (B, features) -> (B, outputs); the teacher; the centre of its outputs."""
@@ -158,24 +154,24 @@ class DINO(Objective):
         return _Heads(backbone, _Head(projection, self.bottleneck, self.outputs))
 
     def loss(self, net: Network, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """Mean over images and pairs of views; notes the teacher's outputs for the centre."""
+        """The mean over images and pairs of views; adds up the teacher's outputs for the centre."""
         heads = cast(_Heads, net.heads)
         if progress >= self.frozen_for:
             heads.release()
         teacher = heads.teacher(batch.views[:NUM_GLOBAL_CROPS])
         student = heads.student(multicrop_forward(net.backbone, batch.views))
         losses = self._cross_entropies(student, self._targets(heads, teacher, progress), len(batch.views))
-        heads.see(teacher)
+        heads.accumulate_outputs(teacher)
         return {"distillation": losses.mean()}
 
     def after_step(self, net: Network, progress: float) -> None:
-        """The teacher follows the student, the centre the teacher's outputs."""
+        """Move the teacher towards the student and the centre towards the teacher's outputs."""
         heads = cast(_Heads, net.heads)
-        heads.momentum.update(net.backbone, heads.student, cosine_momentum(self.ema, progress))
-        heads.recentre(self.centring)
+        heads.momentum.update(net.backbone, heads.student, cosine_momentum(self.momentum, progress))
+        heads.update_centre(self.centring)
 
     def collapsed_loss(self, batch_size: int) -> float:
-        """log(outputs): all outputs are equal, which is how a teacher that is not sharp ends (appendix D)."""
+        """The loss log(outputs): all outputs are equal, which is how a teacher that is not sharp ends (appendix D)."""
         return math.log(self.outputs)
 
     def metrics(self, net: Network, batch: Batch) -> dict[str, Tensor]:

@@ -1,4 +1,8 @@
-"""Training on several processes: batches that are gathered, and what batch norm takes its statistics over."""
+"""Training on several processes: gathered batches, and the images that batch norm takes its statistics over.
+
+Batch-norm layers stay the modules that they are, with their parameters, buffers and names: only their class changes, as
+torch's parametrizations do it. In evaluation mode they compute the same as always.
+"""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,7 +22,7 @@ from sslticket.pruning import pruned_model
 
 
 def all_gather(values: Tensor) -> Tensor:
-    """The values of all processes, (B, ...) -> (world * B, ...), in the order of their ranks; (B, ...) on one process.
+    """The values of all processes in the order of their ranks, (B, ...) -> (processes * B, ...).
 
     Gradients flow back to the process that a value came from, summed over all processes. With gradients averaged over
     processes, as distributed training does, a loss over all gathered values has the gradient that one process with the
@@ -29,12 +33,12 @@ def all_gather(values: Tensor) -> Tensor:
 
 
 def all_gather_labels(values: Tensor) -> Tensor:
-    """The same without gradients, for whole numbers."""
+    """The values of all processes, without gradients, for whole numbers; see `all_gather`."""
     return _all_gather_tensor(values) if is_distributed() else values
 
 
 class _AllGather(torch.autograd.Function):
-    """Ours, since torch's own function with gradients has moved between the versions that are supported."""
+    """Gathers with gradients; torch's own function has moved between the versions that are supported."""
 
     @staticmethod
     def forward(context: Any, values: Tensor) -> Tensor:
@@ -46,7 +50,7 @@ class _AllGather(torch.autograd.Function):
 
 
 class _ReduceScatter(torch.autograd.Function):
-    """This process's part of the sum over all processes. Each of the two is the other's gradient, for second ones."""
+    """This process's chunk of the sum over all processes; each of the two functions is the other's gradient."""
 
     @staticmethod
     def forward(context: Any, values: Tensor) -> Tensor:
@@ -73,15 +77,16 @@ def _all_gather_tensor(values: Tensor) -> Tensor:
 
 @dataclass
 class _StatisticsScheme:
-    """How the layers of one net normalise; the backbones' layers share one, and those of the heads another.
+    """How the layers of one network normalise; the backbones' layers have one scheme, and those of the heads another.
 
     Attributes:
-        images: in this process's share of a batch.
-        groups: in which a layer normalises them, all views of an image in one.
-        joined: over the images of all processes together, in one group.
-        rows: images, all views counted, that the backbone was given last; None for layers whose input has a row each.
-        twice: whether second derivatives will be asked for.
-        hooks: that tell `rows`.
+        images: Number of images in this process's share of a batch.
+        groups: Number of groups in which a layer normalises them, all views of an image in one.
+        joined: Whether it normalises over the images of all processes together, in one group.
+        rows: Number of images, all views counted, in the backbone's last input; None for layers with an input row for
+            each.
+        twice: Whether second derivatives are needed.
+        hooks: The hooks that record `rows`.
     """
 
     images: int
@@ -92,38 +97,39 @@ class _StatisticsScheme:
     hooks: list[RemovableHandle] = field(default_factory=list, compare=False)
 
     def blocks(self, length: int) -> int:
-        """Views in an input of this length, which lie one after the other."""
+        """Number of views in an input of this length, which lie one after the other."""
         blocks, odd = divmod(length if self.rows is None else self.rows, self.images)
         assert not odd, "views of all images of a share, one after the other"
         return blocks
 
 
 def batchnorm_layers(net: nn.Module) -> list[_BatchNorm]:
-    """The batch-norm layers of a net and of the copies that follow it."""
+    """The batch-norm layers of a network and of its momentum encoders."""
     return [module for module in net.modules() if isinstance(module, _BatchNorm)]
 
 
 def set_batchnorm_scheme(
     net: nn.Module, *, batch_size: int, ghost_batch: int | None, processes: int, whole: bool
 ) -> None:
-    """Let batch norm see ghost batches of a global batch, or all of it, however many processes share it.
+    """Let batch norm take its statistics over ghost batches of a global batch, or over all of it.
 
     Args:
-        net: already arranged or not.
-        batch_size: images of a global batch.
-        ghost_batch: images whose statistics are taken together, of which a process's share is a multiple; None for all.
-        processes: that share the batch.
-        whole: a process's share goes through the net whole; else in parts, each of which is a ghost batch.
+        net: A network, with such a scheme or not; changed in place.
+        batch_size: Number of images of a global batch.
+        ghost_batch: Number of images whose statistics are taken together, of which a process's share is a multiple;
+            None for all.
+        processes: Number of processes that share the batch.
+        whole: Whether a process's share goes through the network whole; else in micro-batches, each a ghost batch.
 
     Raises:
-        BadInput: if a layer does more than batch norm, so that its statistics cannot be taken over other images.
+        BadInput: If a layer does more than batch norm, so that its statistics cannot be taken over other images.
     """
     share = batch_size // processes
     groups = share // ghost_batch if ghost_batch and whole else 1
     joined = ghost_batch is None and processes > 1
     for module in net.modules():
-        if hasattr(module, "ghosts"):
-            cast(Any, module).ghosts = batch_size // ghost_batch if ghost_batch else 1
+        if hasattr(module, "ghost_batches"):
+            cast(Any, module).ghost_batches = batch_size // ghost_batch if ghost_batch else 1
     scheme = _StatisticsScheme(share, groups, joined)
     if (groups == 1 and not joined) or not batchnorm_layers(net):
         reset_batchnorm(net)
@@ -135,7 +141,7 @@ def set_batchnorm_scheme(
 
 
 def reset_batchnorm(net: nn.Module) -> None:
-    """Undo `arrange`: every layer normalises the images that it is given, together."""
+    """Undo `set_batchnorm_scheme`: every layer normalises all images of its input together."""
     for layer in batchnorm_layers(net):
         if isinstance(layer, _SchemedBatchNorm):
             for hook in layer.scheme.hooks:
@@ -146,7 +152,7 @@ def reset_batchnorm(net: nn.Module) -> None:
 
 @contextmanager
 def twice_differentiable(net: nn.Module) -> Iterator[None]:
-    """Layers compute so that gradients have gradients, which torch's statistics of several GPUs do not; but slower."""
+    """Within it, gradients have gradients, which torch's statistics of several GPUs do not have; but it is slower."""
     schemes = {
         id(layer.scheme): layer.scheme for layer in batchnorm_layers(net) if isinstance(layer, _SchemedBatchNorm)
     }
@@ -238,7 +244,7 @@ class _SchemedBatchNorm(_BatchNorm):
 
 
 class _SyncStatistics(SyncBatchNorm):
-    """Torch's own function, whose host waits three times to leave out processes without images; here all have some."""
+    """Torch's own function without its three waits to leave out processes without images; here all have some."""
 
     @staticmethod
     def forward(  # type: ignore[override]  # it is given less
@@ -284,8 +290,8 @@ def _apply_scheme(net: nn.Module, scheme: _StatisticsScheme) -> None:
         kind = type(layer)
         if kind.forward is not _BatchNorm.forward and not hasattr(layer, "act"):
             raise BadInput(
-                f"a layer of the network is a {kind.__name__}, whose statistics cannot be taken over other images than "
-                "it is given; give another --model, or one process and no --ghost-batch"
+                "batch norm must be torch's own to take statistics over other images than those of its input, got a "
+                f"{kind.__name__}; give another --model, or one process and no --ghost-batch"
             )
         layer.__class__ = _schemed_class(kind)
         cast(_SchemedBatchNorm, layer).scheme = inner if id(layer) in within else scheme
@@ -294,10 +300,10 @@ def _apply_scheme(net: nn.Module, scheme: _StatisticsScheme) -> None:
 def _row_recorder(scheme: _StatisticsScheme) -> Callable[[nn.Module, Any], None]:
     # Some layers see more rows than there are images, such as a row for each patch.
     @torch.compiler.disable  # type: ignore[untyped-decorator]
-    def tell(module: nn.Module, given: Any) -> None:
+    def record(module: nn.Module, given: Any) -> None:
         scheme.rows = len(given[0])
 
-    return cast(Callable[[nn.Module, Any], None], tell)
+    return cast(Callable[[nn.Module, Any], None], record)
 
 
 def _same_scheme(one: _StatisticsScheme, other: _StatisticsScheme) -> bool:

@@ -12,11 +12,12 @@ from torch.utils.checkpoint import checkpoint
 from sslticket.data.augment import View
 from sslticket.data.loader import Batch
 from sslticket.data.transforms import HSVNoise, Rotate, Transform
-from sslticket.errors import BadInput, unknown_name
-from sslticket.objectives.base import Network, Objective
+from sslticket.errors import unknown_name
+from sslticket.objectives.base import Network, Objective, check_at_least, check_within
 from sslticket.objectives.distributed import all_gather, all_gather_labels
 
-_MAX_HINGES_IN_MEMORY = 2**27  # hinges that are in memory together: 512 MiB of float32
+_MAX_HINGES_IN_MEMORY = 2**27
+"""Hinges that are in memory together: 512 MiB of float32."""
 
 
 def batch_all_triplets(embedded: Tensor, image: Tensor, margin: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -29,25 +30,25 @@ def batch_all_triplets(embedded: Tensor, image: Tensor, margin: float) -> tuple[
     for 512 images, 6.4 s and 3.9 GB for 4,096; this function takes 0.04 s and 0.1 GB, and 3.5 s and 1.6 GB.
 
     Args:
-        embedded: (N, D) float32 of any length; views of an image anywhere among them.
-        image: (N,) int64, equal for embeddings of one image.
-        margin: in cosine distance.
+        embedded: Embeddings of any length, (N, D) float32, views of an image anywhere among them.
+        image: The image of each embedding, (N,) int64.
+        margin: Margin in cosine distance.
 
     Returns:
-        The sum of an anchor's hinges, how many of them are above zero, and how many there are; each (N,) float32.
+        The sum of an anchor's hinges, the number of them above zero, and the number of all; each (N,) float32.
     """
     with torch.autocast(embedded.device.type, enabled=False):
         unit = F.normalize(embedded.float(), dim=1)
         similar = unit @ unit.T
         same = image[:, None] == image
         sums, active = (torch.zeros_like(unit[:, 0]) for _ in range(2))
-        parts = _anchor_positive_pairs(same)
-        for anchors, positives in parts:
+        chunks = _anchor_positive_pairs(same)
+        for anchors, positives in chunks:
             whole = (similar, same, anchors, positives, margin)
-            # Of several parts, only two numbers a pair are kept for the backward pass; the hinges are made again there.
+            # Of several chunks, only two numbers a pair are kept for the backward pass, which computes hinges again.
             total, above = (
                 _hinges(*whole)
-                if len(parts) == 1
+                if len(chunks) == 1
                 else checkpoint(_hinges, *whole, use_reentrant=False, preserve_rng_state=False)
             )
             sums = sums.index_add(0, anchors, total)
@@ -57,10 +58,10 @@ def batch_all_triplets(embedded: Tensor, image: Tensor, margin: float) -> tuple[
 
 
 def _anchor_positive_pairs(same: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """Anchors and their positives, (P,) each, in parts that fit into memory with all negatives."""
+    """Anchors and their positives, (P,) each, in chunks that fit into memory with all negatives."""
     anchors, positives = same.logical_xor(torch.eye(len(same), dtype=torch.bool, device=same.device)).nonzero().T
-    part = max(1, _MAX_HINGES_IN_MEMORY // len(same))
-    return list(zip(anchors.split(part), positives.split(part), strict=True))
+    size = max(1, _MAX_HINGES_IN_MEMORY // len(same))
+    return list(zip(anchors.split(size), positives.split(size), strict=True))
 
 
 def _hinges(similar: Tensor, same: Tensor, anchors: Tensor, positives: Tensor, margin: float) -> tuple[Tensor, Tensor]:
@@ -72,19 +73,20 @@ def _hinges(similar: Tensor, same: Tensor, anchors: Tensor, positives: Tensor, m
 
 
 def batch_hard_triplets(embedded: Tensor, image: Tensor) -> Tensor:
-    """`log(1 + exp(d(a, p) - d(a, n)))` of each anchor's farthest positive and nearest negative (Hermans et al. 2017).
+    """`log(1 + exp(d(a, p) - d(a, n)))` of each anchor's farthest positive and nearest negative ("batch hard").
 
-    d is the Euclidean distance, not squared, of embeddings of length 1, as in Zhai et al. 2019. To the bit, it is what
-    pytorch-metric-learning gives for `TripletMarginLoss(margin=0, smooth_loss=True, distance=LpDistance())` of
-    `BatchHardMiner`. It is computed here since that library lists all pairs, and drops anchors without a triplet, and
-    so waits for the device five times, and measures the distances twice.
+    The distance d is Euclidean, not squared, of embeddings of length 1, as in Zhai et al. 2019; batch hard is from
+    Hermans et al. 2017, https://arxiv.org/abs/1703.07737. To the bit, it is what pytorch-metric-learning gives for
+    `TripletMarginLoss(margin=0, smooth_loss=True, distance=LpDistance())` of `BatchHardMiner`. It is computed here
+    since that library lists all pairs, and drops anchors without a triplet, and so waits for the device five times, and
+    measures the distances twice.
 
     Args:
-        embedded: (N, D) of any length; views of an image anywhere among them.
-        image: (N,) int64, equal for embeddings of one image, of which there are at least two.
+        embedded: Embeddings of any length, (N, D), views of an image anywhere among them.
+        image: The image of each embedding, (N,) int64; each image has at least two.
 
     Returns:
-        (N,) float32; 0 where all are of one image.
+        The losses of the anchors, (N,) float32; 0 where all are of one image.
     """
     with torch.autocast(embedded.device.type, enabled=False):
         unit = F.normalize(embedded.float(), dim=1)
@@ -99,7 +101,8 @@ def batch_hard_triplets(embedded: Tensor, image: Tensor) -> Tensor:
         return losses.where(~same.all(dim=1), 0.0)
 
 
-TRIPLET_MARGIN = 0.5  # cosine distance; Doersch & Zisserman 2017, section 3
+TRIPLET_MARGIN = 0.5
+"""Margin in cosine distance (Doersch & Zisserman 2017, section 3, https://arxiv.org/abs/1708.07860)."""
 Mining = Literal["all", "hard"]
 
 
@@ -108,21 +111,22 @@ class Exemplar(Objective):
     """A triplet margin loss over all triplets in a batch, as Doersch & Zisserman 2017 replaced the original's classes.
 
     An anchor and a positive are two views of one image, a negative is a view of any other image in the batch, those of
-    other processes included; images that are the same row of the set are one image. Views are the dataset's standard
+    other processes included; images with the same index in the set are one image. Views are the dataset's standard
     view (crop of random place and size, mirrored) plus a rotation, then colours, in the ranges of Dosovitskiy et al.
     2016, section 3. Their scale (0.7 to 1.4) and translation (0.2) are the standard crop's here: our source paper puts
     colour augmentation and small rotations "on top of" it (appendix A). The colours come after the rotation, so a shift
-    of the value also falls on the corners that a rotation leaves black.
+    of the value also falls on the corners that a rotation leaves black. Source: https://arxiv.org/abs/1406.6909.
 
     Attributes:
-        copies: views of each image.
-        dim: length of the embedding.
-        mining: "all" triplets with a margin of 0.5 in cosine distance, or of each anchor the "hard"est with a soft
-            margin in Euclidean distance, as in S4L.
-        degrees: the largest rotation to either side.
+        copies: Number of views of each image.
+        dim: Length of the embedding.
+        mining: Whether the loss is of "all" triplets with a margin of 0.5 in cosine distance, or of the "hard" ones, an
+            anchor's hardest with a soft margin in Euclidean distance, as in S4L.
+        degrees: Largest rotation to either side.
     """
 
     views_compared: ClassVar[int] = 2
+    min_images: ClassVar[int] = 2
     needs_whole_batch: ClassVar[bool] = True
 
     copies: int = 2
@@ -131,28 +135,16 @@ class Exemplar(Objective):
     degrees: float = 20.0
 
     def __post_init__(self) -> None:
-        if self.copies < 2:
-            raise BadInput(f"{self.copies} view of an image has no positive; give --copies of at least 2")
-        if self.dim < 1:
-            raise BadInput(f"an embedding of length {self.dim} cannot be; give --dim of at least 1")
+        check_at_least(self, 2, "copies")
+        check_at_least(self, 1, "dim")
         if self.mining not in get_args(Mining):
             raise unknown_name("mining", self.mining, get_args(Mining))
-        if not 0 <= self.degrees <= 180:
-            raise BadInput(f"rotations by up to {self.degrees:g} degrees cannot be; give --degrees in [0, 180]")
+        check_within(self, 0, 180, "degrees")
 
     def views(self, standard: View) -> tuple[View, ...]:
         """`copies` views of the same kind, each with random numbers of its own."""
         turning: tuple[Transform, ...] = (Rotate(degrees=self.degrees),) if self.degrees else ()
         return (replace(standard, transforms=(*standard.transforms, *turning, HSVNoise())),) * self.copies
-
-    def check(self, batch_size: int, views: int) -> None:
-        """See the base class; a share of a batch needs two images."""
-        super().check(batch_size, views)
-        if batch_size < 2:
-            raise BadInput(
-                f"{self.name} needs another image for a negative, and gets {batch_size} at a time; "
-                "give a larger --batch-size, or fewer processes"
-            )
 
     def heads(self, backbone: nn.Module, features: int, classes: int) -> nn.Module:
         """One linear layer, (V * B, features) -> (V * B, dim); the data's classes do not matter."""
@@ -168,8 +160,8 @@ class Exemplar(Objective):
         """The mean loss of all triplets, or of the mined ones; 0 where there is none.
 
         Args:
-            embedded: (N, dim), views of an image anywhere among them.
-            image: (N,) int64, equal for embeddings of one image.
+            embedded: Embeddings, (N, dim), views of an image anywhere among them.
+            image: The image of each embedding, (N,) int64.
 
         Returns:
             A scalar.
@@ -182,15 +174,15 @@ class Exemplar(Objective):
         return sums.sum() / triplets.sum().clamp(min=1)
 
     def collapsed_loss(self, batch_size: int) -> float | None:
-        """The margin, or that of a soft margin."""
+        """The margin, or log(2) for a soft margin."""
         return math.log(2) if self.mining == "hard" else TRIPLET_MARGIN
 
     def metrics(self, net: Network, batch: Batch) -> dict[str, Tensor]:
-        """How far views of one image are told from others, within the batch; each (B,), and 0 for a single image.
+        """How far views of one image are from those of others, within the batch; each (B,), and 0 for a single image.
 
         Returns:
             `retrieval top1`: 1 where the nearest to the image's first view, by cosine, is another view of it;
-            `active triplets`: the share of triplets whose negative is not farther by the margin (by 0 with hard
+            `active triplets`: the fraction of triplets whose negative is not farther by the margin (by 0 with hard
             mining) than the positive; `positive distance` and `negative distance`: mean cosine distances, from 0 to 2;
             `loss`. All but the first are means over the image's views as anchors.
         """

@@ -1,7 +1,7 @@
 """MoCo v2: the other view of the same image against a queue of earlier images (Chen et al. 2020, He et al. 2020)."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, cast
 
 import torch
@@ -11,28 +11,28 @@ from torch import Tensor, nn
 from sslticket.data.augment import View
 from sslticket.data.loader import Batch
 from sslticket.errors import BadInput
-from sslticket.objectives.base import Network, Objective
+from sslticket.objectives.base import Network, Objective, check_above, check_at_least, check_within
 from sslticket.objectives.distributed import all_gather, is_distributed
-from sslticket.objectives.modules import MomentumEncoder
-from sslticket.objectives.multiview import retrieval_metrics, strong_augmentation
+from sslticket.objectives.multiview import MomentumEncoder, retrieval_metrics, strong_augmentation
+from sslticket.registry import stored_as
 
 
 class _Heads(nn.Module):
     """The projection, the encoder of the keys, and the queue of the last keys.
 
     Our own queue: lightly's memory bank is in no checkpoint (its buffers are not persistent), and where it wraps around
-    it drops what is left of a batch.
+    it drops the rest of a batch.
 
     Attributes:
-        queue: (K, dim) float32 of unit length; random at first.
-        oldest: () int64, the row of the queue that is replaced next.
-        ghosts: parts of a batch, in all processes, that batch norm sees apart; None where nobody said, and each process
-            has its own.
+        queue: Keys of unit length, (K, dim) float32; random at first.
+        oldest: Row of the queue that is replaced next, () int64.
+        ghost_batches: Number of ghost batches, of all processes, in a batch; None where it was not set, and each
+            process has its own.
     """
 
     queue: Tensor
     oldest: Tensor
-    ghosts: int | None = None
+    ghost_batches: int | None = None
 
     def __init__(self, backbone: nn.Module, projection: nn.Module, queue: int, dim: int) -> None:
         super().__init__()
@@ -42,12 +42,12 @@ class _Heads(nn.Module):
         self.register_buffer("oldest", torch.zeros((), dtype=torch.int64))
 
     @torch.no_grad()
-    def shuffled(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Images (B, C, H, W) as the key encoder sees them, and what brings their keys back in order.
+    def shuffle(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Images (B, C, H, W) in the order for the key encoder, and the order by which their keys are put back.
 
-        The order is drawn by the first process, from torch's generator.
+        The first process makes the order, by torch's generator.
         """
-        apart = is_distributed() if self.ghosts is None else self.ghosts > 1
+        apart = is_distributed() if self.ghost_batches is None else self.ghost_batches > 1
         if not (apart and self.training):
             return images, None
         from lightly.models.utils import batch_shuffle
@@ -55,8 +55,8 @@ class _Heads(nn.Module):
         return cast(tuple[Tensor, Tensor], batch_shuffle(images.contiguous(), distributed=is_distributed()))
 
     @torch.no_grad()
-    def keys(self, images: Tensor, order: Tensor | None) -> Tensor:
-        """What `shuffled` gave -> unit keys (B, dim), float32, in order."""
+    def encode_keys(self, images: Tensor, order: Tensor | None) -> Tensor:
+        """The results of `shuffle` -> unit keys (B, dim), float32, in the batch's order."""
         keys = F.normalize(self.momentum(images).float(), dim=1)
         if order is None:
             return keys
@@ -82,13 +82,14 @@ class MoCoV2(Objective):
     The key encoder follows the trained one slowly. Its images are shuffled over the ghost batches, of all processes, so
     that batch norm does not give a query's key away (section 3.3), and the keys of the whole batch enter the queue at
     once: both need the batch whole. Where batch norm sees all of it, nothing is given away or shuffled. A queue longer
-    than the training set holds an image's own earlier keys as negatives: shorten it for small sets.
+    than the training set holds an image's own earlier keys as negatives: shorten it for small sets. Sources: MoCo
+    https://arxiv.org/abs/1911.05722, MoCo v2 https://arxiv.org/abs/2003.04297.
 
     Attributes:
-        temperature: of the softmax over similarities (MoCo v2, section 3).
-        dim: outputs of the projection, whose hidden layer is as wide as the features (MoCo v2, section 3).
-        queue: keys in the queue (MoCo, section 4.1).
-        ema: share of its weights that the key encoder keeps at each step (MoCo, section 3.2).
+        temperature: Temperature of the softmax over similarities (MoCo v2, section 3).
+        dim: Outputs of the projection, whose hidden layer is as wide as the features (MoCo v2, section 3).
+        queue: Number of keys in the queue (MoCo, section 4.1).
+        momentum: Fraction of its weights that the key encoder keeps at each step (MoCo, section 3.2).
     """
 
     views_compared: ClassVar[int] = 2
@@ -97,17 +98,12 @@ class MoCoV2(Objective):
     temperature: float = 0.2
     dim: int = 128
     queue: int = 65536
-    ema: float = 0.999
+    momentum: float = field(default=0.999, metadata=stored_as("ema"))
 
     def __post_init__(self) -> None:
-        if self.temperature <= 0:
-            raise BadInput(f"a temperature of {self.temperature:g} ranks nothing; give --temperature above 0")
-        if self.dim < 1 or self.queue < 1:
-            raise BadInput(
-                f"a queue of {self.queue} keys in {self.dim} dimensions is empty; give --queue and --dim at least 1"
-            )
-        if not 0 <= self.ema <= 1:
-            raise BadInput(f"an encoder cannot keep {self.ema:g} of its weights; give --ema in [0, 1]")
+        check_above(self, 0, "temperature")
+        check_at_least(self, 1, "dim", "queue")
+        check_within(self, 0, 1, "momentum")
 
     def views(self, standard: View) -> tuple[View, ...]:
         """Query and key with the same augmentation (MoCo v2, section 3; its published code for the numbers)."""
@@ -115,12 +111,12 @@ class MoCoV2(Objective):
         return view, view
 
     def check(self, batch_size: int, views: int) -> None:
-        """See the base class; a batch must fit into the queue."""
+        """Check that a batch fits into the queue. See the base class."""
         super().check(batch_size, views)
         if batch_size > self.queue:
             raise BadInput(
-                f"a queue of {self.queue} keys cannot hold a batch of {batch_size}; "
-                f"give --queue at least {batch_size} or a smaller --batch-size"
+                f"--queue must be at least the batch of {batch_size} images, got {self.queue}; give --queue "
+                f"{batch_size}, or a smaller --batch-size"
             )
 
     def heads(self, backbone: nn.Module, features: int, classes: int) -> nn.Module:
@@ -130,39 +126,39 @@ class MoCoV2(Objective):
         return _Heads(backbone, MoCoProjectionHead(features, features, self.dim), self.queue, self.dim)
 
     def loss(self, net: Network, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """Mean cross-entropy; afterwards the batch's keys are in the queue."""
+        """The mean cross-entropy; afterwards the batch's keys are in the queue."""
         heads = cast(_Heads, net.heads)
-        # First, so that the order is the first number drawn in a step, whatever dropout draws.
-        images, order = heads.shuffled(batch.views[1])
+        # First, so that the order uses the first random number of a step, whatever dropout uses.
+        images, order = heads.shuffle(batch.views[1])
         queries = self._queries(net, batch.views[0])
-        keys = heads.keys(images, order)
+        keys = heads.encode_keys(images, order)
         # The backward pass needs the queue as it was here.
-        loss = self._against(queries, keys, heads.queue.clone()).mean()
+        loss = self._contrastive_losses(queries, keys, heads.queue.clone()).mean()
         with torch.no_grad():
             heads.enqueue(all_gather(keys))
         return {"contrast": loss}
 
     def after_step(self, net: Network, progress: float) -> None:
-        """The key encoder follows."""
+        """Move the key encoder towards the trained network."""
         heads = cast(_Heads, net.heads)
-        heads.momentum.update(net.backbone, heads.projection, self.ema)
+        heads.momentum.update(net.backbone, heads.projection, self.momentum)
 
     def collapsed_loss(self, batch_size: int) -> float:
-        """log(K + 1): every key in the queue is as near as the right one, once such keys fill it."""
+        """The loss log(K + 1): every key in the queue is as near as the right one, once such keys fill it."""
         return math.log(self.queue + 1)
 
     def metrics(self, net: Network, batch: Batch) -> dict[str, Tensor]:
-        """Retrieval of keys by queries and the loss against the queue, each (B,)."""
+        """The retrieval metrics of keys by queries and the loss against the queue, each (B,)."""
         heads = cast(_Heads, net.heads)
-        queries, keys = self._queries(net, batch.views[0]), heads.keys(batch.views[1], None)
-        return retrieval_metrics(queries, keys) | {"loss": self._against(queries, keys, heads.queue)}
+        queries, keys = self._queries(net, batch.views[0]), heads.encode_keys(batch.views[1], None)
+        return retrieval_metrics(queries, keys) | {"loss": self._contrastive_losses(queries, keys, heads.queue)}
 
     @staticmethod
     def _queries(net: Network, images: Tensor) -> Tensor:
         """Unit queries (B, dim), float32."""
         return F.normalize(cast(_Heads, net.heads).projection(net.backbone(images)).float(), dim=1)
 
-    def _against(self, queries: Tensor, keys: Tensor, queue: Tensor) -> Tensor:
+    def _contrastive_losses(self, queries: Tensor, keys: Tensor, queue: Tensor) -> Tensor:
         """Cross-entropy of each query's own key, (B,)."""
         # Similarities over a small temperature are too coarse in 16 bits.
         with torch.autocast(queries.device.type, enabled=False):

@@ -11,13 +11,14 @@ from sslticket.data.loader import Batch
 from sslticket.objectives.base import Network, Objective
 
 NUM_ROTATIONS = 4
+"""Rotations by 0, 90, 180 and 270 degrees (Gidaris et al. 2018, section 3)."""
 
 
 def four_rotations(images: Tensor) -> tuple[Tensor, Tensor]:
     """All four turns of square images: (B, C, S, S) -> (4B, C, S, S) and their classes (4B,), 0 to 3.
 
     Class k is the image turned k times by 90 degrees counter-clockwise; the copies of image i lie at i, B + i, 2B + i
-    and 3B + i. They share the crop, mirroring and colours that the loader drew: turning comes last, since a mirror
+    and 3B + i. All have the crop, mirroring and colours of the loaded view: turning comes last, since a mirror
     image after it would swap classes 1 and 3.
     """
     turned = torch.cat([torch.rot90(images, turn, dims=(2, 3)) for turn in range(NUM_ROTATIONS)])
@@ -27,10 +28,10 @@ def four_rotations(images: Tensor) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class RotNet(Objective):
-    """Mean cross-entropy over the four turns of every image in one batch; chance is 25%.
+    """The mean cross-entropy over the four turns of every image in one batch; chance is 25%.
 
     All four copies, not one random turn, as in the original paper (section 3); batch size and samples seen count source
-    images.
+    images. Source: https://arxiv.org/abs/1803.07728.
     """
 
     has_logits: ClassVar[bool] = True
@@ -41,12 +42,12 @@ class RotNet(Objective):
         return nn.Linear(features, NUM_ROTATIONS)
 
     def loss(self, net: Network, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """Mean cross-entropy over 4B images."""
+        """The mean cross-entropy over 4B images."""
         turned, classes = four_rotations(batch.views[0])
         return {"rotation": F.cross_entropy(net.heads(net.backbone(turned)), classes)}
 
     def metrics(self, net: Network, batch: Batch) -> dict[str, Tensor]:
-        """Rotation accuracy and loss, each (B,): means over an image's four turns."""
+        """Rotation accuracy and loss, the means over an image's four turns, each (B,)."""
         turned, classes = four_rotations(batch.views[0])
         logits = net.heads(net.backbone(turned)).float()
         right = (logits.argmax(dim=1) == classes).float().view(NUM_ROTATIONS, -1)

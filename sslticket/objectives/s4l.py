@@ -12,7 +12,7 @@ from sslticket.data.augment import View
 from sslticket.data.loader import Batch
 from sslticket.data.manifest import HIDDEN_LABEL
 from sslticket.errors import BadInput
-from sslticket.objectives.base import Network, Objective
+from sslticket.objectives.base import Network, Objective, check_at_least
 from sslticket.objectives.distributed import all_gather, all_gather_labels
 from sslticket.objectives.exemplar import Exemplar
 from sslticket.objectives.rotnet import NUM_ROTATIONS, RotNet, four_rotations
@@ -20,15 +20,15 @@ from sslticket.objectives.rotnet import NUM_ROTATIONS, RotNet, four_rotations
 
 @dataclass(frozen=True, kw_only=True)
 class S4L(Objective):
-    """What both forms share: two streams in a batch, two linear heads on the features of one joined forward pass.
+    """The base of both forms: two streams in a batch, two linear heads on the features of one joined forward pass.
 
     The unlabelled stream is all images, those with labels included but theirs hidden. The loss is the labels' plus
     `weight` times the mean of the other task's two losses, one for each stream (released code, github.com/
-    google-research/s4l), so the streams weigh the same whatever their shares.
+    google-research/s4l), so the streams weigh the same whatever their sizes. Source: https://arxiv.org/abs/1905.03670.
 
     Attributes:
-        share: of each batch, the part drawn from the labelled images; 256 of 512 published.
-        weight: of the task without labels, beside the class labels.
+        share: Fraction of each batch that is taken from the labelled images; 256 of 512 published.
+        weight: Weight of the task without labels, beside the class labels.
     """
 
     share: float = 0.5
@@ -36,9 +36,8 @@ class S4L(Objective):
 
     def __post_init__(self) -> None:
         if not 0 < self.share < 1:
-            raise BadInput(f"a batch cannot be labelled images by {self.share:g}; give --share between 0 and 1")
-        if self.weight < 0:
-            raise BadInput(f"a weight of {self.weight:g} would unlearn the task; give --weight of at least 0")
+            raise BadInput(f"--share must be between 0 and 1, got {self.share:g}; give --share 0.5, the default")
+        check_at_least(self, 0, "weight")
 
     @property
     def labelled_fraction(self) -> float:
@@ -48,16 +47,16 @@ class S4L(Objective):
     @property
     @abstractmethod
     def _min_per_stream(self) -> int:
-        """The images that a part of a batch needs of each stream."""
+        """Number of images of each stream that a loss needs at least."""
 
     def check(self, batch_size: int, views: int) -> None:
-        """See the base class; a part of a batch needs images of both streams."""
+        """Check that there are images of both streams in every micro-batch. See the base class."""
         super().check(batch_size, views)
         labelled = self.share * batch_size
         if round(min(labelled, batch_size - labelled), 6) < self._min_per_stream:
             raise BadInput(
-                f"{self.name} needs {self._min_per_stream} labelled and {self._min_per_stream} unlabelled images in every part of a batch, "
-                f"and --share {self.share:g} of {batch_size} is {labelled:g}; give a --share nearer to 0.5, a larger "
+                f"{self.name} must get at least {self._min_per_stream} labelled and {self._min_per_stream} unlabelled "
+                f"images at a time, got {labelled:g} labelled of {batch_size}; give a --share nearer to 0.5, a larger "
                 "--batch-size or --ghost-batch, or fewer processes"
             )
 
@@ -74,18 +73,18 @@ class S4L(Objective):
 
 
 def _labelled_cross_entropy(logits: Tensor, label: Tensor) -> Tensor:
-    """Mean cross-entropy over the images with a label; 0 where there is none.
+    """The mean cross-entropy over the images with a label; 0 where there is none.
 
     Args:
-        logits: (N, classes).
-        label: (N,) int64, -1 where hidden. Nothing is picked out by them, which would wait for the device.
+        logits: Logits of the classes, (N, classes).
+        label: Labels, (N,) int64, -1 where hidden. Nothing is indexed by them, which would wait for the device.
     """
     total = F.cross_entropy(logits, label, ignore_index=HIDDEN_LABEL, reduction="sum")
     return total / (label != HIDDEN_LABEL).sum().clamp(min=1)
 
 
 def _top1_and_top5(logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
-    """Is the label the highest, or among the five highest, of the logits (B, classes)? Each (B,) float."""
+    """Whether the label has the highest, or one of the five highest, of the logits (B, classes); each (B,) float."""
     hit = logits.topk(min(5, logits.shape[1]), dim=1).indices == label[:, None]
     return hit[:, 0].float(), hit.any(dim=1).float()
 
@@ -95,8 +94,8 @@ class S4LRotation(S4L):
     """Class labels and RotNet: both on all four turns of an image, the labels as far as they are known (section 3).
 
     Attributes:
-        share: of each batch, the part drawn from the labelled images; 256 of 512 published.
-        weight: of the rotation loss, beside the class labels.
+        share: Fraction of each batch that is taken from the labelled images; 256 of 512 published.
+        weight: Weight of the rotation loss, beside the class labels.
     """
 
     cuda_graph_safe: ClassVar[bool] = True
@@ -163,9 +162,9 @@ class S4LExemplar(S4L):
     need the plain view, since top-1 is of plain images, so `views_compared` is 1, and only `check` asks for two views.
 
     Attributes:
-        share: of each batch, the part drawn from the labelled images; 256 of 512 published.
-        weight: of the triplet loss, beside the class labels.
-        exemplar: views, embedding and triplets.
+        share: Fraction of each batch that is taken from the labelled images; 256 of 512 published.
+        weight: Weight of the triplet loss, beside the class labels.
+        exemplar: Settings of the views, the embedding and the triplets.
     """
 
     needs_whole_batch: ClassVar[bool] = True
@@ -182,11 +181,11 @@ class S4LExemplar(S4L):
         return 2
 
     def views(self, standard: View) -> tuple[View, ...]:
-        """Those of `exemplar`."""
+        """The views of `exemplar`."""
         return self.exemplar.views(standard)
 
     def check(self, batch_size: int, views: int) -> None:
-        """See the base class; the triplets need two views of an image, and two images of each stream."""
+        """Check that there are two views of an image, and two images of each stream. See the base class."""
         self.exemplar.check(batch_size, views)
         super().check(batch_size, views)
 
@@ -202,7 +201,7 @@ class S4LExemplar(S4L):
         label = batch.labels.repeat(copies)
         everything, image = all_gather(embedded), all_gather_labels(batch.indices.repeat(copies))
         hidden = all_gather_labels(label) == HIDDEN_LABEL
-        # The labelled first, each stream in its order. How many they are is the one thing that the device is asked for.
+        # The labelled first, each stream in its order. Their number is the one value that is read from the device.
         order, count = hidden.sort(stable=True).indices, int((~hidden).sum())
         streams = [
             self.exemplar.triplet_loss(everything.index_select(0, of), image.index_select(0, of))

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from sslticket.data.augment import View
 from sslticket.data.loader import Batch
-from sslticket.errors import BadInput
-from sslticket.objectives.base import Network, Objective
+from sslticket.objectives.base import Network, Objective, check_above, check_at_least, check_within
 from sslticket.objectives.distributed import all_gather
 from sslticket.objectives.multiview import retrieval_metrics, strong_augmentation
 
@@ -21,14 +20,16 @@ class SimCLR(Objective):
     """NT-Xent over the 2B views of a batch, those of all processes together; defaults are the ImageNet ones.
 
     The paper normalises over the batch of all devices (section 2.2), as batch norm does here without a ghost batch.
+    Source: https://arxiv.org/abs/2002.05709.
 
     Attributes:
-        temperature: of the softmax over similarities; 0.1 for ImageNet (table 5), 0.5 for CIFAR-10 (B.9).
-        dim: outputs of the projection, whose hidden layer is as wide as the features (section 2.3).
-        strength: of the colour jitter; 1 for ImageNet, 0.5 for CIFAR-10 (appendix A and B.9).
+        temperature: Temperature of the softmax over similarities; 0.1 for ImageNet (table 5), 0.5 for CIFAR-10 (B.9).
+        dim: Outputs of the projection, whose hidden layer is as wide as the features (section 2.3).
+        strength: Strength of the colour jitter; 1 for ImageNet, 0.5 for CIFAR-10 (appendix A and B.9).
     """
 
     views_compared: ClassVar[int] = 2
+    min_images: ClassVar[int] = 2
     needs_whole_batch: ClassVar[bool] = True
 
     temperature: float = 0.1
@@ -36,27 +37,15 @@ class SimCLR(Objective):
     strength: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.temperature <= 0:
-            raise BadInput(f"a temperature of {self.temperature:g} ranks nothing; give --temperature above 0")
-        if self.dim < 1:
-            raise BadInput(f"a projection to {self.dim} dimensions holds nothing; give --dim at least 1")
-        if not 0 <= self.strength <= 2.5:  # at 2.5 the hue is shifted by up to half the colour circle: all of it
-            raise BadInput(f"a jitter strength of {self.strength:g} is out of range; give --strength in [0, 2.5]")
+        check_above(self, 0, "temperature")
+        check_at_least(self, 1, "dim")
+        check_within(self, 0, 2.5, "strength")  # at 2.5 the hue is shifted by up to half the colour circle: all of it
 
     def views(self, standard: View) -> tuple[View, ...]:
         """Two views with the same augmentation (appendix A)."""
         strong, hue = 0.8 * self.strength, 0.2 * self.strength
         view = strong_augmentation(standard, jitter=(strong, strong, strong, hue), blur=0.5)
         return view, view
-
-    def check(self, batch_size: int, views: int) -> None:
-        """See the base class; an image alone has no negatives."""
-        super().check(batch_size, views)
-        if batch_size < 2:
-            raise BadInput(
-                f"simclr tells an image from others and needs at least 2 at a time, and gets {batch_size}; "
-                "give a larger --batch-size, or fewer processes"
-            )
 
     def heads(self, backbone: nn.Module, features: int, classes: int) -> nn.Module:
         """The projection, (B, features) -> (B, dim): two linear layers, each with batch norm."""
@@ -70,11 +59,11 @@ class SimCLR(Objective):
         return {"contrast": self._nt_xent(all_gather(one), all_gather(other), "mean")}
 
     def collapsed_loss(self, batch_size: int) -> float:
-        """log(2B - 1): every view is as near as the right one. B are the images of all processes in one loss."""
+        """The loss log(2B - 1): every view is as near as the right one. B counts the images of all processes."""
         return math.log(2 * batch_size - 1)
 
     def metrics(self, net: Network, batch: Batch) -> dict[str, Tensor]:
-        """Retrieval of the projections and the loss among the views of this batch, each (B,)."""
+        """The retrieval metrics of the projections and the loss among the views of this batch, each (B,)."""
         one, other = self._projections(net, batch)
         loss = self._nt_xent(one, other, "none").view(2, -1).mean(dim=0)
         return retrieval_metrics(one, other) | {"loss": loss}

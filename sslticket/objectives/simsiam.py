@@ -8,8 +8,7 @@ from torch import Tensor, nn
 
 from sslticket.data.augment import View
 from sslticket.data.loader import Batch
-from sslticket.errors import BadInput
-from sslticket.objectives.base import Network, Objective
+from sslticket.objectives.base import Network, Objective, check_at_least
 from sslticket.objectives.multiview import retrieval_metrics, strong_augmentation
 
 
@@ -28,37 +27,26 @@ class SimSiam(Objective):
 
     The paper synchronises batch norm over devices (section 3), as is done here without a ghost batch, and keeps the
     prediction's learning rate constant (section 4.2); here one schedule serves all layers.
+    Source: https://arxiv.org/abs/2011.10566.
 
     Attributes:
-        dim: units of the projection's three layers, and outputs of the prediction (section 3).
-        predictor: hidden units of the prediction; a bottleneck (section 3).
+        dim: Units of the projection's three layers, and outputs of the prediction (section 3).
+        predictor: Hidden units of the prediction; a bottleneck (section 3).
     """
 
     views_compared: ClassVar[int] = 2
+    min_images: ClassVar[int] = 2
 
     dim: int = 2048
     predictor: int = 512
 
     def __post_init__(self) -> None:
-        if self.dim < 1 or self.predictor < 1:
-            raise BadInput(
-                f"{self.dim} dimensions and a predictor of {self.predictor} units hold nothing; "
-                "give --dim and --predictor at least 1"
-            )
+        check_at_least(self, 1, "dim", "predictor")
 
     def views(self, standard: View) -> tuple[View, ...]:
         """Two views with the augmentation of MoCo v2 (appendix A)."""
         view = strong_augmentation(standard, scale=(0.2, 1.0), blur=0.5)
         return view, view
-
-    def check(self, batch_size: int, views: int) -> None:
-        """See the base class; batch norm in the heads needs more than one image."""
-        super().check(batch_size, views)
-        if batch_size < 2:
-            raise BadInput(
-                f"simsiam normalises over the batch and needs at least 2 images at a time, and gets {batch_size}; "
-                "give a larger --batch-size, or fewer processes"
-            )
 
     def heads(self, backbone: nn.Module, features: int, classes: int) -> nn.Module:
         """Projection (B, features) -> (B, dim) and prediction (B, dim) -> (B, dim)."""
@@ -73,11 +61,11 @@ class SimSiam(Objective):
         return {"prediction": self._distance(net, one, other).mean()}
 
     def collapsed_loss(self, batch_size: int) -> float:
-        """-1, the least there is: what is always the same is always predicted."""
+        """The loss -1, the least there is: what is always the same is always predicted."""
         return -1.0
 
     def metrics(self, net: Network, batch: Batch) -> dict[str, Tensor]:
-        """Retrieval of the projections and the loss, each (B,)."""
+        """The retrieval metrics of the projections and the loss, each (B,)."""
         one, other = self._projections(net, batch)
         return retrieval_metrics(one, other) | {"loss": self._distance(net, one, other)}
 

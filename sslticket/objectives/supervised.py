@@ -1,4 +1,4 @@
-"""Class labels."""
+"""Supervised learning of class labels."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -27,11 +27,11 @@ class Supervised(Objective):
         return heads
 
     def loss(self, net: Network, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """Mean cross-entropy."""
+        """The mean cross-entropy."""
         return {"labels": F.cross_entropy(self._logits(net, batch), batch.labels)}
 
     def metrics(self, net: Network, batch: Batch) -> dict[str, Tensor]:
-        """top1, top5 (1 where the label is among the highest 1 or 5 logits) and loss, each (B,)."""
+        """`top1`, `top5` (1 where the label is among the highest 1 or 5 logits) and loss, each (B,)."""
         logits = self._logits(net, batch).float()
         best = logits.topk(min(5, logits.shape[1]), dim=1).indices
         hit = best == batch.labels[:, None]

@@ -1,6 +1,6 @@
 """SwAV: predict a view's assignment to prototypes from the image's other views (Caron et al. 2020)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import ClassVar, cast
 
@@ -11,19 +11,19 @@ from torch import distributed as dist
 
 from sslticket.data.augment import View
 from sslticket.data.loader import Batch
-from sslticket.errors import BadInput
-from sslticket.objectives.base import Network, Objective
-from sslticket.objectives.modules import Prototypes
+from sslticket.objectives.base import Network, Objective, check_above, check_at_least, check_within
 from sslticket.objectives.multiview import (
     LOCAL_CROP_RATIO,
     NUM_GLOBAL_CROPS,
+    Prototypes,
     multicrop_forward,
     num_local_crops,
     retrieval_metrics,
     strong_augmentation,
 )
+from sslticket.registry import stored_as
 
-_MIN_EPSILON = 0.012  # exp(1 / sharpness) must be a float32
+_MIN_EPSILON = 0.012  # exp(1 / epsilon) must be a float32
 
 
 class _Heads(nn.Module):
@@ -40,64 +40,47 @@ class SwAV(Objective):
 
     Codes are soft assignments that use all prototypes equally, found by Sinkhorn's iterations over the images of all
     processes. There is no queue of earlier images, which the paper adds for batches of 256: of batches far smaller than
-    the number of prototypes, take fewer prototypes.
+    the number of prototypes, take fewer prototypes. Source: https://arxiv.org/abs/2006.09882.
 
     Attributes:
-        hidden: units of the projection's hidden layer (the authors' code).
-        dim: outputs of the projection (appendix A.1).
-        prototypes: how many there are (appendix C.1).
-        temperature: of the softmax over prototypes (appendix A.1).
-        sharpness: of the codes, the paper's epsilon; smaller is sharper (appendix A.1).
-        sinkhorn_steps: iterations that balance the codes (section 3.1).
-        frozen_for: share of the training in which the prototypes stay as they were drawn; the first epoch (appendix
-            A.1) of 100, the shortest training in the paper.
-        local_crops: small views of an image; by default 6 (the authors' scripts), or 0 where the training images are
+        hidden: Units of the projection's hidden layer (the authors' code).
+        dim: Outputs of the projection (appendix A.1).
+        prototypes: Number of prototypes (appendix C.1).
+        temperature: Temperature of the softmax over prototypes (appendix A.1).
+        epsilon: Temperature of the codes; smaller is sharper (appendix A.1).
+        sinkhorn_steps: Iterations that balance the codes (section 3.1).
+        frozen_for: Fraction of the training in which the prototypes keep their initial values; the first epoch
+            (appendix A.1) of 100, the shortest training in the paper.
+        local_crops: Small views of an image; by default 6 (the authors' scripts), or 0 where the training images are
             smaller than 64 pixels.
     """
 
     views_compared: ClassVar[int] = 2
+    min_images: ClassVar[int] = 2
     needs_whole_batch: ClassVar[bool] = True
 
     hidden: int = 2048
     dim: int = 128
     prototypes: int = 3000
     temperature: float = 0.1
-    sharpness: float = 0.05
+    epsilon: float = field(default=0.05, metadata=stored_as("sharpness"))
     sinkhorn_steps: int = 3
     frozen_for: float = 0.01
     local_crops: int | None = None
 
     def __post_init__(self) -> None:
-        if self.hidden < 1 or self.dim < 1 or self.prototypes < 2:
-            raise BadInput(
-                f"{self.hidden} hidden units, {self.dim} dimensions and {self.prototypes} prototypes tell "
-                "nothing apart; give --hidden and --dim at least 1 and --prototypes at least 2"
-            )
-        if self.temperature <= 0:
-            raise BadInput(f"a temperature of {self.temperature:g} ranks nothing; give --temperature above 0")
-        if self.sharpness < _MIN_EPSILON or self.sinkhorn_steps < 1:
-            raise BadInput(
-                f"codes cannot be balanced by {self.sinkhorn_steps} steps at a sharpness of {self.sharpness:g}; "
-                f"give --sinkhorn-steps at least 1 and --sharpness at least {_MIN_EPSILON:g}"
-            )
-        if not 0 <= self.frozen_for <= 1:
-            raise BadInput(f"{self.frozen_for:g} is no share of the training; give --frozen-for in [0, 1]")
+        check_at_least(self, 1, "hidden", "dim", "sinkhorn_steps")
+        check_at_least(self, 2, "prototypes")
+        check_above(self, 0, "temperature")
+        check_at_least(self, _MIN_EPSILON, "epsilon")
+        check_within(self, 0, 1, "frozen_for")
 
     def views(self, standard: View) -> tuple[View, ...]:
         """Two global and `local_crops` local views (appendix A.2; A.7 where there are no local ones)."""
         count = num_local_crops(standard, self.local_crops, published=6)
         view = partial(strong_augmentation, standard, jitter=(0.8, 0.8, 0.8, 0.2), blur=0.5)
         large = view(scale=(0.14, 1.0) if count else (0.08, 1.0))
-        return (large,) * NUM_GLOBAL_CROPS + (view(scale=(0.05, 0.14), share=LOCAL_CROP_RATIO),) * count
-
-    def check(self, batch_size: int, views: int) -> None:
-        """See the base class; a single image belongs to all prototypes equally."""
-        super().check(batch_size, views)
-        if batch_size < 2:
-            raise BadInput(
-                f"swav shares out images among prototypes and needs at least 2 at a time, and gets {batch_size}; "
-                "give a larger --batch-size, or fewer processes"
-            )
+        return (large,) * NUM_GLOBAL_CROPS + (view(scale=(0.05, 0.14), size_ratio=LOCAL_CROP_RATIO),) * count
 
     def heads(self, backbone: nn.Module, features: int, classes: int) -> nn.Module:
         """The projection, (B, features) -> (B, dim), and the prototypes, (B, dim) -> (B, prototypes)."""
@@ -105,7 +88,7 @@ class SwAV(Objective):
         from lightly.models.modules.heads import SwaVProjectionHead
 
         projection = SwaVProjectionHead(features, self.hidden, self.dim)
-        criterion = SwaVLoss(self.temperature, self.sinkhorn_steps, self.sharpness, dist.is_available())
+        criterion = SwaVLoss(self.temperature, self.sinkhorn_steps, self.epsilon, dist.is_available())
         # Not lightly's prototypes: those have a bias, which the authors' have not.
         drawn = nn.Linear(self.dim, self.prototypes, bias=False).weight
         return _Heads(projection, Prototypes(F.normalize(drawn, dim=1)), criterion)
@@ -130,7 +113,7 @@ class SwAV(Objective):
         moved.copy_(F.normalize(moved, dim=1))
 
     def metrics(self, net: Network, batch: Batch) -> dict[str, Tensor]:
-        """Retrieval of the projections, each (B,)."""
+        """The retrieval metrics of the projections, each (B,)."""
         one, other = self._projections(net, batch.views[:NUM_GLOBAL_CROPS]).chunk(NUM_GLOBAL_CROPS)
         return retrieval_metrics(one, other)
 

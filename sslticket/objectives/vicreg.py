@@ -9,8 +9,7 @@ from torch import Tensor, nn
 
 from sslticket.data.augment import View
 from sslticket.data.loader import Batch
-from sslticket.errors import BadInput
-from sslticket.objectives.base import Network, Objective
+from sslticket.objectives.base import Network, Objective, check_at_least
 from sslticket.objectives.distributed import all_gather
 from sslticket.objectives.multiview import retrieval_metrics, strong_augmentation
 
@@ -31,17 +30,19 @@ class VICReg(Objective):
 
     s is their mean squared difference; v the mean of `max(0, 1 - standard deviation)` over outputs and views; c the
     squared covariances of different outputs, summed, divided by their number, and summed over views (equations 1 to 6).
-    The authors normalise over the batch of all devices too, as batch norm in the net does here without a ghost batch.
+    The authors normalise over the batch of all devices too, as batch norm does here without a ghost batch.
+    Source: https://arxiv.org/abs/2105.04906.
 
     Attributes:
-        hidden: units of the projection's two hidden layers (section 4.2).
-        dim: outputs of the projection (section 4.2).
-        invariance: weight of s, the paper's lambda (section 4.2).
-        variance: weight of v, the paper's mu (section 4.2).
-        covariance: weight of c, the paper's nu (section 4.2).
+        hidden: Units of the projection's two hidden layers (section 4.2).
+        dim: Outputs of the projection (section 4.2).
+        invariance: Weight of s, the paper's lambda (section 4.2).
+        variance: Weight of v, the paper's mu (section 4.2).
+        covariance: Weight of c, the paper's nu (section 4.2).
     """
 
     views_compared: ClassVar[int] = 2
+    min_images: ClassVar[int] = 2
     needs_whole_batch: ClassVar[bool] = True
 
     hidden: int = 8192
@@ -51,29 +52,13 @@ class VICReg(Objective):
     covariance: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.hidden < 1 or self.dim < 1:
-            raise BadInput(
-                f"{self.hidden} hidden units and {self.dim} dimensions hold nothing; give --hidden and --dim at least 1"
-            )
-        if min(self.invariance, self.variance, self.covariance) < 0:
-            raise BadInput(
-                f"weights of {self.invariance:g}, {self.variance:g} and {self.covariance:g} are not all loss terms; "
-                "give --invariance, --variance and --covariance 0 or more"
-            )
+        check_at_least(self, 1, "hidden", "dim")
+        check_at_least(self, 0, "invariance", "variance", "covariance")
 
     def views(self, standard: View) -> tuple[View, ...]:
         """Two views of one distribution (appendix C.1; the authors' code has BYOL's two instead)."""
         view = strong_augmentation(standard, jitter=(0.4, 0.4, 0.2, 0.1), blur=0.5, solarize=0.1)
         return view, view
-
-    def check(self, batch_size: int, views: int) -> None:
-        """See the base class; a single image does not vary."""
-        super().check(batch_size, views)
-        if batch_size < 2:
-            raise BadInput(
-                f"vicreg takes variances over images and needs at least 2 at a time, and gets {batch_size}; "
-                "give a larger --batch-size, or fewer processes"
-            )
 
     def heads(self, backbone: nn.Module, features: int, classes: int) -> nn.Module:
         """The projection, three layers, (B, features) -> (B, dim)."""
@@ -94,11 +79,11 @@ class VICReg(Objective):
             return {"vicreg": self.invariance * invariance + self.variance * variance + self.covariance * covariance}
 
     def collapsed_loss(self, batch_size: int) -> float:
-        """Views agree and nothing covaries, but nothing varies either."""
+        """The variance term alone: views agree and nothing covaries, but nothing varies either."""
         return self.variance * (1 - math.sqrt(_VARIANCE_EPSILON))
 
     def metrics(self, net: Network, batch: Batch) -> dict[str, Tensor]:
-        """Retrieval of the projections, each (B,)."""
+        """The retrieval metrics of the projections, each (B,)."""
         return retrieval_metrics(*self._projections(net, batch))
 
     @staticmethod

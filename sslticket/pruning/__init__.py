@@ -1,4 +1,4 @@
-"""Masks: which weights a ticket keeps, by what they are ranked, and how they are learnt."""
+"""Pruning: which weights may be pruned, how they are scored and selected, and how a mask acts in the forward pass."""
 
 from sslticket.registry import Registry
 
@@ -8,3 +8,10 @@ CRITERIA = Registry[type](
     base="sslticket.pruning.criteria:Criterion",
 )
 """The criteria that recipes and --criterion may name."""
+
+GATES = Registry[type](
+    "gate",
+    {name: f"sslticket.pruning.gates:{name}" for name in ("BernoulliMask", "SigmoidMask", "TopKMask")},
+    base="sslticket.pruning.gates:GateSettings",
+)
+"""The settings of gates that `MaskTraining` and --gate may name."""

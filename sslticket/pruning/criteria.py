@@ -1,4 +1,4 @@
-"""Criteria: the scores by which weights are kept. A criterion only scores; `Mask.top` selects."""
+"""Criteria: the scores by which weights are kept, and the mask that follows from them by a schedule."""
 
 import math
 from abc import ABC, abstractmethod
@@ -13,6 +13,7 @@ from torch.func import functional_call
 
 from sslticket.errors import BadInput
 from sslticket.pruning import pruned_model
+from sslticket.pruning.mask import Mask, SparsitySchedule
 from sslticket.seeds import derive_seed
 
 Scores = dict[str, Tensor]
@@ -78,6 +79,38 @@ class Criterion(ABC):
     def num_images(self, batch_size: int, classes: int) -> int:
         """Number of training images that its scores use in all rounds, counted each time."""
         return self.rounds * self.passes * self.num_batches(batch_size, classes) * batch_size
+
+
+def prune_to_level(
+    scores: Callable[[Criterion, Mask], Scores],
+    criterion: Criterion,
+    schedule: SparsitySchedule,
+    mask: Mask,
+    *,
+    start: int,
+    level: int,
+    first: Scores | None = None,
+) -> Mask:
+    """Prunes a mask to a level by a criterion's scores, in as many rounds as the criterion asks for.
+
+    Rounds are fractions of a level, so densities fall exponentially: from dense, after round e of E to density^(e / E).
+
+    Args:
+        scores: Returns a criterion's scores of the network's weights as they stand, under a mask.
+        criterion: The criterion, which scores in every round the weights that are left.
+        schedule: How many weights are left at a level, and among which they are ranked.
+        mask: The mask that is pruned.
+        start: The level of that mask.
+        level: The level of the mask that is returned.
+        first: The scores under `mask`, where they are known.
+
+    Raises:
+        BadInput: If the scores cannot rank weights.
+    """
+    for number in range(1, criterion.rounds + 1):
+        found = first if number == 1 and first is not None else scores(criterion, mask)
+        mask = schedule.select(found, start + (level - start) * number / criterion.rounds, mask)
+    return mask
 
 
 @dataclass(frozen=True, kw_only=True)

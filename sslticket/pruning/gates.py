@@ -2,6 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -261,3 +262,56 @@ class TopKGate(LearnedGate):
 def num_kept_in_layer(size: int, density: float) -> int:
     """Number of a layer's weights that `TopKGate` keeps, at least one."""
     return max(1, num_kept(size, density))
+
+
+class GateSettings(ABC):
+    """Settings from which `MaskTraining` makes the gate of each weight; a frozen dataclass of hyper-parameters."""
+
+    @abstractmethod
+    def build(self, weight: Tensor, initial_score: float) -> LearnedGate:
+        """The gate of one weight.
+
+        Args:
+            weight: The weight that the gate is for.
+            initial_score: Score of every entry at the start, for gates whose scores start alike.
+        """
+
+
+@dataclass(frozen=True)
+class SigmoidMask(GateSettings):
+    """A mask sigma(beta s) whose temperature beta rises at every step; see `SoftGate`.
+
+    Attributes:
+        final_temperature: Temperature beta_T at the end of a round (200 in Savarese et al. 2019, section 4.1).
+    """
+
+    final_temperature: float = 200.0
+
+    def build(self, weight: Tensor, initial_score: float) -> LearnedGate:
+        """See the base class."""
+        temperature = self.final_temperature
+        return SoftGate(weight, initial=initial_score, final_temperature=temperature, stairs=None, divided=False)
+
+
+@dataclass(frozen=True)
+class BernoulliMask(GateSettings):
+    """A mask that is sampled at every step; see `StochasticGate`."""
+
+    def build(self, weight: Tensor, initial_score: float) -> LearnedGate:
+        """See the base class."""
+        return StochasticGate(weight, initial=initial_score)
+
+
+@dataclass(frozen=True)
+class TopKMask(GateSettings):
+    """A mask of the highest scores of each layer, which start at random; see `TopKGate`.
+
+    Attributes:
+        density: Fraction of each layer's weights that is kept (about half does best in Ramanujan et al. 2020).
+    """
+
+    density: float = 0.5
+
+    def build(self, weight: Tensor, initial_score: float) -> LearnedGate:
+        """See the base class."""
+        return TopKGate(weight, density=self.density)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from sslticket.results.rows import DEFAULT_HEAD, ROW_TYPES, SHARED_CONTROLS, TargetFields
+from sslticket.results.rows import DEFAULT_HEAD, ROW_TYPES, TargetFields, shared_controls
 
 MEASURED_ON = ["protocol", "target", "model", "within"]
 """The names of where something was measured."""
@@ -110,7 +110,7 @@ def resolve_conditions(own: pd.DataFrame) -> pd.DataFrame:
     It is a value of its own where others have several, or where rows of one series tell it and others do not.
     """
     control = own["control"].astype(object).where(own["control"].notna(), "")
-    series = own["tickets"].mask(control.isin(SHARED_CONTROLS), "") + "," + control + "," + own["head"]
+    series = own["tickets"].mask(control.isin(shared_controls()), "") + "," + control + "," + own["head"]
     found = {}
     for key in CONDITIONS:
         values = own[key].astype(object).where(own[key].notna(), "")

@@ -22,7 +22,7 @@ from sslticket.report.chart import SeriesStyle, draw_svg, format_count, format_d
 from sslticket.report.content import Content, Panel, kind_title
 from sslticket.report.sections.scores import COST_AXES, COST_NAMES, fullest_map_index
 from sslticket.report.stats import PANEL_KEYS, is_label_agnostic
-from sslticket.results.rows import CONTROL_DESCRIPTIONS
+from sslticket.results.rows import CONTROLS
 
 WIDE, NARROW = (1080, 420), (360, 310)
 """Sizes of charts in CSS pixels: text is as large in both, on a desktop's screen and on a phone's."""
@@ -200,7 +200,9 @@ def _panel_view(panel: Panel) -> dict[str, Any]:
     """The charts and tables of a panel."""
     top5 = panel.summary.assign(top1=panel.summary["top5"], top1_sd=math.nan)
     measured = set(panel.summary["control"])
-    controls = [f"{name}: {words}" for name, words in CONTROL_DESCRIPTIONS.items() if name in measured]
+    controls = [
+        f"{name}: {each.description}" for name, each in CONTROLS.items() if name in measured and each.description
+    ]
     return {
         "title": f"{text.describe_panel(panel.summary)}, protocol {panel.summary['protocol'].iloc[0]}",
         "accuracy": panel.accuracy_chart(),

@@ -10,6 +10,7 @@ several densities leaves below 5%, while 6 against 6 can be dealt in 924 ways.
 """
 
 import math
+import warnings
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -19,7 +20,7 @@ import pandas as pd
 from scipy import stats
 
 from sslticket.report import naming
-from sslticket.results.rows import CONTROLS, OWN_WEIGHT_CONTROLS, SHARED_CONTROLS, SUPERVISED_OBJECTIVES
+from sslticket.results.rows import CONTROLS, SUPERVISED_OBJECTIVES, shared_controls
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -54,7 +55,7 @@ def compare_means(first: FloatArray, second: FloatArray) -> Difference:
     if min(n, m) == 1:
         nothing = np.full_like(mean, math.nan)
         return Difference(mean, nothing, nothing, np.ones_like(mean), 1.0)
-    dealt = stats.permutation_test(
+    shuffled = stats.permutation_test(
         (first, second),
         _mean_difference,
         permutation_type="independent",
@@ -64,25 +65,20 @@ def compare_means(first: FloatArray, second: FloatArray) -> Difference:
         axis=-1,
         random_state=np.random.default_rng(0),  # so that a report repeats itself
     )
-    error, degrees = _welch_error(first, second)
-    reach = stats.t.ppf(1 - ALPHA / 2, degrees) * error
-    apart = np.divide(np.abs(mean), error, out=np.full_like(mean, math.inf), where=error > 0)
-    p = np.maximum(dealt.pvalue, 2 * stats.t.sf(apart, degrees))
-    return Difference(mean, mean - reach, mean + reach, p, 2 / min(math.comb(n + m, n), MAX_PERMUTATIONS))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of sides that do not vary, which have no t
+        welch = stats.ttest_ind(first, second, axis=-1, equal_var=False)
+        low, high = welch.confidence_interval(1 - ALPHA)
+    constant = np.isnan(welch.pvalue)
+    low, high = (np.where(constant, mean, bound) for bound in (low, high))
+    p = np.maximum(shuffled.pvalue, np.where(constant, 0.0, welch.pvalue))
+    return Difference(mean, low, high, p, 2 / min(math.comb(n + m, n), MAX_PERMUTATIONS))
 
 
 def _mean_difference(first: FloatArray, second: FloatArray, axis: int) -> Any:
     # Accuracies are counts of images divided by their number, so many deals give the very difference that was seen.
     # Sums that were added in another order would part these in the sixteenth digit, and only some would be counted.
     return np.round(first.mean(axis=axis) - second.mean(axis=axis), 12)
-
-
-def _welch_error(first: FloatArray, second: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """The standard error of the difference and its degrees of freedom; 1 of these where neither side varies."""
-    one, other = (side.var(axis=-1, ddof=1) / side.shape[-1] for side in (first, second))
-    both = one + other
-    parts = one**2 / (first.shape[-1] - 1) + other**2 / (second.shape[-1] - 1)
-    return np.sqrt(both), np.divide(both**2, parts, out=np.ones_like(both), where=parts > 0)
 
 
 def student_interval(mean: FloatArray, sd: FloatArray, n: npt.NDArray[np.int64]) -> tuple[FloatArray, FloatArray]:
@@ -93,8 +89,7 @@ def student_interval(mean: FloatArray, sd: FloatArray, n: npt.NDArray[np.int64])
         sd: their standard deviation, with n - 1.
         n: how many they are.
     """
-    told = np.where(n > 1, n, 2)
-    reach = np.where(n > 1, stats.t.ppf(1 - ALPHA / 2, told - 1) * sd / np.sqrt(told), math.nan)
+    reach = stats.t.ppf(1 - ALPHA / 2, n - 1) * sd / np.sqrt(n)  # no degrees of freedom have no quantile, but NaN
     return mean - reach, mean + reach
 
 
@@ -185,7 +180,7 @@ def name_series(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _series_names(frame: pd.DataFrame) -> "pd.Series[str]":
     control = frame["control"].astype(object).where(frame["control"].notna(), "")
-    is_shared = control.isin(SHARED_CONTROLS)
+    is_shared = control.isin(shared_controls())
     grey = frame["channels"] == 1
     grey &= frame.groupby(naming.MEASURED_ON, dropna=False)["channels"].transform("nunique") > 1
     base = frame["tickets"].mask(is_shared, control + grey.map({True: ", grey images", False: ""}))
@@ -204,7 +199,9 @@ def _unit_names(frame: pd.DataFrame) -> "pd.Series[str]":
 
     Controls were once drawn anew for every evaluation seed, whatever the search: these have no `replicate`.
     """
-    kept = frame["control"].isna() | frame["control"].isin(["ticket", *OWN_WEIGHT_CONTROLS])
+    kept = frame["control"].isna() | frame["control"].isin(
+        [name for name, control in CONTROLS.items() if control.keeps_weights]
+    )
     drawn = (frame["kind"] == "score") & ~kept
     units = "search " + frame["search_seed"].astype(int).astype(str)
     by_seed = "draw of seed " + frame["seed"].astype("Int64").astype(str)
@@ -233,7 +230,7 @@ def _is_nearly_disconnected(frame: pd.DataFrame) -> "pd.Series[bool]":
 def unique_trainings(frame: pd.DataFrame) -> pd.DataFrame:
     """The score rows of a frame of `named`, each training once, though two runs list it or a run folder was copied."""
     scores = frame[frame["kind"] == "score"]
-    is_shared = scores["control"].isin(SHARED_CONTROLS)
+    is_shared = scores["control"].isin(shared_controls())
     blank = scores[TICKET_KEYS].astype(object).mask(is_shared, "").assign(subset=scores["subset"].mask(is_shared, 1.0))
     scores = scores.assign(**{key: blank[key] for key in TICKET_KEYS})
     once = [*PANEL_KEYS, "series", "unit", "seed"]

@@ -8,6 +8,7 @@ SEARCHES = Registry[type](
         "ContinuousSparsification": "sslticket.search.learned:ContinuousSparsification",
         "EdgePopup": "sslticket.search.learned:EdgePopup",
         "IMP": "sslticket.search.imp:IMP",
+        "MaskTraining": "sslticket.search.learned:MaskTraining",
         "OneShot": "sslticket.search.oneshot:OneShot",
         "StochasticSparsification": "sslticket.search.learned:StochasticSparsification",
     },

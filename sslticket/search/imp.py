@@ -7,9 +7,8 @@ from typing import Literal, Self
 from sslticket.config.training import Clock, Span, TrainConfig
 from sslticket.errors import BadInput
 from sslticket.objectives.base import Objective
-from sslticket.pruning.criteria import Criterion, Magnitude
-from sslticket.pruning.mask import Mask
-from sslticket.pruning.schedule import SparsitySchedule, prune_to_level
+from sslticket.pruning.criteria import Criterion, Magnitude, prune_to_level
+from sslticket.pruning.mask import Mask, SparsitySchedule
 from sslticket.registry import stored_as
 from sslticket.search.base import EarlyBird, Runner, Search, Stages, rewind_step
 from sslticket.ticket import Ticket

@@ -17,7 +17,15 @@ from torch import Tensor, nn
 from sslticket.config.training import SGD, Adam, Clock, Optimizer, RMSprop, Span, TrainConfig
 from sslticket.errors import BadInput
 from sslticket.pruning import pruned_model
-from sslticket.pruning.gates import LearnedGate, SoftGate, StochasticGate, TopKGate, num_kept_in_layer
+from sslticket.pruning.gates import (
+    BernoulliMask,
+    GateSettings,
+    LearnedGate,
+    SoftGate,
+    StochasticGate,
+    TopKGate,
+    num_kept_in_layer,
+)
 from sslticket.pruning.mask import Mask
 from sslticket.registry import OMIT_DEFAULT
 from sslticket.search.base import Runner, Search, Stages, rewind_step
@@ -75,8 +83,8 @@ class LearnedMaskSearch(Search):
         """Whether every round but the first starts from W_k, and not from where the last one ended."""
 
     @abstractmethod
-    def gate(self, clock: Clock) -> Callable[[Tensor], LearnedGate]:
-        """What makes the gate of a weight, for trainings of this clock."""
+    def make_gate(self, clock: Clock) -> Callable[[Tensor], LearnedGate]:
+        """A function that makes the gate of a weight, for trainings of this clock."""
 
     @abstractmethod
     def final_mask(self, network: MaskedNetwork, seed: int) -> Mask:
@@ -95,7 +103,7 @@ class LearnedMaskSearch(Search):
     def mask_learning(self, training: TrainConfig, clock: Clock) -> MaskLearning:
         """See the base class."""
         return MaskLearning(
-            gate=self.gate(clock),
+            gate=self.make_gate(clock),
             optimizer=build_score_optimizer(self.score_optimizer, self.score_lr, training),
             penalty=self.penalty,
             frozen=self.frozen,
@@ -236,7 +244,7 @@ class ContinuousSparsification(LearnedMaskSearch):
             )
         return stages
 
-    def gate(self, clock: Clock) -> Callable[[Tensor], LearnedGate]:
+    def make_gate(self, clock: Clock) -> Callable[[Tensor], LearnedGate]:
         """See the base class."""
         return partial(
             SoftGate,
@@ -288,7 +296,7 @@ class StochasticSparsification(LearnedMaskSearch):
         """See the base class: always."""
         return True
 
-    def gate(self, clock: Clock) -> Callable[[Tensor], LearnedGate]:
+    def make_gate(self, clock: Clock) -> Callable[[Tensor], LearnedGate]:
         """See the base class."""
         return partial(StochasticGate, initial=self.initial_score)
 
@@ -367,3 +375,41 @@ class EdgePopup(Search):
             details = report_undecided(runner, mask, 1, "a higher --density")
             ticket = runner.save_ticket(1, mask, details=details)
         yield ticket
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskTraining(LearnedMaskSearch):
+    """Learn masks with any gate, such as one of your own.
+
+    A ticket keeps the weights of its gates' hard masks. Later rounds go on from where the last one ended, or from W_k,
+    with the scores as they are.
+
+    Attributes:
+        gate: Settings of the gate of every weight.
+        rewind_weights: Start every later round from W_k, and not from the weights at the end of the last.
+    """
+
+    rounds: int = 1
+    rewind: str = "0it"
+    initial_score: float = 0.0
+    penalty: float = 0.0
+    score_optimizer: ScoreOptimizer = "adam"
+    score_lr: float | None = 0.1
+    gate: GateSettings = field(default=BernoulliMask())
+    rewind_weights: bool = False
+
+    @property
+    def rewinds_each_round(self) -> bool:
+        """See the base class."""
+        return self.rewind_weights
+
+    def make_gate(self, clock: Clock) -> Callable[[Tensor], LearnedGate]:
+        """See the base class."""
+        return partial(self.gate.build, initial_score=self.initial_score)
+
+    def final_mask(self, network: MaskedNetwork, seed: int) -> Mask:
+        """See the base class: the gates' hard masks."""
+        return hard_mask(network)
+
+    def reset_scores(self, network: MaskedNetwork) -> None:
+        """See the base class: scores stay as they are."""

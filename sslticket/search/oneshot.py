@@ -7,9 +7,8 @@ from typing import Literal
 
 from sslticket.config.training import Clock
 from sslticket.errors import BadInput
-from sslticket.pruning.criteria import Scores
+from sslticket.pruning.criteria import Scores, prune_to_level
 from sslticket.pruning.mask import Mask
-from sslticket.pruning.schedule import prune_to_level
 from sslticket.search.base import Runner, SearchCost, Stages, rewind_step
 from sslticket.search.imp import RankedSearch
 from sslticket.ticket import Ticket

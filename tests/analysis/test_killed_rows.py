@@ -42,7 +42,9 @@ def engine() -> Engine:
 
 def scores(run: Path) -> object:
     return list(
-        evaluate_tasks(make_tasks(find_ticket_files([run], Levels((0, 2))), ["random", "adjusted"], [SHORT], [0]), engine())
+        evaluate_tasks(
+            make_tasks(find_ticket_files([run], Levels((0, 2))), ["random", "adjusted"], [SHORT], [0]), engine()
+        )
     )
 
 

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from sslticket.cli import commands, flags, ticket_commands, inspect_commands
+from sslticket.cli import commands, flags, inspect_commands, ticket_commands
 from sslticket.cli import recipe_commands as command
 from sslticket.errors import BadInput
 from tests.recipes import RECIPES, load

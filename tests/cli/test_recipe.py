@@ -161,7 +161,7 @@ def test_a_search_is_named_by_itself_and_by_its_criterion(search: dict[str, obje
         (["--length", "6it", "--rewind", "6it"], r"the rewind point must lie before the end"),
         (["--levels", "40"], r"give --levels 14 or less"),
         (["--levels", "0"], r"at least 1"),
-        (["--rate", "1"], rr"--rate must be in \(0, 1\)"),
+        (["--rate", "1"], r"--rate must be in \(0, 1\)"),
         (["--lr", "0"], r"--lr must be above 0, got 0"),
         (["--batch-size", "0"], r"at least 1"),
         (["--dataset", "imagenet", "--data-root", "/nowhere"], r"no images of imagenet found; looked in /nowhere"),

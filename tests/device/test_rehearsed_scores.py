@@ -12,9 +12,9 @@ from sslticket.analysis.magnitudes import measure_magnitudes
 from sslticket.analysis.stability import measure_stability
 from sslticket.config.training import SGD, TrainConfig
 from sslticket.evaluation import controls
+from sslticket.evaluation.jobs import evaluate_tasks
 from sslticket.evaluation.protocols import Protocol
 from sslticket.evaluation.tasks import Levels, find_ticket_files, make_tasks
-from sslticket.evaluation.jobs import evaluate_tasks
 from sslticket.search.plan import plan_search
 from sslticket.search.run_search import run_search
 from sslticket.training.engine import Engine

@@ -43,7 +43,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def measured(run: Path, controls: list[str], seeds: list[int], levels: list[int]) -> list[dict[str, object]]:
     paths = tasks.find_ticket_files([run], tasks.Levels(tuple(levels)))
-    return list(evaluate_tasks(tasks.make_tasks(paths, controls, [SHORT], seeds), Engine.create(RuntimeConfig(), "fp32")))
+    return list(
+        evaluate_tasks(tasks.make_tasks(paths, controls, [SHORT], seeds), Engine.create(RuntimeConfig(), "fp32"))
+    )
 
 
 def test_a_ticket_found_without_labels_learns_them_under_the_protocol(run: Path) -> None:

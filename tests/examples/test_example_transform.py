@@ -1,4 +1,4 @@
-"""The example of a transform of one's own is searched, evaluated and reported, from the command line and from Python."""
+"""The example of a transform of one's own is searched, evaluated and reported, by commands and from Python."""
 
 import subprocess
 import sys

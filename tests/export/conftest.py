@@ -8,8 +8,8 @@ from sslticket import models
 from sslticket.config.runtime import RuntimeConfig
 from sslticket.config.training import SGD, TrainConfig
 from sslticket.evaluation import tasks
-from sslticket.evaluation.protocols import Protocol
 from sslticket.evaluation.jobs import evaluate_tasks
+from sslticket.evaluation.protocols import Protocol
 from sslticket.objectives.rotnet import RotNet
 from sslticket.pruning import pruned_model
 from sslticket.pruning.mask import Mask

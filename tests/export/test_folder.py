@@ -93,8 +93,8 @@ def test_a_lone_ticket_has_no_curve_and_its_card_says_so(file: Path, tmp_path: P
     ("model", "dataset", "channels", "call"),
     [
         ("resnet18", "cifar10", 3, 'get_model("resnet18")'),
-        ("resnet18", "mnist", 1, 'models.build("resnet18", channels=1, image_size=32)'),
-        ("resnet20", "cifar10", 3, 'models.build("resnet20", channels=3, image_size=32)'),
+        ("resnet18", "mnist", 1, 'models.create_model("resnet18", channels=1, image_size=32)'),
+        ("resnet20", "cifar10", 3, 'models.create_model("resnet20", channels=3, image_size=32)'),
         ("test_resnet", "mnist", 1, 'timm.create_model("test_resnet", num_classes=0, in_chans=1)'),
         ("test_vit", "cifar10", 3, 'timm.create_model("test_vit", num_classes=0, img_size=32)'),
         ("shufflenet_v2_x0_5", "cifar10", 3, 'get_model("shufflenet_v2_x0_5")'),

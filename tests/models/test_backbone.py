@@ -53,7 +53,9 @@ def test_a_name_of_trained_weights_is_refused_with_the_name_of_its_network(name:
     with pytest.raises(BadInput) as raised:
         models.create_model(name, image_size=32)
     told = str(raised.value)
-    assert told.startswith(f"{name!r} stands for trained weights, and tickets are searched from a random init")
+    assert told.startswith(
+        "--model must name a network without trained weights, since tickets are searched from a random init"
+    )
     assert told.endswith(f"; give --model {bare}")
 
 
@@ -88,17 +90,17 @@ def test_images_too_small_for_a_papers_network(name: str, smallest: int) -> None
     models.num_features(backbone, channels=3, image_size=smallest)
     with pytest.raises(RuntimeError):
         models.num_features(backbone, channels=3, image_size=smallest - 1)
-    with pytest.raises(BadInput, match=f"too small for {name}; {smallest} pixels are enough"):
+    with pytest.raises(BadInput, match=f"images for {name} must have at least {smallest} pixels a side, got "):
         models.create_model(name, image_size=smallest - 1)
 
 
 @pytest.mark.parametrize(
     ("name", "image_size", "message"),
     [
-        ("squeezenet1_1", 8, "8-pixel images are too small for squeezenet1_1; 32 pixels are enough"),
+        ("squeezenet1_1", 8, "images for squeezenet1_1 must have at least 32 pixels a side, got 8"),
         ("test_vit", 8, "test_vit cannot work with 8-pixel images: "),
         ("vit_b_16", 30, "vit_b_16 cannot be built for 30-pixel images: Input shape indivisible by patch size"),
-        ("resnet18", 0, "no image has 3 channels and 0 pixels"),
+        ("resnet18", 0, "images must have at least 1 channel and 1 pixel a side, got 3 and 0"),
     ],
 )
 def test_image_sizes_that_a_network_cannot_take(name: str, image_size: int, message: str) -> None:
@@ -129,5 +131,5 @@ def test_asking_for_features_changes_nothing() -> None:
 
 
 def test_a_network_without_one_vector_per_image_is_refused() -> None:
-    with pytest.raises(BadInput, match="gives no vector of features per image"):
+    with pytest.raises(BadInput, match="must give a vector of features per image"):
         models.num_features(nn.Sequential(nn.Conv2d(3, 4, 3)), channels=3, image_size=8)

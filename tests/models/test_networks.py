@@ -131,8 +131,8 @@ def test_own_networks_need_neither_torchvision_nor_the_compiler() -> None:
     # Either import takes a second, more than building a ResNet-50: a dry run could not afford it.
     code = (
         "import sys; from sslticket import models\n"
-        "for name in models.names():\n"
-        "    name == 'alexnet' or models.build(name, image_size=32)\n"
+        "for name in models.list_models():\n"
+        "    name == 'alexnet' or models.create_model(name, image_size=32)\n"
         "print([name for name in ('torchvision', 'timm', 'torch._dynamo') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -9,14 +9,14 @@ from sslticket.config.training import SGD
 from sslticket.data.loader import Batch
 from sslticket.objectives.base import Objective
 from sslticket.objectives.dino import DINO
-from sslticket.objectives.modules import Prototypes
+from sslticket.objectives.multiview import Prototypes
 from sslticket.objectives.swav import SwAV
 from sslticket.training.network import MaskedNetwork
 from sslticket.training.optim import build_optimizer
 
 BOTH: list[Objective] = [
     SwAV(hidden=12, dim=6, prototypes=5, frozen_for=0.3),
-    DINO(hidden=12, bottleneck=6, outputs=9, ema=0.9, frozen_for=0.3, head_norm=True),
+    DINO(hidden=12, bottleneck=6, outputs=9, momentum=0.9, frozen_for=0.3, head_norm=True),
 ]
 IDS = ["swav", "dino"]
 

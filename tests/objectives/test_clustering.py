@@ -31,7 +31,7 @@ def codes(scores: Tensor, sharpness: float, steps: int) -> Tensor:
 
 @pytest.mark.parametrize("steps", [3, 300])
 def test_swav_predicts_the_balanced_codes_of_the_other_views(steps: int) -> None:
-    objective = SwAV(hidden=12, dim=6, prototypes=5, temperature=0.2, sharpness=0.1, sinkhorn_steps=steps)
+    objective = SwAV(hidden=12, dim=6, prototypes=5, temperature=0.2, epsilon=0.1, sinkhorn_steps=steps)
     net, data = build(objective).eval(), batch(7)
     heads = cast(Any, net.heads)
     with torch.no_grad():
@@ -136,22 +136,20 @@ def test_local_crops_are_three_sevenths_as_large_and_small_images_have_none() ->
     chances = [{type(e).__name__: e.probability for e in view.transforms} for view in DINO(local_crops=1).views(large)]
     assert [chance["Blur"] for chance in chances] == [1.0, 0.1, 0.5]
     assert [chance.get("Solarize") for chance in chances] == [None, 0.2, None]
-    with pytest.raises(BadInput, match="-1 local crops cannot be taken; give --local-crops 0 or more"):
+    with pytest.raises(BadInput, match="--local-crops must be at least 0, got -1"):
         SwAV(local_crops=-1).views(large)
 
 
 def test_settings_that_cannot_work_are_refused() -> None:
-    with pytest.raises(
-        BadInput, match="swav shares out images among prototypes and needs at least 2 at a time, and gets 1"
-    ):
+    with pytest.raises(BadInput, match="swav must get at least 2 images at a time, got 1"):
         SwAV().check(1, 2)
-    with pytest.raises(BadInput, match="dino compares 2 views of an image and gets 1"):
+    with pytest.raises(BadInput, match="dino must get at least 2 views of an image to compare, got 1"):
         DINO().check(8, 1)
-    with pytest.raises(BadInput, match="give --sinkhorn-steps at least 1 and --sharpness"):
-        SwAV(sharpness=0.01)
+    with pytest.raises(BadInput, match=r"--epsilon must be at least 0.012, got 0.01"):
+        SwAV(epsilon=0.01)
     scores = torch.eye(4)
-    assert torch.isfinite(torch.exp(scores / SwAV(sharpness=0.012).sharpness).sum())
-    with pytest.raises(BadInput, match="a temperature of 0 ranks nothing; give --teacher-start above 0"):
+    assert torch.isfinite(torch.exp(scores / SwAV(epsilon=0.012).epsilon).sum())
+    with pytest.raises(BadInput, match="--teacher-start must be above 0, got 0"):
         DINO(teacher_start=0.0)
-    with pytest.raises(BadInput, match=r"1.5 is no share; give --frozen-for in \[0, 1\]"):
+    with pytest.raises(BadInput, match=r"--frozen-for must be in \[0, 1\], got 1.5"):
         DINO(frozen_for=1.5)

@@ -23,7 +23,7 @@ from sslticket.pruning.mask import Mask
 from sslticket.pruning.prunable import prunable_weights
 from sslticket.training.network import MaskedNetwork
 
-BOTH = [SimCLR(dim=6), MoCoV2(dim=6, queue=10, ema=0.9)]
+BOTH = [SimCLR(dim=6), MoCoV2(dim=6, queue=10, momentum=0.9)]
 IDS = ["simclr", "mocov2"]
 
 
@@ -119,7 +119,7 @@ def test_a_query_is_compared_with_its_key_and_the_queue_before_its_batch() -> No
 
 
 def test_the_queue_replaces_the_oldest_keys_and_wraps_around() -> None:
-    net = build(MoCoV2(dim=5, queue=7, ema=0.5))
+    net = build(MoCoV2(dim=5, queue=7, momentum=0.5))
     heads = cast(Any, net.heads)
     torch.testing.assert_close(heads.queue.norm(dim=1), torch.ones(7))
     history = list(heads.queue.clone())
@@ -132,7 +132,7 @@ def test_the_queue_replaces_the_oldest_keys_and_wraps_around() -> None:
 
 
 def test_the_key_encoder_follows_the_weights_and_has_no_gradient() -> None:
-    net = build(MoCoV2(dim=5, queue=7, ema=0.9))
+    net = build(MoCoV2(dim=5, queue=7, momentum=0.9))
     heads = cast(Any, net.heads)
     expected = [weight.double() for weight in heads.momentum.parameters()]
     assert not any(weight.requires_grad for weight in heads.momentum.parameters())
@@ -176,7 +176,7 @@ def test_a_net_written_from_another_goes_on_as_that_one_does(objective: Objectiv
 
 
 def test_a_mask_falls_on_the_key_encoder_and_stays() -> None:
-    net = build(MoCoV2(dim=5, queue=7, ema=0.5), "conv3")
+    net = build(MoCoV2(dim=5, queue=7, momentum=0.5), "conv3")
     train(net, 0, 2)
     names, stored = prunable_weights(net.backbone), pruned_model.stored_state(net.backbone)
     mask = Mask({name: (torch.rand_like(stored[name]) < 0.3) for name in names})
@@ -191,9 +191,9 @@ def test_a_mask_falls_on_the_key_encoder_and_stays() -> None:
 
 
 def test_too_few_images_or_too_short_a_queue_is_refused() -> None:
-    with pytest.raises(BadInput, match="at least 2 at a time, and gets 1; give a larger --batch-size"):
+    with pytest.raises(BadInput, match="at least 2 images at a time, got 1; give a larger --batch-size"):
         SimCLR().check(1, 2)
-    with pytest.raises(BadInput, match="a queue of 16 keys cannot hold a batch of 17; give --queue at least 17"):
+    with pytest.raises(BadInput, match="--queue must be at least the batch of 17 images, got 16; give --queue 17"):
         MoCoV2(queue=16).check(17, 2)
     SimCLR().check(2, 2), MoCoV2(queue=16).check(16, 2)
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from sslticket.objectives.dino import DINO
-from sslticket.objectives.modules import cosine_momentum
+from sslticket.objectives.multiview import cosine_momentum
 from sslticket.pruning import pruned_model
 from sslticket.pruning.mask import Mask
 from sslticket.pruning.prunable import prunable_weights
@@ -19,7 +19,7 @@ from tests.objectives.multicrop import BOTH, batch, build, sgd, train, waiting
 def test_dino_predicts_the_centred_and_sharpened_teacher_from_the_other_views(
     progress: float, temperature: float
 ) -> None:
-    objective = DINO(hidden=12, bottleneck=6, outputs=9, teacher_temperature=0.07, teacher_rise=0.2, ema=0.5)
+    objective = DINO(hidden=12, bottleneck=6, outputs=9, teacher_temperature=0.07, teacher_rise=0.2, momentum=0.5)
     net, data = build(objective).eval(), batch(7)
     heads = cast(Any, net.heads)
     with torch.no_grad():

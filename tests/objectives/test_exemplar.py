@@ -238,10 +238,10 @@ def test_two_processes_have_the_gradient_of_one_with_the_joined_batch(tmp_path: 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"copies": 1}, "1 view of an image has no positive; give --copies of at least 2"),
-        ({"dim": 0}, "give --dim of at least 1"),
+        ({"copies": 1}, "--copies must be at least 2, got 1; give --copies 2"),
+        ({"dim": 0}, "--dim must be at least 1, got 0; give --dim 1000"),
         ({"mining": "semihard"}, "unknown mining 'semihard'; did you mean hard?"),
-        ({"degrees": -1.0}, "by up to -1 degrees cannot be; give --degrees in"),
+        ({"degrees": -1.0}, "must be in .*, got -1; give --degrees 20"),
     ],
 )
 def test_settings_that_cannot_be(settings: dict[str, object], message: str) -> None:
@@ -251,7 +251,7 @@ def test_settings_that_cannot_be(settings: dict[str, object], message: str) -> N
 
 def test_a_triplet_needs_two_images_and_two_views() -> None:
     ALL.check(2, 2)
-    with pytest.raises(BadInput, match="negative, and gets 1 at a time; give a larger --batch-size, or fewer"):
+    with pytest.raises(BadInput, match="at least 2 images at a time, got 1; give a larger --batch-size, or fewer"):
         ALL.check(1, 2)
-    with pytest.raises(BadInput, match="exemplar compares 2 views of an image and gets 1"):
+    with pytest.raises(BadInput, match="exemplar must get at least 2 views of an image to compare, got 1"):
         ALL.check(8, 1)

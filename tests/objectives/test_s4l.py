@@ -186,23 +186,23 @@ def test_a_part_of_a_batch_has_images_of_both_streams() -> None:
     assert S4LRotation(share=0.1).labelled_fraction == 0.1
     S4LRotation(share=0.1).check(10, 1)
     S4LRotation(share=0.9).check(10, 1)
-    with pytest.raises(BadInput, match=r"--share 0.1 of 9 is 0.9; give a --share nearer to 0.5, a larger --batch-size"):
+    with pytest.raises(BadInput, match=r"got 0.9 labelled of 9; give a --share nearer to 0.5, a larger --batch-size"):
         S4LRotation(share=0.1).check(9, 1)
-    with pytest.raises(BadInput, match="1 labelled and 1 unlabelled images in every part"):
+    with pytest.raises(BadInput, match="1 labelled and 1 unlabelled images at a time"):
         S4LRotation(share=0.9).check(9, 1)
     S4LExemplar().check(4, 8)
-    with pytest.raises(BadInput, match="s4l-exemplar needs 2 labelled and 2 unlabelled images"):
+    with pytest.raises(BadInput, match="s4l-exemplar must get at least 2 labelled and 2 unlabelled images"):
         S4LExemplar().check(3, 8)
-    with pytest.raises(BadInput, match="compares 2 views of an image and gets 1"):
+    with pytest.raises(BadInput, match="at least 2 views of an image to compare, got 1"):
         S4LExemplar().check(8, 1)
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0, -0.5])
 def test_a_share_leaves_room_for_both_streams(share: float) -> None:
-    with pytest.raises(BadInput, match="give --share between 0 and 1"):
+    with pytest.raises(BadInput, match="--share must be between 0 and 1"):
         S4LRotation(share=share)
 
 
 def test_a_negative_weight_is_refused() -> None:
-    with pytest.raises(BadInput, match="a weight of -1 would unlearn the task; give --weight of at least 0"):
+    with pytest.raises(BadInput, match="--weight must be at least 0, got -1"):
         S4LExemplar(weight=-1.0)

@@ -21,7 +21,7 @@ from sslticket.pruning.mask import Mask
 from sslticket.pruning.prunable import prunable_weights
 from sslticket.training.network import MaskedNetwork
 
-BOTH = [BYOL(hidden=12, dim=6, ema=0.9), SimSiam(dim=8, predictor=4)]
+BOTH = [BYOL(hidden=12, dim=6, momentum=0.9), SimSiam(dim=8, predictor=4)]
 IDS = ["byol", "simsiam"]
 LENGTH = 10
 
@@ -196,7 +196,7 @@ def test_a_mask_falls_on_the_target_network_and_stays() -> None:
 
 @pytest.mark.parametrize("objective", BOTH, ids=IDS)
 def test_a_single_image_is_refused(objective: Objective) -> None:
-    with pytest.raises(BadInput, match="needs at least 2 images at a time, and gets 1; give a larger --batch-size"):
+    with pytest.raises(BadInput, match="must get at least 2 images at a time, got 1; give a larger --batch-size"):
         objective.check(1, 2)
     objective.check(2, 2)
 

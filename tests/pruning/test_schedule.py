@@ -12,8 +12,7 @@ from sslticket.config.runtime import RuntimeConfig
 from sslticket.config.training import SGD, Clock, Span, TrainConfig
 from sslticket.errors import BadInput
 from sslticket.pruning.effective_sparsity import effective_mask
-from sslticket.pruning.mask import Mask
-from sslticket.pruning.schedule import SparsitySchedule
+from sslticket.pruning.mask import Mask, SparsitySchedule
 from sslticket.results.rows import row_error
 from sslticket.search.imp import IMP
 from sslticket.search.plan import plan_search

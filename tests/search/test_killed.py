@@ -29,7 +29,7 @@ SOFT: dict[str, Any] = {"rounds": 2, "score_lr": 2.0}
 SEARCHES = {
     "imp": recipe(search=IMP(levels=2, rate=0.5, rewind=AT)),
     "imp-byol-finetune": recipe(
-        BYOL(hidden=16, dim=8, ema=0.9), search=IMP(levels=2, rate=0.5, rewind=AT, retrain="finetune")
+        BYOL(hidden=16, dim=8, momentum=0.9), search=IMP(levels=2, rate=0.5, rewind=AT, retrain="finetune")
     ),
     "imp-settled-snip": recipe(
         search=IMP(

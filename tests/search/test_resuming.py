@@ -11,8 +11,8 @@ from sslticket.analysis.magnitudes import Magnitudes
 from sslticket.config.runtime import RuntimeConfig
 from sslticket.config.training import SGD, TrainConfig
 from sslticket.evaluation import tasks
-from sslticket.evaluation.protocols import Protocol
 from sslticket.evaluation.jobs import evaluate_tasks
+from sslticket.evaluation.protocols import Protocol
 from sslticket.search.imp import IMP
 from sslticket.training.engine import Engine
 from tests.runs import recipe, search

@@ -16,8 +16,8 @@ from tests.runs import recipe, search, tickets
 
 OBJECTIVES = {
     "mocov2": MoCoV2(queue=96),
-    "byol": BYOL(hidden=16, dim=8, ema=0.9),
-    "dino": DINO(hidden=16, bottleneck=8, outputs=16, ema=0.9, head_norm=True),
+    "byol": BYOL(hidden=16, dim=8, momentum=0.9),
+    "dino": DINO(hidden=16, bottleneck=8, outputs=16, momentum=0.9, head_norm=True),
     "swav": SwAV(hidden=16, dim=8, prototypes=12, frozen_for=0.5),
     "exemplar": Exemplar(dim=8),
     "s4l": S4LRotation(share=0.25),

@@ -53,8 +53,8 @@ from sslticket.config.runtime import RuntimeConfig
 from sslticket.config.training import SGD, TrainConfig
 from sslticket.evaluation import tasks
 from sslticket.evaluation.controls import CONTROLS
-from sslticket.evaluation.protocols import Protocol
 from sslticket.evaluation.jobs import evaluate_tasks
+from sslticket.evaluation.protocols import Protocol
 from sslticket.objectives.base import Objective
 from sslticket.pruning.mask import Mask
 from sslticket.search.base import Search

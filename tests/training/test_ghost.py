@@ -147,7 +147,7 @@ def test_a_layer_that_does_more_than_batch_norm_is_refused() -> None:
         def forward(self, input: Tensor) -> Tensor:  # noqa: A002
             return 2 * super().forward(input)
 
-    with pytest.raises(BadInput, match=r"a layer of the network is a Odd, .* give another --model"):
+    with pytest.raises(BadInput, match=r"batch norm must be torch's own .*, got a Odd; give another --model"):
         distributed.set_batchnorm_scheme(Holds(Odd(3)), batch_size=8, ghost_batch=4, processes=1, whole=True)
 
 
@@ -282,8 +282,8 @@ LOOPS: dict[str, tuple[Objective, TrainConfig, bool]] = {
     "simclr over all": (SimCLR(dim=6), FIT, False),
     "simclr of two": (SimCLR(dim=6), replace(FIT, ghost_batch=16), False),
     "exemplar": (Exemplar(dim=6), GHOSTS, False),
-    "mocov2": (MoCoV2(dim=6, queue=64, ema=0.9), GHOSTS, False),
-    "mocov2 over all": (MoCoV2(dim=6, queue=64, ema=0.9), FIT, False),
+    "mocov2": (MoCoV2(dim=6, queue=64, momentum=0.9), GHOSTS, False),
+    "mocov2 over all": (MoCoV2(dim=6, queue=64, momentum=0.9), FIT, False),
 }
 
 

@@ -20,7 +20,7 @@ from sslticket.data.loader import Batch
 from sslticket.objectives.base import Objective
 from sslticket.objectives.byol import BYOL
 from sslticket.objectives.mocov2 import MoCoV2
-from sslticket.objectives.modules import MomentumEncoder
+from sslticket.objectives.multiview import MomentumEncoder
 from sslticket.objectives.supervised import Supervised
 from sslticket.pruning import pruned_model
 from sslticket.pruning.gates import SoftGate, StochasticGate, TopKGate
@@ -197,7 +197,7 @@ def test_how_a_mask_is_learnt_does_not_change_the_initialisation() -> None:
 
 @pytest.mark.parametrize("kind", LEARNING)
 def test_a_momentum_encoder_sees_the_step_s_temperature_and_coins(kind: str) -> None:
-    net = build(LEARNING[kind], "conv3", MoCoV2(queue=16, dim=4, ema=0.5))
+    net = build(LEARNING[kind], "conv3", MoCoV2(queue=16, dim=4, momentum=0.5))
     encoder = next(module for module in net.modules() if isinstance(module, MomentumEncoder))
     before = {name: one.score.detach().clone() for name, one in pruned_model.learned_gates(encoder.backbone).items()}
     trained(net, Numbers(views=2), steps=2)
@@ -216,7 +216,7 @@ def test_a_momentum_encoder_sees_the_step_s_temperature_and_coins(kind: str) -> 
 
 
 @pytest.mark.parametrize("kind", LEARNING)
-@pytest.mark.parametrize("objective", [Supervised(), MoCoV2(queue=16, dim=4, ema=0.9)], ids=["labels", "mocov2"])
+@pytest.mark.parametrize("objective", [Supervised(), MoCoV2(queue=16, dim=4, momentum=0.9)], ids=["labels", "mocov2"])
 def test_a_resumed_training_learns_the_same_mask_bit_for_bit(tmp_path: Path, kind: str, objective: Objective) -> None:
     bench, path, numbers = Engine.create(RuntimeConfig(), "fp32"), tmp_path / "snapshot.safetensors", Numbers(views=2)
     straight, first, second = (build(LEARNING[kind], "conv3", objective) for _ in range(3))

@@ -14,8 +14,15 @@ from sslticket.search.plan import plan_search
 from sslticket.search.run_search import run_search
 from sslticket.training import loop as loops
 from sslticket.training.engine import Engine
-from sslticket.training.progress import Progress, ProgressUpdate, STATUS_FOLDER, Tracker, own_status_file, read_statuses
-from sslticket.training.progress import StatusFileTracker
+from sslticket.training.progress import (
+    STATUS_FOLDER,
+    Progress,
+    ProgressUpdate,
+    StatusFileTracker,
+    Tracker,
+    own_status_file,
+    read_statuses,
+)
 from tests.runs import recipe
 
 

@@ -11,8 +11,7 @@ import pandas as pd
 
 from sslticket.report import sections, text
 from sslticket.report.chart import Axis, Chart, HeatMap
-from sslticket.report.sections import FigureGroup, Picker, Section, mean_curves
-from sslticket.report.sections.scores import DENSITY_AXIS
+from sslticket.report.sections import DENSITY_AXIS, FigureGroup, Picker, Section, mean_curves
 
 MAX_PAIR_MAPS = 20
 """Pairs of which each has its heat maps; of more, layer by layer, a page would be megabytes."""
@@ -105,7 +104,7 @@ def _overlap_chart(here: pd.DataFrame, name: str, title: str) -> Chart:
         title=title,
         x=DENSITY_AXIS,
         y=Axis("Jaccard index, %"),
-        curves=(*index("jaccard"), *index("chance", dash="3 3", called="chance", bare=True)),
+        curves=(*index("jaccard"), *index("chance", dash="3 3", label="chance", no_markers=True)),
         y_bounds=(0, 100),
     )
 

@@ -14,10 +14,9 @@ import pandas as pd
 from sslticket.errors import BadInput
 from sslticket.report import sections, stats, text
 from sslticket.report.chart import Axis, Chart
-from sslticket.report.sections import FigureGroup, Picker, Section, mean_curves
-from sslticket.report.sections.scores import DENSITY_AXIS
+from sslticket.report.sections import DENSITY_AXIS, FigureGroup, Picker, Section, mean_curves
 from sslticket.results import table
-from sslticket.results.rows import SHARED_CONTROLS
+from sslticket.results.rows import shared_controls
 
 STABILITY_MEASURES = {
     "pruning_distance": "distance from the pruned dense network",
@@ -165,7 +164,9 @@ def _histogram_chart(here: pd.DataFrame, place: str, where: str) -> Chart:
     zeros = here["zeros"] / here["layers"].map(lambda layers: sum(total for _, total in layers.values()))
     zeros = zeros.groupby([here["series"], here["unit"]]).mean().groupby(level=0).mean()
     ends = " to ".join(dict.fromkeys(f"{100 * end:.3g}" for end in (zeros.min(), zeros.max())))
-    curves = mean_curves(_bin_percentages(here), "middle", MAGNITUDE_AXIS, "share", "% of the weights:", bare=True)
+    curves = mean_curves(
+        _bin_percentages(here), "middle", MAGNITUDE_AXIS, "share", "% of the weights:", no_markers=True
+    )
     return Chart(
         name=f"magnitudes-{place}",
         title=f"{where}: magnitudes, beside {ends}% of exactly 0",
@@ -212,7 +213,7 @@ def rewind_sweeps(frame: pd.DataFrame) -> pd.DataFrame:
     """
     held = pd.concat([sections.rows_of_kind(frame, kind) for kind in ("score", "stability")])
     held = held[held["settings"].notna() & held["rewind_samples"].notna()]
-    held = held[~held["control"].isin(SHARED_CONTROLS)]
+    held = held[~held["control"].isin(shared_controls())]
     settings = [{name: value for name, value in each.items() if name != "rewind"} for each in held["settings"]]
     if not settings:
         return held

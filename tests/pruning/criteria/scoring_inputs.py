@@ -7,10 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from sslticket.pruning import pruned_model
-from sslticket.pruning.criteria import Criterion, Scores, ScoringInput
-from sslticket.pruning.mask import Mask
+from sslticket.pruning.criteria import Criterion, Scores, ScoringInput, prune_to_level
+from sslticket.pruning.mask import Mask, SparsitySchedule
 from sslticket.pruning.prunable import prunable_weights
-from sslticket.pruning.schedule import SparsitySchedule, prune_to_level
 
 
 def subject(
