@@ -25,7 +25,7 @@ from .objectives.vicreg import VICReg
 from .pruning.criteria import ERK, SNIP, Criterion, GraSP, Magnitude, Random, SynFlow
 from .search.base import Search
 from .search.imp import IMP
-from .search.learned import ContinuousSparsification, EdgePopup, StochasticSparsification
+from .search.learned import ContinuousSparsification, EdgePopup, MaskTraining, StochasticSparsification
 from .search.oneshot import OneShot
 from .ticket import Ticket
 
@@ -57,6 +57,7 @@ __all__ = [
     "HSVNoise",
     "Jitter",
     "Magnitude",
+    "MaskTraining",
     "MoCoV2",
     "Network",
     "Objective",
