@@ -245,7 +245,7 @@ def measured(case: Case, device: torch.device, rates: dict[str, float], rounds: 
         del plain
         if gpu:
             row |= _watched(ours, wait)
-        flops = _flops(ours.loop.net, case, device)
+        flops = _flops(ours.loop.network, case, device)
     each = statistics.median(times["ours"])
     row |= {"images": case.batch / each, "ms": 1e3 * each}
     if rate := rates.get(case.precision):

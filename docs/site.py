@@ -14,6 +14,7 @@ PAGES = {
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
     "datasets/README.md": "datasets.md",
+    "examples/README.md": "examples.md",
     "recipes/README.md": "recipes.md",
 }
 """Pages of the site by their files in the repository; those in docs/ have their own names."""

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from sslticket.analysis.base import Analysis
+    from sslticket.evaluation.controls import Control
     from sslticket.evaluation.protocols import Protocol
     from sslticket.evaluation.tasks import Levels
     from sslticket.report import WrittenReport
@@ -64,7 +65,7 @@ def find_tickets(
 
     runtime = runtime or RuntimeConfig()
     plan = plan_search(recipe if isinstance(recipe, Recipe) else load_recipe(recipe), runtime, Path(out))
-    if unreadable := run_search(plan, runtime):
+    if unreadable := run_search(plan, runtime, show_progress=progress):
         log.warning("%d images could not be read and were left out", len(unreadable))
     return [Ticket.load(plan.run_dir.ticket_path(level)) for level in range(plan.levels + 1)]
 
@@ -73,7 +74,7 @@ def evaluate_tickets(
     where: "str | Path | Ticket | Iterable[str | Path | Ticket]",
     *,
     protocol: "str | Protocol | Sequence[str | Protocol]",
-    controls: Sequence[str] = ("random",),
+    controls: "Sequence[str | type[Control]]" = ("random",),
     seeds: Sequence[int] | None = (0,),
     levels: "Sequence[int] | Levels | None" = None,
     heads: Sequence[Literal["own", "new"]] | None = None,
@@ -88,7 +89,7 @@ def evaluate_tickets(
     Args:
         where: The tickets: run folders, ticket files, names on the Hub, or tickets that `find_tickets` returned.
         protocol: The protocol or protocols, by name, as "file.py:NAME", or themselves; "own" is each ticket's own.
-        controls: What is measured beside each ticket, such as "random" and "permuted".
+        controls: What is measured beside each ticket, such as "random" and "permuted", "file.py:NAME" or a class.
         seeds: The seeds of the evaluation; None for each protocol's own.
         levels: The levels that are taken of folders; None for all.
         heads: Whether tickets are trained with their own classification layer or a new one; None for their own where
@@ -107,12 +108,12 @@ def evaluate_tickets(
         BadInput: If a ticket is damaged or does not fit the protocol, or the images are missing.
         Diverged: If a loss is not finite.
     """
+    from sslticket.evaluation.jobs import evaluate_tasks
     from sslticket.evaluation.tasks import make_tasks
-    from sslticket.evaluation.worker import evaluate
 
     engine = _make_engine(runtime, data_root, precision)
-    tasks = make_tasks(_ticket_files(where, levels), list(controls), _as_list(protocol), seeds, heads, part)
-    for _ in evaluate(tasks, engine):
+    tasks = make_tasks(_ticket_files(where, levels), list(controls), _as_protocols(protocol), seeds, heads, part)
+    for _ in evaluate_tasks(tasks, engine, show_progress=progress):
         pass
     return _frame_of_files([task.row_file for task in tasks])
 
@@ -155,7 +156,20 @@ def analyse_tickets(
         BadInput: If a ticket cannot be analysed so, or the images are missing.
         Diverged: If a loss is not finite.
     """
-    raise NotImplementedError
+    from sslticket.analysis import ANALYSES
+    from sslticket.analysis.base import EndpointAnalysis, TicketAnalysis, run_analysis
+    from sslticket.analysis.endpoints import make_analysis_tasks
+
+    chosen = ANALYSES.get(analysis)() if isinstance(analysis, str) else analysis
+    paths = _ticket_files(where, levels)
+    if isinstance(chosen, TicketAnalysis):
+        return _frame_of_rows(chosen.rows(paths))
+    if not isinstance(chosen, EndpointAnalysis):
+        raise BadInput(f"analysis must be a TicketAnalysis or an EndpointAnalysis, got {chosen!r}; derive it from one")
+    tasks = make_analysis_tasks(paths, controls, _as_protocols(protocol), seeds, heads, part)
+    for _ in run_analysis(chosen, tasks, _make_engine(runtime, data_root, precision), show_progress=progress):
+        pass
+    return _frame_of_files([chosen.row_file(task) for task in tasks])
 
 
 def write_report(
@@ -229,7 +243,7 @@ def load_recipes(name: str | Path) -> Mapping[str, Recipe]:
     text = str(name)
     if re.fullmatch(r"\w+", text):
         return {text: _published_recipe(text)}
-    file, _, wanted = text.rpartition(":") if re.search(r"\.py:\w+$", text) else (text, "", "")
+    file, _, wanted = text.rpartition(":") if re.search(r"\.py:[\w-]+$", text) else (text, "", "")
     found = _recipes_of_file(Path(file))
     if not wanted:
         return found
@@ -309,13 +323,22 @@ def _ticket_files(
     return list(dict.fromkeys(files))
 
 
+def _as_protocols(given: "str | Protocol | Sequence[str | Protocol]") -> "list[str | Protocol]":
+    """Protocols; one that is not built in has a hash of its settings in its name."""
+    return [each if isinstance(each, str) else each.pinned() for each in _as_list(given)]
+
+
 def _frame_of_files(files: Iterable[Path]) -> "pd.DataFrame":
     """The rows in some files, in their order, with the columns that any of them has."""
-    import pandas as pd
-
     from sslticket.evaluation.tasks import read_task_row
 
-    return pd.DataFrame([row for file in files if (row := read_task_row(file)) is not None])
+    return _frame_of_rows(row for file in files if (row := read_task_row(file)) is not None)
+
+
+def _frame_of_rows(rows: Iterable[dict[str, Any]]) -> "pd.DataFrame":
+    import pandas as pd
+
+    return pd.DataFrame(list(rows))
 
 
 def _as_list(given: Any) -> list[Any]:

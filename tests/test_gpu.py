@@ -158,7 +158,7 @@ def watched(monkeypatch: pytest.MonkeyPatch, mode: str) -> Iterator[None]:
         look(self, losses, last)
         torch.cuda.set_sync_debug_mode(mode)
 
-    monkeypatch.setattr(TrainingLoop, "_look", quiet)
+    monkeypatch.setattr(TrainingLoop, "_check_losses", quiet)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it says once that it does not see everything
@@ -166,7 +166,7 @@ def watched(monkeypatch: pytest.MonkeyPatch, mode: str) -> Iterator[None]:
         yield
     finally:
         torch.cuda.set_sync_debug_mode("default")
-        monkeypatch.setattr(TrainingLoop, "_look", look)
+        monkeypatch.setattr(TrainingLoop, "_check_losses", look)
 
 
 @pytest.mark.parametrize("objective", cases.OBJECTIVES)

@@ -49,8 +49,7 @@ WITHOUT_TORCH = (
     "registry",
     "seeds",
     "storage.files",
-    "training.trackers",
-    "data.transforms",
+    "training.progress",
 )
 
 

@@ -10,7 +10,7 @@ export SSLTICKET_DATA="$DATA"
 search() { # RECIPE FOLDER FLAGS...
     recipe=$1 folder=$2
     shift 2
-    python "$here/search.py" "$recipe" --seed "$seed" --out "$OUT/$folder/seed$seed" "$@"
+    sslticket run "$here/recipes.py:$recipe" --seed "$seed" --out "$OUT/$folder/seed$seed" "$@"
 }
 score() { # FOLDER PROTOCOL LEVELS CONTROLS...
     folder=$1 protocol=$2 levels=$3
@@ -46,7 +46,7 @@ conv3() {
 }
 
 lenet() {
-    python "$here/../../recipes/stabilizing_lenet300_mnist.py" --dataset fashion_mnist --levels 5 --rate 0.36 \
+    sslticket run stabilizing_lenet300_mnist --dataset fashion_mnist --levels 5 --rate 0.36 \
         --seed "$seed" --out "$OUT/lenet-imp/seed$seed"
     analyse stability lenet-imp fashion_mnist 5 --controls local
     score lenet-imp fashion_mnist 5 random

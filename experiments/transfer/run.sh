@@ -11,7 +11,7 @@ export SSLTICKET_DATA="$DATA"
 search() { # NAME RECIPE FLAGS...
     name=$1 recipe=$2
     shift 2
-    python "$here/$recipe.py" --seed "$seed" --out "$OUT/$name/seed$seed" "$@"
+    sslticket run "$here/recipes.py:$recipe" --seed "$seed" --out "$OUT/$name/seed$seed" "$@"
 }
 score() { # NAME PROTOCOLS CONTROLS [LEVELS]
     sslticket evaluate "$OUT/$1/seed$seed" --protocol $2 --controls $3 --seeds "$seed" --levels ${4:-0 2 4 6}

@@ -1,59 +1,247 @@
-"""From tickets to rows: what an analysis is, and how several processes do one together."""
+"""From tickets to rows: what an analysis is, and how several processes do one together.
+
+One of your own is a subclass of `TicketAnalysis` or `EndpointAnalysis` in a file, named as
+`sslticket analyse mine.py:Name`. Its fields are flags, and `section` is what the report shows of its rows.
+"""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from sslticket import provenance
-from sslticket.analysis.endpoints import AnalysisTarget, EndpointStore, FinalTraining, find_targets, untrained
-from sslticket.config.training import format_duration
-from sslticket.evaluation.jobs import SplitCache
-from sslticket.evaluation.protocols import Throughput
-from sslticket.evaluation.tasks import EvalTask, read_task_row
-from sslticket.evaluation.worker import align_columns, evaluation_facts, work_through_queue
+from sslticket.analysis.endpoints import (
+    AnalysisTarget,
+    EndpointStore,
+    FinalTraining,
+    find_targets,
+    make_analysis_tasks,
+)
+from sslticket.evaluation.jobs import evaluation_invariants
+from sslticket.evaluation.protocols import Protocol
+from sslticket.evaluation.tasks import EvalTask, read_task_row, ticket_row_fields
+from sslticket.evaluation.trainer import SplitCache
+from sslticket.registry import required_parts
+from sslticket.results.rows import Row as TypedRow
+from sslticket.results.work_queue import Job, Row, WorkQueue
 from sslticket.storage.files import write_row
-from sslticket.storage.leases import hold_leases, remove_abandoned
+from sslticket.ticket import Ticket, run_folder_of
 from sslticket.training.engine import Engine
 from sslticket.training.numerics import Numerics, numerics_of_row
 from sslticket.training.progress import Progress
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 
 class Analysis(ABC):
-    """What is measured of networks at the end of their training; a frozen dataclass of settings.
+    """What is measured of tickets; a frozen dataclass whose fields are flags of `sslticket analyse`.
+
+    The class's docstring is the help of its command and explains its section in the report.
 
     Attributes:
-        kind: of its rows.
-        needs_dense: whether the dense network is trained beside each subnetwork.
+        row_type: Class of its rows.
+        title: Heading of its section in the report; "" for the kind of its rows.
     """
 
-    kind: ClassVar[str]
-    needs_dense: ClassVar[bool] = False
+    row_type: ClassVar[type[TypedRow]]
+    title: ClassVar[str] = ""
 
-    @abstractmethod
-    def trainings(self, subject: AnalysisTarget) -> Sequence[FinalTraining]:
-        """The trainings that a row rests on."""
+    @property
+    def kind(self) -> str:
+        """The kind of its rows."""
+        return self.row_type.kind
 
-    @abstractmethod
-    def measure(self, subject: AnalysisTarget, ends: EndpointStore) -> dict[str, Any]:
-        """What the row says of the endpoints, which are there; called on all processes."""
+    @classmethod
+    def section(cls, rows: "pd.DataFrame") -> Any:
+        """What the report shows of its rows, a `report.sections.Section`; None for a chart of each number by density.
+
+        Args:
+            rows: Rows of all kinds, as `report.stats.name_series` gives them.
+        """
+        return None
 
     @abstractmethod
     def describe_row(self, row: Mapping[str, Any]) -> str:
         """A row's result in a few words, for a person."""
 
+    def summarize(self, rows: Sequence[Row]) -> str:
+        """What all rows show together, for a person; "" where single rows say it all."""
+        return ""
+
     def accepts_row(self, row: Mapping[str, Any]) -> bool:
-        """Whether a row that is about this very ticket is what these settings ask for."""
+        """Whether a row that is about this very ticket, and made by this very class, is what these settings ask for."""
         return True
+
+    @property
+    def parts(self) -> dict[str, str]:
+        """The file of a class from outside the package and its hash, as rows have them."""
+        return required_parts(type(self))
+
+    def _typed(self, row: Row) -> Row:
+        """A row whose keys and values have been checked."""
+        if parts := {**row.get("parts", {}), **self.parts}:
+            row = {**row, "parts": parts}
+        return self.row_type.from_dict({**row, "kind": self.kind}).to_dict()
+
+
+class TicketAnalysis(Analysis):
+    """An analysis of tickets as they are: nothing is trained, and the images and numerics are those of the search."""
+
+    @abstractmethod
+    def measure(self, ticket: Ticket) -> dict[str, Any]:
+        """What the row says of a ticket, by the keys of its kind."""
+
+    def rows(self, paths: Sequence[Path]) -> Iterator[Row]:
+        """A row for each ticket, written beside it before it is yielded; one ticket is in memory at a time.
+
+        Args:
+            paths: Paths of ticket files.
+
+        Raises:
+            BadInput: If a ticket is damaged.
+        """
+        for path in paths:
+            ticket = Ticket.load(path).with_parts()
+            row = self._typed({**self.row_fields(path, ticket), **self.measure(ticket)})
+            write_row(run_folder_of(path) / "rows" / f"{path.stem}.{self.kind}.jsonl", row)
+            yield row
+
+    def row_fields(self, path: Path, ticket: Ticket) -> Row:
+        """What a row says beside what was measured."""
+        origin, precision = ticket.provenance, ticket.recipe["precision"]
+        computed = {"device": "cpu", "precision": precision, "numerics": origin.get("numerics", precision)}
+        about = {"kind": self.kind, **ticket_row_fields(path, ticket), "data_hash": origin["data_hash"]}
+        return about | computed | provenance.collect_provenance()
+
+    def describe_row(self, row: Mapping[str, Any]) -> str:
+        """See the base class."""
+        return ""
+
+
+class EndpointAnalysis(Analysis):
+    """An analysis of networks at the end of their training under a protocol.
+
+    Attributes:
+        needs_dense: Whether the dense network is trained beside each subnetwork.
+        default_levels: Levels of folders that are taken where none are asked for, such as "0"; "" for the usual ones.
+    """
+
+    needs_dense: ClassVar[bool] = False
+    default_levels: ClassVar[str] = ""
+
+    def trainings(self, target: AnalysisTarget) -> Sequence[FinalTraining]:
+        """The trainings that a row rests on: by default one, in the first order."""
+        return (target.training,)
+
+    @abstractmethod
+    def measure(self, target: AnalysisTarget, endpoints: EndpointStore) -> dict[str, Any]:
+        """What the row says of the endpoints, which are there; called on all processes."""
+
+    def rows(
+        self,
+        paths: Sequence[Path],
+        protocol: Protocol | str,
+        seeds: Sequence[int] | None,
+        engine: Engine,
+        *,
+        controls: Sequence[str] = (),
+    ) -> Iterator[Row]:
+        """The rows of tickets, each written before it is yielded; those that are there already are not.
+
+        Args:
+            paths: Paths of ticket files.
+            protocol: Protocol under which networks are trained.
+            seeds: Seeds, one row each; None for the protocol's own.
+            engine: Where trainings run.
+            controls: ("local",) for a random subnetwork beside each ticket.
+
+        Raises:
+            BadInput: If a ticket cannot be analysed, or data is missing.
+            Diverged: If a loss is not finite.
+        """
+        return run_analysis(self, make_analysis_tasks(paths, controls, [protocol], seeds), engine)
 
     def row_file(self, task: EvalTask) -> Path:
         """Where a task's row lies."""
         kind = self.kind if task.control == "ticket" else f"{self.kind}-{task.control}"
-        return (
-            task.run / "rows" / f"{task.path.stem}.{kind}.{task.protocol.label}.{task.head_prefix}seed{task.seed}.jsonl"
-        )
+        name = f"{task.path.stem}.{kind}.{task.protocol.label}.{task.head_prefix}seed{task.seed}.jsonl"
+        return task.run / "rows" / name
+
+    def is_done(self, target: AnalysisTarget) -> bool:
+        """Whether a target's row is there, about this very ticket.
+
+        Raises:
+            BadInput: If the row is damaged.
+        """
+        row = read_task_row(self.row_file(target.task))
+        if row is None or row["ticket_hash"] != target.ticket_info.hash:
+            return False
+        # Earlier versions started every training at the rewind point, and did not say so.
+        same_clock = row.get("start", "k") == target.task.protocol.start or not row.get("rewind_samples")
+        own = target.task.control == "ticket" or "replicate" in row
+        same_code = self.parts.items() <= row.get("parts", {}).items()
+        return own and same_clock and same_code and self.accepts_row(row)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnalysisJob(Job[EndpointStore]):
+    """The measuring of a row, when all trainings that it rests on are done.
+
+    Attributes:
+        analysis: What is measured.
+        target: Of what it is measured.
+    """
+
+    analysis: EndpointAnalysis
+    target: AnalysisTarget
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """See the base class."""
+        return (self.analysis.row_file(self.target.task),)
+
+    @property
+    def needs(self) -> tuple[Path, ...]:
+        """See the base class."""
+        return tuple(training.endpoint_file for training in self.analysis.trainings(self.target))
+
+    def is_done(self, file: Path, context: EndpointStore) -> bool:
+        """See the base class."""
+        return self.analysis.is_done(self.target)
+
+    def run(self, files: Sequence[Path], context: EndpointStore) -> list[Row]:
+        """Measures the row.
+
+        Its cost is that of all trainings that it rests on, whoever did them and when.
+        """
+        task, info = self.target.task, self.target.ticket_info
+        trainings = {each.endpoint_file: each for each in self.analysis.trainings(self.target)}
+        costs = [context.measurements(training) for training in trainings.values()]
+        manifest = context.split_cache.get(task.protocol, info.channels).training.manifest
+        counts = ["steps", "samples"]
+        counts += [name for name in ("forward_images", "backward_images") if all(name in each for each in costs)]
+        row = {
+            **info.row_fields,
+            "control": task.control,
+            "protocol": task.protocol.name,
+            "target": manifest.name,
+            "seed": task.seed,
+            "protocol_hash": task.protocol.hash_for(info.model),
+            "start": task.protocol.start,
+            "head": task.head,
+            "data_hash": manifest.hash,
+            **({} if task.control == "ticket" else {"replicate": info.seed}),
+            **self.analysis.measure(self.target, context),
+            **{name: sum(each[name] for each in costs) for name in counts},
+            "seconds": round(sum(each["seconds"] for each in costs), 3),
+            "device": "; ".join(dict.fromkeys(each["device"] for each in costs)),
+            "precision": context.engine.precision,
+            "numerics": "; ".join(dict.fromkeys(map(numerics_of_row, costs))),
+            **provenance.collect_provenance(),
+        }
+        return [self.analysis._typed(row)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,200 +249,88 @@ class AnalysisPlan:
     """An analysis of checked tickets.
 
     Attributes:
-        analysis: what is measured.
-        targets: of what; each has a row, done or not.
-        split_cache: the images.
+        analysis: What is measured.
+        targets: Of what it is measured; each has a row, done or not.
+        split_cache: The images.
     """
 
-    analysis: Analysis
+    analysis: EndpointAnalysis
     targets: Sequence[AnalysisTarget]
     split_cache: SplitCache
 
     @classmethod
     def build(
-        cls, analysis: Analysis, tasks: Sequence[EvalTask], data_root: Path | None, numerics: Numerics
+        cls, analysis: EndpointAnalysis, tasks: Sequence[EvalTask], data_root: Path | None, numerics: Numerics
     ) -> "AnalysisPlan":
-        """Check every ticket and open all images before anything is trained.
+        """Checks every ticket and opens all images before anything is trained.
 
         Raises:
-            BadInput: see `subjects`.
+            BadInput: See `find_targets`.
         """
-        gallery = SplitCache(data_root)
-        survey = cls(analysis, find_targets(tasks, gallery, numerics, dense=analysis.needs_dense), gallery)
-        for subject in survey.targets:
-            task, file = subject.task, analysis.row_file(subject.task)
-            row = read_task_row(file) if survey.is_done(subject) else None
-            gallery.check_row(task.protocol, subject.ticket_info.channels, row, file)
-        return survey
-
-    def is_done(self, subject: AnalysisTarget) -> bool:
-        """Whether its row is there, about this very ticket.
-
-        Raises:
-            BadInput: if the row is damaged.
-        """
-        row = read_task_row(self.analysis.row_file(subject.task))
-        if row is None or row["ticket_hash"] != subject.ticket_info.hash:
-            return False
-        # Earlier versions started every training at the rewind point, and did not say so.
-        told, clock = row.get("start", "k"), subject.task.protocol.start
-        own = subject.task.control == "ticket" or "replicate" in row
-        return own and (told == clock or not row.get("rewind_samples")) and self.analysis.accepts_row(row)
+        split_cache = SplitCache(data_root)
+        plan = cls(analysis, find_targets(tasks, split_cache, numerics, dense=analysis.needs_dense), split_cache)
+        for target in plan.targets:
+            file = analysis.row_file(target.task)
+            row = read_task_row(file) if analysis.is_done(target) else None
+            split_cache.check_row(target.task.protocol, target.ticket_info.channels, row, file)
+        return plan
 
     def remaining_targets(self) -> list[AnalysisTarget]:
-        """Those whose rows are not done."""
-        return [subject for subject in self.targets if not self.is_done(subject)]
+        """Targets whose rows are not done."""
+        return [target for target in self.targets if not self.analysis.is_done(target)]
+
+    def jobs(self) -> list[FinalTraining | AnalysisJob]:
+        """What has to be done for the rows that are left: each row after the trainings that it rests on."""
+        jobs: list[FinalTraining | AnalysisJob] = []
+        listed: set[Path] = set()
+        for target in self.remaining_targets():
+            for training in self.analysis.trainings(target):
+                if training.endpoint_file not in listed and not training.endpoint_file.exists():
+                    jobs.append(training)
+                listed.add(training.endpoint_file)
+            jobs.append(AnalysisJob(analysis=self.analysis, target=target))
+        return jobs
+
+    def groups(self) -> list[tuple[tuple[str, str], bool]]:
+        """For each row its protocol and control, and whether it is done; see `describe_queue`."""
+        return [
+            ((target.task.protocol.name, target.task.control), self.analysis.is_done(target)) for target in self.targets
+        ]
 
     def describe_other_origins(self, device: str) -> str:
         """One line about rows that are there and would now be measured otherwise, or ""."""
-        done = [each for each in self.targets if self.is_done(each)]
-        ways = {course.numerics for each in done for course in self.analysis.trainings(each)}
+        done = [each for each in self.targets if self.analysis.is_done(each)]
+        ways = {training.numerics for each in done for training in self.analysis.trainings(each)}
         now = {"device": device} | ({"numerics": ways.pop()} if len(ways) == 1 else {})
-        return provenance.mixed_provenance_note(
-            filter(None, (read_task_row(self.analysis.row_file(each.task)) for each in done)), **now
-        )
-
-    def remaining_trainings(self, some: Sequence[AnalysisTarget]) -> list[FinalTraining]:
-        """What has to be trained for them; subjects share trainings."""
-        return untrained(course for subject in some for course in self.analysis.trainings(subject))
-
-    def row_fields(self, subject: AnalysisTarget) -> dict[str, Any]:
-        """What a row says beside what was measured."""
-        task, manifest = (
-            subject.task,
-            self.split_cache.get(subject.task.protocol, subject.ticket_info.channels).training.manifest,
-        )
-        own = {"control": task.control, "protocol": task.protocol.name, "target": manifest.name, "seed": task.seed}
-        own |= {"protocol_hash": task.protocol.hash_for(subject.ticket_info.model), "start": task.protocol.start}
-        own |= {"head": task.head, "data_hash": manifest.hash}
-        drawn = {} if task.control == "ticket" else {"replicate": subject.ticket_info.seed}
-        return dict(subject.ticket_info.row_fields) | {"kind": self.analysis.kind} | own | drawn
+        rows = (read_task_row(self.analysis.row_file(each.task)) for each in done)
+        return provenance.mixed_provenance_note(filter(None, rows), **now)
 
 
-def run_analysis(analysis: Analysis, tasks: Sequence[EvalTask], bench: Engine) -> Iterator[dict[str, Any]]:
-    """Do what is not done yet, and wait for what other processes are doing; each row is written before it is yielded.
+def run_analysis(
+    analysis: EndpointAnalysis, tasks: Sequence[EvalTask], engine: Engine, *, show_progress: bool = True
+) -> Iterator[Row]:
+    """Does what is not done yet, and waits for what other processes are doing.
+
+    Args:
+        analysis: What is measured.
+        tasks: Of what it is measured, see `make_analysis_tasks`.
+        engine: Where trainings run.
+        show_progress: Whether a bar shows progress.
+
+    Yields:
+        Each new row, when it has been written.
 
     Raises:
-        BadInput: if a ticket cannot be analysed, see `subjects`, or data is missing.
-        Diverged: if a loss is not finite.
+        BadInput: If a ticket cannot be analysed, see `find_targets`, or data is missing.
+        Diverged: If a loss is not finite.
     """
-    survey = AnalysisPlan.build(analysis, tasks, bench.runtime.data_root, bench.numerics)
-    rows = [(subject.task, subject.ticket_info) for subject in survey.targets]
-    bench.check_invariants(evaluation_facts(rows, survey.split_cache, bench.precision))
-    if bench.is_main_process:
-        remove_abandoned(dict.fromkeys(task.run for task in tasks))
-    with Progress(0, show=bench.is_main_process) as progress:
-        hand = AnalysisWorker(survey, bench, progress)
-        if bench.is_main_process and (told := survey.describe_other_origins(bench.device_name)):
-            progress.note(told)
-        for subject in hand.left():
-            bench.check_batch(subject.task.protocol.fit_for(subject.ticket_info.model))
-        yield from work_through_queue(hand.left, hand.do, progress, samples=lambda _: hand.samples, rows=len)
-
-
-class AnalysisWorker:
-    """This process's part in the work; where files decide, the first of several launched processes looks."""
-
-    def __init__(self, survey: AnalysisPlan, bench: Engine, progress: Progress) -> None:
-        self._survey, self._bench = survey, bench
-        self._ends = EndpointStore(survey.split_cache, bench, progress)
-        self._todo: dict[Path, int] = {}  # samples of each training that is left
-
-    def left(self) -> list[AnalysisTarget]:
-        """What has no row yet."""
-        found = self._bench.broadcast(self._survey.remaining_targets() if self._bench.is_main_process else [])
-        if self._bench.is_main_process:
-            self._todo = {course.endpoint_file: course.samples for course in self._survey.remaining_trainings(found)}
-        return found
-
-    @property
-    def samples(self) -> int:
-        """Source images that are left to be seen."""
-        return sum(self._todo.values())
-
-    def do(self, subject: AnalysisTarget) -> list[dict[str, Any]] | None:
-        """Train, measure and write; None where others have the row, or a training that it rests on, in hand."""
-        analysis = self._survey.analysis
-        file, courses = analysis.row_file(subject.task), analysis.trainings(subject)
-        with ExitStack() as held:
-            mine = False
-            if self._bench.is_main_process:
-                # Another process may have finished it since we looked.
-                mine = bool(held.enter_context(hold_leases([file]))) and not self._survey.is_done(subject)
-            if not self._bench.broadcast(mine):
-                return None
-            # Each that is free is trained, also where another has to be waited for.
-            there = [self._reached(course) for course in courses]
-            if not all(there):
-                return None
-            row = self._survey.row_fields(subject) | analysis.measure(subject, self._ends) | self._cost(courses)
-            if self._bench.is_main_process:
-                write_row(file, row)
-            return [row]
-
-    def _reached(self, course: FinalTraining) -> bool:
-        there = self._ends.ensure(course)
-        if there:
-            self._todo.pop(course.endpoint_file, None)
-        return there
-
-    def _cost(self, courses: Sequence[FinalTraining]) -> dict[str, Any]:
-        """What the trainings that a row rests on took together, whoever did them and when."""
-        told = [
-            self._ends.measurements(course) for course in {course.endpoint_file: course for course in courses}.values()
-        ]
-        return {
-            "steps": sum(each["steps"] for each in told),
-            "samples": sum(each["samples"] for each in told),
-            "seconds": round(sum(each["seconds"] for each in told), 3),
-            **{
-                name: sum(each[name] for each in told)
-                for name in ("forward_images", "backward_images")
-                if all(name in each for each in told)  # older endpoints do not tell
-            },
-            "device": "; ".join(dict.fromkeys(each["device"] for each in told)),
-            "precision": self._bench.precision,
-            "numerics": "; ".join(dict.fromkeys(map(numerics_of_row, told))),
-            **provenance.collect_provenance(),
-        }
-
-
-_PLAN_COLUMNS = ("protocol", "control", "rows", "done", "trainings left", "samples", "training time")
-
-
-def describe_analysis_plan(survey: AnalysisPlan, pace: Throughput) -> str:
-    """A table for a person: a line for each protocol and control, and what it comes to.
-
-    A training that several lines share is counted in the first of them. Time is that of training alone, at the median
-    speed of the rows that are there; "unknown" where this device has measured none.
-    """
-    left, lines = survey.remaining_targets(), [_PLAN_COLUMNS]
-    counted: set[str] = set()
-    for key in dict.fromkeys((subject.task.protocol.name, subject.task.control) for subject in survey.targets):
-        own, here = (
-            [each for each in some if (each.task.protocol.name, each.task.control) == key]
-            for some in (survey.targets, left)
-        )
-        trainings = [course for course in survey.remaining_trainings(here) if str(course.endpoint_file) not in counted]
-        counted |= {str(course.endpoint_file) for course in trainings}
-        samples = sum(course.samples for course in trainings)
-        numbers = f"{len(own):,}", f"{len(own) - len(here):,}", f"{len(trainings):,}", f"{samples:,}"
-        lines.append((*key, *numbers, _estimated_time(trainings, pace)))
-    trainings = survey.remaining_trainings(left)
-    ends = (
-        f"{len(survey.targets):,} rows, {len(survey.targets) - len(left):,} done",
-        f"left: {len(trainings):,} trainings, {sum(course.samples for course in trainings):,} samples, "
-        f"training time {_estimated_time(trainings, pace)}",
-    )
-    return "\n".join([align_columns(lines), *ends])
-
-
-def _estimated_time(trainings: Sequence[FinalTraining], pace: Throughput) -> str:
-    """Training alone: measuring comes on top."""
-    seconds = 0.0
-    for course in trainings:
-        rate = pace.images_per_second(course.model, course.task.protocol, course.numerics)
-        if rate is None:
-            return "unknown"
-        seconds += course.samples / rate
-    return f"about {format_duration(seconds)}" if seconds else "none"
+    plan = AnalysisPlan.build(analysis, tasks, engine.runtime.data_root, engine.numerics)
+    rows = [(target.task, target.ticket_info) for target in plan.targets]
+    engine.check_invariants(evaluation_invariants(rows, plan.split_cache, engine.precision))
+    with Progress(0, show=show_progress and engine.is_main_process) as progress:
+        queue = WorkQueue(plan.jobs, EndpointStore(plan.split_cache, engine, progress), engine, progress)
+        if engine.is_main_process and (note := plan.describe_other_origins(engine.device_name)):
+            progress.note(note)
+        for target in plan.remaining_targets():
+            engine.check_batch(target.task.protocol.training_for(target.ticket_info.model))
+        yield from queue.run(task.run for task in tasks)

@@ -1,12 +1,13 @@
 """Linear mode connectivity: what lies on the line between two trainings that share a ticket.
 
-An interpolated network's batch-norm statistics are those of neither end, so they are also measured anew on training images.
+An interpolated network's batch-norm statistics are those of neither end, so they are also measured anew on training
+images (Frankle et al. 2020, Linear Mode Connectivity and the Lottery Ticket Hypothesis,
+https://arxiv.org/abs/1912.05671).
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,18 +16,17 @@ from accelerate import Accelerator
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from sslticket.analysis.base import Analysis, run_analysis
-from sslticket.analysis.endpoints import AnalysisTarget, EndpointStore, FinalTraining, make_analysis_tasks
+from sslticket.analysis.base import EndpointAnalysis
+from sslticket.analysis.endpoints import AnalysisTarget, EndpointStore, FinalTraining
 from sslticket.data.loader import Batch, Loader
 from sslticket.errors import BadInput
-from sslticket.evaluation.protocols import Protocol
 from sslticket.pruning import pruned_model
 from sslticket.pruning.mask import StateDict
-from sslticket.training.engine import Engine
+from sslticket.results.rows import ConnectivityRow, Row
 from sslticket.training.network import MaskedNetwork, measure_metrics
 
 RECALIBRATION_IMAGES = 10_000
-"""On how many training images statistics are measured, up to whole batches; once each where a set has fewer. Ours."""
+"""Training images on which statistics are measured, up to whole batches; once each where a set has fewer. Our own."""
 
 
 def batch_norm_layers(net: MaskedNetwork) -> list[_BatchNorm]:
@@ -40,16 +40,16 @@ def batch_norm_layers(net: MaskedNetwork) -> list[_BatchNorm]:
 def recalibrate_batch_norm(
     accelerator: Accelerator, net: MaskedNetwork, batches: Iterable[Batch], parts: int = 1
 ) -> None:
-    """Set all running statistics to their means over the batches, those of all processes together.
+    """Sets all running statistics to their means over the batches, those of all processes together.
 
-    Means and variances are a part's own, as in training; each counts as much as every other. Whatever else behaves
-    otherwise in training, such as dropout, is as in evaluation.
+    Means and variances are those of each micro-batch, as in training; each counts as much as every other. Whatever else
+    behaves otherwise in training, such as dropout, is as in evaluation.
 
     Args:
-        accelerator: of the process.
-        net: as `Workbench.arranged` leaves it.
-        batches: this process's share of each.
-        parts: in which a share goes through the network in training.
+        accelerator: The process's accelerator.
+        net: A net as `Engine.set_batchnorm_scheme` leaves it.
+        batches: This process's images of each batch.
+        parts: Number of micro-batches in which these go through the network in training.
     """
     layers = batch_norm_layers(net)
     momenta = [layer.momentum for layer in layers]
@@ -57,13 +57,13 @@ def recalibrate_batch_norm(
     for layer in layers:
         layer.reset_running_stats()
         layer.train()
-    every = (part for batch in batches for part in batch.chunk(parts))
-    for number, part in enumerate(every, 1):
+    micro_batches = (micro_batch for batch in batches for micro_batch in batch.chunk(parts))
+    for number, micro_batch in enumerate(micro_batches, 1):
         for layer in layers:
             # The mean over all batches, as without a momentum; torch would then ask the device for the number.
             layer.momentum = 1 / number
         with accelerator.autocast():
-            net.backbone(part.views[0])
+            net.backbone(micro_batch.views[0])
     for layer, momentum in zip(layers, momenta, strict=True):
         layer.momentum = momentum
         for statistic in (layer.running_mean, layer.running_var):
@@ -73,46 +73,50 @@ def recalibrate_batch_norm(
 
 
 @dataclass(frozen=True)
-class Connectivity(Analysis):
-    """Error and loss on the line between a subnetwork trained in one order and in another.
+class Connectivity(EndpointAnalysis):
+    """Error and loss on the line between two trainings of a ticket.
+
+    Trains each ticket from W_k in two orders of the data to the end of a protocol, and measures error and loss on the
+    line between both ends, with and without batch-norm statistics recalibrated.
 
     Attributes:
-        points: on the line, evenly spaced, both ends among them.
+        points: Points on the line, evenly spaced, both ends among them.
     """
 
-    kind: ClassVar[str] = "connectivity"
+    row_type: ClassVar[type[Row]] = ConnectivityRow
     points: int = 11
 
     def __post_init__(self) -> None:
         if self.points < 3:
-            raise BadInput(f"{self.points} points show no barrier between two ends; give --points at least 3")
+            raise BadInput(f"--points must be at least 3, to show a barrier between two ends, got {self.points}")
 
-    def trainings(self, subject: AnalysisTarget) -> Sequence[FinalTraining]:
+    def trainings(self, target: AnalysisTarget) -> Sequence[FinalTraining]:
         """See the base class."""
-        return subject.training, subject.training_in_order(1)
+        return target.training, target.training_in_order(1)
 
     def accepts_row(self, row: Mapping[str, Any]) -> bool:
         """See the base class: a row has as many points as are asked for."""
         return len(row["points"]) == self.points
 
-    def measure(self, subject: AnalysisTarget, ends: EndpointStore) -> dict[str, Any]:
+    def measure(self, target: AnalysisTarget, endpoints: EndpointStore) -> dict[str, Any]:
         """See the base class; two networks are in memory beside the one that is measured."""
-        one, other = (ends.read(course).state for course in self.trainings(subject))
-        bench, exam = ends.engine, ends.eval_run(subject.training)
-        net, points, task = exam.build_net(), [], subject.task
-        ends.progress.start_task(f"the line of {task.path.stem} {task.control} seed {task.seed}", self.points)
-        with bench.prepare(net):
-            held_out, training = ends.evaluator.evaluation_loader(exam), ends.evaluator.training_loader(exam)
-            parts = bench.set_batchnorm_scheme(net, exam.fit)
-            steps = math.ceil(min(RECALIBRATION_IMAGES, len(exam.splits.training.manifest)) / exam.fit.batch_size)
+        one, other = (endpoints.read(training).state for training in self.trainings(target))
+        engine, run, task = endpoints.engine, endpoints.eval_run(target.training), target.task
+        net, points = run.build_net(), []
+        endpoints.progress.start_task(f"the line of {task.path.stem} {task.control} seed {task.seed}", self.points)
+        with engine.prepare(net):
+            held_out, training = endpoints.evaluator.evaluation_loader(run), endpoints.evaluator.training_loader(run)
+            parts = engine.set_batchnorm_scheme(net, run.training)
+            images = min(RECALIBRATION_IMAGES, len(run.splits.training.manifest))
+            steps = math.ceil(images / run.training.batch_size)
             for alpha in np.linspace(0, 1, self.points).tolist():
                 pruned_model.write_state(net, interpolate(one, other, alpha))
-                plain = again = _error_and_loss(bench.accelerator, net, held_out)
+                plain = recalibrated = _error_and_loss(engine.accelerator, net, held_out)
                 if batch_norm_layers(net):
-                    recalibrate_batch_norm(bench.accelerator, net, training.train(0, steps), parts)
-                    again = _error_and_loss(bench.accelerator, net, held_out)
-                points.append([alpha, *plain, *again])
-                ends.progress.advance(len(points), 0)
+                    recalibrate_batch_norm(engine.accelerator, net, training.train(0, steps), parts)
+                    recalibrated = _error_and_loss(engine.accelerator, net, held_out)
+                points.append([alpha, *plain, *recalibrated])
+                endpoints.progress.advance(len(points), 0)
         _, errors, losses, recalibrated_errors, recalibrated_losses = zip(*points, strict=True)
         return {
             "points": points,
@@ -126,32 +130,6 @@ class Connectivity(Analysis):
         """See the base class."""
         barriers = f"{row['barrier']:.2%}, {row['barrier_recalibrated']:.2%} with batch norm recalibrated"
         return f"error barrier {barriers}; error at the ends {row['points'][0][1]:.2%} and {row['points'][-1][1]:.2%}"
-
-
-def measure_connectivity(
-    paths: Sequence[Path],
-    protocol: Protocol,
-    seeds: Sequence[int] | None,
-    bench: Engine,
-    *,
-    controls: Sequence[str] = (),
-    points: int = 11,
-) -> Iterator[dict[str, Any]]:
-    """Rows of these tickets' linear mode connectivity, each written before it is yielded; those there are not.
-
-    Args:
-        paths: of ticket files.
-        protocol: under which networks are trained and measured.
-        seeds: one row each; None for the protocol's own.
-        bench: where they are trained.
-        controls: ("local",) for a random subnetwork beside each ticket.
-        points: on the line.
-
-    Raises:
-        BadInput: if a ticket cannot be analysed, or data is missing.
-        Diverged: if a loss is not finite.
-    """
-    return run_analysis(Connectivity(points), make_analysis_tasks(paths, controls, [protocol], seeds), bench)
 
 
 def interpolate(one: Mapping[str, Tensor], other: Mapping[str, Tensor], alpha: float) -> StateDict:

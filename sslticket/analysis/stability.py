@@ -1,31 +1,24 @@
 """How near two trainings of a subnetwork end: with the network it is cut from, and with another order of the data."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor
 
-from sslticket.analysis.base import Analysis, run_analysis
-from sslticket.analysis.endpoints import (
-    AnalysisTarget,
-    EndpointStore,
-    FinalTraining,
-    load_subnetwork,
-    make_analysis_tasks,
-)
-from sslticket.evaluation.protocols import Protocol
+from sslticket.analysis.base import EndpointAnalysis
+from sslticket.analysis.endpoints import AnalysisTarget, EndpointStore, FinalTraining, load_subnetwork
 from sslticket.pruning.mask import Mask
-from sslticket.training.engine import Engine
+from sslticket.results.rows import Row, StabilityRow
 
 
 class WeightDistance(NamedTuple):
     """How far two trained networks are apart, over the survivors of a mask.
 
     Attributes:
-        distance: L2.
-        angle: between the two vectors of survivors, degrees.
+        distance: L2 distance.
+        angle: Angle between the two vectors of survivors, in degrees.
     """
 
     distance: float
@@ -33,35 +26,38 @@ class WeightDistance(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Stability(Analysis):
-    """Stability to pruning and to data order (Stabilizing the Lottery Ticket Hypothesis, section 2 and Appendix B).
+class Stability(EndpointAnalysis):
+    """How near trainings of a subnetwork end, to the dense network's and to each other.
 
-    To pruning: d(A(W_k, u), A(m * W_k, u)), of the dense network and the subnetwork trained in one order. To data
-    order: d(A(m * W_k, u), A(m * W_k, u')), of the subnetwork trained in two.
+    Trains the dense network from W_k, and each ticket from W_k in two orders of the data, to the end of a protocol
+    (Stabilizing the Lottery Ticket Hypothesis, section 2 and Appendix B, https://arxiv.org/abs/1903.01611). Stability
+    to pruning is d(A(W_k, u), A(m * W_k, u)), of the dense network and the subnetwork trained in one order u. Stability
+    to data order is d(A(m * W_k, u), A(m * W_k, u')), of the subnetwork trained in two.
     """
 
-    kind: ClassVar[str] = "stability"
+    row_type: ClassVar[type[Row]] = StabilityRow
     needs_dense: ClassVar[bool] = True
 
-    def trainings(self, subject: AnalysisTarget) -> Sequence[FinalTraining]:
+    def trainings(self, target: AnalysisTarget) -> Sequence[FinalTraining]:
         """See the base class."""
-        assert subject.dense_training is not None
-        return subject.dense_training, subject.training, subject.training_in_order(1)
+        assert target.dense_training is not None
+        return target.dense_training, target.training, target.training_in_order(1)
 
-    def measure(self, subject: AnalysisTarget, ends: EndpointStore) -> dict[str, Any]:
+    def measure(self, target: AnalysisTarget, endpoints: EndpointStore) -> dict[str, Any]:
         """See the base class; two networks are in memory at a time, and the mask."""
-        dense, first, second = self.trainings(subject)
-        mask = load_subnetwork(subject.task).mask
-        one = ends.read(first).backbone
-        order = weight_distance(one, ends.read(second).backbone, mask)
-        pruning = weight_distance(one, ends.read(dense).backbone, mask)
+        dense, first, second = self.trainings(target)
+        mask = load_subnetwork(target.task).mask
+        one = endpoints.read(first).backbone
+        order = weight_distance(one, endpoints.read(second).backbone, mask)
+        pruning = weight_distance(one, endpoints.read(dense).backbone, mask)
+        top1 = [endpoints.measurements(training)["top1"] for training in (first, second)]
         return {
             "order_distance": order.distance,
             "order_angle": order.angle,
             "pruning_distance": pruning.distance,
             "pruning_angle": pruning.angle,
-            "top1": (ends.measurements(first)["top1"] + ends.measurements(second)["top1"]) / 2,
-            "dense_top1": ends.measurements(dense)["top1"],
+            "top1": sum(top1) / 2,
+            "dense_top1": endpoints.measurements(dense)["top1"],
         }
 
     def describe_row(self, row: Mapping[str, Any]) -> str:
@@ -71,30 +67,6 @@ class Stability(Analysis):
             for what in ("order", "pruning")
         )
         return f"data order {order}, pruning {pruning}, top-1 {row['top1']:.1%}, dense {row['dense_top1']:.1%}"
-
-
-def measure_stability(
-    paths: Sequence[Any],
-    protocol: Protocol,
-    seeds: Sequence[int] | None,
-    bench: Engine,
-    *,
-    controls: Sequence[str] = (),
-) -> Iterator[dict[str, Any]]:
-    """Rows of these tickets' stabilities, each written before it is yielded; those that are there are not.
-
-    Args:
-        paths: of ticket files.
-        protocol: under which networks are trained.
-        seeds: one row each; None for the protocol's own.
-        bench: where they are trained.
-        controls: ("local",) for a random subnetwork beside each ticket.
-
-    Raises:
-        BadInput: if a ticket cannot be analysed, or data is missing.
-        Diverged: if a loss is not finite.
-    """
-    return run_analysis(Stability(), make_analysis_tasks(paths, controls, [protocol], seeds), bench)
 
 
 def weight_distance(one: Mapping[str, Tensor], other: Mapping[str, Tensor], mask: Mask) -> WeightDistance:

@@ -8,14 +8,14 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tqdm import tqdm
-
 from sslticket import hub
 from sslticket.cli import flags, inspect_commands, ticket_commands
 from sslticket.cli.exit_status import run_and_exit
+from sslticket.cli.ticket_commands import add_parts_flag
 from sslticket.config.runtime import RuntimeConfig
 from sslticket.errors import BadInput
 from sslticket.escaping import escape_lines, escape_terminal, shell_quote
+from sslticket.registry import load_user_file
 
 _DESCRIPTION = """Lottery tickets from limited or no supervision.
 
@@ -43,6 +43,8 @@ def run_command(words: Sequence[str]) -> None:
     """Parse the words of a command line and run the command that they name."""
     parser = make_parser()
     given = parser.parse_args(words)
+    for file in getattr(given, "parts", ()):
+        load_user_file(file)
     if given.version:
         from importlib.metadata import version
 
@@ -85,6 +87,7 @@ def _add_report(commands: "argparse._SubParsersAction[flags.Parser]") -> None:
     parser.add_argument("--figures", type=Path, metavar="DIR", help="a folder for each figure as a file [none]")
     parser.add_argument("--format", choices=("png", "pdf", "svg"), default="pdf", help="of these files [pdf]")
     parser.add_argument("--latex", type=Path, metavar="TABLE.tex", help="the means as a table for LaTeX [none]")
+    add_parts_flag(parser)
     parser.set_defaults(command=_run_report)
 
 
@@ -99,12 +102,14 @@ def _add_rows(commands: "argparse._SubParsersAction[flags.Parser]") -> None:
     parser.add_argument(
         "-o", "--output", type=Path, default=Path("rows.csv"), help="a name ending in .parquet or .csv [rows.csv]"
     )
+    add_parts_flag(parser)
     parser.set_defaults(command=_run_rows)
 
 
 def _add_inspect(commands: "argparse._SubParsersAction[flags.Parser]") -> None:
     parser = commands.add_parser("inspect", help="print what a ticket holds and where it comes from")
     parser.add_argument("ticket", help=TICKET_HELP)
+    add_parts_flag(parser)
     parser.set_defaults(command=_run_inspect)
 
 
@@ -175,7 +180,7 @@ def _run_inspect(given: argparse.Namespace) -> None:
     from sslticket.ticket import Ticket
 
     file = hub.resolve_ticket_file(given.ticket)
-    print(describe_ticket(Ticket.load(file), given.ticket, file.stat().st_size))
+    print(describe_ticket(Ticket.load(file).with_parts(), given.ticket, file.stat().st_size))
 
 
 def _run_recipe(given: argparse.Namespace) -> None:
@@ -228,6 +233,7 @@ def _add_export(commands: "argparse._SubParsersAction[flags.Parser]") -> None:
     parser.add_argument(
         "--data-licence", metavar="TEXT", help="of the images, for the card, such as 'CC BY 4.0' [the catalogue's]"
     )
+    add_parts_flag(parser)
     parser.set_defaults(command=_run_export)
 
 
@@ -302,7 +308,7 @@ def _run_data_list(given: argparse.Namespace) -> None:
 
 def _run_data_verify(given: argparse.Namespace) -> None:
     from sslticket.data.datasets.catalogue import load_dataset
-    from sslticket.data.verify import verify_dataset
+    from sslticket.data.source import verify_dataset
 
     if given.decode != "all" and not given.decode.isdigit():
         raise BadInput(f"--decode {given.decode!r} is no number of images; give a number, or all")
@@ -365,6 +371,8 @@ def _run_data_unpack(given: argparse.Namespace) -> None:
 
 def _progress_bar(what: str, total: int) -> Callable[[int], object]:
     """A progress bar, which is gone when it is full."""
+    from tqdm import tqdm
+
     bar = tqdm(total=total, desc=what, unit_scale=True, leave=False, disable=None)
 
     def advance(done: int) -> None:

@@ -13,8 +13,7 @@ from sslticket.config.training import format_duration
 from sslticket.errors import BadInput
 from sslticket.escaping import escape_terminal
 from sslticket.storage.files import read_json
-from sslticket.training import trackers
-from sslticket.training.trackers import Status
+from sslticket.training.progress import STATUS_FOLDER, Status, read_statuses
 
 if TYPE_CHECKING:  # torch takes a second, which `sslticket watch` does without
     from sslticket.ticket import Ticket
@@ -62,7 +61,7 @@ def progress_lines(folders: Sequence[Path]) -> list[str]:
     """
     lines, tickets, rows, working = [], 0, 0, 0
     for run in _find_runs(folders):
-        told, found = trackers.read_statuses(run), _count_rows(run)
+        told, found = read_statuses(run), _count_rows(run)
         lines += [str(run), *_search_lines(run), *_row_lines(found), *(_process_line(each) for each in told)]
         tickets += len(list((run / "tickets").glob("*.safetensors")))
         rows += found.total()
@@ -75,7 +74,7 @@ def _find_runs(folders: Sequence[Path]) -> list[Path]:
     for folder in folders:
         if not folder.is_dir():
             raise BadInput(f"there is no folder {folder}; give folders of runs, such as runs/<key>, or of all runs")
-        marks = ("recipe.json", "tickets", "rows", trackers.STATUS_FOLDER)
+        marks = ("recipe.json", "tickets", "rows", STATUS_FOLDER)
         here = {path.parent for mark in marks for path in folder.glob(f"**/{mark}")}
         if not here:
             raise BadInput(f"{folder} holds no runs; give folders of runs, such as runs/<key>, or of all runs")

@@ -1,19 +1,23 @@
 """The commands that take tickets, `sslticket evaluate` and `sslticket analyse`, and the flags that they share."""
 
 import argparse
+import inspect
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sslticket import hub
+from sslticket.analysis import ANALYSES
 from sslticket.cli import flags
 from sslticket.config.runtime import RuntimeConfig
 from sslticket.errors import BadInput
 from sslticket.escaping import escape_lines, escape_terminal, shell_quote
+from sslticket.evaluation import CONTROLS
 
 if TYPE_CHECKING:
-    from sslticket.analysis.base import Analysis
-    from sslticket.evaluation.tasks import EvalTask, Levels
+    from sslticket.evaluation.tasks import Levels
+    from sslticket.evaluation.trainer import SplitCache, TrainingKind
+    from sslticket.results.work_queue import Job
     from sslticket.training.engine import Engine
 
 USUAL_LEVELS = "0-6, then every third"
@@ -49,8 +53,15 @@ def add_training_flags(parser: flags.Parser, *, levels: str = USUAL_LEVELS) -> N
     parser.add_argument("--dry-run", action="store_true", help="print what is done and what is left; train nothing")
 
 
+def add_parts_flag(parser: flags.Parser) -> None:
+    """The flag that names files with parts of one's own, which `run_command` loads before anything else."""
+    help_ = "load this file first, which defines parts that runs were made with; may be given several times [none]"
+    parser.add_argument("--parts", action="append", default=[], type=Path, metavar="FILE.py", help=help_)
+
+
 def add_ticket_flags(parser: flags.Parser, *, levels: str = USUAL_LEVELS) -> None:
     """The flags that name tickets."""
+    add_parts_flag(parser)
     parser.add_argument(
         "tickets", nargs="+", type=Path, help="folders of runs, such as runs/<key>, ticket files, or hf://USER/NAME"
     )
@@ -131,9 +142,6 @@ def parse_numbers(words: Sequence[str], flag: str) -> list[int]:
     return list(dict.fromkeys(found))
 
 
-CONTROL_NAMES = ("random", "preserved", "local", "adjusted", "reset", "permuted")
-
-
 def add_evaluate(commands: "argparse._SubParsersAction[flags.Parser]") -> None:
     """The command and its flags."""
     parser = commands.add_parser(
@@ -146,235 +154,176 @@ def add_evaluate(commands: "argparse._SubParsersAction[flags.Parser]") -> None:
         "On several devices: accelerate launch -m sslticket evaluate ...",
     )
     add_training_flags(parser)
-    parser.add_argument("--controls", nargs="*", default=[], metavar="NAME", help=f"{', '.join(CONTROL_NAMES)} [none]")
-    flags.add_flags(parser, RuntimeConfig(), without=("probe",))  # it looks on at searches only
+    controls = f"{', '.join(CONTROLS.names())}, or file.py:Name [none]"
+    parser.add_argument("--controls", nargs="*", default=[], metavar="NAME", help=controls)
+    flags.add_flags(parser, RuntimeConfig(), without=("probe",))  # it watches searches only
     parser.set_defaults(command=_run_evaluate)
 
 
 def _run_evaluate(given: argparse.Namespace) -> None:
-    from sslticket.evaluation import tasks
-    from sslticket.evaluation.controls import check_control
+    from sslticket.evaluation.controls import get_control
+    from sslticket.evaluation.tasks import find_ticket_files, make_tasks
 
     chosen = selected_protocols(given)
     for name in given.controls:
-        check_control(name)
-    levels, places = selected_levels(given.levels), ticket_locations(given)
-    paths = tasks.find_ticket_files(places, levels)
-    controls = list(dict.fromkeys(given.controls))
-    matrix = tasks.make_tasks(paths, controls, chosen, selected_seeds(given.seeds), given.head, given.part)
+        get_control(name)
+    locations = ticket_locations(given)
+    paths = find_ticket_files(locations, selected_levels(given.levels))
+    tasks = make_tasks(paths, given.controls, chosen, selected_seeds(given.seeds), given.head, given.part)
+    engine = _make_engine(given, locations)
 
-    from sslticket.training.engine import Engine
+    from sslticket.evaluation.jobs import EvaluationPlan, TrainingJob, evaluate_tasks
 
-    bench = Engine.create(flags.override_fields(RuntimeConfig(), vars(given)), given.precision)
-    out = tasks.levels_left_out(places, levels) if levels == tasks.DEFAULT_LEVELS else []
-    if out and bench.is_main_process:
-        print(f"levels left out: {' '.join(map(str, out))}; --levels all takes them too")
     if given.dry_run:
-        _print_evaluation_estimate(matrix, bench)
+        if engine.is_main_process:
+            plan = EvaluationPlan.build(tasks, engine.runtime.data_root, engine.numerics)
+            jobs = plan.jobs()
+            trained = [(job if isinstance(job, TrainingJob) else job.needed_by) for job in jobs if job.samples]
+            kinds = [(job.tasks[0].protocol, job.info.model, job.info.channels) for job in trained]
+            _print_estimate(plan.groups(), jobs, [task.run for task in tasks], engine, kinds, plan.split_cache)
         return
-    from sslticket.evaluation.worker import evaluate
-
-    done = sum(1 for _ in evaluate(matrix, bench))
-    if bench.is_main_process:
-        skipped = f", {len(matrix) - done} were there already" if done < len(matrix) else ""
+    done = sum(1 for _ in evaluate_tasks(tasks, engine))
+    if engine.is_main_process:
+        skipped = f", {len(tasks) - done} were there already" if done < len(tasks) else ""
         print(f"{done} rows measured{skipped}")
         from sslticket.ticket import run_folder_of
 
-        folders = dict.fromkeys(place if place.is_dir() else run_folder_of(place) for place in places)
+        folders = dict.fromkeys(place if place.is_dir() else run_folder_of(place) for place in locations)
         print(f"next: sslticket report {' '.join(shell_quote(str(folder)) for folder in folders)} -o report.html")
 
 
-def _print_evaluation_estimate(rows: "list[EvalTask]", bench: "Engine") -> None:
-    from sslticket.evaluation.jobs import EvaluationPlan
-    from sslticket.evaluation.protocols import Throughput
-    from sslticket.evaluation.trainer import MemoryEstimator
-    from sslticket.evaluation.worker import describe_evaluation_plan
+def _make_engine(given: argparse.Namespace, locations: Sequence[Path]) -> "Engine":
+    """The engine of a command that trains; levels that it leaves out are printed."""
+    from sslticket.evaluation.tasks import DEFAULT_LEVELS, levels_left_out
+    from sslticket.training.engine import Engine
 
-    if bench.is_main_process:
-        pace = Throughput(dict.fromkeys(task.run for task in rows), bench.device_name)
-        matrix = EvaluationPlan.build(rows, bench.runtime.data_root, bench.numerics)
-        print(escape_lines(describe_evaluation_plan(matrix, pace)))
-        print(f"numerics: {bench.numerics.description}")
-        trainings = [each for each in matrix.jobs() if each.samples]
-        kinds = dict.fromkeys((each.first_task.protocol, each.model, each.channels) for each in trainings)
-        for line in MemoryEstimator(bench).describe(kinds, matrix.split_cache):
-            print(escape_terminal(line))
+    engine = Engine.create(flags.override_fields(RuntimeConfig(), vars(given)), given.precision)
+    out = levels_left_out(locations, DEFAULT_LEVELS) if given.levels is None else []
+    if out and engine.is_main_process:
+        print(f"levels left out: {' '.join(map(str, out))}; --levels all takes them too")
+    return engine
+
+
+def _print_estimate(
+    rows: "Sequence[tuple[tuple[str, str], bool]]",
+    jobs: "Sequence[Job[Any]]",
+    runs: Sequence[Path],
+    engine: "Engine",
+    kinds: "Sequence[TrainingKind]",
+    split_cache: "SplitCache",
+) -> None:
+    """Print what is done, what is left, and what that takes of time and memory."""
+    from sslticket.evaluation.protocols import find_protocol
+    from sslticket.evaluation.trainer import MemoryEstimator
+    from sslticket.results.work_queue import Throughput, describe_queue
+
+    sizes = Throughput(dict.fromkeys(runs), engine.device_name, lambda name: find_protocol(name).input_size)
+    print(escape_lines(describe_queue(rows, jobs, sizes)))
+    print(f"numerics: {engine.numerics.description}")
+    for line in MemoryEstimator(engine).describe(dict.fromkeys(kinds), split_cache):
+        print(escape_terminal(line))
+
+
+class _AnalysisParsers(dict[str, flags.Parser]):
+    """The parser of each analysis, made when its name is typed: its flags are fields of a class that loads torch."""
+
+    def __contains__(self, name: object) -> bool:
+        return not str(name).startswith("-")
+
+    def __missing__(self, name: str) -> flags.Parser:
+        self[name] = _make_rewind_parser() if name == "rewind" else _make_analysis_parser(name)
+        return self[name]
 
 
 def add_analyse(commands: "argparse._SubParsersAction[flags.Parser]") -> None:
     """The command and its subcommands."""
+    names = ", ".join(sorted([*ANALYSES.names(), "rewind"]))
     parser = commands.add_parser(
         "analyse",
-        help="what tickets are like: stability, connectivity, magnitudes, overlap of masks, channels, rewind points",
+        help=f"what tickets are like: {names}",
         description="Measure what tickets are like, and write one row a ticket, control, protocol and seed.\n"
-        "docs/analyses.md says what each analysis computes.",
+        f"ANALYSIS is one of {names},\n"
+        "or file.py:Name for one of your own; `sslticket analyse ANALYSIS --help` lists its flags, and\n"
+        "docs/analyses.md says what it computes.",
     )
     analyses = parser.add_subparsers(metavar="ANALYSIS", required=True)
-    trained = (_add_stability, _add_connectivity, _add_magnitudes)
-    for add_analysis in (*trained, _add_overlap, _add_channels, _add_rewind):
-        add_analysis(analyses)
+    analyses.choices = analyses._name_parser_map = _AnalysisParsers()
 
 
-def _add_stability(analyses: "argparse._SubParsersAction[flags.Parser]") -> None:
-    parser = analyses.add_parser(
-        "stability",
-        help="how near trainings of a subnetwork end, to the dense network's and to each other",
-        description="Train the dense network from W_k, and each ticket from W_k in two orders of the data, to the end\n"
-        "of a protocol, and write the distances and angles between the ticket's surviving weights there.",
-    )
-    _add_analysis_flags(parser)
-    _add_controls_flag(parser)
-    parser.set_defaults(command=_run_stability)
+def _make_analysis_parser(name: str) -> flags.Parser:
+    from sslticket.analysis.base import EndpointAnalysis
+
+    kind = ANALYSES.get(name)
+    text = (inspect.getdoc(kind) or "").partition("\nAttributes:")[0].strip()
+    parser = flags.Parser(prog=f"sslticket analyse {name}", description=text)
+    trains = issubclass(kind, EndpointAnalysis)
+    if trains:
+        add_training_flags(parser, levels=kind.default_levels or USUAL_LEVELS)
+        help_ = "local: a random subnetwork of the same W_k, as dense in every layer, beside each ticket [none]"
+        parser.add_argument("--controls", nargs="*", default=[], metavar="NAME", help=help_)
+        flags.add_flags(parser, RuntimeConfig(), without=("probe",))  # it watches searches only
+    else:
+        add_ticket_flags(parser, levels="all")
+    flags.add_flags(parser, kind())
+    parser.set_defaults(command=_run_endpoint_analysis if trains else _run_ticket_analysis, analysis=kind)
+    return parser
 
 
-def _add_connectivity(analyses: "argparse._SubParsersAction[flags.Parser]") -> None:
-    parser = analyses.add_parser(
-        "connectivity",
-        help="error and loss on the line between two trainings of a ticket",
-        description="Train each ticket from W_k in two orders of the data to the end of a protocol, and measure error\n"
-        "and loss on the line between both ends, with and without batch-norm statistics recalibrated.",
-    )
-    _add_analysis_flags(parser)
-    _add_controls_flag(parser)
-    parser.add_argument("--points", type=int, default=11, help="on the line, both ends among them [11]")
-    parser.set_defaults(command=_run_connectivity)
+def _run_ticket_analysis(given: argparse.Namespace) -> None:
+    from sslticket.evaluation.tasks import find_ticket_files
+
+    analysis = flags.override_fields(given.analysis(), vars(given))
+    rows = []
+    for row in analysis.rows(find_ticket_files(ticket_locations(given), selected_levels(given.levels or ["all"]))):
+        rows.append(row)
+        if words := analysis.describe_row(row):
+            print(escape_terminal(f"{row['run']} level {row['level']}: {words}"))
+    if summary := analysis.summarize(rows):
+        print(escape_lines(summary))
+    print(f"{len(rows)} rows written")
 
 
-def _add_magnitudes(analyses: "argparse._SubParsersAction[flags.Parser]") -> None:
-    parser = analyses.add_parser(
-        "magnitudes",
-        help="weights that training takes to zero by itself, and the histogram of all",
-        description="Train the dense network from W_k to the end of a protocol, and write the histogram of the\n"
-        "magnitudes of its weights, and the share above machine precision.",
-    )
-    _add_analysis_flags(parser, levels="0, the dense network")
-    parser.set_defaults(command=_run_magnitudes)
+def _run_endpoint_analysis(given: argparse.Namespace) -> None:
+    """Do an analysis that trains, or print what it would do."""
+    from sslticket.analysis.base import AnalysisPlan, run_analysis
+    from sslticket.analysis.endpoints import FinalTraining, make_analysis_tasks
+    from sslticket.evaluation.tasks import find_ticket_files
+
+    analysis = flags.override_fields(given.analysis(), vars(given))
+    given.levels = given.levels or analysis.default_levels.split() or None
+    locations = ticket_locations(given)
+    paths = find_ticket_files(locations, selected_levels(given.levels))
+    controls, chosen = list(dict.fromkeys(given.controls)), selected_protocols(given)
+    tasks = make_analysis_tasks(paths, controls, chosen, selected_seeds(given.seeds), given.head, given.part)
+    engine = _make_engine(given, locations)
+    if given.dry_run:
+        if engine.is_main_process:
+            plan = AnalysisPlan.build(analysis, tasks, engine.runtime.data_root, engine.numerics)
+            jobs = plan.jobs()
+            trained = [job for job in jobs if isinstance(job, FinalTraining)]
+            kinds = [(job.task.protocol, job.info.model, job.info.channels) for job in trained]
+            _print_estimate(plan.groups(), jobs, [task.run for task in tasks], engine, kinds, plan.split_cache)
+        return
+    rows = list(run_analysis(analysis, tasks, engine))
+    if engine.is_main_process:
+        for row in rows:
+            about = f"{row['run']} level {row['level']} {row['control']} seed {row['seed']}"
+            print(escape_terminal(f"{about}: {analysis.describe_row(row)}"))
+        print(f"{len(rows)} rows measured, {len(tasks) - len(rows)} were there already")
 
 
-def _add_overlap(analyses: "argparse._SubParsersAction[flags.Parser]") -> None:
-    parser = analyses.add_parser(
-        "overlap",
-        help="how much the masks of tickets have in common, beside what chance gives",
-        description="Compare the masks of tickets of one network, and write one row a pair: the Jaccard index of all\n"
-        "weights and of each layer, and what random masks with the same density of each layer are expected to have.",
-    )
-    add_ticket_flags(parser, levels="all")
-    parser.add_argument(
-        "--pairs", choices=("level", "all"), default="level", help="of tickets of the same level, or all [level]"
-    )
-    parser.set_defaults(command=_run_overlap)
-
-
-def _add_channels(analyses: "argparse._SubParsersAction[flags.Parser]") -> None:
-    parser = analyses.add_parser(
-        "channels",
-        help="density of each layer, and output channels that lost every weight",
-        description="Count what is left of each layer of each ticket, and its dead output channels; one row a ticket.",
-    )
-    add_ticket_flags(parser, levels="all")
-    parser.set_defaults(command=_run_channels)
-
-
-def _add_rewind(analyses: "argparse._SubParsersAction[flags.Parser]") -> None:
-    parser = analyses.add_parser(
-        "rewind",
-        help="accuracy and stability by rewind point, from the rows of runs",
+def _make_rewind_parser() -> flags.Parser:
+    parser = flags.Parser(
+        prog="sslticket analyse rewind",
         description="Read the rows below the given folders and print, of searches that differ in their rewind point\n"
         "only, top-1 and stability by the images seen at W_k and by density. Trains nothing and writes nothing.",
     )
     parser.add_argument("runs", nargs="+", type=Path, help="folders of runs")
     parser.set_defaults(command=_run_rewind)
-
-
-def _add_analysis_flags(parser: flags.Parser, levels: str = USUAL_LEVELS) -> None:
-    add_training_flags(parser, levels=levels)
-    flags.add_flags(parser, RuntimeConfig(), without=("probe",))  # it looks on at searches only
-
-
-def _add_controls_flag(parser: flags.Parser) -> None:
-    help_ = "local: a random subnetwork of the same W_k, as dense in every layer, beside each ticket [none]"
-    parser.add_argument("--controls", nargs="*", default=[], metavar="NAME", help=help_)
-
-
-def _run_stability(given: argparse.Namespace) -> None:
-    from sslticket.analysis.stability import Stability
-
-    _run_analysis(Stability(), given)
-
-
-def _run_connectivity(given: argparse.Namespace) -> None:
-    from sslticket.analysis.connectivity import Connectivity
-
-    _run_analysis(Connectivity(given.points), given)
-
-
-def _run_magnitudes(given: argparse.Namespace) -> None:
-    from sslticket.analysis.magnitudes import Magnitudes
-
-    _run_analysis(Magnitudes(), argparse.Namespace(**{"controls": [], **vars(given), "levels": given.levels or ["0"]}))
-
-
-def _run_overlap(given: argparse.Namespace) -> None:
-    from sslticket.analysis.overlap import measure_overlap, summarize_overlap
-
-    rows = list(measure_overlap(_selected_tickets(given), across_levels=given.pairs == "all"))
-    print(f"{escape_lines(summarize_overlap(rows))}\n{len(rows)} rows written")
-
-
-def _run_channels(given: argparse.Namespace) -> None:
-    from sslticket.analysis.overlap import describe_channels, measure_channels
-
-    paths = _selected_tickets(given)
-    for row in measure_channels(paths):
-        print(escape_terminal(f"{row['run']} level {row['level']}: {describe_channels(row)}"))
-    print(f"{len(paths)} rows written")
+    return parser
 
 
 def _run_rewind(given: argparse.Namespace) -> None:
     from sslticket.report.sections.training_analyses import describe_rewinding
 
     print(escape_lines(describe_rewinding(given.runs)))
-
-
-def _selected_tickets(given: argparse.Namespace) -> list[Path]:
-    from sslticket.evaluation import tasks
-
-    return tasks.find_ticket_files(ticket_locations(given), selected_levels(given.levels or ["all"]))
-
-
-def _run_analysis(analysis: "Analysis", given: argparse.Namespace) -> None:
-    """Do an analysis that trains, or say what it would do."""
-    from sslticket.analysis.base import AnalysisPlan, describe_analysis_plan, run_analysis
-    from sslticket.analysis.endpoints import make_analysis_tasks
-    from sslticket.evaluation import tasks
-    from sslticket.evaluation.protocols import Throughput
-    from sslticket.evaluation.trainer import MemoryEstimator
-    from sslticket.training.engine import Engine
-
-    places, levels = ticket_locations(given), selected_levels(given.levels)
-    paths = tasks.find_ticket_files(places, levels)
-    controls, chosen = list(dict.fromkeys(given.controls)), selected_protocols(given)
-    asked = make_analysis_tasks(paths, controls, chosen, selected_seeds(given.seeds), given.head, given.part)
-    bench = Engine.create(flags.override_fields(RuntimeConfig(), vars(given)), given.precision)
-    out = tasks.levels_left_out(places, levels) if levels == tasks.DEFAULT_LEVELS else []
-    if out and bench.is_main_process:
-        print(f"levels left out: {' '.join(map(str, out))}; --levels all takes them too")
-    if given.dry_run:
-        pace = Throughput(dict.fromkeys(task.run for task in asked), bench.device_name)
-        if bench.is_main_process:
-            survey = AnalysisPlan.build(analysis, asked, bench.runtime.data_root, bench.numerics)
-            print(escape_lines(describe_analysis_plan(survey, pace)))
-            print(f"numerics: {bench.numerics.description}")
-            courses = survey.remaining_trainings(survey.remaining_targets())
-            kinds = dict.fromkeys((each.task.protocol, each.model, each.channels) for each in courses)
-            for line in MemoryEstimator(bench).describe(kinds, survey.split_cache):
-                print(escape_terminal(line))
-        return
-    rows = list(run_analysis(analysis, asked, bench))
-    if bench.is_main_process:
-        for row in rows:
-            told = (
-                f"{row['run']} level {row['level']} {row['control']} seed {row['seed']}: {analysis.describe_row(row)}"
-            )
-            print(escape_terminal(told))
-        print(f"{len(rows)} rows measured, {len(asked) - len(rows)} were there already")

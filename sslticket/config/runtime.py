@@ -188,6 +188,7 @@ class RuntimeConfig:
         probe: How often the accuracy of a nearest-neighbour probe on the frozen features is measured in a training,
             such as "10ep" or "500it", and at its end; None never does.
         tensorboard: Write TensorBoard's event files to the run's folder.
+        tracker: Trackers that follow trainings, such as "TensorBoard" or "mine.py:MyTracker".
         timeout: Minutes without a sign of life after which a process, of several, is given up and all others end.
     """
 
@@ -200,6 +201,7 @@ class RuntimeConfig:
     max_bad_images: int = 100
     probe: str | None = None
     tensorboard: bool = False
+    tracker: tuple[str, ...] = ()
     timeout: float = 5.0
 
     def __post_init__(self) -> None:

@@ -11,7 +11,6 @@ nothing is looked up on the device and the host waits for nothing.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,8 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sslticket.data.augment import View, ViewParams
-from sslticket.data.transforms import PixelOp
+from sslticket.data.augment import PixelOp, View, ViewParams
 
 _LUMA_WEIGHTS = (0.2989, 0.587, 0.114)  # ITU-R BT.601, in torchvision's digits
 _ALIGNMENT = 16  # bytes; an array in a buffer starts at a multiple, so that it can be viewed as whatever it holds
@@ -289,26 +287,20 @@ def list_pixel_ops(view: View, params: ViewParams, shape: Sequence[int], *, merg
 
 def _apply_in_chunks(pixels: Tensor, view: View, params: ViewParams, last: Callable[[Tensor], Tensor]) -> Tensor:
     count = 1 if pixels[0].numel() > _LARGE_IMAGE else _CHUNK_VALUES // pixels[0].numel()
-    with _single_threaded():
+    # Work this fine is not worth sharing out, and where the cores are busy decoding, torch's threads would spend many
+    # times as long waiting for each other as they save.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
         for rows in (slice(start, start + count) for start in range(0, len(pixels), count)):
             chunk = pixels[rows]
             ops = list_pixel_ops(view, params.slice_batch(rows), chunk.shape, merged=False)
             arrays = copy_all_to_device([array for op in ops for array in op.arrays], pixels.device)
             # Channel by channel, as nearly every operation works.
             chunk.copy_(last(_run_pixel_ops(chunk.contiguous(), ops, iter(arrays))))
-    return pixels
-
-
-@contextmanager
-def _single_threaded() -> Iterator[None]:
-    # Work this fine is not worth sharing out, and where the cores are busy decoding, torch's threads would spend many
-    # times as long waiting for each other as they save.
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
     finally:
         torch.set_num_threads(threads)
+    return pixels
 
 
 def _run_pixel_ops(pixels: Tensor, ops: Sequence[PixelOp], arrays: Iterator[Tensor]) -> Tensor:

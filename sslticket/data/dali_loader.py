@@ -182,7 +182,9 @@ class DaliDecoder:
                     out_of_bounds_policy="pad",
                 )
             # With transforms to come, pixels stay as they are: normalising is the last thing that happens to them.
-            mean, std = ([0.0], [1.0]) if view.transforms else (_in_shades(self.mean), _in_shades(self.std))
+            mean, std = [0.0], [1.0]
+            if not view.transforms:
+                mean, std = ([255 * value for value in values] for values in (self.mean, self.std))
             layout = "HWC" if self.channels_last else "CHW"
             yield fn.crop_mirror_normalize(image, mirror=params["flip"], mean=mean, std=std, output_layout=layout)
 
@@ -292,10 +294,6 @@ class _Source:
         return arrays
 
 
-def _in_shades(values: tuple[float, ...]) -> list[float]:
-    return [255 * value for value in values]
-
-
 _BATCHES_JUDGED_AHEAD = 2  # whose images are checked, where they have no verdict yet, before they are asked for
 
 
@@ -362,7 +360,7 @@ class DaliLoader:
         if unreadable.any():
             root = self._manifest.root
             by_path = {f"{root}/{self._manifest.frame['file'].iat[row]}": row for row in rows[unreadable].tolist()}
-            new = {path: self._verdicts.reason(row) for path, row in by_path.items() if path not in self._unreadable}
+            new = {path: self._verdicts.reasons[row] for path, row in by_path.items() if path not in self._unreadable}
             if new:
                 self._unreadable.add(new)
             if self._verdicts.all_unreadable:

@@ -15,10 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sslticket.data.augment import View, ViewParams
+from sslticket.data.augment import PixelOp, View, ViewParams
 from sslticket.data.augment_ops import TransformAndNormalize, copy_all_to_device, list_pixel_ops
 from sslticket.data.manifest import Manifest
-from sslticket.data.transforms import PixelOp
 from sslticket.data.unreadable import UnreadableImages
 from sslticket.errors import BadInput
 from sslticket.seeds import derive_seed, seeded_generator
@@ -216,7 +215,12 @@ class MemoryLoader:
         # Only the subset's images go to the device, and only once, however many views are cut from them.
         pixels = torch.from_numpy(images[manifest.array_indices]).to(device).permute(0, 3, 1, 2).contiguous()
         self._views, self._channels, self._merged = views, pixels.shape[1], _merges_batches(device)
-        self._groups = list(_group_views(views, pixels, self._merged))
+        self._groups = list[_ViewGroup]()
+        for view in dict.fromkeys(views):
+            positions = [position for position, other in enumerate(views) if other == view]
+            cropper = _ResizedCropper(view, pixels) if view.crop == "resized" else _SquareCropper(view, pixels)
+            for some in [positions] if self._merged else [[position] for position in positions]:
+                self._groups.append(_ViewGroup(view, some, cropper))
         self._transform = TransformAndNormalize.from_mean_std(mean, std, device)
         self._format = torch.channels_last if channels_last else torch.contiguous_format
 
@@ -294,14 +298,6 @@ class _ViewGroup(NamedTuple):
     view: View
     positions: list[int]  # among all views
     cropper: "_SquareCropper | _ResizedCropper"
-
-
-def _group_views(views: tuple[View, ...], pixels: Tensor, merged: bool) -> Iterator[_ViewGroup]:
-    for view in dict.fromkeys(views):
-        positions = [position for position, other in enumerate(views) if other == view]
-        cropper = _ResizedCropper(view, pixels) if view.crop == "resized" else _SquareCropper(view, pixels)
-        for some in [positions] if merged else [[position] for position in positions]:
-            yield _ViewGroup(view, some, cropper)
 
 
 def _equal_chunks(values: Tensor, count: int) -> Sequence[Tensor]:

@@ -138,9 +138,10 @@ class Manifest:
             )
         keep = _round_half_up(fraction, len(self.classes))
         if keep == 0:
+            digits = 10 ** (len(str(len(self.classes))) + 2)  # the least that rounds up to 1, to three digits
             raise BadInput(
                 f"--subset by classes must leave one of the {len(self.classes)} classes of {self.dataset}, got "
-                f"{fraction}; give at least --subset {_smallest_fraction(len(self.classes))}"
+                f"{fraction}; give at least --subset {-(-digits // (2 * len(self.classes))) / digits:g}"
             )
         # Sorted first, so that the choice does not depend on the order in which the classes are numbered.
         names = sorted(self.classes)
@@ -193,7 +194,7 @@ class Manifest:
         if empty := self.take_rows(rows).empty_classes:
             raise BadInput(
                 f"the subset list {list_file} must name an image of each of the {len(self.classes)} classes, got none "
-                f"of {len(empty)}: {_first_three(empty)}; add an image of each"
+                f"of {len(empty)}: {', '.join(empty[:3])}{', ...' if len(empty) > 3 else ''}; add an image of each"
             )
         return rows
 
@@ -274,18 +275,6 @@ def _round_half_up(fraction: float, count: int) -> int:
     """`fraction * count`, rounded half up in the decimal digits that the user wrote."""
     exact = Fraction(str(fraction))
     return (2 * exact.numerator * count + exact.denominator) // (2 * exact.denominator)
-
-
-def _smallest_fraction(count: int) -> str:
-    """The smallest fraction, to three digits, of which `count` times rounds up to 1."""
-    digits = 10 ** (len(str(count)) + 2)
-    return f"{-(-digits // (2 * count)) / digits:g}"
-
-
-def _first_three(names: Iterable[str]) -> str:
-    """The first three names, and whether there are more."""
-    listed = list(names)
-    return ", ".join(listed[:3]) + (", ..." if len(listed) > 3 else "")
 
 
 HALVES_SEED = 0

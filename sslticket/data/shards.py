@@ -80,8 +80,10 @@ def open_shards(folder: Path, split: Split) -> Listing | None:
     info = _read_split_json(root)
     paths = tuple(root / name for name in info["shards"])
     sizes = np.array(list(info["shards"].values()), np.int64)
-    for path, size in info["shards"].items():
-        check_shard_size(root / path, size)
+    for path, expected in zip(paths, sizes.tolist(), strict=True):
+        if (found := path.stat().st_size if path.is_file() else None) != expected:
+            state = "is missing" if found is None else f"has {found:,} bytes, not {expected:,}"
+            raise BadInput(f"shard {path} {state}; copy it again, or delete {root / 'split.json'} and pack again")
     frame = _read_manifest_csv(root / "manifest.csv", info)
     byte_ranges = frame[["shard", "offset", "size"]].to_numpy(np.int64)
     shard, offset, size = byte_ranges.T
@@ -174,14 +176,6 @@ def _read_manifest_csv(path: Path, info: dict[str, Any]) -> pd.DataFrame:
 def is_count(value: object) -> bool:
     """Whether a value from JSON is a count."""
     return type(value) is int and 0 <= value < 1 << 60
-
-
-def check_shard_size(path: Path, size: int) -> None:
-    """Raise `BadInput` if a shard is not as long as it was when it was written."""
-    found = path.stat().st_size if path.is_file() else None
-    if found != size:
-        state = "is missing" if found is None else f"has {found:,} bytes, not {size:,}"
-        raise BadInput(f"shard {path} {state}; copy it again, or delete {path.parent / 'split.json'} and pack again")
 
 
 def _read_json_object(path: Path) -> dict[str, Any]:

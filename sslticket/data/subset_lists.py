@@ -13,7 +13,7 @@ import numpy as np
 from sslticket.data.datasets.folders import is_hidden
 from sslticket.errors import BadInput
 
-_AMBIGUOUS = -1  # in place of a row: more than one image may be meant
+_AMBIGUOUS = -1  # instead of a row: more than one image may be meant
 _HEADING_PATTERN = re.compile(
     "(image|img|file|path|name|id|index|class|category|wnid|synset|label)(e?s)?[ _]?(id|name|path)?s?", re.IGNORECASE
 )
@@ -142,13 +142,15 @@ def _parse_list(given: Sequence[ListLine], index: "_NameIndex") -> _ParsedList:
 
 def _parse_in_format(given: Sequence[ListLine], form: "_LineFormat", index: "_NameIndex") -> _ParsedList:
     found = _ParsedList([], [], [], [], [])
-    for place, line in enumerate(given):
+    for position, line in enumerate(given):
         name, label = (part.strip().strip("\"'").strip() for part in form(line.text))
         if (row := index.find(name)) is not None:
             found.lines.append(line)
             found.indices.append(row)
             found.labels.append(label)
-        elif not (line.text.startswith("#") or _is_ignored(name) or (place == 0 and _HEADING_PATTERN.fullmatch(name))):
+        elif not (
+            line.text.startswith("#") or _is_ignored(name) or (position == 0 and _HEADING_PATTERN.fullmatch(name))
+        ):
             found.unmatched.append(line)
             found.unmatched_names.append(name)
     return found
@@ -189,7 +191,7 @@ _LINE_FORMATS: tuple[tuple[str, _LineFormat], ...] = (
 
 
 class _NameIndex:
-    """Finds the place of a name in a list of names."""
+    """Finds the index of a name in a list of names."""
 
     def __init__(self, names: Sequence[str], roots: Iterable[PurePosixPath], *, stems: bool) -> None:
         self._names, self._spellings = names, _SPELLINGS if stems else _SPELLINGS[:-1]
@@ -199,7 +201,7 @@ class _NameIndex:
         self._heads = [f"{head}/" for head in sorted(tails | {str(root) for root in roots}, key=len)]
 
     def find(self, name: str) -> int | None:
-        """Its place, `_SEVERAL` where it fits more than one, None where it fits none."""
+        """Return its index, `_AMBIGUOUS` where it fits more than one, None where it fits none."""
         plain = _with_forward_slashes(name)
         if not plain:  # the stem of a number
             return None
@@ -220,13 +222,13 @@ class _NameIndex:
 
 def _positions_by_name(names: Iterable[str]) -> dict[str, int]:
     found = dict[str, int]()
-    for place, name in enumerate(names):
-        found[name] = _AMBIGUOUS if name in found else place
+    for index, name in enumerate(names):
+        found[name] = _AMBIGUOUS if name in found else index
     return found
 
 
 def _with_forward_slashes(name: str) -> str:
-    """With forward slashes, without "./" before it and "/" after it."""
+    """Return a name with forward slashes, without "./" before it and "/" after it."""
     name = name.replace("\\", "/")
     while name.startswith("./"):
         name = name[2:].lstrip("/")
@@ -247,7 +249,7 @@ _SPELLINGS: tuple[tuple[Callable[[str], str], Callable[[str], str]], ...] = (
     (_nfc, _nfc),  # a list from macOS may have other Unicode characters for the same text
     (_without_suffix, _nfc),  # Kaggle's lists name ImageNet's images without their suffix
 )
-"""How names are compared, what is known and what is given, one way after the other."""
+"""How the known name and the given one are spelled to be compared, one way after the other."""
 
 
 def _check_one_name_per_line(path: Path, reading: _ParsedList, index: _NameIndex) -> None:
@@ -263,7 +265,7 @@ def _check_label_column(path: Path, images: _ParsedList, known: KnownImages) -> 
     """Raise `BadInput` if the labels beside the images' names do not fit the classes one to one."""
     if not any(images.labels) or _are_running_numbers(images.labels, known):
         return
-    number = {name: place for place, name in enumerate(known.classes)}
+    number = {name: label for label, name in enumerate(known.classes)}
     of_label, of_class = dict[str, tuple[int, ListLine]](), dict[int, tuple[str, ListLine]]()
     for line, row, label in zip(images.lines, images.indices, images.labels, strict=True):
         own = int(known.labels[row])
@@ -286,7 +288,7 @@ def _check_label_column(path: Path, images: _ParsedList, known: KnownImages) -> 
 
 
 def _are_running_numbers(labels: Sequence[str], known: KnownImages) -> bool:
-    """Whether they number the images, as in Kaggle's train_cls.txt: no two are alike, and classes are fewer."""
+    """Whether labels number the images, as in Kaggle's train_cls.txt: no two are alike, and classes are fewer."""
     return len(known.classes) < len(labels) == len(set(labels)) and all(label.isdigit() for label in labels)
 
 

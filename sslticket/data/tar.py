@@ -64,7 +64,7 @@ def list_tar(path: Path, *, classed: bool = True) -> TarContents:
             which class, is not clear.
     """
     try:
-        # Unbuffered: only headers are read, a block each, at places far from one another.
+        # Unbuffered: only headers are read, a block each, far from one another.
         with path.open("rb", buffering=0) as file:
             outer, left_out = _list_open_tar(file, path)
             images = []
@@ -82,7 +82,7 @@ def list_tar(path: Path, *, classed: bool = True) -> TarContents:
 
 
 def _list_open_tar(file: IO[bytes], path: Path, within: TarMember | None = None) -> TarContents:
-    """The images and the archives in the archive that starts where `file` stands."""
+    """List the images and the archives in the archive that starts at the position of `file`."""
     where = f"{path}, in {within.name}," if within else f"{path}"
     entries, end = [], 0
     try:
@@ -113,7 +113,7 @@ def _list_open_tar(file: IO[bytes], path: Path, within: TarMember | None = None)
             found[name] = TarMember(name, entry.offset_data, entry.size)
     if within and not any(is_image(name) for name in found):
         raise BadInput(f"{where} has no images; pack the archive anew without it, or with the images of that class")
-    full = {name[: place + 1] for name in found for place, letter in enumerate(name) if letter == "/"}
+    full = {name[: end + 1] for name in found for end, letter in enumerate(name) if letter == "/"}
     empty = [name for name in folders if name not in full and not is_hidden(name[:-1])] if found else []
     return TarContents(list(found.values()), [*left_out, *empty])
 
@@ -124,7 +124,7 @@ def _is_wanted(name: str) -> bool:
 
 
 def _member_fault(entry: tarfile.TarInfo, name: str | None, found: Container[str], within: TarMember | None) -> str:
-    """Why an image or an archive cannot be taken as it is, and what to do; "" where it can."""
+    """Return why an image or an archive cannot be taken as it is, and what to do; "" where it can."""
     if name is None:
         return "which leads out of the archive; pack it anew with paths below the images' folder"
     if name in found:
@@ -141,7 +141,7 @@ def _member_fault(entry: tarfile.TarInfo, name: str | None, found: Container[str
 
 
 def _name_in_class_folder(path: Path, archive: TarMember, image: TarMember) -> TarMember:
-    """An image in the archive of a class, called as if in the class's folder."""
+    """Return an image in the archive of a class, called as if in the class's folder."""
     folder = archive.name[: -len(_TAR_SUFFIX)]
     *above, name = image.name.split("/")
     if above and above[-1] != folder.rpartition("/")[2]:
@@ -152,14 +152,14 @@ def _name_in_class_folder(path: Path, archive: TarMember, image: TarMember) -> T
 
 
 def _in_class_folders(path: Path, images: Sequence[TarMember]) -> list[TarMember]:
-    """The images without the folders above their class folders, if those are the same for all of them."""
-    named, places = dict[str, TarMember](), set[tuple[str, ...]]()
+    """Return the images without the folders above their class folders, if those are the same for all of them."""
+    named, above = dict[str, TarMember](), set[tuple[str, ...]]()
     for member in images:
         parts = member.name.split("/")
         name = "/".join(parts[-2:])
-        places.add((*parts[:-2], "") if len(parts) > 1 else ())
-        if len(places) > 1 or name in named:
-            first = images[0].name if len(places) > 1 else name
+        above.add((*parts[:-2], "") if len(parts) > 1 else ())
+        if len(above) > 1 or name in named:
+            first = images[0].name if len(above) > 1 else name
             raise BadInput(
                 f"{path} has {member.name!r} and {first!r}, "
                 + ("which are one image" if name in named else "which do not both lie in a class's folder")
@@ -226,13 +226,13 @@ class TarReader:
         return np.frombuffer(content, np.uint8)
 
     def prefetch(
-        self, feed: Callable[[int], BatchT], places: Callable[[BatchT], np.ndarray], batches: int
+        self, feed: Callable[[int], BatchT], byte_ranges: Callable[[BatchT], np.ndarray], batches: int
     ) -> Callable[[int], tuple[BatchT, list[np.ndarray]]]:
         """Return a function like `feed` that also returns the bytes of a batch's images, read ahead.
 
         Args:
             feed: Function that returns the specification of a batch.
-            places: Function that returns a batch's images as (B, 3) int64: archive, offset and size.
+            byte_ranges: Function that returns a batch's images as (B, 3) int64: archive, offset and size.
             batches: Number of batches; they are asked for in order.
         """
         pending: deque[tuple[BatchT, list[Future[np.ndarray]]]] = deque()
@@ -240,7 +240,9 @@ class TarReader:
         def read(batch: int) -> tuple[BatchT, list[np.ndarray]]:
             while len(pending) <= _PREFETCHED_BATCHES and (later := batch + len(pending)) < batches:
                 plan = feed(later)
-                pending.append((plan, [self._pool.submit(self.read, *map(int, place)) for place in places(plan)]))
+                pending.append(
+                    (plan, [self._pool.submit(self.read, *map(int, byte_range)) for byte_range in byte_ranges(plan)])
+                )
             plan, futures = pending.popleft()
             return plan, [future.result() for future in futures]
 

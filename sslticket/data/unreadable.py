@@ -12,8 +12,8 @@ import time
 from collections.abc import Container, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 import numpy as np
@@ -58,7 +58,7 @@ class UnreadableImages(dict[str, str]):
         """
         super().__init__(known)
         self._dataset, self._limit = dataset, limit
-        self._check()
+        self.add({})
 
     def add(self, found: Mapping[str, str]) -> None:
         """Log and keep more of them.
@@ -68,9 +68,6 @@ class UnreadableImages(dict[str, str]):
         """
         log_unreadable(found)
         self.update(found)
-        self._check()
-
-    def _check(self) -> None:
         if len(self) > self._limit:
             first = "; ".join(f"{path}: {reason}" for path, reason in list(self.items())[:3])
             raise BadInput(
@@ -79,7 +76,7 @@ class UnreadableImages(dict[str, str]):
             )
 
 
-def unreadable_fields(unreadable: Mapping[str, str]) -> dict[str, int | str]:
+def unreadable_fields(unreadable: Mapping[str, str]) -> dict[str, Any]:
     """Make the fields of rows on images that could not be read: their number, and where there are any, their hash.
 
     Args:
@@ -174,7 +171,15 @@ class VerdictCache:
                     (self._readable_file, np.array(keys, "<u8").tobytes()),
                     (self._unreadable_file, "".join(lines).encode("utf-8", "surrogateescape")),
                 ):
-                    _append_records(path, content)
+                    if not content:
+                        path.touch()
+                        continue
+                    # Not blocking: a pipe that nobody reads is an error, and not waited for. Path.open has no opener.
+                    with open(path, "ab", opener=lambda p, flags: os.open(p, flags | os.O_NONBLOCK, 0o666)) as file:
+                        # After the last whole record of eight bytes, or line.
+                        if path is self._readable_file:
+                            file.truncate(file.tell() // 8 * 8)
+                        file.write(b"\n" + content if path is self._unreadable_file and file.tell() else content)
             self._read()
             for key in fresh:
                 del self._unsaved[key]
@@ -200,28 +205,15 @@ class VerdictCache:
         self._reasons, self.names = reasons, names
 
 
-def _append_records(path: Path, content: bytes) -> None:
-    """Append to a file, after the last whole record of eight bytes or line."""
-    if not content:
-        path.touch()
-        return
-    with open(path, "ab", opener=_open_nonblocking) as file:  # Path.open has no opener
-        if path.suffix == ".good":
-            file.truncate(file.tell() // 8 * 8)
-        elif file.tell():
-            content = b"\n" + content
-        file.write(content)
-
-
-def _open_nonblocking(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK, 0o666)  # a pipe that nobody reads is an error, and not waited for
-
-
 class Verdicts(Container[int]):
     """The verdicts on a manifest's images: made when they are asked for, kept in the cache folder, shared through it.
 
     A verdict is kept under a hash of the image's path, size and time of change, so a changed file is judged again. As a
     container it holds the rows of images that cannot be read, and judges a row when it is asked about it.
+
+    Attributes:
+        reasons: Why images cannot be read, by row.
+        revisions: Number of verdicts that came out otherwise when they were made again.
     """
 
     def __init__(self, manifest: Manifest, threads: int, archives: TarReader | None) -> None:
@@ -233,15 +225,19 @@ class Verdicts(Container[int]):
             archives: Reader of the archives that hold the images; None where they are files.
         """
         assert manifest.root is not None, "images of an array have no files"
-        self._manifest, self._archives, self._count = manifest, archives, threads
+        self._manifest, self._archives = manifest, archives
         self._byte_ranges = manifest.byte_ranges if archives else None
-        self._stamps = [_archive_state(path) for path in manifest.archives]
+        self._archive_states = ["gone"] * len(manifest.archives)
+        for number, path in enumerate(manifest.archives):
+            with suppress(OSError):
+                self._archive_states[number] = _file_state(path.stat())
+        self._files = manifest.frame["file"]
         self._kinds = np.zeros(len(manifest), np.uint8)
-        self._reasons: dict[int, str] = {}
         self._pending: dict[int, Future[Verdict]] = {}
-        self._pool: ThreadPoolExecutor | None = None
+        self._pool = ThreadPoolExecutor(threads)
         self._cache = VerdictCache(manifest.root)
-        self.revisions = 0  # verdicts that came out otherwise when they were made again
+        self.reasons: dict[int, str] = {}
+        self.revisions = 0
 
     def __contains__(self, row: object) -> bool:
         assert isinstance(row, int)
@@ -250,7 +246,7 @@ class Verdicts(Container[int]):
     @property
     def known_unreadable(self) -> np.ndarray:
         """Rows of images that were found to be unreadable before, by whichever process, and are as they were."""
-        named = np.flatnonzero(self._manifest.frame["file"].isin(list(self._cache.names)))
+        named = np.flatnonzero(self._files.isin(list(self._cache.names)))
         return named[[row in self for row in named.tolist()]]
 
     @property
@@ -263,15 +259,11 @@ class Verdicts(Container[int]):
         """Whether every image was judged, and none can be read."""
         return bool((self._kinds == ImageKind.UNREADABLE).all())
 
-    def reason(self, row: int) -> str:
-        """Return why an unreadable image cannot be read."""
-        return self._reasons[row]
-
     def start(self, rows: np.ndarray) -> None:
         """Begin to judge those of these rows that have no verdict yet; `kinds` is called with them later."""
         for row in rows[self._kinds[rows] == ImageKind.UNKNOWN].tolist():
             if row not in self._pending:
-                self._pending[row] = self._workers().submit(self._verdict, row)
+                self._pending[row] = self._pool.submit(self._verdict, row)
 
     def kinds(self, rows: np.ndarray) -> np.ndarray:
         """Return the kind of each row's verdict, (N,) uint8; those that have none are judged."""
@@ -283,14 +275,10 @@ class Verdicts(Container[int]):
         kinds: np.ndarray = self._kinds[rows]
         return kinds
 
-    def _workers(self) -> ThreadPoolExecutor:
-        self._pool = self._pool or ThreadPoolExecutor(self._count)
-        return self._pool
-
     def _record(self, row: int, verdict: Verdict) -> None:
         self._kinds[row] = verdict.kind
         if verdict.kind == ImageKind.UNREADABLE:
-            self._reasons[row] = verdict.reason
+            self.reasons[row] = verdict.reason
 
     def revise(self, row: int) -> None:
         """Judge an image again that DALI refused: it has changed and cannot be read now, or only Pillow reads it."""
@@ -300,13 +288,14 @@ class Verdicts(Container[int]):
 
     def decode_to_ppm(self, rows: list[int], mode: str) -> list[bytes | None]:
         """Encode what images show by `decode.to_ppm`; None for one that has changed since and cannot be read now."""
-        return list(self._workers().map(partial(self._decode_one_to_ppm, mode=mode), rows))
-
-    def _decode_one_to_ppm(self, row: int, mode: str) -> bytes | None:
-        try:
-            return to_ppm(self._manifest.image_path(row) if self._archives is None else self._read_bytes(row), mode)
-        except DecodeError:
-            return None
+        read = self._manifest.image_path if self._archives is None else self._read_bytes
+        found: list[bytes | None] = []
+        for future in [self._pool.submit(lambda row: to_ppm(read(row), mode), row) for row in rows]:
+            try:
+                found.append(future.result())
+            except DecodeError:
+                found.append(None)
+        return found
 
     def save(self) -> None:
         """Keep what is not yet kept."""
@@ -318,7 +307,7 @@ class Verdicts(Container[int]):
             state = self._image_state(row)
         except OSError as error:
             return Verdict(ImageKind.UNREADABLE, os_error_reason(error), permanent=False)
-        return self._cache.get(_verdict_key(self._file(row), state)) or self._judge(row)
+        return self._cache.get(self._key(row, state)) or self._judge(row)
 
     def _judge(self, row: int, *, refused: bool = False) -> Verdict:
         """A new verdict, kept if it lasts; on an image that DALI `refused`, it is never "good"."""
@@ -339,7 +328,7 @@ class Verdicts(Container[int]):
         if refused and verdict.kind == ImageKind.GOOD:
             verdict = Verdict(ImageKind.PILLOW)
         if verdict.permanent and settled:
-            self._cache.add(_verdict_key(self._file(row), state), verdict, self._file(row))
+            self._cache.add(self._key(row, state), verdict, str(self._files.iat[row]))
         return verdict
 
     def _read_bytes(self, row: int) -> bytes:
@@ -347,28 +336,17 @@ class Verdicts(Container[int]):
         assert self._byte_ranges is not None
         return self._archives.read(*self._byte_ranges[row].tolist()).tobytes()
 
-    def _file(self, row: int) -> str:
-        return str(self._manifest.frame["file"].iat[row])
+    def _key(self, row: int, state: str) -> int:
+        """An even number of 64 bits for an image's name and state, under the rules of today."""
+        text = f"{VERDICT_RULES} {state} {self._files.iat[row]!s}".encode("utf-8", "surrogateescape")
+        return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") & ~1
 
     def _image_state(self, row: int) -> str:
         if self._byte_ranges is None:
             return _file_state(self._manifest.image_path(row).stat())
         archive, offset, size = self._byte_ranges[row].tolist()
-        return f"{self._stamps[archive]} {offset} {size}"
-
-
-def _verdict_key(file: str, state: str) -> int:
-    """An even number of 64 bits for a name and a state, under the rules of today."""
-    text = f"{VERDICT_RULES} {state} {file}".encode("utf-8", "surrogateescape")
-    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") & ~1
+        return f"{self._archive_states[archive]} {offset} {size}"
 
 
 def _file_state(status: os.stat_result) -> str:
     return f"{status.st_size} {status.st_mtime_ns}"
-
-
-def _archive_state(path: Path) -> str:
-    try:
-        return _file_state(path.stat())
-    except OSError:
-        return "gone"

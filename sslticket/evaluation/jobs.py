@@ -1,156 +1,236 @@
-"""The plan of an evaluation: the images, the rows that are not there yet, and the trainings that fill them."""
+"""Evaluation: the tasks that have no row yet, the trainings that fill them, and doing these.
 
+A training fills more than one row where a control owes nothing to the tickets that it stands beside. Processes that
+were launched together compare what they see before anything is trained.
+"""
+
+import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from sslticket import provenance
-from sslticket.data.datasets.base import SPLITS
-from sslticket.data.manifest import take_half
-from sslticket.data.source import DataSource, check_complete, convert_channels, open_split
-from sslticket.data.unreadable import log_empty_classes, log_left_out
 from sslticket.errors import BadInput
-from sslticket.evaluation.controls import REINITIALIZED, NaturalMask, load_control_weights
-from sslticket.evaluation.protocols import OWN_PROTOCOL, Protocol
+from sslticket.evaluation.controls import NaturalMask, control_parts, get_control, make_control
+from sslticket.evaluation.protocols import OWN_PROTOCOL
 from sslticket.evaluation.tasks import EvalTask, TicketInfo, read_task_row
+from sslticket.evaluation.trainer import (
+    EvalRun,
+    Evaluator,
+    SplitCache,
+    control_mask_seed,
+    evaluation_seeds,
+    replicate_seeds,
+)
 from sslticket.objectives.supervised import Supervised
+from sslticket.pruning import pruned_model
+from sslticket.pruning.prunable import prunable_weights
+from sslticket.results.rows import ScoreRow
+from sslticket.results.work_queue import Job, Row, Workload, WorkQueue
+from sslticket.ticket import Ticket
+from sslticket.training.engine import Engine, Invariant, flag_invariant
 from sslticket.training.numerics import Numerics, numerics_of_row
+from sslticket.training.progress import Progress
 
 
-@dataclass(frozen=True)
-class Splits:
-    """A protocol's two sets of images."""
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What the jobs of an evaluation need to run.
 
-    training: DataSource
-    evaluation: DataSource
+    Attributes:
+        plan: Rows that were asked for.
+        evaluator: Trains and measures.
+        noted_cut: Tickets and controls of which a person has been told that their networks are cut.
+    """
 
-    @classmethod
-    def open(cls, protocol: Protocol, data_root: Path | None) -> "Splits":
-        """Find both sets.
-
-        Raises:
-            BadInput: if one is missing or not the official one, or their classes differ.
-        """
-        both = [open_split(protocol.dataset, split, data_root) for split in SPLITS]
-        training, evaluation = check_complete(both, protocol.part)
-        if protocol.half is not None:
-            training = replace(training, manifest=take_half(training.manifest, protocol.half))
-        if training.manifest.classes != evaluation.manifest.classes:
-            odd = set(training.manifest.classes) ^ set(evaluation.manifest.classes)
-            raise BadInput(
-                f"the training and evaluation images of {protocol.dataset} have different classes, {min(odd)!r} is in "
-                "one only; check the data"
-            )
-        for source in (training, evaluation):
-            log_empty_classes(source.manifest)
-            log_left_out(source.manifest, source.left_out)
-        return cls(training, evaluation)
-
-    def with_channels(self, channels: int) -> "Splits":
-        """The same images, grey or in colour."""
-        return Splits(convert_channels(self.training, channels), convert_channels(self.evaluation, channels))
-
-
-class SplitCache:
-    """Opens each set, or half of it, once for all protocols, and turns it once for each number of channels."""
-
-    def __init__(self, data_root: Path | None) -> None:
-        self._data_root = data_root
-        self._open: dict[tuple[str, str | None, str | None, int | None], Splits] = {}
-
-    def get(self, protocol: Protocol, channels: int) -> Splits:
-        """The protocol's images with so many channels.
-
-        Raises:
-            BadInput: if they are not there, or cannot have these channels.
-        """
-        whole, turned = ((protocol.dataset, protocol.part, protocol.half, each) for each in (None, channels))
-        if whole not in self._open:
-            self._open[whole] = Splits.open(protocol, self._data_root)
-        if turned not in self._open:
-            self._open[turned] = self._open[whole].with_channels(channels)
-        return self._open[turned]
-
-    def describe(self) -> list[str]:
-        """How many images of each set are open, with their hashes, for a person; in the order of their names."""
-        found = [
-            f"{len(splits.training.manifest):,} training and {len(splits.evaluation.manifest):,} evaluation images of "
-            f"{splits.training.manifest.name} with the hashes {splits.training.manifest.hash} and "
-            f"{splits.evaluation.manifest.hash}"
-            for (*_, channels), splits in self._open.items()
-            if channels is None
-        ]
-        return sorted(found)
-
-    def check_row(self, protocol: Protocol, channels: int, row: Mapping[str, Any] | None, path: Path) -> None:
-        """Whether a row that is there already is about the protocol's images as they are here.
-
-        What is measured needs no images any more, so where they cannot be opened, it stands.
-
-        Raises:
-            BadInput: if there is no row and the images cannot be opened, or the row is about others.
-        """
-        try:
-            splits = self.get(protocol, channels)
-        except BadInput:
-            if row is None:
-                raise
-            return
-        for key, manifest in (("data_hash", splits.training.manifest), ("eval_hash", splits.evaluation.manifest)):
-            if row is not None and row.get(key, manifest.hash) != manifest.hash:
-                raise BadInput(
-                    f"{path} was measured on other images of {row.get('target', manifest.name)}, with the hash "
-                    f"{row[key]} and not {manifest.hash}; give the --data-root of those, name these with --part, "
-                    "or move that row away"
-                )
-
-
-NATURAL_CONTROL = "natural"
+    plan: "EvaluationPlan"
+    evaluator: Evaluator
+    noted_cut: set[tuple[Path, str]] = field(default_factory=set)
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingJob:
-    """One training under a protocol.
+class TrainingJob(Job[Evaluation]):
+    """One training under a protocol, of a ticket or of a control, which fills rows.
 
     Attributes:
-        control: "ticket", one of the controls, or "natural" for the dense network that shows natural zeros.
-        tasks: what it fills: more than one where a control owes nothing to the tickets that it stands beside.
-        first_task: a row's task, which gives protocol and seed; of "natural", one that needs it.
-        model: the network.
-        channels: of the images.
-        start: the step of the protocol at which it begins.
-        steps: optimiser steps.
-        search_seed: the seed of the search for which a control is drawn.
-        batch_size: images in a step.
-        numerics: how it computes.
-        finished_row_file: a row that this very training has filled before.
-        natural_file: of "adjusted" and "natural", the file with the natural mask, there or to be written.
+        tasks: Rows that it fills.
+        info: The ticket of the first of them.
+        start: Step of the protocol at which it begins.
+        steps: Optimiser steps.
+        numerics: How it computes.
+        finished_row: Row file that this very training has filled before.
+        natural_file: For a control that needs it, the file with the natural mask, there or to be written.
     """
 
-    control: str
-    tasks: tuple[EvalTask, ...] = ()
-    first_task: EvalTask
-    model: str
-    channels: int
+    tasks: tuple[EvalTask, ...]
+    info: TicketInfo
     start: int
     steps: int
-    batch_size: int
     numerics: str
-    search_seed: int
-    finished_row_file: Path | None = None
+    finished_row: Path | None = None
     natural_file: Path | None = None
 
     @property
-    def samples(self) -> int:
-        """Source images that it sees; none where its measurement is there already."""
-        return 0 if self.finished_row_file else self.steps * self.batch_size
+    def control(self) -> str:
+        """Name of the control; "ticket" for a ticket."""
+        return self.tasks[0].control
 
     @property
-    def waits_for_natural(self) -> bool:
-        """Whether the natural mask that it needs is not there yet."""
-        return self.control == "adjusted" and self.natural_file is not None and not self.natural_file.exists()
+    def files(self) -> tuple[Path, ...]:
+        """See the base class."""
+        return tuple(task.row_file for task in self.tasks)
+
+    @property
+    def needs(self) -> tuple[Path, ...]:
+        """See the base class."""
+        return () if self.natural_file is None else (self.natural_file,)
+
+    @property
+    def group(self) -> tuple[str, str]:
+        """See the base class."""
+        return _group(self.tasks[0])
+
+    @property
+    def workload(self) -> Workload:
+        """See the base class; there is nothing to train where its measurement is there already."""
+        return _workload(self.tasks[0], self.info, self.numerics, self.steps, trained=self.finished_row is None)
+
+    def is_done(self, file: Path, context: Evaluation) -> bool:
+        """See the base class."""
+        return any(context.plan.is_done(task) for task in self.tasks if task.row_file == file)
+
+    def run(self, files: Sequence[Path], context: Evaluation) -> list[Row]:
+        """Trains a ticket or a control from its weights, with its own head or a new one, and measures it.
+
+        Rows have what `Evaluator.train_and_measure` returns, and the effective density of the mask; those of a control
+        with a natural mask also the densities of that and of its own.
+
+        Raises:
+            BadInput: If the ticket is for another network.
+            Diverged: If a loss is not finite.
+        """
+        plan, progress = context.plan, context.evaluator.progress
+        earlier = None
+        if context.evaluator.engine.is_main_process:
+            earlier = plan.known_measurement(self)
+            if earlier is None:
+                done = len(plan.tasks) - len(plan.remaining_tasks())
+                name = f"{done + 1}/{len(plan.tasks)} {self.tasks[0].path.stem} {self.control}"
+                _start_task(progress, name, self.tasks[0], self.start + self.steps)
+        measured = context.evaluator.engine.broadcast(earlier)
+        if measured is None:
+            measured = self._measure(context)
+            self._note_if_cut(measured, context)
+        rows = [plan.row_fields(task) | measured for task in self.tasks if task.row_file in files]
+        return [ScoreRow.from_dict(row).to_dict() for row in rows]
+
+    def _measure(self, context: Evaluation) -> Row:
+        task, evaluator = self.tasks[0], context.evaluator
+        own_seeds = evaluation_seeds(task.seed)
+        control_seeds = replicate_seeds(own_seeds, self.info.seed)
+        control = None if self.control == "ticket" else get_control(self.control)
+        run = EvalRun(
+            protocol=task.protocol,
+            model=self.info.model,
+            channels=self.info.channels,
+            splits=context.plan.split_cache.get(task.protocol, self.info.channels),
+            seeds=control_seeds if control is not None and not control.keeps_weights else own_seeds,
+            start=self.start,
+            run=task.run,
+            name=task.name,
+        )
+        net, densities = run.build_net(), {}
+        network = ticket = Ticket.load(task.path)
+        if control is not None:
+            dense, natural = control.weights(task.path), None
+            if self.natural_file is not None:
+                mask = NaturalMask.load(self.natural_file)
+                data_hash = run.splits.training.manifest.hash
+                natural = mask.for_ticket(ticket, data_hash=data_hash, path=self.natural_file)
+            network = make_control(
+                ticket,
+                control,
+                initial=pruned_model.read_state(net.backbone) if dense is None else dense.weights,
+                seed=control_mask_seed(control_seeds),
+                natural=natural,
+                head=None if dense is None else dense.head,
+            )
+            if natural is not None:
+                densities = {"natural_density": natural.density, "control_density": network.mask.density}
+        network.apply(net.backbone, net.heads if task.head == "own" else None)
+        densities["effective_density"] = evaluator.effective_density(network.mask, net, run)
+        return evaluator.train_and_measure(net, run) | densities
+
+    def _note_if_cut(self, measured: Row, context: Evaluation) -> None:
+        name = (self.tasks[0].path, self.control)
+        if not measured["effective_density"] and name not in context.noted_cut:
+            context.noted_cut.add(name)
+            context.evaluator.progress.note(
+                f"{name[0].stem} {self.control}: no path leads from the image to the features; its score is chance"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class NaturalJob(Job[Evaluation]):
+    """The training of a dense network that shows which weights go to zero by themselves.
+
+    Attributes:
+        file: File of the natural mask.
+        needed_by: A job that needs it.
+    """
+
+    file: Path
+    needed_by: TrainingJob
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """See the base class."""
+        return (self.file,)
+
+    @property
+    def group(self) -> tuple[str, str]:
+        """See the base class."""
+        return self.needed_by.tasks[0].protocol.name, "dense, for natural zeros"
+
+    @property
+    def _steps(self) -> int:
+        return self.needed_by.start + self.needed_by.steps  # it starts from W_0, whatever the protocol does
+
+    @property
+    def workload(self) -> Workload:
+        """See the base class."""
+        return _workload(self.needed_by.tasks[0], self.needed_by.info, self.needed_by.numerics, self._steps)
+
+    def run(self, files: Sequence[Path], context: Evaluation) -> list[Row]:
+        """Trains the dense network to the protocol's end, from weights of a stream of its own.
+
+        Raises:
+            BadInput: If all weights are zero there.
+            Diverged: If a loss is not finite.
+        """
+        task, info, evaluator = self.needed_by.tasks[0], self.needed_by.info, context.evaluator
+        if evaluator.engine.is_main_process:
+            _start_task(evaluator.progress, f"dense {info.model} for natural zeros", task, self._steps)
+        run = EvalRun(
+            protocol=task.protocol,
+            model=info.model,
+            channels=info.channels,
+            splits=context.plan.split_cache.get(task.protocol, info.channels),
+            seeds=replicate_seeds(evaluation_seeds(task.seed, "natural"), info.seed),
+            run=self.file.parents[1],
+            name=self.file.stem,
+        )
+        net = run.build_net()
+        measured = evaluator.train_and_measure(net, run)
+        origin = {"model": info.model, "protocol": task.protocol.name, "seed": task.seed}
+        weights, names = pruned_model.read_state(net.backbone), prunable_weights(net.backbone)
+        natural = NaturalMask.from_weights(weights, names, origin | measured)
+        if evaluator.engine.is_main_process:
+            natural.save(self.file)
+            density = f"{natural.mask.density:.3%} of the weights are not zero"
+            evaluator.progress.note(f"{info.model} under {task.protocol.name}: {density}")
+        return []
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,88 +238,85 @@ class EvaluationPlan:
     """Checked rows to be.
 
     Attributes:
-        tasks: all of them, done or not.
-        ticket_infos: the tickets, by file.
-        split_cache: the images.
-        numerics: how the trainings compute.
+        tasks: All of them, done or not.
+        ticket_infos: The tickets, by file.
+        split_cache: The images.
+        numerics: How the trainings compute.
     """
 
     tasks: Sequence[EvalTask]
     ticket_infos: Mapping[Path, TicketInfo]
     split_cache: SplitCache
     numerics: Numerics
-    _natural_survivors: dict[tuple[Path, tuple[str, ...]], int] = field(
-        default_factory=dict
-    )  # what is left, by file and layers
+    _natural_survivors: dict[tuple[Path, tuple[str, ...]], int] = field(default_factory=dict)
 
     @classmethod
     def build(cls, tasks: Sequence[EvalTask], data_root: Path | None, numerics: Numerics) -> "EvaluationPlan":
-        """Check every ticket and open all images before anything is trained.
+        """Checks every ticket and opens all images before anything is trained.
 
         Raises:
-            BadInput: if a ticket is damaged or does not fit its protocols' images, or data is missing.
+            BadInput: If a ticket is damaged or does not fit its protocols' images, or data is missing.
         """
-        targets = {
+        protocols = {
             path: {task.protocol.name: task.protocol for task in tasks if task.path == path}
             for path in dict.fromkeys(task.path for task in tasks)
         }
-        entrants = {path: TicketInfo.read(path, protocols) for path, protocols in targets.items()}
-        matrix = cls(tasks, entrants, SplitCache(data_root), numerics)
+        infos = {path: TicketInfo.read(path, targets) for path, targets in protocols.items()}
+        plan = cls(tasks, infos, SplitCache(data_root), numerics)
         for task in tasks:
-            row = read_task_row(task.row_file) if matrix.is_done(task) else None
-            matrix.split_cache.check_row(task.protocol, entrants[task.path].channels, row, task.row_file)
+            row = read_task_row(task.row_file) if plan.is_done(task) else None
+            plan.split_cache.check_row(task.protocol, infos[task.path].channels, row, task.row_file)
             if row is None:
-                matrix.check_task(task)
-        for path, kind in dict.fromkeys((task.path, task.control) for task in matrix.remaining_tasks()):
-            load_control_weights(path, kind)
-        return matrix
+                plan.check_task(task)
+        for path, kind in dict.fromkeys((task.path, task.control) for task in plan.remaining_tasks()):
+            if kind != "ticket":
+                get_control(kind).weights(path)
+        return plan
 
     def remaining_tasks(self) -> list[EvalTask]:
-        """Rows that are not there, or are about earlier tickets of these names.
+        """Tasks whose rows are not there, or are about earlier tickets of these names.
 
         Raises:
-            BadInput: if a row is damaged.
+            BadInput: If a row is damaged.
         """
         return [task for task in self.tasks if not self.is_done(task)]
 
     def is_done(self, task: EvalTask) -> bool:
-        """Whether its row is there, about this very ticket."""
-        entrant = self.ticket_infos[task.path]
-        return task.is_done(entrant.hash, task.protocol.hash_for(entrant.model))
+        """Whether a task's row is there, about this very ticket."""
+        info = self.ticket_infos[task.path]
+        return task.is_done(info.hash, task.protocol.hash_for(info.model))
 
-    def count_other_numerics(self) -> Counter[tuple[str, str]]:
-        """How many rows are there that were computed otherwise than they would be now: by that, and by this."""
-        found: Counter[tuple[str, str]] = Counter()
-        for task in self.tasks:
-            row = read_task_row(task.row_file) if self.is_done(task) else None
-            if row is not None and "precision" in row:
-                told, now = numerics_of_row(row), self._numerics_of(task, row.get("steps", 0))
-                found[told, now] += told != now
-        return +found
-
-    def describe_other_origins(self, device: str) -> str:
-        """One line about rows that are there and that other code, other versions or another device measured, or ""."""
-        done = (read_task_row(task.row_file) for task in self.tasks if self.is_done(task))
-        # Of numerics `measured_otherwise` tells.
-        return provenance.mixed_provenance_note(
-            ({**row, "numerics": ""} for row in done if row is not None), device=device
-        )
+    def describe_other_origins(self, device: str) -> list[str]:
+        """Lines about rows that are there and would now be computed or measured otherwise."""
+        rows = [(task, row) for task in self.tasks if self.is_done(task) and (row := read_task_row(task.row_file))]
+        others: Counter[tuple[str, str]] = Counter()
+        for task, row in rows:
+            if "precision" in row:
+                others[numerics_of_row(row), self._numerics_of(task, row.get("steps", 0))] += 1
+        others = Counter({ways: count for ways, count in others.items() if ways[0] != ways[1]})
+        lines = []
+        if others:
+            earlier = ", ".join(f"{count} at {there}" for (there, _), count in others.items())
+            now = " or ".join(dict.fromkeys(now for _, now in others))
+            lines.append(f"rows that are there stay, though not measured at {now}: {earlier}")
+        note = provenance.mixed_provenance_note(({**row, "numerics": ""} for _, row in rows), device=device)
+        return [*lines, *([note] if note else [])]
 
     def check_task(self, task: EvalTask) -> None:
-        """Whether a task can be done.
+        """Checks whether a task can be done.
 
         Raises:
-            BadInput: if its protocol goes on from W_k and ends before it, or the ticket's classification layer, which
+            BadInput: If its protocol goes on from W_k and ends before it, or the ticket's classification layer, which
                 is to be trained on, tells other classes.
         """
         self.step_range(task)
-        entrant = self.ticket_infos[task.path]
-        manifest = self.split_cache.get(task.protocol, entrant.channels).training.manifest
+        info = self.ticket_infos[task.path]
+        manifest = self.split_cache.get(task.protocol, info.channels).training.manifest
         if task.head != "own":
             return
         classes = len(manifest.classes)
-        shapes = [entrant.head.get(name, (0,))[0] for name in ("weight", "bias")]
-        if shapes != [classes] * 2 or entrant.classes_hash not in (None, manifest.classes_hash):
+        shapes = [info.head.get(name, (0,))[0] for name in ("weight", "bias")]
+        if shapes != [classes] * 2 or info.classes_hash not in (None, manifest.classes_hash):
             raise BadInput(
                 f"the classification layer of {task.path} tells other classes than the {classes} of {manifest.name}; "
                 "give --head new"
@@ -249,149 +326,198 @@ class EvaluationPlan:
         """The steps of its protocol at which a task's training starts and stops.
 
         Raises:
-            BadInput: if the protocol goes on from W_k and ends before it.
+            BadInput: If the protocol goes on from W_k and ends before it.
         """
-        entrant = self.ticket_infos[task.path]
-        images = len(self.split_cache.get(task.protocol, entrant.channels).training.manifest)
-        return task.protocol.steps(entrant.model, self._samples_seen(task), images)
+        info = self.ticket_infos[task.path]
+        images = len(self.split_cache.get(task.protocol, info.channels).training.manifest)
+        return task.protocol.steps(info.model, self._samples_seen(task), images)
 
     def _numerics_of(self, task: EvalTask, steps: int) -> str:
         """How a task's training of so many steps computes."""
-        entrant = self.ticket_infos[task.path]
-        ghosts = task.protocol.fit_for(entrant.model).ghost_batch
-        return str(
-            self.numerics.for_training(
-                steps, size=entrant.parameters, steady=Supervised.cuda_graph_safe, ghost_batch=ghosts
-            )
-        )
+        info = self.ticket_infos[task.path]
+        ghost_batch = task.protocol.training_for(info.model).ghost_batch
+        steady = Supervised.cuda_graph_safe
+        return str(self.numerics.for_training(steps, size=info.parameters, steady=steady, ghost_batch=ghost_batch))
 
     def _samples_seen(self, task: EvalTask) -> int:
         """Source images that the weights of a task have seen: W_0, to which `reset` goes back, none."""
         return 0 if task.control == "reset" else self.ticket_infos[task.path].rewind_samples
 
-    def jobs(self) -> list[TrainingJob]:
+    def jobs(self) -> list[TrainingJob | NaturalJob]:
         """What has to be done for the rows that are left, tickets first, and natural masks before what needs them."""
         left = set(self.remaining_tasks())
         groups: dict[tuple[object, ...], list[EvalTask]] = defaultdict(list)
         for task in self.tasks:
             groups[self._training_key(task)].append(task)
         found = [self._make_job(group, left) for group in groups.values() if not left.isdisjoint(group)]
-        naturals = {each.natural_file: self._make_natural_job(each) for each in found if each.waits_for_natural}
-        found.sort(key=lambda each: (each.control != "ticket", each.control == "adjusted"))
-        first = [each for each in found if each.control != "adjusted"]
+        found.sort(key=lambda job: (job.control != "ticket", job.natural_file is not None))
+        naturals: dict[Path, NaturalJob] = {}
+        for job in found:
+            if job.natural_file is not None and not job.natural_file.exists():
+                naturals.setdefault(job.natural_file, NaturalJob(file=job.natural_file, needed_by=job))
+        first = [job for job in found if job.natural_file is None]
         return [*first, *naturals.values(), *found[len(first) :]]
 
-    def row_fields(self, task: EvalTask) -> dict[str, Any]:
+    def row_fields(self, task: EvalTask) -> Row:
         """What a row says beside what was measured."""
-        target = self.split_cache.get(task.protocol, self.ticket_infos[task.path].channels).training.manifest.name
-        entrant = self.ticket_infos[task.path]
-        own = {
+        info = self.ticket_infos[task.path]
+        parts = {**info.row_fields.get("parts", {}), **control_parts(task.control)}
+        return {
+            **info.row_fields,
             "control": task.control,
             "protocol": task.protocol.name,
-            "protocol_hash": task.protocol.hash_for(entrant.model),
+            "protocol_hash": task.protocol.hash_for(info.model),
             "start": task.protocol.start,
             "head": task.head,
-            "target": target,
+            "target": self.split_cache.get(task.protocol, info.channels).training.manifest.name,
             "seed": task.seed,
+            **({} if task.control == "ticket" else {"replicate": info.seed}),
+            **({"parts": parts} if parts else {}),
         }
-        drawn = {} if task.control == "ticket" else {"replicate": entrant.seed}
-        return dict(entrant.row_fields) | own | drawn
 
-    def known_measurement(self, training: TrainingJob) -> dict[str, Any] | None:
-        """What this very training has shown before, from the donor's row; None where there is none."""
-        if training.finished_row_file is None:
+    def known_measurement(self, job: TrainingJob) -> Row | None:
+        """What this very training has measured before, from a row that is there; None where there is none."""
+        if job.finished_row is None:
             return None
-        row = read_task_row(training.finished_row_file) or {}
-        # Of the donor's own ticket, which may tell what older ones do not.
-        about = {"source_hash", *self.row_fields(training.first_task)}
-        return {name: value for name, value in row.items() if name not in about}
+        row = read_task_row(job.finished_row) or {}
+        # What is said of the row's own ticket, which may have what older ones do not.
+        about_ticket = {"source_hash", *self.row_fields(job.tasks[0])}
+        return {name: value for name, value in row.items() if name not in about_ticket}
 
     def _training_key(self, task: EvalTask) -> tuple[object, ...]:
-        """Rows that agree in this are filled by one training.
-
-        A random ticket owes nothing to the ticket that it stands beside but its layers, the number of its weights and
-        the seed of its search: replicates have random tickets of their own. A dense network drawn anew is the same
-        under every control but the adjusted, and one with W_k is the ticket.
-        """
-        entrant, protocol = self.ticket_infos[task.path], task.protocol
-        network = (entrant.model, entrant.channels, entrant.parameters, entrant.layers)
+        """Rows that agree in this are filled by one training."""
+        info, protocol = self.ticket_infos[task.path], task.protocol
+        network = (info.model, info.channels, info.parameters, info.layers)
         begins = self._samples_seen(task) if protocol.start == "k" else 0
-        where = (protocol.label, protocol.hash_for(entrant.model), begins, task.seed, task.head, network)
-        if task.control not in REINITIALIZED:
-            dense = task.control == "permuted" and entrant.survivors == entrant.prunable
-            return (*where, "ticket" if dense else task.control, entrant.hash)
-        if task.control == "adjusted":
-            natural = self._count_natural_survivors(self._natural_file(task), entrant.layers)
-            return (
-                *where,
-                entrant.seed,
-                "adjusted",
-                entrant.survivors if natural is None else min(entrant.survivors, natural),
-            )
-        if task.control == "random" or entrant.survivors == entrant.prunable:
-            return (*where, entrant.seed, "random", entrant.survivors)
-        return (*where, task.control, entrant.hash)
-
-    def _make_job(self, group: Sequence[EvalTask], left: set[EvalTask]) -> TrainingJob:
-        rows = tuple(task for task in group if task in left)
-        like, entrant = rows[0], self.ticket_infos[rows[0].path]
-        done = (task.row_file for task in group if task not in left)
-        start, stop = self.step_range(like)
-        numerics = self._numerics_of(like, stop - start)
-        return TrainingJob(
-            control=like.control,
-            tasks=rows,
-            first_task=like,
-            model=entrant.model,
-            channels=entrant.channels,
-            start=start,
-            steps=stop - start,
-            batch_size=like.protocol.fit_for(entrant.model).batch_size,
-            numerics=numerics,
-            search_seed=entrant.seed,
-            finished_row_file=next((row for row in done if _numerics_in_row_file(row) == numerics), None),
-            natural_file=self._natural_file(like) if like.control == "adjusted" else None,
+        where = (protocol.label, protocol.hash_for(info.model), begins, task.seed, task.head, network)
+        if task.control == "ticket":
+            return (*where, "ticket", info.hash)
+        control = get_control(task.control)
+        return where + control.training_key(
+            ticket_hash=info.hash,
+            search_seed=info.seed,
+            survivors=info.survivors,
+            dense=info.survivors == info.prunable,
+            natural_survivors=self._count_natural(task) if control.needs_natural_mask else None,
         )
 
-    def _make_natural_job(self, needs: TrainingJob) -> TrainingJob:
+    def _make_job(self, group: Sequence[EvalTask], left: set[EvalTask]) -> TrainingJob:
+        tasks = tuple(task for task in group if task in left)
+        finished = (task.row_file for task in group if task not in left)
+        start, stop = self.step_range(tasks[0])
+        numerics, control = self._numerics_of(tasks[0], stop - start), tasks[0].control
+        needs_natural = control != "ticket" and get_control(control).needs_natural_mask
         return TrainingJob(
-            control=NATURAL_CONTROL,
-            first_task=needs.first_task,
-            model=needs.model,
-            channels=needs.channels,
-            start=0,
-            steps=needs.start + needs.steps,  # it starts from W_0, whatever the protocol does
-            batch_size=needs.batch_size,
-            numerics=needs.numerics,
-            search_seed=needs.search_seed,
-            natural_file=needs.natural_file,
+            tasks=tasks,
+            info=self.ticket_infos[tasks[0].path],
+            start=start,
+            steps=stop - start,
+            numerics=numerics,
+            finished_row=next((row for row in finished if numerics_of_row(read_task_row(row) or {}) == numerics), None),
+            natural_file=self._natural_file(tasks[0]) if needs_natural else None,
         )
 
     def _natural_file(self, task: EvalTask) -> Path:
-        """Of any run of the matrix with this network and search seed; where none has it yet, of the first.
+        """That of any run of the plan with this network and search seed; where none has it yet, of the first.
 
-        Replicates have natural zeros of their own, as they have random tickets.
+        Replicates have natural masks of their own, as they have random tickets.
         """
-        entrant, protocol = self.ticket_infos[task.path], task.protocol
+        info, protocol = self.ticket_infos[task.path], task.protocol
         # A ticket's own protocol has one name for all recipes.
-        under = (
-            f"{protocol.label}-{protocol.hash_for(entrant.model)}" if protocol.base == OWN_PROTOCOL else protocol.label
-        )
-        name = f"{entrant.model.replace('/', '_')}.{under}.seed{task.seed}.search{entrant.seed}.safetensors"
-        alike = (
+        suffix = f"-{protocol.hash_for(info.model)}" if protocol.base == OWN_PROTOCOL else ""
+        model = info.model.replace("/", "_")
+        name = f"{model}.{protocol.label}{suffix}.seed{task.seed}.search{info.seed}.safetensors"
+        network = (info.model, info.channels, info.parameters, info.seed)
+        same = [
             other.run
             for other in self.tasks
-            if (mine := self.ticket_infos[other.path]).model == entrant.model
-            and (mine.channels, mine.parameters, mine.seed) == (entrant.channels, entrant.parameters, entrant.seed)
-        )
-        files = [run / "natural" / name for run in dict.fromkeys(alike)]
+            if (each := self.ticket_infos[other.path])
+            and (each.model, each.channels, each.parameters, each.seed) == network
+        ]
+        files = [run / "natural" / name for run in dict.fromkeys(same)]
         return next((file for file in files if file.exists()), files[0])
 
-    def _count_natural_survivors(self, file: Path, layers: tuple[str, ...]) -> int | None:
+    def _count_natural(self, task: EvalTask) -> int | None:
+        file, layers = self._natural_file(task), self.ticket_infos[task.path].layers
         if (file, layers) not in self._natural_survivors and file.exists():
             self._natural_survivors[file, layers] = NaturalMask.load(file).mask.restrict(layers).survivors
         return self._natural_survivors.get((file, layers))
 
+    def groups(self) -> list[tuple[tuple[str, str], bool]]:
+        """For each task its protocol and control, and whether it is done; see `describe_queue`."""
+        return [(_group(task), self.is_done(task)) for task in self.tasks]
 
-def _numerics_in_row_file(row: Path) -> str:
-    return numerics_of_row(read_task_row(row) or {})
+
+def evaluate_tasks(tasks: Sequence[EvalTask], engine: Engine, *, show_progress: bool = True) -> Iterator[Row]:
+    """Does what is not done yet, and waits for what other processes are doing.
+
+    Args:
+        tasks: What is measured, see `make_tasks`.
+        engine: Where trainings run.
+        show_progress: Whether a bar shows progress.
+
+    Yields:
+        Each new row, when it has been written.
+
+    Raises:
+        BadInput: If a ticket is damaged or for another network, or data is missing.
+        Diverged: If a loss is not finite.
+    """
+    plan = EvaluationPlan.build(tasks, engine.runtime.data_root, engine.numerics)
+    rows = [(task, plan.ticket_infos[task.path]) for task in tasks]
+    engine.check_invariants(evaluation_invariants(rows, plan.split_cache, engine.precision))
+    with Progress(0, show=show_progress and engine.is_main_process) as progress:
+        queue = WorkQueue(plan.jobs, Evaluation(plan, Evaluator(engine, progress)), engine, progress)
+        for note in plan.describe_other_origins(engine.device_name) if engine.is_main_process else ():
+            progress.note(note)
+        for task in plan.remaining_tasks():
+            engine.check_batch(task.protocol.training_for(plan.ticket_infos[task.path].model))
+        yield from queue.run(task.run for task in tasks)
+
+
+def evaluation_invariants(
+    rows: Iterable[tuple[EvalTask, TicketInfo]], split_cache: SplitCache, precision: str
+) -> dict[str, Invariant]:
+    """What this process sees of tickets, rows to be and images, which must be the same on all processes.
+
+    Args:
+        rows: Tasks that were asked for, each with its ticket, done or not.
+        split_cache: The images, all of them open.
+        precision: Precision of the passes.
+    """
+    tickets, asked = set(), []
+    for task, info in rows:
+        tickets.add(f"{task.run.name}/{task.path.name} {info.hash}")
+        protocol = f"{task.protocol.label} {task.protocol.hash_for(info.model)}"
+        asked.append(f"{task.path.name} {task.control} {protocol} {task.seed} {task.head}")
+    images = "; ".join(split_cache.describe()) or "no images"
+    return {
+        "precision": flag_invariant("precision", precision),
+        "tickets": Invariant(
+            f"sees {len(tickets):,} tickets with the hash {_hash_lines(sorted(tickets))}",
+            "give the same tickets to every process, on a folder that all machines see",
+        ),
+        "rows": Invariant(
+            f"is asked for {len(asked):,} rows with the hash {_hash_lines(asked)}",
+            "give the same flags to every process",
+        ),
+        "images": Invariant(f"sees {images}", "--data-root must show the same images to all"),
+    }
+
+
+def _hash_lines(lines: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+
+def _group(task: EvalTask) -> tuple[str, str]:
+    return task.protocol.name, task.control + (", own head" if task.head == "own" else "")
+
+
+def _workload(task: EvalTask, info: TicketInfo, numerics: str, steps: int, *, trained: bool = True) -> Workload:
+    samples = steps * task.protocol.training_for(info.model).batch_size if trained else 0
+    return Workload(info.model, task.protocol.name, task.protocol.input_size, numerics, steps, samples)
+
+
+def _start_task(progress: Progress, name: str, task: EvalTask, steps: int) -> None:
+    """Says what is trained, and which row it is; the line has to fit a terminal."""
+    progress.start_task(f"{name} {task.protocol.name} seed {task.seed}", steps)

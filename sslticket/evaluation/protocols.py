@@ -1,27 +1,33 @@
 """The fixed evaluation settings; never on the command line, for a protocol that can be bent is no yardstick.
 
-Each protocol trains a ticket from its W_k with a new head, whatever found the ticket: the whole schedule, or the part of it that lies after the rewind point. What makes a difference is in the name: `cifar10-sgd` and `cifar10-adam` are two protocols, `cifar10` and `cifar10@k` are one with two clocks.
+Each protocol trains a ticket from its W_k, whatever found the ticket: the whole schedule, or the part of it that lies
+after the rewind point. What makes a difference is in the name: `cifar10-sgd` and `cifar10-adam` are two protocols,
+`cifar10` and `cifar10@k` are one with two clocks. The name of a protocol from outside the package ends in a hash of all
+its settings.
+
+The papers: Finding Winning Tickets with Limited (or No) Supervision; One ticket to win them all
+(https://arxiv.org/abs/1906.02773); Stabilizing the Lottery Ticket Hypothesis (https://arxiv.org/abs/1903.01611);
+Winning the Lottery with Continuous Sparsification (https://arxiv.org/abs/1912.04427).
 """
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from statistics import median
 from typing import Any, Literal, get_args
 
-from sslticket import registry
 from sslticket.config.training import SGD, Adam, Optimizer, RMSprop, Span, TrainConfig
 from sslticket.data.augment import View
 from sslticket.data.datasets.base import Dataset, path_safe
 from sslticket.data.datasets.catalogue import InputSpec, get_dataset
 from sslticket.errors import BadInput, one_line, unknown_name
-from sslticket.storage.files import read_json
-from sslticket.training.numerics import numerics_of_row
+from sslticket.evaluation import PROTOCOLS
+from sslticket.registry import settings_hash, settings_to_json
 
 Half = Literal["a", "b"]
 Start = Literal["0", "k"]
 OWN_PROTOCOL = "own"
+"""The name of the protocol that is each ticket's own recipe."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,27 +35,27 @@ class Protocol:
     """One supervised evaluation.
 
     Attributes:
-        name: on the command line and in the rows.
-        dataset: trained on its training split, measured on its whole evaluation split.
-        half: of the training split that is trained on; None for the whole.
-        models: that it is for; empty for any.
-        fit: how every model is trained.
-        fits: how some models are trained otherwise, by model name.
-        start: where the schedule starts: "0", so that W_k is trained for all T steps, or "k", at the rewind point, so
+        name: Name on the command line and in rows.
+        dataset: Data set that is trained on its training split and measured on its whole evaluation split.
+        half: Half of the training split that is trained on; None for the whole.
+        models: Networks that the protocol is for; empty for any.
+        training: How every network is trained.
+        training_by_model: How some networks are trained otherwise, by their names.
+        start: Where the schedule starts: "0", so that W_k is trained for all T steps, or "k", at the rewind point, so
             that T - k steps are left.
-        image_size: side in pixels of what the network sees; None for the dataset's own.
-        train: the training view; None for the dataset's own.
-        eval: the evaluation view; None for the dataset's own.
-        seeds: drawn from when none are asked for; they vary head, order, augmentation and the random tickets.
-        part: what the images are if they are not the whole official set; told by a row's target, and no setting.
+        image_size: Side in pixels of what the network sees; None for the data set's own.
+        train: View of an image in training; None for the data set's own.
+        eval: View of an image when it is measured; None for the data set's own.
+        seeds: Seeds that are taken when none are asked for; they vary head, order, augmentation and random tickets.
+        part: What the images are if they are not the whole official set; a row's target names it, and it is no setting.
     """
 
     name: str
     dataset: str
     half: Half | None = None
     models: tuple[str, ...] = ()
-    fit: TrainConfig
-    fits: Mapping[str, TrainConfig] = field(default_factory=dict, hash=False)
+    training: TrainConfig
+    training_by_model: Mapping[str, TrainConfig] = field(default_factory=dict, hash=False)
     start: Start = "0"
     image_size: int | None = None
     train: View | None = None
@@ -64,71 +70,95 @@ class Protocol:
 
     @property
     def label(self) -> str:
-        """Its name and the part's, for files' names: rows on a part and on the whole set lie side by side."""
+        """The name with that of the part, for names of files: rows on a part and on the whole set lie side by side."""
         return self.label_for(self.name)
 
     def label_for(self, name: str) -> str:
-        """A name with the part's."""
+        """A name with that of the part."""
         return name if self.part is None else f"{name}-{path_safe(self.part)}"
 
     def accepts(self, model: str) -> bool:
-        """Whether it is for this model."""
+        """Whether the protocol is for this network."""
         return not self.models or model in self.models
 
-    def fit_for(self, model: str) -> TrainConfig:
-        """How a model is trained under this protocol.
+    def training_for(self, model: str) -> TrainConfig:
+        """How a network is trained under this protocol.
 
         Raises:
-            BadInput: if it is for other models, naming the protocols of these images that are for this one.
+            BadInput: If it is for other networks, naming the protocols of these images that are for this one.
         """
         if not self.accepts(model):
-            others = [each.name for each in PROTOCOLS if _same_images(each, self) and each.accepts(model)]
+            images = (self.dataset, self.half)
+            same = [each for each in BUILT_IN_PROTOCOLS if (each.dataset, each.half) == images and each.accepts(model)]
             raise BadInput(
                 f"protocol {self.name} is for {' or '.join(self.models)}, not for {model}; give --protocol "
-                f"{' or '.join([*others, OWN_PROTOCOL])}"
+                f"{' or '.join([*(each.name for each in same), OWN_PROTOCOL])}"
             )
-        return self.fits.get(model, self.fit)
+        return self.training_by_model.get(model, self.training)
 
     def steps(self, model: str, rewind_samples: int, images: int) -> tuple[int, int]:
         """The optimiser steps at which the training of a ticket starts and stops.
 
         Args:
-            model: the ticket's.
-            rewind_samples: source images that its W_k has seen.
-            images: in the training split, or in its half.
+            model: Network of the ticket.
+            rewind_samples: Source images that its W_k has seen.
+            images: Images in the training split, or in its half.
 
         Raises:
-            BadInput: if the protocol is for other models, or if its schedule starts at W_k and ends before.
+            BadInput: If the protocol is for other networks, or if its schedule starts at W_k and ends before.
         """
-        clock = self.fit_for(model).clock(images)
+        clock = self.training_for(model).clock(images)
         start = clock.steps(Span(rewind_samples, "samples")) if self.start == "k" else 0
         if start >= clock.total_steps:
             raise BadInput(
                 f"a ticket that is rewound to {rewind_samples:,} samples is at step {start:,} of {self.name}, which "
-                f"has {clock.total_steps:,} steps; give a longer --protocol, --protocol {self.base}@0, or search with an "
-                "earlier --rewind"
+                f"has {clock.total_steps:,} steps; give a longer --protocol, --protocol {self.base}@0, or search with "
+                "an earlier --rewind"
             )
         return start, clock.total_steps
 
-    def views(self, entry: Dataset) -> tuple[View, View]:
-        """What the network is shown of the dataset's images: in training, and when it is measured."""
-        return (self.train or entry.train_view).at_size(self.image_size), (self.eval or entry.eval_view).at_size(
-            self.image_size
-        )
+    def views(self, dataset: Dataset) -> tuple[View, View]:
+        """What the network sees of the data set's images: in training, and when it is measured."""
+        train, evaluation = self.train or dataset.train_view, self.eval or dataset.eval_view
+        return train.at_size(self.image_size), evaluation.at_size(self.image_size)
+
+    @property
+    def input_size(self) -> int:
+        """Side in pixels of what the network sees in training."""
+        return self.views(get_dataset(self.dataset))[0].size
 
     def hash_for(self, model: str) -> str:
-        """8 hex digits over all settings that decide a model's training; what the protocol is called is none of them.
+        """8 hexadecimal digits over all settings that decide a network's training; the name is none of them.
 
         A setting that is off (None, False, 0 or empty) is left out, so that one that a later version adds, off by
         default, leaves the hash as it is.
         """
-        entry = get_dataset(self.dataset)
-        train, shown = self.views(entry)
-        settings = {"fit": self.fit_for(model), "train": train, "eval": shown, "mean": entry.mean, "std": entry.std}
-        told = {name: registry.settings_to_json(value) for name, value in settings.items()}
-        return registry.settings_hash(
-            _without_unset({"dataset": self.dataset, "half": self.half, "start": self.start, **told})
-        )
+        return settings_hash(_without_unset(self._settings() | {"fit": settings_to_json(self.training_for(model))}))
+
+    def pinned(self) -> "Protocol":
+        """The protocol under a name that ends in a hash of its settings, unless it is built in.
+
+        So no rows of one name are about two settings: a protocol that is changed has another name.
+
+        Raises:
+            BadInput: If the name cannot stand in the name of a file.
+        """
+        built_in = _BY_NAME.get(self.base)
+        if built_in is not None and self in (built_in, replace(built_in, name=self.name, start=self.start)):
+            return self
+        if not re.fullmatch(r"[A-Za-z0-9_][\w.+-]*", self.base):
+            raise BadInput(f"a protocol's name must be of letters, digits and _ . + -, got {self.base!r}; rename it")
+        by_model = {model: settings_to_json(each) for model, each in sorted(self.training_by_model.items())}
+        told = {"fit": settings_to_json(self.training), "fits": by_model, "models": list(self.models)}
+        ending = f"-{settings_hash(_without_unset(self._settings() | told))}"
+        return self if self.base.endswith(ending) else replace(self, name=f"{self.base}{ending}")
+
+    def _settings(self) -> dict[str, Any]:
+        dataset = get_dataset(self.dataset)
+        train, evaluation = self.views(dataset)
+        views = {"train": settings_to_json(train), "eval": settings_to_json(evaluation)}
+        normalization = {"mean": settings_to_json(dataset.mean), "std": settings_to_json(dataset.std)}
+        return {"dataset": self.dataset, "half": self.half, "start": self.start, **views, **normalization}
 
 
 def _without_unset(tree: Any) -> Any:
@@ -138,22 +168,18 @@ def _without_unset(tree: Any) -> Any:
     return {name: _without_unset(value) for name, value in tree.items() if value} if isinstance(tree, dict) else tree
 
 
-def _same_images(one: Protocol, other: Protocol) -> bool:
-    return (one.dataset, one.half) == (other.dataset, other.half)
-
-
 # Finding Winning Tickets with Limited (or No) Supervision, Appendix A: "ImageNet Labels - full dataset".
 IMAGENET = Protocol(
     name="imagenet",
     dataset="imagenet",
-    fit=TrainConfig(
+    training=TrainConfig(
         length="90ep",
         batch_size=1536,
         ghost_batch=96,
         optimizer=SGD(lr=0.1, weight_decay=1e-4),
         drops=("50ep", "65ep", "80ep"),
     ),
-    fits={
+    training_by_model={
         "alexnet": TrainConfig(
             length="90ep",
             batch_size=4096,
@@ -168,7 +194,7 @@ IMAGENET = Protocol(
 CIFAR10 = Protocol(
     name="cifar10",
     dataset="cifar10",
-    fit=TrainConfig(
+    training=TrainConfig(
         length="160ep", batch_size=512, optimizer=Adam(lr=1e-3, weight_decay=1e-4), drops=("80ep", "120ep")
     ),
 )
@@ -182,14 +208,14 @@ CIFAR10B = replace(CIFAR10, name="cifar10b", half="b")
 PLACES365 = Protocol(
     name="places365",
     dataset="places365",
-    fit=replace(IMAGENET.fit, batch_size=2048, ghost_batch=128),
+    training=replace(IMAGENET.training, batch_size=2048, ghost_batch=128),
 )
 
 # Stabilizing the Lottery Ticket Hypothesis, Figure 2: LeNet on MNIST.
 MNIST = Protocol(
     name="mnist",
     dataset="mnist",
-    fit=TrainConfig(length="50000it", batch_size=60, optimizer=Adam(lr=1.2e-3, weight_decay=0.0)),
+    training=TrainConfig(length="50000it", batch_size=60, optimizer=Adam(lr=1.2e-3, weight_decay=0.0)),
     start="k",
 )
 
@@ -216,8 +242,8 @@ def _morcos(dataset: str, optimizer: str, half: Half | None = None) -> Protocol:
         name=f"{dataset}{half or ''}-{optimizer}",
         dataset=dataset,
         half=half,
-        fit=vgg19,
-        fits={"resnet50": replace(vgg19, length="90ep", drops=("50ep", "65ep", "80ep"))},
+        training=vgg19,
+        training_by_model={"resnet50": replace(vgg19, length="90ep", drops=("50ep", "65ep", "80ep"))},
         train=None if large else _CROPPED_32,
         eval=None if large else _PLAIN_32,
     )
@@ -240,7 +266,14 @@ def _single_model_protocol(
     # What the papers crop from a margin or leave as it is has the images' own size.
     shown = None if train is None else _PLAIN_32
     return Protocol(
-        name=name, dataset=where, models=(model,), fit=fit, start=start, image_size=image_size, train=train, eval=shown
+        name=name,
+        dataset=where,
+        models=(model,),
+        training=fit,
+        start=start,
+        image_size=image_size,
+        train=train,
+        eval=shown,
     )
 
 
@@ -295,7 +328,7 @@ CONTINUOUS = (
 DIGITS_DEMO = Protocol(
     name="digits-demo",
     dataset="digits",
-    fit=TrainConfig(
+    training=TrainConfig(
         length="200it", batch_size=128, optimizer=Adam(lr=3e-3, weight_decay=0.0), drops=("140it", "180it")
     ),
 )
@@ -309,9 +342,9 @@ _FEW_STEPS = TrainConfig(
 
 def _small_protocols(dataset: str, half: Half | None = None) -> tuple[Protocol, Protocol]:
     name = f"{dataset}{half or ''}-small"
-    adam = Protocol(name=name, dataset=dataset, half=half, fit=_FEW_STEPS, image_size=16)
+    adam = Protocol(name=name, dataset=dataset, half=half, training=_FEW_STEPS, image_size=16)
     fit = replace(_FEW_STEPS, optimizer=_MORCOS_OPTIMIZERS["sgd"])
-    return adam, replace(adam, name=f"{name}-sgd", fit=fit)
+    return adam, replace(adam, name=f"{name}-sgd", training=fit)
 
 
 SMALL = (
@@ -324,59 +357,76 @@ SMALL = (
 
 def _trial_protocol(protocol: Protocol) -> Protocol:
     """Six steps of eight images: shows that everything runs before a cluster is booked; its scores mean nothing."""
-    fit = replace(protocol.fit.with_length("6it"), batch_size=8)
-    return replace(protocol, name=f"{protocol.name}-trial", fit=fit, fits={}, seeds=(0,))
+    fit = replace(protocol.training.with_length("6it"), batch_size=8)
+    return replace(protocol, name=f"{protocol.name}-trial", training=fit, training_by_model={}, seeds=(0,))
 
 
 # Of each data set the main paper's comes first: a search proposes it where none has the search's own settings.
-PROTOCOLS = (
+BUILT_IN_PROTOCOLS = (
     *(IMAGENET, PLACES365, CIFAR10, CIFAR10A, CIFAR10B, MNIST, FASHION_MNIST),
     *(DIGITS_DEMO, FASHION_MNIST_DEMO, *SMALL, *MORCOS, *STABILIZING, *CONTINUOUS),
 )
-_BY_NAME = {protocol.name: protocol for protocol in (*PROTOCOLS, _trial_protocol(IMAGENET), _trial_protocol(CIFAR10))}
+_TRIALS = (_trial_protocol(IMAGENET), _trial_protocol(CIFAR10))
+_BY_NAME = {protocol.name: protocol for protocol in (*BUILT_IN_PROTOCOLS, *_TRIALS)}
 
 
 def find_protocol(name: str) -> Protocol:
-    """The protocol of this name; "NAME@k" and "NAME@0" have its settings and that clock.
+    """The protocol of a name; "NAME@k" and "NAME@0" have its settings and that clock.
+
+    Args:
+        name: Name of a built-in protocol, "FILE.py:NAME", "package.module:NAME" or that of an entry point. A protocol
+            that is not built in is pinned, see `Protocol.pinned`.
 
     Raises:
-        BadInput: naming the nearest that there are; or for "own", which every ticket has another of.
+        BadInput: If there is none, naming the nearest ones; or for "own", which every ticket has another of.
     """
-    base, _, _ = name.partition("@")
+    base, clock = _split_clock(name)
     if base == OWN_PROTOCOL:
         raise BadInput(
             f"protocol {name} is each ticket's own recipe, and no ticket is given here; give a protocol's name, such "
             "as --protocol cifar10"
         )
-    if base not in _BY_NAME:
+    if base in _BY_NAME:
+        return _with_clock(_BY_NAME[base], clock)
+    try:
+        found = PROTOCOLS.get(base)
+    except BadInput:
+        if ":" in base:
+            raise
         # A data set has several: its own are what was meant, however near another's name is.
-        own = [known for known in _BY_NAME if known.startswith(f"{base}-")]
-        raise unknown_name("protocol", base, own or _BY_NAME)
-    return _with_clock(_BY_NAME[base], name)
+        same_data = [known for known in _BY_NAME if known.startswith(f"{base}-")]
+        raise unknown_name("protocol", base, same_data or [*_BY_NAME, *PROTOCOLS.names()]) from None
+    return _with_clock(found.pinned(), clock)
 
 
 def resolve_protocol(name: str, recipe: Mapping[str, Any]) -> Protocol:
-    """The protocol of this name for a ticket; "own" and "own@k" are its recipe's.
+    """The protocol of a name for a ticket; "own" and "own@k" are its recipe's.
 
     Args:
-        name: as `find` takes it, or "own".
-        recipe: the ticket's, as `Recipe.to_dict` gives it.
+        name: Name as `find_protocol` takes it, or "own".
+        recipe: Recipe of the ticket, as `Recipe.to_dict` gives it.
 
     Raises:
-        BadInput: see `find` and `own`.
+        BadInput: See `find_protocol` and `own_protocol`.
     """
-    return _with_clock(own_protocol(recipe), name) if name.partition("@")[0] == OWN_PROTOCOL else find_protocol(name)
+    base, clock = _split_clock(name)
+    return _with_clock(own_protocol(recipe), clock) if base == OWN_PROTOCOL else find_protocol(name)
 
 
-def _with_clock(protocol: Protocol, name: str) -> Protocol:
-    """The protocol with the clock that the name has; with its own one, it keeps its plain name: rows have one name."""
-    _, at, clock = name.partition("@")
-    if not at:
+def _split_clock(name: str) -> tuple[str, str | None]:
+    base, at, clock = name.rpartition("@")
+    return (base, clock) if at and not re.search("[:/]", clock) else (name, None)
+
+
+def _with_clock(protocol: Protocol, clock: str | None) -> Protocol:
+    """The protocol with a clock; with its own one, it keeps its plain name: rows have one name."""
+    if clock is None or clock == protocol.start:
         return protocol
     start = next((known for known in get_args(Start) if known == clock), None)
     if start is None:
-        raise BadInput(f"protocol {name} starts neither at 0 nor at k; give {protocol.name}@0 or {protocol.name}@k")
-    return protocol if start == protocol.start else replace(protocol, name=name, start=start)
+        name = protocol.name
+        raise BadInput(f"a protocol must start at 0 or k, got {name}@{clock}; give {name}@0 or {name}@k")
+    return replace(protocol, name=f"{protocol.name}@{clock}", start=start)
 
 
 def own_protocol(recipe: Mapping[str, Any]) -> Protocol:
@@ -387,141 +437,64 @@ def own_protocol(recipe: Mapping[str, Any]) -> Protocol:
     keeps the image's scale, the plain crop. Both have the recipe's size.
 
     Args:
-        recipe: as `Recipe.to_dict` gives it, or gave it in an earlier version.
+        recipe: Recipe as `Recipe.to_dict` gives it, or gave it in an earlier version.
 
     Raises:
-        BadInput: if the recipe has settings that are unknown here, or lacks some.
+        BadInput: If the recipe has settings that are unknown here, or lacks some.
     """
     try:
-        data, fit = recipe["data"], TrainConfig.from_dict(recipe["fit"])
+        data, training = recipe["data"], TrainConfig.from_dict(recipe["fit"])
         part, half, size, augment = (data.get(name) for name in ("part", "half", "image_size", "augment"))
-        entry, first = get_dataset(data["dataset"]), augment[0] if isinstance(augment, list) else augment
+        dataset, first = get_dataset(data["dataset"]), augment[0] if isinstance(augment, list) else augment
         train = None if first is None else View.from_dict(first)
-        shown = None if train is None else _evaluation_view(train, entry)
-        return Protocol(
-            name=OWN_PROTOCOL,
-            dataset=entry.name,
-            part=part,
-            half=half,
-            fit=fit,
-            image_size=size,
-            train=train,
-            eval=shown,
-        )
+        evaluation = None if train is None else View(size=train.size, resize=train.resize)
+        if train is not None and train.crop == "resized":
+            evaluation = dataset.eval_view.at_size(train.size)
+        images = {"dataset": dataset.name, "part": part, "half": half, "image_size": size}
+        return Protocol(name=OWN_PROTOCOL, training=training, train=train, eval=evaluation, **images)
     except (BadInput, KeyError, TypeError, AttributeError, IndexError) as error:
         raise BadInput(
             f"--protocol {OWN_PROTOCOL} cannot follow the ticket's recipe ({one_line(error)}); give another --protocol"
         ) from error
 
 
-def _evaluation_view(train: View, entry: Dataset) -> View:
-    """The evaluation view that belongs to a training view."""
-    if train.crop == "resized":
-        return entry.eval_view.at_size(train.size)
-    return View(size=train.size, resize=train.resize)
-
-
-_ROW_TYPES = dict.fromkeys(("device", "precision", "model", "protocol"), (str,)) | {
-    "samples": (int,),
-    "seconds": (int, float),
-}
-"""What a row must tell, and its types."""
-
-
-def network_input_size(protocol: Protocol) -> int:
-    """The side in pixels of what a network is shown in training."""
-    return protocol.views(get_dataset(protocol.dataset))[0].size
-
-
-class Throughput:
-    """Images a second that a device has trained on, by model; from the rows that are there."""
-
-    def __init__(self, runs: Iterable[Path], device: str) -> None:
-        """Reads the rows of these runs' folders that this device has measured."""
-        named, sized = defaultdict(list), defaultdict(list)
-        for row in _read_score_rows(runs):
-            if row["device"] != device or not row["seconds"]:
-                continue
-            rate, how = row["samples"] / row["seconds"], numerics_of_row(row)
-            named[how, row["model"], row["protocol"]].append(rate)
-            try:
-                sized[how, row["model"], network_input_size(find_protocol(row["protocol"]))].append(rate)
-            except BadInput:  # a protocol of an older version
-                continue
-        self._named, self._sized = named, sized
-
-    def images_per_second(self, model: str, protocol: Protocol, numerics: str) -> float | None:
-        """Source images a second of what computes so under this protocol, or else on images of its size.
-
-        None where none was measured.
-        """
-        size = network_input_size(protocol)
-        found = self._named.get((numerics, model, protocol.name)) or self._sized.get((numerics, model, size))
-        return median(found) if found else None
-
-
-def _read_score_rows(runs: Iterable[Path]) -> Iterator[dict[str, Any]]:
-    """The rows that score tickets; what cannot be read is for others to complain about."""
-    for run in runs:
-        for file in sorted((run / "rows").glob("level-*.jsonl")):
-            try:
-                row = read_json(file)
-            except (OSError, ValueError):
-                continue
-            if isinstance(row, dict) and all(type(row.get(key)) in kinds for key, kinds in _ROW_TYPES.items()):
-                yield row
-
-
 def propose_protocol(recipe: Mapping[str, Any]) -> Protocol | None:
-    """What to score a search's tickets under; None where no protocol takes them.
+    """The protocol under which to score a search's tickets; None where no protocol takes them.
 
     The published protocol that has the search's own training, if there is one. Else, where the search trained with the
     true labels of all images, its own; and otherwise the main paper's protocol of the data set, or the next that takes
     the network, those of its image size before others. Tickets of one half are scored on the other.
 
     Args:
-        recipe: the search's, as `Recipe.to_dict` gives it.
+        recipe: Recipe of the search, as `Recipe.to_dict` gives it.
     """
-    data, inputs = recipe["data"], InputSpec.from_recipe(recipe)
+    data, inputs, model = recipe["data"], InputSpec.from_recipe(recipe), recipe["model"]
     half = {"a": "b", "b": "a"}.get(data["half"])
-    here = [each for each in PROTOCOLS if (each.dataset, each.half) == (data["dataset"], half)]
-    here = [each for each in here if each.accepts(recipe["model"])]
+    here = [each for each in BUILT_IN_PROTOCOLS if (each.dataset, each.half) == (data["dataset"], half)]
+    here = [each for each in here if each.accepts(model)]
     if inputs is None:
         return None
-    alike = [each for each in here if network_input_size(each) == inputs.image_size]
-    mine = _own_protocol_or_none(recipe)
-    if mine and (same := [each for each in alike if each.fit_for(recipe["model"]) == mine.fit]):
+    same_size = [each for each in here if each.input_size == inputs.image_size]
+    own = None
+    with suppress(BadInput):  # a recipe file may define a transform of its own
+        own = own_protocol(recipe)
+    if own and (same := [each for each in same_size if each.training_for(model) == own.training]):
         return same[0]
-    if mine and half is None and _uses_all_labels(recipe):
-        return mine
-    others = (
-        each for each in here if each not in alike and _network_takes_size(recipe, inputs, network_input_size(each))
-    )
-    return alike[0] if alike else next(others, None)
+    subset = (data["subset"], data["labels"]) != (1, 1) or data["subset_list"] or data["labels_list"]
+    true_labels = not (subset or data.get("shots") or data["shuffle_labels"])
+    if own and half is None and true_labels and recipe["objective"]["is"] == "Supervised":
+        return own
+    if same_size:
+        return same_size[0]
+    return next((each for each in here if _network_takes_size(model, inputs, each.input_size)), None)
 
 
-def _own_protocol_or_none(recipe: Mapping[str, Any]) -> Protocol | None:
-    try:
-        return own_protocol(recipe)
-    except BadInput:  # a recipe file may define an effect of its own
-        return None
-
-
-def _uses_all_labels(recipe: Mapping[str, Any]) -> bool:
-    """Whether a search trained with the true labels of all images."""
-    data = recipe["data"]
-    parts = (
-        (data["subset"], data["labels"]) != (1, 1) or data["subset_list"] or data["labels_list"] or data.get("shots")
-    )
-    return recipe["objective"]["is"] == "Supervised" and not parts and not data["shuffle_labels"]
-
-
-def _network_takes_size(recipe: Mapping[str, Any], inputs: InputSpec, size: int) -> bool:
+def _network_takes_size(model: str, inputs: InputSpec, size: int) -> bool:
     """Whether the network works with images of this size too, as those do that pool globally."""
     import torch  # only here: a protocol is data, and looked up before anything is trained
 
     from sslticket import models
 
     with torch.random.fork_rng(devices=[]):
-        backbone = models.create_model(recipe["model"], channels=inputs.channels, image_size=inputs.image_size)
+        backbone = models.create_model(model, channels=inputs.channels, image_size=inputs.image_size)
     return models.accepts_image_size(backbone, channels=inputs.channels, image_size=size)

@@ -1,6 +1,6 @@
-"""What is evaluated: ticket files, what has to be known of each, and one task a ticket, control, protocol, head and seed."""
+"""What is evaluated: one task a ticket, control, protocol, head and seed, and what has to be known of each ticket."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -12,31 +12,32 @@ from sslticket import hub, models
 from sslticket.config.recipe import recipe_family, recipe_settings, search_label
 from sslticket.data.datasets.catalogue import get_dataset
 from sslticket.errors import BadInput
-from sslticket.evaluation.controls import REINITIALIZED
-from sslticket.evaluation.protocols import Protocol, network_input_size, resolve_protocol
+from sslticket.evaluation.controls import Control, control_parts, get_control
+from sslticket.evaluation.protocols import Protocol, resolve_protocol
 from sslticket.pruning.forward_graph import MaskCoverage
 from sslticket.pruning.prunable import describe_layers
+from sslticket.registry import load_recorded_parts
 from sslticket.storage.files import read_json
 from sslticket.ticket import Ticket, run_folder_of
 
 
 @dataclass(frozen=True, eq=False)
 class TicketInfo:
-    """A ticket that is evaluated.
+    """What has to be known of a ticket file while its weights are not in memory: a dense ResNet-50's take 94 MB.
 
     Attributes:
-        hash: the ticket's.
-        model: its network.
-        channels: of the images that it was found on, so of its first layer.
-        survivors: weights that remain of those that the search might prune.
-        prunable: weights that it might prune.
-        layers: in which these are.
-        parameters: all parameters and buffers of the network.
-        rewind_samples: source images that its search had seen at W_k.
-        seed: of its search.
-        head: the shapes of its classification layer's tensors; empty where it has none.
-        classes_hash: of the names of the classes that its search saw, in order; None in older tickets.
-        row_fields: what each of its rows says of it.
+        hash: Hash of the ticket.
+        model: Name of its network.
+        channels: Channels of the images that it was found on, so of its first layer.
+        survivors: Weights that remain of those that the search might prune.
+        prunable: Weights that the search might prune.
+        layers: Layers in which these are.
+        parameters: Number of all parameters and buffers of the network.
+        rewind_samples: Source images that its search had seen at W_k.
+        seed: Seed of its search.
+        head: Shapes of its classification layer's tensors; empty where it has none.
+        classes_hash: Hash of the names of the classes that its search saw, in order; None in older tickets.
+        row_fields: What each of its rows says of it.
     """
 
     hash: str
@@ -54,29 +55,33 @@ class TicketInfo:
 
     @classmethod
     def read(cls, path: Path, targets: Mapping[str, Protocol]) -> "TicketInfo":
-        """Load a ticket, and see whether its network takes the images of all its protocols.
+        """Loads a ticket, and checks whether its network takes the images of all its protocols.
+
+        Args:
+            path: Path of the ticket's file.
+            targets: The protocols, by their names.
 
         Raises:
-            BadInput: if it is damaged, was found on images of another size and its network takes no other, is of a
+            BadInput: If it is damaged, was found on images of another size and its network takes no other, is of a
                 network that a protocol is not for, or has a mask that is not what acts in its network.
         """
         ticket = Ticket.load(path)
-        data = ticket.recipe["data"]
-        source = get_dataset(data["dataset"])
-        own = data["image_size"] or _recipe_image_size(data["augment"]) or source.train_view.size
+        model, data = ticket.recipe["model"], ticket.recipe["data"]
+        source, augment = get_dataset(data["dataset"]), data["augment"]
+        view = augment[0] if isinstance(augment, list) else augment
+        own = data["image_size"] or (view and int(view["size"])) or source.train_view.size
         channels = data.get("channels") or source.channels
         for protocol in targets.values():
-            protocol.fit_for(ticket.recipe["model"])
-            size = network_input_size(protocol)
-            if size != own:
-                _check_input_size(ticket, path, protocol.name, channels, sizes=(own, size))
+            protocol.training_for(model)
+            if protocol.input_size != own:
+                _check_input_size(ticket, path, protocol, channels, own)
         try:
-            _active_weights(ticket.recipe["model"], channels, own).check(ticket.recipe["model"], list(ticket.mask))
+            _mask_coverage(model, channels, own).check(model, list(ticket.mask))
         except BadInput as error:
             raise BadInput(f"{path} is no sparse network: {error}") from error
         return cls(
             hash=ticket.hash,
-            model=ticket.recipe["model"],
+            model=model,
             channels=channels,
             survivors=ticket.mask.survivors,
             prunable=ticket.mask.total,
@@ -90,19 +95,13 @@ class TicketInfo:
         )
 
 
-def _recipe_image_size(augment: Any) -> int | None:
-    """The size of a recipe's own training view."""
-    first = augment[0] if isinstance(augment, list) else augment
-    return None if first is None else int(first["size"])
-
-
-def _check_input_size(ticket: Ticket, path: Path, protocol: str, channels: int, *, sizes: tuple[int, int]) -> None:
-    model, (own, size) = ticket.recipe["model"], sizes
+def _check_input_size(ticket: Ticket, path: Path, protocol: Protocol, channels: int, own: int) -> None:
+    model, size = ticket.recipe["model"], protocol.input_size
     shapes = _parameter_shapes(model, channels, size)
     for name, value in ticket.weights.items():
         if shapes.get(name, value.shape) != value.shape:
             raise BadInput(
-                f"{path} was found on images of {own} pixels, and {protocol} shows {size}: {name} of {model} is "
+                f"{path} was found on images of {own} pixels, and {protocol.name} shows {size}: {name} of {model} is "
                 f"{tuple(value.shape)} there and {tuple(shapes[name])} here; give a protocol of {own} pixels, or "
                 "tickets of a network that pools globally"
             )
@@ -116,7 +115,7 @@ def _parameter_shapes(model: str, channels: int, size: int) -> dict[str, torch.S
 
 
 @cache
-def _active_weights(model: str, channels: int, size: int) -> MaskCoverage:
+def _mask_coverage(model: str, channels: int, size: int) -> MaskCoverage:
     if model in models.PAPER_MODELS:  # tests try those
         return MaskCoverage.complete()
     with torch.random.fork_rng(devices=[]):
@@ -128,32 +127,34 @@ def ticket_row_fields(path: Path, ticket: Ticket) -> dict[str, Any]:
     """What every row about a ticket says of it.
 
     Args:
-        path: of its file, whose folder is its run's.
-        ticket: read from there.
+        path: Path of its file, whose folder is its run's.
+        ticket: The ticket that was read from there.
     """
-    recipe, came = ticket.recipe, ticket.provenance
+    recipe, origin = ticket.recipe, ticket.provenance
     return {
         "run": run_folder_of(path).name,
         "recipe": recipe_family(recipe),
-        "objective": came["objective"],
+        "objective": origin["objective"],
         "model": recipe["model"],
-        "source": came["dataset"],
-        **({"source_hash": came["source_hash"]} if came.get("source_hash") else {}),
+        "source": origin["dataset"],
+        **({"source_hash": origin["source_hash"]} if origin.get("source_hash") else {}),
         "subset": recipe["data"]["subset"],
         "subset_by": recipe["data"]["subset_by"],
         "level": ticket.level,
         "density": ticket.mask.density,
         "within": describe_layers(recipe),
         "ticket_hash": ticket.hash,
-        "search_seed": came["seed"],
+        "search_seed": origin["seed"],
         "search": search_label(recipe),
         "settings": recipe_settings(recipe),
-        "rewind_samples": came["rewind_samples"],
-        "search_samples": came["search_samples"],
+        "rewind_samples": origin["rewind_samples"],
+        "search_samples": origin["search_samples"],
+        **({"parts": origin["parts"]} if origin.get("parts") else {}),
     }
 
 
 Head = Literal["own", "new"]
+"""Whether the classification layer that belongs to the weights is trained on, or a new one is drawn."""
 
 
 @dataclass(frozen=True)
@@ -161,11 +162,11 @@ class EvalTask:
     """One measurement: a ticket file, or a control of it, under a protocol with a seed.
 
     Attributes:
-        path: of the ticket's file.
-        control: "ticket" for the ticket itself.
-        protocol: how it is trained and measured.
-        seed: of the evaluation.
-        head: whether the classification layer that belongs to the weights is trained on, or a new one is drawn.
+        path: Path of the ticket's file.
+        control: Name of a control, or "ticket" for the ticket itself.
+        protocol: How it is trained and measured.
+        seed: Seed of the evaluation.
+        head: Which classification layer is trained.
     """
 
     path: Path
@@ -176,12 +177,12 @@ class EvalTask:
 
     @property
     def run(self) -> Path:
-        """The folder of its run."""
+        """The folder of the ticket's run."""
         return run_folder_of(self.path)
 
     @property
     def name(self) -> str:
-        """Of its row's file, and of what else belongs to it."""
+        """The name of its row's file, and of what else belongs to it."""
         return f"{self.path.stem}.{self.control}.{self.protocol.label}.{self.head_prefix}seed{self.seed}"
 
     @property
@@ -195,7 +196,7 @@ class EvalTask:
         return self.run / "rows" / f"{self.name}.jsonl"
 
     def is_done(self, ticket_hash: str, protocol_hash: str) -> bool:
-        """Whether the row is there, about this very ticket under these very settings.
+        """Whether the row is there, about this very ticket under these very settings, and this very control.
 
         A control's row must also say for which search it was drawn: those of older versions were shared by all
         replicates of a search, which makes any number of them one.
@@ -207,6 +208,7 @@ class EvalTask:
             and row.get("protocol_hash", protocol_hash) == protocol_hash
             and row.get("start", "0") == self.protocol.start
             and (self.control == "ticket" or "replicate" in row)
+            and control_parts(self.control).items() <= row.get("parts", {}).items()
         )
 
 
@@ -214,14 +216,14 @@ def read_task_row(path: Path) -> dict[str, Any] | None:
     """The row in a file; None where there is no file.
 
     Raises:
-        BadInput: if it is no row about a ticket.
+        BadInput: If it is no row about a ticket.
     """
     if not path.exists():
         return None
     fix = "delete it and run the same command again"
     row = read_json(path, fix=fix)
     if not isinstance(row, dict) or not isinstance(row.get("ticket_hash"), str):
-        raise BadInput(f"{path} is damaged (it tells of no ticket); {fix}")
+        raise BadInput(f"{path} is damaged (it is about no ticket); {fix}")
     return row
 
 
@@ -230,8 +232,8 @@ class Levels:
     """Which levels of a run are evaluated.
 
     Attributes:
-        chosen: these; None for all.
-        every_third: those up to the sixth, and then every third (Morcos et al. 2019, Appendix A.1), of all.
+        chosen: The levels; None for all.
+        every_third: Of all levels those up to the sixth, and then every third (Morcos et al. 2019, Appendix A.1).
     """
 
     chosen: tuple[int, ...] | None = None
@@ -248,67 +250,72 @@ ALL_LEVELS = Levels()
 DEFAULT_LEVELS = Levels(every_third=True)
 
 
-def levels_left_out(places: Sequence[Path], levels: Levels) -> list[int]:
+def levels_left_out(locations: Sequence[Path], levels: Levels) -> list[int]:
     """Levels of the runs below the folders given that are not evaluated, ascending."""
-    found = {_level_of_file(path) for place in places for path in place.glob("**/tickets/*.safetensors")}
+    found = {_level_of_file(path) for location in locations for path in location.glob("**/tickets/*.safetensors")}
     return sorted(level for level in found if not levels.includes(level))
 
 
-def find_ticket_files(places: Sequence[Path], levels: Levels = ALL_LEVELS) -> list[Path]:
+def find_ticket_files(locations: Sequence[Path], levels: Levels = ALL_LEVELS) -> list[Path]:
     """Ticket files: those given, as files or exported folders, and those of the runs below the folders given.
 
+    Args:
+        locations: Files and folders.
+        levels: Levels that are taken of folders; a file that is given is always taken.
+
     Raises:
-        BadInput: for a place that does not exist or holds no ticket.
+        BadInput: For a location that does not exist or holds no ticket.
     """
     found: list[Path] = []
-    for place in places:
-        if not place.exists():
-            raise BadInput(f"there is nothing at {place}; give ticket files or folders of runs")
-        lone = place if place.is_file() else place / hub.TICKET_FILE
-        here = [lone] if lone.is_file() else sorted(place.glob("**/tickets/*.safetensors"))
+    for location in locations:
+        if not location.exists():
+            raise BadInput(f"there is nothing at {location}; give ticket files or folders of runs")
+        lone = location if location.is_file() else location / hub.TICKET_FILE
+        here = [lone] if lone.is_file() else sorted(location.glob("**/tickets/*.safetensors"))
         if not here:
-            raise BadInput(f"{place} holds no tickets; give a run's folder, such as runs/<key>, or a ticket file")
+            raise BadInput(f"{location} holds no tickets; give a run's folder, such as runs/<key>, or a ticket file")
         found += [path for path in here if path == lone or levels.includes(_level_of_file(path))]
     if not found:
-        raise BadInput(
-            f"no ticket has one of the levels {' '.join(map(str, levels.chosen or ()))}; give other --levels"
-        )
+        chosen = " ".join(map(str, levels.chosen or ()))
+        raise BadInput(f"no ticket has one of the levels {chosen}; give other --levels")
     return list(dict.fromkeys(found))
 
 
 def make_tasks(
     paths: Sequence[Path],
-    controls: Sequence[str],
+    controls: Sequence[str | type[Control]],
     protocols: Sequence[Protocol | str],
     seeds: Sequence[int] | None,
     heads: Sequence[Head] | None = None,
     part: str | None = None,
     *,
-    beside: bool = True,
-    anew: Collection[str] = REINITIALIZED,
+    both_heads: bool = True,
+    own_weights: bool = False,
 ) -> list[EvalTask]:
     """Every measurement that was asked for.
 
     Args:
-        paths: of ticket files.
-        controls: beside each ticket.
-        protocols: themselves, or by name; "own" is each ticket's own.
-        seeds: of the evaluation; None takes each protocol's own.
-        heads: with which tickets are trained. None takes a ticket's own where it was found on the protocol's task, and
-            else a new one; controls whose weights are drawn anew have a new one always.
-        part: what the images of protocols that are given by name are, if they are not the whole official set.
-        beside: where `heads` is None and only some tickets have a head of their own, take these with a new one too, so
-            that like can be compared with like.
-        anew: the controls that have none of the ticket's weights, and so no head of its own.
+        paths: Paths of ticket files.
+        controls: Controls beside each ticket, as `get_control` takes them.
+        protocols: Protocols, or their names; "own" is each ticket's own.
+        seeds: Seeds of the evaluation; None takes each protocol's own.
+        heads: Heads with which tickets are trained. None takes a ticket's own where it was found on the protocol's
+            task, and else a new one; controls whose weights are drawn anew have a new one always.
+        part: What the images of protocols that are given by name are, if they are not the whole official set.
+        both_heads: Whether, where `heads` is None and only some tickets have a head of their own, these are taken with
+            a new one too, so that like can be compared with like.
+        own_weights: Whether all controls have the ticket's weights, and so its head.
 
     Raises:
-        BadInput: if a ticket is damaged, or is to have a head of its own and has none for this task.
+        BadInput: If a ticket is damaged, or is to have a head of its own and has none for this task.
     """
     headers = {path: _read_checked_header(path) for path in paths}
+    kinds = {control.name: control for control in map(get_control, controls)}
+    drawn = {name for name, control in kinds.items() if not (own_weights or control.keeps_weights)}
     found: list[EvalTask] = []
-    for which in protocols:
+    for protocol in protocols:
         targets = {
-            path: _protocol_of_task(which, headers[path]["recipe"], part) if isinstance(which, str) else which
+            path: _protocol_of_task(protocol, headers[path]["recipe"], part) if isinstance(protocol, str) else protocol
             for path in paths
         }
         own = {path for path in paths if found_on_same_task(headers[path], targets[path])}
@@ -318,12 +325,14 @@ def make_tasks(
                 f"{lacking[0]} holds no classification layer; give --head new, or leave --head out to train each "
                 "ticket with its own where it has one"
             )
-        mixed = beside and len(own) < len(paths)
+        default: dict[Path, Sequence[Head]] = {path: ("own",) if path in own else ("new",) for path in paths}
+        if both_heads and len(own) < len(paths):
+            default |= dict.fromkeys(own, ("own", "new"))
         found += [
             EvalTask(path, kind, targets[path], seed, head)
             for path in paths
-            for kind in ("ticket", *controls)
-            for head in (("new",) if kind in anew else _heads_of_task(path in own, mixed, heads))
+            for kind in ("ticket", *kinds)
+            for head in (("new",) if kind in drawn else heads or default[path])
             for seed in (targets[path].seeds if seeds is None else seeds)
         ]
     # Two names may be of one protocol, as cifar10 and cifar10@0 are.
@@ -337,11 +346,11 @@ def found_on_same_task(header: Mapping[str, Any], protocol: Protocol) -> bool:
     W_k); for transfers a new one is drawn ("One ticket to win them all", section 3.2).
 
     Args:
-        header: of the ticket.
-        protocol: under which it is trained.
+        header: Header of the ticket.
+        protocol: Protocol under which it is trained.
     """
     data = header["recipe"].get("data", {})
-    # A list may have chosen classes, as a share of the classes does.
+    # A list may have chosen classes, as a fraction of the classes does.
     classes = get_dataset(protocol.dataset).classes if protocol.part is None else None
     return (
         bool(header.get("head"))
@@ -359,25 +368,18 @@ def _protocol_of_task(name: str, recipe: Mapping[str, Any], part: str | None) ->
 
 
 def _read_checked_header(path: Path) -> Mapping[str, Any]:
-    """What a ticket tells of itself, if it tells what an evaluation has to know.
+    """The header of a ticket, if it has what an evaluation has to know.
 
     Raises:
-        BadInput: if it is damaged, or no search wrote it.
+        BadInput: If the ticket is damaged, or no search wrote it.
     """
     header = Ticket.read_header(path)
-    recipe, came = header.get("recipe"), header.get("provenance")
-    told = isinstance(recipe, dict) and isinstance(recipe.get("data"), dict) and "dataset" in recipe["data"]
-    if not (told and isinstance(came, dict) and {"seed", "rewind_samples", "objective"} <= came.keys()):
+    recipe, origin = header.get("recipe"), header.get("provenance")
+    known = isinstance(recipe, dict) and isinstance(recipe.get("data"), dict) and "dataset" in recipe["data"]
+    if not (known and isinstance(origin, dict) and {"seed", "rewind_samples", "objective"} <= origin.keys()):
         raise BadInput(f"{path} does not tell where it is from, so it cannot be scored; give one that a search wrote")
+    load_recorded_parts(origin.get("parts", {}), strict=False)
     return header
-
-
-def _heads_of_task(own: bool, mixed: bool, given: Sequence[Head] | None) -> Sequence[Head]:
-    if given is not None:
-        return given
-    if not own:
-        return ("new",)
-    return ("own", "new") if mixed else ("own",)
 
 
 def _level_of_file(path: Path) -> int:

@@ -9,8 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sslticket.data.augment import View
-from sslticket.data.transforms import Blur, Grayscale, Jitter, Solarize, Transform
+from sslticket.data.augment import Blur, Grayscale, Jitter, Solarize, Transform, View
 from sslticket.errors import BadInput
 from sslticket.pruning.pruned_model import MaskedCopy
 
@@ -96,7 +95,7 @@ def retrieval_metrics(one: Tensor, other: Tensor) -> dict[str, Tensor]:
 
     Returns:
         `retrieval top1`: 1 where the nearest of the B second views is of the same image (chance 1 / B);
-        `positive similarity` to it; and `negative similarity`, the mean to the others. Each (B,).
+            `positive similarity` to it; and `negative similarity`, the mean to the others. Each (B,).
     """
     # In full precision under mixed precision too: rounding would decide which of two near neighbours is nearer.
     with torch.autocast(one.device.type, enabled=False):

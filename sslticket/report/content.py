@@ -1,10 +1,12 @@
 """Everything that a report shows, computed once from the rows: panels, charts, sections, and notes for its reader."""
 
+import inspect
 import math
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 
@@ -14,7 +16,7 @@ from sslticket.report.chart import Chart, HeatMap, SeriesStyle, assign_styles
 from sslticket.report.sections import Section, mask_analyses, scores, training_analyses
 from sslticket.report.stats import PANEL_KEYS
 from sslticket.results import table
-from sslticket.results.rows import ROW_TYPES, SHARED_CONTROLS
+from sslticket.results.rows import ROW_TYPES, shared_controls
 
 
 def kind_title(kind: str) -> str:
@@ -46,8 +48,8 @@ class Panel:
     @cached_property
     def own_head_rows(self) -> pd.DataFrame:
         """The rows of other tickets at that density: with their own head, which are not alike."""
-        held = self.summary["density"].eq(self.density) & (self.summary["control"] == "ticket")
-        return self.summary[held & ~self.summary["series"].isin(self.common_rows["series"])]
+        here = self.summary["density"].eq(self.density) & (self.summary["control"] == "ticket")
+        return self.summary[here & ~self.summary["series"].isin(self.common_rows["series"])]
 
     @property
     def density(self) -> float:
@@ -70,10 +72,23 @@ class Panel:
         return dict(scores.cost_charts(self.summary, self.costs, self.number, self.density))
 
 
+def _own_section(rows: pd.DataFrame, kind: str) -> Section | None:
+    """The section of a kind of row that this package has no charts for: its analysis's own, or one chart a number."""
+    row_type = ROW_TYPES[kind]
+    # The class of the analysis lies beside that of its rows.
+    beside = vars(sys.modules[row_type.__module__]).values()
+    analysis = next((each for each in beside if getattr(each, "row_type", None) is row_type), row_type)
+    if (build := getattr(analysis, "section", None)) and (section := build(rows)) is not None:
+        return cast(Section, section)
+    title = getattr(analysis, "title", "") or kind_title(kind)
+    return sections.number_section(rows, kind, title, (inspect.getdoc(analysis) or "").split("\n\n")[0])
+
+
 class Content:
-    """All charts and heat maps of a frame of `table.rows`."""
+    """All charts and heat maps of a frame of `table.read_rows`."""
 
     def __init__(self, frame: pd.DataFrame) -> None:
+        self._left_out = frame.attrs.get("left_out", [])
         frame = table.printable_rows(frame)
         self.rows = stats.name_series(frame)
         self.summary = stats.summarize(frame)
@@ -83,12 +98,12 @@ class Content:
 
     @cached_property
     def notes(self) -> tuple[str, ...]:
-        """What a reader must know, a sentence each."""
-        return tuple(reader_notes(self.rows))
+        """What a reader must know of the rows, a sentence each."""
+        return (*self._left_out, *reader_notes(self.rows))
 
     @cached_property
     def shared_styles(self) -> dict[str, SeriesStyle]:
-        """The look of each series that several parts of the page have; of tickets that were never scored, too."""
+        """The style of each series that several sections have; of tickets that were never scored, too."""
         measured = self.rows[self.rows["protocol"].notna() & (self.rows["kind"] != "score")]
         searched = self.levels.assign(series=self.levels["tickets"], control="ticket")
         names = [each[["series", "tickets", "control"]] for each in (self.summary, searched, measured)]
@@ -97,7 +112,7 @@ class Content:
 
     @cached_property
     def styles(self) -> dict[str, SeriesStyle]:
-        """The look of every series."""
+        """The style of every series."""
         found = self.shared_styles
         for part in self.sections:
             found = found | assign_styles([each for each in part.series if each[0] not in found], first=len(found))
@@ -121,8 +136,8 @@ class Content:
     def _panel_comparisons(self, own: pd.DataFrame) -> pd.DataFrame:
         first = own.iloc[0]
         found = self.comparisons[(self.comparisons[PANEL_KEYS] == first[PANEL_KEYS]).all(axis=1)]
-        places = found["series"].map({name: place for place, name in enumerate(self.shared_styles)})
-        ordered: pd.DataFrame = found.loc[places.sort_values(kind="stable").index]
+        order = found["series"].map({name: index for index, name in enumerate(self.shared_styles)})
+        ordered: pd.DataFrame = found.loc[order.sort_values(kind="stable").index]
         return ordered
 
     @cached_property
@@ -132,7 +147,7 @@ class Content:
 
     @cached_property
     def learned_charts(self) -> list[Chart]:
-        """What the searches' networks learnt of their own tasks."""
+        """What the searches' networks learned of their own tasks."""
         return [*scores.metric_charts(self.levels), *scores.probe_charts(self.levels)]
 
     @cached_property
@@ -144,15 +159,18 @@ class Content:
     @cached_property
     def sections(self) -> list[Section]:
         """A section for each analysis that has rows."""
-        builders = (
-            training_analyses.rewinding_section,
-            training_analyses.stability_section,
-            training_analyses.connectivity_section,
-            training_analyses.magnitudes_section,
-            mask_analyses.overlap_section,
-            mask_analyses.dead_channels_section,
-        )
-        return [found for build in builders if (found := build(self.rows))]
+        builders = {
+            "rewinding": training_analyses.rewinding_section,
+            "stability": training_analyses.stability_section,
+            "connectivity": training_analyses.connectivity_section,
+            "magnitudes": training_analyses.magnitudes_section,
+            "overlap": mask_analyses.overlap_section,
+            "channels": mask_analyses.dead_channels_section,
+        }
+        found = [build(self.rows) for build in builders.values()]
+        measured = set(self.rows["kind"]) - {"score", "level", *builders}
+        found += [_own_section(self.rows, kind) for kind in ROW_TYPES if kind in measured]
+        return [each for each in found if each is not None]
 
     def charts(self) -> Iterator[Chart]:
         """Every chart."""
@@ -180,12 +198,12 @@ _CONDITION_TITLES = {
     "eval_hash": "the evaluation images",
 }
 assert _CONDITION_TITLES.keys() == naming.CONDITIONS.keys()
-_MAX_NAMES = 6
+_MAX_NAMES = 6  # of a list in a note
 
 
 def reader_notes(frame: pd.DataFrame) -> list[str]:
-    """Sentences about a frame of `statistics.named`; what stands in backquotes is to be typed."""
-    parts = (
+    """Sentences about a frame of `stats.name_series`; what stands in backquotes is to be typed."""
+    makers = (
         _head_notes,
         _disconnection_notes,
         _image_notes,
@@ -194,7 +212,7 @@ def reader_notes(frame: pd.DataFrame) -> list[str]:
         _numerics_notes,
         _version_notes,
     )
-    return list(dict.fromkeys(sentence for part in parts for sentence in part(frame)))
+    return list(dict.fromkeys(sentence for make in makers for sentence in make(frame)))
 
 
 def _head_notes(frame: pd.DataFrame) -> Iterator[str]:
@@ -225,21 +243,23 @@ def _disconnection_notes(frame: pd.DataFrame) -> Iterator[str]:
     found = frame[frame["cut"]]
     least = found.groupby(["model", "series", "level", "exact"])["effective_density"].min().reset_index()
     for (model, series), own in least.groupby(["model", "series"], sort=False):
-        told = [
-            f"{text.format_percent(row['effective_density'])}% at level {row['level']} ({text.format_percent(row['exact'])}%)"
-            for row in own.sort_values("exact", ascending=False).to_dict("records")
+        levels = [
+            f"{text.format_percent(effective)}% at level {level} ({text.format_percent(density)}%)"
+            for effective, level, density in own.sort_values("exact", ascending=False)[
+                ["effective_density", "level", "exact"]
+            ].itertuples(index=False)
         ]
         dead = " With 0%, nothing of an image reaches the output." if (own["effective_density"] == 0).any() else ""
         yield (
             f"{series} of {model}: few of the weights left lie on a path from input to output. The effective density "
-            f"is only {', '.join(told)}.{dead}"
+            f"is only {', '.join(levels)}.{dead}"
         )
 
 
 def _image_notes(frame: pd.DataFrame) -> Iterator[str]:
     """Data sets of one name whose images differ."""
-    own = frame[~frame["control"].isin(SHARED_CONTROLS)]
-    # A search whose images nobody told is another only where the same search told them elsewhere.
+    own = frame[~frame["control"].isin(shared_controls())]
+    # A search of unknown images is another only where the same search tells them elsewhere.
     named = own["tickets"].str.contains("images unknown)", regex=False)
     for (model, source), here in own[(own["images"] != "") | named].groupby(["model", "source"]):
         if here["images"].nunique() > 1:
@@ -252,13 +272,13 @@ def _image_notes(frame: pd.DataFrame) -> Iterator[str]:
 def _split_panel_notes(frame: pd.DataFrame) -> Iterator[str]:
     """Numbers of one protocol's name that may not be compared."""
     for (kind, protocol, *_), own in _group_by_target(frame):
-        if own["apart"].nunique() > 1:
-            known = naming.resolve_conditions(own)
+        if own["condition"].nunique() > 1:
+            known, network = naming.resolve_conditions(own), sections.network_of_rows(own)
             differ = [words for key, words in _CONDITION_TITLES.items() if known[key].nunique() > 1]
             yield (
-                f"{kind_title(kind)} of {text.describe_network(own['model'].iloc[0], own['within'].iloc[0])} under {protocol} are "
-                f"split, and not compared across the parts, since they differ in {_join_words(differ)}: "
-                f"{'; '.join(sorted(own['apart'].unique()))}.{_how_to_fix(known)}"
+                f"{kind_title(kind)} of {network} under {protocol} are split, and not compared across the parts, since "
+                f"they differ in {_join_words(differ)}: "
+                f"{'; '.join(sorted(own['condition'].unique()))}.{_how_to_fix(known)}"
             )
 
 
@@ -280,28 +300,29 @@ def _older_row_notes(frame: pd.DataFrame) -> Iterator[str]:
         if lacking:
             old = own[own[lacking].isna().any(axis=1)]
             yield (
-                f"Older rows do not tell {_join_words([_CONDITION_TITLES[key] for key in lacking])} ({kind_title(kind).lower()} of "
-                f"{join_names(old['series'])} under {protocol}); they are taken to be those of the others."
+                f"Older rows do not tell {_join_words([_CONDITION_TITLES[key] for key in lacking])} "
+                f"({kind_title(kind).lower()} of {join_names(old['series'])} under {protocol}); they are taken to be "
+                "those of the others."
             )
 
 
 def _numerics_notes(frame: pd.DataFrame) -> Iterator[str]:
     """Numbers that are drawn together though their trainings did not compute alike."""
     for (kind, protocol, *_), own in _group_by_target(frame):
-        if own.groupby("apart")["numerics"].nunique().max() > 1:
+        if own.groupby("condition")["numerics"].nunique().max() > 1:
             yield (
-                f"{kind_title(kind)} of {text.describe_network(own['model'].iloc[0], own['within'].iloc[0])} under {protocol} "
-                f"differ in how numbers were computed: {_names_by(own, 'numerics', 'series')}."
+                f"{kind_title(kind)} of {sections.network_of_rows(own)} under {protocol} differ "
+                f"in how numbers were computed: {_names_by(own, 'numerics', 'series')}."
             )
 
 
 def _version_notes(frame: pd.DataFrame) -> Iterator[str]:
     """Series of several commits, versions of a library, or searches that computed otherwise: pooled all the same."""
-    told: dict[tuple[str, str], list[str]] = {}
+    series_of: dict[tuple[str, str], list[str]] = {}
     for (kind, *_, series), own in frame.groupby(["kind", *PANEL_KEYS, "model", "series"], dropna=False):
         for words in _mixed_versions(own):
-            told.setdefault((str(kind), words), []).append(str(series))
-    for (kind, words), names in told.items():
+            series_of.setdefault((str(kind), words), []).append(str(series))
+    for (kind, words), names in series_of.items():
         yield f"{kind_title(kind)} of {join_names(names)} were made with {words}, and are pooled."
 
 
@@ -352,5 +373,5 @@ def _join_words(words: list[str]) -> str:
 
 
 def notes_of_rows(frame: pd.DataFrame) -> list[str]:
-    """Those about the frame of `table.rows`."""
-    return reader_notes(stats.name_series(frame))
+    """The notes about a frame of `table.read_rows`."""
+    return [*frame.attrs.get("left_out", []), *reader_notes(stats.name_series(frame))]

@@ -22,7 +22,7 @@ from sslticket.report.chart import SeriesStyle, draw_svg, format_count, format_d
 from sslticket.report.content import Content, Panel, kind_title
 from sslticket.report.sections.scores import COST_AXES, COST_NAMES, fullest_map_index
 from sslticket.report.stats import PANEL_KEYS, is_label_agnostic
-from sslticket.results.rows import CONTROL_DESCRIPTIONS
+from sslticket.results.rows import CONTROLS
 
 WIDE, NARROW = (1080, 420), (360, 310)
 """Sizes of charts in CSS pixels: text is as large in both, on a desktop's screen and on a phone's."""
@@ -56,7 +56,7 @@ class Table:
 
 def render_page(content: Content) -> str:
     """The page; the same rows give the same text."""
-    # What cannot be seen in a word is told before it is escaped; what is drawn by us comes as Markup.
+    # Signs that cannot be printed are spelled out before a word is escaped; our own drawings come as Markup.
     environment = Environment(
         autoescape=True,
         undefined=StrictUndefined,
@@ -200,7 +200,9 @@ def _panel_view(panel: Panel) -> dict[str, Any]:
     """The charts and tables of a panel."""
     top5 = panel.summary.assign(top1=panel.summary["top5"], top1_sd=math.nan)
     measured = set(panel.summary["control"])
-    controls = [f"{name}: {words}" for name, words in CONTROL_DESCRIPTIONS.items() if name in measured]
+    controls = [
+        f"{name}: {each.description}" for name, each in CONTROLS.items() if name in measured and each.description
+    ]
     return {
         "title": f"{text.describe_panel(panel.summary)}, protocol {panel.summary['protocol'].iloc[0]}",
         "accuracy": panel.accuracy_chart(),
@@ -306,9 +308,9 @@ def _metric_change(own: pd.DataFrame) -> str:
     first, last = trained.iloc[0], trained.iloc[-1]
     before, after = ({"loss": row["loss"], **row["metrics"]} for row in (first, last))
     ends = " → ".join(dict.fromkeys(f"{text.format_percent(row['trained'])}%" for row in (first, last)))
-    held = [name for name in before if before[name] is not None and after.get(name) is not None]
-    changes = ", ".join(f"{name} {before[name]:.3g} → {after[name]:.3g}" for name in held)
-    return f"with {ends} of the weights: {changes}" if held else ""
+    common = [name for name in before if before[name] is not None and after.get(name) is not None]
+    changes = ", ".join(f"{name} {before[name]:.3g} → {after[name]:.3g}" for name in common)
+    return f"with {ends} of the weights: {changes}" if common else ""
 
 
 def _mean_cells(row: dict[Any, Any]) -> list[str]:
@@ -316,7 +318,7 @@ def _mean_cells(row: dict[Any, Any]) -> list[str]:
     return [
         row["series"],
         text.describe_network(row["model"], row["within"]),
-        row["protocol"] + text.add_condition(row["apart"]),
+        row["protocol"] + text.add_condition(row["condition"]),
         f"{text.format_percent(row['density'])}%",
         f"{100 * row['top1']:.2f}",
         text.MISSING if math.isnan(row["top1_sd"]) else f"{100 * row['top1_sd']:.2f}",
@@ -343,7 +345,7 @@ def _trainings_json(content: Content) -> str:
 
 
 def _provenance(content: Content) -> dict[str, list[tuple[str, dict[str, str]]]]:
-    """For each run, the commands that made its rows and what they ran on; rows made alike are told together."""
+    """For each run, the commands that made its rows and what they ran on; rows made alike are listed together."""
     versions = content.rows["versions"].map(
         lambda known: ", ".join(f"{name} {version}" for name, version in sorted(known.items()))
     )

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import pairwise
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 from sslticket.results.row_schema import (
     Amount,
@@ -468,27 +468,42 @@ def row_error(row: Any) -> str | None:
 DEFAULT_HEAD = "new"
 """How rows that do not tell their `head` were made."""
 
-CONTROLS = ("ticket", "reset", "permuted", "preserved", "local", "random", "adjusted")
-"""The ticket itself, and the controls of the package in the order in which a report draws them: W_0 in the ticket's
-mask; W_k in its mask permuted over all layers; weights drawn anew in its mask, in its mask permuted within each layer,
-over all layers, and in a mask drawn among the weights that do not go to zero by themselves."""
 
-CONTROL_DESCRIPTIONS = {
-    "reset": "W_0, the initialisation, in the ticket's mask",
-    "permuted": "W_k in the ticket's mask permuted over all layers",
-    "preserved": "weights drawn anew in the ticket's mask",
-    "local": "weights drawn anew in the ticket's mask permuted within each layer",
-    "random": "weights drawn anew in a mask permuted over all layers; one for all searches of a seed",
-    "adjusted": "weights drawn anew in a mask among those that do not go to zero by themselves; one for all searches "
-    "of a seed",
+class ControlInfo(NamedTuple):
+    """What a report has to know of a control.
+
+    Attributes:
+        description: What the network is, for a person.
+        shared: Whether it owes nothing to the run whose densities it copies, so that all runs share it.
+        keeps_weights: Whether it keeps a search's own weights, W_0 or W_k; those of others are drawn anew.
+    """
+
+    description: str = ""
+    shared: bool = False
+    keeps_weights: bool = False
+
+
+CONTROLS: dict[str, ControlInfo] = {
+    "ticket": ControlInfo("", keeps_weights=True),
+    "reset": ControlInfo("W_0, the initialisation, in the ticket's mask", keeps_weights=True),
+    "permuted": ControlInfo("W_k in the ticket's mask permuted over all layers", keeps_weights=True),
+    "preserved": ControlInfo("weights drawn anew in the ticket's mask"),
+    "local": ControlInfo("weights drawn anew in the ticket's mask permuted within each layer"),
+    "random": ControlInfo(
+        "weights drawn anew in a mask permuted over all layers; one for all searches of a seed", shared=True
+    ),
+    "adjusted": ControlInfo(
+        "weights drawn anew in a mask among those that do not go to zero by themselves; one for all searches of a seed",
+        shared=True,
+    ),
 }
-"""What the controls of a score are, for a person."""
+"""The ticket itself and its controls, in the order in which a report draws them; a class of one's own adds itself."""
 
-OWN_WEIGHT_CONTROLS = ("reset", "permuted")
-"""Controls of scores that keep a search's own weights; those of all others are drawn."""
 
-SHARED_CONTROLS = ("random", "adjusted")
-"""Controls that owe nothing to the run whose densities they copy: all runs share them."""
+def shared_controls() -> list[str]:
+    """The controls that all runs share."""
+    return [name for name, control in CONTROLS.items() if control.shared]
+
 
 SUPERVISED_OBJECTIVES = ("supervised", "s4l")
 """Objectives that need labels; tickets of all others are called label-agnostic."""

@@ -1,14 +1,14 @@
-"""A run's folder: what a search leaves behind, and what it finds there when it is started again.
+"""The folder of a run: what a search leaves behind, and what it finds there when it is started again.
 
     runs/<key>/
         recipe.json                     the resolved recipe, the data's hash, command, commit
         initial.safetensors             W_0, as a ticket that is dense and rewound to the start
-        early.safetensors               the whole net and the optimiser at W_k
-        carried-01.safetensors          the whole net at the end of a level, where the next does not start at W_k
-        unreadable.json                 where there are any: images that could not be read, by the level that met them
+        early.safetensors               the whole network and the optimiser at W_k
+        carried-01.safetensors          the whole network after a level, where the next does not start at W_k
+        unreadable.json                 where there are any: images that could not be read, by level
         tickets/level-00.safetensors    one ticket a level, level 0 is the dense network
         rows/search.level-00.jsonl      what finding it cost and showed
-        rows/search.magnitudes.jsonl    how large the weights of its own dense network are at the end
+        rows/search.magnitudes.jsonl    magnitudes of the dense network's weights at the end
         rows/level-00.ticket.cifar10.seed0.jsonl    what an evaluation measured
 
 Every file is renamed into place whole, so a file that is there is finished.
@@ -31,17 +31,22 @@ from sslticket.ticket import INITIAL_TICKET
 
 
 class RunDir:
-    """The folder of one recipe on one set of images."""
+    """The folder of one recipe on one set of images.
+
+    Attributes:
+        path: The folder.
+        parts: The recipe's parts from files of users, with the hashes of the files.
+    """
 
     def __init__(self, out: Path, recipe: Recipe, data_hash: str) -> None:
-        """Looks at what is there and writes nothing.
+        """Reads what is there and writes nothing.
 
         Raises:
-            BadInput: if the folder holds the run of another recipe or of other data.
+            BadInput: If the folder holds the run of another recipe or of other data.
         """
         self.path = out / recipe.key
-        self._content: dict[str, Any] = {"recipe": recipe.to_dict(), "data_hash": data_hash}
         self.parts = recipe.parts()
+        self._content: dict[str, Any] = {"recipe": recipe.to_dict(), "data_hash": data_hash}
         if (out / "recipe.json").exists():
             raise BadInput(f"{out} is itself the folder of a run; give its parent, --out {out.parent}")
         if out.exists() and not out.is_dir():
@@ -61,13 +66,13 @@ class RunDir:
 
     @contextmanager
     def locked(self, writes: bool) -> Iterator[None]:
-        """Make the folder and hold it against a second writer; the system lets go of it whenever the process ends.
+        """Makes the folder and locks it against a second writer; the lock goes whenever the process ends.
 
         Args:
-            writes: this process writes here; the others of a distributed run only read.
+            writes: Whether this process writes here; the others of a distributed run only read.
 
         Raises:
-            BadInput: if another process is searching in it.
+            BadInput: If another process is searching in it.
         """
         if not writes:
             yield
@@ -88,92 +93,88 @@ class RunDir:
             remove_unfinished(self.path)
             remember_parts(self.parts)
             if not (self.path / "recipe.json").exists():
-                write_json(
-                    self.path / "recipe.json",
-                    self._content
-                    | provenance.collect_provenance()
-                    | {"code": provenance.code_hash()}
-                    | ({"parts": self.parts} if self.parts else {}),
-                )
+                made_by = provenance.collect_provenance() | {"code": provenance.code_hash()}
+                parts = {"parts": self.parts} if self.parts else {}
+                write_json(self.path / "recipe.json", self._content | made_by | parts)
             yield
 
     @property
     def initial_path(self) -> Path:
-        """W_0, with the classification layer as it was drawn."""
+        """Path of W_0, with the classification layer as it was drawn."""
         return self.path / INITIAL_TICKET
 
     @property
     def rewind_path(self) -> Path:
-        """The snapshot at W_k."""
+        """Path of the checkpoint at W_k."""
         return self.path / "early.safetensors"
 
     def continuation_path(self, level: int) -> Path:
-        """The whole net from which the ticket of a level is trained, in searches that do not go back to W_k."""
+        """Path of the network from which a level's ticket is trained, in searches that do not go back to W_k."""
         return self.path / f"carried-{level:02d}.safetensors"
 
     def ticket_path(self, level: int) -> Path:
-        """The ticket of a level."""
+        """Path of the ticket of a level."""
         return self.path / "tickets" / f"level-{level:02d}.safetensors"
 
     def row_path(self, level: int) -> Path:
-        """What finding the ticket of a level cost."""
+        """Path of the row on what finding the ticket of a level cost."""
         return self.path / "rows" / f"search.level-{level:02d}.jsonl"
 
     def unreadable_images(self, level: int) -> dict[str, str]:
         """Images that could not be read on the way to the ticket of a level, with reasons.
 
         Raises:
-            BadInput: if the file that tells them is damaged.
+            BadInput: If the file that lists them is damaged.
         """
         return {
             name: reason for met, found in self._read_unreadable().items() if met <= level for name, reason in found
         }
 
     def save_unreadable_images(self, level: int, images: Mapping[str, str]) -> None:
-        """Remember them for the process that goes on from the ticket of this level, before that one is written."""
+        """Writes them for a process that goes on from the ticket of this level; to be called before it is written."""
         earlier = {met: found for met, found in self._read_unreadable().items() if met < level}
         known = {name for found in earlier.values() for name, _ in found}
         if new := [(name, reason) for name, reason in sorted(images.items()) if name not in known]:
-            told = {f"level-{met:02d}": dict(found) for met, found in (earlier | {level: new}).items()}
-            write_json(self.path / "unreadable.json", told)
+            by_level = {f"level-{met:02d}": dict(found) for met, found in (earlier | {level: new}).items()}
+            write_json(self.path / "unreadable.json", by_level)
 
     def _read_unreadable(self) -> dict[int, list[tuple[str, str]]]:
         path, fix = self.path / "unreadable.json", "delete it and run the same command again"
         try:
-            told = read_json(path, fix=fix)
+            by_level = read_json(path, fix=fix)
         except FileNotFoundError:
             return {}
         try:
-            return {int(level.removeprefix("level-")): sorted(found.items()) for level, found in told.items()}
+            return {int(level.removeprefix("level-")): sorted(found.items()) for level, found in by_level.items()}
         except (ValueError, TypeError, AttributeError) as error:
             raise BadInput(f"{path} is damaged (it holds no images by level); {fix}") from error
 
     @property
     def magnitudes_path(self) -> Path:
-        """How large the weights of the search's own dense network are at the end of its training."""
+        """Path of the row on the magnitudes of the dense network's weights at the end of its training."""
         return self.path / "rows" / "search.magnitudes.jsonl"
 
 
-def identify_images(recipe: Recipe, origin: ImageIdentity | None, out: Path, data_hash: str) -> Recipe:
-    """The recipe with what tells its images from others, so that its key names a folder of these images alone.
+def identify_images(recipe: Recipe, identity: ImageIdentity | None, out: Path, data_hash: str) -> Recipe:
+    """The recipe with the identity of its images, so that its key names a folder of these images alone.
 
-    A run that began when recipes did not tell it keeps its folder and goes on there, if it is of these images.
+    A run that began when recipes did not have it keeps its folder and goes on there, if it is of these images.
 
     Args:
-        recipe: as resolved from file and flags.
-        origin: what tells its images apart; None where the settings do.
-        out: folder of all runs.
-        data_hash: of the images that are trained on.
+        recipe: The recipe as resolved from file and flags.
+        identity: What tells its images from others; None where the settings do.
+        out: Folder of all runs.
+        data_hash: Hash of the images that are trained on.
 
     Raises:
-        BadInput: if the earlier run's recipe.json is damaged.
+        BadInput: If the earlier run's recipe.json is damaged.
     """
-    if origin is None:
+    if identity is None:
         return recipe
     earlier = _read_recipe_file(out / recipe.key) or {}
     if (earlier.get("recipe"), earlier.get("data_hash")) == (recipe.to_dict(), data_hash):
         return recipe
-    return replace(recipe, data=replace(recipe.data, identity=origin))
+    return replace(recipe, data=replace(recipe.data, identity=identity))
 
 
 def _read_recipe_file(folder: Path) -> dict[str, Any] | None:
@@ -190,45 +191,44 @@ def _read_recipe_file(folder: Path) -> dict[str, Any] | None:
     return content
 
 
-def resumption_differences(folder: RunDir, levels: Sequence[int], **now: str) -> str:
-    """One line for a person about what differs from now, level by level; "" where nothing does.
+def resumption_differences(run_dir: RunDir, levels: Sequence[int], **now: str) -> str:
+    """One line on what was found with other code, versions or numerics than now, level by level; "" for nothing.
 
     Args:
-        folder: of the run, as it was left.
-        levels: whose tickets are there.
-        **now: how numbers are computed, and on which device, as rows tell it.
+        run_dir: The run, as it was left.
+        levels: The levels whose tickets are there.
+        **now: How numbers are computed, and on which device, under the keys of rows.
     """
     here = provenance.collect_provenance() | now
     by_difference: dict[str, list[int]] = {}
     for level in levels:
-        if words := provenance.provenance_differences(read_json_or_empty(folder.row_path(level)), here):
+        if words := provenance.provenance_differences(read_json_or_empty(run_dir.row_path(level)), here):
             by_difference.setdefault(words, []).append(level)
-    told = [f"{_format_levels(found)} with {words}" for words, found in by_difference.items()]
-    began = read_json_or_empty(folder.path / "recipe.json")
+    differences = [f"{_format_levels(found)} with {words}" for words, found in by_difference.items()]
+    began, code = read_json_or_empty(run_dir.path / "recipe.json"), provenance.code_hash()
+    recorded = began.get("parts")
+    earlier = recorded if isinstance(recorded, dict) else {}
+    changed = [where for where, digest in run_dir.parts.items() if earlier.get(where, digest) != digest]
+    differences += [f"it was begun with another {where}" for where in changed]
     # What is not committed shows in no commit.
-    if not told and began.get("code", provenance.code_hash()) != provenance.code_hash():
-        told = [
-            f"it was begun with other code or another recipe file (hash {began['code']}, now {provenance.code_hash()})"
-        ]
-    if changed := [part for part, digest in began.get("parts", {}).items() if folder.parts.get(part, digest) != digest]:
-        told.append(f"it was begun with another {' and '.join(changed)}")
+    if not differences and began.get("code", code) != code:
+        differences = [f"it was begun with other code or another recipe file (hash {began['code']}, now {code})"]
+    if not differences:
+        return ""
     return (
-        f"this search goes on otherwise than it was left, and its rows tell of each level how: {'; '.join(told)}"
-        if told
-        else ""
+        f"this search goes on otherwise than it was left, and its rows say of each level how: {'; '.join(differences)}"
     )
 
 
 def _format_levels(levels: Sequence[int]) -> str:
     first, last = levels[0], levels[-1]
-    run = last - first + 1 == len(levels) > 1
-    return (
-        f"levels {first} to {last}" if run else f"level{'s' if len(levels) > 1 else ''} {', '.join(map(str, levels))}"
-    )
+    if last - first + 1 == len(levels) > 1:
+        return f"levels {first} to {last}"
+    return f"level{'s' if len(levels) > 1 else ''} {', '.join(map(str, levels))}"
 
 
 def read_json_or_empty(path: Path) -> Mapping[str, Any]:
-    """What a file of one JSON object says; nothing where there is none that can be read, which others complain of."""
+    """The content of a file of one JSON object; empty where there is none that can be read."""
     with suppress(OSError, ValueError):
         found = read_json(path)
         if isinstance(found, dict):

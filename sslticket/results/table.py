@@ -2,7 +2,9 @@
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,7 +13,8 @@ import pandas as pd
 
 from sslticket.errors import BadInput
 from sslticket.escaping import escape_cell, escape_json
-from sslticket.results.rows import all_keys, row_columns, row_error
+from sslticket.registry import load_recorded_parts, registry_of
+from sslticket.results.rows import CONTROLS, ROW_TYPES, all_keys, row_columns, row_error
 from sslticket.storage.files import atomic_write, parse_json, read_bytes
 
 _MAX_BYTES = 1 << 26  # bytes of a file of rows, which holds one
@@ -19,47 +22,85 @@ _MAX_BYTES = 1 << 26  # bytes of a file of rows, which holds one
 
 def no_rows_error(folders: Sequence[Path], what: str = "rows") -> BadInput:
     """The error for folders that hold no rows, or none of the kind that is needed."""
-    looked = ", ".join(map(str, folders)) or "no folder at all"
-    return BadInput(f"no {what} (rows/*.jsonl) below {looked}; make some with `sslticket evaluate RUN`")
+    searched = ", ".join(map(str, folders)) or "no folder at all"
+    return BadInput(f"no {what} (rows/*.jsonl) below {searched}; make some with `sslticket evaluate RUN`")
 
 
 def read_rows(folders: Sequence[Path]) -> pd.DataFrame:
     """Every row below `folders`, one measurement each, with a column for every key; what a kind lacks is missing.
 
     Rows of all kinds are in one frame: `frame[frame.kind == "score"]` picks one. Their order depends on what they
-    say, not on where they were found.
+    say, not on where they were found. Rows of an analysis from outside the package are left out where its file may not
+    be loaded; `frame.attrs["left_out"]` says so, a sentence for each kind.
 
     Raises:
-        BadInput: if a folder is not there, holds no rows, or a line is no row; file and line number are named.
+        BadInput: If a folder is not there, holds no rows, or a line is no row; file and line number are named.
     """
     for folder in folders:
         if not folder.is_dir():
             raise BadInput(f"no folder {folder}; give the run folders, or the folder that holds them")
     # A set, since one given folder may lie within another.
     files = {file.resolve() for folder in folders for file in folder.rglob("*.jsonl") if file.parent.name == "rows"}
-    found = [row for file in sorted(files) if not file.name.startswith(".") for row in _read_file(file)]
+    left_out: Counter[tuple[str, str]] = Counter()
+    found = [row for file in sorted(files) if file.name[0] != "." for row in _read_file(file, left_out)]
+    sentences = [
+        f"{count:,} row{'s' * (count > 1)} of the kind {kind} left out: {reason}"
+        for (kind, reason), count in sorted(left_out.items())
+    ]
     if not found:
-        raise no_rows_error(folders)
+        raise BadInput("; ".join(sentences)) if sentences else no_rows_error(folders)
     frame = pd.DataFrame(found, columns=row_columns())
     order = ["run", "kind", "protocol", "level", "control", "seed", "search_seed", "ticket_hash", "other_hash"]
-    return frame.sort_values(order, kind="stable", ignore_index=True)
+    frame = frame.sort_values(order, kind="stable", ignore_index=True)
+    frame.attrs["left_out"] = sentences
+    return frame
 
 
-def _read_file(file: Path) -> Iterator[dict[str, Any]]:
+def _read_file(file: Path, left_out: Counter[tuple[str, str]]) -> Iterator[dict[str, Any]]:
+    """The rows in a file; those of kinds whose class may not be loaded are counted in `left_out`."""
     lines = read_bytes(file, _MAX_BYTES).split(b"\n")
     # A row file is renamed into place when it is whole, but a disk that fails can still cut it to nothing.
     if lines == [b""]:
         raise BadInput(f"{file} is empty; {_how_to_remake(file)}")
     for number, line in enumerate(lines[:-1] if lines[-1] == b"" else lines, start=1):
-        # A number that is none is told with its key, by the schema.
+        # A number that is none is named with its key, by the check of the row.
         row = parse_json(line, f"{file}, line {number}", finite=False, fix=_how_to_remake(file))
         if b"\\ud" in line.lower():
             # Names that are no UTF-8, such as of files in a command: columns of text cannot hold them.
             whole = json.dumps(row, ensure_ascii=False).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
             row = parse_json(whole, f"{file}, line {number}", finite=False, fix=_how_to_remake(file))
+        if reason := _load_parts(row):
+            left_out[row["kind"], reason] += 1
+            continue
         if fault := row_error(row):
             raise BadInput(f"{file}, line {number} {fault}; {_how_to_remake(file)}")
         yield row
+
+
+def _load_parts(row: Any) -> str:
+    """Import the analysis or control that a row is of, if it is none that is known; why that cannot be, or ""."""
+    if not isinstance(row, dict) or not isinstance(kind := row.get("kind"), str):
+        return ""
+    control = row.get("control")
+    for name, known, what in ((kind, ROW_TYPES, "analysis"), (control, CONTROLS, "control")):
+        if not isinstance(name, str) or name in known:
+            continue
+        if name in registry_of(what).names():
+            registry_of(what).get(name)
+        elif isinstance(parts := row.get("parts"), dict) and all(isinstance(each, str) for each in parts.values()):
+            reasons = list(map(_load_part, parts.items()))
+            if known is ROW_TYPES and kind not in known:
+                return next(filter(None, reasons), "none of its parts defines them")
+    return ""
+
+
+@lru_cache(maxsize=1000)
+def _load_part(part: tuple[str, str]) -> str:
+    try:
+        load_recorded_parts(dict([part]))
+    except BadInput as error:
+        return str(error)
+    return ""
 
 
 def _how_to_remake(file: Path) -> str:
@@ -90,11 +131,11 @@ def write_table(folders: Sequence[Path], output: Path) -> WrittenTable:
     all.
 
     Args:
-        folders: of runs.
-        output: a name that ends in .csv, or in .parquet, which needs pyarrow.
+        folders: Folders of runs.
+        output: A name that ends in .csv, or in .parquet, which needs pyarrow.
 
     Raises:
-        BadInput: for another ending, where pyarrow is missing, or as `rows` does.
+        BadInput: For another ending, where pyarrow is missing, or as `read_rows` does.
     """
     if output.suffix not in (".csv", ".parquet") or output.is_dir():
         raise BadInput(f"{output} is no name for a table; give -o a file name that ends in .parquet or .csv")

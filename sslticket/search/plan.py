@@ -34,12 +34,13 @@ from sslticket.data.unreadable import log_empty_classes, log_left_out
 from sslticket.errors import BadInput
 from sslticket.objectives import distributed
 from sslticket.objectives.base import objective_of
-from sslticket.provenance import git_commit, library_versions
+from sslticket.provenance import collect_provenance, git_commit, library_versions
 from sslticket.pruning.forward_graph import MaskCoverage
 from sslticket.pruning.mask import Mask
 from sslticket.pruning.prunable import describe_layers, prunable_weights, shorten_names
 from sslticket.results.run_dir import RunDir, identify_images
 from sslticket.search.base import Search, SearchCost, Stages, search_of
+from sslticket.ticket import Ticket
 from sslticket.training.memory import DeviceMemory, MemoryModel, ShapeOnlyMode, UnknownMemory, resident_bytes
 from sslticket.training.network import MaskedNetwork
 from sslticket.training.numerics import Numerics, resolve_precision, state_size
@@ -333,6 +334,32 @@ class SearchPlan:
             "versions": library_versions(),
             "commit": git_commit(),
             **({"parts": self.run_dir.parts} if self.run_dir.parts else {}),
+        }
+
+    def row_fields(self, ticket: Ticket) -> dict[str, Any]:
+        """The fields that every row of the search has about a ticket, see `Row`."""
+        recipe = self.recipe
+        return {
+            "run": self.run_dir.path.name,
+            "recipe": ticket.record.family,
+            "objective": recipe.task,
+            "model": recipe.model,
+            "source": recipe.data.name,
+            "subset": recipe.data.subset,
+            "subset_by": recipe.data.subset_by,
+            "level": ticket.level,
+            "density": ticket.mask.density,
+            "within": describe_layers(ticket.recipe),
+            "ticket_hash": ticket.hash,
+            "search_seed": recipe.seed,
+            "search": ticket.record.search_name,
+            "settings": ticket.record.settings(),
+            "rewind_samples": ticket.provenance["rewind_samples"],
+            **collect_provenance(),
+            "source_hash": self.images.source_hash,
+            "data_hash": ticket.provenance["data_hash"],
+            "precision": recipe.precision,
+            "parts": self.run_dir.parts or None,
         }
 
 

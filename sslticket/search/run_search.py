@@ -20,12 +20,13 @@ from sslticket.training.progress import Progress
 _LOW_EFFECTIVE_FRACTION = 0.5  # of a ticket's weights: where fewer lie on a path, its density is not what it seems
 
 
-def run_search(plan: SearchPlan, runtime: RuntimeConfig) -> dict[str, str]:
+def run_search(plan: SearchPlan, runtime: RuntimeConfig, *, show_progress: bool = True) -> dict[str, str]:
     """Finds every ticket of the plan that is not there yet.
 
     Args:
         plan: The search.
         runtime: How this machine computes.
+        show_progress: Whether the first process shows a progress bar, with a line for each level above it.
 
     Returns:
         The images that could not be read, with reasons.
@@ -55,11 +56,12 @@ def run_search(plan: SearchPlan, runtime: RuntimeConfig) -> dict[str, str]:
         notes.append(resumption_differences(run_dir, there[0], numerics=numerics, device=engine.device_name))
     if not finished:
         notes.append(engine.fit_in_memory(network, recipe.training, memory, recipe=True))
+    show = show_progress and engine.is_main_process
     done = max((plan.cumulative_samples(level) for level in there[0]), default=0)
     with (
         run_dir.locked(engine.is_main_process),
         engine.prepare(network, plan.total_steps, recipe.training) as wrapped,
-        Progress(plan.cumulative_samples(plan.levels), done=done, show=engine.is_main_process) as progress,
+        Progress(plan.cumulative_samples(plan.levels), done=done, show=show) as progress,
     ):
         for note in filter(None, notes):
             progress.note(note)

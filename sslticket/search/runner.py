@@ -8,14 +8,16 @@ from typing import Any
 
 from torch import nn
 
+from sslticket.data.unreadable import unreadable_fields
 from sslticket.errors import BadInput
 from sslticket.pruning import pruned_model
 from sslticket.pruning.criteria import Criterion, Scores
 from sslticket.pruning.effective_sparsity import EffectivePaths
 from sslticket.pruning.mask import Mask, StateDict
+from sslticket.pruning.prunable import magnitude_statistics
+from sslticket.results.rows import MagnitudesRow, TicketRow
 from sslticket.search.base import EarlyBird, SearchCost, search_of
 from sslticket.search.plan import SearchPlan
-from sslticket.search.record import level_row, magnitudes_row
 from sslticket.search.scoring import Monitor, Scorer
 from sslticket.seeds import derive_seed
 from sslticket.storage.files import write_row
@@ -167,8 +169,16 @@ class SearchRunner:
         self._since_last |= {"trained_level": level, "trained_density": density}
         weights = pruned_model.read_state(network.backbone)
         if level == 0 and network.mask_learning is None and self._engine.is_main_process:
-            row = magnitudes_row(self._plan, ticket, weights, device=self._engine.device_name, numerics=self._numerics)
-            write_row(self._run_dir.magnitudes_path, row)
+            recipe = self._plan.recipe
+            row = MagnitudesRow(
+                **self._row_fields(ticket),
+                **magnitude_statistics(weights, list(ticket.mask)),
+                protocol="search",
+                start="0",
+                target=recipe.data.name,
+                seed=recipe.seed,
+            )
+            write_row(self._run_dir.magnitudes_path, row.to_dict())
         return weights
 
     def rewind(self) -> None:
@@ -206,17 +216,19 @@ class SearchRunner:
         path = self._run_dir.ticket_path(level)
         if self._engine.is_main_process:
             ticket = self._make_ticket(level, mask, weights, "early" if weights is None else "trained", details or {})
-            row = level_row(
-                self._plan,
-                ticket,
-                self.measured,
-                effective=self._effective_paths.effective_mask(mask).survivors / mask.total,
-                bad=self.unreadable_images,
-                device=self._engine.device_name,
-                numerics=self._numerics,
+            samples = self.cost.samples
+            row = TicketRow(
+                **self._row_fields(ticket),
+                **self.measured,
+                **unreadable_fields(self.unreadable_images),
+                effective_density=self._effective_paths.effective_mask(mask).survivors / mask.total,
+                search_samples=samples,
+                search_forward_images=self.cost.forward_images,
+                search_epochs=samples / self._plan.clock.set_size,
+                layers={name: list(count) for name, count in mask.layer_counts().items()},
             )
             self._run_dir.save_unreadable_images(level, self.unreadable_images)
-            write_row(self._run_dir.row_path(level), row)
+            write_row(self._run_dir.row_path(level), row.to_dict())
             ticket.save(path)
             self._remove_continuations(level)
         self._engine.wait_for_file(path)
@@ -250,6 +262,9 @@ class SearchRunner:
         recipe = self._plan.recipe.to_dict()
         assert weights is not None, "the weights are given or those of W_k"
         return Ticket.from_dense_weights(mask, weights, level=level, recipe=recipe, provenance=provenance, head=head)
+
+    def _row_fields(self, ticket: Ticket) -> dict[str, Any]:
+        return self._plan.row_fields(ticket) | {"device": self._engine.device_name, "numerics": self._numerics}
 
     def _make_loop(self, level: int, at_last_lr: bool = False) -> TrainingLoop:
         """A training of a level, with a fresh optimiser and images in an order of its own."""

@@ -22,7 +22,7 @@ _FIX = "delete it and run the same command again"
 
 def save_checkpoint(path: Path, loop: TrainingLoop, step: int, accelerator: Accelerator) -> None:
     """Write net, optimiser and the number of steps taken; call it on the first process only."""
-    state = _network_tensors(loop.net)
+    state = _network_tensors(loop.network)
     for number, values in loop.optimizer.state_dict()["state"].items():
         for name, value in values.items():
             state[f"optimizer/{number}/{name}"] = torch.as_tensor(value).detach().to("cpu", copy=True).contiguous()
@@ -48,8 +48,8 @@ def load_gate_scores(path: Path) -> StateDict:
 def restore_checkpoint(path: Path, loop: TrainingLoop, accelerator: Accelerator) -> int:
     """Bring net and optimiser to where the snapshot was taken; returns the number of steps taken until then."""
     stored, header = _read_checkpoint(path)
-    pruned_model.write_state(loop.net, _with_prefix(stored, "net/"))
-    pruned_model.write_gate_scores(loop.net, _with_prefix(stored, "scores/"))
+    pruned_model.write_state(loop.network, _with_prefix(stored, "net/"))
+    pruned_model.write_gate_scores(loop.network, _with_prefix(stored, "scores/"))
     groups = loop.optimizer.state_dict()["param_groups"]
     known = {str(number): number for group in groups for number in group["params"]}
     state: dict[int, dict[str, Tensor]] = {}

@@ -1,4 +1,4 @@
-"""The engine of a process: its accelerator, the loaders and loops that are built for it, and the checks that all processes do the same."""
+"""The engine of a process: its accelerator, the loaders and loops built for it, and checks that processes agree."""
 
 import dataclasses
 import time
@@ -22,38 +22,42 @@ from accelerate.utils import (
 )
 
 from sslticket import processes, provenance
-from sslticket.config import runtime
 from sslticket.config.recipe import Precision
-from sslticket.config.runtime import RuntimeConfig
+from sslticket.config.runtime import RuntimeConfig, cpu_only, hide_launcher_variables, rounding_variables
 from sslticket.config.training import TrainConfig
 from sslticket.data.augment import View
 from sslticket.data.loader import LabelledStream, Loader, Sampler
 from sslticket.data.source import DataSource, make_loader
-from sslticket.errors import BadInput
+from sslticket.errors import BadInput, one_line
 from sslticket.objectives import distributed
+from sslticket.training import TRACKERS
 from sslticket.training.loop import TrainingLoop
 from sslticket.training.memory import DeviceMemory, MemoryModel, format_images, min_accumulation_steps
 from sslticket.training.network import MaskedNetwork
 from sslticket.training.numerics import Numerics, compile_network, graph_class_for, is_compiled, state_size
-from sslticket.training.progress import Progress, Tracker
-from sslticket.training.trackers import StatusFileTracker, TensorBoardTracker, tensorboard_writer_class
+from sslticket.training.progress import (
+    Progress,
+    StatusFileTracker,
+    TensorBoardTracker,
+    Tracker,
+    tensorboard_writer_class,
+)
 
 _SAME_FLAGS_FIX = "give the same flags to every process"
-_PER_MACHINE_FIELDS = (
-    "data_root",
-    "threads",
-    "max_bad_images",
-    "tensorboard",
-    "timeout",
-)  # of the machine; they may differ
+_PER_MACHINE_FIELDS = ("data_root", "threads", "max_bad_images", "tensorboard", "tracker", "timeout")
+"""Settings that may differ between processes."""
+Value = TypeVar("Value")
+_MIXED_PRECISION = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
+_FILE_VISIBILITY_SECONDS = 90.0  # until all machines see a file that one has written: NFS asks again after up to 60
+_COLLECTIVE_TIMEOUT_MINUTES = 30.0  # that an operation of all processes may take; nobody works alone meanwhile
 
 
 class Invariant(NamedTuple):
-    """What a process has before it, where all must have the same.
+    """What must be the same in all processes.
 
     Attributes:
-        description: what it is, as a sentence goes on after "process 2": "sees 1,437 training images".
-        fix: what to do where another process says otherwise.
+        description: What it is, as a sentence goes on after "process 2": "sees 1,437 training images".
+        fix: What to do where processes differ.
     """
 
     description: str
@@ -61,52 +65,43 @@ class Invariant(NamedTuple):
 
 
 def flag_invariant(name: str, value: object) -> Invariant:
-    """Of a flag, by the name of its field."""
+    """The value of a flag, by the name of its field."""
     return Invariant(f"has --{name.replace('_', '-')} {value}", _SAME_FLAGS_FIX)
 
 
 def program_invariants() -> dict[str, Invariant]:
-    """Of the code that runs, and of the libraries that a result depends on."""
-    facts = {
+    """The code that runs, and the libraries and variables that a result depends on."""
+    invariants = {
         "code": Invariant(f"runs code with the hash {provenance.code_hash()}", "check out one commit on every machine")
     }
     for library, version in provenance.library_versions().items():
-        facts[library] = Invariant(f"has {library} {version}", "install the same versions on every machine")
-    outside = ", ".join(runtime.rounding_variables("any")) or "no variable"
-    facts["surroundings"] = Invariant(f"has {outside} set that changes rounding", "set the same on every machine")
-    return facts
+        invariants[library] = Invariant(f"has {library} {version}", "install the same versions on every machine")
+    variables = ", ".join(rounding_variables("any")) or "no variable"
+    invariants["environment"] = Invariant(f"has {variables} set that changes rounding", "set the same on every machine")
+    return invariants
 
 
-def runtime_invariants(machine: RuntimeConfig) -> dict[str, Invariant]:
-    """Of those settings of the machine on which a result depends."""
-    given = {field.name: getattr(machine, field.name) for field in dataclasses.fields(machine)}
-    return {name: flag_invariant(name, value) for name, value in given.items() if name not in _PER_MACHINE_FIELDS}
+def runtime_invariants(runtime: RuntimeConfig) -> dict[str, Invariant]:
+    """The settings of the machine on which a result depends."""
+    settings = {field.name: getattr(runtime, field.name) for field in dataclasses.fields(runtime)}
+    return {name: flag_invariant(name, value) for name, value in settings.items() if name not in _PER_MACHINE_FIELDS}
 
 
-def first_mismatch(told: Sequence[Mapping[str, Invariant]]) -> str | None:
-    """Who says otherwise than process 0, of what, and the fix, in one line; None where all say the same.
+def first_mismatch(by_rank: Sequence[Mapping[str, Invariant]]) -> str | None:
+    """The first difference between a process and process 0, with the fix, in one line; None where there is none.
 
     Args:
-        told: what each process says, by rank; what they differ in first is told.
+        by_rank: The invariants of each process.
     """
-    first = told[0]
-    for name in dict.fromkeys(name for each in told for name in each):
-        says = [each[name].description if name in each else f"has no {name}" for each in told]
-        odd = [rank for rank, text in enumerate(says) if text != says[0]]
+    for name in dict.fromkeys(name for each in by_rank for name in each):
+        texts = [each[name].description if name in each else f"has no {name}" for each in by_rank]
+        odd = [rank for rank, text in enumerate(texts) if text != texts[0]]
         if odd:
-            alike = [str(rank) for rank in odd[1:] if says[rank] == says[odd[0]]]
+            alike = [str(rank) for rank in odd[1:] if texts[rank] == texts[odd[0]]]
             more = f" (and {', '.join(alike)})" if alike else ""
-            fix = (first if name in first else told[odd[0]])[name].fix
-            return f"process {odd[0]}{more} {says[odd[0]]}, and process 0 {says[0]}; {fix}"
+            fix = by_rank[0 if name in by_rank[0] else odd[0]][name].fix
+            return f"process {odd[0]}{more} {texts[odd[0]]}, and process 0 {texts[0]}; {fix}"
     return None
-
-
-Value = TypeVar("Value")
-_MIXED_PRECISION = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
-_FILE_VISIBILITY_SECONDS = (
-    90.0  # seconds until all machines see a file that one of them has written: NFS looks again after up to 60
-)
-_COLLECTIVE_TIMEOUT_MINUTES = 30.0  # minutes that an operation of all processes may take; nobody works alone meanwhile
 
 
 @dataclass
@@ -114,10 +109,10 @@ class Engine:
     """Builds trainings on the machine at hand, alike for searches and evaluations.
 
     Attributes:
-        runtime: its settings.
-        precision: of the passes.
-        accelerator: of this process.
-        memory_accumulation: parts in which a share goes through the network for want of memory, where nothing else says it.
+        runtime: The settings of the machine.
+        precision: The precision of the forward and backward pass.
+        accelerator: The accelerator of this process.
+        memory_accumulation: Micro-batches of a step that the device's memory asks for; None where it asks for none.
     """
 
     runtime: RuntimeConfig
@@ -126,26 +121,28 @@ class Engine:
     memory_accumulation: int | None = None
 
     @classmethod
-    def create(cls, machine: RuntimeConfig, precision: Precision | None) -> "Engine":
-        """The workbench of this process, whatever launched it; torch's settings of the process become the machine's.
+    def create(cls, runtime: RuntimeConfig, precision: Precision | None) -> "Engine":
+        """The engine of this process, whatever launched it; sets what torch keeps for the whole process.
 
         Args:
-            machine: at hand.
-            precision: of the passes; None for the device's own.
+            runtime: The settings of the machine.
+            precision: The precision of the passes; None for the device's own.
 
         Raises:
-            BadInput: if the device cannot compute at this precision, TensorBoard was asked for and is not there, or
+            BadInput: If the device cannot compute at this precision, a tracker was asked for and is not there, or
                 launched processes do not meet.
         """
-        if machine.tensorboard:
+        if runtime.tensorboard or "TensorBoard" in runtime.tracker:
             tensorboard_writer_class()
+        for name in runtime.tracker:
+            TRACKERS.get(name)
         if not torch.distributed.is_initialized():  # who starts processes by other means has done that too
             processes.check_launch()
-        processes.set_patience(machine.timeout * 60)
+        processes.set_patience(runtime.timeout * 60)
         if precision == "fp16" and not torch.accelerator.is_available():
             raise BadInput("--precision fp16 does not work here: it needs a GPU; give bf16 or fp32")
-        numerics = Numerics.resolve(machine, precision)
-        # The accelerator's state is global and keeps the first precision it was given; each workbench has its own.
+        numerics = Numerics.resolve(runtime, precision)
+        # The accelerator's state is global and keeps the first precision it was given; each engine has its own.
         AcceleratorState._reset_state()
         try:
             # Left to itself, accelerate would run launched CPU processes side by side, each on its own.
@@ -153,8 +150,8 @@ class Engine:
             with _hide_environment():
                 accelerator = Accelerator(
                     mixed_precision=_MIXED_PRECISION[numerics.precision],
-                    cpu=runtime.cpu_only() or not torch.accelerator.is_available(),
-                    kwargs_handlers=_distributed_kwargs(machine),
+                    cpu=cpu_only() or not torch.accelerator.is_available(),
+                    kwargs_handlers=_distributed_kwargs(runtime),
                 )
         except ValueError as error:
             raise BadInput(
@@ -162,113 +159,119 @@ class Engine:
             ) from error
         if accelerator.num_processes != processes.world_size():
             raise BadInput(
-                f"the launcher started {processes.world_size()} processes, and {accelerator.num_processes} have met; use "
-                "torchrun or accelerate launch, and unset what other launchers, such as mpirun, have set"
+                f"the launcher started {processes.world_size()} processes, and {accelerator.num_processes} have met; "
+                "use torchrun or accelerate launch, and unset what other launchers, such as mpirun, have set"
             )
         numerics.apply()
-        return cls(machine, numerics.precision, accelerator)
+        return cls(runtime, numerics.precision, accelerator)
 
     @property
     def numerics(self) -> Numerics:
-        """How trainings compute here, before it is known which."""
+        """How trainings compute here, before their length is known."""
         return Numerics.resolve(self.runtime, self.precision)
 
-    def numerics_for(self, net: MaskedNetwork, steps: int, fit: TrainConfig | None = None) -> Numerics:
-        """How a net's training of so many steps, all in all, computes here."""
-        ghost_batch = None if fit is None else fit.ghost_batch
+    def numerics_for(self, network: MaskedNetwork, steps: int, training: TrainConfig | None = None) -> Numerics:
+        """How a network's training of so many steps in all computes here."""
+        ghost_batch = None if training is None else training.ghost_batch
         return self.numerics.for_training(
-            steps, size=state_size(net.backbone), steady=net.objective.cuda_graph_safe, ghost_batch=ghost_batch
+            steps, size=state_size(network.backbone), steady=network.objective.cuda_graph_safe, ghost_batch=ghost_batch
         )
 
     @property
     def is_main_process(self) -> bool:
-        """Whether this process writes files and talks; the others only compute."""
+        """Whether this process writes files and prints; the others only compute."""
         return bool(self.accelerator.is_main_process)
 
-    def accumulation_steps(self, net: MaskedNetwork, fit: TrainConfig) -> int:
-        """In how many parts this process's share of a global batch goes through a net, in training and for scores.
+    def accumulation_steps(self, network: MaskedNetwork, training: TrainConfig) -> int:
+        """Micro-batches in which this process's share of a batch goes through a network, in training and for scores.
 
         Raises:
-            BadInput: if the batch cannot be shared or cut so, naming what would do.
+            BadInput: If the batch cannot be divided so, naming numbers with which it can.
         """
-        normalised, objective = bool(distributed.batchnorm_layers(net)), net.objective
-        parts = self.runtime.accumulation_steps(
-            fit.batch_size, fit.ghost_batch, objective.name, whole=objective.needs_whole_batch, normalised=normalised
+        normalised, objective = bool(distributed.batchnorm_layers(network)), network.objective
+        steps = self.runtime.accumulation_steps(
+            training.batch_size,
+            training.ghost_batch,
+            objective.name,
+            whole=objective.needs_whole_batch,
+            normalised=normalised,
         )
-        return (
-            self.memory_accumulation
-            if self.memory_accumulation is not None and self._may_choose_accumulation(net, fit)
-            else parts
-        )
+        if self.memory_accumulation is not None and self._may_choose_accumulation(network, training):
+            return self.memory_accumulation
+        return steps
 
-    def _may_choose_accumulation(self, net: MaskedNetwork, fit: TrainConfig) -> bool:
-        """Whether the number of parts is nobody's but the device's: nothing gives it, and it changes nothing."""
-        given = self.runtime.accumulate is not None or fit.ghost_batch is not None
-        return not (given or net.objective.needs_whole_batch or distributed.batchnorm_layers(net))
+    def _may_choose_accumulation(self, network: MaskedNetwork, training: TrainConfig) -> bool:
+        """Whether the device may choose the number of micro-batches: nothing else sets it, and it changes no result."""
+        given = self.runtime.accumulate is not None or training.ghost_batch is not None
+        return not (given or network.objective.needs_whole_batch or distributed.batchnorm_layers(network))
 
     def fit_in_memory(
-        self, net: MaskedNetwork, fit: TrainConfig, needs: MemoryModel | None, *, recipe: bool = False
+        self, network: MaskedNetwork, training: TrainConfig, memory: MemoryModel | None, *, recipe: bool = False
     ) -> str:
-        """See that a training fits on this process's device, in parts that are small enough where they may be.
+        """Chooses micro-batches that fit in this process's device, where they may be chosen.
 
         Args:
-            net: that is trained; not on the device yet.
-            fit: how.
-            needs: what it needs; None where nobody can tell.
-            recipe: it is a recipe's, which has flags; a protocol has none.
+            network: The network, not on the device yet.
+            training: How it is trained.
+            memory: What the training needs; None where that is not known.
+            recipe: Whether it is a recipe's training, which has flags; a protocol's has none.
 
         Returns:
-            What was decided, for a person, or "".
+            A line that says what was decided, or "".
 
         Raises:
-            BadInput: if it cannot fit, with what would help.
+            BadInput: If it cannot fit, with what would help.
         """
         self.memory_accumulation = None
-        room = DeviceMemory.of_device(self.accelerator.device)
-        if needs is None or room is None:
+        device = DeviceMemory.of_device(self.accelerator.device)
+        if memory is None or device is None:
             return ""
-        share = fit.batch_size // self.accelerator.num_processes
-        parts, fitting = self.accumulation_steps(net, fit), min_accumulation_steps(needs, share, room.free)
-        if self._may_choose_accumulation(net, fit):
-            # All processes alike: dropout draws for each part by its number.
-            self.memory_accumulation = parts = max(gather_object([fitting]))
+        share = training.batch_size // self.accelerator.num_processes
+        steps, fitting = self.accumulation_steps(network, training), min_accumulation_steps(memory, share, device.free)
+        if self._may_choose_accumulation(network, training):
+            # The same in all processes: dropout draws for each micro-batch by its number.
+            self.memory_accumulation = steps = max(gather_object([fitting]))
         fixes = ["more processes"] if share > 1 else []
-        fits = needs.estimate(share // fitting).total <= room.free
-        if recipe and fits and not net.objective.needs_whole_batch:
+        fits = memory.estimate(share // fitting).total <= device.free
+        if recipe and fits and not network.objective.needs_whole_batch:
             fixes.insert(0, f"--ghost-batch {share // fitting} (another recipe)")
         if self.precision == "fp32":
             fixes.append("--precision bf16")
-        if warning := room.check(needs.estimate(share // parts), *fixes, "a device with more memory"):
+        if warning := device.check(memory.estimate(share // steps), *fixes, "a device with more memory"):
             return warning
-        told = f"a share of {format_images(share)} goes through the network in {parts} parts, which the device's memory holds"
-        return told if self.memory_accumulation is not None and parts > 1 else ""
+        if self.memory_accumulation is None or steps == 1:
+            return ""
+        share_text = f"a share of {format_images(share)}"
+        return f"{share_text} goes through the network in {steps} parts, which the device's memory holds"
 
-    def check_batch(self, fit: TrainConfig) -> None:
-        """Whether a protocol's batch can be shared by the processes, before there is a net.
+    def check_batch(self, training: TrainConfig) -> None:
+        """Checks, before there is a network, that a protocol's batch can be shared by the processes.
 
         Raises:
-            BadInput: naming what would do; a protocol has no flags.
+            BadInput: Naming a number of processes that can share it; a protocol has no flags.
         """
         count = self.accelerator.num_processes
-        if fit.batch_size % count:
-            fewer = next(each for each in range(count - 1, 0, -1) if fit.batch_size % each == 0)
+        if training.batch_size % count:
+            fewer = next(each for each in range(count - 1, 0, -1) if training.batch_size % each == 0)
             raise BadInput(
-                f"the protocol's batch of {fit.batch_size} cannot be shared by {count} processes; start {fewer}, or "
-                "another number that divides it"
+                f"the protocol's batch of {training.batch_size} cannot be shared by {count} processes; start {fewer}, "
+                "or another number that divides it"
             )
-        self.runtime.accumulation_steps(fit.batch_size, fit.ghost_batch, "supervised", whole=False, normalised=False)
+        self.runtime.accumulation_steps(
+            training.batch_size, training.ghost_batch, "supervised", whole=False, normalised=False
+        )
 
-    def set_batchnorm_scheme(self, net: MaskedNetwork, fit: TrainConfig) -> int:
-        """Let a net's batch norm see what the training says, however many processes there are; returns `parts`."""
-        parts, whole = self.accumulation_steps(net, fit), net.objective.needs_whole_batch
+    def set_batchnorm_scheme(self, network: MaskedNetwork, training: TrainConfig) -> int:
+        """Makes batch norm see the same images however many processes there are; returns `accumulation_steps`."""
+        steps, whole = self.accumulation_steps(network, training), network.objective.needs_whole_batch
         distributed.set_batchnorm_scheme(
-            net,
-            batch_size=fit.batch_size,
-            ghost_batch=fit.ghost_batch,
+            network,
+            batch_size=training.batch_size,
+            ghost_batch=training.ghost_batch,
             processes=self.accelerator.num_processes,
             whole=whole,
         )
-        return parts
+        return steps
 
     def make_loader(
         self,
@@ -280,12 +283,21 @@ class Engine:
         augment: int,
         labelled: LabelledStream | None = None,
     ) -> Loader:
-        """Batches of these views of the source's images, this process's share."""
-        processes = self.accelerator.num_processes
+        """This process's share of batches of views.
+
+        Args:
+            source: The images.
+            views: The views of each image.
+            batch_size: Images of a batch, in all processes together.
+            order: Seed of the order.
+            augment: Seed of the augmentation.
+            labelled: The labelled stream, where a batch has images of two.
+        """
+        world_size = self.accelerator.num_processes
         return make_loader(
             source,
             views,
-            Sampler(len(source.manifest), batch_size, order, self.accelerator.process_index, processes, labelled),
+            Sampler(len(source.manifest), batch_size, order, self.accelerator.process_index, world_size, labelled),
             augment_seed=augment,
             device=self.accelerator.device,
             threads=self.runtime.decode_threads,
@@ -294,155 +306,181 @@ class Engine:
         )
 
     @contextmanager
-    def prepare(self, net: MaskedNetwork, steps: int = 0, fit: TrainConfig | None = None) -> Iterator[torch.nn.Module]:
-        """The net on its device, in the wrappers that distribution and mixed precision need, until the block ends.
+    def prepare(
+        self, network: MaskedNetwork, steps: int = 0, training: TrainConfig | None = None
+    ) -> Iterator[torch.nn.Module]:
+        """The network on its device, in the wrappers of distribution and mixed precision, until the block ends.
 
         Args:
-            net: as drawn; it is compiled where that is asked for, or pays.
-            steps: that it will be trained, all in all.
-            fit: how; None where it will not be.
+            network: The network as drawn; it is compiled where that is asked for, or pays.
+            steps: Steps for which it will be trained, in all.
+            training: How it will be trained; None where it will not be.
         """
-        numerics = self.numerics_for(net, steps, fit)
+        numerics = self.numerics_for(network, steps, training)
         if numerics.channels_last:
-            net.to(memory_format=torch.channels_last)
+            network.to(memory_format=torch.channels_last)
         if numerics.compiled:
-            compile_network(net)
+            compile_network(network)
         with warnings.catch_warnings():
             # Newer torch has another name for it, which older ones and accelerate do not know.
             warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
             with _hide_environment():
-                wrapped: torch.nn.Module = self.accelerator.prepare_model(net)
+                wrapped: torch.nn.Module = self.accelerator.prepare_model(network)
         try:
             yield wrapped
         finally:
             self.accelerator.free_memory()
-            distributed.reset_batchnorm(net)
+            distributed.reset_batchnorm(network)
 
     def make_loop(
         self,
-        net: MaskedNetwork,
+        network: MaskedNetwork,
         wrapped: torch.nn.Module,
-        batches: Loader,
-        fit: TrainConfig,
+        loader: Loader,
+        training: TrainConfig,
         *,
         set_size: int,
         seed: int,
         progress: Progress,
     ) -> TrainingLoop:
-        """The training of a prepared net, with a fresh optimiser.
+        """The training of a prepared network, with a fresh optimiser.
+
+        Args:
+            network: The network.
+            wrapped: The same in the wrappers of `prepare`.
+            loader: The images.
+            training: How it is trained.
+            set_size: Images of an epoch.
+            seed: Seed of dropout and of whatever else draws random numbers in a step.
+            progress: What shows the loss.
 
         Raises:
-            BadInput: if the batch cannot be shared or cut so, see `parts`.
+            BadInput: If the batch cannot be divided so, see `accumulation_steps`.
         """
         if self.accelerator.scaler is not None:
-            # One a training: what a level has taught it must not reach the next, or a restart would not repeat it.
+            # One for each training: its state must not reach the next level, or a restart would not repeat it.
             self.accelerator.scaler = torch.amp.GradScaler(self.accelerator.device.type)
-        parts = self.set_batchnorm_scheme(net, fit)
-        replayed = parts == 1 and self._may_use_cuda_graph(net)
+        steps = self.set_batchnorm_scheme(network, training)
+        replayed = steps == 1 and self._may_use_cuda_graph(network)
         return TrainingLoop(
             self.accelerator,
-            net,
+            network,
             wrapped,
-            batches,
-            fit,
+            loader,
+            training,
             set_size=set_size,
             seed=seed,
-            parts=parts,
+            accumulation_steps=steps,
             progress=progress,
-            graph=graph_class_for(self.accelerator.device, net, batches, fit) if replayed else None,
+            graph=graph_class_for(self.accelerator.device, network, loader, training) if replayed else None,
         )
 
-    def _may_use_cuda_graph(self, net: MaskedNetwork) -> bool:
-        """Whether steps of one part may be launched as graphs: in one process, without a scaler, and as the net is."""
+    def _may_use_cuda_graph(self, network: MaskedNetwork) -> bool:
+        """Whether steps may be launched as graphs: in one process, without a scaler, and not as compiled code."""
         return (
             self.accelerator.num_processes == 1
             and not self.runtime.exact
             and self.accelerator.scaler is None
-            and not is_compiled(net)
+            and not is_compiled(network)
         )
 
     def broadcast(self, value: Value) -> Value:
-        """The first process's value, on all of them: where files decide, one looks and the others follow."""
+        """The first process's value, in all of them: where files decide, one process reads and the others follow."""
         processes.barrier()
         found: Value = broadcast_object_list([value])[0]
         return found
 
     def gather(self, value: Value) -> list[Value]:
-        """The values of all processes, by rank, on each of them."""
+        """The values of all processes, by rank, in each of them."""
         processes.barrier()
         found: list[Value] = gather_object([value])
         return found
 
-    def check_invariants(self, facts: Mapping[str, Invariant]) -> None:
-        """See that all processes are about to do the same, with the same program on the same kind of machine.
+    def check_invariants(self, invariants: Mapping[str, Invariant]) -> None:
+        """Checks that all processes are about to do the same, with the same program and settings.
 
         Args:
-            facts: what else must be the same, in the order in which differences are told.
+            invariants: What else must be the same, in the order in which it is compared.
 
         Raises:
-            BadInput: on all processes, telling who differs in what from process 0, and the fix.
+            BadInput: In all processes, with the first difference from process 0 and the fix.
         """
         if self.accelerator.num_processes == 1:
             return
-        told = self.gather(program_invariants() | runtime_invariants(self.runtime) | dict(facts))
-        if odd := first_mismatch(told):
-            raise BadInput(odd)
+        by_rank = self.gather(program_invariants() | runtime_invariants(self.runtime) | dict(invariants))
+        if mismatch := first_mismatch(by_rank):
+            raise BadInput(mismatch)
 
-    def gather_until_equal(self, look: Callable[[], Value]) -> list[Value]:
-        """What each process sees, by rank, when all see the same, or when that has taken too long."""
+    def gather_until_equal(self, read: Callable[[], Value]) -> list[Value]:
+        """What each process reads, by rank, once all read the same, or when that has taken too long."""
         late, pause = time.monotonic() + _FILE_VISIBILITY_SECONDS, 0.05
         while True:
-            processes.barrier()  # what one of them writes before it comes here is there when they look
-            seen = self.gather(look())
+            processes.barrier()  # what one of them writes before it comes here is there when they read
+            seen = self.gather(read())
             if all(one == seen[0] for one in seen) or self.broadcast(time.monotonic() > late):
                 return seen
             time.sleep(pause)
             pause = min(1.0, 2 * pause)
 
     def wait_for_file(self, path: Path) -> None:
-        """Wait until all processes see a file that the first has written.
+        """Waits until all processes see a file that the first has written.
 
         Raises:
-            BadInput: if one does not.
+            BadInput: If one does not.
         """
         if blind := [str(rank) for rank, seen in enumerate(self.gather_until_equal(path.exists)) if not seen]:
             raise BadInput(f"{path} is not visible to process {', '.join(blind)}; give --out on a shared folder")
 
     def trackers(self, run: Path, name: str) -> tuple[Tracker, ...]:
-        """Who listens to a training of this name in a run's folder: on the first process only."""
+        """The trackers of a training of this name in a run's folder: on the first process only.
+
+        Raises:
+            BadInput: If a tracker of a user's cannot be made.
+        """
         if not self.is_main_process:
             return ()
-        board = (TensorBoardTracker(run / "tensorboard" / name),) if self.runtime.tensorboard else ()
-        return (StatusFileTracker(run), *board)
+        found: list[Tracker] = [StatusFileTracker(run, name)]
+        if self.runtime.tensorboard:
+            found.append(TensorBoardTracker(run, name))
+        for chosen in self.runtime.tracker:
+            try:
+                found.append(TRACKERS.get(chosen)(run, name))
+            except BadInput:
+                raise
+            except Exception as error:  # whatever a tracker of a user's may raise
+                raise BadInput(
+                    f"the tracker {chosen} cannot be made ({one_line(error)}); mend it or leave it out"
+                ) from error
+        return tuple(found)
 
     def unreadable_images(self, *loaders: Loader) -> dict[str, str]:
         """Images that any process could not read, with the reasons."""
-        found = self.gather([dict(batches.unreadable) for batches in loaders])
-        return {path: reason for own in found for part in own for path, reason in part.items()}
+        by_rank = self.gather([dict(loader.unreadable) for loader in loaders])
+        return {path: reason for own in by_rank for each in own for path, reason in each.items()}
 
     @property
     def device_name(self) -> str:
-        """What computed, for the rows."""
-        processes = self.accelerator.num_processes
+        """The device or devices that computed, for rows."""
+        world_size = self.accelerator.num_processes
         device = self.accelerator.device
         if device.type == "cpu":
             name = f"cpu, {torch.get_num_threads()} threads"
         else:  # not every kind of device has names
             named = getattr(torch.get_device_module(device), "get_device_name", None)
             name = named(device) if named is not None else device.type
-        return f"{processes} x {name}" if processes > 1 else name
+        return f"{world_size} x {name}" if world_size > 1 else name
 
 
 def _hide_environment() -> AbstractContextManager[None]:
-    """While this lasts, accelerate sees of the environment what we have not decided."""
-    return runtime.hide_launcher_variables(processes.world_size() == 1 and not torch.distributed.is_initialized())
+    """Hides from accelerate what our flags and the launcher have decided, while this lasts."""
+    return hide_launcher_variables(processes.world_size() == 1 and not torch.distributed.is_initialized())
 
 
-def _distributed_kwargs(machine: RuntimeConfig) -> list[KwargsHandler]:
-    """How processes train together."""
+def _distributed_kwargs(runtime: RuntimeConfig) -> list[KwargsHandler]:
+    """The settings of distributed training."""
     return [
         # Masks, and what else a step changes, are equal by construction, or one process's own until they are shared.
         DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True),
-        # Of processes that are gone `processes` tells, and at once. This is for networks that are.
-        InitProcessGroupKwargs(timeout=timedelta(minutes=max(_COLLECTIVE_TIMEOUT_MINUTES, machine.timeout))),
+        # Processes that are gone are found by `processes`, and at once. This is for networks that are.
+        InitProcessGroupKwargs(timeout=timedelta(minutes=max(_COLLECTIVE_TIMEOUT_MINUTES, runtime.timeout))),
     ]

@@ -5,7 +5,7 @@ backward pass: in convolutional networks nearly everything, and the more the lar
 own loss with its own heads is run on a few images under `ShapeOnlyMode`, which calls every layer and builds autograd's
 graph as always, and neither computes nor touches the memory of large tensors; it takes as long as Python does. How the
 result grows with the number of images gives the rest. Gradients are counted beside it in full, though activations go as
-they come. Torch's own fake tensors would do as well, but their first use imports torch's compiler, which takes a second.
+they come. Torch's own fake tensors would do as well, but their first use imports torch's compiler, a second's work.
 """
 
 import math
@@ -243,16 +243,17 @@ class MemoryEstimate:
 
 @dataclass(frozen=True)
 class MemoryModel:
-    """What a training needs for parts of any size.
+    """What a training needs for micro-batches of any size.
 
     Attributes:
-        weights: see `Need`.
-        gradients: see `Need`.
-        optimizer: see `Need`.
-        resident_set: bytes of the image set on the device; 0 where images come a batch at a time.
-        views: bytes of the views of one image.
-        activation_polynomial: what the backward pass needs whatever the part, for each image of it, and for each pair of them.
-        on_gpu: whether the device is one.
+        weights: See `MemoryEstimate`.
+        gradients: See `MemoryEstimate`.
+        optimizer: See `MemoryEstimate`.
+        resident_set: Bytes of the image set on the device; 0 where images come a batch at a time.
+        views: Bytes of the views of one image.
+        activation_polynomial: Bytes that the backward pass needs whatever the micro-batch, for each image of it, and
+            for each pair of them.
+        on_gpu: Whether the device is a GPU.
     """
 
     weights: int
@@ -402,36 +403,36 @@ class DeviceMemory:
         return cls(torch.cuda.get_device_name(device), free + held)
 
     def compare(self, need: MemoryEstimate) -> str:
-        """Both, for a person."""
+        """The estimate beside what the device has, as text."""
         return f"{need}; {self.device} has {format_bytes(self.free)}"
 
     def check(self, need: MemoryEstimate, *fixes: str) -> str:
-        """Whether it is enough.
+        """Refuses a training that cannot fit.
 
-        What may be enough is tried: memory that ends is told at the first step, and costs less than the refusal of a
+        What may be enough is tried: memory that runs out shows at the first step, and costs less than the refusal of a
         training that fits.
 
         Args:
-            need: of a training.
-            fixes: what would make it smaller, as flags where there are some.
+            need: What the training needs.
+            fixes: What would make that smaller, as flags where there are some.
 
         Returns:
-            A warning with both numbers and the fixes where it may not be, else "".
+            A warning with both numbers and the fixes where it may not fit, else "".
 
         Raises:
-            BadInput: with both numbers and the fixes where it cannot be.
+            BadInput: With both numbers and the fixes where it cannot fit.
         """
         if need.total <= self.free:
             return ""
         fix = f"give {', '.join(fixes[:-1])}{' or ' if fixes[1:] else ''}{fixes[-1]}"
-        told = f"a part of {format_images(need.micro_batch)} needs {{}}{format_bytes(need.total)}, and {self.device} has {format_bytes(self.free)}"
+        part, there = f"a part of {format_images(need.micro_batch)}", f"{self.device} has {format_bytes(self.free)}"
         if need.minimum > self.free:
-            raise BadInput(f"{told.format('')}; {fix}")
-        return f"{told.format('about ')}; where that is not enough, {fix}"
+            raise BadInput(f"{part} needs {format_bytes(need.total)}, and {there}; {fix}")
+        return f"{part} needs about {format_bytes(need.total)}, and {there}; where that is not enough, {fix}"
 
 
 def format_images(count: int) -> str:
-    """A number of images for a person."""
+    """A number of images as text."""
     return "1 image" if count == 1 else f"{count:,} images"
 
 

@@ -1,4 +1,7 @@
-"""How numbers are computed: precision, compiled code and CUDA graphs; fast by default on a GPU, exact on request and always exact elsewhere."""
+"""How numbers are computed: precision, compiled code and CUDA graphs.
+
+Fast by default on a GPU, exact on request, and always exact elsewhere.
+"""
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -24,9 +27,9 @@ GPU: compiling a network forward and backward takes about a minute, and saves 5 
 tenth of a large network's 100 ms or most of the time that the host needs to launch a small one's kernels."""
 MAX_GRAPH_STATE = 5_000_000
 """Entries of a backbone up to which it is small: the papers' Conv-2 has 4.3 million, ResNet-20 0.27. Its step is over
-before the host has launched the next one's kernels, so it is launched as a graph where that can be
-(`sslticket.training.numerics`), and not compiled. A larger one keeps a GPU busy, and its graph would hold the memory of a
-step for as long as a training lasts."""
+before the host has launched the next one's kernels, so it is launched as a graph where that can be (`GraphReplay`), and
+not compiled. A larger one keeps a GPU busy, and its graph would hold the memory of a step for as long as a training
+lasts."""
 
 
 @dataclass(frozen=True, kw_only=True)

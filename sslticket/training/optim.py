@@ -7,8 +7,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from sslticket.config import training
-from sslticket.config.training import SGD, Adam, Optimizer, RMSprop
+from sslticket.config.training import LARS, SGD, Adam, Optimizer, RMSprop
 from sslticket.pruning import pruned_model
 from sslticket.training.network import MaskedNetwork
 
@@ -19,7 +18,7 @@ class CombinedOptimizer(torch.optim.Optimizer):
     With fp16 a step is skipped for both or for none, which two optimisers side by side would not ensure.
 
     Attributes:
-        optimizers: both.
+        optimizers: Both of them.
     """
 
     def __init__(self, first: torch.optim.Optimizer, second: torch.optim.Optimizer) -> None:
@@ -28,38 +27,38 @@ class CombinedOptimizer(torch.optim.Optimizer):
 
     @property
     def _step_supports_amp_scaling(self) -> bool:
-        """What torch's gradient scaler asks: whether both skip a step on the device, so that no host waits to know."""
-        return all(getattr(part, "_step_supports_amp_scaling", False) for part in self.optimizers)
+        """Whether both skip a step on the device, so that no host waits to know; torch's gradient scaler asks."""
+        return all(getattr(each, "_step_supports_amp_scaling", False) for each in self.optimizers)
 
     @property
-    def param_groups(self) -> list[dict[str, Any]]:  # type: ignore[override]  # read only: the parts hold them
-        """Those of both."""
-        return [group for part in self.optimizers for group in part.param_groups]
+    def param_groups(self) -> list[dict[str, Any]]:  # type: ignore[override]  # read only: both hold them
+        """The groups of both."""
+        return [group for each in self.optimizers for group in each.param_groups]
 
     @property
-    def state(self) -> dict[torch.Tensor, Any]:  # type: ignore[override]  # read only: the parts hold it
-        """That of both, by parameter."""
-        return {key: value for part in self.optimizers for key, value in part.state.items()}
+    def state(self) -> dict[torch.Tensor, Any]:  # type: ignore[override]  # read only: both hold it
+        """The state of both, by parameter."""
+        return {key: value for each in self.optimizers for key, value in each.state.items()}
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """See the base class."""
-        for part in self.optimizers:
-            part.zero_grad(set_to_none)
+        for each in self.optimizers:
+            each.zero_grad(set_to_none)
 
     def step(self, closure: None = None) -> None:  # type: ignore[override]  # no optimiser here needs a closure
         """See the base class."""
         # What torch's gradient scaler lays on an optimiser for the time of a step, where that skips by itself.
         scaling = {name: getattr(self, name) for name in ("grad_scale", "found_inf") if hasattr(self, name)}
-        for part in self.optimizers:
+        for each in self.optimizers:
             for name, value in scaling.items():
-                setattr(part, name, value)
-            part.step()
+                setattr(each, name, value)
+            each.step()
             for name in scaling:
-                delattr(part, name)
+                delattr(each, name)
 
     def state_dict(self) -> dict[str, Any]:
         """See the base class."""
-        first, second = (part.state_dict() for part in self.optimizers)
+        first, second = (each.state_dict() for each in self.optimizers)
         offset = self._offset
         shifted = [
             {**group, "params": [number + offset for number in group["params"]]} for group in second["param_groups"]
@@ -168,36 +167,38 @@ def _trust_ratios(tensors: list[Tensor], gradients: list[Tensor], decay: float, 
     return list(rate.where(has_weight & has_gradient, has_gradient).unbind())
 
 
-def build_network_optimizer(net: MaskedNetwork, spec: Optimizer) -> torch.optim.Optimizer:
-    """The optimiser of a net: of its weights as described, and of the scores of a mask that it learns as that says.
+def build_network_optimizer(network: MaskedNetwork, spec: Optimizer) -> torch.optim.Optimizer:
+    """The optimiser of a network's weights, and of the scores of the masks that it learns.
 
     No weight decay falls on scores (Savarese et al. 2019, section 4.2); weights that are frozen are left out.
+
+    Args:
+        network: The network.
+        spec: The description of the weights' optimiser.
     """
-    if net.mask_learning is None:
-        return build_optimizer(spec, net.parameters())
-    scores = build_optimizer(
-        net.mask_learning.optimizer, (one.score for one in pruned_model.learned_gates(net).values())
-    )
+    learning = network.mask_learning
+    if learning is None:
+        return build_optimizer(spec, network.parameters())
+    gates = pruned_model.learned_gates(network).values()
+    scores = build_optimizer(learning.optimizer, (gate.score for gate in gates))
     for group in scores.param_groups:
-        group["share"] = net.mask_learning.optimizer.lr / spec.lr
-    return (
-        scores
-        if net.mask_learning.frozen
-        else CombinedOptimizer(build_optimizer(spec, net.weight_parameters()), scores)
-    )
+        group["lr_scale"] = learning.optimizer.lr / spec.lr
+    if learning.frozen:
+        return scores
+    return CombinedOptimizer(build_optimizer(spec, network.weight_parameters()), scores)
 
 
 def build_optimizer(spec: Optimizer, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
     """The torch optimiser for a description, for the parameters that are trained.
 
-    A group's "share", where it has one, is what its learning rate is of the schedule's.
+    The learning rate of a group is the schedule's times the group's "lr_scale", where it has one.
 
     Weight decay falls on all of them, as in the papers; LARS leaves biases and batch norm out, as its own papers do.
     The fused implementations update all tensors in one call, on CPU and GPU; those without one take all tensors through
     an operation before the next one.
     """
     chosen = [parameter for parameter in parameters if parameter.requires_grad]
-    if isinstance(spec, training.LARS):
+    if isinstance(spec, LARS):
         return _build_lars(spec, chosen)
     if isinstance(spec, SGD):
         return torch.optim.SGD(
@@ -224,7 +225,7 @@ def build_optimizer(spec: Optimizer, parameters: Iterable[nn.Parameter]) -> torc
 
 
 def init_momentum(optimizer: torch.optim.Optimizer) -> None:
-    """Give SGD's momentum its zeros where it has none yet; for optimisers whose first step may be skipped.
+    """Sets SGD's momentum to zeros where it has none yet; for optimisers whose first step may be skipped.
 
     Fused SGD takes fresh memory for it at its first step, which fills it. Where loss scaling skips that step on the
     device the memory stays what it was, and the second step would add it to the weights. Others need no start: Adam's
@@ -238,7 +239,7 @@ def init_momentum(optimizer: torch.optim.Optimizer) -> None:
 
 
 def match_memory_format(optimizer: torch.optim.Optimizer) -> None:
-    """Bring state that was read from a file into its parameter's memory layout; call it after each loading.
+    """Brings state that was read from a file into its parameter's memory layout; to be called after each loading.
 
     Fused kernels walk parameter, gradient and state as they lie in memory, side by side: under channels-last a state in
     another order is another weight's on a CPU, and refused on CUDA.
@@ -249,11 +250,11 @@ def match_memory_format(optimizer: torch.optim.Optimizer) -> None:
                 values[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
-def _build_lars(spec: training.LARS, chosen: list[nn.Parameter]) -> torch.optim.Optimizer:
+def _build_lars(spec: LARS, chosen: list[nn.Parameter]) -> torch.optim.Optimizer:
     scaled: dict[str, Any] = {"params": [parameter for parameter in chosen if parameter.dim() > 1]}
-    share = 1.0 if spec.bias_lr is None else spec.bias_lr / spec.lr
+    lr_scale = 1.0 if spec.bias_lr is None else spec.bias_lr / spec.lr
     biases = [parameter for parameter in chosen if parameter.dim() <= 1]
-    plain: dict[str, Any] = {"params": biases, "weight_decay": 0.0, "share": share}
+    plain: dict[str, Any] = {"params": biases, "weight_decay": 0.0, "lr_scale": lr_scale}
     return LARSOptimizer(
         [scaled, plain], lr=spec.lr, momentum=spec.momentum, weight_decay=spec.weight_decay, trust=spec.trust
     )

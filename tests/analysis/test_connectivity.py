@@ -9,10 +9,10 @@ from accelerate import Accelerator
 from torch import nn
 
 from sslticket.analysis.connectivity import (
+    Connectivity,
     barrier_height,
     batch_norm_layers,
     interpolate,
-    measure_connectivity,
     recalibrate_batch_norm,
 )
 from sslticket.analysis.endpoints import EndpointStore, find_targets
@@ -20,11 +20,12 @@ from sslticket.config.runtime import RuntimeConfig
 from sslticket.config.training import SGD, TrainConfig
 from sslticket.data.loader import Batch
 from sslticket.errors import BadInput
-from sslticket.evaluation.jobs import SplitCache
 from sslticket.evaluation.protocols import Protocol
 from sslticket.evaluation.tasks import EvalTask, Levels, find_ticket_files
+from sslticket.evaluation.trainer import SplitCache
 from sslticket.objectives.supervised import Supervised
 from sslticket.pruning import pruned_model
+from sslticket.results.work_queue import WorkQueue
 from sslticket.training.engine import Engine
 from sslticket.training.network import MaskedNetwork
 from sslticket.training.numerics import Numerics
@@ -32,7 +33,7 @@ from sslticket.training.progress import Progress
 from tests.runs import recipe, search
 
 SHORT = Protocol(
-    name="short", dataset="digits", fit=TrainConfig(length="60it", batch_size=64, optimizer=SGD(lr=0.1)), start="k"
+    name="short", dataset="digits", training=TrainConfig(length="60it", batch_size=64, optimizer=SGD(lr=0.1)), start="k"
 )
 
 
@@ -46,7 +47,7 @@ def run(found: Path, tmp_path: Path) -> Path:
     return shutil.copytree(found, tmp_path / found.name)
 
 
-def bench() -> Engine:
+def engine() -> Engine:
     return Engine.create(RuntimeConfig(), "fp32")
 
 
@@ -66,14 +67,14 @@ def test_the_ends_of_the_line_are_the_networks_themselves() -> None:
 
 
 def test_a_row_has_the_ends_own_scores_at_its_ends(run: Path) -> None:
-    (row,) = measure_connectivity(find_ticket_files([run], Levels((1,))), SHORT, [0], bench(), points=5)
+    (row,) = Connectivity(points=5).rows(find_ticket_files([run], Levels((1,))), SHORT, [0], engine())
     assert [point[0] for point in row["points"]] == [0, 0.25, 0.5, 0.75, 1]
-    gallery = SplitCache(None)
+    split_cache = SplitCache(None)
     task = EvalTask(find_ticket_files([run], Levels((1,)))[0], "ticket", SHORT, 0, "own")
-    (subject,) = find_targets([task], gallery, Numerics(precision="fp32"), dense=False)
+    (target,) = find_targets([task], split_cache, Numerics(precision="fp32"), dense=False)
     with Progress(0, show=False) as progress:
-        ends = EndpointStore(gallery, bench(), progress)
-        told = [ends.measurements(course) for course in (subject.training, subject.training_in_order(1))]
+        endpoints = EndpointStore(split_cache, engine(), progress)
+        told = [endpoints.measurements(training) for training in (target.training, target.training_in_order(1))]
     for point, end in zip((row["points"][0], row["points"][-1]), told, strict=True):
         _, error, loss, recalibrated_error, recalibrated_loss = point
         assert (error, loss) == (1 - end["top1"], end["loss"])
@@ -82,21 +83,21 @@ def test_a_row_has_the_ends_own_scores_at_its_ends(run: Path) -> None:
     assert row["barrier"] == barrier_height([point[1] for point in row["points"]]) >= 0
     assert row["loss_barrier_recalibrated"] == barrier_height([point[4] for point in row["points"]])
     assert (row["steps"], row["samples"]) == (2 * 59, 2 * 59 * 64)
-    assert list(measure_connectivity(find_ticket_files([run], Levels((1,))), SHORT, [0], bench(), points=5)) == []
-    (finer,) = measure_connectivity(find_ticket_files([run], Levels((1,))), SHORT, [0], bench(), points=3)
+    assert list(Connectivity(points=5).rows(find_ticket_files([run], Levels((1,))), SHORT, [0], engine())) == []
+    (finer,) = Connectivity(points=3).rows(find_ticket_files([run], Levels((1,))), SHORT, [0], engine())
     assert [point[:3] for point in finer["points"]] == [point[:3] for point in row["points"][::2]]
 
 
 def test_without_batch_norm_both_numbers_are_the_same(tmp_path: Path) -> None:
     run = search(tmp_path, recipe(model="lenet300")).run_dir.path
-    (row,) = measure_connectivity(find_ticket_files([run], Levels((1,))), SHORT, [0], bench(), points=3)
+    (row,) = Connectivity(points=3).rows(find_ticket_files([run], Levels((1,))), SHORT, [0], engine())
     assert all(point[1:3] == point[3:] for point in row["points"])
     assert (row["barrier"], row["loss_barrier"]) == (row["barrier_recalibrated"], row["loss_barrier_recalibrated"])
 
 
 def test_two_points_are_no_line() -> None:
-    with pytest.raises(BadInput, match="2 points show no barrier between two ends; give --points at least 3"):
-        measure_connectivity([], SHORT, [0], bench(), points=2)
+    with pytest.raises(BadInput, match=r"--points must be at least 3, .*, got 2"):
+        Connectivity(points=2).rows([], SHORT, [0], engine())
 
 
 class Doubling(nn.Module):
@@ -130,21 +131,23 @@ def test_recalibrated_statistics_are_means_over_batches_or_their_parts(parts: in
 def test_recalibration_restores_the_statistics_of_a_training_that_has_come_to_rest(run: Path) -> None:
     fit = TrainConfig(length="70it", batch_size=64, optimizer=SGD(lr=0.1), drops=("20it", "21it", "22it", "23it"))
     task = EvalTask(
-        find_ticket_files([run], Levels((0,)))[0], "ticket", Protocol(name="rests", dataset="digits", fit=fit), 0
+        find_ticket_files([run], Levels((0,)))[0], "ticket", Protocol(name="rests", dataset="digits", training=fit), 0
     )
-    gallery = SplitCache(None)
-    (subject,) = find_targets([task], gallery, Numerics(precision="fp32"), dense=False)
+    split_cache = SplitCache(None)
+    (target,) = find_targets([task], split_cache, Numerics(precision="fp32"), dense=False)
     with Progress(0, show=False) as progress:
-        ends = EndpointStore(gallery, bench(), progress)
-        assert ends.ensure(subject.training)
-        exam = ends.eval_run(subject.training)
-        net = exam.build_net()
-        pruned_model.write_state(net, ends.read(subject.training).state)
+        endpoints = EndpointStore(split_cache, engine(), progress)
+        assert WorkQueue(list, endpoints, endpoints.engine, progress).attempt(target.training) == []
+        eval_run = endpoints.eval_run(target.training)
+        net = eval_run.build_net()
+        pruned_model.write_state(net, endpoints.read(target.training).state)
         layers = batch_norm_layers(net)
         before = [(layer.running_mean.clone(), layer.running_var.clone()) for layer in layers]
         for layer in layers:
             layer.reset_running_stats()
-        recalibrate_batch_norm(ends.engine.accelerator, net, ends.evaluator.training_loader(exam).train(0, 20))
+        recalibrate_batch_norm(
+            endpoints.engine.accelerator, net, endpoints.evaluator.training_loader(eval_run).train(0, 20)
+        )
     assert len(layers) == 3
     for layer, (mean, variance) in zip(layers, before, strict=True):
         # What is left is chance: running means are over about ten batches. Two trainings were 0.02 and 0.1 off.

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sslticket.analysis.overlap import dead_channels, describe_channels, measure_channels
+from sslticket.analysis.overlap import DeadChannels, dead_channels
 from sslticket.evaluation import tasks
 from sslticket.pruning.mask import Mask
 from sslticket.results.rows import row_error
@@ -27,7 +27,7 @@ def test_a_channel_is_dead_where_all_of_its_weights_are_pruned() -> None:
 
 def test_rows_tell_each_layer_of_each_ticket(tmp_path: Path) -> None:
     planned = search(tmp_path)
-    rows = list(measure_channels(tasks.find_ticket_files([tmp_path])))
+    rows = list(DeadChannels().rows(tasks.find_ticket_files([tmp_path])))
     assert [row["level"] for row in rows] == [0, 1, 2, 3]
     assert [row_error(row) for row in rows] == [None] * 4
     assert [json.loads(file.read_text()) for file in sorted(tmp_path.rglob("*.channels.jsonl"))] == rows
@@ -41,4 +41,4 @@ def test_rows_tell_each_layer_of_each_ticket(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("lost", "told"), [(3, ""), (4, "; no weight is left of last")])
 def test_a_layer_that_vanished_is_named(lost: int, told: str) -> None:
     row = {"density": 0.125, "dead": {"first": [1, 2], "last": [lost, 4]}}
-    assert describe_channels(row) == f"density 12.500%, {1 + lost} of 6 output channels are dead{told}"
+    assert DeadChannels().describe_row(row) == f"density 12.500%, {1 + lost} of 6 output channels are dead{told}"

@@ -15,13 +15,15 @@ from sslticket.analysis.magnitudes import Magnitudes
 from sslticket.analysis.stability import Stability
 from sslticket.config.runtime import RuntimeConfig
 from sslticket.config.training import SGD, TrainConfig
+from sslticket.evaluation.jobs import evaluate_tasks
 from sslticket.evaluation.protocols import Protocol
 from sslticket.evaluation.tasks import Levels, find_ticket_files, make_tasks
-from sslticket.evaluation.worker import evaluate
 from sslticket.training.engine import Engine
 from tests.runs import search
 
-SHORT = Protocol(name="short", dataset="digits", fit=TrainConfig(length="8it", batch_size=64, optimizer=SGD(lr=0.1)))
+SHORT = Protocol(
+    name="short", dataset="digits", training=TrainConfig(length="8it", batch_size=64, optimizer=SGD(lr=0.1))
+)
 GONE = f"{socket.gethostname()}.{2**30}.part"  # no system has so many processes
 
 
@@ -34,19 +36,21 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return search(tmp_path_factory.mktemp("runs")).run_dir.path
 
 
-def bench() -> Engine:
+def engine() -> Engine:
     return Engine.create(RuntimeConfig(), "fp32")
 
 
 def scores(run: Path) -> object:
     return list(
-        evaluate(make_tasks(find_ticket_files([run], Levels((0, 2))), ["random", "adjusted"], [SHORT], [0]), bench())
+        evaluate_tasks(
+            make_tasks(find_ticket_files([run], Levels((0, 2))), ["random", "adjusted"], [SHORT], [0]), engine()
+        )
     )
 
 
 def stabilities(run: Path) -> object:
     asked = make_analysis_tasks(find_ticket_files([run], Levels((1, 2))), ["local"], [SHORT], [0], ["new"])
-    return list(run_analysis(Stability(), asked, bench()))
+    return list(run_analysis(Stability(), asked, engine()))
 
 
 def sizes(run: Path) -> object:
@@ -54,7 +58,7 @@ def sizes(run: Path) -> object:
         run_analysis(
             Magnitudes(),
             make_analysis_tasks(find_ticket_files([run], Levels((0,))), [], [SHORT], [0], ["new"]),
-            bench(),
+            engine(),
         )
     )
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sslticket.analysis.magnitudes import measure_magnitudes
+from sslticket.analysis.magnitudes import Magnitudes
 from sslticket.config.runtime import RuntimeConfig
 from sslticket.config.training import SGD, TrainConfig
 from sslticket.evaluation.protocols import Protocol
@@ -16,7 +16,9 @@ from sslticket.pruning.prunable import LOG_BIN_WIDTH, MACHINE_PRECISION, count_a
 from sslticket.training.engine import Engine
 from tests.runs import search
 
-SHORT = Protocol(name="short", dataset="digits", fit=TrainConfig(length="6it", batch_size=64, optimizer=SGD(lr=0.1)))
+SHORT = Protocol(
+    name="short", dataset="digits", training=TrainConfig(length="6it", batch_size=64, optimizer=SGD(lr=0.1))
+)
 
 
 def test_weights_are_counted_by_the_logarithm_of_their_magnitude() -> None:
@@ -32,7 +34,7 @@ def test_weights_are_counted_by_the_logarithm_of_their_magnitude() -> None:
 def test_every_weight_is_in_the_histogram_and_those_above_machine_precision_are_natural(tmp_path: Path) -> None:
     run = search(tmp_path).run_dir.path
     rows = list(
-        measure_magnitudes(find_ticket_files([run], Levels((0, 2))), SHORT, [0], Engine.create(RuntimeConfig(), "fp32"))
+        Magnitudes().rows(find_ticket_files([run], Levels((0, 2))), SHORT, [0], Engine.create(RuntimeConfig(), "fp32"))
     )
     for row, kept in zip(rows, (13_968, 3492), strict=True):
         assert (sum(row["counts"]) + row["zeros"], row["zeros"]) == (13_968, 13_968 - kept)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from sslticket.analysis.overlap import mask_overlap, measure_overlap, pack_mask
+from sslticket.analysis.overlap import Overlap, mask_overlap, pack_mask
 from sslticket.config.recipe import Recipe
 from sslticket.errors import BadInput
 from sslticket.evaluation import tasks
@@ -85,19 +85,19 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_pairs_of_a_level_have_one_row_each_in_whatever_order(runs: Path) -> None:
     paths = tasks.find_ticket_files([runs])
-    rows = list(measure_overlap(paths))
+    rows = list(Overlap().rows(paths))
     assert [row["level"] for row in rows] == [row["other_level"] for row in rows] == [1, 2, 3]
     assert {(row["search_seed"], row["other_seed"]) for row in rows} in ({(0, 1)}, {(1, 0)})
     files = sorted(runs.rglob("*.overlap.*.jsonl"))
     assert [json.loads(file.read_text()) for file in files] == rows
     assert [row_error(row) for row in rows] == [None] * 3
-    assert list(measure_overlap(paths[::-1])) == rows
+    assert list(Overlap().rows(paths[::-1])) == rows
     assert sorted(runs.rglob("*.overlap.*.jsonl")) == files
 
 
 def test_masks_of_one_search_nest(runs: Path) -> None:
     """So the Jaccard index of two of its levels is the ratio of their densities."""
-    rows = list(measure_overlap(tasks.find_ticket_files([runs]), across_levels=True))
+    rows = list(Overlap(pairs="all").rows(tasks.find_ticket_files([runs])))
     assert len(rows) == 8 * 7 / 2 - 1  # all pairs but that of the two dense networks
     own = [row for row in rows if row["run"] == row["other_run"]]
     assert len(own) == 2 * 6
@@ -109,15 +109,15 @@ def test_masks_of_one_search_nest(runs: Path) -> None:
 def test_what_cannot_be_compared_is_named(runs: Path) -> None:
     one = next(runs.iterdir())
     with pytest.raises(BadInput, match=r"of 4 tickets no two are sparse .* of one network and level.*--pairs all"):
-        list(measure_overlap(tasks.find_ticket_files([one])))
+        list(Overlap().rows(tasks.find_ticket_files([one])))
     with pytest.raises(BadInput, match="of 2 tickets no two"):
-        list(measure_overlap(tasks.find_ticket_files([runs], tasks.Levels((0,))), across_levels=True))
+        list(Overlap(pairs="all").rows(tasks.find_ticket_files([runs], tasks.Levels((0,)))))
 
 
 def test_tickets_of_other_networks_are_not_compared(runs: Path, tmp_path: Path) -> None:
     grey = search(tmp_path, _grey()).run_dir.path
-    alone = {row["ticket_hash"] for row in measure_overlap([*tasks.find_ticket_files([runs, grey])])}
-    assert alone.isdisjoint({row["other_hash"] for row in measure_overlap(tasks.find_ticket_files([runs]))})
+    alone = {row["ticket_hash"] for row in Overlap().rows([*tasks.find_ticket_files([runs, grey])])}
+    assert alone.isdisjoint({row["other_hash"] for row in Overlap().rows(tasks.find_ticket_files([runs]))})
     assert not list(grey.rglob("*.overlap.*"))
 
 

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from sslticket.cli import commands, flags, ticket_commands, watch_runs
+from sslticket.cli import commands, flags, inspect_commands, ticket_commands
 from sslticket.cli import recipe_commands as command
 from sslticket.errors import BadInput
 from tests.recipes import RECIPES, load
@@ -18,7 +18,7 @@ def known(*words: str) -> set[str]:
     subparsers = parser.add_subparsers()
     for add in (
         ticket_commands.add_evaluate,
-        watch_runs.add_watch,
+        inspect_commands.add_watch,
         commands._add_data,
         commands._add_show,
         commands._add_report,

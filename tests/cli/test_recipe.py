@@ -161,7 +161,7 @@ def test_a_search_is_named_by_itself_and_by_its_criterion(search: dict[str, obje
         (["--length", "6it", "--rewind", "6it"], r"the rewind point must lie before the end"),
         (["--levels", "40"], r"give --levels 14 or less"),
         (["--levels", "0"], r"at least 1"),
-        (["--rate", "1"], rr"--rate must be in \(0, 1\)"),
+        (["--rate", "1"], r"--rate must be in \(0, 1\)"),
         (["--lr", "0"], r"--lr must be above 0, got 0"),
         (["--batch-size", "0"], r"at least 1"),
         (["--dataset", "imagenet", "--data-root", "/nowhere"], r"no images of imagenet found; looked in /nowhere"),
@@ -258,7 +258,7 @@ def test_other_rates_of_a_curve_and_of_biases_scale_with_it_and_those_given_stay
         (fit.optimizer.lr, fit.optimizer.bias_lr, fit.last_lr),
         (scaled.optimizer.lr, scaled.optimizer.bias_lr, scaled.last_lr),
     ]
-    assert rates[1] == pytest.approx([each / 8 for each in rates[0]], rel=0.005)
+    assert rates[1] == pytest.approx([each / 8 for each in rates[0]], rel=0.005)  # type: ignore[operator]
     given = command.resolve_recipe(base, {"batch_size": 256, "bias_lr": 0.5}).training.optimizer
     assert isinstance(given, LARS)
     assert given.bias_lr == 0.5

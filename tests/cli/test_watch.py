@@ -10,8 +10,7 @@ import pytest
 from sslticket.cli.commands import run_command
 from sslticket.cli.inspect_commands import progress_lines
 from sslticket.errors import BadInput
-from sslticket.training import trackers
-from sslticket.training.trackers import SILENT_AFTER, Status
+from sslticket.training.progress import SILENT_AFTER, STATUS_FOLDER, Status, read_statuses, remove_dead_statuses
 from tests.runs import recipe, search
 
 TOLD = Status(
@@ -34,7 +33,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def told(run: Path, name: str, **changes: object) -> None:
-    Status(**(vars(TOLD) | changes)).write(run / trackers.STATUS_FOLDER / f"{name}.json")  # type: ignore[arg-type]
+    Status(**(vars(TOLD) | changes)).write(run / STATUS_FOLDER / f"{name}.json")
 
 
 def test_tickets_rows_and_processes_of_each_run(run: Path, tmp_path: Path) -> None:
@@ -65,8 +64,8 @@ def test_tickets_rows_and_processes_of_each_run(run: Path, tmp_path: Path) -> No
         f"1 min 20 s left ({TOLD.host}:1)",
         "3 tickets, 4 rows, 2 at work",
     ]
-    trackers.remove_dead_statuses(folder)
-    assert [each.silent_seconds for each in trackers.read_statuses(folder)] == [None, None]
+    remove_dead_statuses(folder)
+    assert [each.silent_seconds for each in read_statuses(folder)] == [None, None]
 
 
 def test_a_search_that_goes_on_takes_the_place_of_the_killed_one(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from sslticket.data.datasets.arrays import read_cifar, read_cifar_pickle, read_idx
+from sslticket.data.datasets.base import SPLITS
 from sslticket.data.source import open_split
 
 Refused = Callable[..., AbstractContextManager[None]]
@@ -23,8 +24,8 @@ class _Python2(pickle._Pickler):
 
     dispatch: ClassVar = {
         **pickle._Pickler.dispatch,
-        bytes: lambda self, value: self.write(b"T" + struct.pack("<i", len(value)) + value),
-        bool: lambda self, value: self.write(b"K\x01" if value else b"K\x00"),
+        bytes: lambda self, value: self.write(b"T" + struct.pack("<i", len(value)) + value),  # type: ignore[attr-defined]
+        bool: lambda self, value: self.write(b"K\x01" if value else b"K\x00"),  # type: ignore[attr-defined]
     }
 
 
@@ -156,12 +157,13 @@ def test_the_content_of_an_idx_file_tells_whether_it_is_gzipped_and_not_its_name
 
 @pytest.mark.data
 def test_fashion_mnist_is_whole(test_data: Path) -> None:
-    for split, count in (("train", 60_000), ("eval", 10_000)):
+    for split, count in zip(SPLITS, (60_000, 10_000), strict=True):
         source = open_split("fashion_mnist", split, test_data / "fashion-mnist")
+        assert source.images is not None
         assert source.images.shape == (count, 28, 28, 1)
         assert source.manifest.class_counts().tolist() == [count // 10] * 10
         if split == "train":
-            pixels = source.images / 255
+            pixels: np.ndarray = source.images / 255
             assert (round(pixels.mean(), 4), round(pixels.std(), 4)) == (*source.dataset.mean, *source.dataset.std)
 
 

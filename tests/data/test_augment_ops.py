@@ -1,4 +1,4 @@
-"""Effects on real images, against torchvision's functions, PIL's and Python's own HSV."""
+"""Transforms of real images, against torchvision's functions, PIL's and Python's own HSV."""
 
 import colorsys
 from collections.abc import Callable
@@ -14,10 +14,20 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as theirs
 
-from sslticket.data.augment import View, ViewParams
+from sslticket.data.augment import (
+    Blur,
+    Grayscale,
+    HSVNoise,
+    Jitter,
+    Rotate,
+    Solarize,
+    Transform,
+    TransformParams,
+    View,
+    ViewParams,
+)
 from sslticket.data.augment_ops import TransformAndNormalize, apply_transforms, copy_all_to_device, list_pixel_ops
 from sslticket.data.source import open_split
-from sslticket.data.transforms import Blur, Grayscale, HSVNoise, Jitter, Rotate, Solarize, Transform, TransformParams
 
 pytestmark = pytest.mark.data
 
@@ -33,6 +43,7 @@ ALL = (Rotate(degrees=20), STRONG, HSVNoise(), Grayscale(), Blur(sigma=(0.5, 2.0
 def small(few_cifar: Path) -> Tensor:
     """24 images of 32 pixels."""
     images = open_split("cifar10", "train", few_cifar).images
+    assert images is not None
     return torch.from_numpy(images[:48:2].copy()).permute(0, 3, 1, 2).float().contiguous()
 
 
@@ -46,12 +57,13 @@ def large(few_photographs: Path) -> Tensor:
 
 @pytest.fixture(params=["small", "large"])
 def images(request: pytest.FixtureRequest) -> Tensor:
-    return request.getfixturevalue(request.param)
+    chosen: Tensor = request.getfixturevalue(request.param)
+    return chosen
 
 
-def ours(pixels: Tensor, effect: Transform, **numbers: object) -> tuple[Tensor, TransformParams]:
-    """The painted images, and the numbers drawn for them, of which some may be given."""
-    view = View(size=pixels.shape[3], transforms=(effect,))
+def ours(pixels: Tensor, transform: Transform, **numbers: object) -> tuple[Tensor, TransformParams]:
+    """The transformed images, and the random numbers of them, of which some may be given."""
+    view = View(size=pixels.shape[3], transforms=(transform,))
     draws = view.sample(len(pixels), 3, "test")
     given = {name: np.asarray(value, draws.transforms[0][name].dtype) for name, value in numbers.items()}
     draws = draws._replace(transforms=(draws.transforms[0] | given,))
@@ -111,7 +123,8 @@ def test_rotation_is_torchvisions(images: Tensor) -> None:
     found, drawn = ours(images, Rotate(degrees=180))
 
     def expected(image: Tensor, place: int) -> Tensor:
-        return theirs.rotate(image, float(drawn["angle"][place]), interpolation=BILINEAR)
+        turned: Tensor = theirs.rotate(image, float(drawn["angle"][place]), interpolation=BILINEAR)
+        return turned
 
     assert difference(found, each(images, expected)) < ALIKE
     quarter, _ = ours(images, Rotate(degrees=180), angle=[90] * len(images))
@@ -147,10 +160,10 @@ def test_hsv_noise_is_what_python_makes_of_hsv(images: Tensor) -> None:
             np.testing.assert_allclose(after[:, row, column], np.multiply(expected, 255), atol=ALIKE)
 
 
-@pytest.mark.parametrize("effect", ALL, ids=lambda effect: type(effect).__name__)
-def test_chance_decides_which_images_are_changed(small: Tensor, effect: Transform) -> None:
-    always, _ = ours(small, effect)
-    found, drawn = ours(small, replace(effect, probability=0.4))
+@pytest.mark.parametrize("transform", ALL, ids=lambda transform: type(transform).__name__)
+def test_the_probability_decides_which_images_are_changed(small: Tensor, transform: Transform) -> None:
+    always, _ = ours(small, transform)
+    found, drawn = ours(small, replace(transform, probability=0.4))
     assert 0 < drawn["on"].sum() < len(small)
     on = torch.from_numpy(drawn["on"])
     assert torch.equal(found[~on], small[~on])
@@ -158,16 +171,16 @@ def test_chance_decides_which_images_are_changed(small: Tensor, effect: Transfor
     assert (found[on] != small[on]).flatten(1).any(1).all()
 
 
-@pytest.mark.parametrize("effect", ALL, ids=lambda effect: type(effect).__name__)
-def test_what_an_image_becomes_does_not_depend_on_the_others(small: Tensor, effect: Transform) -> None:
-    view = View(size=32, transforms=(effect,))
+@pytest.mark.parametrize("transform", ALL, ids=lambda transform: type(transform).__name__)
+def test_what_an_image_becomes_does_not_depend_on_the_others(small: Tensor, transform: Transform) -> None:
+    view = View(size=32, transforms=(transform,))
     draws = view.sample(24, 3)
     whole = apply_transforms(small.clone(), view, draws)
     for part in (slice(0, 1), slice(1, 7), slice(7, 24)):
         assert torch.equal(apply_transforms(small[part].clone(), view, draws.slice_batch(part)), whole[part])
 
 
-def test_painted_pixels_are_normalised_like_others(images: Tensor) -> None:
+def test_transformed_pixels_are_normalised_like_others(images: Tensor) -> None:
     finish = TransformAndNormalize.from_mean_std((0.4, 0.5, 0.6), (0.1, 0.2, 0.3), torch.device("cpu"))
     view = View(size=images.shape[3], transforms=(Jitter(brightness=0.4, probability=0.5),))
     draws = view.sample(len(images), 3)
@@ -178,28 +191,30 @@ def test_painted_pixels_are_normalised_like_others(images: Tensor) -> None:
 def all_at_once(finish: TransformAndNormalize, pixels: Tensor, view: View, draws: ViewParams) -> Tensor:
     """As on a GPU: few operations on the whole batch."""
     wanted = list_pixel_ops(view, draws, pixels.shape, merged=True)
-    numbers = copy_all_to_device([array for stroke in wanted for array in stroke.arrays], pixels.device)
+    numbers = copy_all_to_device([array for op in wanted for array in op.arrays], pixels.device)
     return finish.apply_ops(pixels.clone(memory_format=torch.preserve_format), wanted, iter(numbers))
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize(
-    "effects",
+    "transforms",
     [
-        *((effect,) for effect in ALL),
-        *((replace(effect, probability=0.4),) for effect in ALL),
+        *((transform,) for transform in ALL),
+        *((replace(transform, probability=0.4),) for transform in ALL),
         (Jitter(contrast=0.5, hue=0.3),),
         (Jitter(brightness=0.5, saturation=0.5, probability=0.6),),
         (HSVNoise(), Blur(), STRONG),  # the shades that come to the jitter may lie a little beyond 255
-        tuple(replace(effect, probability=0.7) for effect in ALL),
+        tuple(replace(transform, probability=0.7) for transform in ALL),
     ],
 )
-def test_painting_a_batch_at_once_changes_no_bit(small: Tensor, effects: tuple[Transform, ...], channels: int) -> None:
+def test_merging_the_operations_of_a_batch_changes_no_bit(
+    small: Tensor, transforms: tuple[Transform, ...], channels: int
+) -> None:
     images = small[:, :channels].contiguous(memory_format=torch.channels_last)
     finish = TransformAndNormalize.from_mean_std(
         (0.4, 0.5, 0.6)[:channels], (0.1, 0.2, 0.3)[:channels], torch.device("cpu")
     )
-    view = View(size=32, transforms=effects)
+    view = View(size=32, transforms=transforms)
     for seed in range(3):
         draws = view.sample(len(images), seed)
         found = all_at_once(finish, images, view, draws)
@@ -211,11 +226,11 @@ def test_a_jitter_of_a_whole_batch_is_at_most_six_blends_and_one_hue(small: Tens
     view = View(size=32, transforms=(replace(STRONG, probability=0.8),))
     wanted = list_pixel_ops(view, view.sample(len(small), 3), small.shape, merged=True)
     assert len(wanted) == 7
-    assert all(stroke.rows is None for stroke in wanted)
+    assert all(op.rows is None for op in wanted)
 
 
 def test_channels_last_changes_the_memory_alone(images: Tensor) -> None:
-    view = View(size=images.shape[3], transforms=tuple(replace(effect, probability=0.7) for effect in ALL))
+    view = View(size=images.shape[3], transforms=tuple(replace(transform, probability=0.7) for transform in ALL))
     draws = view.sample(len(images), 3)
     plain = apply_transforms(images.clone(), view, draws)
     last = apply_transforms(images.clone(memory_format=torch.channels_last), view, draws)
@@ -226,15 +241,15 @@ def test_channels_last_changes_the_memory_alone(images: Tensor) -> None:
     assert plain.max() < 255 + ALIKE
 
 
-def test_one_channel_is_painted_as_three_alike(images: Tensor) -> None:
+def test_one_channel_is_transformed_as_three_alike(images: Tensor) -> None:
     gray = images.mean(1, keepdim=True)
-    effects = (Rotate(degrees=20), replace(STRONG, saturation=0), Blur(), Solarize(threshold=90))
-    for effect in effects:
-        one, three = ours(gray, effect)[0], ours(gray.expand(-1, 3, -1, -1).contiguous(), effect)[0]
+    transforms = (Rotate(degrees=20), replace(STRONG, saturation=0), Blur(), Solarize(threshold=90))
+    for transform in transforms:
+        one, three = ours(gray, transform)[0], ours(gray.expand(-1, 3, -1, -1).contiguous(), transform)[0]
         # The luma's weights add up to 0.9999.
         assert difference(one.expand_as(three), three) < ALIKE
-    for effect in (Jitter(saturation=0.8, hue=0.5), Grayscale()):
-        assert torch.equal(ours(gray, effect)[0], gray)
+    for without_colour in (Jitter(saturation=0.8, hue=0.5), Grayscale()):
+        assert torch.equal(ours(gray, without_colour)[0], gray)
     noisy, drawn = ours(gray, HSVNoise())
     power, factor, shift = (
         torch.from_numpy(drawn[name][:, 1]).view(-1, 1, 1, 1) for name in ("power", "factor", "shift")

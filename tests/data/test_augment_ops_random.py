@@ -1,4 +1,4 @@
-"""The random parts of effects: what many draws make of one real image, ours and torchvision's."""
+"""Random transforms: what many samples make of one real image, ours and torchvision's."""
 
 from pathlib import Path
 
@@ -8,16 +8,15 @@ import torch
 from torch import Tensor
 from torchvision.transforms import InterpolationMode, v2
 
-from sslticket.data.augment import View
+from sslticket.data.augment import Blur, Grayscale, Jitter, Rotate, Solarize, Transform, View
 from sslticket.data.augment_ops import apply_transforms
 from sslticket.data.source import open_split
-from sslticket.data.transforms import Blur, Grayscale, Jitter, Rotate, Solarize, Transform
 
 pytestmark = pytest.mark.data
 
 
 @pytest.mark.parametrize(
-    ("effect", "transform"),
+    ("ours", "theirs"),
     [
         (
             Jitter(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, probability=0.8),
@@ -34,13 +33,15 @@ pytestmark = pytest.mark.data
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Transform) else "",
 )
-def test_effects_are_distributed_as_torchvisions(few_cifar: Path, effect: Transform, transform: v2.Transform) -> None:
-    images = torch.from_numpy(open_split("cifar10", "train", few_cifar).images.copy()).permute(0, 3, 1, 2).float()
+def test_transforms_are_distributed_as_torchvisions(few_cifar: Path, ours: Transform, theirs: v2.Transform) -> None:
+    pixels = open_split("cifar10", "train", few_cifar).images
+    assert pixels is not None
+    images = torch.from_numpy(pixels.copy()).permute(0, 3, 1, 2).float()
     count, colourful = 1000, images[images.std(1).mean((1, 2)).argmax()].contiguous()
-    view = View(size=32, transforms=(effect,))
+    view = View(size=32, transforms=(ours,))
     found = apply_transforms(colourful.repeat(count, 1, 1, 1), view, view.sample(count, 3))
     torch.manual_seed(0)
-    expected = torch.stack([transform(colourful / 255) * 255 for _ in range(count)])
+    expected = torch.stack([theirs(colourful / 255) * 255 for _ in range(count)])
 
     def measures(pixels: Tensor) -> np.ndarray:
         """Each channel's mean and spread, how colourful and how sharp, how dark the corner; (count, 9)."""

@@ -88,8 +88,9 @@ def test_shards_have_the_counts_of_what_was_packed(tmp_path: Path) -> None:
     start_shards([source.manifest for source in originals], out, how)
     for source in originals:
         write_shards(source.manifest, out, how, lambda done: None)
-    small = {"classes": 10, "image_counts": (30, 20)}
-    whole = [replace(source, dataset=replace(source.dataset, **small)) for source in both("imagenet", out)]
+    packed = both("imagenet", out)
+    small = replace(packed[0].dataset, classes=10, image_counts=(30, 20))
+    whole = [replace(source, dataset=small) for source in packed]
     found = check_complete(whole, None)
     assert [count_images_and_classes(source) for source in found] == [(30, 10), (20, 10)]
     assert found[0].manifest.hash != originals[0].manifest.hash, "their pixels are others"

@@ -13,12 +13,11 @@ from nvidia.dali import Pipeline, fn
 from PIL import Image, ImageOps
 from torchvision.transforms import v2
 
-from sslticket.data.augment import View
+from sslticket.data.augment import Blur, CropWindow, View
 from sslticket.data.dali_loader import DaliLoader, dali_resized_window, dali_square_start
 from sslticket.data.datasets.catalogue import get_dataset
 from sslticket.data.loader import Loader, Sampler
 from sslticket.data.source import make_loader, open_split
-from sslticket.data.transforms import Blur
 
 Refused = Callable[..., AbstractContextManager[None]]
 
@@ -74,9 +73,10 @@ def test_windows_in_dalis_arithmetic_are_those_of_the_view(view: View) -> None:
         assert (start + size[0] <= sides).all()
     else:
         each = [
-            view.square_crop_windows(*side, draws.slice_batch(slice(row, row + 1))) for row, side in enumerate(sides)
+            view.square_crop_windows(height, width, draws.slice_batch(slice(row, row + 1)))
+            for row, (height, width) in enumerate(sides.tolist())
         ]
-        expected = [np.concatenate(column) for column in zip(*each, strict=True)]
+        expected = CropWindow(*(np.concatenate(column) for column in zip(*each, strict=True)))
     np.testing.assert_array_equal(start, np.stack(expected[:2], 1))
 
 
@@ -102,12 +102,11 @@ def test_training_crops_are_torchvisions_of_the_same_windows(few_photographs: Pa
     for step, batch in enumerate(photos(few_photographs, view).train(0, 5)):
         draws = view.sample(6, 3, step, 0)
         images = [upright(manifest.image_path(int(row))) for row in batch.indices]
-        window = view.resized_crop_windows(
-            *(np.array([getattr(i, side) for i in images]) for side in ("height", "width")), draws
-        )
+        height, width = (np.array([getattr(i, side) for i in images]) for side in ("height", "width"))
+        window = view.resized_crop_windows(height, width, draws)
         for place, image in enumerate(images):
-            top, left, height, width = (int(side[place]) for side in window)
-            crop = image.crop((left, top, left + width, top + height)).resize((224, 224), Image.Resampling.BILINEAR)
+            top, left, tall, wide = (int(side[place]) for side in window)
+            crop = image.crop((left, top, left + wide, top + tall)).resize((224, 224), Image.Resampling.BILINEAR)
             crop = ImageOps.mirror(crop) if draws.flip[place] else crop
             difference = (levels(batch.views[0][place]) - torch.from_numpy(np.array(crop)).permute(2, 0, 1)).abs()
             # Chroma at the very edge of a crop depends on pixels outside it, which a partial decoding may not see.
@@ -181,7 +180,7 @@ def test_in_training_the_next_readable_image_takes_the_place(spoilt: Path) -> No
 
 
 @pytest.mark.data
-def test_too_many_bad_images_end_the_run(spoilt: Path, refused: Refused) -> None:
+def test_more_unreadable_images_than_allowed_end_the_run(spoilt: Path, refused: Refused) -> None:
     with refused("unreadable images of imagenet must be at most 3, got 4", "--max-bad-images", ".JPEG"):
         list(photos(spoilt, IMAGENET.eval_view, bad=3).once())
     for path in (spoilt / "train").glob("*/*"):
@@ -203,8 +202,8 @@ def test_files_that_vanish_are_named(spoilt: Path) -> None:
 @pytest.mark.gpu
 @pytest.mark.data
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("effects", [(), (Blur(kernel=5, probability=0.5),)])
-def test_a_batch_that_torch_reads_late_is_not_overwritten(few_photographs: Path, effects: tuple[Blur, ...]) -> None:
+@pytest.mark.parametrize("transforms", [(), (Blur(kernel=5, probability=0.5),)])
+def test_a_batch_that_torch_reads_late_is_not_overwritten(few_photographs: Path, transforms: tuple[Blur, ...]) -> None:
     """The host runs ahead of a busy device and forgets each batch before the kernels that read it have begun."""
     source = open_split("imagenet", "train", few_photographs)
     device = torch.device("cuda")
@@ -213,7 +212,7 @@ def test_a_batch_that_torch_reads_late_is_not_overwritten(few_photographs: Path,
         found = []
         batches = make_loader(
             source,
-            (View(size=224, crop="resized", transforms=effects),),
+            (View(size=224, crop="resized", transforms=transforms),),
             Sampler(len(source.manifest), 6, 2),
             augment_seed=3,
             device=device,

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ import torch
 from scipy.io import savemat
 
 from sslticket.data.augment import View
+from sslticket.data.datasets.base import Split
 from sslticket.data.datasets.locate import MissingSplit
 from sslticket.data.loader import Batch, Sampler
 from sslticket.data.source import make_loader, open_split
@@ -24,7 +26,7 @@ TRAIN, VAL, KIT = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar", "ILSVRC2
 INSIDE = "ILSVRC2012_devkit_t12/data"
 
 
-def tar(files: dict[str, bytes], mode: str = "w") -> bytes:
+def tar(files: dict[str, bytes], mode: Any = "w") -> bytes:
     written = io.BytesIO()
     with tarfile.open(fileobj=written, mode=mode) as archive:
         for name, content in files.items():
@@ -99,7 +101,7 @@ def batches(root: Path, view: View, count: int, rank: int = 0, world: int = 1) -
 
 @pytest.mark.data
 @pytest.mark.parametrize("split", ["train", "eval"])
-def test_archives_hold_what_the_folders_hold(forms: Path, split: str) -> None:
+def test_archives_hold_what_the_folders_hold(forms: Path, split: Split) -> None:
     folders, archives = (open_split("imagenet", split, forms / form).manifest for form in ("folders", "archives"))
     assert archives.hash == folders.hash
     for row in range(len(folders)):
@@ -155,7 +157,7 @@ def test_without_the_kit_evaluation_images_are_missing_and_training_ones_are_not
 
 @pytest.mark.data
 @pytest.mark.parametrize(("name", "split"), [(TRAIN, "train"), (VAL, "eval"), (KIT, "eval")])
-def test_truncated_archives_are_named(own: Path, refused: Refused, name: str, split: str) -> None:
+def test_truncated_archives_are_named(own: Path, refused: Refused, name: str, split: Split) -> None:
     whole = (own / name).read_bytes()
     ends = {0, 300, 512, 700, len(whole) // 3, len(whole) // 2 // 512 * 512}
     if name != KIT:
@@ -282,7 +284,7 @@ def test_what_is_no_image_in_an_archive_is_left_out_and_an_image_in_no_class_ref
 ) -> None:
     known = open_split("imagenet", "train", own).manifest
     with tarfile.open(own / TRAIN) as archive:
-        inner = {member.name: archive.extractfile(member).read() for member in archive}
+        inner = {member.name: archive.extractfile(member).read() for member in archive}  # type: ignore[union-attr]
     (own / TRAIN).write_bytes(tar({"README.txt": b"hello", "._n1.JPEG": b"mac"} | inner))
     assert open_split("imagenet", "train", own).manifest.hash == known.hash
     (own / TRAIN).write_bytes(tar({"preview.jpg": b"a stray"} | inner))

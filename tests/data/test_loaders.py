@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,15 +11,15 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
-from sslticket.data.augment import View
+from sslticket.data.augment import Blur, Grayscale, HSVNoise, Jitter, Rotate, Solarize, View
+from sslticket.data.datasets.base import Split
 from sslticket.data.datasets.catalogue import get_dataset
 from sslticket.data.loader import Batch, Loader, Sampler
 from sslticket.data.manifest import Manifest
 from sslticket.data.source import DataSource, make_loader, open_split
-from sslticket.data.transforms import Blur, Grayscale, HSVNoise, Jitter, Rotate, Solarize
 
 CPU = torch.device("cpu")
-EFFECTS = (
+TRANSFORMS = (
     Rotate(degrees=20, probability=0.5),
     Jitter(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, probability=0.8),
     HSVNoise(probability=0.3),
@@ -26,25 +27,25 @@ EFFECTS = (
     Blur(kernel=5, probability=0.5),
     Solarize(probability=0.2),
 )
-TRAIN = (View(size=32, crop="pad", pad=2, flip=True), View(size=24, crop="resized", flip=True, transforms=EFFECTS))
+TRAIN = (View(size=32, crop="pad", pad=2, flip=True), View(size=24, crop="resized", flip=True, transforms=TRANSFORMS))
 EVAL = get_dataset("cifar10").eval_view
 
 pytestmark = pytest.mark.data
 
 
-def resident(root: Path, split: str = "train") -> DataSource:
+def in_memory(root: Path, split: Split = "train") -> DataSource:
     return open_split("cifar10", split, root)
 
 
-def files(root: Path, split: str = "train") -> DataSource:
+def files(root: Path, split: Split = "train") -> DataSource:
     """The same images, decoded from their files by DALI."""
-    source = resident(root, split)
+    source = in_memory(root, split)
     return replace(
         source, images=None, manifest=replace(source.manifest, frame=source.manifest.frame.drop(columns="item"))
     )
 
 
-KINDS = pytest.mark.parametrize("kind", [resident, files])
+KINDS = pytest.mark.parametrize("kind", [in_memory, files])
 
 
 def batches(
@@ -60,7 +61,9 @@ def equal(one: Batch, other: Batch) -> bool:
 
 
 @KINDS
-def test_batches_hold_what_the_contract_says(few_cifar: Path, kind: Callable[[Path], DataSource]) -> None:
+def test_batches_have_the_shapes_and_rows_of_view_and_sampler(
+    few_cifar: Path, kind: Callable[[Path], DataSource]
+) -> None:
     source = kind(few_cifar)
     (batch,) = batches(source).train(3, 4)
     assert [tuple(view.shape) for view in batch.views] == [(12, 3, 32, 32), (12, 3, 24, 24)]
@@ -77,10 +80,10 @@ def test_batches_that_are_made_at_once_are_those_made_one_by_one(
 ) -> None:
     """As on a GPU: several steps, and equal views, in one go."""
     views = (TRAIN[1], TRAIN[0], TRAIN[1], EVAL)
-    expected = batches(resident(few_cifar), views, rank=rank, world=2)
+    expected = batches(in_memory(few_cifar), views, rank=rank, world=2)
     monkeypatch.setattr("sslticket.data.loader._merges_batches", lambda device: True)
     monkeypatch.setattr("sslticket.data.loader._MAX_VALUES", together)
-    found = batches(resident(few_cifar), views, rank=rank, world=2)
+    found = batches(in_memory(few_cifar), views, rank=rank, world=2)
     assert all(map(equal, found.train(3, 12), expected.train(3, 12)))
     assert all(map(equal, found.once(), expected.once()))
     assert len(list(found.train(3, 12))) == 9
@@ -133,9 +136,9 @@ def test_a_subset_carries_its_own_images(few_cifar: Path, kind: Callable[[Path],
 
 
 @pytest.mark.parametrize("split", ["train", "eval"])
-def test_both_loaders_show_the_same_evaluation_images_to_the_bit(few_cifar: Path, split: str) -> None:
+def test_both_loaders_show_the_same_evaluation_images_to_the_bit(few_cifar: Path, split: Split) -> None:
     for one, other in zip(
-        batches(resident(few_cifar, split), (EVAL,)).once(),
+        batches(in_memory(few_cifar, split), (EVAL,)).once(),
         batches(files(few_cifar, split), (EVAL,)).once(),
         strict=True,
     ):
@@ -149,7 +152,7 @@ def test_both_loaders_augment_alike(few_cifar: Path) -> None:
         View(size=20, crop="resized", flip=True),
     )
     for one, other in zip(
-        batches(resident(few_cifar), views).train(0, 3), batches(files(few_cifar), views).train(0, 3), strict=True
+        batches(in_memory(few_cifar), views).train(0, 3), batches(files(few_cifar), views).train(0, 3), strict=True
     ):
         exact, enlarged, shrunk = (
             [(a - b).abs() * 255 * 0.25 for a, b in zip(one.views[part], other.views[part], strict=True)]
@@ -161,23 +164,27 @@ def test_both_loaders_augment_alike(few_cifar: Path) -> None:
         assert shrunk[0].mean() < 0.1
 
 
-def test_both_loaders_paint_the_same_pixels_to_the_bit(few_cifar: Path) -> None:
-    views = (View(size=32, crop="pad", pad=2, flip=True, transforms=EFFECTS), View(size=40, transforms=EFFECTS[::-1]))
+def test_both_loaders_transform_pixels_alike_to_the_bit(few_cifar: Path) -> None:
+    views = (
+        View(size=32, crop="pad", pad=2, flip=True, transforms=TRANSFORMS),
+        View(size=40, transforms=TRANSFORMS[::-1]),
+    )
     for one, other in zip(
-        batches(resident(few_cifar), views).train(0, 3), batches(files(few_cifar), views).train(0, 3), strict=True
+        batches(in_memory(few_cifar), views).train(0, 3), batches(files(few_cifar), views).train(0, 3), strict=True
     ):
         assert equal(one, other)
         # What was painted differs from what was not.
-        (plain,) = batches(resident(few_cifar), (replace(views[0], transforms=()),)).train(0, 1)
+        (plain,) = batches(in_memory(few_cifar), (replace(views[0], transforms=()),)).train(0, 1)
         assert not torch.equal(one.views[0], plain.views[0])
 
 
 def test_resized_crops_in_memory_are_torchvisions(few_cifar: Path) -> None:
     view = View(size=24, crop="resized", flip=True)
-    source = resident(few_cifar)
+    source = in_memory(few_cifar)
     (batch,) = batches(source, (view,)).train(1, 2)
     draws = view.sample(12, 7, 1, 0)
     window = view.resized_crop_windows(np.full(12, 32), np.full(12, 32), draws)
+    assert source.images is not None
     for place, row in enumerate(batch.indices):
         image = torch.from_numpy(source.images[source.manifest.array_indices[row]].copy()).permute(2, 0, 1)
         crop = v2.functional.resized_crop(image, *(int(side[place]) for side in window), [24, 24], antialias=True)
@@ -187,13 +194,14 @@ def test_resized_crops_in_memory_are_torchvisions(few_cifar: Path) -> None:
 
 
 def test_png_files_are_read_alike(few_cifar: Path, tmp_path: Path) -> None:
-    source = resident(few_cifar)
+    source = in_memory(few_cifar)
+    assert source.images is not None
     for row, file in enumerate(source.manifest.frame["file"]):
         place = (tmp_path / "train" / file).with_suffix(".png")
         place.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(source.images[source.manifest.array_indices[row]]).save(place)
     for one, other in zip(
-        batches(resident(tmp_path), (EVAL,)).once(), batches(files(tmp_path), (EVAL,)).once(), strict=True
+        batches(in_memory(tmp_path), (EVAL,)).once(), batches(files(tmp_path), (EVAL,)).once(), strict=True
     ):
         assert equal(one, other)
 
@@ -202,14 +210,13 @@ def test_png_files_are_read_alike(few_cifar: Path, tmp_path: Path) -> None:
 def test_channels_last_changes_the_memory_alone(few_cifar: Path, kind: Callable[[Path], DataSource]) -> None:
     source = kind(few_cifar)
     order = Sampler(len(source.manifest), 12, 5)
-    options = {"augment_seed": 7, "device": CPU, "threads": 1, "max_bad_images": 0}
-    (plain,) = make_loader(source, TRAIN, order, **options).train(0, 1)
-    (last,) = make_loader(source, TRAIN, order, channels_last=True, **options).train(0, 1)
+    make = partial(make_loader, source, TRAIN, order, augment_seed=7, device=CPU, threads=1, max_bad_images=0)
+    (plain,), (last,) = make().train(0, 1), make(channels_last=True).train(0, 1)
     assert equal(plain, last)
     assert all(view.is_contiguous(memory_format=torch.channels_last) for view in last.views)
 
 
-def test_pad_crop_and_flip_are_what_numpy_makes_of_the_draws() -> None:
+def test_pad_crop_and_flip_are_what_numpy_makes_of_the_random_numbers() -> None:
     images = np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), np.uint8)
     source = open_split("digits", "train")
     manifest = Manifest(source.manifest.frame.iloc[:20], source.manifest.classes, "cifar10", "train", None)

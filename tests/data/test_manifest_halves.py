@@ -1,6 +1,7 @@
 """CIFAR-10a and CIFAR-10b: two halves that are always the same."""
 
 import dataclasses
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -47,7 +48,7 @@ def test_a_single_image_has_no_halves(refused: Refused) -> None:
 
 
 @pytest.mark.parametrize("which", ["a", "b"])
-def test_a_subset_of_a_half_lies_within_it(which: str) -> None:
+def test_a_subset_of_a_half_lies_within_it(which: Literal["a", "b"]) -> None:
     part = take_half(manifest(40, 20), which)
     tenth = part.subset(0.1, seed=3)
     assert files(tenth) < files(part)

@@ -22,6 +22,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -49,8 +50,8 @@ class World:
     """A small data set: of each split, images as they lie in files, or their pixels, and the names of their classes."""
 
     root: Path
-    train: list[tuple[bytes | np.ndarray, str]]
-    eval: list[tuple[bytes | np.ndarray, str]]
+    train: list[tuple[Any, str]]
+    eval: list[tuple[Any, str]]
     classes: tuple[str, ...]
 
     def write(self, name: str, content: bytes | str) -> None:
@@ -58,7 +59,7 @@ class World:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content.encode() if isinstance(content, str) else content)
 
-    def split(self, split: str) -> list[tuple[bytes | np.ndarray, str]]:
+    def split(self, split: str) -> list[tuple[Any, str]]:
         return self.train if split == "train" else self.eval
 
     def stacked(self, split: str) -> tuple[np.ndarray, np.ndarray]:
@@ -66,7 +67,7 @@ class World:
         return np.stack(pixels), np.array([self.classes.index(name) for name in names])
 
 
-def packed(files: dict[str, bytes], mode: str = "w") -> bytes:
+def packed(files: dict[str, bytes], mode: Any = "w") -> bytes:
     written = io.BytesIO()
     with tarfile.open(fileobj=written, mode=mode) as archive:
         for name, content in files.items():
@@ -92,7 +93,7 @@ def png(pixels: np.ndarray) -> bytes:
 
 def everything(name: str, root: Path, splits: tuple[Split, ...]) -> dict[str, Counter[tuple[bytes, str]]]:
     """Every image's content and class, by split."""
-    found = {}
+    found = dict[str, Counter[tuple[bytes, str]]]()
     for split in splits:
         source = open_split(name, split, root)
         read = image_reader(source.manifest)
@@ -306,7 +307,7 @@ def imagenet_parquet(world: World) -> None:
             labels = [WNIDS.index(re.findall(r"n\d{8}", name)[-1]) for name, _ in part]
             # The classes are called in words, so only the images' names tell which they are.
             words = {"label": ["goldfish", "European fire salamander", "bullfrog"]}
-            images = [(image, name) for name, image in part]
+            images: list[tuple[bytes, str | None]] = [(image, name) for name, image in part]
             parquet(world, f"data/{split}-0000{number}-of-00002.parquet", images, {"label": labels}, words)
 
 
@@ -319,7 +320,7 @@ def table_of(home: str, column: str = "image", label: str = "label") -> Callable
             values = {label: labels.tolist()}
             if label == "fine_label":
                 told["coarse_label"], values["coarse_label"] = ["all"], [0] * len(labels)
-            images = [(png(each), None) for each in pixels]
+            images: list[tuple[bytes, str | None]] = [(png(each), None) for each in pixels]
             parquet(world, f"{home}/{word}-00000-of-00001.parquet", images, values, told, column)
 
     return write
@@ -425,8 +426,8 @@ def idx(spelling: Callable[[str], str], home: str = "") -> Callable[[World], Non
 
 def npz(world: World) -> None:
     (train, train_labels), (test, test_labels) = map(world.stacked, SPLITS)
-    arrays = {"x_train": train[..., 0], "x_test": test[..., 0]}
-    labels = {"y_train": train_labels.astype(np.uint8), "y_test": test_labels.astype(np.uint8)}
+    arrays: Any = {"x_train": train[..., 0], "x_test": test[..., 0]}
+    labels: Any = {"y_train": train_labels.astype(np.uint8), "y_test": test_labels.astype(np.uint8)}
     np.savez(world.root / "mnist.npz", **arrays, **labels)
 
 
@@ -472,14 +473,14 @@ def tiny(world: World, home: str = "") -> None:
 
 def tiny_parquet(world: World) -> None:
     for split, word in zip(SPLITS, ("train", "valid"), strict=True):
-        images = [(image, None) for image, _ in world.split(split)]
+        images: list[tuple[bytes, str | None]] = [(image, None) for image, _ in world.split(split)]
         labels = {"label": [WNIDS.index(wnid) for _, wnid in world.split(split)]}
         parquet(world, f"data/{word}-00000-of-00001-1359597a978bc4fa.parquet", images, labels, {"label": list(WNIDS)})
 
 
 def places(train: str, val: str, lists: str = "") -> Callable[[World], None]:
     def write(world: World) -> None:
-        listed = {"train": [], "eval": []}
+        listed: dict[str, list[str]] = {"train": [], "eval": []}
         files: dict[str, dict[str, bytes]] = {"train": {}, "eval": {}}
         for number, (image, name) in enumerate(world.train):
             listed["train"].append(f"/{SCENES[name]}/{number:08d}.jpg {list(SCENES).index(name)}")
@@ -519,7 +520,11 @@ def scenes(world: World, home: str = "") -> None:
 
 
 def empty(*names: str) -> Callable[[World], None]:
-    return lambda world: [world.write(name, b"") for name in names] and None
+    def write(world: World) -> None:
+        for name in names:
+            world.write(name, b"")
+
+    return write
 
 
 READ, COMMAND, NAMED = "read", "a command", "named"
@@ -705,7 +710,7 @@ def tiny_images(test_data: Path) -> list[bytes]:
     with tarfile.open(test_data / "tiny-imagenet-80.tar.xz") as archive:
         for member in archive:
             if member.isfile():
-                images.append(archive.extractfile(member).read())
+                images.append(archive.extractfile(member).read())  # type: ignore[union-attr]
             if len(images) == 12:
                 return images
     return images
@@ -737,9 +742,9 @@ def world(
     pixels = gray if "mnist" in name else small
     count = 100 if name == "cifar100" else 20
     labels = np.random.default_rng(0).permutation(np.arange(count) % len(classes))
-    train = [(pixels[i % len(pixels)], classes[label]) for i, label in enumerate(labels)]
-    val = [(pixels[-1 - i % len(pixels)], classes[label]) for i, label in enumerate(labels[::-1])]
-    return World(root, train, val, classes)
+    first = [(pixels[i % len(pixels)], classes[label]) for i, label in enumerate(labels)]
+    others = [(pixels[-1 - i % len(pixels)], classes[label]) for i, label in enumerate(labels[::-1])]
+    return World(root, first, others, classes)
 
 
 def decoded(found: dict[str, Counter[tuple[bytes, str]]]) -> dict[str, Counter[tuple[bytes, str]]]:

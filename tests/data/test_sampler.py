@@ -59,7 +59,7 @@ def test_processes_share_a_batch_of_two_streams() -> None:
 
 
 @pytest.mark.parametrize("streams", [None, LabelledStream(8, 0.5)])
-def test_a_stand_in_is_the_next_good_row_of_its_own_stream(streams: LabelledStream | None) -> None:
+def test_a_replacement_is_the_next_readable_row_of_its_own_stream(streams: LabelledStream | None) -> None:
     order = Sampler(58, 12, 1, labelled=streams)
     row = int(order.indices(3)[5])
     after = np.concatenate([order.indices(3)[6:], order.indices(4), order.indices(5)])

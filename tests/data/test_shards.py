@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,17 +17,16 @@ from nvidia.dali import Pipeline, fn
 from PIL import Image, ImageOps
 
 from sslticket.data.augment import View
+from sslticket.data.datasets.base import SPLITS
 from sslticket.data.loader import Batch, Sampler
 from sslticket.data.manifest import Manifest
 from sslticket.data.shards import ShardSettings, start_shards, write_shards
-from sslticket.data.source import make_loader, open_split
-from sslticket.data.verify import verify_dataset
+from sslticket.data.source import make_loader, open_split, verify_dataset
 
 Refused = Callable[..., AbstractContextManager[None]]
 
 SIDE = 200
 HOW = ShardSettings(short_side=SIDE, shard_size=7)
-SPLITS = ("train", "eval")
 
 
 def packed(root: Path, out: Path, how: ShardSettings = HOW) -> dict[str, str]:
@@ -41,7 +41,7 @@ def packed(root: Path, out: Path, how: ShardSettings = HOW) -> dict[str, str]:
 
 def content(manifest: Manifest, row: int) -> bytes:
     archive, offset, size = manifest.byte_ranges[row]
-    return manifest.archives[archive].read_bytes()[offset : offset + size]
+    return bytes(manifest.archives[archive].read_bytes()[offset : offset + size])
 
 
 def batches(root: Path, view: View, count: int) -> list[Batch]:
@@ -134,14 +134,13 @@ def test_others_read_the_shards_as_webdataset(originals: Path, shards: Path) -> 
     assert len(tars) == 5
     pipe = Pipeline(30, 1, None)
     with pipe:
-        pipe.set_outputs(
-            *fn.readers.webdataset(
-                paths=[str(path) for path in tars],
-                index_paths=[str(path.with_suffix(".idx")) for path in tars],
-                ext=["jpg;png", "cls"],
-                missing_component_behavior="error",
-            )
+        outputs: Any = fn.readers.webdataset(
+            paths=[str(path) for path in tars],
+            index_paths=[str(path.with_suffix(".idx")) for path in tars],
+            ext=["jpg;png", "cls"],
+            missing_component_behavior="error",
         )
+        pipe.set_outputs(*outputs)
     images, labels = pipe.run()
     seen = {(np.array(images[i]).tobytes(), int(np.array(labels[i]).tobytes())) for i in range(30)}
     after = open_split("imagenet", "train", shards).manifest

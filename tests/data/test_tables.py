@@ -5,6 +5,7 @@ import zipfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,8 +17,9 @@ Refused = Callable[..., AbstractContextManager[None]]
 IMAGES = np.random.default_rng(0).integers(0, 256, (4, 28, 28), np.uint8)
 
 
-def write_npz(path: Path, **arrays: np.ndarray) -> None:
-    np.savez(path, **{"x_train": IMAGES, "y_train": np.array([3, 1, 4, 1], np.uint8)} | arrays)
+def write_npz(path: Path, **arrays: Any) -> None:
+    known: dict[str, Any] = {"x_train": IMAGES, "y_train": np.array([3, 1, 4, 1], np.uint8)}
+    np.savez(path, **(known | arrays))
 
 
 def test_an_npz_of_other_arrays_is_refused(tmp_path: Path, refused: Refused) -> None:
@@ -57,6 +59,7 @@ def test_a_table_may_have_a_heading(tmp_path: Path, heading: bool, end: str) -> 
     lines = [",".join(["label", *(f"pixel{number}" for number in range(784))])] * heading + lines
     (tmp_path / "mnist_test.csv").write_bytes((end.join(lines) + end).encode())
     source = open_split("mnist", "eval", tmp_path)
+    assert source.images is not None
     np.testing.assert_array_equal(source.images[..., 0], IMAGES[:2])
     assert source.manifest.labels.tolist() == [3, 1]
 
@@ -69,6 +72,7 @@ def test_the_heading_tells_which_column_the_labels_are(tmp_path: Path, refused: 
     path = tmp_path / "mnist_test.csv"
     path.write_text("\n".join(map(",".join, lines)))
     source = open_split("mnist", "eval", tmp_path)
+    assert source.images is not None
     np.testing.assert_array_equal(source.images[..., 0], IMAGES[:2])
     assert source.manifest.labels.tolist() == [3, 1]
     path.write_text(path.read_text().replace("Label", "digit"))

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from sslticket.data.datasets.base import Split
 from sslticket.data.source import open_split
 
 Refused = Callable[..., AbstractContextManager[None]]
@@ -31,10 +32,11 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def shown(root: Path, split: str) -> dict[int, str]:
+def shown(root: Path, split: Split) -> dict[int, str]:
     """The class of each image, by its shade."""
     source = open_split("tiny_imagenet", split, root)
     classes = [source.manifest.classes[label] for label in source.manifest.labels]
+    assert source.images is not None
     shades = [int(source.images[item, 0, 0, 0]) for item in source.manifest.array_indices]
     return dict(zip(shades, classes, strict=True))
 
@@ -97,7 +99,7 @@ def test_what_lies_among_the_images_is_told(root: Path) -> None:
 
 
 @pytest.mark.parametrize(("split", "name"), [("train", f"train/{FISH}/1.JPEG"), ("eval", "val/1.JPEG")])
-def test_images_beside_the_folder_of_images_are_refused(root: Path, refused: Refused, split: str, name: str) -> None:
+def test_images_beside_the_folder_of_images_are_refused(root: Path, refused: Refused, split: Split, name: str) -> None:
     picture(root / name, 99)
     with refused(str(root / name), "lies beside images/"):
         open_split("tiny_imagenet", split, root)

@@ -1,11 +1,11 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from typing import Any
 
 import numpy as np
 import pytest
 
-from sslticket.data.augment import View
-from sslticket.data.transforms import Blur, Grayscale, HSVNoise, Jitter, Rotate, Solarize
+from sslticket.data.augment import Blur, Grayscale, HSVNoise, Jitter, Rotate, Solarize, View
 
 Refused = Callable[..., AbstractContextManager[None]]
 ALL = (
@@ -18,14 +18,14 @@ ALL = (
 )
 
 
-@pytest.mark.parametrize("chance", [-0.1, 1.5, float("nan")])
-def test_a_chance_is_a_probability(refused: Refused, chance: float) -> None:
-    with refused(f"{chance:g}", "Grayscale", "[0, 1]"):
-        Grayscale(probability=chance)
+@pytest.mark.parametrize("probability", [-0.1, 1.5, float("nan")])
+def test_a_probability_is_between_0_and_1(refused: Refused, probability: float) -> None:
+    with refused("Grayscale must be in [0, 1]", f"got {probability:g}"):
+        Grayscale(probability=probability)
 
 
 @pytest.mark.parametrize("wrong", [{"kernel": 4}, {"kernel": -1}, {"sigma": (0.0, 1.0)}, {"sigma": (2.0, 1.0)}])
-def test_a_blur_that_cannot_be_is_refused(refused: Refused, wrong: dict[str, object]) -> None:
+def test_a_blur_needs_an_odd_kernel_and_an_ordered_positive_sigma(refused: Refused, wrong: dict[str, Any]) -> None:
     (name, value), *_ = wrong.items()
     with refused(f"{name}={value}", "odd kernel", "sigma"):
         Blur(**wrong)
@@ -36,14 +36,14 @@ def test_at_another_size_lengths_follow_and_nothing_else() -> None:
         sigma=(0.2, 4.0), kernel=45, probability=0.5
     )
     assert Blur(sigma=(1.0, 2.0), kernel=23).rescaled(0.25) == Blur(sigma=(0.25, 0.5), kernel=7)
-    others = [effect for effect in ALL if not isinstance(effect, Blur)]
-    assert [effect.rescaled(3) for effect in others] == others
-    assert View(size=224, transforms=ALL).at_size(448).transforms == tuple(effect.rescaled(2) for effect in ALL)
+    others = [transform for transform in ALL if not isinstance(transform, Blur)]
+    assert [transform.rescaled(3) for transform in others] == others
+    assert View(size=224, transforms=ALL).at_size(448).transforms == tuple(transform.rescaled(2) for transform in ALL)
 
 
-def test_numbers_stay_in_their_ranges_and_fill_them() -> None:
-    drawn = [effect.sample(np.random.default_rng(0), 4000) for effect in ALL]
-    rotate, jitter, noise, _, blur, _ = drawn
+def test_random_numbers_stay_in_their_ranges_and_fill_them() -> None:
+    sampled = [transform.sample(np.random.default_rng(0), 4000) for transform in ALL]
+    rotate, jitter, noise, _, blur, _ = sampled
     for values, low, high in (
         (rotate["angle"], -20, 20),
         (jitter["brightness"], 0.6, 1.4),
@@ -63,11 +63,11 @@ def test_numbers_stay_in_their_ranges_and_fill_them() -> None:
         assert values.mean() == pytest.approx((low + high) / 2, abs=5 * (high - low) / np.sqrt(12 * 4000))
 
 
-def test_each_image_has_its_own_chance_and_order() -> None:
-    for effect in ALL:
-        on = effect.sample(np.random.default_rng(0), 4000)["on"]
+def test_each_image_has_its_own_probability_and_order() -> None:
+    for transform in ALL:
+        on = transform.sample(np.random.default_rng(0), 4000)["on"]
         assert on.mean() == pytest.approx(
-            effect.probability, abs=5 * np.sqrt(effect.probability * (1 - effect.probability) / 4000)
+            transform.probability, abs=5 * np.sqrt(transform.probability * (1 - transform.probability) / 4000)
         )
     order = ALL[1].sample(np.random.default_rng(0), 24_000)["order"]
     kinds, counts = np.unique(order, axis=0, return_counts=True)
@@ -75,15 +75,15 @@ def test_each_image_has_its_own_chance_and_order() -> None:
     assert abs(counts - 1000).max() < 160  # five standard deviations
 
 
-def test_effects_do_not_change_where_the_crop_is() -> None:
-    plain, painted = (
-        View(size=32, crop="resized", flip=True, transforms=effects).sample(8, 1, 7) for effects in ((), ALL)
+def test_transforms_do_not_change_where_the_crop_is() -> None:
+    plain, transformed = (
+        View(size=32, crop="resized", flip=True, transforms=transforms).sample(8, 1, 7) for transforms in ((), ALL)
     )
-    for one, other in zip(plain[:4], painted[:4], strict=True):
+    for one, other in zip(plain[:4], transformed[:4], strict=True):
         np.testing.assert_array_equal(one, other)
 
 
-def test_a_part_of_the_draws_is_its_images_draws() -> None:
+def test_a_slice_of_the_random_numbers_is_that_of_its_images() -> None:
     whole = View(size=32, transforms=ALL).sample(8, 1, 7)
     part = whole.slice_batch(slice(2, 5))
     for one, other in zip(part.transforms, whole.transforms, strict=True):

@@ -3,7 +3,7 @@
 import ctypes
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -18,6 +18,7 @@ pq = pytest.importorskip("pyarrow.parquet")
 pa = pytest.importorskip("pyarrow")
 
 Refused = Callable[..., AbstractContextManager[None]]
+Rows = Sequence[tuple[int, str | None, object]]
 
 
 def image(shade: int) -> bytes:
@@ -26,7 +27,7 @@ def image(shade: int) -> bytes:
     return written.getvalue()
 
 
-def table(path: Path, rows: list[tuple[int, str | None, object]], names: list[str] | None) -> None:
+def table(path: Path, rows: Rows, names: list[str] | None) -> None:
     """Rows of shade, the image's name and label; `names` are those of the classes."""
     features = {"label": {"_type": "ClassLabel", "names": names}} if names else {}
     columns = {
@@ -86,7 +87,7 @@ def test_classes_that_are_not_told_by_name_are_refused_before_anything_is_writte
     tmp_path: Path,
     refused: Refused,
     name: str,
-    rows: list[tuple[int, str | None, object]],
+    rows: Rows,
     names: list[str],
     words: str,
 ) -> None:

@@ -384,7 +384,7 @@ def test_verdicts_are_kept_until_the_file_changes(tmp_path: Path, monkeypatch: p
         again = Verdicts(listed(root), 2, None)
         assert again.known_unreadable.tolist() == [2]
         assert again.kinds(np.arange(3)).tolist() == [ImageKind.GOOD, ImageKind.PILLOW, ImageKind.UNREADABLE]
-        assert again.reason(2) == verdicts.reason(2) == "not an image, or damaged at its start"
+        assert again.reasons[2] == verdicts.reasons[2] == "not an image, or damaged at its start"
     (root / "train/a/0000.jpg").write_bytes(b"none")
     (root / "train/a/0002.jpg").write_bytes(cmyk)
     assert Verdicts(listed(root), 2, None).known_unreadable.tolist() == []

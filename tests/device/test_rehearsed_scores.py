@@ -12,9 +12,9 @@ from sslticket.analysis.magnitudes import measure_magnitudes
 from sslticket.analysis.stability import measure_stability
 from sslticket.config.training import SGD, TrainConfig
 from sslticket.evaluation import controls
+from sslticket.evaluation.jobs import evaluate_tasks
 from sslticket.evaluation.protocols import Protocol
 from sslticket.evaluation.tasks import Levels, find_ticket_files, make_tasks
-from sslticket.evaluation.worker import evaluate
 from sslticket.search.plan import plan_search
 from sslticket.search.run_search import run_search
 from sslticket.training.engine import Engine
@@ -27,7 +27,7 @@ OWN = ("seconds", "device", "commit", "time", "host", "started", "finished")  # 
 Rows = Callable[[list[Path], Engine], Iterator[dict[str, Any]]]
 
 MEASURES: dict[str, Rows] = {
-    "scores": lambda paths, bench: evaluate(
+    "scores": lambda paths, bench: evaluate_tasks(
         make_tasks(paths[1:], ["random", "local", "adjusted"], [SHORT], [0]), bench
     ),
     "stability": lambda paths, bench: measure_stability(paths[1:], SHORT, [0], bench, controls=("local",)),
@@ -68,6 +68,6 @@ def test_every_measure_gives_the_rows_of_the_cpu(
 def test_scores_in_half_precision_are_measured(found: Path, tmp_path: Path, device: Device, precision: Any) -> None:
     paths = find_ticket_files([shutil.copytree(found, tmp_path / found.name)], Levels((1,)))
     with device():
-        (row,) = evaluate(make_tasks(paths, [], [SHORT], [0]), Engine.create(cases.MACHINE, precision))
+        (row,) = evaluate_tasks(make_tasks(paths, [], [SHORT], [0]), Engine.create(cases.MACHINE, precision))
     assert 0 <= row["top1"] <= 1
     assert row["device"] == "a pretend accelerator"

@@ -46,7 +46,7 @@ def graphs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(numerics.GRAPH_CLASSES, pretend.NAME, Counted)
     monkeypatch.setattr(Counted, "launched", 0)
     rate = TrainingLoop._learning_rate
-    monkeypatch.setattr(TrainingLoop, "_rate", lambda self, step: float(np.float32(rate(self, step))))
+    monkeypatch.setattr(TrainingLoop, "_learning_rate", lambda self, step: float(np.float32(rate(self, step))))
 
 
 def found(which: Recipe, out: Path, machine: RuntimeConfig = FAST) -> list[Ticket]:
@@ -98,7 +98,9 @@ RECIPES: dict[str, Recipe] = {
     "RotNet": cases.recipe("rotnet", steps=STEPS),
     "S4L": cases.recipe("s4l-rotation", steps=STEPS),
     "dropout": replace(cases.recipe(steps=STEPS), objective=Dropping()),
-    "settling": cases.recipe(steps=STEPS, search=cases.imp(early_bird=0.5, early_bird_window=1, early_bird_every="4it")),
+    "settling": cases.recipe(
+        steps=STEPS, search=cases.imp(early_bird=0.5, early_bird_window=1, early_bird_every="4it")
+    ),
     **{name: cases.recipe(steps=STEPS, search=cases.SEARCHES[name]) for name in ("CS", "ISS", "edge-popup")},
 }
 
@@ -208,7 +210,7 @@ def launches(device: Device, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
             each.append(found.kernels.total())
             return loss
 
-        monkeypatch.setattr(TrainingLoop, "_taken", take)
+        monkeypatch.setattr(TrainingLoop, "_run_step", take)
         monkeypatch.setattr(loop, "_CHECK_SECONDS", float("inf"))
         monkeypatch.setattr(Progress, "advance", lambda *_: None)
         with device():

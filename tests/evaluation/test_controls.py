@@ -3,7 +3,8 @@ import torch
 
 from sslticket import models
 from sslticket.errors import BadInput
-from sslticket.evaluation.controls import CONTROLS, make_control
+from sslticket.evaluation import CONTROLS
+from sslticket.evaluation.controls import get_control, make_control
 from sslticket.pruning import pruned_model
 from sslticket.pruning.mask import Mask
 from sslticket.pruning.prunable import prunable_weights
@@ -27,22 +28,23 @@ def ticket() -> Ticket:
     )
 
 
-@pytest.mark.parametrize("kind", sorted(CONTROLS.keys() - {"adjusted"}))  # test_natural.py has that one
+@pytest.mark.parametrize("kind", sorted({*CONTROLS.names()} - {"adjusted"}))  # test_natural.py has that one
 def test_a_control_has_the_tickets_density_and_weights_drawn_anew(ticket: Ticket, kind: str) -> None:
     initial = backbone(1)
-    random = make_control(ticket, kind, initial=initial, seed=7)
+    random = make_control(ticket, get_control(kind), initial=initial, seed=7)
     assert random.mask.survivors == 1000
     for name, value in random.weights.items():
         assert torch.equal(value, initial[name] * random.mask[name] if name in random.mask else initial[name])
         if name in random.mask:
             assert (value != 0).sum() == random.mask[name].sum(), "no weight was zeroed by the ticket before"
-    assert random.mask.equals(make_control(ticket, kind, initial=initial, seed=7).mask)
+    assert random.mask.equals(make_control(ticket, get_control(kind), initial=initial, seed=7).mask)
 
 
 def test_preserved_keeps_the_mask_local_the_layers_counts_random_only_the_total(ticket: Ticket) -> None:
     initial = backbone(1)
     preserved, local, everywhere = (
-        make_control(ticket, kind, initial=initial, seed=7).mask for kind in ("preserved", "local", "random")
+        make_control(ticket, get_control(kind), initial=initial, seed=7).mask
+        for kind in ("preserved", "local", "random")
     )
     assert preserved.equals(ticket.mask)
     assert local.layer_counts() == ticket.mask.layer_counts()
@@ -52,9 +54,9 @@ def test_preserved_keeps_the_mask_local_the_layers_counts_random_only_the_total(
     # 1,000 of 13,968 at random: 7.16%, within four standard deviations in every layer.
     for density, (_, total) in zip(densities, everywhere.layer_counts().values(), strict=True):
         assert abs(density - 1000 / 13_968) < 4 * (0.0716 * 0.9284 / total) ** 0.5
-    assert not everywhere.equals(make_control(ticket, "random", initial=initial, seed=8).mask)
+    assert not everywhere.equals(make_control(ticket, get_control("random"), initial=initial, seed=8).mask)
 
 
-def test_an_unknown_control_names_the_nearest(ticket: Ticket) -> None:
+def test_an_unknown_control_names_the_nearest() -> None:
     with pytest.raises(BadInput, match="did you mean random"):
-        make_control(ticket, "randm", initial={}, seed=0)
+        get_control("randm")

@@ -14,10 +14,9 @@ from sslticket.config.runtime import RuntimeConfig
 from sslticket.config.training import SGD, TrainConfig
 from sslticket.errors import BadInput
 from sslticket.evaluation import tasks
-from sslticket.evaluation.controls import NaturalMask, make_control
-from sslticket.evaluation.jobs import EvaluationPlan
+from sslticket.evaluation.controls import NaturalMask, get_control, make_control
+from sslticket.evaluation.jobs import EvaluationPlan, evaluate_tasks
 from sslticket.evaluation.protocols import Protocol
-from sslticket.evaluation.worker import evaluate
 from sslticket.pruning import pruned_model
 from sslticket.pruning.mask import Mask
 from sslticket.pruning.prunable import prunable_weights
@@ -29,7 +28,9 @@ from sslticket.training.engine import Engine
 from sslticket.training.numerics import Numerics
 from tests.runs import recipe, search, tickets
 
-SHORT = Protocol(name="short", dataset="digits", fit=TrainConfig(length="4it", batch_size=32, optimizer=SGD(lr=0.1)))
+SHORT = Protocol(
+    name="short", dataset="digits", training=TrainConfig(length="4it", batch_size=32, optimizer=SGD(lr=0.1))
+)
 LIMITED = IMP(levels=2, rate=0.5, rewind="2it", prune_up_to="conv2")
 FIRST, DENSE = ["features.0.weight", "features.4.weight"], "features.8.weight"
 TOTAL = 144 + 4608  # 3 x 3 x 16, and 16 x 32 more of them
@@ -57,8 +58,8 @@ def test_only_the_first_layers_are_pruned_and_all_are_trained(tmp_path: Path, fo
         assert all(torch.equal(ticket.weights[name], dense.weights[name] * ticket.mask[name]) for name in FIRST)
     # Trained weights are in the tickets of a search that goes on from these.
     went_on = tickets(search(tmp_path, recipe(search=replace(LIMITED, retrain="rate"))))
-    ends = [ticket.weights[DENSE] for ticket in went_on]
-    assert all((one != other).all() for one, other in ((ends[0], ends[1]), (ends[1], ends[2])))
+    endpoints = [ticket.weights[DENSE] for ticket in went_on]
+    assert all((one != other).all() for one, other in ((endpoints[0], endpoints[1]), (endpoints[1], endpoints[2])))
     rows = [json.loads(found.run_dir.row_path(level).read_text()) for level in range(3)]
     assert [(row["within"], list(row["layers"])) for row in rows] == [("up to conv2", FIRST)] * 3
     assert [row_error(row) for row in rows] == [None] * 3
@@ -115,7 +116,7 @@ def test_controls_prune_where_the_search_might(found: SearchPlan, kind: str) -> 
     _, _, ticket = tickets(found)
     initial = network(5)
     natural = Mask({name: initial[name] > 0 for name in FIRST})
-    random = make_control(ticket, kind, initial=initial, seed=7, natural=natural)
+    random = make_control(ticket, get_control(kind), initial=initial, seed=7, natural=natural)
     assert list(random.mask) == FIRST
     assert random.mask.survivors == ticket.mask.survivors
     assert torch.equal(random.weights[DENSE], initial[DENSE])
@@ -124,7 +125,7 @@ def test_controls_prune_where_the_search_might(found: SearchPlan, kind: str) -> 
 def test_tickets_are_scored_beside_all_their_controls(found: SearchPlan) -> None:
     paths = tasks.find_ticket_files([found.run_dir.path], tasks.Levels((2,)))
     rows = tasks.make_tasks(paths, ["random", "local", "preserved", "adjusted"], [SHORT], [0])
-    measured = list(evaluate(rows, Engine.create(RuntimeConfig(), "fp32")))
+    measured = list(evaluate_tasks(rows, Engine.create(RuntimeConfig(), "fp32")))
     assert [row_error(row) for row in measured] == [None] * 5
     assert {row["within"] for row in measured} == {"up to conv2"}
     assert {row["density"] for row in measured} == {0.25}
@@ -148,5 +149,8 @@ def test_random_tickets_of_other_layers_are_other_trainings(found: SearchPlan, t
         )
         ticket.save(tmp_path / run / "tickets" / "level-01.safetensors")
     rows = tasks.make_tasks(tasks.find_ticket_files([tmp_path]), ["random", "adjusted"], [SHORT], [0])
-    counts = Counter(each.control for each in EvaluationPlan.build(rows, None, Numerics(precision="fp32")).jobs())
+    counts = Counter(
+        getattr(each, "control", "natural")
+        for each in EvaluationPlan.build(rows, None, Numerics(precision="fp32")).jobs()
+    )
     assert counts == {"ticket": 3, "random": 2, "adjusted": 2, "natural": 1}

@@ -14,9 +14,9 @@ from sslticket.config.training import SGD, TrainConfig
 from sslticket.data.loader import Sampler
 from sslticket.errors import BadInput
 from sslticket.evaluation import protocols, tasks
-from sslticket.evaluation.jobs import Splits
+from sslticket.evaluation.jobs import evaluate_tasks
 from sslticket.evaluation.protocols import CIFAR10, IMAGENET, Protocol
-from sslticket.evaluation.worker import evaluate
+from sslticket.evaluation.trainer import Splits
 from sslticket.objectives.rotnet import RotNet
 from sslticket.objectives.supervised import Supervised
 from sslticket.pruning import pruned_model
@@ -31,7 +31,9 @@ from sslticket.training.engine import Engine
 from sslticket.training.network import MaskedNetwork
 from tests.runs import BATCH, REWIND, recipe, search
 
-SHORT = Protocol(name="short", dataset="digits", fit=TrainConfig(length="60it", batch_size=128, optimizer=SGD(lr=0.1)))
+SHORT = Protocol(
+    name="short", dataset="digits", training=TrainConfig(length="60it", batch_size=128, optimizer=SGD(lr=0.1))
+)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +43,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def measured(run: Path, controls: list[str], seeds: list[int], levels: list[int]) -> list[dict[str, object]]:
     paths = tasks.find_ticket_files([run], tasks.Levels(tuple(levels)))
-    return list(evaluate(tasks.make_tasks(paths, controls, [SHORT], seeds), Engine.create(RuntimeConfig(), "fp32")))
+    return list(
+        evaluate_tasks(tasks.make_tasks(paths, controls, [SHORT], seeds), Engine.create(RuntimeConfig(), "fp32"))
+    )
 
 
 def test_a_ticket_found_without_labels_learns_them_under_the_protocol(run: Path) -> None:
@@ -130,23 +134,23 @@ def test_tickets_of_networks_that_no_mask_thins_are_refused_in_a_line(tmp_path: 
 
 
 def test_protocols_are_the_papers() -> None:
-    assert IMAGENET.fit_for("alexnet").batch_size == 4096
-    assert IMAGENET.fit_for("resnet50").batch_size == 1536
-    schedule = IMAGENET.fit_for("resnet50").schedule(1_281_167)
+    assert IMAGENET.training_for("alexnet").batch_size == 4096
+    assert IMAGENET.training_for("resnet50").batch_size == 1536
+    schedule = IMAGENET.training_for("resnet50").schedule(1_281_167)
     assert [round(schedule.lr_at(epoch * 1_281_167 + 1), 10) for epoch in (0, 49, 50, 65, 80)] == [
         *(0.1, 0.1, 0.01, 0.001, 0.0001)
     ]
-    assert CIFAR10.fit.clock(50_000).total_steps == -(-160 * 50_000 // 512)
-    assert protocols.find_protocol("imagenet-trial").fit.clock(1_281_167).total_steps == 6
+    assert CIFAR10.training.clock(50_000).total_steps == -(-160 * 50_000 // 512)
+    assert protocols.find_protocol("imagenet-trial").training.clock(1_281_167).total_steps == 6
     with pytest.raises(BadInput, match="did you mean cifar10"):
         protocols.find_protocol("cifar")
 
 
 def test_a_protocol_may_train_on_one_half_and_measures_on_every_evaluation_image(run: Path) -> None:
-    on_half = replace(SHORT, name="half", half="b", training=replace(SHORT.fit, length="2ep"))
+    on_half = replace(SHORT, name="half", half="b", training=replace(SHORT.training, length="2ep"))
     splits = Splits.open(on_half, None)
     assert (len(splits.training.manifest), len(splits.evaluation.manifest)) == (717, 359)
-    (row,) = evaluate(
+    (row,) = evaluate_tasks(
         tasks.make_tasks(tasks.find_ticket_files([run], tasks.Levels((1,))), [], [on_half], [0]),
         Engine.create(RuntimeConfig(), "fp32"),
     )
@@ -154,7 +158,10 @@ def test_a_protocol_may_train_on_one_half_and_measures_on_every_evaluation_image
     assert row["target"] == "digitsb"
     assert row["data_hash"] == splits.training.manifest.hash
     assert row["steps"] == -(-2 * 717 // 128)
-    assert (protocols.find_protocol("cifar10b").half, protocols.find_protocol("cifar10b").fit) == ("b", CIFAR10.fit)
+    assert (protocols.find_protocol("cifar10b").half, protocols.find_protocol("cifar10b").training) == (
+        "b",
+        CIFAR10.training,
+    )
 
 
 def test_tickets_are_found_below_folders_and_bad_places_are_named(run: Path, tmp_path: Path) -> None:
@@ -213,7 +220,7 @@ def test_a_ticket_for_other_images_is_refused(run: Path, test_data: Path) -> Non
     matrix = tasks.make_tasks(tasks.find_ticket_files([run], tasks.Levels((1,))), [], [fashion], [0])
     bench = Engine.create(RuntimeConfig(data_root=test_data / "nowhere"), "fp32")
     with pytest.raises(BadInput, match="no images of cifar10 found"):
-        next(evaluate(matrix, bench))
+        next(evaluate_tasks(matrix, bench))
 
 
 def test_weights_of_a_random_ticket_are_not_the_searchs_own(run: Path) -> None:

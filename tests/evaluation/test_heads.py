@@ -13,10 +13,9 @@ from sslticket.config.runtime import RuntimeConfig
 from sslticket.config.training import SGD, TrainConfig
 from sslticket.errors import BadInput
 from sslticket.evaluation import tasks, trainer
-from sslticket.evaluation.controls import load_control_weights
-from sslticket.evaluation.jobs import EvaluationPlan
+from sslticket.evaluation.controls import get_control
+from sslticket.evaluation.jobs import EvaluationPlan, evaluate_tasks
 from sslticket.evaluation.protocols import Protocol
-from sslticket.evaluation.worker import evaluate
 from sslticket.objectives.rotnet import RotNet
 from sslticket.pruning import pruned_model
 from sslticket.results.rows import row_error
@@ -28,7 +27,9 @@ from sslticket.training.network import MaskedNetwork
 from sslticket.training.numerics import Numerics
 from tests.runs import BATCH, REWIND, recipe, search
 
-SHORT = Protocol(name="short", dataset="digits", fit=TrainConfig(length="8it", batch_size=128, optimizer=SGD(lr=0.1)))
+SHORT = Protocol(
+    name="short", dataset="digits", training=TrainConfig(length="8it", batch_size=128, optimizer=SGD(lr=0.1))
+)
 ONE = IMP(levels=2, rate=0.5, rewind=f"{REWIND}it")
 
 
@@ -51,7 +52,7 @@ def heads(rows: list[tasks.EvalTask]) -> list[tuple[str, str]]:
 
 
 def measured(rows: list[tasks.EvalTask]) -> list[dict[str, object]]:
-    return list(evaluate(rows, Engine.create(RuntimeConfig(), "fp32")))
+    return list(evaluate_tasks(rows, Engine.create(RuntimeConfig(), "fp32")))
 
 
 @pytest.fixture
@@ -60,13 +61,13 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[MaskedNetwork, int, i
     found: list[tuple[MaskedNetwork, int, int]] = []
     train = trainer.Evaluator.train_and_measure
 
-    def watched(self: trainer.Evaluator, net: MaskedNetwork, exam: trainer.EvalRun) -> dict[str, object]:
-        copy = exam.build_net()
+    def watched(self: trainer.Evaluator, net: MaskedNetwork, eval_run: trainer.EvalRun) -> dict[str, object]:
+        copy = eval_run.build_net()
         pruned_model.write_state(copy, pruned_model.read_state(net))
-        found.append((copy, exam.start, exam.total_steps))
-        return train(self, net, exam)
+        found.append((copy, eval_run.start, eval_run.total_steps))
+        return train(self, net, eval_run)
 
-    monkeypatch.setattr(trainer.Evaluator, "train", watched)
+    monkeypatch.setattr(trainer.Evaluator, "train_and_measure", watched)
     return found
 
 
@@ -88,7 +89,7 @@ def test_objectives_that_are_compared_are_also_scored_alike(labels: Path, turns:
         *(("ticket", "new"), ("random", "new")),
     ]
     assert len({task.row_file for task in rows}) == len(rows)
-    alone = tasks.make_tasks(paths(labels, turns), [], [SHORT], [0], beside=False)
+    alone = tasks.make_tasks(paths(labels, turns), [], [SHORT], [0], both_heads=False)
     assert heads(alone) == [("ticket", "own"), ("ticket", "new")]
 
 
@@ -213,7 +214,7 @@ def test_a_control_row_that_all_replicates_shared_is_measured_anew(labels: Path)
 def test_a_row_under_other_settings_of_a_protocol_of_the_same_name_is_measured_anew(labels: Path) -> None:
     protocol = replace(SHORT, name="changed")
     assert len(measured(tasks.make_tasks(paths(labels), [], [protocol], [0]))) == 1
-    longer = replace(protocol, training=replace(SHORT.fit, length="9it"))
+    longer = replace(protocol, training=replace(SHORT.training, length="9it"))
     (row,) = measured(tasks.make_tasks(paths(labels), [], [longer], [0]))
     assert row["steps"] == 9
 
@@ -230,7 +231,7 @@ def test_an_older_row_of_another_clock_is_not_taken_for_done(labels: Path) -> No
 def test_rows_of_another_precision_stay_and_are_told(labels: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = tasks.make_tasks(paths(labels), [], [replace(SHORT, name="precise")], [0])
     measured(rows)
-    assert list(evaluate(rows, Engine.create(RuntimeConfig(), "bf16"))) == []
+    assert list(evaluate_tasks(rows, Engine.create(RuntimeConfig(), "bf16"))) == []
     assert "though not measured at bf16: 1 at fp32" in capsys.readouterr().err
 
 
@@ -254,7 +255,7 @@ def test_what_does_not_hold_w_0_of_the_search_is_no_reset(labels: Path, turns: P
     for wrong_one in (labels / "tickets" / "level-00.safetensors", turns / INITIAL_TICKET):
         shutil.copy(wrong_one, run / INITIAL_TICKET)
         with pytest.raises(BadInput, match=r"does not hold W_0 of the search"):
-            load_control_weights(paths(run)[0], "reset")
+            get_control("reset").weights(paths(run)[0])
 
 
 def test_weights_that_a_search_has_not_kept_are_named(labels: Path, tmp_path: Path) -> None:
@@ -262,9 +263,9 @@ def test_weights_that_a_search_has_not_kept_are_named(labels: Path, tmp_path: Pa
     lone.parent.mkdir(parents=True)
     lone.write_bytes(paths(labels)[0].read_bytes())
     with pytest.raises(BadInput, match=r"control reset of .*level-01\.safetensors needs W_0"):
-        load_control_weights(lone, "reset")
+        get_control("reset").weights(lone)
     with pytest.raises(BadInput, match=r"needs the dense network of its search, level-00\.safetensors"):
-        load_control_weights(lone, "permuted")
+        get_control("permuted").weights(lone)
     with pytest.raises(BadInput, match=r"needs W_0"):
         measured(tasks.make_tasks([lone], ["reset"], [SHORT], [0]))
 

@@ -17,19 +17,21 @@ from sslticket.config.training import SGD, TrainConfig
 from sslticket.errors import BadInput
 from sslticket.evaluation import tasks
 from sslticket.evaluation.controls import NaturalMask
-from sslticket.evaluation.jobs import NATURAL_CONTROL, EvaluationPlan
-from sslticket.evaluation.protocols import Protocol, Throughput
+from sslticket.evaluation.jobs import EvaluationPlan, NaturalJob, evaluate_tasks
+from sslticket.evaluation.protocols import Protocol
 from sslticket.evaluation.tasks import EvalTask
-from sslticket.evaluation.worker import describe_evaluation_plan, evaluate
 from sslticket.pruning.mask import Mask
 from sslticket.results.rows import row_error
+from sslticket.results.work_queue import Throughput, describe_queue
 from sslticket.search.imp import IMP
 from sslticket.ticket import Ticket
 from sslticket.training.engine import Engine
 from sslticket.training.numerics import Numerics
 from tests.runs import recipe, search
 
-SHORT = Protocol(name="short", dataset="digits", fit=TrainConfig(length="4it", batch_size=32, optimizer=SGD(lr=0.1)))
+SHORT = Protocol(
+    name="short", dataset="digits", training=TrainConfig(length="4it", batch_size=32, optimizer=SGD(lr=0.1))
+)
 
 
 @pytest.fixture(scope="module")
@@ -53,12 +55,14 @@ def rows_of(
 
 
 def measured(rows: list[EvalTask]) -> list[dict[str, Any]]:
-    return list(evaluate(rows, Engine.create(RuntimeConfig(), "fp32")))
+    return list(evaluate_tasks(rows, Engine.create(RuntimeConfig(), "fp32")))
 
 
 def trainings(rows: list[EvalTask]) -> Counter[str]:
     return Counter(
-        each.control for each in EvaluationPlan.build(rows, None, Numerics(precision="fp32")).jobs() if each.samples
+        getattr(each, "control", "natural")
+        for each in EvaluationPlan.build(rows, None, Numerics(precision="fp32")).jobs()
+        if each.samples
     )
 
 
@@ -100,13 +104,12 @@ def test_a_row_of_another_run_is_reused_in_a_later_invocation(runs: Path) -> Non
 
 def test_the_natural_mask_is_found_once_and_what_it_leaves_equal_is_trained_once(runs: Path) -> None:
     rows = rows_of(runs, "adjusted", levels=(0, 1, 2, 3))
-    assert trainings(rows) == {"ticket": 8, "adjusted": 4, NATURAL_CONTROL: 1}
+    assert trainings(rows) == {"ticket": 8, "adjusted": 4, "natural": 1}
     file = next(
         each
         for each in EvaluationPlan.build(rows, None, Numerics(precision="fp32")).jobs()
-        if each.control == NATURAL_CONTROL
-    ).natural_file
-    assert file is not None
+        if isinstance(each, NaturalJob)
+    ).file
     assert file.name == "conv3.short.seed0.search0.safetensors"
     (row, *_) = measured(rows_of(next(runs.iterdir()), "adjusted", levels=(1,)))
     (made,) = runs.rglob("natural/*.safetensors")
@@ -150,10 +153,9 @@ def test_the_outlook_counts_and_times_what_is_left_and_writes_nothing(runs: Path
     before = sorted(runs.rglob("*"))
 
     def text(device: str) -> str:
-        return describe_evaluation_plan(
-            EvaluationPlan.build(rows, None, Numerics(precision="fp32")),
-            Throughput([task.run for task in rows], device),
-        )
+        plan = EvaluationPlan.build(rows, None, Numerics(precision="fp32"))
+        throughput = Throughput([task.run for task in rows], device, lambda name: 8)
+        return describe_queue(plan.groups(), plan.jobs(), throughput)
 
     device = Engine.create(RuntimeConfig(), "fp32").device_name
     lines = [" ".join(line.split()) for line in text(device).splitlines()]

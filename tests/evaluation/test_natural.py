@@ -7,7 +7,7 @@ import torch
 
 from sslticket import models
 from sslticket.errors import BadInput
-from sslticket.evaluation.controls import NaturalMask, make_control, random_submask
+from sslticket.evaluation.controls import NaturalMask, get_control, make_control, random_submask
 from sslticket.pruning import pruned_model
 from sslticket.pruning.mask import Mask
 from sslticket.pruning.prunable import MACHINE_PRECISION, prunable_weights
@@ -51,7 +51,7 @@ def test_a_weight_is_zero_up_to_machine_precision() -> None:
 
 def test_below_the_natural_density_survivors_are_drawn_among_the_natural_ones() -> None:
     kept, initial = natural(3000), weights(1)
-    drawn = make_control(ticket(1000), "adjusted", initial=initial, seed=7, natural=kept.mask)
+    drawn = make_control(ticket(1000), get_control("adjusted"), initial=initial, seed=7, natural=kept.mask)
     assert drawn.mask.survivors == 1000
     assert drawn.mask.is_subset_of(kept.mask)
     for name in NAMES:
@@ -68,7 +68,7 @@ def test_below_the_natural_density_survivors_are_drawn_among_the_natural_ones() 
 def test_above_it_the_mask_is_the_natural_one() -> None:
     kept = natural(3000)
     for keep in (3000, 9000, 13_968):
-        drawn = make_control(ticket(keep), "adjusted", initial=weights(1), seed=7, natural=kept.mask)
+        drawn = make_control(ticket(keep), get_control("adjusted"), initial=weights(1), seed=7, natural=kept.mask)
         assert drawn.mask.equals(kept.mask)
 
 

@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 
 from sslticket.cli.recipe_commands import resolve_recipe
-from sslticket.data.augment import View
-from sslticket.data.transforms import Transform
+from sslticket.data.augment import Transform, View
 from sslticket.evaluation.protocols import Protocol, propose_protocol
 from tests.recipes import RECIPES, load
 
@@ -67,7 +66,12 @@ def test_every_recipe(name: str) -> None:
 def test_a_search_with_labels_and_settings_of_nobody_proposes_its_own() -> None:
     found = after("stabilizing_resnet20_cifar10_standard", lr=0.05)
     assert found is not None
-    assert (found.name, found.dataset, found.fit.optimizer.lr, found.fit.batch_size) == ("own", "cifar10", 0.05, 128)
+    assert (found.name, found.dataset, found.training.optimizer.lr, found.training.batch_size) == (
+        "own",
+        "cifar10",
+        0.05,
+        128,
+    )
     # Another network has no protocol with the paper's settings.
     assert name_after("stabilizing_resnet20_cifar10_standard", model="resnet50") == "own"
     # The trainings are those of cifar10, the images are not.
@@ -101,8 +105,8 @@ def test_without_labels_it_is_what_takes_the_network_and_best_its_images() -> No
 
 def test_a_search_with_an_effect_of_its_own_is_no_reason_to_fail() -> None:
     class Sepia(Transform):
-        def _sample(self, numbers: Any, count: int) -> dict[str, Any]:
-            return {}
+        def apply(self, pixels: Any) -> Any:
+            return pixels
 
     recipe = load("supervised_resnet18_cifar10")
     views = View(size=32, transforms=(Sepia(),))

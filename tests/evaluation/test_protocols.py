@@ -8,8 +8,8 @@ from sslticket.data.augment import View
 from sslticket.data.datasets.catalogue import get_dataset
 from sslticket.errors import BadInput
 from sslticket.evaluation import protocols
-from sslticket.evaluation.jobs import SplitCache
-from sslticket.evaluation.protocols import PROTOCOLS, propose_protocol
+from sslticket.evaluation.protocols import BUILT_IN_PROTOCOLS, propose_protocol
+from sslticket.evaluation.trainer import SplitCache
 from sslticket.objectives.supervised import Supervised
 from tests.recipes import RECIPES, load
 
@@ -17,7 +17,7 @@ TRANSFER = ("fashion_mnist", "svhn", "cifar10", "cifar10a", "cifar10b", "cifar10
 
 
 def rates(name: str, model: str, epochs: tuple[int, ...]) -> list[float]:
-    schedule = protocols.find_protocol(name).fit_for(model).schedule(50_000)
+    schedule = protocols.find_protocol(name).training_for(model).schedule(50_000)
     return [schedule.lr_at(epoch * 50_000 + 1) for epoch in epochs]
 
 
@@ -26,25 +26,25 @@ def test_the_transfer_protocols_are_those_of_one_ticket_to_win_them_all() -> Non
         sgd, adam = (protocols.find_protocol(f"{target}-{optimizer}") for optimizer in ("sgd", "adam"))
         assert sgd.seeds == (0, 1, 2, 3, 4, 5)
         for model, length in (("vgg19", "160ep"), ("resnet50", "90ep")):
-            assert {(each.fit_for(model).length, each.fit_for(model).batch_size) for each in (sgd, adam)} == {
+            assert {(each.training_for(model).length, each.training_for(model).batch_size) for each in (sgd, adam)} == {
                 (length, 512)
             }
-            assert sgd.fit_for(model).optimizer == SGD(lr=0.1, momentum=0.9, weight_decay=1e-4)
-            assert adam.fit_for(model).optimizer == Adam(lr=3e-4, betas=(0.9, 0.999), weight_decay=1e-4)
+            assert sgd.training_for(model).optimizer == SGD(lr=0.1, momentum=0.9, weight_decay=1e-4)
+            assert adam.training_for(model).optimizer == Adam(lr=3e-4, betas=(0.9, 0.999), weight_decay=1e-4)
     assert rates("cifar100-sgd", "vgg19", (0, 79, 80, 120)) == pytest.approx([0.1, 0.1, 0.01, 0.001])
     assert rates("cifar100-adam", "resnet50", (0, 50, 65, 80)) == pytest.approx([3e-4, 3e-5, 3e-6, 3e-7])
 
 
 def test_other_papers_protocols_keep_their_settings() -> None:
-    assert protocols.find_protocol("cifar10").fit.optimizer == Adam(lr=1e-3, weight_decay=1e-4)
-    assert protocols.find_protocol("places365").fit_for("resnet50").batch_size == 2048
-    assert protocols.find_protocol("mnist").fit.clock(60_000).total_steps == 50_000
-    assert protocols.find_protocol("mnist").fit.batch_size == 60
+    assert protocols.find_protocol("cifar10").training.optimizer == Adam(lr=1e-3, weight_decay=1e-4)
+    assert protocols.find_protocol("places365").training_for("resnet50").batch_size == 2048
+    assert protocols.find_protocol("mnist").training.clock(60_000).total_steps == 50_000
+    assert protocols.find_protocol("mnist").training.batch_size == 60
 
 
 def test_batch_norm_sees_as_many_images_as_a_gpu_of_the_paper_did() -> None:
     seen = {
-        (name, model): protocols.find_protocol(name).fit_for(model).ghost_batch
+        (name, model): protocols.find_protocol(name).training_for(model).ghost_batch
         for name in ("imagenet", "places365", "cifar10", "imagenet-sgd", "cifar10-adam", "places365-adam")
         for model in ("alexnet", "resnet50")
     }
@@ -56,7 +56,7 @@ def test_batch_norm_sees_as_many_images_as_a_gpu_of_the_paper_did() -> None:
         **{(name, model): 32 for name in ("imagenet-sgd", "places365-adam") for model in ("alexnet", "resnet50")},
         **{("cifar10-adam", model): 256 for model in ("alexnet", "resnet50")},
     }
-    assert protocols.find_protocol("imagenet-trial").fit.ghost_batch is None
+    assert protocols.find_protocol("imagenet-trial").training.ghost_batch is None
 
 
 def test_what_the_network_sees() -> None:
@@ -72,14 +72,14 @@ def test_what_the_network_sees() -> None:
 
 
 def test_every_name_is_found_once_and_says_optimiser_and_half() -> None:
-    names = [protocol.name for protocol in PROTOCOLS]
+    names = [protocol.name for protocol in BUILT_IN_PROTOCOLS]
     assert len(names) == len(set(names))
-    for protocol in PROTOCOLS:
+    for protocol in BUILT_IN_PROTOCOLS:
         assert protocols.find_protocol(protocol.name) == protocol
         assert get_dataset(protocol.dataset).name == protocol.dataset
         assert protocol.name.startswith(f"{protocol.dataset}{protocol.half or ''}")
         if protocol.name.endswith("-sgd"):
-            assert isinstance(protocol.fit.optimizer, SGD)
+            assert isinstance(protocol.training.optimizer, SGD)
 
 
 def test_a_data_sets_name_alone_is_answered_with_its_protocols() -> None:
@@ -100,11 +100,11 @@ def test_the_protocols_of_one_network_are_the_recipes_of_it() -> None:
         seen.add(protocol.name)
         entry = get_dataset(recipe.data.dataset)
         train, plain = protocol.views(entry)
-        assert protocol.fit_for(recipe.model) == recipe.training, name
+        assert protocol.training_for(recipe.model) == recipe.training, name
         assert (train,) == recipe.views(entry.train_view), name
         assert (plain.size, plain.crop, plain.flip, plain.transforms) == (train.size, "center", False, ()), name
         assert not protocol.models or protocol.models == (recipe.model,)
-    assert {protocol.name for protocol in PROTOCOLS if protocol.models} <= seen
+    assert {protocol.name for protocol in BUILT_IN_PROTOCOLS if protocol.models} <= seen
     assert {"imagenet", "places365", "cifar10", "mnist", "imagenet-sgd", "cifar10-sgd", "cifar10-adam"} <= seen
 
 
@@ -115,7 +115,7 @@ def test_networks_of_other_sizes_see_what_theirs_do() -> None:
 
 
 def test_a_name_says_which_network_a_protocol_is_for() -> None:
-    for protocol in PROTOCOLS:
+    for protocol in BUILT_IN_PROTOCOLS:
         if protocol.models:
             (model,) = protocol.models
             assert protocol.name.split("-")[:2] == [protocol.dataset, model]
@@ -126,7 +126,7 @@ def test_a_protocol_of_one_network_refuses_others_and_names_what_fits() -> None:
     with pytest.raises(
         BadInput, match=r"cifar10-vgg19-low is for vgg19, not for resnet20; give --protocol cifar10 or "
     ) as told:
-        protocols.find_protocol("cifar10-vgg19-low").fit_for("resnet20")
+        protocols.find_protocol("cifar10-vgg19-low").training_for("resnet20")
     offered = str(told.value).partition("--protocol ")[2].split(" or ")
     assert {"cifar10-sgd", "cifar10-resnet20-low", "cifar10-resnet20-85ep", "own"} < set(offered)
     assert all(protocols.find_protocol(name).accepts("resnet20") for name in offered if name != "own")
@@ -134,7 +134,7 @@ def test_a_protocol_of_one_network_refuses_others_and_names_what_fits() -> None:
 
 
 def test_the_protocols_of_the_paper_that_trains_what_is_left_start_at_the_rewind_point() -> None:
-    assert {protocol.name for protocol in PROTOCOLS if protocol.start == "k"} == {
+    assert {protocol.name for protocol in BUILT_IN_PROTOCOLS if protocol.start == "k"} == {
         "mnist",
         *(f"cifar10-{model}{schedule}" for model in ("resnet20", "vgg19") for schedule in ("", "-low", "-warmup")),
         *(f"imagenet-{model}" for model in ("resnet50", "inception_v3", "squeezenet1_0")),
@@ -148,7 +148,7 @@ def test_a_suffix_gives_the_other_clock_and_the_own_one_no_other_name() -> None:
     assert protocols.find_protocol("mnist@k") == protocols.find_protocol("mnist")
     assert (protocols.find_protocol("mnist@0").start, protocols.find_protocol("mnist@0").base) == ("0", "mnist")
     assert protocols.find_protocol("imagenet-trial@k").seeds == (0,)
-    with pytest.raises(BadInput, match="cifar10@1 starts neither at 0 nor at k; give cifar10@0 or cifar10@k"):
+    with pytest.raises(BadInput, match="must start at 0 or k, got cifar10@1; give cifar10@0 or cifar10@k"):
         protocols.find_protocol("cifar10@1")
     with pytest.raises(BadInput, match="unknown protocol 'cifar100'; did you mean cifar100-sgd or cifar100-adam"):
         protocols.find_protocol("cifar100@k")
@@ -200,16 +200,16 @@ def test_the_hash_follows_every_setting_of_a_training_and_nothing_else() -> None
         replace(base, image_size=16),
         replace(base, train=View(size=32)),
         replace(base, eval=View(size=32, resize=36)),
-        replace(base, training=replace(base.fit, warmup="1ep")),
-        replace(base, training=replace(base.fit, clip=1.0)),
-        replace(base, training=replace(base.fit, ghost_batch=256)),
-        replace(base, training=replace(base.fit, optimizer=SGD(lr=1e-3))),
-        replace(base, fits={"vgg19": replace(base.fit, batch_size=256)}),
+        replace(base, training=replace(base.training, warmup="1ep")),
+        replace(base, training=replace(base.training, clip=1.0)),
+        replace(base, training=replace(base.training, ghost_batch=256)),
+        replace(base, training=replace(base.training, optimizer=SGD(lr=1e-3))),
+        replace(base, training_by_model={"vgg19": replace(base.training, batch_size=256)}),
     ]
     hashes = [each.hash_for("vgg19") for each in (base, *changed)]
     assert len(set(hashes)) == len(hashes)
     assert changed[-1].hash_for("resnet50") == base.hash_for("resnet50")
-    before = replace(protocols.find_protocol("imagenet").fit, ghost_batch=None)
+    before = replace(protocols.find_protocol("imagenet").training, ghost_batch=None)
     assert replace(protocols.find_protocol("imagenet"), training=before).hash_for("resnet50") == "32c50f53", (
         "that of rows before it"
     )
@@ -224,7 +224,7 @@ def test_own_is_the_recipes_training_with_labels() -> None:
         recipe = load(name)
         mine = protocols.own_protocol(json.loads(json.dumps(recipe.to_dict())))
         assert (mine.name, mine.start, mine.seeds, mine.models) == ("own", "0", (0, 1, 2, 3, 4, 5), ())
-        assert mine.fit_for(recipe.model) == recipe.training
+        assert mine.training_for(recipe.model) == recipe.training
         entry = get_dataset(recipe.data.dataset)
         seen = replace(recipe, objective=Supervised()).views(entry.train_view)
         assert mine.views(entry)[0] == seen[0]
@@ -277,13 +277,13 @@ def test_own_needs_a_ticket() -> None:
 
 
 def test_six_seeds_but_for_trials() -> None:
-    assert {protocol.seeds for protocol in PROTOCOLS} == {(0, 1, 2, 3, 4, 5)}
+    assert {protocol.seeds for protocol in BUILT_IN_PROTOCOLS} == {(0, 1, 2, 3, 4, 5)}
     assert {protocols.find_protocol(f"{name}-trial").seeds for name in ("cifar10", "imagenet")} == {(0,)}
 
 
 def test_protocols_of_one_set_share_its_images() -> None:
-    gallery = SplitCache(None)
+    split_cache = SplitCache(None)
     one = protocols.find_protocol("digits-demo")
     mine = protocols.own_protocol(load("supervised_digits").to_dict())
-    assert gallery.get(one, 1) is gallery.get(mine, 1) is gallery.get(replace(one, start="k"), 1)
-    assert len(gallery.get(replace(mine, half="a"), 1).training.manifest) < 800
+    assert split_cache.get(one, 1) is split_cache.get(mine, 1) is split_cache.get(replace(one, start="k"), 1)
+    assert len(split_cache.get(replace(mine, half="a"), 1).training.manifest) < 800

@@ -8,8 +8,8 @@ from sslticket import models
 from sslticket.config.runtime import RuntimeConfig
 from sslticket.config.training import SGD, TrainConfig
 from sslticket.evaluation import tasks
+from sslticket.evaluation.jobs import evaluate_tasks
 from sslticket.evaluation.protocols import Protocol
-from sslticket.evaluation.worker import evaluate
 from sslticket.objectives.rotnet import RotNet
 from sslticket.pruning import pruned_model
 from sslticket.pruning.mask import Mask
@@ -28,7 +28,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A search on digits with two measurements of its first and its last ticket."""
     folder = search(tmp_path_factory.mktemp("runs"), recipe(RotNet())).run_dir.path
     matrix = tasks.make_tasks(tasks.find_ticket_files([folder], tasks.Levels((0, 3))), ["random"], [SHORT], [0, 1])
-    assert len(list(evaluate(matrix, Engine.create(RuntimeConfig(), "fp32")))) == 8
+    assert len(list(evaluate_tasks(matrix, Engine.create(RuntimeConfig(), "fp32")))) == 8
     row = folder / "rows" / "search.level-03.jsonl"
     write_row(row, json.loads(row.read_text()) | {"command": COMMAND})
     return folder

@@ -18,7 +18,7 @@ from sslticket.escaping import escape_terminal
 from sslticket.export.writer import export_ticket
 from sslticket.storage.files import write_json
 from sslticket.ticket import Ticket
-from sslticket.training.trackers import Status, own_status_file
+from sslticket.training.progress import Status, own_status_file
 from tests.payloads import PAYLOADS, Seen
 
 WORDS = [words for words in PAYLOADS if words]

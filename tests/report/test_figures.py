@@ -110,7 +110,7 @@ def test_a_control_has_the_colour_of_its_tickets_with_another_line():
 
 def test_every_control_and_another_head_have_lines_of_their_own():
     own = ("a", "a, own head")
-    series = [*((name, "a", "ticket") for name in own), *((each, "a", each) for each in rows.CONTROLS[1:])]
+    series = [*((name, "a", "ticket") for name in own), *((each, "a", each) for each in list(rows.CONTROLS)[1:])]
     found = assign_styles(series)
     lines = {look.dash for name, look in found.items() if name != "random"}
     assert len(lines) == len(series) - 1

@@ -8,7 +8,7 @@ import pytest
 
 from sslticket.report import stats, text
 from sslticket.report.content import Content
-from sslticket.results.rows import SHARED_CONTROLS, row_columns, row_error
+from sslticket.results.rows import row_columns, row_error, shared_controls
 
 Row = Callable[..., dict[str, Any]]
 
@@ -18,7 +18,7 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, dict[Any, Any]]:
     return {row["series"]: row for row in found.to_dict("records")}
 
 
-@pytest.mark.parametrize("control", SHARED_CONTROLS)
+@pytest.mark.parametrize("control", shared_controls())
 def test_a_training_that_two_runs_list_counts_once(score: Row, control: str) -> None:
     rows = [
         score(run=run, objective=objective, control=control, seed=seed, top1=0.5 + 0.1 * seed, search_seed=search)
@@ -32,7 +32,7 @@ def test_a_training_that_two_runs_list_counts_once(score: Row, control: str) -> 
     assert row["top1"] == pytest.approx(0.55)
 
 
-@pytest.mark.parametrize("control", SHARED_CONTROLS)
+@pytest.mark.parametrize("control", shared_controls())
 def test_what_was_drawn_for_one_search_counts_once_with_its_mean(score: Row, control: str) -> None:
     """Two runs with the seeds 0 and 1 each list the trainings of what was drawn for these."""
     rows = [

@@ -171,7 +171,7 @@ def ones(*sizes: int) -> Mask:
 
 def test_a_rewind_point_beyond_the_end_and_too_many_levels_are_refused() -> None:
     clock = Clock(Span.parse("40it"), 16, 1000)
-    with pytest.raises(BadInput, match="must lie before the end of a training .* got 3840000samples"):
+    with pytest.raises(BadInput, match=r"must lie before the end of a training .* got 3840000samples"):
         IMP(rewind="3840000samples").stages(clock, ones(1000))
     with pytest.raises(BadInput, match="give --levels 14 or less"):
         IMP(rate=0.5, levels=30, rewind="1it").stages(clock, ones(TOTAL))

@@ -112,7 +112,7 @@ def test_what_cannot_be_is_refused_before_anything_is_written(tmp_path: Path) ->
     clock, dense = Clock(Span.parse("40it"), 16, 1000), Mask({"layer": torch.ones(TOTAL, dtype=torch.bool)})
     with pytest.raises(BadInput, match="leave none of 13,968 weights; give --levels 14 or less"):
         oneshot(levels=30).stages(clock, dense)
-    with pytest.raises(BadInput, match="must lie before the end of a training .* got 40it"):
+    with pytest.raises(BadInput, match=r"must lie before the end of a training .* got 40it"):
         oneshot(rewind="40it").stages(clock, dense)
     with pytest.raises(BadInput, match="--levels must be at least 1, got 0"):
         oneshot(levels=0)

@@ -11,8 +11,8 @@ from sslticket.analysis.magnitudes import Magnitudes
 from sslticket.config.runtime import RuntimeConfig
 from sslticket.config.training import SGD, TrainConfig
 from sslticket.evaluation import tasks
+from sslticket.evaluation.jobs import evaluate_tasks
 from sslticket.evaluation.protocols import Protocol
-from sslticket.evaluation.worker import evaluate
 from sslticket.search.imp import IMP
 from sslticket.training.engine import Engine
 from tests.runs import recipe, search
@@ -84,7 +84,7 @@ def test_rows_of_other_versions_that_stay_are_told(tmp_path: Path, capsys: pytes
     matrix = tasks.make_tasks(tasks.find_ticket_files([folder.path], tasks.Levels((0,))), [], [short], [0], ["new"])
     bench = Engine.create(RuntimeConfig(), "fp32")
     for do, file in (
-        (lambda: list(evaluate(matrix, bench)), matrix[0].row_file),
+        (lambda: list(evaluate_tasks(matrix, bench)), matrix[0].row_file),
         (lambda: list(run_analysis(Magnitudes(), matrix, bench)), Magnitudes().row_file(matrix[0])),
     ):
         do()

@@ -53,8 +53,8 @@ from sslticket.config.runtime import RuntimeConfig
 from sslticket.config.training import SGD, TrainConfig
 from sslticket.evaluation import tasks
 from sslticket.evaluation.controls import CONTROLS
+from sslticket.evaluation.jobs import evaluate_tasks
 from sslticket.evaluation.protocols import Protocol
-from sslticket.evaluation.worker import evaluate
 from sslticket.objectives.base import Objective
 from sslticket.pruning.mask import Mask
 from sslticket.search.base import Search
@@ -196,7 +196,7 @@ def _many(folder: Path) -> None:
         told["counts"][name] = counts
     bench = Engine.create(RuntimeConfig(), "fp32")
     paths = tasks.find_ticket_files([folder / "runs" / "supervised"], tasks.Levels((1,)))
-    told["rows"] = list(evaluate(tasks.make_tasks(paths, list(CONTROLS), [SHORT], None), bench))
+    told["rows"] = list(evaluate_tasks(tasks.make_tasks(paths, list(CONTROLS), [SHORT], None), bench))
     for analysis in (measure_stability, measure_connectivity, measure_magnitudes):
         told["rows"] += list(analysis(paths, SHORT, None, bench))
     (folder / f"{processes.rank()}.json").write_text(json.dumps(told))

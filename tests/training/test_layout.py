@@ -92,7 +92,7 @@ def test_restored_state_lies_as_its_parameter_and_is_what_was_saved(
             assert value.shape != parameter.shape or value.stride() == parameter.stride(), name
     first.run(3, 6)
     second.run(3, 6)
-    for one, other in zip(first.net.parameters(), second.net.parameters(), strict=True):
+    for one, other in zip(first.network.parameters(), second.network.parameters(), strict=True):
         assert torch.equal(one, other)
 
 

@@ -22,7 +22,7 @@ from sslticket.data.source import open_split
 from sslticket.data.unreadable import UnreadableImages
 from sslticket.errors import BadInput
 from sslticket.evaluation import tasks
-from sslticket.evaluation.worker import evaluate
+from sslticket.evaluation.jobs import evaluate_tasks
 from sslticket.objectives.base import Network, Objective
 from sslticket.objectives.byol import BYOL
 from sslticket.objectives.dino import DINO
@@ -289,7 +289,7 @@ def test_a_search_that_may_not_fit_says_so_and_is_run(
 
 def small(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
     """Let the device have so much memory."""
-    monkeypatch.setattr(DeviceMemory, "on", classmethod(lambda cls, device: cls("a small device", free)))
+    monkeypatch.setattr(DeviceMemory, "of_device", classmethod(lambda cls, device: cls("a small device", free)))
 
 
 def test_a_search_that_cannot_fit_ends_before_its_first_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -323,7 +323,7 @@ def test_an_evaluation_that_cannot_fit_ends_with_what_helps(tmp_path: Path, monk
     rows = tasks.make_tasks([searched.run_dir.ticket_path(1)], [], ["digits-demo"], [0])
     small(monkeypatch, 1000)
     with pytest.raises(BadInput, match=r"images needs .* give more processes, --precision bf16 or a device with"):
-        list(evaluate(rows, Engine.create(RuntimeConfig(), "fp32")))
+        list(evaluate_tasks(rows, Engine.create(RuntimeConfig(), "fp32")))
 
 
 class Picky(RotNet):

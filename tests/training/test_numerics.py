@@ -10,15 +10,14 @@ import pytest
 import torch
 from torch import nn
 
-from sslticket.analysis.magnitudes import measure_magnitudes
+from sslticket.analysis.magnitudes import Magnitudes
 from sslticket.cli import recipe_commands as command
 from sslticket.config.recipe import Precision
 from sslticket.config.runtime import RuntimeConfig
 from sslticket.config.training import SGD, TrainConfig
 from sslticket.evaluation import tasks
-from sslticket.evaluation.jobs import EvaluationPlan
-from sslticket.evaluation.protocols import Protocol, Throughput
-from sslticket.evaluation.worker import evaluate
+from sslticket.evaluation.jobs import EvaluationPlan, TrainingJob, evaluate_tasks
+from sslticket.evaluation.protocols import Protocol
 from sslticket.objectives.base import Objective
 from sslticket.objectives.byol import BYOL
 from sslticket.objectives.dino import DINO
@@ -26,6 +25,7 @@ from sslticket.objectives.mocov2 import MoCoV2
 from sslticket.objectives.rotnet import RotNet
 from sslticket.objectives.simclr import SimCLR
 from sslticket.objectives.supervised import Supervised
+from sslticket.results.work_queue import Throughput, Workload
 from sslticket.search.imp import IMP
 from sslticket.search.plan import plan_search
 from sslticket.search.run_search import run_search
@@ -36,7 +36,9 @@ from sslticket.training.network import MaskedNetwork
 from sslticket.training.numerics import COMPILE_FROM_STEPS, MAX_GRAPH_STATE, Numerics
 from tests.runs import recipe, search, tickets
 
-SHORT = Protocol(name="short", dataset="digits", fit=TrainConfig(length="8it", batch_size=128, optimizer=SGD(lr=0.1)))
+SHORT = Protocol(
+    name="short", dataset="digits", training=TrainConfig(length="8it", batch_size=128, optimizer=SGD(lr=0.1))
+)
 ONE = IMP(levels=1, rate=0.5, rewind="2it")
 LAST = RuntimeConfig(channels_last=True)
 LARGE = {"size": MAX_GRAPH_STATE + 1, "steady": True, "ghost_batch": None}
@@ -190,28 +192,28 @@ def test_evaluations_and_analyses_tell_it_and_do_not_take_one_for_the_other(
         for at in runs
     ]
     plain, last = Engine.create(RuntimeConfig(), "fp32"), Engine.create(LAST, "fp32")
-    assert {row["numerics"] for row in evaluate(rows[0], plain)} == {"fp32"}
+    assert {row["numerics"] for row in evaluate_tasks(rows[0], plain)} == {"fp32"}
     both = [*rows[0], *rows[1]]
     donors = [
         [
-            each.finished_row_file
+            each.finished_row
             for each in EvaluationPlan.build(both, None, bench.numerics).jobs()
-            if each.control == "random"
+            if isinstance(each, TrainingJob) and each.control == "random"
         ]
         for bench in (plain, last)
     ]
     assert donors == [[rows[0][1].row_file], [None]]
-    found = list(evaluate(both, last))
+    found = list(evaluate_tasks(both, last))
     assert {(row["control"], row["numerics"]) for row in found} == {
         ("ticket", "fp32 channels-last"),
         ("random", "fp32 channels-last"),
     }
     assert "though not measured at fp32 channels-last: 2 at fp32" in capsys.readouterr().err
-    pace = Throughput(runs, plain.device_name)
-    told = [pace.images_per_second("conv3", SHORT, how) is not None for how in ("fp32", "fp32 channels-last", "bf16")]
-    assert told == [True, True, False]
+    throughput = Throughput(runs, plain.device_name, lambda name: 8)
+    works = [Workload("conv3", "short", 8, how, 8, 8 * 128) for how in ("fp32", "fp32 channels-last", "bf16")]
+    assert [throughput.images_per_second(work) is not None for work in works] == [True, True, False]
     dense = tasks.find_ticket_files(runs[:1], tasks.Levels((0,)))
-    (row,) = measure_magnitudes(dense, SHORT, [0], last)
+    (row,) = Magnitudes().rows(dense, SHORT, [0], last)
     assert row["numerics"] == "fp32 channels-last"
     (endpoint,) = (runs[0] / "endpoints").iterdir()
     assert endpoint.name.endswith(".fp32-channels-last.start0.safetensors")

@@ -13,10 +13,16 @@ from sslticket.errors import BadInput, Diverged
 from sslticket.search.plan import plan_search
 from sslticket.search.run_search import run_search
 from sslticket.training import loop as loops
-from sslticket.training import trackers
 from sslticket.training.engine import Engine
-from sslticket.training.progress import Progress, ProgressUpdate, Tracker
-from sslticket.training.trackers import StatusFileTracker
+from sslticket.training.progress import (
+    STATUS_FOLDER,
+    Progress,
+    ProgressUpdate,
+    StatusFileTracker,
+    Tracker,
+    own_status_file,
+    read_statuses,
+)
 from tests.runs import recipe
 
 
@@ -73,17 +79,17 @@ def look(**changes: object) -> ProgressUpdate:
 
 
 def test_the_status_file_tells_what_goes_on_and_goes_in_the_end(tmp_path: Path) -> None:
-    file = StatusFileTracker(tmp_path)
+    file = StatusFileTracker(tmp_path, "search.level-00")
     file.log_metrics(64, {"probe": 0.5, "top1": 0.4})
     file.log_progress(look())
     file.log_progress(look(step=5))  # too soon to be written
-    (told,) = trackers.read_statuses(tmp_path)
+    (told,) = read_statuses(tmp_path)
     assert (told.task, told.step, told.steps, told.rate, told.probe, told.left) == ("level 1/3", 4, 6, 99.5, 0.5, 9.0)
     assert told.silent_seconds is None
-    trackers.own_status_file(tmp_path).write_text("{half", encoding="utf-8")
-    assert trackers.read_statuses(tmp_path) == []
+    own_status_file(tmp_path).write_text("{half", encoding="utf-8")
+    assert read_statuses(tmp_path) == []
     file.close()
-    assert list((tmp_path / trackers.STATUS_FOLDER).iterdir()) == []
+    assert list((tmp_path / STATUS_FOLDER).iterdir()) == []
 
 
 def test_a_diverged_training_leaves_no_status_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,7 +98,7 @@ def test_a_diverged_training_leaves_no_status_behind(tmp_path: Path, monkeypatch
     planned = plan_search(recipe(training=fit), RuntimeConfig(), tmp_path)
     with pytest.raises(Diverged):
         run_search(planned, RuntimeConfig())
-    assert list((planned.run_dir.path / trackers.STATUS_FOLDER).glob("*")) == []
+    assert list((planned.run_dir.path / STATUS_FOLDER).glob("*")) == []
 
 
 def test_without_the_package_tensorboard_is_refused_before_anything_runs(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,7 +70,9 @@ def scaling(machine: RuntimeConfig, precision: Precision = "fp16") -> Engine:
 def training(bench: Engine, optimizer: Optimizer, *, learnt: bool = False, clip: float | None = None) -> TrainingLoop:
     fit = TrainConfig(length="8it", batch_size=16, optimizer=optimizer, clip=clip)
     learning = ContinuousSparsification().mask_learning(fit, fit.clock(32)) if learnt else None
-    net = MaskedNetwork.build("conv3", Overflows(), channels=1, image_size=8, classes=10, seed=3, mask_learning=learning)
+    net = MaskedNetwork.build(
+        "conv3", Overflows(), channels=1, image_size=8, classes=10, seed=3, mask_learning=learning
+    )
     # What the allocator hands out again: momentum that nobody filled would be 7.
     junk = [torch.full_like(parameter, 7.0) for parameter in net.parameters()]
     del junk
@@ -83,9 +85,9 @@ def training(bench: Engine, optimizer: Optimizer, *, learnt: bool = False, clip:
 def test_a_first_step_that_overflows_leaves_no_trace(optimizer: Optimizer, learnt: bool, clip: float | None) -> None:
     bench = scaling(RuntimeConfig())
     first = training(bench, optimizer, learnt=learnt, clip=clip)
-    drawn = [parameter.detach().clone() for parameter in first.net.parameters()]
+    drawn = [parameter.detach().clone() for parameter in first.network.parameters()]
     first.run(0, 1)
-    assert all(torch.equal(*pair) for pair in zip(first.net.parameters(), drawn, strict=True))
+    assert all(torch.equal(*pair) for pair in zip(first.network.parameters(), drawn, strict=True))
     assert bench.accelerator.scaler.get_scale() == 2.0**15
     for part in first.optimizer.optimizers if isinstance(first.optimizer, CombinedOptimizer) else [first.optimizer]:
         assert all(not value.any() for values in part.state.values() for value in values.values())
@@ -94,7 +96,7 @@ def test_a_first_step_that_overflows_leaves_no_trace(optimizer: Optimizer, learn
     assert bench.accelerator.scaler.get_scale() == 2.0**16, "a training has a scaler of its own"
     bench.accelerator.scaler.load_state_dict(bench.accelerator.scaler.state_dict() | {"scale": 2.0**15})
     second.run(1, 8)
-    for one, other in zip(first.net.parameters(), second.net.parameters(), strict=True):
+    for one, other in zip(first.network.parameters(), second.network.parameters(), strict=True):
         assert torch.equal(one, other)
         assert one.isfinite().all()
 
@@ -120,12 +122,12 @@ def test_snapshots_keep_the_scale_and_old_ones_without_momentum_start_at_zero(tm
     second = training(bench, SGD(lr=0.05))
     assert checkpoint.restore_checkpoint(path, second, bench.accelerator) == 1
     assert bench.accelerator.scaler.get_scale() == 2.0**15
-    assert len(second.optimizer.state) == len(list(second.net.parameters()))
+    assert len(second.optimizer.state) == len(list(second.network.parameters()))
     assert all(not values["momentum_buffer"].any() for values in second.optimizer.state.values())
 
 
 def test_a_search_that_is_started_again_finds_the_same_tickets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Engine, "on", scaling)
+    monkeypatch.setattr(Engine, "create", scaling)
     fit = TrainConfig(length="8it", batch_size=32, optimizer=SGD(lr=0.1 / 60))
     which = recipe(Loud(), training=fit, precision="fp16")
     planned = search(tmp_path, which)

@@ -38,10 +38,6 @@ def read_cifar_pickle(path: Path) -> dict[str, object]:
     return binary_formats.read_pickle(_read_file(path), path)
 
 
-def _decoded_text(words: bytes | str) -> str:
-    return words.decode("utf-8", "replace") if isinstance(words, bytes) else words
-
-
 def read_cifar(
     folder: Path, files: Sequence[str], label_key: str, names: tuple[str, str]
 ) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
@@ -62,7 +58,7 @@ def read_cifar(
     meta = read_cifar_pickle(folder / names[0]).get(names[1])
     if not isinstance(meta, list) or not meta or not all(isinstance(name, bytes | str) for name in meta):
         raise BadInput(f"{folder / names[0]} is no CIFAR file: it has no list {names[1]!r} of names; download it again")
-    classes = tuple(map(_decoded_text, meta))
+    classes = tuple(name.decode("utf-8", "replace") if isinstance(name, bytes) else name for name in meta)
     parts = [_read_cifar_file(folder / file, label_key, len(classes)) for file in files]
     images, labels = (np.concatenate(column) for column in zip(*parts, strict=True))
     return images, labels, classes
@@ -265,8 +261,8 @@ def read_mnist_csv(path: Path, classes: int) -> tuple[np.ndarray, np.ndarray]:
         raise BadInput(f"{path} is damaged or no table of images ({one_line(error)}); download it again") from error
     if table.shape[1] != 1 + _MNIST_SIDE * _MNIST_SIDE:
         raise BadInput(f"{path} has {table.shape[1]} columns, not a label and 784 pixels; download it again")
-    # Where there is a heading, it tells which column the labels are, and not its place.
-    found = [place for place, name in enumerate(columns) if name.lower() in _LABEL_HEADINGS] if heading else [0]
+    # Where there is a heading, it names the column of the labels, whichever that is.
+    found = [column for column, name in enumerate(columns) if name.lower() in _LABEL_HEADINGS] if heading else [0]
     if len(found) != 1:
         raise BadInput(
             f"{path} has {len(found)} columns that its heading calls {' or '.join(_LABEL_HEADINGS)}, not one"
@@ -291,17 +287,17 @@ def _read_npy(archive: zipfile.ZipFile, name: str) -> np.ndarray:
 
 @dataclass(frozen=True, kw_only=True)
 class ArrayLayout(FolderLayout):
-    """Files that hold a whole split each; or else the images in class folders."""
+    """Files that hold a whole split each; or else the images in class folders.
 
-    @property
-    @abstractmethod
-    def folders(self) -> tuple[str, ...]:
-        """Folders that the files may lie in."""
+    Attributes:
+        folders: Folders that the files may lie in.
+        train: Files of the training split.
+        eval: Files of the evaluation split.
+    """
 
-    @property
-    @abstractmethod
-    def files(self) -> tuple[str, ...]:
-        """Names of files of which any shows that the data set is there."""
+    folders: tuple[str, ...] = (".",)
+    train: tuple[str, ...]
+    eval: tuple[str, ...]
 
     @abstractmethod
     def read(self, dataset: Dataset, split: Split, folder: Path) -> ImageArrays:
@@ -310,6 +306,10 @@ class ArrayLayout(FolderLayout):
         Raises:
             BadInput: Naming the file, if one is missing or damaged.
         """
+
+    def files(self) -> tuple[str, ...]:
+        """Return the names of files of which any shows that the data set is there."""
+        return (*self.train, *self.eval)
 
     def find(self, dataset: Dataset, folder: Path) -> Path | None:
         """Return the first of `folders` that has one of the files; or `folder`, if it has class folders."""
@@ -321,12 +321,8 @@ class ArrayLayout(FolderLayout):
         """Read a split's files, or list the images in its class folders where none of the files is there."""
         return self.read(dataset, split, folder) if self._holds(folder) else super().open(dataset, split, folder)
 
-    def describe_missing(self, dataset: Dataset) -> str:
-        """Return what a folder without this data set lacks, for an error."""
-        return "none of its files in it"
-
     def _holds(self, folder: Path) -> bool:
-        return any((folder / name).is_file() for name in self.files)
+        return any((folder / name).is_file() for name in self.files())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -334,29 +330,17 @@ class CifarLayout(ArrayLayout):
     """CIFAR's python files (Krizhevsky 2009), or those of its "binary version", which are called alike.
 
     Attributes:
-        folder: Folder that the archive of python files unpacks to.
-        train: Files of the training split in it.
-        eval: Files of the evaluation split in it.
         labels: Key of the labels.
         names: File with the class names, and its key.
-        binary: Folder that the archive of the binary version unpacks to, and the file with the class names there.
+        binary_names: File with the class names in the binary version.
     """
 
-    folder: str
-    train: tuple[str, ...]
-    eval: tuple[str, ...]
     labels: str
     names: tuple[str, str]
-    binary: tuple[str, str]
+    binary_names: str
 
-    @property
-    def folders(self) -> tuple[str, ...]:
-        """Folders that the files may lie in."""
-        return self.folder, self.binary[0], "."
-
-    @property
     def files(self) -> tuple[str, ...]:
-        """Names of files of which any shows that the data set is there."""
+        """Return the names of files of which any shows that the data set is there."""
         return tuple(name + end for name in (*self.train, *self.eval) for end in ("", ".bin"))
 
     def read(self, dataset: Dataset, split: Split, folder: Path) -> ImageArrays:
@@ -364,35 +348,25 @@ class CifarLayout(ArrayLayout):
         files = self.train if split == "train" else self.eval
         if any((folder / file).is_file() for file in files) or not (folder / f"{files[0]}.bin").is_file():
             return ImageArrays(*read_cifar(folder, files, self.labels, self.names))
-        return ImageArrays(*read_cifar_binary(folder, [f"{file}.bin" for file in files], self.binary[1]))
+        return ImageArrays(*read_cifar_binary(folder, [f"{file}.bin" for file in files], self.binary_names))
 
 
 @dataclass(frozen=True, kw_only=True)
 class IdxLayout(ArrayLayout):
-    """MNIST's idx files, and other forms of the same arrays.
+    """MNIST's idx files, of images and of labels, and other forms of the same arrays.
 
     Attributes:
-        folder: Folder where torchvision's download puts the idx files.
         tables: Table of comma-separated pixels for each split.
         npz: Keras's file of both splits, where it has one.
-        train: Idx files of training images and labels; some programs unpack them as "train-images.idx3-ubyte".
-        eval: Idx files of evaluation images and labels.
     """
 
-    folder: str
+    train: tuple[str, ...] = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte")
+    eval: tuple[str, ...] = ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
     tables: tuple[str, str]
     npz: str | None = None
-    train: tuple[str, str] = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte")
-    eval: tuple[str, str] = ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 
-    @property
-    def folders(self) -> tuple[str, ...]:
-        """Folders that the files may lie in."""
-        return self.folder, ".", "raw"
-
-    @property
     def files(self) -> tuple[str, ...]:
-        """Names of files of which any shows that the data set is there."""
+        """Return the names of files of which any shows that the data set is there."""
         idx = tuple(spelled for name in (*self.train, *self.eval) for spelled in _idx_spellings(name))
         return (*idx, *self.tables, *filter(None, [self.npz]))
 
@@ -411,31 +385,17 @@ class IdxLayout(ArrayLayout):
 
 
 def _idx_spellings(name: str) -> tuple[str, ...]:
+    """Return what an idx file may be called; some programs unpack it as "train-images.idx3-ubyte"."""
     dotted = name.replace("-idx", ".idx")
     return name, f"{name}.gz", dotted, f"{dotted}.gz"
 
 
 @dataclass(frozen=True, kw_only=True)
 class SvhnLayout(ArrayLayout):
-    """SVHN's MATLAB files of cropped digits (Netzer et al. 2011).
-
-    Attributes:
-        train: Files of the training split.
-        eval: Files of the evaluation split.
-    """
+    """SVHN's MATLAB files of cropped digits (Netzer et al. 2011)."""
 
     train: tuple[str, ...] = ("train_32x32.mat",)
     eval: tuple[str, ...] = ("test_32x32.mat",)
-
-    @property
-    def folders(self) -> tuple[str, ...]:
-        """Folders that the files may lie in."""
-        return (".",)
-
-    @property
-    def files(self) -> tuple[str, ...]:
-        """Names of files of which any shows that the data set is there."""
-        return (*self.train, *self.eval)
 
     def read(self, dataset: Dataset, split: Split, folder: Path) -> ImageArrays:
         """Read a split's files, one after the other."""

@@ -35,13 +35,13 @@ _CHUNK_SIZE = 1 << 16
 _MAX_RATIO, _SMALL_SIZE = 100, 1 << 26
 
 
-def read_mat(content: bytes, names: Collection[str], place: Path) -> dict[str, Any]:
+def read_mat(content: bytes, names: Collection[str], path: Path) -> dict[str, Any]:
     """Read variables from the content of a MATLAB file of level 5.
 
     Args:
         content: Content of the file.
         names: Names of the variables that are wanted.
-        place: Path of the file, for errors.
+        path: Path of the file, for errors.
 
     Returns:
         By name, numbers as an array, text of one line as a string, cells as a list, and a structure as a list
@@ -57,7 +57,7 @@ def read_mat(content: bytes, names: Collection[str], place: Path) -> dict[str, A
             raise ValueError("it is no MATLAB file of level 5")
         return dict(_read_variables(_ByteReader(memoryview(content)[_HEADER_SIZE:], ">" if big else "<"), names))
     except (ValueError, zlib.error, OverflowError) as error:
-        raise BadInput(f"{place} is truncated or damaged ({one_line(error)}); download it again") from error
+        raise BadInput(f"{path} is truncated or damaged ({one_line(error)}); download it again") from error
 
 
 class _Element(NamedTuple):
@@ -229,12 +229,12 @@ _LARGEST_NUMBER = 1 << 64  # of whole numbers
 _MARK = object()
 
 
-def read_pickle(content: bytes, place: Path) -> dict[str, Any]:
+def read_pickle(content: bytes, path: Path) -> dict[str, Any]:
     """Read a dictionary of numbers, strings, arrays of numbers, and lists of the first two from a pickle.
 
     Args:
         content: Content of the file.
-        place: Path of the file, for errors.
+        path: Path of the file, for errors.
 
     Raises:
         BadInput: If the file is damaged, or holds anything else.
@@ -247,7 +247,7 @@ def read_pickle(content: bytes, place: Path) -> dict[str, Any]:
         return {key: _plain_value(key, value) for key, value in named.items()}
     # pickletools looks for what is missing in vain, at the end of the file as in the stack.
     except (ValueError, TypeError, LookupError, OverflowError) as error:
-        raise BadInput(f"{place} is damaged or no CIFAR file ({one_line(error)}); download it again") from error
+        raise BadInput(f"{path} is damaged or no CIFAR file ({one_line(error)}); download it again") from error
 
 
 class _Global(NamedTuple):

@@ -150,12 +150,12 @@ CIFAR10 = Dataset(
     kind="arrays",
     image_counts=(50_000, 10_000),  # its home page
     layout=CifarLayout(
-        folder="cifar-10-batches-py",
+        folders=("cifar-10-batches-py", "cifar-10-batches-bin", "."),
         train=("data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5"),
         eval=("test_batch",),
         labels="labels",
         names=("batches.meta", "label_names"),
-        binary=("cifar-10-batches-bin", "batches.meta.txt"),
+        binary_names="batches.meta.txt",
         md5={
             "data_batch_1": ("c99cafc152244af753f735de768cd75f",),
             "data_batch_2": ("d4bba439e000b95fd0a9bffe97cbabec",),
@@ -182,12 +182,12 @@ CIFAR100 = Dataset(
     kind="arrays",
     image_counts=(50_000, 10_000),  # its home page
     layout=CifarLayout(
-        folder="cifar-100-python",
+        folders=("cifar-100-python", "cifar-100-binary", "."),
         train=("train",),
         eval=("test",),
         labels="fine_labels",
         names=("meta", "fine_label_names"),
-        binary=("cifar-100-binary", "fine_label_names.txt"),
+        binary_names="fine_label_names.txt",
         md5={
             "train": ("16019d7e3df5f24257cddd939b257f8d",),
             "test": ("f0ef6b0ae62326f3e7ffdfab6717acfc",),
@@ -238,7 +238,7 @@ MNIST = Dataset(
     kind="arrays",
     image_counts=(60_000, 10_000),  # LeCun, Cortes and Burges, its home page
     layout=IdxLayout(
-        folder="MNIST/raw",
+        folders=("MNIST/raw", ".", "raw"),
         tables=("mnist_train.csv", "mnist_test.csv"),
         npz="mnist.npz",
         md5={
@@ -268,7 +268,7 @@ FASHION_MNIST = Dataset(
     kind="arrays",
     image_counts=(60_000, 10_000),  # Xiao et al. 2017, section 2
     layout=IdxLayout(
-        folder="FashionMNIST/raw",
+        folders=("FashionMNIST/raw", ".", "raw"),
         tables=("fashion-mnist_train.csv", "fashion-mnist_test.csv"),
         # The second is that of the same file as Debian's package dataset-fashion-mnist compresses it.
         md5={

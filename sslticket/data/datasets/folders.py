@@ -212,17 +212,14 @@ def class_order(root: Path, found: Iterable[str], classes: tuple[str, ...] | Non
     strange = sorted(set(names) - set(classes))
     if not strange:
         return classes
-    alike = [name for name in classes if _casefolded(name) == _casefolded(strange[0])]
+    folded = unicodedata.normalize("NFC", strange[0]).casefold()
+    alike = [name for name in classes if unicodedata.normalize("NFC", name).casefold() == folded]
     if alike:
         raise BadInput(
             f"{root} has class {strange[0]!r}, which the training images call {alike[0]!r} ({strange[0]!a}, "
             f"{alike[0]!a}); rename that folder"
         )
     raise BadInput(f"{root} has class {strange[0]!r}, which the training images do not; remove or rename that folder")
-
-
-def _casefolded(name: str) -> str:
-    return unicodedata.normalize("NFC", name).casefold()
 
 
 def _no_images_error(folder: Path) -> BadInput:
@@ -234,11 +231,6 @@ def _no_images_error(folder: Path) -> BadInput:
                 f"folders in {Path(deeper).parent} are the classes, put those in its place"
             )
     return BadInput(f"class folder {folder} has no images; remove it or put {' '.join(IMAGE_SUFFIXES)} files there")
-
-
-def image_names(folder: Path) -> list[str]:
-    """Return the names of the images directly in a folder, sorted."""
-    return folder_contents(folder).images
 
 
 log = logging.getLogger("sslticket")
@@ -271,15 +263,15 @@ class Stamp:
 _CACHE_VERSION = 2  # of what is kept: names are normalised, and what was left out is kept with them
 
 
-def cached_arrays(place: Path, stamp: Stamp, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+def cached_arrays(root: Path, stamp: Stamp, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """Return arrays that were made before and kept in the cache folder, or make them and keep them if possible.
 
     Args:
-        place: Folder or archive that they describe; names them in the cache.
-        stamp: State of `place` that they belong to, read before they are made.
+        root: Folder or archive that they describe; names them in the cache.
+        stamp: State of `root` that they belong to, read before they are made.
         make: Function that makes them.
     """
-    name = hashlib.sha256(str(place.resolve()).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    name = hashlib.sha256(str(root.resolve()).encode("utf-8", "surrogateescape")).hexdigest()[:16]
     path = cache_folder() / "lists" / f"{name}.npz"
     state = np.frombuffer(f"{_CACHE_VERSION}\n{stamp.text}".encode("utf-8", "surrogateescape"), np.uint8)
     if there := _read_cached(path, state):
@@ -293,7 +285,7 @@ def cached_arrays(place: Path, stamp: Stamp, make: Callable[[], dict[str, np.nda
                 with atomic_write(path) as temporary, temporary.open("wb") as target:
                     np.savez(target, allow_pickle=False, state=state, **made)
             except OSError as error:
-                log.info("the list of %s is not kept, %s: %s", place, path, error.strerror)
+                log.info("the list of %s is not kept, %s: %s", root, path, error.strerror)
         return made
 
 

@@ -57,8 +57,8 @@ class Devkit:
         """
         kits = sorted(folder.glob(f"{layout.devkit}*"), key=lambda path: (path.name != f"{layout.devkit}.tar.gz", path))
         # Unpacked with its folders, in a folder that a browser named after the archive, or without them.
-        unpacked = [place for kit in kits if kit.is_dir() for place in (kit / kit.name, kit / layout.devkit, kit)]
-        for home in (place / inner for place in (*unpacked, folder) for inner in ("data", ".")):
+        unpacked = [root for kit in kits if kit.is_dir() for root in (kit / kit.name, kit / layout.devkit, kit)]
+        for home in (root / inner for root in (*unpacked, folder) for inner in ("data", ".")):
             if all((home / name).is_file() for name in (layout.meta, layout.ground_truth)):
                 meta, truth = (
                     read_bytes(home / name, _LARGEST_DEVKIT_FILE) for name in (layout.meta, layout.ground_truth)
@@ -68,9 +68,9 @@ class Devkit:
         return cls._parse(archive, *_read_packed_devkit(archive, layout)) if archive else None
 
     @classmethod
-    def _parse(cls, place: Path, meta: bytes, truth: bytes) -> "Devkit":
+    def _parse(cls, root: Path, meta: bytes, truth: bytes) -> "Devkit":
         try:
-            synsets = binary_formats.read_mat(meta, ("synsets",), place)["synsets"]
+            synsets = binary_formats.read_mat(meta, ("synsets",), root)["synsets"]
             leaves = [synset for synset in synsets if synset["num_children"].item() == 0]
             wnids = {int(synset["ILSVRC2012_ID"].item()): str(synset["WNID"]) for synset in leaves}
             # A line's number is that of its image, so none within may be empty.
@@ -79,15 +79,15 @@ class Devkit:
             raise BadInput(f"the development kit is damaged: {error}") from error
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise BadInput(
-                f"the development kit in {place} is damaged ({one_line(error)}); download it again"
+                f"the development kit in {root} is damaged ({one_line(error)}); download it again"
             ) from error
         if not numbers or not set(numbers) <= wnids.keys():
             strange = min(set(numbers) - wnids.keys(), default="nothing")
             raise BadInput(
-                f"the ground truth of the development kit in {place} holds {strange}, which is none of its "
+                f"the ground truth of the development kit in {root} holds {strange}, which is none of its "
                 f"{len(wnids)} classes; download it again"
             )
-        return cls(place, wnids, numbers)
+        return cls(root, wnids, numbers)
 
 
 def _read_packed_devkit(archive: Path, layout: "ImageNetLayout") -> list[bytes]:
@@ -198,7 +198,7 @@ class GroundTruth:
         return self.wnids[number]
 
 
-def _check_lines(place: Path, wnids: dict[int, str], classes: int) -> None:
+def _check_lines(root: Path, wnids: dict[int, str], classes: int) -> None:
     """Raise `BadInput` if lines are missing or double where a line's number is all that says which image it is of.
 
     Each of the 1,000 classes has 50 evaluation images (Russakovsky et al. 2015, Table 2).
@@ -206,7 +206,7 @@ def _check_lines(place: Path, wnids: dict[int, str], classes: int) -> None:
     odd = next(((wnid, count) for wnid, count in Counter(wnids.values()).items() if count != _IMAGES_PER_CLASS), None)
     if classes == _CLASS_COUNT and odd:
         raise BadInput(
-            f"the ground truth in {place} has {odd[1]} images of {odd[0]}, not {_IMAGES_PER_CLASS}: lines are missing "
+            f"the ground truth in {root} has {odd[1]} images of {odd[0]}, not {_IMAGES_PER_CLASS}: lines are missing "
             "or double, so others are of other images; download it again"
         )
 
@@ -234,9 +234,9 @@ def _read_pairs(path: Path, homes: list[Path]) -> dict[int, str]:
 
 def _read_class_order(path: Path, homes: list[Path]) -> list[str]:
     """Read the classes that a list's numbers stand for, which only a list of the classes says."""
-    for place in (home / name for name in _CLASS_ORDER_FILES for home in homes):
-        if place.is_file():
-            return _read_first_words(place)
+    for root in (home / name for name in _CLASS_ORDER_FILES for home in homes):
+        if root.is_file():
+            return _read_first_words(root)
     folder = shlex.quote(str(homes[0]))
     raise BadInput(
         f"{path} gives classes as numbers, and no list of the classes says what they stand for; put "
@@ -301,7 +301,7 @@ def _list_evaluation(
         BadInput: If an image has no number or one that the ground truth does not know, two have one number, or a class
             is not among `classes`.
     """
-    place = folder or paths[0]
+    root = folder or paths[0]
     if folder:
         names, left_out = _flat_names(folder)
         found = [(name, (0, 0, 0)) for name in names]
@@ -314,33 +314,33 @@ def _list_evaluation(
         known = parse_evaluation_name(name)
         if known is None:
             raise BadInput(
-                f"{place} has {name}, which is none of ImageNet's evaluation images: their names have a number, such "
+                f"{root} has {name}, which is none of ImageNet's evaluation images: their names have a number, such "
                 "as ILSVRC2012_val_00000001.JPEG; take it away"
             )
         number, wnid = known
         if WNID.fullmatch(above):  # an archive that was packed anew, of class folders
             if wnid not in (None, above):
-                raise BadInput(f"{place} has {stored}, whose folder is not that of its class; pack it anew")
+                raise BadInput(f"{root} has {stored}, whose folder is not that of its class; pack it anew")
             wnid = above
         if number in seen:
-            raise BadInput(f"{place} has image {number} twice, as {seen[number]} and {name}; take one of them away")
+            raise BadInput(f"{root} has image {number} twice, as {seen[number]} and {name}; take one of them away")
         seen[number] = name
         if wnid is None and truth is None:
             return None
         known_wnid = truth.class_of(name, number) if truth else wnid
         if wnid not in (None, known_wnid):
             raise BadInput(
-                f"{place} has {stored}, which {truth and truth.path} gives class {known_wnid}; get both again"
+                f"{root} has {stored}, which {truth and truth.path} gives class {known_wnid}; get both again"
             )
         images.append(_NamedImage(name if folder else f"{known_wnid}/{_official_name(name)}", str(known_wnid), where))
     order = classes or (truth.classes if truth else None)
     if order and (strange := sorted({image.wnid for image in images} - set(order))):
-        raise BadInput(f"{place} has class {strange[0]!r}, which the training images do not; add its training images")
-    return _sorted_listing(place, images, order, () if folder else tuple(paths), left_out)
+        raise BadInput(f"{root} has class {strange[0]!r}, which the training images do not; add its training images")
+    return _sorted_listing(root, images, order, () if folder else tuple(paths), left_out)
 
 
 def _sorted_listing(
-    place: Path,
+    root: Path,
     images: list[_NamedImage],
     classes: tuple[str, ...] | None,
     paths: tuple[Path, ...],
@@ -348,16 +348,16 @@ def _sorted_listing(
 ) -> Listing:
     """List images by class and name; two of one name are refused."""
     if not images:
-        raise BadInput(f"{place} holds no images; download it again")
+        raise BadInput(f"{root} holds no images; download it again")
     images = sorted(images, key=lambda image: (image.wnid, image.name))
     names = [image.name for image in images]
     if twice := next((one for one, other in pairwise(names) if one == other), None):
-        raise BadInput(f"{place} holds {twice} twice; download it again, or take one of them away")
-    order = class_order(place, (image.wnid for image in images), classes)
+        raise BadInput(f"{root} holds {twice} twice; download it again, or take one of them away")
+    order = class_order(root, (image.wnid for image in images), classes)
     number = {name: label for label, name in enumerate(order)}
     labels = np.array([number[image.wnid] for image in images], np.int64)
-    places = np.array([image.location for image in images], np.int64) if paths else None
-    return Listing(place, order, names, labels, paths, places, left_out=left_out)
+    byte_ranges = np.array([image.location for image in images], np.int64) if paths else None
+    return Listing(root, order, names, labels, paths, byte_ranges, left_out=left_out)
 
 
 def _class_and_name(archive: Path, member: TarMember) -> tuple[str, str]:
@@ -371,11 +371,11 @@ def _class_and_name(archive: Path, member: TarMember) -> tuple[str, str]:
     return member.name, folders[-1]
 
 
-def _training_wnid(place: Path, name: str) -> str:
+def _training_wnid(root: Path, name: str) -> str:
     found = _TRAINING_NAME.fullmatch(name)
     if not found or found["again"] not in (None, found["wnid"]):
         raise BadInput(
-            f"{place} has {name}, whose name does not have one class as n01440764_10026.JPEG has; put it in the "
+            f"{root} has {name}, whose name does not have one class as n01440764_10026.JPEG has; put it in the "
             "folder of its class, or take it away"
         )
     return found["wnid"]

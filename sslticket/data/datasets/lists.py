@@ -13,7 +13,6 @@ from sslticket.data.datasets.folders import (
     class_folders,
     class_order,
     folder_contents,
-    image_names,
     is_image,
     path_below_root,
     split_folder,
@@ -232,10 +231,6 @@ class TinyImageNetLayout(FolderLayout):
             self._check_annotations(folder, found)
         return found
 
-    def describe_missing(self, dataset: Dataset) -> str:
-        """Return what a folder without this data set lacks, for an error."""
-        return "none of its files in it"
-
     def _holds(self, folder: Path, split: Split) -> bool:
         """Whether a split lies in a folder as it is published, and not in plain class folders."""
         root = folder / (self.train if split == "train" else self.eval)
@@ -246,7 +241,7 @@ class TinyImageNetLayout(FolderLayout):
     def _unsorted_images(self, root: Path) -> list[str]:
         """Return the evaluation images that lie in one folder, their classes in a list beside it."""
         images = root / self.images
-        return image_names(images) if (root / self.annotations).is_file() and images.is_dir() else []
+        return folder_contents(images).images if (root / self.annotations).is_file() and images.is_dir() else []
 
     def _list_published(self, split: Split, folder: Path) -> Listing:
         known = class_folders(folder / self.train)

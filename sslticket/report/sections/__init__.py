@@ -1,4 +1,7 @@
-"""Sections of the page: figures to pick from, what a reader must know to read them, and curves of means."""
+"""Sections of the page: figures to pick from, what a reader must know to read them, and curves of means.
+
+An analysis of one's own builds its section from these, or gets `number_section`.
+"""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -10,6 +13,10 @@ import pandas as pd
 from sslticket.report import text
 from sslticket.report.chart import Axis, Chart, Curve, HeatMap, Point
 from sslticket.report.stats import PANEL_KEYS
+from sslticket.results.row_schema import keys_of
+from sslticket.results.rows import ROW_TYPES, CostFields, Row, TargetFields
+
+DENSITY_AXIS = Axis("weights remaining (log scale)", "density", log=True)
 
 _UNIQUE_KEYS = [*PANEL_KEYS, "series", "unit", "run", "level", "ticket_hash", "seed", "other_run", "other_hash"]
 
@@ -25,7 +32,7 @@ class FigureGroup:
 
 @dataclass(frozen=True)
 class Picker:
-    """Choices of which the page shows one."""
+    """Groups of figures of which the page shows one."""
 
     label: str
     groups: tuple[FigureGroup, ...]
@@ -36,11 +43,11 @@ class Section:
     """The figures of an analysis.
 
     Attributes:
-        name: of its place in the page.
-        title: its heading.
-        explanation: how to read it.
-        pickers: its figures.
-        series: name, tickets and control, as `chart.looks` takes them, of those that no other part of the page has.
+        name: Name of its place in the page.
+        title: Heading.
+        explanation: How to read it.
+        pickers: Its figures.
+        series: Name, tickets and control, as `chart.assign_styles` takes them, of those that no other section has.
     """
 
     name: str
@@ -51,19 +58,19 @@ class Section:
 
     def charts(self) -> Iterator[Chart]:
         """All charts."""
-        for pick in self.pickers:
-            for choice in pick.groups:
-                yield from choice.charts
+        for picker in self.pickers:
+            for group in picker.groups:
+                yield from group.charts
 
     def heat_maps(self) -> Iterator[HeatMap]:
         """All heat maps."""
-        for pick in self.pickers:
-            for choice in pick.groups:
-                yield from choice.heat_maps
+        for picker in self.pickers:
+            for group in picker.groups:
+                yield from group.heat_maps
 
 
 def rows_of_kind(frame: pd.DataFrame, kind: str) -> pd.DataFrame:
-    """The rows of one kind in a frame of `statistics.named`, each once, though a run folder was copied."""
+    """The rows of one kind in a frame of `stats.name_series`, each once, though a run folder was copied."""
     return frame[frame["kind"] == kind].drop_duplicates(_UNIQUE_KEYS)
 
 
@@ -74,15 +81,15 @@ def split_panels(own: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
 
 
 def network_of_rows(own: pd.DataFrame) -> str:
-    """The network of rows of one, pruned where."""
+    """The network that rows are of, with the layers that might be pruned."""
     return text.describe_network(own["model"].iloc[0], own["within"].iloc[0])
 
 
 def split_densities(own: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     """Rows of about the same density, in words and densest first; with grey and colour images it differs a little."""
-    about = own["density"].map(lambda density: float(f"{density:.2g}"))
-    for _, here in sorted(own.groupby(about), key=lambda each: -float(str(each[0]))):
-        yield f"{text.format_percent(here['density'].mean())}%", here
+    rounded = own["density"].map(lambda density: float(f"{density:.2g}"))
+    for _, group in sorted(own.groupby(rounded), key=lambda each: -float(str(each[0]))):
+        yield f"{text.format_percent(group['density'].mean())}%", group
 
 
 def mean_curves(
@@ -94,8 +101,8 @@ def mean_curves(
     *,
     by: Sequence[str] = ("series",),
     dash: str | None = None,
-    called: str = "",
-    bare: bool = False,
+    label: str = "",
+    no_markers: bool = False,
     row: str = "training",
 ) -> tuple[Curve, ...]:
     """A curve for each series, from its means of `y` at each `x`; rows without a `y` are left out.
@@ -103,39 +110,72 @@ def mean_curves(
     Rows of one `unit` are averaged first, so that the spread is one over searches.
 
     Args:
-        rows: any with columns `x`, `y`, `unit` and those of `by`; of what may be pooled. With `cut` and
-            `effective_density`, points warn of weights that are on no path from input to output.
-        x: column of the places.
-        axis: what its values are.
-        y: column of what is averaged.
-        what: `y` is, for the words of a point.
-        by: columns of which the first names the series; several curves of one series differ in the others.
-        dash: of the lines; None for that of the series.
-        called: what all curves are called beside their series.
-        bare: without markers.
-        row: what each is, for the words of a point.
+        rows: What may be pooled, with columns `x`, `y`, `unit` and those of `by`. With `cut` and `effective_density`,
+            points warn of weights that are on no path from input to output.
+        x: Column of the positions.
+        axis: What its values are.
+        y: Column of what is averaged.
+        what: What `y` is, for the words of a point.
+        by: Columns of which the first names the series; several curves of one series differ in the others.
+        dash: Dashes of the lines; None for those of the series.
+        label: What all curves are called beside their series.
+        no_markers: Whether points have no markers.
+        row: What each row is, for the words of a point.
     """
-    held = rows.assign(**{y: rows[y].astype(float)}).dropna(subset=[y])
-    if "cut" not in held:
-        held = held.assign(cut=False, effective_density=math.nan)
-    drawn = []
-    for (name, *others), own in held.groupby(list(by), sort=False):
+    known = rows.assign(**{y: rows[y].astype(float)}).dropna(subset=[y])
+    if "cut" not in known:
+        known = known.assign(cut=False, effective_density=math.nan)
+    curves = []
+    for (name, *others), own in known.groupby(list(by), sort=False):
         units = own.groupby([x, "unit"], sort=True).agg(
             y=(y, "mean"), rows=(y, "size"), cut=("cut", "any"), effective=("effective_density", "min")
         )
-        beside = ", ".join(filter(None, [called, *map(str, others)]))
-        called_so = ", ".join(filter(None, [str(name), beside]))
-        points = [_mean_point(called_so, place, axis, what, each, row) for place, each in units.groupby(level=0)]
-        drawn.append(Curve(str(name), tuple(points[::-1] if axis.kind == "density" else points), dash, beside, bare))
-    return tuple(drawn)
+        suffix = ", ".join(filter(None, [label, *map(str, others)]))
+        full_name = ", ".join(filter(None, [str(name), suffix]))
+        points = [_mean_point(full_name, at, axis, what, each, row) for at, each in units.groupby(level=0)]
+        ordered = tuple(points[::-1] if axis.kind == "density" else points)
+        curves.append(Curve(str(name), ordered, dash, suffix, no_markers))
+    return tuple(curves)
 
 
 def _mean_point(name: str, at: Any, axis: Axis, what: str, units: pd.DataFrame, row: str) -> Point:
-    place, n = float(at), len(units)
+    x, n = float(at), len(units)
     mean, sd = float(units["y"].mean()), float(units["y"].std())
     spread = "" if math.isnan(sd) else f" ± {sd:.2g}"
     minus = f"{mean:.4g}".replace("-", "\N{MINUS SIGN}")
-    told = f"{name} at {axis.format(place)}: {what} {minus}{spread}, "
-    told += text.format_sample_size(n, str(units.index[0][1]).split()[0], int(units["rows"].sum()), row)
-    told += text.disconnection_warning(float(units["effective"].min()), int(units["cut"].sum()), n)
-    return Point(place, mean, told, mean - sd, mean + sd)
+    sample = text.format_sample_size(n, str(units.index[0][1]).split()[0], int(units["rows"].sum()), row)
+    warning = text.disconnection_warning(float(units["effective"].min()), int(units["cut"].sum()), n)
+    tooltip = f"{name} at {axis.format(x)}: {what} {minus}{spread}, {sample}{warning}"
+    return Point(x, mean, tooltip, mean - sd, mean + sd)
+
+
+def number_section(frame: pd.DataFrame, kind: str, title: str, explanation: str) -> Section | None:
+    """A section for rows of any kind: each number that only this kind has, against density.
+
+    Args:
+        frame: Rows of all kinds, as `stats.name_series` gives them.
+        kind: Kind of the rows.
+        title: Heading.
+        explanation: What the numbers are.
+
+    Returns:
+        None where there are no such rows, or they have no numbers.
+    """
+    row_type, own = ROW_TYPES[kind], rows_of_kind(frame, kind)
+    common = {name for each in (Row, CostFields, TargetFields) for name in keys_of(each)}
+    numbers = [
+        name for name, key in keys_of(row_type).items() if int in key.types and name not in common | {"replicate"}
+    ]
+    panels = split_panels(own) if issubclass(row_type, TargetFields) else own.groupby(["model", "within"])
+    groups = []
+    for number, (_, panel) in enumerate(panels):
+        where = network_of_rows(panel)
+        if issubclass(row_type, TargetFields):
+            where = f"{text.describe_panel(panel)}, protocol {panel['protocol'].iloc[0]}"
+        charts = [
+            Chart(f"{kind}-{name}-{number}", f"{where}: {words}", DENSITY_AXIS, Axis(words), curves)
+            for name, words in ((name, name.replace("_", " ")) for name in numbers)
+            if (curves := mean_curves(panel, "density", DENSITY_AXIS, name, words))
+        ]
+        groups += [FigureGroup(where, tuple(charts))] if charts else []
+    return Section(kind, title, explanation, (Picker("Measured:", tuple(groups)),)) if groups else None

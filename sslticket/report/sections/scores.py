@@ -8,21 +8,20 @@ import pandas as pd
 
 from sslticket.report import text
 from sslticket.report.chart import Axis, Chart, Curve, HeatMap, Point
-from sslticket.report.sections import mean_curves
-
-DENSITY_AXIS = Axis("weights remaining (log scale)", "density", log=True)
+from sslticket.report.sections import DENSITY_AXIS, mean_curves
 
 
 def accuracy_chart(panel: pd.DataFrame, number: int) -> Chart:
     """Top-1 of each series of a panel against density: means, with a band of one standard deviation over searches.
 
     Args:
-        panel: the rows of a `statistics.summary` of one protocol, target and model.
-        number: of the panel, for the chart's name.
+        panel: Rows of `stats.summarize` of one protocol, target and model.
+        number: Number of the panel, for the chart's name.
     """
-    drawn = []
-    for name, own in panel.groupby("series", sort=False):
-        drawn.append(Curve(str(name), tuple(_accuracy_point(str(name), row) for row in own.to_dict("records"))))
+    curves = [
+        Curve(str(name), tuple(_accuracy_point(str(name), row) for row in own.to_dict("records")))
+        for name, own in panel.groupby("series", sort=False)
+    ]
     dense = panel[(panel["density"] == 1) & (panel["control"] == "ticket")]
     of = f", {dense['series'].iloc[0]}" if len(dense) > 1 else ""
     return Chart(
@@ -30,7 +29,7 @@ def accuracy_chart(panel: pd.DataFrame, number: int) -> Chart:
         title=f"{text.describe_panel(panel)}: top-1 against density",
         x=DENSITY_AXIS,
         y=Axis(f"top-1 on {panel['target'].iloc[0]}, %"),
-        curves=tuple(drawn),
+        curves=tuple(curves),
         horizontal_line=(100 * float(dense["top1"].iloc[0]), f"dense{of}") if len(dense) else None,
         y_bounds=(0, 100),
     )
@@ -40,39 +39,35 @@ def _accuracy_point(series: str, row: dict[Any, Any]) -> Point:
     mean, sd = 100 * row["top1"], 100 * row["top1_sd"]
     at = f"{series} at {text.format_percent(row['density'])}%: {text.format_mean_sd(row['top1'], row['top1_sd'])}%"
     interval = "" if math.isnan(row["low"]) else f", 95% interval {100 * row['low']:.1f} to {100 * row['high']:.1f}%"
-    told = f"{at}{interval}, {text.format_sample_size(row['n'], row['what'], row['trainings'])}"
-    told += text.disconnection_warning(row["effective"], row["cut"], row["n"])
-    return Point(row["density"], mean, told, mean - sd, mean + sd)
+    sample = text.format_sample_size(row["n"], row["what"], row["trainings"])
+    warning = text.disconnection_warning(row["effective"], row["cut"], row["n"])
+    return Point(row["density"], mean, f"{at}{interval}, {sample}{warning}", mean - sd, mean + sd)
 
 
 def difference_chart(found: pd.DataFrame, number: int) -> Chart:
     """What each series gains on its reference at each density, with the 95% interval as a band.
 
     Args:
-        found: rows of `comparison.comparisons` of one panel, all against labels or all against random.
-        number: of the panel, for the chart's name.
+        found: Rows of `stats.compare_series` of one panel, all against supervised or all against random tickets.
+        number: Number of the panel, for the chart's name.
     """
-    drawn = []
+    curves = []
     for (name, against), own in found.groupby(["series", "against"], sort=False):
-        points = tuple(
-            Point(
-                row["density"],
-                100 * row["difference"],
-                f"{name} less {against} at {text.format_percent(row['density'])}%: {text.format_points(row['difference'])} points, "
-                f"95% interval {text.format_interval(row['low'], row['high'])}: {text.format_verdict(row)}",
-                100 * row["low"],
-                100 * row["high"],
-            )
-            for row in own.to_dict("records")
-        )
-        drawn.append(Curve(str(name), points))
+        points = []
+        for row in own.to_dict("records"):
+            at = f"{name} less {against} at {text.format_percent(row['density'])}%"
+            interval = f"95% interval {text.format_interval(row['low'], row['high'])}"
+            tooltip = f"{at}: {text.format_points(row['difference'])} points, {interval}: {text.format_verdict(row)}"
+            ends = 100 * row["low"], 100 * row["high"]
+            points.append(Point(row["density"], 100 * row["difference"], tooltip, *ends))
+        curves.append(Curve(str(name), tuple(points)))
     against = "random" if (found["against"] == "random").all() else "supervised"
     return Chart(
         name=f"difference-{against}-{number}",
         title=f"{text.describe_panel(found)}: top-1 less that of {against} tickets",
         x=DENSITY_AXIS,
         y=Axis(f"top-1 less that of {against} tickets, points"),
-        curves=tuple(drawn),
+        curves=tuple(curves),
         horizontal_line=(0.0, against),
     )
 
@@ -84,18 +79,19 @@ def transfer_maps(summary: pd.DataFrame) -> Iterator[tuple[float, HeatMap]]:
     """
     main = summary[summary["control"].isin(["ticket", "random"])]
     for number, ((network, within), own) in enumerate(main.groupby(["model", "within"])):
-        model, place = text.describe_network(str(network), str(within)), f"-{number}" if within else ""
+        model, suffix = text.describe_network(str(network), str(within)), f"-{number}" if within else ""
         own = own.assign(protocol=_protocol_columns(own))
         if own["protocol"].nunique() < 2:
             continue
         # All matrices of a model have the same shape, so that the eye keeps its place from one to the next.
         series, protocols = own["series"].unique(), own["protocol"].unique()
         for density, here in sorted(own.groupby("density"), key=lambda each: -float(str(each[0]))):
+            weights = text.format_percent(float(str(density)))
             yield (
                 float(str(density)),
                 HeatMap(
-                    name=f"transfer-{network}{place}-{text.format_percent(float(str(density)))}",
-                    title=f"{model} with {text.format_percent(float(str(density)))}% of its weights: top-1 in %",
+                    name=f"transfer-{network}{suffix}-{weights}",
+                    title=f"{model} with {weights}% of its weights: top-1 in %",
                     corner="tickets",
                     rows=tuple(series),
                     columns=tuple(protocols),
@@ -107,7 +103,7 @@ def transfer_maps(summary: pd.DataFrame) -> Iterator[tuple[float, HeatMap]]:
 def _protocol_columns(own: pd.DataFrame) -> "pd.Series[str]":
     """The names of the columns: protocols, with the target where one has several, and what else tells panels apart."""
     targets = own.groupby("protocol")["target"].transform("nunique") > 1
-    return own["protocol"] + (" on " + own["target"]).where(targets, "") + own["apart"].map(text.add_condition)
+    return own["protocol"] + (" on " + own["target"]).where(targets, "") + own["condition"].map(text.add_condition)
 
 
 def _transfer_cells(
@@ -123,9 +119,9 @@ def _transfer_cells(
 
 
 def fullest_map_index(matrices: Sequence[tuple[float, HeatMap]]) -> int:
-    """The place of the matrix to show first: the sparsest of those with the most cells filled."""
+    """The index of the matrix to show first: the sparsest of those with the most cells filled."""
     filled = [sum(cell is not None for line in heat.cells for cell in line) for _, heat in matrices]
-    return max(range(len(matrices)), key=lambda place: (filled[place], -matrices[place][0]))
+    return max(range(len(matrices)), key=lambda index: (filled[index], -matrices[index][0]))
 
 
 COST_AXES = {
@@ -145,25 +141,25 @@ TRAINED_DENSITY_AXIS = Axis("weights of the network that was trained (log scale)
 
 
 def level_rows(frame: pd.DataFrame) -> pd.DataFrame:
-    """The level rows of a frame of `statistics.named`, each once, with the cost of the search up to each of them.
+    """The level rows of a frame of `stats.name_series`, each once, with the cost of the search up to each of them.
 
     Returns:
         The rows with `cost_forward_images` (missing for older rows), `cost_samples`, `cost_seconds` and `cost_steps`,
-        summed over the trainings that led to the ticket, and `trained`, the density of the network whose training found
-        it, which `loss`, `metrics` and `probe` are of: as the row tells, else that of the level before; missing for
-        level 0, the steps up to W_k.
+            summed over the trainings that led to the ticket, and with `trained`: the density of the network whose
+            training found it, which `loss`, `metrics` and `probe` are of, as the row tells, else that of the level
+            before. It is missing for level 0, the steps up to W_k.
     """
     search = ["tickets", "run"]
     own = frame[frame["kind"] == "level"].drop_duplicates([*search, "level"]).sort_values([*search, "level"])
     runs = own.groupby(search)
     before = runs["density"].shift().where(runs["level"].diff() == 1)
     # The density of a level may be a mean over searches, to which that of a single one is no neighbour.
-    told = own[[*search, "trained_level"]].merge(
+    known = own[[*search, "trained_level"]].merge(
         own[[*search, "level", "density"]].rename(columns={"level": "trained_level"}),
         on=[*search, "trained_level"],
         how="left",
     )
-    trained = pd.Series(told["density"].to_numpy(float), own.index).fillna(own["trained_density"].astype(float))
+    trained = pd.Series(known["density"].to_numpy(float), own.index).fillna(own["trained_density"].astype(float))
     return own.assign(
         cost_forward_images=own["search_forward_images"].astype(float),
         cost_samples=own["search_samples"].astype(float),
@@ -183,35 +179,34 @@ def mean_costs(levels: pd.DataFrame) -> pd.DataFrame:
     return levels.groupby(keys, as_index=False).agg(**found)
 
 
-def cost_charts(panel: pd.DataFrame, costs: pd.DataFrame, number: int, stressed: float) -> Iterator[tuple[str, Chart]]:
+def cost_charts(
+    panel: pd.DataFrame, costs: pd.DataFrame, number: int, highlighted: float
+) -> Iterator[tuple[str, Chart]]:
     """Top-1 of each ticket against the cost of the search up to it, for each unit of cost; none where no row tells.
 
     Args:
-        panel: the rows of a `statistics.summary` of one protocol, target and model.
-        costs: from `costs`.
-        number: of the panel, for the charts' names.
-        stressed: the density whose points are ringed.
+        panel: Rows of `stats.summarize` of one protocol, target and model.
+        costs: Frame of `mean_costs`.
+        number: Number of the panel, for the charts' names.
+        highlighted: Density whose points are ringed.
     """
     own = panel[panel["control"] == "ticket"].merge(costs, on=["model", "tickets", "density"])
     for unit, axis in COST_AXES.items():
-        drawn = []
-        # A search that rewinds to its initialisation pays nothing for its first ticket; a log axis has no place for it.
+        curves = []
+        # A search that rewinds to its initialisation pays nothing for its first ticket, and a log axis has no 0.
         for name, series in own[own[f"cost_{unit}"] > 0].groupby("series", sort=False):
-            points = tuple(
-                Point(
-                    row[f"cost_{unit}"],
-                    100 * row["top1"],
-                    f"{name} at {text.format_percent(row['density'])}%: {text.format_mean_sd(row['top1'], row['top1_sd'])}% after "
-                    f"{axis.format(row[f'cost_{unit}'])}{'' if unit == 'seconds' else f' {COST_NAMES[unit]}'}",
-                    highlighted=row["density"] == stressed,
-                )
-                for row in series.to_dict("records")
-            )
-            drawn.append(Curve(str(name), points))
-        if drawn:
+            points = []
+            for row in series.to_dict("records"):
+                at, mean = text.format_percent(row["density"]), text.format_mean_sd(row["top1"], row["top1_sd"])
+                cost = axis.format(row[f"cost_{unit}"]) + ("" if unit == "seconds" else f" {COST_NAMES[unit]}")
+                tooltip = f"{name} at {at}%: {mean}% after {cost}"
+                ringed = row["density"] == highlighted
+                points.append(Point(row[f"cost_{unit}"], 100 * row["top1"], tooltip, highlighted=ringed))
+            curves.append(Curve(str(name), tuple(points)))
+        if curves:
             title = f"{text.describe_panel(panel)}: top-1 against the search's {COST_NAMES[unit]}"
             y = Axis(f"top-1 on {panel['target'].iloc[0]}, %")
-            yield unit, Chart(f"cost-{unit}-{number}", title, axis, y, tuple(drawn), y_bounds=(0, 100))
+            yield unit, Chart(f"cost-{unit}-{number}", title, axis, y, tuple(curves), y_bounds=(0, 100))
 
 
 def metric_charts(levels: pd.DataFrame) -> Iterator[Chart]:
@@ -224,28 +219,14 @@ def metric_charts(levels: pd.DataFrame) -> Iterator[Chart]:
     ]
     frame = pd.DataFrame(long, columns=["model", "metric", "tickets", "unit", "trained", "value"])
     frame = frame.sort_values("tickets", kind="stable")
+    axis = TRAINED_DENSITY_AXIS
     for number, ((model, metric), own) in enumerate(frame.groupby(["model", "metric"])):
-        yield Chart(
-            f"metric-{number}",
-            f"{model}: {metric}",
-            TRAINED_DENSITY_AXIS,
-            Axis(str(metric)),
-            mean_curves(
-                own,
-                "trained",
-                TRAINED_DENSITY_AXIS,
-                "value",
-                f"the trained network's {metric}",
-                by=("tickets",),
-                row="ticket",
-            ),
-            y_bounds=_metric_bounds(str(metric)),
-        )
-
-
-def _metric_bounds(metric: str) -> tuple[float, float]:
-    """Where a band must end: accuracies are fractions."""
-    return (0, 1) if metric.startswith("top") or "accuracy" in metric else (-math.inf, math.inf)
+        what = f"the trained network's {metric}"
+        curves = mean_curves(own, "trained", axis, "value", what, by=("tickets",), row="ticket")
+        # A band must not leave where values can be: accuracies are fractions.
+        is_fraction = str(metric).startswith("top") or "accuracy" in str(metric)
+        bounds = (0.0, 1.0) if is_fraction else (-math.inf, math.inf)
+        yield Chart(f"metric-{number}", f"{model}: {metric}", axis, Axis(str(metric)), curves, y_bounds=bounds)
 
 
 def _search_metrics(metrics: dict[str, float], probe: object) -> dict[str, float]:
@@ -258,16 +239,16 @@ def probe_charts(levels: pd.DataFrame) -> Iterator[Chart]:
     trained = levels[levels["trained"].notna() & levels["probe"].map(bool, na_action="ignore").eq(True)]
     for number, (model, own) in enumerate(trained.groupby("model")):
         x, y = Axis("step of the training", "count"), Axis("nearest neighbours' accuracy, %")
-        drawn: list[Curve] = []
+        curves: list[Curve] = []
         for name, series in own.groupby("tickets"):
             ends = {series["trained"].max(): "", series["trained"].min(): "6 3"}
             for density, dash in sorted(ends.items(), reverse=True):
                 at = f"{text.format_percent(density)}% of the weights"
                 steps = _probe_steps(series[series["trained"] == density].assign(tickets=name))
-                drawn += mean_curves(
-                    steps, "step", x, "value", "accuracy in %", by=("tickets",), dash=dash, called=at, row="ticket"
+                curves += mean_curves(
+                    steps, "step", x, "value", "accuracy in %", by=("tickets",), dash=dash, label=at, row="ticket"
                 )
-        yield Chart(f"probe-{number}", f"{model}: probe during training", x, y, tuple(drawn), y_bounds=(0, 100))
+        yield Chart(f"probe-{number}", f"{model}: probe during training", x, y, tuple(curves), y_bounds=(0, 100))
 
 
 def _probe_steps(rows: pd.DataFrame) -> pd.DataFrame:

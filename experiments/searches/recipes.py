@@ -1,6 +1,8 @@
-"""The searches of docs/searches.md: python experiments/searches/search.py NAME [flags of a recipe]."""
+"""The searches of docs/searches.md: searches and criteria against each other, on small images.
 
-import sys
+Run       sslticket run experiments/searches/recipes.py:conv3-imp
+"""
+
 from dataclasses import replace
 
 from sslticket import (
@@ -41,7 +43,7 @@ CONV3 = Recipe(
     ),
     search=IMP(levels=6, rate=0.5, rewind="30it"),
 )
-BEFORE = {
+BEFORE_TRAINING = {
     "snip": SNIP(),
     "grasp": GraSP(),
     "synflow": SynFlow(),
@@ -54,7 +56,7 @@ CONTINUOUS = ContinuousSparsification(
 )
 STOCHASTIC = StochasticSparsification(rounds=6, rewind="30it", penalty=1e-8)
 
-RECIPES = {
+recipes = {
     "lenet-oneshot": replace(LENET, search=OneShot(levels=5, rate=0.36, rewind="0it", scope="layer")),
     "conv3-imp": CONV3,
     "conv3-oneshot": replace(CONV3, search=OneShot(levels=6, rate=0.5, rewind="30it")),
@@ -64,10 +66,10 @@ RECIPES = {
     "conv3-supermask-ss": replace(CONV3, search=replace(STOCHASTIC, rounds=1, rewind="0it", frozen=True)),
     "conv3-edgepopup": replace(CONV3, search=EdgePopup()),
 }
-for name, criterion in BEFORE.items():
+for name, criterion in BEFORE_TRAINING.items():
     start = OneShot(levels=5, rate=0.36, rewind="0it", scored="start", criterion=criterion)
-    RECIPES[f"lenet-{name}"] = replace(LENET, search=start)
-    RECIPES[f"conv3-{name}"] = replace(CONV3, search=replace(start, levels=6, rate=0.5))
+    recipes[f"lenet-{name}"] = replace(LENET, search=start)
+    recipes[f"conv3-{name}"] = replace(CONV3, search=replace(start, levels=6, rate=0.5))
 
 if __name__ == "__main__":
-    run(RECIPES[sys.argv.pop(1)])
+    run(recipes)

@@ -1,0 +1,284 @@
+"""Work that several processes share: each job is leased, done and written once, by whichever process comes first.
+
+Evaluations and analyses are queues of jobs. What another process is doing is waited for, and taken over if that process
+dies. Before anything runs, `describe_queue` estimates how long what is left takes.
+"""
+
+import time
+from abc import ABC, abstractmethod
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from statistics import median
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from sslticket.config.training import format_duration
+from sslticket.errors import BadInput
+from sslticket.storage.files import read_json, write_row
+from sslticket.storage.leases import hold_leases, remove_abandoned
+from sslticket.training.engine import Engine
+from sslticket.training.numerics import numerics_of_row
+from sslticket.training.progress import Progress
+
+Row = dict[str, Any]
+Context = TypeVar("Context")
+_POLL_SECONDS = 2.0
+"""Seconds between looks at what other processes have finished."""
+
+
+class Workload(NamedTuple):
+    """The training that a job does.
+
+    Attributes:
+        model: Name of the network.
+        protocol: Name of the protocol.
+        image_size: Side in pixels of the images that the network sees.
+        numerics: How the training computes, see `Numerics`.
+        steps: Optimiser steps.
+        samples: Source images that it sees; 0 where nothing is left to be trained.
+    """
+
+    model: str
+    protocol: str
+    image_size: int
+    numerics: str
+    steps: int
+    samples: int
+
+
+class Job(ABC, Generic[Context]):
+    """A piece of work that leaves files; a frozen dataclass that can be pickled, since one process tells the others.
+
+    `Context` is what `run` needs beside the job: the class of what the queue was made with.
+    """
+
+    @property
+    @abstractmethod
+    def files(self) -> tuple[Path, ...]:
+        """Files that the job writes; each is leased while it is at work. Those of rows end in ".jsonl"."""
+
+    @property
+    def needs(self) -> tuple[Path, ...]:
+        """Files of other jobs, without which this one cannot be done."""
+        return ()
+
+    @property
+    def workload(self) -> Workload | None:
+        """The training that the job does; None where it trains nothing."""
+        return None
+
+    @property
+    def group(self) -> tuple[str, str]:
+        """The line of the estimate in which the job is counted: its protocol, and what is trained."""
+        return "", ""
+
+    @property
+    def key(self) -> str:
+        """What tells the job from all others: its first file."""
+        return str(self.files[0])
+
+    @property
+    def samples(self) -> int:
+        """Source images that the job will see."""
+        return self.workload.samples if self.workload else 0
+
+    @property
+    def rows(self) -> int:
+        """The number of rows that the job writes."""
+        return sum(file.suffix == ".jsonl" for file in self.files)
+
+    def is_done(self, file: Path, context: Context) -> bool:
+        """Whether one of its files is there and is what the job would write; called on the main process only."""
+        return file.exists()
+
+    @abstractmethod
+    def run(self, files: Sequence[Path], context: Context) -> Sequence[Row]:
+        """Does the work; called on all processes that were launched together.
+
+        Args:
+            files: Those of its files that are to be written, which nobody else is writing.
+            context: What the queue was made with.
+
+        Returns:
+            The rows of those files, in their order, which the queue writes. Other files the job writes by itself, on
+            the main process, and has no rows.
+        """
+
+
+class WorkQueue(Generic[Context]):
+    """The jobs that are left, and this process's part in doing them.
+
+    Where files decide, the main one of several launched processes looks and the others follow: they must not disagree.
+    """
+
+    def __init__(
+        self, pending: Callable[[], Sequence[Job[Context]]], context: Context, engine: Engine, progress: Progress
+    ) -> None:
+        """Makes a queue.
+
+        Args:
+            pending: Finds the jobs that nobody has done yet, in the order in which they are to be done.
+            context: What jobs need to run.
+            engine: Where trainings run.
+            progress: What shows how many samples are left.
+        """
+        self._pending, self._context, self._engine, self._progress = pending, context, engine, progress
+
+    def pending(self) -> Sequence[Job[Context]]:
+        """The jobs that nobody has done yet, the same on all processes."""
+        return self._engine.broadcast(self._pending() if self._engine.is_main_process else [])
+
+    def run(self, folders: Iterable[Path]) -> Iterator[Row]:
+        """Does all that is left, and waits for what other processes are doing; yields each row once it is written.
+
+        Args:
+            folders: Folders of runs, from which what killed processes left is deleted first.
+        """
+        if self._engine.is_main_process:
+            remove_abandoned(dict.fromkeys(folders))
+        jobs, waited = self.pending(), False
+        while jobs:
+            idle = True
+            for number, job in enumerate(jobs):
+                self._progress.set_remaining(sum(each.samples for each in jobs[number:]))
+                rows = self.attempt(job)
+                idle = idle and rows is None
+                yield from rows or ()
+            jobs = self.pending()
+            if jobs and idle:
+                if not waited:
+                    rows_left = sum(job.rows for job in jobs)
+                    self._progress.note(f"waiting for other processes, which have {rows_left} of these rows in hand")
+                waited = True
+                time.sleep(_POLL_SECONDS)
+
+    def attempt(self, job: Job[Context]) -> list[Row] | None:
+        """Does a job as far as nobody else does it.
+
+        Returns:
+            Its rows; None where another process has all its files in hand, or has to do another job before.
+        """
+        engine = self._engine
+        if not engine.broadcast(all(file.exists() for file in job.needs)):
+            return None
+        with ExitStack() as held:
+            files: list[Path] = []
+            if engine.is_main_process:
+                leased = held.enter_context(hold_leases(job.files))
+                # Another process may have finished some since the jobs were listed.
+                files = [file for file in leased if not job.is_done(file, self._context)]
+            files = engine.broadcast(files)
+            if not files:
+                return None
+            for file in job.needs:
+                engine.wait_for_file(file)
+            rows = list(job.run(files, self._context))
+            if engine.is_main_process:
+                for file, row in zip(files, rows, strict=False):
+                    write_row(file, row)
+            return rows
+
+
+class Throughput:
+    """Images a second that a device has trained on, by model, from the rows that are there."""
+
+    _KEY_TYPES = dict.fromkeys(("device", "precision", "model", "protocol"), (str,)) | {
+        "samples": (int,),
+        "seconds": (int, float),
+    }
+
+    def __init__(self, runs: Iterable[Path], device: str, image_size: Callable[[str], int]) -> None:
+        """Reads the rows of runs' folders that a device has measured; what cannot be read is left out.
+
+        Args:
+            runs: Folders of runs.
+            device: Name of the device, as rows have it.
+            image_size: Side in pixels of the images of a protocol, by its name; raises BadInput for an unknown one.
+        """
+        self._by_protocol: dict[tuple[str, str, str], list[float]] = defaultdict(list)
+        self._by_size: dict[tuple[str, str, int], list[float]] = defaultdict(list)
+        for row in (row for run in runs for row in self._rows(run)):
+            if row["device"] != device or not row["seconds"]:
+                continue
+            rate, numerics, model = row["samples"] / row["seconds"], numerics_of_row(row), row["model"]
+            self._by_protocol[numerics, model, row["protocol"]].append(rate)
+            try:
+                self._by_size[numerics, model, image_size(row["protocol"])].append(rate)
+            except BadInput:  # a protocol of an older version, or of a user
+                continue
+
+    def images_per_second(self, work: Workload) -> float | None:
+        """The median over rows of the same protocol, or else of images of that size; None where there are none."""
+        by_size = self._by_size.get((work.numerics, work.model, work.image_size))
+        found = self._by_protocol.get((work.numerics, work.model, work.protocol)) or by_size
+        return median(found) if found else None
+
+    def estimate(self, works: Iterable[Workload]) -> str:
+        """The time that trainings take together, in words; measuring and loading come on top."""
+        seconds = 0.0
+        for work in works:
+            rate = self.images_per_second(work)
+            if rate is None and work.samples:
+                return "unknown"
+            seconds += work.samples / (rate or 1)
+        return f"about {format_duration(seconds)}" if seconds else "none"
+
+    def _rows(self, run: Path) -> Iterator[Row]:
+        for file in sorted((run / "rows").glob("level-*.jsonl")):
+            try:
+                row = read_json(file)
+            except (OSError, ValueError):  # for others to complain about
+                continue
+            if isinstance(row, dict) and all(type(row.get(key)) in kinds for key, kinds in self._KEY_TYPES.items()):
+                yield row
+
+
+_COLUMNS = ("protocol", "control", "rows", "done", "trainings", "steps each", "samples", "training time")
+
+
+def describe_queue(
+    rows: Sequence[tuple[tuple[str, str], bool]], jobs: Sequence[Job[Any]], throughput: Throughput
+) -> str:
+    """A table for a person: a line for each protocol and control, and what they come to together.
+
+    Time is that of training alone, at the median speed of the rows that are there; "unknown" where this device has
+    measured no row of the model, under the protocol or on images of its size.
+
+    Args:
+        rows: For each row that was asked for its protocol and control, and whether it is done.
+        jobs: Those that are left.
+        throughput: How fast the device is.
+    """
+    works = [(job.group, job.workload) for job in jobs if job.workload is not None]
+    lines: list[Sequence[str]] = [_COLUMNS]
+    for group in dict.fromkeys([*(group for group, _ in rows), *(group for group, _ in works)]):
+        done = [is_done for other, is_done in rows if other == group]
+        own = [work for other, work in works if other == group]
+        steps = ", ".join(f"{count:,}" for count in dict.fromkeys(work.steps for work in own))
+        samples = f"{sum(work.samples for work in own):,}"
+        lines.append(
+            (*group, f"{len(done):,}", f"{sum(done):,}", f"{len(own):,}", steps, samples, throughput.estimate(own))
+        )
+    left = [work for _, work in works]
+    done_rows = sum(is_done for _, is_done in rows)
+    ends = [
+        f"{len(rows):,} rows, {done_rows:,} done",
+        f"left: {len(left):,} trainings, {sum(work.samples for work in left):,} samples, training time "
+        f"{throughput.estimate(left)}",
+    ]
+    if shared := len(rows) - done_rows - sum(1 for job in jobs if job.rows):
+        ends.append(f"{shared:,} rows share the training of another")
+    return "\n".join([align_columns(lines), *ends])
+
+
+def align_columns(lines: Sequence[Sequence[str]]) -> str:
+    """Lines of columns of one width: the first two, text, to the left, and the numbers to the right."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if column < 2 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    )
