@@ -63,7 +63,10 @@ def attempt(fails: bool) -> None:
     """Three steps as they are, and one by a graph."""
     weight = torch.zeros(2, requires_grad=True)
     steps = GraphReplay(CudaStepGraph, torch.optim.SGD([weight], lr=0.1), torch.device("cpu"))
-    batch, passes = Batch((torch.zeros(1, 1, 2, 2),), torch.zeros(1), torch.zeros(1)), SimpleNamespace()
+    batch, passes = (
+        Batch((torch.zeros(1, 1, 2, 2),), torch.zeros(1), torch.zeros(1)),
+        cast(PassCounter, SimpleNamespace()),
+    )
     passes.forward = passes.backward = 0
 
     def take(batch: Batch, progress: float) -> Tensor:

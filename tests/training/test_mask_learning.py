@@ -163,7 +163,7 @@ def steps(net: MaskedNetwork, wrapped: nn.Module, rows: slice) -> None:
 
 
 def test_two_processes_learn_the_mask_that_one_learns_from_the_joined_batch(tmp_path: Path) -> None:
-    multiprocessing.spawn(one_of_two, (str(tmp_path),), nprocs=2)
+    multiprocessing.spawn(one_of_two, (str(tmp_path),), nprocs=2)  # type: ignore[attr-defined]
     for kind, learning in LEARNING.items():
         net = build(learning)
         before = state(net)
