@@ -106,8 +106,8 @@ def test_without_labels_it_is_what_takes_the_network_and_best_its_images() -> No
 
 def test_a_search_with_an_effect_of_its_own_is_no_reason_to_fail() -> None:
     class Sepia(Transform):
-        def _sample(self, numbers: Any, count: int) -> dict[str, Any]:
-            return {}
+        def apply(self, pixels: Any) -> Any:
+            return pixels
 
     recipe = load("supervised_resnet18_cifar10")
     views = View(size=32, transforms=(Sepia(),))
