@@ -115,7 +115,7 @@ def _export_state_dict(source: Path | str, out: Path, layout: str) -> str:
     taken = BadInput(f"{out} is there already; delete it or give another name")
     if out.exists() and not out.is_file():
         raise taken
-    ticket = Ticket.load(source)
+    ticket = Ticket.load(source).with_parts()
     state = make_state_dict(ticket, layout)
     about = {"ticket_hash": ticket.hash, "level": str(ticket.level), "layout": layout}
     if not out.exists():
