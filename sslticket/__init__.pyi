@@ -11,11 +11,10 @@ from .config.recipe import Data, Recipe
 from .config.runtime import RuntimeConfig
 from .config.training import LARS, SGD, Adam, Optimizer, RMSprop, TrainConfig
 from .data import TRANSFORMS
-from .data.augment import View
+from .data.augment import Blur, Grayscale, HSVNoise, Jitter, Rotate, Solarize, Transform, View
 from .data.datasets import DATASETS
 from .data.datasets.base import Dataset, Layout
 from .data.loader import Batch
-from .data.transforms import Blur, Grayscale, HSVNoise, Jitter, Rotate, Solarize, Transform
 from .errors import BadInput, Diverged
 from .evaluation import CONTROLS, PROTOCOLS
 from .evaluation.controls import Control

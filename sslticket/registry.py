@@ -15,6 +15,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -29,6 +30,9 @@ Part = TypeVar("Part")
 _MAX_SOURCE_BYTES = 1 << 24
 _INTERACTIVE = "<interactive>"
 """What stands for the file of a part that was defined in a notebook or a shell."""
+
+_reading_json: ContextVar[bool] = ContextVar("reading_json", default=False)
+"""Whether settings are made of JSON values, which may come from anybody: no file of users is run for a name in them."""
 
 _user_modules: dict[Path, tuple[str, ModuleType]] = {}
 """The hash and the module of each file of a user's that was loaded."""
@@ -86,6 +90,8 @@ class Registry(Generic[T]):
             return self._own[name]
         if not colon:
             return self._entry_point(name)
+        if _reading_json.get():
+            raise BadInput(f"what a file records names {name}, which is not run for that; give it with --parts FILE.py")
         module = load_user_file(where) if where.endswith(".py") else _installed_module(where)
         public = [each for each in vars(module) if not each.startswith("_")]
         if attribute not in vars(module):
@@ -465,12 +471,15 @@ def settings_from_json(
         found = _from_json(value, parts)
         is_path = isinstance(found, str) and "Path" in str(fields[field_name].type)
         given[field_name] = Path(found) if is_path else found
+    reading = _reading_json.set(True)
     try:
         return kind(**given)
     except BadInput:
         raise
     except (TypeError, ValueError, AttributeError) as error:
         raise BadInput(f"a {what} {name} cannot be made of its values ({one_line(error)}); correct the file") from error
+    finally:
+        _reading_json.reset(reading)
 
 
 def _from_json(value: Any, parts: Mapping[str, Any] | None) -> Any:

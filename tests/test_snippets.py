@@ -1,6 +1,5 @@
 """What the pages show works: Python blocks are executed, and the commands in the others are parsed."""
 
-import os
 import re
 import shlex
 import sys

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
 from sslticket.config.training import TrainConfig
-from sslticket.data.augment import View
+from sslticket.data.augment import Transform, View
 from sslticket.data.datasets.base import check_part, display_name, path_safe
-from sslticket.data.datasets.catalogue import get_dataset, known_dataset, load_dataset
+from sslticket.data.datasets.catalogue import known_dataset, load_dataset
 from sslticket.data.transforms import Transform
+from sslticket.data.datasets.catalogue import get_dataset, known_dataset, load_dataset
 from sslticket.errors import BadInput
 from sslticket.models import load_model
 from sslticket.registry import (
@@ -209,9 +210,6 @@ class Recipe:
                 cannot be.
         """
         named = {**tree, "is": tree.get("is", "Recipe")} if isinstance(tree, Mapping) else tree
-        data = named.get("data") if isinstance(named, Mapping) else None
-        if isinstance(data, Mapping) and ":" in str(data.get("dataset")):
-            get_dataset(str(data["dataset"]))  # no file is run because a recipe names it
         if isinstance(named, Mapping) and ":" in str(named.get("model")):
             raise BadInput(
                 f"the model of a recorded recipe must have a plain name, got {named['model']!r}; no file is run "

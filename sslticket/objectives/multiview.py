@@ -9,8 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sslticket.data.augment import View
-from sslticket.data.transforms import Blur, Grayscale, Jitter, Solarize, Transform
+from sslticket.data.augment import Blur, Grayscale, Jitter, Solarize, Transform, View
 from sslticket.errors import BadInput
 from sslticket.pruning.pruned_model import MaskedCopy
 

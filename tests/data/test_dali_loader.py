@@ -13,12 +13,11 @@ from nvidia.dali import Pipeline, fn
 from PIL import Image, ImageOps
 from torchvision.transforms import v2
 
-from sslticket.data.augment import CropWindow, View
+from sslticket.data.augment import Blur, CropWindow, View
 from sslticket.data.dali_loader import DaliLoader, dali_resized_window, dali_square_start
 from sslticket.data.datasets.catalogue import get_dataset
 from sslticket.data.loader import Loader, Sampler
 from sslticket.data.source import make_loader, open_split
-from sslticket.data.transforms import Blur
 
 Refused = Callable[..., AbstractContextManager[None]]
 

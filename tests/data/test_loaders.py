@@ -11,13 +11,12 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
-from sslticket.data.augment import View
+from sslticket.data.augment import Blur, Grayscale, HSVNoise, Jitter, Rotate, Solarize, View
 from sslticket.data.datasets.base import Split
 from sslticket.data.datasets.catalogue import get_dataset
 from sslticket.data.loader import Batch, Loader, Sampler
 from sslticket.data.manifest import Manifest
 from sslticket.data.source import DataSource, make_loader, open_split
-from sslticket.data.transforms import Blur, Grayscale, HSVNoise, Jitter, Rotate, Solarize
 
 CPU = torch.device("cpu")
 TRANSFORMS = (

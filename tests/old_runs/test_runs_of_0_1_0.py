@@ -74,9 +74,7 @@ def test_rows_of_every_kind_of_then_are_read_and_drawn(runs: Path, tmp_path: Pat
     assert (tmp_path / "report.html").stat().st_size > 50_000
 
 
-def test_a_ticket_of_then_is_shown_and_exported(
-    runs: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_ticket_of_then_is_shown_and_exported(runs: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     ticket = runs / SETTLED / "tickets" / "level-02.safetensors"
     run_command(["inspect", str(ticket)])
     assert "3,492" in capfd.readouterr().out
