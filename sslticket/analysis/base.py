@@ -110,7 +110,7 @@ class TicketAnalysis(Analysis):
 
     def row_fields(self, path: Path, ticket: Ticket) -> Row:
         """What a row says beside what was measured."""
-        origin, precision = ticket.provenance, ticket.recipe["precision"]
+        origin, precision = ticket.provenance, ticket.record.precision
         computed = {"device": "cpu", "precision": precision, "numerics": origin.get("numerics", precision)}
         about = {"kind": self.kind, **ticket_row_fields(path, ticket), "data_hash": origin["data_hash"]}
         return about | computed | provenance.collect_provenance()

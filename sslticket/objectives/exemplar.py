@@ -11,11 +11,8 @@ from torch.utils.checkpoint import checkpoint
 
 from sslticket.data.augment import HSVNoise, Rotate, Transform, View
 from sslticket.data.loader import Batch
-from sslticket.data.transforms import HSVNoise, Rotate, Transform
 from sslticket.errors import unknown_name
 from sslticket.objectives.base import Network, Objective, check_at_least, check_within
-from sslticket.errors import BadInput, unknown_name
-from sslticket.objectives.base import Network, Objective
 from sslticket.objectives.distributed import all_gather, all_gather_labels
 
 _MAX_HINGES_IN_MEMORY = 2**27

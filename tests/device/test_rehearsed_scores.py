@@ -21,7 +21,9 @@ from sslticket.training.engine import Engine
 from tests.device import cases
 from tests.device.conftest import Device
 
-SHORT = Protocol(name="short", dataset="digits", fit=TrainConfig(length="6it", batch_size=48, optimizer=SGD(lr=0.1)))
+SHORT = Protocol(
+    name="short", dataset="digits", training=TrainConfig(length="6it", batch_size=48, optimizer=SGD(lr=0.1))
+)
 OWN = ("seconds", "device", "commit", "time", "host", "started", "finished")  # of where and when it was computed
 
 Rows = Callable[[list[Path], Engine], Iterator[dict[str, Any]]]

@@ -69,7 +69,7 @@ BATCH = 24  # can be shared by two and by three
 FIT = TrainConfig(length="6it", batch_size=BATCH, optimizer=SGD(lr=0.02))
 LEVELS = IMP(levels=2, rate=0.5, rewind="2it")
 AT_START = OneShot(levels=1, rate=0.5, rewind="2it", scored="start")
-SHORT = Protocol(name="short", dataset="digits", fit=FIT, start="k", seeds=(0,))
+SHORT = Protocol(name="short", dataset="digits", training=FIT, start="k", seeds=(0,))
 
 WITHOUT_NORM: dict[str, Objective] = {
     "supervised": Supervised(),
