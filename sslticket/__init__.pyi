@@ -19,6 +19,7 @@ from .errors import BadInput, Diverged
 from .evaluation import CONTROLS, PROTOCOLS
 from .evaluation.controls import Control
 from .evaluation.protocols import Protocol
+from .models import MODELS
 from .objectives import OBJECTIVES
 from .objectives.barlowtwins import BarlowTwins
 from .objectives.base import Network, Objective
@@ -33,7 +34,7 @@ from .objectives.simsiam import SimSiam
 from .objectives.supervised import Supervised
 from .objectives.swav import SwAV
 from .objectives.vicreg import VICReg
-from .pruning import CRITERIA
+from .pruning import CRITERIA, GATES
 from .pruning.criteria import ERK, SNIP, Criterion, GraSP, Magnitude, Random, SynFlow
 from .pruning.gates import Gate, LearnedGate
 from .search import SEARCHES
@@ -55,8 +56,10 @@ __all__ = [
     "DATASETS",
     "DINO",
     "ERK",
+    "GATES",
     "IMP",
     "LARS",
+    "MODELS",
     "OBJECTIVES",
     "OPTIMIZERS",
     "PROTOCOLS",

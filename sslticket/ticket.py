@@ -24,7 +24,7 @@ from sslticket.escaping import escape_terminal
 from sslticket.pruning import pruned_model
 from sslticket.pruning.mask import Mask, StateDict, pack_mask, unpack_mask
 from sslticket.pruning.prunable import prunable_weights
-from sslticket.registry import load_recorded_parts
+from sslticket.registry import load_recorded_parts, note_recorded_parts
 from sslticket.storage import tensorfile
 from sslticket.storage.files import atomic_write
 from sslticket.storage.tensorfile import is_finite_tensor, is_int_between, is_tensor_name, is_tensor_shape
@@ -315,6 +315,7 @@ class Ticket:
             raise _damaged_ticket(path, one_line(error)) from None
         vars(ticket)["hash"] = header["hash"]  # it need not be packed again to be named
         vars(ticket)["path"] = None if hub.is_hub_name(path) else file
+        note_recorded_parts(ticket.provenance.get("parts", {}))
         return ticket
 
     @classmethod

@@ -16,7 +16,7 @@ from sslticket.data.augment import Transform, View
 from sslticket.data.datasets.base import check_part, display_name, path_safe
 from sslticket.data.datasets.catalogue import known_dataset, load_dataset
 from sslticket.errors import BadInput
-from sslticket.models import load_model
+from sslticket.models import MODELS, load_model
 from sslticket.registry import (
     NO_FLAGS,
     OMIT_DEFAULT,
@@ -190,7 +190,7 @@ class Recipe:
     precision: Precision | None = None
 
     def __post_init__(self) -> None:
-        for name, kind in {"data": Data, "training": TrainConfig}.items():
+        for name, kind in {"model": str, "data": Data, "training": TrainConfig}.items():
             if not isinstance(getattr(self, name), kind):
                 raise BadInput(f"Recipe({name}=...) must be a {kind.__name__}, got {getattr(self, name)!r}")
         for name, method in {"objective": "views", "search": "exclude"}.items():
@@ -263,9 +263,8 @@ class Recipe:
 
     def parts(self) -> dict[str, str]:
         """Parts of users that the recipe needs, see `sslticket.registry.required_parts`; {} where all is built in."""
-        from sslticket.models import known_model  # imports torch, which a recipe does not need
-
-        return required_parts(self, known_model(self.model), known_dataset(self.data.dataset))
+        own_dataset = known_dataset(self.data.dataset)
+        return required_parts(self, MODELS.own_part(self.model), own_dataset)
 
     def describe(self) -> dict[str, Any]:
         """The settings by the names of their fields today, without those that are None, for a person."""
@@ -338,29 +337,15 @@ class RecipeRecord:
             known = {**tree, "is": "Data", "augment": None, "transforms": []}
             return settings_from_json(known, {"Data": _RecordedData}, "data")
 
-    @cached_property
-    def first_view(self) -> View | None:
-        """The first view that the recipe gives; None where it leaves views to the data set.
-
-        Raises:
-            BadInput: If a transform of it is not at hand.
-        """
-        found = self._first_view_tree()
-        return None if found is None else View.from_dict(found)
-
     @property
     def view_size(self) -> int | None:
-        """Side in pixels of that view, whether or not its transforms are at hand."""
-        found = self._first_view_tree()
-        return None if found is None else int(found["size"])
-
-    def _first_view_tree(self) -> Mapping[str, Any] | None:
+        """Side in pixels of the first view that the recipe gives; None where it leaves views to the data set."""
         tree = self._required("data")
         augment = tree.get("augment") if isinstance(tree, Mapping) else None
         first = augment[0] if isinstance(augment, list) and augment else augment
         if first is not None and not (isinstance(first, Mapping) and isinstance(first.get("size"), int)):
             raise _damaged("data")
-        return first
+        return None if first is None else int(first["size"])
 
     @cached_property
     def training(self) -> TrainConfig:

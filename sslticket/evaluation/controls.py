@@ -21,6 +21,7 @@ from sslticket.evaluation import CONTROLS
 from sslticket.pruning.mask import Mask
 from sslticket.pruning.prunable import MACHINE_PRECISION
 from sslticket.registry import required_parts
+from sslticket.results import rows
 from sslticket.seeds import seeded_generator
 from sslticket.storage import tensorfile
 from sslticket.ticket import INITIAL_TICKET, Ticket, run_folder_of
@@ -48,6 +49,12 @@ class Control(ABC):
     keeps_weights: ClassVar[bool] = False
     shared: ClassVar[bool] = False
     needs_natural_mask: ClassVar[bool] = False
+
+    def __init_subclass__(cls) -> None:
+        """Make a control from outside the package known to reports."""
+        super().__init_subclass__()
+        if name := cls.__dict__.get("name"):
+            rows.CONTROLS.setdefault(name, rows.ControlInfo(cls.description, cls.shared, cls.keeps_weights))
 
     @abstractmethod
     def mask(self, ticket: Ticket, *, seed: int, natural: Mask | None) -> Mask:

@@ -445,8 +445,10 @@ def own_protocol(recipe: Mapping[str, Any]) -> Protocol:
     """
     record = RecipeRecord(recipe)
     try:
-        data, training, train = record.data, record.training, record.first_view
-        dataset = get_dataset(data.dataset)
+        data, dataset = record.data, get_dataset(record.data.dataset)
+        train = data.augment[0] if isinstance(data.augment, tuple) else data.augment
+        if train is None and record.view_size is not None:
+            raise BadInput("its view has a transform that is unknown here")
         evaluation = None if train is None else View(size=train.size, resize=train.resize)
         if train is not None and train.crop == "resized":
             evaluation = dataset.eval_view.at_size(train.size)
@@ -455,8 +457,8 @@ def own_protocol(recipe: Mapping[str, Any]) -> Protocol:
             dataset=dataset.name,
             part=data.part,
             half=data.half,
+            training=record.training,
             image_size=data.image_size,
-            training=training,
             train=train,
             eval=evaluation,
         )
@@ -478,7 +480,7 @@ def propose_protocol(recipe: Mapping[str, Any]) -> Protocol | None:
     """
     record, inputs = RecipeRecord(recipe), InputSpec.from_recipe(recipe)
     data, model = record.data, record.model
-    half = {"a": "b", "b": "a"}.get(data.half or "")
+    half = {None: None, "a": "b", "b": "a"}[data.half]
     here = [each for each in BUILT_IN_PROTOCOLS if (each.dataset, each.half) == (data.dataset, half)]
     here = [each for each in here if each.accepts(model)]
     if inputs is None:
@@ -489,9 +491,8 @@ def propose_protocol(recipe: Mapping[str, Any]) -> Protocol | None:
         own = own_protocol(recipe)
     if own and (same := [each for each in same_size if each.training_for(model) == own.training]):
         return same[0]
-    subset = (data.subset, data.labels) != (1, 1) or data.subset_list or data.labels_list
-    true_labels = not (subset or data.shots or data.shuffle_labels)
-    if own and half is None and true_labels and record.objective == "Supervised":
+    subset = (data.subset, data.labels) != (1, 1) or data.subset_list or data.labels_list or data.shots
+    if own and half is None and not (subset or data.shuffle_labels) and record.objective == "Supervised":
         return own
     if same_size:
         return same_size[0]

@@ -66,9 +66,9 @@ class TicketInfo:
                 network that a protocol is not for, or has a mask that is not what acts in its network.
         """
         ticket = Ticket.load(path)
-        model, data = ticket.record.model, ticket.record.data
-        source = get_dataset(data.dataset)
-        own = data.image_size or ticket.record.view_size or source.train_view.size
+        recipe = RecipeRecord(ticket.recipe)
+        model, data, source = recipe.model, recipe.data, get_dataset(recipe.data.dataset)
+        own = data.image_size or recipe.view_size or source.train_view.size
         channels = data.channels or source.channels
         for protocol in targets.values():
             protocol.training_for(model)
@@ -95,7 +95,7 @@ class TicketInfo:
 
 
 def _check_input_size(ticket: Ticket, path: Path, protocol: Protocol, channels: int, own: int) -> None:
-    model, size = ticket.record.model, protocol.input_size
+    model, size = RecipeRecord(ticket.recipe).model, protocol.input_size
     shapes = _parameter_shapes(model, channels, size)
     for name, value in ticket.weights.items():
         if shapes.get(name, value.shape) != value.shape:
@@ -129,23 +129,23 @@ def ticket_row_fields(path: Path, ticket: Ticket) -> dict[str, Any]:
         path: Path of its file, whose folder is its run's.
         ticket: The ticket that was read from there.
     """
-    record, origin = ticket.record, ticket.provenance
+    recipe, origin = RecipeRecord(ticket.recipe), ticket.provenance
     return {
         "run": run_folder_of(path).name,
-        "recipe": record.family,
+        "recipe": recipe.family,
         "objective": origin["objective"],
-        "model": record.model,
+        "model": recipe.model,
         "source": origin["dataset"],
         **({"source_hash": origin["source_hash"]} if origin.get("source_hash") else {}),
-        "subset": record.data.subset,
-        "subset_by": record.data.subset_by,
+        "subset": recipe.data.subset,
+        "subset_by": recipe.data.subset_by,
         "level": ticket.level,
         "density": ticket.mask.density,
         "within": describe_layers(ticket.recipe),
         "ticket_hash": ticket.hash,
         "search_seed": origin["seed"],
-        "search": record.search_name,
-        "settings": record.settings(),
+        "search": recipe.search_name,
+        "settings": recipe.settings(),
         "rewind_samples": origin["rewind_samples"],
         "search_samples": origin["search_samples"],
         **({"parts": origin["parts"]} if origin.get("parts") else {}),

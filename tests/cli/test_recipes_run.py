@@ -15,7 +15,6 @@ import pytest
 import torch
 
 from sslticket.cli import recipe_commands as command
-from sslticket.objectives.base import objective_of
 from sslticket.ticket import Ticket
 from tests.recipes import RECIPES, load
 
@@ -53,7 +52,7 @@ def two_steps(name: str, model: str, folders: Path, out: Path) -> None:
     count = "--levels" if "levels" in search else "--rounds"
     words = f"--length 2it {count} 1 --batch-size 4 --threads 1 --model {model}".split()
     words += ["--out", str(out), "--data-root", str(folders)]
-    for field in dataclasses.fields(objective_of(recipe)):  # type: ignore[arg-type]  # each is a dataclass
+    for field in dataclasses.fields(recipe.objective):  # type: ignore[arg-type]
         if field.name in SMALL:
             words += [f"--{field.name.replace('_', '-')}", str(SMALL[field.name])]
     if recipe.data.dataset != "digits":  # it is not made of the folders

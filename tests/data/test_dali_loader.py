@@ -56,8 +56,8 @@ def test_windows_in_dalis_arithmetic_are_those_of_the_view(view: View) -> None:
     sides = np.random.default_rng(0).integers(1, 600, (500, 2))
     draws = view.sample(500, 1)
     # The largest place below 1 must not lead beyond the last window.
-    draws.place[:20] = np.nextafter(np.float32(1), np.float32(0))
-    names = {"resized": ("area", "ratio", "place"), "pad": ("place",), "center": ()}[view.crop]
+    draws.position[:20] = np.nextafter(np.float32(1), np.float32(0))
+    names = {"resized": ("area", "ratio", "position"), "pad": ("position",), "center": ()}[view.crop]
     given = (sides, *(getattr(draws, name) for name in names))
     pipe = Pipeline(500, 1, None)
     with pipe:

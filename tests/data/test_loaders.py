@@ -224,7 +224,7 @@ def test_pad_crop_and_flip_are_what_numpy_makes_of_the_random_numbers() -> None:
     draws = TRAIN[0].sample(12, 7, 2, 0)
     for place, row in enumerate(batch.indices):
         padded = np.pad(images[row], ((2, 2), (2, 2), (0, 0)))
-        top, left = (int(share * 5) for share in draws.place[place])
+        top, left = (int(share * 5) for share in draws.position[place])
         crop = padded[top : top + 32, left : left + 32]
         crop = crop[:, ::-1] if draws.flip[place] else crop
         expected = (crop / 255 - get_dataset("cifar10").mean) / get_dataset("cifar10").std
