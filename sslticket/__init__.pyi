@@ -11,11 +11,10 @@ from .config.recipe import Data, Recipe
 from .config.runtime import RuntimeConfig
 from .config.training import LARS, SGD, Adam, Optimizer, RMSprop, TrainConfig
 from .data import TRANSFORMS
-from .data.augment import View
+from .data.augment import Blur, Grayscale, HSVNoise, Jitter, Rotate, Solarize, Transform, View
 from .data.datasets import DATASETS
 from .data.datasets.base import Dataset, Layout
 from .data.loader import Batch
-from .data.transforms import Blur, Grayscale, HSVNoise, Jitter, Rotate, Solarize, Transform
 from .errors import BadInput, Diverged
 from .evaluation import CONTROLS, PROTOCOLS
 from .evaluation.controls import Control
@@ -37,11 +36,11 @@ from .objectives.swav import SwAV
 from .objectives.vicreg import VICReg
 from .pruning import CRITERIA, GATES
 from .pruning.criteria import ERK, SNIP, Criterion, GraSP, Magnitude, Random, SynFlow
-from .pruning.gates import Gate, LearnedGate
+from .pruning.gates import Gate, GateSettings, LearnedGate
 from .search import SEARCHES
 from .search.base import Search
 from .search.imp import IMP
-from .search.learned import ContinuousSparsification, EdgePopup, StochasticSparsification
+from .search.learned import ContinuousSparsification, EdgePopup, MaskTraining, StochasticSparsification
 from .search.oneshot import OneShot
 from .ticket import Ticket
 from .training import TRACKERS
@@ -88,6 +87,7 @@ __all__ = [
     "Exemplar",
     "Fit",
     "Gate",
+    "GateSettings",
     "GraSP",
     "Grayscale",
     "HSVNoise",
@@ -96,6 +96,7 @@ __all__ = [
     "LearnedGate",
     "Magnitude",
     "Magnitudes",
+    "MaskTraining",
     "MoCoV2",
     "Network",
     "Objective",

@@ -36,6 +36,8 @@ _reading_json: ContextVar[bool] = ContextVar("reading_json", default=False)
 
 _user_modules: dict[Path, tuple[str, ModuleType]] = {}
 """The hash and the module of each file of a user's that was loaded."""
+_noted_parts: dict[str, dict[str, str]] = {}
+"""For the name of a part, where a ticket says that it is, and the hash of its file."""
 _loading: list[Path] = []
 """The files that are being loaded."""
 _locations: dict[int, tuple[object, str]] = {}
@@ -71,6 +73,19 @@ class Registry(Generic[T]):
     def is_built_in(self, name: str) -> bool:
         """Whether a name is that of a built-in part."""
         return name in self._built_in
+
+    def own_part(self, name: str) -> T | None:
+        """A user's own part by its plain name: registered, in a file that was loaded, or noted; None for none.
+
+        Raises:
+            BadInput: If it is noted by `note_recorded_parts` and may not be loaded, naming the file to give.
+        """
+        if name in self._built_in:
+            return None
+        found: T | None = self._own[name] if name in self._own else loaded_part(name)
+        if found is None and name in _noted_parts:
+            found = load_recorded_parts(_noted_parts[name])[name]
+        return found
 
     def get(self, name: str) -> T:
         """The part of a name.
@@ -396,6 +411,16 @@ def loaded_parts(base: type[T]) -> list[T]:
     main = sys.modules.get("__main__")
     modules = [*(module for _, module in reversed(_user_modules.values())), *([main] if main else [])]
     return [value for module in modules for value in vars(module).values() if isinstance(value, base)]
+
+
+def note_recorded_parts(recorded: Mapping[str, str]) -> None:
+    """Note which parts of a user a ticket records, so that `Registry.own_part` can load them when they are needed.
+
+    Args:
+        recorded: What `required_parts` returned when the search began.
+    """
+    for location, digest in recorded.items():
+        _noted_parts[str(location).rpartition(":")[2]] = {str(location): str(digest)}
 
 
 def _named_part(module: ModuleType, name: str) -> Any:

@@ -33,8 +33,8 @@ class Licence:
     """What is known of it.
 
     Attributes:
-        text: in a few words, such as "CC BY 4.0".
-        link: where it is told; "" where nobody knows.
+        text: The licence in a few words, such as "CC BY 4.0".
+        link: Where it is stated; "" where nobody knows.
     """
 
     text: str
@@ -45,10 +45,10 @@ class Licence:
         """The catalogue's for this data set, unless another is given.
 
         Raises:
-            BadInput: if none is given and none is known, as for one's own images.
+            BadInput: If none is given and none is known, as for one's own images.
         """
         entry = known_dataset(dataset)
-        # The catalogue's entry for one's own images has no place on the web.
+        # The catalogue's entry for one's own images has no address on the web.
         link = entry.homepage if entry and entry.homepage.startswith("http") else ""
         if given is not None:
             if not given.strip() or "\n" in given:
@@ -84,10 +84,10 @@ class Measurements:
     """What is known; all of it empty where nothing was measured.
 
     Attributes:
-        curve: accuracy against density of the ticket's whole search, a PNG.
-        tables: the same in numbers, a caption and a Markdown table each.
-        scores: of this ticket.
-        command: that found it.
+        curve: Accuracy against density of the ticket's whole search, a PNG.
+        tables: The same in numbers, a caption and a Markdown table each.
+        scores: Scores of this ticket.
+        command: Command that found it.
     """
 
     curve: bytes = b""
@@ -100,7 +100,7 @@ class Measurements:
         """Read the rows of the run that a ticket's file lies in, or those beside a lone file.
 
         Raises:
-            BadInput: if a row is damaged.
+            BadInput: If a row is damaged.
         """
         run = run_folder_of(file)
         if not any((run / "rows").glob("[!.]*.jsonl")):
@@ -130,10 +130,11 @@ class Measurements:
 def _ticket_scores(rows: pd.DataFrame) -> Iterator[MeasuredScore]:
     own = rows[(rows["kind"] == "score") & (rows["control"] == "ticket")]
     # Other starts, heads and numerics are other measurements, which their names tell apart.
-    for (*names, apart, series, tickets), same in own.groupby(["protocol", "target", "apart", "series", "tickets"]):
+    by = ["protocol", "target", "condition", "series", "tickets"]
+    for (*names, condition, series, tickets), same in own.groupby(by):
         protocol, target = map(str, names)
-        told = ", ".join(filter(None, [str(apart), str(series).removeprefix(str(tickets)).lstrip(", ")]))
-        yield MeasuredScore(protocol + text.add_condition(told), target, float(same["top1"].mean()), len(same))
+        details = ", ".join(filter(None, [str(condition), str(series).removeprefix(str(tickets)).lstrip(", ")]))
+        yield MeasuredScore(protocol + text.add_condition(details), target, float(same["top1"].mean()), len(same))
 
 
 def _markdown_table(cells: pd.DataFrame) -> str:
@@ -217,8 +218,10 @@ def _card_sections(card: ModelCard) -> Iterator[str]:
         f"A lottery ticket: a binary mask and {weights} from which the sparse network trains. "
         f"{mask.survivors:,} of {mask.total:,} prunable weights are left."
     )
-    told = {**ticket_facts(card.ticket), "ticket's hash": card.ticket.hash}
-    yield "\n".join(["| | |", "|---|---|", *(f"| {name} | {escape_markdown(value)} |" for name, value in told.items())])
+    facts = {**ticket_facts(card.ticket), "ticket's hash": card.ticket.hash}
+    yield "\n".join(
+        ["| | |", "|---|---|", *(f"| {name} | {escape_markdown(value)} |" for name, value in facts.items())]
+    )
     yield _loading_section(card)
     yield "## Accuracy against density"
     yield from _accuracy_section(card.measured)
@@ -236,7 +239,8 @@ def _loading_section(card: ModelCard) -> str:
         load = "odd = model.load_state_dict(state, strict=False)  # the state has no classification layer"
     return f"""## Load it
 
-`{TICKET_FILE}` has the mask, the weights and where both come from; with it, pruned weights stay 0 while the network trains:
+`{TICKET_FILE}` has the mask, the weights and where both come from; with it, pruned weights stay 0 in
+training:
 
 ```python
 from sslticket import Ticket

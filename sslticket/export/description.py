@@ -22,7 +22,7 @@ def ticket_facts(ticket: Ticket) -> dict[str, str]:
     """Names and values for a table.
 
     Raises:
-        BadInput: if the ticket does not tell, since no search wrote it.
+        BadInput: If the ticket does not say it, since no search wrote it.
     """
     try:
         _check_types(ticket)
@@ -35,10 +35,14 @@ def ticket_facts(ticket: Ticket) -> dict[str, str]:
 
 
 def _check_types(ticket: Ticket) -> None:
-    """That what others write into files and pages is of the kinds that a search writes, whatever words it holds."""
-    recipe, came, inputs = ticket.recipe, ticket.provenance, InputSpec.from_recipe(ticket.recipe)
-    words = [recipe["model"], recipe["data"]["dataset"], *(came[key] for key in ("objective", "dataset", "data_hash"))]
-    counts = [came[key] for key in ("images", "classes", "rewind_samples", "search_samples")]
+    """Check that what others write into files and pages has the types that a search writes."""
+    recipe, origin, inputs = ticket.recipe, ticket.provenance, InputSpec.from_recipe(ticket.recipe)
+    words = [
+        recipe["model"],
+        recipe["data"]["dataset"],
+        *(origin[key] for key in ("objective", "dataset", "data_hash")),
+    ]
+    counts = [origin[key] for key in ("images", "classes", "rewind_samples", "search_samples")]
     counts += [inputs.channels, inputs.image_size] if inputs else []
     for kind, values in ((str, words), (int, counts)):
         for value in values:
@@ -47,32 +51,32 @@ def _check_types(ticket: Ticket) -> None:
 
 
 def _collect_facts(ticket: Ticket) -> dict[str, str]:
-    recipe, came, mask = ticket.recipe, ticket.provenance, ticket.mask
+    recipe, origin, mask = ticket.recipe, ticket.provenance, ticket.mask
     data, inputs = recipe["data"], InputSpec.from_recipe(recipe)
-    labels, which = _labels_text(data, came), describe_layers(recipe)
-    start = f"after {came['rewind_samples']:,} samples"
-    if came.get("weights") == "trained":
+    labels, which = _labels_text(data, origin), describe_layers(recipe)
+    start = f"after {origin['rewind_samples']:,} samples"
+    if origin.get("weights") == "trained":
         start = f"{start}, but the weights are those with which level {ticket.level - 1} ended"
     return {
         "model": recipe["model"] + (f", {inputs}" if inputs else ""),
-        "objective": came["objective"],
-        "data": f"{came['dataset']}{_images_text(data)}: {came['images']:,} images, {came['classes']:,} classes, "
-        f"hash {came['data_hash']}",
+        "objective": origin["objective"],
+        "data": f"{origin['dataset']}{_images_text(data)}: {origin['images']:,} images, {origin['classes']:,} classes, "
+        f"hash {origin['data_hash']}",
         **({"labels": labels} if labels else {}),
         "level": f"{ticket.level}, density {mask.density:.4%}: {mask.survivors:,} of {mask.total:,} prunable weights"
         + (f"; pruned {which}" if which else ""),
-        "W_k": f"{start}; the search saw {came['search_samples']:,}",
+        "W_k": f"{start}; the search saw {origin['search_samples']:,}",
         **({"head": _head_text(ticket)} if ticket.head else {}),
-        "seed": str(came["seed"]),
-        "made by": f"{came['commit'] or 'no checkout'}; "
-        + ", ".join(f"{library} {number}" for library, number in came["versions"].items()),
+        "seed": str(origin["seed"]),
+        "made by": f"{origin['commit'] or 'no checkout'}; "
+        + ", ".join(f"{library} {number}" for library, number in origin["versions"].items()),
     }
 
 
 def _head_text(ticket: Ticket) -> str:
     classes = f"the classification layer of {len(ticket.head['weight']):,} classes at the same step"
-    came = ticket.provenance
-    masked = f", {came['head_kept']:,} of {came['head_total']:,} weights" if "head_kept" in came else ""
+    origin = ticket.provenance
+    masked = f", {origin['head_kept']:,} of {origin['head_total']:,} weights" if "head_kept" in origin else ""
     return classes + masked
 
 
@@ -87,17 +91,17 @@ def _images_text(data: Mapping[str, Any]) -> str:
     return half + ("" if data["subset"] == 1 else f", {data['subset']:.3g} of the {of}")
 
 
-def _labels_text(data: Mapping[str, Any], came: Mapping[str, Any]) -> str:
+def _labels_text(data: Mapping[str, Any], origin: Mapping[str, Any]) -> str:
     """What was done to the labels; "" where they are all known and true."""
-    said = []
+    words = []
     if data.get("labels_list"):
-        said.append(f"known of the images in {PurePath(data['labels_list']).name}")
+        words.append(f"known of the images in {PurePath(data['labels_list']).name}")
     elif data.get("labels", 1) != 1:
-        said.append(f"known of {data['labels']:.3g} of each class's images")
+        words.append(f"known of {data['labels']:.3g} of each class's images")
     if data.get("shuffle_labels"):
-        permuted = came["permutation"]["hash"]
-        said.append(f"{data['shuffle_labels']:.3g} of them permuted at random, permutation's hash {permuted}")
-    return "; ".join(said)
+        permuted = origin["permutation"]["hash"]
+        words.append(f"{data['shuffle_labels']:.3g} of them permuted at random, permutation's hash {permuted}")
+    return "; ".join(words)
 
 
 # What constructors raise over arguments that they do not take.
@@ -109,9 +113,9 @@ class Construction:
     """Python that makes the network.
 
     Attributes:
-        imports: a line.
-        call: an expression.
-        has_classifier: the network has a classification layer, which the ticket knows nothing of.
+        imports: A line of imports.
+        call: An expression.
+        has_classifier: Whether the network has a classification layer, which the ticket knows nothing of.
     """
 
     imports: str
@@ -128,8 +132,8 @@ def network_construction(ticket: Ticket) -> Construction:
 
     if timm.is_model(name):
         found = timm_arguments(ticket)
-        told = "".join(f", {key}={value}" for key, value in (found or {}).items())
-        call = f"timm.create_model({python_literal(name)}, num_classes=0{told})"
+        arguments_text = "".join(f", {key}={value}" for key, value in (found or {}).items())
+        call = f"timm.create_model({python_literal(name)}, num_classes=0{arguments_text})"
         return _own_construction(ticket) if found is None else Construction("import timm", call, False)
     return _torchvision_construction(ticket) or _own_construction(ticket)
 
@@ -162,8 +166,8 @@ def _torchvision_construction(ticket: Ticket) -> Construction | None:
 
 def _own_construction(ticket: Ticket) -> Construction:
     inputs = InputSpec.from_recipe(ticket.recipe)
-    told = f", channels={inputs.channels}, image_size={inputs.image_size}" if inputs else ""
-    call = f"models.create_model({python_literal(ticket.recipe['model'])}{told})"
+    arguments_text = f", channels={inputs.channels}, image_size={inputs.image_size}" if inputs else ""
+    call = f"models.create_model({python_literal(ticket.recipe['model'])}{arguments_text})"
     return Construction("from sslticket import models", call, False)
 
 

@@ -50,7 +50,7 @@ def make_state_dict(ticket: Ticket, layout: str) -> StateDict:
     """The state dict in one of LAYOUTS.
 
     Raises:
-        BadInput: for another layout.
+        BadInput: For another layout.
     """
     if layout not in LAYOUTS:
         raise BadInput(f"unknown format {layout!r} of a state dict; give --format {' or '.join(LAYOUTS)}")
@@ -61,9 +61,9 @@ def write_state_dict(state: Mapping[str, Tensor], path: Path, about: Mapping[str
     """Write tensors whole: as safetensors, or by `torch.save` under any other name, readable with `weights_only`.
 
     Args:
-        state: the tensors.
-        path: of the file.
-        about: further metadata of a safetensors file.
+        state: The tensors.
+        path: Path of the file.
+        about: Further metadata of a safetensors file.
     """
     with atomic_write(path) as temporary:
         temporary.write_bytes(state_dict_bytes(state, path.suffix, about))
@@ -88,34 +88,34 @@ def _sort_metadata(written: bytes) -> bytes:
     return written[:begin] + text + written[end:]
 
 
-def export_ticket(place: Path | str, out: Path, *, layout: str | None = None, licence: str | None = None) -> str:
+def export_ticket(source: Path | str, out: Path, *, layout: str | None = None, licence: str | None = None) -> str:
     """Write a folder for the Hugging Face Hub, or a state dict where `out` ends in .safetensors, .pt or .pth.
 
     Args:
-        place: whatever `Ticket.load` takes.
-        out: the folder or file; not there yet, an empty folder, or what this very export has written before.
-        layout: of a state dict, "plain" or "prune"; None is plain.
-        licence: of the images, in a few words, where the catalogue does not know it.
+        source: Whatever `Ticket.load` takes.
+        out: The folder or file; not there yet, an empty folder, or what this very export has written before.
+        layout: Layout of a state dict, "plain" or "prune"; None is plain.
+        licence: Licence of the images, in a few words, where the catalogue does not know it.
 
     Returns:
         What was written, for a person.
 
     Raises:
-        BadInput: if the ticket cannot be read, `out` is taken, or a licence is not known.
-        Unwritten: if `out` cannot be written.
+        BadInput: If the ticket cannot be read, `out` is taken, or a licence is not known.
+        Unwritten: If `out` cannot be written.
     """
     if out.suffix in SUFFIXES:
-        return _export_state_dict(place, out, layout or "plain")
+        return _export_state_dict(source, out, layout or "plain")
     if layout is not None:
         raise BadInput(f"{out} is a folder's name, and --format is for files; end it in {' or '.join(SUFFIXES)}")
-    return _export_folder(place, out, licence)
+    return _export_folder(source, out, licence)
 
 
-def _export_state_dict(place: Path | str, out: Path, layout: str) -> str:
+def _export_state_dict(source: Path | str, out: Path, layout: str) -> str:
     taken = BadInput(f"{out} is there already; delete it or give another name")
     if out.exists() and not out.is_file():
         raise taken
-    ticket = Ticket.load(place)
+    ticket = Ticket.load(source).with_parts()
     state = make_state_dict(ticket, layout)
     about = {"ticket_hash": ticket.hash, "level": str(ticket.level), "layout": layout}
     if not out.exists():
@@ -125,7 +125,7 @@ def _export_state_dict(place: Path | str, out: Path, layout: str) -> str:
     return f"{out}\n{len(state)} tensors, {layout}, {ticket.mask.density:.4%} of the prunable weights are not 0"
 
 
-def _export_folder(place: Path | str, out: Path, licence: str | None) -> str:
+def _export_folder(source: Path | str, out: Path, licence: str | None) -> str:
     # Through links, since a folder takes the place of an empty one but not of a link to it.
     target = out.resolve()
     own = {hub.TICKET_FILE, card.WEIGHTS_FILE, card.CONFIG_FILE, "README.md", card.CURVE_FILE}
@@ -133,9 +133,9 @@ def _export_folder(place: Path | str, out: Path, licence: str | None) -> str:
         raise BadInput(f"{out} is there already and not empty; delete it or give another name")
     if target == Path.cwd():
         raise BadInput(f"{out} is the folder that you are in, which a whole new one cannot replace; give another name")
-    file = hub.resolve_ticket_file(place)
-    ticket = Ticket.load(file)
-    told = ticket_facts(ticket)
+    file = hub.resolve_ticket_file(source)
+    ticket = Ticket.load(file).with_parts()
+    described = ticket_facts(ticket)
     which = Licence.for_dataset(ticket.recipe["data"]["dataset"], licence)
     measured = Measurements.of_ticket(ticket, file)
     text = card.ModelCard(ticket, which, measured, network_construction(ticket)).text()
@@ -147,6 +147,5 @@ def _export_folder(place: Path | str, out: Path, licence: str | None) -> str:
         if measured.curve:
             (folder / card.CURVE_FILE).write_bytes(measured.curve)
     curve = "with a curve" if measured.curve else "without a curve: no row of an evaluation lay beside the ticket"
-    return (
-        f"{out}\n{told['level']}; {curve}\nread {out / 'README.md'}, then: hf upload USER/NAME {shell_quote(str(out))}"
-    )
+    upload = f"hf upload USER/NAME {shell_quote(str(out))}"
+    return f"{out}\n{described['level']}; {curve}\nread {out / 'README.md'}, then: {upload}"

@@ -38,14 +38,14 @@ def write_report(
     Each file appears whole or not at all, none where one of them cannot be made, and the same rows give the same bytes.
 
     Args:
-        folders: of runs.
-        output: the page, a name that ends in .html.
-        figures: a folder for each figure as a file of its own; None for none.
-        kind: of these: png, pdf or svg.
-        latex: a name that ends in .tex, for the means as a table; None for none.
+        folders: Folders of runs.
+        output: Name of the page, which ends in .html.
+        figures: Folder for each figure as a file of its own; None for none.
+        kind: Format of these files: png, pdf or svg.
+        latex: Name of a file for the means as a table, which ends in .tex; None for none.
 
     Raises:
-        BadInput: if a name has another ending, or the rows are missing or broken (see `table.rows`).
+        BadInput: If a name has another ending, or the rows are missing or broken (see `table.read_rows`).
     """
     if output.suffix not in (".html", ".htm") or output.is_dir():
         raise BadInput(f"{output} is no name for a page; give -o a file name that ends in .html")

@@ -25,39 +25,47 @@ DASHES = {
     "reset": "12 3",
     "permuted": "6 3 2 3 2 3",
 }
+"""A control of a series has its colour with another line, as in SVG's stroke-dasharray."""
 REPEATED_DASH = "14 2 3 2"
 """The line of further tickets of one colour: with another head or other numerics."""
-"""A control of a series has its colour with another line, as in SVG's stroke-dasharray."""
 
 
 @dataclass(frozen=True)
 class SeriesStyle:
-    """How a series is drawn in every figure."""
+    """How a series is drawn in every figure.
 
-    index: int  # among all series; the page's switch of this number hides it
-    colour: int | None  # of COLOURS; None is grey
+    Attributes:
+        index: Number among all series; the page's switch of this number hides it.
+        colour: Index into COLOURS; None is grey.
+        marker: One of MARKERS.
+        dash: Dashes of its lines; "" for a solid one.
+        hollow: Whether its markers are.
+    """
+
+    index: int
+    colour: int | None
     marker: str
     dash: str
     hollow: bool
 
 
 def assign_styles(series: Sequence[tuple[str, str, str]], first: int = 0) -> dict[str, SeriesStyle]:
-    """The look of each series: a control takes the colour of the tickets that it is a control of.
+    """The style of each series: a control takes the colour of the tickets that it is a control of.
 
     Args:
-        series: name, tickets and control of each, as a `statistics.summary` has them, in order.
-        first: the place of the first.
+        series: Name, tickets and control of each, as the frame of `stats.summarize` has them, in order.
+        first: Index of the first.
     """
     colours: dict[str, int] = {}
     found: dict[str, SeriesStyle] = {}
-    drawn: set[str] = set()
+    seen: set[str] = set()
     for number, (name, tickets, control) in enumerate(series):
         is_random = control == "random"
         colour = None if is_random else colours.setdefault(tickets, len(colours)) % len(COLOURS)
         hollow = control not in ("ticket", "random")
         marker = MARKERS[number % len(MARKERS)]
-        dash = REPEATED_DASH if control == "ticket" and tickets in drawn else DASHES.get(control, "")
-        drawn |= {tickets} if control == "ticket" else set()
+        dash = REPEATED_DASH if control == "ticket" and tickets in seen else DASHES.get(control, "")
+        seen |= {tickets} if control == "ticket" else set()
         found[name] = SeriesStyle(first + number, colour, marker, dash, hollow)
     return found
 
@@ -76,23 +84,38 @@ class Point:
 
 @dataclass(frozen=True)
 class Curve:
-    """The points of one series, drawn in its look; `dash` tells several curves of one series apart."""
+    """The points of one series, drawn in its style.
+
+    Attributes:
+        series: Name of the series.
+        points: Its points, from left to right.
+        dash: Dashes that tell several curves of one series apart; None for those of the series.
+        label: Words beside the series' name, in a file's legend.
+        no_markers: Whether its points have no markers.
+    """
 
     series: str
     points: tuple[Point, ...]
     dash: str | None = None
-    label: str = ""  # beside the series' name, in a file's legend
-    no_markers: bool = False  # without markers
+    label: str = ""
+    no_markers: bool = False
 
 
 @dataclass(frozen=True)
 class Axis:
-    """A direction of a chart; densities fall to the right."""
+    """A direction of a chart; densities fall to the right.
+
+    Attributes:
+        label: What its values are, with their unit.
+        kind: How values are written.
+        log: Whether it is logarithmic.
+        zero_at: Where a log axis has its 0, which has no position of its own; 0 for an axis without.
+    """
 
     label: str
     kind: Literal["density", "count", "seconds", "value"] = "value"
     log: bool = False
-    zero_at: float = 0.0  # where a log axis has its 0, which lies at no place of its own; 0 for an axis without
+    zero_at: float = 0.0
 
     def ticks(self, low: float, high: float) -> list[tuple[float, str]]:
         """Round values within the range, few enough to read, and their words."""
@@ -120,16 +143,27 @@ class Axis:
 
 @dataclass(frozen=True)
 class Chart:
-    """Curves over two axes."""
+    """Curves over two axes.
 
-    name: str  # of its file and its place in the page
+    Attributes:
+        name: Name of its file, and of its place in the page.
+        title: What it shows.
+        x: Axis from left to right.
+        y: Axis from the bottom to the top.
+        curves: One or more for each series.
+        horizontal_line: Value of y of a dashed line across, and its word.
+        vertical_line: Value of x of one from the bottom to the top, and its word.
+        y_bounds: Values that y cannot leave.
+    """
+
+    name: str
     title: str
     x: Axis
     y: Axis
     curves: tuple[Curve, ...]
-    horizontal_line: tuple[float, str] | None = None  # a dashed line across and its word
-    vertical_line: tuple[float, str] | None = None  # one from the bottom to the top
-    y_bounds: tuple[float, float] = (-math.inf, math.inf)  # that y cannot leave
+    horizontal_line: tuple[float, str] | None = None
+    vertical_line: tuple[float, str] | None = None
+    y_bounds: tuple[float, float] = (-math.inf, math.inf)
 
 
 @dataclass(frozen=True)
@@ -220,30 +254,30 @@ _MARKER_PATHS = {
 }
 
 
-def draw_svg(chart: Chart, looks: Mapping[str, SeriesStyle], width: int, height: int) -> str:
-    """The chart at a size in CSS pixels; it shrinks with its place, text and all.
+def draw_svg(chart: Chart, styles: Mapping[str, SeriesStyle], width: int, height: int) -> str:
+    """The chart at a size in CSS pixels; it shrinks with the page, text and all.
 
     A curve is a `<g class="s3">` with the number of its series, a point a `<g class="pt">` whose title says its values.
     """
     across, down = axis_ranges(chart)
     x = _make_scale(*across, _LEFT, width - _RIGHT, log=chart.x.log, falling=chart.x.kind == "density")
     y = _make_scale(*down, height - _BOTTOM, _TOP)
-    parts = [
+    elements = [
         *_svg_frame(chart, x, y, width, height),
-        *(_svg_curve(chart, curve, looks[curve.series], x, y) for curve in chart.curves),
+        *(_svg_curve(chart, curve, styles[curve.series], x, y) for curve in chart.curves),
     ]
     return (
         f'<svg class="chart" viewBox="0 0 {width} {height}" role="group" aria-label="{escaped(chart.title)}">'
-        f"{''.join(parts)}</svg>"
+        f"{''.join(elements)}</svg>"
     )
 
 
-def svg_swatch(look: SeriesStyle) -> str:
+def svg_swatch(style: SeriesStyle) -> str:
     """A series' line and marker, for legends; empty to a screen reader."""
-    dash = f' stroke-dasharray="{look.dash}"' if look.dash else ""
+    dash = f' stroke-dasharray="{style.dash}"' if style.dash else ""
     return (
-        f'<svg class="swatch s{look.index}" viewBox="0 0 30 12" aria-hidden="true">'
-        f'<path class="stroke" d="M1 6H29"{dash}/>{_svg_marker(look, 15, 6)}</svg>'
+        f'<svg class="swatch s{style.index}" viewBox="0 0 30 12" aria-hidden="true">'
+        f'<path class="stroke" d="M1 6H29"{dash}/>{_svg_marker(style, 15, 6)}</svg>'
     )
 
 
@@ -259,58 +293,60 @@ def _svg_frame(chart: Chart, x: Scale, y: Scale, width: int, height: int) -> lis
     """Grid, ticks, axis titles and the level line."""
     across, down = axis_ranges(chart)
     bottom, right = height - _BOTTOM, width - _RIGHT
-    parts = [f'<text class="axis" x="0" y="14">{escaped(chart.y.label)}</text>']
+    elements = [f'<text class="axis" x="0" y="14">{escaped(chart.y.label)}</text>']
     for value, words in chart.y.ticks(*down):
         at = f"{y(value):.1f}"
-        parts.append(f'<path class="rule" d="M{_LEFT} {at}H{right}"/>')
-        parts.append(f'<text x="{_LEFT - 8}" y="{at}" dy=".35em" text-anchor="end">{words}</text>')
+        elements.append(f'<path class="rule" d="M{_LEFT} {at}H{right}"/>')
+        elements.append(f'<text x="{_LEFT - 8}" y="{at}" dy=".35em" text-anchor="end">{words}</text>')
     ticks = chart.x.ticks(*across)
     # On a phone, neighbours would write over one another.
     room = min((abs(x(one) - x(other)) for (one, _), (other, _) in pairwise(ticks)), default=math.inf)
     longest = max((len(words) for _, words in ticks), default=0)
     every = max(1, math.ceil((7 * longest + 6) / room))
-    for place, (value, words) in enumerate(ticks):
+    for index, (value, words) in enumerate(ticks):
         at = f"{x(value):.1f}"
-        told = f'<text x="{at}" y="{bottom + 18}" text-anchor="middle">{words}</text>' if place % every == 0 else ""
-        parts.append(f'<path class="rule" d="M{at} {bottom}v4"/>{told}')
-    parts.append(f'<path class="base" d="M{_LEFT} {bottom}H{right}"/>')
-    parts.append(f'<text class="axis" x="{right}" y="{height - 6}" text-anchor="end">{escaped(chart.x.label)}</text>')
+        label = f'<text x="{at}" y="{bottom + 18}" text-anchor="middle">{words}</text>' if index % every == 0 else ""
+        elements.append(f'<path class="rule" d="M{at} {bottom}v4"/>{label}')
+    elements.append(f'<path class="base" d="M{_LEFT} {bottom}H{right}"/>')
+    elements.append(
+        f'<text class="axis" x="{right}" y="{height - 6}" text-anchor="end">{escaped(chart.x.label)}</text>'
+    )
     if chart.horizontal_line:
         height_of, word = y(chart.horizontal_line[0]), escaped(chart.horizontal_line[1])
-        parts.append(f'<path class="level" d="M{_LEFT} {height_of:.1f}H{right}"/>')
-        parts.append(f'<text class="axis" x="{right}" y="{height_of - 5:.1f}" text-anchor="end">{word}</text>')
+        elements.append(f'<path class="level" d="M{_LEFT} {height_of:.1f}H{right}"/>')
+        elements.append(f'<text class="axis" x="{right}" y="{height_of - 5:.1f}" text-anchor="end">{word}</text>')
     if chart.vertical_line:
         across_of, word = x(chart.vertical_line[0]), escaped(chart.vertical_line[1])
-        parts.append(f'<path class="level" d="M{across_of:.1f} {_TOP}V{bottom}"/>')
-        parts.append(f'<text class="axis" x="{across_of + 5:.1f}" y="{_TOP + 10}">{word}</text>')
-    return parts
+        elements.append(f'<path class="level" d="M{across_of:.1f} {_TOP}V{bottom}"/>')
+        elements.append(f'<text class="axis" x="{across_of + 5:.1f}" y="{_TOP + 10}">{word}</text>')
+    return elements
 
 
-def _svg_curve(chart: Chart, curve: Curve, look: SeriesStyle, x: Scale, y: Scale) -> str:
-    dash = look.dash if curve.dash is None else curve.dash
+def _svg_curve(chart: Chart, curve: Curve, style: SeriesStyle, x: Scale, y: Scale) -> str:
+    dash = style.dash if curve.dash is None else curve.dash
     line = "L".join(f"{x(point.x):.1f} {y(point.y):.1f}" for point in curve.points)
     dashed = f' stroke-dasharray="{dash}"' if dash else ""
     band = _svg_band(chart, curve, x, y)
-    points = "".join(_svg_point(point, look, x(point.x), y(point.y), bare=curve.no_markers) for point in curve.points)
-    return f'<g class="s{look.index}">{band}<path class="stroke" d="M{line}"{dashed}/>{points}</g>'
+    points = "".join(_svg_point(point, style, x(point.x), y(point.y), bare=curve.no_markers) for point in curve.points)
+    return f'<g class="s{style.index}">{band}<path class="stroke" d="M{line}"{dashed}/>{points}</g>'
 
 
 def _svg_band(chart: Chart, curve: Curve, x: Scale, y: Scale) -> str:
-    held = [point for point in curve.points if not math.isnan(point.low)]
-    if not held:
+    bounded = [point for point in curve.points if not math.isnan(point.low)]
+    if not bounded:
         return ""
     low, high = chart.y_bounds
-    ups = [f"{x(point.x):.1f} {y(min(point.high, high)):.1f}" for point in held]
-    downs = [f"{x(point.x):.1f} {y(max(point.low, low)):.1f}" for point in reversed(held)]
+    ups = [f"{x(point.x):.1f} {y(min(point.high, high)):.1f}" for point in bounded]
+    downs = [f"{x(point.x):.1f} {y(max(point.low, low)):.1f}" for point in reversed(bounded)]
     return f'<path class="band" d="M{"L".join(ups + downs)}z"/>'
 
 
-def _svg_point(point: Point, look: SeriesStyle, x: float, y: float, *, bare: bool) -> str:
+def _svg_point(point: Point, style: SeriesStyle, x: float, y: float, *, bare: bool) -> str:
     ring = f'<circle class="ring" cx="{x:.1f}" cy="{y:.1f}" r="8.5"/>' if point.highlighted else ""
-    shape = f"{ring}{_svg_marker(look, x, y, bare=bare)}<title>{escaped(point.tooltip)}</title>"
+    shape = f"{ring}{_svg_marker(style, x, y, bare=bare)}<title>{escaped(point.tooltip)}</title>"
     return f'<g class="pt" data-x="{x:.1f}" data-y="{y:.1f}">{shape}</g>'
 
 
-def _svg_marker(look: SeriesStyle, x: float, y: float, *, bare: bool = False) -> str:
-    kind = "mark bare" if bare else "mark hollow" if look.hollow else "mark"
-    return f'<path class="{kind}" transform="translate({x:.1f} {y:.1f})" d="{_MARKER_PATHS[look.marker]}"/>'
+def _svg_marker(style: SeriesStyle, x: float, y: float, *, bare: bool = False) -> str:
+    kind = "mark bare" if bare else "mark hollow" if style.hollow else "mark"
+    return f'<path class="{kind}" transform="translate({x:.1f} {y:.1f})" d="{_MARKER_PATHS[style.marker]}"/>'

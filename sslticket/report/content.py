@@ -21,7 +21,7 @@ from sslticket.results.rows import ROW_TYPES, shared_controls
 
 def kind_title(kind: str) -> str:
     """What rows of a kind are called."""
-    return ROW_TYPES[kind].title or kind.capitalize()
+    return ROW_TYPES[kind].title or kind.replace("_", " ").capitalize()
 
 
 @dataclass(frozen=True)
@@ -259,7 +259,7 @@ def _disconnection_notes(frame: pd.DataFrame) -> Iterator[str]:
 def _image_notes(frame: pd.DataFrame) -> Iterator[str]:
     """Data sets of one name whose images differ."""
     own = frame[~frame["control"].isin(shared_controls())]
-    # A search whose images nobody told is another only where the same search told them elsewhere.
+    # A search of unknown images is another only where the same search tells them elsewhere.
     named = own["tickets"].str.contains("images unknown)", regex=False)
     for (model, source), here in own[(own["images"] != "") | named].groupby(["model", "source"]):
         if here["images"].nunique() > 1:
@@ -272,13 +272,13 @@ def _image_notes(frame: pd.DataFrame) -> Iterator[str]:
 def _split_panel_notes(frame: pd.DataFrame) -> Iterator[str]:
     """Numbers of one protocol's name that may not be compared."""
     for (kind, protocol, *_), own in _group_by_target(frame):
-        if own["apart"].nunique() > 1:
+        if own["condition"].nunique() > 1:
             known, network = naming.resolve_conditions(own), sections.network_of_rows(own)
             differ = [words for key, words in _CONDITION_TITLES.items() if known[key].nunique() > 1]
             yield (
                 f"{kind_title(kind)} of {network} under {protocol} are split, and not compared across the parts, since "
                 f"they differ in {_join_words(differ)}: "
-                f"{'; '.join(sorted(own['apart'].unique()))}.{_how_to_fix(known)}"
+                f"{'; '.join(sorted(own['condition'].unique()))}.{_how_to_fix(known)}"
             )
 
 
@@ -309,7 +309,7 @@ def _older_row_notes(frame: pd.DataFrame) -> Iterator[str]:
 def _numerics_notes(frame: pd.DataFrame) -> Iterator[str]:
     """Numbers that are drawn together though their trainings did not compute alike."""
     for (kind, protocol, *_), own in _group_by_target(frame):
-        if own.groupby("apart")["numerics"].nunique().max() > 1:
+        if own.groupby("condition")["numerics"].nunique().max() > 1:
             yield (
                 f"{kind_title(kind)} of {sections.network_of_rows(own)} under {protocol} differ "
                 f"in how numbers were computed: {_names_by(own, 'numerics', 'series')}."

@@ -40,28 +40,28 @@ _STYLE: dict[Any, Any] = {
 
 
 def draw_charts(
-    drawn: Sequence[Chart], looks: Mapping[str, SeriesStyle], width: float = 7.2, height: float = 4.0
+    charts: Sequence[Chart], styles: Mapping[str, SeriesStyle], width: float = 7.2, height: float = 4.0
 ) -> Figure:
     """Charts side by side, two to a line.
 
     Args:
-        drawn: what to draw.
-        looks: of each series, from `chart.looks`.
-        width: of one chart, in inches.
-        height: of one chart, in inches.
+        charts: What to draw.
+        styles: Style of each series, from `chart.assign_styles`.
+        width: Width of one chart, in inches.
+        height: Height of one chart, in inches.
     """
-    across = min(2, len(drawn))
-    down = math.ceil(len(drawn) / across)
+    across = min(2, len(charts))
+    down = math.ceil(len(charts) / across)
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(width * across, height * down), layout="constrained")
-        for place, chart in enumerate(drawn, start=1):
-            _draw_chart(figure.add_subplot(down, across, place), chart, looks)
+        for number, chart in enumerate(charts, start=1):
+            _draw_chart(figure.add_subplot(down, across, number), chart, styles)
     return figure
 
 
-def _draw_chart(axes: Axes, chart: Chart, looks: Mapping[str, SeriesStyle]) -> None:
+def _draw_chart(axes: Axes, chart: Chart, styles: Mapping[str, SeriesStyle]) -> None:
     for curve in chart.curves:
-        _draw_curve(axes, chart, curve, looks[curve.series])
+        _draw_curve(axes, chart, curve, styles[curve.series])
     across, down = axis_ranges(chart)
     if chart.horizontal_line:
         value, word = chart.horizontal_line
@@ -81,27 +81,27 @@ def _draw_chart(axes: Axes, chart: Chart, looks: Mapping[str, SeriesStyle]) -> N
     axes.set_ylabel(chart.y.label)
     axes.grid(axis="y")
     # Of many series no corner is free.
-    place: dict[str, Any] = (
+    position: dict[str, Any] = (
         {"loc": "upper left", "bbox_to_anchor": (1, 1)} if len(chart.curves) > 8 else {"loc": "best"}
     )
-    axes.legend(**place, frameon=False, handlelength=2.6)
+    axes.legend(**position, frameon=False, handlelength=2.6)
     axes.set_title(chart.title)
 
 
-def _draw_curve(axes: Axes, chart: Chart, curve: Curve, look: SeriesStyle) -> None:
-    colour = RANDOM_COLOUR if look.colour is None else COLOURS[look.colour]
+def _draw_curve(axes: Axes, chart: Chart, curve: Curve, style: SeriesStyle) -> None:
+    colour = RANDOM_COLOUR if style.colour is None else COLOURS[style.colour]
     x, y = ([getattr(point, name) for point in curve.points] for name in ("x", "y"))
-    held = [point for point in curve.points if not math.isnan(point.low)]
-    low, high = ([getattr(point, name) for point in held] for name in ("low", "high"))
+    bounded = [point for point in curve.points if not math.isnan(point.low)]
+    low, high = ([getattr(point, name) for point in bounded] for name in ("low", "high"))
     bounds = np.clip([low, high], *chart.y_bounds)
-    axes.fill_between([point.x for point in held], *bounds, color=colour, alpha=0.16, linewidth=0)
-    dash = look.dash if curve.dash is None else curve.dash
-    style: Any = (0, tuple(float(part) / 1.5 for part in dash.split())) if dash else "-"
-    face = "none" if look.hollow else colour
+    axes.fill_between([point.x for point in bounded], *bounds, color=colour, alpha=0.16, linewidth=0)
+    dash = style.dash if curve.dash is None else curve.dash
+    line: Any = (0, tuple(float(part) / 1.5 for part in dash.split())) if dash else "-"
+    face = "none" if style.hollow else colour
     name = f"{curve.series}, {curve.label}" if curve.label else curve.series
     name = f" {name}" if name.startswith("_") else name  # else matplotlib leaves it out of the legend
-    marker = "" if curve.no_markers else look.marker
-    axes.plot(x, y, color=colour, linestyle=style, marker=marker, markersize=4.5, markerfacecolor=face, label=name)
+    marker = "" if curve.no_markers else style.marker
+    axes.plot(x, y, color=colour, linestyle=line, marker=marker, markersize=4.5, markerfacecolor=face, label=name)
     ringed = [(point.x, point.y) for point in curve.points if point.highlighted]
     if ringed:
         xs, ys = zip(*ringed, strict=True)
@@ -115,15 +115,17 @@ def _set_ticks(axis: Any, scale: Axis, ends: tuple[float, float]) -> None:
     axis.set_minor_locator(NullLocator())
 
 
-def draw_heat_map(drawn: HeatMap) -> Figure:
+def draw_heat_map(heat: HeatMap) -> Figure:
     """A heat map; a cell to be marked is orange, one without a value grey."""
-    shape = len(drawn.rows), len(drawn.columns)
+    shape = len(heat.rows), len(heat.columns)
     shades = np.full((*shape, 4), matplotlib.colors.to_rgba("#f0f2f4"))
-    for place, (_, shade) in _filled_cells(drawn):
+    for position, (_, shade) in _filled_cells(heat):
         marked = math.isnan(shade)
-        shades[place] = matplotlib.colors.to_rgba(COLOURS[1]) if marked else matplotlib.colormaps["Blues"](0.9 * shade)
+        shades[position] = (
+            matplotlib.colors.to_rgba(COLOURS[1]) if marked else matplotlib.colormaps["Blues"](0.9 * shade)
+        )
     few = shape[1] <= 12
-    longest = max(len(told) for _, (told, _) in _filled_cells(drawn))
+    longest = max(len(words) for _, (words, _) in _filled_cells(heat))
     column = 0.075 * longest + 0.12 if few else 0.2
     size = max(4.6, 1.6 + column * shape[1]), 1.0 + (0.26 if few else 0.16) * shape[0]
     with matplotlib.rc_context(_STYLE):
@@ -131,21 +133,21 @@ def draw_heat_map(drawn: HeatMap) -> Figure:
         axes = figure.add_subplot()
         axes.imshow(shades, aspect="auto", interpolation="none")
         if few:
-            for (down, across), (told, shade) in _filled_cells(drawn):
+            for (down, across), (words, shade) in _filled_cells(heat):
                 colour = "#ffffff" if shade > 0.55 else "#000000"
-                axes.text(across, down, told, ha="center", va="center", fontsize=7, color=colour)
-        axes.set_yticks(range(shape[0]), drawn.rows, fontsize=8 if few else 6.5)
-        wide = 0.085 * max(map(len, drawn.columns)) > column  # names beside each other would touch
+                axes.text(across, down, words, ha="center", va="center", fontsize=7, color=colour)
+        axes.set_yticks(range(shape[0]), heat.rows, fontsize=8 if few else 6.5)
+        wide = 0.085 * max(map(len, heat.columns)) > column  # names beside each other would touch
         slant: dict[str, Any] = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
-        axes.set_xticks(range(shape[1]), drawn.columns, **(slant if wide else {}))
+        axes.set_xticks(range(shape[1]), heat.columns, **(slant if wide else {}))
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
-        figure.suptitle(drawn.title, x=0.01, ha="left", fontsize=10, wrap=True)
+        figure.suptitle(heat.title, x=0.01, ha="left", fontsize=10, wrap=True)
     return figure
 
 
-def _filled_cells(drawn: HeatMap) -> Iterator[tuple[tuple[int, int], tuple[str, float]]]:
-    for down, line in enumerate(drawn.cells):
+def _filled_cells(heat: HeatMap) -> Iterator[tuple[tuple[int, int], tuple[str, float]]]:
+    for down, line in enumerate(heat.cells):
         for across, cell in enumerate(line):
             if cell is not None:
                 yield (down, across), cell

@@ -33,10 +33,10 @@ def protocol_kinds() -> dict[str, str]:
 
 
 def fill_defaults(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame of `table.rows` with what older rows leave unsaid.
+    """The frame of `table.read_rows` with what older rows lack.
 
     `within` is "" for all layers, `head` "new", `start` "0" for scores and "k" for analyses, `numerics` the precision,
-    which is all that they tell of them. `images` is the `source_hash`, "" where no row of the ticket tells it and
+    which is all that they have. `images` is the `source_hash`, "" where no row of the ticket has it and
     nothing speaks against that it is that of all others.
     """
     heads, starts = (frame[key].astype(object) for key in ("head", "start"))
@@ -52,13 +52,13 @@ def fill_defaults(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _source_images(frame: pd.DataFrame) -> "pd.Series[Any]":
     """Of each row, what stands for the whole set of images that its ticket was found on."""
-    told = frame["source_hash"].astype(object)
-    known = frame[told.notna()].drop_duplicates("ticket_hash").set_index("ticket_hash")["source_hash"]
-    told = told.where(told.notna(), frame["ticket_hash"].map(known))
-    unsaid = told.isna()
-    if unsaid.any():
-        told = told.where(~unsaid, _source_images_of_old_rows(frame[unsaid]).reindex(frame.index))
-    return told.where(told.notna(), "")
+    hashes = frame["source_hash"].astype(object)
+    known = frame[hashes.notna()].drop_duplicates("ticket_hash").set_index("ticket_hash")["source_hash"]
+    hashes = hashes.where(hashes.notna(), frame["ticket_hash"].map(known))
+    missing = hashes.isna()
+    if missing.any():
+        hashes = hashes.where(~missing, _source_images_of_old_rows(frame[missing]).reindex(frame.index))
+    return hashes.where(hashes.notna(), "")
 
 
 def _source_images_of_old_rows(old: pd.DataFrame) -> "pd.Series[Any]":
@@ -90,24 +90,24 @@ def _labels_depend_on_seed(settings: Any) -> bool:
 
 
 def panel_conditions(frame: pd.DataFrame) -> "pd.Series[Any]":
-    """What tells panels of one PLACE apart, in words: "start k", "settings 3f2a"; "" where nothing has to.
+    """What tells panels of one MEASURED_ON apart, in words: "start k", "settings 3f2a"; "" where nothing has to.
 
     Args:
-        frame: with `completed`'s columns and `tickets`.
+        frame: Rows with the columns of `fill_defaults` and `tickets`.
     """
     words: dict[Any, str] = {}
     for _, own in frame[frame["kind"].isin(protocol_kinds())].groupby(["kind", *MEASURED_ON]):
         known = resolve_conditions(own)
         found = list(known.itertuples(index=False, name=None))
-        told = dict(_shortest_conditions(set(found)))
-        words |= zip(own.index, [told[each] for each in found], strict=True)
+        named = dict(_shortest_conditions(set(found)))
+        words |= zip(own.index, [named[each] for each in found], strict=True)
     return pd.Series([words.get(row, "") for row in frame.index], frame.index, object)
 
 
 def resolve_conditions(own: pd.DataFrame) -> pd.DataFrame:
-    """The CONDITIONS of rows of one PLACE; what older rows do not tell is that of the others, if nothing forbids it.
+    """The CONDITIONS of rows of one MEASURED_ON; what older rows lack is that of the others, if nothing forbids it.
 
-    It is a value of its own where others have several, or where rows of one series tell it and others do not.
+    It is a value of its own where others have several, or where rows of one series have it and others do not.
     """
     control = own["control"].astype(object).where(own["control"].notna(), "")
     series = own["tickets"].mask(control.isin(shared_controls()), "") + "," + control + "," + own["head"]
@@ -129,23 +129,23 @@ def _shortest_conditions(found: Collection[tuple[str, ...]]) -> Iterator[tuple[t
     if len(ordered) == 1:
         yield ordered[0], ""
         return
-    columns = [shorten_hashes({each[place] for each in ordered}) for place in range(len(CONDITIONS))]
+    columns = [shorten_hashes({each[i] for each in ordered}) for i in range(len(CONDITIONS))]
     for count in range(1, len(CONDITIONS) + 1):
         for chosen in combinations(range(len(CONDITIONS)), count):
-            if len({tuple(each[place] for place in chosen) for each in ordered}) == len(ordered):
+            if len({tuple(each[i] for i in chosen) for each in ordered}) == len(ordered):
                 words = list(CONDITIONS.values())
                 for each in ordered:
-                    yield each, ", ".join(words[place].format(columns[place][each[place]]) for place in chosen)
+                    yield each, ", ".join(words[i].format(columns[i][each[i]]) for i in chosen)
                 return
 
 
 def shorten_hashes(values: Collection[str]) -> dict[str, str]:
-    """Each value by as few of its first signs as tell it from the others; "unknown" for one that is not told."""
-    held = sorted(value for value in values if value)
+    """Each value by as few of its first digits as tell it from the others; "unknown" for a missing one."""
+    known = sorted(value for value in values if value)
     length = next(
         size
-        for size in range(_MIN_HASH_DIGITS, 2 + max([_MIN_HASH_DIGITS, *map(len, held)]))
-        if len({v[:size] for v in held}) == len(held)
+        for size in range(_MIN_HASH_DIGITS, 2 + max([_MIN_HASH_DIGITS, *map(len, known)]))
+        if len({v[:size] for v in known}) == len(known)
     )
     return {value: value[:length] or "unknown" for value in values}
 
@@ -156,16 +156,14 @@ def differ_within(frame: pd.DataFrame, by: Sequence[str], key: str) -> "pd.Serie
     return counts.transform("nunique") > 1
 
 
-_BASE_NAME_KEYS = ["model", "objective", "source", "subset", "subset_by"]
-"""What the first words of a name tell, within a model."""
 _SUBSET_SUFFIXES = {"classes": " of classes", "random": " at random"}
-"""What a share is of, or how it was drawn; nothing for a share of each class's images."""
+"""What a subset is of, or how it was drawn; nothing for a fraction of each class's images."""
 _MAX_SETTINGS = 4
 """Settings that a name takes at most; where so many do not tell recipes apart, their hashes do."""
 
 
 def name_tickets(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame of `identity.completed` with the columns `tickets`, what found them, and `variant`.
+    """The frame of `naming.fill_defaults` with the columns `tickets`, what found them, and `variant`.
 
     A name is the objective, the subset or the shots and, where a model has several, the source; then, in brackets, the
     search, where a model has several, and the fewest settings of the recipe that tell those apart which are still
@@ -181,7 +179,7 @@ def name_tickets(frame: pd.DataFrame) -> pd.DataFrame:
     alike: dict[Any, list[Any]] = defaultdict(list)
     for key, recipe in recipes.items():
         alike[key[:-1], "" if key[:-1] in silent else recipe["search"], shots_per_class(recipe["settings"])].append(key)
-    images = {key: list(own["images"].unique()) for key, own in frame.groupby(_NAME_KEYS)}
+    images = {key: list(own["images"].unique()) for key, own in frame.groupby(_RECIPE_KEYS)}
     names = {}
     for keys in alike.values():
         variants = _distinguishing_settings(
@@ -193,9 +191,9 @@ def name_tickets(frame: pd.DataFrame) -> pd.DataFrame:
             words = _base_name(recipes[key], model in sources)
             for seen, brief in _image_labels(images[key]):
                 names[*key, seen] = _add_brackets(words, way, brief), way
-    keys = list(frame[[*_NAME_KEYS, "images"]].itertuples(index=False, name=None))
-    told = {name: pd.Series([recipes[key[:-1]][name] for key in keys], frame.index, object) for name in _RECIPE_FACTS}
-    return frame.assign(tickets=[names[key][0] for key in keys], variant=[names[key][1] for key in keys], **told)
+    keys = list(frame[[*_RECIPE_KEYS, "images"]].itertuples(index=False, name=None))
+    facts = {name: pd.Series([recipes[key[:-1]][name] for key in keys], frame.index, object) for name in _RECIPE_FACTS}
+    return frame.assign(tickets=[names[key][0] for key in keys], variant=[names[key][1] for key in keys], **facts)
 
 
 def _image_labels(values: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -204,37 +202,36 @@ def _image_labels(values: Sequence[str]) -> Iterator[tuple[str, str]]:
         yield seen, f"images {brief}" if len(values) > 1 else ""
 
 
-def _add_brackets(words: str, *told: str) -> str:
-    inner = ", ".join(filter(None, told))
+def _add_brackets(words: str, *details: str) -> str:
+    inner = ", ".join(filter(None, details))
     return f"{words} ({inner})" if inner else words
 
 
-_NAME_KEYS = [*_BASE_NAME_KEYS, "recipe"]
 _RECIPE_FACTS = ["search", "settings"]
 
 
 def _collect_recipes(frame: pd.DataFrame) -> dict[Any, dict[str, Any]]:
-    """Each recipe, with the search and the settings that any of its rows tells; "" and None where none does."""
-    keys = frame[_NAME_KEYS].drop_duplicates().itertuples(index=False, name=None)
+    """Each recipe, with the search and the settings that any of its rows has; "" and None where none does."""
+    keys = frame[_RECIPE_KEYS].drop_duplicates().itertuples(index=False, name=None)
     unknown = {"search": "", "settings": None}
-    found: dict[Any, dict[str, Any]] = {key: dict(zip(_NAME_KEYS, key, strict=True)) | unknown for key in keys}
+    found: dict[Any, dict[str, Any]] = {key: dict(zip(_RECIPE_KEYS, key, strict=True)) | unknown for key in keys}
     for name in _RECIPE_FACTS:
-        told = frame[frame[name].notna()].drop_duplicates(_NAME_KEYS)
-        for *key, value in told[[*_NAME_KEYS, name]].itertuples(index=False, name=None):
+        known = frame[frame[name].notna()].drop_duplicates(_RECIPE_KEYS)
+        for *key, value in known[[*_RECIPE_KEYS, name]].itertuples(index=False, name=None):
             found[tuple(key)][name] = value
     return found
 
 
 def _models_with_several(recipes: Mapping[Any, Mapping[str, Any]], key: str) -> set[str]:
     """The models whose recipes differ in this."""
-    told: dict[str, set[str]] = defaultdict(set)
+    values_of: dict[str, set[str]] = defaultdict(set)
     for recipe in recipes.values():
-        told[recipe["model"]] |= {recipe[key]} - {""}
-    return {model for model, values in told.items() if len(values) > 1}
+        values_of[recipe["model"]] |= {recipe[key]} - {""}
+    return {model for model, values in values_of.items() if len(values) > 1}
 
 
 def shots_per_class(settings: Any) -> int | None:
-    """Images of each class, where a search took so many; None where it took a share of them, or rows do not tell."""
+    """Images of each class, where a search took so many; None where it took a fraction of them, or rows do not tell."""
     count = settings.get("shots") if isinstance(settings, dict) else None
     return count if isinstance(count, int) else None
 
@@ -259,9 +256,11 @@ def _distinguishing_settings(settings: Sequence[dict[str, Any] | None], recipes:
     if len(known) == len(recipes):
         for count in range(1, _MAX_SETTINGS + 1):
             for chosen in combinations(differ, count):
-                told = [", ".join(_setting_text(name, each[name]) for name in chosen if name in each) for each in known]
-                if len(set(told)) == len(told):
-                    yield from told
+                texts = [
+                    ", ".join(_setting_text(name, each[name]) for name in chosen if name in each) for each in known
+                ]
+                if len(set(texts)) == len(texts):
+                    yield from texts
                     return
     yield from recipes
 

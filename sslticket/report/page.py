@@ -56,7 +56,7 @@ class Table:
 
 def render_page(content: Content) -> str:
     """The page; the same rows give the same text."""
-    # What cannot be seen in a word is told before it is escaped; what is drawn by us comes as Markup.
+    # Signs that cannot be printed are spelled out before a word is escaped; our own drawings come as Markup.
     environment = Environment(
         autoescape=True,
         undefined=StrictUndefined,
@@ -308,9 +308,9 @@ def _metric_change(own: pd.DataFrame) -> str:
     first, last = trained.iloc[0], trained.iloc[-1]
     before, after = ({"loss": row["loss"], **row["metrics"]} for row in (first, last))
     ends = " → ".join(dict.fromkeys(f"{text.format_percent(row['trained'])}%" for row in (first, last)))
-    held = [name for name in before if before[name] is not None and after.get(name) is not None]
-    changes = ", ".join(f"{name} {before[name]:.3g} → {after[name]:.3g}" for name in held)
-    return f"with {ends} of the weights: {changes}" if held else ""
+    common = [name for name in before if before[name] is not None and after.get(name) is not None]
+    changes = ", ".join(f"{name} {before[name]:.3g} → {after[name]:.3g}" for name in common)
+    return f"with {ends} of the weights: {changes}" if common else ""
 
 
 def _mean_cells(row: dict[Any, Any]) -> list[str]:
@@ -318,7 +318,7 @@ def _mean_cells(row: dict[Any, Any]) -> list[str]:
     return [
         row["series"],
         text.describe_network(row["model"], row["within"]),
-        row["protocol"] + text.add_condition(row["apart"]),
+        row["protocol"] + text.add_condition(row["condition"]),
         f"{text.format_percent(row['density'])}%",
         f"{100 * row['top1']:.2f}",
         text.MISSING if math.isnan(row["top1_sd"]) else f"{100 * row['top1_sd']:.2f}",
@@ -345,7 +345,7 @@ def _trainings_json(content: Content) -> str:
 
 
 def _provenance(content: Content) -> dict[str, list[tuple[str, dict[str, str]]]]:
-    """For each run, the commands that made its rows and what they ran on; rows made alike are told together."""
+    """For each run, the commands that made its rows and what they ran on; rows made alike are listed together."""
     versions = content.rows["versions"].map(
         lambda known: ", ".join(f"{name} {version}" for name, version in sorted(known.items()))
     )

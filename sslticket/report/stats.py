@@ -26,29 +26,37 @@ FloatArray = npt.NDArray[np.float64]
 
 ALPHA = 0.05
 MAX_PERMUTATIONS = 20_000
-"""Up to so many ways to deal the values to the two sides, all are looked at; else so many are drawn, less one."""
+"""Up to so many ways to deal the values to the two sides, all are tried; else so many are drawn at random, less one."""
 
 
 class Difference(NamedTuple):
-    """Differences of two means, each of shape (...)."""
+    """Differences of two means, each of shape (...).
 
-    mean: FloatArray  # first less second, in the unit of what was given
-    low: FloatArray  # of the 95% interval; NaN where a side has one value
+    Attributes:
+        mean: First less second, in the unit of what was given.
+        low: Lower end of the 95% interval; NaN where a side has one value.
+        high: Upper end.
+        p: Two-sided p, the larger of the permutation test's and Welch's; 1 where a side has one value.
+        smallest_p: Smallest p that so few could reach; 1 where a side has one value.
+    """
+
+    mean: FloatArray
+    low: FloatArray
     high: FloatArray
-    p: FloatArray  # two-sided, the larger of the permutation test's and Welch's; 1 where a side has one value
-    smallest_p: float  # the smallest that so few could reach; 1 where a side has one value
+    p: FloatArray
+    smallest_p: float
 
 
 def compare_means(first: FloatArray, second: FloatArray) -> Difference:
     """Compare means of independent values.
 
     The interval is Welch's (1947), which takes the two sides' spreads as they are. The test is Fisher's permutation
-    test of the difference of means, exact where all deals are looked at. It asks whether the sides are alike in all;
-    where one merely varies more it calls too many different, so Welch's test has to agree, and the larger p is told.
+    test of the difference of means, exact where all deals are tried. It asks whether the sides are alike in all;
+    where one merely varies more it calls too many different, so Welch's test has to agree, and the larger p counts.
 
     Args:
-        first: (..., n) values of one side.
-        second: (..., m) of the other, with the same leading axes.
+        first: Values of one side, of shape (..., n).
+        second: Values of the other, of shape (..., m) with the same leading axes.
     """
     n, m = first.shape[-1], second.shape[-1]
     mean = first.mean(axis=-1) - second.mean(axis=-1)
@@ -85,19 +93,19 @@ def student_interval(mean: FloatArray, sd: FloatArray, n: npt.NDArray[np.int64])
     """Student's 95% interval of means; NaN where n is 1.
 
     Args:
-        mean: of `n` values each.
-        sd: their standard deviation, with n - 1.
-        n: how many they are.
+        mean: Means of `n` values each.
+        sd: Their standard deviations, with n - 1.
+        n: Numbers of values.
     """
     reach = stats.t.ppf(1 - ALPHA / 2, n - 1) * sd / np.sqrt(n)  # no degrees of freedom have no quantile, but NaN
     return mean - reach, mean + reach
 
 
 def holm_correction(p: FloatArray) -> FloatArray:
-    """The p of several tests corrected so that any false one among them comes with at most the told chance (Holm 1979).
+    """The p of several tests corrected so that any false one comes with at most the given chance (Holm 1979).
 
     Args:
-        p: (..., k) of k tests of one family.
+        p: P of k tests of one family, of shape (..., k).
     """
     k = p.shape[-1]
     order = np.argsort(p, axis=-1)
@@ -115,23 +123,23 @@ def correct_p_values(p: FloatArray, least: FloatArray) -> tuple[FloatArray, Floa
     they need no correction and cost the others none (Tarone 1990).
 
     Args:
-        p: (..., k) of k tests.
-        least: (k,) the least p of each, which its numbers of searches give.
+        p: P of k tests, of shape (..., k).
+        least: Least p of each, of shape (k,), which its numbers of searches give.
     """
     able = least < ALPHA
-    told, reachable = p.copy(), least.copy()
-    told[..., able] = holm_correction(p[..., able])
+    adjusted, reachable = p.copy(), least.copy()
+    adjusted[..., able] = holm_correction(p[..., able])
     reachable[able] = holm_correction(least[able])
-    return told, reachable
+    return adjusted, reachable
 
 
 def decide_verdict(mean: float, p: float, least_p: float) -> str:
     """Whether two sides differ: "more", "less", "no difference shown" or "too few to tell".
 
     Args:
-        mean: first less second.
-        p: corrected.
-        least_p: that so few searches could reach, corrected.
+        mean: First less second.
+        p: Corrected p.
+        least_p: Least p that so few searches could reach, corrected.
     """
     if least_p >= ALPHA:
         return "too few to tell"
@@ -140,9 +148,9 @@ def decide_verdict(mean: float, p: float, least_p: float) -> str:
     return "more" if mean > 0 else "less"
 
 
-PANEL_KEYS = [*naming.MEASURED_ON, "apart"]
+PANEL_KEYS = [*naming.MEASURED_ON, "condition"]
 """Numbers may be compared, and are drawn in one picture, where these agree: densities are of the same layers, and the
-protocol's settings, the start of its schedule and the images on both sides are the same (`identity.apart`)."""
+protocol's settings, the start of its schedule and the images on both sides are the same (`naming.panel_conditions`)."""
 TICKET_KEYS = ["tickets", "objective", "source", "images", "subset", "search", "variant"]
 """What a summary tells of the tickets of a series; empty for controls that all runs share."""
 
@@ -153,11 +161,11 @@ def is_label_agnostic(objective: str) -> bool:
 
 
 def name_series(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame of `table.rows` with all that tells which rows may be pooled.
+    """The frame of `table.read_rows` with all that tells which rows may be pooled.
 
-    Beside the columns of `identity.completed` and `naming.named` these are:
+    Beside the columns of `naming.fill_defaults` and `naming.name_tickets` these are:
 
-    `apart`: what tells panels of the same names apart, see `identity.apart`.
+    `condition`: what tells panels of the same names apart, see `naming.panel_conditions`.
     `series`: the name of the tickets with the head, where it is the ticket's own, the numerics, where there are
     several, and the control; or the control alone where all runs share it, since its mask and weights owe nothing to
     the run whose density it copies. Networks of grey images have a shared control of their own where there are networks
@@ -168,7 +176,7 @@ def name_series(frame: pd.DataFrame) -> pd.DataFrame:
     `cut`: whether the weights that lie on a path from input to output are at most half of the density, or none.
     """
     frame = naming.name_tickets(naming.fill_defaults(frame))
-    frame = frame.assign(apart=naming.panel_conditions(frame))
+    frame = frame.assign(condition=naming.panel_conditions(frame))
     return frame.assign(
         series=_series_names(frame),
         unit=_unit_names(frame),
@@ -187,7 +195,7 @@ def _series_names(frame: pd.DataFrame) -> "pd.Series[str]":
     own = ((frame["head"] == "own") & frame["kind"].isin(naming.protocol_kinds())).map({True: ", own head", False: ""})
     plain = control.isin(["", "ticket"]) | is_shared
     series = base + own + (", " + control).mask(plain, "")
-    # A series that was computed in two ways in one panel is told apart everywhere, so that it keeps its names.
+    # A series that was computed in two ways in one panel is split everywhere, so that it keeps its names.
     mixed = naming.differ_within(frame.assign(series=series), ["kind", *PANEL_KEYS, "series"], "numerics")
     mixed &= frame["kind"].isin(naming.protocol_kinds())
     mixed = mixed.groupby(series).transform("any") & frame["kind"].isin(naming.protocol_kinds())
@@ -240,17 +248,17 @@ def unique_trainings(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def summarize(frame: pd.DataFrame) -> pd.DataFrame:
-    """Mean and spread of every series at every density, from the frame of `table.rows`.
+    """Mean and spread of every series at every density, from the frame of `table.read_rows`.
 
     Trainings of one search are averaged first: what is counted, and varies, are searches, or of controls the draws.
 
     Returns:
-        One row per panel, series and density, densest first, with `top1`, `top5` (means, fractions), `top1_sd`
-        (standard deviation over searches with n - 1; missing for one), `low` and `high` (Student's 95% interval of the
-        mean; missing for one), `n` (searches, or draws of a control), `what` of these it counts, `trainings`, `level`
-        (the lowest that has this density), `effective` (the least effective density, missing where no row tells) and
-        `cut` (of how many searches it is 0 or below half of the density), and `KINSHIP`, `control`, `head` and
-        `numerics` of the series.
+        One row per panel, series and density, densest first, with `top1` and `top5` (means, fractions), `top1_sd`
+            (standard deviation over searches with n - 1; missing for one), `low` and `high` (Student's 95% interval of
+            the mean; missing for one), `n` (searches, or draws of a control), `what` of these it counts, `trainings`,
+            `level` (the lowest that has this density), `effective` (the least effective density, missing where no row
+            has one) and `cut` (of how many searches it is 0 or below half of the density), and `TICKET_KEYS`,
+            `control`, `head` and `numerics` of the series.
     """
     keys = [*PANEL_KEYS, "series", *TICKET_KEYS, "control", "head", "numerics", "density"]
     scores = unique_trainings(name_series(frame))
@@ -270,20 +278,20 @@ def summarize(frame: pd.DataFrame) -> pd.DataFrame:
         means["top1"].to_numpy(np.float64), means["top1_sd"].to_numpy(np.float64), means["n"].to_numpy(np.int64)
     )
     kinds = zip(means["control"], means["objective"], strict=True)
-    order = {control: place for place, control in enumerate([*CONTROLS, *sorted({*means["control"]} - {*CONTROLS})])}
-    means["place"] = [2 * order[control] + (objective != "supervised") for control, objective in kinds]
+    order = {control: index for index, control in enumerate([*CONTROLS, *sorted({*means["control"]} - {*CONTROLS})])}
+    means["order"] = [2 * order[control] + (objective != "supervised") for control, objective in kinds]
     means = means.sort_values(
-        [*PANEL_KEYS, "place", "series", "density"], ascending=[True] * (len(PANEL_KEYS) + 2) + [False]
+        [*PANEL_KEYS, "order", "series", "density"], ascending=[True] * (len(PANEL_KEYS) + 2) + [False]
     )
-    return means.drop(columns="place").reset_index(drop=True)
+    return means.drop(columns="order").reset_index(drop=True)
 
 
 def search_means(scores: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     """The means of each search over its evaluation seeds: a row per `by` and `unit`.
 
     Args:
-        scores: of `trainings`.
-        by: columns in which what is pooled agrees.
+        scores: Rows of `unique_trainings`.
+        by: Columns in which what is pooled agrees.
     """
     return scores.groupby([*by, "unit"], as_index=False, dropna=False).agg(
         level=("level", "min"),
@@ -298,7 +306,7 @@ def search_means(scores: pd.DataFrame, by: list[str]) -> pd.DataFrame:
 def comparable_rows(panel: pd.DataFrame) -> pd.DataFrame:
     """The rows of a panel's tickets and random tickets that all start with a new head.
 
-    Where no ticket does, those with their own: then nothing else is left to be told.
+    Where no ticket does, those with their own head, since there is nothing else to compare.
     """
     main = panel[panel["control"].isin(["ticket", "random"])]
     tickets = main[main["control"] == "ticket"]
@@ -318,8 +326,8 @@ def rows_at_sparsest_common_density(panel: pd.DataFrame) -> pd.DataFrame:
     shared = shared[shared == shared.max()] if main["series"].nunique() == 1 or shared.max() > 1 else shared[:0]
     here = main[main["density"] == (shared.index.min() if len(shared) else math.nan)]
     kinds = zip(here["objective"], here["control"], strict=True)
-    place = [(not is_label_agnostic(objective)) + 2 * (control == "random") for objective, control in kinds]
-    return here.loc[pd.Series(place, here.index, int).sort_values(kind="stable").index]
+    order = [(not is_label_agnostic(objective)) + 2 * (control == "random") for objective, control in kinds]
+    return here.loc[pd.Series(order, here.index, int).sort_values(kind="stable").index]
 
 
 COMPARISON_COLUMNS = [
@@ -329,16 +337,17 @@ COMPARISON_COLUMNS = [
 
 
 def compare_series(frame: pd.DataFrame) -> pd.DataFrame:
-    """Each series of tickets less its references, at each density that both have, from the frame of `table.rows`.
+    """Each series of tickets less its references, at each density that both have, from the frame of `table.read_rows`.
 
-    Sides are the searches' means over their evaluation seeds, and are compared as independent ones. The references
-    are in `_references`.
+    Sides are the searches' means over their evaluation seeds, and are compared as independent ones. See
+    `_reference_series` for the references.
 
     Returns:
         One row per panel, series, `against` and density (densest first) with `difference`, `low`, `high` (fractions;
-        the bounds of Welch's 95% interval of this density by itself, missing for too few), `p` (corrected by Holm for
-        the `densities` at which these two are tested), `verdict` (see `inference.verdict`), `why` there are too few to
-        tell, `n` and `n_against` (searches of each side, or draws of a control), `trainings` and `trainings_against`.
+            the bounds of Welch's 95% interval of this density by itself, missing for too few), `p` (corrected by Holm
+            for the `densities` at which these two are tested), `verdict` (see `decide_verdict`), `why` there are too
+            few to tell, `n` and `n_against` (searches of each side, or draws of a control), `trainings` and
+            `trainings_against`.
     """
     scores = unique_trainings(name_series(frame))
     scores = scores[scores["control"].isin(["ticket", "random"])]
@@ -396,26 +405,25 @@ def supervised_rows(panel: pd.DataFrame, own: "pd.Series[Any]") -> pd.DataFrame:
 
 def _compare_at_each_density(own: pd.DataFrame, other: pd.DataFrame) -> list[dict[str, Any]]:
     """The comparisons of two series, with p corrected for the number of densities."""
-    held = list(_pair_searches(own, other))
-    if not held:
+    pairs = list(_pair_searches(own, other))
+    if not pairs:
         return []
-    found: list[Any] = [None] * len(held)
+    found: list[Any] = [None] * len(pairs)
     # Those of equal sizes are computed together.
-    sizes = [(len(each.own), len(each.other)) for each in held]
+    sizes = [(len(pair.own), len(pair.other)) for pair in pairs]
     for size in dict.fromkeys(sizes):
-        places = [place for place, each in enumerate(sizes) if each == size]
-        one = np.array([held[place].own["top1"] for place in places], np.float64)
-        two = np.array([held[place].other["top1"] for place in places], np.float64)
+        alike = [index for index, each in enumerate(sizes) if each == size]
+        one, two = (np.array([getattr(pairs[i], side)["top1"] for i in alike], np.float64) for side in ("own", "other"))
         differ = compare_means(one, two)
-        for line, place in enumerate(places):
-            found[place] = [float(part[line]) for part in differ[:4]] + [differ.smallest_p]
-    p, least = correct_p_values(*(np.array([each[part] for each in found]) for part in (3, 4)))
+        for line, index in enumerate(alike):
+            found[index] = [float(values[line]) for values in differ[:4]] + [differ.smallest_p]
+    corrected, reachable = correct_p_values(*(np.array([each[column] for each in found]) for column in (3, 4)))
     able = sum(each[4] < ALPHA for each in found)
     rows = []
-    for (density, first, second), each, told, reachable in zip(held, found, p, least, strict=True):
-        verdict = decide_verdict(each[0], told, reachable)
-        row = {"density": density, "difference": each[0], "low": each[1], "high": each[2], "p": float(told)}
+    for (density, first, second), each, p, least in zip(pairs, found, corrected, reachable, strict=True):
+        verdict = decide_verdict(each[0], p, least)
         why = _why_too_few(len(first), len(second), second["unit"].iloc[0].split()[0], able)
+        row = {"density": density, "difference": each[0], "low": each[1], "high": each[2], "p": float(p)}
         row |= {"verdict": verdict, "why": why if verdict == "too few to tell" else ""}
         row |= {"n": len(first), "n_against": len(second), "densities": able}
         row |= {"trainings": int(first["trainings"].sum()), "trainings_against": int(second["trainings"].sum())}

@@ -33,7 +33,7 @@ def format_interval(low: float, high: float) -> str:
 
 
 def format_verdict(row: Mapping[Any, Any]) -> str:
-    """That of a row of `comparison.comparisons`, with the reason: "too few to tell: one search"."""
+    """That of a row of `stats.compare_series`, with the reason: "too few to tell: one search"."""
     return f"{row['verdict']}: {row['why']}" if row["why"] else str(row["verdict"])
 
 
@@ -41,22 +41,22 @@ def format_sample_size(n: int, what: str, rows: int, row: str = "training") -> s
     """What a mean rests on: "3 searches", "3 searches, 6 trainings".
 
     Args:
-        n: how many are independent.
-        what: these are, "search" or "draw".
-        rows: how often they were measured.
-        row: what a measurement is.
+        n: Number of independent ones.
+        what: What these are, "search" or "draw".
+        rows: Number of measurements.
+        row: What a measurement is.
     """
-    told = f"{n} {what}{('es' if what.endswith('ch') else 's') * (n != 1)}"
-    return told if rows == n else f"{told}, {rows} {row}{'s' * (rows != 1)}"
+    words = f"{n} {what}{('es' if what.endswith('ch') else 's') * (n != 1)}"
+    return words if rows == n else f"{words}, {rows} {row}{'s' * (rows != 1)}"
 
 
 def disconnection_warning(least: float, cut: int, n: int) -> str:
     """A warning of the weights that are on no path from input to output; "" where none of the searches needs it.
 
     Args:
-        least: effective density of the searches.
-        cut: of how many searches it is 0 or below half of the density.
-        n: how many searches there are.
+        least: Least effective density of the searches, a fraction.
+        cut: Number of searches of which it is 0 or below half of the density.
+        n: Number of searches.
     """
     where = f" in {cut} of {n}" if n > 1 else ""
     return f", effective density {format_percent(least)}%{where}" if cut else ""
@@ -70,8 +70,8 @@ def means_grid(panel: pd.DataFrame) -> pd.DataFrame:
     found = {}
     for name, series in panel.groupby("series", sort=False):
         counts = series["n"].unique()
-        told = "" if panel["n"].nunique() == 1 or len(counts) > 1 else f" (n={counts[0]})"
-        found[f"{name}{told}"] = {
+        words = "" if panel["n"].nunique() == 1 or len(counts) > 1 else f" (n={counts[0]})"
+        found[f"{name}{words}"] = {
             row["density"]: format_mean_sd(row["top1"], row["top1_sd"])
             + (f" (n={row['n']})" if len(counts) > 1 else "")
             for row in series.to_dict("records")
@@ -80,14 +80,16 @@ def means_grid(panel: pd.DataFrame) -> pd.DataFrame:
 
 
 def describe_panel(panel: pd.DataFrame) -> str:
-    """The network, pruned where, the images that a panel's numbers are of, and what tells it from others of those."""
+    """The network, the images that a panel's numbers are of, and the condition that tells it from others of those."""
     first = panel.iloc[0]
-    return f"{describe_network(first['model'], first['within'])} on {first['target']}{add_condition(first['apart'])}"
+    return (
+        f"{describe_network(first['model'], first['within'])} on {first['target']}{add_condition(first['condition'])}"
+    )
 
 
-def add_condition(apart: str) -> str:
+def add_condition(condition: str) -> str:
     """What tells panels apart, in brackets: " (start k)"; "" for nothing."""
-    return f" ({apart})" if apart else ""
+    return f" ({condition})" if condition else ""
 
 
 def describe_network(model: str, within: str) -> str:
@@ -100,8 +102,8 @@ def panel_caption(panel: pd.DataFrame) -> str:
     counts = panel["n"].unique()
     repeats = f", n = {counts[0]}" if len(counts) == 1 else ""
     first = panel.iloc[0]
-    place = ", ".join(filter(None, [f"protocol {first['protocol']}", first["apart"]]))
-    of = f"{describe_network(first['model'], first['within'])} on {first['target']} ({place})"
+    protocol = ", ".join(filter(None, [f"protocol {first['protocol']}", first["condition"]]))
+    of = f"{describe_network(first['model'], first['within'])} on {first['target']} ({protocol})"
     return f"Top-1 in % of {of}: mean ± standard deviation over searches{repeats}"
 
 
@@ -110,9 +112,9 @@ def terminal_tables(summary: pd.DataFrame) -> str:
     tables = []
     for _, panel in summary.groupby(PANEL_KEYS, sort=False):
         cells = means_grid(panel)
-        told = [["density", *(f"{format_percent(density)}%" for density in cells.index)]]
-        told += [[name, *cells[name]] for name in cells.columns]
-        tables.append(f"{panel_caption(panel)}\n\n{align_columns(told)}")
+        words = [["density", *(f"{format_percent(density)}%" for density in cells.index)]]
+        words += [[name, *cells[name]] for name in cells.columns]
+        tables.append(f"{panel_caption(panel)}\n\n{align_columns(words)}")
     return "\n\n".join(tables)
 
 

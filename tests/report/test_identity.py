@@ -20,7 +20,7 @@ def frame(*rows: Row) -> pd.DataFrame:
 def summary(*rows: Row) -> dict[tuple[str, str], float]:
     """The mean of each series, by what tells its panel apart and its name."""
     found = stats.summarize(frame(*rows))
-    return {(each["apart"], each["series"]): round(each["top1"], 6) for each in found.to_dict("records")}
+    return {(each["condition"], each["series"]): round(each["top1"], 6) for each in found.to_dict("records")}
 
 
 def two(key: str, one: object, other: object, **changes: object) -> list[Row]:
@@ -79,8 +79,8 @@ def test_a_schedule_from_the_rewind_point_is_another_panel_and_older_scores_star
 
 def test_older_stability_starts_at_k() -> None:
     held = [row(STABILITY, seed=0), row(STABILITY, seed=1, start="k")]
-    assert set(stats.name_series(frame(*held))["apart"]) == {""}
-    assert set(stats.name_series(frame(*held, row(STABILITY, start="0")))["apart"]) == {"start 0", "start k"}
+    assert set(stats.name_series(frame(*held))["condition"]) == {""}
+    assert set(stats.name_series(frame(*held, row(STABILITY, start="0")))["condition"]) == {"start 0", "start k"}
 
 
 def test_heads_are_series_of_their_own_and_older_ones_are_new() -> None:
@@ -265,5 +265,5 @@ def test_searches_own_trainings_are_pooled_by_the_whole_set_and_not_by_what_the_
         row(MAGNITUDES, ticket_hash=drawn, search_seed=seed, data_hash=drawn, **own) for seed, drawn in enumerate("bc")
     ]
     other = row(MAGNITUDES, ticket_hash="d", search_seed=2, data_hash="d", **(own | {"source_hash": "eeee"}))
-    assert set(stats.name_series(frame(*rows))["apart"]) == {""}
-    assert len(set(stats.name_series(frame(*rows, other))["apart"])) == 2
+    assert set(stats.name_series(frame(*rows))["condition"]) == {""}
+    assert len(set(stats.name_series(frame(*rows, other))["condition"])) == 2

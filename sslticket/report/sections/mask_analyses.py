@@ -25,7 +25,7 @@ _RowList = list[dict[Hashable, Any]]
 
 
 def overlap_section(frame: pd.DataFrame) -> Section | None:
-    """The section of all overlap rows in a frame of `statistics.named`; None where there are none."""
+    """The section of all overlap rows in a frame of `stats.name_series`; None where there are none."""
     own = _name_pairs(sections.rows_of_kind(frame, "overlap"), frame)
     picks: dict[str, list[FigureGroup]] = {"Tickets:": [], "All tickets:": [], "Layers:": [], "Levels:": []}
     for number, (_, here) in enumerate(own.groupby("model")):
@@ -34,11 +34,11 @@ def overlap_section(frame: pd.DataFrame) -> Section | None:
         heats: dict[str, Iterator[HeatMap]] = {"All tickets:": _all_ticket_maps(same, number)}
         if here["pair"].nunique() <= MAX_PAIR_MAPS:
             heats |= {"Layers:": _layer_overlap_maps(same, number), "Levels:": _level_overlap_maps(here, number)}
-        for label, drawn in heats.items():
-            picks[label] += [FigureGroup(heat.title, heat_maps=(heat,)) for heat in drawn]
-    held = tuple(Picker(label, tuple(choices)) for label, choices in picks.items() if choices)
+        for label, maps in heats.items():
+            picks[label] += [FigureGroup(heat.title, heat_maps=(heat,)) for heat in maps]
+    known = tuple(Picker(label, tuple(choices)) for label, choices in picks.items() if choices)
     series = tuple((name, name, "ticket") for name in pd.concat([own["tickets"], own["other"]]).drop_duplicates())
-    return Section("overlap", "Overlap of masks", _OVERLAP_TEXT, held, series) if held else None
+    return Section("overlap", "Overlap of masks", _OVERLAP_TEXT, known, series) if known else None
 
 
 def _name_pairs(own: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
@@ -85,10 +85,10 @@ def _overlap_groups(same: pd.DataFrame, number: int) -> Iterator[FigureGroup]:
     turned = same.assign(tickets=same["other"], other=same["tickets"], search_seed=same["other_seed"])
     both = pd.concat([same, turned])
     both = both.assign(unit="search " + both["search_seed"].astype(int).astype(str))
-    for place, (name, own) in enumerate(both.groupby("tickets")):
+    for index, (name, own) in enumerate(both.groupby("tickets")):
         model = sections.network_of_rows(own)
         charts = [
-            _overlap_chart(here, f"overlap-{number}-{place}-{related}", f"{model}, {name}: beside others, {related}")
+            _overlap_chart(here, f"overlap-{number}-{index}-{related}", f"{model}, {name}: beside others, {related}")
             for related, here in sorted(own.groupby("searches"), reverse=True, key=lambda each: str(each[0]))
         ]
         yield FigureGroup(f"{model}, {name}", tuple(charts))
@@ -130,11 +130,11 @@ def _all_ticket_maps(same: pd.DataFrame, number: int) -> Iterator[HeatMap]:
 
 def _layer_overlap_maps(same: pd.DataFrame, number: int) -> Iterator[HeatMap]:
     """The overlap of each layer (down) at each density (across), a map for each pair."""
-    for place, (pair, own) in enumerate(same.groupby("pair")):
+    for index, (pair, own) in enumerate(same.groupby("pair")):
         densities = sorted(own["density"].unique(), reverse=True)
         columns = [own.loc[own["density"] == density, "layers"] for density in densities]
         yield HeatMap(
-            name=f"overlap-layers-{number}-{place}",
+            name=f"overlap-layers-{number}-{index}",
             title=f"{sections.network_of_rows(own)}, {pair}",
             corner="layer",
             rows=tuple(own["layers"].iloc[0]),
@@ -148,20 +148,20 @@ def _layer_overlap_maps(same: pd.DataFrame, number: int) -> Iterator[HeatMap]:
 
 def _layer_overlap_cell(counts: Sequence[Sequence[float]]) -> tuple[str, float] | None:
     """From [both, either, chance] of several pairs; None for a layer that all emptied."""
-    held = [(both / either, chance) for both, either, chance in counts if either]
-    return _overlap_cell(*(sum(values) / len(held) for values in zip(*held, strict=True))) if held else None
+    known = [(both / either, chance) for both, either, chance in counts if either]
+    return _overlap_cell(*(sum(values) / len(known) for values in zip(*known, strict=True))) if known else None
 
 
 def _level_overlap_maps(here: pd.DataFrame, number: int) -> Iterator[HeatMap]:
     """The overlap of tickets of different densities, a map for each pair that was compared across levels."""
-    for place, (pair, own) in enumerate(here.groupby("pair")):
+    for index, (pair, own) in enumerate(here.groupby("pair")):
         if (own["level"] == own["other_level"]).all():
             continue
         cells = own.groupby(["density", "other_density"])[["jaccard", "chance"]].mean()
         shown = {at: _overlap_cell(*means) for at, *means in cells.itertuples(name=None)}
         rows, columns = (sorted(own[key].unique(), reverse=True) for key in ("density", "other_density"))
         yield HeatMap(
-            name=f"overlap-levels-{number}-{place}",
+            name=f"overlap-levels-{number}-{index}",
             title=f"{sections.network_of_rows(own)}, {pair}, across levels",
             corner="density",
             rows=tuple(f"{text.format_percent(density)}%" for density in rows),
@@ -188,7 +188,7 @@ def layer_density_maps(rows: pd.DataFrame) -> Iterator[HeatMap]:
     of them has the shade NaN: the network is cut there.
 
     Args:
-        rows: of levels, or of channels, each ticket once.
+        rows: Rows of levels, or of channels, each ticket once.
     """
     for number, own in enumerate(_split_recipes(rows)):
         left = _layer_fractions(own, "layers")
@@ -198,7 +198,7 @@ def layer_density_maps(rows: pd.DataFrame) -> Iterator[HeatMap]:
 
 
 def dead_channels_section(frame: pd.DataFrame) -> Section | None:
-    """The section of dead channels, of all such rows in a frame of `statistics.named`; None where there are none."""
+    """The section of dead channels, of all such rows in a frame of `stats.name_series`; None where there are none."""
     choices = []
     for number, own in enumerate(_split_recipes(sections.rows_of_kind(frame, "channels"))):
         dead = _layer_fractions(own, "dead")

@@ -103,7 +103,7 @@ def transfer_maps(summary: pd.DataFrame) -> Iterator[tuple[float, HeatMap]]:
 def _protocol_columns(own: pd.DataFrame) -> "pd.Series[str]":
     """The names of the columns: protocols, with the target where one has several, and what else tells panels apart."""
     targets = own.groupby("protocol")["target"].transform("nunique") > 1
-    return own["protocol"] + (" on " + own["target"]).where(targets, "") + own["apart"].map(text.add_condition)
+    return own["protocol"] + (" on " + own["target"]).where(targets, "") + own["condition"].map(text.add_condition)
 
 
 def _transfer_cells(
@@ -145,9 +145,9 @@ def level_rows(frame: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         The rows with `cost_forward_images` (missing for older rows), `cost_samples`, `cost_seconds` and `cost_steps`,
-        summed over the trainings that led to the ticket, and with `trained`: the density of the network whose training
-        found it, which `loss`, `metrics` and `probe` are of, as the row tells, else that of the level before. It is
-        missing for level 0, the steps up to W_k.
+            summed over the trainings that led to the ticket, and with `trained`: the density of the network whose
+            training found it, which `loss`, `metrics` and `probe` are of, as the row tells, else that of the level
+            before. It is missing for level 0, the steps up to W_k.
     """
     search = ["tickets", "run"]
     own = frame[frame["kind"] == "level"].drop_duplicates([*search, "level"]).sort_values([*search, "level"])

@@ -34,9 +34,9 @@ _STABILITY_TEXT = (
 
 
 def stability_section(frame: pd.DataFrame) -> Section | None:
-    """The section of all stability rows in a frame of `statistics.named`; None where there are none."""
+    """The section of all stability rows in a frame of `stats.name_series`; None where there are none."""
     own = sections.rows_of_kind(frame, "stability")
-    choices = tuple(
+    groups = tuple(
         FigureGroup(
             name,
             tuple(
@@ -47,19 +47,19 @@ def stability_section(frame: pd.DataFrame) -> Section | None:
         for number, (name, panel) in enumerate(sections.split_panels(own))
     )
     title = "Stability to pruning and to the order of the data"
-    return Section("stability", title, _STABILITY_TEXT, (Picker("Measured:", choices),)) if choices else None
+    return Section("stability", title, _STABILITY_TEXT, (Picker("Measured:", groups),)) if groups else None
 
 
 def stability_chart(panel: pd.DataFrame, measure: str, x: str, axis: Axis, name: str, where: str) -> Chart:
     """One of MEASURES of each series.
 
     Args:
-        panel: stability rows.
-        measure: a key of MEASURES.
-        x: column to draw it against.
-        axis: of that.
-        name: of the chart.
-        where: it was measured.
+        panel: Stability rows.
+        measure: A key of STABILITY_MEASURES.
+        x: Column to draw it against.
+        axis: What the values of `x` are.
+        name: Name of the chart.
+        where: What it was measured on.
     """
     angle = measure.endswith("angle")
     what = STABILITY_MEASURES[measure]
@@ -73,7 +73,7 @@ def stability_chart(panel: pd.DataFrame, measure: str, x: str, axis: Axis, name:
     )
 
 
-INTERPOLATION_AXIS = Axis("place on the line from one training to the other")
+INTERPOLATION_AXIS = Axis("position on the line from one training to the other")
 _BATCH_NORM_VARIANTS = {"": "as it is", "_recalibrated": "batch norm recalibrated"}
 _POINT_COLUMNS = ["alpha", "error", "loss", "error_recalibrated", "loss_recalibrated"]
 
@@ -85,7 +85,7 @@ _CONNECTIVITY_TEXT = (
 
 
 def connectivity_section(frame: pd.DataFrame) -> Section | None:
-    """The section of all connectivity rows in a frame of `statistics.named`; None where there are none."""
+    """The section of all connectivity rows in a frame of `stats.name_series`; None where there are none."""
     own = sections.rows_of_kind(frame, "connectivity")
     barriers, lines = [], []
     for number, (name, panel) in enumerate(sections.split_panels(own)):
@@ -94,9 +94,9 @@ def connectivity_section(frame: pd.DataFrame) -> Section | None:
                 name, tuple(filter(None, (_barrier_chart(panel, way, number, name) for way in _BATCH_NORM_VARIANTS)))
             )
         )
-        for place, (weights, here) in enumerate(sections.split_densities(_interpolation_points(panel))):
+        for index, (weights, here) in enumerate(sections.split_densities(_interpolation_points(panel))):
             title = f"{name}, {weights} of the weights"
-            charts = (_interpolation_chart(here, way, f"{number}-{place}", title) for way in _BATCH_NORM_VARIANTS)
+            charts = (_interpolation_chart(here, way, f"{number}-{index}", title) for way in _BATCH_NORM_VARIANTS)
             lines.append(FigureGroup(title, tuple(filter(None, charts))))
     picks = (Picker("Barrier:", tuple(barriers)), Picker("Along the line:", tuple(lines)))
     return Section("connectivity", "Linear mode connectivity", _CONNECTIVITY_TEXT, picks) if barriers else None
@@ -118,12 +118,12 @@ def _interpolation_points(panel: pd.DataFrame) -> pd.DataFrame:
     return found.assign(**{name: 100 * found[name].astype(float) for name in ("error", "error_recalibrated")})
 
 
-def _interpolation_chart(here: pd.DataFrame, way: str, place: str, where: str) -> Chart | None:
+def _interpolation_chart(here: pd.DataFrame, way: str, number: str, where: str) -> Chart | None:
     curves = mean_curves(here, "alpha", INTERPOLATION_AXIS, f"error{way}", "error in %")
     title = f"{where}: error, {_BATCH_NORM_VARIANTS[way]}"
     bounds = (0.0, 100.0)
     return (
-        Chart(f"line{way}-{place}", title, INTERPOLATION_AXIS, Axis("error, %"), curves, y_bounds=bounds)
+        Chart(f"line{way}-{number}", title, INTERPOLATION_AXIS, Axis("error, %"), curves, y_bounds=bounds)
         if curves
         else None
     )
@@ -140,15 +140,15 @@ _MAGNITUDES_TEXT = (
 
 
 def magnitudes_section(frame: pd.DataFrame) -> Section | None:
-    """The section of all rows of magnitudes in a frame of `statistics.named`; None where there are none."""
+    """The section of all rows of magnitudes in a frame of `stats.name_series`; None where there are none."""
     own = sections.rows_of_kind(frame, "magnitudes")
     naturals, shapes = [], []
     for number, (name, panel) in enumerate(sections.split_panels(own)):
         naturals.append(FigureGroup(name, (_natural_density_chart(panel, number, name),)))
-        for place, (weights, here) in enumerate(sections.split_densities(panel)):
+        for index, (weights, here) in enumerate(sections.split_densities(panel)):
             title = f"{name}, {weights} of the weights"
             if here["counts"].map(len).any():
-                shapes.append(FigureGroup(title, (_histogram_chart(here, f"{number}-{place}", title),)))
+                shapes.append(FigureGroup(title, (_histogram_chart(here, f"{number}-{index}", title),)))
     picks = (Picker("Histogram:", tuple(shapes)), Picker("Natural density:", tuple(naturals)))
     return Section("magnitudes", "Natural sparsity", _MAGNITUDES_TEXT, picks) if naturals else None
 
@@ -160,15 +160,15 @@ def _natural_density_chart(panel: pd.DataFrame, number: int, where: str) -> Char
     return Chart(f"natural-{number}", title, DENSITY_AXIS, y, curves, y_bounds=(0, 100))
 
 
-def _histogram_chart(here: pd.DataFrame, place: str, where: str) -> Chart:
+def _histogram_chart(here: pd.DataFrame, number: str, where: str) -> Chart:
     zeros = here["zeros"] / here["layers"].map(lambda layers: sum(total for _, total in layers.values()))
     zeros = zeros.groupby([here["series"], here["unit"]]).mean().groupby(level=0).mean()
     ends = " to ".join(dict.fromkeys(f"{100 * end:.3g}" for end in (zeros.min(), zeros.max())))
     curves = mean_curves(
-        _bin_percentages(here), "middle", MAGNITUDE_AXIS, "share", "% of the weights:", no_markers=True
+        _bin_percentages(here), "middle", MAGNITUDE_AXIS, "percentage", "% of the weights:", no_markers=True
     )
     return Chart(
-        name=f"magnitudes-{place}",
+        name=f"magnitudes-{number}",
         title=f"{where}: magnitudes, beside {ends}% of exactly 0",
         x=MAGNITUDE_AXIS,
         y=Axis("% of the weights in a bin"),
@@ -182,14 +182,14 @@ def _bin_percentages(here: pd.DataFrame) -> pd.DataFrame:
     """A line for each bin of each row: bins reach as far as a row has weights, and beyond it has none."""
     found = []
     for series, own in here.groupby("series", sort=False):
-        shares = pd.DataFrame([_bins_of_row(each) for each in own.to_dict("records")]).fillna(0.0)
-        long = shares.assign(unit=list(own["unit"])).melt("unit", var_name="middle", value_name="share")
+        percentages = pd.DataFrame([_bins_of_row(each) for each in own.to_dict("records")]).fillna(0.0)
+        long = percentages.assign(unit=list(own["unit"])).melt("unit", var_name="middle", value_name="percentage")
         found.append(long.assign(series=series))
     return pd.concat(found)
 
 
 def _bins_of_row(row: dict[Any, Any]) -> dict[float, float]:
-    """The middle of each bin, and the share of the weights in it, in %."""
+    """The middle of each bin, and the percentage of the weights in it."""
     total = sum(whole for _, whole in row["layers"].values())
     middles = [round((low + high) / 2, 4) for low, high in pairwise(row["bins"])]
     return {middle: 100 * count / total for middle, count in zip(middles, row["counts"], strict=True)}
@@ -205,20 +205,20 @@ def rewind_sweeps(frame: pd.DataFrame) -> pd.DataFrame:
     """Rows of searches from which others differ in the rewind point only, named as if that were no setting.
 
     Args:
-        frame: of `statistics.named`.
+        frame: Frame of `stats.name_series`.
 
     Returns:
         Score and stability rows, each once, named anew; none where no rewind point was varied. Rows of recipes that do
-        not tell their settings or W_k, as older ones, are left out; so are controls that owe nothing to a search.
+            not hold their settings or W_k, as older ones, are left out; so are controls that owe nothing to a search.
     """
-    held = pd.concat([sections.rows_of_kind(frame, kind) for kind in ("score", "stability")])
-    held = held[held["settings"].notna() & held["rewind_samples"].notna()]
-    held = held[~held["control"].isin(shared_controls())]
-    settings = [{name: value for name, value in each.items() if name != "rewind"} for each in held["settings"]]
+    known = pd.concat([sections.rows_of_kind(frame, kind) for kind in ("score", "stability")])
+    known = known[known["settings"].notna() & known["rewind_samples"].notna()]
+    known = known[~known["control"].isin(shared_controls())]
+    settings = [{name: value for name, value in each.items() if name != "rewind"} for each in known["settings"]]
     if not settings:
-        return held
+        return known
     recipes = [hashlib.sha256(json.dumps(each, sort_keys=True).encode()).hexdigest()[:8] for each in settings]
-    anew = held.assign(settings=pd.Series(settings, held.index), recipe=recipes, density=held["exact"])
+    anew = known.assign(settings=pd.Series(settings, known.index), recipe=recipes, density=known["exact"])
     named = stats.name_series(anew)
     varied = named.groupby(["model", "tickets"])["rewind_samples"].transform("nunique") > 1
     own = named[varied]
@@ -226,22 +226,22 @@ def rewind_sweeps(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def rewinding_section(frame: pd.DataFrame) -> Section | None:
-    """The section of all sweeps in a frame of `statistics.named`; None where there are none."""
+    """The section of all sweeps in a frame of `stats.name_series`; None where there are none."""
     own = rewind_sweeps(frame)
     if own.empty:
         return None
     axis = _rewind_axis(own)
-    own = own.assign(place=own["rewind_samples"].clip(lower=axis.zero_at))
-    choices = []
+    own = own.assign(position=own["rewind_samples"].clip(lower=axis.zero_at))
+    groups = []
     for number, (where, panel) in enumerate(sections.split_panels(own)):
-        for place, (weights, here) in enumerate(sections.split_densities(panel)):
+        for index, (weights, here) in enumerate(sections.split_densities(panel)):
             title = f"{where}, {weights} of the weights"
-            choices.append(FigureGroup(title, tuple(_rewind_charts(here, axis, f"{number}-{place}", title))))
-    looked = own[["series", "tickets", "control"]].drop_duplicates("series").sort_values(["tickets", "control"])
-    order = looked.loc[(looked["control"] != "ticket").sort_values(kind="stable").index]
+            groups.append(FigureGroup(title, tuple(_rewind_charts(here, axis, f"{number}-{index}", title))))
+    series_rows = own[["series", "tickets", "control"]].drop_duplicates("series").sort_values(["tickets", "control"])
+    order = series_rows.loc[(series_rows["control"] != "ticket").sort_values(kind="stable").index]
     series = tuple((str(name), str(tickets), str(control)) for name, tickets, control in order.itertuples(index=False))
     title = "Sensitivity to the rewind point"
-    return Section("rewinding", title, _REWINDING_TEXT, (Picker("Measured:", tuple(choices)),), series)
+    return Section("rewinding", title, _REWINDING_TEXT, (Picker("Measured:", tuple(groups)),), series)
 
 
 def _rewind_axis(own: pd.DataFrame) -> Axis:
@@ -253,12 +253,13 @@ def _rewind_axis(own: pd.DataFrame) -> Axis:
 def _rewind_charts(here: pd.DataFrame, axis: Axis, name: str, where: str) -> list[Chart]:
     scores = here[here["kind"] == "score"]
     scores = scores.assign(percent=100 * scores["top1"].astype(float))
-    curves = mean_curves(scores, "place", axis, "percent", "top-1 in %")
+    curves = mean_curves(scores, "position", axis, "percent", "top-1 in %")
     y = Axis(f"top-1 on {here['target'].iloc[0]}, %")
     found = [Chart(f"rewinding-{name}", f"{where}: top-1", axis, y, curves, y_bounds=(0, 100))]
     measured = here[here["kind"] == "stability"]
     found += [
-        stability_chart(measured, each, "place", axis, f"rewinding-{each}-{name}", where) for each in STABILITY_MEASURES
+        stability_chart(measured, each, "position", axis, f"rewinding-{each}-{name}", where)
+        for each in STABILITY_MEASURES
     ]
     return [chart for chart in found if chart.curves]
 
