@@ -20,10 +20,9 @@ from torch.utils.data import DataLoader, Dataset, RandomSampler
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
-from sslticket.data.augment import View
+from sslticket.data.augment import Blur, Grayscale, HSVNoise, Jitter, Rotate, Solarize, Transform, View
 from sslticket.data.loader import Batch, Sampler
 from sslticket.data.source import DataSource, make_loader, open_split
-from sslticket.data.transforms import Blur, Grayscale, HSVNoise, Jitter, Rotate, Solarize, Transform
 from sslticket.objectives.barlowtwins import BarlowTwins
 from sslticket.objectives.base import Objective
 from sslticket.objectives.byol import BYOL

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from sslticket.data.transforms import Transform, TransformParams
+from sslticket.data.augment import Transform, TransformParams
 from sslticket.errors import BadInput
 
 

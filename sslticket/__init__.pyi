@@ -11,15 +11,15 @@ from .config.recipe import Data, Recipe
 from .config.runtime import RuntimeConfig
 from .config.training import LARS, SGD, Adam, Optimizer, RMSprop, TrainConfig
 from .data import TRANSFORMS
-from .data.augment import View
+from .data.augment import Blur, Grayscale, HSVNoise, Jitter, Rotate, Solarize, Transform, View
 from .data.datasets import DATASETS
 from .data.datasets.base import Dataset, Layout
 from .data.loader import Batch
-from .data.transforms import Blur, Grayscale, HSVNoise, Jitter, Rotate, Solarize, Transform
 from .errors import BadInput, Diverged
 from .evaluation import CONTROLS, PROTOCOLS
 from .evaluation.controls import Control
 from .evaluation.protocols import Protocol
+from .models import MODELS
 from .objectives import OBJECTIVES
 from .objectives.barlowtwins import BarlowTwins
 from .objectives.base import Network, Objective
@@ -34,7 +34,7 @@ from .objectives.simsiam import SimSiam
 from .objectives.supervised import Supervised
 from .objectives.swav import SwAV
 from .objectives.vicreg import VICReg
-from .pruning import CRITERIA
+from .pruning import CRITERIA, GATES
 from .pruning.criteria import ERK, SNIP, Criterion, GraSP, Magnitude, Random, SynFlow
 from .pruning.gates import Gate, LearnedGate
 from .search import SEARCHES
@@ -56,8 +56,10 @@ __all__ = [
     "DATASETS",
     "DINO",
     "ERK",
+    "GATES",
     "IMP",
     "LARS",
+    "MODELS",
     "OBJECTIVES",
     "OPTIMIZERS",
     "PROTOCOLS",

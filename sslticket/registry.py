@@ -15,6 +15,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -30,8 +31,13 @@ _MAX_SOURCE_BYTES = 1 << 24
 _INTERACTIVE = "<interactive>"
 """What stands for the file of a part that was defined in a notebook or a shell."""
 
+_reading_json: ContextVar[bool] = ContextVar("reading_json", default=False)
+"""Whether settings are made of JSON values, which may come from anybody: no file of users is run for a name in them."""
+
 _user_modules: dict[Path, tuple[str, ModuleType]] = {}
 """The hash and the module of each file of a user's that was loaded."""
+_noted_parts: dict[str, dict[str, str]] = {}
+"""For the name of a part, where a ticket says that it is, and the hash of its file."""
 _loading: list[Path] = []
 """The files that are being loaded."""
 _locations: dict[int, tuple[object, str]] = {}
@@ -68,6 +74,19 @@ class Registry(Generic[T]):
         """Whether a name is that of a built-in part."""
         return name in self._built_in
 
+    def own_part(self, name: str) -> T | None:
+        """A user's own part by its plain name: registered, in a file that was loaded, or noted; None for none.
+
+        Raises:
+            BadInput: If it is noted by `note_recorded_parts` and may not be loaded, naming the file to give.
+        """
+        if name in self._built_in:
+            return None
+        found: T | None = self._own[name] if name in self._own else loaded_part(name)
+        if found is None and name in _noted_parts:
+            found = load_recorded_parts(_noted_parts[name])[name]
+        return found
+
     def get(self, name: str) -> T:
         """The part of a name.
 
@@ -86,6 +105,8 @@ class Registry(Generic[T]):
             return self._own[name]
         if not colon:
             return self._entry_point(name)
+        if _reading_json.get():
+            raise BadInput(f"what a file records names {name}, which is not run for that; give it with --parts FILE.py")
         module = load_user_file(where) if where.endswith(".py") else _installed_module(where)
         public = [each for each in vars(module) if not each.startswith("_")]
         if attribute not in vars(module):
@@ -392,6 +413,16 @@ def loaded_parts(base: type[T]) -> list[T]:
     return [value for module in modules for value in vars(module).values() if isinstance(value, base)]
 
 
+def note_recorded_parts(recorded: Mapping[str, str]) -> None:
+    """Note which parts of a user a ticket records, so that `Registry.own_part` can load them when they are needed.
+
+    Args:
+        recorded: What `required_parts` returned when the search began.
+    """
+    for location, digest in recorded.items():
+        _noted_parts[str(location).rpartition(":")[2]] = {str(location): str(digest)}
+
+
 def _named_part(module: ModuleType, name: str) -> Any:
     part: Any = module
     for each in name.split("."):
@@ -465,12 +496,15 @@ def settings_from_json(
         found = _from_json(value, parts)
         is_path = isinstance(found, str) and "Path" in str(fields[field_name].type)
         given[field_name] = Path(found) if is_path else found
+    reading = _reading_json.set(True)
     try:
         return kind(**given)
     except BadInput:
         raise
     except (TypeError, ValueError, AttributeError) as error:
         raise BadInput(f"a {what} {name} cannot be made of its values ({one_line(error)}); correct the file") from error
+    finally:
+        _reading_json.reset(reading)
 
 
 def _from_json(value: Any, parts: Mapping[str, Any] | None) -> Any:

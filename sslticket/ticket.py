@@ -24,6 +24,7 @@ from sslticket.escaping import escape_terminal
 from sslticket.pruning import pruned_model
 from sslticket.pruning.mask import Mask, StateDict, pack_mask, unpack_mask
 from sslticket.pruning.prunable import prunable_weights
+from sslticket.registry import load_recorded_parts, note_recorded_parts
 from sslticket.storage import tensorfile
 from sslticket.storage.files import atomic_write
 from sslticket.storage.tensorfile import is_finite_tensor, is_int_between, is_tensor_name, is_tensor_shape
@@ -150,6 +151,11 @@ class Ticket:
             for name, value in weights.items()
         }
         return cls(mask, masked, level, recipe, provenance, {name: each.clone() for name, each in (head or {}).items()})
+
+    def with_parts(self) -> "Ticket":
+        """The same ticket, once the files of users that it records are loaded, as far as this user has run them."""
+        load_recorded_parts(self.provenance.get("parts", {}), strict=False)
+        return self
 
     @cached_property
     def record(self) -> RecipeRecord:
@@ -309,6 +315,7 @@ class Ticket:
             raise _damaged_ticket(path, one_line(error)) from None
         vars(ticket)["hash"] = header["hash"]  # it need not be packed again to be named
         vars(ticket)["path"] = None if hub.is_hub_name(path) else file
+        note_recorded_parts(ticket.provenance.get("parts", {}))
         return ticket
 
     @classmethod

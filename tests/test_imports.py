@@ -50,7 +50,6 @@ WITHOUT_TORCH = (
     "seeds",
     "storage.files",
     "training.progress",
-    "data.transforms",
 )
 
 

@@ -10,7 +10,13 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 BUILD = "import sys, setuptools.build_meta as backend; backend.{hook}(sys.argv[1])"
-USE = "import site, sys; site.addsitedir(sys.argv[1]); from sslticket import BadInput, __file__; print(__file__)"
+# Libraries come last and without their .pth files: the interpreter's own installation of the package is one of those.
+SITE = (
+    "import site, sys, sysconfig; site.addsitedir(sys.argv[1]);"
+    f"sys.path += [sysconfig.get_paths()['purelib'], *{[path for path in sys.path if 'site-packages' in path]}];"
+)
+USE = SITE + "from sslticket import BadInput, __file__; print(__file__)"
+DRY_RUN = SITE + "from sslticket.cli.commands import run_command; run_command(sys.argv[2:])"
 
 
 def run(folder: Path, *words: str) -> str:
@@ -26,9 +32,10 @@ def test_the_folder_that_holds_the_clone_does_not_hide_the_package(tmp_path: Pat
     assert setuptools.__file__
     clone, site = tmp_path / "sslticket", tmp_path / "site"
     clone.mkdir()
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, clone)
-    shutil.copytree(ROOT / "sslticket", clone / "sslticket", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("sslticket", "recipes"):
+        shutil.copytree(ROOT / name, clone / name, ignore=shutil.ignore_patterns("__pycache__"))
     (clone / "benchmarks").mkdir()
     (clone / "benchmarks" / "other.py").touch()
     run(clone, "-c", BUILD.format(hook=hook), str(tmp_path))
@@ -39,3 +46,9 @@ def test_the_folder_that_holds_the_clone_does_not_hide_the_package(tmp_path: Pat
     found = run(tmp_path, "-S", "-c", USE, str(site))
     home = clone if hook == "build_editable" else site
     assert Path(found) == home / "sslticket" / "__init__.py"
+    if hook == "build_wheel":
+        assert (site / "sslticket" / "py.typed").exists()
+        words = f"run stabilizing_lenet300_mnist --dataset digits --image-size 8 --out {tmp_path / 'runs'} --dry-run"
+        shown = run(tmp_path, "-S", "-c", DRY_RUN, str(site), *words.split())
+        assert "run folder" in shown
+        assert str(ROOT) not in shown

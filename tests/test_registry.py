@@ -8,9 +8,8 @@ import pytest
 
 from sslticket import registry
 from sslticket.config.training import LARS, SGD, Adam, TrainConfig
-from sslticket.data import TRANSFORMS, transforms
-from sslticket.data.augment import View
-from sslticket.data.transforms import Blur, HSVNoise, Jitter, Rotate, Transform
+from sslticket.data import TRANSFORMS, augment
+from sslticket.data.augment import Blur, HSVNoise, Jitter, Rotate, Transform, View
 from sslticket.errors import BadInput
 from tests.recipes import RECIPES, load
 
@@ -46,7 +45,7 @@ def test_nested_values_come_back_with_their_types() -> None:
 
 
 def test_every_transform_of_the_package_has_its_name_in_the_registry() -> None:
-    own = [each for _, each in inspect.getmembers(transforms, inspect.isclass) if issubclass(each, Transform)]
+    own = [each for _, each in inspect.getmembers(augment, inspect.isclass) if issubclass(each, Transform)]
     assert {each.__name__ for each in own if each is not Transform} <= set(TRANSFORMS.names())
     assert all(TRANSFORMS.get(each.__name__) is each for each in own if each is not Transform)
 

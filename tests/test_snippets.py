@@ -1,6 +1,5 @@
 """What the pages show works: Python blocks are executed, and the commands in the others are parsed."""
 
-import os
 import re
 import shlex
 import sys
@@ -10,17 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from torch import nn
-from torchvision.models import resnet18, resnet50
 
-from sslticket import Ticket
 from sslticket.api import load_recipes
-from sslticket.cli import recipe_commands
+from sslticket.cli import flags, recipe_commands
 from sslticket.cli.commands import make_parser, run_command
 from sslticket.config.recipe import Recipe
-from sslticket.pruning.mask import Mask
-from sslticket.pruning.prunable import prunable_weights
+from tests.export.conftest import made
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
@@ -36,26 +30,23 @@ def blocks(page: Path, *, python: bool) -> list[str]:
 
 
 def commands(page: Path) -> list[str]:
-    """The lines of a page that run a recipe or `sslticket`."""
+    """The lines of a page that run a recipe or `sslticket`; in sentences, those that name a recipe."""
     lines = [line for text in blocks(page, python=False) for line in text.replace("\\\n", " ").splitlines()]
-    lines += re.findall(r"`((?:sslticket|python|accelerate launch|torchrun) [^`\n]+)`", page.read_text())
     found = [line.removeprefix("$ ").strip() for line in lines]
-    return [
-        line
-        for line in found
-        if re.match(r"sslticket \w", line) or (_RECIPE.match(line) and re.search(r"(recipes|examples)/", line))
-    ]
+    found = [line for line in found if re.match(r"sslticket \w", line) or runs_a_recipe(line)]
+    named = re.findall(r"`((?:sslticket|python|accelerate launch|torchrun) [^`\n]+)`", page.read_text())
+    found += [line for line in named if re.match(r"sslticket (run|show) ", line) or runs_a_recipe(line)]
+    # NAME, RECIPE, PAPER and mine.py stand for what the reader has.
+    return [line for line in found if not re.search(r"\b(NAME|RECIPE|PAPER|mine)\b", line)]
+
+
+def runs_a_recipe(line: str) -> bool:
+    match = _RECIPE.match(line)
+    return match is not None and match[1].startswith(("recipes/", "examples/"))
 
 
 def with_python(page: Path) -> bool:
     return bool(blocks(page, python=True))
-
-
-def a_ticket(model: nn.Module) -> Ticket:
-    model.fc = nn.Identity()
-    weights = {name: value.detach().clone() for name, value in model.state_dict().items()}
-    mask = Mask({name: torch.rand(weights[name].shape) < 0.1 for name in prunable_weights(model)})
-    return Ticket.from_dense_weights(mask, weights, level=3, recipe={"model": "resnet18"}, provenance={})
 
 
 @pytest.fixture(scope="module")
@@ -68,11 +59,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (place / "level-03.safetensors").write_bytes((run / "tickets" / "level-02.safetensors").read_bytes())
     (place / "page" / "<key>" / "tickets").mkdir(parents=True)
     (place / "runs" / "<key>").symlink_to(place / "page" / "<key>")
-    a_ticket(resnet50()).save(place / "page" / "<key>" / "tickets" / "level-21.safetensors")
-    a_ticket(resnet18()).save(place / "resnet18.safetensors")
+    made("resnet50", "imagenet", image_size=224).save(place / "page" / "<key>" / "tickets" / "level-21.safetensors")
+    made("resnet18", "imagenet", image_size=224).save(place / "resnet18.safetensors")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
         run_command(["rows", str(run), "-o", "rows.parquet"])
+        run_command(["export", "resnet18.safetensors", "my-ticket"])
+        run_command(["export", "my-ticket", "plain.safetensors"])
+        run_command(["export", "my-ticket", "pruned.pt", "--format", "prune"])
         patch.setattr(sys, "argv", ["", "level-03.safetensors"])
         yield place
 
@@ -94,12 +88,11 @@ def test_commands_on_a_page_have_the_flags_that_there_are(page: Path) -> None:
             continue
         match = _RECIPE.match(" ".join(words))
         assert match
-        file = match[1] if (ROOT / match[1]).exists() else f"recipes/{Path(match[1]).name}"
-        check_recipe(load_recipes(ROOT / file), match[2].split())
+        check_recipe(load_recipes(ROOT / match[1]), match[2].split())
 
 
 def check_command(words: list[str]) -> None:
-    if words[0] in ("run", "show") and words[1] != "RECIPE":
+    if words[0] in ("run", "show"):
         name = words[1] if re.fullmatch(r"\w+", words[1]) else str(ROOT / words[1])
         own = re.compile(r"-o \S+|--images \S+|--sheet-width \S+")
         check_recipe(load_recipes(name), own.sub("", " ".join(words[2:])).split())
@@ -112,4 +105,5 @@ def check_recipe(recipes: Any, words: list[str]) -> None:
         recipes, words = {words[0]: recipes[words[0]]}, words[1:]
     for recipe in recipes.values():
         assert isinstance(recipe, Recipe)
-        recipe_commands._recipe_parser(recipe).parse_args([word for word in words if word != "..."])
+        chosen = flags.choose_parts(recipe, words)
+        recipe_commands._recipe_parser(chosen).parse_args([word for word in words if word != "..."])

@@ -18,6 +18,7 @@ from sslticket.analysis.endpoints import (
     find_targets,
     make_analysis_tasks,
 )
+from sslticket.config.recipe import RecipeRecord
 from sslticket.evaluation.jobs import evaluation_invariants
 from sslticket.evaluation.protocols import Protocol
 from sslticket.evaluation.tasks import EvalTask, read_task_row, ticket_row_fields
@@ -103,14 +104,14 @@ class TicketAnalysis(Analysis):
             BadInput: If a ticket is damaged.
         """
         for path in paths:
-            ticket = Ticket.load(path)
+            ticket = Ticket.load(path).with_parts()
             row = self._typed({**self.row_fields(path, ticket), **self.measure(ticket)})
             write_row(run_folder_of(path) / "rows" / f"{path.stem}.{self.kind}.jsonl", row)
             yield row
 
     def row_fields(self, path: Path, ticket: Ticket) -> Row:
         """What a row says beside what was measured."""
-        origin, precision = ticket.provenance, ticket.recipe["precision"]
+        origin, precision = ticket.provenance, RecipeRecord(ticket.recipe).precision
         computed = {"device": "cpu", "precision": precision, "numerics": origin.get("numerics", precision)}
         about = {"kind": self.kind, **ticket_row_fields(path, ticket), "data_hash": origin["data_hash"]}
         return about | computed | provenance.collect_provenance()

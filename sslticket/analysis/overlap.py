@@ -114,7 +114,7 @@ class Overlap(TicketAnalysis):
             yield row
 
     def _load(self, path: Path) -> "tuple[Row, dict[str, PackedLayer]]":
-        ticket = Ticket.load(path)
+        ticket = Ticket.load(path).with_parts()
         return self.row_fields(path, ticket), pack_mask(ticket.mask)
 
     def _compares(self, one: "_TicketMask", other: "_TicketMask") -> bool:

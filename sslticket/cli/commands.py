@@ -180,7 +180,7 @@ def _run_inspect(given: argparse.Namespace) -> None:
     from sslticket.ticket import Ticket
 
     file = hub.resolve_ticket_file(given.ticket)
-    print(describe_ticket(Ticket.load(file), given.ticket, file.stat().st_size))
+    print(describe_ticket(Ticket.load(file).with_parts(), given.ticket, file.stat().st_size))
 
 
 def _run_recipe(given: argparse.Namespace) -> None:
@@ -308,7 +308,7 @@ def _run_data_list(given: argparse.Namespace) -> None:
 
 def _run_data_verify(given: argparse.Namespace) -> None:
     from sslticket.data.datasets.catalogue import load_dataset
-    from sslticket.data.verify import verify_dataset
+    from sslticket.data.source import verify_dataset
 
     if given.decode != "all" and not given.decode.isdigit():
         raise BadInput(f"--decode {given.decode!r} is no number of images; give a number, or all")

@@ -95,7 +95,7 @@ def run_with_flags(
         print(f"next: sslticket evaluate {run} --protocol {protocol.name}{part} --controls random")
 
 
-def resolve_recipe(recipe: Recipe, given: dict[str, object]) -> Recipe:
+def resolve_recipe(recipe: Recipe, given: Mapping[str, object]) -> Recipe:
     """The recipe with the given flags in it; a length alone stretches warmup and drops with it, a batch the rate."""
     from dataclasses import replace
 

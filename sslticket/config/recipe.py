@@ -12,16 +12,14 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
 from sslticket.config.training import TrainConfig
-from sslticket.data.augment import View
+from sslticket.data.augment import Transform, View
 from sslticket.data.datasets.base import check_part, display_name, path_safe
-from sslticket.data.datasets.catalogue import get_dataset, known_dataset, load_dataset
-from sslticket.data.transforms import Transform
+from sslticket.data.datasets.catalogue import known_dataset, load_dataset
 from sslticket.errors import BadInput
-from sslticket.models import load_model
+from sslticket.models import MODELS, load_model
 from sslticket.registry import (
     NO_FLAGS,
     OMIT_DEFAULT,
-    loaded_part,
     required_parts,
     settings_from_json,
     settings_hash,
@@ -188,7 +186,7 @@ class Recipe:
     precision: Precision | None = None
 
     def __post_init__(self) -> None:
-        for name, kind in {"data": Data, "training": TrainConfig}.items():
+        for name, kind in {"model": str, "data": Data, "training": TrainConfig}.items():
             if not isinstance(getattr(self, name), kind):
                 raise BadInput(f"Recipe({name}=...) must be a {kind.__name__}, got {getattr(self, name)!r}")
         for name, method in {"objective": "views", "search": "exclude"}.items():
@@ -210,9 +208,6 @@ class Recipe:
                 cannot be.
         """
         named = {**tree, "is": tree.get("is", "Recipe")} if isinstance(tree, Mapping) else tree
-        data = named.get("data") if isinstance(named, Mapping) else None
-        if isinstance(data, Mapping) and ":" in str(data.get("dataset")):
-            get_dataset(str(data["dataset"]))  # no file is run because a recipe names it
         if isinstance(named, Mapping) and ":" in str(named.get("model")):
             raise BadInput(
                 f"the model of a recorded recipe must have a plain name, got {named['model']!r}; no file is run "
@@ -265,7 +260,7 @@ class Recipe:
     def parts(self) -> dict[str, str]:
         """Parts of users that the recipe needs, see `sslticket.registry.required_parts`; {} where all is built in."""
         own_dataset = known_dataset(self.data.dataset)
-        return required_parts(self, loaded_part(self.model), own_dataset)
+        return required_parts(self, MODELS.own_part(self.model), own_dataset)
 
     def describe(self) -> dict[str, Any]:
         """The settings by the names of their fields today, without those that are None, for a person."""

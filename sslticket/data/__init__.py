@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 from sslticket.registry import Registry
 
 if TYPE_CHECKING:
-    from sslticket.data.transforms import Transform
+    from sslticket.data.augment import Transform
 
 _TRANSFORMS = ("Rotate", "Jitter", "HSVNoise", "Grayscale", "Blur", "Solarize")
 TRANSFORMS: "Registry[type[Transform]]" = Registry(
     "transform",
-    {name: f"sslticket.data.transforms:{name}" for name in _TRANSFORMS},
-    base="sslticket.data.transforms:Transform",
+    {name: f"sslticket.data.augment:{name}" for name in _TRANSFORMS},
+    base="sslticket.data.augment:Transform",
 )
 """The transforms of the package, and a user's own, by name."""

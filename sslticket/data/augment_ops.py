@@ -18,8 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sslticket.data.augment import View, ViewParams
-from sslticket.data.transforms import PixelOp
+from sslticket.data.augment import PixelOp, View, ViewParams
 
 _LUMA_WEIGHTS = (0.2989, 0.587, 0.114)  # ITU-R BT.601, in torchvision's digits
 _ALIGNMENT = 16  # bytes; an array in a buffer starts at a multiple, so that it can be viewed as whatever it holds

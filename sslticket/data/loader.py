@@ -15,10 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sslticket.data.augment import View, ViewParams
+from sslticket.data.augment import PixelOp, View, ViewParams
 from sslticket.data.augment_ops import TransformAndNormalize, copy_all_to_device, list_pixel_ops
 from sslticket.data.manifest import Manifest
-from sslticket.data.transforms import PixelOp
 from sslticket.data.unreadable import UnreadableImages
 from sslticket.errors import BadInput
 from sslticket.seeds import derive_seed, seeded_generator

@@ -1,26 +1,30 @@
-"""A split of a data set, opened: what is in it, in how many channels, and whether it is the official one.
+"""A split of a data set, opened: what is in it, in how many channels, and whether it is complete.
 
-`make_loader` makes batches of it.
+`open_split` finds it, `make_loader` makes batches of it, `check_complete` refuses a set that is not the official one,
+and `verify_dataset` checks its counts, its official files' MD5 sums, and that its images can be decoded.
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from sslticket.data import shards
 from sslticket.data.augment import View
-from sslticket.data.datasets import DATASETS
-from sslticket.data.datasets.base import Dataset, ImageArrays, Listing, Split, check_part, path_safe
+from sslticket.data.datasets import DATASETS, locate
+from sslticket.data.datasets.base import SPLITS, Dataset, ImageArrays, Listing, Split, check_part, path_safe
 from sslticket.data.datasets.catalogue import get_dataset
+from sslticket.data.datasets.folders import describe_left_out
 from sslticket.data.datasets.locate import DatasetLocation, MissingSplit, find_dataset
-from sslticket.data.decode import cached_image_array, image_reader
+from sslticket.data.decode import ImageKind, cached_image_array, image_reader
 from sslticket.data.manifest import Manifest
 from sslticket.data.subset_lists import read_lines
-from sslticket.data.unreadable import UnreadableImages, log_unreadable
+from sslticket.data.tar import TarReader
+from sslticket.data.unreadable import UnreadableImages, Verdicts, abbreviate_classes, log_unreadable
 from sslticket.errors import BadInput
 
 if TYPE_CHECKING:
@@ -30,6 +34,7 @@ if TYPE_CHECKING:
 
 SPLIT_SEED = 0
 """Seed of the one split into training and evaluation images that a set published without evaluation images has here."""
+_READ_SIZE = 1 << 22
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,11 +42,11 @@ class DataSource:
     """A split of a data set, found; `dataclasses.replace` its manifest to use a part of it.
 
     Attributes:
-        dataset: the catalogue's entry.
-        manifest: the images to use.
-        images: the whole split's pixels, (N, H, W, C) uint8; None where the images are files.
-        unreadable: images that could not be read and are not in the manifest, by path, and why.
-        left_out: what lies among the images and is none of them, as `folders.Listing` has it.
+        dataset: Data set that it is a split of.
+        manifest: List of the images to use.
+        images: Pixels of the whole split, (N, H, W, C) uint8; None where the images are files.
+        unreadable: Reasons why images could not be read and are not in the manifest, by path.
+        left_out: Entries among the images that are none, as `Listing` has them.
     """
 
     dataset: Dataset
@@ -55,13 +60,13 @@ def open_split(name: str, split: Split, data_root: Path | None = None) -> DataSo
     """Find a data set and open one of its splits; needs no torch, and decodes no image files that are not packed.
 
     Args:
-        name: in the catalogue.
-        split: "train" or "eval".
-        data_root: where it lies; None looks in $SSLTICKET_DATA and the system's places, then downloads what torchvision
-            can download. Sets that come inside a package are taken from there all the same.
+        name: Name of the data set, as `get_dataset` takes it.
+        split: Split that is wanted, "train" or "eval".
+        data_root: Folder to search; None searches $SSLTICKET_DATA and the system's folders, then downloads what
+            torchvision can download. Sets that come inside a package are taken from there all the same.
 
     Raises:
-        BadInput: if the name is unknown, nothing is found (naming every place looked at), or files are damaged.
+        BadInput: If the name is unknown, nothing is found (naming every folder searched), or files are damaged.
     """
     entry = get_dataset(name)
     content = _open_content(entry, split, find_dataset(entry, data_root))
@@ -206,7 +211,7 @@ def convert_channels(source: DataSource, channels: int) -> DataSource:
     return replace(source, dataset=changed, images=gray)
 
 
-_HASHED_IMAGES = 64  # images whose bytes tell two sets with the same names apart; a few milliseconds
+_HASHED_IMAGES = 64  # images whose bytes distinguish two sets with the same names; a few milliseconds
 
 
 def official_image_count(entry: Dataset, split: str) -> int | None:
@@ -304,3 +309,160 @@ def own_folder_name(source: DataSource) -> str:
     name, sets = path_safe(own.name), DATASETS.names()
     known = name in sets or (name[-1:] in ("a", "b") and name[:-1] in sets)
     return "-".join(filter(None, ["folder" if known or not name else "", name]))
+
+
+def check_md5(path: Path, expected: tuple[str, ...], advance: Callable[[int], object]) -> None:
+    """Compare a file's MD5 sum.
+
+    Args:
+        path: Path of the file.
+        expected: The sums it may have, 32 hexadecimal digits each, the official one first.
+        advance: Called with the number of bytes read.
+
+    Raises:
+        BadInput: If the sum is another, or the file cannot be read.
+    """
+    digest = hashlib.md5(usedforsecurity=False)
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(_READ_SIZE):
+                digest.update(chunk)
+                advance(len(chunk))
+    except OSError as error:
+        raise BadInput(f"cannot read {path}: {error.strerror}") from error
+    if digest.hexdigest() not in expected:
+        raise BadInput(
+            f"{path} has the MD5 sum {digest.hexdigest()}, the official file {expected[0]}; it is truncated, damaged "
+            "or another file: download it again"
+        )
+
+
+_DECODED_AT_ONCE = 64
+
+ProgressStage = Callable[[str, int], Callable[[int], object]]
+"""A function called with what begins and how much of it there is; it returns what is called with how much is done."""
+
+
+class Finding(NamedTuple):
+    """The result of one check.
+
+    Attributes:
+        text: What was found, in a line.
+        ok: Whether it is as it should be.
+    """
+
+    text: str
+    ok: bool
+
+
+def verify_dataset(
+    name: str, data_root: Path | None, *, decode: int | None, md5: bool, threads: int, stage: ProgressStage
+) -> Iterator[Finding]:
+    """Check a data set that is on this machine; nothing is downloaded.
+
+    Args:
+        name: Name of the data set, in the catalogue.
+        data_root: Folder that it lies in; None searches the usual folders.
+        decode: Images of each split to decode, evenly spread; None decodes all.
+        md5: Whether the MD5 sums of the official files that are there are compared.
+        threads: Number of threads that decode.
+        stage: Progress of the checks.
+
+    Yields:
+        The finding of each check.
+
+    Raises:
+        BadInput: If the set is nowhere.
+    """
+    entry = get_dataset(name)
+    found = locate.find_local_dataset(entry, data_root)
+    if found is None:
+        raise locate.dataset_not_found(entry, data_root)
+    if md5:
+        yield from _check_md5_sums(entry, found.folder, stage)
+    packed = found.folder if md5 and isinstance(found.layout, locate.ShardsLayout) else None
+    known, sources = None, {}
+    errors: dict[str, bool] = {}  # by text: a damaged file may stand in the way of both splits
+    try:
+        known = entry.layout.published_classes(found.folder)
+    except BadInput as error:
+        errors[str(error)] = False
+    for split in SPLITS:
+        try:
+            sources[split] = open_split(name, split, data_root)
+        except BadInput as error:
+            errors[str(error)] = isinstance(error, locate.MissingSplit) and entry.image_counts is None
+    yield from (Finding(*error) for error in errors.items())
+    for split, source in sources.items():
+        yield from _check_counts(entry, split, source)
+        yield from _check_class_names(split, source, known)
+        if packed:
+            yield from _check_shards(split, packed, stage)
+    for split, source in sources.items():
+        yield from _check_decoding(split, source, decode, threads, stage)
+
+
+def _check_md5_sums(entry: Dataset, folder: Path, stage: ProgressStage) -> Iterator[Finding]:
+    for path, expected in entry.layout.checksums(folder).items():
+        try:
+            check_md5(path, expected, stage(path.name, path.stat().st_size))
+            yield Finding(f"{path} has the official MD5 sum", ok=True)
+        except BadInput as error:
+            yield Finding(str(error), ok=False)
+
+
+def _check_shards(split: Split, folder: Path, stage: ProgressStage) -> Iterator[Finding]:
+    damage = shards.find_shard_damage(folder, split, stage)
+    if damage is None:
+        yield Finding(f"{split}: packed by a version that kept no sums; shards are of the right lengths", ok=True)
+        return
+    yield from (Finding(text, ok=False) for text in damage)
+    if not damage:
+        yield Finding(f"{split}: all shards are what was packed", ok=True)
+
+
+def _check_counts(entry: Dataset, split: Split, source: DataSource) -> Iterator[Finding]:
+    counts, (images, _) = source.manifest.class_counts(), count_images_and_classes(source)
+    text = f"{split}: {images:,} images of {len(counts):,} classes, {counts.min():,} to {counts.max():,} each"
+    if not (complete := is_complete(source)):
+        official = (official_image_count(entry, split), entry.classes)
+        published = ["any number of" if count is None else f"{count:,}" for count in official]
+        text += f"; published are {published[0]} images of {published[1]} classes"
+    yield Finding(text, ok=complete)
+    if empty := source.manifest.empty_classes:
+        yield Finding(f"{split}: no images of {abbreviate_classes(empty)}", ok=False)
+    if left_out := describe_left_out(source.left_out):
+        yield Finding(f"{split}: {left_out}", ok=True)
+
+
+def _check_class_names(split: Split, source: DataSource, known: tuple[str, ...] | None) -> Iterator[Finding]:
+    if known is None:
+        return
+    if strange := set(source.manifest.classes) - set(known):
+        yield Finding(f"{split}: none of the published classes: {abbreviate_classes(strange)}", ok=False)
+    if missing := set(known) - set(source.manifest.classes):
+        yield Finding(f"{split}: missing: {abbreviate_classes(missing)}", ok=False)
+
+
+def _check_decoding(
+    split: Split, source: DataSource, most: int | None, threads: int, stage: ProgressStage
+) -> Iterator[Finding]:
+    if source.images is None and most == 0:
+        return
+    manifest = source.manifest if most is None else source.manifest.evenly_spaced(most)
+    reasons, pillows = dict(source.unreadable), 0
+    if source.images is None and len(manifest):
+        verdicts = Verdicts(manifest, threads, TarReader(manifest.archives) if manifest.archives else None)
+        advance = stage(f"{split} images", len(manifest))
+        for rows in np.split(np.arange(len(manifest)), range(_DECODED_AT_ONCE, len(manifest), _DECODED_AT_ONCE)):
+            kinds = verdicts.kinds(rows)
+            unreadable = rows[kinds == ImageKind.UNREADABLE].tolist()
+            reasons |= {str(manifest.image_path(row)): verdicts.reasons[row] for row in unreadable}
+            pillows += int((kinds == ImageKind.PILLOW).sum())
+            advance(len(rows))
+        verdicts.save()
+    what = "kept whole in memory" if source.images is not None else f"{len(manifest):,} images decoded"
+    yield Finding(f"{split}: {what}, {len(reasons):,} cannot be read", ok=not reasons)
+    yield from (Finding(f"{path}: {reason}", ok=False) for path, reason in sorted(reasons.items()))
+    if pillows:
+        yield Finding(f"{split}: {pillows:,} are of kinds that Pillow decodes, on the CPU", ok=True)

@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
+from sslticket.config.recipe import RecipeRecord
 from sslticket.config.training import SGD, Adam, Optimizer, RMSprop, Span, TrainConfig
 from sslticket.data.augment import View
 from sslticket.data.datasets.base import Dataset, path_safe
@@ -443,15 +444,24 @@ def own_protocol(recipe: Mapping[str, Any]) -> Protocol:
         BadInput: If the recipe has settings that are unknown here, or lacks some.
     """
     try:
-        data, training = recipe["data"], TrainConfig.from_dict(recipe["fit"])
-        part, half, size, augment = (data.get(name) for name in ("part", "half", "image_size", "augment"))
-        dataset, first = get_dataset(data["dataset"]), augment[0] if isinstance(augment, list) else augment
-        train = None if first is None else View.from_dict(first)
+        record = RecipeRecord(recipe)
+        data, dataset = record.data, get_dataset(record.data.dataset)
+        train = data.augment[0] if isinstance(data.augment, tuple) else data.augment
+        if train is None and record.view_size is not None:
+            raise BadInput("its view has a transform that is unknown here")
         evaluation = None if train is None else View(size=train.size, resize=train.resize)
         if train is not None and train.crop == "resized":
             evaluation = dataset.eval_view.at_size(train.size)
-        images = {"dataset": dataset.name, "part": part, "half": half, "image_size": size}
-        return Protocol(name=OWN_PROTOCOL, training=training, train=train, eval=evaluation, **images)
+        return Protocol(
+            name=OWN_PROTOCOL,
+            dataset=dataset.name,
+            part=data.part,
+            half=data.half,
+            training=record.training,
+            image_size=data.image_size,
+            train=train,
+            eval=evaluation,
+        )
     except (BadInput, KeyError, TypeError, AttributeError, IndexError) as error:
         raise BadInput(
             f"--protocol {OWN_PROTOCOL} cannot follow the ticket's recipe ({one_line(error)}); give another --protocol"
@@ -468,9 +478,10 @@ def propose_protocol(recipe: Mapping[str, Any]) -> Protocol | None:
     Args:
         recipe: Recipe of the search, as `Recipe.to_dict` gives it.
     """
-    data, inputs, model = recipe["data"], InputSpec.from_recipe(recipe), recipe["model"]
-    half = {"a": "b", "b": "a"}.get(data["half"])
-    here = [each for each in BUILT_IN_PROTOCOLS if (each.dataset, each.half) == (data["dataset"], half)]
+    record, inputs = RecipeRecord(recipe), InputSpec.from_recipe(recipe)
+    data, model = record.data, record.model
+    half = {None: None, "a": "b", "b": "a"}[data.half]
+    here = [each for each in BUILT_IN_PROTOCOLS if (each.dataset, each.half) == (data.dataset, half)]
     here = [each for each in here if each.accepts(model)]
     if inputs is None:
         return None
@@ -480,9 +491,8 @@ def propose_protocol(recipe: Mapping[str, Any]) -> Protocol | None:
         own = own_protocol(recipe)
     if own and (same := [each for each in same_size if each.training_for(model) == own.training]):
         return same[0]
-    subset = (data["subset"], data["labels"]) != (1, 1) or data["subset_list"] or data["labels_list"]
-    true_labels = not (subset or data.get("shots") or data["shuffle_labels"])
-    if own and half is None and true_labels and recipe["objective"]["is"] == "Supervised":
+    subset = (data.subset, data.labels) != (1, 1) or data.subset_list or data.labels_list or data.shots
+    if own and half is None and not (subset or data.shuffle_labels) and record.objective == "Supervised":
         return own
     if same_size:
         return same_size[0]

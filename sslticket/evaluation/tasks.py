@@ -9,13 +9,14 @@ from typing import Any, Literal
 import torch
 
 from sslticket import hub, models
-from sslticket.config.recipe import recipe_family, recipe_settings, search_label
+from sslticket.config.recipe import RecipeRecord
 from sslticket.data.datasets.catalogue import get_dataset
 from sslticket.errors import BadInput
 from sslticket.evaluation.controls import Control, control_parts, get_control
 from sslticket.evaluation.protocols import Protocol, resolve_protocol
 from sslticket.pruning.forward_graph import MaskCoverage
 from sslticket.pruning.prunable import describe_layers
+from sslticket.registry import load_recorded_parts
 from sslticket.storage.files import read_json
 from sslticket.ticket import Ticket, run_folder_of
 
@@ -65,11 +66,10 @@ class TicketInfo:
                 network that a protocol is not for, or has a mask that is not what acts in its network.
         """
         ticket = Ticket.load(path)
-        model, data = ticket.recipe["model"], ticket.recipe["data"]
-        source, augment = get_dataset(data["dataset"]), data["augment"]
-        view = augment[0] if isinstance(augment, list) else augment
-        own = data["image_size"] or (view and int(view["size"])) or source.train_view.size
-        channels = data.get("channels") or source.channels
+        recipe = RecipeRecord(ticket.recipe)
+        model, data, source = recipe.model, recipe.data, get_dataset(recipe.data.dataset)
+        own = data.image_size or recipe.view_size or source.train_view.size
+        channels = data.channels or source.channels
         for protocol in targets.values():
             protocol.training_for(model)
             if protocol.input_size != own:
@@ -95,7 +95,7 @@ class TicketInfo:
 
 
 def _check_input_size(ticket: Ticket, path: Path, protocol: Protocol, channels: int, own: int) -> None:
-    model, size = ticket.recipe["model"], protocol.input_size
+    model, size = RecipeRecord(ticket.recipe).model, protocol.input_size
     shapes = _parameter_shapes(model, channels, size)
     for name, value in ticket.weights.items():
         if shapes.get(name, value.shape) != value.shape:
@@ -129,23 +129,23 @@ def ticket_row_fields(path: Path, ticket: Ticket) -> dict[str, Any]:
         path: Path of its file, whose folder is its run's.
         ticket: The ticket that was read from there.
     """
-    recipe, origin = ticket.recipe, ticket.provenance
+    recipe, origin = RecipeRecord(ticket.recipe), ticket.provenance
     return {
         "run": run_folder_of(path).name,
-        "recipe": recipe_family(recipe),
+        "recipe": recipe.family,
         "objective": origin["objective"],
-        "model": recipe["model"],
+        "model": recipe.model,
         "source": origin["dataset"],
         **({"source_hash": origin["source_hash"]} if origin.get("source_hash") else {}),
-        "subset": recipe["data"]["subset"],
-        "subset_by": recipe["data"]["subset_by"],
+        "subset": recipe.data.subset,
+        "subset_by": recipe.data.subset_by,
         "level": ticket.level,
         "density": ticket.mask.density,
-        "within": describe_layers(recipe),
+        "within": describe_layers(ticket.recipe),
         "ticket_hash": ticket.hash,
         "search_seed": origin["seed"],
-        "search": search_label(recipe),
-        "settings": recipe_settings(recipe),
+        "search": recipe.search_name,
+        "settings": recipe.settings(),
         "rewind_samples": origin["rewind_samples"],
         "search_samples": origin["search_samples"],
         **({"parts": origin["parts"]} if origin.get("parts") else {}),
@@ -348,14 +348,14 @@ def found_on_same_task(header: Mapping[str, Any], protocol: Protocol) -> bool:
         header: Header of the ticket.
         protocol: Protocol under which it is trained.
     """
-    data = header["recipe"].get("data", {})
+    data = RecipeRecord(header["recipe"]).data
     # A list may have chosen classes, as a fraction of the classes does.
     classes = get_dataset(protocol.dataset).classes if protocol.part is None else None
     return (
         bool(header.get("head"))
-        and (data["dataset"], data.get("part"), data.get("half")) == (protocol.dataset, protocol.part, protocol.half)
-        and not data.get("shuffle_labels")
-        and not (data.get("subset_by") == "classes" and data["subset"] < 1)
+        and (data.dataset, data.part, data.half) == (protocol.dataset, protocol.part, protocol.half)
+        and not data.shuffle_labels
+        and not (data.subset_by == "classes" and data.subset < 1)
         and classes in (None, header["provenance"].get("classes", classes))
     )
 
@@ -377,6 +377,7 @@ def _read_checked_header(path: Path) -> Mapping[str, Any]:
     known = isinstance(recipe, dict) and isinstance(recipe.get("data"), dict) and "dataset" in recipe["data"]
     if not (known and isinstance(origin, dict) and {"seed", "rewind_samples", "objective"} <= origin.keys()):
         raise BadInput(f"{path} does not tell where it is from, so it cannot be scored; give one that a search wrote")
+    load_recorded_parts(origin.get("parts", {}), strict=False)
     return header
 
 

@@ -174,7 +174,7 @@ class ModelCard:
         """One line: objective, model, data set, density."""
         ticket, came = self.ticket, self.ticket.provenance
         left = f"{format_percent(ticket.mask.density)}% of the weights left"
-        return f"{came['objective']} ticket of {ticket.recipe['model']} on {came['dataset']}, {left}"
+        return f"{came['objective']} ticket of {RecipeRecord(ticket.recipe).model} on {came['dataset']}, {left}"
 
     def text(self) -> str:
         """The whole README.md."""
@@ -185,7 +185,14 @@ def _front_matter(card: ModelCard) -> str:
     from huggingface_hub import EvalResult, ModelCardData
 
     came = card.ticket.provenance
-    tags = ["lottery-ticket", "sparse", "pruning", came["objective"], came["dataset"], card.ticket.recipe["model"]]
+    tags = [
+        "lottery-ticket",
+        "sparse",
+        "pruning",
+        came["objective"],
+        came["dataset"],
+        RecipeRecord(card.ticket.recipe).model,
+    ]
     results = [
         EvalResult(
             task_type="image-classification",

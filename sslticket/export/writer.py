@@ -13,6 +13,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from sslticket import hub
+from sslticket.config.recipe import RecipeRecord
 from sslticket.errors import BadInput
 from sslticket.escaping import shell_quote
 from sslticket.export import card
@@ -115,7 +116,7 @@ def _export_state_dict(source: Path | str, out: Path, layout: str) -> str:
     taken = BadInput(f"{out} is there already; delete it or give another name")
     if out.exists() and not out.is_file():
         raise taken
-    ticket = Ticket.load(source)
+    ticket = Ticket.load(source).with_parts()
     state = make_state_dict(ticket, layout)
     about = {"ticket_hash": ticket.hash, "level": str(ticket.level), "layout": layout}
     if not out.exists():
@@ -134,9 +135,9 @@ def _export_folder(source: Path | str, out: Path, licence: str | None) -> str:
     if target == Path.cwd():
         raise BadInput(f"{out} is the folder that you are in, which a whole new one cannot replace; give another name")
     file = hub.resolve_ticket_file(source)
-    ticket = Ticket.load(file)
+    ticket = Ticket.load(file).with_parts()
     described = ticket_facts(ticket)
-    which = Licence.for_dataset(ticket.recipe["data"]["dataset"], licence)
+    which = Licence.for_dataset(RecipeRecord(ticket.recipe).data.dataset, licence)
     measured = Measurements.of_ticket(ticket, file)
     text = card.ModelCard(ticket, which, measured, network_construction(ticket)).text()
     with atomic_write_folder(target) as folder:  # which looks whether files that are there are these

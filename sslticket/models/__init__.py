@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 from sslticket.registry import Registry
 
 if TYPE_CHECKING:
-    from sslticket.models.backbones import accepts_image_size, create_model, known_model, list_models, num_features
+    from sslticket.models.backbones import accepts_image_size, create_model, list_models, num_features
 
 __all__ = [
     "MODELS",
     "PAPER_MODELS",
     "accepts_image_size",
     "create_model",
-    "known_model",
     "list_models",
     "load_model",
     "num_features",

@@ -1,6 +1,6 @@
 """The networks of the papers, and any other by its name from timm or torchvision, all without their last layer."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any, cast
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sslticket.errors import BadInput, unknown_name
-from sslticket.registry import loaded_part, registry_of
+from sslticket.registry import registry_of
 
 
 def list_external_models() -> list[str]:
@@ -116,19 +116,6 @@ def list_models() -> list[str]:
     return registry_of("model").names()
 
 
-def known_model(name: str) -> Callable[[int, int], nn.Module] | None:
-    """A user's own model by its plain name, if its file has been loaded; None for all others.
-
-    Args:
-        name: Name of a model, as a recipe has it.
-    """
-    registry = registry_of("model")
-    if registry.is_built_in(name):
-        return None
-    own = registry.get(name) if name in registry.names() else loaded_part(name)
-    return own if callable(own) else None
-
-
 def create_model(name: str, *, channels: int = 3, image_size: int = 224) -> nn.Module:
     """A network without its classification layer, with initial weights by torch's global generator.
 
@@ -155,7 +142,7 @@ def create_model(name: str, *, channels: int = 3, image_size: int = 224) -> nn.M
             raise _too_small(name, image_size, least)
         network: nn.Module = registry.get(name)(channels, image_size)
         return network
-    own = known_model(name)
+    own = registry.own_part(name)
     if own is None and (bare := name_without_weights(name)) is not None:
         known = registry.is_built_in(bare) or bare in list_external_models()
         raise BadInput(

@@ -9,9 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from sslticket.data.augment import View
+from sslticket.data.augment import HSVNoise, Rotate, Transform, View
 from sslticket.data.loader import Batch
-from sslticket.data.transforms import HSVNoise, Rotate, Transform
 from sslticket.errors import unknown_name
 from sslticket.objectives.base import Network, Objective, check_at_least, check_within
 from sslticket.objectives.distributed import all_gather, all_gather_labels

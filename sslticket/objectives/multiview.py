@@ -9,8 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sslticket.data.augment import View
-from sslticket.data.transforms import Blur, Grayscale, Jitter, Solarize, Transform
+from sslticket.data.augment import Blur, Grayscale, Jitter, Solarize, Transform, View
 from sslticket.errors import BadInput
 from sslticket.pruning.pruned_model import MaskedCopy
 
@@ -23,7 +22,7 @@ def strong_augmentation(
     *,
     scale: tuple[float, float] = (0.08, 1.0),
     jitter: tuple[float, float, float, float] = (0.4, 0.4, 0.4, 0.1),
-    jitter_chance: float = 0.8,
+    jitter_probability: float = 0.8,
     grayscale: float = 0.2,
     blur: float = 0.0,
     solarize: float = 0.0,
@@ -35,7 +34,7 @@ def strong_augmentation(
         standard: The dataset's training view; its size and mirroring are kept.
         scale: Smallest and largest fraction of the image's area.
         jitter: Largest changes of brightness, contrast, saturation and hue.
-        jitter_chance: Probability of the jitter.
+        jitter_probability: Probability of the jitter.
         grayscale: Probability of losing all colour.
         blur: Probability of a Gaussian blur; images too small for one get none.
         solarize: Probability of turning light shades into their negatives.
@@ -44,7 +43,9 @@ def strong_augmentation(
     brightness, contrast, saturation, hue = jitter
     size = max(1, round(standard.size * size_ratio))
     transforms: tuple[Transform, ...] = (
-        Jitter(brightness=brightness, contrast=contrast, saturation=saturation, hue=hue, probability=jitter_chance),
+        Jitter(
+            brightness=brightness, contrast=contrast, saturation=saturation, hue=hue, probability=jitter_probability
+        ),
         Grayscale(probability=grayscale),
     )
     if blur and size >= _MIN_BLURRED_SIZE:

@@ -45,8 +45,8 @@ class RunDir:
             BadInput: If the folder holds the run of another recipe or of other data.
         """
         self.path = out / recipe.key
-        self._content: dict[str, Any] = {"recipe": recipe.to_dict(), "data_hash": data_hash}
         self.parts = recipe.parts()
+        self._content: dict[str, Any] = {"recipe": recipe.to_dict(), "data_hash": data_hash}
         if (out / "recipe.json").exists():
             raise BadInput(f"{out} is itself the folder of a run; give its parent, --out {out.parent}")
         if out.exists() and not out.is_dir():
@@ -209,7 +209,7 @@ def resumption_differences(run_dir: RunDir, levels: Sequence[int], **now: str) -
     recorded = began.get("parts")
     earlier = recorded if isinstance(recorded, dict) else {}
     changed = [where for where, digest in run_dir.parts.items() if earlier.get(where, digest) != digest]
-    differences += [f"it was begun with another version of {where}" for where in changed]
+    differences += [f"it was begun with another {where}" for where in changed]
     # What is not committed shows in no commit.
     if not differences and began.get("code", code) != code:
         differences = [f"it was begun with other code or another recipe file (hash {began['code']}, now {code})"]

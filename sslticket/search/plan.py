@@ -333,7 +333,7 @@ class SearchPlan:
             "numerics": numerics,
             "versions": library_versions(),
             "commit": git_commit(),
-            **({"parts": parts} if (parts := self.run_dir.parts) else {}),
+            **({"parts": self.run_dir.parts} if self.run_dir.parts else {}),
         }
 
     def row_fields(self, ticket: Ticket) -> dict[str, Any]:
@@ -341,7 +341,7 @@ class SearchPlan:
         recipe = self.recipe
         return {
             "run": self.run_dir.path.name,
-            "recipe": recipe.family,
+            "recipe": ticket.record.family,
             "objective": recipe.task,
             "model": recipe.model,
             "source": recipe.data.name,
@@ -352,8 +352,8 @@ class SearchPlan:
             "within": describe_layers(ticket.recipe),
             "ticket_hash": ticket.hash,
             "search_seed": recipe.seed,
-            "search": recipe.record.search_name,
-            "settings": recipe.record.settings(),
+            "search": ticket.record.search_name,
+            "settings": ticket.record.settings(),
             "rewind_samples": ticket.provenance["rewind_samples"],
             **collect_provenance(),
             "source_hash": self.images.source_hash,

@@ -8,7 +8,6 @@ from sslticket.config.recipe import flatten_settings
 from sslticket.config.runtime import RuntimeConfig
 from sslticket.errors import BadInput
 from sslticket.pruning.prunable import shorten_names
-from sslticket.registry import remember_parts
 from sslticket.results.run_dir import read_json_or_empty, resumption_differences
 from sslticket.search.base import search_of
 from sslticket.search.plan import SearchPlan
@@ -52,8 +51,6 @@ def run_search(plan: SearchPlan, runtime: RuntimeConfig, *, show_progress: bool 
             "give --out on a folder that all machines share"
         )
     notes, finished = [], plan.levels in there[0]
-    if engine.is_main_process:
-        remember_parts(run_dir.parts)
     if engine.is_main_process and not finished:
         numerics = str(engine.numerics_for(network, plan.total_steps, recipe.training))
         notes.append(resumption_differences(run_dir, there[0], numerics=numerics, device=engine.device_name))

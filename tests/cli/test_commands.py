@@ -53,10 +53,10 @@ def test_from_tickets_to_a_report(run: Path, tmp_path: Path, capsys: pytest.Capt
     sslticket(
         "report", tmp_path, "-o", tmp_path / "page.html", "--figures", figures, "--format", "svg", "--latex", table
     )
-    printed = capsys.readouterr().out.splitlines()
+    lines = capsys.readouterr().out.splitlines()
     drawn = [path.suffix for path in figures.iterdir()]
     assert set(drawn) == {".svg"}
-    assert printed[-4:-2] == [f"figures: {len(drawn)} in {figures}", f"table: {table}"]
+    assert lines[-4:-2] == [f"figures: {len(drawn)} in {figures}", f"table: {table}"]
     assert r"\caption{Top-1 in \% of conv3 on digits (protocol digits-demo)" in table.read_text()
     sslticket("rows", tmp_path, "-o", tmp_path / "rows.csv")
     assert capsys.readouterr().out.endswith(f"table: {tmp_path / 'rows.csv'}, 13 rows\n")

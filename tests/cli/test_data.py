@@ -135,7 +135,7 @@ def test_packed_images_are_read_with_data_root(
         (["verify", "digits", "--decode", "some"], "--decode 'some' is no number of images; give a number, or all"),
         (["pack", "digits", "{out}", "--short-side", "8"], "digits is kept whole in memory"),
         (["pack", "digits", "{out}"], "required: --short-side"),
-        (["pack", "digits", "{out}", "--short-side", "0"], "--short-side at least 1"),
+        (["pack", "digits", "{out}", "--short-side", "0"], "--short-side must be at least 1"),
         (["pack", "digits", "{out}", "--shortside", "8"], "short-side"),
         (["lst"], "lst"),
     ],

@@ -140,7 +140,7 @@ def test_the_main_job_runs_on_real_photographs_from_search_to_report(few: Path, 
 @pytest.mark.data
 def test_more_bad_images_than_allowed_end_a_search(few: Path, tmp_path: Path) -> None:
     done = recipe(
-        *("rotnet_resnet50", *SHORT, "--image-size", 32, "--max-bad-images", 3),
+        *("rotnet_resnet50", *SHORT, "--image-size", 32, "--max-bad-images", 3),  # type: ignore[arg-type]
         *("--part", "12 classes", "--data-root", few, "--out", tmp_path),
     )
     assert done.returncode == 2

@@ -83,7 +83,7 @@ def test_no_name_of_a_field_is_forbidden_to_a_users_class(name: str, kind: type,
     assert (replace(found, objective=theirs.objective), machine) == (theirs, RuntimeConfig())
     if flag and kind is not bool:
         for other in {flag, f"--{name}"}:
-            assert parse(theirs, other, {float: "0.25"}.get(kind, "1"))[0].objective == theirs.objective, (
+            assert parse(theirs, other, ("0.25" if kind is float else "1"))[0].objective == theirs.objective, (
                 "the short name is the other's"
             )
 

@@ -7,7 +7,6 @@ import torch
 
 from sslticket.cli import recipe_commands as command
 from sslticket.cli.exit_status import run_and_exit
-from sslticket.data import dali_loader
 from sslticket.data.dali_loader import DaliDecoder, DaliLoader
 from sslticket.data.loader import Sampler
 from sslticket.data.source import make_loader, open_split
@@ -76,7 +75,7 @@ def test_a_search_that_runs_out_ends_with_one_line_and_code_2(
 ) -> None:
     loss, calls = Supervised.loss, 0
 
-    def third_fails(self: Supervised, net, batch, progress):  # type: ignore[no-untyped-def]
+    def third_fails(self: Supervised, net, batch, progress):
         nonlocal calls
         calls += 1
         if calls == 6:  # three are what the plan looks at
@@ -107,7 +106,9 @@ def test_a_decoder_without_memory_makes_no_image_a_bad_one(tmp_path: Path, monke
         raise RuntimeError(DALI)
 
     monkeypatch.setattr(DaliDecoder, "run", fails)
-    monkeypatch.setattr(dali_loader.Verdicts, "revise", lambda *given: pytest.fail("it looked for bad images"))
+    monkeypatch.setattr(
+        "sslticket.data.dali_loader.Verdicts.revise", lambda *given: pytest.fail("it looked for bad images")
+    )
     with pytest.raises(RuntimeError, match="cudaErrorMemoryAllocation"):
         next(batches.train(0, 1))
     assert batches.unreadable == {}

@@ -35,18 +35,19 @@ SHORT = ("--length", "6it", "--levels", "1", "--batch-size", "8", "--rewind", "2
 
 def started(*words: object, **given: object) -> subprocess.Popen[str]:
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    return subprocess.Popen(
+    process: subprocess.Popen[str] = subprocess.Popen(
         [str(word) for word in words],
         cwd=ROOT,
         text=True,
         **({"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": environment} | given),  # type: ignore[call-overload]
     )
+    return process
 
 
 def ended(command: Callable[[], object], capsys: pytest.CaptureFixture[str]) -> tuple[int, list[str]]:
     """The exit code of a command in this process, and the last line that it told."""
     with pytest.raises(SystemExit) as end:
-        run_and_exit(lambda: [command(), None][1])
+        run_and_exit(lambda: [command(), None][1])  # type: ignore[arg-type]
     assert isinstance(end.value.code, int)
     return end.value.code, capsys.readouterr().err.splitlines()[-1:]
 
@@ -98,7 +99,7 @@ def test_a_file_system_that_fails_ends_a_search_in_one_line_and_it_goes_on_after
         calls += 1
         if calls == 6:
             raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
-        return real(*given)  # type: ignore[arg-type]
+        return real(*given)  # type: ignore[arg-type, type-var]
 
     with monkeypatch.context() as patched:
         patched.setattr(Path if act == "replace" else os, act, fails)

@@ -258,7 +258,7 @@ def test_other_rates_of_a_curve_and_of_biases_scale_with_it_and_those_given_stay
         (fit.optimizer.lr, fit.optimizer.bias_lr, fit.last_lr),
         (scaled.optimizer.lr, scaled.optimizer.bias_lr, scaled.last_lr),
     ]
-    assert rates[1] == pytest.approx([each / 8 for each in rates[0]], rel=0.005)
+    assert rates[1] == pytest.approx([each / 8 for each in rates[0]], rel=0.005)  # type: ignore[operator]
     given = command.resolve_recipe(base, {"batch_size": 256, "bias_lr": 0.5}).training.optimizer
     assert isinstance(given, LARS)
     assert given.bias_lr == 0.5

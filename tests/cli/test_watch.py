@@ -33,7 +33,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def told(run: Path, name: str, **changes: object) -> None:
-    Status(**(vars(TOLD) | changes)).write(run / STATUS_FOLDER / f"{name}.json")  # type: ignore[arg-type]
+    Status(**(vars(TOLD) | changes)).write(run / STATUS_FOLDER / f"{name}.json")
 
 
 def test_tickets_rows_and_processes_of_each_run(run: Path, tmp_path: Path) -> None:

@@ -14,10 +14,20 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as theirs
 
-from sslticket.data.augment import View, ViewParams
+from sslticket.data.augment import (
+    Blur,
+    Grayscale,
+    HSVNoise,
+    Jitter,
+    Rotate,
+    Solarize,
+    Transform,
+    TransformParams,
+    View,
+    ViewParams,
+)
 from sslticket.data.augment_ops import TransformAndNormalize, apply_transforms, copy_all_to_device, list_pixel_ops
 from sslticket.data.source import open_split
-from sslticket.data.transforms import Blur, Grayscale, HSVNoise, Jitter, Rotate, Solarize, Transform, TransformParams
 
 pytestmark = pytest.mark.data
 

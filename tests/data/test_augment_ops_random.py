@@ -8,10 +8,9 @@ import torch
 from torch import Tensor
 from torchvision.transforms import InterpolationMode, v2
 
-from sslticket.data.augment import View
+from sslticket.data.augment import Blur, Grayscale, Jitter, Rotate, Solarize, Transform, View
 from sslticket.data.augment_ops import apply_transforms
 from sslticket.data.source import open_split
-from sslticket.data.transforms import Blur, Grayscale, Jitter, Rotate, Solarize, Transform
 
 pytestmark = pytest.mark.data
 

@@ -10,7 +10,7 @@ from torchvision import datasets
 from torchvision.datasets import imagenet
 
 from sslticket.data.datasets.catalogue import get_dataset
-from sslticket.data.verify import check_md5
+from sslticket.data.source import check_md5
 
 Refused = Callable[..., AbstractContextManager[None]]
 

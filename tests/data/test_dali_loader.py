@@ -13,12 +13,11 @@ from nvidia.dali import Pipeline, fn
 from PIL import Image, ImageOps
 from torchvision.transforms import v2
 
-from sslticket.data.augment import CropWindow, View
+from sslticket.data.augment import Blur, CropWindow, View
 from sslticket.data.dali_loader import DaliLoader, dali_resized_window, dali_square_start
 from sslticket.data.datasets.catalogue import get_dataset
 from sslticket.data.loader import Loader, Sampler
 from sslticket.data.source import make_loader, open_split
-from sslticket.data.transforms import Blur
 
 Refused = Callable[..., AbstractContextManager[None]]
 
@@ -57,8 +56,8 @@ def test_windows_in_dalis_arithmetic_are_those_of_the_view(view: View) -> None:
     sides = np.random.default_rng(0).integers(1, 600, (500, 2))
     draws = view.sample(500, 1)
     # The largest place below 1 must not lead beyond the last window.
-    draws.place[:20] = np.nextafter(np.float32(1), np.float32(0))
-    names = {"resized": ("area", "ratio", "place"), "pad": ("place",), "center": ()}[view.crop]
+    draws.position[:20] = np.nextafter(np.float32(1), np.float32(0))
+    names = {"resized": ("area", "ratio", "position"), "pad": ("position",), "center": ()}[view.crop]
     given = (sides, *(getattr(draws, name) for name in names))
     pipe = Pipeline(500, 1, None)
     with pipe:

@@ -11,8 +11,7 @@ import pytest
 from sslticket.config.recipe import Data
 from sslticket.config.runtime import RuntimeConfig
 from sslticket.data.datasets.folders import describe_left_out, is_image, path_below_root
-from sslticket.data.source import open_split
-from sslticket.data.verify import verify_dataset
+from sslticket.data.source import open_split, verify_dataset
 from sslticket.search.plan import TrainingImages
 from tests.data.test_listing_cache import settle
 from tests.data.test_source import picture

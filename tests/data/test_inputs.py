@@ -1,9 +1,8 @@
 import pytest
 
 from sslticket.config.recipe import Data
-from sslticket.data.augment import View
+from sslticket.data.augment import Blur, View
 from sslticket.data.datasets.catalogue import InputSpec, get_dataset
-from sslticket.data.transforms import Blur
 from tests.runs import recipe
 
 CIFAR10 = ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))

@@ -11,13 +11,12 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
-from sslticket.data.augment import View
+from sslticket.data.augment import Blur, Grayscale, HSVNoise, Jitter, Rotate, Solarize, View
 from sslticket.data.datasets.base import Split
 from sslticket.data.datasets.catalogue import get_dataset
 from sslticket.data.loader import Batch, Loader, Sampler
 from sslticket.data.manifest import Manifest
 from sslticket.data.source import DataSource, make_loader, open_split
-from sslticket.data.transforms import Blur, Grayscale, HSVNoise, Jitter, Rotate, Solarize
 
 CPU = torch.device("cpu")
 TRANSFORMS = (
@@ -225,7 +224,7 @@ def test_pad_crop_and_flip_are_what_numpy_makes_of_the_random_numbers() -> None:
     draws = TRAIN[0].sample(12, 7, 2, 0)
     for place, row in enumerate(batch.indices):
         padded = np.pad(images[row], ((2, 2), (2, 2), (0, 0)))
-        top, left = (int(share * 5) for share in draws.place[place])
+        top, left = (int(share * 5) for share in draws.position[place])
         crop = padded[top : top + 32, left : left + 32]
         crop = crop[:, ::-1] if draws.flip[place] else crop
         expected = (crop / 255 - get_dataset("cifar10").mean) / get_dataset("cifar10").std

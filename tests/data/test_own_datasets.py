@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sslticket.config.recipe import Data, Recipe
+from sslticket.config.recipe import Data, Recipe, RecipeRecord
 from sslticket.data.datasets import CATALOGUED, DATASETS
 from sslticket.data.datasets.catalogue import get_dataset, known_dataset, load_dataset
 from sslticket.data.datasets.locate import MissingSplit
@@ -134,8 +134,13 @@ def test_no_file_is_run_because_a_recipe_names_it(tmp_path: Path, refused: Refus
         get_dataset(f"{own}:OWN")
     assert known_dataset({"is": "no name"}) is None
     tree = recipe().to_dict()
-    with refused("no dataset that is loaded", "--parts"):
-        Recipe.from_dict(tree | {"data": tree["data"] | {"dataset": f"{own}:OWN"}})
+    for name in (f"{own}:OWN", "antigravity:OWN"):
+        data = tree["data"] | {"dataset": name}
+        for forged in (tree | {"data": data}, tree | {"search": data | {"is": "Data"}}):
+            with refused(name, "--parts"):
+                Recipe.from_dict(forged)
+        with refused(name, "--parts"):
+            RecipeRecord(tree | {"data": data}).data  # noqa: B018
 
 
 @pytest.mark.parametrize("name", ["cifar10", "a/b", ""])

@@ -21,8 +21,7 @@ from sslticket.data.datasets.base import SPLITS
 from sslticket.data.loader import Batch, Sampler
 from sslticket.data.manifest import Manifest
 from sslticket.data.shards import ShardSettings, start_shards, write_shards
-from sslticket.data.source import make_loader, open_split
-from sslticket.data.verify import verify_dataset
+from sslticket.data.source import make_loader, open_split, verify_dataset
 
 Refused = Callable[..., AbstractContextManager[None]]
 

@@ -5,8 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sslticket.data.augment import View
-from sslticket.data.transforms import Blur, Grayscale, HSVNoise, Jitter, Rotate, Solarize
+from sslticket.data.augment import Blur, Grayscale, HSVNoise, Jitter, Rotate, Solarize, View
 
 Refused = Callable[..., AbstractContextManager[None]]
 ALL = (

@@ -68,4 +68,4 @@ def test_draws_depend_on_seed_and_path_alone() -> None:
     for one, other in zip(*again, strict=True):
         np.testing.assert_array_equal(one, other)
     for other in (view.sample(8, 2, 7, 0), view.sample(8, 1, 8, 0), view.sample(8, 1, 7, 1)):
-        assert not np.array_equal(again[0].place, other.place)
+        assert not np.array_equal(again[0].position, other.position)

@@ -98,7 +98,9 @@ RECIPES: dict[str, Recipe] = {
     "RotNet": cases.recipe("rotnet", steps=STEPS),
     "S4L": cases.recipe("s4l-rotation", steps=STEPS),
     "dropout": replace(cases.recipe(steps=STEPS), objective=Dropping()),
-    "settling": cases.recipe(steps=STEPS, search=cases.imp(early_bird=0.5, early_bird_window=1, early_bird_every="4it")),
+    "settling": cases.recipe(
+        steps=STEPS, search=cases.imp(early_bird=0.5, early_bird_window=1, early_bird_every="4it")
+    ),
     **{name: cases.recipe(steps=STEPS, search=cases.SEARCHES[name]) for name in ("CS", "ISS", "edge-popup")},
 }
 

@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 
 from sslticket.cli.recipe_commands import resolve_recipe
-from sslticket.data.augment import View
-from sslticket.data.transforms import Transform
+from sslticket.data.augment import Transform, View
 from sslticket.evaluation.protocols import Protocol, propose_protocol
 from tests.recipes import RECIPES, load
 
@@ -106,8 +105,8 @@ def test_without_labels_it_is_what_takes_the_network_and_best_its_images() -> No
 
 def test_a_search_with_an_effect_of_its_own_is_no_reason_to_fail() -> None:
     class Sepia(Transform):
-        def _sample(self, numbers: Any, count: int) -> dict[str, Any]:
-            return {}
+        def apply(self, pixels: Any) -> Any:
+            return pixels
 
     recipe = load("supervised_resnet18_cifar10")
     views = View(size=32, transforms=(Sepia(),))

@@ -13,9 +13,8 @@ from sslticket import evaluate_tickets, find_tickets, load_recipe, write_report
 from sslticket.cli.commands import run_command
 from sslticket.cli.recipe_commands import run_with_flags
 from sslticket.data import TRANSFORMS
-from sslticket.data.augment import View
+from sslticket.data.augment import Transform, View
 from sslticket.data.augment_ops import apply_transforms
-from sslticket.data.transforms import Transform
 from sslticket.errors import BadInput
 from sslticket.ticket import Ticket
 from tests.runs import recipe

@@ -13,9 +13,8 @@ from torch import Tensor, nn
 from torch import distributed as dist
 from torch.multiprocessing import spawn
 
-from sslticket.data.augment import View
+from sslticket.data.augment import HSVNoise, Rotate, View
 from sslticket.data.loader import Batch
-from sslticket.data.transforms import HSVNoise, Rotate
 from sslticket.errors import BadInput
 from sslticket.objectives import exemplar
 from sslticket.objectives.base import Objective

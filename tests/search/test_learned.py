@@ -192,7 +192,9 @@ def test_layers_that_may_not_be_pruned_have_no_scores(tmp_path: Path, kind: str)
 
 @pytest.mark.parametrize("kind", ["cs", "iss"])
 def test_target_networks_search_too(tmp_path: Path, kind: str) -> None:
-    which = recipe(BYOL(hidden=16, dim=8, momentum=0.9), search=SEARCHES[kind], data=Data(dataset="digits", image_size=16))
+    which = recipe(
+        BYOL(hidden=16, dim=8, momentum=0.9), search=SEARCHES[kind], data=Data(dataset="digits", image_size=16)
+    )
     planned = plan_search(which, RuntimeConfig(), tmp_path)
     stopped_after(planned, 1)
     carried = checkpoint.load_gate_scores(planned.run_dir.continuation_path(1))

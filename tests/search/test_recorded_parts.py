@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from sslticket import registry
+from sslticket import models, registry
 from sslticket.config.recipe import Recipe, RecipeRecord
 from sslticket.errors import BadInput
+from sslticket.evaluation.tasks import make_tasks
 from tests import runs
 
 MINE = """
@@ -95,3 +96,36 @@ def test_a_damaged_record_is_one_line(damage: dict[str, object]) -> None:
         _ = (record.data, record.objective, record.training)
     with pytest.raises(BadInput):
         Recipe.from_dict(tree)
+
+
+NET = """
+import torch
+from torch import nn
+
+
+def tiny(channels, image_size):
+    return nn.Sequential(nn.Conv2d(channels, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+"""
+
+
+def test_a_ticket_of_an_own_model_is_scored_by_another_command_and_not_by_another_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSLTICKET_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(registry, "_user_modules", {})
+    (tmp_path / "nets.py").write_text(NET)
+    planned = runs.search(tmp_path / "runs", runs.recipe(model=f"{tmp_path}/nets.py:tiny"))
+    assert planned.recipe.model == "tiny"
+    ticket = planned.run_dir.ticket_path(1)
+    for fresh in ("_user_modules", "_registered", "_locations"):
+        monkeypatch.setattr(registry, fresh, {})
+    monkeypatch.setattr(models.MODELS, "_own", {})
+    assert make_tasks([ticket], ["random"], ["digits-demo"], [0])
+    assert models.create_model("tiny", channels=1, image_size=8)
+
+    monkeypatch.setattr(registry, "_user_modules", {})
+    monkeypatch.setattr(models.MODELS, "_own", {})
+    monkeypatch.setenv("SSLTICKET_CACHE", str(tmp_path / "of_another_user"))
+    make_tasks([ticket], ["random"], ["digits-demo"], [0])
+    with pytest.raises(BadInput, match="tiny"):
+        models.create_model("tiny", channels=1, image_size=8)

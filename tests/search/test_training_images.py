@@ -151,7 +151,7 @@ def test_grey_images_can_be_shown_in_colour(tmp_path: Path) -> None:
     assert tickets(found)[1].weights["features.0.weight"].shape == (16, 3, 3, 3)
     row = json.loads(found.run_dir.row_path(1).read_text())
     assert 0 < row["metrics"]["top1"] <= 1, "the evaluation images are in colour too"
-    with pytest.raises(BadInput, match="give --channels 1 or 3"):
+    with pytest.raises(BadInput, match="--channels must be 1 or 3, got 2"):
         Data(dataset="digits", channels=2)
 
 

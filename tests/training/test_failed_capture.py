@@ -26,7 +26,7 @@ class Fresh(torch.Generator):
     """A generator of a device that is not there."""
 
     def __new__(cls, device: str) -> "Fresh":
-        made = super().__new__(cls, "cpu")
+        made = super().__new__(cls, "cpu")  # type: ignore[call-arg]
         made.wanted = device
         return made
 

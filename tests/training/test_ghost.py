@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import timm.layers
@@ -93,7 +93,7 @@ def test_each_group_is_normalised_as_torch_normalises_it_alone(kind: str, views:
     for name in ("weight", "bias") if layer.affine else ():
         sums = sum(getattr(alone, name).grad for alone in theirs)
         torch.testing.assert_close(getattr(mine, name).grad, sums, rtol=1e-4, atol=1e-4)
-    for name, value in mine.named_buffers():
+    for name, value in cast(nn.Module, mine).named_buffers():
         mean = torch.stack([dict(alone.named_buffers())[name].double() for alone in theirs]).mean(dim=0)
         torch.testing.assert_close(value.double(), mean, rtol=1e-5, atol=1e-6)
 

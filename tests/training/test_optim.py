@@ -37,7 +37,7 @@ def test_biases_may_have_a_share_of_the_rate_under_lars() -> None:
     groups = build_optimizer(
         LARS(lr=1.6, bias_lr=0.0384), [nn.Parameter(torch.ones(2, 2)), nn.Parameter(torch.ones(2))]
     )
-    assert [group.get("share", 1.0) for group in groups.param_groups] == pytest.approx([1.0, 0.024])
+    assert [group.get("lr_scale", 1.0) for group in groups.param_groups] == pytest.approx([1.0, 0.024])
 
 
 def weights() -> list[nn.Parameter]:

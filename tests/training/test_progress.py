@@ -79,7 +79,7 @@ def look(**changes: object) -> ProgressUpdate:
 
 
 def test_the_status_file_tells_what_goes_on_and_goes_in_the_end(tmp_path: Path) -> None:
-    file = StatusFileTracker(tmp_path)
+    file = StatusFileTracker(tmp_path, "search.level-00")
     file.log_metrics(64, {"probe": 0.5, "top1": 0.4})
     file.log_progress(look())
     file.log_progress(look(step=5))  # too soon to be written

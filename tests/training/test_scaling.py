@@ -70,7 +70,9 @@ def scaling(machine: RuntimeConfig, precision: Precision = "fp16") -> Engine:
 def training(bench: Engine, optimizer: Optimizer, *, learnt: bool = False, clip: float | None = None) -> TrainingLoop:
     fit = TrainConfig(length="8it", batch_size=16, optimizer=optimizer, clip=clip)
     learning = ContinuousSparsification().mask_learning(fit, fit.clock(32)) if learnt else None
-    net = MaskedNetwork.build("conv3", Overflows(), channels=1, image_size=8, classes=10, seed=3, mask_learning=learning)
+    net = MaskedNetwork.build(
+        "conv3", Overflows(), channels=1, image_size=8, classes=10, seed=3, mask_learning=learning
+    )
     # What the allocator hands out again: momentum that nobody filled would be 7.
     junk = [torch.full_like(parameter, 7.0) for parameter in net.parameters()]
     del junk
