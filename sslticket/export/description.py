@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from sslticket.config.recipe import Data, RecipeRecord
+from sslticket.config.recipe import RecipeRecord
 from sslticket.data.datasets.catalogue import InputSpec
 from sslticket.errors import BadInput
 from sslticket.escaping import python_literal
@@ -46,14 +46,14 @@ def ticket_facts(ticket: Ticket) -> dict[str, str]:
 
 def _collect_facts(ticket: Ticket) -> dict[str, str]:
     recipe, origin, mask = ticket.recipe, ticket.provenance, ticket.mask
-    record, inputs = RecipeRecord(recipe), InputSpec.from_recipe(recipe)
-    data = record.data
+    # As JSON: what strangers wrote is described, too, whether or not it can be a data set here.
+    data, inputs = recipe["data"], InputSpec.from_recipe(recipe)
     labels, which = _labels_text(data, origin), describe_layers(recipe)
     start = f"after {origin['rewind_samples']:,} samples"
     if origin.get("weights") == "trained":
         start = f"{start}, but the weights are those with which level {ticket.level - 1} ended"
     return {
-        "model": record.model + (f", {inputs}" if inputs else ""),
+        "model": recipe["model"] + (f", {inputs}" if inputs else ""),
         "objective": origin["objective"],
         "data": f"{origin['dataset']}{_images_text(data)}: {origin['images']:,} images, {origin['classes']:,} classes, "
         f"hash {origin['data_hash']}",
@@ -75,27 +75,27 @@ def _head_text(ticket: Ticket) -> str:
     return classes + masked
 
 
-def _images_text(data: Data) -> str:
-    """Which of the set's training images."""
-    half = f", half {data.half} of {data.dataset}" if data.half else ""
-    if data.subset_list:
-        return f"{half}, the images in {PurePath(data.subset_list).name}"
-    if data.shots:
-        return f"{half}, {data.shots} of each class"
-    of = "images, drawn without their labels" if data.subset_by == "random" else data.subset_by
-    return half + ("" if data.subset == 1 else f", {data.subset:.3g} of the {of}")
+def _images_text(data: Mapping[str, Any]) -> str:
+    """Which of the set's training images; tickets of earlier versions lack some of these settings."""
+    half = f", half {data['half']} of {data['dataset']}" if data.get("half") else ""
+    if data.get("subset_list"):
+        return f"{half}, the images in {PurePath(data['subset_list']).name}"
+    if data.get("shots"):
+        return f"{half}, {data['shots']} of each class"
+    of = "images, drawn without their labels" if data["subset_by"] == "random" else data["subset_by"]
+    return half + ("" if data["subset"] == 1 else f", {data['subset']:.3g} of the {of}")
 
 
-def _labels_text(data: Data, origin: Mapping[str, Any]) -> str:
+def _labels_text(data: Mapping[str, Any], origin: Mapping[str, Any]) -> str:
     """What was done to the labels; "" where they are all known and true."""
     words = []
-    if data.labels_list:
-        words.append(f"known of the images in {PurePath(data.labels_list).name}")
-    elif data.labels != 1:
-        words.append(f"known of {data.labels:.3g} of each class's images")
-    if data.shuffle_labels:
+    if data.get("labels_list"):
+        words.append(f"known of the images in {PurePath(data['labels_list']).name}")
+    elif data.get("labels", 1) != 1:
+        words.append(f"known of {data['labels']:.3g} of each class's images")
+    if data.get("shuffle_labels"):
         permuted = origin["permutation"]["hash"]
-        words.append(f"{data.shuffle_labels:.3g} of them permuted at random, permutation's hash {permuted}")
+        words.append(f"{data['shuffle_labels']:.3g} of them permuted at random, permutation's hash {permuted}")
     return "; ".join(words)
 
 

@@ -13,7 +13,6 @@ from safetensors.torch import save
 from torch import Tensor
 
 from sslticket import hub
-from sslticket.config.recipe import RecipeRecord
 from sslticket.errors import BadInput
 from sslticket.escaping import shell_quote
 from sslticket.export import card
@@ -137,7 +136,7 @@ def _export_folder(source: Path | str, out: Path, licence: str | None) -> str:
     file = hub.resolve_ticket_file(source)
     ticket = Ticket.load(file).with_parts()
     described = ticket_facts(ticket)
-    which = Licence.for_dataset(RecipeRecord(ticket.recipe).data.dataset, licence)
+    which = Licence.for_dataset(ticket.recipe["data"]["dataset"], licence)
     measured = Measurements.of_ticket(ticket, file)
     text = card.ModelCard(ticket, which, measured, network_construction(ticket)).text()
     with atomic_write_folder(target) as folder:  # which looks whether files that are there are these
