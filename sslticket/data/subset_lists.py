@@ -171,8 +171,8 @@ def _split_line(divider: str, label: str, text: str) -> tuple[str, str]:
 
     Args:
         divider: Character that separates them.
-        label: Position of the label: "after" the first divider, as in CSV files and Kaggle's boxes; after the "last", as
-            names may hold it too; or "before" the first.
+        label: Position of the label: "after" the first divider, as in CSV files and Kaggle's boxes; after the "last"
+            one, as names may hold it too; or "before" the first.
         text: The line.
     """
     first, last = text.partition(divider), text.rpartition(divider)
