@@ -42,7 +42,7 @@ SHORT = Protocol(
 )
 ONE = IMP(levels=1, rate=0.5, rewind="2it")
 LAST = RuntimeConfig(channels_last=True)
-LARGE = {"size": MAX_GRAPH_STATE + 1, "steady": True, "ghost_batch": None}
+LARGE: dict[str, Any] = {"size": MAX_GRAPH_STATE + 1, "steady": True, "ghost_batch": None}
 
 
 @pytest.fixture
