@@ -3,6 +3,7 @@
 import copy
 import io
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -155,7 +156,7 @@ def test_averaged_copies_and_wrappers_speak_plain_names_below_their_own() -> Non
     assert list(average.module.state_dict()) == list(plain.state_dict())
     assert set(average.state_dict()) == {"n_averaged", *(f"module.{name}" for name in plain.state_dict())}
     average.load_state_dict(average.state_dict())
-    compiled = torch.compile(model)
+    compiled: Any = torch.compile(model)
     assert list(compiled.state_dict()) == [f"_orig_mod.{name}" for name in plain.state_dict()]
     compiled.load_state_dict({f"_orig_mod.{name}": value for name, value in plain.state_dict().items()})
     weight, layer = next(iter(found.mask.items()))

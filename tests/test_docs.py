@@ -59,7 +59,7 @@ def test_the_criteria_page_lists_every_setting_with_its_default() -> None:
     assert all(f"| `{name}()` |" in text for name in criteria)
 
 
-@pytest.mark.parametrize("name", ["ContinuousSparsification", "StochasticSparsification", "EdgePopup"])
+@pytest.mark.parametrize("name", ["ContinuousSparsification", "StochasticSparsification", "EdgePopup", "MaskTraining"])
 def test_learnt_masks_list_every_setting_with_its_default(name: str) -> None:
     section = (DOCS / "learnt-masks.md").read_text().split(f"\n## {name}\n")[1].split("\n## ")[0]
     listed = re.findall(r"^\| `(\w+)` \| `(.*?)` \|", section, re.MULTILINE)

@@ -371,21 +371,21 @@ class ViewParams(NamedTuple):
     Attributes:
         area: Proposed fractions of the image's area, (B, CROP_ATTEMPTS) float32; (B, 0) unless crop is "resized".
         ratio: Proposed widths / heights, (B, CROP_ATTEMPTS) float32; (B, 0) unless crop is "resized".
-        place: Where the window lies between the top / left and bottom / right ends, (B, 2) float32 in [0, 1).
+        position: Where the window lies between the top / left and bottom / right ends, (B, 2) float32 in [0, 1).
         flip: Whether the image is mirrored left to right, (B,) bool.
         transforms: The random numbers of each of the view's transforms.
     """
 
     area: np.ndarray
     ratio: np.ndarray
-    place: np.ndarray
+    position: np.ndarray
     flip: np.ndarray
     transforms: tuple[TransformParams, ...] = ()
 
     def slice_batch(self, rows: slice) -> "ViewParams":
         """Return the random numbers of some of the batch's images."""
         transforms = tuple({name: values[rows] for name, values in own.items()} for own in self.transforms)
-        return ViewParams(self.area[rows], self.ratio[rows], self.place[rows], self.flip[rows], transforms)
+        return ViewParams(self.area[rows], self.ratio[rows], self.position[rows], self.flip[rows], transforms)
 
     @classmethod
     def concatenate(cls, batches: Sequence["ViewParams"]) -> "ViewParams":
@@ -397,8 +397,8 @@ class ViewParams(NamedTuple):
             for same in zip(*(batch.transforms for batch in batches), strict=True)
         )
         columns = zip(*(batch[:4] for batch in batches), strict=True)
-        area, ratio, place, flip = (np.concatenate(column) for column in columns)
-        return cls(area, ratio, place, flip, transforms)
+        area, ratio, position, flip = (np.concatenate(column) for column in columns)
+        return cls(area, ratio, position, flip, transforms)
 
 
 class CropWindow(NamedTuple):
@@ -471,10 +471,10 @@ class View(metaclass=FormerNames):
         tries = CROP_ATTEMPTS if self.crop == "resized" else 0
         area = rng.uniform(self.scale[0], self.scale[1], (count, tries))
         ratio = np.exp(rng.uniform(math.log(self.ratio[0]), math.log(self.ratio[1]), (count, tries)))
-        place = rng.random((count, 2), dtype=np.float32)
+        position = rng.random((count, 2), dtype=np.float32)
         flip = rng.random(count) < 0.5 if self.flip else np.zeros(count, bool)
         transforms = tuple(transform.sample(rng, count) for transform in self.transforms)
-        return ViewParams(area.astype(np.float32), ratio.astype(np.float32), place, flip, transforms)
+        return ViewParams(area.astype(np.float32), ratio.astype(np.float32), position, flip, transforms)
 
     def resized_crop_windows(self, height: np.ndarray, width: np.ndarray, params: ViewParams) -> CropWindow:
         """Place the windows of a "resized" crop in images of these heights and widths, (B,) each.
@@ -491,9 +491,9 @@ class View(metaclass=FormerNames):
         tallest = np.floor(full_width[:, 0] / np.float32(self.ratio[0]) + 0.5)
         tall = np.where(any_fits, tall[each, chosen], np.minimum(height, tallest)).astype(np.int64)
         wide = np.where(any_fits, wide[each, chosen], np.minimum(width, widest)).astype(np.int64)
-        place = np.where(any_fits[:, None], params.place, np.float32(0.5))
-        top = np.floor(place[:, 0] * (height - tall + 1)).astype(np.int64)
-        left = np.floor(place[:, 1] * (width - wide + 1)).astype(np.int64)
+        position = np.where(any_fits[:, None], params.position, np.float32(0.5))
+        top = np.floor(position[:, 0] * (height - tall + 1)).astype(np.int64)
+        left = np.floor(position[:, 1] * (width - wide + 1)).astype(np.int64)
         return CropWindow(top, left, tall, wide)
 
     def resized_shape(self, height: int, width: int) -> tuple[int, int]:
@@ -506,14 +506,14 @@ class View(metaclass=FormerNames):
     def square_crop_windows(self, height: int, width: int, params: ViewParams) -> CropWindow:
         """Place the windows of a "pad" or "center" crop in images of one size; they may reach beyond it, into black."""
         side = np.full(len(params.flip), self.size)
-        top, left = (self._crop_start(length, params.place[:, axis]) for axis, length in enumerate((height, width)))
+        top, left = (self._crop_start(length, params.position[:, axis]) for axis, length in enumerate((height, width)))
         return CropWindow(top, left, side, side)
 
-    def _crop_start(self, length: int, place: np.ndarray) -> np.ndarray:
+    def _crop_start(self, length: int, position: np.ndarray) -> np.ndarray:
         pad = self.pad if self.crop == "pad" else 0
         spare = length + 2 * pad - self.size
         missing, spare = max(-spare, 0), max(spare, 0)
         # Half to even, as torchvision's center crop rounds.
-        middle = np.full(len(place), spare // 2 + (spare % 4 == 3))
-        first = np.floor(place * np.float64(spare + 1)).astype(np.int64) if self.crop == "pad" else middle
+        middle = np.full(len(position), spare // 2 + (spare % 4 == 3))
+        first = np.floor(position * np.float64(spare + 1)).astype(np.int64) if self.crop == "pad" else middle
         return first - pad - missing // 2

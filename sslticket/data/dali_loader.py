@@ -38,7 +38,7 @@ except ImportError as missing:
 DataNode = Any  # DALI has no types
 
 # The fields of `ViewParams` that a crop needs.
-_CROP_PARAMS = {"resized": ("area", "ratio", "place", "flip"), "pad": ("place", "flip"), "center": ("flip",)}
+_CROP_PARAMS = {"resized": ("area", "ratio", "position", "flip"), "pad": ("position", "flip"), "center": ("flip",)}
 
 
 class BatchSpec(NamedTuple):
@@ -165,7 +165,7 @@ class DaliDecoder:
         for view in self.views:
             params = {name: next(numbers) for name in _CROP_PARAMS[view.crop]}
             if view.crop == "resized":
-                start, size = dali_resized_window(view, shape, params["area"], params["ratio"], params["place"])
+                start, size = dali_resized_window(view, shape, params["area"], params["ratio"], params["position"])
                 window = {"start": start, "shape": size, "axes": [0, 1]}
                 image = fn.decoders.image_slice(encoded, **decode, **window) if sliced else fn.slice(whole, **window)
                 image = fn.resize(image, size=[view.size, view.size])
@@ -176,7 +176,7 @@ class DaliDecoder:
                     image = fn.resize(image, size=fn.cast(resized, dtype=types.FLOAT))
                 image = fn.slice(
                     image,
-                    start=dali_square_start(view, resized, params.get("place")),
+                    start=dali_square_start(view, resized, params.get("position")),
                     shape=[view.size, view.size],
                     axes=[0, 1],
                     out_of_bounds_policy="pad",
@@ -215,7 +215,7 @@ class _BorrowedBatches:
 
 
 def dali_resized_window(
-    view: View, shape: DataNode, area: DataNode, ratio: DataNode, place: DataNode
+    view: View, shape: DataNode, area: DataNode, ratio: DataNode, position: DataNode
 ) -> tuple[DataNode, DataNode]:
     """Place the window of `View.resized_crop_windows` in DALI's arithmetic.
 
@@ -224,7 +224,7 @@ def dali_resized_window(
         shape: Height and width of the image, (2,).
         area: Proposed areas as in `ViewParams`, (CROP_ATTEMPTS,) float32.
         ratio: Proposed ratios as in `ViewParams`, (CROP_ATTEMPTS,) float32.
-        place: Place of the window as in `ViewParams`, (2,) float32.
+        position: Position of the window as in `ViewParams`, (2,) float32.
 
     Returns:
         Top and left, height and width: (2,) int32 each.
@@ -242,19 +242,19 @@ def dali_resized_window(
     size = fn.stack(*(fn.reductions.sum(first * side, axes=[0]) for side in (tall, wide)))
     tallest, widest = (dali_math.floor(side + 0.5) for side in (width / view.ratio[0], height * view.ratio[1]))
     size += none_fits * fn.stack(dali_math.min(height, tallest), dali_math.min(width, widest))
-    # In double precision, as numpy multiplies it: a place of nearly 1 must not be rounded up to the far end.
-    exact = fn.cast(place, dtype=types.FLOAT64)
+    # In double precision, as numpy multiplies it: a position of nearly 1 must not be rounded up to the far end.
+    exact = fn.cast(position, dtype=types.FLOAT64)
     start = dali_math.floor((exact * any_fits + 0.5 * none_fits) * (shape - size + 1))
     return fn.cast(start, dtype=types.INT32), fn.cast(size, dtype=types.INT32)
 
 
-def dali_square_start(view: View, shape: DataNode, place: DataNode | None) -> DataNode:
+def dali_square_start(view: View, shape: DataNode, position: DataNode | None) -> DataNode:
     """Place the window of `View.square_crop_windows` in DALI's arithmetic.
 
     Args:
         view: The view.
         shape: Height and width of the image, (2,) int64.
-        place: Place of the window as in `ViewParams`, (2,) float32; None for a crop that samples none.
+        position: Position of the window as in `ViewParams`, (2,) float32; None for a crop that samples none.
 
     Returns:
         Top and left, (2,) int32.
@@ -262,7 +262,7 @@ def dali_square_start(view: View, shape: DataNode, place: DataNode | None) -> Da
     pad = view.pad if view.crop == "pad" else 0
     spare, missing = dali_math.max(shape + (2 * pad - view.size), 0), dali_math.max(view.size - 2 * pad - shape, 0)
     middle = spare // 2 + (spare - 4 * (spare // 4) == 3)
-    first = middle if place is None else dali_math.floor(fn.cast(place, dtype=types.FLOAT64) * (spare + 1))
+    first = middle if position is None else dali_math.floor(fn.cast(position, dtype=types.FLOAT64) * (spare + 1))
     return fn.cast(first - pad - missing // 2, dtype=types.INT32)
 
 
@@ -412,7 +412,7 @@ class DaliLoader:
         contents = self._verdicts.decode_to_ppm(batch.rows[positions].tolist(), mode)
         for position, content in zip(positions, contents, strict=True):
             if content is None:
-                continue  # DALI refuses it too, and then it is checked anew
+                continue  # DALI refuses it too, and then it is checked again
             if encoded is not None:
                 encoded[position] = np.frombuffer(content, np.uint8)
             else:

@@ -113,8 +113,8 @@ class Manifest:
 
         By samples, each class keeps `fraction` of its images, rounded half up and at least one, so labels are used for
         balance. At random, `fraction` of all images, rounded half up and at least one, are sampled uniformly, whatever
-        their labels. By classes, `fraction` of the classes keep all their images, and labels are numbered anew in the
-        old order. Which images are taken depends on their names and the seed, not on the order of the rows.
+        their labels. By classes, `fraction` of the classes keep all their images, and labels are renumbered in the old
+        order. Which images are taken depends on their names and the seed, not on the order of the rows.
 
         Args:
             fraction: Fraction of the images or classes, in (0, 1].
@@ -149,7 +149,7 @@ class Manifest:
         return self.take_classes(names[number] for number in chosen)
 
     def take_classes(self, names: Iterable[str]) -> "Manifest":
-        """Take all images of the named classes, their labels numbered anew in the old order."""
+        """Take all images of the named classes, their labels renumbered in the old order."""
         wanted = set(names)
         old = np.array([label for label, name in enumerate(self.classes) if name in wanted], np.int64)
         assert len(old) == len(wanted), f"classes {sorted(wanted - set(self.classes))} are not in {self.dataset}"
@@ -164,7 +164,7 @@ class Manifest:
         return self if len(self) <= most else self.take_rows(np.arange(most) * len(self) // most)
 
     def restrict_to_list(self, list_file: Path) -> "Manifest":
-        """Take the images that a text file names, or all images of the classes that it names, labels numbered anew.
+        """Take the images that a text file names, or all images of the classes that it names, labels renumbered.
 
         The published 1% and 10% lists of ImageNet (SimCLR, Chen et al. 2020, https://arxiv.org/abs/2002.05709) are such
         files, and so are those of the classes of ImageNet-100. docs/data.md describes all their forms.

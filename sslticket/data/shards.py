@@ -33,7 +33,7 @@ from sslticket.seeds import seeded_generator
 from sslticket.storage.files import atomic_write, open_regular, read_bytes, read_json, remove_unfinished, write_json
 
 SHARDS_FORMAT = 1
-_MAX_JSON_BYTES = 1 << 26  # bytes of a file that tells of a split: names of 22,000 classes, and 500 shards
+_MAX_JSON_BYTES = 1 << 26  # bytes of a file about a split: names of 22,000 classes, and 500 shards
 _MAX_CSV_BYTES = 1 << 32  # of a list of images, which has 60 bytes a line
 _TAR_HEADER_BYTES, _READ_BYTES = 512, 1 << 20
 _SHARD_NAME = re.compile(r"shard-[0-9]{5,9}\.tar")

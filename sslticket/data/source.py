@@ -211,7 +211,7 @@ def convert_channels(source: DataSource, channels: int) -> DataSource:
     return replace(source, dataset=changed, images=gray)
 
 
-_HASHED_IMAGES = 64  # images whose bytes tell two sets with the same names apart; a few milliseconds
+_HASHED_IMAGES = 64  # images whose bytes distinguish two sets with the same names; a few milliseconds
 
 
 def official_image_count(entry: Dataset, split: str) -> int | None:

@@ -302,7 +302,7 @@ class Verdicts(Container[int]):
         self._cache.save(0)
 
     def _verdict(self, row: int) -> Verdict:
-        """The verdict that is kept, or is made now and then kept."""
+        """The verdict that was kept, or that is made and kept now."""
         try:
             state = self._image_state(row)
         except OSError as error:

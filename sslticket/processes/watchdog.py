@@ -302,7 +302,7 @@ class Watchdog(threading.Thread):
 
 def _connect_store(rank: int) -> Any:
     """What the launcher's address and port hold: torchrun keeps it, or process 0 does."""
-    from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
+    from torch.distributed import PrefixStore, TCPStore
 
     kept = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
     address, port = os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"]

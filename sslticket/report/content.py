@@ -21,7 +21,7 @@ from sslticket.results.rows import ROW_TYPES, shared_controls
 
 def kind_title(kind: str) -> str:
     """What rows of a kind are called."""
-    return ROW_TYPES[kind].title or kind.capitalize()
+    return ROW_TYPES[kind].title or kind.replace("_", " ").capitalize()
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ class LearnedMaskSearch(Search):
     Attributes:
         rounds: Number of trainings, each of which gives a ticket.
         rewind: When in the first round W_k is taken ("2ep", "780it", "100000samples", or "15%" of it).
-        initial_score: s_0, with which every score starts; the lower, the sparser.
+        initial_score: Initial score s_0 of every weight; the lower, the sparser.
         penalty: Lambda, the weight of the sum of the mask in the loss.
         score_optimizer: Optimiser of the scores: "same" as the weights', SGD with momentum 0.9, or Adam; never with
             weight decay.

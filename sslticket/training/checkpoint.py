@@ -1,4 +1,4 @@
-"""Exact snapshots of a training, as safetensors; pickle is never used.
+"""Exact checkpoints of a training, as safetensors; pickle is never used.
 
 Order, augmentation and dropout are functions of the step, so weights, optimiser and step are all there is to keep.
 """
@@ -21,7 +21,7 @@ _FIX = "delete it and run the same command again"
 
 
 def save_checkpoint(path: Path, loop: TrainingLoop, step: int, accelerator: Accelerator) -> None:
-    """Write net, optimiser and the number of steps taken; call it on the first process only."""
+    """Writes network, optimiser and the number of steps taken; to be called in the first process only."""
     state = _network_tensors(loop.network)
     for number, values in loop.optimizer.state_dict()["state"].items():
         for name, value in values.items():
@@ -30,23 +30,35 @@ def save_checkpoint(path: Path, loop: TrainingLoop, step: int, accelerator: Acce
     tensorfile.write_tensor_file(path, "snapshot", {"step": step, "scaler": scaler}, state)
 
 
-def save_network(path: Path, net: nn.Module) -> None:
-    """Write a net alone, heads and learnt masks included; call it on the first process only."""
-    tensorfile.write_tensor_file(path, "snapshot", {}, _network_tensors(net))
+def save_network(path: Path, network: nn.Module) -> None:
+    """Writes a network alone, heads and learned masks included; to be called in the first process only."""
+    tensorfile.write_tensor_file(path, "snapshot", {}, _network_tensors(network))
 
 
 def load_network(path: Path) -> StateDict:
-    """The weights and buffers of the whole net at the snapshot, heads included, under clean names."""
+    """The weights and buffers of the whole network at the checkpoint, heads included, under plain names."""
     return _with_prefix(_read_checkpoint(path)[0], "net/")
 
 
 def load_gate_scores(path: Path) -> StateDict:
-    """What gates had learnt of their masks at the snapshot, as `gate.scores` names it; nothing of other gates."""
+    """The scores of the gates that learn masks at the checkpoint, under the names of `pruned_model.gate_scores`."""
     return _with_prefix(_read_checkpoint(path)[0], "scores/")
 
 
 def restore_checkpoint(path: Path, loop: TrainingLoop, accelerator: Accelerator) -> int:
-    """Bring net and optimiser to where the snapshot was taken; returns the number of steps taken until then."""
+    """Brings network and optimiser to where a checkpoint was saved.
+
+    Args:
+        path: The checkpoint.
+        loop: The training.
+        accelerator: The accelerator of this process.
+
+    Returns:
+        The number of steps taken until then.
+
+    Raises:
+        BadInput: If it is the checkpoint of another network or optimiser, or damaged.
+    """
     stored, header = _read_checkpoint(path)
     pruned_model.write_state(loop.network, _with_prefix(stored, "net/"))
     pruned_model.write_gate_scores(loop.network, _with_prefix(stored, "scores/"))
@@ -61,7 +73,7 @@ def restore_checkpoint(path: Path, loop: TrainingLoop, accelerator: Accelerator)
     loop.optimizer.load_state_dict({"state": state, "param_groups": groups})
     for parameter, values in loop.optimizer.state.items():
         if any(value.dim() and value.shape != parameter.shape for value in values.values()):
-            raise BadInput(f"{path} is a snapshot of another net's optimiser; {_FIX}")
+            raise BadInput(f"{path} is a snapshot of another network's optimiser; {_FIX}")
     match_memory_format(loop.optimizer)
     if accelerator.scaler is not None:
         init_momentum(loop.optimizer)
@@ -71,13 +83,11 @@ def restore_checkpoint(path: Path, loop: TrainingLoop, accelerator: Accelerator)
     return step
 
 
-def _network_tensors(net: nn.Module) -> StateDict:
-    scores = {
-        f"scores/{name}": value.detach().to("cpu", copy=True) for name, value in pruned_model.gate_scores(net).items()
-    }
-    return {f"net/{name}": value for name, value in pruned_model.read_state(net).items()} | {
-        name: value.contiguous() for name, value in scores.items()
-    }
+def _network_tensors(network: nn.Module) -> StateDict:
+    tensors = {f"net/{name}": value for name, value in pruned_model.read_state(network).items()}
+    for name, value in pruned_model.gate_scores(network).items():
+        tensors[f"scores/{name}"] = value.detach().to("cpu", copy=True).contiguous()
+    return tensors
 
 
 def _with_prefix(tensors: StateDict, prefix: str) -> StateDict:
@@ -89,5 +99,5 @@ def _read_checkpoint(path: Path) -> tuple[StateDict, dict[str, Any]]:
     scaler = header.get("scaler")
     fits = header.keys() - {"hash"} in ({"step", "scaler"}, set()) and (scaler is None or isinstance(scaler, dict))
     if not fits or not tensorfile.is_int_between(header.get("step", 0), 0, 1 << 60):
-        raise BadInput(f"{path} is no whole snapshot (it does not tell its step); {_FIX}")
+        raise BadInput(f"{path} is no whole snapshot (it does not say its step); {_FIX}")
     return state, header

@@ -34,9 +34,9 @@ _LARGE_TENSOR = 2**12  # entries; smaller results are computed, as labels, dista
 
 
 class ShapeOnlyMode(TorchDispatchMode):
-    """In its block, large results of floating-point arithmetic are of the right shape and type, and of no value.
+    """In its block, large results of floating-point arithmetic have the right shape and type, and no value.
 
-    What it does not know is computed, from whatever lies in memory: slower, and of the same shape.
+    An operation that it does not know is computed, from whatever lies in memory: slower, and of the same shape.
     """
 
     @classmethod
@@ -158,13 +158,10 @@ _SHAPE_RULES: Mapping[str, Callable[..., Any]] = {
 }
 
 
-_MEASURED_BATCHES = (
-    2,
-    4,
-    6,
-)  # images: through three points goes what is constant, what each image and what each pair takes
-_FLOAT32_BYTES = 4  # bytes of a weight
-_GIGABYTES_FROM = 0.95e9  # bytes; less is told in megabytes
+_MEASURED_BATCHES = (2, 4, 6)
+"""Images: through three points goes what is constant, what each image and what each pair takes."""
+_FLOAT32_BYTES = 4
+_GIGABYTES_FROM = 0.95e9  # bytes; less is shown in megabytes
 # Of a GPU's memory: what CUDA's libraries and the decoder take for themselves, and blocks too small for what is wanted,
 # as a share of the activations. A guess on the safe side, for want of a GPU to measure it on.
 _LIBRARY_BYTES, _FRAGMENTATION = 2**30, 0.05
@@ -172,18 +169,18 @@ _HALF_PRECISION = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class UnknownMemory(RuntimeError):
-    """What a training needs cannot be told before it runs; nothing else is wrong with it."""
+    """What a training needs is not known before it runs; nothing else is wrong with it."""
 
 
 class _NoCounter(PassCounter):
     """Counts nothing: a counter's place among the layers imports torch's compiler."""
 
-    def __init__(self, net: nn.Module) -> None:
+    def __init__(self, network: nn.Module) -> None:
         self.forward = self.backward = 0
 
 
 class UncountedNetwork(MaskedNetwork):
-    """A net that nobody trains."""
+    """A network that is not trained."""
 
     counter_class = _NoCounter
 
@@ -193,13 +190,13 @@ class MemoryEstimate:
     """Bytes that a training takes of one device at its peak.
 
     Attributes:
-        micro_batch: source images that go through the network at once.
-        activations: what is kept for the backward pass, masked weights included.
-        weights: of the network, its heads and its slow copies, with masks and buffers.
-        gradients: of all that is trained.
-        optimizer: its state.
-        images: the views of this part, on a GPU of the next too, and the whole set where the device keeps it.
-        workspace: of a GPU's libraries; an estimate.
+        micro_batch: Source images that go through the network at once.
+        activations: Bytes that are kept for the backward pass, masked weights included.
+        weights: Bytes of the network, its heads and its slow copies, with masks and buffers.
+        gradients: Bytes of the gradients of all that is trained.
+        optimizer: Bytes of the optimiser's state.
+        images: Bytes of the views, on a GPU of the next micro-batch too, and of the whole set where the device has it.
+        workspace: Bytes that a GPU's libraries take; an estimate.
     """
 
     micro_batch: int
@@ -212,13 +209,13 @@ class MemoryEstimate:
 
     @property
     def total(self) -> int:
-        """All together."""
+        """The sum of all."""
         trained = self.weights + self.gradients + self.optimizer
         return self.activations + trained + self.images + self.workspace
 
     @property
     def minimum(self) -> int:
-        """What it takes at the very least.
+        """The bytes that it takes at the very least.
 
         A compiler computes about half of the activations again when they are asked for, activations go as gradients
         come, and the next batch and the libraries' own memory are guesses.
@@ -235,10 +232,9 @@ class MemoryEstimate:
             "workspace": self.workspace,
         }
         unit = 1e9 if self.total >= _GIGABYTES_FROM else 1e6
-        told = ", ".join(f"{kind} {size / unit:.1f}" for kind, size in kinds.items() if size >= unit / 20)
-        return f"{format_bytes(self.total)} a device for a part of {format_images(self.micro_batch)}" + (
-            f": {told}" if told else ""
-        )
+        listed = ", ".join(f"{kind} {size / unit:.1f}" for kind, size in kinds.items() if size >= unit / 20)
+        text = f"{format_bytes(self.total)} a device for a part of {format_images(self.micro_batch)}"
+        return f"{text}: {listed}" if listed else text
 
 
 @dataclass(frozen=True)
@@ -269,7 +265,7 @@ class MemoryModel:
         cls,
         build: Callable[[type[MaskedNetwork]], MaskedNetwork],
         views: Sequence[View],
-        fit: TrainConfig,
+        training: TrainConfig,
         precision: Precision,
         *,
         channels: int,
@@ -277,28 +273,28 @@ class MemoryModel:
         resident: int = 0,
         gpu: bool = False,
     ) -> "MemoryModel":
-        """Of a training of this kind; nothing is computed, and ResNet-50 takes about two tenths of a second.
+        """Measures a training; nothing is computed, and ResNet-50 takes about two tenths of a second.
 
         To be called before processes meet: an objective that gathers from others would wait for them.
 
         Args:
-            build: calls `build` of the kind of net that it is given.
-            views: what the network is shown of each image.
-            fit: how it is trained.
-            precision: of the passes.
-            channels: of the images.
-            labelled: where a batch has images of two streams.
-            resident: bytes of the image set, where the device keeps it.
-            gpu: whether the device is one.
+            build: Builds the network, as the class that it is given.
+            views: The views of each image that the network sees.
+            training: How it is trained.
+            precision: The precision of the passes.
+            channels: Channels of the images.
+            labelled: The labelled stream, where a batch has images of two.
+            resident: Bytes of the image set, where the device keeps it.
+            gpu: Whether the device is a GPU.
 
         Raises:
-            Unmeasured: if something in network or objective cannot do with numbers that mean nothing.
+            UnknownMemory: If something in network or objective cannot work with numbers that mean nothing.
         """
         try:
             with ShapeOnlyMode(), torch.random.fork_rng(devices=[]):
-                net = build(UncountedNetwork).train()
+                network = build(UncountedNetwork).train()
                 seen = [
-                    _saved_activations(net, _example_batch(size, views, channels, labelled), precision)
+                    _saved_activations(network, _example_batch(size, views, channels, labelled), precision)
                     for size in _MEASURED_BATCHES
                 ]
         except BadInput:
@@ -309,14 +305,14 @@ class MemoryModel:
         step = _MEASURED_BATCHES[1] - _MEASURED_BATCHES[0]
         pair = (third - 2 * second + first) / (2 * step**2)
         image = (second - first) / step - pair * (_MEASURED_BATCHES[0] + _MEASURED_BATCHES[1])
-        trained = [one for one in net.parameters() if one.requires_grad]
-        scores = {id(one.score) for one in pruned_model.learned_gates(net).values()}
+        trained = [one for one in network.parameters() if one.requires_grad]
+        scores = {id(one.score) for one in pruned_model.learned_gates(network).values()}
         entries = {of: sum(one.numel() for one in trained if (id(one) in scores) is of) for of in (False, True)}
-        state = entries[False] * _state_per_parameter(fit.optimizer)
-        if net.mask_learning is not None:
-            state += entries[True] * _state_per_parameter(net.mask_learning.optimizer)
+        state = entries[False] * _state_per_parameter(training.optimizer)
+        if network.mask_learning is not None:
+            state += entries[True] * _state_per_parameter(network.mask_learning.optimizer)
         return cls(
-            weights=sum(_storage_bytes(net).values()),
+            weights=sum(_storage_bytes(network).values()),
             gradients=_FLOAT32_BYTES * sum(entries.values()),
             optimizer=_FLOAT32_BYTES * state,
             resident_set=resident,
@@ -359,16 +355,16 @@ def resident_bytes(source: DataSource, views: Sequence[View]) -> int:
     return int(len(source.manifest) * channels * (sum(padded) + whole))
 
 
-def min_accumulation_steps(needs: MemoryModel, share: int, free: int) -> int:
-    """The fewest equal parts of a process's share of a batch of which each fits; single images where none does.
+def min_accumulation_steps(memory: MemoryModel, share: int, free: int) -> int:
+    """The fewest equal micro-batches of which each fits; single images where none does.
 
     Args:
-        needs: of the training.
-        share: source images.
-        free: bytes.
+        memory: What the training needs.
+        share: Source images of a batch in this process.
+        free: Bytes that are free.
     """
-    cut = (parts for parts in range(1, share) if share % parts == 0)
-    return next((parts for parts in cut if needs.estimate(share // parts).total <= free), share)
+    divisors = (steps for steps in range(1, share) if share % steps == 0)
+    return next((steps for steps in divisors if memory.estimate(share // steps).total <= free), share)
 
 
 @dataclass(frozen=True)
@@ -376,8 +372,8 @@ class DeviceMemory:
     """A device's memory.
 
     Attributes:
-        device: its name for a person.
-        free: bytes that a training may take.
+        device: Name of the device.
+        free: Bytes that a training may take.
     """
 
     device: str
@@ -385,7 +381,7 @@ class DeviceMemory:
 
     @classmethod
     def of_device(cls, device: torch.device) -> "DeviceMemory | None":
-        """What there is on this device; None where nothing tells.
+        """The memory of a device; None where it is not known.
 
         On a GPU all that nobody has taken yet, and what torch holds for later; on a CPU this process's share of what
         the machine has, since what others use of that comes and goes.
@@ -437,20 +433,20 @@ def format_images(count: int) -> str:
 
 
 def format_bytes(size: int) -> str:
-    """A number of bytes for a person: "528 GB", "33.0 GB", "4.5 MB"."""
+    """A number of bytes as text: "528 GB", "33.0 GB", "4.5 MB"."""
     unit, number = ("GB", size / 1e9) if size >= _GIGABYTES_FROM else ("MB", size / 1e6)
     return f"{number:,.0f} {unit}" if number >= 99.95 else f"{number:.1f} {unit}"
 
 
 def _state_per_parameter(spec: Optimizer) -> int:
-    """Numbers that an optimiser keeps for each that it trains."""
+    """Numbers that an optimiser keeps for each parameter."""
     if isinstance(spec, (SGD, RMSprop, LARS)):
         return (1 if spec.momentum else 0) + (1 if isinstance(spec, RMSprop) else 0)
     return 2  # Adam's, and the most that those of users are taken to need
 
 
 def _example_batch(size: int, views: Sequence[View], channels: int, labelled: LabelledStream | None) -> Batch:
-    """Blank images, with labels as a loader would give them."""
+    """Images of no value, with labels as a loader would give them."""
     rows = torch.arange(size)
     label = torch.zeros(size, dtype=torch.int64)
     if labelled is not None:
@@ -460,9 +456,9 @@ def _example_batch(size: int, views: Sequence[View], channels: int, labelled: La
     return Batch(tuple(torch.empty(size, channels, view.size, view.size) for view in views), label, rows)
 
 
-def _saved_activations(net: MaskedNetwork, batch: Batch, precision: Precision) -> list[int]:
-    """Bytes of each piece of memory that autograd keeps of a forward pass; what the net has anyway is left out."""
-    own, found = _storage_bytes(net), dict[int, Tensor]()
+def _saved_activations(network: MaskedNetwork, batch: Batch, precision: Precision) -> list[int]:
+    """Bytes of each piece of memory that autograd keeps of a forward pass, beside those of the network."""
+    own, found = _storage_bytes(network), dict[int, Tensor]()
 
     def pack(tensor: Tensor) -> Tensor:
         if (key := tensor.untyped_storage()._cdata) not in own:
@@ -471,11 +467,11 @@ def _saved_activations(net: MaskedNetwork, batch: Batch, precision: Precision) -
 
     half = torch.autocast("cpu", _HALF_PRECISION.get(precision), enabled=precision in _HALF_PRECISION)
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor), half:
-        net(batch, 0.0)
+        network(batch, 0.0)
     return [tensor.untyped_storage().nbytes() for tensor in found.values()]
 
 
-def _storage_bytes(net: nn.Module) -> dict[int, int]:
-    """Bytes of the memory of parameters, masks and buffers, by what tells it from other memory."""
-    tensors = [*net.parameters(), *net.buffers()]
+def _storage_bytes(network: nn.Module) -> dict[int, int]:
+    """Bytes of the memory of parameters, masks and buffers, by the identity of each piece of memory."""
+    tensors = [*network.parameters(), *network.buffers()]
     return {tensor.untyped_storage()._cdata: tensor.untyped_storage().nbytes() for tensor in tensors}

@@ -37,11 +37,11 @@ class Numerics:
     """How a training computes: all that changes its rounding, and not what it computes.
 
     Attributes:
-        precision: of the forward and backward pass; weights are float32 throughout.
-        tf32: what stays float32 in products is rounded to TF32, and cuDNN takes the fastest of its algorithms.
-        channels_last: images and weights lie in memory in NHWC order.
-        compiled: network, heads and slow copies run as torch.compile makes them; None where that pays.
-        environment: variables of the environment that change rounding, as "NAME=value", see `sslticket.config.runtime`.
+        precision: Precision of the forward and backward pass; weights are float32 throughout.
+        tf32: Whether float32 products are rounded to TF32, and cuDNN takes the fastest of its algorithms.
+        channels_last: Whether images and weights lie in memory in NHWC order.
+        compiled: Whether network, heads and slow copies run as torch.compile makes them; None where that pays.
+        environment: Variables that change rounding, as "NAME=value", see `sslticket.config.runtime`.
     """
 
     precision: Precision
@@ -51,35 +51,35 @@ class Numerics:
     environment: tuple[str, ...] = ()
 
     @classmethod
-    def resolve(cls, machine: RuntimeConfig, precision: Precision | None) -> "Numerics":
-        """What a machine's settings come to on the device at hand; what they leave open is fast on CUDA.
+    def resolve(cls, settings: RuntimeConfig, precision: Precision | None) -> "Numerics":
+        """The numerics of a machine's settings on the device at hand; what they leave open is fast on CUDA.
 
         Args:
-            machine: whose `exact`, `channels_last` and `compile` are asked.
-            precision: as given; None for the device's own.
+            settings: The settings; `exact`, `channels_last` and `compile` matter.
+            precision: The precision that was given; None for the device's own.
 
         Raises:
-            BadInput: if a variable of the environment would act against these settings.
+            BadInput: If a variable of the environment would act against these settings.
         """
         runtime.check_environment()
-        fast = _device_type() == "cuda" and not machine.exact
+        fast = _device_type() == "cuda" and not settings.exact
         return cls(
             precision=("bf16" if fast and _supports_bfloat16() else "fp32") if precision is None else precision,
             tf32=fast,
-            channels_last=fast if machine.channels_last is None else machine.channels_last,
-            compiled=(None if fast else False) if machine.compile is None else machine.compile,
+            channels_last=fast if settings.channels_last is None else settings.channels_last,
+            compiled=(None if fast else False) if settings.compile is None else settings.compile,
             environment=runtime.rounding_variables(_device_type()),
         )
 
     def for_training(self, steps: int, *, size: int, steady: bool, ghost_batch: int | None) -> "Numerics":
-        """Those of one training.
+        """The numerics of one training.
 
         Args:
-            steps: of the optimiser, in all.
-            size: parameters and buffers of the backbone.
-            steady: whether its objective does the same in every step, see `Objective.steady`.
-            ghost_batch: of the training. Where it is None, several processes share the statistics of batch norm, and
-                at each layer that does so compiled code ends, and other code begins: too little is left to join.
+            steps: Optimiser steps in all.
+            size: Number of parameters and buffers of the backbone.
+            steady: Whether the objective does the same in every step, see `Objective.cuda_graph_safe`.
+            ghost_batch: The training's. Where it is None, several processes share the statistics of batch norm, and
+                compiled code ends at each layer that does so: too little is left to join.
         """
         pays = (
             steps >= COMPILE_FROM_STEPS
@@ -89,9 +89,9 @@ class Numerics:
         return replace(self, compiled=pays) if self.compiled is None else self
 
     def apply(self) -> None:
-        """Set what torch keeps for the whole process.
+        """Sets what torch keeps for the whole process.
 
-        An exact workbench puts back what a fast one in the same process has set, what a variable of the environment
+        An exact engine puts back what a fast one in the same process has set, what a variable of the environment
         asks for, and torch's own default, by which cuDNN's convolutions are in TF32.
         """
         with warnings.catch_warnings():
@@ -105,44 +105,44 @@ class Numerics:
 
     @property
     def description(self) -> str:
-        """For a person who is told before trainings have a length."""
+        """The numerics as text before trainings have a length."""
         return f"{self}, and compiled where it pays" if self.compiled is None else str(self)
 
     def __str__(self) -> str:
-        """In words for rows and people, such as "bf16 tf32 channels-last compiled"; of a CPU's default "fp32"."""
+        """The numerics as rows have them, such as "bf16 tf32 channels-last compiled"; of a CPU's default "fp32"."""
         words = {"tf32": self.tf32, "channels-last": self.channels_last, "compiled": self.compiled}
         outside = (word for word in self.environment if self.compiled or not runtime.is_compiler_variable(word))
         return " ".join([self.precision, *(word for word, holds in words.items() if holds), *outside])
 
 
 def numerics_of_row(row: Mapping[str, Any]) -> str:
-    """How the training of a row computed; all that older rows tell of it is their precision."""
+    """The numerics of the training of a row; older rows have only its precision."""
     return str(row.get("numerics", row.get("precision")))
 
 
-def resolve_precision(recipe: Recipe, machine: RuntimeConfig) -> Recipe:
-    """The recipe with the precision in a word: its key tells what is computed, whatever device it is asked on."""
-    return replace(recipe, precision=Numerics.resolve(machine, recipe.precision).precision)
+def resolve_precision(recipe: Recipe, settings: RuntimeConfig) -> Recipe:
+    """The recipe with its precision filled in, so that its key says what is computed, whatever the device is."""
+    return replace(recipe, precision=Numerics.resolve(settings, recipe.precision).precision)
 
 
-def compile_network(net: nn.Module) -> None:
-    """Have torch.compile make the backbone, and the stacks of layers in heads and slow copies, as each is called."""
-    for part in (net.get_submodule("backbone"), *_compilable_modules(net.get_submodule("heads"))):
-        part.compile()
+def compile_network(network: nn.Module) -> None:
+    """Has torch.compile make the backbone, and the stacks of layers in heads and slow copies, as each is called."""
+    for module in (network.get_submodule("backbone"), *_compilable_modules(network.get_submodule("heads"))):
+        module.compile()
 
 
-def is_compiled(net: nn.Module) -> bool:
-    """Whether `compile_parts` has seen it."""
-    return net.get_submodule("backbone")._compiled_call_impl is not None
+def is_compiled(network: nn.Module) -> bool:
+    """Whether `compile_network` was called on it."""
+    return network.get_submodule("backbone")._compiled_call_impl is not None
 
 
 def state_size(backbone: nn.Module) -> int:
-    """Its parameters and buffers, gates and their scores left out."""
+    """Number of a backbone's parameters and buffers, gates and their scores left out."""
     return sum(value.numel() for value in pruned_model.stored_state(backbone).values())
 
 
 def _compilable_modules(module: nn.Module) -> Iterator[nn.Module]:
-    """The largest parts that are called whole and have several layers: one alone leaves nothing to join."""
+    """The largest modules that are called whole and have several layers: one alone leaves nothing to join."""
     if isinstance(module, pruned_model.MaskedCopy) or type(module).forward is nn.Module.forward:
         for child in module.children():
             yield from _compilable_modules(child)
@@ -151,7 +151,7 @@ def _compilable_modules(module: nn.Module) -> Iterator[nn.Module]:
 
 
 def _device_type() -> str:
-    """The type of the device that is computed on."""
+    """The type of the device that computes."""
     if runtime.cpu_only() or not torch.accelerator.is_available():
         return "cpu"
     found = torch.accelerator.current_accelerator()
@@ -163,33 +163,33 @@ def _supports_bfloat16() -> bool:
     return bool(torch.cuda.is_bf16_supported(including_emulation=False))
 
 
-_WARMUP_STEPS = 3  # steps before: libraries choose their algorithms, and the optimiser makes its state
+_WARMUP_STEPS = 3  # before the capture: libraries choose their algorithms, and the optimiser makes its state
 
 
 class NotCapturable(Exception):
-    """A step cannot be written down, for the reason that is told."""
+    """A step cannot be captured in a graph; the message says why."""
 
 
 class StepGraph(Protocol):
     """Work of a device that can be launched as one."""
 
     def capture(self) -> AbstractContextManager[None]:
-        """Writes down what is called inside; nothing of it is done.
+        """Captures what is called inside; nothing of it is done.
 
         Raises:
-            RuntimeError: inside or at the end, where something cannot be written down.
+            RuntimeError: Inside or at the end, where something cannot be captured.
         """
 
     def replay(self) -> None:
-        """Does what was written down."""
+        """Does what was captured."""
 
 
 class CudaStepGraph:
-    """CUDA's own.
+    """A graph of CUDA's.
 
     Attributes:
-        failed: those whose capture failed in this process. Torch's allocator goes on asking them whose memory is
-            wanted, so they stay.
+        failed: The graphs whose capture failed in this process. Torch's allocator goes on asking them for memory, so
+            they stay.
     """
 
     failed: ClassVar[list["CudaStepGraph"]] = []
@@ -219,22 +219,23 @@ class CudaStepGraph:
 
 
 GRAPH_CLASSES: dict[str, Callable[[], StepGraph]] = {"cuda": CudaStepGraph}
-"""By the type of a device."""
+"""What makes a graph, by the type of a device."""
 
 
 def graph_class_for(
-    device: torch.device, net: MaskedNetwork, batches: Loader, fit: TrainConfig
+    device: torch.device, network: MaskedNetwork, loader: Loader, training: TrainConfig
 ) -> Callable[[], StepGraph] | None:
     """What makes the graph of a training, where the device has graphs and this training's steps are alike and small.
 
     A capture that failed is not tried again in the same process: the next would fail too, and each leaves something.
     """
-    optimizers = [fit.optimizer] if net.mask_learning is None else [fit.optimizer, net.mask_learning.optimizer]
+    learning = network.mask_learning
+    optimizers = [training.optimizer, *([] if learning is None else [learning.optimizer])]
     fits = (
-        net.objective.cuda_graph_safe
-        and isinstance(batches, MemoryLoader)
+        network.objective.cuda_graph_safe
+        and isinstance(loader, MemoryLoader)
         and all(isinstance(each, SGD | Adam) for each in optimizers)
-        and state_size(net.backbone) <= MAX_GRAPH_STATE
+        and state_size(network.backbone) <= MAX_GRAPH_STATE
         and not CudaStepGraph.failed
     )
     return GRAPH_CLASSES.get(device.type) if fits else None
@@ -257,16 +258,16 @@ class GraphReplay:
     def __call__(
         self, take: Callable[[Batch, float], Tensor], batch: Batch, progress: float, passes: PassCounter
     ) -> Tensor:
-        """The loss of a step, which `take` would return, (); and all that it does.
+        """Does a step and returns its loss, (), as `take` would.
 
         Args:
-            take: the step; what it does depends on the batch, and not on the progress.
-            batch: its images, as many as in all steps.
-            progress: of the training.
-            passes: that `take` counts.
+            take: The step; what it does depends on the batch, and not on the progress.
+            batch: The images, as many as in all steps.
+            progress: Progress of the training, from 0 to 1.
+            passes: The counter of the images that `take` uses.
 
         Raises:
-            Uncapturable: nothing of the step has been done, but random numbers may have been drawn for it.
+            NotCapturable: Nothing of the step has been done, but random numbers may have been drawn for it.
         """
         # From the first step on in the memory that the graph reads: where images begin at another multiple of a few
         # bytes cuDNN looks for an algorithm anew, and no capture holds that.
@@ -290,7 +291,7 @@ class GraphReplay:
         return self._loss.clone()
 
     def _copy_to_static(self, batch: Batch) -> Batch:
-        """The batch in memory that stays the same."""
+        """Copies a batch into memory that stays the same."""
         if self._batch is None:
             self._batch = Batch(
                 tuple(view.clone() for view in batch.views), batch.labels.clone(), batch.indices.clone()
@@ -312,7 +313,7 @@ class GraphReplay:
         return graph
 
     def _set_capturable(self, now: bool) -> None:
-        """Adam wants to be told, and warns of it where it takes a step by itself."""
+        """Adam needs this for a capture, and warns of it where it takes a step by itself."""
         for group in self._optimizer.param_groups:
             if "capturable" in group:
                 group["capturable"] = now

@@ -96,12 +96,12 @@ class LARSOptimizer(torch.optim.Optimizer):
     Nothing is kept before the first step that is taken, so a step that loss scaling skips leaves no trace.
 
     Args:
-        params: tensors, or groups of them. Of a group without weight decay the rate is not scaled, as in SimCLR and
+        params: Tensors, or groups of them. Of a group without weight decay the rate is not scaled, as in SimCLR and
             after; these are biases and batch norm.
-        lr: the learning rate.
-        momentum: of the gradient's running sum, in all groups; 0 keeps none.
-        weight_decay: factor of the L2 penalty.
-        trust: the trust coefficient.
+        lr: The learning rate.
+        momentum: Momentum of the gradient's running sum, in all groups; 0 keeps none.
+        weight_decay: Factor of the L2 penalty.
+        trust: The trust coefficient.
     """
 
     def __init__(

@@ -71,28 +71,28 @@ class Tracker:
 
 
 class _ProgressBar(tqdm):  # type: ignore[type-arg]  # it is generic for type checkers only
-    """tqdm's bar with the loss at the left, and without what the terminal has no columns for.
+    """The bar of tqdm with the loss at the left, and without what the terminal has no columns for.
 
     Attributes:
-        task: what is trained.
-        step: and where it is.
-        loss: the latest.
-        probed: the latest of the probe.
+        task: What is trained.
+        step: Where that training is.
+        loss: The latest loss.
+        probed: The latest accuracy of the probe.
     """
 
     task, step, loss, probed = "", "", "", ""
 
     def __str__(self) -> str:
         """The line, at most as wide as the terminal."""
-        told = dict(self.format_dict)
+        values = dict(self.format_dict)
         # In the last column some terminals begin a new line.
-        width = told["ncols"] - 1 if told["ncols"] else None
+        width = values["ncols"] - 1 if values["ncols"] else None
         for head in dict.fromkeys((self._prefix(self.task, self.probed), self._prefix(self.task, ""))):
             for tail in _BAR_FORMATS:
-                told |= {"prefix": head, "ncols": None, "bar_format": tail.replace("{bar}", "")}
-                least = disp_len(self.format_meter(**told)) + _MIN_BAR_WIDTH * ("{bar}" in tail)
+                values |= {"prefix": head, "ncols": None, "bar_format": tail.replace("{bar}", "")}
+                least = disp_len(self.format_meter(**values)) + _MIN_BAR_WIDTH * ("{bar}" in tail)
                 if width is None or least <= width:
-                    return self.format_meter(**told | {"ncols": width, "bar_format": tail}).removeprefix(
+                    return self.format_meter(**values | {"ncols": width, "bar_format": tail}).removeprefix(
                         ": "
                     )  # before any task
         assert width is not None

@@ -7,7 +7,6 @@ import torch
 
 from sslticket.cli import recipe_commands as command
 from sslticket.cli.exit_status import run_and_exit
-from sslticket.data import dali_loader
 from sslticket.data.dali_loader import DaliDecoder, DaliLoader
 from sslticket.data.loader import Sampler
 from sslticket.data.source import make_loader, open_split

@@ -34,7 +34,7 @@ from sslticket.storage.files import write_json, write_row
 from sslticket.storage.tensorfile import tensors_hash
 from sslticket.storage.tensorfile import write_tensor_file as write_tensors
 from sslticket.ticket import Ticket
-from sslticket.training import checkpoint, trackers
+from sslticket.training import checkpoint, progress
 from tests.fuzz.mutations import changed, damaged, text
 from tests.report.analysed import CHANNELS, CONNECTIVITY, MAGNITUDES, OVERLAP, STABILITY
 from tests.report.conftest import LEVEL, SCORE, SHARED
@@ -258,13 +258,13 @@ def _recipe(folder: Path) -> Files:
 
 
 def _status(folder: Path) -> Files:
-    told = trackers.Status(
+    told = progress.Status(
         task="x", step=1, steps=2, rate=3.0, loss=0.5, probe=None, left=9.0, host="h", pid=1, time=1.7e9
     )
-    told.write(folder / trackers.STATUS_FOLDER / "h.1.json")
+    told.write(folder / progress.STATUS_FOLDER / "h.1.json")
 
-    def read(folder: Path) -> list[trackers.Status]:
-        if not (found := trackers.read_statuses(folder)):
+    def read(folder: Path) -> list[progress.Status]:
+        if not (found := progress.read_statuses(folder)):
             raise BadInput("left out")
         assert [(inspect_commands._process_line(each), each.silent_seconds) for each in found]
         return found
@@ -300,10 +300,10 @@ def _natural(folder: Path) -> Files:
 
 def _endpoint(folder: Path) -> Files:
     told = {"data_hash": "0123", "top1": 0.5, "layers": {"a": [1, 2]}}
-    endpoints.Endpoint({"backbone.a": torch.arange(5.0)}, told).save(folder / "end.safetensors")
+    write_tensors(folder / "end.safetensors", "endpoint", told, {"backbone.a": torch.arange(5.0)})
 
     def read(folder: Path) -> object:
-        found = endpoints._read_endpoint(folder / "end.safetensors", whole=True)
+        found = endpoints.Endpoint.load(folder / "end.safetensors", weights=True)
         return _plain(found.state), found.measurements
 
     return Files("endpoint", folder, read)

@@ -3,6 +3,7 @@
 import json
 import math
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -237,7 +238,7 @@ def test_every_series_of_every_chart_has_a_look_and_every_figure_a_name_of_its_o
     assert {curve.series for chart in content.charts() for curve in chart.curves} <= content.styles.keys()
     places = [look.index for look in content.styles.values()]
     assert sorted(places) == list(range(len(places)))
-    names = [figure.name for figure in (*content.charts(), *content.heat_maps())]
+    names = [cast(Any, figure).name for figure in (*content.charts(), *content.heat_maps())]
     assert len(set(names)) == len(names)
 
 

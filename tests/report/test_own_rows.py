@@ -11,11 +11,15 @@ import pytest
 
 from sslticket import registry, report
 from sslticket.errors import BadInput
+from sslticket.evaluation import CONTROLS
+from sslticket.evaluation.controls import Control
+from sslticket.pruning.mask import Mask
 from sslticket.report.content import Content
 from sslticket.report.sections import FigureGroup, Picker, Section
 from sslticket.results import rows, table
 from sslticket.results.row_schema import Amount, Fraction
 from sslticket.results.rows import Row, TargetFields, row_error
+from sslticket.ticket import Ticket
 from tests.report.conftest import SHARED
 
 Json = dict[str, Any]
@@ -159,3 +163,22 @@ def test_a_control_of_ones_own_is_pooled_as_its_class_says(score: Callable[..., 
     rows.CONTROLS["mirrored"] = rows.ControlInfo("weights in a mirror", shared=True)
     own = Content(frame).summary.set_index("series").loc["mirrored"]
     assert (own["n"], own["trainings"]) == (1, 1)
+
+
+def test_a_class_of_a_control_tells_reports_what_it_is() -> None:
+    class Mirrored(Control):
+        name = "mirrored"
+        description = "weights in a mirror"
+        shared = True
+
+        def mask(self, ticket: Ticket, *, seed: int, natural: Mask | None) -> Mask:
+            return ticket.mask
+
+    assert rows.CONTROLS["mirrored"] == rows.ControlInfo("weights in a mirror", shared=True, keeps_weights=False)
+
+
+def test_reports_know_all_controls_of_the_package() -> None:
+    assert {"ticket", *CONTROLS.names()} <= rows.CONTROLS.keys()
+    for name in CONTROLS.names():
+        control = CONTROLS.get(name)
+        assert (control.shared, control.keeps_weights) == rows.CONTROLS[name][1:], name

@@ -161,7 +161,8 @@ def rows(planned: SearchPlan) -> list[dict[str, Any]]:
 
 def in_folder(**changes: Any) -> Recipe:
     """A search on 8 x 8 images of a folder of one's own."""
-    return recipe(data=Data(**{"dataset": "folder", "image_size": 8} | changes))
+    settings: dict[str, Any] = {"dataset": "folder", "image_size": 8} | changes
+    return recipe(data=Data(**settings))
 
 
 def test_two_folders_under_the_same_flags_are_two_runs(tmp_path: Path) -> None:
@@ -177,6 +178,7 @@ def test_two_folders_under_the_same_flags_are_two_runs(tmp_path: Path) -> None:
     for column in zip(*told, strict=True):
         assert len(set(column)) == 2
     for each in found:
+        assert each.recipe.data.identity is not None
         digits = each.recipe.data.identity.images_hash[:8]
         assert {row["source"] for row in rows(each)} == {f"flowers[{digits}]"}
         assert tickets(each)[-1].provenance["dataset"] == f"flowers[{digits}]"

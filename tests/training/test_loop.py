@@ -28,7 +28,7 @@ COUNT, BATCH, LENGTH = 40, 16, 12
 class Numbers:
     """Random 8x8 "images" with labels: for arithmetic only."""
 
-    bad: dict[str, str] = {}  # noqa: RUF012
+    unreadable: dict[str, str] = {}  # noqa: RUF012
 
     def train(self, start: int, stop: int) -> Iterator[Batch]:
         for step in range(start, stop):
@@ -173,7 +173,7 @@ def test_a_gradient_is_clipped_to_its_longest_norm_and_a_share_of_the_rate_is_ta
         training = bench.make_loop(
             net, wrapped, Numbers(), fit, set_size=COUNT, seed=0, progress=Progress(0, show=False)
         )
-        training.optimizer.param_groups[0]["share"] = 0.5
+        training.optimizer.param_groups[0]["lr_scale"] = 0.5
         training.run(0, 1)
     moved = torch.cat([(value - before[name]).flatten() for name, value in net.named_parameters()])
     assert moved.norm().item() == pytest.approx(0.5 * 0.5 * 0.01, rel=1e-4)

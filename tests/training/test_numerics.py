@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from sslticket.analysis.magnitudes import Magnitudes
+from sslticket.cli import flags
 from sslticket.cli import recipe_commands as command
 from sslticket.config.recipe import Precision
 from sslticket.config.runtime import RuntimeConfig
@@ -41,7 +42,7 @@ SHORT = Protocol(
 )
 ONE = IMP(levels=1, rate=0.5, rewind="2it")
 LAST = RuntimeConfig(channels_last=True)
-LARGE = {"size": MAX_GRAPH_STATE + 1, "steady": True, "ghost_batch": None}
+LARGE: dict[str, Any] = {"size": MAX_GRAPH_STATE + 1, "steady": True, "ghost_batch": None}
 
 
 @pytest.fixture
@@ -164,7 +165,7 @@ def test_flags_turn_on_and_off_what_is_left_open() -> None:
         (["--exact", "--no-compile"], RuntimeConfig(exact=True, compile=False)),
         (["--channels-last", "--compile"], RuntimeConfig(channels_last=True, compile=True)),
     ):
-        assert command.flags.override(RuntimeConfig(), vars(read(words))) == expected
+        assert flags.override_fields(RuntimeConfig(), vars(read(words))) == expected
 
 
 def test_rows_and_tickets_tell_it_and_a_run_goes_on_in_another_way(tmp_path: Path) -> None:
