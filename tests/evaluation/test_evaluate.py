@@ -203,7 +203,8 @@ def test_a_seed_decides_head_order_augmentation_and_random_weights(run: Path) ->
     ]
     for ours, theirs in zip(*(net.heads.parameters() for net in nets), strict=True):
         assert not torch.equal(ours, theirs)
-    assert not np.array_equal(*(Sampler(100, 32, seeds.order).indices(0) for seeds in (first, second)))
+    one, other = (Sampler(100, 32, seeds.order).indices(0) for seeds in (first, second))
+    assert not np.array_equal(one, other)
     assert len({*vars(first).values(), *vars(second).values()}) == 10
 
 
