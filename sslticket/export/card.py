@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from sslticket.config.recipe import RecipeRecord
 from sslticket.data.datasets.catalogue import known_dataset
 from sslticket.errors import BadInput
 from sslticket.escaping import escape_json, escape_markdown, shell_quote
@@ -172,9 +173,9 @@ class ModelCard:
     @property
     def title(self) -> str:
         """One line: objective, model, data set, density."""
-        ticket, came = self.ticket, self.ticket.provenance
+        ticket, origin = self.ticket, self.ticket.provenance
         left = f"{format_percent(ticket.mask.density)}% of the weights left"
-        return f"{came['objective']} ticket of {ticket.recipe['model']} on {came['dataset']}, {left}"
+        return f"{origin['objective']} ticket of {RecipeRecord(ticket.recipe).model} on {origin['dataset']}, {left}"
 
     def text(self) -> str:
         """The whole README.md."""
@@ -184,8 +185,15 @@ class ModelCard:
 def _front_matter(card: ModelCard) -> str:
     from huggingface_hub import EvalResult, ModelCardData
 
-    came = card.ticket.provenance
-    tags = ["lottery-ticket", "sparse", "pruning", came["objective"], came["dataset"], card.ticket.recipe["model"]]
+    origin, model = card.ticket.provenance, RecipeRecord(card.ticket.recipe).model
+    tags = [
+        "lottery-ticket",
+        "sparse",
+        "pruning",
+        origin["objective"],
+        origin["dataset"],
+        model,
+    ]
     results = [
         EvalResult(
             task_type="image-classification",
@@ -275,10 +283,10 @@ def _accuracy_section(measured: Measurements) -> Iterator[str]:
 
 def _search_section(card: ModelCard) -> str:
     """Command, commit and data, as far as they are known."""
-    came, command = card.ticket.provenance, _without_folders(card.measured.command)
-    commit = came["commit"] or "unknown"
+    origin, command = card.ticket.provenance, _without_folders(card.measured.command)
+    commit = origin["commit"] or "unknown"
     by = f"## How it was found\n\nBy sslticket, commit {escape_markdown(commit)}"
-    by += f", on images with hash {escape_markdown(came['data_hash'])}"
+    by += f", on images with hash {escape_markdown(origin['data_hash'])}"
     if not command:
         return f"{by}. The recipe is in `{CONFIG_FILE}`."
     # Indented, since a fence could end within the command.

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from sslticket.config.recipe import RecipeRecord
 from sslticket.data.datasets.catalogue import InputSpec
 from sslticket.errors import BadInput
 from sslticket.escaping import python_literal
@@ -25,33 +26,27 @@ def ticket_facts(ticket: Ticket) -> dict[str, str]:
         BadInput: If the ticket does not say it, since no search wrote it.
     """
     try:
-        _check_types(ticket)
+        # What others write into files and pages must have the types that a search writes.
+        recipe, origin, inputs = ticket.recipe, ticket.provenance, InputSpec.from_recipe(ticket.recipe)
+        words = [recipe["model"], recipe["data"]["dataset"]]
+        words += [origin[key] for key in ("objective", "dataset", "data_hash")]
+        counts = [origin[key] for key in ("images", "classes", "rewind_samples", "search_samples")]
+        counts += [inputs.channels, inputs.image_size] if inputs else []
+        for kind, values in ((str, words), (int, counts)):
+            for value in values:
+                if type(value) is not kind:
+                    raise TypeError(f"{str(value)[:40]!r} is no {kind.__name__}")
         return _collect_facts(ticket)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BadInput(
-            f"the ticket with hash {ticket.hash} does not tell where it is from ({type(error).__name__}: {error}); "
+            f"the ticket with hash {ticket.hash} does not say where it is from ({type(error).__name__}: {error}); "
             "give one that a search wrote"
         ) from error
 
 
-def _check_types(ticket: Ticket) -> None:
-    """Check that what others write into files and pages has the types that a search writes."""
-    recipe, origin, inputs = ticket.recipe, ticket.provenance, InputSpec.from_recipe(ticket.recipe)
-    words = [
-        recipe["model"],
-        recipe["data"]["dataset"],
-        *(origin[key] for key in ("objective", "dataset", "data_hash")),
-    ]
-    counts = [origin[key] for key in ("images", "classes", "rewind_samples", "search_samples")]
-    counts += [inputs.channels, inputs.image_size] if inputs else []
-    for kind, values in ((str, words), (int, counts)):
-        for value in values:
-            if type(value) is not kind:
-                raise TypeError(f"{str(value)[:40]!r} is no {kind.__name__}")
-
-
 def _collect_facts(ticket: Ticket) -> dict[str, str]:
     recipe, origin, mask = ticket.recipe, ticket.provenance, ticket.mask
+    # As JSON: what strangers wrote is described, too, whether or not it can be a data set here.
     data, inputs = recipe["data"], InputSpec.from_recipe(recipe)
     labels, which = _labels_text(data, origin), describe_layers(recipe)
     start = f"after {origin['rewind_samples']:,} samples"
@@ -81,7 +76,7 @@ def _head_text(ticket: Ticket) -> str:
 
 
 def _images_text(data: Mapping[str, Any]) -> str:
-    """Which of the set's training images; tickets of earlier versions do not know of all these settings."""
+    """Which of the set's training images; tickets of earlier versions lack some of these settings."""
     half = f", half {data['half']} of {data['dataset']}" if data.get("half") else ""
     if data.get("subset_list"):
         return f"{half}, the images in {PurePath(data['subset_list']).name}"
@@ -125,7 +120,7 @@ class Construction:
 
 def network_construction(ticket: Ticket) -> Construction:
     """How to make the network that the ticket applies to, by its original library where that one's fits."""
-    name = ticket.recipe["model"]
+    name = RecipeRecord(ticket.recipe).model
     if name in PAPER_MODELS:
         return _torchvision_construction(ticket) or _own_construction(ticket)
     import timm
@@ -142,7 +137,7 @@ def timm_arguments(ticket: Ticket) -> Mapping[str, int] | None:
     """What `timm.create_model` needs beside the name, for a network that the ticket fits; None where it has none."""
     import timm
 
-    name, inputs = ticket.recipe["model"], InputSpec.from_recipe(ticket.recipe)
+    name, inputs = RecipeRecord(ticket.recipe).model, InputSpec.from_recipe(ticket.recipe)
     if not timm.is_model(name):
         return None
     channels = {} if inputs is None or inputs.channels == 3 else {"in_chans": inputs.channels}
@@ -156,7 +151,7 @@ def timm_arguments(ticket: Ticket) -> Mapping[str, int] | None:
 def _torchvision_construction(ticket: Ticket) -> Construction | None:
     from torchvision import models
 
-    name = ticket.recipe["model"]
+    name = RecipeRecord(ticket.recipe).model
     if name not in models.list_models(module=models) or not _ticket_fits(
         ticket, lambda: models.get_model(name, weights=None)
     ):
@@ -167,7 +162,7 @@ def _torchvision_construction(ticket: Ticket) -> Construction | None:
 def _own_construction(ticket: Ticket) -> Construction:
     inputs = InputSpec.from_recipe(ticket.recipe)
     arguments_text = f", channels={inputs.channels}, image_size={inputs.image_size}" if inputs else ""
-    call = f"models.create_model({python_literal(ticket.recipe['model'])}{arguments_text})"
+    call = f"models.create_model({python_literal(RecipeRecord(ticket.recipe).model)}{arguments_text})"
     return Construction("from sslticket import models", call, False)
 
 
@@ -189,7 +184,7 @@ def hub_config(ticket: Ticket) -> dict[str, Any]:
     inputs = InputSpec.from_recipe(ticket.recipe)
     about: dict[str, Any] = {
         "library_name": "sslticket",
-        "model": ticket.recipe["model"],
+        "model": RecipeRecord(ticket.recipe).model,
         "channels": inputs.channels if inputs else None,
         "image_size": inputs.image_size if inputs else None,
         "level": ticket.level,
@@ -211,7 +206,7 @@ def _timm_config(ticket: Ticket, inputs: InputSpec | None) -> dict[str, Any]:
         size = [inputs.channels, inputs.image_size, inputs.image_size]
         images = {"input_size": size} | ({"mean": inputs.mean, "std": inputs.std} if inputs.mean else {})
     return {
-        "architecture": ticket.recipe["model"],
+        "architecture": RecipeRecord(ticket.recipe).model,
         "num_classes": 0,
         "model_args": dict(arguments),
         "pretrained_cfg": {"num_classes": 0, **images},

@@ -228,6 +228,6 @@ def test_other_folders_are_named_as_what_they_are(run: Path, tmp_path: Path) -> 
 def test_a_ticket_that_tells_nothing_is_refused(tmp_path: Path) -> None:
     ticket = made("resnet20", "cifar10")
     Ticket(ticket.mask, ticket.weights, 3, {"model": "resnet20"}, {}).save(tmp_path / "ticket.safetensors")
-    with pytest.raises(BadInput, match="does not tell where it is from") as caught:
+    with pytest.raises(BadInput, match="does not say where it is from") as caught:
         export_ticket(tmp_path / "ticket.safetensors", tmp_path / "out")
     assert "\n" not in str(caught.value)
