@@ -96,13 +96,14 @@ class Job(ABC, Generic[Context]):
     def run(self, files: Sequence[Path], context: Context) -> Sequence[Row]:
         """Does the work; called on all processes that were launched together.
 
+        The queue writes rows. A job with other files writes these itself, on the main process.
+
         Args:
             files: Those of its files that are to be written, which nobody else is writing.
             context: What the queue was made with.
 
         Returns:
-            The rows of those files, in their order, which the queue writes. A job with other files writes these itself,
-            on the main process, and returns none.
+            The rows of those files, in their order; none where they hold no rows.
         """
 
 
