@@ -278,8 +278,7 @@ class Evaluator:
         """Trains a net to the protocol's end, and measures it.
 
         Returns:
-            Keys of a score row: top1 and top5 (fractions), loss (nats), samples, steps, seconds of training, and where
-            they are from.
+            What a row of a score has of its training: its measures and cost, and where they are from.
 
         Raises:
             BadInput: If the device's memory is too small for it.
