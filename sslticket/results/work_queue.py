@@ -96,6 +96,8 @@ class Job(ABC, Generic[Context]):
     def run(self, files: Sequence[Path], context: Context) -> Sequence[Row]:
         """Does the work; called on all processes that were launched together.
 
+        The queue writes rows. A job with other files writes these itself, on the main process.
+
         Args:
             files: Those of its files that are to be written, which nobody else is writing.
             context: What the queue was made with.
