@@ -1,9 +1,8 @@
 from .analysis import ANALYSES
 from .analysis.base import Analysis, EndpointAnalysis, TicketAnalysis
 from .analysis.connectivity import Connectivity
-from .analysis.magnitudes import Magnitudes
 from .analysis.overlap import DeadChannels, Overlap
-from .analysis.stability import Stability
+from .analysis.trained_weights import Magnitudes, Stability
 from .api import analyse_tickets, evaluate_tickets, find_tickets, load_recipe, read_rows, write_report
 from .cli.recipe_commands import run
 from .config import OPTIMIZERS

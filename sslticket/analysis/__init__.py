@@ -7,9 +7,9 @@ from sslticket.registry import Registry
 ANALYSES: Registry[Any] = Registry(
     "analysis",
     {
-        "stability": "sslticket.analysis.stability:Stability",
+        "stability": "sslticket.analysis.trained_weights:Stability",
         "connectivity": "sslticket.analysis.connectivity:Connectivity",
-        "magnitudes": "sslticket.analysis.magnitudes:Magnitudes",
+        "magnitudes": "sslticket.analysis.trained_weights:Magnitudes",
         "overlap": "sslticket.analysis.overlap:Overlap",
         "channels": "sslticket.analysis.overlap:DeadChannels",
     },

@@ -11,8 +11,7 @@ import pytest
 
 from sslticket.analysis.base import run_analysis
 from sslticket.analysis.endpoints import make_analysis_tasks
-from sslticket.analysis.magnitudes import Magnitudes
-from sslticket.analysis.stability import Stability
+from sslticket.analysis.trained_weights import Magnitudes, Stability
 from sslticket.config.runtime import RuntimeConfig
 from sslticket.config.training import SGD, TrainConfig
 from sslticket.evaluation.jobs import evaluate_tasks

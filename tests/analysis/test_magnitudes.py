@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sslticket.analysis.magnitudes import Magnitudes
+from sslticket.analysis.trained_weights import Magnitudes
 from sslticket.config.runtime import RuntimeConfig
 from sslticket.config.training import SGD, TrainConfig
 from sslticket.evaluation.protocols import Protocol

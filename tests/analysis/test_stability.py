@@ -11,7 +11,7 @@ import torch
 
 from sslticket.analysis.base import run_analysis
 from sslticket.analysis.endpoints import EndpointStore, find_targets, load_subnetwork, make_analysis_tasks
-from sslticket.analysis.stability import Stability, weight_distance
+from sslticket.analysis.trained_weights import Stability, weight_distance
 from sslticket.config.runtime import RuntimeConfig
 from sslticket.config.training import SGD, TrainConfig
 from sslticket.errors import BadInput

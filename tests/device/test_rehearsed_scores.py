@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from sslticket.analysis.connectivity import Connectivity
-from sslticket.analysis.magnitudes import Magnitudes
-from sslticket.analysis.stability import Stability
+from sslticket.analysis.trained_weights import Magnitudes, Stability
 from sslticket.config.training import SGD, TrainConfig
 from sslticket.evaluation import controls
 from sslticket.evaluation.jobs import evaluate_tasks

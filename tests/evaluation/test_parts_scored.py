@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sslticket.analysis.base import AnalysisPlan, run_analysis
-from sslticket.analysis.magnitudes import Magnitudes
+from sslticket.analysis.trained_weights import Magnitudes
 from sslticket.cli import commands
 from sslticket.config.runtime import RuntimeConfig
 from sslticket.config.training import SGD, TrainConfig

@@ -7,7 +7,7 @@ import pytest
 
 from sslticket import provenance
 from sslticket.analysis.base import run_analysis
-from sslticket.analysis.magnitudes import Magnitudes
+from sslticket.analysis.trained_weights import Magnitudes
 from sslticket.config.runtime import RuntimeConfig
 from sslticket.config.training import SGD, TrainConfig
 from sslticket.evaluation import tasks

@@ -45,8 +45,7 @@ from sslticket import (
     processes,
 )
 from sslticket.analysis.connectivity import Connectivity
-from sslticket.analysis.magnitudes import Magnitudes
-from sslticket.analysis.stability import Stability
+from sslticket.analysis.trained_weights import Magnitudes, Stability
 from sslticket.cli.exit_status import run_and_exit
 from sslticket.config.recipe import Recipe
 from sslticket.config.runtime import RuntimeConfig

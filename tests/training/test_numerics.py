@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from sslticket.analysis.magnitudes import Magnitudes
+from sslticket.analysis.trained_weights import Magnitudes
 from sslticket.cli import flags
 from sslticket.cli import recipe_commands as command
 from sslticket.config.recipe import Precision

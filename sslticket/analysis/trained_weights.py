@@ -1,4 +1,4 @@
-"""How near two trainings of a subnetwork end: with the network it is cut from, and with another order of the data."""
+"""The weights at the end of trainings: how near two of them come (stability), and how large they are (magnitudes)."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,9 @@ from torch import Tensor
 from sslticket.analysis.base import EndpointAnalysis
 from sslticket.analysis.endpoints import AnalysisTarget, EndpointStore, FinalTraining, load_subnetwork
 from sslticket.pruning.mask import Mask
-from sslticket.results.rows import Row, StabilityRow
+from sslticket.pruning.prunable import MACHINE_PRECISION, magnitude_statistics
+from sslticket.results.rows import MagnitudesRow, Row, StabilityRow
+from sslticket.ticket import Ticket
 
 
 class WeightDistance(NamedTuple):
@@ -88,3 +90,27 @@ def weight_distance(one: Mapping[str, Tensor], other: Mapping[str, Tensor], mask
     mine, theirs = norm(1, 0), norm(0, 1)
     angle = 2 * math.atan2(norm(theirs, -mine), norm(theirs, mine))
     return WeightDistance(norm(1, -1), math.degrees(angle))
+
+
+@dataclass(frozen=True)
+class Magnitudes(EndpointAnalysis):
+    """Weights that training takes to zero by itself, and the histogram of all.
+
+    Trains the dense network from W_k to the end of a protocol, and measures its natural density, the fraction of its
+    weights above machine precision, and the histogram of their magnitudes (Finding Winning Tickets with Limited (or No)
+    Supervision, Figure 6 and Appendix D). Of a sparse ticket, pruned weights are zeros too.
+    """
+
+    row_type: ClassVar[type[Row]] = MagnitudesRow
+    default_levels: ClassVar[str] = "0"
+
+    def measure(self, target: AnalysisTarget, endpoints: EndpointStore) -> dict[str, Any]:
+        """See the base class."""
+        end = endpoints.read(target.training)
+        names = list(Ticket.load(target.task.path).mask)
+        return {**magnitude_statistics(end.backbone, names), "top1": end.measurements["top1"]}
+
+    def describe_row(self, row: Mapping[str, Any]) -> str:
+        """See the base class."""
+        weights = f"{row['natural_density']:.2%} of {sum(row['counts']) + row['zeros']:,} weights are above"
+        return f"{weights} {MACHINE_PRECISION:.3g}, {row['zeros']:,} are exactly 0, top-1 {row['top1']:.1%}"
