@@ -83,7 +83,7 @@ def test_links_and_recipes_are_there(page: Path) -> None:
 
 def test_the_page_of_imp_lists_every_setting_with_its_flag_and_default() -> None:
     page = (DOCS / "imp.md").read_text()
-    listed = re.findall(r"^\| `(\w+)` \| (\S+|\(recipe file\)) \| (\S+) \|", page, re.MULTILINE)
+    listed = re.findall(r"^\| `(\w+)` \| (\S+) \| (\S+) \|", page, re.MULTILINE)
     for field in dataclasses.fields(sslticket.IMP):
         flag = f"`--{field.name.replace('_', '-')}`"
         default = "`Magnitude()`" if field.name == "criterion" else str(field.default or "none")
