@@ -189,22 +189,12 @@ def name_tickets(frame: pd.DataFrame) -> pd.DataFrame:
             model = recipes[key]["model"]
             way = ", ".join(filter(None, [recipes[key]["search"] if model in searches else "", variant]))
             words = _base_name(recipes[key], model in sources)
-            for seen, brief in _image_labels(images[key]):
-                names[*key, seen] = _add_brackets(words, way, brief), way
+            for seen, brief in shorten_hashes(images[key]).items():
+                details = ", ".join(filter(None, [way, f"images {brief}" if len(images[key]) > 1 else ""]))
+                names[*key, seen] = f"{words} ({details})" if details else words, way
     keys = list(frame[[*_RECIPE_KEYS, "images"]].itertuples(index=False, name=None))
     facts = {name: pd.Series([recipes[key[:-1]][name] for key in keys], frame.index, object) for name in _RECIPE_FACTS}
     return frame.assign(tickets=[names[key][0] for key in keys], variant=[names[key][1] for key in keys], **facts)
-
-
-def _image_labels(values: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Each set of images that searches of one recipe saw, and the words that tell it from the others."""
-    for seen, brief in shorten_hashes(values).items():
-        yield seen, f"images {brief}" if len(values) > 1 else ""
-
-
-def _add_brackets(words: str, *details: str) -> str:
-    inner = ", ".join(filter(None, details))
-    return f"{words} ({inner})" if inner else words
 
 
 _RECIPE_FACTS = ["search", "settings"]

@@ -250,13 +250,13 @@ def _cost_table(panel: Panel) -> Table | None:
     # Older rows tell source images only, whose number of views differs between objectives.
     unit = "forward_images" if own["cost_forward_images"].notna().all() else "samples"
     known = [each for each in COST_AXES if own[f"cost_{each}"].notna().any()]
-    head = ["Tickets", *(_capitalize(COST_NAMES[each]) for each in known)]
+    head = ["Tickets", *(COST_NAMES[each].capitalize() for each in known)]
     lines = [
         [row["tickets"], *(_cost_text(each, row[f"cost_{each}"]) for each in known)] for row in own.to_dict("records")
     ]
     if len(supervised):
         first = supervised.iloc[0]
-        head.append(f"{_capitalize(COST_NAMES[unit])}, {first['tickets']} ÷ this")
+        head.append(f"{COST_NAMES[unit].capitalize()}, {first['tickets']} ÷ this")
         for line, cost in zip(lines, own[f"cost_{unit}"], strict=True):
             line.append(f"{first[f'cost_{unit}'] / cost:.3g}\N{MULTIPLICATION SIGN}" if cost else text.MISSING)
     density = text.format_percent(panel.density)
@@ -267,10 +267,6 @@ def _cost_text(unit: str, value: float) -> str:
     if math.isnan(value):
         return text.MISSING
     return format_duration(value) if unit == "seconds" else format_count(value)
-
-
-def _capitalize(words: str) -> str:
-    return words[0].upper() + words[1:]
 
 
 def _search_table(content: Content) -> Table:

@@ -177,12 +177,14 @@ def name_series(frame: pd.DataFrame) -> pd.DataFrame:
     """
     frame = naming.name_tickets(naming.fill_defaults(frame))
     frame = frame.assign(condition=naming.panel_conditions(frame))
+    effective, density = frame["effective_density"].astype(float), frame["control_density"].astype(float)
+    density = density.where(density.notna(), frame["density"].astype(float))
     return frame.assign(
         series=_series_names(frame),
         unit=_unit_names(frame),
         exact=frame["density"].map(_round_density),
         density=_pooled_density(frame),
-        cut=_is_nearly_disconnected(frame),
+        cut=(effective == 0) | (effective < density / 2),
     )
 
 
@@ -227,12 +229,6 @@ def _pooled_density(frame: pd.DataFrame) -> "pd.Series[float]":
 def _round_density(density: float) -> float:
     # Runs of one model at one rate agree to far more digits than this; different levels differ in the first two.
     return float(f"{density:.4g}")
-
-
-def _is_nearly_disconnected(frame: pd.DataFrame) -> "pd.Series[bool]":
-    own = frame["control_density"].astype(float)
-    effective = frame["effective_density"].astype(float)
-    return (effective == 0) | (effective < own.where(own.notna(), frame["density"].astype(float)) / 2)
 
 
 def unique_trainings(frame: pd.DataFrame) -> pd.DataFrame:

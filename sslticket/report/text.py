@@ -135,7 +135,13 @@ def latex_tables(summary: pd.DataFrame) -> str:
         cells = means_grid(panel)
         head = " & ".join(["Weights left", *map(escaping.escape_latex, cells.columns)])
         lines = [
-            " & ".join([rf"{format_percent(density)}\,\%", *map(_latex_cell, line)]) + r" \\"
+            " & ".join(
+                [
+                    rf"{format_percent(density)}\,\%",
+                    *("--" if cell == MISSING else escaping.escape_latex(cell) for cell in line),
+                ]
+            )
+            + r" \\"
             for density, line in zip(cells.index, cells.to_numpy(), strict=True)
         ]
         tables.append(
@@ -148,7 +154,3 @@ def latex_tables(summary: pd.DataFrame) -> str:
             )
         )
     return "% \\usepackage{booktabs}\n" + "\n".join(tables)
-
-
-def _latex_cell(words: str) -> str:
-    return "--" if words == MISSING else escaping.escape_latex(words)

@@ -4,7 +4,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -156,7 +156,7 @@ def flatten_rows(frame: pd.DataFrame) -> pd.DataFrame:
     """The frame of `rows` with plain columns only: text, float64, and Int64 where whole numbers may be missing."""
     keys = all_keys()
     nested = [name for name, key in keys.items() if {dict, list} & {*key.types}]
-    texts = {name: frame[name].map(_to_json, na_action="ignore") for name in nested}
+    texts = {name: frame[name].map(partial(json.dumps, ensure_ascii=False), na_action="ignore") for name in nested}
     integers = dict.fromkeys((name for name, key in keys.items() if key.types == (int,)), "Int64")
     return frame.assign(**texts).astype(integers).drop_duplicates(ignore_index=True)
 
@@ -171,7 +171,3 @@ def _map_text_columns(frame: pd.DataFrame, way: Callable[[Any], Any]) -> Iterato
         if values.dtype == object or pd.api.types.is_string_dtype(values):
             told = [way(value) if isinstance(value, (str, dict, list)) else value for value in values]
             yield str(key), pd.Series(told, frame.index, values.dtype)
-
-
-def _to_json(value: dict[str, Any] | list[Any]) -> str:
-    return json.dumps(value, ensure_ascii=False)

@@ -58,23 +58,13 @@ def _name_pairs(own: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
         at = row["other_run"], row["other_level"]
         row["other"], row["other_density"] = others.get((*at, row["other_hash"]), others.get(at, unknown))
         if (row["other"], -row["other_density"]) < (row["tickets"], -row["density"]):
-            row |= _swap_pair(row)
-        row["searches"] = _relation(row)
+            two = {"tickets": "other", "level": "other_level", "density": "other_density", "search_seed": "other_seed"}
+            row |= {key: row[other] for key, other in two.items()} | {other: row[key] for key, other in two.items()}
+        related = "same seed" if row["search_seed"] == row["other_seed"] else "other seeds"
+        row["searches"] = "one search" if row["run"] == row["other_run"] else related
         row["pair"] = f"{row['tickets']} \N{MULTIPLICATION SIGN} {row['other']}, {row['searches']}"
         found.append(row)
     return pd.DataFrame(found, columns=[*own.columns, "other", "searches", "pair"]).sort_values("pair", kind="stable")
-
-
-def _swap_pair(row: dict[Hashable, Any]) -> dict[Hashable, Any]:
-    """The names, levels, densities and seeds of the two, exchanged."""
-    two = {"tickets": "other", "level": "other_level", "density": "other_density", "search_seed": "other_seed"}
-    return {key: row[other] for key, other in two.items()} | {other: row[key] for key, other in two.items()}
-
-
-def _relation(row: dict[Hashable, Any]) -> str:
-    if row["run"] == row["other_run"]:
-        return "one search"
-    return "same seed" if row["search_seed"] == row["other_seed"] else "other seeds"
 
 
 def _overlap_groups(same: pd.DataFrame, number: int) -> Iterator[FigureGroup]:

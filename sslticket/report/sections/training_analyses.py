@@ -230,7 +230,9 @@ def rewinding_section(frame: pd.DataFrame) -> Section | None:
     own = rewind_sweeps(frame)
     if own.empty:
         return None
-    axis = _rewind_axis(own)
+    points = own["rewind_samples"]
+    zero = points[points > 0].min() / 3 if (points == 0).any() else 0.0
+    axis = Axis("images seen at W_k (log scale)", "count", log=True, zero_at=float(zero))
     own = own.assign(position=own["rewind_samples"].clip(lower=axis.zero_at))
     groups = []
     for number, (where, panel) in enumerate(sections.split_panels(own)):
@@ -242,12 +244,6 @@ def rewinding_section(frame: pd.DataFrame) -> Section | None:
     series = tuple((str(name), str(tickets), str(control)) for name, tickets, control in order.itertuples(index=False))
     title = "Sensitivity to the rewind point"
     return Section("rewinding", title, _REWINDING_TEXT, (Picker("Measured:", tuple(groups)),), series)
-
-
-def _rewind_axis(own: pd.DataFrame) -> Axis:
-    points = own["rewind_samples"]
-    zero = points[points > 0].min() / 3 if (points == 0).any() else 0.0
-    return Axis("images seen at W_k (log scale)", "count", log=True, zero_at=float(zero))
 
 
 def _rewind_charts(here: pd.DataFrame, axis: Axis, name: str, where: str) -> list[Chart]:
@@ -304,8 +300,8 @@ def _rewind_table(curve: pd.DataFrame, value: str, digits: str) -> str:
     searches = curve.groupby(["rewind_samples", "density", "unit"])["value"].mean()
     found = searches.groupby(level=["rewind_samples", "density"])
     cells = {
-        at: _mean_and_spread(*each, digits=digits)
-        for at, *each in found.agg(["mean", "std", "size"]).itertuples(name=None)
+        at: f"{mean:{digits}}{'' if math.isnan(sd) else f' ± {sd:{digits}}'} ({n})"
+        for at, mean, sd, n in found.agg(["mean", "std", "size"]).itertuples(name=None)
     }
     points, densities = sorted(curve["rewind_samples"].unique()), sorted(curve["density"].unique(), reverse=True)
     columns = [["W_k", *(f"{point:,.0f}" for point in points)]]
@@ -313,8 +309,3 @@ def _rewind_table(curve: pd.DataFrame, value: str, digits: str) -> str:
         column = [cells.get((point, density), text.MISSING) for point in points]
         columns.append([f"{text.format_percent(density)}%", *column])
     return text.align_columns(columns)
-
-
-def _mean_and_spread(mean: float, sd: float, n: int, *, digits: str) -> str:
-    spread = "" if math.isnan(sd) else f" ± {sd:{digits}}"
-    return f"{mean:{digits}}{spread} ({n})"
