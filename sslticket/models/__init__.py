@@ -25,14 +25,14 @@ __all__ = [
 
 PAPER_MODELS: Mapping[str, str] = {
     "alexnet": "sslticket.models.backbones:alexnet",
-    "conv3": "sslticket.models.lenet_vgg:conv3",
-    "conv6": "sslticket.models.lenet_vgg:conv6",
-    "lenet300": "sslticket.models.lenet_vgg:lenet300",
-    "resnet18": "sslticket.models.resnet:resnet18",
-    "resnet18_cifar": "sslticket.models.resnet:resnet18_cifar",
-    "resnet20": "sslticket.models.resnet:resnet20",
-    "resnet50": "sslticket.models.resnet:resnet50",
-    "vgg19": "sslticket.models.lenet_vgg:vgg19",
+    "conv3": "sslticket.models.paper_networks:conv3",
+    "conv6": "sslticket.models.paper_networks:conv6",
+    "lenet300": "sslticket.models.paper_networks:lenet300",
+    "resnet18": "sslticket.models.paper_networks:resnet18",
+    "resnet18_cifar": "sslticket.models.paper_networks:resnet18_cifar",
+    "resnet20": "sslticket.models.paper_networks:resnet20",
+    "resnet50": "sslticket.models.paper_networks:resnet50",
+    "vgg19": "sslticket.models.paper_networks:vgg19",
 }
 """Where the papers' networks are, by their names."""
 

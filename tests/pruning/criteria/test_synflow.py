@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from sslticket.errors import BadInput
-from sslticket.models import lenet_vgg
+from sslticket.models import paper_networks
 from sslticket.pruning import pruned_model
 from sslticket.pruning.criteria import SynFlow
 from tests.pruning.criteria.scoring_inputs import cut_down, linear, subject
@@ -111,11 +111,11 @@ def test_counts_are_exact_in_any_number_of_rounds(rounds: int) -> None:
 
 def test_a_hundred_rounds_empty_no_layer_where_one_round_does() -> None:
     """VGG-19 with an eighth of its channels; 0.1% are 312 weights in 16 layers."""
-    narrow = [step if isinstance(step, str) else step // 8 for step in lenet_vgg.VGG19]
+    narrow = [step if isinstance(step, str) else step // 8 for step in paper_networks.VGG19]
     emptied = {}
     for rounds in (1, 100):
         torch.manual_seed(0)
-        net = lenet_vgg.VGG(3, narrow, batch_norm=True)
+        net = paper_networks.VGG(3, narrow, batch_norm=True)
         mask = cut_down(subject(net, channels=3, size=16), SynFlow(rounds=rounds), 1e-3)
         assert mask.survivors == round(mask.total * 1e-3)
         emptied[rounds] = mask.empty_layers
