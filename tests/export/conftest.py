@@ -19,7 +19,9 @@ from sslticket.ticket import Ticket
 from sslticket.training.engine import Engine
 from tests.runs import recipe, search
 
-SHORT = Protocol(name="short", dataset="digits", training=TrainConfig(length="6it", batch_size=32, optimizer=SGD(lr=0.1)))
+SHORT = Protocol(
+    name="short", dataset="digits", training=TrainConfig(length="6it", batch_size=32, optimizer=SGD(lr=0.1))
+)
 COMMAND = "/home/me/recipes/mine.py --data-root /secret/digits --out=../there --subset 0.5"
 
 
