@@ -36,11 +36,11 @@ from .objectives.swav import SwAV
 from .objectives.vicreg import VICReg
 from .pruning import CRITERIA, GATES
 from .pruning.criteria import ERK, SNIP, Criterion, GraSP, Magnitude, Random, SynFlow
-from .pruning.gates import Gate, LearnedGate
+from .pruning.gates import Gate, GateSettings, LearnedGate
 from .search import SEARCHES
 from .search.base import Search
 from .search.imp import IMP
-from .search.learned import ContinuousSparsification, EdgePopup, StochasticSparsification
+from .search.learned import ContinuousSparsification, EdgePopup, MaskTraining, StochasticSparsification
 from .search.oneshot import OneShot
 from .ticket import Ticket
 from .training import TRACKERS
@@ -87,6 +87,7 @@ __all__ = [
     "Exemplar",
     "Fit",
     "Gate",
+    "GateSettings",
     "GraSP",
     "Grayscale",
     "HSVNoise",
@@ -95,6 +96,7 @@ __all__ = [
     "LearnedGate",
     "Magnitude",
     "Magnitudes",
+    "MaskTraining",
     "MoCoV2",
     "Network",
     "Objective",

@@ -59,7 +59,7 @@ def test_the_criteria_page_lists_every_setting_with_its_default() -> None:
     assert all(f"| `{name}()` |" in text for name in criteria)
 
 
-@pytest.mark.parametrize("name", ["ContinuousSparsification", "StochasticSparsification", "EdgePopup"])
+@pytest.mark.parametrize("name", ["ContinuousSparsification", "StochasticSparsification", "EdgePopup", "MaskTraining"])
 def test_learnt_masks_list_every_setting_with_its_default(name: str) -> None:
     section = (DOCS / "learnt-masks.md").read_text().split(f"\n## {name}\n")[1].split("\n## ")[0]
     listed = re.findall(r"^\| `(\w+)` \| `(.*?)` \|", section, re.MULTILINE)
@@ -85,7 +85,7 @@ def test_the_page_of_imp_lists_every_setting_with_its_flag_and_default() -> None
     page = (DOCS / "imp.md").read_text()
     listed = re.findall(r"^\| `(\w+)` \| (\S+|\(recipe file\)) \| (\S+) \|", page, re.MULTILINE)
     for field in dataclasses.fields(sslticket.IMP):
-        flag = f"`--{field.name.replace('_', '-')}`" if field.name != "criterion" else "(recipe file)"
+        flag = f"`--{field.name.replace('_', '-')}`"
         default = "`Magnitude()`" if field.name == "criterion" else str(field.default or "none")
         default = "0" if field.default == 0 else "none" if field.default == () else default
         assert (field.name, flag, default) in listed

@@ -72,7 +72,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def short(monkeypatch: pytest.MonkeyPatch) -> str:
     """A protocol of six steps on digits."""
     fit = TrainConfig(length="6it", batch_size=32, optimizer=SGD(lr=0.1))
-    monkeypatch.setitem(protocols._BY_NAME, "short", Protocol(name="short", dataset="digits", fit=fit))
+    monkeypatch.setitem(protocols._BY_NAME, "short", Protocol(name="short", dataset="digits", training=fit))
     return "short"
 
 

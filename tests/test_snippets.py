@@ -79,7 +79,8 @@ def test_python_on_a_page_runs(page: Path, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if commands(page)], ids=lambda page: page.stem)
-def test_commands_on_a_page_have_the_flags_that_there_are(page: Path) -> None:
+def test_commands_on_a_page_have_the_flags_that_there_are(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)  # where examples/ is
     for line in commands(page):
         words = shlex.split(line, comments=True)
         words = [word for word in words if word not in ("&", "...")]

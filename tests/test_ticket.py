@@ -2,6 +2,7 @@ import json
 import math
 import struct
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -72,7 +73,7 @@ def test_it_applies_to_somebody_elses_network_and_stays_sparse_in_training() -> 
     model = resnet18(weights=None, num_classes=7)
     head = model.fc.weight.detach().clone()
     assert ticket.apply(model) is model
-    assert torch.equal(model.fc.weight, head), "the classification layer is theirs"
+    assert torch.equal(model.get_parameter("fc.weight"), head), "the classification layer is theirs"
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-3)
     model(torch.randn(2, 3, 64, 64)).square().sum().backward()
     optimizer.step()
@@ -207,13 +208,14 @@ def test_a_ticket_without_a_head_is_the_file_that_it_was_before_heads_were_kept(
     alive = torch.zeros(20, dtype=torch.bool)
     alive[[0, 1, 4, 9, 10, 19]] = True
     weights = {"weight": torch.arange(1.0, 21.0).view(4, 5), "bias": torch.zeros(4)}
-    mask, told = Mask({"weight": alive.view(4, 5)}), {"recipe": {"model": "example"}, "provenance": {"seed": 0}}
-    plain = Ticket.from_dense_weights(mask, weights, level=3, **told)
+    mask = Mask({"weight": alive.view(4, 5)})
+    settings: dict[str, Any] = {"level": 3, "recipe": {"model": "example"}, "provenance": {"seed": 0}}
+    plain = Ticket.from_dense_weights(mask, weights, **settings)
     plain.save(tmp_path / "plain.safetensors")
     assert (plain.hash, (tmp_path / "plain.safetensors").stat().st_size) == ("8a6bd3e1d0cd1db6", 547)
     assert Ticket.read_header(tmp_path / "plain.safetensors")["format"] == 1
     head = {"weight": torch.ones(2, 4), "bias": torch.zeros(2)}
-    Ticket.from_dense_weights(mask, weights, level=3, head=head, **told).save(tmp_path / "whole.safetensors")
+    Ticket.from_dense_weights(mask, weights, head=head, **settings).save(tmp_path / "whole.safetensors")
     whole = Ticket.load(tmp_path / "whole.safetensors")
     assert Ticket.read_header(tmp_path / "whole.safetensors")["format"] == 2
     assert whole.head.keys() == head.keys()
@@ -246,8 +248,9 @@ def test_a_small_file_cannot_ask_for_memory(tmp_path: Path) -> None:
     """A layer that lost every weight takes no byte, so that no byte tells how large it is."""
     path, alive = tmp_path / "ticket.safetensors", torch.ones(3, 2, dtype=torch.bool)
     weights = {"a": torch.ones(3, 2), "b": torch.ones(4, 2)}
-    told = {"level": 1, "recipe": {}, "provenance": {}}
-    Ticket.from_dense_weights(Mask({"a": alive, "b": torch.zeros(4, 2, dtype=torch.bool)}), weights, **told).save(path)
+    settings: dict[str, Any] = {"level": 1, "recipe": {}, "provenance": {}}
+    mask = Mask({"a": alive, "b": torch.zeros(4, 2, dtype=torch.bool)})
+    Ticket.from_dense_weights(mask, weights, **settings).save(path)
     assert Ticket.load(path).mask.density == 6 / 14
 
     def grow(side: int) -> object:
@@ -276,5 +279,5 @@ def test_a_mask_in_its_longer_coding_is_refused(tmp_path: Path) -> None:
         tensors["mask/a"][0] = 1
 
     rewritten(path, lengthen, rehash=True)
-    with pytest.raises(BadInput, match="of which gaps would tell in fewer"):
+    with pytest.raises(BadInput, match="which gaps would hold in fewer"):
         Ticket.load(path)

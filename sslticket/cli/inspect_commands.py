@@ -172,7 +172,7 @@ def _describe_network(ticket: "Ticket") -> tuple[dict[str, str], tuple[str, ...]
     inputs = InputSpec.from_recipe(ticket.recipe)
     if inputs is None or inputs.image_size > _MAX_IMAGE_SIDE:
         return {}, ()
-    model, images = ticket.recipe["model"], {"channels": inputs.channels, "image_size": inputs.image_size}
+    model, images = ticket.record.model, {"channels": inputs.channels, "image_size": inputs.image_size}
     try:
         backbone = models.create_model(model, **images)
         ticket.apply(models.create_model(model, **images))  # the ticket may be for another version of the network

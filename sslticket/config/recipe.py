@@ -110,8 +110,7 @@ class Data:
     identity: ImageIdentity | None = field(default=None, metadata=OMIT_DEFAULT | stored_as("origin") | NO_FLAGS)
 
     def __post_init__(self) -> None:
-        if ":" in self.dataset and not self.dataset.startswith("folder:"):
-            object.__setattr__(self, "dataset", load_dataset(self.dataset).name)
+        self._load_own_dataset()
         check_part(self.dataset, self.part)
         if not 0 < self.subset <= 1:
             raise BadInput(
@@ -144,6 +143,11 @@ class Data:
             raise BadInput(
                 f"--shuffle-labels must be in [0, 1], got {self.shuffle_labels:g}; give a fraction such as 1"
             )
+
+    def _load_own_dataset(self) -> None:
+        """Takes the place of "file.py:Name" by the name of the data set that is defined there."""
+        if ":" in self.dataset and not self.dataset.startswith("folder:"):
+            object.__setattr__(self, "dataset", load_dataset(self.dataset).name)
 
     @property
     def name(self) -> str:
@@ -280,6 +284,15 @@ def _accept_old_field_name() -> None:
 _accept_old_field_name()
 
 
+@dataclass(frozen=True, kw_only=True)
+class _RecordedData(Data):
+    """Data that a file describes: no file of users is run because it is named there."""
+
+    stored_name: ClassVar[str] = "Data"
+
+    def _load_own_dataset(self) -> None: ...
+
+
 @dataclass(frozen=True)
 class RecipeRecord:
     """What a run's folder, a ticket or a row recorded of a recipe: readable where classes of users are not at hand.
@@ -297,7 +310,10 @@ class RecipeRecord:
     @property
     def model(self) -> str:
         """Name of the network."""
-        return str(self._required("model"))
+        model = self._required("model")
+        if not isinstance(model, str):
+            raise _damaged("model")
+        return model
 
     @property
     def seed(self) -> int:
@@ -316,18 +332,20 @@ class RecipeRecord:
         if not isinstance(tree, Mapping):
             raise _damaged("data")
         try:
-            return settings_from_json({**tree, "is": "Data"}, {"Data": Data}, "data")
+            return settings_from_json({**tree, "is": "Data"}, {"Data": _RecordedData}, "data")
         except BadInput:
             known = {**tree, "is": "Data", "augment": None, "transforms": []}
-            return settings_from_json(known, {"Data": Data}, "data")
+            return settings_from_json(known, {"Data": _RecordedData}, "data")
 
     @property
     def view_size(self) -> int | None:
         """Side in pixels of the first view that the recipe gives; None where it leaves views to the data set."""
-        tree = self.tree.get("data")
+        tree = self._required("data")
         augment = tree.get("augment") if isinstance(tree, Mapping) else None
         first = augment[0] if isinstance(augment, list) and augment else augment
-        return first.get("size") if isinstance(first, Mapping) else None
+        if first is not None and not (isinstance(first, Mapping) and isinstance(first.get("size"), int)):
+            raise _damaged("data")
+        return None if first is None else int(first["size"])
 
     @cached_property
     def training(self) -> TrainConfig:
@@ -419,18 +437,3 @@ def _fields_of(tree: Mapping[str, Any], above: str) -> Iterator[tuple[str, Any]]
             yield from _fields_of({key: inner for key, inner in value.items() if key != "is"}, f"{name}.")
         elif name != "is":
             yield f"{above}{name}", " ".join(map(str, value)) if isinstance(value, list) else value
-
-
-def recipe_family(recipe: Mapping[str, Any]) -> str:
-    """See `RecipeRecord.family`."""
-    return RecipeRecord(recipe).family
-
-
-def search_label(recipe: Mapping[str, Any]) -> str:
-    """See `RecipeRecord.search_name`."""
-    return RecipeRecord(recipe).search_name
-
-
-def recipe_settings(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """See `RecipeRecord.settings`."""
-    return RecipeRecord(recipe).settings()

@@ -5,6 +5,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -165,27 +166,27 @@ def _is_ignored(name: str) -> bool:
 _LineFormat = Callable[[str], tuple[str, str]]
 
 
-def _label_after(divider: str) -> _LineFormat:
-    """The label comes after the first divider, as in CSV files and Kaggle's boxes."""
-    return lambda text: (text.partition(divider)[0], text.partition(divider)[2])
+def _split_line(divider: str, label: str, text: str) -> tuple[str, str]:
+    """Split a line into its name and its label.
 
-
-def _label_last(divider: str) -> _LineFormat:
-    """The label comes after the last divider: names may hold it too."""
-    return lambda text: (text.rpartition(divider)[0] or text, text.rpartition(divider)[2] if divider in text else "")
-
-
-def _label_before(divider: str) -> _LineFormat:
-    """The label comes before the first divider."""
-    return lambda text: (text.partition(divider)[2], text.partition(divider)[0])
+    Args:
+        divider: Character that separates them.
+        label: Position of the label: "after" the first divider, as in CSV files and Kaggle's boxes; after the "last"
+            one, as names may hold it too; or "before" the first.
+        text: The line.
+    """
+    first, last = text.partition(divider), text.rpartition(divider)
+    if label == "last":
+        return last[0] or text, last[2] if divider in text else ""
+    return (first[0], first[2]) if label == "after" else (first[2], first[0])
 
 
 _LINE_FORMATS: tuple[tuple[str, _LineFormat], ...] = (
     ("", lambda text: (text, "")),
     *(
-        (divider, form(divider))
+        (divider, partial(_split_line, divider, label))
         for divider in ("\t", ",", ";", " ")
-        for form in (_label_last, _label_after, _label_before)
+        for label in ("last", "after", "before")
     ),
 )
 
@@ -263,7 +264,9 @@ def _check_one_name_per_line(path: Path, reading: _ParsedList, index: _NameIndex
 
 def _check_label_column(path: Path, images: _ParsedList, known: KnownImages) -> None:
     """Raise `BadInput` if the labels beside the images' names do not fit the classes one to one."""
-    if not any(images.labels) or _are_running_numbers(images.labels, known):
+    # Running numbers of the images, as in Kaggle's train_cls.txt: no two are alike, and classes are fewer.
+    distinct = len(known.classes) < len(images.labels) == len(set(images.labels))
+    if not any(images.labels) or (distinct and all(label.isdigit() for label in images.labels)):
         return
     number = {name: label for label, name in enumerate(known.classes)}
     of_label, of_class = dict[str, tuple[int, ListLine]](), dict[int, tuple[str, ListLine]]()
@@ -285,11 +288,6 @@ def _check_label_column(path: Path, images: _ParsedList, known: KnownImages) -> 
         else:
             continue
         raise BadInput(f"{where}{fault}; correct them, or leave all labels out")
-
-
-def _are_running_numbers(labels: Sequence[str], known: KnownImages) -> bool:
-    """Whether labels number the images, as in Kaggle's train_cls.txt: no two are alike, and classes are fewer."""
-    return len(known.classes) < len(labels) == len(set(labels)) and all(label.isdigit() for label in labels)
 
 
 def _first_lines(given: Sequence[ListLine]) -> str:

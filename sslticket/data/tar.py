@@ -27,6 +27,7 @@ from sslticket.errors import BadInput, one_line
 _TAR_BLOCK = 512
 _TAR_SUFFIX = ".tar"
 _COMPRESSED_SUFFIXES = (".tar.gz", ".tar.bz2", ".tar.xz", ".tgz", ".zip")  # from which nothing can be read in place
+_ARCHIVE_SUFFIXES = (_TAR_SUFFIX, *_COMPRESSED_SUFFIXES)
 _PREFETCHED_BATCHES = 2  # batches whose images are read while the one before them is decoded
 _READER_THREADS = 16  # threads that read; they mostly wait for the file system
 
@@ -102,9 +103,10 @@ def _list_open_tar(file: IO[bytes], path: Path, within: TarMember | None = None)
     found, left_out, folders = dict[str, TarMember](), [], dict[str, None]()
     for entry in entries:
         name = path_below_root(entry.name)
+        own = entry.name.rpartition("/")[2] if name is None else name
         if entry.isdir():
             folders[f"{name}/"] = None
-        elif not _is_wanted(entry.name.rpartition("/")[2] if name is None else name):
+        elif not (is_image(own) or (own.lower().endswith(_ARCHIVE_SUFFIXES) and not is_hidden(own))):
             left_out.append(f"{within.name}/{entry.name}" if within else entry.name)
         elif fault := _member_fault(entry, name, found, within):
             raise BadInput(f"{where} has {entry.name!r}, {fault}")
@@ -116,11 +118,6 @@ def _list_open_tar(file: IO[bytes], path: Path, within: TarMember | None = None)
     full = {name[: end + 1] for name in found for end, letter in enumerate(name) if letter == "/"}
     empty = [name for name in folders if name not in full and not is_hidden(name[:-1])] if found else []
     return TarContents(list(found.values()), [*left_out, *empty])
-
-
-def _is_wanted(name: str) -> bool:
-    """Whether a member is an image, or an archive that may hold some."""
-    return is_image(name) or (name.lower().endswith((_TAR_SUFFIX, *_COMPRESSED_SUFFIXES)) and not is_hidden(name))
 
 
 def _member_fault(entry: tarfile.TarInfo, name: str | None, found: Container[str], within: TarMember | None) -> str:

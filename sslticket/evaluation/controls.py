@@ -21,13 +21,15 @@ from sslticket.evaluation import CONTROLS
 from sslticket.pruning.mask import Mask
 from sslticket.pruning.prunable import MACHINE_PRECISION
 from sslticket.registry import required_parts
-from sslticket.results import rows
+from sslticket.results.rows import CONTROLS as CONTROLS_IN_REPORTS
+from sslticket.results.rows import ControlInfo
 from sslticket.seeds import seeded_generator
 from sslticket.storage import tensorfile
 from sslticket.ticket import INITIAL_TICKET, Ticket, run_folder_of
 
 DENSE_FILE = "level-00.safetensors"
 """The dense network at W_k, beside the tickets of its search."""
+_BUILT_IN = frozenset(CONTROLS_IN_REPORTS)
 _NO_BASELINE = "there is no adjusted random baseline; leave --controls adjusted out"
 
 
@@ -51,10 +53,11 @@ class Control(ABC):
     needs_natural_mask: ClassVar[bool] = False
 
     def __init_subclass__(cls) -> None:
-        """Make a control from outside the package known to reports."""
+        """Tells reports of a control from outside the package."""
         super().__init_subclass__()
-        if name := cls.__dict__.get("name"):
-            rows.CONTROLS.setdefault(name, rows.ControlInfo(cls.description, cls.shared, cls.keeps_weights))
+        if "name" in vars(cls) and cls.name not in _BUILT_IN:
+            info = ControlInfo(cls.description, shared=cls.shared, keeps_weights=cls.keeps_weights)
+            CONTROLS_IN_REPORTS[cls.name] = info
 
     @abstractmethod
     def mask(self, ticket: Ticket, *, seed: int, natural: Mask | None) -> Mask:

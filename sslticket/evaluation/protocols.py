@@ -443,8 +443,8 @@ def own_protocol(recipe: Mapping[str, Any]) -> Protocol:
     Raises:
         BadInput: If the recipe has settings that are unknown here, or lacks some.
     """
+    record = RecipeRecord(recipe)
     try:
-        record = RecipeRecord(recipe)
         data, dataset = record.data, get_dataset(record.data.dataset)
         train = data.augment[0] if isinstance(data.augment, tuple) else data.augment
         if train is None and record.view_size is not None:

@@ -136,7 +136,7 @@ def _export_folder(source: Path | str, out: Path, licence: str | None) -> str:
     file = hub.resolve_ticket_file(source)
     ticket = Ticket.load(file).with_parts()
     described = ticket_facts(ticket)
-    which = Licence.for_dataset(ticket.recipe["data"]["dataset"], licence)
+    which = Licence.for_dataset(ticket.record.data.dataset, licence)
     measured = Measurements.of_ticket(ticket, file)
     text = card.ModelCard(ticket, which, measured, network_construction(ticket)).text()
     with atomic_write_folder(target) as folder:  # which looks whether files that are there are these

@@ -181,9 +181,9 @@ class Exemplar(Objective):
 
         Returns:
             `retrieval top1`: 1 where the nearest to the image's first view, by cosine, is another view of it;
-            `active triplets`: the fraction of triplets whose negative is not farther by the margin (by 0 with hard
-            mining) than the positive; `positive distance` and `negative distance`: mean cosine distances, from 0 to 2;
-            `loss`. All but the first are means over the image's views as anchors.
+                `active triplets`: the fraction of triplets whose negative is not farther by the margin (by 0 with hard
+                mining) than the positive; `positive distance` and `negative distance`: mean cosine distances, from 0 to
+                2; `loss`. All but the first are means over the image's views as anchors.
         """
         embedded = net.heads(net.backbone(torch.cat(batch.views))).float()
         image, count = batch.indices.repeat(len(batch.views)), len(batch.indices)

@@ -95,7 +95,7 @@ def retrieval_metrics(one: Tensor, other: Tensor) -> dict[str, Tensor]:
 
     Returns:
         `retrieval top1`: 1 where the nearest of the B second views is of the same image (chance 1 / B);
-        `positive similarity` to it; and `negative similarity`, the mean to the others. Each (B,).
+            `positive similarity` to it; and `negative similarity`, the mean to the others. Each (B,).
     """
     # In full precision under mixed precision too: rounding would decide which of two near neighbours is nearer.
     with torch.autocast(one.device.type, enabled=False):

@@ -129,7 +129,7 @@ class S4LRotation(S4L):
 
         Returns:
             `top1` and `top5` of the upright image; both `of four turns`, by the mean of their logits; `rotation
-            accuracy`; and `loss`, that of a labelled image in training.
+                accuracy`; and `loss`, that of a labelled image in training.
         """
         turned, turn = four_rotations(batch.views[0])
         labels, rotation = (logits.float() for logits in self._class_and_task_outputs(net, turned, "rotation"))

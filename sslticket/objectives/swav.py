@@ -90,8 +90,8 @@ class SwAV(Objective):
         projection = SwaVProjectionHead(features, self.hidden, self.dim)
         criterion = SwaVLoss(self.temperature, self.sinkhorn_steps, self.epsilon, dist.is_available())
         # Not lightly's prototypes: those have a bias, which the authors' have not.
-        drawn = nn.Linear(self.dim, self.prototypes, bias=False).weight
-        return _Heads(projection, Prototypes(F.normalize(drawn, dim=1)), criterion)
+        initial = nn.Linear(self.dim, self.prototypes, bias=False).weight
+        return _Heads(projection, Prototypes(F.normalize(initial, dim=1)), criterion)
 
     def loss(self, net: Network, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Mean over the pairs of a global view's codes and another view's prediction."""

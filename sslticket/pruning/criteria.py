@@ -150,7 +150,7 @@ def gradient_of(value: Tensor, weights: Sequence[Tensor], *, create_graph: bool 
 
 @dataclass(frozen=True)
 class Magnitude(Criterion):
-    """|w| (Han et al. 2015, https://arxiv.org/abs/1506.02626).
+    """The size |w| of a weight (Han et al. 2015, https://arxiv.org/abs/1506.02626).
 
     Of trained weights at the end of a training (Frankle & Carbin 2019), or of W_k and W_0.
     """
@@ -216,7 +216,7 @@ class ERK(Criterion):
 
 @dataclass(frozen=True, kw_only=True)
 class SNIP(GradientCriterion):
-    """|w g| with the gradient g of the loss: |dL/dm| of a mask's entry m at 1.
+    """The score |w g| with the gradient g of the loss: |dL/dm| of a mask's entry m at 1.
 
     The paper's division by the sum of all scores is left out, since it changes no rank (Lee et al. 2019, section 4.1,
     https://arxiv.org/abs/1810.02340).
@@ -234,7 +234,7 @@ class SNIP(GradientCriterion):
 
 @dataclass(frozen=True, kw_only=True)
 class GraSP(GradientCriterion):
-    """w (Hg), with the gradient g and the Hessian H of the loss; the lowest are removed.
+    """The score w (Hg), with the gradient g and the Hessian H of the loss; the lowest are removed.
 
     Removing w changes the squared norm of the gradient by about -2 w (Hg), so the lowest are those whose removal lets
     the gradient grow most (Wang et al. 2020, section 4, https://arxiv.org/abs/2002.07376). Scores are divided by the
@@ -286,7 +286,7 @@ class GraSP(GradientCriterion):
 
 @dataclass(frozen=True)
 class SynFlow(Criterion):
-    """|w dR/dw|, with R the sum of the backbone's outputs for an image of ones.
+    """The score |w dR/dw|, with R the sum of the backbone's outputs for an image of ones.
 
     Weights and buffers are taken at their absolute values, on a copy in float64, which a deep network's flow does not
     overflow; batch norm and dropout work as in evaluation. No image is needed. Scores into and out of a hidden layer

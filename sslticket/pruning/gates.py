@@ -105,8 +105,8 @@ class SoftGate(LearnedGate):
 
     Args:
         weight: The weight that the gate is for.
-        initial: s_0, the score of every entry at the start.
-        final_temperature: beta_T.
+        initial: Score s_0 of every entry at the start.
+        final_temperature: Temperature beta_T at the end of a round.
         stairs: Number of equal steps in which the temperature rises, the last of them at beta_T; None for a little at
             every optimiser step.
         divided: Whether the mask is divided by sigma(s_0), as in the released code: at first the network is the plain
@@ -167,7 +167,7 @@ class StochasticGate(LearnedGate):
 
     Args:
         weight: The weight that the gate is for.
-        initial: s_0, the score of every entry at the start.
+        initial: Score s_0 of every entry at the start.
 
     Attributes:
         step_mask: The mask that was sampled for this step, a buffer in the weight's shape.

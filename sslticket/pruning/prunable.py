@@ -128,7 +128,7 @@ def magnitude_statistics(state: Mapping[str, Tensor], names: Sequence[str]) -> d
 
     Returns:
         `natural_density`, the fraction above machine precision; `layers`, name -> [number above, total]; and the values
-        of `magnitude_histogram`.
+            of `magnitude_histogram`.
     """
     layers = {name: [count_above_precision(state[name]), state[name].numel()] for name in names}
     above, total = (sum(counts) for counts in zip(*layers.values(), strict=True))
@@ -145,7 +145,7 @@ def magnitude_histogram(layers: Sequence[Tensor]) -> dict[str, Any]:
 
     Returns:
         `bins`, the n + 1 edges of log10|w|; `counts`, n numbers of weights, each above its lower edge and up to its
-        upper one; `zeros`, the number of weights that are exactly 0 and have no logarithm.
+            upper one; `zeros`, the number of weights that are exactly 0 and have no logarithm.
     """
     count_of_bin: dict[int, int] = {}
     zeros = 0

@@ -101,8 +101,8 @@ class Job(ABC, Generic[Context]):
             context: What the queue was made with.
 
         Returns:
-            The rows of those files, in their order, which the queue writes. A job with other files writes these itself,
-            on the main process, and returns none.
+            The rows of those files, in their order, which the queue writes.
+            A job with other files writes these itself, on the main process, and returns none.
         """
 
 

@@ -101,7 +101,7 @@ def _warnings(ticket: Ticket, effective: float | None) -> list[str]:
         ticket: The ticket.
         effective: The fraction of the weights that lie on a path from the image to the features, where that is low.
     """
-    at, search = f"level {ticket.level}: at density {ticket.mask.density:.3%}", ticket.recipe["search"]
+    at, search = f"level {ticket.level}: at density {ticket.mask.density:.3%}", ticket.record.search_settings
     found = []
     if ticket.mask.empty_layers:
         # Only a search that counts can keep a number of weights in each layer.

@@ -5,7 +5,8 @@ import pytest
 
 from sslticket.errors import BadInput
 from sslticket.report.sections.training_analyses import describe_rewinding
-from tests.report.analysed import SCORE, STABILITY, Row, row
+from tests.report.analysed import STABILITY, Row, row
+from tests.report.conftest import SCORE
 
 
 def searched(at: str, samples: int, **changes: object) -> Row:

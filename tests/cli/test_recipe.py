@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sslticket.cli import recipe_commands as command
-from sslticket.config.recipe import Data, recipe_family, recipe_settings, search_label
+from sslticket.config.recipe import Data, RecipeRecord
 from sslticket.config.runtime import RuntimeConfig
 from sslticket.config.training import LARS, Adam, Optimizer, RMSprop, TrainConfig
 from sslticket.errors import BadInput
@@ -58,7 +58,7 @@ def test_a_length_alone_brings_the_rewind_point_within(tmp_path: Path, capsys: p
 def test_the_key_follows_every_setting_and_nothing_else() -> None:
     base = load("rotnet_digits")
     keys = {
-        command.resolve_recipe(base, given).key
+        command.resolve_recipe(base, dict(given)).key
         for given in (
             {},
             {"seed": 1},
@@ -72,7 +72,7 @@ def test_the_key_follows_every_setting_and_nothing_else() -> None:
     assert len(keys) == 7
     assert command.resolve_recipe(base, {"data_root": "/elsewhere"}).key == base.key
     other, seeded = command.resolve_recipe(base, {"lr": 0.1}), command.resolve_recipe(base, {"seed": 1})
-    assert recipe_family(seeded.to_dict()) == recipe_family(base.to_dict()) != recipe_family(other.to_dict())
+    assert seeded.family == base.family != other.family
 
 
 def test_keys_are_what_they_were_before_fields_were_added() -> None:
@@ -100,9 +100,9 @@ def test_a_part_is_in_the_key_and_in_the_names() -> None:
     part = command.resolve_recipe(base, {"part": "1 image a class", "half": "a"})
     assert part.data.name == "imageneta[1 image a class]"
     assert part.key.startswith("rotnet-resnet50-imageneta-1-image-a-class-")
-    assert part.to_dict()["data"]["part"] == recipe_settings(part.to_dict())["part"] == "1 image a class"
+    assert part.to_dict()["data"]["part"] == part.record.settings()["part"] == "1 image a class"
     others = [command.resolve_recipe(base, {"part": name, "half": "a"}) for name in (None, "1-image-a-class")]
-    assert len({recipe_family(each.to_dict()) for each in (part, *others)}) == 3
+    assert len({each.family for each in (part, *others)}) == 3
     with pytest.raises(BadInput, match="leave --part out"):
         command.resolve_recipe(base, {"part": "flowers102", "dataset": "folder"})
 
@@ -110,8 +110,8 @@ def test_a_part_is_in_the_key_and_in_the_names() -> None:
 def test_settings_are_told_by_their_flags_those_of_the_search_first() -> None:
     base = load("rotnet_digits")
     told, other = (
-        recipe_settings(base.to_dict()),
-        recipe_settings(command.resolve_recipe(base, {"lr": 0.125, "seed": 7}).to_dict()),
+        base.record.settings(),
+        command.resolve_recipe(base, {"lr": 0.125, "seed": 7}).record.settings(),
     )
     assert next(iter(told)) == "search"
     assert list(told).index("rewind") < list(told).index("lr") < list(told).index("dataset")
@@ -134,7 +134,7 @@ def test_settings_are_told_by_their_flags_those_of_the_search_first() -> None:
     ],
 )
 def test_a_search_is_named_by_itself_and_by_its_criterion(search: dict[str, object], name: str) -> None:
-    assert search_label({"search": search}) == name
+    assert RecipeRecord({"search": search}).search_name == name
 
 
 @pytest.mark.parametrize(

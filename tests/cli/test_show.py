@@ -186,5 +186,5 @@ def test_one_view_for_an_objective_that_compares_two_is_refused(tmp_path: Path) 
     from sslticket.data.augment import View
 
     one: Recipe = recipe(SimCLR(), data=Data(dataset="digits", augment=View(size=8)))
-    with pytest.raises(BadInput, match="simclr compares 2 views of an image and gets 1"):
+    with pytest.raises(BadInput, match="simclr must get at least 2 views of an image to compare, got 1"):
         command.show_views(one, RuntimeConfig(), tmp_path / "views.png", images=2, width=500)

@@ -60,7 +60,7 @@ def test_a_set_of_other_counts_is_refused_until_it_is_called_a_part(tmp_path: Pa
     assert [source.manifest.hash for source in named] == [source.manifest.hash for source in both("mnist", root)]
 
 
-def test_a_whole_set_is_no_part_and_either_split_makes_one(refused: Refused) -> None:
+def test_a_complete_set_takes_no_name_of_a_part_and_an_incomplete_split_needs_one(refused: Refused) -> None:
     train, held_out = both("digits")
     assert [source.manifest.name for source in check_complete([train, held_out], None)] == ["digits"] * 2
     with refused("digits is whole, with the official 1,438 training images of 10 classes", "leave --part out"):
@@ -98,7 +98,7 @@ def test_shards_have_the_counts_of_what_was_packed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("part", ["flowers102", "1 image a class", "v1.2_small-ish", "x" * 40])
-def test_parts_are_called_in_a_few_plain_words(part: str) -> None:
+def test_names_of_parts_are_a_few_plain_words(part: str) -> None:
     base.check_part("imagenet", part)
     assert base.display_name("imagenet", part) == f"imagenet[{part}]"
 
@@ -114,7 +114,7 @@ def test_one_s_own_folder_has_no_part(refused: Refused) -> None:
         base.check_part("folder", "flowers102")
 
 
-def test_two_sets_are_told_apart_by_names_and_by_pixels_wherever_they_lie(tmp_path: Path) -> None:
+def test_the_hash_of_images_depends_on_names_and_pixels_and_not_on_the_folder(tmp_path: Path) -> None:
     flowers = write_digits(tmp_path / "flowers", train=3)
     copied = shutil.copytree(flowers, tmp_path / "elsewhere" / "copied")
     repainted = write_digits(tmp_path / "repainted", train=3, first=3)
@@ -128,7 +128,7 @@ def test_two_sets_are_told_apart_by_names_and_by_pixels_wherever_they_lie(tmp_pa
     assert hash_images(small) != hash_images(painted), "of sets kept in memory too"
 
 
-def test_lists_are_told_apart_by_the_names_in_them(tmp_path: Path) -> None:
+def test_the_hash_of_images_depends_on_the_names_in_lists(tmp_path: Path) -> None:
     source = open_split("folder", "train", write_digits(tmp_path / "flowers", train=3))
     lists = [tmp_path / f"{name}.txt" for name in "abc"]
     for path, text in zip(lists, ("0/0.png\n1/1.png\n", "1/1.png\n\n0/0.png", "0/0.png\n1/2.png\n"), strict=True):

@@ -143,7 +143,7 @@ def kinds(bad: Loader) -> list[tuple[int, str]]:
 
 
 @pytest.mark.data
-def test_bad_images_are_named_and_left_out(spoilt: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_unreadable_images_are_logged_and_left_out(spoilt: Path, caplog: pytest.LogCaptureFixture) -> None:
     images = photos(spoilt, IMAGENET.eval_view)
     rows = torch.cat([batch.indices for batch in images.once()]).tolist()
     assert rows == [row for row in range(30) if row not in (3, 8, 15, 20)]
@@ -160,7 +160,7 @@ def test_bad_images_are_named_and_left_out(spoilt: Path, caplog: pytest.LogCaptu
 
 
 @pytest.mark.data
-def test_in_training_the_next_readable_image_takes_the_place(spoilt: Path) -> None:
+def test_in_training_the_next_readable_image_replaces_an_unreadable_one(spoilt: Path) -> None:
     images = photos(spoilt, View(size=32, crop="resized"))
     whole = list(images.train(0, 12))
     stream = np.concatenate([Sampler(30, 6, 2).indices(step) for step in range(14)])

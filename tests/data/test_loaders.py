@@ -75,7 +75,7 @@ def test_batches_have_the_shapes_and_rows_of_view_and_sampler(
 
 @pytest.mark.parametrize("together", [1, 40_000, 2**22])
 @pytest.mark.parametrize("rank", [0, 1])
-def test_batches_that_are_made_at_once_are_those_made_one_by_one(
+def test_batches_that_are_made_together_equal_those_made_one_by_one(
     few_cifar: Path, monkeypatch: pytest.MonkeyPatch, together: int, rank: int
 ) -> None:
     """As on a GPU: several steps, and equal views, in one go."""
@@ -114,9 +114,7 @@ def test_processes_share_one_global_batch_to_the_pixel(few_cifar: Path, kind: Ca
 
 
 @KINDS
-def test_one_pass_shows_every_image_once_over_all_processes(
-    few_cifar: Path, kind: Callable[[Path], DataSource]
-) -> None:
+def test_one_pass_has_every_image_once_over_all_processes(few_cifar: Path, kind: Callable[[Path], DataSource]) -> None:
     source = kind(few_cifar)
     passes = [list(batches(source, (EVAL,), batch=16, rank=rank, world=2).once()) for rank in range(2)]
     assert [[len(batch.indices) for batch in part] for part in passes] == [[8, 8, 8, 6]] * 2
@@ -136,7 +134,7 @@ def test_a_subset_carries_its_own_images(few_cifar: Path, kind: Callable[[Path],
 
 
 @pytest.mark.parametrize("split", ["train", "eval"])
-def test_both_loaders_show_the_same_evaluation_images_to_the_bit(few_cifar: Path, split: Split) -> None:
+def test_both_loaders_give_the_same_evaluation_images_to_the_bit(few_cifar: Path, split: Split) -> None:
     for one, other in zip(
         batches(in_memory(few_cifar, split), (EVAL,)).once(),
         batches(files(few_cifar, split), (EVAL,)).once(),

@@ -43,7 +43,7 @@ def test_the_choice_does_not_depend_on_the_order_of_the_rows() -> None:
     assert files(mixed.subset(0.3, seed=0)) == files(whole.subset(0.3, seed=0))
 
 
-def test_a_random_part_is_nested_and_balances_nothing() -> None:
+def test_a_random_subset_is_nested_and_not_balanced() -> None:
     whole = manifest(3000, 2000, 1000)
     one, ten, thirty = (whole.subset(share, "random", seed=3) for share in (0.01, 0.1, 0.3))
     assert files(one) < files(ten) < files(thirty) < files(whole)
@@ -56,7 +56,7 @@ def test_a_random_part_is_nested_and_balances_nothing() -> None:
     assert len({tuple(whole.subset(0.1, "random", seed=seed).class_counts()) for seed in range(20)}) > 15
 
 
-def test_a_random_part_knows_neither_labels_nor_the_order_of_the_rows() -> None:
+def test_a_random_subset_depends_neither_on_labels_nor_on_the_order_of_the_rows() -> None:
     whole = manifest(30, 20)
     labels = np.random.default_rng(0).permutation(whole.labels)
     other = Manifest(whole.frame.assign(label=labels), whole.classes, whole.dataset, "train", whole.root)
@@ -66,7 +66,7 @@ def test_a_random_part_knows_neither_labels_nor_the_order_of_the_rows() -> None:
     assert files(other.subset(0.3, seed=0)) != files(whole.subset(0.3, seed=0)), "by samples, labels matter"
 
 
-def test_a_random_part_has_at_least_an_image_and_may_leave_classes_empty() -> None:
+def test_a_random_subset_has_at_least_an_image_and_may_leave_classes_empty() -> None:
     (only,) = files(manifest(3, 2).subset(0.01, "random", seed=0))
     assert only in files(manifest(3, 2))
     assert manifest(300, 1, 1, 1).subset(0.1, "random", seed=0).class_counts().tolist()[0] >= 28
@@ -79,7 +79,7 @@ def test_labels_still_belong_to_their_files() -> None:
     )
 
 
-def test_whole_classes_are_nested_and_numbered_anew_in_the_old_order() -> None:
+def test_subsets_of_classes_are_nested_and_renumbered_in_the_old_order() -> None:
     whole = manifest(*range(1, 41))
     tenth, half = (whole.subset(share, "classes", seed=5) for share in (0.1, 0.5))
     assert len(tenth.classes) == 4
@@ -128,7 +128,7 @@ def test_fractions_out_of_range_are_refused(fraction: float, refused: Refused) -
         manifest(3, 2).subset(fraction, seed=0)
 
 
-def test_a_class_too_small_for_the_fraction_keeps_one_image_and_that_is_told(
+def test_a_class_too_small_for_the_fraction_keeps_one_image_with_a_warning(
     refused: Refused, caplog: pytest.LogCaptureFixture
 ) -> None:
     whole = manifest(300, 13, 16, 17)
@@ -175,7 +175,7 @@ def test_a_published_list_takes_bare_names_and_paths(tmp_path: Path, refused: Re
         manifest(3, 2, 1).restrict_to_list(names)
 
 
-def test_names_that_a_list_should_not_have_are_counted_and_shown(tmp_path: Path, refused: Refused) -> None:
+def test_unknown_names_in_a_list_are_counted_and_quoted(tmp_path: Path, refused: Refused) -> None:
     names = tmp_path / "list.txt"
     names.write_text("n000_0.JPEG\nn009_1.JPEG\nn009_2.JPEG\nn001/n000_0.JPEG\n")
     with refused("3 of the 4 images", "n009_1.JPEG", "n001/n000_0.JPEG"):

@@ -1,5 +1,6 @@
 """Data sets of one's own: any folder by name, with a seeded split, and a `Dataset` in a user's file."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -139,8 +140,8 @@ def test_no_file_is_run_because_a_recipe_names_it(tmp_path: Path, refused: Refus
         for forged in (tree | {"data": data}, tree | {"search": data | {"is": "Data"}}):
             with refused(name, "--parts"):
                 Recipe.from_dict(forged)
-        with refused(name, "--parts"):
-            RecipeRecord(tree | {"data": data}).data  # noqa: B018
+        recorded = RecipeRecord(tree | {"data": data}).data
+        assert recorded.dataset == replace(recorded, half="a").dataset == name, "it is shown, and nothing is run"
 
 
 @pytest.mark.parametrize("name", ["cifar10", "a/b", ""])

@@ -5,7 +5,7 @@ from sslticket.data.loader import LabelledStream, Sampler
 from sslticket.errors import BadInput
 
 
-def test_every_epoch_shows_every_image_once_in_another_order() -> None:
+def test_every_epoch_has_every_image_once_in_another_order() -> None:
     order = Sampler(10, 4, seed=1)
     stream = np.concatenate([order.indices(step) for step in range(10)]).reshape(4, 10)
     for epoch in stream:
@@ -43,7 +43,7 @@ def test_the_labelled_stream_has_a_fixed_count_in_every_batch_and_epochs_of_its_
 
 
 @pytest.mark.parametrize("parts", [2, 3])
-def test_both_streams_are_in_every_part_of_a_batch(parts: int) -> None:
+def test_both_streams_are_in_every_micro_batch(parts: int) -> None:
     order = Sampler(8 + 50, 12, seed=1, labelled=LabelledStream(8, 0.25))
     counts = [np.count_nonzero(part < 8) for step in range(5) for part in np.split(order.indices(step), parts)]
     assert min(counts) >= 1

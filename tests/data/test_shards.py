@@ -76,7 +76,7 @@ def shards(originals: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.data
-def test_the_list_stays_the_same_and_its_hash_says_that_the_pixels_do_not(originals: Path, shards: Path) -> None:
+def test_packing_keeps_the_list_of_images_and_changes_its_hash(originals: Path, shards: Path) -> None:
     for split in SPLITS:
         before, after = (
             open_split("imagenet", split, originals).manifest,
@@ -113,7 +113,7 @@ def test_long_sides_are_shrunk_and_all_else_is_as_it_was(originals: Path, shards
 
 
 @pytest.mark.data
-def test_the_loader_shows_what_the_shards_hold_as_if_they_were_files(shards: Path, tmp_path: Path) -> None:
+def test_batches_from_shards_equal_those_from_the_same_images_as_files(shards: Path, tmp_path: Path) -> None:
     manifest = open_split("imagenet", "train", shards).manifest
     for row, file in enumerate(manifest.frame["file"]):
         place = tmp_path / "train" / file
@@ -287,7 +287,7 @@ FORGED = {
 @pytest.mark.data
 @pytest.mark.parametrize(("name", "change"), FORGED.values(), ids=FORGED)
 @pytest.mark.parametrize("summed", [True, False], ids=["summed", "older"])
-def test_what_lists_of_shards_tell_is_not_believed(
+def test_forged_lists_of_shards_are_refused(
     shards: Path, tmp_path: Path, refused: Refused, name: str, change: Callable[[str], str], summed: bool
 ) -> None:
     root = shutil.copytree(shards, tmp_path / "copy", copy_function=os.link)

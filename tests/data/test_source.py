@@ -27,7 +27,9 @@ def test_an_unknown_name_gets_the_nearest(refused: Refused) -> None:
         open_split("cifr10", "train")
 
 
-def test_what_is_nowhere_names_every_place(tmp_path: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_set_names_every_folder_searched(
+    tmp_path: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with refused(f"{tmp_path / 'gone'} (not there)", f"{tmp_path / 'gone' / 'imagenet'} (not there)", "--data-root"):
         open_split("imagenet", "train", tmp_path / "gone")
     (tmp_path / "imagenet").mkdir()
@@ -100,7 +102,9 @@ def test_digits_are_split_once_and_for_all() -> None:
     assert train.manifest.hash == open_split("digits", "train").manifest.hash
 
 
-def test_small_images_are_packed_once_without_the_bad_ones(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_small_images_are_packed_once_without_the_unreadable_ones(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     for number, shade in enumerate((10, 20, 30, 40)):
         picture(tmp_path / f"train/{'ab'[number % 2]}/{number}.png", shade)
     (tmp_path / "train/a/1.png").write_bytes(b"")

@@ -293,7 +293,7 @@ def test_global_batches_hold_the_same_images_on_any_number_of_processes(
 
 
 @pytest.mark.data
-def test_a_training_that_goes_on_tells_of_the_images_that_it_had_met(cut: Path) -> None:
+def test_a_resumed_training_logs_the_unreadable_images_it_had_met(cut: Path) -> None:
     whole_run = batches(cut, View(size=16, crop="resized"), batch=6, name="imagenet")
     list(whole_run.train(0, 2))
     rest = batches(cut, View(size=16, crop="resized"), batch=6, name="imagenet")
@@ -325,7 +325,7 @@ def damaged(content: bytes, draw: np.random.Generator) -> bytes:
 
 
 @pytest.mark.data
-def test_damaged_photographs_show_pillows_picture_or_are_left_out(few_photographs: Path, tmp_path: Path) -> None:
+def test_damaged_photographs_are_pillows_picture_or_left_out(few_photographs: Path, tmp_path: Path) -> None:
     draw = np.random.default_rng(5)
     photographs = [path.read_bytes() for path in sorted((few_photographs / "train").glob("*/*"))[:12]]
     contents = {str(number): damaged(photographs[number % 12], draw) for number in range(200)}
@@ -345,9 +345,7 @@ def test_damaged_photographs_show_pillows_picture_or_are_left_out(few_photograph
     assert set(rows.tolist()) <= set(found)
 
 
-def test_what_dali_refuses_goes_on_as_pillows_picture_and_is_told_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_dali_refuses_is_pillows_picture_and_logged_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     content = odd()["PNG without its end"]
     root = folder(tmp_path / "data", {"refused": content, "good": encoded(drawn(), "PNG")})
     assert judge_image(content).kind == ImageKind.GOOD

@@ -47,7 +47,7 @@ def test_the_center_crop_is_torchvisions(side: int) -> None:
     assert torch.equal(ours, v2.functional.center_crop(image, [32, 32]))
 
 
-def test_padded_crops_take_every_place_equally_often() -> None:
+def test_padded_crops_take_every_position_equally_often() -> None:
     view = View(size=32, crop="pad", pad=2)
     window = view.square_crop_windows(32, 32, view.sample(25_000, 0))
     counts = np.bincount((window.top + 2) * 5 + window.left + 2, minlength=25)
@@ -62,7 +62,7 @@ def test_the_short_side_is_torchvisions() -> None:
         assert view.resized_shape(height, width) == tuple(expected)
 
 
-def test_draws_depend_on_seed_and_path_alone() -> None:
+def test_random_numbers_depend_on_seed_and_path_alone() -> None:
     view = View(size=32, crop="resized", flip=True)
     again = [view.sample(8, 1, 7, 0), view.sample(8, 1, 7, 0).slice_batch(slice(None))]
     for one, other in zip(*again, strict=True):

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from sslticket.analysis.connectivity import measure_connectivity
-from sslticket.analysis.magnitudes import measure_magnitudes
-from sslticket.analysis.stability import measure_stability
+from sslticket.analysis.connectivity import Connectivity
+from sslticket.analysis.magnitudes import Magnitudes
+from sslticket.analysis.stability import Stability
 from sslticket.config.training import SGD, TrainConfig
 from sslticket.evaluation import controls
 from sslticket.evaluation.jobs import evaluate_tasks
@@ -21,7 +21,9 @@ from sslticket.training.engine import Engine
 from tests.device import cases
 from tests.device.conftest import Device
 
-SHORT = Protocol(name="short", dataset="digits", fit=TrainConfig(length="6it", batch_size=48, optimizer=SGD(lr=0.1)))
+SHORT = Protocol(
+    name="short", dataset="digits", training=TrainConfig(length="6it", batch_size=48, optimizer=SGD(lr=0.1))
+)
 OWN = ("seconds", "device", "commit", "time", "host", "started", "finished")  # of where and when it was computed
 
 Rows = Callable[[list[Path], Engine], Iterator[dict[str, Any]]]
@@ -30,9 +32,9 @@ MEASURES: dict[str, Rows] = {
     "scores": lambda paths, bench: evaluate_tasks(
         make_tasks(paths[1:], ["random", "local", "adjusted"], [SHORT], [0]), bench
     ),
-    "stability": lambda paths, bench: measure_stability(paths[1:], SHORT, [0], bench, controls=("local",)),
-    "connectivity": lambda paths, bench: measure_connectivity(paths[1:], SHORT, [0], bench, points=3),
-    "magnitudes": lambda paths, bench: measure_magnitudes(paths[:1], SHORT, [0], bench),
+    "stability": lambda paths, bench: Stability().rows(paths[1:], SHORT, [0], bench, controls=("local",)),
+    "connectivity": lambda paths, bench: Connectivity(points=3).rows(paths[1:], SHORT, [0], bench),
+    "magnitudes": lambda paths, bench: Magnitudes().rows(paths[:1], SHORT, [0], bench),
 }
 
 

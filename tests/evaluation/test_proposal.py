@@ -55,7 +55,7 @@ def after(name: str, **given: object) -> Protocol | None:
 
 def name_after(name: str, **given: object) -> str | None:
     found = after(name, **given)
-    return found and found.name
+    return None if found is None else found.name
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -233,7 +233,9 @@ def test_own_is_the_recipes_training_with_labels() -> None:
 
 def test_own_views_follow_size_half_and_augmentation() -> None:
     recipe = load("stabilizing_resnet20_cifar10_low")
-    data = replace(recipe.data, image_size=16, half="b", augment=(recipe.data.augment, View(size=8)))
+    first = recipe.data.augment
+    assert isinstance(first, View)
+    data = replace(recipe.data, image_size=16, half="b", augment=(first, View(size=8)))
     mine = protocols.own_protocol(replace(recipe, data=data).to_dict())
     train, plain = mine.views(get_dataset("cifar10"))
     assert mine.half == "b"

@@ -54,7 +54,9 @@ def test_a_control_of_ones_own_is_scored_and_reported(run: Path) -> None:
     assert list(frame["control"]) == ["ticket", "shuffled-channels"]
     assert frame["top1"].iloc[1] == row["top1"], "the same seed draws the same control"
     run_command(["report", str(run), "--output", str(run / "report.html")])
-    assert "shuffled-channels" in (run / "report.html").read_text()
+    page = (run / "report.html").read_text()
+    assert "shuffled-channels" in page
+    assert "its output channels in another order" in page, "the description of the control"
 
 
 def test_a_control_of_ones_own_cannot_have_the_name_of_a_built_in_one() -> None:

@@ -1,5 +1,7 @@
 """The example of a data set of one's own is searched, evaluated and reported, by its file and then by its name."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -34,10 +36,16 @@ def parity(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def sslticket(*words: object) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own, which has loaded no file yet."""
+    return subprocess.run([sys.executable, "-m", "sslticket", *map(str, words)], capture_output=True, text=True)
+
+
 def score(run: Path, data_root: Path) -> pd.DataFrame:
     """The rows of a run's last ticket and of its random control, and a report of them."""
-    words = ["evaluate", run, "--protocol", "own", "--levels", "1", "--controls", "random", "--seeds", "0"]
-    run_command([*map(str, words), "--data-root", str(data_root)])
+    words = ["--protocol", "own", "--levels", "1", "--controls", "random", "--seeds", "0", "--data-root", data_root]
+    done = sslticket("evaluate", run, *words)
+    assert done.returncode == 0, done.stderr
     run_command(["report", str(run), "--output", str(run / "report.html")])
     run_command(["rows", str(run), "--output", str(run / "rows.csv")])
     return pd.read_csv(run / "rows.csv")
@@ -51,6 +59,19 @@ def test_a_data_set_in_ones_own_file_is_searched_evaluated_and_reported(parity: 
     rows = score(run, parity)
     assert rows.source.str.fullmatch(r"parity\[[0-9a-f]{8}\]").all()
     assert "parity[" in (run / "report.html").read_text()
+
+
+def test_a_run_of_somebody_elses_names_the_file_and_does_not_run_it(
+    parity: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime = RuntimeConfig(data_root=parity)
+    find_tickets(recipe(data=Data(dataset=PARITY)), out=parity, runtime=runtime, progress=False)
+    monkeypatch.setenv("SSLTICKET_CACHE", str(parity / "of-another-user"))
+    (run,) = parity.glob("supervised-conv3-parity-*")
+    words = ("evaluate", run, "--protocol", "own", "--data-root", parity, "--dry-run")
+    done = sslticket(*words)
+    assert (done.returncode, "--parts" in done.stderr) == (2, True), done.stderr
+    assert sslticket(*words, "--parts", PARITY.removesuffix(":PARITY")).returncode == 0
 
 
 def test_any_folder_is_searched_evaluated_and_reported_with_a_split_of_its_own(tmp_path: Path) -> None:

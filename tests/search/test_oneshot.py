@@ -27,7 +27,12 @@ IMAGES = 4 * BATCH  # ten of each of ten digits, in whole batches
 
 
 def oneshot(criterion: Criterion | None = None, **changes: Any) -> OneShot:
-    settings = {"levels": 3, "rate": 0.5, "rewind": f"{REWIND}it", "criterion": criterion or Magnitude()}
+    settings: dict[str, Any] = {
+        "levels": 3,
+        "rate": 0.5,
+        "rewind": f"{REWIND}it",
+        "criterion": criterion or Magnitude(),
+    }
     return OneShot(**settings | changes)
 
 

@@ -10,6 +10,7 @@ from torch import nn
 
 from sslticket.config.recipe import Data
 from sslticket.errors import BadInput
+from sslticket.objectives.base import objective_of
 from sslticket.objectives.rotnet import RotNet
 from sslticket.objectives.s4l import S4LRotation
 from sslticket.objectives.supervised import Supervised
@@ -42,7 +43,9 @@ def rows(planned: SearchPlan) -> list[dict[str, object]]:
 def drawn(planned: SearchPlan) -> MaskedNetwork:
     """The net of a search at its very start."""
     which = planned.recipe
-    return MaskedNetwork.build("conv3", which.objective, channels=1, image_size=8, classes=10, seed=which.seeds.init)
+    return MaskedNetwork.build(
+        "conv3", objective_of(which), channels=1, image_size=8, classes=10, seed=which.seeds.init
+    )
 
 
 def test_every_ticket_holds_the_classification_layer_of_w_k(found: SearchPlan) -> None:

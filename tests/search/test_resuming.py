@@ -79,7 +79,7 @@ def test_a_search_that_is_finished_says_nothing(tmp_path: Path, capsys: pytest.C
 def test_rows_of_other_versions_that_stay_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = search(tmp_path, recipe(search=IMP(levels=1, rate=0.5, rewind="2it"))).run_dir
     short = Protocol(
-        name="short", dataset="digits", fit=TrainConfig(length="4it", batch_size=32, optimizer=SGD(lr=0.1))
+        name="short", dataset="digits", training=TrainConfig(length="4it", batch_size=32, optimizer=SGD(lr=0.1))
     )
     matrix = tasks.make_tasks(tasks.find_ticket_files([folder.path], tasks.Levels((0,))), [], [short], [0], ["new"])
     bench = Engine.create(RuntimeConfig(), "fp32")

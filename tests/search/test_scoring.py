@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 from sslticket.config.recipe import Data, Recipe
 from sslticket.config.runtime import RuntimeConfig
 from sslticket.errors import BadInput
-from sslticket.objectives.base import Objective
+from sslticket.objectives.base import Objective, objective_of
 from sslticket.objectives.byol import BYOL
 from sslticket.objectives.mocov2 import MoCoV2
 from sslticket.objectives.supervised import Supervised
@@ -50,14 +50,14 @@ def built(which: Recipe, machine: RuntimeConfig | None = None) -> tuple[MaskedNe
     machine = machine or RuntimeConfig()
     planned, bench = plan_search(which, machine, Path("nowhere")), Engine.create(machine, which.precision)
     size = planned.images.views[0].size
-    net = MaskedNetwork.build(which.model, which.objective, channels=1, image_size=size, classes=10, seed=0)
+    net = MaskedNetwork.build(which.model, objective_of(which), channels=1, image_size=size, classes=10, seed=0)
     state = pruned_model.stored_state(net.backbone)
     whole = Mask.ones_like(state, prunable_weights(net.backbone))
     half = Mask.top({name: state[name].abs() for name in whole}, keep=whole.total // 2, within=whole)
     return net, Scorer(planned, bench, net, Progress(1, show=False)), half
 
 
-def scored_by(criterion: Criterion, objective: Objective | None = None, **changes: object) -> Recipe:
+def scored_by(criterion: Criterion, objective: Objective | None = None, **changes: Any) -> Recipe:
     search = OneShot(levels=1, rate=0.5, rewind="1it", criterion=criterion)
     return recipe(objective, search=search, data=Data(dataset="digits", image_size=8), **changes)
 
@@ -205,7 +205,7 @@ def process(rank: int, folder: str) -> None:
 
 def test_two_processes_give_the_scores_of_one_and_agree_to_the_bit(tmp_path: Path) -> None:
     """VICReg's loss looks at both processes' images, as batch norm does, so second derivatives go to the other one."""
-    torch.multiprocessing.spawn(process, (str(tmp_path),), nprocs=2)
+    torch.multiprocessing.spawn(process, (str(tmp_path),), nprocs=2)  # type: ignore[attr-defined]
     first, second = (torch.load(tmp_path / str(rank)) for rank in range(2))
     for mine, theirs, alone in zip(first, second, scores_of_all(), strict=True):
         for name, expected in alone.items():

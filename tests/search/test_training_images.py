@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sslticket.config.recipe import Data, Recipe, recipe_family
+from sslticket.config.recipe import Data, Recipe
 from sslticket.config.runtime import RuntimeConfig
 from sslticket.config.training import SGD, TrainConfig
 from sslticket.data.augment import View
@@ -161,7 +161,8 @@ def rows(planned: SearchPlan) -> list[dict[str, Any]]:
 
 def in_folder(**changes: Any) -> Recipe:
     """A search on 8 x 8 images of a folder of one's own."""
-    return recipe(data=Data(**{"dataset": "folder", "image_size": 8} | changes))
+    settings: dict[str, Any] = {"dataset": "folder", "image_size": 8} | changes
+    return recipe(data=Data(**settings))
 
 
 def test_two_folders_under_the_same_flags_are_two_runs(tmp_path: Path) -> None:
@@ -177,6 +178,7 @@ def test_two_folders_under_the_same_flags_are_two_runs(tmp_path: Path) -> None:
     for column in zip(*told, strict=True):
         assert len(set(column)) == 2
     for each in found:
+        assert each.recipe.data.identity is not None
         digits = each.recipe.data.identity.images_hash[:8]
         assert {row["source"] for row in rows(each)} == {f"flowers[{digits}]"}
         assert tickets(each)[-1].provenance["dataset"] == f"flowers[{digits}]"
@@ -191,7 +193,7 @@ def test_replicates_of_a_folder_s_subset_are_one_family_of_one_source(tmp_path: 
     assert one.images.source.manifest.hash != other.images.source.manifest.hash
     assert one.images.source_hash == other.images.source_hash
     assert one.recipe.data == other.recipe.data
-    assert recipe_family(one.recipe.to_dict()) == recipe_family(other.recipe.to_dict())
+    assert one.recipe.family == other.recipe.family
     assert one.run_dir.path != other.run_dir.path
 
 
@@ -221,7 +223,7 @@ def test_other_lists_under_one_path_and_other_parts_of_one_name_are_other_runs(t
         chosen.write_text("\n".join(f"{label}/{number}.png" for label in range(10)))
         found.append(plan_search(recipe(data=replace(part, subset_list=chosen)), machine, tmp_path))
     assert len({each.run_dir.path for each in found}) == 4
-    assert len({recipe_family(each.recipe.to_dict()) for each in found}) == 4
+    assert len({each.recipe.family for each in found}) == 4
     assert all(each.run_dir.path.name.startswith("supervised-conv3-mnist-4-a-class-") for each in found)
     assert {each.recipe.data.name for each in found} == {"mnist[4 a class]"}
 

@@ -44,15 +44,14 @@ from sslticket import (
     VICReg,
     processes,
 )
-from sslticket.analysis.connectivity import measure_connectivity
-from sslticket.analysis.magnitudes import measure_magnitudes
-from sslticket.analysis.stability import measure_stability
+from sslticket.analysis.connectivity import Connectivity
+from sslticket.analysis.magnitudes import Magnitudes
+from sslticket.analysis.stability import Stability
 from sslticket.cli.exit_status import run_and_exit
 from sslticket.config.recipe import Recipe
 from sslticket.config.runtime import RuntimeConfig
 from sslticket.config.training import SGD, TrainConfig
-from sslticket.evaluation import tasks
-from sslticket.evaluation.controls import CONTROLS
+from sslticket.evaluation import CONTROLS, tasks
 from sslticket.evaluation.jobs import evaluate_tasks
 from sslticket.evaluation.protocols import Protocol
 from sslticket.objectives.base import Objective
@@ -69,7 +68,7 @@ BATCH = 24  # can be shared by two and by three
 FIT = TrainConfig(length="6it", batch_size=BATCH, optimizer=SGD(lr=0.02))
 LEVELS = IMP(levels=2, rate=0.5, rewind="2it")
 AT_START = OneShot(levels=1, rate=0.5, rewind="2it", scored="start")
-SHORT = Protocol(name="short", dataset="digits", fit=FIT, start="k", seeds=(0,))
+SHORT = Protocol(name="short", dataset="digits", training=FIT, start="k", seeds=(0,))
 
 WITHOUT_NORM: dict[str, Objective] = {
     "supervised": Supervised(),
@@ -196,9 +195,9 @@ def _many(folder: Path) -> None:
         told["counts"][name] = counts
     bench = Engine.create(RuntimeConfig(), "fp32")
     paths = tasks.find_ticket_files([folder / "runs" / "supervised"], tasks.Levels((1,)))
-    told["rows"] = list(evaluate_tasks(tasks.make_tasks(paths, list(CONTROLS), [SHORT], None), bench))
-    for analysis in (measure_stability, measure_connectivity, measure_magnitudes):
-        told["rows"] += list(analysis(paths, SHORT, None, bench))
+    told["rows"] = list(evaluate_tasks(tasks.make_tasks(paths, CONTROLS.names(), [SHORT], None), bench))
+    for analysis in (Stability(), Connectivity(), Magnitudes()):
+        told["rows"] += list(analysis.rows(paths, SHORT, None, bench))
     (folder / f"{processes.rank()}.json").write_text(json.dumps(told))
 
 

@@ -3,13 +3,14 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
 from torch import Tensor
 
 from sslticket.data.loader import Batch
+from sslticket.training.network import PassCounter
 from sslticket.training.numerics import CudaStepGraph, GraphReplay, NotCapturable
 
 
@@ -26,7 +27,7 @@ class Fresh(torch.Generator):
     """A generator of a device that is not there."""
 
     def __new__(cls, device: str) -> "Fresh":
-        made = super().__new__(cls, "cpu")  # type: ignore[call-arg]
+        made = super().__new__(cls, "cpu")  # type: ignore[call-arg]  # torch takes it
         made.wanted = device
         return made
 
@@ -62,7 +63,10 @@ def attempt(fails: bool) -> None:
     """Three steps as they are, and one by a graph."""
     weight = torch.zeros(2, requires_grad=True)
     steps = GraphReplay(CudaStepGraph, torch.optim.SGD([weight], lr=0.1), torch.device("cpu"))
-    batch, passes = Batch((torch.zeros(1, 1, 2, 2),), torch.zeros(1), torch.zeros(1)), SimpleNamespace()
+    batch, passes = (
+        Batch((torch.zeros(1, 1, 2, 2),), torch.zeros(1), torch.zeros(1)),
+        cast(PassCounter, SimpleNamespace()),
+    )
     passes.forward = passes.backward = 0
 
     def take(batch: Batch, progress: float) -> Tensor:
@@ -106,6 +110,11 @@ def test_all_steps_see_their_images_in_the_same_memory(cuda: SimpleNamespace, mo
 
     whole = torch.arange(4.0).view(4, 1, 1, 1).expand(4, 1, 3, 3).contiguous()
     for view in whole.chunk(4):
-        steps(take, Batch((view,), torch.zeros(1), torch.zeros(1)), 0.0, SimpleNamespace(forward=0, backward=0))
+        steps(
+            take,
+            Batch((view,), torch.zeros(1), torch.zeros(1)),
+            0.0,
+            cast(PassCounter, SimpleNamespace(forward=0, backward=0)),
+        )
     assert len({place for place, _ in seen}) == 1
     assert [mean for _, mean in seen] == [0.0, 1.0, 2.0, 3.0]

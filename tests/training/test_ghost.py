@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import timm.layers
@@ -89,11 +89,11 @@ def test_each_group_is_normalised_as_torch_normalises_it_alone(kind: str, views:
         away = torch.randn_like(found)
         (found * away).sum().backward(), (expected * away).sum().backward()
         torch.testing.assert_close(mine.grad, other.grad, rtol=1e-3, atol=1e-4)
-    (mine,) = distributed.batchnorm_layers(ours)
+    (normalised,) = distributed.batchnorm_layers(ours)
     for name in ("weight", "bias") if layer.affine else ():
         sums = sum(getattr(alone, name).grad for alone in theirs)
-        torch.testing.assert_close(getattr(mine, name).grad, sums, rtol=1e-4, atol=1e-4)
-    for name, value in cast(nn.Module, mine).named_buffers():
+        torch.testing.assert_close(getattr(normalised, name).grad, sums, rtol=1e-4, atol=1e-4)
+    for name, value in normalised.named_buffers():
         mean = torch.stack([dict(alone.named_buffers())[name].double() for alone in theirs]).mean(dim=0)
         torch.testing.assert_close(value.double(), mean, rtol=1e-5, atol=1e-6)
 
@@ -133,8 +133,13 @@ def test_on_a_gpu_the_statistics_of_all_processes_are_left_to_torchs_kernels(mon
     """Without a GPU: which way is taken on another device than the CPU."""
     net = Holds(timm.layers.BatchNormAct2d(5, act_layer=nn.GELU)).to("meta")
     distributed.set_batchnorm_scheme(net, batch_size=8, ghost_batch=None, processes=2, whole=False)
-    called = []
-    monkeypatch.setattr(distributed._SchemedBatchNorm, "_by_kernels", lambda self, values: called.append(1) or values)
+    called: list[int] = []
+
+    def kernels(self: nn.Module, values: Tensor) -> Tensor:
+        called.append(1)
+        return values
+
+    monkeypatch.setattr(distributed._SchemedBatchNorm, "_by_kernels", kernels)
     assert net(torch.empty(4, 5, 3, 3, device="meta")).shape == (4, 5, 3, 3)
     assert called
     with distributed.twice_differentiable(net):
@@ -250,7 +255,7 @@ def test_accumulation_with_batch_norm_is_refused_before_anything_is_written(tmp_
 class Numbers:
     """Random "images" of a global batch, of which each process takes its share."""
 
-    bad: dict[str, str] = {}  # noqa: RUF012
+    unreadable: dict[str, str] = {}  # noqa: RUF012
 
     def __init__(self, rank: int = 0, processes: int = 1) -> None:
         each = BATCH // processes
@@ -264,12 +269,17 @@ class Numbers:
             label = torch.randint(10, (BATCH,), generator=noise)
             yield Batch(tuple(view[self.rows] for view in views), label[self.rows], torch.arange(BATCH)[self.rows])
 
+    def once(self) -> Iterator[Batch]:
+        return self.train(0, 1)
+
 
 def dropping(net: MaskedNetwork) -> MaskedNetwork:
     """Dropout behind each activation of the backbone."""
-    for number, layer in enumerate(net.backbone.features):  # type: ignore[union-attr,arg-type]
+    features = net.backbone.features
+    assert isinstance(features, nn.Sequential)
+    for number, layer in enumerate(features):
         if isinstance(layer, nn.ReLU):
-            net.backbone.features[number] = nn.Sequential(layer, nn.Dropout(0.3))  # type: ignore[index,operator]
+            features[number] = nn.Sequential(layer, nn.Dropout(0.3))
     return net
 
 
@@ -329,7 +339,7 @@ def process(rank: int, folder: str) -> None:
 def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What two processes have left."""
     folder = tmp_path_factory.mktemp("ghost")
-    torch.multiprocessing.spawn(process, (str(folder),), nprocs=PROCESSES)
+    torch.multiprocessing.spawn(process, (str(folder),), nprocs=PROCESSES)  # type: ignore[attr-defined]
     return folder
 
 
@@ -340,7 +350,7 @@ def test_two_processes_learn_what_one_learns(two: Path, name: str) -> None:
     first, second = (torch.load(two / f"{rank}.pt")[name] for rank in range(PROCESSES))
     for key, value in looped(name).items():
         assert torch.equal(first[key], second[key]), key
-        torch.testing.assert_close(first[key], value, rtol=1e-3, atol=1e-4, msg=lambda text, key=key: f"{key}: {text}")
+        torch.testing.assert_close(first[key], value, rtol=1e-3, atol=1e-4, msg=f"{key} differs")
 
 
 @pytest.mark.parametrize("name", ["simclr", "labels with dropout"])

@@ -1,6 +1,7 @@
 """What processes compare before the first step, and how a difference is told."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,11 +52,9 @@ def test_what_one_side_lacks_is_told() -> None:
 
 
 def test_where_images_lie_and_how_they_are_read_may_differ_and_how_is_computed_may_not() -> None:
-    def odd(**given: object) -> bool:
-        return (
-            first_mismatch([runtime_invariants(RuntimeConfig()), runtime_invariants(RuntimeConfig(**given))])
-            is not None
-        )  # type: ignore[arg-type]
+    def odd(**given: Any) -> bool:
+        settings = [runtime_invariants(RuntimeConfig()), runtime_invariants(RuntimeConfig(**given))]
+        return first_mismatch(settings) is not None
 
     own = {"data_root": Path("a"), "threads": 3, "max_bad_images": 7, "tensorboard": True, "timeout": 2.0}
     assert not odd(**own)

@@ -33,13 +33,16 @@ CASES = [(PLAIN, optimizer) for optimizer in OPTIMIZERS] + [(LEARNT, optimizer) 
 class Numbers:
     """Random 8x8 "images" with labels: for arithmetic only."""
 
-    bad: dict[str, str] = {}  # noqa: RUF012
+    unreadable: dict[str, str] = {}  # noqa: RUF012
 
     def train(self, start: int, stop: int) -> Iterator[Batch]:
         for step in range(start, stop):
             generator = torch.Generator().manual_seed(step)
             images = torch.randn(16, 1, 8, 8, generator=generator).to(memory_format=torch.channels_last)
             yield Batch((images,), torch.randint(10, (16,), generator=generator), torch.arange(16))
+
+    def once(self) -> Iterator[Batch]:
+        return self.train(0, 1)
 
 
 def training(bench: Engine, search: Search, optimizer: Optimizer) -> TrainingLoop:

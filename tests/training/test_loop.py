@@ -28,7 +28,7 @@ COUNT, BATCH, LENGTH = 40, 16, 12
 class Numbers:
     """Random 8x8 "images" with labels: for arithmetic only."""
 
-    bad: dict[str, str] = {}  # noqa: RUF012
+    unreadable: dict[str, str] = {}  # noqa: RUF012
 
     def train(self, start: int, stop: int) -> Iterator[Batch]:
         for step in range(start, stop):

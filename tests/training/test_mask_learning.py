@@ -5,12 +5,11 @@ import math
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import cast
 
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor, multiprocessing, nn
 from torch import distributed as dist
 
 from sslticket import models
@@ -42,7 +41,7 @@ LEARNING = {"cs": CS, "iss": ISS, "popup": POPUP}
 class Numbers:
     """Random "images" with labels: for arithmetic only."""
 
-    bad: dict[str, str] = {}  # noqa: RUF012
+    unreadable: dict[str, str] = {}  # noqa: RUF012
 
     def __init__(self, dtype: torch.dtype = torch.float32, views: int = 1) -> None:
         self.dtype, self.views = dtype, views
@@ -52,6 +51,9 @@ class Numbers:
             noise = torch.Generator().manual_seed(step)
             images = [torch.randn(BATCH, 1, 8, 8, generator=noise, dtype=self.dtype) for _ in range(self.views)]
             yield Batch(tuple(images), torch.randint(10, (BATCH,), generator=noise), torch.arange(BATCH))
+
+    def once(self) -> Iterator[Batch]:
+        return self.train(0, 1)
 
 
 def build(learning: MaskLearning, model: str = "lenet300", objective: Objective | None = None) -> MaskedNetwork:
@@ -111,7 +113,7 @@ def test_continuous_sparsification_is_its_algorithm_in_double_precision(divided:
             loss = task + LAMBDA * torch.stack([mask.sum() for mask in masks.values()]).sum()
             for one in pruned_model.learned_gates(net).values():
                 one.on_step((step - start) / (LENGTH - start), 0)
-            assert sum(net(batch, 0.0).values()).item() == pytest.approx(loss.item(), abs=1e-10)  # type: ignore[union-attr]
+            assert sum(net(batch, 0.0).values()).item() == pytest.approx(loss.item(), abs=1e-10)
             loss.backward()
             drop = 1.0 if step < 3 else 0.1
             with torch.no_grad():
@@ -161,7 +163,7 @@ def steps(net: MaskedNetwork, wrapped: nn.Module, rows: slice) -> None:
 
 
 def test_two_processes_learn_the_mask_that_one_learns_from_the_joined_batch(tmp_path: Path) -> None:
-    torch.multiprocessing.spawn(one_of_two, (str(tmp_path),), nprocs=2)
+    multiprocessing.spawn(one_of_two, (str(tmp_path),), nprocs=2)  # type: ignore[attr-defined]
     for kind, learning in LEARNING.items():
         net = build(learning)
         before = state(net)
@@ -232,7 +234,7 @@ def test_a_resumed_training_learns_the_same_mask_bit_for_bit(tmp_path: Path, kin
         rest.run(2, LENGTH)
     for name, value in state(straight).items():
         assert torch.equal(state(second)[name], value), name
-    again = copy.deepcopy(cast(MaskedNetwork, first))
+    again = copy.deepcopy(first)
     checkpoint.save_network(path, second)
     pruned_model.write_gate_scores(again, checkpoint.load_gate_scores(path))
     pruned_model.write_state(again, checkpoint.load_network(path))

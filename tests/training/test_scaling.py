@@ -46,13 +46,16 @@ class Loud(Supervised):
 class Numbers:
     """Random 8x8 "images" with labels: for arithmetic only."""
 
-    bad: dict[str, str] = {}  # noqa: RUF012
+    unreadable: dict[str, str] = {}  # noqa: RUF012
 
     def train(self, start: int, stop: int) -> Iterator[Batch]:
         for step in range(start, stop):
             generator = torch.Generator().manual_seed(step)
             images = torch.randn(16, 1, 8, 8, generator=generator)
             yield Batch((images,), torch.randint(10, (16,), generator=generator), torch.arange(16))
+
+    def once(self) -> Iterator[Batch]:
+        return self.train(0, 1)
 
 
 real_on = Engine.create

@@ -168,18 +168,18 @@ def read_svhn(paths: Sequence[Path]) -> tuple[np.ndarray, np.ndarray]:
     Raises:
         BadInput: Naming the file, if one is missing, truncated or no such file.
     """
-    images, labels = zip(*map(_read_svhn_file, paths), strict=True)
+    images, labels = [], []
+    for path in paths:
+        content = binary_formats.read_mat(_read_file(path), ("X", "y"), path)
+        pixels, numbers = content.get("X", 0), content.get("y", 0)
+        whole = isinstance(pixels, np.ndarray) and isinstance(numbers, np.ndarray)
+        if not whole or pixels.dtype != np.uint8 or pixels.shape != (32, 32, 3, numbers.size):
+            raise BadInput(
+                f"{path} is no SVHN file: it needs X of 32 x 32 x 3 x N bytes and N labels y; download it again"
+            )
+        images.append(pixels.transpose(3, 0, 1, 2))
+        labels.append(check_labels(path, numbers.ravel(), 1, 10) % 10)
     return np.concatenate(images), np.concatenate(labels)
-
-
-def _read_svhn_file(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    content = binary_formats.read_mat(_read_file(path), ("X", "y"), path)
-    pixels, numbers = content.get("X", 0), content.get("y", 0)
-    whole = isinstance(pixels, np.ndarray) and isinstance(numbers, np.ndarray)
-    fits = whole and pixels.dtype == np.uint8 and pixels.shape == (32, 32, 3, numbers.size)
-    if not fits:
-        raise BadInput(f"{path} is no SVHN file: it needs X of 32 x 32 x 3 x N bytes and N labels y; download it again")
-    return pixels.transpose(3, 0, 1, 2), check_labels(path, numbers.ravel(), 1, 10) % 10
 
 
 def check_labels(path: Path, labels: np.ndarray, first: int, last: int) -> np.ndarray:

@@ -306,7 +306,10 @@ class _PickleMachine:
                 values = self._several(int(name[-1])) if name[-1].isdigit() else self._marked()
                 self._stack.append(values if name == "LIST" else tuple(values))
             elif name in ("APPEND", "APPENDS"):
-                self._extend(self._several(1) if name == "APPEND" else self._marked())
+                values = self._several(1) if name == "APPEND" else self._marked()
+                if type(self._stack[-1]) is not list:
+                    raise ValueError("values for a list that is none")
+                self._stack[-1].extend(values)
             elif name in ("DICT", "SETITEM", "SETITEMS"):
                 values = self._several(2) if name == "SETITEM" else self._marked()
                 self._stack += [{}] if name == "DICT" else []
@@ -330,11 +333,6 @@ class _PickleMachine:
 
     def _several(self, count: int) -> list[Any]:
         return [self._stack.pop() for _ in range(count)][::-1]
-
-    def _extend(self, values: list[Any]) -> None:
-        if type(self._stack[-1]) is not list:
-            raise ValueError("values for a list that is none")
-        self._stack[-1].extend(values)
 
     def _set(self, values: list[Any]) -> None:
         if type(self._stack[-1]) is not dict or len(values) % 2:

@@ -341,7 +341,10 @@ def get_dataset(name: str) -> Dataset:
             return loaded
         if ":" in name:
             raise BadInput(f"{name!r} is no dataset that is loaded; give its file with --parts FILE.py")
-    return DATASETS.get(name)
+    try:
+        return DATASETS.get(name)
+    except BadInput as error:
+        raise BadInput(f"{error} (your own: file.py:NAME, and for later commands --parts FILE.py)") from error
 
 
 def load_dataset(name: str) -> Dataset:

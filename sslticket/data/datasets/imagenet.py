@@ -332,7 +332,9 @@ def _list_evaluation(
             raise BadInput(
                 f"{root} has {stored}, which {truth and truth.path} gives class {known_wnid}; get both again"
             )
-        images.append(_NamedImage(name if folder else f"{known_wnid}/{_official_name(name)}", str(known_wnid), where))
+        # Hugging Face puts the class behind the official name.
+        official = f"{known_wnid}/{re.sub(r'_n[0-9]{8}(?=[.][^.]*$)', '', name)}"
+        images.append(_NamedImage(name if folder else official, str(known_wnid), where))
     order = classes or (truth.classes if truth else None)
     if order and (strange := sorted({image.wnid for image in images} - set(order))):
         raise BadInput(f"{root} has class {strange[0]!r}, which the training images do not; add its training images")
@@ -379,12 +381,6 @@ def _training_wnid(root: Path, name: str) -> str:
             "folder of its class, or take it away"
         )
     return found["wnid"]
-
-
-def _official_name(name: str) -> str:
-    """Return the name without the class that Hugging Face puts behind it."""
-    stem, dot, end = name.rpartition(".")
-    return f"{re.sub(r'_n[0-9]{8}$', '', stem)}{dot}{end}"
 
 
 def _flat_names(folder: Path) -> tuple[list[str], tuple[str, ...]]:

@@ -59,9 +59,15 @@ class DatasetLocation(NamedTuple):
             BadInput: If the split is not there (`MissingSplit`), or files are damaged.
         """
         found = self.layout.open(dataset, split, self.folder)
-        if found is None:
-            raise _missing_split(dataset, split, self.folder)
-        return found
+        if found is not None:
+            return found
+        if advice := conversion_advice(dataset, [self.folder]):
+            raise MissingSplit(advice)
+        names = dataset.train_folders if split == "train" else dataset.eval_folders
+        flat = [name for name in names if (self.folder / name).is_dir()]
+        lacks = f"{flat[0]}/ holds no class folders" if flat else f"it has no {'/ or '.join(names)}/"
+        fix = f"put them in {names[0]}/<class>/{dataset.layout.how_to_add(split)}"
+        raise MissingSplit(f"{self.folder} has no {SPLIT_NAMES[split]} images: {lacks}; {fix}")
 
 
 def find_dataset(dataset: Dataset, data_root: Path | None) -> DatasetLocation:
@@ -77,7 +83,10 @@ def find_dataset(dataset: Dataset, data_root: Path | None) -> DatasetLocation:
     if found := find_local_dataset(dataset, data_root):
         return found
     if data_root is None and dataset.torchvision and not conversion_advice(dataset, _search_paths(dataset, None)):
-        return _download(dataset, _search_paths(dataset, None))
+        home = os.environ.get("SSLTICKET_DATA")
+        target = (Path(home).expanduser() if home else cache_folder()) / dataset.folder_name
+        with file_lock(target):  # of several processes one downloads
+            return _location_in(dataset, target) or _fetch(dataset, _search_paths(dataset, None), target)
     raise dataset_not_found(dataset, data_root)
 
 
@@ -98,17 +107,6 @@ def find_local_dataset(dataset: Dataset, data_root: Path | None) -> DatasetLocat
         return DatasetLocation(Path(), dataset.layout)
     found = (_location_in(dataset, folder) for folder in _search_paths(dataset, data_root))
     return next(filter(None, found), None)
-
-
-def _missing_split(dataset: Dataset, split: Split, folder: Path) -> MissingSplit:
-    """Return an error for a split that is not in the data set's folder."""
-    if advice := conversion_advice(dataset, [folder]):
-        return MissingSplit(advice)
-    names = dataset.train_folders if split == "train" else dataset.eval_folders
-    flat = [name for name in names if (folder / name).is_dir()]
-    have = f"{flat[0]}/ holds no class folders" if flat else f"it has no {' or '.join(f'{name}/' for name in names)}"
-    fix = f"put them in {names[0]}/<class>/{dataset.layout.how_to_add(split)}"
-    return MissingSplit(f"{folder} has no {SPLIT_NAMES[split]} images: {have}; {fix}")
 
 
 def _search_paths(dataset: Dataset, data_root: Path | None) -> list[Path]:
@@ -136,14 +134,6 @@ def _describe_search(dataset: Dataset, searched: list[Path]) -> str:
     lacks = dataset.layout.describe_missing(dataset)
     states = {path: lacks if path.is_dir() else "not a folder" if path.exists() else "not there" for path in searched}
     return ", ".join(f"{path} ({state})" for path, state in states.items())
-
-
-def _download(dataset: Dataset, searched: list[Path]) -> DatasetLocation:
-    """Download what is not there yet; of several processes one does."""
-    home = os.environ.get("SSLTICKET_DATA")
-    target = (Path(home).expanduser() if home else cache_folder()) / dataset.folder_name
-    with file_lock(target):
-        return _location_in(dataset, target) or _fetch(dataset, searched, target)
 
 
 def _fetch(dataset: Dataset, searched: list[Path], target: Path) -> DatasetLocation:
