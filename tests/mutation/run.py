@@ -65,13 +65,14 @@ def main() -> None:
     for start in range(0, len(left), 50):
         mutate(*left[start : start + 50])
     now = outcomes()
-    total, killed = (
-        Counter(module_of(name) for name in some) for some in (sample, [n for n in sample if now[n] != SURVIVED])
-    )
-    print(f"| module | of {len(names):,} changes tried | killed |\n|---|---:|---:|")
+    tried = [name for name in sample if now[name] in (KILLED, SURVIVED)]
+    if not tried:
+        sys.exit(f"error: no change was tried; {LOG} says why")
+    total, killed = (Counter(map(module_of, some)) for some in (tried, [each for each in tried if now[each] == KILLED]))
+    print(f"| module | tried, of {len(names):,} changes | killed |\n|---|---:|---:|")
     for module in sorted(total):
         print(f"| `{module}` | {total[module]} | {killed[module]} |")
-    print(f"| all | {sum(total.values())} | {sum(killed.values())} ({sum(killed.values()) / len(sample):.1%}) |\n")
+    print(f"| all | {len(tried)} | {killed.total()} ({killed.total() / len(tried):.1%}) |\n")
     print("\n".join(f"{now[name]}: {name}" for name in sample if now[name] != KILLED))
 
 

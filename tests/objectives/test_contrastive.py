@@ -12,10 +12,12 @@ from lightly.loss import NTXentLoss
 from torch import Tensor, nn
 from torch import distributed as dist
 
-from sslticket.data.augment import View
+from sslticket.config.recipe import Data
+from sslticket.data.augment import Blur, Jitter, View
 from sslticket.data.loader import Batch
 from sslticket.errors import BadInput
 from sslticket.objectives.base import Objective
+from sslticket.objectives.byol import BYOL
 from sslticket.objectives.mocov2 import MoCoV2
 from sslticket.objectives.simclr import SimCLR
 from sslticket.pruning import pruned_model
@@ -266,3 +268,21 @@ def test_two_processes_learn_what_one_learns_from_the_joined_batch(tmp_path: Pat
         places = torch.cdist(shuffled, images).argmin(dim=1)
         assert places.sort().values.tolist() == list(range(8)), "the key encoders see every image once"
         assert set(places[:4].tolist()) != set(range(4)), "and not each process its own"
+
+
+def test_simclr_views_have_the_papers_jitter_and_blur() -> None:
+    """Chen et al. 2020, appendix A: strength 1 is jitter of 0.8, 0.8, 0.8, 0.2; the kernel is a tenth of the side."""
+    view, other = SimCLR().views(View(size=224, crop="resized", flip=True))
+    assert view == other
+    jitter, _, blur = view.transforms
+    assert isinstance(jitter, Jitter)
+    assert (jitter.brightness, jitter.contrast, jitter.saturation, jitter.hue) == (0.8, 0.8, 0.8, 0.2)
+    assert isinstance(blur, Blur)
+    assert (blur.kernel, blur.sigma, blur.probability) == (23, (0.1, 2.0), 0.5)
+
+
+def test_a_width_of_zero_and_labels_of_zero_are_refused() -> None:
+    with pytest.raises(BadInput, match="must be at least 1"):
+        BYOL(dim=0)
+    with pytest.raises(BadInput, match=r"--labels must be in \(0, 1\], got 0"):
+        Data(dataset="digits", labels=0.0)
