@@ -10,7 +10,7 @@ from sslticket import hub
 from sslticket.analysis import ANALYSES
 from sslticket.cli import flags
 from sslticket.config.runtime import RuntimeConfig
-from sslticket.errors import BadInput
+from sslticket.errors import BadInput, unknown_name
 from sslticket.escaping import escape_lines, escape_terminal, shell_quote
 from sslticket.evaluation import CONTROLS
 
@@ -231,6 +231,9 @@ class _AnalysisParsers(dict[str, flags.Parser]):
         return not str(name).startswith("-")
 
     def __missing__(self, name: str) -> flags.Parser:
+        known = [*ANALYSES.names(), "rewind"]
+        if name not in known and ":" not in name:
+            raise unknown_name("analysis", name, known)
         self[name] = _make_rewind_parser() if name == "rewind" else _make_analysis_parser(name)
         return self[name]
 

@@ -48,8 +48,8 @@ def test_a_dry_run_tells_what_is_done_and_left_and_trainings_are_counted_once(
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     # W_k after 64 samples is step 1 of 200 steps of 128 images, where training starts at k. Tickets: two orders each,
     # and the dense network once.
-    assert lines[1] == f"digits-demo@k ticket 2 0 5 {5 * 199 * 128:,} unknown"
-    assert lines[2] == f"digits-demo@k local 2 0 4 {4 * 199 * 128:,} unknown"
+    assert lines[1] == f"digits-demo@k ticket 2 0 5 199 {5 * 199 * 128:,} unknown"
+    assert lines[2] == f"digits-demo@k local 2 0 4 199 {4 * 199 * 128:,} unknown"
     left = f"left: 9 trainings, {9 * 199 * 128:,} samples, training time unknown"
     assert lines[3:6] == ["4 rows, 0 done", left, f"numerics: {Numerics.resolve(RuntimeConfig(), None)}"]
     assert lines[6].startswith("memory: 2.8 MB a device for a part of 128 images: activations 2.4, ")
@@ -62,7 +62,7 @@ def test_a_dry_run_tells_what_is_done_and_left_and_trainings_are_counted_once(
     assert printed.endswith("1 rows measured, 0 were there already\n")
     sslticket(*words, "--dry-run")
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
-    assert lines[1].startswith(f"digits-demo@k ticket 2 0 4 {4 * 199 * 128:,} about"), "the dense training is there"
+    assert lines[1].startswith(f"digits-demo@k ticket 2 0 4 199 {4 * 199 * 128:,} about"), "the dense training is there"
 
 
 def test_masks_are_compared_and_counted_without_training(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -80,12 +80,18 @@ def test_masks_are_compared_and_counted_without_training(run: Path, capsys: pyte
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["{run}", "--protocol", "digits-demo"], "argument ANALYSIS: invalid choice"),
+        (
+            ["{run}", "--protocol", "digits-demo"],
+            "unknown analysis .*known: channels, connectivity, magnitudes, overlap, rewind, stability",
+        ),
         ([], "required: ANALYSIS"),
         (["stability", "{run}"], "required: --protocol"),
         (["stability", "{run}", "--protocol", "digit"], "unknown protocol 'digit'; did you mean digits-demo"),
         (["stability", "{run}", "--protocol", "digits-demo", "--controls", "lcal"], "did you mean local"),
-        (["connectivity", "{run}", "--protocol", "digits-demo", "--points", "1"], "give --points at least 3"),
+        (
+            ["connectivity", "{run}", "--protocol", "digits-demo", "--points", "1"],
+            "--points must be at least 3, .* got 1; give --points 3 or more",
+        ),
         (["magnitudes", "{run}", "--protocol", "digits-demo", "--levels", "x"], "write it like 0 1 2 or 0-5"),
         (["connectivity", "{run}", "--protocol", "digits-demo", "--pints", "3"], "did you mean --points"),
         (["overlap", "{run}"], "of 4 tickets no two are sparse and of one network and level; give the folders of"),
