@@ -89,7 +89,8 @@ class Connectivity(EndpointAnalysis):
     def __post_init__(self) -> None:
         if self.points < 3:
             raise BadInput(
-                f"--points must be at least 3, to show a barrier between two ends, got {self.points}; give --points 3 or more"
+                f"--points must be at least 3, to show a barrier between two ends, got {self.points}; "
+                "give --points 3 or more"
             )
 
     def trainings(self, target: AnalysisTarget) -> Sequence[FinalTraining]:
