@@ -258,7 +258,7 @@ def test_a_signal_while_a_recipes_libraries_are_imported_is_one_line(tmp_path: P
 def test_under_nohup_a_closed_terminal_ends_nothing() -> None:
     code = (
         "import os, signal; signal.signal(signal.SIGHUP, signal.SIG_IGN);"
-        "from sslticket.cli.exit_status import finish; finish(lambda: os.kill(os.getpid(), signal.SIGHUP))"
+        "from sslticket.cli.exit_status import run_and_exit; run_and_exit(lambda: os.kill(os.getpid(), signal.SIGHUP))"
     )
     done = started(sys.executable, "-c", code)
     assert done.communicate(timeout=60) == ("", "")
