@@ -28,8 +28,9 @@ demo: .venv/installed
 	wait $$! || { cat $(RUNS)/evaluate.log; exit 2; }
 	sslticket report $(RUNS) --output $(RUNS)/report.html
 
+# Two at a time, a file's tests in one process: their fixtures are shared.
 test: check docs
-	python -m pytest
+	python -m pytest --numprocesses 2 --dist loadfile
 
 check: .venv/installed
 	ruff check .
