@@ -71,7 +71,7 @@ def test_a_part_of_a_file_is_found_and_named(mine: Path) -> None:
 def test_what_is_of_another_kind_is_refused(mine: Path) -> None:
     mine.write_text("class Mine: pass\n")
     with pytest.raises(
-        BadInput, match=r"must be of the class sslticket\.objectives\.base\.Objective to be a objective"
+        BadInput, match=r"must be of the class sslticket\.objectives\.base\.Objective to be an objective"
     ):
         objectives().get(f"{mine}:Mine")
 
