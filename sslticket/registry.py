@@ -230,6 +230,9 @@ def load_user_file(path: Path | str) -> ModuleType:
     digest = _source_hash(source)
     if real in _user_modules and _user_modules[real][0] == digest:
         return _user_modules[real][1]
+    if real not in _user_modules and (imported := _imported_module(real)) is not None:
+        _user_modules[real] = digest, imported  # its classes are those that a script or a notebook passes
+        return imported
     module = ModuleType(f"_sslticket_{real.stem}_{_source_hash(bytes(real))[:8]}")
     module.__file__ = str(real)
     earlier = sys.modules.get(module.__name__)
@@ -247,6 +250,15 @@ def load_user_file(path: Path | str) -> ModuleType:
         _loading.pop()
     _user_modules[real] = digest, module
     return module
+
+
+def _imported_module(file: Path) -> ModuleType | None:
+    """The module that an `import` made of a file; None if there is none."""
+    for name, module in list(sys.modules.items()):
+        # Some libraries' modules import more when they are asked for a name; their dictionaries do not.
+        if not name.startswith("_sslticket_") and getattr(module, "__dict__", {}).get("__file__") == str(file):
+            return module
+    return None
 
 
 @contextmanager
