@@ -13,10 +13,12 @@ folder, raises `BadInput` with one line for a person, and leaves signals, loggin
 import ast
 import logging
 import re
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from numbers import Integral
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from sslticket.config.recipe import Precision, Recipe
 from sslticket.config.runtime import RuntimeConfig
@@ -63,8 +65,9 @@ def find_tickets(
     from sslticket.search.run_search import run_search
     from sslticket.ticket import Ticket
 
-    runtime = runtime or RuntimeConfig()
-    plan = plan_search(recipe if isinstance(recipe, Recipe) else load_recipe(recipe), runtime, Path(out))
+    runtime = _check_runtime(runtime)
+    recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+    plan = plan_search(recipe, runtime, _check_path("out", out))
     if unreadable := run_search(plan, runtime, show_progress=progress):
         log.warning("%d images could not be read and were left out", len(unreadable))
     return [Ticket.load(plan.run_dir.ticket_path(level)) for level in range(plan.levels + 1)]
@@ -74,10 +77,10 @@ def evaluate_tickets(
     where: "str | Path | Ticket | Iterable[str | Path | Ticket]",
     *,
     protocol: "str | Protocol | Sequence[str | Protocol]",
-    controls: "Sequence[str | type[Control]]" = ("random",),
-    seeds: Sequence[int] | None = (0,),
-    levels: "Sequence[int] | Levels | None" = None,
-    heads: Sequence[Literal["own", "new"]] | None = None,
+    controls: "str | type[Control] | Sequence[str | type[Control]]" = ("random",),
+    seeds: int | Sequence[int] | None = (0,),
+    levels: "int | Sequence[int] | Levels | None" = None,
+    heads: Literal["own", "new"] | Sequence[Literal["own", "new"]] | None = None,
     part: str | None = None,
     data_root: str | Path | None = None,
     runtime: RuntimeConfig | None = None,
@@ -94,7 +97,7 @@ def evaluate_tickets(
         levels: The levels that are taken of folders; None for all.
         heads: Whether tickets are trained with their own classification layer or a new one; None for their own where
             they were found on the protocol's task.
-        part: What the protocol's images are, if they are not the whole official set.
+        part: What the images of protocols given by name are, if they are not the whole official set.
         data_root: The folder of the images; None for that of `runtime`.
         runtime: Where and how it is computed; None for the defaults of this machine.
         precision: The precision of the passes; None for the device's own.
@@ -111,9 +114,9 @@ def evaluate_tickets(
     from sslticket.evaluation.jobs import evaluate_tasks
     from sslticket.evaluation.tasks import make_tasks
 
-    engine = _make_engine(runtime, data_root, precision)
-    tasks = make_tasks(_ticket_files(where, levels), list(controls), _as_protocols(protocol), seeds, heads, part)
-    for _ in evaluate_tasks(tasks, engine, show_progress=progress):
+    chosen = _as_protocols(protocol, part), _as_numbers("seeds", seeds), _as_heads(heads), part
+    tasks = make_tasks(_ticket_files(where, levels), _as_list(controls), *chosen)
+    for _ in evaluate_tasks(tasks, _make_engine(runtime, data_root, precision), show_progress=progress):
         pass
     return _frame_of_files([task.row_file for task in tasks])
 
@@ -121,12 +124,12 @@ def evaluate_tickets(
 def analyse_tickets(
     where: "str | Path | Ticket | Iterable[str | Path | Ticket]",
     *,
-    analysis: "str | Analysis",
+    analysis: "str | Analysis | type[Analysis]",
     protocol: "str | Protocol | Sequence[str | Protocol]" = "own",
-    controls: Sequence[str] = (),
-    seeds: Sequence[int] | None = (0,),
-    levels: "Sequence[int] | Levels | None" = None,
-    heads: Sequence[Literal["own", "new"]] | None = None,
+    controls: str | Sequence[str] = (),
+    seeds: int | Sequence[int] | None = (0,),
+    levels: "int | Sequence[int] | Levels | None" = None,
+    heads: Literal["own", "new"] | Sequence[Literal["own", "new"]] | None = None,
     part: str | None = None,
     data_root: str | Path | None = None,
     runtime: RuntimeConfig | None = None,
@@ -137,13 +140,13 @@ def analyse_tickets(
 
     Args:
         where: The tickets: run folders, ticket files, names on the Hub, or tickets that `find_tickets` returned.
-        analysis: The analysis, by name, as "file.py:NAME", or itself with its settings, such as `Connectivity(5)`.
+        analysis: The analysis, by name, as "file.py:NAME", its class, or itself with its settings: `Connectivity(5)`.
         protocol: The protocols under which tickets are trained to their end; "own" is each ticket's own.
         controls: What is analysed beside each ticket: "local", or nothing.
         seeds: The seeds of the trainings; None for each protocol's own.
         levels: The levels that are taken of folders; None for all.
         heads: Whether tickets are trained with their own classification layer or a new one.
-        part: What the protocol's images are, if they are not the whole official set.
+        part: What the images of protocols given by name are, if they are not the whole official set.
         data_root: The folder of the images; None for that of `runtime`.
         runtime: Where and how it is computed; None for the defaults of this machine.
         precision: The precision of the passes; None for the device's own.
@@ -160,13 +163,18 @@ def analyse_tickets(
     from sslticket.analysis.base import EndpointAnalysis, TicketAnalysis, run_analysis
     from sslticket.analysis.endpoints import make_analysis_tasks
 
-    chosen = ANALYSES.get(analysis)() if isinstance(analysis, str) else analysis
+    chosen = ANALYSES.get(analysis) if isinstance(analysis, str) else analysis
+    if isinstance(chosen, type) and issubclass(chosen, (TicketAnalysis, EndpointAnalysis)):
+        chosen = chosen()
+    how = _as_list(controls), _as_protocols(protocol, part), _as_numbers("seeds", seeds), _as_heads(heads), part
     paths = _ticket_files(where, levels)
     if isinstance(chosen, TicketAnalysis):
         return _frame_of_rows(chosen.rows(paths))
     if not isinstance(chosen, EndpointAnalysis):
-        raise BadInput(f"analysis must be a TicketAnalysis or an EndpointAnalysis, got {chosen!r}; derive it from one")
-    tasks = make_analysis_tasks(paths, controls, _as_protocols(protocol), seeds, heads, part)
+        raise BadInput(
+            f'analysis must be a name or a TicketAnalysis or EndpointAnalysis, got {_shorten(chosen)}; give "overlap"'
+        )
+    tasks = make_analysis_tasks(paths, *how)
     for _ in run_analysis(chosen, tasks, _make_engine(runtime, data_root, precision), show_progress=progress):
         pass
     return _frame_of_files([chosen.row_file(task) for task in tasks])
@@ -196,10 +204,16 @@ def write_report(
         BadInput: If a name has another ending, or rows are missing or damaged.
     """
     from sslticket import report
+    from sslticket.report.figures import FORMATS
 
-    folders = [Path(place) for place in _as_list(where)]
+    if figure_format not in FORMATS:
+        raise BadInput(f"figure_format must be one of {', '.join(FORMATS)}, got {figure_format!r}")
     return report.write_report(
-        folders, Path(output), figures=_as_path(figures), kind=figure_format, latex=_as_path(latex)
+        [_check_path("where", place) for place in _as_list(where)],
+        _check_path("output", output),
+        figures=None if figures is None else _check_path("figures", figures),
+        kind=figure_format,
+        latex=None if latex is None else _check_path("latex", latex),
     )
 
 
@@ -214,7 +228,7 @@ def read_rows(where: str | Path | Iterable[str | Path]) -> "pd.DataFrame":
     """
     from sslticket.results import table
 
-    return table.read_rows([Path(place) for place in _as_list(where)])
+    return table.read_rows([_check_path("where", place) for place in _as_list(where)])
 
 
 def load_recipe(name: str | Path) -> Recipe:
@@ -241,6 +255,8 @@ def load_recipes(name: str | Path) -> Mapping[str, Recipe]:
         BadInput: If there is no such recipe, or its file cannot be imported.
     """
     text = str(name)
+    if not isinstance(name, (str, Path)) or not text:
+        raise BadInput(f'a recipe must be a Recipe, a name or a file, got {_shorten(name)}; give "rotnet_digits"')
     if re.fullmatch(r"\w+", text):
         return {text: _published_recipe(text)}
     file, _, wanted = text.rpartition(":") if re.search(r"\.py:[\w-]+$", text) else (text, "", "")
@@ -297,19 +313,24 @@ def _recipes_of_file(path: Path) -> Mapping[str, Recipe]:
 def _make_engine(runtime: RuntimeConfig | None, data_root: str | Path | None, precision: Precision | None) -> "Engine":
     from sslticket.training.engine import Engine
 
-    runtime = runtime or RuntimeConfig()
-    return Engine.create(runtime if data_root is None else replace(runtime, data_root=Path(data_root)), precision)
+    runtime = _check_runtime(runtime)
+    if precision not in (None, *get_args(Precision)):
+        raise BadInput(f"precision must be {', '.join(get_args(Precision))} or None, got {precision!r}")
+    if data_root is not None:
+        runtime = replace(runtime, data_root=_check_path("data_root", data_root))
+    return Engine.create(runtime, precision)
 
 
 def _ticket_files(
-    where: "str | Path | Ticket | Iterable[str | Path | Ticket]", levels: "Sequence[int] | Levels | None"
+    where: "str | Path | Ticket | Iterable[str | Path | Ticket]", levels: "int | Sequence[int] | Levels | None"
 ) -> list[Path]:
     """The files of tickets that are given in any of these ways; those on the Hub are fetched."""
     from sslticket import hub
     from sslticket.evaluation.tasks import Levels, find_ticket_files
     from sslticket.ticket import Ticket
 
-    chosen = levels if isinstance(levels, Levels) else Levels(None if levels is None else tuple(levels))
+    numbers = None if isinstance(levels, Levels) else _as_numbers("levels", levels)
+    chosen = levels if isinstance(levels, Levels) else Levels(None if numbers is None else tuple(numbers))
     files: list[Path] = []
     for place in _as_list(where):
         if isinstance(place, Ticket):
@@ -317,15 +338,55 @@ def _ticket_files(
                 raise BadInput(f"{place!r} lies in no file; save it, and give the file's path")
             files.append(place.path)
         else:
-            path = Path(place)
+            path = _check_path("where", place)
             path = hub.copy_from_hub(path, Path("runs")) if hub.is_hub_name(path) else path
             files += find_ticket_files([path], chosen)
+    if not files:
+        raise BadInput("where must be run folders, ticket files or tickets, got none; give for instance runs/<key>")
     return list(dict.fromkeys(files))
 
 
-def _as_protocols(given: "str | Protocol | Sequence[str | Protocol]") -> "list[str | Protocol]":
+def _as_protocols(given: "str | Protocol | Sequence[str | Protocol]", part: str | None) -> "list[str | Protocol]":
     """Protocols; one that is not built in has a hash of its settings in its name."""
-    return [each if isinstance(each, str) else each.pinned() for each in _as_list(given)]
+    from sslticket.data.datasets.base import check_part
+    from sslticket.evaluation.protocols import OWN_PROTOCOL, Protocol, find_protocol
+
+    found: list[str | Protocol] = []
+    for each in _as_list(given):
+        if isinstance(each, Protocol):
+            if part is not None:
+                raise BadInput(f"part must be None beside a Protocol, got {part!r}; give Protocol(part=...)")
+            found.append(each.pinned())
+        elif isinstance(each, str):
+            if each.partition("@")[0] != OWN_PROTOCOL:
+                check_part(find_protocol(each).dataset, part)
+            found.append(each)
+        else:
+            raise BadInput(f'protocol must be a name, "file.py:NAME" or a Protocol, got {_shorten(each)}; give "own"')
+    if not found:
+        raise BadInput('protocol must be at least one, got none; give "own" for that of each ticket')
+    return found
+
+
+def _as_numbers(name: str, given: int | Sequence[int] | None) -> list[int] | None:
+    """Seeds or levels."""
+    if given is None:
+        return None
+    numbers = _as_list(given)
+    if not numbers or not all(
+        isinstance(each, Integral) and not isinstance(each, bool) and 0 <= int(each) < 2**63 for each in numbers
+    ):
+        raise BadInput(f"{name} must be whole numbers from 0, or None, got {_shorten(given)}; give for instance [0, 1]")
+    return [int(each) for each in numbers]
+
+
+def _as_heads(given: str | Sequence[Any] | None) -> list[Literal["own", "new"]] | None:
+    if given is None:
+        return None
+    heads = _as_list(given)
+    if not heads or not all(each in ("own", "new") for each in heads):
+        raise BadInput(f'heads must be "own", "new" or both, or None, got {_shorten(given)}; give for instance ["new"]')
+    return heads
 
 
 def _frame_of_files(files: Iterable[Path]) -> "pd.DataFrame":
@@ -346,5 +407,18 @@ def _as_list(given: Any) -> list[Any]:
     return [given] if isinstance(given, str) or not isinstance(given, Iterable) else list(given)
 
 
-def _as_path(given: str | Path | None) -> Path | None:
-    return None if given is None else Path(given)
+def _check_path(name: str, given: object) -> Path:
+    if not isinstance(given, (str, Path)) or not str(given):
+        raise BadInput(f"{name} must be a path, got {_shorten(given)}; give a str or a Path")
+    return Path(given)
+
+
+def _check_runtime(given: RuntimeConfig | None) -> RuntimeConfig:
+    if given is not None and not isinstance(given, RuntimeConfig):
+        raise BadInput(f"runtime must be a RuntimeConfig or None, got {_shorten(given)}; give RuntimeConfig()")
+    return given or RuntimeConfig()
+
+
+def _shorten(given: object) -> str:
+    """A value as an error shows it: on one line, and not a page of it."""
+    return textwrap.shorten(repr(given), 80, placeholder=" ...")

@@ -78,11 +78,14 @@ class Registry(Generic[T]):
         """A user's own part by its plain name: registered, in a file that was loaded, or noted; None for none.
 
         Raises:
-            BadInput: If it is noted by `note_recorded_parts` and may not be loaded, naming the file to give.
+            BadInput: If it is noted by `note_recorded_parts` and may not be loaded, naming the file to give; or if
+                several files that were loaded have a part of this name, and not the same one.
         """
         if name in self._built_in:
             return None
         found: T | None = self._own[name] if name in self._own else loaded_part(name)
+        if found is not None:
+            _check_one_file(name, found)
         if found is None and name in _noted_parts:
             found = load_recorded_parts(_noted_parts[name])[name]
         return found
@@ -185,7 +188,9 @@ class Registry(Generic[T]):
         base = _attribute(self._base)
         if isinstance(part, base) or (isinstance(part, type) and issubclass(part, base) and part is not base):
             return
-        raise BadInput(f"{name} must be of the class {self._base.replace(':', '.')} to be a {self.kind}, got {part!r}")
+        article = "an" if self.kind[0] in "aeiou" else "a"
+        wanted = self._base.replace(":", ".")
+        raise BadInput(f"{name} must be of the class {wanted} to be {article} {self.kind}, got {part!r}")
 
 
 def _attribute(home: str) -> Any:
@@ -225,6 +230,9 @@ def load_user_file(path: Path | str) -> ModuleType:
     digest = _source_hash(source)
     if real in _user_modules and _user_modules[real][0] == digest:
         return _user_modules[real][1]
+    if real not in _user_modules and (imported := _imported_module(real)) is not None:
+        _user_modules[real] = digest, imported  # its classes are those that a script or a notebook passes
+        return imported
     module = ModuleType(f"_sslticket_{real.stem}_{_source_hash(bytes(real))[:8]}")
     module.__file__ = str(real)
     earlier = sys.modules.get(module.__name__)
@@ -242,6 +250,15 @@ def load_user_file(path: Path | str) -> ModuleType:
         _loading.pop()
     _user_modules[real] = digest, module
     return module
+
+
+def _imported_module(file: Path) -> ModuleType | None:
+    """The module that an `import` made of a file; None if there is none."""
+    for name, module in list(sys.modules.items()):
+        # Some libraries' modules import more when they are asked for a name; their dictionaries do not.
+        if not name.startswith("_sslticket_") and getattr(module, "__dict__", {}).get("__file__") == str(file):
+            return module
+    return None
 
 
 @contextmanager
@@ -358,10 +375,10 @@ def load_recorded_parts(recorded: Mapping[str, str], *, strict: bool = True) -> 
     known = _remembered() if recorded else {}
     for location, digest in recorded.items():
         where, _, name = str(location).rpartition(":")
-        given = loaded_part(name, Path(where))
-        if given is not None:
-            found[name] = given
-        elif why := _why_not_loaded(name, where, digest, known):
+        why = "" if Path(where) in _user_modules else _why_not_loaded(name, where, digest, known)
+        if (why or Path(where) in _user_modules) and (given := loaded_part(name, Path(where))) is not None:
+            found[name] = given  # the file itself, or another that was given for it
+        elif why:
             if strict:
                 raise BadInput(why)
         else:
@@ -400,6 +417,24 @@ def loaded_part(name: str, file: Path | None = None) -> Any | None:
             if module in first or not hasattr(part, "__qualname__") or part.__module__ == module.__name__:
                 return part
     return None
+
+
+def _check_one_file(name: str, part: object) -> None:
+    """Check that no other file of users that was loaded has another part of this name.
+
+    Raises:
+        BadInput: If one has, naming both.
+    """
+    here = next(iter(required_parts(part).items()), None)
+    for file, (digest, module) in _user_modules.items():
+        there = vars(module).get(name)
+        if here is None or there is None or getattr(there, "__module__", None) != module.__name__:
+            continue
+        if here[0].rpartition(":")[0] != str(file) and here[1] != digest:
+            raise BadInput(
+                f"{name} must be in one file, got {here[0]} and {file}:{name}; give one of them another name, or use "
+                "them one at a time"
+            )
 
 
 def loaded_parts(base: type[T]) -> list[T]:

@@ -1,6 +1,7 @@
 """Parts of users: found by name, loaded from their files, recorded with a hash, never run because a file names them."""
 
 import dataclasses
+import importlib.util
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,7 +72,7 @@ def test_a_part_of_a_file_is_found_and_named(mine: Path) -> None:
 def test_what_is_of_another_kind_is_refused(mine: Path) -> None:
     mine.write_text("class Mine: pass\n")
     with pytest.raises(
-        BadInput, match=r"must be of the class sslticket\.objectives\.base\.Objective to be a objective"
+        BadInput, match=r"must be of the class sslticket\.objectives\.base\.Objective to be an objective"
     ):
         objectives().get(f"{mine}:Mine")
 
@@ -162,3 +163,18 @@ def test_a_part_of_a_notebook_is_asked_for() -> None:
     assert recorded == {"<interactive>:Mine": ""}
     with pytest.raises(BadInput, match="was defined in a notebook or a shell; save it in a file"):
         registry.load_recorded_parts(recorded)
+
+
+def test_a_file_that_was_imported_is_not_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "imported.py"
+    path.write_text("class Mine: ...\n")
+    spec = importlib.util.spec_from_file_location("imported", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "imported", module)
+    spec.loader.exec_module(module)
+    assert registry.load_user_file(path) is module
+    assert registry.loaded_part("Mine", path) is module.Mine
+    path.write_text("class Mine: ...\n# changed\n")
+    assert registry.load_user_file(path) is not module

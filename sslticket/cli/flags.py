@@ -123,8 +123,13 @@ class Setting:
 
 
 def settings_of(tree: object) -> list[Setting]:
-    """The settings of a recipe or of the machine, with the short names that are theirs beside all others."""
+    """The settings of a recipe or of the machine, with the short names that are theirs beside all others.
+
+    Those of an analysis have none to themselves: `add_flags` gives them what the flags of its command leave.
+    """
     own = list(_leaves(tree, _root(tree)))
+    if _is_analysis(tree):
+        return own
     others = [] if isinstance(tree, RuntimeConfig) else list(_leaves(RuntimeConfig(), ("runtime",)))
     owners: dict[str, list[Setting]] = {}
     for each in [*own, *others]:
@@ -147,7 +152,14 @@ def _first(settings: list[Setting]) -> Setting | None:
 
 
 def _root(tree: object) -> tuple[str, ...]:
+    if _is_analysis(tree):
+        return ("analysis",)
     return ("runtime",) if isinstance(tree, RuntimeConfig) else ()
+
+
+def _is_analysis(tree: object) -> bool:
+    """Whether it is an `Analysis`, whose import takes as long as torch's."""
+    return hasattr(tree, "row_type")
 
 
 def add_flags(parser: argparse.ArgumentParser, tree: object, *, without: Collection[str] = ()) -> None:
@@ -157,7 +169,7 @@ def add_flags(parser: argparse.ArgumentParser, tree: object, *, without: Collect
 
     Args:
         parser: The parser of a command.
-        tree: A recipe, or the settings of the machine.
+        tree: A recipe, the settings of the machine, or an analysis.
         without: Names of fields that the command does not use.
     """
     group = parser.add_argument_group(type(tree).__name__.lower())
@@ -187,7 +199,8 @@ def add_flags(parser: argparse.ArgumentParser, tree: object, *, without: Collect
             arguments |= {"nargs": "*", "type": _reader(get_args(inner)[0]), "metavar": each.field.name.upper()}
         else:
             arguments |= {"type": _reader(inner), "metavar": inner.__name__.upper()}
-        names = [each.field.name, each.dotted] if each.short else [each.dotted]
+        free = _is_analysis(tree) and _flag(each.field.name) not in parser._option_string_actions
+        names = [each.field.name, each.dotted] if each.short or free else [each.dotted]
         action = group.add_argument(*dict.fromkeys(_flag(name) for name in names), **arguments)
         _add_hidden_names(parser, action, each, settings)
 
@@ -212,7 +225,7 @@ def override_fields(tree: Tree, given: Mapping[str, Any]) -> Tree:
     """A copy of the tree with the settings that were given as flags; every dataclass checks its values anew.
 
     Args:
-        tree: A recipe, or the settings of the machine.
+        tree: A recipe, the settings of the machine, or an analysis.
         given: The parsed flags by name, short or dotted; others than those of settings are ignored.
     """
     changes: dict[tuple[str, ...], Any] = {}

@@ -244,6 +244,10 @@ def get_control(control: str | type[Control]) -> Control:
     if isinstance(control, str) and control in _by_name:
         return _by_name[control]
     kind: type[Control] = CONTROLS.get(control) if isinstance(control, str) else control
+    if not (isinstance(kind, type) and issubclass(kind, Control)):
+        raise BadInput(
+            f'a control must be a name, "file.py:NAME" or a subclass of Control, got {kind!r}; give "random"'
+        )
     known = CONTROLS.get(kind.name) if kind.name in CONTROLS.names() else type(_by_name.get(kind.name, kind()))
     # A file that has changed defines its class anew.
     if (known.__module__, known.__qualname__) != (kind.__module__, kind.__qualname__) or kind.name == "ticket":

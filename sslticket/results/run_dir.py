@@ -63,6 +63,21 @@ class RunDir:
             if there is not None and there.get(name) != value:
                 what = "recipe" if name == "recipe" else "set of images"
                 raise BadInput(f"{self.path} holds the run of another {what}; give another folder with --out")
+        self._check_same_parts(None if there is None else there.get("parts"))
+
+    def _check_same_parts(self, recorded: object) -> None:
+        """Check that no part that the run was begun with is in another file, which is there too."""
+        if not isinstance(recorded, dict):
+            return
+        for where, digest in self.parts.items():
+            for other, begun in recorded.items() if where not in recorded else ():
+                file, _, name = str(other).rpartition(":")
+                # A file that was moved is the same one still.
+                if name == where.rpartition(":")[2] and begun != digest and Path(file).is_file():
+                    raise BadInput(
+                        f"{self.path} was begun with {other}, got {where}; give another folder with --out, or another "
+                        "name to one of the two"
+                    )
 
     @contextmanager
     def locked(self, writes: bool) -> Iterator[None]:

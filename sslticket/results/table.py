@@ -41,6 +41,7 @@ def read_rows(folders: Sequence[Path]) -> pd.DataFrame:
             raise BadInput(f"no folder {folder}; give the run folders, or the folder that holds them")
     # A set, since one given folder may lie within another.
     files = {file.resolve() for folder in folders for file in folder.rglob("*.jsonl") if file.parent.name == "rows"}
+    _load_part.cache_clear()  # a file that was not there may be now
     left_out: Counter[tuple[str, str]] = Counter()
     found = [row for file in sorted(files) if file.name[0] != "." for row in _read_file(file, left_out)]
     sentences = [

@@ -41,3 +41,21 @@ def test_an_analysis_of_ones_own_runs_in_python(run: Path) -> None:
     frame = analyse_tickets(run, analysis=ANALYSES.get(NORM)(order=2), levels=(1, 2))
     assert list(frame["level"]) == [1, 2]
     assert (frame["mean_norm"] > 0).all()
+
+
+def test_fields_of_an_analysis_may_be_called_as_flags_of_its_command(run: Path, tmp_path: Path) -> None:
+    source = Path(NORM.partition(":")[0]).read_text()
+    fields = 'levels: int = 2\n    help: int = 1\n    seeds: int = 1\n    out: str = "a"'
+    renamed = source.replace('kind = "weight_norm"', 'kind = "awkward"').replace("order: int = 2", fields)
+    renamed = renamed.replace("self.order", "self.levels + self.help - self.seeds")
+    (tmp_path / "awkward.py").write_text(renamed)
+    name = f"{tmp_path / 'awkward.py'}:WeightNorm"
+    run_command(["analyse", name, str(run), "--levels", "2", "--analysis.levels", "1", "--analysis.out", "b"])
+    run_command(["analyse", NORM, str(run), "--levels", "2", "--order", "1"])
+    row, known = (
+        json.loads((run / "rows" / f"level-02.{kind}.jsonl").read_text()) for kind in ("awkward", "weight_norm")
+    )
+    assert row["mean_norm"] == known["mean_norm"]
+    assert not (run / "rows" / "level-01.awkward.jsonl").exists()
+    with pytest.raises(SystemExit):
+        run_command(["analyse", name, "--help"])

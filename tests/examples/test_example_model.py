@@ -1,5 +1,7 @@
 """The example of a model of one's own is searched, evaluated and reported, by commands and from Python."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -39,3 +41,28 @@ def test_a_name_of_the_papers_is_never_a_users(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("def resnet20(channels, image_size): ...\n")
     with pytest.raises(BadInput, match="the name of a model must be new, got 'resnet20'"):
         models.load_model(f"{tmp_path / 'mine.py'}:resnet20")
+
+
+def test_models_of_one_name_in_two_files_are_never_taken_for_each_other(tmp_path: Path) -> None:
+    text = Path(TINY_CNN.partition(":")[0]).read_text()
+    for folder, width in (("one", "16"), ("two", "12")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "mine.py").write_text(text.replace("16", width))
+    first, second = ([*SHORT.split(), "--model", f"{tmp_path / each}/mine.py:tiny_cnn"] for each in ("one", "two"))
+    command = [sys.executable, "-m", "sslticket", "run", "supervised_digits", "--out"]
+    for words, out in ((first, "a"), (second, "b"), (first, "a")):
+        subprocess.run([*command, str(tmp_path / out), *words], check=True, capture_output=True)
+    done = subprocess.run([*command, str(tmp_path / "a"), *second], check=False, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert " was begun with " in done.stderr.splitlines()[-1]
+    evaluate, words = command[:3], ["--protocol", "own", "--levels", "1", "--seeds", "0"]
+    both = [str(tmp_path / "a"), str(tmp_path / "b")]
+    done = subprocess.run([*evaluate, "evaluate", *both, *words], check=False, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "tiny_cnn must be in one file, got " in done.stderr.splitlines()[-1]
+    for folder in ("a", "b"):
+        subprocess.run([*evaluate, "evaluate", str(tmp_path / folder), *words], check=True, capture_output=True)
+        assert len(list((tmp_path / folder).rglob("level-01.ticket.*.jsonl"))) == 1
+    (tmp_path / "one" / "mine.py").rename(tmp_path / "one" / "moved.py")
+    first[-1] = first[-1].replace("mine.py", "moved.py")
+    subprocess.run([*command, str(tmp_path / "a"), *first], check=True, capture_output=True)
