@@ -74,8 +74,9 @@ class TicketInfo:
             protocol.training_for(model)
             if protocol.input_size != own:
                 _check_input_size(ticket, path, protocol, channels, own)
+        coverage = _mask_coverage(model, channels, own)  # which says itself what is wrong with the network
         try:
-            _mask_coverage(model, channels, own).check(model, list(ticket.mask))
+            coverage.check(model, list(ticket.mask))
         except BadInput as error:
             raise BadInput(f"{path} is no sparse network: {error}") from error
         return cls(

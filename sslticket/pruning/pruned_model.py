@@ -28,12 +28,22 @@ def attach_gates(backbone: nn.Module, names: Iterable[str], make: Callable[[Tens
         backbone: A network, changed in place.
         names: Names of its weights.
         make: Turns a weight into its gate.
+
+    Raises:
+        BadInput: If a gate's `hard_mask` is not of booleans.
     """
     for name in names:
         module, tensor = _module_and_tensor(backbone, name)
         if not parametrize.is_parametrized(module, tensor):
             weight = cast(Tensor, getattr(module, tensor))
-            parametrize.register_parametrization(module, tensor, make(weight.detach()))
+            gate = make(weight.detach())
+            own = not type(gate).__module__.startswith("sslticket.")
+            if own and isinstance(gate, LearnedGate) and (kind := gate.hard_mask().dtype) is not torch.bool:
+                raise BadInput(
+                    f"{type(gate).__name__}.hard_mask must return a mask of torch.bool, got {kind}; "
+                    "compare its values with a threshold"
+                )
+            parametrize.register_parametrization(module, tensor, gate)
 
 
 def gated_weights(backbone: nn.Module) -> list[str]:

@@ -113,6 +113,12 @@ class RunDir:
                 write_json(self.path / "recipe.json", self._content | made_by | parts)
             yield
 
+    def changed_parts(self) -> list[str]:
+        """The recipe's parts from files of users that have changed since the run began, as "<path>:<name>"."""
+        recorded = read_json_or_empty(self.path / "recipe.json").get("parts")
+        earlier = recorded if isinstance(recorded, dict) else {}
+        return [where for where, digest in self.parts.items() if earlier.get(where, digest) != digest]
+
     @property
     def initial_path(self) -> Path:
         """Path of W_0, with the classification layer as it was drawn."""
@@ -221,10 +227,7 @@ def resumption_differences(run_dir: RunDir, levels: Sequence[int], **now: str) -
             by_difference.setdefault(words, []).append(level)
     differences = [f"{_format_levels(found)} with {words}" for words, found in by_difference.items()]
     began, code = read_json_or_empty(run_dir.path / "recipe.json"), provenance.code_hash()
-    recorded = began.get("parts")
-    earlier = recorded if isinstance(recorded, dict) else {}
-    changed = [where for where, digest in run_dir.parts.items() if earlier.get(where, digest) != digest]
-    differences += [f"it was begun with another {where}" for where in changed]
+    differences += [f"it was begun with another {where}" for where in run_dir.changed_parts()]
     # What is not committed shows in no commit.
     if not differences and began.get("code", code) != code:
         differences = [f"it was begun with other code or another recipe file (hash {began['code']}, now {code})"]

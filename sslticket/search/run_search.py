@@ -54,6 +54,10 @@ def run_search(plan: SearchPlan, runtime: RuntimeConfig, *, show_progress: bool 
     if engine.is_main_process and not finished:
         numerics = str(engine.numerics_for(network, plan.total_steps, recipe.training))
         notes.append(resumption_differences(run_dir, there[0], numerics=numerics, device=engine.device_name))
+    if finished and (changed := run_dir.changed_parts()):
+        notes.append(
+            f"all tickets were found with another {' and '.join(changed)}; give another --out to search with today's"
+        )
     if not finished:
         notes.append(engine.fit_in_memory(network, recipe.training, memory, recipe=True))
     show = show_progress and engine.is_main_process

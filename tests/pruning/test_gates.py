@@ -231,3 +231,13 @@ def test_copies_have_scores_of_their_own() -> None:
     with torch.no_grad():
         pruned_model.learned_gates(twin)["0.weight"].score.zero_()
     assert pruned_model.learned_gates(net)["0.weight"].score.all()
+
+
+def test_a_gate_whose_hard_mask_is_of_numbers_is_refused_when_it_is_made() -> None:
+    class Half(SoftGate):
+        def hard_mask(self) -> Tensor:
+            return torch.sigmoid(self.score)
+
+    make = partial(Half, initial=0.3, final_temperature=100.0, stairs=None, divided=False)
+    with pytest.raises(BadInput, match=r"Half.hard_mask must return a mask of torch.bool, got torch.float32; compare"):
+        pruned_model.attach_gates(nn.Linear(2, 2), ["weight"], make)

@@ -86,6 +86,9 @@ def test_a_run_that_goes_on_with_another_file_says_so(
     runs.search(tmp_path / "runs", changed)
     printed = capsys.readouterr()
     assert "mine.py:Smoothed" in printed.out + printed.err
+    runs.search(tmp_path / "runs", changed)
+    printed = capsys.readouterr()
+    assert "all tickets were found with another" in printed.out + printed.err
 
 
 @pytest.mark.parametrize("damage", [{"data": 3}, {"objective": "RotNet"}, {"fit": None}])
