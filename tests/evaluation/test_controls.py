@@ -60,3 +60,17 @@ def test_preserved_keeps_the_mask_local_the_layers_counts_random_only_the_total(
 def test_an_unknown_control_names_the_nearest() -> None:
     with pytest.raises(BadInput, match="did you mean random"):
         get_control("randm")
+
+
+@pytest.mark.parametrize("is_supermask", [True, False])
+def test_a_control_of_a_supermask_keeps_the_entries_of_the_head_that_its_ticket_keeps(
+    ticket: Ticket, is_supermask: bool
+) -> None:
+    kept = torch.tensor([[1.0, 0.0, 2.0], [0.0, 3.0, 0.0]])
+    origin = {"objective": "supervised"} | ({"head_kept": 3, "head_total": 6} if is_supermask else {})
+    head = {"weight": kept, "bias": torch.zeros(2)}
+    found = Ticket.from_dense_weights(ticket.mask, backbone(0), level=4, recipe={}, provenance=origin, head=head)
+    drawn = {"weight": torch.full((2, 3), 5.0), "bias": torch.ones(2)}
+    control = make_control(found, get_control("random"), initial=backbone(1), seed=7, head=drawn)
+    assert torch.equal(control.head["weight"], drawn["weight"] * (kept != 0) if is_supermask else drawn["weight"])
+    assert torch.equal(control.head["bias"], torch.ones(2)), "only weights are masked"

@@ -51,6 +51,7 @@ def test_the_loss_is_the_mean_over_four_copies_and_chance_is_log_four() -> None:
     with torch.no_grad():
         head.bias[0] = 100.0
     metrics = objective.metrics(net, batch(images))
+    assert list(metrics) == ["rotation accuracy", "loss"]
     assert metrics["rotation accuracy"].tolist() == [0.25] * 6, "always answering 'upright' is right once in four"
 
 
