@@ -19,15 +19,15 @@ from sslticket.processes.signals import STOP_SIGNALS, raise_on_signals, received
 def writable_streams() -> Iterator[None]:
     """Inside this block both are open and take every text, and the log forgives every disk.
 
-    A letter that the terminal's encoding lacks is written as its number. What is told on standard error while a command
+    A letter that the terminal's encoding lacks is written as its number. What goes to standard error while a command
     works is lost where it cannot be written, as on a full disk; the work goes on. Of standard output that is an error.
     """
     _open_closed_streams()
     before = getattr(sys.stdout, "errors", None)
     _set_error_handler(sys.stdout, "sslticket")
     try:
-        told, log = _NamedStream(sys.stdout, "standard output"), _NamedStream(sys.stderr)
-        with redirect_stdout(cast(TextIO, told)), redirect_stderr(cast(TextIO, log)):
+        out, log = _NamedStream(sys.stdout, "standard output"), _NamedStream(sys.stderr)
+        with redirect_stdout(cast(TextIO, out)), redirect_stderr(cast(TextIO, log)):
             yield
     finally:
         _set_error_handler(sys.stdout, before)
@@ -122,7 +122,7 @@ def run_and_exit(command: Callable[[], None], place: str = "another place") -> N
 
     Args:
         command: What the process is for.
-        place: Where else it could write, with the flag if there is one; told where a disk is full.
+        place: Where else it could write, with the flag if there is one; shown where a disk is full.
     """
     # Several launched processes have a thread that hears signals, even while an operation of all of them hangs.
     signals = STOP_SIGNALS if processes.world_size() == 1 else ()
@@ -167,29 +167,29 @@ def _exit_with_error(error: BaseException, place: str) -> None:
             processes.wait_for_peer_error()
         _print_error(str(error))
         _exit_process(2 if isinstance(error, BadInput) else 3, str(error))
-    if told := out_of_memory_message(error) or system_error_message(error, place):
+    if message := out_of_memory_message(error) or system_error_message(error, place):
         if rank:
             processes.wait_for_peer_error()
-        _print_error(told)
-        _exit_process(2, told)
+        _print_error(message)
+        _exit_process(2, message)
     if processes.world_size() == 1:
         raise error
     processes.wait_for_peer_error(5.0)  # operations of all fail where one has gone
     traceback.print_exc()
-    told = f"it ended with {type(error).__name__}, an error of ours, and all others end with it"
-    _print_error(f"{told}; please report it with the traceback above; the same command goes on from what is finished")
-    _exit_process(1, told)
+    message = f"it ended with {type(error).__name__}, an error of ours, and all others end with it"
+    _print_error(f"{message}; please report it with the traceback above; the same command goes on from what is finished")
+    _exit_process(1, message)
 
 
-def _print_error(told: str) -> None:
+def _print_error(message: str) -> None:
     rank = processes.rank()
-    print(f"error in process {rank}: {told}" if rank else f"error: {told}", file=sys.stderr, flush=True)
+    print(f"error in process {rank}: {message}" if rank else f"error: {message}", file=sys.stderr, flush=True)
 
 
-def _exit_process(code: int, told: str = "") -> NoReturn:
+def _exit_process(code: int, message: str = "") -> NoReturn:
     if code == 0:
         processes.final_barrier()  # the first must not be gone while others still hear from it
-    processes.announce_exit(code, told)
+    processes.announce_exit(code, message)
     if processes.world_size() > 1:
         # Past what libraries do at an end: threads of a process group may wait there for processes that are gone.
         flush_or_discard(sys.stdout)

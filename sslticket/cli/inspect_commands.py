@@ -61,11 +61,11 @@ def progress_lines(folders: Sequence[Path]) -> list[str]:
     """
     lines, tickets, rows, working = [], 0, 0, 0
     for run in _find_runs(folders):
-        told, found = read_statuses(run), _count_rows(run)
-        lines += [str(run), *_search_lines(run), *_row_lines(found), *(_process_line(each) for each in told)]
+        statuses, found = read_statuses(run), _count_rows(run)
+        lines += [str(run), *_search_lines(run), *_row_lines(found), *(_process_line(each) for each in statuses)]
         tickets += len(list((run / "tickets").glob("*.safetensors")))
         rows += found.total()
-        working += sum(each.silent_seconds is None for each in told)
+        working += sum(each.silent_seconds is None for each in statuses)
     return [*map(escape_terminal, lines), f"{tickets:,} tickets, {rows:,} rows, {working} at work"]
 
 
@@ -113,15 +113,15 @@ def _ticket_first_order(item: tuple[tuple[str, str], int]) -> tuple[str, bool, s
     return protocol, control != "ticket", control
 
 
-def _process_line(told: Status) -> str:
+def _process_line(status: Status) -> str:
     """One process and what it is doing, or was when it was last heard of."""
-    what = f"{told.task} step {told.step:,}/{told.steps:,}, {told.rate:,.0f} samples/s, loss {told.loss:.4g}"
-    if told.probe is not None:
-        what += f", nearest neighbours {told.probe:.1%}"
-    where = f"{told.host}:{told.pid}"
-    if told.silent_seconds is not None:
-        return f"  stopped  {what} ({where}, not heard of for {format_duration(told.silent_seconds)})"
-    left = "" if told.left is None else f", {format_duration(told.left)} left"
+    what = f"{status.task} step {status.step:,}/{status.steps:,}, {status.rate:,.0f} samples/s, loss {status.loss:.4g}"
+    if status.probe is not None:
+        what += f", nearest neighbours {status.probe:.1%}"
+    where = f"{status.host}:{status.pid}"
+    if status.silent_seconds is not None:
+        return f"  stopped  {what} ({where}, not heard of for {format_duration(status.silent_seconds)})"
+    left = "" if status.left is None else f", {format_duration(status.left)} left"
     return f"  running  {what}{left} ({where})"
 
 

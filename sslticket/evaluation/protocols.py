@@ -150,8 +150,8 @@ class Protocol:
         if not re.fullmatch(r"[A-Za-z0-9_][\w.+-]*", self.base):
             raise BadInput(f"a protocol's name must be of letters, digits and _ . + -, got {self.base!r}; rename it")
         by_model = {model: settings_to_json(each) for model, each in sorted(self.training_by_model.items())}
-        told = {"fit": settings_to_json(self.training), "fits": by_model, "models": list(self.models)}
-        ending = f"-{settings_hash(_without_unset(self._settings() | told))}"
+        training = {"fit": settings_to_json(self.training), "fits": by_model, "models": list(self.models)}
+        ending = f"-{settings_hash(_without_unset(self._settings() | training))}"
         return self if self.base.endswith(ending) else replace(self, name=f"{self.base}{ending}")
 
     def _settings(self) -> dict[str, Any]:

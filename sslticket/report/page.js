@@ -25,12 +25,12 @@ for (const pick of all(".pick")) {
 /* Charts: the point nearest to the pointer, or the one the arrow keys lead to, tells its values. */
 
 const tip = document.getElementById("tip");
-let told = null;
+let selected = null;
 
 function tell(point) {
-  if (point === told && tip.hidden === !point) return;
-  told?.classList.remove("on");
-  told = point;
+  if (point === selected && tip.hidden === !point) return;
+  selected?.classList.remove("on");
+  selected = point;
   tip.hidden = !point;
   if (!point) return;
   point.classList.add("on");
@@ -50,15 +50,15 @@ function nearest(points, x, y, stretch = 1) {
 }
 
 function step(points, key) {
-  if (!told || !points.includes(told)) return points[0] || null;
-  const [x, y] = place(told);
+  if (!selected || !points.includes(selected)) return points[0] || null;
+  const [x, y] = place(selected);
   const along = key === "ArrowLeft" || key === "ArrowRight";
-  const own = points.filter((point) => (point.parentNode === told.parentNode) === along && point !== told);
+  const own = points.filter((point) => (point.parentNode === selected.parentNode) === along && point !== selected);
   const ahead = own.filter((point) => {
     const [other, height] = place(point);
     return { ArrowLeft: other < x, ArrowRight: other > x, ArrowUp: height <= y, ArrowDown: height > y }[key];
   });
-  return nearest(ahead, x, y, along ? 1 : 0.2) || told;
+  return nearest(ahead, x, y, along ? 1 : 0.2) || selected;
 }
 
 for (const chart of all("svg.chart")) {
@@ -90,7 +90,7 @@ for (const chart of all("svg.chart")) {
   });
 }
 
-// What was told stays the place from which the arrow keys go on.
+// What was selected stays the place from which the arrow keys go on.
 addEventListener("scroll", () => { tip.hidden = true; }, { passive: true });
 
 /* The table of all means: sorted by a column, filtered by words, each mean opened into its trainings. */
