@@ -177,7 +177,8 @@ def _exit_with_error(error: BaseException, place: str) -> None:
     processes.wait_for_peer_error(5.0)  # operations of all fail where one has gone
     traceback.print_exc()
     message = f"it ended with {type(error).__name__}, an error of ours, and all others end with it"
-    _print_error(f"{message}; please report it with the traceback above; the same command goes on from what is finished")
+    fix = "please report it with the traceback above; the same command goes on from what is finished"
+    _print_error(f"{message}; {fix}")
     _exit_process(1, message)
 
 
