@@ -112,7 +112,7 @@ def rendezvous() -> None:
     Raises:
         BadInput: If they do not meet.
     """
-    global _watch
+    global _watchdog
     check_launch()
     if world_size() > 1:
         from sslticket.processes.watchdog import Watchdog
