@@ -94,7 +94,7 @@ def evaluate_tickets(
         protocol: The protocol or protocols, by name, as "file.py:NAME", or themselves; "own" is each ticket's own.
         controls: What is measured beside each ticket, such as "random" and "permuted", "file.py:NAME" or a class.
         seeds: The seeds of the evaluation; None for each protocol's own.
-        levels: The levels that are taken of folders; None for all.
+        levels: The levels that are taken of folders and of tickets; None for all.
         heads: Whether tickets are trained with their own classification layer or a new one; None for their own where
             they were found on the protocol's task.
         part: What the images of protocols given by name are, if they are not the whole official set.
@@ -144,7 +144,7 @@ def analyse_tickets(
         protocol: The protocols under which tickets are trained to their end; "own" is each ticket's own.
         controls: What is analysed beside each ticket: "local", or nothing.
         seeds: The seeds of the trainings; None for each protocol's own.
-        levels: The levels that are taken of folders; None for all.
+        levels: The levels that are taken of folders and of tickets; None for all.
         heads: Whether tickets are trained with their own classification layer or a new one.
         part: What the images of protocols given by name are, if they are not the whole official set.
         data_root: The folder of the images; None for that of `runtime`.
@@ -336,12 +336,14 @@ def _ticket_files(
         if isinstance(place, Ticket):
             if place.path is None:
                 raise BadInput(f"{place!r} lies in no file; save it, and give the file's path")
-            files.append(place.path)
+            files += [place.path] if chosen.includes(place.level) else []
         else:
             path = _check_path("where", place)
             path = hub.copy_from_hub(path, Path("runs")) if hub.is_hub_name(path) else path
             files += find_ticket_files([path], chosen)
     if not files:
+        if numbers and where:
+            raise BadInput(f"levels must be some of the tickets' levels, got {numbers}; leave levels out to take all")
         raise BadInput("where must be run folders, ticket files or tickets, got none; give for instance runs/<key>")
     return list(dict.fromkeys(files))
 

@@ -9,6 +9,7 @@ import pytest
 from sslticket import (
     BadInput,
     Stability,
+    Ticket,
     analyse_tickets,
     evaluate_tickets,
     find_tickets,
@@ -108,3 +109,12 @@ def test_an_analysis_is_a_name_a_class_or_itself(run: Path) -> None:
 def test_one_control_seed_level_or_head_needs_no_list(run: Path) -> None:
     one = evaluate_tickets(run, protocol="own", controls="random", seeds=0, levels=1, heads="new", progress=False)
     assert list(zip(one["level"], one["control"], one["seed"], strict=True)) == [(1, "ticket", 0), (1, "random", 0)]
+
+
+def test_levels_choose_among_tickets_as_they_do_among_the_tickets_of_a_folder(run: Path) -> None:
+    from sslticket.api import _ticket_files
+
+    tickets = [Ticket.load(path) for path in _ticket_files(run, None)]
+    assert len(tickets) == 4
+    assert _ticket_files(tickets, [0, 2]) == _ticket_files(run, [0, 2])
+    assert refused(_ticket_files, tickets, [9]).startswith("levels must be some of the tickets' levels, got [9]; ")
