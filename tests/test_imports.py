@@ -28,6 +28,7 @@ LAYERS = (
     ("analysis",),
     ("report",),
     ("export",),
+    ("campaign",),
     ("api",),
     ("cli",),
 )

@@ -1,0 +1,1 @@
+"""Campaigns: sweeps over recipes, where they run, what they cost, and the figures of the papers."""
