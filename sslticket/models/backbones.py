@@ -120,8 +120,8 @@ def create_model(name: str, *, channels: int = 3, image_size: int = 224) -> nn.M
     """A network without its classification layer, with initial weights by torch's global generator.
 
     The papers' names come first, then a user's own, then timm's, then torchvision's: `resnet18`, `resnet50`
-    and `vgg11` to `vgg19`, which all have, are the papers'. Parameters have their original names, so weights fit other copies of the
-    network.
+    and `vgg11` to `vgg19`, which all have, are the papers'. Parameters have their original names, so weights fit other
+    copies of the network.
 
     Args:
         name: A name among `list_models()`, or that of any classification network of timm or torchvision.

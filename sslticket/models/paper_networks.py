@@ -1,4 +1,4 @@
-"""The papers' networks, without their classification layer: LeNet 300-100, Conv-6, VGG-11 to 19, Conv-3, and the ResNets.
+"""The papers' networks, without their classification layer: LeNet 300-100, Conv-6, VGGs, Conv-3 and ResNets.
 
 The residual networks (He et al. 2016) have torchvision's parameter names. torchvision has only their ImageNet form, and
 importing it costs more than building a ResNet-50 here; its state dicts (classification layer left out) load into these
@@ -181,8 +181,9 @@ CONV3: VGGConfig = (16, "M", 32, "M", 32)
 class VGG(nn.Module):
     """Convolutions with ReLU, then either a global average pool or, where `hidden` is given, linear layers with ReLU.
 
-    `features` has torchvision's names: those of `vgg19_bn` fit the modified VGG-19, and so on. Weights start Xavier-normal,
-    biases 0, batch norm 1 and 0 (Morcos et al., appendix A.1; Frankle & Carbin 2019, figure 2, for Conv-6).
+    `features` has torchvision's names: those of `vgg19_bn` fit the modified VGG-19, and so on. Weights start
+    Xavier-normal, biases 0, batch norm 1 and 0 (Morcos et al., appendix A.1; Frankle & Carbin 2019, figure 2, for
+    Conv-6).
 
     Args:
         channels: Number of the images' channels.
