@@ -140,7 +140,7 @@ def test_a_search_that_another_went_on_with_while_it_was_stopped_writes_nothing_
             (path.parents[1] / ".lock").write_text("n9")
 
     monkeypatch.setattr(Ticket, "save", save_and_lose)
-    with pytest.raises(InHand, match="another process has gone on with the search in .*more than 75 s"):
+    with pytest.raises(InHand, match=r"another process has gone on with the search in .*more than 75 s"):
         search(tmp_path)
     left = {path.name for path in tmp_path.rglob("*level-0*")}
     assert left == {f"{start}level-0{level}.{end}" for level in (0, 1) for start, end in LEFT}
