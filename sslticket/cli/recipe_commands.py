@@ -71,7 +71,8 @@ def run_with_flags(
     recipe, runtime = resolve_recipe(recipe, given), flags.override_fields(RuntimeConfig(), given)
     from sslticket.search.plan import plan_search  # after --help, which needs neither networks nor data
 
-    planned = plan_search(recipe, runtime, given["out"], trial="length" in given and "rewind" not in given)
+    rewound = "rewind" in given or "search.rewind" in given
+    planned = plan_search(recipe, runtime, given["out"], trial="length" in given and not rewound, rewind_given=rewound)
     first = processes.rank() == 0
     for note in filter(None, (notice, planned.notice)):
         if first:
@@ -101,9 +102,14 @@ def resolve_recipe(recipe: Recipe, given: Mapping[str, object]) -> Recipe:
 
     if isinstance(length := given.get("length"), str):
         recipe = replace(recipe, training=recipe.training.with_length(length))
+    held_batch = recipe.training.held_batch
     if "lr" not in given and isinstance(batch := given.get("batch_size"), int):
         recipe = replace(recipe, training=recipe.training.scaled_to_batch(batch))
-    return flags.override_fields(recipe, given)
+    recipe = flags.override_fields(recipe, given)
+    if recipe.training.hold == "steps" and recipe.training.hold_batch is None:
+        # Steps are held as they are at the recipe's own batch.
+        recipe = replace(recipe, training=replace(recipe.training, hold_batch=held_batch))
+    return recipe
 
 
 def lr_scaling_note(recipe: Recipe, given: Mapping[str, object]) -> str:
