@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sslticket.api import find_tickets
-from sslticket.cli.recipe_commands import resolve_recipe
+from sslticket.config.flags import resolve_recipe
 from sslticket.config.recipe import Data, Recipe
 from sslticket.config.runtime import RuntimeConfig
 from sslticket.config.training import SGD, Span, TrainConfig
