@@ -21,7 +21,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from sslticket.campaign.sweep import Cell
 from sslticket.config.training import format_duration
@@ -29,6 +29,8 @@ from sslticket.errors import BadInput, out_of_memory_message, system_error_messa
 from sslticket.storage.files import process_exists, read_json, write_json
 from sslticket.storage.leases import EXPIRY_SECONDS, hold_leases, lease_path
 from sslticket.training.progress import read_statuses
+
+Record = TypeVar("Record")
 
 CAMPAIGN_FOLDER = ".campaign"
 MAX_DEATHS = 2
@@ -254,6 +256,11 @@ class CampaignFolder:
         write_json(path, asdict(failure))
         return failure
 
+    def has_failed(self, cell: str) -> bool:
+        """Whether a cell's search is given up until the campaign is started again."""
+        failure = _from_json(Failure, _read_or_empty(self.path / "failed" / f"{cell}.json"))
+        return failure is not None and failure.is_final
+
     def forget_failure(self, cell: str) -> None:
         """Deletes what is written of a cell's failures: its search is done."""
         (self.path / "failed" / f"{cell}.json").unlink(missing_ok=True)
@@ -365,9 +372,9 @@ def _read_or_empty(path: Path) -> Mapping[str, Any]:
     return {}
 
 
-def _from_json(kind: type[Any], tree: Mapping[str, Any]) -> Any:
-    """A dataclass of this file as a file has it; None where it has none."""
-    names = {each.name for each in fields(kind)}
+def _from_json(kind: type[Record], tree: Mapping[str, Any]) -> Record | None:
+    """A dataclass of this module as a file has it; None where it has none."""
+    names = {each.name for each in fields(kind)}  # type: ignore[arg-type]  # any dataclass of this module
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in tree.items() if name in names}
     try:
         return kind(**values)

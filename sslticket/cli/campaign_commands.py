@@ -6,16 +6,19 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from sslticket import processes
 from sslticket.campaign.launch import SlurmSettings
 from sslticket.campaign.state import CampaignFolder, campaign_lines
-from sslticket.campaign.sweep import Cell, count_cells, expand, find_sweep_file, load_sweeps
+from sslticket.campaign.sweep import Cell, count_cells, expand, find_sweep_file, load_sweeps, measurements_of
 from sslticket.config import flags
 from sslticket.config.runtime import RuntimeConfig
 from sslticket.errors import BadInput
 from sslticket.escaping import escape_lines, escape_terminal, shell_quote
+
+if TYPE_CHECKING:
+    from rich.live import Live
 
 MAX_CELLS = 1_000
 """Cells of a campaign that are run without --yes."""
@@ -125,13 +128,15 @@ def run_campaign(
     if given.dry_run:
         return
     folder.begin(cells, title, retry=given.retry)
-    command = ["-m", "sslticket", *words, "--out", str(folder.out.absolute()), "--worker", *_worker_words(given)]
+    out = str(folder.out.absolute())
+    command = [sys.executable, "-m", "sslticket", *words, "--out", out, "--worker", *_worker_words(given)]
     if given.launch != "local":
-        _submit(given, command, folder, len(cells), settings)
+        left = sum(not folder.cell_run(cell.key)[2] for cell in cells)
+        _submit(given, command, folder, max(1, left), settings)
         return
     from sslticket.campaign.local import launch_local
 
-    with _progress(folder) as show:
+    with _ProgressView(folder) as show:
         launch_local(command, folder, workers=given.workers, per_device=given.per_device, show=show)
     _end(folder, finish)
 
@@ -199,9 +204,7 @@ def plan_lines(cells: Sequence[Cell], folder: CampaignFolder, note: str) -> list
     lines += [f"  {cell.name}" for cell in cells[:_MOST_NAMED]]
     if len(cells) > _MOST_NAMED:
         lines.append(f"  and {len(cells) - _MOST_NAMED:,} more")
-    for measured in dict.fromkeys(map(repr, (each for cell in cells for each in (*cell.evaluate, *cell.analyse)))):
-        which = next(each for cell in cells for each in (*cell.evaluate, *cell.analyse) if repr(each) == measured)
-        lines.append(f"then {which.describe()}")
+    lines += [f"then {measured.describe()}" for measured in measurements_of(cells)]
     return lines
 
 
@@ -225,23 +228,24 @@ def _submit(
     from sslticket.campaign import launch
 
     start = launch.launch_slurm if given.launch == "slurm" else launch.print_scripts
-    for line in start(command, folder.out, settings, workers=given.workers, pieces=pieces):
-        print(escape_terminal(str(line)))
+    for line in start(command, folder.out, workers=given.workers, pieces=pieces, settings=settings):
+        print(escape_terminal(line))
     print(f"next: sslticket watch {shell_quote(str(folder.out))}")
 
 
-class _progress:  # noqa: N801  # a context, named as a function is
-    """While this lasts its function shows how far a campaign is: in place on a terminal, else a line now and then."""
+class _ProgressView:
+    """While this lasts its method shows how far a campaign is: in place on a terminal, else a line now and then."""
 
     def __init__(self, folder: CampaignFolder) -> None:
-        self._folder, self._live = folder, None
-        self._told, self._last, self._looked = "", 0.0, 0.0
+        self._folder, self._told = folder, ""
+        self._last = self._next = 0.0
+        self._live: Live | None = None
 
     def __enter__(self) -> Callable[[], None]:
         if sys.stdout.isatty():
             from rich.live import Live
 
-            self._live: Any = Live(auto_refresh=False, transient=True, vertical_overflow="ellipsis")
+            self._live = Live(auto_refresh=False, transient=True, vertical_overflow="ellipsis")
             self._live.start()
         return self._show
 
@@ -250,11 +254,12 @@ class _progress:  # noqa: N801  # a context, named as a function is
             self._live.stop()
 
     def _show(self) -> None:
-        now = time.monotonic()
-        if now - self._looked < 2.0:
+        began = time.monotonic()
+        if began < self._next:
             return
-        began, lines = now, campaign_lines(self._folder.out)
-        self._looked = time.monotonic() + 4 * (time.monotonic() - began)  # thousands of cells take a while to look at
+        lines = campaign_lines(self._folder.out)
+        now = time.monotonic()
+        self._next = now + max(2.0, 4 * (now - began))  # thousands of cells take a while to look at
         if self._live is not None:
             from rich.text import Text
 
