@@ -21,14 +21,16 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from sslticket.campaign.sweep import Cell
 from sslticket.config.training import format_duration
 from sslticket.errors import BadInput, out_of_memory_message, system_error_message
 from sslticket.storage.files import process_exists, read_json, write_json
 from sslticket.storage.leases import EXPIRY_SECONDS, hold_leases, lease_path
 from sslticket.training.progress import read_statuses
+
+if TYPE_CHECKING:  # it imports numpy, which `sslticket --help` does not need
+    from sslticket.campaign.sweep import Cell
 
 Record = TypeVar("Record")
 
@@ -135,7 +137,7 @@ class CampaignFolder:
     def _cells_file(self) -> Path:
         return self.path / "cells.json"
 
-    def compare(self, cells: Sequence[Cell]) -> str:
+    def compare(self, cells: "Sequence[Cell]") -> str:
         """What is new in a sweep since its campaign was last started, in one line; "" for nothing.
 
         Raises:
@@ -178,7 +180,7 @@ class CampaignFolder:
         """What the campaign is called."""
         return str(_read_or_empty(self._cells_file).get("title") or self.out.name)
 
-    def begin(self, cells: Sequence[Cell], title: str, *, retry: bool) -> None:
+    def begin(self, cells: "Sequence[Cell]", title: str, *, retry: bool) -> None:
         """Writes the cells down, and forgets what failed before, so that it is tried again.
 
         Args:

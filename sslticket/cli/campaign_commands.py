@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from sslticket import processes
 from sslticket.campaign.launch import SlurmSettings
 from sslticket.campaign.state import CampaignFolder, campaign_lines
-from sslticket.campaign.sweep import Cell, count_cells, expand, find_sweep_file, load_sweeps, measurements_of
 from sslticket.config import flags
 from sslticket.config.runtime import RuntimeConfig
 from sslticket.errors import BadInput
@@ -19,6 +18,8 @@ from sslticket.escaping import escape_lines, escape_terminal, shell_quote
 
 if TYPE_CHECKING:
     from rich.live import Live
+
+    from sslticket.campaign.sweep import Cell
 
 MAX_CELLS = 1_000
 """Cells of a campaign that are run without --yes."""
@@ -65,6 +66,8 @@ def add_campaign_flags(parser: flags.Parser) -> None:
 
 
 def _run_sweep(given: argparse.Namespace) -> None:
+    from sslticket.campaign.sweep import count_cells, expand, find_sweep_file, load_sweeps
+
     file = find_sweep_file(given.sweep)
     sweeps = load_sweeps(given.sweep)
     check_count(count_cells(sweeps), given)
@@ -85,7 +88,7 @@ def check_count(count: int, given: argparse.Namespace) -> None:
 
 def run_campaign(
     given: argparse.Namespace,
-    cells: Sequence[Cell],
+    cells: "Sequence[Cell]",
     words: Sequence[str],
     *,
     title: str,
@@ -143,7 +146,7 @@ def run_campaign(
 
 def _be_worker(
     given: argparse.Namespace,
-    cells: Sequence[Cell],
+    cells: "Sequence[Cell]",
     folder: CampaignFolder,
     runtime: RuntimeConfig,
     finish: Callable[[Path], None] | None,
@@ -190,7 +193,7 @@ def _write_report(out: Path) -> None:
     print(f"report: {written.html}")
 
 
-def plan_lines(cells: Sequence[Cell], folder: CampaignFolder, note: str) -> list[str]:
+def plan_lines(cells: "Sequence[Cell]", folder: CampaignFolder, note: str) -> list[str]:
     """What a campaign comes to, for a person.
 
     Args:
@@ -198,6 +201,8 @@ def plan_lines(cells: Sequence[Cell], folder: CampaignFolder, note: str) -> list
         folder: Its folder.
         note: What has changed since it was last started; "" for nothing.
     """
+    from sslticket.campaign.sweep import measurements_of
+
     done = sum(folder.cell_run(cell.key)[2] for cell in cells) if folder.is_there else 0
     lines = [f"{len(cells):,} searches in {folder.out}" + (f", {done:,} of them done" if done else "")]
     lines += [f"note: {note}"] if note else []
