@@ -212,7 +212,7 @@ def _draw_mark(axes: Axes, mark: Mark, styles: Mapping[str, SeriesStyle]) -> Any
 def _tag_marks(axes: Axes, marks: Sequence[Mark], direction: Literal["x", "y"]) -> None:
     """Write the tags of lines outside of the frame, those that would touch further out."""
     transform = axes.transData + axes.transAxes.inverted()
-    places = [float(transform.transform(((end, 0) if direction == "x" else (1, end)))[direction == "y"])
+    places = [float(transform.transform((end, 0) if direction == "x" else (1, end))[direction == "y"])
               for end in (mark.ends(direction)[0] for mark in marks)]  # fmt: skip
     rows = stack_tags(places, 0.09 if direction == "x" else 0.05)
     for mark, place, row in zip(marks, places, rows, strict=True):
