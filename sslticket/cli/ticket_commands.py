@@ -156,6 +156,12 @@ def add_evaluate(commands: "argparse._SubParsersAction[flags.Parser]") -> None:
     add_training_flags(parser)
     controls = f"{', '.join(CONTROLS.names())}, or file.py:Name [none]"
     parser.add_argument("--controls", nargs="*", default=[], metavar="NAME", help=controls)
+    parser.add_argument(
+        "--curve",
+        metavar="LENGTH",
+        help="measure top-1 on the way too, after each such length of the protocol's training, such as 5ep, 1000it or "
+        "10%%; a measurement changes no result [none]",
+    )
     flags.add_flags(parser, RuntimeConfig(), without=("probe",))  # it watches searches only
     parser.set_defaults(command=_run_evaluate)
 
@@ -169,7 +175,8 @@ def _run_evaluate(given: argparse.Namespace) -> None:
         get_control(name)
     locations = ticket_locations(given)
     paths = find_ticket_files(locations, selected_levels(given.levels))
-    tasks = make_tasks(paths, given.controls, chosen, selected_seeds(given.seeds), given.head, given.part)
+    seeds = selected_seeds(given.seeds)
+    tasks = make_tasks(paths, given.controls, chosen, seeds, given.head, given.part, curve=given.curve)
     engine = _make_engine(given, locations)
 
     from sslticket.evaluation.jobs import EvaluationPlan, TrainingJob, evaluate_tasks

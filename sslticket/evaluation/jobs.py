@@ -139,6 +139,7 @@ class TrainingJob(Job[Evaluation]):
             start=self.start,
             run=task.run,
             name=task.name,
+            curve=task.curve,
         )
         net, densities = run.build_net(), {}
         network = ticket = Ticket.load(task.path)
@@ -489,7 +490,7 @@ def evaluation_invariants(
     for task, info in rows:
         tickets.add(f"{task.run.name}/{task.path.name} {info.hash}")
         protocol = f"{task.protocol.label} {task.protocol.hash_for(info.model)}"
-        asked.append(f"{task.path.name} {task.control} {protocol} {task.seed} {task.head}")
+        asked.append(f"{task.path.name} {task.control} {protocol} {task.seed} {task.head} {task.curve}")
     images = "; ".join(split_cache.describe()) or "no images"
     return {
         "precision": flag_invariant("precision", precision),

@@ -15,6 +15,7 @@ from sslticket.results.row_schema import (
     Angle,
     Count,
     Counts,
+    Curve,
     Edges,
     Fraction,
     Key,
@@ -215,6 +216,8 @@ class ScoreRow(ControlFields, TargetFields, CostFields, LossField, Row):
         search_samples: Samples seen by the search up to the end of the ticket's level.
         bad_images: Images that could not be read.
         bad_hash: Hash of their names, where there are any.
+        curve: Lists of samples, epochs and top-1 on the protocol's schedule, the last of them at its end.
+        curve_every: Training between two of these measurements, such as "5ep".
     """
 
     kind: ClassVar[str] = "score"
@@ -230,6 +233,8 @@ class ScoreRow(ControlFields, TargetFields, CostFields, LossField, Row):
     search_samples: Count | None = None
     bad_images: Count | None = None
     bad_hash: str | None = None
+    curve: Curve | None = None
+    curve_every: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
