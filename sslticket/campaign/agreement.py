@@ -109,7 +109,7 @@ class Judge:
             ranks |= dict.fromkeys((group,) if isinstance(group, str) else group, -rank)
         if not ranks:
             return ""
-        means = series_means(values.values)
+        means = series_means(_at_places_of_others(values))
         means = means[means["series"].isin(ranks) & _counts_here(panel.x, panel.order_at, means["x"])]
         found = {}
         for x, here in means.groupby("x"):
@@ -242,9 +242,10 @@ class Judge:
             f"{check.series[0]} less {check.series[1]} {told}, {len(first)} against {len(second)}; "
             f"stated {_bounds_words(column, low, high)}"
         )
-        if low <= 0 <= high:
+        found = _between(first, second, low, high, numbers)
+        if found.supports and low <= 0 <= high:
             self._require_contrast(check, values, check.series, check.contrast, max(abs(low), abs(high)), numbers)
-        return _between(first, second, low, high, numbers)
+        return found
 
     @_test.register
     def _(self, check: Ratio, values: PanelValues) -> _Test:
@@ -293,8 +294,10 @@ class Judge:
             raise _UntoldError(f"no place on {values.panel.x} has both {check.series} and {check.reference}")
         compared = len(places) - untold
         numbers = f"{check.series} less {check.reference}, the least of {compared} places: {worst[2]}"
-        self._require_contrast(check, values, (check.series, check.reference), check.contrast, check.margin, numbers)
         p_against = min(1.0, compared * p_against)
+        if p_for <= p_against:
+            series = (check.series, check.reference)
+            self._require_contrast(check, values, series, check.contrast, check.margin, numbers)
         return _Test(min(p_for, p_against), least, p_for <= p_against, numbers)
 
     def _reference(self, values: PanelValues, check: Matches, x: float) -> FloatArray:
@@ -314,7 +317,7 @@ class Judge:
         means = series_means(own)
         told = "; ".join(
             f"{check.series} {_value(column, row['y'], row['low'], row['high'])} "
-            f"at {_place(values.panel.x, row['x'])}, n = {row['n']}"
+            f"{_at(values, row['x'])}, n = {row['n']}"
             for row in means.to_dict("records")
         )
         numbers = f"{told}; stated {_bounds_words(column, check.low, check.high)}"
@@ -426,7 +429,10 @@ def _lines(values: PanelValues, check: Check, label: str) -> pd.DataFrame:
     own = values.series(_known_label(values, label), check.column)
     if own.empty:
         raise _UntoldError(f"there are no rows of {label}")
-    own = own[_counts_here(values.panel.x, check.at, own["x"])]
+    if values.panel.kind == "histogram":  # what is told of magnitudes are the natural zeros
+        own = own[own["x"] == own["x"].min()]
+    elif values.panel.kind != "table":
+        own = own[_counts_here(values.panel.x, check.at, own["x"])]
     if own.empty:
         raise _UntoldError(f"{label} has no rows where the statement is about")
     return own
@@ -478,6 +484,20 @@ def _on_common_places(values: PanelValues, label: str, own: pd.DataFrame, other:
     return pd.DataFrame(lines, columns=["unit", "x", "y", "ticket"])
 
 
+def _at_places_of_others(values: PanelValues) -> pd.DataFrame:
+    """The values of a panel; those of a front, which has places of its own, at those of the other series."""
+    fronts = set(values.panel.fronts)
+    others = values.values[~values.values["series"].isin(fronts)]
+    if not fronts or others.empty:
+        return values.values
+    taken = [
+        _on_common_places(values, label, values.series(label), others).assign(series=label, column="", recipe="",
+                                                                              trainings=1)
+        for label in fronts
+    ]  # fmt: skip
+    return pd.concat([others, *(each for each in taken if len(each))])
+
+
 def _between(first: FloatArray, second: FloatArray, low: float, high: float, numbers: str) -> _Test:
     """Whether the difference of means lies between two bounds, by a test against each of them."""
     p_for, p_against, least = 0.0, 1.0, 0.0
@@ -508,6 +528,13 @@ def _decide(outcome: _Test, p: float, least: float) -> tuple[str, str]:
 
 def _place(x: str, value: float) -> str:
     return f"{text.format_percent(value)}%" if x == "density" else f"{value:.4g}"
+
+
+def _at(values: PanelValues, x: float) -> str:
+    """The words for a place, where a panel has several."""
+    if values.panel.kind == "histogram":
+        return "below machine precision"
+    return f"at {_place('density' if values.panel.kind == 'table' else values.panel.x, x)}"
 
 
 def _value(column: str, mean: float, low: float, high: float) -> str:

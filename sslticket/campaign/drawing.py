@@ -157,21 +157,21 @@ class PanelView:
         """All means of the panel."""
         panel = self.values.panel
         means = series_means(self.values.values)
-        x = "density" if panel.kind == "table" else panel.x
-        head = ["Series", *(["Column"] if panel.columns else []), _x_axis(panel).label if panel.kind != "table" else
-                "Weights left", "Mean", "95% interval", "n", "Trainings"]  # fmt: skip
+        x, place = {
+            "table": ("density", "Weights left"),
+            "histogram": ("magnitude", "log10 of the magnitude"),
+        }.get(panel.kind, (panel.x, _x_axis(panel).label))
+        if panel.kind == "histogram":  # the natural zeros
+            means = means[means["x"] == means["x"].min()]
+        column = ["Column"] if panel.columns else []
+        head = ["Series", *column, place, "Mean", "95% interval", "n", "Trainings"]
         lines = []
         for row in means.to_dict("records"):
-            column = _column_of(panel, row["column"])
-            lines.append(
-                [
-                    *(row["series"], *([row["column"]] if panel.columns else [])),
-                    *(_format_x(x, row["x"]), _format(column, row["y"])),
-                    text.MISSING if math.isnan(row["low"]) else
-                    f"{_format(column, row['low'])} to {_format(column, row['high'])}",
-                    *(str(row["n"]), str(row["trainings"])),
-                ]
-            )  # fmt: skip
+            y = _column_of(panel, row["column"])
+            known = not math.isnan(row["low"])
+            interval = f"{_format(y, row['low'])} to {_format(y, row['high'])}" if known else text.MISSING
+            words = [row["series"], *([row["column"]] if column else []), _format_x(x, row["x"]), _format(y, row["y"])]
+            lines.append([*words, interval, str(row["n"]), str(row["trainings"])])
         caption = f"{panel.title}: means over searches, of controls over draws, with Student's 95% interval"
         return page.Table(caption, head, lines)
 

@@ -15,6 +15,7 @@ from sslticket.config.training import Span
 from sslticket.report import naming, sections, stats
 from sslticket.report.sections.training_analyses import LOG_PRECISION
 from sslticket.report.stats import PANEL_KEYS, TICKET_KEYS
+from sslticket.results.rows import shared_controls
 
 FRACTIONS = {
     *("top1", "top5", "dense_top1", "gain_on_dense", "natural_zeros", "natural_density", "layer_density", "sparsity"),
@@ -39,6 +40,9 @@ _POOLED = [*PANEL_KEYS, "series", *TICKET_KEYS, "control", "head", "numerics"]
 """In what rows must be alike to be averaged, as in reports: `series` has the recipe and what else tells it apart."""
 _POOLED_FRONT = [*PANEL_KEYS, "source", "images", "head", "numerics"]
 """The same of a front, whose tickets are of several recipes."""
+
+_ALIKE = (*PANEL_KEYS, "variant", "images", "source", "head", "numerics")
+"""In what the series of a panel should be alike; of rows that could be taken, those are which agree with the first."""
 
 VALUE_COLUMNS = ["series", "column", "x", "unit", "y", "trainings", "ticket", "recipe"]
 
@@ -98,11 +102,13 @@ def name_rows(frame: pd.DataFrame, x: str = "density") -> pd.DataFrame:
 def panel_values(panel: Panel, named: pd.DataFrame) -> PanelValues:
     """The numbers of a panel, from a frame of `name_rows`."""
     columns = panel.columns or {"": "share" if panel.kind == "histogram" else panel.y}
-    parts = [
-        _series_values(panel, label, named, title, column)
-        for label in panel.series
-        for title, column in columns.items()
-    ]
+    parts: list[PanelValues] = []
+    first: dict[str, pd.Series[Any]] = {}
+    for label in panel.series:
+        for title, column in columns.items():
+            parts.append(_series_values(panel, label, named, title, column, first.get(title)))
+            if len(parts[-1].values) and title not in first:
+                first[title] = parts[-1].rows.iloc[0]
     used = pd.concat([part.rows for part in parts]) if parts else named[:0]
     missing: dict[str, list[str]] = {}
     for part, (label, title) in zip(parts, ((one, two) for one in panel.series for two in columns), strict=True):
@@ -122,8 +128,10 @@ def panel_values(panel: Panel, named: pd.DataFrame) -> PanelValues:
     )
 
 
-def _series_values(panel: Panel, label: str, named: pd.DataFrame, title: str, column: str) -> PanelValues:
-    """The numbers of one series in one column."""
+def _series_values(
+    panel: Panel, label: str, named: pd.DataFrame, title: str, column: str, like: "pd.Series[Any] | None"
+) -> PanelValues:
+    """The numbers of one series in one column; of several that could be meant those that are like a row."""
     kind = panel.rows or next((kind for kind, own in _KINDS.items() if column in own), "score")
     rows = _unique_rows(named, kind)
     filters = {**panel.where, **panel.series[label]}
@@ -136,7 +144,8 @@ def _series_values(panel: Panel, label: str, named: pd.DataFrame, title: str, co
     dense_rows = dense_rows[dense_rows["density"] == 1]
     same = _POOLED_FRONT if front else _POOLED
     matched = pd.concat([rows, dense_rows])
-    rows, left_out = _poolable_rows(rows, label, same)
+    rows, left_out = _poolable_rows(rows, label, same, like)
+    matched = pd.concat([rows, matched.drop(rows.index)])  # those that are drawn come first
     for name, wanted in nearest.items():
         rows = _nearest_rows(rows, name, wanted)
     if len(rows):
@@ -165,15 +174,18 @@ def _unique_rows(named: pd.DataFrame, kind: str) -> pd.DataFrame:
 
 def filter_rows(rows: pd.DataFrame, where: Filter) -> pd.DataFrame:
     """The rows that agree with a filter, see `panels.Filter`; `Near` is none that a row alone can agree with."""
+    shared = rows["control"].isin(shared_controls())
     for name, wanted in where.items():
         values = _column(rows, name)
+        # A control that all runs share owes nothing to the search beside which it stands.
+        free = shared.loc[rows.index] if name in TICKET_KEYS or name not in rows else shared.loc[rows.index] & False
         if isinstance(wanted, Between):
             numbers = pd.to_numeric(values, errors="coerce")
-            rows = rows[(numbers >= wanted.low) & (numbers <= wanted.high)]
+            rows = rows[free | ((numbers >= wanted.low) & (numbers <= wanted.high))]
         else:
             allowed = wanted if isinstance(wanted, (tuple, list, set, frozenset)) else (wanted,)
             words = {_word(each) for each in allowed}
-            rows = rows[[_word(value) in words for value in values]]
+            rows = rows[free | np.array([_word(value) in words for value in values], bool)]
     return rows
 
 
@@ -206,19 +218,26 @@ def _nearest_rows(rows: pd.DataFrame, name: str, wanted: Near) -> pd.DataFrame:
     return rows[numbers == best]
 
 
-def _poolable_rows(rows: pd.DataFrame, label: str, keys: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
-    """Of rows that differ in data or settings those of the most searches, and words for the others."""
+def _poolable_rows(
+    rows: pd.DataFrame, label: str, keys: Sequence[str], like: "pd.Series[Any] | None"
+) -> tuple[pd.DataFrame, list[str]]:
+    """Of rows that differ in data or settings those which are most like the panel's first, and words for the others."""
     groups = [own for _, own in rows.groupby(list(keys), dropna=False, sort=True)]
     if len(groups) < 2:
         return rows, []
-    groups.sort(key=lambda own: (-own["unit"].nunique(), -len(own)))
+
+    def rank(own: pd.DataFrame) -> tuple[int, int, int]:
+        first = own.iloc[0]
+        alike = 0 if like is None else sum(_same(first[name], like[name]) for name in _ALIKE)
+        return -alike, -own["unit"].nunique(), -len(own)
+
+    groups.sort(key=rank)
     kept, others = groups[0], groups[1:]
-    first = kept.iloc[0]
     told = []
     for own in others:
-        differ = [name for name in keys if not _same(own.iloc[0][name], first[name])]
-        words = ", ".join(f"{name} {own.iloc[0][name]} for {first[name]}" for name in differ[:3])
-        told.append(f"{len(own)} rows of {label} are left out, never averaged with the others, for they have {words}")
+        differ = [name for name in (*_ALIKE, "series") if not _same(own.iloc[0][name], kept.iloc[0][name])]
+        words = "; ".join(f"{name} {own.iloc[0][name]!s}, not {kept.iloc[0][name]!s}" for name in differ[:3])
+        told.append(f"{len(own)} rows of {label}, never averaged with the others: {words}")
     return kept, told
 
 
@@ -240,7 +259,7 @@ def _by_unit(long: pd.DataFrame, label: str, title: str) -> pd.DataFrame:
     """Means of each search, or draw of a control, over its evaluation seeds."""
     if long.empty:
         return pd.DataFrame(columns=VALUE_COLUMNS).astype({"x": float, "y": float})
-    ticket = long["run"].astype(str) + " " + long["level"].astype(str) + " " + long["control"].fillna("").astype(str)
+    ticket = long["run"].astype(str) + " " + long["level"].astype(str) + " " + long["control"].astype(str)
     grouped = long.assign(ticket=ticket).groupby(["series", "x", "unit"], sort=True)
     found = grouped.agg(
         y=("y", "mean"), trainings=("y", "size"), ticket=("ticket", lambda own: tuple(sorted(set(own))))
@@ -327,16 +346,18 @@ def _layer_points(rows: pd.DataFrame, column: str) -> pd.DataFrame:
 
 
 def _sorted_magnitudes(rows: pd.DataFrame) -> pd.DataFrame:
-    """For each edge of the bins of log10 |w| above machine precision: the share of the weights that are smaller."""
+    """For each edge of the bins of log10 |w| from machine precision on: the share of the weights that are smaller.
+
+    Bins reach as far as a row has weights: below them it has those of 0 only, above them none.
+    """
+    edges = sorted({round(float(edge), 4) for own in rows["bins"] for edge in own if edge > LOG_PRECISION})
     lines = []
     for row in rows.to_dict("records"):
         total = sum(whole for _, whole in row["layers"].values())
-        below = float(row["zeros"])
+        ends = np.array([-math.inf, *(round(float(edge), 4) for edge in row["bins"][1:])])
+        below = np.cumsum([row["zeros"], *row["counts"]]) / total
         lines.append(row | {"x": LOG_PRECISION, "y": 1 - row["natural_density"]})
-        for edge, count in zip(row["bins"][1:], row["counts"], strict=True):
-            below += count
-            if edge > LOG_PRECISION:
-                lines.append(row | {"x": round(float(edge), 4), "y": below / total})
+        lines += [row | {"x": edge, "y": below[ends <= edge][-1]} for edge in edges]
     return pd.DataFrame(lines)
 
 

@@ -79,8 +79,10 @@ def _draw_chart(axes: Axes, chart: Chart, styles: Mapping[str, SeriesStyle], *, 
     across, down = axis_ranges(chart)
     if chart.horizontal_line:
         value, word = chart.horizontal_line
-        axes.axhline(value, color=INK, linewidth=0.8, linestyle=(0, (4, 4)), zorder=1)
-        axes.annotate(word, (1, value), (0, 2), ("axes fraction", "data"), "offset points", ha="right", fontsize=8)
+        label = "" if legend else word
+        axes.axhline(value, color=INK, linewidth=0.8, linestyle=(0, (4, 4)), zorder=1, label=label)
+        if legend:
+            axes.annotate(word, (1, value), (0, 2), ("axes fraction", "data"), "offset points", ha="right", fontsize=8)
     if chart.vertical_line:
         value, word = chart.vertical_line
         axes.axvline(value, color=INK, linewidth=0.8, linestyle=(0, (4, 4)), zorder=1)
@@ -107,6 +109,8 @@ def _draw_chart(axes: Axes, chart: Chart, styles: Mapping[str, SeriesStyle], *, 
 PAPER_WIDTH = 7.2
 """Width of a paper's page in inches: what is drawn for it is read at its own size."""
 _MARKED_LINE: dict[str, Any] = {"color": INK, "linewidth": 1.5, "linestyle": (0, (1, 1.4))}
+_KEY_WIDTH = {1: 60, 2: 42, 3: 25}
+"""Letters in a line below a chart, by how many charts stand beside each other."""
 _STAR: dict[str, Any] = {"marker": "*", "markersize": 12, "markerfacecolor": "#ffffff", "markeredgewidth": 1.1}
 
 
@@ -124,21 +128,22 @@ def draw_panels(parts: Sequence[Chart | NumberTable], styles: Mapping[str, Serie
     tables = [part for part in parts if isinstance(part, NumberTable)]
     across = _charts_across(len(charts))
     down = math.ceil(len(charts) / across)
-    heights = [2.35 + 0.13 * max(_key_lines(each) for each in charts[row * across : (row + 1) * across])
+    heights = [2.35 + 0.13 * max(_key_lines(each, across) for each in charts[row * across : (row + 1) * across])
                for row in range(down)]  # fmt: skip
     heights += [0.55 + sum(_line_heights(table)) for table in tables]
+    width = PAPER_WIDTH if len(charts) != 1 or tables else 4.8
     names = list(dict.fromkeys(_legend_name(curve) for chart in charts for curve in chart.curves))
-    legend_columns = max(1, min(4, len(names), int(105 / (8 + max(map(len, names), default=0)))))
+    names += dict.fromkeys(chart.horizontal_line[1] for chart in charts if chart.horizontal_line)
+    legend_columns = max(1, min(len(names), int(width / (0.6 + 0.062 * max(map(len, names), default=0)))))
     above = 0.17 * math.ceil(len(names) / legend_columns)
     style = _STYLE | {"font.size": 8, "axes.titlesize": 8.5, "legend.fontsize": 7.5, "lines.linewidth": 1.3}
     with matplotlib.rc_context(style):
-        width = PAPER_WIDTH if len(charts) != 1 or tables else 4.8
         figure = Figure(figsize=(width, sum(heights) + above + (0.35 if footer else 0.1)), layout="constrained")
         grid = figure.add_gridspec(len(heights), across, height_ratios=heights)
         for number, chart in enumerate(charts):
             axes = figure.add_subplot(grid[number // across, number % across])
             _draw_chart(axes, chart, styles, legend=False)
-            _draw_marks(axes, chart, styles)
+            _draw_marks(axes, chart, styles, across)
         for row, table in enumerate(tables, start=down):
             _draw_number_table(figure.add_subplot(grid[row, :]), table)
         if names:
@@ -163,24 +168,24 @@ def _legend_name(curve: Curve) -> str:
     return f" {name}" if name.startswith("_") else name  # else matplotlib leaves it out of the legend
 
 
-def _mark_key(chart: Chart) -> list[tuple[Mark, str]]:
+def _mark_key(chart: Chart, across: int) -> list[tuple[Mark, str]]:
     """A line of the key for each mark, and for the points of each series one."""
     found: dict[str, Mark] = {}
     for mark in chart.marks:
-        found.setdefault("\n".join(textwrap.wrap(f"{mark.tag} {mark.words}".strip(), 44)), mark)
+        found.setdefault("\n".join(textwrap.wrap(f"{mark.tag} {mark.words}".strip(), _KEY_WIDTH[across])), mark)
     return [(mark, words) for words, mark in found.items()]
 
 
-def _key_lines(chart: Chart) -> int:
-    return sum(1 + words.count("\n") for _, words in _mark_key(chart))
+def _key_lines(chart: Chart, across: int) -> int:
+    return sum(1 + words.count("\n") for _, words in _mark_key(chart, across))
 
 
-def _draw_marks(axes: Axes, chart: Chart, styles: Mapping[str, SeriesStyle]) -> None:
+def _draw_marks(axes: Axes, chart: Chart, styles: Mapping[str, SeriesStyle], across: int) -> None:
     """Published numbers: white stars, dotted lines and hatched bands, with their tags outside of the frame."""
     handles = {id(mark): _draw_mark(axes, mark, styles) for mark in chart.marks}
     _tag_marks(axes, [mark for mark in chart.marks if mark.x and not mark.y], "x")
     _tag_marks(axes, [mark for mark in chart.marks if mark.y and not mark.x], "y")
-    key = _mark_key(chart)
+    key = _mark_key(chart, across)
     if key:
         legend = axes.legend(
             [handles[id(mark)] for mark, _ in key], [words for _, words in key], loc="upper left",
@@ -212,7 +217,7 @@ def _draw_mark(axes: Axes, mark: Mark, styles: Mapping[str, SeriesStyle]) -> Any
 def _tag_marks(axes: Axes, marks: Sequence[Mark], direction: Literal["x", "y"]) -> None:
     """Write the tags of lines outside of the frame, those that would touch further out."""
     transform = axes.transData + axes.transAxes.inverted()
-    places = [float(transform.transform((end, 0) if direction == "x" else (1, end))[direction == "y"])
+    places = [float(transform.transform((end, 0) if direction == "x" else (1, end))[int(direction == "y")])
               for end in (mark.ends(direction)[0] for mark in marks)]  # fmt: skip
     rows = stack_tags(places, 0.09 if direction == "x" else 0.05)
     for mark, place, row in zip(marks, places, rows, strict=True):
