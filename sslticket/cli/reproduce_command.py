@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sslticket.campaign.figure import PAPERS, SCALES, Figure, cells_left, figures, find_figure, planned_rows
-from sslticket.campaign.sweep import Cell, count_cells, expand, measurements_of
+from sslticket.campaign.sweep import Cell, count_cells, expand
 from sslticket.cli.campaign_commands import add_campaign_flags, check_count, run_campaign
 from sslticket.config import flags
 from sslticket.errors import BadInput
@@ -143,9 +143,11 @@ def datasets_of(cells: Sequence[Cell]) -> "dict[str, Dataset]":
 
     found: dict[str, Dataset] = {}
     for cell in cells:
-        tree, measured = cell.recipe.to_dict(), measurements_of([cell])
-        protocols = dict.fromkeys(name for each in measured for name in each.protocols)
-        for name in (cell.recipe.data.dataset, *(resolve_protocol(each, tree).dataset for each in protocols)):
+        tree = cell.recipe.to_dict()
+        protocols = [name for each in cell.evaluate for name in each.protocols]
+        protocols += [name for each in cell.analyse for name in each.protocols]
+        targets = [resolve_protocol(name, tree).dataset for name in dict.fromkeys(protocols)]
+        for name in (cell.recipe.data.dataset, *targets):
             found.setdefault(name, get_dataset(name))
     return found
 
@@ -217,11 +219,11 @@ def cost_words(cells: Sequence[Cell], scale: str) -> list[str]:
     hours = estimate.gpu_hours
     kind = "GPU-hours" if torch.cuda.is_available() or not own else "core-hours"
     where = "" if own else f" of an {PAPER_DEVICE}"
-    words.append(f"no {kind} known" if hours is None else f"{_short(hours)} {kind}{where}")
+    words.append(f"no {kind} known" if hours is None else f"{short_hours(hours)} {kind}{where}")
     return words
 
 
-def _short(hours: float) -> str:
+def short_hours(hours: float) -> str:
     return f"{hours:,.0f}" if hours >= 10 else f"{hours:.2g}"
 
 
