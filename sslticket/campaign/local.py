@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -58,7 +57,9 @@ def count_workers(devices: Sequence[str], workers: int | None, per_device: int) 
     """
     if per_device < 1 or (workers is not None and workers < 1):
         given = workers if per_device >= 1 else per_device
-        raise BadInput(f"--workers and --per-device must be at least 1, got {given}; leave it out for the machine's own")
+        raise BadInput(
+            f"--workers and --per-device must be at least 1, got {given}; leave it out for the machine's own"
+        )
     if per_device > 1 and not devices:
         raise BadInput(f"--per-device needs a GPU, and there is none here, got {per_device}; give --workers")
     return workers or per_device * len(devices) or len(os.sched_getaffinity(0))
@@ -75,7 +76,7 @@ def launch_local(
     """Starts workers, and starts one that dies again, until all have ended.
 
     Args:
-        command: The words after `python` that start a worker.
+        command: The command that starts a worker.
         folder: The folder of the campaign.
         workers: How many; None for as many as there are GPUs, or cores where there is none.
         per_device: Workers that share a GPU.
@@ -115,7 +116,7 @@ def _start(slot: _Slot, command: Sequence[str], folder: CampaignFolder) -> None:
     with log.open("ab") as output:
         # A group of its own: Ctrl-C at the terminal reaches this process, which asks the workers to leave.
         slot.process = subprocess.Popen(
-            [sys.executable, *command],
+            list(command),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

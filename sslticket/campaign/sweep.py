@@ -335,6 +335,14 @@ def count_cells(sweeps: Sweep | Sequence[Sweep]) -> int:
     return total
 
 
+def measurements_of(cells: Sequence[Cell]) -> list[Evaluate | Analyse]:
+    """What is evaluated and analysed of any of the cells, each once: first what is evaluated."""
+    return [
+        *_without_repeats([each for cell in cells for each in cell.evaluate]),
+        *_without_repeats([each for cell in cells for each in cell.analyse]),
+    ]
+
+
 def _without_repeats(items: Sequence[Any]) -> list[Any]:
     found: list[Any] = []
     for item in items:  # an analysis' settings cannot be hashed
