@@ -32,6 +32,7 @@ from sslticket.ticket import Ticket
 from sslticket.training.engine import Engine, Invariant, flag_invariant
 from sslticket.training.numerics import Numerics, numerics_of_row
 from sslticket.training.progress import Progress
+from sslticket.training.snapshots import delete_snapshots
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,6 +125,10 @@ class TrainingJob(Job[Evaluation]):
             self._note_if_cut(measured, context)
         rows = [plan.row_fields(task) | measured for task in self.tasks if task.row_file in files]
         return [ScoreRow.from_dict(row).to_dict() for row in rows]
+
+    def clean_up(self, context: Evaluation) -> None:
+        """See the base class."""
+        delete_snapshots(self.tasks[0].run, self.tasks[0].name)
 
     def _measure(self, context: Evaluation) -> Row:
         task, evaluator = self.tasks[0], context.evaluator
@@ -231,6 +236,10 @@ class NaturalJob(Job[Evaluation]):
             density = f"{natural.mask.density:.3%} of the weights are not zero"
             evaluator.progress.note(f"{info.model} under {task.protocol.name}: {density}")
         return []
+
+    def clean_up(self, context: Evaluation) -> None:
+        """See the base class."""
+        delete_snapshots(self.file.parents[1], self.file.stem)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,6 +1,5 @@
 """Trainings under a protocol, on its images, from whatever weights; and what they need of a device's memory."""
 
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from sslticket.training.engine import Engine
 from sslticket.training.memory import DeviceMemory, MemoryModel, UnknownMemory, resident_bytes
 from sslticket.training.network import MaskedNetwork, measure_metrics
 from sslticket.training.progress import Progress
+from sslticket.training.snapshots import resumable
 
 
 def evaluation_seeds(seed: int, stream: str = "evaluation") -> Seeds:
@@ -248,6 +248,15 @@ class EvalRun:
         """Side in pixels of the images in training."""
         return self.protocol.views(self.splits.training.dataset)[0].size
 
+    def describe(self) -> dict[str, object]:
+        """What decides where it ends, beside the network that it starts from."""
+        return {
+            "protocol": self.protocol.hash_for(self.model),
+            "set of images": self.splits.training.manifest.hash,
+            "length": f"{self.start}-{self.total_steps}",
+            "seed": f"{self.seeds.order} {self.seeds.augment}",
+        }
+
     def build_net(self) -> MaskedNetwork:
         """Backbone and head drawn anew."""
         return MaskedNetwork.build(
@@ -275,7 +284,7 @@ class Evaluator:
         return self._paths[key].effective_mask(mask).survivors / mask.total
 
     def train_and_measure(self, net: MaskedNetwork, run: EvalRun) -> dict[str, Any]:
-        """Trains a net to the protocol's end, and measures it.
+        """Trains a net to the protocol's end, from where the same command was stopped, and measures it.
 
         Returns:
             Keys of a score row: top1 and top5 (fractions), loss (nats), samples, steps, seconds of training.
@@ -298,13 +307,22 @@ class Evaluator:
             loop = engine.make_loop(
                 net, wrapped, batches, training, set_size=len(manifest), seed=run.seeds.augment, progress=self.progress
             )
-            began = time.monotonic()
-            loop.run(run.start, run.total_steps)
-            seconds = time.monotonic() - began
+            with resumable(
+                engine,
+                loop,
+                self.progress,
+                run=run.run,
+                name=run.name,
+                about=run.describe(),
+                start=run.start,
+                computed={"device": engine.device_name, "numerics": numerics},
+            ) as done:
+                done.run_to(run.total_steps)
+                done.finish()
             held_out = self.evaluation_loader(run)
             metrics = measure_metrics(engine.accelerator, net, held_out)
             self.progress.log_metrics(metrics)
-            unreadable = engine.unreadable_images(batches, held_out)
+            unreadable = done.unreadable_images(held_out)
         return {
             "loss": None,
             **metrics,
@@ -312,11 +330,10 @@ class Evaluator:
             "steps": steps,
             "forward_images": loop.forward_images,
             "backward_images": loop.backward_images,
-            "seconds": round(seconds, 3),
+            "seconds": round(done.seconds, 3),
             **unreadable_fields(unreadable),
-            "device": engine.device_name,
+            **done.computed,
             "precision": engine.precision,
-            "numerics": numerics,
             **provenance.collect_provenance(),
             "data_hash": manifest.hash,
             "eval_hash": run.splits.evaluation.manifest.hash,
