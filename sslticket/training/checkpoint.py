@@ -30,8 +30,8 @@ def training_state(loop: TrainingLoop, accelerator: Accelerator) -> tuple[StateD
     """Copies on the CPU of what a training holds: network, heads and learned masks included, optimiser and scaler.
 
     Returns:
-        The tensors, and what is none: the scaler's state, and numbers of Python's that a user's optimiser keeps, which
-        as tensors would be rounded.
+        The tensors and a header: the scaler's state, and numbers of Python's in a user's optimiser, for no tensor
+            keeps all their digits.
     """
     tensors, numbers = _network_tensors(loop.network), dict[str, float]()
     for number, values in loop.optimizer.state_dict()["state"].items():
