@@ -47,13 +47,14 @@ def test_rows_of_a_crashed_node_are_taken_over(slurm: Cluster, tmp_path: Path, m
     crashed = time.monotonic()
     other = evaluate("given-up", "other", "-x", node)
 
-    slurm.wait(lambda: rows["requeued"].exists(), 70, "the job that runs again")
-    print(f"\nown requeue: its row was there {time.monotonic() - crashed:.1f} s after the crash")
-    assert holder_of(rows["given-up"])["job"] == lost, "that others still wait"
+    slurm.wait(lambda: holder_of(rows["requeued"]).get("restart") == 1, 90, "the job to run again")
+    print(f"\nown requeue: had the lease {time.monotonic() - crashed:.1f} s after the crash")
+    assert "waiting" not in (tmp_path / "own").read_text()
     slurm.wait(lambda: holder_of(rows["given-up"]).get("job") == other, 90, "the other job to take over")
     taken = time.monotonic() - crashed
     print(f"another job: had the lease {taken:.1f} s after the crash")
     assert taken < 90
+    slurm.wait(rows["requeued"].exists, what="the first row")
     said = (
         rf"waiting for a row that job {lost} on node {node}, pid \d+, has in hand; it is free at \d\d:\d\d:\d\d unless"
     )
