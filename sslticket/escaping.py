@@ -95,6 +95,11 @@ def escape_cell(words: str) -> str:
     return f"'{words}" if words[:1] in tuple("=+-@\t\r") else words
 
 
+def unescape_cell(cell: str) -> str:
+    """The text of a cell that `escape_cell` made."""
+    return cell[1:] if cell[:1] == "'" and escape_cell(cell[1:]) == cell else cell
+
+
 def safe_filename(words: str) -> str:
     """A file's name without its ending: no sign that a file system or a paper's source would stumble over."""
     name = re.sub(r"[^A-Za-z0-9.]+", "-", words).strip("-.")
