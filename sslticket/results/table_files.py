@@ -68,7 +68,8 @@ def read_table(path: Path) -> Iterator[FoundRow]:
         cells = {name: values[number] for name, values in columns.items()}
         row = {name: cell for name, cell in cells.items() if not _is_missing(cell)}
         if path.suffix == ".csv":
-            # A file of text has one word for what is empty and for what is missing.
+            # A file of text has one sign for what is empty and for what is missing.
+            row = {name: unescape_cell(cell) for name, cell in row.items() if cell}
             texts = {name for name, key in _own_keys(row).items() if key.types == (str,) and not key.optional}
             row |= dict.fromkeys({*texts, "within"} & columns.keys() - row.keys(), "")
         yield FoundRow(row, f"{path}, row {number + 1}")
@@ -99,7 +100,7 @@ def _read_csv(path: Path) -> pd.DataFrame:
 
 
 def _is_missing(cell: object) -> bool:
-    return cell is None or cell is pd.NA or cell is pd.NaT or cell == "" or (isinstance(cell, float) and cell != cell)
+    return cell is None or cell is pd.NA or cell is pd.NaT or (isinstance(cell, float) and cell != cell)
 
 
 def _own_keys(row: Mapping[str, Any]) -> Mapping[str, Key]:
@@ -123,8 +124,6 @@ def restore_values(found: FoundRow) -> FoundRow:
 
 
 def _restored(value: Any, key: Key, place: str) -> Any:
-    if isinstance(value, str):
-        value = unescape_cell(value)
     if {dict, list} & {*key.types}:
         return parse_json(value, place, finite=False, fix=TABLE_FIX) if isinstance(value, str) else value
     if float in key.types or int in key.types:
@@ -157,7 +156,7 @@ _ONE_EACH = ("score", "level")
 
 
 def join_tables(rows: list[FoundRow], tables: Iterable[FoundRow]) -> list[FoundRow]:
-    """The rows with those of tables, where a measurement that is in both counts once: with all that either tells.
+    """The rows with those of tables, where a measurement that is in both counts once: the row that tells more.
 
     Args:
         rows: Rows of folders.
@@ -177,7 +176,7 @@ def join_tables(rows: list[FoundRow], tables: Iterable[FoundRow]) -> list[FoundR
             old = found[place]
             differing = [name for name in old.row if name in new.row and not _may_differ(name, old.row, new.row)]
             if not differing:
-                found[place] = FoundRow(new.row | old.row, old.place)
+                found[place] = max(old, new, key=lambda each: len(each.row))
                 break
             if new.row["kind"] in _ONE_EACH:
                 name = differing[0]
