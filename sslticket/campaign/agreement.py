@@ -163,9 +163,11 @@ class Judge:
             own = own.dropna(subset=["low"])
             compared += len(own) > 0
             inside += bool(((own["low"] <= theirs.value) & (theirs.value <= own["high"])).any())
+        if not compared:
+            return f"{len(pairs)} published values not compared: no interval of ours at their places"
         rest = f"; {len(pairs) - compared} have no interval of ours" if compared < len(pairs) else ""
-        share = f" ({100 * inside / compared:.0f}%)" if compared else ""
-        return f"{inside} of {compared} published values inside our 95% interval{share}{rest}"
+        share = 100 * inside / compared
+        return f"{inside} of {compared} published values inside our 95% interval ({share:.0f}%){rest}"
 
     def verdicts(self, findings: Sequence[Finding]) -> list[Verdict]:
         """A verdict on each finding, the p of all corrected together."""

@@ -73,8 +73,8 @@ _AXES: dict[str, Axis] = {
     "rewind_iterations": Axis("rewound to iteration", "count"),
     "rewind_epochs": Axis("rewound to epoch"),
     "rewind_percent": Axis("rewound to, % of the training"),
-    "epoch": Axis("epoch"),
-    "layer": Axis("layer, from the input"),
+    "epoch": Axis("epoch", "count"),
+    "layer": Axis("layer, from the input", "count"),
     "share": Axis("weights that are smaller, %"),
 }
 _WORDS = {
@@ -82,10 +82,10 @@ _WORDS = {
     "top5": "top-5, %",
     "gain_on_dense": "top-1 less the dense network's, points",
     "natural_zeros": "natural zeros, % of the weights",
-    "order_distance": "L2 distance, two orders of the data",
-    "order_angle": "angle, two orders of the data, degrees",
-    "pruning_distance": "L2 distance, pruned and retrained",
-    "pruning_angle": "angle, pruned and retrained, degrees",
+    "order_distance": "L2 distance, data order",
+    "order_angle": "angle in degrees, data order",
+    "pruning_distance": "L2 distance, pruning",
+    "pruning_angle": "angle in degrees, pruning",
     "layer_density": "weights of the layer remaining, %",
     "layer_pruned_ratio": "pruned share of the layer over that of the network",
     "search_forward_images": "images through the network in the search",
@@ -210,12 +210,16 @@ class FigureContent:
         counts = sorted({int(n) for view in self.views for n in series_means(view.values.values)["n"]})
         searches = " to ".join(str(n) for n in dict.fromkeys((counts[0], counts[-1]))) if counts else "no"
         scale = f"{self.scale} scale, " if self.scale else ""
-        theirs = any(view.values.panel.published for view in self.views)
+        marks = [mark for part in self.parts if isinstance(part, Chart) for mark in part.marks]
+        tables = [part for part in self.parts if isinstance(part, NumberTable)]
+        ways = ["white stars"] * any(mark.is_point for mark in marks)
+        ways += ["dotted lines (P)"] * any(not mark.is_point for mark in marks)
+        ways += ["[in brackets]"] * any(theirs for part in tables for _, cells in part.lines for _, theirs in cells)
         return (
             f"Ours: {scale}{searches} search{'' if counts[-1:] == [1] else 'es'} a mean, bands and \N{PLUS-MINUS SIGN} "
             f"are Student's 95% intervals; commit {', '.join(self.commits)}."
-            + " Published: white stars, dotted lines (P), [in brackets]."
-            * theirs
+            + f" Published: {', '.join(ways)}."
+            * bool(ways)
         )
 
     @property
@@ -345,10 +349,11 @@ def _chart(values: PanelValues, marks: list[Mark], name: str) -> Chart:
         if label in panel.fronts:
             best = non_dominated(own)
             others = own.loc[~own.index.isin(best.index)]
+            curves.append(_curve(label, best, panel, x))
             if len(others):
                 curves.append(replace(_curve(_beside_front(label), others, panel, x, band=False), no_line=True))
-            own = best
-        curves.append(_curve(label, own, panel, x))
+        else:
+            curves.append(_curve(label, own, panel, x))
     # Only one line across fits: that of the first series which has a dense network.
     dense = values.dense[values.dense["column"] == ""].groupby("series", sort=False)["y"].mean()
     line = (unit * float(dense.iloc[0]), "dense network") if len(dense) and panel.y in ("top1", "top5") else None
@@ -424,7 +429,7 @@ def _marks(panel: Panel, chosen: Sequence[tuple[Published, tuple[published.Publi
                     continue
                 seen.add((across, ends))
                 count += 1
-                told = f"published: {wanted.words or f'{number.words} {_quantity_words(number)}'}"
+                told = f"published: {wanted.words or _brief(number)}"
                 yield Mark(f"P{count}", told, ends if across else None, None if across else ends)
 
 
@@ -436,9 +441,12 @@ def _is_of(number: published.PublishedNumber, column: str) -> bool:
     return True
 
 
-def _quantity_words(number: published.PublishedNumber) -> str:
-    words = number.quantity.removesuffix("_percent").removesuffix("_of_training").replace("_", " ")
-    return {"sparsity": "pruned", "top1": "top-1"}.get(words, words)
+def _brief(number: published.PublishedNumber) -> str:
+    """A number in few words: "84.5% natural zeros", "rewind to at most 100 iterations"."""
+    if number.quantity.startswith("rewind_"):
+        return f"rewind to {number.words}{' of the training' * number.quantity.endswith('_training')}"
+    words = number.quantity.removesuffix("_percent").replace("_", " ")
+    return f"{number.words} {({'sparsity': 'pruned', 'top1': 'top-1'}).get(words, words)}"
 
 
 def _number_table(

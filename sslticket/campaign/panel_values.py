@@ -236,6 +236,7 @@ def _poolable_rows(
     told = []
     for own in others:
         differ = [name for name in (*_ALIKE, "series") if not _same(own.iloc[0][name], kept.iloc[0][name])]
+        differ = [name for name in differ if name != "series" or len(differ) == 1]  # it names what the others tell
         words = "; ".join(f"{name} {own.iloc[0][name]!s}, not {kept.iloc[0][name]!s}" for name in differ[:3])
         told.append(f"{len(own)} rows of {label}, never averaged with the others: {words}")
     return kept, told

@@ -126,6 +126,8 @@ class Axis:
             found = _linear_ticks(low, high)
         if self.kind == "density":
             found = [value for value in found if value <= 1]
+        if self.kind == "count" and not self.log:
+            found = [value for value in found if float(value).is_integer()]
         if self.zero_at:
             found = [self.zero_at, *(value for value in found if value > 2 * self.zero_at)]
         return [(value, self.format(value)) for value in found]
