@@ -1,5 +1,6 @@
 """A planned search, run to its end or resumed."""
 
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 from sslticket.config.recipe import flatten_settings
 from sslticket.config.runtime import RuntimeConfig
 from sslticket.errors import BadInput
+from sslticket.escaping import escape_terminal
 from sslticket.pruning.prunable import shorten_names
 from sslticket.results.run_dir import read_json_or_empty, resumption_differences
 from sslticket.search.base import search_of
@@ -32,7 +34,7 @@ def run_search(plan: SearchPlan, runtime: RuntimeConfig, *, show_progress: bool 
         The images that could not be read, with reasons.
 
     Raises:
-        BadInput: If the machine cannot run it, or more images than allowed are unreadable.
+        BadInput: If the machine cannot run it, another process is at it, or more images than allowed are unreadable.
         Diverged: If a loss is not finite.
     """
     recipe, run_dir = plan.recipe, plan.run_dir
@@ -63,7 +65,7 @@ def run_search(plan: SearchPlan, runtime: RuntimeConfig, *, show_progress: bool 
     show = show_progress and engine.is_main_process
     done = max((plan.cumulative_samples(level) for level in there[0]), default=0)
     with (
-        run_dir.locked(engine.is_main_process),
+        run_dir.locked(engine.is_main_process, _note_on_stderr if show else lambda text: None),
         engine.prepare(network, plan.total_steps, recipe.training) as wrapped,
         Progress(plan.cumulative_samples(plan.levels), done=done, show=show) as progress,
     ):
@@ -80,6 +82,10 @@ def run_search(plan: SearchPlan, runtime: RuntimeConfig, *, show_progress: bool 
                 progress.note(note)
             warned = warned or bool(ineffective and effective)  # later levels are hardly better
     return runner.unreadable_images
+
+
+def _note_on_stderr(text: str) -> None:
+    print(escape_terminal(text), file=sys.stderr, flush=True)
 
 
 def _search_invariants(plan: SearchPlan, monitor: Monitor) -> dict[str, Invariant]:
