@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
+from sslticket.config.published import published_folder
 from sslticket.errors import BadInput, unknown_name
 from sslticket.registry import load_user_file
 
@@ -65,10 +66,12 @@ class Figure:
         scales: The sweeps of each scale: "paper" has the published settings, "small" and "trial" our own.
         without: Why a scale has no sweeps, by its name.
         stand_ins: What takes the place of the paper's networks and data sets at a scale: {"small": {"vgg19": "conv6"}}.
-        panels: What is drawn, in the paper's order and words; `panels_at` has the stand-ins of a scale in them.
+        panels: What is drawn, in the paper's order and words, or by the scale's name where scales differ in more than
+            the stand-ins, which `panels_at` puts in.
         findings: What the paper states about it, to be told from the rows.
         left_out: What of the paper's figure is not made at any scale, and why, in a sentence; "" where all is.
         means: What a scale takes in place of the published settings, in a sentence, by its name.
+        planned: Whether its numbers follow from the settings, so that nothing is trained.
     """
 
     paper: str
@@ -78,10 +81,11 @@ class Figure:
     scales: "Mapping[Scale, Sequence[Sweep]]"
     without: Mapping[Scale, str] = field(default_factory=dict)
     stand_ins: Mapping[Scale, Mapping[str, str]] = field(default_factory=dict)
-    panels: "Sequence[Panel]" = ()
+    panels: "Sequence[Panel] | Mapping[Scale, Sequence[Panel]]" = ()
     findings: "Sequence[Finding]" = ()
     left_out: str = ""
     means: Mapping[Scale, str] = field(default_factory=dict)
+    planned: bool = False
 
     def __post_init__(self) -> None:
         if self.paper not in PAPERS:
@@ -127,29 +131,28 @@ class Figure:
     def panels_at(self, scale: Scale) -> "tuple[Panel, ...]":
         """The panels with the networks and data sets of a scale in the place of the paper's."""
         names = self.stand_ins.get(scale, {})
-        return tuple(replace(panel, where=_renamed(panel.where, names)) for panel in self.panels)
+        panels = self.panels[scale] if isinstance(self.panels, Mapping) else self.panels
+
+        def renamed(each: Mapping[str, Any]) -> dict[str, Any]:
+            return {column: _stand_in(value, names) for column, value in each.items()}
+
+        return tuple(
+            replace(
+                panel, where=renamed(panel.where), series={label: renamed(each) for label, each in panel.series.items()}
+            )
+            for panel in panels
+        )
 
 
-def _renamed(where: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
-    """A filter on columns in which values have other names; a value may be several."""
-    return {
-        column: names.get(value, value)
-        if isinstance(value, str)
-        else tuple(names.get(each, each) if isinstance(each, str) else each for each in value)
-        if isinstance(value, (list, tuple))
-        else value
-        for column, value in where.items()
-    }
+def _stand_in(value: Any, names: Mapping[str, str]) -> Any:
+    """A value of a filter, or several, by the names of a scale."""
+    if isinstance(value, (list, tuple)):
+        return tuple(_stand_in(each, names) for each in value)
+    return names.get(value, value) if isinstance(value, str) else value
 
 
 _STEM = re.compile(r"(?P<kind>figure|table)(?P<letter>[a-z]?)(?P<number>\d+)")
 """What a figure's file is called; others in its folder hold what several figures share."""
-
-
-def figures_folder() -> Path:
-    """The folder that holds one for each paper: beside the package in a checkout, in it where it is installed."""
-    installed = Path(__file__).parents[1] / "sweeps"
-    return installed if installed.is_dir() else Path(__file__).parents[2] / "sweeps"
 
 
 def figure_files() -> dict[str, Path]:
@@ -157,7 +160,7 @@ def figure_files() -> dict[str, Path]:
     return {
         f"{paper}_{file.stem}": file
         for paper in PAPERS
-        for file in sorted((figures_folder() / paper).glob("*.py"), key=_place_in_paper)
+        for file in sorted((published_folder("sweeps") / paper).glob("*.py"), key=_place_in_paper)
         if _STEM.fullmatch(file.stem)
     }
 

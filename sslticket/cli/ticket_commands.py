@@ -112,7 +112,7 @@ def selected_levels(words: Sequence[str] | None) -> "Levels":
 
     if words is None:
         return tasks.DEFAULT_LEVELS
-    return tasks.ALL_LEVELS if list(words) == ["all"] else tasks.Levels(tuple(parse_numbers(words, "--levels")))
+    return tasks.ALL_LEVELS if list(words) == ["all"] else tasks.Levels(tuple(flags.parse_numbers(words, "--levels")))
 
 
 def selected_seeds(words: Sequence[str] | None) -> list[int] | None:
@@ -121,25 +121,7 @@ def selected_seeds(words: Sequence[str] | None) -> list[int] | None:
     Raises:
         BadInput: If a word is no number and no range.
     """
-    return None if words is None else parse_numbers(words, "--seeds")
-
-
-def parse_numbers(words: Sequence[str], flag: str) -> list[int]:
-    """Numbers and ranges: "0 2 4-6" is 0, 2, 4, 5, 6.
-
-    Raises:
-        BadInput: If a word is no number and no range.
-    """
-    found: list[int] = []
-    for word in words:
-        first, dash, last = word.partition("-")
-        if not first.isdigit() or (dash and not last.isdigit()):
-            raise BadInput(f"{flag} must be numbers or ranges, got {word!r}; write it like 0 1 2 or 0-5")
-        some = range(int(first), int(last or first) + 1)
-        if not some:
-            raise BadInput(f"{flag} must be a range that rises, got {word!r}; write it like {last}-{first}")
-        found += some
-    return list(dict.fromkeys(found))
+    return None if words is None else flags.parse_numbers(words, "--seeds")
 
 
 def add_evaluate(commands: "argparse._SubParsersAction[flags.Parser]") -> None:

@@ -275,6 +275,20 @@ def _paths(tree: object, above: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
             yield from _paths(value, (*above, each.name))
 
 
+def words_of(settings: Mapping[str, object]) -> list[str]:
+    """The words that one would type for settings, by the names of their flags."""
+    words: list[str] = []
+    for name, value in settings.items():
+        flag = _flag(name.removeprefix("--"))
+        if isinstance(value, bool):
+            words.append(flag if value else f"--no-{flag[2:]}")
+        elif isinstance(value, (list, tuple)):
+            words += [flag, *map(str, value)]
+        else:
+            words.append(f"{flag}={value}")
+    return words
+
+
 def _replace(tree: Tree, changes: Mapping[tuple[str, ...], Any]) -> Tree:
     """A copy of a tree of dataclasses with the values at these paths; each dataclass on the way is made once."""
     values: dict[str, Any] = {path[0]: value for path, value in changes.items() if len(path) == 1}
@@ -379,6 +393,24 @@ def _number(text: str) -> float:
     if not math.isfinite(number):
         raise argparse.ArgumentTypeError(f"must be a number such as 0.1 or 10%, got {text!r}")
     return number
+
+
+def parse_numbers(words: Sequence[str], flag: str) -> list[int]:
+    """Numbers and ranges: "0 2 4-6" is 0, 2, 4, 5, 6.
+
+    Raises:
+        BadInput: If a word is no number and no range.
+    """
+    found: list[int] = []
+    for word in words:
+        first, dash, last = word.partition("-")
+        if not first.isdigit() or (dash and not last.isdigit()):
+            raise BadInput(f"{flag} must be numbers or ranges, got {word!r}; write it like 0 1 2 or 0-5")
+        some = range(int(first), int(last or first) + 1)
+        if not some:
+            raise BadInput(f"{flag} must be a range that rises, got {word!r}; write it like {last}-{first}")
+        found += some
+    return list(dict.fromkeys(found))
 
 
 def _without_none(kind: Any) -> Any:

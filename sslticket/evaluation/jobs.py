@@ -8,6 +8,7 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from sslticket import provenance
@@ -115,8 +116,7 @@ class TrainingJob(Job[Evaluation]):
         if context.evaluator.engine.is_main_process:
             earlier = plan.known_measurement(self)
             if earlier is None:
-                done = len(plan.tasks) - len(plan.remaining_tasks())
-                name = f"{done + 1}/{len(plan.tasks)} {self.tasks[0].path.stem} {self.control}"
+                name = f"{plan.count_done() + 1}/{len(plan.tasks)} {self.tasks[0].path.stem} {self.control}"
                 _start_task(progress, name, self.tasks[0], self.start + self.steps)
         measured = context.evaluator.engine.broadcast(earlier)
         if measured is None:
@@ -243,12 +243,14 @@ class EvaluationPlan:
         ticket_infos: The tickets, by file.
         split_cache: The images.
         numerics: How the trainings compute.
+        done: Files of rows that are known to be there and about these tickets; it grows as they are found.
     """
 
     tasks: Sequence[EvalTask]
     ticket_infos: Mapping[Path, TicketInfo]
     split_cache: SplitCache
     numerics: Numerics
+    done: set[Path] = field(default_factory=set)
     _natural_survivors: dict[tuple[Path, tuple[str, ...]], int] = field(default_factory=dict)
 
     @classmethod
@@ -264,15 +266,23 @@ class EvaluationPlan:
         }
         infos = {path: TicketInfo.read(path, targets) for path, targets in protocols.items()}
         plan = cls(tasks, infos, SplitCache(data_root), numerics)
-        for task in tasks:
-            row = read_task_row(task.row_file) if plan.is_done(task) else None
-            plan.split_cache.check_row(task.protocol, infos[task.path].channels, row, task.row_file)
+        plan.check()
+        return plan
+
+    def check(self) -> None:
+        """Checks all tasks, and rows that are there, against the images.
+
+        Raises:
+            BadInput: If a ticket does not fit its protocols' images, a row is about others, or data is missing.
+        """
+        for task in self.tasks:
+            row = read_task_row(task.row_file) if self.is_done(task) else None
+            self.split_cache.check_row(task.protocol, self.ticket_infos[task.path].channels, row, task.row_file)
             if row is None:
-                plan.check_task(task)
-        for path, kind in dict.fromkeys((task.path, task.control) for task in plan.remaining_tasks()):
+                self.check_task(task)
+        for path, kind in dict.fromkeys((task.path, task.control) for task in self.remaining_tasks()):
             if kind != "ticket":
                 get_control(kind).weights(path)
-        return plan
 
     def remaining_tasks(self) -> list[EvalTask]:
         """Tasks whose rows are not there, or are about earlier tickets of these names.
@@ -282,10 +292,18 @@ class EvaluationPlan:
         """
         return [task for task in self.tasks if not self.is_done(task)]
 
+    def count_done(self) -> int:
+        """How many rows are there."""
+        return len(self.tasks) - len(self.remaining_tasks())
+
     def is_done(self, task: EvalTask) -> bool:
         """Whether a task's row is there, about this very ticket."""
+        if task.row_file in self.done:
+            return True
         info = self.ticket_infos[task.path]
-        return task.is_done(info.hash, task.protocol.hash_for(info.model))
+        if found := task.is_done(info.hash, task.protocol.hash_for(info.model)):
+            self.done.add(task.row_file)
+        return found
 
     def describe_other_origins(self, device: str) -> list[str]:
         """Lines about rows that are there and would now be computed or measured otherwise."""
@@ -429,14 +447,17 @@ class EvaluationPlan:
         model = info.model.replace("/", "_")
         name = f"{model}.{protocol.label}{suffix}.seed{task.seed}.search{info.seed}.safetensors"
         network = (info.model, info.channels, info.parameters, info.seed)
-        same = [
-            other.run
-            for other in self.tasks
-            if (each := self.ticket_infos[other.path])
-            and (each.model, each.channels, each.parameters, each.seed) == network
-        ]
-        files = [run / "natural" / name for run in dict.fromkeys(same)]
+        files = [run / "natural" / name for run in self._runs_by_network[network]]
         return next((file for file in files if file.exists()), files[0])
+
+    @cached_property
+    def _runs_by_network(self) -> dict[tuple[object, ...], dict[Path, None]]:
+        """The runs of each network and search seed, in the order of the tasks."""
+        found: dict[tuple[object, ...], dict[Path, None]] = defaultdict(dict)
+        for task in self.tasks:
+            info = self.ticket_infos[task.path]
+            found[info.model, info.channels, info.parameters, info.seed][task.run] = None
+        return found
 
     def _count_natural(self, task: EvalTask) -> int | None:
         file, layers = self._natural_file(task), self.ticket_infos[task.path].layers
