@@ -10,9 +10,10 @@ from typing import Any, NamedTuple, Protocol
 import pandas as pd
 
 from sslticket.campaign import agreement, published
+from sslticket.campaign.figure import PAPERS
 from sslticket.campaign.panel_values import (
-    FRACTIONS,
     PanelValues,
+    is_fraction,
     name_rows,
     non_dominated,
     panel_values,
@@ -240,7 +241,8 @@ class FigureContent:
     @property
     def paper(self) -> str:
         """The paper in words, or the number by which it is known."""
-        return str(getattr(self.figure, "paper_title", f"paper {self.figure.published_as}"))
+        known = (each for each in PAPERS.values() if each.number == self.figure.published_as)
+        return ", ".join(f"{each.title} ({each.source})" for each in known) or f"paper {self.figure.published_as}"
 
     @property
     def lines(self) -> tuple[str, ...]:
@@ -315,14 +317,14 @@ def _column_of(panel: Panel, title: str) -> str:
 
 
 def _times(column: str) -> float:
-    return 100.0 if column in FRACTIONS else 1.0
+    return 100.0 if is_fraction(column) else 1.0
 
 
 def _format(column: str, value: float) -> str:
     value *= _times(column)
     if column == "parameters":
         return f"{value:,.0f}"
-    digits = 1 if column in FRACTIONS else 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2
+    digits = 1 if is_fraction(column) else 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2
     return f"{value:.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 
@@ -357,7 +359,7 @@ def _chart(values: PanelValues, marks: list[Mark], name: str) -> Chart:
     # Only one line across fits: that of the first series which has a dense network.
     dense = values.dense[values.dense["column"] == ""].groupby("series", sort=False)["y"].mean()
     line = (unit * float(dense.iloc[0]), "dense network") if len(dense) and panel.y in ("top1", "top5") else None
-    percent = panel.y in FRACTIONS - {"gain_on_dense", "barrier"}
+    percent = is_fraction(panel.y) and panel.y not in ("gain_on_dense", "barrier")
     floor = 0.0 if panel.y.endswith(("_distance", "_angle")) else -math.inf
     return Chart(
         name=name,
@@ -469,10 +471,10 @@ def _number_table(
         cells = []
         for title, column in panel.columns.items():
             own = means[(means["series"] == label) & (means["column"] == title)]
-            ours = "" if own.empty else _cell(column, own.iloc[0])
+            ours = "" if own.empty else _cell(column, own.iloc[0].to_dict())
             cells.append((ours, ", ".join(dict.fromkeys(theirs.get((label, title), [])))))
         lines.append((label, tuple(cells)))
-    titles = tuple(f"{title}, %" if column in FRACTIONS and "%" not in title else title
+    titles = tuple(f"{title}, %" if is_fraction(column) and "%" not in title else title
                    for title, column in panel.columns.items())  # fmt: skip
     return NumberTable(name, panel.title, titles, tuple(lines))
 

@@ -58,7 +58,9 @@ def count_workers(devices: Sequence[str], workers: int | None, per_device: int) 
     """
     if per_device < 1 or (workers is not None and workers < 1):
         given = workers if per_device >= 1 else per_device
-        raise BadInput(f"--workers and --per-device must be at least 1, got {given}; leave it out for the machine's own")
+        raise BadInput(
+            f"--workers and --per-device must be at least 1, got {given}; leave it out for the machine's own"
+        )
     if per_device > 1 and not devices:
         raise BadInput(f"--per-device needs a GPU, and there is none here, got {per_device}; give --workers")
     return workers or per_device * len(devices) or len(os.sched_getaffinity(0))

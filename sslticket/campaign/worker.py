@@ -227,7 +227,9 @@ class _Worker:
         # What the search's engine set for the process is set anew for what comes.
         self.engine = Engine.create(self.runtime, self.precision)
 
-    def _attempt(self, piece: Callable[[], Any], what: str, *, cell: str | None = None, files: Sequence[Path] = ()) -> Any:
+    def _attempt(
+        self, piece: Callable[[], Any], what: str, *, cell: str | None = None, files: Sequence[Path] = ()
+    ) -> Any:
         """Does a piece; what it raises is written down, and nothing else is stopped by it."""
         try:
             return piece()

@@ -10,7 +10,7 @@ from sslticket import hub
 from sslticket.analysis import ANALYSES
 from sslticket.config import flags
 from sslticket.config.runtime import RuntimeConfig
-from sslticket.errors import BadInput, unknown_name
+from sslticket.errors import unknown_name
 from sslticket.escaping import escape_lines, escape_terminal, shell_quote
 from sslticket.evaluation import CONTROLS
 

@@ -412,7 +412,7 @@ def _svg_marks(
         if mark.x:
             lines = [f"M{place:.1f} {_TOP}V{bottom}" for place in places]
             tag = f'x="{places[0]:.1f}" y="{_TOP - 3}" text-anchor="middle"'
-            box = (min(places), _TOP, max(places) - min(places), bottom - _TOP)
+            box: tuple[float, ...] = (min(places), _TOP, max(places) - min(places), bottom - _TOP)
         else:
             lines = [f"M{_LEFT} {place:.1f}H{right}" for place in places]
             tag = f'x="{right + 1}" y="{places[0]:.1f}" dy=".35em"'

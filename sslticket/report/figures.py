@@ -227,7 +227,7 @@ def _tag_marks(axes: Axes, marks: Sequence[Mark], direction: Literal["x", "y"]) 
     rows = stack_tags(places, 0.09 if direction == "x" else 0.05)
     for mark, place, row in zip(marks, places, rows, strict=True):
         at, shift = ((place, 1), (0, 1 + 7 * row)) if direction == "x" else ((1, place), (2 + 11 * row, 0))
-        side = {"ha": "center", "va": "bottom"} if direction == "x" else {"ha": "left", "va": "center"}
+        side: dict[str, Any] = {"ha": "center", "va": "bottom"} if direction == "x" else {"ha": "left", "va": "center"}
         axes.annotate(
             mark.tag, at, shift, "axes fraction", "offset points", fontsize=6.5, annotation_clip=False, **side
         )
