@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -77,7 +76,7 @@ def launch_local(
     """Starts workers, and starts one that dies again, until all have ended.
 
     Args:
-        command: The words after `python` that start a worker.
+        command: The command that starts a worker.
         folder: The folder of the campaign.
         workers: How many; None for as many as there are GPUs, or cores where there is none.
         per_device: Workers that share a GPU.
@@ -117,7 +116,7 @@ def _start(slot: _Slot, command: Sequence[str], folder: CampaignFolder) -> None:
     with log.open("ab") as output:
         # A group of its own: Ctrl-C at the terminal reaches this process, which asks the workers to leave.
         slot.process = subprocess.Popen(
-            [sys.executable, *command],
+            list(command),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
