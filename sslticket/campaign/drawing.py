@@ -21,6 +21,7 @@ from sslticket.campaign.panel_values import (
     unused_rows,
 )
 from sslticket.campaign.panels import Finding, Panel, Published
+from sslticket.campaign.published_numbers import PublishedNumber
 from sslticket.errors import BadInput, unknown_name
 from sslticket.report import figures, page, text
 from sslticket.report.chart import Axis, Chart, Curve, Mark, NumberTable, Point, SeriesStyle, assign_styles
@@ -304,7 +305,7 @@ def _beside_front(label: str) -> str:
     return f"{label}, other tickets"
 
 
-def _describe(number: published_numbers.PublishedNumber) -> str:
+def _describe(number: PublishedNumber) -> str:
     of = ", ".join(filter(None, [number.network, number.dataset, number.method, number.condition]))
     note = f" ({number.note})" if number.note else ""
     return f"{number.quantity.replace('_', ' ')} of {of}: {number.words}, {number.place}{note}"
@@ -417,9 +418,7 @@ def _magnitude_chart(values: PanelValues, marks: list[Mark], name: str) -> Chart
                  marks=across)  # fmt: skip
 
 
-def _marks(
-    panel: Panel, chosen: Sequence[tuple[Published, tuple[published_numbers.PublishedNumber, ...]]]
-) -> Iterator[Mark]:
+def _marks(panel: Panel, chosen: Sequence[tuple[Published, tuple[PublishedNumber, ...]]]) -> Iterator[Mark]:
     """The published numbers over a chart, in the unit of its columns."""
     x = "natural_zeros" if panel.kind == "histogram" else panel.x
     count = 0
@@ -443,7 +442,7 @@ def _marks(
                 yield Mark(f"P{count}", told, ends if across else None, None if across else ends)
 
 
-def _is_of(number: published_numbers.PublishedNumber, column: str) -> bool:
+def _is_of(number: PublishedNumber, column: str) -> bool:
     try:
         published_numbers.ends_in_column(number, column)
     except BadInput:
@@ -451,7 +450,7 @@ def _is_of(number: published_numbers.PublishedNumber, column: str) -> bool:
     return True
 
 
-def _brief(number: published_numbers.PublishedNumber) -> str:
+def _brief(number: PublishedNumber) -> str:
     """A number in few words: "84.5% natural zeros", "rewind to at most 100 iterations"."""
     if number.quantity.startswith("rewind_"):
         return f"rewind to {number.words}{' of the training' * number.quantity.endswith('_training')}"
@@ -460,7 +459,7 @@ def _brief(number: published_numbers.PublishedNumber) -> str:
 
 
 def _number_table(
-    values: PanelValues, chosen: Sequence[tuple[Published, tuple[published_numbers.PublishedNumber, ...]]], name: str
+    values: PanelValues, chosen: Sequence[tuple[Published, tuple[PublishedNumber, ...]]], name: str
 ) -> NumberTable:
     """A line for each series, ours and the published numbers in the same cells."""
     panel = values.panel

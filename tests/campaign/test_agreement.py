@@ -198,8 +198,8 @@ def test_the_share_of_published_values_inside_our_interval_is_told_at_their_scal
 
 def test_a_number_of_the_papers_own_networks_is_told_at_their_scale_only() -> None:
     check = Value(series="labels", at=Between(low=0.2), low=0.8)
-    for scale, verdict in (("paper", "borne out"), ("small", "cannot be told")):
-        assert judge(PANEL, rows(), check, scale=scale)[0].verdict == verdict
+    for scale, expected in (("paper", "borne out"), ("small", "cannot be told")):
+        assert judge(PANEL, rows(), check, scale=scale)[0].verdict == expected
     [verdict] = judge(PANEL, rows(), Value(series="random", low=0.6))
     assert verdict.verdict == "not borne out"
     assert "at 6.25%, n = 6" in verdict.numbers

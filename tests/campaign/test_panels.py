@@ -334,7 +334,8 @@ def test_the_front_of_real_searches_that_learn_their_masks(tmp_path) -> None:
     front = [each for each in tickets.itertuples()
              if not any(other.x <= each.x and other.y > each.y for other in tickets.itertuples())]  # fmt: skip
     best, *_ = chart(panel, rows).curves
-    assert [point.y for point in best.points] == pytest.approx(sorted((100 * each.y for each in front), reverse=True))
+    expected = np.sort([100 * float(str(each.y)) for each in front])[::-1]
+    assert [point.y for point in best.points] == pytest.approx(list(expected))
     assert any("Kendall's tau with the paper's order CS > IMP" in line for line in found.lines)
 
 

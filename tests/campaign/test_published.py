@@ -42,7 +42,7 @@ def test_a_number_is_found_by_what_is_told_of_it() -> None:
 
 def test_every_number_is_reachable_by_a_filter_on_its_own_words() -> None:
     for number in published_numbers.published_numbers():
-        words = {name: getattr(number, name).replace("[", "[[]") for name in published.WORDS}
+        words = {name: getattr(number, name).replace("[", "[[]") for name in published_numbers.WORDS}
         assert number in chosen(number.paper, **words)
 
 
