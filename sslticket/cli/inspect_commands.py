@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sslticket.cli import flags
+from sslticket.config import flags
 from sslticket.config.training import format_duration
 from sslticket.errors import BadInput
 from sslticket.escaping import escape_terminal

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sslticket import hub
 from sslticket.analysis import ANALYSES
-from sslticket.cli import flags
+from sslticket.config import flags
 from sslticket.config.runtime import RuntimeConfig
 from sslticket.errors import BadInput, unknown_name
 from sslticket.escaping import escape_lines, escape_terminal, shell_quote

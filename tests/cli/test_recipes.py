@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from sslticket.api import load_recipes
 from sslticket.cli.recipe_commands import run_named
+from sslticket.config.published import load_recipes
 from sslticket.config.training import Span
 from sslticket.data.augment import View
 from sslticket.data.datasets.catalogue import get_dataset

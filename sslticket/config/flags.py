@@ -237,6 +237,44 @@ def override_fields(tree: Tree, given: Mapping[str, Any]) -> Tree:
     return _replace(tree, changes)
 
 
+def resolve_recipe(recipe: "Recipe", given: Mapping[str, object]) -> "Recipe":
+    """The recipe with the given flags in it; a length alone stretches warmup and drops with it, a batch the rate."""
+    if isinstance(length := given.get("length"), str):
+        recipe = dataclasses.replace(recipe, training=recipe.training.with_length(length))
+    if "lr" not in given and isinstance(batch := given.get("batch_size"), int):
+        recipe = dataclasses.replace(recipe, training=recipe.training.scaled_to_batch(batch))
+    return override_fields(recipe, given)
+
+
+def set_field(recipe: "Recipe", name: str, value: object) -> "Recipe":
+    """A copy of a recipe with a value that no flag can hold, such as None, a view or an objective with its settings.
+
+    Args:
+        recipe: The recipe.
+        name: The field's name with dashes, short or dotted, or a kind of part such as "objective".
+        value: Its value.
+
+    Raises:
+        BadInput: If there is no such field, or several.
+    """
+    wanted = tuple(name.replace("-", "_").split("."))
+    paths = [*CHOICES.values(), *_paths(recipe, ())]
+    found = list(dict.fromkeys(path for path in paths if path[-len(wanted) :] == wanted))
+    found = [path for path in found if path == wanted] or found
+    if not found:
+        raise unknown_name("field", name, {path[-1].replace("_", "-") for path in paths})
+    if len(found) > 1:
+        raise BadInput(f"{name} is a field of several parts; give one of {', '.join(map('.'.join, found))}")
+    return _replace(recipe, {found[0]: value})
+
+
+def _paths(tree: object, above: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    for each in dataclasses.fields(tree):  # type: ignore[arg-type]  # any dataclass instance
+        yield (*above, each.name)
+        if dataclasses.is_dataclass(value := getattr(tree, each.name)):
+            yield from _paths(value, (*above, each.name))
+
+
 def _replace(tree: Tree, changes: Mapping[tuple[str, ...], Any]) -> Tree:
     """A copy of a tree of dataclasses with the values at these paths; each dataclass on the way is made once."""
     values: dict[str, Any] = {path[0]: value for path, value in changes.items() if len(path) == 1}
