@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from sslticket import provenance
 from sslticket.analysis.endpoints import (
@@ -261,14 +261,26 @@ class AnalysisPlan:
 
     @classmethod
     def build(
-        cls, analysis: EndpointAnalysis, tasks: Sequence[EvalTask], data_root: Path | None, numerics: Numerics
+        cls,
+        analysis: EndpointAnalysis,
+        tasks: Sequence[EvalTask],
+        data_root: Path | None,
+        numerics: Numerics,
+        counted: Literal["never", "missing"] = "never",
     ) -> "AnalysisPlan":
         """Checks every ticket and opens all images before anything is trained.
+
+        Args:
+            analysis: What is measured.
+            tasks: Rows to be.
+            data_root: Folder of the data sets.
+            numerics: How the trainings compute.
+            counted: For a plan, when the catalogue's counts take the place of images, see `SplitCache`.
 
         Raises:
             BadInput: See `find_targets`.
         """
-        split_cache = SplitCache(data_root)
+        split_cache = SplitCache(data_root, counted)
         plan = cls(analysis, find_targets(tasks, split_cache, numerics, dense=analysis.needs_dense), split_cache)
         for target in plan.targets:
             file = analysis.row_file(target.task)

@@ -378,9 +378,8 @@ class ImageCounts:
         if split == "train" and entry.class_counts:
             counts = np.broadcast_to(np.array(entry.class_counts, np.int64), entry.classes)
             return cls(counts, fewest=int(counts.min()))
-        even = total // entry.classes + (np.arange(entry.classes) < total % entry.classes)
         fewest = entry.class_range[0] if split == "train" and entry.class_range else 0
-        return cls(even.astype(np.int64), by_class=False, fewest=fewest)
+        return cls(_spread(total, entry.classes), by_class=False, fewest=fewest)
 
     def __len__(self) -> int:
         return int(self.per_class.sum())
@@ -393,9 +392,7 @@ class ImageCounts:
             return self._with(self._kept(fraction), exact=self.by_class)
         if by == "random":
             count = max(1, _round_half_up(fraction, len(self)))
-            each, rest = divmod(count, len(self.per_class))
-            per_class = each + (np.arange(len(self.per_class)) < rest).astype(np.int64)
-            return replace(self, per_class=per_class, by_class=False, fewest=0)
+            return replace(self, per_class=_spread(count, len(self.per_class)), by_class=False, fewest=0)
         keep = _num_classes_kept(fraction, len(self.per_class), "the set")
         balanced = self.by_class and bool((self.per_class == self.per_class[0]).all())
         return self._with(self.per_class[:keep], exact=balanced)
@@ -426,9 +423,18 @@ class ImageCounts:
         return Manifest(frame, names, entry.name, split, None)
 
     def _kept(self, fraction: float) -> np.ndarray:
+        if not self.by_class:
+            most = max(len(self.per_class), _round_half_up(fraction, len(self)))
+            return _spread(most, len(self.per_class))
         sizes = {int(count): max(1, _round_half_up(fraction, int(count))) for count in np.unique(self.per_class)}
         return np.array([sizes[int(count)] for count in self.per_class], np.int64)
 
     def _with(self, per_class: np.ndarray, *, exact: bool) -> "ImageCounts":
         fewest = int(per_class.min()) if self.by_class and len(per_class) else 0
         return replace(self, per_class=per_class, exact=self.exact and exact, fewest=fewest)
+
+
+def _spread(total: int, parts: int) -> np.ndarray:
+    """A number divided into equal whole parts, the first of them one larger where it does not divide."""
+    each, rest = divmod(total, parts)
+    return each + (np.arange(parts) < rest).astype(np.int64)

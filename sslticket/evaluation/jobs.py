@@ -9,12 +9,13 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from sslticket import provenance
 from sslticket.errors import BadInput
 from sslticket.evaluation.controls import NaturalMask, control_parts, get_control, make_control
 from sslticket.evaluation.protocols import OWN_PROTOCOL
-from sslticket.evaluation.tasks import EvalTask, TicketInfo, read_task_row
+from sslticket.evaluation.tasks import EvalTask, TicketInfo, protocol_workload, read_task_row
 from sslticket.evaluation.trainer import (
     EvalRun,
     Evaluator,
@@ -27,7 +28,8 @@ from sslticket.objectives.supervised import Supervised
 from sslticket.pruning import pruned_model
 from sslticket.pruning.prunable import prunable_weights
 from sslticket.results.rows import ScoreRow
-from sslticket.results.work_queue import Job, Row, Workload, WorkQueue
+from sslticket.results.throughput import Workload
+from sslticket.results.work_queue import Job, Row, WorkQueue
 from sslticket.ticket import Ticket
 from sslticket.training.engine import Engine, Invariant, flag_invariant
 from sslticket.training.numerics import Numerics, numerics_of_row
@@ -61,6 +63,7 @@ class TrainingJob(Job[Evaluation]):
         numerics: How it computes.
         finished_row: Row file that this very training has filled before.
         natural_file: For a control that needs it, the file with the natural mask, there or to be written.
+        measured: Images that are measured at its end.
     """
 
     tasks: tuple[EvalTask, ...]
@@ -70,6 +73,7 @@ class TrainingJob(Job[Evaluation]):
     numerics: str
     finished_row: Path | None = None
     natural_file: Path | None = None
+    measured: int = 0
 
     @property
     def control(self) -> str:
@@ -94,7 +98,8 @@ class TrainingJob(Job[Evaluation]):
     @property
     def workload(self) -> Workload:
         """See the base class; there is nothing to train where its measurement is there already."""
-        return _workload(self.tasks[0], self.info, self.numerics, self.steps, trained=self.finished_row is None)
+        work = protocol_workload(self.tasks[0], self.info, self.numerics, self.steps, self.measured)
+        return work if self.finished_row is None else work._replace(samples=0, measured=0)
 
     def is_done(self, file: Path, context: Evaluation) -> bool:
         """See the base class."""
@@ -200,7 +205,8 @@ class NaturalJob(Job[Evaluation]):
     @property
     def workload(self) -> Workload:
         """See the base class."""
-        return _workload(self.needed_by.tasks[0], self.needed_by.info, self.needed_by.numerics, self._steps)
+        job = self.needed_by
+        return protocol_workload(job.tasks[0], job.info, job.numerics, self._steps, job.measured)
 
     def run(self, files: Sequence[Path], context: Evaluation) -> list[Row]:
         """Trains the dense network to the protocol's end, from weights of a stream of its own.
@@ -251,8 +257,20 @@ class EvaluationPlan:
     _natural_survivors: dict[tuple[Path, tuple[str, ...]], int] = field(default_factory=dict)
 
     @classmethod
-    def build(cls, tasks: Sequence[EvalTask], data_root: Path | None, numerics: Numerics) -> "EvaluationPlan":
+    def build(
+        cls,
+        tasks: Sequence[EvalTask],
+        data_root: Path | None,
+        numerics: Numerics,
+        counted: Literal["never", "missing"] = "never",
+    ) -> "EvaluationPlan":
         """Checks every ticket and opens all images before anything is trained.
+
+        Args:
+            tasks: Rows to be.
+            data_root: Folder of the data sets.
+            numerics: How the trainings compute.
+            counted: For a plan, when the catalogue's counts take the place of images, see `SplitCache`.
 
         Raises:
             BadInput: If a ticket is damaged or does not fit its protocols' images, or data is missing.
@@ -262,7 +280,7 @@ class EvaluationPlan:
             for path in dict.fromkeys(task.path for task in tasks)
         }
         infos = {path: TicketInfo.read(path, targets) for path, targets in protocols.items()}
-        plan = cls(tasks, infos, SplitCache(data_root), numerics)
+        plan = cls(tasks, infos, SplitCache(data_root, counted), numerics)
         for task in tasks:
             row = read_task_row(task.row_file) if plan.is_done(task) else None
             plan.split_cache.check_row(task.protocol, infos[task.path].channels, row, task.row_file)
@@ -316,7 +334,10 @@ class EvaluationPlan:
             return
         classes = len(manifest.classes)
         shapes = [info.head.get(name, (0,))[0] for name in ("weight", "bias")]
-        if shapes != [classes] * 2 or info.classes_hash not in (None, manifest.classes_hash):
+        known = (
+            None if self.split_cache.planned() else manifest.classes_hash
+        )  # of images that are not here, nobody knows
+        if shapes != [classes] * 2 or known not in (None, info.classes_hash or known):
             raise BadInput(
                 f"the classification layer of {task.path} tells other classes than the {classes} of {manifest.name}; "
                 "give --head new"
@@ -415,6 +436,9 @@ class EvaluationPlan:
             numerics=numerics,
             finished_row=next((row for row in finished if numerics_of_row(read_task_row(row) or {}) == numerics), None),
             natural_file=self._natural_file(tasks[0]) if needs_natural else None,
+            measured=len(
+                self.split_cache.get(tasks[0].protocol, self.ticket_infos[tasks[0].path].channels).evaluation.manifest
+            ),
         )
 
     def _natural_file(self, task: EvalTask) -> Path:
@@ -511,11 +535,6 @@ def _hash_lines(lines: Iterable[str]) -> str:
 
 def _group(task: EvalTask) -> tuple[str, str]:
     return task.protocol.name, task.control + (", own head" if task.head == "own" else "")
-
-
-def _workload(task: EvalTask, info: TicketInfo, numerics: str, steps: int, *, trained: bool = True) -> Workload:
-    samples = steps * task.protocol.training_for(info.model).batch_size if trained else 0
-    return Workload(info.model, task.protocol.name, task.protocol.input_size, numerics, steps, samples)
 
 
 def _start_task(progress: Progress, name: str, task: EvalTask, steps: int) -> None:

@@ -10,10 +10,11 @@ import math
 import os
 import platform
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
-from functools import cache, cached_property
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from statistics import median
@@ -53,6 +54,7 @@ class Workload(NamedTuple):
         multiply_adds: Those of one source image's forward and backward pass; 0 where nobody counted.
         measured: Images that are measured at its end.
         measured_multiply_adds: Those of one measured image.
+        length: Length of the whole training as its settings have it, such as "90ep"; "" where nobody says.
     """
 
     model: str
@@ -67,6 +69,7 @@ class Workload(NamedTuple):
     multiply_adds: float = 0.0
     measured: int = 0
     measured_multiply_adds: float = 0.0
+    length: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,6 +189,19 @@ class CostEstimate:
             unknown=tuple(dict.fromkeys((*self.unknown, *other.unknown))),
         )
 
+    def times(self, count: int) -> "CostEstimate":
+        """The same so many times."""
+        return replace(
+            self,
+            trainings=self.trainings * count,
+            steps=self.steps * count,
+            samples=self.samples * count,
+            forward_images=self.forward_images * count,
+            seconds=None if self.seconds is None else self.seconds * count,
+            disk_bytes=None if self.disk_bytes is None else self.disk_bytes * count,
+            lengths=tuple((length, number * count) for length, number in self.lengths),
+        )
+
     def describe_trainings(self) -> str:
         """How many trainings of which lengths, in words: "135 trainings of 90ep"."""
         kinds = [f"{count:,} of {length}" for length, count in self.lengths]
@@ -263,8 +279,8 @@ class Throughput:
             probed: What was measured a moment ago, and takes the place of all for its own kind of training.
         """
         found = [*(row for run in runs for row in _read_rows(run)), *rows]
-        own = [speed for row in found if (speed := self._speed_of_row(row, image_size)) is not None]
         self.device, self.probed = device, probed
+        own = [speed for row in found if (speed := self._speed_of_row(row, image_size)) is not None]
         self._tiers = [own, *([each for each in table if each.device == device] for table in tables)]
 
     @classmethod
@@ -289,10 +305,13 @@ class Throughput:
         """How fast the device does this work, and where that is from; None where it is not known."""
         if self.probed is not None:
             return self._probed_speed(self.probed, work)
-        for tier in self._tiers:
-            if (found := _exact(tier, work)) is not None:
-                return found, _words(found, "")
-        return self._scaled(work)
+        numerics = [speed.numerics for tier in self._tiers for speed in tier]
+        how = ""
+        if numerics and work.numerics not in numerics:  # a plan for a device that is elsewhere
+            work = work._replace(numerics=numerics[0])
+            how = f"at {work.numerics}"
+        fitting = [speed for tier in self._tiers if (speed := _exact(tier, work)) is not None]
+        return (_filled(fitting), _words(fitting[0], how)) if fitting else self._scaled(work)
 
     def seconds(self, works: Iterable[Workload], *, beside: bool = True) -> float | None:
         """The time that trainings take together; None where a speed is not known.
@@ -348,10 +367,11 @@ class Throughput:
 
     def _probed_speed(self, probed: Speed, work: Workload) -> tuple[Speed, str] | None:
         same = (probed.model, probed.objective, probed.image_size) == (work.model, work.objective, work.image_size)
+        words = f"measured a moment ago{f' {probed.source}' if probed.source else ''}"
         if same:
-            return probed, "measured a moment ago"
+            return probed, words
         scaled = _scale(probed, work)
-        return None if scaled is None else (scaled, f"measured a moment ago and scaled{_from(probed)}")
+        return None if scaled is None else (scaled, f"{words}, scaled{_from(probed)}")
 
     def _scaled(self, work: Workload) -> tuple[Speed, str] | None:
         """A line of other trainings at the same numerics, or at any where there is none, scaled by multiply-adds."""
@@ -369,6 +389,37 @@ class Throughput:
         nearest = min(lines, key=distance)
         scaled = _scale(nearest, work)
         return None if scaled is None else (scaled, _words(nearest, f"scaled{_from(nearest)}"))
+
+
+def work_cost(
+    works: Sequence[Workload], throughput: Throughput, *, devices: int = 1, disk_bytes: int | None = None
+) -> CostEstimate:
+    """What trainings under protocols come to: each sees every image forward once.
+
+    Args:
+        works: The trainings; alike ones may be listed many times.
+        throughput: How fast the device is.
+        devices: Devices of one worker.
+        disk_bytes: Bytes of files that stay; None where that is not known.
+    """
+    total = CostEstimate(devices=devices, disk_bytes=disk_bytes)
+    for work, count in Counter(works).items():
+        if not work.samples:
+            continue
+        found, seconds = throughput.find(work), throughput.seconds([work])
+        one = CostEstimate(
+            trainings=1,
+            steps=work.steps,
+            samples=work.samples,
+            forward_images=work.samples,
+            seconds=seconds,
+            speed_source="" if found is None else found[1],
+            devices=devices,
+            lengths=((work.length or f"{work.steps:,} steps", 1),),
+            unknown=() if found else (f"{work.model} at {work.image_size} px",),
+        )
+        total += one.times(count)
+    return total
 
 
 LEARNT_SEARCHES = ("ContinuousSparsification", "StochasticSparsification", "EdgePopup")
@@ -389,7 +440,7 @@ def measured_seconds(speed: Speed, work: Workload) -> float:
 
 
 def _exact(tier: Sequence[Speed], work: Workload) -> Speed | None:
-    """The median of the lines of this kind of training: of its protocol, else of its image size; nearest batch first."""
+    """The median of the lines of this kind of training: of its protocol, or its image size, at the nearest batch."""
     kind = (work.numerics, work.model, work.objective, work.learnt)
     same = [each for each in tier if (each.numerics, each.model, each.objective, each.learnt) == kind]
     of_protocol = [each for each in same if each.protocol and each.protocol == work.protocol]
@@ -411,6 +462,14 @@ def _exact(tier: Sequence[Speed], work: Workload) -> Speed | None:
         training_seconds=middle("training_seconds"),
         command_seconds=middle("command_seconds"),
     )
+
+
+def _filled(speeds: Sequence[Speed]) -> Speed:
+    """The first, with what it does not know from the next that does: rows know nothing but the speed of training."""
+    known = {}
+    for name in ("measured_per_second", "training_seconds", "command_seconds"):
+        known[name] = next((value for each in speeds if (value := getattr(each, name)) is not None), None)
+    return replace(speeds[0], **known)
 
 
 def _scale(speed: Speed, work: Workload) -> Speed | None:
@@ -475,7 +534,7 @@ def network_shape(model: str, channels: int, image_size: int) -> nn.Module:
 
 
 def multiply_adds_of(model: str, channels: int, image_size: int) -> int:
-    """Multiply-adds of an image's way through the convolutional and linear layers of a network; 0 where none is known."""
+    """Multiply-adds of an image's way through a network's convolutional and linear layers; 0 where they are unknown."""
     return _forward_shape(model, channels, image_size)[0]
 
 
@@ -486,7 +545,7 @@ def num_features(model: str, channels: int, image_size: int) -> int:
 
 @cache
 def _forward_shape(model: str, channels: int, image_size: int) -> tuple[int, int]:
-    """The multiply-adds of an image's way through a network, which is built for images of this size, and its features."""
+    """The multiply-adds of an image's way through a network that is built for its size, and the number of features."""
     found = 0
 
     def count(layer: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> None:
@@ -559,8 +618,14 @@ def machine_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def process_seconds() -> float:
-    """Seconds since this process was started; since a moment later where the system does not tell."""
+def process_seconds(*, alone: bool = False) -> float:
+    """Seconds since this process was started.
+
+    Args:
+        alone: Where that is known, seconds that it would be on a machine that does nothing else, see `Busy`.
+    """
+    if alone and _computes_in_one_thread():
+        return time.process_time()
     with suppress(OSError, ValueError, IndexError, AttributeError):
         started = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
         return time.clock_gettime(time.CLOCK_BOOTTIME) - started
@@ -670,8 +735,19 @@ def _parse_table(text: str) -> Iterator[Speed]:
             )
 
 
+def _computes_on_cpu() -> bool:
+    from sslticket.config.runtime import cpu_only
+
+    return cpu_only() or not torch.accelerator.is_available()
+
+
+def _computes_in_one_thread() -> bool:
+    """Whether the processor's time is what a computation takes on a machine that does nothing else."""
+    return _computes_on_cpu() and torch.get_num_threads() == 1
+
+
 class Busy:
-    """Says how much of a processor core this process had while the block ran, where it wanted one: 1 on a quiet machine.
+    """How much of a processor core this process had while the block ran, where it wanted one: 1 on a quiet machine.
 
     Attributes:
         share: Processor time divided by time on the clock, of one thread.
@@ -685,11 +761,15 @@ class Busy:
         took = time.monotonic() - self._began
         self.share = (time.process_time() - self._used) / took if took else 1.0
 
-    @cached_property
+    def alone(self, seconds: float) -> float:
+        """What a part of the block would have taken on a machine that does nothing else, where one thread computes."""
+        return seconds * min(1.0, self.share) if _computes_in_one_thread() else seconds
+
+    @property
     def note(self) -> str:
         """A warning where other work took a good part; "" else."""
-        if self.share > 0.85:
+        if self.share > 0.85 or not _computes_on_cpu():
             return ""
-        return (
-            f"this process had {self.share:.0%} of a core meanwhile: other work ran, and times would be shorter alone"
-        )
+        if _computes_in_one_thread():
+            return f"as on a quiet machine: this process had {self.share:.0%} of a core"
+        return f"other work ran meanwhile: this process had {self.share:.0%} of a core, so times would be shorter alone"

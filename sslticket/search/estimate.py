@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -96,7 +97,7 @@ class Passes:
     def count(
         cls, objective: Objective, views: Sequence[View], *, channels: int, batch_size: int, labelled: float | None
     ) -> "Passes":
-        """Counts them by the objective's own loss and metrics, on images of a few pixels through a network of one layer.
+        """Counts them by the objective's own loss and metrics, on images of a few pixels through one layer.
 
         Args:
             objective: The objective.
@@ -226,7 +227,9 @@ class SearchWork:
     about: bool = False
 
     @classmethod
-    def of_recipe(cls, recipe: Recipe, runtime: RuntimeConfig, *, numerics: str = "", trial: bool = False) -> "SearchWork":
+    def of_recipe(
+        cls, recipe: Recipe, runtime: RuntimeConfig, *, numerics: str = "", trial: bool = False
+    ) -> "SearchWork":
         """A search on the images of the catalogue's counts.
 
         Args:
@@ -294,7 +297,7 @@ class SearchWork:
     def trained_levels(self) -> int:
         """Trainings to an end: levels that take steps, of which the first goes on from W_k."""
         steps = self.stages.cumulative_steps
-        later = sum(after > before for before, after in zip(steps, steps[1:], strict=False))
+        later = sum(after > before for before, after in pairwise(steps))
         return max(later, 1 if self.stages.rewind else 0)
 
     @property
@@ -354,7 +357,10 @@ class SearchWork:
         model, channels, size = self.recipe.model, self.dataset.channels, self.views[0].size
         network = network_shape(model, channels, size)
         names = search_of(self.recipe).prunable_layers(network)
-        state, weights = state_entries(model, channels, size), sum(network.get_parameter(name).numel() for name in names)
+        state, weights = (
+            state_entries(model, channels, size),
+            sum(network.get_parameter(name).numel() for name in names),
+        )
         head = 4 * (num_features(model, channels, size) + 1) * self.classes if self.passes.classifies else 0
         header = _HEADER_BYTES + _TENSOR_BYTES * (len(network.state_dict()) + len(names))
         survivors = self.stages.survivors or (weights,) * (self.stages.levels + 1)

@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from sslticket import models
+from sslticket import models, processes
 from sslticket.config.recipe import Data, ImageIdentity, Recipe
 from sslticket.config.runtime import RuntimeConfig
 from sslticket.config.training import Clock
 from sslticket.data import source
 from sslticket.data.augment import View
-from sslticket.data.datasets.catalogue import is_own_dataset
+from sslticket.data.datasets.catalogue import get_dataset, is_own_dataset
 from sslticket.data.datasets.locate import MissingSplit
 from sslticket.data.loader import LabelledStream
 from sslticket.data.manifest import (
@@ -38,8 +38,10 @@ from sslticket.provenance import collect_provenance, git_commit, library_version
 from sslticket.pruning.forward_graph import MaskCoverage
 from sslticket.pruning.mask import Mask
 from sslticket.pruning.prunable import describe_layers, prunable_weights, shorten_names
-from sslticket.results.run_dir import RunDir, identify_images
+from sslticket.results.run_dir import RunDir, identify_images, read_json_or_empty
+from sslticket.results.throughput import CostEstimate, Throughput
 from sslticket.search.base import Search, SearchCost, Stages, search_of
+from sslticket.search.estimate import SearchWork, num_known_labels, planned_counts
 from sslticket.ticket import Ticket
 from sslticket.training.memory import DeviceMemory, MemoryModel, ShapeOnlyMode, UnknownMemory, resident_bytes
 from sslticket.training.network import MaskedNetwork
@@ -60,6 +62,8 @@ class TrainingImages:
         permutation: Seed, fraction and hash of shuffled labels, for a ticket's provenance; None where none were.
         half: Which half of the set it is, with seed, images and hash, for a ticket's provenance; None for all of it.
         identity: What tells these images from others, for the recipe; None where its settings do.
+        evaluation: Evaluation images of the classes that are trained on; 0 where there are none.
+        about: For a plan without the images, whether their number is only about right.
     """
 
     source: DataSource
@@ -71,29 +75,80 @@ class TrainingImages:
     permutation: dict[str, Any] | None
     half: dict[str, Any] | None = None
     identity: ImageIdentity | None = None
+    evaluation: int = 0
+    about: bool = False
 
     @classmethod
-    def open(cls, recipe: Recipe, runtime: RuntimeConfig) -> "TrainingImages":
+    def open(cls, recipe: Recipe, runtime: RuntimeConfig, *, dry_run: bool = False) -> "TrainingImages":
         """Opens the training split and applies the recipe's choice of images and labels.
+
+        Args:
+            recipe: The recipe.
+            runtime: Where the data lies.
+            dry_run: Whether the catalogue's counts take the place of images that are not here.
 
         Raises:
             BadInput: If the data is missing or not the official one, a class is left empty, or the objective cannot
                 work with these labels.
         """
-        data, objective = recipe.data, objective_of(recipe)
-        opened = _open_training_split(data, runtime)
+        data = recipe.data
+        if dry_run and not source.is_here(data.dataset, runtime.data_root):
+            return cls._made_up(recipe, runtime)
+        opened, evaluation = _open_splits(data, runtime)
         log_empty_classes(opened.manifest)
         log_left_out(opened.manifest, opened.left_out)
         identity = _image_identity(data, opened)
         opened = opened if data.channels is None else convert_channels(opened, data.channels)
         one = opened.manifest if data.half is None else take_half(opened.manifest, data.half)
         true = _take_subset(recipe, one)
+        half = None if data.half is None else half_provenance(one, data.half)
+        measured = _num_evaluation_images(evaluation, true.classes)
+        chosen, whole = replace(opened, manifest=true), opened.manifest
+        return cls._with_labels(recipe, chosen, whole, evaluation=measured, half=half, identity=identity)
+
+    @classmethod
+    def _made_up(cls, recipe: Recipe, runtime: RuntimeConfig) -> "TrainingImages":
+        """Images of which the catalogue's counts alone are known, for a plan."""
+        data, entry = recipe.data, get_dataset(recipe.data.dataset)
+        whole, counts = planned_counts(data, runtime.data_root)
+        opened = source.made_up_split(entry, counts.manifest(entry, "train"))
+        opened = opened if data.channels is None else convert_channels(opened, data.channels)
+        known = None if data.labels_list is None else np.arange(num_known_labels(data, counts))
+        evaluation = source.official_counts(data.dataset, "eval", runtime.data_root)
+        measured = round(len(evaluation) * len(counts.per_class) / len(whole.per_class))
+        found = cls._with_labels(recipe, opened, opened.manifest, evaluation=measured, known=known)
+        return replace(found, full_size=len(whole), about=not counts.exact)
+
+    @classmethod
+    def _with_labels(
+        cls,
+        recipe: Recipe,
+        opened: DataSource,
+        whole: Manifest,
+        *,
+        evaluation: int,
+        half: dict[str, Any] | None = None,
+        identity: ImageIdentity | None = None,
+        known: np.ndarray | None = None,
+    ) -> "TrainingImages":
+        """What is trained on: the images that were chosen, with the labels that may be used.
+
+        Args:
+            recipe: The recipe.
+            opened: The images that were chosen, with their true labels.
+            whole: The whole training set.
+            evaluation: See the attribute.
+            half: See the attribute.
+            identity: See the attribute.
+            known: Rows of the images whose labels may be used; None for those that the recipe chooses.
+        """
+        data, objective, true = recipe.data, objective_of(recipe), opened.manifest
         manifest, labelled, permutation = true, None, None
         if data.shuffle_labels:
             manifest = with_shuffled_labels(true, data.shuffle_labels, seed=recipe.seeds.labels)
             digest = hashlib.sha256(manifest.labels.astype("<i8").tobytes()).hexdigest()[:16]
             permutation = {"seed": recipe.seeds.labels, "share": data.shuffle_labels, "hash": digest}
-        known = _rows_with_labels(recipe, manifest, true)
+        known = _rows_with_labels(recipe, manifest, true) if known is None else known
         if objective.labelled_fraction is not None:
             labelled = LabelledStream(len(known), objective.labelled_fraction)
             manifest = labelled_then_unlabelled(manifest, known)
@@ -105,10 +160,10 @@ class TrainingImages:
                 )
             manifest = hide_labels_except(manifest, known)
         views = recipe.views(opened.dataset.train_view)
-        source, with_truth = (replace(opened, manifest=which) for which in (manifest, true))
-        half = None if data.half is None else half_provenance(one, data.half)
-        whole = opened.manifest
-        return cls(source, with_truth, len(whole), whole.hash, labelled, views, permutation, half, identity)
+        trained, with_truth = (replace(opened, manifest=which) for which in (manifest, true))
+        return cls(
+            trained, with_truth, len(whole), whole.hash, labelled, views, permutation, half, identity, evaluation
+        )
 
     def provenance(self) -> dict[str, Any]:
         """Which images and labels these are, for a ticket's provenance."""
@@ -128,13 +183,27 @@ class TrainingImages:
         return len(self.source.manifest) if self.labelled is None else self.labelled.samples_per_epoch(batch_size)
 
 
-def _open_training_split(data: Data, runtime: RuntimeConfig) -> DataSource:
-    """The whole training split; it and the evaluation split have the official counts, or the recipe names a part."""
-    opened = [open_split(data.dataset, "train", runtime.data_root)]
-    if opened[0].dataset.image_counts is not None:
-        with suppress(MissingSplit):  # a search can do without
-            opened.append(open_split(data.dataset, "eval", runtime.data_root))
-    return source.check_complete(opened, data.part)[0]
+def _open_splits(data: Data, runtime: RuntimeConfig) -> tuple[DataSource, DataSource | None]:
+    """The whole training split, and the evaluation split where there is one.
+
+    Both have the official counts, or the recipe names a part.
+    """
+    training, evaluation = open_split(data.dataset, "train", runtime.data_root), None
+    with suppress(MissingSplit):  # a search can do without
+        evaluation = open_split(data.dataset, "eval", runtime.data_root)
+    official = evaluation is not None and training.dataset.image_counts is not None
+    checked = source.check_complete([training, *([evaluation] if evaluation and official else [])], data.part)
+    return checked[0], evaluation
+
+
+def _num_evaluation_images(evaluation: DataSource | None, classes: tuple[str, ...]) -> int:
+    """How many of the evaluation images are of these classes."""
+    if evaluation is None:
+        return 0
+    manifest, wanted = evaluation.manifest, set(classes)
+    return sum(
+        int(count) for name, count in zip(manifest.classes, manifest.class_counts(), strict=True) if name in wanted
+    )
 
 
 def _image_identity(data: Data, opened: DataSource) -> ImageIdentity | None:
@@ -233,6 +302,35 @@ class SearchPlan:
         except UnknownMemory:
             return None
 
+    @property
+    def work(self) -> SearchWork:
+        """The search in numbers."""
+        images, recipe = self.images, self.recipe
+        return SearchWork(
+            recipe=recipe,
+            dataset=images.source.dataset,
+            views=images.views,
+            classes=len(images.source.manifest.classes),
+            clock=self.clock,
+            stages=self.stages,
+            scoring=self.scoring_samples(self.levels),
+            images=len(images.true_labels.manifest),
+            evaluation=len(images.source.manifest) if images.permutation else images.evaluation,
+            labelled=objective_of(recipe).labelled_fraction,
+            numerics=str(self.numerics),
+            devices=processes.world_size(),
+            about=images.about,
+        )
+
+    def estimate(self, throughput: Throughput) -> CostEstimate:
+        """What the search comes to on a device.
+
+        Args:
+            throughput: How fast the device is.
+        """
+        memory = None if self.memory_model is None else self.memory_model.estimate(self.micro_batch)
+        return self.work.estimate(throughput, memory)
+
     def cumulative_samples(self, level: int) -> int:
         """Samples that the search has seen, at most, when it knows the ticket of this level."""
         return self.stages.cumulative_steps[level] * self.recipe.training.batch_size + self.scoring_samples(level)
@@ -252,8 +350,12 @@ class SearchPlan:
         """The level of the last ticket."""
         return self.stages.levels
 
-    def describe(self) -> str:
-        """The resolved recipe and what it comes to: a table of two columns."""
+    def describe(self, cost: CostEstimate | None = None) -> str:
+        """The resolved recipe and what it comes to: a table of two columns.
+
+        Args:
+            cost: What `estimate` gave; None leaves out what needs a speed.
+        """
         recipe, stages, manifest = self.recipe, self.stages, self.images.true_labels.manifest
         clock, counts = self.clock, manifest.class_counts()
         after = (
@@ -275,10 +377,13 @@ class SearchPlan:
             if labelled
             else {}
         )
+        about = "about " if self.images.about else ""
+        which = self.images.source.planned or f"hash {self.images.source.manifest.hash}"
+        sizes = f"{min(counts):,} to {max(counts):,}"
         lines = recipe.describe() | {
             "run folder": self.run_dir.path,
-            "images": f"{len(manifest):,} of {self.images.full_size:,}, hash {self.images.source.manifest.hash}",
-            "classes": f"{len(manifest.classes):,}, of {min(counts):,} to {max(counts):,} images",
+            "images": f"{about}{len(manifest):,} of {self.images.full_size:,}, {which}",
+            "classes": f"{len(manifest.classes):,}, of {about}{sizes} images",
             **known,
             "training": f"{clock.length} = {clock.total_steps:,} steps "
             f"= {clock.total_steps * clock.batch_size:,} samples",
@@ -291,6 +396,8 @@ class SearchPlan:
             "numerics": str(self.numerics),
             "memory": self._describe_memory(),
         }
+        if cost is not None:
+            lines |= {name: value for name, value in cost.lines() if name != "memory"}
         width = max(map(len, lines)) + 2
         return "\n".join(f"{name:<{width}}{value}" for name, value in lines.items())
 
@@ -363,7 +470,9 @@ class SearchPlan:
         }
 
 
-def plan_search(recipe: Recipe, runtime: RuntimeConfig, out: Path, *, trial: bool = False) -> SearchPlan:
+def plan_search(
+    recipe: Recipe, runtime: RuntimeConfig, out: Path, *, trial: bool = False, dry_run: bool = False
+) -> SearchPlan:
     """Checks a recipe against the data, the network and the output folder.
 
     Args:
@@ -371,12 +480,13 @@ def plan_search(recipe: Recipe, runtime: RuntimeConfig, out: Path, *, trial: boo
         runtime: Where the data lies, and how this machine computes.
         out: Folder of all runs.
         trial: Whether a length was given without a rewind point; one beyond the end is then moved into the training.
+        dry_run: Whether the catalogue's counts take the place of images that are not here.
 
     Raises:
         BadInput: Naming what does not fit and the fix; nothing has been written.
     """
     recipe = resolve_precision(recipe, runtime)
-    images = TrainingImages.open(recipe, runtime)
+    images = TrainingImages.open(recipe, runtime, dry_run=dry_run)
     clock = recipe.training.clock(images.epoch_samples(recipe.training.batch_size))
     given = search_of(recipe)
     search = given.shortened_for_trial(clock) if trial else given
@@ -405,9 +515,12 @@ def plan_search(recipe: Recipe, runtime: RuntimeConfig, out: Path, *, trial: boo
     notice = (
         f"{clock.length} is short: this trial has {changes} and takes W_k at step {stages.rewind}" if changes else ""
     )
-    recipe = identify_images(recipe, images.identity, out, images.source.manifest.hash)
+    data_hash = images.source.manifest.hash
+    if images.source.planned:  # the hash of images that are not here is not known, but where they have been used
+        data_hash = str(read_json_or_empty(out / recipe.key / "recipe.json").get("data_hash", data_hash))
+    recipe = identify_images(recipe, images.identity, out, data_hash)
     parameters = sum(parameter.numel() for parameter in backbone.parameters())
-    run_dir = RunDir(out, recipe, images.source.manifest.hash)
+    run_dir = RunDir(out, recipe, data_hash)
     numerics = Numerics.resolve(runtime, recipe.precision).for_training(
         stages.cumulative_steps[-1],
         size=state_size(backbone),
