@@ -21,6 +21,7 @@ from sslticket.evaluation.protocols import find_protocol
 from sslticket.evaluation.tasks import DEFAULT_LEVELS, EvalTask, Levels, TicketInfo, tasks_of_headers
 from sslticket.evaluation.trainer import SplitCache
 from sslticket.results.throughput import (
+    ROW_BYTES,
     CostEstimate,
     Row,
     Throughput,
@@ -33,8 +34,6 @@ from sslticket.results.throughput import (
 from sslticket.search.base import search_of
 from sslticket.search.estimate import SearchWork, state_entries
 from sslticket.training.numerics import Numerics
-
-_ROW_BYTES = 4_000
 
 
 def estimate_cells(
@@ -115,10 +114,11 @@ def _tickets_of(cell: Cell, work: SearchWork) -> list[_Ticket]:
     head: dict[str, tuple[int, ...]] = {}
     if work.passes.classifies:
         head = {"weight": (work.classes, num_features(model, channels, size)), "bias": (work.classes,)}
+    rewind_samples = stages.rewind * recipe.training.batch_size
     origin = {
         "seed": recipe.seed,
         "objective": recipe.task,
-        "rewind_samples": stages.rewind * recipe.training.batch_size,
+        "rewind_samples": rewind_samples,
         "classes": work.classes,
     }
     header = {"recipe": recipe.to_dict(), "head": head, "provenance": origin}
@@ -135,7 +135,7 @@ def _tickets_of(cell: Cell, work: SearchWork) -> list[_Ticket]:
             prunable=total,
             layers=layers,
             parameters=state_entries(model, channels, size),
-            rewind_samples=origin["rewind_samples"],
+            rewind_samples=rewind_samples,
             seed=recipe.seed,
             head=head,
             classes_hash=None,
@@ -183,7 +183,7 @@ def _measuring(
         trainings, more_rows = _trainings_of(analyse, cells, tickets, numerics)
         works, rows, endpoints = works + trainings, rows + more_rows, endpoints + len(trainings)
     kept = endpoints * 4 * max((each.info.parameters for group in tickets.values() for each in group), default=0)
-    return work_cost(works, known, devices=runtime.world_size, disk_bytes=_ROW_BYTES * rows + kept)
+    return work_cost(works, known, devices=runtime.world_size, disk_bytes=ROW_BYTES * rows + kept)
 
 
 def _trainings_of(
@@ -216,7 +216,7 @@ def _trainings_of(
     works: list[Workload] = []
     rows = 0
     for count, some in _by_repeats(tasks, repeats):
-        found = {}
+        found: dict[Path, Workload] = {}
         for target in targets_of(some, infos, _counted_splits(), numerics, dense=analysis.needs_dense):
             found |= {training.endpoint_file: training.workload for training in analysis.trainings(target)}
         works, rows = works + list(found.values()) * count, rows + len(some) * count

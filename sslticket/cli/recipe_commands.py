@@ -15,6 +15,7 @@ from torch import Tensor
 
 from sslticket import processes
 from sslticket.cli.exit_status import run_and_exit
+from sslticket.cli.ticket_commands import add_planning_flags, check_planning_flags
 from sslticket.config import flags
 from sslticket.config.recipe import Recipe
 from sslticket.config.runtime import RuntimeConfig
@@ -85,7 +86,7 @@ def run_with_flags(
     recipe, runtime = flags.resolve_recipe(recipe, given), flags.override_fields(RuntimeConfig(), given)
     from sslticket.search.plan import plan_search  # after --help, which needs neither networks nor data
 
-    _check_planning_flags(given)
+    check_planning_flags(given)
     trial, dry_run = "length" in given and "rewind" not in given, bool(given["dry_run"])
     planned = plan_search(recipe, runtime, given["out"], trial=trial, dry_run=dry_run)
     first = processes.rank() == 0
@@ -133,15 +134,6 @@ def lr_scaling_note(recipe: Recipe, given: Mapping[str, object]) -> str:
     return f"lr {old.optimizer.lr} scaled to {new.lr} for --batch-size {batch} (give --lr to choose)"
 
 
-def _check_planning_flags(given: Mapping[str, object]) -> None:
-    """Refuses flags of a dry run without one, and a probe of a device that is elsewhere."""
-    for name in ("on", "probe_speed"):
-        if given[name] and not given["dry_run"]:
-            raise BadInput(f"--{name.replace('_', '-')} is for plans; give --dry-run too, or leave it out")
-    if given["on"] and given["probe_speed"]:
-        raise BadInput("--probe-speed measures this device, and --on names another; give one of them")
-
-
 def _throughput(given: Mapping[str, Any], probed: Speed | None = None) -> Throughput:
     """What is known of the speed of this device, or of the one that --on names: rows in --out first."""
     device = find_device(given["on"]) if given.get("on") else device_name()
@@ -173,18 +165,6 @@ def _recipe_parser(recipe: Recipe, prog: str | None = None, description: str | N
     add_planning_flags(parser)
     add_recipe_flags(parser, recipe)
     return parser
-
-
-def add_planning_flags(parser: flags.Parser) -> None:
-    """The flags of a dry run that say whose speed its hours are at."""
-    parser.add_argument(
-        "--probe-speed",
-        action="store_true",
-        help="with --dry-run: measure the speed of this device first, in 20 real steps on made-up images",
-    )
-    parser.add_argument(
-        "--on", metavar="DEVICE", help="with --dry-run: plan for a device of the tables, such as A100 [this one]"
-    )
 
 
 _FONT_SIZE, _GAP = 14, 8  # pixels

@@ -5,16 +5,20 @@ were launched together compare what they see before anything is trained.
 """
 
 import hashlib
+import shutil
+import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from sslticket import provenance
+from sslticket.data.datasets.arrays import register_made_up_dataset
+from sslticket.data.datasets.catalogue import get_dataset
 from sslticket.errors import BadInput
 from sslticket.evaluation.controls import NaturalMask, control_parts, get_control, make_control
-from sslticket.evaluation.protocols import OWN_PROTOCOL
+from sslticket.evaluation.protocols import OWN_PROTOCOL, find_protocol
 from sslticket.evaluation.tasks import EvalTask, TicketInfo, protocol_workload, read_task_row
 from sslticket.evaluation.trainer import (
     EvalRun,
@@ -28,7 +32,7 @@ from sslticket.objectives.supervised import Supervised
 from sslticket.pruning import pruned_model
 from sslticket.pruning.prunable import prunable_weights
 from sslticket.results.rows import ScoreRow
-from sslticket.results.throughput import Workload
+from sslticket.results.throughput import Busy, ProbedRun, Speed, Throughput, Workload, probe_speed, work_cost
 from sslticket.results.work_queue import Job, Row, WorkQueue
 from sslticket.ticket import Ticket
 from sslticket.training.engine import Engine, Invariant, flag_invariant
@@ -492,11 +496,51 @@ def evaluate_tasks(tasks: Sequence[EvalTask], engine: Engine, *, show_progress: 
     engine.check_invariants(evaluation_invariants(rows, plan.split_cache, engine.precision))
     with Progress(0, show=show_progress and engine.is_main_process) as progress:
         queue = WorkQueue(plan.jobs, Evaluation(plan, Evaluator(engine, progress)), engine, progress)
+        if show_progress and engine.is_main_process and (jobs := plan.jobs()):
+            progress.note(_summarize(jobs, tasks, engine))
         for note in plan.describe_other_origins(engine.device_name) if engine.is_main_process else ():
             progress.note(note)
         for task in plan.remaining_tasks():
             engine.check_batch(task.protocol.training_for(plan.ticket_infos[task.path].model))
         yield from queue.run(task.run for task in tasks)
+
+
+def probe_training(task: EvalTask, info: TicketInfo, engine: Engine, evaluation: int) -> Speed:
+    """Measures the speed of trainings under a protocol on this device: short ones, on made-up images of the right size.
+
+    Images are in memory, so that what decoding files takes is not in it.
+
+    Args:
+        task: One of the measurements.
+        info: Its ticket, which is copied.
+        engine: Where trainings run.
+        evaluation: Images that are measured at the end of a training.
+    """
+    protocol, training = task.protocol, task.protocol.training_for(info.model)
+    like = replace(get_dataset(protocol.dataset), channels=info.channels)
+
+    def run(batch: int, steps: int, measured: int) -> ProbedRun:
+        entry = register_made_up_dataset(like, classes, max(batch, classes), max(measured, classes))
+        ghost = training.ghost_batch if batch == training.batch_size else None
+        short = replace(
+            training, batch_size=batch, ghost_batch=ghost, length=f"{steps}it", warmup="0it", drops=(), decay="drops"
+        )
+        under = replace(
+            protocol, name="probe", dataset=entry.name, half=None, part=None, models=(), training=short, start="0"
+        )
+        under = replace(under, training_by_model={})
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "run" / "tickets" / task.path.name
+            path.parent.mkdir(parents=True)
+            shutil.copyfile(task.path, path)
+            tasks = [EvalTask(path, "ticket", under, seed) for seed in range(3)]
+            with Busy() as busy:
+                rows = list(evaluate_tasks(tasks, engine, show_progress=False))
+            return ProbedRun.of_rows(rows, [each.row_file for each in tasks], busy)
+
+    classes = like.classes or 10
+    work = protocol_workload(task, info, str(engine.numerics), 1, evaluation)
+    return probe_speed(work, run, evaluation=evaluation)
 
 
 def evaluation_invariants(
@@ -527,6 +571,17 @@ def evaluation_invariants(
         ),
         "images": Invariant(f"sees {images}", "--data-root must show the same images to all"),
     }
+
+
+def _summarize(jobs: Sequence[TrainingJob | NaturalJob], tasks: Sequence[EvalTask], engine: Engine) -> str:
+    """What is left comes to, in the line that is printed before it begins."""
+    sizes = {task.protocol.name: task.protocol.input_size for task in tasks}
+
+    def input_size(name: str) -> int:
+        return sizes[name] if name in sizes else find_protocol(name).input_size
+
+    known = Throughput.known(engine.device_name, input_size, runs=dict.fromkeys(task.run for task in tasks))
+    return work_cost([job.workload for job in jobs], known, devices=engine.accelerator.num_processes).summary()
 
 
 def _hash_lines(lines: Iterable[str]) -> str:

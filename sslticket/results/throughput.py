@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from functools import cache
 from importlib import resources
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -34,6 +35,8 @@ from sslticket.training.numerics import numerics_of_row
 Row = Mapping[str, Any]
 TABLE = "throughput.csv"
 """The table beside this file, and a user's own in the cache folder."""
+ROW_BYTES = 4_000
+"""About as many has a row; the settings of its recipe take most of it."""
 _FEWEST_STEPS = 20  # of a run whose speed is worth keeping
 _OWN_ROWS, _OWN_TABLE, _SHIPPED = "rows of these runs", "your earlier runs", "sslticket's table"
 
@@ -466,7 +469,7 @@ def _exact(tier: Sequence[Speed], work: Workload) -> Speed | None:
 
 def _filled(speeds: Sequence[Speed]) -> Speed:
     """The first, with what it does not know from the next that does: rows know nothing but the speed of training."""
-    known = {}
+    known: dict[str, Any] = {}
     for name in ("measured_per_second", "training_seconds", "command_seconds"):
         known[name] = next((value for each in speeds if (value := getattr(each, name)) is not None), None)
     return replace(speeds[0], **known)
@@ -719,20 +722,20 @@ def format_table(lines: Iterable[Speed]) -> str:
 
 def _parse_table(text: str) -> Iterator[Speed]:
     """The lines of a CSV text; those that do not fit are left out."""
+    readers: Mapping[str, Callable[[str], Any]] = {
+        "learnt": lambda word: word == "True",
+        **dict.fromkeys(("image_size", "batch_size", "cores"), int),
+        **dict.fromkeys(("images_per_second", "multiply_adds"), lambda word: float(word or 0)),
+        **dict.fromkeys(
+            ("measured_per_second", "training_seconds", "command_seconds"), lambda word: float(word) if word else None
+        ),
+    }
     for line in csv.DictReader(io.StringIO(text)):
         with suppress(ValueError, KeyError, TypeError):
-            optional = ("measured_per_second", "training_seconds", "command_seconds")
-            yield Speed(
-                **{name: line[name] for name in ("device", "machine", "model", "objective", "numerics", "kind")},
-                **{name: line[name] for name in ("source", "commit", "date")},
-                learnt=line["learnt"] == "True",
-                image_size=int(line["image_size"]),
-                batch_size=int(line["batch_size"]),
-                cores=int(line["cores"]),
-                images_per_second=float(line["images_per_second"]),
-                multiply_adds=float(line["multiply_adds"] or 0),
-                **{name: float(line[name]) if line[name] else None for name in optional},
-            )
+            values: dict[str, Any] = {name: readers.get(name, str)(line[name]) for name in _COLUMNS}
+            speed = Speed(**values)
+            if speed.images_per_second > 0:
+                yield speed
 
 
 def _computes_on_cpu() -> bool:
@@ -773,3 +776,79 @@ class Busy:
         if _computes_in_one_thread():
             return f"as on a quiet machine: this process had {self.share:.0%} of a core"
         return f"other work ran meanwhile: this process had {self.share:.0%} of a core, so times would be shorter alone"
+
+
+_PROBE_STEPS, _MOST_PROBE_STEPS = 10, 300
+"""Steps of a training of a probe, of which there are two after a first one: 20 in all, and more of quick ones."""
+_PROBE_SECONDS = 1.0  # of a training's steps, so that the clock and the first step matter little
+_PROBE_OPERATIONS = 2e10  # multiply-adds of a step on a CPU, about a second's: a larger batch would tell no more
+
+
+class ProbedRun(NamedTuple):
+    """What a short run showed.
+
+    Attributes:
+        images_per_second: Source images that it trained on in a second.
+        beside: Seconds of a training beside its steps.
+        trainings_seconds: Seconds of all its trainings.
+    """
+
+    images_per_second: float
+    beside: float
+    trainings_seconds: float
+
+    @classmethod
+    def of_rows(cls, rows: Sequence[Row], files: Sequence[Path], busy: Busy) -> "ProbedRun":
+        """What a run's rows say, and the times between them.
+
+        Args:
+            rows: Its rows, in the order in which they were measured.
+            files: A file that was written with each.
+            busy: What the process had of a core meanwhile.
+        """
+        between = [later - earlier for earlier, later in pairwise(file.stat().st_mtime for file in files)]
+        besides = [took - row["seconds"] for took, row in zip(between, rows[1:], strict=True)]
+        beside = busy.alone(max(0.0, median(besides)) if besides else 0.0)
+        rates = [row["samples"] / row["seconds"] for row in reversed(rows) if row["samples"] and row["seconds"]]
+        # The first training warms everything up.
+        seconds = busy.alone(1 / median(rates[:-1] or rates)) if rates else 0.0
+        together = busy.alone(sum(between) + rows[0]["seconds"]) + beside
+        return cls(1 / seconds if seconds else math.inf, beside, together)
+
+
+def probe_speed(work: Workload, run: Callable[[int, int, int], ProbedRun], *, evaluation: int, least: int = 1) -> Speed:
+    """Measures how fast this device does a kind of training: by a short run, and of more steps where these are quick.
+
+    Args:
+        work: The training.
+        run: Does short trainings of a batch of so many images for so many steps, after which so many are measured.
+        evaluation: Images that are measured at the end of a real one.
+        least: Images of the smallest batch.
+    """
+    batch = work.batch_size
+    if _computes_on_cpu():
+        batch = min(batch, max(least, round(_PROBE_OPERATIONS / max(1.0, work.multiply_adds))))
+    with Busy() as busy:
+        first = last = run(batch, _PROBE_STEPS, 0)
+        setup = process_seconds(alone=True) - first.trainings_seconds
+        steps = min(_MOST_PROBE_STEPS, max(_PROBE_STEPS, round(_PROBE_SECONDS * first.images_per_second / batch)))
+        measured = min(evaluation, steps * batch)
+        if steps > _PROBE_STEPS or measured:
+            last = run(batch, steps, measured)
+    shown = last.beside - first.beside
+    return Speed(
+        device=device_name(),
+        machine=machine_name(),
+        model=work.model,
+        objective=work.objective,
+        learnt=work.learnt,
+        image_size=work.image_size,
+        batch_size=batch,
+        numerics=work.numerics,
+        images_per_second=last.images_per_second,
+        measured_per_second=measured / shown if measured and shown > 0.05 * last.beside else None,
+        training_seconds=first.beside,
+        command_seconds=max(0.0, setup),
+        source=busy.note,
+        multiply_adds=work.multiply_adds,
+    )

@@ -29,6 +29,7 @@ from sslticket.objectives.base import Objective, objective_of
 from sslticket.pruning.mask import Mask
 from sslticket.results.throughput import (
     LEARNT_SEARCHES,
+    ROW_BYTES,
     CostEstimate,
     Row,
     Throughput,
@@ -45,7 +46,6 @@ from sslticket.training.memory import MemoryEstimate, ShapeOnlyMode, optimizer_e
 from sslticket.training.network import MaskedNetwork, PassCounter
 from sslticket.training.numerics import Numerics
 
-_ROW_BYTES = 4_000  # of a row; its recipe's settings take most of it
 _HEADER_BYTES, _TENSOR_BYTES = 4_000, 260  # of a ticket's header, without its tensors, and for each of these
 
 
@@ -370,7 +370,7 @@ class SearchWork:
         early = 4 * state * (1 + optimizer_entries(self.recipe.training.optimizer)) + head
         if memory is not None:
             early = memory.weights + memory.optimizer
-        return tickets + early + _ROW_BYTES * (self.stages.levels + 2)
+        return tickets + early + ROW_BYTES * (self.stages.levels + 2)
 
     def estimate(self, throughput: Throughput, memory: MemoryEstimate | None = None) -> CostEstimate:
         """What it comes to.

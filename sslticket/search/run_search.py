@@ -1,24 +1,19 @@
 """A planned search, run to its end or resumed."""
 
-import math
 import tempfile
 from collections.abc import Mapping
 from dataclasses import fields, replace
-from itertools import pairwise
 from pathlib import Path
-from statistics import median
-from typing import Any, NamedTuple
-
-import torch
+from typing import Any
 
 from sslticket.config.recipe import Data, flatten_settings
-from sslticket.config.runtime import RuntimeConfig, cpu_only
+from sslticket.config.runtime import RuntimeConfig
 from sslticket.data.datasets.arrays import MADE_UP, register_made_up_dataset
 from sslticket.errors import BadInput
 from sslticket.objectives.base import objective_of
 from sslticket.pruning.prunable import shorten_names
 from sslticket.results.run_dir import read_json_or_empty, resumption_differences
-from sslticket.results.throughput import Busy, Speed, device_name, machine_name, process_seconds
+from sslticket.results.throughput import Busy, ProbedRun, Speed, probe_speed
 from sslticket.search.base import search_of
 from sslticket.search.plan import SearchPlan, plan_search
 from sslticket.search.runner import SearchRunner
@@ -92,12 +87,6 @@ def run_search(plan: SearchPlan, runtime: RuntimeConfig, *, show_progress: bool 
     return runner.unreadable_images
 
 
-_PROBE_STEPS, _MOST_PROBE_STEPS = 10, 300
-"""Steps of a training of a probe, of which there are two beside the way to W_k: 20 in all, and more of quick ones."""
-_PROBE_SECONDS = 1.0  # of a training's steps, so that the clock and the first step matter little
-_PROBE_OPERATIONS = 2e10  # multiply-adds of a step on a CPU, about a second's: a larger batch would tell no more
-
-
 def probe_search(plan: SearchPlan, runtime: RuntimeConfig) -> Speed:
     """Measures the speed of a search on this device: the same search in short, on made-up images of the right size.
 
@@ -107,56 +96,17 @@ def probe_search(plan: SearchPlan, runtime: RuntimeConfig) -> Speed:
         plan: The search.
         runtime: How this machine computes.
     """
-    work = plan.work.workload
-    batch = work.batch_size
-    if not torch.accelerator.is_available() or cpu_only():
-        fits = max(1, round(_PROBE_OPERATIONS / max(1.0, work.multiply_adds)))
-        batch = min(batch, max(fits, 2 * objective_of(plan.recipe).min_images))
-    with Busy() as busy:
-        first = _probe(plan, runtime, batch, _PROBE_STEPS, measured=0)
-        setup = process_seconds(alone=True) - first.tickets_seconds
-        steps = min(_MOST_PROBE_STEPS, max(_PROBE_STEPS, round(_PROBE_SECONDS * first.rate / batch)))
-        measured = min(plan.images.evaluation, steps * batch)
-        last = first
-        if steps > _PROBE_STEPS or measured:
-            last = _probe(plan, runtime, batch, steps, measured=measured)
-    shown = last.beside - first.beside
-    return Speed(
-        device=device_name(),
-        machine=machine_name(),
-        model=work.model,
-        objective=work.objective,
-        learnt=work.learnt,
-        image_size=work.image_size,
-        batch_size=batch,
-        numerics=work.numerics,
-        images_per_second=last.rate,
-        measured_per_second=measured / shown if measured and shown > 0.05 * last.beside else None,
-        training_seconds=first.beside,
-        command_seconds=max(0.0, setup),
-        source=busy.note,
-        multiply_adds=work.multiply_adds,
-    )
+    least = 2 * objective_of(plan.recipe).min_images
+
+    def run(batch: int, steps: int, measured: int) -> ProbedRun:
+        return _run_short(plan, runtime, batch, steps, measured)
+
+    return probe_speed(plan.work.workload, run, evaluation=plan.images.evaluation, least=least)
 
 
-class _Probed(NamedTuple):
-    """What a short search showed.
-
-    Attributes:
-        rate: Source images a second.
-        beside: Seconds of a training beside its steps.
-        tickets_seconds: Seconds of all its trainings.
-    """
-
-    rate: float
-    beside: float
-    tickets_seconds: float
-
-
-def _probe(plan: SearchPlan, runtime: RuntimeConfig, batch: int, steps: int, *, measured: int) -> _Probed:
-    """A search of two trainings of so many steps after W_k; what they take beside the steps shows between tickets."""
-    recipe, manifest = plan.recipe, plan.images.source.manifest
-    classes = len(manifest.classes)
+def _run_short(plan: SearchPlan, runtime: RuntimeConfig, batch: int, steps: int, measured: int) -> ProbedRun:
+    """Does a search of two trainings of so many steps after W_k."""
+    recipe, classes = plan.recipe, len(plan.images.source.manifest.classes)
     register_made_up_dataset(plan.images.source.dataset, classes, max(classes, batch), measured)
     data = Data(
         dataset=MADE_UP, image_size=recipe.data.image_size, augment=recipe.data.augment, labels=recipe.data.labels
@@ -167,12 +117,8 @@ def _probe(plan: SearchPlan, runtime: RuntimeConfig, batch: int, steps: int, *, 
     names, shorter = {each.name for each in fields(search_of(recipe))}, dict[str, Any]()
     for number in names & {"levels", "rounds"}:
         shorter[number] = min(2, getattr(recipe.search, number))
-    if "rewind" in names:
-        shorter["rewind"] = f"{steps}it"
-    if "early_bird" in names:
-        shorter["early_bird"] = None
-    if "anneal" in names:
-        shorter["anneal"] = "step"
+    usual = {"rewind": f"{steps}it", "early_bird": None, "anneal": "step"}
+    shorter |= {name: value for name, value in usual.items() if name in names}
     with tempfile.TemporaryDirectory() as folder:
         small = replace(recipe, data=data, training=training, search=replace(search_of(recipe), **shorter))
         # What pays in the long run is compiled in a short one, too.
@@ -182,14 +128,7 @@ def _probe(plan: SearchPlan, runtime: RuntimeConfig, batch: int, steps: int, *, 
             run_search(probed, how, show_progress=False)
         levels = range(probed.levels + 1)
         rows = [read_json_or_empty(probed.run_dir.row_path(level)) for level in levels]
-        written = [probed.run_dir.ticket_path(level).stat().st_mtime for level in levels]
-    between = [later - earlier for earlier, later in pairwise(written)]
-    besides = [took - row["seconds"] for took, row in zip(between, rows[1:], strict=True)]
-    beside = busy.alone(max(0.0, median(besides)) if besides else 0.0)
-    rates = [row["samples"] / busy.alone(row["seconds"]) for row in reversed(rows) if row["samples"] and row["seconds"]]
-    # The first training warms everything up.
-    rate = median(rates[:-1] or rates) if rates else math.inf
-    return _Probed(rate, beside, busy.alone(sum(between) + rows[0]["seconds"]) + beside)
+        return ProbedRun.of_rows(rows, [probed.run_dir.ticket_path(level) for level in levels], busy)
 
 
 def _search_invariants(plan: SearchPlan, monitor: Monitor) -> dict[str, Invariant]:
