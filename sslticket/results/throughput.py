@@ -270,6 +270,7 @@ class Throughput:
         rows: Iterable[Row] = (),
         tables: Iterable[Sequence[Speed]] = (),
         probed: Speed | None = None,
+        elsewhere: bool = False,
     ) -> None:
         """Reads the rows of runs' folders that a device has measured; what cannot be read is left out.
 
@@ -280,9 +281,10 @@ class Throughput:
             rows: Further rows.
             tables: Lines of tables, the ones that are preferred first.
             probed: What was measured a moment ago, and takes the place of all for its own kind of training.
+            elsewhere: Whether the device is not this one, which computes as its own lines say.
         """
         found = [*(row for run in runs for row in _read_rows(run)), *rows]
-        self.device, self.probed = device, probed
+        self.device, self.probed, self._elsewhere = device, probed, elsewhere
         own = [speed for row in found if (speed := self._speed_of_row(row, image_size)) is not None]
         self._tiers = [own, *([each for each in table if each.device == device] for table in tables)]
 
@@ -297,7 +299,8 @@ class Throughput:
         probed: Speed | None = None,
     ) -> "Throughput":
         """All that is known of a device: rows, this user's table, and the package's."""
-        return cls(runs, device, image_size, rows=rows, tables=(own_table(), shipped_table()), probed=probed)
+        tables, elsewhere = (own_table(), shipped_table()), device != device_name()
+        return cls(runs, device, image_size, rows=rows, tables=tables, probed=probed, elsewhere=elsewhere)
 
     def images_per_second(self, work: Workload) -> float | None:
         """The median over lines of the same protocol, or else of images of that size; None where there are none."""
@@ -310,7 +313,7 @@ class Throughput:
             return self._probed_speed(self.probed, work)
         numerics = [speed.numerics for tier in self._tiers for speed in tier]
         how = ""
-        if numerics and work.numerics not in numerics:  # a plan for a device that is elsewhere
+        if self._elsewhere and numerics and work.numerics not in numerics:
             work = work._replace(numerics=numerics[0])
             how = f"at {work.numerics}"
         fitting = [speed for tier in self._tiers if (speed := _exact(tier, work)) is not None]
@@ -354,6 +357,8 @@ class Throughput:
         except BadInput:  # a protocol of an older version, or of a user
             size = 0
         steps = row.get("steps")
+        if not protocol and (not isinstance(steps, int) or steps < _FEWEST_STEPS):
+            return None
         return Speed(
             device=row["device"],
             model=row["model"],
@@ -377,11 +382,11 @@ class Throughput:
         return None if scaled is None else (scaled, f"{words}, scaled{_from(probed)}")
 
     def _scaled(self, work: Workload) -> tuple[Speed, str] | None:
-        """A line of other trainings at the same numerics, or at any where there is none, scaled by multiply-adds."""
+        """A line of other trainings at the same numerics, scaled by multiply-adds."""
         if not work.multiply_adds:
             return None
-        lines = [speed for tier in self._tiers for speed in tier if speed.operations]
-        lines = [speed for speed in lines if speed.numerics == work.numerics] or lines
+        lines = [speed for tier in self._tiers for speed in tier if speed.numerics == work.numerics]
+        lines = [speed for speed in lines if speed.operations]
         if not lines:
             return None
 
@@ -484,8 +489,8 @@ def _scale(speed: Speed, work: Workload) -> Speed | None:
 
 
 def _from(speed: Speed) -> str:
-    task = "" if speed.objective == "supervised" else f" and {speed.objective}"
-    return f" from {speed.model} at {speed.image_size} px{task}"
+    task = "" if speed.objective == "supervised" else f"{speed.objective} of "
+    return f" from {task}{speed.model} at {speed.image_size} px"
 
 
 def _words(speed: Speed, how: str) -> str:
@@ -679,6 +684,10 @@ def speed_of_rows(
         command_seconds: What it took before the first of them.
         total_seconds: What it took in all.
     """
+    # Of one thread, the processor's time is what it takes on a machine that does nothing else.
+    share = process_seconds(alone=True) / max(process_seconds(), 1e-9)
+    command_seconds, total_seconds = command_seconds * share, total_seconds * share
+    rows = [dict(row) | {"seconds": row["seconds"] * share} for row in rows]
     trained = [row for row in rows if row.get("steps", 0) and row.get("seconds")]
     if not trained or sum(row["steps"] for row in trained) < _FEWEST_STEPS:
         return None
