@@ -82,6 +82,7 @@ def evaluate_tickets(
     levels: "int | Sequence[int] | Levels | None" = None,
     heads: Literal["own", "new"] | Sequence[Literal["own", "new"]] | None = None,
     part: str | None = None,
+    curve: str | None = None,
     data_root: str | Path | None = None,
     runtime: RuntimeConfig | None = None,
     precision: Precision | None = None,
@@ -98,6 +99,7 @@ def evaluate_tickets(
         heads: Whether tickets are trained with their own classification layer or a new one; None for their own where
             they were found on the protocol's task.
         part: What the images of protocols given by name are, if they are not the whole official set.
+        curve: Training between two measurements of top-1 on the way, such as "5ep"; None for the end alone.
         data_root: The folder of the images; None for that of `runtime`.
         runtime: Where and how it is computed; None for the defaults of this machine.
         precision: The precision of the passes; None for the device's own.
@@ -115,7 +117,7 @@ def evaluate_tickets(
     from sslticket.evaluation.tasks import make_tasks
 
     chosen = _as_protocols(protocol, part), _as_numbers("seeds", seeds), _as_heads(heads), part
-    tasks = make_tasks(_ticket_files(where, levels), _as_list(controls), *chosen)
+    tasks = make_tasks(_ticket_files(where, levels), _as_list(controls), *chosen, curve=curve)
     for _ in evaluate_tasks(tasks, _make_engine(runtime, data_root, precision), show_progress=progress):
         pass
     return _frame_of_files([task.row_file for task in tasks])

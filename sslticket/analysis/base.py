@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from sslticket import provenance
 from sslticket.analysis.endpoints import (
@@ -261,26 +261,20 @@ class AnalysisPlan:
 
     @classmethod
     def build(
-        cls,
-        analysis: EndpointAnalysis,
-        tasks: Sequence[EvalTask],
-        data_root: Path | None,
-        numerics: Numerics,
-        counted: Literal["never", "missing"] = "never",
+        cls, analysis: EndpointAnalysis, tasks: Sequence[EvalTask], images: SplitCache | Path | None, numerics: Numerics
     ) -> "AnalysisPlan":
         """Checks every ticket and opens all images before anything is trained.
 
         Args:
             analysis: What is measured.
-            tasks: Rows to be.
-            data_root: Folder of the data sets.
+            tasks: Of what it is measured.
+            images: The images, or the folder in which they lie; None for the usual places.
             numerics: How the trainings compute.
-            counted: For a plan, when the catalogue's counts take the place of images, see `SplitCache`.
 
         Raises:
             BadInput: See `find_targets`.
         """
-        split_cache = SplitCache(data_root, counted)
+        split_cache = images if isinstance(images, SplitCache) else SplitCache(images)
         plan = cls(analysis, find_targets(tasks, split_cache, numerics, dense=analysis.needs_dense), split_cache)
         for target in plan.targets:
             file = analysis.row_file(target.task)

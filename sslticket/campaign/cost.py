@@ -174,6 +174,7 @@ def _measuring(
             seeds,
             evaluate.heads,
             evaluate.part,
+            curve=evaluate.curve,
         )
         for count, some in _by_repeats(tasks, repeats):
             plan = EvaluationPlan(some, {each.path: each.info for each in chosen}, _counted_splits(), numerics)

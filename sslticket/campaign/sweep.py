@@ -58,6 +58,10 @@ class Evaluate:
     def __post_init__(self) -> None:
         _make_tuples(self, "protocols", "controls", "seeds", "heads")
 
+    def describe(self) -> str:
+        """What is done, for people."""
+        return f"evaluate {_describe(self)}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Analyse:
@@ -85,6 +89,24 @@ class Analyse:
 
     def __post_init__(self) -> None:
         _make_tuples(self, "protocols", "controls", "seeds", "heads")
+
+    def describe(self) -> str:
+        """What is done, for people."""
+        settings = "".join(f", {_flag_name(name)} {_shown(value)}" for name, value in self.settings.items())
+        return f"analyse {self.analysis}{settings} {_describe(self)}"
+
+
+def _describe(measured: Evaluate | Analyse) -> str:
+    words = [f"under {', '.join(measured.protocols)}"]
+    if measured.controls:
+        words.append(f"beside {', '.join(measured.controls)}")
+    if measured.levels is not None:
+        words.append(f"levels {measured.levels}")
+    if measured.seeds is not None:
+        words.append("seeds of the searches" if measured.seeds == "search" else f"seeds {_shown(measured.seeds)}")
+    if measured.heads is not None:
+        words.append(f"heads {_shown(measured.heads)}")
+    return ", ".join(words)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -313,6 +335,14 @@ def count_cells(sweeps: Sweep | Sequence[Sweep]) -> int:
     return total
 
 
+def measurements_of(cells: Sequence[Cell]) -> list[Evaluate | Analyse]:
+    """What is evaluated and analysed of any of the cells, each once: first what is evaluated."""
+    return [
+        *_without_repeats([each for cell in cells for each in cell.evaluate]),
+        *_without_repeats([each for cell in cells for each in cell.analyse]),
+    ]
+
+
 def _without_repeats(items: Sequence[Any]) -> list[Any]:
     found: list[Any] = []
     for item in items:  # an analysis' settings cannot be hashed
@@ -391,10 +421,7 @@ def apply_settings(
     objects = {name: value for name, value in settings.items() if not _is_typed(value)}
     for name, value in objects.items():
         recipe = flags.set_field(recipe, _flag_name(name), value)
-    words: list[str] = []
-    for name, value in settings.items():
-        if name not in objects:
-            words += _words_of(_flag_name(name), value)
+    words = flags.words_of({name: value for name, value in settings.items() if name not in objects})
     chosen = flags.choose_parts(recipe, words)
     known = {} if parsers is None else parsers
     key = settings_hash(chosen.to_dict())
@@ -408,15 +435,6 @@ def _is_typed(value: object) -> bool:
     if isinstance(value, (list, tuple)):
         return all(map(_is_typed, value))
     return isinstance(value, (str, int, float, Path))
-
-
-def _words_of(name: str, value: object) -> list[str]:
-    """The words that one would type for a setting."""
-    if isinstance(value, bool):
-        return [f"--{name}" if value else f"--no-{name}"]
-    if isinstance(value, (list, tuple)):
-        return [f"--{name}", *map(str, value)]
-    return [f"--{name}={value}"]
 
 
 def _parser_of(recipe: Recipe) -> flags.Parser:

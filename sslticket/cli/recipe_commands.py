@@ -87,8 +87,9 @@ def run_with_flags(
     from sslticket.search.plan import plan_search  # after --help, which needs neither networks nor data
 
     check_planning_flags(given)
-    trial, dry_run = "length" in given and "rewind" not in given, bool(given["dry_run"])
-    planned = plan_search(recipe, runtime, given["out"], trial=trial, dry_run=dry_run)
+    rewound, dry_run = "rewind" in given or "search.rewind" in given, bool(given["dry_run"])
+    trial = "length" in given and not rewound
+    planned = plan_search(recipe, runtime, given["out"], trial=trial, rewind_given=rewound, dry_run=dry_run)
     first = processes.rank() == 0
     for note in filter(None, (notice, planned.notice)):
         if first:

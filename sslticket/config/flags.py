@@ -243,9 +243,14 @@ def resolve_recipe(recipe: "Recipe", given: Mapping[str, object]) -> "Recipe":
     """The recipe with the given flags in it; a length alone stretches warmup and drops with it, a batch the rate."""
     if isinstance(length := given.get("length"), str):
         recipe = dataclasses.replace(recipe, training=recipe.training.with_length(length))
+    held_batch = recipe.training.held_batch
     if "lr" not in given and isinstance(batch := given.get("batch_size"), int):
         recipe = dataclasses.replace(recipe, training=recipe.training.scaled_to_batch(batch))
-    return override_fields(recipe, given)
+    recipe = override_fields(recipe, given)
+    if recipe.training.hold == "steps" and recipe.training.hold_batch is None:
+        # Steps are held as they are at the recipe's own batch.
+        recipe = dataclasses.replace(recipe, training=dataclasses.replace(recipe.training, hold_batch=held_batch))
+    return recipe
 
 
 def set_field(recipe: "Recipe", name: str, value: object) -> "Recipe":
@@ -275,6 +280,20 @@ def _paths(tree: object, above: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
         yield (*above, each.name)
         if dataclasses.is_dataclass(value := getattr(tree, each.name)):
             yield from _paths(value, (*above, each.name))
+
+
+def words_of(settings: Mapping[str, object]) -> list[str]:
+    """The words that one would type for settings, by the names of their flags."""
+    words: list[str] = []
+    for name, value in settings.items():
+        flag = _flag(name.removeprefix("--"))
+        if isinstance(value, bool):
+            words.append(flag if value else f"--no-{flag[2:]}")
+        elif isinstance(value, (list, tuple)):
+            words += [flag, *map(str, value)]
+        else:
+            words.append(f"{flag}={value}")
+    return words
 
 
 def _replace(tree: Tree, changes: Mapping[tuple[str, ...], Any]) -> Tree:
@@ -381,6 +400,24 @@ def _number(text: str) -> float:
     if not math.isfinite(number):
         raise argparse.ArgumentTypeError(f"must be a number such as 0.1 or 10%, got {text!r}")
     return number
+
+
+def parse_numbers(words: Sequence[str], flag: str) -> list[int]:
+    """Numbers and ranges: "0 2 4-6" is 0, 2, 4, 5, 6.
+
+    Raises:
+        BadInput: If a word is no number and no range.
+    """
+    found: list[int] = []
+    for word in words:
+        first, dash, last = word.partition("-")
+        if not first.isdigit() or (dash and not last.isdigit()):
+            raise BadInput(f"{flag} must be numbers or ranges, got {word!r}; write it like 0 1 2 or 0-5")
+        some = range(int(first), int(last or first) + 1)
+        if not some:
+            raise BadInput(f"{flag} must be a range that rises, got {word!r}; write it like {last}-{first}")
+        found += some
+    return list(dict.fromkeys(found))
 
 
 def _without_none(kind: Any) -> Any:

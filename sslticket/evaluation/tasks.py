@@ -169,6 +169,7 @@ class EvalTask:
         protocol: How it is trained and measured.
         seed: Seed of the evaluation.
         head: Which classification layer is trained.
+        curve: Training between two measurements of top-1 on the way, such as "5ep"; None for the end alone.
     """
 
     path: Path
@@ -176,6 +177,7 @@ class EvalTask:
     protocol: Protocol
     seed: int
     head: Head = "new"
+    curve: str | None = None
 
     @property
     def run(self) -> Path:
@@ -197,11 +199,17 @@ class EvalTask:
         """The file of its row."""
         return self.run / "rows" / f"{self.name}.jsonl"
 
+    @property
+    def diverged_file(self) -> Path:
+        """The file of the row that says that the training diverged; it goes when one succeeds."""
+        return self.row_file.with_suffix(".diverged.jsonl")
+
     def is_done(self, ticket_hash: str, protocol_hash: str) -> bool:
         """Whether the row is there, about this very ticket under these very settings, and this very control.
 
         A control's row must also say for which search it was drawn: those of older versions were shared by all
-        replicates of a search, which makes any number of them one.
+        replicates of a search, which makes any number of them one. A row without the curve that is asked for, or with
+        another, is measured again: by the same training.
         """
         row = read_task_row(self.row_file)
         return (
@@ -211,6 +219,7 @@ class EvalTask:
             and row.get("start", "0") == self.protocol.start
             and (self.control == "ticket" or "replicate" in row)
             and control_parts(self.control).items() <= row.get("parts", {}).items()
+            and self.curve in (None, row.get("curve_every"))
         )
 
 
@@ -320,6 +329,7 @@ def make_tasks(
     *,
     both_heads: bool = True,
     own_weights: bool = False,
+    curve: str | None = None,
 ) -> list[EvalTask]:
     """Every measurement that was asked for.
 
@@ -334,13 +344,15 @@ def make_tasks(
         both_heads: Whether, where `heads` is None and only some tickets have a head of their own, these are taken with
             a new one too, so that like can be compared with like.
         own_weights: Whether all controls have the ticket's weights, and so its head.
+        curve: Training between two measurements of top-1 on the way, such as "5ep"; None for the end alone.
 
     Raises:
-        BadInput: If a ticket is damaged, or is to have a head of its own and has none for this task.
+        BadInput: If a ticket is damaged, or is to have a head of its own and has none for this task; if a curve's
+            interval is no length of training.
     """
     headers = {path: _read_checked_header(path) for path in paths}
     return tasks_of_headers(
-        headers, controls, protocols, seeds, heads, part, both_heads=both_heads, own_weights=own_weights
+        headers, controls, protocols, seeds, heads, part, both_heads=both_heads, own_weights=own_weights, curve=curve
     )
 
 
@@ -354,6 +366,7 @@ def tasks_of_headers(
     *,
     both_heads: bool = True,
     own_weights: bool = False,
+    curve: str | None = None,
 ) -> list[EvalTask]:
     """Every measurement that was asked for of tickets that are there, or that a plan knows of; see `make_tasks`.
 
@@ -366,11 +379,12 @@ def tasks_of_headers(
         part: See `make_tasks`.
         both_heads: See `make_tasks`.
         own_weights: See `make_tasks`.
+        curve: See `make_tasks`.
 
     Raises:
         BadInput: If a ticket is to have a head of its own and has none for this task.
     """
-    paths = list(headers)
+    paths, curve = list(headers), None if curve is None else _curve_interval(curve)
     kinds = {control.name: control for control in map(get_control, controls)}
     drawn = {name for name, control in kinds.items() if not (own_weights or control.keeps_weights)}
     found: list[EvalTask] = []
@@ -390,7 +404,7 @@ def tasks_of_headers(
         if both_heads and len(own) < len(paths):
             default |= dict.fromkeys(own, ("own", "new"))
         found += [
-            EvalTask(path, kind, targets[path], seed, head)
+            EvalTask(path, kind, targets[path], seed, head, curve)
             for path in paths
             for kind in ("ticket", *kinds)
             for head in (("new",) if kind in drawn else heads or default[path])
@@ -398,6 +412,13 @@ def tasks_of_headers(
         ]
     # Two names may be of one protocol, as cifar10 and cifar10@0 are.
     return list(dict.fromkeys(found))
+
+
+def _curve_interval(text: str) -> str:
+    span = Span.parse(text)
+    if not span.amount > 0:
+        raise BadInput(f"--curve must be a length of training above 0, got {text}; give for instance --curve 5ep")
+    return str(span)
 
 
 def found_on_same_task(header: Mapping[str, Any], protocol: Protocol) -> bool:

@@ -1,13 +1,15 @@
 """Trainings under a protocol, on its images, from whatever weights; and what they need of a device's memory."""
 
+import math
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
 from sslticket import provenance
-from sslticket.config.training import TrainConfig
+from sslticket.config.training import Span, TrainConfig
 from sslticket.data.datasets.base import SPLITS
 from sslticket.data.datasets.catalogue import get_dataset
 from sslticket.data.loader import Loader
@@ -30,7 +32,7 @@ from sslticket.pruning.mask import Mask
 from sslticket.seeds import Seeds, derive_seed
 from sslticket.training.engine import Engine
 from sslticket.training.memory import DeviceMemory, MemoryModel, UnknownMemory, resident_bytes
-from sslticket.training.network import MaskedNetwork, measure_metrics
+from sslticket.training.network import MaskedNetwork, measure_metrics, preserve_buffers
 from sslticket.training.progress import Progress
 
 
@@ -261,6 +263,7 @@ class EvalRun:
         start: Optimiser step at which it begins, with the protocol's learning rate and images of that step.
         run: Folder in which it can be watched.
         name: Name by which it is known there.
+        curve: Training between two measurements of top-1 on the way, such as "5ep"; None for the end alone.
     """
 
     protocol: Protocol
@@ -271,6 +274,7 @@ class EvalRun:
     start: int = 0
     run: Path
     name: str
+    curve: str | None = None
 
     @property
     def training(self) -> TrainConfig:
@@ -281,6 +285,17 @@ class EvalRun:
     def total_steps(self) -> int:
         """Optimiser steps of the protocol's whole training."""
         return self.training.clock(len(self.splits.training.manifest)).total_steps
+
+    @property
+    def curve_steps(self) -> list[int]:
+        """The steps before the end after which top-1 is measured: at multiples of the interval, whatever the start."""
+        if self.curve is None:
+            return []
+        clock, every = self.training.clock(len(self.splits.training.manifest)), Span.parse(self.curve)
+        share = clock.samples(every)
+        times = range(1, math.ceil(clock.samples(clock.length) / share))
+        found = {clock.steps(replace(every, amount=number * every.amount)) for number in times}
+        return sorted(step for step in found if self.start < step < self.total_steps)
 
     @property
     def image_size(self) -> int:
@@ -317,8 +332,8 @@ class Evaluator:
         """Trains a net to the protocol's end, and measures it.
 
         Returns:
-            Keys of a score row: top1 and top5 (fractions), loss (nats), samples, steps, seconds of training.
-            They come with where they are from.
+            Keys of a score row: top1 and top5 (fractions), loss (nats), samples, steps, seconds of training, and the
+            curve where one was asked for. They come with where they are from.
 
         Raises:
             BadInput: If the device's memory is too small for it.
@@ -337,12 +352,18 @@ class Evaluator:
             loop = engine.make_loop(
                 net, wrapped, batches, training, set_size=len(manifest), seed=run.seeds.augment, progress=self.progress
             )
-            began = time.monotonic()
-            loop.run(run.start, run.total_steps)
-            seconds = time.monotonic() - began
-            held_out = self.evaluation_loader(run)
-            metrics = measure_metrics(engine.accelerator, net, held_out)
-            self.progress.log_metrics(metrics)
+            held_out, seconds, metrics, curve = None, 0.0, dict[str, float](), list[list[float]]()
+            for first, reached in pairwise([run.start, *run.curve_steps, run.total_steps]):
+                began = time.monotonic()
+                loop.run(first, reached)
+                seconds += time.monotonic() - began
+                held_out = held_out or self.evaluation_loader(run)
+                with preserve_buffers(net):  # so that a curve changes no bit of what is trained
+                    metrics = measure_metrics(engine.accelerator, net, held_out)
+                self.progress.log_metrics(metrics)
+                samples = reached * training.batch_size
+                curve.append([samples, samples / len(manifest), metrics["top1"]])
+            assert held_out is not None, "a training has an end"
             unreadable = engine.unreadable_images(batches, held_out)
         return {
             "loss": None,
@@ -352,6 +373,7 @@ class Evaluator:
             "forward_images": loop.forward_images,
             "backward_images": loop.backward_images,
             "seconds": round(seconds, 3),
+            **({} if run.curve is None else {"curve": curve, "curve_every": run.curve}),
             **unreadable_fields(unreadable),
             "device": engine.device_name,
             "precision": engine.precision,

@@ -10,6 +10,8 @@ from types import FrameType
 
 # SLURM's and LSF's warnings are the user's to choose among USR1 and USR2; HUP is a terminal that is closed.
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP, signal.SIGXCPU)
+REQUEUE_EXIT = 75
+"""Exit code of a process that a signal has stopped and that goes on when it is started again, sysexits' EX_TEMPFAIL."""
 
 _received: int | None = None
 _activity: Callable[[], str] | None = None

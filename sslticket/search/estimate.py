@@ -6,17 +6,17 @@ Nothing here opens images. Counts are those of the images where a plan has opene
 import dataclasses
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import pairwise
-from typing import Any
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from sslticket.config.recipe import Data, Recipe
 from sslticket.config.runtime import RuntimeConfig
-from sslticket.config.training import Clock
+from sslticket.config.training import Clock, Span
 from sslticket.data.augment import View
 from sslticket.data.datasets.base import Dataset
 from sslticket.data.datasets.catalogue import get_dataset
@@ -41,7 +41,7 @@ from sslticket.results.throughput import (
     num_features,
     training_multiply_adds,
 )
-from sslticket.search.base import Search, Stages, search_of
+from sslticket.search.base import SUBSET_REWIND, TRIAL_REWIND, Search, Stages, search_of
 from sslticket.training.memory import MemoryEstimate, ShapeOnlyMode, optimizer_entries
 from sslticket.training.network import MaskedNetwork, PassCounter
 from sslticket.training.numerics import Numerics
@@ -49,21 +49,21 @@ from sslticket.training.numerics import Numerics
 _HEADER_BYTES, _TENSOR_BYTES = 4_000, 260  # of a ticket's header, without its tensors, and for each of these
 
 
-def planned_counts(data: Data, data_root: Any = None) -> tuple[ImageCounts, ImageCounts]:
-    """The published numbers of a recipe's training images: of the whole set, and of those that it trains on.
+def planned_counts(data: Data, data_root: Path | None = None) -> tuple[ImageCounts, ImageCounts, ImageCounts]:
+    """The published numbers of a recipe's training images: of the whole set, of its half, and of what it trains on.
 
     Raises:
         BadInput: If nobody publishes any, or the recipe's choice leaves none.
     """
     whole = official_counts(data.dataset, "train", data_root, data.part)
-    counts = whole if data.half is None else whole.half(data.half)
+    one = whole if data.half is None else whole.half(data.half)
     if data.subset_list is not None:
         listed, classes = count_listed(data.subset_list)
-        share = min(1.0, listed / len(counts.per_class))
-        return whole, counts.subset(share, "classes") if classes else counts.first(listed)
+        share = min(1.0, listed / len(one.per_class))
+        return whole, one, one.subset(share, "classes") if classes else one.first(listed)
     if data.shots is not None:
-        return whole, counts.take_shots(data.shots)
-    return whole, counts.subset(data.subset, data.subset_by)
+        return whole, one, one.take_shots(data.shots)
+    return whole, one, one.subset(data.subset, data.subset_by)
 
 
 def num_known_labels(data: Data, counts: ImageCounts) -> int:
@@ -228,7 +228,13 @@ class SearchWork:
 
     @classmethod
     def of_recipe(
-        cls, recipe: Recipe, runtime: RuntimeConfig, *, numerics: str = "", trial: bool = False
+        cls,
+        recipe: Recipe,
+        runtime: RuntimeConfig,
+        *,
+        numerics: str = "",
+        trial: bool = False,
+        rewind_given: bool = False,
     ) -> "SearchWork":
         """A search on the images of the catalogue's counts.
 
@@ -237,26 +243,33 @@ class SearchWork:
             runtime: How the machine computes.
             numerics: How trainings compute; "" for what they would on this machine.
             trial: As for `plan_search`.
+            rewind_given: As for `plan_search`.
 
         Raises:
             BadInput: If the numbers are not published, or the search cannot be done with them.
         """
-        data, objective, training = recipe.data, objective_of(recipe), recipe.training
-        whole, counts = planned_counts(data, runtime.data_root)
-        known = num_known_labels(data, counts)
+        data, objective, labelled = recipe.data, objective_of(recipe), objective_of(recipe).labelled_fraction
+        full, one, counts = planned_counts(data, runtime.data_root)
+
+        def epoch(images: ImageCounts, batch_size: int) -> int:
+            if labelled is None:
+                return len(images)
+            return LabelledStream(num_known_labels(data, images), labelled).samples_per_epoch(batch_size)
+
+        is_part = len(counts) < len(one)
+        recipe = recipe.hold_lengths(epoch(one, recipe.training.held_batch) if is_part else None)
+        training = recipe.training
         dataset = get_dataset(data.dataset)
         views = recipe.views(dataset.train_view)
         if data.channels is not None:
-            dataset = dataclasses.replace(dataset, channels=data.channels)
-        labelled, epoch = objective.labelled_fraction, len(counts)
-        if labelled is not None:
-            epoch = LabelledStream(known, labelled).samples_per_epoch(training.batch_size)
-        clock, search = training.clock(epoch), search_of(recipe)
-        if trial:
-            search = search.shortened_for_trial(clock)
+            dataset = replace(dataset, channels=data.channels)
+        clock = training.clock(epoch(counts, training.batch_size))
+        whole = epoch(one, training.batch_size) if is_part and not rewind_given else None
+        recipe, _ = rewound_within(recipe, clock, trial=trial, whole=whole)
+        search = search_of(recipe)
         stages = search.stages(clock, _dense_mask(recipe.model, dataset.channels, views[0].size, search))
         evaluation = official_counts(data.dataset, "eval", runtime.data_root)
-        measured = round(len(evaluation) * len(counts.per_class) / len(whole.per_class))
+        measured = round(len(evaluation) * len(counts.per_class) / len(full.per_class))
         if not numerics:
             numerics = str(
                 Numerics.resolve(runtime, recipe.precision).for_training(
@@ -267,7 +280,7 @@ class SearchWork:
                 )
             )
         return cls(
-            recipe=dataclasses.replace(recipe, search=search),
+            recipe=recipe,
             dataset=dataset,
             views=views,
             classes=len(counts.per_class),
@@ -405,6 +418,7 @@ def estimate_search(
     rows: Iterable[Row] = (),
     throughput: Throughput | None = None,
     trial: bool = False,
+    rewind_given: bool = False,
 ) -> CostEstimate:
     """What a search comes to, from its recipe alone: no image is opened, and no network is built but for its shapes.
 
@@ -415,13 +429,14 @@ def estimate_search(
         rows: Rows that were measured, whose speeds come first.
         throughput: What is known of the device's speed, in the place of `device` and `rows`.
         trial: As for `plan_search`.
+        rewind_given: As for `plan_search`.
 
     Raises:
         BadInput: If the numbers of the images are not published, or the search cannot be done with them.
     """
     runtime = runtime or RuntimeConfig()
     known = throughput or Throughput.known(device or device_name(), _no_protocol, rows=rows)
-    return SearchWork.of_recipe(recipe, runtime, trial=trial).estimate(known)
+    return SearchWork.of_recipe(recipe, runtime, trial=trial, rewind_given=rewind_given).estimate(known)
 
 
 def _no_protocol(name: str) -> int:
@@ -449,3 +464,37 @@ def _dense_mask(model: str, channels: int, image_size: int, search: Search) -> M
 def _mask_bytes(weights: int, left: int) -> int:
     """Bytes of a mask in the shorter of its codings: a bit a weight, or a byte for each survivor and each long gap."""
     return min(math.ceil(weights / 8), left + math.ceil(weights / 255))
+
+
+def rewound_within(recipe: Recipe, clock: Clock, *, trial: bool, whole: int | None) -> tuple[Recipe, str]:
+    """The recipe with W_k inside a training that a trial or a subset has shortened, and a line that says so.
+
+    Args:
+        recipe: The recipe.
+        clock: The clock of its training.
+        trial: Whether it is a trial.
+        whole: Samples in an epoch of all images; None where no subset is taken, or the rewind point was given.
+    """
+    given = search_of(recipe)
+    if not trial and whole is None:
+        return recipe, ""
+    taken = given.rewound_within(clock, TRIAL_REWIND if trial else SUBSET_REWIND)
+    if not (changes := _changed_flags(given, taken)):
+        return recipe, ""
+    step = clock.steps(Span.parse(getattr(taken, "rewind", "0it")))
+    why, hint = f"{clock.length} is short: this trial", ""
+    if not trial:
+        why = f"{clock.length} of this subset ({clock.total_steps:,} steps) end before W_k: this search"
+        longer = replace(clock, set_size=whole or 0)
+        if longer.steps(Span.parse(getattr(given, "rewind", "0it"))) < longer.total_steps > clock.total_steps:
+            hint = " (--hold samples keeps both as they are on all images)"
+    return replace(recipe, search=taken), f"{why} has {changes} and takes W_k at step {step}{hint}"
+
+
+def _changed_flags(given: Search, taken: Search) -> str:
+    """The flags of a search that a trial changes, with what they were."""
+    pairs = [
+        (field.name.replace("_", "-"), getattr(given, field.name), getattr(taken, field.name))
+        for field in dataclasses.fields(given)
+    ]
+    return " and ".join(f"--{name} {new} in place of {old}" for name, old, new in pairs if old != new)

@@ -1,6 +1,5 @@
 """A search that is checked and counted before anything is written, and the images that it trains on."""
 
-import dataclasses
 import hashlib
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
@@ -26,6 +25,7 @@ from sslticket.data.manifest import (
     half_provenance,
     hide_labels_except,
     labelled_then_unlabelled,
+    least_class_fraction,
     take_half,
     with_shuffled_labels,
 )
@@ -40,8 +40,8 @@ from sslticket.pruning.mask import Mask
 from sslticket.pruning.prunable import describe_layers, prunable_weights, shorten_names
 from sslticket.results.run_dir import RunDir, identify_images, read_json_or_empty
 from sslticket.results.throughput import CostEstimate, Throughput
-from sslticket.search.base import Search, SearchCost, Stages, search_of
-from sslticket.search.estimate import SearchWork, num_known_labels, planned_counts
+from sslticket.search.base import SearchCost, Stages, search_of
+from sslticket.search.estimate import SearchWork, num_known_labels, planned_counts, rewound_within
 from sslticket.ticket import Ticket
 from sslticket.training.memory import DeviceMemory, MemoryModel, ShapeOnlyMode, UnknownMemory, resident_bytes
 from sslticket.training.network import MaskedNetwork
@@ -64,6 +64,8 @@ class TrainingImages:
         identity: What tells these images from others, for the recipe; None where its settings do.
         evaluation: Evaluation images of the classes that are trained on; 0 where there are none.
         about: For a plan without the images, whether their number is only about right.
+        whole: The number of images of which a subset was taken, or the labelled ones of them where the objective draws
+            from two streams; None where no subset was taken.
     """
 
     source: DataSource
@@ -77,6 +79,7 @@ class TrainingImages:
     identity: ImageIdentity | None = None
     evaluation: int = 0
     about: bool = False
+    whole: int | LabelledStream | None = None
 
     @classmethod
     def open(cls, recipe: Recipe, runtime: RuntimeConfig, *, dry_run: bool = False) -> "TrainingImages":
@@ -103,28 +106,31 @@ class TrainingImages:
         true = _take_subset(recipe, one)
         half = None if data.half is None else half_provenance(one, data.half)
         measured = _num_evaluation_images(evaluation, true.classes)
-        chosen, whole = replace(opened, manifest=true), opened.manifest
-        return cls._with_labels(recipe, chosen, whole, evaluation=measured, half=half, identity=identity)
+        chosen, full = replace(opened, manifest=true), opened.manifest
+        return cls._with_labels(recipe, chosen, one, full, evaluation=measured, half=half, identity=identity)
 
     @classmethod
     def _made_up(cls, recipe: Recipe, runtime: RuntimeConfig) -> "TrainingImages":
         """Images of which the catalogue's counts alone are known, for a plan."""
         data, entry = recipe.data, get_dataset(recipe.data.dataset)
-        whole, counts = planned_counts(data, runtime.data_root)
+        full, one, counts = planned_counts(data, runtime.data_root)
         opened = source.made_up_split(entry, counts.manifest(entry, "train"))
         opened = opened if data.channels is None else convert_channels(opened, data.channels)
         known = None if data.labels_list is None else np.arange(num_known_labels(data, counts))
         evaluation = source.official_counts(data.dataset, "eval", runtime.data_root)
-        measured = round(len(evaluation) * len(counts.per_class) / len(whole.per_class))
-        found = cls._with_labels(recipe, opened, opened.manifest, evaluation=measured, known=known)
-        return replace(found, full_size=len(whole), about=not counts.exact)
+        measured = round(len(evaluation) * len(counts.per_class) / len(full.per_class))
+        # Only its length and its classes matter, and those of its labels that a list or a fraction chooses.
+        before = one.manifest(entry, "train") if len(one) > len(counts) else opened.manifest
+        found = cls._with_labels(recipe, opened, before, opened.manifest, evaluation=measured, known=known)
+        return replace(found, full_size=len(full), about=not counts.exact)
 
     @classmethod
     def _with_labels(
         cls,
         recipe: Recipe,
         opened: DataSource,
-        whole: Manifest,
+        one: Manifest,
+        full: Manifest,
         *,
         evaluation: int,
         half: dict[str, Any] | None = None,
@@ -136,7 +142,8 @@ class TrainingImages:
         Args:
             recipe: The recipe.
             opened: The images that were chosen, with their true labels.
-            whole: The whole training set.
+            one: The images of which they were chosen: the whole training set, or its half.
+            full: The whole training set.
             evaluation: See the attribute.
             half: See the attribute.
             identity: See the attribute.
@@ -149,9 +156,14 @@ class TrainingImages:
             digest = hashlib.sha256(manifest.labels.astype("<i8").tobytes()).hexdigest()[:16]
             permutation = {"seed": recipe.seeds.labels, "share": data.shuffle_labels, "hash": digest}
         known = _rows_with_labels(recipe, manifest, true) if known is None else known
+        whole: int | LabelledStream | None = len(one) if len(true) < len(one) else None
+        if objective.needs_labels or objective.labelled_fraction is not None:
+            _check_classes(true, one)
         if objective.labelled_fraction is not None:
             labelled = LabelledStream(len(known), objective.labelled_fraction)
             manifest = labelled_then_unlabelled(manifest, known)
+            if whole is not None:
+                whole = LabelledStream(len(_rows_with_labels(recipe, one, one)), objective.labelled_fraction)
         elif len(known) < len(manifest):
             if objective.needs_labels:
                 raise BadInput(
@@ -160,9 +172,20 @@ class TrainingImages:
                 )
             manifest = hide_labels_except(manifest, known)
         views = recipe.views(opened.dataset.train_view)
+        views = recipe.views(opened.dataset.train_view)
         trained, with_truth = (replace(opened, manifest=which) for which in (manifest, true))
         return cls(
-            trained, with_truth, len(whole), whole.hash, labelled, views, permutation, half, identity, evaluation
+            trained,
+            with_truth,
+            len(full),
+            full.hash,
+            labelled,
+            views,
+            permutation,
+            half,
+            identity,
+            evaluation=evaluation,
+            whole=whole,
         )
 
     def provenance(self) -> dict[str, Any]:
@@ -181,6 +204,20 @@ class TrainingImages:
     def epoch_samples(self, batch_size: int) -> int:
         """Samples in an epoch: the images, or those of both streams while the labelled one is seen once."""
         return len(self.source.manifest) if self.labelled is None else self.labelled.samples_per_epoch(batch_size)
+
+    def whole_epoch_samples(self, batch_size: int) -> int | None:
+        """Samples in an epoch of all images; None where no subset of them is taken."""
+        return self.whole.samples_per_epoch(batch_size) if isinstance(self.whole, LabelledStream) else self.whole
+
+
+def _check_classes(manifest: Manifest, whole: Manifest) -> None:
+    """Refuses a single class where classes are to be told apart."""
+    if len(manifest.classes) > 1:
+        return
+    fix = "give images of more classes, or an objective that does without labels"
+    if (known := len(whole.classes)) > 1:
+        fix = f"give at least --subset {least_class_fraction(2, known):g}, or an objective that does without labels"
+    raise BadInput(f"classes to be told apart must be 2 or more, got 1 of the {known} of {manifest.dataset}; {fix}")
 
 
 def _open_splits(data: Data, runtime: RuntimeConfig) -> tuple[DataSource, DataSource | None]:
@@ -231,6 +268,8 @@ def _rows_with_labels(recipe: Recipe, manifest: Manifest, true: Manifest) -> np.
     data = recipe.data
     if data.labels_list is not None:
         return true.rows_in_list(data.labels_list)  # a list may hold true labels too, whatever becomes of them
+    if data.label_shots is not None:
+        return manifest.shot_rows(data.label_shots, recipe.seeds.subset, "--label-shots")
     if data.labels < 1:
         return manifest.stratified_rows(data.labels, recipe.seeds.subset, "--labels")
     return np.arange(len(manifest))
@@ -471,7 +510,13 @@ class SearchPlan:
 
 
 def plan_search(
-    recipe: Recipe, runtime: RuntimeConfig, out: Path, *, trial: bool = False, dry_run: bool = False
+    recipe: Recipe,
+    runtime: RuntimeConfig,
+    out: Path,
+    *,
+    trial: bool = False,
+    rewind_given: bool = False,
+    dry_run: bool = False,
 ) -> SearchPlan:
     """Checks a recipe against the data, the network and the output folder.
 
@@ -480,6 +525,8 @@ def plan_search(
         runtime: Where the data lies, and how this machine computes.
         out: Folder of all runs.
         trial: Whether a length was given without a rewind point; one beyond the end is then moved into the training.
+        rewind_given: Whether a rewind point was given. Else one that lies beyond the end of the training on a subset is
+            moved into it, too.
         dry_run: Whether the catalogue's counts take the place of images that are not here.
 
     Raises:
@@ -487,11 +534,11 @@ def plan_search(
     """
     recipe = resolve_precision(recipe, runtime)
     images = TrainingImages.open(recipe, runtime, dry_run=dry_run)
+    recipe = recipe.hold_lengths(images.whole_epoch_samples(recipe.training.held_batch))
     clock = recipe.training.clock(images.epoch_samples(recipe.training.batch_size))
-    given = search_of(recipe)
-    search = given.shortened_for_trial(clock) if trial else given
-    changes = _changed_flags(given, search)
-    recipe = dataclasses.replace(recipe, search=search)
+    whole = None if rewind_given else images.whole_epoch_samples(clock.batch_size)
+    recipe, notice = rewound_within(recipe, clock, trial=trial, whole=whole)
+    search = search_of(recipe)
     training, objective = recipe.training, objective_of(recipe)
     search.check(training, objective)
     search.mask_learning(training, clock)
@@ -512,9 +559,6 @@ def plan_search(
     dense = Mask.ones_like(dict(backbone.named_parameters()), names)
     stages = search.stages(clock, dense)
     weights = sum(backbone.get_parameter(name).numel() for name in prunable_weights(backbone))
-    notice = (
-        f"{clock.length} is short: this trial has {changes} and takes W_k at step {stages.rewind}" if changes else ""
-    )
     data_hash = images.source.manifest.hash
     if images.source.planned:  # the hash of images that are not here is not known, but where they have been used
         data_hash = str(read_json_or_empty(out / recipe.key / "recipe.json").get("data_hash", data_hash))
@@ -559,12 +603,3 @@ def _build_backbone(recipe: Recipe, images: TrainingImages) -> nn.Module:
             "a larger --image-size, or a --model that pools globally"
         )
     return backbone
-
-
-def _changed_flags(given: Search, taken: Search) -> str:
-    """The flags of a search that a trial changes, with what they were."""
-    pairs = [
-        (field.name.replace("_", "-"), getattr(given, field.name), getattr(taken, field.name))
-        for field in dataclasses.fields(given)
-    ]
-    return " and ".join(f"--{name} {new} in place of {old}" for name, old, new in pairs if old != new)
