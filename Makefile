@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # Threads that wait without spinning: where other work shares the cores, spinning ones are many times slower.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo test check docs tables fuzz mutate bench bench-gpu pictures clean
+.PHONY: demo test check docs tables fuzz mutate bench bench-gpu pictures slurm-install clean
 
 # Six searches of each kind, for a verdict is about searches and needs as many. Labels and RotNet run side by side, and so do
 # two evaluations that share the rows; what the second of two prints is in a file. The demonstration's net is tiny: a second
@@ -62,6 +62,15 @@ bench-gpu: .venv/installed
 
 pictures: .venv/installed
 	python docs/objectives/pictures.py
+
+# The programs of which tests/cluster/ starts a SLURM of its own, on Debian or Ubuntu, as root. The policy keeps apt from
+# starting them as services.
+slurm-install: SHELL = bash
+slurm-install:
+	policy=/usr/sbin/policy-rc.d; \
+	[ -e $$policy ] || { trap "rm -f $$policy" EXIT; printf '#!/bin/sh\nexit 101\n' > $$policy; chmod 755 $$policy; }; \
+	apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+		munge slurm-client slurmctld slurmd slurmdbd mariadb-server-core iproute2 util-linux
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv || { rm -rf .venv; echo "error: no venv; apt install python3-venv" >&2; exit 2; }

@@ -5,7 +5,7 @@ import re
 import sys
 from pathlib import Path
 
-from sslticket.api import load_recipe, published_recipes
+from sslticket.config.published import load_recipe, published_recipes
 from sslticket.config.recipe import Data
 
 ROOT = Path(__file__).parents[1]

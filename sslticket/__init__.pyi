@@ -4,6 +4,7 @@ from .analysis.connectivity import Connectivity
 from .analysis.overlap import DeadChannels, Overlap
 from .analysis.trained_weights import Magnitudes, Stability
 from .api import analyse_tickets, evaluate_tickets, find_tickets, load_recipe, read_rows, write_report
+from .campaign.sweep import Analyse, Evaluate, Sweep
 from .cli.recipe_commands import run
 from .config import OPTIMIZERS
 from .config.recipe import Data, Recipe
@@ -68,6 +69,7 @@ __all__ = [
     "TRACKERS",
     "TRANSFORMS",
     "Adam",
+    "Analyse",
     "Analysis",
     "BadInput",
     "BarlowTwins",
@@ -83,6 +85,7 @@ __all__ = [
     "Diverged",
     "EdgePopup",
     "EndpointAnalysis",
+    "Evaluate",
     "Exemplar",
     "Fit",
     "Gate",
@@ -119,6 +122,7 @@ __all__ = [
     "StochasticSparsification",
     "Supervised",
     "SwAV",
+    "Sweep",
     "SynFlow",
     "Ticket",
     "TicketAnalysis",

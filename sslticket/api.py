@@ -10,20 +10,20 @@ The command line is a thin layer over these functions. Each of them goes on from
 folder, raises `BadInput` with one line for a person, and leaves signals, logging and the process alone.
 """
 
-import ast
 import logging
-import re
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from sslticket.config.published import load_recipe as load_recipe  # a part of the front door
+from sslticket.config.published import load_recipes as load_recipes
+from sslticket.config.published import published_recipes as published_recipes
 from sslticket.config.recipe import Precision, Recipe
 from sslticket.config.runtime import RuntimeConfig
-from sslticket.errors import BadInput, unknown_name
-from sslticket.registry import load_user_file
+from sslticket.errors import BadInput
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -82,6 +82,7 @@ def evaluate_tickets(
     levels: "int | Sequence[int] | Levels | None" = None,
     heads: Literal["own", "new"] | Sequence[Literal["own", "new"]] | None = None,
     part: str | None = None,
+    curve: str | None = None,
     data_root: str | Path | None = None,
     runtime: RuntimeConfig | None = None,
     precision: Precision | None = None,
@@ -98,6 +99,7 @@ def evaluate_tickets(
         heads: Whether tickets are trained with their own classification layer or a new one; None for their own where
             they were found on the protocol's task.
         part: What the images of protocols given by name are, if they are not the whole official set.
+        curve: Training between two measurements of top-1 on the way, such as "5ep"; None for the end alone.
         data_root: The folder of the images; None for that of `runtime`.
         runtime: Where and how it is computed; None for the defaults of this machine.
         precision: The precision of the passes; None for the device's own.
@@ -115,7 +117,7 @@ def evaluate_tickets(
     from sslticket.evaluation.tasks import make_tasks
 
     chosen = _as_protocols(protocol, part), _as_numbers("seeds", seeds), _as_heads(heads), part
-    tasks = make_tasks(_ticket_files(where, levels), _as_list(controls), *chosen)
+    tasks = make_tasks(_ticket_files(where, levels), _as_list(controls), *chosen, curve=curve)
     for _ in evaluate_tasks(tasks, _make_engine(runtime, data_root, precision), show_progress=progress):
         pass
     return _frame_of_files([task.row_file for task in tasks])
@@ -229,85 +231,6 @@ def read_rows(where: str | Path | Iterable[str | Path]) -> "pd.DataFrame":
     from sslticket.results import table
 
     return table.read_rows([_check_path("where", place) for place in _as_list(where)])
-
-
-def load_recipe(name: str | Path) -> Recipe:
-    """A published recipe by its name, or one that a Python file defines.
-
-    Args:
-        name: "rotnet_resnet50", "recipes/rotnet_resnet50.py", or "mine.py:small" for one of the `recipes` of a file.
-
-    Raises:
-        BadInput: If there is no such recipe, or its file cannot be imported.
-    """
-    recipes = load_recipes(name)
-    if len(recipes) > 1:
-        raise BadInput(f"{name} defines {len(recipes)} recipes; give one of them, as {name}:{next(iter(recipes))}")
-    return next(iter(recipes.values()))
-
-
-def load_recipes(name: str | Path) -> Mapping[str, Recipe]:
-    """The recipes that a file defines, by name, or the one that is asked for; see `load_recipe`.
-
-    A file defines one as `recipe = Recipe(...)`, or several as `recipes = {"name": Recipe(...), ...}`.
-
-    Raises:
-        BadInput: If there is no such recipe, or its file cannot be imported.
-    """
-    text = str(name)
-    if not isinstance(name, (str, Path)) or not text:
-        raise BadInput(f'a recipe must be a Recipe, a name or a file, got {_shorten(name)}; give "rotnet_digits"')
-    if re.fullmatch(r"\w+", text):
-        return {text: _published_recipe(text)}
-    file, _, wanted = text.rpartition(":") if re.search(r"\.py:[\w-]+$", text) else (text, "", "")
-    found = _recipes_of_file(Path(file))
-    if not wanted:
-        return found
-    if wanted not in found:
-        raise unknown_name("recipe", wanted, found)
-    return {wanted: found[wanted]}
-
-
-def published_recipes() -> dict[str, Path]:
-    """The file of each published recipe, by name; a file of its own comes before one that holds several."""
-    folder = Path(__file__).parent / "recipes"
-    if not folder.is_dir():
-        folder = Path(__file__).parents[1] / "recipes"  # a checkout
-    files = sorted(folder.glob("*.py"))
-    found: dict[str, Path] = {}
-    for file in files:
-        tree = ast.parse(file.read_bytes())
-        for node in tree.body:
-            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-                if node.targets[0].id == "recipe":
-                    found[file.stem] = file
-                elif node.targets[0].id == "recipes" and isinstance(node.value, ast.Dict):
-                    names = [str(key.value) for key in node.value.keys if isinstance(key, ast.Constant)]
-                    found = dict.fromkeys(names, file) | found
-    return found
-
-
-def _published_recipe(name: str) -> Recipe:
-    files = published_recipes()
-    if name not in files:
-        raise unknown_name("recipe", name, files)
-    found = _recipes_of_file(files[name])
-    return found[name]
-
-
-def _recipes_of_file(path: Path) -> Mapping[str, Recipe]:
-    if not path.is_file() or path.suffix != ".py":
-        raise BadInput(
-            f"there is no recipe at {path}; give a Python file such as recipes/rotnet_resnet50.py, or the name of a "
-            "published one such as rotnet_resnet50"
-        )
-    module = load_user_file(path)
-    recipe, recipes = getattr(module, "recipe", None), getattr(module, "recipes", None)
-    if isinstance(recipe, Recipe):
-        return {path.stem: recipe}
-    if isinstance(recipes, Mapping) and recipes and all(isinstance(each, Recipe) for each in recipes.values()):
-        return recipes
-    raise BadInput(f"{path} defines no recipe; a recipe file has a line that starts with: recipe = Recipe(")
 
 
 def _make_engine(runtime: RuntimeConfig | None, data_root: str | Path | None, precision: Precision | None) -> "Engine":

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from sslticket.api import load_recipes
-from sslticket.cli import flags, recipe_commands
+from sslticket.cli import recipe_commands
 from sslticket.cli.commands import make_parser, run_command
+from sslticket.config import flags
+from sslticket.config.published import load_recipes
 from sslticket.config.recipe import Recipe
 from tests.export.conftest import made
 

@@ -261,14 +261,20 @@ class AnalysisPlan:
 
     @classmethod
     def build(
-        cls, analysis: EndpointAnalysis, tasks: Sequence[EvalTask], data_root: Path | None, numerics: Numerics
+        cls, analysis: EndpointAnalysis, tasks: Sequence[EvalTask], images: SplitCache | Path | None, numerics: Numerics
     ) -> "AnalysisPlan":
         """Checks every ticket and opens all images before anything is trained.
+
+        Args:
+            analysis: What is measured.
+            tasks: Of what it is measured.
+            images: The images, or the folder in which they lie; None for the usual places.
+            numerics: How the trainings compute.
 
         Raises:
             BadInput: See `find_targets`.
         """
-        split_cache = SplitCache(data_root)
+        split_cache = images if isinstance(images, SplitCache) else SplitCache(images)
         plan = cls(analysis, find_targets(tasks, split_cache, numerics, dense=analysis.needs_dense), split_cache)
         for target in plan.targets:
             file = analysis.row_file(target.task)

@@ -9,9 +9,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sslticket import hub
-from sslticket.cli import flags, inspect_commands, ticket_commands
+from sslticket.cli import campaign_commands, inspect_commands, ticket_commands
 from sslticket.cli.exit_status import run_and_exit
 from sslticket.cli.ticket_commands import add_parts_flag
+from sslticket.config import flags
 from sslticket.config.runtime import RuntimeConfig
 from sslticket.errors import BadInput
 from sslticket.escaping import escape_lines, escape_terminal, shell_quote
@@ -29,6 +30,7 @@ _OTHER_OUTPUT = {
     "show": "another name with -o",
     "export": "another OUT",
     "run": "another folder with --out",
+    "sweep": "another folder with --out",
 }
 """Where else a command can write; what the others write lies in the folders of their runs."""
 
@@ -65,6 +67,7 @@ def make_parser() -> flags.Parser:
         _add_run,
         ticket_commands.add_evaluate,
         ticket_commands.add_analyse,
+        campaign_commands.add_sweep,
         inspect_commands.add_watch,
         *reports,
         _add_export,
@@ -184,26 +187,26 @@ def _run_inspect(given: argparse.Namespace) -> None:
 
 
 def _run_recipe(given: argparse.Namespace) -> None:
-    from sslticket import api
     from sslticket.cli import recipe_commands
+    from sslticket.config.published import load_recipes
 
-    recipes = api.load_recipes(given.recipe)
+    recipes = load_recipes(given.recipe)
     chosen = next(iter(recipes.values())) if len(recipes) == 1 else recipes
     recipe_commands.run_named(chosen, given.flags, f"sslticket run {given.recipe}")
 
 
 def _run_show(given: argparse.Namespace) -> None:
-    from sslticket import api
     from sslticket.cli import recipe_commands
+    from sslticket.config.published import load_recipe
 
-    found = api.load_recipe(given.recipe)
+    found = load_recipe(given.recipe)
     parser = flags.Parser(prog=f"sslticket show {given.recipe}")
     _add_sheet_flags(parser)
     found = flags.choose_parts(found, given.flags)
     recipe_commands.add_recipe_flags(parser, found)
     before = argparse.Namespace(output=given.output, images=given.images, sheet_width=given.sheet_width)
     words = vars(parser.parse_args(given.flags, before))
-    resolved, machine = recipe_commands.resolve_recipe(found, words), flags.override_fields(RuntimeConfig(), words)
+    resolved, machine = flags.resolve_recipe(found, words), flags.override_fields(RuntimeConfig(), words)
     print(
         escape_lines(
             recipe_commands.show_views(resolved, machine, before.output, images=before.images, width=before.sheet_width)

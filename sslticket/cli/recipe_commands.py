@@ -13,8 +13,8 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from sslticket import processes
-from sslticket.cli import flags
 from sslticket.cli.exit_status import run_and_exit
+from sslticket.config import flags
 from sslticket.config.recipe import Recipe
 from sslticket.config.runtime import RuntimeConfig
 from sslticket.data.augment import View
@@ -68,10 +68,11 @@ def run_with_flags(
     recipe = flags.choose_parts(recipe, words)
     given = vars(_recipe_parser(recipe, prog, description).parse_args(words))
     notice = lr_scaling_note(recipe, given)
-    recipe, runtime = resolve_recipe(recipe, given), flags.override_fields(RuntimeConfig(), given)
+    recipe, runtime = flags.resolve_recipe(recipe, given), flags.override_fields(RuntimeConfig(), given)
     from sslticket.search.plan import plan_search  # after --help, which needs neither networks nor data
 
-    planned = plan_search(recipe, runtime, given["out"], trial="length" in given and "rewind" not in given)
+    rewound = "rewind" in given or "search.rewind" in given
+    planned = plan_search(recipe, runtime, given["out"], trial="length" in given and not rewound, rewind_given=rewound)
     first = processes.rank() == 0
     for note in filter(None, (notice, planned.notice)):
         if first:
@@ -93,17 +94,6 @@ def run_with_flags(
         part = f" --part {shell_quote(recipe.data.part)}" if recipe.data.part else ""
         run = shell_quote(str(planned.run_dir.path))
         print(f"next: sslticket evaluate {run} --protocol {protocol.name}{part} --controls random")
-
-
-def resolve_recipe(recipe: Recipe, given: Mapping[str, object]) -> Recipe:
-    """The recipe with the given flags in it; a length alone stretches warmup and drops with it, a batch the rate."""
-    from dataclasses import replace
-
-    if isinstance(length := given.get("length"), str):
-        recipe = replace(recipe, training=recipe.training.with_length(length))
-    if "lr" not in given and isinstance(batch := given.get("batch_size"), int):
-        recipe = replace(recipe, training=recipe.training.scaled_to_batch(batch))
-    return flags.override_fields(recipe, given)
 
 
 def lr_scaling_note(recipe: Recipe, given: Mapping[str, object]) -> str:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from sslticket import hub
 from sslticket.analysis import ANALYSES
-from sslticket.cli import flags
+from sslticket.config import flags
 from sslticket.config.runtime import RuntimeConfig
-from sslticket.errors import BadInput, unknown_name
+from sslticket.errors import unknown_name
 from sslticket.escaping import escape_lines, escape_terminal, shell_quote
 from sslticket.evaluation import CONTROLS
 
@@ -112,7 +112,7 @@ def selected_levels(words: Sequence[str] | None) -> "Levels":
 
     if words is None:
         return tasks.DEFAULT_LEVELS
-    return tasks.ALL_LEVELS if list(words) == ["all"] else tasks.Levels(tuple(parse_numbers(words, "--levels")))
+    return tasks.ALL_LEVELS if list(words) == ["all"] else tasks.Levels(tuple(flags.parse_numbers(words, "--levels")))
 
 
 def selected_seeds(words: Sequence[str] | None) -> list[int] | None:
@@ -121,25 +121,7 @@ def selected_seeds(words: Sequence[str] | None) -> list[int] | None:
     Raises:
         BadInput: If a word is no number and no range.
     """
-    return None if words is None else parse_numbers(words, "--seeds")
-
-
-def parse_numbers(words: Sequence[str], flag: str) -> list[int]:
-    """Numbers and ranges: "0 2 4-6" is 0, 2, 4, 5, 6.
-
-    Raises:
-        BadInput: If a word is no number and no range.
-    """
-    found: list[int] = []
-    for word in words:
-        first, dash, last = word.partition("-")
-        if not first.isdigit() or (dash and not last.isdigit()):
-            raise BadInput(f"{flag} must be numbers or ranges, got {word!r}; write it like 0 1 2 or 0-5")
-        some = range(int(first), int(last or first) + 1)
-        if not some:
-            raise BadInput(f"{flag} must be a range that rises, got {word!r}; write it like {last}-{first}")
-        found += some
-    return list(dict.fromkeys(found))
+    return None if words is None else flags.parse_numbers(words, "--seeds")
 
 
 def add_evaluate(commands: "argparse._SubParsersAction[flags.Parser]") -> None:
@@ -156,6 +138,12 @@ def add_evaluate(commands: "argparse._SubParsersAction[flags.Parser]") -> None:
     add_training_flags(parser)
     controls = f"{', '.join(CONTROLS.names())}, or file.py:Name [none]"
     parser.add_argument("--controls", nargs="*", default=[], metavar="NAME", help=controls)
+    parser.add_argument(
+        "--curve",
+        metavar="LENGTH",
+        help="measure top-1 on the way too, after each such length of the protocol's training, such as 5ep, 1000it or "
+        "10%%; a measurement changes no result [none]",
+    )
     flags.add_flags(parser, RuntimeConfig(), without=("probe",))  # it watches searches only
     parser.set_defaults(command=_run_evaluate)
 
@@ -169,7 +157,8 @@ def _run_evaluate(given: argparse.Namespace) -> None:
         get_control(name)
     locations = ticket_locations(given)
     paths = find_ticket_files(locations, selected_levels(given.levels))
-    tasks = make_tasks(paths, given.controls, chosen, selected_seeds(given.seeds), given.head, given.part)
+    seeds = selected_seeds(given.seeds)
+    tasks = make_tasks(paths, given.controls, chosen, seeds, given.head, given.part, curve=given.curve)
     engine = _make_engine(given, locations)
 
     from sslticket.evaluation.jobs import EvaluationPlan, TrainingJob, evaluate_tasks

@@ -8,10 +8,11 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from sslticket import provenance
-from sslticket.errors import BadInput
+from sslticket.errors import BadInput, Diverged
 from sslticket.evaluation.controls import NaturalMask, control_parts, get_control, make_control
 from sslticket.evaluation.protocols import OWN_PROTOCOL
 from sslticket.evaluation.tasks import EvalTask, TicketInfo, read_task_row
@@ -26,8 +27,9 @@ from sslticket.evaluation.trainer import (
 from sslticket.objectives.supervised import Supervised
 from sslticket.pruning import pruned_model
 from sslticket.pruning.prunable import prunable_weights
-from sslticket.results.rows import ScoreRow
+from sslticket.results.rows import DivergedRow, ScoreRow
 from sslticket.results.work_queue import Job, Row, Workload, WorkQueue
+from sslticket.storage.files import write_row
 from sslticket.ticket import Ticket
 from sslticket.training.engine import Engine, Invariant, flag_invariant
 from sslticket.training.numerics import Numerics, numerics_of_row
@@ -116,13 +118,19 @@ class TrainingJob(Job[Evaluation]):
         if context.evaluator.engine.is_main_process:
             earlier = plan.known_measurement(self)
             if earlier is None:
-                done = len(plan.tasks) - len(plan.remaining_tasks())
-                name = f"{done + 1}/{len(plan.tasks)} {self.tasks[0].path.stem} {self.control}"
+                name = f"{plan.count_done() + 1}/{len(plan.tasks)} {self.tasks[0].path.stem} {self.control}"
                 _start_task(progress, name, self.tasks[0], self.start + self.steps)
         measured = context.evaluator.engine.broadcast(earlier)
         if measured is None:
-            measured = self._measure(context)
+            try:
+                measured = self._measure(context)
+            except Diverged as error:
+                self._note_divergence(error, files, context)
+                raise
             self._note_if_cut(measured, context)
+        if context.evaluator.engine.is_main_process:
+            for task in self.tasks:
+                task.diverged_file.unlink(missing_ok=True)
         rows = [plan.row_fields(task) | measured for task in self.tasks if task.row_file in files]
         return [ScoreRow.from_dict(row).to_dict() for row in rows]
 
@@ -144,6 +152,7 @@ class TrainingJob(Job[Evaluation]):
             start=self.start,
             run=task.run,
             name=task.name,
+            curve=task.curve,
         )
         net, densities = run.build_net(), {}
         network = ticket = Ticket.load(task.path)
@@ -166,6 +175,26 @@ class TrainingJob(Job[Evaluation]):
         network.apply(net.backbone, net.heads if task.head == "own" else None)
         densities["effective_density"] = evaluator.effective_density(network.mask, net, run)
         return evaluator.train_and_measure(net, run) | densities
+
+    def _note_divergence(self, error: Diverged, files: Sequence[Path], context: Evaluation) -> None:
+        """Writes the rows that say that the training diverged."""
+        plan, engine = context.plan, context.evaluator.engine
+        for task in self.tasks if engine.is_main_process else ():
+            if task.row_file in files:
+                row = {
+                    **plan.row_fields(task),
+                    "kind": DivergedRow.kind,
+                    "data_hash": plan.split_cache.get(task.protocol, self.info.channels).training.manifest.hash,
+                    "device": engine.device_name,
+                    "precision": engine.precision,
+                    "numerics": self.numerics,
+                    **provenance.collect_provenance(),
+                    "reason": str(error),
+                    "at_step": error.step,
+                    "of_steps": error.steps,
+                    "learning_rate": error.lr,
+                }
+                write_row(task.diverged_file, DivergedRow.from_dict(row).to_dict())
 
     def _note_if_cut(self, measured: Row, context: Evaluation) -> None:
         name = (self.tasks[0].path, self.control)
@@ -251,12 +280,14 @@ class EvaluationPlan:
         ticket_infos: The tickets, by file.
         split_cache: The images.
         numerics: How the trainings compute.
+        done: Files of rows that are known to be there and about these tickets; it grows as they are found.
     """
 
     tasks: Sequence[EvalTask]
     ticket_infos: Mapping[Path, TicketInfo]
     split_cache: SplitCache
     numerics: Numerics
+    done: set[Path] = field(default_factory=set)
     _natural_survivors: dict[tuple[Path, tuple[str, ...]], int] = field(default_factory=dict)
 
     @classmethod
@@ -272,15 +303,23 @@ class EvaluationPlan:
         }
         infos = {path: TicketInfo.read(path, targets) for path, targets in protocols.items()}
         plan = cls(tasks, infos, SplitCache(data_root), numerics)
-        for task in tasks:
-            row = read_task_row(task.row_file) if plan.is_done(task) else None
-            plan.split_cache.check_row(task.protocol, infos[task.path].channels, row, task.row_file)
+        plan.check()
+        return plan
+
+    def check(self) -> None:
+        """Checks all tasks, and rows that are there, against the images.
+
+        Raises:
+            BadInput: If a ticket does not fit its protocols' images, a row is about others, or data is missing.
+        """
+        for task in self.tasks:
+            row = read_task_row(task.row_file) if self.is_done(task) else None
+            self.split_cache.check_row(task.protocol, self.ticket_infos[task.path].channels, row, task.row_file)
             if row is None:
-                plan.check_task(task)
-        for path, kind in dict.fromkeys((task.path, task.control) for task in plan.remaining_tasks()):
+                self.check_task(task)
+        for path, kind in dict.fromkeys((task.path, task.control) for task in self.remaining_tasks()):
             if kind != "ticket":
                 get_control(kind).weights(path)
-        return plan
 
     def remaining_tasks(self) -> list[EvalTask]:
         """Tasks whose rows are not there, or are about earlier tickets of these names.
@@ -290,10 +329,18 @@ class EvaluationPlan:
         """
         return [task for task in self.tasks if not self.is_done(task)]
 
+    def count_done(self) -> int:
+        """How many rows are there."""
+        return len(self.tasks) - len(self.remaining_tasks())
+
     def is_done(self, task: EvalTask) -> bool:
         """Whether a task's row is there, about this very ticket."""
+        if task.row_file in self.done:
+            return True
         info = self.ticket_infos[task.path]
-        return task.is_done(info.hash, task.protocol.hash_for(info.model))
+        if found := task.is_done(info.hash, task.protocol.hash_for(info.model)):
+            self.done.add(task.row_file)
+        return found
 
     def describe_other_origins(self, device: str) -> list[str]:
         """Lines about rows that are there and would now be computed or measured otherwise."""
@@ -437,14 +484,17 @@ class EvaluationPlan:
         model = info.model.replace("/", "_")
         name = f"{model}.{protocol.label}{suffix}.seed{task.seed}.search{info.seed}.safetensors"
         network = (info.model, info.channels, info.parameters, info.seed)
-        same = [
-            other.run
-            for other in self.tasks
-            if (each := self.ticket_infos[other.path])
-            and (each.model, each.channels, each.parameters, each.seed) == network
-        ]
-        files = [run / "natural" / name for run in dict.fromkeys(same)]
+        files = [run / "natural" / name for run in self._runs_by_network[network]]
         return next((file for file in files if file.exists()), files[0])
+
+    @cached_property
+    def _runs_by_network(self) -> dict[tuple[object, ...], dict[Path, None]]:
+        """The runs of each network and search seed, in the order of the tasks."""
+        found: dict[tuple[object, ...], dict[Path, None]] = defaultdict(dict)
+        for task in self.tasks:
+            info = self.ticket_infos[task.path]
+            found[info.model, info.channels, info.parameters, info.seed][task.run] = None
+        return found
 
     def _count_natural(self, task: EvalTask) -> int | None:
         file, layers = self._natural_file(task), self.ticket_infos[task.path].layers
@@ -498,7 +548,7 @@ def evaluation_invariants(
     for task, info in rows:
         tickets.add(f"{task.run.name}/{task.path.name} {info.hash}")
         protocol = f"{task.protocol.label} {task.protocol.hash_for(info.model)}"
-        asked.append(f"{task.path.name} {task.control} {protocol} {task.seed} {task.head}")
+        asked.append(f"{task.path.name} {task.control} {protocol} {task.seed} {task.head} {task.curve}")
     images = "; ".join(split_cache.describe()) or "no images"
     return {
         "precision": flag_invariant("precision", precision),

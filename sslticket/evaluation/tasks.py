@@ -10,6 +10,7 @@ import torch
 
 from sslticket import hub, models
 from sslticket.config.recipe import RecipeRecord
+from sslticket.config.training import Span
 from sslticket.data.datasets.catalogue import get_dataset
 from sslticket.errors import BadInput
 from sslticket.evaluation.controls import Control, control_parts, get_control
@@ -167,6 +168,7 @@ class EvalTask:
         protocol: How it is trained and measured.
         seed: Seed of the evaluation.
         head: Which classification layer is trained.
+        curve: Training between two measurements of top-1 on the way, such as "5ep"; None for the end alone.
     """
 
     path: Path
@@ -174,6 +176,7 @@ class EvalTask:
     protocol: Protocol
     seed: int
     head: Head = "new"
+    curve: str | None = None
 
     @property
     def run(self) -> Path:
@@ -195,11 +198,17 @@ class EvalTask:
         """The file of its row."""
         return self.run / "rows" / f"{self.name}.jsonl"
 
+    @property
+    def diverged_file(self) -> Path:
+        """The file of the row that says that the training diverged; it goes when one succeeds."""
+        return self.row_file.with_suffix(".diverged.jsonl")
+
     def is_done(self, ticket_hash: str, protocol_hash: str) -> bool:
         """Whether the row is there, about this very ticket under these very settings, and this very control.
 
         A control's row must also say for which search it was drawn: those of older versions were shared by all
-        replicates of a search, which makes any number of them one.
+        replicates of a search, which makes any number of them one. A row without the curve that is asked for, or with
+        another, is measured again: by the same training.
         """
         row = read_task_row(self.row_file)
         return (
@@ -209,6 +218,7 @@ class EvalTask:
             and row.get("start", "0") == self.protocol.start
             and (self.control == "ticket" or "replicate" in row)
             and control_parts(self.control).items() <= row.get("parts", {}).items()
+            and self.curve in (None, row.get("curve_every"))
         )
 
 
@@ -291,6 +301,7 @@ def make_tasks(
     *,
     both_heads: bool = True,
     own_weights: bool = False,
+    curve: str | None = None,
 ) -> list[EvalTask]:
     """Every measurement that was asked for.
 
@@ -305,10 +316,13 @@ def make_tasks(
         both_heads: Whether, where `heads` is None and only some tickets have a head of their own, these are taken with
             a new one too, so that like can be compared with like.
         own_weights: Whether all controls have the ticket's weights, and so its head.
+        curve: Training between two measurements of top-1 on the way, such as "5ep"; None for the end alone.
 
     Raises:
-        BadInput: If a ticket is damaged, or is to have a head of its own and has none for this task.
+        BadInput: If a ticket is damaged, or is to have a head of its own and has none for this task; if a curve's
+            interval is no length of training.
     """
+    curve = None if curve is None else _curve_interval(curve)
     headers = {path: _read_checked_header(path) for path in paths}
     kinds = {control.name: control for control in map(get_control, controls)}
     drawn = {name for name, control in kinds.items() if not (own_weights or control.keeps_weights)}
@@ -329,7 +343,7 @@ def make_tasks(
         if both_heads and len(own) < len(paths):
             default |= dict.fromkeys(own, ("own", "new"))
         found += [
-            EvalTask(path, kind, targets[path], seed, head)
+            EvalTask(path, kind, targets[path], seed, head, curve)
             for path in paths
             for kind in ("ticket", *kinds)
             for head in (("new",) if kind in drawn else heads or default[path])
@@ -337,6 +351,13 @@ def make_tasks(
         ]
     # Two names may be of one protocol, as cifar10 and cifar10@0 are.
     return list(dict.fromkeys(found))
+
+
+def _curve_interval(text: str) -> str:
+    span = Span.parse(text)
+    if not span.amount > 0:
+        raise BadInput(f"--curve must be a length of training above 0, got {text}; give for instance --curve 5ep")
+    return str(span)
 
 
 def found_on_same_task(header: Mapping[str, Any], protocol: Protocol) -> bool:

@@ -1,12 +1,13 @@
 """Trainings under a protocol, on its images, from whatever weights; and what they need of a device's memory."""
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from sslticket import provenance
-from sslticket.config.training import TrainConfig
+from sslticket.config.training import Span, TrainConfig
 from sslticket.data.datasets.base import SPLITS
 from sslticket.data.loader import Loader
 from sslticket.data.manifest import take_half
@@ -16,11 +17,11 @@ from sslticket.errors import BadInput
 from sslticket.evaluation.protocols import Protocol
 from sslticket.objectives.supervised import Supervised
 from sslticket.pruning.effective_sparsity import EffectivePaths
-from sslticket.pruning.mask import Mask
+from sslticket.pruning.mask import Mask, StateDict
 from sslticket.seeds import Seeds, derive_seed
 from sslticket.training.engine import Engine
 from sslticket.training.memory import DeviceMemory, MemoryModel, UnknownMemory, resident_bytes
-from sslticket.training.network import MaskedNetwork, measure_metrics
+from sslticket.training.network import MaskedNetwork, measure_metrics, preserve_buffers
 from sslticket.training.progress import Progress
 from sslticket.training.snapshots import resumable
 
@@ -222,6 +223,7 @@ class EvalRun:
         start: Optimiser step at which it begins, with the protocol's learning rate and images of that step.
         run: Folder in which it can be watched.
         name: Name by which it is known there.
+        curve: Training between two measurements of top-1 on the way, such as "5ep"; None for the end alone.
     """
 
     protocol: Protocol
@@ -232,6 +234,7 @@ class EvalRun:
     start: int = 0
     run: Path
     name: str
+    curve: str | None = None
 
     @property
     def training(self) -> TrainConfig:
@@ -242,6 +245,17 @@ class EvalRun:
     def total_steps(self) -> int:
         """Optimiser steps of the protocol's whole training."""
         return self.training.clock(len(self.splits.training.manifest)).total_steps
+
+    @property
+    def curve_steps(self) -> list[int]:
+        """The steps before the end after which top-1 is measured: at multiples of the interval, whatever the start."""
+        if self.curve is None:
+            return []
+        clock, every = self.training.clock(len(self.splits.training.manifest)), Span.parse(self.curve)
+        share = clock.samples(every)
+        times = range(1, math.ceil(clock.samples(clock.length) / share))
+        found = {clock.steps(replace(every, amount=number * every.amount)) for number in times}
+        return sorted(step for step in found if self.start < step < self.total_steps)
 
     @property
     def image_size(self) -> int:
@@ -255,6 +269,7 @@ class EvalRun:
             "set of images": self.splits.training.manifest.hash,
             "length": f"{self.start}-{self.total_steps}",
             "seed": f"{self.seeds.order} {self.seeds.augment}",
+            **({} if self.curve is None else {"curve": self.curve}),
         }
 
     def build_net(self) -> MaskedNetwork:
@@ -267,6 +282,29 @@ class EvalRun:
             classes=len(self.splits.training.manifest.classes),
             seed=self.seeds.init,
         )
+
+
+class _Curve:
+    """The accuracy on the way to the end of a training.
+
+    Attributes:
+        points: Source images seen, the same in epochs, and top-1.
+    """
+
+    def __init__(self) -> None:
+        self.points: list[list[float]] = []
+
+    def add(self, samples: int, set_size: int, metrics: Mapping[str, float]) -> None:
+        """Adds what was measured after so many images."""
+        self.points.append([samples, samples / set_size, metrics["top1"]])
+
+    def snapshot_state(self) -> tuple[dict[str, Any], StateDict]:
+        """See `training.snapshots.Companion`."""
+        return {"points": self.points}, {}
+
+    def restore_state(self, values: Mapping[str, Any], tensors: StateDict) -> None:
+        """See `training.snapshots.Companion`."""
+        self.points = [list(point) for point in values["points"]]
 
 
 class Evaluator:
@@ -287,8 +325,8 @@ class Evaluator:
         """Trains a net to the protocol's end, from where the same command was stopped, and measures it.
 
         Returns:
-            Keys of a score row: top1 and top5 (fractions), loss (nats), samples, steps, seconds of training.
-            They come with where they are from.
+            Keys of a score row: top1 and top5 (fractions), loss (nats), samples, steps, seconds of training, and the
+            curve where one was asked for. They come with where they are from.
 
         Raises:
             BadInput: If the device's memory is too small for it.
@@ -307,6 +345,8 @@ class Evaluator:
             loop = engine.make_loop(
                 net, wrapped, batches, training, set_size=len(manifest), seed=run.seeds.augment, progress=self.progress
             )
+            cuts, curve = [*run.curve_steps, run.total_steps], _Curve()
+            held_out, metrics = self.evaluation_loader(run), dict[str, float]()
             with resumable(
                 engine,
                 loop,
@@ -316,11 +356,19 @@ class Evaluator:
                 about=run.describe(),
                 start=run.start,
                 computed={"device": engine.device_name, "numerics": numerics},
+                companion=curve,
             ) as done:
+                for reached in cuts[:-1]:
+                    if reached > done.step:
+                        done.run_to(reached)
+                        with preserve_buffers(net):  # so that a curve changes no bit of what is trained
+                            metrics = measure_metrics(engine.accelerator, net, held_out)
+                        curve.add(reached * training.batch_size, len(manifest), metrics)
+                        self.progress.log_metrics(metrics)
                 done.run_to(run.total_steps)
                 done.finish()
-            held_out = self.evaluation_loader(run)
             metrics = measure_metrics(engine.accelerator, net, held_out)
+            curve.add(run.total_steps * training.batch_size, len(manifest), metrics)
             self.progress.log_metrics(metrics)
             unreadable = done.unreadable_images(held_out)
         return {
@@ -331,6 +379,7 @@ class Evaluator:
             "forward_images": loop.forward_images,
             "backward_images": loop.backward_images,
             "seconds": round(done.seconds, 3),
+            **({} if run.curve is None else {"curve": curve.points, "curve_every": run.curve}),
             **unreadable_fields(unreadable),
             **done.computed,
             "precision": engine.precision,

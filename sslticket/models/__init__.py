@@ -32,6 +32,9 @@ PAPER_MODELS: Mapping[str, str] = {
     "resnet18_cifar": "sslticket.models.paper_networks:resnet18_cifar",
     "resnet20": "sslticket.models.paper_networks:resnet20",
     "resnet50": "sslticket.models.paper_networks:resnet50",
+    "vgg11": "sslticket.models.paper_networks:vgg11",
+    "vgg13": "sslticket.models.paper_networks:vgg13",
+    "vgg16": "sslticket.models.paper_networks:vgg16",
     "vgg19": "sslticket.models.paper_networks:vgg19",
 }
 """Where the papers' networks are, by their names."""

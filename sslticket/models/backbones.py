@@ -103,7 +103,7 @@ def _with_input_channels(conv: nn.Conv2d, channels: int) -> nn.Conv2d:
     )
 
 
-_MIN_IMAGE_SIZES = {"alexnet": 63, "conv3": 4, "conv6": 8, "vgg19": 16}
+_MIN_IMAGE_SIZES = {"alexnet": 63, "conv3": 4, "conv6": 8, "vgg11": 16, "vgg13": 16, "vgg16": 16, "vgg19": 16}
 """The least image size, in pixels, that reaches the last layer of the papers' networks; 1 for the others."""
 
 # What third-party constructors and forward passes raise over an image size they can't work with.
@@ -119,9 +119,9 @@ def list_models() -> list[str]:
 def create_model(name: str, *, channels: int = 3, image_size: int = 224) -> nn.Module:
     """A network without its classification layer, with initial weights by torch's global generator.
 
-    The papers' names come first, then a user's own, then timm's, then torchvision's: `resnet18`, `resnet50` and
-    `vgg19`, which all have, are the papers'. Parameters have their original names, so weights fit other copies of the
-    network.
+    The papers' names come first, then a user's own, then timm's, then torchvision's: `resnet18`, `resnet50`
+    and `vgg11` to `vgg19`, which all have, are the papers'. Parameters have their original names, so weights fit other
+    copies of the network.
 
     Args:
         name: A name among `list_models()`, or that of any classification network of timm or torchvision.

@@ -1,4 +1,4 @@
-"""The papers' networks, without their classification layer: LeNet 300-100, Conv-6, VGG-19, Conv-3, and the ResNets.
+"""The papers' networks, without their classification layer: LeNet 300-100, Conv-6, VGGs, Conv-3 and ResNets.
 
 The residual networks (He et al. 2016) have torchvision's parameter names. torchvision has only their ImageNet form, and
 importing it costs more than building a ResNet-50 here; its state dicts (classification layer left out) load into these
@@ -166,6 +166,11 @@ VGGConfig = Sequence[int | Literal["M"]]
 # Simonyan & Zisserman 2015, configuration E, whose last max pool the global average pool replaces. Morcos et al.
 # (appendix A.1) list a fifth convolution in the fourth group, yet say that the structure is the original's: four it is.
 VGG19: VGGConfig = (*(64,) * 2, "M", *(128,) * 2, "M", *(256,) * 4, "M", *(512,) * 4, "M", *(512,) * 4)
+# Simonyan & Zisserman 2015, table 1, configurations A, B and D, modified in the same way: "for all the considered VGGs
+# we use the modified version of Morcos et al." (Finding Winning Tickets with Limited (or No) Supervision, appendix D).
+VGG11: VGGConfig = (64, "M", 128, "M", *(256,) * 2, "M", *(512,) * 2, "M", *(512,) * 2)
+VGG13: VGGConfig = (*(64,) * 2, "M", *(128,) * 2, "M", *(256,) * 2, "M", *(512,) * 2, "M", *(512,) * 2)
+VGG16: VGGConfig = (*(64,) * 2, "M", *(128,) * 2, "M", *(256,) * 3, "M", *(512,) * 3, "M", *(512,) * 3)
 # Frankle & Carbin 2019, figure 2; Continuous Sparsification, section 4.1.
 CONV6: VGGConfig = (64, 64, "M", 128, 128, "M", 256, 256, "M")
 CONV6_HIDDEN = (256, 256)
@@ -176,8 +181,9 @@ CONV3: VGGConfig = (16, "M", 32, "M", 32)
 class VGG(nn.Module):
     """Convolutions with ReLU, then either a global average pool or, where `hidden` is given, linear layers with ReLU.
 
-    `features` has torchvision's names: those of `vgg19_bn` fit the modified VGG-19. Weights start Xavier-normal,
-    biases 0, batch norm 1 and 0 (Morcos et al., appendix A.1; Frankle & Carbin 2019, figure 2, for Conv-6).
+    `features` has torchvision's names: those of `vgg19_bn` fit the modified VGG-19, and so on. Weights start
+    Xavier-normal, biases 0, batch norm 1 and 0 (Morcos et al., appendix A.1; Frankle & Carbin 2019, figure 2, for
+    Conv-6).
 
     Args:
         channels: Number of the images' channels.
@@ -219,6 +225,21 @@ class VGG(nn.Module):
         """(B, channels, H, W) -> (B, F)."""
         features: Tensor = self.classifier(self.avgpool(self.features(x)).flatten(1))
         return features
+
+
+def vgg11(channels: int, image_size: int) -> VGG:
+    """VGG-11, modified as VGG-19: 512 features, 9,217,728 convolution weights."""
+    return VGG(channels, VGG11, batch_norm=True)
+
+
+def vgg13(channels: int, image_size: int) -> VGG:
+    """VGG-13, modified as VGG-19: 512 features, 9,402,048 convolution weights."""
+    return VGG(channels, VGG13, batch_norm=True)
+
+
+def vgg16(channels: int, image_size: int) -> VGG:
+    """VGG-16, modified as VGG-19: 512 features, 14,710,464 convolution weights."""
+    return VGG(channels, VGG16, batch_norm=True)
 
 
 def vgg19(channels: int, image_size: int) -> VGG:

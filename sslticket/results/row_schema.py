@@ -55,6 +55,14 @@ def _is_probe(step: str, value: Any) -> bool:
     return step.isascii() and step.isdigit() and len(step) < 16 and _is_number(value) and 0 <= value <= 1
 
 
+def _is_curve_point(point: Any) -> bool:
+    """Whether a value is [samples, epochs, accuracy]."""
+    if not isinstance(point, list) or len(point) != 3 or not all(map(_is_number, point)):
+        return False
+    samples, epochs, accuracy = point
+    return type(samples) is int and samples >= 0 and epochs >= 0 and 0 <= accuracy <= 1
+
+
 def _is_point(point: Any) -> bool:
     """Whether a value is [alpha, error, loss, recalibrated error, recalibrated loss]."""
     if not isinstance(point, list) or len(point) != 5 or not _is_number(point[0]):
@@ -66,6 +74,7 @@ Count = Annotated[int, Bounds(0, 2**53)]
 Amount = Annotated[float, Bounds(0, 2**53)]
 Fraction = Annotated[float, Bounds(0, 1)]
 Angle = Annotated[float, Bounds(0, 180)]
+Rate = Annotated[float, Bounds(0, 1e308)]
 Loss = Annotated[float | None, Bounds(-_MAX_NUMBER, _MAX_NUMBER)]
 Seed = Annotated[int, Bounds(-(2**63), 2**63 - 1)]
 Words = Annotated[dict[str, str], Entries(lambda _, value: isinstance(value, str))]
@@ -75,6 +84,7 @@ Probe = Annotated[dict[str, float], Entries(_is_probe)]
 LayerCounts = Annotated[dict[str, list[int]], Entries(_is_count_of_total)]
 LayerOverlaps = Annotated[dict[str, list[float]], Entries(_is_overlap_count)]
 Points = Annotated[list[list[float | None]], Items(_is_point)]
+Curve = Annotated[list[list[float]], Items(_is_curve_point)]
 Edges = Annotated[list[float], Items(_is_number)]
 Counts = Annotated[list[int], Items(lambda value: type(value) is int and 0 <= value <= _MAX_NUMBER)]
 

@@ -8,15 +8,15 @@
         unreadable.json                 where there are any: images that could not be read, by level
         tickets/level-00.safetensors    one ticket a level, level 0 is the dense network
         rows/search.level-00.jsonl      what finding it cost and showed
+        rows/search.diverged.jsonl      where and why a training of it diverged, until it succeeds
         rows/search.magnitudes.jsonl    magnitudes of the dense network's weights at the end
         rows/level-00.ticket.cifar10.seed0.jsonl    what an evaluation measured
 
 Every file is renamed into place whole, so a file that is there is finished.
 """
 
-import fcntl
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -24,9 +24,10 @@ from typing import Any
 
 from sslticket import processes, provenance
 from sslticket.config.recipe import ImageIdentity, Recipe
-from sslticket.errors import BadInput, one_line
+from sslticket.errors import BadInput
 from sslticket.registry import remember_parts
 from sslticket.storage.files import read_json, remove_unfinished, write_json
+from sslticket.storage.leases import hold_alone
 from sslticket.ticket import INITIAL_TICKET
 
 
@@ -80,31 +81,24 @@ class RunDir:
                     )
 
     @contextmanager
-    def locked(self, writes: bool) -> Iterator[None]:
-        """Makes the folder and locks it against a second writer; the lock goes whenever the process ends.
+    def locked(self, writes: bool, note: Callable[[str], object]) -> Iterator[None]:
+        """Makes the folder and keeps a second writer out of it; the lock goes whenever the process ends.
+
+        A search whose node has died is waited for, at most 75 seconds from its last sign of life.
 
         Args:
             writes: Whether this process writes here; the others of a distributed run only read.
+            note: Shows a person what it waits for.
 
         Raises:
-            BadInput: If another process is searching in it.
+            InHand: If another process is searching in it.
         """
         if not writes:
             yield
             return
-        self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / ".lock").open("a") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except (BlockingIOError, PermissionError):  # the latter on some network file systems
-                alone = processes.separate_launch_note()
-                fix = f" ({alone})" if alone else "; wait for it or give --out"
-                raise BadInput(f"another process is searching in {self.path}{fix}") from None
-            except OSError as error:
-                raise BadInput(
-                    f"{self.path} is on a file system that locks no files ({one_line(error)}); give another folder "
-                    "with --out"
-                ) from error
+        alone = processes.separate_launch_note()
+        fix = f" ({alone})" if alone else "; wait for it or give --out"
+        with hold_alone(self.path / ".lock", f"searching in {self.path}", fix, note):
             remove_unfinished(self.path)
             remember_parts(self.parts)
             if not (self.path / "recipe.json").exists():
@@ -169,6 +163,11 @@ class RunDir:
             return {int(level.removeprefix("level-")): sorted(found.items()) for level, found in by_level.items()}
         except (ValueError, TypeError, AttributeError) as error:
             raise BadInput(f"{path} is damaged (it holds no images by level); {fix}") from error
+
+    @property
+    def diverged_path(self) -> Path:
+        """Path of the row on a training of the search that diverged."""
+        return self.path / "rows" / "search.diverged.jsonl"
 
     @property
     def magnitudes_path(self) -> Path:

@@ -112,6 +112,20 @@ def _how_to_remake(file: Path) -> str:
     return "delete the file and run the command that made it again"
 
 
+def curve_rows(frame: pd.DataFrame) -> pd.DataFrame:
+    """The measurements of `sslticket evaluate --curve`, one line each; empty where there are none.
+
+    Of a frame of `read_rows` it has the columns of the score rows, but `kind` is "curve", `top1` that of the moment,
+    `samples_seen` and `epoch` the place on the protocol's schedule. Means over seeds are to be taken of one
+    `curve_every`, since other intervals have other moments; the last moment is the end of the training in all.
+    """
+    scores = frame[frame["curve"].notna()]
+    points = scores["curve"].explode()
+    values = pd.DataFrame(points.tolist(), columns=["samples_seen", "epoch", "top1"], index=points.index)
+    found = scores.drop(columns=["top1", "top5", "loss", "curve"]).assign(kind="curve").join(values)
+    return found.reset_index(drop=True)
+
+
 class WrittenTable(NamedTuple):
     """A table that was written.
 

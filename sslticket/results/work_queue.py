@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -16,7 +17,15 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from sslticket.config.training import format_duration
 from sslticket.errors import BadInput
 from sslticket.storage.files import read_json, write_row
-from sslticket.storage.leases import hold_leases, remove_abandoned
+from sslticket.storage.leases import (
+    HEARTBEAT_SECONDS,
+    Held,
+    Holder,
+    hold_leases,
+    lease_path,
+    look_at_lease,
+    remove_abandoned,
+)
 from sslticket.training.engine import Engine
 from sslticket.training.numerics import numerics_of_row
 from sslticket.training.progress import Progress
@@ -142,7 +151,7 @@ class WorkQueue(Generic[Context]):
         """
         if self._engine.is_main_process:
             remove_abandoned(dict.fromkeys(folders))
-        jobs, waited = self.pending(), False
+        jobs, told = self.pending(), set[tuple[Holder, bool]]()
         while jobs:
             idle = True
             for number, job in enumerate(jobs):
@@ -152,11 +161,30 @@ class WorkQueue(Generic[Context]):
                 yield from rows or ()
             jobs = self.pending()
             if jobs and idle:
-                if not waited:
-                    rows_left = sum(job.rows for job in jobs)
-                    self._progress.note(f"waiting for other processes, which have {rows_left} of these rows in hand")
-                waited = True
+                self._tell_holders(jobs, told)
                 time.sleep(_POLL_SECONDS)
+
+    def _tell_holders(self, jobs: Sequence[Job[Context]], told: set[tuple[Holder, bool]]) -> None:
+        """Notes whom this process waits for and until when: once, and again when one has fallen silent.
+
+        Args:
+            jobs: Those that are left.
+            told: Whom a person knows of, and whether as one that is silent; added to.
+        """
+        files = [file for job in jobs for file in job.files] if self._engine.is_main_process else []
+        by_holder: dict[Holder, list[tuple[Path, Held]]] = defaultdict(list)
+        for file in files:
+            if held := look_at_lease(lease_path(file)):
+                by_holder[replace(held.holder, since="")].append((file, held))
+        for holder, found in by_holder.items():
+            last = min((held for _, held in found), key=lambda held: held.silent)
+            state = (holder, not last.by_lock and last.silent > 2 * HEARTBEAT_SECONDS)
+            if state not in told:
+                told.add(state)
+                kind = "row" if all(file.suffix == ".jsonl" for file, _ in found) else "file"
+                many, are = (f"{len(found):,} {kind}s", "they are") if len(found) > 1 else (f"a {kind}", "it is")
+                who = f"{holder}," if "," in str(holder) else str(holder)
+                self._progress.note(f"waiting for {many} that {who} has in hand; {are} free {last.until}")
 
     def attempt(self, job: Job[Context]) -> list[Row] | None:
         """Does a job as far as nobody else does it.

@@ -19,6 +19,12 @@ from sslticket.pruning.prunable import layers_to_prune
 from sslticket.ticket import Ticket
 from sslticket.training.network import MaskedNetwork, MaskLearning
 
+TRIAL_REWIND = "10%"
+"""Where W_k is taken in a trial whose training ends before the recipe's rewind point."""
+SUBSET_REWIND = "30%"
+"""Where W_k is taken on a subset whose training ends before it: the largest share of a training in Table 1 of Finding
+Winning Tickets with Limited (or No) Supervision, which takes W_k after as many samples whatever the subset."""
+
 
 @dataclass(frozen=True)
 class Stages:
@@ -215,11 +221,11 @@ class Search(ABC):
         """Images used for scores alone, at most, when the ticket of this level is known, counted each time."""
         return 0
 
-    def shortened_for_trial(self, clock: Clock) -> Self:
-        """The same search, with W_k after a tenth of a training that would end before it; for trials on a laptop."""
+    def rewound_within(self, clock: Clock, share: str = TRIAL_REWIND) -> Self:
+        """The same search, with W_k after this share of a training that would end before it; else as it is."""
         rewind = getattr(self, "rewind", None)
         late = rewind is not None and clock.steps(Span.parse(rewind)) >= clock.total_steps
-        return replace(self, rewind="10%") if late else self  # type: ignore[call-arg]  # the class has the field
+        return replace(self, rewind=share) if late else self  # type: ignore[call-arg]  # the class has the field
 
     def mask_learning(self, training: TrainConfig, clock: Clock) -> MaskLearning | None:
         """How masks are learned in training; None where they are fixed in every training.

@@ -213,12 +213,15 @@ class TrainingLoop:
         objective = self.network.objective
         collapsed = objective.collapsed_loss(self._clock.batch_size // self._accumulation_steps)
         for step, loss in enumerate(torch.stack(losses).tolist() if losses else [], last + 1 - len(losses)):
+            where = {"step": step + 1, "steps": self._clock.total_steps}
             if not math.isfinite(loss):
                 finite = math.isfinite(self.loss)
                 before = f"the last finite loss was {self.loss:.6g}" if finite else "no loss was finite"
                 raise Diverged(
                     f"the loss is {loss} at step {step + 1} of {self._clock.total_steps} with learning rate "
-                    f"{self._learning_rate(step):.4g}; {before}; try a smaller --lr"
+                    f"{self._learning_rate(step):.4g}; {before}; try a smaller --lr",
+                    **where,
+                    lr=self._learning_rate(step),
                 )
             self.loss = loss
             same = collapsed is not None and abs(loss - collapsed) < _COLLAPSE_TOLERANCE * max(1.0, abs(collapsed))
@@ -226,7 +229,9 @@ class TrainingLoop:
             if self.collapsed_steps >= _COLLAPSED_STEPS:
                 raise Diverged(
                     f"{objective.name} has collapsed: for {_COLLAPSED_STEPS} steps up to step {step + 1} the loss is "
-                    f"{loss:.6g}, that of an embedding which is the same for all images; try a smaller --lr"
+                    f"{loss:.6g}, that of an embedding which is the same for all images; try a smaller --lr",
+                    **where,
+                    lr=self._learning_rate(step),
                 )
         if losses:
             self._progress.log_loss(self.loss, self._learning_rate(last))

@@ -5,7 +5,8 @@ objective over a whole set, and a nearest-neighbour probe of the features.
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -238,6 +239,19 @@ def sync_buffers(network: MaskedNetwork) -> None:
     for value in named.values():
         if id(value) not in taken:
             value.copy_(broadcast(value))
+
+
+@contextmanager
+def preserve_buffers(network: MaskedNetwork) -> Iterator[None]:
+    """Puts back, where `sync_buffers` changes them, running statistics and other buffers when the block ends."""
+    if not distributed.is_distributed():
+        yield
+        return
+    kept = [(value, value.clone()) for value in network.buffers()]
+    yield
+    with torch.no_grad():
+        for value, before in kept:
+            value.copy_(before)
 
 
 @torch.no_grad()

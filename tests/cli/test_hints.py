@@ -4,8 +4,9 @@ import re
 
 import pytest
 
-from sslticket.cli import commands, flags, inspect_commands, ticket_commands
+from sslticket.cli import commands, inspect_commands, ticket_commands
 from sslticket.cli import recipe_commands as command
+from sslticket.config import flags
 from sslticket.errors import BadInput
 from tests.recipes import RECIPES, load
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from sslticket.cli import recipe_commands as command
+from sslticket.config import flags
 from sslticket.config.recipe import Data, RecipeRecord
 from sslticket.config.runtime import RuntimeConfig
 from sslticket.config.training import LARS, Adam, Optimizer, RMSprop, TrainConfig
@@ -58,7 +59,7 @@ def test_a_length_alone_brings_the_rewind_point_within(tmp_path: Path, capsys: p
 def test_the_key_follows_every_setting_and_nothing_else() -> None:
     base = load("rotnet_digits")
     keys = {
-        command.resolve_recipe(base, dict(given)).key
+        flags.resolve_recipe(base, dict(given)).key
         for given in (
             {},
             {"seed": 1},
@@ -70,15 +71,15 @@ def test_the_key_follows_every_setting_and_nothing_else() -> None:
         )
     }
     assert len(keys) == 7
-    assert command.resolve_recipe(base, {"data_root": "/elsewhere"}).key == base.key
-    other, seeded = command.resolve_recipe(base, {"lr": 0.1}), command.resolve_recipe(base, {"seed": 1})
+    assert flags.resolve_recipe(base, {"data_root": "/elsewhere"}).key == base.key
+    other, seeded = flags.resolve_recipe(base, {"lr": 0.1}), flags.resolve_recipe(base, {"seed": 1})
     assert seeded.family == base.family != other.family
 
 
 def test_keys_are_what_they_were_before_fields_were_added() -> None:
     names = ("rotnet_digits", "rotnet_resnet50", "rotnet_resnet18_cifar10")
     # A ghost batch as large as the batch is what there was before there were any.
-    recipes = {name: command.resolve_recipe(load(name), {"ghost_batch": 1536}) for name in names}
+    recipes = {name: flags.resolve_recipe(load(name), {"ghost_batch": 1536}) for name in names}
     keys = {name: resolve_precision(recipe, RuntimeConfig(exact=True)).key for name, recipe in recipes.items()}
     assert keys == {
         "rotnet_digits": "rotnet-conv3-digits-10fc1377",
@@ -97,21 +98,21 @@ def test_keys_are_what_they_were_before_fields_were_added() -> None:
 
 def test_a_part_is_in_the_key_and_in_the_names() -> None:
     base = load("rotnet_resnet50")
-    part = command.resolve_recipe(base, {"part": "1 image a class", "half": "a"})
+    part = flags.resolve_recipe(base, {"part": "1 image a class", "half": "a"})
     assert part.data.name == "imageneta[1 image a class]"
     assert part.key.startswith("rotnet-resnet50-imageneta-1-image-a-class-")
     assert part.to_dict()["data"]["part"] == part.record.settings()["part"] == "1 image a class"
-    others = [command.resolve_recipe(base, {"part": name, "half": "a"}) for name in (None, "1-image-a-class")]
+    others = [flags.resolve_recipe(base, {"part": name, "half": "a"}) for name in (None, "1-image-a-class")]
     assert len({each.family for each in (part, *others)}) == 3
     with pytest.raises(BadInput, match="leave --part out"):
-        command.resolve_recipe(base, {"part": "flowers102", "dataset": "folder"})
+        flags.resolve_recipe(base, {"part": "flowers102", "dataset": "folder"})
 
 
 def test_settings_are_told_by_their_flags_those_of_the_search_first() -> None:
     base = load("rotnet_digits")
     told, other = (
         base.record.settings(),
-        command.resolve_recipe(base, {"lr": 0.125, "seed": 7}).record.settings(),
+        flags.resolve_recipe(base, {"lr": 0.125, "seed": 7}).record.settings(),
     )
     assert next(iter(told)) == "search"
     assert list(told).index("rewind") < list(told).index("lr") < list(told).index("dataset")
@@ -242,16 +243,16 @@ def test_a_batch_alone_scales_the_rate_and_says_so(tmp_path: Path, capsys: pytes
 
 def test_the_key_holds_the_rate_that_a_batch_has_scaled() -> None:
     base = load("rotnet_resnet50")
-    scaled = command.resolve_recipe(base, {"batch_size": 16})
+    scaled = flags.resolve_recipe(base, {"batch_size": 16})
     assert scaled.training.optimizer.lr == 0.0104
-    assert scaled.key == command.resolve_recipe(base, {"batch_size": 16, "lr": 0.0104}).key
-    assert scaled.key != command.resolve_recipe(base, {"batch_size": 16, "lr": 1.0}).key
-    assert command.resolve_recipe(base, {"batch_size": base.training.batch_size}) == base
+    assert scaled.key == flags.resolve_recipe(base, {"batch_size": 16, "lr": 0.0104}).key
+    assert scaled.key != flags.resolve_recipe(base, {"batch_size": 16, "lr": 1.0}).key
+    assert flags.resolve_recipe(base, {"batch_size": base.training.batch_size}) == base
 
 
 def test_other_rates_of_a_curve_and_of_biases_scale_with_it_and_those_given_stay() -> None:
     base = load("barlowtwins_resnet50")
-    fit, scaled = base.training, command.resolve_recipe(base, {"batch_size": base.training.batch_size // 8}).training
+    fit, scaled = base.training, flags.resolve_recipe(base, {"batch_size": base.training.batch_size // 8}).training
     assert isinstance(fit.optimizer, LARS)
     assert isinstance(scaled.optimizer, LARS)
     rates = [
@@ -259,7 +260,7 @@ def test_other_rates_of_a_curve_and_of_biases_scale_with_it_and_those_given_stay
         (scaled.optimizer.lr, scaled.optimizer.bias_lr, scaled.last_lr),
     ]
     assert rates[1] == pytest.approx([each / 8 for each in rates[0]], rel=0.005)  # type: ignore[operator]
-    given = command.resolve_recipe(base, {"batch_size": 256, "bias_lr": 0.5}).training.optimizer
+    given = flags.resolve_recipe(base, {"batch_size": 256, "bias_lr": 0.5}).training.optimizer
     assert isinstance(given, LARS)
     assert given.bias_lr == 0.5
 
@@ -275,8 +276,8 @@ def test_a_percentage_is_the_fraction_and_has_its_key(text: str) -> None:
     base = load("rotnet_resnet50")
     for flag in ("subset", "labels", "shuffle-labels", "rate"):
         given = vars(command._recipe_parser(base).parse_args([f"--{flag}", text]))
-        recipe = command.resolve_recipe(base, given)
-        assert recipe.key == command.resolve_recipe(base, {flag.replace("-", "_"): 0.1}).key
+        recipe = flags.resolve_recipe(base, given)
+        assert recipe.key == flags.resolve_recipe(base, {flag.replace("-", "_"): 0.1}).key
 
 
 @pytest.mark.parametrize(

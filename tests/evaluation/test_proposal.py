@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from sslticket.cli.recipe_commands import resolve_recipe
+from sslticket.config.flags import resolve_recipe
 from sslticket.data.augment import Transform, View
 from sslticket.evaluation.protocols import Protocol, propose_protocol
 from tests.recipes import RECIPES, load

@@ -24,6 +24,9 @@ def prunable(backbone: nn.Module) -> dict[str, int]:
         ("resnet18", 3, 64, 11_166_912, 512),
         ("resnet18_cifar", 3, 32, 11_159_232, 512),
         ("resnet20", 3, 32, 270_256, 64),
+        ("vgg11", 3, 32, 9_217_728, 512),
+        ("vgg13", 3, 32, 9_402_048, 512),
+        ("vgg16", 3, 32, 14_710_464, 512),
         ("vgg19", 3, 32, 20_018_880, 512),
         ("alexnet", 3, 64, 56_994_496, 4096),
         ("lenet300", 1, 28, 265_200, 100),
@@ -74,7 +77,11 @@ def test_torchvision_resnets_have_the_same_names_and_give_the_same_features(name
 
 
 @pytest.mark.parametrize(
-    ("name", "original", "head"), [("vgg19", "vgg19_bn", "classifier."), ("alexnet", "alexnet", "classifier.6.")]
+    ("name", "original", "head"),
+    [
+        *((f"vgg{depth}", f"vgg{depth}_bn", "classifier.") for depth in (11, 13, 16, 19)),
+        ("alexnet", "alexnet", "classifier.6."),
+    ],
 )
 def test_torchvision_vgg_and_alexnet_have_the_same_names_and_shapes(name: str, original: str, head: str) -> None:
     from torchvision.models import get_model

@@ -1,6 +1,9 @@
 """Jobs are done once, in the order in which they need one another, and what others have is waited for."""
 
 import json
+import os
+import re
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +13,7 @@ import pytest
 from sslticket.config.runtime import RuntimeConfig
 from sslticket.errors import BadInput
 from sslticket.results.work_queue import Job, Row, Throughput, Workload, WorkQueue, describe_queue
-from sslticket.storage.leases import hold_leases, lease_path
+from sslticket.storage.leases import Holder, hold_leases, lease_path
 from sslticket.training.engine import Engine
 from sslticket.training.progress import Progress
 
@@ -82,6 +85,32 @@ def test_what_another_process_drops_is_taken_over(tmp_path: Path, monkeypatch: p
     with Progress(0, show=False) as progress:
         assert list(queue_of([job], log, progress).run([tmp_path])) == [{"written": "a"}]
     assert not lease_path(job.files[0]).exists()
+
+
+def test_the_wait_says_whose_rows_are_in_hand_and_until_when(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job, notes = Note(tmp_path, ("a", "b", "c")), list[str]()
+    other = Holder(host="n2", pid=77, boot="other", job="1234", restart=1)
+    for file in job.files[:2]:
+        lease_path(file).write_bytes(other.to_bytes())
+    held = hold_leases(job.files[2:])
+    held.__enter__()
+
+    def wait(seconds: float) -> None:
+        held.__exit__(None, None, None)
+        for file in job.files[:2]:
+            lease_path(file).unlink(missing_ok=True)
+
+    monkeypatch.setattr("time.sleep", wait)
+    with Progress(0, show=False) as progress:
+        monkeypatch.setattr(progress, "note", notes.append)
+        assert len(list(queue_of([job], [], progress).run([tmp_path]))) == 3
+    assert re.fullmatch(
+        r"waiting for 2 rows that job 1234 \(restart 1\) on node n2, pid 77, has in hand; they are free at "
+        r"\d\d:\d\d:\d\d unless it gives a sign before",
+        notes[0],
+    )
+    here = f"pid {os.getpid()} on {socket.gethostname()}"
+    assert notes[1:] == [f"waiting for a row that {here} has in hand; it is free as soon as it ends"]
 
 
 def test_the_estimate_is_the_median_speed_of_rows_of_this_device(tmp_path: Path) -> None:

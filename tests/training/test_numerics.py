@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from sslticket.analysis.trained_weights import Magnitudes
-from sslticket.cli import flags
 from sslticket.cli import recipe_commands as command
+from sslticket.config import flags
 from sslticket.config.recipe import Precision
 from sslticket.config.runtime import RuntimeConfig
 from sslticket.config.training import SGD, TrainConfig

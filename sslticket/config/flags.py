@@ -237,6 +237,63 @@ def override_fields(tree: Tree, given: Mapping[str, Any]) -> Tree:
     return _replace(tree, changes)
 
 
+def resolve_recipe(recipe: "Recipe", given: Mapping[str, object]) -> "Recipe":
+    """The recipe with the given flags in it; a length alone stretches warmup and drops with it, a batch the rate."""
+    if isinstance(length := given.get("length"), str):
+        recipe = dataclasses.replace(recipe, training=recipe.training.with_length(length))
+    held_batch = recipe.training.held_batch
+    if "lr" not in given and isinstance(batch := given.get("batch_size"), int):
+        recipe = dataclasses.replace(recipe, training=recipe.training.scaled_to_batch(batch))
+    recipe = override_fields(recipe, given)
+    if recipe.training.hold == "steps" and recipe.training.hold_batch is None:
+        # Steps are held as they are at the recipe's own batch.
+        recipe = dataclasses.replace(recipe, training=dataclasses.replace(recipe.training, hold_batch=held_batch))
+    return recipe
+
+
+def set_field(recipe: "Recipe", name: str, value: object) -> "Recipe":
+    """A copy of a recipe with a value that no flag can hold, such as None, a view or an objective with its settings.
+
+    Args:
+        recipe: The recipe.
+        name: The field's name with dashes, short or dotted, or a kind of part such as "objective".
+        value: Its value.
+
+    Raises:
+        BadInput: If there is no such field, or several.
+    """
+    wanted = tuple(name.replace("-", "_").split("."))
+    paths = [*CHOICES.values(), *_paths(recipe, ())]
+    found = list(dict.fromkeys(path for path in paths if path[-len(wanted) :] == wanted))
+    found = [path for path in found if path == wanted] or found
+    if not found:
+        raise unknown_name("field", name, {path[-1].replace("_", "-") for path in paths})
+    if len(found) > 1:
+        raise BadInput(f"{name} is a field of several parts; give one of {', '.join(map('.'.join, found))}")
+    return _replace(recipe, {found[0]: value})
+
+
+def _paths(tree: object, above: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    for each in dataclasses.fields(tree):  # type: ignore[arg-type]  # any dataclass instance
+        yield (*above, each.name)
+        if dataclasses.is_dataclass(value := getattr(tree, each.name)):
+            yield from _paths(value, (*above, each.name))
+
+
+def words_of(settings: Mapping[str, object]) -> list[str]:
+    """The words that one would type for settings, by the names of their flags."""
+    words: list[str] = []
+    for name, value in settings.items():
+        flag = _flag(name.removeprefix("--"))
+        if isinstance(value, bool):
+            words.append(flag if value else f"--no-{flag[2:]}")
+        elif isinstance(value, (list, tuple)):
+            words += [flag, *map(str, value)]
+        else:
+            words.append(f"{flag}={value}")
+    return words
+
+
 def _replace(tree: Tree, changes: Mapping[tuple[str, ...], Any]) -> Tree:
     """A copy of a tree of dataclasses with the values at these paths; each dataclass on the way is made once."""
     values: dict[str, Any] = {path[0]: value for path, value in changes.items() if len(path) == 1}
@@ -341,6 +398,24 @@ def _number(text: str) -> float:
     if not math.isfinite(number):
         raise argparse.ArgumentTypeError(f"must be a number such as 0.1 or 10%, got {text!r}")
     return number
+
+
+def parse_numbers(words: Sequence[str], flag: str) -> list[int]:
+    """Numbers and ranges: "0 2 4-6" is 0, 2, 4, 5, 6.
+
+    Raises:
+        BadInput: If a word is no number and no range.
+    """
+    found: list[int] = []
+    for word in words:
+        first, dash, last = word.partition("-")
+        if not first.isdigit() or (dash and not last.isdigit()):
+            raise BadInput(f"{flag} must be numbers or ranges, got {word!r}; write it like 0 1 2 or 0-5")
+        some = range(int(first), int(last or first) + 1)
+        if not some:
+            raise BadInput(f"{flag} must be a range that rises, got {word!r}; write it like {last}-{first}")
+        found += some
+    return list(dict.fromkeys(found))
 
 
 def _without_none(kind: Any) -> Any:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from sslticket import IMP, LARS, SGD, SNIP, Adam, OneShot, Recipe, RotNet, SimCLR, TrainConfig
-from sslticket.cli import flags
 from sslticket.cli import recipe_commands as command
+from sslticket.config import flags
 from sslticket.config.runtime import RuntimeConfig
 from sslticket.errors import BadInput
 from sslticket.registry import stored_as
@@ -35,7 +35,7 @@ class Fast(SGD):
 def parse(recipe: Recipe, *words: str) -> tuple[Recipe, RuntimeConfig]:
     recipe = flags.choose_parts(recipe, words)
     given = vars(command._recipe_parser(recipe).parse_args(words))
-    return command.resolve_recipe(recipe, given), flags.override_fields(RuntimeConfig(), given)
+    return flags.resolve_recipe(recipe, given), flags.override_fields(RuntimeConfig(), given)
 
 
 @pytest.mark.parametrize("name", RECIPES)

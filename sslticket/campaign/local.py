@@ -1,0 +1,186 @@
+"""Workers on this machine: as many processes as it has GPUs or cores, watched until the campaign has ended."""
+
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from sslticket.campaign.state import CampaignFolder
+from sslticket.errors import BadInput
+from sslticket.processes.signals import has_default_handler
+
+PARENT_VARIABLE = "SSLTICKET_CAMPAIGN_PARENT"
+"""Names the process that started a worker, without which it does not go on."""
+_MAX_STARTS = 4
+"""Times that one worker is started: what kills it each time would kill it again."""
+_POLL_SECONDS = 0.5
+_STOP_SECONDS = 60.0
+"""Seconds that workers have to leave when they are asked to, snapshots included."""
+
+
+@dataclass
+class _Slot:
+    """A place for a worker.
+
+    Attributes:
+        number: Which one.
+        device: The GPU that its workers see; None for a CPU.
+        process: The worker; None where it has ended.
+        starts: How many workers it has had.
+    """
+
+    number: int
+    device: str | None
+    process: "subprocess.Popen[bytes] | None" = None
+    starts: int = 0
+
+
+def visible_devices() -> list[str]:
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    import torch
+
+    given = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    count = torch.cuda.device_count()
+    return given[:count] if given else [str(number) for number in range(count)]
+
+
+def count_workers(devices: Sequence[str], workers: int | None, per_device: int) -> int:
+    """How many workers there are: as asked for, or as many as there are GPUs, or cores where there is none.
+
+    Raises:
+        BadInput: If a number is below 1, or several a device are asked for and there is no device.
+    """
+    if per_device < 1 or (workers is not None and workers < 1):
+        given = workers if per_device >= 1 else per_device
+        raise BadInput(
+            f"--workers and --per-device must be at least 1, got {given}; leave it out for the machine's own"
+        )
+    if per_device > 1 and not devices:
+        raise BadInput(f"--per-device needs a GPU, and there is none here, got {per_device}; give --workers")
+    return workers or per_device * len(devices) or len(os.sched_getaffinity(0))
+
+
+def launch_local(
+    command: Sequence[str],
+    folder: CampaignFolder,
+    *,
+    workers: int | None = None,
+    per_device: int = 1,
+    show: Callable[[], None] = lambda: None,
+) -> None:
+    """Starts workers, and starts one that dies again, until all have ended.
+
+    Args:
+        command: The command that starts a worker.
+        folder: The folder of the campaign.
+        workers: How many; None for as many as there are GPUs, or cores where there is none.
+        per_device: Workers that share a GPU.
+        show: Is called again and again, to show how far the campaign is.
+
+    Raises:
+        BadInput: See `count_workers`.
+    """
+    devices = visible_devices()
+    count = count_workers(devices, workers, per_device)
+    slots = [_Slot(number, devices[number % len(devices)] if devices else None) for number in range(count)]
+    try:
+        for slot in slots:
+            _start(slot, command, folder)
+        while any(slot.process for slot in slots):
+            for slot in slots:
+                if slot.process is not None and (code := slot.process.poll()) is not None:
+                    _note_end(slot, code, folder)
+                    slot.process = None
+                    if code not in (0, 2) and slot.starts < _MAX_STARTS:
+                        _start(slot, command, folder)
+            show()
+            time.sleep(_POLL_SECONDS)
+    finally:
+        _stop([slot.process for slot in slots if slot.process is not None])
+
+
+def _start(slot: _Slot, command: Sequence[str], folder: CampaignFolder) -> None:
+    environment = {**os.environ, PARENT_VARIABLE: str(os.getpid())}
+    if slot.device is None:
+        environment.setdefault("OMP_NUM_THREADS", "1")
+    else:
+        environment["CUDA_VISIBLE_DEVICES"] = slot.device
+    log = folder.log_file(slot.number)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    slot.starts += 1
+    with log.open("ab") as output:
+        # A group of its own: Ctrl-C at the terminal reaches this process, which asks the workers to leave.
+        slot.process = subprocess.Popen(
+            list(command),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=environment,
+            start_new_session=True,
+        )
+
+
+def _note_end(slot: _Slot, code: int, folder: CampaignFolder) -> None:
+    """Writes down what a worker died of, beside the piece that it had in hand."""
+    assert slot.process is not None, "it has just ended"
+    worker = folder.worker(slot.process.pid)
+    folder.forget_worker(slot.process.pid)
+    if code in (0, 2):
+        return
+    why = f"its worker ended with code {code}; {_last_line(folder.log_file(slot.number))}"
+    if code < 0:
+        name = signal.Signals(-code).name if -code in set(map(int, signal.Signals)) else str(-code)
+        memory = ", as the system does where memory runs out" if -code == signal.SIGKILL else ""
+        why = f"its worker was killed by {name}{memory}"
+    if worker is not None and worker.piece:
+        is_cell = not worker.files
+        folder.record_failure(
+            why,
+            what=worker.doing,
+            cell=worker.piece if is_cell else None,
+            files=[Path(file) for file in worker.files],
+            died=True,
+        )
+    else:
+        folder.record_failure(why, what=f"worker {slot.number}", died=True)
+
+
+def _last_line(log: Path) -> str:
+    with suppress(OSError):
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+        if told := [line.strip() for line in lines[-50:] if line.strip()]:
+            return f"it said last: {told[-1][:200]} ({log})"
+    return f"it said nothing ({log})"
+
+
+def _stop(workers: "Sequence[subprocess.Popen[bytes]]") -> None:
+    """Asks workers to leave, which keep snapshots, and kills those that do not."""
+    for worker in workers:
+        with suppress(OSError):
+            worker.send_signal(signal.SIGTERM)
+    late = time.monotonic() + _STOP_SECONDS
+    for worker in workers:
+        try:
+            worker.wait(max(0.1, late - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            worker.kill()
+            worker.wait()
+
+
+def leave_with_parent() -> None:
+    """Makes this process leave when the one that started it is gone, however that ended."""
+    parent = os.environ.get(PARENT_VARIABLE, "")
+    if not parent.isdecimal() or not has_default_handler(signal.SIGTERM):
+        return
+
+    def watch() -> None:
+        while os.getppid() == int(parent):
+            time.sleep(1.0)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -1,0 +1,444 @@
+"""A sweep: a grid over recipes and their settings, and what is measured of the tickets, as one file.
+
+    from sslticket import Evaluate, Sweep
+
+    sweep = Sweep(
+        recipes=["supervised_digits"],
+        grid={"subset": [0.1, 1.0]},
+        seeds=[0, 1],
+        evaluate=[Evaluate(protocols=["digits-demo"], controls=["random"])],
+    )
+
+Settings are named as flags are, short or dotted. A file of TOML has the same names. Nothing here opens images.
+"""
+
+import dataclasses
+import itertools
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from sslticket.config import flags
+from sslticket.config.published import load_recipe, published_folder
+from sslticket.config.recipe import Recipe
+from sslticket.errors import BadInput, unknown_name
+from sslticket.registry import load_user_file, settings_hash
+from sslticket.storage.files import read_bytes
+
+_MAX_FILE_BYTES = 2**20
+_NAMES = ("sweep", "sweeps")
+"""What a file of Python calls a sweep, or several."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate:
+    """One `sslticket evaluate` over the tickets of a sweep.
+
+    Attributes:
+        protocols: Names of protocols; "own" is each ticket's own.
+        controls: What is measured beside each ticket, such as "random".
+        levels: Levels of the tickets, such as "0 2 4-6", or "all"; None for 0-6 and then every third.
+        seeds: Seeds of the evaluation; "search" for that of each ticket's search, None for each protocol's own.
+        heads: "own", "new" or both; None for a ticket's own where it was found on the protocol's task.
+        part: What the protocols' images are, if they are not the whole official set.
+        curve: Where accuracies are measured on the way, such as "5ep" for every fifth epoch; None for the end alone.
+    """
+
+    protocols: Sequence[str] = ("own",)
+    controls: Sequence[str] = ()
+    levels: str | None = None
+    seeds: Sequence[int] | Literal["search"] | None = None
+    heads: Sequence[Literal["own", "new"]] | None = None
+    part: str | None = None
+    curve: str | None = None
+
+    def __post_init__(self) -> None:
+        _make_tuples(self, "protocols", "controls", "seeds", "heads")
+
+    def describe(self) -> str:
+        """What is done, for people."""
+        return f"evaluate {_describe(self)}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Analyse:
+    """One `sslticket analyse` over the tickets of a sweep.
+
+    Attributes:
+        analysis: Name of the analysis, or "file.py:Name".
+        settings: Its settings by the names of their flags.
+        protocols: Names of protocols under which tickets are trained to their end.
+        controls: What is analysed beside each ticket: "local", or nothing.
+        levels: Levels of the tickets, such as "0 2 4-6", or "all"; None for the analysis' own.
+        seeds: Seeds of the trainings; "search" for that of each ticket's search, None for each protocol's own.
+        heads: "own" or "new"; None for a ticket's own where it was found on the protocol's task.
+        part: What the protocols' images are, if they are not the whole official set.
+    """
+
+    analysis: str
+    settings: Mapping[str, object] = field(default_factory=dict)
+    protocols: Sequence[str] = ("own",)
+    controls: Sequence[str] = ()
+    levels: str | None = None
+    seeds: Sequence[int] | Literal["search"] | None = None
+    heads: Sequence[Literal["own", "new"]] | None = None
+    part: str | None = None
+
+    def __post_init__(self) -> None:
+        _make_tuples(self, "protocols", "controls", "seeds", "heads")
+
+    def describe(self) -> str:
+        """What is done, for people."""
+        settings = "".join(f", {_flag_name(name)} {_shown(value)}" for name, value in self.settings.items())
+        return f"analyse {self.analysis}{settings} {_describe(self)}"
+
+
+def _describe(measured: Evaluate | Analyse) -> str:
+    words = [f"under {', '.join(measured.protocols)}"]
+    if measured.controls:
+        words.append(f"beside {', '.join(measured.controls)}")
+    if measured.levels is not None:
+        words.append(f"levels {measured.levels}")
+    if measured.seeds is not None:
+        words.append("seeds of the searches" if measured.seeds == "search" else f"seeds {_shown(measured.seeds)}")
+    if measured.heads is not None:
+        words.append(f"heads {_shown(measured.heads)}")
+    return ", ".join(words)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """Searches that differ in some settings, and what is measured of their tickets.
+
+    Attributes:
+        recipes: Published names, "file.py:NAME", or recipes.
+        settings: Settings that all searches have, by the names of their flags: {"length": "400it"}.
+        grid: Settings that are crossed: {"subset": [0.01, 0.1, 1]}.
+        points: Settings that go together, one search a point, each crossed with the grid:
+            [{"subset": 0.1, "batch-size": 64}, {"subset": 1, "batch-size": 128}].
+        seeds: Seeds of the searches.
+        evaluate: What is evaluated.
+        analyse: What is analysed.
+        title: What the sweep is about, for people.
+    """
+
+    recipes: Sequence[str | Recipe]
+    settings: Mapping[str, object] = field(default_factory=dict)
+    grid: Mapping[str, Sequence[object]] = field(default_factory=dict)
+    points: Sequence[Mapping[str, object]] = ()
+    seeds: Sequence[int] = (0,)
+    evaluate: Sequence[Evaluate] = ()
+    analyse: Sequence[Analyse] = ()
+    title: str = ""
+
+    def __post_init__(self) -> None:
+        _make_tuples(self, "recipes", "points", "seeds", "evaluate", "analyse")
+        if not self.recipes:
+            raise BadInput('recipes of a sweep must be at least one, got none; give recipes=["supervised_digits"]')
+        if not self.seeds or not all(type(seed) is int for seed in self.seeds):
+            raise BadInput(f"seeds of a sweep must be whole numbers, got {list(self.seeds)}; give seeds=[0, 1]")
+        for name, values in self.grid.items():
+            if isinstance(values, str) or not isinstance(values, Iterable) or not list(values):
+                raise BadInput(f"{name} in the grid must be a list of values, got {values!r}; give [0.1, 1.0]")
+        for name, kind in {"evaluate": Evaluate, "analyse": Analyse}.items():
+            if wrong := [each for each in getattr(self, name) if not isinstance(each, kind)]:
+                raise BadInput(f"{name} of a sweep must be a list of {kind.__name__}(...), got {wrong[0]!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One search of a sweep, and what is measured of its tickets.
+
+    Attributes:
+        recipe: The recipe with its settings, before its images are opened.
+        name: What tells it from the others, for people: "supervised_digits, subset 0.1, seed 0".
+        number: Its place among the cells.
+        evaluate: What is evaluated.
+        analyse: What is analysed.
+        trial: Whether a length was given without a rewind point, see `sslticket.search.plan.plan_search`.
+    """
+
+    recipe: Recipe
+    name: str
+    number: int
+    evaluate: tuple[Evaluate, ...] = ()
+    analyse: tuple[Analyse, ...] = ()
+    trial: bool = False
+
+    @property
+    def key(self) -> str:
+        """What tells the cell from all others, whatever becomes of the sweep around it: 8 hexadecimal digits."""
+        return settings_hash({"recipe": self.recipe.to_dict(), "trial": self.trial})
+
+
+def _make_tuples(tree: object, *names: str) -> None:
+    """Lists of a frozen dataclass as tuples; a name that is given alone is a list of one."""
+    for name in names:
+        value = getattr(tree, name)
+        if value is None or (name == "seeds" and value == "search"):
+            continue
+        listed = (value,) if isinstance(value, (str, int, Mapping, Recipe)) else value
+        if not isinstance(listed, Iterable):
+            raise BadInput(f"{name} of {type(tree).__name__}(...) must be a list, got {value!r}")
+        object.__setattr__(tree, name, tuple(listed))
+
+
+def published_sweeps() -> dict[str, Path]:
+    """The file of each published sweep by its name; one in a folder is named with it: "limited_supervision/figure1"."""
+    folder = published_folder("sweeps")
+    files = [*sorted(folder.rglob("*.toml")), *sorted(folder.rglob("*.py"))]  # of two, the one of Python
+    return {file.relative_to(folder).with_suffix("").as_posix(): file for file in files}
+
+
+def find_sweep_file(name: str | Path) -> Path:
+    """The file of a sweep: a path, or that of a published sweep.
+
+    Raises:
+        BadInput: If there is none.
+    """
+    text = str(name)
+    if Path(text).suffix in (".py", ".toml"):
+        if not Path(text).is_file():
+            raise BadInput(f"there is no sweep at {text}; give a file such as sweeps/lowshot.py, or a published name")
+        return Path(text)
+    known = published_sweeps()
+    if text not in known:
+        raise unknown_name("sweep", text, known)
+    return known[text]
+
+
+def load_sweeps(name: str | Path) -> tuple[Sweep, ...]:
+    """The sweeps that a file defines; recipes that lie beside the file are found there.
+
+    A file of Python defines `sweep = Sweep(...)` or `sweeps = [Sweep(...), ...]`. A file of TOML has the fields of one
+    sweep, or several under `[[sweeps]]`.
+
+    Args:
+        name: Path of a file, or the name of a published sweep.
+
+    Raises:
+        BadInput: If there is no such file, or it defines no sweep.
+    """
+    path = find_sweep_file(name)
+    found = _sweeps_of_toml(path) if path.suffix == ".toml" else _sweeps_of_module(path)
+
+    def beside(recipe: str | Recipe) -> str | Recipe:
+        if isinstance(recipe, Recipe) or ".py" not in recipe:
+            return recipe
+        name, _, wanted = recipe.partition(".py")
+        file = path.parent / f"{name}.py"
+        return f"{file}{wanted}" if file.is_file() and not Path(f"{name}.py").is_file() else recipe
+
+    return tuple(dataclasses.replace(sweep, recipes=tuple(map(beside, sweep.recipes))) for sweep in found)
+
+
+def _sweeps_of_module(path: Path) -> tuple[Sweep, ...]:
+    module = load_user_file(path)
+    one, several = (getattr(module, name, None) for name in _NAMES)
+    found = [one] if isinstance(one, Sweep) else several
+    if isinstance(found, Sequence) and found and all(isinstance(each, Sweep) for each in found):
+        return tuple(found)
+    raise BadInput(f"{path} defines no sweep; a file of a sweep has a line that starts with: sweep = Sweep(")
+
+
+def _sweeps_of_toml(path: Path) -> tuple[Sweep, ...]:
+    try:
+        tree = tomllib.loads(read_bytes(path, _MAX_FILE_BYTES).decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path} is no file of TOML ({error}); docs/campaigns.md shows one") from error
+    several = tree.pop("sweeps", None)
+    if several is not None and tree:
+        raise BadInput(f"{path} must have [[sweeps]] alone, got {next(iter(tree))} beside it; move it into one of them")
+    trees = [tree] if several is None else several
+    if not tree and not several:
+        raise BadInput(
+            f'{path} defines no sweep; a file of a sweep has a line such as: recipes = ["supervised_digits"]'
+        )
+    with _named(path):
+        return tuple(_from_toml(Sweep, each) for each in trees)
+
+
+def _from_toml(kind: type[Any], tree: object) -> Any:
+    """A dataclass of this file from a table of TOML, which has its fields' names, with dashes if one likes."""
+    if not isinstance(tree, Mapping):
+        raise BadInput(f"{kind.__name__.lower()} must be a table of names and values, got {tree!r}")
+    known = {each.name for each in dataclasses.fields(kind)}
+    values = {str(name).replace("-", "_"): value for name, value in tree.items()}
+    for name in values:
+        if name not in known:
+            raise unknown_name(f"field of {kind.__name__}", name, known)
+    for name, inner in {"evaluate": Evaluate, "analyse": Analyse}.items():
+        if kind is Sweep and name in values:
+            given = values[name] if isinstance(values[name], list) else [values[name]]
+            values[name] = [_from_toml(inner, each) for each in given]
+    for each in dataclasses.fields(kind):
+        required = each.default is dataclasses.MISSING and each.default_factory is dataclasses.MISSING
+        if required and each.name not in values:
+            raise BadInput(f"{kind.__name__.lower()} must have {each.name}, got {', '.join(values) or 'nothing'}")
+    return kind(**values)
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Errors inside the block say which file they are about."""
+    try:
+        yield
+    except BadInput as error:
+        raise BadInput(f"{path}: {error}") from error
+
+
+def expand(sweeps: Sweep | Sequence[Sweep]) -> tuple[Cell, ...]:
+    """The cells of sweeps, those of the first seed first; a search that two sweeps share is one cell.
+
+    Args:
+        sweeps: The sweeps of one campaign.
+
+    Raises:
+        BadInput: If a recipe or a setting is unknown or does not fit, a setting is given twice, or two cells of one
+            sweep are the same search.
+    """
+    listed = [sweeps] if isinstance(sweeps, Sweep) else list(sweeps)
+    if not listed:
+        raise BadInput("a campaign needs at least one sweep, got none; give Sweep(recipes=[...])")
+    found: dict[str, Cell] = {}
+    for sweep in listed:
+        own: dict[str, Cell] = {}
+        for cell in _cells_of(sweep):
+            if other := own.get(cell.key):
+                raise BadInput(
+                    f"cells of a sweep must differ, got the same search twice: {other.name!r} and {cell.name!r}; "
+                    "leave one of them out"
+                )
+            own[cell.key] = cell
+        for key, cell in own.items():
+            before = found.get(key)
+            measured = (before.evaluate, before.analyse) if before else ((), ())
+            found[key] = dataclasses.replace(
+                before or cell,
+                evaluate=tuple(_without_repeats([*measured[0], *cell.evaluate])),
+                analyse=tuple(_without_repeats([*measured[1], *cell.analyse])),
+            )
+    return tuple(dataclasses.replace(cell, number=number) for number, cell in enumerate(found.values()))
+
+
+def count_cells(sweeps: Sweep | Sequence[Sweep]) -> int:
+    """How many cells sweeps have at most, without making any."""
+    total = 0
+    for sweep in [sweeps] if isinstance(sweeps, Sweep) else sweeps:
+        cells = len(sweep.recipes) * max(1, len(sweep.points)) * len(sweep.seeds)
+        for values in sweep.grid.values():
+            cells *= len(values)
+        total += cells
+    return total
+
+
+def measurements_of(cells: Sequence[Cell]) -> list[Evaluate | Analyse]:
+    """What is evaluated and analysed of any of the cells, each once: first what is evaluated."""
+    return [
+        *_without_repeats([each for cell in cells for each in cell.evaluate]),
+        *_without_repeats([each for cell in cells for each in cell.analyse]),
+    ]
+
+
+def _without_repeats(items: Sequence[Any]) -> list[Any]:
+    found: list[Any] = []
+    for item in items:  # an analysis' settings cannot be hashed
+        if item not in found:
+            found.append(item)
+    return found
+
+
+def _cells_of(sweep: Sweep) -> Iterator[Cell]:
+    names = [*sweep.settings, *sweep.grid, *dict.fromkeys(name for point in sweep.points for name in point)]
+    plain = [_flag_name(name) for name in names]
+    if twice := [name for name in plain if plain.count(name) > 1]:
+        raise BadInput(f"{twice[0]} must be in one of settings, grid and points, got it in two; leave one out")
+    if "seed" in plain:
+        raise BadInput("seed must not be a setting of a sweep; give seeds=[0, 1]")
+    bases = [
+        (_label(recipe), recipe if isinstance(recipe, Recipe) else load_recipe(recipe)) for recipe in sweep.recipes
+    ]
+    crossed = [dict(zip(sweep.grid, values, strict=True)) for values in itertools.product(*sweep.grid.values())]
+    parsers: dict[str, flags.Parser] = {}
+    for seed in sweep.seeds:
+        for label, base in bases:
+            for point in sweep.points or ({},):
+                for chosen in crossed:
+                    varied = {**point, **chosen}
+                    told = [f"{_flag_name(name)} {_shown(value)}" for name, value in varied.items()]
+                    words = ", ".join([label, *told, f"seed {seed}"])
+                    try:
+                        recipe, trial = apply_settings(base, {**sweep.settings, **varied, "seed": seed}, parsers)
+                    except BadInput as error:
+                        raise BadInput(f"{words}: {error}") from error
+                    yield Cell(
+                        recipe=recipe,
+                        name=words,
+                        number=0,
+                        evaluate=tuple(sweep.evaluate),
+                        analyse=tuple(sweep.analyse),
+                        trial=trial,
+                    )
+
+
+def _label(recipe: str | Recipe) -> str:
+    if isinstance(recipe, Recipe):
+        return f"{recipe.task} {recipe.model} {recipe.data.path_name}"
+    return recipe.rpartition(".py:")[2] if ".py:" in recipe else Path(recipe).stem
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, (list, tuple)):
+        return " ".join(map(str, value))
+    return type(value).__name__ if dataclasses.is_dataclass(value) else str(value)
+
+
+def _flag_name(name: str) -> str:
+    return name.removeprefix("--").replace("_", "-")
+
+
+def apply_settings(
+    recipe: Recipe, settings: Mapping[str, object], parsers: dict[str, flags.Parser] | None = None
+) -> tuple[Recipe, bool]:
+    """A recipe with settings by the names of their flags, which mean what they mean on the command line.
+
+    A value that cannot be typed, such as None, RotNet() or a View, takes the field's place as it is.
+
+    Args:
+        recipe: The recipe.
+        settings: Values by name, short or dotted.
+        parsers: Parsers that were made before, by hashes of recipes: making one takes longer than all else.
+
+    Returns:
+        The recipe, and whether a length was given without a rewind point, as for a trial.
+
+    Raises:
+        BadInput: If a setting is unknown, naming the nearest, or its value does not fit.
+    """
+    objects = {name: value for name, value in settings.items() if not _is_typed(value)}
+    for name, value in objects.items():
+        recipe = flags.set_field(recipe, _flag_name(name), value)
+    words = flags.words_of({name: value for name, value in settings.items() if name not in objects})
+    chosen = flags.choose_parts(recipe, words)
+    known = {} if parsers is None else parsers
+    key = settings_hash(chosen.to_dict())
+    if key not in known:
+        known[key] = _parser_of(chosen)
+    given = vars(known[key].parse_args(words))
+    return flags.resolve_recipe(chosen, given), "length" in given and "rewind" not in given
+
+
+def _is_typed(value: object) -> bool:
+    if isinstance(value, (list, tuple)):
+        return all(map(_is_typed, value))
+    return isinstance(value, (str, int, float, Path))
+
+
+def _parser_of(recipe: Recipe) -> flags.Parser:
+    """A parser of the flags of a recipe."""
+    parser = flags.Parser(prog="sslticket run RECIPE", add_help=False)
+    flags.add_flags(parser, recipe)
+    return parser
