@@ -200,8 +200,10 @@ def _ask(*command: str) -> str:
     if done.returncode:
         lines = [re.sub(r"^(\w+: )?(error: |allocation failure: )?", "", line) for line in done.stderr.splitlines()]
         said = escape_terminal("; ".join(dict.fromkeys(line for line in lines if not line.startswith("Try "))))
-        what = "refuses such a job" if "--test-only" in command else f"does not answer {command[0]}"
-        raise BadInput(f"SLURM {what}: {said}; sinfo -o '%P %l %D %c %m %G %f' lists what it has")
+        if "--test-only" not in command:
+            raise BadInput(f"SLURM does not answer {command[0]}: {said}; try again when it does")
+        fix = "give fewer --workers" if "array" in said else "sinfo -o '%P %l %D %c %m %G %f' lists what it has"
+        raise BadInput(f"SLURM refuses such a job: {said}; {fix}")
     return done.stdout
 
 
