@@ -34,6 +34,7 @@ from sslticket.ticket import Ticket
 from sslticket.training.engine import Engine, Invariant, flag_invariant
 from sslticket.training.numerics import Numerics, numerics_of_row
 from sslticket.training.progress import Progress
+from sslticket.training.snapshots import delete_snapshots
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,6 +133,10 @@ class TrainingJob(Job[Evaluation]):
                 task.diverged_file.unlink(missing_ok=True)
         rows = [plan.row_fields(task) | measured for task in self.tasks if task.row_file in files]
         return [ScoreRow.from_dict(row).to_dict() for row in rows]
+
+    def clean_up(self, context: Evaluation) -> None:
+        """See the base class."""
+        delete_snapshots(self.tasks[0].run, self.tasks[0].name)
 
     def _measure(self, context: Evaluation) -> Row:
         task, evaluator = self.tasks[0], context.evaluator
@@ -261,6 +266,10 @@ class NaturalJob(Job[Evaluation]):
             evaluator.progress.note(f"{info.model} under {task.protocol.name}: {density}")
         return []
 
+    def clean_up(self, context: Evaluation) -> None:
+        """See the base class."""
+        delete_snapshots(self.file.parents[1], self.file.stem)
+
 
 @dataclass(frozen=True, eq=False)
 class EvaluationPlan:
@@ -271,14 +280,14 @@ class EvaluationPlan:
         ticket_infos: The tickets, by file.
         split_cache: The images.
         numerics: How the trainings compute.
-        done: Files of rows that are known to be there and about these tickets; it grows as they are found.
+        done: Rows that are known to be there and about these tickets, as file and curve; it grows as they are found.
     """
 
     tasks: Sequence[EvalTask]
     ticket_infos: Mapping[Path, TicketInfo]
     split_cache: SplitCache
     numerics: Numerics
-    done: set[Path] = field(default_factory=set)
+    done: set[tuple[Path, str | None]] = field(default_factory=set)
     _natural_survivors: dict[tuple[Path, tuple[str, ...]], int] = field(default_factory=dict)
 
     @classmethod
@@ -326,11 +335,12 @@ class EvaluationPlan:
 
     def is_done(self, task: EvalTask) -> bool:
         """Whether a task's row is there, about this very ticket."""
-        if task.row_file in self.done:
+        row = task.row_file, task.curve
+        if row in self.done:
             return True
         info = self.ticket_infos[task.path]
         if found := task.is_done(info.hash, task.protocol.hash_for(info.model)):
-            self.done.add(task.row_file)
+            self.done.add(row)
         return found
 
     def describe_other_origins(self, device: str) -> list[str]:
