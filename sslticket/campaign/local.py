@@ -15,7 +15,7 @@ from sslticket.campaign.state import CampaignFolder
 from sslticket.config import flags
 from sslticket.config.runtime import RuntimeConfig
 from sslticket.errors import BadInput
-from sslticket.processes.signals import has_default_handler
+from sslticket.processes import signals
 
 PARENT_VARIABLE = "SSLTICKET_CAMPAIGN_PARENT"
 """Names the process that started a worker, without which it does not go on."""
@@ -112,6 +112,7 @@ def launch_local(
     devices = visible_devices()
     count = count_workers(devices, workers, per_device)
     slots = [_Slot(number, devices[number % len(devices)] if devices else None) for number in range(count)]
+    signals.set_activity(lambda: "while its workers were at work")
     try:
         for slot in slots:
             _start(slot, command, folder)
@@ -183,10 +184,14 @@ def _last_line(log: Path) -> str:
 
 
 def _stop(workers: "Sequence[subprocess.Popen[bytes]]") -> None:
-    """Asks workers to leave, which keep snapshots, and kills those that do not."""
+    """Asks workers to leave, which keep snapshots, and kills those that do not.
+
+    A signal that came here may have come to them, too, as SLURM's does: the same one again is taken for its echo.
+    """
+    number = signals.received_signal()
     for worker in workers:
         with suppress(OSError):
-            worker.send_signal(signal.SIGTERM)
+            worker.send_signal(signal.SIGTERM if number in (None, signal.SIGINT) else number)
     late = time.monotonic() + _STOP_SECONDS
     for worker in workers:
         try:
@@ -199,7 +204,7 @@ def _stop(workers: "Sequence[subprocess.Popen[bytes]]") -> None:
 def leave_with_parent() -> None:
     """Makes this process leave when the one that started it is gone, however that ended."""
     parent = os.environ.get(PARENT_VARIABLE, "")
-    if not parent.isdecimal() or not has_default_handler(signal.SIGTERM):
+    if not parent.isdecimal():
         return
 
     def watch() -> None:

@@ -29,6 +29,7 @@ from sslticket.registry import load_user_file, settings_hash
 from sslticket.storage.files import read_bytes
 
 _MAX_FILE_BYTES = 2**20
+_REWIND = {"rewind", "search.rewind"}
 _NAMES = ("sweep", "sweeps")
 """What a file of Python calls a sweep, or several."""
 
@@ -159,6 +160,7 @@ class Cell:
         evaluate: What is evaluated.
         analyse: What is analysed.
         trial: Whether a length was given without a rewind point, see `sslticket.search.plan.plan_search`.
+        rewind_given: Whether a rewind point was given.
     """
 
     recipe: Recipe
@@ -167,6 +169,7 @@ class Cell:
     evaluate: tuple[Evaluate, ...] = ()
     analyse: tuple[Analyse, ...] = ()
     trial: bool = False
+    rewind_given: bool = False
 
     @property
     def key(self) -> str:
@@ -369,7 +372,7 @@ def _cells_of(sweep: Sweep) -> Iterator[Cell]:
                     told = [f"{_flag_name(name)} {_shown(value)}" for name, value in varied.items()]
                     words = ", ".join([label, *told, f"seed {seed}"])
                     try:
-                        recipe, trial = apply_settings(base, {**sweep.settings, **varied, "seed": seed}, parsers)
+                        recipe, given = apply_settings(base, {**sweep.settings, **varied, "seed": seed}, parsers)
                     except BadInput as error:
                         raise BadInput(f"{words}: {error}") from error
                     yield Cell(
@@ -378,7 +381,8 @@ def _cells_of(sweep: Sweep) -> Iterator[Cell]:
                         number=0,
                         evaluate=tuple(sweep.evaluate),
                         analyse=tuple(sweep.analyse),
-                        trial=trial,
+                        trial="length" in given and not given & _REWIND,
+                        rewind_given=bool(given & _REWIND),
                     )
 
 
@@ -400,7 +404,7 @@ def _flag_name(name: str) -> str:
 
 def apply_settings(
     recipe: Recipe, settings: Mapping[str, object], parsers: dict[str, flags.Parser] | None = None
-) -> tuple[Recipe, bool]:
+) -> tuple[Recipe, set[str]]:
     """A recipe with settings by the names of their flags, which mean what they mean on the command line.
 
     A value that cannot be typed, such as None, RotNet() or a View, takes the field's place as it is.
@@ -411,7 +415,7 @@ def apply_settings(
         parsers: Parsers that were made before, by hashes of recipes: making one takes longer than all else.
 
     Returns:
-        The recipe, and whether a length was given without a rewind point, as for a trial.
+        The recipe, and the settings that were given, by the names of parsed flags.
 
     Raises:
         BadInput: If a setting is unknown, naming the nearest, or its value does not fit.
@@ -426,7 +430,7 @@ def apply_settings(
     if key not in known:
         known[key] = _parser_of(chosen)
     given = vars(known[key].parse_args(words))
-    return flags.resolve_recipe(chosen, given), "length" in given and "rewind" not in given
+    return flags.resolve_recipe(chosen, given), set(given)
 
 
 def _is_typed(value: object) -> bool:

@@ -33,6 +33,7 @@ from sslticket.evaluation.jobs import Evaluation, EvaluationPlan
 from sslticket.evaluation.protocols import Protocol, resolve_protocol
 from sslticket.evaluation.tasks import ALL_LEVELS, DEFAULT_LEVELS, EvalTask, Levels, TicketInfo, make_tasks
 from sslticket.evaluation.trainer import Evaluator, SplitCache
+from sslticket.processes import signals
 from sslticket.results.work_queue import Job, WorkQueue
 from sslticket.search.plan import plan_search
 from sslticket.search.run_search import run_search
@@ -114,6 +115,7 @@ def work(
         show_progress: Whether a bar shows how far each piece is.
     """
     folder = CampaignFolder(out)
+    signals.set_activity(lambda: "between two pieces of work")
     worker = _Worker(cells, folder, runtime, precision, show_progress)
     with folder.enrolled(worker.engine.is_main_process):
         worker.run(patience)
@@ -207,7 +209,8 @@ class _Worker:
         self._say(cell.name, cell.key)
 
         def search() -> None:
-            plan = plan_search(cell.recipe, self.runtime, self.folder.out, trial=cell.trial)
+            given = {"trial": cell.trial, "rewind_given": cell.rewind_given}
+            plan = plan_search(cell.recipe, self.runtime, self.folder.out, **given)
             seen = [plan.cumulative_samples(level) for level in range(plan.levels + 1)]
             run = plan.run_dir.path.name
             if self.main:
