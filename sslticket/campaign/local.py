@@ -21,6 +21,9 @@ PARENT_VARIABLE = "SSLTICKET_CAMPAIGN_PARENT"
 """Names the process that started a worker, without which it does not go on."""
 _MAX_STARTS = 4
 """Times that one worker is started: what kills it each time would kill it again."""
+_ENDS = (0, 2)
+"""Codes of workers that found nothing more to do."""
+_ASKED_TO_LEAVE = (signals.REQUEUE_EXIT, *(128 + number for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM)))
 _POLL_SECONDS = 0.5
 _STOP_SECONDS = 60.0
 """Seconds that workers have to leave when they are asked to, snapshots included."""
@@ -121,7 +124,7 @@ def launch_local(
                 if slot.process is not None and (code := slot.process.poll()) is not None:
                     _note_end(slot, code, folder)
                     slot.process = None
-                    if code not in (0, 2) and slot.starts < _MAX_STARTS:
+                    if code not in _ENDS and slot.starts < _MAX_STARTS:
                         _start(slot, command, folder)
             show()
             time.sleep(_POLL_SECONDS)
@@ -155,7 +158,7 @@ def _note_end(slot: _Slot, code: int, folder: CampaignFolder) -> None:
     assert slot.process is not None, "it has just ended"
     worker = folder.worker(slot.process.pid)
     folder.forget_worker(slot.process.pid)
-    if code in (0, 2):
+    if code in _ENDS or code in _ASKED_TO_LEAVE:
         return
     why = f"its worker ended with code {code}; {_last_line(folder.log_file(slot.number))}"
     if code < 0:

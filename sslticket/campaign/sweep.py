@@ -18,6 +18,7 @@ import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -171,7 +172,7 @@ class Cell:
     trial: bool = False
     rewind_given: bool = False
 
-    @property
+    @cached_property
     def key(self) -> str:
         """What tells the cell from all others, whatever becomes of the sweep around it: 8 hexadecimal digits."""
         return settings_hash({"recipe": self.recipe.to_dict(), "trial": self.trial})
@@ -315,13 +316,13 @@ def expand(sweeps: Sweep | Sequence[Sweep]) -> tuple[Cell, ...]:
                 )
             own[cell.key] = cell
         for key, cell in own.items():
-            before = found.get(key)
-            measured = (before.evaluate, before.analyse) if before else ((), ())
-            found[key] = dataclasses.replace(
-                before or cell,
-                evaluate=tuple(_without_repeats([*measured[0], *cell.evaluate])),
-                analyse=tuple(_without_repeats([*measured[1], *cell.analyse])),
-            )
+            if before := found.get(key):
+                cell = dataclasses.replace(
+                    before,
+                    evaluate=tuple(_without_repeats([*before.evaluate, *cell.evaluate])),
+                    analyse=tuple(_without_repeats([*before.analyse, *cell.analyse])),
+                )
+            found[key] = cell
     return tuple(dataclasses.replace(cell, number=number) for number, cell in enumerate(found.values()))
 
 

@@ -179,8 +179,9 @@ class _Worker:
         if not self.main or len(self.settled) == len(self.cells):
             return []
         failed = {each.cell for each in self.folder.failures() if each.cell and each.is_final}
+        begun = self.folder.begun_cells()  # one look at a folder, where thousands of files are missing
         for cell in self.cells:
-            if cell.key not in self.settled and self.folder.cell_run(cell.key)[2]:
+            if cell.key in begun and cell.key not in self.settled and self.folder.cell_run(cell.key)[2]:
                 self.settled.add(cell.key)
         return [cell for cell in self.cells if cell.key not in self.settled and cell.key not in failed]
 
