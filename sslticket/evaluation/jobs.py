@@ -34,6 +34,7 @@ from sslticket.ticket import Ticket
 from sslticket.training.engine import Engine, Invariant, flag_invariant
 from sslticket.training.numerics import Numerics, numerics_of_row
 from sslticket.training.progress import Progress
+from sslticket.training.snapshots import delete_snapshots
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,6 +133,10 @@ class TrainingJob(Job[Evaluation]):
                 task.diverged_file.unlink(missing_ok=True)
         rows = [plan.row_fields(task) | measured for task in self.tasks if task.row_file in files]
         return [ScoreRow.from_dict(row).to_dict() for row in rows]
+
+    def clean_up(self, context: Evaluation) -> None:
+        """See the base class."""
+        delete_snapshots(self.tasks[0].run, self.tasks[0].name)
 
     def _measure(self, context: Evaluation) -> Row:
         task, evaluator = self.tasks[0], context.evaluator
@@ -260,6 +265,10 @@ class NaturalJob(Job[Evaluation]):
             density = f"{natural.mask.density:.3%} of the weights are not zero"
             evaluator.progress.note(f"{info.model} under {task.protocol.name}: {density}")
         return []
+
+    def clean_up(self, context: Evaluation) -> None:
+        """See the base class."""
+        delete_snapshots(self.file.parents[1], self.file.stem)
 
 
 @dataclass(frozen=True, eq=False)

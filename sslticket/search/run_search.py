@@ -84,6 +84,7 @@ def run_search(plan: SearchPlan, runtime: RuntimeConfig, *, show_progress: bool 
             for note in _warnings(ticket, effective if ineffective and not (warned and effective) else None):
                 progress.note(note)
             warned = warned or bool(ineffective and effective)  # later levels are hardly better
+        runner.forget_snapshots()
     return runner.unreadable_images
 
 
