@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sslticket.config import flags
-from sslticket.config.published import load_recipe, published_folder
 from sslticket.config.recipe import Recipe
+from sslticket.config.recipe_files import load_recipe, published_folder
 from sslticket.errors import BadInput, unknown_name
 from sslticket.registry import load_user_file, settings_hash
 from sslticket.storage.files import read_bytes

@@ -14,7 +14,7 @@ import re
 import sys
 import types
 import typing
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import Field, dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -365,7 +365,7 @@ def _at(tree: object, path: Sequence[str]) -> Any:
 
 
 @functools.cache
-def _type_hints(kind: type) -> dict[str, Any]:
+def _type_hints(kind: Hashable) -> dict[str, Any]:
     """The types of a class's fields; a sweep asks for them a thousand times."""
     return typing.get_type_hints(kind)
 

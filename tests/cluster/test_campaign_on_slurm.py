@@ -141,7 +141,12 @@ class Campaign:
     [
         pytest.param([0.1, 0.3], 2, 60, (1, 1, 1, 1), marks=pytest.mark.timeout(400), id="four_searches"),
         pytest.param(
-            [0.1, 0.2, 0.3, 0.5, 1.0], 4, 60, (5, 5, 3, 2), marks=[LONG, pytest.mark.timeout(3600)], id="twenty_searches"
+            [0.1, 0.2, 0.3, 0.5, 1.0],
+            4,
+            60,
+            (5, 5, 3, 2),
+            marks=[LONG, pytest.mark.timeout(3600)],
+            id="twenty_searches",
         ),
     ],
 )
