@@ -371,7 +371,7 @@ def _type_hints(kind: Hashable) -> dict[str, Any]:
 
 
 def _leaves(tree: object, above: tuple[str, ...]) -> Iterator[Setting]:
-    hints = _type_hints(type(tree))
+    hints = _type_hints(typing.cast(Hashable, type(tree)))
     for field in dataclasses.fields(tree):  # type: ignore[arg-type]  # any dataclass instance
         value, kind = getattr(tree, field.name), hints[field.name]
         if dataclasses.is_dataclass(value) and field.metadata.get("flags", True):
