@@ -10,9 +10,10 @@ from typing import Any, NamedTuple, Protocol
 import pandas as pd
 
 from sslticket.campaign import agreement, published
+from sslticket.campaign.figure import PAPERS
 from sslticket.campaign.panel_values import (
-    FRACTIONS,
     PanelValues,
+    is_fraction,
     name_rows,
     non_dominated,
     panel_values,
@@ -73,8 +74,8 @@ _AXES: dict[str, Axis] = {
     "rewind_iterations": Axis("rewound to iteration", "count"),
     "rewind_epochs": Axis("rewound to epoch"),
     "rewind_percent": Axis("rewound to, % of the training"),
-    "epoch": Axis("epoch"),
-    "layer": Axis("layer, from the input"),
+    "epoch": Axis("epoch", "count"),
+    "layer": Axis("layer, from the input", "count"),
     "share": Axis("weights that are smaller, %"),
 }
 _WORDS = {
@@ -82,10 +83,10 @@ _WORDS = {
     "top5": "top-5, %",
     "gain_on_dense": "top-1 less the dense network's, points",
     "natural_zeros": "natural zeros, % of the weights",
-    "order_distance": "L2 distance, two orders of the data",
-    "order_angle": "angle, two orders of the data, degrees",
-    "pruning_distance": "L2 distance, pruned and retrained",
-    "pruning_angle": "angle, pruned and retrained, degrees",
+    "order_distance": "L2 distance, data order",
+    "order_angle": "angle in degrees, data order",
+    "pruning_distance": "L2 distance, pruning",
+    "pruning_angle": "angle in degrees, pruning",
     "layer_density": "weights of the layer remaining, %",
     "layer_pruned_ratio": "pruned share of the layer over that of the network",
     "search_forward_images": "images through the network in the search",
@@ -210,12 +211,16 @@ class FigureContent:
         counts = sorted({int(n) for view in self.views for n in series_means(view.values.values)["n"]})
         searches = " to ".join(str(n) for n in dict.fromkeys((counts[0], counts[-1]))) if counts else "no"
         scale = f"{self.scale} scale, " if self.scale else ""
-        theirs = any(view.values.panel.published for view in self.views)
+        marks = [mark for part in self.parts if isinstance(part, Chart) for mark in part.marks]
+        tables = [part for part in self.parts if isinstance(part, NumberTable)]
+        ways = ["white stars"] * any(mark.is_point for mark in marks)
+        ways += ["dotted lines (P)"] * any(not mark.is_point for mark in marks)
+        ways += ["[in brackets]"] * any(theirs for part in tables for _, cells in part.lines for _, theirs in cells)
         return (
             f"Ours: {scale}{searches} search{'' if counts[-1:] == [1] else 'es'} a mean, bands and \N{PLUS-MINUS SIGN} "
             f"are Student's 95% intervals; commit {', '.join(self.commits)}."
-            + " Published: white stars, dotted lines (P), [in brackets]."
-            * theirs
+            + f" Published: {', '.join(ways)}."
+            * bool(ways)
         )
 
     @property
@@ -236,7 +241,8 @@ class FigureContent:
     @property
     def paper(self) -> str:
         """The paper in words, or the number by which it is known."""
-        return str(getattr(self.figure, "paper_title", f"paper {self.figure.published_as}"))
+        known = (each for each in PAPERS.values() if each.number == self.figure.published_as)
+        return ", ".join(f"{each.title} ({each.source})" for each in known) or f"paper {self.figure.published_as}"
 
     @property
     def lines(self) -> tuple[str, ...]:
@@ -311,14 +317,14 @@ def _column_of(panel: Panel, title: str) -> str:
 
 
 def _times(column: str) -> float:
-    return 100.0 if column in FRACTIONS else 1.0
+    return 100.0 if is_fraction(column) else 1.0
 
 
 def _format(column: str, value: float) -> str:
     value *= _times(column)
     if column == "parameters":
         return f"{value:,.0f}"
-    digits = 1 if column in FRACTIONS else 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2
+    digits = 1 if is_fraction(column) else 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2
     return f"{value:.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 
@@ -345,14 +351,15 @@ def _chart(values: PanelValues, marks: list[Mark], name: str) -> Chart:
         if label in panel.fronts:
             best = non_dominated(own)
             others = own.loc[~own.index.isin(best.index)]
+            curves.append(_curve(label, best, panel, x))
             if len(others):
                 curves.append(replace(_curve(_beside_front(label), others, panel, x, band=False), no_line=True))
-            own = best
-        curves.append(_curve(label, own, panel, x))
+        else:
+            curves.append(_curve(label, own, panel, x))
     # Only one line across fits: that of the first series which has a dense network.
     dense = values.dense[values.dense["column"] == ""].groupby("series", sort=False)["y"].mean()
     line = (unit * float(dense.iloc[0]), "dense network") if len(dense) and panel.y in ("top1", "top5") else None
-    percent = panel.y in FRACTIONS - {"gain_on_dense", "barrier"}
+    percent = is_fraction(panel.y) and panel.y not in ("gain_on_dense", "barrier")
     floor = 0.0 if panel.y.endswith(("_distance", "_angle")) else -math.inf
     return Chart(
         name=name,
@@ -424,7 +431,7 @@ def _marks(panel: Panel, chosen: Sequence[tuple[Published, tuple[published.Publi
                     continue
                 seen.add((across, ends))
                 count += 1
-                told = f"published: {wanted.words or f'{number.words} {_quantity_words(number)}'}"
+                told = f"published: {wanted.words or _brief(number)}"
                 yield Mark(f"P{count}", told, ends if across else None, None if across else ends)
 
 
@@ -436,9 +443,12 @@ def _is_of(number: published.PublishedNumber, column: str) -> bool:
     return True
 
 
-def _quantity_words(number: published.PublishedNumber) -> str:
-    words = number.quantity.removesuffix("_percent").removesuffix("_of_training").replace("_", " ")
-    return {"sparsity": "pruned", "top1": "top-1"}.get(words, words)
+def _brief(number: published.PublishedNumber) -> str:
+    """A number in few words: "84.5% natural zeros", "rewind to at most 100 iterations"."""
+    if number.quantity.startswith("rewind_"):
+        return f"rewind to {number.words}{' of the training' * number.quantity.endswith('_training')}"
+    words = number.quantity.removesuffix("_percent").replace("_", " ")
+    return f"{number.words} {({'sparsity': 'pruned', 'top1': 'top-1'}).get(words, words)}"
 
 
 def _number_table(
@@ -461,10 +471,10 @@ def _number_table(
         cells = []
         for title, column in panel.columns.items():
             own = means[(means["series"] == label) & (means["column"] == title)]
-            ours = "" if own.empty else _cell(column, own.iloc[0])
+            ours = "" if own.empty else _cell(column, own.iloc[0].to_dict())
             cells.append((ours, ", ".join(dict.fromkeys(theirs.get((label, title), [])))))
         lines.append((label, tuple(cells)))
-    titles = tuple(f"{title}, %" if column in FRACTIONS and "%" not in title else title
+    titles = tuple(f"{title}, %" if is_fraction(column) and "%" not in title else title
                    for title, column in panel.columns.items())  # fmt: skip
     return NumberTable(name, panel.title, titles, tuple(lines))
 
