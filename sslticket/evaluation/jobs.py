@@ -271,14 +271,14 @@ class EvaluationPlan:
         ticket_infos: The tickets, by file.
         split_cache: The images.
         numerics: How the trainings compute.
-        done: Files of rows that are known to be there and about these tickets; it grows as they are found.
+        done: Rows that are known to be there and about these tickets, as file and curve; it grows as they are found.
     """
 
     tasks: Sequence[EvalTask]
     ticket_infos: Mapping[Path, TicketInfo]
     split_cache: SplitCache
     numerics: Numerics
-    done: set[Path] = field(default_factory=set)
+    done: set[tuple[Path, str | None]] = field(default_factory=set)
     _natural_survivors: dict[tuple[Path, tuple[str, ...]], int] = field(default_factory=dict)
 
     @classmethod
@@ -326,11 +326,12 @@ class EvaluationPlan:
 
     def is_done(self, task: EvalTask) -> bool:
         """Whether a task's row is there, about this very ticket."""
-        if task.row_file in self.done:
+        row = task.row_file, task.curve
+        if row in self.done:
             return True
         info = self.ticket_infos[task.path]
         if found := task.is_done(info.hash, task.protocol.hash_for(info.model)):
-            self.done.add(task.row_file)
+            self.done.add(row)
         return found
 
     def describe_other_origins(self, device: str) -> list[str]:
