@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import stats as tests
 
-from sslticket.campaign import published
+from sslticket.campaign import published_numbers
 from sslticket.campaign.panel_values import PanelValues, is_fraction, series_means
 from sslticket.campaign.panels import Between, Check, Finding, Gap, Matches, Ordering, Published, Ratio, Trend, Value
 from sslticket.errors import BadInput, unknown_name
@@ -140,8 +140,8 @@ class Judge:
         for wanted in values.panel.published:
             if wanted.drawn not in ("points", "cells") or wanted.column != title:
                 continue
-            for number in published.choose_numbers(wanted, self._paper):
-                low, high = published.ends_in_column(number, column)
+            for number in published_numbers.choose_numbers(wanted, self._paper):
+                low, high = published_numbers.ends_in_column(number, column)
                 if low == high and not number.unit.startswith("1 yes"):
                     yield wanted.series, _Theirs(low, wanted.at)
 
@@ -253,7 +253,7 @@ class Judge:
     def _(self, check: Ratio, values: PanelValues) -> _Test:
         low, high = check.low, check.high
         if check.published is not None:
-            number = published.only_number(check.published, self._paper)
+            number = published_numbers.only_number(check.published, self._paper)
             low, high = number.ends
             if low == high:  # what rounds to the printed digits is inside
                 half = 0.5 if float(low).is_integer() and low >= 5 else 0.05
@@ -365,7 +365,7 @@ class Judge:
     def _bounds(self, low: float, high: float, wanted: Published | None) -> tuple[float, float]:
         if wanted is None:
             return low, high
-        number = published.only_number(wanted, self._paper)
+        number = published_numbers.only_number(wanted, self._paper)
         unit = 100 if number.unit in ("points", "percent") else 1
         return number.ends[0] / unit, number.ends[1] / unit
 

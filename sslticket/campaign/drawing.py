@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 
 import pandas as pd
 
-from sslticket.campaign import agreement, published
+from sslticket.campaign import agreement, published_numbers
 from sslticket.campaign.figure import PAPERS
 from sslticket.campaign.panel_values import (
     PanelValues,
@@ -21,6 +21,7 @@ from sslticket.campaign.panel_values import (
     unused_rows,
 )
 from sslticket.campaign.panels import Finding, Panel, Published
+from sslticket.campaign.published_numbers import PublishedNumber
 from sslticket.errors import BadInput, unknown_name
 from sslticket.report import figures, page, text
 from sslticket.report.chart import Axis, Chart, Curve, Mark, NumberTable, Point, SeriesStyle, assign_styles
@@ -124,7 +125,7 @@ def draw_figure(
         if kind not in figures.FORMATS:
             raise unknown_name("format", kind, figures.FORMATS)
     content = FigureContent(figure, rows, scale=scale, failed=failed)
-    name = figures.figure_filename(figure.name, "").removesuffix(".")
+    name = figure.name
     drawn: list[Path] = []
     with ExitStack() as stack:
         if content.parts:
@@ -201,9 +202,15 @@ class FigureContent:
         judged = agreement.Judge(found, paper=figure.published_as, scale=scale)
         self.agreement = tuple(line for values in found for line in judged.agreement_lines(values))
         self.verdicts = judged.verdicts(figure.findings)
-        sentences = [f"{each.panel.title}: {sentence}" for each in found for sentence in each.left_out]
-        sentences += unused_rows(next(iter(named.values())), [each.rows for each in found])
-        self.left_out = tuple(dict.fromkeys([*sentences, *told, *failed]))
+        own = [f"{each.panel.title}: {sentence}" for each in found for sentence in each.left_out]
+        unused = unused_rows(next(iter(named.values())), [each.rows for each in found])
+        self.other_left_out = tuple(dict.fromkeys([*unused, *told, *failed]))
+        self.left_out = tuple(dict.fromkeys([*own, *self.other_left_out]))
+
+    @property
+    def has_charts(self) -> bool:
+        """Whether anything but tables is drawn."""
+        return any(isinstance(part, Chart) for part in self.parts)
 
     @property
     def footer(self) -> str:
@@ -258,14 +265,14 @@ class FigureContent:
             number.line
             for panel in self.figure.panels
             for wanted in panel.published
-            for number in published.choose_numbers(wanted, self.figure.published_as)
+            for number in published_numbers.choose_numbers(wanted, self.figure.published_as)
         }
-        whole = published.numbers_of_figure(self.figure.published_as, self.figure.place)
+        whole = published_numbers.numbers_of_figure(self.figure.published_as, self.figure.place)
         return [_describe(number) for number in whole if number.line not in shown]
 
     def _view(self, values: PanelValues) -> PanelView:
         panel, paper = values.panel, self.figure.published_as
-        chosen = [(wanted, published.choose_numbers(wanted, paper)) for wanted in panel.published]
+        chosen = [(wanted, published_numbers.choose_numbers(wanted, paper)) for wanted in panel.published]
         part: Chart | NumberTable | None = None
         if len(values.values):
             name = f"{self.figure.name}-{list(self.figure.panels).index(panel)}"
@@ -273,7 +280,7 @@ class FigureContent:
                 part = _number_table(values, chosen, name)
             else:
                 part = _chart(values, list(_marks(panel, chosen)), name)
-        notes = published.known_ambiguities(number for _, numbers in chosen for number in numbers)
+        notes = published_numbers.known_ambiguities(number for _, numbers in chosen for number in numbers)
         beside = [_describe(number) for wanted, numbers in chosen for number in numbers if wanted.drawn == "note"]
         return PanelView(values, part, tuple(filter(None, [panel.note, *notes])), tuple(beside))
 
@@ -298,7 +305,7 @@ def _beside_front(label: str) -> str:
     return f"{label}, other tickets"
 
 
-def _describe(number: published.PublishedNumber) -> str:
+def _describe(number: PublishedNumber) -> str:
     of = ", ".join(filter(None, [number.network, number.dataset, number.method, number.condition]))
     note = f" ({number.note})" if number.note else ""
     return f"{number.quantity.replace('_', ' ')} of {of}: {number.words}, {number.place}{note}"
@@ -411,7 +418,7 @@ def _magnitude_chart(values: PanelValues, marks: list[Mark], name: str) -> Chart
                  marks=across)  # fmt: skip
 
 
-def _marks(panel: Panel, chosen: Sequence[tuple[Published, tuple[published.PublishedNumber, ...]]]) -> Iterator[Mark]:
+def _marks(panel: Panel, chosen: Sequence[tuple[Published, tuple[PublishedNumber, ...]]]) -> Iterator[Mark]:
     """The published numbers over a chart, in the unit of its columns."""
     x = "natural_zeros" if panel.kind == "histogram" else panel.x
     count = 0
@@ -420,13 +427,13 @@ def _marks(panel: Panel, chosen: Sequence[tuple[Published, tuple[published.Publi
         for number in numbers:
             if wanted.drawn == "points":
                 at = float(wanted.at or 0.0)
-                ends = published.ends_in_column(number, panel.y)
-                error = published.error_in_column(number, panel.y)
+                ends = published_numbers.ends_in_column(number, panel.y)
+                error = published_numbers.error_in_column(number, panel.y)
                 words = wanted.words or f"published: {wanted.series} {number.words}"
                 yield Mark("", words, (at, at), ends, math.nan if error is None else error, wanted.series)
             elif wanted.drawn in ("threshold-x", "threshold-y", "band"):
                 across = wanted.drawn == "threshold-x" or (wanted.drawn == "band" and _is_of(number, x))
-                ends = published.ends_in_column(number, x if across else panel.y)
+                ends = published_numbers.ends_in_column(number, x if across else panel.y)
                 if (across, ends) in seen:  # a number that is repeated in the text is drawn once
                     continue
                 seen.add((across, ends))
@@ -435,15 +442,15 @@ def _marks(panel: Panel, chosen: Sequence[tuple[Published, tuple[published.Publi
                 yield Mark(f"P{count}", told, ends if across else None, None if across else ends)
 
 
-def _is_of(number: published.PublishedNumber, column: str) -> bool:
+def _is_of(number: PublishedNumber, column: str) -> bool:
     try:
-        published.ends_in_column(number, column)
+        published_numbers.ends_in_column(number, column)
     except BadInput:
         return False
     return True
 
 
-def _brief(number: published.PublishedNumber) -> str:
+def _brief(number: PublishedNumber) -> str:
     """A number in few words: "84.5% natural zeros", "rewind to at most 100 iterations"."""
     if number.quantity.startswith("rewind_"):
         return f"rewind to {number.words}{' of the training' * number.quantity.endswith('_training')}"
@@ -452,7 +459,7 @@ def _brief(number: published.PublishedNumber) -> str:
 
 
 def _number_table(
-    values: PanelValues, chosen: Sequence[tuple[Published, tuple[published.PublishedNumber, ...]]], name: str
+    values: PanelValues, chosen: Sequence[tuple[Published, tuple[PublishedNumber, ...]]], name: str
 ) -> NumberTable:
     """A line for each series, ours and the published numbers in the same cells."""
     panel = values.panel

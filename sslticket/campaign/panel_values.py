@@ -351,7 +351,7 @@ def _curve_points(rows: pd.DataFrame) -> pd.DataFrame:
     if told.empty:
         return told.assign(x=pd.Series(dtype=float), y=pd.Series(dtype=float))
     every = told["curve_every"].mode().iloc[0]
-    points = told[told["curve_every"] == every].explode("curve")
+    points: pd.DataFrame = told[told["curve_every"] == every].explode("curve")
     return points.assign(x=[float(each[1]) for each in points["curve"]], y=[float(each[2]) for each in points["curve"]])
 
 
