@@ -12,8 +12,8 @@ from pathlib import Path
 from sslticket.campaign.figure import Figure, figures
 from sslticket.campaign.sweep import expand
 from sslticket.cli.reproduce_command import datasets_of
-from sslticket.config.published import load_recipe, published_recipes
 from sslticket.config.recipe import Data
+from sslticket.config.recipe_files import load_recipe, published_recipes
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "recipes" / "README.md"

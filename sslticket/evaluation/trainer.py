@@ -384,8 +384,8 @@ class Evaluator:
             loop = engine.make_loop(
                 net, wrapped, batches, training, set_size=len(manifest), seed=run.seeds.augment, progress=self.progress
             )
-            cuts, curve = [*run.curve_steps, run.total_steps], _Curve()
-            held_out, metrics = self.evaluation_loader(run), dict[str, float]()
+            curve = _Curve()
+            held_out = self.evaluation_loader(run)
             with resumable(
                 engine,
                 loop,
@@ -397,7 +397,7 @@ class Evaluator:
                 computed={"device": engine.device_name, "numerics": numerics},
                 companion=curve,
             ) as done:
-                for reached in cuts[:-1]:
+                for reached in run.curve_steps:
                     if reached > done.step:
                         done.run_to(reached)
                         with preserve_buffers(net):  # so that a curve changes no bit of what is trained
@@ -409,7 +409,6 @@ class Evaluator:
             metrics = measure_metrics(engine.accelerator, net, held_out)
             curve.add(run.total_steps * training.batch_size, len(manifest), metrics)
             self.progress.log_metrics(metrics)
-            curve.add(run.total_steps * training.batch_size, metrics["top1"])
             unreadable = done.unreadable_images(held_out)
         return {
             "loss": None,
