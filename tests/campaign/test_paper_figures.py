@@ -110,7 +110,8 @@ def test_every_panel_is_about_a_network_a_target_and_a_source_that_its_searches_
         for column, known in held.items():
             wanted = panel.where.get(column)
             if wanted is not None:
-                assert known & ({wanted} if isinstance(wanted, str) else set(wanted)), (panel.title, column, wanted)
+                values = wanted if isinstance(wanted, tuple) else (wanted,)
+                assert known & {*values}, (panel.title, column, wanted)
         sourced = [each["source"] for each in panel.series.values() if "source" in each]
         assert set(sourced) <= sources, panel.title
 
