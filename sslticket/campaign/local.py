@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -11,13 +12,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sslticket.campaign.state import CampaignFolder
+from sslticket.config import flags
+from sslticket.config.runtime import RuntimeConfig
 from sslticket.errors import BadInput
-from sslticket.processes.signals import has_default_handler
+from sslticket.processes import signals
 
 PARENT_VARIABLE = "SSLTICKET_CAMPAIGN_PARENT"
 """Names the process that started a worker, without which it does not go on."""
 _MAX_STARTS = 4
 """Times that one worker is started: what kills it each time would kill it again."""
+_ENDS = (0, 2)
+"""Codes of workers that found nothing more to do."""
+_ASKED_TO_LEAVE = (signals.REQUEUE_EXIT, *(128 + number for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM)))
 _POLL_SECONDS = 0.5
 _STOP_SECONDS = 60.0
 """Seconds that workers have to leave when they are asked to, snapshots included."""
@@ -38,6 +44,27 @@ class _Slot:
     device: str | None
     process: "subprocess.Popen[bytes] | None" = None
     starts: int = 0
+
+
+def worker_command(
+    words: Sequence[str], folder: CampaignFolder, runtime: RuntimeConfig, precision: str | None
+) -> list[str]:
+    """The command that starts a worker with the settings of this process.
+
+    Args:
+        words: The words after `sslticket`, such as ["sweep", "/x/lowshot.py"].
+        folder: The folder of the campaign.
+        runtime: The settings.
+        precision: Precision of the passes where a recipe leaves it open; None for the device's own.
+    """
+    usual = RuntimeConfig()
+    command = [sys.executable, "-m", "sslticket", *words, "--out", str(folder.out.absolute()), "--worker"]
+    command += [] if precision is None else [f"--precision={precision}"]
+    for setting in flags.settings_of(runtime):
+        value = getattr(runtime, setting.field.name)
+        if value != getattr(usual, setting.field.name) and value is not None:
+            command += flags.words_of({setting.dest: value.absolute() if isinstance(value, Path) else value})
+    return command
 
 
 def visible_devices() -> list[str]:
@@ -88,6 +115,7 @@ def launch_local(
     devices = visible_devices()
     count = count_workers(devices, workers, per_device)
     slots = [_Slot(number, devices[number % len(devices)] if devices else None) for number in range(count)]
+    signals.set_activity(lambda: "while its workers were at work")
     try:
         for slot in slots:
             _start(slot, command, folder)
@@ -96,7 +124,7 @@ def launch_local(
                 if slot.process is not None and (code := slot.process.poll()) is not None:
                     _note_end(slot, code, folder)
                     slot.process = None
-                    if code not in (0, 2) and slot.starts < _MAX_STARTS:
+                    if code not in _ENDS and slot.starts < _MAX_STARTS:
                         _start(slot, command, folder)
             show()
             time.sleep(_POLL_SECONDS)
@@ -130,7 +158,7 @@ def _note_end(slot: _Slot, code: int, folder: CampaignFolder) -> None:
     assert slot.process is not None, "it has just ended"
     worker = folder.worker(slot.process.pid)
     folder.forget_worker(slot.process.pid)
-    if code in (0, 2):
+    if code in _ENDS or code in _ASKED_TO_LEAVE:
         return
     why = f"its worker ended with code {code}; {_last_line(folder.log_file(slot.number))}"
     if code < 0:
@@ -159,10 +187,14 @@ def _last_line(log: Path) -> str:
 
 
 def _stop(workers: "Sequence[subprocess.Popen[bytes]]") -> None:
-    """Asks workers to leave, which keep snapshots, and kills those that do not."""
+    """Asks workers to leave, which keep snapshots, and kills those that do not.
+
+    A signal that came here may have come to them, too, as SLURM's does: the same one again is taken for its echo.
+    """
+    number = signals.received_signal()
     for worker in workers:
         with suppress(OSError):
-            worker.send_signal(signal.SIGTERM)
+            worker.send_signal(signal.SIGTERM if number in (None, signal.SIGINT) else number)
     late = time.monotonic() + _STOP_SECONDS
     for worker in workers:
         try:
@@ -175,7 +207,7 @@ def _stop(workers: "Sequence[subprocess.Popen[bytes]]") -> None:
 def leave_with_parent() -> None:
     """Makes this process leave when the one that started it is gone, however that ended."""
     parent = os.environ.get(PARENT_VARIABLE, "")
-    if not parent.isdecimal() or not has_default_handler(signal.SIGTERM):
+    if not parent.isdecimal():
         return
 
     def watch() -> None:

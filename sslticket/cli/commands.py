@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sslticket import hub
-from sslticket.cli import campaign_commands, inspect_commands, ticket_commands
+from sslticket.cli import campaign_commands, inspect_commands, reproduce_command, ticket_commands
 from sslticket.cli.exit_status import run_and_exit
 from sslticket.cli.ticket_commands import add_parts_flag, count_rows
 from sslticket.config import flags
@@ -31,6 +31,7 @@ _OTHER_OUTPUT = {
     "export": "another OUT",
     "run": "another folder with --out",
     "sweep": "another folder with --out",
+    "reproduce": "another folder with --out",
 }
 """Where else a command can write; what the others write lies in the folders of their runs."""
 
@@ -68,6 +69,7 @@ def make_parser() -> flags.Parser:
         ticket_commands.add_evaluate,
         ticket_commands.add_analyse,
         campaign_commands.add_sweep,
+        reproduce_command.add_reproduce,
         inspect_commands.add_watch,
         *reports,
         _add_export,
@@ -188,7 +190,7 @@ def _run_inspect(given: argparse.Namespace) -> None:
 
 def _run_recipe(given: argparse.Namespace) -> None:
     from sslticket.cli import recipe_commands
-    from sslticket.config.published import load_recipes
+    from sslticket.config.recipe_files import load_recipes
 
     recipes = load_recipes(given.recipe)
     chosen = next(iter(recipes.values())) if len(recipes) == 1 else recipes
@@ -197,7 +199,7 @@ def _run_recipe(given: argparse.Namespace) -> None:
 
 def _run_show(given: argparse.Namespace) -> None:
     from sslticket.cli import recipe_commands
-    from sslticket.config.published import load_recipe
+    from sslticket.config.recipe_files import load_recipe
 
     found = load_recipe(given.recipe)
     parser = flags.Parser(prog=f"sslticket show {given.recipe}")

@@ -1,30 +1,38 @@
 """Trainings under a protocol, on its images, from whatever weights; and what they need of a device's memory."""
 
 import math
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from sslticket import provenance
 from sslticket.config.training import Span, TrainConfig
 from sslticket.data.datasets.base import SPLITS
+from sslticket.data.datasets.catalogue import get_dataset
 from sslticket.data.loader import Loader
 from sslticket.data.manifest import take_half
-from sslticket.data.source import DataSource, check_complete, convert_channels, open_split
+from sslticket.data.source import (
+    DataSource,
+    check_complete,
+    convert_channels,
+    is_here,
+    made_up_split,
+    official_counts,
+    open_split,
+)
 from sslticket.data.unreadable import log_empty_classes, log_left_out, unreadable_fields
 from sslticket.errors import BadInput
 from sslticket.evaluation.protocols import Protocol
 from sslticket.objectives.supervised import Supervised
 from sslticket.pruning.effective_sparsity import EffectivePaths
-from sslticket.pruning.mask import Mask
+from sslticket.pruning.mask import Mask, StateDict
 from sslticket.seeds import Seeds, derive_seed
 from sslticket.training.engine import Engine
 from sslticket.training.memory import DeviceMemory, MemoryModel, UnknownMemory, resident_bytes
 from sslticket.training.network import MaskedNetwork, measure_metrics, preserve_buffers
 from sslticket.training.progress import Progress
+from sslticket.training.snapshots import resumable
 
 
 def evaluation_seeds(seed: int, stream: str = "evaluation") -> Seeds:
@@ -83,6 +91,21 @@ class Splits:
             log_left_out(source.manifest, source.left_out)
         return cls(training, evaluation)
 
+    @classmethod
+    def made_up(cls, protocol: Protocol, data_root: Path | None) -> "Splits":
+        """Both sets of the catalogue's counts, for a plan where the images are not here.
+
+        Raises:
+            BadInput: If nobody publishes how many there are.
+        """
+        entry, sources = get_dataset(protocol.dataset), []
+        for split in SPLITS:
+            counts = official_counts(protocol.dataset, split, data_root, protocol.part)
+            if split == "train" and protocol.half is not None:
+                counts = counts.half(protocol.half)
+            sources.append(made_up_split(entry, counts.manifest(entry, split)))
+        return cls(*sources)
+
     def with_channels(self, channels: int) -> "Splits":
         """The same images, gray or in colour."""
         return Splits(convert_channels(self.training, channels), convert_channels(self.evaluation, channels))
@@ -91,8 +114,15 @@ class Splits:
 class SplitCache:
     """The images of protocols: each set, or half of it, is opened once, and once for each number of channels."""
 
-    def __init__(self, data_root: Path | None) -> None:
-        self._data_root = data_root
+    def __init__(self, data_root: Path | None, counted: Literal["never", "missing", "always"] = "never") -> None:
+        """Opens nothing yet.
+
+        Args:
+            data_root: Folder of the data sets.
+            counted: When the catalogue's counts take the place of images, for plans: where these are not here, or
+                always, so that no folder is looked into.
+        """
+        self._data_root, self._counted = data_root, counted
         self._open: dict[tuple[str, str | None, str | None, int | None], Splits] = {}
 
     def get(self, protocol: Protocol, channels: int) -> Splits:
@@ -103,7 +133,10 @@ class SplitCache:
         """
         opened, converted = ((protocol.dataset, protocol.part, protocol.half, each) for each in (None, channels))
         if opened not in self._open:
-            self._open[opened] = Splits.open(protocol, self._data_root)
+            counted = self._counted == "always" or (
+                self._counted == "missing" and not is_here(protocol.dataset, self._data_root)
+            )
+            self._open[opened] = (Splits.made_up if counted else Splits.open)(protocol, self._data_root)
         if converted not in self._open:
             self._open[converted] = self._open[opened].with_channels(channels)
         return self._open[converted]
@@ -118,6 +151,11 @@ class SplitCache:
             if channels is None
         ]
         return sorted(found)
+
+    def planned(self) -> list[str]:
+        """Names of the data sets whose images are not here, and are only counted."""
+        sources = (splits.training for (*_, channels), splits in self._open.items() if channels is None)
+        return sorted({source.manifest.name for source in sources if source.planned})
 
     def check_row(self, protocol: Protocol, channels: int, row: Mapping[str, Any] | None, path: Path) -> None:
         """Checks whether a row that is there already is about the protocol's images as they are here.
@@ -140,7 +178,7 @@ class SplitCache:
                 raise
             return
         for key, manifest in (("data_hash", splits.training.manifest), ("eval_hash", splits.evaluation.manifest)):
-            if row is not None and row.get(key, manifest.hash) != manifest.hash:
+            if row is not None and not splits.training.planned and row.get(key, manifest.hash) != manifest.hash:
                 raise BadInput(
                     f"{path} was measured on other images of {row.get('target', manifest.name)}, with the hash "
                     f"{row[key]} and not {manifest.hash}; give the --data-root of those, name these with --part, "
@@ -263,6 +301,16 @@ class EvalRun:
         """Side in pixels of the images in training."""
         return self.protocol.views(self.splits.training.dataset)[0].size
 
+    def describe(self) -> dict[str, object]:
+        """What decides where it ends, beside the network that it starts from."""
+        return {
+            "protocol": self.protocol.hash_for(self.model),
+            "set of images": self.splits.training.manifest.hash,
+            "length": f"{self.start}-{self.total_steps}",
+            "seed": f"{self.seeds.order} {self.seeds.augment}",
+            **({} if self.curve is None else {"curve": self.curve}),
+        }
+
     def build_net(self) -> MaskedNetwork:
         """Backbone and head drawn anew."""
         return MaskedNetwork.build(
@@ -273,6 +321,29 @@ class EvalRun:
             classes=len(self.splits.training.manifest.classes),
             seed=self.seeds.init,
         )
+
+
+class _Curve:
+    """The accuracy on the way to the end of a training.
+
+    Attributes:
+        points: Source images seen, the same in epochs, and top-1.
+    """
+
+    def __init__(self) -> None:
+        self.points: list[list[float]] = []
+
+    def add(self, samples: int, set_size: int, metrics: Mapping[str, float]) -> None:
+        """Adds what was measured after so many images."""
+        self.points.append([samples, samples / set_size, metrics["top1"]])
+
+    def snapshot_state(self) -> tuple[dict[str, Any], StateDict]:
+        """See `training.snapshots.Companion`."""
+        return {"points": self.points}, {}
+
+    def restore_state(self, values: Mapping[str, Any], tensors: StateDict) -> None:
+        """See `training.snapshots.Companion`."""
+        self.points = [list(point) for point in values["points"]]
 
 
 class Evaluator:
@@ -290,11 +361,11 @@ class Evaluator:
         return self._paths[key].effective_mask(mask).survivors / mask.total
 
     def train_and_measure(self, net: MaskedNetwork, run: EvalRun) -> dict[str, Any]:
-        """Trains a net to the protocol's end, and measures it.
+        """Trains a net to the protocol's end, from where the same command was stopped, and measures it.
 
         Returns:
-            Keys of a score row: top1 and top5 (fractions), loss (nats), samples, steps, seconds of training, a curve.
-            They come with where they are from.
+            Keys of a score row: top1 and top5 (fractions), loss (nats), samples, steps, seconds of training. They come
+                with where they are from, and with the curve where one was asked for.
 
         Raises:
             BadInput: If the device's memory is too small for it.
@@ -313,19 +384,32 @@ class Evaluator:
             loop = engine.make_loop(
                 net, wrapped, batches, training, set_size=len(manifest), seed=run.seeds.augment, progress=self.progress
             )
-            held_out, seconds, metrics, curve = None, 0.0, dict[str, float](), list[list[float]]()
-            for first, reached in pairwise([run.start, *run.curve_steps, run.total_steps]):
-                began = time.monotonic()
-                loop.run(first, reached)
-                seconds += time.monotonic() - began
-                held_out = held_out or self.evaluation_loader(run)
-                with preserve_buffers(net):  # so that a curve changes no bit of what is trained
-                    metrics = measure_metrics(engine.accelerator, net, held_out)
-                self.progress.log_metrics(metrics)
-                samples = reached * training.batch_size
-                curve.append([samples, samples / len(manifest), metrics["top1"]])
-            assert held_out is not None, "a training has an end"
-            unreadable = engine.unreadable_images(batches, held_out)
+            curve = _Curve()
+            held_out = self.evaluation_loader(run)
+            with resumable(
+                engine,
+                loop,
+                self.progress,
+                run=run.run,
+                name=run.name,
+                about=run.describe(),
+                start=run.start,
+                computed={"device": engine.device_name, "numerics": numerics},
+                companion=curve,
+            ) as done:
+                for reached in run.curve_steps:
+                    if reached > done.step:
+                        done.run_to(reached)
+                        with preserve_buffers(net):  # so that a curve changes no bit of what is trained
+                            metrics = measure_metrics(engine.accelerator, net, held_out)
+                        curve.add(reached * training.batch_size, len(manifest), metrics)
+                        self.progress.log_metrics(metrics)
+                done.run_to(run.total_steps)
+                done.finish()
+            metrics = measure_metrics(engine.accelerator, net, held_out)
+            curve.add(run.total_steps * training.batch_size, len(manifest), metrics)
+            self.progress.log_metrics(metrics)
+            unreadable = done.unreadable_images(held_out)
         return {
             "loss": None,
             **metrics,
@@ -333,12 +417,11 @@ class Evaluator:
             "steps": steps,
             "forward_images": loop.forward_images,
             "backward_images": loop.backward_images,
-            "seconds": round(seconds, 3),
-            **({} if run.curve is None else {"curve": curve, "curve_every": run.curve}),
+            "seconds": round(done.seconds, 3),
+            **({} if run.curve is None else {"curve": curve.points, "curve_every": run.curve}),
             **unreadable_fields(unreadable),
-            "device": engine.device_name,
+            **done.computed,
             "precision": engine.precision,
-            "numerics": numerics,
             **provenance.collect_provenance(),
             "data_hash": manifest.hash,
             "eval_hash": run.splits.evaluation.manifest.hash,

@@ -60,13 +60,14 @@ class EarlyBird:
         threshold: The mask has converged when its distance from each of the last masks is below this.
         window: Number of earlier masks with which the mask is compared.
         every: Training between two comparisons.
+        earlier_masks: The masks with which the next is compared, oldest first.
     """
 
     draw: Callable[[], Mask]
     threshold: float
     window: int
     every: Span
-    _earlier: deque[Mask] = field(default_factory=deque)
+    earlier_masks: deque[Mask] = field(default_factory=deque)
 
     def check_steps(self, clock: Clock, start: int, stop: int) -> list[int]:
         """The steps between these two after which the mask is drawn: multiples of the interval, whatever the start."""
@@ -76,9 +77,9 @@ class EarlyBird:
     def has_converged(self) -> bool:
         """Draws the mask, and says whether it is nearer than the threshold to each of the last `window` masks."""
         mask = self.draw()
-        near = all(mask_distance(mask, earlier) < self.threshold for earlier in self._earlier)
-        converged = near and len(self._earlier) == self.window
-        self._earlier = deque([*self._earlier, mask], maxlen=self.window)
+        near = all(mask_distance(mask, earlier) < self.threshold for earlier in self.earlier_masks)
+        converged = near and len(self.earlier_masks) == self.window
+        self.earlier_masks = deque([*self.earlier_masks, mask], maxlen=self.window)
         return converged
 
 
