@@ -73,8 +73,12 @@ def estimate_cells(
     for group in by_seed.values():
         signature = repr(sorted(repr((families[cell.number], cell.evaluate, cell.analyse)) for cell in group))
         if signature not in measured:
-            tickets = {cell.number: _tickets_of(cell, works[families[cell.number]]) for cell in group}
-            measured[signature] = _measuring(group, tickets, runtime, known)
+            # Which heads are trained depends on all tickets that are measured together, so one of each kind looks on.
+            here = {families[cell.number] for cell in group}
+            others = {families[cell.number]: cell for cell in listed if families[cell.number] not in here}
+            beside = list(others.values())
+            tickets = {cell.number: _tickets_of(cell, works[families[cell.number]]) for cell in [*group, *beside]}
+            measured[signature] = _measuring(group, beside, tickets, runtime, known)
         total += measured[signature]
     return total
 
@@ -148,15 +152,20 @@ def _counted_splits() -> SplitCache:
 
 
 def _measuring(
-    cells: Sequence[Cell], tickets: Mapping[int, Sequence[_Ticket]], runtime: RuntimeConfig, known: Throughput
+    cells: Sequence[Cell],
+    beside: Sequence[Cell],
+    tickets: Mapping[int, Sequence[_Ticket]],
+    runtime: RuntimeConfig,
+    known: Throughput,
 ) -> CostEstimate:
-    """Evaluations and analyses of the searches of one seed."""
+    """Evaluations and analyses of the searches of one seed, with searches of other seeds beside them."""
     numerics, works, rows, endpoints = Numerics.resolve(runtime, None), list[Workload](), 0, 0
     for evaluate in _without_repeats([each for cell in cells for each in cell.evaluate]):
-        chosen = _chosen(cells, tickets, evaluate, _levels_of(evaluate.levels))
+        levels = _levels_of(evaluate.levels)
+        chosen, others = (_chosen(some, tickets, evaluate, levels) for some in (cells, beside))
         seeds, repeats = _one_seed(evaluate, cells)
         tasks = tasks_of_headers(
-            {each.path: each.header for each in chosen},
+            {each.path: each.header for each in [*chosen, *others]},
             evaluate.controls,
             evaluate.protocols,
             seeds,
@@ -164,8 +173,9 @@ def _measuring(
             evaluate.part,
             curve=evaluate.curve,
         )
-        for count, some in _by_repeats(tasks, repeats):
-            plan = EvaluationPlan(some, {each.path: each.info for each in chosen}, _counted_splits(), numerics)
+        infos = {each.path: each.info for each in chosen}
+        for count, some in _by_repeats([task for task in tasks if task.path in infos], repeats):
+            plan = EvaluationPlan(some, infos, _counted_splits(), numerics)
             works += [job.workload for job in plan.jobs()] * count
             rows += len(some) * count
     for analyse in _without_repeats([each for cell in cells for each in cell.analyse]):
