@@ -1,8 +1,11 @@
 """How right a plan is: hours as `--dry-run --probe-speed` prints them, against the same commands when they are done.
 
 Run       python benchmarks/planner.py [NAME ...]
+          python benchmarks/planner.py --table >> sslticket/results/throughput.csv
 Needs     SSLTICKET_TEST_DATA with Fashion-MNIST for two of the runs; without it they are left out.
 Cost      About five minutes of processor time on one core.
+
+With --table it prints lines of the package's table of speeds instead: probes of the searches below, which need no data.
 
 One thread computes. What a run took is its processor's time, which other work on the machine changes little; a plan's
 time is that of a machine that does nothing else.
@@ -15,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from sslticket import provenance
@@ -34,11 +38,31 @@ RUNS = {
     "--protocol digits-demo --controls random --levels 0-4 --seeds 0-1",
 }
 """What is measured; an evaluation needs the tickets of an earlier line."""
+TABLE = (
+    "supervised_digits",
+    "rotnet_digits",
+    "supervised_digits --dataset fashion_mnist --image-size 12",
+    "rotnet_digits --dataset fashion_mnist --image-size 12",
+    "supervised_digits --dataset cifar10 --image-size 16 --batch-size 64",
+    "stabilizing_lenet300_mnist",
+    "continuous_conv6_cifar10_imp",
+    "continuous_conv6_cifar10",
+    "stabilizing_resnet20_cifar10_standard",
+    "supervised_vgg19_cifar10",
+    "supervised_resnet18_cifar10",
+    "supervised_resnet50",
+    "rotnet_resnet50",
+)
+"""What the package's table has lines of, measured on a CPU."""
 _WITHIN = 0.2  # of what was measured: the target
 
 
 def main(names: list[str]) -> int:
     """Print a line for each run that a word of the command names, or for all; returns the exit code."""
+    if names[:1] == ["--table"]:
+        for words in names[1:] or TABLE:
+            print(_table_line(words), flush=True)
+        return 0
     data = os.environ.get("SSLTICKET_TEST_DATA")
     print(f"{len(os.sched_getaffinity(0))} cores, load {os.getloadavg()[0]:.1f}; commit {provenance.git_commit()}")
     print(", ".join(f"{library} {number}" for library, number in provenance.library_versions().items()), flush=True)
@@ -59,6 +83,40 @@ def main(names: list[str]) -> int:
             cells = (title, f"{steps:,}", f"{predicted:.0f} s", f"{cpu:.1f} s", f"{clock:.0f} s", f"{ratio:.2f}")
             print(f"| {' | '.join(cells)} | {'yes' if right else '**no**'} |", flush=True)
     return int(missed > 0)
+
+
+def _table_line(words: str) -> str:
+    """The line of a search's speed, measured in a process of its own, which starts as a command does."""
+    script = "import sys; sys.path.insert(0, sys.argv[2]); import planner; print(planner.measure_line(sys.argv[1]))"
+    command = [sys.executable, "-c", script, words, str(Path(__file__).parent)]
+    done = subprocess.run(command, env=_environment(), capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()[-1]
+
+
+def measure_line(words: str) -> str:
+    """Probe a search on this device; returns a line of the table."""
+    from sslticket.cli import recipe_commands
+    from sslticket.config import flags
+    from sslticket.config.published import load_recipe
+    from sslticket.config.runtime import RuntimeConfig
+    from sslticket.results.throughput import format_table
+    from sslticket.search.plan import plan_search
+    from sslticket.search.run_search import probe_search
+
+    name, *rest = words.split()
+    recipe = flags.choose_parts(load_recipe(name), rest)
+    given = vars(recipe_commands._recipe_parser(recipe).parse_args(rest))
+    with tempfile.TemporaryDirectory() as folder:
+        plan = plan_search(flags.resolve_recipe(recipe, given), RuntimeConfig(), Path(folder), dry_run=True)
+        speed = probe_search(plan, RuntimeConfig())
+    speed = replace(
+        speed,
+        source=f"sslticket run {words} --dry-run --probe-speed",
+        commit=provenance.git_commit(),
+        cores=len(os.sched_getaffinity(0)),
+        date=time.strftime("%Y-%m-%d"),
+    )
+    return format_table([speed]).splitlines()[1]
 
 
 def _words(command: str, folder: Path, data: str | None) -> list[str]:
