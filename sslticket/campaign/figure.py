@@ -5,17 +5,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
+from sslticket.config.published import published_folder
+from sslticket.config.recipe import Precision
+from sslticket.config.training import Clock, Span
+from sslticket.data.datasets.catalogue import get_dataset
 from sslticket.errors import BadInput, unknown_name
+from sslticket.provenance import git_commit
 from sslticket.registry import load_user_file
+from sslticket.results.rows import TicketRow
 
 if TYPE_CHECKING:
-    from sslticket.campaign.panels import Finding, Panel
-    from sslticket.campaign.sweep import Sweep
+    import pandas as pd
 
-Scale = Literal["paper", "small", "trial"]
-SCALES: tuple[Scale, ...] = get_args(Scale)
+    from sslticket.campaign.panels import Check, Finding, Panel
+    from sslticket.campaign.sweep import Analyse, Cell, Evaluate, Sweep
+
+SCALES = ("paper", "small", "trial")
 """The published settings; what two processor cores do in minutes to hours; what shows in minutes that all is wired."""
 
 
@@ -65,23 +72,26 @@ class Figure:
         scales: The sweeps of each scale: "paper" has the published settings, "small" and "trial" our own.
         without: Why a scale has no sweeps, by its name.
         stand_ins: What takes the place of the paper's networks and data sets at a scale: {"small": {"vgg19": "conv6"}}.
-        panels: What is drawn, in the paper's order and words; `panels_at` has the stand-ins of a scale in them.
+        panels: What is drawn, in the paper's order and words, or by the scale's name where scales differ in more than
+            the stand-ins, which `panels_at` puts in.
         findings: What the paper states about it, to be told from the rows.
         left_out: What of the paper's figure is not made at any scale, and why, in a sentence; "" where all is.
         means: What a scale takes in place of the published settings, in a sentence, by its name.
+        planned: Whether its numbers follow from the settings, so that nothing is trained.
     """
 
     paper: str
     place: str
     title: str
     question: str
-    scales: "Mapping[Scale, Sequence[Sweep]]"
-    without: Mapping[Scale, str] = field(default_factory=dict)
-    stand_ins: Mapping[Scale, Mapping[str, str]] = field(default_factory=dict)
-    panels: "Sequence[Panel]" = ()
+    scales: "Mapping[str, Sequence[Sweep]]"
+    without: Mapping[str, str] = field(default_factory=dict)
+    stand_ins: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    panels: "Sequence[Panel] | Mapping[str, Sequence[Panel]]" = ()
     findings: "Sequence[Finding]" = ()
     left_out: str = ""
-    means: Mapping[Scale, str] = field(default_factory=dict)
+    means: Mapping[str, str] = field(default_factory=dict)
+    planned: bool = False
 
     def __post_init__(self) -> None:
         if self.paper not in PAPERS:
@@ -108,8 +118,12 @@ class Figure:
         """Number of the paper in `published.csv`."""
         return PAPERS[self.paper].number
 
-    def sweeps(self, scale: Scale) -> "tuple[Sweep, ...]":
+    def sweeps(self, scale: str, seeds: Sequence[int] | None = None) -> "tuple[Sweep, ...]":
         """What is run at a scale.
+
+        Args:
+            scale: The scale.
+            seeds: Seeds of the searches; None for those of the scale.
 
         Raises:
             BadInput: If there is no such scale, or the figure cannot be made at it, saying why.
@@ -122,34 +136,85 @@ class Figure:
                 f"{self.name} cannot be made at the scale {scale}: {self.without[scale]}"
                 + f"; give {others}" * bool(others)
             )
-        return tuple(self.scales[scale])
+        return tuple(sweep if seeds is None else replace(sweep, seeds=tuple(seeds)) for sweep in self.scales[scale])
 
-    def panels_at(self, scale: Scale) -> "tuple[Panel, ...]":
+    def panels_at(self, scale: str) -> "tuple[Panel, ...]":
         """The panels with the networks and data sets of a scale in the place of the paper's."""
         names = self.stand_ins.get(scale, {})
-        return tuple(replace(panel, where=_renamed(panel.where, names)) for panel in self.panels)
+        panels = self.panels[scale] if isinstance(self.panels, Mapping) else self.panels
+
+        def renamed(each: Mapping[str, Any]) -> dict[str, Any]:
+            return {column: _stand_in(value, names) for column, value in each.items()}
+
+        return tuple(
+            replace(
+                panel,
+                where=renamed(panel.where),
+                series={label: renamed(each) for label, each in panel.series.items()},
+            )
+            for panel in panels
+        )
+
+    def at(self, scale: str) -> "ScaledFigure":
+        """The figure as it is drawn at a scale: with its panels, and the findings that are about one of them."""
+        panels = self.panels_at(scale)
+        shown = {panel.title: panel for panel in panels}
+
+        def is_told(finding: "Finding") -> bool:
+            panel = shown.get(finding.check.panel) if finding.check.panel else panels[0]
+            return panel is not None and all(label in panel.series for label in _labels_of(finding.check))
+
+        return ScaledFigure(
+            name=self.name,
+            published_as=self.published_as,
+            place=self.place,
+            title=self.title,
+            question=self.question,
+            panels=panels,
+            findings=tuple(filter(is_told, self.findings)),
+        )
 
 
-def _renamed(where: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
-    """A filter on columns in which values have other names; a value may be several."""
-    return {
-        column: names.get(value, value)
-        if isinstance(value, str)
-        else tuple(names.get(each, each) if isinstance(each, str) else each for each in value)
-        if isinstance(value, (list, tuple))
-        else value
-        for column, value in where.items()
-    }
+@dataclass(frozen=True, kw_only=True)
+class ScaledFigure:
+    """A figure as it is drawn at a scale.
+
+    Attributes:
+        name: Name of the figure.
+        published_as: Number of its paper in `published.csv`.
+        place: Where it is in the paper.
+        title: What it shows, in a few words.
+        question: What it answers, in one sentence.
+        panels: What is drawn.
+        findings: What the paper states about these panels.
+    """
+
+    name: str
+    published_as: str
+    place: str
+    title: str
+    question: str
+    panels: "Sequence[Panel]"
+    findings: "Sequence[Finding]"
+
+
+def _labels_of(check: "Check") -> list[str]:
+    """The labels of the series that a finding compares."""
+    given = [getattr(check, name, "") for name in ("series", "reference", "contrast", "less")]
+    words = [word for each in given for word in ((each,) if isinstance(each, str) else each)]
+    flat = [word for each in words for word in ((each,) if isinstance(each, str) else each)]
+    return [word for word in flat if word not in ("", "dense")]
+
+
+def _stand_in(value: Any, names: Mapping[str, str]) -> Any:
+    """A value of a filter, or several, by the names of a scale."""
+    if isinstance(value, (list, tuple)):
+        return tuple(_stand_in(each, names) for each in value)
+    return names.get(value, value) if isinstance(value, str) else value
 
 
 _STEM = re.compile(r"(?P<kind>figure|table)(?P<letter>[a-z]?)(?P<number>\d+)")
 """What a figure's file is called; others in its folder hold what several figures share."""
-
-
-def figures_folder() -> Path:
-    """The folder that holds one for each paper: beside the package in a checkout, in it where it is installed."""
-    installed = Path(__file__).parents[1] / "sweeps"
-    return installed if installed.is_dir() else Path(__file__).parents[2] / "sweeps"
 
 
 def figure_files() -> dict[str, Path]:
@@ -157,7 +222,7 @@ def figure_files() -> dict[str, Path]:
     return {
         f"{paper}_{file.stem}": file
         for paper in PAPERS
-        for file in sorted((figures_folder() / paper).glob("*.py"), key=_place_in_paper)
+        for file in sorted((published_folder("sweeps") / paper).glob("*.py"), key=_place_in_paper)
         if _STEM.fullmatch(file.stem)
     }
 
@@ -206,3 +271,99 @@ def _load(name: str, file: Path) -> Figure:
             f"{file} must define the figure {name}, got {found.name}; give it the paper and place of its file"
         )
     return found
+
+
+def cells_left(cells: "Sequence[Cell]", rows: "pd.DataFrame") -> "list[Cell]":
+    """The cells of which rows do not have all that is measured, for rows that others made and that are input.
+
+    Args:
+        cells: The cells of a campaign.
+        rows: A frame of `read_rows`.
+    """
+    known = dict(list(rows.groupby(["recipe", "search_seed"])))
+
+    def has_rows(cell: "Cell") -> bool:
+        # A recipe that leaves the precision open is recorded with that of its device.
+        names = [replace(cell.recipe, precision=each).family for each in (None, *get_args(Precision))]
+        found = [known[name, cell.recipe.seed] for name in names if (name, cell.recipe.seed) in known]
+        search = cell.recipe.search
+        last = int(getattr(search, "levels", 0) or getattr(search, "rounds", 1))
+        return any(
+            set(range(1, last + 1)) <= set(own.loc[own["kind"] == "level", "level"])
+            and all(_is_measured(own, each, last, cell.recipe.seed) for each in (*cell.evaluate, *cell.analyse))
+            for own in found
+        )
+
+    return [cell for cell in cells if not has_rows(cell)]
+
+
+def _is_measured(rows: "pd.DataFrame", measured: "Evaluate | Analyse", last: int, seed: int) -> bool:
+    """Whether a search's rows have all of an evaluation or an analysis, controls of the dense network aside."""
+    from sslticket.campaign.worker import parse_levels  # torch
+
+    rows = rows[rows["kind"] == getattr(measured, "analysis", "score")]
+    if measured.heads is not None:
+        rows = rows[rows["head"].isin(measured.heads) | rows["head"].isna()]
+    levels = {level for level in range(last + 1) if parse_levels(measured.levels).includes(level)}
+    seeds = () if measured.seeds is None else (seed,) if measured.seeds == "search" else measured.seeds
+    for protocol in measured.protocols:
+        for control in ("ticket", *measured.controls):
+            own = rows[(rows["protocol"] == protocol) & (rows["control"].fillna("ticket") == control)]
+            wanted = levels if control == "ticket" else levels - {0}
+            if own.empty or not all(wanted <= set(own.loc[own["seed"] == each, "level"]) for each in seeds):
+                return False
+    return True
+
+
+def planned_rows(cells: "Sequence[Cell]") -> "pd.DataFrame":
+    """Rows of what follows from settings alone, for figures that train nothing: the rewind point of each search.
+
+    The number of images is the catalogue's, times the fraction that is taken.
+    """
+    import pandas as pd
+
+    from sslticket.results.rows import row_columns
+
+    return pd.DataFrame([_planned_row(cell) for cell in cells], columns=row_columns())
+
+
+def _planned_row(cell: "Cell") -> dict[str, Any]:
+    recipe, training = cell.recipe, cell.recipe.training
+    counts = get_dataset(recipe.data.dataset).image_counts
+    images = round((counts or (0, 0))[0] * recipe.data.subset)
+    clock = Clock(length=Span.parse(training.length), batch_size=training.batch_size, set_size=images)
+    steps = clock.steps(Span.parse(recipe.search.rewind))  # type: ignore[attr-defined]
+    record = recipe.record
+    row = TicketRow(
+        run=recipe.key,
+        recipe=recipe.family,
+        objective=recipe.task,
+        model=recipe.model,
+        source=recipe.data.name,
+        subset=recipe.data.subset,
+        subset_by=recipe.data.subset_by,
+        level=0,
+        density=1.0,
+        within="",
+        ticket_hash="",
+        search_seed=recipe.seed,
+        search=record.search_name,
+        settings=record.settings(),
+        rewind_samples=steps * clock.batch_size,
+        command="",
+        commit=git_commit(),
+        versions={},
+        data_hash="",
+        device="",
+        precision="",
+        loss=None,
+        samples=0,
+        seconds=0.0,
+        steps=steps,
+        metrics={},
+        search_samples=steps * clock.batch_size,
+        search_epochs=steps * clock.batch_size / images,
+        layers={},
+        bad_images=0,
+    )
+    return row.to_dict()

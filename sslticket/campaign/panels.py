@@ -44,8 +44,8 @@ class Near:
 
 
 Filter = Mapping[str, object]
-"""Columns of `read_rows`, or names of settings of the recipe, and what they must be: a value, a tuple of values of which
-one must match, `Between` or `Near`. Columns that are derived are listed at `Panel.x`."""
+"""Columns of `read_rows`, or names of settings of the recipe, and what they must be: a value, a tuple of values of
+which one must match, `Between` or `Near`. Columns that are derived are listed at `Panel.x`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,11 +104,11 @@ class Panel:
             and better than, over all runs and rounds, for the series in `fronts`, and curves for the others; a
             "histogram" of the magnitudes of weights; a "table" with a line for each series.
         x: Column of the positions. Beside those of the rows these are derived: "rewind_samples", "rewind_iterations",
-            "rewind_epochs" and "rewind_percent" (of the training), "epoch" (of the row's `curve`) and "layer" (number of
-            the layer). Settings of the recipe are columns, too.
+            "rewind_epochs" and "rewind_percent" (of the training), "epoch" (of the row's `curve`) and "layer" (number
+            of the layer). Settings of the recipe are columns, too.
         y: Column of the values. Derived are: "natural_zeros" (fraction), "layer_density", "layer_pruned_ratio" (share
-            that is pruned of a layer over that of the network), "parameters" (of the dense network's prunable
-            layers) and "sparsity".
+            that is pruned of a layer over that of the network), "parameters" (of the prunable layers), "sparsity" and
+            "gain_on_dense" (over the dense network of the same search).
         columns: Of a table: title of each column, and the column of the rows that it shows.
         series: Label of each series, and the rows that it has, see `Filter`.
         where: The rows that the panel is of.

@@ -138,7 +138,7 @@ class _Worker:
     infos: dict[Path, TicketInfo] = field(default_factory=dict)
     refused: set[tuple[str, int]] = field(default_factory=set)
     accepted: set[tuple[str, int]] = field(default_factory=set)
-    rows_done: set[Path] = field(default_factory=set)
+    rows_done: set[tuple[Path, str | None]] = field(default_factory=set)
     waited: bool = False
 
     def __post_init__(self) -> None:
@@ -346,7 +346,9 @@ class _Worker:
     def _make_tasks(self, measured: Evaluate | Analyse, paths: Sequence[Path], seed: int) -> list[EvalTask]:
         seeds = [seed] if measured.seeds == "search" else measured.seeds
         how = measured.controls, measured.protocols, seeds, measured.heads, measured.part
-        return make_tasks(paths, *how) if isinstance(measured, Evaluate) else make_analysis_tasks(paths, *how)
+        if isinstance(measured, Evaluate):
+            return make_tasks(paths, *how, curve=measured.curve)
+        return make_analysis_tasks(paths, *how)
 
     def _levels(self, cell: Cell) -> list[Path]:
         """The tickets of a finished search, by level."""

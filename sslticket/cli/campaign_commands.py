@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sslticket import processes
+from sslticket.campaign import launch
 from sslticket.campaign.launch import SlurmSettings
 from sslticket.campaign.state import CampaignFolder, campaign_lines
 from sslticket.config import flags
@@ -118,29 +119,26 @@ def run_campaign(
     if processes.world_size() > 1:
         raise BadInput("a campaign starts its workers itself; give the command without accelerate launch or torchrun")
     note = folder.compare(cells)
-    from sslticket.campaign import worker  # torch, which bad names need not wait for
+    from sslticket.campaign import local, worker  # torch, which bad names need not wait for
 
     worker.check_cells(cells)
     settings = flags.override_fields(SlurmSettings(), vars(given))
-    if given.launch == "slurm":
-        from sslticket.campaign import launch
-
+    if given.launch == "local":
+        local.count_workers(local.visible_devices(), given.workers, given.per_device)
+    elif given.launch == "slurm":
         launch.check_slurm(settings)
     if first:
         print(escape_lines("\n".join(plan_lines(cells, folder, note))), flush=True)
     if given.dry_run:
         return
     folder.begin(cells, title, retry=given.retry)
-    out = str(folder.out.absolute())
-    command = [sys.executable, "-m", "sslticket", *words, "--out", out, "--worker", *_worker_words(given)]
+    command = local.worker_command(words, folder, runtime, given.precision)
     if given.launch != "local":
         left = sum(not folder.cell_run(cell.key)[2] for cell in cells)
         _submit(given, command, folder, max(1, left), settings)
         return
-    from sslticket.campaign.local import launch_local
-
     with _ProgressView(folder) as show:
-        launch_local(command, folder, workers=given.workers, per_device=given.per_device, show=show)
+        local.launch_local(command, folder, workers=given.workers, per_device=given.per_device, show=show)
     _end(folder, finish)
 
 
@@ -217,21 +215,9 @@ _MOST_NAMED = 30
 """Cells that a plan names."""
 
 
-def _worker_words(given: argparse.Namespace) -> list[str]:
-    """The flags of the machine that were given, for workers."""
-    words = [] if given.precision is None else [f"--precision={given.precision}"]
-    values = vars(given)
-    for setting in flags.settings_of(RuntimeConfig()):
-        if setting.dest in values:
-            words += flags.words_of({setting.dest: values[setting.dest]})
-    return words
-
-
 def _submit(
     given: argparse.Namespace, command: Sequence[str], folder: CampaignFolder, pieces: int, settings: SlurmSettings
 ) -> None:
-    from sslticket.campaign import launch
-
     start = launch.launch_slurm if given.launch == "slurm" else launch.print_scripts
     for line in start(command, folder.out, workers=given.workers, pieces=pieces, settings=settings):
         print(escape_terminal(line))

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sslticket import hub
-from sslticket.cli import campaign_commands, inspect_commands, ticket_commands
+from sslticket.cli import campaign_commands, inspect_commands, reproduce_command, ticket_commands
 from sslticket.cli.exit_status import run_and_exit
 from sslticket.cli.ticket_commands import add_parts_flag
 from sslticket.config import flags
@@ -31,6 +31,7 @@ _OTHER_OUTPUT = {
     "export": "another OUT",
     "run": "another folder with --out",
     "sweep": "another folder with --out",
+    "reproduce": "another folder with --out",
 }
 """Where else a command can write; what the others write lies in the folders of their runs."""
 
@@ -68,6 +69,7 @@ def make_parser() -> flags.Parser:
         ticket_commands.add_evaluate,
         ticket_commands.add_analyse,
         campaign_commands.add_sweep,
+        reproduce_command.add_reproduce,
         inspect_commands.add_watch,
         *reports,
         _add_export,

@@ -37,7 +37,9 @@ CHOICES = {
     "optimizer": ("training", "optimizer"),
 }
 """The kinds of parts that a flag chooses, and where a recipe has them."""
-_COMMAND_FLAGS = frozenset({"help", "out", "dry_run", "no_dry_run", "output", "images", "sheet_width", *CHOICES})
+_COMMAND_FLAGS = frozenset(
+    {"help", "out", "dry_run", "no_dry_run", "on", "probe_speed", "output", "images", "sheet_width", *CHOICES}
+)
 """What commands that take a recipe call flags of their own."""
 _RANK = {"training": 1, "search": 2, "objective": 3}
 """Which of our own settings has the short name, should two have it: the first, and those of the data before all."""

@@ -5,7 +5,7 @@ hide, and one for each point, which it can find, and hundreds of them have to be
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
@@ -92,6 +92,7 @@ class Curve:
         dash: Dashes that tell several curves of one series apart; None for those of the series.
         label: Words beside the series' name, in a file's legend.
         no_markers: Whether its points have no markers.
+        no_line: Whether its points are not joined.
     """
 
     series: str
@@ -99,6 +100,7 @@ class Curve:
     dash: str | None = None
     label: str = ""
     no_markers: bool = False
+    no_line: bool = False
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,8 @@ class Axis:
             found = _linear_ticks(low, high)
         if self.kind == "density":
             found = [value for value in found if value <= 1]
+        if self.kind == "count" and not self.log:
+            found = [value for value in found if float(value).is_integer()]
         if self.zero_at:
             found = [self.zero_at, *(value for value in found if value > 2 * self.zero_at)]
         return [(value, self.format(value)) for value in found]
@@ -142,6 +146,66 @@ class Axis:
 
 
 @dataclass(frozen=True)
+class Mark:
+    """A number of somebody else's over a chart: never drawn as ours are, and named in its legend.
+
+    Attributes:
+        tag: Short name beside it, "P1"; "" for a point, whose series says what it is.
+        words: What it is.
+        x: From where to where on x, the same twice for one value, an infinity for an end that is open; None for all.
+        y: The same on y. A mark with both is a point.
+        error: What it may be off by, of a point; NaN where nothing is said.
+        series: Name of the series whose colour a point has; "" for none.
+    """
+
+    tag: str
+    words: str
+    x: tuple[float, float] | None = None
+    y: tuple[float, float] | None = None
+    error: float = math.nan
+    series: str = ""
+
+    @property
+    def is_point(self) -> bool:
+        """Whether it is at one place."""
+        return self.x is not None and self.y is not None
+
+    def ends(self, axis: Literal["x", "y"]) -> list[float]:
+        """Its ends on an axis, one or two; none where it runs over all of it."""
+        found = {end for end in getattr(self, axis) or () if math.isfinite(end)}
+        if axis == "y" and self.is_point and found and not math.isnan(self.error):
+            found |= {min(found) - self.error, max(found) + self.error}
+        return sorted(found)
+
+
+def stack_tags(places: Sequence[float], least: float) -> list[int]:
+    """For each tag along an edge, in which row from it there is room: neighbours nearer than `least` go further out."""
+    rows: dict[int, float] = {}
+    found = [0] * len(places)
+    for index in sorted(range(len(places)), key=lambda each: places[each]):
+        row = next(row for row in range(len(places)) if places[index] - rows.get(row, -math.inf) >= least)
+        rows[row], found[index] = places[index], row
+    return found
+
+
+@dataclass(frozen=True)
+class NumberTable:
+    """Our numbers in lines and columns, with others' in the same cells.
+
+    Attributes:
+        name: Name of its file, and of its place in the page.
+        title: What it shows.
+        columns: Titles of the columns.
+        lines: The title of each line, and for each column what is ours and what is others', either maybe "".
+    """
+
+    name: str
+    title: str
+    columns: tuple[str, ...]
+    lines: tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
+
+
+@dataclass(frozen=True)
 class Chart:
     """Curves over two axes.
 
@@ -154,6 +218,7 @@ class Chart:
         horizontal_line: Value of y of a dashed line across, and its word.
         vertical_line: Value of x of one from the bottom to the top, and its word.
         y_bounds: Values that y cannot leave.
+        marks: Numbers of others over it.
     """
 
     name: str
@@ -164,6 +229,7 @@ class Chart:
     horizontal_line: tuple[float, str] | None = None
     vertical_line: tuple[float, str] | None = None
     y_bounds: tuple[float, float] = (-math.inf, math.inf)
+    marks: tuple[Mark, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -195,6 +261,8 @@ def axis_ranges(chart: Chart) -> tuple[tuple[float, float], tuple[float, float]]
     ]
     ys += [chart.horizontal_line[0]] if chart.horizontal_line else []
     xs += [chart.vertical_line[0]] if chart.vertical_line else []
+    xs += [end for mark in chart.marks for end in mark.ends("x")]
+    ys += [min(max(end, chart.y_bounds[0]), chart.y_bounds[1]) for mark in chart.marks for end in mark.ends("y")]
     low, high = min(ys), max(ys)
     # What differs in its last digits only is drawn as one value.
     apart = high - low if high - low > 1e-9 * max(abs(low), abs(high)) else 0.0
@@ -253,6 +321,8 @@ _MARKER_PATHS = {
     "X": "M-4.6 -2.6L-2.6 -4.6L0 -2L2.6 -4.6L4.6 -2.6L2 0L4.6 2.6L2.6 4.6L0 2L-2.6 4.6L-4.6 2.6L-2 0z",
 }
 
+_STAR_PATH = "M0 -7L1.6 -2.2H6.7L2.6 .8L4.1 5.7L0 2.7L-4.1 5.7L-2.6 .8L-6.7 -2.2H-1.6z"
+
 
 def draw_svg(chart: Chart, styles: Mapping[str, SeriesStyle], width: int, height: int) -> str:
     """The chart at a size in CSS pixels; it shrinks with the page, text and all.
@@ -264,6 +334,7 @@ def draw_svg(chart: Chart, styles: Mapping[str, SeriesStyle], width: int, height
     y = _make_scale(*down, height - _BOTTOM, _TOP)
     elements = [
         *_svg_frame(chart, x, y, width, height),
+        *_svg_marks(chart, styles, x, y, (width, height)),
         *(_svg_curve(chart, curve, styles[curve.series], x, y) for curve in chart.curves),
     ]
     return (
@@ -322,13 +393,56 @@ def _svg_frame(chart: Chart, x: Scale, y: Scale, width: int, height: int) -> lis
     return elements
 
 
+def _svg_marks(
+    chart: Chart, styles: Mapping[str, SeriesStyle], x: Scale, y: Scale, size: tuple[int, int]
+) -> Iterator[str]:
+    """Published numbers: hatched bands, dotted lines with a tag outside the frame, and white stars."""
+    right, bottom = size[0] - _RIGHT, size[1] - _BOTTOM
+    for mark in chart.marks:
+        title = f"<title>{escaped(mark.words)}</title>"
+        if mark.is_point:
+            at, height = x(mark.ends("x")[0]), y(mark.y[0] if mark.y else 0.0)
+            ends = [y(end) for end in mark.ends("y")]
+            colour = f" s{styles[mark.series].index}" if mark.series else ""
+            whisker = f'<path class="theirs" d="M{at:.1f} {ends[0]:.1f}V{ends[-1]:.1f}"/>' if len(ends) > 1 else ""
+            star = f'<path class="star" transform="translate({at:.1f} {height:.1f})" d="{_STAR_PATH}"/>'
+            yield f'<g class="published{colour}">{whisker}{star}{title}</g>'
+            continue
+        places = [x(end) for end in mark.ends("x")] or [y(end) for end in mark.ends("y")]
+        if mark.x:
+            lines = [f"M{place:.1f} {_TOP}V{bottom}" for place in places]
+            tag = f'x="{places[0]:.1f}" y="{_TOP - 3}" text-anchor="middle"'
+            box: tuple[float, ...] = (min(places), _TOP, max(places) - min(places), bottom - _TOP)
+        else:
+            lines = [f"M{_LEFT} {place:.1f}H{right}" for place in places]
+            tag = f'x="{right + 1}" y="{places[0]:.1f}" dy=".35em"'
+            box = (_LEFT, min(places), right - _LEFT, max(places) - min(places))
+        band = '<rect class="span" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"/>'.format(*box)
+        yield (
+            f'<g class="published">{band if len(places) > 1 else ""}<path class="theirs" d="{"".join(lines)}"/>'
+            f'<text class="tag" {tag}>{escaped(mark.tag)}</text>{title}</g>'
+        )
+
+
+def svg_mark(mark: Mark, styles: Mapping[str, SeriesStyle]) -> str:
+    """A published number's line or star, for legends; empty to a screen reader."""
+    colour = f" s{styles[mark.series].index}" if mark.series else ""
+    shape = (
+        f'<path class="star" transform="translate(15 6)" d="{_STAR_PATH}"/>'
+        if mark.is_point
+        else '<path class="theirs" d="M1 6H29"/>'
+    )
+    return f'<svg class="swatch published{colour}" viewBox="0 0 30 12" aria-hidden="true">{shape}</svg>'
+
+
 def _svg_curve(chart: Chart, curve: Curve, style: SeriesStyle, x: Scale, y: Scale) -> str:
     dash = style.dash if curve.dash is None else curve.dash
     line = "L".join(f"{x(point.x):.1f} {y(point.y):.1f}" for point in curve.points)
     dashed = f' stroke-dasharray="{dash}"' if dash else ""
     band = _svg_band(chart, curve, x, y)
     points = "".join(_svg_point(point, style, x(point.x), y(point.y), bare=curve.no_markers) for point in curve.points)
-    return f'<g class="s{style.index}">{band}<path class="stroke" d="M{line}"{dashed}/>{points}</g>'
+    stroke = "" if curve.no_line else f'<path class="stroke" d="M{line}"{dashed}/>'
+    return f'<g class="s{style.index}">{band}{stroke}{points}</g>'
 
 
 def _svg_band(chart: Chart, curve: Curve, x: Scale, y: Scale) -> str:

@@ -2,17 +2,32 @@
 
 import io
 import math
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator
+from matplotlib.transforms import ScaledTranslation
 
 from sslticket import escaping
-from sslticket.report.chart import COLOURS, RANDOM_COLOUR, Axis, Chart, Curve, HeatMap, SeriesStyle, axis_ranges
+from sslticket.report.chart import (
+    COLOURS,
+    RANDOM_COLOUR,
+    Axis,
+    Chart,
+    Curve,
+    HeatMap,
+    Mark,
+    NumberTable,
+    SeriesStyle,
+    axis_ranges,
+    stack_tags,
+)
 
 FORMATS = ("png", "pdf", "svg")
 INK, RULE = "#1b1f24", "#d5dae0"
@@ -59,14 +74,18 @@ def draw_charts(
     return figure
 
 
-def _draw_chart(axes: Axes, chart: Chart, styles: Mapping[str, SeriesStyle]) -> None:
+def _draw_chart(
+    axes: Axes, chart: Chart, styles: Mapping[str, SeriesStyle], *, legend: bool = True, width: float = 7.2
+) -> None:
     for curve in chart.curves:
         _draw_curve(axes, chart, curve, styles[curve.series])
     across, down = axis_ranges(chart)
     if chart.horizontal_line:
         value, word = chart.horizontal_line
-        axes.axhline(value, color=INK, linewidth=0.8, linestyle=(0, (4, 4)), zorder=1)
-        axes.annotate(word, (1, value), (0, 2), ("axes fraction", "data"), "offset points", ha="right", fontsize=8)
+        label = "" if legend else word
+        axes.axhline(value, color=INK, linewidth=0.8, linestyle=(0, (4, 4)), zorder=1, label=label)
+        if legend:
+            axes.annotate(word, (1, value), (0, 2), ("axes fraction", "data"), "offset points", ha="right", fontsize=8)
     if chart.vertical_line:
         value, word = chart.vertical_line
         axes.axvline(value, color=INK, linewidth=0.8, linestyle=(0, (4, 4)), zorder=1)
@@ -75,17 +94,192 @@ def _draw_chart(axes: Axes, chart: Chart, styles: Mapping[str, SeriesStyle]) -> 
         axes.set_xscale("log")
     axes.set_xlim(*(across[::-1] if chart.x.kind == "density" else across))
     axes.set_ylim(*down)
-    _set_ticks(axes.xaxis, chart.x, across)
+    _set_ticks(axes.xaxis, chart.x, across, width - 0.8)
     _set_ticks(axes.yaxis, chart.y, down)
     axes.set_xlabel(chart.x.label)
-    axes.set_ylabel(chart.y.label)
+    axes.set_ylabel(chart.y.label if legend else "\n".join(textwrap.wrap(chart.y.label, 30)))
     axes.grid(axis="y")
+    axes.set_title(chart.title)
+    if not legend:
+        return
     # Of many series no corner is free.
     position: dict[str, Any] = (
         {"loc": "upper left", "bbox_to_anchor": (1, 1)} if len(chart.curves) > 8 else {"loc": "best"}
     )
     axes.legend(**position, frameon=False, handlelength=2.6)
-    axes.set_title(chart.title)
+
+
+PAPER_WIDTH = 7.2
+"""Width of a paper's page in inches: what is drawn for it is read at its own size."""
+_MARKED_LINE: dict[str, Any] = {"color": INK, "linewidth": 1.5, "linestyle": (0, (1, 1.4))}
+_KEY_WIDTH = {1: 60, 2: 42, 3: 25}
+"""Letters in a line below a chart, by how many charts stand beside each other."""
+_STAR: dict[str, Any] = {"marker": "*", "markersize": 12, "markerfacecolor": "#ffffff", "markeredgewidth": 1.1}
+
+
+def draw_panels(parts: Sequence[Chart | NumberTable], styles: Mapping[str, SeriesStyle], footer: str = "") -> Figure:
+    """The panels of a figure of a paper, at a page's width: charts side by side, tables below one another.
+
+    All series are in one legend above the charts. Marks of others are named below each chart, out of the data's way.
+
+    Args:
+        parts: Charts and tables, in their order; tables come last.
+        styles: Style of each series.
+        footer: Small print below all.
+    """
+    charts = [part for part in parts if isinstance(part, Chart)]
+    tables = [part for part in parts if isinstance(part, NumberTable)]
+    across = _charts_across(len(charts))
+    down = math.ceil(len(charts) / across)
+    heights = [2.35 + 0.13 * max(_key_lines(each, across) for each in charts[row * across : (row + 1) * across])
+               for row in range(down)]  # fmt: skip
+    heights += [0.55 + sum(_line_heights(table)) for table in tables]
+    width = PAPER_WIDTH if len(charts) != 1 or tables else 4.8
+    names = list(dict.fromkeys(_legend_name(curve) for chart in charts for curve in chart.curves))
+    names += dict.fromkeys(chart.horizontal_line[1] for chart in charts if chart.horizontal_line)
+    legend_columns = max(1, min(len(names), int(width / (0.6 + 0.062 * max(map(len, names), default=0)))))
+    above = 0.17 * math.ceil(len(names) / legend_columns)
+    style = _STYLE | {"font.size": 8, "axes.titlesize": 8.5, "legend.fontsize": 7.5, "lines.linewidth": 1.3}
+    with matplotlib.rc_context(style):
+        figure = Figure(figsize=(width, sum(heights) + above + (0.35 if footer else 0.1)), layout="constrained")
+        grid = figure.add_gridspec(len(heights), across, height_ratios=heights)
+        for number, chart in enumerate(charts):
+            axes = figure.add_subplot(grid[number // across, number % across])
+            _draw_chart(axes, chart, styles, legend=False, width=width / across)
+            _draw_marks(axes, chart, styles, across)
+        for row, table in enumerate(tables, start=down):
+            _draw_number_table(figure.add_subplot(grid[row, :]), table)
+        if names:
+            handles = {label: handle for axes in figure.axes
+                       for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}  # fmt: skip
+            figure.legend(
+                [handles[name] for name in names], names, loc="outside upper left", ncols=legend_columns,
+                frameon=False, handlelength=2.8, borderaxespad=0.2,
+            )  # fmt: skip
+        if footer:
+            figure.supxlabel("\n".join(textwrap.wrap(footer, int(19 * width))), x=0.01, ha="left", fontsize=6.5)
+    return figure
+
+
+def _charts_across(count: int) -> int:
+    """How many charts stand beside each other."""
+    return {0: 1, 1: 1, 2: 2, 4: 2}.get(count, 3)
+
+
+def _legend_name(curve: Curve) -> str:
+    name = f"{curve.series}, {curve.label}" if curve.label else curve.series
+    return f" {name}" if name.startswith("_") else name  # else matplotlib leaves it out of the legend
+
+
+def _mark_key(chart: Chart, across: int) -> list[tuple[Mark, str]]:
+    """A line of the key for each mark, and for the points of each series one."""
+    found: dict[str, Mark] = {}
+    for mark in chart.marks:
+        found.setdefault("\n".join(textwrap.wrap(f"{mark.tag} {mark.words}".strip(), _KEY_WIDTH[across])), mark)
+    return [(mark, words) for words, mark in found.items()]
+
+
+def _key_lines(chart: Chart, across: int) -> int:
+    return sum(1 + words.count("\n") for _, words in _mark_key(chart, across))
+
+
+def _draw_marks(axes: Axes, chart: Chart, styles: Mapping[str, SeriesStyle], across: int) -> None:
+    """Published numbers: white stars, dotted lines and hatched bands, with their tags outside of the frame."""
+    handles = {id(mark): _draw_mark(axes, mark, styles) for mark in chart.marks}
+    _tag_marks(axes, [mark for mark in chart.marks if mark.x and not mark.y], "x")
+    _tag_marks(axes, [mark for mark in chart.marks if mark.y and not mark.x], "y")
+    key = _mark_key(chart, across)
+    if key:
+        below = axes.transAxes + ScaledTranslation(0, -31 / 72, axes.figure.dpi_scale_trans)  # the ticks and x's label
+        legend = axes.legend(
+            [handles[id(mark)] for mark, _ in key], [words for _, words in key], loc="upper left",
+            bbox_to_anchor=(0, 0), bbox_transform=below, borderaxespad=0, frameon=False, fontsize=6.8, handlelength=2.2,
+            labelspacing=0.3,
+        )  # fmt: skip
+        legend.set_zorder(1)
+
+
+def _draw_mark(axes: Axes, mark: Mark, styles: Mapping[str, SeriesStyle]) -> Any:
+    """Draw one, and give what its legend shows."""
+    if mark.x and mark.y:
+        style = styles[mark.series] if mark.series else None
+        colour = INK if style is None else RANDOM_COLOUR if style.colour is None else COLOURS[style.colour]
+        error = None if math.isnan(mark.error) else mark.error
+        axes.errorbar(
+            mark.x[0], mark.y[0], yerr=error, linestyle="", ecolor=INK, elinewidth=0.9, capsize=3, zorder=1.5,
+            markeredgecolor=colour, **_STAR,
+        )  # fmt: skip
+        return Line2D([], [], linestyle="", markeredgecolor=colour, **(_STAR | {"markersize": 8}))
+    ends = mark.ends("x" if mark.x else "y")
+    draw_line, draw_span = (axes.axvline, axes.axvspan) if mark.x else (axes.axhline, axes.axhspan)
+    for end in ends:
+        draw_line(end, zorder=1.2, **_MARKED_LINE)
+    if len(ends) > 1:
+        draw_span(ends[0], ends[1], facecolor="none", edgecolor=RULE, hatch="////", linewidth=0, zorder=0.5)
+    return Line2D([], [], **_MARKED_LINE)
+
+
+def _tag_marks(axes: Axes, marks: Sequence[Mark], direction: Literal["x", "y"]) -> None:
+    """Write the tags of lines outside of the frame, those that would touch further out."""
+    transform = axes.transData + axes.transAxes.inverted()
+    places = [float(transform.transform((end, 0) if direction == "x" else (1, end))[int(direction == "y")])
+              for end in (mark.ends(direction)[0] for mark in marks)]  # fmt: skip
+    rows = stack_tags(places, 0.09 if direction == "x" else 0.05)
+    for mark, place, row in zip(marks, places, rows, strict=True):
+        at, shift = ((place, 1), (0, 1 + 7 * row)) if direction == "x" else ((1, place), (2 + 11 * row, 0))
+        side: dict[str, Any] = {"ha": "center", "va": "bottom"} if direction == "x" else {"ha": "left", "va": "center"}
+        axes.annotate(
+            mark.tag, at, shift, "axes fraction", "offset points", fontsize=6.5, annotation_clip=False, **side
+        )
+    if direction == "x" and marks:
+        axes.set_title(axes.get_title("left"), pad=11 + 7 * max(rows))
+
+
+_TABLE_LINE = 0.19  # inches
+
+
+def _line_heights(table: NumberTable) -> list[float]:
+    """The height of each line of a table, the heading first."""
+    heading = max(len(_wrapped_heading(table, column)) for column in table.columns)
+    doubled = [any(ours and theirs for ours, theirs in cells) for _, cells in table.lines]
+    return [_TABLE_LINE * heading + 0.06, *(_TABLE_LINE * (1.75 if double else 1.0) for double in doubled)]
+
+
+def _wrapped_heading(table: NumberTable, column: str) -> list[str]:
+    return textwrap.wrap(column, max(8, int(78 / (1 + len(table.columns)))))
+
+
+def _draw_number_table(axes: Axes, table: NumberTable) -> None:
+    """Ours above, others' in slanted letters and brackets below; a rule under the heading."""
+    heights = _line_heights(table)
+    total = sum(heights)
+    axes.set_axis_off()
+    axes.set_xlim(0, 1)
+    axes.set_ylim(total, 0)
+    axes.set_title(table.title)
+    longest = max(len(label) for label, _ in table.lines)
+    first = min(0.42, 0.016 * longest + 0.02)
+    middles = [first + (number + 0.5) * (1 - first) / len(table.columns) for number in range(len(table.columns))]
+    for middle, column in zip(middles, table.columns, strict=True):
+        axes.text(middle, heights[0] - 0.05, "\n".join(_wrapped_heading(table, column)), ha="center", va="bottom",
+                  fontsize=7.5, fontweight="bold")  # fmt: skip
+    axes.plot([0, 1], [heights[0], heights[0]], color=INK, linewidth=0.8)
+    top = heights[0]
+    for number, ((label, cells), height) in enumerate(zip(table.lines, heights[1:], strict=True)):
+        if number % 2:
+            axes.axhspan(top, top + height, color="#f4f6f8", linewidth=0, zorder=0)
+        axes.text(0.005, top + height / 2, label, ha="left", va="center", fontsize=7.5)
+        for middle, (ours, theirs) in zip(middles, cells, strict=True):
+            both = bool(ours and theirs)
+            if ours or not theirs:
+                at = top + (0.28 * height if both else height / 2)
+                axes.text(middle, at, ours or "\N{EN DASH}", ha="center", va="center", fontsize=7.5)
+            if theirs:
+                at = top + (0.74 * height if both else height / 2)
+                axes.text(middle, at, f"[{theirs}]", ha="center", va="center", fontsize=6.8, fontstyle="italic",
+                          color="#4b535c")  # fmt: skip
+        top += height
+    axes.plot([0, 1], [total, total], color=INK, linewidth=0.8)
 
 
 def _draw_curve(axes: Axes, chart: Chart, curve: Curve, style: SeriesStyle) -> None:
@@ -97,9 +291,9 @@ def _draw_curve(axes: Axes, chart: Chart, curve: Curve, style: SeriesStyle) -> N
     axes.fill_between([point.x for point in bounded], *bounds, color=colour, alpha=0.16, linewidth=0)
     dash = style.dash if curve.dash is None else curve.dash
     line: Any = (0, tuple(float(part) / 1.5 for part in dash.split())) if dash else "-"
+    line = "" if curve.no_line else line
     face = "none" if style.hollow else colour
-    name = f"{curve.series}, {curve.label}" if curve.label else curve.series
-    name = f" {name}" if name.startswith("_") else name  # else matplotlib leaves it out of the legend
+    name = _legend_name(curve)
     marker = "" if curve.no_markers else style.marker
     axes.plot(x, y, color=colour, linestyle=line, marker=marker, markersize=4.5, markerfacecolor=face, label=name)
     ringed = [(point.x, point.y) for point in curve.points if point.highlighted]
@@ -108,10 +302,21 @@ def _draw_curve(axes: Axes, chart: Chart, curve: Curve, style: SeriesStyle) -> N
         axes.scatter(xs, ys, s=90, facecolors="none", edgecolors=INK, linewidths=1)
 
 
-def _set_ticks(axis: Any, scale: Axis, ends: tuple[float, float]) -> None:
+def _set_ticks(axis: Any, scale: Axis, ends: tuple[float, float], room: float = math.inf) -> None:
+    """Ticks with their words, of which those are left out that would touch their neighbour in so many inches."""
     ticks = scale.ticks(*ends)
+    turn = math.log if scale.log else float
+    apart = room / (turn(ends[1]) - turn(ends[0]))
+    if scale.kind == "density":  # these fall, and the first is the dense network
+        ticks = ticks[::-1]
+    words, last = [], math.nan
+    for value, told in ticks:
+        at = turn(value) * apart
+        fits = math.isinf(room) or math.isnan(last) or abs(at - last) >= 0.075 * len(told) + 0.05
+        words.append(told if fits else "")
+        last = at if fits else last
     axis.set_major_locator(FixedLocator([value for value, _ in ticks]))
-    axis.set_ticklabels([words for _, words in ticks])
+    axis.set_ticklabels(words)
     axis.set_minor_locator(NullLocator())
 
 

@@ -7,18 +7,18 @@ import base64
 import hashlib
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 from sslticket.escaping import escape_terminal, json_for_script
 from sslticket.report import naming, stats, text
-from sslticket.report.chart import SeriesStyle, draw_svg, format_count, format_duration, svg_swatch
+from sslticket.report.chart import SeriesStyle, draw_svg, format_count, format_duration, svg_mark, svg_swatch
 from sslticket.report.content import Content, Panel, kind_title
 from sslticket.report.sections.scores import COST_AXES, COST_NAMES, fullest_map_index
 from sslticket.report.stats import PANEL_KEYS, is_label_agnostic
@@ -56,42 +56,67 @@ class Table:
 
 def render_page(content: Content) -> str:
     """The page; the same rows give the same text."""
+    shared = content.shared_styles
+    page = (
+        _environment(content.styles)
+        .get_template("page.html.j2")
+        .render(
+            content=content,
+            subjects=content.subjects,
+            headlines=[_headline(panel, content.styles) for panel in content.panels],
+            panels=[_panel_view(panel) for panel in content.panels],
+            notes=[re.split("`([^`]*)`", note) for note in content.notes],
+            transfer_names=[heat.title.partition(":")[0] for _, heat in content.transfer_maps],
+            transfer_first=fullest_map_index(content.transfer_maps) if content.transfer_maps else 0,
+            own_styles={
+                part.name: {name: content.styles[name] for name, *_ in part.series if name not in shared}
+                for part in content.sections
+            },
+            search_table=_search_table(content),
+            means=[_mean_cells(row) for row in content.summary.to_dict("records")],
+            provenance=_provenance(content),
+            style=Markup(_style_sheet(content.styles)),
+            script=Markup(_read_asset("page.js")),
+            data=Markup(_trainings_json(content)),
+        )
+    )
+    return page + "\n"
+
+
+def render_figure_page(content: Any, styles: Mapping[str, SeriesStyle], **words: Any) -> str:
+    """The page of a figure of a paper; the same rows give the same text.
+
+    Args:
+        content: What `figure.html.j2` shows: a `campaign.drawing.FigureContent`.
+        styles: The style of every series.
+        words: Other words for the page.
+    """
+    style = Markup(_style_sheet(styles))
+    page = (
+        _environment(styles).get_template("figure.html.j2").render(content=content, styles=styles, style=style, **words)
+    )
+    return page + "\n"
+
+
+def _environment(styles: Mapping[str, SeriesStyle]) -> Environment:
     # Signs that cannot be printed are spelled out before a word is escaped; our own drawings come as Markup.
     environment = Environment(
         autoescape=True,
+        loader=FunctionLoader(_read_asset),
         undefined=StrictUndefined,
         finalize=lambda value: escape_terminal(value) if type(value) is str else value,
     )
     environment.globals.update(
-        draw=lambda chart, size=NARROW: Markup(draw_svg(chart, content.styles, *size)),
+        draw=lambda chart, size=NARROW: Markup(draw_svg(chart, styles, *size)),
         swatch=lambda style: Markup(svg_swatch(style)),
+        svg_mark=lambda mark: Markup(svg_mark(mark, styles)),
         shade_class=_shade_class,
         digest=_digest,
         wide=WIDE,
         max_named=_MAX_NAMED_SERIES,
         max_open_notes=_MAX_OPEN_NOTES,
     )
-    shared = content.shared_styles
-    page = environment.from_string(_read_asset("page.html.j2")).render(
-        content=content,
-        subjects=content.subjects,
-        headlines=[_headline(panel, content.styles) for panel in content.panels],
-        panels=[_panel_view(panel) for panel in content.panels],
-        notes=[re.split("`([^`]*)`", note) for note in content.notes],
-        transfer_names=[heat.title.partition(":")[0] for _, heat in content.transfer_maps],
-        transfer_first=fullest_map_index(content.transfer_maps) if content.transfer_maps else 0,
-        own_styles={
-            part.name: {name: content.styles[name] for name, *_ in part.series if name not in shared}
-            for part in content.sections
-        },
-        search_table=_search_table(content),
-        means=[_mean_cells(row) for row in content.summary.to_dict("records")],
-        provenance=_provenance(content),
-        style=Markup(_style_sheet(content)),
-        script=Markup(_read_asset("page.js")),
-        data=Markup(_trainings_json(content)),
-    )
-    return page + "\n"
+    return environment
 
 
 def _read_asset(name: str) -> str:
@@ -107,7 +132,7 @@ def _shade_class(shade: float) -> str:
     return "cut" if math.isnan(shade) else f"h{min(SHADE_STEPS - 1, max(0, int(shade * SHADE_STEPS)))}"
 
 
-def _style_sheet(content: Content) -> str:
+def _style_sheet(styles: Mapping[str, SeriesStyle]) -> str:
     """The style sheet, and what depends on the rows: each series' colour and switch."""
     # Between the sixth shade and the seventh is a gap: no text could be read there, dark or light.
     alphas = [0.04, 0.13, 0.22, 0.3, 0.39, 0.48, 0.56, 0.8, 0.9, 1.0]
@@ -119,7 +144,7 @@ def _style_sheet(content: Content) -> str:
     series = [
         f".s{style.index}{{--s:var(--{'random' if style.colour is None else f'c{style.colour}'})}}"
         f"main:has(#t{style.index}:not(:checked)) .chart .s{style.index}{{display:none}}"
-        for style in content.styles.values()
+        for style in styles.values()
     ]
     # Bands of many series would hide the lines.
     band = f":root{{--band:{0.14 if len(series) <= 4 else 0.07}}}"
