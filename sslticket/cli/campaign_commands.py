@@ -49,6 +49,9 @@ def add_campaign_flags(parser: flags.Parser) -> None:
     parser.add_argument("--out", type=Path, metavar="PATH", help="folder of the campaign [runs/<name>]")
     parser.add_argument("--dry-run", action="store_true", help="print the plan; train and write nothing")
     parser.add_argument(
+        "--on", metavar="DEVICE", help="with --dry-run: plan for a device of the tables, such as A100 [this one]"
+    )
+    parser.add_argument(
         "--rows",
         nargs="+",
         type=Path,
@@ -139,6 +142,8 @@ def run_campaign(
         return
     if processes.world_size() > 1:
         raise BadInput("a campaign starts its workers itself; give the command without accelerate launch or torchrun")
+    if given.on and not given.dry_run:
+        raise BadInput("--on is for plans; give --dry-run too, or leave it out")
     note = folder.compare(cells)
     from sslticket.campaign import local, worker  # torch, which bad names need not wait for
 
@@ -151,7 +156,7 @@ def run_campaign(
     elif given.launch == "slurm":
         launch.check_slurm(settings)
     if first:
-        print(escape_lines("\n".join(plan_lines(cells, folder, note, runtime))), flush=True)
+        print(escape_lines("\n".join(plan_lines(cells, folder, note, runtime, given.on))), flush=True)
     if given.dry_run:
         return
     folder.begin(cells, title, retry=given.retry)
@@ -221,7 +226,9 @@ def write_report(out: Path, rows: Sequence[Path] = ()) -> None:
     print(f"report: {written.html}")
 
 
-def plan_lines(cells: "Sequence[Cell]", folder: CampaignFolder, note: str, runtime: RuntimeConfig) -> list[str]:
+def plan_lines(
+    cells: "Sequence[Cell]", folder: CampaignFolder, note: str, runtime: RuntimeConfig, device: str | None
+) -> list[str]:
     """What a campaign comes to, for a person.
 
     Args:
@@ -229,6 +236,7 @@ def plan_lines(cells: "Sequence[Cell]", folder: CampaignFolder, note: str, runti
         folder: Its folder.
         note: What has changed since it was last started; "" for nothing.
         runtime: How the machine computes.
+        device: The device whose speed the hours are at; None for this machine's.
     """
     from sslticket.campaign.cost import estimate_cells
     from sslticket.campaign.sweep import measurements_of
@@ -241,10 +249,11 @@ def plan_lines(cells: "Sequence[Cell]", folder: CampaignFolder, note: str, runti
         lines.append(f"  and {len(cells) - _MOST_NAMED:,} more")
     lines += [f"then {measured.describe()}" for measured in measurements_of(cells)]
     try:
-        told = estimate_cells(cells, runtime=runtime).lines()
+        told = estimate_cells(cells, device=device, rows=folder.some_rows(), runtime=runtime).lines()
     except BadInput as error:
         told = [("cost", f"not known before it runs: {error}")]
-    return [*lines, *(f"{name:<{max(len(name) for name, _ in told) + 2}}{value}" for name, value in told)]
+    width, fix = max(len(name) for name, _ in told) + 2, "sslticket run RECIPE --dry-run --probe-speed measures it"
+    return [*lines, *(f"{name:<{width}}{value.replace('give --probe-speed', fix)}" for name, value in told)]
 
 
 _MOST_NAMED = 30
