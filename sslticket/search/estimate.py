@@ -257,7 +257,9 @@ class SearchWork:
             return LabelledStream(num_known_labels(data, images), labelled).samples_per_epoch(batch_size)
 
         is_part = len(counts) < len(one)
-        recipe = recipe.hold_lengths(epoch(one, recipe.training.held_batch) if is_part else None)
+        recipe = recipe.hold_lengths(
+            epoch(one, recipe.training.held_batch) if is_part or recipe.training.holds_all else None
+        )
         training = recipe.training
         dataset = get_dataset(data.dataset)
         views = recipe.views(dataset.train_view)

@@ -534,7 +534,10 @@ def plan_search(
     """
     recipe = resolve_precision(recipe, runtime)
     images = TrainingImages.open(recipe, runtime, dry_run=dry_run)
-    recipe = recipe.hold_lengths(images.whole_epoch_samples(recipe.training.held_batch))
+    held = images.whole_epoch_samples(recipe.training.held_batch)
+    if held is None and recipe.training.holds_all:
+        held = images.epoch_samples(recipe.training.held_batch)
+    recipe = recipe.hold_lengths(held)
     clock = recipe.training.clock(images.epoch_samples(recipe.training.batch_size))
     whole = None if rewind_given else images.whole_epoch_samples(clock.batch_size)
     recipe, notice = rewound_within(recipe, clock, trial=trial, whole=whole)

@@ -59,6 +59,8 @@ def test_steps_are_held_as_at_the_recipe_s_own_batch(tmp_path: Path) -> None:
     # 30, 2, 10 and 3 epochs of 1,438 images at 64 a step.
     assert lengths(found) == ("675it", "45it", "225it", "66%", "68it")
     assert resolve_recipe(base, {"batch_size": 16}).training.hold_batch is None
+    whole = resolve_recipe(base, {"hold": "steps", "batch_size": 16})
+    assert lengths(plan_search(whole, RuntimeConfig(), tmp_path).recipe) == lengths(found), "on all images, too"
 
 
 def test_all_images_have_the_key_that_they_always_had(tmp_path: Path) -> None:
