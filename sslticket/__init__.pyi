@@ -3,7 +3,7 @@ from .analysis.base import Analysis, EndpointAnalysis, TicketAnalysis
 from .analysis.connectivity import Connectivity
 from .analysis.overlap import DeadChannels, Overlap
 from .analysis.trained_weights import Magnitudes, Stability
-from .api import analyse_tickets, evaluate_tickets, find_tickets, load_recipe, read_rows, write_report
+from .api import analyse_tickets, evaluate_tickets, find_tickets, load_recipe, read_rows, run_sweep, write_report
 from .campaign.sweep import Analyse, Evaluate, Sweep
 from .cli.recipe_commands import run
 from .config import OPTIMIZERS
@@ -137,5 +137,6 @@ __all__ = [
     "load_recipe",
     "read_rows",
     "run",
+    "run_sweep",
     "write_report",
 ]

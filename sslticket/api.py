@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from numbers import Integral
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 from sslticket.config.published import load_recipe as load_recipe  # a part of the front door
 from sslticket.config.published import load_recipes as load_recipes
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from sslticket.analysis.base import Analysis
+    from sslticket.campaign.sweep import Sweep
     from sslticket.evaluation.controls import Control
     from sslticket.evaluation.protocols import Protocol
     from sslticket.evaluation.tasks import Levels
@@ -180,6 +181,63 @@ def analyse_tickets(
     for _ in run_analysis(chosen, tasks, _make_engine(runtime, data_root, precision), show_progress=progress):
         pass
     return _frame_of_files([chosen.row_file(task) for task in tasks])
+
+
+def run_sweep(
+    sweep: "Sweep | Sequence[Sweep] | str | Path",
+    *,
+    out: str | Path | None = None,
+    workers: int | None = 1,
+    runtime: RuntimeConfig | None = None,
+    precision: Precision | None = None,
+    retry: bool = False,
+    progress: bool = True,
+) -> "pd.DataFrame":
+    """Run a sweep, or go on with it: its searches, then its evaluations and analyses.
+
+    One search that fails stops no other; a warning is logged for each, and the next call tries it again.
+
+    Args:
+        sweep: The sweep or sweeps, a file that defines them, or the name of a published one.
+        out: The folder of the campaign; None for "runs/" and the file's name.
+        workers: How many processes share the work, which takes a file; 1 is this process. None for as many as there are
+            GPUs, or cores where there is none.
+        runtime: Where the data lies and how it is computed; None for the defaults of this machine.
+        precision: The precision of the passes where a recipe leaves it open; None for the device's own.
+        retry: Whether what diverged before is tried again, too.
+        progress: Whether a progress bar is shown, in a terminal or a notebook.
+
+    Returns:
+        One line for each measurement below the folder, as `read_rows` gives them; none where every search failed.
+
+    Raises:
+        BadInput: If the sweep does not fit; nothing has been started or written then.
+    """
+    from sslticket.campaign import local, worker
+    from sslticket.campaign.state import CampaignFolder
+    from sslticket.campaign.sweep import Sweep, expand, find_sweep_file, load_sweeps
+
+    runtime = _check_runtime(runtime)
+    file = find_sweep_file(sweep) if isinstance(sweep, (str, Path)) else None
+    sweeps = [sweep] if isinstance(sweep, Sweep) else load_sweeps(file) if file else list(cast(Sequence[Sweep], sweep))
+    if file is None and workers != 1:
+        raise BadInput(f"workers must be 1 for a sweep that lies in no file, got {workers}; save it as a file")
+    cells, name = expand(sweeps), file.stem if file else "sweep"
+    folder = CampaignFolder(Path("runs") / name if out is None else _check_path("out", out))
+    folder.compare(cells)
+    worker.check_cells(cells)
+    if workers != 1:
+        local.count_workers(local.visible_devices(), workers, 1)
+    folder.begin(cells, next((each.title for each in sweeps if each.title), name), retry=retry)
+    if file is None or workers == 1:
+        worker.work(cells, folder.out, runtime, precision=precision, show_progress=progress)
+    else:
+        words = ["sweep", str(file.absolute())]
+        local.launch_local(local.worker_command(words, folder, runtime, precision), folder, workers=workers)
+    for failure in folder.failures():
+        log.warning("%s %s: %s", failure.what, "diverged" if failure.diverged else "failed", failure.error)
+    rows = [*folder.out.glob("*/rows/*.jsonl")]
+    return read_rows(folder.out) if rows else _frame_of_rows([])
 
 
 def write_report(

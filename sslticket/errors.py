@@ -21,7 +21,17 @@ class WriteError(OSError):
 
 
 class Diverged(ArithmeticError):
-    """Training produced a non-finite loss; nothing is written from it (exit code 3)."""
+    """Training produced a non-finite loss; no ticket and no score are written from it (exit code 3).
+
+    Attributes:
+        step: Optimiser steps up to and with that of the loss.
+        steps: Optimiser steps of the whole training.
+        lr: Learning rate of that step.
+    """
+
+    def __init__(self, message: str, *, step: int = 0, steps: int = 0, lr: float = 0.0) -> None:
+        super().__init__(message)
+        self.step, self.steps, self.lr = step, steps, lr
 
 
 def unknown_name(kind: str, name: str, allowed: Iterable[str]) -> BadInput:

@@ -31,6 +31,7 @@ from sslticket.ticket import Ticket, run_folder_of
 from sslticket.training.engine import Engine
 from sslticket.training.numerics import Numerics
 from sslticket.training.progress import Progress
+from sslticket.training.snapshots import delete_snapshots
 
 LOCAL_CONTROL = "local"
 """A random subnetwork: the ticket's mask permuted within each layer, over the dense network's W_k."""
@@ -122,7 +123,7 @@ class EndpointStore:
             seeds=seeds,
             start=training.start,
             run=task.run,
-            name=f"endpoint.{training.name}",
+            name=training._watched_name,
         )
 
     def _checked(self, training: "FinalTraining", endpoint: Endpoint) -> Endpoint:
@@ -202,6 +203,14 @@ class FinalTraining(Job[EndpointStore]):
         if context.engine.is_main_process:
             tensorfile.write_tensor_file(self.endpoint_file, "endpoint", measured, pruned_model.read_state(net))
         return []
+
+    def clean_up(self, context: EndpointStore) -> None:
+        """See the base class."""
+        delete_snapshots(self.task.run, self._watched_name)
+
+    @property
+    def _watched_name(self) -> str:
+        return f"endpoint.{self.name}"
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 from sslticket.config.published import published_folder
 from sslticket.config.recipe import Precision
@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from sslticket.campaign.panels import Check, Finding, Panel
     from sslticket.campaign.sweep import Analyse, Cell, Evaluate, Sweep
 
-Scale = Literal["paper", "small", "trial"]
-SCALES: tuple[Scale, ...] = get_args(Scale)
+SCALES = ("paper", "small", "trial")
 """The published settings; what two processor cores do in minutes to hours; what shows in minutes that all is wired."""
 
 
@@ -85,13 +84,13 @@ class Figure:
     place: str
     title: str
     question: str
-    scales: "Mapping[Scale, Sequence[Sweep]]"
-    without: Mapping[Scale, str] = field(default_factory=dict)
-    stand_ins: Mapping[Scale, Mapping[str, str]] = field(default_factory=dict)
-    panels: "Sequence[Panel] | Mapping[Scale, Sequence[Panel]]" = ()
+    scales: "Mapping[str, Sequence[Sweep]]"
+    without: Mapping[str, str] = field(default_factory=dict)
+    stand_ins: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    panels: "Sequence[Panel] | Mapping[str, Sequence[Panel]]" = ()
     findings: "Sequence[Finding]" = ()
     left_out: str = ""
-    means: Mapping[Scale, str] = field(default_factory=dict)
+    means: Mapping[str, str] = field(default_factory=dict)
     planned: bool = False
 
     def __post_init__(self) -> None:
@@ -119,7 +118,7 @@ class Figure:
         """Number of the paper in `published.csv`."""
         return PAPERS[self.paper].number
 
-    def sweeps(self, scale: Scale, seeds: Sequence[int] | None = None) -> "tuple[Sweep, ...]":
+    def sweeps(self, scale: str, seeds: Sequence[int] | None = None) -> "tuple[Sweep, ...]":
         """What is run at a scale.
 
         Args:
@@ -139,7 +138,7 @@ class Figure:
             )
         return tuple(sweep if seeds is None else replace(sweep, seeds=tuple(seeds)) for sweep in self.scales[scale])
 
-    def panels_at(self, scale: Scale) -> "tuple[Panel, ...]":
+    def panels_at(self, scale: str) -> "tuple[Panel, ...]":
         """The panels with the networks and data sets of a scale in the place of the paper's."""
         names = self.stand_ins.get(scale, {})
         panels = self.panels[scale] if isinstance(self.panels, Mapping) else self.panels
@@ -156,7 +155,7 @@ class Figure:
             for panel in panels
         )
 
-    def at(self, scale: Scale) -> "Figure":
+    def at(self, scale: str) -> "ScaledFigure":
         """The figure as it is drawn at a scale: with its panels, and the findings that are about one of them."""
         panels = self.panels_at(scale)
         shown = {panel.title: panel for panel in panels}
@@ -165,7 +164,38 @@ class Figure:
             panel = shown.get(finding.check.panel) if finding.check.panel else panels[0]
             return panel is not None and all(label in panel.series for label in _labels_of(finding.check))
 
-        return replace(self, panels=panels, findings=[each for each in self.findings if is_told(each)], stand_ins={})
+        return ScaledFigure(
+            name=self.name,
+            published_as=self.published_as,
+            place=self.place,
+            title=self.title,
+            question=self.question,
+            panels=panels,
+            findings=tuple(filter(is_told, self.findings)),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScaledFigure:
+    """A figure as it is drawn at a scale.
+
+    Attributes:
+        name: Name of the figure.
+        published_as: Number of its paper in `published.csv`.
+        place: Where it is in the paper.
+        title: What it shows, in a few words.
+        question: What it answers, in one sentence.
+        panels: What is drawn.
+        findings: What the paper states about these panels.
+    """
+
+    name: str
+    published_as: str
+    place: str
+    title: str
+    question: str
+    panels: "Sequence[Panel]"
+    findings: "Sequence[Finding]"
 
 
 def _labels_of(check: "Check") -> list[str]:

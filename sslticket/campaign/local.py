@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -11,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sslticket.campaign.state import CampaignFolder
+from sslticket.config import flags
+from sslticket.config.runtime import RuntimeConfig
 from sslticket.errors import BadInput
 from sslticket.processes.signals import has_default_handler
 
@@ -38,6 +41,27 @@ class _Slot:
     device: str | None
     process: "subprocess.Popen[bytes] | None" = None
     starts: int = 0
+
+
+def worker_command(
+    words: Sequence[str], folder: CampaignFolder, runtime: RuntimeConfig, precision: str | None
+) -> list[str]:
+    """The command that starts a worker with the settings of this process.
+
+    Args:
+        words: The words after `sslticket`, such as ["sweep", "/x/lowshot.py"].
+        folder: The folder of the campaign.
+        runtime: The settings.
+        precision: Precision of the passes where a recipe leaves it open; None for the device's own.
+    """
+    usual = RuntimeConfig()
+    command = [sys.executable, "-m", "sslticket", *words, "--out", str(folder.out.absolute()), "--worker"]
+    command += [] if precision is None else [f"--precision={precision}"]
+    for setting in flags.settings_of(runtime):
+        value = getattr(runtime, setting.field.name)
+        if value != getattr(usual, setting.field.name) and value is not None:
+            command += flags.words_of({setting.dest: value.absolute() if isinstance(value, Path) else value})
+    return command
 
 
 def visible_devices() -> list[str]:

@@ -21,14 +21,18 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from sslticket.campaign.sweep import Cell
 from sslticket.config.training import format_duration
 from sslticket.errors import BadInput, out_of_memory_message, system_error_message
 from sslticket.storage.files import process_exists, read_json, write_json
 from sslticket.storage.leases import EXPIRY_SECONDS, hold_leases, lease_path
 from sslticket.training.progress import read_statuses
+
+if TYPE_CHECKING:  # it imports numpy, which `sslticket --help` does not need
+    from sslticket.campaign.sweep import Cell
+
+Record = TypeVar("Record")
 
 CAMPAIGN_FOLDER = ".campaign"
 MAX_DEATHS = 2
@@ -133,7 +137,7 @@ class CampaignFolder:
     def _cells_file(self) -> Path:
         return self.path / "cells.json"
 
-    def compare(self, cells: Sequence[Cell]) -> str:
+    def compare(self, cells: "Sequence[Cell]") -> str:
         """What is new in a sweep since its campaign was last started, in one line; "" for nothing.
 
         Raises:
@@ -176,7 +180,7 @@ class CampaignFolder:
         """What the campaign is called."""
         return str(_read_or_empty(self._cells_file).get("title") or self.out.name)
 
-    def begin(self, cells: Sequence[Cell], title: str, *, retry: bool) -> None:
+    def begin(self, cells: "Sequence[Cell]", title: str, *, retry: bool) -> None:
         """Writes the cells down, and forgets what failed before, so that it is tried again.
 
         Args:
@@ -253,6 +257,11 @@ class CampaignFolder:
         )
         write_json(path, asdict(failure))
         return failure
+
+    def has_failed(self, cell: str) -> bool:
+        """Whether a cell's search is given up until the campaign is started again."""
+        failure = _from_json(Failure, _read_or_empty(self.path / "failed" / f"{cell}.json"))
+        return failure is not None and failure.is_final
 
     def forget_failure(self, cell: str) -> None:
         """Deletes what is written of a cell's failures: its search is done."""
@@ -365,9 +374,9 @@ def _read_or_empty(path: Path) -> Mapping[str, Any]:
     return {}
 
 
-def _from_json(kind: type[Any], tree: Mapping[str, Any]) -> Any:
-    """A dataclass of this file as a file has it; None where it has none."""
-    names = {each.name for each in fields(kind)}
+def _from_json(kind: type[Record], tree: Mapping[str, Any]) -> Record | None:
+    """A dataclass of this module as a file has it; None where it has none."""
+    names = {each.name for each in fields(kind)}  # type: ignore[arg-type]  # any dataclass of this module
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in tree.items() if name in names}
     try:
         return kind(**values)

@@ -187,10 +187,10 @@ def _make_tuples(tree: object, *names: str) -> None:
 
 
 def published_sweeps() -> dict[str, Path]:
-    """The file of each published sweep by its name; one in a folder is named with it: "limited_supervision/figure1"."""
+    """The file of each published sweep by its name; folders hold the papers' figures, which are more than sweeps."""
     folder = published_folder("sweeps")
-    files = [*sorted(folder.rglob("*.toml")), *sorted(folder.rglob("*.py"))]  # of two, the one of Python
-    return {file.relative_to(folder).with_suffix("").as_posix(): file for file in files}
+    files = [*sorted(folder.glob("*.toml")), *sorted(folder.glob("*.py"))]  # of two, the one of Python
+    return {file.stem: file for file in files}
 
 
 def find_sweep_file(name: str | Path) -> Path:
@@ -254,9 +254,7 @@ def _sweeps_of_toml(path: Path) -> tuple[Sweep, ...]:
         raise BadInput(f"{path} must have [[sweeps]] alone, got {next(iter(tree))} beside it; move it into one of them")
     trees = [tree] if several is None else several
     if not tree and not several:
-        raise BadInput(
-            f'{path} defines no sweep; a file of a sweep has a line such as: recipes = ["supervised_digits"]'
-        )
+        raise BadInput(f'{path} defines no sweep; it needs a line such as: recipes = ["supervised_digits"]')
     with _named(path):
         return tuple(_from_toml(Sweep, each) for each in trees)
 
@@ -333,6 +331,14 @@ def count_cells(sweeps: Sweep | Sequence[Sweep]) -> int:
             cells *= len(values)
         total += cells
     return total
+
+
+def measurements_of(cells: Sequence[Cell]) -> list[Evaluate | Analyse]:
+    """What is evaluated and analysed of any of the cells, each once: first what is evaluated."""
+    return [
+        *_without_repeats([each for cell in cells for each in cell.evaluate]),
+        *_without_repeats([each for cell in cells for each in cell.analyse]),
+    ]
 
 
 def _without_repeats(items: Sequence[Any]) -> list[Any]:

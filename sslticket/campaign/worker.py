@@ -9,11 +9,12 @@ import gc
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 
@@ -22,7 +23,7 @@ from sslticket.analysis import ANALYSES
 from sslticket.analysis.base import Analysis, AnalysisPlan, EndpointAnalysis, TicketAnalysis
 from sslticket.analysis.endpoints import EndpointStore, make_analysis_tasks
 from sslticket.campaign.state import CampaignFolder
-from sslticket.campaign.sweep import Analyse, Cell, Evaluate
+from sslticket.campaign.sweep import Analyse, Cell, Evaluate, measurements_of
 from sslticket.config import flags
 from sslticket.config.recipe import Precision
 from sslticket.config.runtime import RuntimeConfig
@@ -36,10 +37,11 @@ from sslticket.results.work_queue import Job, WorkQueue
 from sslticket.search.plan import plan_search
 from sslticket.search.run_search import run_search
 from sslticket.storage.files import read_json, write_json
-from sslticket.storage.leases import hold_leases, remove_abandoned
+from sslticket.storage.leases import InHand, hold_leases, remove_abandoned
 from sslticket.training.engine import Engine
 from sslticket.training.progress import Progress
 
+Value = TypeVar("Value")
 log = logging.getLogger("sslticket")
 
 _POLL_SECONDS = 2.0
@@ -65,7 +67,7 @@ def make_analysis(analyse: Analyse) -> Analysis:
     Raises:
         BadInput: If it or a setting is unknown.
     """
-    analysis = ANALYSES.get(analyse.analysis)()
+    analysis: Analysis = ANALYSES.get(analyse.analysis)()
     parser = flags.Parser(prog=f"sslticket analyse {analyse.analysis}", add_help=False)
     flags.add_flags(parser, analysis)
     given = vars(parser.parse_args(flags.words_of(analyse.settings)))
@@ -78,27 +80,18 @@ def check_cells(cells: Sequence[Cell]) -> None:
     Raises:
         BadInput: If a protocol, a control or an analysis is unknown, or a protocol is not for a cell's network.
     """
-    for measured in _distinct(each for cell in cells for each in (*cell.evaluate, *cell.analyse)):
+    for measured in measurements_of(cells):
         parse_levels(measured.levels)
         if isinstance(measured, Analyse):
             make_analysis(measured)
         for name in measured.controls:
             get_control(name)
     for cell in cells:
-        for measured in (*cell.evaluate, *cell.analyse):
-            for name in measured.protocols:
-                try:
-                    resolve_protocol(name, cell.recipe.to_dict()).training_for(cell.recipe.model)
-                except BadInput as error:
-                    raise BadInput(f"{cell.name}: {error}") from error
-
-
-def _distinct(items: Iterator[Any]) -> list[Any]:
-    found: list[Any] = []
-    for item in items:
-        if item not in found:
-            found.append(item)
-    return found
+        for name in dict.fromkeys(name for each in measurements_of([cell]) for name in each.protocols):
+            try:
+                resolve_protocol(name, cell.recipe.to_dict()).training_for(cell.recipe.model)
+            except BadInput as error:
+                raise BadInput(f"{cell.name}: {error}") from error
 
 
 def work(
@@ -145,13 +138,13 @@ class _Worker:
     infos: dict[Path, TicketInfo] = field(default_factory=dict)
     refused: set[tuple[str, int]] = field(default_factory=set)
     accepted: set[tuple[str, int]] = field(default_factory=set)
-    rows_done: set[Path] = field(default_factory=set)
+    rows_done: set[tuple[Path, str | None]] = field(default_factory=set)
     waited: bool = False
 
     def __post_init__(self) -> None:
         self.engine = Engine.create(self.runtime, self.precision)
         self.splits = SplitCache(self.runtime.data_root)
-        self.measurements = _distinct(each for cell in self.cells for each in (*cell.evaluate, *cell.analyse))
+        self.measurements = measurements_of(self.cells)
 
     @property
     def main(self) -> bool:
@@ -195,17 +188,20 @@ class _Worker:
         while True:
             with ExitStack() as held:
                 cell = None
-                for cell in self._pending():
-                    if held.enter_context(hold_leases([self.folder.cell_file(cell.key)])):
-                        if cell in self._pending():  # another may have finished it in between
-                            break
+                for each in self._pending():
+                    if held.enter_context(hold_leases([self.folder.cell_file(each.key)])) and self._is_left(each):
+                        cell = each
+                        break
                     held.close()
-                    cell = None
                 number = self.engine.broadcast(None if cell is None else self.cells.index(cell))
                 if number is None:
                     return worked
                 worked = True
                 self._search(self.cells[number])
+
+    def _is_left(self, cell: Cell) -> bool:
+        """Whether a search is still to be done, now that nobody else can do it."""
+        return not self.folder.cell_run(cell.key)[2] and not self.folder.has_failed(cell.key)
 
     def _search(self, cell: Cell) -> None:
         self._say(cell.name, cell.key)
@@ -233,6 +229,8 @@ class _Worker:
         """Does a piece; what it raises is written down, and nothing else is stopped by it."""
         try:
             return piece()
+        except InHand:  # a search that somebody started without the campaign
+            log.warning("%s is in the hands of another process", what)
         except (BadInput, Diverged) as error:
             self._fail(error, what, cell, files)
         except Exception as error:
@@ -257,6 +255,8 @@ class _Worker:
     def _say(self, doing: str, piece: str = "", files: Sequence[Path] = ()) -> None:
         if self.main:
             self.folder.write_work(doing, piece, files)
+            if doing:
+                print(f"{time.strftime('%H:%M:%S')} {doing}", flush=True)
 
     # Evaluations and analyses
 
@@ -278,7 +278,7 @@ class _Worker:
                     progress.set_remaining(job.samples)
                     what = _describe_job(job)
                     self._say(what, job.key, job.files)
-                    done = self._attempt(lambda: queue.attempt(job), what, files=job.files)
+                    done = self._attempt(partial(queue.attempt, job), what, files=job.files)
                     worked = worked or done is not None
                     if done is not None and self._search_all():
                         return True, True  # other tickets are there now
@@ -324,10 +324,10 @@ class _Worker:
             plan = EvaluationPlan(tasks, infos, self.splits, engine.numerics, self.rows_done)
             add(plan, Evaluation(plan, evaluator))
         for number, measured in enumerate(self.measurements):
-            if isinstance(measured, Analyse) and isinstance(analysis := make_analysis(measured), EndpointAnalysis):
-                if own := self._tasks(number, measured):
-                    analysis_plan = AnalysisPlan.build(analysis, own, self.splits, engine.numerics)
-                    add(analysis_plan, EndpointStore(analysis_plan.split_cache, engine, progress))
+            analysis = make_analysis(measured) if isinstance(measured, Analyse) else None
+            if isinstance(analysis, EndpointAnalysis) and (own := self._tasks(number, measured)):
+                analysis_plan = AnalysisPlan.build(analysis, own, self.splits, engine.numerics)
+                add(analysis_plan, EndpointStore(analysis_plan.split_cache, engine, progress))
         if self.main and rows:
             self.folder.write_queue(rows, left, samples)
         return found
@@ -346,7 +346,9 @@ class _Worker:
     def _make_tasks(self, measured: Evaluate | Analyse, paths: Sequence[Path], seed: int) -> list[EvalTask]:
         seeds = [seed] if measured.seeds == "search" else measured.seeds
         how = measured.controls, measured.protocols, seeds, measured.heads, measured.part
-        return make_tasks(paths, *how) if isinstance(measured, Evaluate) else make_analysis_tasks(paths, *how)
+        if isinstance(measured, Evaluate):
+            return make_tasks(paths, *how, curve=measured.curve)
+        return make_analysis_tasks(paths, *how)
 
     def _levels(self, cell: Cell) -> list[Path]:
         """The tickets of a finished search, by level."""
@@ -402,23 +404,28 @@ class _Worker:
         if not self.main:
             return
         for number, measured in enumerate(self.measurements):
-            if not isinstance(measured, Analyse) or not isinstance(make_analysis(measured), TicketAnalysis):
+            analysis = make_analysis(measured) if isinstance(measured, Analyse) else None
+            if not isinstance(measured, Analyse) or not isinstance(analysis, TicketAnalysis):
                 continue
-            cells = [cell for cell in self.cells if measured in cell.analyse and cell.key in self.settled]
             levels = parse_levels(measured.levels, ALL_LEVELS)
+            cells = [cell for cell in self.cells if measured in cell.analyse and cell.key in self.settled]
             tickets = [enumerate(self._levels(cell)) for cell in cells]
             paths = [path for each in tickets for level, path in each if levels.includes(level)]
-            marker = self.folder.path / "analyses" / f"{number}-{measured.analysis.rpartition(':')[2]}.json"
-            names = [str(path.relative_to(self.folder.out)) for path in paths]
+            marker = self.folder.path / "analyses" / f"{number}.json"
+            content = {
+                "analysis": repr(analysis),
+                "tickets": [str(path.relative_to(self.folder.out)) for path in paths],
+            }
             with hold_leases([marker]) as held:
-                content = {"settings": repr(make_analysis(measured)), "tickets": names}
                 if paths and held and not (marker.exists() and read_json(marker) == content):
-                    what = measured.describe()
-                    self._say(what, str(marker), [marker])
-                    analysis = make_analysis(measured)
-                    assert isinstance(analysis, TicketAnalysis), "it was one before"
-                    if self._attempt(lambda: len(list(analysis.rows(paths))), what) is not None:
+                    self._say(measured.describe(), str(marker), [marker])
+                    if self._attempt(partial(_do_analysis, analysis, paths), measured.describe()) is not None:
                         write_json(marker, content)
+
+
+def _do_analysis(analysis: TicketAnalysis, paths: Sequence[Path]) -> int:
+    """Writes the rows of an analysis that trains nothing; returns how many there are."""
+    return sum(1 for _ in analysis.rows(paths))
 
 
 def _describe_job(job: Job[Any]) -> str:

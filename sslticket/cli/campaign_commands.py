@@ -6,16 +6,21 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from sslticket import processes
+from sslticket.campaign import launch
 from sslticket.campaign.launch import SlurmSettings
 from sslticket.campaign.state import CampaignFolder, campaign_lines
-from sslticket.campaign.sweep import Cell, count_cells, expand, find_sweep_file, load_sweeps
 from sslticket.config import flags
 from sslticket.config.runtime import RuntimeConfig
 from sslticket.errors import BadInput
 from sslticket.escaping import escape_lines, escape_terminal, shell_quote
+
+if TYPE_CHECKING:
+    from rich.live import Live
+
+    from sslticket.campaign.sweep import Cell
 
 MAX_CELLS = 1_000
 """Cells of a campaign that are run without --yes."""
@@ -62,6 +67,8 @@ def add_campaign_flags(parser: flags.Parser) -> None:
 
 
 def _run_sweep(given: argparse.Namespace) -> None:
+    from sslticket.campaign.sweep import count_cells, expand, find_sweep_file, load_sweeps
+
     file = find_sweep_file(given.sweep)
     sweeps = load_sweeps(given.sweep)
     check_count(count_cells(sweeps), given)
@@ -82,7 +89,7 @@ def check_count(count: int, given: argparse.Namespace) -> None:
 
 def run_campaign(
     given: argparse.Namespace,
-    cells: Sequence[Cell],
+    cells: "Sequence[Cell]",
     words: Sequence[str],
     *,
     title: str,
@@ -112,33 +119,32 @@ def run_campaign(
     if processes.world_size() > 1:
         raise BadInput("a campaign starts its workers itself; give the command without accelerate launch or torchrun")
     note = folder.compare(cells)
-    from sslticket.campaign import worker  # torch, which bad names need not wait for
+    from sslticket.campaign import local, worker  # torch, which bad names need not wait for
 
     worker.check_cells(cells)
     settings = flags.override_fields(SlurmSettings(), vars(given))
-    if given.launch == "slurm":
-        from sslticket.campaign import launch
-
+    if given.launch == "local":
+        local.count_workers(local.visible_devices(), given.workers, given.per_device)
+    elif given.launch == "slurm":
         launch.check_slurm(settings)
     if first:
         print(escape_lines("\n".join(plan_lines(cells, folder, note))), flush=True)
     if given.dry_run:
         return
     folder.begin(cells, title, retry=given.retry)
-    command = ["-m", "sslticket", *words, "--out", str(folder.out.absolute()), "--worker", *_worker_words(given)]
+    command = local.worker_command(words, folder, runtime, given.precision)
     if given.launch != "local":
-        _submit(given, command, folder, len(cells), settings)
+        left = sum(not folder.cell_run(cell.key)[2] for cell in cells)
+        _submit(given, command, folder, max(1, left), settings)
         return
-    from sslticket.campaign.local import launch_local
-
-    with _progress(folder) as show:
-        launch_local(command, folder, workers=given.workers, per_device=given.per_device, show=show)
+    with _ProgressView(folder) as show:
+        local.launch_local(command, folder, workers=given.workers, per_device=given.per_device, show=show)
     _end(folder, finish)
 
 
 def _be_worker(
     given: argparse.Namespace,
-    cells: Sequence[Cell],
+    cells: "Sequence[Cell]",
     folder: CampaignFolder,
     runtime: RuntimeConfig,
     finish: Callable[[Path], None] | None,
@@ -185,7 +191,7 @@ def _write_report(out: Path) -> None:
     print(f"report: {written.html}")
 
 
-def plan_lines(cells: Sequence[Cell], folder: CampaignFolder, note: str) -> list[str]:
+def plan_lines(cells: "Sequence[Cell]", folder: CampaignFolder, note: str) -> list[str]:
     """What a campaign comes to, for a person.
 
     Args:
@@ -193,15 +199,15 @@ def plan_lines(cells: Sequence[Cell], folder: CampaignFolder, note: str) -> list
         folder: Its folder.
         note: What has changed since it was last started; "" for nothing.
     """
+    from sslticket.campaign.sweep import measurements_of
+
     done = sum(folder.cell_run(cell.key)[2] for cell in cells) if folder.is_there else 0
     lines = [f"{len(cells):,} searches in {folder.out}" + (f", {done:,} of them done" if done else "")]
     lines += [f"note: {note}"] if note else []
     lines += [f"  {cell.name}" for cell in cells[:_MOST_NAMED]]
     if len(cells) > _MOST_NAMED:
         lines.append(f"  and {len(cells) - _MOST_NAMED:,} more")
-    for measured in dict.fromkeys(map(repr, (each for cell in cells for each in (*cell.evaluate, *cell.analyse)))):
-        which = next(each for cell in cells for each in (*cell.evaluate, *cell.analyse) if repr(each) == measured)
-        lines.append(f"then {which.describe()}")
+    lines += [f"then {measured.describe()}" for measured in measurements_of(cells)]
     return lines
 
 
@@ -209,39 +215,28 @@ _MOST_NAMED = 30
 """Cells that a plan names."""
 
 
-def _worker_words(given: argparse.Namespace) -> list[str]:
-    """The flags of the machine that were given, for workers."""
-    words = [] if given.precision is None else [f"--precision={given.precision}"]
-    values = vars(given)
-    for setting in flags.settings_of(RuntimeConfig()):
-        if setting.dest in values:
-            words += flags.words_of({setting.dest: values[setting.dest]})
-    return words
-
-
 def _submit(
     given: argparse.Namespace, command: Sequence[str], folder: CampaignFolder, pieces: int, settings: SlurmSettings
 ) -> None:
-    from sslticket.campaign import launch
-
     start = launch.launch_slurm if given.launch == "slurm" else launch.print_scripts
-    for line in start(command, folder.out, settings, workers=given.workers, pieces=pieces):
-        print(escape_terminal(str(line)))
+    for line in start(command, folder.out, workers=given.workers, pieces=pieces, settings=settings):
+        print(escape_terminal(line))
     print(f"next: sslticket watch {shell_quote(str(folder.out))}")
 
 
-class _progress:  # noqa: N801  # a context, named as a function is
-    """While this lasts its function shows how far a campaign is: in place on a terminal, else a line now and then."""
+class _ProgressView:
+    """While this lasts its method shows how far a campaign is: in place on a terminal, else a line now and then."""
 
     def __init__(self, folder: CampaignFolder) -> None:
-        self._folder, self._live = folder, None
-        self._told, self._last, self._looked = "", 0.0, 0.0
+        self._folder, self._told = folder, ""
+        self._last = self._next = 0.0
+        self._live: Live | None = None
 
     def __enter__(self) -> Callable[[], None]:
         if sys.stdout.isatty():
             from rich.live import Live
 
-            self._live: Any = Live(auto_refresh=False, transient=True, vertical_overflow="ellipsis")
+            self._live = Live(auto_refresh=False, transient=True, vertical_overflow="ellipsis")
             self._live.start()
         return self._show
 
@@ -250,11 +245,12 @@ class _progress:  # noqa: N801  # a context, named as a function is
             self._live.stop()
 
     def _show(self) -> None:
-        now = time.monotonic()
-        if now - self._looked < 2.0:
+        began = time.monotonic()
+        if began < self._next:
             return
-        began, lines = now, campaign_lines(self._folder.out)
-        self._looked = time.monotonic() + 4 * (time.monotonic() - began)  # thousands of cells take a while to look at
+        lines = campaign_lines(self._folder.out)
+        now = time.monotonic()
+        self._next = now + max(2.0, 4 * (now - began))  # thousands of cells take a while to look at
         if self._live is not None:
             from rich.text import Text
 

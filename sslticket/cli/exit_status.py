@@ -12,7 +12,7 @@ from typing import Any, NoReturn, TextIO, cast
 
 from sslticket import processes
 from sslticket.errors import BadInput, Diverged, WriteError, out_of_memory_message, system_error_message
-from sslticket.processes.signals import STOP_SIGNALS, raise_on_signals, received_signal, stop_message
+from sslticket.processes.signals import STOP_SIGNALS, exit_code, raise_on_signals, received_signal, stop_message
 
 
 @contextmanager
@@ -117,6 +117,9 @@ codecs.register_error("sslticket", _encode_unprintable)
 def run_and_exit(command: Callable[[], None], place: str = "another place") -> NoReturn:
     """Run a command and leave: 0 done, 2 bad input or a refusal of the system, 3 diverged, 128 + n by signal n.
 
+    Searches, evaluations and analyses that the signal of a time limit or of a preemption ends leave with 75, see
+    `processes.signals.REQUEUE_EXIT`.
+
     Refusals are files and memory that the system does not give. Other errors are ours and traced. Of several launched
     processes, all end when one does, and where all meet the same error, the first tells it.
 
@@ -157,7 +160,7 @@ def _exit_with_error(error: BaseException, place: str) -> None:
         if rank:
             processes.wait_for_peer_error()
         print(stop_message(number), file=sys.stderr)
-        _exit_process(128 + number, "it was interrupted")
+        _exit_process(exit_code(number), "it was interrupted")
     if isinstance(error, BrokenPipeError):  # the reader, such as `head`, has had enough
         flush_or_discard(sys.stdout)
         flush_or_discard(sys.stderr)

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sslticket.campaign.launch import describe_jobs
+from sslticket.campaign.state import CampaignFolder, campaign_lines
 from sslticket.config import flags
 from sslticket.config.training import format_duration
 from sslticket.errors import BadInput
@@ -27,8 +29,9 @@ def add_watch(commands: "argparse._SubParsersAction[flags.Parser]") -> None:
     parser = commands.add_parser(
         "watch",
         help="show what searches and evaluations are running, done and left",
-        description="Show for each run below the folders its tickets, its rows, and who is working on it; renewed in\n"
-        "place until Ctrl-C. Where standard output is no terminal, it is printed once.",
+        description="Show for each run below the folders its tickets, its rows, and who is working on it, and for the\n"
+        "folder of a campaign what is done, running and waiting, and what failed and why; renewed in place until\n"
+        "Ctrl-C. Where standard output is no terminal, it is printed once.",
     )
     parser.add_argument("runs", nargs="+", type=Path, help="folders of runs, or the folder that holds them")
     parser.add_argument("--once", action="store_true", help="print once and end")
@@ -54,13 +57,17 @@ def _run_watch(given: argparse.Namespace) -> None:
 
 
 def progress_lines(folders: Sequence[Path]) -> list[str]:
-    """The lines of the picture: a few for each run, and at the end the sum of all.
+    """The lines of the picture: those of campaigns, a few for each other run, and at the end the sum of all of these.
 
     Raises:
         BadInput: If a folder is not there or holds no runs.
     """
-    lines, tickets, rows, working = [], 0, 0, 0
-    for run in _find_runs(folders):
+    campaigns = [folder for folder in folders if CampaignFolder(folder).is_there]
+    told = [line for folder in campaigns for line in (*campaign_lines(folder), *describe_jobs(folder))]
+    if len(campaigns) == len(folders):
+        return list(map(escape_terminal, told))
+    lines, tickets, rows, working = told, 0, 0, 0
+    for run in _find_runs([folder for folder in folders if folder not in campaigns]):
         statuses, found = read_statuses(run), _count_rows(run)
         lines += [str(run), *_search_lines(run), *_row_lines(found), *(_process_line(each) for each in statuses)]
         tickets += len(list((run / "tickets").glob("*.safetensors")))

@@ -71,7 +71,8 @@ def run_with_flags(
     recipe, runtime = flags.resolve_recipe(recipe, given), flags.override_fields(RuntimeConfig(), given)
     from sslticket.search.plan import plan_search  # after --help, which needs neither networks nor data
 
-    planned = plan_search(recipe, runtime, given["out"], trial="length" in given and "rewind" not in given)
+    rewound = "rewind" in given or "search.rewind" in given
+    planned = plan_search(recipe, runtime, given["out"], trial="length" in given and not rewound, rewind_given=rewound)
     first = processes.rank() == 0
     for note in filter(None, (notice, planned.notice)):
         if first:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sslticket.campaign.figure import PAPERS, SCALES, Figure, Scale, cells_left, figures, find_figure, planned_rows
+from sslticket.campaign.figure import PAPERS, SCALES, Figure, cells_left, figures, find_figure, planned_rows
 from sslticket.campaign.sweep import Cell, count_cells, expand
 from sslticket.cli.campaign_commands import add_campaign_flags, check_count, run_campaign
 from sslticket.config import flags
@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
     from sslticket.data.datasets.base import Dataset
 
-SKETCHES = "Not listed: Figure 1 of Winning the Lottery with Continuous Sparsification is a sketch of a function, no measurement."
+SKETCHES = (
+    "Not listed: Figure 1 of Winning the Lottery with Continuous Sparsification, which is a sketch of a function and "
+    "measures nothing."
+)
 PAPER_DEVICE = "NVIDIA A100"
 """The card whose hours are told for the scale paper where this machine has none."""
 
@@ -99,12 +102,12 @@ def _run_reproduce(given: argparse.Namespace) -> None:
     run_campaign(given, left, words, title=f"{figure.name} at the scale {scale}", default_out=out, finish=finish)
 
 
-def default_folder(figure: Figure, scale: Scale) -> Path:
+def default_folder(figure: Figure, scale: str) -> Path:
     """Where a figure's campaign lies unless --out says another folder."""
     return Path("runs") / "reproduce" / f"{figure.name}-{scale}"
 
 
-def _heading(figure: Figure, scale: Scale) -> Iterator[str]:
+def _heading(figure: Figure, scale: str) -> Iterator[str]:
     yield f"{PAPERS[figure.paper].title}, {figure.place}: {figure.title}"
     yield figure.question
     if scale in figure.means:
@@ -121,7 +124,7 @@ def _given_rows(places: Sequence[Path]) -> "pd.DataFrame | None":
     return read_rows(list(places))
 
 
-def _draw(figure: Figure, scale: Scale, rows: "pd.DataFrame | None", out: Path, given: argparse.Namespace) -> None:
+def _draw(figure: Figure, scale: str, rows: "pd.DataFrame | None", out: Path, given: argparse.Namespace) -> None:
     from sslticket.campaign.drawing import draw_figure
 
     assert rows is not None
@@ -138,18 +141,18 @@ def datasets_of(cells: Sequence[Cell]) -> "dict[str, Dataset]":
     from sslticket.data.datasets.catalogue import get_dataset
     from sslticket.evaluation.protocols import resolve_protocol
 
-    found = {}
+    found: dict[str, Dataset] = {}
     for cell in cells:
-        names = [cell.recipe.data.dataset]
         tree = cell.recipe.to_dict()
-        for protocol in dict.fromkeys(name for each in (*cell.evaluate, *cell.analyse) for name in each.protocols):
-            names.append(resolve_protocol(protocol, tree).dataset)
-        for name in names:
+        protocols = [name for each in cell.evaluate for name in each.protocols]
+        protocols += [name for each in cell.analyse for name in each.protocols]
+        targets = [resolve_protocol(name, tree).dataset for name in dict.fromkeys(protocols)]
+        for name in (cell.recipe.data.dataset, *targets):
             found.setdefault(name, get_dataset(name))
     return found
 
 
-def check_data(figure: Figure, scale: Scale, cells: Sequence[Cell], given: argparse.Namespace) -> None:
+def check_data(figure: Figure, scale: str, cells: Sequence[Cell], given: argparse.Namespace) -> None:
     """Looks for the data sets of a figure, before anything is started; what torchvision can download, it downloads.
 
     Raises:
@@ -170,7 +173,7 @@ def check_data(figure: Figure, scale: Scale, cells: Sequence[Cell], given: argpa
         raise BadInput(f"{figure.name} at the scale {scale} needs {named}: {next(iter(missing.values()))}")
 
 
-def list_lines(chosen: Sequence[Figure], scales: Sequence[Scale], out: Path | None) -> Iterator[str]:
+def list_lines(chosen: Sequence[Figure], scales: Sequence[str], out: Path | None) -> Iterator[str]:
     """The figures with what they take at each scale, and what of it is here, paper by paper."""
     paper = ""
     for figure in chosen:
@@ -186,7 +189,7 @@ def list_lines(chosen: Sequence[Figure], scales: Sequence[Scale], out: Path | No
         yield SKETCHES
 
 
-def scale_line(figure: Figure, scale: Scale, out: Path | None = None) -> str:
+def scale_line(figure: Figure, scale: str, out: Path | None = None) -> str:
     """What a figure takes at a scale and what of it is here, or why there is nothing of it."""
     if scale in figure.without:
         return f"none: {figure.without[scale]}"
@@ -194,7 +197,8 @@ def scale_line(figure: Figure, scale: Scale, out: Path | None = None) -> str:
     if figure.planned:
         return f"arithmetic on the settings of {len(cells)} recipes"
     words = [f"{len(cells):,} searches", *cost_words(cells, scale)]
-    here, missing = [], []
+    here: list[str] = []
+    missing: list[str] = []
     for name, dataset in datasets_of(cells).items():
         (here if _is_here(dataset) else missing).append(name)
     words.append(", ".join([*here, *(f"no {name}" for name in missing)]))
@@ -203,7 +207,7 @@ def scale_line(figure: Figure, scale: Scale, out: Path | None = None) -> str:
     return "; ".join(words)
 
 
-def cost_words(cells: Sequence[Cell], scale: Scale) -> list[str]:
+def cost_words(cells: Sequence[Cell], scale: str) -> list[str]:
     """Trainings and hours of cells: on this machine, or on a card that is named."""
     import torch
 
@@ -215,11 +219,11 @@ def cost_words(cells: Sequence[Cell], scale: Scale) -> list[str]:
     hours = estimate.gpu_hours
     kind = "GPU-hours" if torch.cuda.is_available() or not own else "core-hours"
     where = "" if own else f" of an {PAPER_DEVICE}"
-    words.append(f"no {kind} known" if hours is None else f"{_short(hours)} {kind}{where}")
+    words.append(f"no {kind} known" if hours is None else f"{short_hours(hours)} {kind}{where}")
     return words
 
 
-def _short(hours: float) -> str:
+def short_hours(hours: float) -> str:
     return f"{hours:,.0f}" if hours >= 10 else f"{hours:.2g}"
 
 

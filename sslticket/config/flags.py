@@ -241,9 +241,14 @@ def resolve_recipe(recipe: "Recipe", given: Mapping[str, object]) -> "Recipe":
     """The recipe with the given flags in it; a length alone stretches warmup and drops with it, a batch the rate."""
     if isinstance(length := given.get("length"), str):
         recipe = dataclasses.replace(recipe, training=recipe.training.with_length(length))
+    held_batch = recipe.training.held_batch
     if "lr" not in given and isinstance(batch := given.get("batch_size"), int):
         recipe = dataclasses.replace(recipe, training=recipe.training.scaled_to_batch(batch))
-    return override_fields(recipe, given)
+    recipe = override_fields(recipe, given)
+    if recipe.training.hold == "steps" and recipe.training.hold_batch is None:
+        # Steps are held as they are at the recipe's own batch.
+        recipe = dataclasses.replace(recipe, training=dataclasses.replace(recipe.training, hold_batch=held_batch))
+    return recipe
 
 
 def set_field(recipe: "Recipe", name: str, value: object) -> "Recipe":

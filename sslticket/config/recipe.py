@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, cast
 
 from sslticket.config.training import TrainConfig
 from sslticket.data.augment import Transform, View
@@ -85,6 +85,7 @@ class Data:
         labels: Fraction of each class's images whose labels are known, in (0, 1]; the images that this subset has, by
             samples.
         labels_list: File with the names of the labelled images, in place of a fraction.
+        label_shots: Images of each class whose labels are known, in place of a fraction; those that so many shots are.
         shuffle_labels: Fraction of the images whose labels are permuted among themselves, in [0, 1].
         image_size: Side in pixels of what the network sees; None for the dataset's own.
         channels: 3 to show gray images as colour ones, 1 for the reverse; None for the dataset's own.
@@ -102,6 +103,7 @@ class Data:
     subset_list: Path | None = None
     labels: float = 1.0
     labels_list: Path | None = None
+    label_shots: int | None = field(default=None, metadata=OMIT_DEFAULT)
     shuffle_labels: float = 0.0
     image_size: int | None = None
     channels: int | None = None
@@ -139,6 +141,17 @@ class Data:
                 f"--labels must be 1 with --labels-list, got {self.labels:g}; both choose labelled images, so give one "
                 "of them"
             )
+        if self.label_shots is not None:
+            if self.label_shots < 1:
+                raise BadInput(
+                    f"--label-shots must be at least 1 image of each class, got {self.label_shots}; give "
+                    "--label-shots 10"
+                )
+            if self.labels != 1 or self.labels_list is not None:
+                raise BadInput(
+                    "--label-shots takes so many labelled images of each class, in place of --labels and "
+                    "--labels-list; give one of them, or --labels 1 with --label-shots"
+                )
         if not 0 <= self.shuffle_labels <= 1:
             raise BadInput(
                 f"--shuffle-labels must be in [0, 1], got {self.shuffle_labels:g}; give a fraction such as 1"
@@ -235,6 +248,20 @@ class Recipe:
             sides = [None if size is None else max(1, round(size * view.size / chosen[0].size)) for view in chosen]
             views = tuple(view.at_size(side) for view, side in zip(chosen, sides, strict=True))
         return tuple(replace(view, transforms=(*view.transforms, *self.data.transforms)) for view in views)
+
+    def hold_lengths(self, set_size: int | None) -> "Recipe":
+        """The recipe with lengths in epochs, the rewind point's too, written out by the rule `training.hold`.
+
+        Args:
+            set_size: Samples of an epoch of all images, as `training.held_batch` counts them; None where no subset is
+                taken, so that there is nothing to hold.
+        """
+        training, search = self.training, self.search
+        if set_size is None:
+            return replace(self, training=replace(training, hold="epochs", hold_batch=None))
+        if isinstance(rewind := getattr(search, "rewind", None), str):
+            search = replace(cast(Any, search), rewind=training.hold_span(rewind, set_size))
+        return replace(self, training=training.hold_lengths(set_size), search=search)
 
     @property
     def seeds(self) -> Seeds:

@@ -190,6 +190,8 @@ class RuntimeConfig:
         tensorboard: Write TensorBoard's event files to the run's folder.
         tracker: Trackers that follow trainings, such as "TensorBoard" or "mine.py:MyTracker".
         timeout: Minutes without a sign of life after which a process, of several, is given up and all others end.
+        snapshot_every: Minutes between two snapshots of a training, from which the same command goes on after a kill;
+            0 for none but at the signal of a time limit, a preemption or Ctrl-C.
     """
 
     data_root: Path | None = None
@@ -203,6 +205,7 @@ class RuntimeConfig:
     tensorboard: bool = False
     tracker: tuple[str, ...] = ()
     timeout: float = 5.0
+    snapshot_every: float = 10.0
 
     def __post_init__(self) -> None:
         if any(count is not None and count < 1 for count in (self.accumulate, self.threads)):
@@ -215,6 +218,11 @@ class RuntimeConfig:
             raise BadInput(f"--probe must be a length above 0 such as 10ep, got {self.probe}")
         if not 0 < self.timeout < float("inf"):
             raise BadInput(f"--timeout must be a finite number of minutes above 0 such as 5, got {self.timeout:g}")
+        if not 0 <= self.snapshot_every < float("inf"):
+            raise BadInput(
+                f"--snapshot-every must be a finite number of minutes, at least 0, got {self.snapshot_every:g}; give "
+                "10, or 0 for no snapshots but at a signal"
+            )
 
     @property
     def world_size(self) -> int:

@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, cast, get_args
 
 from sslticket import registry
 from sslticket.errors import BadInput
@@ -195,6 +195,7 @@ class LARS(Optimizer):
         return replace(self, lr=lr, bias_lr=bias_lr)
 
 
+Hold = Literal["epochs", "samples", "steps"]
 Decay = Literal["drops", "cosine", "linear", "exponential"]
 
 
@@ -249,6 +250,10 @@ class TrainConfig:
         decay: How the learning rate falls after warmup: at the drops, or along a curve down to the last rate.
         last_lr: Learning rate at the end of a curve.
         clip: Largest norm of the gradient of all weights together; a longer one is scaled down. None never does.
+        hold: What stays as on all images where a subset is taken: the number of epochs, of samples seen, or of steps.
+            For the last two, lengths in epochs (with warmup, drops and the rewind point) are written out as those of
+            all images.
+        hold_batch: Images of the batch whose number of steps is held; None for that of the training.
     """
 
     stored_name: ClassVar[str] = "Fit"
@@ -262,6 +267,8 @@ class TrainConfig:
     last_lr: float = 0.0
     clip: float | None = None
     ghost_batch: int | None = field(default=None, metadata=registry.OMIT_DEFAULT)
+    hold: Hold = field(default="epochs", metadata=registry.OMIT_DEFAULT)
+    hold_batch: int | None = field(default=None, metadata=registry.OMIT_DEFAULT)
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -285,6 +292,10 @@ class TrainConfig:
                 f"--last-lr must be above 0 and below --lr {self.optimizer.lr:g} to end a {self.decay} decay, got "
                 f"{self.last_lr:g}"
             )
+        if self.hold not in get_args(Hold):
+            raise BadInput(f"--hold must be {', '.join(get_args(Hold))}, got {self.hold!r}; give one of them")
+        if self.hold_batch is not None and self.hold_batch < 1:
+            raise BadInput(f"--hold-batch must be at least 1, got {self.hold_batch}")
         if self.clip is not None and not self.clip > 0:
             raise BadInput(f"--clip must be above 0, got {self.clip:g}")
         for span in (self.warmup, *self.drops):
@@ -338,6 +349,33 @@ class TrainConfig:
         last = self.schedule(set_size).lr_at(clock.total_steps * clock.batch_size)
         optimizer = self.optimizer.with_lr(last)
         return replace(self, optimizer=optimizer, warmup="0ep", drops=(), decay="drops", last_lr=0.0)
+
+    @property
+    def held_batch(self) -> int:
+        """Images of the batch whose number of steps may be held."""
+        return self.hold_batch or self.batch_size
+
+    def hold_span(self, text: str, set_size: int) -> str:
+        """A length in epochs as the samples or steps of so many on a set of this size; others as they are."""
+        span = Span.parse(text)
+        if span.unit != "ep" or not span.amount or self.hold == "epochs":
+            return text
+        clock = Clock(span, self.held_batch, set_size)
+        return f"{clock.total_steps}it" if self.hold == "steps" else f"{round(clock.samples(span))}samples"
+
+    def hold_lengths(self, set_size: int) -> "TrainConfig":
+        """The same training with lengths in epochs written out as those on a set of this size, by the rule `hold`.
+
+        What it says then stays, whatever subset is taken; the rule is no part of it any more.
+        """
+        return replace(
+            self,
+            length=self.hold_span(self.length, set_size),
+            warmup=self.hold_span(self.warmup, set_size),
+            drops=tuple(self.hold_span(drop, set_size) for drop in self.drops),
+            hold="epochs",
+            hold_batch=None,
+        )
 
     def scaled_to_batch(self, batch_size: int) -> "TrainConfig":
         """The same training with the rate for another batch: of SGD and LARS it grows as the batch does.

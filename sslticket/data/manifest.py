@@ -138,10 +138,9 @@ class Manifest:
             )
         keep = _round_half_up(fraction, len(self.classes))
         if keep == 0:
-            digits = 10 ** (len(str(len(self.classes))) + 2)  # the least that rounds up to 1, to three digits
             raise BadInput(
                 f"--subset by classes must leave one of the {len(self.classes)} classes of {self.dataset}, got "
-                f"{fraction}; give at least --subset {-(-digits // (2 * len(self.classes))) / digits:g}"
+                f"{fraction}; give at least --subset {least_class_fraction(1, len(self.classes)):g}"
             )
         # Sorted first, so that the choice does not depend on the order in which the classes are numbered.
         names = sorted(self.classes)
@@ -232,19 +231,23 @@ class Manifest:
         Raises:
             BadInput: If that is less than one, or a class has no images.
         """
+        return self.take_rows(self.shot_rows(count, seed))
+
+    def shot_rows(self, count: int, seed: int, flag: str = "--shots") -> np.ndarray:
+        """Rows, ascending, of the images that `take_shots` keeps; errors name `flag`."""
         if count < 1:
-            raise BadInput(f"--shots must be at least 1 image of each class, got {count}; give --shots 10")
+            raise BadInput(f"{flag} must be at least 1 image of each class, got {count}; give {flag} 10")
         if self.empty_classes:
             raise BadInput(
-                f"{self.dataset} must have images of every class for --shots {count}, got none of "
+                f"{self.dataset} must have images of every class for {flag} {count}, got none of "
                 f"{self.empty_classes[0]!r}; complete the data (sslticket data verify)"
             )
         if few := int((self.class_counts() < count).sum()):
             log.warning(
-                "%d of %d classes of %s have fewer than the %d images of --shots and keep all of theirs",
-                *(few, len(self.classes), self.dataset, count),
+                "%d of %d classes of %s have fewer than the %d images of %s and keep all of theirs",
+                *(few, len(self.classes), self.dataset, count, flag),
             )
-        return self.take_rows(self._sample_per_class(self.class_counts().clip(max=count), seed))
+        return self._sample_per_class(self.class_counts().clip(max=count), seed)
 
     def _sample_per_class(self, keep: np.ndarray, seed: int) -> np.ndarray:
         """Rows, ascending, of so many images of each class; a larger number takes these and others."""
@@ -275,6 +278,12 @@ def _round_half_up(fraction: float, count: int) -> int:
     """`fraction * count`, rounded half up in the decimal digits that the user wrote."""
     exact = Fraction(str(fraction))
     return (2 * exact.numerator * count + exact.denominator) // (2 * exact.denominator)
+
+
+def least_class_fraction(keep: int, classes: int) -> float:
+    """The least fraction that leaves so many of the classes, to three digits."""
+    digits = 10 ** (len(str(classes)) + 2)
+    return float(-(-digits * (2 * keep - 1) // (2 * classes)) / digits)
 
 
 HALVES_SEED = 0

@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 
 from sslticket import provenance
-from sslticket.errors import BadInput
+from sslticket.errors import BadInput, Diverged
 from sslticket.evaluation.controls import NaturalMask, control_parts, get_control, make_control
 from sslticket.evaluation.protocols import OWN_PROTOCOL
 from sslticket.evaluation.tasks import EvalTask, TicketInfo, read_task_row
@@ -27,12 +27,14 @@ from sslticket.evaluation.trainer import (
 from sslticket.objectives.supervised import Supervised
 from sslticket.pruning import pruned_model
 from sslticket.pruning.prunable import prunable_weights
-from sslticket.results.rows import ScoreRow
+from sslticket.results.rows import DivergedRow, ScoreRow
 from sslticket.results.work_queue import Job, Row, Workload, WorkQueue
+from sslticket.storage.files import write_row
 from sslticket.ticket import Ticket
 from sslticket.training.engine import Engine, Invariant, flag_invariant
 from sslticket.training.numerics import Numerics, numerics_of_row
 from sslticket.training.progress import Progress
+from sslticket.training.snapshots import delete_snapshots
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,10 +122,21 @@ class TrainingJob(Job[Evaluation]):
                 _start_task(progress, name, self.tasks[0], self.start + self.steps)
         measured = context.evaluator.engine.broadcast(earlier)
         if measured is None:
-            measured = self._measure(context)
+            try:
+                measured = self._measure(context)
+            except Diverged as error:
+                self._note_divergence(error, files, context)
+                raise
             self._note_if_cut(measured, context)
+        if context.evaluator.engine.is_main_process:
+            for task in self.tasks:
+                task.diverged_file.unlink(missing_ok=True)
         rows = [plan.row_fields(task) | measured for task in self.tasks if task.row_file in files]
         return [ScoreRow.from_dict(row).to_dict() for row in rows]
+
+    def clean_up(self, context: Evaluation) -> None:
+        """See the base class."""
+        delete_snapshots(self.tasks[0].run, self.tasks[0].name)
 
     def _measure(self, context: Evaluation) -> Row:
         task, evaluator = self.tasks[0], context.evaluator
@@ -162,6 +175,26 @@ class TrainingJob(Job[Evaluation]):
         network.apply(net.backbone, net.heads if task.head == "own" else None)
         densities["effective_density"] = evaluator.effective_density(network.mask, net, run)
         return evaluator.train_and_measure(net, run) | densities
+
+    def _note_divergence(self, error: Diverged, files: Sequence[Path], context: Evaluation) -> None:
+        """Writes the rows that say that the training diverged."""
+        plan, engine = context.plan, context.evaluator.engine
+        for task in self.tasks if engine.is_main_process else ():
+            if task.row_file in files:
+                row = {
+                    **plan.row_fields(task),
+                    "kind": DivergedRow.kind,
+                    "data_hash": plan.split_cache.get(task.protocol, self.info.channels).training.manifest.hash,
+                    "device": engine.device_name,
+                    "precision": engine.precision,
+                    "numerics": self.numerics,
+                    **provenance.collect_provenance(),
+                    "reason": str(error),
+                    "at_step": error.step,
+                    "of_steps": error.steps,
+                    "learning_rate": error.lr,
+                }
+                write_row(task.diverged_file, DivergedRow.from_dict(row).to_dict())
 
     def _note_if_cut(self, measured: Row, context: Evaluation) -> None:
         name = (self.tasks[0].path, self.control)
@@ -233,6 +266,10 @@ class NaturalJob(Job[Evaluation]):
             evaluator.progress.note(f"{info.model} under {task.protocol.name}: {density}")
         return []
 
+    def clean_up(self, context: Evaluation) -> None:
+        """See the base class."""
+        delete_snapshots(self.file.parents[1], self.file.stem)
+
 
 @dataclass(frozen=True, eq=False)
 class EvaluationPlan:
@@ -243,14 +280,14 @@ class EvaluationPlan:
         ticket_infos: The tickets, by file.
         split_cache: The images.
         numerics: How the trainings compute.
-        done: Files of rows that are known to be there and about these tickets; it grows as they are found.
+        done: Rows that are known to be there and about these tickets, as file and curve; it grows as they are found.
     """
 
     tasks: Sequence[EvalTask]
     ticket_infos: Mapping[Path, TicketInfo]
     split_cache: SplitCache
     numerics: Numerics
-    done: set[Path] = field(default_factory=set)
+    done: set[tuple[Path, str | None]] = field(default_factory=set)
     _natural_survivors: dict[tuple[Path, tuple[str, ...]], int] = field(default_factory=dict)
 
     @classmethod
@@ -298,11 +335,12 @@ class EvaluationPlan:
 
     def is_done(self, task: EvalTask) -> bool:
         """Whether a task's row is there, about this very ticket."""
-        if task.row_file in self.done:
+        row = task.row_file, task.curve
+        if row in self.done:
             return True
         info = self.ticket_infos[task.path]
         if found := task.is_done(info.hash, task.protocol.hash_for(info.model)):
-            self.done.add(task.row_file)
+            self.done.add(row)
         return found
 
     def describe_other_origins(self, device: str) -> list[str]:

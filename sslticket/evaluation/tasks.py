@@ -198,6 +198,11 @@ class EvalTask:
         """The file of its row."""
         return self.run / "rows" / f"{self.name}.jsonl"
 
+    @property
+    def diverged_file(self) -> Path:
+        """The file of the row that says that the training diverged; it goes when one succeeds."""
+        return self.row_file.with_suffix(".diverged.jsonl")
+
     def is_done(self, ticket_hash: str, protocol_hash: str) -> bool:
         """Whether the row is there, about this very ticket under these very settings, and this very control.
 

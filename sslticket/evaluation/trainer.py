@@ -1,10 +1,8 @@
 """Trainings under a protocol, on its images, from whatever weights; and what they need of a device's memory."""
 
 import math
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +17,13 @@ from sslticket.errors import BadInput
 from sslticket.evaluation.protocols import Protocol
 from sslticket.objectives.supervised import Supervised
 from sslticket.pruning.effective_sparsity import EffectivePaths
-from sslticket.pruning.mask import Mask
+from sslticket.pruning.mask import Mask, StateDict
 from sslticket.seeds import Seeds, derive_seed
 from sslticket.training.engine import Engine
 from sslticket.training.memory import DeviceMemory, MemoryModel, UnknownMemory, resident_bytes
 from sslticket.training.network import MaskedNetwork, measure_metrics, preserve_buffers
 from sslticket.training.progress import Progress
+from sslticket.training.snapshots import resumable
 
 
 def evaluation_seeds(seed: int, stream: str = "evaluation") -> Seeds:
@@ -263,6 +262,16 @@ class EvalRun:
         """Side in pixels of the images in training."""
         return self.protocol.views(self.splits.training.dataset)[0].size
 
+    def describe(self) -> dict[str, object]:
+        """What decides where it ends, beside the network that it starts from."""
+        return {
+            "protocol": self.protocol.hash_for(self.model),
+            "set of images": self.splits.training.manifest.hash,
+            "length": f"{self.start}-{self.total_steps}",
+            "seed": f"{self.seeds.order} {self.seeds.augment}",
+            "curve": str(self.curve),
+        }
+
     def build_net(self) -> MaskedNetwork:
         """Backbone and head drawn anew."""
         return MaskedNetwork.build(
@@ -273,6 +282,34 @@ class EvalRun:
             classes=len(self.splits.training.manifest.classes),
             seed=self.seeds.init,
         )
+
+
+class _Curve:
+    """The accuracies that are measured on the way; they go on with the training, see `snapshots.Companion`.
+
+    Attributes:
+        points: The samples seen at each, the epochs, and the accuracy, a fraction.
+    """
+
+    def __init__(self, set_size: int) -> None:
+        self.points: list[list[float]] = []
+        self._set_size = set_size
+
+    def has(self, samples: int) -> bool:
+        """Whether the accuracy after so many samples is known."""
+        return any(point[0] == samples for point in self.points)
+
+    def add(self, samples: int, top1: float) -> None:
+        """Takes an accuracy."""
+        self.points.append([samples, samples / self._set_size, top1])
+
+    def snapshot_state(self) -> tuple[dict[str, Any], StateDict]:
+        """See `snapshots.Companion`."""
+        return {"points": list(self.points)}, {}
+
+    def restore_state(self, values: Mapping[str, Any], tensors: StateDict) -> None:
+        """See `snapshots.Companion`."""
+        self.points = [list(point) for point in values["points"]]
 
 
 class Evaluator:
@@ -290,7 +327,7 @@ class Evaluator:
         return self._paths[key].effective_mask(mask).survivors / mask.total
 
     def train_and_measure(self, net: MaskedNetwork, run: EvalRun) -> dict[str, Any]:
-        """Trains a net to the protocol's end, and measures it.
+        """Trains a net to the protocol's end, from where the same command was stopped, and measures it.
 
         Returns:
             Keys of a score row: top1 and top5 (fractions), loss (nats), samples, steps, seconds of training, and the
@@ -313,19 +350,31 @@ class Evaluator:
             loop = engine.make_loop(
                 net, wrapped, batches, training, set_size=len(manifest), seed=run.seeds.augment, progress=self.progress
             )
-            held_out, seconds, metrics, curve = None, 0.0, dict[str, float](), list[list[float]]()
-            for first, reached in pairwise([run.start, *run.curve_steps, run.total_steps]):
-                began = time.monotonic()
-                loop.run(first, reached)
-                seconds += time.monotonic() - began
-                held_out = held_out or self.evaluation_loader(run)
-                with preserve_buffers(net):  # so that a curve changes no bit of what is trained
-                    metrics = measure_metrics(engine.accelerator, net, held_out)
-                self.progress.log_metrics(metrics)
-                samples = reached * training.batch_size
-                curve.append([samples, samples / len(manifest), metrics["top1"]])
-            assert held_out is not None, "a training has an end"
-            unreadable = engine.unreadable_images(batches, held_out)
+            held_out, curve = self.evaluation_loader(run), _Curve(len(manifest))
+            with resumable(
+                engine,
+                loop,
+                self.progress,
+                run=run.run,
+                name=run.name,
+                about=run.describe(),
+                start=run.start,
+                computed={"device": engine.device_name, "numerics": numerics},
+                companion=None if run.curve is None else curve,
+            ) as done:
+                for reached in run.curve_steps:
+                    done.run_to(reached)
+                    if not curve.has(reached * training.batch_size):
+                        with preserve_buffers(net):  # so that a curve changes no bit of what is trained
+                            found = measure_metrics(engine.accelerator, net, held_out)
+                        self.progress.log_metrics(found)
+                        curve.add(reached * training.batch_size, found["top1"])
+                done.run_to(run.total_steps)
+                done.finish()
+            metrics = measure_metrics(engine.accelerator, net, held_out)
+            self.progress.log_metrics(metrics)
+            curve.add(run.total_steps * training.batch_size, metrics["top1"])
+            unreadable = done.unreadable_images(held_out)
         return {
             "loss": None,
             **metrics,
@@ -333,12 +382,11 @@ class Evaluator:
             "steps": steps,
             "forward_images": loop.forward_images,
             "backward_images": loop.backward_images,
-            "seconds": round(seconds, 3),
-            **({} if run.curve is None else {"curve": curve, "curve_every": run.curve}),
+            "seconds": round(done.seconds, 3),
+            **({} if run.curve is None else {"curve": curve.points, "curve_every": run.curve}),
             **unreadable_fields(unreadable),
-            "device": engine.device_name,
+            **done.computed,
             "precision": engine.precision,
-            "numerics": numerics,
             **provenance.collect_provenance(),
             "data_hash": manifest.hash,
             "eval_hash": run.splits.evaluation.manifest.hash,

@@ -1,20 +1,47 @@
-"""What ends a run from outside: Ctrl-C, and the signals by which a system asks a process to go."""
+"""What ends a run from outside: Ctrl-C, and the signals by which a system asks a process to go.
+
+While a network is trained, the first signal is only remembered: whoever trains comes to the end of a step, keeps a
+snapshot and leaves. Everywhere else, and where a second one comes, a signal ends the process at once.
+"""
 
 import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import NamedTuple, NoReturn
 
 # SLURM's and LSF's warnings are the user's to choose among USR1 and USR2; HUP is a terminal that is closed.
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP, signal.SIGXCPU)
+REQUEUE_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)
+"""Those of a time limit or a preemption: nobody has changed their mind about the work."""
 REQUEUE_EXIT = 75
-"""Exit code of a process that a signal has stopped and that goes on when it is started again, sysexits' EX_TEMPFAIL."""
+"""The exit code of work that such a signal has ended and that the same command goes on with: EX_TEMPFAIL of
+sysexits.h, "the user is invited to retry the operation". A scheduler can be told to start the job again at it."""
+_ECHO_SECONDS = 2.0  # in which the same signal again is the same request: a scheduler sends it, and a launcher too
 
 _received: int | None = None
 _activity: Callable[[], str] | None = None
+_kept = False  # whether what was in training is in a snapshot
+
+
+class _Request(NamedTuple):
+    """A signal that was put off.
+
+    Attributes:
+        number: The signal.
+        time: When it came, by the monotonic clock.
+    """
+
+    number: int
+    time: float
+
+
+_putting_off = False
+_request: _Request | None = None
 
 
 class Stopped(BaseException):
@@ -35,11 +62,66 @@ def received_signal() -> int | None:
 def stop_message(number: int) -> str:
     """What is said at the end by a signal."""
     where = _activity() if _activity else ""
-    return f"{_stop_reason(number)}{f' {where}' if where else ''}; the same command goes on from what is finished"
+    onward = "there" if _kept else "what is finished"
+    return f"{_stop_reason(number)}{f' {where}' if where else ''}; the same command goes on from {onward}"
+
+
+def exit_code(number: int) -> int:
+    """The code with which a signal ends this process: `REQUEUE_EXIT`, or 128 + its number.
+
+    Ctrl-C and a closed terminal are a person's decision, and where no work has begun none can go on.
+    """
+    return REQUEUE_EXIT if number in REQUEUE_SIGNALS and _activity is not None else 128 + number
 
 
 def _stop_reason(number: int) -> str:
     return "interrupted" if number == signal.SIGINT else f"stopped by {signal.Signals(number).name}"
+
+
+@contextmanager
+def put_off() -> Iterator[None]:
+    """Inside this block the first signal is only remembered; one that nobody has obeyed is sent again at the end."""
+    global _putting_off, _request, _received, _kept
+    _putting_off, _request, _received, _kept = True, None, None, False
+    try:
+        yield
+    finally:
+        _putting_off = False
+        request, _request = _request, None
+        if request is not None and _received is None:
+            os.kill(os.getpid(), request.number)
+
+
+def put_off_signal(number: int) -> bool:
+    """Whether a signal that has just come is put off, for whoever trains to obey; called by what hears signals."""
+    global _request
+    if not _putting_off or _received is not None:
+        return False
+    if _request is None:
+        _request = _Request(number, time.monotonic())
+        return True
+    return _request.number == number and time.monotonic() - _request.time < _ECHO_SECONDS
+
+
+def requested_signal() -> int | None:
+    """The signal that was put off; None where there is none."""
+    return None if _request is None else _request.number
+
+
+def obey(number: int, *, kept: bool) -> NoReturn:
+    """Leaves by a signal that was put off, in this process or in another of the run.
+
+    Args:
+        number: The signal.
+        kept: Whether a snapshot holds what was in training.
+
+    Raises:
+        KeyboardInterrupt: By Ctrl-C.
+        Stopped: By any other signal.
+    """
+    global _received, _kept
+    _received, _kept = number, kept
+    raise KeyboardInterrupt if number == signal.SIGINT else Stopped
 
 
 def has_default_handler(number: int) -> bool:
@@ -49,19 +131,24 @@ def has_default_handler(number: int) -> bool:
 
 @contextmanager
 def raise_on_signals(*signals: int) -> Iterator[None]:
-    """Inside this block the first of these signals is raised, as Stopped or KeyboardInterrupt; a second one kills."""
-    global _received
+    """Inside this block the first of these signals is raised, as Stopped or KeyboardInterrupt; a second one kills.
+
+    One that is put off is not raised.
+    """
+    global _received, _kept
     here = threading.current_thread() is threading.main_thread()  # no other may set handlers
     before = {number: signal.getsignal(number) for number in signals if here and has_default_handler(number)}
 
     def stop(number: int, frame: FrameType | None) -> None:
         global _received
+        if put_off_signal(number):
+            return
         _received = number
         for each in before:
             signal.signal(each, signal.SIG_DFL)
         raise KeyboardInterrupt if number == signal.SIGINT else Stopped
 
-    _received = None
+    _received, _kept = None, False
     for number in before:
         signal.signal(number, stop)
     try:

@@ -124,7 +124,8 @@ class Watchdog(threading.Thread):
         self._selector.register(bell, selectors.EVENT_READ, lambda: self._on_signal(bell))
 
     def _on_signal(self, bell: socket.socket) -> None:
-        rung = [number for number in bell.recv(4096) if number in signals.STOP_SIGNALS]
+        heard = [number for number in bell.recv(4096) if number in signals.STOP_SIGNALS]
+        rung = [number for number in heard if not signals.put_off_signal(number)]
         if rung and not self._signalled_at:
             self._received_signal, self._signalled_at = rung[0], time.monotonic()
 
@@ -263,18 +264,20 @@ class Watchdog(threading.Thread):
             for line in self._peers.values():
                 line.send(gone=gone, host=host, why=why, code=code, printed=printed, fix=fix)
         speaks = self._is_machine_leader or (gone == 0 and self._rank == 1)
-        if self._signalled_at and code == 128 + self._received_signal:  # a scheduler ends them all
+        if self._signalled_at and code == signals.exit_code(self._received_signal):  # a scheduler ends them all
             self._end_by_signal()
-        where = f" on {host}" if host else ""
+        where, agreed = f" on {host}" if host else "", signals.received_signal()
         if printed and speaks and host != self._host:
-            self._print_message(f"error in process {gone}{where}: {why}")
+            stopped = agreed is not None and code == signals.exit_code(agreed)
+            known = signals.stop_message(agreed) if stopped and agreed else f"error in process {gone}{where}: {why}"
+            self._print_message(known)
         elif not printed and speaks:
             self._print_message(f"error: process {gone}{where} {why}; all others end with it; {fix}")
         self._exit_process(code)
 
     def _end_by_signal(self) -> None:
         """End this process, since a signal asks for it."""
-        name, code = signal.Signals(self._received_signal).name, 128 + self._received_signal
+        name, code = signal.Signals(self._received_signal).name, signals.exit_code(self._received_signal)
         self._broadcast_exit(code, f"was ended by {name}", printed=False)
         if self._is_machine_leader:
             self._print_message(signals.stop_message(self._received_signal))

@@ -59,7 +59,7 @@ def write_report(
     from sslticket.results import table
 
     frame = table.read_rows(folders)
-    if (frame["kind"] == "level").all():
+    if frame["kind"].isin(["level", "diverged"]).all():
         raise table.no_rows_error(folders, "score rows")
     content = Content(frame)
     drawn: list[Path] = []

@@ -16,7 +16,7 @@ from sslticket.report.chart import Chart, HeatMap, SeriesStyle, assign_styles
 from sslticket.report.sections import Section, mask_analyses, scores, training_analyses
 from sslticket.report.stats import PANEL_KEYS
 from sslticket.results import table
-from sslticket.results.rows import ROW_TYPES, shared_controls
+from sslticket.results.rows import ROW_TYPES, DivergedRow, shared_controls
 
 
 def kind_title(kind: str) -> str:
@@ -90,6 +90,8 @@ class Content:
     def __init__(self, frame: pd.DataFrame) -> None:
         self._left_out = frame.attrs.get("left_out", [])
         frame = table.printable_rows(frame)
+        self._diverged = list(_diverged_notes(frame))
+        frame = _without_diverged(frame)
         self.rows = stats.name_series(frame)
         self.summary = stats.summarize(frame)
         self.levels = scores.level_rows(self.rows)
@@ -99,7 +101,7 @@ class Content:
     @cached_property
     def notes(self) -> tuple[str, ...]:
         """What a reader must know of the rows, a sentence each."""
-        return (*self._left_out, *reader_notes(self.rows))
+        return (*self._left_out, *self._diverged, *reader_notes(self.rows))
 
     @cached_property
     def shared_styles(self) -> dict[str, SeriesStyle]:
@@ -213,6 +215,26 @@ def reader_notes(frame: pd.DataFrame) -> list[str]:
         _version_notes,
     )
     return list(dict.fromkeys(sentence for make in makers for sentence in make(frame)))
+
+
+def _diverged_notes(frame: pd.DataFrame) -> Iterator[str]:
+    """How many trainings diverged and so are in no mean, and which."""
+    found = frame[frame["kind"] == DivergedRow.kind]
+    if not len(found):
+        return
+    named = []
+    for row in found.head(_MAX_NAMES).to_dict("records"):
+        of_search = pd.isna(row["protocol"])
+        where = "the search" if of_search else f"{row['control']} under {row['protocol']} with seed {row['seed']:.0f}"
+        named.append(
+            f"{where} of {row['run']} at level {row['level']:.0f}, step {row['at_step']:,.0f} of "
+            f"{row['of_steps']:,.0f}, learning rate {row['learning_rate']:.4g}"
+        )
+    more = f"; and {len(found) - len(named):,} more" if len(found) > len(named) else ""
+    yield (
+        f"{len(found):,} training{'s' * (len(found) > 1)} diverged and {'are' if len(found) > 1 else 'is'} in no mean: "
+        f"{'; '.join(named)}{more}."
+    )
 
 
 def _head_notes(frame: pd.DataFrame) -> Iterator[str]:
@@ -374,4 +396,11 @@ def _join_words(words: list[str]) -> str:
 
 def notes_of_rows(frame: pd.DataFrame) -> list[str]:
     """The notes about a frame of `table.read_rows`."""
-    return [*frame.attrs.get("left_out", []), *reader_notes(stats.name_series(frame))]
+    measured = stats.name_series(_without_diverged(frame))
+    return [*frame.attrs.get("left_out", []), *_diverged_notes(frame), *reader_notes(measured)]
+
+
+def _without_diverged(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows that have a result."""
+    diverged = frame["kind"] == DivergedRow.kind
+    return frame[~diverged].reset_index(drop=True) if diverged.any() else frame

@@ -157,7 +157,7 @@ TICKET_KEYS = ["tickets", "objective", "source", "images", "subset", "search", "
 
 def is_label_agnostic(objective: str) -> bool:
     """Whether tickets of this objective were found without any label."""
-    return objective.removesuffix("-shuffled") not in SUPERVISED_OBJECTIVES
+    return objective.partition("-")[0] not in SUPERVISED_OBJECTIVES
 
 
 def name_series(frame: pd.DataFrame) -> pd.DataFrame:

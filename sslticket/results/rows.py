@@ -25,6 +25,7 @@ from sslticket.results.row_schema import (
     Numbers,
     Points,
     Probe,
+    Rate,
     Seed,
     Settings,
     Words,
@@ -414,6 +415,48 @@ class ChannelsRow(Row):
 
     layers: LayerCounts
     dead: LayerCounts
+    search_samples: Count | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DivergedRow(Row):
+    """A training that diverged, and so has no result: no report averages it, and each counts it.
+
+    The row is about the ticket that was trained. It goes when the training succeeds.
+
+    Attributes:
+        reason: What was seen, in one line.
+        at_step: Optimiser steps up to and with that of the loss which is no number.
+        of_steps: Optimiser steps of the whole training.
+        learning_rate: Learning rate of that step.
+        control: "ticket", or the name of a control; of a search none.
+        protocol: How it was trained; of a search none.
+        protocol_hash: Hash of all settings of the protocol for this model.
+        start: Where its schedule starts.
+        head: "own" or "new", see `TargetFields`.
+        target: Data set of the protocol.
+        seed: Seed of the evaluation.
+        replicate: Search seed for which a control's weights and mask were drawn.
+        channels: Channels of the images as the network saw them.
+        search_samples: Samples seen by the search up to the end of the ticket's level.
+    """
+
+    kind: ClassVar[str] = "diverged"
+    title: ClassVar[str] = "Trainings that diverged"
+
+    reason: str
+    at_step: Count
+    of_steps: Count
+    learning_rate: Rate
+    control: str | None = None
+    protocol: str | None = None
+    protocol_hash: str | None = None
+    start: str | None = None
+    head: str | None = None
+    target: str | None = None
+    seed: Seed | None = None
+    replicate: Seed | None = None
+    channels: Count | None = None
     search_samples: Count | None = None
 
 

@@ -8,6 +8,7 @@
         unreadable.json                 where there are any: images that could not be read, by level
         tickets/level-00.safetensors    one ticket a level, level 0 is the dense network
         rows/search.level-00.jsonl      what finding it cost and showed
+        rows/search.diverged.jsonl      where and why a training of it diverged, until it succeeds
         rows/search.magnitudes.jsonl    magnitudes of the dense network's weights at the end
         rows/level-00.ticket.cifar10.seed0.jsonl    what an evaluation measured
 
@@ -162,6 +163,11 @@ class RunDir:
             return {int(level.removeprefix("level-")): sorted(found.items()) for level, found in by_level.items()}
         except (ValueError, TypeError, AttributeError) as error:
             raise BadInput(f"{path} is damaged (it holds no images by level); {fix}") from error
+
+    @property
+    def diverged_path(self) -> Path:
+        """Path of the row on a training of the search that diverged."""
+        return self.path / "rows" / "search.diverged.jsonl"
 
     @property
     def magnitudes_path(self) -> Path:

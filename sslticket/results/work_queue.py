@@ -116,6 +116,9 @@ class Job(ABC, Generic[Context]):
             A job with other files writes these itself, on the main process, and returns none.
         """
 
+    def clean_up(self, context: Context) -> None:  # most jobs leave nothing else
+        """Deletes what was only needed until its files were there; called on the main process only."""
+
 
 class WorkQueue(Generic[Context]):
     """The jobs that are left, and this process's part in doing them.
@@ -207,6 +210,7 @@ class WorkQueue(Generic[Context]):
             if engine.is_main_process:
                 for file, row in zip(files, rows, strict=False):
                     write_row(file, row)
+                job.clean_up(self._context)
             return rows
 
 

@@ -19,6 +19,12 @@ from sslticket.pruning.prunable import layers_to_prune
 from sslticket.ticket import Ticket
 from sslticket.training.network import MaskedNetwork, MaskLearning
 
+TRIAL_REWIND = "10%"
+"""Where W_k is taken in a trial whose training ends before the recipe's rewind point."""
+SUBSET_REWIND = "30%"
+"""Where W_k is taken on a subset whose training ends before it: the largest share of a training in Table 1 of Finding
+Winning Tickets with Limited (or No) Supervision, which takes W_k after as many samples whatever the subset."""
+
 
 @dataclass(frozen=True)
 class Stages:
@@ -54,13 +60,14 @@ class EarlyBird:
         threshold: The mask has converged when its distance from each of the last masks is below this.
         window: Number of earlier masks with which the mask is compared.
         every: Training between two comparisons.
+        earlier_masks: The masks with which the next is compared, oldest first.
     """
 
     draw: Callable[[], Mask]
     threshold: float
     window: int
     every: Span
-    _earlier: deque[Mask] = field(default_factory=deque)
+    earlier_masks: deque[Mask] = field(default_factory=deque)
 
     def check_steps(self, clock: Clock, start: int, stop: int) -> list[int]:
         """The steps between these two after which the mask is drawn: multiples of the interval, whatever the start."""
@@ -70,9 +77,9 @@ class EarlyBird:
     def has_converged(self) -> bool:
         """Draws the mask, and says whether it is nearer than the threshold to each of the last `window` masks."""
         mask = self.draw()
-        near = all(mask_distance(mask, earlier) < self.threshold for earlier in self._earlier)
-        converged = near and len(self._earlier) == self.window
-        self._earlier = deque([*self._earlier, mask], maxlen=self.window)
+        near = all(mask_distance(mask, earlier) < self.threshold for earlier in self.earlier_masks)
+        converged = near and len(self.earlier_masks) == self.window
+        self.earlier_masks = deque([*self.earlier_masks, mask], maxlen=self.window)
         return converged
 
 
@@ -214,11 +221,11 @@ class Search(ABC):
         """Images used for scores alone, at most, when the ticket of this level is known, counted each time."""
         return 0
 
-    def shortened_for_trial(self, clock: Clock) -> Self:
-        """The same search, with W_k after a tenth of a training that would end before it; for trials on a laptop."""
+    def rewound_within(self, clock: Clock, share: str = TRIAL_REWIND) -> Self:
+        """The same search, with W_k after this share of a training that would end before it; else as it is."""
         rewind = getattr(self, "rewind", None)
         late = rewind is not None and clock.steps(Span.parse(rewind)) >= clock.total_steps
-        return replace(self, rewind="10%") if late else self  # type: ignore[call-arg]  # the class has the field
+        return replace(self, rewind=share) if late else self  # type: ignore[call-arg]  # the class has the field
 
     def mask_learning(self, training: TrainConfig, clock: Clock) -> MaskLearning | None:
         """How masks are learned in training; None where they are fixed in every training.

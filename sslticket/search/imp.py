@@ -10,7 +10,7 @@ from sslticket.objectives.base import Objective
 from sslticket.pruning.criteria import Criterion, Magnitude, prune_to_level
 from sslticket.pruning.mask import Mask, SparsitySchedule
 from sslticket.registry import stored_as
-from sslticket.search.base import EarlyBird, Runner, Search, Stages, rewind_step
+from sslticket.search.base import TRIAL_REWIND, EarlyBird, Runner, Search, Stages, rewind_step
 from sslticket.ticket import Ticket
 
 
@@ -112,9 +112,9 @@ class IMP(RankedSearch):
         draws = 1 if self.early_bird is None else 1 + self._num_mask_checks(clock)
         return level * draws * self.criterion.num_images(clock.batch_size, classes)
 
-    def shortened_for_trial(self, clock: Clock) -> Self:
-        """See the base class; masks of early birds are then drawn every 1% of the training."""
-        short = super().shortened_for_trial(clock)
+    def rewound_within(self, clock: Clock, share: str = TRIAL_REWIND) -> Self:
+        """See the base class; masks of early birds are drawn every 1% of the training where there would be too few."""
+        short = super().rewound_within(clock, share)
         rare = self.early_bird is not None and short._num_mask_checks(clock) <= self.early_bird_window
         return replace(short, early_bird_every="1%") if rare else short
 

@@ -15,7 +15,7 @@ from torch import nn
 from sslticket import models
 from sslticket.config.recipe import Data, ImageIdentity, Recipe
 from sslticket.config.runtime import RuntimeConfig
-from sslticket.config.training import Clock
+from sslticket.config.training import Clock, Span
 from sslticket.data import source
 from sslticket.data.augment import View
 from sslticket.data.datasets.catalogue import is_own_dataset
@@ -26,6 +26,7 @@ from sslticket.data.manifest import (
     half_provenance,
     hide_labels_except,
     labelled_then_unlabelled,
+    least_class_fraction,
     take_half,
     with_shuffled_labels,
 )
@@ -39,7 +40,7 @@ from sslticket.pruning.forward_graph import MaskCoverage
 from sslticket.pruning.mask import Mask
 from sslticket.pruning.prunable import describe_layers, prunable_weights, shorten_names
 from sslticket.results.run_dir import RunDir, identify_images
-from sslticket.search.base import Search, SearchCost, Stages, search_of
+from sslticket.search.base import SUBSET_REWIND, TRIAL_REWIND, Search, SearchCost, Stages, search_of
 from sslticket.ticket import Ticket
 from sslticket.training.memory import DeviceMemory, MemoryModel, ShapeOnlyMode, UnknownMemory, resident_bytes
 from sslticket.training.network import MaskedNetwork
@@ -60,6 +61,8 @@ class TrainingImages:
         permutation: Seed, fraction and hash of shuffled labels, for a ticket's provenance; None where none were.
         half: Which half of the set it is, with seed, images and hash, for a ticket's provenance; None for all of it.
         identity: What tells these images from others, for the recipe; None where its settings do.
+        whole: The number of images of which a subset was taken, or the labelled ones of them where the objective draws
+            from two streams; None where no subset was taken.
     """
 
     source: DataSource
@@ -71,6 +74,7 @@ class TrainingImages:
     permutation: dict[str, Any] | None
     half: dict[str, Any] | None = None
     identity: ImageIdentity | None = None
+    whole: int | LabelledStream | None = None
 
     @classmethod
     def open(cls, recipe: Recipe, runtime: RuntimeConfig) -> "TrainingImages":
@@ -94,9 +98,14 @@ class TrainingImages:
             digest = hashlib.sha256(manifest.labels.astype("<i8").tobytes()).hexdigest()[:16]
             permutation = {"seed": recipe.seeds.labels, "share": data.shuffle_labels, "hash": digest}
         known = _rows_with_labels(recipe, manifest, true)
+        whole: int | LabelledStream | None = len(one) if len(true) < len(one) else None
+        if objective.needs_labels or objective.labelled_fraction is not None:
+            _check_classes(true, one)
         if objective.labelled_fraction is not None:
             labelled = LabelledStream(len(known), objective.labelled_fraction)
             manifest = labelled_then_unlabelled(manifest, known)
+            if whole is not None:
+                whole = LabelledStream(len(_rows_with_labels(recipe, one, one)), objective.labelled_fraction)
         elif len(known) < len(manifest):
             if objective.needs_labels:
                 raise BadInput(
@@ -107,8 +116,8 @@ class TrainingImages:
         views = recipe.views(opened.dataset.train_view)
         source, with_truth = (replace(opened, manifest=which) for which in (manifest, true))
         half = None if data.half is None else half_provenance(one, data.half)
-        whole = opened.manifest
-        return cls(source, with_truth, len(whole), whole.hash, labelled, views, permutation, half, identity)
+        full = opened.manifest
+        return cls(source, with_truth, len(full), full.hash, labelled, views, permutation, half, identity, whole)
 
     def provenance(self) -> dict[str, Any]:
         """Which images and labels these are, for a ticket's provenance."""
@@ -126,6 +135,20 @@ class TrainingImages:
     def epoch_samples(self, batch_size: int) -> int:
         """Samples in an epoch: the images, or those of both streams while the labelled one is seen once."""
         return len(self.source.manifest) if self.labelled is None else self.labelled.samples_per_epoch(batch_size)
+
+    def whole_epoch_samples(self, batch_size: int) -> int | None:
+        """Samples in an epoch of all images; None where no subset of them is taken."""
+        return self.whole.samples_per_epoch(batch_size) if isinstance(self.whole, LabelledStream) else self.whole
+
+
+def _check_classes(manifest: Manifest, whole: Manifest) -> None:
+    """Refuses a single class where classes are to be told apart."""
+    if len(manifest.classes) > 1:
+        return
+    fix = "give images of more classes, or an objective that does without labels"
+    if (known := len(whole.classes)) > 1:
+        fix = f"give at least --subset {least_class_fraction(2, known):g}, or an objective that does without labels"
+    raise BadInput(f"classes to be told apart must be 2 or more, got 1 of the {known} of {manifest.dataset}; {fix}")
 
 
 def _open_training_split(data: Data, runtime: RuntimeConfig) -> DataSource:
@@ -162,6 +185,8 @@ def _rows_with_labels(recipe: Recipe, manifest: Manifest, true: Manifest) -> np.
     data = recipe.data
     if data.labels_list is not None:
         return true.rows_in_list(data.labels_list)  # a list may hold true labels too, whatever becomes of them
+    if data.label_shots is not None:
+        return manifest.shot_rows(data.label_shots, recipe.seeds.subset, "--label-shots")
     if data.labels < 1:
         return manifest.stratified_rows(data.labels, recipe.seeds.subset, "--labels")
     return np.arange(len(manifest))
@@ -363,7 +388,9 @@ class SearchPlan:
         }
 
 
-def plan_search(recipe: Recipe, runtime: RuntimeConfig, out: Path, *, trial: bool = False) -> SearchPlan:
+def plan_search(
+    recipe: Recipe, runtime: RuntimeConfig, out: Path, *, trial: bool = False, rewind_given: bool = False
+) -> SearchPlan:
     """Checks a recipe against the data, the network and the output folder.
 
     Args:
@@ -371,17 +398,19 @@ def plan_search(recipe: Recipe, runtime: RuntimeConfig, out: Path, *, trial: boo
         runtime: Where the data lies, and how this machine computes.
         out: Folder of all runs.
         trial: Whether a length was given without a rewind point; one beyond the end is then moved into the training.
+        rewind_given: Whether a rewind point was given. Else one that lies beyond the end of the training on a subset is
+            moved into it, too.
 
     Raises:
         BadInput: Naming what does not fit and the fix; nothing has been written.
     """
     recipe = resolve_precision(recipe, runtime)
     images = TrainingImages.open(recipe, runtime)
+    recipe = recipe.hold_lengths(images.whole_epoch_samples(recipe.training.held_batch))
     clock = recipe.training.clock(images.epoch_samples(recipe.training.batch_size))
-    given = search_of(recipe)
-    search = given.shortened_for_trial(clock) if trial else given
-    changes = _changed_flags(given, search)
-    recipe = dataclasses.replace(recipe, search=search)
+    whole = None if rewind_given else images.whole_epoch_samples(clock.batch_size)
+    recipe, notice = _rewound_within(recipe, clock, trial=trial, whole=whole)
+    search = search_of(recipe)
     training, objective = recipe.training, objective_of(recipe)
     search.check(training, objective)
     search.mask_learning(training, clock)
@@ -402,9 +431,6 @@ def plan_search(recipe: Recipe, runtime: RuntimeConfig, out: Path, *, trial: boo
     dense = Mask.ones_like(dict(backbone.named_parameters()), names)
     stages = search.stages(clock, dense)
     weights = sum(backbone.get_parameter(name).numel() for name in prunable_weights(backbone))
-    notice = (
-        f"{clock.length} is short: this trial has {changes} and takes W_k at step {stages.rewind}" if changes else ""
-    )
     recipe = identify_images(recipe, images.identity, out, images.source.manifest.hash)
     parameters = sum(parameter.numel() for parameter in backbone.parameters())
     run_dir = RunDir(out, recipe, images.source.manifest.hash)
@@ -446,6 +472,31 @@ def _build_backbone(recipe: Recipe, images: TrainingImages) -> nn.Module:
             "a larger --image-size, or a --model that pools globally"
         )
     return backbone
+
+
+def _rewound_within(recipe: Recipe, clock: Clock, *, trial: bool, whole: int | None) -> tuple[Recipe, str]:
+    """The recipe with W_k inside a training that a trial or a subset has shortened, and a line that says so.
+
+    Args:
+        recipe: The recipe.
+        clock: The clock of its training.
+        trial: Whether it is a trial.
+        whole: Samples in an epoch of all images; None where no subset is taken, or the rewind point was given.
+    """
+    given = search_of(recipe)
+    if not trial and whole is None:
+        return recipe, ""
+    taken = given.rewound_within(clock, TRIAL_REWIND if trial else SUBSET_REWIND)
+    if not (changes := _changed_flags(given, taken)):
+        return recipe, ""
+    step = clock.steps(Span.parse(getattr(taken, "rewind", "0it")))
+    why, hint = f"{clock.length} is short: this trial", ""
+    if not trial:
+        why = f"{clock.length} of this subset ({clock.total_steps:,} steps) end before W_k: this search"
+        longer = replace(clock, set_size=whole or 0)
+        if longer.steps(Span.parse(getattr(given, "rewind", "0it"))) < longer.total_steps > clock.total_steps:
+            hint = " (--hold samples keeps both as they are on all images)"
+    return dataclasses.replace(recipe, search=taken), f"{why} has {changes} and takes W_k at step {step}{hint}"
 
 
 def _changed_flags(given: Search, taken: Search) -> str:

@@ -1,22 +1,25 @@
 """A planned search, run to its end or resumed."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 from sslticket.config.recipe import flatten_settings
 from sslticket.config.runtime import RuntimeConfig
-from sslticket.errors import BadInput
+from sslticket.errors import BadInput, Diverged
 from sslticket.escaping import escape_terminal
 from sslticket.pruning.prunable import shorten_names
+from sslticket.results.rows import DivergedRow
 from sslticket.results.run_dir import read_json_or_empty, resumption_differences
 from sslticket.search.base import search_of
 from sslticket.search.plan import SearchPlan
 from sslticket.search.runner import SearchRunner
 from sslticket.search.scoring import Monitor
+from sslticket.storage.files import write_row
 from sslticket.ticket import Ticket
 from sslticket.training.engine import Engine, Invariant, flag_invariant
+from sslticket.training.network import MaskedNetwork
 from sslticket.training.progress import Progress
 
 _LOW_EFFECTIVE_FRACTION = 0.5  # of a ticket's weights: where fewer lie on a path, its density is not what it seems
@@ -73,7 +76,7 @@ def run_search(plan: SearchPlan, runtime: RuntimeConfig, *, show_progress: bool 
             progress.note(note)
         runner = SearchRunner(plan, engine, network, wrapped, monitor, progress)
         warned = False
-        for ticket in search_of(recipe).tickets(runner):
+        for ticket in _noting_divergence(search_of(recipe).tickets(runner), plan, engine, network):
             summary = training_summary(runner.measured, ticket.level) if runner.measured else "already there"
             progress.note(f"level {ticket.level}: density {ticket.mask.density:.3%}, {summary}")
             effective = read_json_or_empty(run_dir.row_path(ticket.level)).get("effective_density")
@@ -81,11 +84,42 @@ def run_search(plan: SearchPlan, runtime: RuntimeConfig, *, show_progress: bool 
             for note in _warnings(ticket, effective if ineffective and not (warned and effective) else None):
                 progress.note(note)
             warned = warned or bool(ineffective and effective)  # later levels are hardly better
+        runner.forget_snapshots()
     return runner.unreadable_images
 
 
 def _note_on_stderr(text: str) -> None:
     print(escape_terminal(text), file=sys.stderr, flush=True)
+
+
+def _noting_divergence(
+    tickets: Iterator[Ticket], plan: SearchPlan, engine: Engine, network: MaskedNetwork
+) -> Iterator[Ticket]:
+    """The tickets as they are found; where a training diverges, a row says so until another one succeeds.
+
+    Raises:
+        Diverged: If a loss is not finite.
+    """
+    last, file = None, plan.run_dir.diverged_path
+    try:
+        for last in tickets:
+            yield last
+    except Diverged as error:
+        if engine.is_main_process:
+            numerics = str(engine.numerics_for(network, plan.total_steps, plan.recipe.training))
+            row = DivergedRow(
+                **plan.row_fields(last or Ticket.load(plan.run_dir.initial_path)),
+                device=engine.device_name,
+                numerics=numerics,
+                reason=str(error),
+                at_step=error.step,
+                of_steps=error.steps,
+                learning_rate=error.lr,
+            )
+            write_row(file, row.to_dict())
+        raise
+    if engine.is_main_process:
+        file.unlink(missing_ok=True)
 
 
 def _search_invariants(plan: SearchPlan, monitor: Monitor) -> dict[str, Invariant]:

@@ -1,12 +1,12 @@
 """What runs a search: it reaches W_k, trains, scores weights and saves tickets; what the run folder has is kept."""
 
 import time
+from collections.abc import Mapping
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from sslticket.data.unreadable import unreadable_fields
 from sslticket.errors import BadInput
@@ -27,6 +27,7 @@ from sslticket.training.engine import Engine
 from sslticket.training.loop import TrainingLoop
 from sslticket.training.network import MaskedNetwork, sync_buffers
 from sslticket.training.progress import Progress
+from sslticket.training.snapshots import delete_snapshots, resumable
 
 _NO_TRAINING: dict[str, Any] = {
     "loss": None,
@@ -73,7 +74,8 @@ class SearchRunner:
         """
         self._plan, self._engine, self.network, self._wrapped = plan, engine, network, wrapped
         self._run_dir, self._monitor, self._progress = plan.run_dir, monitor, progress
-        self._numerics = str(engine.numerics_for(network, plan.total_steps, plan.recipe.training))
+        numerics = str(engine.numerics_for(network, plan.total_steps, plan.recipe.training))
+        self._computing = self._computed = {"device": engine.device_name, "numerics": numerics}
         self._scorer = Scorer(plan, engine, network, progress)
         self._step = 0
         self._since_last, self.measured = dict(_NO_TRAINING), dict[str, Any]()
@@ -231,6 +233,7 @@ class SearchRunner:
             write_row(self._run_dir.row_path(level), row.to_dict())
             ticket.save(path)
             self._remove_continuations(level)
+        self._computed = self._computing
         self._engine.wait_for_file(path)
         return Ticket.load(path)
 
@@ -238,13 +241,18 @@ class SearchRunner:
         """See the protocol."""
         self._since_last = dict(_NO_TRAINING)
 
+    def forget_snapshots(self) -> None:
+        """Deletes the snapshots of trainings: all tickets are there."""
+        if self._engine.is_main_process:
+            delete_snapshots(self._run_dir.path, _training_name())
+
     def _make_ticket(
         self, level: int, mask: Mask, weights: StateDict | None, kind: str, details: dict[str, Any]
     ) -> Ticket:
         """A ticket with these weights of the backbone, or with W_k, and with the layer that classifies, if any."""
         classifier, head, early = self.network.classifier, StateDict(), StateDict()
         cost, rewind = (SearchCost(), 0) if kind == "initial" else (self.cost, self._plan.stages.rewind)
-        provenance = self._plan.provenance(kind, cost, self._numerics, rewind) | details
+        provenance = self._plan.provenance(kind, cost, self._computed["numerics"], rewind) | details
         if kind != "initial":
             early = checkpoint.load_network(self._run_dir.rewind_path)
             # In one order whatever they are: the mask of a random ticket is drawn over the layers as they come.
@@ -264,7 +272,7 @@ class SearchRunner:
         return Ticket.from_dense_weights(mask, weights, level=level, recipe=recipe, provenance=provenance, head=head)
 
     def _row_fields(self, ticket: Ticket) -> dict[str, Any]:
-        return self._plan.row_fields(ticket) | {"device": self._engine.device_name, "numerics": self._numerics}
+        return self._plan.row_fields(ticket) | self._computed
 
     def _make_loop(self, level: int, at_last_lr: bool = False) -> TrainingLoop:
         """A training of a level, with a fresh optimiser and images in an order of its own."""
@@ -296,26 +304,41 @@ class SearchRunner:
         plan, progress, monitor = self._plan, self._progress, self._monitor
         probes = monitor.probe_steps(start, stop)
         checks = early_bird.check_steps(plan.clock, start, stop) if early_bird else []
-        seconds, probed, reached = 0.0, dict[int, float](), start
+        name, beside = _training_name(finds), _Beside(self, early_bird)
         progress.start_task(f"level {level + 1}/{plan.levels}", plan.clock.total_steps)
-        with progress.log_to(*self._engine.trackers(self._run_dir.path, f"search.level-{finds:02d}")):
-            for first, reached in pairwise([start, *sorted({*probes, *checks}), stop]):
-                began = time.monotonic()
-                loop.run(first, reached)
-                self._step = reached
-                ended = reached == stop
-                if early_bird and reached in checks:
-                    ended = self._engine.broadcast(early_bird.has_converged())  # one process decides for all
-                seconds += time.monotonic() - began
-                if monitor.probe_interval is not None and (ended or reached in probes):
-                    probed[reached] = round(monitor.probe(), 6)
-                    progress.log_probe(probed[reached])
-                if ended:
-                    break
+        if self._engine.is_main_process:
+            delete_snapshots(self._run_dir.path, _training_name(), but=name)
+        with progress.log_to(*self._engine.trackers(self._run_dir.path, name)):
+            with resumable(
+                self._engine,
+                loop,
+                progress,
+                run=self._run_dir.path,
+                name=name,
+                about=self._describe_training(level, start, stop),
+                start=start,
+                computed=self._computing,
+                companion=beside,
+            ) as training:
+                cuts = sorted({*probes, *checks, stop})
+                for reached in cuts if training.resumed_at is None else [cut for cut in cuts if cut > training.step]:
+                    if training.ended:
+                        break
+                    training.run_to(reached)
+                    self._step, training.ended = reached, reached == stop
+                    if early_bird and reached in checks:
+                        with training.timed():  # one process decides for all
+                            training.ended = self._engine.broadcast(early_bird.has_converged())
+                    if monitor.probe_interval is not None and (training.ended or reached in probes):
+                        beside.probed[reached] = round(monitor.probe(), 6)
+                        progress.log_probe(beside.probed[reached])
+                training.finish()
+            self._step = reached = training.step
             sync_buffers(self.network)  # what is kept from here on is the first process's
             metrics = monitor.metrics()
             progress.log_metrics(metrics)
-        self.unreadable_images |= self._engine.unreadable_images(self._loader)
+        self.unreadable_images |= training.unreadable_images()
+        self._computed = training.computed
         if reached < stop:
             progress.set_remaining(plan.cumulative_samples(plan.levels) - plan.cumulative_samples(finds))
         batch_size = plan.recipe.training.batch_size
@@ -323,7 +346,7 @@ class SearchRunner:
         self.cost = self.cost.plus(samples, loop.forward_images)
         self._since_last = {
             "loss": loop.loss if stop > start else None,  # W_k may be the initialisation itself
-            "seconds": round(seconds, 3),
+            "seconds": round(training.seconds, 3),
             "steps": reached - start,
             # What an early bird's scores saw is counted already.
             "samples": samples + self._since_last["samples"],
@@ -331,8 +354,13 @@ class SearchRunner:
             "backward_images": loop.backward_images,
             "saved_samples": (stop - reached) * batch_size,
             "metrics": metrics,
-            "probe": probed,
+            "probe": beside.probed,
         }
+
+    def _describe_training(self, level: int, start: int, stop: int) -> dict[str, object]:
+        """What decides where a training ends, beside the network that it starts from."""
+        recipe, images = self._plan.recipe, self._plan.images.source.manifest
+        return {"recipe": recipe.key, "set of images": images.hash, "level": level, "length": f"{start}-{stop}"}
 
     def _wait_for_checkpoint(self, path: Path, level: int) -> Path:
         if not self._engine.broadcast(path.exists()):
@@ -353,3 +381,44 @@ class SearchRunner:
         images = self._plan.images
         channels, size = images.source.dataset.channels, images.views[0].size
         return EffectivePaths.trace(self.network.backbone, channels=channels, image_size=size)
+
+
+def _training_name(finds: int | None = None) -> str:
+    """The name of the training that finds a level's ticket; of all of them with a star."""
+    return "search.level-*" if finds is None else f"search.level-{finds:02d}"
+
+
+class _Beside:
+    """What a runner counts beside a training: probes, what an early bird compares, and what scores have cost.
+
+    Attributes:
+        probed: The probe's accuracies by step.
+    """
+
+    def __init__(self, runner: SearchRunner, early_bird: EarlyBird | None) -> None:
+        self.probed: dict[int, float] = {}
+        self._runner, self._early_bird = runner, early_bird
+
+    def snapshot_state(self) -> tuple[dict[str, Any], StateDict]:
+        """See `Companion`."""
+        runner, masks = self._runner, [] if self._early_bird is None else self._early_bird.earlier_masks
+        values = {
+            "probe": {str(step): value for step, value in self.probed.items()},
+            "since_last": runner._since_last,
+            "cost": list(runner.cost),
+            "unreadable": runner.unreadable_images,
+        }
+        return values, {f"{n:03d}/{name}": layer for n, mask in enumerate(masks) for name, layer in mask.items()}
+
+    def restore_state(self, values: Mapping[str, Any], tensors: StateDict) -> None:
+        """See `Companion`."""
+        runner = self._runner
+        self.probed |= {int(step): value for step, value in values["probe"].items()}
+        runner._since_last, runner.cost = dict(values["since_last"]), SearchCost(*values["cost"])
+        runner.unreadable_images |= values["unreadable"]
+        if self._early_bird is not None:
+            masks: dict[str, dict[str, Tensor]] = {}
+            for name, layer in tensors.items():
+                number, _, weight = name.partition("/")
+                masks.setdefault(number, {})[weight] = layer
+            self._early_bird.earlier_masks.extend(Mask(masks[number]) for number in sorted(masks))

@@ -44,7 +44,7 @@ from sslticket.training.progress import (
 )
 
 _SAME_FLAGS_FIX = "give the same flags to every process"
-_PER_MACHINE_FIELDS = ("data_root", "threads", "max_bad_images", "tensorboard", "tracker", "timeout")
+_PER_MACHINE_FIELDS = ("data_root", "threads", "max_bad_images", "tensorboard", "tracker", "timeout", "snapshot_every")
 """Settings that may differ between processes."""
 Value = TypeVar("Value")
 _MIXED_PRECISION = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}

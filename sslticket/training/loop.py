@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from typing import Protocol
 
 import torch
 from accelerate import Accelerator
@@ -23,13 +24,26 @@ _CHECK_SECONDS = 1.0  # between two checks of the losses; each waits for the dev
 _COLLAPSED_STEPS, _COLLAPSE_TOLERANCE = 100, 1e-5  # steps in a row at a collapsed embedding's loss, up to a difference
 
 
+class Interruption(Protocol):
+    """What may want to act between two steps of a training: it keeps snapshots, and leaves by signals."""
+
+    def is_due(self, step: int) -> bool:
+        """Whether it wants to act now that so many steps were taken; the same in all processes, and soon answered."""
+
+    def act(self, step: int) -> None:
+        """Acts; losses and passes are counted up to here, and the training stays as it is."""
+
+
 class TrainingLoop:
     """Trains one network on one loader, from any step to any later one.
 
     Attributes:
         network: The network itself, without the wrappers of distributed training and mixed precision.
+        loader: The images.
         optimizer: Its optimiser.
+        interruption: What may act between two steps; None where nothing does.
         loss: The objective's loss when it was last checked.
+        collapsed_steps: Steps in a row up to there at the loss of a collapsed embedding.
         mask_start: The step from which masks that are learned count their progress: the first of the search's round.
         forward_images: Images that went forward through the backbone and its copies, in all processes together.
         backward_images: Those of them that gradients went back through.
@@ -63,9 +77,11 @@ class TrainingLoop:
             progress: What shows the loss.
             graph: Makes the graph of a step; None where steps are launched kernel by kernel.
         """
-        self.network, self.loss, self._collapsed_steps, self.mask_start = network, math.nan, 0, 0
+        self.network, self.loss, self.collapsed_steps, self.mask_start = network, math.nan, 0, 0
         self.forward_images = self.backward_images = 0
-        self._accelerator, self._wrapped, self._loader = accelerator, wrapped, loader
+        self.loader = loader
+        self.interruption: Interruption | None = None
+        self._accelerator, self._wrapped = accelerator, wrapped
         self._schedule, self._clock = training.schedule(set_size), training.clock(set_size)
         self._max_grad_norm = training.clip
         self._seed, self._accumulation_steps, self._progress = seed, accumulation_steps, progress
@@ -80,30 +96,47 @@ class TrainingLoop:
         self._gates = [pair for backbone in backbones for pair in pruned_model.learned_gates(backbone).items()]
         self._gates += [(f"heads.{name}", gate) for name, gate in network.head_gates.items()]
 
+    @property
+    def batch_size(self) -> int:
+        """Source images of a step, in all processes together."""
+        return self._clock.batch_size
+
     def run(self, start: int, stop: int) -> None:
         """Takes the optimiser steps `start` to `stop - 1`.
 
         Raises:
             Diverged: At the first non-finite loss, or where an embedding has collapsed.
         """
-        network, passes, processes = self.network, self.network.passes, self._accelerator.num_processes
+        network, interruption, due = self.network, self.interruption, False
         network.train()
-        forward, backward = passes.forward, passes.backward
+        counted = network.passes.forward, network.passes.backward
         losses: list[Tensor] = []
         checked = time.monotonic()
-        for step, batch in zip(range(start, stop), self._loader.train(start, stop), strict=True):
+        for step, batch in zip(range(start, stop), self.loader.train(start, stop), strict=True):
             self._set_rates_and_gates(step)
             progress = step / self._clock.total_steps
             losses.append(self._run_step(batch, step, progress))
             network.objective.after_step(network, progress)
             self._progress.advance(step + 1, self._clock.batch_size)
-            if time.monotonic() - checked > _CHECK_SECONDS:
+            if interruption is not None and step + 1 < stop:
+                due = interruption.is_due(step + 1)
+            if due or time.monotonic() - checked > _CHECK_SECONDS:
                 self._check_losses(losses, step)
                 losses, checked = [], time.monotonic()
+            if due and interruption is not None:
+                counted = self._count_passes(*counted)
+                interruption.act(step + 1)
+                due = False
+        self._count_passes(*counted)
+        self._check_losses(losses, stop - 1)
+
+    def _count_passes(self, forward: int, backward: int) -> tuple[int, int]:
+        """Adds the images that have gone through since these counts of this process; returns the counts now."""
+        passes, processes = self.network.passes, self._accelerator.num_processes
         # All processes have equal shares of each batch.
         self.forward_images += (passes.forward - forward) * processes
         self.backward_images += (passes.backward - backward) * processes
-        self._check_losses(losses, stop - 1)
+        return passes.forward, passes.backward
 
     def _run_step(self, batch: Batch, step: int, progress: float) -> Tensor:
         """Takes a step, by a graph where that can be; returns its loss, ()."""
@@ -180,20 +213,25 @@ class TrainingLoop:
         objective = self.network.objective
         collapsed = objective.collapsed_loss(self._clock.batch_size // self._accumulation_steps)
         for step, loss in enumerate(torch.stack(losses).tolist() if losses else [], last + 1 - len(losses)):
+            where = {"step": step + 1, "steps": self._clock.total_steps}
             if not math.isfinite(loss):
                 finite = math.isfinite(self.loss)
                 before = f"the last finite loss was {self.loss:.6g}" if finite else "no loss was finite"
                 raise Diverged(
                     f"the loss is {loss} at step {step + 1} of {self._clock.total_steps} with learning rate "
-                    f"{self._learning_rate(step):.4g}; {before}; try a smaller --lr"
+                    f"{self._learning_rate(step):.4g}; {before}; try a smaller --lr",
+                    **where,
+                    lr=self._learning_rate(step),
                 )
             self.loss = loss
             same = collapsed is not None and abs(loss - collapsed) < _COLLAPSE_TOLERANCE * max(1.0, abs(collapsed))
-            self._collapsed_steps = self._collapsed_steps + 1 if same else 0
-            if self._collapsed_steps >= _COLLAPSED_STEPS:
+            self.collapsed_steps = self.collapsed_steps + 1 if same else 0
+            if self.collapsed_steps >= _COLLAPSED_STEPS:
                 raise Diverged(
                     f"{objective.name} has collapsed: for {_COLLAPSED_STEPS} steps up to step {step + 1} the loss is "
-                    f"{loss:.6g}, that of an embedding which is the same for all images; try a smaller --lr"
+                    f"{loss:.6g}, that of an embedding which is the same for all images; try a smaller --lr",
+                    **where,
+                    lr=self._learning_rate(step),
                 )
         if losses:
             self._progress.log_loss(self.loss, self._learning_rate(last))

@@ -246,6 +246,8 @@ def match_memory_format(optimizer: torch.optim.Optimizer) -> None:
     """
     for parameter, values in optimizer.state.items():
         for name, value in values.items():
+            if not isinstance(value, Tensor):  # numbers of a user's optimiser
+                continue
             if value.shape == parameter.shape and value.stride() != parameter.stride():
                 values[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 

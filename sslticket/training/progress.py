@@ -174,6 +174,15 @@ class Progress:
         self._bar.step = f"step {step}/{self._steps}"
         self._bar.update(samples)
 
+    def skip(self, steps: int, samples: int) -> None:
+        """Counts steps of the task, of `samples` images together, that an earlier process has taken."""
+        self._step, self._left = steps, self._left - samples
+        self._bar.step = f"step {steps}/{self._steps}"
+        self._bar.n += samples
+        if not self._bar.disable:  # they tell nothing of this process's speed
+            self._bar.initial += samples
+            self._bar.last_print_n += samples
+
     def log_loss(self, value: float, lr: float) -> None:
         """Shows the latest loss; trackers get it with the learning rate."""
         self._bar.loss = f"loss {value:.4g}"

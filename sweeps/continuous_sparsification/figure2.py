@@ -21,7 +21,7 @@ SMALL: dict[str, object] = {
     "rounds": 1,
     "frozen": True,
 }
-TRIAL = {"length": "20it", "rewind": "0it", "rounds": 1, "frozen": True}
+TRIAL: dict[str, object] = {"length": "20it", "rewind": "0it", "rounds": 1, "frozen": True}
 CONTINUOUS = {"search": "ContinuousSparsification", "final-temperature": 100.0}
 STOCHASTIC = {"search": "StochasticSparsification"}
 SMALL_SCORES = {"initial-score": [-0.03, -0.02, -0.01, 0.0, 0.01]}
@@ -59,8 +59,8 @@ figure = Figure(
     },
     stand_ins={"small": {"conv6": "conv3"}, "trial": {"conv6": "conv3", "cifar10": "digits"}},
     means={
-        "small": "three convolutions on CIFAR-10 at 16 pixels, 200 steps of 64 images, three seeds; in so few steps the "
-        "penalty moves little, so initial scores vary the sparsity of both",
+        "small": "three convolutions on CIFAR-10 at 16 pixels, 200 steps of 64 images, three seeds; in so few steps "
+        "the penalty moves little, so initial scores vary the sparsity of both",
         "trial": "the 8x8 digits of scikit-learn, 20 steps, two points each",
     },
     left_out="The left panel, accuracy while masks are learnt: searches measure what a round leaves, at its end.",

@@ -1,9 +1,9 @@
 """Figure 3: tickets of continuous sparsification, of iterative stochastic sparsification and of iterative pruning.
 
-Top-1 on CIFAR-10 against density. Left: Conv-6 from its initialisation; continuous sparsification of at most 4 rounds from
-initial scores between -0.03 and 0.03. Right: the 20-layer ResNet that the paper calls ResNet-18, from epoch 2, in at most
-5 rounds without rewinding. The front has the best tickets of all runs and rounds. Settings: sections 4.1 and 4.2, those
-of recipes/continuous_sparsification.py; the scores of the right panel are ours, since the paper names none.
+Top-1 on CIFAR-10 against density. Left: Conv-6 from its initialisation; continuous sparsification of at most 4 rounds
+from initial scores between -0.03 and 0.03. Right: the 20-layer ResNet that the paper calls ResNet-18, from epoch 2, in
+at most 5 rounds without rewinding. The front has the best tickets of all runs and rounds. Settings: sections 4.1 and
+4.2, those of recipes/continuous_sparsification.py; the right panel's scores are ours, since the paper names none.
 """
 
 from sslticket.campaign.figure import Figure

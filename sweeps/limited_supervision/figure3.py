@@ -28,7 +28,8 @@ def parts(title: str, by: str, fractions: tuple[float, ...]) -> Panel:
         for fraction in fractions
     }
     whole = {"100%": {"subset": 1.0, "control": "ticket", "objective": "supervised"}}
-    return curves(title, {**whole, **found, **RANDOM}, model="resnet50", target="imagenet", source="imagenet")
+    shown: Panel = curves(title, {**whole, **found, **RANDOM}, model="resnet50", target="imagenet", source="imagenet")
+    return shown
 
 
 def panels(classes: tuple[float, ...]) -> list[Panel]:

@@ -1,8 +1,9 @@
 """Figure 5: tickets from few labels and all images, and from other data sets.
 
-Top-1 of ResNet-50 on ImageNet against density. (a) All labels, 10% of the labels with all images (semi-supervised), with
-their own images only, and no labels; (b) tickets of ImageNet, of 10% of it, of Places365 and of CIFAR-10. Settings:
-Appendix A, those of recipes/limited_supervision.py; for CIFAR-10 those of Morcos et al., which section 4.4 follows.
+Top-1 of ResNet-50 on ImageNet against density. (a) All labels, 10% of the labels with all images (semi-supervised),
+with their own images only, and no labels; (b) tickets of ImageNet, of 10% of it, of Places365 and of CIFAR-10.
+Settings: Appendix A, those of recipes/limited_supervision.py; for CIFAR-10 those of Morcos et al., which section 4.4
+follows.
 """
 
 from dataclasses import replace
@@ -29,9 +30,14 @@ SOURCES = {
 }
 RATIOS = tuple(Published(drawn="note", place="section 4.4", quantity=kind) for kind in ("data_ratio", "class_ratio"))
 LIMIT = (Published(drawn="threshold-x", place="section 5", condition="moderate pruning", quantity="remaining_percent"),)
-POINTS = [{}, {"subset": 0.1}, {"objective": "RotNet"}, {"objective": "S4LRotation", "labels": 0.1}]
+POINTS: list[dict[str, object]] = [
+    {},
+    {"subset": 0.1},
+    {"objective": "RotNet"},
+    {"objective": "S4LRotation", "labels": 0.1},
+]
 OTHERS = [{"dataset": "fashion_mnist", "channels": 3}, {"dataset": "digits", "channels": 3}]
-HALVES = [{"half": "a"}, {"half": "b"}]  # on digits, in the place of other sets
+HALVES: list[dict[str, object]] = [{"half": "a"}, {"half": "b"}]  # on digits, in the place of other sets
 
 figure = Figure(
     paper="limited_supervision",

@@ -12,8 +12,8 @@ from sslticket.campaign.sweep import Evaluate, Sweep
 
 REWINDS = {"samples": "3840000samples", "updates": "2500it", "share of training": "3.3%", "epochs": "3ep"}
 SERIES = {f"the same {what}": {"rewind": rewind, "control": "ticket"} for what, rewind in REWINDS.items()}
-# On all of CIFAR-10, W_k comes after 30 of 200 steps of 64 images: 1,920 samples, 0.0384 epochs, 15% of the training. On
-# 10% of it, 600 steps of 32 images keep the four apart.
+# On all of CIFAR-10, W_k comes after 30 of 200 steps of 64 images: 1,920 samples, 0.0384 epochs, 15% of the training.
+# On 10% of it, 600 steps of 32 images keep the four apart.
 SMALL_REWINDS = dict(zip(REWINDS.values(), ["1920samples", "30it", "15%", "0.0384ep"], strict=True))
 SCORED = Evaluate(protocols=["cifar10-small"], levels="0 2 4 6", seeds="search", heads=["new"])
 

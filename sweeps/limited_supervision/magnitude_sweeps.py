@@ -57,8 +57,8 @@ def trial(models: Sequence[str]) -> list[Sweep]:
 
 
 SMALL_MEANS = (
-    "the published 160 epochs on CIFAR-10 at 16 pixels, and on Fashion-MNIST in the place of ImageNet, which no small set "
-    "stands for: whether large sets leave no zeros is not told"
+    "the published 160 epochs on CIFAR-10 at 16 pixels, and on Fashion-MNIST in the place of ImageNet, which no small "
+    "set stands for: whether large sets leave no zeros is not told"
 )
 TRIAL_MEANS = "the 8x8 digits of scikit-learn and a half of them, 20 steps"
 

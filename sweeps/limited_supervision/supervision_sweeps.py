@@ -1,7 +1,7 @@
 """What the figures of Finding Winning Tickets with Limited (or No) Supervision share: sweeps at each scale, and series.
 
-The paper names no number of seeds: one search of each kind is taken, and `--seeds 0-5` takes more. Labels' tickets, too,
-start from a new classification layer: tickets without labels have none of their own, and like is compared with like.
+The paper names no number of seeds: one search of each kind is taken, and `--seeds 0-5` takes more. Labels' tickets,
+too, start from a new classification layer: tickets without labels have none, and like is compared with like.
 """
 
 from collections.abc import Mapping, Sequence

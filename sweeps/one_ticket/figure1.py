@@ -1,9 +1,11 @@
 """Figure 1: global and layerwise pruning.
 
-(a) Top-1 on CIFAR-10 against density of VGG-19's tickets, pruned globally and by layer, and of random ones; (b) how much
-of each layer global pruning removes, over what layerwise pruning does, level by level. Settings: sections 3.1 and A.1,
-those of recipes/one_ticket.py.
+(a) Top-1 on CIFAR-10 against density of VGG-19's tickets, pruned globally and by layer, and of random ones; (b) how
+much of each layer global pruning removes, over what layerwise pruning does, level by level. Settings: sections 3.1 and
+A.1, those of recipes/one_ticket.py.
 """
+
+from collections.abc import Sequence
 
 from transfer_sweeps import RANDOM, SEEDS, SMALL_MEANS, TRIAL_MEANS, scored, small, trial
 
@@ -19,7 +21,7 @@ TICKETS = {
 LEVELS = {"paper": (1, *range(3, 31, 3)), "small": range(1, 7), "trial": (1, 2)}
 
 
-def panels(levels: range | tuple[int, ...]) -> list[Panel]:
+def panels(levels: Sequence[int]) -> list[Panel]:
     """Both panels, for the levels that a scale has."""
     return [
         Panel(
@@ -63,7 +65,7 @@ figure = Figure(
         "trial": {"vgg19": "conv3", "cifar10-sgd": "own", "cifar10": "digits"},
     },
     means={"small": f"{SMALL_MEANS}; CIFAR-10", "trial": f"{TRIAL_MEANS}; digits"},
-    panels={scale: panels(levels) for scale, levels in LEVELS.items()},  # type: ignore[misc]
+    panels={scale: panels(levels) for scale, levels in LEVELS.items()},
     findings=[
         Finding(
             number=10,

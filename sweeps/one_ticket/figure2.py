@@ -17,6 +17,16 @@ SERIES = {
 }
 NETWORKS = {"VGG-19": "vgg19", "ResNet-50": "resnet50"}
 SMALL_NETWORKS = ("conv3", "resnet20")
+PANELS = [
+    Panel(
+        title=name,
+        series={**SERIES, **RANDOM},
+        where={"model": model, "target": "cifar10b", "protocol": "cifar10b-sgd"},
+        x_scale="log",
+        order=[tuple(SERIES), "random"] if name == "VGG-19" else (),
+    )
+    for name, model in NETWORKS.items()
+]
 
 figure = Figure(
     paper="one_ticket",
@@ -46,16 +56,7 @@ figure = Figure(
         "small": f"{SMALL_MEANS}; halves of CIFAR-10",
         "trial": f"{TRIAL_MEANS}; three convolutions on halves of CIFAR-10",
     },
-    panels=[
-        Panel(
-            title=name,
-            series={**SERIES, **RANDOM},
-            where={"model": model, "target": "cifar10b", "protocol": "cifar10b-sgd"},
-            x_scale="log",
-            order=[tuple(SERIES), "random"] if name == "VGG-19" else (),
-        )
-        for name, model in NETWORKS.items()
-    ],
+    panels={"paper": PANELS, "small": PANELS, "trial": PANELS[:1]},
     findings=[
         Finding(
             number=12,

@@ -23,9 +23,9 @@ figure = Figure(
     place="Figure 3",
     title="Transfer across data sets, VGG-19",
     question="Do tickets of one data set serve another, and do those of larger sets with more classes serve better?",
-    scales=across_datasets("vgg19", "conv3"),  # type: ignore[arg-type]
-    means=DATA_MEANS,  # type: ignore[arg-type]
-    panels=PANELS,  # type: ignore[arg-type]
+    scales=across_datasets("vgg19", "conv3"),
+    means=DATA_MEANS,
+    panels=PANELS,
     findings=[
         *(
             Finding(

@@ -23,9 +23,9 @@ figure = Figure(
     place="Figure 4",
     title="Transfer across data sets, ResNet-50",
     question="Do tickets of one data set serve another, and do those of larger sets with more classes serve better?",
-    scales=across_datasets("resnet50", "resnet20"),  # type: ignore[arg-type]
-    means=DATA_MEANS,  # type: ignore[arg-type]
-    panels=PANELS,  # type: ignore[arg-type]
+    scales=across_datasets("resnet50", "resnet20"),
+    means=DATA_MEANS,
+    panels=PANELS,
     findings=[
         *(
             Finding(

@@ -1,8 +1,8 @@
 """Figure A1: random masks of several kinds.
 
 Top-1 on CIFAR-10 of VGG-19 against density: the winning ticket, and weights drawn anew in its mask (preserved), in one
-permuted within each layer (local), and in one permuted over all layers (global). Settings: sections A.1 and A.2, those of
-recipes/one_ticket.py.
+permuted within each layer (local), and in one permuted over all layers (global). Settings: sections A.1 and A.2, those
+of recipes/one_ticket.py.
 """
 
 from transfer_sweeps import SEEDS, SMALL_MEANS, TRIAL_MEANS, scored, small, trial

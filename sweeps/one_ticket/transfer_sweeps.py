@@ -28,8 +28,8 @@ SMALL: Mapping[str, object] = {"dataset": "cifar10", "image-size": 16, "batch-si
 TWO_AT_ONCE = {"levels": 3, "rate": 0.75}
 ON_FASHION = {"dataset": "fashion_mnist", "channels": 3}
 SMALL_MEANS = (
-    "images of 16 pixels, 200 steps of 64 with Adam, W_k after 30 steps, densities 100, 25, 6.25 and 1.56%, three seeds; "
-    "three convolutions for VGG-19, the 20-layer ResNet for ResNet-50"
+    "images of 16 pixels, 200 steps of 64 with Adam, W_k after 30 steps, densities 100, 25, 6.25 and 1.56%, three "
+    "seeds; three convolutions for VGG-19, the 20-layer ResNet for ResNet-50"
 )
 TRIAL_MEANS = "20 steps a search and two levels of 50%, one seed"
 

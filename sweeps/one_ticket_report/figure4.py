@@ -16,13 +16,13 @@ figure = Figure(
     place="Figure 4",
     title="Transfer across data sets, VGG-19",
     question="Do tickets of one data set serve another, and do those of more classes serve better?",
-    scales=across_datasets("vgg19", "conv3", MISSING),  # type: ignore[arg-type]
+    scales=across_datasets("vgg19", "conv3", MISSING),
     means={
         "small": f"{SMALL_MEANS}; Fashion-MNIST and CIFAR-10 for the three data sets",
         "trial": f"{TRIAL_MEANS}; digits and Fashion-MNIST",
     },
     left_out="Fashion-MNIST, which the report lacks too: its authors' runs did not end in time.",
-    panels=target_panels("vgg19", "conv3", MISSING),  # type: ignore[arg-type]
+    panels=target_panels("vgg19", "conv3", MISSING),
     findings=[
         Finding(
             number=12,

@@ -14,10 +14,10 @@ figure = Figure(
     place="Figure 12",
     title="Stability (angle) and accuracy against the rewind epoch on ImageNet",
     question="Do tickets on ImageNet come nearer to one another, and to the dense network, as an angle?",
-    scales=REWIND_SCALES,  # type: ignore[arg-type]
-    stand_ins=STAND_INS,  # type: ignore[arg-type]
+    scales=REWIND_SCALES,
+    stand_ins=STAND_INS,
     means={"small": f"{SMALL_MEANS}; W_k after 0, 10, 30, 60 and 100 steps", "trial": TRIAL_MEANS},
-    panels=rewind_panels(  # type: ignore[arg-type]
+    panels=rewind_panels(
         {
             "order_angle": "data order stability (angle)",
             "pruning_angle": "pruning stability (angle)",

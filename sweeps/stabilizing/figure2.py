@@ -1,7 +1,7 @@
 """Figure 2: the networks for MNIST and CIFAR-10, and whether resetting to iteration 0 finds winning tickets in them.
 
-A table: weights and dense accuracy of LeNet, Resnet-18 and VGG-19 at three schedules, and what the ticket of the studied
-size gains on the dense network; it is a winning ticket where that is no loss. Settings: recipes/stabilizing.py.
+A table: weights and dense accuracy of LeNet, Resnet-18 and VGG-19 at three schedules, and what the ticket of the
+studied size gains on the dense network; it is a winning ticket where that is no loss. Settings: recipes/stabilizing.py.
 """
 
 from stability_sweeps import NETWORKS, SMALL_MEANS, STAND_INS, TRIAL_MEANS, TRIAL_STAND_INS, published, small, trial
@@ -16,7 +16,7 @@ def scored(protocol: str, level: int) -> list[Evaluate]:
     return [Evaluate(protocols=[protocol], levels=f"0 {level}", seeds="search")]
 
 
-DENSE = {f"{each.label}, dense": {**each.where, "level": 0, "control": "ticket"} for each in NETWORKS}
+DENSE = {f"{each.label}, dense": {**each.where, "level": 0} for each in NETWORKS}
 TICKETS = {
     f"{each.label}, ticket": {**each.where, "control": "ticket", "density": Near(value=each.remaining)}
     for each in NETWORKS
@@ -50,7 +50,6 @@ figure = Figure(
         Panel(
             title="Dense networks",
             kind="table",
-            rows="score",
             columns={"weights": "parameters", "top-1": "top1"},
             series=DENSE,
             where={"rewind": "0it"},

@@ -9,7 +9,7 @@ from sslticket.campaign.figure import Figure
 from sslticket.campaign.panels import Panel, Published
 from sslticket.campaign.sweep import Evaluate, Sweep
 
-DENSE = {each.name: {"model": each.model, "level": 0, "control": "ticket"} for each in NETWORKS}
+DENSE = {each.name: {"model": each.model, "level": 0} for each in NETWORKS}
 
 
 def cell(column: str, quantity: str) -> Published:
@@ -56,7 +56,6 @@ figure = Figure(
         Panel(
             title="Dense networks",
             kind="table",
-            rows="score",
             columns={"weights": "parameters", "top-1": "top1"},
             series=DENSE,
             published=[

@@ -15,12 +15,10 @@ figure = Figure(
     place="Figure 7",
     title="Stability and accuracy against the rewind epoch on ImageNet",
     question="Do stability and accuracy on ImageNet rise as tickets are rewound to later epochs?",
-    scales=REWIND_SCALES,  # type: ignore[arg-type]
-    stand_ins=STAND_INS,  # type: ignore[arg-type]
+    scales=REWIND_SCALES,
+    stand_ins=STAND_INS,
     means={"small": f"{SMALL_MEANS}; W_k after 0, 10, 30, 60 and 100 steps", "trial": TRIAL_MEANS},
-    panels=rewind_panels(  # type: ignore[arg-type]
-        {"order_distance": "data order stability (distance)", "top1": "accuracy"}
-    ),
+    panels=rewind_panels({"order_distance": "data order stability (distance)", "top1": "accuracy"}),
     findings=[
         Finding(
             number=15,

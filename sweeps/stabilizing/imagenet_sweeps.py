@@ -70,8 +70,8 @@ NETWORKS = (RESNET50, INCEPTION, SQUEEZENET)
 SMALL: Mapping[str, object] = {"dataset": "cifar10", "image-size": 16, "batch-size": 64, "weight-decay": 1e-4}
 SMALL_REWINDS = ("0it", "10it", "30it", "60it", "100it")
 SMALL_MEANS = (
-    "three convolutions on CIFAR-10 at 16 pixels for ResNet-50 on ImageNet, 200 steps of 64 images, levels of 50%, three "
-    "seeds; nothing stands for Inception-v3 and Squeezenet, whose question is the same"
+    "three convolutions on CIFAR-10 at 16 pixels for ResNet-50 on ImageNet, 200 steps of 64 images, levels of 50%, "
+    "three seeds; nothing stands for Inception-v3 and Squeezenet, whose question is the same"
 )
 TRIAL_MEANS = "the 8x8 digits of scikit-learn, 20 steps a training, two levels, one seed, for ResNet-50 alone"
 STAND_INS = {

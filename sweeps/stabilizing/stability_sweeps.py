@@ -131,8 +131,8 @@ STAND_INS = {"vgg19": "conv3", "mnist": "fashion_mnist", "10000it": "60it", "200
 TRIAL_STAND_INS = {"vgg19": "conv3", "mnist": "digits", "cifar10": "digits", "10000it": "6it", "20000it": "6it"}
 
 SMALL_MEANS = (
-    "CIFAR-10 at 16 pixels, 200 steps of 64 images, the 20-layer ResNet as in the paper, three convolutions for VGG-19; "
-    "LeNet-300-100 on Fashion-MNIST for MNIST, 5,000 steps; levels of 36%, three seeds"
+    "CIFAR-10 at 16 pixels, 200 steps of 64 images, the 20-layer ResNet as in the paper, three convolutions for "
+    "VGG-19; LeNet-300-100 on Fashion-MNIST for MNIST, 5,000 steps; levels of 36%, three seeds"
 )
 TRIAL_MEANS = "the 8x8 digits of scikit-learn, 20 steps a training, two levels, one seed"
 

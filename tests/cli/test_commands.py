@@ -7,7 +7,7 @@ import pytest
 
 from sslticket import models
 from sslticket.cli.commands import run_command
-from sslticket.cli.ticket_commands import parse_numbers
+from sslticket.config.flags import parse_numbers
 from sslticket.config.recipe import Data
 from sslticket.errors import BadInput
 from sslticket.pruning.effective_sparsity import effective_mask

@@ -122,6 +122,17 @@ def test_w_k_is_where_table_1_has_it(by: str, share: str, epochs: int, updates: 
     assert 100 * updates / clock.total_steps == pytest.approx(percent, abs=0.05)
 
 
+@pytest.mark.parametrize("objective", ["rotnet", "exemplar", "simclr"])
+@pytest.mark.parametrize(("share", "percent"), [("10", 15.0), ("1", 30.0)])
+def test_w_k_without_labels_is_where_table_1_has_it_with_labels(objective: str, share: str, percent: float) -> None:
+    for by in ("samples", "classes"):
+        recipe = load(name := f"{objective}_resnet50_{by}{share}")
+        clock = recipe.training.clock(epoch(name))
+        rewind = clock.samples(Span.parse(recipe.to_dict()["search"]["rewind"]))
+        assert rewind == 3 * 1_280_000
+        assert 100 * rewind / clock.samples(clock.length) == pytest.approx(percent, abs=0.05)
+
+
 @pytest.mark.parametrize(
     ("name", "updates", "percent"),
     [

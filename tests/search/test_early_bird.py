@@ -126,6 +126,6 @@ def test_a_level_too_short_for_its_window_is_refused_and_a_trial_compares_more_o
         BadInput, match="--early-bird-window 5 needs at least 6 masks a level, got 3, 10it apart; give a"
     ):
         rule.stages(clock, dense)
-    assert rule.shortened_for_trial(clock) == replace(rule, early_bird_every="1%")
-    assert rule.shortened_for_trial(clock).stages(clock, dense).rewind == 4
-    assert replace(rule, early_bird_every="5it").shortened_for_trial(clock) == replace(rule, early_bird_every="5it")
+    assert rule.rewound_within(clock) == replace(rule, early_bird_every="1%")
+    assert rule.rewound_within(clock).stages(clock, dense).rewind == 4
+    assert replace(rule, early_bird_every="5it").rewound_within(clock) == replace(rule, early_bird_every="5it")

@@ -175,8 +175,8 @@ def test_a_rewind_point_beyond_the_end_and_too_many_levels_are_refused() -> None
         IMP(rewind="3840000samples").stages(clock, ones(1000))
     with pytest.raises(BadInput, match="give --levels 14 or less"):
         IMP(rate=0.5, levels=30, rewind="1it").stages(clock, ones(TOTAL))
-    assert IMP(rewind="3840000samples").shortened_for_trial(clock).stages(clock, ones(TOTAL)).rewind == 4
-    assert IMP(rewind="39it").shortened_for_trial(clock) == IMP(rewind="39it")
+    assert IMP(rewind="3840000samples").rewound_within(clock).stages(clock, ones(TOTAL)).rewind == 4
+    assert IMP(rewind="39it").rewound_within(clock) == IMP(rewind="39it")
 
 
 def test_one_seed_can_be_varied_alone() -> None:

@@ -81,11 +81,11 @@ def test_what_cannot_be_searched_is_refused_before_anything_starts(make: Any, me
 
 def test_a_trial_brings_the_rewind_point_within_and_counts_its_rounds() -> None:
     for which in (ContinuousSparsification(rounds=3), StochasticSparsification(rounds=3)):
-        assert which.shortened_for_trial(CLOCK).stages(CLOCK, DENSE).rewind == 4
+        assert which.rewound_within(CLOCK).stages(CLOCK, DENSE).rewind == 4
     assert ContinuousSparsification(rounds=3, rewind="10%").stages(CLOCK, DENSE).cumulative_steps == (4, 40, 80, 120)
     rewound = ContinuousSparsification(rounds=3, rewind="10%", rewind_weights=True)
     assert rewound.stages(CLOCK, DENSE).cumulative_steps == (4, 40, 76, 112)
-    popped = EdgePopup(density=0.2).shortened_for_trial(CLOCK).stages(CLOCK, DENSE)
+    popped = EdgePopup(density=0.2).rewound_within(CLOCK).stages(CLOCK, DENSE)
     assert (popped.cumulative_steps, popped.survivors) == ((0, 40), (47, 10)), (
         "9 of the first layer, and 1 of the second"
     )

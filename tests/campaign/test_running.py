@@ -1,0 +1,162 @@
+"""A campaign with real workers: one search fails, one diverges, it is killed once, and ends as single commands do."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from sslticket import BadInput, RuntimeConfig, evaluate_tickets, find_tickets, read_rows, run_sweep
+from sslticket.campaign.state import CampaignFolder, Failure, campaign_lines
+from sslticket.campaign.sweep import expand, load_sweeps
+from sslticket.cli.commands import run_command
+
+FILE = """
+from sslticket import IMP, SGD, Data, Evaluate, Protocol, Recipe, Supervised, Sweep, TrainConfig
+
+fit = TrainConfig(length="6it", batch_size=32, optimizer=SGD(lr=0.1))
+SHORT = Protocol(name="short", dataset="digits", training=fit)
+tiny = Recipe(
+    model="conv3", data=Data(dataset="digits"), objective=Supervised(), training=fit,
+    search=IMP(levels=1, rate=0.5, rewind="2it"), precision="fp32",
+)
+sweep = Sweep(
+    recipes=[tiny],
+    points=[{"subset": 0.5}, {"dataset": "svhn", "channels": 1}, {"lr": 1e30}, {"subset": 1}],
+    evaluate=[Evaluate(protocols=[f"{__file__}:SHORT"], controls=["random"], levels="0 1", seeds=[0])],
+)
+"""
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("sweep") / "four.py"
+    path.write_text(FILE)
+    return path
+
+
+@pytest.fixture(scope="module")
+def single(file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The two searches that can be, found and scored by single calls."""
+    out = tmp_path_factory.mktemp("single")
+    cells = expand(load_sweeps(file))
+    for cell in (cells[0], cells[3]):
+        find_tickets(cell.recipe, out=out, progress=False)
+    evaluate_tickets(out, protocol=f"{file}:SHORT", controls=["random"], seeds=[0], progress=False)
+    return out
+
+
+def tickets(out: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(out)): path.read_bytes() for path in sorted(out.glob("*/tickets/*.safetensors"))}
+
+
+def scores(out: Path) -> list[dict[str, object]]:
+    rows = read_rows(out)
+    rows = rows[rows.kind == "score"].sort_values(["run", "level", "control", "head"])
+    return rows[["run", "level", "control", "head", "seed", "top1", "loss", "ticket_hash", "data_hash"]].to_dict(
+        "records"
+    )
+
+
+def wait_for(what: object, seconds: float = 120.0) -> None:
+    late = time.monotonic() + seconds
+    while not what():  # type: ignore[operator]
+        assert time.monotonic() < late, "it never came"
+        time.sleep(0.1)
+
+
+@pytest.mark.slow
+def test_two_workers_one_failure_one_divergence_and_a_kill_end_as_single_commands(
+    file: Path, single: Path, tmp_path: Path
+) -> None:
+    out, folder = tmp_path / "out", CampaignFolder(tmp_path / "out")
+    command = [sys.executable, "-m", "sslticket", "sweep", str(file), "--out", str(out), "--workers", "2"]
+    command += ["--data-root", str(tmp_path / "nowhere")]
+    (tmp_path / "nowhere").mkdir()
+    running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_for(lambda: list(out.glob("*/tickets/*.safetensors")))
+    workers = folder.workers()
+    running.kill()  # its workers notice, and leave
+    running.wait()
+    wait_for(lambda: not folder.workers())
+    assert 1 <= len(workers) <= 2
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+    assert tickets(out) == tickets(single)
+    assert scores(out) == scores(single)
+    lines = campaign_lines(out)
+    assert lines[0].startswith("four: 4 searches, 2 done, 1 failed, 1 diverged; 8 of 8 rows")
+    assert any(
+        "failed    supervised conv3 digits, dataset svhn" in line and "no images of svhn" in line for line in lines
+    )
+    assert any("diverged  supervised conv3 digits, lr 1e+30" in line and "the loss is nan" in line for line in lines)
+    assert set(lines[1:]) <= set(done.stdout.splitlines())
+    (row,) = [json.loads(path.read_text()) for path in out.glob("*/rows/*.diverged.jsonl")]
+    assert (row["kind"], row["level"], row["at_step"], row["learning_rate"]) == ("diverged", 0, 2, 1e30)
+    assert "1 training diverged and is in no mean: the search of" in done.stdout
+    assert (out / "report.html").exists()
+
+
+def test_a_control_of_all_searches_is_trained_once_and_the_next_call_does_nothing(file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    runtime = RuntimeConfig(data_root=tmp_path)
+    rows = run_sweep(file, out=out, runtime=runtime, progress=False)
+    random = rows[(rows.kind == "score") & (rows.control == "random") & (rows.level == 1)]
+    assert len(random) == 2
+    assert random.seconds.nunique() == 1  # one training fills both rows
+    written = {path: path.stat().st_mtime_ns for path in out.glob("*/rows/*.jsonl")}
+    again = run_sweep(file, out=out, runtime=runtime, progress=False)
+    assert {path: path.stat().st_mtime_ns for path in out.glob("*/rows/*.jsonl")} == written
+    assert len(again) == len(rows)
+
+
+def test_a_dry_run_writes_nothing_and_tells_the_cells(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_command(["sweep", str(file), "--out", str(tmp_path / "out"), "--dry-run"])
+    told = capsys.readouterr().out
+    assert "4 searches in" in told
+    assert "supervised conv3 digits, lr 1e+30, seed 0" in told
+    assert "beside random, levels 0 1, seeds 0" in told
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_piece_that_kills_its_worker_twice_is_left_alone(tmp_path: Path) -> None:
+    folder = CampaignFolder(tmp_path)
+    first = folder.record_failure("its worker was killed by SIGKILL", what="a", cell="k", died=True)
+    assert (first.deaths, first.is_final, folder.has_failed("k")) == (1, False, False)
+    second = folder.record_failure("its worker was killed by SIGKILL", what="a", cell="k", died=True)
+    assert (second.deaths, second.is_final, folder.has_failed("k")) == (2, True, True)
+
+
+def test_what_diverged_is_tried_again_only_when_asked(tmp_path: Path) -> None:
+    folder = CampaignFolder(tmp_path)
+    for key, diverged in {"a": False, "b": True}.items():
+        folder.record_failure("why", what=key, cell=key, diverged=diverged)
+    folder.begin([], "x", retry=False)
+    assert [each.what for each in folder.failures()] == ["b"]
+    folder.begin([], "x", retry=True)
+    assert folder.failures() == []
+
+
+def test_a_failure_is_over_when_its_files_are_there(tmp_path: Path) -> None:
+    folder = CampaignFolder(tmp_path)
+    folder.record_failure("why", what="a row", files=[tmp_path / "row"])
+    assert [type(each) for each in folder.failures()] == [Failure]
+    (tmp_path / "row").touch()
+    assert folder.failures() == []
+
+
+def test_a_worker_without_a_campaign_says_how_to_start_one(file: Path, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"holds no campaign; start it without --worker"):
+        run_command(["sweep", str(file), "--out", str(tmp_path / "out"), "--worker"])
+
+
+def test_more_than_one_worker_needs_a_file(file: Path, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"workers must be 1 for a sweep that lies in no file"):
+        run_sweep(load_sweeps(file), out=tmp_path / "out", workers=2)
+    with pytest.raises(BadInput, match=r"--workers and --per-device must be at least 1, got 0"):
+        run_command(["sweep", str(file), "--out", str(tmp_path / "out"), "--workers", "0"])
+    assert not (tmp_path / "out").exists()

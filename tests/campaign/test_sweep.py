@@ -1,0 +1,158 @@
+"""A sweep is a file; its cells are the recipes that single commands with the same flags would run."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from sslticket import BadInput, Evaluate, RotNet, Sweep, View
+from sslticket.campaign import worker
+from sslticket.campaign.state import CampaignFolder
+from sslticket.campaign.sweep import Analyse, count_cells, expand, find_sweep_file, load_sweeps, published_sweeps
+from sslticket.cli import recipe_commands
+from sslticket.cli.commands import make_parser, run_command
+from sslticket.config import flags
+from sslticket.config.published import load_recipe
+from sslticket.config.recipe import Recipe
+
+RECIPE = "supervised_digits"
+
+
+def typed(name: str, *words: str) -> Recipe:
+    """The recipe that `sslticket run NAME WORDS` runs."""
+    recipe = flags.choose_parts(load_recipe(name), words)
+    return flags.resolve_recipe(recipe, vars(recipe_commands._recipe_parser(recipe).parse_args(list(words))))
+
+
+def test_a_cell_is_the_recipe_that_the_same_flags_make() -> None:
+    sweep = Sweep(
+        recipes=[RECIPE],
+        settings={"length": "80it", "training.optimizer.weight_decay": 0.01, "criterion": "Random", "drops": ["50%"]},
+        points=[{"subset": "10%", "batch_size": 64}],
+        grid={"rewind": ["10it", "20it"]},
+        seeds=[3],
+    )
+    words = "--length 80it --weight-decay 0.01 --criterion Random --drops 50% --subset 0.1 --batch-size 64 --seed 3"
+    wanted = [typed(RECIPE, *words.split(), "--rewind", rewind) for rewind in ("10it", "20it")]
+    assert [cell.recipe for cell in expand(sweep)] == wanted
+    assert [cell.trial for cell in expand(sweep)] == [False, False]
+
+
+def test_a_length_without_a_rewind_point_is_a_trial() -> None:
+    assert [cell.trial for cell in expand(Sweep(recipes=[RECIPE], settings={"length": "20it"}))] == [True]
+
+
+def test_what_cannot_be_typed_is_given_as_it_is() -> None:
+    view = View(size=8)
+    (cell,) = expand(
+        Sweep(recipes=[RECIPE], settings={"objective": RotNet(), "augment": view, "data.image-size": None})
+    )
+    assert (cell.recipe.objective, cell.recipe.data.augment, cell.recipe.data.image_size) == (RotNet(), view, None)
+
+
+def test_cells_of_the_first_seed_come_first_and_have_names() -> None:
+    cells = expand(Sweep(recipes=[RECIPE, "rotnet_digits"], grid={"subset": [0.1, 1]}, seeds=[0, 1]))
+    assert [cell.recipe.seed for cell in cells] == [0] * 4 + [1] * 4
+    assert [cell.number for cell in cells] == list(range(8))
+    assert cells[2].name == "rotnet_digits, subset 0.1, seed 0"
+    assert len({cell.key for cell in cells}) == 8
+
+
+def test_a_search_of_two_sweeps_is_one_cell_with_what_both_measure() -> None:
+    one, other = Evaluate(protocols=["digits-demo"]), Analyse(analysis="overlap")
+    sweeps = [
+        Sweep(recipes=[RECIPE], grid={"subset": [0.1, 1.0]}, evaluate=[one]),
+        Sweep(recipes=[RECIPE], evaluate=[one], analyse=[other]),
+    ]
+    tenth, whole = expand(sweeps)
+    assert (tenth.evaluate, tenth.analyse) == ((one,), ())
+    assert (whole.evaluate, whole.analyse) == ((one,), (other,))
+
+
+def test_toml_and_python_say_the_same() -> None:
+    folder = find_sweep_file("lowshot").parent
+    (one,), (other,) = load_sweeps(folder / "lowshot.py"), load_sweeps(folder / "lowshot.toml")
+    assert one == other
+
+
+@pytest.mark.parametrize("name", published_sweeps())
+def test_published_sweeps_expand_to_what_can_be_measured(name: str) -> None:
+    sweeps = load_sweeps(name)
+    cells = expand(sweeps)
+    worker.check_cells(cells)
+    assert 0 < len(cells) <= count_cells(sweeps)
+
+
+def test_recipes_beside_a_sweep_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copy(Path(__file__).parents[2] / "recipes" / "supervised_digits.py", tmp_path / "own.py")
+    (tmp_path / "sweep.toml").write_text('recipes = ["own.py"]')
+    assert expand(load_sweeps(tmp_path / "sweep.toml"))[0].name == "own, seed 0"
+
+
+BAD = {
+    "no recipe": ("recipes = []", r"recipes of a sweep must be at least one, got none"),
+    "no sweep": ("", r"defines no sweep; it needs a line such as: recipes ="),
+    "unknown recipe": ('recipes = ["supervised_digit"]', r"did you mean supervised_digits"),
+    "unknown field": ('recipes = ["supervised_digits"]\n[grid]\nsubst = [1]', r"subst'; did you mean --subset"),
+    "unknown key": ('recipe = ["supervised_digits"]', r"unknown field of Sweep 'recipe'; did you mean recipes"),
+    "bad value": ('recipes = ["supervised_digits"]\n[grid]\nlr = ["big"]', r"--lr: must be a number"),
+    "no list": (
+        'recipes = ["supervised_digits"]\n[grid]\nlr = 0.1',
+        r"lr in the grid must be a list of values",
+    ),
+    "twice": ('recipes = ["supervised_digits"]\n[grid]\nsubset = [1, 1.0]', r"got the same search twice"),
+    "two places": ('recipes = ["supervised_digits"]\n[settings]\nlr = 1\n[grid]\nlr = [2]', r"lr must be in one of"),
+    "seed": (
+        'recipes = ["supervised_digits"]\n[settings]\nseed = 1',
+        r"must not be a setting of a sweep; give seeds=",
+    ),
+    "protocol": ('recipes = ["supervised_digits"]\n[[evaluate]]\nprotocols = ["cifar"]', r"unknown protocol 'cifar'"),
+    "its network": (
+        'recipes = ["supervised_digits"]\n[[evaluate]]\nprotocols = ["fashion_mnist-lenet"]',
+        r"supervised_digits, seed 0: ",
+    ),
+    "control": ('recipes = ["supervised_digits"]\n[[evaluate]]\ncontrols = ["randm"]', r"did you mean random"),
+    "analysis": ('recipes = ["supervised_digits"]\n[[analyse]]\nanalysis = "overlp"', r"did you mean overlap"),
+    "no analysis": ('recipes = ["supervised_digits"]\n[[analyse]]\nlevels = "0"', r"analyse must have analysis"),
+    "levels": ('recipes = ["supervised_digits"]\n[[evaluate]]\nlevels = "all 2"', r"levels must be numbers or ranges"),
+    "too many": (
+        f'recipes = ["supervised_digits"]\nseeds = {list(range(101))}\n[grid]\nlr = {[n / 10 for n in range(1, 101)]}',
+        r"the sweep has 10,100 cells, which is more than 1,000; give --yes",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "message"), BAD.values(), ids=BAD)
+def test_bad_input_is_one_line_before_anything_is_written(text: str, message: str, tmp_path: Path) -> None:
+    file = tmp_path / "bad.toml"
+    file.write_text(text)
+    with pytest.raises(BadInput, match=message) as error:
+        run_command(["sweep", str(file), "--out", str(tmp_path / "out")])
+    assert "\n" not in str(error.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["bad.toml"]
+
+
+def test_a_file_without_a_sweep_says_so(tmp_path: Path) -> None:
+    (tmp_path / "empty.py").write_text("x = 1")
+    with pytest.raises(BadInput, match=r"empty\.py defines no sweep; a file of a sweep has a line that starts with"):
+        load_sweeps(tmp_path / "empty.py")
+    with pytest.raises(BadInput, match=r"unknown sweep 'lowshots'; did you mean lowshot"):
+        load_sweeps("lowshots")
+
+
+def test_cells_may_be_added_and_other_sweeps_are_refused(tmp_path: Path) -> None:
+    folder = CampaignFolder(tmp_path)
+    half, whole = Sweep(recipes=[RECIPE], grid={"subset": [0.5]}), Sweep(recipes=[RECIPE], grid={"subset": [0.5, 1.0]})
+    folder.begin(expand(half), "one", retry=False)
+    assert folder.compare(expand(half)) == ""
+    assert folder.compare(expand(whole)) == "1 of 2 cells are new"
+    folder.begin(expand(whole), "one", retry=False)
+    assert "1 cells of before are no longer in the sweep" in folder.compare(expand(half))
+    with pytest.raises(BadInput, match=r"holds the campaign of another sweep, whose 2 cells are none of these 1"):
+        folder.compare(expand(Sweep(recipes=["rotnet_digits"])))
+
+
+def test_the_flags_of_a_campaign_are_those_of_the_machine_and_of_slurm() -> None:
+    words = "sweep lowshot --threads 2 --exact --partition gpu --launch print"
+    given = make_parser().parse_args(words.split())
+    assert (given.threads, given.exact, given.partition, given.launch) == (2, True, "gpu", "print")
