@@ -224,6 +224,7 @@ def cost_words(cells: Sequence[Cell], scale: str) -> list[str]:
 
 
 def short_hours(hours: float) -> str:
+    """Hours in as many digits as matter: "0.012", "3.1", "1,234"."""
     return f"{hours:,.0f}" if hours >= 10 else f"{hours:.2g}"
 
 

@@ -330,8 +330,8 @@ class Evaluator:
         """Trains a net to the protocol's end, from where the same command was stopped, and measures it.
 
         Returns:
-            Keys of a score row: top1 and top5 (fractions), loss (nats), samples, steps, seconds of training, and the
-            curve where one was asked for. They come with where they are from.
+            Keys of a score row: top1 and top5 (fractions), loss (nats), samples, steps, seconds of training, a curve.
+            They come with where they are from.
 
         Raises:
             BadInput: If the device's memory is too small for it.

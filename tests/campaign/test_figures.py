@@ -106,7 +106,7 @@ def test_every_panel_is_about_a_network_a_target_and_a_source_that_its_searches_
     scored = [resolve_protocol(name, cell.recipe.to_dict()) for cell, name in measured]
     targets = {f"{protocol.dataset}{protocol.half or ''}" for protocol in scored}
     held = {"model": models, "source": sources, "target": targets, "protocol": protocols}
-    for panel in figure.panels_at(scale):
+    for panel in figure.at(scale).panels:
         for column, known in held.items():
             wanted = panel.where.get(column)
             values = {wanted} if isinstance(wanted, str) else set(wanted or known)
@@ -127,6 +127,20 @@ def test_published_numbers_that_a_figure_names_are_published(figure: Figure) -> 
         ]
         for each in named:
             assert choose_numbers(each, figure.published_as)
+
+
+def test_titles_and_labels_say_what_stands_for_what() -> None:
+    figure = find_figure("limited_supervision_figure5").at("small")
+    own, other = figure.panels
+    assert own.title == "(a) Access to images and labels [conv3, cifar10]"
+    assert other.order == (
+        "ImageNet [cifar10]",
+        "10% of ImageNet [cifar10]",
+        "Places365 [fashion_mnist]",
+        "CIFAR-10 [digits]",
+    )
+    assert figure.findings[1].check.series == other.order[1:]
+    assert figure.findings[1].check.panel == other.title
 
 
 def test_every_finding_is_told_at_the_scale_of_the_paper() -> None:
