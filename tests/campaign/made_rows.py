@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,7 @@ def frame(*series: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame([each for own in series for each in own], columns=row_columns())
 
 
+@cache
 def committed(name: str) -> pd.DataFrame:
     """Rows that are committed in docs/, as `read_rows` gives them."""
     rows = pd.read_parquet(DOCS / name)
