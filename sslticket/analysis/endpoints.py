@@ -12,7 +12,7 @@ from typing import Any
 from sslticket.errors import BadInput, unknown_name
 from sslticket.evaluation.controls import DENSE_FILE, find_dense_ticket, get_control, make_control
 from sslticket.evaluation.protocols import Protocol
-from sslticket.evaluation.tasks import EvalTask, Head, TicketInfo, make_tasks
+from sslticket.evaluation.tasks import EvalTask, Head, TicketInfo, make_tasks, protocol_workload
 from sslticket.evaluation.trainer import (
     EvalRun,
     Evaluator,
@@ -24,7 +24,8 @@ from sslticket.evaluation.trainer import (
 from sslticket.objectives.supervised import Supervised
 from sslticket.pruning import pruned_model
 from sslticket.pruning.mask import StateDict
-from sslticket.results.work_queue import Job, Row, Workload
+from sslticket.results.throughput import Workload
+from sslticket.results.work_queue import Job, Row
 from sslticket.seeds import Seeds, derive_seed
 from sslticket.storage import tensorfile
 from sslticket.ticket import Ticket, run_folder_of
@@ -144,6 +145,7 @@ class FinalTraining(Job[EndpointStore]):
         numerics: How it computes.
         start: Step of the protocol at which training begins: 0, or that of the rewind point.
         stop: The protocol's last step.
+        measured: Images that are measured at its end.
     """
 
     task: EvalTask
@@ -152,6 +154,7 @@ class FinalTraining(Job[EndpointStore]):
     numerics: str
     start: int
     stop: int
+    measured: int = 0
 
     @property
     def name(self) -> str:
@@ -184,9 +187,7 @@ class FinalTraining(Job[EndpointStore]):
     @property
     def workload(self) -> Workload:
         """See the base class."""
-        protocol, steps = self.task.protocol, self.stop - self.start
-        samples = steps * protocol.training_for(self.info.model).batch_size
-        return Workload(self.info.model, protocol.name, protocol.input_size, self.numerics, steps, samples)
+        return protocol_workload(self.task, self.info, self.numerics, self.stop - self.start, self.measured)
 
     def run(self, files: Sequence[Path], context: EndpointStore) -> list[Row]:
         """Trains the network to the end, and keeps its endpoint.
@@ -277,17 +278,48 @@ def find_targets(
             beside = find_dense_ticket(path)
             if beside not in infos:
                 infos[beside] = TicketInfo.read(beside, protocols[run_folder_of(path)])
+    return targets_of(tasks, infos, split_cache, numerics, dense=dense)
+
+
+def targets_of(
+    tasks: Sequence[EvalTask],
+    infos: Mapping[Path, TicketInfo],
+    split_cache: SplitCache,
+    numerics: Numerics,
+    *,
+    dense: bool,
+) -> list[AnalysisTarget]:
+    """What tasks are about, of tickets that are there or that a plan knows of; see `find_targets`.
+
+    Args:
+        tasks: Tasks whose control is "ticket" or "local".
+        infos: What is known of their tickets, and of the dense ones beside them where these are needed.
+        split_cache: Images of the protocols.
+        numerics: How the trainings compute.
+        dense: Whether the dense network is trained beside each.
+
+    Raises:
+        BadInput: If a ticket is rewound to beyond the end of a protocol that starts there.
+    """
 
     def final_training(task: EvalTask) -> FinalTraining:
         info = infos[task.path]
-        images = len(split_cache.get(task.protocol, info.channels).training.manifest)
+        splits = split_cache.get(task.protocol, info.channels)
         try:
-            start, stop = task.protocol.steps(info.model, info.rewind_samples, images)
+            start, stop = task.protocol.steps(info.model, info.rewind_samples, len(splits.training.manifest))
         except BadInput as error:
             raise BadInput(f"{task.path}: {error}") from error
         ghost_batch, steady = task.protocol.training_for(info.model).ghost_batch, Supervised.cuda_graph_safe
         computes = numerics.for_training(stop - start, size=info.parameters, steady=steady, ghost_batch=ghost_batch)
-        return FinalTraining(task=task, info=info, order=0, numerics=str(computes), start=start, stop=stop)
+        return FinalTraining(
+            task=task,
+            info=info,
+            order=0,
+            numerics=str(computes),
+            start=start,
+            stop=stop,
+            measured=len(splits.evaluation.manifest),
+        )
 
     targets = []
     for task in tasks:

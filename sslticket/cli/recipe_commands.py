@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from sslticket import processes
 from sslticket.cli.exit_status import run_and_exit
+from sslticket.cli.ticket_commands import add_planning_flags, check_planning_flags
 from sslticket.config import flags
 from sslticket.config.recipe import Recipe
 from sslticket.config.runtime import RuntimeConfig
@@ -23,11 +25,24 @@ from sslticket.data.loader import Batch, Sampler
 from sslticket.data.source import make_loader
 from sslticket.errors import BadInput, unknown_name
 from sslticket.escaping import escape_lines, escape_terminal, shell_quote
-from sslticket.evaluation.protocols import propose_protocol
+from sslticket.evaluation.protocols import find_protocol, propose_protocol
 from sslticket.objectives.base import objective_of
+from sslticket.results.run_dir import read_json_or_empty
+from sslticket.results.throughput import (
+    Speed,
+    Throughput,
+    device_name,
+    find_device,
+    process_seconds,
+    remember_speed,
+    speed_of_rows,
+)
 from sslticket.search.plan import TrainingImages
 from sslticket.seeds import derive_seed
 from sslticket.storage.files import atomic_write
+
+if TYPE_CHECKING:
+    from sslticket.search.plan import SearchPlan
 
 
 def run(recipe: Recipe | Mapping[str, Recipe]) -> None:
@@ -71,21 +86,34 @@ def run_with_flags(
     recipe, runtime = flags.resolve_recipe(recipe, given), flags.override_fields(RuntimeConfig(), given)
     from sslticket.search.plan import plan_search  # after --help, which needs neither networks nor data
 
-    rewound = "rewind" in given or "search.rewind" in given
-    planned = plan_search(recipe, runtime, given["out"], trial="length" in given and not rewound, rewind_given=rewound)
+    check_planning_flags(given)
+    rewound, dry_run = "rewind" in given or "search.rewind" in given, bool(given["dry_run"])
+    trial = "length" in given and not rewound
+    planned = plan_search(recipe, runtime, given["out"], trial=trial, rewind_given=rewound, dry_run=dry_run)
     first = processes.rank() == 0
     for note in filter(None, (notice, planned.notice)):
         if first:
             print(f"note: {escape_terminal(note)}", file=sys.stderr)
-    if given["dry_run"]:
-        if first:
-            print(escape_lines(planned.describe()))
-        return
-    from sslticket.search.run_search import run_search as search  # imports accelerate, which a dry run does not need
+    levels = range(planned.levels + 1)
+    if dry_run:
+        probed = None
+        if given["probe_speed"]:
+            from sslticket.search.run_search import probe_search  # imports accelerate, which a dry run does not need
 
+            probed = probe_search(planned, runtime)
+        if first:
+            print(escape_lines(planned.describe(planned.estimate(_throughput(given, probed)))))
+        return
+    from sslticket.search.run_search import run_search as search
+
+    began, there = process_seconds(), [level for level in levels if planned.run_dir.ticket_path(level).exists()]
+    if first and len(there) < len(levels):
+        some = f"; {len(there)} of {len(levels)} tickets are there" if there else ""
+        print(escape_terminal(f"{planned.estimate(_throughput(given)).summary()}{some}"), file=sys.stderr)
     bad = search(planned, runtime)
     if not first:
         return
+    _remember_search(planned, there, began)
     for path, reason in sorted(bad.items())[:10]:
         print(escape_terminal(f"skipped {path}: {reason}"))
     print(f"{len(bad):,} images could not be read" if bad else "every image could be read")
@@ -107,6 +135,24 @@ def lr_scaling_note(recipe: Recipe, given: Mapping[str, object]) -> str:
     return f"lr {old.optimizer.lr} scaled to {new.lr} for --batch-size {batch} (give --lr to choose)"
 
 
+def _throughput(given: Mapping[str, Any], probed: Speed | None = None) -> Throughput:
+    """What is known of the speed of this device, or of the one that --on names: rows in --out first."""
+    device = find_device(given["on"]) if given.get("on") else device_name()
+    runs = sorted(given["out"].iterdir()) if given["out"].is_dir() else []
+    return Throughput.known(device, lambda name: find_protocol(name).input_size, runs=runs, probed=probed)
+
+
+def _remember_search(planned: "SearchPlan", there: Sequence[int], began: float) -> None:
+    """Keeps the speed of a search that has ended for later plans."""
+    files = [planned.run_dir.row_path(level) for level in range(planned.levels + 1) if level not in there]
+    rows = [row for file in files if (row := read_json_or_empty(file))]
+    speed = speed_of_rows(
+        rows, planned.work.workload, trainings=len(rows), command_seconds=began, total_seconds=process_seconds()
+    )
+    if speed is not None:
+        remember_speed(speed)
+
+
 def add_recipe_flags(parser: flags.Parser, recipe: Recipe) -> None:
     """The flags of what a recipe decides, and of the runtime."""
     flags.add_flags(parser, recipe)
@@ -117,6 +163,7 @@ def _recipe_parser(recipe: Recipe, prog: str | None = None, description: str | N
     parser = flags.Parser(prog=prog, description=description)
     parser.add_argument("--out", type=Path, default=Path("runs"), metavar="PATH", help="folder of all runs [runs]")
     parser.add_argument("--dry-run", action="store_true", help="print the resolved recipe and its steps; train nothing")
+    add_planning_flags(parser)
     add_recipe_flags(parser, recipe)
     return parser
 

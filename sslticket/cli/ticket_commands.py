@@ -2,7 +2,7 @@
 
 import argparse
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,14 +10,15 @@ from sslticket import hub
 from sslticket.analysis import ANALYSES
 from sslticket.config import flags
 from sslticket.config.runtime import RuntimeConfig
-from sslticket.errors import unknown_name
+from sslticket.errors import BadInput, unknown_name
 from sslticket.escaping import escape_lines, escape_terminal, shell_quote
 from sslticket.evaluation import CONTROLS
 
 if TYPE_CHECKING:
-    from sslticket.evaluation.tasks import Levels
+    from sslticket.evaluation.tasks import EvalTask, Levels
     from sslticket.evaluation.trainer import SplitCache, TrainingKind
-    from sslticket.results.work_queue import Job
+    from sslticket.results.throughput import Speed
+    from sslticket.results.work_queue import Job, Row
     from sslticket.training.engine import Engine
 
 USUAL_LEVELS = "0-6, then every third"
@@ -51,6 +52,32 @@ def add_training_flags(parser: flags.Parser, *, levels: str = USUAL_LEVELS) -> N
         "--precision", choices=("fp32", "bf16", "fp16"), help="of the passes [bf16 on CUDA without --exact, else fp32]"
     )
     parser.add_argument("--dry-run", action="store_true", help="print what is done and what is left; train nothing")
+    add_planning_flags(parser)
+
+
+def add_planning_flags(parser: flags.Parser) -> None:
+    """The flags of a dry run that say whose speed its hours are at."""
+    parser.add_argument(
+        "--probe-speed",
+        action="store_true",
+        help="with --dry-run: measure the speed of this device first, in 20 real steps on made-up images",
+    )
+    parser.add_argument(
+        "--on", metavar="DEVICE", help="with --dry-run: plan for a device of the tables, such as A100 [this one]"
+    )
+
+
+def check_planning_flags(given: Mapping[str, object]) -> None:
+    """Refuse flags of a dry run without one, and a probe of a device that is elsewhere.
+
+    Raises:
+        BadInput: If they do not go together.
+    """
+    for name in ("on", "probe_speed"):
+        if given[name] and not given["dry_run"]:
+            raise BadInput(f"--{name.replace('_', '-')} is for plans; give --dry-run too, or leave it out")
+    if given["on"] and given["probe_speed"]:
+        raise BadInput("--probe-speed measures this device, and --on names another; give one of them")
 
 
 def add_parts_flag(parser: flags.Parser) -> None:
@@ -152,6 +179,7 @@ def _run_evaluate(given: argparse.Namespace) -> None:
     from sslticket.evaluation.controls import get_control
     from sslticket.evaluation.tasks import find_ticket_files, make_tasks
 
+    check_planning_flags(vars(given))
     chosen = selected_protocols(given)
     for name in given.controls:
         get_control(name)
@@ -161,24 +189,70 @@ def _run_evaluate(given: argparse.Namespace) -> None:
     tasks = make_tasks(paths, given.controls, chosen, seeds, given.head, given.part, curve=given.curve)
     engine = _make_engine(given, locations)
 
-    from sslticket.evaluation.jobs import EvaluationPlan, TrainingJob, evaluate_tasks
+    from sslticket.evaluation.jobs import EvaluationPlan, TrainingJob, evaluate_tasks, probe_training
+    from sslticket.evaluation.trainer import SplitCache
 
     if given.dry_run:
+        plan = EvaluationPlan.build(tasks, SplitCache(engine.runtime.data_root, "missing"), engine.numerics)
+        jobs = plan.jobs()
+        trained = [(job if isinstance(job, TrainingJob) else job.needed_by) for job in jobs if job.samples]
+        probed = None
+        if given.probe_speed and trained:
+            probed = probe_training(trained[0].tasks[0], trained[0].info, engine, trained[0].measured)
         if engine.is_main_process:
-            plan = EvaluationPlan.build(tasks, engine.runtime.data_root, engine.numerics)
-            jobs = plan.jobs()
-            trained = [(job if isinstance(job, TrainingJob) else job.needed_by) for job in jobs if job.samples]
             kinds = [(job.tasks[0].protocol, job.info.model, job.info.channels) for job in trained]
-            _print_estimate(plan.groups(), jobs, [task.run for task in tasks], engine, kinds, plan.split_cache)
+            runs = [task.run for task in tasks]
+            _print_estimate(plan.groups(), jobs, runs, engine, kinds, plan.split_cache, on=given.on, probed=probed)
         return
-    done = sum(1 for _ in evaluate_tasks(tasks, engine))
+    from sslticket.results.throughput import process_seconds
+
+    began = process_seconds()
+    rows = list(evaluate_tasks(tasks, engine))
+    done = len(rows)
     if engine.is_main_process:
+        _remember_evaluation(rows, tasks, began)
         skipped = f", {len(tasks) - done} were there already" if done < len(tasks) else ""
         print(f"{done} rows measured{skipped}")
         from sslticket.ticket import run_folder_of
 
         folders = dict.fromkeys(place if place.is_dir() else run_folder_of(place) for place in locations)
         print(f"next: sslticket report {' '.join(shell_quote(str(folder)) for folder in folders)} -o report.html")
+
+
+def _remember_evaluation(rows: "Sequence[Row]", tasks: "Sequence[EvalTask]", began: float) -> None:
+    """Keep the speed of an evaluation of one kind of training that has ended, for later plans."""
+    from sslticket.data.datasets.catalogue import get_dataset
+    from sslticket.data.manifest import ImageCounts
+    from sslticket.results import throughput
+    from sslticket.training.numerics import numerics_of_row
+
+    protocols = {task.protocol.name: task.protocol for task in tasks}
+    kinds = {(row["model"], row["protocol"], row["channels"]) for row in rows}
+    if len(kinds) != 1:
+        return
+    ((model, name, channels),) = kinds
+    protocol = protocols[name]
+    forward = throughput.multiply_adds_of(model, channels, protocol.input_size)
+    measured = ImageCounts.official(get_dataset(protocol.dataset), "eval")
+    work = throughput.Workload(
+        model=model,
+        protocol=name,
+        image_size=protocol.input_size,
+        numerics=numerics_of_row(rows[0]),
+        steps=rows[0]["steps"],
+        samples=rows[0]["samples"],
+        batch_size=protocol.training_for(model).batch_size,
+        multiply_adds=3 * forward,
+        measured=len(measured) if measured else 0,
+        measured_multiply_adds=forward,
+    )
+    own = {(row["seconds"], row["steps"], row["top1"]): row for row in rows}  # a training may fill several rows
+    ended = throughput.process_seconds()
+    trained = list(own.values())
+    count = len(trained)
+    speed = throughput.speed_of_rows(trained, work, trainings=count, command_seconds=began, total_seconds=ended)
+    if speed is not None:
+        throughput.remember_speed(speed)
 
 
 def _make_engine(given: argparse.Namespace, locations: Sequence[Path]) -> "Engine":
@@ -200,14 +274,31 @@ def _print_estimate(
     engine: "Engine",
     kinds: "Sequence[TrainingKind]",
     split_cache: "SplitCache",
+    *,
+    on: str | None = None,
+    probed: "Speed | None" = None,
 ) -> None:
-    """Print what is done, what is left, and what that takes of time and memory."""
+    """Print what is done, what is left, and what that takes of time, memory and disk."""
+    from sslticket.data.source import PLANNED
     from sslticket.evaluation.protocols import find_protocol
     from sslticket.evaluation.trainer import MemoryEstimator
-    from sslticket.results.work_queue import Throughput, describe_queue
+    from sslticket.results.throughput import ROW_BYTES, Throughput, find_device, work_cost
+    from sslticket.results.work_queue import describe_queue
 
-    sizes = Throughput(dict.fromkeys(runs), engine.device_name, lambda name: find_protocol(name).input_size)
-    print(escape_lines(describe_queue(rows, jobs, sizes)))
+    known = Throughput.known(
+        find_device(on) if on else engine.device_name,
+        lambda name: find_protocol(name).input_size,
+        runs=dict.fromkeys(runs),
+        probed=probed,
+    )
+    print(escape_lines(describe_queue(rows, jobs, known)))
+    for name in split_cache.planned():
+        print(escape_terminal(f"{name}: {PLANNED}"))
+    works = [job.workload for job in jobs if job.workload is not None]
+    left = sum(not done for _, done in rows)
+    cost = work_cost(works, known, devices=engine.accelerator.num_processes, disk_bytes=ROW_BYTES * left)
+    for name, value in cost.lines():
+        print(escape_terminal(f"{name}: {value}"))
     print(f"numerics: {engine.numerics.description}")
     for line in MemoryEstimator(engine).describe(dict.fromkeys(kinds), split_cache):
         print(escape_terminal(line))
@@ -279,8 +370,10 @@ def _run_endpoint_analysis(given: argparse.Namespace) -> None:
     """Do an analysis that trains, or print what it would do."""
     from sslticket.analysis.base import AnalysisPlan, run_analysis
     from sslticket.analysis.endpoints import FinalTraining, make_analysis_tasks
+    from sslticket.evaluation.jobs import probe_training
     from sslticket.evaluation.tasks import find_ticket_files
 
+    check_planning_flags(vars(given))
     analysis = flags.override_fields(given.analysis(), vars(given))
     given.levels = given.levels or analysis.default_levels.split() or None
     locations = ticket_locations(given)
@@ -290,11 +383,15 @@ def _run_endpoint_analysis(given: argparse.Namespace) -> None:
     engine = _make_engine(given, locations)
     if given.dry_run:
         if engine.is_main_process:
-            plan = AnalysisPlan.build(analysis, tasks, engine.runtime.data_root, engine.numerics)
+            plan = AnalysisPlan.build(analysis, tasks, SplitCache(engine.runtime.data_root, "missing"), engine.numerics)
             jobs = plan.jobs()
             trained = [job for job in jobs if isinstance(job, FinalTraining)]
             kinds = [(job.task.protocol, job.info.model, job.info.channels) for job in trained]
-            _print_estimate(plan.groups(), jobs, [task.run for task in tasks], engine, kinds, plan.split_cache)
+            runs = [task.run for task in tasks]
+            probed = None
+            if given.probe_speed and trained:
+                probed = probe_training(trained[0].task, trained[0].info, engine, trained[0].measured)
+            _print_estimate(plan.groups(), jobs, runs, engine, kinds, plan.split_cache, on=given.on, probed=probed)
         return
     rows = list(run_analysis(analysis, tasks, engine))
     if engine.is_main_process:

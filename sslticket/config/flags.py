@@ -14,7 +14,7 @@ import re
 import sys
 import types
 import typing
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import Field, dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -37,7 +37,9 @@ CHOICES = {
     "optimizer": ("training", "optimizer"),
 }
 """The kinds of parts that a flag chooses, and where a recipe has them."""
-_COMMAND_FLAGS = frozenset({"help", "out", "dry_run", "no_dry_run", "output", "images", "sheet_width", *CHOICES})
+_COMMAND_FLAGS = frozenset(
+    {"help", "out", "dry_run", "no_dry_run", "on", "probe_speed", "output", "images", "sheet_width", *CHOICES}
+)
 """What commands that take a recipe call flags of their own."""
 _RANK = {"training": 1, "search": 2, "objective": 3}
 """Which of our own settings has the short name, should two have it: the first, and those of the data before all."""
@@ -364,8 +366,14 @@ def _at(tree: object, path: Sequence[str]) -> Any:
     return functools.reduce(lambda part, name: getattr(part, name, None), path, tree)
 
 
+@functools.cache
+def _type_hints(kind: Hashable) -> dict[str, Any]:
+    """The types of a class's fields; a sweep asks for them a thousand times."""
+    return typing.get_type_hints(kind)
+
+
 def _leaves(tree: object, above: tuple[str, ...]) -> Iterator[Setting]:
-    hints = typing.get_type_hints(type(tree))
+    hints = _type_hints(typing.cast(Hashable, type(tree)))
     for field in dataclasses.fields(tree):  # type: ignore[arg-type]  # any dataclass instance
         value, kind = getattr(tree, field.name), hints[field.name]
         if dataclasses.is_dataclass(value) and field.metadata.get("flags", True):

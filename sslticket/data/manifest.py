@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from sslticket.data import subset_lists
-from sslticket.data.datasets.base import display_name
+from sslticket.data.datasets.base import Dataset, Split, display_name
 from sslticket.errors import BadInput
 from sslticket.seeds import seeded_generator
 
@@ -136,12 +136,7 @@ class Manifest:
             return self.take_rows(
                 np.sort(rows[seeded_generator(seed, "subset", "random").permutation(len(rows))[:count]])
             )
-        keep = _round_half_up(fraction, len(self.classes))
-        if keep == 0:
-            raise BadInput(
-                f"--subset by classes must leave one of the {len(self.classes)} classes of {self.dataset}, got "
-                f"{fraction}; give at least --subset {least_class_fraction(1, len(self.classes)):g}"
-            )
+        keep = _num_classes_kept(fraction, len(self.classes), self.dataset)
         # Sorted first, so that the choice does not depend on the order in which the classes are numbered.
         names = sorted(self.classes)
         chosen = seeded_generator(seed, "subset", "classes").permutation(len(names))[:keep]
@@ -280,6 +275,21 @@ def _round_half_up(fraction: float, count: int) -> int:
     return (2 * exact.numerator * count + exact.denominator) // (2 * exact.denominator)
 
 
+def _num_classes_kept(fraction: float, classes: int, name: str) -> int:
+    """How many classes a fraction of them is.
+
+    Raises:
+        BadInput: If it is none.
+    """
+    keep = _round_half_up(fraction, classes)
+    if keep == 0:
+        raise BadInput(
+            f"--subset by classes must leave one of the {classes} classes of {name}, got {fraction}; give at least "
+            f"--subset {least_class_fraction(1, classes):g}"
+        )
+    return keep
+
+
 def least_class_fraction(keep: int, classes: int) -> float:
     """The least fraction that leaves so many of the classes, to three digits."""
     digits = 10 ** (len(str(classes)) + 2)
@@ -348,3 +358,92 @@ def with_shuffled_labels(manifest: Manifest, fraction: float, *, seed: int) -> M
     labels = manifest.labels.copy()
     labels[chosen] = labels[rng.permutation(chosen)]
     return replace(manifest, frame=manifest.frame.assign(label=labels))
+
+
+@dataclass(frozen=True, eq=False)
+class ImageCounts:
+    """How many images of each class there are, for plans where the images are not at hand: a manifest's numbers.
+
+    What it has in common with `Manifest` comes out as there.
+
+    Attributes:
+        per_class: Number of images of each class, (classes,) int64.
+        by_class: Whether these are known; else they are the known total, divided evenly.
+        exact: Whether the total is that of the images, and not only about that.
+        fewest: Images that every class has at least.
+    """
+
+    per_class: np.ndarray
+    by_class: bool = True
+    exact: bool = True
+    fewest: int = 0
+
+    @classmethod
+    def official(cls, entry: Dataset, split: Split) -> "ImageCounts | None":
+        """Return the published numbers of a split; None where nobody publishes any, as of one's own images."""
+        if entry.image_counts is None or entry.classes is None:
+            return None
+        total = entry.image_counts[0 if split == "train" else 1]
+        if split == "train" and entry.class_counts:
+            counts = np.broadcast_to(np.array(entry.class_counts, np.int64), entry.classes)
+            return cls(counts, fewest=int(counts.min()))
+        fewest = entry.class_range[0] if split == "train" and entry.class_range else 0
+        return cls(_spread(total, entry.classes), by_class=False, fewest=fewest)
+
+    def __len__(self) -> int:
+        return int(self.per_class.sum())
+
+    def subset(self, fraction: float, by: SubsetBy = "samples", *, seed: int = 0) -> "ImageCounts":
+        """Take a fraction, as `Manifest.subset` does."""
+        if fraction == 1:
+            return self
+        if by == "samples":
+            return self._with(self._kept(fraction), exact=self.by_class)
+        if by == "random":
+            count = max(1, _round_half_up(fraction, len(self)))
+            return replace(self, per_class=_spread(count, len(self.per_class)), by_class=False, fewest=0)
+        keep = _num_classes_kept(fraction, len(self.per_class), "the set")
+        balanced = self.by_class and bool((self.per_class == self.per_class[0]).all())
+        return self._with(self.per_class[:keep], exact=balanced)
+
+    def take_shots(self, count: int, *, seed: int = 0) -> "ImageCounts":
+        """Take `count` images of each class, as `Manifest.take_shots` does."""
+        known = self.by_class or self.fewest >= count
+        return replace(self._with(self.per_class.clip(max=count), exact=known), by_class=known)
+
+    def half(self, which: Literal["a", "b"]) -> "ImageCounts":
+        """Take a half, as `take_half` does."""
+        upper = -(-self.per_class // 2)
+        return self._with(upper if which == "a" else self.per_class - upper, exact=self.by_class)
+
+    def first(self, count: int) -> "ImageCounts":
+        """Take about so many images, evenly of all classes: what a list of so many lines comes to."""
+        return replace(self.subset(min(1.0, count / len(self)), "random"), exact=False)
+
+    def num_labelled(self, fraction: float) -> int:
+        """Count the images whose labels are used, as `Manifest.stratified_rows` chooses them."""
+        return int(self._kept(fraction).sum()) if fraction < 1 else len(self)
+
+    def manifest(self, entry: Dataset, split: Split) -> Manifest:
+        """Make up a manifest with these numbers: its classes have the data set's names where these are known."""
+        names = entry.class_names or tuple(str(number) for number in range(len(self.per_class)))
+        labels = np.repeat(np.arange(len(self.per_class)), self.per_class)
+        frame = pd.DataFrame({"item": np.arange(len(labels)), "label": labels})
+        return Manifest(frame, names, entry.name, split, None)
+
+    def _kept(self, fraction: float) -> np.ndarray:
+        if not self.by_class:
+            most = max(len(self.per_class), _round_half_up(fraction, len(self)))
+            return _spread(most, len(self.per_class))
+        sizes = {int(count): max(1, _round_half_up(fraction, int(count))) for count in np.unique(self.per_class)}
+        return np.array([sizes[int(count)] for count in self.per_class], np.int64)
+
+    def _with(self, per_class: np.ndarray, *, exact: bool) -> "ImageCounts":
+        fewest = int(per_class.min()) if self.by_class and len(per_class) else 0
+        return replace(self, per_class=per_class, exact=self.exact and exact, fewest=fewest)
+
+
+def _spread(total: int, parts: int) -> np.ndarray:
+    """A number divided into equal whole parts, the first of them one larger where it does not divide."""
+    each, rest = divmod(total, parts)
+    return each + (np.arange(parts) < rest).astype(np.int64)

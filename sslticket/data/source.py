@@ -21,7 +21,7 @@ from sslticket.data.datasets.catalogue import get_dataset
 from sslticket.data.datasets.folders import describe_left_out
 from sslticket.data.datasets.locate import DatasetLocation, MissingSplit, find_dataset
 from sslticket.data.decode import ImageKind, cached_image_array, image_reader
-from sslticket.data.manifest import Manifest
+from sslticket.data.manifest import ImageCounts, Manifest
 from sslticket.data.subset_lists import read_lines
 from sslticket.data.tar import TarReader
 from sslticket.data.unreadable import UnreadableImages, Verdicts, abbreviate_classes, log_unreadable
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
     from sslticket.data.loader import Loader, Sampler
 
+PLANNED = "planned from the catalogue's counts: the images are not here"
+"""What a plan says that was made without images."""
 SPLIT_SEED = 0
 """Seed of the one split into training and evaluation images that a set published without evaluation images has here."""
 _READ_SIZE = 1 << 22
@@ -47,6 +49,7 @@ class DataSource:
         images: Pixels of the whole split, (N, H, W, C) uint8; None where the images are files.
         unreadable: Reasons why images could not be read and are not in the manifest, by path.
         left_out: Entries among the images that are none, as `Listing` has them.
+        planned: For a plan where the images are not here, what says so; "" where they are.
     """
 
     dataset: Dataset
@@ -54,6 +57,7 @@ class DataSource:
     images: np.ndarray | None = None
     unreadable: Mapping[str, str] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
+    planned: str = ""
 
 
 def open_split(name: str, split: Split, data_root: Path | None = None) -> DataSource:
@@ -81,6 +85,39 @@ def open_split(name: str, split: Split, data_root: Path | None = None) -> DataSo
     bad = {str(content.root / file): reason for file, reason in reasons.items()}
     log_unreadable(bad)
     return DataSource(entry, replace(manifest, frame=frame), images, bad, content.left_out)
+
+
+def is_here(name: str, data_root: Path | None) -> bool:
+    """Whether a data set is on this machine; nothing is downloaded."""
+    return locate.find_local_dataset(get_dataset(name), data_root) is not None
+
+
+def official_counts(name: str, split: Split, data_root: Path | None, part: str | None = None) -> ImageCounts:
+    """Return the published numbers of images, for a plan of a data set that is not here.
+
+    Raises:
+        BadInput: If nobody publishes any, as of a user's own images or of a part of a set; it says where they were
+            looked for.
+    """
+    entry = get_dataset(name)
+    counts = None if part else ImageCounts.official(entry, split)
+    if counts is None:
+        missing = locate.dataset_not_found(entry, data_root)
+        raise BadInput(f"{missing} (how many there are{f' in {part}' if part else ''}, nothing else tells a plan)")
+    return counts
+
+
+def made_up_split(entry: Dataset, manifest: Manifest) -> DataSource:
+    """Make up a split of a data set that is not here, for a plan: its images have a number and a size, and no pixels.
+
+    Args:
+        entry: Data set.
+        manifest: List of the images, see `ImageCounts.manifest`.
+    """
+    images, side = None, entry.eval_view.size
+    if entry.kind == "arrays":
+        images = np.broadcast_to(np.zeros((), np.uint8), (len(manifest), side, side, entry.channels))
+    return DataSource(entry, manifest, images, planned=PLANNED)
 
 
 def _open_content(entry: Dataset, split: Split, where: DatasetLocation) -> Listing | ImageArrays:
@@ -204,6 +241,8 @@ def convert_channels(source: DataSource, channels: int) -> DataSource:
     changed = replace(entry, channels=1, mean=(mean,), std=(std,))
     if source.images is None:
         return replace(source, dataset=changed)
+    if source.planned:
+        return replace(source, dataset=changed, images=source.images[..., :1])
     gray = np.empty((*source.images.shape[:3], 1), np.uint8)
     for start in range(0, len(gray), _CONVERTED_AT_ONCE):
         luma = source.images[start : start + _CONVERTED_AT_ONCE].astype(np.uint32) @ _LUMA_FIXED_POINT

@@ -75,6 +75,19 @@ def read_lines(path: Path) -> list[ListLine]:
     return kept
 
 
+_IMAGENET_CLASS = re.compile(r"n\d{8}")
+
+
+def count_listed(path: Path) -> tuple[int, bool]:
+    """Count what a list names, for a plan without the images: its lines, and whether they are classes of ImageNet's.
+
+    Raises:
+        BadInput: If the list cannot be read.
+    """
+    lines = read_lines(path)
+    return len({line.text for line in lines}), all(_IMAGENET_CLASS.fullmatch(line.text) for line in lines)
+
+
 def resolve_list(path: Path, known: KnownImages) -> tuple[str, ...] | np.ndarray:
     """Return the classes that a list names, if each of its lines names one and none an image; else the images.
 

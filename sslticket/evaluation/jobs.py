@@ -5,17 +5,23 @@ were launched together compare what they see before anything is trained.
 """
 
 import hashlib
+import math
+import shutil
+import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
 from sslticket import provenance
+from sslticket.config.training import Span
+from sslticket.data.datasets.arrays import register_made_up_dataset
+from sslticket.data.datasets.catalogue import get_dataset
 from sslticket.errors import BadInput, Diverged
 from sslticket.evaluation.controls import NaturalMask, control_parts, get_control, make_control
-from sslticket.evaluation.protocols import OWN_PROTOCOL
-from sslticket.evaluation.tasks import EvalTask, TicketInfo, read_task_row
+from sslticket.evaluation.protocols import OWN_PROTOCOL, find_protocol
+from sslticket.evaluation.tasks import EvalTask, TicketInfo, protocol_workload, read_task_row
 from sslticket.evaluation.trainer import (
     EvalRun,
     Evaluator,
@@ -28,7 +34,8 @@ from sslticket.objectives.supervised import Supervised
 from sslticket.pruning import pruned_model
 from sslticket.pruning.prunable import prunable_weights
 from sslticket.results.rows import DivergedRow, ScoreRow
-from sslticket.results.work_queue import Job, Row, Workload, WorkQueue
+from sslticket.results.throughput import Busy, ProbedRun, Speed, Throughput, Workload, probe_speed, work_cost
+from sslticket.results.work_queue import Job, Row, WorkQueue
 from sslticket.storage.files import write_row
 from sslticket.ticket import Ticket
 from sslticket.training.engine import Engine, Invariant, flag_invariant
@@ -64,6 +71,7 @@ class TrainingJob(Job[Evaluation]):
         numerics: How it computes.
         finished_row: Row file that this very training has filled before.
         natural_file: For a control that needs it, the file with the natural mask, there or to be written.
+        measured: Images that are measured at its end.
     """
 
     tasks: tuple[EvalTask, ...]
@@ -73,6 +81,7 @@ class TrainingJob(Job[Evaluation]):
     numerics: str
     finished_row: Path | None = None
     natural_file: Path | None = None
+    measured: int = 0
 
     @property
     def control(self) -> str:
@@ -97,7 +106,8 @@ class TrainingJob(Job[Evaluation]):
     @property
     def workload(self) -> Workload:
         """See the base class; there is nothing to train where its measurement is there already."""
-        return _workload(self.tasks[0], self.info, self.numerics, self.steps, trained=self.finished_row is None)
+        work = protocol_workload(self.tasks[0], self.info, self.numerics, self.steps, self.measured)
+        return work if self.finished_row is None else work._replace(samples=0, measured=0)
 
     def is_done(self, file: Path, context: Evaluation) -> bool:
         """See the base class."""
@@ -234,7 +244,8 @@ class NaturalJob(Job[Evaluation]):
     @property
     def workload(self) -> Workload:
         """See the base class."""
-        return _workload(self.needed_by.tasks[0], self.needed_by.info, self.needed_by.numerics, self._steps)
+        job = self.needed_by
+        return protocol_workload(job.tasks[0], job.info, job.numerics, self._steps, job.measured)
 
     def run(self, files: Sequence[Path], context: Evaluation) -> list[Row]:
         """Trains the dense network to the protocol's end, from weights of a stream of its own.
@@ -291,8 +302,18 @@ class EvaluationPlan:
     _natural_survivors: dict[tuple[Path, tuple[str, ...]], int] = field(default_factory=dict)
 
     @classmethod
-    def build(cls, tasks: Sequence[EvalTask], data_root: Path | None, numerics: Numerics) -> "EvaluationPlan":
+    def build(
+        cls,
+        tasks: Sequence[EvalTask],
+        images: SplitCache | Path | None,
+        numerics: Numerics,
+    ) -> "EvaluationPlan":
         """Checks every ticket and opens all images before anything is trained.
+
+        Args:
+            tasks: Rows to be.
+            images: The images, or the folder in which they lie; None for the usual places.
+            numerics: How the trainings compute.
 
         Raises:
             BadInput: If a ticket is damaged or does not fit its protocols' images, or data is missing.
@@ -302,7 +323,7 @@ class EvaluationPlan:
             for path in dict.fromkeys(task.path for task in tasks)
         }
         infos = {path: TicketInfo.read(path, targets) for path, targets in protocols.items()}
-        plan = cls(tasks, infos, SplitCache(data_root), numerics)
+        plan = cls(tasks, infos, images if isinstance(images, SplitCache) else SplitCache(images), numerics)
         plan.check()
         return plan
 
@@ -373,7 +394,10 @@ class EvaluationPlan:
             return
         classes = len(manifest.classes)
         shapes = [info.head.get(name, (0,))[0] for name in ("weight", "bias")]
-        if shapes != [classes] * 2 or info.classes_hash not in (None, manifest.classes_hash):
+        known = (
+            None if self.split_cache.planned() else manifest.classes_hash
+        )  # of images that are not here, nobody knows
+        if shapes != [classes] * 2 or known not in (None, info.classes_hash or known):
             raise BadInput(
                 f"the classification layer of {task.path} tells other classes than the {classes} of {manifest.name}; "
                 "give --head new"
@@ -472,7 +496,17 @@ class EvaluationPlan:
             numerics=numerics,
             finished_row=next((row for row in finished if numerics_of_row(read_task_row(row) or {}) == numerics), None),
             natural_file=self._natural_file(tasks[0]) if needs_natural else None,
+            measured=self._num_measured(tasks[0]),
         )
+
+    def _num_measured(self, task: EvalTask) -> int:
+        """Images that are measured in a training: at its end, and at the points of a curve on the way."""
+        info = self.ticket_infos[task.path]
+        splits, points = self.split_cache.get(task.protocol, info.channels), 1
+        if task.curve is not None:
+            clock = task.protocol.training_for(info.model).clock(len(splits.training.manifest))
+            points = math.ceil(clock.samples(clock.length) / clock.samples(Span.parse(task.curve)))
+        return points * len(splits.evaluation.manifest)
 
     def _natural_file(self, task: EvalTask) -> Path:
         """That of any run of the plan with this network and search seed; where none has it yet, of the first.
@@ -528,11 +562,51 @@ def evaluate_tasks(tasks: Sequence[EvalTask], engine: Engine, *, show_progress: 
     engine.check_invariants(evaluation_invariants(rows, plan.split_cache, engine.precision))
     with Progress(0, show=show_progress and engine.is_main_process) as progress:
         queue = WorkQueue(plan.jobs, Evaluation(plan, Evaluator(engine, progress)), engine, progress)
+        if show_progress and engine.is_main_process and (jobs := plan.jobs()):
+            progress.note(_summarize(jobs, tasks, engine))
         for note in plan.describe_other_origins(engine.device_name) if engine.is_main_process else ():
             progress.note(note)
         for task in plan.remaining_tasks():
             engine.check_batch(task.protocol.training_for(plan.ticket_infos[task.path].model))
         yield from queue.run(task.run for task in tasks)
+
+
+def probe_training(task: EvalTask, info: TicketInfo, engine: Engine, evaluation: int) -> Speed:
+    """Measures the speed of trainings under a protocol on this device: short ones, on made-up images of the right size.
+
+    Images are in memory, so that what decoding files takes is not in it.
+
+    Args:
+        task: One of the measurements.
+        info: Its ticket, which is copied.
+        engine: Where trainings run.
+        evaluation: Images that are measured at the end of a training.
+    """
+    protocol, training = task.protocol, task.protocol.training_for(info.model)
+    like = replace(get_dataset(protocol.dataset), channels=info.channels)
+
+    def run(batch: int, steps: int, measured: int) -> ProbedRun:
+        entry = register_made_up_dataset(like, classes, max(batch, classes), max(measured, classes))
+        ghost = training.ghost_batch if batch == training.batch_size else None
+        short = replace(
+            training, batch_size=batch, ghost_batch=ghost, length=f"{steps}it", warmup="0it", drops=(), decay="drops"
+        )
+        under = replace(
+            protocol, name="probe", dataset=entry.name, half=None, part=None, models=(), training=short, start="0"
+        )
+        under = replace(under, training_by_model={})
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "run" / "tickets" / task.path.name
+            path.parent.mkdir(parents=True)
+            shutil.copyfile(task.path, path)
+            tasks = [EvalTask(path, "ticket", under, seed) for seed in range(3)]
+            with Busy() as busy:
+                rows = list(evaluate_tasks(tasks, engine, show_progress=False))
+            return ProbedRun.of_rows(rows, [each.row_file for each in tasks], busy)
+
+    classes = like.classes or 10
+    work = protocol_workload(task, info, str(engine.numerics), 1, evaluation)
+    return probe_speed(work, run, evaluation=evaluation)
 
 
 def evaluation_invariants(
@@ -565,17 +639,23 @@ def evaluation_invariants(
     }
 
 
+def _summarize(jobs: Sequence[TrainingJob | NaturalJob], tasks: Sequence[EvalTask], engine: Engine) -> str:
+    """What is left comes to, in the line that is printed before it begins."""
+    sizes = {task.protocol.name: task.protocol.input_size for task in tasks}
+
+    def input_size(name: str) -> int:
+        return sizes[name] if name in sizes else find_protocol(name).input_size
+
+    known = Throughput.known(engine.device_name, input_size, runs=dict.fromkeys(task.run for task in tasks))
+    return work_cost([job.workload for job in jobs], known, devices=engine.accelerator.num_processes).summary()
+
+
 def _hash_lines(lines: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
 def _group(task: EvalTask) -> tuple[str, str]:
     return task.protocol.name, task.control + (", own head" if task.head == "own" else "")
-
-
-def _workload(task: EvalTask, info: TicketInfo, numerics: str, steps: int, *, trained: bool = True) -> Workload:
-    samples = steps * task.protocol.training_for(info.model).batch_size if trained else 0
-    return Workload(info.model, task.protocol.name, task.protocol.input_size, numerics, steps, samples)
 
 
 def _start_task(progress: Progress, name: str, task: EvalTask, steps: int) -> None:

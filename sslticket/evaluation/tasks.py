@@ -18,6 +18,7 @@ from sslticket.evaluation.protocols import Protocol, resolve_protocol
 from sslticket.pruning.forward_graph import MaskCoverage
 from sslticket.pruning.prunable import describe_layers
 from sslticket.registry import load_recorded_parts
+from sslticket.results.throughput import Workload, multiply_adds_of
 from sslticket.storage.files import read_json
 from sslticket.ticket import Ticket, run_folder_of
 
@@ -222,6 +223,33 @@ class EvalTask:
         )
 
 
+def protocol_workload(task: EvalTask, info: TicketInfo, numerics: str, steps: int, measured: int) -> Workload:
+    """The training of a ticket or a control under a protocol.
+
+    Args:
+        task: What is measured.
+        info: The ticket.
+        numerics: How it computes.
+        steps: Optimiser steps.
+        measured: Images that are measured at its end.
+    """
+    size, training = task.protocol.input_size, task.protocol.training_for(info.model)
+    forward = multiply_adds_of(info.model, info.channels, size)
+    return Workload(
+        model=info.model,
+        protocol=task.protocol.name,
+        image_size=size,
+        numerics=numerics,
+        steps=steps,
+        samples=steps * training.batch_size,
+        batch_size=training.batch_size,
+        multiply_adds=3 * forward,  # a pass backward takes as much as two forward
+        measured=measured,
+        measured_multiply_adds=forward,
+        length=str(Span.parse(training.length)),
+    )
+
+
 def read_task_row(path: Path) -> dict[str, Any] | None:
     """The row in a file; None where there is no file.
 
@@ -322,8 +350,41 @@ def make_tasks(
         BadInput: If a ticket is damaged, or is to have a head of its own and has none for this task; if a curve's
             interval is no length of training.
     """
-    curve = None if curve is None else _curve_interval(curve)
     headers = {path: _read_checked_header(path) for path in paths}
+    return tasks_of_headers(
+        headers, controls, protocols, seeds, heads, part, both_heads=both_heads, own_weights=own_weights, curve=curve
+    )
+
+
+def tasks_of_headers(
+    headers: Mapping[Path, Mapping[str, Any]],
+    controls: Sequence[str | type[Control]],
+    protocols: Sequence[Protocol | str],
+    seeds: Sequence[int] | None,
+    heads: Sequence[Head] | None = None,
+    part: str | None = None,
+    *,
+    both_heads: bool = True,
+    own_weights: bool = False,
+    curve: str | None = None,
+) -> list[EvalTask]:
+    """Every measurement that was asked for of tickets that are there, or that a plan knows of; see `make_tasks`.
+
+    Args:
+        headers: What the tickets' files say, or will say, by their paths.
+        controls: See `make_tasks`.
+        protocols: See `make_tasks`.
+        seeds: See `make_tasks`.
+        heads: See `make_tasks`.
+        part: See `make_tasks`.
+        both_heads: See `make_tasks`.
+        own_weights: See `make_tasks`.
+        curve: See `make_tasks`.
+
+    Raises:
+        BadInput: If a ticket is to have a head of its own and has none for this task.
+    """
+    paths, curve = list(headers), None if curve is None else _curve_interval(curve)
     kinds = {control.name: control for control in map(get_control, controls)}
     drawn = {name for name, control in kinds.items() if not (own_weights or control.keeps_weights)}
     found: list[EvalTask] = []

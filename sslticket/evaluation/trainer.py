@@ -4,14 +4,23 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from sslticket import provenance
 from sslticket.config.training import Span, TrainConfig
 from sslticket.data.datasets.base import SPLITS
+from sslticket.data.datasets.catalogue import get_dataset
 from sslticket.data.loader import Loader
 from sslticket.data.manifest import take_half
-from sslticket.data.source import DataSource, check_complete, convert_channels, open_split
+from sslticket.data.source import (
+    DataSource,
+    check_complete,
+    convert_channels,
+    is_here,
+    made_up_split,
+    official_counts,
+    open_split,
+)
 from sslticket.data.unreadable import log_empty_classes, log_left_out, unreadable_fields
 from sslticket.errors import BadInput
 from sslticket.evaluation.protocols import Protocol
@@ -82,6 +91,21 @@ class Splits:
             log_left_out(source.manifest, source.left_out)
         return cls(training, evaluation)
 
+    @classmethod
+    def made_up(cls, protocol: Protocol, data_root: Path | None) -> "Splits":
+        """Both sets of the catalogue's counts, for a plan where the images are not here.
+
+        Raises:
+            BadInput: If nobody publishes how many there are.
+        """
+        entry, sources = get_dataset(protocol.dataset), []
+        for split in SPLITS:
+            counts = official_counts(protocol.dataset, split, data_root, protocol.part)
+            if split == "train" and protocol.half is not None:
+                counts = counts.half(protocol.half)
+            sources.append(made_up_split(entry, counts.manifest(entry, split)))
+        return cls(*sources)
+
     def with_channels(self, channels: int) -> "Splits":
         """The same images, gray or in colour."""
         return Splits(convert_channels(self.training, channels), convert_channels(self.evaluation, channels))
@@ -90,8 +114,15 @@ class Splits:
 class SplitCache:
     """The images of protocols: each set, or half of it, is opened once, and once for each number of channels."""
 
-    def __init__(self, data_root: Path | None) -> None:
-        self._data_root = data_root
+    def __init__(self, data_root: Path | None, counted: Literal["never", "missing", "always"] = "never") -> None:
+        """Opens nothing yet.
+
+        Args:
+            data_root: Folder of the data sets.
+            counted: When the catalogue's counts take the place of images, for plans: where these are not here, or
+                always, so that no folder is looked into.
+        """
+        self._data_root, self._counted = data_root, counted
         self._open: dict[tuple[str, str | None, str | None, int | None], Splits] = {}
 
     def get(self, protocol: Protocol, channels: int) -> Splits:
@@ -102,7 +133,10 @@ class SplitCache:
         """
         opened, converted = ((protocol.dataset, protocol.part, protocol.half, each) for each in (None, channels))
         if opened not in self._open:
-            self._open[opened] = Splits.open(protocol, self._data_root)
+            counted = self._counted == "always" or (
+                self._counted == "missing" and not is_here(protocol.dataset, self._data_root)
+            )
+            self._open[opened] = (Splits.made_up if counted else Splits.open)(protocol, self._data_root)
         if converted not in self._open:
             self._open[converted] = self._open[opened].with_channels(channels)
         return self._open[converted]
@@ -117,6 +151,11 @@ class SplitCache:
             if channels is None
         ]
         return sorted(found)
+
+    def planned(self) -> list[str]:
+        """Names of the data sets whose images are not here, and are only counted."""
+        sources = (splits.training for (*_, channels), splits in self._open.items() if channels is None)
+        return sorted({source.manifest.name for source in sources if source.planned})
 
     def check_row(self, protocol: Protocol, channels: int, row: Mapping[str, Any] | None, path: Path) -> None:
         """Checks whether a row that is there already is about the protocol's images as they are here.
@@ -139,7 +178,7 @@ class SplitCache:
                 raise
             return
         for key, manifest in (("data_hash", splits.training.manifest), ("eval_hash", splits.evaluation.manifest)):
-            if row is not None and row.get(key, manifest.hash) != manifest.hash:
+            if row is not None and not splits.training.planned and row.get(key, manifest.hash) != manifest.hash:
                 raise BadInput(
                     f"{path} was measured on other images of {row.get('target', manifest.name)}, with the hash "
                     f"{row[key]} and not {manifest.hash}; give the --data-root of those, name these with --part, "
@@ -269,7 +308,7 @@ class EvalRun:
             "set of images": self.splits.training.manifest.hash,
             "length": f"{self.start}-{self.total_steps}",
             "seed": f"{self.seeds.order} {self.seeds.augment}",
-            "curve": str(self.curve),
+            **({} if self.curve is None else {"curve": self.curve}),
         }
 
     def build_net(self) -> MaskedNetwork:
@@ -285,30 +324,25 @@ class EvalRun:
 
 
 class _Curve:
-    """The accuracies that are measured on the way; they go on with the training, see `snapshots.Companion`.
+    """The accuracy on the way to the end of a training.
 
     Attributes:
-        points: The samples seen at each, the epochs, and the accuracy, a fraction.
+        points: Source images seen, the same in epochs, and top-1.
     """
 
-    def __init__(self, set_size: int) -> None:
+    def __init__(self) -> None:
         self.points: list[list[float]] = []
-        self._set_size = set_size
 
-    def has(self, samples: int) -> bool:
-        """Whether the accuracy after so many samples is known."""
-        return any(point[0] == samples for point in self.points)
-
-    def add(self, samples: int, top1: float) -> None:
-        """Takes an accuracy."""
-        self.points.append([samples, samples / self._set_size, top1])
+    def add(self, samples: int, set_size: int, metrics: Mapping[str, float]) -> None:
+        """Adds what was measured after so many images."""
+        self.points.append([samples, samples / set_size, metrics["top1"]])
 
     def snapshot_state(self) -> tuple[dict[str, Any], StateDict]:
-        """See `snapshots.Companion`."""
-        return {"points": list(self.points)}, {}
+        """See `training.snapshots.Companion`."""
+        return {"points": self.points}, {}
 
     def restore_state(self, values: Mapping[str, Any], tensors: StateDict) -> None:
-        """See `snapshots.Companion`."""
+        """See `training.snapshots.Companion`."""
         self.points = [list(point) for point in values["points"]]
 
 
@@ -330,8 +364,8 @@ class Evaluator:
         """Trains a net to the protocol's end, from where the same command was stopped, and measures it.
 
         Returns:
-            Keys of a score row: top1 and top5 (fractions), loss (nats), samples, steps, seconds of training, a curve.
-            They come with where they are from.
+            Keys of a score row: top1 and top5 (fractions), loss (nats), samples, steps, seconds of training. They come
+                with where they are from, and with the curve where one was asked for.
 
         Raises:
             BadInput: If the device's memory is too small for it.
@@ -350,7 +384,8 @@ class Evaluator:
             loop = engine.make_loop(
                 net, wrapped, batches, training, set_size=len(manifest), seed=run.seeds.augment, progress=self.progress
             )
-            held_out, curve = self.evaluation_loader(run), _Curve(len(manifest))
+            curve = _Curve()
+            held_out = self.evaluation_loader(run)
             with resumable(
                 engine,
                 loop,
@@ -360,20 +395,20 @@ class Evaluator:
                 about=run.describe(),
                 start=run.start,
                 computed={"device": engine.device_name, "numerics": numerics},
-                companion=None if run.curve is None else curve,
+                companion=curve,
             ) as done:
                 for reached in run.curve_steps:
-                    done.run_to(reached)
-                    if not curve.has(reached * training.batch_size):
+                    if reached > done.step:
+                        done.run_to(reached)
                         with preserve_buffers(net):  # so that a curve changes no bit of what is trained
-                            found = measure_metrics(engine.accelerator, net, held_out)
-                        self.progress.log_metrics(found)
-                        curve.add(reached * training.batch_size, found["top1"])
+                            metrics = measure_metrics(engine.accelerator, net, held_out)
+                        curve.add(reached * training.batch_size, len(manifest), metrics)
+                        self.progress.log_metrics(metrics)
                 done.run_to(run.total_steps)
                 done.finish()
             metrics = measure_metrics(engine.accelerator, net, held_out)
+            curve.add(run.total_steps * training.batch_size, len(manifest), metrics)
             self.progress.log_metrics(metrics)
-            curve.add(run.total_steps * training.batch_size, metrics["top1"])
             unreadable = done.unreadable_images(held_out)
         return {
             "loss": None,

@@ -11,12 +11,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from statistics import median
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, TypeVar
 
-from sslticket.config.training import format_duration
-from sslticket.errors import BadInput
-from sslticket.storage.files import read_json, write_row
+from sslticket.results.throughput import Throughput, Workload
+from sslticket.storage.files import write_row
 from sslticket.storage.leases import (
     HEARTBEAT_SECONDS,
     Held,
@@ -27,33 +25,12 @@ from sslticket.storage.leases import (
     remove_abandoned,
 )
 from sslticket.training.engine import Engine
-from sslticket.training.numerics import numerics_of_row
 from sslticket.training.progress import Progress
 
 Row = dict[str, Any]
 Context = TypeVar("Context")
 _POLL_SECONDS = 2.0
 """Seconds between looks at what other processes have finished."""
-
-
-class Workload(NamedTuple):
-    """The training that a job does.
-
-    Attributes:
-        model: Name of the network.
-        protocol: Name of the protocol.
-        image_size: Side in pixels of the images that the network sees.
-        numerics: How the training computes, see `Numerics`.
-        steps: Optimiser steps.
-        samples: Source images that it sees; 0 where nothing is left to be trained.
-    """
-
-    model: str
-    protocol: str
-    image_size: int
-    numerics: str
-    steps: int
-    samples: int
 
 
 class Job(ABC, Generic[Context]):
@@ -212,60 +189,6 @@ class WorkQueue(Generic[Context]):
                     write_row(file, row)
                 job.clean_up(self._context)
             return rows
-
-
-class Throughput:
-    """Images a second that a device has trained on, by model, from the rows that are there."""
-
-    _KEY_TYPES = dict.fromkeys(("device", "precision", "model", "protocol"), (str,)) | {
-        "samples": (int,),
-        "seconds": (int, float),
-    }
-
-    def __init__(self, runs: Iterable[Path], device: str, image_size: Callable[[str], int]) -> None:
-        """Reads the rows of runs' folders that a device has measured; what cannot be read is left out.
-
-        Args:
-            runs: Folders of runs.
-            device: Name of the device, as rows have it.
-            image_size: Side in pixels of the images of a protocol, by its name; raises BadInput for an unknown one.
-        """
-        self._by_protocol: dict[tuple[str, str, str], list[float]] = defaultdict(list)
-        self._by_size: dict[tuple[str, str, int], list[float]] = defaultdict(list)
-        for row in (row for run in runs for row in self._rows(run)):
-            if row["device"] != device or not row["seconds"]:
-                continue
-            rate, numerics, model = row["samples"] / row["seconds"], numerics_of_row(row), row["model"]
-            self._by_protocol[numerics, model, row["protocol"]].append(rate)
-            try:
-                self._by_size[numerics, model, image_size(row["protocol"])].append(rate)
-            except BadInput:  # a protocol of an older version, or of a user
-                continue
-
-    def images_per_second(self, work: Workload) -> float | None:
-        """The median over rows of the same protocol, or else of images of that size; None where there are none."""
-        by_size = self._by_size.get((work.numerics, work.model, work.image_size))
-        found = self._by_protocol.get((work.numerics, work.model, work.protocol)) or by_size
-        return median(found) if found else None
-
-    def estimate(self, works: Iterable[Workload]) -> str:
-        """The time that trainings take together, in words; measuring and loading come on top."""
-        seconds = 0.0
-        for work in works:
-            rate = self.images_per_second(work)
-            if rate is None and work.samples:
-                return "unknown"
-            seconds += work.samples / (rate or 1)
-        return f"about {format_duration(seconds)}" if seconds else "none"
-
-    def _rows(self, run: Path) -> Iterator[Row]:
-        for file in sorted((run / "rows").glob("level-*.jsonl")):
-            try:
-                row = read_json(file)
-            except (OSError, ValueError):  # for others to complain about
-                continue
-            if isinstance(row, dict) and all(type(row.get(key)) in kinds for key, kinds in self._KEY_TYPES.items()):
-                yield row
 
 
 _COLUMNS = ("protocol", "control", "rows", "done", "trainings", "steps each", "samples", "training time")

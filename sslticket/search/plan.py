@@ -1,6 +1,5 @@
 """A search that is checked and counted before anything is written, and the images that it trains on."""
 
-import dataclasses
 import hashlib
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
@@ -12,13 +11,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from sslticket import models
+from sslticket import models, processes
 from sslticket.config.recipe import Data, ImageIdentity, Recipe
 from sslticket.config.runtime import RuntimeConfig
-from sslticket.config.training import Clock, Span
+from sslticket.config.training import Clock
 from sslticket.data import source
 from sslticket.data.augment import View
-from sslticket.data.datasets.catalogue import is_own_dataset
+from sslticket.data.datasets.catalogue import get_dataset, is_own_dataset
 from sslticket.data.datasets.locate import MissingSplit
 from sslticket.data.loader import LabelledStream
 from sslticket.data.manifest import (
@@ -39,8 +38,10 @@ from sslticket.provenance import collect_provenance, git_commit, library_version
 from sslticket.pruning.forward_graph import MaskCoverage
 from sslticket.pruning.mask import Mask
 from sslticket.pruning.prunable import describe_layers, prunable_weights, shorten_names
-from sslticket.results.run_dir import RunDir, identify_images
-from sslticket.search.base import SUBSET_REWIND, TRIAL_REWIND, Search, SearchCost, Stages, search_of
+from sslticket.results.run_dir import RunDir, identify_images, read_json_or_empty
+from sslticket.results.throughput import CostEstimate, Throughput
+from sslticket.search.base import SearchCost, Stages, search_of
+from sslticket.search.estimate import SearchWork, num_known_labels, planned_counts, rewound_within
 from sslticket.ticket import Ticket
 from sslticket.training.memory import DeviceMemory, MemoryModel, ShapeOnlyMode, UnknownMemory, resident_bytes
 from sslticket.training.network import MaskedNetwork
@@ -61,6 +62,8 @@ class TrainingImages:
         permutation: Seed, fraction and hash of shuffled labels, for a ticket's provenance; None where none were.
         half: Which half of the set it is, with seed, images and hash, for a ticket's provenance; None for all of it.
         identity: What tells these images from others, for the recipe; None where its settings do.
+        evaluation: Evaluation images of the classes that are trained on; 0 where there are none.
+        about: For a plan without the images, whether their number is only about right.
         whole: The number of images of which a subset was taken, or the labelled ones of them where the objective draws
             from two streams; None where no subset was taken.
     """
@@ -74,30 +77,85 @@ class TrainingImages:
     permutation: dict[str, Any] | None
     half: dict[str, Any] | None = None
     identity: ImageIdentity | None = None
+    evaluation: int = 0
+    about: bool = False
     whole: int | LabelledStream | None = None
 
     @classmethod
-    def open(cls, recipe: Recipe, runtime: RuntimeConfig) -> "TrainingImages":
+    def open(cls, recipe: Recipe, runtime: RuntimeConfig, *, dry_run: bool = False) -> "TrainingImages":
         """Opens the training split and applies the recipe's choice of images and labels.
+
+        Args:
+            recipe: The recipe.
+            runtime: Where the data lies.
+            dry_run: Whether the catalogue's counts take the place of images that are not here.
 
         Raises:
             BadInput: If the data is missing or not the official one, a class is left empty, or the objective cannot
                 work with these labels.
         """
-        data, objective = recipe.data, objective_of(recipe)
-        opened = _open_training_split(data, runtime)
+        data = recipe.data
+        if dry_run and not source.is_here(data.dataset, runtime.data_root):
+            return cls._made_up(recipe, runtime)
+        opened, evaluation = _open_splits(data, runtime)
         log_empty_classes(opened.manifest)
         log_left_out(opened.manifest, opened.left_out)
         identity = _image_identity(data, opened)
         opened = opened if data.channels is None else convert_channels(opened, data.channels)
         one = opened.manifest if data.half is None else take_half(opened.manifest, data.half)
         true = _take_subset(recipe, one)
+        half = None if data.half is None else half_provenance(one, data.half)
+        measured = _num_evaluation_images(evaluation, true.classes)
+        chosen, full = replace(opened, manifest=true), opened.manifest
+        return cls._with_labels(recipe, chosen, one, full, evaluation=measured, half=half, identity=identity)
+
+    @classmethod
+    def _made_up(cls, recipe: Recipe, runtime: RuntimeConfig) -> "TrainingImages":
+        """Images of which the catalogue's counts alone are known, for a plan."""
+        data, entry = recipe.data, get_dataset(recipe.data.dataset)
+        full, one, counts = planned_counts(data, runtime.data_root)
+        opened = source.made_up_split(entry, counts.manifest(entry, "train"))
+        opened = opened if data.channels is None else convert_channels(opened, data.channels)
+        known = None if data.labels_list is None else np.arange(num_known_labels(data, counts))
+        evaluation = source.official_counts(data.dataset, "eval", runtime.data_root)
+        measured = round(len(evaluation) * len(counts.per_class) / len(full.per_class))
+        # Only its length and its classes matter, and those of its labels that a list or a fraction chooses.
+        before = one.manifest(entry, "train") if len(one) > len(counts) else opened.manifest
+        found = cls._with_labels(recipe, opened, before, opened.manifest, evaluation=measured, known=known)
+        return replace(found, full_size=len(full), about=not counts.exact)
+
+    @classmethod
+    def _with_labels(
+        cls,
+        recipe: Recipe,
+        opened: DataSource,
+        one: Manifest,
+        full: Manifest,
+        *,
+        evaluation: int,
+        half: dict[str, Any] | None = None,
+        identity: ImageIdentity | None = None,
+        known: np.ndarray | None = None,
+    ) -> "TrainingImages":
+        """What is trained on: the images that were chosen, with the labels that may be used.
+
+        Args:
+            recipe: The recipe.
+            opened: The images that were chosen, with their true labels.
+            one: The images of which they were chosen: the whole training set, or its half.
+            full: The whole training set.
+            evaluation: See the attribute.
+            half: See the attribute.
+            identity: See the attribute.
+            known: Rows of the images whose labels may be used; None for those that the recipe chooses.
+        """
+        data, objective, true = recipe.data, objective_of(recipe), opened.manifest
         manifest, labelled, permutation = true, None, None
         if data.shuffle_labels:
             manifest = with_shuffled_labels(true, data.shuffle_labels, seed=recipe.seeds.labels)
             digest = hashlib.sha256(manifest.labels.astype("<i8").tobytes()).hexdigest()[:16]
             permutation = {"seed": recipe.seeds.labels, "share": data.shuffle_labels, "hash": digest}
-        known = _rows_with_labels(recipe, manifest, true)
+        known = _rows_with_labels(recipe, manifest, true) if known is None else known
         whole: int | LabelledStream | None = len(one) if len(true) < len(one) else None
         if objective.needs_labels or objective.labelled_fraction is not None:
             _check_classes(true, one)
@@ -114,10 +172,21 @@ class TrainingImages:
                 )
             manifest = hide_labels_except(manifest, known)
         views = recipe.views(opened.dataset.train_view)
-        source, with_truth = (replace(opened, manifest=which) for which in (manifest, true))
-        half = None if data.half is None else half_provenance(one, data.half)
-        full = opened.manifest
-        return cls(source, with_truth, len(full), full.hash, labelled, views, permutation, half, identity, whole)
+        views = recipe.views(opened.dataset.train_view)
+        trained, with_truth = (replace(opened, manifest=which) for which in (manifest, true))
+        return cls(
+            trained,
+            with_truth,
+            len(full),
+            full.hash,
+            labelled,
+            views,
+            permutation,
+            half,
+            identity,
+            evaluation=evaluation,
+            whole=whole,
+        )
 
     def provenance(self) -> dict[str, Any]:
         """Which images and labels these are, for a ticket's provenance."""
@@ -151,13 +220,27 @@ def _check_classes(manifest: Manifest, whole: Manifest) -> None:
     raise BadInput(f"classes to be told apart must be 2 or more, got 1 of the {known} of {manifest.dataset}; {fix}")
 
 
-def _open_training_split(data: Data, runtime: RuntimeConfig) -> DataSource:
-    """The whole training split; it and the evaluation split have the official counts, or the recipe names a part."""
-    opened = [open_split(data.dataset, "train", runtime.data_root)]
-    if opened[0].dataset.image_counts is not None:
-        with suppress(MissingSplit):  # a search can do without
-            opened.append(open_split(data.dataset, "eval", runtime.data_root))
-    return source.check_complete(opened, data.part)[0]
+def _open_splits(data: Data, runtime: RuntimeConfig) -> tuple[DataSource, DataSource | None]:
+    """The whole training split, and the evaluation split where there is one.
+
+    Both have the official counts, or the recipe names a part.
+    """
+    training, evaluation = open_split(data.dataset, "train", runtime.data_root), None
+    with suppress(MissingSplit):  # a search can do without
+        evaluation = open_split(data.dataset, "eval", runtime.data_root)
+    official = evaluation is not None and training.dataset.image_counts is not None
+    checked = source.check_complete([training, *([evaluation] if evaluation and official else [])], data.part)
+    return checked[0], evaluation
+
+
+def _num_evaluation_images(evaluation: DataSource | None, classes: tuple[str, ...]) -> int:
+    """How many of the evaluation images are of these classes."""
+    if evaluation is None:
+        return 0
+    manifest, wanted = evaluation.manifest, set(classes)
+    return sum(
+        int(count) for name, count in zip(manifest.classes, manifest.class_counts(), strict=True) if name in wanted
+    )
 
 
 def _image_identity(data: Data, opened: DataSource) -> ImageIdentity | None:
@@ -258,6 +341,35 @@ class SearchPlan:
         except UnknownMemory:
             return None
 
+    @property
+    def work(self) -> SearchWork:
+        """The search in numbers."""
+        images, recipe = self.images, self.recipe
+        return SearchWork(
+            recipe=recipe,
+            dataset=images.source.dataset,
+            views=images.views,
+            classes=len(images.source.manifest.classes),
+            clock=self.clock,
+            stages=self.stages,
+            scoring=self.scoring_samples(self.levels),
+            images=len(images.true_labels.manifest),
+            evaluation=len(images.source.manifest) if images.permutation else images.evaluation,
+            labelled=objective_of(recipe).labelled_fraction,
+            numerics=str(self.numerics),
+            devices=processes.world_size(),
+            about=images.about,
+        )
+
+    def estimate(self, throughput: Throughput) -> CostEstimate:
+        """What the search comes to on a device.
+
+        Args:
+            throughput: How fast the device is.
+        """
+        memory = None if self.memory_model is None else self.memory_model.estimate(self.micro_batch)
+        return self.work.estimate(throughput, memory)
+
     def cumulative_samples(self, level: int) -> int:
         """Samples that the search has seen, at most, when it knows the ticket of this level."""
         return self.stages.cumulative_steps[level] * self.recipe.training.batch_size + self.scoring_samples(level)
@@ -277,8 +389,12 @@ class SearchPlan:
         """The level of the last ticket."""
         return self.stages.levels
 
-    def describe(self) -> str:
-        """The resolved recipe and what it comes to: a table of two columns."""
+    def describe(self, cost: CostEstimate | None = None) -> str:
+        """The resolved recipe and what it comes to: a table of two columns.
+
+        Args:
+            cost: What `estimate` gave; None leaves out what needs a speed.
+        """
         recipe, stages, manifest = self.recipe, self.stages, self.images.true_labels.manifest
         clock, counts = self.clock, manifest.class_counts()
         after = (
@@ -300,10 +416,13 @@ class SearchPlan:
             if labelled
             else {}
         )
+        about = "about " if self.images.about else ""
+        which = self.images.source.planned or f"hash {self.images.source.manifest.hash}"
+        sizes = f"{min(counts):,} to {max(counts):,}"
         lines = recipe.describe() | {
             "run folder": self.run_dir.path,
-            "images": f"{len(manifest):,} of {self.images.full_size:,}, hash {self.images.source.manifest.hash}",
-            "classes": f"{len(manifest.classes):,}, of {min(counts):,} to {max(counts):,} images",
+            "images": f"{about}{len(manifest):,} of {self.images.full_size:,}, {which}",
+            "classes": f"{len(manifest.classes):,}, of {about}{sizes} images",
             **known,
             "training": f"{clock.length} = {clock.total_steps:,} steps "
             f"= {clock.total_steps * clock.batch_size:,} samples",
@@ -316,6 +435,8 @@ class SearchPlan:
             "numerics": str(self.numerics),
             "memory": self._describe_memory(),
         }
+        if cost is not None:
+            lines |= {name: value for name, value in cost.lines() if name != "memory"}
         width = max(map(len, lines)) + 2
         return "\n".join(f"{name:<{width}}{value}" for name, value in lines.items())
 
@@ -389,7 +510,13 @@ class SearchPlan:
 
 
 def plan_search(
-    recipe: Recipe, runtime: RuntimeConfig, out: Path, *, trial: bool = False, rewind_given: bool = False
+    recipe: Recipe,
+    runtime: RuntimeConfig,
+    out: Path,
+    *,
+    trial: bool = False,
+    rewind_given: bool = False,
+    dry_run: bool = False,
 ) -> SearchPlan:
     """Checks a recipe against the data, the network and the output folder.
 
@@ -400,16 +527,17 @@ def plan_search(
         trial: Whether a length was given without a rewind point; one beyond the end is then moved into the training.
         rewind_given: Whether a rewind point was given. Else one that lies beyond the end of the training on a subset is
             moved into it, too.
+        dry_run: Whether the catalogue's counts take the place of images that are not here.
 
     Raises:
         BadInput: Naming what does not fit and the fix; nothing has been written.
     """
     recipe = resolve_precision(recipe, runtime)
-    images = TrainingImages.open(recipe, runtime)
+    images = TrainingImages.open(recipe, runtime, dry_run=dry_run)
     recipe = recipe.hold_lengths(images.whole_epoch_samples(recipe.training.held_batch))
     clock = recipe.training.clock(images.epoch_samples(recipe.training.batch_size))
     whole = None if rewind_given else images.whole_epoch_samples(clock.batch_size)
-    recipe, notice = _rewound_within(recipe, clock, trial=trial, whole=whole)
+    recipe, notice = rewound_within(recipe, clock, trial=trial, whole=whole)
     search = search_of(recipe)
     training, objective = recipe.training, objective_of(recipe)
     search.check(training, objective)
@@ -431,9 +559,12 @@ def plan_search(
     dense = Mask.ones_like(dict(backbone.named_parameters()), names)
     stages = search.stages(clock, dense)
     weights = sum(backbone.get_parameter(name).numel() for name in prunable_weights(backbone))
-    recipe = identify_images(recipe, images.identity, out, images.source.manifest.hash)
+    data_hash = images.source.manifest.hash
+    if images.source.planned:  # the hash of images that are not here is not known, but where they have been used
+        data_hash = str(read_json_or_empty(out / recipe.key / "recipe.json").get("data_hash", data_hash))
+    recipe = identify_images(recipe, images.identity, out, data_hash)
     parameters = sum(parameter.numel() for parameter in backbone.parameters())
-    run_dir = RunDir(out, recipe, images.source.manifest.hash)
+    run_dir = RunDir(out, recipe, data_hash)
     numerics = Numerics.resolve(runtime, recipe.precision).for_training(
         stages.cumulative_steps[-1],
         size=state_size(backbone),
@@ -472,37 +603,3 @@ def _build_backbone(recipe: Recipe, images: TrainingImages) -> nn.Module:
             "a larger --image-size, or a --model that pools globally"
         )
     return backbone
-
-
-def _rewound_within(recipe: Recipe, clock: Clock, *, trial: bool, whole: int | None) -> tuple[Recipe, str]:
-    """The recipe with W_k inside a training that a trial or a subset has shortened, and a line that says so.
-
-    Args:
-        recipe: The recipe.
-        clock: The clock of its training.
-        trial: Whether it is a trial.
-        whole: Samples in an epoch of all images; None where no subset is taken, or the rewind point was given.
-    """
-    given = search_of(recipe)
-    if not trial and whole is None:
-        return recipe, ""
-    taken = given.rewound_within(clock, TRIAL_REWIND if trial else SUBSET_REWIND)
-    if not (changes := _changed_flags(given, taken)):
-        return recipe, ""
-    step = clock.steps(Span.parse(getattr(taken, "rewind", "0it")))
-    why, hint = f"{clock.length} is short: this trial", ""
-    if not trial:
-        why = f"{clock.length} of this subset ({clock.total_steps:,} steps) end before W_k: this search"
-        longer = replace(clock, set_size=whole or 0)
-        if longer.steps(Span.parse(getattr(given, "rewind", "0it"))) < longer.total_steps > clock.total_steps:
-            hint = " (--hold samples keeps both as they are on all images)"
-    return dataclasses.replace(recipe, search=taken), f"{why} has {changes} and takes W_k at step {step}{hint}"
-
-
-def _changed_flags(given: Search, taken: Search) -> str:
-    """The flags of a search that a trial changes, with what they were."""
-    pairs = [
-        (field.name.replace("_", "-"), getattr(given, field.name), getattr(taken, field.name))
-        for field in dataclasses.fields(given)
-    ]
-    return " and ".join(f"--{name} {new} in place of {old}" for name, old, new in pairs if old != new)

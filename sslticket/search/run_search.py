@@ -1,19 +1,24 @@
 """A planned search, run to its end or resumed."""
 
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
-from sslticket.config.recipe import flatten_settings
+from sslticket.config.recipe import Data, flatten_settings
 from sslticket.config.runtime import RuntimeConfig
+from sslticket.data.datasets.arrays import MADE_UP, register_made_up_dataset
 from sslticket.errors import BadInput, Diverged
 from sslticket.escaping import escape_terminal
+from sslticket.objectives.base import objective_of
 from sslticket.pruning.prunable import shorten_names
 from sslticket.results.rows import DivergedRow
 from sslticket.results.run_dir import read_json_or_empty, resumption_differences
+from sslticket.results.throughput import Busy, ProbedRun, Speed, probe_speed
 from sslticket.search.base import search_of
-from sslticket.search.plan import SearchPlan
+from sslticket.search.plan import SearchPlan, plan_search
 from sslticket.search.runner import SearchRunner
 from sslticket.search.scoring import Monitor
 from sslticket.storage.files import write_row
@@ -86,6 +91,50 @@ def run_search(plan: SearchPlan, runtime: RuntimeConfig, *, show_progress: bool 
             warned = warned or bool(ineffective and effective)  # later levels are hardly better
         runner.forget_snapshots()
     return runner.unreadable_images
+
+
+def probe_search(plan: SearchPlan, runtime: RuntimeConfig) -> Speed:
+    """Measures the speed of a search on this device: the same search in short, on made-up images of the right size.
+
+    Images are in memory, so that what decoding files takes is not in it.
+
+    Args:
+        plan: The search.
+        runtime: How this machine computes.
+    """
+    least = 2 * objective_of(plan.recipe).min_images
+
+    def run(batch: int, steps: int, measured: int) -> ProbedRun:
+        return _run_short(plan, runtime, batch, steps, measured)
+
+    return probe_speed(plan.work.workload, run, evaluation=plan.images.evaluation, least=least)
+
+
+def _run_short(plan: SearchPlan, runtime: RuntimeConfig, batch: int, steps: int, measured: int) -> ProbedRun:
+    """Does a search of two trainings of so many steps after W_k."""
+    recipe, classes = plan.recipe, len(plan.images.source.manifest.classes)
+    register_made_up_dataset(plan.images.source.dataset, classes, max(classes, batch), measured)
+    data = Data(
+        dataset=MADE_UP, image_size=recipe.data.image_size, augment=recipe.data.augment, labels=recipe.data.labels
+    )
+    training = replace(recipe.training, batch_size=batch, length=f"{2 * steps}it", warmup="0it", drops=())
+    if batch < recipe.training.batch_size:
+        training = replace(training, ghost_batch=None)
+    names, shorter = {each.name for each in fields(search_of(recipe))}, dict[str, Any]()
+    for number in names & {"levels", "rounds"}:
+        shorter[number] = min(2, getattr(recipe.search, number))
+    usual = {"rewind": f"{steps}it", "early_bird": None, "anneal": "step"}
+    shorter |= {name: value for name, value in usual.items() if name in names}
+    with tempfile.TemporaryDirectory() as folder:
+        small = replace(recipe, data=data, training=training, search=replace(search_of(recipe), **shorter))
+        # What pays in the long run is compiled in a short one, too.
+        how = replace(runtime, compile=plan.numerics.compiled, probe=None)
+        probed = plan_search(small, how, Path(folder))
+        with Busy() as busy:
+            run_search(probed, how, show_progress=False)
+        levels = range(probed.levels + 1)
+        rows = [read_json_or_empty(probed.run_dir.row_path(level)) for level in levels]
+        return ProbedRun.of_rows(rows, [probed.run_dir.ticket_path(level) for level in levels], busy)
 
 
 def _note_on_stderr(text: str) -> None:

@@ -308,9 +308,9 @@ class MemoryModel:
         trained = [one for one in network.parameters() if one.requires_grad]
         scores = {id(one.score) for one in pruned_model.learned_gates(network).values()}
         entries = {of: sum(one.numel() for one in trained if (id(one) in scores) is of) for of in (False, True)}
-        state = entries[False] * _state_per_parameter(training.optimizer)
+        state = entries[False] * optimizer_entries(training.optimizer)
         if network.mask_learning is not None:
-            state += entries[True] * _state_per_parameter(network.mask_learning.optimizer)
+            state += entries[True] * optimizer_entries(network.mask_learning.optimizer)
         return cls(
             weights=sum(_storage_bytes(network).values()),
             gradients=_FLOAT32_BYTES * sum(entries.values()),
@@ -438,7 +438,7 @@ def format_bytes(size: int) -> str:
     return f"{number:,.0f} {unit}" if number >= 99.95 else f"{number:.1f} {unit}"
 
 
-def _state_per_parameter(spec: Optimizer) -> int:
+def optimizer_entries(spec: Optimizer) -> int:
     """Numbers that an optimiser keeps for each parameter."""
     if isinstance(spec, (SGD, RMSprop, LARS)):
         return (1 if spec.momentum else 0) + (1 if isinstance(spec, RMSprop) else 0)

@@ -48,12 +48,13 @@ def test_a_dry_run_tells_what_is_done_and_left_and_trainings_are_counted_once(
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     # W_k after 64 samples is step 1 of 200 steps of 128 images, where training starts at k. Tickets: two orders each,
     # and the dense network once.
-    assert lines[1] == f"digits-demo@k ticket 2 0 5 199 {5 * 199 * 128:,} unknown"
-    assert lines[2] == f"digits-demo@k local 2 0 4 199 {4 * 199 * 128:,} unknown"
-    left = f"left: 9 trainings, {9 * 199 * 128:,} samples, training time unknown"
-    assert lines[3:6] == ["4 rows, 0 done", left, f"numerics: {Numerics.resolve(RuntimeConfig(), None)}"]
-    assert lines[6].startswith("memory: 2.8 MB a device for a part of 128 images: activations 2.4, ")
-    assert len(lines) == 7
+    assert lines[1].startswith(f"digits-demo@k ticket 2 0 5 199 {5 * 199 * 128:,} about ")
+    assert lines[2].startswith(f"digits-demo@k local 2 0 4 199 {4 * 199 * 128:,} about ")
+    assert lines[3] == "4 rows, 0 done"
+    assert lines[4].startswith(f"left: 9 trainings, {9 * 199 * 128:,} samples, training time about ")
+    assert lines[5] == f"trainings: 9 trainings of 200it = {9 * 199:,} steps"
+    assert f"numerics: {Numerics.resolve(RuntimeConfig(), None)}" in lines
+    assert lines[-1].startswith("memory: 2.8 MB a device for a part of 128 images: activations 2.4, ")
     assert not (run / "endpoints").exists()
     assert not list((run / "rows").glob("*stability*"))
     sslticket("analyse", "magnitudes", run, "--protocol", "digits-demo@k", "--seeds", "0")

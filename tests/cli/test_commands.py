@@ -68,7 +68,8 @@ def test_a_dry_run_tells_what_is_left_and_trains_nothing(run: Path, capsys: pyte
         "evaluate", run, "--protocol", "digits-demo", "--controls", "random", "random", "--seeds", "0-1", "--dry-run"
     )
     printed = capsys.readouterr().out
-    assert "16 rows, 0 done\nleft: 16 trainings, 409,600 samples, training time unknown\n" in printed
+    assert "16 rows, 0 done\nleft: 16 trainings, 409,600 samples, training time about " in printed
+    assert "trainings: 16 trainings of 200it = 3,200 steps\n" in printed
     assert not list((run / "rows").glob("level-*"))
 
 

@@ -19,7 +19,8 @@ from typing import Any
 import psutil
 import pytest
 
-from sslticket.campaign.launch import job_name
+from sslticket.campaign.launch import SlurmSettings, job_name, launch_slurm
+from sslticket.errors import BadInput
 from tests.cluster.conftest import Cluster, run
 
 ROOT = Path(__file__).parents[2]
@@ -135,13 +136,41 @@ class Campaign:
 
 
 @pytest.mark.slurm
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"partition": "urgnt"}, "unknown partition 'urgnt'; did you mean urgent?"),
+        ({"account": "rot"}, "unknown account 'rot'; did you mean root?"),
+        ({"nodes": 9}, "SLURM refuses such a job: Requested node configuration is not available"),
+        ({"gpus_per_node": 1}, "SLURM refuses such a job: Invalid generic resource (gres) specification"),
+        ({"slurm": ("nosuch=1",)}, "SLURM refuses such a job: unrecognized option '--nosuch=1'"),
+    ],
+    ids=str,
+)
+def test_what_the_cluster_does_not_have_is_one_line_and_nothing_is_written(
+    slurm: Cluster, tmp_path: Path, given: dict[str, object], told: str
+) -> None:
+    with pytest.raises(BadInput) as refused:
+        launch_slurm(["python"], tmp_path / "out", workers=2, pieces=2, settings=SlurmSettings(**given))
+    assert str(refused.value).startswith(told)
+    assert "\n" not in str(refused.value)
+    assert not run("squeue", "-h")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slurm
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("subsets", "seeds", "steps", "times"),
     [
         pytest.param([0.1, 0.3], 2, 60, (1, 1, 1, 1), marks=pytest.mark.timeout(400), id="four_searches"),
         pytest.param(
-            [0.1, 0.2, 0.3, 0.5, 1.0], 4, 60, (5, 5, 3, 2), marks=[LONG, pytest.mark.timeout(3600)], id="twenty_searches"
+            [0.1, 0.2, 0.3, 0.5, 1.0],
+            4,
+            60,
+            (5, 5, 3, 2),
+            marks=[LONG, pytest.mark.timeout(3600)],
+            id="twenty_searches",
         ),
     ],
 )

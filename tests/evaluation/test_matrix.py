@@ -22,7 +22,8 @@ from sslticket.evaluation.protocols import Protocol
 from sslticket.evaluation.tasks import EvalTask
 from sslticket.pruning.mask import Mask
 from sslticket.results.rows import row_error
-from sslticket.results.work_queue import Throughput, describe_queue
+from sslticket.results.throughput import Throughput
+from sslticket.results.work_queue import describe_queue
 from sslticket.search.imp import IMP
 from sslticket.ticket import Ticket
 from sslticket.training.engine import Engine

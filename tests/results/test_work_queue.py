@@ -12,7 +12,8 @@ import pytest
 
 from sslticket.config.runtime import RuntimeConfig
 from sslticket.errors import BadInput
-from sslticket.results.work_queue import Job, Row, Throughput, Workload, WorkQueue, describe_queue
+from sslticket.results.throughput import Throughput, Workload
+from sslticket.results.work_queue import Job, Row, WorkQueue, describe_queue
 from sslticket.storage.leases import Holder, hold_leases, lease_path
 from sslticket.training.engine import Engine
 from sslticket.training.progress import Progress

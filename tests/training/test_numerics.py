@@ -27,7 +27,7 @@ from sslticket.objectives.mocov2 import MoCoV2
 from sslticket.objectives.rotnet import RotNet
 from sslticket.objectives.simclr import SimCLR
 from sslticket.objectives.supervised import Supervised
-from sslticket.results.work_queue import Throughput, Workload
+from sslticket.results.throughput import Throughput, Workload
 from sslticket.search.imp import IMP
 from sslticket.search.plan import plan_search
 from sslticket.search.run_search import run_search

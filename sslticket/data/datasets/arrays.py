@@ -12,18 +12,20 @@ import zipfile
 import zlib
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 
-from sslticket.data.datasets import binary_formats
+from sslticket.data.datasets import DATASETS, binary_formats
 from sslticket.data.datasets.base import Dataset, ImageArrays, Layout, Listing, Split
 from sslticket.data.datasets.folders import FolderLayout
 from sslticket.errors import BadInput, one_line
 from sslticket.storage.files import open_regular, read_bytes
 
+MADE_UP = "made-up"
+"""Name of the data set of made-up images."""
 # MNIST's images shrink to a fifth. Small files may hold what they like.
 _MAX_RATIO, _SMALL_SIZE = 100, 1 << 26
 _LARGEST_FILE = 1 << 33  # bytes of a file that is kept whole; the largest published one, SVHN's extra images, has 1.3e9
@@ -423,3 +425,57 @@ class DigitsLayout(Layout):
         # 255 / 16 is no whole number: halves are rounded up.
         images = np.floor(digits.images * 255 / 16 + 0.5).astype(np.uint8)[..., None]
         return ImageArrays(images, digits.target.astype(np.int64), dataset.class_names)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MadeUpLayout(Layout):
+    """Images of noise with labels in turn, which lie nowhere: they cost a network what real ones of their size do.
+
+    Attributes:
+        side: Side in pixels.
+        counts: Numbers of training and of evaluation images.
+    """
+
+    package: ClassVar[str] = "sslticket"
+
+    side: int
+    counts: tuple[int, int]
+
+    def find(self, dataset: Dataset, folder: Path) -> Path | None:
+        """Return `folder`: there are no files."""
+        return folder
+
+    def open(self, dataset: Dataset, split: Split, folder: Path) -> Listing | ImageArrays | None:
+        """Make up the images of a split."""
+        count, classes = self.counts[0 if split == "train" else 1], dataset.classes or 1
+        shape = (count, self.side, self.side, dataset.channels)
+        images = np.random.default_rng(count).integers(0, 256, shape, np.uint8)
+        names = tuple(str(number) for number in range(classes))
+        return ImageArrays(images, np.arange(count) % classes, names) if count else None
+
+
+def register_made_up_dataset(like: Dataset, classes: int, train: int, evaluation: int) -> Dataset:
+    """Register a data set of made-up images that is looked for by its name as any other, for measurements of speed.
+
+    Args:
+        like: Data set whose images' size, channels, views and normalisation it has.
+        classes: Number of classes.
+        train: Number of training images; at least one a class.
+        evaluation: Number of evaluation images; 0 for none.
+    """
+    side = like.eval_view.resize or like.eval_view.size
+    entry = replace(
+        like,
+        name=MADE_UP,
+        classes=classes,
+        kind="arrays",
+        image_counts=None,
+        class_counts=(),
+        class_range=None,
+        layout=MadeUpLayout(side=side, counts=(max(train, classes), evaluation)),
+        class_names=(),
+        train_fraction=None,
+        torchvision=None,
+        system_folder=None,
+    )
+    return DATASETS.register(MADE_UP)(entry)

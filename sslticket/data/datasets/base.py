@@ -153,6 +153,9 @@ class Dataset:
         eval_view: Evaluation view.
         kind: "files" are decoded as they are needed, through DALI; "arrays" are small enough to be kept whole.
         image_counts: Official numbers of training and evaluation images; None where the set itself does not fix them.
+        class_counts: Numbers of training images of each class, by label, or one number for all of a balanced set; empty
+            where nobody publishes them.
+        class_range: The smallest and the largest of these numbers, where only they are published.
         layout: Form in which the set is published.
         train_folders: Names that the training split's folder of class folders may have; "." is the data root itself.
         eval_folders: Names that the evaluation split's may have.
@@ -175,6 +178,8 @@ class Dataset:
     eval_view: View
     kind: Literal["files", "arrays"] = "files"
     image_counts: tuple[int, int] | None = None
+    class_counts: tuple[int, ...] = ()
+    class_range: tuple[int, int] | None = None
     layout: Layout
     train_folders: tuple[str, ...] = ("train",)
     eval_folders: tuple[str, ...] = ("val", "validation", "test")

@@ -51,6 +51,7 @@ IMAGENET = Dataset(
     eval_view=_IMAGENET_EVAL,
     kind="files",
     image_counts=(1_281_167, 50_000),  # Russakovsky et al. 2015, Table 2
+    class_range=(732, 1300),  # the same table
     layout=ImageNetLayout(
         md5={
             "ILSVRC2012_img_train.tar": ("1d675b47d978889d74fa0da5fadfb00e",),
@@ -75,6 +76,7 @@ PLACES365 = Dataset(
     eval_view=_IMAGENET_EVAL,
     kind="files",
     image_counts=(1_803_460, 36_500),  # its home page; the training images also in Zhou et al. 2017, section 3
+    class_range=(3_068, 5_000),  # Zhou et al. 2017, section 3
     # torchvision renames the folder that the archive of training images unpacks to.
     layout=Places365Layout(
         train_images=("data_large_standard", "data_large", "train_large_places365standard.tar"),
@@ -133,6 +135,7 @@ TINY_IMAGENET = Dataset(
     eval_view=View(size=64),
     kind="arrays",
     image_counts=(100_000, 10_000),  # Le and Yang 2015, section 2; its test images' labels are not published
+    class_counts=(500,),
     layout=TinyImageNetLayout(),
     eval_folders=("val", "validation"),  # test/ has no labels
     homepage="http://cs231n.stanford.edu/tiny-imagenet-200.zip",
@@ -149,6 +152,7 @@ CIFAR10 = Dataset(
     eval_view=_CIFAR_EVAL,
     kind="arrays",
     image_counts=(50_000, 10_000),  # its home page
+    class_counts=(5_000,),
     layout=CifarLayout(
         folders=("cifar-10-batches-py", "cifar-10-batches-bin", "."),
         train=("data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5"),
@@ -181,6 +185,7 @@ CIFAR100 = Dataset(
     eval_view=_CIFAR_EVAL,
     kind="arrays",
     image_counts=(50_000, 10_000),  # its home page
+    class_counts=(500,),
     layout=CifarLayout(
         folders=("cifar-100-python", "cifar-100-binary", "."),
         train=("train",),
@@ -210,6 +215,8 @@ SVHN = Dataset(
     eval_view=View(size=32),
     kind="arrays",
     image_counts=(73_257, 26_032),  # its home page
+    # Of its labels by number, 0 first; they add up to the 73,257.
+    class_counts=(4_948, 13_861, 10_585, 8_497, 7_458, 6_882, 5_727, 5_595, 5_045, 4_659),
     layout=SvhnLayout(md5=_SVHN_MD5),
     torchvision="SVHN",
     torchvision_splits=("train", "test"),
@@ -222,6 +229,7 @@ SVHN_EXTRA = replace(
     SVHN,  # its mean and deviation too, so that a network may go from one to the other
     name="svhn_extra",
     image_counts=(604_388, 26_032),  # its home page: the 73,257 and 531,131 more
+    class_counts=(50_498, 104_421, 85_325, 69_262, 58_091, 60_372, 47_309, 49_592, 40_403, 39_115),  # of both files
     layout=SvhnLayout(train=("train_32x32.mat", "extra_32x32.mat"), md5=_SVHN_MD5),
     torchvision_splits=("train", "extra", "test"),
 )
@@ -237,6 +245,8 @@ MNIST = Dataset(
     eval_view=View(size=28),
     kind="arrays",
     image_counts=(60_000, 10_000),  # LeCun, Cortes and Burges, its home page
+    # Of its labels by number, 0 first; they add up to the 60,000.
+    class_counts=(5_923, 6_742, 5_958, 6_131, 5_842, 5_421, 5_918, 6_265, 5_851, 5_949),
     layout=IdxLayout(
         folders=("MNIST/raw", ".", "raw"),
         tables=("mnist_train.csv", "mnist_test.csv"),
@@ -267,6 +277,7 @@ FASHION_MNIST = Dataset(
     eval_view=View(size=28),
     kind="arrays",
     image_counts=(60_000, 10_000),  # Xiao et al. 2017, section 2
+    class_counts=(6_000,),
     layout=IdxLayout(
         folders=("FashionMNIST/raw", ".", "raw"),
         tables=("fashion-mnist_train.csv", "fashion-mnist_test.csv"),
@@ -310,6 +321,7 @@ DIGITS = Dataset(
     eval_view=View(size=8),
     kind="arrays",
     image_counts=(1_438, 359),  # our division of the 1,797 that scikit-learn has
+    class_counts=(142, 146, 142, 146, 145, 146, 145, 143, 139, 144),
     layout=DigitsLayout(),
     train_fraction=0.8,
     class_names=_DIGIT_CLASSES,

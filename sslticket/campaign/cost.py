@@ -1,0 +1,283 @@
+"""What a campaign comes to before there is any ticket: its searches, evaluations and analyses, shared work once.
+
+The tickets to be are written down as their files will say, and the very plans that an evaluation and an analysis make
+of tickets that are there count their trainings. No image is opened and no network is built but for its shapes.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from sslticket.campaign.sweep import Analyse, Cell, Evaluate
+from sslticket.config.flags import override_fields
+from sslticket.config.recipe import Recipe
+from sslticket.config.runtime import RuntimeConfig
+from sslticket.errors import BadInput
+from sslticket.evaluation.jobs import EvaluationPlan
+from sslticket.evaluation.protocols import find_protocol
+from sslticket.evaluation.tasks import DEFAULT_LEVELS, EvalTask, Levels, TicketInfo, tasks_of_headers
+from sslticket.evaluation.trainer import SplitCache
+from sslticket.results.throughput import (
+    ROW_BYTES,
+    CostEstimate,
+    Row,
+    Throughput,
+    Workload,
+    device_name,
+    network_shape,
+    num_features,
+    work_cost,
+)
+from sslticket.search.base import search_of
+from sslticket.search.estimate import SearchWork, state_entries
+from sslticket.training.numerics import Numerics
+
+
+def estimate_cells(
+    cells: Iterable[Cell],
+    *,
+    device: str | None = None,
+    rows: Iterable[Row] = (),
+    runtime: RuntimeConfig | None = None,
+    throughput: Throughput | None = None,
+) -> CostEstimate:
+    """What cells come to: searches, evaluations and analyses of their tickets, and shared controls once.
+
+    Args:
+        cells: The cells of a campaign.
+        device: Name of the device whose speeds are looked up; None for this machine's.
+        rows: Rows that were measured, whose speeds come first.
+        runtime: How the machine computes; None for its defaults.
+        throughput: What is known of the device's speed, in the place of `device` and `rows`.
+
+    Raises:
+        BadInput: If nobody publishes how many images a recipe or protocol has, or a search cannot be done with them.
+    """
+    listed, runtime = list(cells), runtime or RuntimeConfig()
+    known = throughput or Throughput.known(device or device_name(), _input_size, rows=rows)
+    total = CostEstimate(devices=runtime.world_size)
+    works: dict[tuple[str, bool], SearchWork] = {}
+    counts: dict[tuple[str, bool], int] = defaultdict(int)
+    by_seed: dict[int, list[Cell]] = defaultdict(list)
+    for cell in listed:
+        key = _family(cell)
+        if key not in works:
+            works[key] = SearchWork.of_recipe(cell.recipe, runtime, trial=cell.trial)
+        counts[key] += 1
+        by_seed[cell.recipe.seed].append(cell)
+    for key, work in works.items():
+        total += work.estimate(known).times(counts[key])
+    # Searches of other seeds share nothing, so those of one seed tell what as many of another come to.
+    measured: dict[object, CostEstimate] = {}
+    for group in by_seed.values():
+        kinds = {_measured_key(cell): cell for cell in group}
+        signature = repr(sorted(kinds))
+        if signature not in measured:
+            tickets = {cell.key: _tickets_of(cell, works[_family(cell)]) for cell in group}
+            measured[signature] = _measuring(group, tickets, runtime, known)
+        total += measured[signature]
+    return total
+
+
+def _family(cell: Cell) -> tuple[str, bool]:
+    return cell.recipe.family, cell.trial
+
+
+def _measured_key(cell: Cell) -> str:
+    return repr((_family(cell), cell.evaluate, cell.analyse))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Ticket:
+    """A ticket to be.
+
+    Attributes:
+        path: Where its file would lie.
+        level: Its level.
+        header: What its file would say, as far as an evaluation asks.
+        info: What an evaluation has to know of it.
+    """
+
+    path: Path
+    level: int
+    header: Mapping[str, Any]
+    info: TicketInfo
+
+
+def _tickets_of(cell: Cell, work: SearchWork) -> list[_Ticket]:
+    recipe, stages = replace(work.recipe, seed=cell.recipe.seed), work.stages
+    model, channels, size = recipe.model, work.dataset.channels, work.views[0].size
+    layers, total = _prunable(recipe, channels, size)
+    head: dict[str, tuple[int, ...]] = {}
+    if work.passes.classifies:
+        head = {"weight": (work.classes, num_features(model, channels, size)), "bias": (work.classes,)}
+    rewind_samples = stages.rewind * recipe.training.batch_size
+    origin = {
+        "seed": recipe.seed,
+        "objective": recipe.task,
+        "rewind_samples": rewind_samples,
+        "classes": work.classes,
+    }
+    header = {"recipe": recipe.to_dict(), "head": head, "provenance": origin}
+    # How many weights a search leaves that finds that out itself, nobody knows: as many as no other.
+    unknown = int(cell.key, 16)
+    found = []
+    for level in range(stages.levels + 1):
+        left = total if level == 0 else stages.survivors[level] if stages.survivors else -unknown - level
+        info = TicketInfo(
+            hash=f"{cell.key}-{level}",
+            model=model,
+            channels=channels,
+            survivors=left,
+            prunable=total,
+            layers=layers,
+            parameters=state_entries(model, channels, size),
+            rewind_samples=rewind_samples,
+            seed=recipe.seed,
+            head=head,
+            classes_hash=None,
+            row_fields={},
+        )
+        path = Path("planned") / cell.key / "tickets" / f"level-{level:02d}.safetensors"
+        found.append(_Ticket(path=path, level=level, header=header, info=info))
+    return found
+
+
+def _prunable(recipe: Recipe, channels: int, size: int) -> tuple[tuple[str, ...], int]:
+    """The layers that a search may prune, and how many weights they have."""
+    network = network_shape(recipe.model, channels, size)
+    names = search_of(recipe).prunable_layers(network)
+    return tuple(sorted(names)), sum(network.get_parameter(name).numel() for name in names)
+
+
+@cache
+def _counted_splits() -> SplitCache:
+    """The catalogue's counts of all protocols that were asked for in this process."""
+    return SplitCache(None, "always")
+
+
+def _measuring(
+    cells: Sequence[Cell], tickets: Mapping[str, Sequence[_Ticket]], runtime: RuntimeConfig, known: Throughput
+) -> CostEstimate:
+    """Evaluations and analyses of the searches of one seed."""
+    numerics, works, rows, endpoints = Numerics.resolve(runtime, None), list[Workload](), 0, 0
+    for evaluate in _without_repeats([each for cell in cells for each in cell.evaluate]):
+        chosen = _chosen(cells, tickets, evaluate, _levels_of(evaluate.levels))
+        seeds, repeats = _one_seed(evaluate, cells)
+        tasks = tasks_of_headers(
+            {each.path: each.header for each in chosen},
+            evaluate.controls,
+            evaluate.protocols,
+            seeds,
+            evaluate.heads,
+            evaluate.part,
+            curve=evaluate.curve,
+        )
+        for count, some in _by_repeats(tasks, repeats):
+            plan = EvaluationPlan(some, {each.path: each.info for each in chosen}, _counted_splits(), numerics)
+            works += [job.workload for job in plan.jobs()] * count
+            rows += len(some) * count
+    for analyse in _without_repeats([each for cell in cells for each in cell.analyse]):
+        trainings, more_rows = _trainings_of(analyse, cells, tickets, numerics)
+        works, rows, endpoints = works + trainings, rows + more_rows, endpoints + len(trainings)
+    kept = endpoints * 4 * max((each.info.parameters for group in tickets.values() for each in group), default=0)
+    return work_cost(works, known, devices=runtime.world_size, disk_bytes=ROW_BYTES * rows + kept)
+
+
+def _trainings_of(
+    analyse: Analyse, cells: Sequence[Cell], tickets: Mapping[str, Sequence[_Ticket]], numerics: Numerics
+) -> tuple[list[Workload], int]:
+    """The trainings that an analysis rests on, and its rows; one that trains nothing has a row a ticket."""
+    from sslticket.analysis import ANALYSES
+    from sslticket.analysis.base import EndpointAnalysis
+    from sslticket.analysis.endpoints import targets_of
+
+    kind = ANALYSES.get(analyse.analysis)
+    names = {name.replace("-", "_"): value for name, value in analyse.settings.items()}
+    analysis = override_fields(kind(), names)
+    levels = analyse.levels or (getattr(kind, "default_levels", "") if issubclass(kind, EndpointAnalysis) else "all")
+    chosen = _chosen(cells, tickets, analyse, _levels_of(levels or None))
+    if not isinstance(analysis, EndpointAnalysis):
+        return [], len(chosen)
+    seeds, repeats = _one_seed(analyse, cells)
+    tasks = tasks_of_headers(
+        {each.path: each.header for each in chosen},
+        analyse.controls,
+        analyse.protocols,
+        seeds,
+        analyse.heads,
+        analyse.part,
+        both_heads=False,
+        own_weights=True,
+    )
+    infos = {each.path: each.info for group in tickets.values() for each in group}
+    works: list[Workload] = []
+    rows = 0
+    for count, some in _by_repeats(tasks, repeats):
+        found: dict[Path, Workload] = {}
+        for target in targets_of(some, infos, _counted_splits(), numerics, dense=analysis.needs_dense):
+            found |= {training.endpoint_file: training.workload for training in analysis.trainings(target)}
+        works, rows = works + list(found.values()) * count, rows + len(some) * count
+    return works, rows
+
+
+def _chosen(
+    cells: Sequence[Cell], tickets: Mapping[str, Sequence[_Ticket]], measured: Evaluate | Analyse, levels: Levels
+) -> list[_Ticket]:
+    """The tickets of the cells that ask for this."""
+    asking = [cell for cell in cells if measured in (*cell.evaluate, *cell.analyse)]
+    return [each for cell in asking for each in tickets[cell.key] if levels.includes(each.level)]
+
+
+def _one_seed(measured: Evaluate | Analyse, cells: Sequence[Cell]) -> tuple[list[int] | None, int]:
+    """One of the seeds of an evaluation, and how many there are; None and 0 where protocols have their own.
+
+    Rows of one seed share nothing with those of another.
+    """
+    if measured.seeds is None:
+        return None, 0
+    if measured.seeds == "search":
+        return [cells[0].recipe.seed], 1
+    seeds = [int(seed) for seed in measured.seeds]
+    return seeds[:1], len(seeds)
+
+
+def _by_repeats(tasks: Sequence[EvalTask], repeats: int) -> list[tuple[int, list[EvalTask]]]:
+    """Tasks that are done so many times under other seeds: of protocols with their own seeds those of the first."""
+    if repeats:
+        return [(repeats, list(tasks))]
+    found: dict[int, list[EvalTask]] = defaultdict(list)
+    for task in tasks:
+        if task.seed == task.protocol.seeds[0]:
+            found[len(task.protocol.seeds)].append(task)
+    return list(found.items())
+
+
+def _levels_of(text: str | None) -> Levels:
+    """The levels that a sweep's "0 2 4-6" means; "all", and the usual ones for None."""
+    if text is None:
+        return DEFAULT_LEVELS
+    if text == "all":
+        return Levels()
+    chosen: list[int] = []
+    for word in text.replace(",", " ").split():
+        first, dash, last = word.partition("-")
+        if not first.isdigit() or (dash and not last.isdigit()):
+            raise BadInput(f"levels must be numbers or ranges, got {word!r}; write them like 0 2 4-6")
+        chosen += range(int(first), int(last or first) + 1)
+    return Levels(tuple(chosen))
+
+
+def _input_size(name: str) -> int:
+    return find_protocol(name).input_size
+
+
+def _without_repeats(items: Sequence[Any]) -> list[Any]:
+    found: list[Any] = []
+    for item in items:
+        if item not in found:
+            found.append(item)
+    return found
