@@ -43,10 +43,10 @@ class Paper(NamedTuple):
 PAPERS = {
     "one_ticket": Paper("000", "One Ticket to Win Them All", "Morcos et al. 2019, https://arxiv.org/abs/1906.02773"),
     "one_ticket_report": Paper(
-        "001", "Reproducibility report of One Ticket to Win Them All", "Gohil et al. 2020, ReScience C 6(2)"
+        "001", "Reproducibility report of One Ticket to Win Them All", "Gohil, Narayanan & Jain 2020"
     ),
     "limited_supervision": Paper(
-        "002", "Finding Winning Tickets with Limited (or No) Supervision", "anonymous submission to ICLR 2021"
+        "002", "Finding Winning Tickets with Limited (or No) Supervision", "anonymous authors, under review"
     ),
     "stabilizing": Paper(
         "003", "Stabilizing the Lottery Ticket Hypothesis", "Frankle et al. 2019, https://arxiv.org/abs/1903.01611"
@@ -309,6 +309,8 @@ def cells_left(cells: "Sequence[Cell]", rows: "pd.DataFrame") -> "list[Cell]":
         cells: The cells of a campaign.
         rows: A frame of `read_rows`.
     """
+    from sslticket.campaign.sweep import measurements_of
+
     known = dict(list(rows.groupby(["recipe", "search_seed"])))
 
     def has_rows(cell: "Cell") -> bool:
@@ -319,7 +321,7 @@ def cells_left(cells: "Sequence[Cell]", rows: "pd.DataFrame") -> "list[Cell]":
         last = int(getattr(search, "levels", 0) or getattr(search, "rounds", 1))
         return any(
             set(range(1, last + 1)) <= set(own.loc[own["kind"] == "level", "level"])
-            and all(_is_measured(own, each, last, cell.recipe.seed) for each in (*cell.evaluate, *cell.analyse))
+            and all(_is_measured(own, each, last, cell.recipe.seed) for each in measurements_of([cell]))
             for own in found
         )
 
