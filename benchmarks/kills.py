@@ -99,7 +99,7 @@ SUBJECTS = {
         needs="rows",
     ),
     "rows": Subject(words=("rows", "runs", "-o", "rows.csv"), needs="rows"),
-    "export": Subject(words=("export", "TICKET", "exported"), needs="rows"),
+    "export": Subject(words=("export", "TICKET", "exported"), needs="runs"),
 }
 
 
