@@ -12,6 +12,7 @@ the imports, so that a kill costs no start.
 """
 
 import argparse
+import gc
 import importlib
 import json
 import os
@@ -285,6 +286,7 @@ def main(words: Sequence[str]) -> int:
     for name in (*_LATE, *(module.name for module in pkgutil.walk_packages(sslticket.__path__, "sslticket."))):
         if not name.endswith("__main__"):
             importlib.import_module(name)
+    gc.freeze()  # or each child would copy all of it to look for garbage
     print(f"commit {provenance.git_commit() or 'unknown'}, seed {given.seed}", flush=True)
     records = Kills(given.out.absolute(), given.seed).run(given.only, given.kills)
     print(table(records))

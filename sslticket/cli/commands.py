@@ -341,6 +341,7 @@ def _run_data_pack(given: argparse.Namespace) -> None:
     from sslticket.data.datasets.locate import MissingSplit
     from sslticket.data.shards import ShardSettings, start_shards, write_shards
     from sslticket.data.source import describe_difference, is_complete, open_split
+    from sslticket.storage.leases import hold_alone
 
     name = load_dataset(given.name).name
     how = ShardSettings(short_side=given.short_side, quality=given.quality, shard_size=given.shard_size)
@@ -359,10 +360,11 @@ def _run_data_pack(given: argparse.Namespace) -> None:
             )
     manifests = [source.manifest for source in sources]
     start_shards(manifests, given.out, how)
-    for manifest in manifests:
-        bad = write_shards(manifest, given.out, how, _progress_bar(manifest.split, len(manifest)))
-        unreadable = f", {len(bad):,} that cannot be read as they are" if bad else ""
-        print(f"{manifest.split}: {len(manifest):,} images packed{unreadable}")
+    with hold_alone(given.out / ".pack.claim", f"packing into {given.out}", "; wait for it or give another OUT", _note):
+        for manifest in manifests:
+            bad = write_shards(manifest, given.out, how, _progress_bar(manifest.split, len(manifest)))
+            unreadable = f", {len(bad):,} that cannot be read as they are" if bad else ""
+            print(f"{manifest.split}: {len(manifest):,} images packed{unreadable}")
     print(f"next: give --data-root {shell_quote(str(given.out))} in place of the folder of the images")
 
 
@@ -370,9 +372,14 @@ def _run_data_unpack(given: argparse.Namespace) -> None:
     from sslticket.data.datasets.catalogue import load_dataset
     from sslticket.data.datasets.unpack import unpack_parquet
 
-    for split, count in unpack_parquet(load_dataset(given.name), given.data_root, given.out, _progress_bar).items():
+    counts = unpack_parquet(load_dataset(given.name), given.data_root, given.out, _progress_bar, _note)
+    for split, count in counts.items():
         print(f"{split}: {count:,} images unpacked")
     print(f"next: give --data-root {given.out} in place of the folder of the tables")
+
+
+def _note(text: str) -> None:
+    print(escape_terminal(text), file=sys.stderr, flush=True)
 
 
 def _progress_bar(what: str, total: int) -> Callable[[int], object]:

@@ -9,8 +9,10 @@ import pytest
 from sslticket.cli.commands import run_command
 from sslticket.data.source import open_split
 from sslticket.errors import BadInput
+from sslticket.storage.leases import hold_alone
 from tests.data.test_arrays import write_cifar10
 from tests.data.test_imagenet import KIT, kit, tar
+from tests.digits import write_digits
 
 
 def sslticket(*words: object) -> None:
@@ -125,6 +127,17 @@ def test_packed_images_are_read_with_data_root(
     assert len(open_split("folder", "eval", tmp_path / "out").manifest) == 30
     sslticket("data", "verify", "folder", "--data-root", tmp_path / "out", "--decode", "all")
     assert "train: 30 images decoded, 0 cannot be read" in capsys.readouterr().out
+
+
+def test_two_commands_do_not_pack_into_one_folder(tmp_path: Path) -> None:
+    images, out = write_digits(tmp_path / "images", train=2), tmp_path / "out"
+    words = ("data", "pack", "folder:digits", out, "--data-root", images, "--short-side", "6")
+    sslticket(*words)
+    said = r"another process is packing into .*: pid .*; wait for it or give another OUT"
+    with hold_alone(out / ".pack.claim", "packing", "", print), pytest.raises(BadInput, match=said):
+        sslticket(*words)
+    sslticket(*words)
+    assert {path.name for path in out.iterdir()} == {"pack.json", "train"}
 
 
 @pytest.mark.parametrize(

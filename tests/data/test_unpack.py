@@ -13,6 +13,7 @@ from PIL import Image
 from sslticket.data.datasets.catalogue import get_dataset
 from sslticket.data.datasets.unpack import _TableProcesses, unpack_parquet
 from sslticket.data.source import open_split
+from sslticket.storage.leases import hold_alone, lease_path
 
 pq = pytest.importorskip("pyarrow.parquet")
 pa = pytest.importorskip("pyarrow")
@@ -151,3 +152,10 @@ def test_damaged_tables_are_named(tmp_path: Path, refused: Refused) -> None:
 def test_a_table_whose_reader_dies_is_named(tmp_path: Path, refused: Refused) -> None:
     with _TableProcesses() as children, refused("its reader died", "download them again"):
         list(children.each(ctypes.string_at, [(0,)]))
+
+
+def test_two_commands_do_not_unpack_into_one_folder(tmp_path: Path, refused: Refused) -> None:
+    table(tmp_path / "t/data/train-00000-of-00001.parquet", [(1, "n01443537_5_n01443537.JPEG", 0)], ["goldfish"])
+    with hold_alone(lease_path(tmp_path / "out"), "unpacking", "", print), refused("another process is unpacking into"):
+        unpacked("imagenet", tmp_path / "t", tmp_path / "out")
+    assert not (tmp_path / "out.part").exists()

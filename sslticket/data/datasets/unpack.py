@@ -22,6 +22,7 @@ from sslticket.data.datasets.base import SPLITS, Dataset, Split
 from sslticket.data.datasets.folders import is_hidden, is_image, path_below_root
 from sslticket.errors import BadInput, one_line
 from sslticket.storage.files import parse_json
+from sslticket.storage.leases import hold_alone, lease_path
 
 PARQUET_PATTERNS = (
     *("*.parquet", "*/*.parquet", "snapshots/*/*.parquet", "snapshots/*/*/*.parquet"),
@@ -232,7 +233,11 @@ class TableRows:
 
 
 def unpack_parquet(
-    dataset: Dataset, folder: Path, out: Path, stage: Callable[[str, int], Callable[[int], object]]
+    dataset: Dataset,
+    folder: Path,
+    out: Path,
+    stage: Callable[[str, int], Callable[[int], object]],
+    note: Callable[[str], object] = print,
 ) -> dict[Split, int]:
     """Write train/<class>/ and val/<class>/ below `out`, which appears when all of it is written.
 
@@ -244,18 +249,20 @@ def unpack_parquet(
         out: Folder to write, a new one.
         stage: Function that is called with what begins and its number of images; it returns a function that is called
             with the number of those that are done.
+        note: Shows a person what is waited for.
 
     Returns:
         The number of images of each split.
 
     Raises:
         BadInput: If there are no tables, they are damaged or do not name each image's class, or `out` is there.
+        InHand: If another process is unpacking there.
     """
     tables = _find_tables(dataset, folder)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise BadInput(f"{out} is there already; give a new folder")
-    part = out.with_name(f"{out.name}.part")
-    with _TableProcesses() as children:
+    part, fix = out.with_name(f"{out.name}.part"), "; wait for it or give another OUT"
+    with hold_alone(lease_path(out), f"unpacking into {out}", fix, note), _TableProcesses() as children:
         known = dict[str | int | None, str]()
         plans = {split: _plan_split(dataset, split, paths, children, known) for split, paths in tables.items()}
         _note_tables(part, [path for paths in tables.values() for path in paths])
@@ -267,9 +274,8 @@ def unpack_parquet(
             work = [(path, column, files, root) for path, column, files in plan]
             for done in children.each(_write_images, work):
                 advance(done)
-    (part / "unpack.json").unlink()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    part.replace(out)
+        (part / "unpack.json").unlink()
+        part.replace(out)
     return {split: sum(len(files) for _, _, files in plan) for split, plan in plans.items()}
 
 
