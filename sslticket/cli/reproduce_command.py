@@ -47,14 +47,6 @@ def add_reproduce(commands: "argparse._SubParsersAction[flags.Parser]") -> None:
         "--seeds", nargs="+", metavar="SEED", help="of the searches, such as 0 1 2 or 0-5 [the scale's]"
     )
     parser.add_argument(
-        "--rows",
-        nargs="+",
-        type=Path,
-        default=[],
-        metavar="PATH",
-        help="tables or folders of rows that are there, see docs/report.md; nothing of theirs is trained again [none]",
-    )
-    parser.add_argument(
         "--format", nargs="+", choices=("png", "pdf", "svg"), default=["png", "pdf"], help="of the picture [png pdf]"
     )
     add_campaign_flags(parser)
