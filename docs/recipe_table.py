@@ -5,8 +5,8 @@ import re
 import sys
 from pathlib import Path
 
-from sslticket.config.published import load_recipe, published_recipes
 from sslticket.config.recipe import Data
+from sslticket.config.recipe_files import load_recipe, published_recipes
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "recipes" / "README.md"

@@ -18,10 +18,10 @@ from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
-from sslticket.config.published import load_recipe as load_recipe  # a part of the front door
-from sslticket.config.published import load_recipes as load_recipes
-from sslticket.config.published import published_recipes as published_recipes
 from sslticket.config.recipe import Precision, Recipe
+from sslticket.config.recipe_files import load_recipe as load_recipe  # a part of the front door
+from sslticket.config.recipe_files import load_recipes as load_recipes
+from sslticket.config.recipe_files import published_recipes as published_recipes
 from sslticket.config.runtime import RuntimeConfig
 from sslticket.errors import BadInput
 

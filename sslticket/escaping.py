@@ -91,8 +91,13 @@ def shell_quote(words: str) -> str:
 
 
 def escape_cell(words: str) -> str:
-    """A cell of text that no spreadsheet takes for a formula: an apostrophe in front of what begins like one."""
-    return f"'{words}" if words[:1] in tuple("=+-@\t\r") else words
+    """A cell of text that no spreadsheet takes for a formula: an apostrophe in front of what begins like one, or with one."""
+    return f"'{words}" if words[:1] in tuple("=+-@\t\r'") else words
+
+
+def unescape_cell(cell: str) -> str:
+    """The text of a cell that `escape_cell` made."""
+    return cell[1:] if cell == escape_cell(cell[1:]) else cell
 
 
 def safe_filename(words: str) -> str:

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from sslticket.config.published import load_recipe as load
-from sslticket.config.published import published_recipes
+from sslticket.config.recipe_files import load_recipe as load
+from sslticket.config.recipe_files import published_recipes
 
 __all__ = ["FOLDER", "RECIPES", "load"]
 

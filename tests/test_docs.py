@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import sslticket
-from sslticket.config.published import published_recipes
+from sslticket.config.recipe_files import published_recipes
 from sslticket.objectives.base import Objective
 from sslticket.objectives.s4l import S4L
 from sslticket.pruning.criteria import Criterion

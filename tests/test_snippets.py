@@ -13,8 +13,8 @@ import pytest
 from sslticket.cli import recipe_commands
 from sslticket.cli.commands import make_parser, run_command
 from sslticket.config import flags
-from sslticket.config.published import load_recipes
 from sslticket.config.recipe import Recipe
+from sslticket.config.recipe_files import load_recipes
 from tests.export.conftest import made
 
 ROOT = Path(__file__).parents[1]

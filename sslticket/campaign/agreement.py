@@ -18,9 +18,9 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import stats as tests
 
-from sslticket.campaign import published
-from sslticket.campaign.panel_values import FRACTIONS, PanelValues, series_means
-from sslticket.campaign.panels import Between, Check, Finding, Gap, Matches, Ordering, Ratio, Trend, Value
+from sslticket.campaign import published_numbers
+from sslticket.campaign.panel_values import PanelValues, is_fraction, series_means
+from sslticket.campaign.panels import Between, Check, Finding, Gap, Matches, Ordering, Published, Ratio, Trend, Value
 from sslticket.errors import BadInput, unknown_name
 from sslticket.report import stats, text
 
@@ -140,8 +140,8 @@ class Judge:
         for wanted in values.panel.published:
             if wanted.drawn not in ("points", "cells") or wanted.column != title:
                 continue
-            for number in published.choose_numbers(wanted, self._paper):
-                low, high = published.ends_in_column(number, column)
+            for number in published_numbers.choose_numbers(wanted, self._paper):
+                low, high = published_numbers.ends_in_column(number, column)
                 if low == high and not number.unit.startswith("1 yes"):
                     yield wanted.series, _Theirs(low, wanted.at)
 
@@ -163,9 +163,11 @@ class Judge:
             own = own.dropna(subset=["low"])
             compared += len(own) > 0
             inside += bool(((own["low"] <= theirs.value) & (theirs.value <= own["high"])).any())
+        if not compared:
+            return f"{len(pairs)} published values not compared: no interval of ours at their places"
         rest = f"; {len(pairs) - compared} have no interval of ours" if compared < len(pairs) else ""
-        share = f" ({100 * inside / compared:.0f}%)" if compared else ""
-        return f"{inside} of {compared} published values inside our 95% interval{share}{rest}"
+        share = 100 * inside / compared
+        return f"{inside} of {compared} published values inside our 95% interval ({share:.0f}%){rest}"
 
     def verdicts(self, findings: Sequence[Finding]) -> list[Verdict]:
         """A verdict on each finding, the p of all corrected together."""
@@ -251,7 +253,7 @@ class Judge:
     def _(self, check: Ratio, values: PanelValues) -> _Test:
         low, high = check.low, check.high
         if check.published is not None:
-            number = published.only_number(check.published, self._paper)
+            number = published_numbers.only_number(check.published, self._paper)
             low, high = number.ends
             if low == high:  # what rounds to the printed digits is inside
                 half = 0.5 if float(low).is_integer() and low >= 5 else 0.05
@@ -360,10 +362,10 @@ class Judge:
         )
         return _Test(float(found.pvalue), 0.0, bool((found.statistic > 0) == check.rising), numbers)
 
-    def _bounds(self, low: float, high: float, wanted: published.Published | None) -> tuple[float, float]:
+    def _bounds(self, low: float, high: float, wanted: Published | None) -> tuple[float, float]:
         if wanted is None:
             return low, high
-        number = published.only_number(wanted, self._paper)
+        number = published_numbers.only_number(wanted, self._paper)
         unit = 100 if number.unit in ("points", "percent") else 1
         return number.ends[0] / unit, number.ends[1] / unit
 
@@ -538,19 +540,19 @@ def _at(values: PanelValues, x: float) -> str:
 
 
 def _value(column: str, mean: float, low: float, high: float) -> str:
-    times, unit = (100, "%") if column in FRACTIONS else (1, "")
+    times, unit = (100, "%") if is_fraction(column) else (1, "")
     interval = "" if math.isnan(low) else f" ({times * low:.3g} to {times * high:.3g})"
     return f"{times * mean:.4g}{unit}{interval}"
 
 
 def _difference(column: str, mean: Any, low: Any, high: Any) -> str:
-    times, unit = (100, " points") if column in FRACTIONS else (1, "")
+    times, unit = (100, " points") if is_fraction(column) else (1, "")
     interval = "" if math.isnan(low) else f" ({times * low:+.3g} to {times * high:+.3g})"
     return f"{times * float(mean):+.3g}{unit}{interval}"
 
 
 def _bounds_words(column: str, low: float, high: float) -> str:
-    times, unit = (100, "%") if column in FRACTIONS else (1, "")
+    times, unit = (100, "%") if is_fraction(column) else (1, "")
     ends = [f"{times * end:.4g}{unit}" for end in (low, high)]
     if not math.isfinite(high):
         return f"at least {ends[0]}"

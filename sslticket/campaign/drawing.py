@@ -9,10 +9,11 @@ from typing import Any, NamedTuple, Protocol
 
 import pandas as pd
 
-from sslticket.campaign import agreement, published
+from sslticket.campaign import agreement, published_numbers
+from sslticket.campaign.figure import PAPERS
 from sslticket.campaign.panel_values import (
-    FRACTIONS,
     PanelValues,
+    is_fraction,
     name_rows,
     non_dominated,
     panel_values,
@@ -20,6 +21,7 @@ from sslticket.campaign.panel_values import (
     unused_rows,
 )
 from sslticket.campaign.panels import Finding, Panel, Published
+from sslticket.campaign.published_numbers import PublishedNumber
 from sslticket.errors import BadInput, unknown_name
 from sslticket.report import figures, page, text
 from sslticket.report.chart import Axis, Chart, Curve, Mark, NumberTable, Point, SeriesStyle, assign_styles
@@ -73,8 +75,8 @@ _AXES: dict[str, Axis] = {
     "rewind_iterations": Axis("rewound to iteration", "count"),
     "rewind_epochs": Axis("rewound to epoch"),
     "rewind_percent": Axis("rewound to, % of the training"),
-    "epoch": Axis("epoch"),
-    "layer": Axis("layer, from the input"),
+    "epoch": Axis("epoch", "count"),
+    "layer": Axis("layer, from the input", "count"),
     "share": Axis("weights that are smaller, %"),
 }
 _WORDS = {
@@ -82,10 +84,10 @@ _WORDS = {
     "top5": "top-5, %",
     "gain_on_dense": "top-1 less the dense network's, points",
     "natural_zeros": "natural zeros, % of the weights",
-    "order_distance": "L2 distance, two orders of the data",
-    "order_angle": "angle, two orders of the data, degrees",
-    "pruning_distance": "L2 distance, pruned and retrained",
-    "pruning_angle": "angle, pruned and retrained, degrees",
+    "order_distance": "L2 distance, data order",
+    "order_angle": "angle in degrees, data order",
+    "pruning_distance": "L2 distance, pruning",
+    "pruning_angle": "angle in degrees, pruning",
     "layer_density": "weights of the layer remaining, %",
     "layer_pruned_ratio": "pruned share of the layer over that of the network",
     "search_forward_images": "images through the network in the search",
@@ -123,7 +125,7 @@ def draw_figure(
         if kind not in figures.FORMATS:
             raise unknown_name("format", kind, figures.FORMATS)
     content = FigureContent(figure, rows, scale=scale, failed=failed)
-    name = figures.figure_filename(figure.name, "").removesuffix(".")
+    name = figure.name
     drawn: list[Path] = []
     with ExitStack() as stack:
         if content.parts:
@@ -200,9 +202,15 @@ class FigureContent:
         judged = agreement.Judge(found, paper=figure.published_as, scale=scale)
         self.agreement = tuple(line for values in found for line in judged.agreement_lines(values))
         self.verdicts = judged.verdicts(figure.findings)
-        sentences = [f"{each.panel.title}: {sentence}" for each in found for sentence in each.left_out]
-        sentences += unused_rows(next(iter(named.values())), [each.rows for each in found])
-        self.left_out = tuple(dict.fromkeys([*sentences, *told, *failed]))
+        own = [f"{each.panel.title}: {sentence}" for each in found for sentence in each.left_out]
+        unused = unused_rows(next(iter(named.values())), [each.rows for each in found])
+        self.other_left_out = tuple(dict.fromkeys([*unused, *told, *failed]))
+        self.left_out = tuple(dict.fromkeys([*own, *self.other_left_out]))
+
+    @property
+    def has_charts(self) -> bool:
+        """Whether anything but tables is drawn."""
+        return any(isinstance(part, Chart) for part in self.parts)
 
     @property
     def footer(self) -> str:
@@ -210,12 +218,16 @@ class FigureContent:
         counts = sorted({int(n) for view in self.views for n in series_means(view.values.values)["n"]})
         searches = " to ".join(str(n) for n in dict.fromkeys((counts[0], counts[-1]))) if counts else "no"
         scale = f"{self.scale} scale, " if self.scale else ""
-        theirs = any(view.values.panel.published for view in self.views)
+        marks = [mark for part in self.parts if isinstance(part, Chart) for mark in part.marks]
+        tables = [part for part in self.parts if isinstance(part, NumberTable)]
+        ways = ["white stars"] * any(mark.is_point for mark in marks)
+        ways += ["dotted lines (P)"] * any(not mark.is_point for mark in marks)
+        ways += ["[in brackets]"] * any(theirs for part in tables for _, cells in part.lines for _, theirs in cells)
         return (
             f"Ours: {scale}{searches} search{'' if counts[-1:] == [1] else 'es'} a mean, bands and \N{PLUS-MINUS SIGN} "
             f"are Student's 95% intervals; commit {', '.join(self.commits)}."
-            + " Published: white stars, dotted lines (P), [in brackets]."
-            * theirs
+            + f" Published: {', '.join(ways)}."
+            * bool(ways)
         )
 
     @property
@@ -236,7 +248,8 @@ class FigureContent:
     @property
     def paper(self) -> str:
         """The paper in words, or the number by which it is known."""
-        return str(getattr(self.figure, "paper_title", f"paper {self.figure.published_as}"))
+        known = (each for each in PAPERS.values() if each.number == self.figure.published_as)
+        return ", ".join(f"{each.title} ({each.source})" for each in known) or f"paper {self.figure.published_as}"
 
     @property
     def lines(self) -> tuple[str, ...]:
@@ -252,14 +265,14 @@ class FigureContent:
             number.line
             for panel in self.figure.panels
             for wanted in panel.published
-            for number in published.choose_numbers(wanted, self.figure.published_as)
+            for number in published_numbers.choose_numbers(wanted, self.figure.published_as)
         }
-        whole = published.numbers_of_figure(self.figure.published_as, self.figure.place)
+        whole = published_numbers.numbers_of_figure(self.figure.published_as, self.figure.place)
         return [_describe(number) for number in whole if number.line not in shown]
 
     def _view(self, values: PanelValues) -> PanelView:
         panel, paper = values.panel, self.figure.published_as
-        chosen = [(wanted, published.choose_numbers(wanted, paper)) for wanted in panel.published]
+        chosen = [(wanted, published_numbers.choose_numbers(wanted, paper)) for wanted in panel.published]
         part: Chart | NumberTable | None = None
         if len(values.values):
             name = f"{self.figure.name}-{list(self.figure.panels).index(panel)}"
@@ -267,7 +280,7 @@ class FigureContent:
                 part = _number_table(values, chosen, name)
             else:
                 part = _chart(values, list(_marks(panel, chosen)), name)
-        notes = published.known_ambiguities(number for _, numbers in chosen for number in numbers)
+        notes = published_numbers.known_ambiguities(number for _, numbers in chosen for number in numbers)
         beside = [_describe(number) for wanted, numbers in chosen for number in numbers if wanted.drawn == "note"]
         return PanelView(values, part, tuple(filter(None, [panel.note, *notes])), tuple(beside))
 
@@ -292,7 +305,7 @@ def _beside_front(label: str) -> str:
     return f"{label}, other tickets"
 
 
-def _describe(number: published.PublishedNumber) -> str:
+def _describe(number: PublishedNumber) -> str:
     of = ", ".join(filter(None, [number.network, number.dataset, number.method, number.condition]))
     note = f" ({number.note})" if number.note else ""
     return f"{number.quantity.replace('_', ' ')} of {of}: {number.words}, {number.place}{note}"
@@ -311,14 +324,14 @@ def _column_of(panel: Panel, title: str) -> str:
 
 
 def _times(column: str) -> float:
-    return 100.0 if column in FRACTIONS else 1.0
+    return 100.0 if is_fraction(column) else 1.0
 
 
 def _format(column: str, value: float) -> str:
     value *= _times(column)
     if column == "parameters":
         return f"{value:,.0f}"
-    digits = 1 if column in FRACTIONS else 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2
+    digits = 1 if is_fraction(column) else 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2
     return f"{value:.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 
@@ -345,14 +358,15 @@ def _chart(values: PanelValues, marks: list[Mark], name: str) -> Chart:
         if label in panel.fronts:
             best = non_dominated(own)
             others = own.loc[~own.index.isin(best.index)]
+            curves.append(_curve(label, best, panel, x))
             if len(others):
                 curves.append(replace(_curve(_beside_front(label), others, panel, x, band=False), no_line=True))
-            own = best
-        curves.append(_curve(label, own, panel, x))
+        else:
+            curves.append(_curve(label, own, panel, x))
     # Only one line across fits: that of the first series which has a dense network.
     dense = values.dense[values.dense["column"] == ""].groupby("series", sort=False)["y"].mean()
     line = (unit * float(dense.iloc[0]), "dense network") if len(dense) and panel.y in ("top1", "top5") else None
-    percent = panel.y in FRACTIONS - {"gain_on_dense", "barrier"}
+    percent = is_fraction(panel.y) and panel.y not in ("gain_on_dense", "barrier")
     floor = 0.0 if panel.y.endswith(("_distance", "_angle")) else -math.inf
     return Chart(
         name=name,
@@ -404,7 +418,7 @@ def _magnitude_chart(values: PanelValues, marks: list[Mark], name: str) -> Chart
                  marks=across)  # fmt: skip
 
 
-def _marks(panel: Panel, chosen: Sequence[tuple[Published, tuple[published.PublishedNumber, ...]]]) -> Iterator[Mark]:
+def _marks(panel: Panel, chosen: Sequence[tuple[Published, tuple[PublishedNumber, ...]]]) -> Iterator[Mark]:
     """The published numbers over a chart, in the unit of its columns."""
     x = "natural_zeros" if panel.kind == "histogram" else panel.x
     count = 0
@@ -413,36 +427,39 @@ def _marks(panel: Panel, chosen: Sequence[tuple[Published, tuple[published.Publi
         for number in numbers:
             if wanted.drawn == "points":
                 at = float(wanted.at or 0.0)
-                ends = published.ends_in_column(number, panel.y)
-                error = published.error_in_column(number, panel.y)
+                ends = published_numbers.ends_in_column(number, panel.y)
+                error = published_numbers.error_in_column(number, panel.y)
                 words = wanted.words or f"published: {wanted.series} {number.words}"
                 yield Mark("", words, (at, at), ends, math.nan if error is None else error, wanted.series)
             elif wanted.drawn in ("threshold-x", "threshold-y", "band"):
                 across = wanted.drawn == "threshold-x" or (wanted.drawn == "band" and _is_of(number, x))
-                ends = published.ends_in_column(number, x if across else panel.y)
+                ends = published_numbers.ends_in_column(number, x if across else panel.y)
                 if (across, ends) in seen:  # a number that is repeated in the text is drawn once
                     continue
                 seen.add((across, ends))
                 count += 1
-                told = f"published: {wanted.words or f'{number.words} {_quantity_words(number)}'}"
+                told = f"published: {wanted.words or _brief(number)}"
                 yield Mark(f"P{count}", told, ends if across else None, None if across else ends)
 
 
-def _is_of(number: published.PublishedNumber, column: str) -> bool:
+def _is_of(number: PublishedNumber, column: str) -> bool:
     try:
-        published.ends_in_column(number, column)
+        published_numbers.ends_in_column(number, column)
     except BadInput:
         return False
     return True
 
 
-def _quantity_words(number: published.PublishedNumber) -> str:
-    words = number.quantity.removesuffix("_percent").removesuffix("_of_training").replace("_", " ")
-    return {"sparsity": "pruned", "top1": "top-1"}.get(words, words)
+def _brief(number: PublishedNumber) -> str:
+    """A number in few words: "84.5% natural zeros", "rewind to at most 100 iterations"."""
+    if number.quantity.startswith("rewind_"):
+        return f"rewind to {number.words}{' of the training' * number.quantity.endswith('_training')}"
+    words = number.quantity.removesuffix("_percent").replace("_", " ")
+    return f"{number.words} {({'sparsity': 'pruned', 'top1': 'top-1'}).get(words, words)}"
 
 
 def _number_table(
-    values: PanelValues, chosen: Sequence[tuple[Published, tuple[published.PublishedNumber, ...]]], name: str
+    values: PanelValues, chosen: Sequence[tuple[Published, tuple[PublishedNumber, ...]]], name: str
 ) -> NumberTable:
     """A line for each series, ours and the published numbers in the same cells."""
     panel = values.panel
@@ -461,10 +478,10 @@ def _number_table(
         cells = []
         for title, column in panel.columns.items():
             own = means[(means["series"] == label) & (means["column"] == title)]
-            ours = "" if own.empty else _cell(column, own.iloc[0])
+            ours = "" if own.empty else _cell(column, own.iloc[0].to_dict())
             cells.append((ours, ", ".join(dict.fromkeys(theirs.get((label, title), [])))))
         lines.append((label, tuple(cells)))
-    titles = tuple(f"{title}, %" if column in FRACTIONS and "%" not in title else title
+    titles = tuple(f"{title}, %" if is_fraction(column) and "%" not in title else title
                    for title, column in panel.columns.items())  # fmt: skip
     return NumberTable(name, panel.title, titles, tuple(lines))
 

@@ -7,8 +7,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
-from sslticket.config.published import published_folder
 from sslticket.config.recipe import Precision
+from sslticket.config.recipe_files import published_folder
 from sslticket.config.training import Clock, Span
 from sslticket.data.datasets.catalogue import get_dataset
 from sslticket.errors import BadInput, unknown_name

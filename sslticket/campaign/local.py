@@ -15,12 +15,15 @@ from sslticket.campaign.state import CampaignFolder
 from sslticket.config import flags
 from sslticket.config.runtime import RuntimeConfig
 from sslticket.errors import BadInput
-from sslticket.processes.signals import has_default_handler
+from sslticket.processes import signals
 
 PARENT_VARIABLE = "SSLTICKET_CAMPAIGN_PARENT"
 """Names the process that started a worker, without which it does not go on."""
 _MAX_STARTS = 4
 """Times that one worker is started: what kills it each time would kill it again."""
+_ENDS = (0, 2)
+"""Codes of workers that found nothing more to do."""
+_ASKED_TO_LEAVE = (signals.REQUEUE_EXIT, *(128 + number for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM)))
 _POLL_SECONDS = 0.5
 _STOP_SECONDS = 60.0
 """Seconds that workers have to leave when they are asked to, snapshots included."""
@@ -112,6 +115,7 @@ def launch_local(
     devices = visible_devices()
     count = count_workers(devices, workers, per_device)
     slots = [_Slot(number, devices[number % len(devices)] if devices else None) for number in range(count)]
+    signals.set_activity(lambda: "while its workers were at work")
     try:
         for slot in slots:
             _start(slot, command, folder)
@@ -120,7 +124,7 @@ def launch_local(
                 if slot.process is not None and (code := slot.process.poll()) is not None:
                     _note_end(slot, code, folder)
                     slot.process = None
-                    if code not in (0, 2) and slot.starts < _MAX_STARTS:
+                    if code not in _ENDS and slot.starts < _MAX_STARTS:
                         _start(slot, command, folder)
             show()
             time.sleep(_POLL_SECONDS)
@@ -154,7 +158,7 @@ def _note_end(slot: _Slot, code: int, folder: CampaignFolder) -> None:
     assert slot.process is not None, "it has just ended"
     worker = folder.worker(slot.process.pid)
     folder.forget_worker(slot.process.pid)
-    if code in (0, 2):
+    if code in _ENDS or code in _ASKED_TO_LEAVE:
         return
     why = f"its worker ended with code {code}; {_last_line(folder.log_file(slot.number))}"
     if code < 0:
@@ -183,10 +187,14 @@ def _last_line(log: Path) -> str:
 
 
 def _stop(workers: "Sequence[subprocess.Popen[bytes]]") -> None:
-    """Asks workers to leave, which keep snapshots, and kills those that do not."""
+    """Asks workers to leave, which keep snapshots, and kills those that do not.
+
+    A signal that came here may have come to them, too, as SLURM's does: the same one again is taken for its echo.
+    """
+    number = signals.received_signal()
     for worker in workers:
         with suppress(OSError):
-            worker.send_signal(signal.SIGTERM)
+            worker.send_signal(signal.SIGTERM if number in (None, signal.SIGINT) else number)
     late = time.monotonic() + _STOP_SECONDS
     for worker in workers:
         try:
@@ -199,7 +207,7 @@ def _stop(workers: "Sequence[subprocess.Popen[bytes]]") -> None:
 def leave_with_parent() -> None:
     """Makes this process leave when the one that started it is gone, however that ended."""
     parent = os.environ.get(PARENT_VARIABLE, "")
-    if not parent.isdecimal() or not has_default_handler(signal.SIGTERM):
+    if not parent.isdecimal():
         return
 
     def watch() -> None:

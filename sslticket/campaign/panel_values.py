@@ -17,11 +17,16 @@ from sslticket.report.sections.training_analyses import LOG_PRECISION
 from sslticket.report.stats import PANEL_KEYS, TICKET_KEYS
 from sslticket.results.rows import shared_controls
 
-FRACTIONS = {
+_FRACTIONS = {
     *("top1", "top5", "dense_top1", "gain_on_dense", "natural_zeros", "natural_density", "layer_density", "sparsity"),
     *("rewind_percent", "jaccard", "chance", "share", "subset", "barrier"),
 }
-"""Columns of fractions, which are drawn in per cent."""
+
+
+def is_fraction(column: str) -> bool:
+    """Whether a column is of fractions, which are drawn in per cent."""
+    return column.rpartition(".")[2] in _FRACTIONS
+
 
 _KINDS = {
     "score": ("top1", "top5", "loss", "gain_on_dense", "curve"),
@@ -31,7 +36,16 @@ _KINDS = {
     "overlap": ("jaccard",),
     "level": (
         *("layer_density", "layer_pruned_ratio", "parameters", "rewind_samples", "rewind_iterations", "rewind_epochs"),
-        *("rewind_percent", "search_samples", "search_forward_images", "search_epochs", "sparsity"),
+        *(
+            "rewind_percent",
+            "search_samples",
+            "search_forward_images",
+            "search_epochs",
+            "sparsity",
+            "metrics",
+            "probe",
+            "density",
+        ),
     ),
 }
 """Kinds of rows, and the columns that panels take from them unless they name a kind."""
@@ -132,9 +146,9 @@ def _series_values(
     panel: Panel, label: str, named: pd.DataFrame, title: str, column: str, like: "pd.Series[Any] | None"
 ) -> PanelValues:
     """The numbers of one series in one column; of several that could be meant those that are like a row."""
-    kind = panel.rows or next((kind for kind, own in _KINDS.items() if column in own), "score")
+    kind = panel.rows or next((kind for kind, own in _KINDS.items() if column.partition(".")[0] in own), "score")
     rows = _unique_rows(named, kind)
-    filters = {**panel.where, **panel.series[label]}
+    filters = {"control": "ticket", **panel.where, **panel.series[label]}
     nearest = {name: wanted for name, wanted in filters.items() if isinstance(wanted, Near)}
     rows = filter_rows(rows, {name: wanted for name, wanted in filters.items() if name not in nearest})
     front = label in panel.fronts
@@ -185,6 +199,8 @@ def filter_rows(rows: pd.DataFrame, where: Filter) -> pd.DataFrame:
         else:
             allowed = wanted if isinstance(wanted, (tuple, list, set, frozenset)) else (wanted,)
             words = {_word(each) for each in allowed}
+            if name == "control" and "ticket" in words:
+                words.add("")  # rows of a search are of its tickets
             rows = rows[free | np.array([_word(value) in words for value in values], bool)]
     return rows
 
@@ -199,9 +215,13 @@ def _word(value: Any) -> str:
 
 
 def _column(rows: pd.DataFrame, name: str) -> "pd.Series[Any]":
-    """A column of the rows, or a setting of their recipes."""
+    """A column of the rows, an entry of one that holds several ("metrics.top1"), or a setting of their recipes."""
     if name in rows:
         return rows[name]
+    holder, _, entry = name.partition(".")
+    if holder in rows and holder != "settings":
+        found = [own.get(entry) if isinstance(own, dict) else None for own in rows[holder]]
+        return pd.Series(found, rows.index, object)
     setting = name.rpartition(".")[2].replace("-", "_")
     if f"own_{setting}" in rows:
         return rows[f"own_{setting}"]
@@ -215,7 +235,8 @@ def _nearest_rows(rows: pd.DataFrame, name: str, wanted: Near) -> pd.DataFrame:
     if not near:
         return rows[:0]
     best = min(near, key=lambda value: abs(math.log(value / wanted.value)))
-    return rows[numbers == best]
+    nearest: pd.DataFrame = rows[numbers == best]
+    return nearest
 
 
 def _poolable_rows(
@@ -236,6 +257,7 @@ def _poolable_rows(
     told = []
     for own in others:
         differ = [name for name in (*_ALIKE, "series") if not _same(own.iloc[0][name], kept.iloc[0][name])]
+        differ = [name for name in differ if name != "series" or len(differ) == 1]  # it names what the others tell
         words = "; ".join(f"{name} {own.iloc[0][name]!s}, not {kept.iloc[0][name]!s}" for name in differ[:3])
         told.append(f"{len(own)} rows of {label}, never averaged with the others: {words}")
     return kept, told
@@ -329,7 +351,7 @@ def _curve_points(rows: pd.DataFrame) -> pd.DataFrame:
     if told.empty:
         return told.assign(x=pd.Series(dtype=float), y=pd.Series(dtype=float))
     every = told["curve_every"].mode().iloc[0]
-    points = told[told["curve_every"] == every].explode("curve")
+    points: pd.DataFrame = told[told["curve_every"] == every].explode("curve")
     return points.assign(x=[float(each[1]) for each in points["curve"]], y=[float(each[2]) for each in points["curve"]])
 
 
@@ -373,7 +395,8 @@ def non_dominated(means: pd.DataFrame) -> pd.DataFrame:
     """Those lines than which none is both as sparse and better, or sparser and as good; from sparse to dense."""
     ordered = means.sort_values(["x", "y"], ascending=[True, False])
     best = ordered["y"].cummax().shift(fill_value=-math.inf)
-    return ordered[ordered["y"] > best]
+    front: pd.DataFrame = ordered[ordered["y"] > best]
+    return front
 
 
 def unused_rows(named: pd.DataFrame, used: Sequence[pd.DataFrame]) -> Iterator[str]:

@@ -202,6 +202,10 @@ class CampaignFolder:
         """Writes what a cell has become."""
         write_json(self.cell_file(key), {"run": run, "samples": list(samples), "done": done})
 
+    def begun_cells(self) -> set[str]:
+        """The keys of the cells on which something is written."""
+        return {path.stem for path in (self.path / "cells").glob("*.json")}
+
     def cell_run(self, key: str) -> tuple[Path | None, tuple[int, ...], bool]:
         """The folder of a cell's run, the images seen at each ticket, and whether all tickets are there."""
         found = _read_or_empty(self.cell_file(key))

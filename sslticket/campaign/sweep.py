@@ -18,17 +18,19 @@ import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 from sslticket.config import flags
-from sslticket.config.published import load_recipe, published_folder
 from sslticket.config.recipe import Recipe
+from sslticket.config.recipe_files import load_recipe, published_folder
 from sslticket.errors import BadInput, unknown_name
 from sslticket.registry import load_user_file, settings_hash
 from sslticket.storage.files import read_bytes
 
 _MAX_FILE_BYTES = 2**20
+_REWIND = {"rewind", "search.rewind"}
 _NAMES = ("sweep", "sweeps")
 """What a file of Python calls a sweep, or several."""
 
@@ -159,6 +161,7 @@ class Cell:
         evaluate: What is evaluated.
         analyse: What is analysed.
         trial: Whether a length was given without a rewind point, see `sslticket.search.plan.plan_search`.
+        rewind_given: Whether a rewind point was given.
     """
 
     recipe: Recipe
@@ -167,8 +170,9 @@ class Cell:
     evaluate: tuple[Evaluate, ...] = ()
     analyse: tuple[Analyse, ...] = ()
     trial: bool = False
+    rewind_given: bool = False
 
-    @property
+    @cached_property
     def key(self) -> str:
         """What tells the cell from all others, whatever becomes of the sweep around it: 8 hexadecimal digits."""
         return settings_hash({"recipe": self.recipe.to_dict(), "trial": self.trial})
@@ -312,13 +316,13 @@ def expand(sweeps: Sweep | Sequence[Sweep]) -> tuple[Cell, ...]:
                 )
             own[cell.key] = cell
         for key, cell in own.items():
-            before = found.get(key)
-            measured = (before.evaluate, before.analyse) if before else ((), ())
-            found[key] = dataclasses.replace(
-                before or cell,
-                evaluate=tuple(_without_repeats([*measured[0], *cell.evaluate])),
-                analyse=tuple(_without_repeats([*measured[1], *cell.analyse])),
-            )
+            if before := found.get(key):
+                cell = dataclasses.replace(
+                    before,
+                    evaluate=tuple(_without_repeats([*before.evaluate, *cell.evaluate])),
+                    analyse=tuple(_without_repeats([*before.analyse, *cell.analyse])),
+                )
+            found[key] = cell
     return tuple(dataclasses.replace(cell, number=number) for number, cell in enumerate(found.values()))
 
 
@@ -369,7 +373,7 @@ def _cells_of(sweep: Sweep) -> Iterator[Cell]:
                     told = [f"{_flag_name(name)} {_shown(value)}" for name, value in varied.items()]
                     words = ", ".join([label, *told, f"seed {seed}"])
                     try:
-                        recipe, trial = apply_settings(base, {**sweep.settings, **varied, "seed": seed}, parsers)
+                        recipe, given = apply_settings(base, {**sweep.settings, **varied, "seed": seed}, parsers)
                     except BadInput as error:
                         raise BadInput(f"{words}: {error}") from error
                     yield Cell(
@@ -378,7 +382,8 @@ def _cells_of(sweep: Sweep) -> Iterator[Cell]:
                         number=0,
                         evaluate=tuple(sweep.evaluate),
                         analyse=tuple(sweep.analyse),
-                        trial=trial,
+                        trial="length" in given and not given & _REWIND,
+                        rewind_given=bool(given & _REWIND),
                     )
 
 
@@ -400,7 +405,7 @@ def _flag_name(name: str) -> str:
 
 def apply_settings(
     recipe: Recipe, settings: Mapping[str, object], parsers: dict[str, flags.Parser] | None = None
-) -> tuple[Recipe, bool]:
+) -> tuple[Recipe, set[str]]:
     """A recipe with settings by the names of their flags, which mean what they mean on the command line.
 
     A value that cannot be typed, such as None, RotNet() or a View, takes the field's place as it is.
@@ -411,7 +416,7 @@ def apply_settings(
         parsers: Parsers that were made before, by hashes of recipes: making one takes longer than all else.
 
     Returns:
-        The recipe, and whether a length was given without a rewind point, as for a trial.
+        The recipe, and the settings that were given, by the names of parsed flags.
 
     Raises:
         BadInput: If a setting is unknown, naming the nearest, or its value does not fit.
@@ -426,7 +431,7 @@ def apply_settings(
     if key not in known:
         known[key] = _parser_of(chosen)
     given = vars(known[key].parse_args(words))
-    return flags.resolve_recipe(chosen, given), "length" in given and "rewind" not in given
+    return flags.resolve_recipe(chosen, given), set(given)
 
 
 def _is_typed(value: object) -> bool:

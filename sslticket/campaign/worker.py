@@ -33,6 +33,7 @@ from sslticket.evaluation.jobs import Evaluation, EvaluationPlan
 from sslticket.evaluation.protocols import Protocol, resolve_protocol
 from sslticket.evaluation.tasks import ALL_LEVELS, DEFAULT_LEVELS, EvalTask, Levels, TicketInfo, make_tasks
 from sslticket.evaluation.trainer import Evaluator, SplitCache
+from sslticket.processes import signals
 from sslticket.results.work_queue import Job, WorkQueue
 from sslticket.search.plan import plan_search
 from sslticket.search.run_search import run_search
@@ -114,6 +115,7 @@ def work(
         show_progress: Whether a bar shows how far each piece is.
     """
     folder = CampaignFolder(out)
+    signals.set_activity(lambda: "between two pieces of work")
     worker = _Worker(cells, folder, runtime, precision, show_progress)
     with folder.enrolled(worker.engine.is_main_process):
         worker.run(patience)
@@ -177,8 +179,9 @@ class _Worker:
         if not self.main or len(self.settled) == len(self.cells):
             return []
         failed = {each.cell for each in self.folder.failures() if each.cell and each.is_final}
+        begun = self.folder.begun_cells()  # one look at a folder, where thousands of files are missing
         for cell in self.cells:
-            if cell.key not in self.settled and self.folder.cell_run(cell.key)[2]:
+            if cell.key in begun and cell.key not in self.settled and self.folder.cell_run(cell.key)[2]:
                 self.settled.add(cell.key)
         return [cell for cell in self.cells if cell.key not in self.settled and cell.key not in failed]
 
@@ -207,7 +210,8 @@ class _Worker:
         self._say(cell.name, cell.key)
 
         def search() -> None:
-            plan = plan_search(cell.recipe, self.runtime, self.folder.out, trial=cell.trial)
+            given = {"trial": cell.trial, "rewind_given": cell.rewind_given}
+            plan = plan_search(cell.recipe, self.runtime, self.folder.out, **given)
             seen = [plan.cumulative_samples(level) for level in range(plan.levels + 1)]
             run = plan.run_dir.path.name
             if self.main:

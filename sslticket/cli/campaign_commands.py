@@ -123,6 +123,8 @@ def run_campaign(
 
     worker.check_cells(cells)
     settings = flags.override_fields(SlurmSettings(), vars(given))
+    if given.launch != "local" and given.per_device != 1:
+        raise BadInput(f"--per-device is for --launch local, got {given.per_device}; give --workers, and leave it out")
     if given.launch == "local":
         local.count_workers(local.visible_devices(), given.workers, given.per_device)
     elif given.launch == "slurm":
@@ -164,7 +166,9 @@ def _be_worker(
         precision=given.precision,
         patience=_SLURM_PATIENCE if alone else None,
     )
-    if processes.rank() == 0 and alone and not folder.workers():
+    if processes.rank():
+        return  # it waits for the first one, and ends as that does
+    if alone and not folder.workers():
         _end(folder, finish)
     elif any(each.is_final for each in folder.failures()):
         raise SystemExit(2)

@@ -190,7 +190,7 @@ def _run_inspect(given: argparse.Namespace) -> None:
 
 def _run_recipe(given: argparse.Namespace) -> None:
     from sslticket.cli import recipe_commands
-    from sslticket.config.published import load_recipes
+    from sslticket.config.recipe_files import load_recipes
 
     recipes = load_recipes(given.recipe)
     chosen = next(iter(recipes.values())) if len(recipes) == 1 else recipes
@@ -199,7 +199,7 @@ def _run_recipe(given: argparse.Namespace) -> None:
 
 def _run_show(given: argparse.Namespace) -> None:
     from sslticket.cli import recipe_commands
-    from sslticket.config.published import load_recipe
+    from sslticket.config.recipe_files import load_recipe
 
     found = load_recipe(given.recipe)
     parser = flags.Parser(prog=f"sslticket show {given.recipe}")

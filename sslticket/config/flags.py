@@ -14,7 +14,7 @@ import re
 import sys
 import types
 import typing
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import Field, dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -366,8 +366,14 @@ def _at(tree: object, path: Sequence[str]) -> Any:
     return functools.reduce(lambda part, name: getattr(part, name, None), path, tree)
 
 
+@functools.cache
+def _type_hints(kind: Hashable) -> dict[str, Any]:
+    """The types of a class's fields; a sweep asks for them a thousand times."""
+    return typing.get_type_hints(kind)
+
+
 def _leaves(tree: object, above: tuple[str, ...]) -> Iterator[Setting]:
-    hints = typing.get_type_hints(type(tree))
+    hints = _type_hints(typing.cast(Hashable, type(tree)))
     for field in dataclasses.fields(tree):  # type: ignore[arg-type]  # any dataclass instance
         value, kind = getattr(tree, field.name), hints[field.name]
         if dataclasses.is_dataclass(value) and field.metadata.get("flags", True):

@@ -308,7 +308,7 @@ class EvalRun:
             "set of images": self.splits.training.manifest.hash,
             "length": f"{self.start}-{self.total_steps}",
             "seed": f"{self.seeds.order} {self.seeds.augment}",
-            "curve": str(self.curve),
+            **({} if self.curve is None else {"curve": self.curve}),
         }
 
     def build_net(self) -> MaskedNetwork:
@@ -324,30 +324,25 @@ class EvalRun:
 
 
 class _Curve:
-    """The accuracies that are measured on the way; they go on with the training, see `snapshots.Companion`.
+    """The accuracy on the way to the end of a training.
 
     Attributes:
-        points: The samples seen at each, the epochs, and the accuracy, a fraction.
+        points: Source images seen, the same in epochs, and top-1.
     """
 
-    def __init__(self, set_size: int) -> None:
+    def __init__(self) -> None:
         self.points: list[list[float]] = []
-        self._set_size = set_size
 
-    def has(self, samples: int) -> bool:
-        """Whether the accuracy after so many samples is known."""
-        return any(point[0] == samples for point in self.points)
-
-    def add(self, samples: int, top1: float) -> None:
-        """Takes an accuracy."""
-        self.points.append([samples, samples / self._set_size, top1])
+    def add(self, samples: int, set_size: int, metrics: Mapping[str, float]) -> None:
+        """Adds what was measured after so many images."""
+        self.points.append([samples, samples / set_size, metrics["top1"]])
 
     def snapshot_state(self) -> tuple[dict[str, Any], StateDict]:
-        """See `snapshots.Companion`."""
-        return {"points": list(self.points)}, {}
+        """See `training.snapshots.Companion`."""
+        return {"points": self.points}, {}
 
     def restore_state(self, values: Mapping[str, Any], tensors: StateDict) -> None:
-        """See `snapshots.Companion`."""
+        """See `training.snapshots.Companion`."""
         self.points = [list(point) for point in values["points"]]
 
 
@@ -369,8 +364,8 @@ class Evaluator:
         """Trains a net to the protocol's end, from where the same command was stopped, and measures it.
 
         Returns:
-            Keys of a score row: top1 and top5 (fractions), loss (nats), samples, steps, seconds of training, and the
-            curve where one was asked for. They come with where they are from.
+            Keys of a score row: top1 and top5 (fractions), loss (nats), samples, steps, seconds of training. They come
+                with where they are from, and with the curve where one was asked for.
 
         Raises:
             BadInput: If the device's memory is too small for it.
@@ -389,7 +384,8 @@ class Evaluator:
             loop = engine.make_loop(
                 net, wrapped, batches, training, set_size=len(manifest), seed=run.seeds.augment, progress=self.progress
             )
-            held_out, curve = self.evaluation_loader(run), _Curve(len(manifest))
+            curve = _Curve()
+            held_out = self.evaluation_loader(run)
             with resumable(
                 engine,
                 loop,
@@ -399,20 +395,20 @@ class Evaluator:
                 about=run.describe(),
                 start=run.start,
                 computed={"device": engine.device_name, "numerics": numerics},
-                companion=None if run.curve is None else curve,
+                companion=curve,
             ) as done:
                 for reached in run.curve_steps:
-                    done.run_to(reached)
-                    if not curve.has(reached * training.batch_size):
+                    if reached > done.step:
+                        done.run_to(reached)
                         with preserve_buffers(net):  # so that a curve changes no bit of what is trained
-                            found = measure_metrics(engine.accelerator, net, held_out)
-                        self.progress.log_metrics(found)
-                        curve.add(reached * training.batch_size, found["top1"])
+                            metrics = measure_metrics(engine.accelerator, net, held_out)
+                        curve.add(reached * training.batch_size, len(manifest), metrics)
+                        self.progress.log_metrics(metrics)
                 done.run_to(run.total_steps)
                 done.finish()
             metrics = measure_metrics(engine.accelerator, net, held_out)
+            curve.add(run.total_steps * training.batch_size, len(manifest), metrics)
             self.progress.log_metrics(metrics)
-            curve.add(run.total_steps * training.batch_size, metrics["top1"])
             unreadable = done.unreadable_images(held_out)
         return {
             "loss": None,

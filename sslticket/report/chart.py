@@ -126,6 +126,8 @@ class Axis:
             found = _linear_ticks(low, high)
         if self.kind == "density":
             found = [value for value in found if value <= 1]
+        if self.kind == "count" and not self.log:
+            found = [value for value in found if float(value).is_integer()]
         if self.zero_at:
             found = [self.zero_at, *(value for value in found if value > 2 * self.zero_at)]
         return [(value, self.format(value)) for value in found]
@@ -410,7 +412,7 @@ def _svg_marks(
         if mark.x:
             lines = [f"M{place:.1f} {_TOP}V{bottom}" for place in places]
             tag = f'x="{places[0]:.1f}" y="{_TOP - 3}" text-anchor="middle"'
-            box = (min(places), _TOP, max(places) - min(places), bottom - _TOP)
+            box: tuple[float, ...] = (min(places), _TOP, max(places) - min(places), bottom - _TOP)
         else:
             lines = [f"M{_LEFT} {place:.1f}H{right}" for place in places]
             tag = f'x="{right + 1}" y="{places[0]:.1f}" dy=".35em"'

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator
+from matplotlib.transforms import ScaledTranslation
 
 from sslticket import escaping
 from sslticket.report.chart import (
@@ -73,7 +74,9 @@ def draw_charts(
     return figure
 
 
-def _draw_chart(axes: Axes, chart: Chart, styles: Mapping[str, SeriesStyle], *, legend: bool = True) -> None:
+def _draw_chart(
+    axes: Axes, chart: Chart, styles: Mapping[str, SeriesStyle], *, legend: bool = True, width: float = 7.2
+) -> None:
     for curve in chart.curves:
         _draw_curve(axes, chart, curve, styles[curve.series])
     across, down = axis_ranges(chart)
@@ -91,10 +94,10 @@ def _draw_chart(axes: Axes, chart: Chart, styles: Mapping[str, SeriesStyle], *, 
         axes.set_xscale("log")
     axes.set_xlim(*(across[::-1] if chart.x.kind == "density" else across))
     axes.set_ylim(*down)
-    _set_ticks(axes.xaxis, chart.x, across)
+    _set_ticks(axes.xaxis, chart.x, across, width - 0.8)
     _set_ticks(axes.yaxis, chart.y, down)
     axes.set_xlabel(chart.x.label)
-    axes.set_ylabel(chart.y.label)
+    axes.set_ylabel(chart.y.label if legend else "\n".join(textwrap.wrap(chart.y.label, 30)))
     axes.grid(axis="y")
     axes.set_title(chart.title)
     if not legend:
@@ -142,7 +145,7 @@ def draw_panels(parts: Sequence[Chart | NumberTable], styles: Mapping[str, Serie
         grid = figure.add_gridspec(len(heights), across, height_ratios=heights)
         for number, chart in enumerate(charts):
             axes = figure.add_subplot(grid[number // across, number % across])
-            _draw_chart(axes, chart, styles, legend=False)
+            _draw_chart(axes, chart, styles, legend=False, width=width / across)
             _draw_marks(axes, chart, styles, across)
         for row, table in enumerate(tables, start=down):
             _draw_number_table(figure.add_subplot(grid[row, :]), table)
@@ -187,9 +190,11 @@ def _draw_marks(axes: Axes, chart: Chart, styles: Mapping[str, SeriesStyle], acr
     _tag_marks(axes, [mark for mark in chart.marks if mark.y and not mark.x], "y")
     key = _mark_key(chart, across)
     if key:
+        below = axes.transAxes + ScaledTranslation(0, -31 / 72, axes.figure.dpi_scale_trans)  # the ticks and x's label
         legend = axes.legend(
             [handles[id(mark)] for mark, _ in key], [words for _, words in key], loc="upper left",
-            bbox_to_anchor=(0, 0), borderaxespad=4.6, frameon=False, fontsize=6.8, handlelength=2.2, labelspacing=0.3,
+            bbox_to_anchor=(0, 0), bbox_transform=below, borderaxespad=0, frameon=False, fontsize=6.8, handlelength=2.2,
+            labelspacing=0.3,
         )  # fmt: skip
         legend.set_zorder(1)
 
@@ -222,7 +227,7 @@ def _tag_marks(axes: Axes, marks: Sequence[Mark], direction: Literal["x", "y"]) 
     rows = stack_tags(places, 0.09 if direction == "x" else 0.05)
     for mark, place, row in zip(marks, places, rows, strict=True):
         at, shift = ((place, 1), (0, 1 + 7 * row)) if direction == "x" else ((1, place), (2 + 11 * row, 0))
-        side = {"ha": "center", "va": "bottom"} if direction == "x" else {"ha": "left", "va": "center"}
+        side: dict[str, Any] = {"ha": "center", "va": "bottom"} if direction == "x" else {"ha": "left", "va": "center"}
         axes.annotate(
             mark.tag, at, shift, "axes fraction", "offset points", fontsize=6.5, annotation_clip=False, **side
         )
@@ -297,10 +302,21 @@ def _draw_curve(axes: Axes, chart: Chart, curve: Curve, style: SeriesStyle) -> N
         axes.scatter(xs, ys, s=90, facecolors="none", edgecolors=INK, linewidths=1)
 
 
-def _set_ticks(axis: Any, scale: Axis, ends: tuple[float, float]) -> None:
+def _set_ticks(axis: Any, scale: Axis, ends: tuple[float, float], room: float = math.inf) -> None:
+    """Ticks with their words, of which those are left out that would touch their neighbour in so many inches."""
     ticks = scale.ticks(*ends)
+    turn = math.log if scale.log else float
+    apart = room / (turn(ends[1]) - turn(ends[0]))
+    if scale.kind == "density":  # these fall, and the first is the dense network
+        ticks = ticks[::-1]
+    words, last = [], math.nan
+    for value, told in ticks:
+        at = turn(value) * apart
+        fits = math.isinf(room) or math.isnan(last) or abs(at - last) >= 0.075 * len(told) + 0.05
+        words.append(told if fits else "")
+        last = at if fits else last
     axis.set_major_locator(FixedLocator([value for value, _ in ticks]))
-    axis.set_ticklabels([words for _, words in ticks])
+    axis.set_ticklabels(words)
     axis.set_minor_locator(NullLocator())
 
 

@@ -5,7 +5,6 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +14,15 @@ from sslticket.errors import BadInput
 from sslticket.escaping import escape_cell, escape_json
 from sslticket.registry import load_recorded_parts, registry_of
 from sslticket.results.rows import CONTROLS, ROW_TYPES, all_keys, row_columns, row_error
+from sslticket.results.table_files import (
+    TABLE_ENDINGS,
+    TABLE_FIX,
+    FoundRow,
+    check_pyarrow,
+    join_tables,
+    read_table,
+    restore_values,
+)
 from sslticket.storage.files import atomic_write, parse_json, read_bytes
 
 _MAX_BYTES = 1 << 26  # bytes of a file of rows, which holds one
@@ -23,41 +31,83 @@ _MAX_BYTES = 1 << 26  # bytes of a file of rows, which holds one
 def no_rows_error(folders: Sequence[Path], what: str = "rows") -> BadInput:
     """The error for folders that hold no rows, or none of the kind that is needed."""
     searched = ", ".join(map(str, folders)) or "no folder at all"
-    return BadInput(f"no {what} (rows/*.jsonl) below {searched}; make some with `sslticket evaluate RUN`")
+    fix = "make some with `sslticket evaluate RUN`"
+    if tables := [path for place in folders if place.is_dir() for path in _tables_in(place)]:
+        fix = f"give tables of rows by their names, such as {tables[0]}"
+    return BadInput(f"no {what} (rows/*.jsonl) below {searched}; {fix}")
 
 
-def read_rows(folders: Sequence[Path]) -> pd.DataFrame:
-    """Every row below `folders`, one measurement each, with a column for every key; what a kind lacks is missing.
+def _tables_in(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.suffix in TABLE_ENDINGS and path.is_file())
+
+
+def read_rows(places: Sequence[Path]) -> pd.DataFrame:
+    """Every row below folders and in tables, one measurement each, with a column for every key.
+
+    What a kind lacks is missing. Tables are .parquet and .csv files that `write_table` wrote, of this version or an
+    older one. A measurement that is in a table and in a folder, or in two tables, is there once.
 
     Rows of all kinds are in one frame: `frame[frame.kind == "score"]` picks one. Their order depends on what they
     say, not on where they were found. Rows of an analysis from outside the package are left out where its file may not
     be loaded; `frame.attrs["left_out"]` says so, a sentence for each kind.
 
+    Args:
+        places: Folders of runs, or that hold such, and tables.
+
     Raises:
-        BadInput: If a folder is not there, holds no rows, or a line is no row; file and line number are named.
+        BadInput: If a folder or table is not there, there are no rows, a line is no row, or two rows of one measurement
+            say different things; file and line number are named.
     """
+    folders = [place for place in places if place.suffix not in TABLE_ENDINGS or place.is_dir()]
     for folder in folders:
         if not folder.is_dir():
-            raise BadInput(f"no folder {folder}; give the run folders, or the folder that holds them")
+            raise BadInput(
+                f"no folder {folder}; give the run folders, the folder that holds them, or tables of rows that end in "
+                ".parquet or .csv"
+            )
+    tables = {place.resolve(): place for place in places if place not in folders}
+    for table in tables.values():
+        if not table.exists():
+            raise BadInput(f"there is no table {table}; give one that `sslticket rows -o {table.name}` wrote")
     # A set, since one given folder may lie within another.
     files = {file.resolve() for folder in folders for file in folder.rglob("*.jsonl") if file.parent.name == "rows"}
     _load_part.cache_clear()  # a file that was not there may be now
     left_out: Counter[tuple[str, str]] = Counter()
     found = [row for file in sorted(files) if file.name[0] != "." for row in _read_file(file, left_out)]
+    if tables:
+        read = [row for path in sorted(tables) for row in _read_table(tables[path], left_out)]
+        found = join_tables(found, read)
     sentences = [
         f"{count:,} row{'s' * (count > 1)} of the kind {kind} left out: {reason}"
         for (kind, reason), count in sorted(left_out.items())
     ]
     if not found:
-        raise BadInput("; ".join(sentences)) if sentences else no_rows_error(folders)
-    frame = pd.DataFrame(found, columns=row_columns())
+        raise BadInput("; ".join(sentences)) if sentences else no_rows_error(places)
+    frame = pd.DataFrame([each.row for each in found], columns=row_columns())
     order = ["run", "kind", "protocol", "level", "control", "seed", "search_seed", "ticket_hash", "other_hash"]
     frame = frame.sort_values(order, kind="stable", ignore_index=True)
     frame.attrs["left_out"] = sentences
     return frame
 
 
-def _read_file(file: Path, left_out: Counter[tuple[str, str]]) -> Iterator[dict[str, Any]]:
+def _read_table(path: Path, left_out: Counter[tuple[str, str]]) -> list[FoundRow]:
+    """The checked rows of a table."""
+    rows = []
+    for each in list(read_table(path)):
+        parts = each.row.get("parts")
+        known = {**each.row, "parts": parse_json(parts, f"{each.place}, parts")} if isinstance(parts, str) else each.row
+        if reason := _load_parts(known):
+            left_out[known["kind"], reason] += 1
+        else:
+            rows.append(each)
+    found = list(map(restore_values, rows))  # once all kinds are known
+    for row, place in found:
+        if fault := row_error(row):
+            raise BadInput(f"{place} {fault}; {TABLE_FIX}")
+    return found
+
+
+def _read_file(file: Path, left_out: Counter[tuple[str, str]]) -> Iterator[FoundRow]:
     """The rows in a file; those of kinds whose class may not be loaded are counted in `left_out`."""
     lines = read_bytes(file, _MAX_BYTES).split(b"\n")
     # A row file is renamed into place when it is whole, but a disk that fails can still cut it to nothing.
@@ -75,7 +125,7 @@ def _read_file(file: Path, left_out: Counter[tuple[str, str]]) -> Iterator[dict[
             continue
         if fault := row_error(row):
             raise BadInput(f"{file}, line {number} {fault}; {_how_to_remake(file)}")
-        yield row
+        yield FoundRow(row, f"{file}, line {number}")
 
 
 def _load_parts(row: Any) -> str:
@@ -138,25 +188,24 @@ class WrittenTable(NamedTuple):
     frame: pd.DataFrame
 
 
-def write_table(folders: Sequence[Path], output: Path) -> WrittenTable:
-    """Write every row below `folders` as one tidy table: a line for each measurement, a column for each key.
+def write_table(places: Sequence[Path], output: Path) -> WrittenTable:
+    """Write every row below folders and in tables as one table: a line for each measurement, a column for each key.
 
     Keys that hold names and values (`versions`, `layers`, ...) or lists (`points`, ...) become JSON text. A row that a
     copied run folder repeats is written once. The same rows give the same table, and the file appears whole or not at
     all.
 
     Args:
-        folders: Folders of runs.
+        places: Folders of runs, and tables.
         output: A name that ends in .csv, or in .parquet, which needs pyarrow.
 
     Raises:
         BadInput: For another ending, where pyarrow is missing, or as `read_rows` does.
     """
-    if output.suffix not in (".csv", ".parquet") or output.is_dir():
+    if output.suffix not in TABLE_ENDINGS or output.is_dir():
         raise BadInput(f"{output} is no name for a table; give -o a file name that ends in .parquet or .csv")
-    if output.suffix == ".parquet" and find_spec("pyarrow") is None:
-        raise BadInput(f"{output} needs pyarrow; `pip install pyarrow`, or give -o a file name that ends in .csv")
-    found = read_rows(folders)
+    check_pyarrow(output, "give -o a file name that ends in .csv")
+    found = read_rows(places)
     frame = flatten_rows(found)
     with atomic_write(output) as temporary:
         if output.suffix == ".csv":

@@ -12,8 +12,8 @@ from sslticket.campaign.sweep import Analyse, count_cells, expand, find_sweep_fi
 from sslticket.cli import recipe_commands
 from sslticket.cli.commands import make_parser, run_command
 from sslticket.config import flags
-from sslticket.config.published import load_recipe
 from sslticket.config.recipe import Recipe
+from sslticket.config.recipe_files import load_recipe
 
 RECIPE = "supervised_digits"
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from sslticket.cli.recipe_commands import run_named
-from sslticket.config.published import load_recipes
+from sslticket.config.recipe_files import load_recipes
 from sslticket.config.training import Span
 from sslticket.data.augment import View
 from sslticket.data.datasets.catalogue import get_dataset

@@ -19,7 +19,8 @@ from typing import Any
 import psutil
 import pytest
 
-from sslticket.campaign.launch import job_name
+from sslticket.campaign.launch import SlurmSettings, job_name, launch_slurm
+from sslticket.errors import BadInput
 from tests.cluster.conftest import Cluster, run
 
 ROOT = Path(__file__).parents[2]
@@ -132,6 +133,29 @@ class Campaign:
             row = json.loads(path.read_text())
             found[str(path.relative_to(self.out))] = {k: v for k, v in row.items() if k not in ("seconds", "command")}
         return found
+
+
+@pytest.mark.slurm
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"partition": "urgnt"}, "unknown partition 'urgnt'; did you mean urgent?"),
+        ({"account": "rot"}, "unknown account 'rot'; did you mean root?"),
+        ({"nodes": 9}, "SLURM refuses such a job: Requested node configuration is not available"),
+        ({"gpus_per_node": 1}, "SLURM refuses such a job: Invalid generic resource (gres) specification"),
+        ({"slurm": ("nosuch=1",)}, "SLURM refuses such a job: unrecognized option '--nosuch=1'"),
+    ],
+    ids=str,
+)
+def test_what_the_cluster_does_not_have_is_one_line_and_nothing_is_written(
+    slurm: Cluster, tmp_path: Path, given: dict[str, object], told: str
+) -> None:
+    with pytest.raises(BadInput) as refused:
+        launch_slurm(["python"], tmp_path / "out", workers=2, pieces=2, settings=SlurmSettings(**given))
+    assert str(refused.value).startswith(told)
+    assert "\n" not in str(refused.value)
+    assert not run("squeue", "-h")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.slurm

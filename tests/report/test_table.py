@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from sslticket.errors import BadInput
-from sslticket.results import table
+from sslticket.results import table, table_files
 from sslticket.results.row_schema import keys_of
 from sslticket.results.rows import ROW_TYPES, all_keys, row_columns
 from tests.report import analysed
@@ -188,7 +188,7 @@ def test_tables_of_other_kinds_are_refused_by_name(runs, score, tmp_path):
 
 
 def test_without_pyarrow_one_line_says_what_to_install(runs, score, tmp_path, monkeypatch):
-    monkeypatch.setattr(table, "find_spec", lambda name: None)
+    monkeypatch.setattr(table_files, "find_spec", lambda name: None)
     with pytest.raises(BadInput, match=r"rows\.parquet needs pyarrow; `pip install pyarrow`"):
         table.write_table([runs(score())], tmp_path / "rows.parquet")
 

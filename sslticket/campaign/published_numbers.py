@@ -200,6 +200,7 @@ def ends_in_column(number: PublishedNumber, column: str) -> tuple[float, float]:
     Raises:
         BadInput: If the quantity is none that the column has.
     """
+    column = column.rpartition(".")[2]
     units = _UNITS.get(number.quantity, (_Unit(number.quantity, float),))
     for unit in units:
         if unit.column == column:

@@ -1,0 +1,202 @@
+"""Tables of rows as files, read back: what `sslticket rows` wrote, here or long ago, and how it joins rows of folders.
+
+A table may come from anywhere and from an older version. Its lines become rows again, and the same check says what is
+wrong with them as with a row of a run's folder.
+"""
+
+import io
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from types import NoneType
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from sslticket.errors import BadInput, one_line
+from sslticket.escaping import unescape_cell
+from sslticket.results.row_schema import Key, keys_of
+from sslticket.results.rows import ROW_TYPES, all_keys
+from sslticket.storage.files import parse_json, read_bytes
+
+TABLE_ENDINGS = (".parquet", ".csv")
+TABLE_FIX = "give a table that `sslticket rows -o` wrote, or the run folders themselves"
+_MAX_BYTES = 1 << 29  # of a table, as a file and unpacked
+
+
+class FoundRow(NamedTuple):
+    """A row and where it was found.
+
+    Attributes:
+        row: The row, as decoded JSON.
+        place: File and line, for a person.
+    """
+
+    row: dict[str, Any]
+    place: str
+
+
+def check_pyarrow(path: Path, fix: str) -> None:
+    """Checks that a .parquet file can be read and written here.
+
+    Args:
+        path: The file.
+        fix: What to do without pyarrow.
+
+    Raises:
+        BadInput: If pyarrow is missing.
+    """
+    if path.suffix == ".parquet" and find_spec("pyarrow") is None:
+        raise BadInput(f"{path} needs pyarrow; `pip install pyarrow`, or {fix}")
+
+
+def read_table(path: Path) -> Iterator[FoundRow]:
+    """The lines of a .parquet or .csv file as `results.table.write_table` writes it, with the cells that have a value.
+
+    What is nested is text still, see `restore_values`.
+
+    Raises:
+        BadInput: If it is no such table, or is damaged or too large, or pyarrow is missing.
+    """
+    check_pyarrow(path, "give the same rows as a .csv file")
+    frame = _read_parquet(path) if path.suffix == ".parquet" else _read_csv(path)
+    if "kind" not in frame or not frame.columns.is_unique:
+        raise BadInput(f"{path} is no table of rows (it has no column kind, or one column twice); {TABLE_FIX}")
+    columns = {str(name): values.tolist() for name, values in frame.items()}
+    for number in range(len(frame)):
+        cells = {name: values[number] for name, values in columns.items()}
+        row = {name: cell for name, cell in cells.items() if not _is_missing(cell)}
+        if path.suffix == ".csv":
+            # A file of text has one sign for what is empty and for what is missing.
+            row = {name: unescape_cell(cell) for name, cell in row.items() if cell}
+            texts = {name for name, key in _own_keys(row).items() if key.types == (str,) and not key.optional}
+            row |= dict.fromkeys({*texts, "within"} & columns.keys() - row.keys(), "")
+        yield FoundRow(row, f"{path}, row {number + 1}")
+
+
+def _read_parquet(path: Path) -> pd.DataFrame:
+    import pyarrow
+    from pyarrow import parquet
+
+    content = read_bytes(path, _MAX_BYTES)
+    try:
+        file = parquet.ParquetFile(pyarrow.BufferReader(content))
+        groups = range(file.metadata.num_row_groups)
+        if sum(file.metadata.row_group(number).total_byte_size for number in groups) > _MAX_BYTES:
+            raise BadInput(f"{path} unpacks to more than {_MAX_BYTES:,} bytes; {TABLE_FIX}")
+        frame: pd.DataFrame = file.read().to_pandas()
+    except (pyarrow.ArrowException, OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        raise BadInput(f"{path} is damaged or no .parquet file ({one_line(error)}); {TABLE_FIX}") from None
+    return frame
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    content = read_bytes(path, _MAX_BYTES)
+    try:
+        return pd.read_csv(io.BytesIO(content), dtype=str, keep_default_na=False, na_filter=False, encoding="utf-8")
+    except (ValueError, pd.errors.ParserError, pd.errors.EmptyDataError, RecursionError) as error:
+        raise BadInput(f"{path} is damaged or no .csv file ({one_line(error)}); {TABLE_FIX}") from None
+
+
+def _is_missing(cell: object) -> bool:
+    return cell is None or cell is pd.NA or cell is pd.NaT or (isinstance(cell, float) and cell != cell)
+
+
+def _own_keys(row: Mapping[str, Any]) -> Mapping[str, Key]:
+    row_type = ROW_TYPES.get(row["kind"]) if isinstance(row.get("kind"), str) else None
+    return {} if row_type is None else keys_of(row_type)
+
+
+def restore_values(found: FoundRow) -> FoundRow:
+    """The row with its values as JSON has them; those that cannot be stay, for the check of the row to name.
+
+    Raises:
+        BadInput: If what is nested is no JSON.
+    """
+    keys = all_keys()
+    empty = {name: None for name, key in _own_keys(found.row).items() if NoneType in key.types and not key.optional}
+    row = {
+        name: _restored(value, keys[name], f"{found.place}, {name}") if name in keys else value
+        for name, value in found.row.items()
+    }
+    return FoundRow(empty | row, found.place)
+
+
+def _restored(value: Any, key: Key, place: str) -> Any:
+    if {dict, list} & {*key.types}:
+        return parse_json(value, place, finite=False, fix=TABLE_FIX) if isinstance(value, str) else value
+    if float in key.types or int in key.types:
+        whole = float not in key.types
+        return _number(value, int if whole else float)
+    return value
+
+
+def _number(value: Any, kind: Callable[[Any], Any]) -> Any:
+    """A number of this kind, if it is one."""
+    if isinstance(value, bool) or (kind is int and isinstance(value, float) and not value.is_integer()):
+        return value
+    try:
+        return kind(value)
+    except (ValueError, TypeError, OverflowError):
+        return value
+
+
+IDENTITY = (
+    *("kind", "run", "recipe", "level", "search_seed", "ticket_hash", "precision"),
+    *("control", "protocol", "target", "seed", "other_run", "other_hash"),
+)
+"""Keys by which two rows that have them all alike may be of one measurement."""
+IDENTITY_IF_TOLD = ("protocol_hash", "start", "head", "replicate", "numerics", "data_hash", "eval_hash", "source_hash")
+"""Keys that must not differ either, and that older rows lack."""
+_CIRCUMSTANCES = ("command", "commit", "versions", "device", "seconds", "parts", "curve", "curve_every")
+"""Keys in which a measurement that was made twice may differ."""
+_ONE_EACH = ("score", "level")
+"""Kinds of which there is one row for an identity; analyses may have several, by their settings."""
+
+
+def join_tables(rows: list[FoundRow], tables: Iterable[FoundRow]) -> list[FoundRow]:
+    """The rows with those of tables, where a measurement that is in both counts once: the row that tells more.
+
+    Args:
+        rows: Rows of folders.
+        tables: Checked rows of tables.
+
+    Raises:
+        BadInput: If two rows of one measurement say different things, naming both.
+    """
+    found = list(rows)
+    places: dict[tuple[Any, ...], list[int]] = defaultdict(list)
+    for place, each in enumerate(found):
+        places[_identity(each.row)].append(place)
+    for new in tables:
+        same = places[_identity(new.row)]
+        alike = [place for place in same if _agree(found[place].row, new.row, IDENTITY_IF_TOLD)]
+        for place in alike:
+            old = found[place]
+            differing = [name for name in old.row if name in new.row and not _may_differ(name, old.row, new.row)]
+            if not differing:
+                found[place] = max(old, new, key=lambda each: len(each.row))
+                break
+            if new.row["kind"] in _ONE_EACH:
+                name = differing[0]
+                raise BadInput(
+                    f"{new.place} says {name} {new.row[name]!r:.60} and {old.place} {old.row[name]!r:.60} of one "
+                    "measurement; give one of the two"
+                )
+        else:
+            same.append(len(found))
+            found.append(new)
+    return found
+
+
+def _identity(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(row.get(name) for name in IDENTITY)
+
+
+def _agree(row: Mapping[str, Any], other: Mapping[str, Any], names: Iterable[str]) -> bool:
+    return all(row[name] == other[name] for name in names if name in row and name in other)
+
+
+def _may_differ(name: str, row: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    return name in _CIRCUMSTANCES or row[name] == other[name]

@@ -1,0 +1,256 @@
+"""Agreement with a paper: verdicts by literal numbers against scipy, tau by hand, and what can never be borne out."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from sslticket.campaign.agreement import Judge, Verdict, order_agreement
+from sslticket.campaign.panel_values import name_rows, panel_values
+from sslticket.campaign.panels import Between, Check, Gap, Matches, Ordering, Panel, Published, Ratio, Trend, Value
+from sslticket.errors import BadInput
+from sslticket.report.stats import holm_correction
+from tests.campaign.made_rows import finding, frame, row, scored
+
+SERIES = {
+    "labels": {"objective": "supervised", "control": "ticket"},
+    "RotNet": {"objective": "rotnet", "control": "ticket"},
+    "random": {"control": "random"},
+}
+PANEL = Panel(title="accuracy", series=SERIES)
+DENSE = [0.90, 0.91, 0.90, 0.92, 0.91, 0.90]
+LABELS = {1.0: DENSE, 0.25: [0.86, 0.87, 0.85, 0.88, 0.86, 0.87], 0.0625: [0.80, 0.81, 0.79, 0.82, 0.80, 0.81]}
+ROTNET = {1.0: DENSE, 0.25: [0.84, 0.85, 0.84, 0.86, 0.85, 0.84], 0.0625: [0.80, 0.82, 0.80, 0.82, 0.79, 0.82]}
+RANDOM = {0.25: [0.70, 0.72, 0.71, 0.69, 0.73, 0.70], 0.0625: [0.50, 0.52, 0.51, 0.49, 0.53, 0.50]}
+
+
+def rows(**others: Any) -> pd.DataFrame:
+    told = {"supervised": LABELS, "rotnet": ROTNET, "random": RANDOM} | others
+    controls = {"random": "random"}
+    return frame(
+        *(
+            scored("supervised" if name in controls else name, values, control=controls.get(name, "ticket"))
+            for name, values in told.items()
+        )
+    )
+
+
+def judge(panel: Panel, told: pd.DataFrame, *checks: Check, scale: str = "paper", paper: str = "003") -> list[Verdict]:
+    values = panel_values(panel, name_rows(told, panel.x))
+    return Judge([values], paper=paper, scale=scale).verdicts([finding(check) for check in checks])
+
+
+def lines(panel: Panel, told: pd.DataFrame, scale: str = "paper", paper: str = "003") -> list[str]:
+    values = panel_values(panel, name_rows(told, panel.x))
+    return list(Judge([values], paper=paper, scale=scale).agreement_lines(values))
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "tau"),
+    [
+        # Of 6 pairs of four, all are in order; 5 are and 1 is not; 2 are and 4 are not.
+        ([4, 3, 2, 1], [0.9, 0.8, 0.7, 0.6], 1.0),
+        ([4, 3, 2, 1], [0.9, 0.8, 0.6, 0.7], (5 - 1) / 6),
+        ([4, 3, 2, 1], [0.6, 0.7, 0.9, 0.8], (1 - 5) / 6),
+        # Of 3 pairs one is tied by the paper: (2 - 0) / sqrt((3 - 1) * 3).
+        ([2, 2, 1], [0.9, 0.8, 0.7], 2 / np.sqrt(2 * 3)),
+        ([2, 1], [0.7, 0.9], -1.0),
+        ([2, 1], [0.7, 0.7], None),
+        ([1], [0.7], None),
+    ],
+)
+def test_kendalls_tau_is_that_of_the_pairs(theirs, ours, tau) -> None:
+    assert order_agreement(theirs, ours) == (None if tau is None else pytest.approx(tau))
+
+
+def test_the_order_of_series_is_compared_at_each_place_that_they_share() -> None:
+    panel = Panel(title="accuracy", series=SERIES, order=("labels", "RotNet", "random"))
+    [line] = lines(panel, rows())
+    # At 25% all three pairs are in order; at 6.25% RotNet (80.8) is above labels (80.5): 2 are and 1 is not.
+    assert "labels > RotNet > random: mean 0.67 over 2 (1.00 at 25%, 0.33 at 6.25%)" in line
+    [line] = lines(
+        Panel(title="accuracy", series=SERIES, order=("labels", "RotNet"), order_at=Between(high=0.1)), rows()
+    )
+    assert "mean -1.00 over 1 (-1.00 at 6.25%)" in line
+
+
+def test_an_ordering_is_borne_out_where_every_pair_differs() -> None:
+    [verdict] = judge(PANEL, rows(), Ordering(series=(("labels", "RotNet"), "random")))
+    assert verdict.verdict == "borne out"
+    # Six searches of each side can be dealt in 924 ways, and only two are as far apart.
+    assert verdict.p == pytest.approx(2 / 924)
+    means = [np.mean([LABELS[0.25], LABELS[0.0625]], axis=0), np.mean([RANDOM[0.25], RANDOM[0.0625]], axis=0)]
+    ends = stats.ttest_ind(*means, equal_var=False).confidence_interval()
+    assert f"labels less random +{100 * (means[0] - means[1]).mean():.3g} points" in verdict.numbers
+    assert f"({100 * ends.low:+.3g} to {100 * ends.high:+.3g}), 6 against 6" in verdict.numbers
+
+
+def test_an_ordering_is_not_borne_out_where_a_pair_is_the_other_way_round() -> None:
+    [verdict] = judge(PANEL, rows(), Ordering(series=("random", "labels")))
+    assert (verdict.verdict, verdict.p) == ("not borne out", pytest.approx(2 / 924))
+
+
+def test_the_p_of_several_findings_are_corrected_together() -> None:
+    checks = [
+        Ordering(series=("labels", "random")),
+        Ordering(series=("labels", "RotNet"), at=Between(low=0.2)),
+        Ordering(series=("labels", "RotNet"), at=Between(high=0.1)),
+    ]
+    alone = [judge(PANEL, rows(), check)[0].p for check in checks]
+    together = [verdict.p for verdict in judge(PANEL, rows(), *checks)]
+    assert together == pytest.approx(list(holm_correction(np.array(alone))))
+    assert together[0] == pytest.approx(3 * 2 / 924)
+
+
+def test_likeness_needs_an_interval_within_the_margin_and_a_series_that_was_told_apart() -> None:
+    at = Between(high=0.1)
+    near, far = Gap(series=("labels", "RotNet"), at=at, low=-0.03, high=0.03), Gap(series=("labels", "random"), at=at,
+                                                                                  low=-0.03, high=0.03)  # fmt: skip
+    like, unlike = judge(PANEL, rows(), near, far)
+    assert (like.verdict, unlike.verdict) == ("borne out", "not borne out")
+    # Tighter than the interval: nothing can be said.
+    [tight] = judge(PANEL, rows(), Gap(series=("labels", "RotNet"), at=at, low=-0.005, high=0.005))
+    assert tight.verdict == "cannot be told"
+    assert "the interval covers" in tight.why
+
+
+def test_likeness_shows_nothing_where_random_tickets_are_as_good() -> None:
+    easy = rows(random={0.0625: [0.80, 0.81, 0.79, 0.81, 0.80, 0.80]})
+    check = Gap(series=("labels", "RotNet"), at=Between(high=0.1), low=-0.03, high=0.03)
+    [verdict] = judge(PANEL, easy, check)
+    assert verdict.verdict == "cannot be told"
+    assert "random cannot be told from labels" in verdict.why
+    assert "could not have failed" in verdict.why
+    alone = Panel(title="accuracy", series={name: SERIES[name] for name in ("labels", "RotNet")})
+    [verdict] = judge(alone, rows(), check)
+    assert "no control in this panel" in verdict.why
+
+
+def test_a_gap_that_is_stated_is_found_or_refuted_by_its_published_bounds() -> None:
+    published = Published(drawn="note", place="section 4.2", quantity="gap_points")
+    wide = rows(rotnet={0.25: [0.84, 0.845, 0.83, 0.85, 0.84, 0.845]})  # 2.3 points below
+    check = Gap(series=("labels", "RotNet"), at=Between(low=0.2), published=published)
+    [verdict] = judge(PANEL, wide, check, paper="002")
+    assert verdict.verdict == "borne out"
+    assert "stated 1% to 4%" in verdict.numbers
+    [verdict] = judge(PANEL, rows(rotnet={0.25: [0.73, 0.74, 0.73, 0.75, 0.74, 0.73]}), check, paper="002")
+    assert verdict.verdict == "not borne out"
+
+
+def test_tickets_match_the_dense_network_where_no_place_is_worse_by_the_margin() -> None:
+    check = Matches(series="labels", at=Between(low=0.2), margin=0.06)
+    [verdict] = judge(PANEL, rows(), check)
+    assert verdict.verdict == "borne out"
+    loss = 100 * (np.mean(LABELS[0.25]) - np.mean(DENSE))
+    assert f"labels less dense, the least of 1 places: {loss:+.3g} points" in verdict.numbers
+    [verdict] = judge(PANEL, rows(), Matches(series="labels", margin=0.06))
+    assert verdict.verdict == "not borne out"  # 10 points are lost at 6.25%
+
+
+def stability(distances: dict[str, list[float]]) -> pd.DataFrame:
+    return frame(
+        [
+            row(kind="stability", control=control, replicate=None if control == "ticket" else seed, search_seed=seed,
+                top1=0.8, dense_top1=0.9, order_distance=value, order_angle=30.0, pruning_distance=1.0,
+                pruning_angle=40.0)
+            for control, values in distances.items()
+            for seed, value in enumerate(values)
+        ]
+    )  # fmt: skip
+
+
+STABLE = Panel(
+    title="stability", kind="table", rows="stability", columns={"data order": "order_distance"},
+    series={"IMP": {"control": "ticket"}, "random": {"control": "local"}},
+    published=[
+        Published(drawn="cells", place="Figure 3 table", network="Lenet", method="IMP ticket",
+                  quantity="order_distance", series="IMP", column="data order"),
+        Published(drawn="cells", place="Figure 3 table", network="Lenet", method="random",
+                  quantity="order_distance", series="random", column="data order"),
+    ],
+)  # fmt: skip
+
+
+def test_a_ratio_is_that_of_geometric_means_and_rounds_to_the_published_one() -> None:
+    told = stability({"ticket": [20, 20.1, 19.9, 20, 20.1, 19.9], "local": [56, 56.1, 55.9, 56, 56.1, 55.9]})
+    published = Published(drawn="note", place="Figure 3 table", network="Lenet", quantity="order_distance_ratio")
+    check = Ratio(column="data order", series=("random", "IMP"), published=published)
+    [verdict] = judge(STABLE, told, check)
+    assert verdict.verdict == "borne out"
+    assert "random over IMP 2.8 (2.7" in verdict.numbers
+    [verdict] = judge(STABLE, told, Ratio(column="data order", series=("random", "IMP"), high=1.1))
+    assert verdict.verdict == "not borne out"
+
+
+def test_the_share_of_published_values_inside_our_interval_is_told_at_their_scale_only() -> None:
+    told = stability({"ticket": [20, 21, 22, 20, 21, 22], "local": [40, 41, 42, 40, 41, 42]})
+    mean, reach = 21, stats.t.ppf(0.975, 5) * np.std([20, 21, 22] * 2, ddof=1) / np.sqrt(6)
+    assert mean - reach <= 20.7 <= mean + reach
+    assert not 41 - reach <= 58.6 <= 41 + reach
+    assert lines(STABLE, told) == [
+        "stability: data order: Kendall's tau with the published values 1.00 over 2 lines",
+        "stability: 1 of 2 published values inside our 95% interval (50%)",
+    ]
+    assert lines(STABLE, told, scale="small")[1] == "stability: 2 published values not compared: other scale"
+
+
+def test_a_number_of_the_papers_own_networks_is_told_at_their_scale_only() -> None:
+    check = Value(series="labels", at=Between(low=0.2), low=0.8)
+    for scale, expected in (("paper", "borne out"), ("small", "cannot be told")):
+        assert judge(PANEL, rows(), check, scale=scale)[0].verdict == expected
+    [verdict] = judge(PANEL, rows(), Value(series="random", low=0.6))
+    assert verdict.verdict == "not borne out"
+    assert "at 6.25%, n = 6" in verdict.numbers
+
+
+def test_a_trend_is_kendalls_over_all_searches() -> None:
+    [verdict] = judge(PANEL, rows(), Trend(series="labels", rising=True))
+    assert verdict.verdict == "cannot be told"  # two densities below the dense network
+    more = {1.0: DENSE, 0.5: [0.89] * 6, 0.25: [0.86] * 6, 0.125: [0.82, 0.81] * 3}
+    [verdict] = judge(PANEL, rows(supervised=more), Trend(series="labels", rising=True))
+    x = np.repeat([0.5, 0.25, 0.125], 6)
+    expected = stats.kendalltau(x, [0.89] * 6 + [0.86] * 6 + [0.82, 0.81] * 3)
+    assert (verdict.verdict, verdict.p) == ("borne out", pytest.approx(expected.pvalue))
+    [verdict] = judge(PANEL, rows(supervised=more), Trend(series="labels", rising=False))
+    assert verdict.verdict == "not borne out"
+
+
+@pytest.mark.parametrize(
+    ("told", "check", "why"),
+    [
+        ({"supervised": {0.25: [0.9]}, "random": {0.25: [0.1]}}, Ordering(series=("labels", "random")), "one search"),
+        ({"random": {}}, Ordering(series=("labels", "random")), "there are no rows of random"),
+        ({"random": {0.5: [0.1, 0.2]}}, Ordering(series=("labels", "random")), "share no place on density"),
+        ({}, Ordering(series=("labels", "random"), at=Between(high=0.01)), "no rows where the statement is about"),
+        ({"supervised": {0.25: [0.9, 0.91]}, "random": {0.25: [0.1, 0.2]}}, Ordering(series=("labels", "random")),
+         "so few searches cannot reach p below 5%"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_told_says_why(told, check, why) -> None:
+    [verdict] = judge(PANEL, rows(**told), check)
+    assert verdict.verdict == "cannot be told"
+    assert why in verdict.why
+    assert why in verdict.line
+
+
+def test_a_trial_bears_nothing_out() -> None:
+    [verdict] = judge(PANEL, rows(), Ordering(series=("labels", "random")), scale="trial")
+    assert verdict.verdict == "cannot be told"
+    assert "trial" in verdict.why
+
+
+def test_series_of_the_same_trainings_could_not_have_differed() -> None:
+    again = {"search": "IMP", "objective": "supervised"}
+    twice = Panel(title="accuracy", series={"labels": SERIES["labels"], "IMP": again, "random": SERIES["random"]})
+    [verdict] = judge(twice, rows(), Gap(series=("labels", "IMP"), low=-0.01, high=0.01))
+    assert verdict.verdict == "cannot be told"
+    assert "the same trainings" in verdict.why
+
+
+def test_a_check_of_what_is_not_in_the_figure_is_refused() -> None:
+    with pytest.raises(BadInput, match="unknown panel 'speed'"):
+        judge(PANEL, rows(), Ordering(panel="speed", series=("labels", "random")))
+    with pytest.raises(BadInput, match="unknown series of the panel 'accuracy' 'label'; did you mean labels"):
+        judge(PANEL, rows(), Ordering(series=("label", "random")))
