@@ -30,8 +30,8 @@ RUNS = {
     "--levels 4",
     "labels, LeNet on Fashion-MNIST, 3 levels": "run stabilizing_lenet300_mnist --dataset fashion_mnist --length 800it "
     "--levels 3",
-    "Continuous Sparsification, conv3 on digits, 4 rounds": "run continuous_conv6_cifar10 --model conv3 --dataset digits "
-    "--length 400it --rounds 4",
+    "Continuous Sparsification, conv3 on digits, 4 rounds": "run continuous_conv6_cifar10 --model conv3 "
+    "--dataset digits --length 400it --rounds 4",
     "SimCLR, conv3 on digits, 3 levels": "run simclr_resnet50 --model conv3 --dataset digits --length 100it --levels 3 "
     "--batch-size 128",
     "evaluation of the first one's tickets, random tickets beside them": "evaluate RUNS/supervised-conv3-digits-* "
