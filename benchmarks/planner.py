@@ -60,8 +60,8 @@ _WITHIN = 0.2  # of what was measured: the target
 def main(names: list[str]) -> int:
     """Print a line for each run that a word of the command names, or for all; returns the exit code."""
     if names[:1] == ["--table"]:
-        for words in names[1:] or TABLE:
-            print(_table_line(words), flush=True)
+        for search in names[1:] or TABLE:
+            print(_table_line(search), flush=True)
         return 0
     data = os.environ.get("SSLTICKET_TEST_DATA")
     print(f"{len(os.sched_getaffinity(0))} cores, load {os.getloadavg()[0]:.1f}; commit {provenance.git_commit()}")
@@ -97,7 +97,7 @@ def measure_line(words: str) -> str:
     """Probe a search on this device; returns a line of the table."""
     from sslticket.cli import recipe_commands
     from sslticket.config import flags
-    from sslticket.config.published import load_recipe
+    from sslticket.config.recipe_files import load_recipe
     from sslticket.config.runtime import RuntimeConfig
     from sslticket.results.throughput import format_table
     from sslticket.search.plan import plan_search
