@@ -3,7 +3,7 @@
 Finds     how the images that a search is given decide the accuracy of its tickets, where labels are few or none.
 Source    Finding Winning Tickets with Limited (or No) Supervision, section 4.2.
 Run       sslticket sweep lowshot --dry-run
-Cost      120 hours of a GPU and more for each search: try sweeps/lowshot_digits.py first, which takes minutes.
+Cost      990 trainings of as many samples as 90 epochs of all images have: try lowshot_digits first, which takes minutes.
 """
 
 from sslticket import Evaluate, Sweep
@@ -11,6 +11,7 @@ from sslticket import Evaluate, Sweep
 sweep = Sweep(
     title="Low-shot tickets on ImageNet",
     recipes=["supervised_resnet50", "rotnet_resnet50"],
+    settings={"hold": "samples"},  # every training sees as many images as on the whole set
     grid={"subset": [0.01, 0.1, 1.0]},
     seeds=[0, 1, 2],
     evaluate=[Evaluate(protocols=["imagenet"], controls=["random"], seeds=[0])],

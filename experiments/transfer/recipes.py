@@ -1,4 +1,4 @@
-"""The searches of docs/transfer.md: three convolutions on 16 pixels, labels and RotNet; run.sh says on which images.
+"""The searches of docs/transfer.md: three convolutions on 16 pixels, labels and RotNet; the sweeps beside say where.
 
 Finds     tickets of 7 densities from 100% to 1.6%.
 Source    our own settings, those of the protocols `*-small`.

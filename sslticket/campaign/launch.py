@@ -407,10 +407,8 @@ def print_scripts(
         f"  {program}",
         *node.requeue_lines(folder),
     ]
-    files = {
-        folder / "workers.sbatch": script,
-        folder / "commands.txt": [f"cd {shell_quote(str(Path.cwd()))} && {shell_quote(python)} {program}"] * count,
-    }
+    line = " && ".join([f"cd {shell_quote(str(Path.cwd()))}", *settings.setup, f"{shell_quote(python)} {program}"])
+    files = {folder / "workers.sbatch": script, folder / "commands.txt": [line] * count}
     for path, lines in files.items():
         with atomic_write(path) as temporary:
             temporary.write_text("\n".join([*lines, ""]), encoding="utf-8")

@@ -193,17 +193,17 @@ def requeue_lines(folder: Path) -> list[str]:
     Args:
         folder: Where it is counted how often in a row a process was killed.
     """
-    kills = f'{shell_quote(str(folder))}/"$SLURM_JOB_ID".kills'
     return [
         "code=$?",
+        f'kills={shell_quote(str(folder))}/"$SLURM_JOB_ID".kills',
         f"# {REQUEUE_EXIT}: a signal has stopped the worker, which has saved its work and goes on from there.",
         f'if [ "$code" -eq {REQUEUE_EXIT} ]; then',
-        f"  rm -f {kills}",
+        '  rm -f "$kills"',
         '  scontrol requeue "$SLURM_JOB_ID"',
         f"# 1, or more than 128: a process of it was killed or a machine is gone; {_MAX_KILLS} times in a row at most.",
         'elif [ "$code" -eq 1 ] || [ "$code" -gt 128 ]; then',
-        f'  echo "$code" >>{kills}',
-        f'  [ "$(wc -l <{kills})" -gt {_MAX_KILLS} ] || scontrol requeue "$SLURM_JOB_ID"',
+        '  echo "$code" >>"$kills"',
+        f'  [ "$(wc -l <"$kills")" -gt {_MAX_KILLS} ] || scontrol requeue "$SLURM_JOB_ID"',
         "fi",
         'exit "$code"',
     ]

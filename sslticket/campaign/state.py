@@ -12,6 +12,7 @@ Every file is renamed into place whole.
 """
 
 import hashlib
+import itertools
 import os
 import re
 import socket
@@ -339,6 +340,11 @@ class CampaignFolder:
         found = _read_or_empty(self.path / "queue.json")
         rows, left, samples = (found.get(name) for name in ("rows", "left", "samples"))
         return (rows, left, samples) if type(rows) is type(left) is type(samples) is int else (0, 0, 0)
+
+    def some_rows(self, most: int = 300) -> list[Mapping[str, Any]]:
+        """Rows that the campaign has measured, not all where there are many: what a plan needs to know of speeds."""
+        files = itertools.islice(self.out.glob("*/rows/*.jsonl"), most)
+        return [row for file in files if (row := _read_or_empty(file))]
 
     def log_file(self, number: int) -> Path:
         """Where a worker of this machine prints."""

@@ -48,6 +48,17 @@ def add_campaign_flags(parser: flags.Parser) -> None:
     """The flags of commands that run a campaign: where its files lie, where it runs, and the machine's settings."""
     parser.add_argument("--out", type=Path, metavar="PATH", help="folder of the campaign [runs/<name>]")
     parser.add_argument("--dry-run", action="store_true", help="print the plan; train and write nothing")
+    parser.add_argument(
+        "--on", metavar="DEVICE", help="with --dry-run: plan for a device of the tables, such as A100 [this one]"
+    )
+    parser.add_argument(
+        "--rows",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="PATH",
+        help="tables or folders of rows that are there, see docs/report.md; nothing of theirs is trained again [none]",
+    )
     parser.add_argument("--yes", action="store_true", help=f"run more than {MAX_CELLS:,} searches")
     parser.add_argument("--retry", action="store_true", help="try again what diverged, too")
     parser.add_argument(
@@ -73,8 +84,21 @@ def _run_sweep(given: argparse.Namespace) -> None:
     sweeps = load_sweeps(given.sweep)
     check_count(count_cells(sweeps), given)
     title = next((sweep.title for sweep in sweeps if sweep.title), "") or file.stem
-    words = ["sweep", str(file.absolute())]
-    run_campaign(given, expand(sweeps), words, title=title, default_out=Path("runs") / file.stem)
+    words, cells, out = ["sweep", str(file.absolute())], list(expand(sweeps)), Path("runs") / file.stem
+    if given.rows:
+        from sslticket.campaign.figure import cells_left
+        from sslticket.results.table import read_rows
+
+        words += ["--rows", *(str(path.absolute()) for path in given.rows)]
+        left = cells_left(cells, read_rows(given.rows))
+        if not given.worker:
+            print(f"{len(cells) - len(left):,} of {len(cells):,} searches are in the rows that are given")
+        if not left:
+            if not given.dry_run:
+                write_report(given.out or out, given.rows)
+            return
+        cells = left
+    run_campaign(given, cells, words, title=title, default_out=out)
 
 
 def check_count(count: int, given: argparse.Namespace) -> None:
@@ -118,6 +142,8 @@ def run_campaign(
         return
     if processes.world_size() > 1:
         raise BadInput("a campaign starts its workers itself; give the command without accelerate launch or torchrun")
+    if given.on and not given.dry_run:
+        raise BadInput("--on is for plans; give --dry-run too, or leave it out")
     note = folder.compare(cells)
     from sslticket.campaign import local, worker  # torch, which bad names need not wait for
 
@@ -130,7 +156,7 @@ def run_campaign(
     elif given.launch == "slurm":
         launch.check_slurm(settings)
     if first:
-        print(escape_lines("\n".join(plan_lines(cells, folder, note))), flush=True)
+        print(escape_lines("\n".join(plan_lines(cells, folder, note, runtime, given.on))), flush=True)
     if given.dry_run:
         return
     folder.begin(cells, title, retry=given.retry)
@@ -141,7 +167,7 @@ def run_campaign(
         return
     with _ProgressView(folder) as show:
         local.launch_local(command, folder, workers=given.workers, per_device=given.per_device, show=show)
-    _end(folder, finish)
+    _end(given, folder, finish)
 
 
 def _be_worker(
@@ -169,15 +195,18 @@ def _be_worker(
     if processes.rank():
         return  # it waits for the first one, and ends as that does
     if alone and not folder.workers():
-        _end(folder, finish)
+        _end(given, folder, finish)
     elif any(each.is_final for each in folder.failures()):
         raise SystemExit(2)
 
 
-def _end(folder: CampaignFolder, finish: Callable[[Path], None] | None) -> None:
+def _end(given: argparse.Namespace, folder: CampaignFolder, finish: Callable[[Path], None] | None) -> None:
     """Draw the report, list what failed, and leave with what the campaign has come to."""
     try:
-        (finish or _write_report)(folder.out)
+        if finish is None:
+            write_report(folder.out, given.rows)
+        else:
+            finish(folder.out)
     except BadInput as error:  # nothing to draw, where every search failed
         print(f"note: {error}")
     print(escape_lines("\n".join(campaign_lines(folder.out))), flush=True)
@@ -186,23 +215,30 @@ def _end(folder: CampaignFolder, finish: Callable[[Path], None] | None) -> None:
         raise SystemExit(2)
 
 
-def _write_report(out: Path) -> None:
+def write_report(out: Path, rows: Sequence[Path] = ()) -> None:
+    """Draw the report of a campaign, with rows that others made beside its own."""
     from sslticket import report
 
-    written = report.write_report([out], out / "report.html")
+    folders = [out] if any(out.glob("*/rows/*.jsonl")) else []
+    written = report.write_report([*folders, *rows], out / "report.html")
     for note in written.notes:
         print(f"note: {escape_terminal(note)}")
     print(f"report: {written.html}")
 
 
-def plan_lines(cells: "Sequence[Cell]", folder: CampaignFolder, note: str) -> list[str]:
+def plan_lines(
+    cells: "Sequence[Cell]", folder: CampaignFolder, note: str, runtime: RuntimeConfig, device: str | None
+) -> list[str]:
     """What a campaign comes to, for a person.
 
     Args:
         cells: The cells.
         folder: Its folder.
         note: What has changed since it was last started; "" for nothing.
+        runtime: How the machine computes.
+        device: The device whose speed the hours are at; None for this machine's.
     """
+    from sslticket.campaign.cost import estimate_cells
     from sslticket.campaign.sweep import measurements_of
 
     done = sum(folder.cell_run(cell.key)[2] for cell in cells) if folder.is_there else 0
@@ -212,7 +248,12 @@ def plan_lines(cells: "Sequence[Cell]", folder: CampaignFolder, note: str) -> li
     if len(cells) > _MOST_NAMED:
         lines.append(f"  and {len(cells) - _MOST_NAMED:,} more")
     lines += [f"then {measured.describe()}" for measured in measurements_of(cells)]
-    return lines
+    try:
+        told = estimate_cells(cells, device=device, rows=folder.some_rows(), runtime=runtime).lines()
+    except BadInput as error:
+        told = [("cost", f"not known before it runs: {error}")]
+    width, fix = max(len(name) for name, _ in told) + 2, "sslticket run RECIPE --dry-run --probe-speed measures it"
+    return [*lines, *(f"{name:<{width}}{value.replace('give --probe-speed', fix)}" for name, value in told)]
 
 
 _MOST_NAMED = 30

@@ -26,6 +26,7 @@ from sslticket.data.source import official_counts
 from sslticket.data.subset_lists import count_listed
 from sslticket.errors import BadInput
 from sslticket.objectives.base import Objective, objective_of
+from sslticket.pruning import pruned_model
 from sslticket.pruning.mask import Mask
 from sslticket.results.throughput import (
     LEARNT_SEARCHES,
@@ -46,7 +47,7 @@ from sslticket.training.memory import MemoryEstimate, ShapeOnlyMode, optimizer_e
 from sslticket.training.network import MaskedNetwork, PassCounter
 from sslticket.training.numerics import Numerics
 
-_HEADER_BYTES, _TENSOR_BYTES = 4_000, 260  # of a ticket's header, without its tensors, and for each of these
+_HEADER_BYTES, _TENSOR_BYTES = 1_600, 135  # of a ticket's header, without its tensors, and for each of these
 
 
 def planned_counts(data: Data, data_root: Path | None = None) -> tuple[ImageCounts, ImageCounts, ImageCounts]:
@@ -71,6 +72,8 @@ def num_known_labels(data: Data, counts: ImageCounts) -> int:
     if data.labels_list is not None:
         listed, classes = count_listed(data.labels_list)
         return round(len(counts) * min(1.0, listed / len(counts.per_class))) if classes else min(listed, len(counts))
+    if data.label_shots is not None:
+        return len(counts.take_shots(data.label_shots))
     return counts.num_labelled(data.labels)
 
 
@@ -82,11 +85,13 @@ class Passes:
         training: For each size in pixels, those that go forward and those of them that come back, in a training step.
         measuring: For each size, those that go forward for an image that is measured.
         classifies: Whether a layer tells the images' classes, which tickets have.
+        backbones: The backbone and its copies, such as a momentum encoder's.
     """
 
     training: tuple[tuple[int, float, float], ...]
     measuring: tuple[tuple[int, float], ...]
     classifies: bool = False
+    backbones: int = 1
 
     @property
     def forward(self) -> float:
@@ -122,8 +127,6 @@ class _Recorder(PassCounter):
     """Notes the size of every image that goes through, and whether gradients come back through it."""
 
     def __init__(self, network: nn.Module) -> None:
-        from sslticket.pruning import pruned_model
-
         self.forward = self.backward = 0
         self.seen: list[tuple[int, int, bool]] = []
         for backbone in pruned_model.backbone_and_copies(network):
@@ -189,6 +192,7 @@ def _count_passes(
         training=tuple((size, *both) for size, both in by_size(trained).items()),
         measuring=tuple((size, forward) for size, (forward, _) in by_size(recorder.seen).items()),
         classifies=network.classifier is not None,
+        backbones=sum(1 for _ in pruned_model.backbone_and_copies(network)),
     )
 
 
@@ -257,14 +261,17 @@ class SearchWork:
             return LabelledStream(num_known_labels(data, images), labelled).samples_per_epoch(batch_size)
 
         is_part = len(counts) < len(one)
-        recipe = recipe.hold_lengths(epoch(one, recipe.training.held_batch) if is_part else None)
+        recipe = recipe.hold_lengths(
+            epoch(one, recipe.training.held_batch) if is_part or recipe.training.holds_all else None
+        )
         training = recipe.training
         dataset = get_dataset(data.dataset)
         views = recipe.views(dataset.train_view)
         if data.channels is not None:
             dataset = replace(dataset, channels=data.channels)
         clock = training.clock(epoch(counts, training.batch_size))
-        whole = epoch(one, training.batch_size) if is_part and not rewind_given else None
+        few = is_part or (labelled is not None and num_known_labels(data, counts) < len(counts))
+        whole = epoch(one, training.batch_size) if few and not rewind_given else None
         recipe, _ = rewound_within(recipe, clock, trial=trial, whole=whole)
         search = search_of(recipe)
         stages = search.stages(clock, _dense_mask(recipe.model, dataset.channels, views[0].size, search))
@@ -380,10 +387,13 @@ class SearchWork:
         tickets = sum(
             4 * (state - weights + left) + _mask_bytes(weights, left) + head + header for left in (weights, *survivors)
         )
-        early = 4 * state * (1 + optimizer_entries(self.recipe.training.optimizer)) + head
+        entries = optimizer_entries(self.recipe.training.optimizer) if self.stages.rewind else 0
+        early = 4 * state * (1 + entries) + head
         if memory is not None:
-            early = memory.weights + memory.optimizer
-        return tickets + early + ROW_BYTES * (self.stages.levels + 2)
+            # In memory a backbone and each copy of it has a mask of as many numbers as weights; in the file none has.
+            early = memory.weights - 4 * weights * self.passes.backbones
+            early += memory.optimizer if self.stages.rewind else 0  # which has no state before the first step
+        return tickets + early + ROW_BYTES * (self.stages.levels + 3)
 
     def estimate(self, throughput: Throughput, memory: MemoryEstimate | None = None) -> CostEstimate:
         """What it comes to.
@@ -484,7 +494,7 @@ def rewound_within(recipe: Recipe, clock: Clock, *, trial: bool, whole: int | No
     step = clock.steps(Span.parse(getattr(taken, "rewind", "0it")))
     why, hint = f"{clock.length} is short: this trial", ""
     if not trial:
-        why = f"{clock.length} of this subset ({clock.total_steps:,} steps) end before W_k: this search"
+        why = f"{clock.length} of these images ({clock.total_steps:,} steps) end before W_k: this search"
         longer = replace(clock, set_size=whole or 0)
         if longer.steps(Span.parse(getattr(given, "rewind", "0it"))) < longer.total_steps > clock.total_steps:
             hint = " (--hold samples keeps both as they are on all images)"

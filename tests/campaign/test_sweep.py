@@ -1,8 +1,10 @@
 """A sweep is a file; its cells are the recipes that single commands with the same flags would run."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from sslticket import BadInput, Evaluate, RotNet, Sweep, View
@@ -156,3 +158,18 @@ def test_the_flags_of_a_campaign_are_those_of_the_machine_and_of_slurm() -> None
     words = "sweep lowshot --threads 2 --exact --partition gpu --launch print"
     given = make_parser().parse_args(words.split())
     assert (given.threads, given.exact, given.partition, given.launch) == (2, True, "gpu", "print")
+
+
+EXPERIMENTS = {
+    "experiments/searches/conv3_sweep.py": "docs/searches/conv3.parquet",
+    "experiments/transfer/own_sweep.py": "docs/transfer/own.parquet",
+}
+
+
+@pytest.mark.parametrize(("file", "rows"), EXPERIMENTS.items(), ids=lambda path: Path(path).stem)
+def test_the_sweeps_of_experiments_are_those_whose_rows_are_published(file: str, rows: str) -> None:
+    root = Path(__file__).parents[2]
+    cells = expand(load_sweeps(root / file))
+    worker.check_cells(cells)
+    found = {replace(cell.recipe, precision="fp32").key for cell in cells}
+    assert found == set(pd.read_parquet(root / rows).run)
