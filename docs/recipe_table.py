@@ -1,15 +1,24 @@
-"""The tables of recipes/README.md, from the recipes and from what was measured of them (recipes/results.csv)."""
+"""The tables of recipes/README.md and of docs/reproduce.md: of the recipes, and of the figures of the papers.
+
+What was measured of the recipes is in recipes/results.csv.
+"""
 
 import csv
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+from sslticket.campaign.figure import Figure, figures
+from sslticket.campaign.sweep import expand
+from sslticket.cli.reproduce_command import datasets_of
 from sslticket.config.recipe import Data
 from sslticket.config.recipe_files import load_recipe, published_recipes
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "recipes" / "README.md"
+FIGURES_PAGE = ROOT / "docs" / "reproduce.md"
+FIGURE_COLUMNS = ("figure", "shows", "data of the published settings", "searches: paper, small, trial", "small")
 COLUMNS = ("recipe", "model", "data", "objective", "part", "source", "dense network in the paper", "cost", "accuracy")
 _BLOCK = re.compile(r"(?<=<!-- begin )(\w+)( -->\n).*?(?=<!-- end -->)", re.DOTALL)
 
@@ -24,10 +33,38 @@ def filled_page() -> str:
 
     def table(match: re.Match[str]) -> str:
         names = [name for name in measured if _group(name) == match[1]]
-        lines = [COLUMNS, ["---"] * len(COLUMNS), *(_row(name, measured[name]) for name in names)]
-        return match[1] + match[2] + "".join(f"| {' | '.join(line)} |\n" for line in lines)
+        return match[1] + match[2] + _table(COLUMNS, [_row(name, measured[name]) for name in names])
 
     return _BLOCK.sub(table, PAGE.read_text(encoding="utf-8"))
+
+
+def filled_figures_page() -> str:
+    """The page of the figures with the table of each paper written anew."""
+    known = figures().values()
+
+    def table(match: re.Match[str]) -> str:
+        rows = [_figure_row(figure) for figure in known if figure.paper == match[1]]
+        return match[1] + match[2] + _table(FIGURE_COLUMNS, rows)
+
+    return _BLOCK.sub(table, FIGURES_PAGE.read_text(encoding="utf-8"))
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _figure_row(figure: Figure) -> list[str]:
+    published = expand(figure.sweeps("paper"))
+    others = [str(len(expand(figure.scales[scale]))) if scale in figure.scales else "-" for scale in ("small", "trial")]
+    searches = "none, arithmetic" if figure.planned else ", ".join([str(len(published)), *others])
+    return [
+        f"[{figure.name}](../sweeps/{figure.paper}/{figure.stem}.py)",
+        figure.title,
+        ", ".join(datasets_of(published)),
+        searches,
+        figure.means.get("small") or f"not made: {figure.without['small']}",
+    ]
 
 
 def _group(name: str) -> str:
@@ -64,7 +101,8 @@ def _part(data: Data) -> str:
 
 
 if __name__ == "__main__":
-    page = filled_page()
-    if "--check" in sys.argv:
-        sys.exit(None if page == PAGE.read_text(encoding="utf-8") else "recipes/README.md is out of date; make tables")
-    PAGE.write_text(page, encoding="utf-8")
+    for file, page in ((PAGE, filled_page()), (FIGURES_PAGE, filled_figures_page())):
+        if "--check" not in sys.argv:
+            file.write_text(page, encoding="utf-8")
+        elif page != file.read_text(encoding="utf-8"):
+            sys.exit(f"{file.relative_to(ROOT)} is out of date; make tables")

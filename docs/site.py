@@ -19,7 +19,7 @@ PAGES = {
 }
 """Pages of the site by their files in the repository; those in docs/ have their own names."""
 
-SOURCES = ("sslticket", "recipes", "examples", "experiments", "benchmarks", "tests")
+SOURCES = ("sslticket", "recipes", "sweeps", "examples", "experiments", "benchmarks", "tests")
 """Folders whose files the pages link to; a copy of each file that is linked to is part of the site."""
 
 _LINK = re.compile(r"(?<=\]\()([^)\s#]+)?(#[^)\s]*)?(?=\))")

@@ -251,7 +251,7 @@ def write_report(
     """Draw all rows below some folders as one page that fetches nothing, and a PNG of the same name beside it.
 
     Args:
-        where: The run folders, or the folder that holds them.
+        where: The run folders, or the folder that holds them, and tables of rows that end in .parquet or .csv.
         output: The page, a name that ends in .html.
         figures: A folder for each figure as a file of its own; None for none.
         figure_format: The format of these files.
@@ -281,10 +281,11 @@ def read_rows(where: str | Path | Iterable[str | Path]) -> "pd.DataFrame":
     """Every row below some folders, of searches, evaluations and analyses: one line for each measurement.
 
     Args:
-        where: The run folders, or the folder that holds them.
+        where: The run folders, or the folder that holds them, and tables of rows that end in .parquet or .csv.
 
     Raises:
-        BadInput: If a folder is missing, holds no rows, or a line is damaged.
+        BadInput: If a folder or table is missing, holds no rows, or a line is damaged; if two rows of one measurement
+            say different things.
     """
     from sslticket.results import table
 

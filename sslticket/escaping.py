@@ -91,7 +91,7 @@ def shell_quote(words: str) -> str:
 
 
 def escape_cell(words: str) -> str:
-    """A cell of text that no spreadsheet takes for a formula: an apostrophe in front of what begins like one, or with one."""
+    """A cell of text that no spreadsheet takes for a formula: an apostrophe in front of what begins like one or so."""
     return f"'{words}" if words[:1] in tuple("=+-@\t\r'") else words
 
 

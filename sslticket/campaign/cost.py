@@ -4,7 +4,7 @@ The tickets to be are written down as their files will say, and the very plans t
 of tickets that are there count their trainings. No image is opened and no network is built but for its shapes.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -59,35 +59,28 @@ def estimate_cells(
     listed, runtime = list(cells), runtime or RuntimeConfig()
     known = throughput or Throughput.known(device or device_name(), _input_size, rows=rows)
     total = CostEstimate(devices=runtime.world_size)
+    families = {cell.number: (cell.recipe.family, cell.trial) for cell in listed}
     works: dict[tuple[str, bool], SearchWork] = {}
-    counts: dict[tuple[str, bool], int] = defaultdict(int)
     by_seed: dict[int, list[Cell]] = defaultdict(list)
     for cell in listed:
-        key = _family(cell)
-        if key not in works:
+        if (key := families[cell.number]) not in works:
             works[key] = SearchWork.of_recipe(cell.recipe, runtime, trial=cell.trial)
-        counts[key] += 1
         by_seed[cell.recipe.seed].append(cell)
-    for key, work in works.items():
-        total += work.estimate(known).times(counts[key])
+    for key, count in Counter(families.values()).items():
+        total += works[key].estimate(known).times(count)
     # Searches of other seeds share nothing, so those of one seed tell what as many of another come to.
-    measured: dict[object, CostEstimate] = {}
+    measured: dict[str, CostEstimate] = {}
     for group in by_seed.values():
-        kinds = {_measured_key(cell): cell for cell in group}
-        signature = repr(sorted(kinds))
+        signature = repr(sorted(repr((families[cell.number], cell.evaluate, cell.analyse)) for cell in group))
         if signature not in measured:
-            tickets = {cell.key: _tickets_of(cell, works[_family(cell)]) for cell in group}
-            measured[signature] = _measuring(group, tickets, runtime, known)
+            # Which heads are trained depends on all tickets that are measured together, so one of each kind looks on.
+            here = {families[cell.number] for cell in group}
+            others = {families[cell.number]: cell for cell in listed if families[cell.number] not in here}
+            beside = list(others.values())
+            tickets = {cell.number: _tickets_of(cell, works[families[cell.number]]) for cell in [*group, *beside]}
+            measured[signature] = _measuring(group, beside, tickets, runtime, known)
         total += measured[signature]
     return total
-
-
-def _family(cell: Cell) -> tuple[str, bool]:
-    return cell.recipe.family, cell.trial
-
-
-def _measured_key(cell: Cell) -> str:
-    return repr((_family(cell), cell.evaluate, cell.analyse))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,13 +115,12 @@ def _tickets_of(cell: Cell, work: SearchWork) -> list[_Ticket]:
         "classes": work.classes,
     }
     header = {"recipe": recipe.to_dict(), "head": head, "provenance": origin}
-    # How many weights a search leaves that finds that out itself, nobody knows: as many as no other.
-    unknown = int(cell.key, 16)
-    found = []
+    key, found = cell.key, []
+    unknown = int(key, 16)  # how many weights a search leaves that finds that out itself: as many as no other
     for level in range(stages.levels + 1):
         left = total if level == 0 else stages.survivors[level] if stages.survivors else -unknown - level
         info = TicketInfo(
-            hash=f"{cell.key}-{level}",
+            hash=f"{key}-{level}",
             model=model,
             channels=channels,
             survivors=left,
@@ -141,7 +133,7 @@ def _tickets_of(cell: Cell, work: SearchWork) -> list[_Ticket]:
             classes_hash=None,
             row_fields={},
         )
-        path = Path("planned") / cell.key / "tickets" / f"level-{level:02d}.safetensors"
+        path = Path("planned") / key / "tickets" / f"level-{level:02d}.safetensors"
         found.append(_Ticket(path=path, level=level, header=header, info=info))
     return found
 
@@ -160,15 +152,20 @@ def _counted_splits() -> SplitCache:
 
 
 def _measuring(
-    cells: Sequence[Cell], tickets: Mapping[str, Sequence[_Ticket]], runtime: RuntimeConfig, known: Throughput
+    cells: Sequence[Cell],
+    beside: Sequence[Cell],
+    tickets: Mapping[int, Sequence[_Ticket]],
+    runtime: RuntimeConfig,
+    known: Throughput,
 ) -> CostEstimate:
-    """Evaluations and analyses of the searches of one seed."""
+    """Evaluations and analyses of the searches of one seed, with searches of other seeds beside them."""
     numerics, works, rows, endpoints = Numerics.resolve(runtime, None), list[Workload](), 0, 0
     for evaluate in _without_repeats([each for cell in cells for each in cell.evaluate]):
-        chosen = _chosen(cells, tickets, evaluate, _levels_of(evaluate.levels))
+        levels = _levels_of(evaluate.levels)
+        chosen, others = (_chosen(some, tickets, evaluate, levels) for some in (cells, beside))
         seeds, repeats = _one_seed(evaluate, cells)
         tasks = tasks_of_headers(
-            {each.path: each.header for each in chosen},
+            {each.path: each.header for each in [*chosen, *others]},
             evaluate.controls,
             evaluate.protocols,
             seeds,
@@ -176,8 +173,9 @@ def _measuring(
             evaluate.part,
             curve=evaluate.curve,
         )
-        for count, some in _by_repeats(tasks, repeats):
-            plan = EvaluationPlan(some, {each.path: each.info for each in chosen}, _counted_splits(), numerics)
+        infos = {each.path: each.info for each in chosen}
+        for count, some in _by_repeats([task for task in tasks if task.path in infos], repeats):
+            plan = EvaluationPlan(some, infos, _counted_splits(), numerics)
             works += [job.workload for job in plan.jobs()] * count
             rows += len(some) * count
     for analyse in _without_repeats([each for cell in cells for each in cell.analyse]):
@@ -188,7 +186,7 @@ def _measuring(
 
 
 def _trainings_of(
-    analyse: Analyse, cells: Sequence[Cell], tickets: Mapping[str, Sequence[_Ticket]], numerics: Numerics
+    analyse: Analyse, cells: Sequence[Cell], tickets: Mapping[int, Sequence[_Ticket]], numerics: Numerics
 ) -> tuple[list[Workload], int]:
     """The trainings that an analysis rests on, and its rows; one that trains nothing has a row a ticket."""
     from sslticket.analysis import ANALYSES
@@ -225,11 +223,11 @@ def _trainings_of(
 
 
 def _chosen(
-    cells: Sequence[Cell], tickets: Mapping[str, Sequence[_Ticket]], measured: Evaluate | Analyse, levels: Levels
+    cells: Sequence[Cell], tickets: Mapping[int, Sequence[_Ticket]], measured: Evaluate | Analyse, levels: Levels
 ) -> list[_Ticket]:
     """The tickets of the cells that ask for this."""
     asking = [cell for cell in cells if measured in (*cell.evaluate, *cell.analyse)]
-    return [each for cell in asking for each in tickets[cell.key] if levels.includes(each.level)]
+    return [each for cell in asking for each in tickets[cell.number] if levels.includes(each.level)]
 
 
 def _one_seed(measured: Evaluate | Analyse, cells: Sequence[Cell]) -> tuple[list[int] | None, int]:

@@ -43,11 +43,30 @@ class DrawableFigure(Protocol):
         """Number of its paper in the table of published numbers."""
         ...
 
-    place: str
-    title: str
-    question: str
-    panels: Sequence[Panel]
-    findings: Sequence[Finding]
+    @property
+    def place(self) -> str:
+        """Where it is in the paper."""
+        ...
+
+    @property
+    def title(self) -> str:
+        """What it shows."""
+        ...
+
+    @property
+    def question(self) -> str:
+        """What it answers."""
+        ...
+
+    @property
+    def panels(self) -> Sequence[Panel]:
+        """Its panels, at the scale that is drawn."""
+        ...
+
+    @property
+    def findings(self) -> Sequence[Finding]:
+        """What the paper states about them."""
+        ...
 
 
 class DrawnFigure(NamedTuple):

@@ -43,10 +43,10 @@ class Paper(NamedTuple):
 PAPERS = {
     "one_ticket": Paper("000", "One Ticket to Win Them All", "Morcos et al. 2019, https://arxiv.org/abs/1906.02773"),
     "one_ticket_report": Paper(
-        "001", "Reproducibility report of One Ticket to Win Them All", "Gohil et al. 2020, ReScience C 6(2)"
+        "001", "Reproducibility report of One Ticket to Win Them All", "Gohil, Narayanan & Jain 2020"
     ),
     "limited_supervision": Paper(
-        "002", "Finding Winning Tickets with Limited (or No) Supervision", "anonymous submission to ICLR 2021"
+        "002", "Finding Winning Tickets with Limited (or No) Supervision", "anonymous authors, under review"
     ),
     "stabilizing": Paper(
         "003", "Stabilizing the Lottery Ticket Hypothesis", "Frankle et al. 2019, https://arxiv.org/abs/1903.01611"
@@ -73,7 +73,7 @@ class Figure:
         without: Why a scale has no sweeps, by its name.
         stand_ins: What takes the place of the paper's networks and data sets at a scale: {"small": {"vgg19": "conv6"}}.
         panels: What is drawn, in the paper's order and words, or by the scale's name where scales differ in more than
-            the stand-ins, which `panels_at` puts in.
+            the stand-ins, which `at` puts in.
         findings: What the paper states about it, to be told from the rows.
         left_out: What of the paper's figure is not made at any scale, and why, in a sentence; "" where all is.
         means: What a scale takes in place of the published settings, in a sentence, by its name.
@@ -138,40 +138,26 @@ class Figure:
             )
         return tuple(sweep if seeds is None else replace(sweep, seeds=tuple(seeds)) for sweep in self.scales[scale])
 
-    def panels_at(self, scale: str) -> "tuple[Panel, ...]":
-        """The panels with the networks and data sets of a scale in the place of the paper's."""
-        names = self.stand_ins.get(scale, {})
-        panels = self.panels[scale] if isinstance(self.panels, Mapping) else self.panels
-
-        def renamed(each: Mapping[str, Any]) -> dict[str, Any]:
-            return {column: _stand_in(value, names) for column, value in each.items()}
-
-        return tuple(
-            replace(
-                panel,
-                where=renamed(panel.where),
-                series={label: renamed(each) for label, each in panel.series.items()},
-            )
-            for panel in panels
-        )
-
     def at(self, scale: str) -> "ScaledFigure":
-        """The figure as it is drawn at a scale: with its panels, and the findings that are about one of them."""
-        panels = self.panels_at(scale)
-        shown = {panel.title: panel for panel in panels}
+        """The figure as it is drawn at a scale: with its panels, and the findings that are about one of them.
 
-        def is_told(finding: "Finding") -> bool:
-            panel = shown.get(finding.check.panel) if finding.check.panel else panels[0]
-            return panel is not None and all(label in panel.series for label in _labels_of(finding.check))
-
+        The networks and data sets of the scale take the place of the paper's, and titles and labels say so in brackets.
+        """
+        panels = self.panels[scale] if isinstance(self.panels, Mapping) else self.panels
+        made = {panel.title: _ScaledPanel.of(panel, self.stand_ins.get(scale, {})) for panel in panels}
+        findings = []
+        for finding in self.findings:
+            panel = made.get(finding.check.panel or panels[0].title)
+            if panel is not None and (check := panel.check(finding.check)) is not None:
+                findings.append(replace(finding, check=check))
         return ScaledFigure(
             name=self.name,
             published_as=self.published_as,
             place=self.place,
             title=self.title,
             question=self.question,
-            panels=panels,
-            findings=tuple(filter(is_told, self.findings)),
+            panels=tuple(each.panel for each in made.values()),
+            findings=tuple(findings),
         )
 
 
@@ -198,19 +184,62 @@ class ScaledFigure:
     findings: "Sequence[Finding]"
 
 
-def _labels_of(check: "Check") -> list[str]:
-    """The labels of the series that a finding compares."""
-    given = [getattr(check, name, "") for name in ("series", "reference", "contrast", "less")]
-    words = [word for each in given for word in ((each,) if isinstance(each, str) else each)]
-    flat = [word for each in words for word in ((each,) if isinstance(each, str) else each)]
-    return [word for word in flat if word not in ("", "dense")]
+class _ScaledPanel(NamedTuple):
+    """A panel as it is drawn at a scale, and its labels there by those that the figure's file has."""
+
+    panel: "Panel"
+    labels: Mapping[str, str]
+
+    @classmethod
+    def of(cls, panel: "Panel", names: Mapping[str, str]) -> "_ScaledPanel":
+        """Puts the names of a scale in the place of the paper's in filters, and behind title and labels in brackets."""
+
+        def renamed(filters: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+            new = {column: _renamed(value, names) for column, value in filters.items()}
+            changed = [new[name] for name in _TOLD if name in new and new[name] != filters[name]]
+            told = ", ".join(dict.fromkeys(_flat(changed)))
+            return new, f" [{told}]" if told else ""
+
+        where, title = renamed(panel.where)
+        series = {label: renamed(filters) for label, filters in panel.series.items()}
+        labels = {label: f"{label}{words}" for label, (_, words) in series.items()}
+        anew = replace(
+            panel,
+            title=f"{panel.title}{title}",
+            where=where,
+            series={labels[label]: filters for label, (filters, _) in series.items()},
+            order=_renamed(tuple(panel.order), labels),
+            fronts=_renamed(tuple(panel.fronts), labels),
+            published=tuple(replace(each, series=labels.get(each.series, "")) for each in panel.published),
+        )
+        return cls(anew, labels)
+
+    def check(self, check: "Check") -> "Check | None":
+        """A check of the panel by its title and labels here; None where a series is not in it."""
+        given = {
+            name: getattr(check, name) for name in ("series", "reference", "contrast", "less") if hasattr(check, name)
+        }
+        known = {*self.labels, "dense", ""}
+        if not all(label in known for value in given.values() for label in _flat(value)):
+            return None
+        anew = {name: _renamed(value, self.labels) for name, value in given.items()}
+        return replace(check, panel=self.panel.title, **anew)
 
 
-def _stand_in(value: Any, names: Mapping[str, str]) -> Any:
-    """A value of a filter, or several, by the names of a scale."""
+_TOLD = ("model", "target", "source", "rewind", "within", "optimizer")
+"""Columns of a filter whose stand-ins a title or a label names."""
+
+
+def _renamed(value: Any, names: Mapping[str, str]) -> Any:
+    """A value, or several within one another, by other names."""
     if isinstance(value, (list, tuple)):
-        return tuple(_stand_in(each, names) for each in value)
+        return tuple(_renamed(each, names) for each in value)
     return names.get(value, value) if isinstance(value, str) else value
+
+
+def _flat(value: Any) -> list[str]:
+    """The labels of a check, those within tuples too."""
+    return [value] if isinstance(value, str) else [label for each in value for label in _flat(each)]
 
 
 _STEM = re.compile(r"(?P<kind>figure|table)(?P<letter>[a-z]?)(?P<number>\d+)")
@@ -280,6 +309,8 @@ def cells_left(cells: "Sequence[Cell]", rows: "pd.DataFrame") -> "list[Cell]":
         cells: The cells of a campaign.
         rows: A frame of `read_rows`.
     """
+    from sslticket.campaign.sweep import measurements_of
+
     known = dict(list(rows.groupby(["recipe", "search_seed"])))
 
     def has_rows(cell: "Cell") -> bool:
@@ -290,7 +321,7 @@ def cells_left(cells: "Sequence[Cell]", rows: "pd.DataFrame") -> "list[Cell]":
         last = int(getattr(search, "levels", 0) or getattr(search, "rounds", 1))
         return any(
             set(range(1, last + 1)) <= set(own.loc[own["kind"] == "level", "level"])
-            and all(_is_measured(own, each, last, cell.recipe.seed) for each in (*cell.evaluate, *cell.analyse))
+            and all(_is_measured(own, each, last, cell.recipe.seed) for each in measurements_of([cell]))
             for own in found
         )
 

@@ -20,12 +20,8 @@ from pathlib import Path
 from sslticket.campaign import node
 from sslticket.errors import BadInput, one_line, unknown_name
 from sslticket.escaping import escape_terminal, safe_filename, shell_quote
-from sslticket.processes.signals import REQUEUE_EXIT
 from sslticket.storage.files import atomic_write, read_json, write_json
 
-_MAX_KILLS = 10
-"""How often in a row a job goes back into the queue after a worker of it was killed: one that always is must end."""
-_WAIT_SECONDS = 120  # in which all machines of a job end after the first has
 _TIMES = re.compile(r"(?:(\d+)-(\d+)(?::(\d+))?(?::(\d+))?)|(?:(\d+)(?::(\d+))?(?::(\d+))?)")
 _LOCAL_FILE_SYSTEMS = ("tmpfs", "ramfs", "devtmpfs")
 _REFUSED_OPTIONS = {
@@ -204,7 +200,10 @@ def _ask(*command: str) -> str:
     if done.returncode:
         lines = [re.sub(r"^(\w+: )?(error: |allocation failure: )?", "", line) for line in done.stderr.splitlines()]
         said = escape_terminal("; ".join(dict.fromkeys(line for line in lines if not line.startswith("Try "))))
-        raise BadInput(f"SLURM refuses such a job: {said}; sinfo -o '%P %l %D %c %m %G %f' lists what it has")
+        if "--test-only" not in command:
+            raise BadInput(f"SLURM does not answer {command[0]}: {said}; try again when it does")
+        fix = "give fewer --workers" if "array" in said else "sinfo -o '%P %l %D %c %m %G %f' lists what it has"
+        raise BadInput(f"SLURM refuses such a job: {said}; {fix}")
     return done.stdout
 
 
@@ -290,30 +289,6 @@ def _directives(options: Mapping[str, str | int | bool]) -> list[str]:
     ]
 
 
-def _srun_arguments(settings: SlurmSettings) -> list[str]:
-    # Since 22.05 srun does not take the number of cores from the job any more.
-    cores = [f"--cpus-per-task={settings.cpus_per_task}"] if settings.cpus_per_task else []
-    return [*cores, "--kill-on-bad-exit=0", f"--wait={_WAIT_SECONDS}"]
-
-
-def _requeue_lines(folder: Path) -> list[str]:
-    """What a job does when its worker has ended, with the exit code in $?."""
-    kills = f'{shell_quote(str(folder))}/"$SLURM_JOB_ID".kills'
-    return [
-        "code=$?",
-        f"# {REQUEUE_EXIT}: a signal has stopped the worker, which has saved its work and goes on from there.",
-        f'if [ "$code" -eq {REQUEUE_EXIT} ]; then',
-        f"  rm -f {kills}",
-        '  scontrol requeue "$SLURM_JOB_ID"',
-        f"# 1, or more than 128: a process of it was killed or a machine is gone; {_MAX_KILLS} times in a row at most.",
-        'elif [ "$code" -eq 1 ] || [ "$code" -gt 128 ]; then',
-        f'  echo "$code" >>{kills}',
-        f'  [ "$(wc -l <{kills})" -gt {_MAX_KILLS} ] || scontrol requeue "$SLURM_JOB_ID"',
-        "fi",
-        'exit "$code"',
-    ]
-
-
 def _grace(settings: SlurmSettings) -> int:
     """Seconds after the signal when a worker is given up, early enough for the job to go back into the queue."""
     return max(1, settings.warning() - min(20, settings.warning() // 3))
@@ -373,12 +348,15 @@ def _submit(program: Sequence[str], out: Path, workers: int, settings: SlurmSett
         ntasks_per_node=1,
         array_parallelism=settings.max_running or workers,
         setup=list(settings.setup),
-        teardown=_requeue_lines(folder),
-        srun_args=_srun_arguments(settings),
+        teardown=node.requeue_lines(folder),
+        srun_args=node.srun_arguments(settings.cpus_per_task),
         stderr_to_stdout=True,
         wckey=None,
         additional_parameters=options,
     )
+    # A job that is submitted from within another must not take that one's cores and tasks for its own.
+    outer = [name for name in os.environ if name.startswith("SLURM_") and "SLURM_JOB_ID" in os.environ]
+    hidden = {name: os.environ.pop(name) for name in outer if name != "SLURM_CONF"}
     try:
         jobs = executor.map_array(
             node.run_job,
@@ -388,6 +366,8 @@ def _submit(program: Sequence[str], out: Path, workers: int, settings: SlurmSett
         )
     except submitit.core.utils.UncompletedJobError as error:
         raise BadInput(f"SLURM refuses the jobs: {one_line(error)}") from error
+    finally:
+        os.environ.update(hidden)
     return str(jobs[0].job_id).partition("_")[0]
 
 
@@ -422,15 +402,13 @@ def print_scripts(
         *_directives(options),
         "",
         *settings.setup,
-        f"srun {' '.join(_srun_arguments(settings))} \\",
+        f"srun {' '.join(node.srun_arguments(settings.cpus_per_task))} \\",
         f"  {shell_quote(python)} -m sslticket.campaign.node {processes}--grace {_grace(settings)} \\",
         f"  {program}",
-        *_requeue_lines(folder),
+        *node.requeue_lines(folder),
     ]
-    files = {
-        folder / "workers.sbatch": script,
-        folder / "commands.txt": [f"cd {shell_quote(str(Path.cwd()))} && {shell_quote(python)} {program}"] * count,
-    }
+    line = " && ".join([f"cd {shell_quote(str(Path.cwd()))}", *settings.setup, f"{shell_quote(python)} {program}"])
+    files = {folder / "workers.sbatch": script, folder / "commands.txt": [line] * count}
     for path, lines in files.items():
         with atomic_write(path) as temporary:
             temporary.write_text("\n".join([*lines, ""]), encoding="utf-8")

@@ -16,11 +16,16 @@ import threading
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NoReturn
 
 from sslticket.errors import BadInput
+from sslticket.escaping import shell_quote
 from sslticket.processes.signals import REQUEUE_EXIT, STOP_SIGNALS
 
+_MAX_KILLS = 10
+"""How often in a row a job goes back into the queue after a process of it was killed: one that always is must end."""
+_WAIT_SECONDS = 120  # in which all machines of a job end after the first has
 _FIRST_PORT, _PORTS = 20_000, 10_000  # below the ports that systems give by themselves
 _USAGE = "usage: srun python -m sslticket.campaign.node [--processes N] [--grace SECONDS] (FILE.py | -m MODULE) ..."
 
@@ -170,6 +175,38 @@ def _kill_children() -> None:
 
     for child in psutil.Process().children(recursive=True):
         child.kill()
+
+
+def srun_arguments(cores: int | None) -> list[str]:
+    """What srun is given in a job's script, beside the command.
+
+    Args:
+        cores: Cores on each machine; None for what SLURM gives. Since 22.05 srun does not ask the job for them.
+    """
+    asked = [f"--cpus-per-task={cores}"] if cores else []
+    return [*asked, "--kill-on-bad-exit=0", f"--wait={_WAIT_SECONDS}"]
+
+
+def requeue_lines(folder: Path) -> list[str]:
+    """The lines of a job's script after srun: whether the job goes back into the queue.
+
+    Args:
+        folder: Where it is counted how often in a row a process was killed.
+    """
+    return [
+        "code=$?",
+        f'kills={shell_quote(str(folder))}/"$SLURM_JOB_ID".kills',
+        f"# {REQUEUE_EXIT}: a signal has stopped the worker, which has saved its work and goes on from there.",
+        f'if [ "$code" -eq {REQUEUE_EXIT} ]; then',
+        '  rm -f "$kills"',
+        '  scontrol requeue "$SLURM_JOB_ID"',
+        f"# 1, or more than 128: a process of it was killed or a machine is gone; {_MAX_KILLS} times in a row at most.",
+        'elif [ "$code" -eq 1 ] || [ "$code" -gt 128 ]; then',
+        '  echo "$code" >>"$kills"',
+        f'  [ "$(wc -l <"$kills")" -gt {_MAX_KILLS} ] || scontrol requeue "$SLURM_JOB_ID"',
+        "fi",
+        'exit "$code"',
+    ]
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 from sslticket import hub
 from sslticket.cli import campaign_commands, inspect_commands, reproduce_command, ticket_commands
 from sslticket.cli.exit_status import run_and_exit
-from sslticket.cli.ticket_commands import add_parts_flag
+from sslticket.cli.ticket_commands import add_parts_flag, count_rows
 from sslticket.config import flags
 from sslticket.config.runtime import RuntimeConfig
 from sslticket.errors import BadInput
@@ -84,10 +84,10 @@ def _add_report(commands: "argparse._SubParsersAction[flags.Parser]") -> None:
     parser = commands.add_parser(
         "report",
         help="draw accuracy against density from the rows of runs",
-        description="Read the rows below the given folders and write one self-contained page and a PNG beside it;\n"
-        "on request each figure as a file and the means as a LaTeX table.",
+        description="Read the rows below the given folders and in the given tables, and write one self-contained page\n"
+        "and a PNG beside it; on request each figure as a file and the means as a LaTeX table.",
     )
-    parser.add_argument("runs", nargs="+", type=Path, help="folders of runs")
+    parser.add_argument("runs", nargs="+", type=Path, help=ROWS_HELP)
     parser.add_argument("-o", "--output", type=Path, default=Path("report.html"), help="the page [report.html]")
     parser.add_argument("--figures", type=Path, metavar="DIR", help="a folder for each figure as a file [none]")
     parser.add_argument("--format", choices=("png", "pdf", "svg"), default="pdf", help="of these files [pdf]")
@@ -100,10 +100,10 @@ def _add_rows(commands: "argparse._SubParsersAction[flags.Parser]") -> None:
     parser = commands.add_parser(
         "rows",
         help="put the rows of runs into one table for other programs",
-        description="Read the rows below the given folders and write them as one tidy table, a line for each\n"
-        "measurement; docs/report.md tells its columns.",
+        description="Read the rows below the given folders and in the given tables, and write them as one table, a\n"
+        "line for each measurement; docs/report.md tells its columns.",
     )
-    parser.add_argument("runs", nargs="+", type=Path, help="folders of runs")
+    parser.add_argument("runs", nargs="+", type=Path, help=ROWS_HELP)
     parser.add_argument(
         "-o", "--output", type=Path, default=Path("rows.csv"), help="a name ending in .parquet or .csv [rows.csv]"
     )
@@ -172,7 +172,7 @@ def _run_rows(given: argparse.Namespace) -> None:
 
     written = table.write_table(given.runs, given.output)
     _print_notes(content.notes_of_rows(written.frame))
-    print(f"table: {given.output}, {written.rows:,} rows")
+    print(f"table: {given.output}, {count_rows(written.rows)}")
 
 
 def _print_notes(notes: Sequence[str]) -> None:
@@ -216,6 +216,7 @@ def _run_show(given: argparse.Namespace) -> None:
     )
 
 
+ROWS_HELP = "folders of runs, and tables of rows that end in .parquet or .csv"
 TICKET_HELP = "a .safetensors file that a search wrote, an exported folder, or hf://USER/NAME[@REVISION][/PATH]"
 
 

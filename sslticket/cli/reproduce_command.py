@@ -5,8 +5,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sslticket.campaign.figure import PAPERS, SCALES, Figure, cells_left, figures, find_figure, planned_rows
-from sslticket.campaign.sweep import Cell, count_cells, expand
 from sslticket.cli.campaign_commands import add_campaign_flags, check_count, run_campaign
 from sslticket.config import flags
 from sslticket.errors import BadInput
@@ -15,8 +13,11 @@ from sslticket.escaping import escape_lines, escape_terminal
 if TYPE_CHECKING:
     import pandas as pd
 
+    from sslticket.campaign.figure import Figure
+    from sslticket.campaign.sweep import Cell
     from sslticket.data.datasets.base import Dataset
 
+SCALES = ("paper", "small", "trial")
 SKETCHES = (
     "Not listed: Figure 1 of Winning the Lottery with Continuous Sparsification, which is a sketch of a function and "
     "measures nothing."
@@ -53,6 +54,9 @@ def add_reproduce(commands: "argparse._SubParsersAction[flags.Parser]") -> None:
 
 
 def _run_reproduce(given: argparse.Namespace) -> None:
+    from sslticket.campaign.figure import cells_left, figures, find_figure, planned_rows  # numpy
+    from sslticket.campaign.sweep import count_cells, expand
+
     if given.list:
         chosen = [find_figure(given.figure)] if given.figure else list(figures().values())
         for line in list_lines(chosen, [given.scale] if given.scale else SCALES, given.out):
@@ -94,12 +98,14 @@ def _run_reproduce(given: argparse.Namespace) -> None:
     run_campaign(given, left, words, title=f"{figure.name} at the scale {scale}", default_out=out, finish=finish)
 
 
-def default_folder(figure: Figure, scale: str) -> Path:
+def default_folder(figure: "Figure", scale: str) -> Path:
     """Where a figure's campaign lies unless --out says another folder."""
     return Path("runs") / "reproduce" / f"{figure.name}-{scale}"
 
 
-def _heading(figure: Figure, scale: str) -> Iterator[str]:
+def _heading(figure: "Figure", scale: str) -> Iterator[str]:
+    from sslticket.campaign.figure import PAPERS
+
     yield f"{PAPERS[figure.paper].title}, {figure.place}: {figure.title}"
     yield figure.question
     if scale in figure.means:
@@ -116,7 +122,7 @@ def _given_rows(places: Sequence[Path]) -> "pd.DataFrame | None":
     return read_rows(list(places))
 
 
-def _draw(figure: Figure, scale: str, rows: "pd.DataFrame | None", out: Path, given: argparse.Namespace) -> None:
+def _draw(figure: "Figure", scale: str, rows: "pd.DataFrame | None", out: Path, given: argparse.Namespace) -> None:
     from sslticket.campaign.drawing import draw_figure
 
     assert rows is not None
@@ -128,7 +134,7 @@ def _draw(figure: Figure, scale: str, rows: "pd.DataFrame | None", out: Path, gi
         print(escape_terminal(str(file)))
 
 
-def datasets_of(cells: Sequence[Cell]) -> "dict[str, Dataset]":
+def datasets_of(cells: "Sequence[Cell]") -> "dict[str, Dataset]":
     """The data sets that cells search and measure on, by name."""
     from sslticket.data.datasets.catalogue import get_dataset
     from sslticket.evaluation.protocols import resolve_protocol
@@ -144,7 +150,7 @@ def datasets_of(cells: Sequence[Cell]) -> "dict[str, Dataset]":
     return found
 
 
-def check_data(figure: Figure, scale: str, cells: Sequence[Cell], given: argparse.Namespace) -> None:
+def check_data(figure: "Figure", scale: str, cells: "Sequence[Cell]", given: argparse.Namespace) -> None:
     """Looks for the data sets of a figure, before anything is started; what torchvision can download, it downloads.
 
     Raises:
@@ -165,8 +171,10 @@ def check_data(figure: Figure, scale: str, cells: Sequence[Cell], given: argpars
         raise BadInput(f"{figure.name} at the scale {scale} needs {named}: {next(iter(missing.values()))}")
 
 
-def list_lines(chosen: Sequence[Figure], scales: Sequence[str], out: Path | None) -> Iterator[str]:
+def list_lines(chosen: "Sequence[Figure]", scales: Sequence[str], out: Path | None) -> Iterator[str]:
     """The figures with what they take at each scale, and what of it is here, paper by paper."""
+    from sslticket.campaign.figure import PAPERS
+
     paper = ""
     for figure in chosen:
         if figure.paper != paper:
@@ -181,8 +189,10 @@ def list_lines(chosen: Sequence[Figure], scales: Sequence[str], out: Path | None
         yield SKETCHES
 
 
-def scale_line(figure: Figure, scale: str, out: Path | None = None) -> str:
+def scale_line(figure: "Figure", scale: str, out: Path | None = None) -> str:
     """What a figure takes at a scale and what of it is here, or why there is nothing of it."""
+    from sslticket.campaign.sweep import expand
+
     if scale in figure.without:
         return f"none: {figure.without[scale]}"
     cells = expand(figure.sweeps(scale))
@@ -199,7 +209,7 @@ def scale_line(figure: Figure, scale: str, out: Path | None = None) -> str:
     return "; ".join(words)
 
 
-def cost_words(cells: Sequence[Cell], scale: str) -> list[str]:
+def cost_words(cells: "Sequence[Cell]", scale: str) -> list[str]:
     """Trainings and hours of cells: on this machine, or on a card that is named."""
     import torch
 
@@ -216,6 +226,7 @@ def cost_words(cells: Sequence[Cell], scale: str) -> list[str]:
 
 
 def short_hours(hours: float) -> str:
+    """Hours in as many digits as matter: "0.012", "3.1", "1,234"."""
     return f"{hours:,.0f}" if hours >= 10 else f"{hours:.2g}"
 
 
@@ -225,7 +236,7 @@ def _is_here(dataset: "Dataset") -> bool:
     return find_local_dataset(dataset, None) is not None
 
 
-def _done(cells: Sequence[Cell], out: Path) -> int:
+def _done(cells: "Sequence[Cell]", out: Path) -> int:
     from sslticket.campaign.state import CampaignFolder
 
     folder = CampaignFolder(out)

@@ -142,6 +142,11 @@ def selected_levels(words: Sequence[str] | None) -> "Levels":
     return tasks.ALL_LEVELS if list(words) == ["all"] else tasks.Levels(tuple(flags.parse_numbers(words, "--levels")))
 
 
+def count_rows(count: int) -> str:
+    """So many rows, in words."""
+    return f"{count:,} row{'s' * (count != 1)}"
+
+
 def selected_seeds(words: Sequence[str] | None) -> list[int] | None:
     """What --seeds says; None for each protocol's own.
 
@@ -212,7 +217,7 @@ def _run_evaluate(given: argparse.Namespace) -> None:
     if engine.is_main_process:
         _remember_evaluation(rows, tasks, began)
         skipped = f", {len(tasks) - done} were there already" if done < len(tasks) else ""
-        print(f"{done} rows measured{skipped}")
+        print(f"{count_rows(done)} measured{skipped}")
         from sslticket.ticket import run_folder_of
 
         folders = dict.fromkeys(place if place.is_dir() else run_folder_of(place) for place in locations)
@@ -363,7 +368,7 @@ def _run_ticket_analysis(given: argparse.Namespace) -> None:
             print(escape_terminal(f"{row['run']} level {row['level']}: {words}"))
     if summary := analysis.summarize(rows):
         print(escape_lines(summary))
-    print(f"{len(rows)} rows written")
+    print(f"{count_rows(len(rows))} written")
 
 
 def _run_endpoint_analysis(given: argparse.Namespace) -> None:
@@ -398,7 +403,7 @@ def _run_endpoint_analysis(given: argparse.Namespace) -> None:
         for row in rows:
             about = f"{row['run']} level {row['level']} {row['control']} seed {row['seed']}"
             print(escape_terminal(f"{about}: {analysis.describe_row(row)}"))
-        print(f"{len(rows)} rows measured, {len(tasks) - len(rows)} were there already")
+        print(f"{count_rows(len(rows))} measured, {len(tasks) - len(rows)} were there already")
 
 
 def _make_rewind_parser() -> flags.Parser:

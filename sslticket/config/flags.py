@@ -17,6 +17,7 @@ import typing
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import Field, dataclass
 from decimal import Decimal
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, get_args, get_origin
 
@@ -59,7 +60,13 @@ class Parser(argparse.ArgumentParser):
     def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
         """The parsed flags; an unknown one is answered with the nearest that there is."""
         words = sys.argv[1:] if args is None else list(args)
-        parsed, rest = self.parse_known_args(words, namespace)
+        try:
+            parsed, rest = self.parse_known_args(words, namespace)
+        except BadInput as error:
+            if "arguments are required" in str(error) and (taken := _path_behind_flag(words)):
+                flag, path = taken
+                raise BadInput(f"{path} stands behind {flag}, which takes it; write it before {flag}") from None
+            raise
         for word in rest:
             asked = _addressed_parser(self, words)
             known = [flag for flag in asked._option_string_actions if flag.startswith("--")]
@@ -68,6 +75,16 @@ class Parser(argparse.ArgumentParser):
             fix = unexpected_word_hint(word, known) or f"{asked.prog} --help lists the flags"
             raise BadInput(f"unexpected argument {word!r}; {fix}")
         return parsed
+
+
+def _path_behind_flag(words: Sequence[str]) -> tuple[str, str] | None:
+    """The first path behind a flag's first value, with the flag: one of several values takes it, too."""
+    flag = ""
+    for before, word in pairwise(words):
+        flag = before if before.startswith("--") else flag
+        if flag and before != flag and not word.startswith("-") and ("/" in word or Path(word).exists()):
+            return flag, word
+    return None
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):

@@ -300,6 +300,7 @@ class EvaluationPlan:
     numerics: Numerics
     done: set[tuple[Path, str | None]] = field(default_factory=set)
     _natural_survivors: dict[tuple[Path, tuple[str, ...]], int] = field(default_factory=dict)
+    _protocol_hashes: dict[tuple[int, str], str] = field(default_factory=dict)
 
     @classmethod
     def build(
@@ -360,7 +361,7 @@ class EvaluationPlan:
         if row in self.done:
             return True
         info = self.ticket_infos[task.path]
-        if found := task.is_done(info.hash, task.protocol.hash_for(info.model)):
+        if found := task.row_file.exists() and task.is_done(info.hash, task.protocol.hash_for(info.model)):
             self.done.add(row)
         return found
 
@@ -470,7 +471,10 @@ class EvaluationPlan:
         info, protocol = self.ticket_infos[task.path], task.protocol
         network = (info.model, info.channels, info.parameters, info.layers)
         begins = self._samples_seen(task) if protocol.start == "k" else 0
-        where = (protocol.label, protocol.hash_for(info.model), begins, task.seed, task.head, network)
+        settings = self._protocol_hashes.get((id(protocol), info.model))
+        if settings is None:
+            settings = self._protocol_hashes[id(protocol), info.model] = protocol.hash_for(info.model)
+        where = (protocol.label, settings, begins, task.seed, task.head, network)
         if task.control == "ticket":
             return (*where, "ticket", info.hash)
         control = get_control(task.control)

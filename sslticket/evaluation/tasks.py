@@ -389,11 +389,16 @@ def tasks_of_headers(
     drawn = {name for name, control in kinds.items() if not (own_weights or control.keeps_weights)}
     found: list[EvalTask] = []
     for protocol in protocols:
-        targets = {
-            path: _protocol_of_task(protocol, headers[path]["recipe"], part) if isinstance(protocol, str) else protocol
-            for path in paths
-        }
-        own = {path for path in paths if found_on_same_task(headers[path], targets[path])}
+        # A plan's tickets of one search have one header, which need not be read for each.
+        by_header: dict[int, tuple[Protocol, bool]] = {}
+        for header in headers.values():
+            if id(header) not in by_header:
+                target = protocol
+                if isinstance(target, str):
+                    target = _protocol_of_task(target, header["recipe"], part)
+                by_header[id(header)] = target, found_on_same_task(header, target)
+        targets = {path: by_header[id(headers[path])][0] for path in paths}
+        own = {path for path in paths if by_header[id(headers[path])][1]}
         lacking = [path for path in paths if not headers[path].get("head")]
         if heads is not None and "own" in heads and lacking:
             raise BadInput(

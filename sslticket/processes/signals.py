@@ -21,7 +21,8 @@ REQUEUE_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCP
 REQUEUE_EXIT = 75
 """The exit code of work that such a signal has ended and that the same command goes on with: EX_TEMPFAIL of
 sysexits.h, "the user is invited to retry the operation". A scheduler can be told to start the job again at it."""
-_ECHO_SECONDS = 2.0  # in which the same signal again is the same request: a scheduler sends it, and a launcher too
+_ECHO_SECONDS = 2.0  # in which Ctrl-C again is the same one, of which a launcher has told too
+_GRACE_SECONDS = 30.0  # the same of other signals: a warning, then a preemption; and SLURM kills no sooner by default
 
 _received: int | None = None
 _activity: Callable[[], str] | None = None
@@ -42,6 +43,7 @@ class _Request(NamedTuple):
 
 _putting_off = False
 _request: _Request | None = None
+_obeyed = False  # whether this process is leaving by a request
 
 
 class Stopped(BaseException):
@@ -81,8 +83,8 @@ def _stop_reason(number: int) -> str:
 @contextmanager
 def put_off() -> Iterator[None]:
     """Inside this block the first signal is only remembered; one that nobody has obeyed is sent again at the end."""
-    global _putting_off, _request, _received, _kept
-    _putting_off, _request, _received, _kept = True, None, None, False
+    global _putting_off, _request, _received, _kept, _obeyed
+    _putting_off, _request, _received, _kept, _obeyed = True, None, None, False, False
     try:
         yield
     finally:
@@ -93,14 +95,21 @@ def put_off() -> Iterator[None]:
 
 
 def put_off_signal(number: int) -> bool:
-    """Whether a signal that has just come is put off, for whoever trains to obey; called by what hears signals."""
+    """Whether a signal that has just come ends nothing by itself; called by what hears signals.
+
+    Whoever trains obeys the first. Others that come soon after it are the same request, and so are those that come
+    while this process leaves; a second Ctrl-C is a person who does not want to wait.
+    """
     global _request
+    if _obeyed:
+        return number != signal.SIGINT
     if not _putting_off or _received is not None:
         return False
     if _request is None:
         _request = _Request(number, time.monotonic())
         return True
-    return _request.number == number and time.monotonic() - _request.time < _ECHO_SECONDS
+    grace = _ECHO_SECONDS if number == signal.SIGINT else _GRACE_SECONDS
+    return time.monotonic() - _request.time < grace
 
 
 def requested_signal() -> int | None:
@@ -119,8 +128,8 @@ def obey(number: int, *, kept: bool) -> NoReturn:
         KeyboardInterrupt: By Ctrl-C.
         Stopped: By any other signal.
     """
-    global _received, _kept
-    _received, _kept = number, kept
+    global _received, _kept, _obeyed
+    _received, _kept, _obeyed = number, kept, True
     raise KeyboardInterrupt if number == signal.SIGINT else Stopped
 
 
@@ -135,7 +144,7 @@ def raise_on_signals(*signals: int) -> Iterator[None]:
 
     One that is put off is not raised.
     """
-    global _received, _kept
+    global _received, _kept, _obeyed
     here = threading.current_thread() is threading.main_thread()  # no other may set handlers
     before = {number: signal.getsignal(number) for number in signals if here and has_default_handler(number)}
 
@@ -148,7 +157,7 @@ def raise_on_signals(*signals: int) -> Iterator[None]:
             signal.signal(each, signal.SIG_DFL)
         raise KeyboardInterrupt if number == signal.SIGINT else Stopped
 
-    _received, _kept = None, False
+    _received, _kept, _obeyed = None, False, False
     for number in before:
         signal.signal(number, stop)
     try:

@@ -24,21 +24,21 @@ class WrittenReport(NamedTuple):
 
 
 def write_report(
-    folders: Sequence[Path],
+    places: Sequence[Path],
     output: Path,
     *,
     figures: Path | None = None,
     kind: str = "pdf",
     latex: Path | None = None,
 ) -> WrittenReport:
-    """Draw all rows below `folders` as the page `output` and, beside it, the curves as a PNG of the same stem.
+    """Draw all rows of folders and tables as the page `output` and, beside it, the curves as a PNG of the same stem.
 
     Where nothing was scored, the PNG has the first figures of the analyses.
 
     Each file appears whole or not at all, none where one of them cannot be made, and the same rows give the same bytes.
 
     Args:
-        folders: Folders of runs.
+        places: Folders of runs, and tables of rows, see `table.read_rows`.
         output: Name of the page, which ends in .html.
         figures: Folder for each figure as a file of its own; None for none.
         kind: Format of these files: png, pdf or svg.
@@ -58,9 +58,9 @@ def write_report(
     from sslticket.report.content import Content
     from sslticket.results import table
 
-    frame = table.read_rows(folders)
+    frame = table.read_rows(places)
     if frame["kind"].isin(["level", "diverged"]).all():
-        raise table.no_rows_error(folders, "score rows")
+        raise table.no_rows_error(places, "score rows")
     content = Content(frame)
     drawn: list[Path] = []
     with ExitStack() as stack:

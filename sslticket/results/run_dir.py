@@ -27,7 +27,7 @@ from sslticket.config.recipe import ImageIdentity, Recipe
 from sslticket.errors import BadInput
 from sslticket.registry import remember_parts
 from sslticket.storage.files import read_json, remove_unfinished, write_json
-from sslticket.storage.leases import hold_alone
+from sslticket.storage.leases import EXPIRY_SECONDS, InHand, Lease, hold_alone
 from sslticket.ticket import INITIAL_TICKET
 
 
@@ -47,6 +47,7 @@ class RunDir:
         """
         self.path = out / recipe.key
         self.parts = recipe.parts()
+        self._lease: Lease | None = None
         self._content: dict[str, Any] = {"recipe": recipe.to_dict(), "data_hash": data_hash}
         if (out / "recipe.json").exists():
             raise BadInput(f"{out} is itself the folder of a run; give its parent, --out {out.parent}")
@@ -98,14 +99,29 @@ class RunDir:
             return
         alone = processes.separate_launch_note()
         fix = f" ({alone})" if alone else "; wait for it or give --out"
-        with hold_alone(self.path / ".lock", f"searching in {self.path}", fix, note):
+        with hold_alone(self.path / ".lock", f"searching in {self.path}", fix, note) as self._lease:
             remove_unfinished(self.path)
             remember_parts(self.parts)
             if not (self.path / "recipe.json").exists():
                 made_by = provenance.collect_provenance() | {"code": provenance.code_hash()}
                 parts = {"parts": self.parts} if self.parts else {}
                 write_json(self.path / "recipe.json", self._content | made_by | parts)
-            yield
+            try:
+                yield
+            finally:
+                self._lease = None
+
+    def check_still_locked(self) -> None:
+        """Whether what this process found may be written; files of two searches must not be mixed.
+
+        Raises:
+            InHand: If another process has gone on with the search while this one was stopped.
+        """
+        if self._lease is not None and not self._lease.is_ours:
+            raise InHand(
+                f"another process has gone on with the search in {self.path}, of which this one gave no sign of life "
+                f"for more than {EXPIRY_SECONDS:.0f} s; start the same command again when that has ended"
+            )
 
     def changed_parts(self) -> list[str]:
         """The recipe's parts from files of users that have changed since the run began, as "<path>:<name>"."""

@@ -16,7 +16,6 @@ from sslticket.registry import load_recorded_parts, registry_of
 from sslticket.results.rows import CONTROLS, ROW_TYPES, all_keys, row_columns, row_error
 from sslticket.results.table_files import (
     TABLE_ENDINGS,
-    TABLE_FIX,
     FoundRow,
     check_pyarrow,
     join_tables,
@@ -72,15 +71,14 @@ def read_rows(places: Sequence[Path]) -> pd.DataFrame:
     # A set, since one given folder may lie within another.
     files = {file.resolve() for folder in folders for file in folder.rglob("*.jsonl") if file.parent.name == "rows"}
     _load_part.cache_clear()  # a file that was not there may be now
-    left_out: Counter[tuple[str, str]] = Counter()
-    found = [row for file in sorted(files) if file.name[0] != "." for row in _read_file(file, left_out)]
+    notes: Counter[str] = Counter()
+    read = [row for file in sorted(files) if file.name[0] != "." for row in _read_file(file)]
+    tabled = [_with_parts(row) for path in sorted(tables) for row in read_table(tables[path])]
+    # Only now: a kind that one row's file defines is known for all rows.
+    found = [row for row in read if _may_be_read(row, notes)]
     if tables:
-        read = [row for path in sorted(tables) for row in _read_table(tables[path], left_out)]
-        found = join_tables(found, read)
-    sentences = [
-        f"{count:,} row{'s' * (count > 1)} of the kind {kind} left out: {reason}"
-        for (kind, reason), count in sorted(left_out.items())
-    ]
+        found = join_tables(found, [row for row in map(restore_values, tabled) if _may_be_read(row, notes)])
+    sentences = [f"{count:,} row{'s' * (count > 1)} {text}" for text, count in sorted(notes.items())]
     if not found:
         raise BadInput("; ".join(sentences)) if sentences else no_rows_error(places)
     frame = pd.DataFrame([each.row for each in found], columns=row_columns())
@@ -90,42 +88,46 @@ def read_rows(places: Sequence[Path]) -> pd.DataFrame:
     return frame
 
 
-def _read_table(path: Path, left_out: Counter[tuple[str, str]]) -> list[FoundRow]:
-    """The checked rows of a table."""
-    rows = []
-    for each in list(read_table(path)):
-        parts = each.row.get("parts")
-        known = {**each.row, "parts": parse_json(parts, f"{each.place}, parts")} if isinstance(parts, str) else each.row
-        if reason := _load_parts(known):
-            left_out[known["kind"], reason] += 1
-        else:
-            rows.append(each)
-    found = list(map(restore_values, rows))  # once all kinds are known
-    for row, place in found:
-        if fault := row_error(row):
-            raise BadInput(f"{place} {fault}; {TABLE_FIX}")
-    return found
+def _may_be_read(found: FoundRow, notes: Counter[str]) -> bool:
+    """Whether a row is one, and of a kind whose class may be loaded; what a reader must know is counted in `notes`."""
+    row, reason = found.row, found.reason
+    kind = row.get("kind") if isinstance(row, dict) else None
+    if reason and kind not in ROW_TYPES:
+        notes[f"of the kind {kind} left out: {reason}"] += 1
+        return False
+    if fault := row_error(row):
+        if not reason:
+            raise BadInput(f"{found.place} {fault}; {found.fix}")
+        notes[f"of the kind {kind} left out: {reason}"] += 1
+        return False
+    if reason:
+        notes[f"of the kind {kind} read with its file as it is now: {reason.partition(';')[0]}"] += 1
+    return True
 
 
-def _read_file(file: Path, left_out: Counter[tuple[str, str]]) -> Iterator[FoundRow]:
-    """The rows in a file; those of kinds whose class may not be loaded are counted in `left_out`."""
-    lines = read_bytes(file, _MAX_BYTES).split(b"\n")
+def _with_parts(found: FoundRow) -> FoundRow:
+    """A row of a table whose analysis or control is imported, if that may be."""
+    parts = found.row.get("parts")
+    if isinstance(parts, str):
+        parts = parse_json(parts, f"{found.place}, parts", fix=found.fix)
+    return found._replace(reason=_load_parts({**found.row, "parts": parts}))
+
+
+def _read_file(file: Path) -> Iterator[FoundRow]:
+    """The rows in a file, which are not checked yet."""
+    lines, fix = read_bytes(file, _MAX_BYTES).split(b"\n"), _how_to_remake(file)
     # A row file is renamed into place when it is whole, but a disk that fails can still cut it to nothing.
     if lines == [b""]:
-        raise BadInput(f"{file} is empty; {_how_to_remake(file)}")
+        raise BadInput(f"{file} is empty; {fix}")
     for number, line in enumerate(lines[:-1] if lines[-1] == b"" else lines, start=1):
+        place = f"{file}, line {number}"
         # A number that is none is named with its key, by the check of the row.
-        row = parse_json(line, f"{file}, line {number}", finite=False, fix=_how_to_remake(file))
+        row = parse_json(line, place, finite=False, fix=fix)
         if b"\\ud" in line.lower():
             # Names that are no UTF-8, such as of files in a command: columns of text cannot hold them.
             whole = json.dumps(row, ensure_ascii=False).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-            row = parse_json(whole, f"{file}, line {number}", finite=False, fix=_how_to_remake(file))
-        if reason := _load_parts(row):
-            left_out[row["kind"], reason] += 1
-            continue
-        if fault := row_error(row):
-            raise BadInput(f"{file}, line {number} {fault}; {_how_to_remake(file)}")
-        yield FoundRow(row, f"{file}, line {number}")
+            row = parse_json(whole, place, finite=False, fix=fix)
+        yield FoundRow(row, place, fix, _load_parts(row))
 
 
 def _load_parts(row: Any) -> str:

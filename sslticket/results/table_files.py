@@ -31,10 +31,14 @@ class FoundRow(NamedTuple):
     Attributes:
         row: The row, as decoded JSON.
         place: File and line, for a person.
+        fix: What to do if it is no row.
+        reason: Why its class may not be loaded, where that is so.
     """
 
     row: dict[str, Any]
     place: str
+    fix: str
+    reason: str = ""
 
 
 def check_pyarrow(path: Path, fix: str) -> None:
@@ -72,7 +76,7 @@ def read_table(path: Path) -> Iterator[FoundRow]:
             row = {name: unescape_cell(cell) for name, cell in row.items() if cell}
             texts = {name for name, key in _own_keys(row).items() if key.types == (str,) and not key.optional}
             row |= dict.fromkeys({*texts, "within"} & columns.keys() - row.keys(), "")
-        yield FoundRow(row, f"{path}, row {number + 1}")
+        yield FoundRow(row, f"{path}, row {number + 1}", TABLE_FIX)
 
 
 def _read_parquet(path: Path) -> pd.DataFrame:
@@ -120,7 +124,7 @@ def restore_values(found: FoundRow) -> FoundRow:
         name: _restored(value, keys[name], f"{found.place}, {name}") if name in keys else value
         for name, value in found.row.items()
     }
-    return FoundRow(empty | row, found.place)
+    return found._replace(row=empty | row)
 
 
 def _restored(value: Any, key: Key, place: str) -> Any:

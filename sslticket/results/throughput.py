@@ -35,7 +35,7 @@ from sslticket.training.numerics import numerics_of_row
 Row = Mapping[str, Any]
 TABLE = "throughput.csv"
 """The table beside this file, and a user's own in the cache folder."""
-ROW_BYTES = 4_000
+ROW_BYTES = 2_000
 """About as many has a row; the settings of its recipe take most of it."""
 _FEWEST_STEPS = 20  # of a run whose speed is worth keeping
 _OWN_ROWS, _OWN_TABLE, _SHIPPED = "rows of these runs", "your earlier runs", "sslticket's table"

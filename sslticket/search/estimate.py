@@ -26,6 +26,7 @@ from sslticket.data.source import official_counts
 from sslticket.data.subset_lists import count_listed
 from sslticket.errors import BadInput
 from sslticket.objectives.base import Objective, objective_of
+from sslticket.pruning import pruned_model
 from sslticket.pruning.mask import Mask
 from sslticket.results.throughput import (
     LEARNT_SEARCHES,
@@ -46,7 +47,7 @@ from sslticket.training.memory import MemoryEstimate, ShapeOnlyMode, optimizer_e
 from sslticket.training.network import MaskedNetwork, PassCounter
 from sslticket.training.numerics import Numerics
 
-_HEADER_BYTES, _TENSOR_BYTES = 4_000, 260  # of a ticket's header, without its tensors, and for each of these
+_HEADER_BYTES, _TENSOR_BYTES = 1_600, 135  # of a ticket's header, without its tensors, and for each of these
 
 
 def planned_counts(data: Data, data_root: Path | None = None) -> tuple[ImageCounts, ImageCounts, ImageCounts]:
@@ -82,11 +83,13 @@ class Passes:
         training: For each size in pixels, those that go forward and those of them that come back, in a training step.
         measuring: For each size, those that go forward for an image that is measured.
         classifies: Whether a layer tells the images' classes, which tickets have.
+        backbones: The backbone and its copies, such as a momentum encoder's.
     """
 
     training: tuple[tuple[int, float, float], ...]
     measuring: tuple[tuple[int, float], ...]
     classifies: bool = False
+    backbones: int = 1
 
     @property
     def forward(self) -> float:
@@ -122,8 +125,6 @@ class _Recorder(PassCounter):
     """Notes the size of every image that goes through, and whether gradients come back through it."""
 
     def __init__(self, network: nn.Module) -> None:
-        from sslticket.pruning import pruned_model
-
         self.forward = self.backward = 0
         self.seen: list[tuple[int, int, bool]] = []
         for backbone in pruned_model.backbone_and_copies(network):
@@ -189,6 +190,7 @@ def _count_passes(
         training=tuple((size, *both) for size, both in by_size(trained).items()),
         measuring=tuple((size, forward) for size, (forward, _) in by_size(recorder.seen).items()),
         classifies=network.classifier is not None,
+        backbones=sum(1 for _ in pruned_model.backbone_and_copies(network)),
     )
 
 
@@ -380,10 +382,13 @@ class SearchWork:
         tickets = sum(
             4 * (state - weights + left) + _mask_bytes(weights, left) + head + header for left in (weights, *survivors)
         )
-        early = 4 * state * (1 + optimizer_entries(self.recipe.training.optimizer)) + head
+        entries = optimizer_entries(self.recipe.training.optimizer) if self.stages.rewind else 0
+        early = 4 * state * (1 + entries) + head
         if memory is not None:
-            early = memory.weights + memory.optimizer
-        return tickets + early + ROW_BYTES * (self.stages.levels + 2)
+            # In memory a backbone and each copy of it has a mask of as many numbers as weights; in the file none has.
+            early = memory.weights - 4 * weights * self.passes.backbones
+            early += memory.optimizer if self.stages.rewind else 0  # which has no state before the first step
+        return tickets + early + ROW_BYTES * (self.stages.levels + 3)
 
     def estimate(self, throughput: Throughput, memory: MemoryEstimate | None = None) -> CostEstimate:
         """What it comes to.

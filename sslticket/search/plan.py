@@ -116,10 +116,10 @@ class TrainingImages:
         full, one, counts = planned_counts(data, runtime.data_root)
         opened = source.made_up_split(entry, counts.manifest(entry, "train"))
         opened = opened if data.channels is None else convert_channels(opened, data.channels)
-        known = None if data.labels_list is None else np.arange(num_known_labels(data, counts))
+        known = num_known_labels(data, counts), num_known_labels(data, one)
         evaluation = source.official_counts(data.dataset, "eval", runtime.data_root)
         measured = round(len(evaluation) * len(counts.per_class) / len(full.per_class))
-        # Only its length and its classes matter, and those of its labels that a list or a fraction chooses.
+        # Only its length and its classes matter.
         before = one.manifest(entry, "train") if len(one) > len(counts) else opened.manifest
         found = cls._with_labels(recipe, opened, before, opened.manifest, evaluation=measured, known=known)
         return replace(found, full_size=len(full), about=not counts.exact)
@@ -135,7 +135,7 @@ class TrainingImages:
         evaluation: int,
         half: dict[str, Any] | None = None,
         identity: ImageIdentity | None = None,
-        known: np.ndarray | None = None,
+        known: tuple[int, int] | None = None,
     ) -> "TrainingImages":
         """What is trained on: the images that were chosen, with the labels that may be used.
 
@@ -147,7 +147,8 @@ class TrainingImages:
             evaluation: See the attribute.
             half: See the attribute.
             identity: See the attribute.
-            known: Rows of the images whose labels may be used; None for those that the recipe chooses.
+            known: For a plan, how many of the images that were chosen, and of all, have labels that may be used; None
+                where the recipe chooses among real ones.
         """
         data, objective, true = recipe.data, objective_of(recipe), opened.manifest
         manifest, labelled, permutation = true, None, None
@@ -155,22 +156,23 @@ class TrainingImages:
             manifest = with_shuffled_labels(true, data.shuffle_labels, seed=recipe.seeds.labels)
             digest = hashlib.sha256(manifest.labels.astype("<i8").tobytes()).hexdigest()[:16]
             permutation = {"seed": recipe.seeds.labels, "share": data.shuffle_labels, "hash": digest}
-        known = _rows_with_labels(recipe, manifest, true) if known is None else known
+        rows = _rows_with_labels(recipe, manifest, true) if known is None else np.arange(known[0])
         whole: int | LabelledStream | None = len(one) if len(true) < len(one) else None
         if objective.needs_labels or objective.labelled_fraction is not None:
             _check_classes(true, one)
         if objective.labelled_fraction is not None:
-            labelled = LabelledStream(len(known), objective.labelled_fraction)
-            manifest = labelled_then_unlabelled(manifest, known)
+            labelled = LabelledStream(len(rows), objective.labelled_fraction)
+            manifest = labelled_then_unlabelled(manifest, rows)
             if whole is not None:
-                whole = LabelledStream(len(_rows_with_labels(recipe, one, one)), objective.labelled_fraction)
-        elif len(known) < len(manifest):
+                before = len(_rows_with_labels(recipe, one, one)) if known is None else known[1]
+                whole = LabelledStream(before, objective.labelled_fraction)
+        elif len(rows) < len(manifest):
             if objective.needs_labels:
                 raise BadInput(
-                    f"{objective.name} needs every image's label, and {len(known):,} of {len(manifest):,} are known; "
+                    f"{objective.name} needs every image's label, and {len(rows):,} of {len(manifest):,} are known; "
                     "give --subset in place of --labels, or an objective that does without labels"
                 )
-            manifest = hide_labels_except(manifest, known)
+            manifest = hide_labels_except(manifest, rows)
         views = recipe.views(opened.dataset.train_view)
         views = recipe.views(opened.dataset.train_view)
         trained, with_truth = (replace(opened, manifest=which) for which in (manifest, true))

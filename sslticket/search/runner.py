@@ -108,6 +108,7 @@ class SearchRunner:
         loop, rewind = self._make_loop(level=0), self._plan.stages.rewind
         self._train(loop, 0, rewind, level=0, finds=0)
         if self._engine.is_main_process:
+            self._run_dir.check_still_locked()
             checkpoint.save_checkpoint(self._run_dir.rewind_path, loop, rewind, self._engine.accelerator)
         self._engine.wait_for_file(self._run_dir.rewind_path)
 
@@ -207,6 +208,7 @@ class SearchRunner:
     def save_for_next_level(self, level: int) -> None:
         """See the protocol: where the ticket is, its network is too; it goes when the next ticket is there."""
         if self._engine.is_main_process:
+            self._run_dir.check_still_locked()
             checkpoint.save_network(self._run_dir.continuation_path(level), self.network)
         self._engine.wait_for_file(self._run_dir.continuation_path(level))
 
@@ -229,6 +231,7 @@ class SearchRunner:
                 search_epochs=samples / self._plan.clock.set_size,
                 layers={name: list(count) for name, count in mask.layer_counts().items()},
             )
+            self._run_dir.check_still_locked()
             self._run_dir.save_unreadable_images(level, self.unreadable_images)
             write_row(self._run_dir.row_path(level), row.to_dict())
             ticket.save(path)

@@ -156,9 +156,14 @@ class Lease:
     def release(self) -> None:
         """Deletes it while it is still locked, so that nobody can take it in between and lose it."""
         with suppress(OSError):
-            if _is_at(self._descriptor, self.path):  # it is another's by now where this process was stopped for long
-                self.path.unlink()
+            if self.is_ours:
+                _delete(self._descriptor, self.path)
         os.close(self._descriptor)
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it is still this process's: another may have taken it where this one was stopped for long."""
+        return _is_at(self._descriptor, self.path)
 
 
 def lease_path(target: Path) -> Path:
@@ -192,7 +197,7 @@ def hold_leases(targets: Sequence[Path]) -> Iterator[list[Path]]:
 
 
 @contextmanager
-def hold_alone(path: Path, what: str, fix: str, note: Callable[[str], object]) -> Iterator[None]:
+def hold_alone(path: Path, what: str, fix: str, note: Callable[[str], object]) -> Iterator[Lease]:
     """Holds a lease that only one process may have, until the block ends.
 
     Of another's lease it waits for the next sign, up to 75 seconds after the last: its process may be dead.
@@ -202,6 +207,9 @@ def hold_alone(path: Path, what: str, fix: str, note: Callable[[str], object]) -
         what: What its holder does, such as "searching in runs/a".
         fix: What to do if another is at it.
         note: Shows a person what it waits for.
+
+    Yields:
+        The lease.
 
     Raises:
         InHand: If another process gives a sign of life.
@@ -226,7 +234,7 @@ def hold_alone(path: Path, what: str, fix: str, note: Callable[[str], object]) -
     with ExitStack() as held:
         held.callback(found.release)
         held.enter_context(_renewed([found]))
-        yield
+        yield found
 
 
 def take_lease(path: Path) -> Lease | Held:
@@ -247,13 +255,8 @@ def take_lease(path: Path) -> Lease | Held:
 
 
 def look_at_lease(path: Path) -> Held | None:
-    """In whose hands a lease is, without touching it; None where there is none.
-
-    What a dead process left is told as if it lived: who takes the lease finds out.
-    """
-    with suppress(FileNotFoundError), path.open("rb") as file:
-        return _held(file.fileno(), path, Holder.current(), locked=False)
-    return None
+    """In whose hands a lease is, which stays as it is; None where it is free."""
+    return _free(path, delete=False)
 
 
 def remove_abandoned(folders: Iterable[Path]) -> None:
@@ -268,10 +271,7 @@ def remove_abandoned(folders: Iterable[Path]) -> None:
 def _begin(path: Path, descriptor: int) -> Lease | None:
     """This process's new lease, locked and with its text; None where another took it meanwhile."""
     try:
-        end = time.monotonic() + _GLANCE_SECONDS
-        while not (locked := _lock(descriptor, path)) and time.monotonic() < end:
-            time.sleep(0.01)
-        if locked and _is_at(descriptor, path):
+        if _lock(descriptor, path, patience=_GLANCE_SECONDS) and _is_at(descriptor, path):
             os.write(descriptor, Holder.current().to_bytes())
             os.fsync(descriptor)
             return Lease(path, descriptor)
@@ -283,7 +283,7 @@ def _begin(path: Path, descriptor: int) -> Lease | None:
     return None
 
 
-def _free(path: Path) -> Held | None:
+def _free(path: Path, *, delete: bool = True) -> Held | None:
     """Deletes a lease that is free; else tells in whose hands it is."""
     try:
         descriptor = os.open(path, os.O_RDWR)  # opened anew each time: network file systems then ask for its true age
@@ -298,8 +298,12 @@ def _free(path: Path) -> Held | None:
         held = _held(descriptor, path, here, locked=locked)
         if not _is_free(held, here, locked=locked):
             return held
-        with suppress(FileNotFoundError):
-            path.unlink()
+        if delete:
+            # Another may have locked it to look at it, and make its own in the next moment.
+            if not locked:
+                _lock(descriptor, path, patience=_GLANCE_SECONDS)
+            if _is_at(descriptor, path):
+                _delete(descriptor, path)
         return None
     finally:
         os.close(descriptor)
@@ -324,17 +328,22 @@ def _held(descriptor: int, path: Path, here: Holder, *, locked: bool) -> Held:
     return Held(holder=holder, sign=sign, silent=abs(_now(path.parent) - sign), by_lock=by_lock)
 
 
-def _lock(descriptor: int, path: Path) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):  # the latter on some network file systems
-        return False
-    except OSError as error:
-        why = one_line(error)
-        raise BadInput(
-            f"{path.parent} is on a file system that locks no files ({why}); give another folder with --out"
-        ) from error
-    return True
+def _lock(descriptor: int, path: Path, *, patience: float = 0.0) -> bool:
+    """Locks a lease, if its lock is free or gets free within so many seconds."""
+    end = time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except (BlockingIOError, PermissionError):  # the latter on some network file systems
+            if time.monotonic() >= end:
+                return False
+            time.sleep(0.01)
+        except OSError as error:
+            why = one_line(error)
+            raise BadInput(
+                f"{path.parent} is on a file system that locks no files ({why}); give another folder with --out"
+            ) from error
 
 
 def _is_at(descriptor: int, path: Path) -> bool:
@@ -342,6 +351,17 @@ def _is_at(descriptor: int, path: Path) -> bool:
     with suppress(FileNotFoundError):
         return os.path.samestat(os.fstat(descriptor), path.stat())
     return False
+
+
+def _delete(descriptor: int, path: Path) -> None:
+    """Deletes an open lease, and none that another process has put in its place meanwhile."""
+    aside = path.parent / f".lease-{threading.get_native_id()}.{socket.gethostname()}.{os.getpid()}.part"
+    with suppress(FileNotFoundError):
+        path.rename(aside)  # which is one process's doing, while looking and deleting are two acts
+        if not _is_at(descriptor, aside):
+            with suppress(FileExistsError):
+                os.link(aside, path)
+        aside.unlink()
 
 
 @contextmanager

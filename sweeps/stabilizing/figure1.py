@@ -5,8 +5,8 @@ their initialisation, and randomly reinitialised ones. Settings: Figure 2, those
 """
 
 from stability_sweeps import (
+    CIFAR10_MEANS,
     RESNET18,
-    SMALL_MEANS,
     STAND_INS,
     TRIAL_MEANS,
     TRIAL_STAND_INS,
@@ -29,13 +29,13 @@ def scored(protocol: str, levels: str | None = None) -> list[Evaluate]:
 
 
 SERIES = {
-    f"{each.variant}{words}": {name: value for name, value in each.where.items() if name != "model"}
+    f"{each.variant}{words}": {name: value for name, value in each.where.items() if name not in ("model", "source")}
     | {"control": control}
     for each in VGG19
     for words, control in (("", "ticket"), (", reinitialised", "preserved"))
 }
 RESNET_SERIES = {
-    f"{each.variant}{words}": {name: value for name, value in each.where.items() if name != "model"}
+    f"{each.variant}{words}": {name: value for name, value in each.where.items() if name not in ("model", "source")}
     | {"control": control}
     for each in RESNET18
     for words, control in (("", "ticket"), (", reinitialised", "preserved"))
@@ -52,9 +52,9 @@ figure = Figure(
         "trial": [trial(each, evaluate=scored("own@k", "all")) for each in NETWORKS],
     },
     stand_ins={"small": STAND_INS, "trial": TRIAL_STAND_INS},
-    means={"small": SMALL_MEANS, "trial": TRIAL_MEANS},
+    means={"small": CIFAR10_MEANS, "trial": TRIAL_MEANS},
     panels=[
-        Panel(title=name, series=series, where={"model": model, "rewind": "0it"}, x_scale="log")
+        Panel(title=name, series=series, where={"model": model, "source": "cifar10", "rewind": "0it"}, x_scale="log")
         for name, model, series in (("VGG-19", "vgg19", SERIES), ("Resnet-18", "resnet20", RESNET_SERIES))
     ],
     findings=[

@@ -5,8 +5,8 @@ and reset to iteration 0. Settings: Figure 2, those of recipes/stabilizing.py.
 """
 
 from stability_sweeps import (
+    CIFAR10_MEANS,
     RESNET18,
-    SMALL_MEANS,
     STAND_INS,
     TRIAL_MEANS,
     TRIAL_STAND_INS,
@@ -49,7 +49,7 @@ figure = Figure(
         "small": STAND_INS | {"500it": "30it", "100it": "30it"},
         "trial": TRIAL_STAND_INS | {"500it": "4it", "100it": "4it"},
     },
-    means={"small": f"{SMALL_MEANS}; W_k after 30 of 200 steps", "trial": TRIAL_MEANS},
+    means={"small": f"{CIFAR10_MEANS}; W_k after 30 of 200 steps", "trial": TRIAL_MEANS},
     panels=[
         Panel(
             title=name,

@@ -9,7 +9,7 @@ from sslticket.campaign.figure import Figure
 from sslticket.campaign.panels import Panel, Published
 from sslticket.campaign.sweep import Evaluate, Sweep
 
-DENSE = {each.name: {"model": each.model, "level": 0} for each in NETWORKS}
+DENSE = {each.name: {"model": each.model, "source": "imagenet", "level": 0} for each in NETWORKS}
 
 
 def cell(column: str, quantity: str) -> Published:
@@ -49,7 +49,9 @@ figure = Figure(
         ],
     },
     without={"small": "it is a table of three networks on ImageNet, for which small ones cannot stand"},
-    stand_ins={"trial": {"resnet50": "conv3", "inception_v3": "conv6", "squeezenet1_0": "resnet20"}},
+    stand_ins={
+        "trial": {"resnet50": "conv3", "inception_v3": "conv6", "squeezenet1_0": "resnet20", "imagenet": "digits"}
+    },
     means={"trial": "three small networks on the 8x8 digits of scikit-learn, 20 steps"},
     left_out="Epochs, batch sizes and schedules, the columns of settings, are those of recipes/stabilizing.py.",
     panels=[

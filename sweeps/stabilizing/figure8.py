@@ -39,7 +39,7 @@ def at_once(name: str, model: str) -> Panel:
     return Panel(
         title=f"{name}, one-shot",
         series=SERIES,
-        where={"model": model, "search": "OneShot Magnitude"},
+        where={"model": model, "source": "imagenet", "search": "OneShot Magnitude"},
         x_scale="log",
         published=[matched],
         order=["rewound", ("reinitialised", "reset to iteration 0")],
@@ -51,7 +51,7 @@ PANELS = [
     Panel(
         title="Resnet-50, iterative",
         series=ITERATIVE,
-        where={"model": "resnet50", "search": "IMP"},
+        where={"model": "resnet50", "source": "imagenet", "search": "IMP"},
         x_scale="log",
         published=[
             Published(

@@ -6,8 +6,8 @@ recipes/stabilizing.py; SNIP's scores are of one mini-batch.
 """
 
 from stability_sweeps import (
+    CIFAR10_MEANS,
     RESNET18,
-    SMALL_MEANS,
     STAND_INS,
     TRIAL_MEANS,
     TRIAL_STAND_INS,
@@ -67,7 +67,7 @@ figure = Figure(
         ],
     },
     stand_ins={"small": STAND_INS, "trial": TRIAL_STAND_INS},
-    means={"small": SMALL_MEANS, "trial": TRIAL_MEANS},
+    means={"small": CIFAR10_MEANS, "trial": TRIAL_MEANS},
     panels=[
         Panel(
             title=each.name,

@@ -145,7 +145,7 @@ def rewind_panels(measures: Mapping[str, str]) -> dict[str, list[Panel]]:
             y=measure,
             rows="stability",
             series={"IMP": {"control": "ticket"}, "random": {"control": "local"}},
-            where={"model": network.model, "density": Near(value=density)},
+            where={"model": network.model, "source": "imagenet", "density": Near(value=density)},
             x_scale="linear",
             published=[reached] if x == "rewind_epochs" else (),
         )

@@ -80,7 +80,7 @@ def _cifar10(name: str, variant: str, model: str, small_model: str, lr: float, w
         variant=variant,
         recipe=f"stabilizing_{model}_cifar10_{variant}",
         protocol=f"cifar10-{model}" + f"-{variant}" * (variant != "standard"),
-        where={"model": model, "lr": lr, "warmup": warmup},
+        where={"model": model, "source": "cifar10", "lr": lr, "warmup": warmup},
         small={**_CIFAR10, "model": small_model, "lr": lr, "warmup": small_warmup},
         **more,  # type: ignore[arg-type]
     )
@@ -90,7 +90,7 @@ LENET = Network(
     name="Lenet",
     recipe="stabilizing_lenet300_mnist",
     protocol="mnist",
-    where={"model": "lenet300"},
+    where={"model": "lenet300", "source": "mnist"},
     remaining=0.107,
     level=10,
     rewinds=("0it", "100it", "500it", "2000it", "5000it", "10000it", "20000it"),
@@ -130,10 +130,11 @@ NETWORKS = (LENET, *RESNET18, *VGG19)
 STAND_INS = {"vgg19": "conv3", "mnist": "fashion_mnist", "10000it": "60it", "20000it": "60it"}
 TRIAL_STAND_INS = {"vgg19": "conv3", "mnist": "digits", "cifar10": "digits", "10000it": "6it", "20000it": "6it"}
 
-SMALL_MEANS = (
-    "CIFAR-10 at 16 pixels, 200 steps of 64 images, the 20-layer ResNet as in the paper, three convolutions for "
-    "VGG-19; LeNet-300-100 on Fashion-MNIST for MNIST, 5,000 steps; levels of 36%, three seeds"
+CIFAR10_MEANS = (
+    "CIFAR-10 at 16 pixels, 200 steps of 64 images, levels of 36%, three seeds; the 20-layer ResNet as in the paper, "
+    "three convolutions for VGG-19"
 )
+SMALL_MEANS = f"{CIFAR10_MEANS}; LeNet-300-100 on Fashion-MNIST for MNIST, 5,000 steps"
 TRIAL_MEANS = "the 8x8 digits of scikit-learn, 20 steps a training, two levels, one seed"
 
 

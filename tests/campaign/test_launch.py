@@ -123,7 +123,11 @@ def test_printed_scripts_are_whole_and_nothing_else_is_touched(tmp_path: Path) -
     ) in launched
     subprocess.run(["bash", "-n", folder / "workers.sbatch"], check=True)
     commands = (folder / "commands.txt").read_text().splitlines()
-    assert commands == [f"cd {Path.cwd()} && python -m sslticket sweep lowshot --out 'my runs' --worker"] * 5
+    assert (
+        commands
+        == [f"cd {Path.cwd()} && . .venv/bin/activate && python -m sslticket sweep lowshot --out 'my runs' --worker"]
+        * 5
+    )
 
 
 def run_script(folder: Path, script: Path, code: int) -> int:

@@ -394,7 +394,7 @@ def test_the_published_numbers_of_every_figure_can_be_drawn_where_it_says() -> N
     shown = set()
     for own in figure.figures().values():
         for scale in own.scales:
-            for panel in own.panels_at(scale):
+            for panel in own.at(scale).panels:
                 for wanted in panel.published:
                     numbers = published_numbers.choose_numbers(wanted, own.published_as)
                     shown |= {number.line for number in numbers}

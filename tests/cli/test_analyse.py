@@ -60,7 +60,7 @@ def test_a_dry_run_tells_what_is_done_and_left_and_trainings_are_counted_once(
     sslticket("analyse", "magnitudes", run, "--protocol", "digits-demo@k", "--seeds", "0")
     printed = capsys.readouterr().out
     assert "level 0 ticket seed 0: 100.00% of 13,968 weights are above 1.19e-07" in printed
-    assert printed.endswith("1 rows measured, 0 were there already\n")
+    assert printed.endswith("1 row measured, 0 were there already\n")
     sslticket(*words, "--dry-run")
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     assert lines[1].startswith(f"digits-demo@k ticket 2 0 4 199 {4 * 199 * 128:,} about"), "the dense training is there"
@@ -71,7 +71,7 @@ def test_masks_are_compared_and_counted_without_training(run: Path, capsys: pyte
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     # A quarter of the weights are within a half of them.
     assert lines[1].startswith("supervised supervised one 1 2 0.500 ")
-    assert lines[2] == "1 rows written"
+    assert lines[2] == "1 row written"
     sslticket("analyse", "channels", run)
     printed = capsys.readouterr().out.splitlines()
     assert "level 0: density 100.000%, 0 of " in printed[0]

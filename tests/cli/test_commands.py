@@ -139,5 +139,12 @@ def test_a_ticket_for_another_model_is_refused(
     assert not list((lenet / "rows").glob("level-*"))
 
 
+def test_a_folder_that_a_flag_takes_is_named_with_the_flag(run: Path) -> None:
+    with pytest.raises(BadInput, match=f"{run} stands behind --seeds, which takes it; write it before --seeds"):
+        sslticket("evaluate", "--protocol", "own", "--seeds", "0", run)
+    with pytest.raises(BadInput, match="the following arguments are required: tickets"):
+        sslticket("evaluate", "--protocol", "own", "--seeds", "0")
+
+
 def test_numbers_and_ranges() -> None:
     assert parse_numbers(["0", "2", "4-6"], "--seeds") == [0, 2, 4, 5, 6]

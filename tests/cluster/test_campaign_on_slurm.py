@@ -19,7 +19,8 @@ from typing import Any
 import psutil
 import pytest
 
-from sslticket.campaign.launch import job_name
+from sslticket.campaign.launch import SlurmSettings, job_name, launch_slurm
+from sslticket.errors import BadInput
 from tests.cluster.conftest import Cluster, run
 
 ROOT = Path(__file__).parents[2]
@@ -90,9 +91,19 @@ class Campaign:
                 continue
         return found
 
+    def running(self) -> list[str]:
+        """The numbers of its jobs that run."""
+        return self.jobs("-t", "R")
+
+    def one_of(self, find: Callable[[], list[Any]], chance: random.Random) -> Any:
+        """One of what there is, as soon as there is one."""
+        found: list[Any] = []
+        self.cluster.wait(lambda: found.extend(find()) or found, 120, find.__name__)
+        return chance.choice(found)
+
     def kill(self, chance: random.Random) -> None:
         """SIGKILL to a process that trains."""
-        chance.choice(self.workers()).send_signal(signal.SIGKILL)
+        self.one_of(self.workers, chance).send_signal(signal.SIGKILL)
 
     def preempt(self, chance: random.Random) -> None:
         """A job of another partition takes all machines for a second."""
@@ -101,11 +112,11 @@ class Campaign:
 
     def requeue(self, chance: random.Random) -> None:
         """A job is put back into the queue from outside."""
-        run("scontrol", "requeue", chance.choice(self.jobs("-t", "R")))
+        run("scontrol", "requeue", self.one_of(self.running, chance))
 
     def crash(self, chance: random.Random) -> None:
         """A machine on which it works loses its power, and comes back once SLURM has seen it."""
-        victim = chance.choice(self.cluster.nodes_of(chance.choice(self.jobs("-t", "R"))))
+        victim = chance.choice(self.cluster.nodes_of(self.one_of(self.running, chance)))
         self.cluster.node("crash", victim)
         self.cluster.wait(lambda: "down" in run("sinfo", "-h", "-n", victim, "-o", "%T"), 90, f"{victim} to be missed")
         self.cluster.node("start", victim)
@@ -116,8 +127,8 @@ class Campaign:
     def disturb(self, happens: Callable[[random.Random], None], chance: random.Random) -> None:
         """Something happens once it has got on since the last time, at a random moment of its work."""
         before = self.progress()
-        self.cluster.wait(lambda: self.progress() > before or not self.jobs(), 180, "it to get on")
-        self.cluster.wait(lambda: (len(self.workers()) > 1 and self.jobs("-t", "R")) or not self.jobs(), 60, "workers")
+        self.cluster.wait(lambda: self.progress() > before or not self.jobs(), 300, "it to get on")
+        self.cluster.wait(lambda: len(self.workers()) > 1 or not self.jobs(), 120, "workers")
         assert self.jobs(), f"it ended before {happens.__name__}"
         time.sleep(chance.random())
         print(f"{time.strftime('%T')} {self.progress():3} files: {happens.__name__}", flush=True)
@@ -135,11 +146,34 @@ class Campaign:
 
 
 @pytest.mark.slurm
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"partition": "urgnt"}, "unknown partition 'urgnt'; did you mean urgent?"),
+        ({"account": "rot"}, "unknown account 'rot'; did you mean root?"),
+        ({"nodes": 9}, "SLURM refuses such a job: Requested node configuration is not available"),
+        ({"gpus_per_node": 1}, "SLURM refuses such a job: Invalid generic resource (gres) specification"),
+        ({"slurm": ("nosuch=1",)}, "SLURM refuses such a job: unrecognized option '--nosuch=1'"),
+    ],
+    ids=str,
+)
+def test_what_the_cluster_does_not_have_is_one_line_and_nothing_is_written(
+    slurm: Cluster, tmp_path: Path, given: dict[str, object], told: str
+) -> None:
+    with pytest.raises(BadInput) as refused:
+        launch_slurm(["python"], tmp_path / "out", workers=2, pieces=2, settings=SlurmSettings(**given))
+    assert str(refused.value).startswith(told)
+    assert "\n" not in str(refused.value)
+    assert not run("squeue", "-h")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slurm
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("subsets", "seeds", "steps", "times"),
     [
-        pytest.param([0.1, 0.3], 2, 60, (1, 1, 1, 1), marks=pytest.mark.timeout(400), id="four_searches"),
+        pytest.param([0.1, 0.3], 2, 60, (1, 1, 1, 1), marks=pytest.mark.timeout(900), id="four_searches"),
         pytest.param(
             [0.1, 0.2, 0.3, 0.5, 1.0],
             4,

@@ -15,6 +15,7 @@ from sslticket.ticket import Ticket
 from sslticket.training.loop import TrainingLoop
 from tests.device import cases
 from tests.device.conftest import Device
+from tests.training.test_snapshots import stopped_every
 
 
 def found(which: Recipe, out: Path, machine: RuntimeConfig = cases.MACHINE) -> list[Ticket]:
@@ -167,6 +168,17 @@ def test_a_killed_search_goes_on_to_the_same_tickets(
             found(which, tmp_path / "killed")
         monkeypatch.setattr(TrainingLoop, "run", whole)
         assert_equal(found(which, tmp_path / "killed"), expected)
+
+
+@pytest.mark.parametrize(("optimizer", "precision"), [("Adam", "fp16"), ("SGD", "bf16")])
+def test_a_search_that_is_stopped_inside_its_levels_goes_on_with_its_scale_to_the_same_tickets(
+    tmp_path: Path, device: Device, overflowing: list[float], optimizer: str, precision: str
+) -> None:
+    which = cases.recipe(optimizer=optimizer, precision=precision)  # type: ignore[arg-type]
+    with device():
+        expected = found(which, tmp_path / "whole")
+        assert stopped_every(3, lambda: found(which, tmp_path / "stopped")) >= 2
+        assert_equal(found(which, tmp_path / "stopped"), expected)
 
 
 def test_a_probe_sees_what_it_sees_on_the_cpu(tmp_path: Path, device: Device) -> None:

@@ -23,6 +23,7 @@ from sslticket.training.loop import TrainingLoop
 from sslticket.training.progress import Progress
 from tests.device import cases, pretend
 from tests.device.conftest import Device
+from tests.training.test_snapshots import stopped_every
 
 STEPS = 10
 FAST = RuntimeConfig(accumulate=1, channels_last=False, compile=False)
@@ -113,6 +114,17 @@ def test_a_search_by_graphs_finds_the_tickets_of_the_cpu(tmp_path: Path, device:
     with device():
         assert_equal(found(which, tmp_path / "there"), expected)
     assert Counted.launched >= 2
+
+
+def test_a_search_by_graphs_that_is_stopped_between_replays_finds_the_tickets_of_the_cpu(
+    tmp_path: Path, device: Device
+) -> None:
+    which = RECIPES["conv3, SGD"]
+    expected = found(which, tmp_path / "cpu")
+    with device():
+        assert stopped_every(6, lambda: found(which, tmp_path / "there")) >= 2
+        assert Counted.launched >= 2
+        assert_equal(found(which, tmp_path / "there"), expected)
 
 
 @pytest.mark.parametrize("change", [{"precision": "bf16"}, {"channels_last": True}], ids=str)

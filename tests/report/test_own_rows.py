@@ -89,6 +89,33 @@ def test_no_code_of_a_file_runs_that_the_user_has_not_run_before(
     assert f"give --parts {file} to run it" in written.notes[0]
 
 
+def test_rows_of_an_earlier_state_of_a_file_are_drawn_with_the_others_whatever_their_order(
+    file: Path, runs: Callable[..., Path], score: Callable[..., Json]
+) -> None:
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+    registry.remember_parts({f"{file}:CountRow": digest})
+    earlier = counted(file, parts={f"{file}:CountRow": "0" * 16}, run="earlier")
+    frame = table.read_rows([runs(score(), earlier, counted(file))])
+    assert (frame["kind"] == "counted").sum() == 2
+    (note,) = frame.attrs["left_out"]
+    assert note == (
+        f"1 row of the kind counted read with its file as it is now: {file}, which defines CountRow, has changed since"
+    )
+
+
+def test_a_table_with_rows_of_ones_own_is_read_where_their_file_is_known(
+    file: Path, runs: Callable[..., Path], score: Callable[..., Json], tmp_path: Path
+) -> None:
+    registry.load_user_file(file)
+    table.write_table([runs(score(), counted(file))], tmp_path / "rows.csv")
+    assert table.read_rows([tmp_path / "rows.csv"])["count_of_all"].dropna().tolist() == [3]
+    del rows.ROW_TYPES["counted"]
+    registry._user_modules.clear()
+    left = table.read_rows([tmp_path / "rows.csv"])
+    assert left["kind"].tolist() == ["score"]
+    assert left.attrs["left_out"][0].startswith("1 row of the kind counted left out: ")
+
+
 def test_where_all_rows_are_left_out_the_file_to_give_is_named(runs: Callable[..., Path], tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"1 row of the kind counted left out: .*gone\.py.*--parts FILE\.py"):
         table.read_rows([runs(counted(tmp_path / "gone.py"))])

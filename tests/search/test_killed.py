@@ -20,6 +20,8 @@ from sslticket.search.imp import IMP
 from sslticket.search.learned import ContinuousSparsification, EdgePopup, StochasticSparsification
 from sslticket.search.oneshot import OneShot
 from sslticket.search.plan import plan_search
+from sslticket.storage.leases import InHand
+from sslticket.ticket import Ticket
 from tests.runs import REWIND, recipe, search
 
 ROOT = Path(__file__).parents[2]
@@ -52,6 +54,9 @@ SEARCHES = {
     "stochastic": recipe(search=StochasticSparsification(rewind=AT, **SOFT)),
     "edgepopup": recipe(search=EdgePopup(density=0.25)),
 }
+
+
+LEFT = (("", "safetensors"), ("search.", "jsonl"))
 
 
 class Killed(BaseException):
@@ -121,6 +126,26 @@ def test_rows_are_those_of_an_unkilled_search_when_a_real_process_was_killed_bet
     assert killed, "it was never caught at work"
     assert started("killed").wait() == 0
     assert told(tmp_path / "killed") == told(tmp_path / "whole")
+
+
+def test_a_search_that_another_went_on_with_while_it_was_stopped_writes_nothing_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = Ticket.save
+
+    def save_and_lose(self: Ticket, path: Path) -> None:
+        save(self, path)
+        if path.name == "level-01.safetensors":
+            (path.parents[1] / ".lock").unlink()
+            (path.parents[1] / ".lock").write_text("n9")
+
+    monkeypatch.setattr(Ticket, "save", save_and_lose)
+    with pytest.raises(InHand, match=r"another process has gone on with the search in .*more than 75 s"):
+        search(tmp_path)
+    left = {path.name for path in tmp_path.rglob("*level-0*")}
+    assert left == {f"{start}level-0{level}.{end}" for level in (0, 1) for start, end in LEFT}
+    (lock,) = tmp_path.rglob(".lock")
+    assert lock.read_text() == "n9"
 
 
 def test_images_that_could_not_be_read_are_counted_up_to_the_ticket_that_is_there(tmp_path: Path) -> None:

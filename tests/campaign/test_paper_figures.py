@@ -11,8 +11,8 @@ import pytest
 
 from sslticket.campaign.figure import SCALES, Figure, cells_left, figures, find_figure, planned_rows
 from sslticket.campaign.panels import Published
-from sslticket.campaign.published import choose_numbers
-from sslticket.campaign.sweep import Cell, expand
+from sslticket.campaign.published_numbers import choose_numbers
+from sslticket.campaign.sweep import Cell, expand, measurements_of
 from sslticket.campaign.worker import check_cells
 from sslticket.cli import reproduce_command
 from sslticket.cli.commands import run_command
@@ -101,16 +101,17 @@ def test_every_panel_is_about_a_network_a_target_and_a_source_that_its_searches_
     cells = cells_of(figure.name, scale)
     models = {cell.recipe.model for cell in cells}
     sources = {cell.recipe.data.name for cell in cells}
-    measured = [(cell, name) for cell in cells for each in (*cell.evaluate, *cell.analyse) for name in each.protocols]
+    measured = [(cell, name) for cell in cells for each in measurements_of([cell]) for name in each.protocols]
     protocols = {name for _, name in measured}
     scored = [resolve_protocol(name, cell.recipe.to_dict()) for cell, name in measured]
     targets = {f"{protocol.dataset}{protocol.half or ''}" for protocol in scored}
     held = {"model": models, "source": sources, "target": targets, "protocol": protocols}
-    for panel in figure.panels_at(scale):
+    for panel in figure.at(scale).panels:
         for column, known in held.items():
             wanted = panel.where.get(column)
-            values = {wanted} if isinstance(wanted, str) else set(wanted or known)
-            assert known & values or not values, (panel.title, column, wanted)
+            if wanted is not None:
+                values = wanted if isinstance(wanted, tuple) else (wanted,)
+                assert known & {*values}, (panel.title, column, wanted)
         sourced = [each["source"] for each in panel.series.values() if "source" in each]
         assert set(sourced) <= sources, panel.title
 
@@ -127,6 +128,20 @@ def test_published_numbers_that_a_figure_names_are_published(figure: Figure) -> 
         ]
         for each in named:
             assert choose_numbers(each, figure.published_as)
+
+
+def test_titles_and_labels_say_what_stands_for_what() -> None:
+    figure = find_figure("limited_supervision_figure5").at("small")
+    own, other = figure.panels
+    assert own.title == "(a) Access to images and labels [conv3, cifar10]"
+    assert other.order == (
+        "ImageNet [cifar10]",
+        "10% of ImageNet [cifar10]",
+        "Places365 [fashion_mnist]",
+        "CIFAR-10 [digits]",
+    )
+    assert figure.findings[1].check.series == other.order[1:]  # type: ignore[attr-defined]
+    assert figure.findings[1].check.panel == other.title
 
 
 def test_every_finding_is_told_at_the_scale_of_the_paper() -> None:
@@ -257,6 +272,10 @@ def test_a_figure_is_reproduced_and_then_redrawn_from_its_rows(
     assert (again / "one-ticket-figurea1.svg").read_text() == picture
     assert not list(again.glob("supervised-*"))
     assert reproduce_command.scale_line(find_figure("one_ticket_figurea1"), "trial", out).endswith("; 1 done")
+
+
+def test_scales_of_the_command_are_those_of_the_figures() -> None:
+    assert reproduce_command.SCALES == SCALES
 
 
 def test_hours_are_told_with_two_digits_at_least() -> None:
