@@ -19,7 +19,7 @@ import pandas as pd
 from scipy import stats as tests
 
 from sslticket.campaign import published_numbers
-from sslticket.campaign.panel_values import PanelValues, is_fraction, series_means
+from sslticket.campaign.panel_values import PanelValues, density_of, is_fraction, series_means
 from sslticket.campaign.panels import Between, Check, Finding, Gap, Matches, Ordering, Published, Ratio, Trend, Value
 from sslticket.errors import BadInput, unknown_name
 from sslticket.report import stats, text
@@ -127,6 +127,8 @@ class Judge:
     def _table_order_lines(self, values: PanelValues) -> Iterator[str]:
         """Kendall's tau over the lines of a table, for each column with published numbers."""
         panel = values.panel
+        if _is_planned(values):
+            return
         means = series_means(values.values)
         for title, column in panel.columns.items():
             theirs = dict(self._published_values(values, title, column))
@@ -152,6 +154,11 @@ class Judge:
                  for series, theirs in self._published_values(values, title, column)]  # fmt: skip
         if not pairs:
             return ""
+        if _is_planned(values):
+            means = series_means(values.values).set_index(["series", "column"])["y"]
+            same = sum(abs(means.get((series, title), math.inf) / theirs.value - 1) < 0.02
+                       for title, series, theirs in pairs)  # fmt: skip
+            return f"{same} of {len(pairs)} published values are ours within 2%; they follow from settings alone"
         if self._scale != "paper":
             return f"{len(pairs)} published values not compared: other scale"
         means = series_means(values.values)
@@ -375,7 +382,7 @@ class Judge:
         """Likeness says something only where another series was told apart by the same numbers."""
         names = [name] if name else [label for label in values.panel.series if "random" in label.lower()]
         names = [_known_label(values, each) for each in names if each not in series]
-        seen = []
+        seen, few = [], False
         for each in names:
             try:
                 own, reference = _paired_sides(values, check, each, series[0])
@@ -383,10 +390,13 @@ class Judge:
                 continue
             seen.append(each)
             difference = stats.compare_means(own, reference)
+            few = few or difference.smallest_p >= stats.ALPHA
             if difference.p < stats.ALPHA and abs(float(difference.mean)) > margin:
                 return
         if not seen:
             raise _UntoldError("no control in this panel shows that a difference would have been seen", numbers)
+        if few:
+            raise _UntoldError(f"so few searches cannot tell {' and '.join(seen)} from {series[0]} either", numbers)
         raise _UntoldError(
             f"{' and '.join(seen)} cannot be told from {series[0]} here by more than the margin, so the experiment "
             "could not have failed", numbers,
@@ -400,6 +410,11 @@ class _Theirs(NamedTuple):
     at: float | None
 
 
+def _is_planned(values: PanelValues) -> bool:
+    """Whether the rows are arithmetic on settings, which nothing was trained for."""
+    return len(values.rows) > 0 and bool((values.rows["device"] == "").all())
+
+
 def order_agreement(theirs: Sequence[float], ours: Sequence[float]) -> float | None:
     """Kendall's tau-b of two rankings; None where there are fewer than two or one side has a single rank."""
     if len(ours) < 2:
@@ -411,7 +426,7 @@ def order_agreement(theirs: Sequence[float], ours: Sequence[float]) -> float | N
 def _counts_here(x: str, at: Between, values: "pd.Series[Any]") -> "pd.Series[bool]":
     """Which places a statement is about: the dense network is the same for most series, and shows nothing."""
     inside = (values >= at.low) & (values <= at.high)
-    return inside & (values < 1) if x == "density" else inside
+    return inside & (values.map(lambda value: density_of(x, value)) < 1) if x in ("density", "sparsity") else inside
 
 
 def _known_label(values: PanelValues, label: str) -> str:
@@ -479,7 +494,8 @@ def _on_common_places(values: PanelValues, label: str, own: pd.DataFrame, other:
     lines = []
     for unit, tickets in own.groupby("unit"):
         for x in sorted(set(other["x"])):
-            able = tickets[tickets["x"] <= x * (1 + 1e-9)]
+            most = density_of(values.panel.x, x) * (1 + 1e-9)
+            able = tickets[[density_of(values.panel.x, each) <= most for each in tickets["x"]]]
             if len(able):
                 best = able.loc[able["y"].idxmax()]
                 lines.append({"unit": unit, "x": x, "y": best["y"], "ticket": best["ticket"]})

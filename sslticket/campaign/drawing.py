@@ -98,6 +98,8 @@ _AXES: dict[str, Axis] = {
     "layer": Axis("layer, from the input", "count"),
     "share": Axis("weights that are smaller, %"),
 }
+_POINTS = ("gain_on_dense", "barrier")
+"""Columns of differences of fractions."""
 _WORDS = {
     "top1": "top-1, %",
     "top5": "top-5, %",
@@ -235,18 +237,17 @@ class FigureContent:
     def footer(self) -> str:
         """Small print: the scale, how many searches, and how the two kinds of numbers are told apart."""
         counts = sorted({int(n) for view in self.views for n in series_means(view.values.values)["n"]})
-        searches = " to ".join(str(n) for n in dict.fromkeys((counts[0], counts[-1]))) if counts else "no"
+        searches = " to ".join(str(n) for n in dict.fromkeys((counts[0], counts[-1])))
         scale = f"{self.scale} scale, " if self.scale else ""
         marks = [mark for part in self.parts if isinstance(part, Chart) for mark in part.marks]
         tables = [part for part in self.parts if isinstance(part, NumberTable)]
         ways = ["white stars"] * any(mark.is_point for mark in marks)
         ways += ["dotted lines (P)"] * any(not mark.is_point for mark in marks)
         ways += ["[in brackets]"] * any(theirs for part in tables for _, cells in part.lines for _, theirs in cells)
+        spread = "bands and \N{PLUS-MINUS SIGN} are Student's 95% intervals" if counts[-1] > 1 else "so no interval"
         return (
-            f"Ours: {scale}{searches} search{'' if counts[-1:] == [1] else 'es'} a mean, bands and \N{PLUS-MINUS SIGN} "
-            f"are Student's 95% intervals; commit {', '.join(self.commits)}."
-            + f" Published: {', '.join(ways)}."
-            * bool(ways)
+            f"Ours: {scale}{searches} search{'' if counts[-1] == 1 else 'es'} a mean, {spread}; "
+            f"commit {', '.join(self.commits)}." + f" Published: {', '.join(ways)}." * bool(ways)
         )
 
     @property
@@ -336,6 +337,11 @@ def _x_axis(panel: Panel) -> Axis:
     return replace(axis, label=panel.x_label or axis.label, log=log)
 
 
+def _y_words(column: str) -> str:
+    name = column.rpartition(".")[2]
+    return _WORDS.get(name, name.replace("_", " "))
+
+
 def _column_of(panel: Panel, title: str) -> str:
     if panel.kind == "histogram":
         return "share"
@@ -348,10 +354,8 @@ def _times(column: str) -> float:
 
 def _format(column: str, value: float) -> str:
     value *= _times(column)
-    if column == "parameters":
-        return f"{value:,.0f}"
     digits = 1 if is_fraction(column) else 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2
-    return f"{value:.{digits}f}".replace("-", "\N{MINUS SIGN}")
+    return f"{value:,.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 
 def _format_x(x: str, value: float) -> str:
@@ -375,7 +379,7 @@ def _chart(values: PanelValues, marks: list[Mark], name: str) -> Chart:
         if own.empty:
             continue
         if label in panel.fronts:
-            best = non_dominated(own)
+            best = non_dominated(own, panel.x)
             others = own.loc[~own.index.isin(best.index)]
             curves.append(_curve(label, best, panel, x))
             if len(others):
@@ -385,13 +389,13 @@ def _chart(values: PanelValues, marks: list[Mark], name: str) -> Chart:
     # Only one line across fits: that of the first series which has a dense network.
     dense = values.dense[values.dense["column"] == ""].groupby("series", sort=False)["y"].mean()
     line = (unit * float(dense.iloc[0]), "dense network") if len(dense) and panel.y in ("top1", "top5") else None
-    percent = is_fraction(panel.y) and panel.y not in ("gain_on_dense", "barrier")
+    percent = is_fraction(panel.y) and panel.y not in _POINTS
     floor = 0.0 if panel.y.endswith(("_distance", "_angle")) else -math.inf
     return Chart(
         name=name,
         title=panel.title,
         x=x,
-        y=Axis(panel.y_label or _WORDS.get(panel.y, panel.y.replace("_", " "))),
+        y=Axis(panel.y_label or _y_words(panel.y)),
         curves=tuple(curves),
         horizontal_line=None if panel.x == "epoch" else line,
         y_bounds=(0, 100) if percent else (floor, math.inf),
@@ -457,7 +461,9 @@ def _marks(panel: Panel, chosen: Sequence[tuple[Published, tuple[PublishedNumber
                     continue
                 seen.add((across, ends))
                 count += 1
-                told = f"published: {wanted.words or _brief(number)}"
+                brief = _brief(number)
+                words = wanted.words if number.words in wanted.words else f"{wanted.words} ({brief})"
+                told = f"published: {words if wanted.words else brief}"
                 yield Mark(f"P{count}", told, ends if across else None, None if across else ends)
 
 
@@ -487,7 +493,7 @@ def _number_table(
         if wanted.drawn == "cells":
             for number in numbers:
                 if number.unit != "percent" and not number.unit.startswith("1 yes"):
-                    words = f"{number.ends[0]:,.6g}" + (f" ± {number.error:g}" if number.error is not None else "")
+                    words = f"{number.ends[0]:,.10g}" + (f" ± {number.error:g}" if number.error is not None else "")
                 else:
                     words = number.words.removesuffix("%")
                 theirs.setdefault((wanted.series, wanted.column), []).append(words)
@@ -500,11 +506,17 @@ def _number_table(
             ours = "" if own.empty else _cell(column, own.iloc[0].to_dict())
             cells.append((ours, ", ".join(dict.fromkeys(theirs.get((label, title), [])))))
         lines.append((label, tuple(cells)))
-    titles = tuple(f"{title}, %" if is_fraction(column) and "%" not in title else title
-                   for title, column in panel.columns.items())  # fmt: skip
+    titles = tuple(_with_unit(title, column) for title, column in panel.columns.items())
     return NumberTable(name, panel.title, titles, tuple(lines))
 
 
+def _with_unit(title: str, column: str) -> str:
+    if column in _POINTS:
+        return f"{title}, points"
+    return f"{title}, %" if is_fraction(column) and "%" not in title else title
+
+
 def _cell(column: str, row: Mapping[Any, Any]) -> str:
-    reach = "" if math.isnan(row["low"]) else f" ± {_format(column, (row['high'] - row['low']) / 2)}"
+    half = (row["high"] - row["low"]) / 2
+    reach = f" ± {_format(column, half)}" if half > 0 else ""  # numbers that follow from settings do not vary
     return f"{_format(column, row['y'])}{reach}"

@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from hashlib import sha256
 from typing import Any
 
@@ -87,7 +88,48 @@ class PanelValues:
         return own[own["column"] == column] if column else own
 
 
-def name_rows(frame: pd.DataFrame, x: str = "density") -> pd.DataFrame:
+class NamedRows:
+    """Rows as panels take them, and what is computed of all of them once.
+
+    Args:
+        frame: Frame of `stats.name_series`.
+    """
+
+    def __init__(self, frame: pd.DataFrame) -> None:
+        self.frame = frame
+        self._unique: dict[str, pd.DataFrame] = {}
+
+    def unique(self, kind: str) -> pd.DataFrame:
+        """Each measurement of a kind once, though two runs list it or a run folder was copied."""
+        if kind not in self._unique:
+            found = stats.unique_trainings(self.frame) if kind == "score" else sections.rows_of_kind(self.frame, kind)
+            if kind == "level":
+                found = found.drop_duplicates(["run", "level", "ticket_hash"])
+            self._unique[kind] = found
+        return self._unique[kind]
+
+    @cached_property
+    def epoch_samples(self) -> dict[str, float]:
+        """Images in a pass over the data of each run, as its level rows tell."""
+        levels = self.frame[self.frame["kind"] == "level"]
+        levels = levels[levels["search_epochs"].astype(float).fillna(0) > 0]
+        per_epoch = levels["search_samples"].astype(float) / levels["search_epochs"].astype(float)
+        return dict(per_epoch.groupby(levels["run"]).median())
+
+    def epochs(self, row: Any) -> float:
+        """Length of a training of a row's search, in passes over its images; NaN where that is not known."""
+        settings = self.frame.at[row, "settings"]
+        length = settings.get("length") if isinstance(settings, dict) else None
+        if not isinstance(length, str):
+            return math.nan
+        span = Span.parse(length)
+        if span.unit == "ep":
+            return float(span.amount)
+        samples = span.amount * (settings.get("batch_size", math.nan) if span.unit == "it" else 1)
+        return float(samples / self.epoch_samples.get(self.frame.at[row, "run"], math.nan))
+
+
+def name_rows(frame: pd.DataFrame, x: str = "density") -> NamedRows:
     """The frame of `read_rows` as `stats.name_series` names it, where `x` is no setting that tells recipes apart.
 
     Searches that differ in nothing but what a panel has on its x are points of one series.
@@ -95,7 +137,7 @@ def name_rows(frame: pd.DataFrame, x: str = "density") -> pd.DataFrame:
     setting = "rewind" if x.startswith("rewind") else x
     varied = frame["settings"].map(lambda own: isinstance(own, dict) and setting in own)
     if x == "density" or not varied.any():
-        return stats.name_series(frame)
+        return NamedRows(stats.name_series(frame))
     settings = [
         {name: value for name, value in own.items() if name != setting} if isinstance(own, dict) else own
         for own in frame["settings"]
@@ -110,10 +152,10 @@ def name_rows(frame: pd.DataFrame, x: str = "density") -> pd.DataFrame:
         anew = anew.assign(subset=1.0)
     named = stats.name_series(anew).assign(**{f"own_{setting}": pd.Series(values, frame.index, object)})
     # Levels of searches with other rewind points are of the same density to the last weight, or not to be pooled.
-    return named.assign(density=named["exact"])
+    return NamedRows(named.assign(density=named["exact"]))
 
 
-def panel_values(panel: Panel, named: pd.DataFrame) -> PanelValues:
+def panel_values(panel: Panel, named: NamedRows) -> PanelValues:
     """The numbers of a panel, from a frame of `name_rows`."""
     columns = panel.columns or {"": "share" if panel.kind == "histogram" else panel.y}
     parts: list[PanelValues] = []
@@ -123,7 +165,7 @@ def panel_values(panel: Panel, named: pd.DataFrame) -> PanelValues:
             parts.append(_series_values(panel, label, named, title, column, first.get(title)))
             if len(parts[-1].values) and title not in first:
                 first[title] = parts[-1].rows.iloc[0]
-    used = pd.concat([part.rows for part in parts]) if parts else named[:0]
+    used = pd.concat([part.rows for part in parts]) if parts else named.frame[:0]
     missing: dict[str, list[str]] = {}
     for part, (label, title) in zip(parts, ((one, two) for one in panel.series for two in columns), strict=True):
         if part.values.empty:
@@ -143,16 +185,16 @@ def panel_values(panel: Panel, named: pd.DataFrame) -> PanelValues:
 
 
 def _series_values(
-    panel: Panel, label: str, named: pd.DataFrame, title: str, column: str, like: "pd.Series[Any] | None"
+    panel: Panel, label: str, named: NamedRows, title: str, column: str, like: "pd.Series[Any] | None"
 ) -> PanelValues:
     """The numbers of one series in one column; of several that could be meant those that are like a row."""
     kind = panel.rows or next((kind for kind, own in _KINDS.items() if column.partition(".")[0] in own), "score")
-    rows = _unique_rows(named, kind)
+    rows = named.unique(kind)
     filters = {"control": "ticket", **panel.where, **panel.series[label]}
     nearest = {name: wanted for name, wanted in filters.items() if isinstance(wanted, Near)}
     rows = filter_rows(rows, {name: wanted for name, wanted in filters.items() if name not in nearest})
     front = label in panel.fronts
-    dense_rows = _unique_rows(named, kind)
+    dense_rows = named.unique(kind)
     at_density = {"density", "level", "sparsity"}
     dense_rows = filter_rows(dense_rows, {name: want for name, want in filters.items() if name not in at_density})
     dense_rows = dense_rows[dense_rows["density"] == 1]
@@ -174,16 +216,6 @@ def _series_values(
 
 def _same(one: Any, other: Any) -> bool:
     return bool(one == other) or (pd.isna(one) and pd.isna(other))
-
-
-def _unique_rows(named: pd.DataFrame, kind: str) -> pd.DataFrame:
-    """Each measurement of a kind once, though two runs list it or a run folder was copied."""
-    if kind == "score":
-        return stats.unique_trainings(named)
-    found = sections.rows_of_kind(named, kind)
-    if kind == "level":
-        found = found.drop_duplicates(["run", "level", "ticket_hash"])
-    return found
 
 
 def filter_rows(rows: pd.DataFrame, where: Filter) -> pd.DataFrame:
@@ -263,7 +295,7 @@ def _poolable_rows(
     return kept, told
 
 
-def _measurements(rows: pd.DataFrame, panel: Panel, column: str, named: pd.DataFrame) -> pd.DataFrame:
+def _measurements(rows: pd.DataFrame, panel: Panel, column: str, named: NamedRows) -> pd.DataFrame:
     """A line for each measurement, with `x` and `y`."""
     if rows.empty:
         return rows.assign(x=pd.Series(dtype=float), y=pd.Series(dtype=float))
@@ -290,43 +322,19 @@ def _by_unit(long: pd.DataFrame, label: str, title: str) -> pd.DataFrame:
     return found[VALUE_COLUMNS]
 
 
-def position(rows: pd.DataFrame, x: str, named: pd.DataFrame) -> "pd.Series[Any]":
+def position(rows: pd.DataFrame, x: str, named: NamedRows) -> "pd.Series[Any]":
     """The place of each row on an x; missing where a row does not tell."""
     if x == "rewind_iterations":
         return rows["rewind_samples"].astype(float) / pd.to_numeric(_column(rows, "batch_size"))
     if x in ("rewind_epochs", "rewind_percent"):
-        epochs = rows["rewind_samples"].astype(float) / rows["run"].map(_epoch_samples(named))
-        return epochs if x == "rewind_epochs" else epochs / [_length_in_epochs(row, named) for row in rows.index]
+        epochs = rows["rewind_samples"].astype(float) / rows["run"].map(named.epoch_samples)
+        return epochs if x == "rewind_epochs" else epochs / [named.epochs(row) for row in rows.index]
     if x == "sparsity":
         return 1 - rows["density"]
     return pd.to_numeric(_column(rows, x), errors="coerce")
 
 
-def _epoch_samples(named: pd.DataFrame) -> dict[str, float]:
-    """Images in a pass over the data of each run, as its level rows tell."""
-    levels = (
-        named[(named["kind"] == "level") & named["search_epochs"].notna()] if "search_epochs" in named else named[:0]
-    )
-    levels = levels[levels["search_epochs"].astype(float) > 0]
-    per_epoch = levels["search_samples"].astype(float) / levels["search_epochs"].astype(float)
-    return dict(per_epoch.groupby(levels["run"]).median())
-
-
-def _length_in_epochs(row: Any, named: pd.DataFrame) -> float:
-    """Length of a training of the row's search, in passes over its images; NaN where that is not known."""
-    settings = named.loc[row, "settings"]
-    length = settings.get("length") if isinstance(settings, dict) else None
-    if not isinstance(length, str):
-        return math.nan
-    span = Span.parse(length)
-    if span.unit == "ep":
-        return float(span.amount)
-    per_epoch = _epoch_samples(named).get(named.loc[row, "run"], math.nan)
-    samples = span.amount * (settings.get("batch_size", math.nan) if span.unit == "it" else 1)
-    return samples / per_epoch
-
-
-def _derived(rows: pd.DataFrame, column: str, named: pd.DataFrame) -> "pd.Series[Any]":
+def _derived(rows: pd.DataFrame, column: str, named: NamedRows) -> "pd.Series[Any]":
     """The values of a column, be it one of the rows or derived from them."""
     if column == "natural_zeros":
         return 1 - rows["natural_density"].astype(float)
@@ -335,7 +343,7 @@ def _derived(rows: pd.DataFrame, column: str, named: pd.DataFrame) -> "pd.Series
         return pd.Series(totals, rows.index, float)
     if column == "gain_on_dense":
         keys = ["run", *naming.MEASURED_ON, "condition", "head", "seed"]
-        dense = stats.unique_trainings(named)
+        dense = named.unique("score")
         dense = dense[(dense["density"] == 1) & (dense["control"] == "ticket")].drop_duplicates(keys)
         known = dense.set_index(keys)["top1"]
         found = [known.get(own, math.nan) for own in rows[keys].itertuples(index=False, name=None)]
@@ -391,19 +399,28 @@ def series_means(values: pd.DataFrame) -> pd.DataFrame:
     return means.assign(low=low, high=high)
 
 
-def non_dominated(means: pd.DataFrame) -> pd.DataFrame:
+def density_of(x: str, value: float) -> float:
+    """What a place on an x is as a density, of which less is better."""
+    return 1 - value if x == "sparsity" else value
+
+
+def non_dominated(means: pd.DataFrame, x: str = "density") -> pd.DataFrame:
     """Those lines than which none is both as sparse and better, or sparser and as good; from sparse to dense."""
-    ordered = means.sort_values(["x", "y"], ascending=[True, False])
+    density = means["x"].map(lambda value: density_of(x, value))
+    ordered = means.assign(density=density).sort_values(["density", "y"], ascending=[True, False])
     best = ordered["y"].cummax().shift(fill_value=-math.inf)
     front: pd.DataFrame = ordered[ordered["y"] > best]
     return front
 
 
-def unused_rows(named: pd.DataFrame, used: Sequence[pd.DataFrame]) -> Iterator[str]:
+def unused_rows(named: NamedRows, used: Sequence[pd.DataFrame]) -> Iterator[str]:
     """How many rows are of no series of any panel, by kind and protocol; and those that diverged."""
     drawn = set().union(*(own.index for own in used)) if used else set()
-    rest = named[~named.index.isin(drawn)]
-    diverged = named[named["kind"] == "diverged"]
+    # A control that several runs share is counted once, as it is drawn.
+    rows = named.frame
+    repeated = rows[rows["kind"] == "score"].index.difference(named.unique("score").index)
+    rest = rows[~rows.index.isin(drawn) & ~rows.index.isin(repeated)]
+    diverged = rows[rows["kind"] == "diverged"]
     if len(diverged):
         yield f"{len(diverged)} trainings diverged: {', '.join(sorted(set(diverged['run'].astype(str))))}"
     rest = rest[~rest["kind"].isin(["diverged", "level"])]

@@ -253,8 +253,8 @@ class Recipe:
         """The recipe with lengths in epochs, the rewind point's too, written out by the rule `training.hold`.
 
         Args:
-            set_size: Samples of an epoch of all images, as `training.held_batch` counts them; None where no subset is
-                taken, so that there is nothing to hold.
+            set_size: Samples of an epoch of all images, as `training.held_batch` counts them; None where there is
+                nothing to hold: no subset is taken, and steps are not those of another batch.
         """
         training, search = self.training, self.search
         if set_size is None:

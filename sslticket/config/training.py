@@ -355,6 +355,11 @@ class TrainConfig:
         """Images of the batch whose number of steps may be held."""
         return self.hold_batch or self.batch_size
 
+    @property
+    def holds_all(self) -> bool:
+        """Whether lengths are held on all images, too: the steps of another batch."""
+        return self.hold == "steps" and self.held_batch != self.batch_size
+
     def hold_span(self, text: str, set_size: int) -> str:
         """A length in epochs as the samples or steps of so many on a set of this size; others as they are."""
         span = Span.parse(text)

@@ -41,7 +41,7 @@ from sslticket.ticket import Ticket
 from sslticket.training.engine import Engine, Invariant, flag_invariant
 from sslticket.training.numerics import Numerics, numerics_of_row
 from sslticket.training.progress import Progress
-from sslticket.training.snapshots import delete_snapshots
+from sslticket.training.snapshots import SNAPSHOT_FOLDER, delete_snapshots
 
 
 @dataclass(frozen=True, eq=False)
@@ -572,6 +572,10 @@ def evaluate_tasks(tasks: Sequence[EvalTask], engine: Engine, *, show_progress: 
             progress.note(note)
         for task in plan.remaining_tasks():
             engine.check_batch(task.protocol.training_for(plan.ticket_infos[task.path].model))
+        for task in tasks if engine.is_main_process else ():
+            # A process that was killed as soon as the row was there has left them.
+            if (task.run / SNAPSHOT_FOLDER).exists() and plan.is_done(task):
+                delete_snapshots(task.run, task.name)
         yield from queue.run(task.run for task in tasks)
 
 

@@ -4,6 +4,7 @@ import io
 import math
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import matplotlib
@@ -114,6 +115,8 @@ PAPER_WIDTH = 7.2
 _MARKED_LINE: dict[str, Any] = {"color": INK, "linewidth": 1.5, "linestyle": (0, (1, 1.4))}
 _KEY_WIDTH = {1: 60, 2: 42, 3: 25}
 """Letters in a line below a chart, by how many charts stand beside each other."""
+_TITLE_WIDTH = {1: 64, 2: 46, 3: 30}
+"""The same for the titles."""
 _STAR: dict[str, Any] = {"marker": "*", "markersize": 12, "markerfacecolor": "#ffffff", "markeredgewidth": 1.1}
 
 
@@ -130,8 +133,9 @@ def draw_panels(parts: Sequence[Chart | NumberTable], styles: Mapping[str, Serie
     charts = [part for part in parts if isinstance(part, Chart)]
     tables = [part for part in parts if isinstance(part, NumberTable)]
     across = _charts_across(len(charts))
+    charts = [replace(each, title="\n".join(textwrap.wrap(each.title, _TITLE_WIDTH[across]))) for each in charts]
     down = math.ceil(len(charts) / across)
-    heights = [2.35 + 0.13 * max(_key_lines(each, across) for each in charts[row * across : (row + 1) * across])
+    heights = [2.25 + 0.13 * max(_lines_around(each, across) for each in charts[row * across : (row + 1) * across])
                for row in range(down)]  # fmt: skip
     heights += [0.55 + sum(_line_heights(table)) for table in tables]
     width = PAPER_WIDTH if len(charts) != 1 or tables else 4.8
@@ -179,8 +183,9 @@ def _mark_key(chart: Chart, across: int) -> list[tuple[Mark, str]]:
     return [(mark, words) for words, mark in found.items()]
 
 
-def _key_lines(chart: Chart, across: int) -> int:
-    return sum(1 + words.count("\n") for _, words in _mark_key(chart, across))
+def _lines_around(chart: Chart, across: int) -> int:
+    """Lines of a chart's title and of its key."""
+    return 1 + chart.title.count("\n") + sum(1 + words.count("\n") for _, words in _mark_key(chart, across))
 
 
 def _draw_marks(axes: Axes, chart: Chart, styles: Mapping[str, SeriesStyle], across: int) -> None:

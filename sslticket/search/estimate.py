@@ -72,6 +72,8 @@ def num_known_labels(data: Data, counts: ImageCounts) -> int:
     if data.labels_list is not None:
         listed, classes = count_listed(data.labels_list)
         return round(len(counts) * min(1.0, listed / len(counts.per_class))) if classes else min(listed, len(counts))
+    if data.label_shots is not None:
+        return len(counts.take_shots(data.label_shots))
     return counts.num_labelled(data.labels)
 
 
@@ -259,14 +261,17 @@ class SearchWork:
             return LabelledStream(num_known_labels(data, images), labelled).samples_per_epoch(batch_size)
 
         is_part = len(counts) < len(one)
-        recipe = recipe.hold_lengths(epoch(one, recipe.training.held_batch) if is_part else None)
+        recipe = recipe.hold_lengths(
+            epoch(one, recipe.training.held_batch) if is_part or recipe.training.holds_all else None
+        )
         training = recipe.training
         dataset = get_dataset(data.dataset)
         views = recipe.views(dataset.train_view)
         if data.channels is not None:
             dataset = replace(dataset, channels=data.channels)
         clock = training.clock(epoch(counts, training.batch_size))
-        whole = epoch(one, training.batch_size) if is_part and not rewind_given else None
+        few = is_part or (labelled is not None and num_known_labels(data, counts) < len(counts))
+        whole = epoch(one, training.batch_size) if few and not rewind_given else None
         recipe, _ = rewound_within(recipe, clock, trial=trial, whole=whole)
         search = search_of(recipe)
         stages = search.stages(clock, _dense_mask(recipe.model, dataset.channels, views[0].size, search))
@@ -489,7 +494,7 @@ def rewound_within(recipe: Recipe, clock: Clock, *, trial: bool, whole: int | No
     step = clock.steps(Span.parse(getattr(taken, "rewind", "0it")))
     why, hint = f"{clock.length} is short: this trial", ""
     if not trial:
-        why = f"{clock.length} of this subset ({clock.total_steps:,} steps) end before W_k: this search"
+        why = f"{clock.length} of these images ({clock.total_steps:,} steps) end before W_k: this search"
         longer = replace(clock, set_size=whole or 0)
         if longer.steps(Span.parse(getattr(given, "rewind", "0it"))) < longer.total_steps > clock.total_steps:
             hint = " (--hold samples keeps both as they are on all images)"

@@ -536,9 +536,15 @@ def plan_search(
     """
     recipe = resolve_precision(recipe, runtime)
     images = TrainingImages.open(recipe, runtime, dry_run=dry_run)
-    recipe = recipe.hold_lengths(images.whole_epoch_samples(recipe.training.held_batch))
+    held = images.whole_epoch_samples(recipe.training.held_batch)
+    if held is None and recipe.training.holds_all:
+        held = images.epoch_samples(recipe.training.held_batch)
+    recipe = recipe.hold_lengths(held)
     clock = recipe.training.clock(images.epoch_samples(recipe.training.batch_size))
-    whole = None if rewind_given else images.whole_epoch_samples(clock.batch_size)
+    whole = images.whole_epoch_samples(clock.batch_size)
+    if whole is None and images.labelled is not None and images.labelled.length < len(images.true_labels.manifest):
+        whole = clock.set_size  # few labels make an epoch as short as few images do
+    whole = None if rewind_given else whole
     recipe, notice = rewound_within(recipe, clock, trial=trial, whole=whole)
     search = search_of(recipe)
     training, objective = recipe.training, objective_of(recipe)

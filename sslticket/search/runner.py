@@ -187,7 +187,7 @@ class SearchRunner:
     def rewind(self) -> None:
         """See the protocol."""
         pruned_model.write_state(self.network, checkpoint.load_network(self._run_dir.rewind_path))
-        self._step = self._plan.stages.rewind
+        self._step, self._computed = self._plan.stages.rewind, self._computing
 
     def scores(self, criterion: Criterion, mask: Mask) -> Scores:
         """See the protocol.
@@ -236,7 +236,6 @@ class SearchRunner:
             write_row(self._run_dir.row_path(level), row.to_dict())
             ticket.save(path)
             self._remove_continuations(level)
-        self._computed = self._computing
         self._engine.wait_for_file(path)
         return Ticket.load(path)
 

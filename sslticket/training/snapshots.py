@@ -57,7 +57,7 @@ class Companion(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Header:
+class Header:
     """What a snapshot says beside its tensors.
 
     Attributes:
@@ -89,7 +89,7 @@ class _Header:
     state: dict[str, Any]
 
     @classmethod
-    def read(cls, path: Path, *, whole: bool) -> tuple["_Header", StateDict]:
+    def read(cls, path: Path, *, whole: bool) -> tuple["Header", StateDict]:
         """Reads a snapshot's file, or its header alone.
 
         Raises:
@@ -220,7 +220,7 @@ class ResumableTraining:
         if path is None:
             return
         engine.wait_for_file(path)
-        header, tensors = _Header.read(path, whole=True) if found is None else found[1:]
+        header, tensors = Header.read(path, whole=True) if found is None else found[1:]
         checkpoint.restore_training(path, tensors, header.state, self._loop, engine.accelerator)
         if _STATISTICS in tensors:
             self._restore_statistics(tensors[_STATISTICS])
@@ -231,7 +231,7 @@ class ResumableTraining:
                 header.companion, {name.removeprefix(_COMPANION): value for name, value in own.items()}
             )
 
-    def _restore_counts(self, header: _Header) -> None:
+    def _restore_counts(self, header: Header) -> None:
         loop, processes = self._loop, self._engine.accelerator.num_processes
         alike = len(header.collapsed_steps) == processes
         place = self._engine.accelerator.process_index
@@ -265,7 +265,7 @@ class ResumableTraining:
             tensors |= {f"{_COMPANION}{name}": value for name, value in companion_tensors.items()}
             if statistics is not None:
                 tensors[_STATISTICS] = statistics.cpu()
-            header = _Header(
+            header = Header(
                 about=self._about,
                 step=step,
                 ended=self.ended,
@@ -375,17 +375,17 @@ class SnapshotFiles:
         """Where the snapshot at a step lies."""
         return self._run / SNAPSHOT_FOLDER / f"{_stem(self._name)}.step-{step:010d}.safetensors"
 
-    def newest(self, about: Mapping[str, str], progress: Progress) -> tuple[Path, _Header, StateDict] | None:
+    def newest(self, about: Mapping[str, str], progress: Progress) -> tuple[Path, Header, StateDict] | None:
         """The newest that is whole and of this very training; of others a note says why they are left out."""
         for path in sorted(_files_of(self._run, self._name), reverse=True):
             try:
-                header, tensors = _Header.read(path, whole=False)
+                header, tensors = Header.read(path, whole=False)
                 odd = [name for name in about if header.about.get(name) != about[name]]
                 if odd or header.about.keys() != about.keys():
                     why = f"it is of another {odd[0]}" if odd else "another version wrote it"
                     progress.note(f"left out {path.name}: {why}")
                     continue
-                header, tensors = _Header.read(path, whole=True)
+                header, tensors = Header.read(path, whole=True)
             except (BadInput, OSError) as error:
                 progress.note(f"left out {path.name}, an earlier one is looked for: {one_line(error)}")
                 continue
@@ -448,7 +448,7 @@ class _Writer:
         """Whether one is being written."""
         return self._thread is not None and self._thread.is_alive()
 
-    def start(self, step: int, header: _Header, tensors: StateDict) -> None:
+    def start(self, step: int, header: Header, tensors: StateDict) -> None:
         """Begins to write, when the one before is written."""
         self.wait()
         self._thread = threading.Thread(target=self._write, args=(self._files.path(step), header, tensors))
@@ -459,7 +459,7 @@ class _Writer:
         if self._thread is not None:
             self._thread.join()
 
-    def _write(self, path: Path, header: _Header, tensors: StateDict) -> None:
+    def _write(self, path: Path, header: Header, tensors: StateDict) -> None:
         try:
             tensorfile.write_tensor_file(path, "training", asdict(header), tensors)
             self._files.rotate(path)

@@ -70,6 +70,7 @@ figure = Figure(
             kind="front",
             x="sparsity",
             y="metrics.top1",
+            y_label="top-1 of the untrained network, %",
             rows="level",
             series={
                 "CS": {"search": "ContinuousSparsification", "level": 1},

@@ -1,32 +1,22 @@
-"""What the figures on natural zeros share (section 4.5 and Appendix D): sweeps and panels of weights by magnitude."""
+"""What the figures on natural zeros share (section 4.5 and Appendix D): sweeps and panels of weights by magnitude.
+
+Every search writes down the magnitudes of its dense network at the end of its training, so one level is searched and
+nothing else is trained.
+"""
 
 from collections.abc import Sequence
 
 from sslticket.campaign.panels import Panel
-from sslticket.campaign.sweep import Analyse, Sweep
+from sslticket.campaign.sweep import Sweep
 
-ON_CIFAR10 = ("supervised_vgg19_cifar10", "supervised_resnet18_cifar10")
-# A search of one level has the dense network, which is all that is looked at.
 DENSE = {"levels": 1}
-
-
-def magnitudes(protocol: str) -> list[Analyse]:
-    """The weights of the dense network at the end of its training."""
-    return [Analyse(analysis="magnitudes", protocols=[protocol], levels="0", seeds="search")]
 
 
 def published(models: Sequence[str], imagenet_models: Sequence[str]) -> list[Sweep]:
     """The settings of labels on both data sets, for each network."""
     return [
-        Sweep(
-            recipes=["supervised_vgg19_cifar10"], settings=DENSE, grid={"model": models}, analyse=magnitudes("cifar10")
-        ),
-        Sweep(
-            recipes=["supervised_resnet50"],
-            settings=DENSE,
-            grid={"model": imagenet_models},
-            analyse=magnitudes("imagenet"),
-        ),
+        Sweep(recipes=["supervised_vgg19_cifar10"], settings=DENSE, grid={"model": models}),
+        Sweep(recipes=["supervised_resnet50"], settings=DENSE, grid={"model": imagenet_models}),
     ]
 
 
@@ -37,7 +27,6 @@ def small(models: Sequence[str]) -> list[Sweep]:
             recipes=["supervised_vgg19_cifar10"],
             settings={**DENSE, "image-size": 16, "dataset": dataset},
             grid={"model": models},
-            analyse=magnitudes("own"),
         )
         for dataset in ("cifar10", "fashion_mnist")
     ]
@@ -50,7 +39,6 @@ def trial(models: Sequence[str]) -> list[Sweep]:
             recipes=["supervised_digits"],
             settings={**DENSE, "length": "20it", "rewind": "4it", **part},
             grid={"model": models},
-            analyse=magnitudes("own"),
         )
         for part in ({}, {"half": "a"})
     ]
@@ -67,5 +55,10 @@ def histogram(title: str, *models: str) -> Panel:
     """Weights by the logarithm of their magnitude, on both data sets."""
     series = {"CIFAR-10": {"source": "cifar10"}, "ImageNet": {"source": "imagenet"}}
     return Panel(
-        title=title, kind="histogram", y="natural_zeros", rows="magnitudes", series=series, where={"model": models}
+        title=title,
+        kind="histogram",
+        y="natural_zeros",
+        rows="magnitudes",
+        series=series,
+        where={"model": models, "protocol": "search"},
     )

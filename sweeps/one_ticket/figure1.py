@@ -33,7 +33,7 @@ def panels(levels: Sequence[int]) -> list[Panel]:
             order=["global pruning", ("layerwise pruning", "random")],
         ),
         Panel(
-            title="(b) Global over layerwise pruning rate",
+            title="(b) Pruning rate by layer",
             x="layer",
             y="layer_pruned_ratio",
             rows="level",

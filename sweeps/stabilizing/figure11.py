@@ -30,7 +30,7 @@ figure = Figure(
         Finding(
             number=15,
             text=f"{each.label}: the later the rewind point, the smaller the angle between two trainings of a ticket.",
-            check=Trend(panel=f"{each.label}, data order stability (angle)", series="IMP", rising=False),
+            check=Trend(panel=f"{each.label}, order angle", series="IMP", rising=False),
         )
         for each in NETWORKS
     ],

@@ -19,17 +19,17 @@ figure = Figure(
     means={"small": f"{SMALL_MEANS}; W_k after 0, 10, 30, 60 and 100 steps", "trial": TRIAL_MEANS},
     panels=rewind_panels(
         {
-            "order_angle": "data order stability (angle)",
-            "pruning_angle": "pruning stability (angle)",
+            "order_angle": "order angle",
+            "pruning_angle": "pruning angle",
             "top1": "accuracy",
         }
     ),
     findings=[
         Finding(
             number=15,
-            text=f"Resnet-50: the later the rewind point, the smaller the angle to {what}.",
-            check=Trend(panel=f"Resnet-50, {what} stability (angle)", series="IMP", rising=False),
+            text=f"Resnet-50: the later the rewind point, the smaller the {what} angle.",
+            check=Trend(panel=f"Resnet-50, {what} angle", series="IMP", rising=False),
         )
-        for what in ("data order", "pruning")
+        for what in ("order", "pruning")
     ],
 )

@@ -34,7 +34,7 @@ figure = Figure(
             Finding(
                 number=15,
                 text=f"{label}: the later the rewind point, the nearer tickets end to one another.",
-                check=Trend(panel=f"{label}, data order stability (distance)", series="IMP", rising=False),
+                check=Trend(panel=f"{label}, order distance", series="IMP", rising=False),
             )
             for label in STANDARD
         ),

@@ -18,17 +18,17 @@ figure = Figure(
     scales=REWIND_SCALES,
     stand_ins=STAND_INS,
     means={"small": f"{SMALL_MEANS}; W_k after 0, 10, 30, 60 and 100 steps", "trial": TRIAL_MEANS},
-    panels=rewind_panels({"order_distance": "data order stability (distance)", "top1": "accuracy"}),
+    panels=rewind_panels({"order_distance": "order distance", "top1": "accuracy"}),
     findings=[
         Finding(
             number=15,
             text="Resnet-50: the later the rewind point, the nearer tickets end to one another.",
-            check=Trend(panel="Resnet-50, data order stability (distance)", series="IMP", rising=False),
+            check=Trend(panel="Resnet-50, order distance", series="IMP", rising=False),
         ),
         Finding(
             number=15,
             text="Resnet-50: a gap of stability to random subnetworks emerges as the rewind point moves on.",
-            check=Trend(panel="Resnet-50, data order stability (distance)", series="random", less="IMP", rising=True),
+            check=Trend(panel="Resnet-50, order distance", series="random", less="IMP", rising=True),
         ),
     ],
 )

@@ -228,10 +228,10 @@ def rewind_sweeps(networks: Iterable[Network]) -> dict[str, list[Sweep]]:
 
 PAIR = {"IMP": {"control": "ticket"}, "random": {"control": "local"}}
 MEASURES = {
-    "order_distance": "data order stability (distance)",
-    "pruning_distance": "pruning stability (distance)",
-    "order_angle": "data order stability (angle)",
-    "pruning_angle": "pruning stability (angle)",
+    "order_distance": "order distance",
+    "pruning_distance": "pruning distance",
+    "order_angle": "order angle",
+    "pruning_angle": "pruning angle",
     "top1": "accuracy",
 }
 

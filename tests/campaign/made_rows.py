@@ -1,15 +1,16 @@
 """Rows whose numbers a test chooses, rows that are committed as evidence, and a figure without sweeps."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from sslticket.campaign.panels import Check, Finding, Panel
-from sslticket.results.rows import all_keys, row_columns
+from sslticket.results.rows import row_columns
+from sslticket.results.table import read_rows
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -72,17 +73,10 @@ def frame(*series: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame([each for own in series for each in own], columns=row_columns())
 
 
+@cache
 def committed(name: str) -> pd.DataFrame:
-    """Rows that are committed in docs/, as `read_rows` gives them."""
-    rows = pd.read_parquet(DOCS / name)
-    for key, rule in all_keys().items():
-        if key in rows and {dict, list} & {*rule.types}:
-            read = [json.loads(value) if isinstance(value, str) else None for value in rows[key]]
-            rows[key] = pd.Series(read, rows.index, object)
-        elif key in rows and rule.types == (int,):
-            rows[key] = rows[key].astype(float if rows[key].isna().any() else int)
-    missing = [name for name in row_columns() if name not in rows]
-    return rows.reindex(columns=row_columns()).astype(dict.fromkeys(missing, object))
+    """Rows that are committed in docs/."""
+    return read_rows([DOCS / name])
 
 
 @dataclass(frozen=True)

@@ -202,7 +202,7 @@ def test_a_table_has_ours_and_the_published_numbers_in_its_cells() -> None:
                   where={"density": Near(value=0.25)}, published=[cells])  # fmt: skip
     [part] = content([panel], frame(ROWS)).parts
     assert isinstance(part, NumberTable)
-    assert part.columns == ("accuracy, %", "gain, %")
+    assert part.columns == ("accuracy, %", "gain, points")
     reach = stats.t.ppf(0.975, 1) * stats.sem([80, 84])
     assert part.lines[0] == (
         "labels",

@@ -8,6 +8,7 @@ import struct
 import tarfile
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from random import Random
 from typing import Any, Protocol
@@ -34,7 +35,7 @@ from sslticket.storage.files import write_json, write_row
 from sslticket.storage.tensorfile import tensors_hash
 from sslticket.storage.tensorfile import write_tensor_file as write_tensors
 from sslticket.ticket import Ticket
-from sslticket.training import checkpoint, progress
+from sslticket.training import checkpoint, progress, snapshots
 from tests.fuzz.mutations import changed, damaged, text
 from tests.report.analysed import CHANNELS, CONNECTIVITY, MAGNITUDES, OVERLAP, STABILITY
 from tests.report.conftest import LEVEL, SCORE, SHARED
@@ -287,6 +288,31 @@ def _snapshot(folder: Path) -> Files:
     return Files("snapshot", folder, read)
 
 
+def _training(folder: Path) -> Files:
+    path = folder / "search.level-01.step-0000000003.safetensors"
+    header = snapshots.Header(
+        about={"recipe": "a-1", "network": "0123"},
+        step=3,
+        ended=False,
+        seconds=1.5,
+        loss=2.25,
+        collapsed_steps=[0, 0],
+        forward_images=96,
+        backward_images=96,
+        unreadable={},
+        computed={"device": ["cpu"]},
+        companion={"probe": {"2": 0.5}},
+        state={"scaler": None},
+    )
+    write_tensors(path, "training", asdict(header), {"net/backbone.conv.weight": torch.arange(6.0)})
+
+    def read(folder: Path) -> object:
+        found, tensors = snapshots.Header.read(path, whole=True)
+        return found, _plain(tensors)
+
+    return Files("training", folder, read)
+
+
 def _natural(folder: Path) -> Files:
     alive = Mask({"a.weight": torch.arange(12).view(3, 4) % 3 > 0, "b.weight": torch.arange(9) > 2})
     NaturalMask(alive, {"model": "conv3", "data_hash": "0123"}).save(folder / "natural.safetensors")
@@ -452,6 +478,7 @@ READERS: dict[str, Callable[[Path], Reader]] = {
     "recipe": _recipe,
     "status": _status,
     "snapshot": _snapshot,
+    "training": _training,
     "natural": _natural,
     "endpoint": _endpoint,
     "shards": _shards,

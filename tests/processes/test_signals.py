@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -34,7 +35,7 @@ def test_a_warning_and_a_preemption_after_it_are_one_request() -> None:
 
 def test_one_comes_after_half_a_minute_and_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
-    monkeypatch.setattr(signals.time, "monotonic", lambda: now)
+    monkeypatch.setattr(time, "monotonic", lambda: now)
     with pytest.raises(signals.Stopped), signals.put_off():  # noqa: PT012
         send(signal.SIGUSR1)
         now = 131.0
@@ -44,7 +45,7 @@ def test_one_comes_after_half_a_minute_and_ends_at_once(monkeypatch: pytest.Monk
 
 def test_a_second_ctrl_c_ends_at_once_but_for_a_launchers_echo(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
-    monkeypatch.setattr(signals.time, "monotonic", lambda: now)
+    monkeypatch.setattr(time, "monotonic", lambda: now)
     with pytest.raises(KeyboardInterrupt), signals.put_off():  # noqa: PT012
         send(signal.SIGINT)
         send(signal.SIGINT)

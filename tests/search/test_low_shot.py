@@ -59,6 +59,8 @@ def test_steps_are_held_as_at_the_recipe_s_own_batch(tmp_path: Path) -> None:
     # 30, 2, 10 and 3 epochs of 1,438 images at 64 a step.
     assert lengths(found) == ("675it", "45it", "225it", "66%", "68it")
     assert resolve_recipe(base, {"batch_size": 16}).training.hold_batch is None
+    whole = resolve_recipe(base, {"hold": "steps", "batch_size": 16})
+    assert lengths(plan_search(whole, RuntimeConfig(), tmp_path).recipe) == lengths(found), "on all images, too"
 
 
 def test_all_images_have_the_key_that_they_always_had(tmp_path: Path) -> None:
@@ -86,7 +88,7 @@ def test_a_rewind_point_beyond_a_subset_s_training_moves_to_table_1_s_largest_sh
     assert planned.recipe.to_dict()["search"]["rewind"] == "30%"
     assert planned.stages.rewind == planned.clock.steps(Span(30, "%"))
     assert re.fullmatch(
-        r"30ep of this subset \(\d steps\) end before W_k: this search has --rewind 30% in place of 20000samples and "
+        r"30ep of these images \(\d steps\) end before W_k: this search has --rewind 30% in place of 20000samples and "
         r"takes W_k at step 2 \(--hold samples keeps both as they are on all images\)",
         planned.notice,
     )
@@ -98,6 +100,20 @@ def test_a_rewind_point_beyond_a_subset_s_training_moves_to_table_1_s_largest_sh
     whole = replace(which, data=Data(dataset="digits"), search=replace(EARLY, rewind="50000samples"))
     with pytest.raises(BadInput, match="the rewind point must lie before the end"):
         plan_search(whole, RuntimeConfig(), tmp_path)
+
+
+def test_few_labels_that_end_a_training_before_w_k_move_it_too(tmp_path: Path) -> None:
+    which = recipe(
+        S4LRotation(),
+        training=replace(LONG, hold="epochs"),
+        search=replace(EARLY, rewind="20000samples"),
+        data=Data(dataset="digits", label_shots=2),
+    )
+    planned = plan_search(which, RuntimeConfig(), tmp_path)
+    assert planned.recipe.to_dict()["search"]["rewind"] == "30%"
+    assert planned.notice.endswith(f"takes W_k at step {planned.stages.rewind}")
+    with pytest.raises(BadInput, match="the rewind point must lie before the end"):
+        plan_search(which, RuntimeConfig(), tmp_path, rewind_given=True)
 
 
 @pytest.mark.parametrize(
