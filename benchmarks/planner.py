@@ -30,8 +30,8 @@ RUNS = {
     "--levels 4",
     "labels, LeNet on Fashion-MNIST, 3 levels": "run stabilizing_lenet300_mnist --dataset fashion_mnist --length 800it "
     "--levels 3",
-    "Continuous Sparsification, conv3 on digits, 4 rounds": "run continuous_conv6_cifar10 --model conv3 --dataset digits "
-    "--length 400it --rounds 4",
+    "Continuous Sparsification, conv3 on digits, 4 rounds": "run continuous_conv6_cifar10 --model conv3 "
+    "--dataset digits --length 400it --rounds 4",
     "SimCLR, conv3 on digits, 3 levels": "run simclr_resnet50 --model conv3 --dataset digits --length 100it --levels 3 "
     "--batch-size 128",
     "evaluation of the first one's tickets, random tickets beside them": "evaluate RUNS/supervised-conv3-digits-* "
@@ -60,8 +60,8 @@ _WITHIN = 0.2  # of what was measured: the target
 def main(names: list[str]) -> int:
     """Print a line for each run that a word of the command names, or for all; returns the exit code."""
     if names[:1] == ["--table"]:
-        for words in names[1:] or TABLE:
-            print(_table_line(words), flush=True)
+        for search in names[1:] or TABLE:
+            print(_table_line(search), flush=True)
         return 0
     data = os.environ.get("SSLTICKET_TEST_DATA")
     print(f"{len(os.sched_getaffinity(0))} cores, load {os.getloadavg()[0]:.1f}; commit {provenance.git_commit()}")
@@ -97,7 +97,7 @@ def measure_line(words: str) -> str:
     """Probe a search on this device; returns a line of the table."""
     from sslticket.cli import recipe_commands
     from sslticket.config import flags
-    from sslticket.config.published import load_recipe
+    from sslticket.config.recipe_files import load_recipe
     from sslticket.config.runtime import RuntimeConfig
     from sslticket.results.throughput import format_table
     from sslticket.search.plan import plan_search

@@ -3,7 +3,7 @@
 Finds     how the images that a search is given decide the accuracy of its tickets, where labels are few or none.
 Source    Finding Winning Tickets with Limited (or No) Supervision, section 4.2.
 Run       sslticket sweep lowshot --dry-run
-Cost      990 trainings of as many samples as 90 epochs of all images have: try lowshot_digits first, which takes minutes.
+Cost      990 trainings, each of as many samples as 90 epochs of all images; lowshot_digits takes minutes.
 """
 
 from sslticket import Evaluate, Sweep

@@ -154,14 +154,15 @@ class Judge:
                  for series, theirs in self._published_values(values, title, column)]  # fmt: skip
         if not pairs:
             return ""
+        means = series_means(values.values)
         if _is_planned(values):
-            means = series_means(values.values).set_index(["series", "column"])["y"]
-            same = sum(abs(means.get((series, title), math.inf) / theirs.value - 1) < 0.02
-                       for title, series, theirs in pairs)  # fmt: skip
+            ours = {(row["series"], row["column"]): row["y"] for row in means.to_dict("records")}
+            same = sum(
+                abs(ours.get((series, title), math.inf) / theirs.value - 1) < 0.02 for title, series, theirs in pairs
+            )
             return f"{same} of {len(pairs)} published values are ours within 2%; they follow from settings alone"
         if self._scale != "paper":
             return f"{len(pairs)} published values not compared: other scale"
-        means = series_means(values.values)
         inside = compared = 0
         for title, series, theirs in pairs:
             own = means[(means["series"] == series) & (means["column"] == title)]
@@ -350,10 +351,10 @@ class Judge:
     def _(self, check: Trend, values: PanelValues) -> _Test:
         own = _lines(values, check, check.series)
         if check.less:
-            other = _lines(values, check, check.less).groupby(["x", "unit"])["y"].mean()
-            pairs = [(x, unit) in other.index for x, unit in zip(own["x"], own["unit"], strict=True)]
-            own = own[pairs]
-            own = own.assign(y=own["y"] - [other[x, unit] for x, unit in zip(own["x"], own["unit"], strict=True)])
+            # A draw of a control is for the search of its number.
+            other = _lines(values, check, check.less).assign(number=_unit_numbers).groupby(["x", "number"])["y"].mean()
+            keys = list(zip(own["x"], _unit_numbers(own), strict=True))
+            own = own.assign(y=own["y"] - [other.get(key, math.nan) for key in keys]).dropna(subset=["y"])
         searches, places = own["unit"].nunique(), own["x"].nunique()
         what = f"{check.series} less {check.less}" if check.less else check.series
         if places < 3:
@@ -455,6 +456,10 @@ def _lines(values: PanelValues, check: Check, label: str) -> pd.DataFrame:
     return own
 
 
+def _unit_numbers(own: pd.DataFrame) -> list[str]:
+    return [str(unit).split()[-1] for unit in own["unit"]]
+
+
 def _paired_sides(
     values: PanelValues, check: Check, one: str, two: str, *, log: bool = False
 ) -> tuple[FloatArray, FloatArray]:
@@ -497,7 +502,7 @@ def _on_common_places(values: PanelValues, label: str, own: pd.DataFrame, other:
             most = density_of(values.panel.x, x) * (1 + 1e-9)
             able = tickets[[density_of(values.panel.x, each) <= most for each in tickets["x"]]]
             if len(able):
-                best = able.loc[able["y"].idxmax()]
+                best = able.iloc[int(able["y"].argmax())]
                 lines.append({"unit": unit, "x": x, "y": best["y"], "ticket": best["ticket"]})
     return pd.DataFrame(lines, columns=["unit", "x", "y", "ticket"])
 

@@ -58,7 +58,7 @@ def estimate_cells(
     """
     listed, runtime = list(cells), runtime or RuntimeConfig()
     known = throughput or Throughput.known(device or device_name(), _input_size, rows=rows)
-    total = CostEstimate(devices=runtime.world_size)
+    total = CostEstimate(devices=max(known.devices, runtime.world_size))
     families = {cell.number: (cell.recipe.family, cell.trial) for cell in listed}
     works: dict[tuple[str, bool], SearchWork] = {}
     by_seed: dict[int, list[Cell]] = defaultdict(list)
@@ -182,7 +182,7 @@ def _measuring(
         trainings, more_rows = _trainings_of(analyse, cells, tickets, numerics)
         works, rows, endpoints = works + trainings, rows + more_rows, endpoints + len(trainings)
     kept = endpoints * 4 * max((each.info.parameters for group in tickets.values() for each in group), default=0)
-    return work_cost(works, known, devices=runtime.world_size, disk_bytes=ROW_BYTES * rows + kept)
+    return work_cost(works, known, devices=max(known.devices, runtime.world_size), disk_bytes=ROW_BYTES * rows + kept)
 
 
 def _trainings_of(

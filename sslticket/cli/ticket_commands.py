@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sslticket import hub
+from sslticket import hub, processes
 from sslticket.analysis import ANALYSES
 from sslticket.config import flags
 from sslticket.config.runtime import RuntimeConfig
@@ -63,7 +63,9 @@ def add_planning_flags(parser: flags.Parser) -> None:
         help="with --dry-run: measure the speed of this device first, in 20 real steps on made-up images",
     )
     parser.add_argument(
-        "--on", metavar="DEVICE", help="with --dry-run: plan for a device of the tables, such as A100 [this one]"
+        "--on",
+        metavar="DEVICE",
+        help='with --dry-run: plan for a device of the tables, such as A100 or "8 x A100" [this one]',
     )
 
 
@@ -78,6 +80,8 @@ def check_planning_flags(given: Mapping[str, object]) -> None:
             raise BadInput(f"--{name.replace('_', '-')} is for plans; give --dry-run too, or leave it out")
     if given["on"] and given["probe_speed"]:
         raise BadInput("--probe-speed measures this device, and --on names another; give one of them")
+    if given["probe_speed"] and processes.world_size() > 1:
+        raise BadInput(f"--probe-speed measures one process, and {processes.world_size()} were started; start one")
 
 
 def add_parts_flag(parser: flags.Parser) -> None:
@@ -301,7 +305,8 @@ def _print_estimate(
         print(escape_terminal(f"{name}: {PLANNED}"))
     works = [job.workload for job in jobs if job.workload is not None]
     left = sum(not done for _, done in rows)
-    cost = work_cost(works, known, devices=engine.accelerator.num_processes, disk_bytes=ROW_BYTES * left)
+    devices = max(known.devices, engine.accelerator.num_processes)
+    cost = work_cost(works, known, devices=devices, disk_bytes=ROW_BYTES * left)
     for name, value in cost.lines():
         print(escape_terminal(f"{name}: {value}"))
     print(f"numerics: {engine.numerics.description}")

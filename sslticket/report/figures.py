@@ -117,7 +117,7 @@ _KEY_WIDTH = {1: 60, 2: 42, 3: 25}
 """Letters in a line below a chart, by how many charts stand beside each other."""
 _TITLE_WIDTH = {1: 64, 2: 46, 3: 30}
 """The same for the titles."""
-_STAR: dict[str, Any] = {"marker": "*", "markersize": 12, "markerfacecolor": "#ffffff", "markeredgewidth": 1.1}
+_STAR: dict[str, Any] = {"marker": "*", "markersize": 15, "markerfacecolor": "#ffffff", "markeredgewidth": 1.2}
 
 
 def draw_panels(parts: Sequence[Chart | NumberTable], styles: Mapping[str, SeriesStyle], footer: str = "") -> Figure:

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
+from textwrap import shorten
 from types import NoneType
 from typing import Any, NamedTuple
 
@@ -64,22 +65,22 @@ def read_table(path: Path) -> Iterator[FoundRow]:
         BadInput: If it is no such table, or is damaged or too large, or pyarrow is missing.
     """
     check_pyarrow(path, "give the same rows as a .csv file")
-    frame = _read_parquet(path) if path.suffix == ".parquet" else _read_csv(path)
-    if "kind" not in frame or not frame.columns.is_unique:
+    names, columns = _read_parquet(path) if path.suffix == ".parquet" else _read_csv(path)
+    if "kind" not in names or len({*names}) < len(names):
         raise BadInput(f"{path} is no table of rows (it has no column kind, or one column twice); {TABLE_FIX}")
-    columns = {str(name): values.tolist() for name, values in frame.items()}
-    for number in range(len(frame)):
-        cells = {name: values[number] for name, values in columns.items()}
+    for number, values in enumerate(zip(*columns, strict=True)):
+        cells = dict(zip(names, values, strict=True))
         row = {name: cell for name, cell in cells.items() if not _is_missing(cell)}
         if path.suffix == ".csv":
             # A file of text has one sign for what is empty and for what is missing.
             row = {name: unescape_cell(cell) for name, cell in row.items() if cell}
             texts = {name for name, key in _own_keys(row).items() if key.types == (str,) and not key.optional}
-            row |= dict.fromkeys({*texts, "within"} & columns.keys() - row.keys(), "")
+            row |= dict.fromkeys({*texts, "within"} & {*names} - row.keys(), "")
         yield FoundRow(row, f"{path}, row {number + 1}", TABLE_FIX)
 
 
-def _read_parquet(path: Path) -> pd.DataFrame:
+def _read_parquet(path: Path) -> tuple[list[str], list[list[Any]]]:
+    """Names of the columns, and their values."""
     import pyarrow
     from pyarrow import parquet
 
@@ -88,23 +89,32 @@ def _read_parquet(path: Path) -> pd.DataFrame:
         file = parquet.ParquetFile(pyarrow.BufferReader(content))
         groups = range(file.metadata.num_row_groups)
         if sum(file.metadata.row_group(number).total_byte_size for number in groups) > _MAX_BYTES:
-            raise BadInput(f"{path} unpacks to more than {_MAX_BYTES:,} bytes; {TABLE_FIX}")
-        frame: pd.DataFrame = file.read().to_pandas()
-    except (pyarrow.ArrowException, OSError, ValueError, TypeError, KeyError, RecursionError) as error:
-        raise BadInput(f"{path} is damaged or no .parquet file ({one_line(error)}); {TABLE_FIX}") from None
-    return frame
+            raise ValueError(f"it unpacks to more than {_MAX_BYTES:,} bytes")
+        table = file.read()
+        return table.column_names, [column.to_pylist() for column in table.columns]
+    except (pyarrow.ArrowException, OSError, ValueError, TypeError, KeyError, RecursionError, OverflowError) as error:
+        raise BadInput(_damage(path, error)) from None
 
 
-def _read_csv(path: Path) -> pd.DataFrame:
+def _read_csv(path: Path) -> tuple[list[str], list[list[Any]]]:
+    """Names of the columns, and their cells, which are text."""
     content = read_bytes(path, _MAX_BYTES)
     try:
-        return pd.read_csv(io.BytesIO(content), dtype=str, keep_default_na=False, na_filter=False, encoding="utf-8")
-    except (ValueError, pd.errors.ParserError, pd.errors.EmptyDataError, RecursionError) as error:
-        raise BadInput(f"{path} is damaged or no .csv file ({one_line(error)}); {TABLE_FIX}") from None
+        frame = pd.read_csv(io.BytesIO(content), dtype=str, header=None, na_filter=False, encoding="utf-8-sig")
+    except (ValueError, pd.errors.ParserError, pd.errors.EmptyDataError, RecursionError, OverflowError) as error:
+        raise BadInput(_damage(path, error)) from None
+    lines = frame.to_numpy().T.tolist()
+    return [column[0] for column in lines], [column[1:] for column in lines]
+
+
+def _damage(path: Path, error: Exception) -> str:
+    return (
+        f"{path} is damaged or no {path.suffix} file ({shorten(one_line(error), 120, placeholder='...')}); {TABLE_FIX}"
+    )
 
 
 def _is_missing(cell: object) -> bool:
-    return cell is None or cell is pd.NA or cell is pd.NaT or (isinstance(cell, float) and cell != cell)
+    return cell is None or (isinstance(cell, float) and cell != cell)
 
 
 def _own_keys(row: Mapping[str, Any]) -> Mapping[str, Key]:

@@ -286,7 +286,11 @@ class Throughput:
         found = [*(row for run in runs for row in _read_rows(run)), *rows]
         self.device, self.probed, self._elsewhere = device, probed, elsewhere
         own = [speed for row in found if (speed := self._speed_of_row(row, image_size)) is not None]
-        self._tiers = [own, *([each for each in table if each.device == device] for table in tables)]
+        self.devices, one = _split_count(device)
+        self._tiers = [own]
+        for table in tables:
+            lines = [each for each in table if each.device == device]
+            self._tiers.append(lines or [_together(each, self.devices) for each in table if each.device == one])
 
     @classmethod
     def known(
@@ -502,6 +506,7 @@ def _words(speed: Speed, how: str) -> str:
     else:
         table = _OWN_TABLE if speed.source.startswith(_OWN_TABLE) else _SHIPPED
         where = f"{table}, on {speed.machine}" if speed.machine else table
+        where += speed.source[speed.source.rfind("; ") :] if "taken to be" in speed.source else ""
     return f"{where}, {how}" if how else where
 
 
@@ -589,6 +594,23 @@ def training_multiply_adds(passes: Iterable[tuple[int, float, float]], model: st
     return sum(multiply_adds_of(model, channels, size) * (forward + 2 * back) for size, forward, back in passes)
 
 
+def _split_count(device: str) -> tuple[int, str]:
+    """How many devices "8 x NVIDIA A100" is, and of which kind."""
+    count, times, one = device.partition(" x ")
+    return (int(count), one) if times and count.isdigit() else (1, device)
+
+
+def _together(speed: Speed, count: int) -> Speed:
+    """The line of a device as that of so many, which nobody measured together: so many times as fast."""
+    if count == 1:
+        return speed
+    source = f"{speed.source}; {count} taken to be {count} times as fast as one"
+    measured = speed.measured_per_second and speed.measured_per_second * count
+    return replace(
+        speed, images_per_second=speed.images_per_second * count, measured_per_second=measured, source=source
+    )
+
+
 def device_name() -> str:
     """The device or devices of this process and those launched with it, as rows have them; see `Engine.device_name`."""
     from sslticket.config.runtime import cpu_only
@@ -604,15 +626,19 @@ def device_name() -> str:
 
 
 def find_device(name: str) -> str:
-    """The device of the tables that a name or a part of one means, such as "H100".
+    """The device of the tables that a name or a part of one means, such as "A100", or several, "8 x A100".
 
     Raises:
         BadInput: If the tables have none or several of that name.
     """
     known = list(dict.fromkeys(speed.device for table in (own_table(), shipped_table()) for speed in table))
-    found = [device for device in known if name.lower() in device.lower()]
-    if name in known or len(found) == 1:
-        return name if name in known else found[0]
+    count, one = _split_count(name)
+    found = [device for device in known if one.lower() in device.lower()]
+    if name in known:
+        return name
+    if len(found) == 1 or one in known:
+        device = one if one in known else found[0]
+        return device if count == 1 else f"{count} x {device}"
     which = "several devices have that name" if found else "no such device was measured"
     raise BadInput(f"--on must name a device of the tables, got {name!r}: {which}; known: {'; '.join(found or known)}")
 

@@ -413,7 +413,7 @@ class SearchWork:
             speed_source=source,
             memory_bytes=None if memory is None else memory.total,
             disk_bytes=self.disk_bytes(memory),
-            devices=self.devices,
+            devices=max(self.devices, throughput.devices),
             lengths=((str(self.clock.length), trainings),),
             about=self.about,
             unknown=() if seconds is not None else (f"{self.recipe.model} at {self.views[0].size} px",),

@@ -458,17 +458,17 @@ def _example_batch(size: int, views: Sequence[View], channels: int, labelled: La
 
 def _saved_activations(network: MaskedNetwork, batch: Batch, precision: Precision) -> list[int]:
     """Bytes of each piece of memory that autograd keeps of a forward pass, beside those of the network."""
-    own, found = _storage_bytes(network), dict[int, Tensor]()
+    own, found = _storage_bytes(network), dict[int, torch.UntypedStorage]()
 
-    def pack(tensor: Tensor) -> Tensor:
+    def pack(tensor: Tensor) -> None:
+        # The memory alone, so that no later one gets its place: with a tensor, its graph would keep itself for ever.
         if (key := tensor.untyped_storage()._cdata) not in own:
-            found[key] = tensor  # so that no later one gets its place
-        return tensor
+            found[key] = tensor.untyped_storage()
 
     half = torch.autocast("cpu", _HALF_PRECISION.get(precision), enabled=precision in _HALF_PRECISION)
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor), half:
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda nothing: nothing), half:
         network(batch, 0.0)
-    return [tensor.untyped_storage().nbytes() for tensor in found.values()]
+    return [storage.nbytes() for storage in found.values()]
 
 
 def _storage_bytes(network: nn.Module) -> dict[int, int]:

@@ -15,7 +15,7 @@ from stability_sweeps import (
     published,
     small,
     stability,
-    stability_table,
+    stability_tables,
     trial,
 )
 
@@ -39,7 +39,7 @@ figure = Figure(
     },
     stand_ins={"small": STAND_INS, "trial": TRIAL_STAND_INS},
     means={"small": SMALL_MEANS, "trial": TRIAL_MEANS},
-    panels=[stability_table("Stability at iteration 0", NETWORKS, "Figure 10 table", "angle")],
+    panels=stability_tables("Stability at iteration 0", NETWORKS, "Figure 10 table", "angle"),
     findings=[
         Finding(
             number=14,

@@ -13,7 +13,7 @@ from stability_sweeps import (
     published,
     small,
     stability,
-    stability_table,
+    stability_tables,
     trial,
 )
 
@@ -38,7 +38,7 @@ figure = Figure(
     },
     stand_ins={"small": STAND_INS, "trial": TRIAL_STAND_INS},
     means={"small": SMALL_MEANS, "trial": TRIAL_MEANS},
-    panels=[stability_table("Stability at iteration 0", NETWORKS, "Figure 3 table", "distance")],
+    panels=stability_tables("Stability at iteration 0", NETWORKS, "Figure 3 table", "distance"),
     findings=[
         Finding(
             number=14,

@@ -22,7 +22,7 @@ SERIES = {
 ITERATIVE = {
     "rewound": {"rewind": "6ep", "control": "ticket"},
     "reinitialised": {"rewind": "6ep", "control": "preserved"},
-    "reset to iteration 0": {"rewind": "0ep", "control": "ticket"},
+    "reset to iteration 0": {"rewind": "0it", "control": "ticket"},
 }
 
 
@@ -88,7 +88,7 @@ figure = Figure(
             ),
             Sweep(
                 recipes=["stabilizing_resnet50"],
-                grid={"rewind": ["6ep", "0ep"]},
+                grid={"rewind": ["6ep", "0it"]},
                 seeds=SEEDS,
                 evaluate=[
                     Evaluate(protocols=[RESNET50.protocol], controls=["preserved"], levels="all", seeds="search")
@@ -105,8 +105,8 @@ figure = Figure(
         ],
     },
     stand_ins={
-        "small": STAND_INS["small"] | {"6ep": "30it", "0ep": "0it"},
-        "trial": STAND_INS["trial"] | {"6ep": "4it", "0ep": "0it"},
+        "small": STAND_INS["small"] | {"6ep": "30it"},
+        "trial": STAND_INS["trial"] | {"6ep": "4it"},
     },
     means={"small": f"{SMALL_MEANS}; W_k after 30 steps", "trial": TRIAL_MEANS},
     panels={"paper": PANELS, "small": SMALL_PANELS, "trial": SMALL_PANELS},

@@ -135,6 +135,7 @@ CIFAR10_MEANS = (
     "three convolutions for VGG-19"
 )
 SMALL_MEANS = f"{CIFAR10_MEANS}; LeNet-300-100 on Fashion-MNIST for MNIST, 5,000 steps"
+TRIAL_DENSITY = 0.25  # of its second level
 TRIAL_MEANS = "the 8x8 digits of scikit-learn, 20 steps a training, two levels, one seed"
 
 
@@ -265,9 +266,15 @@ def rewind_thresholds(network: Network) -> tuple[Published, ...]:
     )
 
 
-def stability_table(title: str, networks: Iterable[Network], place: str, measure: str) -> Panel:
-    """The paper's table of stabilities by distance or by angle: a line for each network's tickets and random masks."""
+def stability_tables(title: str, networks: Iterable[Network], place: str, measure: str) -> dict[str, list[Panel]]:
+    """The paper's table of stabilities by distance or by angle, for each scale."""
     networks = list(networks)
+    studied, tried = (_stability_table(title, networks, place, measure, density) for density in (None, TRIAL_DENSITY))
+    return {"paper": [studied], "small": [studied], "trial": [tried]}
+
+
+def _stability_table(title: str, networks: Sequence[Network], place: str, measure: str, density: float | None) -> Panel:
+    """A line for each network's tickets and random masks, of the size that the paper studies or of another."""
     columns = {
         f"data order ({measure})": f"order_{measure}",
         f"pruning ({measure})": f"pruning_{measure}",
@@ -281,7 +288,12 @@ def stability_table(title: str, networks: Iterable[Network], place: str, measure
         rows="stability",
         columns=columns,
         series={
-            f"{each.label}, {kind}": {**each.where, **found, "rewind_samples": 0, "density": Near(value=each.remaining)}
+            f"{each.label}, {kind}": {
+                **each.where,
+                **found,
+                "rewind_samples": 0,
+                "density": Near(value=density or each.remaining),
+            }
             for each in networks
             for kind, found in PAIR.items()
         },

@@ -217,6 +217,17 @@ def test_a_trend_is_kendalls_over_all_searches() -> None:
     assert verdict.verdict == "not borne out"
 
 
+def test_a_gap_has_a_trend_by_the_searches_for_which_controls_were_drawn() -> None:
+    better = {0.5: [0.89, 0.88, 0.9], 0.25: [0.86, 0.85, 0.87], 0.125: [0.8, 0.81, 0.82]}
+    worse = {0.5: [0.85, 0.86, 0.85], 0.25: [0.78, 0.8, 0.77], 0.125: [0.6, 0.62, 0.61]}
+    told = rows(supervised=better, random=worse)
+    [verdict] = judge(PANEL, told, Trend(series="labels", less="random", rising=False))
+    gaps = [one - other for density in better for one, other in zip(better[density], worse[density], strict=True)]
+    expected = stats.kendalltau(np.repeat([0.5, 0.25, 0.125], 3), gaps)
+    assert (verdict.verdict, verdict.p) == ("borne out", pytest.approx(expected.pvalue))
+    assert f"labels less random along density {expected.statistic:.2f} over 9 values of 3 searches" in verdict.numbers
+
+
 @pytest.mark.parametrize(
     ("told", "check", "why"),
     [

@@ -18,6 +18,7 @@ from sslticket.errors import BadInput
 from sslticket.report import figures
 from sslticket.report.chart import Chart, Mark, NumberTable, stack_tags
 from tests.campaign.made_rows import Sketch, committed, finding, frame, row, scored
+from tests.report.chromium import Chromium
 
 SERIES: Mapping[str, Mapping[str, object]] = {
     "labels": {"objective": "supervised", "control": "ticket"},
@@ -402,3 +403,29 @@ def test_the_published_numbers_of_every_figure_can_be_drawn_where_it_says() -> N
                         published_numbers.ends_in_column(number, panel.columns[wanted.column])
     # All cells of the tables with outcomes but ratios and levels, which notes tell.
     assert {number.line for number in published_numbers.published_numbers() if number.quantity == "top1"} <= shown
+
+
+@pytest.mark.browser
+def test_the_page_of_a_figure_fits_a_screen_and_a_phone_and_asks_for_nothing(tmp_path) -> None:
+    cells = Published(drawn="cells", place="Figure 3 table", network="Lenet", method="IMP ticket", quantity="top1",
+                      series="labels", column="accuracy")  # fmt: skip
+    zeros = Published(drawn="threshold-x", paper="002", place="Figure 1 caption", quantity="sparsity_percent")
+    panels = [
+        *(Panel(title=f"chart {number}", series=SERIES, published=[TOP1, zeros]) for number in range(3)),
+        Panel(title="table", kind="table", columns={"accuracy": "top1"}, series=SERIES, published=[cells],
+              where={"density": Near(value=0.25)}),
+    ]  # fmt: skip
+    shown = draw_figure(Sketch(panels=panels), frame(ROWS), tmp_path, formats=(), scale="small").page
+    with Chromium(tmp_path / "profile") as browser:
+        for width in (1280, 400):
+            page = browser.page(shown, width=width)
+            assert page.ask("document.documentElement.scrollWidth") <= width
+            assert page.ask("document.querySelectorAll('svg.chart').length") == 3
+            assert page.ask("[...document.querySelectorAll('svg .tag')].map(each => each.textContent)") == ["P1"] * 3
+            # A published star is filled with the page's white, our marker with its series' colour.
+            fills = (
+                "[...document.querySelectorAll('.chart .star, .chart .mark')].map(each => getComputedStyle(each).fill)"
+            )
+            assert set(page.ask(fills)) == {"rgb(255, 255, 255)", "rgb(0, 114, 178)", "rgb(107, 114, 128)"}
+            assert page.complaints() == []
+            assert page.requests() == [shown.as_uri()]

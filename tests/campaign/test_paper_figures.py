@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from sslticket.campaign.figure import SCALES, Figure, cells_left, figures, find_figure, planned_rows
-from sslticket.campaign.panels import Published
+from sslticket.campaign.panels import Near, Published
 from sslticket.campaign.published_numbers import choose_numbers
 from sslticket.campaign.sweep import Cell, expand, measurements_of
 from sslticket.campaign.worker import check_cells
@@ -20,6 +20,7 @@ from sslticket.config.recipe import Recipe
 from sslticket.errors import BadInput
 from sslticket.evaluation.protocols import resolve_protocol
 from sslticket.results.table import read_rows
+from sslticket.search.imp import RankedSearch
 
 ROOT = Path(__file__).parents[2]
 PLACES = {
@@ -100,6 +101,8 @@ def test_every_panel_is_about_a_network_a_target_and_a_source_that_its_searches_
     cells = cells_of(figure.name, scale)
     models = {cell.recipe.model for cell in cells}
     sources = {cell.recipe.data.name for cell in cells}
+    ranked = [cell.recipe.search for cell in cells if isinstance(cell.recipe.search, RankedSearch)]
+    densities = {(1 - search.rate) ** level for search in ranked for level in range(search.levels + 1)}
     measured = [(cell, name) for cell in cells for each in measurements_of([cell]) for name in each.protocols]
     protocols = {"search", *(name for _, name in measured)}
     scored = [resolve_protocol(name, cell.recipe.to_dict()) for cell, name in measured]
@@ -111,6 +114,9 @@ def test_every_panel_is_about_a_network_a_target_and_a_source_that_its_searches_
             if wanted is not None:
                 values = wanted if isinstance(wanted, tuple) else (wanted,)
                 assert known & {*values}, (panel.title, column, wanted)
+        for filters in panel.series.values():
+            near = {**panel.where, **filters}.get("density")
+            assert not isinstance(near, Near) or any(map(near.reaches, densities)), (panel.title, near)
         sourced = [each["source"] for each in panel.series.values() if "source" in each]
         assert set(sourced) <= sources, panel.title
 

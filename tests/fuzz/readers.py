@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import pickle
+import shutil
 import struct
 import tarfile
 from collections.abc import Callable
@@ -30,7 +31,7 @@ from sslticket.errors import BadInput
 from sslticket.evaluation.controls import NaturalMask
 from sslticket.pruning.mask import Mask
 from sslticket.results import run_dir as run_folder
-from sslticket.results import table
+from sslticket.results import table, table_files
 from sslticket.storage.files import write_json, write_row
 from sslticket.storage.tensorfile import tensors_hash
 from sslticket.storage.tensorfile import write_tensor_file as write_tensors
@@ -250,6 +251,18 @@ def _rows(folder: Path) -> Files:
         return str(frame.to_csv(index=False))
 
     return Files("row", folder, read)
+
+
+def _tables(folder: Path) -> Files:
+    _rows(folder)
+    for ending in table_files.TABLE_ENDINGS:
+        table.write_table([folder], folder / f"table{ending}")
+    shutil.rmtree(folder / "rows")
+
+    def read(folder: Path) -> str:
+        return str(table.flatten_rows(table.read_rows(sorted(folder.iterdir()))).to_csv(index=False))
+
+    return Files("table", folder, read)
 
 
 def _recipe(folder: Path) -> Files:
@@ -475,6 +488,7 @@ def _subset(folder: Path) -> Files:
 READERS: dict[str, Callable[[Path], Reader]] = {
     "ticket": Tickets,
     "row": _rows,
+    "table": _tables,
     "recipe": _recipe,
     "status": _status,
     "snapshot": _snapshot,

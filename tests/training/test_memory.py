@@ -1,6 +1,7 @@
 """What a training needs of memory, told before it runs, beside what a run on the CPU takes."""
 
 import dataclasses
+import gc
 import subprocess
 import sys
 import warnings
@@ -203,6 +204,17 @@ def test_needs_grow_with_the_part_as_activations_do_and_pairs_with_its_square() 
     assert rotnet.estimate(108).activations - rotnet.estimate(8).activations == 100 * each
     assert SimCLR().views_compared == 2
     assert Case(objective=SimCLR()).needs().activation_polynomial[2] > 0
+
+
+def test_measuring_keeps_no_network_alive() -> None:
+    """A worker of a campaign measures a thousand searches, one after another."""
+    case = Case()
+    case.needs()
+    gc.collect()
+    before = sum(type(each) is torch.nn.Parameter for each in gc.get_objects())
+    case.needs()
+    gc.collect()
+    assert sum(type(each) is torch.nn.Parameter for each in gc.get_objects()) == before
 
 
 @pytest.mark.parametrize("spec", [SGD(lr=0.1), SGD(lr=0.1, momentum=0.0), Adam(lr=0.1), RMSprop(lr=0.1), LARS(lr=0.1)])

@@ -224,13 +224,12 @@ def test_minutes_that_are_none_are_refused(minutes: float) -> None:
 
 
 TOGETHER = {
-    "lenet300": recipe(model="lenet300", search=LEVELS),
-    "conv3": replace(
+    "ghosts": replace(
         recipe(search=replace(LEVELS, levels=1)),
         training=TrainConfig(length="6it", batch_size=24, ghost_batch=4, optimizer=SGD(lr=0.05)),
-    ),
+    )
 }
-"""The second has batch norm over ghost batches: each process has running statistics of its own."""
+"""With batch norm over ghost batches each process has running statistics of its own."""
 
 
 def seen_images(out: Path, which: Recipe) -> dict[str, list[list[int]]]:
