@@ -99,7 +99,7 @@ SUBJECTS = {
         needs="rows",
     ),
     "rows": Subject(words=("rows", "runs", "-o", "rows.csv"), needs="rows"),
-    "export": Subject(words=("export", "TICKET", "exported"), needs="rows"),
+    "export": Subject(words=("export", "TICKET", "exported"), needs="runs"),
 }
 
 
@@ -139,9 +139,11 @@ class Kills:
             self._prepare(name, folder)
             ended = False
             while len(moments) < kills and not ended:
-                moment = draws.uniform(0, seconds)
+                moment, began = draws.uniform(0, seconds), time.monotonic()
                 ended = self._start(name, folder, moment) is not None
-                if not ended:
+                if ended:
+                    seconds = min(seconds, time.monotonic() - began)  # on a machine that is less busy by now
+                else:
                     moments.append(round(moment, 2))
             code = self._start(name, folder, None)  # a command that had ended does nothing more
             if code != 0:
