@@ -382,6 +382,7 @@ def _run_endpoint_analysis(given: argparse.Namespace) -> None:
     from sslticket.analysis.endpoints import FinalTraining, make_analysis_tasks
     from sslticket.evaluation.jobs import probe_training
     from sslticket.evaluation.tasks import find_ticket_files
+    from sslticket.evaluation.trainer import SplitCache
 
     check_planning_flags(vars(given))
     analysis = flags.override_fields(given.analysis(), vars(given))

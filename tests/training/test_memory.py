@@ -402,6 +402,6 @@ def test_a_dry_run_imports_no_compiler() -> None:
         "except SystemExit: print({'torch._dynamo', 'accelerate', 'sympy'} & sys.modules.keys())"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True, check=True)
-    told, imported = done.stdout.splitlines()[-2:]
-    assert told.startswith("memory ")
+    *told, imported = done.stdout.splitlines()
+    assert any(line.startswith("memory ") for line in told)
     assert imported == "set()"
