@@ -18,6 +18,13 @@ MAIN = {
         *("exemplar_alexnet", "exemplar_resnet50", "rotnet_alexnet", "rotnet_resnet50", "s4l_resnet50"),
         *("supervised_alexnet", "supervised_resnet50"),
         *(f"supervised_resnet50_{by}{share}" for by in ("classes", "samples") for share in (1, 10, 30)),
+        *(
+            f"{task}_resnet50_{by}{share}"
+            for task in ("exemplar", "rotnet", "simclr")
+            for by in ("classes", "samples")
+            for share in (1, 10)
+        ),
+        "s4l_resnet50_labels1",
     ),
     "places365": ("supervised_resnet50_places365",),
     "cifar10": tuple(
