@@ -105,7 +105,8 @@ class TrainingLoop:
         """Takes the optimiser steps `start` to `stop - 1`.
 
         Raises:
-            Diverged: At the first non-finite loss, or where an embedding has collapsed.
+            Diverged: At the first non-finite loss, where an embedding has collapsed, or if the backbone is not finite
+                at the end.
         """
         network, interruption, due = self.network, self.interruption, False
         network.train()
@@ -129,6 +130,8 @@ class TrainingLoop:
                 due = False
         self._count_passes(*counted)
         self._check_losses(losses, stop - 1)
+        if start < stop:
+            self._check_weights(stop - 1)
 
     def _count_passes(self, forward: int, backward: int) -> tuple[int, int]:
         """Adds the images that have gone through since these counts of this process; returns the counts now."""
@@ -235,6 +238,20 @@ class TrainingLoop:
                 )
         if losses:
             self._progress.log_loss(self.loss, self._learning_rate(last))
+
+    def _check_weights(self, last: int) -> None:
+        """Refuses a backbone that is not finite: by batch norm's statistics alone, a finite loss may not tell of it."""
+        tensors = [
+            value for value in pruned_model.stored_state(self.network.backbone).values() if value.is_floating_point()
+        ]
+        if not torch.stack([value.isfinite().all() for value in tensors]).all():
+            raise Diverged(
+                f"the network is not finite after step {last + 1} of {self._clock.total_steps} with learning rate "
+                f"{self._learning_rate(last):.4g}, though the last loss was {self.loss:.6g}; try a smaller --lr",
+                step=last + 1,
+                steps=self._clock.total_steps,
+                lr=self._learning_rate(last),
+            )
 
 
 def seed_torch(seed: int, device: torch.device) -> None:

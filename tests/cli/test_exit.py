@@ -54,6 +54,13 @@ def test_a_diverged_search_says_where_and_leaves_no_ticket(tmp_path: Path) -> No
     assert not list(tmp_path.rglob("level-*.safetensors"))
 
 
+def test_a_search_whose_statistics_alone_overflow_has_diverged_too(tmp_path: Path) -> None:
+    done = recipe("supervised_digits", "--lr", "1e9", "--length", "100it", "--levels", 1, "--out", tmp_path)
+    assert done.returncode == 3, "Adam's loss stays finite, and batch norm's variance does not"
+    assert "error: the network is not finite after step 10 of 100" in done.stderr
+    assert not list(tmp_path.rglob("level-*.safetensors"))
+
+
 def test_killed_at_any_moment_and_started_again_it_ends_with_the_same_tickets(tmp_path: Path) -> None:
     words = ["rotnet_digits", "--length", "60it", "--levels", 3, "--seed", 5]
     assert recipe(*words, "--out", tmp_path / "whole").returncode == 0  # type: ignore[arg-type]
