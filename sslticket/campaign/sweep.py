@@ -15,6 +15,7 @@ Settings are named as flags are, short or dotted. A file of TOML has the same na
 import dataclasses
 import itertools
 import tomllib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -323,7 +324,56 @@ def expand(sweeps: Sweep | Sequence[Sweep]) -> tuple[Cell, ...]:
                     analyse=tuple(_without_repeats([*before.analyse, *cell.analyse])),
                 )
             found[key] = cell
-    return tuple(dataclasses.replace(cell, number=number) for number, cell in enumerate(found.values()))
+    cells = _name_apart(list(found.values()))
+    return tuple(dataclasses.replace(cell, number=number) for number, cell in enumerate(cells))
+
+
+def _name_apart(cells: Sequence[Cell]) -> list[Cell]:
+    """The cells with names of which no two are equal: those that were say what else tells them apart."""
+    groups: dict[str, list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault(cell.name, []).append(cell)
+    names = {cell.key: cell.name for cell in cells}
+    for name, group in groups.items():
+        if len(group) > 1:
+            start, _, seed = name.rpartition(", ")
+            told = _differences([_flat(cell.recipe.to_dict()) | {"trial": str(cell.trial)} for cell in group])
+            names |= {
+                cell.key: ", ".join([start, *words, seed]) for cell, words in zip(group, told, strict=True) if words
+            }
+    shared = [name for name, number in Counter(names.values()).items() if number > 1]
+    names = {key: f"{name} ({key})" if name in shared else name for key, name in names.items()}
+    return [dataclasses.replace(cell, name=names[cell.key]) for cell in cells]
+
+
+def _flat(tree: Mapping[str, Any], path: str = "") -> dict[str, str]:
+    """Settings of nested JSON values, by dotted names; a part's own name is its class."""
+    found: dict[str, str] = {}
+    for name, value in tree.items():
+        where = path if name == "is" else f"{path}.{name}" if path else name
+        found |= _flat(value, where) if isinstance(value, Mapping) else {where: _shown(value)}
+    return found
+
+
+def _differences(trees: Sequence[Mapping[str, str]]) -> list[list[str]]:
+    """The fewest settings that tell trees apart, as words for each; first the one that tells most apart."""
+    left = list(dict.fromkeys(name for tree in trees for name in tree))
+    chosen: list[str] = []
+
+    def parts(names: Sequence[str]) -> int:
+        return len({tuple(tree.get(name) for name in names) for tree in trees})
+
+    while parts(chosen) < len(trees) and left:
+        best = max(left, key=lambda name: parts([*chosen, name]))
+        if parts([*chosen, best]) == parts(chosen):
+            break
+        left.remove(best)
+        chosen.append(best)
+    short = Counter(name.rpartition(".")[2] for name in chosen)
+    flags_of = {
+        name: _flag_name(name.rpartition(".")[2] if short[name.rpartition(".")[2]] == 1 else name) for name in chosen
+    }
+    return [[f"{flags_of[name]} {tree.get(name, 'default')}" for name in chosen] for tree in trees]
 
 
 def count_cells(sweeps: Sweep | Sequence[Sweep]) -> int:
@@ -371,20 +421,34 @@ def _cells_of(sweep: Sweep) -> Iterator[Cell]:
                 for chosen in crossed:
                     varied = {**point, **chosen}
                     told = [f"{_flag_name(name)} {_shown(value)}" for name, value in varied.items()]
+                    said = {_flag_name(name).rpartition(".")[2] for name in varied}
                     words = ", ".join([label, *told, f"seed {seed}"])
                     try:
                         recipe, given = apply_settings(base, {**sweep.settings, **varied, "seed": seed}, parsers)
                     except BadInput as error:
                         raise BadInput(f"{words}: {error}") from error
+                    changed = [words for name, words in _changes(base, recipe).items() if name not in said]
                     yield Cell(
                         recipe=recipe,
-                        name=words,
+                        name=", ".join([label, *changed, *told, f"seed {seed}"]),
                         number=0,
                         evaluate=tuple(sweep.evaluate),
                         analyse=tuple(sweep.analyse),
                         trial="length" in given and not given & _REWIND,
                         rewind_given=bool(given & _REWIND),
                     )
+
+
+def _changes(base: Recipe, recipe: Recipe) -> dict[str, str]:
+    """What a recipe's name says and its settings have changed, in words by the names of flags."""
+    found = {}
+    if recipe.task != base.task:
+        found["objective"] = f"objective {_shown(recipe.objective)}"
+    if recipe.model != base.model:
+        found["model"] = f"model {recipe.model}"
+    if recipe.data.dataset != base.data.dataset:
+        found["dataset"] = f"dataset {recipe.data.dataset}"
+    return found
 
 
 def _label(recipe: str | Recipe) -> str:

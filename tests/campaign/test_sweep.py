@@ -60,6 +60,30 @@ def test_cells_of_the_first_seed_come_first_and_have_names() -> None:
     assert len({cell.key for cell in cells}) == 8
 
 
+def test_names_say_what_settings_have_made_of_a_recipe() -> None:
+    sweep = Sweep(recipes=[RECIPE], settings={"model": "resnet20", "dataset": "cifar10"}, grid={"rewind": ["0it"]})
+    assert [cell.name for cell in expand(sweep)] == [
+        "supervised_digits, model resnet20, dataset cifar10, rewind 0it, seed 0"
+    ]
+    varied = Sweep(recipes=[RECIPE], grid={"model": ["resnet20", "conv3"]})
+    assert [cell.name for cell in expand(varied)] == [
+        "supervised_digits, model resnet20, seed 0",
+        "supervised_digits, model conv3, seed 0",
+    ]
+
+
+def test_no_two_cells_of_a_campaign_have_the_same_name() -> None:
+    sweeps = [
+        Sweep(recipes=[RECIPE], settings={"lr": lr, "batch_size": size}) for lr in (0.1, 0.2) for size in (32, 64)
+    ]
+    alone = [cell.key for sweep in sweeps for cell in expand(sweep)]
+    cells = expand(sweeps)
+    assert [cell.key for cell in cells] == alone
+    assert sorted(cell.name for cell in cells) == [
+        f"supervised_digits, batch-size {size}, lr {lr}, seed 0" for size in (32, 64) for lr in (0.1, 0.2)
+    ]
+
+
 def test_a_search_of_two_sweeps_is_one_cell_with_what_both_measure() -> None:
     one, other = Evaluate(protocols=["digits-demo"]), Analyse(analysis="overlap")
     sweeps = [
