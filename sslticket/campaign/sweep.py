@@ -13,15 +13,17 @@ Settings are named as flags are, short or dotted. A file of TOML has the same na
 """
 
 import dataclasses
+import functools
 import itertools
 import tomllib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from sslticket.config import flags
 from sslticket.config.recipe import Recipe
@@ -34,8 +36,38 @@ _MAX_FILE_BYTES = 2**20
 _REWIND = {"rewind", "search.rewind"}
 _NAMES = ("sweep", "sweeps")
 """What a file of Python calls a sweep, or several."""
+_NAMED = {"Sweep": "a sweep", "Evaluate": "an evaluation (Evaluate)", "Analyse": "an analysis (Analyse)"}
+
+Kind = TypeVar("Kind")
 
 
+def _refuse_unknown_fields(kind: type[Kind]) -> type[Kind]:
+    """Makes a dataclass answer a name that is none of its fields' with the nearest, as a file of TOML is answered."""
+    build: Callable[..., None] = kind.__init__
+
+    @functools.wraps(build)
+    def init(self: object, **values: object) -> None:
+        _check_fields(kind, values)
+        build(self, **values)
+
+    setattr(kind, "__init__", init)  # noqa: B010  # mypy has no other word for it
+    return kind
+
+
+def _check_fields(kind: type[Any], names: Collection[str]) -> None:
+    known = sorted(each.name for each in dataclasses.fields(kind))
+    for name in names:
+        if name not in known:
+            near = get_close_matches(name, known, n=3, cutoff=0.5)
+            hint = f"did you mean {' or '.join(near)}?" if near else f"its fields are {', '.join(known)}"
+            raise BadInput(f"there is no field {name!r} of {_NAMED[kind.__name__]}; {hint}")
+    for each in dataclasses.fields(kind):
+        required = each.default is dataclasses.MISSING and each.default_factory is dataclasses.MISSING
+        if required and each.name not in names:
+            raise BadInput(f"{kind.__name__.lower()} must have {each.name}, got {', '.join(names) or 'nothing'}")
+
+
+@_refuse_unknown_fields
 @dataclass(frozen=True, kw_only=True)
 class Evaluate:
     """One `sslticket evaluate` over the tickets of a sweep.
@@ -66,6 +98,7 @@ class Evaluate:
         return f"evaluate {_describe(self)}"
 
 
+@_refuse_unknown_fields
 @dataclass(frozen=True, kw_only=True)
 class Analyse:
     """One `sslticket analyse` over the tickets of a sweep.
@@ -112,6 +145,7 @@ def _describe(measured: Evaluate | Analyse) -> str:
     return ", ".join(words)
 
 
+@_refuse_unknown_fields
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
     """Searches that differ in some settings, and what is measured of their tickets.
@@ -241,7 +275,12 @@ def load_sweeps(name: str | Path) -> tuple[Sweep, ...]:
 
 
 def _sweeps_of_module(path: Path) -> tuple[Sweep, ...]:
-    module = load_user_file(path)
+    try:
+        module = load_user_file(path)
+    except BadInput as error:
+        if isinstance(error.__cause__, BadInput):  # the file can be read; what it gives is refused
+            raise BadInput(f"{path}: {error.__cause__}") from error
+        raise
     one, several = (getattr(module, name, None) for name in _NAMES)
     found = [one] if isinstance(one, Sweep) else several
     if isinstance(found, Sequence) and found and all(isinstance(each, Sweep) for each in found):
@@ -268,19 +307,12 @@ def _from_toml(kind: type[Any], tree: object) -> Any:
     """A dataclass of this file from a table of TOML, which has its fields' names, with dashes if one likes."""
     if not isinstance(tree, Mapping):
         raise BadInput(f"{kind.__name__.lower()} must be a table of names and values, got {tree!r}")
-    known = {each.name for each in dataclasses.fields(kind)}
     values = {str(name).replace("-", "_"): value for name, value in tree.items()}
-    for name in values:
-        if name not in known:
-            raise unknown_name(f"field of {kind.__name__}", name, known)
+    _check_fields(kind, values)
     for name, inner in {"evaluate": Evaluate, "analyse": Analyse}.items():
         if kind is Sweep and name in values:
             given = values[name] if isinstance(values[name], list) else [values[name]]
             values[name] = [_from_toml(inner, each) for each in given]
-    for each in dataclasses.fields(kind):
-        required = each.default is dataclasses.MISSING and each.default_factory is dataclasses.MISSING
-        if required and each.name not in values:
-            raise BadInput(f"{kind.__name__.lower()} must have {each.name}, got {', '.join(values) or 'nothing'}")
     return kind(**values)
 
 

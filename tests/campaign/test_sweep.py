@@ -120,7 +120,7 @@ BAD = {
     "no sweep": ("", r"defines no sweep; it needs a line such as: recipes ="),
     "unknown recipe": ('recipes = ["supervised_digit"]', r"did you mean supervised_digits"),
     "unknown field": ('recipes = ["supervised_digits"]\n[grid]\nsubst = [1]', r"subst'; did you mean --subset"),
-    "unknown key": ('recipe = ["supervised_digits"]', r"unknown field of Sweep 'recipe'; did you mean recipes"),
+    "unknown key": ('recipe = ["supervised_digits"]', r"there is no field 'recipe' of a sweep; did you mean recipes"),
     "bad value": ('recipes = ["supervised_digits"]\n[grid]\nlr = ["big"]', r"--lr: must be a number"),
     "no list": (
         'recipes = ["supervised_digits"]\n[grid]\nlr = 0.1',
@@ -156,6 +156,40 @@ def test_bad_input_is_one_line_before_anything_is_written(text: str, message: st
         run_command(["sweep", str(file), "--out", str(tmp_path / "out")])
     assert "\n" not in str(error.value)
     assert [path.name for path in tmp_path.iterdir()] == ["bad.toml"]
+
+
+BAD_PYTHON = {
+    'Sweep(recipe=["supervised_digits"])': "there is no field 'recipe' of a sweep; did you mean recipes?",
+    'Sweep(recipes=["supervised_digits"], seed=[0])': "there is no field 'seed' of a sweep; did you mean seeds?",
+    'Evaluate(protocol="own")': (
+        "there is no field 'protocol' of an evaluation (Evaluate); did you mean protocols or part?"
+    ),
+    'Analyse(analysis="overlap", level="0")': (
+        "there is no field 'level' of an analysis (Analyse); did you mean levels?"
+    ),
+    "Sweep(seeds=[1])": "sweep must have recipes, got seeds",
+    "Sweep(recipes=[])": 'recipes of a sweep must be at least one, got none; give recipes=["supervised_digits"]',
+    'Sweep(recipes=["supervised_digits"], grid={"subset": []})': (
+        "subset in the grid must be a list of values, got []; give [0.1, 1.0]"
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "message"), BAD_PYTHON.items(), ids=BAD_PYTHON)
+def test_what_a_file_of_python_gives_is_answered_as_in_toml(text: str, message: str, tmp_path: Path) -> None:
+    file = tmp_path / "bad.py"
+    file.write_text(
+        f"from sslticket import Evaluate, Sweep\nfrom sslticket.campaign.sweep import Analyse\nx = {text}\n"
+    )
+    with pytest.raises(BadInput) as error:
+        load_sweeps(file)
+    assert str(error.value) == f"{file}: {message}"
+
+
+def test_a_file_of_python_that_is_broken_says_where(tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text("from sslticket import Sweep\nsweep = Sweep(recipes=1 / 0)\n")
+    with pytest.raises(BadInput, match=r"broken\.py cannot be imported: .*\(line 2\)"):
+        load_sweeps(tmp_path / "broken.py")
 
 
 def test_a_file_without_a_sweep_says_so(tmp_path: Path) -> None:
