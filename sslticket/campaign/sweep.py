@@ -15,6 +15,7 @@ Settings are named as flags are, short or dotted. A file of TOML has the same na
 import dataclasses
 import functools
 import itertools
+import json
 import tomllib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -29,8 +30,8 @@ from sslticket.config import flags
 from sslticket.config.recipe import Recipe
 from sslticket.config.recipe_files import load_recipe, published_folder
 from sslticket.errors import BadInput, unknown_name
-from sslticket.registry import load_user_file, settings_hash
-from sslticket.storage.files import read_bytes
+from sslticket.registry import has_registered_parts, load_user_file, settings_hash
+from sslticket.storage.files import atomic_write, read_bytes, read_json
 
 _MAX_FILE_BYTES = 2**20
 _REWIND = {"rewind", "search.rewind"}
@@ -225,6 +226,72 @@ def _make_tuples(tree: object, *names: str) -> None:
         object.__setattr__(tree, name, tuple(listed))
 
 
+KEPT_FILE = "sweep.json"
+"""The cells that a campaign was begun with, in its `.campaign/`: workers take these, whatever becomes of the file."""
+_MAX_KEPT_BYTES = 2**30
+
+
+@dataclass(frozen=True, kw_only=True)
+class _KeptCell(Sweep):
+    """A cell of a campaign that has begun, as a sweep of one.
+
+    Attributes:
+        name: Its name.
+        key: Its key when the campaign began.
+        trial: See `Cell`.
+        rewind_given: See `Cell`.
+    """
+
+    name: str
+    key: str
+    trial: bool
+    rewind_given: bool
+
+
+def keep_cells(cells: Sequence[Cell], path: Path) -> None:
+    """Writes cells down for the workers of a campaign, which then need not read the sweep's file.
+
+    Where code of a user is needed there is none: workers read the file, which is where they have the code from.
+
+    Args:
+        cells: The cells.
+        path: The file.
+    """
+    if has_registered_parts() or any(cell.recipe.parts() for cell in cells):
+        path.unlink(missing_ok=True)
+        return
+    trees = [
+        {
+            "recipe": cell.recipe.to_dict(),
+            "name": cell.name,
+            "key": cell.key,
+            "trial": cell.trial,
+            "rewind_given": cell.rewind_given,
+            "evaluate": [dataclasses.asdict(each) for each in cell.evaluate],
+            "analyse": [dataclasses.asdict(each) for each in cell.analyse],
+        }
+        for cell in cells
+    ]
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps({"cells": trees}, default=str), encoding="utf-8")
+
+
+def _kept_sweeps(path: Path) -> tuple[Sweep, ...]:
+    fix = "type the command of the sweep again"
+    try:
+        return tuple(
+            _KeptCell(
+                recipes=[Recipe.from_dict(tree["recipe"])],
+                evaluate=[Evaluate(**each) for each in tree["evaluate"]],
+                analyse=[Analyse(**each) for each in tree["analyse"]],
+                **{name: tree[name] for name in ("name", "key", "trial", "rewind_given")},
+            )
+            for tree in read_json(path, most=_MAX_KEPT_BYTES, finite=False, fix=fix)["cells"]
+        )
+    except (KeyError, TypeError) as error:
+        raise BadInput(f"{path} is damaged (it holds no cells); {fix}") from error
+
+
 def published_sweeps() -> dict[str, Path]:
     """The file of each published sweep by its name; folders hold the papers' figures, which are more than sweeps."""
     folder = published_folder("sweeps")
@@ -239,7 +306,7 @@ def find_sweep_file(name: str | Path) -> Path:
         BadInput: If there is none.
     """
     text = str(name)
-    if Path(text).suffix in (".py", ".toml"):
+    if Path(text).suffix in (".py", ".toml") or (Path(text).name == KEPT_FILE and Path(text).is_file()):
         if not Path(text).is_file():
             raise BadInput(f"there is no sweep at {text}; give a file such as sweeps/lowshot.py, or a published name")
         return Path(text)
@@ -262,6 +329,8 @@ def load_sweeps(name: str | Path) -> tuple[Sweep, ...]:
         BadInput: If there is no such file, or it defines no sweep.
     """
     path = find_sweep_file(name)
+    if path.name == KEPT_FILE:
+        return _kept_sweeps(path)
     found = _sweeps_of_toml(path) if path.suffix == ".toml" else _sweeps_of_module(path)
 
     def beside(recipe: str | Recipe) -> str | Recipe:
@@ -436,6 +505,22 @@ def _without_repeats(items: Sequence[Any]) -> list[Any]:
 
 
 def _cells_of(sweep: Sweep) -> Iterator[Cell]:
+    if isinstance(sweep, _KeptCell):
+        (recipe,) = sweep.recipes
+        assert isinstance(recipe, Recipe), "it is kept whole"
+        cell = Cell(
+            recipe=recipe,
+            name=sweep.name,
+            number=0,
+            evaluate=tuple(sweep.evaluate),
+            analyse=tuple(sweep.analyse),
+            trial=sweep.trial,
+            rewind_given=sweep.rewind_given,
+        )
+        if cell.key != sweep.key:
+            raise BadInput(f"{sweep.name} was begun by another version; type the command of the sweep again")
+        yield cell
+        return
     names = [*sweep.settings, *sweep.grid, *dict.fromkeys(name for point in sweep.points for name in point)]
     plain = [_flag_name(name) for name in names]
     if twice := [name for name in plain if plain.count(name) > 1]:

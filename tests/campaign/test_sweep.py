@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from sslticket import BadInput, Evaluate, RotNet, Sweep, View
-from sslticket.campaign import worker
+from sslticket import BadInput, Evaluate, RotNet, RuntimeConfig, Sweep, View
+from sslticket.campaign import local, worker
 from sslticket.campaign.state import CampaignFolder
 from sslticket.campaign.sweep import Analyse, count_cells, expand, find_sweep_file, load_sweeps, published_sweeps
 from sslticket.cli import recipe_commands
@@ -198,6 +198,39 @@ def test_a_file_without_a_sweep_says_so(tmp_path: Path) -> None:
         load_sweeps(tmp_path / "empty.py")
     with pytest.raises(BadInput, match=r"unknown sweep 'lowshots'; did you mean lowshot"):
         load_sweeps("lowshots")
+
+
+def test_workers_get_the_cells_that_the_campaign_was_begun_with(tmp_path: Path) -> None:
+    folder = CampaignFolder(tmp_path / "out")
+    sweep = Sweep(
+        recipes=[RECIPE],
+        settings={"length": "20it", "drops": ["50%"]},
+        grid={"subset": [0.5, 1.0], "rewind": ["0it", "10it"]},
+        evaluate=[Evaluate(protocols=["digits-demo"], seeds=[0, 1])],
+        analyse=[Analyse(analysis="overlap", levels="0 2")],
+    )
+    cells = [*expand(sweep), *expand(Sweep(recipes=["rotnet_digits"], settings={"length": "20it"}))]
+    folder.begin(cells, "four", retry=False)
+    command = local.worker_command(["sweep", "/x/four.py", "--rows", "r"], folder, RuntimeConfig(), None)
+    assert command[3:7] == ["sweep", str(folder.kept_file), "--rows", "r"]
+    found = expand(load_sweeps(folder.kept_file))
+    assert [replace(cell, number=0) for cell in found] == [replace(cell, number=0) for cell in cells]
+    assert [cell.key for cell in found] == [cell.key for cell in cells]
+    folder.kept_file.write_text("{}")
+    with pytest.raises(BadInput, match=r"sweep\.json is damaged .*; type the command of the sweep again"):
+        load_sweeps(folder.kept_file)
+
+
+def test_workers_read_the_file_where_it_has_code_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(
+        "from dataclasses import dataclass\nfrom sslticket import RotNet, Sweep\n"
+        "@dataclass(frozen=True)\nclass Mine(RotNet):\n    pass\n"
+        'sweep = Sweep(recipes=["rotnet_digits"], settings={"objective": Mine()})\n'
+    )
+    folder = CampaignFolder(tmp_path / "out")
+    folder.begin(expand(load_sweeps(tmp_path / "own.py")), "own", retry=False)
+    words = ["sweep", str(tmp_path / "own.py")]
+    assert local.worker_command(words, folder, RuntimeConfig(), None)[3:5] == words
 
 
 def test_cells_may_be_added_and_other_sweeps_are_refused(tmp_path: Path) -> None:
