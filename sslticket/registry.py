@@ -333,6 +333,11 @@ def required_parts(*settings: object) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
+def has_registered_parts() -> bool:
+    """Whether a user has registered parts in this process, which another knows only by loading the same files."""
+    return bool(_registered)
+
+
 def remember_parts(parts: Mapping[str, str]) -> None:
     """Note in the user's cache folder that these parts were run by this user, so that later commands may load them.
 

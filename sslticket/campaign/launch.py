@@ -407,7 +407,9 @@ def print_scripts(
         f"  {program}",
         *node.requeue_lines(folder),
     ]
-    line = " && ".join([f"cd {shell_quote(str(Path.cwd()))}", *settings.setup, f"{shell_quote(python)} {program}"])
+    threads = "" if settings.gpus_per_node else 'OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" '  # as --launch local has it
+    started = f"{threads}{shell_quote(python)} {program}"
+    line = " && ".join([f"cd {shell_quote(str(Path.cwd()))}", *settings.setup, started])
     files = {folder / "workers.sbatch": script, folder / "commands.txt": [line] * count}
     for path, lines in files.items():
         with atomic_write(path) as temporary:

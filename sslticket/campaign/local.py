@@ -11,18 +11,18 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from sslticket.campaign.state import PARENT_VARIABLE as PARENT_VARIABLE
 from sslticket.campaign.state import CampaignFolder
 from sslticket.config import flags
 from sslticket.config.runtime import RuntimeConfig
 from sslticket.errors import BadInput
 from sslticket.processes import signals
 
-PARENT_VARIABLE = "SSLTICKET_CAMPAIGN_PARENT"
-"""Names the process that started a worker, without which it does not go on."""
 _MAX_STARTS = 4
 """Times that one worker is started: what kills it each time would kill it again."""
-_ENDS = (0, 2)
-"""Codes of workers that found nothing more to do."""
+_REFUSED = 2
+_ENDS = (0, _REFUSED)
+"""Codes of workers that found nothing more to do, or that bad input ended."""
 _ASKED_TO_LEAVE = (signals.REQUEUE_EXIT, *(128 + number for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM)))
 _POLL_SECONDS = 0.5
 _STOP_SECONDS = 60.0
@@ -38,18 +38,22 @@ class _Slot:
         device: The GPU that its workers see; None for a CPU.
         process: The worker; None where it has ended.
         starts: How many workers it has had.
+        printed: Bytes in its log before this worker began.
     """
 
     number: int
     device: str | None
     process: "subprocess.Popen[bytes] | None" = None
     starts: int = 0
+    printed: int = 0
 
 
 def worker_command(
     words: Sequence[str], folder: CampaignFolder, runtime: RuntimeConfig, precision: str | None
 ) -> list[str]:
-    """The command that starts a worker with the settings of this process.
+    """The command that starts a worker with the settings of this process, once the campaign has begun.
+
+    A worker takes the cells that the campaign was begun with, so that the file of the sweep may be edited meanwhile.
 
     Args:
         words: The words after `sslticket`, such as ["sweep", "/x/lowshot.py"].
@@ -58,6 +62,8 @@ def worker_command(
         precision: Precision of the passes where a recipe leaves it open; None for the device's own.
     """
     usual = RuntimeConfig()
+    if words[0] == "sweep" and folder.kept_file.is_file():
+        words = ["sweep", str(folder.kept_file.absolute()), *words[2:]]
     command = [sys.executable, "-m", "sslticket", *words, "--out", str(folder.out.absolute()), "--worker"]
     command += [] if precision is None else [f"--precision={precision}"]
     for setting in flags.settings_of(runtime):
@@ -142,6 +148,7 @@ def _start(slot: _Slot, command: Sequence[str], folder: CampaignFolder) -> None:
     log.parent.mkdir(parents=True, exist_ok=True)
     slot.starts += 1
     with log.open("ab") as output:
+        slot.printed = output.seek(0, os.SEEK_END)
         # A group of its own: Ctrl-C at the terminal reaches this process, which asks the workers to leave.
         slot.process = subprocess.Popen(
             list(command),
@@ -158,9 +165,17 @@ def _note_end(slot: _Slot, code: int, folder: CampaignFolder) -> None:
     assert slot.process is not None, "it has just ended"
     worker = folder.worker(slot.process.pid)
     folder.forget_worker(slot.process.pid)
+    log = folder.log_file(slot.number)
+    if code == _REFUSED and (said := _last_words(log, slot.printed)).startswith("error"):
+        # Bad input, which it would meet again. A worker that leaves with this code says nothing of the kind.
+        folder.record_failure(f"it ended for good; it said last: {said} ({log})", what=f"worker {slot.number}")
+        return
     if code in _ENDS or code in _ASKED_TO_LEAVE:
         return
-    why = f"its worker ended with code {code}; {_last_line(folder.log_file(slot.number))}"
+    said = _last_words(log, slot.printed)
+    why = f"its worker ended with code {code}; " + (
+        f"it said last: {said} ({log})" if said else f"it said nothing ({log})"
+    )
     if code < 0:
         name = signal.Signals(-code).name if -code in set(map(int, signal.Signals)) else str(-code)
         memory = ", as the system does where memory runs out" if -code == signal.SIGKILL else ""
@@ -178,12 +193,13 @@ def _note_end(slot: _Slot, code: int, folder: CampaignFolder) -> None:
         folder.record_failure(why, what=f"worker {slot.number}", died=True)
 
 
-def _last_line(log: Path) -> str:
-    with suppress(OSError):
-        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-        if told := [line.strip() for line in lines[-50:] if line.strip()]:
-            return f"it said last: {told[-1][:200]} ({log})"
-    return f"it said nothing ({log})"
+def _last_words(log: Path, start: int) -> str:
+    """The last line that a worker printed, whose log began at a byte; "" for none."""
+    with suppress(OSError), log.open("rb") as file:
+        file.seek(max(start, log.stat().st_size - 2**16))
+        told = [line.strip() for line in file.read().decode("utf-8", "replace").splitlines() if line.strip()]
+        return told[-1][:300] if told else ""
+    return ""
 
 
 def _stop(workers: "Sequence[subprocess.Popen[bytes]]") -> None:

@@ -2,6 +2,7 @@
 
     runs/<name>/.campaign/
         cells.json                  the cells as the sweep's file last had them
+        sweep.json                  the same with all their settings, from which workers take them
         cells/<key>.json            what a cell has become: the folder of its run, and whether its search is done
         failed/<name>.json          what failed or diverged, with the one line why
         workers/<host>.<pid>.json   who works, and on what
@@ -36,6 +37,8 @@ if TYPE_CHECKING:  # it imports numpy, which `sslticket --help` does not need
 Record = TypeVar("Record")
 
 CAMPAIGN_FOLDER = ".campaign"
+PARENT_VARIABLE = "SSLTICKET_CAMPAIGN_PARENT"
+"""Names the process that started a worker on its own machine, without which the worker does not go on."""
 MAX_DEATHS = 2
 """Times that the process that works on a piece may die before the piece is left alone."""
 
@@ -138,6 +141,11 @@ class CampaignFolder:
     def _cells_file(self) -> Path:
         return self.path / "cells.json"
 
+    @property
+    def kept_file(self) -> Path:
+        """The cells with all their settings, see `sslticket.campaign.sweep.keep_cells`; it may not be there."""
+        return self.path / "sweep.json"
+
     def compare(self, cells: "Sequence[Cell]") -> str:
         """What is new in a sweep since its campaign was last started, in one line; "" for nothing.
 
@@ -189,6 +197,9 @@ class CampaignFolder:
             title: What the campaign is called.
             retry: Whether what diverged is tried again, too.
         """
+        from sslticket.campaign.sweep import keep_cells
+
+        keep_cells(cells, self.kept_file)
         listed = {cell.key: {"name": cell.name, "number": cell.number} for cell in cells}
         write_json(self._cells_file, {"title": title, "cells": listed})
         for path, failure in self._failures():

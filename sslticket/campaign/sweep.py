@@ -13,28 +13,62 @@ Settings are named as flags are, short or dotted. A file of TOML has the same na
 """
 
 import dataclasses
+import functools
 import itertools
+import json
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from sslticket.config import flags
 from sslticket.config.recipe import Recipe
 from sslticket.config.recipe_files import load_recipe, published_folder
 from sslticket.errors import BadInput, unknown_name
-from sslticket.registry import load_user_file, settings_hash
-from sslticket.storage.files import read_bytes
+from sslticket.registry import has_registered_parts, load_user_file, settings_hash
+from sslticket.storage.files import atomic_write, read_bytes, read_json
 
 _MAX_FILE_BYTES = 2**20
 _REWIND = {"rewind", "search.rewind"}
 _NAMES = ("sweep", "sweeps")
 """What a file of Python calls a sweep, or several."""
+_NAMED = {"Sweep": "a sweep", "Evaluate": "an evaluation (Evaluate)", "Analyse": "an analysis (Analyse)"}
+
+Kind = TypeVar("Kind")
 
 
+def _refuse_unknown_fields(kind: type[Kind]) -> type[Kind]:
+    """Makes a dataclass answer a name that is none of its fields' with the nearest, as a file of TOML is answered."""
+    build: Callable[..., None] = kind.__init__
+
+    @functools.wraps(build)
+    def init(self: object, **values: object) -> None:
+        _check_fields(kind, values)
+        build(self, **values)
+
+    setattr(kind, "__init__", init)  # noqa: B010  # mypy has no other word for it
+    return kind
+
+
+def _check_fields(kind: type[Any], names: Collection[str]) -> None:
+    known = sorted(each.name for each in dataclasses.fields(kind))
+    for name in names:
+        if name not in known:
+            near = get_close_matches(name, known, n=3, cutoff=0.5)
+            hint = f"did you mean {' or '.join(near)}?" if near else f"its fields are {', '.join(known)}"
+            raise BadInput(f"there is no field {name!r} of {_NAMED[kind.__name__]}; {hint}")
+    for each in dataclasses.fields(kind):
+        required = each.default is dataclasses.MISSING and each.default_factory is dataclasses.MISSING
+        if required and each.name not in names:
+            raise BadInput(f"{kind.__name__.lower()} must have {each.name}, got {', '.join(names) or 'nothing'}")
+
+
+@_refuse_unknown_fields
 @dataclass(frozen=True, kw_only=True)
 class Evaluate:
     """One `sslticket evaluate` over the tickets of a sweep.
@@ -65,6 +99,7 @@ class Evaluate:
         return f"evaluate {_describe(self)}"
 
 
+@_refuse_unknown_fields
 @dataclass(frozen=True, kw_only=True)
 class Analyse:
     """One `sslticket analyse` over the tickets of a sweep.
@@ -111,6 +146,7 @@ def _describe(measured: Evaluate | Analyse) -> str:
     return ", ".join(words)
 
 
+@_refuse_unknown_fields
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
     """Searches that differ in some settings, and what is measured of their tickets.
@@ -190,6 +226,72 @@ def _make_tuples(tree: object, *names: str) -> None:
         object.__setattr__(tree, name, tuple(listed))
 
 
+KEPT_FILE = "sweep.json"
+"""The cells that a campaign was begun with, in its `.campaign/`: workers take these, whatever becomes of the file."""
+_MAX_KEPT_BYTES = 2**30
+
+
+@dataclass(frozen=True, kw_only=True)
+class _KeptCell(Sweep):
+    """A cell of a campaign that has begun, as a sweep of one.
+
+    Attributes:
+        name: Its name.
+        key: Its key when the campaign began.
+        trial: See `Cell`.
+        rewind_given: See `Cell`.
+    """
+
+    name: str
+    key: str
+    trial: bool
+    rewind_given: bool
+
+
+def keep_cells(cells: Sequence[Cell], path: Path) -> None:
+    """Writes cells down for the workers of a campaign, which then need not read the sweep's file.
+
+    Where code of a user is needed there is none: workers read the file, which is where they have the code from.
+
+    Args:
+        cells: The cells.
+        path: The file.
+    """
+    if has_registered_parts() or any(cell.recipe.parts() for cell in cells):
+        path.unlink(missing_ok=True)
+        return
+    trees = [
+        {
+            "recipe": cell.recipe.to_dict(),
+            "name": cell.name,
+            "key": cell.key,
+            "trial": cell.trial,
+            "rewind_given": cell.rewind_given,
+            "evaluate": [dataclasses.asdict(each) for each in cell.evaluate],
+            "analyse": [dataclasses.asdict(each) for each in cell.analyse],
+        }
+        for cell in cells
+    ]
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps({"cells": trees}, default=str), encoding="utf-8")
+
+
+def _kept_sweeps(path: Path) -> tuple[Sweep, ...]:
+    fix = "type the command of the sweep again"
+    try:
+        return tuple(
+            _KeptCell(
+                recipes=[Recipe.from_dict(tree["recipe"])],
+                evaluate=[Evaluate(**each) for each in tree["evaluate"]],
+                analyse=[Analyse(**each) for each in tree["analyse"]],
+                **{name: tree[name] for name in ("name", "key", "trial", "rewind_given")},
+            )
+            for tree in read_json(path, most=_MAX_KEPT_BYTES, finite=False, fix=fix)["cells"]
+        )
+    except (KeyError, TypeError) as error:
+        raise BadInput(f"{path} is damaged (it holds no cells); {fix}") from error
+
+
 def published_sweeps() -> dict[str, Path]:
     """The file of each published sweep by its name; folders hold the papers' figures, which are more than sweeps."""
     folder = published_folder("sweeps")
@@ -204,7 +306,7 @@ def find_sweep_file(name: str | Path) -> Path:
         BadInput: If there is none.
     """
     text = str(name)
-    if Path(text).suffix in (".py", ".toml"):
+    if Path(text).suffix in (".py", ".toml") or (Path(text).name == KEPT_FILE and Path(text).is_file()):
         if not Path(text).is_file():
             raise BadInput(f"there is no sweep at {text}; give a file such as sweeps/lowshot.py, or a published name")
         return Path(text)
@@ -227,6 +329,8 @@ def load_sweeps(name: str | Path) -> tuple[Sweep, ...]:
         BadInput: If there is no such file, or it defines no sweep.
     """
     path = find_sweep_file(name)
+    if path.name == KEPT_FILE:
+        return _kept_sweeps(path)
     found = _sweeps_of_toml(path) if path.suffix == ".toml" else _sweeps_of_module(path)
 
     def beside(recipe: str | Recipe) -> str | Recipe:
@@ -240,7 +344,12 @@ def load_sweeps(name: str | Path) -> tuple[Sweep, ...]:
 
 
 def _sweeps_of_module(path: Path) -> tuple[Sweep, ...]:
-    module = load_user_file(path)
+    try:
+        module = load_user_file(path)
+    except BadInput as error:
+        if isinstance(error.__cause__, BadInput):  # the file can be read; what it gives is refused
+            raise BadInput(f"{path}: {error.__cause__}") from error
+        raise
     one, several = (getattr(module, name, None) for name in _NAMES)
     found = [one] if isinstance(one, Sweep) else several
     if isinstance(found, Sequence) and found and all(isinstance(each, Sweep) for each in found):
@@ -267,19 +376,12 @@ def _from_toml(kind: type[Any], tree: object) -> Any:
     """A dataclass of this file from a table of TOML, which has its fields' names, with dashes if one likes."""
     if not isinstance(tree, Mapping):
         raise BadInput(f"{kind.__name__.lower()} must be a table of names and values, got {tree!r}")
-    known = {each.name for each in dataclasses.fields(kind)}
     values = {str(name).replace("-", "_"): value for name, value in tree.items()}
-    for name in values:
-        if name not in known:
-            raise unknown_name(f"field of {kind.__name__}", name, known)
+    _check_fields(kind, values)
     for name, inner in {"evaluate": Evaluate, "analyse": Analyse}.items():
         if kind is Sweep and name in values:
             given = values[name] if isinstance(values[name], list) else [values[name]]
             values[name] = [_from_toml(inner, each) for each in given]
-    for each in dataclasses.fields(kind):
-        required = each.default is dataclasses.MISSING and each.default_factory is dataclasses.MISSING
-        if required and each.name not in values:
-            raise BadInput(f"{kind.__name__.lower()} must have {each.name}, got {', '.join(values) or 'nothing'}")
     return kind(**values)
 
 
@@ -323,7 +425,56 @@ def expand(sweeps: Sweep | Sequence[Sweep]) -> tuple[Cell, ...]:
                     analyse=tuple(_without_repeats([*before.analyse, *cell.analyse])),
                 )
             found[key] = cell
-    return tuple(dataclasses.replace(cell, number=number) for number, cell in enumerate(found.values()))
+    cells = _name_apart(list(found.values()))
+    return tuple(dataclasses.replace(cell, number=number) for number, cell in enumerate(cells))
+
+
+def _name_apart(cells: Sequence[Cell]) -> list[Cell]:
+    """The cells with names of which no two are equal: those that were say what else tells them apart."""
+    groups: dict[str, list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault(cell.name, []).append(cell)
+    names = {cell.key: cell.name for cell in cells}
+    for name, group in groups.items():
+        if len(group) > 1:
+            start, _, seed = name.rpartition(", ")
+            told = _differences([_flat(cell.recipe.to_dict()) | {"trial": str(cell.trial)} for cell in group])
+            names |= {
+                cell.key: ", ".join([start, *words, seed]) for cell, words in zip(group, told, strict=True) if words
+            }
+    shared = [name for name, number in Counter(names.values()).items() if number > 1]
+    names = {key: f"{name} ({key})" if name in shared else name for key, name in names.items()}
+    return [dataclasses.replace(cell, name=names[cell.key]) for cell in cells]
+
+
+def _flat(tree: Mapping[str, Any], path: str = "") -> dict[str, str]:
+    """Settings of nested JSON values, by dotted names; a part's own name is its class."""
+    found: dict[str, str] = {}
+    for name, value in tree.items():
+        where = path if name == "is" else f"{path}.{name}" if path else name
+        found |= _flat(value, where) if isinstance(value, Mapping) else {where: _shown(value)}
+    return found
+
+
+def _differences(trees: Sequence[Mapping[str, str]]) -> list[list[str]]:
+    """The fewest settings that tell trees apart, as words for each; first the one that tells most apart."""
+    left = list(dict.fromkeys(name for tree in trees for name in tree))
+    chosen: list[str] = []
+
+    def parts(names: Sequence[str]) -> int:
+        return len({tuple(tree.get(name) for name in names) for tree in trees})
+
+    while parts(chosen) < len(trees) and left:
+        best = max(left, key=lambda name: parts([*chosen, name]))
+        if parts([*chosen, best]) == parts(chosen):
+            break
+        left.remove(best)
+        chosen.append(best)
+    short = Counter(name.rpartition(".")[2] for name in chosen)
+    flags_of = {
+        name: _flag_name(name.rpartition(".")[2] if short[name.rpartition(".")[2]] == 1 else name) for name in chosen
+    }
+    return [[f"{flags_of[name]} {tree.get(name, 'default')}" for name in chosen] for tree in trees]
 
 
 def count_cells(sweeps: Sweep | Sequence[Sweep]) -> int:
@@ -354,6 +505,22 @@ def _without_repeats(items: Sequence[Any]) -> list[Any]:
 
 
 def _cells_of(sweep: Sweep) -> Iterator[Cell]:
+    if isinstance(sweep, _KeptCell):
+        (recipe,) = sweep.recipes
+        assert isinstance(recipe, Recipe), "it is kept whole"
+        cell = Cell(
+            recipe=recipe,
+            name=sweep.name,
+            number=0,
+            evaluate=tuple(sweep.evaluate),
+            analyse=tuple(sweep.analyse),
+            trial=sweep.trial,
+            rewind_given=sweep.rewind_given,
+        )
+        if cell.key != sweep.key:
+            raise BadInput(f"{sweep.name} was begun by another version; type the command of the sweep again")
+        yield cell
+        return
     names = [*sweep.settings, *sweep.grid, *dict.fromkeys(name for point in sweep.points for name in point)]
     plain = [_flag_name(name) for name in names]
     if twice := [name for name in plain if plain.count(name) > 1]:
@@ -371,20 +538,34 @@ def _cells_of(sweep: Sweep) -> Iterator[Cell]:
                 for chosen in crossed:
                     varied = {**point, **chosen}
                     told = [f"{_flag_name(name)} {_shown(value)}" for name, value in varied.items()]
+                    said = {_flag_name(name).rpartition(".")[2] for name in varied}
                     words = ", ".join([label, *told, f"seed {seed}"])
                     try:
                         recipe, given = apply_settings(base, {**sweep.settings, **varied, "seed": seed}, parsers)
                     except BadInput as error:
                         raise BadInput(f"{words}: {error}") from error
+                    changed = [words for name, words in _changes(base, recipe).items() if name not in said]
                     yield Cell(
                         recipe=recipe,
-                        name=words,
+                        name=", ".join([label, *changed, *told, f"seed {seed}"]),
                         number=0,
                         evaluate=tuple(sweep.evaluate),
                         analyse=tuple(sweep.analyse),
                         trial="length" in given and not given & _REWIND,
                         rewind_given=bool(given & _REWIND),
                     )
+
+
+def _changes(base: Recipe, recipe: Recipe) -> dict[str, str]:
+    """What a recipe's name says and its settings have changed, in words by the names of flags."""
+    found = {}
+    if recipe.task != base.task:
+        found["objective"] = f"objective {_shown(recipe.objective)}"
+    if recipe.model != base.model:
+        found["model"] = f"model {recipe.model}"
+    if recipe.data.dataset != base.data.dataset:
+        found["dataset"] = f"dataset {recipe.data.dataset}"
+    return found
 
 
 def _label(recipe: str | Recipe) -> str:

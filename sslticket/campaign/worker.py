@@ -7,6 +7,7 @@ nothing but start them. A piece that fails is written down with the reason in on
 
 import gc
 import logging
+import os
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -14,6 +15,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from socket import gethostname
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -22,7 +24,7 @@ from sslticket import processes
 from sslticket.analysis import ANALYSES
 from sslticket.analysis.base import Analysis, AnalysisPlan, EndpointAnalysis, TicketAnalysis
 from sslticket.analysis.endpoints import EndpointStore, make_analysis_tasks
-from sslticket.campaign.state import CampaignFolder
+from sslticket.campaign.state import PARENT_VARIABLE, CampaignFolder, error_line
 from sslticket.campaign.sweep import Analyse, Cell, Evaluate, measurements_of
 from sslticket.config import flags
 from sslticket.config.recipe import Precision
@@ -118,7 +120,12 @@ def work(
     signals.set_activity(lambda: "between two pieces of work")
     worker = _Worker(cells, folder, runtime, precision, show_progress)
     with folder.enrolled(worker.engine.is_main_process):
-        worker.run(patience)
+        try:
+            worker.run(patience)
+        except BadInput as error:  # between two pieces: another worker would meet it, too
+            if worker.main and PARENT_VARIABLE not in os.environ:  # who started it here writes it down
+                folder.record_failure(f"it ended for good: {error_line(error)}", what=f"worker on {gethostname()}")
+            raise
 
 
 class _Queue(NamedTuple):

@@ -130,6 +130,19 @@ def test_printed_scripts_are_whole_and_nothing_else_is_touched(tmp_path: Path) -
     )
 
 
+@pytest.mark.parametrize(("given", "threads"), [(None, "1"), ("3", "3")], ids=["unset", "set"])
+def test_a_printed_command_of_a_cpu_worker_has_one_thread_unless_told_otherwise(
+    given: str | None, threads: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = [sys.executable, "-c", "import os; print(os.environ['OMP_NUM_THREADS'])"]
+    print_scripts(command, tmp_path, workers=1, pieces=1, settings=SlurmSettings())
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if given:
+        monkeypatch.setenv("OMP_NUM_THREADS", given)
+    script = tmp_path / ".campaign" / "scripts" / "commands.txt"
+    assert subprocess.run(["sh", script], check=True, capture_output=True, text=True).stdout == f"{threads}\n"
+
+
 def run_script(folder: Path, script: Path, code: int) -> int:
     """How often a printed script puts its job back into the queue where its worker ends with a code."""
     asked = folder / "asked"

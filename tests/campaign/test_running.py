@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from sslticket import BadInput, RuntimeConfig, evaluate_tickets, find_tickets, read_rows, run_sweep
+from sslticket.campaign.local import launch_local, worker_command
 from sslticket.campaign.state import CampaignFolder, Failure, campaign_lines
 from sslticket.campaign.sweep import expand, load_sweeps
 from sslticket.cli.commands import run_command
@@ -152,6 +153,31 @@ def test_a_failure_is_over_when_its_files_are_there(tmp_path: Path) -> None:
 def test_a_worker_without_a_campaign_says_how_to_start_one(file: Path, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"holds no campaign; start it without --worker"):
         run_command(["sweep", str(file), "--out", str(tmp_path / "out"), "--worker"])
+
+
+def test_a_worker_that_bad_input_ends_is_shown_with_its_last_line(tmp_path: Path) -> None:
+    folder = CampaignFolder(tmp_path)
+    folder.begin([], "x", retry=False)
+    program = "import sys; print('begun', flush=True); print('error: there is no field', file=sys.stderr); sys.exit(2)"
+    launch_local([sys.executable, "-c", program], folder, workers=1)
+    (line,) = [line for line in campaign_lines(tmp_path) if "worker 0" in line]
+    assert line.startswith("  failed    worker 0: it ended for good; it said last: error: there is no field (")
+    folder.begin([], "x", retry=False)
+    launch_local([sys.executable, "-c", "print('failed: a cell'); raise SystemExit(2)"], folder, workers=1)
+    assert folder.failures() == []
+
+
+def test_a_file_that_is_broken_meanwhile_does_not_end_its_campaign(tmp_path: Path) -> None:
+    file, out = tmp_path / "one.py", tmp_path / "out"
+    settings = {"length": "4it", "rewind": "2it", "levels": 1, "subset": 0.1}
+    file.write_text(f"from sslticket import Sweep\nsweep = Sweep(recipes=['supervised_digits'], settings={settings})\n")
+    folder = CampaignFolder(out)
+    folder.begin(expand(load_sweeps(file)), "one", retry=False)
+    command = worker_command(["sweep", str(file)], folder, RuntimeConfig(), "fp32")
+    file.write_text("sweep = (")
+    launch_local(command, folder, workers=1)
+    assert campaign_lines(out)[0].startswith("one: 1 searches, 1 done")
+    assert folder.failures() == []
 
 
 def test_more_than_one_worker_needs_a_file(file: Path, tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from sslticket import BadInput, Evaluate, RotNet, Sweep, View
-from sslticket.campaign import worker
+from sslticket import BadInput, Evaluate, RotNet, RuntimeConfig, Sweep, View
+from sslticket.campaign import local, worker
 from sslticket.campaign.state import CampaignFolder
 from sslticket.campaign.sweep import Analyse, count_cells, expand, find_sweep_file, load_sweeps, published_sweeps
 from sslticket.cli import recipe_commands
@@ -60,6 +60,30 @@ def test_cells_of_the_first_seed_come_first_and_have_names() -> None:
     assert len({cell.key for cell in cells}) == 8
 
 
+def test_names_say_what_settings_have_made_of_a_recipe() -> None:
+    sweep = Sweep(recipes=[RECIPE], settings={"model": "resnet20", "dataset": "cifar10"}, grid={"rewind": ["0it"]})
+    assert [cell.name for cell in expand(sweep)] == [
+        "supervised_digits, model resnet20, dataset cifar10, rewind 0it, seed 0"
+    ]
+    varied = Sweep(recipes=[RECIPE], grid={"model": ["resnet20", "conv3"]})
+    assert [cell.name for cell in expand(varied)] == [
+        "supervised_digits, model resnet20, seed 0",
+        "supervised_digits, model conv3, seed 0",
+    ]
+
+
+def test_no_two_cells_of_a_campaign_have_the_same_name() -> None:
+    sweeps = [
+        Sweep(recipes=[RECIPE], settings={"lr": lr, "batch_size": size}) for lr in (0.1, 0.2) for size in (32, 64)
+    ]
+    alone = [cell.key for sweep in sweeps for cell in expand(sweep)]
+    cells = expand(sweeps)
+    assert [cell.key for cell in cells] == alone
+    assert sorted(cell.name for cell in cells) == [
+        f"supervised_digits, batch-size {size}, lr {lr}, seed 0" for size in (32, 64) for lr in (0.1, 0.2)
+    ]
+
+
 def test_a_search_of_two_sweeps_is_one_cell_with_what_both_measure() -> None:
     one, other = Evaluate(protocols=["digits-demo"]), Analyse(analysis="overlap")
     sweeps = [
@@ -96,7 +120,7 @@ BAD = {
     "no sweep": ("", r"defines no sweep; it needs a line such as: recipes ="),
     "unknown recipe": ('recipes = ["supervised_digit"]', r"did you mean supervised_digits"),
     "unknown field": ('recipes = ["supervised_digits"]\n[grid]\nsubst = [1]', r"subst'; did you mean --subset"),
-    "unknown key": ('recipe = ["supervised_digits"]', r"unknown field of Sweep 'recipe'; did you mean recipes"),
+    "unknown key": ('recipe = ["supervised_digits"]', r"there is no field 'recipe' of a sweep; did you mean recipes"),
     "bad value": ('recipes = ["supervised_digits"]\n[grid]\nlr = ["big"]', r"--lr: must be a number"),
     "no list": (
         'recipes = ["supervised_digits"]\n[grid]\nlr = 0.1',
@@ -134,12 +158,79 @@ def test_bad_input_is_one_line_before_anything_is_written(text: str, message: st
     assert [path.name for path in tmp_path.iterdir()] == ["bad.toml"]
 
 
+BAD_PYTHON = {
+    'Sweep(recipe=["supervised_digits"])': "there is no field 'recipe' of a sweep; did you mean recipes?",
+    'Sweep(recipes=["supervised_digits"], seed=[0])': "there is no field 'seed' of a sweep; did you mean seeds?",
+    'Evaluate(protocol="own")': (
+        "there is no field 'protocol' of an evaluation (Evaluate); did you mean protocols or part?"
+    ),
+    'Analyse(analysis="overlap", level="0")': (
+        "there is no field 'level' of an analysis (Analyse); did you mean levels?"
+    ),
+    "Sweep(seeds=[1])": "sweep must have recipes, got seeds",
+    "Sweep(recipes=[])": 'recipes of a sweep must be at least one, got none; give recipes=["supervised_digits"]',
+    'Sweep(recipes=["supervised_digits"], grid={"subset": []})': (
+        "subset in the grid must be a list of values, got []; give [0.1, 1.0]"
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "message"), BAD_PYTHON.items(), ids=BAD_PYTHON)
+def test_what_a_file_of_python_gives_is_answered_as_in_toml(text: str, message: str, tmp_path: Path) -> None:
+    file = tmp_path / "bad.py"
+    file.write_text(
+        f"from sslticket import Evaluate, Sweep\nfrom sslticket.campaign.sweep import Analyse\nx = {text}\n"
+    )
+    with pytest.raises(BadInput) as error:
+        load_sweeps(file)
+    assert str(error.value) == f"{file}: {message}"
+
+
+def test_a_file_of_python_that_is_broken_says_where(tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text("from sslticket import Sweep\nsweep = Sweep(recipes=1 / 0)\n")
+    with pytest.raises(BadInput, match=r"broken\.py cannot be imported: .*\(line 2\)"):
+        load_sweeps(tmp_path / "broken.py")
+
+
 def test_a_file_without_a_sweep_says_so(tmp_path: Path) -> None:
     (tmp_path / "empty.py").write_text("x = 1")
     with pytest.raises(BadInput, match=r"empty\.py defines no sweep; a file of a sweep has a line that starts with"):
         load_sweeps(tmp_path / "empty.py")
     with pytest.raises(BadInput, match=r"unknown sweep 'lowshots'; did you mean lowshot"):
         load_sweeps("lowshots")
+
+
+def test_workers_get_the_cells_that_the_campaign_was_begun_with(tmp_path: Path) -> None:
+    folder = CampaignFolder(tmp_path / "out")
+    sweep = Sweep(
+        recipes=[RECIPE],
+        settings={"length": "20it", "drops": ["50%"]},
+        grid={"subset": [0.5, 1.0], "rewind": ["0it", "10it"]},
+        evaluate=[Evaluate(protocols=["digits-demo"], seeds=[0, 1])],
+        analyse=[Analyse(analysis="overlap", levels="0 2")],
+    )
+    cells = [*expand(sweep), *expand(Sweep(recipes=["rotnet_digits"], settings={"length": "20it"}))]
+    folder.begin(cells, "four", retry=False)
+    command = local.worker_command(["sweep", "/x/four.py", "--rows", "r"], folder, RuntimeConfig(), None)
+    assert command[3:7] == ["sweep", str(folder.kept_file), "--rows", "r"]
+    found = expand(load_sweeps(folder.kept_file))
+    assert [replace(cell, number=0) for cell in found] == [replace(cell, number=0) for cell in cells]
+    assert [cell.key for cell in found] == [cell.key for cell in cells]
+    folder.kept_file.write_text("{}")
+    with pytest.raises(BadInput, match=r"sweep\.json is damaged .*; type the command of the sweep again"):
+        load_sweeps(folder.kept_file)
+
+
+def test_workers_read_the_file_where_it_has_code_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(
+        "from dataclasses import dataclass\nfrom sslticket import RotNet, Sweep\n"
+        "@dataclass(frozen=True)\nclass Mine(RotNet):\n    pass\n"
+        'sweep = Sweep(recipes=["rotnet_digits"], settings={"objective": Mine()})\n'
+    )
+    folder = CampaignFolder(tmp_path / "out")
+    folder.begin(expand(load_sweeps(tmp_path / "own.py")), "own", retry=False)
+    words = ["sweep", str(tmp_path / "own.py")]
+    assert local.worker_command(words, folder, RuntimeConfig(), None)[3:5] == words
 
 
 def test_cells_may_be_added_and_other_sweeps_are_refused(tmp_path: Path) -> None:
