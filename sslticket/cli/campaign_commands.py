@@ -146,7 +146,9 @@ def run_campaign(
         raise BadInput("--on is for plans; give --dry-run too, or leave it out")
     note = folder.compare(cells)
     from sslticket.campaign import local, worker  # torch, which bad names need not wait for
+    from sslticket.results.throughput import find_device
 
+    device = find_device(given.on) if given.on else None
     worker.check_cells(cells)
     settings = flags.override_fields(SlurmSettings(), vars(given))
     if given.launch != "local" and given.per_device != 1:
@@ -156,7 +158,7 @@ def run_campaign(
     elif given.launch == "slurm":
         launch.check_slurm(settings)
     if first:
-        print(escape_lines("\n".join(plan_lines(cells, folder, note, runtime, given.on))), flush=True)
+        print(escape_lines("\n".join(plan_lines(cells, folder, note, runtime, device))), flush=True)
     if given.dry_run:
         return
     folder.begin(cells, title, retry=given.retry)
