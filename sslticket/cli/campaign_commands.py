@@ -157,8 +157,11 @@ def run_campaign(
         local.count_workers(local.visible_devices(), given.workers, given.per_device)
     elif given.launch == "slurm":
         launch.check_slurm(settings)
+    plan = plan_lines(cells, folder, note, runtime, device)
+    if not given.dry_run and given.launch != "print":
+        worker.check_data(title, _unfinished(cells, folder), runtime.data_root)
     if first:
-        print(escape_lines("\n".join(plan_lines(cells, folder, note, runtime, device))), flush=True)
+        print(escape_lines("\n".join(plan)), flush=True)
     if given.dry_run:
         return
     folder.begin(cells, title, retry=given.retry)
@@ -170,6 +173,14 @@ def run_campaign(
     with _ProgressView(folder) as show:
         local.launch_local(command, folder, workers=given.workers, per_device=given.per_device, show=show)
     _end(given, folder, finish)
+
+
+def _unfinished(cells: "Sequence[Cell]", folder: CampaignFolder) -> "Sequence[Cell]":
+    """The cells of which images may be needed: none of a campaign whose searches and rows are all there."""
+    rows, left, _ = folder.queue
+    measured = any(cell.evaluate or cell.analyse for cell in cells)
+    searched = folder.is_there and all(folder.cell_run(cell.key)[2] for cell in cells)
+    return () if searched and (not measured or (rows and not left)) else cells
 
 
 def _be_worker(
