@@ -250,6 +250,9 @@ def plan_lines(
         note: What has changed since it was last started; "" for nothing.
         runtime: How the machine computes.
         device: The device whose speed the hours are at; None for this machine's.
+
+    Raises:
+        BadInput: If a cell cannot be done with its images.
     """
     from sslticket.campaign.cost import estimate_cells
     from sslticket.campaign.sweep import measurements_of
@@ -261,10 +264,7 @@ def plan_lines(
     if len(cells) > _MOST_NAMED:
         lines.append(f"  and {len(cells) - _MOST_NAMED:,} more")
     lines += [f"then {measured.describe()}" for measured in measurements_of(cells)]
-    try:
-        told = estimate_cells(cells, device=device, rows=folder.some_rows(), runtime=runtime).lines()
-    except BadInput as error:
-        told = [("cost", f"not known before it runs: {error}")]
+    told = estimate_cells(cells, device=device, rows=folder.some_rows(), runtime=runtime).lines()
     width, fix = max(len(name) for name, _ in told) + 2, "sslticket run RECIPE --dry-run --probe-speed measures it"
     return [*lines, *(f"{name:<{width}}{value.replace('give --probe-speed', fix)}" for name, value in told)]
 

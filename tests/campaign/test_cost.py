@@ -11,6 +11,7 @@ from sslticket.analysis.endpoints import make_analysis_tasks
 from sslticket.analysis.trained_weights import Stability
 from sslticket.campaign.cost import estimate_cells
 from sslticket.campaign.sweep import Analyse, Cell, Evaluate, Sweep, expand
+from sslticket.cli.commands import run_command
 from sslticket.config.recipe import Recipe
 from sslticket.errors import BadInput
 from sslticket.evaluation.jobs import EvaluationPlan
@@ -128,7 +129,21 @@ def test_costs_add_up_and_an_unknown_speed_stays_unknown() -> None:
     assert replace(one, devices=8).summary() == "2 trainings of 9ep, 20 steps, about 10 s (here) on 8 devices"
 
 
-def test_images_that_nobody_counts_are_told_before_anything_starts(recipes: list[Recipe]) -> None:
+def test_images_that_nobody_counts_are_named_and_the_others_are_counted(recipes: list[Recipe]) -> None:
     own = replace(recipes[0], data=replace(recipes[0].data, dataset="folder:flowers"))
-    with pytest.raises(BadInput, match="nothing else tells a plan"):
-        estimate_cells(cells_of([own]))
+    known = Throughput([], "none", lambda name: 8)
+    found = estimate_cells(cells_of([recipes[0], own]), throughput=known)
+    assert replace(found, uncounted=()) == estimate_cells(cells_of(recipes[:1]), throughput=known)
+    assert dict(found.lines())["not counted"] == "1 (nobody publishes how many images)"
+    alone = estimate_cells(cells_of([own]), throughput=known)
+    assert alone.lines() == [("not counted", "0 (nobody publishes how many images)")]
+
+
+@pytest.mark.parametrize("before", [[], ["--launch", "print"], ["--dry-run"]], ids=str)
+def test_a_cell_that_cannot_be_is_named_before_anything_starts(tmp_path: Path, before: list[str]) -> None:
+    (tmp_path / "two.toml").write_text('recipes = ["supervised_digits"]\npoints = [{}, {model = "vgg19"}]')
+    with pytest.raises(
+        BadInput, match=r"^supervised_digits, model vgg19, seed 0: images for vgg19 must have at least 16"
+    ):
+        run_command(["sweep", str(tmp_path / "two.toml"), "--out", str(tmp_path / "out"), *before])
+    assert [path.name for path in tmp_path.iterdir()] == ["two.toml"]
