@@ -5,7 +5,7 @@ of tickets that are there count their trainings. No image is opened and no netwo
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -44,6 +44,7 @@ def estimate_cells(
     rows: Iterable[Row] = (),
     runtime: RuntimeConfig | None = None,
     throughput: Throughput | None = None,
+    searched: Collection[str] = (),
 ) -> CostEstimate:
     """What cells come to: searches, evaluations and analyses of their tickets, and shared controls once.
 
@@ -53,6 +54,7 @@ def estimate_cells(
         rows: Rows that were measured, whose speeds come first.
         runtime: How the machine computes; None for its defaults.
         throughput: What is known of the device's speed, in the place of `device` and `rows`.
+        searched: Keys of cells whose searches are done and left out; what is measured on their tickets is counted.
 
     What has as many images as nobody publishes, and an evaluation on them, is named as `CostEstimate.uncounted`.
 
@@ -74,12 +76,13 @@ def estimate_cells(
                 uncounted.add(key)
             except BadInput as error:
                 raise BadInput(f"{cell.name}: {error}") from error
-    missing = tuple(cell.name for cell in listed if families[cell.number] in uncounted)
+    asked = [cell for cell in listed if cell.evaluate or cell.analyse or cell.key not in searched]
+    missing = tuple(cell.name for cell in asked if families[cell.number] in uncounted)
     listed = [cell for cell in listed if families[cell.number] in works]
     total = replace(total, uncounted=missing)
     for cell in listed:
         by_seed[cell.recipe.seed].append(cell)
-    for key, count in Counter(families[cell.number] for cell in listed).items():
+    for key, count in Counter(families[cell.number] for cell in listed if cell.key not in searched).items():
         total += works[key].estimate(known).times(count)
     # Searches of other seeds share nothing, so those of one seed tell what as many of another come to.
     measured: dict[str, CostEstimate] = {}

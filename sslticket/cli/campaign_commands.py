@@ -257,14 +257,20 @@ def plan_lines(
     from sslticket.campaign.cost import estimate_cells
     from sslticket.campaign.sweep import measurements_of
 
-    done = sum(folder.cell_run(cell.key)[2] for cell in cells) if folder.is_there else 0
-    lines = [f"{len(cells):,} searches in {folder.out}" + (f", {done:,} of them done" if done else "")]
+    done = {cell.key for cell in cells if folder.cell_run(cell.key)[2]} if folder.is_there else set()
+    lines = [f"{len(cells):,} searches in {folder.out}" + (f", {len(done):,} of them done" if done else "")]
     lines += [f"note: {note}"] if note else []
     lines += [f"  {cell.name}" for cell in cells[:_MOST_NAMED]]
     if len(cells) > _MOST_NAMED:
         lines.append(f"  and {len(cells) - _MOST_NAMED:,} more")
-    lines += [f"then {measured.describe()}" for measured in measurements_of(cells)]
-    told = estimate_cells(cells, device=device, rows=folder.some_rows(), runtime=runtime).lines()
+    measured = measurements_of(cells)
+    lines += [f"then {each.describe()}" for each in measured]
+    if done:
+        also = " and all that is measured, also what of it is done" if measured else ""
+        lines.append(
+            f"counted: {len(cells) - len(done):,} of {len(cells):,} searches, those not done, each whole{also}"
+        )
+    told = estimate_cells(cells, device=device, rows=folder.some_rows(), runtime=runtime, searched=done).lines()
     width, fix = max(len(name) for name, _ in told) + 2, "sslticket run RECIPE --dry-run --probe-speed measures it"
     return [*lines, *(f"{name:<{width}}{value.replace('give --probe-speed', fix)}" for name, value in told)]
 
