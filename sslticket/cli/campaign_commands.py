@@ -5,6 +5,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -144,6 +145,9 @@ def run_campaign(
         raise BadInput("a campaign starts its workers itself; give the command without accelerate launch or torchrun")
     if given.on and not given.dry_run:
         raise BadInput("--on is for plans; give --dry-run too, or leave it out")
+    if given.launch == "local" and (jobs := [each.name for each in fields(SlurmSettings) if each.name in given]):
+        named = ", ".join(f"--{name.replace('_', '-')}" for name in jobs)
+        raise BadInput(f"{named} must go with --launch slurm or --launch print, got --launch local; give one of these")
     note = folder.compare(cells)
     from sslticket.campaign import local, worker  # torch, which bad names need not wait for
     from sslticket.results.throughput import find_device
