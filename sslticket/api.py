@@ -228,7 +228,9 @@ def run_sweep(
     worker.check_cells(cells)
     if workers != 1:
         local.count_workers(local.visible_devices(), workers, 1)
-    folder.begin(cells, next((each.title for each in sweeps if each.title), name), retry=retry)
+    title = next((each.title for each in sweeps if each.title), name)
+    worker.check_data(title, cells, runtime.data_root)
+    folder.begin(cells, title, retry=retry)
     if file is None or workers == 1:
         worker.work(cells, folder.out, runtime, precision=precision, show_progress=progress)
     else:

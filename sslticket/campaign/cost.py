@@ -5,7 +5,7 @@ of tickets that are there count their trainings. No image is opened and no netwo
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -15,6 +15,7 @@ from sslticket.campaign.sweep import Analyse, Cell, Evaluate
 from sslticket.config.flags import override_fields
 from sslticket.config.recipe import Recipe
 from sslticket.config.runtime import RuntimeConfig
+from sslticket.data.source import UnknownCounts
 from sslticket.errors import BadInput
 from sslticket.evaluation.jobs import EvaluationPlan
 from sslticket.evaluation.protocols import find_protocol
@@ -43,6 +44,7 @@ def estimate_cells(
     rows: Iterable[Row] = (),
     runtime: RuntimeConfig | None = None,
     throughput: Throughput | None = None,
+    searched: Collection[str] = (),
 ) -> CostEstimate:
     """What cells come to: searches, evaluations and analyses of their tickets, and shared controls once.
 
@@ -52,21 +54,35 @@ def estimate_cells(
         rows: Rows that were measured, whose speeds come first.
         runtime: How the machine computes; None for its defaults.
         throughput: What is known of the device's speed, in the place of `device` and `rows`.
+        searched: Keys of cells whose searches are done and left out; what is measured on their tickets is counted.
+
+    What has as many images as nobody publishes, and an evaluation on them, is named as `CostEstimate.uncounted`.
 
     Raises:
-        BadInput: If nobody publishes how many images a recipe or protocol has, or a search cannot be done with them.
+        BadInput: If a search, an evaluation or an analysis cannot be done with its images, naming it.
     """
     listed, runtime = list(cells), runtime or RuntimeConfig()
     known = throughput or Throughput.known(device or device_name(), _input_size, rows=rows)
     total = CostEstimate(devices=max(known.devices, runtime.world_size))
     families = {cell.number: (cell.recipe.family, cell.trial) for cell in listed}
     works: dict[tuple[str, bool], SearchWork] = {}
+    uncounted: set[tuple[str, bool]] = set()
     by_seed: dict[int, list[Cell]] = defaultdict(list)
     for cell in listed:
-        if (key := families[cell.number]) not in works:
-            works[key] = SearchWork.of_recipe(cell.recipe, runtime, trial=cell.trial)
+        if (key := families[cell.number]) not in works and key not in uncounted:
+            try:
+                works[key] = SearchWork.of_recipe(cell.recipe, runtime, trial=cell.trial)
+            except UnknownCounts:
+                uncounted.add(key)
+            except BadInput as error:
+                raise BadInput(f"{cell.name}: {error}") from error
+    asked = [cell for cell in listed if cell.evaluate or cell.analyse or cell.key not in searched]
+    missing = tuple(cell.name for cell in asked if families[cell.number] in uncounted)
+    listed = [cell for cell in listed if families[cell.number] in works]
+    total = replace(total, uncounted=missing)
+    for cell in listed:
         by_seed[cell.recipe.seed].append(cell)
-    for key, count in Counter(families.values()).items():
+    for key, count in Counter(families[cell.number] for cell in listed if cell.key not in searched).items():
         total += works[key].estimate(known).times(count)
     # Searches of other seeds share nothing, so those of one seed tell what as many of another come to.
     measured: dict[str, CostEstimate] = {}
@@ -160,29 +176,53 @@ def _measuring(
 ) -> CostEstimate:
     """Evaluations and analyses of the searches of one seed, with searches of other seeds beside them."""
     numerics, works, rows, endpoints = Numerics.resolve(runtime, None), list[Workload](), 0, 0
-    for evaluate in _without_repeats([each for cell in cells for each in cell.evaluate]):
-        levels = _levels_of(evaluate.levels)
-        chosen, others = (_chosen(some, tickets, evaluate, levels) for some in (cells, beside))
-        seeds, repeats = _one_seed(evaluate, cells)
-        tasks = tasks_of_headers(
-            {each.path: each.header for each in [*chosen, *others]},
-            evaluate.controls,
-            evaluate.protocols,
-            seeds,
-            evaluate.heads,
-            evaluate.part,
-            curve=evaluate.curve,
-        )
-        infos = {each.path: each.info for each in chosen}
-        for count, some in _by_repeats([task for task in tasks if task.path in infos], repeats):
-            plan = EvaluationPlan(some, infos, _counted_splits(), numerics)
-            works += [job.workload for job in plan.jobs()] * count
-            rows += len(some) * count
-    for analyse in _without_repeats([each for cell in cells for each in cell.analyse]):
-        trainings, more_rows = _trainings_of(analyse, cells, tickets, numerics)
-        works, rows, endpoints = works + trainings, rows + more_rows, endpoints + len(trainings)
+    uncounted: list[str] = []
+    for measured in _without_repeats([each for cell in cells for each in (*cell.evaluate, *cell.analyse)]):
+        try:
+            if isinstance(measured, Evaluate):
+                trainings, more_rows = _evaluated(measured, cells, beside, tickets, numerics)
+            else:
+                trainings, more_rows = _trainings_of(measured, cells, tickets, numerics)
+                endpoints += len(trainings)
+        except UnknownCounts:
+            uncounted.append(measured.describe())
+        except BadInput as error:
+            raise BadInput(f"{measured.describe()}: {error}") from error
+        else:
+            works, rows = works + trainings, rows + more_rows
     kept = endpoints * 4 * max((each.info.parameters for group in tickets.values() for each in group), default=0)
-    return work_cost(works, known, devices=max(known.devices, runtime.world_size), disk_bytes=ROW_BYTES * rows + kept)
+    found = work_cost(works, known, devices=max(known.devices, runtime.world_size), disk_bytes=ROW_BYTES * rows + kept)
+    return replace(found, uncounted=tuple(uncounted))
+
+
+def _evaluated(
+    evaluate: Evaluate,
+    cells: Sequence[Cell],
+    beside: Sequence[Cell],
+    tickets: Mapping[int, Sequence[_Ticket]],
+    numerics: Numerics,
+) -> tuple[list[Workload], int]:
+    """The trainings of an evaluation, and its rows."""
+    levels = _levels_of(evaluate.levels)
+    chosen, others = (_chosen(some, tickets, evaluate, levels) for some in (cells, beside))
+    seeds, repeats = _one_seed(evaluate, cells)
+    tasks = tasks_of_headers(
+        {each.path: each.header for each in [*chosen, *others]},
+        evaluate.controls,
+        evaluate.protocols,
+        seeds,
+        evaluate.heads,
+        evaluate.part,
+        curve=evaluate.curve,
+    )
+    infos = {each.path: each.info for each in chosen}
+    works: list[Workload] = []
+    rows = 0
+    for count, some in _by_repeats([task for task in tasks if task.path in infos], repeats):
+        plan = EvaluationPlan(some, infos, _counted_splits(), numerics)
+        works += [job.workload for job in plan.jobs()] * count
+        rows += len(some) * count
+    return works, rows
 
 
 def _trainings_of(

@@ -29,6 +29,9 @@ from sslticket.campaign.sweep import Analyse, Cell, Evaluate, measurements_of
 from sslticket.config import flags
 from sslticket.config.recipe import Precision
 from sslticket.config.runtime import RuntimeConfig
+from sslticket.data.datasets.base import Dataset
+from sslticket.data.datasets.catalogue import get_dataset
+from sslticket.data.datasets.locate import find_dataset
 from sslticket.errors import BadInput, Diverged, is_out_of_memory
 from sslticket.evaluation.controls import get_control
 from sslticket.evaluation.jobs import Evaluation, EvaluationPlan
@@ -95,6 +98,35 @@ def check_cells(cells: Sequence[Cell]) -> None:
                 resolve_protocol(name, cell.recipe.to_dict()).training_for(cell.recipe.model)
             except BadInput as error:
                 raise BadInput(f"{cell.name}: {error}") from error
+
+
+def datasets_of(cells: Sequence[Cell]) -> dict[str, Dataset]:
+    """The data sets that cells search and measure on, by name."""
+    found: dict[str, Dataset] = {}
+    for cell in cells:
+        tree = cell.recipe.to_dict()
+        targets = {
+            resolve_protocol(name, tree).dataset: None for each in measurements_of([cell]) for name in each.protocols
+        }
+        for name in (cell.recipe.data.dataset, *targets):
+            found.setdefault(name, get_dataset(name))
+    return found
+
+
+def check_data(title: str, cells: Sequence[Cell], data_root: Path | None) -> None:
+    """Looks for the data sets of cells before anything is started; what torchvision can download, it downloads.
+
+    Raises:
+        BadInput: If one is not here, naming all that are not, and how to get the first.
+    """
+    missing: dict[str, BadInput] = {}
+    for name, dataset in datasets_of(cells).items():
+        try:
+            find_dataset(dataset, data_root)
+        except BadInput as error:
+            missing[name] = error
+    if missing:
+        raise BadInput(f"{title} needs {' and '.join(missing)}: {next(iter(missing.values()))}")
 
 
 def work(

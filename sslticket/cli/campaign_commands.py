@@ -5,6 +5,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -144,9 +145,14 @@ def run_campaign(
         raise BadInput("a campaign starts its workers itself; give the command without accelerate launch or torchrun")
     if given.on and not given.dry_run:
         raise BadInput("--on is for plans; give --dry-run too, or leave it out")
+    if given.launch == "local" and (jobs := [each.name for each in fields(SlurmSettings) if each.name in given]):
+        named = ", ".join(f"--{name.replace('_', '-')}" for name in jobs)
+        raise BadInput(f"{named} must go with --launch slurm or --launch print, got --launch local; give one of these")
     note = folder.compare(cells)
     from sslticket.campaign import local, worker  # torch, which bad names need not wait for
+    from sslticket.results.throughput import find_device
 
+    device = find_device(given.on) if given.on else None
     worker.check_cells(cells)
     settings = flags.override_fields(SlurmSettings(), vars(given))
     if given.launch != "local" and given.per_device != 1:
@@ -155,8 +161,11 @@ def run_campaign(
         local.count_workers(local.visible_devices(), given.workers, given.per_device)
     elif given.launch == "slurm":
         launch.check_slurm(settings)
+    plan = plan_lines(cells, folder, note, runtime, device)
+    if not given.dry_run and given.launch != "print":
+        worker.check_data(title, _unfinished(cells, folder), runtime.data_root)
     if first:
-        print(escape_lines("\n".join(plan_lines(cells, folder, note, runtime, given.on))), flush=True)
+        print(escape_lines("\n".join(plan)), flush=True)
     if given.dry_run:
         return
     folder.begin(cells, title, retry=given.retry)
@@ -168,6 +177,14 @@ def run_campaign(
     with _ProgressView(folder) as show:
         local.launch_local(command, folder, workers=given.workers, per_device=given.per_device, show=show)
     _end(given, folder, finish)
+
+
+def _unfinished(cells: "Sequence[Cell]", folder: CampaignFolder) -> "Sequence[Cell]":
+    """The cells of which images may be needed: none of a campaign whose searches and rows are all there."""
+    rows, left, _ = folder.queue
+    measured = any(cell.evaluate or cell.analyse for cell in cells)
+    searched = folder.is_there and all(folder.cell_run(cell.key)[2] for cell in cells)
+    return () if searched and (not measured or (rows and not left)) else cells
 
 
 def _be_worker(
@@ -237,21 +254,27 @@ def plan_lines(
         note: What has changed since it was last started; "" for nothing.
         runtime: How the machine computes.
         device: The device whose speed the hours are at; None for this machine's.
+
+    Raises:
+        BadInput: If a cell cannot be done with its images.
     """
     from sslticket.campaign.cost import estimate_cells
     from sslticket.campaign.sweep import measurements_of
 
-    done = sum(folder.cell_run(cell.key)[2] for cell in cells) if folder.is_there else 0
-    lines = [f"{len(cells):,} searches in {folder.out}" + (f", {done:,} of them done" if done else "")]
+    done = {cell.key for cell in cells if folder.cell_run(cell.key)[2]} if folder.is_there else set()
+    lines = [f"{len(cells):,} searches in {folder.out}" + (f", {len(done):,} of them done" if done else "")]
     lines += [f"note: {note}"] if note else []
     lines += [f"  {cell.name}" for cell in cells[:_MOST_NAMED]]
     if len(cells) > _MOST_NAMED:
         lines.append(f"  and {len(cells) - _MOST_NAMED:,} more")
-    lines += [f"then {measured.describe()}" for measured in measurements_of(cells)]
-    try:
-        told = estimate_cells(cells, device=device, rows=folder.some_rows(), runtime=runtime).lines()
-    except BadInput as error:
-        told = [("cost", f"not known before it runs: {error}")]
+    measured = measurements_of(cells)
+    lines += [f"then {each.describe()}" for each in measured]
+    if done:
+        also = " and all that is measured, also what of it is done" if measured else ""
+        lines.append(
+            f"counted: {len(cells) - len(done):,} of {len(cells):,} searches, those not done, each whole{also}"
+        )
+    told = estimate_cells(cells, device=device, rows=folder.some_rows(), runtime=runtime, searched=done).lines()
     width, fix = max(len(name) for name, _ in told) + 2, "sslticket run RECIPE --dry-run --probe-speed measures it"
     return [*lines, *(f"{name:<{width}}{value.replace('give --probe-speed', fix)}" for name, value in told)]
 

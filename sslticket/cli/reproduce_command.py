@@ -84,8 +84,6 @@ def _run_reproduce(given: argparse.Namespace) -> None:
         if not given.dry_run:
             _draw(figure, scale, rows, out, given)
         return
-    if not given.dry_run and not given.worker and given.launch != "print":
-        check_data(figure, scale, left, given)
     words = ["reproduce", figure.name, "--scale", scale]
     words += [] if seeds is None else ["--seeds", *map(str, seeds)]
     words += ["--rows", *(str(path.absolute()) for path in given.rows)] if given.rows else []
@@ -134,43 +132,6 @@ def _draw(figure: "Figure", scale: str, rows: "pd.DataFrame | None", out: Path, 
         print(escape_terminal(str(file)))
 
 
-def datasets_of(cells: "Sequence[Cell]") -> "dict[str, Dataset]":
-    """The data sets that cells search and measure on, by name."""
-    from sslticket.data.datasets.catalogue import get_dataset
-    from sslticket.evaluation.protocols import resolve_protocol
-
-    found: dict[str, Dataset] = {}
-    for cell in cells:
-        tree = cell.recipe.to_dict()
-        protocols = [name for each in cell.evaluate for name in each.protocols]
-        protocols += [name for each in cell.analyse for name in each.protocols]
-        targets = [resolve_protocol(name, tree).dataset for name in dict.fromkeys(protocols)]
-        for name in (cell.recipe.data.dataset, *targets):
-            found.setdefault(name, get_dataset(name))
-    return found
-
-
-def check_data(figure: "Figure", scale: str, cells: "Sequence[Cell]", given: argparse.Namespace) -> None:
-    """Looks for the data sets of a figure, before anything is started; what torchvision can download, it downloads.
-
-    Raises:
-        BadInput: If one is not here, naming all that are not, and how to get the first.
-    """
-    from sslticket.config.runtime import RuntimeConfig
-    from sslticket.data.datasets.locate import find_dataset
-
-    root = flags.override_fields(RuntimeConfig(), vars(given)).data_root
-    missing: dict[str, BadInput] = {}
-    for name, dataset in datasets_of(cells).items():
-        try:
-            find_dataset(dataset, root)
-        except BadInput as error:
-            missing[name] = error
-    if missing:
-        named = " and ".join(missing)
-        raise BadInput(f"{figure.name} at the scale {scale} needs {named}: {next(iter(missing.values()))}")
-
-
 def list_lines(chosen: "Sequence[Figure]", scales: Sequence[str], out: Path | None) -> Iterator[str]:
     """The figures with what they take at each scale, and what of it is here, paper by paper."""
     from sslticket.campaign.figure import PAPERS
@@ -192,6 +153,7 @@ def list_lines(chosen: "Sequence[Figure]", scales: Sequence[str], out: Path | No
 def scale_line(figure: "Figure", scale: str, out: Path | None = None) -> str:
     """What a figure takes at a scale and what of it is here, or why there is nothing of it."""
     from sslticket.campaign.sweep import expand
+    from sslticket.campaign.worker import datasets_of
 
     if scale in figure.without:
         return f"none: {figure.without[scale]}"

@@ -32,6 +32,11 @@ if TYPE_CHECKING:
 
     from sslticket.data.loader import Loader, Sampler
 
+
+class UnknownCounts(BadInput):
+    """How many images there are is known to nobody before they are opened."""
+
+
 PLANNED = "planned from the catalogue's counts: the images are not here"
 """What a plan says that was made without images."""
 SPLIT_SEED = 0
@@ -96,14 +101,14 @@ def official_counts(name: str, split: Split, data_root: Path | None, part: str |
     """Return the published numbers of images, for a plan of a data set that is not here.
 
     Raises:
-        BadInput: If nobody publishes any, as of a user's own images or of a part of a set; it says where they were
-            looked for.
+        UnknownCounts: If nobody publishes any, as of a user's own images or of a part of a set; it says where they
+            were looked for.
     """
     entry = get_dataset(name)
     counts = None if part else ImageCounts.official(entry, split)
     if counts is None:
         missing = locate.dataset_not_found(entry, data_root)
-        raise BadInput(f"{missing} (how many there are{f' in {part}' if part else ''}, nothing else tells a plan)")
+        raise UnknownCounts(f"{missing} (how many there are{f' in {part}' if part else ''}, nothing else tells a plan)")
     return counts
 
 

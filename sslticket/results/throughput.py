@@ -148,6 +148,7 @@ class CostEstimate:
         lengths: How many trainings there are of each length.
         about: Whether the numbers of images are only about right.
         unknown: Pieces of work of which no speed is known.
+        uncounted: Pieces of work of which nobody knows how many images there are, and which are in no number here.
     """
 
     trainings: int = 0
@@ -162,6 +163,7 @@ class CostEstimate:
     lengths: tuple[tuple[str, int], ...] = ()
     about: bool = False
     unknown: tuple[str, ...] = ()
+    uncounted: tuple[str, ...] = ()
 
     @property
     def gpu_hours(self) -> float | None:
@@ -190,6 +192,7 @@ class CostEstimate:
             lengths=tuple(lengths.items()),
             about=self.about or other.about,
             unknown=tuple(dict.fromkeys((*self.unknown, *other.unknown))),
+            uncounted=tuple(dict.fromkeys((*self.uncounted, *other.uncounted))),
         )
 
     def times(self, count: int) -> "CostEstimate":
@@ -230,6 +233,10 @@ class CostEstimate:
         """A table of two columns for a person."""
         about = "about " if self.about else ""
         hours = self.gpu_hours
+        shown = f"{'; '.join(self.uncounted[:3])}{'; ...' if self.uncounted[3:] else ''}"
+        without = [("not counted", f"{shown} (nobody publishes how many images)")] if self.uncounted else []
+        if without and not self.trainings:
+            return without
         found = [
             ("trainings", f"{self.describe_trainings()} = {about}{self.steps:,} steps"),
             ("images seen", f"{about}{self.samples:,} samples, {self.forward_images:,} images forward"),
@@ -242,7 +249,7 @@ class CostEstimate:
             found.append(("memory", f"{format_bytes(self.memory_bytes)} a device"))
         if self.disk_bytes is not None:
             found.append(("disk", format_bytes(self.disk_bytes)))
-        return found
+        return [*found, *without]
 
 
 def _significant(number: float) -> str:

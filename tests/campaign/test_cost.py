@@ -10,7 +10,9 @@ from sslticket.analysis.base import AnalysisPlan
 from sslticket.analysis.endpoints import make_analysis_tasks
 from sslticket.analysis.trained_weights import Stability
 from sslticket.campaign.cost import estimate_cells
-from sslticket.campaign.sweep import Analyse, Cell, Evaluate, Sweep, expand
+from sslticket.campaign.state import CampaignFolder
+from sslticket.campaign.sweep import Analyse, Cell, Evaluate, Sweep, expand, load_sweeps
+from sslticket.cli.commands import run_command
 from sslticket.config.recipe import Recipe
 from sslticket.errors import BadInput
 from sslticket.evaluation.jobs import EvaluationPlan
@@ -71,6 +73,34 @@ def test_an_evaluation_is_counted_as_its_plan_of_real_tickets_counts_it(
     assert planned.seconds is None
 
 
+def test_searches_that_are_done_are_not_counted_again_and_their_measurements_are(recipes: list[Recipe]) -> None:
+    evaluate = Evaluate(protocols=["digits-demo"], controls=["random"], levels="0-1 3", seeds=(0, 1))
+    cells, known = cells_of(recipes, evaluate), Throughput([], "none", lambda name: 8)
+    whole, first = estimate_cells(cells, throughput=known), estimate_cells(cells_of(recipes[:1]), throughput=known)
+    left = estimate_cells(cells, throughput=known, searched={cells[0].key})
+    assert (whole.trainings - left.trainings, whole.steps - left.steps) == (first.trainings, first.steps)
+    bare = cells_of(recipes)
+    assert estimate_cells(bare, throughput=known, searched=[cell.key for cell in bare]).trainings == 0
+
+
+def test_the_plan_of_a_campaign_that_goes_on_says_what_its_cost_is_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "two.toml").write_text('recipes = ["supervised_digits"]\nseeds = [0, 1]')
+    cells, folder = expand(load_sweeps(tmp_path / "two.toml")), CampaignFolder(tmp_path / "out")
+    folder.begin(cells, "two", retry=False)
+    ticket = tmp_path / "out" / "a-run" / "tickets" / "level-00.safetensors"
+    ticket.parent.mkdir(parents=True)
+    ticket.touch()
+    folder.write_cell(cells[0].key, "a-run", (0,), done=True)
+    run_command(["sweep", str(tmp_path / "two.toml"), "--out", str(tmp_path / "out"), "--dry-run"])
+    told = capsys.readouterr().out
+    assert "2 searches in" in told
+    assert "1 of them done\n" in told
+    assert "counted: 1 of 2 searches, those not done, each whole\n" in told
+    assert "6 trainings of 200it = 1,050 steps\n" in told
+
+
 def test_an_analysis_is_counted_as_its_plan_of_real_tickets_counts_it(runs: Path, recipes: list[Recipe]) -> None:
     paths = find_ticket_files([runs], Levels((1, 2)))
     tasks = make_analysis_tasks(paths, ["local"], ["digits-demo@k"], (0,))
@@ -128,7 +158,21 @@ def test_costs_add_up_and_an_unknown_speed_stays_unknown() -> None:
     assert replace(one, devices=8).summary() == "2 trainings of 9ep, 20 steps, about 10 s (here) on 8 devices"
 
 
-def test_images_that_nobody_counts_are_told_before_anything_starts(recipes: list[Recipe]) -> None:
+def test_images_that_nobody_counts_are_named_and_the_others_are_counted(recipes: list[Recipe]) -> None:
     own = replace(recipes[0], data=replace(recipes[0].data, dataset="folder:flowers"))
-    with pytest.raises(BadInput, match="nothing else tells a plan"):
-        estimate_cells(cells_of([own]))
+    known = Throughput([], "none", lambda name: 8)
+    found = estimate_cells(cells_of([recipes[0], own]), throughput=known)
+    assert replace(found, uncounted=()) == estimate_cells(cells_of(recipes[:1]), throughput=known)
+    assert dict(found.lines())["not counted"] == "1 (nobody publishes how many images)"
+    alone = estimate_cells(cells_of([own]), throughput=known)
+    assert alone.lines() == [("not counted", "0 (nobody publishes how many images)")]
+
+
+@pytest.mark.parametrize("before", [[], ["--launch", "print"], ["--dry-run"]], ids=str)
+def test_a_cell_that_cannot_be_is_named_before_anything_starts(tmp_path: Path, before: list[str]) -> None:
+    (tmp_path / "two.toml").write_text('recipes = ["supervised_digits"]\npoints = [{}, {model = "vgg19"}]')
+    with pytest.raises(
+        BadInput, match=r"^supervised_digits, model vgg19, seed 0: images for vgg19 must have at least 16"
+    ):
+        run_command(["sweep", str(tmp_path / "two.toml"), "--out", str(tmp_path / "out"), *before])
+    assert [path.name for path in tmp_path.iterdir()] == ["two.toml"]

@@ -21,6 +21,7 @@ from sslticket.campaign.launch import (
     queued_jobs,
 )
 from sslticket.campaign.node import Node, find_node, launch_arguments, run_program
+from sslticket.cli.commands import run_command
 from sslticket.errors import BadInput
 from sslticket.processes.signals import REQUEUE_EXIT
 
@@ -65,6 +66,15 @@ def test_settings_that_no_job_can_have_are_refused(given: dict[str, object], tol
 def test_the_signal_leaves_a_short_job_most_of_its_time() -> None:
     assert [SlurmSettings(time=time).warning() for time in (None, "24:00:00", "10", "2")] == [120, 120, 120, 24]
     assert SlurmSettings(time="2", signal_seconds=60).warning() == 60
+
+
+@pytest.mark.parametrize("more", [[], ["--dry-run"]], ids=str)
+def test_what_only_jobs_can_have_is_refused_without_them(tmp_path: Path, more: list[str]) -> None:
+    words = ["sweep", "lowshot_digits", "--out", str(tmp_path / "out"), "--time", "10", "--gpus-per-node", "1", *more]
+    with pytest.raises(BadInput, match=r"^--gpus-per-node, --time must go with --launch slurm or --launch print, got"):
+        run_command(words)
+    run_command([*words, "--dry-run", "--launch", "print"])
+    assert not list(tmp_path.iterdir())
 
 
 def test_without_slurm_one_line_says_so_and_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

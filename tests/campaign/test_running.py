@@ -35,6 +35,8 @@ sweep = Sweep(
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("sweep") / "four.py"
     path.write_text(FILE)
+    for split in ("train", "test"):  # found before the campaign starts, and bad when it is read
+        (path.parent / f"{split}_32x32.mat").write_text("no images")
     return path
 
 
@@ -74,8 +76,7 @@ def test_two_workers_one_failure_one_divergence_and_a_kill_end_as_single_command
 ) -> None:
     out, folder = tmp_path / "out", CampaignFolder(tmp_path / "out")
     command = [sys.executable, "-m", "sslticket", "sweep", str(file), "--out", str(out), "--workers", "2"]
-    command += ["--data-root", str(tmp_path / "nowhere")]
-    (tmp_path / "nowhere").mkdir()
+    command += ["--data-root", str(file.parent)]
     running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     wait_for(lambda: list(out.glob("*/tickets/*.safetensors")))
     workers = folder.workers()
@@ -90,7 +91,7 @@ def test_two_workers_one_failure_one_divergence_and_a_kill_end_as_single_command
     lines = campaign_lines(out)
     assert lines[0].startswith("four: 4 searches, 2 done, 1 failed, 1 diverged; 8 of 8 rows")
     assert any(
-        "failed    supervised conv3 digits, dataset svhn" in line and "no images of svhn" in line for line in lines
+        "failed    supervised conv3 digits, dataset svhn" in line and "train_32x32.mat" in line for line in lines
     )
     assert any("diverged  supervised conv3 digits, lr 1e+30" in line and "the loss is nan" in line for line in lines)
     assert set(lines[1:]) <= set(done.stdout.splitlines())
@@ -102,7 +103,7 @@ def test_two_workers_one_failure_one_divergence_and_a_kill_end_as_single_command
 
 def test_a_control_of_all_searches_is_trained_once_and_the_next_call_does_nothing(file: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    runtime = RuntimeConfig(data_root=tmp_path)
+    runtime = RuntimeConfig(data_root=file.parent)
     rows = run_sweep(file, out=out, runtime=runtime, progress=False)
     random = rows[(rows.kind == "score") & (rows.control == "random") & (rows.level == 1)]
     assert len(random) == 2
@@ -111,6 +112,32 @@ def test_a_control_of_all_searches_is_trained_once_and_the_next_call_does_nothin
     again = run_sweep(file, out=out, runtime=runtime, progress=False)
     assert {path: path.stat().st_mtime_ns for path in out.glob("*/rows/*.jsonl")} == written
     assert len(again) == len(rows)
+
+
+def test_images_of_a_sweep_that_are_not_there_are_named_before_anything_is_written(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, nowhere = tmp_path / "out", tmp_path / "nowhere"
+    words = ["sweep", str(file), "--out", str(out), "--data-root", str(nowhere)]
+    with pytest.raises(BadInput, match=r"^four needs svhn: no images of svhn found; looked in .*nowhere") as refused:
+        run_command(words)
+    assert "\n" not in str(refused.value)
+    with pytest.raises(BadInput, match=r"^four needs svhn: "):
+        run_sweep(file, out=out, runtime=RuntimeConfig(data_root=nowhere), progress=False)
+    assert not list(tmp_path.iterdir())
+    run_command([*words, "--dry-run"])
+    run_command([*words, "--launch", "print"])
+    assert "4 searches in" in capsys.readouterr().out
+    assert out.exists()
+
+
+def test_images_that_only_an_evaluation_needs_are_looked_for_before_the_searches(tmp_path: Path) -> None:
+    lines = FILE.replace('dataset="digits", training', 'dataset="fashion_mnist", training').splitlines()
+    (tmp_path / "one.py").write_text("\n".join(line for line in lines if "points" not in line))
+    words = ["sweep", str(tmp_path / "one.py"), "--out", str(tmp_path / "out"), "--data-root", str(tmp_path)]
+    with pytest.raises(BadInput, match=r"^one needs fashion_mnist: no images of"):
+        run_command(words)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_dry_run_writes_nothing_and_tells_the_cells(

@@ -251,6 +251,16 @@ def test_the_flags_of_a_campaign_are_those_of_the_machine_and_of_slurm() -> None
     assert (given.threads, given.exact, given.partition, given.launch) == (2, True, "gpu", "print")
 
 
+def test_a_plan_for_another_device_is_for_one_of_the_tables(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "one.toml").write_text('recipes = ["supervised_digits"]')
+    words = ["sweep", str(tmp_path / "one.toml"), "--out", str(tmp_path / "out"), "--dry-run", "--on"]
+    run_command([*words, "A100"])
+    assert "not measured here: TurboPrune, ResNet-18 on ImageNet, 69 s an epoch on four A100" in capsys.readouterr().out
+    for command in (words, ["reproduce", "stabilizing_figure3", "--dry-run", "--on"]):
+        with pytest.raises(BadInput, match=r"^--on must name a device of the tables, got 'B999': no such device"):
+            run_command([*command, "B999"])
+
+
 EXPERIMENTS = {
     "experiments/searches/conv3_sweep.py": "docs/searches/conv3.parquet",
     "experiments/transfer/own_sweep.py": "docs/transfer/own.parquet",
