@@ -229,7 +229,7 @@ def run_sweep(
     if workers != 1:
         local.count_workers(local.visible_devices(), workers, 1)
     title = next((each.title for each in sweeps if each.title), name)
-    worker.check_data(title, cells, runtime.data_root)
+    worker.check_data(title, cells, folder, runtime.data_root)
     folder.begin(cells, title, retry=retry)
     if file is None or workers == 1:
         worker.work(cells, folder.out, runtime, precision=precision, show_progress=progress)

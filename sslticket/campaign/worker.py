@@ -113,12 +113,24 @@ def datasets_of(cells: Sequence[Cell]) -> dict[str, Dataset]:
     return found
 
 
-def check_data(title: str, cells: Sequence[Cell], data_root: Path | None) -> None:
+def check_data(title: str, cells: Sequence[Cell], folder: CampaignFolder, data_root: Path | None) -> None:
     """Looks for the data sets of cells before anything is started; what torchvision can download, it downloads.
+
+    A campaign whose searches and rows are all there needs none.
+
+    Args:
+        title: What the campaign is called.
+        cells: The cells.
+        folder: Its folder.
+        data_root: Where the data lies; None for the usual places.
 
     Raises:
         BadInput: If one is not here, naming all that are not, and how to get the first.
     """
+    rows, left, _ = folder.queue
+    measured = not left if rows else not measurements_of(cells)
+    if measured and folder.is_there and all(folder.cell_run(cell.key)[2] for cell in cells):
+        return
     missing: dict[str, BadInput] = {}
     for name, dataset in datasets_of(cells).items():
         try:

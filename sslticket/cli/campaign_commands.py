@@ -163,7 +163,7 @@ def run_campaign(
         launch.check_slurm(settings)
     plan = plan_lines(cells, folder, note, runtime, device)
     if not given.dry_run and given.launch != "print":
-        worker.check_data(title, _unfinished(cells, folder), runtime.data_root)
+        worker.check_data(title, cells, folder, runtime.data_root)
     if first:
         print(escape_lines("\n".join(plan)), flush=True)
     if given.dry_run:
@@ -177,14 +177,6 @@ def run_campaign(
     with _ProgressView(folder) as show:
         local.launch_local(command, folder, workers=given.workers, per_device=given.per_device, show=show)
     _end(given, folder, finish)
-
-
-def _unfinished(cells: "Sequence[Cell]", folder: CampaignFolder) -> "Sequence[Cell]":
-    """The cells of which images may be needed: none of a campaign whose searches and rows are all there."""
-    rows, left, _ = folder.queue
-    measured = any(cell.evaluate or cell.analyse for cell in cells)
-    searched = folder.is_there and all(folder.cell_run(cell.key)[2] for cell in cells)
-    return () if searched and (not measured or (rows and not left)) else cells
 
 
 def _be_worker(

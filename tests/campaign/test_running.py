@@ -12,6 +12,7 @@ from sslticket import BadInput, RuntimeConfig, evaluate_tickets, find_tickets, r
 from sslticket.campaign.local import launch_local, worker_command
 from sslticket.campaign.state import CampaignFolder, Failure, campaign_lines
 from sslticket.campaign.sweep import expand, load_sweeps
+from sslticket.campaign.worker import check_data
 from sslticket.cli.commands import run_command
 
 FILE = """
@@ -129,6 +130,20 @@ def test_images_of_a_sweep_that_are_not_there_are_named_before_anything_is_writt
     run_command([*words, "--launch", "print"])
     assert "4 searches in" in capsys.readouterr().out
     assert out.exists()
+
+
+def test_a_campaign_that_is_finished_needs_no_images(file: Path, tmp_path: Path) -> None:
+    cells, folder = expand(load_sweeps(file))[1:2], CampaignFolder(tmp_path)
+    folder.begin(cells, "one", retry=False)
+    ticket = tmp_path / "a-run" / "tickets" / "level-00.safetensors"
+    ticket.parent.mkdir(parents=True)
+    ticket.touch()
+    folder.write_cell(cells[0].key, "a-run", (0,), done=True)
+    folder.write_queue(4, 0, 0)
+    check_data("one", cells, folder, tmp_path)
+    folder.write_queue(4, 2, 0)
+    with pytest.raises(BadInput, match=r"^one needs svhn: "):
+        check_data("one", cells, folder, tmp_path)
 
 
 def test_images_that_only_an_evaluation_needs_are_looked_for_before_the_searches(tmp_path: Path) -> None:
