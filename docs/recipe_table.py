@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sslticket.campaign.figure import Figure, figures
 from sslticket.campaign.sweep import expand
-from sslticket.cli.reproduce_command import datasets_of
+from sslticket.campaign.worker import datasets_of
 from sslticket.config.recipe import Data
 from sslticket.config.recipe_files import load_recipe, published_recipes
 
