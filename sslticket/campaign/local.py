@@ -6,8 +6,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,6 +71,20 @@ def worker_command(
         if value != getattr(usual, setting.field.name) and value is not None:
             command += flags.words_of({setting.dest: value.absolute() if isinstance(value, Path) else value})
     return command
+
+
+@contextmanager
+def worker_threads() -> Iterator[None]:
+    """Inside this block this process has as many threads as a worker on a CPU: a plan's speeds are those of workers."""
+    import torch
+
+    before = torch.get_num_threads()
+    if not visible_devices() and not os.environ.get("OMP_NUM_THREADS"):
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def visible_devices() -> list[str]:

@@ -5,6 +5,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -161,7 +162,8 @@ def run_campaign(
         local.count_workers(local.visible_devices(), given.workers, given.per_device)
     elif given.launch == "slurm":
         launch.check_slurm(settings)
-    plan = plan_lines(cells, folder, note, runtime, device)
+    with local.worker_threads() if given.launch == "local" else nullcontext():
+        plan = plan_lines(cells, folder, note, runtime, device)
     if not given.dry_run and given.launch != "print":
         worker.check_data(title, cells, folder, runtime.data_root)
     if first:

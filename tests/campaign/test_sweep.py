@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 
 from sslticket import BadInput, Evaluate, RotNet, RuntimeConfig, Sweep, View
 from sslticket.campaign import local, worker
@@ -16,6 +17,7 @@ from sslticket.cli.commands import make_parser, run_command
 from sslticket.config import flags
 from sslticket.config.recipe import Recipe
 from sslticket.config.recipe_files import load_recipe
+from sslticket.results.throughput import device_name
 
 RECIPE = "supervised_digits"
 
@@ -259,6 +261,15 @@ def test_a_plan_for_another_device_is_for_one_of_the_tables(tmp_path: Path, caps
     for command in (words, ["reproduce", "stabilizing_figure3", "--dry-run", "--on"]):
         with pytest.raises(BadInput, match=r"^--on must name a device of the tables, got 'B999': no such device"):
             run_command([*command, "B999"])
+
+
+def test_a_plan_is_made_with_the_threads_that_workers_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(local, "visible_devices", list)
+    before = torch.get_num_threads()
+    with local.worker_threads():
+        assert device_name() == "cpu, 1 threads"
+    assert torch.get_num_threads() == before
 
 
 EXPERIMENTS = {
