@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sslticket import BadInput, RuntimeConfig, evaluate_tickets, find_tickets, read_rows, registry, run_sweep
+from sslticket import BadInput, RuntimeConfig, evaluate_tickets, find_tickets, read_rows, run_sweep
 from sslticket.campaign.local import launch_local, worker_command
 from sslticket.campaign.state import CampaignFolder, Failure, campaign_lines
 from sslticket.campaign.sweep import expand, load_sweeps
@@ -209,11 +209,7 @@ def test_a_worker_that_bad_input_ends_is_shown_with_its_last_line(tmp_path: Path
     assert folder.failures() == []
 
 
-def test_a_file_that_is_broken_meanwhile_does_not_end_its_campaign(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # Other tests of this process may have registered parts, with which workers need the file.
-    monkeypatch.setattr(registry, "_registered", type(registry._registered)())
+def test_a_file_that_is_broken_meanwhile_does_not_end_its_campaign(tmp_path: Path) -> None:
     file, out = tmp_path / "one.py", tmp_path / "out"
     settings = {"length": "4it", "rewind": "2it", "levels": 1, "subset": 0.1}
     file.write_text(f"from sslticket import Sweep\nsweep = Sweep(recipes=['supervised_digits'], settings={settings})\n")
