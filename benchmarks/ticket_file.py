@@ -21,6 +21,7 @@ from sslticket.pruning.prunable import prunable_weights
 
 _DENSITY, _ROUNDS = 0.01, 5
 _AT_MOST = 1.45  # MB
+_ENDINGS = {"ours": "safetensors", "torch": "pt", "zlib": "z"}
 _Files = tuple[Callable[[Ticket, Path], object], Callable[[Path, nn.Module], object]]
 
 
@@ -31,7 +32,7 @@ def lines(images: Images) -> list[Line]:
         "torch": (_save_pickle, _load_pickle),
         "zlib": (_save_deflated, _load_deflated),
     }
-    paths = {name: images.scratch / f"ticket-{name}.safetensors" for name in forms}
+    paths = {name: images.scratch / f"ticket.{ending}" for name, ending in _ENDINGS.items()}
     saving = in_turn({name: partial(_saving, save, paths[name]) for name, (save, _) in forms.items()}, _ROUNDS)
     loading = in_turn({name: partial(_loading, load, paths[name]) for name, (_, load) in forms.items()}, _ROUNDS)
     what = f"ResNet-50 ticket at {_DENSITY:.0%}"
