@@ -1,4 +1,4 @@
-"""Whether a fast protocol ranks tickets as a full one does: three convolutions on CIFAR-10 and Tiny-ImageNet, 32 pixels.
+"""Whether a fast protocol ranks tickets as a full one does: conv3 on CIFAR-10 and Tiny-ImageNet, 32 pixels.
 
 Run       sslticket sweep experiments/agreement/agreement_sweep.py --out runs/agreement --data-root /data
 """
@@ -37,11 +37,11 @@ sweeps = [
         title="Does a fast protocol rank tickets as a full one does",
         recipes=[LABELS, ROTNET],
         seeds=SEEDS,
-        evaluate=scores("CIFAR10_FULL"),
+        evaluate=scores("CIFAR10_FULL", "CIFAR10_FAST"),
     ),
     Sweep(
         recipes=[replace(LABELS, data=TINY), replace(ROTNET, data=TINY)],
         seeds=SEEDS,
-        evaluate=scores("TINY_FULL", part=PART),
+        evaluate=scores("TINY_FULL", "TINY_FAST", part=PART),
     ),
 ]
