@@ -15,11 +15,12 @@ from torch import Tensor
 
 from sslticket.config.recipe import Data
 from sslticket.config.runtime import RuntimeConfig
-from sslticket.config.training import SGD, TrainConfig
+from sslticket.config.training import SGD, Span, TrainConfig
 from sslticket.data.augment import View
+from sslticket.data.datasets.catalogue import get_dataset
 from sslticket.data.loader import Batch
 from sslticket.errors import BadInput
-from sslticket.evaluation import protocols, tasks
+from sslticket.evaluation import tasks
 from sslticket.evaluation.jobs import evaluate_tasks
 from sslticket.evaluation.protocols import Protocol, find_protocol, own_protocol, propose_protocol
 from sslticket.evaluation.trainer import GrowingLoader
@@ -59,16 +60,12 @@ def test_imagenet_fast_is_the_public_schedule_of_sixteen_epochs() -> None:
     published = np.interp([epoch + 0.5 for epoch in range(16)], [0, 2, 16], [0, 1.7, 0])
     np.testing.assert_allclose(middles, published, atol=1e-3)
     spans = protocol.size_spans("resnet50", IMAGENET)
-    assert spans == ((clock.steps(training_span("12ep")), 160), (5005, 192))
+    assert spans == ((clock.steps(Span.parse("12ep")), 160), (5005, 192))
     sizes = [next(size for end, size in spans if (epoch + 0.5) * IMAGENET / 4096 < end) for epoch in range(16)]
     interpolated = np.interp(np.arange(16), [11, 13], [160, 192])
     assert sizes == [int(np.round(side / 32)) * 32 for side in interpolated]
     assert protocol.size_schedule == "160 until 12ep, then 192"
-    assert protocol.views(protocols.get_dataset("imagenet"))[1].size == 256
-
-
-def training_span(text: str) -> protocols.Span:
-    return protocols.Span.parse(text)
+    assert protocol.views(get_dataset("imagenet"))[1].size == 256
 
 
 def test_cifar10_fast_has_the_rates_of_airbench() -> None:
