@@ -46,6 +46,8 @@ TOPICS = (
     "pipeline",
     "objectives",
     "objective_steps",
+    "search_cost",
+    "report_cost",
 )
 
 

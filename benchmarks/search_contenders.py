@@ -12,6 +12,7 @@ import os
 import sys
 import types
 from collections.abc import Iterator
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -72,40 +73,36 @@ def open_lth(root: Path, flags: list[str]) -> float:
     torch.set_num_threads(1)
     sys.path.insert(0, os.environ["OPEN_LTH"])
     sys.argv = ["open_lth.py"]
-    from datasets import cifar10
-    from foundations.hparams import DatasetHparams
-    from lottery.desc import LotteryDesc
-    from lottery.runner import LotteryRunner
-    from models import cifar_resnet
-    from platforms import local, platform
-    from pruning.sparse_global import PruningHparams
     from torchvision import transforms
-    from training.desc import TrainingDesc  # noqa: F401  # registers what the runner looks up
 
-    class Here(local.Platform):  # type: ignore[misc]
+    cifar10 = import_module("datasets.cifar10")
+
+    class Here(import_module("platforms.local").Platform):  # type: ignore[misc]
         root = property(lambda self: "open_lth")
 
     augment = [transforms.RandomHorizontalFlip(), transforms.RandomCrop(32, 4)]
     cifar10.Dataset.get_train_set = staticmethod(lambda use: cifar10.Dataset(*_arrays(root, "train"), augment))
     cifar10.Dataset.get_test_set = staticmethod(lambda: cifar10.Dataset(*_arrays(root, "test")))
-    platform._PLATFORM = Here()
-    defaults = cifar_resnet.Model.default_hparams()
+    import_module("platforms.platform")._PLATFORM = Here()
+    defaults = import_module("models.cifar_resnet").Model.default_hparams()
     model, training = defaults.model_hparams, defaults.training_hparams
     model.model_name = f"cifar_resnet_8_{WIDTHS[0]}"
     training.lr, training.weight_decay = LR, DECAY
     training.training_steps, training.milestone_steps = f"{STEPS}it", f"{DROP}it"
     training.data_order_seed = 1
-    images = DatasetHparams("cifar10", BATCH)
+    images = import_module("foundations.hparams").DatasetHparams("cifar10", BATCH)
+    pruning = import_module("pruning.sparse_global").PruningHparams("sparse_global", RATE)
     rewinding = type(training)(**{**training.__dict__, "training_steps": f"{REWIND}it"})
-    described = LotteryDesc(model, images, training, PruningHparams("sparse_global", RATE), images, rewinding)
-    LotteryRunner(0, LEVELS - 1, described, verbose=False).run()
-    log = Path(described.run_path(0, LEVELS - 1)) / "logger"
+    lottery = import_module("lottery.desc").LotteryDesc(model, images, training, pruning, images, rewinding)
+    import_module("lottery.runner").LotteryRunner(0, LEVELS - 1, lottery, verbose=False).run()
+    log = Path(lottery.run_path(0, LEVELS - 1)) / "logger"
     accuracies = [line.split(",") for line in log.read_text().splitlines() if line.startswith("test_accuracy")]
     return float(accuracies[-1][-1])
 
 
 def turboprune(root: Path, flags: list[str]) -> float:
     """Its harness, level by level as its run_experiment.py does it."""
+    import pandas
     import torch
     import torchvision
 
@@ -134,19 +131,16 @@ def turboprune(root: Path, flags: list[str]) -> float:
         saved = {"images": torch.tensor(pixels)[order], "labels": torch.tensor(labels)[order], "classes": []}
         torch.save(saved, data / f"CIFAR10_{split}.pt")
 
-    from harness_definitions.base_harness import BaseHarness
-    from harness_definitions.standard_pruning_harness import PruningHarness
-    from omegaconf import OmegaConf
-    from utils.harness_utils import gen_expt_dir, generate_densities, save_model
-    from utils.pruning_utils import prune_the_model
+    harnesses = import_module("harness_definitions.standard_pruning_harness")
+    tools, pruning = import_module("utils.harness_utils"), import_module("utils.pruning_utils")
 
-    class Here(PruningHarness):  # type: ignore[misc]
+    class Here(harnesses.PruningHarness):  # type: ignore[misc,name-defined]
         def __init__(self, cfg: Any, expt_dir: tuple[str, str], model: Any = None) -> None:
             self.gpu_id, self.dataset_name, self.use_compile, self.num_classes = 0, "cifar10", False, 10
             self.this_device, (self.prefix, self.expt_dir) = device, expt_dir
-            BaseHarness.__init__(self, cfg=cfg, device=device.partition(":")[0], model=model)
+            harnesses.BaseHarness.__init__(self, cfg=cfg, device=device.partition(":")[0], model=model)
 
-    settings = OmegaConf.create(
+    settings = import_module("omegaconf").OmegaConf.create(
         {
             "dataset_params": {"dataset_name": "CIFAR10", "data_root_dir": "data", "total_batch_size": BATCH},
             "model_params": {"model_name": "narrow", "mask_layer_type": "ConvMask", "use_compile": False},
@@ -172,20 +166,18 @@ def turboprune(root: Path, flags: list[str]) -> float:
             },
         }
     )
-    packaged = gen_expt_dir(settings)
+    packaged = tools.gen_expt_dir(settings)
     harness = Here(settings, packaged)
     model = harness.model
     top = 0.0
-    for level, density in enumerate(generate_densities(settings, model.get_overall_sparsity())[:LEVELS]):
+    for level, density in enumerate(tools.generate_densities(settings, model.get_overall_sparsity())[:LEVELS]):
         if level:
             model.load_model(f"{packaged[1]}/checkpoints/model_level_{level - 1}.pt")
-            prune_the_model(cfg=settings, harness=harness, target_density=density)
+            pruning.prune_the_model(cfg=settings, harness=harness, target_density=density)
             model.reset_weights(cfg=settings, expt_dir=packaged[1])
         harness = Here(settings, packaged, model)
         harness.train_one_level(epochs_per_level=1, level=level)
-        save_model(model, f"{packaged[1]}/checkpoints/model_level_{level}.pt", distributed=False)
-        import pandas
-
+        tools.save_model(model, f"{packaged[1]}/checkpoints/model_level_{level}.pt", distributed=False)
         told = pandas.read_csv(f"{packaged[1]}/metrics/level_wise_metrics/level_{level}_metrics.csv")
         top = float(told["test_acc"].iloc[-1]) / 100
     return top
