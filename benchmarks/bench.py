@@ -21,9 +21,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-# Before numpy and torch are imported. A thread of OpenMP that waits spins, and takes the processor from the others.
-os.environ |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "TQDM_DISABLE": "1"}
-
 from compare import Line, NotHere, as_row, from_row, not_measured, text
 from images import Images
 
@@ -60,6 +57,8 @@ def main(words: list[str]) -> int:
     if strange := [name for name in given.topics if name not in TOPICS]:
         print(f"error: unknown topic {strange[0]!r}; known: {', '.join(TOPICS)}", file=sys.stderr)
         return 2
+    # Before numpy and torch are imported. A thread of OpenMP that waits spins, and takes the processor from the others.
+    os.environ |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "TQDM_DISABLE": "1"}
     machine = {
         "commit": provenance.git_commit() or "unknown: not a checkout",
         "processor": _processor(),

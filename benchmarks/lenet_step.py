@@ -17,6 +17,7 @@ from torch import nn
 from sslticket import Supervised, models
 from sslticket.data.loader import Sampler
 from sslticket.data.source import DataSource, make_loader, open_split
+from sslticket.processes.allocator import keep_freed_memory
 
 _BATCH, _STEPS, _ROUNDS = 60, 200, 15
 _AT_MOST = 1.25
@@ -34,6 +35,7 @@ def lines(images: Images) -> list[Line]:
 
 
 def _ours(source: DataSource) -> Work:
+    keep_freed_memory()  # as a command does when it starts
     loader = make_loader(
         source,
         Supervised().views(source.dataset.train_view),

@@ -38,6 +38,7 @@ from sslticket.objectives.simsiam import SimSiam
 from sslticket.objectives.supervised import Supervised
 from sslticket.objectives.swav import SwAV
 from sslticket.objectives.vicreg import VICReg
+from sslticket.processes.allocator import keep_freed_memory
 
 _BATCH, _ROUNDS, _WARM = 24, 6, 4
 _AT_LEAST = 1.8
@@ -87,6 +88,7 @@ def _input(source: DataSource, objective: Objective) -> Line:
 
 
 def _ours(source: DataSource, views: tuple[View, ...], sampler: Sampler) -> Work:
+    keep_freed_memory()  # as a command does when it starts
     loader = make_loader(
         source, views, sampler, augment_seed=0, device=torch.device("cpu"), threads=1, max_bad_images=0
     )

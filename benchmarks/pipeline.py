@@ -27,6 +27,7 @@ from sslticket.data.source import DataSource, make_loader, open_split
 from sslticket.objectives.base import Objective
 from sslticket.objectives.rotnet import RotNet, four_rotations
 from sslticket.objectives.supervised import Supervised
+from sslticket.processes.allocator import keep_freed_memory
 
 _BATCH, _BATCHES, _ROUNDS = 32, 4, 7
 _ALL = 256  # photographs, whose headers are all known after the warm rounds
@@ -112,6 +113,7 @@ def _faster(turns: Turns, what: str, other: str, than: str, target: float | None
 
 
 def _loader(source: DataSource, objective: Objective) -> Loader:
+    keep_freed_memory()  # as a command does when it starts
     return make_loader(
         source,
         objective.views(source.dataset.train_view),

@@ -21,6 +21,7 @@ from torchvision import transforms
 
 from sslticket.data.loader import Sampler
 from sslticket.data.source import DataSource, make_loader, open_split
+from sslticket.processes.allocator import keep_freed_memory
 
 _BATCH, _EPOCH, _ROUNDS = 512, 97, 5  # batches of 512 in an epoch, its last part left out
 _FEW = 4  # batches a round of one image at a time
@@ -65,6 +66,7 @@ def lines(images: Images) -> list[Line]:
 
 
 def _ours(source: DataSource) -> Work:
+    keep_freed_memory()  # as a command does when it starts
     loader = make_loader(
         source,
         (source.dataset.train_view,),
