@@ -8,6 +8,7 @@ import json
 import resource
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 from compare import Line, Work, compared, in_turn, told
@@ -19,7 +20,7 @@ _AT_MOST = 1.1
 
 def lines(images: Images) -> list[Line]:
     """SNIP on one batch for ResNet-50 at 224 pixels, against two training steps with momentum on batches as large."""
-    turns = in_turn({name: (lambda name=name: _process(name, images)) for name in ("SNIP", "training")}, 1, warm=0)
+    turns = in_turn({name: partial(_process, name, images) for name in ("SNIP", "training")}, 1, warm=0)
     return [
         compared(
             turns,

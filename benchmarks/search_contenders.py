@@ -50,10 +50,10 @@ def ours(root: Path, flags: list[str]) -> float:
         search=IMP(levels=LEVELS, rate=RATE, rewind=f"{REWIND}it"),
     )
     sys.argv = ["recipe.py", "--data-root", str(root), "--out", "runs", "--threads", "1", *flags]
-    run(recipe)
+    with contextlib.suppress(SystemExit):  # a search that fails leaves no row of its last level
+        run(recipe)
     rows = [json.loads(path.read_text()) for path in Path("runs").glob("*/rows/*.jsonl")]
-    last = max(rows, key=lambda row: row["level"])
-    return float(last["metrics"]["top1"])
+    return float(next(row["metrics"]["top1"] for row in rows if row["level"] == LEVELS))
 
 
 def _arrays(root: Path, split: str) -> tuple[Any, Any]:
@@ -94,8 +94,8 @@ def open_lth(root: Path, flags: list[str]) -> float:
     pruning = import_module("pruning.sparse_global").PruningHparams("sparse_global", RATE)
     rewinding = type(training)(**{**training.__dict__, "training_steps": f"{REWIND}it"})
     lottery = import_module("lottery.desc").LotteryDesc(model, images, training, pruning, images, rewinding)
-    import_module("lottery.runner").LotteryRunner(0, LEVELS - 1, lottery, verbose=False).run()
-    log = Path(lottery.run_path(0, LEVELS - 1)) / "logger"
+    import_module("lottery.runner").LotteryRunner(1, LEVELS - 1, lottery, verbose=False).run()
+    log = Path(lottery.run_path(1, LEVELS - 1)) / "logger"
     accuracies = [line.split(",") for line in log.read_text().splitlines() if line.startswith("test_accuracy")]
     return float(accuracies[-1][-1])
 

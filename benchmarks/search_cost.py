@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -38,11 +39,11 @@ def lines(images: Images) -> list[Line]:
         open_split("cifar10", split, root)  # decodes the JPEG files into arrays, which all of them are given
     contenders: dict[str, Prepare] = {}
     for name, flags in _known_flags().items():
-        contenders[name] = lambda name=name, flags=flags: _command(images, name, ("ours", str(root), *flags))
+        contenders[name] = partial(_command, images, name, ("ours", str(root), *flags))
     found, others = [], {"open_lth": "OPEN_LTH", "TurboPrune": "TURBOPRUNE"}
     for name, variable in others.items():
         if os.environ.get(variable):
-            contenders[name] = lambda name=name: _command(images, name, (name, str(root)))
+            contenders[name] = partial(_command, images, name, (name, str(root)))
         else:
             found.append(not_measured(f"a whole search, against {name}", f"set {variable} to a clone of it"))
     if not set(others) & set(contenders):

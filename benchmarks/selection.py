@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -23,9 +24,7 @@ def lines(images: Images) -> list[Line]:
     contenders = {"ours": _ours, "prune": _pruning, "kthvalue": _kthvalue, "partition": _partition}
     found = []
     for what, later in (("20% of ResNet-50's 23.5 M weights", False), ("80% of those survivors", True)):
-        turns = in_turn(
-            {name: (lambda make=make, later=later: make(later)) for name, make in contenders.items()}, _ROUNDS
-        )
+        turns = in_turn({name: partial(make, later) for name, make in contenders.items()}, _ROUNDS)
         for other, than, target in (
             ("prune", "torch.nn.utils.prune", None if later else _AT_LEAST),
             ("kthvalue", "three lines with torch.kthvalue", None),

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from compare import Line, NotHere, Work, alone, in_turn, not_measured
@@ -28,7 +29,7 @@ def lines(images: Images) -> list[Line]:
         commands["recipe --dry-run"] = [str(_RECIPE), *trial, *where]
     except NotHere as reason:
         missing = [not_measured("recipe --dry-run", reason)]
-    turns = in_turn({name: (lambda words=words: _process(words)) for name, words in commands.items()}, _ROUNDS)
+    turns = in_turn({name: partial(_process, words) for name, words in commands.items()}, _ROUNDS)
     found = [alone(turns, "sslticket --help", ours="sslticket --help", target=_HELP_AT_MOST)]
     for name in [name for name in commands if name.startswith("recipe")]:
         beyond = [

@@ -7,6 +7,7 @@ import sys
 from itertools import count
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -64,7 +65,7 @@ def test_what_fails_in_a_contender_is_told_and_what_the_machine_lacks_stays_that
         compare.in_turn({"ours": lacking}, 1)
 
 
-def turns(ours: list[float], other: list[float]) -> dict:
+def turns(ours: list[float], other: list[float]) -> dict[str, list[Any]]:
     return {
         "ours": [compare.Turn(each, 0.0, 0) for each in ours],
         "other": [compare.Turn(each, 0.0, 0) for each in other],
