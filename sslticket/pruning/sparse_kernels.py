@@ -5,10 +5,14 @@ vectors, one for each pixel of a tile, at a place that is the same for all of th
 while all kept weights of an output channel pass, so each product costs what it costs in a dense layer. The input's
 gradient is the same kernel with the layer turned round; the weights' gradient is one dot product for each kept weight.
 
-Numba compiles this; whoever imports the module needs it. Sums go by chunk, tile and kept weight in a fixed order.
+What must stay in registers is written in LLVM's terms and compiled for the distances of one layer, in a few hundredths
+of a second; the loops around it are numba's, which keeps them on disk. Whoever imports this module needs numba. Sums go
+by chunk, tile and kept weight in a fixed order.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -24,181 +28,177 @@ VECTOR_BYTES = 64 if llvm.get_host_cpu_features().get("avx512f", False) else 32
 MAX_TILE = 16 if VECTOR_BYTES == 64 else 8
 """Vectors of sums that stay in registers."""
 
-_INT = ir.IntType(64)
-_INDEX = ir.IntType(32)
+_INT, _INDEX = ir.IntType(64), ir.IntType(32)
+_DTYPES = {4: ir.FloatType(), 8: ir.DoubleType()}
 
 
-def _element(kind: Any) -> Any:
-    """LLVM's type of the elements of a numba array."""
-    return ir.FloatType() if kind.dtype == types.float32 else ir.DoubleType()
+@dataclass(frozen=True, kw_only=True)
+class Tile:
+    """The pixels and vectors of images for which sums are in registers together, and where they lie.
 
+    Attributes:
+        size: Bytes of a number: 4 or 8.
+        rows: Rows of pixels.
+        columns: Columns of pixels.
+        vectors: Vectors of images, of each pixel.
+        x_row: Bytes between rows of what is multiplied.
+        x_column: Bytes between its columns.
+        y_row: Bytes between rows of the sums, or of the output's gradient.
+        y_column: Bytes between their columns.
+    """
 
-def _vector(element: Any) -> Any:
-    size = 4 if isinstance(element, ir.FloatType) else 8
-    return ir.VectorType(element, VECTOR_BYTES // size)
+    size: int
+    rows: int
+    columns: int
+    vectors: int
+    x_row: int
+    x_column: int
+    y_row: int
+    y_column: int
 
+    def x_places(self) -> list[int]:
+        """Distances of the vectors that are multiplied from the first, in bytes."""
+        return self._places(self.x_row, self.x_column)
 
-def _pointer(builder: Any, address: Any, kind: Any) -> Any:
-    return builder.inttoptr(address, kind.as_pointer())
+    def y_places(self) -> list[int]:
+        """Distances of the vectors of the output or its gradient from the first, in bytes."""
+        return self._places(self.y_row, self.y_column)
 
-
-def _load(builder: Any, address: Any, kind: Any, align: int | None = None) -> Any:
-    loaded = builder.load(_pointer(builder, address, kind))
-    loaded.align = VECTOR_BYTES if align is None else align
-    return loaded
-
-
-def _store(builder: Any, value: Any, address: Any, align: int | None = None) -> None:
-    stored = builder.store(value, _pointer(builder, address, value.type))
-    stored.align = VECTOR_BYTES if align is None else align
-
-
-def _fma(builder: Any, a: Any, b: Any, c: Any) -> Any:
-    name = f"llvm.fma.v{a.type.count}{a.type.element.intrinsic_name}"
-    function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(a.type, [a.type] * 3), name)
-    return builder.call(function, [a, b, c])
-
-
-def _splat(builder: Any, value: Any, kind: Any) -> Any:
-    one = builder.insert_element(ir.Constant(kind, ir.Undefined), value, ir.Constant(_INDEX, 0))
-    zeros = ir.Constant(ir.VectorType(_INDEX, kind.count), [0] * kind.count)
-    return builder.shuffle_vector(one, ir.Constant(kind, ir.Undefined), zeros)
-
-
-class _Loop:
-    """A loop over kept weights in LLVM's terms, with vectors that it carries."""
-
-    def __init__(self, builder: Any, first: Any, last: Any, carried: list[Any]) -> None:
-        self.builder = builder
-        self._before = builder.block
-        self._head = builder.append_basic_block("head")
-        self._body = builder.append_basic_block("body")
-        self._after = builder.append_basic_block("after")
-        builder.branch(self._head)
-        builder.position_at_end(self._head)
-        self.number = builder.phi(_INT)
-        self.number.add_incoming(first, self._before)
-        self.carried = [builder.phi(value.type) for value in carried]
-        for phi, value in zip(self.carried, carried, strict=True):
-            phi.add_incoming(value, self._before)
-        builder.cbranch(builder.icmp_signed("<", self.number, last), self._body, self._after)
-        builder.position_at_end(self._body)
-
-    def close(self, carried: list[Any]) -> None:
-        builder = self.builder
-        following = builder.add(self.number, ir.Constant(_INT, 1))
-        self.number.add_incoming(following, builder.block)
-        for phi, value in zip(self.carried, carried, strict=True):
-            phi.add_incoming(value, builder.block)
-        builder.branch(self._head)
-        builder.position_at_end(self._after)
-
-
-def _places(builder: Any, address: Any, row: Any, column: Any, tile: tuple[int, int, int]) -> list[Any]:
-    """Addresses of the vectors of a tile of (rows, columns, vectors of a pixel); strides are in bytes."""
-    found = []
-    for r in range(tile[0]):
-        at_row = builder.add(address, builder.mul(row, ir.Constant(_INT, r)))
-        for c in range(tile[1]):
-            at = builder.add(at_row, builder.mul(column, ir.Constant(_INT, c)))
-            found += [builder.add(at, ir.Constant(_INT, v * VECTOR_BYTES)) for v in range(tile[2])]
-    return found
-
-
-def _sizes(*tuples: Any) -> tuple[int, ...]:
-    return tuple(each.count for each in tuples)
-
-
-@intrinsic
-def _tile_sums(
-    typing: Any, x: Any, x_row: Any, y: Any, y_row: Any, y_column: Any, values: Any, at: Any, first: Any, last: Any,
-    start: Any, rows: Any, columns: Any, vectors: Any, stride: Any,
-) -> Any:  # fmt: skip
-    """Sums of a tile: the start plus value times what lies at the place of each kept weight, written to y."""
-    tile, step = _sizes(rows, columns, vectors), stride.count
-    element = _element(values)
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        kind = _vector(element)
-        size = VECTOR_BYTES // kind.count
-        x, x_row, y, y_row, y_column, values, at, first, last, start = args[:10]
-        data = [
-            context.make_array(signature.args[n])(context, builder, array).data for n, array in ((5, values), (6, at))
+    def _places(self, row: int, column: int) -> list[int]:
+        return [
+            r * row + c * column + v * VECTOR_BYTES
+            for r in range(self.rows)
+            for c in range(self.columns)
+            for v in range(self.vectors)
         ]
-        fixed = ir.Constant(_INT, tile[2] * VECTOR_BYTES * step)
-        sums = [_splat(builder, start, kind)] * (tile[0] * tile[1] * tile[2])
-        loop = _Loop(builder, first, last, sums)
-        value = _splat(builder, builder.load(builder.gep(data[0], [loop.number])), kind)
-        offset = builder.sext(builder.load(builder.gep(data[1], [loop.number])), _INT)
-        offset = builder.mul(offset, ir.Constant(_INT, size))
-        places = _places(builder, builder.add(x, offset), x_row, fixed, tile)
-        loop.close(
-            [
-                _fma(builder, value, _load(builder, place, kind), before)
-                for place, before in zip(places, loop.carried, strict=True)
-            ]
+
+
+class _Code:
+    """A function in LLVM's terms: its builder, its arguments, and what kernels need of loads and loops.
+
+    Args:
+        module: The module that it becomes part of.
+        name: Its name.
+        size: Bytes of a number.
+        arguments: Number of arguments: addresses and counts.
+    """
+
+    def __init__(self, module: Any, name: str, size: int, arguments: int) -> None:
+        self.element, self.size = _DTYPES[size], size
+        self.lanes = VECTOR_BYTES // size
+        self.kind = ir.VectorType(self.element, self.lanes)
+        self.zero = ir.Constant(self.kind, [0.0] * self.lanes)
+        self.function = ir.Function(module, ir.FunctionType(ir.VoidType(), [_INT] * arguments), name)
+        self.builder = ir.IRBuilder(self.function.append_basic_block("entry"))
+        self.arguments = self.function.args
+
+    def at(self, address: Any, distance: Any, times: int = 1) -> Any:
+        """The address so many times further."""
+        distance = ir.Constant(_INT, distance) if isinstance(distance, int) else distance
+        distance = self.builder.mul(distance, ir.Constant(_INT, times)) if times != 1 else distance
+        return self.builder.add(address, distance)
+
+    def load(self, address: Any, kind: Any = None, align: int | None = None) -> Any:
+        """A vector, or something else, from an address."""
+        kind = self.kind if kind is None else kind
+        loaded = self.builder.load(self.builder.inttoptr(address, kind.as_pointer()))
+        loaded.align = align or VECTOR_BYTES
+        return loaded
+
+    def index(self, table: Any, number: Any) -> Any:
+        """A distance in bytes, from a table of distances in numbers."""
+        return self.builder.mul(
+            self.builder.sext(self.load(self.at(table, number, 4), _INDEX, 4), _INT), ir.Constant(_INT, self.size)
         )
-        for place, total in zip(_places(builder, y, y_row, y_column, tile), loop.carried, strict=True):
-            _store(builder, total, place)
-        return context.get_dummy_value()
 
-    return types.void(
-        x, x_row, y, y_row, y_column, values, at, first, last, values.dtype, rows, columns, vectors, stride
-    ), generate
+    def store(self, value: Any, address: Any, align: int | None = None) -> None:
+        """Writes a vector to an address."""
+        stored = self.builder.store(value, self.builder.inttoptr(address, value.type.as_pointer()))
+        stored.align = align or VECTOR_BYTES
+
+    def splat(self, address: Any) -> Any:
+        """A vector of one number that lies at an address."""
+        value = self.load(address, self.element, self.size)
+        undefined = ir.Constant(self.kind, ir.Undefined)
+        one = self.builder.insert_element(undefined, value, ir.Constant(_INDEX, 0))
+        return self.builder.shuffle_vector(
+            one, undefined, ir.Constant(ir.VectorType(_INDEX, self.lanes), [0] * self.lanes)
+        )
+
+    def fma(self, a: Any, b: Any, c: Any) -> Any:
+        """A times b plus c, rounded once."""
+        name = f"llvm.fma.v{self.lanes}{self.element.intrinsic_name}"
+        kind = ir.FunctionType(self.kind, [self.kind] * 3)
+        return self.builder.call(cgutils.get_or_insert_function(self.builder.module, kind, name), [a, b, c])
+
+    def loop(self, first: Any, last: Any, step: int, carried: list[Any], body: Callable[[Any, list[Any]], list[Any]]) -> list[Any]:
+        """What is carried through all numbers from first to last, by a body of (number, carried) -> carried."""
+        builder, before = self.builder, self.builder.block
+        head, inside, after = (self.function.append_basic_block() for _ in range(3))
+        builder.branch(head)
+        builder.position_at_end(head)
+        number, phis = builder.phi(_INT), [builder.phi(value.type) for value in carried]
+        builder.cbranch(builder.icmp_signed("<", number, last), inside, after)
+        builder.position_at_end(inside)
+        following = [builder.add(number, ir.Constant(_INT, step)), *body(number, phis)]
+        for phi, start, end in zip([number, *phis], [first, *carried], following, strict=True):
+            phi.add_incoming(start, before)
+            phi.add_incoming(end, builder.block)
+        builder.branch(head)
+        builder.position_at_end(after)
+        return phis
 
 
-@intrinsic
-def _tile_dots(
-    typing: Any, x: Any, x_row: Any, g: Any, g_row: Any, sums: Any, at: Any, first: Any, last: Any, like: Any,
-    rows: Any, columns: Any, vectors: Any, stride: Any,
-) -> Any:  # fmt: skip
-    """Adds to the vector of sums of each kept weight the products of a tile of g with what lies at its place."""
-    tile, step = _sizes(rows, columns, vectors), stride.count
-    element = _element(like)
+def _write_sums(module: Any, tile: Tile) -> None:
+    """(x, y, values, places, first, last, start): start + sum of value * x at its place, for each vector, to y."""
+    code = _Code(module, "sums", tile.size, 7)
+    x, y, values, places, first, last, start = code.arguments
+    sums = [code.splat(start)] * len(tile.x_places())
 
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        kind = _vector(element)
-        size = VECTOR_BYTES // kind.count
-        x, x_row, g, g_row, sums, at, first, last = args[:8]
-        at = context.make_array(signature.args[5])(context, builder, at).data
-        pixel = tile[2] * VECTOR_BYTES
-        gradients = [
-            _load(builder, place, kind) for place in _places(builder, g, g_row, ir.Constant(_INT, pixel), tile)
+    def body(number: Any, sums: list[Any]) -> list[Any]:
+        value = code.splat(code.at(values, number, tile.size))
+        here = code.at(x, code.index(places, number))
+        return [
+            code.fma(value, code.load(code.at(here, place)), total)
+            for place, total in zip(tile.x_places(), sums, strict=True)
         ]
-        loop = _Loop(builder, first, last, [])
-        offset = builder.sext(builder.load(builder.gep(at, [loop.number])), _INT)
-        offset = builder.mul(offset, ir.Constant(_INT, size))
-        places = _places(builder, builder.add(x, offset), x_row, ir.Constant(_INT, pixel * step), tile)
-        place = builder.add(sums, builder.mul(loop.number, ir.Constant(_INT, VECTOR_BYTES)))
-        halves = [_load(builder, place, kind), ir.Constant(kind, [0.0] * kind.count)]
-        for number, (gradient, where) in enumerate(zip(gradients, places, strict=True)):
-            halves[number % 2] = _fma(builder, gradient, _load(builder, where, kind), halves[number % 2])
-        _store(builder, builder.fadd(*halves) if len(gradients) > 1 else halves[0], place)
-        loop.close([])
-        return context.get_dummy_value()
 
-    return types.void(x, x_row, g, g_row, sums, at, first, last, like, rows, columns, vectors, stride), generate
+    for place, total in zip(tile.y_places(), code.loop(first, last, 1, sums, body), strict=True):
+        code.store(total, code.at(y, place))
+    code.builder.ret_void()
 
 
-@intrinsic
-def _tile_total(typing: Any, g: Any, g_row: Any, total: Any, like: Any, rows: Any, columns: Any, vectors: Any) -> Any:
-    """Adds the vectors of a tile to the vector at an address."""
-    tile = _sizes(rows, columns, vectors)
-    element = _element(like)
+def _write_dots(module: Any, tile: Tile) -> None:
+    """(x, g, sums, places, first, last): adds g times x at each place to the vector of this place's sums."""
+    code = _Code(module, "dots", tile.size, 6)
+    x, g, sums, places, first, last = code.arguments
+    gradients = [code.load(code.at(g, place)) for place in tile.y_places()]
 
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        kind = _vector(element)
-        g, g_row, total = args[:3]
-        value = _load(builder, total, kind)
-        for place in _places(builder, g, g_row, ir.Constant(_INT, tile[2] * VECTOR_BYTES), tile):
-            value = builder.fadd(value, _load(builder, place, kind))
-        _store(builder, value, total)
-        return context.get_dummy_value()
+    def body(number: Any, _: list[Any]) -> list[Any]:
+        here, own = code.at(x, code.index(places, number)), code.at(sums, number, VECTOR_BYTES)
+        # Two sums, since each waits for the one before it.
+        halves = [code.load(own), code.zero]
+        for turn, (place, gradient) in enumerate(zip(tile.x_places(), gradients, strict=True)):
+            halves[turn % 2] = code.fma(gradient, code.load(code.at(here, place)), halves[turn % 2])
+        code.store(code.builder.fadd(*halves), own)
+        return []
 
-    return types.void(g, g_row, total, like, rows, columns, vectors), generate
+    code.loop(first, last, 1, [], body)
+    code.builder.ret_void()
 
 
-def _transposed(builder: Any, vectors: list[Any]) -> list[Any]:
+def _write_total(module: Any, tile: Tile) -> None:
+    """(g, total): adds the vectors of a tile of the output's gradient to one."""
+    code = _Code(module, "total", tile.size, 2)
+    g, total = code.arguments
+    value = code.load(total)
+    for place in tile.y_places():
+        value = code.builder.fadd(value, code.load(code.at(g, place)))
+    code.store(value, total)
+    code.builder.ret_void()
+
+
+def _transposed(code: _Code, vectors: Sequence[Any]) -> list[Any]:
     """The transpose of a square of vectors, by exchanging ever smaller blocks."""
     count, found = len(vectors), list(vectors)
     step = count // 2
@@ -208,90 +208,147 @@ def _transposed(builder: Any, vectors: list[Any]) -> list[Any]:
             low = [j if not j & step else count + j - step for j in range(count)]
             high = [j + step if not j & step else count + j for j in range(count)]
             for place, lanes in ((i, low), (i + step, high)):
-                found[place] = builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(_INDEX, count), lanes))
+                found[place] = code.builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(_INDEX, count), lanes))
         step //= 2
     return found
 
 
-@intrinsic
-def _pack_square(typing: Any, images: Any, image: Any, count: Any, packed: Any, table: Any, first: Any, like: Any) -> Any:
-    """Turns a vector of consecutive elements of each image of a lane into a vector of lanes for each element."""
-    element = _element(like)
+def _write_pack(module: Any, size: int) -> None:
+    """(images, image, count, packed, table, first, last): a lane's images to vectors, from element first to last.
 
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        kind = _vector(element)
-        size = VECTOR_BYTES // kind.count
-        images, image, count, packed, table, first, _ = args
-        table = context.make_array(signature.args[4])(context, builder, table).data
-        zero, rows = ir.Constant(kind, [0.0] * kind.count), []
-        for lane in range(kind.count):
-            there = builder.icmp_signed("<", ir.Constant(_INT, lane), count)
-            place = builder.select(there, builder.add(images, builder.mul(image, ir.Constant(_INT, lane))), images)
-            rows.append(builder.select(there, _load(builder, place, kind, size), zero))
-        for number, vector in enumerate(_transposed(builder, rows)):
-            at = builder.load(builder.gep(table, [builder.add(first, ir.Constant(_INT, number))]))
-            at = builder.mul(builder.sext(at, _INT), ir.Constant(_INT, size))
-            _store(builder, vector, builder.add(packed, at))
-        return context.get_dummy_value()
+    Images lie `image` bytes apart; lanes from `count` on become 0.
+    """
+    code = _Code(module, "pack", size, 7)
+    images, image, count, packed, table, first, last = code.arguments
+    builder = code.builder
+    there = [builder.icmp_signed("<", ir.Constant(_INT, lane), count) for lane in range(code.lanes)]
+    starts = [
+        builder.select(here, code.at(images, image, lane), images) if lane else images
+        for lane, here in enumerate(there)
+    ]
 
-    return types.void(images, image, count, packed, table, first, like), generate
+    def body(number: Any, _: list[Any]) -> list[Any]:
+        rows = [
+            builder.select(here, code.load(code.at(start, number, size), align=size), code.zero)
+            for here, start in zip(there, starts, strict=True)
+        ]
+        for element, vector in enumerate(_transposed(code, rows)):
+            code.store(vector, code.at(packed, code.index(table, code.at(number, element))))
+        return []
+
+    # A square is read whole: `last` is at its end or behind it.
+    code.loop(first, last, code.lanes, [], body)
+    builder.ret_void()
 
 
-@intrinsic
-def _unpack_square(
-    typing: Any, images: Any, image: Any, count: Any, packed: Any, table: Any, first: Any, like: Any
-) -> Any:
-    """The reverse of `_pack_square`; images beyond the count are not written."""
-    element = _element(like)
+def _write_unpack(module: Any, size: int) -> None:
+    """(images, image, count, packed, table, first, last): the reverse of packing."""
+    code = _Code(module, "unpack", size, 7)
+    images, image, count, packed, table, first, last = code.arguments
+    builder = code.builder
 
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        kind = _vector(element)
-        size = VECTOR_BYTES // kind.count
-        images, image, count, packed, table, first, _ = args
-        table = context.make_array(signature.args[4])(context, builder, table).data
-        columns = []
-        for number in range(kind.count):
-            at = builder.load(builder.gep(table, [builder.add(first, ir.Constant(_INT, number))]))
-            at = builder.mul(builder.sext(at, _INT), ir.Constant(_INT, size))
-            columns.append(_load(builder, builder.add(packed, at), kind))
-        for lane, vector in enumerate(_transposed(builder, columns)):
+    def body(number: Any, _: list[Any]) -> list[Any]:
+        columns = [
+            code.load(code.at(packed, code.index(table, code.at(number, element)))) for element in range(code.lanes)
+        ]
+        for lane, vector in enumerate(_transposed(code, columns)):
             with builder.if_then(builder.icmp_signed("<", ir.Constant(_INT, lane), count), likely=True):
-                _store(builder, vector, builder.add(images, builder.mul(image, ir.Constant(_INT, lane))), size)
+                code.store(vector, code.at(code.at(images, image, lane), number, size), size)
+        return []
+
+    code.loop(first, last, code.lanes, [], body)
+    builder.ret_void()
+
+
+class _Machine:
+    """This CPU for LLVM, and what was compiled for it: code lives as long as its engine."""
+
+    def __init__(self) -> None:
+        llvm.initialize_native_target()
+        llvm.initialize_native_asmprinter()
+        self.engines: list[Any] = []
+
+    def compile(self, module: Any, *names: str) -> tuple[int, ...]:
+        """Addresses of a module's functions."""
+        features = llvm.get_host_cpu_features().flatten()
+        target = llvm.Target.from_default_triple().create_target_machine(
+            cpu=llvm.get_host_cpu_name(), features=features, opt=3
+        )
+        engine = llvm.create_mcjit_compiler(llvm.parse_assembly(str(module)), target)
+        engine.finalize_object()
+        self.engines.append(engine)
+        return tuple(engine.get_function_address(name) for name in names)
+
+
+@cache
+def _machine() -> _Machine:
+    return _Machine()
+
+
+@cache
+def tile_kernels(tile: Tile) -> tuple[int, int, int]:
+    """Addresses of a tile's sums, of its dot products and of its total."""
+    module = ir.Module()
+    _write_sums(module, tile)
+    _write_dots(module, tile)
+    _write_total(module, tile)
+    sums, dots, total = _machine().compile(module, "sums", "dots", "total")
+    return sums, dots, total
+
+
+@cache
+def packing_kernels(size: int) -> tuple[int, int]:
+    """Addresses of what packs and unpacks vectors of images of numbers of so many bytes."""
+    module = ir.Module()
+    _write_pack(module, size)
+    _write_unpack(module, size)
+    pack, unpack = _machine().compile(module, "pack", "unpack")
+    return pack, unpack
+
+
+@intrinsic
+def _call(typing: Any, function: Any, arguments: Any) -> Any:
+    """Calls the kernel at an address with a tuple of addresses and counts."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        given = [builder.extract_value(args[1], number) for number in range(arguments.count)]
+        kind = ir.FunctionType(ir.VoidType(), [_INT] * len(given))
+        builder.call(builder.inttoptr(args[0], kind.as_pointer()), given)
         return context.get_dummy_value()
 
-    return types.void(images, image, count, packed, table, first, like), generate
+    return types.void(function, arguments), generate
 
 
 @intrinsic
 def _get(typing: Any, address: Any, like: Any) -> Any:
-    """The element at an address."""
-    element = _element(like)
+    """The number at an address, of an array's type."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.load(_pointer(builder, args[0], element))
+        return builder.load(builder.inttoptr(args[0], _DTYPES[like.dtype.bitwidth // 8].as_pointer()))
 
     return like.dtype(address, like), generate
 
 
 @intrinsic
 def _put(typing: Any, address: Any, value: Any, like: Any) -> Any:
-    """Writes an element to an address."""
+    """Writes a number of an array's type to an address."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        builder.store(args[1], _pointer(builder, args[0], _element(like)))
+        builder.store(args[1], builder.inttoptr(args[0], _DTYPES[like.dtype.bitwidth // 8].as_pointer()))
         return context.get_dummy_value()
 
     return types.void(address, like.dtype, like), generate
 
 
 @intrinsic
-def _fill_zero(typing: Any, address: Any, count: Any) -> Any:
+def _clear(typing: Any, address: Any, count: Any) -> Any:
     """Writes so many bytes of 0."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         byte = ir.IntType(8)
         clear = builder.module.declare_intrinsic("llvm.memset", [byte.as_pointer(), _INT])
-        builder.call(clear, [_pointer(builder, args[0], byte), ir.Constant(byte, 0), args[1], ir.Constant(ir.IntType(1), 0)])
+        where = builder.inttoptr(args[0], byte.as_pointer())
+        builder.call(clear, [where, ir.Constant(byte, 0), args[1], ir.Constant(ir.IntType(1), 0)])
         return context.get_dummy_value()
 
     return types.void(address, count), generate
@@ -302,212 +359,193 @@ def _compiled(function: Callable[..., Any]) -> Any:
 
 
 @_compiled
-def _pack(images, count, length, packed, chunk_bytes, vectors, table, like):  # type: ignore[no-untyped-def]
-    """Packs images of `length` consecutive elements each into chunks."""
-    size = like.itemsize
-    lanes = VECTOR_BYTES // size
-    image = length * size
+def _clear_border(packed, planes, height, width, top, left, rows, columns, pixel):  # type: ignore[no-untyped-def]
+    """Writes 0 around the images of packed planes."""
+    row = width * pixel
+    for plane in range(planes):
+        start = packed + plane * height * row
+        if top:
+            _clear(start, top * row)
+        for number in range(top, top + rows):
+            if left:
+                _clear(start + number * row, left * pixel)
+            if left + columns < width:
+                _clear(start + number * row + (left + columns) * pixel, (width - left - columns) * pixel)
+        if top + rows < height:
+            _clear(start + (top + rows) * row, (height - top - rows) * row)
+
+
+@_compiled
+def pack(kernel, images, count, packed, table, geometry, pixel, like):  # type: ignore[no-untyped-def]
+    """Packs a batch, with borders of 0.
+
+    Args:
+        kernel: Address of the kernel that packs.
+        images: Address of the batch, whose images lie one behind another.
+        count: Number of images.
+        packed: Address of what is written: chunks of channels of rows of pixels of images.
+        table: Place of each number of an image in the first chunk.
+        geometry: Channels, height and width with borders, top, left, height and width without them.
+        pixel: Bytes of a pixel of a chunk.
+        like: An array of the numbers' type.
+    """
+    channels, height, width, top, left, rows, columns = geometry
+    size, length, vectors = like.itemsize, len(table), pixel // VECTOR_BYTES
+    lanes, image = VECTOR_BYTES // size, len(table) * size
     chunks = (count + lanes * vectors - 1) // (lanes * vectors)
+    if rows < height or columns < width:
+        _clear_border(packed, chunks * channels, height, width, top, left, rows, columns, pixel)
+    whole = length // lanes * lanes
     for chunk in range(chunks):
         for vector in range(vectors):
             number = (chunk * vectors + vector) * lanes
             there = min(max(count - number, 0), lanes)
             source = images + min(number, count - 1) * image
-            target = packed + chunk * chunk_bytes + vector * VECTOR_BYTES
-            first = 0
-            while first + lanes <= length:
-                _pack_square(source + first * size, image, there, target, table, first, like)
-                first += lanes
-            if first < length and length >= lanes:
-                first = length - lanes
-                _pack_square(source + first * size, image, there, target, table, first, like)
-            elif first < length:
-                for element in range(length):
+            target = packed + (chunk * channels * height * width * vectors + vector) * VECTOR_BYTES
+            _call(kernel, (source, image, there, target, table.ctypes.data, 0, whole))
+            if whole < length and length >= lanes:
+                _call(kernel, (source, image, there, target, table.ctypes.data, length - lanes, length))
+            elif whole < length:
+                for place in range(length):
                     for lane in range(lanes):
-                        value = _get(source + lane * image + element * size, like) if lane < there else like.dtype.type(0)
-                        _put(target + table[element] * size + lane * size, value, like)
+                        value = _get(source + lane * image + place * size, like) if lane < there else like.dtype.type(0)
+                        _put(target + (table[place] + lane) * size, value, like)
 
 
 @_compiled
-def _unpack(images, count, length, packed, chunk, vectors, table, like):  # type: ignore[no-untyped-def]
-    """Writes one packed chunk to its images of `length` consecutive elements each."""
-    size = like.itemsize
-    lanes = VECTOR_BYTES // size
-    image = length * size
+def _unpack(kernel, images, count, packed, chunk, table, pixel, like):  # type: ignore[no-untyped-def]
+    """Writes one packed chunk to its images."""
+    size, length, vectors = like.itemsize, len(table), pixel // VECTOR_BYTES
+    lanes, image = VECTOR_BYTES // size, len(table) * size
+    whole = length // lanes * lanes
     for vector in range(vectors):
         number = (chunk * vectors + vector) * lanes
-        there = min(max(count - number, 0), lanes)
+        there = min(count - number, lanes)
         if there <= 0:
-            continue
+            break
         target = images + number * image
         source = packed + vector * VECTOR_BYTES
-        first = 0
-        while first + lanes <= length:
-            _unpack_square(target + first * size, image, there, source, table, first, like)
-            first += lanes
-        if first < length and length >= lanes:
-            first = length - lanes
-            _unpack_square(target + first * size, image, there, source, table, first, like)
-        elif first < length:
-            for element in range(length):
+        _call(kernel, (target, image, there, source, table.ctypes.data, 0, whole))
+        if whole < length and length >= lanes:
+            _call(kernel, (target, image, there, source, table.ctypes.data, length - lanes, length))
+        elif whole < length:
+            for place in range(length):
                 for lane in range(there):
-                    value = _get(source + table[element] * size + lane * size, like)
-                    _put(target + lane * image + element * size, value, like)
+                    _put(target + lane * image + place * size, _get(source + (table[place] + lane) * size, like), like)
 
 
 @_compiled
-def _clear_border(packed, planes, height, width, inner, pixel):  # type: ignore[no-untyped-def]
-    """Writes 0 around the images of packed planes; `inner` is their (top, left, height, width) in pixels."""
-    top, left, rows, columns = inner
-    row = width * pixel
-    for plane in range(planes):
-        start = packed + plane * height * row
-        if top:
-            _fill_zero(start, top * row)
-        for number in range(top, top + rows):
-            if left:
-                _fill_zero(start + number * row, left * pixel)
-            if left + columns < width:
-                _fill_zero(start + number * row + (left + columns) * pixel, (width - left - columns) * pixel)
-        if top + rows < height:
-            _fill_zero(start + (top + rows) * row, (height - top - rows) * row)
-
-
-@_compiled
-def pack(images, count, packed, table, geometry, like, vectors):  # type: ignore[no-untyped-def]
-    """Packs a batch, with borders of 0.
-
-    Args:
-        images: Address of the batch, whose images lie one behind another.
-        count: Number of images.
-        packed: Address of what is written: chunks of channels of rows of pixels of images.
-        table: Place of each element of an image in the first chunk.
-        geometry: Channels, height and width with borders, top, left, height and width without them.
-        like: An array of the elements' type.
-        vectors: As many numbers as a pixel of a chunk has vectors.
-    """
-    channels, height, width, top, left, rows, columns = geometry
-    pixel = len(vectors) * VECTOR_BYTES
-    lanes = pixel // like.itemsize
-    chunks = (count + lanes - 1) // lanes
-    if rows < height or columns < width:
-        _clear_border(packed, chunks * channels, height, width, (top, left, rows, columns), pixel)
-    _pack(images, count, len(table), packed, channels * height * width * pixel, len(vectors), table, like)
-
-
-@_compiled
-def gather(weight, index, values):  # type: ignore[no-untyped-def]
-    """Reads the kept weights at these places of a dense one."""
-    for number in range(len(index)):
-        values[number] = _get(weight + index[number] * values.itemsize, values)
-
-
-@_compiled
-def products(packed, count, geometry, values, places, starts, bias, output, images, table, out, rows, columns, vectors, stride):  # type: ignore[no-untyped-def]
+def products(  # type: ignore[no-untyped-def]
+    kernels, packed, count, geometry, weight, index, values, places, starts, bias, output, images, table, out, tile, pixel
+):
     """The outputs of a layer, or its input's gradient, for a packed batch.
 
     Args:
+        kernels: Addresses of the kernel of a tile's sums, and of the one that unpacks.
         packed: Address of the packed batch.
         count: Number of images.
         geometry: That of the batch, see `pack`.
-        values: Kept weights in the order of their output channel.
-        places: Place, in elements of the batch, that each of them multiplies for the first pixel.
+        weight: Address of the dense weight.
+        index: Place of each kept weight in it, in the order of their output channels.
+        values: Memory for the kept weights.
+        places: Place, in numbers of the batch, of what each of them multiplies for the first pixel.
         starts: Number of the first weight of each output channel, and of the end; one phase after another.
         bias: Address of a number for each output channel; 0 for none.
         output: Address of memory for one packed chunk of the output.
         images: Address of the output's images.
         table: As for `pack`, of the output.
         out: Channels, height and width of the output, and the distance of a phase's pixels: phases are its square.
-        rows: As many numbers as a tile has rows.
-        columns: As many numbers as a tile has columns.
-        vectors: As many numbers as a pixel of a chunk has vectors.
-        stride: As many numbers as pixels of the batch lie between two pixels of the output.
+        tile: Rows and columns of a tile, and the pixels of the batch between two pixels of the output.
+        pixel: Bytes of a pixel of a chunk.
     """
-    pixel = len(vectors) * VECTOR_BYTES
-    lanes = pixel // values.itemsize
+    size = values.itemsize
     chunk_bytes = geometry[0] * geometry[1] * geometry[2] * pixel
     row = geometry[2] * pixel
     channels, height, width, apart = out
-    plane = height * width * pixel
-    step = len(stride)
-    zero = values.dtype.type(0)
-    for chunk in range((count + lanes - 1) // lanes):
+    tile_rows, tile_columns, step = tile
+    sums, unpacking = kernels
+    nothing = np.zeros(1, values.dtype)
+    none = np.int64(nothing.ctypes.data)
+    for number in range(len(index)):
+        values[number] = _get(weight + index[number] * size, values)
+    for chunk in range((count * size + pixel - 1) // pixel):
         batch = packed + chunk * chunk_bytes
         for phase in range(apart * apart):
             corner = output + ((phase // apart) * width + phase % apart) * pixel
             first = phase * channels
-            for top in range(0, height // apart, len(rows)):
-                for left in range(0, width // apart, len(columns)):
+            for top in range(0, height // apart, tile_rows):
+                for left in range(0, width // apart, tile_columns):
                     x = batch + top * step * row + left * step * pixel
                     y = corner + (top * width + left) * apart * pixel
                     for channel in range(channels):
-                        start = _get(bias + channel * values.itemsize, values) if bias else zero
-                        _tile_sums(
-                            x, row * step, y + channel * plane, width * apart * pixel, apart * pixel, values, places,
-                            starts[first + channel], starts[first + channel + 1], start, rows, columns, vectors, stride,
-                        )  # fmt: skip
-        _unpack(images, count, len(table), output, chunk, len(vectors), table, values)
+                        start = bias + channel * size if bias else none
+                        begin, end = starts[first + channel], starts[first + channel + 1]
+                        _call(sums, (x, y, values.ctypes.data, places.ctypes.data, begin, end, start))
+                        y += height * width * pixel
+        _unpack(unpacking, images, count, output, chunk, table, pixel, values)
 
 
 @_compiled
-def weight_products(x, x_geometry, g, g_geometry, count, values, places, starts, index, sums, gradient, bias, rows, columns, vectors, stride):  # type: ignore[no-untyped-def]
+def weight_products(  # type: ignore[no-untyped-def]
+    kernels, x, x_geometry, g, g_geometry, count, values, places, starts, index, sums, gradient, bias, tile, pixel
+):
     """Adds the gradients of kept weights, and of the bias, to dense ones.
 
     Args:
+        kernels: Addresses of the kernels of a tile's dot products and of its total.
         x: Address of the packed batch.
         x_geometry: Its geometry, see `pack`.
         g: Address of the packed gradient of the output.
         g_geometry: Its geometry.
         count: Number of images.
-        values: An array of the elements' type.
+        values: An array of the numbers' type.
         places: As for `products`.
         starts: As for `products`.
-        index: Place of each kept weight in the dense one.
+        index: Place of each kept weight in the dense one; none where only the bias's gradient is wanted.
         sums: Address of memory for a vector for each kept weight, and one more.
         gradient: Address of the dense gradient; only kept entries are touched.
         bias: Address of the bias's gradient; 0 for none.
-        rows: As for `products`.
-        columns: As for `products`.
-        vectors: As for `products`.
-        stride: As for `products`.
+        tile: As for `products`.
+        pixel: As for `products`.
     """
-    pixel = len(vectors) * VECTOR_BYTES
     size = values.itemsize
     lanes = VECTOR_BYTES // size
-    x_row, g_row, step = x_geometry[2] * pixel, g_geometry[2] * pixel, len(stride)
+    tile_rows, tile_columns, step = tile
+    dots, total = kernels
+    x_row, g_row = x_geometry[2] * pixel, g_geometry[2] * pixel
     x_chunk = x_geometry[0] * x_geometry[1] * x_row
     plane = g_geometry[1] * g_row
-    channels, g_top, g_left, height, width = g_geometry[0], g_geometry[3], g_geometry[4], g_geometry[5], g_geometry[6]
-    chunks = (count + len(vectors) * lanes - 1) // (len(vectors) * lanes)
-    _fill_zero(sums, (len(index) + 1) * VECTOR_BYTES)
-    for chunk in range(chunks):
-        for top in range(0, height, len(rows)):
-            for left in range(0, width, len(columns)):
-                at = x + chunk * x_chunk + top * step * x_row + left * step * pixel
-                here = g + chunk * channels * plane + (g_top + top) * g_row + (g_left + left) * pixel
-                for channel in range(channels):
-                    if starts[channel] < starts[channel + 1]:
-                        _tile_dots(
-                            at, x_row * step, here + channel * plane, g_row, sums, places, starts[channel],
-                            starts[channel + 1], values, rows, columns, vectors, stride,
-                        )  # fmt: skip
+    channels, height, width = g_geometry[0], g_geometry[5], g_geometry[6]
+    g += g_geometry[3] * g_row + g_geometry[4] * pixel
+    chunks = (count * size + pixel - 1) // pixel
+    _clear(sums, (len(index) + 1) * VECTOR_BYTES)
+    if len(index):
+        for chunk in range(chunks):
+            for top in range(0, height, tile_rows):
+                for left in range(0, width, tile_columns):
+                    at = x + chunk * x_chunk + top * step * x_row + left * step * pixel
+                    here = g + chunk * channels * plane + top * g_row + left * pixel
+                    for channel in range(channels):
+                        begin, end = starts[channel], starts[channel + 1]
+                        if begin < end:
+                            _call(dots, (at, here, sums, places.ctypes.data, begin, end))
+                        here += plane
     for number in range(len(index)):
-        total = values.dtype.type(0)
+        value = values.dtype.type(0)
         for lane in range(lanes):
-            total += _get(sums + number * VECTOR_BYTES + lane * size, values)
+            value += _get(sums + number * VECTOR_BYTES + lane * size, values)
         entry = gradient + index[number] * size
-        _put(entry, _get(entry, values) + total, values)
+        _put(entry, _get(entry, values) + value, values)
     if bias:
         last = sums + len(index) * VECTOR_BYTES
         for channel in range(channels):
-            _fill_zero(last, VECTOR_BYTES)
+            _clear(last, VECTOR_BYTES)
             for chunk in range(chunks):
-                for top in range(0, height, len(rows)):
-                    for left in range(0, width, len(columns)):
-                        here = g + (chunk * channels + channel) * plane
-                        here += (g_top + top) * g_row + (g_left + left) * pixel
-                        _tile_total(here, g_row, last, values, rows, columns, vectors)
-            total = values.dtype.type(0)
+                for top in range(0, height, tile_rows):
+                    for left in range(0, width, tile_columns):
+                        here = g + (chunk * channels + channel) * plane + top * g_row + left * pixel
+                        _call(total, (here, last))
+            value = values.dtype.type(0)
             for lane in range(lanes):
-                total += _get(last + lane * size, values)
-            _put(bias + channel * size, _get(bias + channel * size, values) + total, values)
+                value += _get(last + lane * size, values)
+            _put(bias + channel * size, _get(bias + channel * size, values) + value, values)
