@@ -131,7 +131,9 @@ class _Code:
         kind = ir.FunctionType(self.kind, [self.kind] * 3)
         return self.builder.call(cgutils.get_or_insert_function(self.builder.module, kind, name), [a, b, c])
 
-    def loop(self, first: Any, last: Any, step: int, carried: list[Any], body: Callable[[Any, list[Any]], list[Any]]) -> list[Any]:
+    def loop(
+        self, first: Any, last: Any, step: int, carried: list[Any], body: Callable[[Any, list[Any]], list[Any]]
+    ) -> list[Any]:
         """What is carried through all numbers from first to last, by a body of (number, carried) -> carried."""
         builder, before = self.builder, self.builder.block
         head, inside, after = (self.function.append_basic_block() for _ in range(3))
@@ -306,7 +308,7 @@ def packing_kernels(size: int) -> tuple[int, int]:
     return pack, unpack
 
 
-@intrinsic
+@intrinsic  # type: ignore[untyped-decorator]
 def _call(typing: Any, function: Any, arguments: Any) -> Any:
     """Calls the kernel at an address with a tuple of addresses and counts."""
 
@@ -319,7 +321,7 @@ def _call(typing: Any, function: Any, arguments: Any) -> Any:
     return types.void(function, arguments), generate
 
 
-@intrinsic
+@intrinsic  # type: ignore[untyped-decorator]
 def _get(typing: Any, address: Any, like: Any) -> Any:
     """The number at an address, of an array's type."""
 
@@ -329,7 +331,7 @@ def _get(typing: Any, address: Any, like: Any) -> Any:
     return like.dtype(address, like), generate
 
 
-@intrinsic
+@intrinsic  # type: ignore[untyped-decorator]
 def _put(typing: Any, address: Any, value: Any, like: Any) -> Any:
     """Writes a number of an array's type to an address."""
 
@@ -340,7 +342,7 @@ def _put(typing: Any, address: Any, value: Any, like: Any) -> Any:
     return types.void(address, like.dtype, like), generate
 
 
-@intrinsic
+@intrinsic  # type: ignore[untyped-decorator]
 def _whole(typing: Any, table: Any, number: Any) -> Any:
     """A whole number of a table of those of 64 bits, at an address."""
 
@@ -350,7 +352,7 @@ def _whole(typing: Any, table: Any, number: Any) -> Any:
     return types.int64(table, types.int64), generate
 
 
-@intrinsic
+@intrinsic  # type: ignore[untyped-decorator]
 def _place(typing: Any, table: Any, number: Any) -> Any:
     """A whole number of a table of those of 32 bits, at an address."""
 
@@ -361,7 +363,7 @@ def _place(typing: Any, table: Any, number: Any) -> Any:
     return types.int64(table, types.int64), generate
 
 
-@intrinsic
+@intrinsic  # type: ignore[untyped-decorator]
 def _clear(typing: Any, address: Any, count: Any) -> Any:
     """Writes so many bytes of 0."""
 
@@ -497,7 +499,23 @@ def forward(x, count, packed, weight, bias, y, memory, packing, side, pixel, lik
 
 @_compiled
 def backward(  # type: ignore[no-untyped-def]
-    g, count, x, packed, weight, d_weight, adding, d_bias, d_x, memory, packing, x_geometry, tile, side, back, pixel, like
+    g,
+    count,
+    x,
+    packed,
+    weight,
+    d_weight,
+    adding,
+    d_bias,
+    d_x,
+    memory,
+    packing,
+    x_geometry,
+    tile,
+    side,
+    back,
+    pixel,
+    like,
 ):
     """The gradients of a layer.
 

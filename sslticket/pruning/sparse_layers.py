@@ -8,12 +8,13 @@ Whether a layer gains is found by a trial, `faster_sparse_layers`. CPU only: on 
 
 import statistics
 import threading
-import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
+from time import process_time
 from typing import Any, cast
 
 import numpy as np
@@ -54,11 +55,10 @@ class LayerTimes:
 def kernels() -> Any:
     """The module of kernels; None where numba is missing or cannot compile them, which is said once."""
     try:
-        from sslticket.pruning import sparse_kernels
+        return import_module("sslticket.pruning.sparse_kernels")
     except Exception as error:  # whatever an incomplete installation raises
         warnings.warn(f"layers stay dense, since numba cannot be used: {error}", stacklevel=2)
         return None
-    return sparse_kernels
 
 
 @torch.enable_grad()
@@ -139,13 +139,13 @@ def time_layer(
         for forward, taken in seconds.items():
             for value in wanted:
                 value.grad = None
-            begun = time.process_time()
+            begun = process_time()
             with autocast():
                 output = forward(given)
             gradient = torch.ones_like(output) if gradient is None else gradient
-            output.backward(gradient.to(output.dtype))
+            output.backward(gradient.to(output.dtype))  # type: ignore[no-untyped-call]
             if number:
-                taken.append(time.process_time() - begun)
+                taken.append(process_time() - begun)
     for value, before in kept:
         value.grad = before
     return LayerTimes(dense=statistics.median(seconds[module.forward]), sparse=statistics.median(seconds[sparse]))
@@ -176,7 +176,7 @@ def use_sparse_layers(backbone: nn.Module, masks: Mask, names: Iterable[str]) ->
         weight = _stored_weight(module)
         layer = _SparseLayer(module, weight, masks[name])
         setattr(module, _SPARSE, layer)
-        module.forward = layer  # type: ignore[assignment]
+        module.forward = layer
 
 
 def stop_sparse_layers(backbone: nn.Module) -> None:
@@ -188,7 +188,11 @@ def stop_sparse_layers(backbone: nn.Module) -> None:
 
 def sparse_layers(backbone: nn.Module) -> list[str]:
     """Names of the weights whose layers are sparse now."""
-    return [f"{path}.weight" if path else "weight" for path, module in backbone.named_modules() if _SPARSE in module.__dict__]
+    return [
+        f"{path}.weight" if path else "weight"
+        for path, module in backbone.named_modules()
+        if _SPARSE in module.__dict__
+    ]
 
 
 def _stored_weight(module: nn.Module) -> Tensor:
@@ -340,7 +344,7 @@ class _Plan:
 
     def numbers(self, count: int) -> int:
         """Numbers of a packed batch of so many images."""
-        return -(-count // self.images) * self.x_pixels * self.images
+        return int(-(-count // self.images) * self.x_pixels * self.images)
 
     def gradient_bytes(self, count: int) -> tuple[int, int]:
         """Bytes of a packed gradient of so many images, and of what else its pass needs."""
@@ -357,7 +361,7 @@ class _Scratch(threading.local):
         """Address of so many bytes."""
         if self._memory.numel() < size:
             self._memory = torch.empty(size, dtype=torch.uint8)
-        return self._memory.data_ptr()
+        return int(self._memory.data_ptr())
 
 
 _scratch = _Scratch()
@@ -408,7 +412,7 @@ class _SparseLayer:
         plan = self._plan(own)
         if plan is None:
             return self._dense(x)
-        y = cast(Tensor, _SparseProduct.apply(own, self.weight, self.bias, plan))  # type: ignore[no-untyped-call]
+        y = cast(Tensor, _SparseProduct.apply(own, self.weight, self.bias, plan))
         return y if narrow is None else y.to(narrow)
 
     def _plan(self, x: Tensor) -> _Plan | None:
@@ -428,7 +432,10 @@ class _SparseLayer:
         size = (1, 1) if conv is None else (x.shape[2], x.shape[3])
         if x.shape[-1 if conv is None else 1] != expected:
             return None
-        padding, stride, dilation = ((0, 0), 1, (1, 1)) if conv is None else (conv.padding, conv.stride[0], conv.dilation)
+        padding, dilation, stride = (0, 0), (1, 1), 1
+        if conv is not None:
+            padding, dilation = cast("tuple[int, int]", conv.padding), cast("tuple[int, int]", conv.dilation)
+            stride = conv.stride[0]
         if any(side % stride for side in size):
             return None
         out = [
