@@ -2,7 +2,7 @@
 
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from sslticket.config.recipe import Data, flatten_settings
 from sslticket.config.runtime import RuntimeConfig
 from sslticket.data.datasets.arrays import MADE_UP, register_made_up_dataset
+from sslticket.data.loader import Loader
 from sslticket.errors import BadInput, Diverged
 from sslticket.escaping import escape_terminal
 from sslticket.objectives.base import objective_of
@@ -21,11 +22,13 @@ from sslticket.search.base import search_of
 from sslticket.search.plan import SearchPlan, plan_search
 from sslticket.search.runner import SearchRunner
 from sslticket.search.scoring import Monitor
+from sslticket.seeds import derive_seed
 from sslticket.storage.files import write_row
 from sslticket.ticket import Ticket
 from sslticket.training.engine import Engine, Invariant, flag_invariant
 from sslticket.training.network import MaskedNetwork
 from sslticket.training.progress import Progress
+from sslticket.training.trial import Kernels, kernels_path
 
 _LOW_EFFECTIVE_FRACTION = 0.5  # of a ticket's weights: where fewer lie on a path, its density is not what it seems
 
@@ -74,7 +77,7 @@ def run_search(plan: SearchPlan, runtime: RuntimeConfig, *, show_progress: bool 
     done = max((plan.cumulative_samples(level) for level in there[0]), default=0)
     with (
         run_dir.locked(engine.is_main_process, _note_on_stderr if show else lambda text: None),
-        engine.prepare(network, plan.total_steps, recipe.training) as wrapped,
+        engine.prepare(network, plan.total_steps, recipe.training, _choose_layout(plan, engine, there[0])) as wrapped,
         Progress(plan.cumulative_samples(plan.levels), done=done, show=show) as progress,
     ):
         for note in filter(None, notes):
@@ -91,6 +94,27 @@ def run_search(plan: SearchPlan, runtime: RuntimeConfig, *, show_progress: bool 
             warned = warned or bool(ineffective and effective)  # later levels are hardly better
         runner.forget_snapshots()
     return runner.unreadable_images
+
+
+def _choose_layout(plan: SearchPlan, engine: Engine, there: Sequence[int]) -> Kernels:
+    """The layout in which all levels of a search compute; a search that was begun without a trial keeps its own."""
+    images, recipe, seeds = plan.images, plan.recipe, plan.recipe.seeds
+
+    def load() -> Loader:
+        return engine.make_loader(
+            images.source,
+            images.views,
+            batch_size=recipe.training.batch_size,
+            order=derive_seed(seeds.order, 0),
+            augment=derive_seed(seeds.augment, 0),
+            labelled=images.labelled,
+        )
+
+    begun = engine.broadcast(bool(there) or plan.run_dir.rewind_path.exists())
+    path = kernels_path(plan.run_dir.path, "search")
+    if begun and not engine.broadcast(path.exists()):
+        return Kernels()
+    return engine.choose_kernels(path, plan.build_network, load, recipe.training, plan.clock.total_steps)
 
 
 def probe_search(plan: SearchPlan, runtime: RuntimeConfig) -> Speed:
