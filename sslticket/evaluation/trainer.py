@@ -378,9 +378,7 @@ class Evaluator:
         if note := engine.fit_in_memory(net, training, self._memory.needs(run.protocol, run.model, run.splits)):
             self.progress.note(note)
         path = kernels_path(run.run, run.name)
-        kernels = engine.choose_kernels(
-            path, run.build_net, lambda: self.training_loader(run), training, steps, masked=net
-        )
+        kernels = engine.choose_kernels(path, net, run.build_net, lambda: self.training_loader(run), training, steps)
         with (
             engine.prepare(net, steps, training, kernels) as wrapped,
             self.progress.log_to(*engine.trackers(run.run, run.name)),

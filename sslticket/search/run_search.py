@@ -28,7 +28,7 @@ from sslticket.ticket import Ticket
 from sslticket.training.engine import Engine, Invariant, flag_invariant
 from sslticket.training.network import MaskedNetwork
 from sslticket.training.progress import Progress
-from sslticket.training.trial import Kernels, kernels_path
+from sslticket.training.trial import Kernels
 
 _LOW_EFFECTIVE_FRACTION = 0.5  # of a ticket's weights: where fewer lie on a path, its density is not what it seems
 
@@ -77,7 +77,9 @@ def run_search(plan: SearchPlan, runtime: RuntimeConfig, *, show_progress: bool 
     done = max((plan.cumulative_samples(level) for level in there[0]), default=0)
     with (
         run_dir.locked(engine.is_main_process, _note_on_stderr if show else lambda text: None),
-        engine.prepare(network, plan.total_steps, recipe.training, _choose_layout(plan, engine, there[0])) as wrapped,
+        engine.prepare(
+            network, plan.total_steps, recipe.training, _choose_kernels(plan, engine, network, there[0])
+        ) as wrapped,
         Progress(plan.cumulative_samples(plan.levels), done=done, show=show) as progress,
     ):
         for note in filter(None, notes):
@@ -86,8 +88,10 @@ def run_search(plan: SearchPlan, runtime: RuntimeConfig, *, show_progress: bool 
         warned = False
         for ticket in _noting_divergence(search_of(recipe).tickets(runner), plan, engine, network):
             summary = training_summary(runner.measured, ticket.level) if runner.measured else "already there"
-            progress.note(f"level {ticket.level}: density {ticket.mask.density:.3%}, {summary}")
-            effective = read_json_or_empty(run_dir.row_path(ticket.level)).get("effective_density")
+            row = read_json_or_empty(run_dir.row_path(ticket.level))
+            kernels = f"; {row['kernels']}" if runner.measured and row.get("kernels") else ""
+            progress.note(f"level {ticket.level}: density {ticket.mask.density:.3%}, {summary}{kernels}")
+            effective = row.get("effective_density")
             ineffective = isinstance(effective, float) and effective < _LOW_EFFECTIVE_FRACTION * ticket.mask.density
             for note in _warnings(ticket, effective if ineffective and not (warned and effective) else None):
                 progress.note(note)
@@ -96,9 +100,12 @@ def run_search(plan: SearchPlan, runtime: RuntimeConfig, *, show_progress: bool 
     return runner.unreadable_images
 
 
-def _choose_layout(plan: SearchPlan, engine: Engine, there: Sequence[int]) -> Kernels:
-    """The layout in which all levels of a search compute; a search that was begun without a trial keeps its own."""
+def _choose_kernels(plan: SearchPlan, engine: Engine, network: MaskedNetwork, there: Sequence[int]) -> Kernels:
+    """The kernels of a search's dense network, whose layout all levels have; what was begun without any goes on so."""
     images, recipe, seeds = plan.images, plan.recipe, plan.recipe.seeds
+    path = plan.run_dir.kernels_path(0)
+    if engine.broadcast((bool(there) or plan.run_dir.rewind_path.exists()) and not path.exists()):
+        return Kernels()
 
     def load() -> Loader:
         return engine.make_loader(
@@ -110,11 +117,7 @@ def _choose_layout(plan: SearchPlan, engine: Engine, there: Sequence[int]) -> Ke
             labelled=images.labelled,
         )
 
-    begun = engine.broadcast(bool(there) or plan.run_dir.rewind_path.exists())
-    path = kernels_path(plan.run_dir.path, "search")
-    if begun and not engine.broadcast(path.exists()):
-        return Kernels()
-    return engine.choose_kernels(path, plan.build_network, load, recipe.training, plan.clock.total_steps)
+    return engine.choose_kernels(path, network, plan.build_network, load, recipe.training, plan.clock.total_steps)
 
 
 def probe_search(plan: SearchPlan, runtime: RuntimeConfig) -> Speed:

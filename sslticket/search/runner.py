@@ -28,7 +28,7 @@ from sslticket.training.loop import TrainingLoop
 from sslticket.training.network import MaskedNetwork, sync_buffers
 from sslticket.training.progress import Progress
 from sslticket.training.snapshots import delete_snapshots, resumable
-from sslticket.training.trial import Kernels, computing_with, kernels_path
+from sslticket.training.trial import Kernels, computing_with
 
 _NO_TRAINING: dict[str, Any] = {
     "loss": None,
@@ -366,15 +366,15 @@ class SearchRunner:
 
     def _kernels_of(self, level: int) -> Kernels:
         """By which kernels a level's network computes; decided before its first step, and once."""
-        plan, path = self._plan, kernels_path(self._run_dir.path, f"search.level-{level:02d}")
+        plan = self._plan
         return self._engine.choose_kernels(
-            path,
+            plan.run_dir.kernels_path(level),
+            self.network,
             plan.build_network,
             lambda: self._loader,
             plan.recipe.training,
             plan.clock.total_steps,
-            masked=self.network,
-            layout=self._engine.kernels,
+            earlier=self._engine.kernels,
         )
 
     def _describe_training(self, level: int, start: int, stop: int) -> dict[str, object]:

@@ -32,7 +32,6 @@ from sslticket.errors import BadInput, one_line
 from sslticket.objectives import distributed
 from sslticket.processes.allocator import keep_freed_memory
 from sslticket.pruning import pruned_model
-from sslticket.pruning.mask import Mask
 from sslticket.pruning.sparse_layers import sparse_candidates
 from sslticket.training import TRACKERS
 from sslticket.training.loop import TrainingLoop
@@ -46,7 +45,7 @@ from sslticket.training.progress import (
     Tracker,
     tensorboard_writer_class,
 )
-from sslticket.training.trial import TRIAL_FROM_STEPS, Kernels, choose_layout, choose_sparse_layers
+from sslticket.training.trial import TRIAL_FROM_STEPS, Kernels, Trial
 
 _SAME_FLAGS_FIX = "give the same flags to every process"
 _PER_MACHINE_FIELDS = ("data_root", "threads", "max_bad_images", "tensorboard", "tracker", "timeout", "snapshot_every")
@@ -327,50 +326,53 @@ class Engine:
     def choose_kernels(
         self,
         path: Path,
+        network: MaskedNetwork,
         build: Callable[[], MaskedNetwork],
         load: Callable[[], Loader],
         training: TrainConfig,
         steps: int,
         *,
-        masked: MaskedNetwork | None = None,
-        layout: Kernels | None = None,
+        earlier: Kernels | None = None,
     ) -> Kernels:
         """The kernels of a training: those of its file, or else what a trial chooses now.
 
         Args:
             path: The file, which is written where something is tried, before anything is trained.
-            build: Draws the network that will be trained; what is tried is thrown away.
+            network: The network with its mask set; it stays as it is.
+            build: Draws one like it, on which is tried.
             load: Makes a loader of the training's images.
             training: How it is trained.
             steps: Steps of the training in all.
-            masked: The network with its mask set, by which layers are tried; None where the mask is not known yet.
-            layout: What is settled already; None to try layouts too.
+            earlier: The kernels of the same network under another mask, whose layout stays; None to try layouts.
         """
-        settled = layout or Kernels()
+        settled = Kernels() if earlier is None else dataclasses.replace(earlier, sparse=(), layers=0)
         if self.accelerator.device.type != "cpu" or self.runtime.exact or steps < TRIAL_FROM_STEPS:
             return settled
         if (found := self.broadcast(Kernels.read(path) if self.is_main_process else None)) is not None:
             return found
-        network = build()
-        layouts = self._layouts(network) if layout is None else (settled.channels_last,)
-        may_compile = layout is None and self.runtime.fast and self.runtime.compile is None
-        fixed = network.mask_learning is None and not self.numerics.compiled
-        mask = pruned_model.current_mask(masked.backbone) if fixed and masked is not None else Mask({})
-        tries_layers = bool(mask and sparse_candidates(network.backbone, mask))
-        if len(layouts) == 1 and not may_compile and not tries_layers:
+        layouts = self._layouts(network) if earlier is None else (settled.channels_last,)
+        may_compile = earlier is None and self.runtime.fast and self.runtime.compile is None
+        mask = None
+        # Compiled code knows no sparse layers.
+        if network.mask_learning is None and not (self.numerics.compiled or settled.compiled):
+            mask = pruned_model.current_mask(network.backbone)
+            mask = mask if sparse_candidates(network.backbone, mask) else None
+        if len(layouts) == 1 and not may_compile and mask is None:
             return settled
         (batch,) = load().train(0, 1)
-        batch = next(batch.chunk(self.accumulation_steps(network, training)))
-        if len(layouts) > 1 or may_compile:
-            settled, note = choose_layout(build, batch, self.accelerator, layouts, steps if may_compile else 0)
-            if note and self.is_main_process:
-                warnings.warn(note, stacklevel=2)
-        if tries_layers and self.is_main_process:
-            settled = choose_sparse_layers(network, mask, batch, self.accelerator, settled)
-        settled = self.broadcast(settled)
+        trial = Trial(
+            build=build,
+            mask=mask,
+            batch=next(batch.chunk(self.accumulation_steps(network, training))),
+            layouts=layouts,
+            compile_for=steps if may_compile else 0,
+        )
+        chosen, note = self.broadcast(trial.choose(self.accelerator))
         if self.is_main_process:
-            settled.write(path)
-        return settled
+            chosen.write(path)
+            if note:
+                warnings.warn(note, stacklevel=2)
+        return chosen
 
     def _layouts(self, network: MaskedNetwork) -> tuple[bool, ...]:
         """The layouts that a trial may choose from, whether channels-last: weights of volumes have none to choose."""

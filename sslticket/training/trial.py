@@ -1,8 +1,8 @@
 """Which kernels a training computes with: short trials at its start choose on a CPU, and the run's folder remembers.
 
 A network can be computed by several kernels, whose results differ by the order of sums alone, and none is the fastest
-for all networks: channels-last makes ResNet-20 faster and VGG-19 slower, and whether a sparse layer gains depends on its
-shape and on how much of it is pruned. So a few passes over the first images are timed with each.
+for all networks: channels-last makes ResNet-20 faster and VGG-19 slower, and whether a sparse layer gains depends on
+its shape and on how much of it is pruned. So a few passes over the first images are timed with each.
 
 A choice changes rounding. It is therefore made once, and written before the first step: whoever goes on with the
 training reads it, so one that was killed ends with the bits of one that was not. Rows tell it (`kernels`).
@@ -90,68 +90,98 @@ def kernels_path(run: Path, name: str) -> Path:
     return run / KERNELS_FOLDER / f"{name}.json"
 
 
-def choose_layout(
-    build: Callable[[], MaskedNetwork],
-    batch: Batch,
-    accelerator: Accelerator,
-    layouts: tuple[bool, ...],
-    compile_for: int,
-) -> tuple[Kernels, str]:
-    """Tries a network's passes, forward and back, in both layouts of memory, and compiled where asked to.
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """What is tried for a training.
 
-    Args:
-        build: Draws the network; the ones that are tried are thrown away.
-        batch: The images that go through it at once in training.
-        accelerator: The accelerator of this process; all processes call this, since an objective may gather from them.
-        layouts: The layouts, whether channels-last, the usual first.
+    Attributes:
+        build: Draws its network; the ones that are tried are thrown away.
+        mask: Its mask, by which layers are tried; None where none are.
+        batch: The images that go through it at once.
+        layouts: The layouts of memory, whether channels-last, the usual one first.
         compile_for: Steps of the training if compiled code is to be tried where that would pay, else 0.
-
-    Returns:
-        The faster ones, and a line on compiled code that failed, or "".
     """
-    with preserve_rng_state(accelerator.device):
-        passes = {last: _Pass(build(), batch, accelerator, channels_last=last) for last in layouts}
-        times = _times(passes)
-        best = layouts[0]
-        for other in layouts[1:]:
-            best = other if times[best] >= MIN_GAIN * times[other] else best
-        chosen, note = Kernels(channels_last=best), ""
-        if compile_for and compile_for * times[best] >= COMPILE_FROM_SECONDS:
-            network = build()
-            try:
-                compile_network(network)
-                compiled = _times({True: _Pass(network, batch, accelerator, channels_last=best)})[True]
-            except Exception as error:  # whatever a machine without a compiler raises
-                note = f"nothing is compiled, since torch.compile fails here: {one_line(error)}"
-            else:
-                chosen = replace(chosen, compiled=times[best] >= MIN_GAIN * compiled)
-    return chosen, note
+
+    build: Callable[[], MaskedNetwork]
+    mask: Mask | None
+    batch: Batch
+    layouts: tuple[bool, ...]
+    compile_for: int
+
+    def choose(self, accelerator: Accelerator) -> tuple[Kernels, str]:
+        """Times a network's passes, forward and back, in each layout with the sparse layers that gain in it.
+
+        Args:
+            accelerator: The accelerator of this process. All processes call this, since an objective may gather from
+                them; what the first one finds counts.
+
+        Returns:
+            The fastest kernels, and a line on compiled code that failed, or "".
+        """
+        with preserve_rng_state(accelerator.device):
+            passes = {last: _Pass(self, accelerator, channels_last=last) for last in self.layouts}
+            times, note = {} if len(passes) == 1 and not self.compile_for else _seconds_of(passes), ""
+            best = self.layouts[0]
+            for other in self.layouts[1:]:
+                best = other if times[best] >= MIN_GAIN * times[other] else best
+            chosen = passes[best].kernels
+            if self.compile_for and self.compile_for * times[best] >= COMPILE_FROM_SECONDS:
+                try:
+                    compiled = _Pass(self, accelerator, channels_last=best, compiled=True)
+                    if times[best] >= MIN_GAIN * _seconds_of({True: compiled})[True]:
+                        chosen = compiled.kernels
+                except Exception as error:  # whatever a machine without a compiler raises
+                    note = f"nothing is compiled, since torch.compile fails here: {one_line(error)}"
+        return chosen, note
 
 
-def choose_sparse_layers(
-    network: MaskedNetwork, mask: Mask, batch: Batch, accelerator: Accelerator, kernels: Kernels
-) -> Kernels:
-    """Tries which layers are faster with their kept weights alone.
+class _Pass:
+    """One pass of a network over a batch, forward and back, as a step of training has it.
 
-    Args:
-        network: The network, to be thrown away.
-        mask: Its mask.
-        batch: The images that go through it at once in training.
-        accelerator: The accelerator of this process.
-        kernels: What was chosen so far.
-
-    Returns:
-        The kernels with the layers that gain. Compiled code stays where fewer than half of the layers do.
+    Attributes:
+        kernels: By which kernels it computes.
     """
-    layout = torch.channels_last if kernels.channels_last else torch.contiguous_format
-    network.to(memory_format=layout).train()
-    pruned_model.set_mask_everywhere(network, mask)
-    images = batch.views[0].contiguous(memory_format=layout)
-    with preserve_rng_state(accelerator.device):
-        names = sparse_layers.faster_sparse_layers(network.backbone, mask, images, autocast=accelerator.autocast)
-    if kernels.compiled and 2 * len(names) < len(mask):
-        names = []
-    return replace(kernels, sparse=tuple(names), layers=len(mask))
+
+    def __init__(self, trial: Trial, accelerator: Accelerator, *, channels_last: bool, compiled: bool = False) -> None:
+        layout = torch.channels_last if channels_last else torch.contiguous_format
+        network = trial.build().to(accelerator.device, memory_format=layout).train()
+        views = tuple(view.contiguous(memory_format=layout) for view in trial.batch.views)
+        self._network, self._batch, self._accelerator = network, trial.batch._replace(views=views), accelerator
+        self.kernels = Kernels(channels_last=channels_last, compiled=compiled)
+        if compiled:
+            compile_network(network)
+        elif (mask := trial.mask) is not None:
+            backbone = network.backbone
+            pruned_model.set_mask_everywhere(network, mask)
+            names = sparse_layers.faster_sparse_layers(backbone, mask, views[0], autocast=accelerator.autocast)
+            sparse_layers.use_sparse_layers(backbone, mask, names)
+            self.kernels = replace(self.kernels, sparse=tuple(names), layers=len(mask))
+
+    def __call__(self) -> None:
+        with self._accelerator.autocast():
+            terms = self._network(self._batch, 0.0)
+        loss = torch.stack(list(terms.values())).sum()
+        if loss.requires_grad:  # an objective may have none on a few images
+            loss.backward()
+        self._network.zero_grad()
+
+
+def _seconds_of(passes: Mapping[bool, _Pass]) -> dict[bool, float]:
+    """The seconds of each, the least of a few rounds in turn: what else runs on the machine only adds to them."""
+    for each in passes.values():
+        each()
+    seconds: dict[bool, list[float]] = {name: [] for name in passes}
+    for _ in range(_ROUNDS):
+        for name, each in passes.items():
+            began = _clock()
+            each()
+            seconds[name].append(_clock() - began)
+    return {name: min(found) for name, found in seconds.items()}
+
+
+def _clock() -> float:
+    """Processor time where one thread computes, of which other programs take nothing away."""
+    return time.process_time() if torch.get_num_threads() == 1 else time.perf_counter()
 
 
 @contextmanager
@@ -170,11 +200,7 @@ def computing_with(kernels: Kernels, network: MaskedNetwork) -> Iterator[None]:
     for backbone in backbones:
         sparse_layers.use_sparse_layers(backbone, mask, kernels.sparse)
     try:
-        if kernels.compiled:  # which knows nothing of other kernels
-            with torch.compiler.set_stance("force_eager"):
-                yield
-        else:
-            yield
+        yield
     finally:
         for backbone in backbones:
             sparse_layers.stop_sparse_layers(backbone)
@@ -192,39 +218,3 @@ def dense_layers(network: MaskedNetwork) -> Iterator[None]:
         for backbone, names in backbones:
             if names:  # with the mask that is there again
                 sparse_layers.use_sparse_layers(backbone, pruned_model.current_mask(network.backbone), names)
-
-
-class _Pass:
-    """One pass of a network over a batch, forward and back, as a step of training has it."""
-
-    def __init__(self, network: MaskedNetwork, batch: Batch, accelerator: Accelerator, *, channels_last: bool) -> None:
-        layout = torch.channels_last if channels_last else torch.contiguous_format
-        self._network = network.to(accelerator.device, memory_format=layout).train()
-        self._batch = batch._replace(views=tuple(view.contiguous(memory_format=layout) for view in batch.views))
-        self._accelerator = accelerator
-
-    def __call__(self) -> None:
-        with self._accelerator.autocast():
-            terms = self._network(self._batch, 0.0)
-        loss = torch.stack(list(terms.values())).sum()
-        if loss.requires_grad:  # an objective may have none on a few images
-            loss.backward()
-        self._network.zero_grad()
-
-
-def _times(passes: Mapping[bool, _Pass]) -> dict[bool, float]:
-    """The seconds of each, the least of a few rounds in turn: what else runs on the machine only adds to them."""
-    for each in passes.values():
-        each()
-    seconds: dict[bool, list[float]] = {name: [] for name in passes}
-    for _ in range(_ROUNDS):
-        for name, each in passes.items():
-            began = _clock()
-            each()
-            seconds[name].append(_clock() - began)
-    return {name: min(found) for name, found in seconds.items()}
-
-
-def _clock() -> float:
-    """Processor time where one thread computes, of which other programs take nothing away."""
-    return time.process_time() if torch.get_num_threads() == 1 else time.perf_counter()
