@@ -144,7 +144,7 @@ class _Pass:
 
     def __init__(self, trial: Trial, accelerator: Accelerator, *, channels_last: bool, compiled: bool = False) -> None:
         layout = torch.channels_last if channels_last else torch.contiguous_format
-        network = trial.build().to(accelerator.device, memory_format=layout).train()
+        network = trial.build().to(memory_format=layout).train()
         views = tuple(view.contiguous(memory_format=layout) for view in trial.batch.views)
         self._network, self._batch, self._accelerator = network, trial.batch._replace(views=views), accelerator
         self.kernels = Kernels(channels_last=channels_last, compiled=compiled)
@@ -162,7 +162,7 @@ class _Pass:
             terms = self._network(self._batch, 0.0)
         loss = torch.stack(list(terms.values())).sum()
         if loss.requires_grad:  # an objective may have none on a few images
-            loss.backward()
+            accelerator.backward(loss)
         self._network.zero_grad()
 
 
