@@ -1,4 +1,7 @@
-"""What a mask adds to a training step, on five networks: steps of our loop with a mask, and without one."""
+"""What a mask adds to a training step, on five networks: steps of our loop with a mask, and without one.
+
+All layers are dense here; what sparse layers save is in `density_cost`.
+"""
 
 from collections.abc import Callable
 from functools import partial
@@ -25,8 +28,11 @@ def lines(images: Images) -> list[Line]:
 
 def _line(model: str, channels: int, image_size: int, batch_size: int, steps: int, rounds: int) -> Line:
     def prepare(density: float | None) -> Callable[[], object]:
-        net = build(model, channels, image_size, density=density)
-        return stepper(net, SameBatch(batch_size, channels, image_size), batch_size, steps)
+        make, noise = (
+            partial(build, model, channels, image_size, density=density),
+            SameBatch(batch_size, channels, image_size),
+        )
+        return stepper(make, noise.for_engine, batch_size, steps)
 
     turns = in_turn({"ours": partial(prepare, _DENSITY), "plain": partial(prepare, None)}, rounds)
     return compared(

@@ -7,6 +7,7 @@ where there is no card its device is replaced by the CPU, and its loggers by one
 """
 
 import contextlib
+import copy
 import json
 import os
 import sys
@@ -91,8 +92,9 @@ def open_lth(root: Path, flags: list[str]) -> float:
     training.training_steps, training.milestone_steps = f"{STEPS}it", f"{DROP}it"
     training.data_order_seed = 1
     images = import_module("foundations.hparams").DatasetHparams("cifar10", BATCH)
-    pruning = import_module("pruning.sparse_global").PruningHparams("sparse_global", RATE)
-    rewinding = type(training)(**{**training.__dict__, "training_steps": f"{REWIND}it"})
+    pruning = import_module("pruning.sparse_global").PruningHparams("sparse_global", pruning_fraction=RATE)
+    rewinding = copy.copy(training)
+    rewinding.training_steps = f"{REWIND}it"
     lottery = import_module("lottery.desc").LotteryDesc(model, images, training, pruning, images, rewinding)
     import_module("lottery.runner").LotteryRunner(1, LEVELS - 1, lottery, verbose=False).run()
     log = Path(lottery.run_path(1, LEVELS - 1)) / "logger"
