@@ -1,6 +1,6 @@
 """What a level costs by its density: training steps of our loop with a mask, against the same without one.
 
-Both compute with what a trial chooses, as at the start of a level: the layout of memory and, with a mask, sparse layers.
+Both compute with what a trial chooses, as at the start of a level: the layout of memory, and sparse layers of a mask.
 
 Masks are the greatest of weights at the start, over all layers together as a search prunes: late layers keep the least.
 """
