@@ -1,15 +1,17 @@
 """Batches of image files through NVIDIA DALI, on CPU or GPU; the only module that knows DALI.
 
-The pipeline turns files into normalised crops; the loader decides which images, with which random numbers, and what
-happens to files that cannot be read.
+On a GPU the pipeline turns files into normalised crops. On a CPU it decodes alone, no more than the views need, and
+torch cuts and resizes the bytes, as it does those of images that were kept. The loader decides which images, with which
+random numbers, and what happens to files that cannot be read.
 """
 
 import os
 import weakref
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,8 +20,9 @@ from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
 from sslticket.data.augment import CROP_ATTEMPTS, View, ViewParams
-from sslticket.data.augment_ops import TransformAndNormalize, copy_all_to_device
-from sslticket.data.decode import ImageKind
+from sslticket.data.augment_ops import TransformAndNormalize, copy_all_to_device, copy_to_device
+from sslticket.data.decode import VERDICT_RULES, ImageKind
+from sslticket.data.decoded_images import DecodedCache, PixelWriter, cut_view, open_cache, place_cuts
 from sslticket.data.loader import Batch, Sampler
 from sslticket.data.manifest import Manifest
 from sslticket.data.tar import TarReader
@@ -27,7 +30,7 @@ from sslticket.data.unreadable import UnreadableImages, Verdicts
 from sslticket.errors import BadInput, is_out_of_memory, one_line
 
 try:
-    from nvidia.dali import Pipeline, fn, types
+    from nvidia.dali import Pipeline, __version__, fn, types
     from nvidia.dali import math as dali_math
 except ImportError as missing:
     raise BadInput(
@@ -45,22 +48,29 @@ class BatchSpec(NamedTuple):
     """What one batch is made of.
 
     Attributes:
-        paths: Paths of the B images' files.
         rows: Rows in the manifest, (B,) int64, handed through.
         params: The random numbers of each view.
-        encoded: Each file's bytes, uint8, where they are not to be read from `paths`.
+        kept: The whole images that need no decoding, (H, W, C) uint8, by position in the batch.
+        paths: Paths of the files of all other images, in their order.
+        encoded: Each of those files' bytes, uint8, where they are not to be read from `paths`.
         kept_alive: What some of the paths lead to; held until the batch is there.
     """
 
-    paths: list[str]
     rows: np.ndarray
     params: tuple[ViewParams, ...]
+    kept: Mapping[int, np.ndarray] = {}
+    paths: Sequence[str] = ()
     encoded: list[np.ndarray] | None = None
     kept_alive: tuple[object, ...] = ()
 
     @property
+    def missing(self) -> np.ndarray:
+        """Positions in the batch of the images that are decoded, (M,) int64."""
+        return np.array([position for position in range(len(self.rows)) if position not in self.kept], np.int64)
+
+    @property
     def inputs(self) -> list[np.ndarray]:
-        """What the pipeline is given for each image: its bytes, or those of its path, uint8."""
+        """What the pipeline is given for each image that it decodes: its bytes, or those of its path, uint8."""
         if self.encoded is not None:
             return self.encoded
         return [np.frombuffer(os.fsencode(path), np.uint8) for path in self.paths]
@@ -78,6 +88,7 @@ class DaliDecoder:
         threads: Threads for reading and decoding.
         channels_last: Memory format of the tensors.
         encoded: Whether a batch spec holds the images' bytes; else they are read from its paths.
+        on_host: Whether images for a CUDA device are decoded on the host all the same.
     """
 
     views: tuple[View, ...]
@@ -87,9 +98,15 @@ class DaliDecoder:
     threads: int
     channels_last: bool = False
     encoded: bool = False
+    on_host: bool = False
 
     def run(
-        self, get_batch: Callable[[int], BatchSpec], count: int, largest: int
+        self,
+        get_batch: Callable[[int], BatchSpec],
+        count: int,
+        largest: int,
+        pool: ThreadPoolExecutor,
+        keep: Callable[[int, np.ndarray], None] | None = None,
     ) -> Iterator[tuple[tuple[Tensor, ...], np.ndarray]]:
         """Yield the views, (B, C, H, W) float32 each, and rows, (B,) int64, of the batches 0 to `count - 1`.
 
@@ -97,11 +114,39 @@ class DaliDecoder:
             get_batch: What a batch is made of; called ahead of time, and each may be of another size.
             count: Number of batches.
             largest: Images in the largest batch.
+            pool: Threads that cut views out of images.
+            keep: Takes the row of each image that was decoded, and the image whole; None where nothing is kept.
 
         Raises:
             RuntimeError: At the first batch that has an image which cannot be read.
         """
-        pipe, source = self._pipeline(largest, 2), _Source(self.views, get_batch, count)
+        if self.decodes_on_gpu:
+            yield from self._run_on_gpu(get_batch, count, largest)
+            return
+        decoding = _HostDecoding(self, largest, sliced=keep is None and all(v.crop == "resized" for v in self.views))
+        transform = TransformAndNormalize.from_mean_std(self.mean, self.std, self.device)
+        writer, cutting = PixelWriter(self.mean, self.std), deque[_Cutting]()
+        failure: RuntimeError | None = None
+        planned = decoding.start(get_batch(0)) if count else None
+        for number in range(count + 1):
+            # While the batch before is used, this one is cut and the next one is decoded.
+            if planned is not None:
+                try:
+                    batch, images = planned, decoding.finish(planned)
+                except RuntimeError as error:
+                    failure, planned = error, None
+                else:
+                    planned = decoding.start(get_batch(number + 1)) if number + 1 < count else None
+                    cutting.append(_Cutting(self, batch, images, writer, pool, keep))
+            if cutting and (len(cutting) > 1 or planned is None):
+                yield cutting.popleft().finish(transform)
+            if failure is not None and not cutting:
+                raise failure
+
+    def _run_on_gpu(
+        self, get_batch: Callable[[int], BatchSpec], count: int, largest: int
+    ) -> Iterator[tuple[tuple[Tensor, ...], np.ndarray]]:
+        pipe, source = self.make_pipeline(largest, 2), _Source(self.views, get_batch, count)
         with pipe:
             given, row, *numbers = fn.external_source(
                 source=source,
@@ -109,7 +154,7 @@ class DaliDecoder:
                 batch=True,
                 batch_info=True,
             )
-            pipe.set_outputs(row, *self._graph(self._bytes(given), iter(numbers)))
+            pipe.set_outputs(row, *self._graph(self.read_bytes(given), iter(numbers)))
         transform = TransformAndNormalize.from_mean_std(self.mean, self.std, self.device)
         borrowed = _BorrowedBatches()
         for _ in range(count):
@@ -128,11 +173,15 @@ class DaliDecoder:
         """Find the positions of those images that DALI does not decode, among the `inputs` of a batch spec."""
         found, left = [], list(range(len(inputs)))
         while left:
-            pipe = self._pipeline(1, 1)
+            pipe = self.make_pipeline(1, 1)
             with pipe:
-                given = self._bytes(fn.external_source(source=[[inputs[position]] for position in left], batch=True))
+                given = self.read_bytes(
+                    fn.external_source(source=[[inputs[position]] for position in left], batch=True)
+                )
                 # Like the real pipeline: a file whose size can be read may still be undecodable.
-                pipe.set_outputs(fn.peek_image_shape(given), fn.decoders.image(given, device=self._decoding))
+                pipe.set_outputs(
+                    fn.peek_image_shape(given), fn.decoders.image(given, device=self.decoder_settings["device"])
+                )
             while left:
                 position = left.pop(0)
                 try:
@@ -142,24 +191,32 @@ class DaliDecoder:
                     break
         return found
 
-    def _bytes(self, given: DataNode) -> DataNode:
+    def read_bytes(self, given: DataNode) -> DataNode:
+        """What the pipeline decodes, made of what it is given."""
         return given if self.encoded else fn.io.file.read(given)
 
     @property
-    def _decoding(self) -> str:
-        return "mixed" if self.device.type == "cuda" else "cpu"
+    def decodes_on_gpu(self) -> bool:
+        """Whether the pipeline decodes on a GPU, and then makes the views there."""
+        return self.device.type == "cuda" and not self.on_host
 
-    def _pipeline(self, batch_size: int, queue: int) -> Pipeline:
+    @property
+    def decoder_settings(self) -> dict[str, Any]:
+        """Where images are decoded, and to which channels."""
+        kind = types.RGB if len(self.mean) == 3 else types.GRAY
+        return {"device": "mixed" if self.decodes_on_gpu else "cpu", "output_type": kind}
+
+    def make_pipeline(self, batch_size: int, queue: int) -> Pipeline:
+        """Make an empty pipeline for batches of up to a size."""
         number = None
-        if self.device.type == "cuda":
+        if self.decodes_on_gpu:
             number = torch.cuda.current_device() if self.device.index is None else self.device.index
         return Pipeline(batch_size, self.threads, number, prefetch_queue_depth=queue)
 
     def _graph(self, encoded: DataNode, numbers: Iterator[DataNode]) -> Iterator[DataNode]:
         """One output per view; an image is decoded once, and where there is one view, only the window that it needs."""
         shape = fn.peek_image_shape(encoded)[0:2]
-        kind = types.RGB if len(self.mean) == 3 else types.GRAY
-        decode = {"device": self._decoding, "output_type": kind}
+        decode = self.decoder_settings
         sliced = len(self.views) == 1 and self.views[0].crop == "resized"
         whole = None if sliced else fn.decoders.image(encoded, **decode)
         for view in self.views:
@@ -187,6 +244,146 @@ class DaliDecoder:
                 mean, std = ([255 * value for value in values] for values in (self.mean, self.std))
             layout = "HWC" if self.channels_last else "CHW"
             yield fn.crop_mirror_normalize(image, mirror=params["flip"], mean=mean, std=std, output_layout=layout)
+
+
+class _HostDecoding:
+    """Decodes on the host, a batch ahead: whole images, or the part that all views of an image lie in.
+
+    A part of an image is to the bit what would be cut from the whole image.
+    """
+
+    def __init__(self, decoder: DaliDecoder, largest: int, *, sliced: bool) -> None:
+        """Make no pipeline yet: where all images are kept, none is needed."""
+        self._decoder, self._largest, self._sliced = decoder, largest, sliced
+        self._names = [
+            (f"{name} {number}", number, name)
+            for number, view in enumerate(decoder.views if sliced else ())
+            for name in ("area", "ratio", "position")
+        ]
+
+    @cached_property
+    def _pipe(self) -> Pipeline:
+        decoder, numbers = self._decoder, {}
+        pipe = decoder.make_pipeline(self._largest, 1)
+        with pipe:
+            encoded = decoder.read_bytes(fn.external_source(name="files"))
+            if not self._sliced:
+                pipe.set_outputs(fn.decoders.image(encoded, **decoder.decoder_settings))
+                return pipe
+            shape = fn.peek_image_shape(encoded)[0:2]
+            numbers = {name: fn.external_source(name=name) for name, _, _ in self._names}
+            windows = [
+                dali_resized_window(
+                    view, shape, *(numbers[f"{name} {number}"] for name in ("area", "ratio", "position"))
+                )
+                for number, view in enumerate(decoder.views)
+            ]
+            start, end = windows[0][0], windows[0][0] + windows[0][1]
+            for first, size in windows[1:]:
+                start, end = dali_math.min(start, first), dali_math.max(end, first + size)
+            image = fn.decoders.image_slice(
+                encoded, **decoder.decoder_settings, start=start, shape=end - start, axes=[0, 1]
+            )
+            pipe.set_outputs(image, shape)
+        return pipe
+
+    def start(self, batch: BatchSpec) -> BatchSpec:
+        """Begin to decode what of a batch is not kept; returns the batch."""
+        if len(missing := batch.missing):
+            self._pipe.feed_input("files", batch.inputs)
+            for name, number, field_name in self._names:
+                self._pipe.feed_input(name, getattr(batch.params[number], field_name)[missing])
+            self._pipe.schedule_run()
+        return batch
+
+    def finish(self, batch: BatchSpec) -> dict[int, "_HostImage"]:
+        """Return the images of the batch that was begun last, by position.
+
+        Raises:
+            RuntimeError: If one of them cannot be read.
+        """
+        found = {
+            position: _HostImage(torch.from_numpy(pixels), pixels.shape[:2]) for position, pixels in batch.kept.items()
+        }
+        if len(missing := batch.missing):
+            images, *shapes = self._pipe.outputs()
+            sizes = np.array(shapes[0].as_tensor()).tolist() if shapes else [None] * len(missing)
+            for number, (position, size) in enumerate(zip(missing.tolist(), sizes, strict=True)):
+                pixels = from_dlpack(images[number])
+                found[position] = _HostImage(pixels, size or pixels.shape[:2])
+        return found
+
+
+class _HostImage(NamedTuple):
+    """An image on the host: its pixels, or those of the part that all views lie in, and the size of the whole."""
+
+    pixels: Tensor
+    size: Sequence[int]
+
+
+_ROWS_AT_ONCE = 8  # images that a thread cuts views out of before it takes others
+
+
+class _Cutting:
+    """A batch whose views are being cut out of its images, by several threads."""
+
+    def __init__(
+        self,
+        decoder: DaliDecoder,
+        batch: BatchSpec,
+        images: Mapping[int, _HostImage],
+        writer: PixelWriter,
+        pool: ThreadPoolExecutor,
+        keep: Callable[[int, np.ndarray], None] | None,
+    ) -> None:
+        """Begin; for the arguments see `DaliDecoder.run`."""
+        self._decoder, self._batch, self._images, self._writer, self._keep = decoder, batch, images, writer, keep
+        count, channels = len(batch.rows), len(decoder.mean)
+        sizes = np.array([images[position].size for position in range(count)], np.int64)
+        self._cuts = [place_cuts(view, sizes, params) for view, params in zip(decoder.views, batch.params, strict=True)]
+        # To another device go bytes, a quarter of what they become there.
+        self._on_cpu = decoder.device.type == "cpu"
+        self._views = [
+            torch.empty(
+                (count, channels, view.size, view.size),
+                dtype=torch.float32 if self._on_cpu else torch.uint8,
+                memory_format=torch.channels_last if decoder.channels_last else torch.contiguous_format,
+            )
+            for view in decoder.views
+        ]
+        chunks = (range(first, min(first + _ROWS_AT_ONCE, count)) for first in range(0, count, _ROWS_AT_ONCE))
+        self._done = [pool.submit(self._cut, chunk) for chunk in chunks]
+
+    def _cut(self, positions: range) -> None:
+        for position in positions:
+            (pixels, size), cuts = self._images[position], [cuts[position] for cuts in self._cuts]
+            if tuple(pixels.shape[:2]) != tuple(size):
+                top, left = min(cut.top for cut in cuts), min(cut.left for cut in cuts)
+                cuts = [cut._replace(top=cut.top - top, left=cut.left - left) for cut in cuts]
+            for view, cut, out in zip(self._decoder.views, cuts, self._views, strict=True):
+                crop = cut_view(pixels, view, cut)
+                if self._on_cpu:
+                    self._writer.write(crop, out[position], normalise=not view.transforms)
+                else:
+                    out[position] = crop
+            if self._keep is not None and position not in self._batch.kept:
+                self._keep(int(self._batch.rows[position]), pixels.numpy())
+
+    def finish(self, transform: TransformAndNormalize) -> tuple[tuple[Tensor, ...], np.ndarray]:
+        """Wait until all views are cut, do what follows, and return them with the batch's rows."""
+        for done in self._done:
+            done.result()
+        views, device = self._views, self._decoder.device
+        if not self._on_cpu:
+            views = [copy_to_device(view, device) for view in views]
+        sampled = zip(views, self._decoder.views, self._batch.params, strict=True)
+        return (
+            tuple(
+                pixels if self._on_cpu and not view.transforms else transform(pixels, view, params)
+                for pixels, view, params in sampled
+            ),
+            self._batch.rows,
+        )
 
 
 class _BorrowedBatches:
@@ -314,6 +511,7 @@ class DaliLoader:
         *,
         augment_seed: int,
         unreadable: UnreadableImages,
+        budget: float | None = None,
     ) -> None:
         """Open nothing yet; for the arguments see `source.make_loader`."""
         assert sampler.num_images == len(manifest), "the sampler is of another set of images"
@@ -324,6 +522,27 @@ class DaliLoader:
         self._archives = TarReader(manifest.archives) if manifest.archives else None
         self._byte_ranges = manifest.byte_ranges if manifest.archives else None
         self._verdicts = Verdicts(manifest, decoder.threads, self._archives)
+        self._pool, self._budget, self._keys = ThreadPoolExecutor(decoder.threads), budget, dict[int, int | None]()
+
+    @cached_property
+    def _kept(self) -> DecodedCache | None:
+        """Where decoded images are kept; None where they are not."""
+        if self._budget == 0 or self._decoder.decodes_on_gpu:
+            return None
+        rules = f"{VERDICT_RULES} DALI {__version__}"
+        return open_cache(self._manifest, len(self._decoder.mean), rules, self._budget)
+
+    def _key(self, row: int, kind: int) -> int | None:
+        """The key under which the image of a row is kept; None where it is not."""
+        if row not in self._keys:
+            self._keys[row] = self._verdicts.state_key(row)
+        key = self._keys[row]
+        return None if key is None else key + (kind == ImageKind.PILLOW)
+
+    def _keep(self, row: int, image: np.ndarray) -> None:
+        key = self._keys.get(row)
+        if self._kept is not None and key is not None:
+            self._kept.add(key + bool(self._verdicts.is_pillows(row)), image)
 
     @property
     def unreadable(self) -> Mapping[str, str]:
@@ -372,8 +591,11 @@ class DaliLoader:
     def _decode_until_refused(self, get_batch: Callable[[int], BatchSpec], count: int) -> Generator[Batch, None, int]:
         """Batches up to the first that has an image which DALI refuses, which is then known; how many they were."""
         done, known, device = 0, self._verdicts.revisions, self._decoder.device
+        keep = None if self._kept is None or self._kept.full else self._keep
         try:
-            for views, rows in self._decoder.run(self._with_bytes(get_batch, count), count, self._local_batch_size):
+            for views, rows in self._decoder.run(
+                self._with_bytes(get_batch, count), count, self._local_batch_size, self._pool, keep
+            ):
                 labels, indices = copy_all_to_device([self._labels[rows], rows], device)
                 yield Batch(views, labels, indices)
                 done += 1
@@ -381,7 +603,7 @@ class DaliLoader:
             if is_out_of_memory(error):  # each image alone might fail for the same reason, and would count as bad
                 raise
             again = self._with_bytes(lambda _: get_batch(done), 1)(0)
-            for row in again.rows[self._decoder.refused(again.inputs)].tolist():
+            for row in again.rows[again.missing[self._decoder.refused(again.inputs)]].tolist():
                 self._verdicts.revise(row)
             # Another pass over the same loader may have revised them since these batches were asked for.
             if self._verdicts.revisions == known:
@@ -389,11 +611,13 @@ class DaliLoader:
         return done
 
     def _with_bytes(self, get_batch: Callable[[int], BatchSpec], count: int) -> Callable[[int], BatchSpec]:
-        """The same batches, with the bytes of images inside archives, and with those that Pillow decodes."""
+        """The same batches, with the images that are kept and the paths or bytes of all others, Pillow's in place."""
         if self._archives is None or self._byte_ranges is None:
-            return lambda batch: self._with_pillow_images(get_batch(batch))
+            return lambda batch: self._with_pillow_images(self._with_kept(get_batch(batch)))
         byte_ranges = self._byte_ranges
-        prefetched = self._archives.prefetch(get_batch, lambda batch: byte_ranges[batch.rows], count)
+        prefetched = self._archives.prefetch(
+            lambda batch: self._with_kept(get_batch(batch)), lambda batch: byte_ranges[batch.rows[batch.missing]], count
+        )
 
         def read(number: int) -> BatchSpec:
             batch, encoded = prefetched(number)
@@ -401,15 +625,26 @@ class DaliLoader:
 
         return read
 
+    def _with_kept(self, batch: BatchSpec) -> BatchSpec:
+        """The batch with the images that are kept, and the paths of the others."""
+        if self._kept is not None:
+            kinds = self._verdicts.kinds(batch.rows).tolist()
+            keys = [self._key(row, kind) for row, kind in zip(batch.rows.tolist(), kinds, strict=True)]
+            found = self._kept.get(keys, self._pool)
+            batch = batch._replace(kept={at: image for at, image in enumerate(found) if image is not None})
+        files, root = self._manifest.frame["file"], self._manifest.root
+        return batch._replace(paths=[f"{root}/{file}" for file in files.iloc[batch.rows[batch.missing]]])
+
     def _with_pillow_images(self, batch: BatchSpec) -> BatchSpec:
         """The batch with Pillow's picture in place of each image of which DALI might make another."""
-        positions = np.flatnonzero(self._verdicts.kinds(batch.rows) == ImageKind.PILLOW).tolist()
+        rows = batch.rows[batch.missing]
+        positions = np.flatnonzero(self._verdicts.kinds(rows) == ImageKind.PILLOW).tolist()
         if not positions:
             return batch
         paths, files = list(batch.paths), list[_MemoryFile]()
         encoded = None if batch.encoded is None else list(batch.encoded)
         mode = "RGB" if len(self._decoder.mean) == 3 else "L"
-        contents = self._verdicts.decode_to_ppm(batch.rows[positions].tolist(), mode)
+        contents = self._verdicts.decode_to_ppm(rows[positions].tolist(), mode)
         for position, content in zip(positions, contents, strict=True):
             if content is None:
                 continue  # DALI refuses it too, and then it is checked again
@@ -440,8 +675,7 @@ class DaliLoader:
             view.sample(count, self._seed, step, number).slice_batch(local)
             for number, view in enumerate(self._decoder.views)
         )
-        root = self._manifest.root
-        return BatchSpec([f"{root}/{file}" for file in self._manifest.frame["file"].iloc[rows]], rows, params)
+        return BatchSpec(rows, params)
 
 
 class _MemoryFile:
