@@ -30,6 +30,7 @@ from sslticket.data.loader import LabelledStream, Loader, Sampler
 from sslticket.data.source import DataSource, make_loader
 from sslticket.errors import BadInput, one_line
 from sslticket.objectives import distributed
+from sslticket.processes.allocator import keep_freed_memory
 from sslticket.training import TRACKERS
 from sslticket.training.loop import TrainingLoop
 from sslticket.training.memory import DeviceMemory, MemoryModel, format_images, min_accumulation_steps
@@ -132,6 +133,7 @@ class Engine:
             BadInput: If the device cannot compute at this precision, a tracker was asked for and is not there, or
                 launched processes do not meet.
         """
+        keep_freed_memory()
         if runtime.tensorboard or "TensorBoard" in runtime.tracker:
             tensorboard_writer_class()
         for name in runtime.tracker:
