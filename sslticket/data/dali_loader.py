@@ -20,9 +20,10 @@ from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
 from sslticket.data.augment import CROP_ATTEMPTS, View, ViewParams
-from sslticket.data.augment_ops import TransformAndNormalize, copy_all_to_device, copy_to_device
+from sslticket.data.augment_ops import TransformAndNormalize, copy_all_to_device
 from sslticket.data.decode import VERDICT_RULES, ImageKind
-from sslticket.data.decoded_images import Cut, DecodedCache, PixelWriter, cut_view, open_cache, place_cuts
+from sslticket.data.decoded_cache import DecodedCache, open_cache
+from sslticket.data.decoded_images import BatchSpec, CutBatch, DecodedBatch, ViewCutter
 from sslticket.data.loader import Batch, Sampler
 from sslticket.data.manifest import Manifest
 from sslticket.data.tar import TarReader
@@ -42,38 +43,6 @@ DataNode = Any  # DALI has no types
 
 # The fields of `ViewParams` that a crop needs.
 _CROP_PARAMS = {"resized": ("area", "ratio", "position", "flip"), "pad": ("position", "flip"), "center": ("flip",)}
-
-
-class BatchSpec(NamedTuple):
-    """What one batch is made of.
-
-    Attributes:
-        rows: Rows in the manifest, (B,) int64, handed through.
-        params: The random numbers of each view.
-        kept: The whole images that need no decoding, (H, W, C) uint8, by position in the batch.
-        paths: Paths of the files of all other images, in their order.
-        encoded: Each of those files' bytes, uint8, where they are not to be read from `paths`.
-        kept_alive: What some of the paths lead to; held until the batch is there.
-    """
-
-    rows: np.ndarray
-    params: tuple[ViewParams, ...]
-    kept: Mapping[int, np.ndarray] = {}
-    paths: Sequence[str] = ()
-    encoded: list[np.ndarray] | None = None
-    kept_alive: tuple[object, ...] = ()
-
-    @property
-    def missing(self) -> np.ndarray:
-        """Positions in the batch of the images that are decoded, (M,) int64."""
-        return np.array([position for position in range(len(self.rows)) if position not in self.kept], np.int64)
-
-    @property
-    def inputs(self) -> list[np.ndarray]:
-        """What the pipeline is given for each image that it decodes: its bytes, or those of its path, uint8."""
-        if self.encoded is not None:
-            return self.encoded
-        return [np.frombuffer(os.fsencode(path), np.uint8) for path in self.paths]
 
 
 @dataclass(frozen=True)
@@ -121,22 +90,21 @@ class DaliDecoder:
         if self.decodes_on_gpu:
             yield from self._run_on_gpu(get_batch, count, largest)
             return
-        decoding, cutting = _HostDecoding(self, largest, parts), deque[_Cutting]()
-        transform = TransformAndNormalize.from_mean_std(self.mean, self.std, self.device)
-        writer, failure = PixelWriter(self.mean, self.std), None
+        decoding, cutting, failure = _HostDecoding(self, largest, parts), deque[CutBatch](), None
+        cutter = ViewCutter(self.views, self.mean, self.std, self.device, parts.pool, channels_last=self.channels_last)
         started = decoding.start(get_batch(0)) if count else None
         for number in range(count + 1):
             # While the batch before is used, this one is cut and the next one is decoded.
             try:
                 if started is not None:
                     decoded, started = decoding.finish(started), None
-                    cutting.append(_Cutting(self, decoded, writer, parts, sliced=decoding.sliced))
+                    cutting.append(cutter.begin(decoded, parts.keep))
                     if number + 1 < count:
                         started = decoding.start(get_batch(number + 1))
             except RuntimeError as error:
                 failure, started = error, None
             while cutting and (len(cutting) > 1 or started is None):
-                yield cutting.popleft().finish(transform)
+                yield cutter.finish(cutting.popleft())
             if failure is not None:
                 raise failure
 
@@ -279,41 +247,44 @@ class _HostDecoding:
 
     def __init__(self, decoder: DaliDecoder, largest: int, parts: HostParts) -> None:
         """Make no pipeline yet: where all images are kept, none is needed."""
-        self._decoder, self._largest, self._parts = decoder, largest, parts
-        self.sliced = parts.keep is None and all(view.crop == "resized" for view in decoder.views)
+        self._decoder, self._largest, self._sizes = decoder, largest, parts.sizes
+        self._sliced = parts.keep is None and all(view.crop == "resized" for view in decoder.views)
 
     @cached_property
     def _pipe(self) -> Pipeline:
         pipe = self._decoder.make_pipeline(self._largest, 1)
         with pipe:
             encoded, how = self._decoder.read_bytes(fn.external_source(name="files")), self._decoder.decoder_settings
-            if self.sliced:
+            if self._sliced:
                 start, shape = (fn.external_source(name=name) for name in ("start", "shape"))
                 pipe.set_outputs(fn.decoders.image_slice(encoded, **how, start=start, shape=shape, axes=[0, 1]))
             else:
                 pipe.set_outputs(fn.decoders.image(encoded, **how))
         return pipe
 
-    def start(self, batch: BatchSpec) -> "_Decoded":
-        """Begin to decode what of a batch is not kept, one batch at a time."""
-        decoded = _Decoded(batch, {position: torch.from_numpy(pixels) for position, pixels in batch.kept.items()}, [])
+    def start(self, batch: BatchSpec) -> DecodedBatch:
+        """Begin to decode what of a batch is not kept, one batch at a time.
+
+        Raises:
+            RuntimeError: If one of the images has no size.
+        """
+        kept = {position: torch.from_numpy(pixels) for position, pixels in batch.kept.items()}
+        decoded = DecodedBatch(batch, kept, [], self._sliced)
         if not len(missing := batch.missing):
             return decoded
         inputs = batch.inputs
-        if self.sliced:
-            sizes, rows = self._parts.sizes, batch.rows[missing]
-            if len(unknown := np.flatnonzero(sizes[rows].min(axis=1) == 0)):
-                sizes[rows[unknown]] = self._decoder.peek_sizes([inputs[number] for number in unknown])
-            decoded.cuts.extend(decoded.place(self._decoder.views, sizes))
-            windows = np.array([[cuts[position][:4] for position in missing] for cuts in decoded.cuts], np.int32)
-            start, end = windows[..., :2].min(axis=0), (windows[..., :2] + windows[..., 2:]).max(axis=0)
-            self._pipe.feed_input("start", start)
-            self._pipe.feed_input("shape", end - start)
+        if self._sliced:
+            rows = batch.rows[missing]
+            if len(unknown := np.flatnonzero(self._sizes[rows].min(axis=1) == 0)):
+                self._sizes[rows[unknown]] = self._decoder.peek_sizes([inputs[number] for number in unknown])
+            decoded.place(self._decoder.views, self._sizes)
+            for name, values in zip(("start", "shape"), decoded.bounds(missing), strict=True):
+                self._pipe.feed_input(name, values)
         self._pipe.feed_input("files", inputs)
         self._pipe.schedule_run()
         return decoded
 
-    def finish(self, decoded: "_Decoded") -> "_Decoded":
+    def finish(self, decoded: DecodedBatch) -> DecodedBatch:
         """Wait for what was begun last.
 
         Raises:
@@ -324,96 +295,8 @@ class _HostDecoding:
             for number, position in enumerate(missing.tolist()):
                 decoded.images[position] = from_dlpack(images[number])
         if not decoded.cuts:
-            decoded.cuts.extend(decoded.place(self._decoder.views, self._parts.sizes))
+            decoded.place(self._decoder.views, self._sizes)
         return decoded
-
-
-class _Decoded(NamedTuple):
-    """A batch on its way.
-
-    Attributes:
-        batch: What it is made of.
-        images: Images by position, (H, W, C) uint8, whole or the part that all views of an image lie in.
-        cuts: Where each view lies in the whole image of each position; none as long as that is not known.
-    """
-
-    batch: BatchSpec
-    images: dict[int, Tensor]
-    cuts: list[list[Cut]]
-
-    def place(self, views: Sequence[View], sizes: np.ndarray) -> list[list[Cut]]:
-        """Place the views; images that are not there yet have the sizes that are known of their rows."""
-        own = [
-            self.images[position].shape[:2] if position in self.images else sizes[row]
-            for position, row in enumerate(self.batch.rows)
-        ]
-        return [
-            place_cuts(view, np.array(own, np.int64), params)
-            for view, params in zip(views, self.batch.params, strict=True)
-        ]
-
-    def within(self, position: int, sliced: bool) -> list[Cut]:
-        """Where each view of an image lies in what of it is there."""
-        cuts = [cuts[position] for cuts in self.cuts]
-        if not sliced or position in self.batch.kept:
-            return cuts
-        top, left = min(cut.top for cut in cuts), min(cut.left for cut in cuts)
-        return [cut._replace(top=cut.top - top, left=cut.left - left) for cut in cuts]
-
-
-_ROWS_AT_ONCE = 8  # images that a thread cuts views out of before it takes others
-
-
-class _Cutting:
-    """A batch whose views are being cut out of its images, by several threads."""
-
-    def __init__(
-        self, decoder: DaliDecoder, decoded: _Decoded, writer: PixelWriter, parts: "HostParts", *, sliced: bool
-    ) -> None:
-        """Begin to cut; for the arguments see `DaliDecoder.run` and `_HostDecoding`."""
-        self._decoder, self._decoded, self._writer, self._keep = decoder, decoded, writer, parts.keep
-        self._sliced, count, channels = sliced, len(decoded.batch.rows), len(decoder.mean)
-        # To another device go bytes, a quarter of what they become there.
-        self._on_cpu = decoder.device.type == "cpu"
-        self._views = [
-            torch.empty(
-                (count, channels, view.size, view.size),
-                dtype=torch.float32 if self._on_cpu else torch.uint8,
-                memory_format=torch.channels_last if decoder.channels_last else torch.contiguous_format,
-            )
-            for view in decoder.views
-        ]
-        chunks = (range(first, min(first + _ROWS_AT_ONCE, count)) for first in range(0, count, _ROWS_AT_ONCE))
-        self._done = [parts.pool.submit(self._cut, chunk) for chunk in chunks]
-
-    def _cut(self, positions: range) -> None:
-        batch = self._decoded.batch
-        for position in positions:
-            pixels, cuts = self._decoded.images[position], self._decoded.within(position, self._sliced)
-            for view, cut, out in zip(self._decoder.views, cuts, self._views, strict=True):
-                crop = cut_view(pixels, view, cut)
-                if self._on_cpu:
-                    self._writer.write(crop, out[position], normalise=not view.transforms)
-                else:
-                    out[position] = crop
-            if self._keep is not None and position not in batch.kept:
-                self._keep(int(batch.rows[position]), pixels.numpy())
-
-    def finish(self, transform: TransformAndNormalize) -> tuple[tuple[Tensor, ...], np.ndarray]:
-        """Wait until all views are cut, do what follows, and return them with the batch's rows."""
-        for done in self._done:
-            done.result()
-        views, device = self._views, self._decoder.device
-        if not self._on_cpu:
-            views = [copy_to_device(view, device) for view in views]
-        sampled = zip(views, self._decoder.views, self._decoded.batch.params, strict=True)
-        return (
-            tuple(
-                pixels if self._on_cpu and not view.transforms else transform(pixels, view, params)
-                for pixels, view, params in sampled
-            ),
-            self._decoded.batch.rows,
-        )
 
 
 class _BorrowedBatches:

@@ -304,6 +304,7 @@ class Engine:
             device=self.accelerator.device,
             threads=self.runtime.decode_threads,
             max_bad_images=self.runtime.max_bad_images,
+            keep_decoded=self.runtime.keep_decoded,
             channels_last=self.numerics.channels_last,
         )
 
