@@ -220,8 +220,8 @@ class RuntimeConfig:
             )
         if self.keep_decoded is not None and not 0 <= self.keep_decoded < float("inf"):
             raise BadInput(
-                f"--keep-decoded must be a finite number of gigabytes, at least 0, got {self.keep_decoded:g}; give 0 to "
-                "keep no decoded images, or leave it out for what is free"
+                f"--keep-decoded must be a finite number of gigabytes, at least 0, got {self.keep_decoded:g}; give 0 "
+                "to keep no decoded images, or leave it out for what is free"
             )
         if self.probe is not None and Span.parse(self.probe).amount <= 0:
             raise BadInput(f"--probe must be a length above 0 such as 10ep, got {self.probe}")

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
-from sslticket.data.augment import CROP_ATTEMPTS, View, ViewParams
+from sslticket.data.augment import CROP_ATTEMPTS, View
 from sslticket.data.augment_ops import TransformAndNormalize, copy_all_to_device
 from sslticket.data.decode import VERDICT_RULES, ImageKind
 from sslticket.data.decoded_cache import DecodedCache, open_cache
