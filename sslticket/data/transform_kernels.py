@@ -375,7 +375,8 @@ def _run_hsv_noise(pixels: Floats, noise: HSVNoise, params: TransformParams) -> 
 
 
 def _run_blur(pixels: Floats, blur: Blur, params: TransformParams) -> None:
-    _blur(pixels, params["on"], *blur.device_params(params, *pixels.shape[2:]))
+    across, down = map(np.ascontiguousarray, blur.device_params(params, *pixels.shape[2:]))
+    _blur(pixels, params["on"], across, down)
 
 
 def _run_rotate(pixels: Floats, rotate: Rotate, params: TransformParams) -> None:
