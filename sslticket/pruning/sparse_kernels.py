@@ -131,7 +131,9 @@ class _Code:
         kind = ir.FunctionType(self.kind, [self.kind] * 3)
         return self.builder.call(cgutils.get_or_insert_function(self.builder.module, kind, name), [a, b, c])
 
-    def loop(self, first: Any, last: Any, step: int, carried: list[Any], body: Callable[[Any, list[Any]], list[Any]]) -> list[Any]:
+    def loop(
+        self, first: Any, last: Any, step: int, carried: list[Any], body: Callable[[Any, list[Any]], list[Any]]
+    ) -> list[Any]:
         """What is carried through all numbers from first to last, by a body of (number, carried) -> carried."""
         builder, before = self.builder, self.builder.block
         head, inside, after = (self.function.append_basic_block() for _ in range(3))
@@ -306,7 +308,7 @@ def packing_kernels(size: int) -> tuple[int, int]:
     return pack, unpack
 
 
-@intrinsic
+@intrinsic  # type: ignore[untyped-decorator]
 def _call(typing: Any, function: Any, arguments: Any) -> Any:
     """Calls the kernel at an address with a tuple of addresses and counts."""
 
@@ -319,7 +321,7 @@ def _call(typing: Any, function: Any, arguments: Any) -> Any:
     return types.void(function, arguments), generate
 
 
-@intrinsic
+@intrinsic  # type: ignore[untyped-decorator]
 def _get(typing: Any, address: Any, like: Any) -> Any:
     """The number at an address, of an array's type."""
 
@@ -329,7 +331,7 @@ def _get(typing: Any, address: Any, like: Any) -> Any:
     return like.dtype(address, like), generate
 
 
-@intrinsic
+@intrinsic  # type: ignore[untyped-decorator]
 def _put(typing: Any, address: Any, value: Any, like: Any) -> Any:
     """Writes a number of an array's type to an address."""
 
@@ -340,7 +342,28 @@ def _put(typing: Any, address: Any, value: Any, like: Any) -> Any:
     return types.void(address, like.dtype, like), generate
 
 
-@intrinsic
+@intrinsic  # type: ignore[untyped-decorator]
+def _whole(typing: Any, table: Any, number: Any) -> Any:
+    """A whole number of a table of those of 64 bits, at an address."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.load(builder.gep(builder.inttoptr(args[0], _INT.as_pointer()), [args[1]]))
+
+    return types.int64(table, types.int64), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _place(typing: Any, table: Any, number: Any) -> Any:
+    """A whole number of a table of those of 32 bits, at an address."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        found = builder.load(builder.gep(builder.inttoptr(args[0], _INDEX.as_pointer()), [args[1]]))
+        return builder.sext(found, _INT)
+
+    return types.int64(table, types.int64), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
 def _clear(typing: Any, address: Any, count: Any) -> Any:
     """Writes so many bytes of 0."""
 
@@ -359,8 +382,9 @@ def _compiled(function: Callable[..., Any]) -> Any:
 
 
 @_compiled
-def _clear_border(packed, planes, height, width, top, left, rows, columns, pixel):  # type: ignore[no-untyped-def]
+def _clear_border(packed, planes, geometry, pixel):  # type: ignore[no-untyped-def]
     """Writes 0 around the images of packed planes."""
+    _, height, width, top, left, rows, columns = geometry
     row = width * pixel
     for plane in range(planes):
         start = packed + plane * height * row
@@ -376,48 +400,36 @@ def _clear_border(packed, planes, height, width, top, left, rows, columns, pixel
 
 
 @_compiled
-def pack(kernel, images, count, packed, table, geometry, pixel, like):  # type: ignore[no-untyped-def]
-    """Packs a batch, with borders of 0.
-
-    Args:
-        kernel: Address of the kernel that packs.
-        images: Address of the batch, whose images lie one behind another.
-        count: Number of images.
-        packed: Address of what is written: chunks of channels of rows of pixels of images.
-        table: Place of each number of an image in the first chunk.
-        geometry: Channels, height and width with borders, top, left, height and width without them.
-        pixel: Bytes of a pixel of a chunk.
-        like: An array of the numbers' type.
-    """
-    channels, height, width, top, left, rows, columns = geometry
-    size, length, vectors = like.itemsize, len(table), pixel // VECTOR_BYTES
-    lanes, image = VECTOR_BYTES // size, len(table) * size
+def _pack(kernel, images, count, packed, geometry, table, pixel, like):  # type: ignore[no-untyped-def]
+    """Packs a batch, with borders of 0."""
+    channels, height, width, _, _, rows, columns = geometry
+    size, vectors, length = like.itemsize, pixel // VECTOR_BYTES, channels * rows * columns
+    lanes, image = VECTOR_BYTES // size, length * size
     chunks = (count + lanes * vectors - 1) // (lanes * vectors)
     if rows < height or columns < width:
-        _clear_border(packed, chunks * channels, height, width, top, left, rows, columns, pixel)
-    whole = length // lanes * lanes
-    for chunk in range(chunks):
-        for vector in range(vectors):
-            number = (chunk * vectors + vector) * lanes
-            there = min(max(count - number, 0), lanes)
-            source = images + min(number, count - 1) * image
-            target = packed + (chunk * channels * height * width * vectors + vector) * VECTOR_BYTES
-            _call(kernel, (source, image, there, target, table.ctypes.data, 0, whole))
-            if whole < length and length >= lanes:
-                _call(kernel, (source, image, there, target, table.ctypes.data, length - lanes, length))
-            elif whole < length:
-                for place in range(length):
-                    for lane in range(lanes):
-                        value = _get(source + lane * image + place * size, like) if lane < there else like.dtype.type(0)
-                        _put(target + (table[place] + lane) * size, value, like)
+        _clear_border(packed, chunks * channels, geometry, pixel)
+    squares = length // lanes * lanes
+    for vector in range(chunks * vectors):
+        number = vector * lanes
+        there = min(max(count - number, 0), lanes)
+        source = images + min(number, count - 1) * image
+        target = packed + (vector // vectors * channels * height * width * vectors + vector % vectors) * VECTOR_BYTES
+        _call(kernel, (source, image, there, target, table, 0, squares))
+        if squares < length and length >= lanes:
+            _call(kernel, (source, image, there, target, table, length - lanes, length))
+        elif squares < length:
+            for place in range(length):
+                for lane in range(lanes):
+                    value = _get(source + lane * image + place * size, like) if lane < there else like.dtype.type(0)
+                    _put(target + (_place(table, place) + lane) * size, value, like)
 
 
 @_compiled
-def _unpack(kernel, images, count, packed, chunk, table, pixel, like):  # type: ignore[no-untyped-def]
+def _unpack(kernel, images, count, packed, chunk, length, table, pixel, like):  # type: ignore[no-untyped-def]
     """Writes one packed chunk to its images."""
-    size, length, vectors = like.itemsize, len(table), pixel // VECTOR_BYTES
-    lanes, image = VECTOR_BYTES // size, len(table) * size
-    whole = length // lanes * lanes
+    size, vectors = like.itemsize, pixel // VECTOR_BYTES
+    lanes, image = VECTOR_BYTES // size, length * size
+    squares = length // lanes * lanes
     for vector in range(vectors):
         number = (chunk * vectors + vector) * lanes
         there = min(count - number, lanes)
@@ -425,127 +437,150 @@ def _unpack(kernel, images, count, packed, chunk, table, pixel, like):  # type: 
             break
         target = images + number * image
         source = packed + vector * VECTOR_BYTES
-        _call(kernel, (target, image, there, source, table.ctypes.data, 0, whole))
-        if whole < length and length >= lanes:
-            _call(kernel, (target, image, there, source, table.ctypes.data, length - lanes, length))
-        elif whole < length:
+        _call(kernel, (target, image, there, source, table, 0, squares))
+        if squares < length and length >= lanes:
+            _call(kernel, (target, image, there, source, table, length - lanes, length))
+        elif squares < length:
             for place in range(length):
                 for lane in range(there):
-                    _put(target + lane * image + place * size, _get(source + (table[place] + lane) * size, like), like)
+                    value = _get(source + (_place(table, place) + lane) * size, like)
+                    _put(target + lane * image + place * size, value, like)
 
 
 @_compiled
-def products(  # type: ignore[no-untyped-def]
-    kernels, packed, count, geometry, weight, index, values, places, starts, bias, output, images, table, out, tile, pixel
-):
-    """The outputs of a layer, or its input's gradient, for a packed batch.
-
-    Args:
-        kernels: Addresses of the kernel of a tile's sums, and of the one that unpacks.
-        packed: Address of the packed batch.
-        count: Number of images.
-        geometry: That of the batch, see `pack`.
-        weight: Address of the dense weight.
-        index: Place of each kept weight in it, in the order of their output channels.
-        values: Memory for the kept weights.
-        places: Place, in numbers of the batch, of what each of them multiplies for the first pixel.
-        starts: Number of the first weight of each output channel, and of the end; one phase after another.
-        bias: Address of a number for each output channel; 0 for none.
-        output: Address of memory for one packed chunk of the output.
-        images: Address of the output's images.
-        table: As for `pack`, of the output.
-        out: Channels, height and width of the output, and the distance of a phase's pixels: phases are its square.
-        tile: Rows and columns of a tile, and the pixels of the batch between two pixels of the output.
-        pixel: Bytes of a pixel of a chunk.
-    """
-    size = values.itemsize
-    chunk_bytes = geometry[0] * geometry[1] * geometry[2] * pixel
-    row = geometry[2] * pixel
+def _products(packed, count, weight, bias, images, chunk_memory, side, pixel, like):  # type: ignore[no-untyped-def]
+    """What `side` says from a packed batch, see `Side`."""
+    kernel, unpacking, geometry, kept, places, (index, starts, values), out, table, (rows, columns, step) = side
+    size, row = like.itemsize, geometry[2] * pixel
     channels, height, width, apart = out
-    tile_rows, tile_columns, step = tile
-    sums, unpacking = kernels
-    nothing = np.zeros(1, values.dtype)
+    nothing = np.zeros(1, like.dtype)
     none = np.int64(nothing.ctypes.data)
-    for number in range(len(index)):
-        values[number] = _get(weight + index[number] * size, values)
+    for number in range(kept):
+        _put(values + number * size, _get(weight + _whole(index, number) * size, like), like)
     for chunk in range((count * size + pixel - 1) // pixel):
-        batch = packed + chunk * chunk_bytes
+        batch = packed + chunk * geometry[0] * geometry[1] * row
         for phase in range(apart * apart):
-            corner = output + ((phase // apart) * width + phase % apart) * pixel
+            corner = chunk_memory + ((phase // apart) * width + phase % apart) * pixel
             first = phase * channels
-            for top in range(0, height // apart, tile_rows):
-                for left in range(0, width // apart, tile_columns):
+            for top in range(0, height // apart, rows):
+                for left in range(0, width // apart, columns):
                     x = batch + top * step * row + left * step * pixel
                     y = corner + (top * width + left) * apart * pixel
+                    begin = _whole(starts, first)
                     for channel in range(channels):
+                        end = _whole(starts, first + channel + 1)
                         start = bias + channel * size if bias else none
-                        begin, end = starts[first + channel], starts[first + channel + 1]
-                        _call(sums, (x, y, values.ctypes.data, places.ctypes.data, begin, end, start))
+                        _call(kernel, (x, y, values, places, begin, end, start))
                         y += height * width * pixel
-        _unpack(unpacking, images, count, output, chunk, table, pixel, values)
+                        begin = end
+        _unpack(unpacking, images, count, chunk_memory, chunk, channels * height * width, table, pixel, like)
 
 
 @_compiled
-def weight_products(  # type: ignore[no-untyped-def]
-    kernels, x, x_geometry, g, g_geometry, count, values, places, starts, index, sums, gradient, bias, tile, pixel
-):
-    """Adds the gradients of kept weights, and of the bias, to dense ones.
+def forward(x, count, packed, weight, bias, y, memory, packing, side, pixel, like):  # type: ignore[no-untyped-def]
+    """The output of a layer.
 
     Args:
-        kernels: Addresses of the kernels of a tile's dot products and of its total.
-        x: Address of the packed batch.
-        x_geometry: Its geometry, see `pack`.
-        g: Address of the packed gradient of the output.
-        g_geometry: Its geometry.
+        x: Address of the batch, whose images lie one behind another.
         count: Number of images.
-        values: An array of the numbers' type.
-        places: As for `products`.
-        starts: As for `products`.
-        index: Place of each kept weight in the dense one; none where only the bias's gradient is wanted.
-        sums: Address of memory for a vector for each kept weight, and one more.
-        gradient: Address of the dense gradient; only kept entries are touched.
-        bias: Address of the bias's gradient; 0 for none.
-        tile: As for `products`.
-        pixel: As for `products`.
+        packed: Address of memory for the packed batch: chunks of channels of rows of pixels of images.
+        weight: Address of the dense weight.
+        bias: Address of a number for each output channel; 0 for none.
+        y: Address of the output's images.
+        memory: Address of memory for a packed chunk of the output.
+        packing: Address of the kernel that packs, and of the place of each number of an image in the first chunk.
+        side: What is computed, see `sslticket.pruning.sparse_layers`.
+        pixel: Bytes of a pixel of a chunk.
+        like: An array of the numbers' type.
     """
-    size = values.itemsize
-    lanes = VECTOR_BYTES // size
-    tile_rows, tile_columns, step = tile
-    dots, total = kernels
-    x_row, g_row = x_geometry[2] * pixel, g_geometry[2] * pixel
-    x_chunk = x_geometry[0] * x_geometry[1] * x_row
-    plane = g_geometry[1] * g_row
-    channels, height, width = g_geometry[0], g_geometry[5], g_geometry[6]
-    g += g_geometry[3] * g_row + g_geometry[4] * pixel
+    _pack(packing[0], x, count, packed, side[2], packing[1], pixel, like)
+    _products(packed, count, weight, bias, y, memory, side, pixel, like)
+
+
+@_compiled
+def backward(  # type: ignore[no-untyped-def]
+    g,
+    count,
+    x,
+    packed,
+    weight,
+    d_weight,
+    adding,
+    d_bias,
+    d_x,
+    memory,
+    packing,
+    x_geometry,
+    tile,
+    side,
+    back,
+    pixel,
+    like,
+):
+    """The gradients of a layer.
+
+    Args:
+        g: Address of the output's gradient.
+        count: Number of images.
+        x: Address of the packed batch.
+        packed: Address of memory for the packed gradient.
+        weight: Address of the dense weight.
+        d_weight: Address of its dense gradient, of which only kept entries are touched; 0 where it is not wanted.
+        adding: Whether gradients of kept entries are added to what is there.
+        d_bias: Address of the bias's gradient; 0 where it is not wanted.
+        d_x: Address of the input's gradient; 0 where it is not wanted.
+        memory: Address of memory for a packed chunk of it, or for a vector for each kept weight and one more.
+        packing: As for `forward`, for the gradient.
+        x_geometry: Geometry of the packed batch.
+        tile: Addresses of the kernels of a tile's dot products and total.
+        side: As for `forward`.
+        back: The same for the input's gradient.
+        pixel: As for `forward`.
+        like: As for `forward`.
+    """
+    _pack(packing[0], g, count, packed, back[2], packing[1], pixel, like)
+    size, lanes = like.itemsize, VECTOR_BYTES // like.itemsize
+    _, _, _, kept, places, (index, starts, _), _, _, (rows, columns, step) = side
+    x_row, g_row = x_geometry[2] * pixel, back[2][2] * pixel
+    channels, g_tall, _, g_top, g_left, height, width = back[2]
+    plane = g_tall * g_row
+    inner = packed + g_top * g_row + g_left * pixel
     chunks = (count * size + pixel - 1) // pixel
-    _clear(sums, (len(index) + 1) * VECTOR_BYTES)
-    if len(index):
+    if d_weight:
+        _clear(memory, kept * VECTOR_BYTES)
         for chunk in range(chunks):
-            for top in range(0, height, tile_rows):
-                for left in range(0, width, tile_columns):
-                    at = x + chunk * x_chunk + top * step * x_row + left * step * pixel
-                    here = g + chunk * channels * plane + top * g_row + left * pixel
+            for top in range(0, height, rows):
+                for left in range(0, width, columns):
+                    at = x + (chunk * x_geometry[0] * x_geometry[1] + top * step) * x_row + left * step * pixel
+                    here = inner + chunk * channels * plane + top * g_row + left * pixel
+                    begin = _whole(starts, 0)
                     for channel in range(channels):
-                        begin, end = starts[channel], starts[channel + 1]
+                        end = _whole(starts, channel + 1)
                         if begin < end:
-                            _call(dots, (at, here, sums, places.ctypes.data, begin, end))
+                            _call(tile[0], (at, here, memory, places, begin, end))
                         here += plane
-    for number in range(len(index)):
-        value = values.dtype.type(0)
-        for lane in range(lanes):
-            value += _get(sums + number * VECTOR_BYTES + lane * size, values)
-        entry = gradient + index[number] * size
-        _put(entry, _get(entry, values) + value, values)
-    if bias:
-        last = sums + len(index) * VECTOR_BYTES
+                        begin = end
+        for number in range(kept):
+            entry = d_weight + _whole(index, number) * size
+            value = _get(entry, like) if adding else like.dtype.type(0)
+            _put(entry, value + _lane_sum(memory + number * VECTOR_BYTES, lanes, like), like)
+    if d_bias:
         for channel in range(channels):
-            _clear(last, VECTOR_BYTES)
+            _clear(memory, VECTOR_BYTES)
             for chunk in range(chunks):
-                for top in range(0, height, tile_rows):
-                    for left in range(0, width, tile_columns):
-                        here = g + (chunk * channels + channel) * plane + top * g_row + left * pixel
-                        _call(total, (here, last))
-            value = values.dtype.type(0)
-            for lane in range(lanes):
-                value += _get(last + lane * size, values)
-            _put(bias + channel * size, _get(bias + channel * size, values) + value, values)
+                for top in range(0, height, rows):
+                    for left in range(0, width, columns):
+                        here = inner + (chunk * channels + channel) * plane + top * g_row + left * pixel
+                        _call(tile[1], (here, memory))
+            _put(d_bias + channel * size, _lane_sum(memory, lanes, like), like)
+    if d_x:
+        _products(packed, count, weight, 0, d_x, memory, back, pixel, like)
+
+
+@_compiled
+def _lane_sum(vector, lanes, like):  # type: ignore[no-untyped-def]
+    """The sum of a vector's lanes."""
+    value = like.dtype.type(0)
+    for lane in range(lanes):
+        value += _get(vector + lane * like.itemsize, like)
+    return value

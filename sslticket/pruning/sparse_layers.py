@@ -7,18 +7,20 @@ Whether a layer gains is found by a trial, `faster_sparse_layers`. CPU only: on 
 """
 
 import statistics
-import time
+import threading
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
+from time import process_time
 from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
+from torch.nn.utils import parametrize
 
 from sslticket.pruning import pruned_model
 from sslticket.pruning.mask import Mask
@@ -53,11 +55,10 @@ class LayerTimes:
 def kernels() -> Any:
     """The module of kernels; None where numba is missing or cannot compile them, which is said once."""
     try:
-        from sslticket.pruning import sparse_kernels
+        return import_module("sslticket.pruning.sparse_kernels")
     except Exception as error:  # whatever an incomplete installation raises
         warnings.warn(f"layers stay dense, since numba cannot be used: {error}", stacklevel=2)
         return None
-    return sparse_kernels
 
 
 @torch.enable_grad()
@@ -127,7 +128,7 @@ def time_layer(
         autocast: Makes the context in which training's passes run.
     """
     module = backbone.get_submodule(name.rpartition(".")[0])
-    weight = pruned_model.stored_weights(backbone, [name])[name]
+    weight = _stored_weight(module)
     sparse = _SparseLayer(module, weight, masks[name])
     given = inputs.detach().requires_grad_(inputs.requires_grad)
     wanted = [value for value in (given, *module.parameters()) if value.requires_grad]
@@ -138,13 +139,13 @@ def time_layer(
         for forward, taken in seconds.items():
             for value in wanted:
                 value.grad = None
-            begun = time.process_time()
+            begun = process_time()
             with autocast():
                 output = forward(given)
             gradient = torch.ones_like(output) if gradient is None else gradient
-            output.backward(gradient.to(output.dtype))
+            output.backward(gradient.to(output.dtype))  # type: ignore[no-untyped-call]
             if number:
-                taken.append(time.process_time() - begun)
+                taken.append(process_time() - begun)
     for value, before in kept:
         value.grad = before
     return LayerTimes(dense=statistics.median(seconds[module.forward]), sparse=statistics.median(seconds[sparse]))
@@ -172,10 +173,10 @@ def use_sparse_layers(backbone: nn.Module, masks: Mask, names: Iterable[str]) ->
     """
     for name in names:
         module = backbone.get_submodule(name.rpartition(".")[0])
-        weight = pruned_model.stored_weights(backbone, [name])[name]
+        weight = _stored_weight(module)
         layer = _SparseLayer(module, weight, masks[name])
         setattr(module, _SPARSE, layer)
-        module.forward = layer  # type: ignore[assignment]
+        module.forward = layer
 
 
 def stop_sparse_layers(backbone: nn.Module) -> None:
@@ -187,7 +188,17 @@ def stop_sparse_layers(backbone: nn.Module) -> None:
 
 def sparse_layers(backbone: nn.Module) -> list[str]:
     """Names of the weights whose layers are sparse now."""
-    return [f"{path}.weight" if path else "weight" for path, module in backbone.named_modules() if _SPARSE in module.__dict__]
+    return [
+        f"{path}.weight" if path else "weight"
+        for path, module in backbone.named_modules()
+        if _SPARSE in module.__dict__
+    ]
+
+
+def _stored_weight(module: nn.Module) -> Tensor:
+    """The parameter that a layer's weight is, be there a gate on it or not."""
+    gated = parametrize.is_parametrized(module, "weight")
+    return cast(Tensor, cast(Any, module).parametrizations.weight.original if gated else module.weight)
 
 
 def _supports(backbone: nn.Module, name: str, mask: Tensor) -> bool:
@@ -195,7 +206,7 @@ def _supports(backbone: nn.Module, name: str, mask: Tensor) -> bool:
     plain = type(module).forward in (nn.Linear.forward, nn.Conv2d.forward) and name.rpartition(".")[2] == "weight"
     if not plain or mask.device.type != "cpu":
         return False
-    weight = pruned_model.stored_weights(backbone, [name])[name]
+    weight = _stored_weight(module)
     if weight.device.type != "cpu" or weight.dtype not in (torch.float32, torch.float64):
         return False
     narrow = isinstance(module, nn.Conv2d) and module.in_channels <= MAX_NARROW
@@ -251,61 +262,109 @@ class _Plan:
         )
         tall, wide = (side + 2 * pad for side, pad in zip(size, padding, strict=True))
         g_tall, g_wide = out[0] + top + bottom, out[1] + left + right
-        self.x_geometry = np.array([inward, tall, wide, *padding, *size], np.int64)
-        self.g_geometry = np.array([outward, g_tall, g_wide, top, left, *out], np.int64)
-        self.out = np.array([outward, *out, 1], np.int64)
-        self.back_out = np.array([inward, *size, stride], np.int64)
-        self.out_shape = (outward, *out)
+        x_geometry = (inward, tall, wide, *padding, *size)
+        g_geometry = (outward, g_tall, g_wide, top, left, *out)
+        self.out_shape, self.x_length = (outward, *out), inward * size[0] * size[1]
+        self.format = _FORMATS[nhwc]
 
         o, i, y, x = np.nonzero(mask.numpy())
-        self.index = sum(
-            (place * stride for place, stride in zip((o, i, y, x), strides, strict=False)), np.zeros(len(o), np.int64)
+        index = sum(
+            (place * apart for place, apart in zip((o, i, y, x), strides, strict=False)), np.zeros(len(o), np.int64)
         )
         y, x = y * dilation[0], x * dilation[1]
-        self.places = (((i * tall + y) * wide + x) * chunk).astype(np.int32)
-        self.starts = np.searchsorted(o, np.arange(outward + 1)).astype(np.int64)
+        places = ((i * tall + y) * wide + x) * chunk
         # Seen from the input, a pixel has the phase of its place between two pixels of the output.
         phase_y, phase_x = (y - padding[0]) % stride, (x - padding[1]) % stride
         g_y, g_x = (phase_y + padding[0] - y) // stride + top, (phase_x + padding[1] - x) // stride + left
         key = (phase_y * stride + phase_x) * inward + i
         order = np.argsort(key, kind="stable")
-        self.back_index = self.index[order]
-        self.back_places = (((o * g_tall + g_y) * g_wide + g_x) * chunk)[order].astype(np.int32)
-        self.back_starts = np.searchsorted(key[order], np.arange(stride**2 * inward + 1)).astype(np.int64)
-        self.values = np.empty(len(o), number)
+        back_places = (((o * g_tall + g_y) * g_wide + g_x) * chunk)[order]
 
-        self.x_pixels, self.g_pixels = inward * tall * wide, outward * g_tall * g_wide
-        self.y_chunk, self.x_chunk = outward * out[0] * out[1] * chunk, inward * size[0] * size[1] * chunk
-        self.x_length, self.format = inward * size[0] * size[1], _FORMATS[nhwc]
-        self.x_table = _table(self.x_geometry, chunk, nhwc)
-        self.g_table = _table(self.g_geometry, chunk, nhwc)
-        self.y_table = _table((outward, *out, 0, 0, *out), chunk, nhwc)
-        self.back_table = _table((inward, *size, 0, 0, *size), chunk, nhwc)
-
-        self.pack, self.unpack = compiled.packing_kernels(number.itemsize)
+        packing, unpacking = compiled.packing_kernels(number.itemsize)
         rows, columns = _tile(out, vectors)
         tile = {"size": number.itemsize, "rows": rows, "columns": columns, "vectors": vectors}
-        x_steps = {"x_row": wide * stride * pixel, "x_column": stride * pixel}
-        forward = compiled.Tile(**tile, **x_steps, y_row=out[1] * pixel, y_column=pixel)
-        weights = compiled.Tile(**tile, **x_steps, y_row=g_wide * pixel, y_column=pixel)
-        self.sums, self.dots = compiled.tile_kernels(forward)[0], compiled.tile_kernels(weights)[1:]
-        self.tile = rows, columns, stride
-        rows, columns = _tile([side // stride for side in size], vectors)
+        steps = {"x_row": wide * stride * pixel, "x_column": stride * pixel}
+        forward = compiled.Tile(**tile, **steps, y_row=out[1] * pixel, y_column=pixel)
+        weights = compiled.Tile(**tile, **steps, y_row=g_wide * pixel, y_column=pixel)
+        back_rows, back_columns = _tile([side // stride for side in size], vectors)
         backward = compiled.Tile(
             size=number.itemsize,
-            rows=rows,
-            columns=columns,
+            rows=back_rows,
+            columns=back_columns,
             vectors=vectors,
             x_row=g_wide * pixel,
             x_column=pixel,
             y_row=size[1] * stride * pixel,
             y_column=stride * pixel,
         )
-        self.back_sums, self.back_tile = compiled.tile_kernels(backward)[0], (rows, columns, 1)
+        self.like = np.empty(len(o), number)
+        self._held: list[Any] = [self.like]  # what the addresses below are of
+        values = self.like.ctypes.data
+        side = (
+            compiled.tile_kernels(forward)[0],
+            unpacking,
+            x_geometry,
+            len(o),
+            self._keep(places, np.int32),
+            (self._keep(index), self._keep(np.searchsorted(o, np.arange(outward + 1))), values),
+            (outward, *out, 1),
+            self._table((outward, *out, 0, 0, *out), nhwc),
+            (rows, columns, stride),
+        )
+        starts = np.searchsorted(key[order], np.arange(stride**2 * inward + 1))
+        back = (
+            compiled.tile_kernels(backward)[0],
+            unpacking,
+            g_geometry,
+            len(o),
+            self._keep(back_places, np.int32),
+            (self._keep(index[order]), self._keep(starts), values),
+            (inward, *size, stride),
+            self._table((inward, *size, 0, 0, *size), nhwc),
+            (back_rows, back_columns, 1),
+        )
+        self.forward = (packing, self._table(x_geometry, nhwc)), side, pixel, self.like
+        g_packing = packing, self._table(g_geometry, nhwc)
+        self.backward = g_packing, x_geometry, compiled.tile_kernels(weights)[1:], side, back, pixel, self.like
+        self.x_pixels, self._g_pixels = inward * tall * wide, outward * g_tall * g_wide
+        sums = (len(o) + 1) * compiled.VECTOR_BYTES
+        self.y_bytes, self._back_bytes = outward * out[0] * out[1] * pixel, max(self.x_length * pixel, sums)
 
-    def memory(self, place: int, count: int) -> int:
-        """Numbers of a packed batch whose chunks have so many pixels."""
-        return -(-count // self.images) * place * self.images
+    def _keep(self, numbers: Any, kind: Any = np.int64) -> int:
+        """Address of numbers that stay as long as the plan."""
+        self._held.append(np.ascontiguousarray(numbers, kind))
+        return int(self._held[-1].ctypes.data)
+
+    def _table(self, geometry: Sequence[int], nhwc: bool) -> int:
+        """Address of the place of each number of an image in a packed chunk."""
+        channels, tall, wide, top, left, rows, columns = geometry
+        channel, row, column = np.ogrid[:channels, :rows, :columns]
+        place = ((channel * tall + row + top) * wide + column + left) * self.images
+        return self._keep((place.transpose(1, 2, 0) if nhwc else place).reshape(-1), np.int32)
+
+    def numbers(self, count: int) -> int:
+        """Numbers of a packed batch of so many images."""
+        return int(-(-count // self.images) * self.x_pixels * self.images)
+
+    def gradient_bytes(self, count: int) -> tuple[int, int]:
+        """Bytes of a packed gradient of so many images, and of what else its pass needs."""
+        return -(-count // self.images) * self._g_pixels * self.pixel, self._back_bytes
+
+
+class _Scratch(threading.local):
+    """Memory of a thread that layers use in turn, for what nobody needs after a pass."""
+
+    def __init__(self) -> None:
+        self._memory = torch.empty(0, dtype=torch.uint8)
+
+    def address(self, size: int) -> int:
+        """Address of so many bytes."""
+        if self._memory.numel() < size:
+            self._memory = torch.empty(size, dtype=torch.uint8)
+        return int(self._memory.data_ptr())
+
+
+_scratch = _Scratch()
 
 
 def _gradient_border(side: int, length: int, padding: int, gap: int, taps: int, *, stride: int) -> tuple[int, int]:
@@ -328,14 +387,6 @@ def _tile(size: Sequence[int], vectors: int) -> tuple[int, int]:
 
 def _divisor(number: int, most: int) -> int:
     return max(each for each in range(1, most + 1) if number % each == 0)
-
-
-def _table(geometry: Sequence[int], chunk: int, nhwc: bool) -> Any:
-    """Place of each number of an image in a packed chunk."""
-    channels, tall, wide, top, left, rows, columns = (int(number) for number in geometry)
-    channel, row, column = np.ogrid[:channels, :rows, :columns]
-    place = ((channel * tall + row + top) * wide + column + left) * chunk
-    return np.ascontiguousarray(place.transpose(1, 2, 0) if nhwc else place, np.int32).reshape(-1)
 
 
 class _SparseLayer:
@@ -361,7 +412,7 @@ class _SparseLayer:
         plan = self._plan(own)
         if plan is None:
             return self._dense(x)
-        y = cast(Tensor, _SparseProduct.apply(own, self.weight, self.bias, plan))  # type: ignore[no-untyped-call]
+        y = cast(Tensor, _SparseProduct.apply(own, self.weight, self.bias, plan))
         return y if narrow is None else y.to(narrow)
 
     def _plan(self, x: Tensor) -> _Plan | None:
@@ -381,7 +432,10 @@ class _SparseLayer:
         size = (1, 1) if conv is None else (x.shape[2], x.shape[3])
         if x.shape[-1 if conv is None else 1] != expected:
             return None
-        padding, stride, dilation = ((0, 0), 1, (1, 1)) if conv is None else (conv.padding, conv.stride[0], conv.dilation)
+        padding, dilation, stride = (0, 0), (1, 1), 1
+        if conv is not None:
+            padding, dilation = cast("tuple[int, int]", conv.padding), cast("tuple[int, int]", conv.dilation)
+            stride = conv.stride[0]
         if any(side % stride for side in size):
             return None
         out = [
@@ -418,59 +472,58 @@ class _SparseProduct(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, plan: _Plan) -> Tensor:
         """See `torch.nn.functional.linear` and `conv2d`."""
-        run = kernels()
-        linear = weight.ndim == 2
-        x = x.contiguous() if linear else x.contiguous(memory_format=plan.format)
-        count = x.numel() // plan.x_length
-        packed = torch.empty(plan.memory(plan.x_pixels, count), dtype=x.dtype)
-        chunk = torch.empty(plan.y_chunk, dtype=x.dtype)
-        if linear:
-            y = torch.empty(*x.shape[:-1], plan.out_shape[0], dtype=x.dtype)
+        if weight.ndim == 2:
+            x = x.contiguous()
+            count = x.numel() // plan.x_length
+            y = torch.empty((*x.shape[:-1], plan.out_shape[0]), dtype=x.dtype)
         else:
+            x = x.contiguous(memory_format=plan.format)
+            count = x.shape[0]
             y = torch.empty((count, *plan.out_shape), dtype=x.dtype, memory_format=plan.format)
-        values, pixel = plan.values, plan.pixel
-        at = packed.data_ptr()
-        run.pack(plan.pack, x.data_ptr(), count, at, plan.x_table, plan.x_geometry, pixel, values)
-        run.products(
-            (plan.sums, plan.unpack), at, count, plan.x_geometry, weight.data_ptr(), plan.index, values, plan.places,
-            plan.starts, 0 if bias is None else bias.data_ptr(), chunk.data_ptr(), y.data_ptr(), plan.y_table, plan.out,
-            plan.tile, pixel,
-        )  # fmt: skip
-        ctx.save_for_backward(packed, weight)
-        ctx.plan, ctx.shape = plan, x.shape
+        packed = torch.empty(plan.numbers(count), dtype=x.dtype)
+        kernels().forward(
+            x.data_ptr(),
+            count,
+            packed.data_ptr(),
+            weight.data_ptr(),
+            0 if bias is None else bias.data_ptr(),
+            y.data_ptr(),
+            _scratch.address(plan.y_bytes),
+            *plan.forward,
+        )
+        ctx.save_for_backward(packed, weight, bias)
+        ctx.plan, ctx.shape, ctx.count = plan, x.shape, count
         return y
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
         """Gradients of input, weight and bias; the weight's is 0 where it is pruned."""
-        run, plan = kernels(), cast(_Plan, ctx.plan)
-        packed, weight = ctx.saved_tensors
-        linear, shape = weight.ndim == 2, ctx.shape
+        if torch.is_grad_enabled():
+            raise NotImplementedError("sparse layers have no second derivatives; call stop_sparse_layers first")
+        plan, count = cast(_Plan, ctx.plan), ctx.count
+        packed, weight, bias = ctx.saved_tensors
         wants_x, wants_weight, wants_bias, _ = ctx.needs_input_grad
-        g = g.contiguous() if linear else g.contiguous(memory_format=plan.format)
-        count = shape.numel() // plan.x_length
-        values, pixel = plan.values, plan.pixel
-        packed_g = torch.empty(plan.memory(plan.g_pixels, count), dtype=g.dtype)
-        at = packed_g.data_ptr()
-        run.pack(plan.pack, g.data_ptr(), count, at, plan.g_table, plan.g_geometry, pixel, values)
+        if weight.ndim == 2:
+            g = g.contiguous()
+            d_x = torch.empty(ctx.shape, dtype=g.dtype) if wants_x else None
+        else:
+            g = g.contiguous(memory_format=plan.format)
+            d_x = torch.empty(ctx.shape, dtype=g.dtype, memory_format=plan.format) if wants_x else None
+        d_bias = torch.empty_like(bias) if wants_bias else None
         d_weight = torch.zeros_like(weight) if wants_weight else None
-        d_bias = torch.zeros(plan.out_shape[0], dtype=g.dtype) if wants_bias else None
-        if wants_weight or wants_bias:
-            index = plan.index if wants_weight else plan.index[:0]
-            sums = torch.empty((len(index) + 1) * run.VECTOR_BYTES, dtype=torch.uint8)
-            run.weight_products(
-                plan.dots, packed.data_ptr(), plan.x_geometry, at, plan.g_geometry, count, values, plan.places,
-                plan.starts, index, sums.data_ptr(), 0 if d_weight is None else d_weight.data_ptr(),
-                0 if d_bias is None else d_bias.data_ptr(), plan.tile, pixel,
-            )  # fmt: skip
-        d_x = None
-        if wants_x:
-            chunk = torch.empty(plan.x_chunk, dtype=g.dtype)
-            d_x = torch.empty(shape, dtype=g.dtype) if linear else torch.empty(shape, dtype=g.dtype, memory_format=plan.format)
-            run.products(
-                (plan.back_sums, plan.unpack), at, count, plan.g_geometry, weight.data_ptr(), plan.back_index, values,
-                plan.back_places, plan.back_starts, 0, chunk.data_ptr(), d_x.data_ptr(), plan.back_table, plan.back_out,
-                plan.back_tile, pixel,
-            )  # fmt: skip
+        size, more = plan.gradient_bytes(count)
+        memory = _scratch.address(size + more)
+        kernels().backward(
+            g.data_ptr(),
+            count,
+            packed.data_ptr(),
+            memory,
+            weight.data_ptr(),
+            0 if d_weight is None else d_weight.data_ptr(),
+            False,
+            0 if d_bias is None else d_bias.data_ptr(),
+            0 if d_x is None else d_x.data_ptr(),
+            memory + size,
+            *plan.backward,
+        )
         return d_x, d_weight, d_bias, None

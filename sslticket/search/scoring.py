@@ -68,6 +68,7 @@ class Scorer:
             _restore_afterwards(self._network) as put_back,
             self._eagerly(),
             distributed.twice_differentiable(self._network),
+            pruned_model.masked_autograd(self._network),
         ):
             sync_buffers(self._network)  # each process has seen other images, and all must come to one mask
 
