@@ -105,7 +105,7 @@ class DecodedCache:
         unchecked = {
             key: image for key, image in zip(keys, found, strict=True) if image is not None and key not in self._checked
         }
-        for key, check in zip(unchecked, pool.map(zlib.crc32, unchecked.values()), strict=True):
+        for key, check in zip(unchecked, pool.map(_check_of, unchecked.values()), strict=True):
             assert key is not None
             if check == self._records[key].check:
                 self._checked.add(key)
@@ -116,7 +116,7 @@ class DecodedCache:
     def add(self, key: int, image: np.ndarray) -> None:
         """Keep an image, (H, W, C) uint8, unless it is there already or the budget is used up."""
         image = np.ascontiguousarray(image)
-        check = zlib.crc32(image)
+        check = _check_of(image)
         with self._lock:
             if self.full:
                 return
@@ -129,7 +129,7 @@ class DecodedCache:
                     if offset + image.nbytes > self._limit:
                         self._limit = 0
                         return
-                    _write_all(self._pixels, memoryview(image).cast("B"), offset)
+                    _write_all(self._pixels, image.data.cast("B"), offset)
                     fields = (key, offset, *image.shape[:2], check)
                     record = _RECORD.pack(*fields, zlib.crc32(_RECORD.pack(*fields, 0)))
                     _write_all(self._index, memoryview(record), _whole_records(os.fstat(self._index).st_size))
@@ -291,6 +291,10 @@ def _index_of(path: Path) -> Path:
 
 def _whole_records(size: int) -> int:
     return _HEAD.size + max(0, size - _HEAD.size) // _RECORD.size * _RECORD.size
+
+
+def _check_of(image: np.ndarray) -> int:
+    return zlib.crc32(image.data)
 
 
 def _write_all(file: int, content: memoryview, offset: int) -> None:

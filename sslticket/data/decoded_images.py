@@ -77,9 +77,7 @@ def place_cuts(view: View, sizes: np.ndarray, params: ViewParams) -> list[Cut]:
     """
     if view.crop == "resized":
         window = view.resized_crop_windows(sizes[:, 0], sizes[:, 1], params)
-        return [
-            Cut(*numbers) for numbers in zip(*(side.tolist() for side in window), params.flip.tolist(), strict=True)
-        ]
+        return list(map(Cut, *(side.tolist() for side in window), params.flip.tolist()))
     cuts = []
     for row, (height, width) in enumerate(sizes.tolist()):
         own = params.slice_batch(slice(row, row + 1))
