@@ -208,15 +208,14 @@ def _make_room(path: Path, expected: int, budget: float | None) -> int | None:
     others = {other: _claimed_bytes(other) for other in path.parent.glob("*.pixels") if other != path}
     used = sum(others.values()) + (_claimed_bytes(path) if path.exists() else 0)
     most = budget if budget is not None else _default_budget(path.parent, used)
+    fits = budget is not None or expected <= most
     for other in sorted(others, key=_last_use):
         old = time.time() - _last_use(other) > _UNUSED_SECONDS
-        if (old or sum(others.values()) + expected > most) and _delete_unused(other):
+        if (old or (fits and sum(others.values()) + expected > most)) and _delete_unused(other):
             del others[other]
     left = int(most - sum(others.values()))
-    if expected == 0 or left <= 0 or (budget is None and expected > left):
-        return None
-    # An estimate may be too low by a little; where no budget was given, all of the list is to fit.
-    return left
+    # Half a list is worth its memory only to who asks for it.
+    return left if 0 < expected and 0 < left and (budget is not None or expected <= left) else None
 
 
 def _default_budget(folder: Path, used: int) -> float:
