@@ -280,7 +280,7 @@ class _Plan:
         order = np.argsort(key, kind="stable")
         back_places = (((o * g_tall + g_y) * g_wide + g_x) * chunk)[order]
 
-        packing, unpacking = compiled.packing_kernels(number.itemsize)
+        packing, unpacking, summing = compiled.vector_kernels(number.itemsize)
         rows, columns = _tile(out, vectors)
         tile = {"size": number.itemsize, "rows": rows, "columns": columns, "vectors": vectors}
         steps = {"x_row": wide * stride * pixel, "x_column": stride * pixel}
@@ -297,9 +297,9 @@ class _Plan:
             y_row=size[1] * stride * pixel,
             y_column=stride * pixel,
         )
-        self.like = np.empty(len(o), number)
+        self.like = np.empty(len(o), number)  # the kept weights, of the last pass forward
         self._held: list[Any] = [self.like]  # what the addresses below are of
-        values = self.like.ctypes.data
+        self.values = values = self.like.ctypes.data
         side = (
             compiled.tile_kernels(forward)[0],
             unpacking,
@@ -318,14 +318,14 @@ class _Plan:
             g_geometry,
             len(o),
             self._keep(back_places, np.int32),
-            (self._keep(index[order]), self._keep(starts), values),
+            (self._keep(order), self._keep(starts), self._keep(np.empty(len(o)), number)),
             (inward, *size, stride),
             self._table((inward, *size, 0, 0, *size), nhwc),
             (back_rows, back_columns, 1),
         )
         self.forward = (packing, self._table(x_geometry, nhwc)), side, pixel, self.like
         g_packing = packing, self._table(g_geometry, nhwc)
-        self.backward = g_packing, x_geometry, compiled.tile_kernels(weights)[1:], side, back, pixel, self.like
+        self.backward = g_packing, x_geometry, (*compiled.tile_kernels(weights)[1:], summing), side, back, pixel, self.like
         self.x_pixels, self._g_pixels = inward * tall * wide, outward * g_tall * g_wide
         sums = (len(o) + 1) * compiled.VECTOR_BYTES
         self.y_bytes, self._back_bytes = outward * out[0] * out[1] * pixel, max(self.x_length * pixel, sums)
@@ -401,6 +401,8 @@ class _SparseLayer:
     def __init__(self, module: nn.Module, weight: Tensor, mask: Tensor) -> None:
         self.weight, self.bias = weight, cast("Tensor | None", module.bias)
         self._mask = mask.view(*mask.shape, *(1,) * (4 - mask.ndim)).cpu() > 0
+        self._gradient: tuple[Tensor | None, int] = None, 0
+        self._shared = torch.distributed.is_available() and torch.distributed.is_initialized()
         self._dense = cast("Callable[[Tensor], Tensor]", module.forward)
         self._plans: dict[Any, _Plan | None] = {}
         self._conv = module if isinstance(module, nn.Conv2d) else None
@@ -412,8 +414,34 @@ class _SparseLayer:
         plan = self._plan(own)
         if plan is None:
             return self._dense(x)
-        y = cast(Tensor, _SparseProduct.apply(own, self.weight, self.bias, plan))
+        y = cast(Tensor, _SparseProduct.apply(own, self.weight, self.bias, plan, self))
         return y if narrow is None else y.to(narrow)
+
+    def gradient(self) -> tuple[Tensor | None, Tensor, bool]:
+        """Where the weight's gradient goes: what autograd is given, where to write, and whether to add.
+
+        A gradient that autograd is given would be memory that is cleared anew in every step. Where nobody waits for it,
+        as the processes of distributed training do, it is written to the parameter's own gradient: a tensor of the
+        layer's, 0 where the weight is pruned as long as nobody else writes there.
+        """
+        weight = self.weight
+        if self._shared or weight._backward_hooks or weight._post_accumulate_grad_hooks:
+            fresh = torch.zeros_like(weight)
+            return fresh, fresh, False
+        if weight.grad is not None:
+            if weight.grad.stride() == weight.stride() and weight.grad.dtype is weight.dtype:
+                return None, weight.grad, True
+            fresh = torch.zeros_like(weight)
+            return fresh, fresh, False
+        own, version = self._gradient
+        if own is None or own.stride() != weight.stride():
+            own = torch.zeros_like(weight)
+        elif own._version != version:
+            own.zero_()
+        self._gradient = own, own._version
+        weight.grad = own
+        pruned_model.note_masked_gradient(weight)
+        return None, own, False
 
     def _plan(self, x: Tensor) -> _Plan | None:
         """The plan for these images; None where the layer's own forward is to be taken."""
@@ -470,7 +498,7 @@ class _SparseProduct(torch.autograd.Function):
     """The output of a layer from its input, and the gradients of both and of the weight, by kept weights only."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, plan: _Plan) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, plan: _Plan, layer: _SparseLayer) -> Tensor:
         """See `torch.nn.functional.linear` and `conv2d`."""
         if weight.ndim == 2:
             x = x.contiguous()
@@ -492,17 +520,17 @@ class _SparseProduct(torch.autograd.Function):
             *plan.forward,
         )
         ctx.save_for_backward(packed, weight, bias)
-        ctx.plan, ctx.shape, ctx.count = plan, x.shape, count
+        ctx.plan, ctx.layer, ctx.shape, ctx.count = plan, layer, x.shape, count
         return y
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None]:
         """Gradients of input, weight and bias; the weight's is 0 where it is pruned."""
         if torch.is_grad_enabled():
             raise NotImplementedError("sparse layers have no second derivatives; call stop_sparse_layers first")
         plan, count = cast(_Plan, ctx.plan), ctx.count
         packed, weight, bias = ctx.saved_tensors
-        wants_x, wants_weight, wants_bias, _ = ctx.needs_input_grad
+        wants_x, wants_weight, wants_bias = ctx.needs_input_grad[:3]
         if weight.ndim == 2:
             g = g.contiguous()
             d_x = torch.empty(ctx.shape, dtype=g.dtype) if wants_x else None
@@ -510,7 +538,7 @@ class _SparseProduct(torch.autograd.Function):
             g = g.contiguous(memory_format=plan.format)
             d_x = torch.empty(ctx.shape, dtype=g.dtype, memory_format=plan.format) if wants_x else None
         d_bias = torch.empty_like(bias) if wants_bias else None
-        d_weight = torch.zeros_like(weight) if wants_weight else None
+        returned, gradient, adding = ctx.layer.gradient() if wants_weight else (None, None, False)
         size, more = plan.gradient_bytes(count)
         memory = _scratch.address(size + more)
         kernels().backward(
@@ -518,12 +546,12 @@ class _SparseProduct(torch.autograd.Function):
             count,
             packed.data_ptr(),
             memory,
-            weight.data_ptr(),
-            0 if d_weight is None else d_weight.data_ptr(),
-            False,
+            plan.values,
+            0 if gradient is None else gradient.data_ptr(),
+            int(adding),
             0 if d_bias is None else d_bias.data_ptr(),
             0 if d_x is None else d_x.data_ptr(),
             memory + size,
             *plan.backward,
         )
-        return d_x, d_weight, d_bias, None
+        return d_x, returned, d_bias, None, None
