@@ -106,7 +106,9 @@ def mask_gradients(masked: Iterable[tuple[nn.Parameter, Tensor]]) -> None:
     Args:
         masked: Values of `fixed_masks`; weights without a gradient stay as they are.
     """
-    pairs = [(weight.grad, mask) for weight, mask in masked if weight.grad is not None and not _is_masked(weight)]
+    pairs = [
+        (weight.grad, mask) for weight, mask in masked if weight.grad is not None and not is_masked_gradient(weight)
+    ]
     if pairs:
         torch._foreach_mul_([gradient for gradient, _ in pairs], [mask for _, mask in pairs])
 
@@ -117,7 +119,8 @@ def note_masked_gradient(weight: Tensor) -> None:
     weight.__dict__[_MASKED_GRADIENT] = weight.grad, weight.grad._version
 
 
-def _is_masked(weight: Tensor) -> bool:
+def is_masked_gradient(weight: Tensor) -> bool:
+    """Whether a weight's gradient is one that was noted, and nothing else has been written to it."""
     gradient, version = weight.__dict__.get(_MASKED_GRADIENT, (None, 0))
     return gradient is not None and gradient is weight.grad and gradient._version == version
 

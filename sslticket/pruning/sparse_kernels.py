@@ -601,3 +601,30 @@ def backward(  # type: ignore[no-untyped-def]
     if d_x:
         _products(packed, count, weight, 0, d_x, memory, back, pixel, like)
 
+
+@_compiled
+def sgd_step(weight, gradient, buffer, index, kept, rate, momentum, decay, nesterov, like):  # type: ignore[no-untyped-def]
+    """One step of SGD for kept weights.
+
+    Args:
+        weight: Address of the dense weight.
+        gradient: Address of its dense gradient.
+        buffer: Address of the dense running sum of gradients; 0 without momentum.
+        index: Address of the places of the kept weights.
+        kept: Number of the kept weights.
+        rate: The learning rate.
+        momentum: Factor of the running sum.
+        decay: Factor of the L2 penalty.
+        nesterov: Whether the gradient is looked up behind the step.
+        like: An array of the numbers' type.
+    """
+    rate, momentum, decay = like.dtype.type(rate), like.dtype.type(momentum), like.dtype.type(decay)
+    for number in range(kept):
+        at = _whole(index, number) * like.itemsize
+        value = _get(weight + at, like)
+        change = _get(gradient + at, like) + decay * value
+        if buffer:
+            total = momentum * _get(buffer + at, like) + change
+            _put(buffer + at, total, like)
+            change = change + momentum * total if nesterov else total
+        _put(weight + at, value - rate * change, like)

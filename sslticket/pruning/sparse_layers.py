@@ -9,7 +9,7 @@ Whether a layer gains is found by a trial, `faster_sparse_layers`. CPU only: on 
 import statistics
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache
@@ -195,6 +195,31 @@ def sparse_layers(backbone: nn.Module) -> list[str]:
     ]
 
 
+def layers_in_use(net: nn.Module) -> "list[_SparseLayer]":
+    """The sparse layers anywhere in a net, for `step_kept_weights`."""
+    return [module.__dict__[_SPARSE] for module in net.modules() if _SPARSE in module.__dict__]
+
+
+def step_kept_weights(layers: "Sequence[_SparseLayer]", optimizer: torch.optim.Optimizer) -> None:
+    """Take SGD's step for the kept weights of sparse layers, whose other entries it would leave at 0.
+
+    It comes right before the optimiser's own step, which then finds no gradient at these weights. Its state is as that
+    step would leave it. Gradients that anything but a sparse layer has written, and optimisers other than torch's SGD,
+    are left to the optimiser.
+
+    Args:
+        layers: From `layers_in_use`.
+        optimizer: The optimiser of a network that has them.
+    """
+    if type(optimizer) is not torch.optim.SGD:
+        return
+    if len(optimizer.param_groups) == 1:
+        group = optimizer.param_groups[0]
+        if not (group["dampening"] or group["maximize"] or isinstance(group["lr"], Tensor)):
+            for layer in layers:
+                layer.step(group, optimizer.state)
+
+
 def _stored_weight(module: nn.Module) -> Tensor:
     """The parameter that a layer's weight is, be there a gate on it or not."""
     gated = parametrize.is_parametrized(module, "weight")
@@ -300,13 +325,14 @@ class _Plan:
         self.like = np.empty(len(o), number)  # the kept weights, of the last pass forward
         self._held: list[Any] = [self.like]  # what the addresses below are of
         self.values = values = self.like.ctypes.data
+        self.index = self._keep(index)
         side = (
             compiled.tile_kernels(forward)[0],
             unpacking,
             x_geometry,
             len(o),
             self._keep(places, np.int32),
-            (self._keep(index), self._keep(np.searchsorted(o, np.arange(outward + 1))), values),
+            (self.index, self._keep(np.searchsorted(o, np.arange(outward + 1))), values),
             (outward, *out, 1),
             self._table((outward, *out, 0, 0, *out), nhwc),
             (rows, columns, stride),
@@ -325,7 +351,15 @@ class _Plan:
         )
         self.forward = (packing, self._table(x_geometry, nhwc)), side, pixel, self.like
         g_packing = packing, self._table(g_geometry, nhwc)
-        self.backward = g_packing, x_geometry, (*compiled.tile_kernels(weights)[1:], summing), side, back, pixel, self.like
+        self.backward = (
+            g_packing,
+            x_geometry,
+            (*compiled.tile_kernels(weights)[1:], summing),
+            side,
+            back,
+            pixel,
+            self.like,
+        )
         self.x_pixels, self._g_pixels = inward * tall * wide, outward * g_tall * g_wide
         sums = (len(o) + 1) * compiled.VECTOR_BYTES
         self.y_bytes, self._back_bytes = outward * out[0] * out[1] * pixel, max(self.x_length * pixel, sums)
@@ -402,6 +436,7 @@ class _SparseLayer:
         self.weight, self.bias = weight, cast("Tensor | None", module.bias)
         self._mask = mask.view(*mask.shape, *(1,) * (4 - mask.ndim)).cpu() > 0
         self._gradient: tuple[Tensor | None, int] = None, 0
+        self._last: _Plan | None = None
         self._shared = torch.distributed.is_available() and torch.distributed.is_initialized()
         self._dense = cast("Callable[[Tensor], Tensor]", module.forward)
         self._plans: dict[Any, _Plan | None] = {}
@@ -417,14 +452,14 @@ class _SparseLayer:
         y = cast(Tensor, _SparseProduct.apply(own, self.weight, self.bias, plan, self))
         return y if narrow is None else y.to(narrow)
 
-    def gradient(self) -> tuple[Tensor | None, Tensor, bool]:
+    def gradient(self, plan: _Plan) -> tuple[Tensor | None, Tensor, bool]:
         """Where the weight's gradient goes: what autograd is given, where to write, and whether to add.
 
         A gradient that autograd is given would be memory that is cleared anew in every step. Where nobody waits for it,
         as the processes of distributed training do, it is written to the parameter's own gradient: a tensor of the
         layer's, 0 where the weight is pruned as long as nobody else writes there.
         """
-        weight = self.weight
+        weight, self._last = self.weight, plan
         if self._shared or weight._backward_hooks or weight._post_accumulate_grad_hooks:
             fresh = torch.zeros_like(weight)
             return fresh, fresh, False
@@ -442,6 +477,34 @@ class _SparseLayer:
         weight.grad = own
         pruned_model.note_masked_gradient(weight)
         return None, own, False
+
+    def step(self, group: Mapping[str, Any], state: dict[Any, Any]) -> None:
+        """Takes the step of SGD with these settings and this state, where the gradient is the layer's alone."""
+        weight, gradient, plan = self.weight, self.weight.grad, self._last
+        if gradient is None or plan is None or not pruned_model.is_masked_gradient(weight):
+            return
+        address, momentum = 0, group["momentum"]
+        if momentum:
+            own = state[weight]
+            if own.get("momentum_buffer") is None:
+                own["momentum_buffer"] = torch.zeros_like(weight)
+            if own["momentum_buffer"].stride() != weight.stride():
+                return
+            address = own["momentum_buffer"].data_ptr()
+        kernels().sgd_step(
+            weight.data_ptr(),
+            gradient.data_ptr(),
+            address,
+            plan.index,
+            len(plan.like),
+            group["lr"],
+            momentum,
+            group["weight_decay"],
+            group["nesterov"],
+            plan.like,
+        )
+        torch.autograd.graph.increment_version(weight)
+        weight.grad = None
 
     def _plan(self, x: Tensor) -> _Plan | None:
         """The plan for these images; None where the layer's own forward is to be taken."""
@@ -538,7 +601,7 @@ class _SparseProduct(torch.autograd.Function):
             g = g.contiguous(memory_format=plan.format)
             d_x = torch.empty(ctx.shape, dtype=g.dtype, memory_format=plan.format) if wants_x else None
         d_bias = torch.empty_like(bias) if wants_bias else None
-        returned, gradient, adding = ctx.layer.gradient() if wants_weight else (None, None, False)
+        returned, gradient, adding = ctx.layer.gradient(plan) if wants_weight else (None, None, False)
         size, more = plan.gradient_bytes(count)
         memory = _scratch.address(size + more)
         kernels().backward(
