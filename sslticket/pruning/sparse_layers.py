@@ -444,13 +444,12 @@ class _SparseLayer:
 
     def __call__(self, x: Tensor) -> Tensor:
         """See the module's own forward."""
-        narrow = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else None
-        own = x if narrow is None else x.to(self.weight.dtype)
+        # Under autocast too: were outputs cast as those of dense layers are, the next sparse layer would cast them back.
+        own = x.to(self.weight.dtype) if torch.is_autocast_enabled("cpu") else x
         plan = self._plan(own)
         if plan is None:
             return self._dense(x)
-        y = cast(Tensor, _SparseProduct.apply(own, self.weight, self.bias, plan, self))
-        return y if narrow is None else y.to(narrow)
+        return cast(Tensor, _SparseProduct.apply(own, self.weight, self.bias, plan, self))
 
     def gradient(self, plan: _Plan) -> tuple[Tensor | None, Tensor, bool]:
         """Where the weight's gradient goes: what autograd is given, where to write, and whether to add.
