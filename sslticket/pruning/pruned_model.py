@@ -121,8 +121,8 @@ def note_masked_gradient(weight: Tensor) -> None:
 
 def is_masked_gradient(weight: Tensor) -> bool:
     """Whether a weight's gradient is one that was noted, and nothing else has been written to it."""
-    gradient, version = weight.__dict__.get(_MASKED_GRADIENT, (None, 0))
-    return gradient is not None and gradient is weight.grad and gradient._version == version
+    noted, version = weight.__dict__.get(_MASKED_GRADIENT, (None, 0))
+    return isinstance(noted, Tensor) and noted is weight.grad and noted._version == version
 
 
 @torch.no_grad()

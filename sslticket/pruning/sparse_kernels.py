@@ -404,7 +404,10 @@ def _clear(typing: Any, address: Any, count: Any) -> Any:
 
 
 def _compiled(function: Callable[..., Any]) -> Any:
-    return numba.njit(cache=True, nogil=True)(function)
+    try:
+        return numba.njit(cache=True, nogil=True)(function)
+    except RuntimeError:  # no folder in which compiled code could be kept
+        return numba.njit(nogil=True)(function)
 
 
 @_compiled
