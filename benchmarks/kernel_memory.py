@@ -16,7 +16,7 @@ from torch import nn
 from sslticket import models
 
 _AT_MOST = 0.05  # of the pages of plain torch
-_CASES = (("lenet300", 1, 28, 60, 50, 9), ("resnet20", 3, 32, 128, 1, 7), ("vgg19", 3, 32, 64, 1, 7))
+_CASES = (("lenet300", 1, 28, 60, 50, 9), ("resnet20", 3, 32, 128, 1, 7), ("vgg19", 3, 32, 64, 1, 4))
 
 
 def lines(images: Images) -> list[Line]:

@@ -74,7 +74,7 @@ def _subset(source: DataSource) -> list[Line]:
             "kept": partial(_theirs, source, _kept_bytes, bytes_of=True),
         },
         _ROUNDS,
-        warm=1,  # all is kept after one
+        warm=2,  # all is kept, and compared, after two
     )
     what = f"the same, a subset that fits ({_FEW} photographs)"
     return [
