@@ -179,8 +179,12 @@ class RuntimeConfig:
             for what the recipe's ghost batch asks for, or for as many as the device's memory does where that changes
             nothing.
         exact: Turn off what is fast but rounds otherwise, and a GPU takes by itself: bf16, channels-last, TF32, the
-            search for cuDNN's fastest algorithms, compiling and CUDA graphs. What other flags ask for they get.
-        channels_last: Memory layout of images and weights; faster on GPUs with tensor cores. None for yes on CUDA.
+            search for cuDNN's fastest algorithms, compiling and CUDA graphs; and the trials by which a CPU chooses its
+            kernels. What other flags ask for they get.
+        fast: Compute on a CPU as a GPU does by itself: in bf16 where the processor has it, and compiled where a trial
+            shows that it pays. A GPU does so without it.
+        channels_last: Memory layout of images and weights; faster on GPUs with tensor cores. None for yes on CUDA, and
+            on a CPU for what is faster in a trial at the start of a training of 200 steps or more.
         compile: Compile network, heads and slow copies with torch.compile. None for yes on CUDA, where it pays: in a
             training of 10,000 steps or more, whose steps are not launched as graphs, and whose statistics of batch norm
             are not shared by several processes.
@@ -198,6 +202,7 @@ class RuntimeConfig:
     threads: int | None = None
     accumulate: int | None = None
     exact: bool = False
+    fast: bool = False
     channels_last: bool | None = None
     compile: bool | None = None
     max_bad_images: int = 100
@@ -210,6 +215,8 @@ class RuntimeConfig:
     def __post_init__(self) -> None:
         if any(count is not None and count < 1 for count in (self.accumulate, self.threads)):
             raise BadInput(f"--accumulate and --threads must be at least 1, got {self.accumulate} and {self.threads}")
+        if self.fast and self.exact:
+            raise BadInput("--fast and --exact must not be given together: one rounds more, the other less; give one")
         if self.max_bad_images < 0:
             raise BadInput(
                 f"--max-bad-images must be 0 or more, got {self.max_bad_images}; 0 stops at the first unreadable image"
