@@ -57,9 +57,7 @@ def charts(found: pd.DataFrame) -> list[Chart]:
             )
             curves.append(Curve(f"{100 * float(str(density)):.3g}% of the weights", tuple(points)))
         x, y = Axis("source images of the search", "count", log=True), Axis("top-1", "value")
-        drawn.append(
-            Chart(str(model), f"{model}: cost of a search, worth of its ticket", x, y, tuple(curves))
-        )
+        drawn.append(Chart(str(model), f"{model}: cost of a search, worth of its ticket", x, y, tuple(curves)))
     return drawn
 
 

@@ -1,7 +1,6 @@
 """Seeds of one search share what was decoded: the first decodes, the others read."""
 
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from tests.runs import recipe
 
 
 @pytest.mark.data
+@pytest.mark.slow
 def test_a_second_seed_of_a_sweep_decodes_no_image(
     few_photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -30,8 +30,8 @@ def test_a_second_seed_of_a_sweep_decodes_no_image(
     evaluate = [Evaluate(protocols=["own"], levels="1", seeds=[0])]
 
     def swept(seed: int) -> "dict[str, object]":
-        sweep = Sweep(recipes=[replace(cell, seed=seed)], settings={"levels": 1}, evaluate=evaluate)
-        rows = run_sweep(sweep, out=tmp_path / f"seed{seed}", workers=None)
+        sweep = Sweep(recipes=[cell], seeds=[seed], settings={"levels": 1}, evaluate=evaluate)
+        rows = run_sweep(sweep, out=tmp_path / f"seed{seed}")
         (score,) = rows[rows.kind == "score"].to_dict("records")
         return score
 
@@ -40,6 +40,7 @@ def test_a_second_seed_of_a_sweep_decodes_no_image(
         file.write_bytes(bytes(file.stat().st_size))
         os.utime(file, (0, 0))
     second = swept(1)
+    assert (first["search_seed"], second["search_seed"]) == (0, 1)
     same = ("data_hash", "eval_hash", "bad_images")
     assert {name: second[name] for name in same} == {name: first[name] for name in same}
     assert second["bad_images"] == 0
