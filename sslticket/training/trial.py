@@ -162,7 +162,7 @@ class _Pass:
             terms = self._network(self._batch, 0.0)
         loss = torch.stack(list(terms.values())).sum()
         if loss.requires_grad:  # an objective may have none on a few images
-            accelerator.backward(loss)
+            self._accelerator.backward(loss)
         self._network.zero_grad()
 
 
