@@ -396,8 +396,8 @@ IMAGENET_FAST = Protocol(
 
 # CIFAR-10 in the manner of airbench94 (Jordan 2024, https://arxiv.org/abs/2404.00498): its length, batch, Nesterov's
 # momentum, label smoothing, shifts of 2 pixels, and a rate that rises for 23% of the training and falls along a line to
-# 7%. The rate itself is that of `cifar10-resnet20`, 0.1 for 128 images, in proportion to the batch, the weight decay that
-# of ffcv's example for CIFAR-10: airbench's 1.5 and 1.33e-3 are for a network that divides its logits by 9 and has no
+# 7%. The rate is that of `cifar10-resnet20`, 0.1 for 128 images, in proportion to the batch, the weight decay that of
+# ffcv's example for CIFAR-10: airbench's 1.5 and 1.33e-3 are for a network that divides its logits by 9 and has no
 # scales in batch norm.
 CIFAR10_FAST = Protocol(
     name="cifar10-fast",
