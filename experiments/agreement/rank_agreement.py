@@ -4,7 +4,7 @@ Run       python experiments/agreement/rank_agreement.py docs/evaluation/agreeme
 """
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import combinations, permutations
 from pathlib import Path
@@ -98,19 +98,31 @@ def by_dataset(rows: pd.DataFrame) -> Mapping[str, Agreement]:
     return {str(name): agreement(own) for name, own in scored.groupby("target")}
 
 
-def main(path: Path) -> None:
-    """Prints the lines of the table."""
-    rows = pd.read_parquet(path)
+def table_lines(rows: pd.DataFrame) -> Iterator[str]:
+    """The lines of the page's table of agreement."""
     for name, found in by_dataset(rows).items():
         mean, low, high = found.of_searches
         pairs = (f"{same} of {told}" for told, same in (found.told_apart, found.at_equal_density))
         taus = f"{found.of_means:.2f} | {mean:.2f} [{low:.2f}, {high:.2f}] | {found.between:.2f} | {found.ceiling:.2f}"
-        print(f"| {name} | {found.cells} | {taus} | {' | '.join(pairs)} |")
-    for name, own in rows[rows["kind"] == "score"].groupby("target"):
+        yield f"| {name.partition('[')[0]} | {found.cells} | {taus} | {' | '.join(pairs)} |"
+
+
+def score_lines(rows: pd.DataFrame) -> Iterator[str]:
+    """The lines of the page's table of top-1: for each series and density fast and full, on each data set."""
+    told: dict[tuple[str, float], list[str]] = {}
+    for _, own in rows[rows["kind"] == "score"].groupby("target"):
         table = 100 * scores(own)
-        told = table.mean(axis=1).map("{:.1f}".format) + " ± " + table.std(axis=1, ddof=1).map("{:.1f}".format)
-        print(f"\n{name}\n{told.unstack('way').to_string()}")
+        for series, density in table.index.droplevel("way").unique():
+            told.setdefault((series, density), []).extend(_told(table, series, density))
+    for (series, density), cell in sorted(told.items(), key=lambda each: (each[0][0], -each[0][1])):
+        yield f"| {series} | {100 * density:.3g}% | {' | '.join(cell)} |"
+
+
+def _told(table: pd.DataFrame, series: str, density: float) -> list[str]:
+    ways = [table.loc[(series, density, way)] for way in ("fast", "full")]
+    return [f"{each.mean():.1f} ± {each.std(ddof=1):.1f}" for each in ways]
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    given = pd.read_parquet(Path(sys.argv[1]))
+    print(*table_lines(given), "", *score_lines(given), sep="\n")

@@ -4,6 +4,7 @@ Run       python experiments/early_bird/front.py docs/searches/early_bird.parque
 """
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -61,21 +62,26 @@ def charts(found: pd.DataFrame) -> list[Chart]:
     return drawn
 
 
-def main(rows: Path, picture: Path | None) -> None:
-    """Prints the lines of the table, and draws the picture."""
-    found = front(pd.read_parquet(rows))
-    for line in found.itertuples():
-        how = "full" if line.bound == 1 else f"{line.bound:g}, {line.window} masks, {line.every}"
-        print(
+def table_lines(rows: pd.DataFrame) -> Iterator[str]:
+    """The lines of the page's table."""
+    for line in front(rows).itertuples():
+        how = "none" if line.bound == 1 else f"{line.bound:g}, {line.window} masks, {line.every}"
+        yield (
             f"| {line.model} | {how} | {100 * line.density:.3g}% | {line.cost:,.0f} | {1 / line.share:.1f}x | "
             f"{100 * line.top1:.1f} ± {100 * line.spread:.1f} | {100 * line.less:+.1f} |"
         )
-    if picture is not None:
-        parts = charts(found)
-        names = list(dict.fromkeys(curve.series for chart in parts for curve in chart.curves))
-        figure = draw_charts(parts, assign_styles([(name, name, "ticket") for name in names]))
-        atomic_write(picture, figure_bytes(figure, "png"))
+
+
+def draw(rows: pd.DataFrame, picture: Path) -> None:
+    """Draws top-1 against cost."""
+    parts = charts(front(rows))
+    names = list(dict.fromkeys(curve.series for chart in parts for curve in chart.curves))
+    figure = draw_charts(parts, assign_styles([(name, name, "ticket") for name in names]))
+    atomic_write(picture, figure_bytes(figure, "png"))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]) if len(sys.argv) > 2 else None)
+    given = pd.read_parquet(Path(sys.argv[1]))
+    print(*table_lines(given), sep="\n")
+    if len(sys.argv) > 2:
+        draw(given, Path(sys.argv[2]))
