@@ -189,6 +189,9 @@ class RuntimeConfig:
             training of 10,000 steps or more, whose steps are not launched as graphs, and whose statistics of batch norm
             are not shared by several processes.
         max_bad_images: Unreadable images that are skipped before a run gives up.
+        keep_decoded: Gigabytes of decoded image files that are kept in the cache folder, for later epochs and for all
+            processes and seeds of this machine. None for up to half of the memory and a quarter of the disk that are
+            free, where all images fit; 0 for none. Where a number is given, the host decodes images for a GPU too.
         probe: How often the accuracy of a nearest-neighbour probe on the frozen features is measured in a training,
             such as "10ep" or "500it", and at its end; None never does.
         tensorboard: Write TensorBoard's event files to the run's folder.
@@ -206,6 +209,7 @@ class RuntimeConfig:
     channels_last: bool | None = None
     compile: bool | None = None
     max_bad_images: int = 100
+    keep_decoded: float | None = None
     probe: str | None = None
     tensorboard: bool = False
     tracker: tuple[str, ...] = ()
@@ -220,6 +224,11 @@ class RuntimeConfig:
         if self.max_bad_images < 0:
             raise BadInput(
                 f"--max-bad-images must be 0 or more, got {self.max_bad_images}; 0 stops at the first unreadable image"
+            )
+        if self.keep_decoded is not None and not 0 <= self.keep_decoded < float("inf"):
+            raise BadInput(
+                f"--keep-decoded must be a finite number of gigabytes, at least 0, got {self.keep_decoded:g}; give 0 "
+                "to keep no decoded images, or leave it out for what is free"
             )
         if self.probe is not None and Span.parse(self.probe).amount <= 0:
             raise BadInput(f"--probe must be a length above 0 such as 10ep, got {self.probe}")

@@ -316,6 +316,7 @@ class Engine:
             device=self.accelerator.device,
             threads=self.runtime.decode_threads,
             max_bad_images=self.runtime.max_bad_images,
+            keep_decoded=self.runtime.keep_decoded,
             channels_last=channels_last,
         )
         if isinstance(loader, MemoryLoader):

@@ -42,6 +42,7 @@ class Numerics:
         tf32: Whether float32 products are rounded to TF32, and cuDNN takes the fastest of its algorithms.
         channels_last: Whether images and weights lie in memory in NHWC order.
         compiled: Whether network, heads and slow copies run as torch.compile makes them; None where that pays.
+        host_decoded: Whether the host decodes images for a GPU, whose own decoder rounds otherwise.
         environment: Variables that change rounding, as "NAME=value", see `sslticket.config.runtime`.
     """
 
@@ -49,6 +50,7 @@ class Numerics:
     tf32: bool = False
     channels_last: bool = False
     compiled: bool | None = False
+    host_decoded: bool = False
     environment: tuple[str, ...] = ()
 
     @classmethod
@@ -56,7 +58,7 @@ class Numerics:
         """The numerics of a machine's settings on the device at hand; what they leave open is fast on CUDA.
 
         Args:
-            settings: The settings; `exact`, `fast`, `channels_last` and `compile` matter.
+            settings: The settings; `exact`, `fast`, `channels_last`, `compile` and `keep_decoded` matter.
             precision: The precision that was given; None for the device's own.
 
         Raises:
@@ -70,6 +72,7 @@ class Numerics:
             tf32=fast,
             channels_last=fast if settings.channels_last is None else settings.channels_last,
             compiled=(None if fast else False) if settings.compile is None else settings.compile,
+            host_decoded=_device_type() == "cuda" and bool(settings.keep_decoded),
             environment=runtime.rounding_variables(_device_type()),
         )
 
@@ -113,6 +116,7 @@ class Numerics:
     def __str__(self) -> str:
         """The numerics as rows have them, such as "bf16 tf32 channels-last compiled"; of a CPU's default "fp32"."""
         words = {"tf32": self.tf32, "channels-last": self.channels_last, "compiled": self.compiled}
+        words["host-decoded"] = self.host_decoded
         outside = (word for word in self.environment if self.compiled or not runtime.is_compiler_variable(word))
         return " ".join([self.precision, *(word for word, holds in words.items() if holds), *outside])
 
