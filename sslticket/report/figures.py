@@ -56,7 +56,11 @@ _STYLE: dict[Any, Any] = {
 
 
 def draw_charts(
-    charts: Sequence[Chart], styles: Mapping[str, SeriesStyle], width: float = 7.2, height: float = 4.0
+    charts: Sequence[Chart],
+    styles: Mapping[str, SeriesStyle],
+    width: float = 7.2,
+    height: float = 4.0,
+    footer: str = "",
 ) -> Figure:
     """Charts side by side, two to a line.
 
@@ -65,6 +69,7 @@ def draw_charts(
         styles: Style of each series, from `chart.assign_styles`.
         width: Width of one chart, in inches.
         height: Height of one chart, in inches.
+        footer: Small print below all.
     """
     across = min(2, len(charts))
     down = math.ceil(len(charts) / across)
@@ -72,6 +77,9 @@ def draw_charts(
         figure = Figure(figsize=(width * across, height * down), layout="constrained")
         for number, chart in enumerate(charts, start=1):
             _draw_chart(figure.add_subplot(down, across, number), chart, styles)
+        if footer:
+            lines = "\n".join(textwrap.wrap(footer, int(14 * width * across)))
+            figure.supxlabel(lines, x=0.01, ha="left", fontsize=8)
     return figure
 
 

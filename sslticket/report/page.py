@@ -18,7 +18,15 @@ from markupsafe import Markup
 
 from sslticket.escaping import escape_terminal, json_for_script
 from sslticket.report import naming, stats, text
-from sslticket.report.chart import SeriesStyle, draw_svg, format_count, format_duration, svg_mark, svg_swatch
+from sslticket.report.chart import (
+    MAX_SERIES,
+    SeriesStyle,
+    draw_svg,
+    format_count,
+    format_duration,
+    svg_mark,
+    svg_swatch,
+)
 from sslticket.report.content import Content, Panel, kind_title
 from sslticket.report.sections.scores import COST_AXES, COST_NAMES, fullest_map_index
 from sslticket.report.stats import PANEL_KEYS, is_label_agnostic
@@ -114,6 +122,8 @@ def _environment(styles: Mapping[str, SeriesStyle]) -> Environment:
         digest=_digest,
         wide=WIDE,
         max_named=_MAX_NAMED_SERIES,
+        max_series=MAX_SERIES,
+        styles=styles,
         max_open_notes=_MAX_OPEN_NOTES,
     )
     return environment
@@ -230,10 +240,14 @@ def _panel_view(panel: Panel) -> dict[str, Any]:
     ]
     return {
         "title": f"{text.describe_panel(panel.summary)}, protocol {panel.summary['protocol'].iloc[0]}",
-        "accuracy": panel.accuracy_chart(),
+        "accuracy": panel.accuracy_charts,
         "controls": "; ".join(controls),
-        "differences": list(panel.difference_charts()),
-        "costs": {COST_NAMES[unit]: chart for unit, chart in panel.cost_charts().items()},
+        "differences": panel.difference_charts,
+        "costs": {
+            ", ".join(filter(None, [COST_NAMES[unit], chart.part])): chart
+            for unit, parts in panel.cost_charts.items()
+            for chart in parts
+        },
         "means": _means_table(panel.summary, text.panel_caption(panel.summary)),
         "top5": _means_table(top5, "Mean top-5 in %"),
         "comparisons": _comparison_table(panel) if len(panel.comparisons) else None,

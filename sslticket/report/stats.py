@@ -244,7 +244,12 @@ def unique_trainings(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def summarize(frame: pd.DataFrame) -> pd.DataFrame:
-    """Mean and spread of every series at every density, from the frame of `table.read_rows`.
+    """The frame of `summarize_trainings`, from that of `table.read_rows`."""
+    return summarize_trainings(unique_trainings(name_series(frame)))
+
+
+def summarize_trainings(scores: pd.DataFrame) -> pd.DataFrame:
+    """Mean and spread of every series at every density, from the frame of `unique_trainings`.
 
     Trainings of one search are averaged first: what is counted, and varies, are searches, or of controls the draws.
 
@@ -257,7 +262,6 @@ def summarize(frame: pd.DataFrame) -> pd.DataFrame:
             `control`, `head` and `numerics` of the series.
     """
     keys = [*PANEL_KEYS, "series", *TICKET_KEYS, "control", "head", "numerics", "density"]
-    scores = unique_trainings(name_series(frame))
     own = search_means(scores, keys)
     means = own.groupby(keys, as_index=False, dropna=False).agg(
         level=("level", "min"),
@@ -265,11 +269,12 @@ def summarize(frame: pd.DataFrame) -> pd.DataFrame:
         top1_sd=("top1", "std"),
         top5=("top5", "mean"),
         n=("unit", "size"),
-        what=("unit", lambda units: units.iloc[0].split()[0]),
+        what=("unit", "first"),
         trainings=("trainings", "sum"),
         effective=("effective", "min"),
         cut=("cut", "sum"),
     )
+    means["what"] = means["what"].str.partition(" ")[0]
     means["low"], means["high"] = student_interval(
         means["top1"].to_numpy(np.float64), means["top1_sd"].to_numpy(np.float64), means["n"].to_numpy(np.int64)
     )
@@ -333,7 +338,12 @@ COMPARISON_COLUMNS = [
 
 
 def compare_series(frame: pd.DataFrame) -> pd.DataFrame:
-    """Each series of tickets less its references, at each density that both have, from the frame of `table.read_rows`.
+    """The frame of `compare_trainings`, from that of `table.read_rows`."""
+    return compare_trainings(unique_trainings(name_series(frame)))
+
+
+def compare_trainings(scores: pd.DataFrame) -> pd.DataFrame:
+    """Each series of tickets less its references, at each density that both have, from the frame of `unique_trainings`.
 
     Sides are the searches' means over their evaluation seeds, and are compared as independent ones. See
     `_reference_series` for the references.
@@ -345,7 +355,6 @@ def compare_series(frame: pd.DataFrame) -> pd.DataFrame:
             few to tell, `n` and `n_against` (searches of each side, or draws of a control), `trainings` and
             `trainings_against`.
     """
-    scores = unique_trainings(name_series(frame))
     scores = scores[scores["control"].isin(["ticket", "random"])]
     keys = [*PANEL_KEYS, "series", *TICKET_KEYS, "control", "head", "numerics", "density"]
     found: list[dict[str, Any]] = []

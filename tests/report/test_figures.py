@@ -20,7 +20,7 @@ def content(folder) -> Content:
 
 
 def test_curves_draw_the_means_densest_first_on_a_log_axis(content):
-    [axes] = figures.draw_charts([content.panels[0].accuracy_chart()], content.styles).axes
+    [axes] = figures.draw_charts(content.panels[0].accuracy_charts, content.styles).axes
     drawn = {line.get_label(): line.get_xydata() for line in axes.lines}
     densities = [1, 0.5, 0.25, 0.125]
     np.testing.assert_allclose(drawn["rotnet"], list(zip(densities, [98.5, 96.5, 94.5, 92.5], strict=True)))
@@ -32,7 +32,7 @@ def test_curves_draw_the_means_densest_first_on_a_log_axis(content):
 
 
 def test_differences_draw_the_gain_and_its_interval(content):
-    against_labels, against_random = content.panels[0].difference_charts()
+    [against_labels], [against_random] = content.panels[0].difference_charts
     [curve] = against_labels.curves
     assert [point.y for point in curve.points] == pytest.approx([0, -1, -2, -3])
     assert [curve.series for curve in against_random.curves] == ["supervised", "rotnet"]
@@ -66,7 +66,7 @@ def test_every_figure_of_the_page_is_a_file(runs, searched, tmp_path, kind):
     assert len(written) == len([*content.charts(), *content.heat_maps()]) >= 7
     assert all(path.read_bytes().startswith(starts[kind]) for path in written)
     # The same figure is the same file, so that a paper's repository shows what changed.
-    chart = content.panels[0].accuracy_chart()
+    chart = content.panels[0].accuracy_charts[0]
     again = figures.figure_bytes(figures.draw_charts([chart], content.styles), kind)
     assert (tmp_path / "figures" / figures.figure_filename(chart.name, kind)).read_bytes() == again
 
