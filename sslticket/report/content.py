@@ -10,7 +10,6 @@ from itertools import chain
 from typing import Any, cast
 
 import pandas as pd
-from pandas.api.types import is_string_dtype
 
 from sslticket.escaping import shell_quote
 from sslticket.report import naming, sections, stats, text
@@ -96,16 +95,14 @@ class Content:
 
     def __init__(self, frame: pd.DataFrame) -> None:
         self._left_out = frame.attrs.get("left_out", [])
-        frame = table.printable_rows(frame)
-        # Values are taken out one by one below, which takes ten times as long from pandas' columns of text.
-        frame = frame.astype(dict.fromkeys(frame.columns[[is_string_dtype(each) for each in frame.dtypes]], object))
+        frame = stats.plain_text(table.printable_rows(frame))
         self._diverged = list(_diverged_notes(frame))
         frame = _without_diverged(frame)
         self.rows = stats.name_series(frame)
-        self._trainings = stats.unique_trainings(self.rows)
-        self.summary = stats.summarize_trainings(self._trainings)
+        self.trainings = stats.unique_trainings(self.rows)
+        self.summary = stats.summarize_trainings(self.trainings)
         self.levels = scores.level_rows(self.rows)
-        self.comparisons = stats.compare_trainings(self._trainings)
+        self.comparisons = stats.compare_trainings(self.trainings)
         self.costs = scores.mean_costs(self.levels)
 
     @cached_property
