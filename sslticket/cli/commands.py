@@ -16,6 +16,7 @@ from sslticket.config import flags
 from sslticket.config.runtime import RuntimeConfig
 from sslticket.errors import BadInput
 from sslticket.escaping import escape_lines, escape_terminal, shell_quote
+from sslticket.processes.allocator import keep_freed_memory
 from sslticket.registry import load_user_file
 
 _DESCRIPTION = """Lottery tickets from limited or no supervision.
@@ -38,6 +39,7 @@ _OTHER_OUTPUT = {
 
 def main() -> None:
     """The `sslticket` command."""
+    keep_freed_memory()
     words = sys.argv[1:]
     run_and_exit(lambda: run_command(words), _OTHER_OUTPUT.get("".join(words[:1]), "another place"))
 

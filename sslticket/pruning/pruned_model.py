@@ -1,13 +1,20 @@
-"""How a mask acts on a weight in the forward pass, and how a gated backbone's state is read and written.
+"""How masks act on weights, and how a masked backbone's state is read and written.
 
-A gate is a parametrization of one weight. Gates stay attached as long as the backbone lives: removing one from a deep
-copy would break the original (the generated class is shared), and `state_dict` keys change under them. So a gated
+In trainings of ours a fixed mask is a buffer beside its weight (`attach_masks`). The weight stays the layer's own
+parameter, its pruned entries are stored as 0, and the loop multiplies the gradients by the masks once before each
+optimiser step (`mask_gradients`): the same bits as a product in every forward pass, which would cost two passes over
+all weights in each. What moves weights by more than their gradients is followed by `mask_weights`.
+
+A mask that is learned, and any mask on a model of others, whose loops know nothing of masks, is a gate: a
+parametrization of one weight (`attach_gates`). Gates stay attached as long as the backbone lives: removing one from a
+deep copy would break the original (the generated class is shared), and `state_dict` keys change under them. So a masked
 backbone's state is read and written by `read_state` and `write_state`, which use plain names only. What gates learn
 themselves is no part of that state: `gate_scores` and `write_gate_scores` are for snapshots. Models of others, to which
 a ticket was applied, get plain names in their own state dicts by `use_plain_names`; `remove_gates` undoes gates.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
@@ -19,10 +26,31 @@ from sslticket.pruning.gates import Gate, HardGate, LearnedGate
 from sslticket.pruning.mask import Mask, StateDict
 
 _GATE_PREFIX, _STORED_SUFFIX = "parametrizations.", ".original"  # torch's names around a gate and the weight behind it
+_MASKED_GRADIENT = "_masked_gradient"  # of a weight: a gradient that needs no mask
+_MASK_SUFFIX = "_ticket_mask"  # of the buffer beside a weight; no name of torch's or of a library's
+
+
+def attach_masks(backbone: nn.Module, names: Iterable[str]) -> None:
+    """Put an open mask beside each of these weights that has neither a mask nor a gate yet.
+
+    It acts by `mask_gradients` and `mask_weights` alone, so it is for trainings that call them.
+
+    Args:
+        backbone: A network, changed in place.
+        names: Names of its weights.
+    """
+    for name in names:
+        module, tensor = _module_and_tensor(backbone, name)
+        if not _has_mask(module, tensor):
+            # In the weight's own dtype: a bool would be converted in every step.
+            mask = torch.ones_like(cast(Tensor, getattr(module, tensor)), requires_grad=False)
+            module.register_buffer(f"{tensor}{_MASK_SUFFIX}", mask, persistent=False)
 
 
 def attach_gates(backbone: nn.Module, names: Iterable[str], make: Callable[[Tensor], Gate] = HardGate) -> None:
     """Put an open gate on each of these weights that has none yet.
+
+    A weight with a mask beside it gets none: it belongs to a training that heeds its mask.
 
     Args:
         backbone: A network, changed in place.
@@ -34,7 +62,7 @@ def attach_gates(backbone: nn.Module, names: Iterable[str], make: Callable[[Tens
     """
     for name in names:
         module, tensor = _module_and_tensor(backbone, name)
-        if not parametrize.is_parametrized(module, tensor):
+        if not _has_mask(module, tensor):
             weight = cast(Tensor, getattr(module, tensor))
             gate = make(weight.detach())
             own = not type(gate).__module__.startswith("sslticket.")
@@ -47,14 +75,97 @@ def attach_gates(backbone: nn.Module, names: Iterable[str], make: Callable[[Tens
 
 
 def gated_weights(backbone: nn.Module) -> list[str]:
-    """Names of the weights that have a gate."""
-    return [
-        f"{path}.{tensor}" if path else tensor
-        for path, module in backbone.named_modules()
-        if parametrize.is_parametrized(module)
-        for tensor, gates in cast(nn.ModuleDict, module.parametrizations).items()
-        if isinstance(cast(parametrize.ParametrizationList, gates)[0], Gate)
+    """Names of the weights that have a gate or a mask beside them."""
+    found = []
+    for path, module in backbone.named_modules():
+        of_module = [
+            tensor
+            for tensor, gates in _parametrized_tensors(module).items()
+            if isinstance(cast(parametrize.ParametrizationList, gates)[0], Gate)
+        ]
+        found += [f"{path}.{tensor}" if path else tensor for tensor in [*of_module, *_masked_tensors(module)]]
+    return found
+
+
+def fixed_masks(net: nn.Module) -> dict[str, tuple[nn.Parameter, Tensor]]:
+    """The weights with a mask beside them, and that mask of 1 and 0 in the weight's shape and type, by plain name.
+
+    Weights with gates are not among them: gates act by themselves.
+    """
+    return {
+        f"{path}.{tensor}" if path else tensor: (module._parameters[tensor], module._buffers[f"{tensor}{_MASK_SUFFIX}"])
+        for path, module in net.named_modules()
+        for tensor in _masked_tensors(module)
+    }  # type: ignore[misc]  # neither is None where there is a mask
+
+
+@torch.no_grad()
+def mask_gradients(masked: Iterable[tuple[nn.Parameter, Tensor]]) -> None:
+    """Multiply the gradients of weights by their masks, in place; to be called once after the last backward pass.
+
+    Args:
+        masked: Values of `fixed_masks`; weights without a gradient stay as they are.
+    """
+    pairs = [
+        (weight.grad, mask) for weight, mask in masked if weight.grad is not None and not is_masked_gradient(weight)
     ]
+    if pairs:
+        torch._foreach_mul_([gradient for gradient, _ in pairs], [mask for _, mask in pairs])
+
+
+def note_masked_gradient(weight: Tensor) -> None:
+    """Note that a weight's gradient is 0 where it is pruned: no mask is needed as long as nothing else is written."""
+    assert weight.grad is not None
+    weight.__dict__[_MASKED_GRADIENT] = weight.grad, weight.grad._version
+
+
+def is_masked_gradient(weight: Tensor) -> bool:
+    """Whether a weight's gradient is one that was noted, and nothing else has been written to it."""
+    noted, version = weight.__dict__.get(_MASKED_GRADIENT, (None, 0))
+    return isinstance(noted, Tensor) and noted is weight.grad and noted._version == version
+
+
+@torch.no_grad()
+def mask_weights(masked: Sequence[tuple[nn.Parameter, Tensor]]) -> None:
+    """Multiply weights by their masks, in place; for what may have moved pruned entries.
+
+    Args:
+        masked: Values of `fixed_masks`.
+    """
+    if masked:
+        torch._foreach_mul_([weight for weight, _ in masked], [mask for _, mask in masked])
+
+
+@contextmanager
+def masked_autograd(net: nn.Module) -> Iterator[None]:
+    """In its block autograd itself multiplies the gradients of weights by the masks beside them.
+
+    So it does in derivatives of derivatives, which sums of products with gradients need. It costs more than
+    `mask_gradients`, and is for what asks autograd for gradients without a training's loop.
+    """
+    handles = [weight.register_hook(mask.mul) for weight, mask in fixed_masks(net).values() if weight.requires_grad]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def parameters_in_order(net: nn.Module) -> list[nn.Parameter]:
+    """A net's parameters in the order in which optimisers number them, each once.
+
+    A weight with a mask comes after all else of its layer, where a gate's comes: snapshots hold the optimiser's state
+    by these numbers, and those of earlier versions were written of gates.
+    """
+
+    def ordered(module: nn.Module) -> Iterator[nn.Parameter]:
+        masked = _masked_tensors(module)
+        yield from (value for name, value in module.named_parameters(recurse=False) if name not in masked)
+        for child in module.children():
+            yield from ordered(child)
+        yield from (cast(nn.Parameter, module._parameters[name]) for name in masked)
+
+    return list(dict.fromkeys(ordered(net)))
 
 
 class MaskedCopy(nn.Module):
@@ -83,15 +194,15 @@ def backbone_and_copies(net: nn.Module) -> Iterator[nn.Module]:
 
 @torch.no_grad()
 def set_mask(backbone: nn.Module, mask: Mask) -> None:
-    """Set the gates' masks; what a mask prunes becomes 0 in the stored weights too.
+    """Set masks; what a mask prunes becomes 0 in the stored weights too.
 
     With the stored entry at 0 and no gradient, momentum and weight decay leave it at exactly 0, so nothing pruned comes
     back in any saved file.
     """
     for name, layer in mask.items():
-        gates, original = _gate_and_weight(backbone, name)
-        gates.mask.copy_(layer)
-        original.mul_(gates.mask)
+        own, stored = _mask_and_weight(backbone, name)
+        own.copy_(layer)
+        stored.mul_(own)
 
 
 def stored_state(backbone: nn.Module) -> StateDict:
@@ -100,7 +211,9 @@ def stored_state(backbone: nn.Module) -> StateDict:
 
 
 def plain_name(name: str) -> str | None:
-    """A parameter's or buffer's name in a backbone without gates; None for what belongs to a gate itself."""
+    """A parameter's or buffer's name in a backbone without masks; None for a mask, and for what is a gate's own."""
+    if name.endswith(_MASK_SUFFIX):
+        return None
     if _GATE_PREFIX not in name:
         return name
     return name.replace(_GATE_PREFIX, "").removesuffix(_STORED_SUFFIX) if name.endswith(_STORED_SUFFIX) else None
@@ -195,8 +308,8 @@ def remove_gates(model: nn.Module) -> nn.Module:
 
 
 def stored_weights(backbone: nn.Module, names: Iterable[str]) -> dict[str, Tensor]:
-    """The stored parameters of these gated weights, the leaves of autograd's graphs."""
-    return {name: _gate_and_weight(backbone, name)[1] for name in names}
+    """The stored parameters of these masked or gated weights, the leaves of autograd's graphs."""
+    return {name: _mask_and_weight(backbone, name)[1] for name in names}
 
 
 def learned_gates(net: nn.Module) -> dict[str, LearnedGate]:
@@ -229,8 +342,8 @@ def write_gate_scores(net: nn.Module, state: Mapping[str, Tensor]) -> None:
 
 
 def current_mask(backbone: nn.Module) -> Mask:
-    """The mask of the weights that have a gate: what is not pruned for good."""
-    return Mask({name: _gate_and_weight(backbone, name)[0].mask.detach().cpu() > 0 for name in gated_weights(backbone)})
+    """The mask of the weights that have one: what is not pruned for good."""
+    return Mask({name: _mask_and_weight(backbone, name)[0].detach().cpu() > 0 for name in gated_weights(backbone)})
 
 
 @torch.no_grad()
@@ -240,17 +353,18 @@ def read_state(backbone: nn.Module) -> StateDict:
     A mask that is still learned is not in the weights.
     """
     state: StateDict = {}
+    masked = set(gated_weights(backbone))
     for name, value in stored_state(backbone).items():
-        module, tensor = _module_and_tensor(backbone, name)
-        gated = parametrize.is_parametrized(module, tensor)
-        effective = value * _gate_and_weight(backbone, name)[0].mask if gated else value
+        effective = value * _mask_and_weight(backbone, name)[0] if name in masked else value
         state[name] = effective.detach().to("cpu", copy=True).contiguous()
     return state
 
 
 @torch.no_grad()
 def write_state(backbone: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Set all parameters and buffers by their plain names; gates keep their masks.
+    """Set all parameters and buffers by their plain names; masks stay as they are.
+
+    A state that is not 0 where a mask prunes wants `set_mask` after this, or `mask_weights`.
 
     Raises:
         BadInput: If names or shapes differ from the backbone's.
@@ -273,8 +387,25 @@ def _module_and_tensor(backbone: nn.Module, name: str) -> tuple[nn.Module, str]:
     return backbone.get_submodule(module), tensor
 
 
-def _gate_and_weight(backbone: nn.Module, name: str) -> tuple[Gate, Tensor]:
+def _parametrized_tensors(module: nn.Module) -> Mapping[str, Any]:
+    return cast("Mapping[str, Any]", module.parametrizations) if parametrize.is_parametrized(module) else {}
+
+
+def _has_mask(module: nn.Module, tensor: str) -> bool:
+    return parametrize.is_parametrized(module, tensor) or f"{tensor}{_MASK_SUFFIX}" in module._buffers
+
+
+def _masked_tensors(module: nn.Module) -> list[str]:
+    """Names of a layer's own weights that have a mask beside them."""
+    return [name.removesuffix(_MASK_SUFFIX) for name in module._buffers if name.endswith(_MASK_SUFFIX)]
+
+
+def _mask_and_weight(backbone: nn.Module, name: str) -> tuple[Tensor, Tensor]:
+    """The mask and the stored weight of this name, be they beside each other or a gate's."""
     module, tensor = _module_and_tensor(backbone, name)
+    mask = module._buffers.get(f"{tensor}{_MASK_SUFFIX}")
+    if mask is not None:
+        return mask, cast(Tensor, module._parameters[tensor])
     parametrizations = cast(nn.ModuleDict, module.parametrizations)
     gates = cast(parametrize.ParametrizationList, parametrizations[tensor])
-    return cast(Gate, gates[0]), gates.original
+    return cast(Gate, gates[0]).mask, gates.original

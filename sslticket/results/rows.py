@@ -69,6 +69,8 @@ class Row:
         device: Where it ran.
         precision: "fp32", "bf16" or "fp16".
         numerics: All that decides how it rounds, such as "bf16 tf32 channels-last compiled".
+        kernels: What trials chose beside it on a CPU, such as "channels-last; 12 of 16 layers sparse": the order of
+            sums, which no comparison asks for.
         parts: Parts from outside the package that the row rests on, "FILE:NAME" to the hash of the file.
         extra: Keys of other kinds, which older versions wrote beside their own.
     """
@@ -102,6 +104,7 @@ class Row:
     device: str
     precision: str
     numerics: str | None = None
+    kernels: str | None = None
     parts: Words | None = None
     extra: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
@@ -219,6 +222,7 @@ class ScoreRow(ControlFields, TargetFields, CostFields, LossField, Row):
         bad_hash: Hash of their names, where there are any.
         curve: Lists of samples, epochs and top-1 on the protocol's schedule, the last of them at its end.
         curve_every: Training between two of these measurements, such as "5ep".
+        size_schedule: Sizes of the images in training where they change, such as "160 until 12ep, then 192".
     """
 
     kind: ClassVar[str] = "score"
@@ -236,6 +240,7 @@ class ScoreRow(ControlFields, TargetFields, CostFields, LossField, Row):
     bad_hash: str | None = None
     curve: Curve | None = None
     curve_every: str | None = None
+    size_schedule: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,10 +10,11 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from sslticket.config.training import TrainConfig
+from sslticket.config.training import LARS, SGD, Adam, RMSprop, TrainConfig
 from sslticket.data.loader import Batch, Loader
 from sslticket.errors import Diverged
 from sslticket.pruning import pruned_model
+from sslticket.pruning.sparse_layers import layers_in_use, step_kept_weights
 from sslticket.seeds import derive_seed
 from sslticket.training.network import PENALTY_TERM, MaskedNetwork, RunningStatistics
 from sslticket.training.numerics import GraphReplay, NotCapturable, StepGraph
@@ -95,6 +96,11 @@ class TrainingLoop:
         backbones = pruned_model.backbone_and_copies(network)
         self._gates = [pair for backbone in backbones for pair in pruned_model.learned_gates(backbone).items()]
         self._gates += [(f"heads.{name}", gate) for name, gate in network.head_gates.items()]
+        # Those of momentum encoders too: what a user's optimiser or objective has moved is put back to 0 in all.
+        self._masked = list(pruned_model.fixed_masks(network).values())
+        self._sparse_layers = layers_in_use(network)
+        self._optimizer_keeps_zeros = isinstance(training.optimizer, SGD | Adam | RMSprop | LARS)
+        self._objective_keeps_zeros = _is_ours(type(network.objective).after_step)
 
     @property
     def batch_size(self) -> int:
@@ -110,6 +116,8 @@ class TrainingLoop:
         """
         network, interruption, due = self.network, self.interruption, False
         network.train()
+        self._sparse_layers = layers_in_use(network)
+        pruned_model.mask_weights(self._masked)
         counted = network.passes.forward, network.passes.backward
         losses: list[Tensor] = []
         checked = time.monotonic()
@@ -118,6 +126,8 @@ class TrainingLoop:
             progress = step / self._clock.total_steps
             losses.append(self._run_step(batch, step, progress))
             network.objective.after_step(network, progress)
+            if not self._objective_keeps_zeros:
+                pruned_model.mask_weights(self._masked)
             self._progress.advance(step + 1, self._clock.batch_size)
             if interruption is not None and step + 1 < stop:
                 due = interruption.is_due(step + 1)
@@ -168,15 +178,21 @@ class TrainingLoop:
                 self._accelerator.backward(loss if penalty is None else loss + self._average_over_steps(penalty))
             losses.append(loss.detach())
             self._running_statistics.on_micro_batch(number)
+        # Before anything looks at gradients: a norm that is clipped is that of the weights that are left.
+        pruned_model.mask_gradients(self._masked)
         scaler = self._accelerator.scaler
         if self._max_grad_norm is not None:
             self._accelerator.unscale_gradients(self.optimizer)
             nn.utils.clip_grad_norm_(self.network.weight_parameters(), self._max_grad_norm)
         if scaler is None:
+            if self._sparse_layers:
+                step_kept_weights(self._sparse_layers, self.optimizer)
             self.optimizer.step()
         else:
             scaler.step(self.optimizer)
             scaler.update()
+        if not self._optimizer_keeps_zeros:
+            pruned_model.mask_weights(self._masked)
         return _sum_scalars(losses)
 
     def _no_sync(self) -> AbstractContextManager[None]:
@@ -270,6 +286,11 @@ def preserve_rng_state(device: torch.device) -> AbstractContextManager[None]:
     Torch's `fork_rng` without devices would wake every GPU of the machine in each of its processes, and warn of it.
     """
     return torch.random.fork_rng([] if device.type == "cpu" else [device], device_type=device.type)
+
+
+def _is_ours(function: Callable[..., object]) -> bool:
+    """Whether it is this package's own: of a user's nobody knows what it writes to."""
+    return function.__module__.startswith("sslticket.")
 
 
 def _sum_scalars(values: list[Tensor]) -> Tensor:

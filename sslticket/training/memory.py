@@ -191,7 +191,7 @@ class MemoryEstimate:
 
     Attributes:
         micro_batch: Source images that go through the network at once.
-        activations: Bytes that are kept for the backward pass, masked weights included.
+        activations: Bytes that are kept for the backward pass, weights under masks that are learned included.
         weights: Bytes of the network, its heads and its slow copies, with masks and buffers.
         gradients: Bytes of the gradients of all that is trained.
         optimizer: Bytes of the optimiser's state.

@@ -19,7 +19,7 @@ from sslticket.data.loader import Batch, Loader
 from sslticket.objectives import distributed
 from sslticket.objectives.base import Objective
 from sslticket.pruning import pruned_model
-from sslticket.pruning.gates import HardGate, LearnedGate
+from sslticket.pruning.gates import LearnedGate
 from sslticket.pruning.prunable import prunable_weights
 from sslticket.seeds import derive_seed
 
@@ -122,7 +122,8 @@ class MaskedNetwork(nn.Module):
     """Backbone and heads; its forward returns the loss terms, so that whatever wraps a module wraps all of it.
 
     Attributes:
-        backbone: Images (B, C, H, W) -> features (B, F), with a gate on each weight that may be pruned.
+        backbone: Images (B, C, H, W) -> features (B, F). Each weight that may be pruned has a mask beside it, or a gate
+            that learns one; see `pruned_model`.
         heads: The layers that the objective adds.
         objective: The task.
         mask_learning: How masks are learned; None where they are fixed.
@@ -163,9 +164,9 @@ class MaskedNetwork(nn.Module):
         return self.objective.classifier(self.heads)
 
     def weight_parameters(self) -> list[nn.Parameter]:
-        """All parameters but the scores of learned masks."""
+        """All parameters but the scores of learned masks, in the order in which optimisers number them."""
         scores = {id(gate.score) for gate in pruned_model.learned_gates(self).values()}
-        return [parameter for parameter in self.parameters() if id(parameter) not in scores]
+        return [each for each in pruned_model.parameters_in_order(self) if id(each) not in scores]
 
     @classmethod
     def build(
@@ -180,7 +181,7 @@ class MaskedNetwork(nn.Module):
         gated: Callable[[nn.Module], Iterable[str]] = prunable_weights,
         mask_learning: MaskLearning | None = None,
     ) -> "MaskedNetwork":
-        """A network drawn anew, with open gates on the weights that `gated` names.
+        """A network drawn anew, with open masks on the weights that `gated` names.
 
         Backbone, scores and heads have streams of their own: a backbone's weights depend neither on the objective nor
         on how its mask is found.
@@ -192,16 +193,17 @@ class MaskedNetwork(nn.Module):
             image_size: Side of the images in pixels.
             classes: Number of classes.
             seed: Seed of the `init` stream.
-            gated: Returns the names of the weights that get a gate.
+            gated: Returns the names of the weights that get a mask, or a gate that learns one.
             mask_learning: How masks are learned; None where they are fixed.
         """
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(derive_seed(seed, "backbone"))
             backbone = models.create_model(model, channels=channels, image_size=image_size)
             torch.default_generator.manual_seed(derive_seed(seed, "scores"))
-            pruned_model.attach_gates(
-                backbone, gated(backbone), HardGate if mask_learning is None else mask_learning.gate
-            )
+            if mask_learning is None:
+                pruned_model.attach_masks(backbone, gated(backbone))
+            else:
+                pruned_model.attach_gates(backbone, gated(backbone), mask_learning.gate)
             features = models.num_features(backbone, channels=channels, image_size=image_size)
             torch.default_generator.manual_seed(derive_seed(seed, "heads"))
             heads = objective.heads(backbone, features, classes)

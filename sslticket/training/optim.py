@@ -178,7 +178,7 @@ def build_network_optimizer(network: MaskedNetwork, spec: Optimizer) -> torch.op
     """
     learning = network.mask_learning
     if learning is None:
-        return build_optimizer(spec, network.parameters())
+        return build_optimizer(spec, network.weight_parameters())
     gates = pruned_model.learned_gates(network).values()
     scores = build_optimizer(learning.optimizer, (gate.score for gate in gates))
     for group in scores.param_groups:
