@@ -82,7 +82,7 @@ def write_report(
     return WrittenReport(output, png, tuple(drawn), latex, text.terminal_tables(content.summary), content.notes)
 
 
-_MAX_OVERVIEW = 6
+_MAX_OVERVIEW = 4
 """Charts of the PNG where panels are split into parts."""
 
 

@@ -50,8 +50,8 @@ class SeriesStyle:
     hollow: bool
 
 
-MAX_SERIES = 12
-"""Series that a chart may have and be read: six colours, each with two lines."""
+MAX_SERIES = 18
+"""Series that a chart may have and be told apart: six colours, each with three lines."""
 
 
 def assign_styles(

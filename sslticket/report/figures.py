@@ -115,9 +115,22 @@ def _draw_chart(
     position: dict[str, Any] = (
         {"loc": "upper left", "bbox_to_anchor": (1, 1)} if len(chart.curves) > 8 else {"loc": "best"}
     )
-    axes.legend(**position, frameon=False, handlelength=2.6)
+    handles, names = axes.get_legend_handles_labels()
+    axes.legend(handles, list(map(_short_name, names)), **position, frameon=False, handlelength=2.6)
 
 
+def _short_name(name: str) -> str:
+    """A name in two lines at most: names of any length would leave the axes no room."""
+    lines = textwrap.wrap(name, _NAME_WIDTH)
+    return (
+        name
+        if len(lines) < 2
+        else "\n".join([lines[0], lines[1] if len(lines) == 2 else f"{lines[1]}\N{HORIZONTAL ELLIPSIS}"])
+    )
+
+
+_NAME_WIDTH = 64
+"""Letters in a line of a chart's own legend."""
 PAPER_WIDTH = 7.2
 """Width of a paper's page in inches: what is drawn for it is read at its own size."""
 _MARKED_LINE: dict[str, Any] = {"color": INK, "linewidth": 1.5, "linestyle": (0, (1, 1.4))}

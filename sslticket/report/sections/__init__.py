@@ -6,7 +6,7 @@ An analysis of one's own builds its section from these, or gets `number_section`
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, combinations
+from itertools import combinations
 from typing import Any
 
 import pandas as pd
@@ -110,16 +110,18 @@ def split_series(names: Sequence[str], facts: SeriesFacts) -> list[tuple[str, li
     room = max(1, MAX_SERIES - len(shared))
     told = {name: facts.get(name, {}) for name in own}
     differ = [key for key in _FACETS if len({each.get(key, "") for each in told.values()}) > 1]
+    # Objectives stay in one chart if that can be: what they are worth is what a report is about.
+    pools = [[key for key in differ if key != "objective"], differ]
+    ways = [chosen for pool in pools for count in range(1, len(pool) + 1) for chosen in combinations(pool, count)]
     best: dict[tuple[str, ...], list[str]] = {}
-    for chosen in chain.from_iterable(combinations(differ, count) for count in range(len(differ) + 1)):
-        if best and len(chosen) > len(next(iter(best))):
+    fewest = 0
+    for chosen in ways:
+        if best and len(chosen) > fewest:
             break
-        groups: dict[tuple[str, ...], list[str]] = {}
-        for name in own:
-            groups.setdefault(tuple(told[name].get(key, "") for key in chosen), []).append(name)
-        fits = max(map(len, groups.values())) <= room
-        if (fits and (not best or len(groups) < len(best))) or (not best and len(chosen) == len(differ)):
-            best = groups
+        groups = _grouped(own, told, chosen)
+        if max(map(len, groups.values())) <= room and (not best or len(groups) < len(best)):
+            best, fewest = groups, len(chosen)
+    best = best or _grouped(own, told, differ)
     found = []
     for key, group in best.items():
         parts = [group[begin : begin + room] for begin in range(0, len(group), room)]
@@ -129,8 +131,18 @@ def split_series(names: Sequence[str], facts: SeriesFacts) -> list[tuple[str, li
     return found
 
 
+def _grouped(
+    names: Sequence[str], told: Mapping[str, Mapping[str, str]], keys: Sequence[str]
+) -> dict[tuple[str, ...], list[str]]:
+    """The names by what is told of each under these keys."""
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for name in names:
+        groups.setdefault(tuple(told[name].get(key, "") for key in keys), []).append(name)
+    return groups
+
+
 def split_chart(chart: Chart, facts: SeriesFacts) -> list[Chart]:
-    """The chart, or several of fewer series each with axes of the same ranges, where it has more than can be read."""
+    """The chart, or several of fewer series each where it has more than can be read."""
     names = list(dict.fromkeys(curve.series for curve in chart.curves))
     parts = split_series(names, facts)
     if len(parts) == 1:
