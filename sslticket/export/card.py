@@ -116,7 +116,9 @@ class Measurements:
         if not (frame["kind"] == "score").any():
             return cls(command=command)
         content = Content(frame)
-        charts = figures.draw_charts([panel.accuracy_chart() for panel in content.panels], content.styles)
+        charts = figures.draw_charts(
+            [chart for panel in content.panels for chart in panel.accuracy_charts], content.styles
+        )
         return cls(
             figures.figure_bytes(charts, "png"),
             tuple(

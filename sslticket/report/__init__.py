@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -81,12 +82,23 @@ def write_report(
     return WrittenReport(output, png, tuple(drawn), latex, text.terminal_tables(content.summary), content.notes)
 
 
+_MAX_OVERVIEW = 4
+"""Charts of the PNG where panels are split into parts."""
+
+
 def _overview_figure(content: "Content") -> bytes:
     from sslticket.report import figures
+    from sslticket.report.content import join_names
 
-    drawn = [panel.accuracy_chart() for panel in content.panels] or list(content.charts())[:4]
+    by_panel = [panel.accuracy_charts for panel in content.panels]
+    drawn, footer = [chart for parts in by_panel for chart in parts], ""
+    if len(by_panel) < len(drawn) > _MAX_OVERVIEW:  # the first part of each panel, then the second ...
+        drawn = [chart for parts in zip_longest(*by_panel) for chart in parts if chart is not None]
+        drawn, left_out = drawn[:_MAX_OVERVIEW], drawn[_MAX_OVERVIEW:]
+        footer = f"{len(left_out)} more charts are on the page: {join_names(chart.title for chart in left_out)}"
+    drawn = drawn or list(content.charts())[:4]
     if drawn:
-        return figures.figure_bytes(figures.draw_charts(drawn, content.styles), "png")
+        return figures.figure_bytes(figures.draw_charts(drawn, content.styles, footer=footer), "png")
     return figures.figure_bytes(figures.draw_heat_map(next(content.heat_maps())), "png")
 
 

@@ -5,7 +5,8 @@ hide, and one for each point, which it can find, and hundreds of them have to be
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
@@ -49,25 +50,52 @@ class SeriesStyle:
     hollow: bool
 
 
-def assign_styles(series: Sequence[tuple[str, str, str]], first: int = 0) -> dict[str, SeriesStyle]:
+MAX_SERIES = 18
+"""Series that a chart may have and be told apart: six colours, each with three lines."""
+
+
+def assign_styles(
+    series: Sequence[tuple[str, str, str]], first: int = 0, facets: Sequence[Collection[str]] = ()
+) -> dict[str, SeriesStyle]:
     """The style of each series: a control takes the colour of the tickets that it is a control of.
 
     Args:
         series: Name, tickets and control of each, as the frame of `stats.summarize` has them, in order.
         first: Index of the first.
+        facets: Names of the series that each chart has; those of no chart, or all where there are none, are taken to
+            be in one.
     """
+    of_charts: dict[str, list[int]] = {}
+    for number, names in enumerate(facets):
+        for name in names:
+            of_charts.setdefault(name, []).append(number)
     colours: dict[str, int] = {}
+    # How often each chart has each colour and each marker: a series takes the least used of its charts.
+    colour_uses, marker_uses = (defaultdict[int, Counter[int]](Counter) for _ in range(2))
     found: dict[str, SeriesStyle] = {}
     seen: set[str] = set()
     for number, (name, tickets, control) in enumerate(series):
         is_random = control == "random"
-        colour = None if is_random else colours.setdefault(tickets, len(colours)) % len(COLOURS)
+        charts = of_charts.get(name, [-1])
+        if not is_random and tickets not in colours:
+            colours[tickets] = _least_used(colour_uses, charts, len(COLOURS))
+            for each in {chart for other, own, _ in series if own == tickets for chart in of_charts.get(other, [-1])}:
+                colour_uses[each][colours[tickets]] += 1
+        colour = None if is_random else colours[tickets]
         hollow = control not in ("ticket", "random")
-        marker = MARKERS[number % len(MARKERS)]
+        place = _least_used(marker_uses, charts, len(MARKERS))
+        for each in charts:
+            marker_uses[each][place] += 1
+        marker = MARKERS[place]
         dash = REPEATED_DASH if control == "ticket" and tickets in seen else DASHES.get(control, "")
         seen |= {tickets} if control == "ticket" else set()
         found[name] = SeriesStyle(first + number, colour, marker, dash, hollow)
     return found
+
+
+def _least_used(uses: Mapping[int, Counter[int]], charts: Sequence[int], count: int) -> int:
+    """The least used of so many in these charts, the first of equal ones."""
+    return min(range(count), key=lambda each: sum(uses[chart][each] for chart in charts))
 
 
 @dataclass(frozen=True)
@@ -219,6 +247,7 @@ class Chart:
         vertical_line: Value of x of one from the bottom to the top, and its word.
         y_bounds: Values that y cannot leave.
         marks: Numbers of others over it.
+        part: What it has of a chart of more series than can be read, and how many; "" for a whole one.
     """
 
     name: str
@@ -230,6 +259,7 @@ class Chart:
     vertical_line: tuple[float, str] | None = None
     y_bounds: tuple[float, float] = (-math.inf, math.inf)
     marks: tuple[Mark, ...] = ()
+    part: str = ""
 
 
 @dataclass(frozen=True)

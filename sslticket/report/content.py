@@ -4,8 +4,9 @@ import inspect
 import math
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain
 from typing import Any, cast
 
 import pandas as pd
@@ -33,12 +34,14 @@ class Panel:
         summary: Its rows of `stats.summarize`.
         comparisons: Its rows of `stats.compare_series`.
         costs: The frame of `scores.mean_costs`, of all models.
+        facts: What each series is, by which charts of many are split.
     """
 
     number: int
     summary: pd.DataFrame
     comparisons: pd.DataFrame
     costs: pd.DataFrame
+    facts: sections.SeriesFacts
 
     @cached_property
     def common_rows(self) -> pd.DataFrame:
@@ -56,20 +59,23 @@ class Panel:
         """The sparsest density that all series have, or most; NaN where no two share one."""
         return float(self.common_rows["density"].iloc[0]) if len(self.common_rows) else math.nan
 
-    def accuracy_chart(self) -> Chart:
-        """Top-1 against density."""
-        return scores.accuracy_chart(self.summary, self.number)
+    @cached_property
+    def accuracy_charts(self) -> list[Chart]:
+        """Top-1 against density: one chart, or parts of it where it has many series."""
+        return sections.split_chart(scores.accuracy_chart(self.summary, self.number), self.facts)
 
-    def difference_charts(self) -> Iterator[Chart]:
-        """Gains on supervised and on random tickets, where there are such."""
+    @cached_property
+    def difference_charts(self) -> list[list[Chart]]:
+        """Gains on supervised and on random tickets, where there are such, each in one chart or in parts."""
         random = self.comparisons["against"] == "random"
-        for own in (self.comparisons[~random], self.comparisons[random]):
-            if len(own):
-                yield scores.difference_chart(own, self.number)
+        found = [own for own in (self.comparisons[~random], self.comparisons[random]) if len(own)]
+        return [sections.split_chart(scores.difference_chart(own, self.number), self.facts) for own in found]
 
-    def cost_charts(self) -> dict[str, Chart]:
-        """Top-1 against what the search cost, by unit; empty where no row tells."""
-        return dict(scores.cost_charts(self.summary, self.costs, self.number, self.density))
+    @cached_property
+    def cost_charts(self) -> dict[str, list[Chart]]:
+        """Top-1 against what the search cost, by unit, in one chart or in parts; empty where no row tells."""
+        found = scores.cost_charts(self.summary, self.costs, self.number, self.density)
+        return {unit: sections.split_chart(chart, self.facts) for unit, chart in found}
 
 
 def _own_section(rows: pd.DataFrame, kind: str) -> Section | None:
@@ -89,13 +95,14 @@ class Content:
 
     def __init__(self, frame: pd.DataFrame) -> None:
         self._left_out = frame.attrs.get("left_out", [])
-        frame = table.printable_rows(frame)
+        frame = stats.plain_text(table.printable_rows(frame))
         self._diverged = list(_diverged_notes(frame))
         frame = _without_diverged(frame)
         self.rows = stats.name_series(frame)
-        self.summary = stats.summarize(frame)
+        self.trainings = stats.unique_trainings(self.rows)
+        self.summary = stats.summarize_trainings(self.trainings)
         self.levels = scores.level_rows(self.rows)
-        self.comparisons = stats.compare_series(frame)
+        self.comparisons = stats.compare_trainings(self.trainings)
         self.costs = scores.mean_costs(self.levels)
 
     @cached_property
@@ -110,7 +117,10 @@ class Content:
         searched = self.levels.assign(series=self.levels["tickets"], control="ticket")
         names = [each[["series", "tickets", "control"]] for each in (self.summary, searched, measured)]
         series = pd.concat(names).drop_duplicates("series").itertuples(index=False)
-        return assign_styles([(str(name), str(tickets), str(control)) for name, tickets, control in series])
+        apart = [[curve.series for curve in chart.curves] for panel in self.panels for chart in panel.accuracy_charts]
+        many = any(chart.part for panel in self.panels for chart in panel.accuracy_charts)
+        found = [(str(name), str(tickets), str(control)) for name, tickets, control in series]
+        return assign_styles(found, facets=apart if many else ())
 
     @cached_property
     def styles(self) -> dict[str, SeriesStyle]:
@@ -133,12 +143,20 @@ class Content:
         """One for each protocol, target and model; those first whose tickets were found on the target itself."""
         groups = [own for _, own in self.summary.groupby(PANEL_KEYS, sort=False)]
         groups.sort(key=lambda own: not (own["source"] == own["target"]).any())
-        return [Panel(number, own, self._panel_comparisons(own), self.costs) for number, own in enumerate(groups)]
+        return [
+            Panel(number, own, self._panel_comparisons(own), self.costs, self.facts)
+            for number, own in enumerate(groups)
+        ]
+
+    @cached_property
+    def facts(self) -> sections.SeriesFacts:
+        """What each series is."""
+        return sections.series_facts(self.rows)
 
     def _panel_comparisons(self, own: pd.DataFrame) -> pd.DataFrame:
         first = own.iloc[0]
         found = self.comparisons[(self.comparisons[PANEL_KEYS] == first[PANEL_KEYS]).all(axis=1)]
-        order = found["series"].map({name: index for index, name in enumerate(self.shared_styles)})
+        order = found["series"].map({name: index for index, name in enumerate(self.summary["series"].unique())})
         ordered: pd.DataFrame = found.loc[order.sort_values(kind="stable").index]
         return ordered
 
@@ -150,7 +168,10 @@ class Content:
     @cached_property
     def learned_charts(self) -> list[Chart]:
         """What the searches' networks learned of their own tasks."""
-        return [*scores.metric_charts(self.levels), *scores.probe_charts(self.levels)]
+        found = [*scores.metric_charts(self.levels), *scores.probe_charts(self.levels)]
+        # Their series are the tickets, of which a row of any kind tells.
+        facts = sections.series_facts(self.rows.assign(series=self.rows["tickets"], control="ticket"))
+        return [part for chart in found for part in sections.split_chart(chart, facts)]
 
     @cached_property
     def layer_maps(self) -> list[HeatMap]:
@@ -172,14 +193,30 @@ class Content:
         found = [build(self.rows) for build in builders.values()]
         measured = set(self.rows["kind"]) - {"score", "level", *builders}
         found += [_own_section(self.rows, kind) for kind in ROW_TYPES if kind in measured]
-        return [each for each in found if each is not None]
+        return [self._split_section(each) for each in found if each is not None]
+
+    def _split_section(self, part: Section) -> Section:
+        pickers = tuple(
+            replace(
+                picker,
+                groups=tuple(
+                    replace(
+                        group,
+                        charts=tuple(own for chart in group.charts for own in sections.split_chart(chart, self.facts)),
+                    )
+                    for group in picker.groups
+                ),
+            )
+            for picker in part.pickers
+        )
+        return replace(part, pickers=pickers)
 
     def charts(self) -> Iterator[Chart]:
         """Every chart."""
         for panel in self.panels:
-            yield panel.accuracy_chart()
-            yield from panel.difference_charts()
-            yield from panel.cost_charts().values()
+            yield from panel.accuracy_charts
+            yield from chain.from_iterable(panel.difference_charts)
+            yield from chain.from_iterable(panel.cost_charts.values())
         yield from self.learned_charts
         for part in self.sections:
             yield from part.charts()

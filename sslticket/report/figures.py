@@ -56,7 +56,11 @@ _STYLE: dict[Any, Any] = {
 
 
 def draw_charts(
-    charts: Sequence[Chart], styles: Mapping[str, SeriesStyle], width: float = 7.2, height: float = 4.0
+    charts: Sequence[Chart],
+    styles: Mapping[str, SeriesStyle],
+    width: float = 7.2,
+    height: float = 4.0,
+    footer: str = "",
 ) -> Figure:
     """Charts side by side, two to a line.
 
@@ -65,6 +69,7 @@ def draw_charts(
         styles: Style of each series, from `chart.assign_styles`.
         width: Width of one chart, in inches.
         height: Height of one chart, in inches.
+        footer: Small print below all.
     """
     across = min(2, len(charts))
     down = math.ceil(len(charts) / across)
@@ -72,6 +77,9 @@ def draw_charts(
         figure = Figure(figsize=(width * across, height * down), layout="constrained")
         for number, chart in enumerate(charts, start=1):
             _draw_chart(figure.add_subplot(down, across, number), chart, styles)
+        if footer:
+            lines = "\n".join(textwrap.wrap(footer, int(14 * width * across)))
+            figure.supxlabel(lines, x=0.01, ha="left", fontsize=8)
     return figure
 
 
@@ -107,9 +115,22 @@ def _draw_chart(
     position: dict[str, Any] = (
         {"loc": "upper left", "bbox_to_anchor": (1, 1)} if len(chart.curves) > 8 else {"loc": "best"}
     )
-    axes.legend(**position, frameon=False, handlelength=2.6)
+    handles, names = axes.get_legend_handles_labels()
+    axes.legend(handles, list(map(_short_name, names)), **position, frameon=False, handlelength=2.6)
 
 
+def _short_name(name: str) -> str:
+    """A name in two lines at most: names of any length would leave the axes no room."""
+    lines = textwrap.wrap(name, _NAME_WIDTH)
+    return (
+        name
+        if len(lines) < 2
+        else "\n".join([lines[0], lines[1] if len(lines) == 2 else f"{lines[1]}\N{HORIZONTAL ELLIPSIS}"])
+    )
+
+
+_NAME_WIDTH = 64
+"""Letters in a line of a chart's own legend."""
 PAPER_WIDTH = 7.2
 """Width of a paper's page in inches: what is drawn for it is read at its own size."""
 _MARKED_LINE: dict[str, Any] = {"color": INK, "linewidth": 1.5, "linestyle": (0, (1, 1.4))}

@@ -18,7 +18,15 @@ from markupsafe import Markup
 
 from sslticket.escaping import escape_terminal, json_for_script
 from sslticket.report import naming, stats, text
-from sslticket.report.chart import SeriesStyle, draw_svg, format_count, format_duration, svg_mark, svg_swatch
+from sslticket.report.chart import (
+    MAX_SERIES,
+    SeriesStyle,
+    draw_svg,
+    format_count,
+    format_duration,
+    svg_mark,
+    svg_swatch,
+)
 from sslticket.report.content import Content, Panel, kind_title
 from sslticket.report.sections.scores import COST_AXES, COST_NAMES, fullest_map_index
 from sslticket.report.stats import PANEL_KEYS, is_label_agnostic
@@ -33,6 +41,7 @@ SHADE_STEPS = 10
 _MAX_NAMED_SERIES = 4  # series that a sentence can name one by one
 _MAX_OPEN_NOTES = 6  # notes that are shown unasked
 _MEAN_KEYS = [*PANEL_KEYS, "series", "density"]
+_MADE_KEYS = ["run", "command", "commit", "data_hash"]
 _PROVENANCE_KEYS = ["kind", "command", "commit", "data_hash", "device", "numerics", "versions"]
 _SUBSET_OF = {"classes": "the classes of ", "random": "the images, whatever they show, of "}
 
@@ -114,6 +123,8 @@ def _environment(styles: Mapping[str, SeriesStyle]) -> Environment:
         digest=_digest,
         wide=WIDE,
         max_named=_MAX_NAMED_SERIES,
+        max_series=MAX_SERIES,
+        styles=styles,
         max_open_notes=_MAX_OPEN_NOTES,
     )
     return environment
@@ -230,10 +241,14 @@ def _panel_view(panel: Panel) -> dict[str, Any]:
     ]
     return {
         "title": f"{text.describe_panel(panel.summary)}, protocol {panel.summary['protocol'].iloc[0]}",
-        "accuracy": panel.accuracy_chart(),
+        "accuracy": panel.accuracy_charts,
         "controls": "; ".join(controls),
-        "differences": list(panel.difference_charts()),
-        "costs": {COST_NAMES[unit]: chart for unit, chart in panel.cost_charts().items()},
+        "differences": panel.difference_charts,
+        "costs": {
+            ", ".join(filter(None, [COST_NAMES[unit], chart.part])): chart
+            for unit, parts in panel.cost_charts.items()
+            for chart in parts
+        },
         "means": _means_table(panel.summary, text.panel_caption(panel.summary)),
         "top5": _means_table(top5, "Mean top-5 in %"),
         "comparisons": _comparison_table(panel) if len(panel.comparisons) else None,
@@ -352,15 +367,17 @@ def _mean_cells(row: dict[Any, Any]) -> list[str]:
 
 def _trainings_json(content: Content) -> str:
     """The trainings that each mean is of, as JSON that no value can end early."""
-    scores = stats.unique_trainings(content.rows)
+    scores = content.trainings.sort_values(["search_seed", "seed"])
     makings: dict[tuple[str, ...], int] = {}
     means: dict[tuple[Any, ...], list[list[Any]]] = {}
-    for row in scores.sort_values(["search_seed", "seed"]).to_dict("records"):
-        how = tuple(str(row[key]) for key in ("run", "command", "commit", "data_hash"))
-        search = row["search_seed"] if row["unit"].startswith("search") else row["replicate"]
+    hows, keys = (zip(*(scores[key].tolist() for key in names), strict=True) for names in (_MADE_KEYS, _MEAN_KEYS))
+    numbers = zip(*(scores[key].tolist() for key in ("unit", "search_seed", "replicate", "seed", "top1")), strict=True)
+    for made, key, (unit, search_seed, replicate, seed, top1) in zip(hows, keys, numbers, strict=True):
+        how = tuple(map(str, made))
+        search = search_seed if unit.startswith("search") else replicate
         search = None if pd.isna(search) else int(search)
-        training = [search, int(row["seed"]), row["top1"], makings.setdefault(how, len(makings))]
-        means.setdefault(tuple(row[key] for key in _MEAN_KEYS), []).append(training)
+        training = [search, int(seed), top1, makings.setdefault(how, len(makings))]
+        means.setdefault(key, []).append(training)
     ordered = [means[tuple(row)] for row in content.summary[_MEAN_KEYS].itertuples(index=False)]
     return json_for_script({"made": list(makings), "means": ordered})
 

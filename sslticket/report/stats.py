@@ -11,12 +11,12 @@ several densities leaves below 5%, while 6 against 6 can be dealt in 924 ways.
 
 import math
 import warnings
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from pandas.api.types import is_string_dtype
 from scipy import stats
 
 from sslticket.report import naming
@@ -244,7 +244,12 @@ def unique_trainings(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def summarize(frame: pd.DataFrame) -> pd.DataFrame:
-    """Mean and spread of every series at every density, from the frame of `table.read_rows`.
+    """The frame of `summarize_trainings`, from that of `table.read_rows`."""
+    return summarize_trainings(unique_trainings(name_series(frame)))
+
+
+def summarize_trainings(scores: pd.DataFrame) -> pd.DataFrame:
+    """Mean and spread of every series at every density, from the frame of `unique_trainings`.
 
     Trainings of one search are averaged first: what is counted, and varies, are searches, or of controls the draws.
 
@@ -257,7 +262,6 @@ def summarize(frame: pd.DataFrame) -> pd.DataFrame:
             `control`, `head` and `numerics` of the series.
     """
     keys = [*PANEL_KEYS, "series", *TICKET_KEYS, "control", "head", "numerics", "density"]
-    scores = unique_trainings(name_series(frame))
     own = search_means(scores, keys)
     means = own.groupby(keys, as_index=False, dropna=False).agg(
         level=("level", "min"),
@@ -265,11 +269,12 @@ def summarize(frame: pd.DataFrame) -> pd.DataFrame:
         top1_sd=("top1", "std"),
         top5=("top5", "mean"),
         n=("unit", "size"),
-        what=("unit", lambda units: units.iloc[0].split()[0]),
+        what=("unit", "first"),
         trainings=("trainings", "sum"),
         effective=("effective", "min"),
         cut=("cut", "sum"),
     )
+    means["what"] = means["what"].map(lambda unit: unit.split()[0])
     means["low"], means["high"] = student_interval(
         means["top1"].to_numpy(np.float64), means["top1_sd"].to_numpy(np.float64), means["n"].to_numpy(np.int64)
     )
@@ -279,7 +284,7 @@ def summarize(frame: pd.DataFrame) -> pd.DataFrame:
     means = means.sort_values(
         [*PANEL_KEYS, "order", "series", "density"], ascending=[True] * (len(PANEL_KEYS) + 2) + [False]
     )
-    return means.drop(columns="order").reset_index(drop=True)
+    return plain_text(means.drop(columns="order").reset_index(drop=True))
 
 
 def search_means(scores: pd.DataFrame, by: list[str]) -> pd.DataFrame:
@@ -289,7 +294,7 @@ def search_means(scores: pd.DataFrame, by: list[str]) -> pd.DataFrame:
         scores: Rows of `unique_trainings`.
         by: Columns in which what is pooled agrees.
     """
-    return scores.groupby([*by, "unit"], as_index=False, dropna=False).agg(
+    found = scores.groupby([*by, "unit"], as_index=False, dropna=False).agg(
         level=("level", "min"),
         top1=("top1", "mean"),
         top5=("top5", "mean"),
@@ -297,6 +302,12 @@ def search_means(scores: pd.DataFrame, by: list[str]) -> pd.DataFrame:
         effective=("effective_density", "min"),
         cut=("cut", "any"),
     )
+    return plain_text(found)
+
+
+def plain_text(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with columns of text as plain objects: pandas' own take ten times as long to give out their values."""
+    return frame.astype(dict.fromkeys(frame.columns[[is_string_dtype(each) for each in frame.dtypes]], object))
 
 
 def comparable_rows(panel: pd.DataFrame) -> pd.DataFrame:
@@ -333,7 +344,12 @@ COMPARISON_COLUMNS = [
 
 
 def compare_series(frame: pd.DataFrame) -> pd.DataFrame:
-    """Each series of tickets less its references, at each density that both have, from the frame of `table.read_rows`.
+    """The frame of `compare_trainings`, from that of `table.read_rows`."""
+    return compare_trainings(unique_trainings(name_series(frame)))
+
+
+def compare_trainings(scores: pd.DataFrame) -> pd.DataFrame:
+    """Each series of tickets less its references, at each density that both have, from the frame of `unique_trainings`.
 
     Sides are the searches' means over their evaluation seeds, and are compared as independent ones. See
     `_reference_series` for the references.
@@ -345,21 +361,22 @@ def compare_series(frame: pd.DataFrame) -> pd.DataFrame:
             few to tell, `n` and `n_against` (searches of each side, or draws of a control), `trainings` and
             `trainings_against`.
     """
-    scores = unique_trainings(name_series(frame))
     scores = scores[scores["control"].isin(["ticket", "random"])]
     keys = [*PANEL_KEYS, "series", *TICKET_KEYS, "control", "head", "numerics", "density"]
     found: list[dict[str, Any]] = []
     for key, panel in search_means(scores, keys).groupby(PANEL_KEYS):
-        groups = dict(iter(panel.groupby("series")))
-        for name, own in groups.items():
-            for against in _reference_series(panel, own.iloc[0]):
+        groups = _searches_by_density(panel)
+        series = panel.drop_duplicates(["series", *TICKET_KEYS, "control", "head", "numerics"])
+        first = {row["series"]: row for _, row in series[::-1].iterrows()}
+        for name, own in sorted(groups.items()):
+            for against in _reference_series(series, first[name]):
                 found += [
                     dict(zip(PANEL_KEYS, key, strict=True)) | {"series": name, "against": against} | row
                     for row in _compare_at_each_density(own, groups[against])
                 ]
     ordered = pd.DataFrame(found, columns=COMPARISON_COLUMNS)
     by = [*PANEL_KEYS, "series", "against", "density"]
-    return ordered.sort_values(by, ascending=[True] * (len(PANEL_KEYS) + 2) + [False], ignore_index=True)
+    return plain_text(ordered.sort_values(by, ascending=[True] * (len(PANEL_KEYS) + 2) + [False], ignore_index=True))
 
 
 def _reference_series(panel: pd.DataFrame, own: "pd.Series[Any]") -> list[str]:
@@ -399,17 +416,42 @@ def supervised_rows(panel: pd.DataFrame, own: "pd.Series[Any]") -> pd.DataFrame:
     return alike
 
 
-def _compare_at_each_density(own: pd.DataFrame, other: pd.DataFrame) -> list[dict[str, Any]]:
+class _Searches(NamedTuple):
+    """The searches of a series at one density.
+
+    Attributes:
+        top1: The mean of each.
+        trainings: How many trainings these are of.
+        what: What one of them is, "search" or "draw".
+    """
+
+    top1: list[float]
+    trainings: list[int]
+    what: str
+
+
+def _searches_by_density(panel: pd.DataFrame) -> dict[str, dict[float, _Searches]]:
+    """The searches of each series at each density, from the densest of each series on as the panel has them."""
+    found: dict[str, dict[float, _Searches]] = {}
+    columns = (panel[key].tolist() for key in ("series", "density", "top1", "trainings", "unit"))
+    for series, density, top1, trainings, unit in zip(*columns, strict=True):
+        here = found.setdefault(series, {}).setdefault(density, _Searches([], [], unit.split()[0]))
+        here.top1.append(top1)
+        here.trainings.append(trainings)
+    return found
+
+
+def _compare_at_each_density(own: dict[float, _Searches], other: dict[float, _Searches]) -> list[dict[str, Any]]:
     """The comparisons of two series, with p corrected for the number of densities."""
-    pairs = list(_pair_searches(own, other))
+    pairs = [(density, own[density], other[density]) for density in sorted(own) if density in other]
     if not pairs:
         return []
     found: list[Any] = [None] * len(pairs)
     # Those of equal sizes are computed together.
-    sizes = [(len(pair.own), len(pair.other)) for pair in pairs]
+    sizes = [(len(first.top1), len(second.top1)) for _, first, second in pairs]
     for size in dict.fromkeys(sizes):
         alike = [index for index, each in enumerate(sizes) if each == size]
-        one, two = (np.array([getattr(pairs[i], side)["top1"] for i in alike], np.float64) for side in ("own", "other"))
+        one, two = (np.array([pairs[index][side].top1 for index in alike], np.float64) for side in (1, 2))
         differ = compare_means(one, two)
         for line, index in enumerate(alike):
             found[index] = [float(values[line]) for values in differ[:4]] + [differ.smallest_p]
@@ -417,30 +459,15 @@ def _compare_at_each_density(own: pd.DataFrame, other: pd.DataFrame) -> list[dic
     able = sum(each[4] < ALPHA for each in found)
     rows = []
     for (density, first, second), each, p, least in zip(pairs, found, corrected, reachable, strict=True):
+        n, m = len(first.top1), len(second.top1)
         verdict = decide_verdict(each[0], p, least)
-        why = _why_too_few(len(first), len(second), second["unit"].iloc[0].split()[0], able)
+        why = _why_too_few(n, m, second.what, able)
         row = {"density": density, "difference": each[0], "low": each[1], "high": each[2], "p": float(p)}
         row |= {"verdict": verdict, "why": why if verdict == "too few to tell" else ""}
-        row |= {"n": len(first), "n_against": len(second), "densities": able}
-        row |= {"trainings": int(first["trainings"].sum()), "trainings_against": int(second["trainings"].sum())}
+        row |= {"n": n, "n_against": m, "densities": able}
+        row |= {"trainings": sum(first.trainings), "trainings_against": sum(second.trainings)}
         rows.append(row)
     return rows
-
-
-class _SearchPair(NamedTuple):
-    """The searches of two series at a density, a row each."""
-
-    density: float
-    own: pd.DataFrame
-    other: pd.DataFrame
-
-
-def _pair_searches(own: pd.DataFrame, other: pd.DataFrame) -> Iterator[_SearchPair]:
-    """Those at each density that both have."""
-    others = dict(iter(other.groupby("density")))
-    for density, here in own.groupby("density"):
-        if density in others:
-            yield _SearchPair(float(str(density)), here, others[density])
 
 
 def _why_too_few(n: int, m: int, what: str, densities: int) -> str:

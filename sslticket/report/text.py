@@ -68,13 +68,14 @@ def means_grid(panel: pd.DataFrame) -> pd.DataFrame:
     n counts searches. Where not all cells have the same, a column's name tells it, or each cell of one that mixes them.
     """
     found = {}
-    for name, series in panel.groupby("series", sort=False):
+    all_alike = panel["n"].nunique() == 1
+    for name, series in panel[["series", "density", "top1", "top1_sd", "n"]].groupby("series", sort=False):
         counts = series["n"].unique()
-        words = "" if panel["n"].nunique() == 1 or len(counts) > 1 else f" (n={counts[0]})"
+        words = "" if all_alike or len(counts) > 1 else f" (n={counts[0]})"
+        columns = (series[key].tolist() for key in ("density", "top1", "top1_sd", "n"))
         found[f"{name}{words}"] = {
-            row["density"]: format_mean_sd(row["top1"], row["top1_sd"])
-            + (f" (n={row['n']})" if len(counts) > 1 else "")
-            for row in series.to_dict("records")
+            density: format_mean_sd(mean, sd) + (f" (n={n})" if len(counts) > 1 else "")
+            for density, mean, sd, n in zip(*columns, strict=True)
         }
     return pd.DataFrame(found).sort_index(ascending=False).fillna(MISSING)
 

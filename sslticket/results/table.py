@@ -1,10 +1,12 @@
 """All rows as one tidy pandas frame, and that frame as a file for other programs; no torch, no drawing."""
 
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, partial
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -69,10 +71,10 @@ def read_rows(places: Sequence[Path]) -> pd.DataFrame:
         if not table.exists():
             raise BadInput(f"there is no table {table}; give one that `sslticket rows -o {table.name}` wrote")
     # A set, since one given folder may lie within another.
-    files = {file.resolve() for folder in folders for file in folder.rglob("*.jsonl") if file.parent.name == "rows"}
+    files = {file for folder in folders for file in _row_files(folder)}
     _load_part.cache_clear()  # a file that was not there may be now
     notes: Counter[str] = Counter()
-    read = [row for file in sorted(files) if file.name[0] != "." for row in _read_file(file)]
+    read = [row for file in sorted(files, key=attrgetter("parts")) if file.name[0] != "." for row in _read_file(file)]
     tabled = [_with_parts(row) for path in sorted(tables) for row in read_table(tables[path])]
     # Only now: a kind that one row's file defines is known for all rows.
     found = [row for row in read if _may_be_read(row, notes)]
@@ -86,6 +88,17 @@ def read_rows(places: Sequence[Path]) -> pd.DataFrame:
     frame = frame.sort_values(order, kind="stable", ignore_index=True)
     frame.attrs["left_out"] = sentences
     return frame
+
+
+def _row_files(folder: Path) -> Iterator[Path]:
+    """The files of rows below a folder, without links in their paths."""
+    home = folder.resolve()  # once: of each file of many thousands it takes longer than to read it
+    for place, _, names in os.walk(folder):
+        if Path(place).name == "rows" and any(name.endswith(".jsonl") for name in names):
+            own = home / os.path.relpath(place, folder)
+            with os.scandir(place) as entries:
+                found = [(entry.name, entry.is_symlink()) for entry in entries if entry.name.endswith(".jsonl")]
+            yield from ((own / name).resolve() if is_link else own / name for name, is_link in found)
 
 
 def _may_be_read(found: FoundRow, notes: Counter[str]) -> bool:
@@ -232,8 +245,17 @@ def printable_rows(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(**dict(_map_text_columns(frame, escape_json)))
 
 
+def _mapped(value: Any, way: Callable[[Any], Any], seen: dict[str, Any]) -> Any:
+    if isinstance(value, str):
+        if value not in seen:
+            seen[value] = way(value)
+        return seen[value]
+    return way(value) if isinstance(value, (dict, list)) else value
+
+
 def _map_text_columns(frame: pd.DataFrame, way: Callable[[Any], Any]) -> Iterator[tuple[str, pd.Series]]:
     for key, values in frame.items():
         if values.dtype == object or pd.api.types.is_string_dtype(values):
-            told = [way(value) if isinstance(value, (str, dict, list)) else value for value in values]
+            seen: dict[str, Any] = {}  # words are few, rows are many
+            told = [_mapped(value, way, seen) for value in values.tolist()]
             yield str(key), pd.Series(told, frame.index, values.dtype)

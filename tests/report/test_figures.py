@@ -1,5 +1,6 @@
 import io
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,8 +10,9 @@ from scipy import stats
 from sslticket import report
 from sslticket.errors import BadInput
 from sslticket.report import figures
-from sslticket.report.chart import Axis, assign_styles, format_count, format_duration
+from sslticket.report.chart import MAX_SERIES, Axis, assign_styles, format_count, format_duration
 from sslticket.report.content import Content
+from sslticket.report.sections import split_series
 from sslticket.results import rows, table
 
 
@@ -20,7 +22,7 @@ def content(folder) -> Content:
 
 
 def test_curves_draw_the_means_densest_first_on_a_log_axis(content):
-    [axes] = figures.draw_charts([content.panels[0].accuracy_chart()], content.styles).axes
+    [axes] = figures.draw_charts(content.panels[0].accuracy_charts, content.styles).axes
     drawn = {line.get_label(): line.get_xydata() for line in axes.lines}
     densities = [1, 0.5, 0.25, 0.125]
     np.testing.assert_allclose(drawn["rotnet"], list(zip(densities, [98.5, 96.5, 94.5, 92.5], strict=True)))
@@ -32,7 +34,7 @@ def test_curves_draw_the_means_densest_first_on_a_log_axis(content):
 
 
 def test_differences_draw_the_gain_and_its_interval(content):
-    against_labels, against_random = content.panels[0].difference_charts()
+    [against_labels], [against_random] = content.panels[0].difference_charts
     [curve] = against_labels.curves
     assert [point.y for point in curve.points] == pytest.approx([0, -1, -2, -3])
     assert [curve.series for curve in against_random.curves] == ["supervised", "rotnet"]
@@ -66,7 +68,7 @@ def test_every_figure_of_the_page_is_a_file(runs, searched, tmp_path, kind):
     assert len(written) == len([*content.charts(), *content.heat_maps()]) >= 7
     assert all(path.read_bytes().startswith(starts[kind]) for path in written)
     # The same figure is the same file, so that a paper's repository shows what changed.
-    chart = content.panels[0].accuracy_chart()
+    chart = content.panels[0].accuracy_charts[0]
     again = figures.figure_bytes(figures.draw_charts([chart], content.styles), kind)
     assert (tmp_path / "figures" / figures.figure_filename(chart.name, kind)).read_bytes() == again
 
@@ -125,3 +127,54 @@ def test_counts_are_brief(count, words):
 @pytest.mark.parametrize(("seconds", "words"), [(9.5, "9.5 s"), (90, "1.5 min"), (7200, "2 h"), (9e6, "2,500 h")])
 def test_times_have_the_unit_that_suits_them(seconds, words):
     assert format_duration(seconds) == words
+
+
+def many_series(score, count: int = 8) -> list[dict]:
+    """Objectives from several sources with controls, more than one chart can show."""
+    return [
+        score(run=f"{objective}-{source}", objective=f"task{objective}", source=source, control=control,
+              density=density, level=level, ticket_hash=f"{objective}{source}{level}")
+        for objective in range(count) for source in ("cifar10", "svhn", "digits")
+        for control in ("ticket", "local", "random") for level, density in enumerate((1.0, 0.5))
+    ]  # fmt: skip
+
+
+def test_no_chart_has_more_series_than_can_be_told_apart_and_none_is_lost(runs, score):
+    content = Content(table.read_rows([runs(*many_series(score))]))
+    [panel] = content.panels
+    charts = panel.accuracy_charts
+    shown = [{curve.series for curve in chart.curves} for chart in charts]
+    assert set().union(*shown) == set(panel.summary["series"])
+    assert len(panel.summary["series"].unique()) == 8 * 3 * 2 + 1
+    assert all("random" in each and len(each) <= MAX_SERIES for each in shown)
+    assert [chart.part for chart in charts] == [f"from {name}: 17 series" for name in ("cifar10", "digits", "svhn")]
+    for each in shown:
+        styles = [content.styles[name] for name in each]
+        assert len({(style.colour, style.marker, style.dash, style.hollow) for style in styles}) == len(each)
+
+
+def test_the_page_has_a_key_for_each_part_and_the_picture_names_what_it_leaves_out(runs, score, tmp_path):
+    page = report.write_report([runs(*many_series(score))], tmp_path / "report.html").html.read_text("utf-8")
+    assert page.count('<ul class="key">') >= 3
+    assert "from digits: 17 series" in page
+
+
+def test_few_series_stay_in_one_chart(content):
+    assert [chart.part for chart in content.panels[0].accuracy_charts] == [""]
+
+
+def test_series_that_no_fact_tells_apart_are_shown_in_parts(content):
+    names = [f"x{number}" for number in range(40)]
+    parts = split_series(names, {})
+    assert [words for words, _ in parts] == ["part 1 of 3", "part 2 of 3", "part 3 of 3"]
+    assert [name for _, own in parts for name in own] == names
+
+
+def test_names_of_any_length_leave_the_axes_room(content):
+    chart = content.panels[0].accuracy_charts[0]
+    long = {curve.series: f"{curve.series} {'very long ' * 60}" for curve in chart.curves}
+    curves = tuple(replace(curve, series=long[curve.series]) for curve in chart.curves)
+    styles = {long[name]: style for name, style in content.styles.items() if name in long}
+    made = figures.draw_charts([replace(chart, curves=curves)] * 2, styles)
+    figures.figure_bytes(made, "png")  # warnings are errors: matplotlib warns where the axes have no room
+    assert made.axes[0].get_position().width > 0.1

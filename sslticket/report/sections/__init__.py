@@ -4,17 +4,18 @@ An analysis of one's own builds its section from these, or gets `number_section`
 """
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import Any
 
 import pandas as pd
 
 from sslticket.report import text
-from sslticket.report.chart import Axis, Chart, Curve, HeatMap, Point
+from sslticket.report.chart import MAX_SERIES, Axis, Chart, Curve, HeatMap, Point
 from sslticket.report.stats import PANEL_KEYS
 from sslticket.results.row_schema import keys_of
-from sslticket.results.rows import ROW_TYPES, CostFields, Row, TargetFields
+from sslticket.results.rows import ROW_TYPES, CostFields, Row, TargetFields, shared_controls
 
 DENSITY_AXIS = Axis("weights remaining (log scale)", "density", log=True)
 
@@ -67,6 +68,95 @@ class Section:
         for picker in self.pickers:
             for group in picker.groups:
                 yield from group.heat_maps
+
+
+SeriesFacts = Mapping[str, Mapping[str, str]]
+"""For each series the words for what it is, by what they tell; "" in `shared` unless it belongs into every chart."""
+_FACETS = ("source", "control", "objective", "subset", "search", "variant", "head", "numerics")
+"""What charts of many series are split by, the first of equal ones; further ones only where these do not do."""
+
+
+def series_facts(rows: pd.DataFrame) -> SeriesFacts:
+    """What a frame of `stats.name_series` tells of each series."""
+    keys = ["source", "objective", "subset", "search", "variant", "head", "numerics"]
+    found = rows.drop_duplicates("series")[["series", "control", *keys]].astype(object)
+    told = found.where(found.notna(), "").set_index("series").to_dict("index")
+    return {
+        str(name): {
+            "source": f"from {row['source']}",
+            "control": "tickets"
+            if row["control"] in ("", "ticket")
+            else f"controls \N{LEFT DOUBLE QUOTATION MARK}{row['control']}\N{RIGHT DOUBLE QUOTATION MARK}",
+            "objective": str(row["objective"]),
+            "subset": f"{100 * row['subset']:g}% of the images" if row["subset"] != "" else "",
+            **{key: str(row[key]) for key in ("search", "variant", "numerics")},
+            "head": f"{row['head']} head",
+            "shared": "shared" if row["control"] in shared_controls() else "",
+        }
+        for name, row in told.items()
+    }
+
+
+def split_series(names: Sequence[str], facts: SeriesFacts) -> list[tuple[str, list[str]]]:
+    """Series of one chart in as few charts as have no more than `MAX_SERIES`, and what is in each, in words.
+
+    What all runs share is in each of them. They are split by the fewest facts that do, and of these by the one that
+    gives the fewest charts; where no facts do, in their order.
+    """
+    if len(names) <= MAX_SERIES:
+        return [("", list(names))]
+    shared = [name for name in names if name in facts and facts[name]["shared"]]
+    own = [name for name in names if name not in shared]
+    room = max(1, MAX_SERIES - len(shared))
+    told = {name: facts.get(name, {}) for name in own}
+    differ = [key for key in _FACETS if len({each.get(key, "") for each in told.values()}) > 1]
+    # Objectives stay in one chart if that can be: what they are worth is what a report is about.
+    pools = [[key for key in differ if key != "objective"], differ]
+    ways = [chosen for pool in pools for count in range(1, len(pool) + 1) for chosen in combinations(pool, count)]
+    best: dict[tuple[str, ...], list[str]] = {}
+    fewest = 0
+    for chosen in ways:
+        if best and len(chosen) > fewest:
+            break
+        groups = _grouped(own, told, chosen)
+        if max(map(len, groups.values())) <= room and (not best or len(groups) < len(best)):
+            best, fewest = groups, len(chosen)
+    best = best or _grouped(own, told, differ)
+    found = []
+    for key, group in best.items():
+        parts = [group[begin : begin + room] for begin in range(0, len(group), room)]
+        for number, part in enumerate(parts, start=1):
+            words = ", ".join(filter(None, [*key, f"part {number} of {len(parts)}" if len(parts) > 1 else ""]))
+            found.append((words, [name for name in names if name in part or name in shared]))
+    return found
+
+
+def _grouped(
+    names: Sequence[str], told: Mapping[str, Mapping[str, str]], keys: Sequence[str]
+) -> dict[tuple[str, ...], list[str]]:
+    """The names by what is told of each under these keys."""
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for name in names:
+        groups.setdefault(tuple(told[name].get(key, "") for key in keys), []).append(name)
+    return groups
+
+
+def split_chart(chart: Chart, facts: SeriesFacts) -> list[Chart]:
+    """The chart, or several of fewer series each where it has more than can be read."""
+    names = list(dict.fromkeys(curve.series for curve in chart.curves))
+    parts = split_series(names, facts)
+    if len(parts) == 1:
+        return [chart]
+    return [
+        replace(
+            chart,
+            name=f"{chart.name}-part-{number}",
+            title=f"{chart.title} ({words})" if words else chart.title,
+            curves=tuple(curve for curve in chart.curves if curve.series in own),
+            part=f"{words}: {len(own)} series",
+        )
+        for number, (words, own) in enumerate(parts)
+    ]
 
 
 def rows_of_kind(frame: pd.DataFrame, kind: str) -> pd.DataFrame:

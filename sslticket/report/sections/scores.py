@@ -20,7 +20,7 @@ def accuracy_chart(panel: pd.DataFrame, number: int) -> Chart:
     """
     curves = [
         Curve(str(name), tuple(_accuracy_point(str(name), row) for row in own.to_dict("records")))
-        for name, own in panel.groupby("series", sort=False)
+        for name, own in panel[["series", *_POINT_KEYS]].groupby("series", sort=False)
     ]
     dense = panel[(panel["density"] == 1) & (panel["control"] == "ticket")]
     of = f", {dense['series'].iloc[0]}" if len(dense) > 1 else ""
@@ -33,6 +33,9 @@ def accuracy_chart(panel: pd.DataFrame, number: int) -> Chart:
         horizontal_line=(100 * float(dense["top1"].iloc[0]), f"dense{of}") if len(dense) else None,
         y_bounds=(0, 100),
     )
+
+
+_POINT_KEYS = ["density", "top1", "top1_sd", "low", "high", "n", "what", "trainings", "effective", "cut"]
 
 
 def _accuracy_point(series: str, row: dict[Any, Any]) -> Point:
