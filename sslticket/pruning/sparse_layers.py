@@ -213,7 +213,8 @@ def step_kept_weights(layers: "Sequence[_SparseLayer]", optimizer: torch.optim.O
         layers: From `layers_in_use`.
         optimizer: The optimiser of a network that has them.
     """
-    if type(optimizer) is not torch.optim.SGD:
+    own_step = type(optimizer).__module__.startswith(("torch.", "sslticket."))  # a user's subclass may do otherwise
+    if not (isinstance(optimizer, torch.optim.SGD) and own_step):
         return
     if len(optimizer.param_groups) == 1:
         group = optimizer.param_groups[0]
@@ -346,7 +347,7 @@ class _Plan:
             g_geometry,
             len(o),
             self._keep(back_places, np.int32),
-            (self._keep(order), self._keep(starts), self._keep(np.empty(len(o)), number)),
+            (self._keep(order), self._keep(starts), self._keep(np.empty(len(o), number), number)),
             (inward, *size, stride),
             self._table((inward, *size, 0, 0, *size), nhwc),
             (back_rows, back_columns, 1),
