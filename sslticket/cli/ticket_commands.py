@@ -232,6 +232,7 @@ def _remember_evaluation(rows: "Sequence[Row]", tasks: "Sequence[EvalTask]", beg
     """Keep the speed of an evaluation of one kind of training that has ended, for later plans."""
     from sslticket.data.datasets.catalogue import get_dataset
     from sslticket.data.manifest import ImageCounts
+    from sslticket.evaluation.tasks import protocol_multiply_adds
     from sslticket.results import throughput
     from sslticket.training.numerics import numerics_of_row
 
@@ -251,7 +252,7 @@ def _remember_evaluation(rows: "Sequence[Row]", tasks: "Sequence[EvalTask]", beg
         steps=rows[0]["steps"],
         samples=rows[0]["samples"],
         batch_size=protocol.training_for(model).batch_size,
-        multiply_adds=3 * forward,
+        multiply_adds=protocol_multiply_adds(protocol, model, channels),
         measured=len(measured) if measured else 0,
         measured_multiply_adds=forward,
     )

@@ -389,6 +389,12 @@ class RecipeRecord:
         return self._class_of("objective")
 
     @property
+    def label_smoothing(self) -> float:
+        """Share of each target that the objective spreads over all classes; 0 for those that have no such setting."""
+        tree = self.tree.get("objective")
+        return float(tree.get("label_smoothing", 0.0)) if isinstance(tree, Mapping) else 0.0
+
+    @property
     def search(self) -> str:
         """Name of the search's class."""
         return self._class_of("search")

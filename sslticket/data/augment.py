@@ -218,14 +218,14 @@ class Jitter(Transform):
         wanted = on[:, None] & np.isin(order, used)
         ops = _blends(params, wanted & (turns < hue_turn), shape[1])
         if self.hue:
-            ops.append(PixelOp("adjust_hue", _hue_params(np.where(on, params["hue"], np.float32(0)))))
+            ops.append(PixelOp("adjust_hue", hue_params(np.where(on, params["hue"], np.float32(0)))))
         return ops + _blends(params, wanted & (turns > hue_turn), shape[1])
 
 
 def _adjustment(number: int, params: TransformParams) -> PixelOp:
     """One of the four adjustments of a jitter."""
     name = _JITTER[number]
-    return PixelOp(f"adjust_{name}", _hue_params(params[name]) if name == "hue" else (params[name],))
+    return PixelOp(f"adjust_{name}", hue_params(params[name]) if name == "hue" else (params[name],))
 
 
 def _blends(params: TransformParams, wanted: np.ndarray, channels: int) -> list[PixelOp]:
@@ -244,7 +244,7 @@ def _blends(params: TransformParams, wanted: np.ndarray, channels: int) -> list[
     return ops
 
 
-def _hue_params(turns: np.ndarray) -> tuple[np.ndarray, ...]:
+def hue_params(turns: np.ndarray) -> tuple[np.ndarray, ...]:
     """What `augment_ops.adjust_hue` needs for turns of the colour circle, (B,), positive from red to green.
 
     A turn by a third sends red to green, green to blue, blue to red; that leaves at most a sixth to turn.
@@ -285,7 +285,7 @@ class HSVNoise(Transform):
 
     def device_params(self, params: TransformParams, height: int, width: int) -> tuple[np.ndarray, ...]:
         """`power`, `factor`, `shift` as they are, and the hue as `augment_ops.adjust_hue` takes it."""
-        return (params["power"], params["factor"], params["shift"], *_hue_params(params["hue"]))
+        return (params["power"], params["factor"], params["shift"], *hue_params(params["hue"]))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,8 +10,12 @@ too. What was sampled for a batch becomes `PixelOp`s on the host, whose arrays g
 nothing is looked up on the device and the host waits for nothing.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from types import ModuleType
 
 import numpy as np
 import torch
@@ -19,11 +23,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sslticket.data.augment import PixelOp, View, ViewParams
+from sslticket.errors import one_line
 
 _LUMA_WEIGHTS = (0.2989, 0.587, 0.114)  # ITU-R BT.601, in torchvision's digits
 _ALIGNMENT = 16  # bytes; an array in a buffer starts at a multiple, so that it can be viewed as whatever it holds
 # On a CPU, images are worked on in chunks that stay in a core's cache, large images alone; measured. In numbers:
 _CHUNK_VALUES, _LARGE_IMAGE = 2**19, 2**15
+# Images of fewer numbers (those of 52 pixels a side have as many) are no reason to import numba, which takes half a
+# second. By image and not by batch, so that an image looks the same whichever others are with it.
+_COMPILED_FROM = 2**13
 
 
 def adjust_brightness(pixels: Tensor, factor: Tensor) -> Tensor:
@@ -250,13 +258,31 @@ class TransformAndNormalize:
 
     def __call__(self, pixels: Tensor, view: View, params: ViewParams) -> Tensor:
         """Pixels of 0 to 255, (B, C, H, W) of any real dtype -> float32 of the same shape and memory format."""
-        if not view.transforms:
-            return torch.sub(pixels, self.mean).mul_(self.scale)
-        if pixels.is_cpu:
-            return _apply_in_chunks(pixels.float(), view, params, lambda chunk: chunk.sub_(self.mean).mul_(self.scale))
-        ops = list_pixel_ops(view, params, pixels.shape, merged=True)
-        arrays = copy_all_to_device([array for op in ops for array in op.arrays], pixels.device)
-        return self.apply_ops(pixels, ops, iter(arrays))
+        if view.transforms and not pixels.is_cpu:
+            ops = list_pixel_ops(view, params, pixels.shape, merged=True)
+            arrays = copy_all_to_device([array for op in ops for array in op.arrays], pixels.device)
+            return self.apply_ops(pixels, ops, iter(arrays))
+        out = torch.empty_like(pixels, dtype=torch.float32)
+        self.write(pixels, out, view, params)
+        return out
+
+    def write(self, crops: Tensor, out: Tensor, view: View, params: ViewParams) -> None:
+        """Do the same into memory that is there, on a CPU; see `runs_in_threads`.
+
+        Args:
+            crops: Pixels of 0 to 255, (B, C, H, W) of any real dtype, in any memory format.
+            out: Where they go, (B, C, H, W) float32, in any memory format; it may be part of a batch, or `crops`.
+            view: The view that the crops are of.
+            params: The random numbers of these B images.
+        """
+        if view.transforms:
+            _transform_in_chunks(crops, out, view, params, self)
+        else:
+            out.copy_(crops).sub_(self.mean).mul_(self.scale)
+
+    def runs_in_threads(self, view: View) -> bool:
+        """Whether threads may `write` side by side, each images of its own: torch's number of threads is for all."""
+        return bool(view.transforms) and _all_compiled(view, _kernels_for(len(self.mean) * view.size**2))
 
     def apply_ops(self, pixels: Tensor, ops: Sequence[PixelOp], arrays: Iterator[Tensor]) -> Tensor:
         """Do the same to a whole batch with operations whose arrays are on the device already, in their order."""
@@ -276,7 +302,8 @@ def apply_transforms(pixels: Tensor, view: View, params: ViewParams) -> Tensor:
     Returns:
         `pixels`, still of 0 to 255.
     """
-    return _apply_in_chunks(pixels, view, params, lambda chunk: chunk)
+    _transform_in_chunks(pixels, pixels, view, params, None)
+    return pixels
 
 
 def list_pixel_ops(view: View, params: ViewParams, shape: Sequence[int], *, merged: bool) -> list[PixelOp]:
@@ -285,22 +312,69 @@ def list_pixel_ops(view: View, params: ViewParams, shape: Sequence[int], *, merg
     return [op for transform, own in pairs for op in transform.pixel_ops(own, shape, merged=merged)]
 
 
-def _apply_in_chunks(pixels: Tensor, view: View, params: ViewParams, last: Callable[[Tensor], Tensor]) -> Tensor:
-    count = 1 if pixels[0].numel() > _LARGE_IMAGE else _CHUNK_VALUES // pixels[0].numel()
+def _transform_in_chunks(
+    crops: Tensor, out: Tensor, view: View, params: ViewParams, finish: TransformAndNormalize | None
+) -> None:
+    """Write transformed crops into `out`, (B, C, H, W) each, normalised by `finish` where there is one."""
+    values = out[:1].numel()
+    kernels, count = _kernels_for(values), 1 if values > _LARGE_IMAGE else _CHUNK_VALUES // max(values, 1)
     # Work this fine is not worth sharing out, and where the cores are busy decoding, torch's threads would spend many
     # times as long waiting for each other as they save.
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    alone = threads > 1 and not _all_compiled(view, kernels)
+    if alone:
+        torch.set_num_threads(1)
     try:
-        for rows in (slice(start, start + count) for start in range(0, len(pixels), count)):
-            chunk = pixels[rows]
-            ops = list_pixel_ops(view, params.slice_batch(rows), chunk.shape, merged=False)
-            arrays = copy_all_to_device([array for op in ops for array in op.arrays], pixels.device)
+        for rows in (slice(start, start + count) for start in range(0, len(out), count)):
             # Channel by channel, as nearly every operation works.
-            chunk.copy_(last(_run_pixel_ops(chunk.contiguous(), ops, iter(arrays))))
+            chunk = out[rows]
+            planes = chunk if chunk.is_contiguous() else torch.empty(chunk.shape)
+            _copy_pixels(crops[rows], planes, kernels)
+            for transform, own in zip(view.transforms, params.slice_batch(rows).transforms, strict=True):
+                if kernels is not None and type(transform) in kernels.KERNELS:
+                    kernels.KERNELS[type(transform)](planes.numpy(), transform, own)
+                else:
+                    ops = transform.pixel_ops(own, planes.shape, merged=False)
+                    arrays = copy_all_to_device([array for op in ops for array in op.arrays], planes.device)
+                    planes = _run_pixel_ops(planes, ops, iter(arrays))
+            if finish is not None and kernels is not None:
+                kernels.normalize(planes.numpy(), finish.mean.numpy().ravel(), finish.scale.numpy().ravel())
+            elif finish is not None:
+                planes.sub_(finish.mean).mul_(finish.scale)
+            _copy_pixels(planes, chunk, kernels)
     finally:
-        torch.set_num_threads(threads)
-    return pixels
+        if alone:
+            torch.set_num_threads(threads)
+
+
+def _copy_pixels(source: Tensor, target: Tensor, kernels: ModuleType | None) -> None:
+    """Copy pixels, (B, C, H, W), unless they are there already."""
+    if source.data_ptr() == target.data_ptr() and source.stride() == target.stride():
+        return
+    if kernels is None:
+        target.copy_(source)
+    else:
+        kernels.copy_pixels(source.numpy(), target.numpy())
+
+
+@cache
+def _kernels() -> ModuleType | None:
+    """The compiled transforms; None, said once, where there is no numba that can compile and keep them."""
+    try:
+        return import_module("sslticket.data.transform_kernels")
+    except (ImportError, RuntimeError) as error:
+        why = one_line(error)
+    print(f"note: images are transformed by torch, several times as slowly, as numba failed ({why})", file=sys.stderr)
+    return None
+
+
+def _kernels_for(values: int) -> ModuleType | None:
+    """The compiled transforms for images of so many numbers; None for small ones, for which numba is not imported."""
+    return _kernels() if values >= _COMPILED_FROM else None
+
+
+def _all_compiled(view: View, kernels: ModuleType | None) -> bool:
+    return kernels is not None and all(type(transform) in kernels.KERNELS for transform in view.transforms)
 
 
 def _run_pixel_ops(pixels: Tensor, ops: Sequence[PixelOp], arrays: Iterator[Tensor]) -> Tensor:

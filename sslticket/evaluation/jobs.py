@@ -602,7 +602,7 @@ def probe_training(task: EvalTask, info: TicketInfo, engine: Engine, evaluation:
         under = replace(
             protocol, name="probe", dataset=entry.name, half=None, part=None, models=(), training=short, start="0"
         )
-        under = replace(under, training_by_model={})
+        under = replace(under, training_by_model={}, early_sizes=())
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "run" / "tickets" / task.path.name
             path.parent.mkdir(parents=True)

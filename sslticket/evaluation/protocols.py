@@ -14,6 +14,7 @@ import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any, Literal, get_args
 
 from sslticket.config.recipe import RecipeRecord
@@ -47,6 +48,10 @@ class Protocol:
         image_size: Side in pixels of what the network sees; None for the data set's own.
         train: View of an image in training; None for the data set's own.
         eval: View of an image when it is measured; None for the data set's own.
+        early_sizes: Sides in pixels of what the network sees before that, each with the length of training up to which
+            it does: (("12ep", 160),). Small images at first cost less (Howard 2018, Tan and Le 2021,
+            https://arxiv.org/abs/2104.00298).
+        label_smoothing: Share of each target that is spread evenly over all classes.
         seeds: Seeds that are taken when none are asked for; they vary head, order, augmentation and random tickets.
         part: What the images are if they are not the whole official set; a row's target names it, and it is no setting.
     """
@@ -61,8 +66,18 @@ class Protocol:
     image_size: int | None = None
     train: View | None = None
     eval: View | None = None
+    early_sizes: tuple[tuple[str, int], ...] = ()
+    label_smoothing: float = 0.0
     seeds: tuple[int, ...] = tuple(range(6))
     part: str | None = None
+
+    def __post_init__(self) -> None:
+        for until, size in self.early_sizes:
+            Span.parse(until)
+            if size < 1:
+                raise BadInput(f"early_sizes must be sides of 1 pixel or more, got {size} until {until}; give more")
+        if not 0 <= self.label_smoothing < 1:
+            raise BadInput(f"label_smoothing must be in [0, 1), got {self.label_smoothing:g}; give 0 for none")
 
     @property
     def base(self) -> str:
@@ -110,6 +125,7 @@ class Protocol:
         """
         clock = self.training_for(model).clock(images)
         start = clock.steps(Span(rewind_samples, "samples")) if self.start == "k" else 0
+        self.size_spans(model, images)  # which checks them
         if start >= clock.total_steps:
             raise BadInput(
                 f"a ticket that is rewound to {rewind_samples:,} samples is at step {start:,} of {self.name}, which "
@@ -118,6 +134,36 @@ class Protocol:
             )
         return start, clock.total_steps
 
+    def size_spans(self, model: str, images: int) -> tuple[tuple[int, int], ...]:
+        """What the network sees when: the optimiser steps up to which, each with the images' side in pixels.
+
+        Args:
+            model: Network of the ticket.
+            images: Images in the training split, or in its half.
+
+        Raises:
+            BadInput: If the protocol is for other networks, or one size does not end after the one before it, and
+                before the training ends.
+        """
+        clock = self.training_for(model).clock(images)
+        spans = (*((clock.steps(Span.parse(until)), size) for until, size in self.early_sizes),)
+        spans = (*spans, (clock.total_steps, self.input_size))
+        ends = [0, *(end for end, _ in spans)]
+        if any(end >= following for end, following in pairwise(ends)):
+            told = ", ".join(f"{size} until {until}" for until, size in self.early_sizes)
+            raise BadInput(
+                f"early_sizes must end one after the other and before the training of {clock.total_steps:,} steps "
+                f"does, got {told}, which is at steps {', '.join(f'{end:,}' for end in ends[1:-1])}; give other lengths"
+            )
+        return spans
+
+    @property
+    def size_schedule(self) -> str | None:
+        """The sizes of the images in training, for rows: "160 until 12ep, then 192"; None where there is one."""
+        if not self.early_sizes:
+            return None
+        return f"{', '.join(f'{size} until {until}' for until, size in self.early_sizes)}, then {self.input_size}"
+
     def views(self, dataset: Dataset) -> tuple[View, View]:
         """What the network sees of the data set's images: in training, and when it is measured."""
         train, evaluation = self.train or dataset.train_view, self.eval or dataset.eval_view
@@ -125,7 +171,7 @@ class Protocol:
 
     @property
     def input_size(self) -> int:
-        """Side in pixels of what the network sees in training."""
+        """Side in pixels of what the network sees in training, at its end where that changes."""
         return self.views(get_dataset(self.dataset))[0].size
 
     def hash_for(self, model: str) -> str:
@@ -159,7 +205,8 @@ class Protocol:
         train, evaluation = self.views(dataset)
         views = {"train": settings_to_json(train), "eval": settings_to_json(evaluation)}
         normalization = {"mean": settings_to_json(dataset.mean), "std": settings_to_json(dataset.std)}
-        return {"dataset": self.dataset, "half": self.half, "start": self.start, **views, **normalization}
+        extra = {"early_sizes": settings_to_json(self.early_sizes), "label_smoothing": self.label_smoothing}
+        return {"dataset": self.dataset, "half": self.half, "start": self.start, **views, **normalization, **extra}
 
 
 def _without_unset(tree: Any) -> Any:
@@ -325,6 +372,48 @@ CONTINUOUS = (
     _single_model_protocol("cifar10-resnet20-85ep", _85EP, _CROPPED_32, start="0"),
 )
 
+# A fifth to a twentieth of the training of the protocols above, for campaigns in which tickets are ranked rather than
+# measured. ImageNet: the 16 epochs of ffcv-imagenet (Leclerc et al. 2023, https://arxiv.org/abs/2306.12517;
+# rn50_configs/rn50_16_epochs.yaml): 512 images on each of 8 GPUs, a rate that rises for two epochs and falls to 0 along
+# lines, 160 pixels for the first twelve epochs and 192 for the last four, measured at 256 of 293 pixels. Left out is
+# what changes the network or the measurement (blurred strides, two mirrored views); weight decay is on all weights.
+IMAGENET_FAST = Protocol(
+    name="imagenet-fast",
+    dataset="imagenet",
+    training=TrainConfig(
+        length="16ep",
+        batch_size=4096,
+        ghost_batch=512,
+        optimizer=SGD(lr=1.7, weight_decay=1e-4),
+        warmup="2ep",
+        decay="linear",
+    ),
+    train=View(size=192, crop="resized", flip=True),
+    eval=View(size=256, resize=293),
+    early_sizes=(("12ep", 160),),
+    label_smoothing=0.1,
+)
+
+# CIFAR-10 in the manner of airbench94 (Jordan 2024, https://arxiv.org/abs/2404.00498): its length, batch, momentum,
+# label smoothing, shifts of 2 pixels, and a rate that rises for 23% of the training and falls along a line to 7%.
+CIFAR10_FAST = Protocol(
+    name="cifar10-fast",
+    dataset="cifar10",
+    training=TrainConfig(
+        length="9.9ep",
+        batch_size=1024,
+        optimizer=SGD(lr=1.5, momentum=0.85, weight_decay=1.33e-3, nesterov=True),
+        warmup="23%",
+        decay="linear",
+        last_lr=0.105,
+    ),
+    train=View(size=32, crop="pad", pad=2, flip=True),
+    eval=_PLAIN_32,
+    label_smoothing=0.2,
+)
+
+FAST = (IMAGENET_FAST, CIFAR10_FAST)
+
 # Small enough for a demonstration on two processor cores; our own settings.
 DIGITS_DEMO = Protocol(
     name="digits-demo",
@@ -365,7 +454,7 @@ def _trial_protocol(protocol: Protocol) -> Protocol:
 # Of each data set the main paper's comes first: a search proposes it where none has the search's own settings.
 BUILT_IN_PROTOCOLS = (
     *(IMAGENET, PLACES365, CIFAR10, CIFAR10A, CIFAR10B, MNIST, FASHION_MNIST),
-    *(DIGITS_DEMO, FASHION_MNIST_DEMO, *SMALL, *MORCOS, *STABILIZING, *CONTINUOUS),
+    *(DIGITS_DEMO, FASHION_MNIST_DEMO, *SMALL, *MORCOS, *STABILIZING, *CONTINUOUS, *FAST),
 )
 _TRIALS = (_trial_protocol(IMAGENET), _trial_protocol(CIFAR10))
 _BY_NAME = {protocol.name: protocol for protocol in (*BUILT_IN_PROTOCOLS, *_TRIALS)}
@@ -461,6 +550,7 @@ def own_protocol(recipe: Mapping[str, Any]) -> Protocol:
             image_size=data.image_size,
             train=train,
             eval=evaluation,
+            label_smoothing=record.label_smoothing,
         )
     except (BadInput, KeyError, TypeError, AttributeError, IndexError) as error:
         raise BadInput(
@@ -487,13 +577,21 @@ def propose_protocol(recipe: Mapping[str, Any]) -> Protocol | None:
         return None
     same_size = [each for each in here if each.input_size == inputs.image_size]
     own = None
+
+    def trains_alike(protocol: Protocol) -> bool:
+        if own is None or protocol.training_for(model) != own.training:
+            return False
+        return (protocol.label_smoothing, protocol.early_sizes) == (own.label_smoothing, ())
+
     with suppress(BadInput):  # a recipe file may define a transform of its own
         own = own_protocol(recipe)
-    if own and (same := [each for each in same_size if each.training_for(model) == own.training]):
+    if same := [each for each in same_size if trains_alike(each)]:
         return same[0]
     subset = (data.subset, data.labels) != (1, 1) or data.subset_list or data.labels_list or data.shots
     if own and half is None and not (subset or data.shuffle_labels) and record.objective == "Supervised":
         return own
+    # Fast ones are for those who ask for them: their numbers are no paper's.
+    here, same_size = ([each for each in found if each not in FAST] for found in (here, same_size))
     if same_size:
         return same_size[0]
     return next((each for each in here if _network_takes_size(model, inputs, each.input_size)), None)

@@ -18,9 +18,11 @@ from sslticket.evaluation.protocols import Protocol, resolve_protocol
 from sslticket.pruning.forward_graph import MaskCoverage
 from sslticket.pruning.prunable import describe_layers
 from sslticket.registry import load_recorded_parts
-from sslticket.results.throughput import Workload, multiply_adds_of
+from sslticket.results.throughput import Workload, multiply_adds_of, training_multiply_adds
 from sslticket.storage.files import read_json
 from sslticket.ticket import Ticket, run_folder_of
+
+_SOME_IMAGES = 50_000  # of a set of which nobody says how many: lengths in epochs keep their ratios
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,8 +76,10 @@ class TicketInfo:
         channels = data.channels or source.channels
         for protocol in targets.values():
             protocol.training_for(model)
-            if protocol.input_size != own:
-                _check_input_size(ticket, path, protocol, channels, own)
+            for size in sorted({protocol.input_size, *(size for _, size in protocol.early_sizes)} - {own}):
+                _check_input_size(ticket, path, protocol, size, channels, own)
+            for _, size in protocol.early_sizes:
+                _check_growing(model, protocol.name, channels, size, protocol.input_size)
         coverage = _mask_coverage(model, channels, own)  # which says itself what is wrong with the network
         try:
             coverage.check(model, list(ticket.mask))
@@ -97,8 +101,8 @@ class TicketInfo:
         )
 
 
-def _check_input_size(ticket: Ticket, path: Path, protocol: Protocol, channels: int, own: int) -> None:
-    model, size = RecipeRecord(ticket.recipe).model, protocol.input_size
+def _check_input_size(ticket: Ticket, path: Path, protocol: Protocol, size: int, channels: int, own: int) -> None:
+    model = RecipeRecord(ticket.recipe).model
     shapes = _parameter_shapes(model, channels, size)
     for name, value in ticket.weights.items():
         if shapes.get(name, value.shape) != value.shape:
@@ -107,6 +111,18 @@ def _check_input_size(ticket: Ticket, path: Path, protocol: Protocol, channels: 
                 f"{tuple(value.shape)} there and {tuple(shapes[name])} here; give a protocol of {own} pixels, or "
                 "tickets of a network that pools globally"
             )
+
+
+@cache
+def _check_growing(model: str, protocol: str, channels: int, size: int, later: int) -> None:
+    """Checks that a network for the last size of the images takes an earlier one, whose tensors may be the same."""
+    with torch.random.fork_rng(devices=[]):
+        backbone = models.create_model(model, channels=channels, image_size=later)
+    if not models.accepts_image_size(backbone, channels=channels, image_size=size):
+        raise BadInput(
+            f"{protocol} shows images of {size} and then of {later} pixels, and {model} works with one size; give a "
+            "protocol of one size, or tickets of a network that pools globally"
+        )
 
 
 @cache
@@ -234,7 +250,6 @@ def protocol_workload(task: EvalTask, info: TicketInfo, numerics: str, steps: in
         measured: Images that are measured at its end.
     """
     size, training = task.protocol.input_size, task.protocol.training_for(info.model)
-    forward = multiply_adds_of(info.model, info.channels, size)
     return Workload(
         model=info.model,
         protocol=task.protocol.name,
@@ -243,11 +258,22 @@ def protocol_workload(task: EvalTask, info: TicketInfo, numerics: str, steps: in
         steps=steps,
         samples=steps * training.batch_size,
         batch_size=training.batch_size,
-        multiply_adds=3 * forward,  # a pass backward takes as much as two forward
+        multiply_adds=protocol_multiply_adds(task.protocol, info.model, info.channels),
         measured=measured,
-        measured_multiply_adds=forward,
+        measured_multiply_adds=multiply_adds_of(info.model, info.channels, size),
         length=str(Span.parse(training.length)),
     )
+
+
+def protocol_multiply_adds(protocol: Protocol, model: str, channels: int) -> float:
+    """Those of a source image's forward and backward pass under a protocol: the mean over all its images' sizes."""
+    known = get_dataset(protocol.dataset).image_counts
+    spans, begun, passes = protocol.size_spans(model, known[0] if known else _SOME_IMAGES), 0, []
+    for end, size in spans:
+        share = (end - begun) / spans[-1][0]
+        passes.append((size, share, share))
+        begun = end
+    return training_multiply_adds(passes, model, channels)
 
 
 def read_task_row(path: Path) -> dict[str, Any] | None:

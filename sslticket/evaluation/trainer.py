@@ -1,7 +1,7 @@
 """Trainings under a protocol, on its images, from whatever weights; and what they need of a device's memory."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -10,7 +10,7 @@ from sslticket import provenance
 from sslticket.config.training import Span, TrainConfig
 from sslticket.data.datasets.base import SPLITS
 from sslticket.data.datasets.catalogue import get_dataset
-from sslticket.data.loader import Loader
+from sslticket.data.loader import Batch, Loader
 from sslticket.data.manifest import take_half
 from sslticket.data.source import (
     DataSource,
@@ -232,7 +232,7 @@ class MemoryEstimator:
             return MemoryModel.measure(
                 lambda kind: kind.build(
                     model,
-                    Supervised(),
+                    Supervised(label_smoothing=protocol.label_smoothing),
                     channels=source.dataset.channels,
                     image_size=view.size,
                     classes=len(source.manifest.classes),
@@ -298,8 +298,13 @@ class EvalRun:
 
     @property
     def image_size(self) -> int:
-        """Side in pixels of the images in training."""
+        """Side in pixels of the images in training, at its end where that changes."""
         return self.protocol.views(self.splits.training.dataset)[0].size
+
+    @property
+    def size_spans(self) -> tuple[tuple[int, int], ...]:
+        """See `Protocol.size_spans`."""
+        return self.protocol.size_spans(self.model, len(self.splits.training.manifest))
 
     def describe(self) -> dict[str, object]:
         """What decides where it ends, beside the network that it starts from."""
@@ -315,12 +320,54 @@ class EvalRun:
         """Backbone and head drawn anew."""
         return MaskedNetwork.build(
             self.model,
-            Supervised(),
+            Supervised(label_smoothing=self.protocol.label_smoothing),
             channels=self.channels,
             image_size=self.image_size,
             classes=len(self.splits.training.manifest.classes),
             seed=self.seeds.init,
         )
+
+
+class GrowingLoader:
+    """Batches whose images change their size between steps: a loader for each size, one at a time.
+
+    What a step shows is a function of the step, as with any loader, so a training goes on at any step and with any
+    number of processes. The loader of a size is made when its first step comes, and the one before it goes.
+    """
+
+    def __init__(self, spans: Sequence[tuple[int, int]], make: Callable[[int], Loader]) -> None:
+        """Makes nothing yet.
+
+        Args:
+            spans: The steps up to which, each with the images' side in pixels.
+            make: Makes the loader of a side.
+        """
+        self._spans, self._make = spans, make
+        self._size = 0
+        self._loader: Loader | None = None
+        self._unreadable: dict[str, str] = {}
+
+    @property
+    def unreadable(self) -> Mapping[str, str]:
+        """See `Loader`; of all sizes up to now."""
+        return self._unreadable | dict({} if self._loader is None else self._loader.unreadable)
+
+    def train(self, start: int, stop: int) -> Iterator[Batch]:
+        """See `Loader`."""
+        for end, size in self._spans:
+            if start < min(end, stop):
+                yield from self._of_size(size).train(start, min(end, stop))
+                start = min(end, stop)
+
+    def once(self) -> Iterator[Batch]:
+        """See `Loader`; of the last size."""
+        yield from self._of_size(self._spans[-1][1]).once()
+
+    def _of_size(self, size: int) -> Loader:
+        if self._loader is None or size != self._size:
+            self._unreadable, self._loader = dict(self.unreadable), None  # two would hold the images twice
+            self._size, self._loader = size, self._make(size)
+        return self._loader
 
 
 class _Curve:
@@ -380,7 +427,7 @@ class Evaluator:
             engine.prepare(net, steps, training) as wrapped,
             self.progress.log_to(*engine.trackers(run.run, run.name)),
         ):
-            batches = self.training_loader(run)
+            batches = self._growing_loader(run)
             loop = engine.make_loop(
                 net, wrapped, batches, training, set_size=len(manifest), seed=run.seeds.augment, progress=self.progress
             )
@@ -419,6 +466,7 @@ class Evaluator:
             "backward_images": loop.backward_images,
             "seconds": round(done.seconds, 3),
             **({} if run.curve is None else {"curve": curve.points, "curve_every": run.curve}),
+            **({} if (sizes := run.protocol.size_schedule) is None else {"size_schedule": sizes}),
             **unreadable_fields(unreadable),
             **done.computed,
             "precision": engine.precision,
@@ -428,8 +476,16 @@ class Evaluator:
         }
 
     def training_loader(self, run: EvalRun) -> Loader:
-        """Augmented batches, in the order of the run's seeds."""
-        view, _ = run.protocol.views(run.splits.training.dataset)
+        """Augmented batches, in the order of the run's seeds, of the size at the end of the training."""
+        return self._loader_of_size(run, None)
+
+    def _growing_loader(self, run: EvalRun) -> Loader:
+        if len(run.size_spans) == 1:
+            return self.training_loader(run)
+        return GrowingLoader(run.size_spans, lambda size: self._loader_of_size(run, size))
+
+    def _loader_of_size(self, run: EvalRun, size: int | None) -> Loader:
+        view = run.protocol.views(run.splits.training.dataset)[0].at_size(size)
         return self.engine.make_loader(
             run.splits.training,
             (view,),

@@ -13,6 +13,9 @@ from sslticket.objectives.base import Network, Objective
 NUM_ROTATIONS = 4
 """Rotations by 0, 90, 180 and 270 degrees (Gidaris et al. 2018, section 3)."""
 
+_CHUNK_VALUES = 2**18
+"""On a CPU so many numbers are turned at a time as stay in a core's cache between their two copies; measured."""
+
 
 def four_rotations(images: Tensor) -> tuple[Tensor, Tensor]:
     """All four turns of square images: (B, C, S, S) -> (4B, C, S, S) and their classes (4B,), 0 to 3.
@@ -21,7 +24,16 @@ def four_rotations(images: Tensor) -> tuple[Tensor, Tensor]:
     and 3B + i. All have the crop, mirroring and colours of the loaded view: turning comes last, since a mirror
     image after it would swap classes 1 and 3.
     """
-    turned = torch.cat([torch.rot90(images, turn, dims=(2, 3)) for turn in range(NUM_ROTATIONS)])
+    count, layout = len(images), torch.contiguous_format
+    if not images.is_contiguous() and images.is_contiguous(memory_format=torch.channels_last):
+        layout = torch.channels_last
+    shape = (NUM_ROTATIONS * count, *images.shape[1:])
+    turned = torch.empty(shape, dtype=images.dtype, device=images.device, memory_format=layout)
+    some = max(1, _CHUNK_VALUES // max(1, images[:1].numel())) if images.is_cpu else max(1, count)
+    for first in range(0, count, some):
+        for turn in range(NUM_ROTATIONS):
+            chunk = torch.rot90(images[first : first + some], turn, dims=(2, 3))
+            turned[turn * count + first :][: len(chunk)].copy_(chunk)
     classes = torch.arange(NUM_ROTATIONS, device=images.device).repeat_interleave(len(images))
     return turned, classes
 

@@ -1,22 +1,33 @@
 """Supervised learning of class labels."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sslticket.data.loader import Batch
-from sslticket.objectives.base import Network, Objective
+from sslticket.objectives.base import Network, Objective, check_within
+from sslticket.registry import OMIT_DEFAULT
 
 
 @dataclass(frozen=True)
 class Supervised(Objective):
-    """Cross-entropy on class labels with one linear layer; also the fixed task of every evaluation."""
+    """Cross-entropy on class labels with one linear layer; also the fixed task of every evaluation.
+
+    Attributes:
+        label_smoothing: Share of each target that is spread evenly over all classes (Szegedy et al. 2016, section 7,
+            https://arxiv.org/abs/1512.00567).
+    """
 
     needs_labels: ClassVar[bool] = True
     has_logits: ClassVar[bool] = True
     cuda_graph_safe: ClassVar[bool] = True
+
+    label_smoothing: float = field(default=0.0, metadata=OMIT_DEFAULT)
+
+    def __post_init__(self) -> None:
+        check_within(self, 0, 1, "label_smoothing")
 
     def heads(self, backbone: nn.Module, features: int, classes: int) -> nn.Module:
         """One linear layer, (B, features) -> (B, classes)."""
@@ -28,10 +39,11 @@ class Supervised(Objective):
 
     def loss(self, net: Network, batch: Batch, progress: float) -> dict[str, Tensor]:
         """The mean cross-entropy."""
-        return {"labels": F.cross_entropy(self._logits(net, batch), batch.labels)}
+        logits = self._logits(net, batch)
+        return {"labels": F.cross_entropy(logits, batch.labels, label_smoothing=self.label_smoothing)}
 
     def metrics(self, net: Network, batch: Batch) -> dict[str, Tensor]:
-        """`top1`, `top5` (1 where the label is among the highest 1 or 5 logits) and loss, each (B,)."""
+        """`top1`, `top5` (1 where the label is among the highest 1 or 5 logits) and the unsmoothed loss, each (B,)."""
         logits = self._logits(net, batch).float()
         best = logits.topk(min(5, logits.shape[1]), dim=1).indices
         hit = best == batch.labels[:, None]

@@ -219,6 +219,7 @@ class ScoreRow(ControlFields, TargetFields, CostFields, LossField, Row):
         bad_hash: Hash of their names, where there are any.
         curve: Lists of samples, epochs and top-1 on the protocol's schedule, the last of them at its end.
         curve_every: Training between two of these measurements, such as "5ep".
+        size_schedule: Sizes of the images in training where they change, such as "160 until 12ep, then 192".
     """
 
     kind: ClassVar[str] = "score"
@@ -236,6 +237,7 @@ class ScoreRow(ControlFields, TargetFields, CostFields, LossField, Row):
     bad_hash: str | None = None
     curve: Curve | None = None
     curve_every: str | None = None
+    size_schedule: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

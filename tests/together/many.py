@@ -68,6 +68,7 @@ FIT = TrainConfig(length="6it", batch_size=BATCH, optimizer=SGD(lr=0.02))
 LEVELS = IMP(levels=2, rate=0.5, rewind="2it")
 AT_START = OneShot(levels=1, rate=0.5, rewind="2it", scored="start")
 SHORT = Protocol(name="short", dataset="digits", training=FIT, start="k", seeds=(0,))
+GROWING = replace(SHORT, name="growing", early_sizes=(("4it", 6),))
 
 WITHOUT_NORM: dict[str, Objective] = {
     "supervised": Supervised(),
@@ -195,6 +196,7 @@ def _many(folder: Path) -> None:
     bench = Engine.create(RuntimeConfig(), "fp32")
     paths = tasks.find_ticket_files([folder / "runs" / "supervised"], tasks.Levels((1,)))
     told["rows"] = list(evaluate_tasks(tasks.make_tasks(paths, CONTROLS.names(), [SHORT], None), bench))
+    told["rows"] += list(evaluate_tasks(tasks.make_tasks(paths, [], [GROWING], None), bench))
     for analysis in (Stability(), Connectivity(), Magnitudes()):
         told["rows"] += list(analysis.rows(paths, SHORT, None, bench))
     (folder / f"{processes.rank()}.json").write_text(json.dumps(told))

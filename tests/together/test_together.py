@@ -71,7 +71,7 @@ def test_every_process_tells_the_rows_of_the_first(launched: Launched) -> None:
     """Each takes its own time, and shares all that is measured."""
     rows = [[{**row, "seconds": 0.0} for row in told["rows"]] for told in launched.told]
     kinds = [row["kind"] for row in rows[0]]
-    assert kinds == ["score"] * 7 + ["stability", "connectivity", "magnitudes"]
+    assert kinds == ["score"] * 8 + ["stability", "connectivity", "magnitudes"]
     assert all(own == rows[0] for own in rows)
 
 
