@@ -1,0 +1,586 @@
+"""Products of sparse layers on a CPU, forward and backward, of kept weights only.
+
+A layer's images are packed so that those of a chunk lie innermost: a kept weight of a convolution then multiplies whole
+vectors, one for each pixel of a tile, at a place that is the same for all of them. The tile's sums stay in registers
+while all kept weights of an output channel pass, so each product costs what it costs in a dense layer. The input's
+gradient is the same kernel with the layer turned round; the weights' gradient is one dot product for each kept weight.
+
+What must stay in registers is written in LLVM's terms and compiled for the distances of one layer, in a few hundredths
+of a second; the loops around it are numba's, which keeps them on disk. Whoever imports this module needs numba. Sums go
+by chunk, tile and kept weight in a fixed order.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import llvmlite.binding as llvm
+import llvmlite.ir as ir
+import numba
+import numpy as np
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+VECTOR_BYTES = 64 if llvm.get_host_cpu_features().get("avx512f", False) else 32
+"""Bytes of the vectors that kernels work with: of AVX-512, or else of AVX; LLVM splits them where a CPU has less."""
+MAX_TILE = 16 if VECTOR_BYTES == 64 else 8
+"""Vectors of sums that stay in registers."""
+
+_INT, _INDEX = ir.IntType(64), ir.IntType(32)
+_DTYPES = {4: ir.FloatType(), 8: ir.DoubleType()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tile:
+    """The pixels and vectors of images for which sums are in registers together, and where they lie.
+
+    Attributes:
+        size: Bytes of a number: 4 or 8.
+        rows: Rows of pixels.
+        columns: Columns of pixels.
+        vectors: Vectors of images, of each pixel.
+        x_row: Bytes between rows of what is multiplied.
+        x_column: Bytes between its columns.
+        y_row: Bytes between rows of the sums, or of the output's gradient.
+        y_column: Bytes between their columns.
+    """
+
+    size: int
+    rows: int
+    columns: int
+    vectors: int
+    x_row: int
+    x_column: int
+    y_row: int
+    y_column: int
+
+    def x_places(self) -> list[int]:
+        """Distances of the vectors that are multiplied from the first, in bytes."""
+        return self._places(self.x_row, self.x_column)
+
+    def y_places(self) -> list[int]:
+        """Distances of the vectors of the output or its gradient from the first, in bytes."""
+        return self._places(self.y_row, self.y_column)
+
+    def _places(self, row: int, column: int) -> list[int]:
+        return [
+            r * row + c * column + v * VECTOR_BYTES
+            for r in range(self.rows)
+            for c in range(self.columns)
+            for v in range(self.vectors)
+        ]
+
+
+class _Code:
+    """A function in LLVM's terms: its builder, its arguments, and what kernels need of loads and loops.
+
+    Args:
+        module: The module that it becomes part of.
+        name: Its name.
+        size: Bytes of a number.
+        arguments: Number of arguments: addresses and counts.
+    """
+
+    def __init__(self, module: Any, name: str, size: int, arguments: int) -> None:
+        self.element, self.size = _DTYPES[size], size
+        self.lanes = VECTOR_BYTES // size
+        self.kind = ir.VectorType(self.element, self.lanes)
+        self.zero = ir.Constant(self.kind, [0.0] * self.lanes)
+        self.function = ir.Function(module, ir.FunctionType(ir.VoidType(), [_INT] * arguments), name)
+        self.builder = ir.IRBuilder(self.function.append_basic_block("entry"))
+        self.arguments = self.function.args
+
+    def at(self, address: Any, distance: Any, times: int = 1) -> Any:
+        """The address so many times further."""
+        distance = ir.Constant(_INT, distance) if isinstance(distance, int) else distance
+        distance = self.builder.mul(distance, ir.Constant(_INT, times)) if times != 1 else distance
+        return self.builder.add(address, distance)
+
+    def load(self, address: Any, kind: Any = None, align: int | None = None) -> Any:
+        """A vector, or something else, from an address."""
+        kind = self.kind if kind is None else kind
+        loaded = self.builder.load(self.builder.inttoptr(address, kind.as_pointer()))
+        loaded.align = align or VECTOR_BYTES
+        return loaded
+
+    def index(self, table: Any, number: Any) -> Any:
+        """A distance in bytes, from a table of distances in numbers."""
+        return self.builder.mul(
+            self.builder.sext(self.load(self.at(table, number, 4), _INDEX, 4), _INT), ir.Constant(_INT, self.size)
+        )
+
+    def store(self, value: Any, address: Any, align: int | None = None) -> None:
+        """Writes a vector to an address."""
+        stored = self.builder.store(value, self.builder.inttoptr(address, value.type.as_pointer()))
+        stored.align = align or VECTOR_BYTES
+
+    def splat(self, address: Any) -> Any:
+        """A vector of one number that lies at an address."""
+        value = self.load(address, self.element, self.size)
+        undefined = ir.Constant(self.kind, ir.Undefined)
+        one = self.builder.insert_element(undefined, value, ir.Constant(_INDEX, 0))
+        return self.builder.shuffle_vector(
+            one, undefined, ir.Constant(ir.VectorType(_INDEX, self.lanes), [0] * self.lanes)
+        )
+
+    def fma(self, a: Any, b: Any, c: Any) -> Any:
+        """A times b plus c, rounded once."""
+        name = f"llvm.fma.v{self.lanes}{self.element.intrinsic_name}"
+        kind = ir.FunctionType(self.kind, [self.kind] * 3)
+        return self.builder.call(cgutils.get_or_insert_function(self.builder.module, kind, name), [a, b, c])
+
+    def loop(
+        self, first: Any, last: Any, step: int, carried: list[Any], body: Callable[[Any, list[Any]], list[Any]]
+    ) -> list[Any]:
+        """What is carried through all numbers from first to last, by a body of (number, carried) -> carried."""
+        builder, before = self.builder, self.builder.block
+        head, inside, after = (self.function.append_basic_block() for _ in range(3))
+        builder.branch(head)
+        builder.position_at_end(head)
+        number, phis = builder.phi(_INT), [builder.phi(value.type) for value in carried]
+        builder.cbranch(builder.icmp_signed("<", number, last), inside, after)
+        builder.position_at_end(inside)
+        following = [builder.add(number, ir.Constant(_INT, step)), *body(number, phis)]
+        for phi, start, end in zip([number, *phis], [first, *carried], following, strict=True):
+            phi.add_incoming(start, before)
+            phi.add_incoming(end, builder.block)
+        builder.branch(head)
+        builder.position_at_end(after)
+        return phis
+
+
+def _write_sums(module: Any, tile: Tile) -> None:
+    """(x, y, values, places, first, last, start): start + sum of value * x at its place, for each vector, to y."""
+    code = _Code(module, "sums", tile.size, 7)
+    x, y, values, places, first, last, start = code.arguments
+    sums = [code.splat(start)] * len(tile.x_places())
+
+    def body(number: Any, sums: list[Any]) -> list[Any]:
+        value = code.splat(code.at(values, number, tile.size))
+        here = code.at(x, code.index(places, number))
+        return [
+            code.fma(value, code.load(code.at(here, place)), total)
+            for place, total in zip(tile.x_places(), sums, strict=True)
+        ]
+
+    for place, total in zip(tile.y_places(), code.loop(first, last, 1, sums, body), strict=True):
+        code.store(total, code.at(y, place))
+    code.builder.ret_void()
+
+
+def _write_dots(module: Any, tile: Tile) -> None:
+    """(x, g, sums, places, first, last): adds g times x at each place to the vector of this place's sums."""
+    code = _Code(module, "dots", tile.size, 6)
+    x, g, sums, places, first, last = code.arguments
+    gradients = [code.load(code.at(g, place)) for place in tile.y_places()]
+
+    def body(number: Any, _: list[Any]) -> list[Any]:
+        here, own = code.at(x, code.index(places, number)), code.at(sums, number, VECTOR_BYTES)
+        # Two sums, since each waits for the one before it.
+        halves = [code.load(own), code.zero]
+        for turn, (place, gradient) in enumerate(zip(tile.x_places(), gradients, strict=True)):
+            halves[turn % 2] = code.fma(gradient, code.load(code.at(here, place)), halves[turn % 2])
+        code.store(code.builder.fadd(*halves), own)
+        return []
+
+    code.loop(first, last, 1, [], body)
+    code.builder.ret_void()
+
+
+def _write_total(module: Any, tile: Tile) -> None:
+    """(g, total): adds the vectors of a tile of the output's gradient to one."""
+    code = _Code(module, "total", tile.size, 2)
+    g, total = code.arguments
+    value = code.load(total)
+    for place in tile.y_places():
+        value = code.builder.fadd(value, code.load(code.at(g, place)))
+    code.store(value, total)
+    code.builder.ret_void()
+
+
+def _transposed(code: _Code, vectors: Sequence[Any]) -> list[Any]:
+    """The transpose of a square of vectors, by exchanging ever smaller blocks."""
+    count, found = len(vectors), list(vectors)
+    step = count // 2
+    while step:
+        for i in (i for i in range(count) if not i & step):
+            a, b = found[i], found[i + step]
+            low = [j if not j & step else count + j - step for j in range(count)]
+            high = [j + step if not j & step else count + j for j in range(count)]
+            for place, lanes in ((i, low), (i + step, high)):
+                found[place] = code.builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(_INDEX, count), lanes))
+        step //= 2
+    return found
+
+
+def _write_pack(module: Any, size: int) -> None:
+    """(images, image, count, packed, table, first, last): a lane's images to vectors, from element first to last.
+
+    Images lie `image` bytes apart; lanes from `count` on become 0.
+    """
+    code = _Code(module, "pack", size, 7)
+    images, image, count, packed, table, first, last = code.arguments
+    builder = code.builder
+    there = [builder.icmp_signed("<", ir.Constant(_INT, lane), count) for lane in range(code.lanes)]
+    starts = [
+        builder.select(here, code.at(images, image, lane), images) if lane else images
+        for lane, here in enumerate(there)
+    ]
+
+    def body(number: Any, _: list[Any]) -> list[Any]:
+        rows = [
+            builder.select(here, code.load(code.at(start, number, size), align=size), code.zero)
+            for here, start in zip(there, starts, strict=True)
+        ]
+        for element, vector in enumerate(_transposed(code, rows)):
+            code.store(vector, code.at(packed, code.index(table, code.at(number, element))))
+        return []
+
+    # A square is read whole: `last` is at its end or behind it.
+    code.loop(first, last, code.lanes, [], body)
+    builder.ret_void()
+
+
+def _write_unpack(module: Any, size: int) -> None:
+    """(images, image, count, packed, table, first, last): the reverse of packing."""
+    code = _Code(module, "unpack", size, 7)
+    images, image, count, packed, table, first, last = code.arguments
+    builder = code.builder
+
+    def body(number: Any, _: list[Any]) -> list[Any]:
+        columns = [
+            code.load(code.at(packed, code.index(table, code.at(number, element)))) for element in range(code.lanes)
+        ]
+        for lane, vector in enumerate(_transposed(code, columns)):
+            with builder.if_then(builder.icmp_signed("<", ir.Constant(_INT, lane), count), likely=True):
+                code.store(vector, code.at(code.at(images, image, lane), number, size), size)
+        return []
+
+    code.loop(first, last, code.lanes, [], body)
+    builder.ret_void()
+
+
+class _Machine:
+    """This CPU for LLVM, and what was compiled for it: code lives as long as its engine."""
+
+    def __init__(self) -> None:
+        llvm.initialize_native_target()
+        llvm.initialize_native_asmprinter()
+        self.engines: list[Any] = []
+
+    def compile(self, module: Any, *names: str) -> tuple[int, ...]:
+        """Addresses of a module's functions."""
+        features = llvm.get_host_cpu_features().flatten()
+        target = llvm.Target.from_default_triple().create_target_machine(
+            cpu=llvm.get_host_cpu_name(), features=features, opt=3
+        )
+        engine = llvm.create_mcjit_compiler(llvm.parse_assembly(str(module)), target)
+        engine.finalize_object()
+        self.engines.append(engine)
+        return tuple(engine.get_function_address(name) for name in names)
+
+
+@cache
+def _machine() -> _Machine:
+    return _Machine()
+
+
+@cache
+def tile_kernels(tile: Tile) -> tuple[int, int, int]:
+    """Addresses of a tile's sums, of its dot products and of its total."""
+    module = ir.Module()
+    _write_sums(module, tile)
+    _write_dots(module, tile)
+    _write_total(module, tile)
+    sums, dots, total = _machine().compile(module, "sums", "dots", "total")
+    return sums, dots, total
+
+
+@cache
+def packing_kernels(size: int) -> tuple[int, int]:
+    """Addresses of what packs and unpacks vectors of images of numbers of so many bytes."""
+    module = ir.Module()
+    _write_pack(module, size)
+    _write_unpack(module, size)
+    pack, unpack = _machine().compile(module, "pack", "unpack")
+    return pack, unpack
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _call(typing: Any, function: Any, arguments: Any) -> Any:
+    """Calls the kernel at an address with a tuple of addresses and counts."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        given = [builder.extract_value(args[1], number) for number in range(arguments.count)]
+        kind = ir.FunctionType(ir.VoidType(), [_INT] * len(given))
+        builder.call(builder.inttoptr(args[0], kind.as_pointer()), given)
+        return context.get_dummy_value()
+
+    return types.void(function, arguments), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _get(typing: Any, address: Any, like: Any) -> Any:
+    """The number at an address, of an array's type."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.load(builder.inttoptr(args[0], _DTYPES[like.dtype.bitwidth // 8].as_pointer()))
+
+    return like.dtype(address, like), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _put(typing: Any, address: Any, value: Any, like: Any) -> Any:
+    """Writes a number of an array's type to an address."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        builder.store(args[1], builder.inttoptr(args[0], _DTYPES[like.dtype.bitwidth // 8].as_pointer()))
+        return context.get_dummy_value()
+
+    return types.void(address, like.dtype, like), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _whole(typing: Any, table: Any, number: Any) -> Any:
+    """A whole number of a table of those of 64 bits, at an address."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.load(builder.gep(builder.inttoptr(args[0], _INT.as_pointer()), [args[1]]))
+
+    return types.int64(table, types.int64), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _place(typing: Any, table: Any, number: Any) -> Any:
+    """A whole number of a table of those of 32 bits, at an address."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        found = builder.load(builder.gep(builder.inttoptr(args[0], _INDEX.as_pointer()), [args[1]]))
+        return builder.sext(found, _INT)
+
+    return types.int64(table, types.int64), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _clear(typing: Any, address: Any, count: Any) -> Any:
+    """Writes so many bytes of 0."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        byte = ir.IntType(8)
+        clear = builder.module.declare_intrinsic("llvm.memset", [byte.as_pointer(), _INT])
+        where = builder.inttoptr(args[0], byte.as_pointer())
+        builder.call(clear, [where, ir.Constant(byte, 0), args[1], ir.Constant(ir.IntType(1), 0)])
+        return context.get_dummy_value()
+
+    return types.void(address, count), generate
+
+
+def _compiled(function: Callable[..., Any]) -> Any:
+    return numba.njit(cache=True, nogil=True)(function)
+
+
+@_compiled
+def _clear_border(packed, planes, geometry, pixel):  # type: ignore[no-untyped-def]
+    """Writes 0 around the images of packed planes."""
+    _, height, width, top, left, rows, columns = geometry
+    row = width * pixel
+    for plane in range(planes):
+        start = packed + plane * height * row
+        if top:
+            _clear(start, top * row)
+        for number in range(top, top + rows):
+            if left:
+                _clear(start + number * row, left * pixel)
+            if left + columns < width:
+                _clear(start + number * row + (left + columns) * pixel, (width - left - columns) * pixel)
+        if top + rows < height:
+            _clear(start + (top + rows) * row, (height - top - rows) * row)
+
+
+@_compiled
+def _pack(kernel, images, count, packed, geometry, table, pixel, like):  # type: ignore[no-untyped-def]
+    """Packs a batch, with borders of 0."""
+    channels, height, width, _, _, rows, columns = geometry
+    size, vectors, length = like.itemsize, pixel // VECTOR_BYTES, channels * rows * columns
+    lanes, image = VECTOR_BYTES // size, length * size
+    chunks = (count + lanes * vectors - 1) // (lanes * vectors)
+    if rows < height or columns < width:
+        _clear_border(packed, chunks * channels, geometry, pixel)
+    squares = length // lanes * lanes
+    for vector in range(chunks * vectors):
+        number = vector * lanes
+        there = min(max(count - number, 0), lanes)
+        source = images + min(number, count - 1) * image
+        target = packed + (vector // vectors * channels * height * width * vectors + vector % vectors) * VECTOR_BYTES
+        _call(kernel, (source, image, there, target, table, 0, squares))
+        if squares < length and length >= lanes:
+            _call(kernel, (source, image, there, target, table, length - lanes, length))
+        elif squares < length:
+            for place in range(length):
+                for lane in range(lanes):
+                    value = _get(source + lane * image + place * size, like) if lane < there else like.dtype.type(0)
+                    _put(target + (_place(table, place) + lane) * size, value, like)
+
+
+@_compiled
+def _unpack(kernel, images, count, packed, chunk, length, table, pixel, like):  # type: ignore[no-untyped-def]
+    """Writes one packed chunk to its images."""
+    size, vectors = like.itemsize, pixel // VECTOR_BYTES
+    lanes, image = VECTOR_BYTES // size, length * size
+    squares = length // lanes * lanes
+    for vector in range(vectors):
+        number = (chunk * vectors + vector) * lanes
+        there = min(count - number, lanes)
+        if there <= 0:
+            break
+        target = images + number * image
+        source = packed + vector * VECTOR_BYTES
+        _call(kernel, (target, image, there, source, table, 0, squares))
+        if squares < length and length >= lanes:
+            _call(kernel, (target, image, there, source, table, length - lanes, length))
+        elif squares < length:
+            for place in range(length):
+                for lane in range(there):
+                    value = _get(source + (_place(table, place) + lane) * size, like)
+                    _put(target + lane * image + place * size, value, like)
+
+
+@_compiled
+def _products(packed, count, weight, bias, images, chunk_memory, side, pixel, like):  # type: ignore[no-untyped-def]
+    """What `side` says from a packed batch, see `Side`."""
+    kernel, unpacking, geometry, kept, places, (index, starts, values), out, table, (rows, columns, step) = side
+    size, row = like.itemsize, geometry[2] * pixel
+    channels, height, width, apart = out
+    nothing = np.zeros(1, like.dtype)
+    none = np.int64(nothing.ctypes.data)
+    for number in range(kept):
+        _put(values + number * size, _get(weight + _whole(index, number) * size, like), like)
+    for chunk in range((count * size + pixel - 1) // pixel):
+        batch = packed + chunk * geometry[0] * geometry[1] * row
+        for phase in range(apart * apart):
+            corner = chunk_memory + ((phase // apart) * width + phase % apart) * pixel
+            first = phase * channels
+            for top in range(0, height // apart, rows):
+                for left in range(0, width // apart, columns):
+                    x = batch + top * step * row + left * step * pixel
+                    y = corner + (top * width + left) * apart * pixel
+                    begin = _whole(starts, first)
+                    for channel in range(channels):
+                        end = _whole(starts, first + channel + 1)
+                        start = bias + channel * size if bias else none
+                        _call(kernel, (x, y, values, places, begin, end, start))
+                        y += height * width * pixel
+                        begin = end
+        _unpack(unpacking, images, count, chunk_memory, chunk, channels * height * width, table, pixel, like)
+
+
+@_compiled
+def forward(x, count, packed, weight, bias, y, memory, packing, side, pixel, like):  # type: ignore[no-untyped-def]
+    """The output of a layer.
+
+    Args:
+        x: Address of the batch, whose images lie one behind another.
+        count: Number of images.
+        packed: Address of memory for the packed batch: chunks of channels of rows of pixels of images.
+        weight: Address of the dense weight.
+        bias: Address of a number for each output channel; 0 for none.
+        y: Address of the output's images.
+        memory: Address of memory for a packed chunk of the output.
+        packing: Address of the kernel that packs, and of the place of each number of an image in the first chunk.
+        side: What is computed, see `sslticket.pruning.sparse_layers`.
+        pixel: Bytes of a pixel of a chunk.
+        like: An array of the numbers' type.
+    """
+    _pack(packing[0], x, count, packed, side[2], packing[1], pixel, like)
+    _products(packed, count, weight, bias, y, memory, side, pixel, like)
+
+
+@_compiled
+def backward(  # type: ignore[no-untyped-def]
+    g,
+    count,
+    x,
+    packed,
+    weight,
+    d_weight,
+    adding,
+    d_bias,
+    d_x,
+    memory,
+    packing,
+    x_geometry,
+    tile,
+    side,
+    back,
+    pixel,
+    like,
+):
+    """The gradients of a layer.
+
+    Args:
+        g: Address of the output's gradient.
+        count: Number of images.
+        x: Address of the packed batch.
+        packed: Address of memory for the packed gradient.
+        weight: Address of the dense weight.
+        d_weight: Address of its dense gradient, of which only kept entries are touched; 0 where it is not wanted.
+        adding: Whether gradients of kept entries are added to what is there.
+        d_bias: Address of the bias's gradient; 0 where it is not wanted.
+        d_x: Address of the input's gradient; 0 where it is not wanted.
+        memory: Address of memory for a packed chunk of it, or for a vector for each kept weight and one more.
+        packing: As for `forward`, for the gradient.
+        x_geometry: Geometry of the packed batch.
+        tile: Addresses of the kernels of a tile's dot products and total.
+        side: As for `forward`.
+        back: The same for the input's gradient.
+        pixel: As for `forward`.
+        like: As for `forward`.
+    """
+    _pack(packing[0], g, count, packed, back[2], packing[1], pixel, like)
+    size, lanes = like.itemsize, VECTOR_BYTES // like.itemsize
+    _, _, _, kept, places, (index, starts, _), _, _, (rows, columns, step) = side
+    x_row, g_row = x_geometry[2] * pixel, back[2][2] * pixel
+    channels, g_tall, _, g_top, g_left, height, width = back[2]
+    plane = g_tall * g_row
+    inner = packed + g_top * g_row + g_left * pixel
+    chunks = (count * size + pixel - 1) // pixel
+    if d_weight:
+        _clear(memory, kept * VECTOR_BYTES)
+        for chunk in range(chunks):
+            for top in range(0, height, rows):
+                for left in range(0, width, columns):
+                    at = x + (chunk * x_geometry[0] * x_geometry[1] + top * step) * x_row + left * step * pixel
+                    here = inner + chunk * channels * plane + top * g_row + left * pixel
+                    begin = _whole(starts, 0)
+                    for channel in range(channels):
+                        end = _whole(starts, channel + 1)
+                        if begin < end:
+                            _call(tile[0], (at, here, memory, places, begin, end))
+                        here += plane
+                        begin = end
+        for number in range(kept):
+            entry = d_weight + _whole(index, number) * size
+            value = _get(entry, like) if adding else like.dtype.type(0)
+            _put(entry, value + _lane_sum(memory + number * VECTOR_BYTES, lanes, like), like)
+    if d_bias:
+        for channel in range(channels):
+            _clear(memory, VECTOR_BYTES)
+            for chunk in range(chunks):
+                for top in range(0, height, rows):
+                    for left in range(0, width, columns):
+                        here = inner + (chunk * channels + channel) * plane + top * g_row + left * pixel
+                        _call(tile[1], (here, memory))
+            _put(d_bias + channel * size, _lane_sum(memory, lanes, like), like)
+    if d_x:
+        _products(packed, count, weight, 0, d_x, memory, back, pixel, like)
+
+
+@_compiled
+def _lane_sum(vector, lanes, like):  # type: ignore[no-untyped-def]
+    """The sum of a vector's lanes."""
+    value = like.dtype.type(0)
+    for lane in range(lanes):
+        value += _get(vector + lane * like.itemsize, like)
+    return value

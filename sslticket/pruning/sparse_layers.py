@@ -1,0 +1,529 @@
+"""Sparse steps: layers whose forward and backward passes cost what their kept weights cost, exactly.
+
+`use_sparse_layers` swaps the forward of some linear and convolutional layers of a backbone in place. Parameters, state
+dicts and optimisers stay: the weight is still the dense parameter, 0 where it is pruned, and its gradient is dense too,
+of which only kept entries are ever computed. What comes out differs from dense kernels by the order of sums alone.
+Whether a layer gains is found by a trial, `faster_sparse_layers`. CPU only: on other devices layers stay dense.
+"""
+
+import statistics
+import threading
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from time import process_time
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from sslticket.pruning import pruned_model
+from sslticket.pruning.mask import Mask
+
+MAX_DENSITY = 0.5
+"""Density of a layer's mask from which on it is not tried: its kernels are at most as fast per weight as dense ones."""
+MIN_GAIN = 1.1
+"""Times that a layer must be faster in the trial: less would be lost again in what a trial measures wrongly."""
+
+MAX_NARROW = 16
+"""Input channels up to which a convolution is tried at any density: they leave dense kernels' vectors half empty."""
+
+_FORMATS = (torch.contiguous_format, torch.channels_last)
+_SPARSE = "_sparse_layer"
+"""Attribute of a module that has its sparse forward."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerTimes:
+    """What forward and backward pass of one layer take.
+
+    Attributes:
+        dense: Seconds of processor time of torch's kernels.
+        sparse: Seconds of processor time of the kept weights' kernels.
+    """
+
+    dense: float
+    sparse: float
+
+
+@cache
+def kernels() -> Any:
+    """The module of kernels; None where numba is missing or cannot compile them, which is said once."""
+    try:
+        return import_module("sslticket.pruning.sparse_kernels")
+    except Exception as error:  # whatever an incomplete installation raises
+        warnings.warn(f"layers stay dense, since numba cannot be used: {error}", stacklevel=2)
+        return None
+
+
+@torch.enable_grad()
+def faster_sparse_layers(
+    backbone: nn.Module,
+    masks: Mask,
+    images: Tensor,
+    *,
+    rounds: int = 3,
+    autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
+) -> list[str]:
+    """The trial: names of the weights whose layers gain, in the order of the masks.
+
+    What a forward pass changes, running statistics and random numbers, is put back.
+
+    Args:
+        backbone: The network as it will be trained: in its memory layout and mode, and dense.
+        masks: Its masks.
+        images: A batch as training will have it, (B, C, H, W).
+        rounds: Timed passes of each kind and layer.
+        autocast: Makes the context in which training's passes run.
+    """
+    names = sparse_candidates(backbone, masks) if images.device.type == "cpu" else []
+    inputs: dict[str, Tensor] = {}
+    if names:
+        buffers = [(buffer, buffer.clone()) for buffer in backbone.buffers()]
+        hooks = [
+            backbone.get_submodule(name.rpartition(".")[0]).register_forward_pre_hook(
+                lambda _, given, name=name: inputs.__setitem__(name, given[0])
+            )
+            for name in names
+        ]
+        try:
+            with torch.random.fork_rng([]), autocast():
+                backbone(images)
+        finally:
+            for hook in hooks:
+                hook.remove()
+            with torch.no_grad():
+                for buffer, before in buffers:
+                    buffer.copy_(before)
+    faster = []
+    for name, value in inputs.items():
+        times = time_layer(backbone, masks, name, value, rounds=rounds, autocast=autocast)
+        if times.sparse * MIN_GAIN < times.dense:
+            faster.append(name)
+    return [name for name in masks if name in faster]
+
+
+def time_layer(
+    backbone: nn.Module,
+    masks: Mask,
+    name: str,
+    inputs: Tensor,
+    *,
+    rounds: int = 3,
+    autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
+) -> LayerTimes:
+    """What a step of one layer takes, dense and sparse in turn, medians after a pass that is not counted.
+
+    Args:
+        backbone: The network.
+        masks: Its masks.
+        name: Name of the layer's weight.
+        inputs: What the layer is given in training; its gradient is computed where this one's would be.
+        rounds: Timed passes of each.
+        autocast: Makes the context in which training's passes run.
+    """
+    module = backbone.get_submodule(name.rpartition(".")[0])
+    weight = _stored_weight(module)
+    sparse = _SparseLayer(module, weight, masks[name])
+    given = inputs.detach().requires_grad_(inputs.requires_grad)
+    wanted = [value for value in (given, *module.parameters()) if value.requires_grad]
+    seconds: dict[Callable[[Tensor], Tensor], list[float]] = {module.forward: [], sparse: []}
+    gradient: Tensor | None = None
+    kept = [(value, value.grad) for value in wanted]
+    for number in range(rounds + 1):
+        for forward, taken in seconds.items():
+            for value in wanted:
+                value.grad = None
+            begun = process_time()
+            with autocast():
+                output = forward(given)
+            gradient = torch.ones_like(output) if gradient is None else gradient
+            output.backward(gradient.to(output.dtype))  # type: ignore[no-untyped-call]
+            if number:
+                taken.append(process_time() - begun)
+    for value, before in kept:
+        value.grad = before
+    return LayerTimes(dense=statistics.median(seconds[module.forward]), sparse=statistics.median(seconds[sparse]))
+
+
+def sparse_candidates(backbone: nn.Module, masks: Mask) -> list[str]:
+    """Names of the weights whose layers may be sparse: those of plain linear and convolutional layers on a CPU.
+
+    Args:
+        backbone: The network.
+        masks: Its masks.
+    """
+    learned = pruned_model.learned_gates(backbone)
+    found = [name for name, mask in masks.items() if name not in learned and _supports(backbone, name, mask)]
+    return found if found and kernels() is not None else []
+
+
+def use_sparse_layers(backbone: nn.Module, masks: Mask, names: Iterable[str]) -> None:
+    """Swap the forward of these weights' layers in place, until `stop_sparse_layers`.
+
+    Args:
+        backbone: The network; what its masks prune is 0 in its stored weights.
+        masks: Its masks.
+        names: Names of weights among `sparse_candidates`.
+    """
+    for name in names:
+        module = backbone.get_submodule(name.rpartition(".")[0])
+        weight = _stored_weight(module)
+        layer = _SparseLayer(module, weight, masks[name])
+        setattr(module, _SPARSE, layer)
+        module.forward = layer
+
+
+def stop_sparse_layers(backbone: nn.Module) -> None:
+    """Give all layers of the backbone their own forward back."""
+    for module in backbone.modules():
+        if _SPARSE in module.__dict__:
+            del module.__dict__[_SPARSE], module.__dict__["forward"]
+
+
+def sparse_layers(backbone: nn.Module) -> list[str]:
+    """Names of the weights whose layers are sparse now."""
+    return [
+        f"{path}.weight" if path else "weight"
+        for path, module in backbone.named_modules()
+        if _SPARSE in module.__dict__
+    ]
+
+
+def _stored_weight(module: nn.Module) -> Tensor:
+    """The parameter that a layer's weight is, be there a gate on it or not."""
+    gated = parametrize.is_parametrized(module, "weight")
+    return cast(Tensor, cast(Any, module).parametrizations.weight.original if gated else module.weight)
+
+
+def _supports(backbone: nn.Module, name: str, mask: Tensor) -> bool:
+    module = backbone.get_submodule(name.rpartition(".")[0])
+    plain = type(module).forward in (nn.Linear.forward, nn.Conv2d.forward) and name.rpartition(".")[2] == "weight"
+    if not plain or mask.device.type != "cpu":
+        return False
+    weight = _stored_weight(module)
+    if weight.device.type != "cpu" or weight.dtype not in (torch.float32, torch.float64):
+        return False
+    narrow = isinstance(module, nn.Conv2d) and module.in_channels <= MAX_NARROW
+    if not narrow and int(mask.sum()) > MAX_DENSITY * mask.numel():
+        return False
+    return not isinstance(module, nn.Conv2d) or (
+        module.groups == 1
+        and module.padding_mode == "zeros"
+        and not isinstance(module.padding, str)
+        and module.stride[0] == module.stride[1] <= 2
+    )
+
+
+class _Plan:
+    """Where the kept weights of a layer find what they multiply, for images of one shape.
+
+    Args:
+        mask: The kept entries of the weight, (out, in, height, width).
+        strides: The dense weight's.
+        size: Height and width of the images.
+        padding: Rows and columns of 0 around them.
+        stride: Pixels of the images between two of the output.
+        dilation: Pixels of the images between two entries of the kernel.
+        nhwc: Whether channels lie innermost.
+        vectors: Vectors of images in a chunk, at least.
+        dtype: Type of the numbers.
+    """
+
+    def __init__(
+        self,
+        mask: Tensor,
+        strides: Sequence[int],
+        *,
+        size: tuple[int, int],
+        padding: tuple[int, int],
+        stride: int,
+        dilation: tuple[int, int],
+        nhwc: bool,
+        vectors: int,
+        dtype: torch.dtype,
+    ) -> None:
+        compiled = kernels()
+        outward, inward, *kernel = mask.shape
+        number = np.dtype(np.float32 if dtype is torch.float32 else np.float64)
+        self.pixel = pixel = vectors * compiled.VECTOR_BYTES
+        self.images = chunk = pixel // number.itemsize
+        out = [
+            (side + 2 * pad - gap * (taps - 1) - 1) // stride + 1
+            for side, pad, gap, taps in zip(size, padding, dilation, kernel, strict=True)
+        ]
+        (top, bottom), (left, right) = (
+            _gradient_border(*each, stride=stride) for each in zip(size, out, padding, dilation, kernel, strict=True)
+        )
+        tall, wide = (side + 2 * pad for side, pad in zip(size, padding, strict=True))
+        g_tall, g_wide = out[0] + top + bottom, out[1] + left + right
+        x_geometry = (inward, tall, wide, *padding, *size)
+        g_geometry = (outward, g_tall, g_wide, top, left, *out)
+        self.out_shape, self.x_length = (outward, *out), inward * size[0] * size[1]
+        self.format = _FORMATS[nhwc]
+
+        o, i, y, x = np.nonzero(mask.numpy())
+        index = sum(
+            (place * apart for place, apart in zip((o, i, y, x), strides, strict=False)), np.zeros(len(o), np.int64)
+        )
+        y, x = y * dilation[0], x * dilation[1]
+        places = ((i * tall + y) * wide + x) * chunk
+        # Seen from the input, a pixel has the phase of its place between two pixels of the output.
+        phase_y, phase_x = (y - padding[0]) % stride, (x - padding[1]) % stride
+        g_y, g_x = (phase_y + padding[0] - y) // stride + top, (phase_x + padding[1] - x) // stride + left
+        key = (phase_y * stride + phase_x) * inward + i
+        order = np.argsort(key, kind="stable")
+        back_places = (((o * g_tall + g_y) * g_wide + g_x) * chunk)[order]
+
+        packing, unpacking = compiled.packing_kernels(number.itemsize)
+        rows, columns = _tile(out, vectors)
+        tile = {"size": number.itemsize, "rows": rows, "columns": columns, "vectors": vectors}
+        steps = {"x_row": wide * stride * pixel, "x_column": stride * pixel}
+        forward = compiled.Tile(**tile, **steps, y_row=out[1] * pixel, y_column=pixel)
+        weights = compiled.Tile(**tile, **steps, y_row=g_wide * pixel, y_column=pixel)
+        back_rows, back_columns = _tile([side // stride for side in size], vectors)
+        backward = compiled.Tile(
+            size=number.itemsize,
+            rows=back_rows,
+            columns=back_columns,
+            vectors=vectors,
+            x_row=g_wide * pixel,
+            x_column=pixel,
+            y_row=size[1] * stride * pixel,
+            y_column=stride * pixel,
+        )
+        self.like = np.empty(len(o), number)
+        self._held: list[Any] = [self.like]  # what the addresses below are of
+        values = self.like.ctypes.data
+        side = (
+            compiled.tile_kernels(forward)[0],
+            unpacking,
+            x_geometry,
+            len(o),
+            self._keep(places, np.int32),
+            (self._keep(index), self._keep(np.searchsorted(o, np.arange(outward + 1))), values),
+            (outward, *out, 1),
+            self._table((outward, *out, 0, 0, *out), nhwc),
+            (rows, columns, stride),
+        )
+        starts = np.searchsorted(key[order], np.arange(stride**2 * inward + 1))
+        back = (
+            compiled.tile_kernels(backward)[0],
+            unpacking,
+            g_geometry,
+            len(o),
+            self._keep(back_places, np.int32),
+            (self._keep(index[order]), self._keep(starts), values),
+            (inward, *size, stride),
+            self._table((inward, *size, 0, 0, *size), nhwc),
+            (back_rows, back_columns, 1),
+        )
+        self.forward = (packing, self._table(x_geometry, nhwc)), side, pixel, self.like
+        g_packing = packing, self._table(g_geometry, nhwc)
+        self.backward = g_packing, x_geometry, compiled.tile_kernels(weights)[1:], side, back, pixel, self.like
+        self.x_pixels, self._g_pixels = inward * tall * wide, outward * g_tall * g_wide
+        sums = (len(o) + 1) * compiled.VECTOR_BYTES
+        self.y_bytes, self._back_bytes = outward * out[0] * out[1] * pixel, max(self.x_length * pixel, sums)
+
+    def _keep(self, numbers: Any, kind: Any = np.int64) -> int:
+        """Address of numbers that stay as long as the plan."""
+        self._held.append(np.ascontiguousarray(numbers, kind))
+        return int(self._held[-1].ctypes.data)
+
+    def _table(self, geometry: Sequence[int], nhwc: bool) -> int:
+        """Address of the place of each number of an image in a packed chunk."""
+        channels, tall, wide, top, left, rows, columns = geometry
+        channel, row, column = np.ogrid[:channels, :rows, :columns]
+        place = ((channel * tall + row + top) * wide + column + left) * self.images
+        return self._keep((place.transpose(1, 2, 0) if nhwc else place).reshape(-1), np.int32)
+
+    def numbers(self, count: int) -> int:
+        """Numbers of a packed batch of so many images."""
+        return int(-(-count // self.images) * self.x_pixels * self.images)
+
+    def gradient_bytes(self, count: int) -> tuple[int, int]:
+        """Bytes of a packed gradient of so many images, and of what else its pass needs."""
+        return -(-count // self.images) * self._g_pixels * self.pixel, self._back_bytes
+
+
+class _Scratch(threading.local):
+    """Memory of a thread that layers use in turn, for what nobody needs after a pass."""
+
+    def __init__(self) -> None:
+        self._memory = torch.empty(0, dtype=torch.uint8)
+
+    def address(self, size: int) -> int:
+        """Address of so many bytes."""
+        if self._memory.numel() < size:
+            self._memory = torch.empty(size, dtype=torch.uint8)
+        return int(self._memory.data_ptr())
+
+
+_scratch = _Scratch()
+
+
+def _gradient_border(side: int, length: int, padding: int, gap: int, taps: int, *, stride: int) -> tuple[int, int]:
+    """Rows of 0 before and behind the output's gradient, so that every pixel of the input finds what it needs."""
+    places = [
+        (phase + padding - gap * tap) // stride
+        for phase in range(stride)
+        for tap in range(taps)
+        if (phase + padding - gap * tap) % stride == 0
+    ]
+    return max(0, -min(places)), max(0, side // stride + max(places) - length)
+
+
+def _tile(size: Sequence[int], vectors: int) -> tuple[int, int]:
+    """Rows and columns of a tile, which divide the output's."""
+    most = max(1, kernels().MAX_TILE // vectors)
+    columns = _divisor(size[1], most)
+    return _divisor(size[0], max(1, most // columns)), columns
+
+
+def _divisor(number: int, most: int) -> int:
+    return max(each for each in range(1, most + 1) if number % each == 0)
+
+
+class _SparseLayer:
+    """The sparse forward of one layer.
+
+    Args:
+        module: The layer, whose own forward is taken where this one cannot be.
+        weight: Its stored weight, 0 where it is pruned.
+        mask: The entries that are kept.
+    """
+
+    def __init__(self, module: nn.Module, weight: Tensor, mask: Tensor) -> None:
+        self.weight, self.bias = weight, cast("Tensor | None", module.bias)
+        self._mask = mask.view(*mask.shape, *(1,) * (4 - mask.ndim)).cpu() > 0
+        self._dense = cast("Callable[[Tensor], Tensor]", module.forward)
+        self._plans: dict[Any, _Plan | None] = {}
+        self._conv = module if isinstance(module, nn.Conv2d) else None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """See the module's own forward."""
+        narrow = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else None
+        own = x if narrow is None else x.to(self.weight.dtype)
+        plan = self._plan(own)
+        if plan is None:
+            return self._dense(x)
+        y = cast(Tensor, _SparseProduct.apply(own, self.weight, self.bias, plan))
+        return y if narrow is None else y.to(narrow)
+
+    def _plan(self, x: Tensor) -> _Plan | None:
+        """The plan for these images; None where the layer's own forward is to be taken."""
+        nhwc = self._conv is not None and (_is_nhwc(x) or _is_nhwc(self.weight))
+        size = x.shape[1:] if self._conv is not None else x.shape[-1:]
+        key = (size, x.shape[0], nhwc, x.dtype, x.device.type, x.ndim, self.weight.stride())
+        if key not in self._plans:
+            self._plans[key] = self._make_plan(x, nhwc)
+        return self._plans[key]
+
+    def _make_plan(self, x: Tensor, nhwc: bool) -> _Plan | None:
+        conv, weight = self._conv, self.weight
+        expected = weight.shape[1]
+        if x.device.type != "cpu" or x.dtype != weight.dtype or not x.numel() or (conv is not None and x.ndim != 4):
+            return None
+        size = (1, 1) if conv is None else (x.shape[2], x.shape[3])
+        if x.shape[-1 if conv is None else 1] != expected:
+            return None
+        padding, dilation, stride = (0, 0), (1, 1), 1
+        if conv is not None:
+            padding, dilation = cast("tuple[int, int]", conv.padding), cast("tuple[int, int]", conv.dilation)
+            stride = conv.stride[0]
+        if any(side % stride for side in size):
+            return None
+        out = [
+            (side + 2 * pad - gap * (taps - 1) - 1) // stride + 1
+            for side, pad, gap, taps in zip(size, padding, dilation, self._mask.shape[2:], strict=True)
+        ]
+        if min(out) < 1:
+            return None
+        rows, columns = _tile(out, 1)
+        count = x.numel() // (expected * size[0] * size[1])
+        needed = -(-count * x.element_size() // kernels().VECTOR_BYTES)
+        most = max(1, min(kernels().MAX_TILE // (rows * columns), needed))
+        chunks = -(-needed // most)
+        return _Plan(
+            self._mask,
+            weight.stride(),
+            size=size,
+            padding=padding,
+            stride=stride,
+            dilation=dilation,
+            nhwc=nhwc,
+            vectors=-(-needed // chunks) if chunks < 8 else most,
+            dtype=x.dtype,
+        )
+
+
+def _is_nhwc(tensor: Tensor) -> bool:
+    return not tensor.is_contiguous() and tensor.is_contiguous(memory_format=torch.channels_last)
+
+
+class _SparseProduct(torch.autograd.Function):
+    """The output of a layer from its input, and the gradients of both and of the weight, by kept weights only."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, plan: _Plan) -> Tensor:
+        """See `torch.nn.functional.linear` and `conv2d`."""
+        if weight.ndim == 2:
+            x = x.contiguous()
+            count = x.numel() // plan.x_length
+            y = torch.empty((*x.shape[:-1], plan.out_shape[0]), dtype=x.dtype)
+        else:
+            x = x.contiguous(memory_format=plan.format)
+            count = x.shape[0]
+            y = torch.empty((count, *plan.out_shape), dtype=x.dtype, memory_format=plan.format)
+        packed = torch.empty(plan.numbers(count), dtype=x.dtype)
+        kernels().forward(
+            x.data_ptr(),
+            count,
+            packed.data_ptr(),
+            weight.data_ptr(),
+            0 if bias is None else bias.data_ptr(),
+            y.data_ptr(),
+            _scratch.address(plan.y_bytes),
+            *plan.forward,
+        )
+        ctx.save_for_backward(packed, weight, bias)
+        ctx.plan, ctx.shape, ctx.count = plan, x.shape, count
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
+        """Gradients of input, weight and bias; the weight's is 0 where it is pruned."""
+        if torch.is_grad_enabled():
+            raise NotImplementedError("sparse layers have no second derivatives; call stop_sparse_layers first")
+        plan, count = cast(_Plan, ctx.plan), ctx.count
+        packed, weight, bias = ctx.saved_tensors
+        wants_x, wants_weight, wants_bias, _ = ctx.needs_input_grad
+        if weight.ndim == 2:
+            g = g.contiguous()
+            d_x = torch.empty(ctx.shape, dtype=g.dtype) if wants_x else None
+        else:
+            g = g.contiguous(memory_format=plan.format)
+            d_x = torch.empty(ctx.shape, dtype=g.dtype, memory_format=plan.format) if wants_x else None
+        d_bias = torch.empty_like(bias) if wants_bias else None
+        d_weight = torch.zeros_like(weight) if wants_weight else None
+        size, more = plan.gradient_bytes(count)
+        memory = _scratch.address(size + more)
+        kernels().backward(
+            g.data_ptr(),
+            count,
+            packed.data_ptr(),
+            memory,
+            weight.data_ptr(),
+            0 if d_weight is None else d_weight.data_ptr(),
+            False,
+            0 if d_bias is None else d_bias.data_ptr(),
+            0 if d_x is None else d_x.data_ptr(),
+            memory + size,
+            *plan.backward,
+        )
+        return d_x, d_weight, d_bias, None

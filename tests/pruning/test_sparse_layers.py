@@ -1,0 +1,234 @@
+"""Sparse layers: the same outputs and gradients as dense kernels, of kept weights only, and nothing else changed."""
+
+import copy
+import sys
+import warnings
+
+import pytest
+import torch
+from sklearn.datasets import load_digits
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sslticket import models
+from sslticket.pruning import sparse_layers
+from sslticket.pruning.mask import Mask
+from sslticket.pruning.prunable import prunable_weights
+
+
+def masked(net: nn.Module, density: float, dtype: torch.dtype = torch.float64) -> tuple[nn.Module, Mask]:
+    """The network with a random mask on its prunable weights, 0 where they are pruned."""
+    torch.manual_seed(0)
+    net.to(dtype)
+    weights = dict(net.named_parameters())
+    masks = {name: torch.rand(weights[name].shape) < density for name in prunable_weights(net)}
+    with torch.no_grad():
+        for name, mask in masks.items():
+            weights[name].mul_(mask)
+    return net, Mask(masks)
+
+
+def passes(net: nn.Module, x: Tensor) -> list[Tensor]:
+    """Output, input's gradient and parameters' gradients of a loss whose gradient is random."""
+    x = x.clone(memory_format=torch.preserve_format).requires_grad_()
+    net.zero_grad()
+    y = net(x)
+    weight = torch.randn(y.shape, dtype=y.dtype, generator=torch.Generator().manual_seed(1))
+    (y * weight).sum().backward()
+    return [y.detach(), x.grad, *(parameter.grad for parameter in net.parameters())]
+
+
+def difference(a: list[Tensor], b: list[Tensor]) -> float:
+    """The largest difference, as a fraction of the largest value of its tensor."""
+    return max(float((one - other).abs().max() / one.abs().max().clamp(min=1)) for one, other in zip(a, b, strict=True))
+
+
+def zero_where_pruned(gradients: list[Tensor], net: nn.Module, masks: Mask) -> list[Tensor]:
+    named = dict(zip((name for name, _ in net.named_parameters()), gradients[2:], strict=True))
+    return gradients[:2] + [named[name] * masks[name] if name in masks else named[name] for name in named]
+
+
+LAYERS = {
+    "3x3": (nn.Conv2d(5, 8, 3, padding=1), (20, 5, 8, 8)),
+    "stride 2": (nn.Conv2d(5, 8, 3, 2, padding=1, bias=False), (20, 5, 8, 8)),
+    "1x1 of stride 2": (nn.Conv2d(5, 8, 1, 2), (3, 5, 8, 8)),
+    "7x7 of stride 2": (nn.Conv2d(3, 4, 7, 2, padding=3), (2, 3, 20, 20)),
+    "of 2 pixels": (nn.Conv2d(17, 16, 3, padding=1), (70, 17, 2, 2)),
+    "dilated": (nn.Conv2d(3, 6, 5, padding=2, dilation=2), (9, 3, 14, 14)),
+    "not square": (nn.Conv2d(3, 6, (3, 1), padding=(2, 0)), (9, 3, 14, 10)),
+    "without border": (nn.Conv2d(3, 6, 3), (9, 3, 15, 13)),
+    "linear": (nn.Linear(30, 20), (60, 30)),
+    "linear of tokens": (nn.Linear(3, 20, bias=False), (6, 2, 3)),
+}
+
+
+@pytest.mark.parametrize("nhwc", [False, True], ids=["nchw", "nhwc"])
+@pytest.mark.parametrize("kind", LAYERS)
+def test_a_sparse_layer_is_the_dense_one_in_float64(kind: str, nhwc: bool) -> None:
+    layer, shape = LAYERS[kind]
+    net, masks = masked(nn.Sequential(copy.deepcopy(layer)), 0.3)
+    x = torch.randn(shape, dtype=torch.float64)
+    if nhwc:
+        net = net.to(memory_format=torch.channels_last)
+        x = x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
+    dense = zero_where_pruned(passes(net, x), net, masks)
+    names = sparse_layers.sparse_candidates(net, masks)
+    assert names == ["0.weight"]
+    sparse_layers.use_sparse_layers(net, masks, names)
+    assert "SparseProduct" in str(net(x).grad_fn)
+    found = passes(net, x)
+    assert difference(dense, found) < 1e-12
+    assert [value.stride() for value in found[:2]] == [value.stride() for value in dense[:2]]
+    assert not found[2][~masks["0.weight"]].any()
+
+
+@pytest.mark.parametrize("name", ["resnet20", "conv6", "lenet300"])
+def test_a_sparse_network_is_the_dense_one_in_float64(name: str) -> None:
+    torch.manual_seed(0)
+    net, masks = masked(models.create_model(name, image_size=16), 0.1)
+    x = torch.randn(12, 3, 16, 16, dtype=torch.float64)
+    dense = zero_where_pruned(passes(net, x), net, masks)
+    names = sparse_layers.sparse_candidates(net, masks)
+    assert names == list(masks)
+    sparse_layers.use_sparse_layers(net, masks, names)
+    assert sparse_layers.sparse_layers(net) == names
+    assert difference(dense, passes(net, x)) < 1e-12
+
+
+def test_the_layers_are_the_networks_own_again_when_it_ends() -> None:
+    net, masks = masked(models.create_model("conv3", channels=1, image_size=8), 0.2, torch.float32)
+    x = torch.randn(5, 1, 8, 8)
+    before = passes(net, x)
+    keys, parameters = list(net.state_dict()), list(net.parameters())
+    sparse_layers.use_sparse_layers(net, masks, masks)
+    assert list(net.state_dict()) == keys
+    assert all(one is other for one, other in zip(net.parameters(), parameters, strict=True))
+    twice = [passes(net, x) for _ in range(2)]
+    assert all(torch.equal(one, other) for one, other in zip(*twice, strict=True))
+    sparse_layers.stop_sparse_layers(net)
+    assert sparse_layers.sparse_layers(net) == []
+    assert all(torch.equal(one, other) for one, other in zip(passes(net, x), before, strict=True))
+
+
+def test_gradients_of_micro_batches_add_up() -> None:
+    net, masks = masked(nn.Sequential(nn.Conv2d(4, 6, 3, padding=1)), 0.3)
+    x = torch.randn(8, 4, 6, 6, dtype=torch.float64)
+    sparse_layers.use_sparse_layers(net, masks, masks)
+    whole = passes(net, x)[2:]
+    net.zero_grad()
+    weight = torch.randn(8, 6, 6, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    for part, factor in zip(x.chunk(4), weight.chunk(4), strict=True):
+        (net(part) * factor).sum().backward()
+    assert difference(whole, [parameter.grad for parameter in net.parameters()]) < 1e-12
+
+
+def test_a_copy_of_a_sparse_network_has_weights_of_its_own() -> None:
+    net, masks = masked(nn.Sequential(nn.Linear(6, 5)), 0.5)
+    sparse_layers.use_sparse_layers(net, masks, masks)
+    other = copy.deepcopy(net)
+    with torch.no_grad():
+        other[0].weight.zero_()
+        other[0].bias.zero_()
+    x = torch.randn(4, 6, dtype=torch.float64)
+    assert not other(x).any()
+    assert net(x).abs().sum() > 0
+
+
+def test_a_second_derivative_is_refused() -> None:
+    net, masks = masked(nn.Sequential(nn.Linear(6, 5)), 0.5)
+    sparse_layers.use_sparse_layers(net, masks, masks)
+    with pytest.raises(NotImplementedError, match="second derivatives"):
+        torch.autograd.grad(net(torch.randn(4, 6, dtype=torch.float64)).sum(), net[0].weight, create_graph=True)
+
+
+def test_mixed_precision_gets_its_own_type_back() -> None:
+    net, masks = masked(nn.Sequential(nn.Linear(40, 30)), 0.2, torch.float32)
+    x = torch.randn(9, 40)
+    with torch.autocast("cpu", torch.bfloat16):
+        dense = net(x)
+        sparse_layers.use_sparse_layers(net, masks, masks)
+        found = net(x)
+    assert found.dtype is torch.bfloat16
+    assert torch.allclose(found.float(), dense.float(), atol=0.02)
+    found.sum().backward()
+    assert net[0].weight.grad.dtype is torch.float32
+
+
+def test_what_kernels_cannot_do_stays_dense() -> None:
+    layers = nn.Sequential(
+        nn.Conv2d(4, 4, 3, groups=2), nn.Conv2d(4, 4, 3, padding="same"), nn.Conv2d(4, 4, 3, padding_mode="reflect"),
+        nn.Conv2d(4, 4, 3, stride=3), nn.Conv2d(32, 4, 1), nn.Linear(4, 4),
+    )  # fmt: skip
+    net, masks = masked(layers, 0.9)
+    assert sparse_layers.sparse_candidates(net, masks) == []
+    net, masks = masked(nn.Sequential(nn.Conv2d(2, 3, 3, 2, padding=1)), 0.3)
+    sparse_layers.use_sparse_layers(net, masks, masks)
+    odd = torch.randn(2, 2, 7, 7, dtype=torch.float64)  # an odd side at stride 2: the layer's own forward
+    assert torch.equal(net(odd), F.conv2d(odd, net[0].weight, net[0].bias, 2, 1))
+
+
+def test_without_numba_layers_stay_dense_and_one_line_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, masks = masked(nn.Sequential(nn.Linear(6, 5)), 0.1)
+    monkeypatch.setitem(sys.modules, "sslticket.pruning.sparse_kernels", None)
+    sparse_layers.kernels.cache_clear()
+    try:
+        with pytest.warns(UserWarning, match="layers stay dense, since numba cannot be used"):
+            assert sparse_layers.sparse_candidates(net, masks) == []
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert sparse_layers.sparse_candidates(net, masks) == []
+    finally:
+        sparse_layers.kernels.cache_clear()
+
+
+def test_the_trial_leaves_the_network_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, masks = masked(models.create_model("conv3", channels=1, image_size=8), 0.2, torch.float32)
+    net.train()
+    before = copy.deepcopy(net.state_dict())
+    images = torch.randn(6, 1, 8, 8)
+    state = torch.get_rng_state()
+    clock = iter(range(10**6))
+    # A clock of whole seconds that the sparse forward does not read: each layer takes as long either way.
+    monkeypatch.setattr(sparse_layers, "process_time", lambda: next(clock))
+    assert sparse_layers.faster_sparse_layers(net, masks, images) == []
+    monkeypatch.setattr(sparse_layers, "MIN_GAIN", 0.5)
+    assert sparse_layers.faster_sparse_layers(net, masks, images) == list(masks)
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(parameter.grad is None for parameter in net.parameters())
+    assert sparse_layers.sparse_layers(net) == []
+
+
+def trained_mask(*, sparse: bool = False, backwards: bool = False, dtype: torch.dtype = torch.float32) -> Mask:
+    """The mask that magnitude keeps after a short training on digits under another."""
+    torch.manual_seed(3)
+    net, masks = masked(models.create_model("conv3", channels=1, image_size=8), 0.5, torch.float32)
+    head = nn.Linear(32, 10)
+    net, head = net.to(dtype), head.to(dtype)
+    if sparse:
+        sparse_layers.use_sparse_layers(net, masks, masks)
+    digits = load_digits()
+    x, y = torch.tensor(digits.images, dtype=dtype)[:, None] / 16, torch.tensor(digits.target)
+    weights = dict(net.named_parameters())
+    steps = torch.optim.SGD([*net.parameters(), *head.parameters()], lr=0.1, momentum=0.9)
+    for step in range(60):
+        part = torch.arange(step * 32 % 1600, step * 32 % 1600 + 32)
+        part = part.flip(0) if backwards else part
+        steps.zero_grad()
+        F.cross_entropy(head(net(x[part])), y[part]).backward()
+        for name, mask in masks.items():
+            weights[name].grad.mul_(mask)
+        steps.step()
+    scores = {name: weights[name].detach().abs() for name in masks}
+    return Mask.top(scores, keep=masks.survivors // 2, within=masks)
+
+
+def overlap(a: Mask, b: Mask) -> float:
+    return sum(int((a[name] & b[name]).sum()) for name in a) / a.survivors
+
+
+def test_masks_of_a_float32_training_overlap_as_those_of_two_orders_of_sums_do() -> None:
+    exact, dense, sparse = trained_mask(dtype=torch.float64), trained_mask(), trained_mask(sparse=True)
+    backwards = trained_mask(backwards=True)  # the same images, summed in another order
+    assert overlap(dense, sparse) >= overlap(dense, backwards) - 0.02
+    assert overlap(exact, sparse) >= min(overlap(exact, dense), overlap(exact, backwards))
