@@ -6,9 +6,7 @@ import tempfile
 from functools import cached_property
 from pathlib import Path
 
-
-class NoImages(Exception):
-    """Says which images a benchmark lacks."""
+from compare import NotHere
 
 
 class Images:
@@ -39,9 +37,9 @@ class Images:
     def _unpacked(self, archive: str, name: str) -> Path:
         home = os.environ.get("SSLTICKET_TEST_DATA")
         if not home:
-            raise NoImages("set SSLTICKET_TEST_DATA")
+            raise NotHere("set SSLTICKET_TEST_DATA")
         if not (Path(home) / archive).is_file():
-            raise NoImages(f"no {archive} in SSLTICKET_TEST_DATA")
+            raise NotHere(f"no {archive} in SSLTICKET_TEST_DATA")
         with tarfile.open(Path(home) / archive) as file:
             if hasattr(tarfile, "data_filter"):  # not in Python 3.11.2, which Debian 12 has
                 file.extraction_filter = tarfile.data_filter

@@ -2,19 +2,20 @@
 
 import subprocess
 import sys
-from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-from compare import Line, in_turn, middle, seconds
-from images import Images, NoImages
+from compare import Line, NotHere, Work, alone, in_turn, not_measured
+from images import Images
 
-_REPEATS = 5
+_ROUNDS = 3
 _HELP_AT_MOST, _BEYOND_AT_MOST = 0.5, 1.5  # seconds
 _RECIPE = Path(__file__).parents[1] / "recipes" / "rotnet_resnet50.py"
 
 
 def lines(images: Images) -> list[Line]:
-    """`sslticket --help`, and a recipe's `--help` and `--dry-run`."""
+    """`sslticket --help`, and a recipe's `--help` and `--dry-run` beyond the import of torch."""
     commands = {
         "torch": ["-c", "import torch"],
         "sslticket --help": ["-m", "sslticket", "--help"],
@@ -26,27 +27,20 @@ def lines(images: Images) -> list[Line]:
         where = ["--data-root", str(images.photographs), "--part", "1 image a class"]
         where += ["--out", str(images.scratch / "runs")]
         commands["recipe --dry-run"] = [str(_RECIPE), *trial, *where]
-    except NoImages as reason:
-        missing = [Line("recipe --dry-run", f"not measured: {reason}")]
-    figures = in_turn({name: _process(arguments) for name, arguments in commands.items()}, _REPEATS)
-    bare, alone = middle(figures, "torch"), middle(figures, "sslticket --help")
-    help_line = Line("sslticket --help", f"{alone:.2f} s", "", "", f"< {_HELP_AT_MOST} s", alone < _HELP_AT_MOST)
-    found = [help_line]
+    except NotHere as reason:
+        missing = [not_measured("recipe --dry-run", reason)]
+    turns = in_turn({name: partial(_process, words) for name, words in commands.items()}, _ROUNDS)
+    found = [alone(turns, "sslticket --help", ours="sslticket --help", target=_HELP_AT_MOST)]
     for name in [name for name in commands if name.startswith("recipe")]:
-        whole = middle(figures, name)
-        found.append(
-            Line(
-                f"{name}, ResNet-50 and RotNet",
-                f"{whole:.2f} s",
-                f"{bare:.2f} s import torch",
-                f"{whole - bare:+.2f} s",
-                f"<= {_BEYOND_AT_MOST:+} s",
-                whole - bare <= _BEYOND_AT_MOST,
-            )
-        )
+        beyond = [
+            replace(turn, seconds=turn.seconds - bare.seconds)
+            for turn, bare in zip(turns[name], turns["torch"], strict=True)
+        ]
+        note = "beyond `import torch`"
+        found.append(alone({"ours": beyond}, f"{name}, ResNet-50 and RotNet", target=_BEYOND_AT_MOST, note=note))
     return found + missing
 
 
-def _process(arguments: list[str]) -> Callable[[], float]:
+def _process(arguments: list[str]) -> Work:
     command = [sys.executable, *arguments]
-    return seconds(lambda: subprocess.run(command, capture_output=True, check=True))
+    return lambda: subprocess.run(command, capture_output=True, check=True).returncode

@@ -186,12 +186,19 @@ class RuntimeConfig:
             for what the recipe's ghost batch asks for, or for as many as the device's memory does where that changes
             nothing.
         exact: Turn off what is fast but rounds otherwise, and a GPU takes by itself: bf16, channels-last, TF32, the
-            search for cuDNN's fastest algorithms, compiling and CUDA graphs. What other flags ask for they get.
-        channels_last: Memory layout of images and weights; faster on GPUs with tensor cores. None for yes on CUDA.
+            search for cuDNN's fastest algorithms, compiling and CUDA graphs; and the trials by which a CPU chooses its
+            kernels. What other flags ask for they get.
+        fast: Compute on a CPU as a GPU does by itself: in bf16 where the processor has it, and compiled where a trial
+            shows that it pays. A GPU does so without it.
+        channels_last: Memory layout of images and weights; faster on GPUs with tensor cores. None for yes on CUDA, and
+            on a CPU for what is faster in a trial at the start of a training of 200 steps or more.
         compile: Compile network, heads and slow copies with torch.compile. None for yes on CUDA, where it pays: in a
             training of 10,000 steps or more, whose steps are not launched as graphs, and whose statistics of batch norm
             are not shared by several processes.
         max_bad_images: Unreadable images that are skipped before a run gives up.
+        keep_decoded: Gigabytes of decoded image files that are kept in the cache folder, for later epochs and for all
+            processes and seeds of this machine. None for up to half of the memory and a quarter of the disk that are
+            free, where all images fit; 0 for none. Where a number is given, the host decodes images for a GPU too.
         probe: How often the accuracy of a nearest-neighbour probe on the frozen features is measured in a training,
             such as "10ep" or "500it", and at its end; None never does.
         tensorboard: Write TensorBoard's event files to the run's folder.
@@ -205,9 +212,11 @@ class RuntimeConfig:
     threads: int | None = None
     accumulate: int | None = None
     exact: bool = False
+    fast: bool = False
     channels_last: bool | None = None
     compile: bool | None = None
     max_bad_images: int = 100
+    keep_decoded: float | None = None
     probe: str | None = None
     tensorboard: bool = False
     tracker: tuple[str, ...] = ()
@@ -217,9 +226,16 @@ class RuntimeConfig:
     def __post_init__(self) -> None:
         if any(count is not None and count < 1 for count in (self.accumulate, self.threads)):
             raise BadInput(f"--accumulate and --threads must be at least 1, got {self.accumulate} and {self.threads}")
+        if self.fast and self.exact:
+            raise BadInput("--fast and --exact must not be given together: one rounds more, the other less; give one")
         if self.max_bad_images < 0:
             raise BadInput(
                 f"--max-bad-images must be 0 or more, got {self.max_bad_images}; 0 stops at the first unreadable image"
+            )
+        if self.keep_decoded is not None and not 0 <= self.keep_decoded < float("inf"):
+            raise BadInput(
+                f"--keep-decoded must be a finite number of gigabytes, at least 0, got {self.keep_decoded:g}; give 0 "
+                "to keep no decoded images, or leave it out for what is free"
             )
         if self.probe is not None and Span.parse(self.probe).amount <= 0:
             raise BadInput(f"--probe must be a length above 0 such as 10ep, got {self.probe}")

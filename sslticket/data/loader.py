@@ -4,6 +4,7 @@ Which images make up a global batch is a pure function of the seed and the step.
 device as bytes and augmented there, one batch or several at a time.
 """
 
+import copy
 import math
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -234,6 +235,14 @@ class MemoryLoader:
                 self._groups.append(_ViewGroup(view, some, cropper))
         self._transform = TransformAndNormalize.from_mean_std(mean, std, device)
         self._format = torch.channels_last if channels_last else torch.contiguous_format
+
+    def reseeded(self, sampler: Sampler, augment_seed: int, *, channels_last: bool) -> "MemoryLoader":
+        """Return a loader of the same images and views with another order and augmentation; they share the images."""
+        assert sampler.num_images == self._sampler.num_images, "the sampler is of another set of images"
+        other = copy.copy(self)
+        other._sampler, other._seed = sampler, augment_seed
+        other._format = torch.channels_last if channels_last else torch.contiguous_format
+        return other
 
     @property
     def unreadable(self) -> Mapping[str, str]:

@@ -168,6 +168,7 @@ def make_loader(
     threads: int,
     max_bad_images: int,
     channels_last: bool = False,
+    keep_decoded: float | None = None,
 ) -> "Loader":
     """Make a loader of the source's images: from the device's own memory for arrays, through DALI for files.
 
@@ -180,6 +181,8 @@ def make_loader(
         threads: Threads for reading and decoding.
         max_bad_images: How many images may be unreadable before that is an error.
         channels_last: Memory format of the batches.
+        keep_decoded: Gigabytes of decoded image files that are kept, as `RuntimeConfig` has them. Where some are given,
+            images for a CUDA device are decoded on the host.
 
     Raises:
         BadInput: If more images are unreadable, or DALI is not installed.
@@ -190,9 +193,11 @@ def make_loader(
     if source.images is None:
         from sslticket.data.dali_loader import DaliDecoder, DaliLoader
 
-        encoded = bool(source.manifest.archives)
-        decoder = DaliDecoder(views, mean, std, device, threads, channels_last, encoded)
-        return DaliLoader(source.manifest, decoder, sampler, augment_seed=augment_seed, unreadable=unreadable)
+        encoded, budget = bool(source.manifest.archives), None if keep_decoded is None else 1e9 * keep_decoded
+        decoder = DaliDecoder(views, mean, std, device, threads, channels_last, encoded, on_host=bool(keep_decoded))
+        return DaliLoader(
+            source.manifest, decoder, sampler, augment_seed=augment_seed, unreadable=unreadable, budget=budget
+        )
     from sslticket.data.loader import MemoryLoader
 
     return MemoryLoader(

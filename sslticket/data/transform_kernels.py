@@ -45,7 +45,7 @@ def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @_compiled
-def _shade(value: float) -> float:
+def _shade(value: Any) -> Any:
     return min(max(value, _ZERO), _WHITE)
 
 
@@ -89,13 +89,13 @@ def _saturate(image: Floats, factor: float) -> None:
 
 
 @_compiled
-def _turned(own: float, before: float, after: float, middle: float, step: float) -> float:
+def _turned(own: Any, before: Any, after: Any, middle: Any, step: Any) -> Any:
     """A channel after its hue was turned, not yet cut off; see `augment_ops.adjust_hue`."""
     return own + own - middle + (step if before > after else (-step if before < after else _ZERO))
 
 
 @_compiled
-def _one_of(zeroth: float, first: float, second: float, number: int) -> float:
+def _one_of(zeroth: Any, first: Any, second: Any, number: int) -> Any:
     """The chosen value, without asking where it lies, which would keep a loop from being vectorised."""
     return zeroth if number == 0 else (first if number == 1 else second)
 
@@ -273,8 +273,8 @@ def _blur(pixels: Floats, on: Bools, across: Floats, down: Floats) -> None:
                 for at in range(width):
                     image[line, at] = plane[line, at] * down[number, 0]
                 for away in range(1, tall + 1):
-                    after = line + away if line + away < height else 2 * height - 2 - line - away
-                    _add_neighbours(image[line], plane[abs(line - away)], plane[after], down[number, away])
+                    below = line + away if line + away < height else 2 * height - 2 - line - away
+                    _add_neighbours(image[line], plane[abs(line - away)], plane[below], down[number, away])
 
 
 @_compiled
@@ -375,7 +375,8 @@ def _run_hsv_noise(pixels: Floats, noise: HSVNoise, params: TransformParams) -> 
 
 
 def _run_blur(pixels: Floats, blur: Blur, params: TransformParams) -> None:
-    _blur(pixels, params["on"], *blur.device_params(params, *pixels.shape[2:]))
+    across, down = map(np.ascontiguousarray, blur.device_params(params, *pixels.shape[2:]))
+    _blur(pixels, params["on"], across, down)
 
 
 def _run_rotate(pixels: Floats, rotate: Rotate, params: TransformParams) -> None:

@@ -286,6 +286,21 @@ class Verdicts(Container[int]):
         self._record(row, verdict)
         self.revisions += int(before != verdict.kind)
 
+    def state_key(self, row: int) -> int | None:
+        """Return an even number of 64 bits for an image's name and state; None where it may just be changing."""
+        try:
+            if self._byte_ranges is None:
+                status = self._manifest.image_path(row).stat()
+                settled = time.time() - status.st_mtime > CLOCK_GRANULARITY
+                return self._key(row, _file_state(status)) if settled else None
+            return self._key(row, self._image_state(row))
+        except OSError:
+            return None
+
+    def is_pillows(self, row: int) -> bool:
+        """Whether a row's image is one that Pillow decodes; it has its verdict."""
+        return bool(self._kinds[row] == ImageKind.PILLOW)
+
     def decode_to_ppm(self, rows: list[int], mode: str) -> list[bytes | None]:
         """Encode what images show by `decode.to_ppm`; None for one that has changed since and cannot be read now."""
         read = self._manifest.image_path if self._archives is None else self._read_bytes

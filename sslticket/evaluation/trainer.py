@@ -33,6 +33,7 @@ from sslticket.training.memory import DeviceMemory, MemoryModel, UnknownMemory, 
 from sslticket.training.network import MaskedNetwork, measure_metrics, preserve_buffers
 from sslticket.training.progress import Progress
 from sslticket.training.snapshots import resumable
+from sslticket.training.trial import computing_with, kernels_path
 
 
 def evaluation_seeds(seed: int, stream: str = "evaluation") -> Seeds:
@@ -423,9 +424,12 @@ class Evaluator:
         manifest = run.splits.training.manifest
         if note := engine.fit_in_memory(net, training, self._memory.needs(run.protocol, run.model, run.splits)):
             self.progress.note(note)
+        path = kernels_path(run.run, run.name)
+        kernels = engine.choose_kernels(path, net, run.build_net, lambda: self.training_loader(run), training, steps)
         with (
-            engine.prepare(net, steps, training) as wrapped,
+            engine.prepare(net, steps, training, kernels) as wrapped,
             self.progress.log_to(*engine.trackers(run.run, run.name)),
+            computing_with(kernels, net),
         ):
             batches = self._growing_loader(run)
             loop = engine.make_loop(
@@ -441,7 +445,7 @@ class Evaluator:
                 name=run.name,
                 about=run.describe(),
                 start=run.start,
-                computed={"device": engine.device_name, "numerics": numerics},
+                computed={"device": engine.device_name, "numerics": numerics, "kernels": str(kernels)},
                 companion=curve,
             ) as done:
                 for reached in run.curve_steps:

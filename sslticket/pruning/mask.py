@@ -292,7 +292,10 @@ def pack_mask(alive: np.ndarray) -> tuple[MaskCoding, np.ndarray]:
     Coding "bits" has eight weights a byte, the first weight in the highest bit. Coding "gaps" has for each survivor the
     number of pruned weights since the one before, a byte each, 255 meaning "255 and more follow".
     """
-    bits, gaps = np.packbits(alive), _encode_gaps(alive)
+    bits = np.packbits(alive)
+    if np.count_nonzero(alive) >= len(bits):  # each survivor has a byte of gaps at least
+        return "bits", bits
+    gaps = _encode_gaps(alive)
     return ("gaps", gaps) if len(gaps) < len(bits) else ("bits", bits)
 
 

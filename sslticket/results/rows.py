@@ -69,6 +69,8 @@ class Row:
         device: Where it ran.
         precision: "fp32", "bf16" or "fp16".
         numerics: All that decides how it rounds, such as "bf16 tf32 channels-last compiled".
+        kernels: What trials chose beside it on a CPU, such as "channels-last; 12 of 16 layers sparse": the order of
+            sums, which no comparison asks for.
         parts: Parts from outside the package that the row rests on, "FILE:NAME" to the hash of the file.
         extra: Keys of other kinds, which older versions wrote beside their own.
     """
@@ -102,6 +104,7 @@ class Row:
     device: str
     precision: str
     numerics: str | None = None
+    kernels: str | None = None
     parts: Words | None = None
     extra: Mapping[str, Any] = field(default_factory=dict, repr=False)
 

@@ -5,6 +5,7 @@
         initial.safetensors             W_0, as a ticket that is dense and rewound to the start
         early.safetensors               the whole network and the optimiser at W_k
         carried-01.safetensors          the whole network after a level, where the next does not start at W_k
+        kernels/search.level-00.json    how a level's network computes, where a trial has chosen; so for evaluations
         unreadable.json                 where there are any: images that could not be read, by level
         tickets/level-00.safetensors    one ticket a level, level 0 is the dense network
         rows/search.level-00.jsonl      what finding it cost and showed
@@ -29,6 +30,7 @@ from sslticket.registry import remember_parts
 from sslticket.storage.files import read_json, remove_unfinished, write_json
 from sslticket.storage.leases import EXPIRY_SECONDS, InHand, Lease, hold_alone
 from sslticket.ticket import INITIAL_TICKET
+from sslticket.training.trial import kernels_path
 
 
 class RunDir:
@@ -142,6 +144,10 @@ class RunDir:
     def continuation_path(self, level: int) -> Path:
         """Path of the network from which a level's ticket is trained, in searches that do not go back to W_k."""
         return self.path / f"carried-{level:02d}.safetensors"
+
+    def kernels_path(self, level: int) -> Path:
+        """Path of what a trial has chosen for the network of a level."""
+        return kernels_path(self.path, f"search.level-{level:02d}")
 
     def ticket_path(self, level: int) -> Path:
         """Path of the ticket of a level."""

@@ -2,7 +2,7 @@
 
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from sslticket.config.recipe import Data, flatten_settings
 from sslticket.config.runtime import RuntimeConfig
 from sslticket.data.datasets.arrays import MADE_UP, register_made_up_dataset
+from sslticket.data.loader import Loader
 from sslticket.errors import BadInput, Diverged
 from sslticket.escaping import escape_terminal
 from sslticket.objectives.base import objective_of
@@ -21,11 +22,13 @@ from sslticket.search.base import search_of
 from sslticket.search.plan import SearchPlan, plan_search
 from sslticket.search.runner import SearchRunner
 from sslticket.search.scoring import Monitor
+from sslticket.seeds import derive_seed
 from sslticket.storage.files import write_row
 from sslticket.ticket import Ticket
 from sslticket.training.engine import Engine, Invariant, flag_invariant
 from sslticket.training.network import MaskedNetwork
 from sslticket.training.progress import Progress
+from sslticket.training.trial import Kernels
 
 _LOW_EFFECTIVE_FRACTION = 0.5  # of a ticket's weights: where fewer lie on a path, its density is not what it seems
 
@@ -74,7 +77,9 @@ def run_search(plan: SearchPlan, runtime: RuntimeConfig, *, show_progress: bool 
     done = max((plan.cumulative_samples(level) for level in there[0]), default=0)
     with (
         run_dir.locked(engine.is_main_process, _note_on_stderr if show else lambda text: None),
-        engine.prepare(network, plan.total_steps, recipe.training) as wrapped,
+        engine.prepare(
+            network, plan.total_steps, recipe.training, _choose_kernels(plan, engine, network, there[0])
+        ) as wrapped,
         Progress(plan.cumulative_samples(plan.levels), done=done, show=show) as progress,
     ):
         for note in filter(None, notes):
@@ -83,14 +88,36 @@ def run_search(plan: SearchPlan, runtime: RuntimeConfig, *, show_progress: bool 
         warned = False
         for ticket in _noting_divergence(search_of(recipe).tickets(runner), plan, engine, network):
             summary = training_summary(runner.measured, ticket.level) if runner.measured else "already there"
-            progress.note(f"level {ticket.level}: density {ticket.mask.density:.3%}, {summary}")
-            effective = read_json_or_empty(run_dir.row_path(ticket.level)).get("effective_density")
+            row = read_json_or_empty(run_dir.row_path(ticket.level))
+            kernels = f"; {row['kernels']}" if runner.measured and row.get("kernels") else ""
+            progress.note(f"level {ticket.level}: density {ticket.mask.density:.3%}, {summary}{kernels}")
+            effective = row.get("effective_density")
             ineffective = isinstance(effective, float) and effective < _LOW_EFFECTIVE_FRACTION * ticket.mask.density
             for note in _warnings(ticket, effective if ineffective and not (warned and effective) else None):
                 progress.note(note)
             warned = warned or bool(ineffective and effective)  # later levels are hardly better
         runner.forget_snapshots()
     return runner.unreadable_images
+
+
+def _choose_kernels(plan: SearchPlan, engine: Engine, network: MaskedNetwork, there: Sequence[int]) -> Kernels:
+    """The kernels of a search's dense network, whose layout all levels have; what was begun without any goes on so."""
+    images, recipe, seeds = plan.images, plan.recipe, plan.recipe.seeds
+    path = plan.run_dir.kernels_path(0)
+    if engine.broadcast((bool(there) or plan.run_dir.rewind_path.exists()) and not path.exists()):
+        return Kernels()
+
+    def load() -> Loader:
+        return engine.make_loader(
+            images.source,
+            images.views,
+            batch_size=recipe.training.batch_size,
+            order=derive_seed(seeds.order, 0),
+            augment=derive_seed(seeds.augment, 0),
+            labelled=images.labelled,
+        )
+
+    return engine.choose_kernels(path, network, plan.build_network, load, recipe.training, plan.clock.total_steps)
 
 
 def probe_search(plan: SearchPlan, runtime: RuntimeConfig) -> Speed:

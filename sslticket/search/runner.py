@@ -28,6 +28,7 @@ from sslticket.training.loop import TrainingLoop
 from sslticket.training.network import MaskedNetwork, sync_buffers
 from sslticket.training.progress import Progress
 from sslticket.training.snapshots import delete_snapshots, resumable
+from sslticket.training.trial import Kernels, computing_with
 
 _NO_TRAINING: dict[str, Any] = {
     "loss": None,
@@ -307,10 +308,14 @@ class SearchRunner:
         probes = monitor.probe_steps(start, stop)
         checks = early_bird.check_steps(plan.clock, start, stop) if early_bird else []
         name, beside = _training_name(finds), _Beside(self, early_bird)
+        kernels = self._kernels_of(level) if start < stop else self._engine.kernels
         progress.start_task(f"level {level + 1}/{plan.levels}", plan.clock.total_steps)
         if self._engine.is_main_process:
             delete_snapshots(self._run_dir.path, _training_name(), but=name)
-        with progress.log_to(*self._engine.trackers(self._run_dir.path, name)):
+        with (
+            progress.log_to(*self._engine.trackers(self._run_dir.path, name)),
+            computing_with(kernels, self.network),
+        ):
             with resumable(
                 self._engine,
                 loop,
@@ -319,7 +324,7 @@ class SearchRunner:
                 name=name,
                 about=self._describe_training(level, start, stop),
                 start=start,
-                computed=self._computing,
+                computed=self._computing | {"kernels": str(kernels)},
                 companion=beside,
             ) as training:
                 cuts = sorted({*probes, *checks, stop})
@@ -358,6 +363,19 @@ class SearchRunner:
             "metrics": metrics,
             "probe": beside.probed,
         }
+
+    def _kernels_of(self, level: int) -> Kernels:
+        """By which kernels a level's network computes; decided before its first step, and once."""
+        plan = self._plan
+        return self._engine.choose_kernels(
+            plan.run_dir.kernels_path(level),
+            self.network,
+            plan.build_network,
+            lambda: self._loader,
+            plan.recipe.training,
+            plan.clock.total_steps,
+            earlier=self._engine.kernels,
+        )
 
     def _describe_training(self, level: int, start: int, stop: int) -> dict[str, object]:
         """What decides where a training ends, beside the network that it starts from."""

@@ -24,7 +24,9 @@ from sslticket.seeds import derive_seed
 from sslticket.training.engine import Engine
 from sslticket.training.loop import preserve_rng_state, seed_torch
 from sslticket.training.network import MaskedNetwork, knn_accuracy, measure_metrics, sync_buffers
+from sslticket.training.numerics import is_compiled
 from sslticket.training.progress import Progress
+from sslticket.training.trial import dense_layers
 
 _BANK_IMAGES, _QUERY_IMAGES = 50_000, 10_000
 """Images of a probe at most: small sets whole, of ImageNet evenly spaced images."""
@@ -62,6 +64,7 @@ class Scorer:
         count, passes, forward = self._num_batches(criterion), 0, self._network.passes.forward
         parts = self._engine.set_batchnorm_scheme(self._network, self._plan.recipe.training)
         with (
+            dense_layers(self._network),
             _restore_afterwards(self._network) as put_back,
             self._eagerly(),
             distributed.twice_differentiable(self._network),
@@ -141,7 +144,7 @@ class Scorer:
     def _eagerly(self) -> AbstractContextManager[None]:
         """Without torch.compile, which knows no second derivatives, and would take longer than the scores."""
         context: AbstractContextManager[None] = (
-            torch.compiler.set_stance("force_eager") if self._engine.numerics.compiled is not False else nullcontext()
+            torch.compiler.set_stance("force_eager") if is_compiled(self._network) else nullcontext()
         )
         return context
 

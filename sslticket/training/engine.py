@@ -5,7 +5,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -26,11 +26,13 @@ from sslticket.config.recipe import Precision
 from sslticket.config.runtime import RuntimeConfig, cpu_only, hide_launcher_variables, rounding_variables
 from sslticket.config.training import TrainConfig
 from sslticket.data.augment import View
-from sslticket.data.loader import LabelledStream, Loader, Sampler
+from sslticket.data.loader import LabelledStream, Loader, MemoryLoader, Sampler
 from sslticket.data.source import DataSource, make_loader
 from sslticket.errors import BadInput, one_line
 from sslticket.objectives import distributed
 from sslticket.processes.allocator import keep_freed_memory
+from sslticket.pruning import pruned_model
+from sslticket.pruning.sparse_layers import sparse_candidates
 from sslticket.training import TRACKERS
 from sslticket.training.loop import TrainingLoop
 from sslticket.training.memory import (
@@ -50,6 +52,7 @@ from sslticket.training.progress import (
     Tracker,
     tensorboard_writer_class,
 )
+from sslticket.training.trial import TRIAL_FROM_STEPS, Kernels, Trial
 
 _SAME_FLAGS_FIX = "give the same flags to every process"
 _PER_MACHINE_FIELDS = ("data_root", "threads", "max_bad_images", "tensorboard", "tracker", "timeout", "snapshot_every")
@@ -57,6 +60,7 @@ _PER_MACHINE_FIELDS = ("data_root", "threads", "max_bad_images", "tensorboard", 
 Value = TypeVar("Value")
 _MIXED_PRECISION = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 _FILE_VISIBILITY_SECONDS = 90.0  # until all machines see a file that one has written: NFS asks again after up to 60
+_KEPT_LOADERS = 2  # whose images further loaders share: those of a training, and those on which it is measured
 _COLLECTIVE_TIMEOUT_MINUTES = 30.0  # that an operation of all processes may take; nobody works alone meanwhile
 
 
@@ -121,12 +125,15 @@ class Engine:
         precision: The precision of the forward and backward pass.
         accelerator: The accelerator of this process.
         memory_accumulation: Micro-batches of a step that the device's memory asks for; None where it asks for none.
+        kernels: What trials have chosen for the training that is prepared.
     """
 
     runtime: RuntimeConfig
     precision: Precision
     accelerator: Accelerator
     memory_accumulation: int | None = None
+    kernels: Kernels = field(default_factory=Kernels)
+    _kept_loaders: list[tuple[DataSource, tuple[View, ...], MemoryLoader]] = field(default_factory=list)
 
     @classmethod
     def create(cls, runtime: RuntimeConfig, precision: Precision | None) -> "Engine":
@@ -302,21 +309,92 @@ class Engine:
             augment: Seed of the augmentation.
             labelled: The labelled stream, where a batch has images of two.
         """
-        world_size = self.accelerator.num_processes
-        return make_loader(
+        world_size, channels_last = self.accelerator.num_processes, self.numerics.channels_last
+        channels_last = channels_last or self.kernels.channels_last
+        sampler = Sampler(len(source.manifest), batch_size, order, self.accelerator.process_index, world_size, labelled)
+        for one, its_views, kept in self._kept_loaders:
+            if one is source and its_views == views:
+                return kept.reseeded(sampler, augment, channels_last=channels_last)
+        loader = make_loader(
             source,
             views,
-            Sampler(len(source.manifest), batch_size, order, self.accelerator.process_index, world_size, labelled),
+            sampler,
             augment_seed=augment,
             device=self.accelerator.device,
             threads=self.runtime.decode_threads,
             max_bad_images=self.runtime.max_bad_images,
-            channels_last=self.numerics.channels_last,
+            keep_decoded=self.runtime.keep_decoded,
+            channels_last=channels_last,
         )
+        if isinstance(loader, MemoryLoader):
+            # Preparing the images anew for each level and each measurement would take longer than a small one's steps.
+            self._kept_loaders = [*self._kept_loaders, (source, views, loader)][-_KEPT_LOADERS:]
+        return loader
+
+    def choose_kernels(
+        self,
+        path: Path,
+        network: MaskedNetwork,
+        build: Callable[[], MaskedNetwork],
+        load: Callable[[], Loader],
+        training: TrainConfig,
+        steps: int,
+        *,
+        earlier: Kernels | None = None,
+    ) -> Kernels:
+        """The kernels of a training: those of its file, or else what a trial chooses now.
+
+        Args:
+            path: The file, which is written where something is tried, before anything is trained.
+            network: The network with its mask set; it stays as it is.
+            build: Draws one like it, on which is tried.
+            load: Makes a loader of the training's images.
+            training: How it is trained.
+            steps: Steps of the training in all.
+            earlier: The kernels of the same network under another mask, whose layout stays; None to try layouts.
+        """
+        settled = Kernels() if earlier is None else dataclasses.replace(earlier, sparse=(), layers=0)
+        if self.accelerator.device.type != "cpu" or self.runtime.exact or steps < TRIAL_FROM_STEPS:
+            return settled
+        if (found := self.broadcast(Kernels.read(path) if self.is_main_process else None)) is not None:
+            return found
+        layouts = self._layouts(network) if earlier is None else (settled.channels_last,)
+        may_compile = earlier is None and self.runtime.fast and self.runtime.compile is None
+        mask = None
+        # Compiled code knows no sparse layers.
+        if network.mask_learning is None and not (self.numerics.compiled or settled.compiled):
+            mask = pruned_model.current_mask(network.backbone)
+            mask = mask if sparse_candidates(network.backbone, mask) else None
+        if len(layouts) == 1 and not may_compile and mask is None:
+            return settled
+        (batch,) = load().train(0, 1)
+        trial = Trial(
+            build=build,
+            mask=mask,
+            batch=next(batch.chunk(self.accumulation_steps(network, training))),
+            layouts=layouts,
+            compile_for=steps if may_compile else 0,
+        )
+        chosen, note = self.broadcast(trial.choose(self.accelerator))
+        if self.is_main_process:
+            chosen.write(path)
+            if note:
+                warnings.warn(note, stacklevel=2)
+        return chosen
+
+    def _layouts(self, network: MaskedNetwork) -> tuple[bool, ...]:
+        """The layouts that a trial may choose from, whether channels-last: weights of volumes have none to choose."""
+        dims = {parameter.dim() for parameter in network.parameters()}
+        free = self.runtime.channels_last is None and 4 in dims and 5 not in dims
+        return (False, True) if free else (self.numerics.channels_last,)
 
     @contextmanager
     def prepare(
-        self, network: MaskedNetwork, steps: int = 0, training: TrainConfig | None = None
+        self,
+        network: MaskedNetwork,
+        steps: int = 0,
+        training: TrainConfig | None = None,
+        kernels: Kernels | None = None,
     ) -> Iterator[torch.nn.Module]:
         """The network on its device, in the wrappers of distribution and mixed precision, until the block ends.
 
@@ -324,22 +402,24 @@ class Engine:
             network: The network as drawn; it is compiled where that is asked for, or pays.
             steps: Steps for which it will be trained, in all.
             training: How it will be trained; None where it will not be.
+            kernels: What a trial has chosen; None where there was none.
         """
-        numerics = self.numerics_for(network, steps, training)
-        if numerics.channels_last:
+        numerics, self.kernels = self.numerics_for(network, steps, training), kernels or Kernels()
+        if numerics.channels_last or self.kernels.channels_last:
             network.to(memory_format=torch.channels_last)
-        if numerics.compiled:
+        if numerics.compiled or self.kernels.compiled:
             compile_network(network)
         with warnings.catch_warnings():
             # Newer torch has another name for it, which older ones and accelerate do not know.
             warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
             with _hide_environment():
                 free_ended(self.accelerator.device, but=network)
-                # Told where it goes, accelerate looks for no sharded tensors, for which it would import a second's code.
+                # Told where it goes, accelerate looks for no sharded tensors: it would import a second's code to.
                 wrapped: torch.nn.Module = self.accelerator.prepare_model(network, device_placement=True)
         try:
             yield wrapped
         finally:
+            self.kernels = Kernels()
             # Not accelerate's: it looks through all objects of the process for cycles. Its wrapper of mixed precision
             # is one.
             self.accelerator._models.clear()

@@ -1,6 +1,7 @@
 """How numbers are computed: precision, compiled code and CUDA graphs.
 
-Fast by default on a GPU, exact on request, and always exact elsewhere.
+Fast by default on a GPU, exact on request; elsewhere in float32, and fast on request. What a CPU chooses by trials,
+such as the layout of memory, is in `sslticket.training.trial`.
 """
 
 import warnings
@@ -41,6 +42,7 @@ class Numerics:
         tf32: Whether float32 products are rounded to TF32, and cuDNN takes the fastest of its algorithms.
         channels_last: Whether images and weights lie in memory in NHWC order.
         compiled: Whether network, heads and slow copies run as torch.compile makes them; None where that pays.
+        host_decoded: Whether the host decodes images for a GPU, whose own decoder rounds otherwise.
         environment: Variables that change rounding, as "NAME=value", see `sslticket.config.runtime`.
     """
 
@@ -48,6 +50,7 @@ class Numerics:
     tf32: bool = False
     channels_last: bool = False
     compiled: bool | None = False
+    host_decoded: bool = False
     environment: tuple[str, ...] = ()
 
     @classmethod
@@ -55,7 +58,7 @@ class Numerics:
         """The numerics of a machine's settings on the device at hand; what they leave open is fast on CUDA.
 
         Args:
-            settings: The settings; `exact`, `channels_last` and `compile` matter.
+            settings: The settings; `exact`, `fast`, `channels_last`, `compile` and `keep_decoded` matter.
             precision: The precision that was given; None for the device's own.
 
         Raises:
@@ -63,11 +66,13 @@ class Numerics:
         """
         runtime.check_environment()
         fast = _device_type() == "cuda" and not settings.exact
+        half = (fast and _supports_bfloat16()) or (settings.fast and _device_type() == "cpu" and _cpu_has_bfloat16())
         return cls(
-            precision=("bf16" if fast and _supports_bfloat16() else "fp32") if precision is None else precision,
+            precision=("bf16" if half else "fp32") if precision is None else precision,
             tf32=fast,
             channels_last=fast if settings.channels_last is None else settings.channels_last,
             compiled=(None if fast else False) if settings.compile is None else settings.compile,
+            host_decoded=_device_type() == "cuda" and bool(settings.keep_decoded),
             environment=runtime.rounding_variables(_device_type()),
         )
 
@@ -111,6 +116,7 @@ class Numerics:
     def __str__(self) -> str:
         """The numerics as rows have them, such as "bf16 tf32 channels-last compiled"; of a CPU's default "fp32"."""
         words = {"tf32": self.tf32, "channels-last": self.channels_last, "compiled": self.compiled}
+        words["host-decoded"] = self.host_decoded
         outside = (word for word in self.environment if self.compiled or not runtime.is_compiler_variable(word))
         return " ".join([self.precision, *(word for word, holds in words.items() if holds), *outside])
 
@@ -163,6 +169,12 @@ def _device_type() -> str:
 def _supports_bfloat16() -> bool:
     """Whether the GPU computes in bfloat16 itself: NVIDIA's do from Ampere on."""
     return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+
+
+def _cpu_has_bfloat16() -> bool:
+    """Whether the processor multiplies in bfloat16 itself: others take longer for it than for float32."""
+    found = getattr(torch.cpu, "get_capabilities", dict[str, bool])()  # older versions of torch do not tell
+    return any(found.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
 _WARMUP_STEPS = 3  # before the capture: libraries choose their algorithms, and the optimiser makes its state

@@ -152,7 +152,8 @@ class ResumableTraining:
     @property
     def computed(self) -> dict[str, str]:
         """On which devices and how all of it was computed, for rows."""
-        return {name: "; ".join(dict.fromkeys(values)) for name, values in self._computed.items()}
+        texts = {name: "; ".join(dict.fromkeys(filter(None, values))) for name, values in self._computed.items()}
+        return {name: text for name, text in texts.items() if text}
 
     def run_to(self, stop: int) -> None:
         """Takes the steps up to one, as far as they are not taken yet.
@@ -329,7 +330,7 @@ def resumable(
         name: Its name within the run.
         about: What decides where it ends, in words; the network as it stands, masks included, is looked at too.
         start: Its first step.
-        computed: The device, and how it computes.
+        computed: The device, and how it computes; "" for what rows leave out.
         companion: What counts beside it.
 
     Raises:

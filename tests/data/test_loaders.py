@@ -152,14 +152,13 @@ def test_both_loaders_augment_alike(few_cifar: Path) -> None:
     for one, other in zip(
         batches(in_memory(few_cifar), views).train(0, 3), batches(files(few_cifar), views).train(0, 3), strict=True
     ):
-        exact, enlarged, shrunk = (
+        exact, resized = (
             [(a - b).abs() * 255 * 0.25 for a, b in zip(one.views[part], other.views[part], strict=True)]
-            for part in (slice(2), slice(2, 4), slice(4, 5))
+            for part in (slice(2), slice(2, 5))
         )
         assert max(level.max() for level in exact) == 0
-        assert max(level.max() for level in enlarged) < 1.1  # one shade, where a half was rounded the other way
-        # Shrinking, DALI repeats the pixels at the edge where PIL and torchvision, and so we, do without.
-        assert shrunk[0].mean() < 0.1
+        # One shade: of files, torch rounds to whole shades between its two passes too.
+        assert max(level.max() for level in resized) < 1.1
 
 
 def test_both_loaders_transform_pixels_alike_to_the_bit(few_cifar: Path) -> None:

@@ -7,6 +7,7 @@ import pickle
 import shutil
 import struct
 import tarfile
+import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
@@ -33,9 +34,9 @@ from sslticket.pruning.mask import Mask
 from sslticket.results import run_dir as run_folder
 from sslticket.results import table, table_files
 from sslticket.storage.files import write_json, write_row
-from sslticket.storage.tensorfile import tensors_hash
+from sslticket.storage.tensorfile import tensors_hash, unpack_tensors
 from sslticket.storage.tensorfile import write_tensor_file as write_tensors
-from sslticket.ticket import Ticket
+from sslticket.ticket import Ticket, _packed
 from sslticket.training import checkpoint, progress, snapshots
 from tests.fuzz.mutations import changed, damaged, text
 from tests.report.analysed import CHANNELS, CONNECTIVITY, MAGNITUDES, OVERLAP, STABILITY
@@ -84,7 +85,9 @@ def tickets() -> list[Ticket]:
 
 
 class Tickets:
-    """Ticket files: flipped, cut, and forged with a right hash, so that what lies behind the hash is reached."""
+    """Ticket files, plain and packed: flipped, cut, and forged with a right hash, so that what lies behind the hash is
+    reached; and packed ones whose streams are damaged or tell of other tensors.
+    """
 
     name, other = "ticket", "another"
 
@@ -93,8 +96,9 @@ class Tickets:
         self._good = []
         for ticket in tickets():
             header, tensors = ticket._header_and_tensors
-            ticket.save(self._path)
-            self._good.append((self._path.read_bytes(), header, tensors, ticket.hash))
+            packed = _packed(header, tensors, ticket.hash)
+            for told, own in ((header | {"hash": ticket.hash}, tensors), packed):
+                self._good.append((container({"sslticket": text(told)}, own), header, tensors, ticket.hash))
         self.before: object = None
         self._forged = False
 
@@ -106,6 +110,8 @@ class Tickets:
             content = damaged(content, rng)
         elif kind < 0.4:
             content = self._container(content, rng)
+        elif kind < 0.6:
+            content = forged_streams(header, tensors, rng)
         else:
             content = forged(header, tensors, rng)
         self._path.write_bytes(content)
@@ -138,8 +144,36 @@ def forged(header: dict[str, Any], tensors: dict[str, Tensor], rng: Random) -> b
     told = text(header)
     if isinstance(header, dict):
         with suppress(ValueError, RecursionError, RuntimeError):  # one that could be hashed
-            told = text(header | {"hash": tensors_hash(json.loads(told), tensors)})
+            digest = tensors_hash(json.loads(told), tensors)
+            told = text(header | {"hash": digest})
+            if rng.random() < 0.5 and all(value.dtype in _CODES for value in tensors.values()):
+                with suppress(KeyError):  # and packed
+                    header, streams = _packed(json.loads(text(header)), tensors, digest)
+                    return container({"sslticket": text(header)}, streams)
     return container({"sslticket": told}, tensors)
+
+
+def forged_streams(header: dict[str, Any], tensors: dict[str, Tensor], rng: Random) -> bytes:
+    """A packed file with other streams, or with another table of them, and the hash of what can be unpacked."""
+    told, streams = _packed(header, tensors, "0" * 16)
+    if rng.random() < 0.6:
+        table = changed(json.loads(zlib.decompress(streams["table"].numpy().tobytes())), rng)
+        streams["table"] = _stream(zlib.compress(text(table).encode("utf-8", "replace")))
+    else:
+        name = rng.choice(list(streams))
+        content = streams[name].numpy().tobytes()
+        if rng.random() < 0.5:
+            content = zlib.compress(damaged(content, rng))
+        streams[name] = _stream(content if rng.random() < 0.3 else damaged(content, rng))
+    own = {name: value for name, value in told.items() if name not in ("format", "ticket_hash")}
+    with suppress(ValueError, RecursionError, RuntimeError, BadInput):
+        listed, unpacked = unpack_tensors(streams)
+        told["ticket_hash"] = tensors_hash(own | {"format": 2 if "head" in listed else 1} | listed, unpacked)
+    return container({"sslticket": text(told)}, streams)
+
+
+def _stream(content: bytes) -> Tensor:
+    return torch.from_numpy(np.frombuffer(bytearray(content), np.uint8))
 
 
 def container(about: dict[str, str], tensors: dict[str, Tensor]) -> bytes:

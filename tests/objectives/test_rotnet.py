@@ -1,5 +1,6 @@
 import math
 
+import pytest
 import torch
 from torch import nn
 
@@ -28,6 +29,19 @@ def test_class_k_is_the_image_turned_k_times_counter_clockwise() -> None:
     corner = torch.zeros(1, 1, 4, 4)
     corner[0, 0, 0, 3] = 1  # top right goes to the top left when turned counter-clockwise once
     assert four_rotations(corner)[0][1, 0, 0, 0] == 1
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("shape", [(3, 3, 200, 200), (300, 3, 32, 32), (2, 3, 5, 5)])
+def test_a_batch_is_turned_in_parts_and_keeps_its_memory_format(
+    shape: tuple[int, ...], layout: torch.memory_format
+) -> None:
+    images = torch.rand(shape).to(memory_format=layout)
+    turned, classes = four_rotations(images)
+    for turn, (found, numbers) in enumerate(zip(turned.chunk(4), classes.chunk(4), strict=True)):
+        assert torch.equal(found, torch.rot90(images, turn, (2, 3)))
+        assert numbers.tolist() == [turn] * len(images)
+    assert turned.is_contiguous(memory_format=layout)
 
 
 def test_a_mirror_image_before_turning_keeps_the_classes_apart() -> None:

@@ -1,0 +1,64 @@
+"""Memory that is handed back to the kernel in every step, to be asked for again: pages provided anew, and their time.
+
+Ours is a training step as the loop takes it; the alternative is the same step in plain torch, with the allocator as a
+process finds it.
+"""
+
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from compare import Line, Work, compared, in_turn
+from images import Images
+from steps import CLASSES, SameBatch, build, stepper
+from torch import nn
+
+from sslticket import models
+
+_AT_MOST = 0.05  # of the pages of plain torch
+_CASES = (("lenet300", 1, 28, 60, 50, 9), ("resnet20", 3, 32, 128, 1, 7), ("vgg19", 3, 32, 64, 1, 7))
+
+
+def lines(images: Images) -> list[Line]:
+    """Pages and time of steps of three networks."""
+    return [line for case in _CASES for line in _lines(*case)]
+
+
+def _lines(model: str, channels: int, image_size: int, batch_size: int, steps: int, rounds: int) -> list[Line]:
+    def ours() -> Work:
+        net = build(model, channels, image_size, density=0.1)
+        return stepper(net, SameBatch(batch_size, channels, image_size), batch_size, steps)
+
+    bare = partial(_bare, model, channels, image_size, batch_size, steps)
+    turns = in_turn({"ours": ours, "torch": bare}, rounds)
+    what = f"training step, {model}, batch {batch_size}"
+    pages = compared(
+        turns,
+        f"{what}: memory from the kernel",
+        "plain torch",
+        other="torch",
+        kind="of",
+        target=_AT_MOST,
+        unit="MB",
+        per=steps,
+        figure=lambda turn: max(turn.faults, 1) * 4096 / 1e6,
+    )
+    return [pages, compared(turns, f"{what}: time", "plain torch, no mask", other="torch", kind="of", per=steps)]
+
+
+def _bare(model: str, channels: int, image_size: int, batch_size: int, steps: int) -> Work:
+    batch = SameBatch(batch_size, channels, image_size).batch
+    images, labels = batch.views[0], batch.labels
+    torch.manual_seed(0)
+    backbone = models.create_model(model, channels=channels, image_size=image_size)
+    features = models.num_features(backbone, channels=channels, image_size=image_size)
+    net = nn.Sequential(backbone, nn.Linear(features, CLASSES)).train()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9, fused=True)
+
+    def work() -> None:
+        for _ in range(steps):
+            optimizer.zero_grad()
+            F.cross_entropy(net(images), labels).backward()
+            optimizer.step()
+
+    return work

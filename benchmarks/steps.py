@@ -1,0 +1,83 @@
+"""Training steps as searches and evaluations take them: the engine, the network, its mask and the loop, all ours."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+
+import torch
+
+from sslticket import SGD, Supervised, TrainConfig, models
+from sslticket.config.runtime import RuntimeConfig
+from sslticket.data.loader import Batch, Loader
+from sslticket.objectives.base import Objective
+from sslticket.pruning import pruned_model
+from sslticket.pruning.mask import Mask, num_kept
+from sslticket.pruning.prunable import prunable_weights
+from sslticket.training.engine import Engine
+from sslticket.training.network import MaskedNetwork
+from sslticket.training.progress import Progress
+
+CLASSES = 10
+_OPEN = ExitStack()  # what a contender's process keeps open to its end
+
+
+class SameBatch:
+    """A loader that gives one batch of noise again and again: what a step costs does not depend on the images."""
+
+    def __init__(self, batch_size: int, channels: int, image_size: int, views: int = 1) -> None:
+        noise = torch.Generator().manual_seed(0)
+        self.batch = Batch(
+            tuple(torch.randn(batch_size, channels, image_size, image_size, generator=noise) for _ in range(views)),
+            torch.randint(CLASSES, (batch_size,), generator=noise),
+            torch.arange(batch_size),
+        )
+
+    @property
+    def unreadable(self) -> Mapping[str, str]:
+        """Nothing."""
+        return {}
+
+    def train(self, start: int, stop: int) -> Iterator[Batch]:
+        """The batch, for each step."""
+        for _ in range(start, stop):
+            yield self.batch
+
+    def once(self) -> Iterator[Batch]:
+        """The batch."""
+        yield self.batch
+
+
+def build(
+    model: str, channels: int, image_size: int, *, density: float | None = None, objective: Objective | None = None
+) -> MaskedNetwork:
+    """A network with the mask of its greatest weights at this density, or without anything that a mask needs."""
+    objective = objective or Supervised()
+    if density is None:
+        torch.manual_seed(0)
+        backbone = models.create_model(model, channels=channels, image_size=image_size)
+        features = models.num_features(backbone, channels=channels, image_size=image_size)
+        return MaskedNetwork(backbone, objective.heads(backbone, features, CLASSES), objective)
+    net = MaskedNetwork.build(model, objective, channels=channels, image_size=image_size, classes=CLASSES, seed=0)
+    weights = pruned_model.read_state(net.backbone)
+    ones = Mask.ones_like(weights, prunable_weights(net.backbone))
+    top = Mask.top({name: weights[name].abs() for name in ones}, keep=num_kept(ones.total, density), within=ones)
+    pruned_model.set_mask(net.backbone, top)
+    return net
+
+
+def stepper(
+    net: MaskedNetwork, loader: Loader, batch_size: int, steps: int, *, set_size: int = 50_000
+) -> Callable[[], object]:
+    """Work that takes so many steps of training, as the loop takes them."""
+    engine = Engine.create(RuntimeConfig(threads=1), "fp32")
+    training = TrainConfig(length="100ep", batch_size=batch_size, optimizer=SGD(lr=0.01))
+    wrapped = _OPEN.enter_context(engine.prepare(net, 0, training))
+    progress = _OPEN.enter_context(Progress(10**9, show=False))
+    loop = engine.make_loop(net, wrapped, loader, training, set_size=set_size, seed=0, progress=progress)
+    taken = 0
+
+    def work() -> None:
+        nonlocal taken
+        loop.run(taken, taken + steps)
+        taken += steps
+
+    return work

@@ -1,0 +1,220 @@
+"""Which kernels a training computes with: short trials at its start choose on a CPU, and the run's folder remembers.
+
+A network can be computed by several kernels, whose results differ by the order of sums alone, and none is the fastest
+for all networks: channels-last makes ResNet-20 faster and VGG-19 slower, and whether a sparse layer gains depends on
+its shape and on how much of it is pruned. So a few passes over the first images are timed with each.
+
+A choice changes rounding. It is therefore made once, and written before the first step: whoever goes on with the
+training reads it, so one that was killed ends with the bits of one that was not. Rows tell it (`kernels`).
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Self
+
+import torch
+from accelerate import Accelerator
+
+from sslticket.data.loader import Batch
+from sslticket.errors import BadInput, one_line
+from sslticket.pruning import pruned_model, sparse_layers
+from sslticket.pruning.mask import Mask
+from sslticket.storage.files import read_json, write_json
+from sslticket.training.loop import preserve_rng_state
+from sslticket.training.network import MaskedNetwork
+from sslticket.training.numerics import compile_network
+
+KERNELS_FOLDER = "kernels"
+"""In the folder of a run: a file for each training, or each level of a search, whose kernels a trial has chosen."""
+TRIAL_FROM_STEPS = 200
+"""Steps of a training from which on a trial pays: it takes as long as about ten of them, and gains 10% or more of all,
+or nothing."""
+MIN_GAIN = 1.1
+"""Times that other kernels must be faster than torch's own in its own layout: less may be a slip of the trial."""
+COMPILE_FROM_SECONDS = 600.0
+"""Seconds of a training from which on compiled code is tried under --fast: to compile takes 10 to 30 seconds, twice."""
+_ROUNDS = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kernels:
+    """By which kernels a training computes, as trials have chosen; torch's own in its own layout by default.
+
+    Attributes:
+        channels_last: Whether images and weights lie in memory in NHWC order.
+        compiled: Whether network, heads and slow copies run as torch.compile makes them.
+        sparse: Names of the weights whose layers compute with their kept weights alone.
+        layers: Number of layers with a mask; 0 where no layer was tried.
+    """
+
+    channels_last: bool = False
+    compiled: bool = False
+    sparse: tuple[str, ...] = ()
+    layers: int = 0
+
+    @classmethod
+    def read(cls, path: Path) -> Self | None:
+        """What a file remembers; None where there is none.
+
+        Raises:
+            BadInput: If it is damaged.
+        """
+        fix = "delete it and run the same command again"
+        try:
+            found = read_json(path, fix=fix)
+        except FileNotFoundError:
+            return None
+        kinds = {"channels_last": bool, "compiled": bool, "sparse": list, "layers": int}
+        fits = isinstance(found, dict) and found.keys() == kinds.keys()
+        if not fits or any(type(found[name]) is not kind for name, kind in kinds.items()):
+            raise BadInput(f"{path} is damaged (it names no kernels); {fix}")
+        return cls(**found | {"sparse": tuple(map(str, found["sparse"]))})
+
+    def write(self, path: Path) -> None:
+        """Writes what `read` reads."""
+        write_json(path, asdict(self))
+
+    def __str__(self) -> str:
+        """The kernels as rows have them, such as "channels-last; 12 of 16 layers sparse"; "" for torch's own."""
+        words = ["channels-last"] * self.channels_last + ["compiled"] * self.compiled
+        if self.sparse:
+            words.append(f"{len(self.sparse)} of {self.layers} layers sparse")
+        return "; ".join(words)
+
+
+def kernels_path(run: Path, name: str) -> Path:
+    """Where a run's folder keeps the kernels of a training of this name."""
+    return run / KERNELS_FOLDER / f"{name}.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """What is tried for a training.
+
+    Attributes:
+        build: Draws its network; the ones that are tried are thrown away.
+        mask: Its mask, by which layers are tried; None where none are.
+        batch: The images that go through it at once.
+        layouts: The layouts of memory, whether channels-last, the usual one first.
+        compile_for: Steps of the training if compiled code is to be tried where that would pay, else 0.
+    """
+
+    build: Callable[[], MaskedNetwork]
+    mask: Mask | None
+    batch: Batch
+    layouts: tuple[bool, ...]
+    compile_for: int
+
+    def choose(self, accelerator: Accelerator) -> tuple[Kernels, str]:
+        """Times a network's passes, forward and back, in each layout with the sparse layers that gain in it.
+
+        Args:
+            accelerator: The accelerator of this process. All processes call this, since an objective may gather from
+                them; what the first one finds counts.
+
+        Returns:
+            The fastest kernels, and a line on compiled code that failed, or "".
+        """
+        with preserve_rng_state(accelerator.device):
+            passes = {last: _Pass(self, accelerator, channels_last=last) for last in self.layouts}
+            times, note = {} if len(passes) == 1 and not self.compile_for else _seconds_of(passes), ""
+            best = self.layouts[0]
+            for other in self.layouts[1:]:
+                best = other if times[best] >= MIN_GAIN * times[other] else best
+            chosen = passes[best].kernels
+            if self.compile_for and self.compile_for * times[best] >= COMPILE_FROM_SECONDS:
+                try:
+                    compiled = _Pass(self, accelerator, channels_last=best, compiled=True)
+                    if times[best] >= MIN_GAIN * _seconds_of({True: compiled})[True]:
+                        chosen = compiled.kernels
+                except Exception as error:  # whatever a machine without a compiler raises
+                    note = f"nothing is compiled, since torch.compile fails here: {one_line(error)}"
+        return chosen, note
+
+
+class _Pass:
+    """One pass of a network over a batch, forward and back, as a step of training has it.
+
+    Attributes:
+        kernels: By which kernels it computes.
+    """
+
+    def __init__(self, trial: Trial, accelerator: Accelerator, *, channels_last: bool, compiled: bool = False) -> None:
+        layout = torch.channels_last if channels_last else torch.contiguous_format
+        network = trial.build().to(memory_format=layout).train()
+        views = tuple(view.contiguous(memory_format=layout) for view in trial.batch.views)
+        self._network, self._batch, self._accelerator = network, trial.batch._replace(views=views), accelerator
+        self.kernels = Kernels(channels_last=channels_last, compiled=compiled)
+        if compiled:
+            compile_network(network)
+        elif (mask := trial.mask) is not None:
+            backbone = network.backbone
+            pruned_model.set_mask_everywhere(network, mask)
+            names = sparse_layers.faster_sparse_layers(backbone, mask, views[0], autocast=accelerator.autocast)
+            sparse_layers.use_sparse_layers(backbone, mask, names)
+            self.kernels = replace(self.kernels, sparse=tuple(names), layers=len(mask))
+
+    def __call__(self) -> None:
+        with self._accelerator.autocast():
+            terms = self._network(self._batch, 0.0)
+        loss = torch.stack(list(terms.values())).sum()
+        if loss.requires_grad:  # an objective may have none on a few images
+            self._accelerator.backward(loss)
+        self._network.zero_grad()
+
+
+def _seconds_of(passes: Mapping[bool, _Pass]) -> dict[bool, float]:
+    """The seconds of each, the least of a few rounds in turn: what else runs on the machine only adds to them."""
+    for each in passes.values():
+        each()
+    seconds: dict[bool, list[float]] = {name: [] for name in passes}
+    for _ in range(_ROUNDS):
+        for name, each in passes.items():
+            began = _clock()
+            each()
+            seconds[name].append(_clock() - began)
+    return {name: min(found) for name, found in seconds.items()}
+
+
+def _clock() -> float:
+    """Processor time where one thread computes, of which other programs take nothing away."""
+    return time.process_time() if torch.get_num_threads() == 1 else time.perf_counter()
+
+
+@contextmanager
+def computing_with(kernels: Kernels, network: MaskedNetwork) -> Iterator[None]:
+    """Has a network and its copies compute with these sparse layers, until the block ends.
+
+    Args:
+        kernels: What trials have chosen.
+        network: The network with its mask, which stays the same meanwhile.
+    """
+    if not kernels.sparse:
+        yield
+        return
+    mask = pruned_model.current_mask(network.backbone)
+    backbones = list(pruned_model.backbone_and_copies(network))
+    for backbone in backbones:
+        sparse_layers.use_sparse_layers(backbone, mask, kernels.sparse)
+    try:
+        yield
+    finally:
+        for backbone in backbones:
+            sparse_layers.stop_sparse_layers(backbone)
+
+
+@contextmanager
+def dense_layers(network: MaskedNetwork) -> Iterator[None]:
+    """Has a network compute with torch's own kernels, which have second derivatives, until the block ends."""
+    backbones = [(each, sparse_layers.sparse_layers(each)) for each in pruned_model.backbone_and_copies(network)]
+    for backbone, _ in backbones:
+        sparse_layers.stop_sparse_layers(backbone)
+    try:
+        yield
+    finally:
+        for backbone, names in backbones:
+            if names:  # with the mask that is there again
+                sparse_layers.use_sparse_layers(backbone, pruned_model.current_mask(network.backbone), names)

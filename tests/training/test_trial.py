@@ -1,0 +1,275 @@
+"""Trials choose kernels by what they measure; a choice is written before anything is trained, repeated, and told."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from sslticket.config.runtime import RuntimeConfig
+from sslticket.data.augment import View
+from sslticket.data.loader import Batch, MemoryLoader
+from sslticket.data.source import open_split
+from sslticket.errors import BadInput
+from sslticket.objectives.supervised import Supervised
+from sslticket.pruning import pruned_model, sparse_layers
+from sslticket.pruning.criteria import SNIP
+from sslticket.pruning.mask import Mask
+from sslticket.search.imp import IMP
+from sslticket.search.plan import plan_search
+from sslticket.search.run_search import run_search
+from sslticket.training import engine as engines
+from sslticket.training import numerics
+from sslticket.training import trial as trials
+from sslticket.training.engine import Engine
+from sslticket.training.network import MaskedNetwork
+from sslticket.training.numerics import Numerics
+from sslticket.training.trial import Kernels, Trial, computing_with, dense_layers
+from tests.runs import BATCH, STEPS, recipe, search, tickets
+from tests.search.test_killed import files, told
+from tests.training.test_snapshots import stopped_every
+
+LAYERS = ("features.4.weight", "features.8.weight")  # of conv3's three; trials of these tests choose them
+
+
+def build() -> MaskedNetwork:
+    return MaskedNetwork.build("conv3", Supervised(), channels=1, image_size=8, classes=10, seed=3)
+
+
+def digits(count: int) -> Batch:
+    source = open_split("digits", "train")
+    loader = Engine.create(RuntimeConfig(), "fp32").make_loader(
+        source, (View(size=8),), batch_size=count, order=1, augment=2
+    )
+    (batch,) = loader.train(0, 1)
+    return batch
+
+
+def sparse_mask(network: MaskedNetwork, density: float = 0.2) -> Mask:
+    dense = pruned_model.current_mask(network.backbone)
+    drawn = torch.Generator().manual_seed(0)
+    return Mask({name: torch.rand(layer.shape, generator=drawn) < density for name, layer in dense.items()})
+
+
+class Clock:
+    """Seconds that passes take as a test says, whatever they take."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, contiguous: float, channels_last: float) -> None:
+        self.now, self.seconds, self.passes = 0.0, {False: contiguous, True: channels_last}, 0
+        monkeypatch.setattr(trials, "_clock", lambda: self.now)
+        whole = trials._Pass.__call__
+
+        def run(one: Any) -> None:
+            whole(one)
+            self.passes += 1
+            self.now += self.seconds[one.kernels.channels_last]
+
+        monkeypatch.setattr(trials._Pass, "__call__", run)
+
+
+@pytest.mark.parametrize(
+    ("contiguous", "channels_last", "chosen"), [(2.0, 1.0, True), (1.05, 1.0, False), (1, 2, False)]
+)
+def test_the_layout_is_the_faster_one_by_a_tenth(
+    contiguous: float, channels_last: float, chosen: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock(monkeypatch, contiguous, channels_last)
+    accelerator = Engine.create(RuntimeConfig(), "fp32").accelerator
+    trial = Trial(build=build, mask=None, batch=digits(16), layouts=(False, True), compile_for=0)
+    before = torch.random.get_rng_state()
+    assert trial.choose(accelerator) == (Kernels(channels_last=chosen), "")
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert clock.passes == 8, "one to warm up and three rounds of each"
+
+
+def test_layers_that_gain_are_sparse_in_the_trial_of_each_layout(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sparse_layers, "faster_sparse_layers", lambda *_, **__: list(LAYERS))
+    Clock(monkeypatch, 1.0, 2.0)
+    network = build()
+    trial = Trial(build=build, mask=sparse_mask(network), batch=digits(16), layouts=(False, True), compile_for=0)
+    chosen, _ = trial.choose(Engine.create(RuntimeConfig(), "fp32").accelerator)
+    assert chosen == Kernels(sparse=LAYERS, layers=3)
+    assert str(chosen) == "2 of 3 layers sparse"
+    assert str(replace(chosen, channels_last=True)) == "channels-last; 2 of 3 layers sparse"
+    assert str(Kernels()) == ""
+
+
+def test_code_that_cannot_be_compiled_is_said_and_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(network: object) -> None:
+        raise RuntimeError("no compiler")
+
+    monkeypatch.setattr(trials, "compile_network", fail)
+    Clock(monkeypatch, 1.0, 1.0)
+    trial = Trial(build=build, mask=None, batch=digits(16), layouts=(False,), compile_for=600)
+    chosen, note = trial.choose(Engine.create(RuntimeConfig(fast=True), "fp32").accelerator)
+    assert chosen == Kernels()
+    assert note == "nothing is compiled, since torch.compile fails here: no compiler"
+    short = replace(trial, compile_for=599)  # seconds of training, at one a step: compiling would not pay
+    assert short.choose(Engine.create(RuntimeConfig(fast=True), "fp32").accelerator) == (Kernels(), "")
+
+
+def test_sparse_layers_are_in_use_for_as_long_as_they_should_be() -> None:
+    network = build()
+    pruned_model.set_mask_everywhere(network, sparse_mask(network))
+    images = digits(16).views[0]
+    dense = network.backbone(images)
+    with computing_with(Kernels(sparse=LAYERS, layers=3), network):
+        assert set(sparse_layers.sparse_layers(network.backbone)) == set(LAYERS)
+        torch.testing.assert_close(network.backbone(images), dense, rtol=1e-4, atol=1e-5)
+        with dense_layers(network):
+            assert not sparse_layers.sparse_layers(network.backbone)
+        assert set(sparse_layers.sparse_layers(network.backbone)) == set(LAYERS)
+    assert not sparse_layers.sparse_layers(network.backbone)
+
+
+def test_a_damaged_file_is_refused_and_a_whole_one_comes_back(tmp_path: Path) -> None:
+    path = tmp_path / "kernels" / "search.level-00.json"
+    assert Kernels.read(path) is None
+    kernels = Kernels(channels_last=True, sparse=LAYERS, layers=3)
+    kernels.write(path)
+    assert Kernels.read(path) == kernels
+    for damaged in ("{}", '{"channels_last": 1, "compiled": false, "sparse": [], "layers": 3}', "[]"):
+        path.write_text(damaged)
+        with pytest.raises(BadInput, match=r"is damaged \(it names no kernels\); delete it"):
+            Kernels.read(path)
+
+
+class Chosen:
+    """Trials that choose what a test says, in place of what the clock does.
+
+    Attributes:
+        asked: The densities of the masks under which something was tried.
+        layouts: The layouts that were tried.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.asked: list[float] = []
+        self.layouts: list[tuple[bool, ...]] = []
+        monkeypatch.setattr(engines, "TRIAL_FROM_STEPS", STEPS)
+
+        def choose(trial: Trial, accelerator: object) -> tuple[Kernels, str]:
+            self.layouts.append(trial.layouts)
+            density = 1.0 if trial.mask is None else trial.mask.density
+            self.asked.append(density)
+            sparse = {} if trial.mask is None else {"sparse": LAYERS, "layers": 3}
+            return Kernels(channels_last=trial.layouts[-1], **sparse), ""
+
+        monkeypatch.setattr(Trial, "choose", choose)
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(path.read_text()) for path in sorted(folder.glob("rows/search.level-*.jsonl"))]
+
+
+def test_a_choice_is_written_before_a_level_starts_and_repeated_and_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = Chosen(monkeypatch)
+    planned = search(tmp_path)
+    densities = [ticket.mask.density for ticket in tickets(planned)][:3]
+    assert chosen.asked == densities, "once for each network that is trained, the dense one with its layouts"
+    assert chosen.layouts == [(False, True), (True,), (True,)]
+    told = [row["kernels"] for row in rows(planned.run_dir.path)]
+    # W_k and the first level's mask were both found by training the dense network.
+    assert told == ["channels-last; 2 of 3 layers sparse"] * 4
+    assert {row["numerics"] for row in rows(planned.run_dir.path)} == {"fp32"}
+    assert Kernels.read(planned.run_dir.kernels_path(2)) == Kernels(channels_last=True, sparse=LAYERS, layers=3)
+
+
+def test_a_search_that_is_stopped_again_and_again_computes_by_its_first_choice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = Chosen(monkeypatch)
+    search(tmp_path / "whole")
+    assert stopped_every(3, lambda: search(tmp_path / "stopped")) >= 2
+    assert len(chosen.asked) == 2 * 3, "what was chosen before a stop is not asked again"
+    assert told(tmp_path / "stopped") == told(tmp_path / "whole")
+    assert files(tmp_path / "stopped") == files(tmp_path / "whole")
+
+
+def test_a_search_that_was_begun_without_a_trial_keeps_its_layout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned = search(tmp_path)
+    assert not (planned.run_dir.path / trials.KERNELS_FOLDER).exists(), "so short a training tries nothing"
+    planned.run_dir.ticket_path(3).unlink()
+    chosen = Chosen(monkeypatch)
+    run_search(planned, RuntimeConfig())
+    assert chosen.layouts == [(False,)]
+    assert [row.get("kernels") for row in rows(planned.run_dir.path)] == [None] * 3 + ["2 of 3 layers sparse"]
+
+
+@pytest.mark.parametrize(
+    ("runtime", "layouts"),
+    [
+        (RuntimeConfig(exact=True), []),
+        (RuntimeConfig(channels_last=True), [(True,)] * 3),
+        (RuntimeConfig(channels_last=False), [(False,)] * 3),
+        (RuntimeConfig(channels_last=True, exact=True), []),
+    ],
+)
+def test_what_flags_ask_for_is_not_tried(
+    runtime: RuntimeConfig, layouts: list[tuple[bool, ...]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = Chosen(monkeypatch)
+    planned = plan_search(recipe(), runtime, tmp_path)
+    run_search(planned, runtime)
+    assert chosen.layouts == layouts
+
+
+def test_scores_that_need_second_derivatives_get_them_from_torchs_kernels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Chosen(monkeypatch)
+    which = recipe(
+        search=IMP(
+            levels=1,
+            rate=0.5,
+            rewind="2it",
+            early_bird=0.9,
+            early_bird_window=1,
+            early_bird_every="1it",
+            criterion=SNIP(score_images=BATCH),
+        )
+    )
+    plain = plan_search(which, RuntimeConfig(exact=True), tmp_path / "exact")
+    run_search(plain, RuntimeConfig(exact=True))
+    planned = plan_search(which, RuntimeConfig(), tmp_path / "tried")
+    run_search(planned, RuntimeConfig())
+    assert tickets(planned)[1].mask.survivors == tickets(plain)[1].mask.survivors
+    assert rows(planned.run_dir.path)[1]["kernels"] == "channels-last; 2 of 3 layers sparse"
+
+
+def test_further_loaders_share_the_images_and_give_the_same_batches() -> None:
+    source, views = open_split("digits", "train"), (View(size=8, crop="pad", pad=1, flip=True),)
+    shared, fresh = Engine.create(RuntimeConfig(), "fp32"), Engine.create(RuntimeConfig(), "fp32")
+    first = shared.make_loader(source, views, batch_size=16, order=1, augment=2)
+    second = shared.make_loader(source, views, batch_size=8, order=3, augment=4)
+    alone = fresh.make_loader(source, views, batch_size=8, order=3, augment=4)
+    assert isinstance(first, MemoryLoader)
+    assert isinstance(second, MemoryLoader)
+    assert second._groups is first._groups
+
+    def seen(loader: Any, last: int) -> Iterator[torch.Tensor]:
+        return (value for batch in loader.train(0, last) for value in (*batch.views, batch.labels, batch.indices))
+
+    assert all(torch.equal(one, other) for one, other in zip(seen(second, 3), seen(alone, 3), strict=True))
+    again = Engine.create(RuntimeConfig(), "fp32").make_loader(source, views, batch_size=16, order=1, augment=2)
+    assert all(torch.equal(one, other) for one, other in zip(seen(first, 2), seen(again, 2), strict=True))
+    other = shared.make_loader(replace(source), views, batch_size=8, order=3, augment=4)
+    assert isinstance(other, MemoryLoader)
+    assert other._groups is not first._groups, "other images may have other pixels"
+
+
+def test_fast_is_bf16_where_the_processor_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(numerics, "_device_type", lambda: "cpu")
+    for has, precision in ((True, "bf16"), (False, "fp32")):
+        monkeypatch.setattr(numerics, "_cpu_has_bfloat16", lambda has=has: has)
+        assert Numerics.resolve(RuntimeConfig(fast=True), None).precision == precision
+        assert Numerics.resolve(RuntimeConfig(), None).precision == "fp32"
+        assert Numerics.resolve(RuntimeConfig(fast=True), "fp32").precision == "fp32"
+    with pytest.raises(BadInput, match="--fast and --exact must not be given together"):
+        RuntimeConfig(fast=True, exact=True)
