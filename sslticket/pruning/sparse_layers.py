@@ -213,7 +213,8 @@ def step_kept_weights(layers: "Sequence[_SparseLayer]", optimizer: torch.optim.O
         layers: From `layers_in_use`.
         optimizer: The optimiser of a network that has them.
     """
-    if type(optimizer) is not torch.optim.SGD:
+    own_step = type(optimizer).__module__.startswith(("torch.", "sslticket."))  # a user's subclass may do otherwise
+    if not (isinstance(optimizer, torch.optim.SGD) and own_step):
         return
     if len(optimizer.param_groups) == 1:
         group = optimizer.param_groups[0]
