@@ -420,11 +420,8 @@ class Engine:
             yield wrapped
         finally:
             self.kernels = Kernels()
-            # Not accelerate's: it looks through all objects of the process for cycles. Its wrapper of mixed precision
-            # is one.
+            # Not accelerate's `free_memory`, which looks through all objects of the process for cycles.
             self.accelerator._models.clear()
-            for name in ("forward", "_original_forward"):
-                network.__dict__.pop(name, None)
             note_ended(network)
             distributed.reset_batchnorm(network)
 

@@ -171,6 +171,8 @@ _HALF_PRECISION = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 _ended: list[weakref.ref[nn.Module]] = []
+# By which accelerate wraps a network in mixed precision, and a network keeps itself; it puts them on anew where needed.
+_ACCELERATE_ATTRIBUTES = ("forward", "_original_forward", "_is_accelerate_prepared")
 
 
 def note_ended(network: nn.Module) -> None:
@@ -188,7 +190,12 @@ def free_ended(device: torch.device, but: nn.Module) -> None:
         device: Where they were trained.
         but: The network that is trained now.
     """
-    left = any(network() not in (None, but) for network in _ended)
+    for one in _ended:
+        if (network := one()) is not None and network is not but:
+            for name in _ACCELERATE_ATTRIBUTES:
+                network.__dict__.pop(name, None)
+        del network
+    left = any(one() not in (None, but) for one in _ended)
     _ended.clear()
     if left:
         gc.collect()
