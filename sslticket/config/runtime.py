@@ -10,12 +10,13 @@ project, a file that `accelerate config` once wrote, or a line in a shell's prof
 when results are compared. docs/running.md has the table of what each does.
 """
 
+import fnmatch
 import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from functools import lru_cache
 from pathlib import Path
 
 from sslticket import processes as launched
@@ -159,7 +160,13 @@ def _alternatives(words: tuple[str, ...]) -> str:
 
 
 def _matches_any(name: str, patterns: tuple[str, ...]) -> bool:
-    return any(fnmatchcase(name, pattern) for pattern in patterns)
+    return _joined_patterns(patterns).match(name) is not None
+
+
+@lru_cache
+def _joined_patterns(patterns: tuple[str, ...]) -> re.Pattern[str]:
+    """One expression for all: every training looks at every variable of the environment several times."""
+    return re.compile("|".join(map(fnmatch.translate, patterns)))
 
 
 def _short_value(value: str) -> str:

@@ -468,13 +468,15 @@ class View(metaclass=FormerNames):
     def sample(self, count: int, seed: int, *path: str | int) -> ViewParams:
         """Sample the random numbers of `count` images, a pure function of the seed and the path (step, view)."""
         rng = seeded_generator(seed, *path)
-        tries = CROP_ATTEMPTS if self.crop == "resized" else 0
-        area = rng.uniform(self.scale[0], self.scale[1], (count, tries))
-        ratio = np.exp(rng.uniform(math.log(self.ratio[0]), math.log(self.ratio[1]), (count, tries)))
+        area = ratio = np.zeros((count, 0), np.float32)
+        if self.crop == "resized":
+            tries = (count, CROP_ATTEMPTS)
+            area = rng.uniform(self.scale[0], self.scale[1], tries).astype(np.float32)
+            ratio = np.exp(rng.uniform(math.log(self.ratio[0]), math.log(self.ratio[1]), tries)).astype(np.float32)
         position = rng.random((count, 2), dtype=np.float32)
         flip = rng.random(count) < 0.5 if self.flip else np.zeros(count, bool)
         transforms = tuple(transform.sample(rng, count) for transform in self.transforms)
-        return ViewParams(area.astype(np.float32), ratio.astype(np.float32), position, flip, transforms)
+        return ViewParams(area, ratio, position, flip, transforms)
 
     def resized_crop_windows(self, height: np.ndarray, width: np.ndarray, params: ViewParams) -> CropWindow:
         """Place the windows of a "resized" crop in images of these heights and widths, (B,) each.

@@ -27,6 +27,9 @@ from sslticket.seeds import derive_seed, seeded_generator
 # MiB of float32: what a kernel does to a few small images takes less time than its launch. Not more batches, since the
 # device soon has nothing to do while the host samples the numbers for many.
 _MAX_BATCHES, _MAX_VALUES = 16, 2**23
+# On a CPU so few numbers that they stay in its cache: batches of few small images then cost half as much.
+_MAX_CPU_VALUES = 2**18
+_BATCH_ALIGNMENT = 64  # bytes at a multiple of which a batch begins: elsewhere products may be summed in another order
 
 
 @lru_cache(maxsize=4)
@@ -92,6 +95,8 @@ class Sampler:
 
     def indices(self, step: int) -> np.ndarray:
         """Return the manifest rows of a global batch, (batch_size,) int64, the same for every rank and world size."""
+        if len(self._streams) == 1:
+            return self._streams[0].indices(step * self.batch_size, (step + 1) * self.batch_size)
         rows = np.empty(self.batch_size, np.int64)
         for stream in self._streams:
             rows[stream.positions] = stream.indices(step * len(stream.positions), (step + 1) * len(stream.positions))
@@ -137,6 +142,9 @@ class _ShuffledStream:
     positions: np.ndarray
 
     def indices(self, start: int, stop: int) -> np.ndarray:
+        epoch, first = divmod(start, self.length)
+        if first + stop - start <= self.length:
+            return self.first + _epoch_permutation(self.length, self.seed, epoch)[first : first + stop - start]
         epochs, within = np.divmod(np.arange(start, stop), self.length)
         rows = np.empty(stop - start, np.int64)
         for epoch in range(int(epochs[0]), int(epochs[-1]) + 1):
@@ -160,6 +168,9 @@ class Batch(NamedTuple):
 
     def chunk(self, count: int) -> Iterator["Batch"]:
         """Cut the batch into `count` micro-batches, for gradient accumulation."""
+        if count == 1:
+            yield self
+            return
         views = zip(*(torch.chunk(view, count) for view in self.views), strict=True)
         for chunks in zip(views, self.labels.chunk(count), self.indices.chunk(count), strict=True):
             yield Batch(*chunks)
@@ -241,9 +252,11 @@ class MemoryLoader:
     def train(self, start: int, stop: int) -> Iterator[Batch]:
         """Yield this process's slice of the augmented global batches `start` to `stop - 1`."""
         local, count = self._sampler.local_slice, 1
-        if self._merged:  # an image looks the same whichever others are made with it
-            values = (local.stop - local.start) * self._channels * sum(view.size**2 for view in self._views)
-            count = min(_MAX_BATCHES, max(1, _MAX_VALUES // values))
+        # An image looks the same whichever others are made with it.
+        values = [(local.stop - local.start) * self._channels * view.size**2 for view in self._views]
+        if self._merged or not any(4 * each % _BATCH_ALIGNMENT for each in values):
+            most = _MAX_VALUES if self._merged else _MAX_CPU_VALUES
+            count = min(_MAX_BATCHES, max(1, most // sum(values)))
         for first in range(start, stop, count):
             steps = range(first, min(first + count, stop))
             rows = [self._sampler.indices(step)[local] for step in steps]
@@ -340,9 +353,15 @@ class _SquareCropper:
         pad = view.pad if view.crop == "pad" else 0
         self._margins = [pad + max(0, math.ceil((view.size - side) / 2) - pad) for side in (self._height, self._width)]
         top, left = self._margins
-        padded = F.pad(pixels, (left, left, top, top))
+        padded = F.pad(pixels, (left, left, top, top)).contiguous()
         # Every window of every image, (N, tops, lefts, C, size, size), without a copy.
         self._windows = padded.unfold(2, view.size, 1).unfold(3, view.size, 1).permute(0, 2, 3, 1, 4, 5)
+        # On a CPU a crop is copied by the row: these are all runs of `size` bytes, whichever byte they begin at.
+        _, channels, height, self._width_padded = padded.shape
+        self._image_bytes = channels * height * self._width_padded
+        self._runs = padded.as_strided((padded.numel() - view.size + 1, view.size), (1, 1)) if padded.is_cpu else None
+        rows = np.arange(channels)[:, None] * height + np.arange(view.size)
+        self._row_starts = (rows * self._width_padded).ravel()
 
     def crop_params(self, params: ViewParams) -> tuple[np.ndarray, ...]:
         """Return top and left of the windows, and where images are mirrored at all, which."""
@@ -352,8 +371,24 @@ class _SquareCropper:
 
     def __call__(self, index: Tensor, top: Tensor, left: Tensor, flip: Tensor | None = None) -> Tensor:
         """Return bytes, (B, C, size, size)."""
+        if self._runs is not None:
+            return self._copy_rows(self._runs, index.numpy(), top.numpy(), left.numpy(), flip)
         crops = self._windows[index, top, left]
         return crops if flip is None else torch.where(flip[:, None, None, None], crops.flip(3), crops)
+
+    def _copy_rows(
+        self, runs: Tensor, index: np.ndarray, top: np.ndarray, left: np.ndarray, flip: Tensor | None
+    ) -> Tensor:
+        """Do the same on a CPU, where a gather takes as long for each byte as this does for a row of them."""
+        first = index * self._image_bytes + top * self._width_padded + left
+        starts = torch.from_numpy((first[:, None] + self._row_starts).ravel())
+        size = self._view.size
+        crops = runs.index_select(0, starts).view(len(index), -1, size, size)
+        if flip is not None:
+            mirrored = flip.numpy()
+            array = crops.numpy()
+            array[mirrored] = array[mirrored][..., ::-1]
+        return crops
 
 
 class _ResizedCropper:

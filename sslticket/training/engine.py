@@ -35,7 +35,14 @@ from sslticket.pruning import pruned_model
 from sslticket.pruning.sparse_layers import sparse_candidates
 from sslticket.training import TRACKERS
 from sslticket.training.loop import TrainingLoop
-from sslticket.training.memory import DeviceMemory, MemoryModel, format_images, min_accumulation_steps
+from sslticket.training.memory import (
+    DeviceMemory,
+    MemoryModel,
+    format_images,
+    free_ended,
+    min_accumulation_steps,
+    note_ended,
+)
 from sslticket.training.network import MaskedNetwork
 from sslticket.training.numerics import Numerics, compile_network, graph_class_for, is_compiled, state_size
 from sslticket.training.progress import (
@@ -411,12 +418,16 @@ class Engine:
             # Newer torch has another name for it, which older ones and accelerate do not know.
             warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
             with _hide_environment():
-                wrapped: torch.nn.Module = self.accelerator.prepare_model(network)
+                free_ended(self.accelerator.device, but=network)
+                # Told where it goes, accelerate looks for no sharded tensors: it would import a second's code to.
+                wrapped: torch.nn.Module = self.accelerator.prepare_model(network, device_placement=True)
         try:
             yield wrapped
         finally:
             self.kernels = Kernels()
-            self.accelerator.free_memory()
+            # Not accelerate's `free_memory`, which looks through all objects of the process for cycles.
+            self.accelerator._models.clear()
+            note_ended(network)
             distributed.reset_batchnorm(network)
 
     def make_loop(

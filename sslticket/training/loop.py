@@ -89,6 +89,7 @@ class TrainingLoop:
         self._running_statistics = RunningStatistics(network, accumulation_steps)
         # Not accelerate's: it looks for a package on disk in every step, and would keep every level's optimiser alive.
         self.optimizer = build_network_optimizer(network, training.optimizer)
+        self._trained = [each for group in self.optimizer.param_groups for each in group["params"]]
         if accelerator.scaler is not None:
             init_momentum(self.optimizer)
         self._replay = None if graph is None else GraphReplay(graph, self.optimizer, accelerator.device)
@@ -164,8 +165,11 @@ class TrainingLoop:
 
     def _forward_backward(self, batch: Batch, progress: float, step: int | None = None) -> Tensor:
         """Does what the device does in a step; returns its loss, (). Without the step, generators stay as they are."""
-        self.optimizer.zero_grad()
+        # Not `zero_grad`: torch's opens a block for its profiler each time, which takes as long as a small layer.
+        for parameter in self._trained:
+            parameter.grad = None
         losses: list[Tensor] = []
+        scaler = self._accelerator.scaler
         self._running_statistics.on_step_begin()
         for number, micro_batch in enumerate(batch.chunk(self._accumulation_steps)):
             if step is not None:
@@ -175,12 +179,13 @@ class TrainingLoop:
                 terms = self._wrapped(micro_batch, progress)
                 penalty = terms.pop(PENALTY_TERM, None)
                 loss = self._average_over_steps(_sum_scalars(list(terms.values())))
-                self._accelerator.backward(loss if penalty is None else loss + self._average_over_steps(penalty))
+                total = loss if penalty is None else loss + self._average_over_steps(penalty)
+                # Not accelerate's `backward`, which would divide by one: the loop counts micro-batches itself.
+                (total if scaler is None else scaler.scale(total)).backward()
             losses.append(loss.detach())
             self._running_statistics.on_micro_batch(number)
         # Before anything looks at gradients: a norm that is clipped is that of the weights that are left.
         pruned_model.mask_gradients(self._masked)
-        scaler = self._accelerator.scaler
         if self._max_grad_norm is not None:
             self._accelerator.unscale_gradients(self.optimizer)
             nn.utils.clip_grad_norm_(self.network.weight_parameters(), self._max_grad_norm)
@@ -219,6 +224,8 @@ class TrainingLoop:
                 group["lr"].fill_(rate)
             else:
                 group["lr"] = rate
+        if not self._gates:
+            return
         progress = (step - self.mask_start) / (self._clock.total_steps - self.mask_start)
         seed = derive_seed(self._seed, "gates", step)
         for name, gate in self._gates:

@@ -8,8 +8,10 @@ result grows with the number of images gives the rest. Gradients are counted bes
 they come. Torch's own fake tensors would do as well, but their first use imports torch's compiler, a second's work.
 """
 
+import gc
 import math
 import os
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -168,12 +170,45 @@ _LIBRARY_BYTES, _FRAGMENTATION = 2**30, 0.05
 _HALF_PRECISION = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
+_ended: list[weakref.ref[nn.Module]] = []
+# By which accelerate wraps a network in mixed precision, and a network keeps itself; it puts them on anew where needed.
+_ACCELERATE_ATTRIBUTES = ("forward", "_original_forward", "_is_accelerate_prepared")
+
+
+def note_ended(network: nn.Module) -> None:
+    """Note that a network's training has ended, so that `free_ended` looks whether the network is gone."""
+    _ended.append(weakref.ref(network))
+
+
+def free_ended(device: torch.device, but: nn.Module) -> None:
+    """Free networks whose trainings have ended and which only cycles of references keep, before the next is trained.
+
+    A network in no cycle goes with its last reference. Only where one is still there cycles are looked for, which takes
+    a quarter of a second among the objects of all that a process imports.
+
+    Args:
+        device: Where they were trained.
+        but: The network that is trained now.
+    """
+    for one in _ended:
+        if (network := one()) is not None and network is not but:
+            for name in _ACCELERATE_ATTRIBUTES:
+                network.__dict__.pop(name, None)
+        del network
+    left = any(one() not in (None, but) for one in _ended)
+    _ended.clear()
+    if left:
+        gc.collect()
+        if device.type != "cpu":
+            torch.get_device_module(device).empty_cache()
+
+
 class UnknownMemory(RuntimeError):
     """What a training needs is not known before it runs; nothing else is wrong with it."""
 
 
 class _NoCounter(PassCounter):
-    """Counts nothing: a counter's place among the layers imports torch's compiler."""
+    """Counts nothing."""
 
     def __init__(self, network: nn.Module) -> None:
         self.forward = self.backward = 0

@@ -67,10 +67,22 @@ class PassCounter:
     def __init__(self, network: nn.Module) -> None:
         """Counts from now on, as long as the network lives."""
         self.forward = self.backward = 0
-        for backbone in pruned_model.backbone_and_copies(network):
-            # Numbers that a compiled graph changed would be guards of it, and every step would compile another. Not as
-            # a decorator: it imports the compiler, for which not even a dry run has the time.
-            backbone.register_forward_hook(torch.compiler.disable(self._count))  # type: ignore[no-untyped-call]
+        self._hooks = [
+            backbone.register_forward_hook(self._count) for backbone in pruned_model.backbone_and_copies(network)
+        ]
+
+    def leave_compiled_code(self, network: nn.Module) -> None:
+        """Counts outside of what torch.compile makes of the network; to be called before it is compiled.
+
+        Numbers that a compiled graph changed would be guards of it, and every step would compile another. Not from the
+        start: this imports the compiler, a second's work.
+        """
+        for hook in self._hooks:
+            hook.remove()
+        counter = torch.compiler.disable(self._count)  # type: ignore[no-untyped-call]
+        self._hooks = [
+            backbone.register_forward_hook(counter) for backbone in pruned_model.backbone_and_copies(network)
+        ]
 
     def _count(self, module: nn.Module, given: Any, output: Tensor) -> None:
         self.forward += len(output)

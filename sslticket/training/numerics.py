@@ -133,6 +133,8 @@ def resolve_precision(recipe: Recipe, settings: RuntimeConfig) -> Recipe:
 
 def compile_network(network: nn.Module) -> None:
     """Has torch.compile make the backbone, and the stacks of layers in heads and slow copies, as each is called."""
+    if isinstance(network, MaskedNetwork):
+        network.passes.leave_compiled_code(network)
     for module in (network.get_submodule("backbone"), *_compilable_modules(network.get_submodule("heads"))):
         module.compile()
 

@@ -1,5 +1,6 @@
 """Optimisers: torch's own from their description, LARS (You et al. 2017), and two optimisers that step as one."""
 
+import inspect
 from collections.abc import Callable, Iterable
 from itertools import chain
 from typing import Any, cast
@@ -10,6 +11,36 @@ from torch import Tensor, nn
 from sslticket.config.training import LARS, SGD, Adam, Optimizer, RMSprop
 from sslticket.pruning import pruned_model
 from sslticket.training.network import MaskedNetwork
+
+
+class _EagerOptimizer(torch.optim.Optimizer):
+    """Torch's own methods without their guards against the compiler, which import it at the first call.
+
+    That takes a second of every process, and no optimiser here is ever compiled.
+    """
+
+    add_param_group = inspect.unwrap(torch.optim.Optimizer.add_param_group)
+    state_dict = inspect.unwrap(torch.optim.Optimizer.state_dict)
+    load_state_dict = inspect.unwrap(torch.optim.Optimizer.load_state_dict)
+    zero_grad = inspect.unwrap(torch.optim.Optimizer.zero_grad)
+
+
+class _SGD(_EagerOptimizer, torch.optim.SGD):
+    """See the base classes."""
+
+    step = torch.no_grad()(inspect.unwrap(torch.optim.SGD.step))
+
+
+class _Adam(_EagerOptimizer, torch.optim.Adam):
+    """See the base classes."""
+
+    step = torch.no_grad()(inspect.unwrap(torch.optim.Adam.step))
+
+
+class _RMSprop(_EagerOptimizer, torch.optim.RMSprop):
+    """See the base classes."""
+
+    step = torch.no_grad()(inspect.unwrap(torch.optim.RMSprop.step))
 
 
 class CombinedOptimizer(torch.optim.Optimizer):
@@ -84,7 +115,7 @@ class CombinedOptimizer(torch.optim.Optimizer):
 _EPSILON = 1e-8  # below the fraction, as in lightly's; of norms far above it
 
 
-class LARSOptimizer(torch.optim.Optimizer):
+class LARSOptimizer(_EagerOptimizer):
     """SGD with momentum whose rate is scaled for each tensor by the norms of weight and gradient (You et al. 2017).
 
     The step is that of lightly's LARS, to the bit on a CPU, and so is what it keeps for each tensor. It is our own
@@ -201,7 +232,7 @@ def build_optimizer(spec: Optimizer, parameters: Iterable[nn.Parameter]) -> torc
     if isinstance(spec, LARS):
         return _build_lars(spec, chosen)
     if isinstance(spec, SGD):
-        return torch.optim.SGD(
+        return _SGD(
             chosen,
             lr=spec.lr,
             momentum=spec.momentum,
@@ -210,9 +241,9 @@ def build_optimizer(spec: Optimizer, parameters: Iterable[nn.Parameter]) -> torc
             fused=True,
         )
     if isinstance(spec, Adam):
-        return torch.optim.Adam(chosen, lr=spec.lr, betas=spec.betas, weight_decay=spec.weight_decay, fused=True)
+        return _Adam(chosen, lr=spec.lr, betas=spec.betas, weight_decay=spec.weight_decay, fused=True)
     if isinstance(spec, RMSprop):
-        return torch.optim.RMSprop(
+        return _RMSprop(
             chosen,
             lr=spec.lr,
             alpha=spec.alpha,

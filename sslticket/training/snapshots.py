@@ -356,6 +356,7 @@ def resumable(
                 delete_snapshots(run, name)
             raise
         finally:
+            loop.interruption = None  # each would keep the other, and a network with them
             training.end()
 
 

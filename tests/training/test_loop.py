@@ -198,7 +198,7 @@ class Collapses(Supervised):
 @pytest.mark.parametrize("from_step", [5, 150])
 def test_a_collapsed_embedding_stops_the_training_once_it_stays(from_step: int) -> None:
     bench = Engine.create(RuntimeConfig(), "fp32")
-    net = MaskedNetwork.build("lenet300", Collapses(from_step), channels=1, image_size=8, classes=10, seed=3)
+    net = MaskedNetwork.build("lenet300", Collapses(from_step=from_step), channels=1, image_size=8, classes=10, seed=3)
     fit = TrainConfig(length="200it", batch_size=BATCH, optimizer=SGD(lr=0.05))
     with bench.prepare(net) as wrapped:
         training = bench.make_loop(
