@@ -429,7 +429,7 @@ class DaliLoader:
         """Open nothing yet; for the arguments see `source.make_loader`."""
         assert sampler.num_images == len(manifest), "the sampler is of another set of images"
         self._manifest, self._decoder, self._sampler, self._seed = manifest, decoder, sampler, augment_seed
-        self._labels = np.asarray(manifest.labels)
+        self._labels, self._files = np.asarray(manifest.labels), manifest.frame["file"].to_numpy(object)
         self._local_batch_size = sampler.batch_size // sampler.world_size
         self._unreadable = unreadable
         self._archives = TarReader(manifest.archives) if manifest.archives else None
@@ -551,8 +551,8 @@ class DaliLoader:
             keys = [self._key(row, kind) for row, kind in zip(batch.rows.tolist(), kinds, strict=True)]
             found = self._kept.get(keys, self._pool)
             batch = batch._replace(kept={at: image for at, image in enumerate(found) if image is not None})
-        files, root = self._manifest.frame["file"], self._manifest.root
-        return batch._replace(paths=[f"{root}/{file}" for file in files.iloc[batch.rows[batch.missing]]])
+        root = self._manifest.root
+        return batch._replace(paths=[f"{root}/{file}" for file in self._files[batch.rows[batch.missing]]])
 
     def _with_pillow_images(self, batch: BatchSpec) -> BatchSpec:
         """The batch with Pillow's picture in place of each image of which DALI might make another."""

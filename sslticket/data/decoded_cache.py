@@ -105,7 +105,7 @@ class DecodedCache:
         unchecked = {
             key: image for key, image in zip(keys, found, strict=True) if image is not None and key not in self._checked
         }
-        for key, check in zip(unchecked, pool.map(zlib.crc32, unchecked.values()), strict=True):
+        for key, check in zip(unchecked, pool.map(_check_of, unchecked.values()), strict=True):
             assert key is not None
             if check == self._records[key].check:
                 self._checked.add(key)
@@ -116,7 +116,7 @@ class DecodedCache:
     def add(self, key: int, image: np.ndarray) -> None:
         """Keep an image, (H, W, C) uint8, unless it is there already or the budget is used up."""
         image = np.ascontiguousarray(image)
-        check = zlib.crc32(image)
+        check = _check_of(image)
         with self._lock:
             if self.full:
                 return
@@ -129,7 +129,7 @@ class DecodedCache:
                     if offset + image.nbytes > self._limit:
                         self._limit = 0
                         return
-                    _write_all(self._pixels, memoryview(image).cast("B"), offset)
+                    _write_all(self._pixels, image.data.cast("B"), offset)
                     fields = (key, offset, *image.shape[:2], check)
                     record = _RECORD.pack(*fields, zlib.crc32(_RECORD.pack(*fields, 0)))
                     _write_all(self._index, memoryview(record), _whole_records(os.fstat(self._index).st_size))
@@ -208,15 +208,14 @@ def _make_room(path: Path, expected: int, budget: float | None) -> int | None:
     others = {other: _claimed_bytes(other) for other in path.parent.glob("*.pixels") if other != path}
     used = sum(others.values()) + (_claimed_bytes(path) if path.exists() else 0)
     most = budget if budget is not None else _default_budget(path.parent, used)
+    fits = budget is not None or expected <= most
     for other in sorted(others, key=_last_use):
         old = time.time() - _last_use(other) > _UNUSED_SECONDS
-        if (old or sum(others.values()) + expected > most) and _delete_unused(other):
+        if (old or (fits and sum(others.values()) + expected > most)) and _delete_unused(other):
             del others[other]
     left = int(most - sum(others.values()))
-    if expected == 0 or left <= 0 or (budget is None and expected > left):
-        return None
-    # An estimate may be too low by a little; where no budget was given, all of the list is to fit.
-    return left
+    # Half a list is worth its memory only to who asks for it.
+    return left if 0 < expected and 0 < left and (budget is not None or expected <= left) else None
 
 
 def _default_budget(folder: Path, used: int) -> float:
@@ -291,6 +290,10 @@ def _index_of(path: Path) -> Path:
 
 def _whole_records(size: int) -> int:
     return _HEAD.size + max(0, size - _HEAD.size) // _RECORD.size * _RECORD.size
+
+
+def _check_of(image: np.ndarray) -> int:
+    return zlib.crc32(image.data)
 
 
 def _write_all(file: int, content: memoryview, offset: int) -> None:

@@ -77,14 +77,15 @@ def place_cuts(view: View, sizes: np.ndarray, params: ViewParams) -> list[Cut]:
     """
     if view.crop == "resized":
         window = view.resized_crop_windows(sizes[:, 0], sizes[:, 1], params)
-        return [
-            Cut(*numbers) for numbers in zip(*(side.tolist() for side in window), params.flip.tolist(), strict=True)
-        ]
+        top, left, tall, wide = (side.tolist() for side in window)
+        return list(map(Cut, top, left, tall, wide, params.flip.tolist()))
     cuts = []
     for row, (height, width) in enumerate(sizes.tolist()):
         own = params.slice_batch(slice(row, row + 1))
-        window = view.square_crop_windows(*view.resized_shape(height, width), own)
-        cuts.append(Cut(*(int(side[0]) for side in window), bool(own.flip[0])))
+        top, left, tall, wide = (
+            int(side[0]) for side in view.square_crop_windows(*view.resized_shape(height, width), own)
+        )
+        cuts.append(Cut(top, left, tall, wide, bool(own.flip[0])))
     return cuts
 
 
@@ -185,6 +186,8 @@ class DecodedBatch(NamedTuple):
         cuts = [cuts[position] for cuts in self.cuts]
         if not self.parts or position in self.batch.kept:
             return cuts
+        if len(cuts) == 1:
+            return [cuts[0]._replace(top=0, left=0)]
         top, left = min(cut.top for cut in cuts), min(cut.left for cut in cuts)
         return [cut._replace(top=cut.top - top, left=cut.left - left) for cut in cuts]
 

@@ -26,6 +26,7 @@ from sslticket.pruning.gates import Gate, HardGate, LearnedGate
 from sslticket.pruning.mask import Mask, StateDict
 
 _GATE_PREFIX, _STORED_SUFFIX = "parametrizations.", ".original"  # torch's names around a gate and the weight behind it
+_MASKED_GRADIENT = "_masked_gradient"  # of a weight: a gradient that needs no mask
 _MASK_SUFFIX = "_ticket_mask"  # of the buffer beside a weight; no name of torch's or of a library's
 
 
@@ -105,9 +106,23 @@ def mask_gradients(masked: Iterable[tuple[nn.Parameter, Tensor]]) -> None:
     Args:
         masked: Values of `fixed_masks`; weights without a gradient stay as they are.
     """
-    pairs = [(weight.grad, mask) for weight, mask in masked if weight.grad is not None]
+    pairs = [
+        (weight.grad, mask) for weight, mask in masked if weight.grad is not None and not is_masked_gradient(weight)
+    ]
     if pairs:
         torch._foreach_mul_([gradient for gradient, _ in pairs], [mask for _, mask in pairs])
+
+
+def note_masked_gradient(weight: Tensor) -> None:
+    """Note that a weight's gradient is 0 where it is pruned: no mask is needed as long as nothing else is written."""
+    assert weight.grad is not None
+    weight.__dict__[_MASKED_GRADIENT] = weight.grad, weight.grad._version
+
+
+def is_masked_gradient(weight: Tensor) -> bool:
+    """Whether a weight's gradient is one that was noted, and nothing else has been written to it."""
+    noted, version = weight.__dict__.get(_MASKED_GRADIENT, (None, 0))
+    return isinstance(noted, Tensor) and noted is weight.grad and noted._version == version
 
 
 @torch.no_grad()

@@ -189,6 +189,31 @@ def _write_dots(module: Any, tile: Tile) -> None:
     code.builder.ret_void()
 
 
+def _write_sum_up(module: Any, size: int) -> None:
+    """(sums, count, index, gradient, adding): the sum of each vector to its place, or added to what is there."""
+    code = _Code(module, "sum_up", size, 5)
+    sums, count, index, gradient, adding = code.arguments
+    builder = code.builder
+    added = builder.icmp_signed("!=", adding, ir.Constant(_INT, 0))
+    undefined = ir.Constant(code.kind, ir.Undefined)
+
+    def body(number: Any, _: list[Any]) -> list[Any]:
+        value = code.load(code.at(sums, number, VECTOR_BYTES))
+        step = code.lanes // 2
+        while step:
+            lanes = [(lane + step) % code.lanes for lane in range(code.lanes)]
+            turned = builder.shuffle_vector(value, undefined, ir.Constant(ir.VectorType(_INDEX, code.lanes), lanes))
+            value = builder.fadd(value, turned)
+            step //= 2
+        entry = code.at(gradient, code.load(code.at(index, number, 8), _INT, 8), size)
+        before = builder.select(added, code.load(entry, code.element, size), ir.Constant(code.element, 0.0))
+        code.store(builder.fadd(before, builder.extract_element(value, ir.Constant(_INDEX, 0))), entry, size)
+        return []
+
+    code.loop(ir.Constant(_INT, 0), count, 1, [], body)
+    builder.ret_void()
+
+
 def _write_total(module: Any, tile: Tile) -> None:
     """(g, total): adds the vectors of a tile of the output's gradient to one."""
     code = _Code(module, "total", tile.size, 2)
@@ -299,13 +324,14 @@ def tile_kernels(tile: Tile) -> tuple[int, int, int]:
 
 
 @cache
-def packing_kernels(size: int) -> tuple[int, int]:
-    """Addresses of what packs and unpacks vectors of images of numbers of so many bytes."""
+def vector_kernels(size: int) -> tuple[int, int, int]:
+    """Addresses of what packs and unpacks vectors of numbers of so many bytes, and of what sums their lanes up."""
     module = ir.Module()
     _write_pack(module, size)
     _write_unpack(module, size)
-    pack, unpack = _machine().compile(module, "pack", "unpack")
-    return pack, unpack
+    _write_sum_up(module, size)
+    pack, unpack, sum_up = _machine().compile(module, "pack", "unpack", "sum_up")
+    return pack, unpack, sum_up
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -378,7 +404,10 @@ def _clear(typing: Any, address: Any, count: Any) -> Any:
 
 
 def _compiled(function: Callable[..., Any]) -> Any:
-    return numba.njit(cache=True, nogil=True)(function)
+    try:
+        return numba.njit(cache=True, nogil=True)(function)
+    except RuntimeError:  # no folder in which compiled code could be kept
+        return numba.njit(nogil=True)(function)
 
 
 @_compiled
@@ -524,22 +553,24 @@ def backward(  # type: ignore[no-untyped-def]
         count: Number of images.
         x: Address of the packed batch.
         packed: Address of memory for the packed gradient.
-        weight: Address of the dense weight.
+        weight: Address of the kept weights as they were forward.
         d_weight: Address of its dense gradient, of which only kept entries are touched; 0 where it is not wanted.
-        adding: Whether gradients of kept entries are added to what is there.
+        adding: 1 where gradients of kept entries are added to what is there, 0 where they take its place.
         d_bias: Address of the bias's gradient; 0 where it is not wanted.
         d_x: Address of the input's gradient; 0 where it is not wanted.
         memory: Address of memory for a packed chunk of it, or for a vector for each kept weight and one more.
         packing: As for `forward`, for the gradient.
         x_geometry: Geometry of the packed batch.
-        tile: Addresses of the kernels of a tile's dot products and total.
+        tile: Addresses of the kernels of a tile's dot products and total, and of the one that sums lanes up.
         side: As for `forward`.
         back: The same for the input's gradient.
         pixel: As for `forward`.
         like: As for `forward`.
     """
     _pack(packing[0], g, count, packed, back[2], packing[1], pixel, like)
-    size, lanes = like.itemsize, VECTOR_BYTES // like.itemsize
+    size = like.itemsize
+    nothing = np.zeros(1, np.int64)
+    none = np.int64(nothing.ctypes.data)
     _, _, _, kept, places, (index, starts, _), _, _, (rows, columns, step) = side
     x_row, g_row = x_geometry[2] * pixel, back[2][2] * pixel
     channels, g_tall, _, g_top, g_left, height, width = back[2]
@@ -560,10 +591,7 @@ def backward(  # type: ignore[no-untyped-def]
                             _call(tile[0], (at, here, memory, places, begin, end))
                         here += plane
                         begin = end
-        for number in range(kept):
-            entry = d_weight + _whole(index, number) * size
-            value = _get(entry, like) if adding else like.dtype.type(0)
-            _put(entry, value + _lane_sum(memory + number * VECTOR_BYTES, lanes, like), like)
+        _call(tile[2], (memory, kept, index, d_weight, adding))
     if d_bias:
         for channel in range(channels):
             _clear(memory, VECTOR_BYTES)
@@ -572,15 +600,34 @@ def backward(  # type: ignore[no-untyped-def]
                     for left in range(0, width, columns):
                         here = inner + (chunk * channels + channel) * plane + top * g_row + left * pixel
                         _call(tile[1], (here, memory))
-            _put(d_bias + channel * size, _lane_sum(memory, lanes, like), like)
+            _call(tile[2], (memory, 1, none, d_bias + channel * size, 0))
     if d_x:
         _products(packed, count, weight, 0, d_x, memory, back, pixel, like)
 
 
 @_compiled
-def _lane_sum(vector, lanes, like):  # type: ignore[no-untyped-def]
-    """The sum of a vector's lanes."""
-    value = like.dtype.type(0)
-    for lane in range(lanes):
-        value += _get(vector + lane * like.itemsize, like)
-    return value
+def sgd_step(weight, gradient, buffer, index, kept, rate, momentum, decay, nesterov, like):  # type: ignore[no-untyped-def]
+    """One step of SGD for kept weights.
+
+    Args:
+        weight: Address of the dense weight.
+        gradient: Address of its dense gradient.
+        buffer: Address of the dense running sum of gradients; 0 without momentum.
+        index: Address of the places of the kept weights.
+        kept: Number of the kept weights.
+        rate: The learning rate.
+        momentum: Factor of the running sum.
+        decay: Factor of the L2 penalty.
+        nesterov: Whether the gradient is looked up behind the step.
+        like: An array of the numbers' type.
+    """
+    rate, momentum, decay = like.dtype.type(rate), like.dtype.type(momentum), like.dtype.type(decay)
+    for number in range(kept):
+        at = _whole(index, number) * like.itemsize
+        value = _get(weight + at, like)
+        change = _get(gradient + at, like) + decay * value
+        if buffer:
+            total = momentum * _get(buffer + at, like) + change
+            _put(buffer + at, total, like)
+            change = change + momentum * total if nesterov else total
+        _put(weight + at, value - rate * change, like)

@@ -9,12 +9,12 @@ Whether a layer gains is found by a trial, `faster_sparse_layers`. CPU only: on 
 import statistics
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
-from time import process_time
+from time import perf_counter, process_time
 from typing import Any, cast
 
 import numpy as np
@@ -43,8 +43,8 @@ class LayerTimes:
     """What forward and backward pass of one layer take.
 
     Attributes:
-        dense: Seconds of processor time of torch's kernels.
-        sparse: Seconds of processor time of the kept weights' kernels.
+        dense: Seconds of torch's kernels.
+        sparse: Seconds of the kept weights' kernels, which use one thread.
     """
 
     dense: float
@@ -134,18 +134,20 @@ def time_layer(
     wanted = [value for value in (given, *module.parameters()) if value.requires_grad]
     seconds: dict[Callable[[Tensor], Tensor], list[float]] = {module.forward: [], sparse: []}
     gradient: Tensor | None = None
+    # Of one thread, the processor's time, which other programs change least; of several, what a user waits for.
+    clock = process_time if torch.get_num_threads() == 1 else perf_counter
     kept = [(value, value.grad) for value in wanted]
     for number in range(rounds + 1):
         for forward, taken in seconds.items():
             for value in wanted:
                 value.grad = None
-            begun = process_time()
+            begun = clock()
             with autocast():
                 output = forward(given)
             gradient = torch.ones_like(output) if gradient is None else gradient
             output.backward(gradient.to(output.dtype))  # type: ignore[no-untyped-call]
             if number:
-                taken.append(process_time() - begun)
+                taken.append(clock() - begun)
     for value, before in kept:
         value.grad = before
     return LayerTimes(dense=statistics.median(seconds[module.forward]), sparse=statistics.median(seconds[sparse]))
@@ -193,6 +195,31 @@ def sparse_layers(backbone: nn.Module) -> list[str]:
         for path, module in backbone.named_modules()
         if _SPARSE in module.__dict__
     ]
+
+
+def layers_in_use(net: nn.Module) -> "list[_SparseLayer]":
+    """The sparse layers anywhere in a net, for `step_kept_weights`."""
+    return [module.__dict__[_SPARSE] for module in net.modules() if _SPARSE in module.__dict__]
+
+
+def step_kept_weights(layers: "Sequence[_SparseLayer]", optimizer: torch.optim.Optimizer) -> None:
+    """Take SGD's step for the kept weights of sparse layers, whose other entries it would leave at 0.
+
+    It comes right before the optimiser's own step, which then finds no gradient at these weights. Its state is as that
+    step would leave it. Gradients that anything but a sparse layer has written, and optimisers other than torch's SGD,
+    are left to the optimiser.
+
+    Args:
+        layers: From `layers_in_use`.
+        optimizer: The optimiser of a network that has them.
+    """
+    if type(optimizer) is not torch.optim.SGD:
+        return
+    if len(optimizer.param_groups) == 1:
+        group = optimizer.param_groups[0]
+        if not (group["dampening"] or group["maximize"] or isinstance(group["lr"], Tensor)):
+            for layer in layers:
+                layer.step(group, optimizer.state)
 
 
 def _stored_weight(module: nn.Module) -> Tensor:
@@ -280,7 +307,7 @@ class _Plan:
         order = np.argsort(key, kind="stable")
         back_places = (((o * g_tall + g_y) * g_wide + g_x) * chunk)[order]
 
-        packing, unpacking = compiled.packing_kernels(number.itemsize)
+        packing, unpacking, summing = compiled.vector_kernels(number.itemsize)
         rows, columns = _tile(out, vectors)
         tile = {"size": number.itemsize, "rows": rows, "columns": columns, "vectors": vectors}
         steps = {"x_row": wide * stride * pixel, "x_column": stride * pixel}
@@ -297,16 +324,17 @@ class _Plan:
             y_row=size[1] * stride * pixel,
             y_column=stride * pixel,
         )
-        self.like = np.empty(len(o), number)
+        self.like = np.empty(len(o), number)  # the kept weights, of the last pass forward
         self._held: list[Any] = [self.like]  # what the addresses below are of
-        values = self.like.ctypes.data
+        self.values = values = self.like.ctypes.data
+        self.index = self._keep(index)
         side = (
             compiled.tile_kernels(forward)[0],
             unpacking,
             x_geometry,
             len(o),
             self._keep(places, np.int32),
-            (self._keep(index), self._keep(np.searchsorted(o, np.arange(outward + 1))), values),
+            (self.index, self._keep(np.searchsorted(o, np.arange(outward + 1))), values),
             (outward, *out, 1),
             self._table((outward, *out, 0, 0, *out), nhwc),
             (rows, columns, stride),
@@ -318,14 +346,22 @@ class _Plan:
             g_geometry,
             len(o),
             self._keep(back_places, np.int32),
-            (self._keep(index[order]), self._keep(starts), values),
+            (self._keep(order), self._keep(starts), self._keep(np.empty(len(o)), number)),
             (inward, *size, stride),
             self._table((inward, *size, 0, 0, *size), nhwc),
             (back_rows, back_columns, 1),
         )
         self.forward = (packing, self._table(x_geometry, nhwc)), side, pixel, self.like
         g_packing = packing, self._table(g_geometry, nhwc)
-        self.backward = g_packing, x_geometry, compiled.tile_kernels(weights)[1:], side, back, pixel, self.like
+        self.backward = (
+            g_packing,
+            x_geometry,
+            (*compiled.tile_kernels(weights)[1:], summing),
+            side,
+            back,
+            pixel,
+            self.like,
+        )
         self.x_pixels, self._g_pixels = inward * tall * wide, outward * g_tall * g_wide
         sums = (len(o) + 1) * compiled.VECTOR_BYTES
         self.y_bytes, self._back_bytes = outward * out[0] * out[1] * pixel, max(self.x_length * pixel, sums)
@@ -401,19 +437,76 @@ class _SparseLayer:
     def __init__(self, module: nn.Module, weight: Tensor, mask: Tensor) -> None:
         self.weight, self.bias = weight, cast("Tensor | None", module.bias)
         self._mask = mask.view(*mask.shape, *(1,) * (4 - mask.ndim)).cpu() > 0
+        self._gradient: tuple[Tensor | None, int] = None, 0
+        self._last: _Plan | None = None
+        self._shared = torch.distributed.is_available() and torch.distributed.is_initialized()
         self._dense = cast("Callable[[Tensor], Tensor]", module.forward)
         self._plans: dict[Any, _Plan | None] = {}
+        self._made: dict[Any, _Plan] = {}
         self._conv = module if isinstance(module, nn.Conv2d) else None
 
     def __call__(self, x: Tensor) -> Tensor:
         """See the module's own forward."""
-        narrow = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else None
-        own = x if narrow is None else x.to(self.weight.dtype)
+        # Under autocast too: outputs that are cast as those of dense layers would be cast back by the next sparse one.
+        own = x.to(self.weight.dtype) if torch.is_autocast_enabled("cpu") else x
         plan = self._plan(own)
         if plan is None:
             return self._dense(x)
-        y = cast(Tensor, _SparseProduct.apply(own, self.weight, self.bias, plan))
-        return y if narrow is None else y.to(narrow)
+        return cast(Tensor, _SparseProduct.apply(own, self.weight, self.bias, plan, self))
+
+    def gradient(self, plan: _Plan) -> tuple[Tensor | None, Tensor, bool]:
+        """Where the weight's gradient goes: what autograd is given, where to write, and whether to add.
+
+        A gradient that autograd is given would be memory that is cleared anew in every step. Where nobody waits for it,
+        as the processes of distributed training do, it is written to the parameter's own gradient: a tensor of the
+        layer's, 0 where the weight is pruned as long as nobody else writes there.
+        """
+        weight, self._last = self.weight, plan
+        if self._shared or weight._backward_hooks or weight._post_accumulate_grad_hooks:
+            fresh = torch.zeros_like(weight)
+            return fresh, fresh, False
+        if weight.grad is not None:
+            if weight.grad.stride() == weight.stride() and weight.grad.dtype is weight.dtype:
+                return None, weight.grad, True
+            fresh = torch.zeros_like(weight)
+            return fresh, fresh, False
+        own, version = self._gradient
+        if own is None or own.stride() != weight.stride():
+            own = torch.zeros_like(weight)
+        elif own._version != version:
+            own.zero_()
+        self._gradient = own, own._version
+        weight.grad = own
+        pruned_model.note_masked_gradient(weight)
+        return None, own, False
+
+    def step(self, group: Mapping[str, Any], state: dict[Any, Any]) -> None:
+        """Takes the step of SGD with these settings and this state, where the gradient is the layer's alone."""
+        weight, gradient, plan = self.weight, self.weight.grad, self._last
+        if gradient is None or plan is None or not pruned_model.is_masked_gradient(weight):
+            return
+        address, momentum = 0, group["momentum"]
+        if momentum:
+            own = state[weight]
+            if own.get("momentum_buffer") is None:
+                own["momentum_buffer"] = torch.zeros_like(weight)
+            if own["momentum_buffer"].stride() != weight.stride():
+                return
+            address = own["momentum_buffer"].data_ptr()
+        kernels().sgd_step(
+            weight.data_ptr(),
+            gradient.data_ptr(),
+            address,
+            plan.index,
+            len(plan.like),
+            group["lr"],
+            momentum,
+            group["weight_decay"],
+            group["nesterov"],
+            plan.like,
+        )
+        torch.autograd.graph.increment_version(weight)
+        weight.grad = None
 
     def _plan(self, x: Tensor) -> _Plan | None:
         """The plan for these images; None where the layer's own forward is to be taken."""
@@ -449,17 +542,21 @@ class _SparseLayer:
         needed = -(-count * x.element_size() // kernels().VECTOR_BYTES)
         most = max(1, min(kernels().MAX_TILE // (rows * columns), needed))
         chunks = -(-needed // most)
-        return _Plan(
-            self._mask,
-            weight.stride(),
-            size=size,
-            padding=padding,
-            stride=stride,
-            dilation=dilation,
-            nhwc=nhwc,
-            vectors=-(-needed // chunks) if chunks < 8 else most,
-            dtype=x.dtype,
-        )
+        vectors = -(-needed // chunks) if chunks < 8 else most
+        key = (size, x.dtype, nhwc, weight.stride(), vectors)  # for many numbers of images
+        if key not in self._made:
+            self._made[key] = _Plan(
+                self._mask,
+                weight.stride(),
+                size=size,
+                padding=padding,
+                stride=stride,
+                dilation=dilation,
+                nhwc=nhwc,
+                vectors=vectors,
+                dtype=x.dtype,
+            )
+        return self._made[key]
 
 
 def _is_nhwc(tensor: Tensor) -> bool:
@@ -470,7 +567,7 @@ class _SparseProduct(torch.autograd.Function):
     """The output of a layer from its input, and the gradients of both and of the weight, by kept weights only."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, plan: _Plan) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, plan: _Plan, layer: _SparseLayer) -> Tensor:
         """See `torch.nn.functional.linear` and `conv2d`."""
         if weight.ndim == 2:
             x = x.contiguous()
@@ -492,17 +589,17 @@ class _SparseProduct(torch.autograd.Function):
             *plan.forward,
         )
         ctx.save_for_backward(packed, weight, bias)
-        ctx.plan, ctx.shape, ctx.count = plan, x.shape, count
+        ctx.plan, ctx.layer, ctx.shape, ctx.count = plan, layer, x.shape, count
         return y
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None]:
         """Gradients of input, weight and bias; the weight's is 0 where it is pruned."""
         if torch.is_grad_enabled():
             raise NotImplementedError("sparse layers have no second derivatives; call stop_sparse_layers first")
         plan, count = cast(_Plan, ctx.plan), ctx.count
         packed, weight, bias = ctx.saved_tensors
-        wants_x, wants_weight, wants_bias, _ = ctx.needs_input_grad
+        wants_x, wants_weight, wants_bias = ctx.needs_input_grad[:3]
         if weight.ndim == 2:
             g = g.contiguous()
             d_x = torch.empty(ctx.shape, dtype=g.dtype) if wants_x else None
@@ -510,7 +607,7 @@ class _SparseProduct(torch.autograd.Function):
             g = g.contiguous(memory_format=plan.format)
             d_x = torch.empty(ctx.shape, dtype=g.dtype, memory_format=plan.format) if wants_x else None
         d_bias = torch.empty_like(bias) if wants_bias else None
-        d_weight = torch.zeros_like(weight) if wants_weight else None
+        returned, gradient, adding = ctx.layer.gradient(plan) if wants_weight else (None, None, False)
         size, more = plan.gradient_bytes(count)
         memory = _scratch.address(size + more)
         kernels().backward(
@@ -518,12 +615,12 @@ class _SparseProduct(torch.autograd.Function):
             count,
             packed.data_ptr(),
             memory,
-            weight.data_ptr(),
-            0 if d_weight is None else d_weight.data_ptr(),
-            False,
+            plan.values,
+            0 if gradient is None else gradient.data_ptr(),
+            int(adding),
             0 if d_bias is None else d_bias.data_ptr(),
             0 if d_x is None else d_x.data_ptr(),
             memory + size,
             *plan.backward,
         )
-        return d_x, d_weight, d_bias, None
+        return d_x, returned, d_bias, None, None

@@ -14,6 +14,7 @@ from sslticket.config.training import LARS, SGD, Adam, RMSprop, TrainConfig
 from sslticket.data.loader import Batch, Loader
 from sslticket.errors import Diverged
 from sslticket.pruning import pruned_model
+from sslticket.pruning.sparse_layers import layers_in_use, step_kept_weights
 from sslticket.seeds import derive_seed
 from sslticket.training.network import PENALTY_TERM, MaskedNetwork, RunningStatistics
 from sslticket.training.numerics import GraphReplay, NotCapturable, StepGraph
@@ -97,6 +98,7 @@ class TrainingLoop:
         self._gates += [(f"heads.{name}", gate) for name, gate in network.head_gates.items()]
         # Those of momentum encoders too: what a user's optimiser or objective has moved is put back to 0 in all.
         self._masked = list(pruned_model.fixed_masks(network).values())
+        self._sparse_layers = layers_in_use(network)
         self._optimizer_keeps_zeros = isinstance(training.optimizer, SGD | Adam | RMSprop | LARS)
         self._objective_keeps_zeros = _is_ours(type(network.objective).after_step)
 
@@ -114,6 +116,7 @@ class TrainingLoop:
         """
         network, interruption, due = self.network, self.interruption, False
         network.train()
+        self._sparse_layers = layers_in_use(network)
         pruned_model.mask_weights(self._masked)
         counted = network.passes.forward, network.passes.backward
         losses: list[Tensor] = []
@@ -182,6 +185,8 @@ class TrainingLoop:
             self._accelerator.unscale_gradients(self.optimizer)
             nn.utils.clip_grad_norm_(self.network.weight_parameters(), self._max_grad_norm)
         if scaler is None:
+            if self._sparse_layers:
+                step_kept_weights(self._sparse_layers, self.optimizer)
             self.optimizer.step()
         else:
             scaler.step(self.optimizer)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sslticket import models
-from sslticket.pruning import sparse_layers
+from sslticket.pruning import pruned_model, sparse_layers
 from sslticket.pruning.mask import Mask
 from sslticket.pruning.prunable import prunable_weights
 
@@ -141,15 +141,15 @@ def test_a_second_derivative_is_refused() -> None:
         torch.autograd.grad(net(torch.randn(4, 6, dtype=torch.float64)).sum(), net[0].weight, create_graph=True)
 
 
-def test_mixed_precision_gets_its_own_type_back() -> None:
+def test_under_autocast_a_sparse_layer_computes_in_float32() -> None:
     net, masks = masked(nn.Sequential(nn.Linear(40, 30)), 0.2, torch.float32)
     x = torch.randn(9, 40)
     with torch.autocast("cpu", torch.bfloat16):
         dense = net(x)
         sparse_layers.use_sparse_layers(net, masks, masks)
-        found = net(x)
-    assert found.dtype is torch.bfloat16
-    assert torch.allclose(found.float(), dense.float(), atol=0.02)
+        found = net(x.bfloat16())
+    assert (dense.dtype, found.dtype) == (torch.bfloat16, torch.float32)
+    assert torch.allclose(found, dense.float(), atol=0.02)
     found.sum().backward()
     assert net[0].weight.grad.dtype is torch.float32
 
@@ -232,3 +232,51 @@ def test_masks_of_a_float32_training_overlap_as_those_of_two_orders_of_sums_do()
     backwards = trained_mask(backwards=True)  # the same images, summed in another order
     assert overlap(dense, sparse) >= overlap(dense, backwards) - 0.02
     assert overlap(exact, sparse) >= min(overlap(exact, dense), overlap(exact, backwards))
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_steps_of_kept_weights_are_those_of_sgd(momentum: float, nesterov: bool) -> None:
+    weights = []
+    for sparse in (False, True):
+        torch.manual_seed(0)
+        net, masks = masked(nn.Sequential(nn.Conv2d(4, 6, 3, padding=1), nn.ReLU(), nn.Conv2d(6, 5, 3)), 0.3)
+        settings = {"lr": 0.1, "momentum": momentum, "weight_decay": 0.01, "nesterov": nesterov and momentum > 0}
+        optimizer = torch.optim.SGD(net.parameters(), **settings, fused=True)
+        if sparse:
+            sparse_layers.use_sparse_layers(net, masks, masks)
+        named = dict(net.named_parameters())
+        for number in range(4):
+            optimizer.zero_grad()
+            x = torch.randn(3, 4, 7, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(number))
+            net(x).square().mean().backward()
+            for name, mask in masks.items():
+                if not pruned_model.is_masked_gradient(named[name]):
+                    assert not sparse
+                    named[name].grad.mul_(mask)
+            sparse_layers.step_kept_weights(sparse_layers.layers_in_use(net), optimizer)
+            assert (named["0.weight"].grad is None) == sparse
+            optimizer.step()
+        state = optimizer.state_dict()
+        assert sorted(state["state"]) == ([0, 1, 2, 3] if momentum else [])
+        weights.append(
+            [*net.parameters(), *(state["state"][number]["momentum_buffer"] for number in sorted(state["state"]))]
+        )
+    assert difference(*([value.detach() for value in each] for each in weights)) < 1e-12
+
+
+def test_a_gradient_that_others_wrote_to_is_masked_and_left_to_the_optimiser() -> None:
+    net, masks = masked(nn.Sequential(nn.Linear(6, 5)), 0.3)
+    weight = net[0].weight
+    sparse_layers.use_sparse_layers(net, masks, masks)
+    x = torch.randn(4, 6, dtype=torch.float64)
+    net(x).sum().backward()
+    expected = weight.grad.clone()
+    assert pruned_model.is_masked_gradient(weight)
+    weight.grad.add_(1)
+    assert not pruned_model.is_masked_gradient(weight)
+    sparse_layers.step_kept_weights(sparse_layers.layers_in_use(net), torch.optim.SGD(net.parameters(), lr=1.0))
+    assert weight.grad is not None
+    weight.grad = None
+    net(x).sum().backward()  # into the same memory, of which nothing is left
+    assert torch.equal(weight.grad, expected)
