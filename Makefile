@@ -53,8 +53,10 @@ fuzz: .venv/installed
 mutate: .venv/installed
 	python -m tests.mutation.run --sample $(SAMPLE)
 
+# Fifteen minutes on one core; it goes on where it was stopped. TOPICS="search_cost resident" takes these alone.
 bench: .venv/installed
-	python benchmarks/bench.py
+	python benchmarks/bench.py $(TOPICS)
+	python benchmarks/speed_table.py
 
 # On a machine with a card; SMALL=1 goes the same way on a CPU.
 bench-gpu: .venv/installed

@@ -1,6 +1,6 @@
 """Speed and size, each line against the strongest thing that one would use instead, measured in the same run.
 
-Run       python benchmarks/bench.py [TOPIC ...] [--again]
+Run       python benchmarks/bench.py [TOPIC ...] [--again] [--rounds N]
 Needs     SSLTICKET_TEST_DATA for lines about images; OPEN_LTH and TURBOPRUNE, clones of those projects, for lines about
           whole searches. Without them the lines say so.
 Cost      15 minutes on one core for all.
@@ -21,6 +21,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import compare
 from compare import Line, NotHere, as_row, from_row, not_measured, text
 from images import Images
 
@@ -53,7 +54,9 @@ def main(words: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("topics", nargs="*", metavar="TOPIC", help=", ".join(TOPICS))
     parser.add_argument("--again", action="store_true", help="measure what has been measured at this commit, too")
+    parser.add_argument("--rounds", type=int, help="so many rounds at most, for a quick look; nothing is written")
     given = parser.parse_args(words)
+    compare.fewer_rounds = given.rounds
     if strange := [name for name in given.topics if name not in TOPICS]:
         print(f"error: unknown topic {strange[0]!r}; known: {', '.join(TOPICS)}", file=sys.stderr)
         return 2
@@ -70,8 +73,8 @@ def main(words: list[str]) -> int:
     images, lines = Images(), list[Line]()
     try:
         for name in given.topics or TOPICS:
-            known = [] if given.again else _known(name, machine)
-            lines += known or _measured(name, images, machine)
+            known = [] if given.again or given.rounds else _known(name, machine)
+            lines += known or _measured(name, images, machine, write=not given.rounds)
     finally:
         images.close()
     print(text(lines))
@@ -88,7 +91,7 @@ def _known(name: str, machine: dict[str, Any]) -> list[Line]:
     return list(map(from_row, rows)) if same else []
 
 
-def _measured(name: str, images: Images, machine: dict[str, Any]) -> list[Line]:
+def _measured(name: str, images: Images, machine: dict[str, Any], *, write: bool) -> list[Line]:
     began = time.monotonic()
     print(f"{name} ...", end="", file=sys.stderr, flush=True)
     lines: list[Line]
@@ -96,11 +99,12 @@ def _measured(name: str, images: Images, machine: dict[str, Any]) -> list[Line]:
         lines = importlib.import_module(name).lines(images)
     except NotHere as reason:
         lines = [not_measured(name, reason)]
-    about = {"topic": name, "date": time.strftime("%Y-%m-%d"), **machine}
-    rows = "".join(json.dumps(as_row(line) | about) + "\n" for line in lines)
-    RESULTS.mkdir(exist_ok=True)
-    with atomic_write(RESULTS / f"{name}.jsonl") as path:
-        path.write_text(rows, encoding="utf-8")
+    if write:
+        about = {"topic": name, "date": time.strftime("%Y-%m-%d"), **machine}
+        rows = "".join(json.dumps(as_row(line) | about) + "\n" for line in lines)
+        RESULTS.mkdir(exist_ok=True)
+        with atomic_write(RESULTS / f"{name}.jsonl") as path:
+            path.write_text(rows, encoding="utf-8")
     print(f" {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
     return lines
 

@@ -25,6 +25,10 @@ Kind = Literal["faster", "smaller", "more", "of", "alone"]
 _ENOUGH, _FEWEST = 40.0, 3  # seconds of the processor that all rounds of one comparison may take, rounds
 
 
+fewer_rounds: int | None = None
+"""So many rounds at most, none of them to warm up, for a look at what the lines are; None for those of each topic."""
+
+
 class NotHere(Exception):
     """Says what this machine lacks for a comparison."""
 
@@ -105,6 +109,7 @@ def in_turn(contenders: Mapping[str, Prepare], rounds: int, *, warm: int = 1, en
     """
     turns: Turns = {name: [] for name in contenders}
     spent = 0.0
+    rounds, warm = (rounds, warm) if fewer_rounds is None else (min(rounds, fewer_rounds), 0)
     with ExitStack() as children:
         ask = {name: children.enter_context(_child(name, prepare)) for name, prepare in contenders.items()}
         for number in range(-warm, rounds):

@@ -1,5 +1,7 @@
 """What a level costs by its density: training steps of our loop with a mask, against the same without one.
 
+Both compute with what a trial chooses, as at the start of a level: the layout of memory, and sparse layers of a mask.
+
 Masks are the greatest of weights at the start, over all layers together as a search prunes: late layers keep the least.
 """
 
@@ -34,8 +36,11 @@ def _lines(
     densities: Sequence[tuple[float, float | None]],
 ) -> list[Line]:
     def prepare(density: float | None) -> Work:
-        net = build(model, channels, image_size, density=density)
-        return stepper(net, SameBatch(batch_size, channels, image_size), batch_size, steps)
+        make, noise = (
+            partial(build, model, channels, image_size, density=density),
+            SameBatch(batch_size, channels, image_size),
+        )
+        return stepper(make, noise.for_engine, batch_size, steps, tried=True)
 
     contenders = {f"{density:g}": partial(prepare, density) for density, _ in densities}
     turns = in_turn({"dense": partial(prepare, None), **contenders}, rounds)
@@ -49,6 +54,7 @@ def _lines(
             kind="of",
             target=target,
             per=steps,
+            note=turns[f"{density:g}"][0].told,
         )
         for density, target in densities
     ]

@@ -16,7 +16,7 @@ from torch import nn
 from sslticket import models
 
 _AT_MOST = 0.05  # of the pages of plain torch
-_CASES = (("lenet300", 1, 28, 60, 50, 9), ("resnet20", 3, 32, 128, 1, 7), ("vgg19", 3, 32, 64, 1, 7))
+_CASES = (("lenet300", 1, 28, 60, 50, 9), ("resnet20", 3, 32, 128, 1, 7), ("vgg19", 3, 32, 64, 1, 4))
 
 
 def lines(images: Images) -> list[Line]:
@@ -26,8 +26,11 @@ def lines(images: Images) -> list[Line]:
 
 def _lines(model: str, channels: int, image_size: int, batch_size: int, steps: int, rounds: int) -> list[Line]:
     def ours() -> Work:
-        net = build(model, channels, image_size, density=0.1)
-        return stepper(net, SameBatch(batch_size, channels, image_size), batch_size, steps)
+        make, noise = (
+            partial(build, model, channels, image_size, density=0.1),
+            SameBatch(batch_size, channels, image_size),
+        )
+        return stepper(make, noise.for_engine, batch_size, steps)
 
     bare = partial(_bare, model, channels, image_size, batch_size, steps)
     turns = in_turn({"ours": ours, "torch": bare}, rounds)

@@ -5,6 +5,7 @@ a batch, cross-entropy, and torch's fused SGD. It has no masks, no schedule, and
 """
 
 import os
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -15,9 +16,9 @@ from steps import CLASSES, build, stepper
 from torch import nn
 
 from sslticket import Supervised, models
-from sslticket.data.loader import Sampler
-from sslticket.data.source import DataSource, make_loader, open_split
-from sslticket.processes.allocator import keep_freed_memory
+from sslticket.data.loader import Loader
+from sslticket.data.source import DataSource, open_split
+from sslticket.training.engine import Engine
 
 _BATCH, _STEPS, _ROUNDS = 60, 200, 15
 _AT_MOST = 1.25
@@ -35,18 +36,13 @@ def lines(images: Images) -> list[Line]:
 
 
 def _ours(source: DataSource) -> Work:
-    keep_freed_memory()  # as a command does when it starts
-    loader = make_loader(
-        source,
-        Supervised().views(source.dataset.train_view),
-        Sampler(len(source.manifest), _BATCH, seed=0),
-        augment_seed=0,
-        device=torch.device("cpu"),
-        threads=1,
-        max_bad_images=0,
-    )
-    net = build("lenet300", 1, 28, density=0.2)
-    return stepper(net, loader, _BATCH, _STEPS, set_size=len(source.manifest))
+    views = Supervised().views(source.dataset.train_view)
+
+    def load(engine: Engine) -> Loader:
+        return engine.make_loader(source, views, batch_size=_BATCH, order=0, augment=0)
+
+    make = partial(build, "lenet300", 1, 28, density=0.2)
+    return stepper(make, load, _BATCH, _STEPS, tried=True, set_size=len(source.manifest))
 
 
 def _bare(source: DataSource) -> Work:

@@ -90,7 +90,14 @@ def _input(source: DataSource, objective: Objective) -> Line:
 def _ours(source: DataSource, views: tuple[View, ...], sampler: Sampler) -> Work:
     keep_freed_memory()  # as a command does when it starts
     loader = make_loader(
-        source, views, sampler, augment_seed=0, device=torch.device("cpu"), threads=1, max_bad_images=0
+        source,
+        views,
+        sampler,
+        augment_seed=0,
+        device=torch.device("cpu"),
+        threads=1,
+        max_bad_images=0,
+        keep_decoded=0.0,
     )
     batches = loader.train(0, _ENDLESS)
     return lambda: len(next(batches).labels)
@@ -184,4 +191,4 @@ def _stepper(objective: Objective, views: int, count: int) -> Work:
     loader = SameBatch(count, 3, 32, views)
     if objective.labelled_fraction is not None:
         loader.batch.labels[1::2] = -1
-    return stepper(build("resnet20", 3, 32, objective=objective), loader, count, 1)
+    return stepper(partial(build, "resnet20", 3, 32, objective=objective), loader.for_engine, count, 1)

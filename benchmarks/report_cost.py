@@ -23,7 +23,7 @@ _OBJECTIVES = ("supervised", "rotnet", "exemplar", "s4l", "simclr", "byol", "din
 _SOURCES = ("cifar10", "cifar100", "svhn", "fashion_mnist")
 _PROTOCOLS = ("cifar10-sgd", "cifar100-sgd", "svhn-sgd", "fashion_mnist-sgd", "cifar10-adam")
 _CONTROLS = ("ticket", "random", "local", "preserved")
-_SIZES = {10_000: (5.0, 3), 100_000: (40.0, 1)}  # seconds at most, and rounds, by the number of rows
+_SIZES = {10_000: (5.0, 2), 100_000: (40.0, 1)}  # seconds at most, and rounds, by the number of rows
 
 
 def lines(images: Images) -> list[Line]:

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 
-from compare import Line, NotHere, Prepare, Work, compared, in_turn, not_measured
+from compare import Line, NotHere, Prepare, Timed, Work, compared, in_turn, not_measured
 from images import Images
 
 from sslticket.data.source import open_split
@@ -75,10 +75,10 @@ def _known_flags() -> dict[str, tuple[str, ...]]:
 
 
 def _command(images: Images, name: str, words: Sequence[str]) -> Work:
-    """A search in a process and a folder of its own; its work returns top-1 of the last training."""
+    """A search in a process and a folder of its own, which tells the time from its start to its end, and its top-1."""
     rounds = iter(range(10**6))
 
-    def work() -> float:
+    def work() -> Timed:
         folder = images.scratch / f"search-{name.replace(' ', '-')}-{next(rounds)}"
         folder.mkdir()
         command = [sys.executable, str(_HERE / "search_contenders.py"), *words]
@@ -86,6 +86,7 @@ def _command(images: Images, name: str, words: Sequence[str]) -> Work:
         if done.returncode:
             last = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]
             raise NotHere(f"{name} ended with {done.returncode}: {''.join(last)}")
-        return float(json.loads(done.stdout.splitlines()[-1]))
+        found = json.loads(done.stdout.splitlines()[-1])
+        return Timed(found["seconds"], found["top1"])
 
     return work

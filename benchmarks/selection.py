@@ -15,7 +15,7 @@ from sslticket import models
 from sslticket.pruning.mask import Mask, StateDict, num_kept
 from sslticket.pruning.prunable import prunable_weights
 
-_DENSITY, _RATE, _ROUNDS = 0.2, 0.2, 5
+_DENSITY, _RATE, _ROUNDS = 0.2, 0.2, 3
 _AT_LEAST = 8.0  # of the library's function
 
 

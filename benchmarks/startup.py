@@ -9,7 +9,7 @@ from pathlib import Path
 from compare import Line, NotHere, Work, alone, in_turn, not_measured
 from images import Images
 
-_ROUNDS = 3
+_ROUNDS = 2
 _HELP_AT_MOST, _BEYOND_AT_MOST = 0.5, 1.5  # seconds
 _RECIPE = Path(__file__).parents[1] / "recipes" / "rotnet_resnet50.py"
 

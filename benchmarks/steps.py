@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 
@@ -15,6 +17,7 @@ from sslticket.pruning.prunable import prunable_weights
 from sslticket.training.engine import Engine
 from sslticket.training.network import MaskedNetwork
 from sslticket.training.progress import Progress
+from sslticket.training.trial import Kernels, computing_with
 
 CLASSES = 10
 _OPEN = ExitStack()  # what a contender's process keeps open to its end
@@ -24,12 +27,18 @@ class SameBatch:
     """A loader that gives one batch of noise again and again: what a step costs does not depend on the images."""
 
     def __init__(self, batch_size: int, channels: int, image_size: int, views: int = 1) -> None:
-        noise = torch.Generator().manual_seed(0)
-        self.batch = Batch(
-            tuple(torch.randn(batch_size, channels, image_size, image_size, generator=noise) for _ in range(views)),
-            torch.randint(CLASSES, (batch_size,), generator=noise),
-            torch.arange(batch_size),
+        noise, shape = torch.Generator().manual_seed(0), (batch_size, channels, image_size, image_size)
+        labels = torch.randint(CLASSES, (batch_size,), generator=noise)
+        images = tuple(torch.randn(shape, generator=noise) for _ in range(views))
+        self.batch = Batch(images, labels, torch.arange(batch_size))
+
+    def for_engine(self, engine: Engine) -> "SameBatch":
+        """The same in the layout of memory that the engine's trainings have."""
+        layout = torch.channels_last if engine.kernels.channels_last else torch.contiguous_format
+        self.batch = self.batch._replace(
+            views=tuple(view.contiguous(memory_format=layout) for view in self.batch.views)
         )
+        return self
 
     @property
     def unreadable(self) -> Mapping[str, str]:
@@ -65,19 +74,40 @@ def build(
 
 
 def stepper(
-    net: MaskedNetwork, loader: Loader, batch_size: int, steps: int, *, set_size: int = 50_000
+    make: Callable[[], MaskedNetwork],
+    load: Callable[[Engine], Loader],
+    batch_size: int,
+    steps: int,
+    *,
+    tried: bool = False,
+    set_size: int = 50_000,
 ) -> Callable[[], object]:
-    """Work that takes so many steps of training, as the loop takes them."""
+    """Work that takes so many steps of training, as the loop takes them.
+
+    Args:
+        make: Draws the network.
+        load: Gives the images.
+        batch_size: Images of a batch.
+        steps: Steps of a round.
+        tried: Whether a trial chooses layout and sparse layers, as at the start of a long training.
+        set_size: Images of an epoch.
+    """
     engine = Engine.create(RuntimeConfig(threads=1), "fp32")
     training = TrainConfig(length="100ep", batch_size=batch_size, optimizer=SGD(lr=0.01))
-    wrapped = _OPEN.enter_context(engine.prepare(net, 0, training))
+    net, kernels = make(), Kernels()
+    if tried:
+        path = Path(_OPEN.enter_context(TemporaryDirectory(prefix="sslticket-bench-"))) / "kernels.json"
+        kernels = engine.choose_kernels(path, net, make, lambda: load(engine), training, 10_000)
+    wrapped = _OPEN.enter_context(engine.prepare(net, 0, training, kernels))
     progress = _OPEN.enter_context(Progress(10**9, show=False))
-    loop = engine.make_loop(net, wrapped, loader, training, set_size=set_size, seed=0, progress=progress)
+    loop = engine.make_loop(net, wrapped, load(engine), training, set_size=set_size, seed=0, progress=progress)
+    _OPEN.enter_context(computing_with(kernels, net))
     taken = 0
 
-    def work() -> None:
+    def work() -> str:
         nonlocal taken
         loop.run(taken, taken + steps)
         taken += steps
+        return str(kernels)
 
     return work

@@ -1,6 +1,7 @@
 """Whether a fast protocol ranks tickets as a full one does: conv3 on CIFAR-10 and Tiny-ImageNet, 32 pixels.
 
 Run       sslticket sweep experiments/agreement/agreement_sweep.py --out runs/agreement --data-root /data
+Cost      45 minutes on one busy core; a data root with all classes of Tiny-ImageNet needs PART to be None.
 """
 
 from dataclasses import replace

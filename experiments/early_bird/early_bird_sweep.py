@@ -20,7 +20,6 @@ sweeps = [
         recipes=["recipes.py:resnet8"],
         points=[
             {"early-bird": None},
-            {"early-bird": 0.1},
             {"early-bird": 0.2},
             {"early-bird": 0.2, "early-bird-window": 1, "early-bird-every": "5it"},
             {"early-bird": 0.4, "early-bird-window": 1, "early-bird-every": "5it"},

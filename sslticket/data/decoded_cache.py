@@ -215,7 +215,7 @@ def _make_room(path: Path, expected: int, budget: float | None) -> int | None:
             del others[other]
     left = int(most - sum(others.values()))
     # Half a list is worth its memory only to who asks for it.
-    return left if 0 < expected and 0 < left and (budget is not None or expected <= left) else None
+    return left if expected > 0 and left > 0 and (budget is not None or expected <= left) else None
 
 
 def _default_budget(folder: Path, used: int) -> float:

@@ -510,10 +510,9 @@ class _SparseLayer:
 
     def _plan(self, x: Tensor) -> _Plan | None:
         """The plan for these images; None where the layer's own forward is to be taken."""
-        nhwc = self._conv is not None and (_is_nhwc(x) or _is_nhwc(self.weight))
-        size = x.shape[1:] if self._conv is not None else x.shape[-1:]
-        key = (size, x.shape[0], nhwc, x.dtype, x.device.type, x.ndim, self.weight.stride())
+        key = (x.shape, x.stride(), x.dtype, x.device.type, self.weight.stride())
         if key not in self._plans:
+            nhwc = self._conv is not None and (_is_nhwc(x) or _is_nhwc(self.weight))
             self._plans[key] = self._make_plan(x, nhwc)
         return self._plans[key]
 
@@ -560,7 +559,13 @@ class _SparseLayer:
 
 
 def _is_nhwc(tensor: Tensor) -> bool:
-    return not tensor.is_contiguous() and tensor.is_contiguous(memory_format=torch.channels_last)
+    """Whether torch takes a tensor for channels-last: by its strides alone, in which one channel has an order too."""
+    least = 0
+    for size, stride in ((tensor.shape[dim], tensor.stride(dim)) for dim in (1, 3, 2, 0) if tensor.ndim == 4):
+        if stride < max(least, 1):
+            return False
+        least = stride * size
+    return tensor.ndim == 4 and (tensor.shape[0] > 1 or tensor.stride(0) != tensor.stride(1))
 
 
 class _SparseProduct(torch.autograd.Function):

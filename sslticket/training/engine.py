@@ -350,9 +350,14 @@ class Engine:
         if self.accelerator.device.type != "cpu" or self.runtime.exact or steps < TRIAL_FROM_STEPS:
             return settled
         if (found := self.broadcast(Kernels.read(path) if self.is_main_process else None)) is not None:
-            return found
+            # What flags say now holds.
+            sparse = () if self.numerics.compiled else found.sparse
+            layout = found.channels_last if self.runtime.channels_last is None else self.runtime.channels_last
+            return dataclasses.replace(found, sparse=sparse, channels_last=layout)
         layouts = self._layouts(network) if earlier is None else (settled.channels_last,)
-        may_compile = earlier is None and self.runtime.fast and self.runtime.compile is None
+        # Alone: processes that time for themselves would not agree on whether it pays.
+        alone = self.accelerator.num_processes == 1
+        may_compile = earlier is None and self.runtime.fast and self.runtime.compile is None and alone
         mask = None
         # Compiled code knows no sparse layers.
         if network.mask_learning is None and not (self.numerics.compiled or settled.compiled):

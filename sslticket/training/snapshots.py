@@ -10,7 +10,6 @@ number of processes: another number goes on with the same images. What each proc
 statistics of batch norm, is kept of each, and is their mean for another number of processes.
 """
 
-import hashlib
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,6 +31,7 @@ from sslticket.training.engine import Engine
 from sslticket.training.loop import TrainingLoop
 from sslticket.training.network import MaskedNetwork
 from sslticket.training.progress import Progress
+from sslticket.training.trial import file_stem
 
 SNAPSHOT_FOLDER = ".snapshots"
 """In the folder of a run; all in it may be deleted at any time."""
@@ -42,7 +42,6 @@ _FIRST_AGREEMENT = 8  # steps, before it is known how long one takes
 _END_SHARE = 0.1  # of the interval: a training that has gone on for so long without a snapshot is kept at its end too
 _STATISTICS = "statistics"
 _COMPANION = "companion/"
-_MAX_STEM = 150  # bytes of a file's name
 _FIX = "delete it and run the same command again"
 
 
@@ -374,7 +373,7 @@ class SnapshotFiles:
 
     def path(self, step: int) -> Path:
         """Where the snapshot at a step lies."""
-        return self._run / SNAPSHOT_FOLDER / f"{_stem(self._name)}.step-{step:010d}.safetensors"
+        return self._run / SNAPSHOT_FOLDER / f"{file_stem(self._name)}.step-{step:010d}.safetensors"
 
     def newest(self, about: Mapping[str, str], progress: Progress) -> tuple[Path, Header, StateDict] | None:
         """The newest that is whole and of this very training; of others a note says why they are left out."""
@@ -420,16 +419,11 @@ def delete_snapshots(run: Path, name: str, *, but: str | None = None) -> None:
 
 
 def _files_of(run: Path, name: str) -> list[Path]:
-    begins = name.removesuffix("*") if name.endswith("*") else f"{_stem(name)}.step-"
+    begins = name.removesuffix("*") if name.endswith("*") else f"{file_stem(name)}.step-"
     with suppress(OSError):
         there = (run / SNAPSHOT_FOLDER).iterdir()
         return [path for path in there if path.name.startswith(begins) and path.suffix == ".safetensors"]
     return []
-
-
-def _stem(name: str) -> str:
-    encoded = name.encode("utf-8", "surrogateescape")
-    return name if len(encoded) <= _MAX_STEM else hashlib.sha256(encoded).hexdigest()[:32]
 
 
 class _Writer:

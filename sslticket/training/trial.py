@@ -8,6 +8,7 @@ A choice changes rounding. It is therefore made once, and written before the fir
 training reads it, so one that was killed ends with the bits of one that was not. Rows tell it (`kernels`).
 """
 
+import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -37,6 +38,7 @@ MIN_GAIN = 1.1
 COMPILE_FROM_SECONDS = 600.0
 """Seconds of a training from which on compiled code is tried under --fast: to compile takes 10 to 30 seconds, twice."""
 _ROUNDS = 3
+_MAX_STEM = 150  # bytes of a file's name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +89,13 @@ class Kernels:
 
 def kernels_path(run: Path, name: str) -> Path:
     """Where a run's folder keeps the kernels of a training of this name."""
-    return run / KERNELS_FOLDER / f"{name}.json"
+    return run / KERNELS_FOLDER / f"{file_stem(name)}.json"
+
+
+def file_stem(name: str) -> str:
+    """The name of a training's files; a hash of it where a file's name would be too long."""
+    encoded = name.encode("utf-8", "surrogateescape")
+    return name if len(encoded) <= _MAX_STEM else hashlib.sha256(encoded).hexdigest()[:32]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -273,6 +273,7 @@ def test_a_plan_is_made_with_the_threads_that_workers_have(monkeypatch: pytest.M
 
 
 EXPERIMENTS = {
+    "experiments/agreement/agreement_sweep.py": "docs/evaluation/agreement.parquet",
     "experiments/searches/conv3_sweep.py": "docs/searches/conv3.parquet",
     "experiments/transfer/own_sweep.py": "docs/transfer/own.parquet",
 }
@@ -283,5 +284,8 @@ def test_the_sweeps_of_experiments_are_those_whose_rows_are_published(file: str,
     root = Path(__file__).parents[2]
     cells = expand(load_sweeps(root / file))
     worker.check_cells(cells)
-    found = {replace(cell.recipe, precision="fp32").key for cell in cells}
-    assert found == set(pd.read_parquet(root / rows).run)
+    runs = set(pd.read_parquet(root / rows).run)
+    # The key of a search on a part of a set has the hash of its images, which are not here.
+    found = {replace(cell.recipe, precision="fp32").key for cell in cells if cell.recipe.data.part is None}
+    assert found <= runs
+    assert len(runs) == len(cells)

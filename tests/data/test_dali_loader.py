@@ -28,9 +28,10 @@ MEAN = torch.tensor(IMAGENET.mean)[:, None, None]
 
 
 def photos(root: Path, *views: View, batch: int = 6, bad: int = 100, rank: int = 0, world: int = 1) -> Loader:
+    """Nothing is kept: the first batches are decoded as all of them are where a set is large."""
     source = open_split("imagenet", "train", root)
     order = Sampler(len(source.manifest), batch, 2, rank, world)
-    return make_loader(source, views, order, augment_seed=3, device=CPU, threads=2, max_bad_images=bad)
+    return make_loader(source, views, order, augment_seed=3, device=CPU, threads=2, max_bad_images=bad, keep_decoded=0)
 
 
 def levels(view: torch.Tensor) -> torch.Tensor:
@@ -89,10 +90,10 @@ def test_the_evaluation_view_is_torchvisions(few_photographs: Path) -> None:
         for view, row in zip(batch.views[0], batch.indices, strict=True):
             difference = (levels(view) - transform(upright(manifest.image_path(int(row))))).abs()
             worst.append(difference.max())
-            assert difference.mean() < 0.35
-    # PIL rounds to whole shades between its two passes, DALI does not.
+            assert difference.mean() < 0.3
+    # torch resizes bytes as Pillow does, with weights of 16 bits: a shade may be rounded the other way.
     assert len(worst) == 30
-    assert max(worst) < 3
+    assert max(worst) < 1.01
 
 
 @pytest.mark.data
@@ -109,9 +110,9 @@ def test_training_crops_are_torchvisions_of_the_same_windows(few_photographs: Pa
             crop = image.crop((left, top, left + wide, top + tall)).resize((224, 224), Image.Resampling.BILINEAR)
             crop = ImageOps.mirror(crop) if draws.flip[place] else crop
             difference = (levels(batch.views[0][place]) - torch.from_numpy(np.array(crop)).permute(2, 0, 1)).abs()
-            # Chroma at the very edge of a crop depends on pixels outside it, which a partial decoding may not see.
-            assert difference.mean() < 0.5
-            assert difference.quantile(0.999) < 4
+            # Only a part of the image was decoded, and at its edges too it is what the whole image shows.
+            assert difference.mean() < 0.3
+            assert difference.max() < 1.01
 
 
 @pytest.mark.data
@@ -119,8 +120,7 @@ def test_more_views_do_not_change_the_first(few_photographs: Path) -> None:
     small = View(size=96, crop="resized", flip=True)
     (alone,) = photos(few_photographs, small).train(0, 1)
     (both,) = photos(few_photographs, small, small).train(0, 1)
-    difference = (levels(alone.views[0]) - levels(both.views[0])).abs()
-    assert difference.mean() < 0.05
+    assert torch.equal(alone.views[0], both.views[0])
     assert not torch.equal(both.views[0], both.views[1])
 
 

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from tests.device.conftest import Device
 SHORT = Protocol(
     name="short", dataset="digits", training=TrainConfig(length="6it", batch_size=48, optimizer=SGD(lr=0.1))
 )
+GROWING = replace(SHORT, name="growing", early_sizes=(("3it", 6),), label_smoothing=0.1)
 OWN = ("seconds", "device", "commit", "time", "host", "started", "finished")  # of where and when it was computed
 
 Rows = Callable[[list[Path], Engine], Iterator[dict[str, Any]]]
@@ -31,6 +33,7 @@ MEASURES: dict[str, Rows] = {
     "scores": lambda paths, bench: evaluate_tasks(
         make_tasks(paths[1:], ["random", "local", "adjusted"], [SHORT], [0]), bench
     ),
+    "growing": lambda paths, bench: evaluate_tasks(make_tasks(paths[1:], [], [GROWING], [0]), bench),
     "stability": lambda paths, bench: Stability().rows(paths[1:], SHORT, [0], bench, controls=("local",)),
     "connectivity": lambda paths, bench: Connectivity(points=3).rows(paths[1:], SHORT, [0], bench),
     "magnitudes": lambda paths, bench: Magnitudes().rows(paths[:1], SHORT, [0], bench),
@@ -65,10 +68,13 @@ def test_every_measure_gives_the_rows_of_the_cpu(
         assert measured(found, tmp_path / "there", MEASURES[what]) == expected
 
 
+@pytest.mark.parametrize("protocol", [SHORT, GROWING], ids=lambda protocol: protocol.name)
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_scores_in_half_precision_are_measured(found: Path, tmp_path: Path, device: Device, precision: Any) -> None:
+def test_scores_in_half_precision_are_measured(
+    found: Path, tmp_path: Path, device: Device, precision: Any, protocol: Protocol
+) -> None:
     paths = find_ticket_files([shutil.copytree(found, tmp_path / found.name)], Levels((1,)))
     with device():
-        (row,) = evaluate_tasks(make_tasks(paths, [], [SHORT], [0]), Engine.create(cases.MACHINE, precision))
+        (row,) = evaluate_tasks(make_tasks(paths, [], [protocol], [0]), Engine.create(cases.MACHINE, precision))
     assert 0 <= row["top1"] <= 1
     assert row["device"] == "a pretend accelerator"

@@ -54,6 +54,7 @@ LAYERS = {
     "1x1 of stride 2": (nn.Conv2d(5, 8, 1, 2), (3, 5, 8, 8)),
     "7x7 of stride 2": (nn.Conv2d(3, 4, 7, 2, padding=3), (2, 3, 20, 20)),
     "of 2 pixels": (nn.Conv2d(17, 16, 3, padding=1), (70, 17, 2, 2)),
+    "of one channel": (nn.Conv2d(1, 6, 3, padding=1), (9, 1, 8, 8)),
     "dilated": (nn.Conv2d(3, 6, 5, padding=2, dilation=2), (9, 3, 14, 14)),
     "not square": (nn.Conv2d(3, 6, (3, 1), padding=(2, 0)), (9, 3, 14, 10)),
     "without border": (nn.Conv2d(3, 6, 3), (9, 3, 15, 13)),

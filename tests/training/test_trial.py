@@ -220,6 +220,21 @@ def test_what_flags_ask_for_is_not_tried(
     assert chosen.layouts == layouts
 
 
+def test_a_flag_that_is_given_later_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Chosen(monkeypatch)
+    network, path = build(), tmp_path / "a.json"
+    Kernels(channels_last=True, sparse=LAYERS, layers=3).write(path)
+    for runtime, kernels in (
+        (RuntimeConfig(), Kernels(channels_last=True, sparse=LAYERS, layers=3)),
+        (RuntimeConfig(channels_last=False), Kernels(sparse=LAYERS, layers=3)),
+        (RuntimeConfig(compile=True), Kernels(channels_last=True, layers=3)),
+        (RuntimeConfig(exact=True), Kernels()),
+    ):
+        bench = Engine.create(runtime, "fp32")
+        found = bench.choose_kernels(path, network, build, pytest.fail, recipe().training, STEPS)
+        assert found == kernels
+
+
 def test_scores_that_need_second_derivatives_get_them_from_torchs_kernels(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
