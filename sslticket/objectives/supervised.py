@@ -24,7 +24,7 @@ class Supervised(Objective):
     has_logits: ClassVar[bool] = True
     cuda_graph_safe: ClassVar[bool] = True
 
-    label_smoothing: float = field(default=0.0, metadata=OMIT_DEFAULT)
+    label_smoothing: float = field(default=0.0, kw_only=True, metadata=OMIT_DEFAULT)
 
     def __post_init__(self) -> None:
         check_within(self, 0, 1, "label_smoothing")
