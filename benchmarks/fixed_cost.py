@@ -7,6 +7,7 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from compare import Line, Work, alone, in_turn
@@ -61,7 +62,10 @@ def _bare() -> Work:
     splits = Splits.open(DIGITS_DEMO, None)
     (images, labels), (held_out, truth) = (
         (
-            torch.tensor(source.images[source.manifest.array_indices]).permute(0, 3, 1, 2).float().div_(255),
+            torch.tensor(np.asarray(source.images)[source.manifest.array_indices])
+            .permute(0, 3, 1, 2)
+            .float()
+            .div_(255),
             torch.tensor(source.manifest.labels),
         )
         for source in (splits.training, splits.evaluation)

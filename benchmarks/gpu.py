@@ -24,8 +24,9 @@ from typing import Any
 import gpu_steps
 import gpu_table
 import torch
+from compare import NotHere
 from gpu_steps import CASES, Case
-from images import Images, NoImages
+from images import Images
 
 from sslticket import provenance
 from sslticket.data.loader import Sampler
@@ -162,7 +163,7 @@ class Bench:
         images = Images()
         try:
             source = open_split("imagenet", "train", images.photographs)
-        except NoImages as reason:
+        except NotHere as reason:
             return {"skipped": str(reason)}
         batch, count = (8, 2) if self._small else (256, 20)
         batches = make_loader(

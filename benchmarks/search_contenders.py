@@ -43,19 +43,20 @@ def found_after(top: float) -> dict[str, float]:
     return {"seconds": time.process_time() + children.ru_utime + children.ru_stime, "top1": top}
 
 
+def resnet8_narrow(channels: int, image_size: int) -> Any:
+    """The backbone of ours and of TurboPrune's; open_lth has the same as cifar_resnet_8_4."""
+    from sslticket.models.paper_networks import BasicBlock, ResNet
+
+    return ResNet(channels, BasicBlock, (1, 1, 1), WIDTHS, small_images=True)
+
+
 def ours(root: Path, flags: list[str]) -> dict[str, float]:
     """The recipe as a script, which the command line's own parser is given."""
     from sslticket import IMP, SGD, Data, Recipe, Supervised, TrainConfig, View, run
     from sslticket.cli import commands
-    from sslticket.models import MODELS
-    from sslticket.models.paper_networks import BasicBlock, ResNet
-
-    @MODELS.register("resnet8_narrow")
-    def _(channels: int, image_size: int) -> ResNet:
-        return ResNet(channels, BasicBlock, (1, 1, 1), WIDTHS, small_images=True)
 
     recipe = Recipe(
-        model="resnet8_narrow",
+        model=f"{Path(__file__).resolve()}:resnet8_narrow",
         data=Data(dataset="cifar10", augment=View(size=32, crop="pad", pad=4, flip=True)),
         objective=Supervised(),
         training=TrainConfig(
@@ -106,7 +107,7 @@ def open_lth(root: Path, flags: list[str]) -> dict[str, float]:
     augment = [transforms.RandomHorizontalFlip(), transforms.RandomCrop(32, 4)]
     cifar10.Dataset.get_train_set = staticmethod(lambda use: cifar10.Dataset(*_arrays(root, "train"), augment))
     cifar10.Dataset.get_test_set = staticmethod(lambda: cifar10.Dataset(*_arrays(root, "test")))
-    import_module("platforms.platform")._PLATFORM = Here()
+    setattr(import_module("platforms.platform"), "_PLATFORM", Here())  # noqa: B010  # whose type nobody knows
     defaults = import_module("models.cifar_resnet").Model.default_hparams()
     model, training = defaults.model_hparams, defaults.training_hparams
     model.model_name = f"cifar_resnet_8_{WIDTHS[0]}"
@@ -130,8 +131,6 @@ def turboprune(root: Path, flags: list[str]) -> dict[str, float]:
     import torch
     import torchvision
 
-    from sslticket.models.paper_networks import BasicBlock, ResNet
-
     torch.set_num_threads(1)
     sys.path.insert(0, os.environ["TURBOPRUNE"])
     _stand_in("wandb", log=lambda *given, **named: None)
@@ -143,8 +142,7 @@ def turboprune(root: Path, flags: list[str]) -> dict[str, float]:
     torch.load = lambda *given, **named: load(*given, **{**named, "map_location": device})
 
     def narrow(weights: None = None) -> torch.nn.Module:
-        backbone = ResNet(3, BasicBlock, (1, 1, 1), WIDTHS, small_images=True)
-        return torch.nn.Sequential(backbone, torch.nn.Linear(WIDTHS[-1], 10))
+        return torch.nn.Sequential(resnet8_narrow(3, 32), torch.nn.Linear(WIDTHS[-1], 10))
 
     torchvision.models.narrow = narrow
     data = Path("data/cifar10")

@@ -1,6 +1,6 @@
 """A ticket on disk against what people save: weights and masks, or the masked weights through a general compressor.
 
-ResNet-50's weights are drawn anew, not trained: the sizes do not depend on them.
+ResNet-50's weights are drawn anew, not trained, and so are batch norm's scales, shifts and statistics.
 """
 
 import zlib
@@ -51,6 +51,11 @@ def lines(images: Images) -> list[Line]:
 def _ticket() -> Ticket:
     torch.manual_seed(0)
     state = models.create_model("resnet50").state_dict()
+    for name, value in state.items():  # at the start batch norm is all ones and noughts, which a trained one is not
+        if value.dim() == 1:
+            value.normal_()
+        if name.endswith("running_var"):
+            value.abs_()
     ones = Mask.ones_like(state, prunable_weights(models.create_model("resnet50")))
     mask = Mask.top({name: state[name].abs() for name in ones}, keep=num_kept(ones.total, _DENSITY), within=ones)
     return Ticket.from_dense_weights(mask, state, level=21, recipe={}, provenance={})
