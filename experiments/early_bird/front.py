@@ -11,6 +11,7 @@ import pandas as pd
 
 from sslticket.report.chart import Axis, Chart, Curve, Point, assign_styles
 from sslticket.report.figures import draw_charts, figure_bytes
+from sslticket.results.table import read_rows
 from sslticket.storage.files import atomic_write
 
 SETTING = ["model", "bound", "window", "every"]
@@ -22,7 +23,7 @@ def front(rows: pd.DataFrame) -> pd.DataFrame:
     A bound of 1 is full iterative magnitude pruning, which compares no masks.
     """
     scores = rows[rows["kind"] == "score"]
-    settings = pd.DataFrame([_early_bird(each) for each in scores["settings"]], index=scores.index)
+    settings = pd.DataFrame(map(_early_bird, scores["settings"]), index=scores.index)
     lines = scores.assign(**{name: settings[name] for name in settings})
     by_level = lines.groupby([*SETTING, "level", "density"])
     found = by_level.agg(
@@ -77,11 +78,12 @@ def draw(rows: pd.DataFrame, picture: Path) -> None:
     parts = charts(front(rows))
     names = list(dict.fromkeys(curve.series for chart in parts for curve in chart.curves))
     figure = draw_charts(parts, assign_styles([(name, name, "ticket") for name in names]))
-    atomic_write(picture, figure_bytes(figure, "png"))
+    with atomic_write(picture) as unfinished:
+        unfinished.write_bytes(figure_bytes(figure, "png"))
 
 
 if __name__ == "__main__":
-    given = pd.read_parquet(Path(sys.argv[1]))
+    given = read_rows([Path(sys.argv[1])])
     print(*table_lines(given), sep="\n")
     if len(sys.argv) > 2:
         draw(given, Path(sys.argv[2]))
