@@ -56,7 +56,7 @@ def scores(rows: pd.DataFrame) -> pd.DataFrame:
 def agreement(rows: pd.DataFrame) -> Agreement:
     """The agreement over all cells of one data set."""
     table = scores(rows)
-    fast, full = (table.xs(way, level="way").sort_index() for way in ("fast", "full"))
+    fast, full = (table[table.index.get_level_values("way") == way].droplevel(2) for way in ("fast", "full"))
     if not fast.index.equals(full.index) or fast.isna().any(axis=None) or full.isna().any(axis=None):
         raise SystemExit("some tickets were scored under one protocol only; run the sweep to its end")
     seeds = list(full.columns)
@@ -112,14 +112,15 @@ def score_lines(rows: pd.DataFrame) -> Iterator[str]:
     told: dict[tuple[str, float], list[str]] = {}
     for _, own in rows[rows["kind"] == "score"].groupby("target"):
         table = 100 * scores(own)
-        for series, density in table.index.droplevel("way").unique():
+        for series, density in dict.fromkeys((series, density) for series, density, _ in table.index):
             told.setdefault((series, density), []).extend(_told(table, series, density))
     for (series, density), cell in sorted(told.items(), key=lambda each: (each[0][0], -each[0][1])):
         yield f"| {series} | {100 * density:.3g}% | {' | '.join(cell)} |"
 
 
 def _told(table: pd.DataFrame, series: str, density: float) -> list[str]:
-    ways = [table.loc[(series, density, way)] for way in ("fast", "full")]
+    own = table.xs((series, density), level=CELL)
+    ways = [own.to_numpy()[list(own.index).index(way)] for way in ("fast", "full")]
     return [f"{each.mean():.1f} ± {each.std(ddof=1):.1f}" for each in ways]
 
 

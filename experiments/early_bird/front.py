@@ -6,11 +6,13 @@ Run       python experiments/early_bird/front.py docs/searches/early_bird.parque
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from sslticket.report.chart import Axis, Chart, Curve, Point, assign_styles
 from sslticket.report.figures import draw_charts, figure_bytes
+from sslticket.results.table import read_rows
 from sslticket.storage.files import atomic_write
 
 SETTING = ["model", "bound", "window", "every"]
@@ -22,8 +24,8 @@ def front(rows: pd.DataFrame) -> pd.DataFrame:
     A bound of 1 is full iterative magnitude pruning, which compares no masks.
     """
     scores = rows[rows["kind"] == "score"]
-    settings = pd.DataFrame([_early_bird(each) for each in scores["settings"]], index=scores.index)
-    lines = scores.assign(**{name: settings[name] for name in settings})
+    settings = pd.DataFrame(map(_early_bird, scores["settings"]), index=scores.index)
+    lines = scores.assign(**{name: settings[name] for name in SETTING[1:]})
     by_level = lines.groupby([*SETTING, "level", "density"])
     found = by_level.agg(
         searches=("search_seed", "nunique"),
@@ -38,7 +40,7 @@ def front(rows: pd.DataFrame) -> pd.DataFrame:
     return found.sort_values(["model", "level", "cost"], ascending=[True, True, False], ignore_index=True)
 
 
-def _early_bird(settings: dict[str, object]) -> dict[str, object]:
+def _early_bird(settings: dict[str, Any]) -> dict[str, object]:
     bound = settings.get("settled", settings.get("early_bird"))
     if bound is None:
         return {"bound": 1.0, "window": 0, "every": ""}
@@ -64,12 +66,12 @@ def charts(found: pd.DataFrame) -> list[Chart]:
 
 def table_lines(rows: pd.DataFrame) -> Iterator[str]:
     """The lines of the page's table."""
-    for line in front(rows).itertuples():
-        how = "none" if line.bound == 1 else f"{line.bound:g}, {line.window} masks, {line.every}"
-        yield (
-            f"| {line.model} | {how} | {100 * line.density:.3g}% | {line.cost:,.0f} | {1 / line.share:.1f}x | "
-            f"{100 * line.top1:.1f} ± {100 * line.spread:.1f} | {100 * line.less:+.1f} |"
-        )
+    lines: list[dict[Any, Any]] = front(rows).to_dict("records")
+    for line in lines:
+        how = "none" if line["bound"] == 1 else f"{line['bound']:g}, {line['window']} masks, {line['every']}"
+        where = f"{line['model']} | {how} | {100 * line['density']:.3g}%"
+        top1 = f"{100 * line['top1']:.1f} ± {100 * line['spread']:.1f} | {100 * line['less']:+.1f}"
+        yield f"| {where} | {line['cost']:,.0f} | {1 / line['share']:.1f}x | {top1} |"
 
 
 def draw(rows: pd.DataFrame, picture: Path) -> None:
@@ -77,11 +79,12 @@ def draw(rows: pd.DataFrame, picture: Path) -> None:
     parts = charts(front(rows))
     names = list(dict.fromkeys(curve.series for chart in parts for curve in chart.curves))
     figure = draw_charts(parts, assign_styles([(name, name, "ticket") for name in names]))
-    atomic_write(picture, figure_bytes(figure, "png"))
+    with atomic_write(picture) as unfinished:
+        unfinished.write_bytes(figure_bytes(figure, "png"))
 
 
 if __name__ == "__main__":
-    given = pd.read_parquet(Path(sys.argv[1]))
+    given = read_rows([Path(sys.argv[1])])
     print(*table_lines(given), sep="\n")
     if len(sys.argv) > 2:
         draw(given, Path(sys.argv[2]))

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from torch import Tensor
@@ -28,6 +27,7 @@ from sslticket.evaluation.trainer import GrowingLoader
 from sslticket.objectives.supervised import Supervised
 from sslticket.registry import load_user_file
 from sslticket.results.rows import row_error
+from sslticket.results.table import read_rows
 from sslticket.results.throughput import multiply_adds_of
 from sslticket.training.engine import Engine
 from sslticket.training.loop import TrainingLoop
@@ -255,13 +255,16 @@ def test_fast_protocols_are_proposed_for_searches_that_train_so_and_for_no_other
 
 @pytest.mark.parametrize(
     ("script", "rows", "page"),
-    [("agreement/rank_agreement.py", "evaluation/agreement.parquet", "evaluation.md")],
+    [
+        ("agreement/rank_agreement.py", "evaluation/agreement.parquet", "evaluation.md"),
+        ("early_bird/front.py", "searches/early_bird.parquet", "searches.md"),
+    ],
 )
 def test_the_pages_numbers_are_those_of_the_rows(script: str, rows: str, page: str) -> None:
     """Of fast protocols and of early birds: each line that the script makes of the committed rows is in the page."""
     root = Path(__file__).parents[2]
     made = load_user_file(root / "experiments" / script)
-    given = pd.read_parquet(root / "docs" / rows)
+    given = read_rows([root / "docs" / rows])
     lines = [*made.table_lines(given), *(made.score_lines(given) if hasattr(made, "score_lines") else ())]
     assert len(lines) >= 12
     text = (root / "docs" / page).read_text()
