@@ -451,7 +451,10 @@ def _compare_at_each_density(own: dict[float, _Searches], other: dict[float, _Se
     sizes = [(len(first.top1), len(second.top1)) for _, first, second in pairs]
     for size in dict.fromkeys(sizes):
         alike = [index for index, each in enumerate(sizes) if each == size]
-        one, two = (np.array([pairs[index][side].top1 for index in alike], np.float64) for side in (1, 2))
+        one, two = (
+            np.array([side[index].top1 for index in alike], np.float64)
+            for side in ([first for _, first, _ in pairs], [second for _, _, second in pairs])
+        )
         differ = compare_means(one, two)
         for line, index in enumerate(alike):
             found[index] = [float(values[line]) for values in differ[:4]] + [differ.smallest_p]

@@ -255,7 +255,7 @@ def _shortest(data: np.ndarray, *, floats: bool) -> bytes:
 
 def _coded(data: bytes | np.ndarray, level: int, strategy: int) -> bytes:
     coder = zlib.compressobj(level, zlib.DEFLATED, zlib.MAX_WBITS, 9, strategy)
-    return coder.compress(data) + coder.flush()
+    return coder.compress(memoryview(data)) + coder.flush()
 
 
 def _unpack_stream(name: str, stream: Tensor, length: int) -> np.ndarray:
