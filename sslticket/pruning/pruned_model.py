@@ -96,7 +96,7 @@ def fixed_masks(net: nn.Module) -> dict[str, tuple[nn.Parameter, Tensor]]:
         f"{path}.{tensor}" if path else tensor: (module._parameters[tensor], module._buffers[f"{tensor}{_MASK_SUFFIX}"])
         for path, module in net.named_modules()
         for tensor in _masked_tensors(module)
-    }  # type: ignore[misc]  # neither is None where there is a mask
+    }
 
 
 @torch.no_grad()
@@ -143,7 +143,8 @@ def masked_autograd(net: nn.Module) -> Iterator[None]:
     So it does in derivatives of derivatives, which sums of products with gradients need. It costs more than
     `mask_gradients`, and is for what asks autograd for gradients without a training's loop.
     """
-    handles = [weight.register_hook(mask.mul) for weight, mask in fixed_masks(net).values() if weight.requires_grad]
+    pairs = [pair for pair in fixed_masks(net).values() if pair[0].requires_grad]
+    handles = [weight.register_hook(mask.mul) for weight, mask in pairs]  # type: ignore[no-untyped-call]
     try:
         yield
     finally:

@@ -125,6 +125,7 @@ class Case:
     def peak(self) -> int:
         """The most bytes that torch held at once while net and optimiser were made and took two steps."""
         bench, batches = Engine.create(RuntimeConfig(), self.precision), self.loader()
+        gc.collect()  # the network of a test before may be there until another is prepared
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
