@@ -6,7 +6,7 @@ import math
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -255,7 +255,7 @@ def _shortest(data: np.ndarray, *, floats: bool) -> bytes:
 
 def _coded(data: bytes | np.ndarray, level: int, strategy: int) -> bytes:
     coder = zlib.compressobj(level, zlib.DEFLATED, zlib.MAX_WBITS, 9, strategy)
-    return coder.compress(memoryview(data)) + coder.flush()
+    return coder.compress(cast(Any, data)) + coder.flush()  # numpy's arrays are buffers, which not all its types say
 
 
 def _unpack_stream(name: str, stream: Tensor, length: int) -> np.ndarray:

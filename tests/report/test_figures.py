@@ -129,7 +129,7 @@ def test_times_have_the_unit_that_suits_them(seconds, words):
     assert format_duration(seconds) == words
 
 
-def many_series(score, count: int = 8) -> list[dict]:
+def many_series(score, count: int = 8) -> list[dict[str, object]]:
     """Objectives from several sources with controls, more than one chart can show."""
     return [
         score(run=f"{objective}-{source}", objective=f"task{objective}", source=source, control=control,
