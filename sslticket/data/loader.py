@@ -374,7 +374,10 @@ class _SquareCropper:
         if self._runs is not None:
             return self._copy_rows(self._runs, index.numpy(), top.numpy(), left.numpy(), flip)
         crops = self._windows[index, top, left]
-        return crops if flip is None else torch.where(flip[:, None, None, None], crops.flip(3), crops)
+        if flip is not None:
+            crops = torch.where(flip[:, None, None, None], crops.flip(3), crops)
+        # With the strides of `_copy_rows`: of one channel they might be those of channels-last, with other kernels.
+        return crops.flatten().view(crops.shape)
 
     def _copy_rows(
         self, runs: Tensor, index: np.ndarray, top: np.ndarray, left: np.ndarray, flip: Tensor | None
