@@ -23,7 +23,6 @@ from sslticket.errors import BadInput, one_line
 from sslticket.pruning import pruned_model, sparse_layers
 from sslticket.pruning.mask import Mask
 from sslticket.storage.files import read_json, write_json
-from sslticket.training.loop import preserve_rng_state
 from sslticket.training.network import MaskedNetwork
 from sslticket.training.numerics import compile_network
 
@@ -128,6 +127,8 @@ class Trial:
         Returns:
             The fastest kernels, and a line on compiled code that failed, or "".
         """
+        from sslticket.training.loop import preserve_rng_state  # with accelerate, which a dry run does without
+
         with preserve_rng_state(accelerator.device):
             passes = {last: _Pass(self, accelerator, channels_last=last) for last in self.layouts}
             times, note = {} if len(passes) == 1 and not self.compile_for else _seconds_of(passes), ""
@@ -152,7 +153,9 @@ class _Pass:
         kernels: By which kernels it computes.
     """
 
-    def __init__(self, trial: Trial, accelerator: "Accelerator", *, channels_last: bool, compiled: bool = False) -> None:
+    def __init__(
+        self, trial: Trial, accelerator: "Accelerator", *, channels_last: bool, compiled: bool = False
+    ) -> None:
         layout = torch.channels_last if channels_last else torch.contiguous_format
         network = trial.build().to(memory_format=layout).train()
         views = tuple(view.contiguous(memory_format=layout) for view in trial.batch.views)

@@ -54,7 +54,7 @@ def test_a_dry_run_tells_what_is_done_and_left_and_trainings_are_counted_once(
     assert lines[4].startswith(f"left: 9 trainings, {9 * 199 * 128:,} samples, training time about ")
     assert lines[5] == f"trainings: 9 trainings of 200it = {9 * 199:,} steps"
     assert f"numerics: {Numerics.resolve(RuntimeConfig(), None)}" in lines
-    assert lines[-1].startswith("memory: 2.8 MB a device for a part of 128 images: activations 2.4, ")
+    assert lines[-1].startswith("memory: 2.8 MB a device for a part of 128 images: activations 2.3, ")
     assert not (run / "endpoints").exists()
     assert not list((run / "rows").glob("*stability*"))
     sslticket("analyse", "magnitudes", run, "--protocol", "digits-demo@k", "--seeds", "0")

@@ -113,6 +113,7 @@ def test_a_level_is_a_plain_training_at_these_rates(
         optimizer.param_groups[0]["lr"] = rate
         optimizer.zero_grad()
         torch.nn.functional.cross_entropy(net.heads(net.backbone(batch.views[0])), batch.labels).backward()
+        pruned_model.mask_gradients(pruned_model.fixed_masks(net).values())
         optimizer.step()
     trained = pruned_model.read_state(net.backbone)
     for name, value in second.weights.items():
