@@ -266,6 +266,17 @@ def test_kernels_that_cannot_be_compiled_are_known_before_a_layer_is_tried(monke
         sparse_layers.can_compute.cache_clear()
 
 
+@pytest.mark.parametrize("name", [None, "generic"])
+def test_code_is_not_kept_under_a_name_that_machines_with_other_vectors_share(
+    name: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled = sparse_layers.kernels()
+    monkeypatch.setattr(compiled.numba.config, "CPU_NAME", name)
+    monkeypatch.setattr(compiled.numba.config, "CPU_FEATURES", None)
+    kept = compiled._compiled(compiled.sgd_step.py_func)._cache
+    assert (type(kept).__name__ == "NullCache") == (name is not None)
+
+
 def test_the_trial_leaves_the_network_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     net, masks = masked(models.create_model("conv3", channels=1, image_size=8), 0.2, torch.float32)
     net.train()

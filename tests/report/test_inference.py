@@ -16,7 +16,7 @@ from sslticket.report.stats import (
     holm_correction,
     student_interval,
 )
-from tests.report import coverage
+from tests.report import interval_coverage
 
 MONTE_CARLO = 3 * math.sqrt(0.05 * 0.95 / 2000)
 
@@ -112,7 +112,7 @@ def test_the_same_numbers_have_the_same_p_also_where_deals_are_drawn() -> None:
 @pytest.mark.parametrize("searches", [3, 6])
 def test_intervals_hold_the_truth_and_few_verdicts_are_false(searches: int, seeds: int) -> None:
     """2,000 experiments on searches that do not differ, at four densities each."""
-    found = coverage.measured(searches, seeds)
+    found = interval_coverage.measured(searches, seeds)
     # Of one density there are as many cases as experiments; several are not independent.
     assert found.mean == pytest.approx(0.95, abs=MONTE_CARLO)
     assert 0.95 - MONTE_CARLO <= found.difference <= 0.98
@@ -123,7 +123,7 @@ def test_intervals_hold_the_truth_and_few_verdicts_are_false(searches: int, seed
 
 @pytest.mark.parametrize("how", [{"spread": 3.0}, {"alike": True}])
 def test_neither_unequal_spreads_nor_shared_seeds_make_verdicts_false(how: dict[str, float]) -> None:
-    found = coverage.measured(6, 3, **how)
+    found = interval_coverage.measured(6, 3, **how)
     assert found.difference >= 0.95 - MONTE_CARLO
     assert found.false <= 0.05 + MONTE_CARLO
 
@@ -131,7 +131,9 @@ def test_neither_unequal_spreads_nor_shared_seeds_make_verdicts_false(how: dict[
 def test_trainings_that_count_as_searches_would_make_verdicts_false() -> None:
     """The made-up numbers are such that the mistake would show."""
     draws = np.random.default_rng(0)
-    one, two = (coverage.nested(draws, 200, 2, 4).reshape(200, coverage.DENSITIES, 8)[:, 0] for _ in range(2))
+    one, two = (
+        interval_coverage.nested(draws, 200, 2, 4).reshape(200, interval_coverage.DENSITIES, 8)[:, 0] for _ in range(2)
+    )
     assert (compare_means(one, two).p < 0.05).mean() > 0.15
 
 

@@ -1,5 +1,6 @@
 """Trials choose kernels by what they measure; a choice is written before anything is trained, repeated, and told."""
 
+import copy
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -9,11 +10,13 @@ from typing import Any
 import pytest
 import torch
 
+from sslticket.analysis.trained_weights import Stability
 from sslticket.config.runtime import RuntimeConfig
 from sslticket.data.augment import View
 from sslticket.data.loader import Batch, MemoryLoader
 from sslticket.data.source import open_split
 from sslticket.errors import BadInput
+from sslticket.evaluation.protocols import Protocol
 from sslticket.objectives.supervised import Supervised
 from sslticket.pruning import pruned_model, sparse_layers
 from sslticket.pruning.criteria import SNIP
@@ -123,7 +126,8 @@ def test_sparse_layers_are_in_use_for_as_long_as_they_should_be() -> None:
         with dense_layers(network):
             assert not sparse_layers.sparse_layers(network.backbone)
         assert set(sparse_layers.sparse_layers(network.backbone)) == set(LAYERS)
-    assert not sparse_layers.sparse_layers(network.backbone)
+        network.heads.teacher = copy.deepcopy(network.backbone)  # as an objective may do in any step
+    assert not sparse_layers.sparse_layers(network)
 
 
 def test_a_damaged_file_is_refused_and_a_whole_one_comes_back(tmp_path: Path) -> None:
@@ -178,6 +182,16 @@ def test_a_choice_is_written_before_a_level_starts_and_repeated_and_told(
     assert told == ["channels-last; 2 of 3 layers sparse"] * 4
     assert {row["numerics"] for row in rows(planned.run_dir.path)} == {"fp32"}
     assert Kernels.read(planned.run_dir.kernels_path(2)) == Kernels(channels_last=True, sparse=LAYERS, layers=3)
+
+
+def test_analyses_tell_the_kernels_of_the_trainings_that_they_rest_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned = search(tmp_path)
+    Chosen(monkeypatch)
+    short = Protocol(name="short", dataset="digits", training=recipe().training, start="0", seeds=(0,))
+    (row,) = Stability().rows([planned.run_dir.ticket_path(1)], short, None, Engine.create(RuntimeConfig(), "fp32"))
+    assert row["kernels"] == "channels-last; 2 of 3 layers sparse"
 
 
 def test_a_search_that_is_stopped_again_and_again_computes_by_its_first_choice(
