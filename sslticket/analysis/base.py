@@ -223,6 +223,7 @@ class AnalysisJob(Job[EndpointStore]):
         manifest = context.split_cache.get(task.protocol, info.channels).training.manifest
         counts = ["steps", "samples"]
         counts += [name for name in ("forward_images", "backward_images") if all(name in each for each in costs)]
+        kernels = "; ".join(dict.fromkeys(each["kernels"] for each in costs if each.get("kernels")))
         row = {
             **info.row_fields,
             "control": task.control,
@@ -240,6 +241,7 @@ class AnalysisJob(Job[EndpointStore]):
             "device": "; ".join(dict.fromkeys(each["device"] for each in costs)),
             "precision": context.engine.precision,
             "numerics": "; ".join(dict.fromkeys(map(numerics_of_row, costs))),
+            **({"kernels": kernels} if kernels else {}),
             **provenance.collect_provenance(),
         }
         return [self.analysis._typed(row)]

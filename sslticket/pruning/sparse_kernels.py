@@ -404,8 +404,10 @@ def _clear(typing: Any, address: Any, count: Any) -> Any:
 
 
 def _compiled(function: Callable[..., Any]) -> Any:
+    # Under a user's name for the CPU, machines with vectors of other lengths would take each other's code.
+    cache = numba.config.CPU_NAME is None and numba.config.CPU_FEATURES is None
     try:
-        return numba.njit(cache=True, nogil=True)(function)
+        return numba.njit(cache=cache, nogil=True)(function)
     except RuntimeError:  # no folder in which compiled code could be kept
         return numba.njit(nogil=True)(function)
 

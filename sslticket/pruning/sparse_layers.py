@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from sslticket.errors import one_line
 from sslticket.pruning import pruned_model
 from sslticket.pruning.mask import Mask
 
@@ -53,12 +54,33 @@ class LayerTimes:
 
 @cache
 def kernels() -> Any:
-    """The module of kernels; None where numba is missing or cannot compile them, which is said once."""
+    """The module of kernels; None where numba is missing, which is said once."""
     try:
         return import_module("sslticket.pruning.sparse_kernels")
     except Exception as error:  # whatever an incomplete installation raises
-        warnings.warn(f"layers stay dense, since numba cannot be used: {error}", stacklevel=2)
+        _say_dense(error)
         return None
+
+
+@cache
+def can_compute() -> bool:
+    """Whether the kernels are there and compile on this machine, as a small layer shows; where not, it is said once."""
+    if kernels() is None:
+        return False
+    with torch.random.fork_rng([]):
+        module = nn.Linear(2, 2)
+    layer = _SparseLayer(module, module.weight, torch.eye(2))
+    try:
+        with torch.enable_grad():
+            layer(torch.ones(3, 2)).sum().backward()  # type: ignore[no-untyped-call]
+    except Exception as error:  # whatever compilers raise, and folders that cannot keep what they make
+        _say_dense(error)
+        return False
+    return True
+
+
+def _say_dense(error: Exception) -> None:
+    warnings.warn(f"layers stay dense, since numba cannot be used: {one_line(error)}", stacklevel=3)
 
 
 @torch.enable_grad()
@@ -87,7 +109,7 @@ def faster_sparse_layers(
         buffers = [(buffer, buffer.clone()) for buffer in backbone.buffers()]
         hooks = [
             backbone.get_submodule(name.rpartition(".")[0]).register_forward_pre_hook(
-                lambda _, given, name=name: inputs.__setitem__(name, given[0])
+                lambda _, given, name=name: inputs.update(zip((name,), given, strict=False))
             )
             for name in names
         ]
@@ -162,7 +184,7 @@ def sparse_candidates(backbone: nn.Module, masks: Mask) -> list[str]:
     """
     learned = pruned_model.learned_gates(backbone)
     found = [name for name, mask in masks.items() if name not in learned and _supports(backbone, name, mask)]
-    return found if found and kernels() is not None else []
+    return found if found and can_compute() else []
 
 
 def use_sparse_layers(backbone: nn.Module, masks: Mask, names: Iterable[str]) -> None:
@@ -202,7 +224,7 @@ def layers_in_use(net: nn.Module) -> "list[_SparseLayer]":
     return [module.__dict__[_SPARSE] for module in net.modules() if _SPARSE in module.__dict__]
 
 
-def step_kept_weights(layers: "Sequence[_SparseLayer]", optimizer: torch.optim.Optimizer) -> None:
+def step_kept_weights(layers: "Sequence[_SparseLayer]", optimizer: torch.optim.Optimizer) -> dict[Tensor, Tensor]:
     """Take SGD's step for the kept weights of sparse layers, whose other entries it would leave at 0.
 
     It comes right before the optimiser's own step, which then finds no gradient at these weights. Its state is as that
@@ -212,15 +234,23 @@ def step_kept_weights(layers: "Sequence[_SparseLayer]", optimizer: torch.optim.O
     Args:
         layers: From `layers_in_use`.
         optimizer: The optimiser of a network that has them.
+
+    Returns:
+        The weights whose step was taken, and the gradients that were hidden from the optimiser.
     """
     own_step = type(optimizer).__module__.startswith(("torch.", "sslticket."))  # a user's subclass may do otherwise
-    if not (isinstance(optimizer, torch.optim.SGD) and own_step):
-        return
+    if not (isinstance(optimizer, torch.optim.SGD) and own_step) or optimizer._optimizer_step_pre_hooks:
+        return {}
+    taken: dict[Tensor, Tensor] = {}
     if len(optimizer.param_groups) == 1:
         group = optimizer.param_groups[0]
         if not (group["dampening"] or group["maximize"] or isinstance(group["lr"], Tensor)):
+            moved = {id(weight) for weight in group["params"]}  # a user's optimiser may leave some out
             for layer in layers:
-                layer.step(group, optimizer.state)
+                gradient = layer.weight.grad
+                if id(layer.weight) in moved and layer.step(group, optimizer.state) and gradient is not None:
+                    taken[layer.weight] = gradient
+    return taken
 
 
 def _stored_weight(module: nn.Module) -> Tensor:
@@ -232,7 +262,9 @@ def _stored_weight(module: nn.Module) -> Tensor:
 def _supports(backbone: nn.Module, name: str, mask: Tensor) -> bool:
     module = backbone.get_submodule(name.rpartition(".")[0])
     plain = type(module).forward in (nn.Linear.forward, nn.Conv2d.forward) and name.rpartition(".")[2] == "weight"
-    if not plain or mask.device.type != "cpu":
+    # What users' layers do otherwise, such as weights that are standardised first.
+    own = isinstance(module, nn.Conv2d) and type(module)._conv_forward is not nn.Conv2d._conv_forward
+    if not plain or own or "forward" in vars(module) or mask.device.type != "cpu":
         return False
     weight = _stored_weight(module)
     if weight.device.type != "cpu" or weight.dtype not in (torch.float32, torch.float64):
@@ -446,8 +478,9 @@ class _SparseLayer:
         self._made: dict[Any, _Plan] = {}
         self._conv = module if isinstance(module, nn.Conv2d) else None
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, input: Tensor) -> Tensor:  # noqa: A002  # torch's name, which callers may give
         """See the module's own forward."""
+        x = input
         # Under autocast too: outputs that are cast as those of dense layers would be cast back by the next sparse one.
         own = x.to(self.weight.dtype) if torch.is_autocast_enabled("cpu") else x
         plan = self._plan(own)
@@ -455,15 +488,19 @@ class _SparseLayer:
             return self._dense(x)
         return cast(Tensor, _SparseProduct.apply(own, self.weight, self.bias, plan, self))
 
-    def gradient(self, plan: _Plan) -> tuple[Tensor | None, Tensor, bool]:
+    def gradient(self, plan: _Plan, alone: bool) -> tuple[Tensor | None, Tensor, bool]:
         """Where the weight's gradient goes: what autograd is given, where to write, and whether to add.
 
         A gradient that autograd is given would be memory that is cleared anew in every step. Where nobody waits for it,
         as the processes of distributed training do, it is written to the parameter's own gradient: a tensor of the
         layer's, 0 where the weight is pruned as long as nobody else writes there.
+
+        Args:
+            plan: The plan of the pass.
+            alone: Whether it is asked for by itself, as `torch.autograd.grad` does.
         """
         weight, self._last = self.weight, plan
-        if self._shared or weight._backward_hooks or weight._post_accumulate_grad_hooks:
+        if alone or self._shared or weight._backward_hooks or weight._post_accumulate_grad_hooks:
             fresh = torch.zeros_like(weight)
             return fresh, fresh, False
         if weight.grad is not None:
@@ -481,18 +518,35 @@ class _SparseLayer:
         pruned_model.note_masked_gradient(weight)
         return None, own, False
 
-    def step(self, group: Mapping[str, Any], state: dict[Any, Any]) -> None:
-        """Takes the step of SGD with these settings and this state, where the gradient is the layer's alone."""
+    def dense_gradients(self, g: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Gradients of input, weight and bias by operations of torch, for the output's gradient and the input."""
+        weight, conv, outward = self.weight, self._conv, self.weight.shape[0]
+        d_bias: Tensor | None
+        if conv is None:
+            flat = g.reshape(-1, outward)
+            d_x, d_weight, d_bias = g @ weight, flat.t() @ x.reshape(-1, x.shape[-1]), flat.sum(0)
+        else:
+            d_x, d_weight, d_bias = torch.ops.aten.convolution_backward(
+                *(g, x, weight, [outward], conv.stride, conv.padding, conv.dilation, False, [0, 0], 1, [True] * 3)
+            )
+        return d_x, d_weight * self._mask.view(weight.shape), None if self.bias is None else d_bias
+
+    def step(self, group: Mapping[str, Any], state: dict[Any, Any]) -> bool:
+        """Takes the step of SGD with these settings and this state, where the gradient is the layer's alone.
+
+        Returns:
+            Whether it was taken.
+        """
         weight, gradient, plan = self.weight, self.weight.grad, self._last
         if gradient is None or plan is None or not pruned_model.is_masked_gradient(weight):
-            return
+            return False
         address, momentum = 0, group["momentum"]
         if momentum:
             own = state[weight]
             if own.get("momentum_buffer") is None:
                 own["momentum_buffer"] = torch.zeros_like(weight)
             if own["momentum_buffer"].stride() != weight.stride():
-                return
+                return False
             address = own["momentum_buffer"].data_ptr()
         kernels().sgd_step(
             weight.data_ptr(),
@@ -508,6 +562,11 @@ class _SparseLayer:
         )
         torch.autograd.graph.increment_version(weight)
         weight.grad = None
+        return True
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What copies get: plans, which hold addresses, and memory they make for themselves."""
+        return self.__dict__ | {"_plans": {}, "_made": {}, "_last": None, "_gradient": (None, 0)}
 
     def _plan(self, x: Tensor) -> _Plan | None:
         """The plan for these images; None where the layer's own forward is to be taken."""
@@ -521,6 +580,8 @@ class _SparseLayer:
         conv, weight = self._conv, self.weight
         expected = weight.shape[1]
         if x.device.type != "cpu" or x.dtype != weight.dtype or not x.numel() or (conv is not None and x.ndim != 4):
+            return None
+        if kernels() is None:
             return None
         size = (1, 1) if conv is None else (x.shape[2], x.shape[3])
         if x.shape[-1 if conv is None else 1] != expected:
@@ -573,14 +634,16 @@ class _SparseProduct(torch.autograd.Function):
     """The output of a layer from its input, and the gradients of both and of the weight, by kept weights only."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, plan: _Plan, layer: _SparseLayer) -> Tensor:
+    def forward(
+        ctx: Any, given: Tensor, weight: Tensor, bias: Tensor | None, plan: _Plan, layer: _SparseLayer
+    ) -> Tensor:
         """See `torch.nn.functional.linear` and `conv2d`."""
         if weight.ndim == 2:
-            x = x.contiguous()
+            x = given.contiguous()
             count = x.numel() // plan.x_length
             y = torch.empty((*x.shape[:-1], plan.out_shape[0]), dtype=x.dtype)
         else:
-            x = x.contiguous(memory_format=plan.format)
+            x = given.contiguous(memory_format=plan.format)
             count = x.shape[0]
             y = torch.empty((count, *plan.out_shape), dtype=x.dtype, memory_format=plan.format)
         packed = torch.empty(plan.numbers(count), dtype=x.dtype)
@@ -594,18 +657,25 @@ class _SparseProduct(torch.autograd.Function):
             _scratch.address(plan.y_bytes),
             *plan.forward,
         )
-        ctx.save_for_backward(packed, weight, bias)
+        ctx.save_for_backward(given, packed, weight, bias)
         ctx.plan, ctx.layer, ctx.shape, ctx.count = plan, layer, x.shape, count
         return y
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None]:
         """Gradients of input, weight and bias; the weight's is 0 where it is pruned."""
-        if torch.is_grad_enabled():
-            raise NotImplementedError("sparse layers have no second derivatives; call stop_sparse_layers first")
         plan, count = cast(_Plan, ctx.plan), ctx.count
-        packed, weight, bias = ctx.saved_tensors
+        x, packed, weight, bias = ctx.saved_tensors
+        if torch.is_grad_enabled():  # second derivatives are asked for, which torch's kernels have
+            return *ctx.layer.dense_gradients(g, x), None, None
         wants_x, wants_weight, wants_bias = ctx.needs_input_grad[:3]
+        alone = False
+        if wants_weight:
+            try:
+                # `torch.autograd.grad` of something else must not leave anything in the weight's own gradient.
+                wants_weight = torch._C._will_engine_execute_node(ctx.next_functions[1][0])
+            except RuntimeError:  # torch tells of no leaf whose gradient is asked for by itself
+                alone = True
         if weight.ndim == 2:
             g = g.contiguous()
             d_x = torch.empty(ctx.shape, dtype=g.dtype) if wants_x else None
@@ -613,7 +683,7 @@ class _SparseProduct(torch.autograd.Function):
             g = g.contiguous(memory_format=plan.format)
             d_x = torch.empty(ctx.shape, dtype=g.dtype, memory_format=plan.format) if wants_x else None
         d_bias = torch.empty_like(bias) if wants_bias else None
-        returned, gradient, adding = ctx.layer.gradient(plan) if wants_weight else (None, None, False)
+        returned, gradient, adding = ctx.layer.gradient(plan, alone) if wants_weight else (None, None, False)
         size, more = plan.gradient_bytes(count)
         memory = _scratch.address(size + more)
         kernels().backward(

@@ -163,7 +163,7 @@ IDENTITY = (
 """Keys by which two rows that have them all alike may be of one measurement."""
 IDENTITY_IF_TOLD = ("protocol_hash", "start", "head", "replicate", "numerics", "data_hash", "eval_hash", "source_hash")
 """Keys that must not differ either, and that older rows lack."""
-_CIRCUMSTANCES = ("command", "commit", "versions", "device", "seconds", "parts", "curve", "curve_every")
+_CIRCUMSTANCES = ("command", "commit", "versions", "device", "kernels", "seconds", "parts", "curve", "curve_every")
 """Keys in which a measurement that was made twice may differ."""
 _ONE_EACH = ("score", "level")
 """Kinds of which there is one row for an identity; analyses may have several, by their settings."""

@@ -32,7 +32,7 @@ from sslticket.errors import BadInput, one_line
 from sslticket.objectives import distributed
 from sslticket.processes.allocator import keep_freed_memory
 from sslticket.pruning import pruned_model
-from sslticket.pruning.sparse_layers import sparse_candidates
+from sslticket.pruning.sparse_layers import can_compute, sparse_candidates
 from sslticket.training import TRACKERS
 from sslticket.training.loop import TrainingLoop
 from sslticket.training.memory import (
@@ -358,9 +358,11 @@ class Engine:
             return settled
         if (found := self.broadcast(Kernels.read(path) if self.is_main_process else None)) is not None:
             # What flags say now holds.
-            sparse = () if self.numerics.compiled else found.sparse
+            able = not found.sparse or all(self.gather(can_compute()))
+            sparse = found.sparse if able and not self.numerics.compiled else ()
             layout = found.channels_last if self.runtime.channels_last is None else self.runtime.channels_last
-            return dataclasses.replace(found, sparse=sparse, channels_last=layout)
+            compiled = found.compiled and self.runtime.compile is None
+            return dataclasses.replace(found, sparse=sparse, channels_last=layout, compiled=compiled)
         layouts = self._layouts(network) if earlier is None else (settled.channels_last,)
         # Alone: processes that time for themselves would not agree on whether it pays.
         alone = self.accelerator.num_processes == 1
@@ -369,7 +371,8 @@ class Engine:
         # Compiled code knows no sparse layers.
         if network.mask_learning is None and not (self.numerics.compiled or settled.compiled):
             mask = pruned_model.current_mask(network.backbone)
-            mask = mask if sparse_candidates(network.backbone, mask) else None
+            # All or none: numba may be broken in one process alone.
+            mask = mask if all(self.gather(bool(sparse_candidates(network.backbone, mask)))) else None
         if len(layouts) == 1 and not may_compile and mask is None:
             return settled
         (batch,) = load().train(0, 1)

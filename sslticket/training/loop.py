@@ -190,9 +190,10 @@ class TrainingLoop:
             self._accelerator.unscale_gradients(self.optimizer)
             nn.utils.clip_grad_norm_(self.network.weight_parameters(), self._max_grad_norm)
         if scaler is None:
-            if self._sparse_layers:
-                step_kept_weights(self._sparse_layers, self.optimizer)
+            taken = step_kept_weights(self._sparse_layers, self.optimizer) if self._sparse_layers else {}
             self.optimizer.step()
+            for weight, gradient in taken.items():  # an objective's `after_step` may look at it
+                weight.grad = gradient
         else:
             scaler.step(self.optimizer)
             scaler.update()

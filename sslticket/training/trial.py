@@ -209,14 +209,12 @@ def computing_with(kernels: Kernels, network: MaskedNetwork) -> Iterator[None]:
         yield
         return
     mask = pruned_model.current_mask(network.backbone)
-    backbones = list(pruned_model.backbone_and_copies(network))
-    for backbone in backbones:
+    for backbone in pruned_model.backbone_and_copies(network):
         sparse_layers.use_sparse_layers(backbone, mask, kernels.sparse)
     try:
         yield
     finally:
-        for backbone in backbones:
-            sparse_layers.stop_sparse_layers(backbone)
+        sparse_layers.stop_sparse_layers(network)  # in copies that an objective has made meanwhile too
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Sparse layers: the same outputs and gradients as dense kernels, of kept weights only, and nothing else changed."""
 
 import copy
+import pickle
 import sys
 import warnings
 
@@ -135,11 +136,74 @@ def test_a_copy_of_a_sparse_network_has_weights_of_its_own() -> None:
     assert net(x).abs().sum() > 0
 
 
-def test_a_second_derivative_is_refused() -> None:
-    net, masks = masked(nn.Sequential(nn.Linear(6, 5)), 0.5)
+def test_copies_and_their_original_do_not_touch_each_others_memory() -> None:
+    net, masks = masked(nn.Sequential(nn.Conv2d(4, 6, 3, padding=1, bias=False)), 0.3)
     sparse_layers.use_sparse_layers(net, masks, masks)
-    with pytest.raises(NotImplementedError, match="second derivatives"):
-        torch.autograd.grad(net(torch.randn(4, 6, dtype=torch.float64)).sum(), net[0].weight, create_graph=True)
+    x = torch.randn(5, 4, 6, 6, dtype=torch.float64, requires_grad=True)
+    y = net(x).sum()
+    expected = torch.autograd.grad(y, x, retain_graph=True)[0]
+    for other in (copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
+        with torch.no_grad():
+            other[0].weight.mul_(2)
+        assert torch.equal(2 * net(x), other(x))
+        assert torch.equal(torch.autograd.grad(y, x, retain_graph=True)[0], expected)
+
+
+def test_derivatives_that_are_asked_for_alone_are_no_part_of_the_weights_gradients() -> None:
+    """As adversarial training, saliency and gradient penalties of users' objectives ask for them."""
+    net, masks = masked(nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.Flatten(), nn.Linear(64, 5)), 0.3)
+    x = torch.randn(6, 3, 4, 4, dtype=torch.float64)
+
+    def found(*, second: bool) -> list[Tensor]:
+        net.zero_grad()
+        given = x.clone().requires_grad_()
+        value = net(given).square().sum()
+        (slope,) = torch.autograd.grad(value, given, create_graph=second, retain_graph=True)
+        (own,) = torch.autograd.grad(value, net[0].weight, create_graph=second, retain_graph=True)
+        own = own * masks["0.weight"]
+        loss = slope.square().sum() + own.square().sum() if second else net(x + 0.1 * slope.sign()).sum()
+        loss.backward()
+        gradients = [each.grad for each in net.parameters() if each.grad is not None]
+        return zero_where_pruned([slope.detach(), own.detach(), *gradients], net, masks)
+
+    for second in (False, True):
+        dense = found(second=second)
+        sparse_layers.use_sparse_layers(net, masks, masks)
+        assert difference(dense, found(second=second)) < 1e-12
+        sparse_layers.stop_sparse_layers(net)
+
+
+class Standardised(nn.Conv2d):
+    """A convolution that does otherwise where torch lets it."""
+
+    def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return super()._conv_forward(x, weight - weight.mean(), bias)
+
+
+def test_layers_that_do_otherwise_are_left_alone() -> None:
+    net, masks = masked(nn.Sequential(Standardised(4, 4, 3), nn.Linear(6, 5), nn.Linear(6, 5)), 0.2)
+    net[1].forward = lambda x: x
+    assert sparse_layers.sparse_candidates(net, masks) == ["2.weight"]
+
+
+class ByKeyword(nn.Module):
+    """A network that names what it gives a layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(300, 200)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(input=x)
+
+
+def test_a_layer_whose_input_is_named_is_left_out_of_the_trial_and_computes() -> None:
+    net, masks = masked(ByKeyword(), 0.1, torch.float32)
+    x = torch.randn(4, 300)
+    assert sparse_layers.faster_sparse_layers(net, masks, x) == []
+    dense = net(x)
+    sparse_layers.use_sparse_layers(net, masks, masks)
+    torch.testing.assert_close(net(x), dense)
 
 
 def test_under_autocast_a_sparse_layer_computes_in_float32() -> None:
@@ -172,14 +236,45 @@ def test_without_numba_layers_stay_dense_and_one_line_says_so(monkeypatch: pytes
     net, masks = masked(nn.Sequential(nn.Linear(6, 5)), 0.1)
     monkeypatch.setitem(sys.modules, "sslticket.pruning.sparse_kernels", None)
     sparse_layers.kernels.cache_clear()
+    sparse_layers.can_compute.cache_clear()
     try:
         with pytest.warns(UserWarning, match="layers stay dense, since numba cannot be used"):
             assert sparse_layers.sparse_candidates(net, masks) == []
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             assert sparse_layers.sparse_candidates(net, masks) == []
+        sparse_layers.use_sparse_layers(net, masks, masks)  # as a run that was begun elsewhere has it
+        x = torch.randn(4, 6, dtype=torch.float64)
+        assert torch.equal(net(x), F.linear(x, net[0].weight, net[0].bias))
     finally:
         sparse_layers.kernels.cache_clear()
+        sparse_layers.can_compute.cache_clear()
+
+
+def test_kernels_that_cannot_be_compiled_are_known_before_a_layer_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, masks = masked(nn.Sequential(nn.Linear(6, 5)), 0.1, torch.float32)
+
+    def fail(*_: object) -> None:
+        raise OSError("no space\nleft on device")
+
+    monkeypatch.setattr(sparse_layers.kernels(), "forward", fail)
+    sparse_layers.can_compute.cache_clear()
+    try:
+        with pytest.warns(UserWarning, match="layers stay dense, since numba cannot be used: no space left on device"):
+            assert sparse_layers.faster_sparse_layers(net, masks, torch.randn(4, 6)) == []
+    finally:
+        sparse_layers.can_compute.cache_clear()
+
+
+@pytest.mark.parametrize("name", [None, "generic"])
+def test_code_is_not_kept_under_a_name_that_machines_with_other_vectors_share(
+    name: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled = sparse_layers.kernels()
+    monkeypatch.setattr(compiled.numba.config, "CPU_NAME", name)
+    monkeypatch.setattr(compiled.numba.config, "CPU_FEATURES", None)
+    kept = compiled._compiled(compiled.sgd_step.py_func)._cache
+    assert (type(kept).__name__ == "NullCache") == (name is not None)
 
 
 def test_the_trial_leaves_the_network_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -264,6 +359,23 @@ def test_steps_of_kept_weights_are_those_of_sgd(momentum: float, nesterov: bool)
             [*net.parameters(), *(state["state"][number]["momentum_buffer"] for number in sorted(state["state"]))]
         )
     assert difference(*([value.detach() for value in each] for each in weights)) < 1e-12
+
+
+def test_weights_that_the_optimiser_has_not_stay_and_hooks_of_steps_see_gradients() -> None:
+    net, masks = masked(nn.Sequential(nn.Linear(6, 5), nn.Linear(5, 4)), 0.5)
+    sparse_layers.use_sparse_layers(net, masks, masks)
+    first, second = net[0].weight, net[1].weight
+    before = first.detach().clone()
+    optimizer = torch.optim.SGD([second], lr=1.0)
+    net(torch.randn(4, 6, dtype=torch.float64)).sum().backward()
+    gradient = second.grad
+    assert list(sparse_layers.step_kept_weights(sparse_layers.layers_in_use(net), optimizer).items()) == [
+        (second, gradient)
+    ]
+    assert torch.equal(first, before)
+    second.grad = gradient
+    optimizer.register_step_pre_hook(lambda *_: None)
+    assert sparse_layers.step_kept_weights(sparse_layers.layers_in_use(net), optimizer) == {}
 
 
 def test_a_gradient_that_others_wrote_to_is_masked_and_left_to_the_optimiser() -> None:

@@ -131,9 +131,8 @@ def test_neither_unequal_spreads_nor_shared_seeds_make_verdicts_false(how: dict[
 def test_trainings_that_count_as_searches_would_make_verdicts_false() -> None:
     """The made-up numbers are such that the mistake would show."""
     draws = np.random.default_rng(0)
-    one, two = (
-        interval_coverage.nested(draws, 200, 2, 4).reshape(200, interval_coverage.DENSITIES, 8)[:, 0] for _ in range(2)
-    )
+    drawn = [interval_coverage.nested(draws, 200, 2, 4) for _ in range(2)]
+    one, two = (each.reshape(200, interval_coverage.DENSITIES, 8)[:, 0] for each in drawn)
     assert (compare_means(one, two).p < 0.05).mean() > 0.15
 
 

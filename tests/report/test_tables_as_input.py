@@ -80,6 +80,11 @@ def test_of_one_measurement_the_row_that_tells_more_is_told(runs, score, tmp_pat
     assert row["curve"] == [[1280, 1.0, 0.9]]
 
 
+def test_kernels_are_a_circumstance_as_devices_are(runs, score, tmp_path):
+    table.write_table([runs(score(device="a", kernels="channels-last"))], tmp_path / "old.csv")
+    assert len(read_rows([tmp_path / "old.csv", runs(score(device="b", kernels="3 of 3 layers sparse"))])) == 1
+
+
 @pytest.mark.parametrize(
     "changes", [{"numerics": "fp32 compiled"}, {"head": "own"}, {"protocol_hash": "cc"}, {"precision": "bf16"}]
 )

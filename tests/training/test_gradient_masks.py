@@ -27,6 +27,7 @@ from sslticket.search.oneshot import OneShot
 from sslticket.training.engine import Engine
 from sslticket.training.network import MaskedNetwork
 from sslticket.training.progress import Progress
+from sslticket.training.trial import Kernels, computing_with
 from tests.runs import recipe, search, tickets
 
 LENGTH, BATCH = 9, 16
@@ -61,11 +62,18 @@ def random_mask(backbone: nn.Module) -> Mask:
 
 
 def trained(
-    bench: Engine, fit: TrainConfig, objective: Objective | None = None, loader: Numbers | None = None
+    bench: Engine,
+    fit: TrainConfig,
+    objective: Objective | None = None,
+    loader: Numbers | None = None,
+    *,
+    sparse: bool = False,
 ) -> MaskedNetwork:
     net = MaskedNetwork.build("conv3", objective or Supervised(), channels=3, image_size=8, classes=10, seed=3)
-    pruned_model.set_mask_everywhere(net, random_mask(net.backbone))
-    with bench.prepare(net) as wrapped:
+    mask = random_mask(net.backbone)
+    pruned_model.set_mask_everywhere(net, mask)
+    kernels = Kernels(sparse=tuple(mask), layers=len(mask)) if sparse else Kernels()
+    with bench.prepare(net) as wrapped, computing_with(kernels, net):
         loop = bench.make_loop(
             net, wrapped, loader or Numbers(), fit, set_size=40, seed=0, progress=Progress(0, show=False)
         )
@@ -146,6 +154,38 @@ def test_a_step_is_that_of_masks_in_the_forward_pass(case: str, monkeypatch: pyt
     assert len(pruned_model.fixed_masks(gradients)) == len(mask) > len(pruned_model.fixed_masks(products)) == 0
 
 
+def assert_close(one: StateDict, other: StateDict) -> None:
+    """As two orders of sums leave a short training, and with the same zeros.
+
+    The gradient of a bias before batch norm is 0 but for rounding, which Adam makes as large as any other.
+    """
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        if not name.endswith("weight"):
+            continue
+        torch.testing.assert_close(value, other[name], rtol=1e-3, atol=1e-5, msg=name)
+        assert torch.equal(value == 0, other[name] == 0), name
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_trainings_with_sparse_layers_are_those_of_dense_ones(case: str) -> None:
+    optimizer, training, machine = CASES[case]
+    bench = Engine.create(RuntimeConfig(**machine), "fp32")
+    fit = TrainConfig(length=f"{LENGTH}it", batch_size=BATCH, optimizer=optimizer, **training)
+    dense, sparse = (pruned_model.read_state(trained(bench, fit, sparse=each)) for each in (False, True))
+    assert_close(sparse, dense)
+    assert any(not torch.equal(sparse[name], dense[name]) for name in dense), "other kernels"
+
+
+def test_sparse_layers_skip_the_steps_that_loss_scaling_skips() -> None:
+    bench = Engine.create(RuntimeConfig(), "fp32")
+    bench.accelerator.scaler = torch.amp.GradScaler("cpu")
+    fit = TrainConfig(length=f"{LENGTH}it", batch_size=BATCH, optimizer=SGD(lr=0.05))
+    dense, sparse = (pruned_model.read_state(trained(bench, fit, Overflows(), sparse=each)) for each in (False, True))
+    assert bench.accelerator.scaler.get_scale() == 2.0**14
+    assert_close(sparse, dense)
+
+
 @pytest.mark.parametrize("clip", [None, 0.5], ids=["", "clipped"])
 def test_steps_that_loss_scaling_skips_are_the_same_ones(clip: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Engine.create(RuntimeConfig(), "fp32")
@@ -215,6 +255,7 @@ def _process(rank: int, port: int, folder: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
         multiply_weights(patch)
         found.append(pruned_model.read_state(trained(bench, fit, loader=Numbers(rank, 2))))
+    found.append(pruned_model.read_state(trained(bench, fit, loader=Numbers(rank, 2), sparse=True)))
     torch.save(found, f"{folder}/{rank}")
     torch.distributed.destroy_process_group()
 
@@ -225,11 +266,12 @@ def test_several_processes_learn_what_they_learn_with_masks_in_the_forward_pass(
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     torch.multiprocessing.spawn(_process, (port, str(tmp_path)), nprocs=2)
-    gradients, products = torch.load(tmp_path / "0")
+    gradients, products, sparse = torch.load(tmp_path / "0")
     assert_same(gradients, products)
+    assert_close(sparse, gradients)
     # Batch norm's statistics are each process's own.
-    theirs = torch.load(tmp_path / "1")[0]
-    assert all(torch.equal(gradients[name], theirs[name]) for name in gradients if "running" not in name)
+    for own, theirs in zip((gradients, sparse), torch.load(tmp_path / "1")[::2], strict=True):
+        assert all(torch.equal(own[name], theirs[name]) for name in own if "running" not in name)
 
 
 def test_an_optimiser_numbers_weights_as_it_did_when_masks_were_gates() -> None:

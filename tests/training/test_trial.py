@@ -1,5 +1,6 @@
 """Trials choose kernels by what they measure; a choice is written before anything is trained, repeated, and told."""
 
+import copy
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -9,11 +10,13 @@ from typing import Any
 import pytest
 import torch
 
+from sslticket.analysis.trained_weights import Stability
 from sslticket.config.runtime import RuntimeConfig
 from sslticket.data.augment import View
 from sslticket.data.loader import Batch, MemoryLoader
 from sslticket.data.source import open_split
 from sslticket.errors import BadInput
+from sslticket.evaluation.protocols import Protocol
 from sslticket.objectives.supervised import Supervised
 from sslticket.pruning import pruned_model, sparse_layers
 from sslticket.pruning.criteria import SNIP
@@ -27,6 +30,7 @@ from sslticket.training import trial as trials
 from sslticket.training.engine import Engine
 from sslticket.training.network import MaskedNetwork
 from sslticket.training.numerics import Numerics
+from sslticket.training.progress import Progress
 from sslticket.training.trial import Kernels, Trial, computing_with, dense_layers
 from tests.runs import BATCH, STEPS, recipe, search, tickets
 from tests.search.test_killed import files, told
@@ -122,7 +126,8 @@ def test_sparse_layers_are_in_use_for_as_long_as_they_should_be() -> None:
         with dense_layers(network):
             assert not sparse_layers.sparse_layers(network.backbone)
         assert set(sparse_layers.sparse_layers(network.backbone)) == set(LAYERS)
-    assert not sparse_layers.sparse_layers(network.backbone)
+        network.heads.teacher = copy.deepcopy(network.backbone)  # as an objective may do in any step
+    assert not sparse_layers.sparse_layers(network)
 
 
 def test_a_damaged_file_is_refused_and_a_whole_one_comes_back(tmp_path: Path) -> None:
@@ -179,6 +184,16 @@ def test_a_choice_is_written_before_a_level_starts_and_repeated_and_told(
     assert Kernels.read(planned.run_dir.kernels_path(2)) == Kernels(channels_last=True, sparse=LAYERS, layers=3)
 
 
+def test_analyses_tell_the_kernels_of_the_trainings_that_they_rest_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned = search(tmp_path)
+    Chosen(monkeypatch)
+    short = Protocol(name="short", dataset="digits", training=recipe().training, start="0", seeds=(0,))
+    (row,) = Stability().rows([planned.run_dir.ticket_path(1)], short, None, Engine.create(RuntimeConfig(), "fp32"))
+    assert row["kernels"] == "channels-last; 2 of 3 layers sparse"
+
+
 def test_a_search_that_is_stopped_again_and_again_computes_by_its_first_choice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -228,11 +243,50 @@ def test_a_flag_that_is_given_later_holds(tmp_path: Path, monkeypatch: pytest.Mo
         (RuntimeConfig(), Kernels(channels_last=True, sparse=LAYERS, layers=3)),
         (RuntimeConfig(channels_last=False), Kernels(sparse=LAYERS, layers=3)),
         (RuntimeConfig(compile=True), Kernels(channels_last=True, layers=3)),
+        (RuntimeConfig(compile=False), Kernels(channels_last=True, sparse=LAYERS, layers=3)),
         (RuntimeConfig(exact=True), Kernels()),
     ):
         bench = Engine.create(runtime, "fp32")
         found = bench.choose_kernels(path, network, build, pytest.fail, recipe().training, STEPS)
         assert found == kernels
+    Kernels(compiled=True).write(path)
+    bench = Engine.create(RuntimeConfig(compile=False), "fp32")
+    assert bench.choose_kernels(path, network, build, pytest.fail, recipe().training, STEPS) == Kernels()
+
+
+def test_a_run_goes_on_densely_where_numba_does_not_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Chosen(monkeypatch)
+    path = tmp_path / "a.json"
+    Kernels(channels_last=True, sparse=LAYERS, layers=3).write(path)
+    monkeypatch.setattr(engines, "can_compute", lambda: False)
+    bench = Engine.create(RuntimeConfig(), "fp32")
+    found = bench.choose_kernels(path, build(), build, pytest.fail, recipe().training, STEPS)
+    assert found == Kernels(channels_last=True, layers=3)
+
+
+class LooksAtGradients(Supervised):
+    """An objective that reads gradients after each step."""
+
+    name = "looks_at_gradients"
+    seen: list[bool] = []  # noqa: RUF012
+
+    def after_step(self, network: Any, progress: float) -> None:
+        self.seen.append(all(parameter.grad is not None for parameter in network.parameters()))
+
+
+def test_gradients_are_there_after_the_step_of_sparse_layers() -> None:
+    network = MaskedNetwork.build("conv3", LooksAtGradients(), channels=1, image_size=8, classes=10, seed=3)
+    pruned_model.set_mask_everywhere(network, sparse_mask(network))
+    bench = Engine.create(RuntimeConfig(), "fp32")
+    loader = bench.make_loader(open_split("digits", "train"), (View(size=8),), batch_size=16, order=1, augment=2)
+    with bench.prepare(network) as wrapped, computing_with(Kernels(sparse=LAYERS, layers=3), network):
+        loop = bench.make_loop(
+            network, wrapped, loader, recipe().training, set_size=64, seed=0, progress=Progress(0, show=False)
+        )
+        before = network.backbone.get_parameter(LAYERS[0]).detach().clone()
+        loop.run(0, 2)
+    assert LooksAtGradients.seen == [True, True]
+    assert not torch.equal(network.backbone.get_parameter(LAYERS[0]), before)
 
 
 def test_scores_that_need_second_derivatives_get_them_from_torchs_kernels(
