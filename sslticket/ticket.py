@@ -286,9 +286,14 @@ class Ticket:
         header, tensors = self._header_and_tensors
         forms = {"packed": _packed(header, tensors, self.hash), "plain": (header | {"hash": self.hash}, tensors)}
         written = {name: (streams, {"sslticket": json.dumps(told)}) for name, (told, streams) in forms.items()}
-        shorter = min(written.values(), key=lambda form: tensorfile.file_size(*form))
+        sizes = {name: tensorfile.file_size(*form) for name, form in written.items()}
+        # A packed file may be too short for what it holds: `load` takes such a one for a bomb.
+        packable = tensorfile.may_unpack(forms["packed"][1], tensors) and self.mask.total <= _most_weights(
+            sizes["packed"]
+        )
+        streams, about = written["packed" if packable and sizes["packed"] <= sizes["plain"] else "plain"]
         with atomic_write(Path(path)) as temporary:
-            save_file(shorter[0], temporary, metadata=shorter[1])
+            save_file(streams, temporary, metadata=about)
 
     @cached_property
     def _header_and_tensors(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -331,7 +336,7 @@ class Ticket:
         file = hub.resolve_ticket_file(path)
         header, tensors = _read_ticket_file(file)
         try:
-            ticket = cls._from_file(header, tensors, most=_MAX_WEIGHTS + _WEIGHTS_PER_BYTE * file.stat().st_size)
+            ticket = cls._from_file(header, tensors, most=_most_weights(file.stat().st_size))
         except (KeyError, ValueError) as error:
             raise _damaged_ticket(path, one_line(error)) from None
         vars(ticket)["hash"] = header["hash"]  # it need not be packed again to be named
@@ -415,6 +420,11 @@ def _read_ticket_file(path: Path, *, whole: bool = True) -> tuple[dict[str, Any]
 
 _IN_TABLE = ("layers", "order", "head")
 """What format 3 has in a stream of the header of format 1 or 2: half of a ticket of few weights."""
+
+
+def _most_weights(size: int) -> int:
+    """Weights that the masks of a file of so many bytes may cover."""
+    return _MAX_WEIGHTS + _WEIGHTS_PER_BYTE * size
 
 
 def _packed(
