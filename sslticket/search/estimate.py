@@ -48,6 +48,7 @@ from sslticket.training.network import MaskedNetwork, PassCounter
 from sslticket.training.numerics import Numerics
 
 _HEADER_BYTES, _TENSOR_BYTES = 1_600, 135  # of a ticket's header, without its tensors, and for each of these
+_PACKED = 0.82  # of floats, where their highest bytes are packed
 
 
 def planned_counts(data: Data, data_root: Path | None = None) -> tuple[ImageCounts, ImageCounts, ImageCounts]:
@@ -385,7 +386,8 @@ class SearchWork:
         header = _HEADER_BYTES + _TENSOR_BYTES * (len(network.state_dict()) + len(names))
         survivors = self.stages.survivors or (weights,) * (self.stages.levels + 1)
         tickets = sum(
-            4 * (state - weights + left) + _mask_bytes(weights, left) + head + header for left in (weights, *survivors)
+            _PACKED * (4 * (state - weights + left) + head) + _mask_bytes(weights, left) + header
+            for left in (weights, *survivors)
         )
         entries = optimizer_entries(self.recipe.training.optimizer) if self.stages.rewind else 0
         early = 4 * state * (1 + entries) + head
@@ -393,7 +395,7 @@ class SearchWork:
             # In memory a backbone and each copy of it has a mask of as many numbers as weights; in the file none has.
             early = memory.weights - 4 * weights * self.passes.backbones
             early += memory.optimizer if self.stages.rewind else 0  # which has no state before the first step
-        return tickets + early + ROW_BYTES * (self.stages.levels + 3)
+        return math.ceil(tickets) + early + ROW_BYTES * (self.stages.levels + 3)
 
     def estimate(self, throughput: Throughput, memory: MemoryEstimate | None = None) -> CostEstimate:
         """What it comes to.
@@ -472,8 +474,12 @@ def _dense_mask(model: str, channels: int, image_size: int, search: Search) -> M
 
 
 def _mask_bytes(weights: int, left: int) -> int:
-    """Bytes of a mask in the shorter of its codings: a bit a weight, or a byte for each survivor and each long gap."""
-    return min(math.ceil(weights / 8), left + math.ceil(weights / 255))
+    """Bytes of a mask as it is packed: near its entropy."""
+    density = left / weights
+    if density in (0, 1):
+        return 0
+    bits = -density * math.log2(density) - (1 - density) * math.log2(1 - density)
+    return math.ceil(weights * bits / 8)
 
 
 def rewound_within(recipe: Recipe, clock: Clock, *, trial: bool, whole: int | None) -> tuple[Recipe, str]:

@@ -14,10 +14,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import torch
-from accelerate import Accelerator
 
 from sslticket.data.loader import Batch
 from sslticket.errors import BadInput, one_line
@@ -27,6 +26,9 @@ from sslticket.storage.files import read_json, write_json
 from sslticket.training.loop import preserve_rng_state
 from sslticket.training.network import MaskedNetwork
 from sslticket.training.numerics import compile_network
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 KERNELS_FOLDER = "kernels"
 """In the folder of a run: a file for each training, or each level of a search, whose kernels a trial has chosen."""
@@ -116,7 +118,7 @@ class Trial:
     layouts: tuple[bool, ...]
     compile_for: int
 
-    def choose(self, accelerator: Accelerator) -> tuple[Kernels, str]:
+    def choose(self, accelerator: "Accelerator") -> tuple[Kernels, str]:
         """Times a network's passes, forward and back, in each layout with the sparse layers that gain in it.
 
         Args:
@@ -150,7 +152,7 @@ class _Pass:
         kernels: By which kernels it computes.
     """
 
-    def __init__(self, trial: Trial, accelerator: Accelerator, *, channels_last: bool, compiled: bool = False) -> None:
+    def __init__(self, trial: Trial, accelerator: "Accelerator", *, channels_last: bool, compiled: bool = False) -> None:
         layout = torch.channels_last if channels_last else torch.contiguous_format
         network = trial.build().to(memory_format=layout).train()
         views = tuple(view.contiguous(memory_format=layout) for view in trial.batch.views)
