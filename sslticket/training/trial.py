@@ -152,7 +152,9 @@ class _Pass:
         kernels: By which kernels it computes.
     """
 
-    def __init__(self, trial: Trial, accelerator: "Accelerator", *, channels_last: bool, compiled: bool = False) -> None:
+    def __init__(
+        self, trial: Trial, accelerator: "Accelerator", *, channels_last: bool, compiled: bool = False
+    ) -> None:
         layout = torch.channels_last if channels_last else torch.contiguous_format
         network = trial.build().to(memory_format=layout).train()
         views = tuple(view.contiguous(memory_format=layout) for view in trial.batch.views)
