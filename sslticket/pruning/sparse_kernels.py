@@ -23,6 +23,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from sslticket.storage.files import save_if_possible
+
 VECTOR_BYTES = 64 if llvm.get_host_cpu_features().get("avx512f", False) else 32
 """Bytes of the vectors that kernels work with: of AVX-512, or else of AVX; LLVM splits them where a CPU has less."""
 MAX_TILE = 16 if VECTOR_BYTES == 64 else 8
@@ -405,7 +407,7 @@ def _clear(typing: Any, address: Any, count: Any) -> Any:
 
 def _compiled(function: Callable[..., Any]) -> Any:
     try:
-        return numba.njit(cache=True, nogil=True)(function)
+        return save_if_possible(numba.njit(cache=True, nogil=True)(function))
     except RuntimeError:  # no folder in which compiled code could be kept
         return numba.njit(nogil=True)(function)
 
