@@ -149,7 +149,7 @@ def _prepare_folder(path: Path) -> None:
 
 def save_if_possible(compiled: Any) -> Any:
     """A function that numba compiles, and keeps on disk if that can be written: a full one would else be an error."""
-    cache = getattr(compiled, "_cache", None)
+    cache: Any = getattr(compiled, "_cache", None)
     if (save := getattr(cache, "save_overload", None)) is not None:
 
         def save_or_not(*given: Any) -> None:
