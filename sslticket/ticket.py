@@ -407,9 +407,9 @@ def _read_ticket_file(path: Path, *, whole: bool = True) -> tuple[dict[str, Any]
         raise _damaged_ticket(path, fault)
     if header["format"] != 3:
         return header, tensors
-    if not whole:
-        return header | {"hash": header["ticket_hash"]}, {}
     try:
+        if not whole:
+            return header | _checked_told(tensorfile.read_told(path)) | {"hash": header["ticket_hash"]}, {}
         header, tensors = _unpacked(header, tensors)
     except (ValueError, MemoryError) as error:
         raise _damaged_ticket(path, one_line(error)) from None
@@ -443,13 +443,18 @@ def _unpacked(header: dict[str, Any], streams: dict[str, Tensor]) -> tuple[dict[
         ValueError: If the streams are damaged, or what they hold does not match the hash.
     """
     told, tensors = tensorfile.unpack_tensors(streams)
-    if odd := told.keys() - set(_IN_TABLE):
-        raise ValueError(f"its table has {min(odd)[:80]!r} and should not")
+    _checked_told(told)
     own = {name: value for name, value in header.items() if name != "ticket_hash"}
     own |= {"format": 2 if "head" in told else 1} | told
     if tensorfile.tensors_hash(own, tensors) != header["ticket_hash"]:
         raise ValueError("its content does not match its hash")
     return own | {"hash": header["ticket_hash"]}, tensors
+
+
+def _checked_told(told: dict[str, Any]) -> dict[str, Any]:
+    if odd := told.keys() - set(_IN_TABLE):
+        raise ValueError(f"its table has {min(odd)[:80]!r} and should not")
+    return told
 
 
 def _unpack_layer(name: str, layer: dict[str, Any], tensors: dict[str, Tensor]) -> tuple[Tensor, Tensor]:

@@ -362,7 +362,7 @@ def _kernels() -> ModuleType | None:
     """The compiled transforms; None, said once, where there is no numba that can compile and keep them."""
     try:
         return import_module("sslticket.data.transform_kernels")
-    except (ImportError, RuntimeError) as error:
+    except Exception as error:  # whatever an incomplete installation raises
         why = one_line(error)
     print(f"note: images are transformed by torch, several times as slowly, as numba failed ({why})", file=sys.stderr)
     return None

@@ -181,6 +181,21 @@ def unpack_tensors(streams: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[
     return told, {name: tensors[name] for name in kinds}
 
 
+def read_told(path: Path) -> dict[str, Any]:
+    """What `pack_tensors` was told with the tensors of a file, none of which is unpacked.
+
+    Raises:
+        ValueError: If the file has no such stream, or a damaged one.
+        OSError: If it is not there or cannot be read.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            table = file.get_tensor(_TABLE)
+    except (SafetensorError, TypeError, KeyError, AttributeError, RuntimeError) as error:
+        raise ValueError(one_line(error)) from None
+    return _read_table({_TABLE: table})[0]
+
+
 def may_unpack(streams: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> bool:
     """Whether `unpack_tensors` takes the streams of these tensors: those that are nearly all zeros may be too short."""
     return sum(value.numel() * value.itemsize for value in tensors.values()) <= _most_unpacked(streams)
