@@ -288,9 +288,14 @@ class Ticket:
         header, tensors = self._header_and_tensors
         forms = {"packed": _packed(header, tensors, self.hash), "plain": (header | {"hash": self.hash}, tensors)}
         written = {name: (streams, {"sslticket": json.dumps(told)}) for name, (told, streams) in forms.items()}
-        shorter = min(written.values(), key=lambda form: tensorfile.file_size(*form))
+        sizes = {name: tensorfile.file_size(*form) for name, form in written.items()}
+        # A packed file may be too short for what it holds: `load` takes such a one for a bomb.
+        packable = tensorfile.may_unpack(forms["packed"][1], tensors) and self.mask.total <= _most_weights(
+            sizes["packed"]
+        )
+        streams, about = written["packed" if packable and sizes["packed"] <= sizes["plain"] else "plain"]
         with atomic_write(Path(path)) as temporary:
-            save_file(shorter[0], temporary, metadata=shorter[1])
+            save_file(streams, temporary, metadata=about)
 
     @cached_property
     def _header_and_tensors(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -333,7 +338,7 @@ class Ticket:
         file = hub.resolve_ticket_file(path)
         header, tensors = _read_ticket_file(file)
         try:
-            ticket = cls._from_file(header, tensors, most=_MAX_WEIGHTS + _WEIGHTS_PER_BYTE * file.stat().st_size)
+            ticket = cls._from_file(header, tensors, most=_most_weights(file.stat().st_size))
         except (KeyError, ValueError) as error:
             raise _damaged_ticket(path, one_line(error)) from None
         vars(ticket)["hash"] = header["hash"]  # it need not be packed again to be named
@@ -404,9 +409,9 @@ def _read_ticket_file(path: Path, *, whole: bool = True) -> tuple[dict[str, Any]
         raise _damaged_ticket(path, fault)
     if header["format"] != 3:
         return header, tensors
-    if not whole:
-        return header | {"hash": header["ticket_hash"]}, {}
     try:
+        if not whole:
+            return header | _checked_told(tensorfile.read_told(path)) | {"hash": header["ticket_hash"]}, {}
         header, tensors = _unpacked(header, tensors)
     except (ValueError, MemoryError) as error:
         raise _damaged_ticket(path, one_line(error)) from None
@@ -417,6 +422,11 @@ def _read_ticket_file(path: Path, *, whole: bool = True) -> tuple[dict[str, Any]
 
 _IN_TABLE = ("layers", "order")
 """What format 3 has in a stream of the header of format 1 or 2: half of a ticket of few weights."""
+
+
+def _most_weights(size: int) -> int:
+    """Weights that the masks of a file of so many bytes may cover."""
+    return _MAX_WEIGHTS + _WEIGHTS_PER_BYTE * size
 
 
 def _packed(
@@ -435,13 +445,18 @@ def _unpacked(header: dict[str, Any], streams: dict[str, Tensor]) -> tuple[dict[
         ValueError: If the streams are damaged, or what they hold does not match the hash.
     """
     told, tensors = tensorfile.unpack_tensors(streams)
-    if odd := told.keys() - set(_IN_TABLE):
-        raise ValueError(f"its table has {min(odd)[:80]!r} and should not")
+    _checked_told(told)
     own = {name: value for name, value in header.items() if name != "ticket_hash"}
     own |= {"format": 2 if "head" in header else 1} | told
     if tensorfile.tensors_hash(own, tensors) != header["ticket_hash"]:
         raise ValueError("its content does not match its hash")
     return own | {"hash": header["ticket_hash"]}, tensors
+
+
+def _checked_told(told: dict[str, Any]) -> dict[str, Any]:
+    if odd := told.keys() - set(_IN_TABLE):
+        raise ValueError(f"its table has {min(odd)[:80]!r} and should not")
+    return told
 
 
 def _unpack_layer(name: str, layer: dict[str, Any], tensors: dict[str, Tensor]) -> tuple[Tensor, Tensor]:

@@ -103,6 +103,36 @@ def test_no_ticket_is_larger_than_it_was_before_files_were_packed(
         assert torch.equal(back.weights[name], value)
 
 
+@pytest.mark.parametrize("bound", ["ticket._MAX_WEIGHTS", "storage.tensorfile._MAX_UNPACKED"])
+def test_a_ticket_that_would_be_too_short_for_its_bounds_is_not_packed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bound: str
+) -> None:
+    """Four million weights and a bound by the file's bytes alone stand for a hundred million and the real ones."""
+    monkeypatch.setattr(f"sslticket.{bound}", 0)
+    torch.manual_seed(0)
+    alive = torch.zeros(2000, 2000, dtype=torch.bool)
+    alive.view(-1)[torch.randperm(alive.numel())[:100]] = True
+    weights = {"weight": torch.randn(2000, 2000), "bias": torch.zeros(1_000_000)}
+    ticket = Ticket.from_dense_weights(Mask({"weight": alive}), weights, level=41, recipe={"model": "x"}, provenance={})
+    ticket.save(tmp_path / "ticket.safetensors")
+    back = Ticket.load(tmp_path / "ticket.safetensors")
+    assert back.mask.equals(ticket.mask)
+    assert back.hash == ticket.hash
+
+
+def test_a_header_tells_the_same_of_every_form_without_its_tensors(tmp_path: Path) -> None:
+    path, plain = tmp_path / "ticket.safetensors", make(0.3)
+    head = {"weight": torch.randn(10, 64), "bias": torch.randn(10)}
+    for own in ({}, head):
+        ticket = Ticket(plain.mask, plain.weights, 3, plain.recipe, plain.provenance, own)
+        ticket.save(path)
+        found, (header, _) = dict(Ticket.read_header(path)), ticket._header_and_tensors
+        assert found.pop("format") == 3
+        assert found.pop("ticket_hash") == found.pop("hash") == ticket.hash
+        assert found == {name: value for name, value in header.items() if name != "format"}
+        assert found.get("head", []) == list(own)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_weights_of_every_type_of_float_come_back_bit_for_bit(tmp_path: Path, dtype: torch.dtype) -> None:
     path, found = tmp_path / "ticket.safetensors", make(0.3)

@@ -232,7 +232,7 @@ class RuntimeConfig:
             raise BadInput(
                 f"--max-bad-images must be 0 or more, got {self.max_bad_images}; 0 stops at the first unreadable image"
             )
-        if self.keep_decoded is not None and not 0 <= self.keep_decoded < float("inf"):
+        if self.keep_decoded is not None and not 0 <= 1e9 * self.keep_decoded < float("inf"):
             raise BadInput(
                 f"--keep-decoded must be a finite number of gigabytes, at least 0, got {self.keep_decoded:g}; give 0 "
                 "to keep no decoded images, or leave it out for what is free"

@@ -518,6 +518,8 @@ class DaliLoader:
                 raise
             again = self._with_bytes(lambda _: get_batch(done), 1)(0)
             rows = again.rows[again.missing]
+            if not len(rows):  # DALI was asked for none, so it is another's error, such as a transform's
+                raise
             for row in rows[self._decoder.refused(again.inputs)].tolist():
                 self._verdicts.revise(row)
             # Another pass over the same loader may have revised them since these batches were asked for; or a file was

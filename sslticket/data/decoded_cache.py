@@ -99,9 +99,13 @@ class DecodedCache:
             keys: Key of each image; None for one that is never kept.
             pool: Threads that compare pixels with their checks.
         """
-        if any(key is not None and key not in self._records for key in keys):
-            self._read_index()
-        found = [None if key is None else self._find(key) for key in keys]
+        try:
+            if any(key is not None and key not in self._records for key in keys):
+                self._read_index()
+            found = [None if key is None else self._find(key) for key in keys]
+        except OSError as error:  # some file systems let no file be mapped
+            self._give_up(error)
+            return [None] * len(keys)
         unchecked = {
             key: image for key, image in zip(keys, found, strict=True) if image is not None and key not in self._checked
         }
@@ -134,8 +138,12 @@ class DecodedCache:
                     record = _RECORD.pack(*fields, zlib.crc32(_RECORD.pack(*fields, 0)))
                     _write_all(self._index, memoryview(record), _whole_records(os.fstat(self._index).st_size))
             except OSError as error:
-                self._limit = 0
-                log.info("no more decoded images are kept: %s", error.strerror)
+                self._give_up(error)
+
+    def _give_up(self, error: OSError) -> None:
+        if self._limit:
+            log.info("no more decoded images are kept: %s", error.strerror)
+        self._limit = 0
 
     def _find(self, key: int) -> np.ndarray | None:
         record = self._records.get(key)

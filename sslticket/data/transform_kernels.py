@@ -27,6 +27,7 @@ from sslticket.data.augment import (
     TransformParams,
     hue_params,
 )
+from sslticket.storage.files import save_if_possible
 
 Floats = NDArray[np.float32]
 Integers = NDArray[np.int64]
@@ -40,7 +41,7 @@ _BRIGHTNESS, _CONTRAST, _SATURATION = range(3)  # as `Jitter` numbers them in `o
 
 def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """The function as machine code, which is kept on disk from its first use on."""
-    compiled: Callable[..., Any] = numba.njit(cache=True, nogil=True, error_model="numpy")(function)
+    compiled: Callable[..., Any] = save_if_possible(numba.njit(cache=True, nogil=True, error_model="numpy")(function))
     return compiled
 
 

@@ -229,6 +229,7 @@ class MemoryEstimator:
     def _measure(self, protocol: Protocol, model: str, splits: Splits) -> MemoryModel | None:
         source = splits.training
         view, _ = protocol.views(source.dataset)
+        view = view.at_size(max([view.size, *(size for _, size in protocol.early_sizes)]))
         try:
             return MemoryModel.measure(
                 lambda kind: kind.build(

@@ -23,6 +23,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from sslticket.storage.files import save_if_possible
+
 VECTOR_BYTES = 64 if llvm.get_host_cpu_features().get("avx512f", False) else 32
 """Bytes of the vectors that kernels work with: of AVX-512, or else of AVX; LLVM splits them where a CPU has less."""
 MAX_TILE = 16 if VECTOR_BYTES == 64 else 8
@@ -407,7 +409,8 @@ def _compiled(function: Callable[..., Any]) -> Any:
     # Under a user's name for the CPU, machines with vectors of other lengths would take each other's code.
     cache = numba.config.CPU_NAME is None and numba.config.CPU_FEATURES is None
     try:
-        return numba.njit(cache=cache, nogil=True)(function)
+        made = numba.njit(cache=cache, nogil=True)(function)
+        return save_if_possible(made) if cache else made
     except RuntimeError:  # no folder in which compiled code could be kept
         return numba.njit(nogil=True)(function)
 

@@ -147,6 +147,19 @@ def _prepare_folder(path: Path) -> None:
                 _remove_if_abandoned(other)
 
 
+def save_if_possible(compiled: Any) -> Any:
+    """A function that numba compiles, and keeps on disk if that can be written: a full one would else be an error."""
+    cache: Any = getattr(compiled, "_cache", None)
+    if (save := getattr(cache, "save_overload", None)) is not None:
+
+        def save_or_not(*given: Any) -> None:
+            with suppress(OSError):
+                save(*given)
+
+        cache.save_overload = save_or_not
+    return compiled
+
+
 def remove_unfinished(folder: Path) -> None:
     """Delete what writers that are gone left unfinished below a folder, in which others may be at work.
 

@@ -166,8 +166,7 @@ def unpack_tensors(streams: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[
     if odd := streams.keys() ^ expected:
         raise ValueError(f"the stream {min(odd)[:80]!r} is listed or stored, but not both")
     sizes = {name: math.prod(shape) * dtype.itemsize for name, (dtype, shape) in kinds.items()}
-    most = _MAX_UNPACKED + _UNPACKED_PER_BYTE * sum(len(stream) for stream in streams.values())
-    if (total := sum(sizes.values())) > most:
+    if (total := sum(sizes.values())) > (most := _most_unpacked(streams)):
         raise ValueError(f"{total:,} bytes of tensors, and streams of this size hold at most {most:,}")
     tensors: dict[str, Tensor] = {}
     for group, members in groups.items():
@@ -180,6 +179,30 @@ def unpack_tensors(streams: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[
             tensors[name] = _tensor_of([row[begin:end] for row in rows], dtype, shape)
             begin = end
     return told, {name: tensors[name] for name in kinds}
+
+
+def read_told(path: Path) -> dict[str, Any]:
+    """What `pack_tensors` was told with the tensors of a file, none of which is unpacked.
+
+    Raises:
+        ValueError: If the file has no such stream, or a damaged one.
+        OSError: If it is not there or cannot be read.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            table = file.get_tensor(_TABLE)
+    except (SafetensorError, TypeError, KeyError, AttributeError, RuntimeError) as error:
+        raise ValueError(one_line(error)) from None
+    return _read_table({_TABLE: table})[0]
+
+
+def may_unpack(streams: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> bool:
+    """Whether `unpack_tensors` takes the streams of these tensors: those that are nearly all zeros may be too short."""
+    return sum(value.numel() * value.itemsize for value in tensors.values()) <= _most_unpacked(streams)
+
+
+def _most_unpacked(streams: Mapping[str, Tensor]) -> int:
+    return _MAX_UNPACKED + _UNPACKED_PER_BYTE * sum(len(stream) for stream in streams.values())
 
 
 def _read_table(streams: Mapping[str, Tensor]) -> tuple[dict[str, Any], TensorKinds]:

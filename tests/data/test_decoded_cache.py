@@ -1,11 +1,12 @@
 """Decoded images that are kept: the same bits as without, whoever wrote them and whatever became of the files."""
 
+import errno
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from shutil import copytree
 
@@ -17,7 +18,7 @@ from torchvision.transforms import v2
 
 from sslticket.config.runtime import RuntimeConfig
 from sslticket.data import decoded_cache
-from sslticket.data.augment import Blur, Grayscale, Solarize, View
+from sslticket.data.augment import Blur, Grayscale, Solarize, Transform, View
 from sslticket.data.dali_loader import DaliDecoder
 from sslticket.data.datasets.catalogue import get_dataset
 from sslticket.data.decoded_cache import available_memory
@@ -40,6 +41,12 @@ VIEWS = (
 )
 
 pytestmark = pytest.mark.data
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Failing(Transform):
+    def apply(self, pixels: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("an error of one's own")
 
 
 @pytest.fixture
@@ -298,11 +305,28 @@ def test_a_cache_folder_that_cannot_be_written_is_no_error(root: Path) -> None:
     assert equal(loader(root).train(0, 5), loader(root, keep=0).train(0, 5))
 
 
+def test_a_file_system_that_maps_no_files_is_no_error(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(*given: object, **named: object) -> None:
+        raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+
+    expected = list(loader(root, keep=0).train(0, 5))
+    monkeypatch.setattr("mmap.mmap", refuses)
+    for _ in range(2):
+        assert equal(loader(root).train(0, 5), iter(expected))
+
+
+def test_an_error_of_a_transform_is_told_where_all_images_are_kept(root: Path) -> None:
+    view = View(size=64, crop="resized", transforms=(_Failing(),))
+    list(loader(root).once())
+    with pytest.raises(RuntimeError, match="of one's own"):
+        list(loader(root, view).train(0, 1))
+
+
 def test_memory_that_is_free_is_known_here() -> None:
     assert 2**26 < available_memory() <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def test_a_budget_is_a_number_of_gigabytes(refused: Refused) -> None:
-    for wrong in (-1.0, float("inf"), float("nan")):
+    for wrong in (-1.0, 1e300, float("inf"), float("nan")):
         with refused("--keep-decoded", "gigabytes", f"{wrong:g}", "0"):
             RuntimeConfig(keep_decoded=wrong)

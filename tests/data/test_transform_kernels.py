@@ -1,5 +1,7 @@
 """The compiled transforms of large images: what they are beside torch's operations, which have tests of their own."""
 
+import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -126,6 +128,27 @@ def test_without_numba_torch_transforms_the_images_and_a_line_says_so(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("note: images are transformed by torch")
     assert "numba" in line
+
+
+def test_kernels_that_cannot_be_kept_on_a_full_disk_compute_all_the_same(tmp_path: Path) -> None:
+    script = """
+import resource, sys
+import numpy as np
+from sslticket.data.transform_kernels import normalize
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), -1))
+pixels = np.ones((1, 1, 2, 2), np.float32)
+normalize(pixels, np.zeros(1, np.float32), np.full(1, 3, np.float32))
+print(pixels.sum(), len(normalize.stats.cache_hits))
+"""
+    for most, known in (("100", 0), ("-1", 0), ("-1", 1)):
+        done = subprocess.run(
+            [sys.executable, "-c", script, most],
+            env=os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.stdout.strip(), done.stderr) == (f"12.0 {known}", "")
 
 
 def test_small_images_need_no_numba(

@@ -23,7 +23,7 @@ from sslticket.errors import BadInput
 from sslticket.evaluation import tasks
 from sslticket.evaluation.jobs import evaluate_tasks
 from sslticket.evaluation.protocols import Protocol, find_protocol, own_protocol, propose_protocol
-from sslticket.evaluation.trainer import GrowingLoader
+from sslticket.evaluation.trainer import GrowingLoader, MemoryEstimator, SplitCache
 from sslticket.objectives.supervised import Supervised
 from sslticket.registry import load_user_file
 from sslticket.results.rows import row_error
@@ -215,6 +215,17 @@ def test_a_plan_counts_the_multiply_adds_of_each_size_and_writes_nothing(run: Pa
     assert done.returncode == 0, done.stderr
     assert replace(GROWING, name="mine").pinned().name in done.stdout
     assert sorted(run.rglob("*")) == before
+
+
+def test_the_memory_of_a_training_is_that_of_its_largest_images() -> None:
+    estimator, splits = MemoryEstimator(Engine.create(RuntimeConfig(), "fp32")), SplitCache(None)
+    shrinking, plain = replace(GROWING, early_sizes=(("4it", 12),)), replace(GROWING, early_sizes=())
+    sizes = (replace(plain, image_size=12), shrinking, GROWING, plain)
+    needs = [estimator.needs(each, "conv3", splits.get(each, 1)) for each in sizes]
+    twelve, shrunk, grown, eight = (each and each.estimate(64).activations for each in needs)
+    assert shrunk == twelve
+    assert grown == eight
+    assert shrunk > grown
 
 
 def test_smoothed_labels_are_targets_of_the_loss_and_not_of_what_is_measured() -> None:

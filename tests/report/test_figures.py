@@ -170,6 +170,15 @@ def test_series_that_no_fact_tells_apart_are_shown_in_parts(content):
     assert [name for _, own in parts for name in own] == names
 
 
+def test_no_chart_is_lost_or_overfull_where_there_are_many_shared_controls():
+    names = [f"random {number}" for number in range(20)] + ["RotNet"]
+    facts = {name: {"shared": "shared" if name != "RotNet" else ""} for name in names}
+    for shown in (names, names[:20]):
+        parts = split_series(shown, facts)
+        assert sorted(name for _, own in parts for name in own) == sorted(shown)
+        assert max(len(own) for _, own in parts) <= MAX_SERIES
+
+
 def test_names_of_any_length_leave_the_axes_room(content):
     chart = content.panels[0].accuracy_charts[0]
     long = {curve.series: f"{curve.series} {'very long ' * 60}" for curve in chart.curves}

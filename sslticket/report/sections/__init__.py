@@ -100,12 +100,14 @@ def series_facts(rows: pd.DataFrame) -> SeriesFacts:
 def split_series(names: Sequence[str], facts: SeriesFacts) -> list[tuple[str, list[str]]]:
     """Series of one chart in as few charts as have no more than `MAX_SERIES`, and what is in each, in words.
 
-    What all runs share is in each of them. They are split by the fewest facts that do, and of these by the one that
-    gives the fewest charts; where no facts do, in their order.
+    What all runs share is in each of them, unless that would fill more than half of it. They are split by the fewest
+    facts that do, and of these by the one that gives the fewest charts; where no facts do, in their order.
     """
     if len(names) <= MAX_SERIES:
         return [("", list(names))]
     shared = [name for name in names if name in facts and facts[name]["shared"]]
+    if len(shared) > MAX_SERIES // 2:  # so many would leave no room beside them
+        shared = []
     own = [name for name in names if name not in shared]
     room = max(1, MAX_SERIES - len(shared))
     told = {name: facts.get(name, {}) for name in own}
