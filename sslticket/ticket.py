@@ -59,8 +59,7 @@ _PROVENANCE_FIELDS: _FieldTypes = {
 
 def header_fault(header: dict[str, Any]) -> str | None:
     """What keeps a header from being a ticket's; None for a good one."""
-    packed = _PACKED_FIELDS | ({"head": list} if "head" in header else {})
-    wanted = {1: _HEADER_FIELDS, 2: _HEADER_FIELDS | {"head": list}, 3: packed}[header["format"]]
+    wanted = {1: _HEADER_FIELDS, 2: _HEADER_FIELDS | {"head": list}, 3: _PACKED_FIELDS}[header["format"]]
     if differ := header.keys() ^ wanted.keys():
         return f"its header has {min(differ)[:80]!r} and should not, or lacks it"
     for name, kind in wanted.items():
@@ -114,9 +113,8 @@ _PACKED_FIELDS: dict[str, type] = {
     "provenance": dict,
     "ticket_hash": str,
 }
-"""What the header of format 3 has, beside the `head` of a ticket with a classification layer, which is looked for in
-headers alone; the rest is in a stream. Its hash has another name than that of formats 1 and 2: versions that read these
-alone would else call the file damaged before they see its format."""
+"""What the header of format 3 has; the rest is in a stream. Its hash has another name than that of formats 1 and 2:
+versions that read these alone would else call the file damaged before they see its format."""
 
 INITIAL_TICKET = "initial.safetensors"
 """The file in a run's folder that holds W_0 as a dense ticket, from which the control `reset` is made."""
@@ -420,7 +418,7 @@ def _read_ticket_file(path: Path, *, whole: bool = True) -> tuple[dict[str, Any]
     return header, tensors
 
 
-_IN_TABLE = ("layers", "order")
+_IN_TABLE = ("layers", "order", "head")
 """What format 3 has in a stream of the header of format 1 or 2: half of a ticket of few weights."""
 
 
@@ -447,7 +445,7 @@ def _unpacked(header: dict[str, Any], streams: dict[str, Tensor]) -> tuple[dict[
     told, tensors = tensorfile.unpack_tensors(streams)
     _checked_told(told)
     own = {name: value for name, value in header.items() if name != "ticket_hash"}
-    own |= {"format": 2 if "head" in header else 1} | told
+    own |= {"format": 2 if "head" in told else 1} | told
     if tensorfile.tensors_hash(own, tensors) != header["ticket_hash"]:
         raise ValueError("its content does not match its hash")
     return own | {"hash": header["ticket_hash"]}, tensors
