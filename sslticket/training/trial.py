@@ -219,7 +219,7 @@ def computing_with(kernels: Kernels, network: MaskedNetwork) -> Iterator[None]:
 
 @contextmanager
 def dense_layers(network: MaskedNetwork) -> Iterator[None]:
-    """Has a network compute with torch's own kernels, which have second derivatives, until the block ends."""
+    """Has a network compute with torch's own kernels, as scores with second derivatives ask, until the block ends."""
     backbones = [(each, sparse_layers.sparse_layers(each)) for each in pruned_model.backbone_and_copies(network)]
     for backbone, _ in backbones:
         sparse_layers.stop_sparse_layers(backbone)
