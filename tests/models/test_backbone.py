@@ -77,9 +77,7 @@ def test_grey_images(name: str) -> None:
         ("????", "known: alexnet, conv3, conv6, lenet300, resnet18, "),
     ],
 )
-def test_an_unknown_name_is_answered_with_the_nearest(
-    name: str, message: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unknown_name_is_answered_with_the_nearest(name: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(models.MODELS, "_own", {})  # other tests of this process may have registered models
     with pytest.raises(BadInput) as raised:
         models.create_model(name)
