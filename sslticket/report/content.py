@@ -98,7 +98,8 @@ class Content:
         frame = stats.plain_text(table.printable_rows(frame))
         self._diverged = list(_diverged_notes(frame))
         frame = _without_diverged(frame)
-        self.rows = stats.name_series(frame)
+        # A copy lies in one piece: pandas warns of frames of more than a hundred, which kinds of rows of users lead to.
+        self.rows = stats.name_series(frame).copy()
         self.trainings = stats.unique_trainings(self.rows)
         self.summary = stats.summarize_trainings(self.trainings)
         self.levels = scores.level_rows(self.rows)
