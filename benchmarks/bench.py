@@ -63,7 +63,8 @@ def main(words: list[str]) -> int:
     # Before numpy and torch are imported. A thread of OpenMP that waits spins, and takes the processor from the others.
     os.environ |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "TQDM_DISABLE": "1"}
     machine = {
-        "commit": provenance.git_commit() or "unknown: not a checkout",
+        # What is measured here is no change of the code: a run that goes on would else begin anew.
+        "commit": provenance.git_commit(besides=("benchmarks/results", "docs/speed.md")) or "unknown: not a checkout",
         "processor": _processor(),
         "versions": provenance.library_versions(),
     }

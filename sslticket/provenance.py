@@ -6,7 +6,7 @@ import shlex
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -33,14 +33,20 @@ def library_versions() -> dict[str, str]:
 
 
 @cache
-def git_commit() -> str:
-    """The commit of the checkout that sslticket runs from, with "+changes" if files differ; "" outside a checkout."""
+def git_commit(*, besides: Sequence[str] = ()) -> str:
+    """The commit of the checkout that sslticket runs from, with "+changes" if files differ; "" outside a checkout.
+
+    Args:
+        besides: Files and folders of the checkout, from its root, whose changes do not count.
+    """
     try:
         _run_git(
             "ls-files", "--error-unmatch", Path(__file__).name
         )  # an environment in another project's checkout is not it
         head = _run_git("rev-parse", "--short=12", "HEAD")
-        changed = _run_git("status", "--porcelain", "--untracked-files=no")
+        changed = _run_git(
+            "status", "--porcelain", "--untracked-files=no", "--", ":/", *(f":(top,exclude){path}" for path in besides)
+        )
     except (OSError, subprocess.CalledProcessError):
         return ""
     return head + ("+changes" if changed else "")

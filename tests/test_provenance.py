@@ -41,3 +41,18 @@ def test_an_environment_inside_another_checkout_has_not_its_commit(other: Path) 
     place, commit = told.stdout.split("\n")[:2]
     assert place.startswith(str(other))
     assert commit == ""
+
+
+def test_a_commit_counts_no_changes_of_what_is_named(other: Path) -> None:
+    shutil.copytree(Path(provenance.__file__).parent, other / "sslticket")
+    for words in (["add", "sslticket/provenance.py"], ["commit", "-q", "-m", "ours"]):
+        subprocess.run([*GIT, "-C", str(other), *words], check=True)
+    (other / "file").write_text("changed")
+    code = (
+        "from sslticket.provenance import git_commit\n"
+        "for names in ((), ('file',), ('lib',)): print(git_commit(besides=names))\n"
+    )
+    told = subprocess.run([sys.executable, "-c", code], cwd=other, env={}, capture_output=True, text=True, check=True)
+    changed, named, others = told.stdout.split()
+    assert changed == others == f"{named}+changes"
+    assert len(named) == 12
