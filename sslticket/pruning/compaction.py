@@ -24,6 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
+from sslticket.pruning import innermost
 from sslticket.pruning.mask import Mask
 
 LEAST_DEAD = 0.2
@@ -93,9 +94,8 @@ class Compaction:
             return None  # before anything is traced
         found = [_with_channels(backbone, mask, *chain) for chain in _chains(backbone)]
         links = tuple(link for link in found if len(link.live) < link.channels)
-        channels, left_out = (
-            sum(counts) for counts in ([link.channels for link in found], [link.channels - len(link.live) for link in links])
-        )
+        channels = sum(link.channels for link in found)
+        left_out = channels - sum(len(link.live) for link in found)
         enough = left_out > 0 and left_out >= LEAST_DEAD * channels
         return cls(links=links, left_out=left_out, channels=channels) if enough else None
 
@@ -122,6 +122,11 @@ def stop_compaction(net: nn.Module) -> None:
     for module in net.modules():
         if _COMPACT in module.__dict__:
             del module.__dict__[_COMPACT], module.__dict__["forward"]
+
+
+def is_compact(net: nn.Module) -> bool:
+    """Whether it leaves channels out."""
+    return any(_COMPACT in module.__dict__ for module in net.modules())
 
 
 def compact_layer(module: nn.Module) -> "CompactLayer | None":
@@ -175,12 +180,11 @@ class CompactLayer:
         if self._constants is None:
             return x
         value = self._constants().to(x.dtype)
-        if isinstance(self.module, nn.Conv2d):
-            nhwc = x.is_contiguous(memory_format=torch.channels_last)
-            value = value.view(1, -1, 1, 1).expand(len(x), -1, *x.shape[2:])
-            value = value.contiguous(memory_format=torch.channels_last if nhwc else torch.contiguous_format)
-            return torch.cat([x, value], 1)
-        return torch.cat([x, value.expand(*x.shape[:-1], -1)], -1)
+        if isinstance(self.module, nn.Linear):
+            return torch.cat([x, value.expand(*x.shape[:-1], -1)], -1)
+        order = _memory_order(x)
+        inside = [x.permute(order), value.view(1, -1, 1, 1).expand(len(x), -1, *x.shape[2:]).permute(order)]
+        return torch.cat(inside, order.index(1)).permute([order.index(dim) for dim in range(4)])
 
     def product(self, x: Tensor) -> Tensor:
         """The channels that are left, of an input that has its constant channels."""
@@ -195,7 +199,7 @@ class CompactLayer:
     def _apply(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if isinstance(self.module, nn.Linear):
             return F.linear(x, weight, bias)
-        return self.module._conv_forward(x, weight, bias)
+        return cast(Tensor, self.module._conv_forward(x, weight, bias))
 
 
 class _CompactNorm:
@@ -224,16 +228,11 @@ class _CompactNorm:
         assert variance is not None
         assert momentum is not None
         own_mean, own_variance = mean.index_select(0, live), variance.index_select(0, live)
-        y = F.batch_norm(
-            input,
-            own_mean,
-            own_variance,
-            norm.weight.index_select(0, live),
-            norm.bias.index_select(0, live),
-            norm.training,
-            momentum,
-            norm.eps,
-        )
+        weight, bias = norm.weight.index_select(0, live), norm.bias.index_select(0, live)
+        if innermost.can_normalise(input, tensors := (weight, bias, own_mean, own_variance)):
+            y = innermost.normalise(input, tensors, momentum if norm.training else -1.0, norm.eps)
+        else:
+            y = F.batch_norm(input, own_mean, own_variance, weight, bias, norm.training, momentum, norm.eps)
         if norm.training:
             with torch.no_grad():
                 assert norm.num_batches_tracked is not None
@@ -271,8 +270,8 @@ class _Constants:
             value = self._maker.weight.new_zeros(len(index)) if bias is None else bias.index_select(0, index)
             if norm is not None:
                 stored = (norm.running_mean, norm.running_var, norm.weight, norm.bias)
-                parts = [cast(Tensor, each).index_select(0, index) for each in stored]
-                value = F.batch_norm(value[None], *parts, False, 0.0, norm.eps)[0]
+                mean, variance, weight, added = (cast(Tensor, each).index_select(0, index) for each in stored)
+                value = F.batch_norm(value[None], mean, variance, weight, added, False, 0.0, norm.eps)[0]
         for activation in self._activations:
             value = activation(value)
         return value.repeat_interleave(self._spread) if self._spread > 1 else value
@@ -302,19 +301,23 @@ def spread_parts(
     """A tensor that has these rows and columns at their places, is as large as another, and 0 elsewhere."""
     whole = torch.zeros_like(like)
     for part, each in zip(parts, columns, strict=True):
-        if part.requires_grad:  # second derivatives are asked for
-            whole = whole.index_put(_place(rows, each), part)
-        else:
-            whole[_place(rows, each)] = part
+        whole[_place(rows, each)] = part
     return whole
 
 
-def _place(rows: Tensor | None, columns: Tensor | None) -> tuple[Tensor, ...]:
+def _place(rows: Tensor | None, columns: Tensor | None) -> Any:
     """The index of some rows and columns."""
     if columns is None:
         assert rows is not None
         return (rows,)
     return (slice(None), columns) if rows is None else (rows[:, None], columns[None])
+
+
+def _memory_order(x: Tensor) -> list[int]:
+    """The dimensions of images from the outermost in memory to the innermost."""
+    if innermost.is_innermost(x):
+        return [1, 2, 3, 0]
+    return [0, 2, 3, 1] if x.is_contiguous(memory_format=torch.channels_last) else [0, 1, 2, 3]
 
 
 def _features(channels: Tensor, spread: int) -> Tensor:
@@ -414,7 +417,7 @@ def _chain(node: fx.Node, modules: dict[str, nn.Module], once: set[str]) -> _Cha
             steps.append(module)
         elif type(module) is nn.Flatten and module.start_dim == 1 and module.end_dim == -1:
             flat = True
-        elif flat or not images or not _keeps_constants(module):
+        elif not _does_nothing(module) and (flat or not images or not _keeps_constants(module)):
             return None
     return None
 
@@ -436,12 +439,16 @@ def _is_bare(module: nn.Module) -> bool:
 
 
 def _keeps_constants(module: nn.Module) -> bool:
-    """Whether a step leaves a channel that is the same everywhere as it is."""
+    """Whether a pool leaves a channel that is the same everywhere as it is."""
     if type(module) is nn.AvgPool2d:
         return not module.ceil_mode and module.divisor_override is None and not _any(module.padding)
     if type(module) is nn.MaxPool2d:
         return not module.return_indices
-    return type(module) in (nn.Identity, nn.AdaptiveAvgPool2d) or (type(module) is nn.Dropout and module.p == 0)
+    return type(module) is nn.AdaptiveAvgPool2d
+
+
+def _does_nothing(module: nn.Module) -> bool:
+    return type(module) is nn.Identity or (type(module) is nn.Dropout and module.p == 0)
 
 
 def _any(sides: Any) -> bool:
