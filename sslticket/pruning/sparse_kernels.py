@@ -315,14 +315,21 @@ def _machine() -> _Machine:
 
 
 @cache
-def tile_kernels(tile: Tile) -> tuple[int, int, int]:
-    """Addresses of a tile's sums, of its dot products and of its total."""
+def sums_kernel(tile: Tile) -> int:
+    """Address of a tile's sums."""
     module = ir.Module()
     _write_sums(module, tile)
+    return _machine().compile(module, "sums")[0]
+
+
+@cache
+def gradient_kernels(tile: Tile) -> tuple[int, int]:
+    """Addresses of a tile's dot products and of its total."""
+    module = ir.Module()
     _write_dots(module, tile)
     _write_total(module, tile)
-    sums, dots, total = _machine().compile(module, "sums", "dots", "total")
-    return sums, dots, total
+    dots, total = _machine().compile(module, "dots", "total")
+    return dots, total
 
 
 @cache
