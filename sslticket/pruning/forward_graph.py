@@ -111,7 +111,7 @@ class _SharedMemoryWritten(BaseException):
     """Something was about to write to memory that several tensors see; no `except Exception` of a network takes it."""
 
 
-class _Recorder(TorchDispatchMode):
+class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own hook for subclasses
     """Writes down the operations that are done while it is entered, as a graph of what it was made with.
 
     Not torch's own `make_fx`, which does the same: it imports the compiler first, 1.6 seconds of every search. What
@@ -124,7 +124,7 @@ class _Recorder(TorchDispatchMode):
     """
 
     def __init__(self, inputs: Sequence[Tensor], *, functional: bool = False) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._functional = functional
         self._root, self._graph = nn.Module(), fx.Graph()
         self._nodes = WeakIdKeyDictionary()

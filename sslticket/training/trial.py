@@ -75,7 +75,8 @@ class Kernels:
         except FileNotFoundError:
             return None
         kinds = {"channels_last": bool, "compiled": bool, "sparse": list, "layers": int, "images_innermost": bool}
-        found = {"images_innermost": False} | found if isinstance(found, dict) else found  # older files have it not
+        if isinstance(found, dict):
+            found.setdefault("images_innermost", False)  # older files have it not
         fits = isinstance(found, dict) and found.keys() == kinds.keys()
         if not fits or any(type(found[name]) is not kind for name, kind in kinds.items()):
             raise BadInput(f"{path} is damaged (it names no kernels); {fix}")
