@@ -79,11 +79,16 @@ class ForwardGraph:
             return cast(Tensor, functional_call(net, state, (image,)))
 
         # By plain products and softmax: fused attention is one operation that hides what it multiplies.
-        recorder, fused = _Recorder([*state.values(), image]), torch.backends.mha.get_fastpath_enabled()
+        fused = torch.backends.mha.get_fastpath_enabled()
         torch.backends.mha.set_fastpath_enabled(False)
         try:
-            with torch.no_grad(), torch.random.fork_rng(devices=[]), sdpa_kernel(SDPBackend.MATH), recorder:
-                features = functionalize(forward, remove="mutations")(state, image)
+            with torch.no_grad(), torch.random.fork_rng(devices=[]), sdpa_kernel(SDPBackend.MATH):
+                try:
+                    with _Recorder([*state.values(), image]) as recorder:
+                        features = forward(state, image)
+                except _SharedMemoryWritten:
+                    with _Recorder([*state.values(), image], functional=True) as recorder:
+                        features = functionalize(forward, remove="mutations")(state, image)
         finally:
             torch.backends.mha.set_fastpath_enabled(fused)
         return cls(recorder.finished(features), state, image)
@@ -102,19 +107,28 @@ class ForwardGraph:
         return [*(state[name] for name in self.state), image]
 
 
-class _Recorder(TorchDispatchMode):
+class _SharedMemoryWritten(BaseException):
+    """Something was about to write to memory that several tensors see; no `except Exception` of a network takes it."""
+
+
+class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own hook for subclasses
     """Writes down the operations that are done while it is entered, as a graph of what it was made with.
 
-    Not torch's own `make_fx`, which does the same: it imports the compiler first, 1.6 seconds of every search.
+    Not torch's own `make_fx`, which does the same: it imports the compiler first, 1.6 seconds of every search. What
+    writes to a tensor of its own is written down as what makes a new one; elsewhere torch's `functionalize` is needed,
+    which imports sympy for 0.4 seconds.
 
     Args:
         inputs: The tensors that the graph will be called with, in this order.
+        functional: Whether `functionalize` sees to it that nothing matters that operations write.
     """
 
-    def __init__(self, inputs: Sequence[Tensor]) -> None:
-        super().__init__()
+    def __init__(self, inputs: Sequence[Tensor], *, functional: bool = False) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._functional = functional
         self._root, self._graph = nn.Module(), fx.Graph()
         self._nodes = WeakIdKeyDictionary()
+        self._shared: set[int] = set()  # storages that several tensors see
         for number, value in enumerate(inputs):
             self._note(value, self._graph.placeholder(f"input_{number}"))
 
@@ -126,16 +140,45 @@ class _Recorder(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Does an operation and notes it."""
+        """Does an operation and notes it.
+
+        Raises:
+            _SharedMemoryWritten: If it would write to what is not one tensor's alone, before it does.
+        """
         kwargs = kwargs or {}
         with self:  # what consists of other operations is noted as those
             result = func.decompose(*args, **kwargs)
         if result is not NotImplemented:
             return result
-        result = func(*args, **kwargs)
+        schema = getattr(func, "_schema", None)
+        writes = schema is not None and schema.is_mutable and not self._functional
+        noted = self._without_writing(func, args) if writes else func
         named = pytree.tree_map_only(Tensor, self._node_of, (args, kwargs))
-        self._note(result, self._graph.call_function(func, *named))
+        result = func(*args, **kwargs)
+        if schema is not None and not writes and any(each.alias_info is not None for each in schema.returns):
+            self._shared |= {
+                each.untyped_storage()._cdata for each in pytree.tree_leaves(result) if isinstance(each, Tensor)
+            }
+        self._note(result, self._graph.call_function(noted, *named))
         return result
+
+    def _without_writing(self, func: Any, args: tuple[Any, ...]) -> Any:
+        """The operation that makes a new tensor of what this one would write to its first argument.
+
+        Raises:
+            _SharedMemoryWritten: If there is none, or others see that memory.
+        """
+        namespace, _, name = func._schema.name.partition("::")
+        packet = getattr(getattr(torch.ops, namespace), name.removesuffix("_"), None)
+        noted = getattr(packet, func._overloadname, None)
+        written = [each for each in func._schema.arguments if each.alias_info is not None and each.alias_info.is_write]
+        target = args[0] if args and written == func._schema.arguments[:1] else None
+        if not name.endswith("_") or noted is None or not isinstance(target, Tensor):
+            raise _SharedMemoryWritten
+        own = target in self._nodes and self._nodes[target].op == "call_function"
+        if not own or target.untyped_storage()._cdata in self._shared:
+            raise _SharedMemoryWritten
+        return noted
 
     def finished(self, output: Any) -> GraphModule:
         """The graph of what leads to an output."""

@@ -12,7 +12,7 @@ by chunk, tile and kept weight in a fixed order.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -315,14 +315,21 @@ def _machine() -> _Machine:
 
 
 @cache
-def tile_kernels(tile: Tile) -> tuple[int, int, int]:
-    """Addresses of a tile's sums, of its dot products and of its total."""
+def sums_kernel(tile: Tile) -> int:
+    """Address of a tile's sums."""
     module = ir.Module()
     _write_sums(module, tile)
+    return _machine().compile(module, "sums")[0]
+
+
+@cache
+def gradient_kernels(tile: Tile) -> tuple[int, int]:
+    """Addresses of a tile's dot products and of its total."""
+    module = ir.Module()
     _write_dots(module, tile)
     _write_total(module, tile)
-    sums, dots, total = _machine().compile(module, "sums", "dots", "total")
-    return sums, dots, total
+    dots, total = _machine().compile(module, "dots", "total")
+    return dots, total
 
 
 @cache
@@ -683,9 +690,9 @@ def sgd_step(weight, gradient, buffer, index, kept, rate, momentum, decay, neste
 
 
 _BLOCK = 4096  # numbers that are summed up in their own type; sums of blocks are in float64
-_SUMS = {"fastmath": {"reassoc", "contract", "nsz"}}  # else no sum is computed in vectors
 
 
+@partial(_compiled, fastmath={"reassoc", "contract", "nsz"})  # else no sum is computed in vectors
 def _norm_sums(x, g, mean, gradient):  # type: ignore[no-untyped-def]
     """Sums over a channel: of x, and of squares of x less its mean; or, with a gradient, of g and of g times that."""
     first, second = 0.0, 0.0
@@ -703,9 +710,6 @@ def _norm_sums(x, g, mean, gradient):  # type: ignore[no-untyped-def]
         first += one
         second += two
     return first, second
-
-
-_norm_sums = _compiled(_norm_sums, **_SUMS)
 
 
 @_compiled

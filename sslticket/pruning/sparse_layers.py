@@ -394,7 +394,7 @@ class _Plan:
         self.values = values = self.like.ctypes.data
         self.index = self._keep(index)
         side = (
-            compiled.tile_kernels(forward)[0],
+            compiled.sums_kernel(forward),
             unpacking,
             x_geometry,
             len(o),
@@ -406,7 +406,7 @@ class _Plan:
         )
         starts = np.searchsorted(key[order], np.arange(stride**2 * inward + 1))
         back = (
-            compiled.tile_kernels(backward)[0],
+            compiled.sums_kernel(backward),
             unpacking,
             g_geometry,
             len(o),
@@ -421,7 +421,7 @@ class _Plan:
         self.backward = (
             g_packing,
             x_geometry,
-            (*compiled.tile_kernels(weights)[1:], summing),
+            (*compiled.gradient_kernels(weights), summing),
             side,
             back,
             pixel,
