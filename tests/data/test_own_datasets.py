@@ -10,7 +10,8 @@ from sslticket.config.recipe import Data, Recipe, RecipeRecord
 from sslticket.data.datasets import CATALOGUED, DATASETS
 from sslticket.data.datasets.catalogue import get_dataset, known_dataset, load_dataset
 from sslticket.data.datasets.locate import MissingSplit
-from sslticket.data.source import DataSource, check_complete, is_complete, open_split, own_folder_name
+from sslticket.data.own_images import own_folder_name
+from sslticket.data.source import DataSource, check_complete, is_complete, open_split
 from sslticket.errors import BadInput
 from tests.data.conftest import Refused
 from tests.digits import write_digits
@@ -96,9 +97,9 @@ def test_the_set_folder_still_has_no_split_of_its_own(digits: Path) -> None:
         open_split("folder", "eval", digits / "flowers")
 
 
-@pytest.mark.parametrize("name", ["folder:", "folder:a/b", "folder:../x", "folder:a b"])
+@pytest.mark.parametrize("name", ["folder:", "folder:a/b", "folder:../x", "folder:.a", "folder:a ", "folder:a\tb"])
 def test_a_name_that_is_no_folders_is_refused(name: str, refused: Refused) -> None:
-    with refused("folder:NAME must have", name, "--data-root"):
+    with refused("folder:NAME must have", repr(name), "--data-root"):
         get_dataset(name)
     with refused("no part of it", "--part"):
         Data(dataset="folder:flowers", part="some")
