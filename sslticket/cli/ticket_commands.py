@@ -128,13 +128,15 @@ def selected_protocols(given: argparse.Namespace) -> list[str]:
     from sslticket.data.datasets.catalogue import split_folder_path
     from sslticket.evaluation.protocols import OWN_PROTOCOL, find_protocol
 
-    divided = {name: split_folder_path(name, given.data_root) for name in given.protocol}
-    if len(roots := {root for _, root in divided.values()}) > 1:
+    divided = {name: split_folder_path(name, getattr(given, "data_root", None)) for name in given.protocol}
+    roots = {root for asked, (name, root) in divided.items() if name != asked}
+    if len(roots) > 1:
         raise BadInput(
-            f"the protocols' images lie in {' and '.join(sorted(map(str, roots - {None})))}, and one folder is looked "
-            "in; give them one by one, or put or link all into one folder and give that with --data-root"
+            f"the protocols' folders lie in {' and '.join(sorted(map(str, roots)))}, and one place is looked in; give "
+            "them one by one, or put or link all into one folder and give that with --data-root"
         )
-    (given.data_root,) = roots
+    for root in roots:
+        given.data_root = root
     chosen = list(dict.fromkeys(name for name, _ in divided.values()))
     for name in chosen:
         if name.partition("@")[0] != OWN_PROTOCOL:  # which only a ticket can tell

@@ -664,8 +664,8 @@ def propose_protocol(recipe: Mapping[str, Any], *, trial: bool = False) -> Proto
     The published protocol that has the search's own training, if there is one. Else, where the search trained with the
     true labels of all images, its own; and otherwise the main paper's protocol of the data set, or the next that takes
     the network, those of its image size before others. Tickets of one half are scored on the other. Of a folder of
-    one's own it is always that folder's protocol with the search's length, batch and image size, so that whatever is
-    searched there is scored alike; of another set of one's own, the search's training.
+    one's own it is always that folder's protocol with the search's length and image size, so that whatever is searched
+    there is scored alike; of another set of one's own, the search's training.
 
     Args:
         recipe: Recipe of the search, as `Recipe.to_dict` gives it.
@@ -680,7 +680,7 @@ def propose_protocol(recipe: Mapping[str, Any], *, trial: bool = False) -> Proto
     if inputs is None:
         return None
     if data.dataset.startswith("folder:"):
-        return _folder_proposal(record, inputs, half)
+        return _folder_proposal(record, inputs, half, trial)
     if trial:
         short = _BY_NAME.get(f"{data.dataset}-trial")
         return own_protocol(recipe) if short is None or half else short
@@ -708,13 +708,14 @@ def propose_protocol(recipe: Mapping[str, Any], *, trial: bool = False) -> Proto
     return next((each for each in here if _network_takes_size(model, inputs, each.input_size)), None)
 
 
-def _folder_proposal(record: RecipeRecord, inputs: InputSpec, half: Half | None) -> Protocol:
+def _folder_proposal(record: RecipeRecord, inputs: InputSpec, half: Half | None, trial: bool) -> Protocol:
     training = record.training
+    # The search's batch may be that of a small subset; what all are scored under is of one batch.
     given = {
         "length": training.length,
         "image_size": inputs.image_size,
         "optimizer": "sgd" if training.optimizer.scales_with_batch else "adam",
-        "batch_size": training.batch_size,
+        "batch_size": training.batch_size if trial else None,
         "half": half,
     }
     return folder_protocol(_spell_folder(record.data.dataset, given))
