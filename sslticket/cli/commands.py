@@ -210,6 +210,7 @@ def _run_show(given: argparse.Namespace) -> None:
     recipe_commands.add_recipe_flags(parser, found)
     before = argparse.Namespace(output=given.output, images=given.images, sheet_width=given.sheet_width)
     words = vars(parser.parse_args(given.flags, before))
+    words |= recipe_commands.find_folder(words.get("dataset", found.data.dataset), words.get("data_root"))
     resolved, machine = flags.resolve_recipe(found, words), flags.override_fields(RuntimeConfig(), words)
     print(
         escape_lines(
@@ -315,8 +316,10 @@ def _run_data_list(given: argparse.Namespace) -> None:
 
 
 def _run_data_verify(given: argparse.Namespace) -> None:
-    from sslticket.data.datasets.catalogue import load_dataset
+    from sslticket.data.datasets.catalogue import load_dataset, split_folder_path
     from sslticket.data.source import verify_dataset
+
+    given.name, given.data_root = split_folder_path(given.name, given.data_root)
 
     if given.decode != "all" and not given.decode.isdigit():
         raise BadInput(f"--decode {given.decode!r} is no number of images; give a number, or all")
@@ -339,12 +342,13 @@ def _run_data_verify(given: argparse.Namespace) -> None:
 
 
 def _run_data_pack(given: argparse.Namespace) -> None:
-    from sslticket.data.datasets.catalogue import load_dataset
+    from sslticket.data.datasets.catalogue import load_dataset, split_folder_path
     from sslticket.data.datasets.locate import MissingSplit
     from sslticket.data.shards import ShardSettings, start_shards, write_shards
     from sslticket.data.source import describe_difference, is_complete, open_split
     from sslticket.storage.leases import hold_alone
 
+    given.name, given.data_root = split_folder_path(given.name, given.data_root)
     name = load_dataset(given.name).name
     how = ShardSettings(short_side=given.short_side, quality=given.quality, shard_size=given.shard_size)
     sources = [open_split(name, "train", given.data_root)]
@@ -367,17 +371,23 @@ def _run_data_pack(given: argparse.Namespace) -> None:
             bad = write_shards(manifest, given.out, how, _progress_bar(manifest.split, len(manifest)))
             unreadable = f", {len(bad):,} that cannot be read as they are" if bad else ""
             print(f"{manifest.split}: {len(manifest):,} images packed{unreadable}")
-    print(f"next: give --data-root {shell_quote(str(given.out))} in place of the folder of the images")
+    _print_next(name, given.out)
 
 
 def _run_data_unpack(given: argparse.Namespace) -> None:
     from sslticket.data.datasets.catalogue import load_dataset
     from sslticket.data.datasets.unpack import unpack_parquet
 
-    counts = unpack_parquet(load_dataset(given.name), given.data_root, given.out, _progress_bar, _note)
+    dataset = load_dataset(given.name)
+    counts = unpack_parquet(dataset, given.data_root, given.out, _progress_bar, _note)
     for split, count in counts.items():
         print(f"{split}: {count:,} images unpacked")
-    print(f"next: give --data-root {given.out} in place of the folder of the tables")
+    _print_next(dataset.name, given.out)
+
+
+def _print_next(dataset: str, out: Path) -> None:
+    """Print the command that checks what was written; its --data-root is that of runs, too."""
+    print(f"next: sslticket data verify {shell_quote(dataset)} --data-root {shell_quote(str(out))}")
 
 
 def _note(text: str) -> None:
