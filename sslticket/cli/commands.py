@@ -228,10 +228,10 @@ def _add_export(commands: "argparse._SubParsersAction[flags.Parser]") -> None:
     """The command."""
     parser = commands.add_parser(
         "export",
-        help="write a ticket for the Hugging Face Hub, or as a state dict",
+        help="write a ticket for the Hugging Face Hub, as a state dict, or as ONNX",
         description="Write a folder for the Hugging Face Hub: the ticket, its weights as a plain state dict, a model\n"
         "card with accuracy against density, and config.json. Where OUT ends in .safetensors, .pt or .pth, write a\n"
-        "state dict with the mask applied. Nothing that is there is replaced.",
+        "state dict with the mask applied, and where it ends in .onnx, the network. Nothing that is there is replaced.",
     )
     parser.add_argument("ticket", metavar="TICKET", help=TICKET_HELP)
     parser.add_argument("out", metavar="OUT", type=Path, help="a new folder, or a file's name with such an ending")
@@ -265,7 +265,11 @@ def _add_import(commands: "argparse._SubParsersAction[flags.Parser]") -> None:
     parser.add_argument("source", metavar="SOURCE", type=Path, help="a checkpoint, or a folder of open_lth")
     parser.add_argument("out", metavar="OUT", type=Path, help="a name ending in .safetensors, or a folder of a run")
     told = {
-        "model": (str, "NAME", "the network: a name here, of timm or torchvision, or file.py:function [as SOURCE says]"),
+        "model": (
+            str,
+            "NAME",
+            "a name here, of timm or torchvision, or file.py:function [as SOURCE says]",
+        ),
         "early": (Path, "W_k", "a checkpoint with the early weights, where SOURCE has a mask and later ones or none"),
         "level": (int, "N", "how often the search had pruned; of open_lth, the one level that is taken"),
         "dataset": (str, "NAME", "what the ticket was found on, such as cifar10"),

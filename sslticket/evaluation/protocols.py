@@ -133,9 +133,9 @@ class Protocol:
         self.size_spans(model, images)  # which checks them
         if start >= clock.total_steps:
             raise BadInput(
-                f"a ticket that is rewound to {rewind_samples or 0:,} samples is at step {start:,} of {self.name}, which "
-                f"has {clock.total_steps:,} steps; give a longer --protocol, --protocol {self.base}@0, or search with "
-                "an earlier --rewind"
+                f"a ticket that is rewound to {rewind_samples or 0:,} samples is at step {start:,} of {self.name}, "
+                f"which has {clock.total_steps:,} steps; give a longer --protocol, --protocol {self.base}@0, or search "
+                "with an earlier --rewind"
             )
         return start, clock.total_steps
 

@@ -511,7 +511,8 @@ def _read_checked_header(path: Path) -> Mapping[str, Any]:
     header = Ticket.read_header(path)
     recipe, origin = header.get("recipe"), header.get("provenance")
     known = isinstance(recipe, dict) and isinstance(recipe.get("data"), dict) and "dataset" in recipe["data"]
-    needed = {"objective"} if "imported" in origin else {"seed", "rewind_samples", "objective"}
+    imported = isinstance(origin, dict) and "imported" in origin
+    needed = {"objective"} if imported else {"seed", "rewind_samples", "objective"}
     if not (known and isinstance(origin, dict) and needed <= origin.keys()):
         raise BadInput(
             f"{path} does not tell where it is from, so it cannot be scored; give one that a search wrote, or that "

@@ -54,9 +54,8 @@ def is_imported(ticket: Ticket) -> bool:
 def density_text(ticket: Ticket) -> str:
     """Level and density, and which layers were pruned where these are not all."""
     mask, which = ticket.mask, describe_layers(ticket.recipe)
-    return (
-        f"{ticket.level}, density {mask.density:.4%}: {mask.survivors:,} of {mask.total:,} prunable weights"
-        + (f"; pruned {which}" if which else "")
+    return f"{ticket.level}, density {mask.density:.4%}: {mask.survivors:,} of {mask.total:,} prunable weights" + (
+        f"; pruned {which}" if which else ""
     )
 
 
@@ -252,16 +251,24 @@ def hub_config(ticket: Ticket) -> dict[str, Any]:
 
 def _timm_config(ticket: Ticket, inputs: InputSpec | None) -> dict[str, Any]:
     """The keys by which `timm.create_model("local-dir:...")` and `"hf-hub:..."` make a network; else nothing."""
-    arguments = timm_arguments(ticket)
+    arguments, name = timm_arguments(ticket), RecipeRecord(ticket.recipe).model
     if arguments is None:
         return {}
+    import timm
+
     images: dict[str, Any] = {}
     if inputs:
         size = [inputs.channels, inputs.image_size, inputs.image_size]
         images = {"input_size": size} | ({"mean": inputs.mean, "std": inputs.std} if inputs.mean else {})
     return {
-        "architecture": RecipeRecord(ticket.recipe).model,
+        "architecture": name,
         "num_classes": 0,
         "model_args": dict(arguments),
-        "pretrained_cfg": {"num_classes": 0, **images},
+        "pretrained_cfg": {"num_classes": 0, **images, **_layer_names(timm.get_pretrained_cfg(name))},
     }
+
+
+def _layer_names(known: Any) -> dict[str, Any]:
+    """What timm calls the layers that depend on classes and channels: by these it takes other numbers of them."""
+    named = {key: getattr(known, key, None) for key in ("classifier", "first_conv")}
+    return {key: value for key, value in named.items() if value is not None}

@@ -1,4 +1,4 @@
-"""Checkpoints of other tools, as they are found: weights by their names there, masks, and what the file tells of itself.
+"""Checkpoints of other tools as they are found: weights by their names there, masks, and what a file tells of itself.
 
 Forms that are known: `torch.nn.utils.prune` (`<weight>_orig` and `<weight>_mask`), a mask beside each weight
 (`<weight>_mask`, or a layer's `mask`), open_lth's pruned networks (`mask_layer___weight`), RigL's checkpoints with the

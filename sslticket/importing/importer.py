@@ -5,7 +5,7 @@ What a checkpoint does not tell is unknown in the ticket too: words are "unknown
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import isqrt
 from pathlib import Path
 from typing import Any
@@ -114,7 +114,9 @@ def import_tickets(source: Path, out: Path, origin: Origin) -> Iterator[tuple[Pa
     if source.is_dir():
         run = OpenLTHRun.find(source, origin.level)
         if lone and len(run.levels) > 1:
-            raise BadInput(f"{source} holds {len(run.levels)} tickets, and {out} is one file; give a folder, or --level")
+            raise BadInput(
+                f"{source} holds {len(run.levels)} tickets, and {out} is one file; give a folder, or --level"
+            )
         model, parts = _open_lth_parts(run, origin, lone=lone)
     else:
         model, parts = _file_parts(source, origin)
@@ -284,7 +286,9 @@ def _make_ticket(part: _Part, network: _Network, origin: Origin) -> Ticket:
         if value.is_floating_point() and not bool(value.isfinite().all()):
             raise BadInput(f"{part.weights.path} holds a {name} that is not finite; give another checkpoint")
     weights: StateDict = matching.rename(part.weights.state, ours)
-    if odd := next((name for name in prunable_weights(network.backbone) if not weights[name].is_floating_point()), None):
+    if odd := next(
+        (name for name in prunable_weights(network.backbone) if not weights[name].is_floating_point()), None
+    ):
         raise BadInput(f"{part.weights.path} holds {odd} as {weights[odd].dtype}; give one with float weights")
     own = matching if part.zeros is part.weights or not part.zeros.state else network.match(part.zeros)
     head = {} if matching.head is None else _tensors_of(matching.head, part.weights.state)
@@ -325,7 +329,12 @@ def _make_ticket(part: _Part, network: _Network, origin: Origin) -> Ticket:
     data = {"is": "Data", "dataset": came["dataset"], **part.tree.get("data", {}), **network.images}
     recipe = {"model": network.model, "objective": {"is": came["objective"]}, "fit": {"is": UNKNOWN}, **part.tree}
     return Ticket.from_dense_weights(
-        mask, weights, level=1 if part.level is None else part.level, recipe=recipe | {"data": data}, provenance=came, head=head
+        mask,
+        weights,
+        level=1 if part.level is None else part.level,
+        recipe=recipe | {"data": data},
+        provenance=came,
+        head=head,
     )
 
 

@@ -20,7 +20,7 @@ _MODELS: Mapping[str, str] = {
     r"mnist_lenet_300_100": "lenet300",
 }
 """Names of open_lth's networks, and of those here that have the same weights and compute the same."""
-_ANY_IMAGES = ("subsample_fraction", "random_labels_fraction", "unsupervised_labels")
+_LEVEL = re.compile(r"level_(\d+)")
 
 
 @dataclass(frozen=True, order=True)
@@ -37,6 +37,11 @@ class Step:
 
     def __str__(self) -> str:
         return f"{self.epoch}ep{self.iteration}it"
+
+    @property
+    def file(self) -> str:
+        """The name of a network that is saved at this step."""
+        return f"model_ep{self.epoch}_it{self.iteration}.pth"
 
     @classmethod
     def of_file(cls, path: Path) -> "Step | None":
@@ -92,12 +97,14 @@ class OpenLTHRun:
         settings: Hyperparameters by their names there; those of the training before the search begin with "pretrain_".
         replicate: Number of the replicate; None where the folders do not tell.
         initial: The dense network with W_0, where open_lth trained it to W_k before the search.
+        identity: 16 hexadecimal digits by which this search is told from others: over the file of its W_k.
     """
 
     levels: tuple[Level, ...]
     settings: Mapping[str, str | int | float] = field(default_factory=dict)
     replicate: int | None = None
     initial: Level | None = None
+    identity: str = ""
 
     @classmethod
     def find(cls, folder: Path, only: int | None = None) -> "OpenLTHRun":
@@ -114,19 +121,16 @@ class OpenLTHRun:
         if len(replicates) > 1:
             raise BadInput(f"{folder} holds {len(replicates)} replicates; give one of them, such as {replicates[0]}")
         home = replicates[0] if replicates else folder
-        found = {int(level[1]): path for path in home.glob("level_*") if (level := re.fullmatch(r"level_(\d+)", path.name))}
+        found = {int(number[1]): path for path in home.glob("level_*") if (number := _LEVEL.fullmatch(path.name))}
         if not found:  # a level's own folder, or what lies in it
-            inner = home / "main" if (home / "main").is_dir() else home
-            named = next((re.fullmatch(r"level_(\d+)", each.name) for each in (home, home.parent)), None)
-            named = named or re.fullmatch(r"level_(\d+)", home.absolute().parent.name)
-            if not (inner / _MASK).is_file() or named is None:
+            above = (home.absolute(), home.absolute().parent)
+            level = next((each for each in above if _LEVEL.fullmatch(each.name)), None)
+            if level is None or not any((place / _MASK).is_file() for place in (home, home / "main")):
                 raise BadInput(
                     f"{folder} is no folder of open_lth, it holds no level_N with {_MASK}; give one, or a checkpoint's "
                     "file"
                 )
-            found = {int(named[1]): inner if inner == home else home}
-            home = found[int(named[1])].absolute().parent if inner == home else home.absolute().parent
-            home = home.parent if home.name.startswith("level_") else home
+            found, home = {int(level.name.removeprefix("level_")): home}, level.parent
         chosen = {number: path for number, path in found.items() if only in (None, number)}
         if not chosen:
             raise BadInput(f"{folder} has no level {only}, its levels are {', '.join(map(str, sorted(found)))}")
@@ -142,6 +146,7 @@ class OpenLTHRun:
             settings=_read_settings(start / _SETTINGS),
             replicate=int(replicate[1]) if replicate else None,
             initial=initial,
+            identity=file_digest(levels[0].weights if rewound is None else start / rewound.file),
         )
 
     @property
@@ -152,15 +157,13 @@ class OpenLTHRun:
             (found.expand(ours) for known, ours in _MODELS.items() if (found := re.fullmatch(known, theirs))), None
         )
 
-    @property
-    def identity(self) -> str:
-        """16 hexadecimal digits by which this search is told from others: over its W_k, of the first level here."""
-        return self.levels[0].digests[self.levels[0].weights.name]
-
     def samples_at(self, step: Step) -> int | None:
         """Images that were seen at a step; None where the settings do not tell."""
         prefix = "pretrain_" if "pretrain_batch_size" in self.settings else ""
-        batch, entry = self.settings.get(f"{prefix}batch_size"), known_dataset(self.settings.get(f"{prefix}dataset_name"))
+        batch, entry = (
+            self.settings.get(f"{prefix}batch_size"),
+            known_dataset(self.settings.get(f"{prefix}dataset_name")),
+        )
         if not isinstance(batch, int):
             return 0 if step == Step(0, 0) else None
         if step.epoch == 0:

@@ -420,8 +420,9 @@ class InputSpec:
         if not isinstance(data, Mapping):
             return None
         if dataset is None:
-            told = data.get("channels"), data.get("image_size")
-            return cls(*told, (), ()) if all(type(each) is int and each > 0 for each in told) else None
+            channels, size = data.get("channels"), data.get("image_size")
+            known = type(channels) is int and type(size) is int and min(channels, size) > 0
+            return cls(channels, size, (), ()) if known else None
         augment = data.get("augment")
         first = augment[0] if isinstance(augment, list) else augment
         size = data.get("image_size") or (first["size"] if first else dataset.train_view.size)
