@@ -6,6 +6,7 @@ masks of their pruner in a list (rigl-torch) or by names (rigl-reproducibility),
 zeros are the mask.
 """
 
+import argparse
 import hashlib
 import pickle
 import re
@@ -97,13 +98,18 @@ def read_tensors(path: Path) -> Any:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        harmless = [np.dtype, _numpy_scalar(), *(type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8", "?"))]
+        harmless = [
+            argparse.Namespace,
+            np.dtype,
+            _numpy_scalar(),
+            *(type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8", "?")),
+        ]
         with torch.serialization.safe_globals(harmless), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        named = re.search(r"(?:GLOBAL|class|global:?)\s+`?([A-Za-z_][\w.]*\.\w+)", str(error))
-        held = f"a {named[1]} beside its tensors" if named else "more than tensors, or is no file of torch.save"
+        named = re.search(r"GLOBAL (\S+)", str(error))
+        held = f"a {escape_terminal(named[1])} beside its tensors" if named else "more than a file of torch.save should"
         raise BadInput(
             f"{path} holds {held}, and reading that could run code; where you trust it, load it yourself, "
             "torch.save(model.state_dict(), FILE), and import that file"

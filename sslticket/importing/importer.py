@@ -207,17 +207,23 @@ class _Network:
     def build(cls, name: str, origin: Origin, part: _Part) -> "_Network":
         """The network of a name, for the images that the user, the data set or the weights tell."""
         model, dataset = models.load_model(name), known_dataset(origin.dataset or part.came.get("dataset"))
-        told = {"channels": origin.channels, "image_size": origin.image_size}
-        images = _inferred_images(part.weights.state)
+        told: dict[str, int] = {}
         if dataset is not None:
-            images |= {"channels": dataset.channels, "image_size": dataset.train_view.size}
-        images |= {key: value for key, value in told.items() if value is not None}
-        size = images.get("image_size", _SIDE)
-        with torch.random.fork_rng(devices=[]):
-            backbone = models.create_model(model, channels=images.get("channels", 3), image_size=size)
+            told |= {"channels": dataset.channels, "image_size": dataset.train_view.size}
+        said = {"channels": origin.channels, "image_size": origin.image_size}
+        told |= {key: value for key, value in said.items() if value is not None}
+        backbone = _make_backbone(model, told)
+        if len(told) < 2 and (more := _inferred_images(part.weights.state, backbone.state_dict()) | told) != told:
+            told, backbone = more, _make_backbone(model, more)
         own = MODELS.own_part(model)
-        parts = {} if own is None else required_parts(own)
-        return cls(model=model, backbone=backbone, images=images, made_for=size, parts=parts)
+        size = told.get("image_size", _SIDE)
+        return cls(
+            model=model,
+            backbone=backbone,
+            images=told,
+            made_for=size,
+            parts={} if own is None else required_parts(own),
+        )
 
     def match(self, found: Checkpoint) -> Matching:
         """Which tensor of a checkpoint each of the network's is.
@@ -263,9 +269,21 @@ class _Network:
         return Mask({name: renamed[name] for name in prunable if name in renamed})
 
 
-def _inferred_images(state: Mapping[str, Tensor]) -> dict[str, int]:
-    """Channels that the first convolution takes, or the one square image that the first linear layer can be for."""
-    first = next((value for value in state.values() if value.dim() in (2, 4)), None)
+def _make_backbone(model: str, images: Mapping[str, int]) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        return models.create_model(
+            model, channels=images.get("channels", 3), image_size=images.get("image_size", _SIDE)
+        )
+
+
+def _inferred_images(theirs: Mapping[str, Tensor], ours: Mapping[str, Tensor]) -> dict[str, int]:
+    """Channels that the first convolution takes, or the one square image that the first linear layer can be for.
+
+    The first is the network's where the checkpoint has its name: files may hold tensors in any order.
+    """
+    weights = [name for name, value in ours.items() if value.dim() in (2, 4)]
+    named = [theirs[name] for name in weights[:1] if name in theirs]
+    first = next((value for value in (*named, *theirs.values()) if value.dim() in (2, 4)), None)
     if first is None:
         return {}
     if first.dim() == 4:

@@ -421,8 +421,9 @@ class InputSpec:
             return None
         if dataset is None:
             channels, size = data.get("channels"), data.get("image_size")
-            known = type(channels) is int and type(size) is int and min(channels, size) > 0
-            return cls(channels, size, (), ()) if known else None
+            if isinstance(channels, int) and isinstance(size, int) and min(channels, size) > 0:
+                return cls(channels, size, (), ())
+            return None
         augment = data.get("augment")
         first = augment[0] if isinstance(augment, list) else augment
         size = data.get("image_size") or (first["size"] if first else dataset.train_view.size)
