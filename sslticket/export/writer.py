@@ -111,8 +111,8 @@ def export_ticket(source: Path | str, out: Path, *, layout: str | None = None, l
     if out.suffix in SUFFIXES:
         return _export_state_dict(source, out, layout or "plain")
     if layout is not None:
-        what = "of ONNX" if out.suffix == ONNX_SUFFIX else "a folder's name"
-        raise BadInput(f"{out} is {what}, and --format is for state dicts; end it in {' or '.join(SUFFIXES)}")
+        what, files = ("a network's", "state dicts") if out.suffix == ONNX_SUFFIX else ("a folder's", "files")
+        raise BadInput(f"{out} is {what} name, and --format is for {files}; end it in {' or '.join(SUFFIXES)}")
     if out.suffix == ONNX_SUFFIX:
         return _export_onnx(source, out)
     return _export_folder(source, out, licence)

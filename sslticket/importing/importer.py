@@ -5,7 +5,7 @@ What a checkpoint does not tell is unknown in the ticket too: words are "unknown
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isqrt
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from sslticket import models
 from sslticket.config.recipe import UNKNOWN
 from sslticket.data.datasets.catalogue import known_dataset
 from sslticket.errors import BadInput
+from sslticket.evaluation.controls import DENSE_FILE
 from sslticket.importing.checkpoints import Checkpoint, read_checkpoint
 from sslticket.importing.matching import Matching, match_names
 from sslticket.importing.open_lth import OpenLTHRun
@@ -83,6 +84,7 @@ class _Part:
         tree: What is known of the recipe, by its fields.
         came: What is known of the origin, as a ticket's provenance has it.
         about: What the provenance says of the import.
+        dense: Whether this is the dense network from which the one with the mask starts.
     """
 
     weights: Checkpoint
@@ -93,6 +95,7 @@ class _Part:
     tree: Mapping[str, Any]
     came: Mapping[str, Any]
     about: Mapping[str, Any]
+    dense: bool = False
 
 
 def import_tickets(source: Path, out: Path, origin: Origin) -> Iterator[tuple[Path, Ticket]]:
@@ -119,7 +122,7 @@ def import_tickets(source: Path, out: Path, origin: Origin) -> Iterator[tuple[Pa
             )
         model, parts = _open_lth_parts(run, origin, lone=lone)
     else:
-        model, parts = _file_parts(source, origin)
+        model, parts = _file_parts(source, origin, lone=lone)
     if model is None:
         raise BadInput(
             f"{source} does not say of which network it is, or of one that has no name here; give --model, a name such "
@@ -137,7 +140,7 @@ def import_tickets(source: Path, out: Path, origin: Origin) -> Iterator[tuple[Pa
         yield path, ticket
 
 
-def _file_parts(path: Path, origin: Origin) -> tuple[str | None, Iterator[_Part]]:
+def _file_parts(path: Path, origin: Origin, *, lone: bool) -> tuple[str | None, Iterator[_Part]]:
     found = read_checkpoint(path)
     early = None if origin.early is None else read_checkpoint(origin.early)
     if not (weights := early or found).state:
@@ -155,7 +158,11 @@ def _file_parts(path: Path, origin: Origin) -> tuple[str | None, Iterator[_Part]
         came={"weights": "early" if early else UNKNOWN},
         about=about,
     )
-    return origin.model or found.told.get("arch"), iter([part])
+    parts = [part]
+    if early and not lone and part.level != 0:  # what controls and analyses compare with
+        dense_about = about | {"files": {early.path.name: early.digest}}
+        parts.insert(0, replace(part, name=DENSE_FILE, level=0, dense=True, about=dense_about))
+    return origin.model or found.told.get("arch"), iter(parts)
 
 
 def _open_lth_parts(run: OpenLTHRun, origin: Origin, *, lone: bool) -> tuple[str | None, Iterator[_Part]]:
@@ -323,6 +330,8 @@ def _make_ticket(part: _Part, network: _Network, origin: Origin) -> Ticket:
                 f"{path} has no mask and no weight of {network.model} in it is 0, so it is no sparse checkpoint; give "
                 "the one with the mask, and this one with --early if it holds W_k"
             )
+    if part.dense:
+        mask, head_mask = Mask.ones_like(weights, list(mask)), None
     for name, layer in mask.items():
         if layer.shape != weights[name].shape:
             shapes = f"{tuple(layer.shape)} and {tuple(weights[name].shape)}"

@@ -1,6 +1,7 @@
 """Every command takes imported tickets, and what is unknown of them is unknown in rows, pages and cards too."""
 
 import json
+import re
 import shlex
 from pathlib import Path
 
@@ -10,7 +11,6 @@ import torch
 from huggingface_hub import ModelCard
 from torch import nn
 
-from sslticket import models
 from sslticket.cli.commands import run_command
 from sslticket.config.recipe import Recipe
 from sslticket.errors import BadInput
@@ -75,8 +75,9 @@ def test_seeds_that_are_known_stay_whole_beside_unknown_ones(home: Path, tmp_pat
 def test_reports_and_tables_take_rows_of_imported_tickets(home: Path, tmp_path: Path) -> None:
     command(f"report {home}/runs -o {tmp_path}/report.html --latex {tmp_path}/table.tex --figures {tmp_path}/figures")
     page = (tmp_path / "report.html").read_text()
-    assert "unknown" in page
-    assert "nan" not in page.lower().replace("finance", "")
+    texts = re.findall(r">([^<]*)<", page)
+    assert not {"nan", "NaN", "&lt;NA&gt;"} & {text.strip() for text in texts}
+    assert any("unknown" in text for text in texts)
     command(f"rows {home}/runs -o {tmp_path}/rows.csv")
     assert pd.read_csv(tmp_path / "rows.csv")["ticket_hash"].nunique() == 2
     whole, again = read_rows([home / "runs"]), read_rows([tmp_path / "rows.csv"])
@@ -85,18 +86,25 @@ def test_reports_and_tables_take_rows_of_imported_tickets(home: Path, tmp_path: 
     command(f"watch {home}/runs --once")
 
 
-def test_analyses_take_imported_tickets(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_analyses_take_imported_tickets(home: Path, found: Found, capsys: pytest.CaptureFixture[str]) -> None:
     command(f"analyse overlap {home}/runs")
     assert "unknown seeds" in capsys.readouterr().out
     command(f"analyse channels {home}/runs")
     protocol = f"--protocol {home}/short.py:SHORT --seeds 0 --levels 1 --precision fp32"
     command(f"analyse magnitudes {home}/runs/one {protocol}")
-    command(f"analyse stability {home}/runs/one {protocol} --head new")
-    out = capsys.readouterr().out
-    assert "rows written" in out
-    frame = read_rows([home / "runs"])
-    assert {"overlap", "channels", "magnitudes"} <= set(frame["kind"])
-    command(f"report {home}/runs -o {home}/analyses.html")
+    assert "1 row measured" in capsys.readouterr().out
+    torch.save(found.masks, home / "masks.pt")
+    torch.save(found.early, home / "wk.pt")
+    command(f"import {home}/masks.pt {home}/others/three --model conv3 --early {home}/wk.pt")
+    dense = Ticket.load(home / "others" / "three" / "tickets" / "level-00.safetensors")
+    assert (dense.density, dense.level) == (1, 0)
+    assert torch.equal(dense.weights["features.4.weight"], found.early["features.4.weight"])
+    for analysis in ("stability", "connectivity"):
+        command(f"analyse {analysis} {home}/others {protocol}")
+    command(f"evaluate {home}/others {protocol} --controls permuted")
+    frame = read_rows([home / "runs", home / "others"])
+    assert {"overlap", "channels", "magnitudes", "stability", "connectivity"} <= set(frame["kind"])
+    command(f"report {home}/runs {home}/others -o {home}/analyses.html")
 
 
 def test_inspect_says_what_is_unknown(ticket: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -113,7 +121,7 @@ def test_inspect_says_what_is_unknown(ticket: Path, capsys: pytest.CaptureFixtur
     [
         ("evaluate {} --protocol own", "its ticket was imported, and how its network was trained is not told"),
         ("evaluate {} --protocol digits-demo@k", "and nobody knows the ticket's; give --protocol digits-demo@0"),
-        ("evaluate {} --protocol cifar10", "features.0.weight of conv3|is for|there is no|channel"),
+        ("analyse stability {} --protocol digits-demo", "needs the dense network of its search"),
     ],
 )
 def test_what_needs_the_unknown_is_refused_in_one_line(line: str, words: str, ticket: Path) -> None:
@@ -133,7 +141,8 @@ def test_the_card_of_an_imported_ticket_claims_nothing(ticket: Path, tmp_path: P
     assert card.data.license is None
     assert card.data.tags == ["lottery-ticket", "sparse", "pruning", "conv3"]
     text = (tmp_path / "card" / "README.md").read_text()
-    assert "# Ticket of conv3 from torch.nn.utils.prune, 29.3% of the weights left" in text
+    left = f"{100 * Ticket.load(ticket).density:.1f}"
+    assert f"# Ticket of conv3 from torch.nn.utils.prune, {left}% of the weights left" in text
     assert "Not by sslticket" in text
     assert "How long the weights were trained is not known" in text
     assert "early weights W_k" not in text
@@ -159,13 +168,12 @@ def test_who_knows_more_says_it_and_everything_follows(
     home: Path, found: Found, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     torch.save(found.early, tmp_path / "wk.pt")
-    said = "--dataset digits --objective supervised --seed 3 --rewind-samples 640 --level 1 --image-size 8"
+    said = "--dataset digits --objective supervised --seed 3 --rewind-samples 64 --level 1 --image-size 8"
     command(f"import {home}/one.pt {tmp_path}/said --model conv3 --early {tmp_path}/wk.pt {said}")
     path = tmp_path / "said" / "tickets" / "level-01.safetensors"
     command(f"inspect {path}")
     out = capsys.readouterr().out
     assert "unknown   images\n" in out
-    assert "W_k       after 640 samples\n" in out
+    assert "W_k       after 64 samples\n" in out
     assert "effective density" in out
     command(f"evaluate {path} --protocol {home}/short.py:SHORT@k --seeds 0 --head own --precision fp32 --dry-run")
-    assert models.create_model("conv3", channels=1, image_size=8)
