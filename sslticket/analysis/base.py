@@ -18,7 +18,7 @@ from sslticket.analysis.endpoints import (
     find_targets,
     make_analysis_tasks,
 )
-from sslticket.config.recipe import RecipeRecord
+from sslticket.config.recipe import UNKNOWN, RecipeRecord
 from sslticket.evaluation.jobs import evaluation_invariants
 from sslticket.evaluation.protocols import Protocol
 from sslticket.evaluation.tasks import EvalTask, read_task_row, ticket_row_fields
@@ -112,7 +112,8 @@ class TicketAnalysis(Analysis):
     def row_fields(self, path: Path, ticket: Ticket) -> Row:
         """What a row says beside what was measured."""
         origin, precision = ticket.provenance, RecipeRecord(ticket.recipe).precision
-        computed = {"device": "cpu", "precision": precision, "numerics": origin.get("numerics", precision)}
+        numerics = origin.get("numerics", precision)
+        computed = {"device": "cpu", "precision": precision or UNKNOWN, **({"numerics": numerics} if numerics else {})}
         about = {"kind": self.kind, **ticket_row_fields(path, ticket), "data_hash": origin["data_hash"]}
         return about | computed | provenance.collect_provenance()
 

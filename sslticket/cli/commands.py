@@ -30,6 +30,7 @@ _OTHER_OUTPUT = {
     "rows": "another name with -o",
     "show": "another name with -o",
     "export": "another OUT",
+    "import": "another OUT",
     "run": "another folder with --out",
     "sweep": "another folder with --out",
     "reproduce": "another folder with --out",
@@ -75,6 +76,7 @@ def make_parser() -> flags.Parser:
         inspect_commands.add_watch,
         *reports,
         _add_export,
+        _add_import,
         _add_show,
         _add_data,
     ):
@@ -227,10 +229,10 @@ def _add_export(commands: "argparse._SubParsersAction[flags.Parser]") -> None:
     """The command."""
     parser = commands.add_parser(
         "export",
-        help="write a ticket for the Hugging Face Hub, or as a state dict",
+        help="write a ticket for the Hugging Face Hub, as a state dict, or as ONNX",
         description="Write a folder for the Hugging Face Hub: the ticket, its weights as a plain state dict, a model\n"
         "card with accuracy against density, and config.json. Where OUT ends in .safetensors, .pt or .pth, write a\n"
-        "state dict with the mask applied. Nothing that is there is replaced.",
+        "state dict with the mask applied, and where it ends in .onnx, the network. Nothing that is there is replaced.",
     )
     parser.add_argument("ticket", metavar="TICKET", help=TICKET_HELP)
     parser.add_argument("out", metavar="OUT", type=Path, help="a new folder, or a file's name with such an ending")
@@ -250,6 +252,57 @@ def _run_export(given: argparse.Namespace) -> None:
     from sslticket.export.writer import export_ticket
 
     print(escape_lines(export_ticket(given.ticket, given.out, layout=given.format, licence=given.data_licence)))
+
+
+def _add_import(commands: "argparse._SubParsersAction[flags.Parser]") -> None:
+    """The command."""
+    parser = commands.add_parser(
+        "import",
+        help="make tickets of what other tools found: open_lth, torch.nn.utils.prune, RigL, sparse checkpoints",
+        description="Write tickets of other tools' files: a folder of open_lth with its levels, or a checkpoint with\n"
+        "masks (torch.nn.utils.prune, weight_mask, RigL, masks alone) or whose zeros are the mask. What they do not\n"
+        "tell stays unknown, unless the flags say it. No code in them is run. docs/sharing.md has examples.",
+    )
+    parser.add_argument("source", metavar="SOURCE", type=Path, help="a checkpoint, or a folder of open_lth")
+    parser.add_argument("out", metavar="OUT", type=Path, help="a name ending in .safetensors, or a folder of a run")
+    told = {
+        "model": (
+            str,
+            "NAME",
+            "a name here, of timm or torchvision, or file.py:function [as SOURCE says]",
+        ),
+        "early": (Path, "W_k", "a checkpoint with the early weights, where SOURCE has a mask and later ones or none"),
+        "level": (int, "N", "how often the search had pruned; of open_lth, the one level that is taken"),
+        "dataset": (str, "NAME", "what the ticket was found on, such as cifar10"),
+        "objective": (str, "NAME", "what the network learnt, such as supervised"),
+        "seed": (int, "N", "of the search"),
+        "rewind-samples": (int, "N", "images that the network had seen at W_k"),
+        "image-size": (int, "PIXELS", "side of the images that the network takes"),
+        "channels": (int, "N", "of these images"),
+    }
+    for name, (kind, metavar, help_) in told.items():
+        known = "" if name == "model" else " [unknown, where SOURCE does not tell]"
+        parser.add_argument(f"--{name}", type=kind, metavar=metavar, help=help_ + known)
+    parser.set_defaults(command=_run_import)
+
+
+def _run_import(given: argparse.Namespace) -> None:
+    from dataclasses import fields
+
+    from sslticket.export.description import density_text
+    from sslticket.importing.importer import Origin, import_tickets
+
+    origin = Origin(**{field.name: getattr(given, field.name) for field in fields(Origin)})
+    unknown: dict[str, None] = {}
+    last = given.out
+    for path, ticket in import_tickets(given.source, given.out, origin):
+        print(escape_terminal(f"{path}: level {density_text(ticket)}"), flush=True)
+        unknown |= dict.fromkeys(ticket.provenance["imported"]["unknown"])
+        last = path if path.stem != "initial" else last
+    can_say = [f"--{name.replace('_', '-')}" for name in unknown if hasattr(origin, name)]
+    said = f"; who knows says it with {', '.join(can_say)}" if can_say else ""
+    print(f"unknown: {', '.join(unknown)}{said}")
+    print(f"next: sslticket inspect {shell_quote(str(last))}")
 
 
 def _add_data(commands: "argparse._SubParsersAction[flags.Parser]") -> None:

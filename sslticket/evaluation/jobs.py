@@ -422,8 +422,8 @@ class EvaluationPlan:
         steady = Supervised.cuda_graph_safe
         return str(self.numerics.for_training(steps, size=info.parameters, steady=steady, ghost_batch=ghost_batch))
 
-    def _samples_seen(self, task: EvalTask) -> int:
-        """Source images that the weights of a task have seen: W_0, to which `reset` goes back, none."""
+    def _samples_seen(self, task: EvalTask) -> int | None:
+        """Source images that the weights of a task have seen: W_0, to which `reset` goes back, none; None: unknown."""
         return 0 if task.control == "reset" else self.ticket_infos[task.path].rewind_samples
 
     def jobs(self) -> list[TrainingJob | NaturalJob]:
