@@ -10,9 +10,8 @@ from typing import Any
 
 import pandas as pd
 
-from sslticket.report.chart import Axis, Chart, Curve, Point
+from sslticket.report.chart import Axis, Chart, Curve, Point, assign_styles
 from sslticket.report.figures import draw_charts, figure_bytes
-from sslticket.report.styles import assign_styles
 from sslticket.results.table import read_rows
 from sslticket.storage.files import atomic_write
 

@@ -24,9 +24,8 @@ from sslticket.campaign.panels import Finding, Panel, Published
 from sslticket.campaign.published_numbers import PublishedNumber
 from sslticket.errors import BadInput, unknown_name
 from sslticket.report import figures, page, text
-from sslticket.report.chart import Axis, Chart, Curve, Mark, NumberTable, Point
+from sslticket.report.chart import Axis, Chart, Curve, Mark, NumberTable, Point, SeriesStyle, assign_styles
 from sslticket.report.sections.training_analyses import LOG_PRECISION
-from sslticket.report.styles import SeriesStyle, assign_styles
 from sslticket.results import table
 from sslticket.storage.files import atomic_write
 

@@ -13,10 +13,9 @@ import pandas as pd
 
 from sslticket.escaping import shell_quote
 from sslticket.report import naming, sections, stats, text, verdicts
-from sslticket.report.chart import Chart, HeatMap
+from sslticket.report.chart import Chart, HeatMap, SeriesStyle, assign_styles
 from sslticket.report.sections import Section, mask_analyses, scores, training_analyses
 from sslticket.report.stats import PANEL_KEYS
-from sslticket.report.styles import SeriesStyle, assign_styles
 from sslticket.results import table
 from sslticket.results.rows import ROW_TYPES, DivergedRow, shared_controls
 

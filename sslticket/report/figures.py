@@ -18,18 +18,19 @@ from matplotlib.transforms import ScaledTranslation
 from sslticket import escaping
 from sslticket.report.chart import (
     BADGES,
+    COLOURS,
     Chart,
     Curve,
     HeatMap,
     Mark,
     NumberTable,
+    SeriesStyle,
     axis_ranges,
     direct_labels,
     spread_apart,
     stack_tags,
     x_ticks,
 )
-from sslticket.report.styles import COLOURS, SeriesStyle
 
 FORMATS = ("png", "pdf", "svg")
 INK, RULE = "#1b1f24", "#d5dae0"
@@ -67,7 +68,7 @@ def draw_charts(
 
     Args:
         charts: What to draw.
-        styles: Style of each series, from `styles.assign_styles`.
+        styles: Style of each series, from `chart.assign_styles`.
         width: Width of one chart, in inches.
         height: Height of one chart without its legend, in inches; 0 for one that suits the width.
         footer: Small print below all.

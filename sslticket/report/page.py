@@ -18,11 +18,21 @@ from markupsafe import Markup
 
 from sslticket.escaping import escape_terminal, json_for_script
 from sslticket.report import naming, stats, text, verdicts
-from sslticket.report.chart import BADGES, Chart, direct_labels, format_count, format_duration
+from sslticket.report.chart import (
+    BADGES,
+    COLOURS,
+    DARK_COLOURS,
+    MAX_SERIES,
+    TINTS,
+    Chart,
+    SeriesStyle,
+    direct_labels,
+    format_count,
+    format_duration,
+)
 from sslticket.report.content import Content, Panel, kind_title
 from sslticket.report.sections.scores import COST_AXES, COST_NAMES, fullest_map_index
 from sslticket.report.stats import PANEL_KEYS, is_label_agnostic
-from sslticket.report.styles import COLOURS, DARK_COLOURS, MAX_SERIES, TINT_SHARE, SeriesStyle
 from sslticket.report.svg import draw_svg, svg_badge, svg_mark, svg_swatch
 from sslticket.results.rows import CONTROLS
 
@@ -164,7 +174,7 @@ def _style_sheet(styles: Mapping[str, SeriesStyle]) -> str:
     ]
     shades += [
         f".heat td.d{sign}{step}{{background:rgb(var(--heat{sign}) / {alpha})"
-        f"{';color:var(--deep)' if alpha > 0.7 else ''}}}"
+        f"{f';color:var(--deep{sign})' if alpha > 0.7 else ''}}}"
         for sign in "mp"
         for step, alpha in enumerate([0.12, 0.26, 0.42, 0.8, 1.0], start=1)
     ]
@@ -186,7 +196,7 @@ def _style_sheet(styles: Mapping[str, SeriesStyle]) -> str:
 def _css_colour(style: SeriesStyle) -> str:
     """A series' colour in words of the style sheet, which has others on a dark screen."""
     base = "var(--random)" if style.colour is None else f"var(--c{style.colour})"
-    return f"color-mix(in srgb,{base},var(--tint{style.tint}) {100 * TINT_SHARE:g}%)" if style.tint else base
+    return f"color-mix(in srgb,{base},var(--mixed) {100 * TINTS[style.tint]:g}%)" if style.tint else base
 
 
 def _mean_percent(row: dict[Any, Any]) -> str:
@@ -236,7 +246,9 @@ def _told_means(common: pd.DataFrame) -> list[tuple[str, str]]:
     for kind, own in kinds.items():
         low, high = (100 * pick(row["top1"] for row in own) for pick in (min, max))
         words = f"{low:.1f} to {high:.1f}%" if len(own) > 1 else _mean_percent(own[0])
-        found.append((words, f"{kind} tickets ({f'{len(own)} series' if len(own) > 1 else own[0]['series']})"))
+        named = "" if own[0]["series"] == kind else f" ({own[0]['series']})"
+        beside = f" ({len(own)} series)" if len(own) > 1 else named
+        found.append((words, f"{kind} tickets{beside}"))
     return found
 
 

@@ -8,8 +8,17 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 
 from sslticket.escaping import escape_html as escaped
-from sslticket.report.chart import Chart, Curve, Mark, Point, axis_ranges, direct_labels, spread_apart, x_ticks
-from sslticket.report.styles import SeriesStyle
+from sslticket.report.chart import (
+    Chart,
+    Curve,
+    Mark,
+    Point,
+    SeriesStyle,
+    axis_ranges,
+    direct_labels,
+    spread_apart,
+    x_ticks,
+)
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 16, 30, 46
 _LETTER = 7.0

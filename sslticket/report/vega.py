@@ -5,8 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sslticket.report.chart import Axis, Chart, HeatMap, Point, axis_ranges, x_ticks
-from sslticket.report.styles import SeriesStyle
+from sslticket.report.chart import Axis, Chart, HeatMap, Point, SeriesStyle, axis_ranges, x_ticks
 
 SCHEMA = "https://vega.github.io/schema/vega-lite/v5.json"
 _SHAPES = {

@@ -12,9 +12,8 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from sslticket.report import text
-from sslticket.report.chart import Axis, Chart, Curve, HeatMap, Point
+from sslticket.report.chart import MAX_SERIES, Axis, Chart, Curve, HeatMap, Point
 from sslticket.report.stats import PANEL_KEYS
-from sslticket.report.styles import MAX_SERIES
 from sslticket.results.row_schema import keys_of
 from sslticket.results.rows import ROW_TYPES, CostFields, Row, TargetFields, shared_controls
 
@@ -49,7 +48,7 @@ class Section:
         title: Heading.
         explanation: How to read it.
         pickers: Its figures.
-        series: Name, tickets and control, as `styles.assign_styles` takes them, of those that no other section has.
+        series: Name, tickets and control, as `chart.assign_styles` takes them, of those that no other section has.
     """
 
     name: str
