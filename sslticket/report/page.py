@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib import resources
 from typing import Any
 
@@ -16,7 +17,7 @@ import pandas as pd
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
-from sslticket.escaping import escape_terminal, json_for_script
+from sslticket.escaping import escape_html, escape_terminal, json_for_script
 from sslticket.report import naming, stats, text, verdicts
 from sslticket.report.chart import (
     BADGES,
@@ -25,6 +26,7 @@ from sslticket.report.chart import (
     MAX_SERIES,
     TINTS,
     Chart,
+    HeatMap,
     SeriesStyle,
     direct_labels,
     format_count,
@@ -90,7 +92,9 @@ def render_page(content: Content) -> str:
                 for part in content.sections
             },
             search_table=_search_table(content),
-            means=[_mean_cells(row) for row in content.summary.to_dict("records")],
+            means=Table(
+                "", _MEAN_HEAD, [_mean_cells(row) for row in content.summary.to_dict("records")], text_columns=(0, 1, 2)
+            ),
             provenance=_provenance(content),
             style=Markup(_style_sheet(content.styles)),
             script=Markup(_read_asset("page.js")),
@@ -130,7 +134,8 @@ def _environment(styles: Mapping[str, SeriesStyle]) -> Environment:
         badge=lambda kind: Markup(svg_badge(kind)),
         swatch=lambda style: Markup(svg_swatch(style)),
         svg_mark=lambda mark: Markup(svg_mark(mark, styles)),
-        shade_class=_shade_class,
+        table_body=_table_body,
+        heat_body=_heat_body,
         digest=_digest,
         wide=WIDE,
         max_named=_MAX_NAMED_SERIES,
@@ -154,6 +159,45 @@ def _badges_of(chart: Chart) -> list[tuple[str, str]]:
     """The marks of a chart's points and what they mean."""
     found = {each for curve in chart.curves for point in curve.points for each in point.badges}
     return [(kind, words) for kind, words in BADGES.items() if kind in found]
+
+
+def _table_body(table: Table, counted: str = "") -> Markup:
+    """The lines of a table as HTML: Jinja takes seconds for the cells of ten thousand rows.
+
+    Args:
+        table: The table.
+        counted: Name of an attribute that has the number of each line; "" for none.
+    """
+    numeric = {*range(1, len(table.head))} - {*table.text_columns} if table.text_columns else set()
+    opened = ['<td class="num">' if column in numeric else "<td>" for column in range(len(table.head))]
+    lines = []
+    for number, (head, *cells) in enumerate(table.lines):
+        told = [_escaped(cell) for cell in cells]
+        for line, column in table.bold:
+            if line == number:
+                told[column - 1] = f"<b>{told[column - 1]}</b>"
+        start = f'<tr data-{counted}="{number}">' if counted else "<tr>"
+        middle = "".join(f"{opened[column]}{cell}</td>" for column, cell in enumerate(told, start=1))
+        lines.append(f'{start}<th scope="row">{_escaped(head)}</th>{middle}</tr>')
+    return Markup("".join(lines))
+
+
+def _heat_body(heat: HeatMap) -> Markup:
+    """The lines of a heat map as HTML."""
+    lines = []
+    for name, cells in zip(heat.rows, heat.cells, strict=True):
+        told = (
+            "<td>\N{EN DASH}</td>" if cell is None
+            else f'<td class="{_shade_class(cell[1], heat.of_differences)}">{_escaped(cell[0])}</td>'
+            for cell in cells
+        )  # fmt: skip
+        lines.append(f'<tr><th scope="row">{_escaped(name)}</th>{"".join(told)}</tr>')
+    return Markup("".join(lines))
+
+
+@lru_cache(maxsize=1 << 14)
+def _escaped(words: str) -> str:
+    return escape_html(escape_terminal(words))
 
 
 def _shade_class(shade: float, of_differences: bool = False) -> str:
@@ -436,6 +480,10 @@ def _metric_change(own: pd.DataFrame) -> str:
     return f"with {ends} of the weights: {changes}" if common else ""
 
 
+_MEAN_HEAD = ["Series", "Model", "Protocol", "Weights left", "Top-1, %", "\N{PLUS-MINUS SIGN} sd", "95% interval"]
+_MEAN_HEAD += ["Top-5, %", "n", "Trainings"]
+
+
 def _mean_cells(row: dict[Any, Any]) -> list[str]:
     """A line of the table of all means, which the page's script sorts and filters."""
     return [
@@ -459,14 +507,13 @@ def _trainings_json(content: Content) -> str:
     means: dict[tuple[Any, ...], list[list[Any]]] = {}
     hows, keys = (zip(*(scores[key].tolist() for key in names), strict=True) for names in (_MADE_KEYS, _MEAN_KEYS))
     numbers = zip(*(scores[key].tolist() for key in ("unit", "search_seed", "replicate", "seed", "top1")), strict=True)
-    for made, key, (unit, search_seed, replicate, seed, top1) in zip(hows, keys, numbers, strict=True):
-        how = tuple(map(str, made))
+    for how, key, (unit, search_seed, replicate, seed, top1) in zip(hows, keys, numbers, strict=True):
         search = search_seed if unit.startswith("search") else replicate
-        search = None if pd.isna(search) else int(search)
+        search = int(search) if search == search and search is not None and search is not pd.NA else None
         training = [search, int(seed), top1, makings.setdefault(how, len(makings))]
         means.setdefault(key, []).append(training)
     ordered = [means[tuple(row)] for row in content.summary[_MEAN_KEYS].itertuples(index=False)]
-    return json_for_script({"made": list(makings), "means": ordered})
+    return json_for_script({"made": [tuple(map(str, each)) for each in makings], "means": ordered})
 
 
 def _provenance(content: Content) -> dict[str, list[tuple[str, dict[str, str]]]]:

@@ -6,6 +6,7 @@ them have to be written in seconds.
 
 import math
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 
 from sslticket.escaping import escape_html as escaped
 from sslticket.report.chart import (
@@ -82,6 +83,7 @@ def _svg_labels(chart: Chart, styles: Mapping[str, SeriesStyle], x: Scale, y: Sc
         yield f'<g class="s{styles[curve.series].index}">{lead}{name}</g>'
 
 
+@cache
 def svg_swatch(style: SeriesStyle) -> str:
     """A series' line and marker, for legends; empty to a screen reader."""
     dash = f' stroke-dasharray="{style.dash}"' if style.dash else ""
