@@ -89,12 +89,16 @@ def _add_report(commands: "argparse._SubParsersAction[flags.Parser]") -> None:
         "report",
         help="draw accuracy against density from the rows of runs",
         description="Read the rows below the given folders and in the given tables, and write one self-contained page\n"
-        "and a PNG beside it; on request each figure as a file and the means as a LaTeX table.",
+        "and a PNG beside it; on request each figure as a file, with a Vega-Lite specification beside it, and\n"
+        "the means as a LaTeX table.",
     )
     parser.add_argument("runs", nargs="+", type=Path, help=ROWS_HELP)
     parser.add_argument("-o", "--output", type=Path, default=Path("report.html"), help="the page [report.html]")
     parser.add_argument("--figures", type=Path, metavar="DIR", help="a folder for each figure as a file [none]")
     parser.add_argument("--format", choices=("png", "pdf", "svg"), default="pdf", help="of these files [pdf]")
+    parser.add_argument(
+        "--width", type=_read_width, default=7.2, metavar="LENGTH", help="of each, as 3.25in, 8.2cm or 82mm [7.2in]"
+    )
     parser.add_argument("--latex", type=Path, metavar="TABLE.tex", help="the means as a table for LaTeX [none]")
     add_parts_flag(parser)
     parser.set_defaults(command=_run_report)
@@ -156,10 +160,26 @@ def _add_sheet_flags(parser: flags.Parser) -> None:
     sheet.add_argument("--sheet-width", type=int, default=1920, metavar="PIXELS", help="at most [1920]")
 
 
+_INCHES = {"in": 1.0, "cm": 1 / 2.54, "mm": 1 / 25.4, "pt": 1 / 72.27}
+
+
+def _read_width(told: str) -> float:
+    """A length as LaTeX writes it, in inches."""
+    number, unit = told[:-2].strip(), told[-2:]
+    try:
+        return float(number) * _INCHES[unit]
+    except (ValueError, KeyError):
+        raise argparse.ArgumentTypeError(
+            f"{told!r} is no length; give a number and its unit, {', '.join(_INCHES)}: 3.25in"
+        ) from None
+
+
 def _run_report(given: argparse.Namespace) -> None:
     from sslticket import report
 
-    written = report.write_report(given.runs, given.output, figures=given.figures, kind=given.format, latex=given.latex)
+    written = report.write_report(
+        given.runs, given.output, figures=given.figures, kind=given.format, latex=given.latex, width=given.width
+    )
     if written.text:
         print(escape_lines(written.text))
     _print_notes(written.notes)
