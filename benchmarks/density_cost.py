@@ -134,4 +134,4 @@ def _synflow(net: MaskedNetwork, channels: int, image_size: int) -> Mask:
         )
         return criterion.scores(inputs, list(mask))
 
-    return prune_to_level(scores, criterion, SparsitySchedule(0.99), dense, start=0, level=1)
+    return prune_to_level(scores, criterion, SparsitySchedule(rate=0.99), dense, start=0, level=1)
