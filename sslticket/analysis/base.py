@@ -336,7 +336,7 @@ def run_analysis(
     plan = AnalysisPlan.build(analysis, tasks, engine.runtime.data_root, engine.numerics)
     rows = [(target.task, target.ticket_info) for target in plan.targets]
     engine.check_invariants(evaluation_invariants(rows, plan.split_cache, engine.precision))
-    with Progress(0, show=show_progress and engine.is_main_process) as progress:
+    with engine.show_progress(0, show=show_progress) as progress:
         queue = WorkQueue(plan.jobs, EndpointStore(plan.split_cache, engine, progress), engine, progress)
         if engine.is_main_process and (note := plan.describe_other_origins(engine.device_name)):
             progress.note(note)
