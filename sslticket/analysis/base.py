@@ -30,7 +30,6 @@ from sslticket.storage.files import write_row
 from sslticket.ticket import Ticket, run_folder_of
 from sslticket.training.engine import Engine
 from sslticket.training.numerics import Numerics, numerics_of_row
-from sslticket.training.progress import Progress
 
 if TYPE_CHECKING:
     import pandas as pd

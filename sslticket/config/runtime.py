@@ -203,8 +203,8 @@ class RuntimeConfig:
         probe: How often the accuracy of a nearest-neighbour probe on the frozen features is measured in a training,
             such as "10ep" or "500it", and at its end; None never does.
         tensorboard: Write TensorBoard's event files to the run's folder, as --log tensorboard does.
-        log: Trackers in which trainings are seen: wandb, mlflow, trackio, comet, aim, tensorboard or "mine.py:Mine", each
-            with a project if one is wanted, such as "wandb:tickets".
+        log: Trackers in which trainings are seen: wandb, mlflow, trackio, comet, aim, tensorboard or "mine.py:Mine",
+            each with a project if one is wanted, such as "wandb:tickets".
         quiet: Show no progress and no notes on standard error; results, warnings and errors stay.
         log_file: File to which progress and notes are appended, each line with its time.
         timeout: Minutes without a sign of life after which a process, of several, is given up and all others end.
@@ -233,7 +233,9 @@ class RuntimeConfig:
     def __post_init__(self, tracker: tuple[str, ...]) -> None:
         object.__setattr__(self, "log", (*self.log, *tracker))
         if self.log_file is not None and (self.log_file.is_dir() or not self.log_file.absolute().parent.is_dir()):
-            raise BadInput(f"--log-file must be a file in a folder that is there, got {self.log_file}; give such as run.log")
+            raise BadInput(
+                f"--log-file must be a file in a folder that is there, got {self.log_file}; give one such as run.log"
+            )
         if any(count is not None and count < 1 for count in (self.accumulate, self.threads)):
             raise BadInput(f"--accumulate and --threads must be at least 1, got {self.accumulate} and {self.threads}")
         if self.fast and self.exact:

@@ -1,7 +1,7 @@
-"""What a person sees of progress: two lines on a terminal, lines with their times elsewhere, and how long the rest takes.
+"""What a person sees of progress: two lines on a terminal, lines with their times elsewhere, and the time that is left.
 
-Time left is that of the whole search, by what this run has measured of its levels. They get cheaper where sparse steps
-do, and none is taken for cheaper before measured ones say so.
+Time left is that of all that the command does, by what this run has measured of its levels. They get cheaper where
+sparse steps do, and none is taken for cheaper before measured ones say so.
 """
 
 import sys
@@ -49,8 +49,8 @@ class _Measured:
 class TimeLeft:
     """Measures stages as they are done, and says how long the rest takes.
 
-    Seconds of an image are taken as a line over the densities of the stages that were measured. What is scored, measured
-    and saved between stages takes as long as it last took; what comes before the first, which is done once, does not count.
+    Seconds of an image are taken as a line over the densities of the stages that were measured. What is scored,
+    measured and saved between stages takes as long as it last took; what comes before the first is done once.
 
     Attributes:
         stages: The stages, in their order; none where only the number of samples is known.
@@ -195,8 +195,9 @@ class Screen:
         from rich.live import Live
 
         # Widgets draw in a notebook; anything else is a terminal, whatever variables say.
-        notebook = "ipykernel" in sys.modules
-        self._console = Console() if notebook else Console(file=sys.stderr, force_terminal=True, force_jupyter=False)
+        self._console = (
+            Console() if _in_notebook() else Console(file=sys.stderr, force_terminal=True, force_jupyter=False)
+        )
         self._live = Live(console=self._console, auto_refresh=False, redirect_stdout=False, transient=True)
 
     def show(self, look: Look) -> None:
@@ -290,10 +291,16 @@ def screen_lines(look: Look, console: "Console") -> "RenderableType":
 
 def can_redraw() -> bool:
     """Whether standard error is a terminal, or a notebook has the widgets that draw in place."""
-    if "ipykernel" in sys.modules:
-        with suppress(ImportError):
-            import ipywidgets  # noqa: F401
+    if not _in_notebook():
+        return sys.stderr.isatty()
+    with suppress(ImportError):
+        import ipywidgets  # noqa: F401
 
-            return True
-        return False
-    return sys.stderr.isatty()
+        return True
+    return False
+
+
+def _in_notebook() -> bool:
+    """Whether a notebook's kernel runs this; libraries may import one where none is."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return hasattr(shell, "kernel")

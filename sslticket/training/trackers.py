@@ -96,23 +96,27 @@ class _Service:
         package: The package that it imports.
         install: What to type where that is not there.
         variable: The tracker's own variable for the project; "" for none.
+        usual: Its variables that are set where nobody has.
         start: The class's arguments for a training.
         check: Raises an error, whose text has the fix, where nothing could be sent.
         id: The tracker's name for the run that has been started.
         link: Where a person looks at it.
-        send: Sends a file: the tracker, the file, what it is, and a name for it; None where it has no place for files.
-        takes_settings: Whether `start` has them already.
+        store: Tells the run's settings, once.
+        send: Sends a file: the tracker, the file, what it is, and a name for it; nothing where it has no place.
+        finish: Ends the tracker's run.
     """
 
-    package: str
-    install: str
+    package: str = ""
+    install: str = ""
     variable: str = ""
-    start: Callable[[_Begun], dict[str, Any]]
+    usual: Mapping[str, str] = field(default_factory=dict)
+    start: Callable[[_Begun], dict[str, Any]] = lambda begun: {}
     check: Callable[[], None] = lambda: None
     id: Callable[[Any], str | None] = lambda tracker: None
     link: Callable[[Any], str] = lambda tracker: ""
-    send: Callable[[Any, Path, str, str], object] | None = None
-    takes_settings: bool = False
+    store: Callable[[Any, dict[str, Any]], object] = lambda tracker, values: tracker.store_init_configuration(values)
+    send: Callable[[Any, Path, str, str], object] = lambda tracker, file, kind, name: None
+    finish: Callable[[Any], object] = lambda tracker: tracker.finish()
 
 
 def _check_wandb() -> None:
@@ -127,13 +131,15 @@ def _check_wandb() -> None:
     try:
         wandb.Api(timeout=_CHECK_SECONDS)
     except Exception as error:
-        raise BadInput(f"{settings.base_url} refuses or does not answer ({one_line(error)}); mend that, {later}") from error
+        raise BadInput(
+            f"{settings.base_url} refuses or does not answer ({one_line(error)}); mend that, {later}"
+        ) from error
 
 
 def _start_wandb(begun: _Begun) -> dict[str, Any]:
     import wandb
 
-    quiet = {"silent": True} if "WANDB_SILENT" not in os.environ else {}
+    quiet: dict[str, Any] = {"silent": True} if "WANDB_SILENT" not in os.environ else {}
     quiet |= {"console": "off"} if "WANDB_CONSOLE" not in os.environ else {}
     return {
         "run_name": begun.project,
@@ -158,10 +164,7 @@ def _send_wandb(tracker: Any, file: Path, kind: str, name: str) -> None:
 
 @contextmanager
 def _impatient_mlflow() -> Iterator[None]:
-    """While this lasts a server is asked once; where nobody has set it, it is asked few times later on."""
-    usual = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": str(_CHECK_SECONDS)}
-    for name, value in usual.items():
-        os.environ.setdefault(name, value)
+    """While this lasts a server is asked once."""
     before = os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"]
     os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
     try:
@@ -220,8 +223,15 @@ def _start_comet(begun: _Begun) -> dict[str, Any]:
         auto_param_logging=False,
         auto_output_logging=False,
         log_graph=False,
+        log_code=False,
+        display_summary_level=0,
     )
-    return {"run_name": begun.project, "experiment_key": begun.kept.token, "mode": "get_or_create", "experiment_config": plain}
+    return {
+        "run_name": begun.project,
+        "experiment_key": begun.kept.token,
+        "mode": "get_or_create",
+        "experiment_config": plain,
+    }
 
 
 def _check_trackio() -> None:
@@ -240,6 +250,12 @@ def _start_trackio(begun: _Begun) -> dict[str, Any]:
         "resume": "never" if begun.kept.id is None else "allow",
         "embed": False,
     }
+
+
+def _finish_trackio(tracker: Any) -> None:
+    import trackio
+
+    trackio.finish()  # accelerate's would leave it to be ended once more when the process ends
 
 
 def _start_aim(begun: _Begun) -> dict[str, Any]:
@@ -267,14 +283,16 @@ _SERVICES: Mapping[str, _Service] = {
         start=_start_wandb,
         check=_check_wandb,
         id=lambda tracker: str(tracker.tracker.id),
-        link=lambda tracker: str(tracker.tracker.url or ""),
+        link=lambda tracker: "" if tracker.tracker.offline else str(tracker.tracker.url or ""),
+        store=lambda tracker, values: None,  # it was started with them
         send=_send_wandb,
-        takes_settings=True,
     ),
     "mlflow": _Service(
         package="mlflow",
         install="mlflow",
         variable="MLFLOW_EXPERIMENT_NAME",
+        # A server that is gone would else hold each step up for minutes.
+        usual={"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": str(_CHECK_SECONDS)},
         start=_start_mlflow,
         check=_check_mlflow,
         id=lambda tracker: str(tracker.tracker.info.run_id),
@@ -284,6 +302,7 @@ _SERVICES: Mapping[str, _Service] = {
         package="comet_ml",
         install="comet_ml",
         variable="COMET_PROJECT_NAME",
+        usual={"COMET_LOGGING_CONSOLE": "ERROR"},  # it would list all settings after each training
         start=_start_comet,
         check=_check_comet,
         id=lambda tracker: str(tracker.tracker.get_key()),
@@ -297,16 +316,26 @@ _SERVICES: Mapping[str, _Service] = {
         start=_start_trackio,
         check=_check_trackio,
         send=lambda tracker, file, kind, name: tracker.tracker.log_artifact(str(file), name=name, type=kind),
+        finish=_finish_trackio,
     ),
-    "aim": _Service(
-        package="aim", install="aim", start=_start_aim, id=lambda tracker: str(tracker.tracker.hash)
-    ),
+    "aim": _Service(package="aim", install="aim", start=_start_aim, id=lambda tracker: str(tracker.tracker.hash)),
     "tensorboard": _Service(
         package="torch.utils.tensorboard",
         install="'sslticket[tensorboard]'",
         start=lambda begun: {"run_name": begun.name, "logging_dir": _event_folder(begun)},
+        # accelerate's would make two folders more for each training, which TensorBoard lists as runs.
+        store=lambda tracker, values: tracker.tracker.add_hparams(values, {}, run_name="."),
     ),
 }
+
+
+def _send_own(tracker: Any, file: Path, kind: str, name: str) -> None:
+    if hasattr(tracker, "log_artifact"):  # as accelerate's class for MLflow has it
+        tracker.log_artifact(str(file), artifact_path=f"{kind}s")
+
+
+_OWN = _Service(send=_send_own)
+"""What a class of a user's is taken for."""
 
 
 def _event_folder(begun: _Begun) -> Path:
@@ -353,15 +382,20 @@ class ChosenTracker:
 
         if not (isinstance(kind, type) and issubclass(kind, (Tracker, GeneralTracker))):
             raise BadInput(
-                f"{name} must be of the class sslticket.training.progress.Tracker or accelerate.tracking.GeneralTracker "
-                f"to be a tracker, got {kind!r}"
+                f"{name} must be of the class sslticket.training.progress.Tracker to be a tracker, or of "
+                f"accelerate.tracking.GeneralTracker, got {kind!r}"
             )
         return cls(label=label, name=name, project=project or None, kind=kind)
 
     @property
-    def service(self) -> _Service | None:
-        """What is known of a tracker of accelerate's; None for one of a user's."""
-        return _SERVICES.get(self.name)
+    def service(self) -> _Service:
+        """What accelerate's class leaves to its user; of a user's class what accelerate's interface says."""
+        return _SERVICES.get(self.name, _OWN)
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is a class of a user's."""
+        return self.name not in _SERVICES
 
     def check(self) -> None:
         """Whether it could follow a training now: nothing of one has begun.
@@ -370,8 +404,10 @@ class ChosenTracker:
             BadInput: If it is not installed, not logged in, or does not answer, with the fix.
         """
         service = self.service
-        if service is None:
+        if self.is_own:
             return
+        for name, value in service.usual.items():
+            os.environ.setdefault(name, value)
         try:
             importlib.import_module(service.package)
         except ImportError as missing:
@@ -385,9 +421,8 @@ class ChosenTracker:
         except BadInput as error:
             raise BadInput(f"--log {self.label} cannot be used: {error}, or leave the flag out") from error
         except Exception as error:
-            raise BadInput(
-                f"--log {self.label} cannot be used ({one_line(error)}); update {service.package}, or leave the flag out"
-            ) from error
+            why = f"--log {self.label} cannot be used ({one_line(error)})"
+            raise BadInput(f"{why}; update {service.package}, or leave the flag out") from error
 
     def open(self, run: Path, name: str, settings: Mapping[str, Any]) -> Tracker:
         """The tracker of one training."""
@@ -418,7 +453,7 @@ class AccelerateTracker(Tracker):
         safe = re.sub(r"[^\w.-]", "-", chosen.label)
         self._file = run / TRACKER_FOLDER / f"{file_stem(name)}.{safe}.json" if keep else None
         self._kept, self._samples, self._service = _read_kept(self._file), 0, service
-        variable = os.environ.get(service.variable) if service and service.variable else None
+        variable = os.environ.get(service.variable) if service.variable else None
         values = {key: _plain(value) for key, value in settings.items()}
         begun = _Begun(
             project=chosen.project or variable or PROJECT,
@@ -430,7 +465,7 @@ class AccelerateTracker(Tracker):
             settings=values,
         )
         with _silent():
-            if service is None:  # as accelerate makes those that are registered with it
+            if chosen.is_own:  # as accelerate makes those that are registered with it
                 places = (begun.folder / "trackers",) if chosen.kind.requires_logging_directory else ()
                 self._tracker = chosen.kind(begun.project, *places)
             else:
@@ -438,16 +473,16 @@ class AccelerateTracker(Tracker):
                 if begun.given and hasattr(self._tracker, "experiment_name"):
                     self._tracker.experiment_name = begun.project  # MLflow's, which a variable would decide
             self._tracker.start()
-            if self._kept.id is None and not (service and service.takes_settings):
-                self._tracker.store_init_configuration(values)
-            self._kept.id = (service.id(self._tracker) if service else None) or self._kept.token
+            if self._kept.id is None:
+                service.store(self._tracker, values)
+            self._kept.id = service.id(self._tracker) or self._kept.token
         self._keep()
 
     @property
     def link(self) -> str:
         """Where a person looks at the run; "" where that is not known."""
         with suppress(Exception):
-            return self._service.link(self._tracker) if self._service else ""
+            return self._service.link(self._tracker)
         return ""
 
     def log_progress(self, update: ProgressUpdate) -> None:
@@ -472,18 +507,14 @@ class AccelerateTracker(Tracker):
                 continue
             kind, name = _KINDS.get(file.suffix, "file"), f"{self.run.resolve().name}.{file.stem}"
             with _silent():
-                if self._service is None:
-                    if hasattr(self._tracker, "log_artifact"):
-                        self._tracker.log_artifact(str(file), artifact_path=f"{kind}s")
-                elif self._service.send is not None:
-                    self._service.send(self._tracker, file, kind, name)
+                self._service.send(self._tracker, file, kind, name)
             self._kept.files.append(file.name)
         self._keep()
 
     def close(self) -> None:
         """See the base class."""
         with _silent():
-            self._tracker.finish()
+            self._service.finish(self._tracker)
 
     def _log(self, samples: int, values: Mapping[str, float]) -> None:
         """Sends points of curves that go on here; those that an earlier process has sent are the same."""
