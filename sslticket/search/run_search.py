@@ -91,6 +91,8 @@ def run_search(
         for note in filter(None, notes):
             progress.note(note)
         _tell_measured_levels(progress, plan, there[0], engine)
+        if engine.is_main_process and plan.images.split is not None:
+            plan.images.split.save(run_dir.path.parent)
         runner = SearchRunner(plan, engine, network, wrapped, monitor, progress)
         warned = False
         for ticket in _noting_divergence(search_of(recipe).tickets(runner), plan, engine, network):
