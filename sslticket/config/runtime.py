@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 from sslticket import processes as launched
 from sslticket.config.training import Span
@@ -199,6 +200,8 @@ class RuntimeConfig:
         keep_decoded: Gigabytes of decoded image files that are kept in the cache folder, for later epochs and for all
             processes and seeds of this machine. None for up to half of the memory and a quarter of the disk that are
             free, where all images fit; 0 for none. Where a number is given, the host decodes images for a GPU too.
+        decoder: What decodes image files, "dali" or "torchvision", which does so on the host and rounds otherwise. None
+            for DALI where it is installed, and on a CPU else for torchvision.
         probe: How often the accuracy of a nearest-neighbour probe on the frozen features is measured in a training,
             such as "10ep" or "500it", and at its end; None never does.
         tensorboard: Write TensorBoard's event files to the run's folder.
@@ -217,6 +220,7 @@ class RuntimeConfig:
     compile: bool | None = None
     max_bad_images: int = 100
     keep_decoded: float | None = None
+    decoder: Literal["dali", "torchvision"] | None = None
     probe: str | None = None
     tensorboard: bool = False
     tracker: tuple[str, ...] = ()
