@@ -13,6 +13,7 @@ when results are compared. docs/running.md has the table of what each does.
 import fnmatch
 import os
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -113,8 +114,8 @@ def check_environment() -> None:
 
 
 def cpu_only() -> bool:
-    """Whether accelerate launch was asked to leave GPUs alone, as by its --cpu."""
-    return os.environ.get(_CPU_VARIABLE, "").lower() in _TRUE
+    """Whether GPUs are left alone: accelerate launch was told to, as by its --cpu, or they are Apple's, never tried."""
+    return sys.platform == "darwin" or os.environ.get(_CPU_VARIABLE, "").lower() in _TRUE
 
 
 @contextmanager
@@ -323,4 +324,4 @@ class RuntimeConfig:
         """Threads that decode images in this process."""
         if self.threads is not None:
             return self.threads
-        return max(1, len(os.sched_getaffinity(0)) // launched.local_world_size())
+        return max(1, launched.usable_cores() // launched.local_world_size())

@@ -28,7 +28,7 @@ from sslticket.data.datasets.base import Listing
 from sslticket.data.manifest import Manifest
 from sslticket.data.tar import TarReader
 from sslticket.errors import BadInput, is_out_of_memory, one_line
-from sslticket.storage.files import atomic_write, cache_folder, file_lock, read_json, write_json
+from sslticket.storage.files import NONBLOCKING, atomic_write, cache_folder, file_lock, read_json, write_json
 
 Decoder = Literal["dali", "torchvision"]
 """What makes pixels of image files while a network is trained."""
@@ -71,7 +71,7 @@ def open_regular_file(path: Path) -> BinaryIO:
     """
     if not stat.S_ISREG(path.stat().st_mode):
         raise OSError(errno.EINVAL, "it is no regular file")
-    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb")
+    file = os.fdopen(os.open(path, os.O_RDONLY | NONBLOCKING), "rb")
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):  # another came in its place meanwhile
         file.close()
         raise OSError(errno.EINVAL, "it is no regular file")
