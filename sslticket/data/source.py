@@ -197,7 +197,8 @@ def make_loader(
         from sslticket.data.file_loader import FileLoader
 
         encoded, budget = bool(source.manifest.archives), None if keep_decoded is None else 1e9 * keep_decoded
-        how = (views, mean, std, device, threads, channels_last, encoded)
+        how = {"views": views, "mean": mean, "std": std, "device": device, "threads": threads}
+        how |= {"channels_last": channels_last, "encoded": encoded}
         return FileLoader(
             source.manifest,
             _make_decoder(choose_decoder(decoder, device.type), how, on_host=bool(keep_decoded)),
@@ -222,15 +223,15 @@ def make_loader(
     )
 
 
-def _make_decoder(name: Decoder, how: tuple[Any, ...], *, on_host: bool) -> "FileDecoder":
+def _make_decoder(name: Decoder, how: Mapping[str, Any], *, on_host: bool) -> "FileDecoder":
     """The decoder of that name; neither is imported where the other decodes."""
     if name == "dali":
         from sslticket.data.dali_decoder import DaliDecoder
 
-        return DaliDecoder(*how, on_host=on_host)
+        return DaliDecoder(**how, on_host=on_host)
     from sslticket.data.torchvision_decoder import TorchvisionDecoder
 
-    return TorchvisionDecoder(*how)
+    return TorchvisionDecoder(**how)
 
 
 # Weights of red, green and blue in luma, ITU-R BT.601, as JPEG and every image library have it; in 16-bit fixed point.
