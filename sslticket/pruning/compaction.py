@@ -16,6 +16,7 @@ more than one layer, as the stream of a residual network is, all of its channels
 """
 
 import copy
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -359,17 +360,20 @@ _Chain = tuple[str, str | None, list[Callable[[Tensor], Tensor]], str]
 
 def _chains(backbone: nn.Module) -> list[_Chain]:
     """Layers whose output goes through what keeps channels apart to one other layer alone: the parts of links."""
+    # A copy that shares all tensors: some networks keep what they compute in attributes of their own.
     shared = {id(tensor): tensor for tensor in (*backbone.parameters(), *backbone.buffers())}
-    try:  # a copy that shares all tensors: some networks keep what they compute in attributes of their own
-        graph = fx.Tracer().trace(copy.deepcopy(backbone, cast(dict[int, Any], shared)))
+    try:
+        copied = copy.deepcopy(backbone, cast(dict[int, Any], shared))
+        graphs = [fx.Tracer().trace(copied.train(mode)) for mode in (True, False)]
     except Exception:  # whatever networks raise that look at what they are given
         return []
-    modules = dict(backbone.named_modules())
-    calls: dict[str, int] = {}
-    for node in graph.nodes:
-        if node.op == "call_module":
-            calls[node.target] = calls.get(node.target, 0) + 1
-    once = {path for path, count in calls.items() if count == 1 and _is_bare(modules[path])}
+    training, evaluation = (_chains_of(graph, dict(backbone.named_modules())) for graph in graphs)
+    return [chain for chain in training if chain in evaluation]
+
+
+def _chains_of(graph: fx.Graph, modules: dict[str, nn.Module]) -> list[_Chain]:
+    calls = Counter(node.target for node in graph.nodes if node.op == "call_module")
+    once = {cast(str, path) for path, count in calls.items() if count == 1 and _is_bare(modules[cast(str, path)])}
     found = (
         _chain(node, modules, once)
         for node in graph.nodes

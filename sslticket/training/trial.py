@@ -209,6 +209,7 @@ class _Pass:
         views = tuple(view.contiguous(memory_format=layout) for view in trial.batch.views)
         self._network, self._batch, self._accelerator = network, trial.batch._replace(views=views), accelerator
         self.kernels = Kernels(channels_last=channels_last, compiled=compiled)
+        self.candidates: tuple[str, ...] = ()
         if compiled:
             compile_network(network)
         elif (mask := trial.mask) is not None:
@@ -290,8 +291,9 @@ def dense_layers(network: MaskedNetwork) -> Iterator[None]:
     try:
         yield
     finally:
-        mask = pruned_model.current_mask(network.backbone)  # which is there again
         for backbone, compact, names, innermost in backbones:
-            if compact and (plan := Compaction.plan(backbone, mask)) is not None:
-                use_compaction(backbone, plan)
-            sparse_layers.use_sparse_layers(backbone, mask, names, images_innermost=innermost)
+            if names or compact:
+                mask = pruned_model.current_mask(network.backbone)  # which is there again
+                if compact and (plan := Compaction.plan(backbone, mask)) is not None:
+                    use_compaction(backbone, plan)
+                sparse_layers.use_sparse_layers(backbone, mask, names, images_innermost=innermost)
