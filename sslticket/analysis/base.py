@@ -18,7 +18,7 @@ from sslticket.analysis.endpoints import (
     find_targets,
     make_analysis_tasks,
 )
-from sslticket.config.recipe import RecipeRecord
+from sslticket.config.recipe import UNKNOWN, RecipeRecord
 from sslticket.evaluation.jobs import evaluation_invariants
 from sslticket.evaluation.protocols import Protocol
 from sslticket.evaluation.tasks import EvalTask, read_task_row, ticket_row_fields
@@ -30,7 +30,6 @@ from sslticket.storage.files import write_row
 from sslticket.ticket import Ticket, run_folder_of
 from sslticket.training.engine import Engine
 from sslticket.training.numerics import Numerics, numerics_of_row
-from sslticket.training.progress import Progress
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -112,7 +111,8 @@ class TicketAnalysis(Analysis):
     def row_fields(self, path: Path, ticket: Ticket) -> Row:
         """What a row says beside what was measured."""
         origin, precision = ticket.provenance, RecipeRecord(ticket.recipe).precision
-        computed = {"device": "cpu", "precision": precision, "numerics": origin.get("numerics", precision)}
+        numerics = origin.get("numerics", precision)
+        computed = {"device": "cpu", "precision": precision or UNKNOWN, **({"numerics": numerics} if numerics else {})}
         about = {"kind": self.kind, **ticket_row_fields(path, ticket), "data_hash": origin["data_hash"]}
         return about | computed | provenance.collect_provenance()
 
@@ -338,7 +338,7 @@ def run_analysis(
     plan = AnalysisPlan.build(analysis, tasks, engine.runtime.data_root, engine.numerics)
     rows = [(target.task, target.ticket_info) for target in plan.targets]
     engine.check_invariants(evaluation_invariants(rows, plan.split_cache, engine.precision))
-    with Progress(0, show=show_progress and engine.is_main_process) as progress:
+    with engine.show_progress(0, show=show_progress) as progress:
         queue = WorkQueue(plan.jobs, EndpointStore(plan.split_cache, engine, progress), engine, progress)
         if engine.is_main_process and (note := plan.describe_other_origins(engine.device_name)):
             progress.note(note)

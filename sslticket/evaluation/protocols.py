@@ -134,25 +134,30 @@ class Protocol:
             )
         return self.training_by_model.get(model, self.training)
 
-    def steps(self, model: str, rewind_samples: int, images: int) -> tuple[int, int]:
+    def steps(self, model: str, rewind_samples: int | None, images: int) -> tuple[int, int]:
         """The optimiser steps at which the training of a ticket starts and stops.
 
         Args:
             model: Network of the ticket.
-            rewind_samples: Source images that its W_k has seen.
+            rewind_samples: Source images that its W_k has seen; None where that is unknown.
             images: Images in the training split, or in its half.
 
         Raises:
             BadInput: If the protocol is for other networks, or if its schedule starts at W_k and ends before.
         """
         clock = self.training_for(model).clock(images)
-        start = clock.steps(Span(rewind_samples, "samples")) if self.start == "k" else 0
+        if self.start == "k" and rewind_samples is None:
+            raise BadInput(
+                f"{self.name} starts its schedule at the rewind point, and nobody knows the ticket's; give --protocol "
+                f"{self.base}@0, or import it with --rewind-samples"
+            )
+        start = clock.steps(Span(rewind_samples or 0, "samples")) if self.start == "k" else 0
         self.size_spans(model, images)  # which checks them
         if start >= clock.total_steps:
             raise BadInput(
-                f"a ticket that is rewound to {rewind_samples:,} samples is at step {start:,} of {self.name}, which "
-                f"has {clock.total_steps:,} steps; give a longer --protocol, --protocol {self.base}@0, or search with "
-                "an earlier --rewind"
+                f"a ticket that is rewound to {rewind_samples or 0:,} samples is at step {start:,} of {self.name}, "
+                f"which has {clock.total_steps:,} steps; give a longer --protocol, --protocol {self.base}@0, or search "
+                "with an earlier --rewind"
             )
         return start, clock.total_steps
 
@@ -634,6 +639,7 @@ def own_protocol(recipe: Mapping[str, Any]) -> Protocol:
     """
     record = RecipeRecord(recipe)
     try:
+        training = record.training
         data, dataset = record.data, get_dataset(record.data.dataset)
         train = data.augment[0] if isinstance(data.augment, tuple) else data.augment
         if train is None and record.view_size is not None:
@@ -646,7 +652,7 @@ def own_protocol(recipe: Mapping[str, Any]) -> Protocol:
             dataset=dataset.name,
             part=data.part,
             half=data.half,
-            training=record.training,
+            training=training,
             image_size=data.image_size,
             train=train,
             eval=evaluation,

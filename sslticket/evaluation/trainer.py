@@ -492,7 +492,7 @@ class Evaluator:
         kernels = engine.choose_kernels(path, net, run.build_net, lambda: self.training_loader(run), training, steps)
         with (
             engine.prepare(net, steps, training, kernels) as wrapped,
-            self.progress.log_to(*engine.trackers(run.run, run.name)),
+            self.progress.log_to(*engine.trackers(run.run, run.name, self.progress.about, self.progress.note)),
             computing_with(kernels, net),
         ):
             batches = self._growing_loader(run)

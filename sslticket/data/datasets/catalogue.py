@@ -435,7 +435,8 @@ class InputSpec:
     Attributes:
         channels: 3 for RGB, 1 for grey.
         image_size: Side in pixels.
-        mean: Mean by channel, with which they are normalised; empty for colour images that were made grey.
+        mean: Mean by channel, with which they are normalised; empty for colour images that were made grey, and of
+            images that are not known here.
         std: Standard deviation by channel, likewise.
     """
 
@@ -446,10 +447,18 @@ class InputSpec:
 
     @classmethod
     def from_recipe(cls, recipe: Mapping[str, Any]) -> "InputSpec | None":
-        """Return the images that a recipe, as JSON values, is for; None where it names no data set known here."""
+        """Return the images that a recipe, as JSON values, is for.
+
+        None where it names no data set known here, and does not tell both channels and size itself.
+        """
         data = recipe.get("data")
         dataset = known_dataset(data.get("dataset")) if isinstance(data, Mapping) else None
-        if dataset is None or not isinstance(data, Mapping):
+        if not isinstance(data, Mapping):
+            return None
+        if dataset is None:
+            channels, size = data.get("channels"), data.get("image_size")
+            if isinstance(channels, int) and isinstance(size, int) and min(channels, size) > 0:
+                return cls(channels, size, (), ())
             return None
         augment = data.get("augment")
         first = augment[0] if isinstance(augment, list) else augment
