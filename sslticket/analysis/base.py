@@ -221,7 +221,7 @@ class AnalysisJob(Job[EndpointStore]):
         task, info = self.target.task, self.target.ticket_info
         trainings = {each.endpoint_file: each for each in self.analysis.trainings(self.target)}
         costs = [context.measurements(training) for training in trainings.values()]
-        manifest = context.split_cache.get(task.protocol, info.channels).training.manifest
+        splits = context.split_cache.get(task.protocol, info.channels)
         counts = ["steps", "samples"]
         counts += [name for name in ("forward_images", "backward_images") if all(name in each for each in costs)]
         kernels = "; ".join(dict.fromkeys(each["kernels"] for each in costs if each.get("kernels")))
@@ -229,12 +229,13 @@ class AnalysisJob(Job[EndpointStore]):
             **info.row_fields,
             "control": task.control,
             "protocol": task.protocol.name,
-            "target": manifest.name,
+            "target": splits.target,
+            **task.protocol.spelling_field,
             "seed": task.seed,
             "protocol_hash": task.protocol.hash_for(info.model),
             "start": task.protocol.start,
             "head": task.head,
-            "data_hash": manifest.hash,
+            "data_hash": splits.training.manifest.hash,
             **({} if task.control == "ticket" else {"replicate": info.seed}),
             **self.analysis.measure(self.target, context),
             **{name: sum(each[name] for each in costs) for name in counts},
@@ -282,7 +283,8 @@ class AnalysisPlan:
         for target in plan.targets:
             file = analysis.row_file(target.task)
             row = read_task_row(file) if analysis.is_done(target) else None
-            split_cache.check_row(target.task.protocol, target.ticket_info.channels, row, file)
+            info = target.ticket_info
+            split_cache.check_row(target.task.protocol, info.channels, row, file, info.header, target.task.path)
         return plan
 
     def remaining_targets(self) -> list[AnalysisTarget]:

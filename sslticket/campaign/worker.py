@@ -33,6 +33,7 @@ from sslticket.data.datasets.base import Dataset
 from sslticket.data.datasets.catalogue import get_dataset
 from sslticket.data.datasets.locate import find_dataset
 from sslticket.errors import BadInput, Diverged, is_out_of_memory
+from sslticket.escaping import escape_terminal
 from sslticket.evaluation.controls import get_control
 from sslticket.evaluation.jobs import Evaluation, EvaluationPlan
 from sslticket.evaluation.protocols import Protocol, resolve_protocol
@@ -266,8 +267,8 @@ class _Worker:
             seen = [plan.cumulative_samples(level) for level in range(plan.levels + 1)]
             run = plan.run_dir.path.name
             if self.main:
-                if plan.notice:
-                    print(f"note: {cell.name}: {plan.notice}", flush=True)
+                for note in filter(None, (plan.notice, *plan.notes)):
+                    print(escape_terminal(f"note: {cell.name}: {note}"), flush=True)
                 self.folder.write_cell(cell.key, run, seen, done=False)
             run_search(plan, self.runtime, show_progress=self.show)
             if self.main:

@@ -89,12 +89,16 @@ def _add_report(commands: "argparse._SubParsersAction[flags.Parser]") -> None:
         "report",
         help="draw accuracy against density from the rows of runs",
         description="Read the rows below the given folders and in the given tables, and write one self-contained page\n"
-        "and a PNG beside it; on request each figure as a file and the means as a LaTeX table.",
+        "and a PNG beside it; on request each figure as a file, with a Vega-Lite specification beside it, and\n"
+        "the means as a LaTeX table.",
     )
     parser.add_argument("runs", nargs="+", type=Path, help=ROWS_HELP)
     parser.add_argument("-o", "--output", type=Path, default=Path("report.html"), help="the page [report.html]")
     parser.add_argument("--figures", type=Path, metavar="DIR", help="a folder for each figure as a file [none]")
     parser.add_argument("--format", choices=("png", "pdf", "svg"), default="pdf", help="of these files [pdf]")
+    parser.add_argument(
+        "--width", type=_read_width, default=7.2, metavar="LENGTH", help="of each, as 3.25in, 8.2cm or 82mm [7.2in]"
+    )
     parser.add_argument("--latex", type=Path, metavar="TABLE.tex", help="the means as a table for LaTeX [none]")
     add_parts_flag(parser)
     parser.set_defaults(command=_run_report)
@@ -156,10 +160,26 @@ def _add_sheet_flags(parser: flags.Parser) -> None:
     sheet.add_argument("--sheet-width", type=int, default=1920, metavar="PIXELS", help="at most [1920]")
 
 
+_INCHES = {"in": 1.0, "cm": 1 / 2.54, "mm": 1 / 25.4, "pt": 1 / 72.27}
+
+
+def _read_width(told: str) -> float:
+    """A length as LaTeX writes it, in inches."""
+    number, unit = told[:-2].strip(), told[-2:]
+    try:
+        return float(number) * _INCHES[unit]
+    except (ValueError, KeyError):
+        raise argparse.ArgumentTypeError(
+            f"{told!r} is no length; give a number and its unit, {', '.join(_INCHES)}: 3.25in"
+        ) from None
+
+
 def _run_report(given: argparse.Namespace) -> None:
     from sslticket import report
 
-    written = report.write_report(given.runs, given.output, figures=given.figures, kind=given.format, latex=given.latex)
+    written = report.write_report(
+        given.runs, given.output, figures=given.figures, kind=given.format, latex=given.latex, width=given.width
+    )
     if written.text:
         print(escape_lines(written.text))
     _print_notes(written.notes)
@@ -212,6 +232,7 @@ def _run_show(given: argparse.Namespace) -> None:
     recipe_commands.add_recipe_flags(parser, found)
     before = argparse.Namespace(output=given.output, images=given.images, sheet_width=given.sheet_width)
     words = vars(parser.parse_args(given.flags, before))
+    words |= recipe_commands.find_folder(words.get("dataset", found.data.dataset), words.get("data_root"))
     resolved, machine = flags.resolve_recipe(found, words), flags.override_fields(RuntimeConfig(), words)
     print(
         escape_lines(
@@ -368,8 +389,10 @@ def _run_data_list(given: argparse.Namespace) -> None:
 
 
 def _run_data_verify(given: argparse.Namespace) -> None:
-    from sslticket.data.datasets.catalogue import load_dataset
+    from sslticket.data.datasets.catalogue import load_dataset, split_folder_path
     from sslticket.data.source import verify_dataset
+
+    given.name, given.data_root = split_folder_path(given.name, given.data_root)
 
     if given.decode != "all" and not given.decode.isdigit():
         raise BadInput(f"--decode {given.decode!r} is no number of images; give a number, or all")
@@ -392,12 +415,13 @@ def _run_data_verify(given: argparse.Namespace) -> None:
 
 
 def _run_data_pack(given: argparse.Namespace) -> None:
-    from sslticket.data.datasets.catalogue import load_dataset
+    from sslticket.data.datasets.catalogue import load_dataset, split_folder_path
     from sslticket.data.datasets.locate import MissingSplit
     from sslticket.data.shards import ShardSettings, start_shards, write_shards
     from sslticket.data.source import describe_difference, is_complete, open_split
     from sslticket.storage.leases import hold_alone
 
+    given.name, given.data_root = split_folder_path(given.name, given.data_root)
     name = load_dataset(given.name).name
     how = ShardSettings(short_side=given.short_side, quality=given.quality, shard_size=given.shard_size)
     sources = [open_split(name, "train", given.data_root)]
@@ -420,17 +444,23 @@ def _run_data_pack(given: argparse.Namespace) -> None:
             bad = write_shards(manifest, given.out, how, _progress_bar(manifest.split, len(manifest)))
             unreadable = f", {len(bad):,} that cannot be read as they are" if bad else ""
             print(f"{manifest.split}: {len(manifest):,} images packed{unreadable}")
-    print(f"next: give --data-root {shell_quote(str(given.out))} in place of the folder of the images")
+    _print_next(name, given.out)
 
 
 def _run_data_unpack(given: argparse.Namespace) -> None:
     from sslticket.data.datasets.catalogue import load_dataset
     from sslticket.data.datasets.unpack import unpack_parquet
 
-    counts = unpack_parquet(load_dataset(given.name), given.data_root, given.out, _progress_bar, _note)
+    dataset = load_dataset(given.name)
+    counts = unpack_parquet(dataset, given.data_root, given.out, _progress_bar, _note)
     for split, count in counts.items():
         print(f"{split}: {count:,} images unpacked")
-    print(f"next: give --data-root {given.out} in place of the folder of the tables")
+    _print_next(dataset.name, given.out)
+
+
+def _print_next(dataset: str, out: Path) -> None:
+    """Print the command that checks what was written; its --data-root is that of runs, too."""
+    print(f"next: sslticket data verify {shell_quote(dataset)} --data-root {shell_quote(str(out))}")
 
 
 def _note(text: str) -> None:

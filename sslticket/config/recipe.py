@@ -79,7 +79,7 @@ class Data:
     """The images that tickets are found on.
 
     Attributes:
-        dataset: Name from the catalogue, or "folder" for any folder of class folders.
+        dataset: Name from the catalogue, or "folder:NAME" for any folder of class folders.
         part: What the images are if they are not the whole official set, in a few words such as "flowers102".
         half: "a" or "b", one of two fixed halves of each class's training images; None for all of them.
         subset: Fraction of the training set, or of its half, in (0, 1]; nested and stratified.
@@ -181,7 +181,8 @@ class Data:
     def path_name(self) -> str:
         """The same for the names of folders, which have a hash anyway: "imagenet-flowers102", "flowers"."""
         own = self.identity and self.identity.folder
-        return path_safe(display_name(f"{own or self.dataset}{self.half or ''}", self.part))
+        name = path_safe(display_name(f"{own or self.dataset}{self.half or ''}", self.part))
+        return name if not own or path_safe(own) else f"folder{self.half or ''}"  # one that is all in other letters
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -336,7 +336,8 @@ class EvaluationPlan:
         """
         for task in self.tasks:
             row = read_task_row(task.row_file) if self.is_done(task) else None
-            self.split_cache.check_row(task.protocol, self.ticket_infos[task.path].channels, row, task.row_file)
+            info = self.ticket_infos[task.path]
+            self.split_cache.check_row(task.protocol, info.channels, row, task.row_file, info.header, task.path)
             if row is None:
                 self.check_task(task)
         for path, kind in dict.fromkeys((task.path, task.control) for task in self.remaining_tasks()):
@@ -451,7 +452,8 @@ class EvaluationPlan:
             "protocol_hash": task.protocol.hash_for(info.model),
             "start": task.protocol.start,
             "head": task.head,
-            "target": self.split_cache.get(task.protocol, info.channels).training.manifest.name,
+            "target": self.split_cache.get(task.protocol, info.channels).target,
+            **task.protocol.spelling_field,
             "seed": task.seed,
             **({} if task.control == "ticket" else {"replicate": info.seed}),
             **({"parts": parts} if parts else {}),

@@ -1,7 +1,7 @@
 """What is evaluated: one task a ticket, control, protocol, head and seed, and what has to be known of each ticket."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -43,6 +43,7 @@ class TicketInfo:
         head: Shapes of its classification layer's tensors; empty where it has none.
         classes_hash: Hash of the names of the classes that its search saw, in order; None in older tickets.
         row_fields: What each of its rows says of it.
+        header: What its file says beside its tensors, as far as it tells where the ticket is from.
     """
 
     hash: str
@@ -57,6 +58,7 @@ class TicketInfo:
     head: Mapping[str, tuple[int, ...]]
     classes_hash: str | None
     row_fields: Mapping[str, Any]
+    header: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def read(cls, path: Path, targets: Mapping[str, Protocol]) -> "TicketInfo":
@@ -98,6 +100,7 @@ class TicketInfo:
             head={name: tuple(value.shape) for name, value in ticket.head.items()},
             classes_hash=ticket.provenance.get("classes_hash"),
             row_fields={"kind": "score", **ticket_row_fields(path, ticket), "channels": channels},
+            header={"recipe": ticket.recipe, "provenance": ticket.provenance},
         )
 
 

@@ -179,6 +179,7 @@ class TargetFields:
         start: Where its schedule starts: "0", or "k" to train T - k steps from W_k.
         head: "own" where the classification layer of W_k is part of the ticket, "new" where it is drawn anew.
         target: Data set of the protocol.
+        protocol_given: What `--protocol` takes for it, where that is not its name.
         seed: Seed of the head, the order, the augmentation and of controls.
     """
 
@@ -190,6 +191,7 @@ class TargetFields:
     start: str | None = None
     head: str | None = None
     target: str
+    protocol_given: str | None = None
     seed: Seed
 
 
@@ -213,6 +215,8 @@ class ScoreRow(ControlFields, TargetFields, CostFields, LossField, Row):
     Attributes:
         top1: Fraction of the evaluation images whose class is the best guess.
         top5: Fraction of those whose class is among the five best guesses.
+        balanced_top1: Mean over the classes that have evaluation images of the fraction of each that is guessed right,
+            where they have different numbers of them: of a long tail, `top1` is nearly that of its head.
         channels: Channels of the images as the network saw them.
         eval_hash: Hash of the evaluation images.
         natural_density: Of an "adjusted" control: fraction of the dense network's weights that training leaves.
@@ -231,6 +235,7 @@ class ScoreRow(ControlFields, TargetFields, CostFields, LossField, Row):
 
     top1: Fraction
     top5: Fraction
+    balanced_top1: Fraction | None = None
     channels: Count | None = None
     eval_hash: str | None = None
     natural_density: Fraction | None = None
@@ -503,9 +508,12 @@ def row_error(row: Any) -> str | None:
         return f"lacks {', '.join(lacking)}"
     if odd := [name for name in row if name not in known and name != "kind"]:
         return f"has {odd[0][:80]!r}, which only a newer version can have written (update sslticket)"
-    # Those of other kinds too, which older versions wrote: all are columns of one table.
-    for name in (name for name in known if name in row):
-        if fault := value_error(name, own.get(name, known[name]), row[name]):
+    for name, value in row.items():
+        # Those of other kinds too, which older versions wrote: all are columns of one table.
+        key = own.get(name) or known.get(name)
+        if key is None or (type(value) in key.types and not key.checks):  # of ten thousand rows nearly all
+            continue
+        if fault := value_error(name, key, value):
             return fault
     if row["density"] == 0:
         return "has density 0, which must be above 0: a ticket keeps at least one weight"

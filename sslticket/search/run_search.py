@@ -84,6 +84,8 @@ def run_search(plan: SearchPlan, runtime: RuntimeConfig, *, show_progress: bool 
     ):
         for note in filter(None, notes):
             progress.note(note)
+        if engine.is_main_process and plan.images.split is not None:
+            plan.images.split.save(run_dir.path.parent)
         runner = SearchRunner(plan, engine, network, wrapped, monitor, progress)
         warned = False
         for ticket in _noting_divergence(search_of(recipe).tickets(runner), plan, engine, network):

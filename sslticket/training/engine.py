@@ -353,7 +353,9 @@ class Engine:
             steps: Steps of the training in all.
             earlier: The kernels of the same network under another mask, whose layout stays; None to try layouts.
         """
-        settled = Kernels() if earlier is None else dataclasses.replace(earlier, sparse=(), layers=0)
+        settled = (
+            Kernels() if earlier is None else dataclasses.replace(earlier, sparse=(), layers=0, images_innermost=False)
+        )
         if self.accelerator.device.type != "cpu" or self.runtime.exact or steps < TRIAL_FROM_STEPS:
             return settled
         if (found := self.broadcast(Kernels.read(path) if self.is_main_process else None)) is not None:

@@ -10,11 +10,11 @@ training reads it, so one that was killed ends with the bits of one that was not
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeVar
 
 import torch
 
@@ -40,6 +40,7 @@ COMPILE_FROM_SECONDS = 600.0
 """Seconds of a training from which on compiled code is tried under --fast: to compile takes 10 to 30 seconds, twice."""
 _ROUNDS = 3
 _MAX_STEM = 150  # bytes of a file's name
+_Key = TypeVar("_Key", bool, int)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,12 +52,15 @@ class Kernels:
         compiled: Whether network, heads and slow copies run as torch.compile makes them.
         sparse: Names of the weights whose layers compute with their kept weights alone.
         layers: Number of layers with a mask; 0 where no layer was tried.
+        images_innermost: Whether these layers hand on batches whose images lie innermost, see
+            `sslticket.pruning.innermost`.
     """
 
     channels_last: bool = False
     compiled: bool = False
     sparse: tuple[str, ...] = ()
     layers: int = 0
+    images_innermost: bool = False
 
     @classmethod
     def read(cls, path: Path) -> Self | None:
@@ -70,7 +74,9 @@ class Kernels:
             found = read_json(path, fix=fix)
         except FileNotFoundError:
             return None
-        kinds = {"channels_last": bool, "compiled": bool, "sparse": list, "layers": int}
+        kinds = {"channels_last": bool, "compiled": bool, "sparse": list, "layers": int, "images_innermost": bool}
+        if isinstance(found, dict):
+            found.setdefault("images_innermost", False)  # older files have it not
         fits = isinstance(found, dict) and found.keys() == kinds.keys()
         if not fits or any(type(found[name]) is not kind for name, kind in kinds.items()):
             raise BadInput(f"{path} is damaged (it names no kernels); {fix}")
@@ -83,6 +89,7 @@ class Kernels:
     def __str__(self) -> str:
         """The kernels as rows have them, such as "channels-last; 12 of 16 layers sparse"; "" for torch's own."""
         words = ["channels-last"] * self.channels_last + ["compiled"] * self.compiled
+        words += ["images innermost"] * self.images_innermost
         if self.sparse:
             words.append(f"{len(self.sparse)} of {self.layers} layers sparse")
         return "; ".join(words)
@@ -135,7 +142,7 @@ class Trial:
             best = self.layouts[0]
             for other in self.layouts[1:]:
                 best = other if times[best] >= MIN_GAIN * times[other] else best
-            chosen = passes[best].kernels
+            chosen = self._innermost(accelerator, passes[best]).kernels
             if self.compile_for and self.compile_for * times[best] >= COMPILE_FROM_SECONDS:
                 try:
                     compiled = _Pass(self, accelerator, channels_last=best, compiled=True)
@@ -144,6 +151,20 @@ class Trial:
                 except Exception as error:  # whatever a machine without a compiler raises
                     note = f"nothing is compiled, since torch.compile fails here: {one_line(error)}"
         return chosen, note
+
+    def _innermost(self, accelerator: "Accelerator", found: "_Pass") -> "_Pass":
+        """The same with images innermost, if that is faster: with its sparse layers, or with all that can be."""
+        kernels, mask = found.kernels, self.mask
+        if mask is None or not kernels.sparse or not all(view.ndim == 4 for view in self.batch.views):
+            return found
+        passes = {0: found}
+        for names in dict.fromkeys(
+            [kernels.sparse, tuple(sparse_layers.sparse_candidates(self.build().backbone, mask))]
+        ):
+            passes[len(passes)] = _Pass(self, accelerator, channels_last=kernels.channels_last, innermost=names)
+        times = _seconds_of(passes)
+        best = min(times, key=times.__getitem__)
+        return passes[best] if times[0] >= MIN_GAIN * times[best] else found
 
 
 class _Pass:
@@ -154,7 +175,13 @@ class _Pass:
     """
 
     def __init__(
-        self, trial: Trial, accelerator: "Accelerator", *, channels_last: bool, compiled: bool = False
+        self,
+        trial: Trial,
+        accelerator: "Accelerator",
+        *,
+        channels_last: bool,
+        compiled: bool = False,
+        innermost: Sequence[str] = (),
     ) -> None:
         layout = torch.channels_last if channels_last else torch.contiguous_format
         network = trial.build().to(memory_format=layout).train()
@@ -166,9 +193,12 @@ class _Pass:
         elif (mask := trial.mask) is not None:
             backbone = network.backbone
             pruned_model.set_mask_everywhere(network, mask)
-            names = sparse_layers.faster_sparse_layers(backbone, mask, views[0], autocast=accelerator.autocast)
-            sparse_layers.use_sparse_layers(backbone, mask, names)
-            self.kernels = replace(self.kernels, sparse=tuple(names), layers=len(mask))
+            names = tuple(innermost) or tuple(
+                sparse_layers.faster_sparse_layers(backbone, mask, views[0], autocast=accelerator.autocast)
+            )
+            chosen = replace(self.kernels, sparse=names, layers=len(mask), images_innermost=bool(innermost))
+            sparse_layers.use_sparse_layers(backbone, mask, names, images_innermost=chosen.images_innermost)
+            self.kernels = chosen
 
     def __call__(self) -> None:
         with self._accelerator.autocast():
@@ -179,11 +209,11 @@ class _Pass:
         self._network.zero_grad()
 
 
-def _seconds_of(passes: Mapping[bool, _Pass]) -> dict[bool, float]:
+def _seconds_of(passes: Mapping[_Key, _Pass]) -> dict[_Key, float]:
     """The seconds of each, the least of a few rounds in turn: what else runs on the machine only adds to them."""
     for each in passes.values():
         each()
-    seconds: dict[bool, list[float]] = {name: [] for name in passes}
+    seconds: dict[_Key, list[float]] = {name: [] for name in passes}
     for _ in range(_ROUNDS):
         for name, each in passes.items():
             began = _clock()
@@ -210,7 +240,7 @@ def computing_with(kernels: Kernels, network: MaskedNetwork) -> Iterator[None]:
         return
     mask = pruned_model.current_mask(network.backbone)
     for backbone in pruned_model.backbone_and_copies(network):
-        sparse_layers.use_sparse_layers(backbone, mask, kernels.sparse)
+        sparse_layers.use_sparse_layers(backbone, mask, kernels.sparse, images_innermost=kernels.images_innermost)
     try:
         yield
     finally:
@@ -220,12 +250,16 @@ def computing_with(kernels: Kernels, network: MaskedNetwork) -> Iterator[None]:
 @contextmanager
 def dense_layers(network: MaskedNetwork) -> Iterator[None]:
     """Has a network compute with torch's own kernels, as scores with second derivatives ask, until the block ends."""
-    backbones = [(each, sparse_layers.sparse_layers(each)) for each in pruned_model.backbone_and_copies(network)]
-    for backbone, _ in backbones:
+    backbones = [
+        (each, sparse_layers.sparse_layers(each), sparse_layers.hands_on_innermost(each))
+        for each in pruned_model.backbone_and_copies(network)
+    ]
+    for backbone, _, _ in backbones:
         sparse_layers.stop_sparse_layers(backbone)
     try:
         yield
     finally:
-        for backbone, names in backbones:
+        for backbone, names, innermost in backbones:
             if names:  # with the mask that is there again
-                sparse_layers.use_sparse_layers(backbone, pruned_model.current_mask(network.backbone), names)
+                mask = pruned_model.current_mask(network.backbone)
+                sparse_layers.use_sparse_layers(backbone, mask, names, images_innermost=innermost)

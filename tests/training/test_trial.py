@@ -61,7 +61,9 @@ def sparse_mask(network: MaskedNetwork, density: float = 0.2) -> Mask:
 class Clock:
     """Seconds that passes take as a test says, whatever they take."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, contiguous: float, channels_last: float) -> None:
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, contiguous: float, channels_last: float, innermost: float = 1.0
+    ) -> None:
         self.now, self.seconds, self.passes = 0.0, {False: contiguous, True: channels_last}, 0
         monkeypatch.setattr(trials, "_clock", lambda: self.now)
         whole = trials._Pass.__call__
@@ -69,7 +71,7 @@ class Clock:
         def run(one: Any) -> None:
             whole(one)
             self.passes += 1
-            self.now += self.seconds[one.kernels.channels_last]
+            self.now += self.seconds[one.kernels.channels_last] * (innermost if one.kernels.images_innermost else 1)
 
         monkeypatch.setattr(trials._Pass, "__call__", run)
 
@@ -99,6 +101,19 @@ def test_layers_that_gain_are_sparse_in_the_trial_of_each_layout(monkeypatch: py
     assert str(chosen) == "2 of 3 layers sparse"
     assert str(replace(chosen, channels_last=True)) == "channels-last; 2 of 3 layers sparse"
     assert str(Kernels()) == ""
+
+
+@pytest.mark.parametrize(("seconds", "chosen"), [(0.9, True), (0.95, False)])
+def test_images_lie_innermost_where_that_is_faster_by_a_tenth(
+    seconds: float, chosen: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sparse_layers, "faster_sparse_layers", lambda *_, **__: list(LAYERS))
+    Clock(monkeypatch, 1.0, 2.0, seconds)
+    trial = Trial(build=build, mask=sparse_mask(build()), batch=digits(16), layouts=(False,), compile_for=0)
+    found, _ = trial.choose(Engine.create(RuntimeConfig(), "fp32").accelerator)
+    # With the same layers sparse, or with all, whichever the clock finds faster.
+    assert replace(found, sparse=LAYERS) == Kernels(sparse=LAYERS, layers=3, images_innermost=chosen)
+    assert str(replace(found, sparse=LAYERS)) == "images innermost; " * chosen + "2 of 3 layers sparse"
 
 
 def test_code_that_cannot_be_compiled_is_said_and_left(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,6 +151,8 @@ def test_a_damaged_file_is_refused_and_a_whole_one_comes_back(tmp_path: Path) ->
     kernels = Kernels(channels_last=True, sparse=LAYERS, layers=3)
     kernels.write(path)
     assert Kernels.read(path) == kernels
+    path.write_text('{"channels_last": true, "compiled": false, "sparse": [], "layers": 3}')
+    assert Kernels.read(path) == Kernels(channels_last=True, layers=3), "as versions wrote it that had no more"
     for damaged in ("{}", '{"channels_last": 1, "compiled": false, "sparse": [], "layers": 3}', "[]"):
         path.write_text(damaged)
         with pytest.raises(BadInput, match=r"is damaged \(it names no kernels\); delete it"):
@@ -150,7 +167,7 @@ class Chosen:
         layouts: The layouts that were tried.
     """
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, innermost: bool = False) -> None:
         self.asked: list[float] = []
         self.layouts: list[tuple[bool, ...]] = []
         monkeypatch.setattr(engines, "TRIAL_FROM_STEPS", STEPS)
@@ -159,7 +176,7 @@ class Chosen:
             self.layouts.append(trial.layouts)
             density = 1.0 if trial.mask is None else trial.mask.density
             self.asked.append(density)
-            sparse = {} if trial.mask is None else {"sparse": LAYERS, "layers": 3}
+            sparse = {} if trial.mask is None else {"sparse": LAYERS, "layers": 3, "images_innermost": innermost}
             return Kernels(channels_last=trial.layouts[-1], **sparse), ""
 
         monkeypatch.setattr(Trial, "choose", choose)
@@ -197,7 +214,7 @@ def test_analyses_tell_the_kernels_of_the_trainings_that_they_rest_on(
 def test_a_search_that_is_stopped_again_and_again_computes_by_its_first_choice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    chosen = Chosen(monkeypatch)
+    chosen = Chosen(monkeypatch, innermost=True)
     search(tmp_path / "whole")
     assert stopped_every(3, lambda: search(tmp_path / "stopped")) >= 2
     assert len(chosen.asked) == 2 * 3, "what was chosen before a stop is not asked again"
