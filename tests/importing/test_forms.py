@@ -14,7 +14,9 @@ from torch import nn
 from sslticket import models
 from sslticket.errors import BadInput
 from sslticket.export.writer import export_ticket
+from sslticket.importing.checkpoints import read_checkpoint
 from sslticket.importing.importer import Origin, import_tickets
+from sslticket.pruning.prunable import describe_layers
 from sslticket.ticket import Ticket
 from tests.importing.conftest import Found, State
 
@@ -87,6 +89,32 @@ def test_every_form_gives_the_same_mask_and_weights(form: str, found: Found, sav
     assert "rewind_samples" in ticket.provenance["imported"]["unknown"]
     assert not {"seed", "rewind_samples", "search_samples", "images"} & ticket.provenance.keys()
     assert (ticket.provenance["dataset"], ticket.provenance["objective"]) == ("unknown", "unknown")
+
+
+def test_layers_without_a_mask_are_dense_and_no_part_of_the_density(found: Found, save: Save) -> None:
+    masks = rigl_torch(found)
+    masks["pruner"]["backward_masks"][0] = None
+    ticket = imported(save(masks))
+    assert list(ticket.mask) == ["features.4.weight", "features.8.weight"]
+    assert torch.equal(ticket.weights["features.0.weight"], found.zeros["features.0.weight"])
+    assert describe_layers(ticket.recipe) == "without features.0"
+
+
+def test_a_damaged_checkpoint_is_read_or_refused_in_one_line(found: Found, save: Save) -> None:
+    path, rng = save(found.state), np.random.default_rng(0)
+    whole = path.read_bytes()
+    refused = 0
+    for _ in range(150):
+        damaged = bytearray(whole)
+        for place in rng.integers(0, 3000, 3):  # the pickle lies there
+            damaged[place] = rng.integers(256)
+        path.write_bytes(damaged)
+        try:
+            read_checkpoint(path)
+        except BadInput as error:
+            refused += 1
+            assert "\n" not in str(error)
+    assert refused > 50
 
 
 def test_masks_alone_need_early_weights_and_take_them_as_they_are(found: Found, save: Save) -> None:
