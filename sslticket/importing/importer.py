@@ -336,14 +336,9 @@ def _make_ticket(part: _Part, network: _Network, origin: Origin) -> Ticket:
     recipe = {"model": network.model, "objective": {"is": came["objective"]}, "fit": {"is": UNKNOWN}, **part.tree}
     if dense := [name.removesuffix(".weight") for name in prunable if name not in mask]:
         recipe["search"] = {**recipe["search"], "exclude": dense}
-    return Ticket.from_dense_weights(
-        mask,
-        weights,
-        level=part.level or int(part.level is None),
-        recipe=recipe | {"data": data},
-        provenance=came,
-        head=head,
-    )
+    level = 1 if part.level is None else part.level
+    recipe |= {"data": data}
+    return Ticket.from_dense_weights(mask, weights, level=level, recipe=recipe, provenance=came, head=head)
 
 
 def _masks_of(part: _Part, network: _Network, matching: Matching) -> tuple[Mask, Tensor | None]:
