@@ -18,6 +18,7 @@ from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
+from sslticket import processes
 from sslticket.config.recipe import Precision, Recipe
 from sslticket.config.recipe_files import load_recipe as load_recipe  # a part of the front door
 from sslticket.config.recipe_files import load_recipes as load_recipes
@@ -216,6 +217,7 @@ def run_sweep(
     from sslticket.campaign import local, worker
     from sslticket.campaign.state import CampaignFolder
     from sslticket.campaign.sweep import Sweep, expand, find_sweep_file, load_sweeps
+    from sslticket.training.trackers import TrackerSet
 
     runtime = _check_runtime(runtime)
     file = find_sweep_file(sweep) if isinstance(sweep, (str, Path)) else None
@@ -230,6 +232,7 @@ def run_sweep(
         local.count_workers(local.visible_devices(), workers, 1)
     title = next((each.title for each in sweeps if each.title), name)
     worker.check_data(title, cells, folder, runtime.data_root)
+    TrackerSet(runtime.trackers).check()
     folder.begin(cells, title, retry=retry)
     if file is None or workers == 1:
         worker.work(cells, folder.out, runtime, precision=precision, show_progress=progress)
@@ -400,6 +403,7 @@ def _check_path(name: str, given: object) -> Path:
 
 
 def _check_runtime(given: RuntimeConfig | None) -> RuntimeConfig:
+    processes.check_system()
     if given is not None and not isinstance(given, RuntimeConfig):
         raise BadInput(f"runtime must be a RuntimeConfig or None, got {_shorten(given)}; give RuntimeConfig()")
     return given or RuntimeConfig()
