@@ -1,6 +1,7 @@
 """Every form in which others save sparse networks becomes the same ticket; what is none is refused in one line."""
 
 import argparse
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -115,6 +116,18 @@ def test_a_damaged_checkpoint_is_read_or_refused_in_one_line(found: Found, save:
             refused.append(str(error))
     assert len(refused) > 50
     assert not any("\n" in words for words in refused)
+
+
+def test_a_small_file_cannot_ask_for_any_memory(found: Found, save: Save) -> None:
+    path = save(found.zeros | {"fc.weight": torch.zeros(1).expand(10**7, 32)})
+    with pytest.raises(BadInput, match=r"says that fc.weight is larger than the file is"):
+        imported(path)
+    path = save(found.zeros)
+    with zipfile.ZipFile(path) as parts, zipfile.ZipFile(path.with_name("z.pt"), "w", zipfile.ZIP_DEFLATED) as packed:
+        for name in parts.namelist():
+            packed.writestr(name, parts.read(name))
+    with pytest.raises(BadInput, match=r"z.pt is compressed, which no file of torch.save is"):
+        imported(path.with_name("z.pt"))
 
 
 def test_masks_alone_need_early_weights_and_take_them_as_they_are(found: Found, save: Save) -> None:
