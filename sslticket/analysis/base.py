@@ -30,7 +30,6 @@ from sslticket.storage.files import write_row
 from sslticket.ticket import Ticket, run_folder_of
 from sslticket.training.engine import Engine
 from sslticket.training.numerics import Numerics, numerics_of_row
-from sslticket.training.progress import Progress
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -339,7 +338,7 @@ def run_analysis(
     plan = AnalysisPlan.build(analysis, tasks, engine.runtime.data_root, engine.numerics)
     rows = [(target.task, target.ticket_info) for target in plan.targets]
     engine.check_invariants(evaluation_invariants(rows, plan.split_cache, engine.precision))
-    with Progress(0, show=show_progress and engine.is_main_process) as progress:
+    with engine.show_progress(0, show=show_progress) as progress:
         queue = WorkQueue(plan.jobs, EndpointStore(plan.split_cache, engine, progress), engine, progress)
         if engine.is_main_process and (note := plan.describe_other_origins(engine.device_name)):
             progress.note(note)

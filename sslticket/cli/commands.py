@@ -7,6 +7,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sslticket import hub
 from sslticket.cli import campaign_commands, inspect_commands, reproduce_command, ticket_commands
@@ -18,6 +19,9 @@ from sslticket.errors import BadInput
 from sslticket.escaping import escape_lines, escape_terminal, shell_quote
 from sslticket.processes.allocator import keep_freed_memory
 from sslticket.registry import load_user_file
+
+if TYPE_CHECKING:
+    from sslticket.training.trackers import TrackerSet
 
 _DESCRIPTION = """Lottery tickets from limited or no supervision.
 
@@ -100,6 +104,13 @@ def _add_report(commands: "argparse._SubParsersAction[flags.Parser]") -> None:
         "--width", type=_read_width, default=7.2, metavar="LENGTH", help="of each, as 3.25in, 8.2cm or 82mm [7.2in]"
     )
     parser.add_argument("--latex", type=Path, metavar="TABLE.tex", help="the means as a table for LaTeX [none]")
+    parser.add_argument(
+        "--log",
+        nargs="+",
+        default=(),
+        metavar="NAME",
+        help="trackers that get page, figures and tables: wandb, mlflow, trackio, comet, or mine.py:Mine [none]",
+    )
     add_parts_flag(parser)
     parser.set_defaults(command=_run_report)
 
@@ -177,6 +188,7 @@ def _read_width(told: str) -> float:
 def _run_report(given: argparse.Namespace) -> None:
     from sslticket import report
 
+    trackers = _check_trackers(given.log)
     written = report.write_report(
         given.runs, given.output, figures=given.figures, kind=given.format, latex=given.latex, width=given.width
     )
@@ -188,6 +200,20 @@ def _run_report(given: argparse.Namespace) -> None:
     if written.latex:
         print(f"table: {written.latex}")
     print(f"figure: {written.png}\nreport: {written.html}")
+    if trackers:
+        files = [written.html, written.png, *written.figures, *([written.latex] if written.latex else [])]
+        trackers.log_report(given.output.absolute().parent, given.output.stem, files, _note)
+
+
+def _check_trackers(names: Sequence[str]) -> "TrackerSet | None":
+    """The trackers that --log names, which can be used; None for none."""
+    if not names:
+        return None
+    from sslticket.training.trackers import TrackerSet  # imports torch
+
+    trackers = TrackerSet(names)
+    trackers.check()
+    return trackers
 
 
 def _run_rows(given: argparse.Namespace) -> None:

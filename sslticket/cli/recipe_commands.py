@@ -41,6 +41,7 @@ from sslticket.results.throughput import (
 from sslticket.search.plan import TrainingImages
 from sslticket.seeds import derive_seed
 from sslticket.storage.files import atomic_write
+from sslticket.training.display import tell
 
 if TYPE_CHECKING:
     from sslticket.search.plan import SearchPlan
@@ -99,7 +100,7 @@ def run_with_flags(
     first = processes.rank() == 0
     for note in filter(None, (notice, *planned.notes, planned.notice)):
         if first:
-            print(f"note: {escape_terminal(note)}", file=sys.stderr)
+            tell(f"note: {note}", runtime)
     levels = range(planned.levels + 1)
     if dry_run:
         probed = None
@@ -115,7 +116,7 @@ def run_with_flags(
     began, there = process_seconds(), [level for level in levels if planned.run_dir.ticket_path(level).exists()]
     if first and len(there) < len(levels):
         some = f"; {len(there)} of {len(levels)} tickets are there" if there else ""
-        print(escape_terminal(f"{planned.estimate(_throughput(given)).summary()}{some}"), file=sys.stderr)
+        tell(f"{planned.estimate(_throughput(given)).summary()}{some}", runtime)
     bad = search(planned, runtime)
     if not first:
         return

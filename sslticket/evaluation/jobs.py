@@ -42,6 +42,7 @@ from sslticket.training.engine import Engine, Invariant, flag_invariant
 from sslticket.training.numerics import Numerics, numerics_of_row
 from sslticket.training.progress import Progress
 from sslticket.training.snapshots import SNAPSHOT_FOLDER, delete_snapshots
+from sslticket.training.trackers import TrackerSet
 
 
 @dataclass(frozen=True, eq=False)
@@ -569,7 +570,7 @@ def evaluate_tasks(tasks: Sequence[EvalTask], engine: Engine, *, show_progress: 
     plan = EvaluationPlan.build(tasks, engine.runtime.data_root, engine.numerics)
     rows = [(task, plan.ticket_infos[task.path]) for task in tasks]
     engine.check_invariants(evaluation_invariants(rows, plan.split_cache, engine.precision))
-    with Progress(0, show=show_progress and engine.is_main_process) as progress:
+    with engine.show_progress(0, show=show_progress) as progress:
         queue = WorkQueue(plan.jobs, Evaluation(plan, Evaluator(engine, progress)), engine, progress)
         if show_progress and engine.is_main_process and (jobs := plan.jobs()):
             progress.note(_summarize(jobs, tasks, engine))
@@ -596,6 +597,7 @@ def probe_training(task: EvalTask, info: TicketInfo, engine: Engine, evaluation:
         evaluation: Images that are measured at the end of a training.
     """
     protocol, training = task.protocol, task.protocol.training_for(info.model)
+    engine = replace(engine, tracker_set=TrackerSet(()))  # nobody wants to follow these
     like = replace(get_dataset(protocol.dataset), channels=info.channels)
 
     def run(batch: int, steps: int, measured: int) -> ProbedRun:
@@ -673,4 +675,5 @@ def _group(task: EvalTask) -> tuple[str, str]:
 
 def _start_task(progress: Progress, name: str, task: EvalTask, steps: int) -> None:
     """Says what is trained, and which row it is; the line has to fit a terminal."""
-    progress.start_task(f"{name} {task.protocol.name} seed {task.seed}", steps)
+    about = {"ticket": task.path.stem, "control": task.control, "protocol": task.protocol.name, "seed": task.seed}
+    progress.start_task(f"{name} {task.protocol.name} seed {task.seed}", steps, about)

@@ -140,9 +140,12 @@ class Splits:
             BadInput: If a folder of one's own, or another set whose name does not say which images it has, has changed
                 since; it names what was added and removed, where the list was kept.
         """
+        entry = self.training.dataset
+        if not self.whole_hash or not is_own_dataset(entry) or not header["recipe"].get("data"):
+            return
         data, origin = RecipeRecord(header["recipe"]).data, header["provenance"]
-        identity, entry = data.identity, self.training.dataset
-        if not self.whole_hash or data.dataset != entry.name or not is_own_dataset(entry):
+        identity = data.identity
+        if data.dataset != entry.name:
             return
         same = origin.get("source_hash") in (None, self.whole_hash)
         listed = data.subset_list is not None or data.labels_list is not None  # whose names are in the hash, too
@@ -489,7 +492,7 @@ class Evaluator:
         kernels = engine.choose_kernels(path, net, run.build_net, lambda: self.training_loader(run), training, steps)
         with (
             engine.prepare(net, steps, training, kernels) as wrapped,
-            self.progress.log_to(*engine.trackers(run.run, run.name)),
+            self.progress.log_to(*engine.trackers(run.run, run.name, self.progress.about, self.progress.note)),
             computing_with(kernels, net),
         ):
             batches = self._growing_loader(run)

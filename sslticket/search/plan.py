@@ -4,6 +4,7 @@ import hashlib
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ from sslticket.results.throughput import CostEstimate, Throughput
 from sslticket.search.base import SearchCost, Stages, search_of
 from sslticket.search.estimate import SearchWork, num_known_labels, planned_counts, rewound_within
 from sslticket.ticket import Ticket
+from sslticket.training.display import Stage
 from sslticket.training.memory import DeviceMemory, MemoryModel, ShapeOnlyMode, UnknownMemory, resident_bytes
 from sslticket.training.network import MaskedNetwork
 from sslticket.training.numerics import Numerics, resolve_precision, state_size
@@ -379,6 +381,19 @@ class SearchPlan:
     def cumulative_samples(self, level: int) -> int:
         """Samples that the search has seen, at most, when it knows the ticket of this level."""
         return self.stages.cumulative_steps[level] * self.recipe.training.batch_size + self.scoring_samples(level)
+
+    def trained_density(self, level: int) -> float | None:
+        """The density at which the ticket of a level is trained; None where that shows only when it has been."""
+        survivors = self.stages.survivors
+        learned = search_of(self.recipe).mask_learning(self.recipe.training, self.clock) is not None
+        return None if survivors is None or learned else survivors[level] / self.num_prunable
+
+    @property
+    def training_stages(self) -> list[Stage]:
+        """The trainings, that of the dense network to W_k first, each with the images that it sees and its density."""
+        ends = [self.cumulative_samples(level) for level in range(self.levels + 1)]
+        later = [Stage(end - begin, self.trained_density(level)) for level, (begin, end) in enumerate(pairwise(ends))]
+        return [Stage(ends[0], self.trained_density(0)), *later]
 
     def scoring_samples(self, level: int) -> int:
         """Those of them, at most, that are used for scores alone."""
