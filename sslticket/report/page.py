@@ -509,7 +509,7 @@ def _trainings_json(content: Content) -> str:
     numbers = zip(*(scores[key].tolist() for key in ("unit", "search_seed", "replicate", "seed", "top1")), strict=True)
     for how, key, (unit, search_seed, replicate, seed, top1) in zip(hows, keys, numbers, strict=True):
         search = search_seed if unit.startswith("search") else replicate
-        search = int(search) if search == search and search is not None and search is not pd.NA else None
+        search = None if pd.isna(search) else int(search)
         training = [search, int(seed), top1, makings.setdefault(how, len(makings))]
         means.setdefault(key, []).append(training)
     ordered = [means[tuple(row)] for row in content.summary[_MEAN_KEYS].itertuples(index=False)]

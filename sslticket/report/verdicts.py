@@ -30,14 +30,14 @@ class Sparsest(NamedTuple):
         wins: Whether it is winning there; None where no random ticket of this density was measured.
         matching: All densities at which the series matches.
         between: Densities above it at which the series does not match.
-        by_seed: The same density of each search alone, by its seed; NaN where it matches nowhere.
+        by_seed: The same density of each search alone, by its seed or name; NaN where it matches nowhere.
     """
 
     density: float
     wins: bool | None
     matching: tuple[float, ...]
     between: tuple[float, ...]
-    by_seed: Mapping[int, float]
+    by_seed: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def judge_panel(searches: pd.DataFrame) -> dict[str, Verdict]:
         Verdicts by series; none of series without sparse tickets or without a dense network to compare with.
     """
     values: dict[str, dict[float, dict[str, float]]] = {}
-    about: dict[str, dict[str, Any]] = {}
+    about: dict[str, Mapping[Any, Any]] = {}
     for row in searches[["series", "density", "unit", "top1", *_FACTS]].to_dict("records"):
         values.setdefault(row["series"], {}).setdefault(row["density"], {})[row["unit"]] = row["top1"]
         about[row["series"]] = row
@@ -103,7 +103,7 @@ def judge_panel(searches: pd.DataFrame) -> dict[str, Verdict]:
 _FACTS = ("control", "objective", "source", "search", "variant", "head", "numerics")
 
 
-def _other_dense(own: Mapping[str, Any], names: Sequence[str], about: Mapping[str, Mapping[str, Any]]) -> str:
+def _other_dense(own: Mapping[Any, Any], names: Sequence[str], about: Mapping[str, Mapping[Any, Any]]) -> str:
     """The supervised tickets whose dense network stands in, of those with this head and these numerics; "" for none."""
     same = ("ticket", "supervised", own["head"], own["numerics"])
     alike = [
@@ -158,15 +158,15 @@ def _mean(values: Mapping[str, float]) -> float:
 
 def _by_seed(
     own: Mapping[float, Mapping[str, float]], dense: Mapping[str, float], tolerance: float
-) -> dict[int, float]:
+) -> dict[str, float]:
     """The sparsest that matches, of each search alone with its own dense network."""
-    found: dict[int, float] = {}
+    found: dict[str, float] = {}
     for unit, top1 in dense.items():
         measured = [density for density, each in own.items() if unit in each]
         if measured:
             matching = [each for each in measured if own[each][unit] >= top1 - tolerance - _ROUNDING]
-            found[int(unit.split()[-1])] = min(matching, default=math.nan)
-    return dict(sorted(found.items()))
+            found[unit.split()[-1]] = min(matching, default=math.nan)
+    return dict(sorted(found.items(), key=lambda each: (len(each[0]), each[0])))
 
 
 def verdict_lines(verdicts: Mapping[str, Verdict]) -> list[list[str]]:
@@ -200,8 +200,8 @@ def _verdict_word(found: Sparsest) -> str:
     return {True: "winning", False: "matching, not above random tickets", None: "matching"}[found.wins]
 
 
-def _seed_words(by_seed: Mapping[int, float]) -> str:
-    """The density of each seed: "0: 25%, 1: none"; a range of many."""
+def _seed_words(by_seed: Mapping[str, float]) -> str:
+    """The density of each search: "0: 25%, 1: none"; nothing of one."""
     if len(by_seed) < 2:
         return text.MISSING
     return ", ".join(
