@@ -260,7 +260,7 @@ class FigureContent:
             panel = view.values.panel
             if view.part is None or panel.kind == "table" or panel.x in ("density", "sparsity"):
                 continue
-            sparse = sorted({float(f"{each:.3g}") for each in view.values.rows["density"] if each < 1}, reverse=True)
+            sparse = [each for each in view.values.densities if each < 1]
             if 0 < len(sparse) <= _MAX_NAMED:
                 words = ", ".join(f"{text.format_percent(each)}%" for each in sparse)
                 found.setdefault(words, []).append(panel.title)

@@ -140,7 +140,8 @@ def _verdict(
             above = means[sparsest] - _mean(random[sparsest])
             margin = _tolerance(kind, random[sparsest])
             wins = None if math.isnan(margin) else above > margin + _ROUNDING
-        found[kind] = Sparsest(sparsest, wins, tuple(matching), between, _by_seed(own, dense, tolerance))
+        alone = _by_seed(own, dense, tolerance)
+        found[kind] = Sparsest(sparsest, wins, tuple(sorted(matching, reverse=True)), between, alone)
     return Verdict(series, middle, dense_of, len(dense), found)
 
 
