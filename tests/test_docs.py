@@ -13,7 +13,8 @@ from sslticket.objectives.s4l import S4L
 from sslticket.pruning.criteria import Criterion
 from sslticket.search.base import Search
 
-DOCS = Path(__file__).parents[1] / "docs"
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
 PAGES = {path.stem: path for path in (DOCS / "objectives").glob("*.md")}
 OBJECTIVES = [
     found
@@ -89,3 +90,19 @@ def test_the_page_of_imp_lists_every_setting_with_its_flag_and_default() -> None
         default = "`Magnitude()`" if field.name == "criterion" else str(field.default or "none")
         default = "0" if field.default == 0 else "none" if field.default == () else default
         assert (field.name, flag, default) in listed
+
+
+@pytest.mark.parametrize(
+    "page",
+    [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))],
+    ids=lambda page: str(page.relative_to(ROOT)),
+)
+def test_files_of_the_project_that_a_page_names_are_there(page: Path) -> None:
+    others = r"In `models/base.py`|`OPEN_LTH` names a clone.*?as it is\."  # files of another project, in docs/speed.md
+    text = re.sub(others, "", page.read_text(), flags=re.DOTALL)
+    for name in re.findall(r"`((?:[a-z_]+/)+[a-z_0-9]+\.(?:py|toml|csv|md))[:`]", text):
+        top = name.split("/")[0]
+        if (ROOT / top).is_dir():
+            assert (ROOT / name).exists() or (ROOT / "sslticket" / name).exists(), name
+        elif (ROOT / "sslticket" / top).is_dir():
+            assert (ROOT / "sslticket" / name).exists(), name

@@ -1,6 +1,7 @@
 """A backbone's forward pass as a graph of basic operations, and whether a mask acts on all that it multiplies by."""
 
 import copy
+import operator
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -9,9 +10,10 @@ import torch
 from torch import Tensor, fx, nn
 from torch.func import functional_call, functionalize
 from torch.fx import GraphModule
-from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.weak import WeakIdKeyDictionary
 
 from sslticket.errors import BadInput
 from sslticket.pruning import pruned_model
@@ -77,9 +79,19 @@ class ForwardGraph:
             return cast(Tensor, functional_call(net, state, (image,)))
 
         # By plain products and softmax: fused attention is one operation that hides what it multiplies.
-        with torch.no_grad(), torch.random.fork_rng(devices=[]), sdpa_kernel(SDPBackend.MATH):
-            graph = make_fx(functionalize(forward, remove="mutations"))(state, image)
-        return cls(graph, state, image)
+        fused = torch.backends.mha.get_fastpath_enabled()
+        torch.backends.mha.set_fastpath_enabled(False)
+        try:
+            with torch.no_grad(), torch.random.fork_rng(devices=[]), sdpa_kernel(SDPBackend.MATH):
+                try:
+                    with _Recorder([*state.values(), image]) as recorder:
+                        features = forward(state, image)
+                except _SharedMemoryWritten:
+                    with _Recorder([*state.values(), image], functional=True) as recorder:
+                        features = functionalize(forward, remove="mutations")(state, image)
+        finally:
+            torch.backends.mha.set_fastpath_enabled(fused)
+        return cls(recorder.finished(features), state, image)
 
     def plain_names(self) -> dict[str, str]:
         """Plain names of all parameters and buffers but those of gates, by their names in `state`."""
@@ -93,6 +105,106 @@ class ForwardGraph:
             image: The value that takes the image's place.
         """
         return [*(state[name] for name in self.state), image]
+
+
+class _SharedMemoryWritten(BaseException):
+    """Something was about to write to memory that several tensors see; no `except Exception` of a network takes it."""
+
+
+class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own hook for subclasses
+    """Writes down the operations that are done while it is entered, as a graph of what it was made with.
+
+    Not torch's own `make_fx`, which does the same: it imports the compiler first, 1.6 seconds of every search. What
+    writes to a tensor of its own is written down as what makes a new one; elsewhere torch's `functionalize` is needed,
+    which imports sympy for 0.4 seconds.
+
+    Args:
+        inputs: The tensors that the graph will be called with, in this order.
+        functional: Whether `functionalize` sees to it that nothing matters that operations write.
+    """
+
+    def __init__(self, inputs: Sequence[Tensor], *, functional: bool = False) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._functional = functional
+        self._root, self._graph = nn.Module(), fx.Graph()
+        self._nodes = WeakIdKeyDictionary()
+        self._shared: set[int] = set()  # storages that several tensors see
+        for number, value in enumerate(inputs):
+            self._note(value, self._graph.placeholder(f"input_{number}"))
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """No: torch would import its compiler to keep it off."""
+        return False
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Does an operation and notes it.
+
+        Raises:
+            _SharedMemoryWritten: If it would write to what is not one tensor's alone, before it does.
+        """
+        kwargs = kwargs or {}
+        with self:  # what consists of other operations is noted as those
+            result = func.decompose(*args, **kwargs)
+        if result is not NotImplemented:
+            return result
+        schema = getattr(func, "_schema", None)
+        writes = schema is not None and schema.is_mutable and not self._functional
+        noted = self._without_writing(func, args) if writes else func
+        named = pytree.tree_map_only(Tensor, self._node_of, (args, kwargs))
+        result = func(*args, **kwargs)
+        if schema is not None and not writes and any(each.alias_info is not None for each in schema.returns):
+            self._shared |= {
+                each.untyped_storage()._cdata for each in pytree.tree_leaves(result) if isinstance(each, Tensor)
+            }
+        self._note(result, self._graph.call_function(noted, *named))
+        return result
+
+    def _without_writing(self, func: Any, args: tuple[Any, ...]) -> Any:
+        """The operation that makes a new tensor of what this one would write to its first argument.
+
+        Raises:
+            _SharedMemoryWritten: If there is none, or others see that memory.
+        """
+        namespace, _, name = func._schema.name.partition("::")
+        packet = getattr(getattr(torch.ops, namespace), name.removesuffix("_"), None)
+        noted = getattr(packet, func._overloadname, None)
+        written = [each for each in func._schema.arguments if each.alias_info is not None and each.alias_info.is_write]
+        target = args[0] if args and written == func._schema.arguments[:1] else None
+        if not name.endswith("_") or noted is None or not isinstance(target, Tensor):
+            raise _SharedMemoryWritten
+        own = target in self._nodes and self._nodes[target].op == "call_function"
+        if not own or target.untyped_storage()._cdata in self._shared:
+            raise _SharedMemoryWritten
+        return noted
+
+    def finished(self, output: Any) -> GraphModule:
+        """The graph of what leads to an output."""
+        self._graph.output(pytree.tree_map_only(Tensor, self._node_of, output))
+        self._graph.eliminate_dead_code()
+        return GraphModule(self._root, self._graph)
+
+    def _node_of(self, value: Tensor) -> fx.Node:
+        """The node of a tensor; one that no operation has made is kept as a constant."""
+        if value not in self._nodes:
+            name = f"constant_{len(list(self._root.buffers()))}"
+            self._root.register_buffer(name, value)
+            self._note(value, self._graph.get_attr(name))
+        return cast(fx.Node, self._nodes[value])
+
+    def _note(self, value: Any, node: fx.Node) -> None:
+        """Remembers which node a result is, and of its tensors shape and type."""
+        node.meta["val"] = pytree.tree_map_only(
+            Tensor, lambda each: torch.empty(each.shape, dtype=each.dtype, device="meta"), value
+        )
+        if isinstance(value, Tensor):
+            self._nodes[value] = node
+        elif isinstance(value, tuple | list):
+            for number, each in enumerate(value):
+                if isinstance(each, Tensor):
+                    self._note(each, self._graph.call_function(operator.getitem, (node, number)))
 
 
 _TRIAL_DENSITY = 0.1  # of the random mask

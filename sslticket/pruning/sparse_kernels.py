@@ -12,7 +12,7 @@ by chunk, tile and kept weight in a fixed order.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -315,14 +315,21 @@ def _machine() -> _Machine:
 
 
 @cache
-def tile_kernels(tile: Tile) -> tuple[int, int, int]:
-    """Addresses of a tile's sums, of its dot products and of its total."""
+def sums_kernel(tile: Tile) -> int:
+    """Address of a tile's sums."""
     module = ir.Module()
     _write_sums(module, tile)
+    return _machine().compile(module, "sums")[0]
+
+
+@cache
+def gradient_kernels(tile: Tile) -> tuple[int, int]:
+    """Addresses of a tile's dot products and of its total."""
+    module = ir.Module()
     _write_dots(module, tile)
     _write_total(module, tile)
-    sums, dots, total = _machine().compile(module, "sums", "dots", "total")
-    return sums, dots, total
+    dots, total = _machine().compile(module, "dots", "total")
+    return dots, total
 
 
 @cache
@@ -405,14 +412,38 @@ def _clear(typing: Any, address: Any, count: Any) -> Any:
     return types.void(address, count), generate
 
 
-def _compiled(function: Callable[..., Any]) -> Any:
+@intrinsic  # type: ignore[untyped-decorator]
+def _copy(typing: Any, target: Any, source: Any, count: Any) -> Any:
+    """Copies so many bytes."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        byte = ir.IntType(8).as_pointer()
+        copy = builder.module.declare_intrinsic("llvm.memcpy", [byte, byte, _INT])
+        target, source = (builder.inttoptr(address, byte) for address in args[:2])
+        builder.call(copy, [target, source, args[2], ir.Constant(ir.IntType(1), 0)])
+        return context.get_dummy_value()
+
+    return types.void(target, source, count), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _numbers(typing: Any, address: Any, like: Any) -> Any:
+    """A pointer to numbers of an array's type, of which `numba.carray` makes an array."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.inttoptr(args[0], _DTYPES[like.dtype.bitwidth // 8].as_pointer())
+
+    return types.CPointer(like.dtype)(address, like), generate
+
+
+def _compiled(function: Callable[..., Any], **options: Any) -> Any:
     # Under a user's name for the CPU, machines with vectors of other lengths would take each other's code.
     cache = numba.config.CPU_NAME is None and numba.config.CPU_FEATURES is None
     try:
-        made = numba.njit(cache=cache, nogil=True)(function)
+        made = numba.njit(cache=cache, nogil=True, **options)(function)
         return save_if_possible(made) if cache else made
     except RuntimeError:  # no folder in which compiled code could be kept
-        return numba.njit(nogil=True)(function)
+        return numba.njit(nogil=True, **options)(function)
 
 
 @_compiled
@@ -456,6 +487,17 @@ def _pack(kernel, images, count, packed, geometry, table, pixel, like):  # type:
                 for lane in range(lanes):
                     value = _get(source + lane * image + place * size, like) if lane < there else like.dtype.type(0)
                     _put(target + (_place(table, place) + lane) * size, value, like)
+
+
+@_compiled
+def _frame(images, packed, geometry, pixel):  # type: ignore[no-untyped-def]
+    """Packs a batch whose images lie innermost already: rows are copied, with borders of 0."""
+    channels, height, width, top, left, rows, columns = geometry
+    _clear_border(packed, channels, geometry, pixel)
+    for channel in range(channels):
+        for row in range(rows):
+            target = packed + ((channel * height + top + row) * width + left) * pixel
+            _copy(target, images + (channel * rows + row) * columns * pixel, columns * pixel)
 
 
 @_compiled
@@ -507,7 +549,8 @@ def _products(packed, count, weight, bias, images, chunk_memory, side, pixel, li
                         _call(kernel, (x, y, values, places, begin, end, start))
                         y += height * width * pixel
                         begin = end
-        _unpack(unpacking, images, count, chunk_memory, chunk, channels * height * width, table, pixel, like)
+        if unpacking:
+            _unpack(unpacking, images, count, chunk_memory, chunk, channels * height * width, table, pixel, like)
 
 
 @_compiled
@@ -521,13 +564,17 @@ def forward(x, count, packed, weight, bias, y, memory, packing, side, pixel, lik
         weight: Address of the dense weight.
         bias: Address of a number for each output channel; 0 for none.
         y: Address of the output's images.
-        memory: Address of memory for a packed chunk of the output.
-        packing: Address of the kernel that packs, and of the place of each number of an image in the first chunk.
+        memory: Address of memory for a packed chunk of the output; of the output itself where its images lie innermost.
+        packing: Address of the kernel that packs, and of the place of each number of an image in the first chunk. A
+            kernel of 0 says that images lie innermost already, and that they are all of one chunk.
         side: What is computed, see `sslticket.pruning.sparse_layers`.
         pixel: Bytes of a pixel of a chunk.
         like: An array of the numbers' type.
     """
-    _pack(packing[0], x, count, packed, side[2], packing[1], pixel, like)
+    if packing[0]:
+        _pack(packing[0], x, count, packed, side[2], packing[1], pixel, like)
+    elif x != packed:
+        _frame(x, packed, side[2], pixel)
     _products(packed, count, weight, bias, y, memory, side, pixel, like)
 
 
@@ -572,7 +619,10 @@ def backward(  # type: ignore[no-untyped-def]
         pixel: As for `forward`.
         like: As for `forward`.
     """
-    _pack(packing[0], g, count, packed, back[2], packing[1], pixel, like)
+    if packing[0]:
+        _pack(packing[0], g, count, packed, back[2], packing[1], pixel, like)
+    elif g != packed:
+        _frame(g, packed, back[2], pixel)
     size = like.itemsize
     nothing = np.zeros(1, np.int64)
     none = np.int64(nothing.ctypes.data)
@@ -607,7 +657,8 @@ def backward(  # type: ignore[no-untyped-def]
                         _call(tile[1], (here, memory))
             _call(tile[2], (memory, 1, none, d_bias + channel * size, 0))
     if d_x:
-        _products(packed, count, weight, 0, d_x, memory, back, pixel, like)
+        # Where images lie innermost, nothing is unpacked.
+        _products(packed, count, weight, 0, d_x, memory if back[1] else d_x, back, pixel, like)
 
 
 @_compiled
@@ -636,3 +687,105 @@ def sgd_step(weight, gradient, buffer, index, kept, rate, momentum, decay, neste
             _put(buffer + at, total, like)
             change = change + momentum * total if nesterov else total
         _put(weight + at, value - rate * change, like)
+
+
+_BLOCK = 4096  # numbers that are summed up in their own type; sums of blocks are in float64
+
+
+@partial(_compiled, fastmath={"reassoc", "contract", "nsz"})  # else no sum is computed in vectors
+def _norm_sums(x, g, mean, gradient):  # type: ignore[no-untyped-def]
+    """Sums over a channel: of x, and of squares of x less its mean; or, with a gradient, of g and of g times that."""
+    first, second = 0.0, 0.0
+    for start in range(0, len(x), _BLOCK):
+        part, other = x[start : start + _BLOCK], g[start : start + _BLOCK]
+        one, two = x.dtype.type(0), x.dtype.type(0)
+        if gradient:
+            for number in range(len(part)):
+                one += other[number]
+                two += other[number] * (part[number] - mean)
+        else:
+            for number in range(len(part)):
+                one += part[number]
+                two += (part[number] - mean) * (part[number] - mean)
+        first += one
+        second += two
+    return first, second
+
+
+@_compiled
+def norm_forward(x, y, channels, plane, weight, bias, used, moving, factor, eps, like):  # type: ignore[no-untyped-def]
+    """Batch norm of images that lie innermost, so that each channel is one run of numbers.
+
+    Args:
+        x: Address of the input.
+        y: Address of the output.
+        channels: Number of channels.
+        plane: Numbers of each.
+        weight: Address of the channels' factors.
+        bias: Address of what is added.
+        used: Address of the means, and behind them of the reciprocal standard deviations, that are used.
+        moving: Addresses of the running means and variances, which are used where `factor` is negative.
+        factor: By which running statistics move to those of this batch.
+        eps: Added to variances.
+        like: An array of the numbers' type.
+    """
+    size, kind = like.itemsize, like.dtype.type
+    means, variances = moving
+    for channel in range(channels):
+        at = channel * size
+        values = numba.carray(_numbers(x + at * plane, like), plane)
+        result = numba.carray(_numbers(y + at * plane, like), plane)
+        if factor < 0:
+            mean, variance = np.float64(_get(means + at, like)), np.float64(_get(variances + at, like))
+        else:
+            total, _ = _norm_sums(values, values, kind(0), False)
+            mean = total / plane
+            _, squares = _norm_sums(values, values, kind(mean), False)
+            variance = squares / plane
+            unbiased = squares / max(plane - 1, 1)
+            _put(means + at, kind(factor * mean + (1 - factor) * _get(means + at, like)), like)
+            _put(variances + at, kind(factor * unbiased + (1 - factor) * _get(variances + at, like)), like)
+        inverse = 1 / np.sqrt(variance + eps)
+        _put(used + at, kind(mean), like)
+        _put(used + channels * size + at, kind(inverse), like)
+        scale = inverse * _get(weight + at, like)
+        slope, shift = kind(scale), kind(_get(bias + at, like) - mean * scale)
+        for number in range(plane):
+            result[number] = values[number] * slope + shift
+
+
+@_compiled
+def norm_backward(x, g, d_x, channels, plane, weight, used, d_weight, d_bias, batch, like):  # type: ignore[no-untyped-def]
+    """The gradients of `norm_forward`.
+
+    Args:
+        x: Address of the input.
+        g: Address of the output's gradient.
+        d_x: Address of the input's gradient; 0 where it is not wanted.
+        channels: As for `norm_forward`.
+        plane: As for `norm_forward`.
+        weight: As for `norm_forward`.
+        used: As for `norm_forward`.
+        d_weight: Address of the factors' gradients.
+        d_bias: Address of the gradients of what is added.
+        batch: Whether the batch's own statistics were used.
+        like: As for `norm_forward`.
+    """
+    size, kind = like.itemsize, like.dtype.type
+    for channel in range(channels):
+        at = channel * size
+        values = numba.carray(_numbers(x + at * plane, like), plane)
+        slopes = numba.carray(_numbers(g + at * plane, like), plane)
+        mean, inverse = _get(used + at, like), np.float64(_get(used + channels * size + at, like))
+        total, product = _norm_sums(values, slopes, mean, True)
+        _put(d_weight + at, kind(product * inverse), like)
+        _put(d_bias + at, kind(total), like)
+        if d_x:
+            result = numba.carray(_numbers(d_x + at * plane, like), plane)
+            scale = inverse * _get(weight + at, like)
+            factor = kind(scale)
+            # scale * (g - total / n - (x - mean) * inverse**2 * product / n), as one product and one sum of each number
+            slope = kind(-scale * inverse * inverse * product / plane if batch else 0.0)
+            shift = kind(-scale * total / plane if batch else 0.0)
+            for number in range(plane):
+                result[number] = slopes[number] * factor + ((values[number] - mean) * slope + shift)

@@ -23,7 +23,8 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from sslticket.errors import one_line
-from sslticket.pruning import pruned_model
+from sslticket.pruning import innermost, pruned_model
+from sslticket.pruning.compaction import WeightParts, compact_layer, spread_parts
 from sslticket.pruning.mask import Mask
 
 MAX_DENSITY = 0.5
@@ -187,27 +188,36 @@ def sparse_candidates(backbone: nn.Module, masks: Mask) -> list[str]:
     return found if found and can_compute() else []
 
 
-def use_sparse_layers(backbone: nn.Module, masks: Mask, names: Iterable[str]) -> None:
+def use_sparse_layers(
+    backbone: nn.Module, masks: Mask, names: Iterable[str], *, images_innermost: bool = False
+) -> None:
     """Swap the forward of these weights' layers in place, until `stop_sparse_layers`.
 
     Args:
         backbone: The network; what its masks prune is 0 in its stored weights.
         masks: Its masks.
         names: Names of weights among `sparse_candidates`.
+        images_innermost: Whether they hand on batches whose images lie innermost, where the number of images allows it;
+            batch norm then takes these too.
     """
     for name in names:
         module = backbone.get_submodule(name.rpartition(".")[0])
         weight = _stored_weight(module)
-        layer = _SparseLayer(module, weight, masks[name])
+        layer = _SparseLayer(module, weight, masks[name], images_innermost=images_innermost)
         setattr(module, _SPARSE, layer)
         module.forward = layer
+    if images_innermost:
+        innermost.use_innermost_norms(backbone)
 
 
 def stop_sparse_layers(backbone: nn.Module) -> None:
     """Give all layers of the backbone their own forward back."""
+    innermost.stop_innermost_norms(backbone)
     for module in backbone.modules():
         if _SPARSE in module.__dict__:
             del module.__dict__[_SPARSE], module.__dict__["forward"]
+            if (compact := compact_layer(module)) is not None:
+                module.forward = compact
 
 
 def sparse_layers(backbone: nn.Module) -> list[str]:
@@ -217,6 +227,11 @@ def sparse_layers(backbone: nn.Module) -> list[str]:
         for path, module in backbone.named_modules()
         if _SPARSE in module.__dict__
     ]
+
+
+def hands_on_innermost(backbone: nn.Module) -> bool:
+    """Whether its sparse layers hand on batches whose images lie innermost."""
+    return any(layer.images_innermost for layer in layers_in_use(backbone))
 
 
 def layers_in_use(net: nn.Module) -> "list[_SparseLayer]":
@@ -264,12 +279,14 @@ def _supports(backbone: nn.Module, name: str, mask: Tensor) -> bool:
     plain = type(module).forward in (nn.Linear.forward, nn.Conv2d.forward) and name.rpartition(".")[2] == "weight"
     # What users' layers do otherwise, such as weights that are standardised first.
     own = isinstance(module, nn.Conv2d) and type(module)._conv_forward is not nn.Conv2d._conv_forward
-    if not plain or own or "forward" in vars(module) or mask.device.type != "cpu":
+    others = "forward" in vars(module) and compact_layer(module) is None
+    if not plain or own or others or mask.device.type != "cpu":
         return False
     weight = _stored_weight(module)
     if weight.device.type != "cpu" or weight.dtype not in (torch.float32, torch.float64):
         return False
-    narrow = isinstance(module, nn.Conv2d) and module.in_channels <= MAX_NARROW
+    mask = _part_of(mask, module)
+    narrow = isinstance(module, nn.Conv2d) and mask.shape[1] <= MAX_NARROW
     if not narrow and int(mask.sum()) > MAX_DENSITY * mask.numel():
         return False
     return not isinstance(module, nn.Conv2d) or (
@@ -280,11 +297,21 @@ def _supports(backbone: nn.Module, name: str, mask: Tensor) -> bool:
     )
 
 
+def _part_of(mask: Tensor, module: nn.Module) -> Tensor:
+    """The mask of the rows and columns of a layer's weight that are computed."""
+    compact = compact_layer(module)
+    if compact is None:
+        return mask
+    part = mask if compact.rows is None else mask[compact.rows.cpu()]
+    return part if compact.columns is None else part[:, compact.columns.cpu()]
+
+
 class _Plan:
     """Where the kept weights of a layer find what they multiply, for images of one shape.
 
     Args:
-        mask: The kept entries of the weight, (out, in, height, width).
+        mask: The kept entries of the weight, (out, in, height, width), or of some rows and columns.
+        places: Which rows and columns of the weight these are.
         strides: The dense weight's.
         size: Height and width of the images.
         padding: Rows and columns of 0 around them.
@@ -293,11 +320,14 @@ class _Plan:
         nhwc: Whether channels lie innermost.
         vectors: Vectors of images in a chunk, at least.
         dtype: Type of the numbers.
+        innermost: Whether images lie innermost in the input, and in the output and both gradients; they are all of one
+            chunk then.
     """
 
     def __init__(
         self,
         mask: Tensor,
+        places: Sequence[Any],
         strides: Sequence[int],
         *,
         size: tuple[int, int],
@@ -307,6 +337,7 @@ class _Plan:
         nhwc: bool,
         vectors: int,
         dtype: torch.dtype,
+        innermost: tuple[bool, bool],
     ) -> None:
         compiled = kernels()
         outward, inward, *kernel = mask.shape
@@ -328,9 +359,8 @@ class _Plan:
         self.format = _FORMATS[nhwc]
 
         o, i, y, x = np.nonzero(mask.numpy())
-        index = sum(
-            (place * apart for place, apart in zip((o, i, y, x), strides, strict=False)), np.zeros(len(o), np.int64)
-        )
+        stored = (places[0][o], places[1][i], y, x)
+        index = sum((place * apart for place, apart in zip(stored, strides, strict=False)), np.zeros(len(o), np.int64))
         y, x = y * dilation[0], x * dilation[1]
         places = ((i * tall + y) * wide + x) * chunk
         # Seen from the input, a pixel has the phase of its place between two pixels of the output.
@@ -341,6 +371,8 @@ class _Plan:
         back_places = (((o * g_tall + g_y) * g_wide + g_x) * chunk)[order]
 
         packing, unpacking, summing = compiled.vector_kernels(number.itemsize)
+        self.innermost = innermost
+        unpacking = 0 if innermost[1] else unpacking
         rows, columns = _tile(out, vectors)
         tile = {"size": number.itemsize, "rows": rows, "columns": columns, "vectors": vectors}
         steps = {"x_row": wide * stride * pixel, "x_column": stride * pixel}
@@ -362,7 +394,7 @@ class _Plan:
         self.values = values = self.like.ctypes.data
         self.index = self._keep(index)
         side = (
-            compiled.tile_kernels(forward)[0],
+            compiled.sums_kernel(forward),
             unpacking,
             x_geometry,
             len(o),
@@ -374,7 +406,7 @@ class _Plan:
         )
         starts = np.searchsorted(key[order], np.arange(stride**2 * inward + 1))
         back = (
-            compiled.tile_kernels(backward)[0],
+            compiled.sums_kernel(backward),
             unpacking,
             g_geometry,
             len(o),
@@ -384,12 +416,12 @@ class _Plan:
             self._table((inward, *size, 0, 0, *size), nhwc),
             (back_rows, back_columns, 1),
         )
-        self.forward = (packing, self._table(x_geometry, nhwc)), side, pixel, self.like
-        g_packing = packing, self._table(g_geometry, nhwc)
+        self.forward = (0 if innermost[0] else packing, self._table(x_geometry, nhwc)), side, pixel, self.like
+        g_packing = 0 if innermost[1] else packing, self._table(g_geometry, nhwc)
         self.backward = (
             g_packing,
             x_geometry,
-            (*compiled.tile_kernels(weights)[1:], summing),
+            (*compiled.gradient_kernels(weights), summing),
             side,
             back,
             pixel,
@@ -397,6 +429,7 @@ class _Plan:
         )
         self.x_pixels, self._g_pixels = inward * tall * wide, outward * g_tall * g_wide
         sums = (len(o) + 1) * compiled.VECTOR_BYTES
+        self.bare = (tall, wide) == size, (g_tall, g_wide) == tuple(out)  # without a border, of input and gradient
         self.y_bytes, self._back_bytes = outward * out[0] * out[1] * pixel, max(self.x_length * pixel, sums)
 
     def _keep(self, numbers: Any, kind: Any = np.int64) -> int:
@@ -410,6 +443,12 @@ class _Plan:
         channel, row, column = np.ogrid[:channels, :rows, :columns]
         place = ((channel * tall + row + top) * wide + column + left) * self.images
         return self._keep((place.transpose(1, 2, 0) if nhwc else place).reshape(-1), np.int32)
+
+    def empty(self, shape: torch.Size, dtype: torch.dtype) -> Tensor:
+        """Memory for a batch of the output, or of the input's gradient."""
+        if self.innermost[1]:
+            return innermost.empty_innermost(shape, dtype)
+        return torch.empty(shape, dtype=dtype, memory_format=self.format)
 
     def numbers(self, count: int) -> int:
         """Numbers of a packed batch of so many images."""
@@ -465,28 +504,40 @@ class _SparseLayer:
         module: The layer, whose own forward is taken where this one cannot be.
         weight: Its stored weight, 0 where it is pruned.
         mask: The entries that are kept.
+        images_innermost: Whether it hands on batches whose images lie innermost.
     """
 
-    def __init__(self, module: nn.Module, weight: Tensor, mask: Tensor) -> None:
+    def __init__(self, module: nn.Module, weight: Tensor, mask: Tensor, *, images_innermost: bool = False) -> None:
         self.weight, self.bias = weight, cast("Tensor | None", module.bias)
-        self._mask = mask.view(*mask.shape, *(1,) * (4 - mask.ndim)).cpu() > 0
+        self._compact = compact_layer(module)
+        part = _part_of(mask, module)
+        self._mask = part.reshape(*part.shape, *(1,) * (4 - mask.ndim)).cpu() > 0
+        rows, columns = (None, None) if self._compact is None else (self._compact.rows, self._compact.columns)
+        self._places = [
+            np.arange(whole) if index is None else index.cpu().numpy()
+            for whole, index in zip(mask.shape, (rows, columns), strict=False)
+        ]
+        self._is_whole = int(self._mask.sum()) == int((mask > 0).sum())  # no kept weight lies outside
         self._gradient: tuple[Tensor | None, int] = None, 0
         self._last: _Plan | None = None
         self._shared = torch.distributed.is_available() and torch.distributed.is_initialized()
-        self._dense = cast("Callable[[Tensor], Tensor]", module.forward)
+        dense = module.forward if self._compact is None else self._compact.product
+        self._dense = cast("Callable[[Tensor], Tensor]", dense)
         self._plans: dict[Any, _Plan | None] = {}
         self._made: dict[Any, _Plan] = {}
         self._conv = module if isinstance(module, nn.Conv2d) else None
+        self.images_innermost = images_innermost and self._conv is not None
 
     def __call__(self, input: Tensor) -> Tensor:  # noqa: A002  # torch's name, which callers may give
         """See the module's own forward."""
-        x = input
+        x = input if self._compact is None else self._compact.join(input)
         # Under autocast too: outputs that are cast as those of dense layers would be cast back by the next sparse one.
         own = x.to(self.weight.dtype) if torch.is_autocast_enabled("cpu") else x
         plan = self._plan(own)
         if plan is None:
             return self._dense(x)
-        return cast(Tensor, _SparseProduct.apply(own, self.weight, self.bias, plan, self))
+        bias = self.bias if self._compact is None else self._compact.bias()
+        return cast(Tensor, _SparseProduct.apply(own, self.weight, bias, plan, self))
 
     def gradient(self, plan: _Plan, alone: bool) -> tuple[Tensor | None, Tensor, bool]:
         """Where the weight's gradient goes: what autograd is given, where to write, and whether to add.
@@ -520,7 +571,10 @@ class _SparseLayer:
 
     def dense_gradients(self, g: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """Gradients of input, weight and bias by operations of torch, for the output's gradient and the input."""
-        weight, conv, outward = self.weight, self._conv, self.weight.shape[0]
+        conv, outward = self._conv, self._mask.shape[0]
+        rows, columns = (None, None) if self._compact is None else (self._compact.rows, self._compact.columns)
+        compact = self._compact is not None
+        (weight,) = WeightParts.apply(self.weight, rows, columns) if compact else (self.weight,)
         d_bias: Tensor | None
         if conv is None:
             flat = g.reshape(-1, outward)
@@ -529,7 +583,10 @@ class _SparseLayer:
             d_x, d_weight, d_bias = torch.ops.aten.convolution_backward(
                 *(g, x, weight, [outward], conv.stride, conv.padding, conv.dilation, False, [0, 0], 1, [True] * 3)
             )
-        return d_x, d_weight * self._mask.view(weight.shape), None if self.bias is None else d_bias
+        d_weight = d_weight * self._mask.view(weight.shape)
+        if compact:
+            d_weight = spread_parts([d_weight], self.weight, rows, [columns])
+        return d_x, d_weight, None if self.bias is None else d_bias
 
     def step(self, group: Mapping[str, Any], state: dict[Any, Any]) -> bool:
         """Takes the step of SGD with these settings and this state, where the gradient is the layer's alone.
@@ -538,7 +595,7 @@ class _SparseLayer:
             Whether it was taken.
         """
         weight, gradient, plan = self.weight, self.weight.grad, self._last
-        if gradient is None or plan is None or not pruned_model.is_masked_gradient(weight):
+        if gradient is None or plan is None or not self._is_whole or not pruned_model.is_masked_gradient(weight):
             return False
         address, momentum = 0, group["momentum"]
         if momentum:
@@ -578,7 +635,7 @@ class _SparseLayer:
 
     def _make_plan(self, x: Tensor, nhwc: bool) -> _Plan | None:
         conv, weight = self._conv, self.weight
-        expected = weight.shape[1]
+        expected = self._mask.shape[1]
         if x.device.type != "cpu" or x.dtype != weight.dtype or not x.numel() or (conv is not None and x.ndim != 4):
             return None
         if kernels() is None:
@@ -604,10 +661,16 @@ class _SparseLayer:
         most = max(1, min(kernels().MAX_TILE // (rows * columns), needed))
         chunks = -(-needed // most)
         vectors = -(-needed // chunks) if chunks < 8 else most
-        key = (size, x.dtype, nhwc, weight.stride(), vectors)  # for many numbers of images
+        whole = count * x.element_size() % kernels().VECTOR_BYTES == 0 and needed <= kernels().MAX_TILE
+        handed_on = self.images_innermost and whole
+        given = handed_on and innermost.is_innermost(x)
+        if handed_on:
+            vectors = needed
+        key = (size, x.dtype, nhwc, weight.stride(), vectors, given, handed_on)  # for many numbers of images
         if key not in self._made:
             self._made[key] = _Plan(
                 self._mask,
+                self._places,
                 weight.stride(),
                 size=size,
                 padding=padding,
@@ -616,6 +679,7 @@ class _SparseLayer:
                 nhwc=nhwc,
                 vectors=vectors,
                 dtype=x.dtype,
+                innermost=(given, handed_on),
             )
         return self._made[key]
 
@@ -643,10 +707,11 @@ class _SparseProduct(torch.autograd.Function):
             count = x.numel() // plan.x_length
             y = torch.empty((*x.shape[:-1], plan.out_shape[0]), dtype=x.dtype)
         else:
-            x = given.contiguous(memory_format=plan.format)
+            x = given if plan.innermost[0] else given.contiguous(memory_format=plan.format)
             count = x.shape[0]
-            y = torch.empty((count, *plan.out_shape), dtype=x.dtype, memory_format=plan.format)
-        packed = torch.empty(plan.numbers(count), dtype=x.dtype)
+            y = plan.empty(torch.Size((count, *plan.out_shape)), x.dtype)
+        bare = plan.innermost[0] and plan.bare[0] and x.data_ptr() % kernels().VECTOR_BYTES == 0
+        packed = x if bare else torch.empty(plan.numbers(count), dtype=x.dtype)
         kernels().forward(
             x.data_ptr(),
             count,
@@ -654,7 +719,7 @@ class _SparseProduct(torch.autograd.Function):
             weight.data_ptr(),
             0 if bias is None else bias.data_ptr(),
             y.data_ptr(),
-            _scratch.address(plan.y_bytes),
+            y.data_ptr() if plan.innermost[1] else _scratch.address(plan.y_bytes),
             *plan.forward,
         )
         ctx.save_for_backward(given, packed, weight, bias)
@@ -680,17 +745,18 @@ class _SparseProduct(torch.autograd.Function):
             g = g.contiguous()
             d_x = torch.empty(ctx.shape, dtype=g.dtype) if wants_x else None
         else:
-            g = g.contiguous(memory_format=plan.format)
-            d_x = torch.empty(ctx.shape, dtype=g.dtype, memory_format=plan.format) if wants_x else None
+            g = innermost.to_innermost(g) if plan.innermost[1] else g.contiguous(memory_format=plan.format)
+            d_x = plan.empty(ctx.shape, g.dtype) if wants_x else None
         d_bias = torch.empty_like(bias) if wants_bias else None
         returned, gradient, adding = ctx.layer.gradient(plan, alone) if wants_weight else (None, None, False)
         size, more = plan.gradient_bytes(count)
         memory = _scratch.address(size + more)
+        bare = plan.innermost[1] and plan.bare[1] and g.data_ptr() % kernels().VECTOR_BYTES == 0
         kernels().backward(
             g.data_ptr(),
             count,
             packed.data_ptr(),
-            memory,
+            g.data_ptr() if bare else memory,
             plan.values,
             0 if gradient is None else gradient.data_ptr(),
             int(adding),

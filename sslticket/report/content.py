@@ -323,10 +323,12 @@ def _head_notes(frame: pd.DataFrame) -> Iterator[str]:
             waiting = others[others["source"] == source]
             if (own["head"] == "own").all() and len(waiting):
                 runs = sorted(own["run"].unique())
+                given = own["protocol_given"].dropna()  # a folder's protocol is not given by its name
+                protocol = own["protocol"].iloc[0] if given.empty else given.iloc[0]
                 yield (
                     f"{join_names(own['series'])}: scored with the own head only ({text.describe_panel(panel)}), so "
                     f"{join_names(waiting['series'])} cannot be compared with it. For the missing rows: "
-                    f"`sslticket evaluate RUN --protocol {shell_quote(own['protocol'].iloc[0])} --head new` "
+                    f"`sslticket evaluate RUN --protocol {shell_quote(protocol)} --head new` "
                     f"with the folder of {join_names(runs)} as RUN."
                 )
 

@@ -229,6 +229,12 @@ def _series_names(frame: pd.DataFrame) -> "pd.Series[str]":
     return series + (", " + frame["numerics"]).where(mixed, "")
 
 
+def search_units(seeds: "pd.Series[Any]", runs: "pd.Series[Any]") -> "pd.Series[str]":
+    """Searches by their seeds; one whose seed nobody knows, of an imported ticket, by its run."""
+    numbers = zip(seeds.tolist(), runs.tolist(), strict=True)
+    return pd.Series([f"search {run if pd.isna(seed) else int(seed)}" for seed, run in numbers], seeds.index, object)
+
+
 def _unit_names(frame: pd.DataFrame) -> "pd.Series[str]":
     """The search; of a score of a control the search for which it was drawn.
 
@@ -238,7 +244,7 @@ def _unit_names(frame: pd.DataFrame) -> "pd.Series[str]":
         [name for name, control in CONTROLS.items() if control.keeps_weights]
     )
     drawn = (frame["kind"] == "score") & ~kept
-    units = "search " + frame["search_seed"].astype(int).astype(str)
+    units = search_units(frame["search_seed"], frame["run"])
     by_seed = "draw of seed " + frame["seed"].astype("Int64").astype(str)
     by_search = "draw " + frame["replicate"].astype("Int64").astype(str)
     return units.mask(drawn, by_seed).mask(drawn & frame["replicate"].notna(), by_search)

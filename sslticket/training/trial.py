@@ -10,17 +10,18 @@ training reads it, so one that was killed ends with the bits of one that was not
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeVar
 
 import torch
 
 from sslticket.data.loader import Batch
 from sslticket.errors import BadInput, one_line
 from sslticket.pruning import pruned_model, sparse_layers
+from sslticket.pruning.compaction import Compaction, is_compact, stop_compaction, use_compaction
 from sslticket.pruning.mask import Mask
 from sslticket.storage.files import read_json, write_json
 from sslticket.training.network import MaskedNetwork
@@ -40,6 +41,7 @@ COMPILE_FROM_SECONDS = 600.0
 """Seconds of a training from which on compiled code is tried under --fast: to compile takes 10 to 30 seconds, twice."""
 _ROUNDS = 3
 _MAX_STEM = 150  # bytes of a file's name
+_Key = TypeVar("_Key", bool, int)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,12 +53,19 @@ class Kernels:
         compiled: Whether network, heads and slow copies run as torch.compile makes them.
         sparse: Names of the weights whose layers compute with their kept weights alone.
         layers: Number of layers with a mask; 0 where no layer was tried.
+        images_innermost: Whether these layers hand on batches whose images lie innermost, see
+            `sslticket.pruning.innermost`.
+        left_out: Number of channels that are not computed, see `sslticket.pruning.compaction`.
+        channels: Number of the channels among which these are.
     """
 
     channels_last: bool = False
     compiled: bool = False
     sparse: tuple[str, ...] = ()
     layers: int = 0
+    images_innermost: bool = False
+    left_out: int = 0
+    channels: int = 0
 
     @classmethod
     def read(cls, path: Path) -> Self | None:
@@ -71,6 +80,9 @@ class Kernels:
         except FileNotFoundError:
             return None
         kinds = {"channels_last": bool, "compiled": bool, "sparse": list, "layers": int}
+        kinds |= (added := {"images_innermost": bool, "left_out": int, "channels": int})  # what older files have not
+        if isinstance(found, dict):
+            found = {name: kind() for name, kind in added.items()} | found
         fits = isinstance(found, dict) and found.keys() == kinds.keys()
         if not fits or any(type(found[name]) is not kind for name, kind in kinds.items()):
             raise BadInput(f"{path} is damaged (it names no kernels); {fix}")
@@ -83,8 +95,11 @@ class Kernels:
     def __str__(self) -> str:
         """The kernels as rows have them, such as "channels-last; 12 of 16 layers sparse"; "" for torch's own."""
         words = ["channels-last"] * self.channels_last + ["compiled"] * self.compiled
+        words += ["images innermost"] * self.images_innermost
         if self.sparse:
             words.append(f"{len(self.sparse)} of {self.layers} layers sparse")
+        if self.left_out:
+            words.append(f"{self.left_out} of {self.channels} channels left out")
         return "; ".join(words)
 
 
@@ -109,6 +124,7 @@ class Trial:
         batch: The images that go through it at once.
         layouts: The layouts of memory, whether channels-last, the usual one first.
         compile_for: Steps of the training if compiled code is to be tried where that would pay, else 0.
+        compaction: The channels that may be left out; None where none may.
     """
 
     build: Callable[[], MaskedNetwork]
@@ -116,6 +132,7 @@ class Trial:
     batch: Batch
     layouts: tuple[bool, ...]
     compile_for: int
+    compaction: Compaction | None = None
 
     def choose(self, accelerator: "Accelerator") -> tuple[Kernels, str]:
         """Times a network's passes, forward and back, in each layout with the sparse layers that gain in it.
@@ -135,7 +152,12 @@ class Trial:
             best = self.layouts[0]
             for other in self.layouts[1:]:
                 best = other if times[best] >= MIN_GAIN * times[other] else best
-            chosen = passes[best].kernels
+            found = self._innermost(accelerator, passes[best])
+            if self.compaction is not None:
+                less = self._innermost(accelerator, _Pass(self, accelerator, channels_last=best, compact=True))
+                seconds = _seconds_of({False: found, True: less})
+                found = less if seconds[False] >= MIN_GAIN * seconds[True] else found
+            chosen = found.kernels
             if self.compile_for and self.compile_for * times[best] >= COMPILE_FROM_SECONDS:
                 try:
                     compiled = _Pass(self, accelerator, channels_last=best, compiled=True)
@@ -145,16 +167,42 @@ class Trial:
                     note = f"nothing is compiled, since torch.compile fails here: {one_line(error)}"
         return chosen, note
 
+    def _innermost(self, accelerator: "Accelerator", found: "_Pass") -> "_Pass":
+        """The same with images innermost, if that is faster: with its sparse layers, or with all that can be."""
+        kernels, mask = found.kernels, self.mask
+        if mask is None or not kernels.sparse or not all(view.ndim == 4 for view in self.batch.views):
+            return found
+        passes = {0: found}
+        for names in dict.fromkeys([kernels.sparse, found.candidates]):
+            passes[len(passes)] = _Pass(
+                self,
+                accelerator,
+                channels_last=kernels.channels_last,
+                compact=kernels.left_out > 0,
+                innermost=names,
+            )
+        times = _seconds_of(passes)
+        best = min(times, key=times.__getitem__)
+        return passes[best] if times[0] >= MIN_GAIN * times[best] else found
+
 
 class _Pass:
     """One pass of a network over a batch, forward and back, as a step of training has it.
 
     Attributes:
         kernels: By which kernels it computes.
+        candidates: Names of the weights whose layers may be sparse.
     """
 
     def __init__(
-        self, trial: Trial, accelerator: "Accelerator", *, channels_last: bool, compiled: bool = False
+        self,
+        trial: Trial,
+        accelerator: "Accelerator",
+        *,
+        channels_last: bool,
+        compiled: bool = False,
+        compact: bool = False,
+        innermost: Sequence[str] = (),
     ) -> None:
         layout = torch.channels_last if channels_last else torch.contiguous_format
         network = trial.build().to(memory_format=layout).train()
@@ -166,9 +214,17 @@ class _Pass:
         elif (mask := trial.mask) is not None:
             backbone = network.backbone
             pruned_model.set_mask_everywhere(network, mask)
-            names = sparse_layers.faster_sparse_layers(backbone, mask, views[0], autocast=accelerator.autocast)
-            sparse_layers.use_sparse_layers(backbone, mask, names)
-            self.kernels = replace(self.kernels, sparse=tuple(names), layers=len(mask))
+            if compact and (plan := trial.compaction) is not None:
+                for each in pruned_model.backbone_and_copies(network):
+                    use_compaction(each, plan)
+                self.kernels = replace(self.kernels, left_out=plan.left_out, channels=plan.channels)
+            self.candidates = tuple(sparse_layers.sparse_candidates(backbone, mask))
+            names = tuple(innermost) or tuple(
+                sparse_layers.faster_sparse_layers(backbone, mask, views[0], autocast=accelerator.autocast)
+            )
+            chosen = replace(self.kernels, sparse=names, layers=len(mask), images_innermost=bool(innermost))
+            sparse_layers.use_sparse_layers(backbone, mask, names, images_innermost=chosen.images_innermost)
+            self.kernels = chosen
 
     def __call__(self) -> None:
         with self._accelerator.autocast():
@@ -179,11 +235,11 @@ class _Pass:
         self._network.zero_grad()
 
 
-def _seconds_of(passes: Mapping[bool, _Pass]) -> dict[bool, float]:
+def _seconds_of(passes: Mapping[_Key, _Pass]) -> dict[_Key, float]:
     """The seconds of each, the least of a few rounds in turn: what else runs on the machine only adds to them."""
     for each in passes.values():
         each()
-    seconds: dict[bool, list[float]] = {name: [] for name in passes}
+    seconds: dict[_Key, list[float]] = {name: [] for name in passes}
     for _ in range(_ROUNDS):
         for name, each in passes.items():
             began = _clock()
@@ -199,33 +255,43 @@ def _clock() -> float:
 
 @contextmanager
 def computing_with(kernels: Kernels, network: MaskedNetwork) -> Iterator[None]:
-    """Has a network and its copies compute with these sparse layers, until the block ends.
+    """Has a network and its copies compute with these layers sparse and these channels left out, until the block ends.
 
     Args:
         kernels: What trials have chosen.
         network: The network with its mask, which stays the same meanwhile.
     """
-    if not kernels.sparse:
+    if not (kernels.sparse or kernels.left_out):
         yield
         return
     mask = pruned_model.current_mask(network.backbone)
+    plan = Compaction.plan(network.backbone, mask) if kernels.left_out else None
     for backbone in pruned_model.backbone_and_copies(network):
-        sparse_layers.use_sparse_layers(backbone, mask, kernels.sparse)
+        if plan is not None:
+            use_compaction(backbone, plan)
+        sparse_layers.use_sparse_layers(backbone, mask, kernels.sparse, images_innermost=kernels.images_innermost)
     try:
         yield
     finally:
         sparse_layers.stop_sparse_layers(network)  # in copies that an objective has made meanwhile too
+        stop_compaction(network)
 
 
 @contextmanager
 def dense_layers(network: MaskedNetwork) -> Iterator[None]:
     """Has a network compute with torch's own kernels, as scores with second derivatives ask, until the block ends."""
-    backbones = [(each, sparse_layers.sparse_layers(each)) for each in pruned_model.backbone_and_copies(network)]
-    for backbone, _ in backbones:
+    backbones = [
+        (each, is_compact(each), sparse_layers.sparse_layers(each), sparse_layers.hands_on_innermost(each))
+        for each in pruned_model.backbone_and_copies(network)
+    ]
+    for backbone, *_ in backbones:
         sparse_layers.stop_sparse_layers(backbone)
+        stop_compaction(backbone)
     try:
         yield
     finally:
-        for backbone, names in backbones:
-            if names:  # with the mask that is there again
-                sparse_layers.use_sparse_layers(backbone, pruned_model.current_mask(network.backbone), names)
+        mask = pruned_model.current_mask(network.backbone)  # which is there again
+        for backbone, compact, names, innermost in backbones:
+            if compact and (plan := Compaction.plan(backbone, mask)) is not None:
+                use_compaction(backbone, plan)
+            sparse_layers.use_sparse_layers(backbone, mask, names, images_innermost=innermost)
