@@ -189,7 +189,7 @@ VERDICT_HEAD = ["Series", "Dense network", "Within one standard error", "By seed
 def _cells(verdict: Verdict, kind: Tolerance) -> list[str]:
     found = verdict.found.get(kind)
     if found is None:
-        return ["one search has no standard error", text.MISSING]
+        return ["one search: no error", text.MISSING]
     if math.isnan(found.density):
         return ["does not match", _seed_words(found.by_seed)]
     between = ", ".join(f"{text.format_percent(each)}%" for each in found.between)
@@ -202,13 +202,13 @@ def _verdict_word(found: Sparsest) -> str:
 
 
 def _seed_words(by_seed: Mapping[str, float]) -> str:
-    """The density of each search: "0: 25%, 1: none"; nothing of one."""
+    """The seeds of each density: "6.25%: 1; 25%: 0, 4; none: 2"; nothing of one search."""
     if len(by_seed) < 2:
         return text.MISSING
-    return ", ".join(
-        f"{seed}: {'none' if math.isnan(density) else f'{text.format_percent(density)}%'}"
-        for seed, density in by_seed.items()
-    )
+    found: dict[str, list[str]] = {}
+    for seed, density in sorted(by_seed.items(), key=lambda each: (math.isnan(each[1]), each[1])):
+        found.setdefault("none" if math.isnan(density) else f"{text.format_percent(density)}%", []).append(seed)
+    return "; ".join(f"{words}: {', '.join(seeds)}" for words, seeds in found.items())
 
 
 def describe_verdict(verdict: Verdict) -> str:

@@ -56,6 +56,7 @@ def test_the_sparsest_within_one_standard_error_and_within_a_point(judged, score
     # Each search against its own dense network: 0.80, 0.82 and 0.84, less the same tolerance.
     assert error.by_seed == {"0": 0.125, "1": 0.125, "2": 0.0625}
     assert point.by_seed == {"0": 0.125, "1": 0.125, "2": 0.0625}
+    assert verdicts.verdict_lines({"supervised": found})[0][3] == "6.25%: 2; 12.5%: 0, 1"
 
 
 def test_a_winning_ticket_is_above_random_ones_by_more_than_the_tolerance(judged, score) -> None:
