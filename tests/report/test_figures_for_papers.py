@@ -14,6 +14,7 @@ from sslticket.cli import commands
 from sslticket.errors import BadInput
 from sslticket.report import figures, vega
 from sslticket.report.chart import (
+    CARDS,
     COLOURS,
     MAX_SERIES,
     Axis,
@@ -21,9 +22,11 @@ from sslticket.report.chart import (
     Curve,
     Point,
     assign_styles,
+    contrast,
     direct_labels,
     objective_colour,
     spread_apart,
+    tinted,
     x_ticks,
 )
 from sslticket.report.content import Content
@@ -52,7 +55,10 @@ def test_series_of_one_objective_and_of_many_are_all_told_apart() -> None:
     for series in (one, many):
         styles = assign_styles(series).values()
         assert len({(each.hex, each.dash, each.marker, each.hollow) for each in styles}) == len(series) >= 16
-        assert len({(each.hex, each.dash) for each in styles}) >= 12  # lines alone, without markers
+        assert len({(each.hex, each.dash) for each in styles}) >= 16  # lines alone, without markers
+    # One after another, those of one objective have contrasts with paper that are far apart.
+    shades = [contrast(tinted(COLOURS[0], tint, CARDS[0]), CARDS[0]) for tint in range(4)]
+    assert shades == pytest.approx([5.2, 13, 3.05, 8], rel=0.06)
 
 
 def test_an_objective_keeps_its_colour_whatever_else_is_on_the_page() -> None:
