@@ -4,7 +4,7 @@ import dataclasses
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -52,7 +52,7 @@ from sslticket.training.progress import (
     Tracker,
     tensorboard_writer_class,
 )
-from sslticket.training.trial import TRIAL_FROM_STEPS, Kernels, Trial
+from sslticket.training.trial import TRIAL_FROM_STEPS, Kernels, Trial, float32_passes
 
 _SAME_FLAGS_FIX = "give the same flags to every process"
 _PER_MACHINE_FIELDS = ("data_root", "threads", "max_bad_images", "tensorboard", "tracker", "timeout", "snapshot_every")
@@ -385,7 +385,10 @@ class Engine:
             layouts=layouts,
             compile_for=steps if may_compile else 0,
         )
-        chosen, note = self.broadcast(trial.choose(self.accelerator))
+        chosen, note = trial.choose(self.accelerator)
+        if earlier is None and self.runtime.fast and self.precision == "bf16" and not self.numerics.compiled:
+            chosen = trial.choose_precision(self.accelerator, chosen)
+        chosen, note = self.broadcast((dataclasses.replace(chosen, float32=chosen.float32 or settled.float32), note))
         if self.is_main_process:
             chosen.write(path)
             if note:
@@ -419,21 +422,22 @@ class Engine:
             network.to(memory_format=torch.channels_last)
         if numerics.compiled or self.kernels.compiled:
             compile_network(network)
-        with warnings.catch_warnings():
-            # Newer torch has another name for it, which older ones and accelerate do not know.
-            warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
-            with _hide_environment():
-                free_ended(self.accelerator.device, but=network)
-                # Told where it goes, accelerate looks for no sharded tensors: it would import a second's code to.
-                wrapped: torch.nn.Module = self.accelerator.prepare_model(network, device_placement=True)
-        try:
-            yield wrapped
-        finally:
-            self.kernels = Kernels()
-            # Not accelerate's `free_memory`, which looks through all objects of the process for cycles.
-            self.accelerator._models.clear()
-            note_ended(network)
-            distributed.reset_batchnorm(network)
+        with float32_passes(self.accelerator) if self.kernels.float32 else nullcontext():
+            with warnings.catch_warnings():
+                # Newer torch has another name for it, which older ones and accelerate do not know.
+                warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
+                with _hide_environment():
+                    free_ended(self.accelerator.device, but=network)
+                    # Told where it goes, accelerate looks for no sharded tensors: it would import a second's code to.
+                    wrapped: torch.nn.Module = self.accelerator.prepare_model(network, device_placement=True)
+            try:
+                yield wrapped
+            finally:
+                self.kernels = Kernels()
+                # Not accelerate's `free_memory`, which looks through all objects of the process for cycles.
+                self.accelerator._models.clear()
+                note_ended(network)
+                distributed.reset_batchnorm(network)
 
     def make_loop(
         self,
