@@ -1,6 +1,6 @@
 """A tracker of one's own: the loss and the metrics of each training in a CSV file of the run's folder.
 
-Run       python recipes/supervised_digits.py --tracker examples/csv_tracker.py:CSVTracker
+Run       python recipes/supervised_digits.py --log examples/csv_tracker.py:CSVTracker
 """
 
 import csv

@@ -216,6 +216,7 @@ def run_sweep(
     from sslticket.campaign import local, worker
     from sslticket.campaign.state import CampaignFolder
     from sslticket.campaign.sweep import Sweep, expand, find_sweep_file, load_sweeps
+    from sslticket.training.trackers import TrackerSet
 
     runtime = _check_runtime(runtime)
     file = find_sweep_file(sweep) if isinstance(sweep, (str, Path)) else None
@@ -230,6 +231,7 @@ def run_sweep(
         local.count_workers(local.visible_devices(), workers, 1)
     title = next((each.title for each in sweeps if each.title), name)
     worker.check_data(title, cells, folder, runtime.data_root)
+    TrackerSet(runtime.trackers).check()
     folder.begin(cells, title, retry=retry)
     if file is None or workers == 1:
         worker.work(cells, folder.out, runtime, precision=precision, show_progress=progress)

@@ -52,7 +52,7 @@ _PROVENANCE_FIELDS: _FieldTypes = {
     **dict.fromkeys(("weights", "numerics", "commit"), (str,)),
     **dict.fromkeys(("images", "classes", "seed", "rewind_samples", "search_samples"), (int,)),
     **dict.fromkeys(("search_forward_images", "undecided"), (int, type(None))),
-    **dict.fromkeys(("half", "permutation", "versions", "parts"), (dict,)),
+    **dict.fromkeys(("half", "permutation", "versions", "parts", "imported"), (dict,)),
 }
 """Fields that those who read a ticket rely on: they may be missing, and a truth value is no number."""
 

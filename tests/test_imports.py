@@ -27,7 +27,7 @@ LAYERS = (
     ("search", "evaluation"),
     ("analysis",),
     ("report",),
-    ("export",),
+    ("export", "importing"),
     ("campaign",),
     ("api",),
     ("cli",),

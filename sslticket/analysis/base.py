@@ -18,7 +18,7 @@ from sslticket.analysis.endpoints import (
     find_targets,
     make_analysis_tasks,
 )
-from sslticket.config.recipe import RecipeRecord
+from sslticket.config.recipe import UNKNOWN, RecipeRecord
 from sslticket.evaluation.jobs import evaluation_invariants
 from sslticket.evaluation.protocols import Protocol
 from sslticket.evaluation.tasks import EvalTask, read_task_row, ticket_row_fields
@@ -30,7 +30,6 @@ from sslticket.storage.files import write_row
 from sslticket.ticket import Ticket, run_folder_of
 from sslticket.training.engine import Engine
 from sslticket.training.numerics import Numerics, numerics_of_row
-from sslticket.training.progress import Progress
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -112,7 +111,8 @@ class TicketAnalysis(Analysis):
     def row_fields(self, path: Path, ticket: Ticket) -> Row:
         """What a row says beside what was measured."""
         origin, precision = ticket.provenance, RecipeRecord(ticket.recipe).precision
-        computed = {"device": "cpu", "precision": precision, "numerics": origin.get("numerics", precision)}
+        numerics = origin.get("numerics", precision)
+        computed = {"device": "cpu", "precision": precision or UNKNOWN, **({"numerics": numerics} if numerics else {})}
         about = {"kind": self.kind, **ticket_row_fields(path, ticket), "data_hash": origin["data_hash"]}
         return about | computed | provenance.collect_provenance()
 
@@ -220,7 +220,7 @@ class AnalysisJob(Job[EndpointStore]):
         task, info = self.target.task, self.target.ticket_info
         trainings = {each.endpoint_file: each for each in self.analysis.trainings(self.target)}
         costs = [context.measurements(training) for training in trainings.values()]
-        manifest = context.split_cache.get(task.protocol, info.channels).training.manifest
+        splits = context.split_cache.get(task.protocol, info.channels)
         counts = ["steps", "samples"]
         counts += [name for name in ("forward_images", "backward_images") if all(name in each for each in costs)]
         kernels = "; ".join(dict.fromkeys(each["kernels"] for each in costs if each.get("kernels")))
@@ -228,12 +228,13 @@ class AnalysisJob(Job[EndpointStore]):
             **info.row_fields,
             "control": task.control,
             "protocol": task.protocol.name,
-            "target": manifest.name,
+            "target": splits.target,
+            **task.protocol.spelling_field,
             "seed": task.seed,
             "protocol_hash": task.protocol.hash_for(info.model),
             "start": task.protocol.start,
             "head": task.head,
-            "data_hash": manifest.hash,
+            "data_hash": splits.training.manifest.hash,
             **({} if task.control == "ticket" else {"replicate": info.seed}),
             **self.analysis.measure(self.target, context),
             **{name: sum(each[name] for each in costs) for name in counts},
@@ -281,7 +282,8 @@ class AnalysisPlan:
         for target in plan.targets:
             file = analysis.row_file(target.task)
             row = read_task_row(file) if analysis.is_done(target) else None
-            split_cache.check_row(target.task.protocol, target.ticket_info.channels, row, file)
+            info = target.ticket_info
+            split_cache.check_row(target.task.protocol, info.channels, row, file, info.header, target.task.path)
         return plan
 
     def remaining_targets(self) -> list[AnalysisTarget]:
@@ -336,7 +338,7 @@ def run_analysis(
     plan = AnalysisPlan.build(analysis, tasks, engine.runtime.data_root, engine.numerics)
     rows = [(target.task, target.ticket_info) for target in plan.targets]
     engine.check_invariants(evaluation_invariants(rows, plan.split_cache, engine.precision))
-    with Progress(0, show=show_progress and engine.is_main_process) as progress:
+    with engine.show_progress(0, show=show_progress) as progress:
         queue = WorkQueue(plan.jobs, EndpointStore(plan.split_cache, engine, progress), engine, progress)
         if engine.is_main_process and (note := plan.describe_other_origins(engine.device_name)):
             progress.note(note)

@@ -12,7 +12,7 @@ from typing import Any
 from sslticket.errors import BadInput, unknown_name
 from sslticket.evaluation.controls import DENSE_FILE, find_dense_ticket, get_control, make_control
 from sslticket.evaluation.protocols import Protocol
-from sslticket.evaluation.tasks import EvalTask, Head, TicketInfo, make_tasks, protocol_workload
+from sslticket.evaluation.tasks import EvalTask, Head, TicketInfo, make_tasks, protocol_workload, search_number
 from sslticket.evaluation.trainer import (
     EvalRun,
     Evaluator,
@@ -164,7 +164,7 @@ class FinalTraining(Job[EndpointStore]):
         """
         protocol = self.task.protocol.label_for(self.task.protocol.base)
         how = f"{protocol}.{self.task.head_prefix}seed{self.task.seed}.order{self.order}"
-        clock = ".start0" if self.info.rewind_samples and self.task.protocol.start == "0" else ""
+        clock = ".start0" if self.info.rewind_samples != 0 and self.task.protocol.start == "0" else ""
         # Earlier versions drew one random subnetwork for all replicates of a search.
         control = self.task.control if self.task.control == "ticket" else f"{self.task.control}-replicate"
         return f"{self.info.hash}.{control}.{how}.{self.numerics.replace(' ', '-')}{clock}"
@@ -345,6 +345,6 @@ def load_subnetwork(task: EvalTask) -> Ticket:
     if task.control == "ticket":
         return ticket
     dense = Ticket.load(task.path.with_name(DENSE_FILE))
-    seeds = replicate_seeds(evaluation_seeds(task.seed), ticket.provenance["seed"])
+    seeds = replicate_seeds(evaluation_seeds(task.seed), search_number(ticket.provenance))
     local = get_control(LOCAL_CONTROL)
     return make_control(ticket, local, initial=dense.weights, seed=control_mask_seed(seeds), head=ticket.head)

@@ -16,7 +16,7 @@ import numpy as np
 from sslticket.analysis.base import TicketAnalysis
 from sslticket.errors import BadInput
 from sslticket.pruning.mask import Mask
-from sslticket.results.rows import ChannelsRow, OverlapRow
+from sslticket.results.rows import ChannelsRow, OverlapRow, compare_seeds
 from sslticket.results.rows import Row as TypedRow
 from sslticket.results.work_queue import Row, align_columns
 from sslticket.storage.files import write_row
@@ -103,7 +103,7 @@ class Overlap(TicketAnalysis):
                 **one.about,
                 **{f"other_{key}": other.about[key] for key in ("run", "objective", "level", "density")},
                 "other_hash": other.about["ticket_hash"],
-                "other_seed": other.about["search_seed"],
+                **({"other_seed": other.about["search_seed"]} if "search_seed" in other.about else {}),
                 "jaccard": overlap.jaccard,
                 "chance": overlap.chance,
                 "layers": {name: list(counts) for name, counts in overlap.layers.items()},
@@ -127,7 +127,7 @@ class Overlap(TicketAnalysis):
         groups: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
         for row in rows:
             objectives = " ".join(sorted([row["objective"], row["other_objective"]]))
-            searches = "same seed" if row["search_seed"] == row["other_seed"] else "other seeds"
+            searches = compare_seeds(row.get("search_seed"), row.get("other_seed"))
             searches = "one" if row["run"] == row["other_run"] else searches
             groups[objectives, searches, row["level"], row["other_level"]].append(row)
         lines = [["objectives", "searches", "levels", "Jaccard", "chance", "pairs"]]

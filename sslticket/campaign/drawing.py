@@ -263,7 +263,7 @@ class FigureContent:
     @property
     def seeds(self) -> str:
         """Seeds of the searches."""
-        return ", ".join(str(seed) for seed in sorted({int(seed) for seed in self.rows["search_seed"]}))
+        return ", ".join(str(seed) for seed in sorted({int(seed) for seed in self.rows["search_seed"].dropna()}))
 
     @property
     def paper(self) -> str:

@@ -33,6 +33,7 @@ from sslticket.data.datasets.base import Dataset
 from sslticket.data.datasets.catalogue import get_dataset
 from sslticket.data.datasets.locate import find_dataset
 from sslticket.errors import BadInput, Diverged, is_out_of_memory
+from sslticket.escaping import escape_terminal
 from sslticket.evaluation.controls import get_control
 from sslticket.evaluation.jobs import Evaluation, EvaluationPlan
 from sslticket.evaluation.protocols import Protocol, resolve_protocol
@@ -46,6 +47,7 @@ from sslticket.storage.files import read_json, write_json
 from sslticket.storage.leases import InHand, hold_leases, remove_abandoned
 from sslticket.training.engine import Engine
 from sslticket.training.progress import Progress
+from sslticket.training.trackers import TrackerSet
 
 Value = TypeVar("Value")
 log = logging.getLogger("sslticket")
@@ -195,7 +197,10 @@ class _Worker:
     waited: bool = False
 
     def __post_init__(self) -> None:
-        self.engine = Engine.create(self.runtime, self.precision)
+        self.trackers = TrackerSet(self.runtime.trackers)
+        if processes.rank() == 0:
+            self.trackers.check(log.warning)  # one that is away for an hour stops no worker
+        self.engine = Engine.create(self.runtime, self.precision, self.trackers)
         self.splits = SplitCache(self.runtime.data_root)
         self.measurements = measurements_of(self.cells)
 
@@ -266,17 +271,17 @@ class _Worker:
             seen = [plan.cumulative_samples(level) for level in range(plan.levels + 1)]
             run = plan.run_dir.path.name
             if self.main:
-                if plan.notice:
-                    print(f"note: {cell.name}: {plan.notice}", flush=True)
+                for note in filter(None, (plan.notice, *plan.notes)):
+                    print(escape_terminal(f"note: {cell.name}: {note}"), flush=True)
                 self.folder.write_cell(cell.key, run, seen, done=False)
-            run_search(plan, self.runtime, show_progress=self.show)
+            run_search(plan, self.runtime, show_progress=self.show, trackers=self.trackers)
             if self.main:
                 self.folder.write_cell(cell.key, run, seen, done=True)
                 self.folder.forget_failure(cell.key)
 
         self._attempt(search, cell.name, cell=cell.key)
         # What the search's engine set for the process is set anew for what comes.
-        self.engine = Engine.create(self.runtime, self.precision)
+        self.engine = Engine.create(self.runtime, self.precision, self.trackers)
 
     def _attempt(
         self, piece: Callable[[], Any], what: str, *, cell: str | None = None, files: Sequence[Path] = ()
@@ -321,7 +326,7 @@ class _Worker:
         Returns:
             Whether something is left, and whether something was done.
         """
-        with Progress(0, show=self.show and self.main and not self.waited) as progress:
+        with self.engine.show_progress(0, show=self.show and not self.waited) as progress:
             queues = self._queues(progress)
             failed = {file for each in self.folder.failures() if each.is_final for file in each.files}
             left = worked = False

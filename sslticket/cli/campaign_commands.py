@@ -152,6 +152,7 @@ def run_campaign(
     note = folder.compare(cells)
     from sslticket.campaign import local, worker  # torch, which bad names need not wait for
     from sslticket.results.throughput import find_device
+    from sslticket.training.trackers import TrackerSet
 
     device = find_device(given.on) if given.on else None
     worker.check_cells(cells)
@@ -170,6 +171,8 @@ def run_campaign(
         print(escape_lines("\n".join(plan)), flush=True)
     if given.dry_run:
         return
+    if given.launch != "print":
+        TrackerSet(runtime.trackers).check()
     folder.begin(cells, title, retry=given.retry)
     command = local.worker_command(words, folder, runtime, given.precision)
     if given.launch != "local":
@@ -215,7 +218,7 @@ def _end(given: argparse.Namespace, folder: CampaignFolder, finish: Callable[[Pa
     """Draw the report, list what failed, and leave with what the campaign has come to."""
     try:
         if finish is None:
-            write_report(folder.out, given.rows)
+            write_report(folder.out, given.rows, flags.override_fields(RuntimeConfig(), vars(given)).trackers)
         else:
             finish(folder.out)
     except BadInput as error:  # nothing to draw, where every search failed
@@ -226,15 +229,17 @@ def _end(given: argparse.Namespace, folder: CampaignFolder, finish: Callable[[Pa
         raise SystemExit(2)
 
 
-def write_report(out: Path, rows: Sequence[Path] = ()) -> None:
-    """Draw the report of a campaign, with rows that others made beside its own."""
+def write_report(out: Path, rows: Sequence[Path] = (), trackers: Sequence[str] = ()) -> None:
+    """Draw the report of a campaign, with rows that others made beside its own; trackers get page and picture."""
     from sslticket import report
+    from sslticket.training.trackers import TrackerSet
 
     folders = [out] if any(out.glob("*/rows/*.jsonl")) else []
     written = report.write_report([*folders, *rows], out / "report.html")
     for note in written.notes:
         print(f"note: {escape_terminal(note)}")
     print(f"report: {written.html}")
+    TrackerSet(trackers).log_report(out, out.name, [written.html, written.png], lambda text: print(f"note: {text}"))
 
 
 def plan_lines(

@@ -7,6 +7,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sslticket import hub
 from sslticket.cli import campaign_commands, inspect_commands, reproduce_command, ticket_commands
@@ -19,6 +20,9 @@ from sslticket.escaping import escape_lines, escape_terminal, shell_quote
 from sslticket.processes.allocator import keep_freed_memory
 from sslticket.registry import load_user_file
 
+if TYPE_CHECKING:
+    from sslticket.training.trackers import TrackerSet
+
 _DESCRIPTION = """Lottery tickets from limited or no supervision.
 
 A search is a recipe, and leaves tickets in runs/<key>:
@@ -30,6 +34,7 @@ _OTHER_OUTPUT = {
     "rows": "another name with -o",
     "show": "another name with -o",
     "export": "another OUT",
+    "import": "another OUT",
     "run": "another folder with --out",
     "sweep": "another folder with --out",
     "reproduce": "another folder with --out",
@@ -75,6 +80,7 @@ def make_parser() -> flags.Parser:
         inspect_commands.add_watch,
         *reports,
         _add_export,
+        _add_import,
         _add_show,
         _add_data,
     ):
@@ -87,13 +93,24 @@ def _add_report(commands: "argparse._SubParsersAction[flags.Parser]") -> None:
         "report",
         help="draw accuracy against density from the rows of runs",
         description="Read the rows below the given folders and in the given tables, and write one self-contained page\n"
-        "and a PNG beside it; on request each figure as a file and the means as a LaTeX table.",
+        "and a PNG beside it; on request each figure as a file, with a Vega-Lite specification beside it, and\n"
+        "the means as a LaTeX table.",
     )
     parser.add_argument("runs", nargs="+", type=Path, help=ROWS_HELP)
     parser.add_argument("-o", "--output", type=Path, default=Path("report.html"), help="the page [report.html]")
     parser.add_argument("--figures", type=Path, metavar="DIR", help="a folder for each figure as a file [none]")
     parser.add_argument("--format", choices=("png", "pdf", "svg"), default="pdf", help="of these files [pdf]")
+    parser.add_argument(
+        "--width", type=_read_width, default=7.2, metavar="LENGTH", help="of each, as 3.25in, 8.2cm or 82mm [7.2in]"
+    )
     parser.add_argument("--latex", type=Path, metavar="TABLE.tex", help="the means as a table for LaTeX [none]")
+    parser.add_argument(
+        "--log",
+        nargs="+",
+        default=(),
+        metavar="NAME",
+        help="trackers that get page, figures and tables: wandb, mlflow, trackio, comet, or mine.py:Mine [none]",
+    )
     add_parts_flag(parser)
     parser.set_defaults(command=_run_report)
 
@@ -154,10 +171,27 @@ def _add_sheet_flags(parser: flags.Parser) -> None:
     sheet.add_argument("--sheet-width", type=int, default=1920, metavar="PIXELS", help="at most [1920]")
 
 
+_INCHES = {"in": 1.0, "cm": 1 / 2.54, "mm": 1 / 25.4, "pt": 1 / 72.27}
+
+
+def _read_width(told: str) -> float:
+    """A length as LaTeX writes it, in inches."""
+    number, unit = told[:-2].strip(), told[-2:]
+    try:
+        return float(number) * _INCHES[unit]
+    except (ValueError, KeyError):
+        raise argparse.ArgumentTypeError(
+            f"{told!r} is no length; give a number and its unit, {', '.join(_INCHES)}: 3.25in"
+        ) from None
+
+
 def _run_report(given: argparse.Namespace) -> None:
     from sslticket import report
 
-    written = report.write_report(given.runs, given.output, figures=given.figures, kind=given.format, latex=given.latex)
+    trackers = _check_trackers(given.log)
+    written = report.write_report(
+        given.runs, given.output, figures=given.figures, kind=given.format, latex=given.latex, width=given.width
+    )
     if written.text:
         print(escape_lines(written.text))
     _print_notes(written.notes)
@@ -166,6 +200,20 @@ def _run_report(given: argparse.Namespace) -> None:
     if written.latex:
         print(f"table: {written.latex}")
     print(f"figure: {written.png}\nreport: {written.html}")
+    if trackers:
+        files = [written.html, written.png, *written.figures, *([written.latex] if written.latex else [])]
+        trackers.log_report(given.output.absolute().parent, given.output.stem, files, _note)
+
+
+def _check_trackers(names: Sequence[str]) -> "TrackerSet | None":
+    """The trackers that --log names, which can be used; None for none."""
+    if not names:
+        return None
+    from sslticket.training.trackers import TrackerSet  # imports torch
+
+    trackers = TrackerSet(names)
+    trackers.check()
+    return trackers
 
 
 def _run_rows(given: argparse.Namespace) -> None:
@@ -210,6 +258,7 @@ def _run_show(given: argparse.Namespace) -> None:
     recipe_commands.add_recipe_flags(parser, found)
     before = argparse.Namespace(output=given.output, images=given.images, sheet_width=given.sheet_width)
     words = vars(parser.parse_args(given.flags, before))
+    words |= recipe_commands.find_folder(words.get("dataset", found.data.dataset), words.get("data_root"))
     resolved, machine = flags.resolve_recipe(found, words), flags.override_fields(RuntimeConfig(), words)
     print(
         escape_lines(
@@ -226,10 +275,10 @@ def _add_export(commands: "argparse._SubParsersAction[flags.Parser]") -> None:
     """The command."""
     parser = commands.add_parser(
         "export",
-        help="write a ticket for the Hugging Face Hub, or as a state dict",
+        help="write a ticket for the Hugging Face Hub, as a state dict, or as ONNX",
         description="Write a folder for the Hugging Face Hub: the ticket, its weights as a plain state dict, a model\n"
         "card with accuracy against density, and config.json. Where OUT ends in .safetensors, .pt or .pth, write a\n"
-        "state dict with the mask applied. Nothing that is there is replaced.",
+        "state dict with the mask applied, and where it ends in .onnx, the network. Nothing that is there is replaced.",
     )
     parser.add_argument("ticket", metavar="TICKET", help=TICKET_HELP)
     parser.add_argument("out", metavar="OUT", type=Path, help="a new folder, or a file's name with such an ending")
@@ -249,6 +298,57 @@ def _run_export(given: argparse.Namespace) -> None:
     from sslticket.export.writer import export_ticket
 
     print(escape_lines(export_ticket(given.ticket, given.out, layout=given.format, licence=given.data_licence)))
+
+
+def _add_import(commands: "argparse._SubParsersAction[flags.Parser]") -> None:
+    """The command."""
+    parser = commands.add_parser(
+        "import",
+        help="make tickets of what other tools found: open_lth, torch.nn.utils.prune, RigL, sparse checkpoints",
+        description="Write tickets of other tools' files: a folder of open_lth with its levels, or a checkpoint with\n"
+        "masks (torch.nn.utils.prune, weight_mask, RigL, masks alone) or whose zeros are the mask. What they do not\n"
+        "tell stays unknown, unless the flags say it. No code in them is run. docs/sharing.md has examples.",
+    )
+    parser.add_argument("source", metavar="SOURCE", type=Path, help="a checkpoint, or a folder of open_lth")
+    parser.add_argument("out", metavar="OUT", type=Path, help="a name ending in .safetensors, or a folder of a run")
+    told = {
+        "model": (
+            str,
+            "NAME",
+            "a name here, of timm or torchvision, or file.py:function [as SOURCE says]",
+        ),
+        "early": (Path, "W_k", "a checkpoint with the early weights, where SOURCE has a mask and later ones or none"),
+        "level": (int, "N", "how often the search had pruned; of open_lth, the one level that is taken"),
+        "dataset": (str, "NAME", "what the ticket was found on, such as cifar10"),
+        "objective": (str, "NAME", "what the network learnt, such as supervised"),
+        "seed": (int, "N", "of the search"),
+        "rewind-samples": (int, "N", "images that the network had seen at W_k"),
+        "image-size": (int, "PIXELS", "side of the images that the network takes"),
+        "channels": (int, "N", "of these images"),
+    }
+    for name, (kind, metavar, help_) in told.items():
+        known = "" if name == "model" else " [unknown, where SOURCE does not tell]"
+        parser.add_argument(f"--{name}", type=kind, metavar=metavar, help=help_ + known)
+    parser.set_defaults(command=_run_import)
+
+
+def _run_import(given: argparse.Namespace) -> None:
+    from dataclasses import fields
+
+    from sslticket.export.description import density_text
+    from sslticket.importing.importer import Origin, import_tickets
+
+    origin = Origin(**{field.name: getattr(given, field.name) for field in fields(Origin)})
+    unknown: dict[str, None] = {}
+    last = given.out
+    for path, ticket in import_tickets(given.source, given.out, origin):
+        print(escape_terminal(f"{path}: level {density_text(ticket)}"), flush=True)
+        unknown |= dict.fromkeys(ticket.provenance["imported"]["unknown"])
+        last = path if path.stem != "initial" else last
+    can_say = [f"--{name.replace('_', '-')}" for name in unknown if hasattr(origin, name)]
+    said = f"; who knows says it with {', '.join(can_say)}" if can_say else ""
+    print(f"unknown: {', '.join(unknown)}{said}")
+    print(f"next: sslticket inspect {shell_quote(str(last))}")
 
 
 def _add_data(commands: "argparse._SubParsersAction[flags.Parser]") -> None:
@@ -315,8 +415,10 @@ def _run_data_list(given: argparse.Namespace) -> None:
 
 
 def _run_data_verify(given: argparse.Namespace) -> None:
-    from sslticket.data.datasets.catalogue import load_dataset
+    from sslticket.data.datasets.catalogue import load_dataset, split_folder_path
     from sslticket.data.source import verify_dataset
+
+    given.name, given.data_root = split_folder_path(given.name, given.data_root)
 
     if given.decode != "all" and not given.decode.isdigit():
         raise BadInput(f"--decode {given.decode!r} is no number of images; give a number, or all")
@@ -339,12 +441,13 @@ def _run_data_verify(given: argparse.Namespace) -> None:
 
 
 def _run_data_pack(given: argparse.Namespace) -> None:
-    from sslticket.data.datasets.catalogue import load_dataset
+    from sslticket.data.datasets.catalogue import load_dataset, split_folder_path
     from sslticket.data.datasets.locate import MissingSplit
     from sslticket.data.shards import ShardSettings, start_shards, write_shards
     from sslticket.data.source import describe_difference, is_complete, open_split
     from sslticket.storage.leases import hold_alone
 
+    given.name, given.data_root = split_folder_path(given.name, given.data_root)
     name = load_dataset(given.name).name
     how = ShardSettings(short_side=given.short_side, quality=given.quality, shard_size=given.shard_size)
     sources = [open_split(name, "train", given.data_root)]
@@ -367,17 +470,23 @@ def _run_data_pack(given: argparse.Namespace) -> None:
             bad = write_shards(manifest, given.out, how, _progress_bar(manifest.split, len(manifest)))
             unreadable = f", {len(bad):,} that cannot be read as they are" if bad else ""
             print(f"{manifest.split}: {len(manifest):,} images packed{unreadable}")
-    print(f"next: give --data-root {shell_quote(str(given.out))} in place of the folder of the images")
+    _print_next(name, given.out)
 
 
 def _run_data_unpack(given: argparse.Namespace) -> None:
     from sslticket.data.datasets.catalogue import load_dataset
     from sslticket.data.datasets.unpack import unpack_parquet
 
-    counts = unpack_parquet(load_dataset(given.name), given.data_root, given.out, _progress_bar, _note)
+    dataset = load_dataset(given.name)
+    counts = unpack_parquet(dataset, given.data_root, given.out, _progress_bar, _note)
     for split, count in counts.items():
         print(f"{split}: {count:,} images unpacked")
-    print(f"next: give --data-root {given.out} in place of the folder of the tables")
+    _print_next(dataset.name, given.out)
+
+
+def _print_next(dataset: str, out: Path) -> None:
+    """Print the command that checks what was written; its --data-root is that of runs, too."""
+    print(f"next: sslticket data verify {shell_quote(dataset)} --data-root {shell_quote(str(out))}")
 
 
 def _note(text: str) -> None:

@@ -21,6 +21,7 @@ from sslticket.config.recipe import Recipe
 from sslticket.config.runtime import RuntimeConfig
 from sslticket.data.augment import View
 from sslticket.data.datasets.base import Dataset
+from sslticket.data.datasets.catalogue import split_folder_path
 from sslticket.data.loader import Batch, Sampler
 from sslticket.data.source import make_loader
 from sslticket.errors import BadInput, unknown_name
@@ -40,6 +41,7 @@ from sslticket.results.throughput import (
 from sslticket.search.plan import TrainingImages
 from sslticket.seeds import derive_seed
 from sslticket.storage.files import atomic_write
+from sslticket.training.display import tell
 
 if TYPE_CHECKING:
     from sslticket.search.plan import SearchPlan
@@ -82,6 +84,10 @@ def run_with_flags(
     """Run the search of a recipe with the flags that were given."""
     recipe = flags.choose_parts(recipe, words)
     given = vars(_recipe_parser(recipe, prog, description).parse_args(words))
+    given |= find_folder(given.get("dataset", recipe.data.dataset), given.get("data_root"))
+    batch_given = "batch_size" in given
+    if given["trial"]:
+        flags.fill_in_trial(recipe, given)
     notice = lr_scaling_note(recipe, given)
     recipe, runtime = flags.resolve_recipe(recipe, given), flags.override_fields(RuntimeConfig(), given)
     from sslticket.search.plan import plan_search  # after --help, which needs neither networks nor data
@@ -89,11 +95,12 @@ def run_with_flags(
     check_planning_flags(given)
     rewound, dry_run = "rewind" in given or "search.rewind" in given, bool(given["dry_run"])
     trial = "length" in given and not rewound
-    planned = plan_search(recipe, runtime, given["out"], trial=trial, rewind_given=rewound, dry_run=dry_run)
+    how = {"trial": trial, "rewind_given": rewound, "batch_given": batch_given, "dry_run": dry_run}
+    planned = plan_search(recipe, runtime, given["out"], **how)
     first = processes.rank() == 0
-    for note in filter(None, (notice, planned.notice)):
+    for note in filter(None, (notice, *planned.notes, planned.notice)):
         if first:
-            print(f"note: {escape_terminal(note)}", file=sys.stderr)
+            tell(f"note: {note}", runtime)
     levels = range(planned.levels + 1)
     if dry_run:
         probed = None
@@ -109,7 +116,7 @@ def run_with_flags(
     began, there = process_seconds(), [level for level in levels if planned.run_dir.ticket_path(level).exists()]
     if first and len(there) < len(levels):
         some = f"; {len(there)} of {len(levels)} tickets are there" if there else ""
-        print(escape_terminal(f"{planned.estimate(_throughput(given)).summary()}{some}"), file=sys.stderr)
+        tell(f"{planned.estimate(_throughput(given)).summary()}{some}", runtime)
     bad = search(planned, runtime)
     if not first:
         return
@@ -118,10 +125,22 @@ def run_with_flags(
         print(escape_terminal(f"skipped {path}: {reason}"))
     print(f"{len(bad):,} images could not be read" if bad else "every image could be read")
     print(f"tickets of levels 0 to {planned.levels}: {planned.run_dir.path / 'tickets'}")
-    if protocol := propose_protocol(recipe.to_dict()):
+    if protocol := propose_protocol(planned.recipe.to_dict(), trial=given["trial"]):
         part = f" --part {shell_quote(recipe.data.part)}" if recipe.data.part else ""
-        run = shell_quote(str(planned.run_dir.path))
-        print(f"next: sslticket evaluate {run} --protocol {protocol.name}{part} --controls random")
+        root = f" --data-root {shell_quote(str(runtime.data_root))}" if runtime.data_root else ""
+        run, name = shell_quote(str(planned.run_dir.path)), shell_quote(protocol.spelling)
+        print(f"next: sslticket evaluate {run} --protocol {name}{part}{root} --controls random")
+
+
+def find_folder(dataset: str, data_root: Path | None) -> dict[str, Any]:
+    """What "--dataset folder:PATH" means by the names of flags: the folder's name, and where it lies; else nothing.
+
+    Args:
+        dataset: The data set as it was given.
+        data_root: Folder that was given to look in; None for the usual places.
+    """
+    name, root = split_folder_path(dataset, data_root)
+    return {} if name == dataset else {"dataset": name, "data_root": root}
 
 
 def lr_scaling_note(recipe: Recipe, given: Mapping[str, object]) -> str:
@@ -163,6 +182,12 @@ def _recipe_parser(recipe: Recipe, prog: str | None = None, description: str | N
     parser = flags.Parser(prog=prog, description=description)
     parser.add_argument("--out", type=Path, default=Path("runs"), metavar="PATH", help="folder of all runs [runs]")
     parser.add_argument("--dry-run", action="store_true", help="print the resolved recipe and its steps; train nothing")
+    parser.add_argument(
+        "--trial",
+        action="store_true",
+        help=f"try the whole way first: one level, trainings of {flags.TRIAL_LENGTH} with {flags.TRIAL_BATCH} images a "
+        "batch, and the learning rate for it; what is given beside it counts",
+    )
     add_planning_flags(parser)
     add_recipe_flags(parser, recipe)
     return parser

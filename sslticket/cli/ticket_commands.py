@@ -32,8 +32,9 @@ def add_training_flags(parser: flags.Parser, *, levels: str = USUAL_LEVELS) -> N
         nargs="+",
         required=True,
         metavar="NAME",
-        help="imagenet, cifar10, svhn-sgd, digits-demo, ..., or own for each ticket's own fit; @k after a "
-        "name starts its schedule at the rewind point; docs/evaluation.md has them all",
+        help="imagenet, cifar10, svhn-sgd, digits-demo, ..., folder:NAME,length=30ep,image_size=64 for a folder of "
+        "yours, or own for each ticket's own fit; @k after a name starts its schedule at the rewind point; "
+        "docs/evaluation.md has them all",
     )
     parser.add_argument(
         "--head",
@@ -118,15 +119,25 @@ def ticket_locations(given: argparse.Namespace) -> list[Path]:
 
 
 def selected_protocols(given: argparse.Namespace) -> list[str]:
-    """What --protocol says, each once.
+    """What --protocol says, each once; where a folder is given by its path, that is where images are looked for.
 
     Raises:
-        BadInput: If a protocol is unknown, or --part cannot name a part.
+        BadInput: If a protocol is unknown, --part cannot name a part, or folders lie in several places.
     """
     from sslticket.data.datasets.base import check_part
+    from sslticket.data.datasets.catalogue import split_folder_path
     from sslticket.evaluation.protocols import OWN_PROTOCOL, find_protocol
 
-    chosen = list(dict.fromkeys(given.protocol))
+    divided = {name: split_folder_path(name, getattr(given, "data_root", None)) for name in given.protocol}
+    roots = {root for asked, (name, root) in divided.items() if name != asked}
+    if len(roots) > 1:
+        raise BadInput(
+            f"the protocols' folders lie in {' and '.join(sorted(map(str, roots)))}, and one place is looked in; give "
+            "them one by one, or put or link all into one folder and give that with --data-root"
+        )
+    for root in roots:
+        given.data_root = root
+    chosen = list(dict.fromkeys(name for name, _ in divided.values()))
     for name in chosen:
         if name.partition("@")[0] != OWN_PROTOCOL:  # which only a ticket can tell
             check_part(find_protocol(name).dataset, given.part)

@@ -39,7 +39,7 @@ CHOICES = {
 }
 """The kinds of parts that a flag chooses, and where a recipe has them."""
 _COMMAND_FLAGS = frozenset(
-    {"help", "out", "dry_run", "no_dry_run", "on", "probe_speed", "output", "images", "sheet_width", *CHOICES}
+    {"help", "out", "dry_run", "no_dry_run", "trial", "on", "probe_speed", "output", "images", "sheet_width", *CHOICES}
 )
 """What commands that take a recipe call flags of their own."""
 _RANK = {"training": 1, "search": 2, "objective": 3}
@@ -268,6 +268,28 @@ def resolve_recipe(recipe: "Recipe", given: Mapping[str, object]) -> "Recipe":
         # Steps are held as they are at the recipe's own batch.
         recipe = dataclasses.replace(recipe, training=dataclasses.replace(recipe.training, hold_batch=held_batch))
     return recipe
+
+
+TRIAL_LENGTH, TRIAL_BATCH = "40it", 16
+"""Steps of each training of a trial, and its images a batch: minutes on a laptop for any recipe."""
+
+
+def fill_in_trial(recipe: "Recipe", given: dict[str, Any]) -> None:
+    """Add the settings of a trial to parsed flags: short trainings of small batches, and one level; those given stay.
+
+    Args:
+        recipe: The recipe whose flags they are.
+        given: The parsed flags by name, which are added to.
+    """
+    wanted: dict[tuple[str, ...], object] = {
+        ("training", "length"): TRIAL_LENGTH,
+        ("training", "batch_size"): min(TRIAL_BATCH, recipe.training.batch_size),
+        ("search", "levels"): 1,
+        ("search", "rounds"): 1,
+    }
+    for each in settings_of(recipe):
+        if each.path in wanted and not {each.dest, each.dotted, each.old_name} & given.keys():
+            given[each.dest] = wanted[each.path]
 
 
 def set_field(recipe: "Recipe", name: str, value: object) -> "Recipe":

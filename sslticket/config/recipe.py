@@ -30,6 +30,11 @@ from sslticket.seeds import Seeds
 
 Precision = Literal["fp32", "bf16", "fp16"]
 
+UNKNOWN = "unknown"
+"""What a word is in the recipe and the provenance of an imported ticket that nobody knows; numbers are missing."""
+OPEN_LTH = "open_lth"
+"""The class of searches and trainings of open_lth's, in whose own words their settings are."""
+
 
 class ObjectiveSettings(Protocol):
     """What a recipe asks of an objective; see `sslticket.objectives.base.Objective` for all of it."""
@@ -74,7 +79,7 @@ class Data:
     """The images that tickets are found on.
 
     Attributes:
-        dataset: Name from the catalogue, or "folder" for any folder of class folders.
+        dataset: Name from the catalogue, or "folder:NAME" for any folder of class folders.
         part: What the images are if they are not the whole official set, in a few words such as "flowers102".
         half: "a" or "b", one of two fixed halves of each class's training images; None for all of them.
         subset: Fraction of the training set, or of its half, in (0, 1]; nested and stratified.
@@ -176,7 +181,8 @@ class Data:
     def path_name(self) -> str:
         """The same for the names of folders, which have a hash anyway: "imagenet-flowers102", "flowers"."""
         own = self.identity and self.identity.folder
-        return path_safe(display_name(f"{own or self.dataset}{self.half or ''}", self.part))
+        name = path_safe(display_name(f"{own or self.dataset}{self.half or ''}", self.part))
+        return name if not own or path_safe(own) else f"folder{self.half or ''}"  # one that is all in other letters
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,6 +231,8 @@ class Recipe:
                 cannot be.
         """
         named = {**tree, "is": tree.get("is", "Recipe")} if isinstance(tree, Mapping) else tree
+        if isinstance(named, Mapping):
+            _check_told(named)
         if isinstance(named, Mapping) and ":" in str(named.get("model")):
             raise BadInput(
                 f"the model of a recorded recipe must have a plain name, got {named['model']!r}; no file is run "
@@ -379,8 +387,10 @@ class RecipeRecord:
         """How the network was trained.
 
         Raises:
-            BadInput: If the optimiser is of a class that is not here.
+            BadInput: If the optimiser is of a class that is not here, or the ticket is one of others, whose training
+                has no form here.
         """
+        _check_told(self.tree)
         return TrainConfig.from_dict(self._required("fit"))
 
     @property
@@ -435,6 +445,13 @@ class RecipeRecord:
         if name not in self.tree:
             raise _damaged(name)
         return self.tree[name]
+
+
+def _check_told(tree: Mapping[str, Any]) -> None:
+    """Check that a recipe is of a search of ours: that of an imported ticket has no training that could be run."""
+    fit = tree.get("fit")
+    if isinstance(fit, Mapping) and fit.get("is") in (UNKNOWN, OPEN_LTH):
+        raise BadInput("its ticket was imported, and how its network was trained is not told in words of this program")
 
 
 def _damaged(name: str) -> BadInput:

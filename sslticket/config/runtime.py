@@ -15,13 +15,14 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
 from sslticket import processes as launched
 from sslticket.config.training import Span
 from sslticket.errors import BadInput
+from sslticket.registry import stored_as
 
 _TRUE, _FALSE = ("1", "true", "yes", "on", "y", "t"), ("", "0", "false", "no", "off", "n", "f")
 _CPU_VARIABLE = "ACCELERATE_USE_CPU"
@@ -201,8 +202,11 @@ class RuntimeConfig:
             free, where all images fit; 0 for none. Where a number is given, the host decodes images for a GPU too.
         probe: How often the accuracy of a nearest-neighbour probe on the frozen features is measured in a training,
             such as "10ep" or "500it", and at its end; None never does.
-        tensorboard: Write TensorBoard's event files to the run's folder.
-        tracker: Trackers that follow trainings, such as "TensorBoard" or "mine.py:MyTracker".
+        tensorboard: Write TensorBoard's event files to the run's folder, as --log tensorboard does.
+        log: Trackers in which trainings are seen: wandb, mlflow, trackio, comet, aim, tensorboard or "mine.py:Mine",
+            each with a project if one is wanted, such as "wandb:tickets".
+        quiet: Show no progress and no notes on standard error; results, warnings and errors stay.
+        log_file: File to which progress and notes are appended, each line with its time.
         timeout: Minutes without a sign of life after which a process, of several, is given up and all others end.
         snapshot_every: Minutes between two snapshots of a training, from which the same command goes on after a kill;
             0 for none but at the signal of a time limit, a preemption or Ctrl-C.
@@ -219,11 +223,19 @@ class RuntimeConfig:
     keep_decoded: float | None = None
     probe: str | None = None
     tensorboard: bool = False
-    tracker: tuple[str, ...] = ()
+    log: tuple[str, ...] = field(default=(), metadata=stored_as("tracker"))
+    quiet: bool = False
+    log_file: Path | None = None
     timeout: float = 5.0
     snapshot_every: float = 10.0
+    tracker: InitVar[tuple[str, ...]] = ()
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, tracker: tuple[str, ...]) -> None:
+        object.__setattr__(self, "log", (*self.log, *tracker))
+        if self.log_file is not None and (self.log_file.is_dir() or not self.log_file.absolute().parent.is_dir()):
+            raise BadInput(
+                f"--log-file must be a file in a folder that is there, got {self.log_file}; give one such as run.log"
+            )
         if any(count is not None and count < 1 for count in (self.accumulate, self.threads)):
             raise BadInput(f"--accumulate and --threads must be at least 1, got {self.accumulate} and {self.threads}")
         if self.fast and self.exact:
@@ -246,6 +258,11 @@ class RuntimeConfig:
                 f"--snapshot-every must be a finite number of minutes, at least 0, got {self.snapshot_every:g}; give "
                 "10, or 0 for no snapshots but at a signal"
             )
+
+    @property
+    def trackers(self) -> tuple[str, ...]:
+        """The trackers that follow trainings, as --log names them."""
+        return (*self.log, *(["tensorboard"] if self.tensorboard else []))
 
     @property
     def world_size(self) -> int:

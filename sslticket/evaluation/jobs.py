@@ -42,6 +42,7 @@ from sslticket.training.engine import Engine, Invariant, flag_invariant
 from sslticket.training.numerics import Numerics, numerics_of_row
 from sslticket.training.progress import Progress
 from sslticket.training.snapshots import SNAPSHOT_FOLDER, delete_snapshots
+from sslticket.training.trackers import TrackerSet
 
 
 @dataclass(frozen=True, eq=False)
@@ -336,7 +337,8 @@ class EvaluationPlan:
         """
         for task in self.tasks:
             row = read_task_row(task.row_file) if self.is_done(task) else None
-            self.split_cache.check_row(task.protocol, self.ticket_infos[task.path].channels, row, task.row_file)
+            info = self.ticket_infos[task.path]
+            self.split_cache.check_row(task.protocol, info.channels, row, task.row_file, info.header, task.path)
             if row is None:
                 self.check_task(task)
         for path, kind in dict.fromkeys((task.path, task.control) for task in self.remaining_tasks()):
@@ -421,8 +423,8 @@ class EvaluationPlan:
         steady = Supervised.cuda_graph_safe
         return str(self.numerics.for_training(steps, size=info.parameters, steady=steady, ghost_batch=ghost_batch))
 
-    def _samples_seen(self, task: EvalTask) -> int:
-        """Source images that the weights of a task have seen: W_0, to which `reset` goes back, none."""
+    def _samples_seen(self, task: EvalTask) -> int | None:
+        """Source images that the weights of a task have seen: W_0, to which `reset` goes back, none; None: unknown."""
         return 0 if task.control == "reset" else self.ticket_infos[task.path].rewind_samples
 
     def jobs(self) -> list[TrainingJob | NaturalJob]:
@@ -451,7 +453,8 @@ class EvaluationPlan:
             "protocol_hash": task.protocol.hash_for(info.model),
             "start": task.protocol.start,
             "head": task.head,
-            "target": self.split_cache.get(task.protocol, info.channels).training.manifest.name,
+            "target": self.split_cache.get(task.protocol, info.channels).target,
+            **task.protocol.spelling_field,
             "seed": task.seed,
             **({} if task.control == "ticket" else {"replicate": info.seed}),
             **({"parts": parts} if parts else {}),
@@ -564,7 +567,7 @@ def evaluate_tasks(tasks: Sequence[EvalTask], engine: Engine, *, show_progress: 
     plan = EvaluationPlan.build(tasks, engine.runtime.data_root, engine.numerics)
     rows = [(task, plan.ticket_infos[task.path]) for task in tasks]
     engine.check_invariants(evaluation_invariants(rows, plan.split_cache, engine.precision))
-    with Progress(0, show=show_progress and engine.is_main_process) as progress:
+    with engine.show_progress(0, show=show_progress) as progress:
         queue = WorkQueue(plan.jobs, Evaluation(plan, Evaluator(engine, progress)), engine, progress)
         if show_progress and engine.is_main_process and (jobs := plan.jobs()):
             progress.note(_summarize(jobs, tasks, engine))
@@ -591,6 +594,7 @@ def probe_training(task: EvalTask, info: TicketInfo, engine: Engine, evaluation:
         evaluation: Images that are measured at the end of a training.
     """
     protocol, training = task.protocol, task.protocol.training_for(info.model)
+    engine = replace(engine, tracker_set=TrackerSet(()))  # nobody wants to follow these
     like = replace(get_dataset(protocol.dataset), channels=info.channels)
 
     def run(batch: int, steps: int, measured: int) -> ProbedRun:
@@ -668,4 +672,5 @@ def _group(task: EvalTask) -> tuple[str, str]:
 
 def _start_task(progress: Progress, name: str, task: EvalTask, steps: int) -> None:
     """Says what is trained, and which row it is; the line has to fit a terminal."""
-    progress.start_task(f"{name} {task.protocol.name} seed {task.seed}", steps)
+    about = {"ticket": task.path.stem, "control": task.control, "protocol": task.protocol.name, "seed": task.seed}
+    progress.start_task(f"{name} {task.protocol.name} seed {task.seed}", steps, about)

@@ -21,7 +21,7 @@ from sslticket.config.recipe import RecipeRecord
 from sslticket.config.training import SGD, Adam, Optimizer, RMSprop, Span, TrainConfig
 from sslticket.data.augment import View
 from sslticket.data.datasets.base import Dataset, path_safe
-from sslticket.data.datasets.catalogue import InputSpec, get_dataset
+from sslticket.data.datasets.catalogue import InputSpec, get_dataset, is_own_dataset
 from sslticket.errors import BadInput, one_line, unknown_name
 from sslticket.evaluation import PROTOCOLS
 from sslticket.registry import settings_hash, settings_to_json
@@ -85,6 +85,28 @@ class Protocol:
         return self.name.partition("@")[0]
 
     @property
+    def spelling(self) -> str:
+        """What `--protocol` takes for it: the name, or of a folder's protocol the folder with its settings."""
+        if not self.dataset.startswith("folder:") or self.base == OWN_PROTOCOL:
+            return self.name
+        optimizer, batch = self.training.optimizer, self.training.batch_size
+        kind = type(optimizer).__name__.lower()
+        given = {
+            "length": self.training.length,
+            "image_size": self.input_size,
+            "optimizer": kind,
+            "batch_size": batch,
+            "lr": None if optimizer.lr == _folder_training(kind, batch).optimizer.lr else optimizer.lr,
+            "half": self.half,
+        }
+        return _spell_folder(self.dataset, given) + self.name[len(self.base) :]
+
+    @property
+    def spelling_field(self) -> dict[str, str]:
+        """The spelling as rows have it: only where it is not the name."""
+        return {} if self.spelling == self.name else {"protocol_given": self.spelling}
+
+    @property
     def label(self) -> str:
         """The name with that of the part, for names of files: rows on a part and on the whole set lie side by side."""
         return self.label_for(self.name)
@@ -112,25 +134,30 @@ class Protocol:
             )
         return self.training_by_model.get(model, self.training)
 
-    def steps(self, model: str, rewind_samples: int, images: int) -> tuple[int, int]:
+    def steps(self, model: str, rewind_samples: int | None, images: int) -> tuple[int, int]:
         """The optimiser steps at which the training of a ticket starts and stops.
 
         Args:
             model: Network of the ticket.
-            rewind_samples: Source images that its W_k has seen.
+            rewind_samples: Source images that its W_k has seen; None where that is unknown.
             images: Images in the training split, or in its half.
 
         Raises:
             BadInput: If the protocol is for other networks, or if its schedule starts at W_k and ends before.
         """
         clock = self.training_for(model).clock(images)
-        start = clock.steps(Span(rewind_samples, "samples")) if self.start == "k" else 0
+        if self.start == "k" and rewind_samples is None:
+            raise BadInput(
+                f"{self.name} starts its schedule at the rewind point, and nobody knows the ticket's; give --protocol "
+                f"{self.base}@0, or import it with --rewind-samples"
+            )
+        start = clock.steps(Span(rewind_samples or 0, "samples")) if self.start == "k" else 0
         self.size_spans(model, images)  # which checks them
         if start >= clock.total_steps:
             raise BadInput(
-                f"a ticket that is rewound to {rewind_samples:,} samples is at step {start:,} of {self.name}, which "
-                f"has {clock.total_steps:,} steps; give a longer --protocol, --protocol {self.base}@0, or search with "
-                "an earlier --rewind"
+                f"a ticket that is rewound to {rewind_samples or 0:,} samples is at step {start:,} of {self.name}, "
+                f"which has {clock.total_steps:,} steps; give a longer --protocol, --protocol {self.base}@0, or search "
+                "with an earlier --rewind"
             )
         return start, clock.total_steps
 
@@ -306,6 +333,79 @@ MORCOS = tuple(
 )
 
 
+# Any folder of one's own: the training that One ticket to win them all has for every data set, with either optimiser.
+# Its 90 epochs with drops after 5, 6.5 and 8 ninths are those of large images; the batch is ours, since a folder has
+# thousands of photographs where ImageNet has a million, with SGD's rate in proportion.
+_FOLDER_BATCH = 64
+_FOLDER_SETTINGS = ("length", "image_size", "optimizer", "batch_size", "lr", "half")
+
+
+def _folder_training(optimizer: str, batch: int) -> TrainConfig:
+    usual = _morcos("imagenet", optimizer).training_for("resnet50")
+    return replace(usual.scaled_to_batch(batch), batch_size=batch, ghost_batch=None)
+
+
+def _spell_folder(dataset: str, settings: Mapping[str, object]) -> str:
+    return ",".join([dataset, *(f"{name}={value}" for name, value in settings.items() if value is not None)])
+
+
+def folder_protocol(name: str) -> Protocol:
+    """Return the protocol of a folder of one's own, under a name that ends in a hash of its settings.
+
+    Args:
+        name: Name of the data set, "folder:NAME", and settings in place of the usual ones, each after a comma:
+            "folder:flowers,length=30ep,image_size=64,optimizer=adam,batch_size=32,lr=0.001,half=a".
+
+    Raises:
+        BadInput: If a setting is unknown, or a value cannot be.
+    """
+    found = re.fullmatch(r"(folder:.*?)((?:,[a-z_]+=[^,]*)*)", name, re.DOTALL)
+    assert found, f"{name} begins with folder:"
+    dataset = get_dataset(found[1])
+    given = dict(word.split("=", 1) for word in found[2].split(",")[1:])
+    if unknown := [key for key in given if key not in _FOLDER_SETTINGS]:
+        raise BadInput(
+            f"the protocol of a folder takes {', '.join(_FOLDER_SETTINGS)}, got {unknown[0]} in {name}; write it like "
+            f"{dataset.name},length=30ep,image_size=64"
+        )
+    half = next((which for which in get_args(Half) if which == given.get("half")), None)
+    if half != given.get("half"):
+        raise BadInput(f"half must be a or b, got {given['half']} in {name}; give half=a")
+    optimizer = given.get("optimizer", "sgd")
+    if optimizer not in _MORCOS_OPTIMIZERS:
+        raise BadInput(f"optimizer must be {' or '.join(_MORCOS_OPTIMIZERS)}, got {optimizer} in {name}; give one")
+    size = None if "image_size" not in given else _whole_number(given, "image_size", name)
+    batch = _whole_number(given, "batch_size", name) if "batch_size" in given else _FOLDER_BATCH
+    training = _folder_training(optimizer, batch)
+    if "lr" in given:
+        training = replace(training, optimizer=training.optimizer.with_lr(_rate(given["lr"], name)))
+    if "length" in given:
+        training = training.with_length(given["length"])
+    side = size or dataset.train_view.size
+    own = f"{path_safe(dataset.folder_name) or 'folder'}{half or ''}"
+    return Protocol(
+        name=f"{own}-{training.length}-{side}px-{optimizer}",
+        dataset=dataset.name,
+        half=half,
+        training=training,
+        image_size=size,
+    ).pinned()
+
+
+def _whole_number(given: Mapping[str, str], key: str, name: str) -> int:
+    text = given[key]
+    if not text.isdecimal() or int(text) < 1:
+        raise BadInput(f"{key} must be a whole number from 1 on, got {text or 'nothing'} in {name}; give {key}=64")
+    return int(text)
+
+
+def _rate(text: str, name: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise BadInput(f"lr must be a number, got {text or 'nothing'} in {name}; give lr=0.01") from None
+
+
 def _single_model_protocol(
     name: str, fit: TrainConfig, train: View | None = None, *, start: Start = "k", image_size: int | None = None
 ) -> Protocol:
@@ -450,7 +550,7 @@ SMALL = (
 
 def _trial_protocol(protocol: Protocol) -> Protocol:
     """Six steps of eight images: shows that everything runs before a cluster is booked; its scores mean nothing."""
-    fit = replace(protocol.training.with_length("6it"), batch_size=8)
+    fit = replace(protocol.training.with_length("6it").scaled_to_batch(8), batch_size=8)
     return replace(protocol, name=f"{protocol.name}-trial", training=fit, training_by_model={}, seeds=(0,))
 
 
@@ -467,8 +567,8 @@ def find_protocol(name: str) -> Protocol:
     """The protocol of a name; "NAME@k" and "NAME@0" have its settings and that clock.
 
     Args:
-        name: Name of a built-in protocol, "FILE.py:NAME", "package.module:NAME" or that of an entry point. A protocol
-            that is not built in is pinned, see `Protocol.pinned`.
+        name: Name of a built-in protocol, "FILE.py:NAME", "package.module:NAME", that of an entry point, or
+            "folder:NAME", see `folder_protocol`. A protocol that is not built in is pinned, see `Protocol.pinned`.
 
     Raises:
         BadInput: If there is none, naming the nearest ones; or for "own", which every ticket has another of.
@@ -481,6 +581,8 @@ def find_protocol(name: str) -> Protocol:
         )
     if base in _BY_NAME:
         return _with_clock(_BY_NAME[base], clock)
+    if base.startswith("folder:"):
+        return _with_clock(folder_protocol(base), clock)
     try:
         found = PROTOCOLS.get(base)
     except BadInput:
@@ -537,6 +639,7 @@ def own_protocol(recipe: Mapping[str, Any]) -> Protocol:
     """
     record = RecipeRecord(recipe)
     try:
+        training = record.training
         data, dataset = record.data, get_dataset(record.data.dataset)
         train = data.augment[0] if isinstance(data.augment, tuple) else data.augment
         if train is None and record.view_size is not None:
@@ -549,7 +652,7 @@ def own_protocol(recipe: Mapping[str, Any]) -> Protocol:
             dataset=dataset.name,
             part=data.part,
             half=data.half,
-            training=record.training,
+            training=training,
             image_size=data.image_size,
             train=train,
             eval=evaluation,
@@ -561,23 +664,32 @@ def own_protocol(recipe: Mapping[str, Any]) -> Protocol:
         ) from error
 
 
-def propose_protocol(recipe: Mapping[str, Any]) -> Protocol | None:
+def propose_protocol(recipe: Mapping[str, Any], *, trial: bool = False) -> Protocol | None:
     """The protocol under which to score a search's tickets; None where no protocol takes them.
 
     The published protocol that has the search's own training, if there is one. Else, where the search trained with the
     true labels of all images, its own; and otherwise the main paper's protocol of the data set, or the next that takes
-    the network, those of its image size before others. Tickets of one half are scored on the other.
+    the network, those of its image size before others. Tickets of one half are scored on the other. Of a folder of
+    one's own it is always that folder's protocol with the search's length and image size, so that whatever is searched
+    there is scored alike; of another set of one's own, the search's training.
 
     Args:
         recipe: Recipe of the search, as `Recipe.to_dict` gives it.
+        trial: Whether it was a trial, after which a protocol of as few steps is proposed.
     """
     record, inputs = RecipeRecord(recipe), InputSpec.from_recipe(recipe)
     data, model = record.data, record.model
-    half = {None: None, "a": "b", "b": "a"}[data.half]
+    others: dict[Half | None, Half | None] = {None: None, "a": "b", "b": "a"}
+    half = others[data.half]
     here = [each for each in BUILT_IN_PROTOCOLS if (each.dataset, each.half) == (data.dataset, half)]
     here = [each for each in here if each.accepts(model)]
     if inputs is None:
         return None
+    if data.dataset.startswith("folder:"):
+        return _folder_proposal(record, inputs, half, trial)
+    if trial:
+        short = _BY_NAME.get(f"{data.dataset}-trial")
+        return own_protocol(recipe) if short is None or half else short
     same_size = [each for each in here if each.input_size == inputs.image_size]
     own = None
 
@@ -593,11 +705,26 @@ def propose_protocol(recipe: Mapping[str, Any]) -> Protocol | None:
     subset = (data.subset, data.labels) != (1, 1) or data.subset_list or data.labels_list or data.shots
     if own and half is None and not (subset or data.shuffle_labels) and record.objective == "Supervised":
         return own
+    if is_own_dataset(get_dataset(data.dataset)) and own and half is None:
+        return own
     # Fast ones are for those who ask for them: their numbers are no paper's.
     here, same_size = ([each for each in found if each not in FAST] for found in (here, same_size))
     if same_size:
         return same_size[0]
     return next((each for each in here if _network_takes_size(model, inputs, each.input_size)), None)
+
+
+def _folder_proposal(record: RecipeRecord, inputs: InputSpec, half: Half | None, trial: bool) -> Protocol:
+    training = record.training
+    # The search's batch may be that of a small subset; what all are scored under is of one batch.
+    given = {
+        "length": training.length,
+        "image_size": inputs.image_size,
+        "optimizer": "sgd" if training.optimizer.scales_with_batch else "adam",
+        "batch_size": training.batch_size if trial else None,
+        "half": half,
+    }
+    return folder_protocol(_spell_folder(record.data.dataset, given))
 
 
 def _network_takes_size(model: str, inputs: InputSpec, size: int) -> bool:

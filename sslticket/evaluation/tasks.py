@@ -1,7 +1,7 @@
 """What is evaluated: one task a ticket, control, protocol, head and seed, and what has to be known of each ticket."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -11,7 +11,7 @@ import torch
 from sslticket import hub, models
 from sslticket.config.recipe import RecipeRecord
 from sslticket.config.training import Span
-from sslticket.data.datasets.catalogue import get_dataset
+from sslticket.data.datasets.catalogue import InputSpec, get_dataset
 from sslticket.errors import BadInput
 from sslticket.evaluation.controls import Control, control_parts, get_control
 from sslticket.evaluation.protocols import Protocol, resolve_protocol
@@ -19,6 +19,7 @@ from sslticket.pruning.forward_graph import MaskCoverage
 from sslticket.pruning.prunable import describe_layers
 from sslticket.registry import load_recorded_parts
 from sslticket.results.throughput import Workload, multiply_adds_of, training_multiply_adds
+from sslticket.seeds import derive_seed
 from sslticket.storage.files import read_json
 from sslticket.ticket import Ticket, run_folder_of
 
@@ -37,11 +38,12 @@ class TicketInfo:
         prunable: Weights that the search might prune.
         layers: Layers in which these are.
         parameters: Number of all parameters and buffers of the network.
-        rewind_samples: Source images that its search had seen at W_k.
-        seed: Seed of its search.
+        rewind_samples: Source images that its search had seen at W_k; None where that is unknown.
+        seed: Number of its search, see `search_number`.
         head: Shapes of its classification layer's tensors; empty where it has none.
         classes_hash: Hash of the names of the classes that its search saw, in order; None in older tickets.
         row_fields: What each of its rows says of it.
+        header: What its file says beside its tensors, as far as it tells where the ticket is from.
     """
 
     hash: str
@@ -51,11 +53,12 @@ class TicketInfo:
     prunable: int
     layers: tuple[str, ...]
     parameters: int
-    rewind_samples: int
+    rewind_samples: int | None
     seed: int
     head: Mapping[str, tuple[int, ...]]
     classes_hash: str | None
     row_fields: Mapping[str, Any]
+    header: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def read(cls, path: Path, targets: Mapping[str, Protocol]) -> "TicketInfo":
@@ -70,17 +73,16 @@ class TicketInfo:
                 network that a protocol is not for, or has a mask that is not what acts in its network.
         """
         ticket = Ticket.load(path)
-        recipe = RecipeRecord(ticket.recipe)
-        model, data, source = recipe.model, recipe.data, get_dataset(recipe.data.dataset)
-        own = data.image_size or recipe.view_size or source.train_view.size
-        channels = data.channels or source.channels
+        model = RecipeRecord(ticket.recipe).model
+        own, channels = _images_of_ticket(ticket)
         for protocol in targets.values():
             protocol.training_for(model)
             for size in sorted({protocol.input_size, *(size for _, size in protocol.early_sizes)} - {own}):
                 _check_input_size(ticket, path, protocol, size, channels, own)
             for _, size in protocol.early_sizes:
                 _check_growing(model, protocol.name, channels, size, protocol.input_size)
-        coverage = _mask_coverage(model, channels, own)  # which says itself what is wrong with the network
+        size = own or next((protocol.input_size for protocol in targets.values()), 0)
+        coverage = _mask_coverage(model, channels, size)  # which says itself what is wrong with the network
         try:
             coverage.check(model, list(ticket.mask))
         except BadInput as error:
@@ -93,23 +95,47 @@ class TicketInfo:
             prunable=ticket.mask.total,
             layers=tuple(sorted(ticket.mask)),
             parameters=sum(value.numel() for value in ticket.weights.values()),
-            rewind_samples=ticket.provenance["rewind_samples"],
-            seed=ticket.provenance["seed"],
+            rewind_samples=ticket.provenance.get("rewind_samples"),
+            seed=search_number(ticket.provenance),
             head={name: tuple(value.shape) for name, value in ticket.head.items()},
             classes_hash=ticket.provenance.get("classes_hash"),
             row_fields={"kind": "score", **ticket_row_fields(path, ticket), "channels": channels},
+            header={"recipe": ticket.recipe, "provenance": ticket.provenance},
         )
 
 
-def _check_input_size(ticket: Ticket, path: Path, protocol: Protocol, size: int, channels: int, own: int) -> None:
+def search_number(origin: Mapping[str, Any]) -> int:
+    """The number by which a search is told from its replicates where something is drawn for each: its seed.
+
+    Of imported tickets whose seed is unknown, it is made of what they came from. It is no seed of theirs.
+    """
+    if "seed" in origin:
+        return int(origin["seed"])
+    return derive_seed(0, "imported", str(origin.get("imported", {}).get("search", "")))
+
+
+def _images_of_ticket(ticket: Ticket) -> tuple[int | None, int]:
+    """Side in pixels and channels of the images that a ticket was found on; None for a side that is unknown."""
+    recipe = RecipeRecord(ticket.recipe)
+    if (inputs := InputSpec.from_recipe(ticket.recipe)) is not None:
+        return inputs.image_size, inputs.channels
+    if "imported" not in ticket.provenance:
+        get_dataset(recipe.data.dataset)  # which says what is wrong with it
+    return recipe.data.image_size, recipe.data.channels or 3
+
+
+def _check_input_size(
+    ticket: Ticket, path: Path, protocol: Protocol, size: int, channels: int, own: int | None
+) -> None:
     model = RecipeRecord(ticket.recipe).model
     shapes = _parameter_shapes(model, channels, size)
     for name, value in ticket.weights.items():
         if shapes.get(name, value.shape) != value.shape:
+            found = "images of unknown size" if own is None else f"images of {own} pixels"
             raise BadInput(
-                f"{path} was found on images of {own} pixels, and {protocol.name} shows {size}: {name} of {model} is "
-                f"{tuple(value.shape)} there and {tuple(shapes[name])} here; give a protocol of {own} pixels, or "
-                "tickets of a network that pools globally"
+                f"{path} was found on {found}, and {protocol.name} shows {size}: {name} of {model} is "
+                f"{tuple(value.shape)} there and {tuple(shapes[name])} here; give a protocol of {own or 'its'} pixels, "
+                "or tickets of a network that pools globally"
             )
 
 
@@ -162,11 +188,10 @@ def ticket_row_fields(path: Path, ticket: Ticket) -> dict[str, Any]:
         "density": ticket.mask.density,
         "within": describe_layers(ticket.recipe),
         "ticket_hash": ticket.hash,
-        "search_seed": origin["seed"],
+        **({"search_seed": origin["seed"]} if "seed" in origin else {}),
         "search": recipe.search_name,
         "settings": recipe.settings(),
-        "rewind_samples": origin["rewind_samples"],
-        "search_samples": origin["search_samples"],
+        **{key: origin[key] for key in ("rewind_samples", "search_samples") if key in origin},
         **({"parts": origin["parts"]} if origin.get("parts") else {}),
     }
 
@@ -489,8 +514,13 @@ def _read_checked_header(path: Path) -> Mapping[str, Any]:
     header = Ticket.read_header(path)
     recipe, origin = header.get("recipe"), header.get("provenance")
     known = isinstance(recipe, dict) and isinstance(recipe.get("data"), dict) and "dataset" in recipe["data"]
-    if not (known and isinstance(origin, dict) and {"seed", "rewind_samples", "objective"} <= origin.keys()):
-        raise BadInput(f"{path} does not tell where it is from, so it cannot be scored; give one that a search wrote")
+    imported = isinstance(origin, dict) and "imported" in origin
+    needed = {"objective"} if imported else {"seed", "rewind_samples", "objective"}
+    if not (known and isinstance(origin, dict) and needed <= origin.keys()):
+        raise BadInput(
+            f"{path} does not tell where it is from, so it cannot be scored; give one that a search wrote, or that "
+            "`sslticket import` made"
+        )
     load_recorded_parts(origin.get("parts", {}), strict=False)
     return header
 

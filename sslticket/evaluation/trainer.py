@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sslticket import provenance
+from sslticket.config.recipe import RecipeRecord
 from sslticket.config.training import Span, TrainConfig
 from sslticket.data.datasets.base import SPLITS
-from sslticket.data.datasets.catalogue import get_dataset
+from sslticket.data.datasets.catalogue import get_dataset, is_own_dataset
 from sslticket.data.loader import Batch, Loader
 from sslticket.data.manifest import take_half
+from sslticket.data.own_images import KeptSplit, hash_images, own_images_name
 from sslticket.data.source import (
     DataSource,
     check_complete,
@@ -28,6 +30,7 @@ from sslticket.objectives.supervised import Supervised
 from sslticket.pruning.effective_sparsity import EffectivePaths
 from sslticket.pruning.mask import Mask, StateDict
 from sslticket.seeds import Seeds, derive_seed
+from sslticket.ticket import run_folder_of
 from sslticket.training.engine import Engine
 from sslticket.training.memory import DeviceMemory, MemoryModel, UnknownMemory, resident_bytes
 from sslticket.training.network import MaskedNetwork, measure_metrics, preserve_buffers
@@ -65,10 +68,16 @@ class Splits:
     Attributes:
         training: Images that are trained on.
         evaluation: Images on which is measured.
+        whole_hash: Hash of the names and labels of the whole training split, before any half; "" in plans.
+        split: Which images of a folder of one's own are for training and which for evaluation; None for other sets.
+        target: What rows call the images.
     """
 
     training: DataSource
     evaluation: DataSource
+    whole_hash: str = ""
+    split: KeptSplit | None = None
+    target: str = ""
 
     @classmethod
     def open(cls, protocol: Protocol, data_root: Path | None) -> "Splits":
@@ -79,6 +88,10 @@ class Splits:
         """
         both = [open_split(protocol.dataset, split, data_root) for split in SPLITS]
         training, evaluation = check_complete(both, protocol.part)
+        whole, split, own = training.manifest.hash, None, None
+        if is_own_dataset(training.dataset):
+            split = KeptSplit.of_sources(training, evaluation)
+            own = own_images_name(training, protocol.half, split.images_hash if split else hash_images(training))
         if protocol.half is not None:
             training = replace(training, manifest=take_half(training.manifest, protocol.half))
         if training.manifest.classes != evaluation.manifest.classes:
@@ -90,7 +103,7 @@ class Splits:
         for source in (training, evaluation):
             log_empty_classes(source.manifest)
             log_left_out(source.manifest, source.left_out)
-        return cls(training, evaluation)
+        return cls(training, evaluation, whole, split, own or training.manifest.name)
 
     @classmethod
     def made_up(cls, protocol: Protocol, data_root: Path | None) -> "Splits":
@@ -105,11 +118,50 @@ class Splits:
             if split == "train" and protocol.half is not None:
                 counts = counts.half(protocol.half)
             sources.append(made_up_split(entry, counts.manifest(entry, split)))
-        return cls(*sources)
+        training, evaluation = sources
+        return cls(training, evaluation, target=training.manifest.name)
 
     def with_channels(self, channels: int) -> "Splits":
         """The same images, gray or in colour."""
-        return Splits(convert_channels(self.training, channels), convert_channels(self.evaluation, channels))
+        training, evaluation = (convert_channels(each, channels) for each in (self.training, self.evaluation))
+        return replace(self, training=training, evaluation=evaluation)
+
+    def check_found_on(self, header: Mapping[str, Any], path: Path) -> None:
+        """Refuse a ticket that was found on images of this name which are not those that are here.
+
+        What is for training and what for evaluation is another division then, and some of what a search has seen would
+        be measured on.
+
+        Args:
+            header: Header of the ticket.
+            path: Path of its file.
+
+        Raises:
+            BadInput: If a folder of one's own, or another set whose name does not say which images it has, has changed
+                since; it names what was added and removed, where the list was kept.
+        """
+        entry = self.training.dataset
+        if not self.whole_hash or not is_own_dataset(entry) or not header["recipe"].get("data"):
+            return
+        data, origin = RecipeRecord(header["recipe"]).data, header["provenance"]
+        identity = data.identity
+        if data.dataset != entry.name:
+            return
+        same = origin.get("source_hash") in (None, self.whole_hash)
+        listed = data.subset_list is not None or data.labels_list is not None  # whose names are in the hash, too
+        if same and self.split and identity and not listed:
+            same = identity.images_hash == self.split.images_hash
+        if same:
+            return
+        changes = "it was kept nowhere which they were"
+        if identity and identity.folder and self.split:
+            kept = KeptSplit.find(run_folder_of(path).parent, identity.folder, identity.images_hash)
+            changes = changes if kept is None else self.split.describe_changes(kept)
+        raise BadInput(
+            f"{path} was found on other images of {entry.name} than those that are here ({changes}), so that training "
+            "images of its search may be among the evaluation images now; restore them, give the --data-root of those, "
+            "or search again"
+        )
 
 
 class SplitCache:
@@ -158,8 +210,16 @@ class SplitCache:
         sources = (splits.training for (*_, channels), splits in self._open.items() if channels is None)
         return sorted({source.manifest.name for source in sources if source.planned})
 
-    def check_row(self, protocol: Protocol, channels: int, row: Mapping[str, Any] | None, path: Path) -> None:
-        """Checks whether a row that is there already is about the protocol's images as they are here.
+    def check_row(
+        self,
+        protocol: Protocol,
+        channels: int,
+        row: Mapping[str, Any] | None,
+        path: Path,
+        header: Mapping[str, Any],
+        ticket: Path,
+    ) -> None:
+        """Checks whether a row that is there already, and the ticket, are about the images of this name that are here.
 
         What is measured needs no images any more, so where they cannot be opened, it stands.
 
@@ -168,9 +228,11 @@ class SplitCache:
             channels: Channels of the ticket's images.
             row: The row; None where there is none yet.
             path: Path of the row's file.
+            header: Header of the ticket.
+            ticket: Path of the ticket's file.
 
         Raises:
-            BadInput: If there is no row and the images cannot be opened, or the row is about others.
+            BadInput: If there is no row and the images cannot be opened, or the row or the ticket is about others.
         """
         try:
             splits = self.get(protocol, channels)
@@ -178,12 +240,13 @@ class SplitCache:
             if row is None:
                 raise
             return
+        splits.check_found_on(header, ticket)
         for key, manifest in (("data_hash", splits.training.manifest), ("eval_hash", splits.evaluation.manifest)):
             if row is not None and not splits.training.planned and row.get(key, manifest.hash) != manifest.hash:
+                part = "" if is_own_dataset(splits.training.dataset) else " name these with --part,"
                 raise BadInput(
                     f"{path} was measured on other images of {row.get('target', manifest.name)}, with the hash "
-                    f"{row[key]} and not {manifest.hash}; give the --data-root of those, name these with --part, "
-                    "or move that row away"
+                    f"{row[key]} and not {manifest.hash}; give the --data-root of those,{part} or move that row away"
                 )
 
 
@@ -429,7 +492,7 @@ class Evaluator:
         kernels = engine.choose_kernels(path, net, run.build_net, lambda: self.training_loader(run), training, steps)
         with (
             engine.prepare(net, steps, training, kernels) as wrapped,
-            self.progress.log_to(*engine.trackers(run.run, run.name)),
+            self.progress.log_to(*engine.trackers(run.run, run.name, self.progress.about, self.progress.note)),
             computing_with(kernels, net),
         ):
             batches = self._growing_loader(run)
@@ -458,7 +521,9 @@ class Evaluator:
                         self.progress.log_metrics(metrics)
                 done.run_to(run.total_steps)
                 done.finish()
-            metrics = measure_metrics(engine.accelerator, net, held_out)
+            held = run.splits.evaluation.manifest.class_counts()
+            by_class = len(held) if len(set(held[held > 0].tolist())) > 1 else None  # else it is top-1 itself
+            metrics = measure_metrics(engine.accelerator, net, held_out, by_class=by_class)
             curve.add(run.total_steps * training.batch_size, len(manifest), metrics)
             self.progress.log_metrics(metrics)
             unreadable = done.unreadable_images(held_out)

@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from sslticket.config.recipe import RecipeRecord
+from sslticket.config.recipe import UNKNOWN, RecipeRecord
 from sslticket.data.datasets.catalogue import known_dataset
 from sslticket.errors import BadInput
 from sslticket.escaping import escape_json, escape_markdown, shell_quote
-from sslticket.export.description import Construction, ticket_facts
+from sslticket.export.description import Construction, is_imported, ticket_facts
 from sslticket.hub import TICKET_FILE
 from sslticket.report import figures, text
 from sslticket.report.content import Content
@@ -48,6 +48,8 @@ class Licence:
         Raises:
             BadInput: If none is given and none is known, as for one's own images.
         """
+        if dataset == UNKNOWN and given is None:  # of an imported ticket, of which nobody can say it
+            return cls(UNKNOWN, "")
         entry = known_dataset(dataset)
         # The catalogue's entry for one's own images has no address on the web.
         link = entry.homepage if entry and entry.homepage.startswith("http") else ""
@@ -63,7 +65,9 @@ class Licence:
 
     @property
     def front_matter(self) -> dict[str, Any]:
-        """The Hub's fields: its own name for the licence, or "other" with a name and a link."""
+        """The Hub's fields: its own name for the licence, or "other" with a name and a link; {} for an unknown one."""
+        if self.text == UNKNOWN:
+            return {}
         slug = re.sub(r"[^a-z0-9.]+", "-", self.text.lower()).strip("-")
         if slug in _HUB_LICENCES:
             return {"license": slug}
@@ -153,6 +157,16 @@ CURVE_FILE = "curve.png"
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
 
+_WEIGHTS = {
+    "early": ("the early weights W_k", "The weights are early ones, W_k"),
+    "initial": ("the initial weights W_0", "The weights are those with which training begins, W_0"),
+    "trained": (
+        "the weights, trained before the last pruning,",
+        "The last pruning took a part of what was trained",
+    ),
+    UNKNOWN: ("the weights", "How long the weights were trained is not known"),
+}
+"""What a ticket's weights are, by its provenance: in a sentence, and as one of its own."""
 _FOLDER_PREFIXES = ("/", "../", "~/")
 _LIMITATIONS = """
 - No trained network. {weights}: train from them. What is measured above is what such a training
@@ -174,10 +188,13 @@ class ModelCard:
 
     @property
     def title(self) -> str:
-        """One line: objective, model, data set, density."""
+        """One line: objective, model, data set, density, as far as they are known."""
         ticket, origin = self.ticket, self.ticket.provenance
         left = f"{format_percent(ticket.mask.density)}% of the weights left"
-        return f"{origin['objective']} ticket of {RecipeRecord(ticket.recipe).model} on {origin['dataset']}, {left}"
+        objective, dataset = (None if origin[key] == UNKNOWN else origin[key] for key in ("objective", "dataset"))
+        named = f"{objective + ' ticket' if objective else 'Ticket'} of {RecipeRecord(ticket.recipe).model}"
+        imported = f" from {origin['imported']['from']}" if is_imported(ticket) else ""
+        return f"{named}{f' on {dataset}' if dataset else ''}{imported}, {left}"
 
     def text(self) -> str:
         """The whole README.md."""
@@ -212,7 +229,7 @@ def _front_matter(card: ModelCard) -> str:
         model_name=escape_json(card.title),
         library_name="sslticket",
         pipeline_tag="image-classification" if results else None,
-        tags=escape_json(list(dict.fromkeys(tags))),
+        tags=escape_json([tag for tag in dict.fromkeys(tags) if tag != UNKNOWN]),
         **card.licence.front_matter,
         **measured,
     )
@@ -222,8 +239,7 @@ def _front_matter(card: ModelCard) -> str:
 def _card_sections(card: ModelCard) -> Iterator[str]:
     mask = card.ticket.mask
     yield f"# {escape_markdown(card.title)}"
-    trained = card.ticket.provenance.get("weights") == "trained"
-    weights = "the weights, trained before the last pruning," if trained else "the early weights W_k"
+    weights, left = _WEIGHTS.get(card.ticket.provenance.get("weights", "early"), _WEIGHTS["early"])
     yield (
         f"A lottery ticket: a binary mask and {weights} from which the sparse network trains. "
         f"{mask.survivors:,} of {mask.total:,} prunable weights are left."
@@ -236,9 +252,11 @@ def _card_sections(card: ModelCard) -> Iterator[str]:
     yield "## Accuracy against density"
     yield from _accuracy_section(card.measured)
     yield _search_section(card)
-    left = "The last pruning took a part of what was trained" if trained else "The weights are early ones, W_k"
     link = f" Their home, which has the last word: {card.licence.link}" if card.licence.link else ""
-    yield f"## Licence of the images\n\n{escape_markdown(card.licence.text)}.{link}\n\nNo image is in this folder."
+    licence = escape_markdown(card.licence.text)
+    if card.licence.text == UNKNOWN:
+        licence = "Unknown, as the images are"
+    yield f"## Licence of the images\n\n{licence}.{link}\n\nNo image is in this folder."
     yield f"## What it is not\n{_LIMITATIONS.rstrip().format(weights=left)}"
 
 
@@ -286,6 +304,12 @@ def _accuracy_section(measured: Measurements) -> Iterator[str]:
 def _search_section(card: ModelCard) -> str:
     """Command, commit and data, as far as they are known."""
     origin, command = card.ticket.provenance, _without_folders(card.measured.command)
+    if is_imported(card.ticket):
+        return (
+            f"## How it was found\n\nNot by sslticket, which imported it from files of "
+            f"{escape_markdown(origin['imported']['from'])}. What these did not tell is unknown: "
+            f"{escape_markdown(ticket_facts(card.ticket)['unknown'])}. What they did is in `{CONFIG_FILE}`."
+        )
     commit = origin["commit"] or "unknown"
     by = f"## How it was found\n\nBy sslticket, commit {escape_markdown(commit)}"
     by += f", on images with hash {escape_markdown(origin['data_hash'])}"

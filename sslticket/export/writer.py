@@ -1,29 +1,33 @@
-"""Writes a ticket for others: a folder for the Hugging Face Hub, or a state dict with the mask applied.
+"""Writes a ticket for others: a folder for the Hugging Face Hub, a state dict with the mask applied, or ONNX.
 
 Every file and folder is there whole or not at all, and none is ever replaced.
 """
 
+import contextlib
 import io
 import json
+import warnings
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
-from sslticket import hub
+from sslticket import hub, models
 from sslticket.errors import BadInput
 from sslticket.escaping import shell_quote
 from sslticket.export import card
 from sslticket.export.card import Licence, Measurements
-from sslticket.export.description import hub_config, network_construction, ticket_facts
+from sslticket.export.description import hub_config, image_arguments, network_construction, ticket_facts
 from sslticket.pruning.mask import StateDict
 from sslticket.storage.files import atomic_write, atomic_write_folder, parse_json, write_json
 from sslticket.ticket import Ticket
 
 LAYOUTS = ("plain", "prune")
 SUFFIXES = (".safetensors", ".pt", ".pth")
+ONNX_SUFFIX = ".onnx"
 
 
 def plain_state_dict(ticket: Ticket) -> StateDict:
@@ -89,7 +93,7 @@ def _sort_metadata(written: bytes) -> bytes:
 
 
 def export_ticket(source: Path | str, out: Path, *, layout: str | None = None, licence: str | None = None) -> str:
-    """Write a folder for the Hugging Face Hub, or a state dict where `out` ends in .safetensors, .pt or .pth.
+    """Write a folder for the Hugging Face Hub, or a state dict where `out` ends in .safetensors, .pt or .pth, or ONNX.
 
     Args:
         source: Whatever `Ticket.load` takes.
@@ -101,13 +105,16 @@ def export_ticket(source: Path | str, out: Path, *, layout: str | None = None, l
         What was written, for a person.
 
     Raises:
-        BadInput: If the ticket cannot be read, `out` is taken, or a licence is not known.
+        BadInput: If the ticket cannot be read, `out` is taken, a licence is not known, or onnx is not installed.
         Unwritten: If `out` cannot be written.
     """
     if out.suffix in SUFFIXES:
         return _export_state_dict(source, out, layout or "plain")
     if layout is not None:
-        raise BadInput(f"{out} is a folder's name, and --format is for files; end it in {' or '.join(SUFFIXES)}")
+        what, files = ("a network's", "state dicts") if out.suffix == ONNX_SUFFIX else ("a folder's", "files")
+        raise BadInput(f"{out} is {what} name, and --format is for {files}; end it in {' or '.join(SUFFIXES)}")
+    if out.suffix == ONNX_SUFFIX:
+        return _export_onnx(source, out)
     return _export_folder(source, out, licence)
 
 
@@ -123,6 +130,64 @@ def _export_state_dict(source: Path | str, out: Path, layout: str) -> str:
     elif out.read_bytes() != state_dict_bytes(state, out.suffix, about):  # else an export that was killed at its end
         raise taken
     return f"{out}\n{len(state)} tensors, {layout}, {ticket.mask.density:.4%} of the prunable weights are not 0"
+
+
+def _export_onnx(source: Path | str, out: Path) -> str:
+    if missing := [name for name in ("onnx", "onnxscript") if find_spec(name) is None]:
+        raise BadInput(f"{out} needs {' and '.join(missing)}, not installed here; pip install 'sslticket[onnx]'")
+    if out.exists():
+        raise BadInput(f"{out} is there already; delete it or give another name")
+    ticket = Ticket.load(source).with_parts()
+    images = image_arguments(ticket)
+    if "image_size" not in images:
+        raise BadInput(
+            f"{source} does not tell for images of which size its network is, and ONNX needs one; import it anew with "
+            "--image-size"
+        )
+    channels, size = images.get("channels", 3), images["image_size"]
+    backbone = models.create_model(ticket.record.model, channels=channels, image_size=size)
+    features = models.num_features(backbone, channels=channels, image_size=size)
+    shapes = {name: tuple(value.shape) for name, value in ticket.head.items()}
+    classes = shapes.get("weight", (0,))[0]
+    known = shapes in ({"weight": (classes, features)}, {"weight": (classes, features), "bias": (classes,)})
+    network = _WithHead(Ticket.remove(ticket.apply(backbone)), ticket.head if known else {}).eval()
+    outputs = ["features", "logits"] if known else ["features"]
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):  # it prints its progress
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            network,
+            (torch.zeros(2, channels, size, size),),
+            dynamo=True,
+            verbose=False,
+            input_names=["images"],
+            output_names=outputs,
+            dynamic_shapes={"images": {0: "batch"}},
+        )
+    assert program is not None
+    for each in program.model.graph.all_nodes():
+        each.metadata_props.clear()  # lines of code, with folders of this machine
+    with atomic_write(out) as temporary:
+        program.save(temporary, external_data=False)
+    sizes = f"(batch, {channels}, {size}, {size})"
+    return f"{out}\nONNX, images {sizes} -> {', '.join(outputs)}; pruned weights are 0 in dense tensors"
+
+
+class _WithHead(nn.Module):
+    """A backbone, and the logits of its classification layer beside the features where a ticket holds one."""
+
+    def __init__(self, backbone: nn.Module, head: StateDict) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = None
+        if head:
+            classes, features = head["weight"].shape
+            self.head = nn.Linear(features, classes, bias="bias" in head)
+            self.head.load_state_dict(head)
+
+    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """(B, C, S, S) -> (B, F), and (B, classes)."""
+        features: Tensor = self.backbone(images)
+        return features if self.head is None else (features, self.head(features))
 
 
 def _export_folder(source: Path | str, out: Path, licence: str | None) -> str:

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from sslticket.report.content import Content
 
 
+MIN_WIDTH, MAX_WIDTH = 2.0, 20.0
+"""Widths of figures, in inches."""
+
+
 class WrittenReport(NamedTuple):
     """What a report left: its files, its table of means as text for the terminal, and what its reader must know."""
 
@@ -31,6 +35,7 @@ def write_report(
     figures: Path | None = None,
     kind: str = "pdf",
     latex: Path | None = None,
+    width: float = 7.2,
 ) -> WrittenReport:
     """Draw all rows of folders and tables as the page `output` and, beside it, the curves as a PNG of the same stem.
 
@@ -41,9 +46,10 @@ def write_report(
     Args:
         places: Folders of runs, and tables of rows, see `table.read_rows`.
         output: Name of the page, which ends in .html.
-        figures: Folder for each figure as a file of its own; None for none.
+        figures: Folder for each figure as a file of its own, and beside it as Vega-Lite (NAME.vl.json); None for none.
         kind: Format of these files: png, pdf or svg.
         latex: Name of a file for the means as a table, which ends in .tex; None for none.
+        width: Width of each of these figures in inches.
 
     Raises:
         BadInput: If a name has another ending, or the rows are missing or broken (see `table.read_rows`).
@@ -54,6 +60,10 @@ def write_report(
         raise BadInput(f"{latex} is no name for a LaTeX table; give --latex a file name that ends in .tex")
     if figures is not None and figures.exists() and not figures.is_dir():
         raise BadInput(f"{figures} is a file; give --figures the name of a folder")
+    if not MIN_WIDTH <= width <= MAX_WIDTH:
+        raise BadInput(
+            f"a figure of {width:g} inches cannot be read; give --width between {MIN_WIDTH:g}in and {MAX_WIDTH:g}in"
+        )
     # Not at the top: matplotlib and pandas take a second, which `sslticket --help` must not pay.
     from sslticket.report import page, text
     from sslticket.report.content import Content
@@ -70,12 +80,13 @@ def write_report(
             stack.enter_context(atomic_write(path)).write_bytes(made)
 
         if figures:
-            for name, made in _figure_files(content, kind):
+            for name, made, spec in _figure_files(content, kind, width):
                 path = figures / name
                 drawn.append(path.with_stem(f"{path.stem}-{len(drawn)}") if path in drawn else path)
                 put(drawn[-1], made)
+                put(drawn[-1].with_name(f"{drawn[-1].stem}.vl.json"), spec)
         if latex:
-            put(latex, text.latex_tables(content.summary).encode(errors="backslashreplace"))
+            put(latex, text.latex_tables(content.summary, content.bold).encode(errors="backslashreplace"))
         png = output.with_suffix(".png")
         put(png, _overview_figure(content))
         put(output, page.render_page(content).encode(errors="backslashreplace"))
@@ -102,14 +113,16 @@ def _overview_figure(content: "Content") -> bytes:
     return figures.figure_bytes(figures.draw_heat_map(next(content.heat_maps())), "png")
 
 
-def _figure_files(content: "Content", kind: str) -> Iterator[tuple[str, bytes]]:
-    """The name and content of a file for each figure of the page."""
-    from sslticket.report import figures
+def _figure_files(content: "Content", kind: str, width: float) -> Iterator[tuple[str, bytes, bytes]]:
+    """The name and content of a file for each figure of the page, and its Vega-Lite."""
+    from sslticket.report import figures, vega
 
     for chart in content.charts():
         yield (
             figures.figure_filename(chart.name, kind),
-            figures.figure_bytes(figures.draw_charts([chart], content.styles), kind),
+            figures.figure_bytes(figures.draw_charts([chart], content.styles, width), kind),
+            vega.chart_spec(chart, content.styles),
         )
     for heat in content.heat_maps():
-        yield figures.figure_filename(heat.name, kind), figures.figure_bytes(figures.draw_heat_map(heat), kind)
+        name = figures.figure_filename(heat.name, kind)
+        yield name, figures.figure_bytes(figures.draw_heat_map(heat, width), kind), vega.heat_spec(heat)

@@ -1,24 +1,36 @@
-"""Charts and heat maps as data, drawn alike by the page and by files: axes with ticks, curves of points; and as <svg>.
-
-matplotlib draws the files (`figures`); an <svg> element of the page has a group for each curve, which the page can
-hide, and one for each point, which it can find, and hundreds of them have to be written in seconds.
-"""
+"""Charts and heat maps as data, with the styles of their series: drawn alike by the page (`svg`) and by `figures`."""
 
 import math
+import zlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Literal
 
-from sslticket.escaping import escape_html as escaped
 from sslticket.report.text import format_percent
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b37c00", "#3f8fc0")
-"""For everyone's eyes: Okabe and Ito 2008, "Color Universal Design", its last two darker to be seen on white."""
+COLOURS = (
+    *("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b37c00", "#6b4fbb", "#b2182b", "#007a7a"),
+    *("#8c510a", "#5f7d0a", "#c2189b", "#2d4a8a", "#3b3b3b", "#7a0177", "#41820b", "#a63d57"),
+)
+"""The first five are of Okabe and Ito 2008, "Color Universal Design", the fifth darker to be seen on white."""
+_OBJECTIVES = (
+    *("supervised", "rotnet", "exemplar", "s4l", "simclr", "byol", "dino", "mocov2"),
+    *("barlowtwins", "vicreg", "simsiam", "swav", "supervised-shuffled"),
+)
+"""Whose colours these are; other objectives share the rest, each by its name, so that it has one on every page."""
+DARK_COLOURS = (
+    *("#4ba3e3", "#f07f2f", "#2cc295", "#e29cc4", "#e0a83a", "#a78bfa", "#f2707c", "#35c4c4"),
+    *("#c98f52", "#a9c94a", "#f069cf", "#8fa8ee", "#d7dde3", "#d58bd3", "#86c94f", "#e68fa3"),
+)
+"""The same for a dark screen."""
 RANDOM_COLOUR = "#6b7280"
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-DASHES = {
+TINTS = (0.0, 0.35, 0.6)
+"""Shares of black, on a dark screen of white, with which the colours of series of one objective are mixed."""
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")
+_TICKET_DASHES = ("", "10 3", "16 3 3 3", "4 2")
+"""Lines of several tickets of one objective."""
+_CONTROL_DASHES = {
     "ticket": "",
     "preserved": "6 3",
     "local": "2 3",
@@ -27,8 +39,10 @@ DASHES = {
     "permuted": "6 3 2 3 2 3",
 }
 """A control of a series has its colour with another line, as in SVG's stroke-dasharray."""
-REPEATED_DASH = "14 2 3 2"
-"""The line of further tickets of one colour: with another head or other numerics."""
+_REPEATED_DASH = "14 2 3 2"
+"""The line of the same tickets once more: with another head or other numerics."""
+MAX_SERIES = 18
+"""Series that a chart may have and be told apart."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +55,7 @@ class SeriesStyle:
         marker: One of MARKERS.
         dash: Dashes of its lines; "" for a solid one.
         hollow: Whether its markers are.
+        tint: Index into TINTS.
     """
 
     index: int
@@ -48,59 +63,89 @@ class SeriesStyle:
     marker: str
     dash: str
     hollow: bool
+    tint: int = 0
+
+    @property
+    def hex(self) -> str:
+        """Its colour on white paper, "#0072b2"."""
+        base = RANDOM_COLOUR if self.colour is None else COLOURS[self.colour]
+        parts = (round((1 - TINTS[self.tint]) * int(base[at : at + 2], 16)) for at in (1, 3, 5))
+        return "#" + "".join(f"{part:02x}" for part in parts)
 
 
-MAX_SERIES = 18
-"""Series that a chart may have and be told apart: six colours, each with three lines."""
+def objective_colour(objective: str) -> int:
+    """The index of an objective's colour, the same on every page."""
+    if objective in _OBJECTIVES:
+        return _OBJECTIVES.index(objective)
+    others = len(COLOURS) - len(_OBJECTIVES)
+    return len(_OBJECTIVES) + zlib.crc32(objective.encode(errors="surrogateescape")) % others
 
 
 def assign_styles(
-    series: Sequence[tuple[str, str, str]], first: int = 0, facets: Sequence[Collection[str]] = ()
+    series: Sequence[tuple[str, str, str]],
+    first: int = 0,
+    facets: Sequence[Collection[str]] = (),
+    objectives: Mapping[str, str] | None = None,
 ) -> dict[str, SeriesStyle]:
-    """The style of each series: a control takes the colour of the tickets that it is a control of.
+    """The style of each series: tickets have their objective's colour, and a control that of its tickets.
 
     Args:
-        series: Name, tickets and control of each, as the frame of `stats.summarize` has them, in order.
+        series: Name, tickets and control of each, as the frame of `stats.summarize` has them, in order. Tickets are ""
+            of controls that all runs share, which are grey.
         first: Index of the first.
         facets: Names of the series that each chart has; those of no chart, or all where there are none, are taken to
             be in one.
+        objectives: The objective of each tickets' name; None where names begin with it, as those of rows do.
     """
     of_charts: dict[str, list[int]] = {}
     for number, names in enumerate(facets):
         for name in names:
             of_charts.setdefault(name, []).append(number)
-    colours: dict[str, int] = {}
+    charts_of_tickets: dict[str, dict[int, None]] = defaultdict(dict)
+    for name, tickets, _ in series:
+        charts_of_tickets[tickets] |= dict.fromkeys(of_charts.get(name, [-1]))
     # How often each chart has each colour and each marker: a series takes the least used of its charts.
-    colour_uses, marker_uses = (defaultdict[int, Counter[int]](Counter) for _ in range(2))
+    variant_uses, marker_uses = (defaultdict[int, Counter[int]](Counter) for _ in range(2))
+    variants: dict[str, int] = {}
     found: dict[str, SeriesStyle] = {}
     seen: set[str] = set()
     for number, (name, tickets, control) in enumerate(series):
-        is_random = control == "random"
         charts = of_charts.get(name, [-1])
-        if not is_random and tickets not in colours:
-            colours[tickets] = _least_used(colour_uses, charts, len(COLOURS))
-            for each in {chart for other, own, _ in series if own == tickets for chart in of_charts.get(other, [-1])}:
-                colour_uses[each][colours[tickets]] += 1
-        colour = None if is_random else colours[tickets]
-        hollow = control not in ("ticket", "random")
-        place = _least_used(marker_uses, charts, len(MARKERS))
+        colour = None
+        if tickets:
+            told = tickets.partition(" ")[0].rstrip(",") if objectives is None else objectives.get(tickets, tickets)
+            colour = objective_colour(told)
+            if tickets not in variants:
+                own = charts_of_tickets[tickets]
+                variants[tickets] = max(variant_uses[chart][colour] for chart in own)
+                for each in own:
+                    variant_uses[each][colour] = variants[tickets] + 1
+        variant = variants.get(tickets, 0)
+        place = min(range(len(MARKERS)), key=lambda each: sum(marker_uses[chart][each] for chart in charts))
         for each in charts:
             marker_uses[each][place] += 1
-        marker = MARKERS[place]
-        dash = REPEATED_DASH if control == "ticket" and tickets in seen else DASHES.get(control, "")
-        seen |= {tickets} if control == "ticket" else set()
-        found[name] = SeriesStyle(first + number, colour, marker, dash, hollow)
+        dash = _CONTROL_DASHES.get(control, "")
+        if control == "ticket":
+            dash = _REPEATED_DASH if tickets in seen else _TICKET_DASHES[variant % len(_TICKET_DASHES)]
+            seen.add(tickets)
+        hollow = control not in ("ticket", "random")
+        found[name] = SeriesStyle(first + number, colour, MARKERS[place], dash, hollow, variant % len(TINTS))
     return found
-
-
-def _least_used(uses: Mapping[int, Counter[int]], charts: Sequence[int], count: int) -> int:
-    """The least used of so many in these charts, the first of equal ones."""
-    return min(range(count), key=lambda each: sum(uses[chart][each] for chart in charts))
 
 
 @dataclass(frozen=True)
 class Point:
-    """A measured value; `low` and `high` bound its band and are NaN where it has none."""
+    """A measured value.
+
+    Attributes:
+        x: Place on x.
+        y: Place on y.
+        tooltip: What it says when it is pointed at.
+        low: Lower end of its band; NaN where it has none.
+        high: Upper end of it.
+        highlighted: Whether it has a ring.
+        badges: Verdicts that it is marked with, see `BADGES`.
+    """
 
     x: float
     y: float
@@ -108,6 +153,16 @@ class Point:
     low: float = math.nan
     high: float = math.nan
     highlighted: bool = False
+    badges: tuple[str, ...] = ()
+
+
+BADGES = {
+    "error": "sparsest that matches the dense network within one standard error",
+    "error+": "sparsest that matches it within one standard error, and wins",
+    "point": "sparsest that matches it within 1 point",
+    "point+": "sparsest that matches it within 1 point, and wins",
+}
+"""Marks around points: a circle or a square, bold for winning tickets."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +176,7 @@ class Curve:
         label: Words beside the series' name, in a file's legend.
         no_markers: Whether its points have no markers.
         no_line: Whether its points are not joined.
+        dots: Places of the single values that the points are means of, drawn small beside them.
     """
 
     series: str
@@ -129,6 +185,7 @@ class Curve:
     label: str = ""
     no_markers: bool = False
     no_line: bool = False
+    dots: tuple[tuple[float, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -138,7 +195,7 @@ class Axis:
     Attributes:
         label: What its values are, with their unit.
         kind: How values are written.
-        log: Whether it is logarithmic.
+        log: Whether it is logarithmic; of y the smallest values are then at the bottom.
         zero_at: Where a log axis has its 0, which has no position of its own; 0 for an axis without.
     """
 
@@ -150,7 +207,7 @@ class Axis:
     def ticks(self, low: float, high: float) -> list[tuple[float, str]]:
         """Round values within the range, few enough to read, and their words."""
         found = _log_ticks(low, high) if self.log else []
-        if len(found) < 2:
+        if len(found) < (4 if self.kind == "value" else 2):
             found = _linear_ticks(low, high)
         if self.kind == "density":
             found = [value for value in found if value <= 1]
@@ -248,6 +305,7 @@ class Chart:
         y_bounds: Values that y cannot leave.
         marks: Numbers of others over it.
         part: What it has of a chart of more series than can be read, and how many; "" for a whole one.
+        facets: The same as names and values, by which one of the parts is chosen.
     """
 
     name: str
@@ -260,11 +318,15 @@ class Chart:
     y_bounds: tuple[float, float] = (-math.inf, math.inf)
     marks: tuple[Mark, ...] = ()
     part: str = ""
+    facets: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
 class HeatMap:
-    """A table whose cells are shaded: (text, shade from 0 to 1), with NaN for one to be marked, None for none."""
+    """A table whose cells are shaded: (text, shade), with a shade of NaN for one to be marked, None for none.
+
+    Shades go from 0 to 1, and of differences from -1 to 1.
+    """
 
     name: str
     title: str
@@ -272,6 +334,7 @@ class HeatMap:
     rows: tuple[str, ...]
     columns: tuple[str, ...]
     cells: tuple[tuple[tuple[str, float] | None, ...], ...]
+    of_differences: bool = False
 
     @property
     def is_large(self) -> bool:
@@ -289,10 +352,14 @@ def axis_ranges(chart: Chart) -> tuple[tuple[float, float], tuple[float, float]]
         for value in (point.y, point.low, point.high)
         if not math.isnan(value)
     ]
+    ys += [y for curve in chart.curves for _, y in curve.dots]
     ys += [chart.horizontal_line[0]] if chart.horizontal_line else []
     xs += [chart.vertical_line[0]] if chart.vertical_line else []
     xs += [end for mark in chart.marks for end in mark.ends("x")]
     ys += [min(max(end, chart.y_bounds[0]), chart.y_bounds[1]) for mark in chart.marks for end in mark.ends("y")]
+    if chart.y.log:
+        positive = [value for value in ys if value > 0]
+        return _padded_range(xs, chart.x.log), _padded_range(positive or [1.0], True)
     low, high = min(ys), max(ys)
     # What differs in its last digits only is drawn as one value.
     apart = high - low if high - low > 1e-9 * max(abs(low), abs(high)) else 0.0
@@ -307,6 +374,81 @@ def _padded_range(values: Sequence[float], log: bool) -> tuple[float, float]:
         return low / room, high * room
     room = 0.03 * (high - low) or 1
     return low - room, high + room
+
+
+_MAX_DENSITIES = 40
+"""Searches that come to densities of their own have more than an axis can show."""
+
+
+def x_ticks(chart: Chart, ends: tuple[float, float], width: float, letter: float) -> list[tuple[float, str]]:
+    """The ticks of x from left to right, with "" for words that have no room.
+
+    A density axis has its ticks where the tickets are: those of the densest and of the sparsest always have words.
+
+    Args:
+        chart: The chart.
+        ends: The range of x.
+        width: Length of its axis.
+        letter: Width of a letter, in the same unit.
+    """
+    ticks = _measured_ticks(chart) or chart.x.ticks(*ends)
+    if chart.x.kind == "density":  # these fall
+        ticks = ticks[::-1]
+    if not ticks:
+        return []
+    low, high = ends
+    turn = math.log if chart.x.log else float
+    places = [(turn(value) - turn(low)) / (turn(high) - turn(low)) * width for value, _ in ticks]
+
+    def fits(one: int, other: int) -> bool:
+        halves = (len(ticks[one][1]) + len(ticks[other][1])) / 2
+        return abs(places[one] - places[other]) >= letter * (halves + 1)
+
+    last = len(ticks) - 1
+    shown = [0]
+    for index in range(1, last):
+        if fits(shown[-1], index) and fits(index, last):
+            shown.append(index)
+    shown += [last] if fits(shown[-1], last) else []
+    return [(value, words if index in shown else "") for index, (value, words) in enumerate(ticks)]
+
+
+def _measured_ticks(chart: Chart) -> list[tuple[float, str]]:
+    """A tick for each density that was measured, those within a fiftieth of one another as one; [] for too many."""
+    if chart.x.kind != "density":
+        return []
+    found: list[float] = []
+    for value in sorted({point.x for curve in chart.curves for point in curve.points}):
+        if value > 0 and (not found or value > 1.02 * found[-1]):
+            found.append(value)
+    return [(value, chart.x.format(value)) for value in found] if len(found) <= _MAX_DENSITIES else []
+
+
+def direct_labels(chart: Chart) -> list[str]:
+    """The series whose names can stand at the ends of their lines: a few short ones with a line each; else none."""
+    names = list(dict.fromkeys(curve.series for curve in chart.curves))
+    lines = [curve for curve in chart.curves if not curve.no_line and curve.points]
+    few = len(names) <= _MAX_DIRECT and len(lines) == len(chart.curves) == len(names)
+    return names if few and max(map(len, names), default=0) <= _MAX_DIRECT_LETTERS else []
+
+
+_MAX_DIRECT, _MAX_DIRECT_LETTERS = 5, 44
+
+
+def spread_apart(places: Sequence[float], least: float, low: float, high: float) -> list[float]:
+    """Places moved as little as keeps neighbours so far apart, between two bounds as far as that can be."""
+    order = sorted(range(len(places)), key=lambda each: places[each])
+    moved = [max(low, places[index]) for index in order]
+    for at in range(1, len(moved)):
+        moved[at] = max(moved[at], moved[at - 1] + least)
+    if moved and moved[-1] > high:
+        moved[-1] = high
+        for at in range(len(moved) - 2, -1, -1):
+            moved[at] = min(moved[at], moved[at + 1] - least)
+    found = [0.0] * len(places)
+    for index, value in zip(order, moved, strict=True):
+        found[index] = value
+    return found
 
 
 def _linear_ticks(low: float, high: float) -> list[float]:
@@ -336,161 +478,3 @@ def format_duration(seconds: float) -> str:
     size, unit = next((each for each in ((3600, "h"), (60, "min")) if seconds >= each[0]), (1, "s"))
     value = seconds / size
     return f"{value:,.0f} {unit}" if value >= 100 else f"{value:.3g} {unit}"
-
-
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 16, 30, 46
-Scale = Callable[[float], float]
-
-_MARKER_PATHS = {
-    "o": "M-4 0a4 4 0 1 0 8 0a4 4 0 1 0 -8 0z",
-    "s": "M-3.6 -3.6h7.2v7.2h-7.2z",
-    "^": "M0 -4.8L4.6 3.6H-4.6z",
-    "D": "M0 -5L5 0L0 5L-5 0z",
-    "v": "M0 4.8L4.6 -3.6H-4.6z",
-    "P": "M-1.7 -4.8h3.4v3.1h3.1v3.4h-3.1v3.1h-3.4v-3.1h-3.1v-3.4h3.1z",
-    "X": "M-4.6 -2.6L-2.6 -4.6L0 -2L2.6 -4.6L4.6 -2.6L2 0L4.6 2.6L2.6 4.6L0 2L-2.6 4.6L-4.6 2.6L-2 0z",
-}
-
-_STAR_PATH = "M0 -7L1.6 -2.2H6.7L2.6 .8L4.1 5.7L0 2.7L-4.1 5.7L-2.6 .8L-6.7 -2.2H-1.6z"
-
-
-def draw_svg(chart: Chart, styles: Mapping[str, SeriesStyle], width: int, height: int) -> str:
-    """The chart at a size in CSS pixels; it shrinks with the page, text and all.
-
-    A curve is a `<g class="s3">` with the number of its series, a point a `<g class="pt">` whose title says its values.
-    """
-    across, down = axis_ranges(chart)
-    x = _make_scale(*across, _LEFT, width - _RIGHT, log=chart.x.log, falling=chart.x.kind == "density")
-    y = _make_scale(*down, height - _BOTTOM, _TOP)
-    elements = [
-        *_svg_frame(chart, x, y, width, height),
-        *_svg_marks(chart, styles, x, y, (width, height)),
-        *(_svg_curve(chart, curve, styles[curve.series], x, y) for curve in chart.curves),
-    ]
-    return (
-        f'<svg class="chart" viewBox="0 0 {width} {height}" role="group" aria-label="{escaped(chart.title)}">'
-        f"{''.join(elements)}</svg>"
-    )
-
-
-def svg_swatch(style: SeriesStyle) -> str:
-    """A series' line and marker, for legends; empty to a screen reader."""
-    dash = f' stroke-dasharray="{style.dash}"' if style.dash else ""
-    return (
-        f'<svg class="swatch s{style.index}" viewBox="0 0 30 12" aria-hidden="true">'
-        f'<path class="stroke" d="M1 6H29"{dash}/>{_svg_marker(style, 15, 6)}</svg>'
-    )
-
-
-def _make_scale(
-    low: float, high: float, start: float, stop: float, *, log: bool = False, falling: bool = False
-) -> Scale:
-    turn = math.log if log else float
-    first, last = (turn(high), turn(low)) if falling else (turn(low), turn(high))
-    return lambda value: start + (turn(value) - first) / (last - first) * (stop - start)
-
-
-def _svg_frame(chart: Chart, x: Scale, y: Scale, width: int, height: int) -> list[str]:
-    """Grid, ticks, axis titles and the level line."""
-    across, down = axis_ranges(chart)
-    bottom, right = height - _BOTTOM, width - _RIGHT
-    elements = [f'<text class="axis" x="0" y="14">{escaped(chart.y.label)}</text>']
-    for value, words in chart.y.ticks(*down):
-        at = f"{y(value):.1f}"
-        elements.append(f'<path class="rule" d="M{_LEFT} {at}H{right}"/>')
-        elements.append(f'<text x="{_LEFT - 8}" y="{at}" dy=".35em" text-anchor="end">{words}</text>')
-    ticks = chart.x.ticks(*across)
-    # On a phone, neighbours would write over one another.
-    room = min((abs(x(one) - x(other)) for (one, _), (other, _) in pairwise(ticks)), default=math.inf)
-    longest = max((len(words) for _, words in ticks), default=0)
-    every = max(1, math.ceil((7 * longest + 6) / room))
-    for index, (value, words) in enumerate(ticks):
-        at = f"{x(value):.1f}"
-        label = f'<text x="{at}" y="{bottom + 18}" text-anchor="middle">{words}</text>' if index % every == 0 else ""
-        elements.append(f'<path class="rule" d="M{at} {bottom}v4"/>{label}')
-    elements.append(f'<path class="base" d="M{_LEFT} {bottom}H{right}"/>')
-    elements.append(
-        f'<text class="axis" x="{right}" y="{height - 6}" text-anchor="end">{escaped(chart.x.label)}</text>'
-    )
-    if chart.horizontal_line:
-        height_of, word = y(chart.horizontal_line[0]), escaped(chart.horizontal_line[1])
-        elements.append(f'<path class="level" d="M{_LEFT} {height_of:.1f}H{right}"/>')
-        elements.append(f'<text class="axis" x="{right}" y="{height_of - 5:.1f}" text-anchor="end">{word}</text>')
-    if chart.vertical_line:
-        across_of, word = x(chart.vertical_line[0]), escaped(chart.vertical_line[1])
-        elements.append(f'<path class="level" d="M{across_of:.1f} {_TOP}V{bottom}"/>')
-        elements.append(f'<text class="axis" x="{across_of + 5:.1f}" y="{_TOP + 10}">{word}</text>')
-    return elements
-
-
-def _svg_marks(
-    chart: Chart, styles: Mapping[str, SeriesStyle], x: Scale, y: Scale, size: tuple[int, int]
-) -> Iterator[str]:
-    """Published numbers: hatched bands, dotted lines with a tag outside the frame, and white stars."""
-    right, bottom = size[0] - _RIGHT, size[1] - _BOTTOM
-    for mark in chart.marks:
-        title = f"<title>{escaped(mark.words)}</title>"
-        if mark.is_point:
-            at, height = x(mark.ends("x")[0]), y(mark.y[0] if mark.y else 0.0)
-            ends = [y(end) for end in mark.ends("y")]
-            colour = f" s{styles[mark.series].index}" if mark.series else ""
-            whisker = f'<path class="theirs" d="M{at:.1f} {ends[0]:.1f}V{ends[-1]:.1f}"/>' if len(ends) > 1 else ""
-            star = f'<path class="star" transform="translate({at:.1f} {height:.1f})" d="{_STAR_PATH}"/>'
-            yield f'<g class="published{colour}">{whisker}{star}{title}</g>'
-            continue
-        places = [x(end) for end in mark.ends("x")] or [y(end) for end in mark.ends("y")]
-        if mark.x:
-            lines = [f"M{place:.1f} {_TOP}V{bottom}" for place in places]
-            tag = f'x="{places[0]:.1f}" y="{_TOP - 3}" text-anchor="middle"'
-            box: tuple[float, ...] = (min(places), _TOP, max(places) - min(places), bottom - _TOP)
-        else:
-            lines = [f"M{_LEFT} {place:.1f}H{right}" for place in places]
-            tag = f'x="{right + 1}" y="{places[0]:.1f}" dy=".35em"'
-            box = (_LEFT, min(places), right - _LEFT, max(places) - min(places))
-        band = '<rect class="span" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"/>'.format(*box)
-        yield (
-            f'<g class="published">{band if len(places) > 1 else ""}<path class="theirs" d="{"".join(lines)}"/>'
-            f'<text class="tag" {tag}>{escaped(mark.tag)}</text>{title}</g>'
-        )
-
-
-def svg_mark(mark: Mark, styles: Mapping[str, SeriesStyle]) -> str:
-    """A published number's line or star, for legends; empty to a screen reader."""
-    colour = f" s{styles[mark.series].index}" if mark.series else ""
-    shape = (
-        f'<path class="star" transform="translate(15 6)" d="{_STAR_PATH}"/>'
-        if mark.is_point
-        else '<path class="theirs" d="M1 6H29"/>'
-    )
-    return f'<svg class="swatch published{colour}" viewBox="0 0 30 12" aria-hidden="true">{shape}</svg>'
-
-
-def _svg_curve(chart: Chart, curve: Curve, style: SeriesStyle, x: Scale, y: Scale) -> str:
-    dash = style.dash if curve.dash is None else curve.dash
-    line = "L".join(f"{x(point.x):.1f} {y(point.y):.1f}" for point in curve.points)
-    dashed = f' stroke-dasharray="{dash}"' if dash else ""
-    band = _svg_band(chart, curve, x, y)
-    points = "".join(_svg_point(point, style, x(point.x), y(point.y), bare=curve.no_markers) for point in curve.points)
-    stroke = "" if curve.no_line else f'<path class="stroke" d="M{line}"{dashed}/>'
-    return f'<g class="s{style.index}">{band}{stroke}{points}</g>'
-
-
-def _svg_band(chart: Chart, curve: Curve, x: Scale, y: Scale) -> str:
-    bounded = [point for point in curve.points if not math.isnan(point.low)]
-    if not bounded:
-        return ""
-    low, high = chart.y_bounds
-    ups = [f"{x(point.x):.1f} {y(min(point.high, high)):.1f}" for point in bounded]
-    downs = [f"{x(point.x):.1f} {y(max(point.low, low)):.1f}" for point in reversed(bounded)]
-    return f'<path class="band" d="M{"L".join(ups + downs)}z"/>'
-
-
-def _svg_point(point: Point, style: SeriesStyle, x: float, y: float, *, bare: bool) -> str:
-    ring = f'<circle class="ring" cx="{x:.1f}" cy="{y:.1f}" r="8.5"/>' if point.highlighted else ""
-    shape = f"{ring}{_svg_marker(style, x, y, bare=bare)}<title>{escaped(point.tooltip)}</title>"
-    return f'<g class="pt" data-x="{x:.1f}" data-y="{y:.1f}">{shape}</g>'
-
-
-def _svg_marker(style: SeriesStyle, x: float, y: float, *, bare: bool = False) -> str:
-    kind = "mark bare" if bare else "mark hollow" if style.hollow else "mark"
-    return f'<path class="{kind}" transform="translate({x:.1f} {y:.1f})" d="{_MARKER_PATHS[style.marker]}"/>'

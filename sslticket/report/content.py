@@ -12,7 +12,7 @@ from typing import Any, cast
 import pandas as pd
 
 from sslticket.escaping import shell_quote
-from sslticket.report import naming, sections, stats, text
+from sslticket.report import naming, sections, stats, text, verdicts
 from sslticket.report.chart import Chart, HeatMap, SeriesStyle, assign_styles
 from sslticket.report.sections import Section, mask_analyses, scores, training_analyses
 from sslticket.report.stats import PANEL_KEYS
@@ -35,6 +35,7 @@ class Panel:
         comparisons: Its rows of `stats.compare_series`.
         costs: The frame of `scores.mean_costs`, of all models.
         facts: What each series is, by which charts of many are split.
+        searches: Its rows of `stats.means_of_searches`.
     """
 
     number: int
@@ -42,6 +43,7 @@ class Panel:
     comparisons: pd.DataFrame
     costs: pd.DataFrame
     facts: sections.SeriesFacts
+    searches: pd.DataFrame
 
     @cached_property
     def common_rows(self) -> pd.DataFrame:
@@ -62,19 +64,44 @@ class Panel:
     @cached_property
     def accuracy_charts(self) -> list[Chart]:
         """Top-1 against density: one chart, or parts of it where it has many series."""
-        return sections.split_chart(scores.accuracy_chart(self.summary, self.number), self.facts)
+        return sections.split_chart(scores.accuracy_chart(self.summary, self.searches, self.verdicts), self.facts)
+
+    @cached_property
+    def error_charts(self) -> list[Chart]:
+        """The same as errors on a logarithmic axis."""
+        found = map(scores.error_chart, self.accuracy_charts)
+        return [chart for chart in found if chart.curves]
+
+    @cached_property
+    def verdicts(self) -> dict[str, verdicts.Verdict]:
+        """Whether the tickets of each series match the dense network, and win."""
+        return verdicts.judge_panel(self.searches)
+
+    @property
+    def bold(self) -> dict[str, tuple[float, ...]]:
+        """Densities of each series of tickets at which its mean matches the dense network's."""
+        tickets = set(self.summary.loc[self.summary["control"] == "ticket", "series"])
+        return {name: each.bold for name, each in self.verdicts.items() if name in tickets}
+
+    @cached_property
+    def difference_maps(self) -> list[HeatMap]:
+        """What the charts of differences show, as tables."""
+        return [scores.difference_map(own) for own in self._differences]
+
+    @property
+    def _differences(self) -> list[pd.DataFrame]:
+        random = self.comparisons["against"] == "random"
+        return [own for own in (self.comparisons[~random], self.comparisons[random]) if len(own)]
 
     @cached_property
     def difference_charts(self) -> list[list[Chart]]:
         """Gains on supervised and on random tickets, where there are such, each in one chart or in parts."""
-        random = self.comparisons["against"] == "random"
-        found = [own for own in (self.comparisons[~random], self.comparisons[random]) if len(own)]
-        return [sections.split_chart(scores.difference_chart(own, self.number), self.facts) for own in found]
+        return [sections.split_chart(scores.difference_chart(own), self.facts) for own in self._differences]
 
     @cached_property
     def cost_charts(self) -> dict[str, list[Chart]]:
         """Top-1 against what the search cost, by unit, in one chart or in parts; empty where no row tells."""
-        found = scores.cost_charts(self.summary, self.costs, self.number, self.density)
+        found = scores.cost_charts(self.summary, self.costs, self.density)
         return {unit: sections.split_chart(chart, self.facts) for unit, chart in found}
 
 
@@ -101,9 +128,10 @@ class Content:
         # A copy lies in one piece: pandas warns of frames of more than a hundred, which kinds of rows of users lead to.
         self.rows = stats.name_series(frame).copy()
         self.trainings = stats.unique_trainings(self.rows)
-        self.summary = stats.summarize_trainings(self.trainings)
+        self.searches = stats.means_of_searches(self.trainings)
+        self.summary = stats.summarize_searches(self.searches)
         self.levels = scores.level_rows(self.rows)
-        self.comparisons = stats.compare_trainings(self.trainings)
+        self.comparisons = stats.compare_searches(self.searches)
         self.costs = scores.mean_costs(self.levels)
 
     @cached_property
@@ -142,24 +170,26 @@ class Content:
     @cached_property
     def panels(self) -> list[Panel]:
         """One for each protocol, target and model; those first whose tickets were found on the target itself."""
-        groups = [own for _, own in self.summary.groupby(PANEL_KEYS, sort=False)]
-        groups.sort(key=lambda own: not (own["source"] == own["target"]).any())
-        return [
-            Panel(number, own, self._panel_comparisons(own), self.costs, self.facts)
-            for number, own in enumerate(groups)
-        ]
+        groups = list(self.summary.groupby(PANEL_KEYS, sort=False))
+        groups.sort(key=lambda each: not (each[1]["source"] == each[1]["target"]).any())
+        compared, searched = (dict(list(each.groupby(PANEL_KEYS))) for each in (self.comparisons, self.searches))
+        order = {name: index for index, name in enumerate(self.summary["series"].unique())}
+        found = []
+        for number, (key, own) in enumerate(groups):
+            beside = compared.get(key, self.comparisons[:0])
+            beside = beside.loc[beside["series"].map(order).sort_values(kind="stable").index]
+            found.append(Panel(number, own, beside, self.costs, self.facts, searched[key]))
+        return found
 
     @cached_property
     def facts(self) -> sections.SeriesFacts:
         """What each series is."""
         return sections.series_facts(self.rows)
 
-    def _panel_comparisons(self, own: pd.DataFrame) -> pd.DataFrame:
-        first = own.iloc[0]
-        found = self.comparisons[(self.comparisons[PANEL_KEYS] == first[PANEL_KEYS]).all(axis=1)]
-        order = found["series"].map({name: index for index, name in enumerate(self.summary["series"].unique())})
-        ordered: pd.DataFrame = found.loc[order.sort_values(kind="stable").index]
-        return ordered
+    @property
+    def bold(self) -> list[dict[str, tuple[float, ...]]]:
+        """Those of each panel, in the order of the summary."""
+        return [panel.bold for panel in sorted(self.panels, key=lambda each: int(each.summary.index[0]))]
 
     @cached_property
     def transfer_maps(self) -> list[tuple[float, HeatMap]]:
@@ -216,6 +246,7 @@ class Content:
         """Every chart."""
         for panel in self.panels:
             yield from panel.accuracy_charts
+            yield from panel.error_charts
             yield from chain.from_iterable(panel.difference_charts)
             yield from chain.from_iterable(panel.cost_charts.values())
         yield from self.learned_charts
@@ -224,6 +255,8 @@ class Content:
 
     def heat_maps(self) -> Iterator[HeatMap]:
         """Every heat map."""
+        for panel in self.panels:
+            yield from panel.difference_maps
         for _, heat in self.transfer_maps:
             yield heat
         yield from self.layer_maps
@@ -290,10 +323,12 @@ def _head_notes(frame: pd.DataFrame) -> Iterator[str]:
             waiting = others[others["source"] == source]
             if (own["head"] == "own").all() and len(waiting):
                 runs = sorted(own["run"].unique())
+                given = own["protocol_given"].dropna()  # a folder's protocol is not given by its name
+                protocol = own["protocol"].iloc[0] if given.empty else given.iloc[0]
                 yield (
                     f"{join_names(own['series'])}: scored with the own head only ({text.describe_panel(panel)}), so "
                     f"{join_names(waiting['series'])} cannot be compared with it. For the missing rows: "
-                    f"`sslticket evaluate RUN --protocol {shell_quote(own['protocol'].iloc[0])} --head new` "
+                    f"`sslticket evaluate RUN --protocol {shell_quote(protocol)} --head new` "
                     f"with the folder of {join_names(runs)} as RUN."
                 )
 

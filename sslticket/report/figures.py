@@ -17,9 +17,8 @@ from matplotlib.transforms import ScaledTranslation
 
 from sslticket import escaping
 from sslticket.report.chart import (
+    BADGES,
     COLOURS,
-    RANDOM_COLOUR,
-    Axis,
     Chart,
     Curve,
     HeatMap,
@@ -27,7 +26,10 @@ from sslticket.report.chart import (
     NumberTable,
     SeriesStyle,
     axis_ranges,
+    direct_labels,
+    spread_apart,
     stack_tags,
+    x_ticks,
 )
 
 FORMATS = ("png", "pdf", "svg")
@@ -59,78 +61,180 @@ def draw_charts(
     charts: Sequence[Chart],
     styles: Mapping[str, SeriesStyle],
     width: float = 7.2,
-    height: float = 4.0,
+    height: float = 0.0,
     footer: str = "",
 ) -> Figure:
-    """Charts side by side, two to a line.
+    """Charts side by side, two to a line, each with its legend below it or names at the ends of its lines.
 
     Args:
         charts: What to draw.
         styles: Style of each series, from `chart.assign_styles`.
         width: Width of one chart, in inches.
-        height: Height of one chart, in inches.
+        height: Height of one chart without its legend, in inches; 0 for one that suits the width.
         footer: Small print below all.
     """
     across = min(2, len(charts))
     down = math.ceil(len(charts) / across)
-    with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(width * across, height * down), layout="constrained")
-        for number, chart in enumerate(charts, start=1):
-            _draw_chart(figure.add_subplot(down, across, number), chart, styles)
+    small = width < _SMALL
+    direct = [_direct_names(chart, width) for chart in charts]
+    beside = _LETTER * max((len(name) for names in direct for name in names), default=0)
+    letters = int((width - 0.5) / _LETTER * (1.15 if small else 1.0))
+    keys = [_legend_entries(chart, styles, letters, names) for chart, names in zip(charts, direct, strict=True)]
+    heights = [
+        (height or 0.5 + 0.5 * width)
+        + max(_legend_height(names, letters) for _, names in keys[row * across : (row + 1) * across])
+        for row in range(down)
+    ]
+    sizes = {"font.size": 7, "axes.titlesize": 7.5, "lines.linewidth": 1.1} if small else {}
+    with matplotlib.rc_context(_STYLE | sizes):
+        figure = Figure(figsize=(width * across, sum(heights) + 0.2 * bool(footer)), layout="constrained")
+        grid = figure.add_gridspec(down, across, height_ratios=heights)
+        for number, (chart, (handles, names)) in enumerate(zip(charts, keys, strict=True)):
+            axes = figure.add_subplot(grid[number // across, number % across])
+            title = "\n".join(textwrap.wrap(chart.title, int(width * (15 if small else 11))))
+            _draw_chart(axes, replace(chart, title=title), styles, width=width, beside=beside)
+            if direct[number]:
+                _name_lines(axes, chart, styles, 0.35 * width)
+            if names:
+                lines = 1 + axes.get_xlabel().count("\n")
+                below = axes.transAxes + ScaledTranslation(0, -(20 + 11 * lines) / 72, figure.dpi_scale_trans)
+                axes.legend(
+                    handles, names, loc="upper left", bbox_to_anchor=(0, 0), bbox_transform=below, borderaxespad=0,
+                    frameon=False, handlelength=2.6, fontsize=6.5 if small else _LEGEND_SIZE,
+                    ncols=_legend_columns(names, letters),
+                )  # fmt: skip
         if footer:
             lines = "\n".join(textwrap.wrap(footer, int(14 * width * across)))
             figure.supxlabel(lines, x=0.01, ha="left", fontsize=8)
     return figure
 
 
-def _draw_chart(
-    axes: Axes, chart: Chart, styles: Mapping[str, SeriesStyle], *, legend: bool = True, width: float = 7.2
-) -> None:
+_SMALL = 5.0
+"""Narrower charts are those of one column of a paper."""
+_LEGEND_SIZE = 7.5
+_LETTER = 0.062
+"""Width of a letter of a legend in inches; none may be cut."""
+
+
+def _direct_names(chart: Chart, width: float) -> list[str]:
+    """The names at the ends of the lines, where they leave the lines room."""
+    names = direct_labels(chart)
+    return names if _LETTER * max(map(len, names), default=0) < 0.35 * width else []
+
+
+def _legend_entries(
+    chart: Chart, styles: Mapping[str, SeriesStyle], letters: int, direct: Sequence[str]
+) -> tuple[list[Any], list[str]]:
+    """The handles and the words of a chart's legend: series that have no name at their line, and what marks mean."""
+    handles: dict[str, Any] = {}
     for curve in chart.curves:
-        _draw_curve(axes, chart, curve, styles[curve.series])
+        if curve.series not in direct:
+            handles.setdefault(_wrapped(_legend_name(curve), letters), _curve_handle(curve, styles[curve.series]))
+    badges = {each for curve in chart.curves for point in curve.points for each in point.badges}
+    for kind, words in BADGES.items():
+        if kind in badges:
+            handles[_wrapped(words, letters)] = Line2D(
+                [], [], linestyle="", marker="o" if kind[0] == "e" else "s", markerfacecolor="none",
+                markeredgecolor=INK, markersize=8, markeredgewidth=2.2 if kind[-1] == "+" else 0.9,
+            )  # fmt: skip
+    return list(handles.values()), list(handles)
+
+
+def _wrapped(name: str, letters: int) -> str:
+    return "\n".join(textwrap.wrap(name, max(12, letters)) or [name])
+
+
+def _legend_columns(names: Sequence[str], letters: int) -> int:
+    longest = max(len(line) for name in names for line in name.split("\n"))
+    return max(1, min(len(names), (letters + 8) // (longest + 10)))
+
+
+def _legend_height(names: Sequence[str], letters: int) -> float:
+    """Inches that a legend takes below its chart."""
+    if not names:
+        return 0.0
+    lines = sum(1 + name.count("\n") for name in names)
+    return 0.16 * math.ceil(lines / _legend_columns(names, letters)) + 0.1
+
+
+def _curve_handle(curve: Curve, style: SeriesStyle) -> Line2D:
+    """A curve's line and marker, for a legend."""
+    return Line2D(
+        [], [], color=style.hex, linestyle=_line_style(curve, style), markersize=4.5,
+        marker="" if curve.no_markers else style.marker, markerfacecolor="none" if style.hollow else style.hex,
+    )  # fmt: skip
+
+
+def _line_style(curve: Curve, style: SeriesStyle) -> Any:
+    if curve.no_line:
+        return ""
+    dash = style.dash if curve.dash is None else curve.dash
+    return (0, tuple(float(part) / 1.5 for part in dash.split())) if dash else "-"
+
+
+def _draw_chart(
+    axes: Axes,
+    chart: Chart,
+    styles: Mapping[str, SeriesStyle],
+    *,
+    panel: bool = False,
+    width: float = 7.2,
+    beside: float = 0.0,
+) -> None:
+    """The axes and lines of a chart.
+
+    Args:
+        axes: Where to draw it.
+        chart: The chart.
+        styles: Style of each series.
+        panel: Whether it is one of several with one legend.
+        width: Its width in inches.
+        beside: Room that names take to its right, in inches.
+    """
     across, down = axis_ranges(chart)
+    small, room = width < _SMALL, width - 0.9 - beside
+    for curve in chart.curves:
+        _draw_curve(axes, chart, curve, styles[curve.series], small=small)
     if chart.horizontal_line:
         value, word = chart.horizontal_line
-        label = "" if legend else word
+        label = word if panel else ""
         axes.axhline(value, color=INK, linewidth=0.8, linestyle=(0, (4, 4)), zorder=1, label=label)
-        if legend:
-            axes.annotate(word, (1, value), (0, 2), ("axes fraction", "data"), "offset points", ha="right", fontsize=8)
+        if not panel:
+            # Of what has no room, the first word says what the line is.
+            word = word if _LETTER * len(word) < 0.7 * room else word.partition(",")[0]
+            axes.annotate(
+                word, (1, value), (0, 2), ("axes fraction", "data"), "offset points", ha="right", fontsize=6.5,
+            )  # fmt: skip
     if chart.vertical_line:
         value, word = chart.vertical_line
         axes.axvline(value, color=INK, linewidth=0.8, linestyle=(0, (4, 4)), zorder=1)
         axes.annotate(word, (value, 1), (3, -8), ("data", "axes fraction"), "offset points", fontsize=8)
-    if chart.x.log:
-        axes.set_xscale("log")
+    for scale, set_scale in ((chart.x, axes.set_xscale), (chart.y, axes.set_yscale)):
+        if scale.log:
+            set_scale("log")
     axes.set_xlim(*(across[::-1] if chart.x.kind == "density" else across))
     axes.set_ylim(*down)
-    _set_ticks(axes.xaxis, chart.x, across, width - 0.8)
-    _set_ticks(axes.yaxis, chart.y, down)
-    axes.set_xlabel(chart.x.label)
-    axes.set_ylabel(chart.y.label if legend else "\n".join(textwrap.wrap(chart.y.label, 30)))
+    _set_ticks(axes.xaxis, x_ticks(chart, across, room, 0.065 if small or panel else 0.08))
+    _set_ticks(axes.yaxis, chart.y.ticks(*down))
+    axes.set_xlabel("\n".join(textwrap.wrap(chart.x.label, max(16, int(room * 14)))))
+    axes.set_ylabel("\n".join(textwrap.wrap(chart.y.label, 30 if panel or small else 60)))
     axes.grid(axis="y")
     axes.set_title(chart.title)
-    if not legend:
-        return
-    # Of many series no corner is free.
-    position: dict[str, Any] = (
-        {"loc": "upper left", "bbox_to_anchor": (1, 1)} if len(chart.curves) > 8 else {"loc": "best"}
-    )
-    handles, names = axes.get_legend_handles_labels()
-    axes.legend(handles, list(map(_short_name, names)), **position, frameon=False, handlelength=2.6)
 
 
-def _short_name(name: str) -> str:
-    """A name in two lines at most: names of any length would leave the axes no room."""
-    lines = textwrap.wrap(name, _NAME_WIDTH)
-    return (
-        name
-        if len(lines) < 2
-        else "\n".join([lines[0], lines[1] if len(lines) == 2 else f"{lines[1]}\N{HORIZONTAL ELLIPSIS}"])
-    )
+def _name_lines(axes: Axes, chart: Chart, styles: Mapping[str, SeriesStyle], height: float) -> None:
+    """The name of each series beside the right end of its line; the axes are about so many inches high."""
+    turn = math.log if chart.y.log else float
+    low, high = map(turn, axis_ranges(chart)[1])
+    ends = [curve.points[-1] for curve in chart.curves]
+    places = [(turn(end.y) - low) / (high - low) for end in ends]
+    for curve, place in zip(chart.curves, spread_apart(places, 0.13 / height, 0.0, 1.0), strict=True):
+        axes.annotate(
+            curve.series, (1, place), (6, 0), "axes fraction", "offset points", va="center", fontsize=_LEGEND_SIZE,
+            color=styles[curve.series].hex, annotation_clip=False,
+        )  # fmt: skip
 
 
-_NAME_WIDTH = 64
-"""Letters in a line of a chart's own legend."""
 PAPER_WIDTH = 7.2
 """Width of a paper's page in inches: what is drawn for it is read at its own size."""
 _MARKED_LINE: dict[str, Any] = {"color": INK, "linewidth": 1.5, "linestyle": (0, (1, 1.4))}
@@ -170,7 +274,7 @@ def draw_panels(parts: Sequence[Chart | NumberTable], styles: Mapping[str, Serie
         grid = figure.add_gridspec(len(heights), across, height_ratios=heights)
         for number, chart in enumerate(charts):
             axes = figure.add_subplot(grid[number // across, number % across])
-            _draw_chart(axes, chart, styles, legend=False, width=width / across)
+            _draw_chart(axes, chart, styles, panel=True, width=width / across)
             _draw_marks(axes, chart, styles, across)
         for row, table in enumerate(tables, start=down):
             _draw_number_table(figure.add_subplot(grid[row, :]), table)
@@ -229,7 +333,7 @@ def _draw_mark(axes: Axes, mark: Mark, styles: Mapping[str, SeriesStyle]) -> Any
     """Draw one, and give what its legend shows."""
     if mark.x and mark.y:
         style = styles[mark.series] if mark.series else None
-        colour = INK if style is None else RANDOM_COLOUR if style.colour is None else COLOURS[style.colour]
+        colour = INK if style is None else style.hex
         error = None if math.isnan(mark.error) else mark.error
         axes.errorbar(
             mark.x[0], mark.y[0], yerr=error, linestyle="", ecolor=INK, elinewidth=0.9, capsize=3, zorder=1.5,
@@ -308,73 +412,96 @@ def _draw_number_table(axes: Axes, table: NumberTable) -> None:
     axes.plot([0, 1], [total, total], color=INK, linewidth=0.8)
 
 
-def _draw_curve(axes: Axes, chart: Chart, curve: Curve, style: SeriesStyle) -> None:
-    colour = RANDOM_COLOUR if style.colour is None else COLOURS[style.colour]
+def _draw_curve(axes: Axes, chart: Chart, curve: Curve, style: SeriesStyle, *, small: bool) -> None:
     x, y = ([getattr(point, name) for point in curve.points] for name in ("x", "y"))
     bounded = [point for point in curve.points if not math.isnan(point.low)]
     low, high = ([getattr(point, name) for point in bounded] for name in ("low", "high"))
     bounds = np.clip([low, high], *chart.y_bounds)
-    axes.fill_between([point.x for point in bounded], *bounds, color=colour, alpha=0.16, linewidth=0)
-    dash = style.dash if curve.dash is None else curve.dash
-    line: Any = (0, tuple(float(part) / 1.5 for part in dash.split())) if dash else "-"
-    line = "" if curve.no_line else line
-    face = "none" if style.hollow else colour
-    name = _legend_name(curve)
-    marker = "" if curve.no_markers else style.marker
-    axes.plot(x, y, color=colour, linestyle=line, marker=marker, markersize=4.5, markerfacecolor=face, label=name)
-    ringed = [(point.x, point.y) for point in curve.points if point.highlighted]
-    if ringed:
-        xs, ys = zip(*ringed, strict=True)
-        axes.scatter(xs, ys, s=90, facecolors="none", edgecolors=INK, linewidths=1)
+    axes.fill_between([point.x for point in bounded], *bounds, color=style.hex, alpha=0.16, linewidth=0)
+    axes.plot(
+        x, y, color=style.hex, linestyle=_line_style(curve, style), marker="" if curve.no_markers else style.marker,
+        markersize=3 if small else 4.5, markerfacecolor="none" if style.hollow else style.hex,
+        label=_legend_name(curve),
+    )  # fmt: skip
+    if curve.dots:
+        beside = axes.transData + ScaledTranslation(4 / 72, 0, axes.figure.dpi_scale_trans)
+        xs, ys = zip(*curve.dots, strict=True)
+        axes.plot(
+            xs, ys, linestyle="", marker=".", markersize=2.2 if small else 3.5, color=style.hex, alpha=0.55,
+            transform=beside, zorder=1.8,
+        )  # fmt: skip
+    rings = [(point, "o", 9.5, 1.0, INK) for point in curve.points if point.highlighted]
+    rings += [
+        (point, *(("o", 9.5) if kind[0] == "e" else ("s", 11.5)), 2.2 if kind[-1] == "+" else 0.9, style.hex)
+        for point in curve.points
+        for kind in point.badges
+    ]
+    for point, marker, size, line, colour in rings:
+        axes.plot(
+            point.x, point.y, linestyle="", marker=marker, markersize=size * (0.7 if small else 1),
+            markerfacecolor="none", markeredgecolor=colour, markeredgewidth=line,
+        )  # fmt: skip
 
 
-def _set_ticks(axis: Any, scale: Axis, ends: tuple[float, float], room: float = math.inf) -> None:
-    """Ticks with their words, of which those are left out that would touch their neighbour in so many inches."""
-    ticks = scale.ticks(*ends)
-    turn = math.log if scale.log else float
-    apart = room / (turn(ends[1]) - turn(ends[0]))
-    if scale.kind == "density":  # these fall, and the first is the dense network
-        ticks = ticks[::-1]
-    words, last = [], math.nan
-    for value, told in ticks:
-        at = turn(value) * apart
-        fits = math.isinf(room) or math.isnan(last) or abs(at - last) >= 0.075 * len(told) + 0.05
-        words.append(told if fits else "")
-        last = at if fits else last
+def _set_ticks(axis: Any, ticks: Sequence[tuple[float, str]]) -> None:
     axis.set_major_locator(FixedLocator([value for value, _ in ticks]))
-    axis.set_ticklabels(words)
+    axis.set_ticklabels([words for _, words in ticks])
     axis.set_minor_locator(NullLocator())
 
 
-def draw_heat_map(heat: HeatMap) -> Figure:
-    """A heat map; a cell to be marked is orange, one without a value grey."""
+def draw_heat_map(heat: HeatMap, width: float = 0.0) -> Figure:
+    """A heat map; a cell to be marked is orange, one without a value grey, and of differences those below 0 are orange.
+
+    Args:
+        heat: What to draw.
+        width: Width in inches, at least about; 0 for one that suits its cells.
+    """
     shape = len(heat.rows), len(heat.columns)
     shades = np.full((*shape, 4), matplotlib.colors.to_rgba("#f0f2f4"))
     for position, (_, shade) in _filled_cells(heat):
-        marked = math.isnan(shade)
-        shades[position] = (
-            matplotlib.colors.to_rgba(COLOURS[1]) if marked else matplotlib.colormaps["Blues"](0.9 * shade)
-        )
+        shades[position] = _heat_colour(shade, heat.of_differences)
     few = shape[1] <= 12
+    letters = int(14 * width / 3) if width else 200
+    names = ["\n".join(textwrap.wrap(name, letters, break_long_words=False)) for name in heat.rows]
     longest = max(len(words) for _, (words, _) in _filled_cells(heat))
     column = 0.075 * longest + 0.12 if few else 0.2
-    size = max(4.6, 1.6 + column * shape[1]), 1.0 + (0.26 if few else 0.16) * shape[0]
+    lines = sum(1 + name.count("\n") for name in names)
+    titles = textwrap.wrap(heat.title, int(13 * width)) if width else [heat.title]
+    size = (
+        width or max(4.6, 1.6 + column * shape[1]),
+        0.85 + 0.17 * len(titles) + max((0.26 if few else 0.16) * shape[0], 0.14 * lines),
+    )
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=size, layout="constrained")
         axes = figure.add_subplot()
         axes.imshow(shades, aspect="auto", interpolation="none")
         if few:
             for (down, across), (words, shade) in _filled_cells(heat):
-                colour = "#ffffff" if shade > 0.55 else "#000000"
-                axes.text(across, down, words, ha="center", va="center", fontsize=7, color=colour)
-        axes.set_yticks(range(shape[0]), heat.rows, fontsize=8 if few else 6.5)
+                dark = (
+                    0.299 * shades[down, across, 0] + 0.587 * shades[down, across, 1] + 0.114 * shades[down, across, 2]
+                )
+                axes.text(
+                    across, down, words, ha="center", va="center", fontsize=5.5 if 0 < width < 5 else 7,
+                    color="#ffffff" if dark < 0.5 and not math.isnan(shade) else "#000000",
+                )  # fmt: skip
+        axes.set_yticks(range(shape[0]), names, fontsize=6.5 if width or not few else 8)
         wide = 0.085 * max(map(len, heat.columns)) > column  # names beside each other would touch
         slant: dict[str, Any] = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
-        axes.set_xticks(range(shape[1]), heat.columns, **(slant if wide else {}))
+        axes.set_xticks(range(shape[1]), heat.columns, fontsize=6.5 if width else 9, **(slant if wide else {}))
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
-        figure.suptitle(heat.title, x=0.01, ha="left", fontsize=10, wrap=True)
+        figure.suptitle("\n".join(titles), x=0.01, ha="left", fontsize=8.5 if width else 10, wrap=not width)
     return figure
+
+
+def _heat_colour(shade: float, of_differences: bool) -> tuple[float, float, float, float]:
+    if math.isnan(shade):
+        return matplotlib.colors.to_rgba(COLOURS[1])
+    if not of_differences:
+        return matplotlib.colormaps["Blues"](0.9 * shade)
+    end = np.array(matplotlib.colors.to_rgb(COLOURS[1] if shade < 0 else "#005494"))
+    red, green, blue = 1 + abs(shade) * (end - 1)
+    return float(red), float(green), float(blue), 1.0
 
 
 def _filled_cells(heat: HeatMap) -> Iterator[tuple[tuple[int, int], tuple[str, float]]]:

@@ -72,7 +72,7 @@ def _source_images_of_old_rows(old: pd.DataFrame) -> "pd.Series[Any]":
         return pd.Series(dtype=object)
     seen = own.drop_duplicates("ticket_hash").set_index("ticket_hash")["data_hash"]
     by = [*_RECIPE_KEYS, "search_seed"]
-    differ = own.groupby(by)["data_hash"].transform("nunique") > 1
+    differ = own.groupby(by, dropna=False)["data_hash"].transform("nunique") > 1
     whole = (
         ~own["settings"].map(_labels_depend_on_seed)
         & (own["subset"] == 1)

@@ -11,15 +11,70 @@ const make = (name, properties = {}, ...children) => {
 
 /* Pickers: of the parts of a .pick one is shown, chosen from a list. */
 
+function facetsOf(element) {
+  const told = JSON.parse(element.dataset.facets || "[]");
+  return Array.isArray(told) ? Object.fromEntries(told) : told;
+}
+
+/* The facts in which elements differ, each with its values. */
+function differing(facets) {
+  const names = [...new Set(facets.flatMap(Object.keys))];
+  return names.map((name) => [name, [...new Set(facets.map((each) => each[name] ?? ""))]]).filter(([, values]) => values.length > 1);
+}
+
+const choices = []; // of all pickers with facets, so that a fact that is chosen in one is in those that have it
+
 for (const pick of all(".pick")) {
   const parts = [...pick.children].filter((part) => part.dataset.pick !== undefined);
   if (parts.length < 2) continue;
-  const select = make("select", {}, ...parts.map((part, place) => new Option(part.dataset.pick, place)));
-  const show = () => parts.forEach((part, place) => { part.hidden = place !== Number(select.value); });
-  select.value = pick.dataset.first || 0;
-  select.addEventListener("change", show);
-  pick.prepend(make("label", { className: "choice" }, `${pick.dataset.label} `, select));
-  show();
+  const facets = parts.map(facetsOf);
+  const facts = differing(facets);
+  const show = (chosen) => parts.forEach((part, place) => { part.hidden = place !== chosen; });
+  let chosen = Number(pick.dataset.first || 0);
+  if (facts.length < 2) {
+    const select = make("select", {}, ...parts.map((part, place) => new Option(part.dataset.pick, place)));
+    select.value = chosen;
+    select.addEventListener("change", () => show(Number(select.value)));
+    pick.prepend(make("label", { className: "choice" }, `${pick.dataset.label} `, select));
+  } else {
+    const selects = facts.map(([name, values]) =>
+      [name, make("select", {}, ...values.map((value) => new Option(value || "(all)", value)))]);
+    // Not all combinations are there: of those with what was chosen last, the one that has most of the others.
+    const choose = (name, value) => {
+      const wanted = { ...facets[chosen], [name]: value };
+      const score = (each) => (each[name] === value ? 100 : 0) + facts.filter(([key]) => each[key] === wanted[key]).length;
+      const best = facets.reduce((found, each, place) => (score(each) > score(facets[found]) ? place : found), 0);
+      if ((facets[best][name] ?? "") !== value) return;
+      chosen = best;
+      selects.forEach(([key, select]) => { select.value = facets[chosen][key] ?? ""; });
+      show(chosen);
+    };
+    selects.forEach(([name, select]) => {
+      select.value = facets[chosen][name] ?? "";
+      select.addEventListener("change", () => choices.forEach((each) => each(name, select.value)));
+    });
+    choices.push(choose);
+    const labels = selects.map(([name, select]) => make("label", {}, `${name} `, select));
+    pick.prepend(make("div", { className: "facets" }, `${pick.dataset.label} `, ...labels));
+  }
+  show(chosen);
+}
+
+/* Legends: many series are shown and hidden by what they have in common. */
+
+for (const legend of all(".legend")) {
+  const labels = all("label", legend);
+  const facets = labels.map(facetsOf);
+  const facts = differing(facets).filter(([name]) => name !== "shared");
+  if (labels.length < 9 || !facts.length) continue;
+  const selects = facts.map(([name, values]) =>
+    [name, make("select", {}, new Option("all", "*"), ...values.filter(Boolean).map((value) => new Option(value, value)))]);
+  const apply = () => labels.forEach((label, place) => {
+    const fits = selects.every(([name, select]) => select.value === "*" || facets[place][name] === select.value);
+    label.querySelector("input").checked = fits || facets[place].shared === "shared";
+  });
+  selects.forEach(([, select]) => select.addEventListener("change", apply));
+  legend.before(make("div", { className: "facets" }, "Only ", ...selects.map(([name, select]) => make("label", {}, `${name} `, select))));
 }
 
 /* Charts: the point nearest to the pointer, or the one the arrow keys lead to, tells its values. */

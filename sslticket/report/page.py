@@ -7,8 +7,9 @@ import base64
 import hashlib
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib import resources
 from typing import Any
 
@@ -16,20 +17,25 @@ import pandas as pd
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
-from sslticket.escaping import escape_terminal, json_for_script
-from sslticket.report import naming, stats, text
+from sslticket.escaping import escape_html, escape_terminal, json_for_script
+from sslticket.report import naming, stats, text, verdicts
 from sslticket.report.chart import (
+    BADGES,
+    COLOURS,
+    DARK_COLOURS,
     MAX_SERIES,
+    TINTS,
+    Chart,
+    HeatMap,
     SeriesStyle,
-    draw_svg,
+    direct_labels,
     format_count,
     format_duration,
-    svg_mark,
-    svg_swatch,
 )
 from sslticket.report.content import Content, Panel, kind_title
 from sslticket.report.sections.scores import COST_AXES, COST_NAMES, fullest_map_index
 from sslticket.report.stats import PANEL_KEYS, is_label_agnostic
+from sslticket.report.svg import draw_svg, svg_badge, svg_mark, svg_swatch
 from sslticket.results.rows import CONTROLS
 
 WIDE, NARROW = (1080, 420), (360, 310)
@@ -38,6 +44,8 @@ WIDE, NARROW = (1080, 420), (360, 310)
 SHADE_STEPS = 10
 """Cells are shaded in so many steps: classes h0 to h9 of the page's style, for its policy forbids styles in place."""
 
+_DIFFERENCE_STEPS = 5
+"""The same of differences, on either side of 0: classes dm5 to dp5."""
 _MAX_NAMED_SERIES = 4  # series that a sentence can name one by one
 _MAX_OPEN_NOTES = 6  # notes that are shown unasked
 _MEAN_KEYS = [*PANEL_KEYS, "series", "density"]
@@ -55,12 +63,14 @@ class Table:
         head: A name for each column.
         lines: Cells of each line.
         text_columns: Places of the columns of words, set to the left; empty where all but the first hold numbers.
+        bold: Line and column of cells in bold.
     """
 
     caption: str
     head: list[str]
     lines: list[list[str]]
     text_columns: tuple[int, ...] = ()
+    bold: frozenset[tuple[int, int]] = frozenset()
 
 
 def render_page(content: Content) -> str:
@@ -82,7 +92,9 @@ def render_page(content: Content) -> str:
                 for part in content.sections
             },
             search_table=_search_table(content),
-            means=[_mean_cells(row) for row in content.summary.to_dict("records")],
+            means=Table(
+                "", _MEAN_HEAD, [_mean_cells(row) for row in content.summary.to_dict("records")], text_columns=(0, 1, 2)
+            ),
             provenance=_provenance(content),
             style=Markup(_style_sheet(content.styles)),
             script=Markup(_read_asset("page.js")),
@@ -117,9 +129,13 @@ def _environment(styles: Mapping[str, SeriesStyle]) -> Environment:
     )
     environment.globals.update(
         draw=lambda chart, size=NARROW: Markup(draw_svg(chart, styles, *size)),
+        direct_labels=direct_labels,
+        badges_of=_badges_of,
+        badge=lambda kind: Markup(svg_badge(kind)),
         swatch=lambda style: Markup(svg_swatch(style)),
         svg_mark=lambda mark: Markup(svg_mark(mark, styles)),
-        shade_class=_shade_class,
+        table_body=_table_body,
+        heat_body=_heat_body,
         digest=_digest,
         wide=WIDE,
         max_named=_MAX_NAMED_SERIES,
@@ -139,7 +155,55 @@ def _digest(element: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(element.encode()).digest()).decode()
 
 
-def _shade_class(shade: float) -> str:
+def _badges_of(chart: Chart) -> list[tuple[str, str]]:
+    """The marks of a chart's points and what they mean."""
+    found = {each for curve in chart.curves for point in curve.points for each in point.badges}
+    return [(kind, words) for kind, words in BADGES.items() if kind in found]
+
+
+def _table_body(table: Table, counted: str = "") -> Markup:
+    """The lines of a table as HTML: Jinja takes seconds for the cells of ten thousand rows.
+
+    Args:
+        table: The table.
+        counted: Name of an attribute that has the number of each line; "" for none.
+    """
+    numeric = {*range(1, len(table.head))} - {*table.text_columns} if table.text_columns else set()
+    opened = ['<td class="num">' if column in numeric else "<td>" for column in range(len(table.head))]
+    lines = []
+    for number, (head, *cells) in enumerate(table.lines):
+        told = [_escaped(cell) for cell in cells]
+        for line, column in table.bold:
+            if line == number:
+                told[column - 1] = f"<b>{told[column - 1]}</b>"
+        start = f'<tr data-{counted}="{number}">' if counted else "<tr>"
+        middle = "".join(f"{opened[column]}{cell}</td>" for column, cell in enumerate(told, start=1))
+        lines.append(f'{start}<th scope="row">{_escaped(head)}</th>{middle}</tr>')
+    return Markup("".join(lines))
+
+
+def _heat_body(heat: HeatMap) -> Markup:
+    """The lines of a heat map as HTML."""
+    lines = []
+    for name, cells in zip(heat.rows, heat.cells, strict=True):
+        told = (
+            "<td>\N{EN DASH}</td>" if cell is None
+            else f'<td class="{_shade_class(cell[1], heat.of_differences)}">{_escaped(cell[0])}</td>'
+            for cell in cells
+        )  # fmt: skip
+        lines.append(f'<tr><th scope="row">{_escaped(name)}</th>{"".join(told)}</tr>')
+    return Markup("".join(lines))
+
+
+@lru_cache(maxsize=1 << 14)
+def _escaped(words: str) -> str:
+    return escape_html(escape_terminal(words))
+
+
+def _shade_class(shade: float, of_differences: bool = False) -> str:
+    if of_differences:
+        step = min(_DIFFERENCE_STEPS, math.ceil(abs(shade) * _DIFFERENCE_STEPS))
+        return "d0" if not step else f"d{'m' if shade < 0 else 'p'}{step}"
     return "cut" if math.isnan(shade) else f"h{min(SHADE_STEPS - 1, max(0, int(shade * SHADE_STEPS)))}"
 
 
@@ -152,14 +216,31 @@ def _style_sheet(styles: Mapping[str, SeriesStyle]) -> str:
         f".heat td.h{step}{{background:rgb(var(--heat) / {alpha}){';color:var(--deep)' if alpha > 0.7 else ''}}}"
         for step, alpha in enumerate(alphas)
     ]
+    shades += [
+        f".heat td.d{sign}{step}{{background:rgb(var(--heat{sign}) / {alpha})"
+        f"{f';color:var(--deep{sign})' if alpha > 0.7 else ''}}}"
+        for sign in "mp"
+        for step, alpha in enumerate([0.12, 0.26, 0.42, 0.8, 1.0], start=1)
+    ]
     series = [
-        f".s{style.index}{{--s:var(--{'random' if style.colour is None else f'c{style.colour}'})}}"
+        f".s{style.index}{{--s:{_css_colour(style)}}}"
         f"main:has(#t{style.index}:not(:checked)) .chart .s{style.index}{{display:none}}"
         for style in styles.values()
     ]
+    light, dark = (
+        "".join(f"--c{number}:{colour};" for number, colour in enumerate(colours))
+        for colours in (COLOURS, DARK_COLOURS)
+    )
+    palette = f":root{{{light}}}@media (prefers-color-scheme: dark){{:root{{{dark}}}}}"
     # Bands of many series would hide the lines.
     band = f":root{{--band:{0.14 if len(series) <= 4 else 0.07}}}"
-    return _read_asset("page.css") + "\n".join([*shades, *series, band])
+    return _read_asset("page.css") + "\n".join([palette, *shades, *series, band])
+
+
+def _css_colour(style: SeriesStyle) -> str:
+    """A series' colour in words of the style sheet, which has others on a dark screen."""
+    base = "var(--random)" if style.colour is None else f"var(--c{style.colour})"
+    return f"color-mix(in srgb,{base},var(--mixed) {100 * TINTS[style.tint]:g}%)" if style.tint else base
 
 
 def _mean_percent(row: dict[Any, Any]) -> str:
@@ -183,28 +264,36 @@ def _headline(panel: Panel, styles: dict[str, SeriesStyle]) -> dict[str, Any]:
     return {
         "where": text.describe_panel(panel.summary),
         "density": text.format_percent(panel.density),
-        "means": [(_mean_percent(row), _source(row)) for row in _few_series(common).to_dict("records")],
+        "means": _told_means(common),
         # Tickets that start with their own head are no match for those that cannot.
         "own_head": [(_mean_percent(row), row["series"]) for row in beside] if len(beside) <= _MAX_NAMED_SERIES else [],
         "absent": [name for name in compared if name not in set(common["series"])],
+        "verdicts": [
+            verdicts.describe_verdict(each)
+            for name, each in panel.verdicts.items()
+            if name in set(compared) and not name.startswith("random")
+        ],
         "tiles": [_tile(row, styles[row["series"]]) for row in shown.to_dict("records")],
         "findings": [_finding(row) for row in found.to_dict("records")] if len(common) else [],
     }
 
 
-def _few_series(common: pd.DataFrame) -> pd.DataFrame:
-    """All series, or the best of each kind where they are many."""
-    if len(common) <= _MAX_NAMED_SERIES:
-        return common.assign(of=1)
-    kinds = common["objective"].map(is_label_agnostic).where(common["control"] != "random", "random")
-    common = common.assign(of=kinds.groupby(kinds).transform("size"))
-    return common.loc[common.groupby(kinds, sort=False)["top1"].idxmax()]
-
-
-def _source(row: dict[Any, Any]) -> str:
-    if row["of"] == 1:
-        return f"{row['series']} tickets"
-    return f"{_ticket_kind(row)} tickets ({row['series']}, the best of {row['of']})"
+def _told_means(common: pd.DataFrame) -> list[tuple[str, str]]:
+    """The mean of each series, or of each kind of many the range: the best of several would be luck."""
+    rows = common.to_dict("records")
+    if len(rows) <= _MAX_NAMED_SERIES:
+        return [(_mean_percent(row), f"{row['series']} tickets") for row in rows]
+    kinds: dict[str, list[dict[Any, Any]]] = {}
+    for row in rows:
+        kinds.setdefault(_ticket_kind(row), []).append(row)
+    found = []
+    for kind, own in kinds.items():
+        low, high = (100 * pick(row["top1"] for row in own) for pick in (min, max))
+        words = f"{low:.1f} to {high:.1f}%" if len(own) > 1 else _mean_percent(own[0])
+        named = "" if own[0]["series"] == kind else f" ({own[0]['series']})"
+        beside = f" ({len(own)} series)" if len(own) > 1 else named
+        found.append((words, f"{kind} tickets{beside}"))
+    return found
 
 
 def _tile(row: dict[Any, Any], style: SeriesStyle) -> dict[str, Any]:
@@ -242,6 +331,9 @@ def _panel_view(panel: Panel) -> dict[str, Any]:
     return {
         "title": f"{text.describe_panel(panel.summary)}, protocol {panel.summary['protocol'].iloc[0]}",
         "accuracy": panel.accuracy_charts,
+        "errors": panel.error_charts,
+        "verdicts": _verdict_table(panel) if panel.verdicts else None,
+        "difference_maps": panel.difference_maps,
         "controls": "; ".join(controls),
         "differences": panel.difference_charts,
         "costs": {
@@ -249,23 +341,51 @@ def _panel_view(panel: Panel) -> dict[str, Any]:
             for unit, parts in panel.cost_charts.items()
             for chart in parts
         },
-        "means": _means_table(panel.summary, text.panel_caption(panel.summary)),
+        "means": _means_table(panel.summary, text.panel_caption(panel.summary), panel.bold),
         "top5": _means_table(top5, "Mean top-5 in %"),
+        "facets": _panel_facets(panel),
         "comparisons": _comparison_table(panel) if len(panel.comparisons) else None,
         "cost_table": _cost_table(panel),
     }
 
 
-def _means_table(panel: pd.DataFrame, caption: str) -> Table:
+def _panel_facets(panel: Panel) -> list[tuple[str, str]]:
+    """What a panel is of, by which it is chosen among many."""
+    first = panel.summary.iloc[0]
+    network = text.describe_network(first["model"], first["within"])
+    named = {
+        "network": network,
+        "images": first["target"],
+        "protocol": first["protocol"],
+        "settings": first["condition"],
+    }
+    return [(name, str(value)) for name, value in named.items()]
+
+
+def _verdict_table(panel: Panel) -> Table:
+    """Where each series matches the dense network and wins, over all searches and for each."""
+    caption = (
+        "The sparsest tickets that match the dense network, and whether they win: over all searches, and of each "
+        "search by its seed"
+    )
+    return Table(caption, verdicts.VERDICT_HEAD, verdicts.verdict_lines(panel.verdicts), tuple(range(6)))
+
+
+def _means_table(panel: pd.DataFrame, caption: str, bold: Mapping[str, Collection[float]] | None = None) -> Table:
     cells = text.means_grid(panel)
-    lines = zip(map(text.format_percent, cells.index), cells.to_numpy(), strict=True)
-    return Table(caption, ["Weights left", *cells.columns], [[f"{density}%", *line] for density, line in lines])
+    lines = list(zip(map(text.format_percent, cells.index), cells.to_numpy(), strict=True))
+    marked = text.bold_cells(panel, cells, bold or {})
+    caption += f"; {text.BOLD_WORDS}" if marked else ""
+    return Table(
+        caption, ["Weights left", *cells.columns], [[f"{density}%", *line] for density, line in lines],
+        bold=frozenset((line, column + 1) for line, column in marked),
+    )  # fmt: skip
 
 
 def _comparison_table(panel: Panel) -> Table:
     lines = [
         [
-            *(f"{row['series']} less {row['against']}", f"{text.format_percent(row['density'])}%"),
+            *(f"{row['series']} minus {row['against']}", f"{text.format_percent(row['density'])}%"),
             *(text.format_points(row["difference"]), text.format_interval(row["low"], row["high"]), f"{row['p']:.2g}"),
             *(str(row[key]) for key in ("n", "n_against", "trainings", "trainings_against")),
             text.format_verdict(row),
@@ -311,11 +431,21 @@ def _cost_text(unit: str, value: float) -> str:
 
 def _search_table(content: Content) -> Table:
     """What each search cost, and how its own measures went; without lines where there are no level rows."""
-    head = ["Run", "Found on", "Seed", "Levels", "Images through the network", "Source images", "Steps", "Time"]
+    head = [
+        "Run",
+        "Found on",
+        "Seed",
+        "Levels",
+        "Images through the network",
+        "Source images",
+        "Epochs",
+        "Steps",
+        "Time",
+    ]
     head += ["Bad images", "First → last training"]
     caption = "What each search cost, and how well its networks learned their own task"
     lines = [_search_cells(str(run), own) for (run, _), own in content.levels.groupby(["run", "tickets"])]
-    return Table(caption, head, lines, (0, 1, 9))
+    return Table(caption, head, lines, (0, 1, 10))
 
 
 def _search_cells(run: str, own: pd.DataFrame) -> list[str]:
@@ -329,6 +459,7 @@ def _search_cells(run: str, own: pd.DataFrame) -> list[str]:
         str(last["search_seed"]),
         str(own["level"].max()),
         *(text.MISSING if math.isnan(count) else f"{count:,.0f}" for count in images),
+        text.MISSING if math.isnan(last["cost_epochs"]) else format_count(last["cost_epochs"]),
         f"{last['cost_steps']:,.0f}",
         format_duration(last["cost_seconds"]),
         f"{own['bad_images'].max():.0f}",
@@ -347,6 +478,10 @@ def _metric_change(own: pd.DataFrame) -> str:
     common = [name for name in before if before[name] is not None and after.get(name) is not None]
     changes = ", ".join(f"{name} {before[name]:.3g} → {after[name]:.3g}" for name in common)
     return f"with {ends} of the weights: {changes}" if common else ""
+
+
+_MEAN_HEAD = ["Series", "Model", "Protocol", "Weights left", "Top-1, %", "\N{PLUS-MINUS SIGN} sd", "95% interval"]
+_MEAN_HEAD += ["Top-5, %", "n", "Trainings"]
 
 
 def _mean_cells(row: dict[Any, Any]) -> list[str]:
@@ -372,14 +507,13 @@ def _trainings_json(content: Content) -> str:
     means: dict[tuple[Any, ...], list[list[Any]]] = {}
     hows, keys = (zip(*(scores[key].tolist() for key in names), strict=True) for names in (_MADE_KEYS, _MEAN_KEYS))
     numbers = zip(*(scores[key].tolist() for key in ("unit", "search_seed", "replicate", "seed", "top1")), strict=True)
-    for made, key, (unit, search_seed, replicate, seed, top1) in zip(hows, keys, numbers, strict=True):
-        how = tuple(map(str, made))
+    for how, key, (unit, search_seed, replicate, seed, top1) in zip(hows, keys, numbers, strict=True):
         search = search_seed if unit.startswith("search") else replicate
-        search = None if pd.isna(search) else int(search)
+        search = int(search) if search == search and search is not None and search is not pd.NA else None
         training = [search, int(seed), top1, makings.setdefault(how, len(makings))]
         means.setdefault(key, []).append(training)
     ordered = [means[tuple(row)] for row in content.summary[_MEAN_KEYS].itertuples(index=False)]
-    return json_for_script({"made": list(makings), "means": ordered})
+    return json_for_script({"made": [tuple(map(str, each)) for each in makings], "means": ordered})
 
 
 def _provenance(content: Content) -> dict[str, list[tuple[str, dict[str, str]]]]:

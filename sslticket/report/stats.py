@@ -10,14 +10,15 @@ several densities leaves below 5%, while 6 against 6 can be dealt in 924 ways.
 """
 
 import math
-import warnings
+from collections.abc import Mapping, Sequence
+from itertools import combinations
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from pandas.api.types import is_string_dtype
-from scipy import stats
+from scipy import special
 
 from sslticket.report import naming
 from sslticket.results.rows import CONTROLS, SUPERVISED_OBJECTIVES, shared_controls
@@ -63,30 +64,52 @@ def compare_means(first: FloatArray, second: FloatArray) -> Difference:
     if min(n, m) == 1:
         nothing = np.full_like(mean, math.nan)
         return Difference(mean, nothing, nothing, np.ones_like(mean), 1.0)
-    shuffled = stats.permutation_test(
+    deals = math.comb(n + m, n)
+    shuffled = _all_deals(first, second) if deals <= MAX_PERMUTATIONS else _drawn_deals(first, second)
+    variances = first.var(axis=-1, ddof=1) / n, second.var(axis=-1, ddof=1) / m
+    error = np.sqrt(sum(variances))
+    constant = error == 0  # sides that do not vary have no t
+    with np.errstate(invalid="ignore", divide="ignore"):
+        freedom = sum(variances) ** 2 / sum(v**2 / (k - 1) for v, k in zip(variances, (n, m), strict=True))
+        welch = 2 * special.stdtr(freedom, -np.abs(mean / error))
+        reach = np.where(constant, 0.0, special.stdtrit(freedom, 1 - ALPHA / 2) * error)
+    p = np.maximum(shuffled, np.where(constant, 0.0, welch))
+    return Difference(mean, mean - reach, mean + reach, p, 2 / min(deals, MAX_PERMUTATIONS))
+
+
+def _all_deals(first: FloatArray, second: FloatArray) -> FloatArray:
+    """The two-sided p of Fisher's permutation test over all ways to deal the values to the two sides.
+
+    It is that of `scipy.stats.permutation_test`, whose import takes as long as half of a report.
+    """
+    n, total = first.shape[-1], first.shape[-1] + second.shape[-1]
+    chosen = np.zeros((math.comb(total, n), total))
+    chosen[np.arange(len(chosen))[:, None], np.array(list(combinations(range(total), n)))] = 1.0
+    weights = chosen / n - (1 - chosen) / (total - n)
+    # The first deal is the one that was seen. Accuracies are counts of images over their number, so many deals give
+    # the very same difference; sums in another order would part these in the sixteenth digit.
+    values = np.concatenate([first, second], axis=-1)
+    differences = np.round(np.einsum("...v,dv->...d", values, weights), 12)
+    seen = differences[..., :1]
+    beyond = np.minimum((differences >= seen).mean(axis=-1), (differences <= seen).mean(axis=-1))
+    return np.minimum(1.0, 2 * beyond)
+
+
+def _drawn_deals(first: FloatArray, second: FloatArray) -> FloatArray:
+    """The same over deals that are drawn at random, where they are too many."""
+    from scipy import stats
+
+    found: FloatArray = stats.permutation_test(
         (first, second),
-        _mean_difference,
+        lambda one, two, axis: np.round(one.mean(axis=axis) - two.mean(axis=axis), 12),
         permutation_type="independent",
         vectorized=True,
-        n_resamples=MAX_PERMUTATIONS if math.comb(n + m, n) <= MAX_PERMUTATIONS else MAX_PERMUTATIONS - 1,
+        n_resamples=MAX_PERMUTATIONS - 1,
         batch=256,  # of many comparisons at once all deals would not fit in memory
         axis=-1,
         random_state=np.random.default_rng(0),  # so that a report repeats itself
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # of sides that do not vary, which have no t
-        welch = stats.ttest_ind(first, second, axis=-1, equal_var=False)
-        low, high = welch.confidence_interval(1 - ALPHA)
-    constant = np.isnan(welch.pvalue)
-    low, high = (np.where(constant, mean, bound) for bound in (low, high))
-    p = np.maximum(shuffled.pvalue, np.where(constant, 0.0, welch.pvalue))
-    return Difference(mean, low, high, p, 2 / min(math.comb(n + m, n), MAX_PERMUTATIONS))
-
-
-def _mean_difference(first: FloatArray, second: FloatArray, axis: int) -> Any:
-    # Accuracies are counts of images divided by their number, so many deals give the very difference that was seen.
-    # Sums that were added in another order would part these in the sixteenth digit, and only some would be counted.
-    return np.round(first.mean(axis=axis) - second.mean(axis=axis), 12)
+    ).pvalue
+    return found
 
 
 def student_interval(mean: FloatArray, sd: FloatArray, n: npt.NDArray[np.int64]) -> tuple[FloatArray, FloatArray]:
@@ -97,7 +120,8 @@ def student_interval(mean: FloatArray, sd: FloatArray, n: npt.NDArray[np.int64])
         sd: Their standard deviations, with n - 1.
         n: Numbers of values.
     """
-    reach = stats.t.ppf(1 - ALPHA / 2, n - 1) * sd / np.sqrt(n)  # no degrees of freedom have no quantile, but NaN
+    with np.errstate(invalid="ignore"):  # no degrees of freedom have no quantile, but NaN
+        reach = special.stdtrit(n - 1.0, 1 - ALPHA / 2) * sd / np.sqrt(n)
     return mean - reach, mean + reach
 
 
@@ -204,6 +228,12 @@ def _series_names(frame: pd.DataFrame) -> "pd.Series[str]":
     return series + (", " + frame["numerics"]).where(mixed, "")
 
 
+def search_units(seeds: "pd.Series[Any]", runs: "pd.Series[Any]") -> "pd.Series[str]":
+    """Searches by their seeds; one whose seed nobody knows, of an imported ticket, by its run."""
+    numbers = zip(seeds.tolist(), runs.tolist(), strict=True)
+    return pd.Series([f"search {run if pd.isna(seed) else int(seed)}" for seed, run in numbers], seeds.index, object)
+
+
 def _unit_names(frame: pd.DataFrame) -> "pd.Series[str]":
     """The search; of a score of a control the search for which it was drawn.
 
@@ -213,7 +243,7 @@ def _unit_names(frame: pd.DataFrame) -> "pd.Series[str]":
         [name for name, control in CONTROLS.items() if control.keeps_weights]
     )
     drawn = (frame["kind"] == "score") & ~kept
-    units = "search " + frame["search_seed"].astype(int).astype(str)
+    units = search_units(frame["search_seed"], frame["run"])
     by_seed = "draw of seed " + frame["seed"].astype("Int64").astype(str)
     by_search = "draw " + frame["replicate"].astype("Int64").astype(str)
     return units.mask(drawn, by_seed).mask(drawn & frame["replicate"].notna(), by_search)
@@ -243,13 +273,21 @@ def unique_trainings(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([own, shared])
 
 
+SERIES_KEYS = [*PANEL_KEYS, "series", *TICKET_KEYS, "control", "head", "numerics"]
+
+
 def summarize(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame of `summarize_trainings`, from that of `table.read_rows`."""
-    return summarize_trainings(unique_trainings(name_series(frame)))
+    """The frame of `summarize_searches`, from that of `table.read_rows`."""
+    return summarize_searches(means_of_searches(unique_trainings(name_series(frame))))
 
 
-def summarize_trainings(scores: pd.DataFrame) -> pd.DataFrame:
-    """Mean and spread of every series at every density, from the frame of `unique_trainings`.
+def means_of_searches(scores: pd.DataFrame) -> pd.DataFrame:
+    """The mean top-1 of each search, or draw of a control, at each density, from the frame of `unique_trainings`."""
+    return search_means(scores, [*SERIES_KEYS, "density"])
+
+
+def summarize_searches(own: pd.DataFrame) -> pd.DataFrame:
+    """Mean and spread of every series at every density, from the frame of `means_of_searches`.
 
     Trainings of one search are averaged first: what is counted, and varies, are searches, or of controls the draws.
 
@@ -261,8 +299,7 @@ def summarize_trainings(scores: pd.DataFrame) -> pd.DataFrame:
             has one) and `cut` (of how many searches it is 0 or below half of the density), and `TICKET_KEYS`,
             `control`, `head` and `numerics` of the series.
     """
-    keys = [*PANEL_KEYS, "series", *TICKET_KEYS, "control", "head", "numerics", "density"]
-    own = search_means(scores, keys)
+    keys = [*SERIES_KEYS, "density"]
     means = own.groupby(keys, as_index=False, dropna=False).agg(
         level=("level", "min"),
         top1=("top1", "mean"),
@@ -344,12 +381,12 @@ COMPARISON_COLUMNS = [
 
 
 def compare_series(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame of `compare_trainings`, from that of `table.read_rows`."""
-    return compare_trainings(unique_trainings(name_series(frame)))
+    """The frame of `compare_searches`, from that of `table.read_rows`."""
+    return compare_searches(means_of_searches(unique_trainings(name_series(frame))))
 
 
-def compare_trainings(scores: pd.DataFrame) -> pd.DataFrame:
-    """Each series of tickets less its references, at each density that both have, from the frame of `unique_trainings`.
+def compare_searches(searches: pd.DataFrame) -> pd.DataFrame:
+    """Each series of tickets less its references, at each density that both have, from that of `means_of_searches`.
 
     Sides are the searches' means over their evaluation seeds, and are compared as independent ones. See
     `_reference_series` for the references.
@@ -361,15 +398,15 @@ def compare_trainings(scores: pd.DataFrame) -> pd.DataFrame:
             few to tell, `n` and `n_against` (searches of each side, or draws of a control), `trainings` and
             `trainings_against`.
     """
-    scores = scores[scores["control"].isin(["ticket", "random"])]
-    keys = [*PANEL_KEYS, "series", *TICKET_KEYS, "control", "head", "numerics", "density"]
+    searches = searches[searches["control"].isin(["ticket", "random"])]
     found: list[dict[str, Any]] = []
-    for key, panel in search_means(scores, keys).groupby(PANEL_KEYS):
+    for key, panel in searches.groupby(PANEL_KEYS):
         groups = _searches_by_density(panel)
-        series = panel.drop_duplicates(["series", *TICKET_KEYS, "control", "head", "numerics"])
-        first = {row["series"]: row for _, row in series[::-1].iterrows()}
+        series = panel.drop_duplicates(SERIES_KEYS)[["series", *TICKET_KEYS, "control", "head", "numerics"]]
+        facts = series.to_dict("records")
+        first = {row["series"]: row for row in facts[::-1]}
         for name, own in sorted(groups.items()):
-            for against in _reference_series(series, first[name]):
+            for against in _reference_series(facts, first[name]):
                 found += [
                     dict(zip(PANEL_KEYS, key, strict=True)) | {"series": name, "against": against} | row
                     for row in _compare_at_each_density(own, groups[against])
@@ -379,7 +416,7 @@ def compare_trainings(scores: pd.DataFrame) -> pd.DataFrame:
     return plain_text(ordered.sort_values(by, ascending=[True] * (len(PANEL_KEYS) + 2) + [False], ignore_index=True))
 
 
-def _reference_series(panel: pd.DataFrame, own: "pd.Series[Any]") -> list[str]:
+def _reference_series(panel: Sequence[Mapping[Any, Any]], own: Mapping[Any, Any]) -> list[str]:
     """The series that one is compared with: supervised tickets, and random ones.
 
     Tickets that start with a new head are compared with supervised ones that do; those with their own head with no
@@ -388,32 +425,28 @@ def _reference_series(panel: pd.DataFrame, own: "pd.Series[Any]") -> list[str]:
     """
     if own["control"] == "random":
         return []
-    labels = supervised_rows(panel, own)
-    if own["head"] != "new":
-        labels = labels[labels["objective"] == own["objective"]]
+    # Those that were found on the same images, as far as rows tell.
+    labels = [
+        row
+        for row in panel
+        if row["objective"] == "supervised"
+        and row["source"] == own["source"]
+        and row["head"] == own["head"]
+        and (not own["images"] or row["images"] in (own["images"], ""))
+        and (own["head"] == "new" or row["objective"] == own["objective"])
+    ]
     # Tickets of other objectives are compared with those found the same way, supervised ones with the usual search's.
     search, variant = ("IMP", "") if own["objective"] == "supervised" else (own["search"], own["variant"])
-    labels = labels[labels["head"] == own["head"]].assign(
-        other_images=lambda each: each["images"] != own["images"],
-        other_numerics=lambda each: each["numerics"] != own["numerics"],
-        other_search=lambda each: each["search"] != search,
-        other=lambda each: each["variant"] != variant,
+    labels.sort(
+        key=lambda row: (
+            *(row["images"] != own["images"], row["numerics"] != own["numerics"], -row["subset"]),
+            *(row["search"] != search, row["variant"] != variant, row["series"]),
+        )
     )
-    order = ["other_images", "other_numerics", "subset", "other_search", "other", "series"]
-    labels = labels.sort_values(order, ascending=[True, True, False, True, True, True])
-    random = panel[panel["control"] == "random"]
-    random = random.assign(other=random["numerics"] != own["numerics"]).sort_values(["other", "series"])
-    chosen = [*labels["series"].head(1), *random["series"].head(1)]
+    random = [row for row in panel if row["control"] == "random"]
+    random.sort(key=lambda row: (row["numerics"] != own["numerics"], row["series"]))
+    chosen = [row["series"] for row in (*labels[:1], *random[:1])]
     return [each for each in chosen if each != own["series"]]
-
-
-def supervised_rows(panel: pd.DataFrame, own: "pd.Series[Any]") -> pd.DataFrame:
-    """The rows of supervised tickets that were found on the same images, as far as rows tell."""
-    labels = panel[(panel["objective"] == "supervised") & (panel["source"] == own["source"])]
-    if not own["images"]:
-        return pd.DataFrame(labels)
-    alike: pd.DataFrame = labels[labels["images"].isin([own["images"], ""])]
-    return alike
 
 
 class _Searches(NamedTuple):

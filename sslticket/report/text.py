@@ -1,7 +1,9 @@
 """Numbers as words: cells, tables for the terminal and for LaTeX."""
 
 import math
-from collections.abc import Mapping, Sequence
+import re
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -67,17 +69,42 @@ def means_grid(panel: pd.DataFrame) -> pd.DataFrame:
 
     n counts searches. Where not all cells have the same, a column's name tells it, or each cell of one that mixes them.
     """
-    found = {}
+    cells: dict[str, dict[float, tuple[float, float, int]]] = {}
+    columns = (panel[key].tolist() for key in ("series", "density", "top1", "top1_sd", "n"))
+    for name, density, *values in zip(*columns, strict=True):
+        cells.setdefault(name, {})[density] = values[0], values[1], values[2]
     all_alike = panel["n"].nunique() == 1
-    for name, series in panel[["series", "density", "top1", "top1_sd", "n"]].groupby("series", sort=False):
-        counts = series["n"].unique()
-        words = "" if all_alike or len(counts) > 1 else f" (n={counts[0]})"
-        columns = (series[key].tolist() for key in ("density", "top1", "top1_sd", "n"))
+    found = {}
+    for name, own in cells.items():
+        counts = {n for *_, n in own.values()}
+        words = "" if all_alike or len(counts) > 1 else f" (n={min(counts)})"
         found[f"{name}{words}"] = {
             density: format_mean_sd(mean, sd) + (f" (n={n})" if len(counts) > 1 else "")
-            for density, mean, sd, n in zip(*columns, strict=True)
+            for density, (mean, sd, n) in own.items()
         }
     return pd.DataFrame(found).sort_index(ascending=False).fillna(MISSING)
+
+
+BOLD_WORDS = "bold: matching, within one standard error of the dense network, or of one search within 1 point"
+
+
+def bold_cells(panel: pd.DataFrame, cells: pd.DataFrame, bold: Mapping[str, Collection[float]]) -> set[tuple[int, int]]:
+    """Line and column of the cells of `means_grid` that are in bold.
+
+    Args:
+        panel: What the cells were made of.
+        cells: The cells.
+        bold: For each series the densities whose means are.
+    """
+    columns = {name: place for place, name in enumerate(dict.fromkeys(panel["series"].tolist()))}
+    lines = {density: place for place, density in enumerate(cells.index)}
+    return {
+        (lines[each], columns[name])
+        for name, densities in bold.items()
+        if name in columns
+        for each in densities
+        if each in lines
+    }
 
 
 def describe_panel(panel: pd.DataFrame) -> str:
@@ -129,29 +156,47 @@ def align_columns(cells: Sequence[Sequence[str]]) -> str:
     return "\n".join("  ".join(line) for line in zip(*ruled, strict=True))
 
 
-def latex_tables(summary: pd.DataFrame) -> str:
-    r"""The summary as one LaTeX table for every protocol and model, to be read with \input; needs booktabs."""
-    tables = []
-    for _, panel in summary.groupby(PANEL_KEYS, sort=False):
+def latex_tables(summary: pd.DataFrame, bold: Sequence[Mapping[str, Collection[float]]] = ()) -> str:
+    r"""The summary as one LaTeX table for every protocol and model, to be read with \input; needs booktabs.
+
+    Args:
+        summary: The frame of `stats.summarize`.
+        bold: For each panel, in its order, the densities of each series whose means are bold.
+    """
+    tables, labels = [], Counter[str]()
+    for number, (_, panel) in enumerate(summary.groupby(PANEL_KEYS, sort=False)):
         cells = means_grid(panel)
+        marked = bold_cells(panel, cells, bold[number]) if number < len(bold) else set()
         head = " & ".join(["Weights left", *map(escaping.escape_latex, cells.columns)])
         lines = [
             " & ".join(
                 [
                     rf"{format_percent(density)}\,\%",
-                    *("--" if cell == MISSING else escaping.escape_latex(cell) for cell in line),
+                    *(_latex_cell(cell, (place, column) in marked) for column, cell in enumerate(line)),
                 ]
             )
             + r" \\"
-            for density, line in zip(cells.index, cells.to_numpy(), strict=True)
+            for place, (density, line) in enumerate(zip(cells.index, cells.to_numpy(), strict=True))
         ]
+        first = panel.iloc[0]
+        label = "-".join(filter(None, [first["model"], first["target"], first["protocol"], first["condition"]]))
+        label = re.sub("[^a-z0-9]+", "-", label.lower()).strip("-")
+        labels[label] += 1
+        label += f"-{labels[label]}" if labels[label] > 1 else ""
+        caption = escaping.escape_latex(panel_caption(panel) + (f"; {BOLD_WORDS}" if marked else ""))
         tables.append(
             "\n".join(
                 [
-                    *(r"\begin{table}", r"\centering", rf"\caption{{{escaping.escape_latex(panel_caption(panel))}.}}"),
+                    *(r"\begin{table}", r"\centering", rf"\caption{{{caption}.}}", rf"\label{{tab:{label}}}"),
                     *(rf"\begin{{tabular}}{{r{'r' * len(cells.columns)}}}", r"\toprule", rf"{head} \\", r"\midrule"),
                     *(*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""),
                 ]
             )
         )
     return "% \\usepackage{booktabs}\n" + "\n".join(tables)
+
+
+def _latex_cell(cell: str, bold: bool) -> str:
+    if cell == MISSING:
+        return "--"
+    return rf"\textbf{{{escaping.escape_latex(cell)}}}" if bold else escaping.escape_latex(cell)

@@ -56,7 +56,7 @@ class Row:
         density: Fraction of the prunable weights that remain in the ticket.
         within: Layers that might be pruned, such as "up to conv3"; "" for all.
         ticket_hash: Hash of the ticket's file.
-        search_seed: Seed of the search.
+        search_seed: Seed of the search; None of an imported ticket of which nobody knows it.
         search: How tickets were searched: "IMP", or search and criterion, "OneShot SNIP".
         settings: Settings of the recipe by the names of their flags, without seed and model.
         rewind_samples: Source images that the network had seen when W_k was taken.
@@ -91,7 +91,7 @@ class Row:
     density: Fraction
     within: str | None = None
     ticket_hash: str
-    search_seed: Seed
+    search_seed: Seed | None = None
     search: str | None = None
     settings: Settings | None = None
     rewind_samples: Count | None = None
@@ -179,6 +179,7 @@ class TargetFields:
         start: Where its schedule starts: "0", or "k" to train T - k steps from W_k.
         head: "own" where the classification layer of W_k is part of the ticket, "new" where it is drawn anew.
         target: Data set of the protocol.
+        protocol_given: What `--protocol` takes for it, where that is not its name.
         seed: Seed of the head, the order, the augmentation and of controls.
     """
 
@@ -190,6 +191,7 @@ class TargetFields:
     start: str | None = None
     head: str | None = None
     target: str
+    protocol_given: str | None = None
     seed: Seed
 
 
@@ -213,6 +215,8 @@ class ScoreRow(ControlFields, TargetFields, CostFields, LossField, Row):
     Attributes:
         top1: Fraction of the evaluation images whose class is the best guess.
         top5: Fraction of those whose class is among the five best guesses.
+        balanced_top1: Mean over the classes that have evaluation images of the fraction of each that is guessed right,
+            where they have different numbers of them: of a long tail, `top1` is nearly that of its head.
         channels: Channels of the images as the network saw them.
         eval_hash: Hash of the evaluation images.
         natural_density: Of an "adjusted" control: fraction of the dense network's weights that training leaves.
@@ -231,6 +235,7 @@ class ScoreRow(ControlFields, TargetFields, CostFields, LossField, Row):
 
     top1: Fraction
     top5: Fraction
+    balanced_top1: Fraction | None = None
     channels: Count | None = None
     eval_hash: str | None = None
     natural_density: Fraction | None = None
@@ -383,7 +388,7 @@ class OverlapRow(Row):
         other_level: Level of the other ticket.
         other_density: Density of the other ticket.
         other_hash: Hash of the other ticket's file.
-        other_seed: Seed of the other search.
+        other_seed: Seed of the other search; None where nobody knows it.
         jaccard: Weights that both keep, of those that either keeps.
         chance: The same expected of independent random masks with the same density of each layer.
         layers: Layer to [both keep, either keeps, chance].
@@ -398,7 +403,7 @@ class OverlapRow(Row):
     other_level: Count
     other_density: Fraction
     other_hash: str
-    other_seed: Seed
+    other_seed: Seed | None = None
     jaccard: Fraction
     chance: Fraction
     layers: LayerOverlaps
@@ -503,9 +508,12 @@ def row_error(row: Any) -> str | None:
         return f"lacks {', '.join(lacking)}"
     if odd := [name for name in row if name not in known and name != "kind"]:
         return f"has {odd[0][:80]!r}, which only a newer version can have written (update sslticket)"
-    # Those of other kinds too, which older versions wrote: all are columns of one table.
-    for name in (name for name in known if name in row):
-        if fault := value_error(name, own.get(name, known[name]), row[name]):
+    for name, value in row.items():
+        # Those of other kinds too, which older versions wrote: all are columns of one table.
+        key = own.get(name) or known.get(name)
+        if key is None or (type(value) in key.types and not key.checks):  # of ten thousand rows nearly all
+            continue
+        if fault := value_error(name, key, value):
             return fault
     if row["density"] == 0:
         return "has density 0, which must be above 0: a ticket keeps at least one weight"
@@ -551,6 +559,13 @@ CONTROLS: dict[str, ControlInfo] = {
     ),
 }
 """The ticket itself and its controls, in the order in which a report draws them; a class of one's own adds itself."""
+
+
+def compare_seeds(one: Any, other: Any) -> str:
+    """How the seeds of two searches are related, in words; either may be missing, as None or as pandas has it."""
+    if not all(isinstance(seed, (int, float)) and seed == seed for seed in (one, other)):  # NaN equals nothing
+        return "unknown seeds"
+    return "same seed" if one == other else "other seeds"
 
 
 def shared_controls() -> list[str]:

@@ -84,6 +84,8 @@ def read_rows(places: Sequence[Path]) -> pd.DataFrame:
     if not found:
         raise BadInput("; ".join(sentences)) if sentences else no_rows_error(places)
     frame = pd.DataFrame([each.row for each in found], columns=row_columns())
+    if frame["search_seed"].isna().any():  # of imported tickets; floats would round the others
+        frame["search_seed"] = pd.array([each.row.get("search_seed") for each in found], dtype="Int64")
     order = ["run", "kind", "protocol", "level", "control", "seed", "search_seed", "ticket_hash", "other_hash"]
     frame = frame.sort_values(order, kind="stable", ignore_index=True)
     frame.attrs["left_out"] = sentences

@@ -185,8 +185,10 @@ class WorkQueue(Generic[Context]):
                 engine.wait_for_file(file)
             rows = list(job.run(files, self._context))
             if engine.is_main_process:
-                for file, row in zip(files, rows, strict=False):
+                written = dict(zip(files, rows, strict=False))
+                for file, row in written.items():
                     write_row(file, row)
+                engine.log_rows(self._progress, files[0].parents[1], files[0].stem, written)
                 job.clean_up(self._context)
             return rows
 

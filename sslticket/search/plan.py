@@ -4,6 +4,7 @@ import hashlib
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from sslticket.data.manifest import (
     take_half,
     with_shuffled_labels,
 )
+from sslticket.data.own_images import KeptSplit, hash_images, own_folder_name
 from sslticket.data.source import DataSource, convert_channels, open_split
 from sslticket.data.unreadable import log_empty_classes, log_left_out
 from sslticket.errors import BadInput
@@ -43,6 +45,7 @@ from sslticket.results.throughput import CostEstimate, Throughput
 from sslticket.search.base import SearchCost, Stages, search_of
 from sslticket.search.estimate import SearchWork, num_known_labels, planned_counts, rewound_within
 from sslticket.ticket import Ticket
+from sslticket.training.display import Stage
 from sslticket.training.memory import DeviceMemory, MemoryModel, ShapeOnlyMode, UnknownMemory, resident_bytes
 from sslticket.training.network import MaskedNetwork
 from sslticket.training.numerics import Numerics, resolve_precision, state_size
@@ -66,6 +69,7 @@ class TrainingImages:
         about: For a plan without the images, whether their number is only about right.
         whole: The number of images of which a subset was taken, or the labelled ones of them where the objective draws
             from two streams; None where no subset was taken.
+        split: Which images of a folder of one's own are for training and which for evaluation; None for other sets.
     """
 
     source: DataSource
@@ -80,6 +84,7 @@ class TrainingImages:
     evaluation: int = 0
     about: bool = False
     whole: int | LabelledStream | None = None
+    split: KeptSplit | None = None
 
     @classmethod
     def open(cls, recipe: Recipe, runtime: RuntimeConfig, *, dry_run: bool = False) -> "TrainingImages":
@@ -101,13 +106,15 @@ class TrainingImages:
         log_empty_classes(opened.manifest)
         log_left_out(opened.manifest, opened.left_out)
         identity = _image_identity(data, opened)
+        split = KeptSplit.of_sources(opened, evaluation) if identity and identity.folder else None
         opened = opened if data.channels is None else convert_channels(opened, data.channels)
         one = opened.manifest if data.half is None else take_half(opened.manifest, data.half)
         true = _take_subset(recipe, one)
         half = None if data.half is None else half_provenance(one, data.half)
         measured = _num_evaluation_images(evaluation, true.classes)
         chosen, full = replace(opened, manifest=true), opened.manifest
-        return cls._with_labels(recipe, chosen, one, full, evaluation=measured, half=half, identity=identity)
+        found = cls._with_labels(recipe, chosen, one, full, evaluation=measured, half=half, identity=identity)
+        return replace(found, split=split)
 
     @classmethod
     def _made_up(cls, recipe: Recipe, runtime: RuntimeConfig) -> "TrainingImages":
@@ -173,7 +180,6 @@ class TrainingImages:
                     "give --subset in place of --labels, or an objective that does without labels"
                 )
             manifest = hide_labels_except(manifest, rows)
-        views = recipe.views(opened.dataset.train_view)
         views = recipe.views(opened.dataset.train_view)
         trained, with_truth = (replace(opened, manifest=which) for which in (manifest, true))
         return cls(
@@ -251,9 +257,7 @@ def _image_identity(data: Data, opened: DataSource) -> ImageIdentity | None:
     own = is_own_dataset(opened.dataset)
     if not own and data.part is None and not lists:
         return None
-    return ImageIdentity(
-        folder=source.own_folder_name(opened) if own else None, images_hash=source.hash_images(opened, lists)
-    )
+    return ImageIdentity(folder=own_folder_name(opened) if own else None, images_hash=hash_images(opened, lists))
 
 
 def _take_subset(recipe: Recipe, manifest: Manifest) -> Manifest:
@@ -291,6 +295,7 @@ class SearchPlan:
         num_parameters: Number of parameters of the backbone, in all.
         dense_matrices: Names of matrices that activations are multiplied by and that no search prunes.
         notice: What a trial changed in the search; "" for nothing.
+        notes: What else a person should know: another batch, because there are few images; a folder that has changed.
         micro_batch: Source images that go through the network at once, in one process.
         numerics: How trainings compute on this machine.
     """
@@ -306,6 +311,7 @@ class SearchPlan:
     notice: str
     micro_batch: int
     numerics: Numerics
+    notes: tuple[str, ...] = ()
 
     @property
     def total_steps(self) -> int:
@@ -375,6 +381,19 @@ class SearchPlan:
     def cumulative_samples(self, level: int) -> int:
         """Samples that the search has seen, at most, when it knows the ticket of this level."""
         return self.stages.cumulative_steps[level] * self.recipe.training.batch_size + self.scoring_samples(level)
+
+    def trained_density(self, level: int) -> float | None:
+        """The density at which the ticket of a level is trained; None where that shows only when it has been."""
+        survivors = self.stages.survivors
+        learned = search_of(self.recipe).mask_learning(self.recipe.training, self.clock) is not None
+        return None if survivors is None or learned else survivors[level] / self.num_prunable
+
+    @property
+    def training_stages(self) -> list[Stage]:
+        """The trainings, that of the dense network to W_k first, each with the images that it sees and its density."""
+        ends = [self.cumulative_samples(level) for level in range(self.levels + 1)]
+        later = [Stage(end - begin, self.trained_density(level)) for level, (begin, end) in enumerate(pairwise(ends))]
+        return [Stage(ends[0], self.trained_density(0)), *later]
 
     def scoring_samples(self, level: int) -> int:
         """Those of them, at most, that are used for scores alone."""
@@ -518,6 +537,7 @@ def plan_search(
     *,
     trial: bool = False,
     rewind_given: bool = False,
+    batch_given: bool = True,
     dry_run: bool = False,
 ) -> SearchPlan:
     """Checks a recipe against the data, the network and the output folder.
@@ -527,8 +547,10 @@ def plan_search(
         runtime: Where the data lies, and how this machine computes.
         out: Folder of all runs.
         trial: Whether a length was given without a rewind point; one beyond the end is then moved into the training.
-        rewind_given: Whether a rewind point was given. Else one that lies beyond the end of the training on a subset is
-            moved into it, too.
+        rewind_given: Whether a rewind point was given. Else one that lies beyond the end of the training on a subset,
+            or on one's own images, is moved into it, too.
+        batch_given: Whether the batch was chosen for these images. Else one that is large beside a folder of one's own
+            is made smaller, and the learning rate with it, see `batch_within`.
         dry_run: Whether the catalogue's counts take the place of images that are not here.
 
     Raises:
@@ -536,16 +558,15 @@ def plan_search(
     """
     recipe = resolve_precision(recipe, runtime)
     images = TrainingImages.open(recipe, runtime, dry_run=dry_run)
-    held = images.whole_epoch_samples(recipe.training.held_batch)
-    if held is None and recipe.training.holds_all:
-        held = images.epoch_samples(recipe.training.held_batch)
-    recipe = recipe.hold_lengths(held)
+    notes = [images.split.note_of_change(out)] if images.split else []
+    lengths = {"trial": trial, "rewind_given": rewind_given}
+    settled, notice = _settle_lengths(recipe, images, **lengths)
+    if images.split and not batch_given and not _has_run(settled, images, out):
+        fitted, note = batch_within(recipe, len(images.true_labels.manifest))
+        settled, notice = _settle_lengths(fitted, images, **lengths)
+        notes.append(note)
+    recipe = settled
     clock = recipe.training.clock(images.epoch_samples(recipe.training.batch_size))
-    whole = images.whole_epoch_samples(clock.batch_size)
-    if whole is None and images.labelled is not None and images.labelled.length < len(images.true_labels.manifest):
-        whole = clock.set_size  # few labels make an epoch as short as few images do
-    whole = None if rewind_given else whole
-    recipe, notice = rewound_within(recipe, clock, trial=trial, whole=whole)
     search = search_of(recipe)
     training, objective = recipe.training, objective_of(recipe)
     search.check(training, objective)
@@ -591,7 +612,57 @@ def plan_search(
         notice=notice,
         micro_batch=micro_batch,
         numerics=numerics,
+        notes=tuple(filter(None, notes)),
     )
+
+
+def _settle_lengths(recipe: Recipe, images: TrainingImages, *, trial: bool, rewind_given: bool) -> tuple[Recipe, str]:
+    """The recipe with lengths that are held written out and W_k within the training, and a line where that moved it."""
+    held = images.whole_epoch_samples(recipe.training.held_batch)
+    if held is None and recipe.training.holds_all:
+        held = images.epoch_samples(recipe.training.held_batch)
+    recipe = recipe.hold_lengths(held)
+    clock = recipe.training.clock(images.epoch_samples(recipe.training.batch_size))
+    whole = images.whole_epoch_samples(clock.batch_size)
+    if whole is None and images.labelled is not None and images.labelled.length < len(images.true_labels.manifest):
+        whole = clock.set_size  # few labels make an epoch as short as few images do
+    if whole is None and images.split:
+        whole = clock.set_size  # the recipe's rewind point is that of other images
+    return rewound_within(recipe, clock, trial=trial, whole=None if rewind_given else whole)
+
+
+LEAST_STEPS_PER_EPOCH = 8
+"""Batches that a folder of one's own has at least where its batch is not given: as 1% of ImageNet has of 1,536 images,
+the smallest part in "Finding Winning Tickets with Limited (or No) Supervision"."""
+
+
+def batch_within(recipe: Recipe, images: int) -> tuple[Recipe, str]:
+    """Return the recipe with a batch of at most an eighth of the images and the rate for it, and a line that says so.
+
+    The rate falls with the batch as `TrainConfig.scaled_to_batch` has it. The batch is a multiple of those whose
+    statistics batch norm takes together, or else a power of 2.
+
+    Args:
+        recipe: The recipe, with the batch and the rate of its reference.
+        images: Number of images that are trained on.
+    """
+    old = recipe.training
+    most, ghost = max(2, images // LEAST_STEPS_PER_EPOCH), old.ghost_batch
+    if old.batch_size <= most:
+        return recipe, ""
+    batch = most // ghost * ghost if ghost is not None and ghost <= most else 2 ** (most.bit_length() - 1)
+    new = replace(old.scaled_to_batch(batch), batch_size=batch)
+    rate = f"lr {new.optimizer.lr}, in proportion, in place of {old.optimizer.lr}"
+    if new.optimizer.lr == old.optimizer.lr:
+        rate = f"{type(new.optimizer).__name__}'s lr {new.optimizer.lr} as it is"
+    why = f"{images:,} images are few for batches of {old.batch_size:,}"
+    return replace(recipe, training=new), f"{why}: this search has --batch-size {batch} and {rate}"
+
+
+def _has_run(recipe: Recipe, images: TrainingImages, out: Path) -> bool:
+    """Whether a run of this very recipe on these images is there, of a version that left the batch as it is."""
+    recipe = identify_images(recipe, images.identity, out, images.source.manifest.hash)
+    return bool(read_json_or_empty(out / recipe.key / "recipe.json"))
 
 
 def _build_backbone(recipe: Recipe, images: TrainingImages) -> nn.Module:

@@ -28,18 +28,22 @@ from sslticket.ticket import Ticket
 from sslticket.training.engine import Engine, Invariant, flag_invariant
 from sslticket.training.network import MaskedNetwork
 from sslticket.training.progress import Progress
+from sslticket.training.trackers import TrackerSet
 from sslticket.training.trial import Kernels
 
 _LOW_EFFECTIVE_FRACTION = 0.5  # of a ticket's weights: where fewer lie on a path, its density is not what it seems
 
 
-def run_search(plan: SearchPlan, runtime: RuntimeConfig, *, show_progress: bool = True) -> dict[str, str]:
+def run_search(
+    plan: SearchPlan, runtime: RuntimeConfig, *, show_progress: bool = True, trackers: TrackerSet | None = None
+) -> dict[str, str]:
     """Finds every ticket of the plan that is not there yet.
 
     Args:
         plan: The search.
         runtime: How this machine computes.
         show_progress: Whether the first process shows a progress bar, with a line for each level above it.
+        trackers: Those of a process that does more than this search; None for what the settings name.
 
     Returns:
         The images that could not be read, with reasons.
@@ -50,7 +54,7 @@ def run_search(plan: SearchPlan, runtime: RuntimeConfig, *, show_progress: bool 
     """
     recipe, run_dir = plan.recipe, plan.run_dir
     memory = plan.memory_model  # estimated while this process is alone: an objective may gather from the others
-    engine = Engine.create(runtime, recipe.precision)
+    engine = Engine.create(runtime, recipe.precision, trackers)
     network = plan.build_network()
     engine.accumulation_steps(network, recipe.training)  # which refuses what cannot be, before anything is written
     monitor = Monitor(plan, engine, network)
@@ -73,17 +77,22 @@ def run_search(plan: SearchPlan, runtime: RuntimeConfig, *, show_progress: bool 
         )
     if not finished:
         notes.append(engine.fit_in_memory(network, recipe.training, memory, recipe=True))
-    show = show_progress and engine.is_main_process
+    show = show_progress and engine.is_main_process and not runtime.quiet
     done = max((plan.cumulative_samples(level) for level in there[0]), default=0)
     with (
         run_dir.locked(engine.is_main_process, _note_on_stderr if show else lambda text: None),
         engine.prepare(
             network, plan.total_steps, recipe.training, _choose_kernels(plan, engine, network, there[0])
         ) as wrapped,
-        Progress(plan.cumulative_samples(plan.levels), done=done, show=show) as progress,
+        engine.show_progress(
+            plan.cumulative_samples(plan.levels), done=done, show=show_progress, stages=plan.training_stages
+        ) as progress,
     ):
         for note in filter(None, notes):
             progress.note(note)
+        _tell_measured_levels(progress, plan, there[0], engine)
+        if engine.is_main_process and plan.images.split is not None:
+            plan.images.split.save(run_dir.path.parent)
         runner = SearchRunner(plan, engine, network, wrapped, monitor, progress)
         warned = False
         for ticket in _noting_divergence(search_of(recipe).tickets(runner), plan, engine, network):
@@ -98,6 +107,15 @@ def run_search(plan: SearchPlan, runtime: RuntimeConfig, *, show_progress: bool 
             warned = warned or bool(ineffective and effective)  # later levels are hardly better
         runner.forget_snapshots()
     return runner.unreadable_images
+
+
+def _tell_measured_levels(progress: Progress, plan: SearchPlan, there: Sequence[int], engine: Engine) -> None:
+    """Tells how long the levels took that an earlier process of this device has found, for the time that is left."""
+    for level in there:
+        row = read_json_or_empty(plan.run_dir.row_path(level))
+        samples, seconds = row.get("samples"), row.get("seconds")
+        if row.get("device") == engine.device_name and isinstance(samples, int) and isinstance(seconds, float):
+            progress.know(level, samples, seconds)
 
 
 def _choose_kernels(plan: SearchPlan, engine: Engine, network: MaskedNetwork, there: Sequence[int]) -> Kernels:
@@ -155,7 +173,7 @@ def _run_short(plan: SearchPlan, runtime: RuntimeConfig, batch: int, steps: int,
     with tempfile.TemporaryDirectory() as folder:
         small = replace(recipe, data=data, training=training, search=replace(search_of(recipe), **shorter))
         # What pays in the long run is compiled in a short one, too.
-        how = replace(runtime, compile=plan.numerics.compiled, probe=None)
+        how = replace(runtime, compile=plan.numerics.compiled, probe=None, log=(), tensorboard=False)
         probed = plan_search(small, how, Path(folder))
         with Busy() as busy:
             run_search(probed, how, show_progress=False)

@@ -234,9 +234,12 @@ class SearchRunner:
             )
             self._run_dir.check_still_locked()
             self._run_dir.save_unreadable_images(level, self.unreadable_images)
-            write_row(self._run_dir.row_path(level), row.to_dict())
+            values, row_path = row.to_dict(), self._run_dir.row_path(level)
+            write_row(row_path, values)
             ticket.save(path)
             self._remove_continuations(level)
+            name = _training_name(level)
+            self._engine.log_rows(self._progress, self._run_dir.path, name, {row_path: values}, path)
         self._engine.wait_for_file(path)
         return Ticket.load(path)
 
@@ -309,11 +312,12 @@ class SearchRunner:
         checks = early_bird.check_steps(plan.clock, start, stop) if early_bird else []
         name, beside = _training_name(finds), _Beside(self, early_bird)
         kernels = self._kernels_of(level) if start < stop else self._engine.kernels
-        progress.start_task(f"level {level + 1}/{plan.levels}", plan.clock.total_steps)
+        about = {"level": finds} | ({} if (density := plan.trained_density(level)) is None else {"density": density})
+        progress.start_task(f"level {level + 1}/{plan.levels}", plan.clock.total_steps, about)
         if self._engine.is_main_process:
             delete_snapshots(self._run_dir.path, _training_name(), but=name)
         with (
-            progress.log_to(*self._engine.trackers(self._run_dir.path, name)),
+            progress.log_to(*self._engine.trackers(self._run_dir.path, name, about, progress.note)),
             computing_with(kernels, self.network),
         ):
             with resumable(

@@ -4,7 +4,13 @@ from sslticket.registry import Registry
 
 TRACKERS = Registry[type](
     "tracker",
-    {"TensorBoard": "sslticket.training.progress:TensorBoardTracker"},
-    base="sslticket.training.progress:Tracker",
+    {
+        "aim": "accelerate.tracking:AimTracker",
+        "comet_ml": "accelerate.tracking:CometMLTracker",
+        "mlflow": "accelerate.tracking:MLflowTracker",
+        "tensorboard": "accelerate.tracking:TensorBoardTracker",
+        "trackio": "accelerate.tracking:TrackioTracker",
+        "wandb": "accelerate.tracking:WandBTracker",
+    },
 )
-"""The trackers that --tracker may name."""
+"""The trackers that --log may name, which are accelerate's; those of users are of its class or of our `Tracker`."""

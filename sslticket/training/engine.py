@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from accelerate import Accelerator
@@ -28,12 +28,13 @@ from sslticket.config.training import TrainConfig
 from sslticket.data.augment import View
 from sslticket.data.loader import LabelledStream, Loader, MemoryLoader, Sampler
 from sslticket.data.source import DataSource, make_loader
-from sslticket.errors import BadInput, one_line
+from sslticket.errors import BadInput
 from sslticket.objectives import distributed
 from sslticket.processes.allocator import keep_freed_memory
 from sslticket.pruning import pruned_model
+from sslticket.pruning.compaction import Compaction
 from sslticket.pruning.sparse_layers import can_compute, sparse_candidates
-from sslticket.training import TRACKERS
+from sslticket.training.display import Stage
 from sslticket.training.loop import TrainingLoop
 from sslticket.training.memory import (
     DeviceMemory,
@@ -45,18 +46,18 @@ from sslticket.training.memory import (
 )
 from sslticket.training.network import MaskedNetwork
 from sslticket.training.numerics import Numerics, compile_network, graph_class_for, is_compiled, state_size
-from sslticket.training.progress import (
-    Progress,
-    StatusFileTracker,
-    TensorBoardTracker,
-    Tracker,
-    tensorboard_writer_class,
-)
+from sslticket.training.progress import Progress, StatusFileTracker, Tracker
+from sslticket.training.trackers import TrackerSet
 from sslticket.training.trial import TRIAL_FROM_STEPS, Kernels, Trial, float32_passes
 
 _SAME_FLAGS_FIX = "give the same flags to every process"
-_PER_MACHINE_FIELDS = ("data_root", "threads", "max_bad_images", "tensorboard", "tracker", "timeout", "snapshot_every")
+_PER_MACHINE_FIELDS = (
+    *("tensorboard", "log", "quiet", "log_file"),
+    *("data_root", "threads", "max_bad_images", "timeout", "snapshot_every"),
+)
 """Settings that may differ between processes."""
+_FACETS = ("level", "density", "control", "protocol", "seed")
+"""The fields of a row that tell which of a run it is."""
 Value = TypeVar("Value")
 _MIXED_PRECISION = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 _FILE_VISIBILITY_SECONDS = 90.0  # until all machines see a file that one has written: NFS asks again after up to 60
@@ -126,6 +127,7 @@ class Engine:
         accelerator: The accelerator of this process.
         memory_accumulation: Micro-batches of a step that the device's memory asks for; None where it asks for none.
         kernels: What trials have chosen for the training that is prepared.
+        tracker_set: What follows trainings.
     """
 
     runtime: RuntimeConfig
@@ -133,28 +135,31 @@ class Engine:
     accelerator: Accelerator
     memory_accumulation: int | None = None
     kernels: Kernels = field(default_factory=Kernels)
+    tracker_set: TrackerSet = field(default_factory=lambda: TrackerSet(()))
     _kept_loaders: list[tuple[DataSource, tuple[View, ...], MemoryLoader]] = field(default_factory=list)
 
     @classmethod
-    def create(cls, runtime: RuntimeConfig, precision: Precision | None) -> "Engine":
+    def create(
+        cls, runtime: RuntimeConfig, precision: Precision | None, trackers: TrackerSet | None = None
+    ) -> "Engine":
         """The engine of this process, whatever launched it; sets what torch keeps for the whole process.
 
         Args:
             runtime: The settings of the machine.
             precision: The precision of the passes; None for the device's own.
+            trackers: Trackers that are in use already; None for those of the settings, which are checked.
 
         Raises:
             BadInput: If the device cannot compute at this precision, a tracker was asked for and is not there, or
                 launched processes do not meet.
         """
         keep_freed_memory()
-        if runtime.tensorboard or "TensorBoard" in runtime.tracker:
-            tensorboard_writer_class()
-        for name in runtime.tracker:
-            TRACKERS.get(name)
+        chosen = TrackerSet(runtime.trackers) if trackers is None else trackers
         if not torch.distributed.is_initialized():  # who starts processes by other means has done that too
             processes.check_launch()
         processes.set_patience(runtime.timeout * 60)
+        if trackers is None and processes.rank() == 0:
+            chosen.check()
         if precision == "fp16" and not torch.accelerator.is_available():
             raise BadInput("--precision fp16 does not work here: it needs a GPU; give bf16 or fp32")
         numerics = Numerics.resolve(runtime, precision)
@@ -179,7 +184,7 @@ class Engine:
                 "use torchrun or accelerate launch, and unset what other launchers, such as mpirun, have set"
             )
         numerics.apply()
-        return cls(runtime, numerics.precision, accelerator)
+        return cls(runtime, numerics.precision, accelerator, tracker_set=chosen)
 
     @property
     def numerics(self) -> Numerics:
@@ -353,9 +358,9 @@ class Engine:
             steps: Steps of the training in all.
             earlier: The kernels of the same network under another mask, whose layout stays; None to try layouts.
         """
-        settled = (
-            Kernels() if earlier is None else dataclasses.replace(earlier, sparse=(), layers=0, images_innermost=False)
-        )
+        settled = Kernels()
+        if earlier is not None:
+            settled = Kernels(channels_last=earlier.channels_last, compiled=earlier.compiled, float32=earlier.float32)
         if self.accelerator.device.type != "cpu" or self.runtime.exact or steps < TRIAL_FROM_STEPS:
             return settled
         if (found := self.broadcast(Kernels.read(path) if self.is_main_process else None)) is not None:
@@ -364,17 +369,21 @@ class Engine:
             sparse = found.sparse if able and not self.numerics.compiled else ()
             layout = found.channels_last if self.runtime.channels_last is None else self.runtime.channels_last
             compiled = found.compiled and self.runtime.compile is None
-            return dataclasses.replace(found, sparse=sparse, channels_last=layout, compiled=compiled)
+            left_out = found.left_out if self._may_leave_out(network, training) else 0
+            return dataclasses.replace(found, sparse=sparse, channels_last=layout, compiled=compiled, left_out=left_out)
         layouts = self._layouts(network) if earlier is None else (settled.channels_last,)
         # Alone: processes that time for themselves would not agree on whether it pays.
         alone = self.accelerator.num_processes == 1
         may_compile = earlier is None and self.runtime.fast and self.runtime.compile is None and alone
-        mask = None
+        mask = compaction = None
         # Compiled code knows no sparse layers.
         if network.mask_learning is None and not (self.numerics.compiled or settled.compiled):
             mask = pruned_model.current_mask(network.backbone)
             # All or none: numba may be broken in one process alone.
-            mask = mask if all(self.gather(bool(sparse_candidates(network.backbone, mask)))) else None
+            tried = all(self.gather(bool(sparse_candidates(network.backbone, mask))))
+            if self._may_leave_out(network, training):
+                compaction = Compaction.plan(network.backbone, mask)
+            mask = mask if tried or compaction is not None else None
         if len(layouts) == 1 and not may_compile and mask is None:
             return settled
         (batch,) = load().train(0, 1)
@@ -384,6 +393,7 @@ class Engine:
             batch=next(batch.chunk(self.accumulation_steps(network, training))),
             layouts=layouts,
             compile_for=steps if may_compile else 0,
+            compaction=compaction,
         )
         chosen, note = trial.choose(self.accelerator)
         if earlier is None and self.runtime.fast and self.precision == "bf16" and not self.numerics.compiled:
@@ -394,6 +404,15 @@ class Engine:
             if note:
                 warnings.warn(note, stacklevel=2)
         return chosen
+
+    def _may_leave_out(self, network: MaskedNetwork, training: TrainConfig) -> bool:
+        """Whether channels may be left out: in one process, and where all numbers of a channel are normalised together.
+
+        An objective of a user's may look at what layers hand on.
+        """
+        ghosts = network.objective.needs_whole_batch and training.ghost_batch not in (None, training.batch_size)
+        alone, ours = self.accelerator.num_processes == 1, type(network.objective).__module__.startswith("sslticket.")
+        return alone and ours and not ghosts and network.mask_learning is None and not self.numerics.compiled
 
     def _layouts(self, network: MaskedNetwork) -> tuple[bool, ...]:
         """The layouts that a trial may choose from, whether channels-last: weights of volumes have none to choose."""
@@ -538,27 +557,50 @@ class Engine:
         if blind := [str(rank) for rank, seen in enumerate(self.gather_until_equal(path.exists)) if not seen]:
             raise BadInput(f"{path} is not visible to process {', '.join(blind)}; give --out on a shared folder")
 
-    def trackers(self, run: Path, name: str) -> tuple[Tracker, ...]:
+    def show_progress(
+        self, samples: int, *, done: int = 0, show: bool = True, stages: Sequence[Stage] = ()
+    ) -> Progress:
+        """What shows how far this command is: nothing on all processes but the first; see `Progress`."""
+        first, runtime = self.is_main_process, self.runtime
+        log_file = runtime.log_file if first and show else None
+        return Progress(samples, done=done, show=first and show and not runtime.quiet, log_file=log_file, stages=stages)
+
+    def trackers(
+        self, run: Path, name: str, about: Mapping[str, Any] | None = None, note: Callable[[str], object] = print
+    ) -> tuple[Tracker, ...]:
         """The trackers of a training of this name in a run's folder: on the first process only.
 
+        Args:
+            run: The folder.
+            name: The name.
+            about: What tells it from other trainings of the run, such as its level.
+            note: Shows a person a line.
+
         Raises:
-            BadInput: If a tracker of a user's cannot be made.
+            BadInput: If a tracker cannot be made.
         """
         if not self.is_main_process:
             return ()
-        found: list[Tracker] = [StatusFileTracker(run, name)]
-        if self.runtime.tensorboard:
-            found.append(TensorBoardTracker(run, name))
-        for chosen in self.runtime.tracker:
-            try:
-                found.append(TRACKERS.get(chosen)(run, name))
-            except BadInput:
-                raise
-            except Exception as error:  # whatever a tracker of a user's may raise
-                raise BadInput(
-                    f"the tracker {chosen} cannot be made ({one_line(error)}); mend it or leave it out"
-                ) from error
-        return tuple(found)
+        return StatusFileTracker(run, name), *self.tracker_set.open(run, name, about or {}, note)
+
+    def log_rows(
+        self, progress: Progress, run: Path, name: str, rows: Mapping[Path, Mapping[str, Any]], *files: Path
+    ) -> None:
+        """Sends rows that are written to trackers: those of the training that led to them, if there was one.
+
+        Args:
+            progress: What the training was shown by.
+            run: The folder of the run.
+            name: What stands for the training where there was none.
+            rows: The rows by their files.
+            *files: What else was written, such as a ticket.
+        """
+        if rows and self.tracker_set and self.is_main_process and not progress.has_open_trackers:
+            first = next(iter(rows.values()))
+            about = {key: first[key] for key in _FACETS if key in first}
+            with progress.log_to(*self.trackers(run, name, about, progress.note)):
+                pass
+        progress.log_rows(rows, *files)
 
     def unreadable_images(self, *loaders: Loader) -> dict[str, str]:
         """Images that any process could not read, with the reasons."""

@@ -269,24 +269,40 @@ def preserve_buffers(network: MaskedNetwork) -> Iterator[None]:
 
 
 @torch.no_grad()
-def measure_metrics(accelerator: "Accelerator", network: MaskedNetwork, loader: Loader) -> dict[str, float]:
+def measure_metrics(
+    accelerator: "Accelerator", network: MaskedNetwork, loader: Loader, *, by_class: int | None = None
+) -> dict[str, float]:
     """Mean of each of the objective's metrics over every image of the loader's set, all processes together.
 
     A mean that is not finite, as a loss of a network that overflows, is left out: JSON has no word for it.
+
+    Args:
+        accelerator: The accelerator of this process.
+        network: The network, left in evaluation mode.
+        loader: The images.
+        by_class: Number of classes of which `balanced_top1` is measured too: top-1 of each class that has images, and
+            the mean of these. None leaves it out.
     """
     network.eval()
     sync_buffers(network)
     sums: dict[str, torch.Tensor] = {}
     count = torch.zeros((), dtype=torch.float64, device=accelerator.device)
+    classes = torch.zeros(2, by_class or 0, dtype=torch.float64, device=accelerator.device)  # images right, and all
     for batch in loader.once():
         with accelerator.autocast():
             values = network.objective.metrics(network, batch)
         for name, value in values.items():
             sums[name] = sums.get(name, torch.zeros_like(count)) + value.double().sum()
+        if by_class is not None and len(batch.labels):
+            right = torch.stack([values["top1"].double(), torch.ones_like(values["top1"], dtype=torch.float64)])
+            classes.index_add_(1, batch.labels, right)
         count += len(batch.indices)
     names = sorted(sums)
     totals = accelerator.reduce(torch.stack([count, *(sums[name] for name in names)]), reduction="sum").tolist()
     means = {name: total / totals[0] for name, total in zip(names, totals[1:], strict=True)}
+    if by_class is not None:
+        right, images = accelerator.reduce(classes, reduction="sum")
+        means["balanced_top1"] = float((right[images > 0] / images[images > 0]).mean())
     return {name: mean for name, mean in means.items() if math.isfinite(mean)}
 
 

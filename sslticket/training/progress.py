@@ -1,26 +1,24 @@
-"""Live progress of a training: the progress bar, and trackers that get the same numbers.
+"""Live progress of a training: what a person sees of it, and the trackers that get the same numbers.
 
-Trackers are a small status file that `sslticket watch` reads, TensorBoard, and those of users (`--tracker`).
+On a terminal two lines are redrawn in place; elsewhere, and in the file of `--log-file`, each look is a line with its
+time. Trackers are a small status file that `sslticket watch` reads, and those of `--log` (`training/trackers.py`).
 """
 
 import os
 import socket
-import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from tqdm import tqdm
-from tqdm.utils import disp_len, disp_trim
-
-from sslticket.errors import BadInput
+from sslticket.config.training import format_duration
 from sslticket.escaping import escape_terminal
 from sslticket.processes import signals
 from sslticket.storage.files import process_exists, read_json, write_json
+from sslticket.training.display import Lines, Look, Screen, Sink, Stage, TimeLeft, can_redraw
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +33,7 @@ class ProgressUpdate:
         rate: Source images a second since the last update.
         loss: Loss of the last step.
         lr: Learning rate of the last step.
-        left: Seconds until the whole search or matrix of evaluations is done, at this rate.
+        left: Seconds until the whole search or matrix of evaluations is done, by what was measured so far.
     """
 
     task: str
@@ -60,137 +58,176 @@ class Tracker:
         """
         self.run, self.name = run, name
 
+    def log_settings(self, values: Mapping[str, Any]) -> None:
+        """Called once at the beginning: the recipe's fields and key, and which training of the run it is."""
+
     def log_progress(self, update: ProgressUpdate) -> None:
         """Called about once a second."""
 
     def log_metrics(self, samples: int, values: Mapping[str, float]) -> None:
         """Called with metrics by name, or with the accuracy "probe", after so many samples of this training."""
 
+    def log_row(self, row: Mapping[str, Any], files: Sequence[Path]) -> None:
+        """Called with each row that the training led to, once it is written.
+
+        Args:
+            row: The row.
+            files: The row's file, and the ticket's where one was found.
+        """
+
     def close(self) -> None:
-        """Called when the training has ended, in whatever way."""
-
-
-class _ProgressBar(tqdm):  # type: ignore[type-arg]  # it is generic for type checkers only
-    """The bar of tqdm with the loss at the left, and without what the terminal has no columns for.
-
-    Attributes:
-        task: What is trained.
-        step: Where that training is.
-        loss: The latest loss.
-        probed: The latest accuracy of the probe.
-    """
-
-    task, step, loss, probed = "", "", "", ""
-
-    def __str__(self) -> str:
-        """The line, at most as wide as the terminal."""
-        values = dict(self.format_dict)
-        # In the last column some terminals begin a new line.
-        width = values["ncols"] - 1 if values["ncols"] else None
-        for head in dict.fromkeys((self._prefix(self.task, self.probed), self._prefix(self.task, ""))):
-            for tail in _BAR_FORMATS:
-                values |= {"prefix": head, "ncols": None, "bar_format": tail.replace("{bar}", "")}
-                least = disp_len(self.format_meter(**values)) + _MIN_BAR_WIDTH * ("{bar}" in tail)
-                if width is None or least <= width:
-                    return self.format_meter(**values | {"ncols": width, "bar_format": tail}).removeprefix(
-                        ": "
-                    )  # before any task
-        assert width is not None
-        rest = next((each for each in (self._prefix("", ""), self.loss) if disp_len(each) <= width), "")
-        return f"{disp_trim(self.task, max(0, width - disp_len(rest) - 1))} {rest}".strip()
-
-    def _prefix(self, task: str, probed: str) -> str:
-        place = f"{task} {self.step}".strip()
-        return ", ".join(filter(None, (place, self.loss, probed)))
-
-
-_BAR_FORMATS = (
-    "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}]",
-    "{desc}: {percentage:3.0f}%|{bar}| [{elapsed}<{remaining}, {rate_noinv_fmt}]",
-    "{desc}: {percentage:3.0f}%|{bar}| [{elapsed}<{remaining}]",
-    "{desc}: {percentage:3.0f}% [<{remaining}]",
-    "{desc}: {percentage:3.0f}%",
-    "{desc}",
-)
-"""What follows the loss, as far as there is room. tqdm's own would turn a slow rate into seconds a sample."""
-_MIN_BAR_WIDTH = 4  # columns of a bar that is worth being drawn
+        """Called when the rows of the training are written, or when it has ended in any other way."""
 
 
 class Progress:
-    """One bar over all the samples of a search or a matrix of evaluations; silent on all processes but the first."""
+    """How far a search or a matrix of evaluations is; shown by the first process alone.
 
-    def __init__(self, samples: int, *, done: int = 0, show: bool = True) -> None:
-        # On a terminal and in a notebook the bar is redrawn in place; in a log file each time is a line.
-        interval = 0.2 if sys.stderr.isatty() or "ipykernel" in sys.modules else 30.0
-        self._bar = _ProgressBar(
-            total=samples,
-            initial=done,
-            unit=" samples",
-            unit_scale=True,
-            dynamic_ncols=True,
-            mininterval=interval,
-            maxinterval=max(interval, 10.0),
-            disable=not show,
-            file=sys.stderr,
-        )
-        self._task, self._steps = "", 0
-        self._step, self._samples, self._batch, self._left = 0, 0, 0, samples - done
-        self._fresh, self._since = 0, time.monotonic()
+    Attributes:
+        about: What tells the task that is trained from others, for trackers; its density is shown.
+    """
+
+    def __init__(
+        self,
+        samples: int,
+        *,
+        done: int = 0,
+        show: bool = True,
+        log_file: Path | None = None,
+        stages: Sequence[Stage] = (),
+    ) -> None:
+        """Begins to count.
+
+        Args:
+            samples: All that there is to see.
+            done: Those of them that are seen already.
+            show: Whether standard error shows it.
+            log_file: File that gets it, too.
+            stages: The trainings that the samples belong to, in their order, where that is known.
+        """
+        disabled = os.environ.get("TQDM_DISABLE", "").lower() not in ("", "0", "false")  # what other tools heed, too
+        self._sinks: list[Sink] = []
+        if show and not disabled:
+            self._sinks.append(Screen() if can_redraw() else Lines())
+        if log_file is not None:
+            self._sinks.append(Lines(log_file))
+        self._shown = [time.monotonic()] * len(self._sinks)
+        self.about: Mapping[str, Any] = {}
+        self._task, self._steps, self._loss, self._probed = "", 0, "", ""
+        self._step, self._samples, self._total = 0, 0, samples
+        self._left_samples = samples - done
+        self._fresh, self._since, self._rate = 0, time.monotonic(), 0.0
+        self._time_left = TimeLeft(stages)
         self._trackers: tuple[Tracker, ...] = ()
+        self._open: tuple[Tracker, ...] = ()
         signals.set_activity(self._describe_position)
 
     @contextmanager
     def log_to(self, *trackers: Tracker) -> Iterator[None]:
-        """Sends what is logged inside this block to trackers, too, and closes them at its end."""
-        self._trackers = trackers
+        """Sends what is logged inside this block to trackers, too; they wait for `log_rows` after it."""
+        self._close_trackers()
+        self._trackers = self._open = trackers
         try:
             yield
+        except BaseException:
+            self._close_trackers()
+            raise
         finally:
             self._trackers = ()
-            for tracker in trackers:
-                tracker.close()
+
+    @property
+    def has_open_trackers(self) -> bool:
+        """Whether trackers of a training wait for its rows."""
+        return bool(self._open)
+
+    def log_rows(self, rows: Mapping[Path, Mapping[str, Any]], *files: Path) -> None:
+        """Sends the trackers of the training that has ended its rows, and closes them.
+
+        Args:
+            rows: The rows by their files.
+            *files: What else the training left, such as a ticket.
+        """
+        for path, row in rows.items():
+            for tracker in self._open:
+                tracker.log_row(row, [path, *files])
+        self._close_trackers()
+
+    def _close_trackers(self) -> None:
+        trackers, self._open, self._trackers = self._open, (), ()
+        for tracker in trackers:
+            tracker.close()
 
     def _describe_position(self) -> str:
         """Where the training is, for the message when it is stopped."""
         step = f" at step {self._step:,} of {self._steps:,}" if self._step else ""
         return f"in {self._task}{step}" if self._task else ""
 
-    def start_task(self, name: str, steps: int) -> None:
-        """Shows what is trained now and over how many steps."""
-        self._step = 0
-        self._task, self._steps = escape_terminal(name), steps
-        self._bar.task, self._bar.step, self._bar.loss, self._bar.probed = self._task, "", "", ""
+    def _look(self) -> Look:
+        """How far it is now."""
+        density, rate = self.about.get("density"), self._rate
+        seconds = self._time_left.seconds(self._left_samples) if self._left_samples > 0 else None
+        return Look(
+            share=min(1.0, max(0.0, 1 - self._left_samples / self._total)) if self._total else 1.0,
+            task=f"{self._task}, density {density:.1%}" if isinstance(density, float) else self._task,
+            step=f"step {self._step:,}/{self._steps:,}" if self._step else "",
+            loss=self._loss,
+            probe=self._probed,
+            rate=f"{rate:,.0f} images/s" if rate >= 10 else f"{rate:.2g} images/s" if rate else "",
+            left="" if seconds is None else f"{format_duration(seconds)} left",
+        )
+
+    def start_task(self, name: str, steps: int, about: Mapping[str, Any] | None = None) -> None:
+        """Shows what is trained now and over how many steps.
+
+        Args:
+            name: What a person reads.
+            steps: Optimiser steps.
+            about: What tells it from others: level, density, control, protocol, seed.
+        """
+        self._step, self._loss, self._probed = 0, "", ""
+        self._task, self._steps, self.about = escape_terminal(name), steps, about or {}
         self._fresh, self._since = 0, time.monotonic()
+        self._time_left.pause(self._since)
+        self._show()
 
     def set_remaining(self, samples: int) -> None:
         """Sets how many samples are left, whatever was left before: other processes may have done some."""
-        self._left = samples
-        self._bar.total = self._bar.n + samples
+        done = self._total - self._left_samples
+        self._left_samples, self._total = samples, done + samples
+
+    def know(self, stage: int, samples: int, seconds: float) -> None:
+        """Takes what an earlier process has measured in a stage, for the time that is left."""
+        self._time_left.know(stage, samples, seconds)
 
     def advance(self, step: int, samples: int) -> None:
         """Counts one step of `samples` images."""
         self._step, self._samples = step, step * samples
-        self._fresh, self._left = self._fresh + samples, self._left - samples
-        self._bar.step = f"step {step}/{self._steps}"
-        self._bar.update(samples)
+        self._fresh, self._left_samples = self._fresh + samples, self._left_samples - samples
+        if self._sinks or self._trackers:
+            now = time.monotonic()
+            self._time_left.advance(self._left_samples, samples, now)
+            self._show(now)
 
     def skip(self, steps: int, samples: int) -> None:
         """Counts steps of the task, of `samples` images together, that an earlier process has taken."""
-        self._step, self._left = steps, self._left - samples
-        self._bar.step = f"step {steps}/{self._steps}"
-        self._bar.n += samples
-        if not self._bar.disable:  # they tell nothing of this process's speed
-            self._bar.initial += samples
-            self._bar.last_print_n += samples
+        self._step, self._left_samples = steps, self._left_samples - samples
+
+    def _show(self, now: float | None = None) -> None:
+        """Shows how far it is wherever that was last shown long ago."""
+        now = time.monotonic() if now is None else now
+        for place, sink in enumerate(self._sinks):
+            if now - self._shown[place] >= sink.interval:
+                self._shown[place] = now
+                sink.show(self._look())
 
     def log_loss(self, value: float, lr: float) -> None:
         """Shows the latest loss; trackers get it with the learning rate."""
-        self._bar.loss = f"loss {value:.4g}"
+        self._loss = f"loss {value:.4g}"
+        now = time.monotonic()
+        self._rate = rate = self._fresh / max(now - self._since, 1e-9)
+        self._fresh, self._since = 0, now
         if not self._trackers:
             return
-        now = time.monotonic()
-        rate = self._fresh / max(now - self._since, 1e-9)
-        self._fresh, self._since = 0, now
+        left = self._time_left.seconds(self._left_samples)
         update = ProgressUpdate(
             task=self._task,
             step=self._step,
@@ -199,14 +236,14 @@ class Progress:
             rate=rate,
             loss=value,
             lr=lr,
-            left=max(0, self._left) / max(rate, 1e-9),
+            left=max(0, self._left_samples) / max(rate, 1e-9) if left is None else left,
         )
         for tracker in self._trackers:
             tracker.log_progress(update)
 
     def log_probe(self, accuracy: float) -> None:
         """Shows the latest accuracy of the nearest-neighbour probe, a fraction."""
-        self._bar.probed = f"nearest neighbours {accuracy:.1%}"
+        self._probed = f"nearest neighbours {accuracy:.1%}"
         self.log_metrics({"probe": accuracy})
 
     def log_metrics(self, values: Mapping[str, float]) -> None:
@@ -214,11 +251,12 @@ class Progress:
         for tracker in self._trackers:
             tracker.log_metrics(self._samples, values)
         self._fresh, self._since = 0, time.monotonic()
+        self._time_left.pause(self._since)
 
     def note(self, text: str) -> None:
-        """Prints a line above the bar."""
-        if not self._bar.disable:
-            self._bar.write(escape_terminal(text), file=sys.stderr)
+        """Prints a line that stays."""
+        for sink in self._sinks:
+            sink.note(escape_terminal(text))
 
     def __enter__(self) -> "Progress":
         return self
@@ -226,7 +264,9 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bar.close()
+        self._close_trackers()
+        for sink in self._sinks:
+            sink.close()
 
 
 STATUS_FOLDER = ".status"
@@ -363,46 +403,3 @@ class StatusFileTracker(Tracker):
         """See the base class."""
         with suppress(OSError):
             self._path.unlink(missing_ok=True)
-
-
-class TensorBoardTracker(Tracker):
-    """Writes TensorBoard's event files of one training: each value against the samples seen."""
-
-    def __init__(self, run: Path, name: str) -> None:
-        """Makes the folder.
-
-        Raises:
-            BadInput: If the package is not installed.
-        """
-        super().__init__(run, name)
-        self._writer = tensorboard_writer_class()(str(run / "tensorboard" / name))
-
-    def log_progress(self, update: ProgressUpdate) -> None:
-        """See the base class."""
-        for name, value in {"loss": update.loss, "lr": update.lr, "samples a second": update.rate}.items():
-            self._writer.add_scalar(name, value, update.samples)
-
-    def log_metrics(self, samples: int, values: Mapping[str, float]) -> None:
-        """See the base class."""
-        for name, value in values.items():
-            self._writer.add_scalar(name if name == "probe" else f"metrics/{name}", value, samples)
-
-    def close(self) -> None:
-        """See the base class."""
-        self._writer.close()
-
-
-def tensorboard_writer_class() -> Any:
-    """Torch's class that writes event files; imported here, for it takes a second and few runs need it.
-
-    Raises:
-        BadInput: If TensorBoard is not installed.
-    """
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as missing:
-        raise BadInput(
-            f"--tensorboard needs a package that cannot be imported ({' '.join(str(missing).split())}); "
-            "pip install 'sslticket[tensorboard]' or leave the flag out"
-        ) from missing
-    return SummaryWriter

@@ -66,7 +66,7 @@ def test_no_word_of_others_is_a_flag_of_every_recipe(of_recipes: dict[str, set[s
         ("--learningRate", "--lr 0.1"),
         ("--device", "accelerate launch --num_processes"),
         ("--local_rank=0", "torchrun --nproc-per-node"),
-        ("--wandb", "--tensorboard"),
+        ("--wandb", "--log wandb"),
         ("--config", "a recipe is a Python file"),
         ("--data-dir", "--data-root DIR"),
         ("--output_dir", "--out DIR"),
@@ -93,7 +93,7 @@ def test_no_word_of_others_is_a_flag_of_every_recipe(of_recipes: dict[str, set[s
         ("--evaluate", "sslticket evaluate runs/KEY --protocol NAME"),
         ("--label-smoothing", "the papers train without it"),
         ("--patience", "--early-bird"),
-        ("--report-to", "--tensorboard"),
+        ("--report-to", "--log wandb"),
         ("--subst", "did you mean --subset"),
     ],
 )

@@ -222,7 +222,8 @@ def test_the_next_step_after_one_half_is_the_other(
 ) -> None:
     words = ("--dataset", "cifar10", "--image-size", 12, "--length", "4it", "--batch-size", 8, "--levels", 1)
     run("supervised_digits", *words, "--half", "a", "--part", "6 each", "--data-root", few_cifar, "--out", tmp_path)
-    assert "--protocol cifar10b --part '6 each' --controls random" in capsys.readouterr().out
+    told = f"--protocol cifar10b --part '6 each' --data-root {few_cifar} --controls random"
+    assert told in capsys.readouterr().out
     with pytest.raises(BadInput, match="--half"):
         run("supervised_digits", "--half", "c")
 

@@ -11,14 +11,13 @@ import pytest
 from sslticket.data.datasets import CATALOGUED, base
 from sslticket.data.datasets.base import SPLITS
 from sslticket.data.datasets.catalogue import get_dataset
+from sslticket.data.own_images import hash_images, own_folder_name
 from sslticket.data.shards import ShardSettings, start_shards, write_shards
 from sslticket.data.source import (
     DataSource,
     check_complete,
     count_images_and_classes,
-    hash_images,
     open_split,
-    own_folder_name,
 )
 from tests.digits import write_digits
 

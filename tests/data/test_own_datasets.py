@@ -8,9 +8,11 @@ import pytest
 
 from sslticket.config.recipe import Data, Recipe, RecipeRecord
 from sslticket.data.datasets import CATALOGUED, DATASETS
-from sslticket.data.datasets.catalogue import get_dataset, known_dataset, load_dataset
+from sslticket.data.datasets.base import SPLITS
+from sslticket.data.datasets.catalogue import get_dataset, known_dataset, load_dataset, split_folder_path
 from sslticket.data.datasets.locate import MissingSplit
-from sslticket.data.source import DataSource, check_complete, is_complete, open_split, own_folder_name
+from sslticket.data.own_images import KeptSplit, own_folder_name
+from sslticket.data.source import DataSource, check_complete, is_complete, open_split
 from sslticket.errors import BadInput
 from tests.data.conftest import Refused
 from tests.digits import write_digits
@@ -96,12 +98,76 @@ def test_the_set_folder_still_has_no_split_of_its_own(digits: Path) -> None:
         open_split("folder", "eval", digits / "flowers")
 
 
-@pytest.mark.parametrize("name", ["folder:", "folder:a/b", "folder:../x", "folder:a b"])
+@pytest.mark.parametrize("name", ["folder:", "folder:a/b", "folder:../x", "folder:.a", "folder:a ", "folder:a\tb"])
 def test_a_name_that_is_no_folders_is_refused(name: str, refused: Refused) -> None:
-    with refused("folder:NAME must have", name, "--data-root"):
+    with refused("folder:NAME must have", repr(name), "--data-root"):
         get_dataset(name)
     with refused("no part of it", "--part"):
         Data(dataset="folder:flowers", part="some")
+
+
+@pytest.mark.parametrize(
+    ("word", "root", "expected"),
+    [
+        ("folder:flowers", None, ("folder:flowers", None)),
+        ("folder:flowers", "/data", ("folder:flowers", "/data")),
+        ("folder:./My flowers", None, ("folder:My flowers", ".")),
+        ("folder:/data/flowers/", None, ("folder:flowers", "/data")),
+        ("folder:sub/flowers", "/data", ("folder:flowers", "/data/sub")),
+        ("folder:/a/b", "/data", ("folder:b", "/a")),
+        ("cifar10", None, ("cifar10", None)),
+        ("mine.py:OWN", None, ("mine.py:OWN", None)),
+    ],
+)
+def test_a_folders_path_is_its_name_and_where_it_lies(
+    word: str, root: str | None, expected: tuple[str, str | None]
+) -> None:
+    name, where = split_folder_path(word, None if root is None else Path(root))
+    assert (name, where) == (expected[0], None if expected[1] is None else Path(expected[1]))
+
+
+def test_a_folder_that_is_not_found_is_answered_with_what_to_type(
+    digits: Path, monkeypatch: pytest.MonkeyPatch, refused: Refused
+) -> None:
+    monkeypatch.chdir(digits)
+    with refused("no images of folder:flowers", "as folder:./flowers"):
+        open_split("folder:flowers", "train")
+    with refused("folder:NAME must have", "give folder:flowers, and --data-root ."):
+        open_split("folder:./flowers", "train")
+    with refused("or give --dataset folder:flowers"):
+        open_split("folder", "eval", digits / "flowers")
+
+
+@pytest.mark.parametrize(("train", "held"), [("Train", "Valid"), ("train", "valid"), ("training", "testing")])
+def test_splits_by_other_names_are_taken_as_they_are(train: str, held: str, tmp_path: Path) -> None:
+    root = write_digits(tmp_path / "flowers", train=3, val=2)
+    (root / "train").rename(root / "once")
+    (root / "once").rename(root / train)
+    (root / "val").rename(root / held)
+    counts = [open_split("folder:flowers", split, tmp_path).manifest.class_counts()[0] for split in SPLITS]
+    assert counts == [3, 2]
+
+
+def test_a_kept_split_says_what_came_went_and_moved(digits: Path) -> None:
+    def kept() -> KeptSplit:
+        found = KeptSplit.of_sources(*(open_split("folder:flowers", split, digits) for split in SPLITS))
+        assert found is not None
+        return found
+
+    before = kept()
+    before.save(digits)
+    assert KeptSplit.find(digits, "flowers", before.images_hash) == before
+    assert before.note_of_change(digits) == ""
+    moving = digits / "flowers/train/3"
+    (moving / "9.png").rename(moving / "0, new.png")
+    after = kept()
+    told = after.describe_changes(before)
+    assert told.startswith("1 image added (3/0, new.png), 1 image removed (3/9.png), ")
+    assert "images moved between training and evaluation (3/" in told
+    assert after.images_hash != before.images_hash
+    assert told in after.note_of_change(digits)
+    next((digits / ".splits").iterdir()).write_text("[]")  # only for telling: a damaged one is no error
+    assert after.note_of_change(digits) == ""
 
 
 def test_a_users_set_is_named_by_its_file_and_known_by_its_name(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 
 from sslticket.data.manifest import Manifest
-from sslticket.data.source import hash_images, open_split
+from sslticket.data.own_images import hash_images
+from sslticket.data.source import open_split
 from tests.data.test_source import picture
 
 Refused = Callable[..., AbstractContextManager[None]]

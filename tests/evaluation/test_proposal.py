@@ -7,7 +7,7 @@ import pytest
 
 from sslticket.config.flags import resolve_recipe
 from sslticket.data.augment import Transform, View
-from sslticket.evaluation.protocols import Protocol, propose_protocol
+from sslticket.evaluation.protocols import Protocol, find_protocol, propose_protocol
 from tests.recipes import RECIPES, load
 
 # The main paper's protocol of the data set scores what was found without labels, with few or with false ones.
@@ -121,3 +121,33 @@ def test_a_search_with_an_effect_of_its_own_is_no_reason_to_fail() -> None:
     found = propose_protocol(changed.to_dict())
     assert found is not None
     assert found.name == "cifar10"
+
+
+def test_all_that_is_searched_in_a_folder_is_scored_under_that_folders_protocol() -> None:
+    own = {"dataset": "folder:My flowers", "image_size": 64}
+    found = {name_after(name, **own) for name in ("rotnet_resnet50", "supervised_resnet50")}
+    found |= {name_after("supervised_resnet50", subset=0.1, batch_size=32, **own)}
+    (name,) = found
+    assert name is not None
+    assert name.startswith("My-flowers-90ep-64px-sgd-")
+    protocol = after("rotnet_resnet50", **own)
+    assert protocol is not None
+    assert protocol.spelling == "folder:My flowers,length=90ep,image_size=64,optimizer=sgd,batch_size=64"
+    assert find_protocol(protocol.spelling) == protocol
+    halved = after("rotnet_resnet50", half="a", **own)
+    assert halved is not None
+    assert (halved.half, halved.name[:24]) == ("b", "My-flowersb-90ep-64px-sg")
+    small = propose_protocol(resolve_recipe(load("rotnet_digits"), own | {"batch_size": 16}).to_dict(), trial=True)
+    assert small is not None
+    assert small.spelling == "folder:My flowers,length=200it,image_size=64,optimizer=adam,batch_size=16"
+
+
+def test_a_trial_proposes_what_is_as_short_as_it_is() -> None:
+    def after_trial(name: str, **given: object) -> Protocol | None:
+        return propose_protocol(resolve_recipe(load(name), {"length": "40it", **given}).to_dict(), trial=True)
+
+    names = [found and found.name for found in map(after_trial, ("rotnet_resnet50", "rotnet_digits"))]
+    assert names == ["imagenet-trial", "own"]
+    own = after_trial("rotnet_digits")
+    assert own is not None
+    assert own.training.length == "40it"

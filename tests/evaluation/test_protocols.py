@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from sslticket.config.training import SGD, Adam
+from sslticket.config.training import SGD, Adam, Span
 from sslticket.data.augment import View
 from sslticket.data.datasets.catalogue import get_dataset
 from sslticket.errors import BadInput
@@ -289,3 +289,46 @@ def test_protocols_of_one_set_share_its_images() -> None:
     mine = protocols.own_protocol(load("supervised_digits").to_dict())
     assert split_cache.get(one, 1) is split_cache.get(mine, 1) is split_cache.get(replace(one, start="k"), 1)
     assert len(split_cache.get(replace(mine, half="a"), 1).training.manifest) < 800
+
+
+def test_a_folders_protocol_has_its_settings_in_its_name_and_follows_its_batch() -> None:
+    plain = protocols.find_protocol("folder:flowers")
+    assert (plain.dataset, plain.input_size, plain.training.length) == ("folder:flowers", 224, "90ep")
+    assert plain.training.optimizer == SGD(lr=0.0125, momentum=0.9, weight_decay=1e-4), "0.1 for 512, so for 64"
+    given = protocols.find_protocol("folder:flowers,length=30it,image_size=32,optimizer=adam,batch_size=16,half=b@k")
+    assert given.training.optimizer == Adam(lr=3e-4, weight_decay=1e-4)
+    assert (given.half, given.start, given.training.batch_size, given.input_size) == ("b", "k", 16, 32)
+    assert [Span.parse(drop).unit for drop in given.training.drops] == ["%"] * 3
+    assert given.name.startswith("flowersb-30it-32px-adam-")
+    assert given.name.endswith("@k")
+    assert protocols.find_protocol(given.spelling) == given
+    names = {
+        protocols.find_protocol(f"folder:{rest}").name
+        for rest in ("flowers", "flowers,lr=0.1", "flowers,batch_size=32", "flowers,length=9ep", "birds", "猫", "犬")
+    }
+    assert len(names) == 7
+    assert all(name.isascii() for name in names)
+    # A name may have commas, and what looks like a setting and is none is told.
+    assert protocols.find_protocol("folder:cats, dogs,length=1ep").dataset == "folder:cats, dogs"
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ("lenght=1ep", "takes length, image_size, optimizer, batch_size, lr, half, got lenght"),
+        ("length=1", "must be like 90ep"),
+        ("image_size=big", "image_size must be a whole number from 1 on, got big"),
+        ("batch_size=0", "batch_size must be a whole number from 1 on, got 0"),
+        ("optimizer=lion", "optimizer must be sgd or adam, got lion"),
+        ("half=c", "half must be a or b, got c"),
+        ("lr=much", "lr must be a number, got much"),
+    ],
+)
+def test_a_folders_protocol_refuses_what_it_cannot_be(settings: str, told: str) -> None:
+    with pytest.raises(BadInput, match=told):
+        protocols.find_protocol(f"folder:flowers,{settings}")
+
+
+def test_a_trial_protocol_has_the_rate_for_its_batch() -> None:
+    trial, whole = (protocols.find_protocol(f"imagenet{end}").training for end in ("-trial", ""))
+    assert trial.optimizer.lr == pytest.approx(whole.optimizer.lr * 8 / 1536, rel=1e-2)

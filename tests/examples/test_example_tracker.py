@@ -10,8 +10,8 @@ from sslticket.cli.commands import run_command
 from sslticket.cli.recipe_commands import run_with_flags
 from sslticket.config.runtime import RuntimeConfig
 from sslticket.errors import BadInput
-from sslticket.training import TRACKERS
 from sslticket.training.engine import Engine
+from sslticket.training.trackers import TrackerSet
 from tests.runs import STEPS, recipe
 
 ROOT = Path(__file__).parents[2]
@@ -28,7 +28,7 @@ def curves(run: Path) -> dict[str, list[dict[str, str]]]:
 
 def test_a_tracker_of_ones_own_follows_searches_and_evaluations_by_commands(tmp_path: Path) -> None:
     recipe_file = load_recipe(ROOT / "recipes" / "supervised_digits.py")
-    run_with_flags(recipe_file, [*SHORT.split(), "--tracker", CSV_TRACKER, "--out", str(tmp_path)])
+    run_with_flags(recipe_file, [*SHORT.split(), "--log", CSV_TRACKER, "--out", str(tmp_path)])
     (run,) = tmp_path.glob("supervised-conv3-digits-*")
     assert list(curves(run)) == ["search.level-00", "search.level-01"]
     words = ["evaluate", str(run), "--protocol", "own", "--levels", "1", "--controls", "random", "--seeds", "0"]
@@ -49,8 +49,8 @@ def test_a_tracker_of_ones_own_gets_every_value_from_python(tmp_path: Path) -> N
 
 
 def test_trackers_that_are_unknown_or_cannot_be_made_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="unknown tracker 'Tensorboard'; did you mean TensorBoard"):
-        TRACKERS.get("Tensorboard")
+    with pytest.raises(BadInput, match="unknown tracker 'tensorbord'; did you mean tensorboard"):
+        TrackerSet(("tensorbord",))
     file = tmp_path / "mine.py"
     file.write_text("from sslticket.training.progress import Tracker\nclass Mine(Tracker):\n    __init__ = None\n")
     engine = Engine.create(RuntimeConfig(tracker=(f"{file}:Mine",)), "fp32")

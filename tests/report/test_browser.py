@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from sslticket import report
+from sslticket.report.chart import COLOURS
 from tests.payloads import PAYLOADS
 from tests.report import analysed, conditions
 from tests.report.chromium import Chromium, Page
@@ -263,9 +264,11 @@ def test_text_can_be_told_from_what_is_behind_it(browser, file, analyses):
       };
       const shades = document.body.appendChild(document.createElement('table'));
       shades.className = 'heat';
-      for (let step = 0; step < 11; step++) {
+      const steps = [...Array(10).keys()].map(step => `h${step}`);
+      const signed = [1, 2, 3, 4, 5].flatMap(step => [`dm${step}`, `dp${step}`]);
+      for (const name of [...steps, ...signed, 'cut']) {
         const cell = shades.insertRow().insertCell();
-        cell.className = step < 10 ? `h${step}` : 'cut';
+        cell.className = name;
         cell.textContent = '1.56';
       }
       const found = [];
@@ -291,8 +294,10 @@ def test_colours_of_series_can_be_told_from_the_card(file):
         return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
     style = file.read_text("utf-8")
-    for card, colours in zip(("ffffff", "161b22"), re.findall(r"(--c0: [^\n]*)", style), strict=True):
-        for colour in re.findall(r"#([0-9a-f]{6})", colours):
+    for card, colours in zip(("ffffff", "161b22"), re.findall(r"(--c0:[^}]*)", style), strict=True):
+        named = re.findall(r"#([0-9a-f]{6})", colours)
+        assert len(named) == len(COLOURS)
+        for colour in named:  # tints of them are further from the card
             one, two = sorted((light(card), light(colour)))
             assert (two + 0.05) / (one + 0.05) >= 3, colour
 
@@ -334,7 +339,7 @@ def test_a_cut_ticket_says_so_to_the_mouse(browser, told):
 
 def test_verdicts_of_six_searches_are_told_with_their_corrected_p(browser, told):
     page = browser.page(told)
-    items = page.ask("[...document.querySelectorAll('.findings li')].map(each => each.innerText)")
+    items = page.ask("[...document.querySelectorAll('.findings:not(.verdicts) li')].map(each => each.innerText)")
     assert len(items) == 4
     assert all("p = 0.011 corrected for 5 densities; 6 searches against 6" in each for each in items)
 

@@ -64,7 +64,8 @@ def test_every_figure_of_the_page_is_a_file(runs, searched, tmp_path, kind):
     content = Content(table.read_rows([folder]))
     starts = {"png": b"\x89PNG", "pdf": b"%PDF", "svg": b"<?xml"}
     written = report.write_report([folder], tmp_path / "report.html", figures=tmp_path / "figures", kind=kind).figures
-    assert sorted(written) == sorted((tmp_path / "figures").iterdir())
+    specs = {path.with_name(f"{path.stem}.vl.json") for path in written}
+    assert {*written, *specs} == {*(tmp_path / "figures").iterdir()}
     assert len(written) == len([*content.charts(), *content.heat_maps()]) >= 7
     assert all(path.read_bytes().startswith(starts[kind]) for path in written)
     # The same figure is the same file, so that a paper's repository shows what changed.
@@ -103,16 +104,18 @@ def test_ticks_are_round_and_few():
 
 def test_a_control_has_the_colour_of_its_tickets_with_another_line():
     found = assign_styles(
-        [("a", "a", "ticket"), ("b", "b", "ticket"), ("b, local", "b", "local"), ("random", "", "random")]
-    )
-    assert [look.colour for look in found.values()] == [0, 1, 1, None]
-    assert found["b"].dash != found["b, local"].dash
+        [("rotnet", "rotnet", "ticket"), ("supervised (levels 3)", "supervised (levels 3)", "ticket"),
+         ("supervised (levels 3), local", "supervised (levels 3)", "local"), ("random", "", "random")]
+    )  # fmt: skip
+    assert [look.colour for look in found.values()] == [1, 0, 0, None]
+    assert found["supervised (levels 3)"].dash != found["supervised (levels 3), local"].dash
     assert len({look.marker for look in found.values()}) == 4
 
 
 def test_every_control_and_another_head_have_lines_of_their_own():
-    own = ("a", "a, own head")
-    series = [*((name, "a", "ticket") for name in own), *((each, "a", each) for each in list(rows.CONTROLS)[1:])]
+    name = "supervised"
+    own = ((each, name, "ticket") for each in (name, f"{name}, own head"))
+    series = [*own, *((each, name, each) for each in list(rows.CONTROLS)[1:])]
     found = assign_styles(series)
     lines = {look.dash for name, look in found.items() if name != "random"}
     assert len(lines) == len(series) - 1
@@ -166,8 +169,8 @@ def test_few_series_stay_in_one_chart(content):
 def test_series_that_no_fact_tells_apart_are_shown_in_parts(content):
     names = [f"x{number}" for number in range(40)]
     parts = split_series(names, {})
-    assert [words for words, _ in parts] == ["part 1 of 3", "part 2 of 3", "part 3 of 3"]
-    assert [name for _, own in parts for name in own] == names
+    assert [group.words for group in parts] == ["part 1 of 3", "part 2 of 3", "part 3 of 3"]
+    assert [name for group in parts for name in group.names] == names
 
 
 def test_no_chart_is_lost_or_overfull_where_there_are_many_shared_controls():
@@ -175,8 +178,8 @@ def test_no_chart_is_lost_or_overfull_where_there_are_many_shared_controls():
     facts = {name: {"shared": "shared" if name != "RotNet" else ""} for name in names}
     for shown in (names, names[:20]):
         parts = split_series(shown, facts)
-        assert sorted(name for _, own in parts for name in own) == sorted(shown)
-        assert max(len(own) for _, own in parts) <= MAX_SERIES
+        assert sorted(name for group in parts for name in group.names) == sorted(shown)
+        assert max(len(group.names) for group in parts) <= MAX_SERIES
 
 
 def test_names_of_any_length_leave_the_axes_room(content):

@@ -253,8 +253,8 @@ def test_transfer_has_a_column_for_each_setting_of_a_protocol() -> None:
 def test_panels_of_one_name_say_what_tells_them_apart() -> None:
     content = Content(frame(*two("start", "0", "k")))
     assert {panel.accuracy_charts[0].title for panel in content.panels} == {
-        "conv on digits (start 0): top-1 against density",
-        "conv on digits (start k): top-1 against density",
+        "conv on digits (start 0) under digits: top-1 against density",
+        "conv on digits (start k) under digits: top-1 against density",
     }
 
 

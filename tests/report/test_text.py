@@ -38,6 +38,7 @@ def test_the_latex_table_is_whole_and_sets_names_as_they_are(summary, score):
         r"\begin{table}",
         r"\centering",
         r"\caption{Top-1 in \% of conv\_3 on digits (protocol digits): mean $\pm$ standard deviation over searches.}",
+        r"\label{tab:conv-3-digits-digits}",
         r"\begin{tabular}{rrr}",
         r"\toprule",
         r"Weights left & a\&b\textbackslash{}x\{50\%\} (n=2) & random (n=1) \\",

@@ -21,7 +21,7 @@ from sslticket.objectives.s4l import S4LRotation
 from sslticket.objectives.simclr import SimCLR
 from sslticket.objectives.supervised import Supervised
 from sslticket.search.imp import IMP
-from sslticket.search.plan import TrainingImages, plan_search
+from sslticket.search.plan import TrainingImages, batch_within, plan_search
 from tests.runs import recipe
 
 IMAGES = 1438  # of digits, that are trained on
@@ -202,3 +202,18 @@ def test_every_objective_finds_tickets_on_a_few_photographs(
     assert ticket.provenance["images"] == images
     # 72 images are an epoch; of the 6 labelled ones and as many others, 12 are.
     assert ticket.provenance["search_samples"] == (4 * 12 if "label_shots" in few else 4 * 72)
+
+
+@pytest.mark.parametrize(
+    ("images", "batch", "ghost", "expected"),
+    [(100_000, 1536, 96, (1536, 0.1)), (10_000, 1536, 96, (1248, 0.0813)), (600, 1536, 96, (64, 0.00417))],
+)
+def test_a_batch_is_at_most_an_eighth_of_few_images(
+    images: int, batch: int, ghost: int, expected: tuple[int, float]
+) -> None:
+    fit = TrainConfig(length="90ep", batch_size=batch, ghost_batch=ghost, optimizer=SGD(lr=0.1))
+    fitted, told = batch_within(recipe(training=fit), images)
+    assert (fitted.training.batch_size, fitted.training.optimizer.lr) == expected
+    assert ("" if expected[0] == batch else f"--batch-size {expected[0]} and lr {expected[1]}") in told
+    assert bool(told) == (expected[0] < batch)
+    assert 8 * fitted.training.batch_size <= images

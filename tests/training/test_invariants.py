@@ -56,7 +56,14 @@ def test_where_images_lie_and_how_they_are_read_may_differ_and_how_is_computed_m
         settings = [runtime_invariants(RuntimeConfig()), runtime_invariants(RuntimeConfig(**given))]
         return first_mismatch(settings) is not None
 
-    own = {"data_root": Path("a"), "threads": 3, "max_bad_images": 7, "tensorboard": True, "timeout": 2.0}
+    own = {
+        "data_root": Path("a"),
+        "threads": 3,
+        "max_bad_images": 7,
+        "tensorboard": True,
+        "log": ("mlflow",),
+        "timeout": 2.0,
+    }
     assert not odd(**own)
     assert odd(accumulate=2)
     assert odd(channels_last=True)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from sslticket.config.runtime import RuntimeConfig
 from sslticket.config.training import SGD, Adam, TrainConfig
-from sslticket.data.loader import Batch
+from sslticket.data.loader import Batch, Loader
 from sslticket.errors import BadInput, Diverged
 from sslticket.objectives.base import Network
 from sslticket.objectives.supervised import Supervised
@@ -131,6 +131,26 @@ def test_metrics_are_means_over_images_not_over_batches() -> None:
     with torch.no_grad():
         expected = {name: value.mean().item() for name, value in net.objective.metrics(net, whole).items()}
     assert measure_metrics(bench.accelerator, net, Numbers()) == pytest.approx(expected, rel=1e-5)
+
+
+def test_balanced_top1_is_the_mean_over_the_classes_that_have_images() -> None:
+    bench = Engine.create(RuntimeConfig(), "fp32")
+    guesses, labels = torch.tensor([0, 0, 0, 1, 0, 1, 0, 2]), torch.tensor([0, 0, 0, 0, 0, 1, 1, 2])
+
+    class Told:
+        def once(self) -> Iterator[Batch]:
+            for rows in (slice(0, 3), slice(3, 8)):
+                yield Batch((guesses[rows],), labels[rows], torch.arange(8)[rows])
+
+    class Right(Supervised):
+        def metrics(self, net: Network, batch: Batch) -> dict[str, Tensor]:
+            return {"top1": (batch.views[0] == batch.labels).float()}
+
+    net = MaskedNetwork.build("lenet300", Right(), channels=1, image_size=8, classes=4, seed=0)
+    found = measure_metrics(bench.accelerator, net, cast(Loader, Told()), by_class=4)
+    assert found["top1"] == pytest.approx(6 / 8)
+    assert found["balanced_top1"] == pytest.approx((4 / 5 + 1 / 2 + 1) / 3), "the fourth class has no image"
+    assert "balanced_top1" not in measure_metrics(bench.accelerator, net, cast(Loader, Told()))
 
 
 @pytest.mark.skipif(torch.accelerator.is_available(), reason="float16 works on an accelerator")

@@ -194,4 +194,4 @@ class Dataset:
     @property
     def folder_name(self) -> str:
         """The name of the folder that the set is looked for in: of "folder:flowers", "flowers"."""
-        return self.name.rpartition(":")[2]
+        return self.name.partition(":")[2] or self.name

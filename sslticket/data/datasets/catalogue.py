@@ -5,8 +5,10 @@ are published: a set with other counts is refused wherever it is opened under it
 of it is there.
 """
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from sslticket.data.augment import View
@@ -121,7 +123,9 @@ FOLDER = Dataset(
     eval_view=_IMAGENET_EVAL,
     kind="files",
     layout=FolderLayout(),
-    train_folders=("train", "."),
+    # What people and programs call the splits; the first that is there is taken.
+    train_folders=("train", "Train", "training", "."),
+    eval_folders=("val", "validation", "test", "valid", "Val", "Valid", "Test", "testing"),
 )
 
 TINY_IMAGENET = Dataset(
@@ -341,12 +345,7 @@ def get_dataset(name: str) -> Dataset:
         BadInput: Naming the nearest known sets, if there is none of that name.
     """
     if name.startswith("folder:"):
-        own = name.removeprefix("folder:")
-        if not own or own != path_safe(own):
-            raise BadInput(
-                f"folder:NAME must have a NAME of letters, digits, dots, underscores and hyphens, got {name!r}; give "
-                "the folder's own name, and what it lies in with --data-root"
-            )
+        _check_folder_name(name)
         return replace(FOLDER, name=name, train_fraction=0.8)
     if name not in DATASETS.names():
         if (loaded := next((entry for entry in loaded_parts(Dataset) if entry.name == name), None)) is not None:
@@ -356,7 +355,44 @@ def get_dataset(name: str) -> Dataset:
     try:
         return DATASETS.get(name)
     except BadInput as error:
-        raise BadInput(f"{error} (your own: file.py:NAME, and for later commands --parts FILE.py)") from error
+        raise BadInput(
+            f"{error} (your own: folder:NAME for a folder of class folders; file.py:NAME, and for later commands "
+            "--parts FILE.py)"
+        ) from error
+
+
+def _check_folder_name(name: str) -> None:
+    """Refuse a "folder:NAME" whose NAME is no folder's own name: where it lies is no part of what it is called."""
+    own = name.removeprefix("folder:")
+    if not own or own.startswith(".") or own != own.strip() or not own.isprintable() or set(own) & {"/", "\\"}:
+        place = Path(own)
+        fix = "the folder's own name, and what it lies in with --data-root"
+        if place.name and set(own) & {"/", "\\"}:
+            fix = f"folder:{place.name}, and --data-root {place.parent}"
+        raise BadInput(f"folder:NAME must have the name of a folder, got {name!r}; give {fix}")
+
+
+def split_folder_path(word: str, data_root: Path | None) -> tuple[str, Path | None]:
+    """Divide "folder:PATH", as a user types it, into "folder:NAME" and the folder to look in.
+
+    A path is that from `data_root`, where one is given, and a name alone stays as it is. So what a data set is called
+    in recipes, keys and rows never says where it lies.
+
+    Args:
+        word: Name of a data set, or "folder:PATH".
+        data_root: Folder that was given to look in; None for the usual places.
+
+    Returns:
+        The name of the data set, and the folder to look in; None for the usual places.
+    """
+    kind, _, text = word.partition(":")
+    if kind != "folder" or not (os.sep in text or "/" in text or text.startswith("~") or text in (".", "..")):
+        return word, data_root
+    place = Path(text).expanduser()
+    if place.name in ("", ".."):  # "." and "photos/.." have their names in the file system alone
+        place = place.resolve()
+    above = place.parent if data_root is None else data_root.expanduser() / place.parent
+    return f"folder:{place.name}", above
 
 
 def load_dataset(name: str) -> Dataset:
@@ -399,7 +435,8 @@ class InputSpec:
     Attributes:
         channels: 3 for RGB, 1 for grey.
         image_size: Side in pixels.
-        mean: Mean by channel, with which they are normalised; empty for colour images that were made grey.
+        mean: Mean by channel, with which they are normalised; empty for colour images that were made grey, and of
+            images that are not known here.
         std: Standard deviation by channel, likewise.
     """
 
@@ -410,10 +447,18 @@ class InputSpec:
 
     @classmethod
     def from_recipe(cls, recipe: Mapping[str, Any]) -> "InputSpec | None":
-        """Return the images that a recipe, as JSON values, is for; None where it names no data set known here."""
+        """Return the images that a recipe, as JSON values, is for.
+
+        None where it names no data set known here, and does not tell both channels and size itself.
+        """
         data = recipe.get("data")
         dataset = known_dataset(data.get("dataset")) if isinstance(data, Mapping) else None
-        if dataset is None or not isinstance(data, Mapping):
+        if not isinstance(data, Mapping):
+            return None
+        if dataset is None:
+            channels, size = data.get("channels"), data.get("image_size")
+            if isinstance(channels, int) and isinstance(size, int) and min(channels, size) > 0:
+                return cls(channels, size, (), ())
             return None
         augment = data.get("augment")
         first = augment[0] if isinstance(augment, list) else augment

@@ -13,6 +13,7 @@ from sslticket.data.datasets.base import SPLIT_NAMES, Dataset, ImageArrays, Layo
 from sslticket.data.datasets.unpack import conversion_advice
 from sslticket.data.shards import holds_shards, open_shards
 from sslticket.errors import BadInput, one_line
+from sslticket.escaping import shell_quote
 from sslticket.storage.files import cache_folder, file_lock
 
 
@@ -67,6 +68,8 @@ class DatasetLocation(NamedTuple):
         flat = [name for name in names if (self.folder / name).is_dir()]
         lacks = f"{flat[0]}/ holds no class folders" if flat else f"it has no {'/ or '.join(names)}/"
         fix = f"put them in {names[0]}/<class>/{dataset.layout.how_to_add(split)}"
+        if dataset.name == "folder":
+            fix += f", or give --dataset folder:{self.folder.absolute().name}, which sets a fifth of each class aside"
         raise MissingSplit(f"{self.folder} has no {SPLIT_NAMES[split]} images: {lacks}; {fix}")
 
 
@@ -95,6 +98,13 @@ def dataset_not_found(dataset: Dataset, data_root: Path | None) -> BadInput:
     paths = _search_paths(dataset, data_root)
     if advice := conversion_advice(dataset, [path.parent if path.is_file() else path for path in paths]):
         return BadInput(advice)
+    if dataset.name.startswith("folder:"):
+        here = Path(dataset.folder_name)
+        path = f"./{here}" if here.is_dir() else f"PATH/{here}"
+        return BadInput(
+            f"no images of {dataset.name} found; looked in {_describe_search(dataset, paths)}; give the folder that "
+            f"{here} lies in with --data-root, or its path in place of its name, as {shell_quote(f'folder:{path}')}"
+        )
     return BadInput(
         f"no images of {dataset.name} found; looked in {_describe_search(dataset, paths)}; get them from "
         f"{dataset.homepage} and give their folder with --data-root or put it in $SSLTICKET_DATA/{dataset.folder_name}"

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -17,7 +17,7 @@ from sslticket.report.stats import PANEL_KEYS
 from sslticket.results.row_schema import keys_of
 from sslticket.results.rows import ROW_TYPES, CostFields, Row, TargetFields, shared_controls
 
-DENSITY_AXIS = Axis("weights remaining (log scale)", "density", log=True)
+DENSITY_AXIS = Axis("weights that remain, % of the prunable (log scale)", "density", log=True)
 
 _UNIQUE_KEYS = [*PANEL_KEYS, "series", "unit", "run", "level", "ticket_hash", "seed", "other_run", "other_hash"]
 
@@ -97,14 +97,31 @@ def series_facts(rows: pd.DataFrame) -> SeriesFacts:
     }
 
 
-def split_series(names: Sequence[str], facts: SeriesFacts) -> list[tuple[str, list[str]]]:
-    """Series of one chart in as few charts as have no more than `MAX_SERIES`, and what is in each, in words.
+class SeriesGroup(NamedTuple):
+    """Series of one chart of several.
+
+    Attributes:
+        facets: What they have in common, by the name of the fact; () for all series of a chart.
+        names: Their names.
+    """
+
+    facets: tuple[tuple[str, str], ...]
+    names: list[str]
+
+    @property
+    def words(self) -> str:
+        """What they have in common."""
+        return ", ".join(value for _, value in self.facets if value)
+
+
+def split_series(names: Sequence[str], facts: SeriesFacts) -> list[SeriesGroup]:
+    """Series of one chart in as few charts as have no more than `MAX_SERIES`, and what is in each.
 
     What all runs share is in each of them, unless that would fill more than half of it. They are split by the fewest
     facts that do, and of these by the one that gives the fewest charts; where no facts do, in their order.
     """
     if len(names) <= MAX_SERIES:
-        return [("", list(names))]
+        return [SeriesGroup((), list(names))]
     shared = [name for name in names if name in facts and facts[name]["shared"]]
     if len(shared) > MAX_SERIES // 2:  # so many would leave no room beside them
         shared = []
@@ -115,21 +132,23 @@ def split_series(names: Sequence[str], facts: SeriesFacts) -> list[tuple[str, li
     # Objectives stay in one chart if that can be: what they are worth is what a report is about.
     pools = [[key for key in differ if key != "objective"], differ]
     ways = [chosen for pool in pools for count in range(1, len(pool) + 1) for chosen in combinations(pool, count)]
-    best: dict[tuple[str, ...], list[str]] = {}
-    fewest = 0
+    groups: dict[tuple[str, ...], list[str]] = {}
+    by: Sequence[str] = ()
     for chosen in ways:
-        if best and len(chosen) > fewest:
+        if groups and len(chosen) > len(by):
             break
-        groups = _grouped(own, told, chosen)
-        if max(map(len, groups.values())) <= room and (not best or len(groups) < len(best)):
-            best, fewest = groups, len(chosen)
-    best = best or _grouped(own, told, differ)
+        tried = _grouped(own, told, chosen)
+        if max(map(len, tried.values())) <= room and (not groups or len(tried) < len(groups)):
+            groups, by = tried, chosen
+    if not groups:
+        groups, by = _grouped(own, told, differ), differ
     found = []
-    for key, group in best.items():
+    for key, group in groups.items():
         parts = [group[begin : begin + room] for begin in range(0, len(group), room)]
         for number, part in enumerate(parts, start=1):
-            words = ", ".join(filter(None, [*key, f"part {number} of {len(parts)}" if len(parts) > 1 else ""]))
-            found.append((words, [name for name in names if name in part or name in shared]))
+            facets = tuple(zip(by, key, strict=True))
+            facets += (("part", f"part {number} of {len(parts)}"),) if len(parts) > 1 else ()
+            found.append(SeriesGroup(facets, [name for name in names if name in part or name in shared]))
     return found
 
 
@@ -152,12 +171,13 @@ def split_chart(chart: Chart, facts: SeriesFacts) -> list[Chart]:
     return [
         replace(
             chart,
-            name=f"{chart.name}-part-{number}",
-            title=f"{chart.title} ({words})" if words else chart.title,
-            curves=tuple(curve for curve in chart.curves if curve.series in own),
-            part=f"{words}: {len(own)} series",
+            name=f"{chart.name}-{group.words.replace(' ', '-').replace(',', '') or number}",
+            title=f"{chart.title} ({group.words})" if group.words else chart.title,
+            curves=tuple(curve for curve in chart.curves if curve.series in group.names),
+            part=f"{group.words}: {len(group.names)} series",
+            facets=group.facets,
         )
-        for number, (words, own) in enumerate(parts)
+        for number, group in enumerate(parts)
     ]
 
 

@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from sslticket.report import sections, text
+from sslticket.report import sections, stats, text
 from sslticket.report.chart import Axis, Chart, HeatMap
 from sslticket.report.sections import DENSITY_AXIS, FigureGroup, Picker, Section, mean_curves
+from sslticket.results.rows import compare_seeds
 
 MAX_PAIR_MAPS = 20
 """Pairs of which each has its heat maps; of more, layer by layer, a page would be megabytes."""
@@ -60,7 +61,7 @@ def _name_pairs(own: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
         if (row["other"], -row["other_density"]) < (row["tickets"], -row["density"]):
             two = {"tickets": "other", "level": "other_level", "density": "other_density", "search_seed": "other_seed"}
             row |= {key: row[other] for key, other in two.items()} | {other: row[key] for key, other in two.items()}
-        related = "same seed" if row["search_seed"] == row["other_seed"] else "other seeds"
+        related = compare_seeds(row["search_seed"], row["other_seed"])
         row["searches"] = "one search" if row["run"] == row["other_run"] else related
         row["pair"] = f"{row['tickets']} \N{MULTIPLICATION SIGN} {row['other']}, {row['searches']}"
         found.append(row)
@@ -72,9 +73,10 @@ def _overlap_groups(same: pd.DataFrame, number: int) -> Iterator[FigureGroup]:
 
     A search may be in several pairs: their mean is what it counts with.
     """
-    turned = same.assign(tickets=same["other"], other=same["tickets"], search_seed=same["other_seed"])
-    both = pd.concat([same, turned])
-    both = both.assign(unit="search " + both["search_seed"].astype(int).astype(str))
+    of_other = {"run": same["other_run"], "search_seed": same["other_seed"]}
+    turned = same.assign(tickets=same["other"], other=same["tickets"], **of_other)
+    both = pd.concat([same.assign(search_seed=same["search_seed"].astype(object)), turned])
+    both = both.assign(unit=stats.search_units(both["search_seed"], both["run"]))
     for index, (name, own) in enumerate(both.groupby("tickets")):
         model = sections.network_of_rows(own)
         charts = [

@@ -1,0 +1,217 @@
+"""Checkpoints of other tools as they are found: weights by their names there, masks, and what a file tells of itself.
+
+Forms that are known: `torch.nn.utils.prune` (`<weight>_orig` and `<weight>_mask`), a mask beside each weight
+(`<weight>_mask`, or a layer's `mask`), open_lth's pruned networks (`mask_layer___weight`), RigL's checkpoints with the
+masks of their pruner in a list (rigl-torch) or by names (rigl-reproducibility), masks alone, and plain states whose
+zeros are the mask.
+"""
+
+import argparse
+import hashlib
+import pickle
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from sslticket.errors import BadInput, one_line
+from sslticket.escaping import escape_terminal
+
+_STATES = ("state_dict", "model_state_dict", "model", "net", "network", "weights", "params")
+"""Where a checkpoint keeps its network's state, the usual names first."""
+_TOLD = ("arch", "epoch", "step")
+"""What a checkpoint may tell of itself that a ticket can record."""
+_WRAPPERS = ("module", "_orig_mod", "model", "backbone", "encoder", "net", "network")
+"""Modules that hold a whole network: DistributedDataParallel, torch.compile, and those of training scripts."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A network as others saved it.
+
+    Attributes:
+        path: The file.
+        form: How its mask is kept, in a word or two: "torch.nn.utils.prune", "RigL", "zeros", ...
+        state: Weights and buffers by their names there, without those of wrappers and without masks; empty where there
+            are masks alone.
+        masks: Mask of each masked weight by its name; None where the zeros of the weights are the mask.
+        told: What the file tells of itself, such as the epoch.
+        digest: 16 hexadecimal digits over the file's bytes.
+    """
+
+    path: Path
+    form: str
+    state: dict[str, Tensor]
+    masks: dict[str, Tensor] | None
+    told: dict[str, Any] = field(default_factory=dict)
+    digest: str = ""
+
+
+def file_digest(path: Path) -> str:
+    """16 hexadecimal digits over a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint; no code that it holds is run.
+
+    Raises:
+        BadInput: If there is no such file, it holds more than tensors and plain values, or no weights and no masks.
+    """
+    raw = read_tensors(path)
+    state = _find_state(raw)
+    if not state:
+        raise BadInput(f"{path} holds no tensors by their names; give a state dict, or a checkpoint that holds one")
+    prefix = _common_wrapper(state)
+    state = {name.removeprefix(prefix): value for name, value in state.items()}
+    form, state, masks = _split_masks(state, path)
+    if isinstance(raw, Mapping) and (found := _separate_masks(raw, state, path)) is not None:
+        form, masks = "RigL", found
+    told = {name: raw[name] for name in _TOLD if isinstance(raw, Mapping) and isinstance(raw.get(name), str | int)}
+    for name, mask in (masks or {}).items():
+        if state and (name not in state or state[name].shape != mask.shape):
+            has = f"{tuple(state[name].shape)}" if name in state else "not there"
+            raise BadInput(
+                f"{path} has a mask of {tuple(mask.shape)} for {name}, which is {has}; give the checkpoint of one "
+                "network"
+            )
+    return Checkpoint(path=path, form=form, state=state, masks=masks, told=told, digest=file_digest(path))
+
+
+def read_tensors(path: Path) -> Any:
+    """What `torch.save` or safetensors wrote: tensors and plain values.
+
+    Raises:
+        BadInput: If there is no such file, it is none of these, or more than these is in it.
+    """
+    if not path.is_file():
+        raise BadInput(f"there is no file {path}; give a checkpoint, or a folder of open_lth's levels")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        harmless = [
+            argparse.Namespace,
+            np.dtype,
+            _numpy_scalar(),
+            *(type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8", "?")),
+        ]
+        with torch.serialization.safe_globals(harmless), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        named = re.search(r"GLOBAL (\S+)", str(error))
+        held = f"a {escape_terminal(named[1])} beside its tensors" if named else "more than a file of torch.save should"
+        raise BadInput(
+            f"{path} holds {held}, and reading that could run code; where you trust it, load it yourself, "
+            "torch.save(model.state_dict(), FILE), and import that file"
+        ) from None
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, SafetensorError, pickle.PickleError) as error:
+        raise BadInput(
+            f"{path} cannot be read ({escape_terminal(one_line(error))}); give a file of torch.save or safetensors"
+        ) from None
+
+
+def _numpy_scalar() -> Any:
+    """The function by which pickles make numpy's numbers; its module has moved."""
+    return np.float64(0).__reduce__()[0]
+
+
+def _find_state(raw: Any) -> dict[str, Tensor]:
+    """The tensors of the network in a checkpoint, by their names; {} where there are none."""
+    if not isinstance(raw, Mapping):
+        return {}
+    for name in _STATES:
+        if isinstance(raw.get(name), Mapping) and (found := _find_state(raw[name])):
+            return found
+    return {str(name): value.detach() for name, value in raw.items() if isinstance(value, Tensor)}
+
+
+def _common_wrapper(names: Mapping[str, Any]) -> str:
+    """What all names begin with that is a wrapper's; open_lth's masks of a pruned network stand beside its `model`."""
+    prefix = ""
+    inner = [name for name in names if not _is_open_lth_mask(name)]
+    while (first := {name[len(prefix) :].partition(".")[0] for name in inner}) and len(first) == 1:
+        (word,) = first
+        if word not in _WRAPPERS or any(name[len(prefix) :] == word for name in inner):
+            break
+        prefix += f"{word}."
+    return prefix
+
+
+def _is_open_lth_mask(name: str) -> bool:
+    return name.startswith("mask_") and "." not in name and "___" in name
+
+
+def _split_masks(state: dict[str, Tensor], path: Path) -> tuple[str, dict[str, Tensor], dict[str, Tensor] | None]:
+    """The form, the state without masks, and the masks by the names of their weights."""
+    weights: dict[str, Tensor] = {}
+    masks: dict[str, Tensor] = {}
+    form = "zeros"
+    for name, value in state.items():
+        layer, _, last = name.rpartition(".")
+        if name.endswith("_orig") and f"{name.removesuffix('_orig')}_mask" in state:
+            weights[name.removesuffix("_orig")] = value
+            form = "torch.nn.utils.prune"
+        elif name.endswith("_mask"):
+            masks[name.removesuffix("_mask")] = value
+        elif last == "mask" and f"{layer}.weight" in state:
+            masks[f"{layer}.weight"] = value
+        elif _is_open_lth_mask(name):
+            masks[name.removeprefix("mask_").replace("___", ".")] = value
+            form = "open_lth"
+        else:
+            weights[name] = value
+    if masks and form == "zeros":
+        form = "weight_mask"
+    if not masks and all(map(_is_binary, state.values())):
+        weights, masks, form = {}, dict(state), "masks"
+    return form, weights, {name: _as_mask(name, mask, path) for name, mask in masks.items()} or None
+
+
+def _separate_masks(raw: Mapping[Any, Any], state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor] | None:
+    """Masks that RigL's ports keep beside the network's state: in a list, or by the names of weights."""
+    pruner = raw.get("pruner", raw.get("scheduler"))
+    if isinstance(pruner, Mapping) and isinstance(pruner.get("backward_masks"), Sequence):
+        return _listed_masks(pruner["backward_masks"], state, path)
+    kept = raw.get("mask", raw.get("masks", raw.get("mask_dict")))
+    kept = kept.get("masks", kept) if isinstance(kept, Mapping) else None
+    if not isinstance(kept, Mapping):
+        return None
+    named = {str(name): value for name, value in kept.items() if isinstance(value, Tensor)}
+    prefix = _common_wrapper(named)
+    return {name.removeprefix(prefix): _as_mask(name, value, path) for name, value in named.items()} or None
+
+
+def _listed_masks(masks: Sequence[Any], state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """Masks in the order of the layers that have a weight, batch norm left out; None stands for a dense layer."""
+    names = [
+        name for name in state if name.endswith(".weight") and f"{name.removesuffix('weight')}running_mean" not in state
+    ]
+    shapes = [None if mask is None else tuple(mask.shape) for mask in masks]
+    if len(names) != len(shapes) or any(
+        shape not in (None, tuple(state[name].shape)) for name, shape in zip(names, shapes, strict=True)
+    ):
+        raise BadInput(
+            f"{path} lists {len(shapes)} masks whose shapes are not those of its {len(names)} weights in their order; "
+            "give the checkpoint of one network"
+        )
+    return {name: _as_mask(name, mask, path) for name, mask in zip(names, masks, strict=True) if mask is not None}
+
+
+def _is_binary(value: Tensor) -> bool:
+    return value.dim() > 1 and bool(((value == 0) | (value == 1)).all())
+
+
+def _as_mask(name: str, mask: Tensor, path: Path) -> Tensor:
+    if not bool(((mask == 0) | (mask == 1)).all()):
+        raise BadInput(f"the mask of {name} in {path} has other values than 0 and 1; give one that keeps or prunes")
+    return mask != 0
