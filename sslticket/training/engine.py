@@ -191,11 +191,20 @@ class Engine:
         """How trainings compute here, before their length is known."""
         return Numerics.resolve(self.runtime, self.precision)
 
-    def numerics_for(self, network: MaskedNetwork, steps: int, training: TrainConfig | None = None) -> Numerics:
-        """How a network's training of so many steps in all computes here."""
-        ghost_batch = None if training is None else training.ghost_batch
+    def numerics_for(
+        self,
+        network: MaskedNetwork,
+        steps: int,
+        training: TrainConfig | None = None,
+        source: DataSource | None = None,
+    ) -> Numerics:
+        """How a network's training of so many steps in all, on images of this source, computes here."""
         return self.numerics.for_training(
-            steps, size=state_size(network.backbone), steady=network.objective.cuda_graph_safe, ghost_batch=ghost_batch
+            steps,
+            size=state_size(network.backbone),
+            steady=network.objective.cuda_graph_safe,
+            ghost_batch=None if training is None else training.ghost_batch,
+            files=source is not None and source.images is None,
         )
 
     @property
@@ -329,6 +338,7 @@ class Engine:
             threads=self.runtime.decode_threads,
             max_bad_images=self.runtime.max_bad_images,
             keep_decoded=self.runtime.keep_decoded,
+            decoder=self.runtime.decoder,
             channels_last=channels_last,
         )
         if isinstance(loader, MemoryLoader):
