@@ -309,6 +309,7 @@ def _first_images(recipe: Recipe, runtime: RuntimeConfig, images: TrainingImages
         threads=runtime.decode_threads,
         max_bad_images=runtime.max_bad_images,
         keep_decoded=0,  # of one batch, nothing is seen twice
+        decoder=runtime.decoder,
     )
     (whole,) = batches.train(0, 1)
     *views, last = (view[:count] for view in whole.views)

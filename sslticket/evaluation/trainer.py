@@ -140,9 +140,12 @@ class Splits:
             BadInput: If a folder of one's own, or another set whose name does not say which images it has, has changed
                 since; it names what was added and removed, where the list was kept.
         """
+        entry = self.training.dataset
+        if not self.whole_hash or not is_own_dataset(entry) or not header["recipe"].get("data"):
+            return
         data, origin = RecipeRecord(header["recipe"]).data, header["provenance"]
-        identity, entry = data.identity, self.training.dataset
-        if not self.whole_hash or data.dataset != entry.name or not is_own_dataset(entry):
+        identity = data.identity
+        if data.dataset != entry.name:
             return
         same = origin.get("source_hash") in (None, self.whole_hash)
         listed = data.subset_list is not None or data.labels_list is not None  # whose names are in the hash, too
@@ -481,7 +484,7 @@ class Evaluator:
             Diverged: If a loss is not finite.
         """
         engine, training, steps = self.engine, run.training, run.total_steps - run.start
-        numerics = str(engine.numerics_for(net, steps, training))
+        numerics = str(engine.numerics_for(net, steps, training, run.splits.training))
         manifest = run.splits.training.manifest
         if note := engine.fit_in_memory(net, training, self._memory.needs(run.protocol, run.model, run.splits)):
             self.progress.note(note)

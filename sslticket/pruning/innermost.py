@@ -5,7 +5,7 @@ convolution multiplies vectors of images, so a layer that is given such a batch 
 channel is one run of numbers to batch norm. Activations and additions of torch keep the layout. CPU only.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import torch
@@ -67,20 +67,31 @@ class _InnermostNorm:
         module = self._module
         # Its class changes where several processes, or parts of a batch, have statistics of their own.
         own = cast("Callable[[nn.Module, Tensor], Tensor]", type(module).forward)
-        weight, bias, mean, var = module.weight, module.bias, module.running_mean, module.running_var
-        tensors = (weight, bias, mean, var)
-        able = type(module) is nn.BatchNorm2d and module.momentum is not None and is_innermost(input)
-        able = able and all(each is not None and each.dtype is input.dtype for each in tensors)
-        if not able or input.dtype not in (torch.float32, torch.float64) or not input.numel():
+        tensors = (module.weight, module.bias, module.running_mean, module.running_var)
+        able = type(module) is nn.BatchNorm2d and module.momentum is not None and can_normalise(input, tensors)
+        if not able or (module.training and input.numel() == input.shape[1]):  # which torch refuses
             return own(module, input)
-        factor = -1.0
-        if module.training:
-            if input.numel() == input.shape[1]:  # which torch refuses
-                return own(module, input)
-            if module.num_batches_tracked is not None:
-                module.num_batches_tracked.add_(1)
-            factor = cast(float, module.momentum)
-        return cast(Tensor, _Norm.apply(input, *tensors, factor, module.eps))
+        if module.training and module.num_batches_tracked is not None:
+            module.num_batches_tracked.add_(1)
+        return normalise(input, tensors, cast(float, module.momentum) if module.training else -1.0, module.eps)
+
+
+def can_normalise(x: Tensor, tensors: Sequence[Tensor | None]) -> bool:
+    """Whether `normalise` can compute with a batch and these tensors."""
+    alike = all(each is not None and each.dtype is x.dtype for each in tensors)
+    return alike and is_innermost(x) and x.dtype in _LIKE and bool(x.numel())
+
+
+def normalise(x: Tensor, tensors: Sequence[Tensor | None], factor: float, eps: float) -> Tensor:
+    """Batch norm of a batch whose images lie innermost.
+
+    Args:
+        x: The batch, (B, C, H, W).
+        tensors: Factors, what is added, running means and running variances, which move in place.
+        factor: By how much they move; below 0 they stay, and are what is normalised by.
+        eps: What is added to variances.
+    """
+    return cast(Tensor, _Norm.apply(x, *tensors, factor, eps))
 
 
 class _Norm(torch.autograd.Function):

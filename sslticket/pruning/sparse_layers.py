@@ -24,6 +24,7 @@ from torch.nn.utils import parametrize
 
 from sslticket.errors import one_line
 from sslticket.pruning import innermost, pruned_model
+from sslticket.pruning.compaction import WeightParts, compact_layer, spread_parts
 from sslticket.pruning.mask import Mask
 
 MAX_DENSITY = 0.5
@@ -215,6 +216,8 @@ def stop_sparse_layers(backbone: nn.Module) -> None:
     for module in backbone.modules():
         if _SPARSE in module.__dict__:
             del module.__dict__[_SPARSE], module.__dict__["forward"]
+            if (compact := compact_layer(module)) is not None:
+                module.forward = compact
 
 
 def sparse_layers(backbone: nn.Module) -> list[str]:
@@ -276,12 +279,14 @@ def _supports(backbone: nn.Module, name: str, mask: Tensor) -> bool:
     plain = type(module).forward in (nn.Linear.forward, nn.Conv2d.forward) and name.rpartition(".")[2] == "weight"
     # What users' layers do otherwise, such as weights that are standardised first.
     own = isinstance(module, nn.Conv2d) and type(module)._conv_forward is not nn.Conv2d._conv_forward
-    if not plain or own or "forward" in vars(module) or mask.device.type != "cpu":
+    others = "forward" in vars(module) and compact_layer(module) is None
+    if not plain or own or others or mask.device.type != "cpu":
         return False
     weight = _stored_weight(module)
     if weight.device.type != "cpu" or weight.dtype not in (torch.float32, torch.float64):
         return False
-    narrow = isinstance(module, nn.Conv2d) and module.in_channels <= MAX_NARROW
+    mask = _part_of(mask, module)
+    narrow = isinstance(module, nn.Conv2d) and mask.shape[1] <= MAX_NARROW
     if not narrow and int(mask.sum()) > MAX_DENSITY * mask.numel():
         return False
     return not isinstance(module, nn.Conv2d) or (
@@ -292,11 +297,21 @@ def _supports(backbone: nn.Module, name: str, mask: Tensor) -> bool:
     )
 
 
+def _part_of(mask: Tensor, module: nn.Module) -> Tensor:
+    """The mask of the rows and columns of a layer's weight that are computed."""
+    compact = compact_layer(module)
+    if compact is None:
+        return mask
+    part = mask if compact.rows is None else mask[compact.rows.cpu()]
+    return part if compact.columns is None else part[:, compact.columns.cpu()]
+
+
 class _Plan:
     """Where the kept weights of a layer find what they multiply, for images of one shape.
 
     Args:
-        mask: The kept entries of the weight, (out, in, height, width).
+        mask: The kept entries of the weight, (out, in, height, width), or of some rows and columns.
+        places: Which rows and columns of the weight these are.
         strides: The dense weight's.
         size: Height and width of the images.
         padding: Rows and columns of 0 around them.
@@ -312,6 +327,7 @@ class _Plan:
     def __init__(
         self,
         mask: Tensor,
+        places: Sequence[Any],
         strides: Sequence[int],
         *,
         size: tuple[int, int],
@@ -343,9 +359,8 @@ class _Plan:
         self.format = _FORMATS[nhwc]
 
         o, i, y, x = np.nonzero(mask.numpy())
-        index = sum(
-            (place * apart for place, apart in zip((o, i, y, x), strides, strict=False)), np.zeros(len(o), np.int64)
-        )
+        stored = (places[0][o], places[1][i], y, x)
+        index = sum((place * apart for place, apart in zip(stored, strides, strict=False)), np.zeros(len(o), np.int64))
         y, x = y * dilation[0], x * dilation[1]
         places = ((i * tall + y) * wide + x) * chunk
         # Seen from the input, a pixel has the phase of its place between two pixels of the output.
@@ -494,11 +509,20 @@ class _SparseLayer:
 
     def __init__(self, module: nn.Module, weight: Tensor, mask: Tensor, *, images_innermost: bool = False) -> None:
         self.weight, self.bias = weight, cast("Tensor | None", module.bias)
-        self._mask = mask.view(*mask.shape, *(1,) * (4 - mask.ndim)).cpu() > 0
+        self._compact = compact_layer(module)
+        part = _part_of(mask, module)
+        self._mask = part.reshape(*part.shape, *(1,) * (4 - mask.ndim)).cpu() > 0
+        rows, columns = (None, None) if self._compact is None else (self._compact.rows, self._compact.columns)
+        self._places = [
+            np.arange(whole) if index is None else index.cpu().numpy()
+            for whole, index in zip(mask.shape, (rows, columns), strict=False)
+        ]
+        self._is_whole = int(self._mask.sum()) == int((mask > 0).sum())  # no kept weight lies outside
         self._gradient: tuple[Tensor | None, int] = None, 0
         self._last: _Plan | None = None
         self._shared = torch.distributed.is_available() and torch.distributed.is_initialized()
-        self._dense = cast("Callable[[Tensor], Tensor]", module.forward)
+        dense = module.forward if self._compact is None else self._compact.product
+        self._dense = cast("Callable[[Tensor], Tensor]", dense)
         self._plans: dict[Any, _Plan | None] = {}
         self._made: dict[Any, _Plan] = {}
         self._conv = module if isinstance(module, nn.Conv2d) else None
@@ -506,13 +530,14 @@ class _SparseLayer:
 
     def __call__(self, input: Tensor) -> Tensor:  # noqa: A002  # torch's name, which callers may give
         """See the module's own forward."""
-        x = input
+        x = input if self._compact is None else self._compact.join(input)
         # Under autocast too: outputs that are cast as those of dense layers would be cast back by the next sparse one.
         own = x.to(self.weight.dtype) if torch.is_autocast_enabled("cpu") else x
         plan = self._plan(own)
         if plan is None:
             return self._dense(x)
-        return cast(Tensor, _SparseProduct.apply(own, self.weight, self.bias, plan, self))
+        bias = self.bias if self._compact is None else self._compact.bias()
+        return cast(Tensor, _SparseProduct.apply(own, self.weight, bias, plan, self))
 
     def gradient(self, plan: _Plan, alone: bool) -> tuple[Tensor | None, Tensor, bool]:
         """Where the weight's gradient goes: what autograd is given, where to write, and whether to add.
@@ -546,7 +571,10 @@ class _SparseLayer:
 
     def dense_gradients(self, g: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """Gradients of input, weight and bias by operations of torch, for the output's gradient and the input."""
-        weight, conv, outward = self.weight, self._conv, self.weight.shape[0]
+        conv, outward = self._conv, self._mask.shape[0]
+        rows, columns = (None, None) if self._compact is None else (self._compact.rows, self._compact.columns)
+        compact = self._compact is not None
+        (weight,) = WeightParts.apply(self.weight, rows, columns) if compact else (self.weight,)
         d_bias: Tensor | None
         if conv is None:
             flat = g.reshape(-1, outward)
@@ -555,7 +583,10 @@ class _SparseLayer:
             d_x, d_weight, d_bias = torch.ops.aten.convolution_backward(
                 *(g, x, weight, [outward], conv.stride, conv.padding, conv.dilation, False, [0, 0], 1, [True] * 3)
             )
-        return d_x, d_weight * self._mask.view(weight.shape), None if self.bias is None else d_bias
+        d_weight = d_weight * self._mask.view(weight.shape)
+        if compact:
+            d_weight = spread_parts([d_weight], self.weight, rows, [columns])
+        return d_x, d_weight, None if self.bias is None else d_bias
 
     def step(self, group: Mapping[str, Any], state: dict[Any, Any]) -> bool:
         """Takes the step of SGD with these settings and this state, where the gradient is the layer's alone.
@@ -564,7 +595,7 @@ class _SparseLayer:
             Whether it was taken.
         """
         weight, gradient, plan = self.weight, self.weight.grad, self._last
-        if gradient is None or plan is None or not pruned_model.is_masked_gradient(weight):
+        if gradient is None or plan is None or not self._is_whole or not pruned_model.is_masked_gradient(weight):
             return False
         address, momentum = 0, group["momentum"]
         if momentum:
@@ -604,7 +635,7 @@ class _SparseLayer:
 
     def _make_plan(self, x: Tensor, nhwc: bool) -> _Plan | None:
         conv, weight = self._conv, self.weight
-        expected = weight.shape[1]
+        expected = self._mask.shape[1]
         if x.device.type != "cpu" or x.dtype != weight.dtype or not x.numel() or (conv is not None and x.ndim != 4):
             return None
         if kernels() is None:
@@ -639,6 +670,7 @@ class _SparseLayer:
         if key not in self._made:
             self._made[key] = _Plan(
                 self._mask,
+                self._places,
                 weight.stride(),
                 size=size,
                 padding=padding,

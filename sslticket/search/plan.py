@@ -599,6 +599,7 @@ def plan_search(
         size=state_size(backbone),
         steady=objective.cuda_graph_safe,
         ghost_batch=recipe.training.ghost_batch,
+        files=images.source.images is None,
     )
     return SearchPlan(
         recipe,

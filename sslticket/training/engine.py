@@ -32,6 +32,7 @@ from sslticket.errors import BadInput
 from sslticket.objectives import distributed
 from sslticket.processes.allocator import keep_freed_memory
 from sslticket.pruning import pruned_model
+from sslticket.pruning.compaction import Compaction
 from sslticket.pruning.sparse_layers import can_compute, sparse_candidates
 from sslticket.training.display import Stage
 from sslticket.training.loop import TrainingLoop
@@ -190,11 +191,20 @@ class Engine:
         """How trainings compute here, before their length is known."""
         return Numerics.resolve(self.runtime, self.precision)
 
-    def numerics_for(self, network: MaskedNetwork, steps: int, training: TrainConfig | None = None) -> Numerics:
-        """How a network's training of so many steps in all computes here."""
-        ghost_batch = None if training is None else training.ghost_batch
+    def numerics_for(
+        self,
+        network: MaskedNetwork,
+        steps: int,
+        training: TrainConfig | None = None,
+        source: DataSource | None = None,
+    ) -> Numerics:
+        """How a network's training of so many steps in all, on images of this source, computes here."""
         return self.numerics.for_training(
-            steps, size=state_size(network.backbone), steady=network.objective.cuda_graph_safe, ghost_batch=ghost_batch
+            steps,
+            size=state_size(network.backbone),
+            steady=network.objective.cuda_graph_safe,
+            ghost_batch=None if training is None else training.ghost_batch,
+            files=source is not None and source.images is None,
         )
 
     @property
@@ -328,6 +338,7 @@ class Engine:
             threads=self.runtime.decode_threads,
             max_bad_images=self.runtime.max_bad_images,
             keep_decoded=self.runtime.keep_decoded,
+            decoder=self.runtime.decoder,
             channels_last=channels_last,
         )
         if isinstance(loader, MemoryLoader):
@@ -357,9 +368,9 @@ class Engine:
             steps: Steps of the training in all.
             earlier: The kernels of the same network under another mask, whose layout stays; None to try layouts.
         """
-        settled = (
-            Kernels() if earlier is None else dataclasses.replace(earlier, sparse=(), layers=0, images_innermost=False)
-        )
+        settled = Kernels()
+        if earlier is not None:
+            settled = Kernels(channels_last=earlier.channels_last, compiled=earlier.compiled)
         if self.accelerator.device.type != "cpu" or self.runtime.exact or steps < TRIAL_FROM_STEPS:
             return settled
         if (found := self.broadcast(Kernels.read(path) if self.is_main_process else None)) is not None:
@@ -368,17 +379,21 @@ class Engine:
             sparse = found.sparse if able and not self.numerics.compiled else ()
             layout = found.channels_last if self.runtime.channels_last is None else self.runtime.channels_last
             compiled = found.compiled and self.runtime.compile is None
-            return dataclasses.replace(found, sparse=sparse, channels_last=layout, compiled=compiled)
+            left_out = found.left_out if self._may_leave_out(network, training) else 0
+            return dataclasses.replace(found, sparse=sparse, channels_last=layout, compiled=compiled, left_out=left_out)
         layouts = self._layouts(network) if earlier is None else (settled.channels_last,)
         # Alone: processes that time for themselves would not agree on whether it pays.
         alone = self.accelerator.num_processes == 1
         may_compile = earlier is None and self.runtime.fast and self.runtime.compile is None and alone
-        mask = None
+        mask = compaction = None
         # Compiled code knows no sparse layers.
         if network.mask_learning is None and not (self.numerics.compiled or settled.compiled):
             mask = pruned_model.current_mask(network.backbone)
             # All or none: numba may be broken in one process alone.
-            mask = mask if all(self.gather(bool(sparse_candidates(network.backbone, mask)))) else None
+            tried = all(self.gather(bool(sparse_candidates(network.backbone, mask))))
+            if self._may_leave_out(network, training):
+                compaction = Compaction.plan(network.backbone, mask)
+            mask = mask if tried or compaction is not None else None
         if len(layouts) == 1 and not may_compile and mask is None:
             return settled
         (batch,) = load().train(0, 1)
@@ -388,6 +403,7 @@ class Engine:
             batch=next(batch.chunk(self.accumulation_steps(network, training))),
             layouts=layouts,
             compile_for=steps if may_compile else 0,
+            compaction=compaction,
         )
         chosen, note = self.broadcast(trial.choose(self.accelerator))
         if self.is_main_process:
@@ -395,6 +411,15 @@ class Engine:
             if note:
                 warnings.warn(note, stacklevel=2)
         return chosen
+
+    def _may_leave_out(self, network: MaskedNetwork, training: TrainConfig) -> bool:
+        """Whether channels may be left out: in one process, and where all numbers of a channel are normalised together.
+
+        An objective of a user's may look at what layers hand on.
+        """
+        ghosts = network.objective.needs_whole_batch and training.ghost_batch not in (None, training.batch_size)
+        alone, ours = self.accelerator.num_processes == 1, type(network.objective).__module__.startswith("sslticket.")
+        return alone and ours and not ghosts and network.mask_learning is None and not self.numerics.compiled
 
     def _layouts(self, network: MaskedNetwork) -> tuple[bool, ...]:
         """The layouts that a trial may choose from, whether channels-last: weights of volumes have none to choose."""

@@ -21,6 +21,7 @@ import torch
 from sslticket.data.loader import Batch
 from sslticket.errors import BadInput, one_line
 from sslticket.pruning import pruned_model, sparse_layers
+from sslticket.pruning.compaction import Compaction, is_compact, stop_compaction, use_compaction
 from sslticket.pruning.mask import Mask
 from sslticket.storage.files import read_json, write_json
 from sslticket.training.network import MaskedNetwork
@@ -54,6 +55,8 @@ class Kernels:
         layers: Number of layers with a mask; 0 where no layer was tried.
         images_innermost: Whether these layers hand on batches whose images lie innermost, see
             `sslticket.pruning.innermost`.
+        left_out: Number of channels that are not computed, see `sslticket.pruning.compaction`.
+        channels: Number of the channels among which these are.
     """
 
     channels_last: bool = False
@@ -61,6 +64,8 @@ class Kernels:
     sparse: tuple[str, ...] = ()
     layers: int = 0
     images_innermost: bool = False
+    left_out: int = 0
+    channels: int = 0
 
     @classmethod
     def read(cls, path: Path) -> Self | None:
@@ -74,9 +79,10 @@ class Kernels:
             found = read_json(path, fix=fix)
         except FileNotFoundError:
             return None
-        kinds = {"channels_last": bool, "compiled": bool, "sparse": list, "layers": int, "images_innermost": bool}
+        kinds = {"channels_last": bool, "compiled": bool, "sparse": list, "layers": int}
+        kinds |= (added := {"images_innermost": bool, "left_out": int, "channels": int})  # what older files have not
         if isinstance(found, dict):
-            found.setdefault("images_innermost", False)  # older files have it not
+            found = {name: kind() for name, kind in added.items()} | found
         fits = isinstance(found, dict) and found.keys() == kinds.keys()
         if not fits or any(type(found[name]) is not kind for name, kind in kinds.items()):
             raise BadInput(f"{path} is damaged (it names no kernels); {fix}")
@@ -92,6 +98,8 @@ class Kernels:
         words += ["images innermost"] * self.images_innermost
         if self.sparse:
             words.append(f"{len(self.sparse)} of {self.layers} layers sparse")
+        if self.left_out:
+            words.append(f"{self.left_out} of {self.channels} channels left out")
         return "; ".join(words)
 
 
@@ -116,6 +124,7 @@ class Trial:
         batch: The images that go through it at once.
         layouts: The layouts of memory, whether channels-last, the usual one first.
         compile_for: Steps of the training if compiled code is to be tried where that would pay, else 0.
+        compaction: The channels that may be left out; None where none may.
     """
 
     build: Callable[[], MaskedNetwork]
@@ -123,6 +132,7 @@ class Trial:
     batch: Batch
     layouts: tuple[bool, ...]
     compile_for: int
+    compaction: Compaction | None = None
 
     def choose(self, accelerator: "Accelerator") -> tuple[Kernels, str]:
         """Times a network's passes, forward and back, in each layout with the sparse layers that gain in it.
@@ -142,7 +152,12 @@ class Trial:
             best = self.layouts[0]
             for other in self.layouts[1:]:
                 best = other if times[best] >= MIN_GAIN * times[other] else best
-            chosen = self._innermost(accelerator, passes[best]).kernels
+            found = self._innermost(accelerator, passes[best])
+            if self.compaction is not None:
+                less = self._innermost(accelerator, _Pass(self, accelerator, channels_last=best, compact=True))
+                seconds = _seconds_of({False: found, True: less})
+                found = less if seconds[False] >= MIN_GAIN * seconds[True] else found
+            chosen = found.kernels
             if self.compile_for and self.compile_for * times[best] >= COMPILE_FROM_SECONDS:
                 try:
                     compiled = _Pass(self, accelerator, channels_last=best, compiled=True)
@@ -158,10 +173,14 @@ class Trial:
         if mask is None or not kernels.sparse or not all(view.ndim == 4 for view in self.batch.views):
             return found
         passes = {0: found}
-        for names in dict.fromkeys(
-            [kernels.sparse, tuple(sparse_layers.sparse_candidates(self.build().backbone, mask))]
-        ):
-            passes[len(passes)] = _Pass(self, accelerator, channels_last=kernels.channels_last, innermost=names)
+        for names in dict.fromkeys([kernels.sparse, found.candidates]):
+            passes[len(passes)] = _Pass(
+                self,
+                accelerator,
+                channels_last=kernels.channels_last,
+                compact=kernels.left_out > 0,
+                innermost=names,
+            )
         times = _seconds_of(passes)
         best = min(times, key=times.__getitem__)
         return passes[best] if times[0] >= MIN_GAIN * times[best] else found
@@ -172,6 +191,7 @@ class _Pass:
 
     Attributes:
         kernels: By which kernels it computes.
+        candidates: Names of the weights whose layers may be sparse.
     """
 
     def __init__(
@@ -181,6 +201,7 @@ class _Pass:
         *,
         channels_last: bool,
         compiled: bool = False,
+        compact: bool = False,
         innermost: Sequence[str] = (),
     ) -> None:
         layout = torch.channels_last if channels_last else torch.contiguous_format
@@ -193,6 +214,11 @@ class _Pass:
         elif (mask := trial.mask) is not None:
             backbone = network.backbone
             pruned_model.set_mask_everywhere(network, mask)
+            if compact and (plan := trial.compaction) is not None:
+                for each in pruned_model.backbone_and_copies(network):
+                    use_compaction(each, plan)
+                self.kernels = replace(self.kernels, left_out=plan.left_out, channels=plan.channels)
+            self.candidates = tuple(sparse_layers.sparse_candidates(backbone, mask))
             names = tuple(innermost) or tuple(
                 sparse_layers.faster_sparse_layers(backbone, mask, views[0], autocast=accelerator.autocast)
             )
@@ -229,37 +255,43 @@ def _clock() -> float:
 
 @contextmanager
 def computing_with(kernels: Kernels, network: MaskedNetwork) -> Iterator[None]:
-    """Has a network and its copies compute with these sparse layers, until the block ends.
+    """Has a network and its copies compute with these layers sparse and these channels left out, until the block ends.
 
     Args:
         kernels: What trials have chosen.
         network: The network with its mask, which stays the same meanwhile.
     """
-    if not kernels.sparse:
+    if not (kernels.sparse or kernels.left_out):
         yield
         return
     mask = pruned_model.current_mask(network.backbone)
+    plan = Compaction.plan(network.backbone, mask) if kernels.left_out else None
     for backbone in pruned_model.backbone_and_copies(network):
+        if plan is not None:
+            use_compaction(backbone, plan)
         sparse_layers.use_sparse_layers(backbone, mask, kernels.sparse, images_innermost=kernels.images_innermost)
     try:
         yield
     finally:
         sparse_layers.stop_sparse_layers(network)  # in copies that an objective has made meanwhile too
+        stop_compaction(network)
 
 
 @contextmanager
 def dense_layers(network: MaskedNetwork) -> Iterator[None]:
     """Has a network compute with torch's own kernels, as scores with second derivatives ask, until the block ends."""
     backbones = [
-        (each, sparse_layers.sparse_layers(each), sparse_layers.hands_on_innermost(each))
+        (each, is_compact(each), sparse_layers.sparse_layers(each), sparse_layers.hands_on_innermost(each))
         for each in pruned_model.backbone_and_copies(network)
     ]
-    for backbone, _, _ in backbones:
+    for backbone, *_ in backbones:
         sparse_layers.stop_sparse_layers(backbone)
+        stop_compaction(backbone)
     try:
         yield
     finally:
-        for backbone, names, innermost in backbones:
-            if names:  # with the mask that is there again
-                mask = pruned_model.current_mask(network.backbone)
-                sparse_layers.use_sparse_layers(backbone, mask, names, images_innermost=innermost)
+        mask = pruned_model.current_mask(network.backbone)  # which is there again
+        for backbone, compact, names, innermost in backbones:
+            if compact and (plan := Compaction.plan(backbone, mask)) is not None:
+                use_compaction(backbone, plan)
+            sparse_layers.use_sparse_layers(backbone, mask, names, images_innermost=innermost)

@@ -17,8 +17,10 @@ from sslticket.data.loader import Batch, MemoryLoader
 from sslticket.data.source import open_split
 from sslticket.errors import BadInput
 from sslticket.evaluation.protocols import Protocol
+from sslticket.objectives.barlowtwins import BarlowTwins
 from sslticket.objectives.supervised import Supervised
 from sslticket.pruning import pruned_model, sparse_layers
+from sslticket.pruning.compaction import Compaction, is_compact
 from sslticket.pruning.criteria import SNIP
 from sslticket.pruning.mask import Mask
 from sslticket.search.imp import IMP
@@ -58,11 +60,31 @@ def sparse_mask(network: MaskedNetwork, density: float = 0.2) -> Mask:
     return Mask({name: torch.rand(layer.shape, generator=drawn) < density for name, layer in dense.items()})
 
 
+def killing_mask(network: MaskedNetwork) -> Mask:
+    """A sparse mask under which every second channel has no weight that leads to it."""
+    mask = sparse_mask(network)
+    for layer in mask.values():
+        layer[::2], layer[1::2, 0] = False, True
+    return mask
+
+
 class Clock:
-    """Seconds that passes take as a test says, whatever they take."""
+    """Seconds that passes take as a test says, whatever they take.
+
+    Args:
+        contiguous: Seconds of a pass in that layout.
+        channels_last: Seconds of a pass in the other.
+        innermost: What these are multiplied by where images lie innermost.
+        compact: What they are multiplied by where channels are left out.
+    """
 
     def __init__(
-        self, monkeypatch: pytest.MonkeyPatch, contiguous: float, channels_last: float, innermost: float = 1.0
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        contiguous: float,
+        channels_last: float,
+        innermost: float = 1.0,
+        compact: float = 1.0,
     ) -> None:
         self.now, self.seconds, self.passes = 0.0, {False: contiguous, True: channels_last}, 0
         monkeypatch.setattr(trials, "_clock", lambda: self.now)
@@ -71,7 +93,8 @@ class Clock:
         def run(one: Any) -> None:
             whole(one)
             self.passes += 1
-            self.now += self.seconds[one.kernels.channels_last] * (innermost if one.kernels.images_innermost else 1)
+            factors = innermost if one.kernels.images_innermost else 1, compact if one.kernels.left_out else 1
+            self.now += self.seconds[one.kernels.channels_last] * factors[0] * factors[1]
 
         monkeypatch.setattr(trials._Pass, "__call__", run)
 
@@ -145,6 +168,47 @@ def test_sparse_layers_are_in_use_for_as_long_as_they_should_be() -> None:
     assert not sparse_layers.sparse_layers(network)
 
 
+@pytest.mark.parametrize(("compact", "left_out"), [(0.9, 24), (0.95, 0)])
+def test_channels_are_left_out_where_that_is_faster_by_a_tenth(
+    compact: float, left_out: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sparse_layers, "faster_sparse_layers", lambda *_, **__: list(LAYERS[:1]))
+    Clock(monkeypatch, 1.0, 1.0, compact=compact)
+    network = build()
+    mask = killing_mask(network)
+    trial = Trial(
+        build=build,
+        mask=mask,
+        batch=digits(16),
+        layouts=(False,),
+        compile_for=0,
+        compaction=Compaction.plan(network.backbone, mask),
+    )
+    chosen, _ = trial.choose(Engine.create(RuntimeConfig(), "fp32").accelerator)
+    assert chosen == Kernels(sparse=LAYERS[:1], layers=3, left_out=left_out, channels=48 if left_out else 0)
+    assert str(chosen) == "1 of 3 layers sparse" + "; 24 of 48 channels left out" * (left_out > 0)
+
+
+def test_channels_are_left_out_for_as_long_as_they_should_be() -> None:
+    network = build()
+    network.heads.slow = pruned_model.MaskedCopy(copy.deepcopy(network.backbone))
+    pruned_model.set_mask_everywhere(network, killing_mask(network))
+    images = digits(16).views[0]
+    dense = network.backbone(images)
+    kernels = Kernels(sparse=LAYERS, layers=3, left_out=24, channels=48)
+    with computing_with(kernels, network):
+        for backbone in pruned_model.backbone_and_copies(network):
+            assert is_compact(backbone)
+            torch.testing.assert_close(backbone(images), dense, rtol=1e-4, atol=1e-5)
+        with dense_layers(network):
+            assert not is_compact(network)
+            assert not sparse_layers.sparse_layers(network)
+        assert all(is_compact(backbone) for backbone in pruned_model.backbone_and_copies(network))
+        torch.testing.assert_close(network.backbone(images), dense, rtol=1e-4, atol=1e-5)
+    assert not is_compact(network)
+    assert torch.equal(network.backbone(images), dense)
+
+
 def test_a_damaged_file_is_refused_and_a_whole_one_comes_back(tmp_path: Path) -> None:
     path = tmp_path / "kernels" / "search.level-00.json"
     assert Kernels.read(path) is None
@@ -165,10 +229,12 @@ class Chosen:
     Attributes:
         asked: The densities of the masks under which something was tried.
         layouts: The layouts that were tried.
+        left_out: The channels that could be left out, which are.
     """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *, innermost: bool = False) -> None:
         self.asked: list[float] = []
+        self.left_out: list[int] = []
         self.layouts: list[tuple[bool, ...]] = []
         monkeypatch.setattr(engines, "TRIAL_FROM_STEPS", STEPS)
 
@@ -177,7 +243,10 @@ class Chosen:
             density = 1.0 if trial.mask is None else trial.mask.density
             self.asked.append(density)
             sparse = {} if trial.mask is None else {"sparse": LAYERS, "layers": 3, "images_innermost": innermost}
-            return Kernels(channels_last=trial.layouts[-1], **sparse), ""
+            plan = trial.compaction
+            self.left_out.append(0 if plan is None else plan.left_out)
+            channels = {} if plan is None else {"left_out": plan.left_out, "channels": plan.channels}
+            return Kernels(channels_last=trial.layouts[-1], **sparse, **channels), ""
 
         monkeypatch.setattr(Trial, "choose", choose)
 
@@ -220,6 +289,47 @@ def test_a_search_that_is_stopped_again_and_again_computes_by_its_first_choice(
     assert len(chosen.asked) == 2 * 3, "what was chosen before a stop is not asked again"
     assert told(tmp_path / "stopped") == told(tmp_path / "whole")
     assert files(tmp_path / "stopped") == files(tmp_path / "whole")
+
+
+def test_a_search_that_leaves_channels_out_can_be_stopped_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = Chosen(monkeypatch)
+    which = recipe(search=IMP(levels=3, rate=0.95, rewind="2it"))
+    whole = search(tmp_path / "whole", which)
+    assert chosen.left_out[0] == 0
+    assert chosen.left_out[2] >= 10, "of 48, at a density of 0.25%"
+    assert rows(whole.run_dir.path)[-1]["kernels"].endswith(f"{chosen.left_out[2]} of 48 channels left out")
+    assert stopped_every(3, lambda: search(tmp_path / "stopped", which)) >= 2
+    assert told(tmp_path / "stopped") == told(tmp_path / "whole")
+    assert files(tmp_path / "stopped") == files(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("objective", "ghost_batch", "left_out"),
+    [
+        ("supervised", None, 24),
+        ("supervised", 16, 24),
+        ("barlowtwins", None, 24),
+        ("barlowtwins", 16, 0),
+        ("own", None, 0),
+    ],
+)
+def test_channels_stay_where_others_look_at_them_or_batch_norm_sees_parts(
+    objective: str, ghost_batch: int | None, left_out: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ghost batches that go through the network one after the other are normalised whole."""
+    chosen, bench = Chosen(monkeypatch), Engine.create(RuntimeConfig(), "fp32")
+    training = replace(recipe().training, ghost_batch=ghost_batch)
+    kind = {"supervised": Supervised, "barlowtwins": BarlowTwins, "own": LooksAtGradients}[objective]
+    network = MaskedNetwork.build("conv3", kind(), channels=1, image_size=8, classes=10, seed=3)
+    pruned_model.set_mask(network.backbone, killing_mask(network))
+    loader = bench.make_loader(open_split("digits", "train"), (View(size=8),), batch_size=BATCH, order=1, augment=2)
+    path = tmp_path / "kernels.json"
+    kernels = bench.choose_kernels(path, network, build, lambda: loader, training, STEPS)
+    assert (kernels.left_out, chosen.left_out) == (left_out, [left_out])
+    Kernels(left_out=24, channels=48).write(path)
+    assert bench.choose_kernels(path, network, build, pytest.fail, training, STEPS).left_out == left_out
 
 
 def test_a_search_that_was_begun_without_a_trial_keeps_its_layout(
